@@ -19,11 +19,11 @@ from pathlib import Path
 import jax
 import numpy as np
 from absl import app, flags
+from hopper_size import learner_of
 
 from xql_jax.envs import choose_suite
 from xql_jax.envs.compiled import compiled_environment
-from xql_jax.learners.fields import hyperparameters, with_hyperparameters
-from xql_jax.learners.registry import ONLINE, make_learner
+from xql_jax.learners.registry import ONLINE
 from xql_jax.tasks import COMPILED, get_task, name_in_dm_control
 from xql_jax.training.compiled import Compiled
 from xql_jax.training.host import Host
@@ -45,9 +45,7 @@ ROUND = 64  # steps per round on the host, about; a round's transitions are inse
 def main() -> int:
     jax.config.update("jax_cpu_enable_async_dispatch", False)  # as experiments/train_online.py has it
     task = get_task(FLAGS.env_name)
-    learner = make_learner(FLAGS.algorithm)
-    widths = {name: (FLAGS.width,) * 2 for name in hyperparameters(learner) if name.endswith("_hidden_dims")}
-    learner = with_hyperparameters(learner, widths)
+    learner = learner_of(FLAGS.algorithm, FLAGS.width)
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; {jax.devices()[0].device_kind}")
     columns = ("environments", "updates/step", "compiled", "updates/s", "host", "updates/s", "ratio")
     print("  ".join(f"{column:>12}" for column in columns))

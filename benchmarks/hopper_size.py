@@ -1,8 +1,16 @@
-"""Random data of hopper's size, and the arithmetic of an update on them: what the benchmarks train on."""
+"""Random data of hopper's size, and learners, populations and the arithmetic of an update: what is timed."""
+
+from typing import Any
 
 import numpy as np
 
 from xql_jax.data.dataset import Dataset
+from xql_jax.data.views import view_for
+from xql_jax.learners.fields import hyperparameters, with_hyperparameters
+from xql_jax.learners.registry import make_learner
+from xql_jax.training.members import make_members
+from xql_jax.training.offline import offline_population
+from xql_jax.training.population import Population
 from xql_jax.types import Batch
 
 OBSERVATION_DIM, ACTION_DIM, WIDTH = 11, 3, 256  # WIDTH: of each of the two hidden layers
@@ -19,6 +27,22 @@ def random_data(size: int) -> Dataset:
     next_observations[:-1] = observations[1:]
     batch = Batch(observations, np.tanh(actions), rewards, np.ones_like(rewards), next_observations)
     return Dataset(batch, np.arange(size) % EPISODE == EPISODE - 1, "random numbers")
+
+
+def learner_of(name: str, width: int = WIDTH) -> Any:
+    """Returns the method's learner, all of whose networks have two hidden layers of this width."""
+    learner: Any = make_learner(name)
+    widths = [field for field in hyperparameters(learner) if field.endswith("_hidden_dims")]
+    return with_hyperparameters(learner, dict.fromkeys(widths, (width, width)))
+
+
+def population_of(name: str, data: Dataset, batch_size: int) -> Population:
+    """Returns a compiled population of one member (seed) of the method, which learns from the data."""
+    learner = learner_of(name)
+    batch = view_for(learner, data).batch
+    population = offline_population(learner, make_members([0], {}), batch, batch_size)
+    population.compile()
+    return population
 
 
 def update_flops(algorithm: str, batch_size: int) -> int:

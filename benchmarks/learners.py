@@ -13,22 +13,18 @@ Example:
 import json
 import os
 import time
-from typing import Any
 
 import jax
 import numpy as np
 from absl import app, flags
-from hopper_size import WIDTH, random_data
+from hopper_size import learner_of, population_of, random_data
 from tqdm import tqdm
 
 from xql_jax.data.dataset import Dataset
 from xql_jax.data.sampling import sample
 from xql_jax.data.views import view_for
 from xql_jax.errors import UserError, nearest
-from xql_jax.learners.fields import hyperparameters, with_hyperparameters
-from xql_jax.learners.registry import OFFLINE, make_learner, method_of
-from xql_jax.training.members import make_members
-from xql_jax.training.offline import offline_population
+from xql_jax.learners.registry import OFFLINE, method_of
 from xql_jax.training.population import Population
 
 flags.DEFINE_list("methods", [], "Methods, or METHOD+POLICY, to compare with xql. Default: all.")
@@ -37,8 +33,6 @@ flags.DEFINE_float("seconds", 1.0, "Approximate time of one timing.", lower_boun
 flags.DEFINE_integer("transitions", 100_000, "Size of the dataset.", lower_bound=1000)
 flags.DEFINE_integer("batch_size", 256, "Transitions per update.", lower_bound=1)
 FLAGS = flags.FLAGS
-
-WIDTHS = (WIDTH, WIDTH)
 
 
 def main() -> int:
@@ -86,14 +80,9 @@ def main() -> int:
 
 def make(name: str, data: Dataset) -> tuple[Population, float]:
     """Returns a population of one member (seed), and the number of floating-point operations of an update."""
-    learner: Any = make_learner(name)
-    widths = [field for field in hyperparameters(learner) if field.endswith("_hidden_dims")]
-    learner = with_hyperparameters(learner, dict.fromkeys(widths, WIDTHS))
-    view = view_for(learner, data)
-    population = offline_population(learner, make_members([0], {}), view.batch, FLAGS.batch_size)
-    population.compile()
+    learner, population = learner_of(name), population_of(name, data, FLAGS.batch_size)
     state = jax.tree.map(lambda leaf: leaf[0], population.states)
-    batch = sample(jax.device_put(view.batch), jax.random.key(0), FLAGS.batch_size)
+    batch = sample(jax.device_put(view_for(learner, data).batch), jax.random.key(0), FLAGS.batch_size)
     compiled = jax.jit(learner.update).lower(state, batch, jax.random.key(0)).compile()
     return population, float(compiled.cost_analysis()["flops"])
 

@@ -19,11 +19,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
+from hopper_size import learner_of
 
 from xql_jax.data import replay
 from xql_jax.envs import choose_suite
-from xql_jax.learners.fields import hyperparameters, with_hyperparameters
-from xql_jax.learners.registry import ONLINE, make_learner
+from xql_jax.learners.registry import ONLINE
 from xql_jax.tasks import get_task
 from xql_jax.training.host import Host
 from xql_jax.training.members import Member
@@ -44,9 +44,7 @@ flags.register_validator("steps", lambda steps: steps % ROUND == 0, f"must be a 
 def main(_: list[str]) -> None:
     jax.config.update("jax_cpu_enable_async_dispatch", False)  # as experiments/train_online.py has it
     task = get_task(FLAGS.env_name)
-    learner = make_learner(FLAGS.algorithm)
-    widths = {name: (256, 256) for name in hyperparameters(learner) if name.endswith("_hidden_dims")}
-    learner = with_hyperparameters(learner, widths)
+    learner = learner_of(FLAGS.algorithm)
     make = functools.partial(choose_suite(task).make, task)
     with tempfile.TemporaryDirectory() as folder:
         runs: dict[str, Callable[[int], float]] = {"straightforward": straightforward_loop(learner, make)}

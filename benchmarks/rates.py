@@ -19,17 +19,13 @@ from typing import Any
 import evaluation
 import jax
 from absl import app, flags
-from hopper_size import WIDTH, random_data
+from hopper_size import learner_of, population_of, random_data
 from tqdm import tqdm
 
 from xql_jax.data.dataset import Dataset
-from xql_jax.data.views import view_for
-from xql_jax.learners.fields import hyperparameters, with_hyperparameters
-from xql_jax.learners.registry import OFFLINE, ONLINE, make_learner
+from xql_jax.learners.registry import OFFLINE, ONLINE
 from xql_jax.sweeps import rates
 from xql_jax.tasks import get_task
-from xql_jax.training.members import make_members
-from xql_jax.training.offline import offline_population
 from xql_jax.training.population import Population
 
 BATCH_SIZES = {"dt": 64}  # its authors'; 256 for the others
@@ -50,11 +46,11 @@ FLAGS = flags.FLAGS
 
 def main() -> int:
     data = random_data(100_000)
-    xql, *_ = population("xql", data)
+    xql, *_ = row_of("xql", data)
     best_products = best_xql = 0.0
     ratios: dict[str, tuple[float, Any]] = {}
     for name in tqdm(FLAGS.methods, desc="methods"):
-        own, *about = population(name, data)
+        own, *about = row_of(name, data)
         of_xql = []
         for _ in range(1 + FLAGS.turns):
             best_products = max(best_products, rates.gflops_per_second.__wrapped__())
@@ -74,18 +70,12 @@ def main() -> int:
     return 0
 
 
-def population(name: str, data: Dataset) -> tuple[Population, str, int, int]:
+def row_of(name: str, data: Dataset) -> tuple[Population, str, int, int]:
     """Returns a compiled population of one member (seed), and the rest of its row."""
-    learner: Any = make_learner(name)
-    fields = [field for field in hyperparameters(learner) if field.endswith("_hidden_dims")]
-    learner = with_hyperparameters(learner, dict.fromkeys(fields, (WIDTH, WIDTH)))
-    batch = view_for(learner, data).batch if name in OFFLINE else data.batch
-    size = BATCH_SIZES.get(name, 256)
-    made = offline_population(learner, make_members([0], {}), batch, size)
-    began = time.process_time()
-    made.compile()
+    size, began = BATCH_SIZES.get(name, 256), time.process_time()
+    made = population_of(name, data, size)
     compiled = min(made.compile_seconds, time.process_time() - began)  # on a busy machine the latter is less
-    return made, f"{compiled:.1f}", size, rates.numbers_in_state(learner)
+    return made, f"{compiled:.1f}", size, rates.numbers_in_state(learner_of(name))
 
 
 def speed(population: Population) -> float:

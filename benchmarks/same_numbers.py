@@ -35,17 +35,12 @@ import numbers_of_runs
 import numpy as np
 import workshop
 
-BASELINE = Path(os.environ.get("SAME_NUMBERS", "../same_numbers")).resolve()
-CACHE = BASELINE / "cache"
-
-
-def set_baseline(folder):
-    global BASELINE, CACHE
-    BASELINE = Path(folder).resolve()
-    CACHE = BASELINE / "cache"
-
-
 PARTS = ("learners", "offline", "online", "exports", "figures")
+
+
+def baseline():
+    """The folder of the numbers that are to stay; the processes that collect have it from the first one."""
+    return Path(os.environ["SAME_NUMBERS"])
 
 
 def collect(part, root, only, out):
@@ -84,10 +79,9 @@ def collect(part, root, only, out):
 
 def cases_of(part):
     """The cases that have a baseline."""
-    cases = json.loads((BASELINE / part / "cases.json").read_text())
-    return {
-        name: case for name, case in cases.items() if (BASELINE / part / f"{file_name(name)}.npz").exists()
-    }
+    folder = baseline() / part
+    cases = json.loads((folder / "cases.json").read_text())
+    return {name: case for name, case in cases.items() if (folder / f"{file_name(name)}.npz").exists()}
 
 
 def file_name(name):
@@ -107,10 +101,9 @@ def start_collecting(part, root, only, out, write=False):
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
         "PYTHONDONTWRITEBYTECODE": "1",
+        "JAX_COMPILATION_CACHE_DIR": str(baseline() / "cache"),
         "SAME_NUMBERS_WRITES": str(int(write)),
     }
-    if os.environ.get("SAME_NUMBERS_CACHE") != "off":
-        environment["JAX_COMPILATION_CACHE_DIR"] = str(CACHE)
     command = [sys.executable, __file__, "collect", part, str(root), only or "", str(out)]
     return subprocess.run(
         command,
@@ -158,10 +151,7 @@ def compare_case(part, name, out):
         return ["failed: " + (out / f"{stem}.error").read_text().strip().replace("\n", "\n        ")], []
     if not (out / f"{stem}.npz").exists():
         return ["was not reached"], []
-    old, new = (
-        workshop.load(BASELINE / part / f"{stem}.npz"),
-        workshop.load(out / f"{stem}.npz"),
-    )
+    old, new = (workshop.load(folder / f"{stem}.npz") for folder in (baseline() / part, out))
     lines, notes = [], []
     for key in old:
         if not key.startswith("value/"):
@@ -251,12 +241,12 @@ def main():
     parser.add_argument("parts", nargs="+", choices=PARTS)
     parser.add_argument("--root")
     parser.add_argument("--only", help="regular expression: cases whose name has it")
-    parser.add_argument("--baseline", help="folder of the numbers; default: ../same_numbers")
+    parser.add_argument(
+        "--baseline", default=os.environ.get("SAME_NUMBERS", "../same_numbers"), help="folder of the numbers"
+    )
     parser.add_argument("--keep", help="folder for the values and runs of this side")
     options = parser.parse_args()
-    if options.baseline:
-        os.environ["SAME_NUMBERS"] = options.baseline  # for the processes that collect, too
-        set_baseline(options.baseline)
+    os.environ["SAME_NUMBERS"] = str(Path(options.baseline).resolve())
     failed = 0
     for part in options.parts:
         if options.action == "list":
@@ -264,7 +254,7 @@ def main():
         elif options.action == "compare":
             failed += bool(compare(part, options.root, options.only, options.keep))
         else:
-            out = BASELINE / part
+            out = baseline() / part
             out.mkdir(parents=True, exist_ok=True)
             start_collecting(part, options.root, options.only, out, write=True)
             shutil.rmtree(out / "runs", ignore_errors=True)

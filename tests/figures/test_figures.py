@@ -96,7 +96,9 @@ def test_figure_gem_shows_that_eq_26_needs_shuffled_draws():
 
 @pytest.mark.parametrize("name", slow_but(FIGURES, "B1", "B2"))
 def test_every_figure_writes_its_picture_and_its_tables(name, tmp_path):
-    picture, drawing, *paths = write_figure(name, tmp_path, tables(name), FIGURES[name].draw(tables(name)))
+    picture, drawing, *paths = write_figure(
+        name, tmp_path, tables(name), FIGURES[name].draw(tables(name)), ("png", "svg")
+    )
     assert ElementTree.parse(drawing).getroot().tag == "{http://www.w3.org/2000/svg}svg"
     with Image.open(picture) as image:
         image.verify()

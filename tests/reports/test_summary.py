@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from xql_jax.logs.csv_rows import Columns, parse_rows
+from xql_jax.logs.csv_rows import parse_rows
 from xql_jax.reports.summary import ranked, scores_by_setting, summarize, summarize_finetuning
 from xql_jax.runs.folder import RunFolder, read_summary
 from xql_jax.training.members import make_members
@@ -22,7 +22,7 @@ CSV = (
 
 
 def read(tmp_path, text, *swept):
-    return parse_rows(text.encode(), Columns.of(swept), tmp_path / "evaluations.csv")
+    return parse_rows(text.encode(), ["seed", *swept], tmp_path / "evaluations.csv")
 
 
 def test_last_is_the_result_and_best_is_beside_it(tmp_path):

@@ -113,36 +113,30 @@ def test_the_wave_runs_to_parents():
     """A.2.1, "a wave": in a corridor of one-way moves the error is, after t steps, t states *before* its
     source, Gumbel with gamma^t times its deviation; no child sees it.
     """
-    wave = error_wave(
+    simulated, exact = error_wave(
         np.random.default_rng(0), chain(6, 0.9), Gumbel(0.7, 2.0), state=3, steps=4, num_samples=20_000
     )
     crest = np.zeros((5, 6), bool)
     crest[[0, 1, 2, 3], [3, 2, 1, 0]] = True
-    np.testing.assert_array_equal(wave.gumbel, crest)
     size = np.where(crest, 0.9 ** np.arange(5.0)[:, None], 0.0)
-    np.testing.assert_allclose(wave.exact_deviation, size * 2.0 * DEVIATION, atol=1e-11)
-    np.testing.assert_allclose(wave.exact_bias, size * (0.7 + 2.0 * EULER), atol=1e-11)
-    error = 2.0 * DEVIATION / np.sqrt(20_000)
-    np.testing.assert_allclose(wave.simulated_bias, wave.exact_bias, atol=4.0 * error)
-    np.testing.assert_allclose(wave.simulated_deviation, wave.exact_deviation, atol=0.06)
-    assert wave.simulated_deviation[~crest].max() < 1e-12
+    np.testing.assert_allclose(exact, size * 2.0 * DEVIATION, atol=1e-11)
+    np.testing.assert_allclose(simulated, exact, atol=0.06)
+    assert simulated[~crest].max() < 1e-12
 
 
 @instances
 @given(st.integers(-30, 30), st.sampled_from([0.2, 1.0, 3.0]))
 def test_a_floor_cuts_the_wave(tenths, scale):
-    """Beside a second way out, worth c, an error passes as max(c, Gumbel), whose mean has a closed form."""
+    """Beside a second way out, worth c, an error passes as max(c, Gumbel)."""
     # State 0 can go to the erroneous state 1 or, paying c, to the end, state 2; nothing else pays.
     floor = 0.1 * scale * tenths
     mdp = deterministic_mdp([[1, 2], [2, 2], [2, 2]], [[0.0, floor], [0.0, 0.0], [0.0, 0.0]], 0.5)
-    wave = error_wave(
+    _, exact = error_wave(
         np.random.default_rng(0), mdp, Gumbel(0.3 * scale, scale), state=1, steps=2, num_samples=1
     )
     location, passed = 0.5 * scale * (0.3 + np.log(2.0)), 0.5 * scale
     w = np.exp((location - floor) / passed)
     mean = floor + passed * (special.exp1(w) + np.log(w) + EULER)
-    best = max(floor, 0.0)
-    np.testing.assert_allclose(wave.exact_bias[1, 0], mean - best, atol=1e-11 * scale)
 
     def excess(x):
         return 2.0 * (x - floor) * -np.expm1(-np.exp(-(x - location) / passed))
@@ -150,6 +144,5 @@ def test_a_floor_cuts_the_wave(tenths, scale):
     end, precise = max(floor, location) + 45.0 * passed, {"epsabs": 1e-13, "epsrel": 1e-12, "limit": 200}
     square, _ = integrate.quad(excess, floor, end, **precise)
     deviation = np.sqrt(square - (mean - floor) ** 2)
-    np.testing.assert_allclose(wave.exact_deviation[1, 0], deviation, atol=1e-9 * scale)
-    assert not wave.gumbel[1, 0]
-    np.testing.assert_allclose(wave.exact_bias[2], 0.0, atol=1e-12)  # gone
+    np.testing.assert_allclose(exact[1, 0], deviation, atol=1e-9 * scale)
+    np.testing.assert_allclose(exact[2], 0.0, atol=1e-12)  # gone

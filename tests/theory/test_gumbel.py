@@ -10,7 +10,6 @@ from scipy.special import logsumexp, softmax
 
 from xql_jax.theory.gumbel import Gumbel, fit_gaussian, fit_gumbel, gumbel_max_law
 
-SCIPY = {1: stats.gumbel_r, -1: stats.gumbel_l}
 signs = st.sampled_from([1, -1])
 locations = st.integers(-500, 500).map(lambda i: i / 10)
 scales = st.integers(-20, 20).map(lambda i: 10 ** (i / 10))  # 0.01 to 100
@@ -32,13 +31,12 @@ def varied_samples(draw):
 
 
 @instances
-@given(locations, scales, signs, st.integers(-60, 60))
-def test_distribution_is_scipys(location, scale, sign, tenths):
-    gumbel, oracle = Gumbel(location, scale, sign), SCIPY[sign](location, scale)
+@given(locations, scales, st.integers(-60, 60))
+def test_distribution_is_scipys(location, scale, tenths):
+    gumbel, oracle = Gumbel(location, scale), stats.gumbel_r(location, scale)
     x = location + scale * tenths / 10
     # Both form z from the rounded x; deep in the short tail log p multiplies its rounding by exp(6).
     rounding = 1e-12 * (1 + abs(location) / scale)
-    np.testing.assert_allclose(gumbel.log_density(x), oracle.logpdf(x), rtol=100 * rounding, atol=rounding)
     np.testing.assert_allclose(gumbel.density(x), oracle.pdf(x), rtol=1e3 * rounding, atol=1e-300)
     np.testing.assert_allclose(gumbel.mean, oracle.mean(), rtol=1e-9, atol=1e-12)
 
@@ -52,16 +50,13 @@ def test_density_as_printed_lacks_the_scale(beta):
         return np.exp(-(z + np.exp(-z)))
 
     ends = (3.0 - 6 * beta, 3.0 + 40 * beta)
-    mirrored = (6.0 - ends[1], 6.0 - ends[0])
     np.testing.assert_allclose(integrate.quad(printed, *ends)[0], beta, rtol=1e-9)
-    for law, over in ((Gumbel(3.0, beta), ends), (Gumbel(3.0, beta, -1), mirrored)):
-        np.testing.assert_allclose(integrate.quad(law.density, *over)[0], 1.0, rtol=1e-9)
+    np.testing.assert_allclose(integrate.quad(Gumbel(3.0, beta).density, *ends)[0], 1.0, rtol=1e-9)
 
 
-@pytest.mark.parametrize("sign", [1, -1])
-def test_far_tails_are_limits_and_not_nan(sign):
+def test_far_tails_are_limits_and_not_nan():
     with np.errstate(all="raise", under="ignore"):
-        short, long = (Gumbel(0.0, 1.0, sign).density(sign * x) for x in (-1e6, 1e6))
+        short, long = (Gumbel(0.0, 1.0).density(x) for x in (-1e6, 1e6))
         assert (short, long) == (0.0, 0.0)
 
 
@@ -69,12 +64,11 @@ def test_far_tails_are_limits_and_not_nan(sign):
 @given(varied_samples(), signs, st.integers(0, 7))
 def test_gumbel_fit_is_the_likeliest(samples, sign, direction):
     # The likelihood has one peak, so no neighbour in any direction may be likelier.
-    fit = fit_gumbel(samples, sign)
+    location, scale = fit_gumbel(sign * samples)
     angle = direction * np.pi / 4
-    neighbour = Gumbel(
-        fit.location + 1e-3 * np.cos(angle) * fit.scale, fit.scale * np.exp(1e-3 * np.sin(angle)), sign
-    )
-    assert fit.log_density(samples).mean() > neighbour.log_density(samples).mean()
+    neighbour = location + 1e-3 * np.cos(angle) * scale, scale * np.exp(1e-3 * np.sin(angle))
+    log_densities = [stats.gumbel_r.logpdf(sign * samples, *law) for law in ((location, scale), neighbour)]
+    assert log_densities[0].mean() > log_densities[1].mean()
 
 
 @instances
@@ -89,12 +83,11 @@ def test_gaussian_fit_is_scipys(samples):
 @instances
 @given(varied_samples())
 def test_fit_with_both_parameters_is_gumbel_regression_at_its_scale(samples):
-    """Eq. 7: the likeliest location is L^beta(x) with sign -1, and -L^beta(-x) with sign 1."""
-    for sign in (1, -1):
-        fit = fit_gumbel(samples, sign)
-        log_mean = logsumexp(-sign * samples / fit.scale) - np.log(samples.size)
-        atol = 1e-9 * np.abs(samples).max()
-        np.testing.assert_allclose(fit.location, -sign * fit.scale * log_mean, atol=atol)
+    """Eq. 7: the likeliest location of the mirror image is L^beta(x)."""
+    mirrored_location, scale = fit_gumbel(-samples)
+    log_mean = logsumexp(samples / scale) - np.log(samples.size)
+    atol = 1e-9 * np.abs(samples).max()
+    np.testing.assert_allclose(-mirrored_location, scale * log_mean, atol=atol)
 
 
 @instances
@@ -116,15 +109,6 @@ def test_gumbel_max_trick_exactly(x, beta, tenths):
     powers = np.delete(np.exp((x - x[winner]) / beta), winner)
     chance, _ = integrate.quad(lambda u: np.prod(u**powers), 0.0, 1.0)
     np.testing.assert_allclose(probabilities[winner], chance, atol=1e-7)
-
-
-@pytest.mark.parametrize(
-    ("samples", "words"), [([], "empty"), ([1.0, np.nan], "finite"), ([3.0, 3.0], "all be equal")]
-)
-def test_samples_without_a_fit_are_refused(samples, words):
-    for fit in (fit_gaussian, lambda x: fit_gumbel(x, 1)):
-        with pytest.raises(ValueError, match=f"samples must .*{words}"):
-            fit(samples)
 
 
 # Theorem 1 says that the maximum of n variables with exponential tails "follows" the Gumbel distribution as n

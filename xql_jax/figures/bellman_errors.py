@@ -19,7 +19,6 @@ from xql_jax.errors import UserError
 from xql_jax.figures.runs import POINT_COLUMNS, points_of, scores_in
 from xql_jax.figures.tables import PaperFigure, Table, Tables, long_table, where
 from xql_jax.reports.style import BLUE, GREEN, VERMILION, legend_below, legend_height, styled
-from xql_jax.theory import arguments
 from xql_jax.theory.gumbel import fit_gaussian, fit_gumbel
 
 # The paper clips errors "to the ranges shown", which it does not give; here the middle 99% are shown.
@@ -49,24 +48,22 @@ def fit_errors(errors: ArrayLike) -> dict[str, Fit]:
     Differs: the paper fits no logistic distribution, does not say which sign its Gumbel has, and judges the
     fits by eye.
     Args:
-        errors: f64[...], reward units; at least two of them differ.
+        errors: f64[...], finite, reward units; at least two of them differ.
     Returns:
         The fits by name of their law. Of the Gumbel and its mirror image there is the likelier one; the name
         says on which side its long tail is.
-    Raises:
-        ValueError: if an error is not finite, or all are equal.
     """
-    x = arguments.samples("errors", errors).ravel()
+    x = np.asarray(errors, np.float64).ravel()
 
     def judged(law: Any) -> Fit:
         # The method affects only the p-value, which is not used. The exact one would take long.
         statistic = stats.kstest(x, law.cdf, method="asymp").statistic
         return Fit(law, float(law.logpdf(x).mean()), float(statistic))
 
-    right, left = fit_gumbel(x, 1), fit_gumbel(x, -1)
+    right, mirrored = fit_gumbel(x), fit_gumbel(-x)
     gumbels = {
-        "Gumbel (right-skewed)": judged(stats.gumbel_r(right.location, right.scale)),
-        "Gumbel (left-skewed)": judged(stats.gumbel_l(left.location, left.scale)),
+        "Gumbel (right-skewed)": judged(stats.gumbel_r(*right)),
+        "Gumbel (left-skewed)": judged(stats.gumbel_l(-mirrored[0], mirrored[1])),
     }
     likelier = max(gumbels, key=lambda name: gumbels[name].log_likelihood)
     return {

@@ -33,8 +33,7 @@ def chain() -> SoftMDP:
 def compute(seed: int) -> Tables:
     generator = np.random.default_rng(seed)
     wave = error_wave(generator, chain(), Gumbel(0.0, SCALE), state=1, steps=STEPS, num_samples=NUM_DRAWS)
-    shape = wave.exact_deviation.shape
-    of_wave: list[np.ndarray] = [*np.indices(shape), wave.simulated_deviation, wave.exact_deviation]
+    of_wave = [*np.indices((STEPS + 1, CHAIN)), *wave]
 
     # Errors in all state-action pairs at once: Eq. 25 unchanged, and Eq. 25 with the draws made independent
     # between the steps, as Eq. 26 assumes. Under Eq. 25, pairs with the same successor have the same error,

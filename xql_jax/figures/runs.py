@@ -21,7 +21,6 @@ from xql_jax.runs.reporting import read_runs
 from xql_jax.tasks import TASKS
 
 LOG = logging.getLogger(__name__)
-MOST_LINES = 12  # largest number of methods in a panel; the best are shown
 PANEL = (3.5, 2.9)  # inches, without the legend
 POINT_COLUMNS = ("task", "method", "seed", "step", "value", "diverged")
 
@@ -41,8 +40,7 @@ def scores_in(
     are left out with a warning.
 
     Args:
-        file_name: of the file in a run's folder.
-        column: of the numbers that the figure shows.
+        file_name, column: where a run's folder has the numbers that the figure shows.
         but: the setting that the figure shows on an axis, see `scores_of`.
     Raises:
         UserError: if there is no such folder or run.
@@ -135,7 +133,7 @@ def draw_panels(tables: Tables, *, families: Sequence[Sequence[str]], unit: str,
     for family in families:
         of_task = {task: [m for m in ranked[task] if m.split()[0] in family] for task in tasks}
         if any(of_task.values()):
-            looks = style.looks_of(m for methods in of_task.values() for m in methods[:MOST_LINES])
+            looks = style.looks_of(m for methods in of_task.values() for m in methods[: style.MOST_LINES])
             rows.append((of_task, looks))
     shape = (len(rows), len(tasks)) if len(tasks) > 1 else (1, len(rows))
     legends = [style.legend_height(looks, 1) for _, looks in rows]
@@ -147,10 +145,11 @@ def draw_panels(tables: Tables, *, families: Sequence[Sequence[str]], unit: str,
             if not methods:
                 axes.remove()
                 continue
-            few = f": the best {MOST_LINES} of {len(methods)}" if len(methods) > MOST_LINES else ""
+            shown = methods[: style.MOST_LINES]
+            few = f": the best {len(shown)} of {len(methods)}" if len(shown) < len(methods) else ""
             axes.set(title=f"{task}{few}", xlabel=unit, ylabel=quantity)
             curves, marked = {}, {}
-            for method in (method for method in looks if method in methods[:MOST_LINES]):
+            for method in (method for method in looks if method in shown):
                 of_method = {name: where(table, task=task, method=method) for name, table in tables.items()}
                 columns = (of_method["seeds"][name].tolist() for name in ("seed", "step", "value"))
                 steps, _, values = by_seed_and_step(zip(*columns, strict=True))

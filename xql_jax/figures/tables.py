@@ -25,12 +25,12 @@ class PaperFigure(NamedTuple):
 
 
 def write_figure(
-    name: str, folder: Path, tables: Tables, picture: Figure, formats: Collection[str] = ("png", "svg")
+    name: str, folder: Path, tables: Tables, picture: Figure, formats: Collection[str]
 ) -> list[Path]:
-    """Writes figure_NAME.FORMAT, and figure_NAME_TABLE.csv for each table; returns their paths.
+    """Writes figure_NAME.FORMAT in each of these formats, and figure_NAME_TABLE.csv for each table.
 
-    Args:
-        formats: the pictures' formats, each one of `style.FORMATS`.
+    Returns:
+        The paths of these files.
     Raises:
         UserError: if a file cannot be written.
     """

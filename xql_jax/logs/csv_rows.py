@@ -69,17 +69,6 @@ def _text(value: Any) -> str:
     return f"{value:.9g}" if isinstance(value, float) else str(value)  # 9 digits give a float32 back exactly
 
 
-class Columns(NamedTuple):
-    """The columns of a run's CSV files, apart from the results, as its config.json declares them."""
-
-    times: Sequence[str]
-    settings: Sequence[str]  # the seed, and the hyperparameters that a sweep varies
-
-    @classmethod
-    def of(cls, hyperparameters: Sequence[str]) -> "Columns":
-        return cls(TIMES, ("seed", *hyperparameters))
-
-
 class Row(NamedTuple):
     """A row: its step, seed and swept hyperparameters, and the results."""
 
@@ -89,29 +78,27 @@ class Row(NamedTuple):
     results: Mapping[str, float]  # NaN for an empty cell
 
 
-def parse_rows(text: bytes, columns: Columns, path: Path) -> list[Row]:
+def parse_rows(text: bytes, settings: Sequence[str], path: Path) -> list[Row]:
     """Returns the rows of a file's text, header first; none if there is no row yet.
 
     Args:
+        settings: the columns of the seed and of the swept hyperparameters.
         path: of the file, for messages.
     Raises:
-        Damaged: if a column is missing or appears twice, or a cell is no number.
+        Damaged: if a column is missing, or a cell is no number.
     """
     try:
         reader = csv.DictReader(io.StringIO(text.decode(), newline=""), strict=True)
-        names = reader.fieldnames or []
-        if len(set(names)) < len(names):
-            raise ValueError(f"a column twice, of {', '.join(names)}")
-        return [_row(cells, columns) for cells in reader]
+        return [_row(cells, settings) for cells in reader]
     except (ValueError, TypeError, KeyError, csv.Error) as error:  # UnicodeDecodeError is a ValueError
         raise Damaged(f"{path}: damaged: {type(error).__name__}: {error}") from error
 
 
-def _row(cells: Mapping[str, Any], columns: Columns) -> Row:
-    setting = tuple((name, float(cells[name])) for name in columns.settings if name != "seed")
+def _row(cells: Mapping[str, Any], settings: Sequence[str]) -> Row:
+    setting = tuple((name, float(cells[name])) for name in settings if name != "seed")
     results = {
         name: float(cell) if cell != "" else math.nan
         for name, cell in cells.items()
-        if name not in (*columns.times, *columns.settings)
+        if name not in (*TIMES, *settings)
     }
     return Row(int(cells["step"]), int(cells["seed"]), setting, results)

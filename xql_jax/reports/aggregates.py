@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-SAMPLES = 2_000  # bootstrap samples, rliable's default for profiles
+from xql_jax.reports.style import MOST_LINES
+
 SEED = 0  # of the bootstrap: the same scores have the same intervals
 THRESHOLDS = 51  # of a performance profile
-MOST_PROFILED = 12  # methods with a performance profile: more lines could not be told apart
 MOST_COMPARED = 8  # methods that are compared in pairs, which makes 28 pairs
 AGGREGATES = ("interquartile_mean", "mean", "median", "optimality_gap")
 EXPERT = 100.0  # an expert's score, from which the optimality gap counts; see `Task.normalized_score`
@@ -27,7 +27,7 @@ class Statistics(NamedTuple):
     seeds: Mapping[str, int]  # per dataset, by method
     aggregates: Mapping[str, np.ndarray]  # f64[3, 4], `AGGREGATES`; the best interquartile mean first
     thresholds: np.ndarray  # f64[T], scores
-    # The share of a method's seeds and datasets above each threshold, f64[3, T]: the first `MOST_PROFILED`.
+    # The share of a method's seeds and datasets above each threshold, f64[3, T]: the first `MOST_LINES`.
     profiles: Mapping[str, np.ndarray]
     # The probability that a run of one method scores above one of the other, averaged over datasets: f64[3],
     # of each pair of the first `MOST_COMPARED` methods once, the better one first.
@@ -68,22 +68,33 @@ def score_matrix(by_dataset: Sequence[Sequence[float]]) -> np.ndarray:
     return np.array([scores[:seeds] for scores in by_dataset], np.float64).T
 
 
-def statistics_of(
-    datasets: Sequence[str], matrices: Mapping[str, np.ndarray], samples: int = SAMPLES
-) -> Statistics:
+def statistics_of(datasets: Sequence[str], matrices: Mapping[str, np.ndarray], samples: int) -> Statistics:
     """Computes the aggregates, performance profiles and probabilities of improvement.
 
     Args:
         datasets: the names of the matrices' columns.
         matrices: by method f64[seeds, datasets], normalised scores in percent, all finite. Methods may differ
             in seeds.
-        samples: number of bootstrap samples.
+        samples: of the bootstrap.
     """
     every = np.concatenate([matrix.ravel() for matrix in matrices.values()])
     thresholds = np.linspace(min(0.0, every.min()), max(EXPERT, every.max()), THRESHOLDS)
 
+    def shares_above(scores: np.ndarray) -> np.ndarray:
+        """Returns the share of scores above each threshold, f64[T]."""
+        return 1.0 - np.searchsorted(np.sort(scores, axis=None), thresholds, side="right") / scores.size
+
     def interval(function: Callable[..., np.ndarray], *methods: str) -> np.ndarray:
-        return with_interval(function, [matrices[method] for method in methods], samples)
+        """Returns the function's value, and the two ends of its 95% interval by rliable's bootstrap."""
+        scores = [matrices[method] for method in methods]
+        value = function(*scores)
+        if any(len(of_method) < 2 for of_method in scores):  # nothing to resample
+            return np.stack([value, *np.full((2, *value.shape), math.nan)])
+        from rliable import library  # takes a second or more to import
+
+        np.random.seed(SEED)  # noqa: NPY002  rliable draws from NumPy's global generator
+        _, intervals = library.get_interval_estimates({"": scores}, function, reps=samples)
+        return np.stack([value, *intervals[""]])
 
     aggregates = {method: interval(four_aggregates, method) for method in matrices}
     order = sorted(matrices, key=lambda method: (-aggregates[method][0, 0], method))
@@ -92,7 +103,7 @@ def statistics_of(
         {method: len(matrix) for method, matrix in matrices.items()},
         {method: aggregates[method] for method in order},
         thresholds,
-        {m: interval(lambda scores: shares_above(scores, thresholds), m) for m in order[:MOST_PROFILED]},
+        {method: interval(shares_above, method) for method in order[:MOST_LINES]},
         {
             pair: interval(probability_of_improvement, *pair)[:, 0]
             for pair in itertools.combinations(order[:MOST_COMPARED], 2)
@@ -100,7 +111,8 @@ def statistics_of(
     )
 
 
-# These equal rliable's own, which take 5, 100 and 30 times as long; the bootstrap calls them very often.
+# These two, and `shares_above`, equal rliable's own, which take 5, 30 and 100 times as long; the bootstrap
+# calls them very often.
 
 
 def four_aggregates(scores: np.ndarray) -> np.ndarray:
@@ -116,26 +128,6 @@ def four_aggregates(scores: np.ndarray) -> np.ndarray:
     return np.array([middle.mean(), of_datasets.mean(), np.median(of_datasets), gap])
 
 
-def shares_above(scores: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
-    """Returns the share of scores above each threshold, f64[T]."""
-    ordered = np.sort(scores, axis=None)
-    return 1.0 - np.searchsorted(ordered, thresholds, side="right") / ordered.size
-
-
 def probability_of_improvement(scores: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Returns f64[1], P(score > other) + P(score = other) / 2 over pairs of seeds, averaged over datasets."""
     return np.array([0.5 + 0.5 * np.sign(scores[:, None] - others[None]).mean()])
-
-
-def with_interval(
-    function: Callable[..., np.ndarray], matrices: Sequence[np.ndarray], samples: int
-) -> np.ndarray:
-    """Returns the function's value, and the two ends of its 95% interval by rliable's bootstrap."""
-    value = function(*matrices)
-    if any(len(matrix) < 2 for matrix in matrices):  # nothing to resample
-        return np.stack([value, *np.full((2, *value.shape), math.nan)])
-    from rliable import library  # takes a second or more to import
-
-    np.random.seed(SEED)  # noqa: NPY002  rliable draws from NumPy's global generator
-    _, intervals = library.get_interval_estimates({"": list(matrices)}, function, reps=samples)
-    return np.stack([value, *intervals[""]])

@@ -14,7 +14,6 @@ from xql_jax.reports.results import NO_METHOD, Member, RunFacts, Score, setting
 from xql_jax.reports.summary import OFFLINE, by_seed_and_step, grouped, varying_names
 from xql_jax.reports.tuning import TuningCurve
 
-MOST_METHODS = 12  # largest number of methods in a picture: the best by their last score
 SCHEDULE = ("max_steps", "eval_interval", "eval_episodes", "evaluation_seed")  # get no sensitivity picture
 
 
@@ -31,9 +30,9 @@ def learning_curves(scores: Sequence[Score]) -> list[Picture]:
     """Returns a picture per dataset and phase, see `draw_curves`."""
     pictures, every = [], style.looks_of(score.method for score in scores)
     for place, group in grouped(scores, lambda score: _place(score.facts)).items():
-        best = sorted(group, key=lambda score: -np.nan_to_num(score.mean, nan=-np.inf))[:MOST_METHODS]
+        best = sorted(group, key=lambda score: -np.nan_to_num(score.mean, nan=-np.inf))[: style.MOST_LINES]
         # A method looks the same in all pictures, unless there are too many to be told apart.
-        known = every if len(every) <= MOST_METHODS else style.looks_of(score.method for score in best)
+        known = every if len(every) <= style.MOST_LINES else style.looks_of(score.method for score in best)
         looks, curves = {}, {}
         for score in best:
             mark = f" ({score.diverged} of {len(score.members)} diverged)" if score.diverged else ""
@@ -83,7 +82,7 @@ def _sensitivity(where: str, field: str, by_rest: Mapping[str, Sequence[Member]]
     with_value = grouped(every, lambda member: member.settings.get(field, "-"))
     values = sorted(with_value, key=style.number_order)
     best = sorted(by_rest, key=lambda rest: -np.nanmax([-np.inf, *(member.last for member in by_rest[rest])]))
-    looks = style.looks_of(best[:MOST_METHODS])
+    looks = style.looks_of(best[: style.MOST_LINES])
     figure, axes = style.single_axes(looks)
     for number, (rest, look) in enumerate(looks.items()):
         shift = 0.5 * ((number + 0.5) / len(looks) - 0.5)

@@ -16,6 +16,8 @@ from xql_jax.logs.csv_rows import Row
 from xql_jax.reports import style
 from xql_jax.reports.summary import scores_by_setting
 
+POINTS_PER_CELL = 24  # of the picture of V over a maze, each way
+
 
 @style.styled()
 def plot_learning_curve(
@@ -73,8 +75,8 @@ def plot_maze(
     color, edge = style.BLUE, []
     if values is not None:
         color, edge = "white", [Stroke(linewidth=1.6, foreground=style.INK), Normal()]
-        points = len(values) // rows  # in a cell, each way
-        free = np.ma.masked_where(np.kron(maze.walls, np.ones((points, points))) > 0, values)
+        cell = np.ones((POINTS_PER_CELL, POINTS_PER_CELL))
+        free = np.ma.masked_where(np.kron(maze.walls, cell) > 0, values)
         image = axes.imshow(free, extent=extent, interpolation="nearest")
         bar = figure.colorbar(image, ax=axes, label="V(s) at rest (reward units)", shrink=0.8)
         bar.outline.set_visible(False)  # type: ignore[operator]
@@ -104,8 +106,8 @@ def mark_ends(axes: Axes, starts: Sequence[np.ndarray | Cell], goal: Cell, size:
     axes.plot(goal[1], goal[0], "*", color=style.VERMILION, markersize=15, label="goal", zorder=4, **edge)
 
 
-def position_grid(maze: Maze, points_per_cell: int = 24) -> np.ndarray:
+def position_grid(maze: Maze) -> np.ndarray:
     """Returns positions f32[H, W, 2] that cover the maze, its walls included, row by row."""
-    offsets = (np.arange(points_per_cell) + 0.5) / points_per_cell - 0.7
+    offsets = (np.arange(POINTS_PER_CELL) + 0.5) / POINTS_PER_CELL - 0.7
     x, y = ((np.arange(cells)[:, None] + offsets).ravel() for cells in maze.walls.shape)
     return np.stack(np.meshgrid(x, y, indexing="ij"), axis=-1).astype(np.float32)

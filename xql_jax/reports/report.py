@@ -11,14 +11,7 @@ from matplotlib.figure import Figure
 
 from xql_jax.errors import needing
 from xql_jax.reports import pictures
-from xql_jax.reports.aggregates import (
-    AGGREGATES,
-    SAMPLES,
-    Statistics,
-    common_block,
-    score_matrix,
-    statistics_of,
-)
+from xql_jax.reports.aggregates import AGGREGATES, Statistics, common_block, score_matrix, statistics_of
 from xql_jax.reports.results import LeftOut, Results, RunFacts, Score, scores_of
 from xql_jax.reports.score_table import ScoreTable, csv_table, latex_table, markdown_table, plain_number
 from xql_jax.reports.style import render
@@ -38,10 +31,10 @@ class Report:
     Args:
         episodes: of the same runs, whose numbers are those of single episodes.
         title: the folders that the results are from, for the page's head.
-        samples: number of bootstrap samples.
+        samples: of the bootstrap.
     """
 
-    def __init__(self, results: Results, episodes: Results, title: str, samples: int = SAMPLES):
+    def __init__(self, results: Results, episodes: Results, title: str, samples: int):
         self.title, self.samples, self.runs = title, samples, results.runs
         self.scores, doubled = scores_of(results.members)
         entries = {(score.dataset, score.method): score for score in self.scores}

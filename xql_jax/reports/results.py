@@ -12,12 +12,8 @@ from xql_jax.reports.score_table import Entry
 from xql_jax.reports.summary import FINE_TUNED, OFFLINE, grouped, varying_names
 
 FINGERPRINT = "dataset_fingerprint"
-NO_METHOD = (
-    "sweep",
-    "log_interval",
-    "eval_interval",
-    "eval_episodes",
-)  # settings that distinguish no methods
+# Settings that distinguish no methods.
+NO_METHOD = ("sweep", "log_interval", "eval_interval", "eval_episodes")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -60,7 +60,6 @@ def best_found(
     Args:
         scores: f64[P, E], of E episodes of each policy, in any unit.
         policies: of a search; all if there are fewer.
-        alpha: weight of the bonus.
     Returns:
         f64[3, pulls], in the scores' unit: the mean, and the two ends of its 95% interval. The interval tells
         what more searches among the same policies would change, and nothing of other trainings.

@@ -16,7 +16,7 @@ from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.errors import Damaged, UserError
 from xql_jax.files import as_json, beating, digest, locked, read_record, with_numbers, write_record
 from xql_jax.learners import registry
-from xql_jax.logs.csv_rows import Columns
+from xql_jax.logs.csv_rows import TIMES
 from xql_jax.reports.summary import FINE_TUNED, OFFLINE, ONLINE
 from xql_jax.runs.machine import differences, surroundings
 from xql_jax.settings import as_typed
@@ -77,9 +77,9 @@ class RunFolder:
         return TrainingFiles(self.path, self.run_id)
 
     @property
-    def columns(self) -> Columns:
-        """The columns of its CSV files."""
-        return Columns.of(list(self.members[0].hyperparameters))
+    def setting_columns(self) -> list[str]:
+        """The columns of its CSV files with the seed and the swept hyperparameters."""
+        return ["seed", *self.members[0].hyperparameters]
 
     @property
     def recorded(self) -> dict[str, Any]:
@@ -156,7 +156,7 @@ class RunFolder:
             "name": self.env_name,
             "run": self.run_id,
             "defining": list(self.recorded),
-            "columns": self.columns._asdict(),
+            "columns": {"times": TIMES, "settings": self.setting_columns},
             "resumed": resumed,
         }
         write_record(self.path / "config.json", {**began, **content})

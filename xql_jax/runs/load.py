@@ -22,7 +22,7 @@ from xql_jax.errors import Damaged, UserError
 from xql_jax.files import with_numbers
 from xql_jax.learners.fields import hyperparameters
 from xql_jax.learners.registry import make_learner
-from xql_jax.logs.csv_rows import Columns, Row, parse_rows
+from xql_jax.logs.csv_rows import Row, parse_rows
 from xql_jax.reports.summary import ONLINE
 from xql_jax.rollout.acting import Act, deterministic_policy, finite_policy, prepared
 from xql_jax.runs.folder import defining, kind_of, read_config, read_summary
@@ -122,7 +122,7 @@ class SavedRun:
         text = file.read_bytes() if file.is_file() else b""
         if self.summary.get("logs", {}).get(file.name) not in (None, hashlib.sha256(text).hexdigest()):
             raise Damaged(f"{file}: damaged: it is not as the run wrote it; --resume of the run restores it")
-        rows = parse_rows(text, Columns(**self.content["columns"]), file)
+        rows = parse_rows(text, self.content["columns"]["settings"], file)
         if column and any(column not in row.results for row in rows):
             raise Damaged(f"{file}: damaged: it has no column {column}")
         return rows

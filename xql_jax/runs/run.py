@@ -193,7 +193,7 @@ def train_and_summarize(
         files.summary.unlink(missing_ok=True)  # only now, so a run that cannot be resumed keeps it
         with stop:
             loop.run(stop, show_progress=settings.tqdm)
-        rows = parse_rows(files.evaluations.read_bytes(), folder.columns, files.evaluations)
+        rows = parse_rows(files.evaluations.read_bytes(), folder.setting_columns, files.evaluations)
         if loop.finished:  # an interrupted run skips the pictures
             if task and rows:
                 _draw_curve(rows, settings, task, folder)

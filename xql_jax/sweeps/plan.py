@@ -88,9 +88,15 @@ def make_plan(settings: SweepSettings) -> list[Cell]:
 
 
 def refreshed(cells: Sequence[Cell], save_dir: str) -> list[Cell]:
-    """Returns the cells with the runs that exist by now."""
-    records = list(all_runs(Path(save_dir).expanduser()))
-    return [_as_it_is(cell, records) for cell in cells]
+    """Returns the cells with their present states, and with the runs that exist by now."""
+    records, found = list(all_runs(Path(save_dir).expanduser())), []
+    for cell in cells:
+        record, missing = _record_of(cell, records), _missing(cell.settings)
+        state = NO_DATA if missing else BEGUN if record else ABSENT
+        if record and record.summary.get("status") == "finished":
+            state, missing = FINISHED, ""
+        found.append(dataclasses.replace(cell, state=state, record=record, missing=missing))
+    return found
 
 
 def seconds_left(cells: Sequence[Cell]) -> list[dict[str, float]]:
@@ -173,9 +179,7 @@ def _settable(config: ConfigDict) -> set[str]:
 def _check_swept(settings: SweepSettings, datasets: Sequence[str], methods: Sequence[str]) -> None:
     task = get_task(datasets[0].partition("=")[0])
     known = set().union(*(_settable(config_of(method, task, settings.finetune)) for method in methods))
-    for name, values in fields_given(settings.sweep):
-        if len(set(values.split(","))) <= values.count(","):
-            raise UserError(f"--sweep gives {name} the same value twice: '{name}={values}'")
+    for name, _ in fields_given(settings.sweep):
         if name not in known:
             raise UserError(f"--sweep: no method asked for has {name!r}; {advice(name, known)}")
 
@@ -192,17 +196,8 @@ def _variants(method: str, dataset: str, settings: SweepSettings) -> Iterator[tu
     grid = " ".join(f"{name}={values}" for name, values in parts if name in traced)
     static = _settable(config) - {*traced}
     own = [[f"{name}={one}" for one in values.split(",")] for name, values in parts if name in static]
-    for chosen in itertools.product(*own):
+    for chosen in dict.fromkeys(itertools.product(*own)):
         yield ":".join((method, *chosen)), grid
-
-
-def _as_it_is(cell: Cell, records: Sequence[SavedRun]) -> Cell:
-    """Returns the cell with its present state, and with its run if that is among the records."""
-    record, missing = _record_of(cell, records), _missing(cell.settings)
-    if record and record.summary.get("status") == "finished":
-        return dataclasses.replace(cell, state=FINISHED, record=record, missing="")
-    state = NO_DATA if missing else BEGUN if record else ABSENT
-    return dataclasses.replace(cell, state=state, record=record, missing=missing)
 
 
 def _record_of(cell: Cell, records: Sequence[SavedRun]) -> SavedRun | None:
@@ -210,12 +205,12 @@ def _record_of(cell: Cell, records: Sequence[SavedRun]) -> SavedRun | None:
 
     A run to which the user gave references of its own is no cell's.
     """
-
-    def identity(record: SavedRun) -> dict[str, Any]:
-        return {name: value for name, value in record.identity.items() if name not in OF_THE_DATA}
-
-    known = [record for record in records if not record.content.get("given_references")]
-    same, settings = [record for record in known if identity(record) == cell.identity], cell.settings
+    same = []
+    for record in records:
+        identity = {name: value for name, value in record.identity.items() if name not in OF_THE_DATA}
+        if identity == cell.identity and not record.content.get("given_references"):
+            same.append(record)
+    settings = cell.settings
     now = stamps(settings.task, settings.dataset) if isinstance(settings, OfflineSettings) else None
     if same and now is not None:
         unchanged = [record for record in same if record.content.get("data_files") == now]

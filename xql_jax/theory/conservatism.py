@@ -25,11 +25,11 @@ def kl_divergence(pi: ArrayLike, mu: ArrayLike) -> np.ndarray:
 
 
 def soft_policy(q: ArrayLike, mu: ArrayLike, beta: float) -> np.ndarray:
-    """Returns mu * exp((Q - V) / beta) with V = L^beta_mu(Q), f64[..., A]: the policy of Eq. 12 and 13."""
+    """Returns mu * exp((Q - V) / beta) with V = L^beta_mu(Q), f64[..., A]: the policy of Eq. 2, 12, 13."""
     values, weights = _weighted(q, mu, beta)
     v = weighted_log_partition(values, weights, beta)[..., None]
     pi = weights * np.exp(np.where(weights > 0, values - v, 0.0) / beta)
-    return pi / pi.sum(-1, keepdims=True)  # 1 except for rounding
+    return pi / pi.sum(-1, keepdims=True)  # 1 except for rounding, which a tiny beta amplifies
 
 
 def chi_square_policy(q: ArrayLike, mu: ArrayLike, beta: float) -> np.ndarray:

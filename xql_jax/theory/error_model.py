@@ -4,18 +4,17 @@ Dynamics are deterministic. docs/theory.md lists what the paper's statements lac
 holds.
 """
 
-import dataclasses
 import math
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from xql_jax.theory import arguments
 from xql_jax.theory.gumbel import Gumbel, gumbel_max_law
 from xql_jax.theory.log_partition import log_partition
 from xql_jax.theory.soft_mdp import SoftMDP
 
+TOLERANCE = 1e-12  # of the optimal Q, reward units
 TAIL = 1e-17  # omitted at either end of the quadrature
 # Quadrature from the kink of an integrand upwards. Across the kink the trapezoidal rule would be slow.
 LEGENDRE_NODES, LEGENDRE_WEIGHTS = np.polynomial.legendre.leggauss(100)
@@ -53,20 +52,17 @@ def evolve_samples(mdp: SoftMDP, samples: np.ndarray) -> np.ndarray:
     return mdp.rewards + mdp.discount * samples.max(-1)[:, sole_successors(mdp)]
 
 
-def optimal_q(mdp: SoftMDP, tolerance: float = 1e-12) -> np.ndarray:
+def optimal_q(mdp: SoftMDP) -> np.ndarray:
     """Returns the optimal Q without regularisation, f64[S, A], to which the process of A.2.1 converges.
 
-    Args:
-        mdp: its mu and beta are ignored.
-        tolerance: largest error of an entry apart from rounding, positive, reward units.
+    Its mu and beta are ignored. Apart from rounding, an entry is within `TOLERANCE` of the optimum.
     """
-    arguments.positive("tolerance", tolerance)
-    q = np.zeros((1, *mdp.rewards.shape))
+    q = np.zeros(mdp.rewards.shape)
     bound = float(np.abs(mdp.rewards).max()) / (1.0 - mdp.discount)
-    while bound > tolerance:
-        q = evolve_samples(mdp, q)
+    while bound > TOLERANCE:
+        q = mdp.backup(q.max(-1))
         bound *= mdp.discount
-    return q[0]
+    return q
 
 
 def sole_successors(mdp: SoftMDP) -> np.ndarray:
@@ -76,23 +72,9 @@ def sole_successors(mdp: SoftMDP) -> np.ndarray:
     return mdp.next_states[..., 0]
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class ErrorWave:
-    """How an error in one state spreads: moments of V_t - V* in every state, row t after t steps of Eq. 25.
-
-    All are in reward units. The exact fields are computed without simulation.
-    """
-
-    simulated_bias: np.ndarray  # f64[T + 1, S], means
-    simulated_deviation: np.ndarray  # f64[T + 1, S], standard deviations
-    exact_bias: np.ndarray  # f64[T + 1, S]
-    exact_deviation: np.ndarray  # f64[T + 1, S]
-    gumbel: np.ndarray  # bool[T + 1, S], where the law is Gumbel, with discount^t times the first scale
-
-
 def error_wave(
     generator: np.random.Generator, mdp: SoftMDP, noise: Gumbel, *, state: int, steps: int, num_samples: int
-) -> ErrorWave:
+) -> tuple[np.ndarray, np.ndarray]:
     """Starts at Q*, adds noise to the actions of one state, and follows V = max_a Z for some steps of Eq. 25.
 
     Values flow backwards: after t steps the error is in the states from which t moves can lead to that state.
@@ -104,46 +86,37 @@ def error_wave(
     Source: Garg et al. 2023, App. A.2.1, Eq. 25 and 26. The paper calls the parents "child states".
     Args:
         mdp: with a positive discount; its mu and beta are ignored.
-        noise: the law of the noise of each action in that state, independent, with sign 1.
+        noise: the law of the noise of each action in that state, independent.
         state: the index of the erroneous state.
         steps: T.
         num_samples: how many draws, N; the simulation takes N * S * A numbers.
+    Returns:
+        The standard deviations of V_t in every state, f64[T + 1, S] each, reward units: simulated, and exact.
     """
-    if noise.sign != 1:
-        raise ValueError(f"noise must have sign 1, for its maximum to be Gumbel, not {noise.sign}")
     optimum = optimal_q(mdp)
-    best = optimum.max(-1)
-
     samples = np.tile(optimum, (num_samples, 1, 1))
     samples[:, state] += noise.sample(generator, (num_samples, optimum.shape[1]))
     first, _ = gumbel_max_law(optimum[state] + noise.location, noise.scale)
-    elsewhere, through = best.copy(), np.full(len(best), -np.inf)
+    # -inf marks states without such a path.
+    elsewhere, through = optimum.max(-1), np.full(len(optimum), -np.inf)
     elsewhere[state], through[state] = -np.inf, first.location
-    rows = []
+    simulated, exact = [], []
     for step in range(steps + 1):
-        values = samples.max(-1)
-        mean, deviation = _maximum_moments(elsewhere, through, noise.scale * mdp.discount**step)
-        rows.append((values.mean(0) - best, values.std(0), mean - best, deviation, np.isneginf(elsewhere)))
+        simulated.append(samples.max(-1).std(0))
+        exact.append(_maximum_deviation(elsewhere, through, noise.scale * mdp.discount**step))
         samples = evolve_samples(mdp, samples)
-        elsewhere, through = _path_backup(mdp, elsewhere), _path_backup(mdp, through)
-    return ErrorWave(*(np.array(column) for column in zip(*rows, strict=True)))
+        elsewhere, through = mdp.backup(elsewhere).max(-1), mdp.backup(through).max(-1)
+    return np.array(simulated), np.array(exact)
 
 
-def _maximum_moments(floor: np.ndarray, location: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:
-    """Returns mean and standard deviation of max(floor, G(location, scale)); one of the two may be -inf."""
+def _maximum_deviation(floor: np.ndarray, location: np.ndarray, scale: float) -> np.ndarray:
+    """Returns the standard deviation of max(floor, G(location, scale)); floor or location may be -inf."""
     lowest, highest = stats.gumbel_r.ppf(TAIL), stats.gumbel_r.isf(TAIL)
-    z_floor = (floor - location) / scale
-    lower = np.clip(z_floor, lowest, highest)
+    lower = np.clip((floor - location) / scale, lowest, highest)
     # From the kink at the floor upwards the integrand is smooth; below it the excess is 0.
     half = 0.5 * (highest - lower)[:, None]
     excess = half * (LEGENDRE_NODES + 1.0)
     z = lower[:, None] + excess
     masses = half * LEGENDRE_WEIGHTS * np.exp(-z - np.exp(-z))
     first, second = (masses * excess).sum(-1), (masses * excess**2).sum(-1)
-    deviation = scale * np.sqrt(np.maximum(second - first**2, 0.0))
-    return np.where(z_floor < highest, location + scale * (lower + first), floor), deviation
-
-
-def _path_backup(mdp: SoftMDP, v: np.ndarray) -> np.ndarray:
-    """One step of the hard Bellman equation; -inf marks states without a path."""
-    return (mdp.rewards + mdp.discount * v[sole_successors(mdp)]).max(-1)
+    return scale * np.sqrt(np.maximum(second - first**2, 0.0))

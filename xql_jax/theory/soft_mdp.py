@@ -12,6 +12,7 @@ from scipy import sparse
 from scipy.sparse.linalg import spsolve
 
 from xql_jax.theory import arguments
+from xql_jax.theory.conservatism import soft_policy
 from xql_jax.theory.log_partition import weighted_log_partition
 from xql_jax.types import Array
 
@@ -37,14 +38,12 @@ class SoftMDP:
         tables = {
             "next_states": np.asarray(self.next_states, np.int32),
             "probabilities": arguments.probabilities("probabilities", self.probabilities),
-            "rewards": arguments.samples("rewards", self.rewards),
+            "rewards": np.asarray(self.rewards, np.float64),
             "behavior": arguments.probabilities("behavior", self.behavior),
         }
-        shape, *shapes = (table.shape for table in tables.values())
-        if shapes != [shape, shape[:-1], shape[:-1]]:
-            raise ValueError(f"the shapes of {', '.join(tables)} do not fit: {shape}, {shapes}")
-        if tables["next_states"].min() < 0 or tables["next_states"].max() >= shape[0]:
-            raise ValueError(f"next_states must be states, 0 to {shape[0] - 1}")
+        num_states = len(tables["next_states"])
+        if tables["next_states"].min() < 0 or tables["next_states"].max() >= num_states:
+            raise ValueError(f"next_states must be states, 0 to {num_states - 1}")
         arguments.positive("beta", self.beta)
         if not 0.0 <= self.discount < 1.0:
             raise ValueError(f"discount must be within [0, 1), not {self.discount}")
@@ -129,14 +128,6 @@ class SoftMDP:
         """Returns V = L^beta_mu(Q) = beta * log E_mu[exp(Q / beta)], f64[S] (Eq. 1, 34)."""
         return weighted_log_partition(np.asarray(q, np.float64), self.behavior, self.beta)
 
-    def policy(self, q: ArrayLike, v: ArrayLike) -> np.ndarray:
-        """Returns pi(a|s) = mu(a|s) exp((Q - V) / beta), f64[S, A] (Eq. 2).
-
-        Its rows sum to 1 if V is the soft value of Q.
-        """
-        advantages = np.where(self.behavior > 0, np.asarray(q) - np.asarray(v)[:, None], 0.0)
-        return self.behavior * np.exp(advantages / self.beta)
-
     def expected_returns(self, policy: ArrayLike) -> np.ndarray:
         """Returns the expected discounted return of a policy from every state, f64[S], reward units.
 
@@ -172,7 +163,6 @@ class Solution:
     policy: np.ndarray  # f64[S, A], pi(a|s), Eq. 2
     residual: float  # the Bellman residual: largest change in the last sweep, reward units
     error_bound: float  # residual * discount / (1 - discount), by contraction
-    sweeps: int
 
 
 def value_iteration(mdp: SoftMDP, tolerance: float = 1e-9) -> Solution:
@@ -194,19 +184,17 @@ def value_iteration(mdp: SoftMDP, tolerance: float = 1e-9) -> Solution:
             np.float64(mdp.discount),
             np.float64(mdp.beta),
         )
-        final, sweeps = _sweeps(tables, np.zeros(len(mdp.behavior)), np.float64(tolerance))
-    last = np.asarray(final)  # the last sweep's argument, which it changed by at most the tolerance
+        last = np.asarray(_sweeps(tables, np.zeros(len(mdp.behavior)), np.float64(tolerance)))
     q = mdp.backup(last)
     v = mdp.soft_value(q)
     residual = float(np.abs(v - last).max())
-    policy = mdp.policy(q, v)
-    policy /= policy.sum(-1, keepdims=True)  # 1 except for rounding, which a tiny beta amplifies
     bound = residual * mdp.discount / (1.0 - mdp.discount)
-    return Solution(v, q, policy, residual, bound, int(sweeps))
+    return Solution(v, q, soft_policy(q, mdp.behavior, mdp.beta), residual, bound)
 
 
 @jax.jit
-def _sweeps(tables: tuple[Array, ...], start: Array, tolerance: Array) -> tuple[Array, Array]:
+def _sweeps(tables: tuple[Array, ...], start: Array, tolerance: Array) -> Array:
+    """Returns the argument of the last sweep, which changed it by at most the tolerance."""
     next_states, probabilities, rewards, behavior, discount, beta = tables
 
     def sweep(v: Array) -> Array:
@@ -232,5 +220,5 @@ def _sweeps(tables: tuple[Array, ...], start: Array, tolerance: Array) -> tuple[
         following = sweep(current)
         return current, following, jnp.abs(following - current).max(), count + 1
 
-    last, _, _, count = jax.lax.while_loop(unfinished, step, (start, first, change, jnp.ones(())))
-    return last, count
+    last, *_ = jax.lax.while_loop(unfinished, step, (start, first, change, jnp.ones(())))
+    return last
