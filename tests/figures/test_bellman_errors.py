@@ -56,3 +56,16 @@ def test_logistic_fit_solves_its_likelihood_equations(seed, law, size, offset, s
 @pytest.mark.parametrize("outlier", [-1e9, 1e9])
 def test_logistic_fit_with_one_outlier_among_many(outlier):
     check_logistic(np.append(np.random.default_rng(0).normal(size=10_000), outlier))
+
+
+@pytest.mark.parametrize(
+    ("errors", "message"),
+    [
+        ([], "errors must be finite and not empty"),
+        ([1.0, float("nan")], "errors must be finite"),
+        ([2.0, 2.0], "samples must not all be equal, as they are to 2.0"),
+    ],
+)
+def test_errors_without_a_fit_are_refused(errors, message):
+    with pytest.raises(ValueError, match=message):
+        fit_errors(errors)

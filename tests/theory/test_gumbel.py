@@ -111,6 +111,15 @@ def test_gumbel_max_trick_exactly(x, beta, tenths):
     np.testing.assert_allclose(probabilities[winner], chance, atol=1e-7)
 
 
+@pytest.mark.parametrize(
+    ("samples", "words"), [([], "empty"), ([1.0, np.nan], "finite"), ([3.0, 3.0], "all be equal")]
+)
+def test_samples_without_a_fit_are_refused(samples, words):
+    for fit in (fit_gaussian, fit_gumbel):
+        with pytest.raises(ValueError, match=f"samples must .*{words}"):
+            fit(samples)
+
+
 # Theorem 1 says that the maximum of n variables with exponential tails "follows" the Gumbel distribution as n
 # grows. What converges is (max - b_n) / a_n. A sufficient condition (von Mises) is that the slope of the
 # reciprocal hazard rate, (1 - F(x)) / f(x), goes to 0. For bounded variables the limit is another law.

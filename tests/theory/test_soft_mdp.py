@@ -200,7 +200,9 @@ def test_empirical_mdp_counts():
         ({"discount": 1.0}, r"discount must be within \[0, 1\), not 1.0"),
         ({"behavior": np.full((5, 3), 0.3)}, "behavior must sum to 1, and sums to 0.9"),
         ({"behavior": np.tile([1.5, -0.5, 0.0], (5, 1))}, "behavior must not be negative, and is -0.5"),
+        ({"probabilities": np.full((5, 3, 2), 0.5)}, "the shapes of next_states, probabilities"),
         ({"next_states": np.full((5, 3, 3), 5)}, "next_states must be states, 0 to 4"),
+        ({"rewards": np.full((5, 3), np.nan)}, "rewards must be finite and not empty, not nan"),
     ],
 )
 def test_impossible_mdp_is_refused(changes, message):

@@ -19,6 +19,7 @@ from xql_jax.errors import UserError
 from xql_jax.figures.runs import POINT_COLUMNS, points_of, scores_in
 from xql_jax.figures.tables import PaperFigure, Table, Tables, long_table, where
 from xql_jax.reports.style import BLUE, GREEN, VERMILION, legend_below, legend_height, styled
+from xql_jax.theory import arguments
 from xql_jax.theory.gumbel import fit_gaussian, fit_gumbel
 
 # The paper clips errors "to the ranges shown", which it does not give; here the middle 99% are shown.
@@ -48,12 +49,14 @@ def fit_errors(errors: ArrayLike) -> dict[str, Fit]:
     Differs: the paper fits no logistic distribution, does not say which sign its Gumbel has, and judges the
     fits by eye.
     Args:
-        errors: f64[...], finite, reward units; at least two of them differ.
+        errors: f64[...], reward units; at least two of them differ.
     Returns:
         The fits by name of their law. Of the Gumbel and its mirror image there is the likelier one; the name
         says on which side its long tail is.
+    Raises:
+        ValueError: if an error is not finite, or all are equal.
     """
-    x = np.asarray(errors, np.float64).ravel()
+    x = arguments.samples("errors", errors).ravel()
 
     def judged(law: Any) -> Fit:
         # The method affects only the p-value, which is not used. The exact one would take long.

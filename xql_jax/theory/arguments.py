@@ -6,15 +6,25 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 
-def positive(name: str, value: SupportsFloat) -> None:
-    """Raises ValueError unless the number is positive and finite."""
+def samples(name: str, values: ArrayLike) -> np.ndarray:
+    """Returns the values as float64; raises ValueError if there are none or one is not finite."""
+    array = np.asarray(values, np.float64)
+    if array.size == 0 or not np.isfinite(array).all():
+        found = array[~np.isfinite(array)][0] if array.size else f"of shape {array.shape}"
+        raise ValueError(f"{name} must be finite and not empty, not {found}")
+    return array
+
+
+def positive(name: str, value: SupportsFloat) -> float:
+    """Returns the number; raises ValueError unless it is positive and finite."""
     if not 0.0 < float(value) < np.inf:
         raise ValueError(f"{name} must be positive and finite, not {value}")
+    return float(value)
 
 
 def probabilities(name: str, rows: ArrayLike) -> np.ndarray:
     """Returns the rows f64[..., N] along the last axis; raises ValueError unless each is a distribution."""
-    array = np.asarray(rows, np.float64)
+    array = samples(name, rows)
     sums = array.sum(-1)
     if (array < 0).any():
         raise ValueError(f"{name} must not be negative, and is {array.min()}")

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import brentq
 
+from xql_jax.theory import arguments
 from xql_jax.theory.log_partition import log_partition
 
 
@@ -16,6 +17,9 @@ class Gumbel:
 
     location: float  # the mode, reward units
     scale: float  # beta of the paper, positive, reward units
+
+    def __post_init__(self):
+        arguments.positive("scale", self.scale)
 
     def density(self, x: ArrayLike) -> np.ndarray:
         """Returns p(x) = exp(-(z + exp(-z))) / scale, z = (x - location) / scale, in 1 / reward units.
@@ -48,7 +52,7 @@ def fit_gumbel(samples: ArrayLike) -> tuple[float, float]:
     Args:
         samples: f64[...], at least two different ones, reward units.
     """
-    x = np.asarray(samples, np.float64)
+    x = _varied(samples)
     least = x.min()
     # Excess over the least sample, in units of its mean, so that neither offset nor unit costs precision.
     excess = (x - least).ravel()
@@ -67,12 +71,19 @@ def fit_gumbel(samples: ArrayLike) -> tuple[float, float]:
 
 def fit_gaussian(samples: ArrayLike) -> tuple[float, float]:
     """Returns mean and standard deviation of samples as in `fit_gumbel`: the likeliest normal law."""
-    x = np.asarray(samples, np.float64)
+    x = _varied(samples)
     reference = x.flat[0]  # a mean of differences keeps the digits that a large offset would take
     mean = float((x - reference).mean())
     deviations = (x - reference) - mean
     unit = float(np.abs(deviations).max())  # the squares of tiny deviations would underflow
     return float(reference) + mean, unit * math.sqrt(((deviations / unit) ** 2).mean())
+
+
+def _varied(samples: ArrayLike) -> np.ndarray:
+    x = arguments.samples("samples", samples)
+    if x.min() == x.max():
+        raise ValueError(f"samples must not all be equal, as they are to {x.flat[0]}: no scale fits them")
+    return x
 
 
 def gumbel_max_law(x: ArrayLike, beta: float) -> tuple[Gumbel, np.ndarray]:

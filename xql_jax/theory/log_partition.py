@@ -23,7 +23,7 @@ def log_partition(x: ArrayLike, beta: float, probabilities: ArrayLike | None = N
         f64[...], reward units.
     """
     arguments.positive("beta", beta)
-    values = np.asarray(x, np.float64)
+    values = arguments.samples("x", x)
     if probabilities is None:
         weights = np.full(values.shape, 1.0 / values.shape[-1])
     else:

@@ -23,6 +23,7 @@ from xql_jax.losses.asymmetric import expectile_loss
 from xql_jax.losses.gumbel import gumbel_loss
 from xql_jax.losses.regression import mse_loss
 from xql_jax.networks.mlp import Value
+from xql_jax.theory import arguments
 from xql_jax.theory.log_partition import log_partition
 from xql_jax.types import Array, Params, PRNGKey
 
@@ -135,6 +136,8 @@ class StochasticRegressor(RegressorMixin, BaseEstimator):
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
         """Fits the model to inputs f64[N, D] in any units and targets f64[N] in reward units."""
         inputs, targets = validate_data(self, X, y, dtype=np.float64, y_numeric=True)
+        for name in ("learning_rate", "batch_size", "num_updates"):
+            arguments.positive(name, getattr(self, name))
         self.input_scaler_ = StandardScaler().fit(inputs)
         self.target_scaler_ = StandardScaler().fit(targets[:, None])
         scale = float(self.target_scaler_.scale_[0])
@@ -204,7 +207,7 @@ class StochasticRegressor(RegressorMixin, BaseEstimator):
         prediction and 0 otherwise.
         """
         values = self.predict(X)
-        targets = column_or_1d(y, dtype=np.float64)
+        targets = arguments.samples("y", column_or_1d(y))
         check_consistent_length(values, targets)
         scores = []
         for row, shape in zip(values.T.reshape(-1, len(targets)), self.shapes_.ravel(), strict=True):
@@ -317,6 +320,8 @@ class ExpectileRegressor(StochasticRegressor):
 
     def _shapes(self, scale: float) -> tuple[np.ndarray, np.ndarray]:
         expectiles = np.asarray(self.expectile, np.float64)
+        if not (expectiles.size and (expectiles > 0.0).all() and (expectiles < 1.0).all()):
+            raise ValueError(f"expectile must be within (0, 1), not {self.expectile}")
         return expectiles, expectiles
 
 

@@ -38,12 +38,14 @@ class SoftMDP:
         tables = {
             "next_states": np.asarray(self.next_states, np.int32),
             "probabilities": arguments.probabilities("probabilities", self.probabilities),
-            "rewards": np.asarray(self.rewards, np.float64),
+            "rewards": arguments.samples("rewards", self.rewards),
             "behavior": arguments.probabilities("behavior", self.behavior),
         }
-        num_states = len(tables["next_states"])
-        if tables["next_states"].min() < 0 or tables["next_states"].max() >= num_states:
-            raise ValueError(f"next_states must be states, 0 to {num_states - 1}")
+        shape, *shapes = (table.shape for table in tables.values())
+        if shapes != [shape, shape[:-1], shape[:-1]]:
+            raise ValueError(f"the shapes of {', '.join(tables)} do not fit: {shape}, {shapes}")
+        if tables["next_states"].min() < 0 or tables["next_states"].max() >= shape[0]:
+            raise ValueError(f"next_states must be states, 0 to {shape[0] - 1}")
         arguments.positive("beta", self.beta)
         if not 0.0 <= self.discount < 1.0:
             raise ValueError(f"discount must be within [0, 1), not {self.discount}")
