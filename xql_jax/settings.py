@@ -1,7 +1,6 @@
 """Declarations of settings: a dataclass's fields, each with a default, valid values and a meaning."""
 
 import dataclasses
-import os
 import types
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -32,9 +31,6 @@ class Setting(NamedTuple):
 
     def check(self, value: Any) -> Any:
         """Returns the value, with 1e5 as an int if the setting is one; raises UserError if it is invalid."""
-        for text in value if self.kind is Sequence else [value]:
-            if isinstance(text, str) and text.startswith("~") and os.path.expanduser(text) == text:
-                raise UserError(f"{self.name}={text}: there is no user {text[1:].partition('/')[0]!r}")
         if (value is None and self.optional) or self.kind is Sequence:
             return value
         if self.kind in (int, float):
