@@ -259,17 +259,14 @@ def test_when_a_run_was_written_is_no_matter_of_its_config(tmp_path):
     assert run.written == 1e9
 
 
-def test_runs_behind_links_are_found_once_and_loops_end(tmp_path, caplog):
+def test_runs_behind_links_are_found_once_and_loops_end(tmp_path):
     results, scratch = tmp_path / "results", tmp_path / "scratch"
     write_run(results, "maze", "xql", {0: [1.0]})
     elsewhere = write_run(scratch, "maze", "xql", {1: [2.0]})
     (results / "maze" / "xql" / "linked").symlink_to(elsewhere)  # one run
     (results / "again").symlink_to(scratch)  # a folder of runs, the same one
     (results / "maze" / "loop").symlink_to(results)
-    (results / "nowhere").symlink_to(tmp_path / "gone")
     found = found_in(results)
-    (told,) = caplog.messages
-    assert told == f"{results / 'nowhere'}: a link to {tmp_path / 'gone'}, which is not there; it is left out"
     assert sorted(run.seeds for run in found.runs) == [(0, 0), (1, 1)]
     assert found.left_out == []
     assert [run.dataset for run in found_in(results / "maze" / "xql" / "linked").runs] == ["maze"]

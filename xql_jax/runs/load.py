@@ -34,7 +34,6 @@ from xql_jax.types import Learner, State
 LOG = logging.getLogger(__name__)
 # Hyperparameters that runs of earlier versions do not record, and what they were there.
 OF_EARLIER_RUNS = {"critic_layer_norm": False}
-MOST_NAMED = 3  # runs that a message names
 NO_SETTINGS = ("env_name", "seeds")  # that are not settings of the method
 
 
@@ -58,7 +57,7 @@ def load_run(
     elif path.name == "checkpoints":
         path = path.parent
     if not (path / "config.json").is_file():
-        near = sorted(map(str, itertools.islice(run_folders(path), MOST_NAMED)))
+        near = sorted(map(str, itertools.islice(run_folders(path), 3)))
         below = f"; runs below it: {', '.join(near)} (xql-runs lists all)" if near else ""
         raise UserError(f"{path}: not the folder of a run: it has no config.json{below}")
     content = read_config(path / "config.json")
@@ -267,8 +266,7 @@ def all_runs(root: Path) -> Iterator[SavedRun]:
 def run_folders(root: Path) -> Iterator[Path]:
     """Yields the folders below `root` that have a config.json, damaged runs included.
 
-    Follows symbolic links. A folder that several paths lead to is visited once. Warns of a link that leads
-    nowhere, as to a disk that is not mounted.
+    Follows symbolic links. A folder that several paths lead to is visited once.
     """
     visited = set()
     for folder, below, files in os.walk(root, followlinks=True):
@@ -280,6 +278,3 @@ def run_folders(root: Path) -> Iterator[Path]:
         if "config.json" in files:
             below.clear()  # there are no runs inside a run
             yield Path(folder)
-        for path in () if "config.json" in files else map(Path(folder).joinpath, sorted(files)):
-            if path.is_symlink() and not path.exists():
-                LOG.warning(f"{path}: a link to {path.readlink()}, which is not there; it is left out")
