@@ -33,13 +33,9 @@ class Damaged(UserError):
 
 @contextlib.contextmanager
 def needing(what: str, extra: str) -> Iterator[None]:
-    """Context manager that turns a failed import into an error that names the extra to install.
+    """Context manager that turns a failed import into a UserError: `what`, the message's subject, needs it.
 
-    Args:
-        what: the part of the project that needs the package, as the message's subject.
-        extra: the extra in setup.py that installs the package.
-    Raises:
-        UserError: instead of ModuleNotFoundError.
+    The message names the extra in setup.py that installs the package.
     """
     try:
         yield
