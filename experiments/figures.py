@@ -45,13 +45,12 @@ class FigureSettings(Settings):
     formats: Sequence[str] = setting(
         ("png", "svg"),
         f"Formats of the pictures, as in --formats=png,pdf; known: {', '.join(FORMATS)}.",
+        choices=tuple(FORMATS),
         by_commas=True,
     )
 
 
 def main(settings: FigureSettings) -> int:
-    if not settings.formats or set(settings.formats) - set(FORMATS):
-        raise UserError(f"--formats={','.join(settings.formats)}: known: {', '.join(FORMATS)}")
     known = {name.lower(): [name] for name in ALL} | {"all": list(FIGURES)}
     for name in settings.figure or [""]:
         if name.strip().lower() not in known:

@@ -27,13 +27,15 @@ class Setting(NamedTuple):
     empty: bool = False  # text that may be empty
     alias: str = ""  # another name for the flag
     by_commas: bool = False  # how several texts are typed; else by a flag each
-    positional: bool = False  # given without a flag
+    positional: bool = False  # given without a flag, by its position; with a meaning it must be given
 
     def check(self, value: Any) -> Any:
         """Returns the value, with 1e5 as an int if the setting is one; raises UserError if it is invalid."""
-        if (value is None and self.optional) or self.kind is Sequence:
+        if value is None and self.optional:
             return value
-        if self.kind in (int, float):
+        if self.kind is Sequence:
+            fits = not self.choices or set(value) <= set(self.choices)
+        elif self.kind in (int, float):
             is_number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
             fits = is_number and np.isfinite(value) and (self.kind is float or value == value // 1)
             fits = fits and (self.least is None or value >= self.least)
@@ -71,11 +73,6 @@ def as_typed(value: Any) -> str:
 def setting(default: Any, meaning: str, **valid: Any) -> Any:
     """Declares a field that is a setting; `valid` are further fields of its `Setting`."""
     return dataclasses.field(default=default, metadata={"meaning": meaning, **valid})
-
-
-def argument(default: Any, meaning: str = "") -> Any:
-    """Declares a field that is given without a flag, by its position; with a meaning it must be given."""
-    return dataclasses.field(default=default, metadata={"meaning": meaning, "positional": True})
 
 
 def settings_of(kind: type) -> Mapping[str, Setting]:

@@ -30,7 +30,7 @@ from xql_jax.outputs import write_output, writing_output
 from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.runs.load import load_run
 from xql_jax.runs.onnx_graph import import_onnx, read_onnx, write_onnx
-from xql_jax.runs.tool_settings import EXPORT_FORMATS, ExportSettings
+from xql_jax.runs.tool_settings import ExportSettings
 from xql_jax.training.members import learners_of
 from xql_jax.types import Array
 
@@ -50,9 +50,6 @@ def export_policy(settings: ExportSettings) -> dict[str, Any]:
     Returns the content of policy.json: the largest difference per format, and the scores if requested.
     UserError if the policy cannot be exported, or a file's actions differ from the original's.
     """
-    unknown = [name for name in settings.formats if name not in EXPORT_FORMATS]
-    if unknown or not settings.formats:
-        raise UserError(f"--formats={','.join(settings.formats)}: known: {', '.join(EXPORT_FORMATS)}")
     run = load_run(settings.checkpoint, member=settings.member, env_name=settings.env_name)
     member = run.one_member()
     [learner] = learners_of(run.learner, [member])

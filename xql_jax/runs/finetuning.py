@@ -79,7 +79,7 @@ def train_finetuned(settings: FinetuneSettings, stop: StopSignals | None = None)
         folder = data_folder(job, data)
         if settings.resume and (finished := folder.finished_summary()):
             return Summary(folder.path, settings.unit, finished, had_ended=True)
-        pretrained = None if folder.has_checkpoints else _pretrained(job, data)
+        pretrained = _pretrained(job, data) if job.source and not folder.steps else None
 
         held.enter_context(folder.locked(settings.resume))
         data.preprocessing.save(folder.files.preprocessing, folder.run_id)
@@ -188,11 +188,9 @@ def _settings_of_source(settings: FinetuneSettings, source: SavedRun) -> Finetun
     )
 
 
-def _pretrained(job: Job, data: RunData) -> Mapping[str, State] | None:
-    """Returns the members' states in --checkpoint's run; None if there is none."""
+def _pretrained(job: Job, data: RunData) -> Mapping[str, State]:
+    """Returns the members' states in --checkpoint's run."""
     source = job.source
-    if source is None:
-        return None
     if source.sizes != data.sizes:
         raise UserError(
             f"--checkpoint={source.path}: its observations and actions have {source.sizes} entries, those "

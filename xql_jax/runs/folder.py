@@ -91,11 +91,8 @@ class RunFolder:
         return (self.path / "config.json").exists() or self.files.checkpoints.exists()
 
     @property
-    def has_checkpoints(self) -> bool:
-        return bool(self._steps)
-
-    @property
-    def _steps(self) -> list[int]:
+    def steps(self) -> list[int]:
+        """The steps of its checkpoints, ascending."""
         with Checkpoints(self.files.checkpoints) as checkpoints:
             return checkpoints.steps
 
@@ -142,7 +139,7 @@ class RunFolder:
         Args:
             began: what config.json has of its beginning, or that of the run that it is an extension of.
         """
-        here, step = surroundings(), max(self._steps, default=0)
+        here, step = surroundings(), max(self.steps, default=0)
         if changed := differences(began, here):
             LOG.warning(
                 f"the run began with another setup, so its numbers may differ after step {step:,}: {changed}"
@@ -193,7 +190,7 @@ class RunFolder:
                 if rows_digest(self.path / name) != written:
                     raise Damaged(f"{self.path / name}: damaged: it is not as it was written")
         except Damaged as error:
-            if not self.has_checkpoints:
+            if not self.steps:
                 raise Damaged(f"{error}; there is no checkpoint to restore it from: delete the run") from None
             LOG.warning(f"{error}; it is made anew")
             return None
