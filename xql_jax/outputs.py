@@ -7,7 +7,6 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from xql_jax.errors import UserError
-from xql_jax.files import sync
 
 
 def check_output(flag: str, name: str, suffixes: Collection[str] = ()) -> Path:
@@ -38,10 +37,7 @@ def writing_output(flag: str, path: Path) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=path.parent) as folder:
             unfinished = Path(folder) / path.name
             yield unfinished
-            for part in (*unfinished.rglob("*"), unfinished):
-                sync(part)
             os.replace(unfinished, path)
-        sync(path.parent)
     except OSError as error:
         raise UserError(f"--{flag}={path}: cannot be written: {error.strerror or error}") from error
 

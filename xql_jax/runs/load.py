@@ -82,9 +82,8 @@ class SavedRun:
         self.files = TrainingFiles(path, self.run_id)
         self.algorithm: str = content["config"]["algorithm"]
         self.env_name: str | None = content["env_name"]  # None for a run on data without a task
-        self.name: str = (
-            self.env_name or content.get("name") or path.absolute().parents[1].name
-        )  # or its data's
+        # The data's, without a task.
+        self.name: str = self.env_name or content.get("name") or path.absolute().parents[1].name
         self._acts_in: str | None = env_name or self.env_name
         self.references = References(*content["references"]) if "references" in content else None
         self.kind = kind_of(self.algorithm, self.identity)

@@ -100,6 +100,9 @@ def host_population(job: Job, learner: Any, folder: RunFolder, stop: StopSignals
 def details_of(job: Job, population: Population, rows: Sequence[Row]) -> dict[str, Any]:
     """Returns the entries of summary.json that only online runs have."""
     assert isinstance(population, Online)
+    lag: dict[str, Any] = {"policy_lag": job.acting.policy_lag}
+    if isinstance(population, Compiled):
+        lag = {"policy_lag": 0, "failed_episodes": population.failures}
     return {
         "restarts": [
             {"member": str(job.members[index]), **dataclasses.asdict(divergence)}
@@ -107,11 +110,7 @@ def details_of(job: Job, population: Population, rows: Sequence[Row]) -> dict[st
             for divergence in divergences
         ],
         "seconds_by_work": {name: round(value, 3) for name, value in population.seconds.items()},
-        **(
-            {"policy_lag": 0, "failed_episodes": population.failures}
-            if isinstance(population, Compiled)
-            else {"policy_lag": job.acting.policy_lag}
-        ),
+        **lag,
     }
 
 
