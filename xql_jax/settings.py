@@ -18,12 +18,11 @@ class Setting(NamedTuple):
 
     name: str
     kind: type  # int, float, bool, str, or Sequence: several texts
-    default: Any
+    default: Any  # None: it may be None
     meaning: str
     least: float | None = None
     most: float | None = None
     choices: Sequence[str] = ()
-    optional: bool = False  # may be None
     empty: bool = False  # text that may be empty
     alias: str = ""  # another name for the flag
     by_commas: bool = False  # how several texts are typed; else by a flag each
@@ -31,7 +30,7 @@ class Setting(NamedTuple):
 
     def check(self, value: Any) -> Any:
         """Returns the value, with 1e5 as an int if the setting is one; raises UserError if it is invalid."""
-        if value is None and self.optional:
+        if value is None and self.default is None:
             return value
         if self.kind is Sequence:
             fits = not self.choices or set(value) <= set(self.choices)
@@ -84,16 +83,12 @@ def settings_of(kind: type) -> Mapping[str, Setting]:
             continue
         hint = hints[field.name]
         kinds = get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-        known = [one for one in (int, float, bool, str) if one in kinds]
-        default = () if field.default is dataclasses.MISSING else field.default
-        metadata = dict(field.metadata)
+        kind_of: Any = next((one for one in (int, float, bool, str) if one in kinds), Sequence)
         unit = getattr(kind, "unit", "update") + "s"
-        meaning = metadata["meaning"].replace("{Steps}", unit.capitalize()).replace("{steps}", unit)
-        if known == [int]:
-            metadata = {"least": 0, "most": MOST} | metadata
-        metadata = {"optional": type(None) in kinds} | metadata | {"meaning": meaning}
-        kind_of = known[0] if known else Sequence
-        found[field.name] = Setting(field.name, kind_of, default, **metadata)  # type: ignore[arg-type]
+        meaning = field.metadata["meaning"].replace("{Steps}", unit.capitalize()).replace("{steps}", unit)
+        bounds = {"least": 0, "most": MOST} if kind_of is int else {}
+        metadata: Any = {**bounds, **field.metadata, "meaning": meaning}
+        found[field.name] = Setting(field.name, kind_of, field.default, **metadata)
     return found
 
 
