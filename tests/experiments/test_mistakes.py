@@ -15,15 +15,13 @@ SOURCE = (ROOT / "configs" / "pointmaze_config.py").read_text()
 TD3 = (
     (ROOT / "configs" / "td3_config.py").read_text().replace("return online_config", "config = online_config")
 )
-CHANGED = "    with config.unlocked():\n        {}\n    return config\n"
 CONFIGS = {  # by name of the file, what is in it
     "syntax": SOURCE.replace("def get_config(", "def get_config(("),
     "raises": "def get_config(algorithm='xql'):\n    return 1 / 0\n",
     "dictionary": "def get_config():\n    return {'beta': 1.0}\n",
     "betta": re.sub(r'"beta": [\d.]+', '"betta": 0.5', SOURCE),
     "text": re.sub(r'"beta": [\d.]+', '"beta": "high"', SOURCE),
-    "less": TD3 + CHANGED.format("del config.updates_per_step"),
-    "neither": TD3 + CHANGED.format("del config.about.small"),
+    "less": TD3 + "    with config.unlocked():\n        del config.updates_per_step\n    return config\n",
 }
 MISTAKES = """
 # flags
@@ -71,9 +69,8 @@ train --config= => --config | configs/
 train --config=syntax_config.py => syntax_config.py | SyntaxError | line
 train --config=raises_config.py => raises_config.py | ZeroDivisionError
 train --config=dictionary_config.py => no config | configs/
-train --config={configs}/sac_config.py => that is for xql-train-online
-online --config={configs}/pointmaze_config.py => that is for xql-train-offline
-online --config=neither_config.py => neither_config.py | configs/
+train --config={configs}/sac_config.py => xql-train-online trains it
+online --config={configs}/pointmaze_config.py => xql-train-offline trains it
 train --config=betta_config.py => unknown config field 'betta' for xql
 train --config=text_config.py => text_config.py | beta | high
 train --method=xqll => 'xqll' | nearest known: xql
