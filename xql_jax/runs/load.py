@@ -115,15 +115,12 @@ class SavedRun:
         """The content of summary.json, {} if there is none; raises Damaged if the file has changed."""
         return read_summary(self.files.summary, self.run_id) if self.files.summary.exists() else {}
 
-    def rows(self, file: Path, column: str = "") -> list[Row]:
-        """Returns the rows of a CSV file; Damaged if they changed after the end, or lack the column."""
+    def rows(self, file: Path) -> list[Row]:
+        """Returns the rows of a CSV file; Damaged if they changed after the run's end."""
         text = file.read_bytes() if file.is_file() else b""
         if self.summary.get("logs", {}).get(file.name) not in (None, hashlib.sha256(text).hexdigest()):
             raise Damaged(f"{file}: damaged: it is not as the run wrote it; --resume of the run restores it")
-        rows = parse_rows(text, Columns(**self.content["columns"]), file)
-        if column and any(column not in row.results for row in rows):
-            raise Damaged(f"{file}: damaged: it has no column {column}")
-        return rows
+        return parse_rows(text, Columns(**self.content["columns"]), file)
 
     @property
     def task(self) -> Task:
@@ -177,10 +174,10 @@ class SavedRun:
             raise UserError(f"--member={index}: the run has members 0 to {len(every) - 1}")
         return [every[index]]
 
-    def one_member(self, flag: str = "") -> Member:
+    def one_member(self) -> Member:
         """Returns the only member; raises UserError if there are several and none was chosen."""
         if (number := len(self.members)) > 1:
-            raise UserError(f"{flag}{self.path}: the run has {number} members: choose one with --member")
+            raise UserError(f"{self.path}: the run has {number} members: choose one with --member")
         return self.members[0]
 
     @functools.cached_property

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from xql_jax.configuration import online_fields
+from xql_jax.configuration import OnlineFields
 from xql_jax.data import replay
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.data.sampling import room_on_device
@@ -37,7 +37,8 @@ def online_job(settings: OnlineSettings) -> Job:
     """Returns the run's job; raises UserError for mistakes in the settings."""
     settings = settings.resolved()
     task, restarts = settings.task, settings.on_divergence == "restart"
-    fields = hyperparameters(online_fields(settings.config))
+    values = {name: settings.config[name] for name in hyperparameters(OnlineFields())}
+    fields = hyperparameters(OnlineFields(**values))  # raises UserError if one is impossible
     schedule = acting_schedule(settings, settings.schedule, restarts=restarts, **fields)
     if task.suite == COMPILED:
         if settings.processes or restarts:

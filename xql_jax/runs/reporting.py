@@ -72,7 +72,7 @@ def _join_widths(settings: Sequence[dict[str, str]]) -> None:
 
 def _read(name: str, folder: Path, file_name: str, column: str) -> tuple[RunFacts, list[Member]]:
     run = load_run(folder)
-    content, summary, rows = run.content, run.summary, run.rows(run.path / file_name, column)
+    content, summary, rows = run.content, run.summary, run.rows(run.path / file_name)
     last = max((row.step for row in rows), default=0)
     seconds, environment = summary.get("seconds"), summary.get("environment") or {}
     known = TASKS | ONLINE_TASKS | COMPILED_TASKS  # no task of a user's own: that would import their code
