@@ -130,13 +130,7 @@ class FinetuneSettings(OfflineSettings, ActingSettings):
     def schedule(self) -> Schedule:
         """The schedule of both phases."""
         handover = self.num_pretraining_steps or 0
-        return dataclasses.replace(
-            self.schedule_after_handover, max_steps=handover + self.max_steps, handover=handover
-        )
-
-    @property
-    def schedule_after_handover(self) -> Schedule:
-        return super().schedule
+        return dataclasses.replace(super().schedule, max_steps=handover + self.max_steps, handover=handover)
 
     def resolved(self) -> Self:
         defaults = self.config.about.finetune.to_dict()

@@ -153,7 +153,7 @@ def _dataset(settings: ChoiceSettings, saved: SavedRun) -> tuple[Dataset, np.nda
     starts = np.append(0, np.flatnonzero(dataset.ends)[:-1] + 1)
     number = saved.content.get("init_dataset_size") or dataset.size
     if number < dataset.size and not settings.dataset:
-        rows = drawn_rows(dataset.size, number, saved.content["seeds"][0])
+        rows = drawn_rows(dataset.size, number, saved.seeds[0])
         dataset = dataset.part(rows)
         starts = np.flatnonzero(np.isin(rows, starts))
         if not len(starts):

@@ -98,6 +98,11 @@ class SavedRun:
         return {name: value for name, value in by_name if name not in NO_SETTINGS}
 
     @property
+    def seeds(self) -> range:
+        first, last = self.content["seeds"]
+        return range(first, last + 1)
+
+    @property
     def sources(self) -> list[str]:
         """What its data were read from, none for the task's own; UserError if they were arrays in memory."""
         sources, stamps = self.content.get("dataset", []), self.content.get("data_files", ())
@@ -165,9 +170,8 @@ class SavedRun:
     @functools.cached_property
     def members(self) -> list[Member]:
         """The members, or the wanted one alone."""
-        first, last = self.content["seeds"]
         grid = parse_sweep(self.content["sweep"], self.learner)
-        every, index = make_members(range(first, last + 1), grid), self._wanted_member
+        every, index = make_members(self.seeds, grid), self._wanted_member
         if index is None:
             return every
         if not 0 <= index < len(every):
