@@ -1,5 +1,6 @@
 """Declarations of settings: a dataclass's fields, each with a default, valid values and a meaning."""
 
+import contextlib
 import dataclasses
 import types
 from collections.abc import Mapping, Sequence
@@ -29,9 +30,13 @@ class Setting(NamedTuple):
     positional: bool = False  # given without a flag, by its position; with a meaning it must be given
 
     def check(self, value: Any) -> Any:
-        """Returns the value, with 1e5 as an int if the setting is one; raises UserError if it is invalid."""
+        """Returns the value, 1e5 and "1e5" as an int if the setting is one; UserError if it is invalid."""
         if value is None and self.default is None:
             return value
+        if self.kind in (int, float) and isinstance(value, str):
+            with contextlib.suppress(ValueError):
+                number = float(value)
+                value = int(number) if number.is_integer() else number
         if self.kind is Sequence:
             fits = not self.choices or set(value) <= set(self.choices)
         elif self.kind in (int, float):
