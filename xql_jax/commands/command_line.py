@@ -107,8 +107,8 @@ def fail(error: Exception) -> int:
     elif isinstance(error, OSError):
         if error.strerror is None:
             raise error
-        text = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
-        text = str(UserError(text + error.strerror))
+        where = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+        text = where + error.strerror
     print("error:", " ".join(text.split()), file=sys.stderr)
     return 2
 
