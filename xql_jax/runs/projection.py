@@ -98,10 +98,6 @@ class Compiled(NamedTuple):
     def memory(self) -> int:
         return self.states + self.temporaries + self.code
 
-    def difference(self, other: "Compiled", name: str) -> float:
-        """Returns by how much the bytes of that name grow with a member."""
-        return (getattr(self, name) - getattr(other, name)) / (self.members - other.members)
-
 
 def project(settings: ProjectionSettings) -> dict[str, Any]:
     """Compiles the run's program; returns what --json prints.
@@ -135,7 +131,8 @@ def project(settings: ProjectionSettings) -> dict[str, Any]:
                 at //= 2
         other = compiled(at // 2 or 2, FEW)
         # Temporaries and code may shrink with more members; their states do not.
-        of_member = max(few.difference(other, "memory"), few.difference(other, "states"))
+        more = few.members - other.members
+        of_member = max((few.memory - other.memory) / more, (few.states - other.states) / more)
         of_data = alone.arguments - (few if at == 1 else compiled(1, FEW)).arguments
         fitting = None
         if sheet:
