@@ -22,7 +22,7 @@ from xql_jax.commands import command_line
 from xql_jax.errors import UserError
 from xql_jax.figures import FIGURES, FIGURES_OF_RUNS
 from xql_jax.figures.tables import write_figure
-from xql_jax.outputs import make_folder
+from xql_jax.outputs import check_output
 from xql_jax.reports.style import FORMATS
 from xql_jax.settings import Settings, setting
 
@@ -46,13 +46,12 @@ class FigureSettings(Settings):
     formats: Sequence[str] = setting(
         ("png", "svg"),
         f"Formats of the pictures, as in --formats=png,pdf; known: {', '.join(FORMATS)}.",
+        choices=tuple(FORMATS),
         by_commas=True,
     )
 
 
 def main(settings: FigureSettings) -> int:
-    if not settings.formats or set(settings.formats) - set(FORMATS):
-        raise UserError(f"--formats={','.join(settings.formats)}: known: {', '.join(FORMATS)}")
     known = {name.lower(): [name] for name in ALL} | {"all": list(FIGURES)}
     for name in settings.figure or [""]:
         if name.strip().lower() not in known:
@@ -60,7 +59,7 @@ def main(settings: FigureSettings) -> int:
     names = list(dict.fromkeys(one for name in settings.figure for one in known[name.strip().lower()]))
     root = Path(settings.runs).expanduser()
     of_runs = {name: ALL[name].compute(root) for name in names if name in FIGURES_OF_RUNS}
-    folder = make_folder("output", settings.output)
+    folder = check_output("output", f"{settings.output}/figure").parent
     print(f"figures {', '.join(names)} into {folder}", flush=True)
     for name in names:
         start = time.perf_counter()

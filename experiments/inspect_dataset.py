@@ -9,12 +9,11 @@ Examples:
 import dataclasses
 import json
 from collections.abc import Sequence
-from pathlib import Path
 
 from xql_jax.commands import command_line
 from xql_jax.data.loading import load_dataset
 from xql_jax.envs import action_bounds
-from xql_jax.outputs import check_output, writing_output
+from xql_jax.outputs import check_output, write_output
 from xql_jax.reports.dataset_report import describe_dataset, draw_dataset, report_lines
 from xql_jax.reports.style import FORMATS, render
 from xql_jax.settings import Settings, setting
@@ -52,16 +51,12 @@ def main(settings: InspectionSettings) -> int:
     print("\n".join(report_lines(report)), flush=True)
     if plot:
         figure = draw_dataset(dataset, f"{task.name}: {dataset.source}" if task else dataset.source)
-        write("plot", plot, render(figure, plot.suffix.lower()[1:]))
+        write_output("plot", plot, render(figure, plot.suffix.lower()[1:]))
+        print(f"  written: {plot}")
     if numbers:
-        write("json", numbers, json.dumps(report, indent=2, default=vars).encode() + b"\n")
+        write_output("json", numbers, json.dumps(report, indent=2, default=vars) + "\n")
+        print(f"  written: {numbers}")
     return 0
-
-
-def write(flag: str, path: Path, content: bytes) -> None:
-    with writing_output(flag, path) as unfinished:
-        unfinished.write_bytes(content)
-    print(f"  written: {path}")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import time
 
 from xql_jax.commands import command_line
 from xql_jax.errors import UserError
-from xql_jax.outputs import make_folder, writing_output
+from xql_jax.outputs import check_output, write_output
 from xql_jax.reports.report import Report, check_installed
 from xql_jax.runs.reporting import read_runs
 from xql_jax.runs.tool_settings import ReportSettings
@@ -28,13 +28,12 @@ def main(settings: ReportSettings) -> int:
     found = read_runs(settings.folders)
     if not found.runs and not found.left_out:
         raise UserError(f"{', '.join(settings.folders)}: no runs there: a run is a folder with a config.json")
-    folder = make_folder("output", settings.output)
+    folder = check_output("output", f"{settings.output}/index.html").parent
     episodes = read_runs(settings.folders, "episodes.csv")
     report = Report(found, episodes, ", ".join(settings.folders), settings.bootstrap_samples)
     files = report.files(f"Made {time.strftime('%Y-%m-%d %H:%M:%S %Z')}.")
     for name, text in files.items():
-        with writing_output("output", folder / name) as unfinished:
-            unfinished.write_bytes(text.encode(errors="backslashreplace"))
+        write_output("output", folder / name, text.encode(errors="backslashreplace"))
     print(f"{len(report.runs)} runs, {len(report.scores)} scores of a method on a dataset")
     for left_out in report.left_out:
         print(f"  left out: {left_out.run}: {left_out.reason}")

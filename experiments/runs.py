@@ -63,14 +63,7 @@ def main(settings: ListSettings) -> int:
 
 
 def cells(run: ListedRun) -> list[str]:
-    spread = "" if math.isnan(run.interval) else f" ± {run.interval:.1f}"
-    best_of = f" ({run.best_of})" if run.best_of else ""
-    best_of += " (return)" if run.quantity == "return" else ""
-    return [
-        run.state + run.how_far,
-        "" if math.isnan(run.score) else f"{run.score:.1f}{spread}{best_of}",
-        local_time(run.written) if run.written else "",
-    ]
+    return [run.state + run.how_far, run.told, local_time(run.written) if run.written else ""]
 
 
 if __name__ == "__main__":

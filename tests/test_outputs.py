@@ -47,21 +47,20 @@ def test_a_full_disk_leaves_the_old_file():
             write(Path("b.json"), bytes(200_000))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    line = "--json=a.json: cannot be written: File too large; the old file is as it was"
+    line = "--json=a.json: cannot be written: File too large"
     assert str(error.value) == line  # of no run, so there is none to --resume
     assert [found.name for found in Path().iterdir()] == ["a.json"]
     assert path.read_bytes() == b"old"
 
 
-@pytest.mark.parametrize("call", ["fsync", "replace"])
-def test_a_disk_that_fails_leaves_the_old_file(monkeypatch, call):
+def test_a_disk_that_fails_leaves_the_old_file(monkeypatch):
     Path("a.json").write_bytes(b"old")
 
     def refuse(*arguments):
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    monkeypatch.setattr(os, call, refuse)
-    with pytest.raises(UserError, match=r"a\.json: cannot be written: Input/output error; the old file"):
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(UserError, match=r"a\.json: cannot be written: Input/output error$"):
         write(Path("a.json"))
     assert [(path.name, path.read_bytes()) for path in Path().iterdir()] == [("a.json", b"old")]
 
@@ -71,7 +70,6 @@ def test_a_disk_that_fails_leaves_the_old_file(monkeypatch, call):
     [
         ("folder", "it is a directory"),
         ("file/a.json", "file is not a directory that you may write to"),
-        ("x" * 300, "File name too long"),
         ("a.txt", "unknown suffix '.txt'; known: .json, .png"),
     ],
 )

@@ -14,18 +14,17 @@ from xql_jax.tasks import COMPILED, OWN, get_task
 
 
 class Kind(NamedTuple):
-    """A kind of config: what trains with it, what makes it, and what is in it."""
+    """A kind of config: what trains with it, and the methods that it is for."""
 
     command: str
     function: str  # of `xql_jax`, which does the same
     methods: Collection[str]
     default: str  # the method if none is named
-    entry: str  # of `about`, which all configs of the kind have
 
 
-OFFLINE = Kind("xql-train-offline", "train", registry.OFFLINE, "xql", "suites")
-FINETUNE = Kind("xql-train-finetune", "train_finetune", registry.OFFLINE, "xql", "suites")
-ONLINE = Kind("xql-train-online", "train_online", registry.ONLINE, "xsac", "small")
+OFFLINE = Kind("xql-train-offline", "train", registry.OFFLINE, "xql")
+FINETUNE = Kind("xql-train-finetune", "train_finetune", registry.OFFLINE, "xql")
+ONLINE = Kind("xql-train-online", "train_online", registry.ONLINE, "xsac")
 
 ENDING = "_config"
 # The name in configs/NAME_config.py for each suite with another name. own: every method's own defaults.
@@ -140,11 +139,7 @@ def load_config(file: Path, kind: Kind, method: str | None = None) -> ConfigDict
         raise
     except (Exception, SystemExit) as error:  # it is the user's code, and may fail in any way
         raise UserError(f"--config: {file} does not load: {type(error).__name__}: {error}") from error
-    about = getattr(config, "about", ())
-    if kind.entry not in about:
-        other = OFFLINE if kind is ONLINE else ONLINE
-        hint = (
-            f"that is for {other.command}" if other.entry in about else "make it as the files in configs/ do"
-        )
-        raise UserError(f"--config={file}: gives no config for {kind.command}: {hint}")
+    if not isinstance(config, ConfigDict) or "about" not in config:
+        raise UserError(f"--config={file}: gives no config: make it as the files in configs/ do")
+    check_method(config.algorithm, kind)
     return config

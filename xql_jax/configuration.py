@@ -248,11 +248,6 @@ def resolve_online(
     return config
 
 
-def online_fields(config: ml_collections.ConfigDict) -> OnlineFields:
-    """Returns the config's values for `OnlineFields`; raises UserError if one is impossible."""
-    return OnlineFields(**{name: config[name] for name in fields.hyperparameters(OnlineFields())})
-
-
 def learner_from_config(config: ml_collections.ConfigDict, max_steps: float) -> Any:
     """Builds the learner, whose decaying learning rates reach 0 at `max_steps`; UserError for a bad field."""
     _check_names(config)

@@ -4,18 +4,15 @@ import contextlib
 import difflib
 from collections.abc import Iterable, Iterator
 
-LONGEST_MESSAGE = 600  # characters
-
 
 class UserError(Exception):
     """A mistake in the user's input. Its message is one line that names what, where and the valid choices.
 
-    Entry points print the message without a traceback and exit with code 2. The message may quote text from
-    files and servers, so control characters in it are escaped, see `printable`.
+    Entry points print the message without a traceback and exit with code 2.
     """
 
     def __init__(self, message: str):
-        super().__init__(printable(" ".join(message.split()), LONGEST_MESSAGE))
+        super().__init__(" ".join(message.split()))
 
     def _render_traceback_(self) -> list[str]:
         """Returns what a notebook shows: the message and its notes, without a traceback."""
@@ -36,13 +33,9 @@ class Damaged(UserError):
 
 @contextlib.contextmanager
 def needing(what: str, extra: str) -> Iterator[None]:
-    """Context manager that turns a failed import into an error that names the extra to install.
+    """Context manager that turns a failed import into a UserError: `what`, the message's subject, needs it.
 
-    Args:
-        what: the part of the project that needs the package, as the message's subject.
-        extra: the extra in setup.py that installs the package.
-    Raises:
-        UserError: instead of ModuleNotFoundError.
+    The message names the extra in setup.py that installs the package.
     """
     try:
         yield
@@ -50,21 +43,6 @@ def needing(what: str, extra: str) -> Iterator[None]:
         raise UserError(
             f"{what} needs {error.name}, which is not installed: pip install 'xql_jax[{extra}]'"
         ) from error
-
-
-def printable(text: str, longest: int) -> str:
-    """Returns the text with control characters escaped (`\\x1b`), so that it cannot affect a terminal.
-
-    If that is longer than `longest` characters, its middle is left out, because messages begin with what
-    happened and end with what to do.
-    """
-    shown = "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text
-    )
-    if len(shown) <= longest:
-        return shown
-    first, gap = 2 * longest // 3, " ... "
-    return shown[:first] + gap + shown[len(shown) - (longest - first - len(gap)) :]
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -1,7 +1,7 @@
 """Declarations of settings: a dataclass's fields, each with a default, valid values and a meaning."""
 
+import contextlib
 import dataclasses
-import os
 import types
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,25 +19,27 @@ class Setting(NamedTuple):
 
     name: str
     kind: type  # int, float, bool, str, or Sequence: several texts
-    default: Any
+    default: Any  # None: it may be None
     meaning: str
     least: float | None = None
     most: float | None = None
     choices: Sequence[str] = ()
-    optional: bool = False  # may be None
     empty: bool = False  # text that may be empty
     alias: str = ""  # another name for the flag
     by_commas: bool = False  # how several texts are typed; else by a flag each
-    positional: bool = False  # given without a flag
+    positional: bool = False  # given without a flag, by its position; with a meaning it must be given
 
     def check(self, value: Any) -> Any:
-        """Returns the value, with 1e5 as an int if the setting is one; raises UserError if it is invalid."""
-        for text in value if self.kind is Sequence else [value]:
-            if isinstance(text, str) and text.startswith("~") and os.path.expanduser(text) == text:
-                raise UserError(f"{self.name}={text}: there is no user {text[1:].partition('/')[0]!r}")
-        if (value is None and self.optional) or self.kind is Sequence:
+        """Returns the value, 1e5 and "1e5" as an int if the setting is one; UserError if it is invalid."""
+        if value is None and self.default is None:
             return value
-        if self.kind in (int, float):
+        if self.kind in (int, float) and isinstance(value, str):
+            with contextlib.suppress(ValueError):
+                number = float(value)
+                value = int(number) if number.is_integer() else number
+        if self.kind is Sequence:
+            fits = not self.choices or set(value) <= set(self.choices)
+        elif self.kind in (int, float):
             is_number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
             fits = is_number and np.isfinite(value) and (self.kind is float or value == value // 1)
             fits = fits and (self.least is None or value >= self.least)
@@ -77,11 +79,6 @@ def setting(default: Any, meaning: str, **valid: Any) -> Any:
     return dataclasses.field(default=default, metadata={"meaning": meaning, **valid})
 
 
-def argument(default: Any, meaning: str = "") -> Any:
-    """Declares a field that is given without a flag, by its position; with a meaning it must be given."""
-    return dataclasses.field(default=default, metadata={"meaning": meaning, "positional": True})
-
-
 def settings_of(kind: type) -> Mapping[str, Setting]:
     """Returns the settings of a class, by name. In their meanings, {steps} and {Steps} stand for its unit."""
     hints = get_type_hints(kind)
@@ -91,16 +88,12 @@ def settings_of(kind: type) -> Mapping[str, Setting]:
             continue
         hint = hints[field.name]
         kinds = get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-        known = [one for one in (int, float, bool, str) if one in kinds]
-        default = () if field.default is dataclasses.MISSING else field.default
-        metadata = dict(field.metadata)
+        kind_of: Any = next((one for one in (int, float, bool, str) if one in kinds), Sequence)
         unit = getattr(kind, "unit", "update") + "s"
-        meaning = metadata["meaning"].replace("{Steps}", unit.capitalize()).replace("{steps}", unit)
-        if known == [int]:
-            metadata = {"least": 0, "most": MOST} | metadata
-        metadata = {"optional": type(None) in kinds} | metadata | {"meaning": meaning}
-        kind_of = known[0] if known else Sequence
-        found[field.name] = Setting(field.name, kind_of, default, **metadata)  # type: ignore[arg-type]
+        meaning = field.metadata["meaning"].replace("{Steps}", unit.capitalize()).replace("{steps}", unit)
+        bounds = {"least": 0, "most": MOST} if kind_of is int else {}
+        metadata: Any = {**bounds, **field.metadata, "meaning": meaning}
+        found[field.name] = Setting(field.name, kind_of, field.default, **metadata)
     return found
 
 

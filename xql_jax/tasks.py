@@ -267,9 +267,8 @@ def get_task(name: str) -> Task:
     if colon and module != PLAYGROUND:
         return _own_task(name)
     gymnasium: Any = importlib.import_module("gymnasium")  # takes half a second, which known tasks can save
-    others = {
-        one for one in gymnasium.registry if f"{one[:-1]}5" not in known
-    }  # no HalfCheetah-v2: it is gone
+    # HalfCheetah-v2 and the like are registered, but gone.
+    others = {one for one in gymnasium.registry if f"{one[:-1]}5" not in known}
     if name in others:
         return _own_task(f"gymnasium:{name}")
     near = nearest(name, COMPILED_TASKS if colon else {*known, *others})

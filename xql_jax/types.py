@@ -118,17 +118,12 @@ class Transitions(Protocol):
     @property
     def size(self) -> int:
         """N, the number of transitions."""
-        ...
 
     def take(self, indices: np.ndarray) -> Any:
-        """Returns a minibatch of NumPy fields [K, ...]: the transitions with these indices, in that order.
+        """Returns the transitions with these indices i32[K], in that order, as NumPy fields [K, ...].
 
         For a learner from `Windows`, returns the windows that start at these indices.
-
-        Args:
-            indices: i32[K], each below N.
         """
-        ...
 
 
 class Learner(Protocol):
@@ -139,19 +134,15 @@ class Learner(Protocol):
 
     def init(self, key: PRNGKey, observations: Array, actions: Array) -> State:
         """Returns the initial state for data of these shapes, f32[B, O] and f32[B, A]."""
-        ...
 
     def update(self, state: State, batch: Any, key: PRNGKey) -> tuple[State, Metrics]:
         """Returns the state after one iteration on a batch of its `batch_type`, and metrics."""
-        ...
 
     def actor(self, state: State) -> Params:
         """Returns the part of the state that acting needs."""
-        ...
 
     def act(self, actor: Params, observations: Array, key: PRNGKey, deterministic: bool) -> Array:
         """Returns actions f32[B, A] for observations f32[B, O]; `deterministic` is static."""
-        ...
 
 
 class RememberingLearner(Learner, Protocol):
@@ -159,17 +150,14 @@ class RememberingLearner(Learner, Protocol):
 
     def begin(self, actor: Params, observations: Array) -> Any:
         """Returns the memory, arrays [B, ...], of episodes that begin with observations f32[B, O]."""
-        ...
 
     def act_remembering(
         self, actor: Params, memory: Any, observations: Array, rewards: Array
     ) -> tuple[Array, Any]:
         """Returns the deterministic actions f32[B, A] for a step, and the memory including the step.
 
-        Args:
-            rewards: f32[B], rewards of the previous step in the data's units; 0 at the first step.
+        Rewards f32[B] are those of the previous step, in the data's units; 0 at the first step.
         """
-        ...
 
 
 class Environment(Protocol):
@@ -188,6 +176,5 @@ class Environment(Protocol):
 
     def render(self) -> np.ndarray:
         """Returns a picture of the state, u8[height, width, 3]."""
-        ...
 
     def close(self) -> None: ...

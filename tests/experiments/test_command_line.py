@@ -3,7 +3,7 @@
 import pytest
 
 from xql_jax import config_files
-from xql_jax.commands.command_line import Value, _without_fields
+from xql_jax.commands.command_line import _without_fields
 from xql_jax.configuration import suite_config, with_fields
 from xql_jax.errors import UserError
 from xql_jax.runs.acting_settings import FinetuneSettings, OnlineSettings
@@ -26,14 +26,14 @@ from xql_jax.sweeps.settings import ReproductionSettings, SweepSettings
 )
 def test_a_whole_number_may_be_written_as_people_write_it(text, number):
     setting = Setting("steps", int, 0, "")
-    assert setting.check(Value(setting).parse(text)) == number
+    assert setting.check(text) == number
 
 
 @pytest.mark.parametrize("text", ["1.5", "1e-3", "1e400", "nan", "0", "11"])
 def test_what_is_no_whole_number_or_beyond_the_bounds_is_refused(text):
     setting = Setting("steps", int, 5, "", least=1, most=10)
     with pytest.raises(UserError, match=r"^steps=.*: must be a whole number, at least 1, at most 10$"):
-        setting.check(Value(setting).parse(text))
+        setting.check(text)
 
 
 def test_a_users_own_config_comes_before_those_of_the_package(tmp_path, monkeypatch):

@@ -15,15 +15,13 @@ SOURCE = (ROOT / "configs" / "pointmaze_config.py").read_text()
 TD3 = (
     (ROOT / "configs" / "td3_config.py").read_text().replace("return online_config", "config = online_config")
 )
-CHANGED = "    with config.unlocked():\n        {}\n    return config\n"
 CONFIGS = {  # by name of the file, what is in it
     "syntax": SOURCE.replace("def get_config(", "def get_config(("),
     "raises": "def get_config(algorithm='xql'):\n    return 1 / 0\n",
     "dictionary": "def get_config():\n    return {'beta': 1.0}\n",
     "betta": re.sub(r'"beta": [\d.]+', '"betta": 0.5', SOURCE),
     "text": re.sub(r'"beta": [\d.]+', '"beta": "high"', SOURCE),
-    "less": TD3 + CHANGED.format("del config.updates_per_step"),
-    "neither": TD3 + CHANGED.format("del config.about.small"),
+    "less": TD3 + "    with config.unlocked():\n        del config.updates_per_step\n    return config\n",
 }
 MISTAKES = """
 # flags
@@ -58,7 +56,7 @@ bare --tuned --dataset=good.hdf5 => --tuned | --env_name
 train --dataset_url=http://127.0.0.1/a => --dataset_url | --dataset
 train => this run exists | seed42_ | --resume
 train --save_dir=good.hdf5 => good.hdf5 | Not a directory
-train --save_dir=/proc/nowhere => --save_dir | /proc/nowhere
+train --save_dir=/proc/nowhere => /proc/nowhere | No such file
 train --extend --max_steps=5 => --extend | falls to 0 at update 4
 train --extend --checkpoint={run} => --extend | --checkpoint
 train --seed=43 --checkpoint=nowhere => nowhere | no config.json
@@ -71,9 +69,8 @@ train --config= => --config | configs/
 train --config=syntax_config.py => syntax_config.py | SyntaxError | line
 train --config=raises_config.py => raises_config.py | ZeroDivisionError
 train --config=dictionary_config.py => no config | configs/
-train --config={configs}/sac_config.py => that is for xql-train-online
-online --config={configs}/pointmaze_config.py => that is for xql-train-offline
-online --config=neither_config.py => neither_config.py | configs/
+train --config={configs}/sac_config.py => xql-train-online trains it
+online --config={configs}/pointmaze_config.py => xql-train-offline trains it
 train --config=betta_config.py => unknown config field 'betta' for xql
 train --config=text_config.py => text_config.py | beta | high
 train --method=xqll => 'xqll' | nearest known: xql
@@ -140,7 +137,7 @@ evaluate {run} --video=a.avi => --video=a.avi | '.avi' | .mp4, .gif
 choose {run} --discount=1.5 => --discount must be within [0, 1]
 choose {run} --tau=0 => --tau must be within (0, 1]
 export => name a run's folder
-export {run} --formats=torch => --formats=torch | jax, onnx, npz
+export {run} --formats=torch => --formats=['torch'] | jax, onnx, npz
 # collection
 collect => --policy | random | --replay
 collect --policy=random --episodes=1 --output=x.hdf5 => --policy needs --env_name

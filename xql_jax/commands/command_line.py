@@ -18,7 +18,7 @@ from xql_jax.config_files import FINETUNE, choose_config
 from xql_jax.configuration import with_fields
 from xql_jax.errors import UserError
 from xql_jax.runs.settings import RunSettings
-from xql_jax.settings import Setting, settings_of
+from xql_jax.settings import settings_of
 from xql_jax.training.progress import print_lines
 
 S = TypeVar("S")
@@ -29,22 +29,6 @@ flags.disclaim_key_flags()  # flags defined here count as the main's own, so tha
 TOLD = (UserError, flags.Error, MemoryError, OSError)
 
 
-class Value(flags.ArgumentParser):
-    """Parser of text, or of a number such as 1e5 or 100_000. `Setting.check` checks the value."""
-
-    def __init__(self, setting: Setting):
-        self.setting, self.syntactic_help = setting, setting.valid
-
-    def parse(self, argument: Any) -> Any:
-        if self.setting.kind is str:
-            return argument
-        try:
-            number = float(argument)
-        except ValueError:
-            return argument
-        return int(number) if self.setting.kind is int and number.is_integer() else number
-
-
 def define_flags(kind: type) -> None:
     """Defines a flag for each setting of a class of settings, and those that all trainings have."""
     for one in settings_of(kind).values():
@@ -53,7 +37,8 @@ def define_flags(kind: type) -> None:
         if one.kind is bool:
             flags.DEFINE_boolean(one.name, one.default, one.meaning)
         elif one.kind in (int, float, str):
-            flags.DEFINE(Value(one), one.name, one.default, one.meaning)
+            default = None if one.default is None else str(one.default)  # `Setting.check` reads numbers
+            flags.DEFINE_string(one.name, default, f"{one.meaning}\n({one.valid})")
         else:
             define = flags.DEFINE_list if one.by_commas else flags.DEFINE_multi_string
             define(one.name, list(one.default), one.meaning)
@@ -116,17 +101,14 @@ def run(
 
 def fail(error: Exception) -> int:
     """Prints one of `TOLD` as one line and returns the exit code; raises what no system call has refused."""
-    if isinstance(error, BrokenPipeError):  # `| head` has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
     text = str(error).removeprefix("ERROR:: ")  # absl's prefix
     if isinstance(error, MemoryError):
         text = f"there is too little memory ({error}): use less data, or more memory"
     elif isinstance(error, OSError):
         if error.strerror is None:
             raise error
-        text = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
-        text = str(UserError(text + error.strerror))
+        where = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+        text = where + error.strerror
     print("error:", " ".join(text.split()), file=sys.stderr)
     return 2
 

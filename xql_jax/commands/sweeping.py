@@ -7,7 +7,7 @@ from xql_jax.commands.training import print_result
 from xql_jax.data.loading import task_file
 from xql_jax.errors import UserError
 from xql_jax.learners.registry import ONLINE
-from xql_jax.outputs import check_output, make_folder, writing_output
+from xql_jax.outputs import check_output, write_output
 from xql_jax.reports.paper_tables import PaperTable
 from xql_jax.reports.score_table import ScoreTable, latex_table, markdown_table, text_table
 from xql_jax.runs.machine import prepare_acting
@@ -60,7 +60,7 @@ def sweep(settings: SweepSettings, paper: PaperTable | None = None) -> int:
     if all(cell.state == NO_DATA for cell in plan):
         others = "--download fetches D4RL's, --datasets=NAME=FILE takes others"
         raise UserError(f"nothing can be trained: {plan[0].missing} is missing: {others}")
-    folder = make_folder("output", settings.output)
+    folder = Path(settings.output).expanduser()
     check_output("output", str(folder / f"{settings.name}.csv"))
     failures: dict[str, str] = {}
     with StopSignals() as stop:
@@ -152,6 +152,5 @@ def _write(table: ScoreTable, folder: Path, name: str) -> None:
     texts = {"txt": _table_text(rows) + "\n", "csv": table.as_csv()}
     texts |= {"md": markdown_table(rows), "tex": latex_table(rows)}
     for kind, text in texts.items():
-        with writing_output("output", folder / f"{name}.{kind}") as unfinished:
-            unfinished.write_text(text, encoding="utf-8")
+        write_output("output", folder / f"{name}.{kind}", text)
     print(texts["txt"] + f"written to {folder}/{name}.{{{','.join(texts)}}}")

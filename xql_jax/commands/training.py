@@ -12,7 +12,7 @@ from xql_jax.configuration import NO_FIELDS, OnlineFields
 from xql_jax.learners.registry import describe_fields
 from xql_jax.reports.summary import ranked
 from xql_jax.runs.run import Job, Summary, request
-from xql_jax.runs.settings import DEFAULT_ENV_NAME, RunSettings
+from xql_jax.runs.settings import DEFAULT_ENV_NAME, OfflineSettings, RunSettings
 from xql_jax.settings import as_typed, settings_of
 
 LOG = logging.getLogger(__name__)
@@ -53,34 +53,31 @@ def train_or_print(
 
 def described(settings: RunSettings) -> Iterator[tuple[str, Any, str, str]]:
     """Yields name, value, source and meaning of every resolved setting, then of every hyperparameter."""
-    config, given = settings.config, settings.given
+    config, given, known = settings.config, settings.given, settings_of(type(settings))
     about = config.about.to_dict()
     others = "run of --checkpoint" if getattr(settings, "checkpoint", None) else "config file"
-    task_name = settings.task.name if settings.task and getattr(settings, "tuned", False) else ""
-    tuned = about["tuned"].get(task_name, {}) if task_name else {}
+    is_tuned = isinstance(settings, OfflineSettings) and settings.tuned
+    tuned = about["tuned"][settings.task.name] if is_tuned and settings.task else {}
     rows = describe_fields(config.algorithm)
     if "small" in about:
         rows = [*rows, *describe_fields(OnlineFields())]
-    defaults = {row.name: row.default for row in rows}
-    defaults |= {name: one.default for name, one in settings_of(type(settings)).items()}
-    usual = {**about.get("run", {}), **about.get("finetune", {})}  # the method's, for settings that are None
-    usual["env_name"] = DEFAULT_ENV_NAME
+    # The method's own, for settings that are None.
+    usual = {**about.get("run", {}), **about.get("finetune", {}), "env_name": DEFAULT_ENV_NAME}
+    defaults = {row.name: [row.default] for row in rows}
+    defaults |= {name: [one.default, usual.get(name, one.default)] for name, one in known.items()}
 
     def source(name: str, value: Any) -> str:
-        if name in given:
+        if name in given or (name.endswith("_hidden_dims") and "hidden_dims" in given):
             return "flag"
         if name in tuned and value == tuned[name]:
             return "Table 4 (--tuned)"
-        if name.endswith("_hidden_dims") and "hidden_dims" in given:
-            return "flag hidden_dims"
-        is_default = name in defaults and (value == defaults[name] or not (value or defaults[name]))
+        is_default = any(value == one or not (value or one) for one in defaults.get(name, ()))
         return "default" if is_default else others
 
-    for name, one in settings_of(type(settings)).items():
+    for name, one in known.items():
         if name not in NOT_PRINTED:
             value = getattr(settings, name)
-            is_usual = one.default is None and name in usual and value == usual[name] and name not in given
-            yield name, value, "default of the method" if is_usual else source(name, value), one.meaning
+            yield name, value, source(name, value), one.meaning
     meanings = {row.name: row.meaning for row in rows} | {"network": NETWORK}
     for name, value in config.items():
         if name not in NO_FIELDS:

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import logging
+import textwrap
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 import psutil
 
 from xql_jax.data.dataset import Dataset, checked_references, from_transitions, qlearning_dataset
-from xql_jax.errors import UserError, printable
+from xql_jax.errors import UserError
 from xql_jax.tasks import References, Task
 
 LOG = logging.getLogger(__name__)
@@ -228,8 +229,8 @@ def reading(path: Path, what: str) -> Iterator[None]:
 
 
 def brief(said: object) -> str:
-    """Returns a library's message or names from a file, shortened to one line and without escapes."""
-    return printable(" ".join(str(said).split()), LONGEST_QUOTE)
+    """Returns a library's message or names from a file, shortened to one line."""
+    return textwrap.shorten(str(said), LONGEST_QUOTE, placeholder=" ...")
 
 
 def check_memory(num_bytes: int, what: str) -> None:

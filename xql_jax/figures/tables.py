@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
-from xql_jax.outputs import writing_output
+from xql_jax.outputs import write_output
 from xql_jax.reports.score_table import csv_table
 from xql_jax.reports.style import render
 
@@ -42,8 +42,7 @@ def write_figure(
         ]
         contents[f"figure_{name}_{table_name}.csv"] = csv_table([table, *rows]).encode()
     for file_name, content in contents.items():
-        with writing_output("output", folder / file_name) as unfinished:
-            unfinished.write_bytes(content)
+        write_output("output", folder / file_name, content)
     return [folder / file_name for file_name in contents]
 
 

@@ -71,10 +71,7 @@ class FinetuneSettings(OfflineSettings, ActingSettings):
     extend: bool = False  # no setting here
     member: int | None = setting(None, "With --checkpoint, its member, counted from 0. Default: all.")
     num_pretraining_steps: int = setting(
-        None,
-        "Updates before the hand-over. Default: the method's own; none with --checkpoint.",
-        most=2**30,
-        optional=True,
+        None, "Updates before the hand-over. Default: the method's own; none with --checkpoint.", most=2**30
     )
     replay_buffer_size: int = setting(
         2_000_000,
@@ -91,16 +88,13 @@ class FinetuneSettings(OfflineSettings, ActingSettings):
         most=1,
     )
     warmup_steps: int = setting(
-        None,
-        "Steps of random actions after the hand-over. Default: the method's own, 0 for most.",
-        optional=True,
+        None, "Steps of random actions after the hand-over. Default: the method's own, 0 for most."
     )
     updates_per_step: float = setting(
         None,
         "Updates per step of the environment. Default: the method's own, 1 for most.",
         least=1e-6,
         most=1_000,
-        optional=True,
     )
     acting_temperature: float = setting(
         None,
@@ -108,7 +102,6 @@ class FinetuneSettings(OfflineSettings, ActingSettings):
         "Default: the config's own, 1 for most.",
         least=0,
         most=10,
-        optional=True,
     )
     exploration_noise: float = setting(
         0.0, "Standard deviation of Gaussian noise that is added to the policy's actions.", least=0, most=10
@@ -117,7 +110,6 @@ class FinetuneSettings(OfflineSettings, ActingSettings):
         None,
         "Hyperparameters that change at the hand-over: 'beta=0.5' sets another value, 'beta=1:0.2' goes "
         "linearly from one to another over --max_steps. Default: the config's own, for most none.",
-        optional=True,
         empty=True,
     )
 
@@ -138,13 +130,7 @@ class FinetuneSettings(OfflineSettings, ActingSettings):
     def schedule(self) -> Schedule:
         """The schedule of both phases."""
         handover = self.num_pretraining_steps or 0
-        return dataclasses.replace(
-            self.schedule_after_handover, max_steps=handover + self.max_steps, handover=handover
-        )
-
-    @property
-    def schedule_after_handover(self) -> Schedule:
-        return super().schedule
+        return dataclasses.replace(super().schedule, max_steps=handover + self.max_steps, handover=handover)
 
     def resolved(self) -> Self:
         defaults = self.config.about.finetune.to_dict()

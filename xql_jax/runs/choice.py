@@ -22,7 +22,7 @@ from xql_jax.errors import UserError
 from xql_jax.files import as_json
 from xql_jax.learners.fields import hyperparameters, with_hyperparameters
 from xql_jax.learners.fitted_q_evaluation import FittedQEvaluation, root_mean_square, value_statistics
-from xql_jax.outputs import check_output, writing_output
+from xql_jax.outputs import check_output, write_output
 from xql_jax.reports.score_table import csv_table
 from xql_jax.reports.summary import grouped
 from xql_jax.rollout.scores import agreement
@@ -106,9 +106,9 @@ def choose(settings: ChoiceSettings) -> dict[str, Any]:
             "agreement_of_settings": agreement_of(by_sweep),
         }
         if output:
+            is_table = output.suffix.lower() == ".csv"
             table = csv_table([list(members[0]), *(entry.values() for entry in members)])
-            with writing_output("output", output) as unfinished:
-                unfinished.write_text(table if output.suffix.lower() == ".csv" else as_json(report) + "\n")
+            write_output("output", output, table if is_table else as_json(report) + "\n")
         return report
 
 
@@ -153,7 +153,7 @@ def _dataset(settings: ChoiceSettings, saved: SavedRun) -> tuple[Dataset, np.nda
     starts = np.append(0, np.flatnonzero(dataset.ends)[:-1] + 1)
     number = saved.content.get("init_dataset_size") or dataset.size
     if number < dataset.size and not settings.dataset:
-        rows = drawn_rows(dataset.size, number, saved.content["seeds"][0])
+        rows = drawn_rows(dataset.size, number, saved.seeds[0])
         dataset = dataset.part(rows)
         starts = np.flatnonzero(np.isin(rows, starts))
         if not len(starts):

@@ -179,7 +179,7 @@ def _replay_buffer(settings: CollectionSettings) -> Source:
         raise UserError(f"--replay={run.path}: {run.algorithm} is no online learner: it has no replay buffer")
     if settings.env_name not in (None, run.env_name):
         raise UserError(f"--env_name={settings.env_name}: the run {run.path} is of {run.env_name}")
-    member = run.one_member("--replay=")
+    member = run.one_member()
     files = ReplayFiles(run.files.replay / member.name, f"{run.run_id} {member.name}")
     begin, found = files.read(settings.until, empty(1, *run.sizes).data)
     stop = begin + len(found.rewards)

@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import functools
 import logging
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ import numpy as np
 from xql_jax.envs import Simulation, Suite, choose_suite, describe_environment
 from xql_jax.errors import UserError
 from xql_jax.files import as_json
-from xql_jax.outputs import check_output, writing_output
+from xql_jax.outputs import check_output, write_output
 from xql_jax.rollout.acting import Act
 from xql_jax.rollout.evaluation import Evaluator, episode_seed
 from xql_jax.rollout.scores import describe_episodes
@@ -76,7 +75,8 @@ def evaluate(settings: EvaluationSettings) -> dict[str, Any]:
                 for index, (member, entry) in enumerate(described)
             ],
         }
-        _write(report, output)  # before the video, which may fail: the results must not be lost
+        if output:  # before the video, which may fail: the results must not be lost
+            write_output("output", output, as_json(report) + "\n")
         if video:
             act = run.policy(run.members[:1], non_finite.add) if run else act
             seeds = [episode_seed(settings.seed, episode) for episode in range(settings.video_episodes)]
@@ -87,14 +87,9 @@ def evaluate(settings: EvaluationSettings) -> dict[str, Any]:
             report["video_returns"] = returns
             if not task.by_success:
                 report["video_scores"] = task.normalized_score(np.array(returns)).tolist()
-            _write(report, output)
+            if output:
+                write_output("output", output, as_json(report) + "\n")
         return report
-
-
-def _write(report: dict[str, Any], output: Path | None) -> None:
-    if output:
-        with writing_output("output", output) as unfinished:
-            unfinished.write_text(as_json(report) + "\n")
 
 
 def _run_of(settings: EvaluationSettings) -> SavedRun | None:

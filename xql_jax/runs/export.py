@@ -26,11 +26,11 @@ from xql_jax.learners.flow import FlowActor, fixed_noise
 from xql_jax.learners.parts import TrainState
 from xql_jax.networks.mlp import GaussianPolicy
 from xql_jax.networks.policies import DeterministicPolicy, MixturePolicy, TanhGaussianPolicy
-from xql_jax.outputs import make_folder, writing_output
+from xql_jax.outputs import write_output, writing_output
 from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.runs.load import load_run
 from xql_jax.runs.onnx_graph import import_onnx, read_onnx, write_onnx
-from xql_jax.runs.tool_settings import EXPORT_FORMATS, ExportSettings
+from xql_jax.runs.tool_settings import ExportSettings
 from xql_jax.training.members import learners_of
 from xql_jax.types import Array
 
@@ -50,9 +50,6 @@ def export_policy(settings: ExportSettings) -> dict[str, Any]:
     Returns the content of policy.json: the largest difference per format, and the scores if requested.
     UserError if the policy cannot be exported, or a file's actions differ from the original's.
     """
-    unknown = [name for name in settings.formats if name not in EXPORT_FORMATS]
-    if unknown or not settings.formats:
-        raise UserError(f"--formats={','.join(settings.formats)}: known: {', '.join(EXPORT_FORMATS)}")
     run = load_run(settings.checkpoint, member=settings.member, env_name=settings.env_name)
     member = run.one_member()
     [learner] = learners_of(run.learner, [member])
@@ -65,7 +62,7 @@ def export_policy(settings: ExportSettings) -> dict[str, Any]:
         run.check_fits(task, *suite.sizes(task))
     if "onnx" in settings.formats:
         import_onnx()  # raises UserError before anything is written if it is not installed
-    folder = make_folder("output", settings.output or str(run.path / "export"))
+    folder = Path(settings.output or run.path / "export").expanduser()
     for name in FILES:  # a file of another policy must not lie beside those of this one
         (folder / FILES[name]).unlink(missing_ok=True)
 
@@ -110,8 +107,7 @@ def export_policy(settings: ExportSettings) -> dict[str, Any]:
         "scores": scores,
         "quantity": task.quantity if task else None,
     }
-    with writing_output("output", folder / REPORT) as unfinished:
-        unfinished.write_text(as_json(report) + "\n")
+    write_output("output", folder / REPORT, as_json(report) + "\n")
     return {**report, "folder": str(folder)}
 
 
@@ -128,8 +124,7 @@ def _written(name: str, folder: Path, weights: Weights, act: Callable[[Array], A
                 np.savez(archive, **weights)  # type: ignore[arg-type]
     if name != "npz":
         return read_artifact(file) if name == "jax" else read_onnx(file)
-    with writing_output("output", folder / SCRIPT) as unfinished:
-        unfinished.write_text(inspect.getsource(act_script))
+    write_output("output", folder / SCRIPT, inspect.getsource(act_script))
     return runpy.run_path(str(folder / SCRIPT))["load"](file)[0]
 
 

@@ -122,15 +122,15 @@ def with_missing_seeds(settings: OfflineSettings, folder: RunFolder) -> OfflineS
     UserError if other runs have all seeds, or if those missing are not successive.
     """
     others = [] if folder.has_begun else _runs_that_differ_in(folder, "seeds")
-    there = {seed: run for run in others for seed in _seeds_of(run) if seed in folder.seeds}
+    there = {seed: run for run in others for seed in run.seeds if seed in folder.seeds}
     if not there:
         return None
     paths = ", ".join(sorted({str(run.path) for run in there.values()}))
     missing = [seed for seed in folder.seeds if seed not in there]
     unfinished = [
-        _seeds_of(run)
+        run.seeds
         for run in there.values()
-        if run.summary.get("status") != "finished" and set(_seeds_of(run)) <= set(folder.seeds)
+        if run.summary.get("status") != "finished" and set(run.seeds) <= set(folder.seeds)
     ]
     seeds = missing or [*next(iter(unfinished), ())]
     if not seeds:
@@ -144,11 +144,6 @@ def with_missing_seeds(settings: OfflineSettings, folder: RunFolder) -> OfflineS
     return dataclasses.replace(
         settings, seed=seeds[0], num_seeds=len(seeds), extend=False, resume=not missing
     )
-
-
-def _seeds_of(run: SavedRun) -> range:
-    first, last = run.content["seeds"]
-    return range(first, last + 1)
 
 
 def _runs_that_differ_in(folder: RunFolder, name: str) -> list[SavedRun]:

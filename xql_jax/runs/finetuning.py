@@ -52,7 +52,6 @@ def finetune_job(settings: FinetuneSettings) -> Job:
     ramps = parse_ramps(settings.online, job.learner, settings.max_steps, job.members[0].hyperparameters)
     schedule = acting_schedule(
         settings,
-        settings.schedule_after_handover,
         batch_size=settings.batch_size,
         buffer_size=min(settings.replay_buffer_size, max(settings.max_steps, settings.batch_size)),
         warmup_steps=settings.warmup_steps,
@@ -79,7 +78,7 @@ def train_finetuned(settings: FinetuneSettings, stop: StopSignals | None = None)
         folder = data_folder(job, data)
         if settings.resume and (finished := folder.finished_summary()):
             return Summary(folder.path, settings.unit, finished, had_ended=True)
-        pretrained = None if folder.has_checkpoints else _pretrained(job, data)
+        pretrained = _pretrained(job, data) if job.source and not folder.steps else None
 
         held.enter_context(folder.locked(settings.resume))
         data.preprocessing.save(folder.files.preprocessing, folder.run_id)
@@ -123,7 +122,7 @@ def finetuning_data(job: Job, evaluator: Evaluator | None) -> RunData:
     number, size = settings.init_dataset_size, settings.replay_buffer_size
     if number is not None and number < dataset.size:
         # The first seed of all members, so that --member of a checkpoint keeps the source's rows.
-        seed = content["seeds"][0] if content else settings.seed
+        seed = job.source.seeds[0] if job.source else settings.seed
         dataset = dataset.part(drawn_rows(dataset.size, number, seed))
     if content and dataset.fingerprint() != content["dataset_fingerprint"]:
         LOG.warning(f"{dataset.source}: not the data that the checkpoint was trained on")
@@ -159,10 +158,10 @@ def _source(settings: FinetuneSettings) -> SavedRun | None:
 
 def _settings_of_source(settings: FinetuneSettings, source: SavedRun) -> FinetuneSettings:
     """Returns the settings with those of --checkpoint's run, where it decides."""
-    content, seeds, sweep = source.content, source.content["seeds"], source.content["sweep"]
+    content, seeds, sweep = source.content, source.seeds, source.content["sweep"]
     if settings.member is not None:
         [member] = source.members
-        seeds = [member.seed, member.seed]
+        seeds = range(member.seed, member.seed + 1)
         sweep = " ".join(f"{name}={value:.9g}" for name, value in member.hyperparameters.items())
     env_name = settings.env_name or source.env_name
     references = settings.random_return, settings.expert_return
@@ -180,7 +179,7 @@ def _settings_of_source(settings: FinetuneSettings, source: SavedRun) -> Finetun
         **source.simulation._asdict(),
         batch_size=settings.batch_size or content["batch_size"],
         seed=seeds[0],
-        num_seeds=seeds[-1] - seeds[0] + 1,
+        num_seeds=len(seeds),
         sweep=sweep,
         init_dataset_size=settings.init_dataset_size or content.get("init_dataset_size"),
         random_return=references[0],
@@ -188,11 +187,9 @@ def _settings_of_source(settings: FinetuneSettings, source: SavedRun) -> Finetun
     )
 
 
-def _pretrained(job: Job, data: RunData) -> Mapping[str, State] | None:
-    """Returns the members' states in --checkpoint's run; None if there is none."""
+def _pretrained(job: Job, data: RunData) -> Mapping[str, State]:
+    """Returns the members' states in --checkpoint's run."""
     source = job.source
-    if source is None:
-        return None
     if source.sizes != data.sizes:
         raise UserError(
             f"--checkpoint={source.path}: its observations and actions have {source.sizes} entries, those "

@@ -91,11 +91,8 @@ class RunFolder:
         return (self.path / "config.json").exists() or self.files.checkpoints.exists()
 
     @property
-    def has_checkpoints(self) -> bool:
-        return bool(self._steps)
-
-    @property
-    def _steps(self) -> list[int]:
+    def steps(self) -> list[int]:
+        """The steps of its checkpoints, ascending."""
         with Checkpoints(self.files.checkpoints) as checkpoints:
             return checkpoints.steps
 
@@ -105,15 +102,10 @@ class RunFolder:
 
         Raises:
             Busy: if another process uses the folder.
-            UserError: if the run exists and `resume` is false, or if the folder cannot be created.
+            UserError: if the run exists and `resume` is false.
         """
-        with contextlib.ExitStack() as held:
-            try:
-                self.path.mkdir(parents=True, exist_ok=True)
-                held.enter_context(locked(self.path / ".lock"))
-                held.enter_context(beating(self.path / HEARTBEAT))
-            except OSError as error:
-                raise UserError(f"cannot write to --save_dir: {error}") from None
+        self.path.mkdir(parents=True, exist_ok=True)
+        with locked(self.path / ".lock"), beating(self.path / HEARTBEAT):
             self._note_start(resume)
             yield
 
@@ -142,7 +134,7 @@ class RunFolder:
         Args:
             began: what config.json has of its beginning, or that of the run that it is an extension of.
         """
-        here, step = surroundings(), max(self._steps, default=0)
+        here, step = surroundings(), max(self.steps, default=0)
         if changed := differences(began, here):
             LOG.warning(
                 f"the run began with another setup, so its numbers may differ after step {step:,}: {changed}"
@@ -193,7 +185,7 @@ class RunFolder:
                 if rows_digest(self.path / name) != written:
                     raise Damaged(f"{self.path / name}: damaged: it is not as it was written")
         except Damaged as error:
-            if not self.has_checkpoints:
+            if not self.steps:
                 raise Damaged(f"{error}; there is no checkpoint to restore it from: delete the run") from None
             LOG.warning(f"{error}; it is made anew")
             return None

@@ -34,7 +34,6 @@ from xql_jax.types import Learner, State
 LOG = logging.getLogger(__name__)
 # Hyperparameters that runs of earlier versions do not record, and what they were there.
 OF_EARLIER_RUNS = {"critic_layer_norm": False}
-MOST_NAMED = 3  # runs that a message names
 NO_SETTINGS = ("env_name", "seeds")  # that are not settings of the method
 
 
@@ -58,7 +57,7 @@ def load_run(
     elif path.name == "checkpoints":
         path = path.parent
     if not (path / "config.json").is_file():
-        near = sorted(map(str, itertools.islice(run_folders(path), MOST_NAMED)))
+        near = sorted(map(str, itertools.islice(run_folders(path), 3)))
         below = f"; runs below it: {', '.join(near)} (xql-runs lists all)" if near else ""
         raise UserError(f"{path}: not the folder of a run: it has no config.json{below}")
     content = read_config(path / "config.json")
@@ -83,9 +82,8 @@ class SavedRun:
         self.files = TrainingFiles(path, self.run_id)
         self.algorithm: str = content["config"]["algorithm"]
         self.env_name: str | None = content["env_name"]  # None for a run on data without a task
-        self.name: str = (
-            self.env_name or content.get("name") or path.absolute().parents[1].name
-        )  # or its data's
+        # The data's, without a task.
+        self.name: str = self.env_name or content.get("name") or path.absolute().parents[1].name
         self._acts_in: str | None = env_name or self.env_name
         self.references = References(*content["references"]) if "references" in content else None
         self.kind = kind_of(self.algorithm, self.identity)
@@ -98,6 +96,11 @@ class SavedRun:
         """All settings that its numbers depend on, except task and seeds, by name."""
         by_name = settings_by_name(self.identity).items()
         return {name: value for name, value in by_name if name not in NO_SETTINGS}
+
+    @property
+    def seeds(self) -> range:
+        first, last = self.content["seeds"]
+        return range(first, last + 1)
 
     @property
     def sources(self) -> list[str]:
@@ -117,15 +120,12 @@ class SavedRun:
         """The content of summary.json, {} if there is none; raises Damaged if the file has changed."""
         return read_summary(self.files.summary, self.run_id) if self.files.summary.exists() else {}
 
-    def rows(self, file: Path, column: str = "") -> list[Row]:
-        """Returns the rows of a CSV file; Damaged if they changed after the end, or lack the column."""
+    def rows(self, file: Path) -> list[Row]:
+        """Returns the rows of a CSV file; Damaged if they changed after the run's end."""
         text = file.read_bytes() if file.is_file() else b""
         if self.summary.get("logs", {}).get(file.name) not in (None, hashlib.sha256(text).hexdigest()):
             raise Damaged(f"{file}: damaged: it is not as the run wrote it; --resume of the run restores it")
-        rows = parse_rows(text, self.content["columns"]["settings"], file)
-        if column and any(column not in row.results for row in rows):
-            raise Damaged(f"{file}: damaged: it has no column {column}")
-        return rows
+        return parse_rows(text, self.content["columns"]["settings"], file)
 
     @property
     def task(self) -> Task:
@@ -170,19 +170,18 @@ class SavedRun:
     @functools.cached_property
     def members(self) -> list[Member]:
         """The members, or the wanted one alone."""
-        first, last = self.content["seeds"]
         grid = parse_sweep(self.content["sweep"], self.learner)
-        every, index = make_members(range(first, last + 1), grid), self._wanted_member
+        every, index = make_members(self.seeds, grid), self._wanted_member
         if index is None:
             return every
         if not 0 <= index < len(every):
             raise UserError(f"--member={index}: the run has members 0 to {len(every) - 1}")
         return [every[index]]
 
-    def one_member(self, flag: str = "") -> Member:
+    def one_member(self) -> Member:
         """Returns the only member; raises UserError if there are several and none was chosen."""
         if (number := len(self.members)) > 1:
-            raise UserError(f"{flag}{self.path}: the run has {number} members: choose one with --member")
+            raise UserError(f"{self.path}: the run has {number} members: choose one with --member")
         return self.members[0]
 
     @functools.cached_property

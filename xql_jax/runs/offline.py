@@ -63,7 +63,7 @@ def train_offline(settings: OfflineSettings, stop: StopSignals | None = None) ->
         data = load_data(job, evaluator)
         folder = data_folder(job, data)
         beginning = None
-        if (settings.extend or settings.checkpoint) and not folder.has_checkpoints:
+        if (settings.extend or settings.checkpoint) and not folder.steps:
             from xql_jax.runs import extension  # which few runs need
 
             if settings.extend and (missing := extension.with_missing_seeds(settings, folder)):

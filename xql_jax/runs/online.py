@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from xql_jax.configuration import online_fields
+from xql_jax.configuration import OnlineFields
 from xql_jax.data import replay
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.data.sampling import room_on_device
@@ -17,7 +17,7 @@ from xql_jax.envs.vector import Patience
 from xql_jax.errors import UserError
 from xql_jax.learners.fields import hyperparameters
 from xql_jax.logs.csv_rows import Row
-from xql_jax.runs.acting_settings import ActingSettings, OnlineSettings
+from xql_jax.runs.acting_settings import FinetuneSettings, OnlineSettings
 from xql_jax.runs.folder import RunFolder
 from xql_jax.runs.machine import prepare_acting
 from xql_jax.runs.run import Job, Summary, folder_of, make_job, running, scored, train_and_summarize
@@ -27,7 +27,7 @@ from xql_jax.training.host import Host
 from xql_jax.training.online import Online
 from xql_jax.training.population import Population
 from xql_jax.training.replay_files import ReplayFiles
-from xql_jax.training.schedule import ActingSchedule, Schedule
+from xql_jax.training.schedule import ActingSchedule
 from xql_jax.training.signals import StopSignals
 
 LOG = logging.getLogger(__name__)
@@ -37,8 +37,9 @@ def online_job(settings: OnlineSettings) -> Job:
     """Returns the run's job; raises UserError for mistakes in the settings."""
     settings = settings.resolved()
     task, restarts = settings.task, settings.on_divergence == "restart"
-    fields = hyperparameters(online_fields(settings.config))
-    schedule = acting_schedule(settings, settings.schedule, restarts=restarts, **fields)
+    values = {name: settings.config[name] for name in hyperparameters(OnlineFields())}
+    fields = hyperparameters(OnlineFields(**values))  # raises UserError if one is impossible
+    schedule = acting_schedule(settings, restarts=restarts, **fields)
     if task.suite == COMPILED:
         if settings.processes or restarts:
             flag = "--processes" if settings.processes else "--on_divergence=restart"
@@ -100,6 +101,9 @@ def host_population(job: Job, learner: Any, folder: RunFolder, stop: StopSignals
 def details_of(job: Job, population: Population, rows: Sequence[Row]) -> dict[str, Any]:
     """Returns the entries of summary.json that only online runs have."""
     assert isinstance(population, Online)
+    lag: dict[str, Any] = {"policy_lag": job.acting.policy_lag}
+    if isinstance(population, Compiled):
+        lag = {"policy_lag": 0, "failed_episodes": population.failures}
     return {
         "restarts": [
             {"member": str(job.members[index]), **dataclasses.asdict(divergence)}
@@ -107,41 +111,34 @@ def details_of(job: Job, population: Population, rows: Sequence[Row]) -> dict[st
             for divergence in divergences
         ],
         "seconds_by_work": {name: round(value, 3) for name, value in population.seconds.items()},
-        **(
-            {"policy_lag": 0, "failed_episodes": population.failures}
-            if isinstance(population, Compiled)
-            else {"policy_lag": job.acting.policy_lag}
-        ),
+        **lag,
     }
 
 
-def acting_schedule(settings: ActingSettings, schedule: Schedule, **fields: Any) -> ActingSchedule:
+def acting_schedule(settings: OnlineSettings | FinetuneSettings, **fields: Any) -> ActingSchedule:
     """Chooses how acting and learning alternate; UserError if settings contradict, or nothing is learned.
 
-    The rounds are as long as --max_policy_lag allows, and every interval of `schedule` is a multiple of them.
-
-    Args:
-        schedule: in environment steps.
-        fields: of the `ActingSchedule`.
+    The rounds are as long as --max_policy_lag allows, and every interval of the settings is a multiple of
+    them. The other `fields` of the `ActingSchedule` are given.
     """
     number = settings.num_environments
     names = ("max_steps", "log_interval", "eval_interval", "checkpoint_interval", "bellman_error_interval")
-    intervals = {name: getattr(schedule, name) for name in names}  # 0 is a multiple of everything
+    intervals = {name: getattr(settings, name, 0) for name in names}  # 0 is a multiple of everything
     if unfit := [f"--{name}={interval}" for name, interval in intervals.items() if interval % number]:
         raise UserError(f"{', '.join(unfit)}: must be a multiple of --num_environments={number}")
     shortest = ActingSchedule(
         num_environments=number,
         processes=settings.processes,
-        keep_checkpoints=schedule.keep_checkpoints,
+        keep_checkpoints=settings.keep_checkpoints,
         round_steps=number,
         **fields,
     )
     for name, least in (("--batch_size", shortest.batch_size), ("--num_environments", number)):
         if shortest.buffer_size < least:
             raise UserError(f"--buffer_size={shortest.buffer_size}: smaller than {name}={least}")
-    if not shortest.updates_by(schedule.max_steps):
+    if not shortest.updates_by(settings.max_steps):
         raise UserError(
-            f"--max_steps={schedule.max_steps}: nothing is learned in so few: --warmup_steps="
+            f"--max_steps={settings.max_steps}: nothing is learned in so few: --warmup_steps="
             f"{shortest.warmup_steps} are random, and --updates_per_step={shortest.updates_per_step:g}"
         )
     strides = math.gcd(*intervals.values()) // number

@@ -30,6 +30,7 @@ from xql_jax.training.population import Population
 from xql_jax.types import Batch
 
 FEW = 1_024  # rows of data in the programs whose bytes are counted
+KERNELS = ("fusion", "copy", "custom-call")  # in XLA's text
 COLLECTIVES = ("all-reduce", "all-gather", "all-to-all", "collective-permute", "reduce-scatter")
 # Without these libtpu asks Google's cloud where it is, and waits, or complains.
 SURROUNDINGS = {
@@ -97,10 +98,6 @@ class Compiled(NamedTuple):
     def memory(self) -> int:
         return self.states + self.temporaries + self.code
 
-    def difference(self, other: "Compiled", name: str) -> float:
-        """Returns by how much the bytes of that name grow with a member."""
-        return (getattr(self, name) - getattr(other, name)) / (self.members - other.members)
-
 
 def project(settings: ProjectionSettings) -> dict[str, Any]:
     """Compiles the run's program; returns what --json prints.
@@ -134,7 +131,8 @@ def project(settings: ProjectionSettings) -> dict[str, Any]:
                 at //= 2
         other = compiled(at // 2 or 2, FEW)
         # Temporaries and code may shrink with more members; their states do not.
-        of_member = max(few.difference(other, "memory"), few.difference(other, "states"))
+        more = few.members - other.members
+        of_member = max((few.memory - other.memory) / more, (few.states - other.states) / more)
         of_data = alone.arguments - (few if at == 1 else compiled(1, FEW)).arguments
         fitting = None
         if sheet:
@@ -182,15 +180,12 @@ def project(settings: ProjectionSettings) -> dict[str, Any]:
         # all rows as read when a minibatch is taken from them.
         "operations_per_update": few.operations,
         "bytes_per_update": few.traffic,
-        "bounds": _bounds(few, number, sheet) if sheet else None,
-    }
-
-
-def _bounds(few: Compiled, members: int, sheet: DataSheet) -> dict[str, float]:
-    """Returns the updates per second of all members that the data sheet allows, by what bounds them."""
-    return {
-        "arithmetic": members * sheet.tflops * 1e12 / few.operations,
-        "memory": members * sheet.bandwidth * 1e9 / few.traffic,
+        # Updates per second of all members that the data sheet allows, by what bounds them.
+        "bounds": sheet
+        and {
+            "arithmetic": number * sheet.tflops * 1e12 / few.operations,
+            "memory": number * sheet.bandwidth * 1e9 / few.traffic,
+        },
     }
 
 
@@ -256,14 +251,9 @@ def compile_population(
         memory.generated_code_size_in_bytes,
         costs["flops"],
         costs["bytes accessed"],
-        max(_kernels(body) for body in text.split("\n}\n")),
+        max(sum(body.count(f" {kernel}(") for kernel in KERNELS) for body in text.split("\n}\n")),
         collectives_in(text),
     )
-
-
-def _kernels(body: str) -> int:
-    """Returns how many kernels a computation of XLA's text calls."""
-    return sum(body.count(f" {call}(") for call in ("fusion", "copy", "custom-call"))
 
 
 def collectives_in(text: str) -> list[str]:

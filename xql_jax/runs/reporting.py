@@ -72,7 +72,7 @@ def _join_widths(settings: Sequence[dict[str, str]]) -> None:
 
 def _read(name: str, folder: Path, file_name: str, column: str) -> tuple[RunFacts, list[Member]]:
     run = load_run(folder)
-    content, summary, rows = run.content, run.summary, run.rows(run.path / file_name, column)
+    content, summary, rows = run.content, run.summary, run.rows(run.path / file_name)
     last = max((row.step for row in rows), default=0)
     seconds, environment = summary.get("seconds"), summary.get("environment") or {}
     known = TASKS | ONLINE_TASKS | COMPILED_TASKS  # no task of a user's own: that would import their code
@@ -174,9 +174,7 @@ class ListedRun:
     seeds: tuple[int, int] = (0, 0)  # first and last
     how_far: str = ""  # unless it is finished
     score: float = math.nan  # mean over the seeds at the last evaluation; in a sweep, the best setting's
-    interval: float = math.nan  # half the width of the score's 95% interval
-    best_of: str = ""  # in a sweep, the setting with that score
-    quantity: str = "score"  # or return, in a task without returns of scores 0 and 100
+    told: str = ""  # the score with its 95% interval, in a sweep the setting, and whether it is a return
     written: float = 0.0  # when its files last changed, in seconds since the epoch
     settings: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
@@ -198,7 +196,11 @@ def list_runs(folders: Sequence[str]) -> list[ListedRun]:
 def _listed(run: RunFacts, members: Sequence[Member]) -> ListedRun:
     state = run.status.split()[0]
     finite = [score for score in scores_of(members)[0] if math.isfinite(score.mean)]
-    best = max(finite, default=None, key=lambda score: score.mean)
+    best, told = max(finite, default=None, key=lambda score: score.mean), ""
+    if best:
+        told = f"{best.mean:.1f}" + ("" if math.isnan(best.interval) else f" ± {best.interval:.1f}")
+        swept = best.members[0].swept
+        told += (f" ({swept})" if swept else "") + ("" if run.is_normalised else " (return)")
     sweep = dict(re.findall(r"(\S+?)=(\S+)", run.settings.get("sweep", "")))
     files = [run.path / name for name in ("summary.json", "evaluations.csv", "metrics.csv", HEARTBEAT)]
     files = [file for file in files if file.exists()] or [run.path / "config.json"]  # users may write in this
@@ -212,9 +214,7 @@ def _listed(run: RunFacts, members: Sequence[Member]) -> ListedRun:
         seeds=run.seeds,
         how_far="" if state == "finished" else f" at {max(run.step, *saved, 0):,} of {run.max_steps:,}",
         score=best.mean if best else math.nan,
-        interval=best.interval if best else math.nan,
-        best_of=best.members[0].swept if best else "",
-        quantity="score" if run.is_normalised else "return",
+        told=told,
         written=max(file.stat().st_mtime for file in files),
         settings={
             name: sweep.get(name.removeprefix("config."), value)

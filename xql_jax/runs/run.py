@@ -198,7 +198,7 @@ def train_and_summarize(
             if task and rows:
                 _draw_curve(rows, settings, task, folder)
             if task and evaluator and task.suite in MAZES and settings.config_kind is not ONLINE:
-                _draw_maze(job, loop.population, evaluator, task, preprocessing, folder)
+                _draw_maze(job, loop.population, evaluator, preprocessing, folder)
         content = {**_results(loop, rows, job, folder), **details(loop.population, rows)}
         content["quantity"] = task.quantity if task else None
         summary = folder.write_summary(content, loop.csv_files)  # last: "finished" means that all else exists
@@ -231,18 +231,14 @@ def _draw_curve(rows: Sequence[Row], settings: Any, task: Task, folder: RunFolde
 
 
 def _draw_maze(
-    job: Job,
-    population: Population,
-    evaluator: Evaluator,
-    task: Task,
-    preprocessing: Preprocessing,
-    folder: RunFolder,
+    job: Job, population: Population, evaluator: Evaluator, preprocessing: Preprocessing, folder: RunFolder
 ) -> None:
     """Draws maze.png: V over the maze, if the method has one, and the paths of the first member's policy."""
     from xql_jax.envs.mazes import maze_of
     from xql_jax.reports.plots import plot_maze, position_grid
 
-    maze, state, values = maze_of(task.name), population.member(0)[1], None
+    name, state, values = job.settings.task.name, population.member(0)[1], None
+    maze = maze_of(name)
     if state.value is not None:
         positions = position_grid(maze)
         at_rest = np.concatenate([positions, np.zeros_like(positions)], axis=-1).reshape(-1, 4)
@@ -250,7 +246,7 @@ def _draw_maze(
     paths = evaluator.run(prepared(population.policy(), preprocessing), record_paths=True).paths
     assert paths is not None  # they were asked for
     picture = folder.path / "maze.png"
-    title = f"{job.settings.config.algorithm} on {task.name}, {job.members[0]}"
+    title = f"{job.settings.config.algorithm} on {name}, {job.members[0]}"
     with writing(picture):
         plot_maze(maze, values, paths[0], title, picture)
 

@@ -139,18 +139,17 @@ class OfflineSettings(SimulationSettings, RunSettings):
         choices=DATA_ON,
     )
     batch_size: int = setting(
-        None, "Transitions per update. Default: the method's own.", least=1, most=10_000_000, optional=True
+        None, "Transitions per update. Default: the method's own.", least=1, most=10_000_000
     )
     tuned: bool = setting(False, "Apply the paper's per-dataset values (Table 4, in parentheses) to XQL.")
     normalize_observations: bool = setting(
-        None, "Observations of mean 0 and standard deviation 1. Default: the method's own.", optional=True
+        None, "Observations of mean 0 and standard deviation 1. Default: the method's own."
     )
     top_returns: float = setting(
         None,
         "Share of the transitions that is learned from, of the highest returns. Default: the method's own.",
         least=1e-6,
         most=1,
-        optional=True,
     )
     checkpoint: str | None = setting(
         None, "Folder of a run. The new run starts from its members with the same seeds and hyperparameters."

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from xql_jax.envs import BACKENDS
 from xql_jax.runs.settings import SimulationSettings
-from xql_jax.settings import Settings, argument, setting
+from xql_jax.settings import Settings, setting
 
 EXPORT_FORMATS = ("jax", "onnx", "npz")
 SORTS = ("task", "score", "when", "name")
@@ -22,7 +22,7 @@ MOST = 1_000_000  # episodes
 class EvaluationSettings(Settings):
     """Settings of `xql-evaluate`."""
 
-    checkpoint: str | None = argument(None)  # a run's folder or one of its checkpoints
+    checkpoint: str | None = setting(None, "", positional=True)  # a run's folder or one of its checkpoints
     env_name: str | None = setting(None, "Task. Default: the run's own.")
     episodes: int = setting(100, "Episodes per member.", least=1, most=MOST)
     member: int | None = setting(None, "Member to evaluate, counted from 0. Default: all.")
@@ -59,7 +59,7 @@ class EvaluationSettings(Settings):
 class ListSettings(Settings):
     """Settings of `xql-runs`."""
 
-    folders: Sequence[str] = argument((), RUNS)
+    folders: Sequence[str] = setting((), RUNS, positional=True)
     filter: str = setting(
         "",
         "List only runs with all of these: NAME=VALUE, where NAME is task, method, state or a setting such "
@@ -74,12 +74,13 @@ class ListSettings(Settings):
 class ExportSettings(Settings):
     """Settings of `xql-export`."""
 
-    checkpoint: str = argument("", RUN)
+    checkpoint: str = setting("", RUN, positional=True)
     env_name: str | None = setting(None, "Task of --episodes. Default: the run's own.")
     member: int | None = setting(None, MEMBER)
     formats: Sequence[str] = setting(
         EXPORT_FORMATS,
         "Files to write. jax: an artifact of jax.export; onnx: a graph, needs xql_jax[export]; npz: weights.",
+        choices=EXPORT_FORMATS,
         by_commas=True,
     )
     output: str | None = setting(None, "Folder for the files. Default: `export` in the run's folder.")
@@ -91,7 +92,7 @@ class ExportSettings(Settings):
 class ChoiceSettings(Settings):
     """Settings of `xql-choose`."""
 
-    checkpoint: str = argument("", RUN)
+    checkpoint: str = setting("", RUN, positional=True)
     dataset: Sequence[str] = setting(
         (), "Data to use instead of the run's own, such as held-out data; as for xql-train-offline."
     )
@@ -117,7 +118,7 @@ class ChoiceSettings(Settings):
 class ReportSettings(Settings):
     """Settings of `xql-report`."""
 
-    folders: Sequence[str] = argument((), RUNS)
+    folders: Sequence[str] = setting((), RUNS, positional=True)
     bootstrap_samples: int = setting(
         2_000, "Bootstrap samples for the intervals of statistics over datasets.", least=100, most=1_000_000
     )
