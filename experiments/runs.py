@@ -63,7 +63,7 @@ def main(settings: ListSettings) -> int:
 
 
 def cells(run: ListedRun) -> list[str]:
-    return [run.state + run.how_far, run.told, local_time(run.written) if run.written else ""]
+    return [run.state + run.how_far, run.score_text, local_time(run.written) if run.written else ""]
 
 
 if __name__ == "__main__":

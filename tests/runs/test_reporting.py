@@ -162,7 +162,7 @@ def test_states_scores_and_what_differs(listed):
     assert by_beta["1"].seeds == (0, 1)
     assert by_beta["1"].score == 6.0  # the mean of the last scores of the seeds, 4 and 8
     assert by_beta["2"].score == 5.0
-    assert by_beta["2"].quantity == "score"
+    assert by_beta["2"].score_text == "5.0"
     assert all(run.state == "finished" for run in both)
     assert differing(both) == ["config.beta"]
     assert differing(listed) == ["config.beta", "max_steps"]  # and no expectile, which one method alone has
@@ -172,13 +172,13 @@ def test_the_score_of_a_sweep_is_its_best_settings_that_is_finite(tmp_path):
     scores = {(0, 1.0): [math.nan], (0, 2.0): [3.0], (0, 4.0): [math.inf]}
     write_run(tmp_path, "maze", "xql", scores, swept=["beta"])
     (run,) = list_runs([str(tmp_path)])
-    assert (run.state, run.score, run.best_of) == ("finished", 3.0, "beta=2")
+    assert (run.state, run.score, run.score_text) == ("finished", 3.0, "3.0 (beta=2)")
 
 
 def test_without_reference_returns_a_list_shows_returns(tmp_path):
     write_run(tmp_path, "mine", "xql", {0: [3.0]}, scale=1.0)
     (run,) = list_runs([str(tmp_path)])
-    assert (run.score, run.quantity) == (3.0, "return")
+    assert (run.score, run.score_text) == (3.0, "3.0 (return)")
 
 
 def test_a_filter_takes_columns_and_settings(listed):

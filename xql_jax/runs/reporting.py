@@ -174,7 +174,7 @@ class ListedRun:
     seeds: tuple[int, int] = (0, 0)  # first and last
     how_far: str = ""  # unless it is finished
     score: float = math.nan  # mean over the seeds at the last evaluation; in a sweep, the best setting's
-    told: str = ""  # the score with its 95% interval, in a sweep the setting, and whether it is a return
+    score_text: str = ""  # the score with its 95% interval, in a sweep the setting, and whether it is a return
     written: float = 0.0  # when its files last changed, in seconds since the epoch
     settings: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
@@ -196,11 +196,11 @@ def list_runs(folders: Sequence[str]) -> list[ListedRun]:
 def _listed(run: RunFacts, members: Sequence[Member]) -> ListedRun:
     state = run.status.split()[0]
     finite = [score for score in scores_of(members)[0] if math.isfinite(score.mean)]
-    best, told = max(finite, default=None, key=lambda score: score.mean), ""
+    best, score_text = max(finite, default=None, key=lambda score: score.mean), ""
     if best:
-        told = f"{best.mean:.1f}" + ("" if math.isnan(best.interval) else f" ± {best.interval:.1f}")
+        score_text = f"{best.mean:.1f}" + ("" if math.isnan(best.interval) else f" ± {best.interval:.1f}")
         swept = best.members[0].swept
-        told += (f" ({swept})" if swept else "") + ("" if run.is_normalised else " (return)")
+        score_text += (f" ({swept})" if swept else "") + ("" if run.is_normalised else " (return)")
     sweep = dict(re.findall(r"(\S+?)=(\S+)", run.settings.get("sweep", "")))
     files = [run.path / name for name in ("summary.json", "evaluations.csv", "metrics.csv", HEARTBEAT)]
     files = [file for file in files if file.exists()] or [run.path / "config.json"]  # users may write in this
@@ -214,7 +214,7 @@ def _listed(run: RunFacts, members: Sequence[Member]) -> ListedRun:
         seeds=run.seeds,
         how_far="" if state == "finished" else f" at {max(run.step, *saved, 0):,} of {run.max_steps:,}",
         score=best.mean if best else math.nan,
-        told=told,
+        score_text=score_text,
         written=max(file.stat().st_mtime for file in files),
         settings={
             name: sweep.get(name.removeprefix("config."), value)
