@@ -80,11 +80,6 @@ def method_of(algorithm: str) -> str:
     return algorithm.partition("+")[0]
 
 
-def is_in_sample(method: str) -> bool:
-    """Whether the method is XQL or one of its kin, which share settings."""
-    return method in IN_SAMPLE
-
-
 def method_named(name: str) -> Method[Any]:
     """Returns the offline or online method; UserError if there is none."""
     for methods in (OFFLINE, ONLINE):
