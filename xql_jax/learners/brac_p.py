@@ -81,12 +81,9 @@ class RegularizedPolicy(parts.Trained):
         self, policy: Any, critic: Any, observations: Array, step: Array, key: PRNGKey, coefficient: Numeric,
         distance_of: Callable[[Distribution, Distribution, PRNGKey], Array],
     ) -> tuple[RegularizedState, Metrics]:  # fmt: skip
-        """One step of pi.
+        """One step of pi at update `step`, counted from 1.
 
-        Args:
-            step: counts updates from 1.
-            coefficient: cost per unit of distance, reward units.
-            distance_of: pi's distance from the clone in each state, f32[B].
+        `distance_of` gives pi's distance from the clone in each state, f32[B]; `coefficient` is its cost.
         """
         key_q, key_distance, key_dropout = jax.random.split(key, 3)
         behavior = policy.behavior(observations)
