@@ -17,7 +17,7 @@ from xql_jax import config_files
 from xql_jax.config_files import check_method, file_for_suite
 from xql_jax.errors import UserError, nearest
 from xql_jax.learners import fields
-from xql_jax.learners.registry import OFFLINE, ONLINE, is_in_sample, make_learner, method_of
+from xql_jax.learners.registry import IN_SAMPLE, OFFLINE, ONLINE, make_learner, method_of
 from xql_jax.tasks import OWN, Task
 
 # Variants of an algorithm, which take its values for the fields that they share.
@@ -92,7 +92,7 @@ def suite_config(
     own = not policy  # values not meant for this method alone may be for fields that it lacks
     for some, is_own in (
         (shared or {}, False),
-        (in_family if is_in_sample(method) else {}, False),
+        (in_family if method in IN_SAMPLE else {}, False),
         (differences.get(VARIANT_OF.get(method, ""), {}), False),
         (recipe.by_suite.get(suites[0] if suites else "", {}), own),
         (differences.get(method, {}), own),

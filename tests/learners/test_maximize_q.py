@@ -125,6 +125,22 @@ def test_a_trust_region_clones_first_then_stays_near_its_past():
 
 def test_expected_q_by_hand():
     drawn = Draws(jnp.array([[[0.5]], [[3.0]]]), jnp.zeros((2, 1)), jnp.array([[0.25], [0.75]]))
-    estimates = Estimates(jnp.zeros(1), jnp.zeros(1), 2.0, lambda o, a: 10 * a[:, 0] + o[:, 0])
-    # 3 is beyond the bounds and counts as 1; all over the scale 2.
-    np.testing.assert_allclose(expected_q(drawn, estimates, jnp.array([[1.0]])), [(0.25 * 6 + 0.75 * 11) / 2])
+    observations = jnp.array([[1.0]])
+
+    def q_of(states, actions):
+        return 10 * actions[..., 0] + states[..., 0]
+
+    # 3 is beyond the bounds and counts as 1; or, with a limit of 2, as 2.
+    np.testing.assert_allclose(expected_q(drawn, q_of, observations), [0.25 * 6 + 0.75 * 11])
+    np.testing.assert_allclose(expected_q(drawn, q_of, observations, 2.0), [0.25 * 6 + 0.75 * 21])
+
+
+@pytest.mark.parametrize("kind", [ReverseKL, MaxQ])
+def test_q_counts_in_units_of_the_advantages_scale(kind):
+    objective = kind(head=Gaussian(()))
+    tripled = Estimates(3 * ESTIMATES.q, ESTIMATES.v, 3.0, lambda o, a: 3 * quadratic(o, a))
+    updated, scaled = (
+        objective.update(init(objective), estimates, BATCH, jax.random.key(1))[1]["actor/loss"]
+        for estimates in (ESTIMATES, tripled)
+    )
+    np.testing.assert_allclose(scaled, updated, rtol=1e-5)

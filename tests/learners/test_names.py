@@ -14,11 +14,11 @@ from xql_jax.configuration import OnlineFields
 from xql_jax.errors import UserError
 from xql_jax.learners.registry import (
     HEADS,
+    IN_SAMPLE,
     OFFLINE,
     ONLINE,
     POLICIES,
     describe_fields,
-    is_in_sample,
     make_learner,
 )
 from xql_jax.learners.xql import InSample
@@ -45,7 +45,7 @@ def test_a_name_loads_its_own_method_alone_and_xql_is_read_in_six_files():
 
 def test_the_kin_of_xql_are_those_that_run_algorithm_1():
     kin = {name for name in OFFLINE if isinstance(make_learner(name), InSample)} | {"value_iteration"}
-    assert kin == {name for name in METHODS if is_in_sample(name)}
+    assert kin == IN_SAMPLE.keys()
 
 
 @pytest.mark.parametrize("name", REPLACED)

@@ -43,22 +43,17 @@ def generate(
     waypoint once it is near the current one; D4RL's looks up its cell in every step, by cell boundaries 2 m
     off the walls. D4RL's ant stays at its target until the limit.
 
-    Args:
-        num_steps: N.
-        on_steps: called after each episode with its number of rows, for a progress bar.
-    Returns:
-        D4RL's arrays: observations and next_observations f32[N, 29], actions f32[N, 8], terminals, timeouts;
-        rewards f32[N], 1 at the evaluation's goal. infos/goal f32[N, 2] is that goal, infos/target f32[N, 2]
-        the walker's target.
+    `on_steps` is called after each episode with its number of rows, for a progress bar. The observations are
+    f32[N, 29], the actions f32[N, 8]; rewards are 1 at the evaluation's goal, infos/goal f32[N, 2], which
+    need not be the walker's target, infos/target f32[N, 2].
     """
     environment, rng = AntMaze(task), np.random.default_rng(seed)
-    parts: list[Rows] = []
-    made = 0
+    episodes, made = list[Rows](), 0
     while made < num_steps:
-        parts.append(_walk(environment, rng, *set_out(task, environment, rng)))
-        made += len(parts[-1]["rewards"])
-        on_steps(len(parts[-1]["rewards"]))
-    return cut_off(joined_rows(parts), num_steps)
+        episodes.append(_walk(environment, rng, *set_out(task, environment, rng)))
+        made += len(episodes[-1]["rewards"])
+        on_steps(len(episodes[-1]["rewards"]))
+    return cut_off(joined_rows(episodes), num_steps)
 
 
 def set_out(

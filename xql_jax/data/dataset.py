@@ -61,10 +61,13 @@ class Dataset:
         """Returns the dataset of these rows i64[K] only, in that order."""
         return dataclasses.replace(self, batch=self.take(rows), ends=self.ends[rows])
 
+    def trajectory_lengths(self) -> np.ndarray:
+        """Returns i64[T], the number of transitions of each trajectory, in file order."""
+        return np.diff(np.flatnonzero(self.ends), prepend=-1)
+
     def trajectory_returns(self) -> np.ndarray:
         """Returns f64[T], the undiscounted return of each trajectory in reward units, in file order."""
-        sums = np.cumsum(np.asarray(self.batch.rewards, np.float64))
-        return np.diff(sums[self.ends], prepend=0.0)
+        return summed(self.batch.rewards, self.ends)
 
     def fingerprint(self) -> str:
         """Returns a digest of the size and of all transitions, without `ends` and the length of windows.
@@ -78,6 +81,11 @@ class Dataset:
             for field in data.take(np.arange(start, min(start + ROWS_OF_SAMPLE, self.size))):
                 digest.update(np.ascontiguousarray(field).data)
         return digest.hexdigest()[:16]
+
+
+def summed(rewards: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """Returns f64[T], the sums of rewards f32[N] up to each end, after the one before."""
+    return np.diff(np.cumsum(np.asarray(rewards, np.float64))[ends], prepend=0.0)
 
 
 def spread_rows(size: int) -> np.ndarray:
@@ -143,9 +151,8 @@ def from_transitions(arrays: Mapping[str, np.ndarray], source: str) -> Dataset:
     A trajectory ends where it does in IQL (its `dones_float`): at a terminal, where the next observation is
     not the next row's observation (farther than 1e-6), and at the last row; also at time-outs, if given.
 
-    Args:
-        arrays: f32[N, O] observations and next_observations, f32[N, A] actions, f32[N] rewards; [N] terminals
-            and, optionally, timeouts, as bool or 0/1. UserError if N is 0.
+    The arrays are f32[N, O] observations and next_observations, f32[N, A] actions, f32[N] rewards; [N]
+    terminals and, optionally, timeouts, as bool or 0/1. Raises UserError if N is 0.
     """
     terminals = arrays["terminals"] != 0
     if len(terminals) == 0:
@@ -171,12 +178,9 @@ def qlearning_dataset(
 
     Source: `d4rl.qlearning_dataset`, D4RL 1.1, here without its loop over rows.
     Args:
-        arrays: [N, O] observations, [N, A] actions, [N] rewards, terminals and, optionally, timeouts.
         episode_limit: steps; used only if there are no timeouts, to find them by counting.
         keeps_last: keep the last row, too, if it is terminal; D4RL drops it. Its next observation is unknown,
             but the mask hides it, so its own observation is used.
-    Returns:
-        the M <= N rows kept: observations, actions, next_observations, rewards; and terminals as bool.
     """
     terminals = arrays["terminals"] != 0
     if "timeouts" in arrays:
@@ -223,13 +227,12 @@ def check_spaces(dataset: Dataset, observation_dim: int, action_dim: int, name: 
 def joined(datasets: Sequence[Dataset]) -> Dataset:
     """Concatenates the datasets in their order; no trajectory continues from one into the next.
 
-    References count if all datasets that bring some agree. Raises UserError if observations or actions have
-    different sizes, naming two datasets that disagree.
+    References count if all datasets that bring some agree. Raises UserError if sizes differ.
     """
-    first = datasets[0]
-    if len(datasets) == 1:
+    first, *others = datasets
+    if not others:
         return first
-    for other in datasets[1:]:
+    for other in others:
         check_spaces(other, first.observation_dim, first.action_dim, first.source)
     references = {dataset.references for dataset in datasets} - {None}
     if len(references) > 1:
@@ -245,12 +248,9 @@ def joined(datasets: Sequence[Dataset]) -> Dataset:
 
 
 def checked_references(given: Sequence[Any], source: str) -> References | None:
-    """Returns a random policy's and an expert's return as `source`, a file or flags, gives them.
+    """Returns a random policy's and an expert's return as `source`, a file or flags, gives them, if it does.
 
-    Returns:
-        None if both are None.
-    Raises:
-        UserError: if only one is there, or they are not finite numbers, the expert's above the other.
+    Raises UserError if only one is there, or they are not finite numbers, the expert's above the other.
     """
     if list(given) == [None, None]:
         return None

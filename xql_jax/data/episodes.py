@@ -16,7 +16,6 @@ from xql_jax.data.readers import (
     brief,
     check_memory,
     check_names,
-    opened,
     read_archive,
     says_normalized,
     validated,
@@ -70,9 +69,6 @@ def read_minari(name: str) -> Dataset:
         import minari
         from gymnasium import spaces
     check_memory(sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()), source)
-    if (folder / "main_data.hdf5").exists():  # else it has Arrow's files
-        with opened(folder / "main_data.hdf5"):
-            pass  # it checks that there are no links
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # warnings of packages that only its environment needs
@@ -128,11 +124,10 @@ def _flat(observations: Any) -> np.ndarray:
 
 
 def _episode(arrays: Mapping[str, Any], source: str) -> Dataset | None:
-    """Returns an episode's transitions, checked; None if there are none.
+    """Returns the transitions of an episode of T steps, checked; None if there are none.
 
-    Args:
-        arrays: [T + 1, O] observations, [T, A] actions, [T] rewards and terminals. With [T, O] observations
-            the last step has no next observation. It is kept if it is terminal, because its mask hides that.
+    With T observations, not T + 1, the last step has no next observation. It is kept if it is terminal,
+    because its mask hides that.
     """
     steps = {key: np.asarray(array) for key, array in arrays.items()}
     observations = following = steps["observations"]

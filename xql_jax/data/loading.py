@@ -35,13 +35,12 @@ def load_dataset(
         task: also gives the episode limit for files without time-outs. It may be None if there are sources.
         sources: each a file (`.hdf5` or `.h5` in D4RL's layout, `.npz`), a folder of `.npz` episodes,
             `ogbench:FILE.npz`, `minari:ID` or `minari:FOLDER`; or a dataset that is in memory already.
-            Several are concatenated in the given order.
         url: address to download the task's own file from, instead of D4RL's; only without `sources`.
         bounds: of the environment, in whose units the actions are, unless the source says that they are
             normalised; they are scaled to ±1. Unknown ones leave actions as they are.
     Raises:
-        UserError: naming the source, if the data are not there, cannot be used, do not fit together or into
-            memory, or an argument does not go with them.
+        UserError: naming the source, if the data are not there, cannot be used, or do not fit together or
+            into memory.
     """
     if not sources:
         if task is None:
@@ -96,11 +95,7 @@ def stamps(task: Task | None, sources: Sequence[str | Dataset]) -> list[list[Any
 
 
 def cached_file(task: Task) -> Path:
-    """Returns the path of the task's dataset, under D4RL's file name or that of a generated file.
-
-    It lies in `$D4RL_DATASET_DIR`, else in `~/.d4rl/datasets`, OGBench's in `$OGBENCH_DATASET_DIR`, else in
-    `~/.ogbench/data`, and need not exist.
-    """
+    """Returns the path of the task's dataset, which need not exist; a generated one is named by its task."""
     variable, place = OGBENCH_FOLDER if task.suite == "ogbench" else D4RL_FOLDER
     folder = Path(os.environ.get(variable) or place).expanduser()
     return folder / (task.dataset_url.rsplit("/", 1)[1] if task.dataset_url else f"{task.name}.hdf5")
@@ -124,10 +119,7 @@ def task_file(task: Task, url: str | None = None) -> Path:
 
 
 def download_file(url: str, path: Path) -> None:
-    """Downloads an HDF5 or NumPy file to `path`, unless it exists; UserError if that fails.
-
-    It appears there only when it is whole.
-    """
+    """Downloads an HDF5 or NumPy file to `path`, whole or not at all, unless it exists; UserError if not."""
     if path.exists():
         return
     import pooch  # not at the top, because most runs find their data on disk

@@ -32,13 +32,9 @@ Rows = dict[str, np.ndarray]
 def generate(task: Task, transitions: int, seed: int, count: Callable[[int], object]) -> Rows:
     """Returns rows in OGBench's layout, of whole episodes, with at least that many transitions.
 
-    Args:
-        count: called with the number of transitions of each episode.
-    Returns:
-        `observations` f32[N, O], `actions` f32[N, A], `terminals` bool[N] (True: an episode's last row), and
-        the simulator's `qpos` f32[N, Q], `qvel` f32[N, V], for buttons `button_states` i64[N, K].
-    Raises:
-        UserError: if the wheel has no oracle for the task.
+    They are `observations` f32[N, O], `actions` f32[N, A], `terminals` bool[N] (True: an episode's last row),
+    and the simulator's `qpos` f32[N, Q], `qvel` f32[N, V], for buttons `button_states` i64[N, K]. `count` is
+    called with the number of transitions of each episode. Raises UserError if the wheel has no oracle.
     """
     name = environment_of(task).partition("-singletask")[0]
     kind = name.partition("-")[0]

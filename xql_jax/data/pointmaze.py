@@ -33,9 +33,8 @@ WAYPOINT_NOISE = 0.2  # a waypoint lies up to this much below its cell's integer
 def generate(task: Task, num_steps: int, seed: int) -> dict[str, np.ndarray]:
     """Runs the noisy controller from target to random target, in one unbroken run without resets.
 
-    Args:
-        task: names the maze; its episode limit bounds the steps to one target.
-        num_steps: N.
+    The task's episode limit bounds the steps to one target.
+
     Returns:
         D4RL's arrays. observations f32[N, 4]; actions f32[N, 2], about a third of the entries at ±1; rewards
         f32[N], 1 where `observations` (not the next one) are within 0.5 of the *evaluation* goal, which the
@@ -119,11 +118,8 @@ def _act(waypoints: list[list[float]], x: float, y: float, vx: float, vy: float)
 def made_rare(arrays: Mapping[str, np.ndarray], maze: Maze) -> dict[str, np.ndarray]:
     """Leaves out most of the trajectories that come near the goal, so that fine-tuning has something to gain.
 
-    Args:
-        arrays: as `generate` returns them.
-    Returns:
-        the same without the trajectories that enter a cell at most `RARE_WITHIN` moves from the goal, except
-        every `RARE_EVERY`-th of these, from the first on. Rows after the last arrival are left out, too.
+    Of those that enter a cell at most `RARE_WITHIN` moves from the goal, it keeps every `RARE_EVERY`-th, from
+    the first on. Rows after the last arrival are left out, too.
     """
     moves = maze.distances(maze.goal)
     near = np.array([moves[_cell_at(position)] <= RARE_WITHIN for position in arrays["observations"][:, :2]])

@@ -40,9 +40,7 @@ class FilePolicy(NamedTuple):
 def read_policy(path: Path, observation_dim: int, action_dim: int) -> FilePolicy:
     """Reads a policy from a `.npz`: an exported one (`Weights`), or the arrays of `GAUSSIAN_MLP`.
 
-    Raises:
-        UserError: if the file is absent or damaged, lacks an array, one does not fit the others or is not
-            finite, or the policy is for observations or actions of other sizes.
+    Raises UserError if the file cannot be read, or its arrays are not such a policy of these sizes.
     """
     arrays, names = read_archive(path)
     for name, array in arrays.items():

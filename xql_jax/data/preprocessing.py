@@ -49,7 +49,7 @@ class Preprocessing:
     def dataset(self, dataset: Dataset) -> Dataset:
         """Returns the dataset with its trajectories filtered and its rows transformed."""
         if self.most_rows < np.inf:
-            lengths = np.diff(np.flatnonzero(dataset.ends), prepend=-1)
+            lengths = dataset.trajectory_lengths()
             best_first = np.argsort(-dataset.trajectory_returns(), kind="stable")
             fits = np.cumsum(lengths[best_first]) <= self.most_rows
             number = max(1, np.argmin([*fits, False]))  # of trajectories before the first that does not fit
@@ -98,8 +98,7 @@ class Preprocessing:
     def rewards_met(self, observations: Any, rewards: Any) -> Any:
         """Returns an environment's rewards f32[...] as a learner sees them, see `of_environment`.
 
-        Args:
-            observations: f32[..., O] before the steps, unnormalised.
+        The observations f32[..., O] are those before the steps, unnormalised.
         """
         return self.rewards(tasks_done(observations) if self.counts_kitchen_tasks else rewards)
 
@@ -142,8 +141,6 @@ def fit_preprocessing(
         scale_rewards: False leaves all rewards unscaled, for a method whose settings assume that.
         top_returns: share of the transitions to learn from: whole trajectories, those of the highest returns,
             as many as fit (10%BC; Chen et al. 2021).
-    Raises:
-        UserError: if rewards are to be scaled and all trajectories have the same return.
     """
     fitted: dict[str, Any] = {"action_bound": IQL_ACTION_BOUND}
     if scale_rewards and task and scales_rewards(task):
@@ -185,10 +182,8 @@ def tasks_done(observations: Any) -> np.ndarray:
     """Returns the reward of D4RL's kitchen data: how many of the goal's tasks are done, f32[...].
 
     The data count a task again in each step; the environment rewards it once, in the step that completes it.
-    A learner that sees both, as in fine-tuning, needs one reward for all rows.
-
-    Args:
-        observations: f32[..., 60], unnormalised; the goal's positions are 0 for objects without a task.
+    A learner that sees both, as in fine-tuning, needs one reward for all rows. The observations f32[..., 60]
+    are unnormalised; the goal's positions are 0 for objects without a task.
     """
     number = np.zeros(observations.shape[:-1], np.float32)
     for positions in KITCHEN_OBJECTS.values():

@@ -22,16 +22,8 @@ COPIES = 3  # of a file's arrays in memory: as they are read, as transitions, an
 LONGEST_QUOTE = 300  # characters
 REQUIRED = ("observations", "actions", "rewards", "terminals")
 # What the keys of a file must look like: the number of axes, rows first.
-RANKS = {
-    "observations": 2,
-    "actions": 2,
-    "next_observations": 2,
-    "rewards": 1,
-    "terminals": 1,
-    "masks": 1,
-    "timeouts": 1,
-    "ends": 1,
-}
+RANKS = dict.fromkeys(("observations", "actions", "next_observations"), 2)
+RANKS |= dict.fromkeys(("rewards", "terminals", "masks", "timeouts", "ends"), 1)
 STATES = ("qpos", "button_states")  # of OGBench's simulators
 UNITS = "action_units"  # beside the arrays: whether actions are in the environment's units or within ±1
 NORMALIZED, ENVIRONMENT = "normalized", "environment"
@@ -50,10 +42,8 @@ DONES = "rename dones to terminals if it marks final states, else to timeouts be
 def read_hdf5(path: Path, episode_limit: int | None) -> Dataset:
     """Reads a file in D4RL's layout; `next_observations` are ignored, as D4RL ignores them.
 
-    Args:
-        episode_limit: steps, for a file without `timeouts`; None if no limit is known.
-    Raises:
-        UserError: if the file is absent or damaged, or lacks a key, or an array is unfit (see `validated`).
+    The episode limit, in steps, is for a file without `timeouts`. Raises UserError if the file is absent or
+    damaged, or lacks a key, or an array is unfit (see `validated`).
     """
     with opened(path) as file:
         check_names(list(file), REQUIRED, str(path))
@@ -91,7 +81,7 @@ def read_npz(path: Path, episode_limit: int | None) -> Dataset:
 def from_arrays(
     arrays: Mapping[str, np.ndarray], episode_limit: int | None, source: str, names: Sequence[str] = ()
 ) -> Dataset:
-    """Builds a dataset from arrays with the keys of a `.npz`, see `read_npz`; others are ignored.
+    """Builds a dataset from arrays with the keys of a `.npz`, see `read_npz`.
 
     `names` are those of all arrays, if some were not read.
     """
@@ -116,8 +106,6 @@ def read_ogbench(path: Path, task: Task | None = None) -> Dataset:
     returns.
 
     OGBench's own files have no rewards: a single-task task gives them, from the states in `qpos`.
-
-    Raises what `read_hdf5` does; also if there are no rewards, and the task cannot give them.
     """
     arrays, names = read_archive(path, (*REQUIRED, "next_observations", "masks", *STATES))
     if "rewards" not in arrays and "qpos" in arrays and task and task.suite == "ogbench":
@@ -145,9 +133,6 @@ def _of_arrays(
 
     They are transitions if there are `next_observations`, else rows in D4RL's layout, see
     `qlearning_dataset`. Warns if all rewards that are not 0 are in rows that are left out.
-
-    Raises:
-        UserError: if no transition is left, or rows have neither `timeouts` nor a limit.
     """
     terminals = _terminals(arrays, source)
     known = {**arrays, "terminals": terminals}
@@ -234,7 +219,7 @@ def brief(said: object) -> str:
 
 
 def check_memory(num_bytes: int, what: str) -> None:
-    """Raises UserError if the host's free memory has no room for a dataset with arrays of so many bytes."""
+    """Raises UserError if the host's free memory has no room for a dataset of arrays of so many bytes."""
     needed, free = COPIES * num_bytes, psutil.virtual_memory().available
     if needed > free:
         raise UserError(
@@ -269,7 +254,6 @@ def validated(arrays: Mapping[str, np.ndarray], source: str, min_rows: int = 2) 
     Args:
         arrays: by key, at least `observations`; the keys are those of `RANKS`. If a vector [N] is expected, a
             column [N, 1] is accepted, too, as in D4RL.
-        min_rows: 2 for a whole dataset, less for a part of one.
     Returns:
         f32 arrays, C-contiguous: [N, O], [N, A] and [N], all of the same N >= min_rows.
     Raises:
@@ -311,13 +295,9 @@ def _float32(array: np.ndarray, key: str, source: str) -> np.ndarray:
 
 
 def says_normalized(units: Any, source: str, is_collected: bool = False) -> bool:
-    """Whether a source's actions are within ±1 whatever the environment's bounds.
+    """Whether a source's actions are within ±1 whatever the environment's bounds, by its `action_units`.
 
-    Args:
-        units: its `action_units`, None if it has none.
-        is_collected: by this project, whose collector normalised actions before it wrote `action_units`.
-    Raises:
-        UserError: if the units are not known.
+    Before this project's collector wrote units, it normalised actions; `is_collected` tells such data.
     """
     if units is None:
         return is_collected

@@ -72,16 +72,10 @@ def num_bytes(capacity: int, observation_dim: int, action_dim: int) -> int:
 def insert(buffer: ReplayBuffer, batch: Batch) -> ReplayBuffer:
     """Returns the buffer with transitions added in their order; in a full buffer they replace the oldest.
 
-    Args:
-        buffer: donate it; otherwise all of it is copied.
-        batch: f32[n, ...], n static and at most the capacity.
-    Raises:
-        ValueError: if n is more than the capacity.
-        AssertionError: while tracing, if the fields do not have n rows of the buffer's shapes.
+    Donate the buffer; otherwise all of it is copied. The batch is f32[n, ...], n at most the capacity.
     """
     count = len(batch.rewards)
-    if count > buffer.capacity:
-        raise ValueError(f"a replay buffer of capacity {buffer.capacity} cannot take {count} rows at once")
+    chex.assert_scalar_in(count, 0, buffer.capacity)
     rows = (buffer.inserted + jnp.arange(count)) % buffer.capacity
 
     def write(ring: Array, new: Array) -> Array:
@@ -102,11 +96,7 @@ def sample(buffer: ReplayBuffer, key: PRNGKey, batch_size: int, prior: PriorData
 
     An empty buffer gives zeros: the caller must insert first.
 
-    Args:
-        buffer: not empty; with offline data its capacity is at most `prior.capacity`.
-        batch_size: static under jit; it may exceed the number of transitions.
-    Returns:
-        f32[batch_size, ...]; row i of every field is the same transition.
+    With offline data the buffer's capacity is at most `prior.capacity`. Returns f32[batch_size, ...].
     """
     if prior is None:
         return sampling.sample(buffer.data, key, batch_size, size(buffer))

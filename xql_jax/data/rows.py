@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 from gymnasium import spaces
 
+from xql_jax.data.dataset import summed
 from xql_jax.data.episodes import MINARI_REFERENCES
 from xql_jax.data.readers import opened
 from xql_jax.errors import needing
@@ -43,17 +44,15 @@ def ends_of(rows: Rows) -> np.ndarray:
 
 def returns_of(rows: Rows) -> np.ndarray:
     """Returns f64[E], the undiscounted return of each episode."""
-    sums = np.cumsum(rows["rewards"].astype(np.float64))
-    return np.diff(sums[ends_of(rows)], prepend=0.0)
+    return summed(rows["rewards"], ends_of(rows))
 
 
 def whole_returns_of(rows: Rows, episode_limit: int, cuts_episodes: bool) -> np.ndarray:
     """Returns f64[E], the returns of the episodes that were not cut off; of all, if all were.
 
-    Args:
-        episode_limit: steps. An episode of this length is whole, and so is one that ends in a terminal state.
-        cuts_episodes: whether any other episode may have been cut off, as in a replay buffer, which has lost
-            the ends of episodes. If not, only the last one may: by the number of transitions to collect.
+    An episode of `episode_limit` steps is whole, and so is one that ends in a terminal state. With
+    `cuts_episodes` any other may have been cut off, as in a replay buffer, which has lost the ends of
+    episodes. Without, only the last one may: by the number of transitions to collect.
     """
     ends = np.flatnonzero(ends_of(rows))
     whole = rows["terminals"][ends] | (np.diff(ends, prepend=-1) >= episode_limit)
@@ -72,8 +71,7 @@ def rows_of_replay(first: int, transitions: Batch, num_environments: int) -> Row
 
     Args:
         first: number of the first transition among all that were ever inserted.
-        transitions: NumPy f32[n, ...], oldest first.
-        num_environments: N; transition k is of environment k % N.
+        transitions: NumPy f32[n, ...], oldest first; transition k is of environment k % N.
     Returns:
         the rows of one environment after the other.
     """
@@ -127,10 +125,7 @@ def write_minari(
 ) -> None:
     """Writes a Minari dataset to FOLDER/data/, with one of its episodes for each episode of the rows.
 
-    Args:
-        folder: an empty one.
-        name: from which the dataset's ID is made, because Minari requires one.
-        metadata: is added to Minari's own; `References` get Minari's names.
+    Its ID, which Minari requires, is made from the name. In the metadata, `References` get Minari's names.
     """
     with needing("--format=minari", "minari"):
         import minari

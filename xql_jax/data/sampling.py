@@ -88,8 +88,6 @@ def sample(data: Any, key: PRNGKey, batch_size: int, size: Array | None = None) 
 
     Args:
         data: fields [N, ...] of all transitions.
-        key: used once.
-        batch_size: static under jit.
         size: i32[]; only the first `size` of them are drawn from; None for all.
     Returns:
         fields [batch_size, ...]; row i of every field is the same transition, or window.
@@ -104,7 +102,7 @@ def sample(data: Any, key: PRNGKey, batch_size: int, size: Array | None = None) 
 
 
 def sample_indices(key: PRNGKey, size: int | Array, batch_size: int) -> Array:
-    """Draws i32[batch_size] uniformly from 0, ..., size - 1 < 2^31, with replacement; `key` is used once.
+    """Draws i32[batch_size] uniformly from 0, ..., size - 1 < 2^31, with replacement.
 
     JAX's `randint` takes 32 random bits modulo the size, so that the first (2^32 mod size) rows are likelier
     than the others: of 10^9 rows, likelier by a quarter. Large sizes, and sizes i32[] that only the device

@@ -18,8 +18,6 @@ def with_next_actions(dataset: Dataset) -> Dataset:
     A trajectory's last transition has no next action. If it is terminal, its mask hides whatever stands
     there. If it is a time-out or a jump in the data, it is left out. In D4RL's layout the row of a time-out
     has been dropped before, as by D4RL's own loader, so such a trajectory loses two; other codes keep one.
-    Raises:
-        UserError: if more than half of the transitions would be left out.
     """
     batch, known = dataset.batch, _known(dataset)
     following = np.minimum(np.arange(dataset.size) + 1, dataset.size - 1)
@@ -31,7 +29,7 @@ def with_next_actions(dataset: Dataset) -> Dataset:
 
 
 def with_returns_to_go(dataset: Dataset, discount: float, endless: bool) -> Dataset:
-    """Gives every transition its return-to-go, as `discounted_returns`; raises as `in_windows`."""
+    """Gives every transition its return-to-go, as `discounted_returns`."""
     _trajectories(dataset)
     batch = dataset.batch
     returns: Any = discounted_returns(batch.rewards, batch.masks, dataset.ends, discount, endless)
@@ -41,12 +39,10 @@ def with_returns_to_go(dataset: Dataset, discount: float, endless: bool) -> Data
 def discounted_returns(rewards: Any, masks: Any, ends: Any, discount: float, endless: bool) -> np.ndarray:
     """Returns f32[N], the discounted returns from each transition of trajectories on, reward units.
 
+    `ends` bool[N] marks each trajectory's last transition, the last of all included. If `endless`, the last
+    reward of a trajectory that ends without a terminal goes on forever; else 0 follows.
+
     Source: nakamotoo/Cal-QL, branch dev/add-kitchen, JaxCQL/replay_buffer.py, lines 268 to 300.
-    Args:
-        rewards, masks: f32[N].
-        ends: bool[N], each trajectory's last transition, the last of all included.
-        discount: below 1.
-        endless: where a trajectory ends without a terminal, its last reward goes on forever, not 0.
     """
     rewards = np.asarray(rewards, np.float64)
     following = np.where(ends, endless * np.asarray(masks) * rewards / (1.0 - discount), 0.0)
@@ -57,11 +53,7 @@ def discounted_returns(rewards: Any, masks: Any, ends: Any, discount: float, end
 
 
 def in_windows(dataset: Dataset, length: int) -> Dataset:
-    """Gives every transition its return-to-go and its place in its trajectory, for windows of `length`.
-
-    Raises:
-        UserError: if the data do not tell where trajectories end.
-    """
+    """Gives every transition its return-to-go and its place in its trajectory, for windows of `length`."""
     last, lengths = _trajectories(dataset)
     rows = np.arange(dataset.size)
     rewards = np.asarray(dataset.batch.rewards, np.float64)
@@ -94,8 +86,7 @@ def _known(dataset: Dataset) -> np.ndarray:
 def _trajectories(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
     """Returns the last rows of the trajectories and their lengths; UserError if the data do not tell them."""
     _known(dataset)
-    last = np.flatnonzero(dataset.ends)
-    lengths = np.diff(last, prepend=-1)
+    last, lengths = np.flatnonzero(dataset.ends), dataset.trajectory_lengths()
     if len(last) == 1 and dataset.batch.masks[-1] != 0:
         raise UserError(
             f"{dataset.source}: all rows are one trajectory that does not end (no terminals, no timeouts), "

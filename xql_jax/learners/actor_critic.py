@@ -77,6 +77,11 @@ def every(period: int, step: Array, update: Callable[[Held], Held], held: Held) 
     return jax.lax.cond(step % period == 0, update, lambda unchanged: unchanged, held)
 
 
+def fit_multiplier(trained: parts.Trained, log_multiplier: Any, excess: Array, rate: Numeric) -> Any:
+    """One step of the logarithm of a Lagrange multiplier, which rises while `excess` is positive."""
+    return trained.minimize(log_multiplier, lambda x: (-jnp.exp(x) * excess, {}), rate)[0]
+
+
 def all_q(critic: parts.TrainState, params: Params, observations: Array, actions: Array) -> Array:
     """Every network's Q(s, a), f32[N, ..., B], under these parameters."""
     return jnp.stack([critic.network.apply(p, observations, actions) for p in params])

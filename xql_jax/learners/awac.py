@@ -20,10 +20,10 @@ from typing import Any
 
 import flax.struct
 import jax
-import jax.numpy as jnp
 
 from xql_jax.learners import fields, parts
-from xql_jax.learners.actor_critic import ActorCritic, at_each
+from xql_jax.learners.actor_critic import ActorCritic
+from xql_jax.learners.policies import expected_q
 from xql_jax.networks.policies import draws
 from xql_jax.types import Array, Batch, Metrics, Params, PRNGKey, State
 
@@ -64,10 +64,10 @@ def mean_q(
     The samples are clipped to [-limit, limit], because a Gaussian can exceed the bounds of actions, 1.
     """
 
+    q_of = functools.partial(parts.min_q, critic, params)
+
     def value(key: PRNGKey) -> Array:
-        drawn = draws(policy(observations), key)
-        actions = jnp.clip(drawn.actions, -limit, limit)
-        return drawn.mean(parts.min_q(critic, params, at_each(observations, actions), actions))
+        return expected_q(draws(policy(observations), key), q_of, observations, limit)
 
     return jax.vmap(value)(jax.random.split(key, count)).mean(axis=0)
 

@@ -28,7 +28,7 @@ import jax
 import jax.numpy as jnp
 
 from xql_jax.learners import fields, parts
-from xql_jax.learners.actor_critic import at_each, chosen
+from xql_jax.learners.actor_critic import at_each, chosen, fit_multiplier
 from xql_jax.learners.brac_p import BehaviorRegularized, RegularizedPolicy, mmd_to_clone, sampled_actions
 from xql_jax.losses.divergence import gaussian_kernel, laplacian_kernel
 from xql_jax.networks.policies import Distribution, TanhGaussian
@@ -46,16 +46,6 @@ class ConstrainedPolicy(RegularizedPolicy):
     def init(self, key: PRNGKey, observations: Array, actions: Array) -> Any:
         log_multiplier = parts.TrainState.create(None, jnp.zeros(()))
         return super().init(key, observations, actions).replace(log_multiplier=log_multiplier)
-
-    def fit_multiplier(self, policy: Any, excess: Array) -> Any:
-        """One step: the multiplier rises while `excess`, the distance above the threshold, is positive."""
-
-        def loss(log_multiplier):
-            return -jnp.exp(log_multiplier) * excess, {}
-
-        dual, _ = self.minimize(policy.log_multiplier, loss, self.multiplier_lr)
-        dual = dual.replace(params=jnp.clip(dual.params, *LOG_MULTIPLIER_RANGE))
-        return policy.replace(log_multiplier=dual)
 
 
 class Chooser(parts.TrainState):
@@ -88,10 +78,12 @@ class BEAR(BehaviorRegularized):
         policy, actor_info = self.policy.maximize_q(
             policy, critic, batch.observations, step, key_actor, cost, self.mmd
         )
-        policy = self.policy.fit_multiplier(policy, actor_info["actor/divergence"] - self.mmd_threshold)
-        multiplier = {"actor/multiplier": jnp.exp(policy.log_multiplier.params)}
+        excess = actor_info["actor/divergence"] - self.mmd_threshold
+        dual = fit_multiplier(self.policy, policy.log_multiplier, excess, self.policy.multiplier_lr)
+        dual = dual.replace(params=jnp.clip(dual.params, *LOG_MULTIPLIER_RANGE))
+        policy = policy.replace(log_multiplier=dual)
         state = parts.LearnerState(step, policy, critic=critic.polyak_update(self.tau))
-        return state, {**info, **actor_info, **multiplier}
+        return state, {**info, **actor_info, "actor/multiplier": jnp.exp(dual.params)}
 
     def mmd(self, distribution: Distribution, behavior: Distribution, key: PRNGKey) -> Array:
         """The MMD of pi and the clone in each state, f32[B], before the tanh."""

@@ -29,7 +29,7 @@ import jax.numpy as jnp
 
 from xql_jax.learners import fields, parts
 from xql_jax.learners.actor_critic import ActorCritic, all_q, at_each
-from xql_jax.learners.policies import Squashed
+from xql_jax.learners.policies import Squashed, expected_q
 from xql_jax.losses.divergence import laplacian_kernel, mmd_squared, sampled_kl
 from xql_jax.networks.policies import Distribution, Draws, draws
 from xql_jax.types import Array, Batch, Metrics, Numeric, PRNGKey, State
@@ -70,8 +70,7 @@ class RegularizedPolicy(parts.Trained):
         """One gradient step of the clone on the log-likelihood of the data's actions."""
 
         def loss(params):
-            rngs = {"dropout": key}
-            clone = policy.behavior.network.apply(params, batch.observations, training=True, rngs=rngs)
+            clone = policy.behavior.in_training(params, batch.observations, key)
             log_prob = clone.log_prob(batch.actions).mean()
             return -log_prob, {"behavior/log_prob": log_prob}
 
@@ -82,23 +81,18 @@ class RegularizedPolicy(parts.Trained):
         self, policy: Any, critic: Any, observations: Array, step: Array, key: PRNGKey, coefficient: Numeric,
         distance_of: Callable[[Distribution, Distribution, PRNGKey], Array],
     ) -> tuple[RegularizedState, Metrics]:  # fmt: skip
-        """One step of pi.
+        """One step of pi at update `step`, counted from 1.
 
-        Args:
-            step: counts updates from 1.
-            coefficient: cost per unit of distance, reward units.
-            distance_of: pi's distance from the clone in each state, f32[B].
+        `distance_of` gives pi's distance from the clone in each state, f32[B]; `coefficient` is its cost.
         """
         key_q, key_distance, key_dropout = jax.random.split(key, 3)
         behavior = policy.behavior(observations)
+        q_of = functools.partial(parts.min_q, critic, critic.params)
         q_counts = step > self.warm_start
 
         def loss(params):
-            rngs = {"dropout": key_dropout}
-            distribution = policy.network.apply(params, observations, training=True, rngs=rngs)
-            drawn = draws(distribution, key_q)
-            taken = jnp.clip(drawn.actions, -1.0, 1.0)
-            q = drawn.mean(parts.min_q(critic, critic.params, at_each(observations, taken), taken))
+            distribution = policy.in_training(params, observations, key_dropout)
+            q = expected_q(draws(distribution, key_q), q_of, observations)
             distance = distance_of(distribution, behavior, key_distance)
             actor_loss = (coefficient * distance - jnp.where(q_counts, q, 0.0)).mean()
             return actor_loss, {"actor/loss": actor_loss, "actor/divergence": distance.mean()}

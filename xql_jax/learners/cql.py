@@ -23,6 +23,7 @@ import jax
 import jax.numpy as jnp
 
 from xql_jax.learners import fields, parts
+from xql_jax.learners.actor_critic import fit_multiplier
 from xql_jax.learners.sac import SoftActorCritic, sampled_q
 from xql_jax.losses.regression import check_pairs, td_target
 from xql_jax.networks.policies import sac_init
@@ -97,12 +98,10 @@ class ConservativeCritic(parts.Critic):
             metrics = {"critic/loss": errors, "critic/q": qs[0][0].mean(), "critic/gap": gaps.mean()}
             return errors + multiplier * self.cql_alpha * gaps.sum(), metrics
 
-        def multiplier_loss(log_multiplier):
-            excess = self.cql_alpha * info["critic/gap"] - self.cql_threshold
-            return -jnp.exp(log_multiplier) * jnp.where(jnp.isinf(self.cql_threshold), 0.0, excess), {}
-
         updated, info = self.minimize(critic, loss, self.critic_lr)
-        log_multiplier, _ = self.minimize(critic.log_multiplier, multiplier_loss, self.critic_lr)
+        excess = self.cql_alpha * info["critic/gap"] - self.cql_threshold
+        excess = jnp.where(jnp.isinf(self.cql_threshold), 0.0, excess)
+        log_multiplier = fit_multiplier(self, critic.log_multiplier, excess, self.critic_lr)
         return updated.replace(log_multiplier=log_multiplier), {**info, "critic/multiplier": multiplier}
 
     def proposals(self, policy: Any, batch: Batch, key: PRNGKey) -> tuple[Array, Array]:

@@ -82,8 +82,7 @@ class DecisionTransformer(Trained):
         before = state.policy
 
         def loss(params):
-            windows, rngs = self._scaled(batch), {"dropout": key}
-            predicted = before.network.apply(params, windows, training=True, rngs=rngs)
+            predicted = before.in_training(params, self._scaled(batch), key)
             errors = jnp.square(predicted - batch.actions).mean(-1)
             actor_loss = (errors * batch.known).sum() / batch.known.sum()
             return actor_loss, {"actor/loss": actor_loss}

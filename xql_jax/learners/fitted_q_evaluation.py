@@ -24,9 +24,8 @@ from xql_jax.types import Array, Batch, Metrics, Numeric, Params, PRNGKey, State
 class FittedQEvaluation(fields.Part):
     """Fits Q(s, a) to r + discount * mask * Q_target(s', pi(s')) for a fixed deterministic policy pi.
 
-    pi is a policy of the learner `evaluated`. It is part of the state and never changes, so that a population
-    can evaluate many policies at once. `init` puts an untrained policy there, to be replaced by a result of
-    `evaluated.actor`.
+    pi is part of the state and never changes, so that a population can evaluate many policies at once. `init`
+    puts an untrained policy there, to be replaced by a result of `evaluated.actor`.
     """
 
     evaluated: Any = fields.internal(None, leaf=True)  # the learner whose policy it is
@@ -53,7 +52,7 @@ class FittedQEvaluation(fields.Part):
         return td_target(batch.rewards, batch.masks, next_q, discount=self.discount)
 
     def values(self, state: LearnerState, observations: Array) -> Array:
-        """The policy's values Q(s, pi(s)), f32[B], reward units; see `q`."""
+        """The policy's values Q(s, pi(s)), f32[B], reward units."""
         actions = self.act(self.actor(state), observations, jax.random.key(0), deterministic=True)
         return self.q(state, observations, actions)
 

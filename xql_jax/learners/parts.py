@@ -38,6 +38,10 @@ class TrainState(Distinct, flax.struct.PyTreeNode):
     def __call__(self, *inputs: Array, **options: Any) -> Any:
         return self.network.apply(self.params, *inputs, **options)
 
+    def in_training(self, params: Params, inputs: Any, key: PRNGKey) -> Any:
+        """The network's output under these parameters, with dropout."""
+        return self.network.apply(params, inputs, training=True, rngs={"dropout": key})
+
     def polyak_update(self, tau: Numeric) -> Self:
         """The target moved towards the parameters at the Polyak rate tau."""
         return self.replace(target=optax.incremental_update(self.params, self.target, tau))
@@ -184,8 +188,7 @@ class PolicyObjective(Trained):
         """One step on -weight * log pi(a|s), averaged over the batch; weights f32[B]."""
 
         def loss(params):
-            rngs = {"dropout": key}
-            policy = actor.network.apply(params, batch.observations, training=True, rngs=rngs)
+            policy = actor.in_training(params, batch.observations, key)
             log_probs = policy.log_prob(batch.actions)
             actor_loss = -(weights * log_probs).mean()
             return actor_loss, {"actor/loss": actor_loss, "actor/log_prob": log_probs.mean()}

@@ -1,6 +1,7 @@
 """Policies beside XQL's own: other heads, and objectives that maximise Q at sampled actions (Eq. 13)."""
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import flax.struct
@@ -32,13 +33,15 @@ class Mixture(parts.Gaussian):
         return policies.MixturePolicy(action_dim, widths, self.num_components, self.dropout_rate)
 
 
-def expected_q(drawn: policies.Draws, estimates: Any, observations: Array) -> Array:
-    """Estimate of E Q(s, a) over the policy's actions per state, f32[B], divided by the advantages' scale.
+def expected_q(
+    drawn: policies.Draws, q_of: Callable[[Array, Array], Array], observations: Array, limit: float = 1.0
+) -> Array:
+    """Estimate of E Q(s, a) over the policy's actions per state, f32[B].
 
-    A Gaussian can sample beyond the bounds. Such actions are clipped, so Q has no gradient there.
+    A Gaussian can sample beyond the bounds. Such actions are clipped to ±limit, so Q has no gradient there.
     """
-    actions = jnp.clip(drawn.actions, -1.0, 1.0)
-    return drawn.mean(estimates.q_of(at_each(observations, actions), actions)) / estimates.scale
+    actions = jnp.clip(drawn.actions, -limit, limit)
+    return drawn.mean(q_of(at_each(observations, actions), actions))
 
 
 class AnchoredState(parts.TrainState):
@@ -78,11 +81,10 @@ class ReverseKL(parts.PolicyObjective):
         mu = actor.anchor(batch.observations)
 
         def loss(params):
-            rngs = {"dropout": key_dropout}
-            policy = actor.network.apply(params, batch.observations, training=True, rngs=rngs)
+            policy = actor.in_training(params, batch.observations, key_dropout)
             drawn = policies.draws(policy, key_draw)
             kl = sampled_kl(drawn.log_probs, mu.log_prob(drawn.actions), drawn.weights).mean()
-            q = expected_q(drawn, estimates, batch.observations).mean()
+            q = (expected_q(drawn, estimates.q_of, batch.observations) / estimates.scale).mean()
             actor_loss = kl - self.awr_temperature * q
             return actor_loss, {"actor/loss": actor_loss, "actor/kl": kl}
 
@@ -141,9 +143,9 @@ class MaxQ(parts.PolicyObjective):
         unit = jax.lax.stop_gradient(jnp.abs(estimates.q / estimates.scale).mean() + 1e-6)
 
         def loss(params):
-            rngs = {"dropout": key_dropout}
-            policy = actor.network.apply(params, batch.observations, training=True, rngs=rngs)
-            q = expected_q(policies.draws(policy, key_draw), estimates, batch.observations).mean() / unit
+            policy = actor.in_training(params, batch.observations, key_dropout)
+            drawn = policies.draws(policy, key_draw)
+            q = (expected_q(drawn, estimates.q_of, batch.observations) / estimates.scale).mean() / unit
             log_prob = policy.log_prob(batch.actions).mean()
             actor_loss = -self.q_weight * q - log_prob
             return actor_loss, {"actor/loss": actor_loss, "actor/log_prob": log_prob}

@@ -80,11 +80,6 @@ def method_of(algorithm: str) -> str:
     return algorithm.partition("+")[0]
 
 
-def is_in_sample(method: str) -> bool:
-    """Whether the method is XQL or one of its kin, which share settings."""
-    return method in IN_SAMPLE
-
-
 def method_named(name: str) -> Method[Any]:
     """Returns the offline or online method; UserError if there is none."""
     for methods in (OFFLINE, ONLINE):
@@ -96,11 +91,7 @@ def method_named(name: str) -> Method[Any]:
 def make_learner(name: str, config: Mapping[str, Any] | None = None) -> Any:
     """Returns METHOD or METHOD+POLICY with these hyperparameters; those left out keep their defaults.
 
-    Args:
-        name: a method; after it, instead of the method's own, a policy objective, a head or both.
-        config: hyperparameters by their flat names.
-    Raises:
-        UserError: if a name is unknown, or a value impossible.
+    POLICY is a policy objective, a head or both (OBJECTIVE+HEAD), instead of the method's own.
     """
     method, *replaced = str(name).split("+")  # a config may hold anything
     made = method_named(method)
@@ -210,13 +201,9 @@ class FieldDescription:
 
 
 def describe_fields(algorithm: str | fields.Part) -> list[FieldDescription]:
-    """Describes the hyperparameters of a method, in the order of its config.
+    """Describes the hyperparameters of METHOD or METHOD+POLICY, in the order of its config.
 
-    Args:
-        algorithm: METHOD or METHOD+POLICY, see `registry.make_learner`; or a learner or another `Part`, whose
-            values are taken for the defaults.
-    Raises:
-        UserError: if there is no such method.
+    Given a learner or another `Part`, its values are taken for the defaults.
     """
     learner = make_learner(algorithm) if isinstance(algorithm, str) else algorithm
     method = method_of(algorithm) if isinstance(algorithm, str) else ""

@@ -55,9 +55,7 @@ class MaximumEntropy(parts.Trained):
     ) -> EntropyState:
         """One step of the policy, and one of the coefficient with the policy's entropy before that step.
 
-        Args:
-            q_of: the Q that it maximises, f32[B] of f32[B, O] and f32[B, A].
-            target_share: the target entropy in units of SAC's, which is -1 nat per action dimension.
+        The target entropy is `target_share` times SAC's, which is -1 nat per action dimension.
         """
 
         def actor_loss(params):

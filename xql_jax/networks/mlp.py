@@ -1,8 +1,8 @@
 """The multi-layer perceptron, and what XQL and its kin build on it: V(s), Q(s, a) and a Gaussian policy."""
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -12,11 +12,7 @@ from xql_jax.types import Array, PRNGKey
 
 Initializer = Callable[..., Array]  # of all kernels, including the last layer's; biases begin at 0
 LOG_STD_RANGE = (-5.0, 2.0)
-
-
-def iql_init(key: PRNGKey, shape: Sequence[int], dtype: Any = jnp.float32) -> Array:
-    """Kernel initialisation of IQL and XQL: orthogonal, gain sqrt(2). A function can be pickled."""
-    return nn.initializers.orthogonal(math.sqrt(2.0))(key, shape, dtype)
+iql_init: Initializer = nn.initializers.orthogonal(math.sqrt(2.0))  # of IQL and XQL
 
 
 class MLP(nn.Module):

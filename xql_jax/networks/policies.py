@@ -1,7 +1,6 @@
 """Distributions over actions and policies other than XQL's: SAC's tanh of a Gaussian, TD3's, mixtures."""
 
 import math
-from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 import flax.linen as nn
@@ -14,16 +13,9 @@ from xql_jax.types import Array, PRNGKey
 NARROW_LOG_STD_RANGE = (-5.0, 0.0)  # davidbrandfonbrener/onestep-rl, policy_network.py, line 18
 LARGEST_ACTION = 1.0 - 1e-5  # D4RL's data are clipped to this, too; arctanh is finite here
 small_init = nn.initializers.orthogonal(0.01)  # of the outputs that do not depend on the state at first
-
-
-def sac_init(key: PRNGKey, shape: Sequence[int], dtype: Any = jnp.float32) -> Array:
-    """Kernel initialisation of Yarats & Kostrikov (2020): orthogonal, gain 1."""
-    return nn.initializers.orthogonal(1.0)(key, shape, dtype)
-
-
-def td3_init(key: PRNGKey, shape: Sequence[int], dtype: Any = jnp.float32) -> Array:
-    """Kernel initialisation of PyTorch, which Fujimoto et al. (2018) use: uniform within 1 / sqrt(inputs)."""
-    return nn.initializers.variance_scaling(1.0 / 3.0, "fan_in", "uniform")(key, shape, dtype)
+sac_init: Initializer = nn.initializers.orthogonal(1.0)  # of Yarats & Kostrikov (2020)
+# PyTorch's, which Fujimoto et al. (2018) use: uniform within 1 / sqrt(inputs).
+td3_init: Initializer = nn.initializers.variance_scaling(1.0 / 3.0, "fan_in", "uniform")
 
 
 class Distribution(Protocol):

@@ -40,7 +40,7 @@ def describe_dataset(dataset: Dataset, task: Task | None, bounds: ActionBounds =
     """
     fields = [np.asarray(field) for field in dataset.batch]
     observations, actions, rewards, masks, _ = fields
-    lengths, returns = trajectory_lengths(dataset), dataset.trajectory_returns()
+    lengths, returns = dataset.trajectory_lengths(), dataset.trajectory_returns()
     size = np.abs(as_learners_see(dataset, bounds).batch.actions)
     ranges = np.stack([observations.min(0), observations.max(0)], axis=1)
     bits = np.concatenate([field.reshape(dataset.size, -1).view(np.uint32) for field in fields], axis=1)
@@ -74,15 +74,10 @@ def _summary(numbers: np.ndarray) -> Summary:
     return Summary(*(float(f(numbers)) for f in (np.min, np.mean, np.median, np.max)))
 
 
-def trajectory_lengths(dataset: Dataset) -> np.ndarray:
-    """Returns i64[T], steps."""
-    return np.diff(np.flatnonzero(dataset.ends), prepend=-1)
-
-
 def _warnings(dataset: Dataset, report: SimpleNamespace, task: Task | None) -> list[str]:
     """Returns those of all warnings that apply."""
     observations, _, rewards, masks, following = (np.asarray(field) for field in dataset.batch)
-    lengths, last, terminals = trajectory_lengths(dataset), np.flatnonzero(dataset.ends), masks == 0
+    lengths, last, terminals = dataset.trajectory_lengths(), np.flatnonzero(dataset.ends), masks == 0
     count, limit = report.transitions, task.episode_limit if task else np.inf
     reward, returns, is_one = report.rewards, report.returns, report.trajectories == 1
     size, action = (max(abs(summary.least), abs(summary.most)) for summary in (reward, report.actions))
@@ -186,7 +181,7 @@ def draw_dataset(dataset: Dataset, title: str) -> Figure:
     figure.suptitle(title)
     (lengths, returns, in_order), (of_rewards, of_actions, of_entries) = figure.subplots(2, 3)
     observations, actions, rewards = (np.asarray(field) for field in dataset.batch[:3])
-    lengths.hist(trajectory_lengths(dataset), bins=40)
+    lengths.hist(dataset.trajectory_lengths(), bins=40)
     lengths.set(xlabel="length of trajectory (steps)", ylabel="trajectories")
     returns.hist(dataset.trajectory_returns(), bins=40)
     returns.set(xlabel="return of trajectory (reward units)", ylabel="trajectories")
