@@ -16,6 +16,7 @@ from xql_jax.data.readers import (
     brief,
     check_memory,
     check_names,
+    opened,
     read_archive,
     says_normalized,
     validated,
@@ -69,6 +70,9 @@ def read_minari(name: str) -> Dataset:
         import minari
         from gymnasium import spaces
     check_memory(sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()), source)
+    if (folder / "main_data.hdf5").exists():  # else it has Arrow's files
+        with opened(folder / "main_data.hdf5"):
+            pass  # it checks that there are no links
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # warnings of packages that only its environment needs

@@ -174,7 +174,7 @@ class ListedRun:
     seeds: tuple[int, int] = (0, 0)  # first and last
     how_far: str = ""  # unless it is finished
     score: float = math.nan  # mean over the seeds at the last evaluation; in a sweep, the best setting's
-    score_text: str = ""  # the score with its 95% interval, in a sweep the setting, and whether it is a return
+    score_text: str = ""  # the score, its 95% interval, in a sweep the setting, and whether it is a return
     written: float = 0.0  # when its files last changed, in seconds since the epoch
     settings: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
