@@ -46,7 +46,7 @@ def simulated(number):
 
 
 def many_steps(environment, count=STEPS):
-    episodes = compiled.begin(environment, KEY, N)
+    episodes = compiled.begin(environment, KEY, jnp.zeros(N, jnp.int32))
     step = jax.jit(functools.partial(compiled.step, environment))
     rows = []
     for actions in ACTIONS[:count]:
@@ -95,7 +95,9 @@ def test_where_the_simulation_fails_the_episode_ends():
 
 def test_members_restart_together_where_one_must():
     """The program's control flow is shared; who does not end goes on."""
-    episodes = jax.vmap(lambda key: compiled.begin(PointMass(), key, 2))(jax.random.split(KEY))
+    episodes = jax.vmap(lambda key: compiled.begin(PointMass(), key, jnp.zeros(2, jnp.int32)))(
+        jax.random.split(KEY)
+    )
 
     def advance(episodes, key, actions):
         def anywhere(condition):
@@ -155,7 +157,7 @@ def test_the_environment_of_the_guide(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     environment = compiled_environment(get_task("docking_of_the_guide:Docking"))
-    episodes = compiled.begin(environment, KEY, 2)
+    episodes = compiled.begin(environment, KEY, jnp.zeros(2, jnp.int32))
     _, transitions, _ = compiled.step(environment, episodes, jnp.ones((2, 1)), KEY)
     places = np.asarray(episodes.observations)[:, 0] + 0.1
     np.testing.assert_allclose(transitions.next_observations, np.stack([places, [0.1, 0.1]], 1), rtol=1e-6)

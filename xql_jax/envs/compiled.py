@@ -108,13 +108,8 @@ class Ended(NamedTuple):
     failed: Array  # bool[N], see `safe_step`
 
 
-def begin(environment: JaxEnvironment, key: PRNGKey, num_environments: int) -> Episodes:
-    """Starts episode 0 of each; episode e of environment i starts from a key made of (key, i, e)."""
-    return _starts(environment, key, jnp.zeros(num_environments, jnp.int32))
-
-
-def _starts(environment: JaxEnvironment, key: PRNGKey, numbers: Array) -> Episodes:
-    """Returns the starts of each environment's episode of these numbers i32[N]."""
+def begin(environment: JaxEnvironment, key: PRNGKey, numbers: Array) -> Episodes:
+    """Starts each environment's episode of these numbers i32[N]; a start's key is (key, index, number)."""
     fold = jax.random.fold_in
     own = jax.vmap(lambda index, number: fold(fold(key, index), number))(jnp.arange(len(numbers)), numbers)
     states, observations = jax.vmap(environment.reset)(own)
@@ -156,7 +151,7 @@ def step(
     going_on = Episodes(states, given.observation, episodes.numbers, lengths, returns)
 
     def restarted(going_on: Episodes) -> Episodes:
-        return chosen(now, _starts(environment, key, going_on.numbers + 1), going_on)
+        return chosen(now, begin(environment, key, going_on.numbers + 1), going_on)
 
     episodes = jax.lax.cond(anywhere(now.any()), restarted, lambda going_on: going_on, going_on)
     return episodes, transitions, Ended(now, returns, lengths, failed)

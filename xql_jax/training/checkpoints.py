@@ -1,7 +1,5 @@
 """Checkpoints of a run: the members' states, the rows of the logs, and the loop's progress.
 
-A member is one seed of the run with one setting of the swept hyperparameters.
-
 checkpoints/STEP/states.npz         the arrays of all members, stacked; likewise other items
 checkpoints/STEP/logs/NAME.csv      the rows of a log up to this step
 checkpoints/STEP/checkpoint.json    the run's digest, the progress, the members' names, and the digest of
@@ -108,9 +106,7 @@ class Checkpoints(contextlib.AbstractContextManager):
         Args:
             items: "states" and others, each NumPy arrays of the same shapes by the member's name. Nobody else
                 may write to them.
-            progress: at the same step.
-            write_more: writes further files of the checkpoint. The thread calls it with the checkpoint's
-                folder, before the folder gets its final name.
+            write_more: called in the thread, writes further files into the folder that it is given.
         """
         self.wait()
         if progress.step not in self.steps:
@@ -134,17 +130,16 @@ class Checkpoints(contextlib.AbstractContextManager):
     def restore(
         self, like: Mapping[str, State], step: int | None = None, item: str = "states"
     ) -> tuple[dict[str, State], Progress]:
-        """Reads an item of the members named in `like` from a checkpoint.
+        """Reads an item from the checkpoint of a step (None: the last), and the progress.
 
         Args:
             like: by the member's name, arrays of the expected shapes and types, or their `jax.eval_shape`.
-            step: of the checkpoint; None for the last one.
         Returns:
-            NumPy arrays by the member's name, and the progress of the whole checkpoint.
+            NumPy arrays of the members in `like`, and the progress of the whole checkpoint.
         Raises:
             Damaged: if a file of the item is missing or has changed.
-            UserError: if there is no such checkpoint, if it lacks a member or its arrays differ in name,
-                shape or type from `like`, or if the system cannot read it at present.
+            UserError: if there is no such checkpoint, if its arrays differ in name, shape or type from
+                `like`, or if the system cannot read it at present.
         """
         known = self.steps
         if not known or step not in (None, *known):
@@ -152,9 +147,6 @@ class Checkpoints(contextlib.AbstractContextManager):
             raise UserError(f"no checkpoint{f' {step}' if step else ''} in {self._folder}; {there}")
         path = self._folder / str(known[-1] if step is None else step)
         manifest = self._manifest(path)
-        members = manifest["members"]
-        if unknown := [name for name in like if name not in members]:
-            raise UserError(f"checkpoint {path}: has no member {unknown[0]}; it has: {', '.join(members)}")
         with np.load(io.BytesIO(_read(path, f"{item}.npz", manifest))) as file:
             arrays = dict(file)
         wanted, structure = jax.tree_util.tree_flatten_with_path(next(iter(like.values())))
@@ -169,7 +161,8 @@ class Checkpoints(contextlib.AbstractContextManager):
                 )
         trees = {}
         for name in like:
-            leaves = [np.asarray(arrays[spec][members.index(name)]) for spec in specs]
+            place = manifest["members"].index(name)
+            leaves = [np.asarray(arrays[spec][place]) for spec in specs]
             trees[name] = jax.tree.unflatten(structure, leaves)
         return trees, Progress(**manifest["progress"])
 
@@ -189,13 +182,12 @@ class Checkpoints(contextlib.AbstractContextManager):
 
         Args:
             like: by item, as for `restore`.
-            resume: continues from the items and the progress. It raises `Damaged` if files outside the
-                checkpoint that belong to it (the replay buffer's) are damaged.
+            resume: raises `Damaged` if files that belong to the checkpoint (the replay buffer's) are damaged.
         Returns:
             The progress to continue from; None if there is no checkpoint.
         Raises:
-            UserError: if all checkpoints are damaged, or if the last undamaged one cannot be used. An older
-                one is not tried in that case. No checkpoint is renamed then.
+            UserError: if all checkpoints are damaged, or if the last undamaged one cannot be used. No
+                checkpoint is renamed then.
         """
         damaged: dict[int, Damaged] = {}
         for step in reversed(self.steps):

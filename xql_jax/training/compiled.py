@@ -16,7 +16,7 @@ from xql_jax.envs import compiled
 from xql_jax.envs.compiled import Ended, Episodes, JaxEnvironment
 from xql_jax.training.checkpoints import Progress
 from xql_jax.training.groups import AXIS, Group, Piece
-from xql_jax.training.members import Member, member_keys, member_shapes, unstack
+from xql_jax.training.members import Divergence, Member, member_keys, member_shapes, unstack
 from xql_jax.training.online import Online
 from xql_jax.training.population import Saving, not_finite
 from xql_jax.training.replay_files import ReplayFiles
@@ -46,9 +46,8 @@ class Compiled(Online):
     """Each member acts in its own compiled environments and fills its own buffer.
 
     One program repeats three things: it acts in N environments, inserts N transitions, and does the updates
-    that these make due. So the policy that acts has always seen all updates that were due. Every random draw
-    uses a key folded with the number of the step, the update or the episode. A checkpoint also holds the
-    environments, so a resumed run equals an uninterrupted one bit for bit.
+    that these make due. So the policy that acts has always seen all updates that were due. A checkpoint also
+    holds the environments, so a resumed run equals an uninterrupted one bit for bit.
 
     Args:
         environment: each member has `schedule.num_environments` copies of it.
@@ -69,7 +68,8 @@ class Compiled(Online):
         self.seconds = {"acting and learning": 0.0}
         self.failures = 0  # episodes, over all members, that ended because their simulation failed
         self._environment, nan = environment, jnp.float32(jnp.nan)
-        begin = jax.jit(lambda key: compiled.begin(environment, key, self.stride))
+        first = jnp.zeros(self.stride, jnp.int32)
+        begin = jax.jit(lambda key: compiled.begin(environment, key, first))
         running = []
         for member in self.members:
             *_, key_acting, key = member_keys(member)
@@ -91,9 +91,7 @@ class Compiled(Online):
         """Acts in all N environments, and does the due updates, each time from step `start` to `stop`.
 
         A member that diverges keeps its last finite state, acts by it, and continues to fill its buffer.
-
-        Args:
-            data: i32[TIMES_PER_CALL + 1], the updates that are due in total, see `pieces`.
+        `data` i32[TIMES_PER_CALL + 1] are the updates that are due in total, see `pieces`.
         """
         number, due = self.stride, data
 
@@ -136,14 +134,12 @@ class Compiled(Online):
             for place, index in enumerate(group.indices):
                 if at[place] >= 0 and index not in self.diverged:
                     found = {name: of[place] for name, of in was_finite.items()}
-                    self.diverge(index, int(at[place]), not_finite(found))
+                    self.diverged[index] = Divergence(int(at[place]), not_finite(found))
         self.seconds["acting and learning"] += time.perf_counter() - started
-        if (failures := self._count_failures()) > self.failures:
-            LOG.warning(
-                f"{failures:,} episode(s) so far ended because their simulation gave numbers that are not "
-                "finite"
-            )
-        self.failures = failures
+        before, self.failures = self.failures, self._count_failures()
+        if self.failures > before:
+            words = "ended because their simulation gave numbers that are not finite"
+            LOG.warning(f"{self.failures:,} episode(s) so far {words}")
         return self.metrics()
 
     def episode_means(self) -> tuple[Array, Array]:

@@ -109,7 +109,6 @@ class Host(Online):
         schedule: `round_steps` must be a multiple of N.
         patience: how long to wait for environments that run in their own processes.
         prior_data: learned from besides the buffer.
-        preprocessing: of the environments' transitions, and of the actions taken in them.
     """
 
     def __init__(
@@ -129,9 +128,14 @@ class Host(Online):
         self.data = prior_data
         self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="learner")
         self._learning: concurrent.futures.Future | None = None  # of the round before
+        vector_env: Any = Local
+        if schedule.processes:
+            from xql_jax.envs.processes import Processes  # half a second of imports
+
+            vector_env = functools.partial(Processes, patience=patience)
+        number = schedule.num_environments
         self._collectors = [
-            Collector(member, _environments(make, schedule, patience), schedule, preprocessing)
-            for member in members
+            Collector(member, vector_env(make, number), schedule, preprocessing) for member in members
         ]
         environments = self._collectors[0].environments
         super().__init__(
@@ -162,11 +166,7 @@ class Host(Online):
         self._begin()
 
     def advance(self, stop: int) -> Metrics:
-        """Lets the members act and learn until step `stop`, in rounds.
-
-        Raises:
-            EnvironmentFailure: if an environment fails; `step` is then the last that can be saved.
-        """
+        """Lets the members act and learn until step `stop`, in rounds; see `Population.advance`."""
         self.compile()
         self._settle()
         while self.step < stop:
@@ -214,8 +214,7 @@ class Host(Online):
     def _act_for_a_round(self) -> list[Batch]:
         """Acts for one round in all members' environments; returns one batch of transitions per member.
 
-        Round j acts by the policy after round j - 2: the newest while round j - 1 is still learned, else the
-        one before.
+        The policy is the newest while the round before is still learned, else the one before that.
         """
         acted = []
         policies = self._policy_newest if self._learning else self._policy_before
@@ -261,7 +260,8 @@ class Host(Online):
         """Handles actions that were not finite, before the next round is learned; the learner is idle."""
         for index, collector in enumerate(self._collectors):
             if collector.bad_actions_at is not None:
-                self.diverge(index, self.handover + collector.bad_actions_at, "actions")
+                found = Divergence(self.handover + collector.bad_actions_at, "actions")
+                self.diverged.setdefault(index, found)
                 collector.bad_actions_at = None
         if self._restart():
             self._start_policies()
@@ -304,15 +304,6 @@ class Host(Online):
         self._episodes = [list(collector.seeds.episodes) for collector in self._collectors]
 
 
-def _environments(make: Callable[[], Environment], schedule: ActingSchedule, patience: Patience) -> VectorEnv:
-    """Returns one member's environments."""
-    if not schedule.processes:
-        return Local(make, schedule.num_environments)
-    from xql_jax.envs.processes import Processes  # half a second of imports
-
-    return Processes(make, schedule.num_environments, patience)
-
-
 @jax.jit
 def _acting_params(learners: Any, states: State) -> list[Params]:
     """Returns one tree of parameters a member, from stacked learners and states."""
@@ -331,10 +322,7 @@ def _sampled_actions(
     key: PRNGKey,
     step: Array,
 ) -> Array:
-    """Samples actions f32[N, A], at a temperature other than 1 nearer to the policy's centre or farther.
-
-    Gaussian noise of that standard deviation is added, and the actions are clipped to [-1, 1].
-    """
+    """Samples actions f32[N, A], as far from the policy's centre as the temperature says, with noise."""
     key = jax.random.fold_in(key, step)
     key_act, key_noise = jax.random.split(key) if noise else (key, key)
     actions = learner.act(params, observations, key_act, False)

@@ -34,8 +34,7 @@ class Resident(Population):
     ):
         self._batch_size = batch_size
         minibatch = jax.eval_shape(functools.partial(sample, batch_size=batch_size), data, jax.random.key(0))
-        example = data.observations[:1], data.actions[:1]
-        super().__init__(learner, members, example, minibatch, together)
+        super().__init__(learner, members, minibatch, together)
         # Packed only where members share a program: a CPU would gain nothing, and lose 9% with ant's rows.
         self.data = Packed.of(data) if self.together and not isinstance(data, Trajectories) else data
 
@@ -62,8 +61,7 @@ class Streamed(Population):
     ):
         self._data, self._batch_size = data, batch_size
         self._minibatch: Any = data.take(np.zeros(batch_size, int))
-        example = self._minibatch.observations[:1], self._minibatch.actions[:1]
-        super().__init__(learner, members, example, self._minibatch, together)
+        super().__init__(learner, members, self._minibatch, together)
 
     def pieces(self, group: Group, start: int, stop: int) -> Iterator[Piece]:
         keys = group.members.key

@@ -53,9 +53,8 @@ class Online(Population):
         self._files = files
         self._saved_at = [0]  # acting steps of the last checkpoints
         self._changing: dict[str, int] = {}  # by member: the first transition that had no return-to-go there
-        example = jnp.zeros((1, sizes[0])), jnp.zeros((1, sizes[1]))
         # The metrics' shapes do not depend on the batch size.
-        super().__init__(learner, members, example, replay.empty(1, *sizes, batch_type).data, together)
+        super().__init__(learner, members, replay.empty(1, *sizes, batch_type).data, together)
 
         def empty(_: Any = None) -> replay.ReplayBuffer:
             return replay.empty(schedule.buffer_size, *sizes, batch_type)

@@ -55,13 +55,9 @@ class Population:
     t is drawn from `fold_in(key, t)`, and one program serves every start and stop. If a call ends with
     numbers that are not finite, the same updates are run again to find the member's last finite state.
 
-    A subclass has `draw`, where its minibatches come from. Online it has its own `advance`, too, which lets
-    the members act.
-
     Args:
         learner: its traced fields are overridden by each member's hyperparameters.
         members: M of them.
-        example: an observation and an action, f32[1, ...]; only their shapes matter.
         minibatch: shapes of one update's minibatch.
         together: run members under `vmap`; None: on accelerators only.
     Attributes:
@@ -84,7 +80,6 @@ class Population:
         self,
         learner: Learner,
         members: Sequence[Member],
-        example: tuple[Array, Array],
         minibatch: Any,
         together: bool | None = None,
     ):
@@ -98,6 +93,8 @@ class Population:
         self._placed: dict[Sharding, Any] = {}
         # Members are initialised one at a time. In jaxlib 0.10.2 a batch of QR factorisations (orthogonal
         # initialisation) waits for the thread pool that runs it, and two at once on two cores deadlock.
+        fields = minibatch.observations, minibatch.actions
+        example = [jnp.zeros((1, *field.shape[1:])) for field in fields]  # only the shapes matter
         self._init = jax.jit(lambda learner, key: learner.init(key, *example))
         begun: list[MemberState] = []
         metrics: Any = None
@@ -111,7 +108,7 @@ class Population:
             group.members = jax.device_put(stacked([begun[index] for index in group.indices]), group.split)
 
     def draw(self, member: MemberState, data: Any, key: PRNGKey, step: Array) -> Minibatch:
-        """Returns the minibatch of a member's update number `step`; a pure function inside the program."""
+        """Returns the minibatch of a member's update `step`; pure, in the program. Subclasses define it."""
         raise NotImplementedError
 
     def train_member(
@@ -154,7 +151,7 @@ class Population:
         return self.gathered("metrics")
 
     def train_members(self, start: int, stop: int, reported_at: int | None = None) -> None:
-        """Trains all members that have not diverged from `start` to `stop`.
+        """Trains all members that have not diverged from update `start` to `stop`.
 
         Args:
             reported_at: the step reported for a divergence; None: the update after which it was found.
@@ -172,10 +169,6 @@ class Population:
             if (frozen := self._frozen(group)).any():
                 new, experience = group.members.apart
                 group.members = _select(frozen, old, new).joined(experience)
-
-    def diverge(self, index: int, step: int, quantity: str) -> None:
-        """Records a member's first divergence; it is frozen from then on."""
-        self.diverged.setdefault(index, Divergence(step, quantity))
 
     def interval_means(self) -> Metrics:
         """Returns the metrics' means over the updates since `begin_interval`, each f32[M]."""
@@ -196,11 +189,12 @@ class Population:
         """
         step, device = self.step, jax.local_devices(backend="cpu" if on_host else None)[0]
         policies = deterministic_policy(self.gathered("learner"), self.states, device)
-        return finite_policy(policies, lambda index: self.diverge(index, step, "actions"))
+        found = Divergence(step, "actions")
+        return finite_policy(policies, lambda index: self.diverged.setdefault(index, found))
 
     @property
     def states(self) -> State:
-        """The members' states, stacked; a member that diverged keeps its last finite state."""
+        """The members' states, stacked."""
         return self.gathered("state")
 
     def gathered(self, name: str) -> Any:
@@ -209,7 +203,7 @@ class Population:
         return jax.device_put(self.of_all_members(parts), jax.local_devices()[0])
 
     def of_all_members(self, parts: Sequence[Any]) -> Any:
-        """Joins the groups' trees to one of all members, by NumPy: hundreds are joined in milliseconds."""
+        """Joins the groups' trees to one of all members, by NumPy, which takes milliseconds for hundreds."""
         whole = jax.tree.map(lambda *leaves: np.concatenate(leaves), *jax.device_get(parts))
         return jax.tree.map(lambda leaf: leaf[: len(self.members)], whole)
 
@@ -311,8 +305,7 @@ class Population:
     ) -> tuple[MemberState, int, str]:
         """Finds a member's last finite state by bisection; numbers that stop being finite stay so.
 
-        Returns:
-            The group at that state, the update after it, and what is not finite then.
+        Returns the group at that state, the update after it, and what is not finite then.
         """
         after = group.members
 

@@ -83,16 +83,9 @@ class Schedule:
 
     def next_stop(self, step: int) -> int:
         """Returns the next step at which something is due."""
-        intervals = (
-            self.log_interval,
-            self.eval_interval,
-            self.checkpoint_interval,
-            self.bellman_error_interval,
-        )
-        first = self.handover or 0
-        stops = (
-            (step - first) // interval * interval + interval + first for interval in intervals if interval
-        )
+        intervals = self.log_interval, self.eval_interval, self.checkpoint_interval
+        since = step - (self.handover or 0)
+        stops = (step + each - since % each for each in (*intervals, self.bellman_error_interval) if each)
         return min(self.max_steps, *stops)
 
 
