@@ -255,7 +255,7 @@ def assert_ends(env, actions, told, at_least=0.0):
         env.step(actions)
     assert at_least - TICK <= time.monotonic() - start < at_least + 2 * GRACE + 2.0
     assert not workers_now()
-    with pytest.raises(ValueError, match="closed"):
+    with pytest.raises(gymnasium.error.ClosedEnvironmentError):
         env.step(actions)
 
 

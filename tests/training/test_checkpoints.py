@@ -157,7 +157,6 @@ def copy_over(source, target):
 
 DAMAGES = {
     "another run's": lambda folder: copy_over(folder.parent / "theirs" / folder.name, folder),
-    "of step 3": lambda folder: copy_over(folder.parent / "3", folder),
     "not JSON": lambda folder: (folder / "checkpoint.json").write_text('{"progress": {"step": 5'),
     "checkpoint.json: missing": lambda folder: (folder / "checkpoint.json").unlink(),
     "states.npz: missing": lambda folder: (folder / "states.npz").unlink(),

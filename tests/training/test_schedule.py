@@ -48,9 +48,10 @@ def test_mistakes_in_ramps(text, told):
     assert told in str(raised.value)
 
 
-def test_the_time_left_is_that_of_this_process_alone():
+def test_the_time_left_is_that_of_this_process_alone(monkeypatch):
     now = [100.0]
-    pace = Pace(13_000, 30_000, "update", lambda: now[0])
+    monkeypatch.setattr("xql_jax.training.progress.time.monotonic", lambda: now[0])
+    pace = Pace(13_000, 30_000, "update")
     assert pace.line(13_000) == "update 13,000 of 30,000"  # nothing is known yet
     now[0] += 10.0
     # 2,000 updates in 10 seconds, whatever went before the resumption: 15,000 more take 75 seconds.

@@ -84,11 +84,7 @@ SUITES = {
 
 
 def choose_suite(task: Task, simulation: Simulation = OURS) -> Suite:
-    """Returns the suite of a task in a simulation; its `make` takes the task alone.
-
-    Raises UserError if there is no environment for the suite, its robots have no such masses, or D4RL's own
-    environments are not available, see `d4rl_backend`.
-    """
+    """Returns the suite of a task in a simulation, or raises UserError; its `make` takes the task alone."""
     if simulation.env_backend == "d4rl":
         if simulation.legacy_inertia:
             raise UserError(
@@ -112,10 +108,7 @@ def choose_suite(task: Task, simulation: Simulation = OURS) -> Suite:
 
 
 def action_bounds(task: Task | None) -> ActionBounds:
-    """Returns the bounds of a task's actions, of an environment made for it; those not known if they are ±1.
-
-    They can be others only in the environments of Gymnasium's registry, the user's own among them.
-    """
+    """Returns the bounds of a task's actions, which are others than ±1 only in Gymnasium's registry."""
     if task is None or task.suite not in ("gymnasium", OWN):
         return ActionBounds()
     with contextlib.closing(SUITES[task.suite].vector_env(task, 1)) as env:
@@ -125,9 +118,8 @@ def action_bounds(task: Task | None) -> ActionBounds:
 def describe_environment(task: Task, simulation: Simulation) -> dict[str, Any]:
     """Returns the environment in which a task's scores were earned, as JSON values, for reports.
 
-    `simulator` is the package that simulates. `versions` are those of all packages that determine a step's
-    result; null if a package is not installed under that name. `described_in` is the section of the guide
-    that says in which respects the environment equals D4RL's.
+    `versions` are those of all packages that determine a step's result, null if there is none of that name.
+    `described_in` is the section of the guide that says in which respects the environment equals D4RL's.
     """
     page, section = "tasks", task.suite
     packages: tuple[str, ...] = "pybullet", "d4rl", "gym"

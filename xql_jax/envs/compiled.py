@@ -58,9 +58,8 @@ def compiled_environment(task: Task) -> JaxEnvironment:
         found |= {"step's reward": (given.reward, number), "step's terminal": (given.terminal, "bool[]")}
         _ = environment.steps_per_second
     except Exception as error:  # it is the user's code, and may fail in any way
-        raise UserError(
-            f"{task.name}: cannot be made or compiled: {type(error).__name__}: {error}"
-        ) from error
+        what = f"{type(error).__name__}: {error}"
+        raise UserError(f"{task.name}: cannot be made or compiled: {what}") from error
     for what, (array, wanted) in found.items():
         if (is_now := f"{array.dtype}{list(array.shape)}") != wanted:
             raise UserError(f"{task.name}: {what} is {is_now}, and must be {wanted}")
@@ -136,16 +135,10 @@ def step(
         The episodes that run now; the transitions [N, ...], whose next observations are never a start, and
         whose masks are 1 at a time limit; and what ended.
     """
-    states, given, failed = jax.vmap(functools.partial(safe_step, environment))(
-        episodes.states, episodes.observations, actions
-    )
-    transitions = Batch(
-        observations=episodes.observations,
-        actions=actions,
-        rewards=given.reward,
-        masks=1.0 - given.terminal,
-        next_observations=given.observation,
-    )
+    step_all = jax.vmap(functools.partial(safe_step, environment))
+    states, given, failed = step_all(episodes.states, episodes.observations, actions)
+    masks = 1.0 - given.terminal
+    transitions = Batch(episodes.observations, actions, given.reward, masks, given.observation)
     returns, lengths = episodes.returns + given.reward, episodes.lengths + 1
     now = given.terminal | (lengths >= environment.episode_limit)
     going_on = Episodes(states, given.observation, episodes.numbers, lengths, returns)
@@ -206,11 +199,10 @@ def _programs(task: Task) -> tuple[Callable, Callable]:
     """Returns start and step of N episodes; those that are over keep their state and get reward 0."""
     environment = compiled_environment(task)
     start = jax.vmap(lambda seed: environment.reset(jax.random.key(seed)))
+    step_all = jax.vmap(functools.partial(safe_step, environment))
 
     def step(states: EnvState, observations: Array, actions: Array, over: Array) -> tuple[Any, ...]:
-        following, given, _ = jax.vmap(functools.partial(safe_step, environment))(
-            states, observations, actions
-        )
+        following, given, _ = step_all(states, observations, actions)
         states, seen = chosen(over, (states, observations), (following, given.observation))
         return states, seen, jnp.where(over, 0.0, given.reward), given.terminal
 

@@ -87,10 +87,8 @@ _LARGE = """
 ############
 """
 _UMAZE = "##### #GOO# ###O# #OOO# #####"
-MAZES = {
-    name: Maze(tuple(drawn.split()))
-    for name, drawn in {"umaze": _UMAZE, "medium": _MEDIUM, "large": _LARGE}.items()
-}
+_DRAWN = {"umaze": _UMAZE, "medium": _MEDIUM, "large": _LARGE}
+MAZES = {name: Maze(tuple(drawn.split())) for name, drawn in _DRAWN.items()}
 
 
 def maze_of(task_name: str) -> Maze:

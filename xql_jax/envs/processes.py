@@ -65,8 +65,6 @@ class Processes(VectorEnv):
 
     def _asked(self, what: str, *arguments: Any, **options: Any) -> tuple[Any, ...]:
         """Returns the workers' answers to reset or step. After a failure all of them have ended."""
-        if self._envs.closed:
-            raise ValueError("the environments are closed")
         try:
             with contextlib.suppress(BrokenPipeError):  # then one has ended, which is told below
                 getattr(self._envs, f"{what}_async")(*arguments, **options)

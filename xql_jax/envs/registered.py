@@ -19,11 +19,10 @@ class Registered(SimulatedEnv):
 
     Actions are clipped to the environment's own bounds. Rewards, terminations and `info["success"]` are its
     own. So are truncations, except in a step that also terminates. The task's episode limit replaces the
-    registry's.
+    registry's. `simulation` is an environment that is there already; the options are Gymnasium's.
     """
 
     def __init__(self, task: Task, simulation: Any = None, **options: Any):
-        """Makes the task's environment with Gymnasium's options, or takes the one that is given."""
         name = self._name = task.name
         try:  # without the checker, which only costs time
             with warnings.catch_warnings():

@@ -81,9 +81,8 @@ class SimulatedEnv(gymnasium.Env):
 class Camera:
     """Looks at a MuJoCo simulation; made on first use, since it needs OpenGL.
 
-    Without a screen MuJoCo needs `MUJOCO_GL=egl` (or `osmesa`) in the environment before it is imported. A
-    suite's own renderer must not be used beside this: each would return the other's pictures, because it does
-    not notice that OpenGL now draws to another canvas. Height fields stay as they are when it is made.
+    A suite's own renderer must not be used beside this: each would return the other's pictures, because it
+    does not notice that OpenGL now draws to another canvas. Height fields stay as they are when it is made.
 
     Args:
         through_model: look through the model's first camera, if it has one.
@@ -120,8 +119,6 @@ class Camera:
 
 class MujocoRobot(SimulatedEnv):
     """Base class of a robot's task; starts and steps are those of Gymnasium's MujocoEnv.
-
-    A subclass defines `observe` and `act`.
 
     Args:
         frame_skip: simulator steps per step of the environment.

@@ -56,18 +56,15 @@ class VectorEnv(ABC):
 
     Each episode is determined by its seed alone, wherever the environments run and however many there are.
     The kinds are `Local`, `envs.processes.Processes` and `envs.compiled.CompiledEnv`.
-
-    Attributes:
-        running: bool[N], which environments have an episode.
     """
 
     observation_space: spaces.Box  # of one environment
     action_space: spaces.Box
     steps_per_second: float  # of simulated time; not known of environments in processes
+    running: np.ndarray  # bool[N], which environments have an episode
 
     def __init__(self, num_envs: int):
         self.num_envs = num_envs
-        self.running = np.zeros(num_envs, bool)
 
     @abstractmethod
     def _start(self, seeds: Sequence[int | None]) -> np.ndarray:
@@ -209,8 +206,7 @@ PATIENT = Patience()
 class EpisodeSeeds:
     """The seeds of endless episodes, a `NextSeed`: episode e of environment i has `start_seed(seed, i, e)`.
 
-    Attributes:
-        episodes: the number of each environment's running episode: all that is needed to begin them again.
+    `episodes` are the numbers of the running ones, all that is needed to begin them again.
     """
 
     def __init__(self, seed: int, episodes: Sequence[int]):
@@ -258,10 +254,7 @@ def failure(index: int, words: str) -> EnvironmentFailure:
 
 
 def _check_finite(rows: np.ndarray, **numbers: np.ndarray) -> None:
-    """Raises EnvironmentFailure if a number [N, ...] is not finite in one of these rows bool[N].
-
-    It would stay in the training data for long, or make a policy's action NaN.
-    """
+    """Raises EnvironmentFailure if a number [N, ...] is not finite in one of these rows bool[N]."""
     for name, values in numbers.items():
         finite = np.isfinite(values)
         if not finite.all() and (broken := rows & ~finite.reshape(len(rows), -1).all(axis=1)).any():

@@ -15,8 +15,7 @@ def rollout(
 
     Args:
         env: N environments, of which each member (policy) has as many, one member after the other.
-        policy: called once per step, always with the same shape. A `RecurrentPolicy` needs all episodes to
-            begin together.
+        policy: called once per step, always with the same shape.
         observations: f32[N, O], from `env.reset`.
     Yields:
         After each step, the observations f32[N, O] that were acted on, and the step.

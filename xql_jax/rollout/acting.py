@@ -14,14 +14,11 @@ Act = Callable[[np.ndarray], np.ndarray]  # observations f32[M, K, O] to actions
 
 @dataclasses.dataclass(frozen=True)
 class RecurrentPolicy:
-    """Policies that act by what they have seen of an episode; all episodes of a call begin together.
-
-    The caller calls `begin` before the first step, and `remember` after every step.
-    """
+    """Policies that act by what they have seen of an episode; all episodes of a call begin together."""
 
     act: Act
-    begin: Callable[[], None]
-    remember: Callable[[np.ndarray], None]  # takes the rewards f64[M, K] of the step
+    begin: Callable[[], None]  # to be called before the first step
+    remember: Callable[[np.ndarray], None]  # to be called after every step with its rewards f64[M, K]
 
     def __call__(self, observations: np.ndarray) -> np.ndarray:
         return self.act(observations)
@@ -88,9 +85,7 @@ def finite_policy(act: Act, report: Callable[[int], object]) -> Act:
 
     So the other members' episodes can continue. Parameters can be finite and yet so large that an action is
     not. This comes before `prepared`, whose clipping to the environment's bounds would hide infinity.
-
-    Args:
-        report: called with a member's index each time one of its actions is not finite.
+    `report` is called with a member's index each time one of its actions is not finite.
     """
 
     def act_finite(observations: np.ndarray) -> np.ndarray:

@@ -34,16 +34,11 @@ class EpisodeResults:
 
 
 class Evaluator:
-    """Runs the same episodes for every member, and the same again at every call.
+    """Runs the same E episodes for each of M members (policies), and the same again at every call.
 
     Episode e starts from a seed made of (seed, e), so all members see the same starts, in every run.
-    Episodes run in batches, which begin together, so that policies can remember.
-
-    Args:
-        num_members: M, policies.
-        num_episodes: E, of each member, at least 1.
-        suite: makes the environments. At most `max_environments` exist at once, or one per member if that is
-            more.
+    Episodes run in batches, which begin together, so that policies can remember. At most the suite's
+    `max_environments` exist at once, or one per member if that is more.
     """
 
     def __init__(self, task: Task, num_members: int, num_episodes: int, seed: int, suite: Suite):

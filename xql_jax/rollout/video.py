@@ -44,7 +44,7 @@ def prepare_to_draw(path: Path) -> None:
 
 def parse_size(text: str, path: Path) -> Size:
     """Returns width and height of WIDTHxHEIGHT; UserError naming --video_size if it does not fit the file."""
-    match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text)
+    match = re.fullmatch(r"(\d+)x(\d+)", text)
     size = (int(match[1]), int(match[2])) if match else (0, 0)
     if not all(SMALLEST <= side <= LARGEST_SIDE for side in size):
         allowed = f"each from {SMALLEST} to {LARGEST_SIDE}"
@@ -77,7 +77,7 @@ def record_video(
     A GIF of more than `MAX_GIF_BYTES` is made smaller until it fits, which is logged.
 
     Args:
-        env: of one environment, which draws itself.
+        env: of one environment.
         policy: from f32[1, 1, O] to [1, 1, A].
         path: its suffix is one of `SUFFIXES`; an older file is replaced once the new one is complete.
         size: None: as drawn, but for a GIF at most `GIF_WIDTH` wide.
@@ -126,10 +126,7 @@ def _write_gif(path: Path, frames_per_second: float) -> Iterator[Append]:
             break
         shrink = 0.95 * math.sqrt(MAX_GIF_BYTES / number)
         size = max(SMALLEST, int(shrink * width)), max(SMALLEST, int(shrink * height))
-        LOG.info(
-            f"video: a GIF of {number / 1e6:.1f} MB is more than {MAX_GIF_BYTES / 1e6:.1f} MB: made "
-            f"{size[0]}x{size[1]}; fewer episodes, a lower --video_fps or .mp4 would keep the size"
-        )
+        LOG.info(f"video: a GIF of {number / 1e6:.1f} MB is too large: made {size[0]}x{size[1]}")
         frames = [_resized(frame, size) for frame in frames]
     path.write_bytes(content.getvalue())
 
@@ -142,8 +139,7 @@ def _write_mp4(path: Path, frames_per_second: float) -> Iterator[Append]:
     """
     import imageio_ffmpeg
 
-    # Where ffmpeg has ended early, it now and then warns of a broken pipe, too. The frames are counted below.
-    logging.getLogger("imageio_ffmpeg").setLevel(logging.ERROR)
+    logging.getLogger("imageio_ffmpeg").setLevel(logging.ERROR)  # the frames are counted below
     count = found = 0
 
     def append(frame: np.ndarray) -> None:

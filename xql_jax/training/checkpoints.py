@@ -25,7 +25,7 @@ import jax
 import numpy as np
 
 from xql_jax.errors import Damaged, UserError
-from xql_jax.files import cannot_read, read_record, read_whole, set_aside, sync, write_record, writing
+from xql_jax.files import read_record, read_whole, set_aside, sync, write_record, writing
 from xql_jax.types import State
 
 LOG = logging.getLogger(__name__)
@@ -85,12 +85,7 @@ class Checkpoints(contextlib.AbstractContextManager):
     @property
     def steps(self) -> list[int]:
         """The steps of all completely written checkpoints, ascending; damaged ones are included."""
-        try:
-            names = os.listdir(self._folder)
-        except FileNotFoundError:
-            names = []
-        except OSError as error:  # must not count as "no checkpoints", or the run would start again at 0
-            raise cannot_read(self._folder, error) from error
+        names = os.listdir(self._folder) if self._folder.exists() else []
         return sorted(int(name) for name in names if re.fullmatch("0|[1-9][0-9]*", name))
 
     def save(
@@ -221,11 +216,7 @@ class Checkpoints(contextlib.AbstractContextManager):
                 "version, or start anew with another --save_dir"
             )
         if content["run"] != self._run:
-            raise Damaged(
-                f"checkpoint {path}: it is of another run, {content['run']}; this one is {self._run}"
-            )
-        if str(content["progress"]["step"]) != path.name:
-            raise Damaged(f"checkpoint {path}: it is of step {content['progress']['step']}")
+            raise Damaged(f"checkpoint {path}: of another run, {content['run']}; this one is {self._run}")
         return content
 
     def _write(

@@ -39,9 +39,8 @@ class _Interrupted(Exception):
     """A signal came during an evaluation."""
 
 
-Snapshot = tuple[
-    dict[str, dict[str, Any]], Progress, Callable[[Path], None]
-]  # as `Checkpoints.save` takes it
+# As `Checkpoints.save` takes it.
+Snapshot = tuple[dict[str, dict[str, Any]], Progress, Callable[[Path], None]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,11 +55,9 @@ class _Evaluation:
 class TrainingLoop:
     """The training of a population, with its log files, evaluations and checkpoints.
 
-    A member of the population is one seed with one setting of the swept hyperparameters. A resumed training
-    writes the same rows as an uninterrupted one. The exception is online training with simulators outside the
+    Making one continues from the last good checkpoint in `files`, if there is one. A resumed training writes
+    the same rows as an uninterrupted one. The exception is online training with simulators outside the
     compiled program, where episodes start again.
-
-    Making one continues from the last good checkpoint in `files`, if there is one.
 
     Fine-tuning is two trainings, one after the other: at the schedule's hand-over, the population is replaced
     by the one that `hand_over` makes of it.
@@ -121,7 +118,6 @@ class TrainingLoop:
         """Trains until max_steps, or until a signal asks it to stop.
 
         Args:
-            stop: checked after each compiled call.
             show_progress: draw a progress bar if stderr is a terminal or belongs to a notebook.
             steps_per_call: the most steps in one compiled call, but at least one stride of the population;
                 None for about one second's worth.
@@ -131,7 +127,7 @@ class TrainingLoop:
         """
         schedule, last, call = self._schedule, self._schedule.max_steps, steps_per_call or 1
         self._saved_at = time.monotonic()
-        self._pace = Pace(self.progress.step, last, self.unit, time.monotonic)
+        self._pace = Pace(self.progress.step, last, self.unit)
         with progress_bar(last, self.unit, show_progress, self.progress.step) as bar:
             try:
                 if self.progress.evaluation_due:
@@ -199,10 +195,7 @@ class TrainingLoop:
         self.population.resume(items, progress)
 
     def _compile(self, stop: StopSignals) -> None:
-        """Compiles the next program if needed, and logs the time, because it takes seconds.
-
-        This is done in a thread, because Python handles no signal in the one that compiles.
-        """
+        """Compiles the next program if needed: in a thread, so that Python can handle signals meanwhile."""
         if self.population.is_compiled:
             return
         LOG.info("compiling ...")

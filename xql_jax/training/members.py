@@ -60,9 +60,8 @@ def numbers_given(
 ) -> Iterator[tuple[str, list[float], str]]:
     """Parses the flag's text, such as 'beta=0.6,1,2': yields each field, its numbers, and their text.
 
-    Raises:
-        UserError: if the text has another form, or if a field is unknown, not traced, given twice, or has an
-            impossible value.
+    Raises UserError if the text has another form, or if a field is unknown, not traced, given twice, or has
+    an impossible value.
     """
     seen, known = set(), traced_names(learner)
     for name, values in fields_given(text):
@@ -84,11 +83,7 @@ def numbers_given(
 
 
 def parse_sweep(text: str, learner: Any) -> dict[str, list[float]]:
-    """Parses 'beta=0.6,1,2 tau=0.005,0.01' into a grid over the learner's traced hyperparameters.
-
-    Raises:
-        UserError: as `numbers_given`, and if a value is there twice.
-    """
+    """Parses 'beta=0.6,1,2 tau=0.005,0.01' into a grid; raises the errors of `numbers_given`."""
     grid = {}
     for name, numbers, given in numbers_given(text, learner, "--sweep", "vary", ","):
         if len(np.unique(np.asarray(numbers, np.float32))) < len(numbers):

@@ -25,13 +25,9 @@ class Online(Population):
     """What `Host` and `Compiled` share: replay buffers, and when updates are due.
 
     Args:
-        schedule: how acting and learning alternate.
-        files: of the replay buffers; each member has its own folder in them.
         sizes: the lengths of an observation and of an action.
         handover: the step before the first that acts; also the number of updates until then.
         batch_type: of the buffer's transitions.
-    Attributes:
-        restarts: the divergences after which a member's networks were reinitialised, by index.
     """
 
     unit = "step"
@@ -49,6 +45,7 @@ class Online(Population):
         together: bool | None = None,
     ):
         self.schedule, self.stride, self.handover = schedule, schedule.round_steps, handover
+        # By index: the divergences after which a member's networks were reinitialised.
         self.restarts: dict[int, list[Divergence]] = {}
         self._files = files
         self._saved_at = [0]  # acting steps of the last checkpoints
@@ -137,10 +134,8 @@ class Online(Population):
 
 @jax.jit
 def _errors(members: MemberState, experience: Any, place: Array, step: Array) -> Array:
-    """Bellman errors of one of the stacked members, on transitions drawn from its buffer.
-
-    The key is folded with -step, which no update uses, because updates are numbered from 0 on.
-    """
+    """Bellman errors of one of the stacked members, on transitions drawn from its buffer."""
     member, buffer = jax.tree.map(lambda leaf: leaf[place], (members, experience[0]))
+    # No update uses the key folded with -step, because updates are numbered from 0 on.
     batch = replay.sample(buffer, jax.random.fold_in(member.key, -step), NUM_ERRORS)
     return member.learner.bellman_errors(member.state, batch)

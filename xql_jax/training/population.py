@@ -77,11 +77,7 @@ class Population:
     shares_data = True
 
     def __init__(
-        self,
-        learner: Learner,
-        members: Sequence[Member],
-        minibatch: Any,
-        together: bool | None = None,
+        self, learner: Learner, members: Sequence[Member], minibatch: Any, together: bool | None = None
     ):
         self.members = list(members)
         self.together = jax.default_backend() != "cpu" if together is None else together

@@ -22,21 +22,19 @@ class Pace:
         first: the current step.
         last: the step at which the training ends.
         unit: the name of one step, such as "update".
-        clock: returns the time in seconds.
     """
 
-    def __init__(self, first: int, last: int, unit: str, clock: Callable[[], float]):
-        self._last, self._unit, self._clock = last, unit, clock
-        self._said_at = clock()
+    def __init__(self, first: int, last: int, unit: str):
+        self._last, self._unit, self._said_at = last, unit, time.monotonic()
         self.begin_at(first)
 
     def begin_at(self, step: int) -> None:
         """Measures the speed from this step on, because earlier steps took a different time each."""
-        self._first, self._began = step, self._clock()
+        self._first, self._began = step, time.monotonic()
 
     def has_been_silent(self) -> bool:
         """Whether the last line was logged at least SECONDS_PER_LINE ago."""
-        return self._clock() - self._said_at >= SECONDS_PER_LINE
+        return time.monotonic() - self._said_at >= SECONDS_PER_LINE
 
     def line(self, step: int, news: str = "", reached: int = 0) -> str:
         """Returns a line for the log: the news or else the progress, then the speed and the time left.
@@ -45,7 +43,7 @@ class Pace:
             step: to which the news belong.
             reached: the current step, if it is a later one.
         """
-        self._said_at = self._clock()
+        self._said_at = time.monotonic()
         seconds = self._said_at - self._began
         said = [f"{self._unit} {step:,}" + (f": {news}" if news else f" of {self._last:,}")]
         step = max(step, reached)
@@ -103,7 +101,7 @@ def counted(total: int, unit: str, show: bool, name: str = "") -> Iterator[Calla
     Yields:
         A function to call with the number of units that are done anew (default: 1).
     """
-    pace, done = Pace(0, total, f"{name} {unit}".strip(), time.monotonic), 0
+    pace, done = Pace(0, total, f"{name} {unit}".strip()), 0
     with progress_bar(total, unit, show, name=name or None) as bar:
 
         def count(number: int = 1) -> None:

@@ -38,16 +38,15 @@ class _Segment(NamedTuple):
 class ReplayFiles:
     """The files of one replay buffer, in one folder.
 
-    It keeps no state besides the files, and can be used from any thread, one at a time. If the process is
-    killed at any point, the data stay consistent if the order is: `append`, then write the checkpoint that
-    needs these transitions, then `prune`.
+    If the process is killed at any point, the data stay consistent if the order is: `append`, then write the
+    checkpoint that needs these transitions, then `prune`.
     """
 
     folder: Path
     owner: str = ""  # the digest of the run's identity, and the member's name
 
     def of(self, member: str) -> "ReplayFiles":
-        """Returns the files of one member (seed and setting) of the run, which are in a subfolder."""
+        """Returns the files of one member of the run, which are in a subfolder."""
         return ReplayFiles(self.folder / member, f"{self.owner} {member}")
 
     def append(self, inserted: int, rows: Batch, saved: int = 0) -> None:
@@ -61,8 +60,6 @@ class ReplayFiles:
             rows: NumPy f32[n, ...], the last n of them.
             saved: `inserted` of the call before; rows before it replace those in older files. Nothing is
                 written if there are no rows after it.
-        Raises:
-            UserError: if they cannot be written.
         """
         first = max(saved, inserted - len(rows.rewards))
         self._remove(lambda segment: segment.stop > first)
@@ -83,8 +80,6 @@ class ReplayFiles:
         Args:
             inserted: the number passed to an earlier `append`, or 0.
             like: a buffer of the same shapes, or its `jax.eval_shape`.
-        Returns:
-            NumPy arrays.
         Raises:
             Damaged: if a file is missing or changed.
             UserError: if the transitions have other shapes, or the system cannot read them at present.
@@ -113,9 +108,6 @@ class ReplayFiles:
             like: arrays, or their shapes, of the expected types and widths.
         Returns:
             The number of the first transition, and NumPy f32[n, ...], oldest first.
-        Raises:
-            Damaged: if a file has changed.
-            UserError: if there are no transitions, or not those up to `stop`; it names those that exist.
         """
         last = max((segment.stop for segment in self._segments()), default=0)
         chain = self._chain(last)[::-1]
@@ -174,13 +166,13 @@ class ReplayFiles:
 
 
 def rows_since(buffers: ReplayBuffer, first: int, place: int) -> Batch:
-    """Fetches the transitions numbered `first` and later from the device, as far as the buffer holds them.
+    """Returns the transitions numbered `first` and later, as far as the buffer of a member holds them.
 
     Args:
         buffers: of several members, f32[m, capacity, ...].
         place: of the member among them.
     Returns:
-        NumPy f32[n, ...], oldest first, for `ReplayFiles.append`.
+        NumPy f32[n, ...], oldest first.
     """
     inserted, capacity = int(buffers.inserted[place]), buffers.data.rewards.shape[1]
     rows = np.arange(max(first, inserted - capacity), inserted) % capacity  # a ring

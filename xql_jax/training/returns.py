@@ -13,11 +13,7 @@ from xql_jax.types import CalibratedBatch
 
 
 class RunningReturns:
-    """The rewards of N environments' running episodes; when these end, their returns-to-go are known.
-
-    Args:
-        number: N.
-    """
+    """The rewards of N environments' running episodes; when these end, their returns-to-go are known."""
 
     def __init__(self, number: int):
         self._rows: list[list[tuple[int, float, float]]] = [[] for _ in range(number)]
@@ -30,7 +26,6 @@ class RunningReturns:
             first: the number of the first environment's transition; the others' follow.
             batch: NumPy f32[N, ...].
             ended: bool[N], where an episode ends, by a terminal or a time-out.
-            learner: has `discount` and `endless`, as in `discounted_returns`.
         """
         for index, rows in enumerate(self._rows):
             rows.append((first + index, float(batch.rewards[index]), float(batch.masks[index])))
@@ -50,11 +45,10 @@ class RunningReturns:
 
 
 def with_returns(buffers: ReplayBuffer, known: Sequence[Sequence[tuple[int, float]]]) -> ReplayBuffer:
-    """Returns buffers of a `CalibratedBatch` f32[m, capacity, ...] with these returns-to-go.
+    """Returns buffers of a `CalibratedBatch` f32[m, capacity, ...] with the returns-to-go of `known`.
 
-    Args:
-        known: for each of the m, pairs of a transition's number and its return-to-go. Those that have been
-            overwritten are passed over.
+    These are, for each of the m, pairs of a transition's number and its return-to-go. Those of transitions
+    that have been overwritten are passed over.
     """
     returns = np.array(buffers.data.returns_to_go)
     for ring, inserted, pairs in zip(returns, np.asarray(buffers.inserted), known, strict=True):

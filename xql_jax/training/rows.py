@@ -15,12 +15,9 @@ from xql_jax.training.population import Population
 
 
 class RowWriter:
-    """Writes the rows and events of a population's members.
+    """Writes the rows of a population's members to CSV files, and their numbers to loggers.
 
-    Args:
-        paths: of the CSV files.
-        loggers: of the same numbers elsewhere: a `TensorBoardLogger`, perhaps a `WandbLogger`.
-        saved: the rows that a checkpoint holds, by file name.
+    `saved` are the rows that a checkpoint holds, by file name.
     """
 
     def __init__(
@@ -48,9 +45,7 @@ class RowWriter:
     ) -> None:
         """Writes a row, and events of its numbers, for each member that is not skipped.
 
-        Args:
-            columns: by name, an entry a member.
-            prefix: of the events' names.
+        Columns have an entry a member; the prefix is that of the events' names.
         """
         seconds = round(progress.update_seconds + progress.evaluation_seconds, 3)
         for index, member in enumerate(self._members):
@@ -62,11 +57,7 @@ class RowWriter:
                     logger.write(index, progress.step, numbers)
 
     def write_each(
-        self,
-        path: Path,
-        progress: Progress,
-        columns: Mapping[str, np.ndarray],
-        skipped: Collection[int] = (),
+        self, path: Path, progress: Progress, columns: Mapping[str, np.ndarray], skipped: Collection[int] = ()
     ) -> None:
         """Writes N rows for each member that is not skipped, from columns [M, N] by name."""
         for index, member in enumerate(self._members):

@@ -27,15 +27,10 @@ class Ramp:
 
 
 def parse_ramps(text: str, learner: Any, steps: int, taken: Collection[str] = ()) -> list[Ramp]:
-    """Parses text such as 'beta=1:0.2 awr_temperature=3'.
+    """Parses text such as 'beta=1:0.2 awr_temperature=3'; raises the errors of `numbers_given`.
 
     In the example beta goes from 1 to 0.2 in `steps` steps, and awr_temperature is 3 from the first step on.
-
-    Args:
-        steps: the length of each ramp.
-        taken: names of the fields that a sweep varies, which a ramp cannot change.
-    Raises:
-        UserError: as `numbers_given`, and if a field is varied by a sweep.
+    `taken` are the fields that a sweep varies, which a ramp cannot change.
     """
     ramps = []
     for name, numbers, given in numbers_given(text, learner, "--online", "change", ":"):
@@ -59,15 +54,14 @@ class Schedule:
     """Intervals of the training loop, in steps. The last step is always logged, evaluated and saved.
 
     A step is one update in offline training and one environment step in online training. In fine-tuning,
-    steps are updates until the hand-over (the end of the offline phase) and environment steps after it. A
-    checkpoint is also due as soon as the last one is `checkpoint_minutes` old.
+    steps are updates until the hand-over (the end of the offline phase) and environment steps after it.
     """
 
     max_steps: int
     log_interval: int
     eval_interval: int
     checkpoint_interval: int
-    checkpoint_minutes: float = 10.0  # 0: only at checkpoint_interval
+    checkpoint_minutes: float = 10.0  # age of the last one at which another is due, too; 0: no age
     keep_checkpoints: int = KEPT  # number to keep, the latest ones and the hand-over's; 0 keeps all
     eval_at_start: bool = False  # evaluate before the first step, too
     handover: int | None = None  # the step from which intervals are counted; None: there is no hand-over

@@ -15,8 +15,7 @@ STATE = "state"  # what is checked to be finite, besides each metric
 class Sums(NamedTuple):
     """The sums of metrics over successive updates, such as those since the last row of the log.
 
-    They are added up inside the compiled program, one update after the other. So they do not depend on how
-    the updates are split into calls, and a checkpoint holds them.
+    They are added up inside the program, so they do not depend on how the updates are split into calls.
     """
 
     updates: Array  # i32[], their number
@@ -43,7 +42,7 @@ class Sums(NamedTuple):
 
 
 class MemberState(flax.struct.PyTreeNode):
-    """Everything of one member; a population stacks its members' along a new leading axis of every leaf."""
+    """Everything of one member; a population stacks its members along a new leading axis of every leaf."""
 
     learner: Any  # its traced hyperparameters are the leaves
     state: State  # of the learner; the last finite one if the member has diverged
@@ -78,14 +77,11 @@ def run_updates(
 ) -> tuple[MemberState, Metrics]:
     """Runs updates start, ..., stop - 1 of one member, each on the minibatch `draw(key, step)`.
 
-    Returns:
-        The member; and bool[] by name: whether the metric was finite in all of these updates, and whether
-        the last state is.
+    Returns the member; and bool[] by name: whether the metric was finite in all of these updates, and whether
+    the last state is.
     """
 
-    def once(
-        step: Array, carry: tuple[State, Sums, Metrics, Metrics]
-    ) -> tuple[State, Sums, Metrics, Metrics]:
+    def once(step: Array, carry: Any) -> Any:
         state, sums, _, finite = carry
         key_batch, key_update = update_keys(member.key, step)
         state, metrics = member.learner.update(state, draw(key_batch, step), key_update)
