@@ -56,9 +56,8 @@ class Evaluator:
         """Runs all episodes, K of each member at a time.
 
         Args:
-            policy: from f32[M, K, O] to [M, K, A], called once per step, always with the same shape. Places
-                whose episode is over keep its last observation, and places without an episode are zero; their
-                actions are not used.
+            policy: from f32[M, K, O] to [M, K, A]. Places whose episode is over keep its last observation,
+                and places without an episode are zero; their actions are not used.
             on_step: called after each step of M * K environments, member by member.
         """
         members, places = self._num_members, self._batch_size

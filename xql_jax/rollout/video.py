@@ -126,7 +126,10 @@ def _write_gif(path: Path, frames_per_second: float) -> Iterator[Append]:
             break
         shrink = 0.95 * math.sqrt(MAX_GIF_BYTES / number)
         size = max(SMALLEST, int(shrink * width)), max(SMALLEST, int(shrink * height))
-        LOG.info(f"video: a GIF of {number / 1e6:.1f} MB is too large: made {size[0]}x{size[1]}")
+        LOG.info(
+            f"video: a GIF of {number / 1e6:.1f} MB is more than {MAX_GIF_BYTES / 1e6:.1f} MB: made "
+            f"{size[0]}x{size[1]}; fewer episodes, a lower --video_fps or .mp4 would keep the size"
+        )
         frames = [_resized(frame, size) for frame in frames]
     path.write_bytes(content.getvalue())
 

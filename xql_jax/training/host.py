@@ -35,21 +35,17 @@ WORK = ("environment", "acting", "waiting for the learner")
 
 
 class Collector:
-    """One member's environments, and how it acts in them.
+    """One member's environments, and how it acts in them."""
 
-    Attributes:
-        bad_actions_at: the first step with actions that were not finite, if any.
-        episode: means over the episodes that ended last.
-        known: the last round's `RunningReturns.known`, for a learner from `CalibratedBatch`.
-    """
+    seeds: EpisodeSeeds
+    known: list[tuple[int, float]]  # the last round's `RunningReturns.known`, for a `CalibratedBatch`
 
     def __init__(
         self, member: Member, environments: VectorEnv, schedule: ActingSchedule, preprocessing: Preprocessing
     ):
         self.environments, self._schedule, self._preprocessing = environments, schedule, preprocessing
-        self.seeds: EpisodeSeeds
-        self.bad_actions_at: int | None = None
-        self.episode = dict.fromkeys(EPISODE_METRICS, math.nan)
+        self.bad_actions_at: int | None = None  # the first step with actions that were not finite
+        self.episode = dict.fromkeys(EPISODE_METRICS, math.nan)  # means over those that ended last
         self._seed = member.seed
         # Acting is on the CPU, so it never waits for an accelerator.
         self._key = jax.device_put(member_keys(member)[2], jax.devices("cpu")[0])

@@ -67,10 +67,6 @@ class TrainingLoop:
         preprocessing: applied to observations and rewards before the policies see them.
         hand_over: returns the population of the second phase, with the states of the first one's members.
         loggers: get the numbers of the rows as TensorBoard does, perhaps a `WandbLogger`; closed at the end.
-    Attributes:
-        population: what is trained now.
-        unit: the name of one step.
-        csv_files: with the rows of all members.
     """
 
     def __init__(
@@ -85,7 +81,7 @@ class TrainingLoop:
         loggers: Sequence[Any] = (),
     ):
         self.population, self._first_phase, self._hand_over = population, population, hand_over
-        self.unit = "step" if hand_over else population.unit
+        self.unit = "step" if hand_over else population.unit  # the name of one step
         self._evaluator, self._task, self._schedule = evaluator, task, schedule
         self._preprocessing, self._files = preprocessing, files
         self._checkpoints = Checkpoints(
@@ -271,10 +267,7 @@ class TrainingLoop:
 
         At a signal the evaluation is abandoned, and the resumed run repeats it. The same holds if an
         environment fails, but only once, because the same initial states may fail every time. If training
-        has gone on meanwhile, it goes back to the evaluation's step.
-
-        Args:
-            again: this repeats an abandoned evaluation.
+        has gone on meanwhile, it goes back to the evaluation's step. `again`: this repeats an abandoned one.
         """
         self._settle(stop, bar)
         assert self._evaluator is not None

@@ -60,30 +60,22 @@ class Population:
         members: M of them.
         minibatch: shapes of one update's minibatch.
         together: run members under `vmap`; None: on accelerators only.
-    Attributes:
-        unit: the name of one step.
-        stride: the fewest steps that can be advanced at once.
-        data: what `draw` gets, on every device; None: nothing.
-        shares_data: all members of a group get the same data from `pieces`, or each its own part [m, ...].
-        seconds: spent so far on each kind of work, if it is measured.
-        step: steps done so far; if `advance` failed, fewer than it was asked for.
-        diverged: the divergences, by the member's index. Such a member's state is frozen.
-        groups: all members, with their states.
-        compile_seconds: time that tracing and compiling took.
     """
 
-    unit, stride = "update", 1
-    data: Any = None
-    shares_data = True
+    unit = "update"  # the name of one step
+    stride = 1  # the fewest steps that can be advanced at once
+    data: Any = None  # what `draw` gets, on every device
+    shares_data = True  # by all members of a group; else `pieces` give each its own part [m, ...]
 
     def __init__(
         self, learner: Learner, members: Sequence[Member], minibatch: Any, together: bool | None = None
     ):
         self.members = list(members)
         self.together = jax.default_backend() != "cpu" if together is None else together
-        self.step, self.compile_seconds = 0, 0.0
-        self.seconds: dict[str, float] = {}
-        self.diverged: dict[int, Divergence] = {}
+        self.step = 0  # steps done so far; if `advance` failed, fewer than it was asked for
+        self.compile_seconds = 0.0
+        self.seconds: dict[str, float] = {}  # spent so far on each kind of work, if it is measured
+        self.diverged: dict[int, Divergence] = {}  # by the member's index; its state is frozen
         self.groups = make_groups(len(members), self.together)
         self._programs: dict[Sharding, Any] = {}
         self._placed: dict[Sharding, Any] = {}

@@ -16,13 +16,7 @@ SECONDS_PER_LINE = 30.0  # between log lines that report nothing but progress
 
 
 class Pace:
-    """Measures the speed of a training and estimates the time left.
-
-    Args:
-        first: the current step.
-        last: the step at which the training ends.
-        unit: the name of one step, such as "update".
-    """
+    """Measures the speed of a training from its step `first` on, and estimates the time left to `last`."""
 
     def __init__(self, first: int, last: int, unit: str):
         self._last, self._unit, self._said_at = last, unit, time.monotonic()
@@ -39,9 +33,7 @@ class Pace:
     def line(self, step: int, news: str = "", reached: int = 0) -> str:
         """Returns a line for the log: the news or else the progress, then the speed and the time left.
 
-        Args:
-            step: to which the news belong.
-            reached: the current step, if it is a later one.
+        The news belong to `step`; `reached` is the current step, if it is a later one.
         """
         self._said_at = time.monotonic()
         seconds = self._said_at - self._began
