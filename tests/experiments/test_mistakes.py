@@ -56,7 +56,7 @@ bare --tuned --dataset=good.hdf5 => --tuned | --env_name
 train --dataset_url=http://127.0.0.1/a => --dataset_url | --dataset
 train => this run exists | seed42_ | --resume
 train --save_dir=good.hdf5 => good.hdf5 | Not a directory
-train --save_dir=/proc/nowhere => /proc/nowhere | No such file
+train --save_dir=/proc/nowhere => --save_dir | /proc/nowhere
 train --extend --max_steps=5 => --extend | falls to 0 at update 4
 train --extend --checkpoint={run} => --extend | --checkpoint
 train --seed=43 --checkpoint=nowhere => nowhere | no config.json

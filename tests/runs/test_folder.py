@@ -211,6 +211,12 @@ def test_a_run_that_exists_is_not_begun_again(tmp_path):
     assert (folder.path / "config.json").read_bytes() == before
 
 
+def test_a_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="--save_dir"):
+        begun(tmp_path / "file")
+
+
 def test_only_a_finished_run_has_a_finished_summary_whose_scores_are_numbers(tmp_path):
     folder = begun(tmp_path)
     assert folder.finished_summary() is None

@@ -102,10 +102,15 @@ class RunFolder:
 
         Raises:
             Busy: if another process uses the folder.
-            UserError: if the run exists and `resume` is false.
+            UserError: if the run exists and `resume` is false, or if the folder cannot be created.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        with locked(self.path / ".lock"), beating(self.path / HEARTBEAT):
+        with contextlib.ExitStack() as held:
+            try:
+                self.path.mkdir(parents=True, exist_ok=True)
+                held.enter_context(locked(self.path / ".lock"))
+                held.enter_context(beating(self.path / HEARTBEAT))
+            except OSError as error:
+                raise UserError(f"cannot write to --save_dir: {error}") from None
             self._note_start(resume)
             yield
 
