@@ -38,7 +38,7 @@ class Setting(NamedTuple):
                 number = float(value)
                 value = int(number) if number.is_integer() else number
         if self.kind is Sequence:
-            fits = not self.choices or set(value) <= set(self.choices)
+            fits = not self.choices or (len(value) > 0 and set(value) <= set(self.choices))
         elif self.kind in (int, float):
             is_number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
             fits = is_number and np.isfinite(value) and (self.kind is float or value == value // 1)
@@ -51,7 +51,8 @@ class Setting(NamedTuple):
             fits = isinstance(value, str | Path) and (str(value) != "" or self.empty or self.default == "")
             fits = fits and (not self.choices or value in self.choices)
         if not fits:
-            raise UserError(f"{self.name}={value!r}: must be {self.valid}")
+            given = as_typed(value) if self.kind is Sequence else repr(value)
+            raise UserError(f"{self.name}={given}: must be {self.valid}")
         return value
 
     @property

@@ -137,7 +137,8 @@ evaluate {run} --video=a.avi => --video=a.avi | '.avi' | .mp4, .gif
 choose {run} --discount=1.5 => --discount must be within [0, 1]
 choose {run} --tau=0 => --tau must be within (0, 1]
 export => name a run's folder
-export {run} --formats=torch => --formats=['torch'] | jax, onnx, npz
+export {run} --formats= => --formats= | jax, onnx, npz
+export {run} --formats=torch => --formats=torch | jax, onnx, npz
 # collection
 collect => --policy | random | --replay
 collect --policy=random --episodes=1 --output=x.hdf5 => --policy needs --env_name

@@ -101,6 +101,9 @@ def run(
 
 def fail(error: Exception) -> int:
     """Prints one of `TOLD` as one line and returns the exit code; raises what no system call has refused."""
+    if isinstance(error, BrokenPipeError):  # `| head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     text = str(error).removeprefix("ERROR:: ")  # absl's prefix
     if isinstance(error, MemoryError):
         text = f"there is too little memory ({error}): use less data, or more memory"
