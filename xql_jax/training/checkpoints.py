@@ -142,6 +142,9 @@ class Checkpoints(contextlib.AbstractContextManager):
             raise UserError(f"no checkpoint{f' {step}' if step else ''} in {self._folder}; {there}")
         path = self._folder / str(known[-1] if step is None else step)
         manifest = self._manifest(path)
+        members = manifest["members"]
+        if unknown := [name for name in like if name not in members]:
+            raise UserError(f"checkpoint {path}: has no member {unknown[0]}; it has: {', '.join(members)}")
         with np.load(io.BytesIO(_read(path, f"{item}.npz", manifest))) as file:
             arrays = dict(file)
         wanted, structure = jax.tree_util.tree_flatten_with_path(next(iter(like.values())))
@@ -156,8 +159,7 @@ class Checkpoints(contextlib.AbstractContextManager):
                 )
         trees = {}
         for name in like:
-            place = manifest["members"].index(name)
-            leaves = [np.asarray(arrays[spec][place]) for spec in specs]
+            leaves = [np.asarray(arrays[spec][members.index(name)]) for spec in specs]
             trees[name] = jax.tree.unflatten(structure, leaves)
         return trees, Progress(**manifest["progress"])
 
