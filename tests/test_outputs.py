@@ -47,7 +47,7 @@ def test_a_full_disk_leaves_the_old_file():
             write(Path("b.json"), bytes(200_000))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    line = "--json=a.json: cannot be written: File too large"
+    line = "--json=a.json: cannot be written: File too large; the old file is as it was"
     assert str(error.value) == line  # of no run, so there is none to --resume
     assert [found.name for found in Path().iterdir()] == ["a.json"]
     assert path.read_bytes() == b"old"
@@ -60,7 +60,7 @@ def test_a_disk_that_fails_leaves_the_old_file(monkeypatch):
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     monkeypatch.setattr(os, "replace", refuse)
-    with pytest.raises(UserError, match=r"a\.json: cannot be written: Input/output error$"):
+    with pytest.raises(UserError, match=r"a\.json: cannot be written: Input/output error; the old file"):
         write(Path("a.json"))
     assert [(path.name, path.read_bytes()) for path in Path().iterdir()] == [("a.json", b"old")]
 

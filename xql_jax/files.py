@@ -25,11 +25,6 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 MISSING = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.ENOTTY)
 
 
-def cannot_read(path: Path, error: OSError) -> UserError:
-    """Returns the error for a path that the system does not let be read at present, which is no damage."""
-    return UserError(f"cannot read {path}: {error.strerror}")
-
-
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Context manager that turns an OSError into a UserError that names `path`."""
@@ -90,8 +85,8 @@ def read_whole(path: Path) -> bytes:
         return path.read_bytes()
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
         raise Damaged(f"{path}: missing") from error
-    except OSError as error:
-        raise cannot_read(path, error) from error
+    except OSError as error:  # at present, which is no damage
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
 
 
 def read_record(path: Path, defining: Callable[[dict[str, Any]], bool] | None = None) -> dict[str, Any]:

@@ -39,7 +39,8 @@ def writing_output(flag: str, path: Path) -> Iterator[Path]:
             yield unfinished
             os.replace(unfinished, path)
     except OSError as error:
-        raise UserError(f"--{flag}={path}: cannot be written: {error.strerror or error}") from error
+        stays = "; the old file is as it was" if path.exists() else ""
+        raise UserError(f"--{flag}={path}: cannot be written: {error.strerror or error}{stays}") from error
 
 
 def write_output(flag: str, path: Path, content: str | bytes) -> None:

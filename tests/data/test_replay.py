@@ -163,7 +163,7 @@ def test_no_copy_of_a_million_transitions(count, steps):
 def test_more_than_there_is_room_for_and_fields_of_another_shape():
     """A single reward for all rows, or one observation for all, would be broadcast."""
     assert_same(replay.insert(filled(4, 3), transitions(range(3, 7))).data, transitions([4, 5, 6, 3]))
-    with pytest.raises(AssertionError):
+    with pytest.raises(ValueError, match="a replay buffer of capacity 4 cannot take 5 rows at once"):
         replay.insert(replay.empty(4, O, A), transitions(range(5)))
     batch = transitions(range(3))
     for wrong in (batch._replace(masks=jnp.ones(1)), batch._replace(observations=jnp.ones((3, 1)))):

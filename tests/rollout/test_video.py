@@ -88,6 +88,7 @@ def test_a_disk_that_takes_no_more(tmp_path, suffix, room, seed):
     line, *more = run.stderr.splitlines()
     assert not more
     assert line.startswith(f"--video={path}: cannot be written: ")
+    assert line.endswith("; the old file is as it was")
     assert len(line) < 400
     assert (names(tmp_path), path.read_text()) == ([path.name], "older")
 

@@ -14,7 +14,7 @@ def cells(settings):
 
 
 def test_numbers_share_a_program_and_what_changes_it_does_not(tmp_path):
-    swept = "beta=0.5,1 loss=plain,rescaled,plain expectile=0.7,0.9"
+    swept = "beta=0.5,1 loss=plain,rescaled expectile=0.7,0.9"
     settings = sweep_settings(tmp_path, methods=("xql", "iql", "bc"), sweep=swept, num_seeds=3)
     assert cells(settings) == [
         ("xql:loss=plain", "beta=0.5,1", [0, 1, 2], 6),
@@ -67,6 +67,7 @@ def test_tuned_xql_is_xql_with_table_4s_values(tmp_path):
         ({"methods": ("iql:batch_size=many",)}, "--methods: batch_size='many': must be a whole number"),
         ({"sweep": "beta=-1"}, "--sweep: beta must be positive"),
         ({"sweep": "beta=1,2.0,1.0"}, "--sweep gives beta the same value .*twice: 'beta=1,2.0,1.0'"),
+        ({"sweep": "loss=plain,plain"}, "--sweep gives loss the same value twice: 'loss=plain,plain'"),
         (
             {"sweep": "loss=plain loss=rescaled"},
             "--methods=xql:loss=plain:loss=rescaled: gives a field twice",

@@ -107,6 +107,8 @@ def test_some_members_go_on_alone(tmp_path):
     for found, expected in zip(snapshot(some.advance(60)), metrics, strict=True):
         np.testing.assert_array_equal(found[1:], expected[chosen][1:])
     assert_same_bits(some.states, [leaf[chosen] for leaf in snapshot(population.states)])
+    with pytest.raises(UserError, match=r"/40: has no member seed6; it has: seed3_growth=1,"):
+        checkpoints.restore({"seed6": LIKE["seed0"]})
 
 
 def test_training_on_at_once_does_not_change_what_is_written(tmp_path):
@@ -157,6 +159,7 @@ def copy_over(source, target):
 
 DAMAGES = {
     "another run's": lambda folder: copy_over(folder.parent / "theirs" / folder.name, folder),
+    "of step 3": lambda folder: copy_over(folder.parent / "3", folder),
     "not JSON": lambda folder: (folder / "checkpoint.json").write_text('{"progress": {"step": 5'),
     "checkpoint.json: missing": lambda folder: (folder / "checkpoint.json").unlink(),
     "states.npz: missing": lambda folder: (folder / "states.npz").unlink(),

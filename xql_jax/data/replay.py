@@ -75,7 +75,8 @@ def insert(buffer: ReplayBuffer, batch: Batch) -> ReplayBuffer:
     Donate the buffer; otherwise all of it is copied. The batch is f32[n, ...], n at most the capacity.
     """
     count = len(batch.rewards)
-    chex.assert_scalar_in(count, 0, buffer.capacity)
+    if count > buffer.capacity:
+        raise ValueError(f"a replay buffer of capacity {buffer.capacity} cannot take {count} rows at once")
     rows = (buffer.inserted + jnp.arange(count)) % buffer.capacity
 
     def write(ring: Array, new: Array) -> Array:

@@ -179,7 +179,9 @@ def _settable(config: ConfigDict) -> set[str]:
 def _check_swept(settings: SweepSettings, datasets: Sequence[str], methods: Sequence[str]) -> None:
     task = get_task(datasets[0].partition("=")[0])
     known = set().union(*(_settable(config_of(method, task, settings.finetune)) for method in methods))
-    for name, _ in fields_given(settings.sweep):
+    for name, values in fields_given(settings.sweep):
+        if len(set(values.split(","))) <= values.count(","):
+            raise UserError(f"--sweep gives {name} the same value twice: '{name}={values}'")
         if name not in known:
             raise UserError(f"--sweep: no method asked for has {name!r}; {advice(name, known)}")
 
@@ -196,7 +198,7 @@ def _variants(method: str, dataset: str, settings: SweepSettings) -> Iterator[tu
     grid = " ".join(f"{name}={values}" for name, values in parts if name in traced)
     static = _settable(config) - {*traced}
     own = [[f"{name}={one}" for one in values.split(",")] for name, values in parts if name in static]
-    for chosen in dict.fromkeys(itertools.product(*own)):
+    for chosen in itertools.product(*own):
         yield ":".join((method, *chosen)), grid
 
 

@@ -133,8 +133,8 @@ class Checkpoints(contextlib.AbstractContextManager):
             NumPy arrays of the members in `like`, and the progress of the whole checkpoint.
         Raises:
             Damaged: if a file of the item is missing or has changed.
-            UserError: if there is no such checkpoint, if its arrays differ in name, shape or type from
-                `like`, or if the system cannot read it at present.
+            UserError: if there is no such checkpoint, if it lacks a member or its arrays differ in name,
+                shape or type from `like`, or if the system cannot read it at present.
         """
         known = self.steps
         if not known or step not in (None, *known):
@@ -219,6 +219,8 @@ class Checkpoints(contextlib.AbstractContextManager):
             )
         if content["run"] != self._run:
             raise Damaged(f"checkpoint {path}: of another run, {content['run']}; this one is {self._run}")
+        if str(content["progress"]["step"]) != path.name:
+            raise Damaged(f"checkpoint {path}: it is of step {content['progress']['step']}")
         return content
 
     def _write(
