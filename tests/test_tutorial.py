@@ -34,7 +34,7 @@ def check(notebook):
     # XQL reaches the goal and stays; the clone earns what wandering does.
     assert float(re.search(r"XQL: (-?\d+),", text)[1]) > 60
     assert float(re.search(r"cloning: (-?\d+),", text)[1]) < 20
-    first, second = re.search(r"one action: +\[ *(\S+) +(\S+?)\]", text).groups()
+    first, second = re.search(r"one action: +\[ *(\S+) +(\S+?) *\]", text).groups()
     assert max(abs(float(first)), abs(float(second))) <= 1
 
 
