@@ -9,10 +9,12 @@ ogbench = pytest.importorskip("ogbench")
 
 import gymnasium  # noqa: E402
 
+from xql_jax.config_files import OFFLINE, choose_config  # noqa: E402
+from xql_jax.configuration import resolve_offline  # noqa: E402
 from xql_jax.data.loading import load_dataset  # noqa: E402
 from xql_jax.data.oracles import EPISODE, generate  # noqa: E402
 from xql_jax.envs import SUITES  # noqa: E402
-from xql_jax.envs.ogbench import OGBench, environment_of, rewarded  # noqa: E402
+from xql_jax.envs.ogbench import OGBench, environment_of, make_simulation, rewarded  # noqa: E402
 from xql_jax.errors import UserError  # noqa: E402
 from xql_jax.rollout.evaluation import EpisodeResults  # noqa: E402
 from xql_jax.rollout.scores import describe_episodes  # noqa: E402
@@ -102,3 +104,19 @@ def test_the_suite_evaluates_a_policy():
     env = SUITES["ogbench"].vector_env(dataclasses.replace(get_task(POINT), episode_limit=5), 2)
     assert env.observation_space.shape == (2,)
     env.close()
+
+
+TABLES = (
+    "cube-single cube-double cube-triple cube-quadruple scene puzzle-3x3 puzzle-4x4 puzzle-4x5 puzzle-4x6"
+)
+
+
+@pytest.mark.parametrize("start", TABLES.split())
+def test_beta_is_as_large_as_the_rewards(start):
+    """At the table a step's reward is minus the number of parts that are not done; AntMaze's is -1."""
+    task = get_task(f"{start}-play-singletask-v0")
+    _, config = choose_config(OFFLINE, "xql", env_name=task.name)
+    env = make_simulation(environment_of(task))
+    env.reset(seed=0)
+    parts = sum(np.size(done) for done in env.unwrapped._compute_successes())
+    assert resolve_offline(config, task.name, False, ())[0].beta == pytest.approx(0.6 * parts)
