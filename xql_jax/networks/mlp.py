@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -12,11 +12,7 @@ from xql_jax.types import Array, PRNGKey
 
 Initializer = Callable[..., Array]  # of all kernels, including the last layer's; biases begin at 0
 LOG_STD_RANGE = (-5.0, 2.0)
-
-
-def iql_init(*args: Any) -> Array:
-    """Initial kernels of IQL and XQL: orthogonal, gain sqrt(2). A function of a module can be pickled."""
-    return nn.initializers.orthogonal(math.sqrt(2.0))(*args)
+iql_init: Initializer = nn.initializers.orthogonal(math.sqrt(2.0))  # of IQL and XQL
 
 
 class MLP(nn.Module):

@@ -22,7 +22,7 @@ from xql_jax.errors import needing
 from xql_jax.losses.asymmetric import expectile_loss
 from xql_jax.losses.gumbel import gumbel_loss
 from xql_jax.losses.regression import mse_loss
-from xql_jax.networks.mlp import Value
+from xql_jax.networks.mlp import Value, iql_init
 from xql_jax.theory import arguments
 from xql_jax.theory.log_partition import log_partition
 from xql_jax.types import Array, Params, PRNGKey
@@ -54,6 +54,11 @@ class Loss(NamedTuple):
     descended: DescendedLoss
     exact: Callable[[np.ndarray, float], np.ndarray]  # (y - values f64[N], shape) -> f64[N]
     constant: Callable[[np.ndarray, float], float]  # (y f64[N], shape) -> the best constant, in units of y
+
+
+def initial_kernels(*arguments: Any) -> Array:
+    """`iql_init` as a function of a module: a fitted model, which holds it, can be pickled."""
+    return iql_init(*arguments)
 
 
 @functools.partial(jax.jit, static_argnames=("loss", "network", "num_batches", "num_epochs"))
@@ -146,7 +151,7 @@ class StochasticRegressor(RegressorMixin, BaseEstimator):
         # As few minibatches as the size allows, all of one size. An epoch leaves out samples that remain.
         num_batches = -(-len(targets) // self.batch_size)
         self.n_iter_ = -(-self.num_updates // num_batches)
-        self.network_ = Value(tuple(self.hidden_dims))
+        self.network_ = Value(tuple(self.hidden_dims), kernel_init=initial_kernels)
         seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
         key_init, key_epochs = jax.random.split(jax.random.key(seed))
         scaled = np.asarray(self.input_scaler_.transform(inputs), np.float32)
