@@ -13,7 +13,7 @@ Nine of ten skippers steer well above or well below the wall, by the toss of a c
 on. XQL's optimal policy, mu(a|s) exp((Q(s, a) - V(s)) / beta) (Eq. 2), keeps both good ways, as mu has them.
 A Gaussian fitted to it (Eq. 12) has their mean, which leads into the wall. A flow has both, as has a mixture.
 
-Run:    python examples/two_ways.py [PICTURE.png]
+Run:    python examples/two_ways.py [PICTURE.png [METHOD ...]]
 Prints: a row per policy with the share of boats that arrive, over `SEEDS` seeds: steering by the policy's
         centre, as evaluations do, and by its samples; and the share of the samples that steer above the wall.
 """
@@ -24,11 +24,14 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import xql_jax
+from xql_jax.learners.fields import hyperparameters
+from xql_jax.learners.registry import make_learner
 
 WALL = 0.25, 0.35  # its x, and half of its height
 WIDEST = np.pi / 4  # heading of the action 1; that of -1 is below, and 0 is straight on
 WAYS, NOISE = np.array([0.7, -0.7, 0.0]), 0.1  # means of the skippers' actions, and their deviation
-METHODS = ("bc", "xql", "xql+mixture", "xql+weighted_flow", "xql+flow")
+METHODS = sys.argv[2:] or ["bc", "xql", "xql+mixture", "xql+weighted_flow", "xql+flow"]
+OF_XQL = {"beta": 0.1, "awr_temperature": 10.0}  # for the methods that have them
 SEEDS = 3
 
 
@@ -51,7 +54,7 @@ print(f"{'policy':20}{'centre':>10}{'samples':>10}{'above':>10}")
 print(f"{'the data':20}{'':10}{dataset['rewards'].mean():10.3f}{(actions > 0.35).mean():10.3f}")
 boats = {"the data": (starts, actions)}
 for method in METHODS:
-    settings = {} if method == "bc" else {"beta": 0.1, "awr_temperature": 10.0}
+    settings = {name: OF_XQL[name] for name in OF_XQL.keys() & hyperparameters(make_learner(method))}
     policies = xql_jax.train(
         dataset=dataset, method=method, num_seeds=SEEDS, seed=0, max_steps=4_000, hidden_dims=(64, 64),
         progress=False, **settings,
