@@ -82,7 +82,7 @@ def suite_config(
         tuned: by dataset, the row of Table 4 (beta, clip, batch size, v_updates) for XQL with `--tuned`.
         finetune: by method, the fields of `FinetuneDefaults` that differ from the method's own.
         by_environment: by the beginning of a task's name and by method ("": every one that has them), fields
-            that differ for it.
+            that differ for it; a variant takes them as it does `differences`.
     """
     method, policy = method_of(algorithm), algorithm.partition("+")[2]
     check_method(algorithm, config_files.OFFLINE)
@@ -100,13 +100,14 @@ def suite_config(
         widened = _every_width(some, known)
         values |= {name: value for name, value in widened.items() if is_own or name in known}
     rows = (tuned or {}) if method == "xql" else {}
+    takes = ("", VARIANT_OF.get(method, ""), method)
     about = {
         "suites": tuple(suites),
         "tuned": {dataset: dict(zip(TABLE_4_COLUMNS, row, strict=True)) for dataset, row in rows.items()},
         "run": dataclasses.asdict(recipe.run),
         "finetune": {**dataclasses.asdict(recipe.finetune), **(finetune or {}).get(method, {})},
         "by_environment": {
-            start: {k: v for k, v in {**of.get("", {}), **of.get(method, {})}.items() if k in known}
+            start: {k: v for one in takes for k, v in of.get(one, {}).items() if k in known}
             for start, of in (by_environment or {}).items()
         },
     }

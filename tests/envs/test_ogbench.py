@@ -115,8 +115,9 @@ TABLES = (
 def test_beta_is_as_large_as_the_rewards(start):
     """At the table a step's reward is minus the number of parts that are not done; AntMaze's is -1."""
     task = get_task(f"{start}-play-singletask-v0")
-    _, config = choose_config(OFFLINE, "xql", env_name=task.name)
     env = make_simulation(environment_of(task))
     env.reset(seed=0)
     parts = sum(np.size(done) for done in env.unwrapped._compute_successes())
-    assert resolve_offline(config, task.name, False, ())[0].beta == pytest.approx(0.6 * parts)
+    for method in ("xql", "xql+flow", "q_iteration"):
+        _, config = choose_config(OFFLINE, method, env_name=task.name)
+        assert resolve_offline(config, task.name, False, ())[0].beta == pytest.approx(0.6 * parts)
