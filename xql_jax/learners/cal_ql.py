@@ -7,9 +7,12 @@ Hyperparameters: conservative_sac.py, lines 28 to 40 (rates, number of actions, 
 backup); scripts/run_antmaze.sh, run_adroit.sh and, in branch dev/add-kitchen, run_kitchen.sh (weights,
 networks, threshold 0.8 per weight, share of offline data 0.5, for kitchen 0.25). Others: CQL's here.
 
-Differs: what cql.py says of rates and the order of updates. In kitchen the authors' penalty
-does not divide by the actions' densities (`cql_importance_sample=False`). Their multiplier begins at e, here
-at 1. With entropy in Q's targets, the best action there is that of Q - alpha * log pi, theirs that of Q.
+Differs: their losses are all of the networks from before the update; here the policy's is of the new Q. They
+step the entropy coefficient on log alpha * (...), at the policy's rate; here on alpha * (...), at a rate of
+its own. Their log-std is scaled and shifted by two learned numbers. In kitchen their penalty does not divide
+by the actions' densities (`cql_importance_sample=False`), and its logsumexp has Q of the data's action, too.
+Their multiplier begins at e, here at 1. If Q's targets have entropy, the action with the largest Q - alpha *
+log pi is best here, theirs is the one with the largest Q.
 run_adroit.sh trains for 20,000 updates offline; here the default (--num_pretraining_steps) is 1,000,000.
 On AntMaze the last reward goes on forever after each time-out, theirs on trajectories of failures alone.
 Online transitions are learned from at once, with CQL's penalty until their episode ends; theirs wait until

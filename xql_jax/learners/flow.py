@@ -8,7 +8,10 @@ the one-step policy: lines 46 to 83), and agents/ifql.py, lines 60 to 74 and 123
 samples by min Q), which is `iql+flow`. Their `alpha` is 10 with Q in reward units; for new tasks they advise
 (README.md, "Tips") Q in units of its mean size and 0.03 to 10, as here by default.
 Differs: a deterministic action is chosen among flows of the same noise vectors in all states, the first of
-them 0; theirs draws noise anew. So it is a function of the state alone, and can be exported.
+them 0; theirs draws noise anew. So it is a function of the state alone, and can be exported. Their IFQL also
+collects by the best of 32. There Q learns from V before V's step, and the target critics follow Q before Q's
+step; here both follow the new networks. It adds the critics' squared errors, here they are averaged. V and Q
+there have GELU and then layer norm, here layer norm and then ReLU.
 """
 
 from typing import Any, NamedTuple

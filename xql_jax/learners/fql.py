@@ -2,7 +2,9 @@
 
 Source: Park et al. 2025, "Flow Q-Learning"; seohongpark/fql, agents/fql.py.
 Hyperparameters: lines 252 to 267 of that file, with the widths of this project's suites but on OGBench's
-tasks. There `flow_alpha` is the authors' per task, with Q in reward units (README.md, "Exact commands").
+tasks. There `flow_alpha` is the authors' per task, with Q in reward units (README.md, the complete list).
+That list also has D4RL's AntMaze (10; large: 3) and Adroit (3,000 to 30,000, with `target_q=min`), for Q in
+reward units (`normalize_q=false`); here Q is in units of its mean size on these, and `flow_alpha` is 1.
 Differs: their critics' target follows the critics from before the step, here those after it. Their critics'
 loss is the mean over both, here the sum, with the same steps of Adam; they have GELU and then layer norm,
 here layer norm and then ReLU, as all critics here. But for these, 30 updates equal theirs to 1e-6.

@@ -9,8 +9,10 @@ least scale of 0.1 for all tasks (`beta` of config.yaml).
 Differs: the paper's second part, pinball losses on imagined actions ("value regularisation"), is left out.
 The authors normalise observations, leave locomotion's rewards as they are, and have no layer norm in V; here
 it is the other way round in all three, so in locomotion the least scale of 0.1 has another meaning. They read
-V, Q and the advantages before V's step, here after it. Where the two networks cross, beta(s) is 0 here; the
-paper has |V_upper - V| / w in the scale of advantages, and the negative difference in Q's target.
+V(s') and the advantages before V's step, the gap in Q's target and beta(s) after it; here all are read after
+it. Their config.yaml has 0.561 for the upper quantile, but its formula gives 0.832, as here and in qql.py.
+Where the two networks cross, beta(s) is 0 here; the paper has |V_upper - V| / w in the scale of advantages,
+and the negative difference in Q's target.
 """
 
 import functools

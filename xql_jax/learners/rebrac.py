@@ -10,7 +10,8 @@ configs/offline/rebrac/maze2d/.
 Differs: that code, the authors' later one, bounds the target from below by the data's return (line 147).
 Their first (tinkoff-ai/ReBRAC), the paper, CORL's rebrac.py (line 504) and this file do not. In their code
 layer norm follows the ReLU, and the policy's target follows the policy from before its step. Here layer norm
-precedes the ReLU, and the target is as in the project's TD3.
+precedes the ReLU, and the target is as in the project's TD3. They update the policy at updates 1, 3, 5, ...,
+here at 2, 4, 6, ...
 """
 
 import functools
