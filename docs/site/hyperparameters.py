@@ -29,8 +29,8 @@ INTRODUCTION = """\
 
 - `--method=METHOD` selects a method with the values of the task's file below, `--config=FILE:METHOD` with
   another file's. `--NAME=VALUE` changes one, and `--hidden_dims='(256, 256)'` the widths of all networks.
-- [Settings of the run](#settings-of-the-run) have flags, but for `scale_rewards`: whether a method learns
-  from locomotion's scaled rewards is its own.
+- [Settings of the run](#settings-of-the-run) have flags. Only `scale_rewards` (learn from locomotion's scaled
+  rewards) is fixed by the method and has no flag.
 - In the tables of the methods, an empty cell means the default. A value in *italics* is what the method's own
   file gives for that kind of task; the other values are the config file's. Sources, and differences from the
   authors' code, are in the config files ([below](#config-files)) and at the head of each method's file.
