@@ -15,7 +15,7 @@ import pytest
 from python_cases import SMALL, bandit
 
 import xql_jax
-from xql_jax.data.readers import read_npz
+from xql_jax.data.readers import ROWS, read_npz
 from xql_jax.errors import UserError
 from xql_jax.interface import _printed_lines
 from xql_jax.runs.load import load_run
@@ -265,7 +265,7 @@ def test_a_mistake_is_one_line_and_leaves_nothing(settings, words, tmp_path):
 
 
 def test_numpys_numbers_and_datasets_of_several_kinds(data, tmp_path):
-    settings = {"dataset": [read_npz(data, None), bandit(), data], "max_steps": np.int64(3), **SMALL}
+    settings = {"dataset": [read_npz(data, ROWS), bandit(), data], "max_steps": np.int64(3), **SMALL}
     policy = xql_jax.train(save_dir=tmp_path, beta=np.float32(0.5), **settings)
     assert load_run(policy.path).config["beta"] == 0.5
     assert policy.path.parent.parent.name == "bandit-and-2-more"

@@ -23,7 +23,7 @@ from numpy.typing import ArrayLike
 from xql_jax.config_files import choose_config
 from xql_jax.configuration import with_fields
 from xql_jax.data.dataset import Dataset
-from xql_jax.data.readers import from_arrays
+from xql_jax.data.readers import Layout, from_arrays
 from xql_jax.errors import UserError
 from xql_jax.policy import Policy, load_policy
 from xql_jax.runs.acting_settings import FinetuneSettings, OnlineSettings
@@ -291,4 +291,10 @@ def _source(source: Source, episode_limit: int | None) -> str | Dataset:
         raise UserError(
             f"dataset: cannot use a {type(source).__name__}: give arrays by name, or a file's name"
         )
-    return from_arrays({key: np.asarray(source[key]) for key in source}, episode_limit, "arrays")
+    arrays = {}
+    for key in source:
+        try:
+            arrays[key] = np.asarray(source[key])
+        except (ValueError, TypeError) as error:  # rows of different lengths
+            raise UserError(f"dataset: {key} is no array of numbers: {error}") from error
+    return from_arrays(arrays, "arrays", Layout(episode_limit))

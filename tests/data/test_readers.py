@@ -4,6 +4,7 @@ import shutil
 import types
 
 import h5py
+import jax
 import numpy as np
 import pytest
 from data_formats import ALL, KEYS, OPTIONAL, arrays_of, expected, make_episode, write, write_minari
@@ -65,8 +66,7 @@ def test_every_format_gives_back_the_episodes(folder, episodes):
         assert dataset.source == str(path)
         assert not dataset.is_normalized  # nothing says that the actions are in other units
         if name in ("rows.npz", "transitions.npz", "masks.npz"):
-            more = {**arrays, "obs": np.zeros(1), "terminated": np.zeros(1)}  # not needed, so not looked at
-            assert from_arrays(more, None, "arrays").fingerprint() == dataset.fingerprint()
+            assert from_arrays(arrays, "arrays").fingerprint() == dataset.fingerprint()
 
 
 def test_minari_gives_back_the_episodes_by_id_and_by_folder(folder):
@@ -77,13 +77,29 @@ def test_minari_gives_back_the_episodes_by_id_and_by_folder(folder):
         read(path)
 
 
-def test_dictionaries_of_minari_are_joined_in_the_order_of_their_keys(folder):
-    parts = {"observation": [[0.0, 1], [2, 3], [4, 5]], "goal": [[9.0], [9], [9]], "at": [[6.0], [7], [8]]}
-    parts = {key: np.array(values) for key, values in parts.items()}
-    space = spaces.Dict({key: spaces.Box(-10, 10, x.shape[1:], np.float64) for key, x in parts.items()})
-    dataset = read(write_minari(folder, [make_episode(0, 2, True)], [parts], space), "minari")
-    np.testing.assert_array_equal(dataset.batch.observations, [[6, 9, 0, 1], [7, 9, 2, 3]])
-    np.testing.assert_array_equal(dataset.batch.next_observations, [[7, 9, 2, 3], [8, 9, 4, 5]])
+BOX = spaces.Box(-10, 10, (2,), np.float64)
+SPACES = [
+    spaces.Dict(velocity=BOX, goal=spaces.Box(-10, 10, (), np.float64)),  # by keywords: not sorted
+    spaces.Dict({"goal": BOX, "at": BOX}),  # sorted by Gymnasium
+    spaces.Dict(robot=spaces.Dict(q=BOX, at=BOX), goal=BOX),
+    spaces.Tuple((BOX, spaces.Box(-10, 10, (3,), np.float64))),
+    spaces.Tuple((BOX, BOX)),
+    spaces.Dict(mode=spaces.Discrete(3), at=BOX, grid=spaces.MultiBinary(4)),
+    spaces.Box(0, 255, (2, 2, 3), np.uint8),
+    spaces.Discrete(4),
+]
+
+
+@pytest.mark.parametrize("space", SPACES, ids=str)
+def test_spaces_of_minari_are_flattened_as_gymnasium_does_for_a_policy(folder, space):
+    """`FlattenObservation` shows a policy `flatten` of the environment's space, entries not sorted."""
+    space.seed(0)
+    seen = [space.sample() for _ in range(3)]
+    stored = jax.tree.map(lambda *each: np.stack(each), *seen)
+    dataset = read(write_minari(folder, [make_episode(0, 2, True)], [stored], space), "minari")
+    flat = np.array([spaces.flatten(space, one) for one in seen], np.float32)
+    np.testing.assert_array_equal(dataset.batch.observations, flat[:2])
+    np.testing.assert_array_equal(dataset.batch.next_observations, flat[1:])
 
 
 def test_minari_datasets_that_are_not_there_or_have_no_vectors_as_actions(folder):
@@ -140,16 +156,12 @@ def transitions_of(dataset):
 @settings(shared, max_examples=200)
 @given(rows=marked_rows(), limit=st.integers(1, 12))
 def test_transitions_are_those_of_d4rl(d4rl_package, tmp_path, rows, limit):
-    """Also those of a file, of which D4RL reads neither next observations nor what else is in it."""
+    """Also those of a file of D4RL's, of which it reads neither next observations nor what else is in it."""
     ours = qlearning_dataset(rows, limit)
     assert_theirs(d4rl_package, ours, rows, limit)
     more = {"next_observations": np.zeros((len(rows["rewards"]), 3)), "infos/goal": np.zeros((7, 2))}
-    path = write(tmp_path / "rows.hdf5", {**rows, **more})
-    if len(ours["rewards"]):
-        assert_theirs(d4rl_package, transitions_of(read_hdf5(path, limit)), rows, limit)
-        return
-    with pytest.raises(UserError, match="no transition is left"):
-        read_hdf5(path, limit)
+    path = write(tmp_path / "hopper_medium-v2.hdf5", {**rows, **more})
+    assert_theirs(d4rl_package, transitions_of(read_hdf5(path, limit)), rows, limit)
 
 
 def test_the_kitchen_file_gives_the_transitions_of_d4rl(d4rl_package, kitchen_file):
@@ -199,7 +211,7 @@ def test_an_episode_without_a_last_observation_keeps_its_last_step_only_if_it_is
     np.testing.assert_array_equal(dataset.batch.rewards, rewards.astype(np.float32))
     np.testing.assert_array_equal(dataset.batch.masks, [1, 1, 1, 0, 1, 1, 1])
     np.testing.assert_array_equal(dataset.ends, [0, 1, 0, 1, 0, 0, 1])
-    with pytest.raises(UserError, match=r"episodes: no transition in it"):
+    with pytest.raises(UserError, match=r"episodes: no transition is left"):
         read(write(tmp_path / "episodes", arrays[3:]))
 
 
@@ -218,12 +230,12 @@ def test_what_ogbench_returns_is_read_and_its_terminals_are_time_outs(tmp_path, 
     [
         ("a.npz", {"masks": np.array([1, 1, 0, 1, 1, 0])}, "masks holds 0.0 at row 2.*ogbench:FILE"),
         ("a.npz", {"timeouts": None, "next_observations": None}, "no timeouts, and no task whose episode"),
-        # Another library's names; if next_obs were ignored, rows would be taken for steps.
-        ("a.npz", {"states": np.zeros(6), "actions": None}, "no array actions; the file holds .*states$"),
-        ("a.npz", {"obs": 0, "rews": 0, "observations": None, "rewards": None}, "rename obs to observations"),
-        ("a.npz", {"next_obs": 0, "next_observations": None}, "rename next_obs to next_observations$"),
+        ("a.npz", {"obs": np.zeros((6, 3))}, "observations and obs mean the same and differ"),
+        ("a.npz", {"states": np.zeros(6), "observations": None}, "rename states to observations if"),
         ("a.npz", {"dones": 0, "terminals": None}, "rename dones to terminals if it marks final states"),
-        ("a.hdf5", {"obs": 0, "observations": None}, "no array observations; .*rename obs to observations"),
+        ("a.hdf5", {"next_states": 0, "next_observations": None}, "rename next_states to next_observations"),
+        ("a.npz", {"timeouts": np.full(6, 2)}, "timeouts holds 2.0 at row 0, must be 0 or 1"),
+        ("a.hdf5", {"traj_lengths": np.full(2, 3)}, "traj_lengths sounds like ends"),
         ("a.npz", {"qpos": 0, "timeouts": None, "next_observations": None}, "give ogbench:.*a.npz; if not,"),
         ("ogbench.npz", {"rewards": None}, "no array rewards; OGBench's own files have none.*singletask"),
     ],
@@ -233,7 +245,7 @@ def test_what_contradicts_itself_or_has_other_names_is_refused(tmp_path, name, c
         read(write(tmp_path / name, rows_of(**changes)))
     if name == "a.npz" and "qpos" not in changes:
         with pytest.raises(UserError, match=f"^arrays: .*{message}"):
-            from_arrays({key: np.asarray(x) for key, x in rows_of(**changes).items()}, None, "arrays")
+            from_arrays({key: np.asarray(x) for key, x in rows_of(**changes).items()}, "arrays")
 
 
 def test_an_hdf5_file_must_hold_its_arrays_itself(tmp_path):

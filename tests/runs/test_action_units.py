@@ -265,7 +265,7 @@ def marked_npz(folder, rows, actions, _):
 
 
 def marked_arrays(folder, rows, actions, _):
-    return from_arrays(arrays_of(rows, actions, **MARK), None, "arrays")
+    return from_arrays(arrays_of(rows, actions, **MARK), "arrays")
 
 
 def marked_folder(folder, rows, actions, _):
@@ -324,7 +324,7 @@ def test_actions_in_other_units_are_told(tmp_path, caplog):
     bounds = action_bounds(get_task(env_name_of("Two")))
 
     def loaded(actions):
-        return load_dataset(None, [from_arrays(arrays_of(rows, actions), None, "arrays")], bounds=bounds)
+        return load_dataset(None, [from_arrays(arrays_of(rows, actions), "arrays")], bounds=bounds)
 
     np.testing.assert_array_equal(loaded(rows["actions"]).batch.actions, rows["actions"] / 2)
     assert loaded(np.float16(2) * np.ones_like(rows["actions"])).batch.actions.max() == 1
@@ -334,7 +334,7 @@ def test_actions_in_other_units_are_told(tmp_path, caplog):
     with pytest.raises(UserError, match=r"arrays: entry 0 .* bounds -2 to 2: .* action_units = 'normalized'"):
         loaded(rows["actions"] * 1.1)
     with pytest.raises(UserError, match="action_units is 'radians', must be normalized or environment"):
-        from_arrays(arrays_of(rows, rows["actions"], action_units="radians"), None, "arrays")
+        from_arrays(arrays_of(rows, rows["actions"], action_units="radians"), "arrays")
 
 
 def test_discrete_actions_are_told(tmp_path, caplog):
@@ -342,7 +342,7 @@ def test_discrete_actions_are_told(tmp_path, caplog):
     rows, _ = collected(tmp_path / "own.hdf5", "Two", policy="random", episodes=4)
     chosen = np.arange(len(rows["rewards"]))[:, None] % 2
     with pytest.raises(UserError, match="arrays: actions look discrete, of type int64"):
-        from_arrays(arrays_of(rows, chosen), None, "arrays")
+        from_arrays(arrays_of(rows, chosen), "arrays")
     np.savez(tmp_path / "few.npz", **arrays_of(rows, chosen.astype(np.float32)))
     trained(tmp_path, "Two", tmp_path / "few.npz", env_name=None, max_steps=2, log_interval=2)
     assert "few.npz: actions look discrete" in caplog.text

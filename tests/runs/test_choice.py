@@ -167,7 +167,7 @@ def test_data_that_are_given(unbroken, data, tmp_path, caplog):
 
 def test_arrays_in_memory_are_no_file(data, tmp_path, monkeypatch):
     """Not even if there is a folder of the name that they have in messages."""
-    arrays = from_arrays(dict(np.load(data / "data.npz")), None, "arrays")
+    arrays = from_arrays(dict(np.load(data / "data.npz")), "arrays")
     run = train_offline(offline_settings(data, save_dir=str(tmp_path), dataset=(arrays,)))
     (tmp_path / "arrays").mkdir()
     monkeypatch.chdir(tmp_path)

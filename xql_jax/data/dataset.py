@@ -37,6 +37,7 @@ class Dataset:
     source: str  # the file or files, for messages
     references: References | None = None  # if the data contain them
     is_normalized: bool = False  # whether the actions lie within ±1 whatever the environment's bounds
+    notes: tuple[str, ...] = ()  # how the source was read, where it might surprise
 
     @property
     def size(self) -> int:
@@ -152,20 +153,23 @@ def from_transitions(arrays: Mapping[str, np.ndarray], source: str) -> Dataset:
     not the next row's observation (farther than 1e-6), and at the last row; also at time-outs, if given.
 
     The arrays are f32[N, O] observations and next_observations, f32[N, A] actions, f32[N] rewards; [N]
-    terminals and, optionally, timeouts, as bool or 0/1. Raises UserError if N is 0.
+    terminals and, optionally, timeouts, as bool or 0/1.
     """
     terminals = arrays["terminals"] != 0
-    if len(terminals) == 0:
-        raise UserError(f"{source}: no transition is left, every row but the last is a time-out")
     observations, next_observations = arrays["observations"], arrays["next_observations"]
     ends = terminals | (arrays["timeouts"] != 0) if "timeouts" in arrays else terminals.copy()
-    with np.errstate(over="ignore"):  # a difference that overflows is a jump
-        ends[:-1] |= np.linalg.norm(next_observations[:-1] - observations[1:], axis=1) > JUMP
-    ends[-1] = True
+    ends[:-1] |= jumps(next_observations, observations)
+    ends[-1:] = True
     masks = 1.0 - terminals.astype(np.float32)
     # Any: a Batch is typed for arrays on the device, but these are NumPy's.
     fields: tuple[Any, ...] = (observations, arrays["actions"], arrays["rewards"], masks, next_observations)
     return Dataset(Batch(*fields), ends, source)
+
+
+def jumps(next_observations: np.ndarray, observations: np.ndarray) -> np.ndarray:
+    """Returns bool[N - 1], whether a row's next observation is not the next row's observation, f32[N, O]."""
+    with np.errstate(over="ignore"):  # a difference that overflows is a jump
+        return np.linalg.norm(next_observations[:-1] - observations[1:], axis=1) > JUMP
 
 
 def qlearning_dataset(
@@ -187,7 +191,7 @@ def qlearning_dataset(
         left_out = arrays["timeouts"] != 0
     else:
         assert episode_limit is not None
-        left_out = _counted_timeouts(terminals, episode_limit)
+        left_out = counted_timeouts(terminals, episode_limit)
     left_out[-1] |= not (keeps_last and terminals[-1])
     kept = np.flatnonzero(~left_out)
     return {
@@ -199,7 +203,7 @@ def qlearning_dataset(
     }
 
 
-def _counted_timeouts(terminals: np.ndarray, episode_limit: int) -> np.ndarray:
+def counted_timeouts(terminals: np.ndarray, episode_limit: int) -> np.ndarray:
     """Returns bool[N]: the rows at which D4RL's step counter stands at the limit.
 
     The counter restarts from 0 after a time-out but from 1 after a terminal, because D4RL resets it before it
@@ -244,6 +248,7 @@ def joined(datasets: Sequence[Dataset]) -> Dataset:
         ", ".join(dataset.source for dataset in datasets),
         references.pop() if len(references) == 1 else None,
         all(dataset.is_normalized for dataset in datasets),
+        tuple(dict.fromkeys(note for dataset in datasets for note in dataset.notes)),
     )
 
 

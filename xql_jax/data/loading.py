@@ -11,7 +11,7 @@ from typing import Any
 import h5py
 
 from xql_jax.data.dataset import PREFIXES, SUFFIXES, Dataset, as_learners_see, joined
-from xql_jax.data.readers import brief, read_hdf5, read_npz, read_ogbench
+from xql_jax.data.readers import Layout, brief, read_hdf5, read_npz, read_ogbench
 from xql_jax.errors import UserError
 from xql_jax.tasks import COMPILED, ONLINE_TASKS, Task
 from xql_jax.types import UNKNOWN, ActionBounds
@@ -52,6 +52,10 @@ def load_dataset(
         )
     limit = task.episode_limit if task else None
     parts = [source if isinstance(source, Dataset) else _read(source, limit, task) for source in sources]
+    if empty := [part.source for part in parts if not part.size]:
+        raise UserError(
+            f"{empty[0]}: no transition is left: each row is the last of an episode that was cut off"
+        )
     return joined([as_learners_see(part, bounds) for part in parts])
 
 
@@ -70,8 +74,9 @@ def _read(source: str, episode_limit: int | None, task: Task | None) -> Dataset:
             f"{path}: unknown suffix {path.suffix!r} of a dataset file; known: {', '.join(SUFFIXES)}, "
             "a directory of .npz episodes, ogbench:FILE.npz, minari:ID"
         )
-    read = read_npz if path.suffix.lower() == ".npz" else read_hdf5
-    return read(path, episode_limit)
+    if path.suffix.lower() == ".npz":
+        return read_npz(path, Layout(episode_limit))
+    return read_hdf5(path, episode_limit)
 
 
 def stamps(task: Task | None, sources: Sequence[str | Dataset]) -> list[list[Any]] | None:

@@ -8,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from xql_jax.data.act import acting
-from xql_jax.data.readers import check_names, read_archive
+from xql_jax.data.names import missing_arrays
+from xql_jax.data.readers import read_archive
 from xql_jax.errors import UserError
 
 # By name, the arrays of an exported policy, a deterministic one. With x = (observation - shift) / scale, each
@@ -50,7 +51,8 @@ def read_policy(path: Path, observation_dim: int, action_dim: int) -> FilePolicy
         by_mode, is_normalized = acting(arrays), "low" not in names
         policy = FilePolicy("exported policy", True, lambda seen, normal=None: by_mode(seen), is_normalized)
     else:
-        check_names(names, GAUSSIAN_MLP, str(path))
+        if missing := [name for name in GAUSSIAN_MLP if name not in names]:
+            raise missing_arrays(missing, names, str(path))
         weights = {name: arrays[name].astype(np.float64) for name in GAUSSIAN_MLP}
         policy = FilePolicy("Gaussian MLP", False, functools.partial(_gaussian_mlp, weights))
     try:

@@ -1,10 +1,10 @@
-"""Reads files (D4RL's HDF5, NumPy archives, OGBench's): the one place where their arrays are checked."""
+"""Reads files (D4RL's HDF5, NumPy archives, OGBench's) and arrays: the one place where these are checked."""
 
 import contextlib
 import dataclasses
 import logging
 import textwrap
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,89 +12,99 @@ import h5py
 import numpy as np
 import psutil
 
-from xql_jax.data.dataset import Dataset, checked_references, from_transitions, qlearning_dataset
+from xql_jax.data.dataset import (
+    Dataset,
+    checked_references,
+    counted_timeouts,
+    from_transitions,
+    jumps,
+    qlearning_dataset,
+)
+from xql_jax.data.names import AMBIGUOUS, by_meaning, is_known, missing_arrays
 from xql_jax.errors import UserError
-from xql_jax.tasks import References, Task
+from xql_jax.tasks import TASKS, References, Task
 
 LOG = logging.getLogger(__name__)
 
 COPIES = 3  # of a file's arrays in memory: as they are read, as transitions, and as these are preprocessed
 LONGEST_QUOTE = 300  # characters
-REQUIRED = ("observations", "actions", "rewards", "terminals")
-# What the keys of a file must look like: the number of axes, rows first.
-RANKS = dict.fromkeys(("observations", "actions", "next_observations"), 2)
-RANKS |= dict.fromkeys(("rewards", "terminals", "masks", "timeouts", "ends"), 1)
+STEPS = ("observations", "actions", "rewards")
+REQUIRED = (*STEPS, "terminals")
+D4RL_KEYS = (*REQUIRED, "timeouts")
+MATRICES = ("observations", "actions", "next_observations")  # [N, entries]; all other arrays are [N]
+FLAGS = ("terminals", "timeouts", "ends", "starts")  # 0 or 1
 STATES = ("qpos", "button_states")  # of OGBench's simulators
 UNITS = "action_units"  # beside the arrays: whether actions are in the environment's units or within ±1
 NORMALIZED, ENVIRONMENT = "normalized", "environment"
-# The names that other libraries give to the arrays.
-SYNONYMS = {
-    "observations": ("obs", "observation", "states"),
-    "actions": ("acts", "action"),
-    "rewards": ("rews", "reward"),
-    "next_observations": ("next_obs", "next_observation", "next_states"),
-    "terminals": ("terminated", "terminations", "terminal"),
-    "timeouts": ("truncated", "truncations", "timeout"),
+# The names of the files of D4RL's tasks, and of the embedded mazes, which have D4RL's layout.
+D4RL_FILES = {
+    (task.dataset_url or f"{task.name}.hdf5").rpartition("/")[2]
+    for task in TASKS.values()
+    if task.suite != "ogbench"
 }
-DONES = "rename dones to terminals if it marks final states, else to timeouts beside terminals of 0"
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """How rows become transitions, as far as their names do not say it."""
+
+    episode_limit: int | None = None  # steps, for rows that do not say where episodes end
+    is_episode: bool = False  # the rows are one episode; its observations may be one more
+    terminals_are_ends: bool = False  # and masks alone tell final states, as in OGBench's
+    timeouts_win: bool = False  # a row that is terminal and a time-out is taken for a time-out
+    keeps_last: bool = True  # the last row stays if it is terminal
+    prefers_rows: bool = False  # next observations that say no more than the next rows are not used
+
+
+ROWS = Layout()
 
 
 def read_hdf5(path: Path, episode_limit: int | None) -> Dataset:
-    """Reads a file in D4RL's layout; `next_observations` are ignored, as D4RL ignores them.
+    """Reads a file of rows; those of D4RL's tasks exactly as D4RL does.
 
-    The episode limit, in steps, is for a file without `timeouts`. Raises UserError if the file is absent or
-    damaged, or lacks a key, or an array is unfit (see `validated`).
+    In other files `next_observations` are used if, inside an episode, they are not the next rows'
+    observations, or if nothing says where episodes end.
+
+    Args:
+        episode_limit: of the task in steps, for a file that does not say where episodes end.
+    Raises:
+        UserError: if the file is absent or damaged, or its arrays are unfit, see `from_arrays`.
     """
+    is_d4rls = path.name in D4RL_FILES
     with opened(path) as file:
-        check_names(list(file), REQUIRED, str(path))
-        found = {key: file[key] for key in (*REQUIRED, "timeouts") if key in file}
-        check_memory(sum(array.nbytes for array in found.values()), str(path))
-        arrays = {key: array[()] for key, array in found.items()}
-        names = [f"metadata/{name}" for name in (*References._fields, UNITS)]
-        *given, units = (np.asarray(file[name][()]).tolist() if name in file else None for name in names)
+        names: list[str] = []
+        file.visititems(lambda name, member: names.append(name) if isinstance(member, h5py.Dataset) else None)
+        names = [name for name in names if not name.startswith("metadata/")]
+        read = [name for name in names if (name in D4RL_KEYS if is_d4rls else is_known(name))]
+        check_memory(sum(file[name].nbytes for name in read), str(path))
+        arrays = {name: file[name][()] for name in read}
+        about = [f"metadata/{name}" for name in (*References._fields, UNITS)]
+        *given, units = (np.asarray(file[name][()]).tolist() if name in file else None for name in about)
         normalized = says_normalized(units, str(path), is_collected="metadata/command" in file)
+    layout = Layout(episode_limit, timeouts_win=is_d4rls, keeps_last=False, prefers_rows=True)
+    dataset = from_arrays(arrays, str(path), layout, read if is_d4rls else names)
     return dataclasses.replace(
-        _of_arrays(validated(arrays, str(path)), episode_limit, str(path), keeps_last=False),
-        references=checked_references(given, str(path)),
-        is_normalized=normalized,
+        dataset, references=checked_references(given, str(path)), is_normalized=normalized
     )
 
 
-def read_npz(path: Path, episode_limit: int | None) -> Dataset:
-    """Reads a `.npz` of observations, actions, rewards and either terminals or masks = 1 - terminals.
+def read_npz(path: Path, layout: Layout) -> Dataset:
+    """Reads a `.npz` of transitions, of rows, or of an episode if the layout says so.
 
-    With `next_observations` every row is a transition. Without, rows are steps in D4RL's layout and are
-    converted by `qlearning_dataset`, except that the last row stays if it is terminal. Ends of trajectories
-    may be marked by `timeouts` (all ends but terminals) or `ends` (all).
-
-    Takes and raises what `read_hdf5` does. Pickled objects are refused, not run.
+    Raises what `read_hdf5` does. Pickled objects are refused, not run.
     """
-    arrays, names = read_archive(path, (*RANKS, UNITS))
-    if "qpos" in names and not {"next_observations", "timeouts", "ends"}.intersection(names):
+    arrays, names = read_archive(path, is_read)
+    marks = {"next_observations", "timeouts", "ends"}
+    if "qpos" in names and not layout.is_episode and not marks.intersection(by_meaning(names, (), str(path))):
         raise UserError(
             f"{path}: rows without timeouts beside qpos: if they are OGBench's, whose terminals mark "
             f"time-outs, give ogbench:{path}; if not, add timeouts"
         )
-    return from_arrays(arrays, episode_limit, str(path), names)
+    return from_arrays(arrays, str(path), layout, names)
 
 
-def from_arrays(
-    arrays: Mapping[str, np.ndarray], episode_limit: int | None, source: str, names: Sequence[str] = ()
-) -> Dataset:
-    """Builds a dataset from arrays with the keys of a `.npz`, see `read_npz`.
-
-    `names` are those of all arrays, if some were not read.
-    """
-    names = names or list(arrays)
-    stand_ins = {"terminals": "masks", "timeouts": "ends"}
-    required, optional = (
-        [key for key in keys if stand_ins.get(key) not in names]
-        for keys in (REQUIRED, ("next_observations", "timeouts"))
-    )
-    check_names(names, required, source, optional)
-    checked = validated({key: array for key, array in arrays.items() if key in RANKS}, source)
-    dataset = _of_arrays(checked, episode_limit, source, keeps_last=True)
-    return dataclasses.replace(dataset, is_normalized=says_normalized(arrays.get(UNITS), source))
+def is_read(name: str) -> bool:
+    return is_known(name) or name == UNITS
 
 
 def read_ogbench(path: Path, task: Task | None = None) -> Dataset:
@@ -107,7 +117,7 @@ def read_ogbench(path: Path, task: Task | None = None) -> Dataset:
 
     OGBench's own files have no rewards: a single-task task gives them, from the states in `qpos`.
     """
-    arrays, names = read_archive(path, (*REQUIRED, "next_observations", "masks", *STATES))
+    arrays, names = read_archive(path, lambda name: is_read(name) or name in STATES)
     if "rewards" not in arrays and "qpos" in arrays and task and task.suite == "ogbench":
         from xql_jax.envs.ogbench import rewarded  # which imports a simulator
 
@@ -118,51 +128,102 @@ def read_ogbench(path: Path, task: Task | None = None) -> Dataset:
             f"{path}: no array rewards; OGBench's own files have none: give the task whose rewards are "
             "meant, as --env_name=cube-single-play-singletask-v0"
         )
-    arrays = {name: array for name, array in arrays.items() if name not in STATES}
-    check_names(names, REQUIRED, str(path))
-    checked = validated(arrays, str(path))
-    timeouts = checked.pop("terminals")
-    whole = {"masks": np.ones_like(timeouts), **checked, "timeouts": timeouts}
-    return _of_arrays(whole, None, str(path), keeps_last=False)
+    layout = Layout(terminals_are_ends=True, timeouts_win=True, keeps_last=False)
+    return from_arrays(arrays, str(path), layout, names)
 
 
-def _of_arrays(
-    arrays: Mapping[str, np.ndarray], episode_limit: int | None, source: str, keeps_last: bool
+def from_arrays(
+    arrays: Mapping[str, Any], source: str, layout: Layout = ROWS, names: Sequence[str] = ()
 ) -> Dataset:
-    """Builds a dataset from validated arrays with the keys of `RANKS`.
+    """Builds a dataset from arrays under any of the names in `names.NAMES`.
 
-    They are transitions if there are `next_observations`, else rows in D4RL's layout, see
-    `qlearning_dataset`. Warns if all rewards that are not 0 are in rows that are left out.
+    They are transitions if there are next observations. Else they are rows: row i was seen, done and earned
+    at step i, and its next observation is the next row's. A row with which an episode ends has none. It is
+    left out, unless it is terminal: then the mask hides the next observation.
+
+    Args:
+        names: of all arrays, if some were not read.
+    Raises:
+        UserError: naming source and array, if one is missing, unfit (see `validated`), contradicts another,
+            or concerns ends or next states in a way that is not certain.
     """
-    terminals = _terminals(arrays, source)
-    known = {**arrays, "terminals": terminals}
-    if "ends" in arrays and "timeouts" not in arrays:
-        known["timeouts"] = (arrays["ends"] != 0) & ~terminals
-    if "next_observations" in known:
-        return from_transitions(known, source)
-    if "timeouts" not in known and episode_limit is None:
+    names = names or list(arrays)
+    meanings = by_meaning(names, STEPS if layout.is_episode else REQUIRED, source)
+    if layout.terminals_are_ends:
+        if "terminals" not in meanings:
+            raise missing_arrays(["terminals"], names, source)
+        meanings["ends"] = [*meanings.get("ends", ()), *meanings.pop("terminals")]
+    given = {ours: _agreed(theirs, arrays, source) for ours, theirs in meanings.items()}
+    if "terminals" not in given and "masks" not in given:
+        given["terminals"] = np.zeros(len(given["actions"]) if given["actions"].ndim else 0, bool)
+    if layout.is_episode:
+        given = _steps_of_episode(given)
+    if "next_observations" not in given:
+        _refuse_shifted(given, names, source)
+    called = {ours: " and ".join(theirs) for ours, theirs in meanings.items()}
+    rows = validated(given, source, called, min_rows=1 if layout.is_episode else 2)
+    rows["terminals"] = terminals = _terminals(rows, source)
+    marks = _marks(rows, arrays, meanings)
+    _settle_ambiguous(arrays, terminals, terminals if marks is None else terminals | marks, source)
+    notes = [f"{theirs} is read as {ours}" for ours, theirs in called.items() if theirs != ours]
+    if unused := [name for name in names if not is_read(name)]:
+        notes.append(f"not used: {brief(', '.join(unused))}")
+    dataset = _transitions(rows, marks, layout, source, notes)
+    normalized = says_normalized(arrays.get(UNITS), source)
+    return dataclasses.replace(dataset, is_normalized=normalized, notes=tuple(notes))
+
+
+def _agreed(names: Sequence[str], arrays: Mapping[str, Any], source: str) -> np.ndarray:
+    """Returns the array that all these names have; UserError if they have different ones."""
+    first, *others = (np.asarray(arrays[name]) for name in names)
+    if any(first.shape != other.shape or (first != other).any() for other in others):
+        raise UserError(f"{source}: {' and '.join(names)} mean the same and differ: leave out one")
+    return first
+
+
+def _steps_of_episode(given: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Returns the arrays of an episode as rows, of which the last is an end.
+
+    A single flag is for the last step. If there is one observation more than there are actions, each step's
+    next observation is known.
+    """
+    steps = len(given["actions"]) if given["actions"].ndim else 0
+    last = np.arange(steps) == steps - 1
+    rows = {}
+    for key, array in given.items():
+        is_single = key in ("terminals", "timeouts", "ends") and array.size == 1
+        rows[key] = np.where(last, array.reshape(()), 0) if is_single else array
+    observations = rows["observations"]
+    if observations.ndim and len(observations) == steps + 1:
+        rows = {"next_observations": observations[1:], **rows, "observations": observations[:-1]}
+    if "ends" not in rows or rows["ends"].shape == last.shape:
+        rows["ends"] = last | (rows.get("ends", last) != 0)
+    return rows
+
+
+def _refuse_shifted(given: Mapping[str, np.ndarray], names: Sequence[str], source: str) -> None:
+    """Raises UserError for rows in which an action may stand beside what it led to, as in dm_env's."""
+    actions = given["actions"]
+    is_dm_env = any(name in names for name in ("discount", "discounts", "physics"))
+    if is_dm_env and actions.dtype.kind == "f" and not actions[:1].any() and actions.any():
         raise UserError(
-            f"{source}: no timeouts, and no task whose episode limit could stand in for them: give "
-            "--env_name, or add an array timeouts, 1 at the last step of each episode that was cut off and 0 "
-            "elsewhere"
+            f"{source}: the first action is 0, and there is a discount: in dm_env's layout (ExORL's) an "
+            "action stands in the row that it led to: leave out each episode's first action and reward, and "
+            "keep all observations"
         )
-    dataset = from_transitions(qlearning_dataset(known, episode_limit, keeps_last), source)
-    given = np.count_nonzero(arrays["rewards"])
-    if given and not np.any(dataset.batch.rewards):
-        LOG.warning(
-            f"{source}: every reward that is not 0 ({given:,} rows) is in a row that is left out: D4RL's "
-            "layout leaves out time-outs and, in HDF5, the last row. Save transitions as .npz, with "
-            "next_observations: then every row is kept"
+    if "is_terminal" in names:
+        raise UserError(
+            f"{source}: is_terminal without next_observations: in RLDS an episode's last row has no action; "
+            "give next_observations, or rename it to terminals if its row has the action that led to the end"
         )
-    return dataset
 
 
-def _terminals(arrays: Mapping[str, np.ndarray], source: str) -> np.ndarray:
-    """Returns bool[N]; UserError if masks are not 0 or 1, or contradict terminals."""
-    if "masks" not in arrays:
-        return arrays["terminals"] != 0
-    masks = arrays["masks"]
-    terminals = arrays["terminals"] != 0 if "terminals" in arrays else masks == 0
+def _terminals(rows: Mapping[str, np.ndarray], source: str) -> np.ndarray:
+    """Returns bool[N]; UserError if flags are not 0 or 1, or masks contradict terminals."""
+    masks, flags = rows.get("masks"), rows.get("terminals")
+    if masks is None:
+        return rows["terminals"] != 0
+    terminals = flags != 0 if flags is not None else masks == 0
     if (masks != ~terminals).any():
         row = np.flatnonzero(masks != ~terminals)[0]
         raise UserError(
@@ -172,10 +233,82 @@ def _terminals(arrays: Mapping[str, np.ndarray], source: str) -> np.ndarray:
     return terminals
 
 
-def read_archive(path: Path, keys: Collection[str] = ()) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Returns the arrays in a `.npz` that are among `keys`, all if there are none, and all arrays' names."""
+def _marks(
+    rows: Mapping[str, np.ndarray], arrays: Mapping[str, Any], meanings: Mapping[str, Sequence[str]]
+) -> np.ndarray | None:
+    """Returns bool[N], where anything but terminals marks the end of an episode; None if nothing is given."""
+    marks = [rows[key] != 0 for key in ("timeouts", "ends") if key in rows]
+    if "starts" in rows:
+        marks.append(np.append(rows["starts"][1:] != 0, False))
+    if "episodes" in rows:  # as they are given: large numbers are rounded in float32, and text has none
+        number = np.ravel(arrays[meanings["episodes"][0]])
+        marks.append(np.append(number[1:] != number[:-1], False))
+    if "steps" in rows and (resets := np.diff(rows["steps"]) <= 0).any():
+        marks.append(np.append(resets, False))
+    return np.logical_or.reduce(marks) if marks else None
+
+
+def _settle_ambiguous(
+    arrays: Mapping[str, Any], terminals: np.ndarray, ends: np.ndarray, source: str
+) -> None:
+    """Raises UserError for an ambiguous array that says something else than the terminals or the ends do."""
+    for name in AMBIGUOUS.keys() & arrays.keys():
+        array = np.ravel(arrays[name])
+        flags = array != 0 if name in ("done", "dones") else array == 0
+        says_it = [terminals] if "discount" in name else [terminals, ends]
+        # The last row is an end, whether it is marked or not.
+        if name == "step_type" or not any(np.array_equal(flags[:-1], each[:-1]) for each in says_it):
+            raise UserError(f"{source}: {AMBIGUOUS[name].format(name)}")
+
+
+def _transitions(
+    rows: dict[str, np.ndarray], marks: np.ndarray | None, layout: Layout, source: str, notes: list[str]
+) -> Dataset:
+    """Builds a dataset from rows, and adds to the notes how it was done if that may surprise.
+
+    Args:
+        marks: bool[N], where an episode ends, besides terminals; None if nothing says it.
+    """
+    terminals, limit = rows["terminals"], layout.episode_limit
+    uses_next = "next_observations" in rows
+    timeouts = rows["timeouts"] != 0 if "timeouts" in rows else None
+    if marks is None and limit is not None:
+        timeouts = counted_timeouts(terminals, limit)
+    if uses_next and layout.prefers_rows and timeouts is not None:
+        jumping = jumps(rows["next_observations"], rows["observations"]) & ~(terminals | timeouts)[:-1]
+        uses_next = bool(jumping.any())
+        notes.append(
+            f"inside episodes, {jumping.sum():,} next_observations are not the next row's observation"
+        )
+    if uses_next:
+        return from_transitions({**rows, "timeouts": terminals if marks is None else marks}, source)
+    if marks is None and limit is None:
+        raise UserError(
+            f"{source}: no timeouts, and no task whose episode limit could stand in for them: give "
+            "--env_name, or add an array timeouts, 1 at the last step of each episode that was cut off and 0 "
+            "elsewhere"
+        )
+    if marks is not None:
+        rows["timeouts"] = marks if layout.timeouts_win else marks & ~terminals
+        if both := int((rows["timeouts"] & terminals).sum()):
+            notes.append(f"{both:,} rows are terminal and time-outs, and left out by D4RL's rule")
+    dataset = from_transitions(qlearning_dataset(rows, limit, layout.keeps_last), source)
+    given = np.count_nonzero(rows["rewards"])
+    if given and not np.any(dataset.batch.rewards):
+        LOG.warning(
+            f"{source}: every reward that is not 0 ({given:,} rows) is in a row that is left out: D4RL's "
+            "layout leaves out time-outs and, in HDF5, the last row. Save transitions as .npz, with "
+            "next_observations: then every row is kept"
+        )
+    return dataset
+
+
+def read_archive(
+    path: Path, wants: Callable[[str], bool] = lambda name: True
+) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Returns the arrays in a `.npz` whose names are wanted, and all arrays' names."""
     with reading(path, ".npz archive"), np.load(path, allow_pickle=False) as archive:
-        wanted = [key for key in archive.files if key in keys or not keys]
+        wanted = [key for key in archive.files if wants(key)]
         members: Any = archive.zip
         check_memory(sum(members.getinfo(f"{key}.npy").file_size for key in wanted), str(path))
         return {key: np.asarray(archive[key]) for key in wanted}, list(archive.files)
@@ -228,69 +361,57 @@ def check_memory(num_bytes: int, what: str) -> None:
         )
 
 
-def check_names(
-    found: Sequence[str], required: Sequence[str], source: str, optional: Sequence[str] = ()
-) -> None:
-    """Raises UserError if a required array is missing, or there is one only under another library's name."""
-    missing = [key for key in required if key not in found]
-    advice = [
-        f"rename {name} to {key}"
-        for key in (*missing, *(key for key in optional if key not in found))
-        for name in SYNONYMS.get(key, ())
-        if name in found
-    ]
-    if not missing and not advice:
-        return
-    if "terminals" in missing and "dones" in found:
-        advice.append(DONES)
-    held = brief(", ".join(found) or "nothing")
-    told = f"no array {', '.join(missing)}; " if missing else ""
-    raise UserError(f"{source}: {told}the file holds {held}{'; '.join(['', *advice])}")
-
-
-def validated(arrays: Mapping[str, np.ndarray], source: str, min_rows: int = 2) -> dict[str, np.ndarray]:
+def validated(
+    arrays: Mapping[str, np.ndarray], source: str, called: Mapping[str, str], min_rows: int
+) -> dict[str, np.ndarray]:
     """Returns the arrays of a file as float32, after checking that they can be trained on.
 
     Args:
-        arrays: by key, at least `observations`; the keys are those of `RANKS`. If a vector [N] is expected, a
-            column [N, 1] is accepted, too, as in D4RL.
+        arrays: by our names, at least `observations`. If a vector [N] is expected, a column [N, 1] is
+            accepted, too, as in D4RL.
+        called: what messages call them.
     Returns:
         f32 arrays, C-contiguous: [N, O], [N, A] and [N], all of the same N >= min_rows.
     Raises:
         UserError: naming the file and the key for a type that is not numeric, a wrong rank, lengths that
-            disagree, too few rows, NaN or infinity in float32 (with the first such rows).
+            disagree, too few rows, flags that are not 0 or 1, NaN or infinity in float32 (with the rows).
     """
-    checked = {key: _float32(np.asarray(array), key, source) for key, array in arrays.items()}
+    checked = {key: _float32(array, key, called.get(key, key), source) for key, array in arrays.items()}
     shape = checked["observations"].shape
     for key, array in checked.items():
         if len(array) != shape[0] or (key == "next_observations" and array.shape != shape):
-            raise UserError(f"{source}: {key} and observations disagree: shapes {array.shape}, {shape}")
+            raise UserError(
+                f"{source}: {called.get(key, key)} and observations disagree: shapes {array.shape}, {shape}"
+            )
     if shape[0] < min_rows:
         raise UserError(f"{source}: observations has shape {shape}: at least {min_rows} rows are needed")
     return checked
 
 
-def _float32(array: np.ndarray, key: str, source: str) -> np.ndarray:
+def _float32(array: np.ndarray, key: str, name: str, source: str) -> np.ndarray:
     if array.dtype.kind not in "biuf":
-        raise UserError(f"{source}: {key} has type {array.dtype}, not a real number")
+        raise UserError(f"{source}: {name} has type {array.dtype}, not a real number")
     if key == "actions" and array.dtype.kind in "biu":
         raise UserError(
-            f"{source}: actions look discrete, of type {array.dtype}: this library is for continuous ones, "
+            f"{source}: {name} look discrete, of type {array.dtype}: this library is for continuous ones, "
             "which are floats"
         )
-    if RANKS[key] == 1 and array.shape[1:] == (1,):
+    rank = 2 if key in MATRICES else 1
+    if rank == 1 and array.shape[1:] == (1,):
         array = array[:, 0]
-    if array.ndim != RANKS[key] or 0 in array.shape[1:]:
-        expected = "(rows,)" if RANKS[key] == 1 else "(rows, entries)"
-        raise UserError(f"{source}: {key} has shape {array.shape}, expected {expected}")
+    if array.ndim != rank or 0 in array.shape[1:]:
+        expected = "(rows,)" if rank == 1 else "(rows, entries)"
+        raise UserError(f"{source}: {name} has shape {array.shape}, expected {expected}")
     with np.errstate(over="ignore", invalid="ignore"):  # values beyond float32 become inf and are refused
         array = np.ascontiguousarray(array, dtype=np.float32)
     if not (finite := np.isfinite(array)).all():
         rows = np.flatnonzero(~finite.reshape(len(array), -1).all(axis=1))
         listed = ", ".join(map(str, rows[:10])) + (", ..." if len(rows) > 10 else "")
         raise UserError(
-            f"{source}: {key} holds {array[~finite][0]} at row {rows[0]}; {len(rows):,} such rows: {listed}"
+            f"{source}: {name} holds {array[~finite][0]} at row {rows[0]}; {len(rows):,} such rows: {listed}"
         )
+    if key in FLAGS and (others := np.flatnonzero((array != 0) & (array != 1))).size:
+        raise UserError(f"{source}: {name} holds {array[others[0]]} at row {others[0]}, must be 0 or 1")
     return array
 
 

@@ -1,0 +1,93 @@
+"""What the arrays of anyone's data mean, by their names: one table for files, folders and Python."""
+
+import re
+from collections.abc import Collection
+
+from xql_jax.errors import UserError
+
+# Our name of each array, and the names that other programs give it. docs/data.md has the same table.
+NAMES = {
+    "observations": "obs observation",
+    "actions": "acts action",
+    "rewards": "rews reward",
+    "next_observations": "next_obs next_observation new_obs",
+    "terminals": "terminal terminated terminateds terminations is_terminal",  # the state after it is final
+    "masks": "mask",  # 1 - terminals
+    "timeouts": "timeout truncated truncateds truncation truncations",  # the recording stopped after it
+    "ends": "is_last episode_terminals dones_float",  # an episode ends with it, in whichever way
+    "starts": "is_first episode_starts",  # an episode begins with it
+    "episodes": "episode_id episode_ids episode_index traj_id trajectory_id eps_id",  # which episode it is of
+    "steps": "step timestep timesteps frame_index",  # its number in the episode
+}
+MEANINGS = {name: ours for ours, names in NAMES.items() for name in (ours, *names.split())}
+
+_DONES = "to terminals if it marks final states alone, to ends if it marks all ends of episodes"
+_NOT_DONES = "to masks if it is 0 at final states alone, else give 1 - {} as ends, and terminals beside it"
+# Names that mean one thing in one program and another in the next, and what to do about them. What they say
+# is compared with arrays whose meaning is certain.
+AMBIGUOUS = {
+    **dict.fromkeys(("done", "dones"), f"rename {{}} {_DONES}"),
+    **dict.fromkeys(("not_done", "not_dones", "nonterminals"), f"rename {{}} {_NOT_DONES}"),
+    **dict.fromkeys(("discount", "discounts"), "give terminals, 1 in the row whose action led to a {} of 0"),
+    "step_type": "give starts, 1 where {} is 0, and terminals or timeouts in the last row that has an action",
+}
+# They may be a simulator's.
+STATES = {"states": "observations", "next_states": "next_observations"}
+# Any other name that sounds like the ends of episodes or the next states.
+_CONCERNS_ENDS = re.compile(
+    r"done|terminal|terminat|truncat|time_?out|time_?limit|absorb|mask|is_?(first|last)|next_?(obs|state)"
+    r"|^(ends?|starts?|episodes?|first|last|lengths?)$"
+    r"|(^|_)(ep|eps|episode|traj|trajectory|path)s?_?(end|start|id|idx|index|indices|len|length|num|number)s?$",
+    re.IGNORECASE,
+)
+# Groups and arrays by which layouts of other programs are known, and whose they are.
+_LAYOUTS = {"data/demo_0": "robomimic's", "traj_0": "ManiSkill's", "observations_0": "d3rlpy's"}
+
+
+def is_known(name: str) -> bool:
+    """Whether an array of that name is read."""
+    return name in MEANINGS or name in AMBIGUOUS
+
+
+def by_meaning(names: Collection[str], required: Collection[str], source: str) -> dict[str, list[str]]:
+    """Returns by our name all names that mean it.
+
+    Raises UserError if a required one is missing, or if the meaning of a name that concerns the ends of
+    episodes or the next states is not certain. What is `AMBIGUOUS` is left to be compared with the others.
+    """
+    found: dict[str, list[str]] = {}
+    for name in names:
+        if name in MEANINGS:
+            found.setdefault(MEANINGS[name], []).append(name)
+    missing = [name for name in required if name not in found]
+    if "masks" in found and "terminals" in missing:
+        missing.remove("terminals")
+    if "next_states" in names and "next_observations" not in found:
+        missing.append("next_observations")
+    if missing:
+        raise missing_arrays(missing, names, source)
+    for name in names:
+        is_certain = name in MEANINGS or name in AMBIGUOUS or name in STATES
+        if not is_certain and _CONCERNS_ENDS.search(name.rpartition("/")[2]):
+            raise UserError(
+                f"{source}: {name} sounds like ends of episodes or next states, and its name is not known: "
+                f"rename it to one of {', '.join(list(NAMES)[3:])} if it means that, else leave it out"
+            )
+    return found
+
+
+def missing_arrays(missing: Collection[str], names: Collection[str], source: str) -> UserError:
+    """Returns the error for arrays that are not among the names; it says what to do if that is known."""
+    told = [f"no array {', '.join(missing)}; there are {', '.join(names) or 'none'}"[:300]]
+    told += [AMBIGUOUS[name].format(name) for name in names if name in AMBIGUOUS]
+    told += [
+        f"rename {theirs} to {ours} if it is what a policy sees, not the simulator's state"
+        for theirs, ours in STATES.items()
+        if theirs in names and ours in missing
+    ]
+    told += [
+        f"this is {whose} layout: docs/data.md#layouts-of-other-programs converts it"
+        for known_by, whose in _LAYOUTS.items()
+        if any(name.startswith(known_by) for name in names)
+    ]
+    return UserError(f"{source}: {'; '.join(told)}")
