@@ -15,7 +15,8 @@ import pytest
 from python_cases import SMALL, bandit
 
 import xql_jax
-from xql_jax.data.readers import ROWS, read_npz
+from xql_jax.data.arrays import ROWS
+from xql_jax.data.readers import read_npz
 from xql_jax.errors import UserError
 from xql_jax.interface import _printed_lines
 from xql_jax.runs.load import load_run

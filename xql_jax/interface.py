@@ -22,8 +22,8 @@ from numpy.typing import ArrayLike
 
 from xql_jax.config_files import choose_config
 from xql_jax.configuration import with_fields
+from xql_jax.data.arrays import Layout, from_arrays
 from xql_jax.data.dataset import Dataset
-from xql_jax.data.readers import Layout, from_arrays
 from xql_jax.errors import UserError
 from xql_jax.policy import Policy, load_policy
 from xql_jax.runs.acting_settings import FinetuneSettings, OnlineSettings

@@ -8,9 +8,9 @@ from data_formats import write
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from xql_jax.data.arrays import from_arrays
 from xql_jax.data.loading import load_dataset
 from xql_jax.data.names import NAMES
-from xql_jax.data.readers import from_arrays
 from xql_jax.errors import UserError
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:minari")
@@ -190,3 +190,72 @@ def test_any_layout_gives_the_truth_or_one_line(tmp_path, layout, episodes):
 @given(layout=layouts(), episodes=episode_lists())
 def test_many_layouts_give_the_truth_or_one_line(tmp_path, layout, episodes):
     check_any(tmp_path, layout, episodes)
+
+
+PLAIN = {
+    "next": False, "all observations": False, "dones": None, "column": False,
+    "names": {ours: ours for ours in NAMES}, "terminals": ("terminals",), "marks": {"timeouts"},
+}  # fmt: skip
+FIXED = [Episode(i, length, kind) for i, (length, kind) in enumerate(zip((3, 2, 1, 2), KINDS, strict=True))]
+
+
+def every_layout():
+    """Each container with each way to mark ends, each way to tell the next observation, and each name."""
+    tells = [{"next": False}, {"next": True}, {"next": "interleaved"}, {"all observations": True}]
+    for container, mark, terminals, how in itertools.product(
+        CONTAINERS, MARKS, ("terminals", "masks"), tells
+    ):
+        layout = PLAIN | how | {"container": container, "marks": {mark}, "terminals": (terminals,)}
+        if how.get("next") == "interleaved" and container == "episodes":
+            continue
+        yield layout
+        used = ("observations", "actions", "rewards", mark, terminals)
+        for ours in (*used, *(["next_observations"] if layout["next"] else [])):
+            for theirs in NAMES[ours].split():
+                yield layout | {"names": PLAIN["names"] | {ours: theirs}}
+
+
+def test_every_name_in_every_layout_is_read(tmp_path):
+    """None is refused but RLDS's is_terminal, where it is not certain which row it stands in."""
+    layouts = [*every_layout()]
+    assert len(layouts) > 2000
+    for layout in layouts:
+        tells_next = layout["next"] or (layout["container"] == "episodes" and layout["all observations"])
+        is_open = "is_terminal" in layout["names"].values() and not tells_next
+        assert check(layout, FIXED, tmp_path) != is_open, layout
+
+
+@pytest.mark.parametrize("container", ["rows.hdf5", "rows.npz", "episodes"])
+@pytest.mark.parametrize(
+    "name", ["done_flags", "Terminal", "truncs", "episode_lengths", "traj_end_idx", "next_state"]
+)
+def test_a_name_that_sounds_like_ends_or_next_states_is_never_ignored(tmp_path, container, name):
+    parts = [{**each.arrays(i), name: each.flags(i)["ends"]} for i, each in enumerate(FIXED)]
+    for part in parts:
+        del part["next_observations"]
+    whole = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+    given = parts if container == "episodes" else whole
+    with pytest.raises(UserError, match=f"{name} sounds like ends"):
+        load_dataset(None, [str(write(tmp_path / container, given))])
+
+
+@pytest.mark.parametrize("name", ["dones", "done", "not_done", "discount", "step_type"])
+@pytest.mark.parametrize("says", ["terminals", "ends", "starts"])
+def test_an_ambiguous_name_is_read_beside_what_settles_it_alone(name, says):
+    """`dones` that equal the terminals or the ends say nothing new; others are refused."""
+    whole = [each.arrays(i) for i, each in enumerate(FIXED)]
+    whole = {key: np.concatenate([part[key] for part in whole]) for key in whole[0]}
+    flags = whole[says] if name in ("dones", "done") else ~whole[says]
+    wanted = {key: whole[key] for key in ("observations", "actions", "rewards", "terminals", "timeouts")}
+    settled = name != "step_type" and says in (
+        ("terminals",) if name == "discount" else ("terminals", "ends")
+    )
+    if settled:
+        plain = from_arrays(wanted, "arrays").fingerprint()
+        assert from_arrays({**wanted, name: flags}, "arrays").fingerprint() == plain
+    else:
+        with pytest.raises(UserError, match=name):
+            from_arrays({**wanted, name: flags}, "arrays")
+    del wanted["terminals"]
+    with pytest.raises(UserError, match=f"no array terminals.*{name}"):
+        from_arrays({**wanted, name: flags}, "arrays")

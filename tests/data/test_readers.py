@@ -13,9 +13,10 @@ from gymnasium import spaces
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from xql_jax.data.arrays import from_arrays
 from xql_jax.data.dataset import qlearning_dataset
 from xql_jax.data.loading import load_dataset
-from xql_jax.data.readers import from_arrays, read_hdf5
+from xql_jax.data.readers import read_hdf5
 from xql_jax.errors import UserError
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:minari")  # it would like to know the author

@@ -66,6 +66,9 @@ def test_duplicates_are_counted_bit_for_bit():
     assert describe_dataset(data, None).duplicates == 3000 - len(np.unique(rows, axis=0))
 
 
+# Twenty trajectories of three steps that end in terminals.
+FIXED = {"rewards": np.arange(60) % 7, "terminals": range(2, 60, 3), "ends": range(2, 60, 3)}
+SHIFTED = {"rewards": np.arange(60) % 3, "actions": np.arange(60)[:, None] % 3 / 7, "ends": range(2, 60, 3)}
 LONG = {"rewards": np.arange(1003), "terminals": (1002,), "ends": (1002,)}
 AT_LIMIT = {"rewards": np.arange(1000), "terminals": (999,), "ends": (999,)}
 DISCRETE = {"rewards": np.arange(60), "actions": np.arange(60)[:, None] % 3 / 2, "ends": (59,)}
@@ -86,6 +89,8 @@ DISCRETE = {"rewards": np.arange(60), "actions": np.arange(60)[:, None] % 3 / 2,
         ({"rewards": [1, 2, 1, 2, 9e3]}, HOPPER, "scores reach 277, and an expert's is 100"),
         ({"terminals": (2, 3, 4), "ends": (2, 3, 4)}, None, "2 of 3 terminals follow upon a terminal, .* 3:"),
         ({"rewards": [1, 1, 4, 4, 0], "terminals": (1, 3)}, None, "at all 2 terminals the reward is that"),
+        (FIXED, None, "all 20 trajectories end in a terminal after 3 steps"),
+        (SHIFTED, None, "the first action and reward of every trajectory are 0"),
         (AT_LIMIT, HOPPER, "1 terminals are at the task's episode limit, 1000 steps"),
         (LONG, HOPPER, "1 trajectories are longer than an episode of .*, 1000 steps, up to 1,003"),
         ({"terminals": (), "ends": (4,)}, None, "one trajectory without a terminal"),
@@ -98,12 +103,27 @@ DISCRETE = {"rewards": np.arange(60), "actions": np.arange(60)[:, None] % 3 / 2,
          None, r"2 transitions \(40%\) are there more than once"),
         ({"ends": (0, 2, 3, 4)}, None, "3 of 5 transitions do not lead to the next row's observation"),
         ({"following": [[0], [1], [2], [0], [0]], "observations": np.arange(5)[:, None]},
-         None, "in 3 of 5 transitions the next observation is the observation itself"),
+         None, "in 3 of 4 transitions the next observation is the observation itself"),
     ],
 )  # fmt: skip
 def test_each_warning_on_data_that_deserve_it(change, task, message):
     warnings = describe_dataset(dataset(**change), task).warnings
     assert len([warning for warning in warnings if re.search(message, warning)]) == 1, warnings
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        # One-step episodes, a goal's reward at the same step each time, and time-outs that are marked.
+        {"rewards": [1, 2, 1, 2, 3], "terminals": range(5), "ends": range(5), "following": np.zeros((5, 1))},
+        FIXED | {"rewards": np.arange(60) % 3 == 2},
+        {"rewards": np.arange(3000) % 7, "terminals": (), "ends": (1499, 2999)},
+    ],
+)
+def test_no_warning_on_data_that_deserve_none(change):
+    known = "follow upon a terminal|observation itself|end in a terminal after|longer than an episode"
+    warnings = describe_dataset(dataset(**change), HOPPER).warnings
+    assert not [warning for warning in warnings if re.search(known, warning)]
 
 
 def test_text_has_the_numbers_and_the_warnings_last():

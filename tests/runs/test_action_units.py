@@ -11,8 +11,8 @@ from gymnasium import spaces
 from slow_cases import slow_but
 from tiny_runs import SCHEDULE, online_settings, small
 
+from xql_jax.data.arrays import from_arrays
 from xql_jax.data.loading import load_dataset
-from xql_jax.data.readers import from_arrays
 from xql_jax.data.rows import read_rows, write_hdf5
 from xql_jax.envs import action_bounds
 from xql_jax.errors import UserError

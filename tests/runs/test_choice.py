@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tiny_runs import contents, finetune_settings, offline_settings, online_settings, small
 
-from xql_jax.data.readers import from_arrays
+from xql_jax.data.arrays import from_arrays
 from xql_jax.errors import UserError
 from xql_jax.files import as_json
 from xql_jax.runs import choice

@@ -24,6 +24,10 @@ ROUNDING = 1e-3  # of actions within ±1, so that bounds in half precision are n
 MARK = "if the actions are normalised to ±1, say so beside them: action_units = 'normalized'"
 FEW_VALUES = 10
 DISCRETE = f"actions look discrete, of at most {FEW_VALUES} values: this library is for continuous ones"
+SHIFTED = (
+    "the first action and reward of every trajectory are 0: in dm_env's layout an action stands in the row "
+    "that it led to; if these data have it, leave out each episode's first action and reward"
+)
 JUMP = 1e-6  # a next observation farther than this from the next row's observation ends a trajectory
 
 
@@ -100,18 +104,27 @@ def drawn_rows(size: int, number: int, seed: int) -> np.ndarray:
 
 
 def warn_of_actions(dataset: Dataset) -> None:
-    """Warns of actions beyond ±1, which are clipped, and of those that look discrete."""
+    """Warns of actions beyond ±1, which are clipped, and of those that look discrete or misplaced."""
     actions = np.asarray(dataset.batch.actions)[spread_rows(dataset.size)]
     if beyond := float((np.abs(actions) > 1 + 1e-5).mean()):
         LOG.warning(f"{100 * beyond:.2g}% of the actions' entries are beyond ±1, and are clipped")
-    if looks_discrete(dataset):
-        LOG.warning(f"{dataset.source}: {DISCRETE}")
+    for warning, applies in ((DISCRETE, looks_discrete), (SHIFTED, looks_shifted)):
+        if applies(dataset):
+            LOG.warning(f"{dataset.source}: {warning}")
 
 
 def looks_discrete(dataset: Dataset) -> bool:
     """Whether each action entry has only a few values in up to 16,384 transitions."""
     actions = np.asarray(dataset.batch.actions)[spread_rows(dataset.size)]
     return max(len(np.unique(column)) for column in actions.T) <= min(FEW_VALUES, len(actions) // 10)
+
+
+def looks_shifted(dataset: Dataset) -> bool:
+    """Whether all trajectories, of which there are several, begin with an action and a reward of 0."""
+    starts = np.append(0, np.flatnonzero(dataset.ends)[:-1] + 1)
+    actions, rewards = np.asarray(dataset.batch.actions), np.asarray(dataset.batch.rewards)
+    is_shifted = len(starts) > 1 and not actions[starts].any() and not rewards[starts].any()
+    return bool(is_shifted and actions.any() and rewards.any())
 
 
 def as_learners_see(dataset: Dataset, bounds: ActionBounds) -> Dataset:

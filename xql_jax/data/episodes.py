@@ -11,17 +11,9 @@ from typing import Any
 import numpy as np
 import tqdm
 
+from xql_jax.data.arrays import UNITS, Layout, brief, from_arrays, says_normalized
 from xql_jax.data.dataset import Dataset, checked_references, joined
-from xql_jax.data.readers import (
-    UNITS,
-    Layout,
-    brief,
-    check_memory,
-    from_arrays,
-    opened,
-    read_npz,
-    says_normalized,
-)
+from xql_jax.data.readers import check_memory, opened, read_npz
 from xql_jax.errors import UserError, nearest, needing
 
 EPISODE = Layout(is_episode=True)

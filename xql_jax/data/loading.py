@@ -10,8 +10,9 @@ from typing import Any
 
 import h5py
 
+from xql_jax.data.arrays import Layout, brief
 from xql_jax.data.dataset import PREFIXES, SUFFIXES, Dataset, as_learners_see, joined
-from xql_jax.data.readers import Layout, brief, read_hdf5, read_npz, read_ogbench
+from xql_jax.data.readers import read_hdf5, read_npz, read_ogbench
 from xql_jax.errors import UserError
 from xql_jax.tasks import COMPILED, ONLINE_TASKS, Task
 from xql_jax.types import UNKNOWN, ActionBounds

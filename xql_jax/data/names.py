@@ -22,22 +22,22 @@ NAMES = {
 MEANINGS = {name: ours for ours, names in NAMES.items() for name in (ours, *names.split())}
 
 _DONES = "to terminals if it marks final states alone, to ends if it marks all ends of episodes"
-_NOT_DONES = "to masks if it is 0 at final states alone, else give 1 - {} as ends, and terminals beside it"
+_NOT_DONES = "to masks if it is 0 at final states alone, else give 1 - {0} as ends, and terminals beside it"
 # Names that mean one thing in one program and another in the next, and what to do about them. What they say
 # is compared with arrays whose meaning is certain.
 AMBIGUOUS = {
-    **dict.fromkeys(("done", "dones"), f"rename {{}} {_DONES}"),
-    **dict.fromkeys(("not_done", "not_dones", "nonterminals"), f"rename {{}} {_NOT_DONES}"),
-    **dict.fromkeys(("discount", "discounts"), "give terminals, 1 in the row whose action led to a {} of 0"),
-    "step_type": "give starts, 1 where {} is 0, and terminals or timeouts in the last row that has an action",
+    **dict.fromkeys(("done", "dones"), f"rename {{0}} {_DONES}"),
+    **dict.fromkeys(("not_done", "not_dones", "nonterminals"), f"rename {{0}} {_NOT_DONES}"),
+    **dict.fromkeys(("discount", "discounts"), "give terminals, 1 in the row whose action led to a {0} of 0"),
+    "step_type": "give starts, 1 where {0} is 0, and terminals or timeouts in the last row with an action",
 }
 # They may be a simulator's.
 STATES = {"states": "observations", "next_states": "next_observations"}
 # Any other name that sounds like the ends of episodes or the next states.
 _CONCERNS_ENDS = re.compile(
-    r"done|terminal|terminat|truncat|time_?out|time_?limit|absorb|mask|is_?(first|last)|next_?(obs|state)"
+    r"done|terminal|terminat|trunc|time_?out|time_?limit|absorb|mask|is_?(first|last)|next_?(obs|state)"
     r"|^(ends?|starts?|episodes?|first|last|lengths?)$"
-    r"|(^|_)(ep|eps|episode|traj|trajectory|path)s?_?(end|start|id|idx|index|indices|len|length|num|number)s?$",
+    r"|(^|_)(ep|eps|episode|traj|trajectory|path)s?_?(end|start|id|idx|index|indices|len|length|num|number)s?(_|$)",
     re.IGNORECASE,
 )
 # Groups and arrays by which layouts of other programs are known, and whose they are.

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 from matplotlib.figure import Figure
 
-from xql_jax.data.dataset import DISCRETE, Dataset, as_learners_see, looks_discrete
+from xql_jax.data.dataset import DISCRETE, SHIFTED, Dataset, as_learners_see, looks_discrete, looks_shifted
 from xql_jax.data.preprocessing import scales_rewards
 from xql_jax.reports.style import BLUE, count_axis, legend_below, styled
 from xql_jax.tasks import Task
@@ -46,6 +46,7 @@ def describe_dataset(dataset: Dataset, task: Task | None, bounds: ActionBounds =
     bits = np.concatenate([field.reshape(dataset.size, -1).view(np.uint32) for field in fields], axis=1)
     report = SimpleNamespace(
         source=dataset.source,
+        notes=list(dataset.notes),
         transitions=dataset.size,
         observation_dim=dataset.observation_dim,
         action_dim=dataset.action_dim,
@@ -90,7 +91,15 @@ def _warnings(dataset: Dataset, report: SimpleNamespace, task: Task | None) -> l
     before = last[ended & (lengths > 1)]
     at_limit, too_long = int((ended & (lengths == limit)).sum()), int((lengths > limit).sum())
     large = np.flatnonzero(np.abs(report.observation_ranges).max(axis=1) > 1000)
-    unchanged = int((observations == following).all(axis=1).sum())
+    going_on = int((~terminals).sum())
+    unchanged = int(((observations == following).all(axis=1) & ~terminals).sum())
+    # Rewards at the ends that are like the others, at the same step each time: this is how time limits look.
+    at_ends, elsewhere = rewards[last], np.delete(rewards, last)
+    look_like_limits = (
+        ended.all()
+        and lengths.min() == lengths.max() > 1 < len(lengths)
+        and elsewhere.min() <= at_ends.min() <= at_ends.max() <= elsewhere.max()
+    )
     applies = {
         "every reward is 0: there is nothing to learn but the data's own behaviour": size == 0,
         f"every reward is {reward.least:g}: only the length of trajectories can be learned from": (
@@ -109,15 +118,17 @@ def _warnings(dataset: Dataset, report: SimpleNamespace, task: Task | None) -> l
         f"{len(in_runs):,} of {report.terminals:,} terminals follow upon a terminal, the first at transition "
         f"{in_runs.min(initial=count):,}: as in AntMaze, the episode went on after its goal, so these "
         "terminals split one trajectory into several, and lengths and returns here are those of the "
-        "parts": len(in_runs),
+        "parts": len(in_runs) and lengths.max() > 1,
         f"at all {len(before):,} terminals the reward is that of the step before: if these are time-outs, "
         "store them as timeouts, for at a terminal the value of what follows is taken to be 0": (
             not len(in_runs) and len(before) > 1 and (rewards[before] == rewards[before - 1]).all()
         ),
+        f"all {len(lengths):,} trajectories end in a terminal after {lengths[0]} steps, with rewards as at "
+        "other steps: if this is a time limit, store these as timeouts": look_like_limits and not at_limit,
         f"{at_limit:,} terminals are at the task's episode limit, {limit} steps: if they are time-outs, "
         "store them as timeouts": at_limit,
         f"{too_long:,} trajectories are longer than an episode of the task, {limit} steps, up to "
-        f"{lengths.max():,}: time-outs may be missing": too_long,
+        f"{lengths.max():,}: time-outs may be missing": too_long and report.cut_off < 2,
         "one trajectory without a terminal: do the data say where episodes end?": (
             is_one and not terminals.any()
         ),
@@ -126,6 +137,7 @@ def _warnings(dataset: Dataset, report: SimpleNamespace, task: Task | None) -> l
         f"{report.actions_at_bound:.0%} of the action entries are at their bounds, where a tanh policy has "
         "hardly any gradient": report.actions_at_bound > 0.5,
         DISCRETE: looks_discrete(dataset),
+        SHIFTED: looks_shifted(dataset),
         f"action entries that never change: {_listed(report.constant_actions)}": report.constant_actions,
         f"observation entries beyond ±1,000, which the networks see as they are: {_listed(large)}": len(
             large
@@ -133,8 +145,8 @@ def _warnings(dataset: Dataset, report: SimpleNamespace, task: Task | None) -> l
         f"{report.cut_off:,} of {count:,} transitions do not lead to the next row's observation: are the "
         "rows shuffled? Then lengths, returns and next actions are not known here": 2 * report.cut_off
         > count,
-        f"in {unchanged:,} of {count:,} transitions the next observation is the observation itself: were the "
-        "observations stored as next_observations?": 2 * unchanged > count,
+        f"in {unchanged:,} of {going_on:,} transitions the next observation is the observation itself: were "
+        "the observations stored as next_observations?": 2 * unchanged > going_on,
     }
     return [warning for warning, does_apply in applies.items() if does_apply]
 
@@ -161,6 +173,7 @@ def report_lines(report: SimpleNamespace) -> list[str]:
         f"  constant      observation entries: {_listed(report.constant_observations)}",
         f"  duplicates    {report.duplicates:,} transitions",
     ]
+    lines += [f"  read          {note}" for note in report.notes]
     warnings = [f"  warning: {warning}" for warning in report.warnings]
     return lines + (warnings or ["  nothing to warn of"])
 

@@ -12,9 +12,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from xql_jax.data.arrays import ENVIRONMENT, UNITS, says_normalized
 from xql_jax.data.dataset import checked_references
 from xql_jax.data.loading import cached_file
-from xql_jax.data.readers import ENVIRONMENT, UNITS, says_normalized
 from xql_jax.data.replay import empty
 from xql_jax.data.rows import (
     Metadata,

@@ -97,6 +97,8 @@ def load_data(job: Job, evaluator: Evaluator | None) -> RunData:
         task = scored(settings, task, dataset.references)
     if sizes and task:
         check_spaces(dataset, *sizes, task.name)
+    for note in dataset.notes:
+        LOG.info(f"{dataset.source}: {note}")
     warn_of_actions(dataset)
     if job.source:
         preprocessing = job.source.preprocessing_of(dataset)
