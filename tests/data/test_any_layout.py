@@ -259,3 +259,16 @@ def test_an_ambiguous_name_is_read_beside_what_settles_it_alone(name, says):
     del wanted["terminals"]
     with pytest.raises(UserError, match=f"no array terminals.*{name}"):
         from_arrays({**wanted, name: flags}, "arrays")
+
+
+@pytest.mark.parametrize("name", ["dones", "done", "not_done", "discount"])
+def test_an_episode_whose_end_is_told_by_an_ambiguous_name_alone_is_refused(tmp_path, name):
+    """Its file may be a time-out's or a terminal's: without the name it would be taken for a time-out's."""
+    last = FIXED[0].flags(0)["timeouts"]
+    arrays = {key: FIXED[0].arrays(0)[key] for key in ("observations", "actions", "rewards")}
+    for marked in (last, np.zeros_like(last)):
+        write(tmp_path / "episodes", [{**arrays, name: marked if name[:4] == "done" else 1.0 - marked}])
+        if marked.any():
+            with pytest.raises(UserError, match=name):
+                load_dataset(None, [str(tmp_path / "episodes")])
+    assert load_dataset(None, [str(tmp_path / "episodes")]).size == 2

@@ -74,7 +74,9 @@ def from_arrays(
     rows = validated(given, source, called, min_rows=1 if layout.is_episode else 2)
     rows["terminals"] = terminals = _terminals(rows, source)
     marks = _marks(rows, arrays, meanings)
-    _settle_ambiguous(arrays, terminals, terminals if marks is None else terminals | marks, source)
+    is_told = "terminals" in meanings or "masks" in meanings  # else `terminals` are a default
+    ends = terminals if marks is None or not is_told else terminals | marks
+    _settle_ambiguous(arrays, terminals, ends, source)
     notes = [f"{theirs} is read as {ours}" for ours, theirs in called.items() if theirs != ours]
     if unused := [name for name in names if not is_read(name)]:
         notes.append(f"not used: {brief(', '.join(unused))}")
@@ -166,8 +168,7 @@ def _settle_ambiguous(
         array = np.ravel(arrays[name])
         flags = array != 0 if name in ("done", "dones") else array == 0
         says_it = [terminals] if "discount" in name else [terminals, ends]
-        # The last row is an end, whether it is marked or not.
-        if name == "step_type" or not any(np.array_equal(flags[:-1], each[:-1]) for each in says_it):
+        if name == "step_type" or not any(np.array_equal(flags, each) for each in says_it):
             raise UserError(f"{source}: {AMBIGUOUS[name].format(name)}")
 
 
