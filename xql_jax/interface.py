@@ -173,7 +173,7 @@ def _trained(
             done = summary.content["step"]
             raise KeyboardInterrupt(f"stopped after {done:,} {summary.unit}s{f', {saved}' if done else ''}")
     except BaseException as error:  # whatever ends it, what was trained is kept
-        if save_dir is None and not any(place.glob("*/*/*/checkpoints/*")):
+        if save_dir is None and not any(place.rglob("checkpoints/*")):
             shutil.rmtree(place)
         elif save_dir is None and saved not in str(error):
             error.add_note(saved)

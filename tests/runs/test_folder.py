@@ -193,6 +193,11 @@ def test_who_resumes_what_is_not_there_is_told_of_the_run_most_like_it(tmp_path,
     assert told() == [("INFO", line)]
     begun(tmp_path, resume=True, config=config)
     assert told() == []
+    renamed = most_like.path.rename(most_like.path.with_name("best"))
+    again = begun(tmp_path, resume=True)
+    [(_, line)] = told()
+    assert f"best has them: to go on with it, name it {again.path.name} again" in line
+    assert renamed.is_dir()
 
 
 def test_one_process_at_a_time(tmp_path):

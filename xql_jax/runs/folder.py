@@ -167,10 +167,8 @@ class RunFolder:
                 others[file.parent.name] = differing_settings(theirs, ours)
         if others:
             nearest = min(others, key=lambda name: len(others[name]))
-            LOG.info(
-                f"there is no run with these settings to resume, a new one begins; {nearest} has "
-                f"{'; '.join(others[nearest][:3])}"
-            )
+            has = "; ".join(others[nearest][:3]) or f"them: to go on with it, name it {self.path.name} again"
+            LOG.info(f"there is no run with these settings to resume, a new one begins; {nearest} has {has}")
 
     def finished_summary(self) -> dict[str, Any] | None:
         """Returns the summary if the run has finished; None if it must go on, or write damaged files again.

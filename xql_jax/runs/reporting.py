@@ -137,7 +137,7 @@ def _status_of_unfinished(folder: Path) -> str:
     if not (folder / HEARTBEAT).exists():
         return "interrupted"
     seen = (folder / HEARTBEAT).stat().st_mtime
-    is_alive = time.time() - seen < ALIVE
+    is_alive = abs(time.time() - seen) < ALIVE  # later than now: the clock was set back since
     return "running" if is_alive else f"interrupted since {local_time(seen)} or running elsewhere"
 
 
