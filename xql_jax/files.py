@@ -8,6 +8,7 @@ import json
 import logging
 import math
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -109,6 +110,17 @@ def read_record(path: Path, defining: Callable[[dict[str, Any]], bool] | None = 
 def digest(content: Any) -> str:
     """Returns the SHA-256 of JSON content."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def sources_digest(module: str) -> str:
+    """Returns a digest of an imported module's file or, of a package, of all files; "" if it has none."""
+    place = getattr(sys.modules.get(module), "__file__", None)
+    if place is None:
+        return ""
+    file, sources = Path(place), hashlib.sha256()
+    for each in sorted(file.parent.rglob("*.py")) if file.name == "__init__.py" else [file]:
+        sources.update(each.relative_to(file.parent).as_posix().encode() + b"\0" + each.read_bytes())
+    return sources.hexdigest()[:12]
 
 
 def as_json(content: Mapping[str, Any]) -> str:

@@ -235,6 +235,7 @@ def _online_tasks() -> Iterator[Task]:
 OWN = "own"  # the suite of users' environments that Gymnasium makes
 COMPILED = "compiled"  # the suite of environments in JAX, Playground's and users' own
 PLAYGROUND = "playground"  # module in the names of Playground's tasks, playground:NAME
+LIBRARIES = ("gymnasium", "gymnasium_robotics", PLAYGROUND)  # modules of environments that are no user's own
 
 _D4RL = (_locomotion_tasks, _antmaze_tasks, _kitchen_tasks, _adroit_tasks, _maze_tasks, _bullet_tasks)
 TASKS: dict[str, Task] = {task.name: task for tasks in (*_D4RL, _ogbench_tasks) for task in tasks()}
