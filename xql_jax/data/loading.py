@@ -1,11 +1,10 @@
 """Loads datasets from all sources: files, folders, libraries, and the tasks' own, which it downloads."""
 
-import contextlib
+import functools
 import hashlib
 import os
 import re
 import sys
-import time
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,13 +15,11 @@ import h5py
 from xql_jax.data.dataset import PREFIXES, SUFFIXES, Dataset, as_learners_see, joined
 from xql_jax.data.readers import brief, read_hdf5, read_npz, read_ogbench
 from xql_jax.errors import UserError
-from xql_jax.files import digest, read_record, write_record
 from xql_jax.tasks import COMPILED, ONLINE_TASKS, Task
 from xql_jax.types import UNKNOWN, ActionBounds
 
 TIMEOUT = (10.0, 60.0)  # seconds: to connect, and without a byte
 ATTEMPTS = 3
-YOUNG = 2.0  # seconds since a file's last change
 # Where the tasks' own files lie, and the variable that names another folder.
 D4RL_FOLDER = "D4RL_DATASET_DIR", "~/.d4rl/datasets"
 OGBENCH_FOLDER = "OGBENCH_DATASET_DIR", "~/.ogbench/data"
@@ -84,7 +81,7 @@ def stamps(task: Task | None, sources: Sequence[str | Dataset]) -> list[list[Any
 
     If they are equal, the data are the same. None if a file is missing, or if the data are in memory.
     """
-    files: list[Path] = []
+    found = []
     for source in sources or ([str(cached_file(task))] if task else []):
         if not isinstance(source, str):
             return None
@@ -92,38 +89,25 @@ def stamps(task: Task | None, sources: Sequence[str | Dataset]) -> list[list[Any
         path = Path(name).expanduser()
         if source.startswith("minari:") and not path.exists():
             path = Path(os.environ.get("MINARI_DATASETS_PATH") or "~/.minari/datasets").expanduser() / name
-        files += sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
-    try:
-        return _digests(files)
-    except OSError:
-        return None
-
-
-def _digests(files: Sequence[Path]) -> list[list[Any]]:
-    """Returns name, size and SHA-256 of each file, which are read again only if they may have changed.
-
-    The user's cache keeps the digests beside all that the file system tells of the files. Users can set a
-    file's time of modification, but not the time of its last change.
-    """
-    states = [file.stat() for file in files]
-    facts = [
-        [str(file.absolute()), one.st_size, one.st_mtime_ns, one.st_ctime_ns, one.st_ino, one.st_dev]
-        for file, one in zip(files, states, strict=True)
-    ]
-    found, record = list[list[Any]](), None
-    with contextlib.suppress(RuntimeError, UserError):  # there is no home, or no record yet
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-        record = cache / "xql_jax" / f"{digest(facts)}.json"
-        return read_record(record)["files"]
-    for file, one in zip(files, states, strict=True):
-        with file.open("rb") as opened:
-            found.append([file.name, one.st_size, hashlib.file_digest(opened, "sha256").hexdigest()])
-    # A younger file may change again at the same time: the clock of a file system is coarse.
-    if record and all(one.st_ctime < time.time() - YOUNG for one in states):
-        with contextlib.suppress(OSError, UserError):  # a cache that cannot be written
-            record.parent.mkdir(parents=True, exist_ok=True)
-            write_record(record, {"files": found})
+        try:
+            for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+                if not file.is_dir():
+                    one = file.stat()
+                    facts = one.st_size, one.st_mtime_ns, one.st_ctime_ns, one.st_ino, one.st_dev
+                    found.append([file.name, one.st_size, _sha256(file.absolute(), *facts)])
+        except OSError:
+            return None
     return found
+
+
+@functools.cache
+def _sha256(file: Path, *facts: int) -> str:
+    """Returns the digest of a file's content. A process reads the file again only if the facts change.
+
+    They have the time of its last change, which no program can set, unlike that of modification.
+    """
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def cached_file(task: Task) -> Path:

@@ -145,8 +145,8 @@ class RunFolder:
         here, step = surroundings(*self.environment), max(self.steps, default=0)
         if changed := differences(began, here):
             LOG.warning(
-                f"the run began with another setup, so its numbers may differ after step {step:,}: {changed}; "
-                "another --save_dir begins anew"
+                f"the run began with another setup, so its numbers may differ after step {step:,} (another "
+                f"--save_dir begins anew): {changed}"
             )
         self._write_config(began, [*began.get("resumed", []), {**here, "after_step": step}])
 
