@@ -174,7 +174,7 @@ def _waypoints(settings: CollectionSettings) -> Source:
 
 def _replay_buffer(settings: CollectionSettings) -> Source:
     """Transitions from an online run's replay buffer, up to --until or all of them."""
-    run = load_run(settings.replay or "", member=settings.member)
+    run = load_run(settings.replay or "", member=settings.member, env_name=settings.env_name)
     if not run.is_online:
         raise UserError(f"--replay={run.path}: {run.algorithm} is no online learner: it has no replay buffer")
     if settings.env_name not in (None, run.env_name):
@@ -197,7 +197,7 @@ def _replay_buffer(settings: CollectionSettings) -> Source:
         "episode_ends": "terminals are the buffer's; time-outs, which it does not know, were recovered: "
         "a row is one where its next observation is not exactly what the next row starts from",
     }
-    return Source(get_task(run.env_name or ""), run.simulation, rows, about, cuts_episodes=True)
+    return Source(get_task(run.task.name), run.simulation, rows, about, cuts_episodes=True)
 
 
 def _references(settings: CollectionSettings, source: Source) -> References | None:
