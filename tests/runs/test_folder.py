@@ -4,11 +4,14 @@ import dataclasses
 import importlib
 import json
 import shutil
+from contextlib import nullcontext
+from unittest import mock
 
 import jax
 import numpy as np
 import pytest
 
+from xql_jax.commands.command_line import fail
 from xql_jax.config_files import OFFLINE, find_config, load_config
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.envs import OURS
@@ -216,6 +219,37 @@ def test_an_offset_of_all_seeds_changes_no_number():
             assert jax.random.key_data(jax.random.key(3)).tolist() == [0, 3]
     finally:
         jax.config.update("jax_random_seed_offset", 0)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found", "is_there"),
+    [
+        ("cuda", AssertionError(), False),
+        ("odd", RuntimeError("no backend"), False),
+        ("cuda", "cpu", False),
+        ("cuda", "gpu", True),
+        ("cuda,cpu", "cpu", True),
+    ],
+)
+def test_a_platform_that_is_not_there_is_a_line(monkeypatch, wanted, found, is_there):
+    """JAX raises either error, or falls back to a CPU that was added."""
+    monkeypatch.setattr(jax, "default_backend", mock.Mock(side_effect=[found]))
+    with nullcontext() if is_there else pytest.raises(UserError, match=f"^JAX_PLATFORMS={wanted}: not avail"):
+        machine.check_platforms(wanted)
+
+
+def test_whatever_asks_jax_for_a_device_in_vain_gives_that_line(monkeypatch, capsys, tmp_path):
+    errors = RuntimeError("no backend"), RuntimeError("Could not determine home directory.")
+    with pytest.raises(RuntimeError, match="no backend"):
+        fail(errors[0])  # it is another fault
+    monkeypatch.setattr(jax, "default_backend", mock.Mock(side_effect=errors[0]))
+    with pytest.raises(UserError, match="JAX_PLATFORMS"), machine.settings_of_jax():
+        pass
+    with pytest.raises(UserError, match="JAX_PLATFORMS"):
+        _ = load_run(begun(tmp_path).path).states
+    for error, named in zip(errors, ("JAX_PLATFORMS", "HOME"), strict=True):
+        assert fail(error) == 2
+        assert named in capsys.readouterr().err
 
 
 def test_a_note_in_config_is_kept_and_what_defines_the_run_is_not_edited(tmp_path, told):

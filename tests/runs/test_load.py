@@ -168,7 +168,9 @@ def test_a_strangers_run_acts_and_is_exported_without_running_the_code_that_it_n
     own.write_text(code.read_text().replace("Line-v0", "Strange-v0"))
     rows = {"observations": 2, "actions": 1}
     arrays = {name: np.ones((20, size)) for name, size in rows.items()}
-    np.savez("data.npz", **arrays, rewards=np.ones(20), terminals=np.zeros(20), timeouts=np.arange(20) % 5 == 4)
+    np.savez(
+        "data.npz", **arrays, rewards=np.ones(20), terminals=np.zeros(20), timeouts=np.arange(20) % 5 == 4
+    )
     settings = {**of_data(tmp_path), "env_name": "strangers:Strange-v0", "config": small("bc")}
     path = str(train_offline(OfflineSettings(**settings)).path)
     del sys.modules["strangers"]

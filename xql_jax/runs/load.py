@@ -26,6 +26,7 @@ from xql_jax.logs.csv_rows import Row, parse_rows
 from xql_jax.reports.summary import ONLINE
 from xql_jax.rollout.acting import Act, deterministic_policy, finite_policy, prepared
 from xql_jax.runs.folder import defining, kind_of, read_config, read_summary
+from xql_jax.runs.machine import check_platforms
 from xql_jax.tasks import References, Task, get_task, module_to_run, referenced
 from xql_jax.training.checkpoints import Checkpoints, Progress, TrainingFiles
 from xql_jax.training.members import Member, learners_of, make_members, parse_sweep, stacked
@@ -226,6 +227,7 @@ class SavedRun:
 
     @functools.cached_property
     def _checkpoint(self) -> tuple[dict[str, State], Progress]:
+        check_platforms()
         example = [jnp.zeros((1, size)) for size in self.sizes]
         shapes = jax.eval_shape(self.learner.init, jax.random.key(0), *example)
         with Checkpoints(self.files.checkpoints, self.run_id) as checkpoints:

@@ -38,6 +38,7 @@ SETTINGS: Mapping[str, Any] = {
 @contextlib.contextmanager
 def settings_of_jax() -> Iterator[None]:
     """Sets JAX's settings to SETTINGS while entered, in all threads, ignoring environment variables."""
+    check_platforms()
     before = {name: jax.config.values[name] for name in SETTINGS}
     try:
         for name, value in SETTINGS.items():
@@ -117,6 +118,18 @@ def _processor() -> str:
     return platform.machine()
 
 
+def check_platforms(wanted: str | None = None) -> None:
+    """Raises UserError if JAX finds no device of the platforms; None: those of JAX_PLATFORMS."""
+    wanted = wanted or jax.config.jax_platforms or ""  # type: ignore[attr-defined]
+    names, reason = wanted.split(","), ""
+    try:
+        is_there = jax.default_backend() != "cpu" or names == [""] or "cpu" in names
+    except (RuntimeError, AssertionError) as error:  # the latter if only a GPU is asked for
+        is_there, reason = False, f" ({error})" if str(error) else ""
+    if not is_there:
+        raise UserError(f"JAX_PLATFORMS={wanted}: not available here{reason}; unset it")
+
+
 def prepare_acting() -> None:
     """Configures JAX for runs that act on the CPU while they learn.
 
@@ -127,5 +140,4 @@ def prepare_acting() -> None:
     platforms: str | None = jax.config.jax_platforms  # type: ignore[attr-defined]
     if platforms and "cpu" not in platforms.split(","):
         jax.config.update("jax_platforms", f"{platforms},cpu")
-        if jax.default_backend() == "cpu":
-            raise UserError(f"JAX_PLATFORMS={platforms}: not available here; unset it")
+        check_platforms(platforms)
