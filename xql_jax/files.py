@@ -189,8 +189,8 @@ def beating(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Context manager that holds the lock file of a run; Busy if another process does.
+def locked(path: Path, what: str) -> Iterator[None]:
+    """Context manager that holds the lock file of `what`; Busy if another process does.
 
     On a file system without locks it warns and goes on.
     """
@@ -198,7 +198,7 @@ def locked(path: Path) -> Iterator[None]:
     try:
         lock.acquire()
     except filelock.Timeout:
-        raise Busy(f"another process is at this run: {path.parent}") from None
+        raise Busy(f"another process is at this {what}") from None
     except (OSError, NotImplementedError) as error:
         if isinstance(error, OSError) and error.errno not in MISSING:
             raise

@@ -24,6 +24,7 @@ REQUIRED = ("observations", "actions", "rewards", "terminals")
 # What the keys of a file must look like: the number of axes, rows first.
 RANKS = dict.fromkeys(("observations", "actions", "next_observations"), 2)
 RANKS |= dict.fromkeys(("rewards", "terminals", "masks", "timeouts", "ends"), 1)
+MADE_BY = "made_by"  # the command that made a file of xql-collect --oracle
 STATES = ("qpos", "button_states")  # of OGBench's simulators
 UNITS = "action_units"  # beside the arrays: whether actions are in the environment's units or within ±1
 NORMALIZED, ENVIRONMENT = "normalized", "environment"
@@ -107,7 +108,9 @@ def read_ogbench(path: Path, task: Task | None = None) -> Dataset:
 
     OGBench's own files have no rewards: a single-task task gives them, from the states in `qpos`.
     """
-    arrays, names = read_archive(path, (*REQUIRED, "next_observations", "masks", *STATES))
+    arrays, names = read_archive(path, (*REQUIRED, "next_observations", "masks", MADE_BY, *STATES))
+    made_by = arrays.pop(MADE_BY, None)
+    source = str(path) if made_by is None else f"{path} (made by {made_by})"
     if "rewards" not in arrays and "qpos" in arrays and task and task.suite == "ogbench":
         from xql_jax.envs.ogbench import rewarded  # which imports a simulator
 
@@ -123,7 +126,7 @@ def read_ogbench(path: Path, task: Task | None = None) -> Dataset:
     checked = validated(arrays, str(path))
     timeouts = checked.pop("terminals")
     whole = {"masks": np.ones_like(timeouts), **checked, "timeouts": timeouts}
-    return _of_arrays(whole, None, str(path), keeps_last=False)
+    return _of_arrays(whole, None, source, keeps_last=False)
 
 
 def _of_arrays(

@@ -110,7 +110,7 @@ class RunFolder:
         with contextlib.ExitStack() as held:
             try:
                 self.path.mkdir(parents=True, exist_ok=True)
-                held.enter_context(locked(self.path / ".lock"))
+                held.enter_context(locked(self.path / ".lock", f"run: {self.path}"))
                 held.enter_context(beating(self.path / HEARTBEAT))
             except OSError as error:
                 raise UserError(f"cannot write to --save_dir: {error}") from None

@@ -100,6 +100,7 @@ def _read(name: str, folder: Path, file_name: str, column: str) -> tuple[RunFact
             "machine": _pairs(content["machine"]),
             "simulator": _pairs({**environment, **environment.get("versions", {}), "versions": None}),
             "resumed": len(content["resumed"]),
+            "data": content.get("data_source", ""),
         },
         settings={setting: as_text(value) for setting, value in run.settings.items()},
         is_normalised=is_normalised,
