@@ -26,7 +26,7 @@ S = TypeVar("S")
 flags.disclaim_key_flags()  # flags defined here count as the main's own, so that its `--help` lists them
 
 # What a user meets as one line: mistakes, and what the system refuses.
-TOLD = (UserError, flags.Error, MemoryError, OSError, RuntimeError, AssertionError)
+TOLD = (UserError, flags.Error, MemoryError, OSError, RuntimeError)
 
 
 def define_flags(kind: type) -> None:
@@ -107,10 +107,10 @@ def fail(error: Exception) -> int:
     text = str(error).removeprefix("ERROR:: ")  # absl's prefix
     if isinstance(error, MemoryError):
         text = f"there is too little memory ({error}): use less data, or more memory"
-    elif isinstance(error, RuntimeError | AssertionError):
-        text = NO_HOME if "home directory" in text else _platforms_missing()
-        if not text:
+    elif isinstance(error, RuntimeError):
+        if "home directory" not in text:
             raise error
+        text = NO_HOME
     elif isinstance(error, OSError):
         if error.strerror is None:
             raise error
@@ -118,17 +118,6 @@ def fail(error: Exception) -> int:
         text = where + error.strerror
     print("error:", " ".join(text.split()), file=sys.stderr)
     return 2
-
-
-def _platforms_missing() -> str:
-    """Returns the line about JAX_PLATFORMS, if JAX found no device; else ""."""
-    from xql_jax.runs.machine import check_platforms  # imports JAX
-
-    try:
-        check_platforms()
-    except UserError as error:
-        return str(error)
-    return ""
 
 
 def settings_from(kind: type[S], positional: Sequence[str], fields: Mapping[str, str]) -> S:

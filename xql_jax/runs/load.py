@@ -170,6 +170,7 @@ class SavedRun:
 
     @functools.cached_property
     def learner(self) -> Learner:
+        check_platforms()
         try:
             return learner_from_config(ConfigDict(with_numbers(self.config)), self.content["max_steps"])
         except UserError as error:
@@ -227,9 +228,8 @@ class SavedRun:
 
     @functools.cached_property
     def _checkpoint(self) -> tuple[dict[str, State], Progress]:
-        check_platforms()
-        example = [jnp.zeros((1, size)) for size in self.sizes]
-        shapes = jax.eval_shape(self.learner.init, jax.random.key(0), *example)
+        init, example = self.learner.init, [jnp.zeros((1, size)) for size in self.sizes]
+        shapes = jax.eval_shape(init, jax.random.key(0), *example)
         with Checkpoints(self.files.checkpoints, self.run_id) as checkpoints:
             return checkpoints.restore({member.name: shapes for member in self.members}, self.step)
 
