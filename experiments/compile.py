@@ -15,11 +15,13 @@ from typing import Any
 from absl import flags
 
 from xql_jax.commands import command_line, training
+from xql_jax.runs.machine import check_platforms
 from xql_jax.runs.offline import offline_job, train_offline
 from xql_jax.runs.projection import GIB, MIB, ProjectionSettings, project
 
 
 def main(settings: ProjectionSettings) -> int:
+    check_platforms()
     if flags.FLAGS.print_config:
         return training.train_or_print(settings, offline_job, train_offline)
     report = project(settings)

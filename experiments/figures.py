@@ -24,6 +24,7 @@ from xql_jax.figures import FIGURES, FIGURES_OF_RUNS
 from xql_jax.figures.tables import write_figure
 from xql_jax.outputs import check_output
 from xql_jax.reports.style import FORMATS
+from xql_jax.runs.machine import check_platforms
 from xql_jax.settings import Settings, setting
 
 ALL = FIGURES | FIGURES_OF_RUNS
@@ -56,6 +57,7 @@ def main(settings: FigureSettings) -> int:
     for name in settings.figure or [""]:
         if name.strip().lower() not in known:
             raise UserError(f"--figure={name}: must be one of {', '.join([*ALL, 'all'])}")
+    check_platforms()
     names = list(dict.fromkeys(one for name in settings.figure for one in known[name.strip().lower()]))
     root = Path(settings.runs).expanduser()
     of_runs = {name: ALL[name].compute(root) for name in names if name in FIGURES_OF_RUNS}

@@ -66,7 +66,7 @@ def test_a_file_system_without_locks_is_told_of(tmp_path, monkeypatch, caplog, n
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(fcntl, "flock", refuse)
-    with locked(tmp_path / ".lock"):
+    with locked(tmp_path / ".lock", "file"):
         assert "this file system has no locks: see that no other process writes there" in caplog.text
 
 

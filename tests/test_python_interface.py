@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import multiprocessing
 import os
 import re
 import subprocess
@@ -263,6 +264,16 @@ def test_a_mistake_is_one_line_and_leaves_nothing(settings, words, tmp_path):
     assert "\n" not in str(raised.value)
     assert raised.value._render_traceback_() == [f"UserError: {raised.value}"]  # what a notebook shows
     assert not (tmp_path / "runs").exists()
+
+
+def test_no_home_and_a_main_that_a_new_process_runs_are_a_line(monkeypatch, tmp_path):
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)
+    monkeypatch.delenv("D4RL_DATASET_DIR", raising=False)
+    with pytest.raises(UserError, match="HOME"):
+        xql_jax.train("hopper-medium-v2", max_steps=1, eval_episodes=0, save_dir=tmp_path)
+    monkeypatch.setattr(multiprocessing.current_process(), "_inheriting", True, raising=False)
+    with pytest.raises(UserError, match="__main__"):
+        xql_jax.train(dataset=bandit(), max_steps=1, save_dir=tmp_path)
 
 
 def test_numpys_numbers_and_datasets_of_several_kinds(data, tmp_path):

@@ -7,6 +7,7 @@ import tempfile
 import threading
 import time
 
+import gymnasium
 import numpy as np
 import pytest
 from python_cases import SMALL, bandit
@@ -64,6 +65,24 @@ def test_a_run_in_a_temporary_folder_that_fails_or_is_stopped_is_kept(tmp_path, 
     assert f"the same call with save_dir={str(place)!r} goes on" in told[-1]
     assert xql_jax.train(save_dir=place, **settings).summary["status"] == "finished"
     assert [*tmp_path.iterdir()] == [place]
+
+
+def test_a_stopped_run_of_a_task_with_a_namespace_is_kept(tmp_path, monkeypatch):
+    pendulum = "gymnasium.envs.classic_control:PendulumEnv"
+    gymnasium.register("space/Pendulum-v0", pendulum, max_episode_steps=5)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    data = {**bandit(), "observations": np.zeros((400, 3)), "next_observations": np.zeros((400, 3))}
+
+    def interrupt(step, numbers):
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt, match="stopped after 50 updates, saved in"):
+        xql_jax.train(
+            "gymnasium:space/Pendulum-v0", dataset=data, max_steps=100, eval_episodes=0,
+            callbacks=[interrupt], **SMALL,
+        )  # fmt: skip
+    [run] = tmp_path.rglob("config.json")
+    assert xql_jax.load_policy(run.parent).step == 50
 
 
 @pytest.mark.slow

@@ -4,6 +4,13 @@ import contextlib
 import difflib
 from collections.abc import Iterable, Iterator
 
+NO_HOME = "there is no home directory: set HOME, or name files and folders (D4RL_DATASET_DIR, ...) without ~"
+
+UNGUARDED = (
+    'new processes run the main script again: train below `if __name__ == "__main__":`, and put environments '
+    "of your own, as a notebook's, into a module"
+)
+
 
 class UserError(Exception):
     """A mistake in the user's input. Its message is one line that names what, where and the valid choices.

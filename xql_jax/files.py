@@ -8,6 +8,7 @@ import json
 import logging
 import math
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -111,6 +112,17 @@ def digest(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
+def sources_digest(module: str) -> str:
+    """Returns a digest of an imported module's file or, of a package, of all files; "" if it has none."""
+    place = getattr(sys.modules.get(module), "__file__", None)
+    if place is None:
+        return ""
+    file, sources = Path(place), hashlib.sha256()
+    for each in sorted(file.parent.rglob("*.py")) if file.name == "__init__.py" else [file]:
+        sources.update(each.relative_to(file.parent).as_posix().encode() + b"\0" + each.read_bytes())
+    return sources.hexdigest()[:12]
+
+
 def as_json(content: Mapping[str, Any]) -> str:
     """Returns JSON text. Numbers that JSON lacks become text: "inf" or "nan"."""
     return json.dumps(_finite(content), indent=2, allow_nan=False)
@@ -177,8 +189,8 @@ def beating(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Context manager that holds the lock file of a run; Busy if another process does.
+def locked(path: Path, what: str) -> Iterator[None]:
+    """Context manager that holds the lock file of `what`; Busy if another process does.
 
     On a file system without locks it warns and goes on.
     """
@@ -186,7 +198,7 @@ def locked(path: Path) -> Iterator[None]:
     try:
         lock.acquire()
     except filelock.Timeout:
-        raise Busy(f"another process is at this run: {path.parent}") from None
+        raise Busy(f"another process is at this {what}") from None
     except (OSError, NotImplementedError) as error:
         if isinstance(error, OSError) and error.errno not in MISSING:
             raise

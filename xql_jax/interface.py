@@ -6,6 +6,7 @@ Each function makes the same settings as the flags of its command, and the same 
 import contextlib
 import inspect
 import logging
+import multiprocessing
 import os
 import shutil
 import signal
@@ -24,7 +25,7 @@ from xql_jax.config_files import choose_config
 from xql_jax.configuration import with_fields
 from xql_jax.data.arrays import Layout, from_arrays
 from xql_jax.data.dataset import Dataset
-from xql_jax.errors import UserError
+from xql_jax.errors import NO_HOME, UNGUARDED, UserError
 from xql_jax.policy import Policy, load_policy
 from xql_jax.runs.acting_settings import FinetuneSettings, OnlineSettings
 from xql_jax.runs.kinds import train_run
@@ -161,6 +162,8 @@ def _trained(
     Without `save_dir` the run's folder is a temporary one. It is deleted with the policy, but stays if a
     signal or a failure ends the run.
     """
+    if hasattr(multiprocessing.current_process(), "_inheriting"):  # it does not work yet
+        raise UserError(UNGUARDED)
     place = Path(save_dir or tempfile.mkdtemp(prefix="xql_jax-")).expanduser()
     saved = f"saved in {place}; the same call with save_dir={str(place)!r} goes on"
     stop = _Stop(callbacks)
@@ -173,10 +176,12 @@ def _trained(
             done = summary.content["step"]
             raise KeyboardInterrupt(f"stopped after {done:,} {summary.unit}s{f', {saved}' if done else ''}")
     except BaseException as error:  # whatever ends it, what was trained is kept
-        if save_dir is None and not any(place.glob("*/*/*/checkpoints/*")):
+        if save_dir is None and not any(place.rglob("checkpoints/*")):
             shutil.rmtree(place)
         elif save_dir is None and saved not in str(error):
             error.add_note(saved)
+        if isinstance(error, RuntimeError) and "home directory" in str(error):
+            raise UserError(NO_HOME) from error
         raise
     policy = load_policy(summary.path)
     if save_dir is None:

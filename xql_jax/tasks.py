@@ -235,6 +235,7 @@ def _online_tasks() -> Iterator[Task]:
 OWN = "own"  # the suite of users' environments that Gymnasium makes
 COMPILED = "compiled"  # the suite of environments in JAX, Playground's and users' own
 PLAYGROUND = "playground"  # module in the names of Playground's tasks, playground:NAME
+LIBRARIES = ("gymnasium", "gymnasium_robotics", PLAYGROUND, "xql_jax")  # modules that are no user's own
 
 _D4RL = (_locomotion_tasks, _antmaze_tasks, _kitchen_tasks, _adroit_tasks, _maze_tasks, _bullet_tasks)
 TASKS: dict[str, Task] = {task.name: task for tasks in (*_D4RL, _ogbench_tasks) for task in tasks()}
@@ -280,10 +281,18 @@ def name_in_dm_control(task: Task) -> str:
     return _DM_CONTROL_NAMES.get(task.name, task.name)
 
 
+def module_to_run(name: str) -> str:
+    """Returns the user's module whose code `get_task` would run for MODULE:NAME; "" if it would run none."""
+    module, colon, _ = name.partition(":")
+    is_known = module in sys.modules or module.partition(".")[0] in LIBRARIES
+    return "" if is_known or not colon else module
+
+
 def own_attribute(name: str) -> Any:
     """Returns the attribute NAME of MODULE:NAME, None if it has none; UserError if MODULE does not import."""
     module, _, attribute = name.partition(":")
-    if os.getcwd() not in sys.path:  # sys.path has the script's folder, not the current one
+    # sys.path has the script's folder, not the current one, in which a library's name may be another's code.
+    if module_to_run(name) and os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
     try:
         return getattr(importlib.import_module(module), attribute, None)

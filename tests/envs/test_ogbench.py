@@ -1,6 +1,8 @@
 """OGBench: environments and rewards against the package itself, its oracles' data, scores by success."""
 
 import dataclasses
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,13 +13,19 @@ import gymnasium  # noqa: E402
 
 from xql_jax.config_files import OFFLINE, choose_config  # noqa: E402
 from xql_jax.configuration import resolve_offline  # noqa: E402
-from xql_jax.data.loading import load_dataset  # noqa: E402
+from xql_jax.data.loading import cached_file, load_dataset  # noqa: E402
 from xql_jax.data.oracles import EPISODE, generate  # noqa: E402
 from xql_jax.envs import SUITES  # noqa: E402
 from xql_jax.envs.ogbench import OGBench, environment_of, make_simulation, rewarded  # noqa: E402
 from xql_jax.errors import UserError  # noqa: E402
 from xql_jax.rollout.evaluation import EpisodeResults  # noqa: E402
 from xql_jax.rollout.scores import describe_episodes  # noqa: E402
+from xql_jax.runs.collection import collect  # noqa: E402
+from xql_jax.runs.load import load_run  # noqa: E402
+from xql_jax.runs.offline import train_offline  # noqa: E402
+from xql_jax.runs.reporting import read_runs  # noqa: E402
+from xql_jax.runs.settings import OfflineSettings  # noqa: E402
+from xql_jax.runs.tool_settings import CollectionSettings  # noqa: E402
 from xql_jax.tasks import TASKS, get_task  # noqa: E402
 
 OURS = {name: task for name, task in TASKS.items() if task.suite == "ogbench"}
@@ -71,6 +79,25 @@ def test_data_by_oracles_are_read_as_the_package_reads_them(name, tmp_path):
     for ours in ("observations", "actions", "rewards", "masks", "next_observations"):
         np.testing.assert_array_equal(getattr(batch, ours), theirs[ours], err_msg=ours)
     assert (batch.rewards < 0).all() or (batch.masks == 0).any()
+
+
+def test_runs_and_reports_say_that_oracles_made_the_data(tmp_path, monkeypatch, caplog):
+    """Under the official file's name, and the package reads it."""
+    caplog.set_level("INFO")
+    monkeypatch.setenv("OGBENCH_DATASET_DIR", str(tmp_path / "data"))
+    made = Path(
+        collect(CollectionSettings(oracle=True, env_name=POINT, transitions=1000, tqdm=False))["output"]
+    )
+    assert made == cached_file(get_task(POINT))
+    shutil.copy(made, made.with_name(f"{made.stem}-val.npz"))
+    ogbench.make_env_and_datasets(POINT, dataset_path=str(made))
+    config = choose_config(OFFLINE, "bc", env_name=POINT)[1]
+    shared = {"env_name": POINT, "save_dir": str(tmp_path / "runs"), "eval_episodes": 0, "tqdm": False}
+    run = train_offline(OfflineSettings(config=config, max_steps=2, log_interval=2, **shared)).path
+    command = f"made by xql-collect --env_name={POINT} --transitions=1000 --oracle"
+    [facts] = read_runs([str(tmp_path / "runs")]).runs
+    for text in (load_run(run).content["data_source"], facts.made_by["data"], caplog.text):
+        assert command in text
 
 
 def test_oracles_reach_the_tasks_goals():

@@ -330,3 +330,17 @@ def test_a_program_that_ends_or_is_killed_leaves_no_workers(tmp_path, ending):
     while left := [pid for pid in workers if psutil.pid_exists(pid) and is_worker(psutil.Process(pid))]:
         assert time.monotonic() < deadline, left
         time.sleep(0.05)
+
+
+@pytest.mark.slow
+def test_a_program_whose_main_new_processes_run_again_is_told_so(tmp_path):
+    file = tmp_path / "program.py"
+    file.write_text("from test_vector import Clock, Processes\nProcesses(Clock, 2)\n")
+    paths = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    environment = {**os.environ, "PYTHONPATH": paths}
+    ended = subprocess.run(
+        [sys.executable, file], env=environment, capture_output=True, text=True, timeout=120
+    )
+    last = ended.stderr.splitlines()[-1]
+    assert "UserError: --processes" in last
+    assert "__main__" in last

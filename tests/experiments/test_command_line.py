@@ -1,5 +1,9 @@
 """What command lines take: numbers as people write them, names by commas, configs by their names."""
 
+import io
+import logging
+import sys
+
 import pytest
 
 from xql_jax import config_files
@@ -18,6 +22,7 @@ from xql_jax.runs.tool_settings import (
 )
 from xql_jax.settings import Setting, settings_of
 from xql_jax.sweeps.settings import ReproductionSettings, SweepSettings
+from xql_jax.training.progress import print_lines
 
 
 @pytest.mark.parametrize(
@@ -95,3 +100,14 @@ def test_fields_are_parsed_to_the_type_of_their_default():
     assert (changed.beta, changed.num_critics, changed.layer_norm) == (0.1, 1, True)
     assert (changed.actor_hidden_dims, changed.value_hidden_dims, changed.loss) == ((8,), (256, 64), "plain")
     assert config.loss == "rescaled"  # the config that was passed in stays as it is
+
+
+def test_a_terminal_that_is_not_utf_8_gets_escapes(monkeypatch):
+    stdout, library = io.TextIOWrapper(io.BytesIO(), encoding="ascii"), logging.getLogger("xql_jax")
+    for name in ("level", "propagate", "handlers"):
+        monkeypatch.setattr(library, name, getattr(library, name))  # put back at the end
+    monkeypatch.setattr(sys, "stdout", stdout)
+    print_lines()
+    library.info("62.5 ± 1.0 for β")
+    print("before → after", flush=True)
+    assert stdout.buffer.getvalue() == rb"62.5 \xb1 1.0 for \u03b2" b"\n" rb"before \u2192 after" b"\n"

@@ -312,6 +312,7 @@ def test_normalised_data_are_known_by_their_mark_or_their_collector(tmp_path, wr
 def test_rows_are_added_to_what_an_earlier_version_collected_in_the_environments_units(tmp_path):
     first = {"policy": "random", "episodes": 2}
     rows, metadata = collected(tmp_path / "own.hdf5", "Askew", **first)
+    del metadata["origin"]
     bounds = action_bounds(get_task(env_name_of("Askew")))
     output = earlier(tmp_path, rows, bounds.to_learner(rows["actions"]), metadata)
     both, metadata = collected(output, "Askew", append=True, **first)

@@ -12,7 +12,8 @@ from xql_jax import tasks
 from xql_jax.data.loading import load_dataset
 from xql_jax.data.rows import read_rows, returns_of
 from xql_jax.envs.registered import Registered
-from xql_jax.errors import UserError
+from xql_jax.errors import Busy, UserError
+from xql_jax.outputs import alone_at
 from xql_jax.runs.collection import collect
 from xql_jax.runs.evaluation import evaluate
 from xql_jax.runs.load import load_run
@@ -156,6 +157,22 @@ def test_what_cannot_be_added_to_stays(known, tmp_path):
     with pytest.raises(UserError, match="is no dataset of Hopper-v5"):
         collected(tmp_path, env_name="Hopper-v5", policy="random", transitions=9, append=True)
     assert (tmp_path / "set.hdf5").read_bytes() == before
+
+
+def test_the_same_rows_are_not_added_twice_nor_by_two_processes_at_once(known, tmp_path):
+    random = {"env_name": ENV_NAME, "policy": "random", "transitions": 9, "append": True}
+    replay = {"replay": str(known[0]), "append": True}
+    parts = [random, {**random, "seed": 1}, {**random, "noise": 0.1}, replay]
+    for number, part in enumerate(parts, 1):
+        rows, _ = collected(tmp_path, **part)
+        for again in (part, {**part, **({"until": 50} if part is replay else {"transitions": 12})}):
+            with pytest.raises(UserError, match=r"set\.hdf5 has rows of this policy and seed.*--seed"):
+                collected(tmp_path, **again)
+        assert np.size(read_rows(tmp_path / "set.hdf5")[1]["command"]) == number
+    with alone_at(tmp_path / "set.hdf5"), pytest.raises(Busy, match=r"at this file: .*set\.hdf5"):
+        collected(tmp_path, **random | {"seed": 2})
+    assert len(collected(tmp_path, **random | {"seed": 2})[0]["rewards"]) == len(rows["rewards"]) + 9
+    assert [file.name for file in tmp_path.iterdir()] == ["set.hdf5"]
 
 
 def test_the_mean_return_has_all_episodes_but_the_one_that_was_cut(monkeypatch, tmp_path):

@@ -1,20 +1,26 @@
 """Where a run lies, that only the run itself may lie there, and that damage to its files is noticed."""
 
 import dataclasses
+import importlib
 import json
 import shutil
+from contextlib import nullcontext
+from unittest import mock
 
 import jax
 import numpy as np
 import pytest
 
+from xql_jax.commands.command_line import fail
 from xql_jax.config_files import OFFLINE, find_config, load_config
 from xql_jax.data.preprocessing import Preprocessing
+from xql_jax.envs import OURS
 from xql_jax.errors import Damaged, UserError
 from xql_jax.files import read_record, write_record
 from xql_jax.runs import machine
 from xql_jax.runs.folder import RunFolder, run_label
 from xql_jax.runs.load import load_run
+from xql_jax.tasks import get_task
 from xql_jax.training.members import make_members
 
 IDENTITY = {
@@ -155,6 +161,95 @@ def test_the_code_is_told_apart_wherever_it_is_installed(tmp_path, monkeypatch):
     assert machine.code_digest.__wrapped__() != before
 
 
+def test_a_finished_run_of_other_code_is_only_loaded_and_that_is_told(tmp_path, monkeypatch, told):
+    """The package's, and an own environment's: its module, or the package of its class."""
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "world").mkdir()
+    own, rewards = tmp_path / "own_world.py", tmp_path / "world" / "rewards.py"
+    own.write_text("import gymnasium\ngymnasium.register('W-v0', 'world.make:World', max_episode_steps=9)\n")
+    rewards.write_text("SCALE = 1\n")
+    (tmp_path / "world" / "__init__.py").touch()
+    importlib.import_module("world")
+    task = get_task("own_world:W-v0")
+    folder = dataclasses.replace(begun(tmp_path), environment=(task, OURS))
+    assert not any("own_world" in line for _, line in told())
+    shutil.rmtree(folder.path)
+    with folder.locked(resume=False):
+        folder.write_summary({"status": "finished"})
+    assert folder.finished_summary()
+    assert told() == []
+    for change in (lambda: rewards.write_text("SCALE = 2\n"), lambda: own.write_text("")):
+        change()
+        assert folder.finished_summary()
+        [(level, line)] = told()
+        assert level == "WARNING"
+        assert str(folder.path) in line
+    assert "own_world" in line
+    assert "code" not in line.split("(")[1]
+    with folder.locked(resume=True):
+        assert "own_world" in told()[0][1]
+    assert folder.finished_summary()
+    assert told() == []
+    monkeypatch.setattr(machine, "code_digest", lambda: "edited")
+    assert folder.finished_summary()
+    assert "here edited" in told()[0][1]
+
+
+@pytest.mark.parametrize(
+    ("name", "packages"),
+    [
+        ("cheetah-run", {"dm_control"}),
+        ("kitchen-complete-v0", {"gymnasium-robotics"}),
+        ("scene-play-singletask-v0", {"ogbench"}),
+        ("playground:CheetahRun", {"playground", "mujoco-mjx"}),
+    ],
+)
+def test_the_versions_of_the_tasks_packages_are_recorded_and_compared(name, packages):
+    began = machine.surroundings(get_task(name))
+    assert packages <= began["versions"].keys() - machine.surroundings()["versions"].keys()
+    for package in packages:
+        before = {**began, "versions": {**began["versions"], package: "0.0"}}
+        assert f"{package} 0.0, here" in machine.differences(before, began)
+
+
+def test_an_offset_of_all_seeds_changes_no_number():
+    jax.config.update("jax_random_seed_offset", 7)
+    try:
+        with machine.settings_of_jax():
+            assert jax.random.key_data(jax.random.key(3)).tolist() == [0, 3]
+    finally:
+        jax.config.update("jax_random_seed_offset", 0)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found", "is_there"),
+    [
+        ("cuda", AssertionError(), False),
+        ("odd", RuntimeError("no backend"), False),
+        ("cuda", "cpu", False),
+        ("cuda", "gpu", True),
+        ("cuda,cpu", "cpu", True),
+    ],
+)
+def test_a_platform_that_is_not_there_is_a_line(monkeypatch, wanted, found, is_there):
+    """JAX raises either error, or falls back to a CPU that was added."""
+    monkeypatch.setattr(jax, "default_backend", mock.Mock(side_effect=[found]))
+    with nullcontext() if is_there else pytest.raises(UserError, match=f"^JAX_PLATFORMS={wanted}: not avail"):
+        machine.check_platforms(wanted)
+
+
+def test_whatever_asks_jax_for_a_device_in_vain_gives_that_line(monkeypatch, capsys, tmp_path):
+    with pytest.raises(RuntimeError, match="of something else"):
+        fail(RuntimeError("of something else"))
+    monkeypatch.setattr(jax, "default_backend", mock.Mock(side_effect=RuntimeError("no backend")))
+    with pytest.raises(UserError, match="JAX_PLATFORMS"), machine.settings_of_jax():
+        pass
+    with pytest.raises(UserError, match="JAX_PLATFORMS"):
+        _ = load_run(begun(tmp_path).path).states
+    assert fail(RuntimeError("Could not determine home directory.")) == 2
+    assert "HOME" in capsys.readouterr().err
+
+
 def test_a_note_in_config_is_kept_and_what_defines_the_run_is_not_edited(tmp_path, told):
     folder = begun(tmp_path)
     file = folder.path / "config.json"
@@ -193,6 +288,11 @@ def test_who_resumes_what_is_not_there_is_told_of_the_run_most_like_it(tmp_path,
     assert told() == [("INFO", line)]
     begun(tmp_path, resume=True, config=config)
     assert told() == []
+    renamed = most_like.path.rename(most_like.path.with_name("best"))
+    again = begun(tmp_path, resume=True)
+    [(_, line)] = told()
+    assert f"best has them: to go on with it, name it {again.path.name} again" in line
+    assert renamed.is_dir()
 
 
 def test_one_process_at_a_time(tmp_path):

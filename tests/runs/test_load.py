@@ -1,20 +1,27 @@
 """load_run gives what was trained: policies, rows, and memories of rewards; and says what it cannot read."""
 
 import json
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_runs import evaluations_of, offline_settings, small
+from tiny_runs import SCHEDULE, evaluations_of, of_data, offline_settings, small
 
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.errors import Damaged, UserError
-from xql_jax.files import write_record
+from xql_jax.files import read_record, write_record
 from xql_jax.learners.fields import hyperparameters
+from xql_jax.policy import load_policy
+from xql_jax.runs.acting_settings import FinetuneSettings
+from xql_jax.runs.choice import choose
 from xql_jax.runs.evaluation import evaluate
+from xql_jax.runs.export import export_policy
+from xql_jax.runs.finetuning import train_finetuned
 from xql_jax.runs.load import OF_EARLIER_RUNS, SavedRun, all_runs, load_run
 from xql_jax.runs.offline import train_offline
-from xql_jax.runs.settings import EVALUATION_SEED
-from xql_jax.runs.tool_settings import EvaluationSettings
+from xql_jax.runs.settings import EVALUATION_SEED, OfflineSettings
+from xql_jax.runs.tool_settings import ChoiceSettings, EvaluationSettings, ExportSettings
 
 O, A = 4, 2
 
@@ -151,3 +158,44 @@ def test_policies_remember_rewards_as_they_were_learned_from(remembering):
     unbegun = load_run(remembering.path).policy()
     with pytest.raises(RuntimeError, match="needs a call of begin or remember"):
         unbegun(seen)
+
+
+def test_a_strangers_run_acts_and_is_exported_without_running_the_code_that_it_names(tmp_path, monkeypatch):
+    """Only who names the environment, or has imported its module, runs that code."""
+    monkeypatch.chdir(tmp_path)
+    code = Path(__file__).parents[1] / "envs" / "own_maze.py"
+    own = Path("strangers.py")
+    own.write_text(code.read_text().replace("Line-v0", "Strange-v0"))
+    rows = {"observations": 2, "actions": 1}
+    arrays = {name: np.ones((20, size)) for name, size in rows.items()}
+    np.savez(
+        "data.npz", **arrays, rewards=np.ones(20), terminals=np.zeros(20), timeouts=np.arange(20) % 5 == 4
+    )
+    settings = {**of_data(tmp_path), "env_name": "strangers:Strange-v0", "config": small("bc")}
+    path = str(train_offline(OfflineSettings(**settings)).path)
+    del sys.modules["strangers"]
+    own.write_text(code.read_text().replace("Line-v0", "Other-v0") + "open('was_run', 'w')")
+    load_policy(path)([0.0, 1.0])
+    export_policy(ExportSettings(checkpoint=path, formats=("npz",)))
+    finetune = FinetuneSettings(config=small("bc"), checkpoint=path, **SCHEDULE)
+    for act in (
+        lambda: evaluate(EvaluationSettings(checkpoint=path)),
+        lambda: load_policy(path).evaluate(),
+        lambda: export_policy(ExportSettings(checkpoint=path, episodes=1)),
+        lambda: choose(ChoiceSettings(checkpoint=path)),
+        lambda: train_finetuned(finetune),
+    ):
+        with pytest.raises(UserError, match=r"strangers\.py .* give --env_name=strangers:Strange-v0"):
+            act()
+    files = load_run(path).files
+    transforms = read_record(files.preprocessing)
+    write_record(files.preprocessing, {**transforms, "action_bounds": [[], []]})  # as of environments in JAX
+    load_policy(path)([0.0, 1.0])
+    del transforms["action_bounds"]  # as earlier versions, whose policies need the environment's
+    write_record(files.preprocessing, transforms)
+    with pytest.raises(UserError, match="strangers"):
+        load_policy(path)([0.0, 1.0])
+    assert not Path("was_run").exists()
+    assert load_policy(path).evaluate("strangers:Other-v0", episodes=1)["lengths"].shape == (1,)
+    assert Path("was_run").exists()
+    load_policy(path)([0.0, 1.0])  # nothing is run anew

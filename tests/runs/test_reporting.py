@@ -225,6 +225,8 @@ def test_a_run_whose_heart_beats_is_running_wherever_that_is(tmp_path, monkeypat
     state, note = told()
     assert state == "interrupted"
     assert re.fullmatch(r"interrupted since 2001-09-0\d .* or running elsewhere", note)
+    os.utime(heart, (4e9, 4e9))  # the clock was set back since
+    assert told()[0] == "interrupted"
 
 
 def test_widths_that_agree_are_one_setting(tmp_path):

@@ -13,6 +13,7 @@ from xql_jax.commands import sweeping
 from xql_jax.configuration import suite_config
 from xql_jax.data.loading import cached_file
 from xql_jax.reports.paper_tables import read_paper_table
+from xql_jax.runs import machine
 from xql_jax.runs.kinds import train_run
 from xql_jax.sweeps import plan, tables
 from xql_jax.sweeps.plan import make_plan
@@ -114,7 +115,7 @@ def test_the_table_of_fine_tuning_has_both_phases(asked):
 
 
 @pytest.mark.slow
-def test_runs_of_other_settings_or_data_are_no_part_of_the_table(asked):
+def test_runs_of_other_settings_data_or_code_are_told_apart(asked, monkeypatch, capsys):
     train_all(asked(methods=("bc",)))
     assert states(asked(methods=("bc",))) == ["finished"]
     for name, value in (
@@ -122,12 +123,19 @@ def test_runs_of_other_settings_or_data_are_no_part_of_the_table(asked):
         *(("eval_interval", 7), ("methods", ("bc:actor_lr=0.5",))),
     ):
         assert states(asked(**{"methods": ("bc",), name: value})) == ["to do"], name
+    monkeypatch.setattr(machine, "code_digest", lambda: "edited")
+    sweeping.sweep(asked(methods=("bc",), dry_run=True))
+    assert "trained by other code: 1" in capsys.readouterr().out
     data = Path(asked().datasets[0].split("=")[1])
+    before = data.stat()
     data.touch()
     assert states(asked(methods=("bc",))) == ["finished"]  # the same data, written later
-    others = write_dataset(data.with_name("others.npz"), size=160)
-    os.utime(others, (0, 0))
-    others.rename(data)  # older than the run
+    others = data.with_name("others.npz")
+    with np.load(data) as arrays:
+        np.savez(others, **{**arrays, "actions": -arrays["actions"]})
+    os.utime(others, ns=(before.st_atime_ns, before.st_mtime_ns))
+    others.rename(data)  # of the same size and time, as rsync -t leaves it
+    assert data.stat()[6:9] == before[6:9]
     assert states(asked(methods=("bc",))) == ["to do"]
 
 

@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 from xql_jax.config_files import FINETUNE, choose_config
 from xql_jax.configuration import with_fields
-from xql_jax.errors import UserError
+from xql_jax.errors import NO_HOME, UserError
 from xql_jax.runs.settings import RunSettings
 from xql_jax.settings import settings_of
 from xql_jax.training.progress import print_lines
@@ -26,7 +26,7 @@ S = TypeVar("S")
 flags.disclaim_key_flags()  # flags defined here count as the main's own, so that its `--help` lists them
 
 # What a user meets as one line: mistakes, and what the system refuses.
-TOLD = (UserError, flags.Error, MemoryError, OSError)
+TOLD = (UserError, flags.Error, MemoryError, OSError, RuntimeError)
 
 
 def define_flags(kind: type) -> None:
@@ -107,6 +107,10 @@ def fail(error: Exception) -> int:
     text = str(error).removeprefix("ERROR:: ")  # absl's prefix
     if isinstance(error, MemoryError):
         text = f"there is too little memory ({error}): use less data, or more memory"
+    elif isinstance(error, RuntimeError):
+        if "home directory" not in text:
+            raise error
+        text = NO_HOME
     elif isinstance(error, OSError):
         if error.strerror is None:
             raise error

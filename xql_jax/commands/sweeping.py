@@ -10,7 +10,7 @@ from xql_jax.learners.registry import ONLINE
 from xql_jax.outputs import check_output, write_output
 from xql_jax.reports.paper_tables import PaperTable
 from xql_jax.reports.score_table import ScoreTable, latex_table, markdown_table, text_table
-from xql_jax.runs.machine import prepare_acting
+from xql_jax.runs.machine import other_code, prepare_acting
 from xql_jax.sweeps.executors import Executor, Outcome, in_process, ray_tasks, train
 from xql_jax.sweeps.plan import ABSENT, BEGUN, FINISHED, NO_DATA, Cell, make_plan, refreshed, seconds_left
 from xql_jax.sweeps.rates import PARTS, gflops_per_second
@@ -100,6 +100,9 @@ def _print_plan(plan: Sequence[Cell]) -> None:
             steps = (cell.steps - cell.step) * cell.members
             what += f", {steps:,} {cell.settings.unit}s of {cell.members} members, about {_time(left)}"
         print(f"  {cell}: {what}")
+    ended = [(cell, cell.record) for cell in plan if cell.state == FINISHED and cell.record]
+    if others := [cell for cell, run in ended if other_code(run.content, cell.settings.task)]:
+        print(f"  trained by other code: {len(others)}, as {others[0]}; delete a run to train it anew")
     for file in dict.fromkeys(cell.missing for cell in plan if cell.missing):
         print(f"  missing: {file}")
     print("; ".join(f"{state}: {STATES[state]}" for state in STATES if state in states))

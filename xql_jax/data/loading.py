@@ -1,5 +1,7 @@
 """Loads datasets from all sources: files, folders, libraries, and the tasks' own, which it downloads."""
 
+import functools
+import hashlib
 import os
 import re
 import sys
@@ -81,23 +83,37 @@ def _read(source: str, episode_limit: int | None, task: Task | None) -> Dataset:
 
 
 def stamps(task: Task | None, sources: Sequence[str | Dataset]) -> list[list[Any]] | None:
-    """Returns name, size in bytes and time of modification in ns of each file that `load_dataset` reads.
+    """Returns name, size in bytes and SHA-256 of each file that `load_dataset` reads.
 
-    If they are equal, the data are taken to be the same without being read. None if a file is missing, or if
-    it is not known which files they are (`minari:ID`, data in memory).
+    If they are equal, the data are the same. None if a file is missing, or if the data are in memory.
     """
     found = []
     for source in sources or ([str(cached_file(task))] if task else []):
         if not isinstance(source, str):
             return None
-        path = Path(source.partition(":")[2] if source.startswith(PREFIXES) else source).expanduser()
+        name = source.partition(":")[2] if source.startswith(PREFIXES) else source
+        path = Path(name).expanduser()
+        if source.startswith("minari:") and not path.exists():
+            path = Path(os.environ.get("MINARI_DATASETS_PATH") or "~/.minari/datasets").expanduser() / name
         try:
             for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-                state = file.stat()
-                found.append([file.name, state.st_size, state.st_mtime_ns])
+                if not file.is_dir():
+                    one = file.stat()
+                    facts = one.st_size, one.st_mtime_ns, one.st_ctime_ns, one.st_ino, one.st_dev
+                    found.append([file.name, one.st_size, _sha256(file.absolute(), *facts)])
         except OSError:
             return None
     return found
+
+
+@functools.cache
+def _sha256(file: Path, *facts: int) -> str:
+    """Returns the digest of a file's content. A process reads the file again only if the facts change.
+
+    They have the time of its last change, which no program can set, unlike that of modification.
+    """
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def cached_file(task: Task) -> Path:

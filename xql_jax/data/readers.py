@@ -18,6 +18,7 @@ from xql_jax.tasks import TASKS, References, Task
 
 COPIES = 3  # of a file's arrays in memory: as they are read, as transitions, and as these are preprocessed
 D4RL_KEYS = (*REQUIRED, "timeouts")
+MADE_BY = "made_by"  # the command that made a file of xql-collect --oracle
 STATES = ("qpos", "button_states")  # of OGBench's simulators
 # The names of the files of D4RL's tasks, and of the embedded mazes, which have D4RL's layout.
 D4RL_FILES = {
@@ -84,7 +85,9 @@ def read_ogbench(path: Path, task: Task | None = None) -> Dataset:
 
     OGBench's own files have no rewards: a single-task task gives them, from the states in `qpos`.
     """
-    arrays, names = read_archive(path, lambda name: is_read(name) or name in STATES)
+    arrays, names = read_archive(path, lambda name: is_read(name) or name in (*STATES, MADE_BY))
+    made_by = arrays.pop(MADE_BY, None)
+    source = str(path) if made_by is None else f"{path} (made by {made_by})"
     if "rewards" not in arrays and "qpos" in arrays and task and task.suite == "ogbench":
         from xql_jax.envs.ogbench import rewarded  # which imports a simulator
 
@@ -95,8 +98,9 @@ def read_ogbench(path: Path, task: Task | None = None) -> Dataset:
             f"{path}: no array rewards; OGBench's own files have none: give the task whose rewards are "
             "meant, as --env_name=cube-single-play-singletask-v0"
         )
+    names = [name for name in names if name not in (*STATES, MADE_BY)]
     layout = Layout(terminals_are_ends=True, timeouts_win=True, keeps_last=False)
-    return from_arrays(arrays, str(path), layout, names)
+    return from_arrays(arrays, source, layout, names)
 
 
 def read_archive(

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import importlib
 import os
 import pkgutil
 from collections.abc import Callable
@@ -11,7 +12,8 @@ from typing import Any, NamedTuple
 
 from xql_jax.envs.vector import Local, VectorEnv
 from xql_jax.errors import UserError
-from xql_jax.tasks import COMPILED, OWN, PLAYGROUND, Task
+from xql_jax.files import sources_digest
+from xql_jax.tasks import COMPILED, LIBRARIES, OWN, PLAYGROUND, Task
 from xql_jax.types import ActionBounds
 
 CORES = os.cpu_count() or 1
@@ -118,7 +120,8 @@ def action_bounds(task: Task | None) -> ActionBounds:
 def describe_environment(task: Task, simulation: Simulation) -> dict[str, Any]:
     """Returns the environment in which a task's scores were earned, as JSON values, for reports.
 
-    `versions` are those of all packages that determine a step's result, null if there is none of that name.
+    `versions` are those of all packages that determine a step's result, null if there is none of that name;
+    of a user's module, a digest of its sources.
     `described_in` is the section of the guide that says in which respects the environment equals D4RL's.
     """
     page, section = "tasks", task.suite
@@ -134,10 +137,27 @@ def describe_environment(task: Task, simulation: Simulation) -> dict[str, Any]:
     return {
         "backend": simulation.env_backend,
         "simulator": packages[0],
-        "versions": {package: _version(package) for package in packages},
+        "versions": {package: _version(package) for package in packages} | own_sources(task),
         "legacy_inertia": simulation.legacy_inertia,
         "described_in": f"docs/{page}.md#{section}",
     }
+
+
+def own_sources(task: Task) -> dict[str, str | None]:
+    """Returns digests of the sources of a user's environment, by the names of its module and its class's.
+
+    Of `LIBRARIES` it returns the versions.
+    """
+    if task.suite not in (OWN, COMPILED):
+        return {}
+    module, _, name = task.name.partition(":")
+    modules = [module]
+    if task.suite == OWN:
+        gymnasium: Any = importlib.import_module("gymnasium")  # takes half a second
+        entry = gymnasium.spec(name).entry_point
+        modules.append(entry.partition(":")[0] if isinstance(entry, str) else entry.__module__)
+    roots = {module.partition(".")[0] for module in modules} - {"xql_jax"}
+    return {root: _version(root) if root in LIBRARIES else sources_digest(root) for root in sorted(roots)}
 
 
 def _version(package: str) -> str | None:

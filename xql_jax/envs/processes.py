@@ -15,7 +15,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 from gymnasium.vector.async_vector_env import _async_worker
 
 from xql_jax.envs.vector import PATIENT, UNTOLD, Patience, VectorEnv, act, describe, failure, naming
-from xql_jax.errors import EnvironmentFailure
+from xql_jax.errors import UNGUARDED, EnvironmentFailure, UserError
 from xql_jax.types import Environment
 
 GRACE = 2.0  # seconds that workers get to end by themselves
@@ -40,9 +40,12 @@ class Processes(VectorEnv):
         self._patience = patience
         made = [lambda: _Reporting(make())] * num_envs  # type: ignore[arg-type]
         with _signals_blocked(), naming(0):
-            self._envs: Any = AsyncVectorEnv(
-                made, context="spawn", worker=_work, autoreset_mode=AutoresetMode.DISABLED
-            )
+            try:
+                self._envs: Any = AsyncVectorEnv(
+                    made, context="spawn", worker=_work, autoreset_mode=AutoresetMode.DISABLED
+                )
+            except (EOFError, ConnectionError) as error:  # it ended before it had an environment
+                raise UserError(f"--processes: one ended at its start: {UNGUARDED}") from error
         envs: Any = self._envs
         self.observation_space, self.action_space = envs.single_observation_space, envs.single_action_space
         self._pollers = [select.poll() for _ in range(num_envs)]  # quicker than a pipe's own `poll`

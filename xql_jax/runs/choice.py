@@ -29,7 +29,6 @@ from xql_jax.rollout.scores import agreement
 from xql_jax.runs.load import SavedRun, load_run
 from xql_jax.runs.machine import settings_of_jax
 from xql_jax.runs.tool_settings import ChoiceSettings
-from xql_jax.tasks import get_task
 from xql_jax.training.members import Member, learners_of
 from xql_jax.training.offline import offline_population
 from xql_jax.training.population import Population
@@ -67,7 +66,7 @@ def choose(settings: ChoiceSettings) -> dict[str, Any]:
     """
     with settings_of_jax():
         output = check_output("output", settings.output, (".csv", ".json")) if settings.output else None
-        saved = load_run(settings.checkpoint)
+        saved = load_run(settings.checkpoint, env_name=settings.env_name)
         if saved.is_online:
             raise UserError(f"{saved.path}: {saved.algorithm} learned online: no dataset to judge by")
         if hasattr(saved.learner, "act_remembering"):
@@ -144,7 +143,7 @@ def _dataset(settings: ChoiceSettings, saved: SavedRun) -> tuple[Dataset, np.nda
     Returns:
         The data; and i64[E], the rows that are the first of a trajectory.
     """
-    task = get_task(saved.env_name) if saved.env_name else None
+    task = saved.task if saved.env_name else None
     bounds = saved.preprocessing.action_bounds
     dataset = load_dataset(task, settings.dataset or saved.sources, bounds=bounds)
     if (sizes := (dataset.observation_dim, dataset.action_dim)) != saved.sizes:

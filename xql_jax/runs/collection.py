@@ -1,5 +1,6 @@
 """Collection of a dataset: made by a policy or an ant, or taken from the replay buffer of an online run."""
 
+import contextlib
 import dataclasses
 import json
 import logging
@@ -15,6 +16,7 @@ import numpy as np
 from xql_jax.data.arrays import ENVIRONMENT, UNITS, says_normalized
 from xql_jax.data.dataset import checked_references
 from xql_jax.data.loading import cached_file
+from xql_jax.data.readers import MADE_BY
 from xql_jax.data.replay import empty
 from xql_jax.data.rows import (
     Metadata,
@@ -30,7 +32,7 @@ from xql_jax.data.rows import (
 )
 from xql_jax.envs import Simulation, action_bounds, choose_suite, describe_environment
 from xql_jax.errors import UserError, needing
-from xql_jax.outputs import check_output, writing_output
+from xql_jax.outputs import alone_at, check_output, writing_output
 from xql_jax.runs.behaviours import RANDOM, Behaviour, episodes_of, open_behaviour
 from xql_jax.runs.load import load_run
 from xql_jax.runs.machine import settings_of_jax, versions
@@ -66,19 +68,25 @@ class Source:
     metadata: dict[str, Any]  # of the rows, which the dataset's file will contain
     cuts_episodes: bool = False  # anywhere, not only the last one, see `whole_returns_of`
 
+    @property
+    def origin(self) -> str:
+        """What the rows depend on, but for their number."""
+        return json.dumps([self.metadata.get(name) for name in ("seed", "policy_is", "noise", "replay_of")])
+
 
 def collect(settings: CollectionSettings) -> dict[str, Any]:
     """Makes a dataset, or adds to it; returns a summary of the new rows. UserError comes before these."""
-    with settings_of_jax():
+    with settings_of_jax(), contextlib.ExitStack() as held:
         kind = "waypoints" if settings.waypoints else "replay" if settings.replay else "policy"
         kind = "oracle" if settings.oracle else kind
         if unfit := [name for name in UNFIT[kind] if getattr(settings, name)]:
             raise UserError(f"--{', --'.join(unfit)}: not with --{kind}")
         if settings.oracle:
-            return _by_oracle(settings)
+            return _by_oracle(settings, held)
         source = {"policy": _policy, "replay": _replay_buffer, "waypoints": _waypoints}[kind](settings)
         output = _check_output(settings)
-        before = _rows_before(settings, output, source.task)
+        held.enter_context(alone_at(output))
+        before = _rows_before(settings, output, source)
         references = _references(settings, source)
         rows = source.rows()
         task = referenced(source.task, references)
@@ -94,6 +102,7 @@ def collect(settings: CollectionSettings) -> dict[str, Any]:
             "environment": json.dumps(describe_environment(task, source.simulation), sort_keys=True),
             "versions": json.dumps(versions(), sort_keys=True),
             "command": _command_of(settings),
+            "origin": source.origin,
             **source.metadata,
             **summary,
             **(references._asdict() if references else {}),
@@ -111,14 +120,15 @@ def collect(settings: CollectionSettings) -> dict[str, Any]:
         return {**summary, "output": str(output), "terminals": terminals, "mean_score": score}
 
 
-def _by_oracle(settings: CollectionSettings) -> dict[str, Any]:
-    """Writes OGBench's kind of data, a file in its layout."""
+def _by_oracle(settings: CollectionSettings, held: contextlib.ExitStack) -> dict[str, Any]:
+    """Writes OGBench's kind of data, a file in its layout that says what made it."""
     if not settings.env_name or settings.transitions is None:
         raise UserError("--oracle needs --env_name and --transitions")
     task, number = get_task(settings.env_name), settings.transitions
     if task.suite != "ogbench":
         raise UserError(f"--env_name={task.name}: --oracle is for OGBench's tasks")
     output = check_output("output", settings.output or str(cached_file(task)), (".npz",))
+    held.enter_context(alone_at(output))
     if os.path.lexists(output):
         raise UserError(f"--output={output}: exists already: give another name")
     from xql_jax.data import oracles  # imports MuJoCo
@@ -126,7 +136,7 @@ def _by_oracle(settings: CollectionSettings) -> dict[str, Any]:
     with counted(number, "transition", settings.tqdm) as count:
         rows = oracles.generate(task, number, settings.seed, count)
     with writing_output("output", output) as unfinished, unfinished.open("wb") as archive:
-        np.savez_compressed(archive, **rows)  # type: ignore[arg-type]
+        np.savez_compressed(archive, **rows, **{MADE_BY: _command_of(settings)})  # type: ignore[arg-type]
     episodes = int(rows["terminals"].sum())
     made = {"transitions": len(rows["terminals"]) - episodes, "episodes": episodes, "output": str(output)}
     return {**made, "terminals": 0, "mean_score": None, "mean_return": None}
@@ -174,7 +184,7 @@ def _waypoints(settings: CollectionSettings) -> Source:
 
 def _replay_buffer(settings: CollectionSettings) -> Source:
     """Transitions from an online run's replay buffer, up to --until or all of them."""
-    run = load_run(settings.replay or "", member=settings.member)
+    run = load_run(settings.replay or "", member=settings.member, env_name=settings.env_name)
     if not run.is_online:
         raise UserError(f"--replay={run.path}: {run.algorithm} is no online learner: it has no replay buffer")
     if settings.env_name not in (None, run.env_name):
@@ -197,7 +207,7 @@ def _replay_buffer(settings: CollectionSettings) -> Source:
         "episode_ends": "terminals are the buffer's; time-outs, which it does not know, were recovered: "
         "a row is one where its next observation is not exactly what the next row starts from",
     }
-    return Source(get_task(run.env_name or ""), run.simulation, rows, about, cuts_episodes=True)
+    return Source(get_task(run.task.name), run.simulation, rows, about, cuts_episodes=True)
 
 
 def _references(settings: CollectionSettings, source: Source) -> References | None:
@@ -232,7 +242,7 @@ def _references(settings: CollectionSettings, source: Source) -> References | No
 
 
 def _check_output(settings: CollectionSettings) -> Path:
-    """Returns the path to write to; raises UserError if it cannot be written, or exists without --append."""
+    """Returns the path to write to; raises UserError if it cannot be written."""
     if not settings.output:
         raise UserError("give --output: the file or folder to write")
     is_folder = settings.format == "minari"
@@ -241,19 +251,20 @@ def _check_output(settings: CollectionSettings) -> Path:
             raise UserError("--append adds to an HDF5 file: leave out --format=minari")
         with needing("--format=minari", "minari"):
             import minari  # noqa: F401  (so that nothing is collected in vain)
-    path = check_output("output", settings.output, () if is_folder else SUFFIXES)
-    if os.path.lexists(path) and not settings.append:
-        raise UserError(f"--output={path}: exists already: add to it by --append, or give another name")
-    return path
+    return check_output("output", settings.output, () if is_folder else SUFFIXES)
 
 
-def _rows_before(settings: CollectionSettings, output: Path, task: Task) -> tuple[Rows, Metadata] | None:
-    """Reads what --append adds to, in the environment's units; UserError if it is not of the task."""
-    if not (settings.append and output.exists()):
+def _rows_before(settings: CollectionSettings, output: Path, source: Source) -> tuple[Rows, Metadata] | None:
+    """Reads what --append adds to, in the environment's units; UserError if that is no use."""
+    if not os.path.lexists(output):
         return None
-    rows, metadata = read_rows(output)
+    if not settings.append:
+        raise UserError(f"--output={output}: exists already: add to it by --append, or give another name")
+    (rows, metadata), task = read_rows(output), source.task
     if metadata.get("env_name") != task.name or "command" not in metadata:
         raise UserError(f"--append: {output} is no dataset of {task.name} by xql-collect")
+    if source.origin in [*np.ravel(metadata.get("origin", []))]:
+        raise UserError(f"--append: {output} has rows of this policy and seed: give another --seed")
     if says_normalized(metadata.get(UNITS), str(output), is_collected=True):
         rows["actions"] = action_bounds(task).to_environment(rows["actions"])
     return rows, metadata

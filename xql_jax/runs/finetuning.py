@@ -145,7 +145,7 @@ def _source(settings: FinetuneSettings) -> SavedRun | None:
         raise UserError(
             f"--{unfit[0]}: the run of --checkpoint has its own; what may change is given by --online"
         )
-    source = load_run(settings.checkpoint, member=settings.member)
+    source = load_run(settings.checkpoint, member=settings.member, env_name=settings.env_name)
     if source.is_online:
         raise UserError(f"--checkpoint={source.path}: {source.algorithm} learned online; give an offline run")
     if source.handover is not None and source.step > source.handover:
@@ -163,7 +163,7 @@ def _settings_of_source(settings: FinetuneSettings, source: SavedRun) -> Finetun
         [member] = source.members
         seeds = range(member.seed, member.seed + 1)
         sweep = " ".join(f"{name}={value:.9g}" for name, value in member.hyperparameters.items())
-    env_name = settings.env_name or source.env_name
+    env_name = settings.env_name or (source.env_name and source.task.name)
     references = settings.random_return, settings.expert_return
     if references == (None, None) and source.references and env_name == source.env_name:
         references = source.references  # another task is not scored by them

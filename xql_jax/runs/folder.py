@@ -13,13 +13,15 @@ from typing import Any
 
 from xql_jax.configuration import settings_by_name
 from xql_jax.data.preprocessing import Preprocessing
+from xql_jax.envs import OURS, Simulation
 from xql_jax.errors import Damaged, UserError
 from xql_jax.files import as_json, beating, digest, locked, read_record, with_numbers, write_record
 from xql_jax.learners import registry
 from xql_jax.logs.csv_rows import TIMES
 from xql_jax.reports.summary import FINE_TUNED, OFFLINE, ONLINE
-from xql_jax.runs.machine import differences, surroundings
+from xql_jax.runs.machine import differences, other_code, surroundings
 from xql_jax.settings import as_typed
+from xql_jax.tasks import Task
 from xql_jax.training.checkpoints import Checkpoints, TrainingFiles
 from xql_jax.training.members import Member, fields_given
 
@@ -51,6 +53,7 @@ class RunFolder:
     identity: Mapping[str, Any]
     label: str = ""  # part of a new folder's name, see `run_label`
     about: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # entries of config.json beside it
+    environment: tuple[Task | None, Simulation] = None, OURS  # in which it acts
 
     @property
     def run_id(self) -> str:
@@ -107,7 +110,7 @@ class RunFolder:
         with contextlib.ExitStack() as held:
             try:
                 self.path.mkdir(parents=True, exist_ok=True)
-                held.enter_context(locked(self.path / ".lock"))
+                held.enter_context(locked(self.path / ".lock", f"run: {self.path}"))
                 held.enter_context(beating(self.path / HEARTBEAT))
             except OSError as error:
                 raise UserError(f"cannot write to --save_dir: {error}") from None
@@ -124,13 +127,13 @@ class RunFolder:
             self._tell_of_others()
         file = self.path / "config.json"
         if not file.exists():
-            self._write_config(surroundings(), [])
+            self._write_config(surroundings(*self.environment), [])
             return
         try:
             began = read_config(file)
         except Damaged as error:
             LOG.warning(f"{error}; it is written anew")
-            began = {**surroundings(), "note": "written anew: it was damaged"}
+            began = {**surroundings(*self.environment), "note": "written anew: it was damaged"}
         self.note_going_on(began)
 
     def note_going_on(self, began: Mapping[str, Any]) -> None:
@@ -139,10 +142,11 @@ class RunFolder:
         Args:
             began: what config.json has of its beginning, or that of the run that it is an extension of.
         """
-        here, step = surroundings(), max(self.steps, default=0)
+        here, step = surroundings(*self.environment), max(self.steps, default=0)
         if changed := differences(began, here):
             LOG.warning(
-                f"the run began with another setup, so its numbers may differ after step {step:,}: {changed}"
+                f"the run began with another setup, so its numbers may differ after step {step:,} (another "
+                f"--save_dir begins anew): {changed}"
             )
         self._write_config(began, [*began.get("resumed", []), {**here, "after_step": step}])
 
@@ -167,10 +171,8 @@ class RunFolder:
                 others[file.parent.name] = differing_settings(theirs, ours)
         if others:
             nearest = min(others, key=lambda name: len(others[name]))
-            LOG.info(
-                f"there is no run with these settings to resume, a new one begins; {nearest} has "
-                f"{'; '.join(others[nearest][:3])}"
-            )
+            has = "; ".join(others[nearest][:3]) or f"them: to go on with it, name it {self.path.name} again"
+            LOG.info(f"there is no run with these settings to resume, a new one begins; {nearest} has {has}")
 
     def finished_summary(self) -> dict[str, Any] | None:
         """Returns the summary if the run has finished; None if it must go on, or write damaged files again.
@@ -183,7 +185,7 @@ class RunFolder:
             summary = read_summary(self.files.summary, self.run_id)
             if summary["status"] != "finished":
                 return None
-            read_config(self.path / "config.json")
+            content = read_config(self.path / "config.json")
             if "normalize_observations" in self.recorded:
                 Preprocessing.load(self.files.preprocessing, self.run_id)
             for name, written in summary.get("logs", {}).items():
@@ -194,6 +196,11 @@ class RunFolder:
                 raise Damaged(f"{error}; there is no checkpoint to restore it from: delete the run") from None
             LOG.warning(f"{error}; it is made anew")
             return None
+        if changed := other_code(content, self.environment[0]):
+            LOG.warning(
+                f"{self.path} was trained by other code ({changed}), and is only loaded: to train anew, give "
+                "another --save_dir, or delete it"
+            )
         return summary
 
     def write_summary(self, summary: Mapping[str, Any], logs: Iterable[Path] = ()) -> dict[str, Any]:

@@ -19,14 +19,15 @@ from xql_jax.data.dataset import PREFIXES, Dataset
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.envs import Simulation, action_bounds
 from xql_jax.errors import Damaged, UserError
-from xql_jax.files import with_numbers
+from xql_jax.files import read_record, with_numbers
 from xql_jax.learners.fields import hyperparameters
 from xql_jax.learners.registry import make_learner
 from xql_jax.logs.csv_rows import Row, parse_rows
 from xql_jax.reports.summary import ONLINE
 from xql_jax.rollout.acting import Act, deterministic_policy, finite_policy, prepared
 from xql_jax.runs.folder import defining, kind_of, read_config, read_summary
-from xql_jax.tasks import References, Task, get_task, referenced
+from xql_jax.runs.machine import check_platforms
+from xql_jax.tasks import References, Task, get_task, module_to_run, referenced
 from xql_jax.training.checkpoints import Checkpoints, Progress, TrainingFiles
 from xql_jax.training.members import Member, learners_of, make_members, parse_sweep, stacked
 from xql_jax.types import Learner, State
@@ -46,7 +47,8 @@ def load_run(
         path: the run's folder, or RUN/checkpoints/STEP.
         step: of the checkpoint to read; None: that of `path`, else the last one.
         member: index of the only member (one seed and setting of the sweep) to read; None: all.
-        env_name: the task that its policies are to act in; None: the run's own.
+        env_name: the task that its policies are to act in; None: the run's own, for which no code of a user's
+            module is run.
     Raises:
         UserError: if it is not a run's folder, or its config.json cannot be read. Other files are read when
             they are first used.
@@ -85,6 +87,7 @@ class SavedRun:
         # The data's, without a task.
         self.name: str = self.env_name or content.get("name") or path.absolute().parents[1].name
         self._acts_in: str | None = env_name or self.env_name
+        self._is_named = env_name is not None  # by the user, who may have the run from somebody else
         self.references = References(*content["references"]) if "references" in content else None
         self.kind = kind_of(self.algorithm, self.identity)
         self.is_online = self.kind == ONLINE  # it learned from its own replay buffer alone
@@ -133,6 +136,11 @@ class SavedRun:
         name = self._acts_in
         if name is None:
             raise UserError(f"{self.path}: the run was trained without an environment: give --env_name")
+        if not self._is_named and (module := module_to_run(name)):
+            raise UserError(
+                f"{self.path}: its environment {name} would run the code of {module}.py or of a package "
+                f"{module}: if you trust that, give --env_name={name}, or in Python import {module} before"
+            )
         task = get_task(name)
         return referenced(task, self.references) if task.name == self.env_name else task
 
@@ -162,6 +170,7 @@ class SavedRun:
 
     @functools.cached_property
     def learner(self) -> Learner:
+        check_platforms()
         try:
             return learner_from_config(ConfigDict(with_numbers(self.config)), self.content["max_steps"])
         except UserError as error:
@@ -190,9 +199,10 @@ class SavedRun:
         file = self.files.preprocessing
         has_none = self.is_online and not file.exists()  # an earlier version's online runs
         saved = Preprocessing() if has_none else Preprocessing.load(file, self.run_id)
-        if saved.action_bounds.low or not self._acts_in:
+        is_recorded = file.exists() and "action_bounds" in read_record(file) and not self._is_named
+        if saved.action_bounds.low or not self._acts_in or is_recorded:
             return saved
-        return dataclasses.replace(saved, action_bounds=action_bounds(get_task(self._acts_in)))
+        return dataclasses.replace(saved, action_bounds=action_bounds(self.task))
 
     def preprocessing_of(self, dataset: Dataset) -> Preprocessing:
         """Returns the run's preprocessing for data that may be others: `top_returns` is a share of these."""
@@ -218,8 +228,8 @@ class SavedRun:
 
     @functools.cached_property
     def _checkpoint(self) -> tuple[dict[str, State], Progress]:
-        example = [jnp.zeros((1, size)) for size in self.sizes]
-        shapes = jax.eval_shape(self.learner.init, jax.random.key(0), *example)
+        init, example = self.learner.init, [jnp.zeros((1, size)) for size in self.sizes]
+        shapes = jax.eval_shape(init, jax.random.key(0), *example)
         with Checkpoints(self.files.checkpoints, self.run_id) as checkpoints:
             return checkpoints.restore({member.name: shapes for member in self.members}, self.step)
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import hashlib
 import importlib.metadata
 import os
 import platform
@@ -15,7 +14,10 @@ from typing import Any
 import jax
 
 import xql_jax
+from xql_jax.envs import OURS, Simulation, describe_environment, own_sources
 from xql_jax.errors import UserError
+from xql_jax.files import sources_digest
+from xql_jax.tasks import Task
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "gymnasium", "mujoco")
 
@@ -26,6 +28,7 @@ SETTINGS: Mapping[str, Any] = {
     "jax_default_matmul_precision": None,
     "jax_default_prng_impl": "threefry2x32",
     "jax_threefry_partitionable": True,
+    "jax_random_seed_offset": 0,
     "jax_numpy_dtype_promotion": "standard",
     "jax_debug_nans": False,  # they would raise errors; the training loop handles NaN itself
     "jax_debug_infs": False,
@@ -35,6 +38,7 @@ SETTINGS: Mapping[str, Any] = {
 @contextlib.contextmanager
 def settings_of_jax() -> Iterator[None]:
     """Sets JAX's settings to SETTINGS while entered, in all threads, ignoring environment variables."""
+    check_platforms()
     before = {name: jax.config.values[name] for name in SETTINGS}
     try:
         for name, value in SETTINGS.items():
@@ -53,12 +57,8 @@ def versions() -> dict[str, str]:
 
 @functools.cache
 def code_digest() -> str:
-    """Returns a digest of the package's sources, the same in a checkout and installed from a wheel."""
-    package = Path(xql_jax.__file__).parent
-    sources = hashlib.sha256()
-    for file in sorted(package.rglob("*.py")):
-        sources.update(file.relative_to(package).as_posix().encode() + b"\0" + file.read_bytes())
-    return sources.hexdigest()[:12]
+    """Returns a digest of this package's sources, the same in a checkout and installed from a wheel."""
+    return sources_digest("xql_jax")
 
 
 def commit() -> str | None:
@@ -71,8 +71,8 @@ def commit() -> str | None:
     return None
 
 
-def surroundings() -> dict[str, Any]:
-    """Returns what config.json records of the program and the machine at each start of a run."""
+def surroundings(task: Task | None = None, simulation: Simulation = OURS) -> dict[str, Any]:
+    """Returns what config.json records of program, environment and machine at each start of a run."""
     machine = {  # what affects XLA's programs
         "device": jax.devices()[0].device_kind,
         "devices": jax.device_count(),
@@ -80,7 +80,8 @@ def surroundings() -> dict[str, Any]:
         "processor": _processor(),
         **{name: os.environ.get(name, "") for name in ("XLA_FLAGS", "NVIDIA_TF32_OVERRIDE")},
     }
-    return {"versions": versions(), "machine": machine, "commit": commit(), "code": code_digest()}
+    used = versions() | (describe_environment(task, simulation)["versions"] if task else {})
+    return {"versions": used, "machine": machine, "commit": commit(), "code": code_digest()}
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
@@ -90,9 +91,15 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
         for at in (before, now)
     )
     changed = [f"{name} {then.get(name)}, here {here[name]}" for name in here if here[name] != then.get(name)]
-    if "cores" in then and then["cores"] != here["cores"]:
+    if "cores" in then and then["cores"] != here.get("cores", then["cores"]):
         changed.append(f"set NPROC={then['cores']} in the environment to compute sums in the same order")
     return "; ".join(changed)
+
+
+def other_code(content: Mapping[str, Any], task: Task | None) -> str:
+    """Describes how the code that a run of this config.json ended with differs from that here, or ""."""
+    now = {"code": code_digest(), "versions": own_sources(task) if task else {}}
+    return differences([content, *content["resumed"]][-1], now)
 
 
 def _cores() -> int:
@@ -111,6 +118,18 @@ def _processor() -> str:
     return platform.machine()
 
 
+def check_platforms(wanted: str | None = None) -> None:
+    """Raises UserError if JAX finds no device of the platforms; None: those of JAX_PLATFORMS."""
+    wanted = wanted or jax.config.jax_platforms or ""  # type: ignore[attr-defined]
+    names, reason = wanted.split(","), ""
+    try:
+        is_there = jax.default_backend() != "cpu" or names == [""] or "cpu" in names
+    except (RuntimeError, AssertionError) as error:  # the latter if only a GPU is asked for
+        is_there, reason = False, f" ({error})" if str(error) else ""
+    if not is_there:
+        raise UserError(f"JAX_PLATFORMS={wanted}: not available here{reason}; unset it")
+
+
 def prepare_acting() -> None:
     """Configures JAX for runs that act on the CPU while they learn.
 
@@ -121,5 +140,4 @@ def prepare_acting() -> None:
     platforms: str | None = jax.config.jax_platforms  # type: ignore[attr-defined]
     if platforms and "cpu" not in platforms.split(","):
         jax.config.update("jax_platforms", f"{platforms},cpu")
-        if jax.default_backend() == "cpu":
-            raise UserError(f"JAX_PLATFORMS={platforms}: not available here; unset it")
+        check_platforms(platforms)

@@ -131,7 +131,7 @@ def data_folder(job: Job, data: RunData) -> RunFolder:
     """Returns the folder of a run that learns from data."""
     sources, task = job.settings.dataset, data.task
     name = task.name if task else _name_of([name_of(source) for source in sources])
-    about = {"data_files": stamps(task, sources)}
+    about = {"data_files": stamps(task, sources), "data_source": data.dataset.source}
     return folder_of(job, name, task, data.sizes, about, dataset_fingerprint=data.dataset.fingerprint())
 
 

@@ -100,6 +100,7 @@ def _read(name: str, folder: Path, file_name: str, column: str) -> tuple[RunFact
             "machine": _pairs(content["machine"]),
             "simulator": _pairs({**environment, **environment.get("versions", {}), "versions": None}),
             "resumed": len(content["resumed"]),
+            "data": content.get("data_source", ""),
         },
         settings={setting: as_text(value) for setting, value in run.settings.items()},
         is_normalised=is_normalised,
@@ -137,7 +138,7 @@ def _status_of_unfinished(folder: Path) -> str:
     if not (folder / HEARTBEAT).exists():
         return "interrupted"
     seen = (folder / HEARTBEAT).stat().st_mtime
-    is_alive = time.time() - seen < ALIVE
+    is_alive = abs(time.time() - seen) < ALIVE  # later than now: the clock was set back since
     return "running" if is_alive else f"interrupted since {local_time(seen)} or running elsewhere"
 
 

@@ -152,6 +152,7 @@ def folder_of(
         identity,
         run_label(settings.config.to_dict(), identity),
         {"sizes": list(sizes), **about},
+        (settings.task, settings.simulation),
     )
 
 

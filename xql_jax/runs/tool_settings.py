@@ -93,6 +93,7 @@ class ChoiceSettings(Settings):
     """Settings of `xql-choose`."""
 
     checkpoint: str = setting("", RUN, positional=True)
+    env_name: str | None = setting(None, "The run's task, whose module is run only if it is named here.")
     dataset: Sequence[str] = setting(
         (), "Data to use instead of the run's own, such as held-out data; as for xql-train-offline."
     )

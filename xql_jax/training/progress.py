@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import io
 import logging
 import os
 import select
@@ -69,7 +70,13 @@ class Printer(logging.Handler):
 
 
 def print_lines() -> None:
-    """Lets the library print its log lines, from now on and by nothing else."""
+    """Lets the library print its log lines, from now on and by nothing else.
+
+    What a terminal that is not UTF-8 cannot show, as β or ±, is printed as \\u03b2.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a notebook's is none
+            stream.reconfigure(errors="backslashreplace")
     library = logging.getLogger("xql_jax")
     library.setLevel(logging.INFO)
     library.propagate, library.handlers = False, [Printer()]
