@@ -384,6 +384,13 @@ anything = given(case=CASES, fault=st.just(NO_FAULT) | A_FAULT, seed=st.integers
 pytestmark = pytest.mark.filterwarnings("ignore")  # Gymnasium's, of such environments
 
 
+@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind in FAULTS for name in FAULTS[kind]])
+@settings(shared, max_examples=2)
+@given(case=CASES, at=st.integers(0, 3), seed=st.integers(0, 2**20))
+def test_every_fault_is_refused_in_one_line(kind, name, case, at, seed):
+    check(case, (kind, name, at), seed)
+
+
 @settings(shared, max_examples=60)
 @anything
 def test_an_environment_runs_with_its_own_numbers_or_is_refused_in_one_line(case, fault, seed):

@@ -36,10 +36,11 @@ class Registered(SimulatedEnv):
             what = " ".join(["cannot be made", *(f"with {key}={value!r}" for key, value in options.items())])
             raise UserError(f"{name}: {what}: {described(error)}") from error
         observed, acted = simulation.observation_space, simulation.action_space
-        if not isinstance(observed, spaces.Box):
+        if not isinstance(observed, spaces.Box) or 0 in observed.shape:
             flatten = "gymnasium.wrappers.FlattenObservation"
             raise UserError(f"{name}: its observations must be a Box (wrap it in {flatten}), not {observed}")
-        if not (isinstance(acted, spaces.Box) and acted.dtype.kind == "f" and acted.is_bounded()):
+        is_continuous = isinstance(acted, spaces.Box) and acted.dtype.kind == "f" and 0 not in acted.shape
+        if not (is_continuous and np.isfinite(np.array([acted.low, acted.high], np.float32)).all()):
             raise UserError(f"{name}: its actions are {acted}, and must be a Box of floats with bounds")
         self._acted, self._shape, self._longest = acted, observed.shape, max(longest, task.episode_limit or 0)
         robot: Any = None if task.suite == OWN else simulation.unwrapped

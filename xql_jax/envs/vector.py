@@ -248,7 +248,7 @@ def act(environment: Environment, action: np.ndarray, shape: tuple[int, ...]) ->
     return observed, reward, _truth("terminated", ends[0]), _truth("truncated", ends[1]), int(success)
 
 
-def _returned(method: str, names: str, given: Any) -> tuple[Any, ...]:
+def _returned(method: str, names: str, given: Any) -> Sequence[Any]:
     if (
         isinstance(given, tuple | list)
         and len(given) == len(names.split(","))
@@ -263,7 +263,7 @@ def _numbers(name: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
     array = np.asarray(value)
     if array.shape == shape and array.dtype.kind in "biuf":
         return array
-    is_now = f"{value!r:.80}" if array.shape == shape else f"of shape {array.shape}"
+    is_now = f"{value!r:.80}" if array.shape in (shape, ()) else f"of shape {array.shape}"
     wanted = f"numbers of shape {shape}" if shape else "a number"
     raise EnvironmentFailure(f"its {name} must be {wanted}, and is {is_now}")
 
