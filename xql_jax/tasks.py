@@ -312,13 +312,12 @@ def _own_task(name: str) -> Task:
     try:
         suite, limit = OWN, gymnasium.spec(registered).max_episode_steps
     except gymnasium.error.Error as error:
-        if hasattr(attribute, "episode_limit"):
-            suite, limit = COMPILED, attribute.episode_limit
-        else:
+        if not hasattr(attribute, "episode_limit"):
             raise UserError(
                 f"--env_name={name}: {module} registers no such environment ({error}), nor is {registered} "
                 "in it an environment in JAX, a class with an episode_limit"
             ) from error
+        suite, limit = COMPILED, attribute.episode_limit
     ends_itself = limit is None and suite == OWN
     if not ends_itself and not (isinstance(limit, int) and limit > 0):
         raise UserError(

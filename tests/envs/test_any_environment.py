@@ -4,6 +4,7 @@ import decimal
 import functools
 import itertools
 import math
+import re
 
 import gymnasium
 import numpy as np
@@ -137,6 +138,15 @@ FAULTS = {
     "step": WRONG_STEPS, "make": FAILURES, "starts": FAILURES, "acts": FAILURES, "actions": WRONG_ACTIONS,
     "observed": WRONG_OBSERVED, "limit": dict.fromkeys((-1, 0)), "endless": {"": None},
     "options": {"": None}, "size": {"": None}, "kind": {"": None},
+}  # fmt: skip
+
+NAMED = {  # what the line says of each kind of fault
+    "shape": "its observation must be", "numbers": "observation|array element",
+    "reward": "its reward", "terminated": "its terminated", "truncated": "its truncated",
+    "success": "its success", "reset": "reset must return", "step": "step must return",
+    "make": "Ours|3|values to unpack", "starts": "Ours|3|values to unpack", "acts": "Ours|3|values to unpack",
+    "actions": "its actions are", "observed": "its observations must", "limit": "max_episode_steps",
+    "endless": "goes on after 40 steps", "options": "TypeError", "size": "shape|spaces", "kind": "Env|Space",
 }  # fmt: skip
 
 MAY_BE = {
@@ -364,6 +374,7 @@ def check(case, fault, seed, kind=Local):
         run_whole_episode(kind, functools.partial(made, case, fault), seed)
     line = str(caught.value)
     assert "\n" not in line
+    assert re.search(NAMED[fault[0]], line), line
     if fault[0] in ("starts", "acts", "make") and not (fault[0] == "make" and case["is_given"]):
         assert "test_any_environment.py:" in line
 

@@ -249,11 +249,8 @@ def act(environment: Environment, action: np.ndarray, shape: tuple[int, ...]) ->
 
 
 def _returned(method: str, names: str, given: Any) -> Sequence[Any]:
-    if (
-        isinstance(given, tuple | list)
-        and len(given) == len(names.split(","))
-        and isinstance(given[-1], dict)
-    ):
+    size = len(names.split(","))
+    if isinstance(given, tuple | list) and len(given) == size and isinstance(given[-1], dict):
         return given
     raise EnvironmentFailure(f"{method} must return ({names}), and returned {given!r:.80}")
 
@@ -293,7 +290,7 @@ def describe(error: BaseException) -> str:
     if isinstance(error, EnvironmentFailure):
         return str(error)
     # Gymnasium's wrappers unpack what an environment returns.
-    is_signature = "values to unpack" in str(error) and not place_of(error)
+    is_signature = "unpack" in str(error) and not place_of(error)
     return described(error) + f": step must return ({STEP}), reset ({RESET})" * is_signature
 
 

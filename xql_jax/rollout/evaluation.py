@@ -39,13 +39,11 @@ class Evaluator:
     Episode e starts from a seed made of (seed, e), so all members see the same starts, in every run.
     Episodes run in batches, which begin together, so that policies can remember. At most the suite's
     `max_environments` exist at once, or one per member if that is more.
-
-    Attributes:
-        tells_success: whether success was ever told. From then on, an episode without word of it has none.
     """
 
     def __init__(self, task: Task, num_members: int, num_episodes: int, seed: int, suite: Suite):
-        self.tells_success, self._num_members = False, num_members
+        self.tells_success = False  # was it ever told? From then on, an episode without word of it has none
+        self._num_members = num_members
         self._seeds = [episode_seed(seed, episode) for episode in range(num_episodes)]
         affordable = max(1, suite.max_environments // num_members)
         # K, the episodes of a batch: the fewest for that many batches.

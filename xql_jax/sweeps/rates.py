@@ -20,7 +20,6 @@ from xql_jax.runs.run import Job
 PARTS = ("compile", "update", "evaluation")  # of a run's time, as in summary.json's `seconds`
 ANY_METHOD, ANY_ENVIRONMENT = "xql", "gymnasium"  # whose rates those that are in no table have
 FIXED_SHARE = 0.05  # of an update's time at the table's size, which smaller networks and batches take, too
-USUAL_LENGTH = 1000  # steps of an episode of which no limit is known
 ACTING_SECONDS = 4e-4  # of a step on the host, besides the simulator's: the call of the policy
 
 
@@ -42,7 +41,7 @@ def expected_seconds(job: Job) -> dict[str, float]:
     before = schedule.handover or 0 if acting else schedule.max_steps
     steps = schedule.max_steps - before
     updates = before + (acting.updates_by(steps) if acting else 0)
-    length = task.episode_limit or USUAL_LENGTH
+    length = task.episode_limit or 1_000  # a guess, if the environment ends its episodes itself
     evaluations = math.ceil(schedule.max_steps / schedule.eval_interval) + (schedule.handover == 0)
     return {
         "compile": rate["compile_seconds"],
