@@ -279,11 +279,10 @@ def get_task(name: str) -> Task:
         return _own_task(f"gymnasium:{name}")
     near = nearest(name.removeprefix("dm_control/"), COMPILED_TASKS if colon else {*known, *others})
     what = "gone from Gymnasium: " if name in gymnasium.registry else "unknown environment "
-    data = f"; Minari's data are --dataset=minari:{name}" if name.startswith(("D4RL/", "mujoco/")) else ""
-    raise UserError(
-        f"{what}{name!r}; nearest known: {near}; one of your own, or of another package, is MODULE:NAME, "
-        f"such as gymnasium_robotics:FetchReach-v4{data}"
-    )
+    how = "one of your own or of another package is MODULE:NAME, such as gymnasium_robotics:FetchReach-v4"
+    if name.startswith(("D4RL/", "mujoco/")):
+        how = f"Minari's data are --dataset=minari:{name}"
+    raise UserError(f"{what}{name!r}; nearest known: {near}; {how}")
 
 
 def name_in_dm_control(task: Task) -> str:

@@ -205,7 +205,7 @@ def test_seeds_are_all_different():
         (THREADS, "overflows", "its reward is not finite"),
         (Local, "pays a list", "its reward must be a number, and is of shape (1,)"),
         slow(Processes, "pays a list", "its reward must be a number, and is of shape (1,)"),
-        slow(Processes, "pays a complex number", "its reward must be a number, and is 1j"),
+        slow(Processes, "pays a complex number", "its reward must be a number, and is (1+1j)"),
     ],
 )
 def test_an_environment_that_fails_is_named(made, kind, breaks, told):
