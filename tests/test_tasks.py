@@ -112,8 +112,9 @@ def test_scores_without_references():
     assert get_task("HalfCheetah-v5").normalized_score(np.array([-3.0, 650.0])).tolist() == [-3.0, 650.0]
 
 
-def test_gymnasiums_own_tasks_need_no_module():
-    assert get_task("Pendulum-v1") == get_task("gymnasium:Pendulum-v1")
+@pytest.mark.parametrize("name", ["Pendulum-v1", "HalfCheetah-v4"])
+def test_gymnasiums_own_tasks_need_no_module(name):
+    assert get_task(name) == get_task(f"gymnasium:{name}")
 
 
 @pytest.mark.parametrize(
@@ -124,11 +125,15 @@ def test_gymnasiums_own_tasks_need_no_module():
         ("cartpole-swing", "cartpole-swingup"),
         ("ball-in-cup-catch", "ball_in_cup-catch"),
         ("HalfCheetah-v2", "HalfCheetah-v5"),
+        ("walker_walk", "walker-walk"),
+        ("dm_control/walker-walk-v0", "walker-walk"),
+        ("D4RL/pen/human-v2", "--dataset=minari:D4RL/pen/human-v2"),
+        ("FetchReach-v4", "gymnasium_robotics:FetchReach-v4"),
         ("Pendulm-v1", "Pendulum-v1"),
     ],
 )
 def test_a_misspelt_task_names_the_nearest(name, near):
-    with pytest.raises(UserError, match=rf"unknown environment '{name}'; nearest known: .*\b{near}\b"):
+    with pytest.raises(UserError, match=rf"(unknown|gone) .*'{name}'; nearest known: .*{near}\b"):
         get_task(name)
 
 

@@ -2,7 +2,15 @@
 
 import contextlib
 import difflib
+import os
+import sysconfig
+import traceback
 from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+# Where code is not the user's: Python's own, installed packages, this one, and what Python has made itself.
+_FOLDERS = (*map(sysconfig.get_path, ("stdlib", "purelib", "platlib")), Path(__file__).parent)
+LIBRARIES = (*(f"{folder}{os.sep}" for folder in _FOLDERS), "<")
 
 NO_HOME = "there is no home directory: set HOME, or name files and folders (D4RL_DATASET_DIR, ...) without ~"
 
@@ -36,6 +44,17 @@ class Busy(UserError):
 
 class Damaged(UserError):
     """A file is missing or its content has changed, and waiting will not help."""
+
+
+def place_of(error: BaseException) -> str:
+    """Returns where in the user's code it was raised, such as " (own.py:12, in step)"; "" if elsewhere."""
+    calls = traceback.extract_tb(error.__traceback__)
+    own = [call for call in calls if not call.filename.startswith(LIBRARIES)]
+    return f" ({Path(own[-1].filename).name}:{own[-1].lineno}, in {own[-1].name})" if own else ""
+
+
+def described(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}{place_of(error)}"
 
 
 @contextlib.contextmanager

@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from xql_jax.envs import Suite, choose_suite
-from xql_jax.envs.vector import Step
 from xql_jax.errors import UserError
 from xql_jax.rollout.acting import Act, RecurrentPolicy, with_memory_of
 from xql_jax.rollout.evaluation import Evaluator
@@ -157,15 +156,10 @@ class Policy:
         else:
             from xql_jax.envs.registered import Registered  # loads a simulator
 
-            task = Task(str(env), OWN, None, *RETURN_ITSELF, episode_limit=0)  # the environment has its own
-            suite = Suite(functools.partial(Registered, simulation=env), max_environments=1)
-
-        def check_length(step: Step) -> None:
-            if not named and step.lengths.max() > max_steps:
-                raise UserError(
-                    f"{env}: an episode goes on after {max_steps:,} steps: end it by "
-                    "gymnasium.wrappers.TimeLimit, or give a larger max_steps"
-                )
+            task = Task(str(env), OWN, None, *RETURN_ITSELF, episode_limit=None)
+            suite = Suite(
+                functools.partial(Registered, simulation=env, longest=max_steps), max_environments=1
+            )
 
         held: Any = contextlib.closing if named else contextlib.nullcontext
         with settings_of_jax(), held(Evaluator(task, 1, episodes, seed, suite=suite)) as evaluator:
@@ -173,7 +167,7 @@ class Policy:
             if not named and not run.preprocessing.action_bounds.low:  # then 1 is any environment's bound
                 bounds = ActionBounds.of(simulation.action_space)
                 act = with_memory_of(policy, lambda seen: bounds.to_environment(policy(seen)))
-            results = evaluator.run(act, on_step=check_length)
+            results = evaluator.run(act)
         [statistics] = describe_episodes(results, task)
         successes = None if results.successes is None else results.successes[0]
         own = {"returns": results.returns[0], "lengths": results.lengths[0], "successes": successes}

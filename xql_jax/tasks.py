@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from xql_jax.errors import UserError, nearest
+from xql_jax.errors import UserError, described, nearest
 
+LONGEST = 10_000  # steps of an episode without a limit, which might never end
 RETURN_ITSELF = (0.0, 100.0)  # the references of tasks that have none; they leave a return as it is
 
 
@@ -26,8 +27,13 @@ class Task:
     dataset_url: str | None  # address of D4RL's or OGBench's file; None: the data are generated, or none
     min_return: float  # D4RL's reference returns: random policy ...
     max_return: float  # ... and expert; see `ONLINE_TASKS` for those of the tasks without a dataset
-    episode_limit: int  # steps
+    episode_limit: int | None  # steps; None: the environment ends its episodes itself
     by_success: bool = False  # whether an episode's score is 100 if it succeeds, else 0, as on OGBench
+
+    @property
+    def longest(self) -> int:
+        """The most steps that an episode is run for."""
+        return self.episode_limit or LONGEST
 
     @property
     def is_normalised(self) -> bool:
@@ -268,12 +274,16 @@ def get_task(name: str) -> Task:
     if colon and module != PLAYGROUND:
         return _own_task(name)
     gymnasium: Any = importlib.import_module("gymnasium")  # takes half a second, which known tasks can save
-    # HalfCheetah-v2 and the like are registered, but gone.
-    others = {one for one in gymnasium.registry if f"{one[:-1]}5" not in known}
+    # HalfCheetah-v2 and -v3 are registered, but gone: their simulator was mujoco-py.
+    others = {one for one in gymnasium.registry if one.endswith("-v4") or f"{one[:-1]}5" not in known}
     if name in others:
         return _own_task(f"gymnasium:{name}")
-    near = nearest(name, COMPILED_TASKS if colon else {*known, *others})
-    raise UserError(f"unknown environment {name!r}; nearest known: {near}; one of your own is MODULE:NAME")
+    near = nearest(name.removeprefix("dm_control/"), COMPILED_TASKS if colon else {*known, *others})
+    what = "gone from Gymnasium: " if name in gymnasium.registry else "unknown environment "
+    how = "one of your own or of another package is MODULE:NAME, such as gymnasium_robotics:FetchReach-v4"
+    if name.startswith(("D4RL/", "mujoco/")):
+        how = f"Minari's data are --dataset=minari:{name}"
+    raise UserError(f"{what}{name!r}; nearest known: {near}; {how}")
 
 
 def name_in_dm_control(task: Task) -> str:
@@ -296,9 +306,9 @@ def own_attribute(name: str) -> Any:
         sys.path.append(os.getcwd())
     try:
         return getattr(importlib.import_module(module), attribute, None)
-    except Exception as error:  # it is the user's code, and may fail in any way
+    except (Exception, SystemExit) as error:  # it is the user's code, and may fail in any way
         raise UserError(
-            f"--env_name={name}: the module {module!r} does not import here: {type(error).__name__}: {error}"
+            f"--env_name={name}: the module {module!r} does not import here: {described(error)}"
         ) from error
 
 
@@ -308,14 +318,18 @@ def _own_task(name: str) -> Task:
     attribute = own_attribute(name)
     module, _, registered = name.partition(":")
     try:
-        spec = gymnasium.spec(registered)
+        suite, limit = OWN, gymnasium.spec(registered).max_episode_steps
     except gymnasium.error.Error as error:
-        if hasattr(attribute, "episode_limit"):
-            return Task(name, COMPILED, None, *RETURN_ITSELF, attribute.episode_limit)
+        if not hasattr(attribute, "episode_limit"):
+            raise UserError(
+                f"--env_name={name}: {module} registers no such environment ({error}), nor is {registered} "
+                "in it an environment in JAX, a class with an episode_limit"
+            ) from error
+        suite, limit = COMPILED, attribute.episode_limit
+    ends_itself = limit is None and suite == OWN
+    if not ends_itself and not (isinstance(limit, int) and limit > 0):
         raise UserError(
-            f"--env_name={name}: {module} registers no such environment ({error}), nor is {registered} in "
-            "it an environment in JAX, a class with an episode_limit"
-        ) from error
-    if spec.max_episode_steps is None:
-        raise UserError(f"--env_name={name}: register it with max_episode_steps: runs need episodes to end")
-    return Task(name, OWN, None, *RETURN_ITSELF, spec.max_episode_steps)
+            f"--env_name={name}: episodes of {limit} steps: give max_episode_steps (in JAX, episode_limit) "
+            "of at least 1; Gymnasium's may be left out if the environment ends its episodes itself"
+        )
+    return Task(name, suite, None, *RETURN_ITSELF, limit)

@@ -163,7 +163,7 @@ class RememberingLearner(Learner, Protocol):
 class Environment(Protocol):
     """The environment interface that evaluation needs: Gymnasium's, with flat float observations.
 
-    If the task defines success, `info["success"]` is true from the step at which the episode succeeds.
+    If the task defines success, `info["success"]` is true in at least one step of an episode that succeeds.
     """
 
     steps_per_second: float  # of simulated time

@@ -52,6 +52,10 @@ class Breaking(PointMass):
         return state, given._replace(observation=jnp.where(broken, jnp.nan, given.observation))
 
 
+class Endless(PointMass):
+    episode_limit = None
+
+
 class Misshapen(PointMass):
     observation_size = 3
 

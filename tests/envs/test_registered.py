@@ -74,8 +74,10 @@ def test_a_module_in_the_current_folder(tmp_path, monkeypatch):
         ("no_such_module:Line-v0", "the module 'no_such_module' does not import here: ModuleNotFoundError"),
         ("own_maze:Circle-v0", "own_maze registers no such environment"),
         ("jax_point_mass:Pointmass", "nor is Pointmass in it an environment in JAX"),
-        ("own_maze:Endless-v0", "register it with max_episode_steps"),
-        ("own_maze:Discrete-v0", "its actions are Discrete(2), and must be a Box with bounds"),
+        ("own_maze:Minus-v0", "episodes of -1 steps: give max_episode_steps"),
+        ("jax_point_mass:Endless", "episodes of None steps: give max_episode_steps (in JAX, episode_limit)"),
+        ("own_maze:Discrete-v0", "its actions are Discrete(2), and must be a Box of floats with bounds"),
+        ("own_maze:Broken-v0", "cannot be made: ZeroDivisionError: division by zero ("),
     ],
 )
 def test_mistakes(name, told):

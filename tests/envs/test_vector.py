@@ -3,6 +3,7 @@
 import functools
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from xql_jax.rollout.evaluation import episode_seed
 from xql_jax.tasks import Task, get_task
 
 slow = functools.partial(pytest.param, marks=pytest.mark.slow)
+PLACE = "FILE:LINE, in break_down"
 THREADS = functools.partial(Local, num_threads=2)
 
 
@@ -61,6 +63,10 @@ class Clock(gymnasium.Env):
                 raise EnvironmentFailure("clock: it stands still")
             case "exits":
                 sys.exit(3)
+            case "is interrupted":
+                raise KeyboardInterrupt("by itself")
+            case "pays a complex number":
+                return 1j
             case "dies":
                 os._exit(7)
             case "hangs":
@@ -190,14 +196,16 @@ def test_seeds_are_all_different():
 @pytest.mark.parametrize(
     ("kind", "breaks", "told"),
     [
-        (Local, "raises", "EOFError: the spring is broken"),
-        slow(Processes, "raises", "EOFError: the spring is broken"),
+        (Local, "raises", f"EOFError: the spring is broken ({PLACE})"),
+        slow(Processes, "raises", f"EOFError: the spring is broken ({PLACE})"),
         (Local, "fails", "clock: it stands still"),
-        (THREADS, "exits", "SystemExit: 3"),
-        slow(Processes, "exits", "SystemExit: 3"),
+        (THREADS, "exits", f"SystemExit: 3 ({PLACE})"),
+        slow(Processes, "exits", f"SystemExit: 3 ({PLACE})"),
+        slow(Processes, "is interrupted", f"KeyboardInterrupt: by itself ({PLACE})"),
         (THREADS, "overflows", "its reward is not finite"),
-        (Local, "pays a list", "ValueError: the reward must be a number, and has shape (1,)"),
-        slow(Processes, "pays a list", "ValueError: the reward must be a number, and has shape (1,)"),
+        (Local, "pays a list", "its reward must be a number, and is of shape (1,)"),
+        slow(Processes, "pays a list", "its reward must be a number, and is of shape (1,)"),
+        slow(Processes, "pays a complex number", "its reward must be a number, and is (1+1j)"),
     ],
 )
 def test_an_environment_that_fails_is_named(made, kind, breaks, told):
@@ -205,7 +213,8 @@ def test_an_environment_that_fails_is_named(made, kind, breaks, told):
     begin(env, 0)
     with pytest.raises(EnvironmentFailure) as caught:
         env.step(np.array([[0.0], [1.0], [0.0]]))
-    assert str(caught.value) == f"environment 1 failed: {told}"
+    line = re.sub(r"test_vector.py:\d+", "FILE:LINE", str(caught.value))
+    assert line == f"environment 1 failed: {told}"
 
 
 def refuse():

@@ -94,7 +94,7 @@ def test_returns_by_hand_and_environments_used_again(max_environments, clocks):
     assert all(clock.closed for clock in made)
 
 
-def test_an_episode_succeeds_if_its_last_step_says_so(clocks, monkeypatch):
+def test_an_episode_succeeds_if_a_step_says_so(clocks, monkeypatch):
     monkeypatch.setattr(clocks, "tells_success", True)
     results = Evaluator(TASK, 2, 20, seed=0, suite=at_most(6)).run(member_rewards)
     assert (results.successes == (results.lengths >= 3)).all()

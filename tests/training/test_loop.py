@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import dataclasses
 import itertools
 import logging
 import os
@@ -9,13 +10,18 @@ import signal
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
+import gymnasium
 import numpy as np
 import pytest
+from gymnasium import spaces
 from training_runs import TASK, OneStep, Start, make_growth, make_training, train, untimed
 
 from xql_jax.data.preprocessing import Preprocessing
-from xql_jax.rollout.evaluation import EpisodeResults
+from xql_jax.envs import Suite
+from xql_jax.rollout.evaluation import EpisodeResults, Evaluator
+from xql_jax.tasks import OWN
 from xql_jax.training.checkpoints import TrainingFiles
 from xql_jax.training.loop import TrainingLoop
 from xql_jax.training.schedule import Schedule
@@ -191,6 +197,60 @@ def test_every_episode_has_a_row_whose_means_are_the_evaluation(start, tmp_path)
         assert (episodes[:, 3] == range(4)).all()
         means = np.array(row.split(",")[:-1], float)  # step, seed and growth are those of each episode
         np.testing.assert_allclose(np.delete(episodes, 3, axis=1).mean(0), means, rtol=1e-6)
+
+
+class Line(gymnasium.Env):
+    """One step, in which it tells what the script says: one entry an episode."""
+
+    steps_per_second = 1.0
+    observation_space = spaces.Box(-1.0, 1.0, (3,), np.float32)
+    action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
+    script: list = []  # noqa: RUF012
+
+    def reset(self, *, seed=None, options=None):
+        return np.zeros(3, np.float32), {}
+
+    def step(self, action):
+        return np.zeros(3, np.float32), 1.0, True, False, self.script.pop(0)
+
+
+# By evaluation: what two episodes of two members tell, and the rates that this makes.
+TOLD = [("----", "nan nan"), ("-1--", "0.5 0"), ("----", "0 0"), ("1-11", "0.5 1")]
+
+
+@pytest.mark.parametrize("stopped_at", [None, 4, 8, 12])
+@pytest.mark.parametrize("began_without", [False, True])
+def test_success_may_be_told_late_or_only_by_those_that_succeed(start, tmp_path, stopped_at, began_without):
+    """The columns are the same from the first row on; a run that an older version began keeps its own."""
+    own = dataclasses.replace(TASK, suite=OWN)
+    rates = [pair for _, pair in TOLD]
+
+    def run(last, since):
+        Line.script = [{} if told == "-" else {"success": True} for word, _ in TOLD[since:] for told in word]
+        evaluator = Evaluator(own, 2, 2, 0, Suite(lambda task: Line()))
+        with TrainingLoop(start.again(), evaluator, own, Schedule(last, 4, 4, 4), files) as training:
+            train(training)
+
+    files = TrainingFiles(tmp_path)
+    if began_without:  # as files were in which no evaluation had told it yet
+        untold = EpisodeResults(np.ones((2, 2)), np.ones((2, 2), np.int64), None, None)
+        old = dataclasses.replace(TASK, suite="older")
+        silent = SimpleNamespace(run=lambda act: untold)
+        with TrainingLoop(start.again(), silent, old, Schedule(4, 4, 4, 4), files) as training:
+            train(training)
+    if stopped_at:
+        run(stopped_at, int(began_without))
+    run(16, (stopped_at or 4 * began_without) // 4)
+    with files.evaluations.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["step"] for row in rows] == ["4", "4", "8", "8", "12", "12", "16", "16"]
+    if began_without:
+        assert "success_rate" not in rows[0]
+    else:
+        assert [row["success_rate"] for row in rows] == " ".join(rates).split()
+        episodes = [line.split(",")[-1] for line in files.episodes.read_text().splitlines()]
+        expected = ["nan" if "nan" in pair else str(int(told == "1")) for word, pair in TOLD for told in word]
+        assert episodes == ["success", *expected]
 
 
 def test_policies_see_observations_preprocessed(start, tmp_path):

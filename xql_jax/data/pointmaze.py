@@ -59,7 +59,7 @@ def generate(task: Task, num_steps: int, seed: int) -> dict[str, np.ndarray]:
     for t, (noise_x, noise_y) in enumerate(progress):
         states[t] = state = *data.qpos.tolist(), *data.qvel.tolist()
         action_x, action_y, arrived = _act(waypoints, *state)
-        done = arrived or steps_to_target >= task.episode_limit
+        done = arrived or steps_to_target >= task.longest
         actions[t] = _clip(action_x + noise_x), _clip(action_y + noise_y)
         targets[t] = target
         timeouts[t] = done

@@ -43,7 +43,7 @@ class AntMaze(MujocoRobot):
         super().__init__(
             ant_maze_spec(maze),
             frame_skip=FRAME_SKIP,
-            episode_limit=task.episode_limit,
+            episode_limit=task.longest,
             legacy_inertia=legacy_inertia,
             view={
                 "lookat": [*(cell_middle((0, 0)) + last) / 2, 0.0],

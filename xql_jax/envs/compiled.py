@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from xql_jax.envs.vector import UNTOLD, VectorEnv
-from xql_jax.errors import UserError
+from xql_jax.errors import UserError, described
 from xql_jax.pytrees import Distinct, chosen
 from xql_jax.tasks import PLAYGROUND, Task, own_attribute
 from xql_jax.types import Array, Batch, PRNGKey
@@ -47,7 +47,7 @@ def compiled_environment(task: Task) -> JaxEnvironment:
     if task.name.startswith(f"{PLAYGROUND}:"):
         from xql_jax.envs.playground import Playground
 
-        return Playground(task.name.partition(":")[2], task.episode_limit)
+        return Playground(task.name.partition(":")[2], task.longest)
     try:
         environment = own_attribute(task.name)()
         action = jax.ShapeDtypeStruct((environment.action_size,), jnp.float32)
@@ -58,8 +58,7 @@ def compiled_environment(task: Task) -> JaxEnvironment:
         found |= {"step's reward": (given.reward, number), "step's terminal": (given.terminal, "bool[]")}
         _ = environment.steps_per_second
     except Exception as error:  # it is the user's code, and may fail in any way
-        what = f"{type(error).__name__}: {error}"
-        raise UserError(f"{task.name}: cannot be made or compiled: {what}") from error
+        raise UserError(f"{task.name}: cannot be made or compiled: {described(error)}") from error
     for what, (array, wanted) in found.items():
         if (is_now := f"{array.dtype}{list(array.shape)}") != wanted:
             raise UserError(f"{task.name}: {what} is {is_now}, and must be {wanted}")

@@ -51,7 +51,7 @@ class D4RLEnvironment(SimulatedEnv):
         super().__init__(
             *env.observation_space.shape,
             *env.action_space.shape,
-            episode_limit=task.episode_limit,
+            episode_limit=task.longest,
             steps_per_second=float(env.metadata.get("video.frames_per_second", 30)),
             view={},
         )

@@ -52,7 +52,7 @@ class DMControl(SimulatedEnv):
         super().__init__(
             sum(math.prod(entry.shape) for entry in environment.observation_spec().values()),
             *actions.shape,
-            episode_limit=task.episode_limit,
+            episode_limit=task.longest,
             steps_per_second=1 / environment.control_timestep(),
             view={"through_model": True},
         )

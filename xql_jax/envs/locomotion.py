@@ -61,7 +61,7 @@ class Locomotion(MujocoRobot):
             noise=robot.noise,
             normal_velocities=robot.normal_velocities,
             legacy_inertia=legacy_inertia,
-            episode_limit=task.episode_limit,
+            episode_limit=task.longest,
             view={"follow": "torso", "distance": 4.0, "elevation": -15.0},
         )
         self._seconds = self.model.opt.timestep * robot.frame_skip

@@ -68,7 +68,7 @@ class OGBench(SimulatedEnv):
         super().__init__(
             *simulation.observation_space.shape,
             *simulation.action_space.shape,
-            episode_limit=task.episode_limit,
+            episode_limit=task.longest,
             steps_per_second=1 / (self._robot._control_timestep if self._is_table else self._robot.dt),
             view={"through_model": self._is_table},
         )

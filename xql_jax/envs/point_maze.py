@@ -40,7 +40,7 @@ class PointMaze(SimulatedEnv):
             "azimuth": 180.0,
             "elevation": -90.0,
         }
-        super().__init__(4, 2, episode_limit=task.episode_limit, steps_per_second=100.0, view=view)
+        super().__init__(4, 2, episode_limit=task.longest, steps_per_second=100.0, view=view)
         self._goal = tuple(map(float, maze.goal))
         self._dense = "-dense" in task.name
 

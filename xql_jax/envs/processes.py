@@ -14,7 +14,7 @@ import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 from gymnasium.vector.async_vector_env import _async_worker
 
-from xql_jax.envs.vector import PATIENT, UNTOLD, Patience, VectorEnv, act, describe, failure, naming
+from xql_jax.envs.vector import PATIENT, UNTOLD, Patience, VectorEnv, act, describe, failure, naming, start
 from xql_jax.errors import UNGUARDED, EnvironmentFailure, UserError
 from xql_jax.types import Environment
 
@@ -102,22 +102,19 @@ class _Reporting(gymnasium.Wrapper):
     """Tells failures in `info`: of an exception, Gymnasium prints the traceback and not the index."""
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        nothing = np.zeros(self.env.observation_space.shape or (), np.float32)
         try:
-            return self._shaped(self.env.reset(seed=seed)[0]), {}
-        except (Exception, SystemExit) as error:
-            return self._shaped(0.0), {"failure": describe(error)}
+            return start(self.env, seed, nothing.shape), {}  # type: ignore[arg-type]
+        except BaseException as error:  # signals are left to the parent: KeyboardInterrupt is its own, too
+            return nothing, {"failure": describe(error)}
 
     def step(self, action: np.ndarray) -> Any:
+        nothing = np.zeros(self.env.observation_space.shape or (), np.float32)
         try:
-            observation, *outcome, success = act(self.env, action)  # type: ignore[arg-type]
-            return self._shaped(observation), *outcome, {"success": success}
-        except (Exception, SystemExit) as error:
-            return self._shaped(0.0), 0.0, False, False, {"success": UNTOLD, "failure": describe(error)}
-
-    def _shaped(self, observation: np.ndarray | float) -> np.ndarray:
-        shaped = np.zeros(self.env.observation_space.shape or (), np.float32)
-        shaped[...] = observation
-        return shaped
+            *outcome, success = act(self.env, action, nothing.shape)  # type: ignore[arg-type]
+            return *outcome, {"success": success}
+        except BaseException as error:
+            return nothing, 0.0, False, False, {"success": UNTOLD, "failure": describe(error)}
 
 
 def _silence(index: int, time: str) -> EnvironmentFailure:

@@ -8,8 +8,9 @@ import numpy as np
 from gymnasium import spaces
 
 from xql_jax.envs.simulated import SimulatedEnv
-from xql_jax.errors import UserError
-from xql_jax.tasks import OWN, Task
+from xql_jax.envs.vector import UNTOLD, act, start
+from xql_jax.errors import EnvironmentFailure, UserError, described
+from xql_jax.tasks import LONGEST, OWN, Task
 
 STEPS_PER_SECOND = 30.0  # of videos, if an environment does not state its rate
 
@@ -19,10 +20,11 @@ class Registered(SimulatedEnv):
 
     Actions are clipped to the environment's own bounds. Rewards, terminations and `info["success"]` are its
     own. So are truncations, except in a step that also terminates. The task's episode limit replaces the
-    registry's. `simulation` is an environment that is there already; the options are Gymnasium's.
+    registry's; without one, an episode of more than `longest` steps fails. `simulation` is an environment
+    that is there already; the options are Gymnasium's.
     """
 
-    def __init__(self, task: Task, simulation: Any = None, **options: Any):
+    def __init__(self, task: Task, simulation: Any = None, longest: int = LONGEST, **options: Any):
         name = self._name = task.name
         try:  # without the checker, which only costs time
             with warnings.catch_warnings():
@@ -32,19 +34,21 @@ class Registered(SimulatedEnv):
                 )
         except Exception as error:  # it may be the user's code, and fail in any way
             what = " ".join(["cannot be made", *(f"with {key}={value!r}" for key, value in options.items())])
-            raise UserError(f"{name}: {what}: {type(error).__name__}: {error}") from error
+            raise UserError(f"{name}: {what}: {described(error)}") from error
         observed, acted = simulation.observation_space, simulation.action_space
-        if not isinstance(observed, spaces.Box):
-            raise UserError(f"{name}: its observations are {observed}, and must be a Box")
-        if not (isinstance(acted, spaces.Box) and acted.is_bounded()):
-            raise UserError(f"{name}: its actions are {acted}, and must be a Box with bounds")
-        self._acted = acted
+        if not isinstance(observed, spaces.Box) or 0 in observed.shape:
+            flatten = "gymnasium.wrappers.FlattenObservation"
+            raise UserError(f"{name}: its observations must be a Box (wrap it in {flatten}), not {observed}")
+        is_continuous = isinstance(acted, spaces.Box) and acted.dtype.kind == "f" and 0 not in acted.shape
+        if not (is_continuous and np.isfinite(np.array([acted.low, acted.high], np.float32)).all()):
+            raise UserError(f"{name}: its actions are {acted}, and must be a Box of floats with bounds")
+        self._acted, self._shape, self._longest = acted, observed.shape, max(longest, task.episode_limit or 0)
         robot: Any = None if task.suite == OWN else simulation.unwrapped
         self._robot, rate = robot, simulation.metadata.get("render_fps") or STEPS_PER_SECOND
         super().__init__(
             int(np.prod(observed.shape)),
             int(np.prod(acted.shape)),
-            episode_limit=task.episode_limit,
+            episode_limit=task.longest,
             steps_per_second=1 / robot.dt if robot else float(rate),
             view={"through_model": True},
         )
@@ -53,16 +57,22 @@ class Registered(SimulatedEnv):
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
         """Starts as the environment does, determined by `seed`."""
-        return np.ravel(self.simulation.reset(seed=seed)[0]).astype(np.float32), {}
+        self._steps = 0
+        return start(self.simulation, seed, self._shape).flatten(), {}
 
     def step(self, action: np.ndarray) -> Any:
         acted = self._acted
         control = np.reshape(action, acted.shape).astype(acted.dtype, copy=False)
-        control = np.minimum(np.maximum(control, acted.low), acted.high)  # faster than np.clip
-        observation, reward, terminated, truncated, info = self.simulation.step(control)
-        success = {"success": bool(info["success"])} if "success" in info else {}
-        flat = np.ravel(observation).astype(np.float32)
-        return flat, reward, bool(terminated), truncated and not terminated, success
+        control = np.asarray(np.minimum(np.maximum(control, acted.low), acted.high))  # faster than np.clip
+        observation, reward, terminated, truncated, success = act(self.simulation, control, self._shape)
+        self._steps += 1
+        if self._steps > self._longest:
+            raise EnvironmentFailure(
+                f"an episode goes on after {self._longest:,} steps: end it by gymnasium.wrappers.TimeLimit, "
+                "or register it with max_episode_steps"
+            )
+        told = {} if success == UNTOLD else {"success": bool(success)}
+        return observation.flatten(), reward, terminated, truncated and not terminated, told
 
     def render(self) -> np.ndarray:
         """Returns a picture of the state, u8[height, width, 3]; UserError if the environment draws none."""
@@ -76,4 +86,4 @@ class Registered(SimulatedEnv):
         except NotImplementedError:  # `check_draws` tells it
             raise
         except Exception as error:  # the user's code, or a package that is missing
-            raise UserError(f"{self._name}: no pictures: {type(error).__name__}: {error}") from error
+            raise UserError(f"{self._name}: no pictures: {described(error)}") from error

@@ -55,7 +55,7 @@ class Kitchen(SimulatedEnv):
         )
         self.model, self.data = simulation.model, simulation.data
         view = {"lookat": (-0.2, 0.5, 2.0), "distance": 2.4}  # over the robot's shoulder
-        limit = task.episode_limit
+        limit = task.longest
         super().__init__(60, NUM_JOINTS, episode_limit=limit, steps_per_second=12.5, view=view)
         self._goal = np.zeros(30)
         for subtask in subtasks:
@@ -116,7 +116,7 @@ class Adroit(SimulatedEnv):
         super().__init__(
             *simulation.observation_space.shape,
             *simulation.action_space.shape,
-            episode_limit=task.episode_limit,
+            episode_limit=task.longest,
             steps_per_second=1 / simulation.dt,
             view={"lookat": lookat, "distance": distance, "azimuth": azimuth},
         )

@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from xql_jax.errors import EnvironmentFailure, UserError
+from xql_jax.errors import EnvironmentFailure, UserError, described, place_of
 from xql_jax.types import Batch, Environment
 
 if TYPE_CHECKING:  # takes half a second to import
     from gymnasium import spaces
 
 UNTOLD = -1  # as a success: the environment does not say
+SUCCESSES = ("success", "is_success")  # its names in `info`
+RESET, STEP = "observation, info", "observation, reward, terminated, truncated, info"
 
 # From an environment's index to the seed of its next episode; None: no more.
 NextSeed = Callable[[int], int | None]
@@ -36,7 +38,7 @@ class Step(NamedTuple):
     terminals: np.ndarray  # bool[N]
     truncations: np.ndarray  # bool[N], by a time limit; never together with a terminal
     final_observations: np.ndarray  # f32[N, O], reached by this step: never those of a new episode
-    successes: np.ndarray  # i8[N], whether the episode has succeeded: 1, 0 or UNTOLD
+    successes: np.ndarray  # i8[N], whether the episode has succeeded by now: 1, 0 or UNTOLD
     returns: np.ndarray  # f64[N], undiscounted, of the episodes up to and with this step
     lengths: np.ndarray  # i64[N], steps likewise
 
@@ -93,6 +95,7 @@ class VectorEnv(ABC):
         self._next_seed = next_seed
         self.running = np.zeros(self.num_envs, bool)
         self._returns, self._lengths = np.zeros(self.num_envs), np.zeros(self.num_envs, np.int64)
+        self._successes = np.full(self.num_envs, UNTOLD, np.int8)
         self._observations = np.zeros((self.num_envs, *self.observation_space.shape), np.float32)
         self._begin(seeds)
         return self._observations
@@ -116,6 +119,7 @@ class VectorEnv(ABC):
         if not running.all():
             following = np.where(running[:, None], following, self._observations)
         truncations = truncations & ~terminals
+        self._successes = successes = np.maximum(self._successes, successes)
         self._returns, self._lengths = counts = self._returns + rewards, self._lengths + running
         self._observations = following
         if (ended := terminals | truncations).any():
@@ -133,6 +137,7 @@ class VectorEnv(ABC):
             self._observations = np.where(begins[:, None], starts, self._observations)
             self._returns = np.where(begins, 0.0, self._returns)
             self._lengths = np.where(begins, 0, self._lengths)
+            self._successes = np.where(begins, np.int8(UNTOLD), self._successes)
             self.running = self.running | begins
 
 
@@ -156,7 +161,7 @@ class Local(VectorEnv):
         for index, (environment, seed) in enumerate(zip(self._environments, seeds, strict=True)):
             if seed is not None:
                 with naming(index):
-                    observations[index] = environment.reset(seed=seed)[0]
+                    observations[index] = start(environment, seed, observations[index].shape)
         return observations
 
     def _act(self, actions: np.ndarray, running: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -168,7 +173,7 @@ class Local(VectorEnv):
         def step(indices: list[int]) -> None:
             for i in indices:
                 with naming(i):
-                    outcome = act(self._environments[i], actions[i].copy())
+                    outcome = act(self._environments[i], actions[i].copy(), observations[i].shape)
                     observations[i], rewards[i], terminals[i], truncations[i], successes[i] = outcome
 
         indices = running.nonzero()[0].tolist()
@@ -226,12 +231,48 @@ def start_seed(seed: int, environment: int, episode: int) -> int:
     return int(np.random.SeedSequence(seed, spawn_key=(environment, episode)).generate_state(1)[0])
 
 
-def act(environment: Environment, action: np.ndarray) -> Outcome:
-    """Steps one environment; ValueError if the reward is not a number."""
-    observation, reward, terminated, truncated, info = environment.step(action)
-    if not isinstance(reward, float) and np.shape(reward):
-        raise ValueError(f"the reward must be a number, and has shape {np.shape(reward)}")
-    return observation, reward, bool(terminated), bool(truncated), int(info.get("success", UNTOLD))
+def start(environment: Environment, seed: int | None, shape: tuple[int, ...]) -> np.ndarray:
+    """Starts an episode; returns its observation of this shape, in float32, or raises EnvironmentFailure."""
+    observation, _ = _returned("reset", RESET, environment.reset(seed=seed))
+    return _numbers("observation", observation, shape).astype(np.float32, copy=False)
+
+
+def act(environment: Environment, action: np.ndarray, shape: tuple[int, ...]) -> Outcome:
+    """Steps one environment; EnvironmentFailure if it returns anything else, or another shape."""
+    observation, reward, *ends, info = _returned("step", STEP, environment.step(action))
+    observed = _numbers("observation", observation, shape).astype(np.float32, copy=False)
+    if not isinstance(reward, float):
+        reward = float(_numbers("reward", reward, ()))
+    told = [_truth(name, info[name]) for name in SUCCESSES if info.get(name) is not None]
+    success = max(told, default=UNTOLD)
+    return observed, reward, _truth("terminated", ends[0]), _truth("truncated", ends[1]), int(success)
+
+
+def _returned(method: str, names: str, given: Any) -> Sequence[Any]:
+    size = len(names.split(","))
+    if isinstance(given, tuple | list) and len(given) == size and isinstance(given[-1], dict):
+        return given
+    raise EnvironmentFailure(f"{method} must return ({names}), and returned {given!r:.80}")
+
+
+def _numbers(name: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """Returns a value as an array of this shape; EnvironmentFailure if it is another, or no real numbers."""
+    array = np.asarray(value)
+    if array.shape == shape and array.dtype.kind in "biuf":
+        return array
+    is_now = f"{value!r:.80}" if array.shape in (shape, ()) else f"of shape {array.shape}"
+    wanted = f"numbers of shape {shape}" if shape else "a number"
+    raise EnvironmentFailure(f"its {name} must be {wanted}, and is {is_now}")
+
+
+def _truth(name: str, value: Any) -> bool:
+    """Returns a bool, or the number 0 or 1, alone or in an array of one, as a bool."""
+    if isinstance(value, bool):
+        return value
+    number = _numbers(name, np.squeeze(value), ()).item()
+    if number not in (0, 1):
+        raise EnvironmentFailure(f"its {name} must be true or false, and is {number}")
+    return bool(number)
 
 
 @contextlib.contextmanager
@@ -246,7 +287,11 @@ def naming(index: int) -> Iterator[None]:
 
 
 def describe(error: BaseException) -> str:
-    return str(error) if isinstance(error, EnvironmentFailure) else f"{type(error).__name__}: {error}"
+    if isinstance(error, EnvironmentFailure):
+        return str(error)
+    # Gymnasium's wrappers unpack what an environment returns.
+    is_signature = "unpack" in str(error) and not place_of(error)
+    return described(error) + f": step must return ({STEP}), reset ({RESET})" * is_signature
 
 
 def failure(index: int, words: str) -> EnvironmentFailure:

@@ -45,8 +45,8 @@ class CSVLogger:
         if self._columns is None:
             self._columns = list(row)
             lines = [self._columns]
-        if row.keys() != set(self._columns):
-            other = ", ".join(sorted(row.keys() ^ set(self._columns)))
+        new = row.keys() & {"success", "success_rate"}  # which files of earlier versions may go on without
+        if other := ", ".join(sorted((row.keys() ^ set(self._columns)) - new)):
             raise UserError(
                 f"{self.path}: its rows were begun with other columns, by another version: {other}"
             )

@@ -79,7 +79,7 @@ def _warnings(dataset: Dataset, report: SimpleNamespace, task: Task | None) -> l
     """Returns those of all warnings that apply."""
     observations, _, rewards, masks, following = (np.asarray(field) for field in dataset.batch)
     lengths, last, terminals = dataset.trajectory_lengths(), np.flatnonzero(dataset.ends), masks == 0
-    count, limit = report.transitions, task.episode_limit if task else np.inf
+    count, limit = report.transitions, (task.episode_limit if task else None) or np.inf
     reward, returns, is_one = report.rewards, report.returns, report.trajectories == 1
     size, action = (max(abs(summary.least), abs(summary.most)) for summary in (reward, report.actions))
     is_scaled = task is not None and scales_rewards(task)

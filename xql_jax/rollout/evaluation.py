@@ -19,7 +19,7 @@ class EpisodeResults:
 
     returns: np.ndarray  # f64[M, E], undiscounted, in the task's own reward units
     lengths: np.ndarray  # i64[M, E], steps
-    successes: np.ndarray | None  # bool[M, E]; None if the task has no criterion of success
+    successes: np.ndarray | None  # bool[M, E]; None if success was never told
     paths: list[list[np.ndarray]] | None  # [member][episode], observations f32[length + 1, O]; if asked for
 
     def columns(self, task: Task) -> dict[str, np.ndarray]:
@@ -30,7 +30,7 @@ class EpisodeResults:
             "score": task.normalized_score(self.returns, self.successes),
             "length": self.lengths,
         }
-        return columns if self.successes is None else {**columns, "success": self.successes.astype(int)}
+        return columns if self.successes is None else {**columns, "success": 1 * self.successes}
 
 
 class Evaluator:
@@ -42,6 +42,7 @@ class Evaluator:
     """
 
     def __init__(self, task: Task, num_members: int, num_episodes: int, seed: int, suite: Suite):
+        self.tells_success = False  # was it ever told? From then on, an episode without word of it has none
         self._num_members = num_members
         self._seeds = [episode_seed(seed, episode) for episode in range(num_episodes)]
         affordable = max(1, suite.max_environments // num_members)
@@ -85,9 +86,9 @@ class Evaluator:
                 for (member, k), length in np.ndenumerate(lengths[:, batch]):
                     index = member * places + k
                     paths[member].append(np.stack([seen[index] for seen in history[: length + 1]]))
-        known = successes.min() >= 0
+        self.tells_success |= bool((successes != UNTOLD).any())
         return EpisodeResults(
-            returns, lengths, successes.astype(bool) if known else None, paths if record_paths else None
+            returns, lengths, successes == 1 if self.tells_success else None, paths if record_paths else None
         )
 
     def close(self) -> None:

@@ -90,7 +90,7 @@ def collect(settings: CollectionSettings) -> dict[str, Any]:
         references = _references(settings, source)
         rows = source.rows()
         task = referenced(source.task, references)
-        returns = whole_returns_of(rows, task.episode_limit, source.cuts_episodes)
+        returns = whole_returns_of(rows, task.longest, source.cuts_episodes)
         summary = {
             "transitions": len(rows["rewards"]),
             "episodes": int(ends_of(rows).sum()),

@@ -80,7 +80,7 @@ def evaluate(settings: EvaluationSettings) -> dict[str, Any]:
         if video:
             act = run.policy(run.members[:1], non_finite.add) if run else act
             seeds = [episode_seed(settings.seed, episode) for episode in range(settings.video_episodes)]
-            with counted(len(seeds) * task.episode_limit, "step", settings.tqdm, "video") as count:
+            with counted(len(seeds) * task.longest, "step", settings.tqdm, "video") as count:
                 returns = record_video(
                     stage, act, seeds, video, size=size, frames_per_second=settings.video_fps, on_step=count
                 )

@@ -41,11 +41,12 @@ def expected_seconds(job: Job) -> dict[str, float]:
     before = schedule.handover or 0 if acting else schedule.max_steps
     steps = schedule.max_steps - before
     updates = before + (acting.updates_by(steps) if acting else 0)
+    length = task.episode_limit or 1_000  # a guess, if the environment ends its episodes itself
     evaluations = math.ceil(schedule.max_steps / schedule.eval_interval) + (schedule.handover == 0)
     return {
         "compile": rate["compile_seconds"],
         "update": members * (updates * an_update + steps * (a_step + ACTING_SECONDS)),
-        "evaluation": members * evaluations * settings.eval_episodes * task.episode_limit * a_step,
+        "evaluation": members * evaluations * settings.eval_episodes * length * a_step,
     }
 
 

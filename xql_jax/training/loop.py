@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import contextlib
+import csv
 import dataclasses
 import functools
 import logging
@@ -19,7 +20,7 @@ from xql_jax.errors import EnvironmentFailure, UserError
 from xql_jax.logs.tensorboard import TensorBoardLogger
 from xql_jax.rollout.acting import prepared, with_memory_of
 from xql_jax.rollout.evaluation import EpisodeResults, Evaluator
-from xql_jax.tasks import Task
+from xql_jax.tasks import OWN, Task
 from xql_jax.training.checkpoints import Checkpoints, Progress, TrainingFiles
 from xql_jax.training.online import EPISODE_METRICS
 from xql_jax.training.population import Population
@@ -102,6 +103,9 @@ class TrainingLoop:
         saved = self._checkpoints.logs(resumed.step) if resumed else {}
         self.csv_files = [files.metrics, files.evaluations, files.episodes]
         self.csv_files += [files.bellman_errors] * bool(schedule.bellman_error_interval)
+        if evaluator:
+            rows = csv.DictReader(saved.get(files.evaluations.name, b"").decode().splitlines())
+            evaluator.tells_success = any(row.get("success_rate", "nan") != "nan" for row in rows)
         names = [member.name for member in population.members]
         tensorboard = TensorBoardLogger(files.events, names, self.progress.step)
         self._rows = RowWriter(self.population, self.csv_files, [tensorboard, *loggers], saved)
@@ -313,6 +317,8 @@ class TrainingLoop:
         seconds = self.progress.evaluation_seconds + time.perf_counter() - began
         self._note(evaluation_seconds=seconds, evaluation_due=False)
         self._report_divergences()
+        if results.successes is None and self._task.suite == OWN:  # it may tell it later: the column is there
+            results = dataclasses.replace(results, successes=np.full(results.returns.shape, np.nan))
         returns = results.returns.mean(axis=1)
         rates = None if results.successes is None else results.successes.mean(axis=1)
         scores = np.asarray(self._task.normalized_score(returns, rates))
