@@ -280,7 +280,7 @@ def name_in_dm_control(task: Task) -> str:
     return _DM_CONTROL_NAMES.get(task.name, task.name)
 
 
-def own_attribute(name: str) -> Any:
+def own_attribute(name: str, flag: str = "--env_name") -> Any:
     """Returns the attribute NAME of MODULE:NAME, None if it has none; UserError if MODULE does not import."""
     module, _, attribute = name.partition(":")
     if os.getcwd() not in sys.path:  # sys.path has the script's folder, not the current one
@@ -289,7 +289,7 @@ def own_attribute(name: str) -> Any:
         return getattr(importlib.import_module(module), attribute, None)
     except Exception as error:  # it is the user's code, and may fail in any way
         raise UserError(
-            f"--env_name={name}: the module {module!r} does not import here: {type(error).__name__}: {error}"
+            f"{flag}={name}: the module {module!r} does not import here: {type(error).__name__}: {error}"
         ) from error
 
 

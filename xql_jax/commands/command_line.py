@@ -157,7 +157,7 @@ def _chosen_config(kind: type[RunSettings], fields: Mapping[str, str], names: Se
     if fields and kind.config_kind is FINETUNE and values.checkpoint and not method:
         from xql_jax.runs.load import load_run  # imports JAX
 
-        method = load_run(values.checkpoint).algorithm  # so that a line about `fields` is about this one
+        method = load_run(values.checkpoint).config["algorithm"]  # a line about `fields` is about it
     file, config = choose_config(
         kind.config_kind, method, values.config, env_name=values.env_name, has_data=has_data
     )

@@ -165,6 +165,8 @@ class SavedRun:
         try:
             return learner_from_config(ConfigDict(with_numbers(self.config)), self.content["max_steps"])
         except UserError as error:
+            if ":" in self.algorithm:  # a user's own method, which may not be imported
+                raise
             raise UserError(f"{self.path / 'config.json'}: of another version ({error})") from error
 
     @functools.cached_property

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from xql_jax.envs import BACKENDS
 from xql_jax.runs.settings import SimulationSettings
 from xql_jax.settings import Settings, setting
+from xql_jax.tasks import own_attribute
 
 EXPORT_FORMATS = ("jax", "onnx", "npz")
 SORTS = ("task", "score", "when", "name")
@@ -19,7 +20,21 @@ MOST = 1_000_000  # episodes
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class EvaluationSettings(Settings):
+class OfRun(Settings):
+    """Settings of commands that open a run."""
+
+    method: str | None = setting(
+        None, "MODULE:NAME, the run's method if it is one of your own: MODULE is imported."
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.method:
+            own_attribute(self.method, "method")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvaluationSettings(OfRun):
     """Settings of `xql-evaluate`."""
 
     checkpoint: str | None = setting(None, "", positional=True)  # a run's folder or one of its checkpoints
@@ -71,7 +86,7 @@ class ListSettings(Settings):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ExportSettings(Settings):
+class ExportSettings(OfRun):
     """Settings of `xql-export`."""
 
     checkpoint: str = setting("", RUN, positional=True)
@@ -89,7 +104,7 @@ class ExportSettings(Settings):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ChoiceSettings(Settings):
+class ChoiceSettings(OfRun):
     """Settings of `xql-choose`."""
 
     checkpoint: str = setting("", RUN, positional=True)
@@ -126,7 +141,7 @@ class ReportSettings(Settings):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CollectionSettings(SimulationSettings):
+class CollectionSettings(OfRun, SimulationSettings):
     """Settings of `xql-collect`."""
 
     random_return: float | None = setting(None, "Return that is a score of 0. Default: measured.")

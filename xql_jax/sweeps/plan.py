@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from xql_jax.unknown import advice
 TUNED = "xql_t"  # XQL with the values of Table 4 for each dataset
 EPISODES = {"antmaze": 100}  # episodes per evaluation, by suite; 10 for all others
 FINISHED, BEGUN, ABSENT, NO_DATA = "finished", "begun", "to do", "no data"
+FIELDS = ":(?=[^:]*=)"  # what METHOD:FIELD=VALUE is split at; the colon in MODULE:NAME is no such
 OF_THE_DATA = ("dataset_fingerprint", "references")  # entries of an identity that only the data tell
 
 
@@ -120,16 +122,17 @@ def seconds_left(cells: Sequence[Cell]) -> list[dict[str, float]]:
 def check_methods(methods: Sequence[str], known: Collection[str] = (*OFFLINE, *ONLINE, TUNED)) -> None:
     """Raises UserError if one is not among the known."""
     for method in methods:
-        name = method_of(method.split(":")[0])
+        name = method_of(re.split(FIELDS, method)[0])
         if name.isdigit():  # the second width of METHOD:hidden_dims=256,256
             raise UserError(f"--methods: {name} is no method: type several widths as hidden_dims=256/256")
-        if name not in known:
+        if name not in known and ":" not in name:  # `config_of` looks at users' own
             raise UserError(f"--methods: unknown method {name!r}; nearest known: {nearest(name, known)}")
 
 
 def config_of(method: str, task: Task, finetune: bool) -> ConfigDict:
     """Returns the method's config for the task's suite, for fine-tuning if there is one; online its own."""
-    algorithm = "xql" if method.split(":")[0] == TUNED else method.split(":")[0]
+    algorithm = re.split(FIELDS, method)[0]
+    algorithm = "xql" if algorithm == TUNED else algorithm
     kind = config_files.FINETUNE if finetune else config_files.OFFLINE
     kind = config_files.ONLINE if method_of(algorithm) in ONLINE else kind
     return config_files.choose_config(kind, algorithm, env_name=task.name)[1]
@@ -138,7 +141,7 @@ def config_of(method: str, task: Task, finetune: bool) -> ConfigDict:
 def run_settings(dataset: str, method: str, grid: str, seeds: range, settings: SweepSettings) -> RunSettings:
     """Returns the settings of one run of the sweep."""
     name, _, file = dataset.partition("=")
-    algorithm, *fields = method.split(":")
+    algorithm, *fields = re.split(FIELDS, method)
     task, given = get_task(name), {field.partition("=")[0]: field.partition("=")[2] for field in fields}
     if len(given) < len(fields):
         raise UserError(f"--methods={method}: gives a field twice: give it once")
