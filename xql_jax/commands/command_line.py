@@ -48,7 +48,7 @@ def define_flags(kind: type) -> None:
         flags.DEFINE_string(
             "method",
             None,
-            f"METHOD, or METHOD+POLICY (xql+reverse_kl) for another policy than its own: "
+            "METHOD, METHOD+POLICY (xql+reverse_kl) for another policy than its own, or MODULE:NAME: "
             f"{', '.join(sorted(kind.config_kind.methods))}. Default: {kind.config_kind.default}. A "
             "hyperparameter is set by its name, as in --discount=0.9; docs/hyperparameters.md lists all.",
         )
@@ -139,9 +139,9 @@ def settings_from(kind: type[S], positional: Sequence[str], fields: Mapping[str,
         given[name] = list(positional) if several else next(iter(positional), None)
         positional = () if several else positional[1:]
     if positional:
-        raise UserError(
-            f"unexpected argument {positional[0]!r}: it belongs to no flag; write --name=value, see --help"
-        )
+        one = any(each.positional for each in known.values())
+        hint = "only one path is taken, and a * may match several" if one else "it belongs to no flag"
+        raise UserError(f"unexpected argument {positional[0]!r}: {hint}; flags are --name=value, see --help")
     if "given" in kind.__dataclass_fields__:  # type: ignore[attr-defined]
         given["given"] = frozenset({*(name for name in names if values[name].present), *fields})
     try:
