@@ -19,6 +19,7 @@ from xql_jax.configuration import with_fields
 from xql_jax.errors import UserError
 from xql_jax.runs.settings import RunSettings
 from xql_jax.settings import settings_of
+from xql_jax.tasks import own_attribute
 from xql_jax.training.progress import print_lines
 
 S = TypeVar("S")
@@ -132,6 +133,8 @@ def settings_from(kind: type[S], positional: Sequence[str], fields: Mapping[str,
         from xql_jax.unknown import unknown_setting  # whose table only a mistake needs
 
         raise UserError(f"--{unknown_setting(next(iter(fields)), names)}")
+    if given.get("method"):
+        own_attribute(given["method"], "--method")  # imports it, before a run names it
     for name in (name for name in known if known[name].positional):
         several = known[name].kind is Sequence
         if known[name].meaning and not positional:

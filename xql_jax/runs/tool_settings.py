@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from xql_jax.envs import BACKENDS
 from xql_jax.runs.settings import SimulationSettings
 from xql_jax.settings import Settings, setting
-from xql_jax.tasks import own_attribute
 
 EXPORT_FORMATS = ("jax", "onnx", "npz")
 SORTS = ("task", "score", "when", "name")
@@ -26,11 +25,6 @@ class OfRun(Settings):
     method: str | None = setting(
         None, "MODULE:NAME, the run's method if it is one of your own: MODULE is imported."
     )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.method:
-            own_attribute(self.method, "method")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -89,12 +83,14 @@ class ListSettings(Settings):
 class ExportSettings(OfRun):
     """Settings of `xql-export`."""
 
+    given: frozenset[str] = frozenset()  # names of the settings that the user gave
     checkpoint: str = setting("", RUN, positional=True)
     env_name: str | None = setting(None, "Task of --episodes. Default: the run's own.")
     member: int | None = setting(None, MEMBER)
     formats: Sequence[str] = setting(
         EXPORT_FORMATS,
-        "Files to write. jax: an artifact of jax.export; onnx: a graph, needs xql_jax[export]; npz: weights.",
+        "Files to write. jax: an artifact of jax.export; onnx: a graph, needs xql_jax[export]; npz: weights. "
+        "Default: all; onnx if it is installed.",
         choices=EXPORT_FORMATS,
         by_commas=True,
     )
