@@ -1,11 +1,13 @@
 """The tasks by name: where the data comes from, how long an episode is, how a return becomes a score."""
 
+import contextlib
 import dataclasses
 import importlib
+import math
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -56,6 +58,24 @@ class References(NamedTuple):
 
     random_return: float  # a random policy's: score 0
     expert_return: float  # an expert's: score 100
+
+
+def references_given(texts: Sequence[str], names: Collection[str]) -> dict[str, References]:
+    """Parses TASK=RANDOM,EXPERT; UserError unless each is one of the names, a task without scores."""
+    found, known = {}, TASKS | ONLINE_TASKS | COMPILED_TASKS
+    for text in texts:
+        task, _, returns = text.partition("=")
+        with contextlib.suppress(ValueError):
+            low, high = map(float, returns.split(","))
+            has_none = task in names and not (task in known and known[task].is_normalised)
+            if has_none and 0 < high - low < math.inf:
+                found[task] = References(low, high)
+        if task not in found:
+            raise UserError(
+                f"--references={text}: must be TASK=RANDOM,EXPERT: a task of these runs, whose scores are "
+                "returns, and two returns, the second the larger one"
+            )
+    return found
 
 
 # Addresses, reference returns and limits are D4RL's: `d4rl.infos` and the `register` calls of its suites.

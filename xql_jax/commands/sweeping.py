@@ -29,6 +29,7 @@ STATES = {
 }
 SIGNS = {
     "–": "no score yet",
+    "(return)": "a return: --references gives the returns of scores 0 and 100",
     "±": "half of the 95% interval of the mean over seeds",
     "[": "in brackets the paper's score",
     "→": "before and after fine-tuning",

@@ -14,6 +14,7 @@ SEED = "Seed for the initial states. Evaluations during training use another one
 MEMBER = "Member of the run, counted from 0. Needed for runs with several members."
 RUN = "a run's folder or one of its checkpoints"
 RUNS = "folders of runs, or folders that contain runs"
+REFERENCES = "TASK=RANDOM,EXPERT: the returns of scores 0 and 100 of a task without scores, in the tables."
 INITIAL_STATES = 20_000  # seed of the initial states; evaluations during training use another one
 MOST = 1_000_000  # episodes
 
@@ -36,6 +37,8 @@ class EvaluationSettings(OfRun):
     episodes: int = setting(100, "Episodes per member.", least=1, most=MOST)
     member: int | None = setting(None, "Member to evaluate, counted from 0. Default: all.")
     seed: int = setting(INITIAL_STATES, SEED)
+    random_return: float | None = setting(None, "Return of score 0, for a task that has none.")
+    expert_return: float | None = setting(None, "Return of score 100, see --random_return.")
     num_environments: int | None = setting(
         None, "Most environments at once. Default: chosen by the suite.", least=1, most=100_000
     )
@@ -133,6 +136,7 @@ class ReportSettings(Settings):
     bootstrap_samples: int = setting(
         2_000, "Bootstrap samples for the intervals of statistics over datasets.", least=100, most=1_000_000
     )
+    references: Sequence[str] = setting((), REFERENCES)
     output: str = setting("results/report", "Folder for the page and the tables.")
 
 

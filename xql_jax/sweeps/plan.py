@@ -24,7 +24,7 @@ from xql_jax.runs.load import SavedRun, all_runs
 from xql_jax.runs.settings import OfflineSettings, RunSettings
 from xql_jax.sweeps.rates import PARTS, expected_seconds
 from xql_jax.sweeps.settings import SweepSettings
-from xql_jax.tasks import Task, get_task
+from xql_jax.tasks import References, Task, get_task, references_given
 from xql_jax.training.members import fields_given
 from xql_jax.unknown import advice
 
@@ -49,6 +49,7 @@ class Cell:
     state: str = ABSENT
     record: SavedRun | None = None  # its run's files, if the run was begun
     missing: str = ""  # the data file, if it does not exist
+    references: References | None = None  # of the user, for the table
 
     def __str__(self) -> str:
         seeds = self.settings.seeds
@@ -71,6 +72,7 @@ def make_plan(settings: SweepSettings) -> list[Cell]:
     check_methods(settings.methods)
     datasets, methods = (list(dict.fromkeys(names)) for names in (settings.datasets, settings.methods))
     _check_swept(settings, datasets, methods)
+    references = references_given(settings.references, [name.partition("=")[0] for name in datasets])
     last, step = settings.seed + settings.num_seeds, settings.seeds_per_run or settings.num_seeds
     cells = []
     for dataset, typed in itertools.product(datasets, methods):
@@ -81,7 +83,9 @@ def make_plan(settings: SweepSettings) -> list[Cell]:
                 job = job_of(wanted)  # raises UserError for mistakes before anything is trained
                 steps, identity = job.settings.schedule.max_steps, json.loads(as_json(job.identity))
                 members, expected = len(job.members), expected_seconds(job)
-                cells.append(Cell(dataset, method, wanted, members, steps, expected, identity))
+                given = references.get(dataset.partition("=")[0])
+                cell = Cell(dataset, method, wanted, members, steps, expected, identity, references=given)
+                cells.append(cell)
     cells = refreshed(cells, settings.save_dir)
     for cell in cells:
         if cell.state == NO_DATA and "=" in cell.dataset:
