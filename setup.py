@@ -1,7 +1,10 @@
+import sys
 from pathlib import Path
 
 from setuptools import find_packages, setup
 
+if not (3, 11) <= sys.version_info[:2] < (3, 13):  # pip would call versions of packages incompatible
+    sys.exit(f"xql_jax needs Python 3.11 or 3.12; this is {sys.version.split()[0]}")
 VERSION = Path("xql_jax/__init__.py").read_text().split('__version__ = "')[1].split('"')[0]
 
 # What a run may need beside the core, by the extra that brings it; where it lacks, one line names the extra.

@@ -30,7 +30,8 @@ def main(settings: ReportSettings) -> int:
         raise UserError(f"{', '.join(settings.folders)}: no runs there: a run is a folder with a config.json")
     folder = check_output("output", f"{settings.output}/index.html").parent
     episodes = read_runs(settings.folders, "episodes.csv")
-    report = Report(found, episodes, ", ".join(settings.folders), settings.bootstrap_samples)
+    title, samples = ", ".join(settings.folders), settings.bootstrap_samples
+    report = Report(found, episodes, title, samples, settings.references)
     files = report.files(f"Made {time.strftime('%Y-%m-%d %H:%M:%S %Z')}.")
     for name, text in files.items():
         write_output("output", folder / name, text.encode(errors="backslashreplace"))

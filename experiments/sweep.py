@@ -17,8 +17,8 @@ sweep.yaml gives flags by their names; flags on the command line take precedence
 
 One run trains all seeds, and all values of numeric hyperparameters that --sweep of xql-train-offline accepts,
 in one program. Everything else makes a run of its own, as with xql-train-offline and xql-train-online. If the
-sweep is stopped or killed, the same command trains the rest. Writes OUTPUT/NAME.{txt,csv,md,tex}, as
-xql-reproduce does.
+sweep is stopped or killed, the same command trains the rest. Its table is
+SAVE_DIR/tables/sweep_DIGEST.{txt,csv,md,tex}, where the digest is of the sweep's runs.
 """
 
 import runpy

@@ -87,6 +87,19 @@ def test_the_example_trains_by_its_name_and_with_another_policy(registered, tmp_
     assert (summary["status"], summary["algorithm"]) == ("finished", "quantile+filtered")
 
 
+def test_the_example_trains_from_outside_of_the_package(blocks, tmp_path, monkeypatch):
+    inside, outside = 'METHODS = {"quantile": Method(InSample', "quantile = Method(InSample"
+    assert inside in blocks[0]
+    assert f"```text\n{outside}, value=Quantile)\n" in GUIDE
+    module = blocks[0].replace(inside, outside).replace("Quantile)}", "Quantile)")
+    (tmp_path / "my_methods.py").write_text(module, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    summary, _ = run(tmp_path, "my_methods:quantile", quantile=0.8)
+    assert (summary["status"], summary["algorithm"]) == ("finished", "my_methods:quantile")
+    with pytest.raises(UserError, match=r"quantile must be within \(0, 1\), not 1.5"):
+        run(tmp_path, "my_methods:quantile", quantile=1.5)
+
+
 def test_the_examples_values_are_checked(registered, tmp_path):
     with pytest.raises(UserError, match=r"quantile must be within \(0, 1\), not 1.5"):
         run(tmp_path, "quantile", quantile=1.5)

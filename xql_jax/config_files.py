@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from xql_jax.errors import UserError, nearest
 from xql_jax.learners import registry
 from xql_jax.learners.registry import method_of
-from xql_jax.tasks import COMPILED, OWN, get_task
+from xql_jax.tasks import COMPILED, OWN, get_task, own_attribute
 
 
 class Kind(NamedTuple):
@@ -74,6 +74,8 @@ def file_for_suite(suite: str) -> str:
 def check_method(algorithm: str, kind: Kind) -> None:
     """Raises UserError unless METHOD or METHOD+POLICY is one of the kind's; the line says what trains it."""
     name = method_of(algorithm)
+    if ":" in name:
+        own_attribute(name, "--method")  # imports it: a user named it, not a file of a run
     if name in kind.methods:
         return
     hint = f"nearest known: {nearest(name, kind.methods)}"

@@ -78,7 +78,7 @@ def suite_config(
         differences: by method, the fields that differ. A variant (see `VARIANT_OF`) also takes those of the
             algorithm that it varies. With +POLICY, fields that the policy lacks are ignored.
         shared: the fields that differ for every method that has them.
-        in_sample: those that differ for XQL, IQL and similar methods, unless a method has its own default.
+        in_sample: those that differ for methods like XQL and for users' own, unless one has its own default.
         tuned: by dataset, the row of Table 4 (beta, clip, batch size, v_updates) for XQL with `--tuned`.
         finetune: by method, the fields of `FinetuneDefaults` that differ from the method's own.
         by_environment: by the beginning of a task's name and by method ("": every one that has them), fields
@@ -92,7 +92,7 @@ def suite_config(
     own = not policy  # values not meant for this method alone may be for fields that it lacks
     for some, is_own in (
         (shared or {}, False),
-        (in_family if method in IN_SAMPLE else {}, False),
+        (in_family if method in IN_SAMPLE or ":" in method else {}, False),
         (differences.get(VARIANT_OF.get(method, ""), {}), False),
         (recipe.by_suite.get(suites[0] if suites else "", {}), own),
         (differences.get(method, {}), own),

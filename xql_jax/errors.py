@@ -73,6 +73,7 @@ def needing(what: str, extra: str) -> Iterator[None]:
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """Returns the known names closest to `name`, as text; if there are at most 40 and none is close, all."""
-    known = sorted(known)
-    cutoff = 0.5 if len(known) <= 40 else 0.0  # of many names, show the closest, however distant
-    return ", ".join(difflib.get_close_matches(name, known, cutoff=cutoff) or known)
+    as_known = {one.casefold(): one for one in sorted(known)}
+    cutoff = 0.5 if len(as_known) <= 40 else 0.0  # of many names, show the closest, however distant
+    close = difflib.get_close_matches(name.casefold(), as_known, cutoff=cutoff) or as_known
+    return ", ".join(as_known[one] for one in close)

@@ -220,7 +220,7 @@ def _settings(
     else:
         file, has_data = None if config is None else str(config), bool(named.get("dataset"))
         is_source = kind is FinetuneSettings and named["checkpoint"] and not method
-        meant = load_run(named["checkpoint"]).algorithm if is_source else method
+        meant = load_run(named["checkpoint"]).config["algorithm"] if is_source else method
         _, values = choose_config(kind.config_kind, meant, file, env_name=env_name, has_data=has_data)
     named |= {"env_name": env_name, "max_steps": _plain(max_steps)}
     names = settings_of(kind).keys() - named.keys()
@@ -228,7 +228,7 @@ def _settings(
     plain = {name: _plain(value) for name, value in settings.items()}
     values = with_fields(values, {name: plain[name] for name in plain if name not in names}, known)
     named |= {name: value for name, value in plain.items() if name in names}
-    chosen = {"config"} if config or method else set()
+    chosen = {name for name, value in (("config", config), ("method", method)) if value}
     return kind(config=values, given=frozenset({*settings, *chosen}), **named)
 
 

@@ -1,11 +1,13 @@
 """The tasks by name: where the data comes from, how long an episode is, how a return becomes a score."""
 
+import contextlib
 import dataclasses
 import importlib
+import math
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -62,6 +64,24 @@ class References(NamedTuple):
 
     random_return: float  # a random policy's: score 0
     expert_return: float  # an expert's: score 100
+
+
+def references_given(texts: Sequence[str], names: Collection[str]) -> dict[str, References]:
+    """Parses TASK=RANDOM,EXPERT; UserError unless each is one of the names, a task without scores."""
+    found, known = {}, TASKS | ONLINE_TASKS | COMPILED_TASKS
+    for text in texts:
+        task, _, returns = text.partition("=")
+        with contextlib.suppress(ValueError):
+            low, high = map(float, returns.split(","))
+            has_none = task in names and not (task in known and known[task].is_normalised)
+            if has_none and 0 < high - low < math.inf:
+                found[task] = References(low, high)
+        if task not in found:
+            raise UserError(
+                f"--references={text}: must be TASK=RANDOM,EXPERT: a task of these runs, whose scores are "
+                "returns, and two returns, the second the larger one"
+            )
+    return found
 
 
 # Addresses, reference returns and limits are D4RL's: `d4rl.infos` and the `register` calls of its suites.
@@ -298,7 +318,7 @@ def module_to_run(name: str) -> str:
     return "" if is_known or not colon else module
 
 
-def own_attribute(name: str) -> Any:
+def own_attribute(name: str, flag: str = "--env_name") -> Any:
     """Returns the attribute NAME of MODULE:NAME, None if it has none; UserError if MODULE does not import."""
     module, _, attribute = name.partition(":")
     # sys.path has the script's folder, not the current one, in which a library's name may be another's code.
@@ -308,7 +328,7 @@ def own_attribute(name: str) -> Any:
         return getattr(importlib.import_module(module), attribute, None)
     except (Exception, SystemExit) as error:  # it is the user's code, and may fail in any way
         raise UserError(
-            f"--env_name={name}: the module {module!r} does not import here: {described(error)}"
+            f"{flag}={name}: the module {module!r} does not import here: {described(error)}"
         ) from error
 
 

@@ -146,3 +146,18 @@ def test_the_random_policy_is_random(place, tmp_path):
     standard_error = member["score_interval_95"] / 1.984
     assert abs(member["score_mean"]) < standard_error
     assert 0.1 < member["success_rate"] < 0.4
+
+
+def test_reference_returns_make_scores_of_returns(tmp_path):
+    arguments = ("--random_policy", "--env_name=InvertedPendulum-v5", "--episodes=2", "--notqdm")
+    given = ("--random_return=2", "--expert_return=1002", f"--output={tmp_path / 'a.json'}")
+    outcome = run_main([*arguments, *given], main=EVALUATE)
+    assert (outcome.code, "score" in outcome.out) == (0, True), outcome
+    report = json.loads((tmp_path / "a.json").read_text())
+    [member] = report["members"]
+    assert report["quantity"] == "score"
+    np.testing.assert_allclose(member["scores"], (np.array(member["returns"]) - 2) / 10)
+    outcome = run_main([*arguments, "--random_return=2"], main=EVALUATE)
+    assert (outcome.code, "--expert_return" in outcome.err) == (2, True)
+    outcome = run_main(["--random_policy", "--env_name=maze2d-umaze-v1", *given], main=EVALUATE)
+    assert (outcome.code, "maze2d-umaze-v1" in outcome.err) == (2, True)

@@ -46,6 +46,8 @@ bare --env_name=Hopper-v5 => Hopper-v5 | xql-train-online | --dataset
 # sweeps of hyperparameters
 train --sweep=betta=1,2 => --sweep | 'betta' | beta
 train --sweep=lr=1,2 => --sweep cannot vary 'lr'; give actor_lr or critic_lr or value_lr
+train --sweep=batch_size=64,128 => --sweep | 'batch_size' | xql-sweep
+train --sweep=num_critics=1,2 => --sweep | 'num_critics' | xql-sweep
 train --sweep=beta=low,high => --sweep | 'beta=low,high' | NUMBER
 train --sweep=beta=1,1.0 => --sweep | same value | beta
 train --sweep=beta=1,2 --beta=3 => --beta: | --sweep
@@ -74,10 +76,12 @@ online --config={configs}/pointmaze_config.py => xql-train-offline trains it
 train --config=betta_config.py => unknown config field 'betta' for xql
 train --config=text_config.py => text_config.py | beta | high
 train --method=xqll => 'xqll' | nearest known: xql
+train --method=IQL => 'IQL' | nearest known: iql
+train --method=no_module:NAME => no_module | does not import
 train --method=sac => 'sac' | xql-train-online trains it
 train --config=iql => --method=iql
 train --config={configs}/pointmaze_config.py:iql --method=bc => --method=bc | leave out one
-finetune-from --method=xql --checkpoint={run} => --method: the run of --checkpoint has its own
+finetune-from --method=iql --checkpoint={run} => --method: the run of --checkpoint has its own
 train --config={configs}/pointmaze_config.py:xql+forward => xql has no policy 'forward' | forward_kl
 train --env_name=kitchen-mixed-v0 --config={configs}/mujoco_config.py => /kitchen_config.py
 train --config.betta=1 => --betta: unknown setting | beta
@@ -128,6 +132,9 @@ runs {run} --filter=betta=1 => --filter | 'betta' | beta
 evaluate results => config.json | runs below it | seed42
 evaluate {run}/checkpoints/3 => no checkpoint 3 | 4
 evaluate {run} --env_name=kitchen-mixed-v0 => kitchen-mixed-v0 | 60
+evaluate {run} {run} => '{run}' | only one
+choose {run} {run} => '{run}' | only one
+export {run} {run} => '{run}' | only one
 evaluate {run} --member=1 => --member=1 | 0 to 0
 evaluate => run's folder | --random_policy
 evaluate {run} --random_policy => --random_policy | leave out

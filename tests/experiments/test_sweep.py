@@ -49,14 +49,28 @@ def test_a_file_gives_flags_and_the_command_line_wins(folder):
     assert "critic_loss=huber expectile=0.7,0.9 seeds 0 to 1: to do, 16 updates" in planned[0].out
     assert not {"runs", "tables"} & {path.name for path in folder.iterdir()}
 
-    outcome = run_main(["--num_seeds=2", "sweep.yaml", *WRITTEN], folder, SWEEP)
+    outcome = run_main(["--num_seeds=2", "sweep.yaml", "--name=mine", *WRITTEN], folder, SWEEP)
     assert (outcome.code, outcome.err) == (0, "")
-    tables(folder, "sweep")
+    tables(folder, "mine")
     summaries = [json.loads(path.read_text()) for path in (folder / "runs").rglob("summary.json")]
     assert [summary["status"] for summary in summaries] == ["finished"] * 3
     before = contents(folder / "runs")
     assert "3 finished:" in run_main(["sweep.yaml", "--seeds=2", *WRITTEN], folder, SWEEP).out
     assert contents(folder / "runs") == before
+
+
+def test_sweeps_keep_their_tables_apart_under_save_dir(folder):
+    def swept(*arguments):
+        assert run_main([*SWEEP_ARGUMENTS, "--save_dir=runs", *arguments], folder, SWEEP).code == 0
+        return {path: path.read_text() for path in (folder / "runs" / "tables").iterdir()}
+
+    first = swept()
+    both = swept(f"--methods=iql{TINY}")
+    assert len(first) == 4
+    assert len(both) == 8
+    assert first.items() < both.items()
+    assert swept() == both  # the same sweep has the same files
+    assert not (folder / "results").exists()
 
 
 def test_what_fails_is_told_at_the_end_and_the_rest_is_trained(folder):

@@ -7,16 +7,17 @@ import re
 import pytest
 from written_runs import COMMIT, write_run
 
+from xql_jax.errors import UserError
 from xql_jax.reports.report import Report
 from xql_jax.runs.reporting import read_runs
+from xql_jax.tasks import references_given
 
 EVIL = "x\"'><img src=q onerror=alert(1)>&{{7*7}}</script>$\\foo$"
 
 
-def report_of(root, title):
-    return Report(
-        *(read_runs([str(root)], f"{name}.csv") for name in ("evaluations", "episodes")), title, 200
-    )
+def report_of(root, title, *references):
+    found = (read_runs([str(root)], f"{name}.csv") for name in ("evaluations", "episodes"))
+    return Report(*found, title, 200, references)
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +33,33 @@ def report(tmp_path_factory):
     write_run(root, "Hopper-v5", "sac", {0: [1234.5]})
     (write_run(root, "pen-human-v0", "xql", {0: [1.0]}) / "summary.json").write_text("{")
     return report_of(root, "results")
+
+
+def test_returns_are_marked_and_reference_returns_make_scores_of_them(tmp_path):
+    for task, scale in (("Hopper-v5", 1.0), ("Walker2d-v5", 10.0)):
+        write_run(tmp_path, task, "sac", {seed: [scale * (200 + 100 * seed)] for seed in range(3)})
+        write_run(tmp_path, task, "td3", {seed: [scale * 1200] for seed in range(3)})
+    written = report_of(tmp_path, "results").files("")
+    assert written["scores.tex"].count("(return)") == 4
+    assert {row["quantity"] for row in csv.DictReader(io.StringIO(written["scores.csv"]))} == {"return"}
+    of_one = report_of(tmp_path, "results", "Hopper-v5=200,1200").files("")
+    assert of_one["scores.tex"].count("(return)") == 2
+    assert "10.0 $\\pm$ 24.8 & 100.0" in of_one["scores.tex"]  # 0, 10 and 20: t(0.975, 2) * 10 / sqrt(3)
+    both = report_of(tmp_path, "results", "Hopper-v5=200,1200", "Walker2d-v5=2000,12000")
+    assert "(return)" not in both.files("")["scores.tex"]
+    assert both.statistics.aggregates["sac"][0, 1] == pytest.approx(10.0)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(f"Hopper-v5={returns}" for returns in ("1,1", "1", "1,2,3", "a,2", "0,inf", "nan,1", "")),
+        *("Ant-v5=1,2", "pen-human-v0=0,1", "Hopper-v5"),
+    ],
+)
+def test_reference_returns_that_cannot_be_are_refused(text):
+    with pytest.raises(UserError, match=re.escape(text)):
+        references_given([text], {"Hopper-v5", "pen-human-v0"})
 
 
 @pytest.fixture(scope="module")

@@ -54,7 +54,7 @@ def test_rows_and_the_mean_of_the_datasets_that_are_whole():
 @pytest.mark.parametrize("change", [{"note": "to do"}, {"is_normalised": False}])
 def test_a_score_of_some_of_the_seeds_and_a_return_are_in_no_mean_over_datasets(change):
     some = dataclasses.replace(THREE, **change)
-    assert some.cell() == ("3.0 ± 2.5 (3 seed(s) so far) [2.5]" if some.note else "3.0 ± 2.5 [2.5]")
+    assert some.cell() == f"3.0 ± 2.5 {'(3 seed(s) so far)' if some.note else '(return)'} [2.5]"
     entries = {("a", "xql"): THREE, ("b", "xql"): some, ("c", "xql"): ONE}
     assert ScoreTable(["a", "b", "c"], ["xql"], entries).rows()[-1][0] == "mean of 2"
 

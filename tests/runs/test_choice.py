@@ -171,7 +171,7 @@ def test_arrays_in_memory_are_no_file(data, tmp_path, monkeypatch):
     run = train_offline(offline_settings(data, save_dir=str(tmp_path), dataset=(arrays,)))
     (tmp_path / "arrays").mkdir()
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match="its data were arrays in memory: give them as files, by --dataset"):
+    with pytest.raises(UserError, match="its data were arrays in memory: give dataset= again, or --dataset"):
         choose(run.path)
     report = choose(run.path, dataset=(str(data / "data.npz"),), max_steps=3)
     assert report["transitions"] == 78

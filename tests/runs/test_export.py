@@ -137,9 +137,9 @@ def test_a_damaged_archive_is_refused(change, told, tmp_path):
         read_policy(tmp_path / "policy.npz", O, A)
 
 
-@pytest.mark.parametrize("number", [0, 1], ids=["onnx", "numpy"])
-def test_the_guides_examples_act_without_jax(tmp_path, number):
-    """As they stand in docs/finetune.md."""
+@pytest.mark.parametrize("number", [0, 1, 2], ids=["onnx", "numpy", "jax"])
+def test_the_guides_examples_act_without_this_project(tmp_path, number):
+    """As they stand in docs/finetune.md; without JAX too, but for its own file."""
     generator = np.random.default_rng(0)
     weights = {
         "shift": np.ones(4, np.float32),
@@ -154,10 +154,17 @@ def test_the_guides_examples_act_without_jax(tmp_path, number):
     }
     write_onnx(weights, tmp_path / "policy.onnx")
     np.savez(tmp_path / "policy.npz", **weights)
+
+    def act(seen):
+        hidden = jax.nn.relu((seen - 1) / 2 @ weights["kernel_0"] + 1)
+        scaled = jnp.tanh(hidden @ weights["action_kernel"] + 1)
+        return jnp.array([0.0, 0.25]) + jnp.array([2.0, 0.25]) * scaled  # from low to high
+
+    write_artifact(act, 4, tmp_path / "policy.jax")
     shutil.copy(act_script.__file__, tmp_path)
     examples = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "finetune.md").read_text(), re.DOTALL)
     (tmp_path / "example.py").write_text(examples[number] + "print(actions)\n")
-    for name in ("jax", "flax", "onnx", "xql_jax"):
+    for name in ("flax", "onnx", "xql_jax", *["jax"] * (number < 2)):
         (tmp_path / f"{name}.py").write_text("raise ImportError")
     run = subprocess.run(
         [sys.executable, "example.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60
@@ -184,6 +191,18 @@ def test_files_of_two_policies_do_not_lie_together(unbroken, tmp_path):
         report = export_policy(dataclasses.replace(settings, member=member, formats=formats))
         assert report["policy"].endswith(f"seed {3 + member}")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["act.py", "policy.json", "policy.npz"]
+
+
+def test_without_onnx_the_other_files_are_written_unless_it_is_asked_for(data, tmp_path, monkeypatch):
+    settings = offline_settings(data, eval_episodes=0, save_dir=str(tmp_path / "runs"))
+    settings = ExportSettings(checkpoint=str(train_offline(settings).path), output=str(tmp_path / "export"))
+    monkeypatch.setitem(sys.modules, "onnx", None)  # it does not import
+    with pytest.raises(UserError, match=r"onnx.*xql_jax\[export\]"):
+        export_policy(dataclasses.replace(settings, given=frozenset({"formats"})))
+    assert not (tmp_path / "export").exists()
+    assert export_policy(settings)["largest_difference"].keys() == {"jax", "npz"}
+    written = sorted(path.name for path in (tmp_path / "export").iterdir())
+    assert written == ["act.py", "policy.jax", "policy.json", "policy.npz"]
 
 
 @pytest.mark.slow

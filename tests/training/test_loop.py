@@ -92,6 +92,25 @@ def test_lines_of_a_run_without_evaluations(start, tmp_path, monkeypatch, caplog
     assert len(untimed(files.metrics)) == 1 + 2 * 5
 
 
+def test_lines_between_evaluations_tell_the_return_of_episodes_once_one_has_ended(
+    start, tmp_path, monkeypatch, caplog
+):
+    population = start.again()
+    advance = population.advance
+
+    def advance_with_episodes(last):
+        ended = last >= 3
+        return {**advance(last), "episode/return": np.array([10.0, 21.0] if ended else [np.nan, np.nan])}
+
+    monkeypatch.setattr(population, "advance", advance_with_episodes)
+    monkeypatch.setattr("xql_jax.training.progress.SECONDS_PER_LINE", 0.0)
+    caplog.set_level("INFO")
+    with TrainingLoop(population, None, None, Schedule(5, 5, 100, 100), TrainingFiles(tmp_path)) as training:
+        train(training, steps_per_call=1)
+    told = [line.split(",")[0] for line in caplog.messages if line.startswith("update")]
+    assert told[1:4] == ["update 2 of 5", "update 3: episode return 15.5", "update 4: episode return 15.5"]
+
+
 def test_seconds_add_up_over_resumptions(start, tmp_path, monkeypatch):
     clock = itertools.count(0, 2)  # every look takes 2 s, so an update call and an evaluation last 2 s each
     monkeypatch.setattr("xql_jax.training.loop.time.perf_counter", lambda: float(next(clock)))

@@ -36,7 +36,9 @@ def test_grid_times_seeds():
     ("text", "words"),
     [
         ("betta=1,2", ["'betta'", "beta"]),
-        ("critic_hidden_dims=8", ["'critic_hidden_dims'", "critic_lr"]),  # static
+        ("critic_hidden_dims=8", ["'critic_hidden_dims'", "xql-sweep"]),  # static
+        ("hidden_dims=8,16", ["'hidden_dims'", "xql-sweep"]),
+        ("batch_size=8,16", ["'batch_size'", "xql-sweep"]),
         ("expectile=0.7", ["'expectile'", "awr_temperature"]),  # of another algorithm
         ("beta=high", ["'beta=high'", "NUMBER"]),
         ("beta=", ["'beta='", "NUMBER"]),

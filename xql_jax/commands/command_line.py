@@ -19,6 +19,7 @@ from xql_jax.configuration import with_fields
 from xql_jax.errors import NO_HOME, UserError
 from xql_jax.runs.settings import RunSettings
 from xql_jax.settings import settings_of
+from xql_jax.tasks import own_attribute
 from xql_jax.training.progress import print_lines
 
 S = TypeVar("S")
@@ -48,7 +49,7 @@ def define_flags(kind: type) -> None:
         flags.DEFINE_string(
             "method",
             None,
-            f"METHOD, or METHOD+POLICY (xql+reverse_kl) for another policy than its own: "
+            "METHOD, METHOD+POLICY (xql+reverse_kl) for another policy than its own, or MODULE:NAME: "
             f"{', '.join(sorted(kind.config_kind.methods))}. Default: {kind.config_kind.default}. A "
             "hyperparameter is set by its name, as in --discount=0.9; docs/hyperparameters.md lists all.",
         )
@@ -136,6 +137,8 @@ def settings_from(kind: type[S], positional: Sequence[str], fields: Mapping[str,
         from xql_jax.unknown import unknown_setting  # whose table only a mistake needs
 
         raise UserError(f"--{unknown_setting(next(iter(fields)), names)}")
+    if given.get("method"):
+        own_attribute(given["method"], "--method")  # imports it, before a run names it
     for name in (name for name in known if known[name].positional):
         several = known[name].kind is Sequence
         if known[name].meaning and not positional:
@@ -143,9 +146,9 @@ def settings_from(kind: type[S], positional: Sequence[str], fields: Mapping[str,
         given[name] = list(positional) if several else next(iter(positional), None)
         positional = () if several else positional[1:]
     if positional:
-        raise UserError(
-            f"unexpected argument {positional[0]!r}: it belongs to no flag; write --name=value, see --help"
-        )
+        one = any(each.positional for each in known.values())
+        hint = "only one path is taken, and a * may match several" if one else "it belongs to no flag"
+        raise UserError(f"unexpected argument {positional[0]!r}: {hint}; flags are --name=value, see --help")
     if "given" in kind.__dataclass_fields__:  # type: ignore[attr-defined]
         given["given"] = frozenset({*(name for name in names if values[name].present), *fields})
     try:
@@ -161,7 +164,7 @@ def _chosen_config(kind: type[RunSettings], fields: Mapping[str, str], names: Se
     if fields and kind.config_kind is FINETUNE and values.checkpoint and not method:
         from xql_jax.runs.load import load_run  # imports JAX
 
-        method = load_run(values.checkpoint).algorithm  # so that a line about `fields` is about this one
+        method = load_run(values.checkpoint).config["algorithm"]  # a line about `fields` is about it
     file, config = choose_config(
         kind.config_kind, method, values.config, env_name=values.env_name, has_data=has_data
     )

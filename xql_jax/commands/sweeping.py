@@ -6,6 +6,7 @@ from pathlib import Path
 from xql_jax.commands.training import print_result
 from xql_jax.data.loading import task_file
 from xql_jax.errors import UserError
+from xql_jax.files import digest
 from xql_jax.learners.registry import ONLINE
 from xql_jax.outputs import check_output, write_output
 from xql_jax.reports.paper_tables import PaperTable
@@ -28,6 +29,7 @@ STATES = {
 }
 SIGNS = {
     "–": "no score yet",
+    "(return)": "a return: --references gives the returns of scores 0 and 100",
     "±": "half of the 95% interval of the mean over seeds",
     "[": "in brackets the paper's score",
     "→": "before and after fine-tuning",
@@ -60,8 +62,9 @@ def sweep(settings: SweepSettings, paper: PaperTable | None = None) -> int:
     if all(cell.state == NO_DATA for cell in plan):
         others = "--download fetches D4RL's, --datasets=NAME=FILE takes others"
         raise UserError(f"nothing can be trained: {plan[0].missing} is missing: {others}")
-    folder = Path(settings.output).expanduser()
-    check_output("output", str(folder / f"{settings.name}.csv"))
+    folder = Path(settings.output or f"{settings.save_dir}/tables").expanduser()
+    name = settings.name or f"sweep_{digest([cell.identity for cell in plan])[:8]}"
+    check_output("output", str(folder / f"{name}.csv"))
     failures: dict[str, str] = {}
     with StopSignals() as stop:
         for cell, outcome in train(plan, settings, executor, stop):
@@ -70,7 +73,7 @@ def sweep(settings: SweepSettings, paper: PaperTable | None = None) -> int:
                 failures[str(cell)] = outcome.failure
             plan = refreshed(plan, settings.save_dir)
             print(_total(plan, ABSENT, BEGUN), flush=True)
-    _write(table_of(plan, paper), folder, settings.name)
+    _write(table_of(plan, paper), folder, name)
     if stop.received:
         print(f"stopped by {stop.received.name}; the same command goes on")
         return 128 + stop.received

@@ -221,7 +221,7 @@ class Method(Generic[P]):
 
     def __init__(
         self,
-        learner: type[P],
+        learner: Callable[..., P],
         defaults: Mapping[str, Any] | None = None,
         *,
         by_suite: Mapping[str, Mapping[str, Any]] | None = None,

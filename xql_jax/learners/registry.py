@@ -5,6 +5,7 @@ A name's module is imported when the name is used, so a command loads only the m
 
 import dataclasses
 import importlib
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -34,6 +35,33 @@ class Modules(Mapping[str, Any]):
         return len(self.places)
 
 
+class Methods(Modules):
+    """Methods by name, and users' own as MODULE:NAME: a `Method`, a learner or the class of one.
+
+    Imports nothing of theirs, because a run of somebody else's may name it: `check_method` does.
+    """
+
+    def __getitem__(self, name: str) -> Any:
+        module, is_own, attribute = name.partition(":")
+        if not is_own:
+            return super().__getitem__(name)
+        if module not in sys.modules:
+            raise UserError(
+                f"the method {name} is code in the module {module}, which is not imported: if you trust it, "
+                f"give --method={name}, in Python import {module}"
+            )
+        try:
+            found = getattr(sys.modules[module], attribute)
+            is_class = isinstance(found, type) and issubclass(found, fields.Part)
+            method = found if isinstance(found, Method) else Method(found if is_class else lambda: found)
+            learner = method()
+            for needed in ("update", "init", "actor", "act", "batch_type"):
+                getattr(learner, needed)
+        except Exception as error:  # it is the user's code, and may fail in any way
+            raise UserError(f"--method={name}: no Method and no learner: {error}") from error
+        return method
+
+
 # XQL and its kin, which share settings.
 IN_SAMPLE = {
     "dvl_chi2": "f_dvl",
@@ -50,7 +78,7 @@ IN_SAMPLE = {
 }
 # Each in its own file.
 OTHERS = ("cql", "cal_ql", "brac_p", "bear", "td3_bc", "rebrac", "awac", "onestep", "dt", "rlpd", "fql")
-OFFLINE = Modules(IN_SAMPLE | {"bc": "bc", "bc10": "bc"} | {name: name for name in OTHERS})
+OFFLINE = Methods(IN_SAMPLE | {"bc": "bc", "bc10": "bc"} | {name: name for name in OTHERS})
 ONLINE = Modules(
     {"xsac": "sac", "sac": "sac", "xtd3": "td3", "xtd3_dq": "td3", "td3": "td3", "td3_dq": "td3"}
 )

@@ -16,6 +16,7 @@ from xql_jax.reports.results import LeftOut, Results, RunFacts, Score, scores_of
 from xql_jax.reports.score_table import ScoreTable, csv_table, latex_table, markdown_table, plain_number
 from xql_jax.reports.style import render
 from xql_jax.reports.tuning import TuningCurve, tuning_curves
+from xql_jax.tasks import references_given
 
 
 def check_installed() -> None:
@@ -32,11 +33,16 @@ class Report:
         episodes: of the same runs, whose numbers are those of single episodes.
         title: the folders that the results are from, for the page's head.
         samples: of the bootstrap.
+        references: TASK=RANDOM,EXPERT each, which make scores of returns in tables and statistics.
     """
 
-    def __init__(self, results: Results, episodes: Results, title: str, samples: int):
+    def __init__(
+        self, results: Results, episodes: Results, title: str, samples: int, references: Sequence[str] = ()
+    ):
         self.title, self.samples, self.runs = title, samples, results.runs
-        self.scores, doubled = scores_of(results.members)
+        scores, doubled = scores_of(results.members)
+        given = references_given(references, {run.dataset for run in results.runs})
+        self.scores = [score.scored(given.get(score.dataset)) for score in scores]
         entries = {(score.dataset, score.method): score for score in self.scores}
         methods = sorted({score.method for score in self.scores})
         self.table = ScoreTable(sorted({score.dataset for score in self.scores}), methods, entries)

@@ -5,11 +5,12 @@ import dataclasses
 import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from xql_jax.rollout.scores import mean_and_interval
+from xql_jax.tasks import References
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,9 +52,21 @@ class Entry:
         """
         text = " → ".join(_with_interval(scores) for scores in (self.before, self.last) if scores) or "–"
         text += " div" if self.diverged else ""
+        text += " (return)" if self.last and not self.is_normalised else ""
         text += f" ({len(self.last)} seed(s) so far)" if self.is_partial else ""
         papers = [f"{score:g}" for score in (self.paper_before, self.paper) if score is not None]
         return text + (f" [{' → '.join(papers)}]" if papers else "")
+
+    def scored(self, references: References | None) -> Self:
+        """Returns the entry with scores instead of returns, if it has these."""
+        if references is None or self.is_normalised:
+            return self
+        low, high = references
+        scores: dict[str, Any] = {
+            name: tuple(100.0 * (value - low) / (high - low) for value in getattr(self, name))
+            for name in ("last", "best", "before")
+        }
+        return dataclasses.replace(self, is_normalised=True, **scores)
 
     def record(self) -> dict[str, Any]:
         """Returns the entry's columns in the CSV, scores with all digits; some are of fine-tuning alone."""
@@ -72,6 +85,7 @@ class Entry:
             "offline_score_by_seed": " ".join(map(plain_number, self.before)),
             "cumulative_regret": plain_number(self.regret),
             "paper_offline_score": self.paper_before,
+            "quantity": "score" if self.is_normalised else "return",
         }
 
 

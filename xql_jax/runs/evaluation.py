@@ -18,6 +18,7 @@ from xql_jax.rollout.scores import describe_episodes
 from xql_jax.rollout.video import SUFFIXES, check_draws, parse_size, prepare_to_draw, record_video
 from xql_jax.runs.load import SavedRun, load_run
 from xql_jax.runs.machine import settings_of_jax
+from xql_jax.runs.run import scored
 from xql_jax.runs.tool_settings import EvaluationSettings
 from xql_jax.tasks import OWN, Task, get_task
 from xql_jax.training.progress import counted
@@ -38,7 +39,7 @@ def evaluate(settings: EvaluationSettings) -> dict[str, Any]:
     with contextlib.ExitStack() as held:
         held.enter_context(settings_of_jax())
         run = _run_of(settings)
-        task = run.task if run else get_task(settings.env_name or "")
+        task = scored(settings, run.task if run else get_task(settings.env_name or ""))
         simulation = run.simulation if run else Simulation()
         given = {name: getattr(settings, name) for name in Simulation._fields}
         simulation = simulation._replace(**{name: x for name, x in given.items() if x is not None})

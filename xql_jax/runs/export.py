@@ -60,8 +60,15 @@ def export_policy(settings: ExportSettings) -> dict[str, Any]:
     suite = choose_suite(task, run.simulation) if task else None
     if task and suite:
         run.check_fits(task, *suite.sizes(task))
-    if "onnx" in settings.formats:
-        import_onnx()  # raises UserError before anything is written if it is not installed
+    formats = list(settings.formats)
+    if "onnx" in formats:
+        try:
+            import_onnx()
+        except UserError as error:  # it is not installed
+            if "formats" in settings.given:
+                raise
+            LOG.warning(f"{error}; {FILES['onnx']} is left out")
+            formats.remove("onnx")
     folder = Path(settings.output or run.path / "export").expanduser()
     for name in FILES:  # a file of another policy must not lie beside those of this one
         (folder / FILES[name]).unlink(missing_ok=True)
@@ -77,7 +84,7 @@ def export_policy(settings: ExportSettings) -> dict[str, Any]:
     drawn, original, differences = drawn.astype(np.float32), run.policy(), dict[str, float]()
     policies: dict[str, Policy] = {"run": lambda observations: original(observations[None])[0]}
     expected = bounds.to_learner(policies["run"](drawn))
-    for name in settings.formats:
+    for name in formats:
         policies[name] = _written(name, folder, weights, act)
         found = bounds.to_learner(policies[name](drawn))
         # Where two actions of a flow have the same Q but for rounding, either may be chosen.

@@ -140,12 +140,13 @@ def _source(settings: FinetuneSettings) -> SavedRun | None:
         if settings.member is not None:
             raise UserError("--member chooses among those of --checkpoint, which is not given")
         return None
+    source = load_run(settings.checkpoint, member=settings.member, env_name=settings.env_name)
     changeable = settings_of(FinetuneSettings).keys() - OF_THE_CHECKPOINT
+    changeable |= {"method"} if settings.config.algorithm == source.algorithm else set()
     if unfit := sorted(settings.given - changeable):
         raise UserError(
             f"--{unfit[0]}: the run of --checkpoint has its own; what may change is given by --online"
         )
-    source = load_run(settings.checkpoint, member=settings.member, env_name=settings.env_name)
     if source.is_online:
         raise UserError(f"--checkpoint={source.path}: {source.algorithm} learned online; give an offline run")
     if source.handover is not None and source.step > source.handover:
@@ -167,7 +168,7 @@ def _settings_of_source(settings: FinetuneSettings, source: SavedRun) -> Finetun
     references = settings.random_return, settings.expert_return
     if references == (None, None) and source.references and env_name == source.env_name:
         references = source.references  # another task is not scored by them
-    _, of_task = choose_config(FINETUNE, source.algorithm, env_name=env_name, has_data=True)
+    _, of_task = choose_config(FINETUNE, source.config["algorithm"], env_name=env_name, has_data=True)
     about = {**of_task.about, "base": {}, "tuned": {}, "by_environment": {}}  # no hyperparameters
     return dataclasses.replace(
         settings,

@@ -64,7 +64,7 @@ class RunFolder:
     def parents(self) -> list[Path]:
         """The folder that this run and similar ones are in, and where the version before had them."""
         names = dict.fromkeys((re.sub(r'[:*?"<>|\\]', ".", self.env_name), self.env_name))
-        return [self.save_dir / name / self.algorithm for name in names]
+        return [self.save_dir / name / self.algorithm.replace(":", ".") for name in names]
 
     @functools.cached_property
     def path(self) -> Path:

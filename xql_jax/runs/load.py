@@ -110,7 +110,7 @@ class SavedRun:
         """What its data were read from, none for the task's own; UserError if they were arrays in memory."""
         sources, stamps = self.content.get("dataset", []), self.content.get("data_files", ())
         if sources and stamps is None and not any(source.startswith(PREFIXES) for source in sources):
-            raise UserError(f"{self.path}: its data were arrays in memory: give them as files, by --dataset")
+            raise UserError(f"{self.path}: its data were arrays in memory: give dataset= again, or --dataset")
         return sources
 
     @property
@@ -174,6 +174,8 @@ class SavedRun:
         try:
             return learner_from_config(ConfigDict(with_numbers(self.config)), self.content["max_steps"])
         except UserError as error:
+            if ":" in self.algorithm:  # a user's own method, which may not be imported
+                raise
             raise UserError(f"{self.path / 'config.json'}: of another version ({error})") from error
 
     @functools.cached_property

@@ -26,6 +26,7 @@ from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.runs.folder import RunFolder, run_label
 from xql_jax.runs.machine import settings_of_jax
 from xql_jax.runs.settings import EVALUATION_SEED, RunSettings
+from xql_jax.runs.tool_settings import EvaluationSettings
 from xql_jax.settings import as_typed
 from xql_jax.tasks import References, Task, referenced
 from xql_jax.training.loop import TrainingLoop
@@ -84,7 +85,7 @@ def request(settings: RunSettings) -> str:
     return f"{settings.config.algorithm}: {settings.schedule.max_steps:,} {settings.unit}s, {numbers}"
 
 
-def scored(settings: RunSettings, task: Task, of_data: References | None = None) -> Task:
+def scored(settings: RunSettings | EvaluationSettings, task: Task, of_data: References | None = None) -> Task:
     """Returns the task with the user's returns of scores 0 and 100, else the data's, if it has none."""
     given = settings.random_return, settings.expert_return
     of_user = checked_references(given, "--random_return and --expert_return")

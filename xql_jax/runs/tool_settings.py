@@ -14,12 +14,22 @@ SEED = "Seed for the initial states. Evaluations during training use another one
 MEMBER = "Member of the run, counted from 0. Needed for runs with several members."
 RUN = "a run's folder or one of its checkpoints"
 RUNS = "folders of runs, or folders that contain runs"
+REFERENCES = "TASK=RANDOM,EXPERT: the returns of scores 0 and 100 of a task without scores, in the tables."
 INITIAL_STATES = 20_000  # seed of the initial states; evaluations during training use another one
 MOST = 1_000_000  # episodes
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class EvaluationSettings(Settings):
+class OfRun(Settings):
+    """Settings of commands that open a run."""
+
+    method: str | None = setting(
+        None, "MODULE:NAME, the run's method if it is one of your own: MODULE is imported."
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvaluationSettings(OfRun):
     """Settings of `xql-evaluate`."""
 
     checkpoint: str | None = setting(None, "", positional=True)  # a run's folder or one of its checkpoints
@@ -27,6 +37,8 @@ class EvaluationSettings(Settings):
     episodes: int = setting(100, "Episodes per member.", least=1, most=MOST)
     member: int | None = setting(None, "Member to evaluate, counted from 0. Default: all.")
     seed: int = setting(INITIAL_STATES, SEED)
+    random_return: float | None = setting(None, "Return of score 0, for a task that has none.")
+    expert_return: float | None = setting(None, "Return of score 100, see --random_return.")
     num_environments: int | None = setting(
         None, "Most environments at once. Default: chosen by the suite.", least=1, most=100_000
     )
@@ -71,15 +83,17 @@ class ListSettings(Settings):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ExportSettings(Settings):
+class ExportSettings(OfRun):
     """Settings of `xql-export`."""
 
+    given: frozenset[str] = frozenset()  # names of the settings that the user gave
     checkpoint: str = setting("", RUN, positional=True)
     env_name: str | None = setting(None, "Task of --episodes. Default: the run's own.")
     member: int | None = setting(None, MEMBER)
     formats: Sequence[str] = setting(
         EXPORT_FORMATS,
-        "Files to write. jax: an artifact of jax.export; onnx: a graph, needs xql_jax[export]; npz: weights.",
+        "Files to write. jax: an artifact of jax.export; onnx: a graph, needs xql_jax[export]; npz: weights. "
+        "Default: all; onnx if it is installed.",
         choices=EXPORT_FORMATS,
         by_commas=True,
     )
@@ -89,7 +103,7 @@ class ExportSettings(Settings):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ChoiceSettings(Settings):
+class ChoiceSettings(OfRun):
     """Settings of `xql-choose`."""
 
     checkpoint: str = setting("", RUN, positional=True)
@@ -123,11 +137,12 @@ class ReportSettings(Settings):
     bootstrap_samples: int = setting(
         2_000, "Bootstrap samples for the intervals of statistics over datasets.", least=100, most=1_000_000
     )
+    references: Sequence[str] = setting((), REFERENCES)
     output: str = setting("results/report", "Folder for the page and the tables.")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CollectionSettings(SimulationSettings):
+class CollectionSettings(OfRun, SimulationSettings):
     """Settings of `xql-collect`."""
 
     random_return: float | None = setting(None, "Return that is a score of 0. Default: measured.")

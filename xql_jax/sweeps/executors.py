@@ -15,6 +15,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from xql_jax.config_files import check_method
 from xql_jax.errors import Busy, UserError, needing
 from xql_jax.runs.acting_settings import ActingSettings
 from xql_jax.runs.kinds import train_run
@@ -78,6 +79,7 @@ def work(settings: RunSettings, folder: str = ".", stop: StopSignals | None = No
     is_told = False
     try:
         os.chdir(folder)
+        check_method(settings.config.algorithm, settings.config_kind)  # imports a user's own
         if isinstance(settings, ActingSettings):
             prepare_acting()
         while not (stop and stop.received):

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,13 +24,14 @@ from xql_jax.runs.load import SavedRun, all_runs
 from xql_jax.runs.settings import OfflineSettings, RunSettings
 from xql_jax.sweeps.rates import PARTS, expected_seconds
 from xql_jax.sweeps.settings import SweepSettings
-from xql_jax.tasks import Task, get_task
+from xql_jax.tasks import References, Task, get_task, references_given
 from xql_jax.training.members import fields_given
 from xql_jax.unknown import advice
 
 TUNED = "xql_t"  # XQL with the values of Table 4 for each dataset
 EPISODES = {"antmaze": 100}  # episodes per evaluation, by suite; 10 for all others
 FINISHED, BEGUN, ABSENT, NO_DATA = "finished", "begun", "to do", "no data"
+FIELDS = ":(?=[^:]*=)"  # what METHOD:FIELD=VALUE is split at; the colon in MODULE:NAME is no such
 OF_THE_DATA = ("dataset_fingerprint", "references")  # entries of an identity that only the data tell
 
 
@@ -47,6 +49,7 @@ class Cell:
     state: str = ABSENT
     record: SavedRun | None = None  # its run's files, if the run was begun
     missing: str = ""  # the data file, if it does not exist
+    references: References | None = None  # of the user, for the table
 
     def __str__(self) -> str:
         seeds = self.settings.seeds
@@ -69,6 +72,7 @@ def make_plan(settings: SweepSettings) -> list[Cell]:
     check_methods(settings.methods)
     datasets, methods = (list(dict.fromkeys(names)) for names in (settings.datasets, settings.methods))
     _check_swept(settings, datasets, methods)
+    references = references_given(settings.references, [name.partition("=")[0] for name in datasets])
     last, step = settings.seed + settings.num_seeds, settings.seeds_per_run or settings.num_seeds
     cells = []
     for dataset, typed in itertools.product(datasets, methods):
@@ -79,7 +83,9 @@ def make_plan(settings: SweepSettings) -> list[Cell]:
                 job = job_of(wanted)  # raises UserError for mistakes before anything is trained
                 steps, identity = job.settings.schedule.max_steps, json.loads(as_json(job.identity))
                 members, expected = len(job.members), expected_seconds(job)
-                cells.append(Cell(dataset, method, wanted, members, steps, expected, identity))
+                given = references.get(dataset.partition("=")[0])
+                cell = Cell(dataset, method, wanted, members, steps, expected, identity, references=given)
+                cells.append(cell)
     cells = refreshed(cells, settings.save_dir)
     for cell in cells:
         if cell.state == NO_DATA and "=" in cell.dataset:
@@ -120,16 +126,17 @@ def seconds_left(cells: Sequence[Cell]) -> list[dict[str, float]]:
 def check_methods(methods: Sequence[str], known: Collection[str] = (*OFFLINE, *ONLINE, TUNED)) -> None:
     """Raises UserError if one is not among the known."""
     for method in methods:
-        name = method_of(method.split(":")[0])
+        name = method_of(re.split(FIELDS, method)[0])
         if name.isdigit():  # the second width of METHOD:hidden_dims=256,256
             raise UserError(f"--methods: {name} is no method: type several widths as hidden_dims=256/256")
-        if name not in known:
+        if name not in known and ":" not in name:  # `config_of` looks at users' own
             raise UserError(f"--methods: unknown method {name!r}; nearest known: {nearest(name, known)}")
 
 
 def config_of(method: str, task: Task, finetune: bool) -> ConfigDict:
     """Returns the method's config for the task's suite, for fine-tuning if there is one; online its own."""
-    algorithm = "xql" if method.split(":")[0] == TUNED else method.split(":")[0]
+    algorithm = re.split(FIELDS, method)[0]
+    algorithm = "xql" if algorithm == TUNED else algorithm
     kind = config_files.FINETUNE if finetune else config_files.OFFLINE
     kind = config_files.ONLINE if method_of(algorithm) in ONLINE else kind
     return config_files.choose_config(kind, algorithm, env_name=task.name)[1]
@@ -138,7 +145,7 @@ def config_of(method: str, task: Task, finetune: bool) -> ConfigDict:
 def run_settings(dataset: str, method: str, grid: str, seeds: range, settings: SweepSettings) -> RunSettings:
     """Returns the settings of one run of the sweep."""
     name, _, file = dataset.partition("=")
-    algorithm, *fields = method.split(":")
+    algorithm, *fields = re.split(FIELDS, method)
     task, given = get_task(name), {field.partition("=")[0]: field.partition("=")[2] for field in fields}
     if len(given) < len(fields):
         raise UserError(f"--methods={method}: gives a field twice: give it once")

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from xql_jax.errors import UserError
 from xql_jax.reports.paper_tables import FINETUNING, TABLES
+from xql_jax.runs.tool_settings import REFERENCES
 from xql_jax.settings import Settings, setting
 
 USED_BY = {  # the executors that use a setting
@@ -47,8 +48,9 @@ class SweepSettings(Settings):
     )
     checkpoint_interval: int = setting(5_000, "Updates between checkpoints.", least=1)
     save_dir: str = setting("results", "Folder under which runs are found and written.")
-    output: str = setting("results/tables", "Folder for the tables.")
-    name: str = setting("sweep", "Name of the tables' files in --output.")
+    output: str | None = setting(None, "Folder for the tables. Default: SAVE_DIR/tables.")
+    name: str | None = setting(None, "Name of the tables' files. Default: sweep_ and a digest of its runs.")
+    references: Sequence[str] = setting((), REFERENCES)
     dry_run: bool = setting(False, "Print the plan and the current table. Train and write nothing.")
     download: bool = setting(False, "Download D4RL's datasets that are missing, then train.")
     tqdm: bool = setting(True, "Show the progress, if stderr is a terminal.")
@@ -93,7 +95,7 @@ class ReproductionSettings(SweepSettings):
     """Settings of `xql-reproduce`; methods and datasets default to the paper's."""
 
     finetune: bool = False
-    name: str = ""
+    name: str | None = None
     table: str = setting(
         "1", "1: Gym, AntMaze and Kitchen; 2: AntMaze, offline to online; 3: Adroit.", choices=TABLES
     )

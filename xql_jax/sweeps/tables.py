@@ -82,4 +82,5 @@ def _entry(
         run=" ".join(str(record.path) for record in records),
         commits=frozenset(str(record.content.get("commit") or "unknown") for record in records),
         note="; ".join(dict.fromkeys(notes)),
-    )
+        is_normalised=all(record.summary.get("quantity") != "return" for record in records),
+    ).scored(results[0][0].references)

@@ -154,7 +154,9 @@ class TrainingLoop:
                     if self._evaluator and schedule.is_due(end, schedule.eval_interval):
                         self._evaluate(stop, bar)
                     if bar.disable and end < last and self._pace.has_been_silent():
-                        LOG.info(self._pace.line(end))
+                        mean = np.mean(metrics.get("episode/return", np.nan))  # online, once one has ended
+                        news = f"episode return {mean:.1f}" if np.isfinite(mean) else ""
+                        LOG.info(self._pace.line(end, news))
                     minutes = (time.monotonic() - self._saved_at) / 60
                     is_late = 0 < schedule.checkpoint_minutes <= minutes
                     if stop.received or is_late or schedule.is_due(end, schedule.checkpoint_interval):

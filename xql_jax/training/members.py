@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from xql_jax.errors import UserError
+from xql_jax.learners import fields
 from xql_jax.learners.fields import check_value, traced_names, with_hyperparameters
 from xql_jax.types import Array
 
@@ -69,7 +70,9 @@ def numbers_given(
         if name not in known:
             from xql_jax.unknown import advice  # whose table only a mistake needs
 
-            raise UserError(f"{flag} cannot {verb} {name!r}; {advice(name, known)}")
+            apart = {"hidden_dims", *fields.hyperparameters(learner), *vars(fields.RunDefaults())}
+            hint = "xql-sweep trains a run for each value" if name in apart else advice(name, known)
+            raise UserError(f"{flag} cannot {verb} {name!r}; {hint}")
         if name in seen:
             raise UserError(f"{flag} gives {name} twice")
         try:

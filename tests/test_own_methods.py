@@ -1,0 +1,125 @@
+"""Methods of a user's own module, MODULE:NAME: what they train, and that no run imports their module."""
+
+import sys
+
+import jax
+import numpy as np
+import pytest
+from main_runs import EXPERIMENTS, contents, run_main, write_dataset
+from python_cases import SMALL, bandit
+
+import xql_jax
+from xql_jax.errors import UserError
+from xql_jax.learners.registry import make_learner
+from xql_jax.runs.reporting import list_runs
+from xql_jax.sweeps.plan import make_plan
+from xql_jax.sweeps.settings import SweepSettings
+
+# XQL's own loss by another name, so that its numbers are known; and what is no method.
+MODULE = """
+from pathlib import Path
+from xql_jax.learners.fields import Method
+from xql_jax.learners.iql import Expectile
+from xql_jax.learners.td3_bc import TD3_BC
+from xql_jax.learners.xql import GumbelFit, InSample
+
+Path("imported").touch()
+gumbel = Method(InSample, value=GumbelFit)
+instance = InSample(value=Expectile(expectile=0.8))
+part, number = Expectile, 3
+broken = Method(InSample, values=GumbelFit)
+"""
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """The current folder, with the module, of which nothing is imported yet."""
+    (tmp_path / "own_methods.py").write_text(MODULE)
+    (tmp_path / "breaks.py").write_text("1 / 0")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield tmp_path
+    sys.modules.pop("own_methods", None)
+
+
+def train(method, **settings):
+    return xql_jax.train(dataset=bandit(60), max_steps=20, method=method, save_dir="runs", **SMALL | settings)
+
+
+def test_a_method_of_ones_own_has_the_numbers_of_the_packages(place):
+    ours = train("own_methods:gumbel", sweep={"beta": [0.5, 2.0]})
+    theirs = train("xql", sweep={"beta": [0.5, 2.0]})
+    jax.tree.map(np.testing.assert_array_equal, ours.run.states, theirs.run.states)
+    assert ours.path.parent.name == "own_methods.gumbel"  # some file systems have no colon
+    assert ours.run.config == {**theirs.run.config, "algorithm": "own_methods:gumbel"}
+    assert train("own_methods:gumbel", sweep={"beta": [0.5, 2.0]}).path == ours.path  # it is found again
+
+
+def test_an_instance_a_class_and_another_policy(place):
+    assert train("own_methods:instance", expectile=0.6).run.config["expectile"] == 0.6
+    assert make_learner("own_methods:instance+reverse_kl").value.expectile == np.float32(0.8)
+    assert train("own_methods:TD3_BC", q_weight=0.5).run.config["q_weight"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("method", "named"),
+    [
+        ("nowhere:gumbel", "nowhere.*ModuleNotFoundError"),
+        ("breaks:gumbel", "breaks.*ZeroDivisionError"),
+        ("own_methods:gumbul", "gumbul"),
+        ("own_methods:number", "own_methods:number"),
+        ("own_methods:part", "Expectile.*update"),
+        ("own_methods:broken", "values"),
+        ("own_methods:", "own_methods:"),
+    ],
+)
+def test_what_is_no_method_is_named(place, method, named):
+    with pytest.raises(UserError, match=f"--method=.*{named}"):
+        train(method)
+
+
+def test_a_run_does_not_import_its_method_and_the_user_does(place):
+    data, task = str(write_dataset(place / "data.hdf5")), "pointmaze-umaze-v0"
+    run = xql_jax.train(
+        task,
+        dataset=data,
+        max_steps=4,
+        method="own_methods:gumbel",
+        save_dir="runs",
+        eval_episodes=1,
+        **SMALL,
+    )
+    actions = run(np.zeros((3, 4)))
+    del sys.modules["own_methods"]
+    (place / "imported").unlink()
+    path, before = str(run.path), contents(place)
+    with pytest.raises(UserError, match=r"own_methods:gumbel.*not imported"):
+        xql_jax.load_policy(path)
+    with pytest.raises(UserError, match=r"own_methods:gumbel.*not imported"):
+        xql_jax.train_finetune(checkpoint=path, max_steps=4)
+    commands = (["evaluate", path, "--episodes=1"], ["export", path, "--formats=npz"], ["choose", path])
+    for main, *words in commands:
+        outcome = run_main(words, place, EXPERIMENTS / f"{main}.py")
+        assert (outcome.code, "--method=own_methods:gumbel" in outcome.err) == (2, True), outcome
+    [listed] = list_runs(["runs"])
+    assert (listed.method, listed.state) == ("own_methods:gumbel", "finished")
+    assert contents(place) == before
+    assert "own_methods" not in sys.modules
+    for main, *words in commands[:2]:
+        outcome = run_main([*words, "--method=own_methods:gumbel"], place, EXPERIMENTS / f"{main}.py")
+        assert outcome.code == 0, outcome
+    np.testing.assert_array_equal(xql_jax.load_policy(path)(np.zeros((3, 4))), actions)
+
+
+def test_a_sweep_tells_the_colon_of_a_module_from_that_of_a_field(place):
+    np.savez(place / "data.npz", **bandit(60))
+    methods = ("own_methods:gumbel:num_critics=1:hidden_dims=8/8", "own_methods:instance+flow", "bc")
+    settings = SweepSettings(
+        datasets=("pointmaze-umaze-v0=data.npz",), methods=methods, sweep="beta=0.5,2 num_critics=2,3"
+    )
+    with pytest.raises(UserError, match="twice"):
+        make_plan(settings)
+    cells = make_plan(SweepSettings(datasets=settings.datasets, methods=methods, sweep="beta=0.5,2"))
+    found = [(cell.settings.config.algorithm, cell.settings.sweep) for cell in cells]
+    assert found == [("own_methods:gumbel", "beta=0.5,2"), ("own_methods:instance+flow", ""), ("bc", "")]
+    assert cells[0].settings.config.critic_hidden_dims == (8, 8)
