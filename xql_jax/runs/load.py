@@ -20,6 +20,7 @@ from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.envs import Simulation, action_bounds
 from xql_jax.errors import Damaged, UserError
 from xql_jax.files import with_numbers
+from xql_jax.jax_settings import settings_of_jax
 from xql_jax.learners.fields import hyperparameters
 from xql_jax.learners.registry import make_learner
 from xql_jax.logs.csv_rows import Row, parse_rows
@@ -217,11 +218,15 @@ class SavedRun:
         return steps[-1]
 
     @functools.cached_property
+    @settings_of_jax()  # on which shapes and types depend
     def _checkpoint(self) -> tuple[dict[str, State], Progress]:
         example = [jnp.zeros((1, size)) for size in self.sizes]
         shapes = jax.eval_shape(self.learner.init, jax.random.key(0), *example)
         with Checkpoints(self.files.checkpoints, self.run_id) as checkpoints:
-            return checkpoints.restore({member.name: shapes for member in self.members}, self.step)
+            found = checkpoints.restore({member.name: shapes for member in self.members}, self.step)
+        for leaf in jax.tree.leaves(found[0]):
+            leaf.setflags(write=False)  # whoever asks for the states gets these arrays
+        return found
 
     @property
     def states(self) -> Mapping[str, State]:
@@ -238,6 +243,7 @@ class SavedRun:
         """A description of the policies, for messages."""
         return f"{self.algorithm}, {self.step:,} {self.unit}s, {self.path}"
 
+    @settings_of_jax()
     def policy(
         self, members: Sequence[Member] | None = None, report: Callable[[int], object] | None = None
     ) -> Act:

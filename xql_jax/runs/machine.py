@@ -1,4 +1,4 @@
-"""What a run's numbers depend on besides its settings: JAX's settings, which are fixed, versions, machine."""
+"""What a run's numbers depend on besides its settings: versions and machine."""
 
 import contextlib
 import functools
@@ -8,7 +8,7 @@ import os
 import platform
 import re
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,31 +18,6 @@ import xql_jax
 from xql_jax.errors import UserError
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "gymnasium", "mujoco")
-
-# Settings of JAX that change random numbers, sums or the computation itself. By default JAX reads each one
-# from the environment variable of that name.
-SETTINGS: Mapping[str, Any] = {
-    "jax_enable_x64": False,
-    "jax_default_matmul_precision": None,
-    "jax_default_prng_impl": "threefry2x32",
-    "jax_threefry_partitionable": True,
-    "jax_numpy_dtype_promotion": "standard",
-    "jax_debug_nans": False,  # they would raise errors; the training loop handles NaN itself
-    "jax_debug_infs": False,
-}
-
-
-@contextlib.contextmanager
-def settings_of_jax() -> Iterator[None]:
-    """Sets JAX's settings to SETTINGS while entered, in all threads, ignoring environment variables."""
-    before = {name: jax.config.values[name] for name in SETTINGS}
-    try:
-        for name, value in SETTINGS.items():
-            jax.config.update(name, value)
-        yield
-    finally:
-        for name, value in before.items():
-            jax.config.update(name, value)
 
 
 def versions() -> dict[str, str]:
