@@ -1,18 +1,28 @@
 """Runs and their policies in programs that have set JAX otherwise: the same bits, and their settings stay."""
 
 import contextlib
+import dataclasses
 import threading
 
 import jax
 import numpy as np
 import pytest
 from slow_cases import slow_but
-from tiny_runs import assert_same_bits, offline_settings, small
+from tiny_runs import (
+    assert_same_bits,
+    assert_same_rows,
+    finetune_settings,
+    offline_settings,
+    online_settings,
+    small,
+)
 
 from xql_jax.jax_settings import SETTINGS
 from xql_jax.policy import load_policy
 from xql_jax.runs.export import export_policy, read_artifact
+from xql_jax.runs.finetuning import train_finetuned
 from xql_jax.runs.offline import train_offline
+from xql_jax.runs.online import train_online
 from xql_jax.runs.tool_settings import ExportSettings
 
 ODD = {
@@ -101,3 +111,27 @@ def test_a_policy_acts_in_any_thread_and_beside_any_settings(saved):
         found.append(policy(SEEN))
     for actions in found:
         assert_same_bits(actions, expected["central"])
+
+
+def train_offline_in_background(settings):
+    return train_offline(dataclasses.replace(settings, background_evaluation=True, config=small("iql+flow")))
+
+
+KINDS = {
+    "offline": (train_offline, offline_settings),
+    "in the background": (train_offline_in_background, offline_settings),
+    "online": (train_online, online_settings),
+    "fine-tuned": (train_finetuned, finetune_settings),
+}
+
+
+@pytest.mark.parametrize("in_thread", slow_but([False, True], False))
+@pytest.mark.parametrize("kind", slow_but(KINDS, "fine-tuned"))
+def test_a_run_has_the_same_bits_in_a_program_with_other_settings(kind, in_thread, data, tmp_path):
+    """Runs compute in threads of their own, too: they compile in one, and online they learn in another."""
+    train, settings = KINDS[kind]
+    expected = train(settings(data, save_dir=str(tmp_path / "a")))
+    with set_by_user(ODD, in_thread):
+        found = train(settings(data, save_dir=str(tmp_path / "b")))
+    assert_same_rows(found, expected)
+    assert_same_bits(load_policy(found.path).run.states, load_policy(expected.path).run.states)
