@@ -15,7 +15,7 @@ from typing import Any
 from absl import flags
 
 from xql_jax.commands import command_line, training
-from xql_jax.runs.machine import check_platforms
+from xql_jax.jax_settings import check_platforms
 from xql_jax.runs.offline import offline_job, train_offline
 from xql_jax.runs.projection import GIB, MIB, ProjectionSettings, project
 

@@ -16,7 +16,7 @@ import pytest
 from python_cases import SMALL, bandit
 
 import xql_jax
-from xql_jax.data.arrays import ROWS
+from xql_jax.data.arrays import ROWS, from_arrays
 from xql_jax.data.readers import read_npz
 from xql_jax.errors import UserError
 from xql_jax.interface import _printed_lines
@@ -207,6 +207,39 @@ def test_callbacks_hear_and_end_a_run(tmp_path):
         [row.results["value/v"] for row in rows[2:]], heard[1][1]["value/v"], rtol=1e-5
     )
     assert xql_jax.train(**settings).step == 200
+
+
+@pytest.mark.parametrize("data_on", ["device", "host"])
+@pytest.mark.parametrize("kind", ["arrays", "views", "dataset"])
+def test_a_caller_that_reuses_its_memory_changes_nothing(kind, data_on, tmp_path):
+    """A callback writes over the data, over the numbers that it hears, and over what a policy gave."""
+
+    def given():
+        wide = {name: np.repeat(array.astype(np.float32), 2, axis=0) for name, array in bandit().items()}
+        arrays = {name: array[::2] for name, array in wide.items()}
+        arrays = arrays if kind == "views" else {name: array.copy() for name, array in arrays.items()}
+        data = from_arrays(arrays, None, "arrays") if kind == "dataset" else arrays
+        return [*wide.values(), *jax.tree.leaves(arrays)], data
+
+    def reuse(step, numbers):
+        for array in memory:
+            array[:] = 0
+        numbers["critic/loss"] = np.full(2, np.nan)
+
+    heard, settings = [], {"max_steps": 100, "num_seeds": 2, "data_on": data_on, **SMALL}
+    memory, data = given()
+    listen = lambda step, numbers: heard.append(numbers["critic/loss"])  # noqa: E731
+    policy = xql_jax.train(dataset=data, callbacks=[reuse, listen], save_dir=tmp_path / "a", **settings)
+    expected = xql_jax.train(dataset=given()[1], save_dir=tmp_path / "b", **settings)
+    assert metrics(policy.path) == metrics(expected.path)
+    jax.tree.map(np.testing.assert_array_equal, policy.run.states, expected.run.states)
+    assert np.isfinite(heard).all()
+    first, state = policy.select(seed=42), jax.tree.leaves(policy.run.states)[0]
+    before = first(np.zeros(1))
+    first(np.zeros(1))[:] = 2
+    np.testing.assert_array_equal(first(np.zeros(1)), before)
+    with pytest.raises(ValueError, match="read-only"):
+        state[...] = 0
 
 
 @pytest.mark.parametrize("configured", [None, logging.WARNING, logging.INFO])

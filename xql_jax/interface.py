@@ -4,6 +4,7 @@ Each function makes the same settings as the flags of its command, and the same 
 """
 
 import contextlib
+import dataclasses
 import inspect
 import logging
 import multiprocessing
@@ -17,6 +18,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Self, TypeAlias
 
+import jax
 import numpy as np
 from ml_collections import ConfigDict
 from numpy.typing import ArrayLike
@@ -252,8 +254,10 @@ class _Stop(StopSignals):
         os.write(2, line.encode())  # print may be in the midst of another line
 
     def tell(self, step: int, columns: Mapping[str, Sequence[float]]) -> None:
-        shown = {name: each[0] if len(each) == 1 else np.array(each) for name, each in columns.items()}
-        answers = [callback(step, shown) for callback in self._callbacks]
+        answers = []
+        for callback in self._callbacks:  # each may change what it is given
+            shown = {name: each[0] if len(each) == 1 else np.array(each) for name, each in columns.items()}
+            answers.append(callback(step, shown))
         if any(answers) and not self.received:
             self.by_callback = True
             self.request()
@@ -291,7 +295,7 @@ def _source(source: Source, episode_limit: int | None) -> str | Dataset:
     if isinstance(source, str | Path):
         return str(source)
     if isinstance(source, Dataset):
-        return source
+        return _without(jax.tree.leaves((source.batch, source.ends)), source)
     if not isinstance(source, Mapping):
         raise UserError(
             f"dataset: cannot use a {type(source).__name__}: give arrays by name, or a file's name"
@@ -302,4 +306,13 @@ def _source(source: Source, episode_limit: int | None) -> str | Dataset:
             arrays[key] = np.asarray(source[key])
         except (ValueError, TypeError) as error:  # rows of different lengths
             raise UserError(f"dataset: {key} is no array of numbers: {error}") from error
-    return from_arrays(arrays, "arrays", Layout(episode_limit))
+    return _without([*arrays.values()], from_arrays(arrays, "arrays", Layout(episode_limit)))
+
+
+def _without(theirs: Sequence[np.ndarray], dataset: Dataset) -> Dataset:
+    """Returns the dataset with copies of what is in the caller's memory, which may change while it trains."""
+
+    def own(array: np.ndarray) -> np.ndarray:
+        return array.copy() if any(np.may_share_memory(array, each) for each in theirs) else array
+
+    return dataclasses.replace(dataset, batch=jax.tree.map(own, dataset.batch), ends=own(dataset.ends))

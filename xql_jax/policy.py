@@ -13,11 +13,11 @@ from numpy.typing import ArrayLike
 
 from xql_jax.envs import Suite, choose_suite
 from xql_jax.errors import UserError
+from xql_jax.jax_settings import settings_of_jax
 from xql_jax.rollout.acting import Act, RecurrentPolicy, with_memory_of
 from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.rollout.scores import describe_episodes
 from xql_jax.runs.load import SavedRun, load_run
-from xql_jax.runs.machine import settings_of_jax
 from xql_jax.runs.tool_settings import INITIAL_STATES
 from xql_jax.tasks import OWN, RETURN_ITSELF, Task
 from xql_jax.training.members import Member, learners_of
@@ -100,7 +100,7 @@ class Policy:
         seen = _rows("observations", observations, self.observation_dim)
         batch = seen.reshape(-1, self.observation_dim)
         actions = self._act(batch[None])[0] if key is None else self._drawn(batch, key)
-        return actions.reshape(*seen.shape[:-1], self.action_dim)
+        return np.array(actions).reshape(*seen.shape[:-1], self.action_dim)  # the caller's own
 
     def value(self, observations: ArrayLike) -> np.ndarray:
         """Returns V of the environment's own observations f32[O] or f32[B, O], as f32[] or f32[B].
@@ -198,6 +198,7 @@ class Policy:
         lines = "\n  ".join(["", *listed] if len(listed) > 1 else [f" {listed[0]}"])
         return f"<{run.algorithm} on {run.name} after {self.step:,} {run.unit}s:{lines}>"
 
+    @settings_of_jax()
     def _estimates(self, what: str, part: str, observations: np.ndarray, *actions: np.ndarray) -> np.ndarray:
         run, networks = self.run, getattr(self.run.states[self.member.name], part)
         if networks is None:
@@ -213,9 +214,12 @@ class Policy:
         [learner] = learners_of(run.learner, [member])
         if hasattr(learner, "act_remembering"):
             raise UserError(f"{run.algorithm} acts by what it remembers: leave out key")
-        key = jax.random.key(key) if isinstance(key, int | np.integer) else key
-        actor = learner.actor(run.states[member.name])
-        drawn = np.asarray(_draw(learner, actor, run.preprocessing.observations(batch), key))
+        if isinstance(key, jax.Array) and not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+            key = jax.random.wrap_key_data(key)  # of the kind that the caller's settings make
+        with settings_of_jax():
+            key = jax.random.key(key) if isinstance(key, int | np.integer) else key
+            actor = learner.actor(run.states[member.name])
+            drawn = np.asarray(_draw(learner, actor, run.preprocessing.observations(batch), key))
         return run.preprocessing.action_bounds.to_environment(drawn)
 
     @functools.cached_property

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from xql_jax.jax_settings import settings_of_jax
 from xql_jax.types import Array, Learner, Params, RememberingLearner, State
 
 Act = Callable[[np.ndarray], np.ndarray]  # observations f32[M, K, O] to actions f32[M, K, A]
@@ -50,14 +51,15 @@ def prepared(policy: Act, preprocessing: Any) -> Act:
     return RecurrentPolicy(act, recurrent.begin, remember)
 
 
+@settings_of_jax()
 def deterministic_policy(learners: Learner, states: State, device: Any = None) -> Act:
     """Returns the deterministic policies of stacked learners and states: f32[M, K, O] to f32[M, K, A].
 
-    They act on the device, by default JAX's first.
+    They act on the device, by default JAX's first, under a run's settings of JAX in whatever thread.
     """
     learners, actors = jax.device_put((learners, learners.actor(states)), device or jax.local_devices()[0])
     if not hasattr(learners, "act_remembering"):
-        return lambda observations: np.asarray(_act(learners, actors, observations))
+        return settings_of_jax()(lambda observations: np.asarray(_act(learners, actors, observations)))
     memory: Any = None  # None: the next step is the first of the episodes
     rewards: Any = None  # of the previous step; None: not passed yet
 
@@ -69,6 +71,7 @@ def deterministic_policy(learners: Learner, states: State, device: Any = None) -
         nonlocal rewards
         rewards = np.array(seen, np.float32)  # a copy: the caller may overwrite them
 
+    @settings_of_jax()
     def act(observations: np.ndarray) -> np.ndarray:
         nonlocal memory, rewards
         if rewards is None:

@@ -20,6 +20,7 @@ from xql_jax.data.sampling import fits_on_device
 from xql_jax.data.views import view_for
 from xql_jax.errors import UserError
 from xql_jax.files import as_json
+from xql_jax.jax_settings import settings_of_jax
 from xql_jax.learners.fields import hyperparameters, with_hyperparameters
 from xql_jax.learners.fitted_q_evaluation import FittedQEvaluation, root_mean_square, value_statistics
 from xql_jax.outputs import check_output, write_output
@@ -27,7 +28,6 @@ from xql_jax.reports.score_table import csv_table
 from xql_jax.reports.summary import grouped
 from xql_jax.rollout.scores import agreement
 from xql_jax.runs.load import SavedRun, load_run
-from xql_jax.runs.machine import settings_of_jax
 from xql_jax.runs.tool_settings import ChoiceSettings
 from xql_jax.training.members import Member, learners_of
 from xql_jax.training.offline import offline_population

@@ -32,10 +32,11 @@ from xql_jax.data.rows import (
 )
 from xql_jax.envs import Simulation, action_bounds, choose_suite, describe_environment
 from xql_jax.errors import UserError, needing
+from xql_jax.jax_settings import settings_of_jax
 from xql_jax.outputs import alone_at, check_output, writing_output
 from xql_jax.runs.behaviours import RANDOM, Behaviour, episodes_of, open_behaviour
 from xql_jax.runs.load import load_run
-from xql_jax.runs.machine import settings_of_jax, versions
+from xql_jax.runs.machine import versions
 from xql_jax.runs.tool_settings import CollectionSettings
 from xql_jax.tasks import References, Task, get_task, referenced
 from xql_jax.training.progress import counted

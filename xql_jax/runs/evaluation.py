@@ -11,13 +11,13 @@ import numpy as np
 from xql_jax.envs import Simulation, Suite, choose_suite, describe_environment
 from xql_jax.errors import UserError
 from xql_jax.files import as_json
+from xql_jax.jax_settings import settings_of_jax
 from xql_jax.outputs import check_output, write_output
 from xql_jax.rollout.acting import Act
 from xql_jax.rollout.evaluation import Evaluator, episode_seed
 from xql_jax.rollout.scores import describe_episodes
 from xql_jax.rollout.video import SUFFIXES, check_draws, parse_size, prepare_to_draw, record_video
 from xql_jax.runs.load import SavedRun, load_run
-from xql_jax.runs.machine import settings_of_jax
 from xql_jax.runs.run import scored
 from xql_jax.runs.tool_settings import EvaluationSettings
 from xql_jax.tasks import OWN, Task, get_task

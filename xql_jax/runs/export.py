@@ -22,6 +22,7 @@ from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.envs import choose_suite
 from xql_jax.errors import UserError
 from xql_jax.files import as_json
+from xql_jax.jax_settings import settings_of_jax
 from xql_jax.learners.flow import FlowActor, fixed_noise
 from xql_jax.learners.parts import TrainState
 from xql_jax.networks.mlp import GaussianPolicy
@@ -44,6 +45,7 @@ PLATFORMS = ("cpu", "cuda", "tpu")  # of an artifact
 Policy = Callable[[np.ndarray], np.ndarray]  # observations f32[B, O] to actions f32[B, A]
 
 
+@settings_of_jax()
 def export_policy(settings: ExportSettings) -> dict[str, Any]:
     """Writes the policy in every format, reads each file back and compares it with the original.
 

@@ -20,13 +20,13 @@ from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.envs import Simulation, action_bounds
 from xql_jax.errors import Damaged, UserError
 from xql_jax.files import read_record, with_numbers
+from xql_jax.jax_settings import check_platforms, settings_of_jax
 from xql_jax.learners.fields import hyperparameters
 from xql_jax.learners.registry import make_learner
 from xql_jax.logs.csv_rows import Row, parse_rows
 from xql_jax.reports.summary import ONLINE
 from xql_jax.rollout.acting import Act, deterministic_policy, finite_policy, prepared
 from xql_jax.runs.folder import defining, kind_of, read_config, read_summary
-from xql_jax.runs.machine import check_platforms
 from xql_jax.tasks import References, Task, get_task, module_to_run, referenced
 from xql_jax.training.checkpoints import Checkpoints, Progress, TrainingFiles
 from xql_jax.training.members import Member, learners_of, make_members, parse_sweep, stacked
@@ -229,11 +229,15 @@ class SavedRun:
         return steps[-1]
 
     @functools.cached_property
+    @settings_of_jax()  # on which shapes and types depend
     def _checkpoint(self) -> tuple[dict[str, State], Progress]:
         init, example = self.learner.init, [jnp.zeros((1, size)) for size in self.sizes]
         shapes = jax.eval_shape(init, jax.random.key(0), *example)
         with Checkpoints(self.files.checkpoints, self.run_id) as checkpoints:
-            return checkpoints.restore({member.name: shapes for member in self.members}, self.step)
+            found = checkpoints.restore({member.name: shapes for member in self.members}, self.step)
+        for leaf in jax.tree.leaves(found[0]):
+            leaf.setflags(write=False)  # whoever asks for the states gets these arrays
+        return found
 
     @property
     def states(self) -> Mapping[str, State]:
@@ -250,6 +254,7 @@ class SavedRun:
         """A description of the policies, for messages."""
         return f"{self.algorithm}, {self.step:,} {self.unit}s, {self.path}"
 
+    @settings_of_jax()
     def policy(
         self, members: Sequence[Member] | None = None, report: Callable[[int], object] | None = None
     ) -> Act:

@@ -1,4 +1,4 @@
-"""What a run's numbers depend on besides its settings: JAX's settings, which are fixed, versions, machine."""
+"""What a run's numbers depend on besides its settings: versions and machine."""
 
 import contextlib
 import functools
@@ -7,7 +7,7 @@ import os
 import platform
 import re
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,38 +15,11 @@ import jax
 
 import xql_jax
 from xql_jax.envs import OURS, Simulation, describe_environment, own_sources
-from xql_jax.errors import UserError
 from xql_jax.files import sources_digest
+from xql_jax.jax_settings import check_platforms
 from xql_jax.tasks import Task
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "gymnasium", "mujoco")
-
-# Settings of JAX that change random numbers, sums or the computation itself. By default JAX reads each one
-# from the environment variable of that name.
-SETTINGS: Mapping[str, Any] = {
-    "jax_enable_x64": False,
-    "jax_default_matmul_precision": None,
-    "jax_default_prng_impl": "threefry2x32",
-    "jax_threefry_partitionable": True,
-    "jax_random_seed_offset": 0,
-    "jax_numpy_dtype_promotion": "standard",
-    "jax_debug_nans": False,  # they would raise errors; the training loop handles NaN itself
-    "jax_debug_infs": False,
-}
-
-
-@contextlib.contextmanager
-def settings_of_jax() -> Iterator[None]:
-    """Sets JAX's settings to SETTINGS while entered, in all threads, ignoring environment variables."""
-    check_platforms()
-    before = {name: jax.config.values[name] for name in SETTINGS}
-    try:
-        for name, value in SETTINGS.items():
-            jax.config.update(name, value)
-        yield
-    finally:
-        for name, value in before.items():
-            jax.config.update(name, value)
 
 
 def versions() -> dict[str, str]:
@@ -116,18 +89,6 @@ def _processor() -> str:
         if found := re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE):
             return found[1].strip()
     return platform.machine()
-
-
-def check_platforms(wanted: str | None = None) -> None:
-    """Raises UserError if JAX finds no device of the platforms; None: those of JAX_PLATFORMS."""
-    wanted = wanted or jax.config.jax_platforms or ""  # type: ignore[attr-defined]
-    names, reason = wanted.split(","), ""
-    try:
-        is_there = jax.default_backend() != "cpu" or names == [""] or "cpu" in names
-    except (RuntimeError, AssertionError) as error:  # the latter if only a GPU is asked for
-        is_there, reason = False, f" ({error})" if str(error) else ""
-    if not is_there:
-        raise UserError(f"JAX_PLATFORMS={wanted}: not available here{reason}; unset it")
 
 
 def prepare_acting() -> None:

@@ -18,7 +18,7 @@ from xql_jax.data.dataset import Dataset
 from xql_jax.data.views import view_for
 from xql_jax.envs import choose_suite
 from xql_jax.errors import UserError, needing
-from xql_jax.runs.machine import settings_of_jax
+from xql_jax.jax_settings import settings_of_jax
 from xql_jax.runs.offline import load_data, offline_job
 from xql_jax.runs.run import Job
 from xql_jax.runs.settings import OfflineSettings
@@ -99,6 +99,7 @@ class Compiled(NamedTuple):
         return self.states + self.temporaries + self.code
 
 
+@settings_of_jax()
 def project(settings: ProjectionSettings) -> dict[str, Any]:
     """Compiles the run's program; returns what --json prints.
 
@@ -109,11 +110,10 @@ def project(settings: ProjectionSettings) -> dict[str, Any]:
         raise UserError("--data_on=host: what is compiled has its data on the device: leave it out")
     job = offline_job(settings)
     devices = devices_of(settings.topology)
-    with settings_of_jax():
-        view, rows = shapes_of_data(job, settings)
-        population = offline_population(
-            job.learner, job.members[:1], view.batch, job.settings.batch_size, together=True
-        )
+    view, rows = shapes_of_data(job, settings)
+    population = offline_population(
+        job.learner, job.members[:1], view.batch, job.settings.batch_size, together=True
+    )
     kind, number = devices[0].device_kind, len(job.members)
     sheet, used = DATA_SHEETS.get(kind), population_mesh(number, devices).devices.tolist()
     each = -(-number // len(used))

@@ -18,13 +18,13 @@ from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.envs import choose_suite, describe_environment
 from xql_jax.errors import UserError, needing
 from xql_jax.files import writing
+from xql_jax.jax_settings import settings_of_jax
 from xql_jax.learners.registry import LEADING
 from xql_jax.logs.csv_rows import Row, parse_rows
 from xql_jax.reports.summary import summarize
 from xql_jax.rollout.acting import prepared
 from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.runs.folder import RunFolder, run_label
-from xql_jax.runs.machine import settings_of_jax
 from xql_jax.runs.settings import EVALUATION_SEED, RunSettings
 from xql_jax.runs.tool_settings import EvaluationSettings
 from xql_jax.settings import as_typed

@@ -20,6 +20,7 @@ from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.data.replay import PriorData
 from xql_jax.envs.vector import PATIENT, EpisodeSeeds, Local, Patience, VectorEnv
 from xql_jax.errors import EnvironmentFailure
+from xql_jax.jax_settings import settings_of_jax
 from xql_jax.training.checkpoints import Progress
 from xql_jax.training.members import Divergence, Member, member_keys
 from xql_jax.training.online import EPISODE_METRICS, Online
@@ -225,6 +226,7 @@ class Host(Online):
                 raise EnvironmentFailure(f"{whose}{error}") from error
         return acted
 
+    @settings_of_jax()
     def _learn(self, begun: int, rows: Sequence[Batch], known: Sequence[Any]) -> None:
         """Inserts the transitions of the round from `begun` on, and does the due updates; in the thread."""
         first, ended = self.handover, begun + self.stride

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec, Sharding
 
+from xql_jax.jax_settings import settings_of_jax
 from xql_jax.pytrees import chosen
 from xql_jax.rollout.acting import Act, deterministic_policy, finite_policy
 from xql_jax.training.checkpoints import Progress
@@ -115,6 +116,7 @@ class Population:
     def is_compiled(self) -> bool:
         return bool(self._programs)
 
+    @settings_of_jax()
     def compile(self) -> None:
         """Compiles the program, once for each device or mesh."""
         if self.is_compiled:

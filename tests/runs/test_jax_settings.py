@@ -1,0 +1,137 @@
+"""Runs and their policies in programs that have set JAX otherwise: the same bits, and their settings stay."""
+
+import contextlib
+import dataclasses
+import threading
+
+import jax
+import numpy as np
+import pytest
+from slow_cases import slow_but
+from tiny_runs import (
+    assert_same_bits,
+    assert_same_rows,
+    finetune_settings,
+    offline_settings,
+    online_settings,
+    small,
+)
+
+from xql_jax.jax_settings import SETTINGS
+from xql_jax.policy import load_policy
+from xql_jax.runs.export import export_policy, read_artifact
+from xql_jax.runs.finetuning import train_finetuned
+from xql_jax.runs.offline import train_offline
+from xql_jax.runs.online import train_online
+from xql_jax.runs.tool_settings import ExportSettings
+
+ODD = {
+    "jax_enable_x64": True,
+    "jax_default_prng_impl": "rbg",
+    "jax_threefry_partitionable": False,
+    "jax_random_seed_offset": 7,
+    "jax_numpy_dtype_promotion": "strict",
+    "jax_numpy_rank_promotion": "raise",
+    "jax_default_matmul_precision": "bfloat16",
+}
+# Those that draw noise when they act deterministically, then others.
+METHODS = ("xql+flow", "xql+weighted_flow", "fql", "iql+flow", "bear", "bear+mixture")
+METHODS += ("xql+mixture", "td3_bc", "dt")
+SEEN = np.random.default_rng(1).normal(size=(20, 4)).astype(np.float32)
+
+
+@contextlib.contextmanager
+def set_by_user(changes, in_thread=False):
+    """The settings of a user's program, in all threads or in this one; checks that they stay."""
+    holders = {name: jax.config._value_holders[name] for name in SETTINGS}
+
+    def settings():
+        return {name: (holder.value, holder.get_global()) for name, holder in holders.items()}
+
+    before = settings()
+    with contextlib.ExitStack() as held:
+        for name, value in changes.items():
+            if in_thread:
+                held.enter_context(holders[name](value))
+            else:
+                held.callback(jax.config.update, name, before[name][1])
+                jax.config.update(name, value)
+        theirs = settings()
+        yield
+        assert settings() == theirs
+    assert settings() == before
+
+
+@pytest.fixture(scope="module", params=slow_but(METHODS, "iql+flow", "bear"))
+def saved(request, data, tmp_path_factory):
+    """A run's folder, and what its policy says under the settings of these tests."""
+    folder, method = tmp_path_factory.mktemp("run"), request.param
+    config = small(method, **({"embed_dim": 8, "hidden_dims": ()} if method == "dt" else {}))
+    settings = offline_settings(data, config=config, save_dir=str(folder), max_steps=2, eval_episodes=0)
+    path = train_offline(settings).path
+    return path, said(path, folder / "export")
+
+
+def said(path, output):
+    """What a saved policy does and says, and what is exported of it, by name."""
+    policy = load_policy(path)
+    policy.begin()
+    found = {"central": policy(SEEN), "evaluated": policy.evaluate(episodes=1)["returns"]}
+    if policy.run.algorithm != "dt":
+        found |= {"drawn": policy(SEEN, key=0), "q": policy.q(SEEN, found["central"])}
+    if policy.run.algorithm.startswith(("xql", "iql")):
+        found["v"] = policy.value(SEEN)
+    if not policy.run.algorithm.startswith(("dt", "bear")):
+        export_policy(ExportSettings(checkpoint=str(path), output=str(output), formats=("jax", "npz")))
+        found |= {**np.load(output / "policy.npz"), "exported": read_artifact(output / "policy.jax")(SEEN)}
+    return found
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_a_saved_policy_acts_as_in_its_run(saved, name, tmp_path):
+    path, expected = saved
+    with set_by_user({name: ODD[name]}):
+        assert_same_bits(said(path, tmp_path), expected)
+
+
+def test_a_policy_acts_in_any_thread_and_beside_any_settings(saved):
+    path, expected = saved
+    policy, found = load_policy(path), []
+
+    def act():
+        with set_by_user({"jax_enable_x64": False, "jax_default_prng_impl": "rbg"}, in_thread=True):
+            policy.begin()
+            found.append(policy(SEEN))
+
+    with set_by_user(ODD), set_by_user({"jax_enable_x64": True}, in_thread=True):
+        for thread in (threading.Thread(target=act), threading.Thread(target=act)):
+            thread.start()
+            thread.join(60)
+        policy.begin()
+        found.append(policy(SEEN))
+    for actions in found:
+        assert_same_bits(actions, expected["central"])
+
+
+def train_offline_in_background(settings):
+    return train_offline(dataclasses.replace(settings, background_evaluation=True, config=small("iql+flow")))
+
+
+KINDS = {
+    "offline": (train_offline, offline_settings),
+    "in the background": (train_offline_in_background, offline_settings),
+    "online": (train_online, online_settings),
+    "fine-tuned": (train_finetuned, finetune_settings),
+}
+
+
+@pytest.mark.parametrize("in_thread", slow_but([False, True], False))
+@pytest.mark.parametrize("kind", slow_but(KINDS, "fine-tuned"))
+def test_a_run_has_the_same_bits_in_a_program_with_other_settings(kind, in_thread, data, tmp_path):
+    """Runs compute in threads of their own, too: they compile in one, and online they learn in another."""
+    train, settings = KINDS[kind]
+    expected = train(settings(data, save_dir=str(tmp_path / "a")))
+    with set_by_user(ODD, in_thread):
+        found = train(settings(data, save_dir=str(tmp_path / "b")))
+    assert_same_rows(found, expected)
+    assert_same_bits(load_policy(found.path).run.states, load_policy(expected.path).run.states)
