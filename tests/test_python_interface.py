@@ -218,7 +218,7 @@ def test_a_caller_that_reuses_its_memory_changes_nothing(kind, data_on, tmp_path
         wide = {name: np.repeat(array.astype(np.float32), 2, axis=0) for name, array in bandit().items()}
         arrays = {name: array[::2] for name, array in wide.items()}
         arrays = arrays if kind == "views" else {name: array.copy() for name, array in arrays.items()}
-        data = from_arrays(arrays, None, "arrays") if kind == "dataset" else arrays
+        data = from_arrays(arrays, "arrays") if kind == "dataset" else arrays
         return [*wide.values(), *jax.tree.leaves(arrays)], data
 
     def reuse(step, numbers):
