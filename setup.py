@@ -65,7 +65,6 @@ setup(
     package_data={
         "xql_jax.reports": ["paper/*.csv", "report.html", "pictures.mplstyle"],
         "xql_jax.data": ["ant_walker.npz"],
-        "xql_jax.sweeps": ["*.csv"],
     },
     # Ranges; the exact versions that were tested are in requirements.txt.
     install_requires=[

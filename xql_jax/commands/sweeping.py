@@ -13,8 +13,7 @@ from xql_jax.reports.paper_tables import PaperTable
 from xql_jax.reports.score_table import ScoreTable, latex_table, markdown_table, text_table
 from xql_jax.runs.machine import other_code, prepare_acting
 from xql_jax.sweeps.executors import Executor, Outcome, in_process, ray_tasks, train
-from xql_jax.sweeps.plan import ABSENT, BEGUN, FINISHED, NO_DATA, Cell, make_plan, refreshed, seconds_left
-from xql_jax.sweeps.rates import PARTS, gflops_per_second
+from xql_jax.sweeps.plan import ABSENT, BEGUN, FINISHED, NO_DATA, Cell, make_plan, refreshed
 from xql_jax.sweeps.settings import SweepSettings
 from xql_jax.sweeps.slurm import Slurm
 from xql_jax.sweeps.tables import table_of
@@ -72,7 +71,7 @@ def sweep(settings: SweepSettings, paper: PaperTable | None = None) -> int:
             if outcome.failure:
                 failures[str(cell)] = outcome.failure
             plan = refreshed(plan, settings.save_dir)
-            print(_total(plan, ABSENT, BEGUN), flush=True)
+            print(f"{sum(cell.state in (ABSENT, BEGUN) for cell in plan)} to train", flush=True)
     _write(table_of(plan, paper), folder, name)
     if stop.received:
         print(f"stopped by {stop.received.name}; the same command goes on")
@@ -94,44 +93,20 @@ def downloaded(plan: Sequence[Cell], settings: SweepSettings) -> list[Cell]:
 
 
 def _print_plan(plan: Sequence[Cell]) -> None:
-    """Prints the cells with their states and expected times, missing data, and what the states mean."""
+    """Prints the cells with their states and what is left of them, missing data, and what the states mean."""
     states = [cell.state for cell in plan]
     print(", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states)) + ":")
-    for cell, seconds in zip(plan, seconds_left(plan), strict=True):
+    for cell in plan:
         what = f"{cell.state}: {cell.record.path}" if cell.state == FINISHED and cell.record else cell.state
-        if left := sum(seconds.values()):
-            steps = (cell.steps - cell.step) * cell.members
-            what += f", {steps:,} {cell.settings.unit}s of {cell.members} members, about {_time(left)}"
+        if cell.state != FINISHED:
+            what += f", {cell.steps - cell.step:,} {cell.settings.unit}s of {cell.members} members"
         print(f"  {cell}: {what}")
     ended = [(cell, cell.record) for cell in plan if cell.state == FINISHED and cell.record]
     if others := [cell for cell, run in ended if other_code(run.content, cell.settings.task)]:
         print(f"  trained by other code: {len(others)}, as {others[0]}; delete a run to train it anew")
     for file in dict.fromkeys(cell.missing for cell in plan if cell.missing):
         print(f"  missing: {file}")
-    print("; ".join(f"{state}: {STATES[state]}" for state in STATES if state in states))
-    totals = {"": _total(plan, ABSENT, BEGUN), " if the data were there,": _total(plan, NO_DATA)}
-    for condition, total in totals.items():
-        if total:
-            print(f"{total},{condition} one after the other on this machine alone")
-    if any(totals.values()):
-        finished = states.count(FINISHED)
-        source = f"corrected by {finished} finished" if finished else "corrected once a run has finished"
-        speed = f"{gflops_per_second():.0f} GFLOP/s, which is less than it can while it does other work"
-        print(f"estimated from rates of methods at {speed}; {source}", flush=True)
-
-
-def _total(plan: Sequence[Cell], *states: str) -> str:
-    """Describes the time that the cells in these states will still take; "" if there are none."""
-    left = [part for cell, part in zip(plan, seconds_left(plan), strict=True) if cell.state in states]
-    parts = {part: sum(seconds[part] for seconds in left) for part in PARTS}
-    of_which = ", ".join(f"{part} {_time(seconds)}" for part, seconds in parts.items())
-    return f"{len(left)} to train: about {_time(sum(parts.values()))} ({of_which})" if left else ""
-
-
-def _time(seconds: float) -> str:
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:,.{int(seconds < 36000)}f} h"
+    print("; ".join(f"{state}: {STATES[state]}" for state in STATES if state in states), flush=True)
 
 
 def _print_outcome(cell: Cell, outcome: Outcome) -> None:

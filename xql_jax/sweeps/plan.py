@@ -22,7 +22,6 @@ from xql_jax.runs.acting_settings import FinetuneSettings, OnlineSettings
 from xql_jax.runs.kinds import data_run_folder, job_of
 from xql_jax.runs.load import SavedRun, all_runs
 from xql_jax.runs.settings import OfflineSettings, RunSettings
-from xql_jax.sweeps.rates import PARTS, expected_seconds
 from xql_jax.sweeps.settings import SweepSettings
 from xql_jax.tasks import References, Task, get_task, references_given
 from xql_jax.training.members import fields_given
@@ -44,7 +43,6 @@ class Cell:
     settings: RunSettings
     members: int  # seeds times settings of the sweep
     steps: int  # of the whole run
-    expected: Mapping[str, float]  # seconds of the whole run on this machine, see `expected_seconds`
     identity: Mapping[str, Any]  # the settings that define its run, without a digest of the data
     state: str = ABSENT
     record: SavedRun | None = None  # its run's files, if the run was begun
@@ -82,9 +80,8 @@ def make_plan(settings: SweepSettings) -> list[Cell]:
                 wanted = run_settings(dataset, method, grid, seeds, settings)
                 job = job_of(wanted)  # raises UserError for mistakes before anything is trained
                 steps, identity = job.settings.schedule.max_steps, json.loads(as_json(job.identity))
-                members, expected = len(job.members), expected_seconds(job)
-                given = references.get(dataset.partition("=")[0])
-                cell = Cell(dataset, method, wanted, members, steps, expected, identity, references=given)
+                members, given = len(job.members), references.get(dataset.partition("=")[0])
+                cell = Cell(dataset, method, wanted, members, steps, identity, references=given)
                 cells.append(cell)
     cells = refreshed(cells, settings.save_dir)
     for cell in cells:
@@ -103,24 +100,6 @@ def refreshed(cells: Sequence[Cell], save_dir: str) -> list[Cell]:
             state, missing = FINISHED, ""
         found.append(dataclasses.replace(cell, state=state, record=record, missing=missing))
     return found
-
-
-def seconds_left(cells: Sequence[Cell]) -> list[dict[str, float]]:
-    """Returns how long each cell will still take, by `PARTS`.
-
-    What was expected is multiplied by the time that the finished cells took, over what was expected of them.
-    """
-    finished = [cell for cell in cells if cell.state == FINISHED]
-    factor = dict.fromkeys(PARTS, 1.0)
-    for part in PARTS:
-        if expected := sum(cell.expected[part] for cell in finished):
-            spent = (cell.record.summary["seconds"][part] for cell in finished if cell.record)
-            factor[part] = sum(spent) / expected
-    shares = [0.0 if cell.state == FINISHED else 1 - cell.step / cell.steps for cell in cells]
-    return [
-        {part: share * factor[part] * cell.expected[part] for part in PARTS}
-        for share, cell in zip(shares, cells, strict=True)
-    ]
 
 
 def check_methods(methods: Sequence[str], known: Collection[str] = (*OFFLINE, *ONLINE, TUNED)) -> None:
