@@ -46,13 +46,17 @@ def train(method, **settings):
     return xql_jax.train(dataset=bandit(60), max_steps=20, method=method, save_dir="runs", **SMALL | settings)
 
 
-def test_a_method_of_ones_own_has_the_numbers_of_the_packages(place):
+def test_a_method_of_ones_own_has_the_numbers_of_the_packages(place, caplog):
     ours = train("own_methods:gumbel", sweep={"beta": [0.5, 2.0]})
     theirs = train("xql", sweep={"beta": [0.5, 2.0]})
     jax.tree.map(np.testing.assert_array_equal, ours.run.states, theirs.run.states)
     assert ours.path.parent.name == "own_methods.gumbel"  # some file systems have no colon
     assert ours.run.config == {**theirs.run.config, "algorithm": "own_methods:gumbel"}
     assert train("own_methods:gumbel", sweep={"beta": [0.5, 2.0]}).path == ours.path  # it is found again
+    assert not caplog.records
+    (place / "own_methods.py").write_text(MODULE + "# edited")
+    train("own_methods:gumbel", sweep={"beta": [0.5, 2.0]})
+    assert "trained by other code (own_methods" in caplog.text
 
 
 def test_an_instance_a_class_and_another_policy(place):

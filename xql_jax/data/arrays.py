@@ -187,17 +187,17 @@ def _transitions(
         timeouts = counted_timeouts(terminals, limit)
     if uses_next and layout.prefers_rows and timeouts is not None:
         jumping = jumps(rows["next_observations"], rows["observations"]) & ~(terminals | timeouts)[:-1]
-        uses_next = bool(jumping.any())
-        notes.append(
-            f"inside episodes, {jumping.sum():,} next_observations are not the next row's observation"
-        )
+        if uses_next := bool(jumping.any()):
+            notes.append(
+                f"next_observations are used: inside episodes, {jumping.sum():,} are not the next row's"
+            )
     if uses_next:
         return from_transitions({**rows, "timeouts": terminals if marks is None else marks}, source)
     if marks is None and limit is None:
         raise UserError(
             f"{source}: no timeouts, and no task whose episode limit could stand in for them: give "
-            "--env_name, or add an array timeouts, 1 at the last step of each episode that was cut off and 0 "
-            "elsewhere"
+            "--env_name of a task that has one, or add an array timeouts, 1 at the last step of each episode "
+            "that was cut off and 0 elsewhere"
         )
     if marks is not None:
         rows["timeouts"] = marks if layout.timeouts_win else marks & ~terminals

@@ -52,9 +52,10 @@ def read_hdf5(path: Path, episode_limit: int | None) -> Dataset:
         normalized = says_normalized(units, str(path), is_collected="metadata/command" in file)
     layout = Layout(episode_limit, timeouts_win=is_d4rls, keeps_last=False, prefers_rows=True)
     dataset = from_arrays(arrays, str(path), layout, read if is_d4rls else names)
-    return dataclasses.replace(
-        dataset, references=checked_references(given, str(path)), is_normalized=normalized
-    )
+    unused = [name for name in names if is_d4rls and name not in read]
+    notes = (*dataset.notes, *([f"not used: {brief(', '.join(unused))}"] if unused else []))
+    references = checked_references(given, str(path))
+    return dataclasses.replace(dataset, references=references, is_normalized=normalized, notes=notes)
 
 
 def read_npz(path: Path, layout: Layout) -> Dataset:

@@ -127,13 +127,16 @@ class RunFolder:
             self._tell_of_others()
         file = self.path / "config.json"
         if not file.exists():
-            self._write_config(surroundings(*self.environment), [])
+            self._write_config(surroundings(*self.environment, self.algorithm), [])
             return
         try:
             began = read_config(file)
         except Damaged as error:
             LOG.warning(f"{error}; it is written anew")
-            began = {**surroundings(*self.environment), "note": "written anew: it was damaged"}
+            began = {
+                **surroundings(*self.environment, self.algorithm),
+                "note": "written anew: it was damaged",
+            }
         self.note_going_on(began)
 
     def note_going_on(self, began: Mapping[str, Any]) -> None:
@@ -142,7 +145,7 @@ class RunFolder:
         Args:
             began: what config.json has of its beginning, or that of the run that it is an extension of.
         """
-        here, step = surroundings(*self.environment), max(self.steps, default=0)
+        here, step = surroundings(*self.environment, self.algorithm), max(self.steps, default=0)
         if changed := differences(began, here):
             LOG.warning(
                 f"the run began with another setup, so its numbers may differ after step {step:,} (another "

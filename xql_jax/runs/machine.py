@@ -15,6 +15,7 @@ import jax
 
 import xql_jax
 from xql_jax.envs import OURS, Simulation, describe_environment, own_sources
+from xql_jax.errors import UserError
 from xql_jax.files import sources_digest
 from xql_jax.jax_settings import check_platforms
 from xql_jax.tasks import Task
@@ -44,7 +45,9 @@ def commit() -> str | None:
     return None
 
 
-def surroundings(task: Task | None = None, simulation: Simulation = OURS) -> dict[str, Any]:
+def surroundings(
+    task: Task | None = None, simulation: Simulation = OURS, algorithm: str = ""
+) -> dict[str, Any]:
     """Returns what config.json records of program, environment and machine at each start of a run."""
     machine = {  # what affects XLA's programs
         "device": jax.devices()[0].device_kind,
@@ -54,6 +57,7 @@ def surroundings(task: Task | None = None, simulation: Simulation = OURS) -> dic
         **{name: os.environ.get(name, "") for name in ("XLA_FLAGS", "NVIDIA_TF32_OVERRIDE")},
     }
     used = versions() | (describe_environment(task, simulation)["versions"] if task else {})
+    used |= _method_source(algorithm)
     return {"versions": used, "machine": machine, "commit": commit(), "code": code_digest()}
 
 
@@ -71,8 +75,16 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
 
 def other_code(content: Mapping[str, Any], task: Task | None) -> str:
     """Describes how the code that a run of this config.json ended with differs from that here, or ""."""
-    now = {"code": code_digest(), "versions": own_sources(task) if task else {}}
+    own = (own_sources(task) if task else {}) | _method_source(content["config"]["algorithm"])
+    now = {"code": code_digest(), "versions": own}
     return differences([content, *content["resumed"]][-1], now)
+
+
+def _method_source(algorithm: str) -> dict[str, str]:
+    """Returns the digest of the sources of a user's method, MODULE:NAME, by its module's name."""
+    module, colon, _ = algorithm.partition(":")
+    root = module.partition(".")[0]
+    return {root: sources_digest(root)} if colon else {}
 
 
 def _cores() -> int:
@@ -101,4 +113,8 @@ def prepare_acting() -> None:
     platforms: str | None = jax.config.jax_platforms  # type: ignore[attr-defined]
     if platforms and "cpu" not in platforms.split(","):
         jax.config.update("jax_platforms", f"{platforms},cpu")
-        check_platforms(platforms)
+        try:
+            check_platforms(platforms)
+        except UserError:
+            jax.config.update("jax_platforms", platforms)  # else the next call would train on the CPU
+            raise
