@@ -249,6 +249,17 @@ def test_what_contradicts_itself_or_has_other_names_is_refused(tmp_path, name, c
             from_arrays({key: np.asarray(x) for key, x in rows_of(**changes).items()}, "arrays")
 
 
+@pytest.mark.parametrize(
+    ("layout", "whose"),
+    [("data/demo_7/{}", "robomimic"), ("traj_0/{}", "ManiSkill"), ("{}_0", "d3rlpy")],
+)
+def test_layouts_of_other_programs_are_known(tmp_path, layout, whose):
+    """Their `dones` and `terminated` are no arrays of ours, as long as there are no observations."""
+    rows = {layout.format(key): array for key, array in rows_of(dones=np.zeros(6)).items()}
+    with pytest.raises(UserError, match=f"no array observations.*this is {whose}'s layout"):
+        read(write(tmp_path / "a.hdf5", rows))
+
+
 def test_an_hdf5_file_must_hold_its_arrays_itself(tmp_path):
     path = write(tmp_path / "rows.hdf5", arrays_of("rows.hdf5", EPISODES))
     other = shutil.copy(path, tmp_path / "other.hdf5")

@@ -41,7 +41,7 @@ _CONCERNS_ENDS = re.compile(
     re.IGNORECASE,
 )
 # Groups and arrays by which layouts of other programs are known, and whose they are.
-_LAYOUTS = {"data/demo_0": "robomimic's", "traj_0": "ManiSkill's", "observations_0": "d3rlpy's"}
+_LAYOUTS = {"data/demo_": "robomimic's", "traj_": "ManiSkill's", "observations_0": "d3rlpy's"}
 
 
 def is_known(name: str) -> bool:
