@@ -128,7 +128,7 @@ def test_gymnasiums_own_tasks_need_no_module(name):
         ("walker_walk", "walker-walk"),
         ("dm_control/walker-walk-v0", "walker-walk"),
         ("D4RL/pen/human-v2", "--dataset=minari:D4RL/pen/human-v2"),
-        ("FetchReach-v4", "gymnasium_robotics:FetchReach-v4"),
+        ("AdroitHandSword-v1", "gymnasium_robotics:AdroitHandPen-v1"),
         ("Pendulm-v1", "Pendulum-v1"),
     ],
 )

@@ -300,7 +300,7 @@ def get_task(name: str) -> Task:
         return _own_task(f"gymnasium:{name}")
     near = nearest(name.removeprefix("dm_control/"), COMPILED_TASKS if colon else {*known, *others})
     what = "gone from Gymnasium: " if name in gymnasium.registry else "unknown environment "
-    how = "one of your own or of another package is MODULE:NAME, such as gymnasium_robotics:FetchReach-v4"
+    how = "one of your own or of another package is MODULE:NAME, such as gymnasium_robotics:AdroitHandPen-v1"
     if name.startswith(("D4RL/", "mujoco/")):
         how = f"Minari's data are --dataset=minari:{name}"
     raise UserError(f"{what}{name!r}; nearest known: {near}; {how}")
