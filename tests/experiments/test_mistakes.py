@@ -37,7 +37,7 @@ train --save_dir= => --save_dir='': must be text, not empty
 figures --figure= => --figure=: must be one of 2, 4
 figures --out=a => --out: unknown setting; give output
 # environments
-train --env_name=Swing-v0 => 'Swing-v0' | one of your own is MODULE:NAME
+train --env_name=Swing-v0 => 'Swing-v0' | one of your own or of another package is MODULE:NAME
 train --env_name=pointmaze-umaz-v0 => 'pointmaze-umaz-v0' | umaze-v0
 train --env_name=bullet-hopper-medium-v0 --config={configs}/mujoco_config.py => --eval_episodes=0
 train --env_backend=d4rl => pointmaze-umaze-v0 | D4RL's

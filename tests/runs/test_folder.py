@@ -17,6 +17,7 @@ from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.envs import OURS
 from xql_jax.errors import Damaged, UserError
 from xql_jax.files import read_record, write_record
+from xql_jax.jax_settings import settings_of_jax
 from xql_jax.runs import machine
 from xql_jax.runs.folder import RunFolder, run_label
 from xql_jax.runs.load import load_run
@@ -215,7 +216,7 @@ def test_the_versions_of_the_tasks_packages_are_recorded_and_compared(name, pack
 def test_an_offset_of_all_seeds_changes_no_number():
     jax.config.update("jax_random_seed_offset", 7)
     try:
-        with machine.settings_of_jax():
+        with settings_of_jax():
             assert jax.random.key_data(jax.random.key(3)).tolist() == [0, 3]
     finally:
         jax.config.update("jax_random_seed_offset", 0)
@@ -242,7 +243,7 @@ def test_whatever_asks_jax_for_a_device_in_vain_gives_that_line(monkeypatch, cap
     with pytest.raises(RuntimeError, match="of something else"):
         fail(RuntimeError("of something else"))
     monkeypatch.setattr(jax, "default_backend", mock.Mock(side_effect=RuntimeError("no backend")))
-    with pytest.raises(UserError, match="JAX_PLATFORMS"), machine.settings_of_jax():
+    with pytest.raises(UserError, match="JAX_PLATFORMS"), settings_of_jax():
         pass
     with pytest.raises(UserError, match="JAX_PLATFORMS"):
         _ = load_run(begun(tmp_path).path).states
