@@ -303,6 +303,8 @@ def _source(source: Source, episode_limit: int | None) -> str | Dataset:
     arrays = {}
     for key in source:
         try:
+            if np.ma.is_masked(source[key]):
+                raise UserError(f"dataset: {key} has masked entries: leave out their rows")
             arrays[key] = np.asarray(source[key])
         except (ValueError, TypeError) as error:  # rows of different lengths
             raise UserError(f"dataset: {key} is no array of numbers: {error}") from error

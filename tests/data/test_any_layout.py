@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from xql_jax.data.arrays import from_arrays
+from xql_jax.data.dataset import suspicions
 from xql_jax.data.loading import load_dataset
 from xql_jax.data.names import NAMES
 from xql_jax.errors import UserError
@@ -272,3 +273,60 @@ def test_an_episode_whose_end_is_told_by_an_ambiguous_name_alone_is_refused(tmp_
             with pytest.raises(UserError, match=name):
                 load_dataset(None, [str(tmp_path / "episodes")])
     assert load_dataset(None, [str(tmp_path / "episodes")]).size == 2
+
+
+def rows_like(**changes):
+    """Five episodes of four steps, cut off or with a terminal, as transitions, and changes to them."""
+    parts = [Episode(i, 4, KINDS[i % 2]).arrays(i) for i in range(5)]
+    whole = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+    keys = ("observations", "actions", "rewards", "next_observations", "terminals", "timeouts")
+    return {key: whole[key] for key in keys} | changes
+
+
+def late(flags):
+    return np.append(False, flags[:-1])
+
+
+def with_resets(rows):
+    """After each episode a row that only resets: a step of Gymnasium's vector environments."""
+    ends = np.flatnonzero(rows["terminals"] | rows["timeouts"])[:-1]
+    resets = {key: np.zeros_like(array[ends]) for key, array in rows.items()}
+    resets["observations"] = rows["next_observations"][ends]
+    resets["next_observations"] = rows["observations"][ends + 1]
+    return {key: np.insert(array, ends + 1, resets[key], axis=0) for key, array in rows.items()}
+
+
+R = rows_like()
+LAST = R["terminals"] | R["timeouts"]
+SUSPECT = {
+    "one row late": rows_like(terminals=late(R["terminals"]), timeouts=late(R["timeouts"])),
+    "as in RLDS": rows_like(
+        actions=R["actions"] * ~LAST[:, None], rewards=R["rewards"] * ~LAST, terminals=LAST, timeouts=0 * LAST
+    ),
+    "reset itself": with_resets(R),
+    "reset itself?": rows_like(
+        next_observations=np.where(
+            R["terminals"][:, None], R["next_observations"], np.roll(R["observations"], -1, 0)
+        )
+    ),
+    "is 0: store": rows_like(next_observations=R["next_observations"] * ~R["timeouts"][:, None]),
+}
+
+
+@pytest.mark.parametrize("suspicion", SUSPECT)
+def test_rows_that_do_not_belong_together_are_told(suspicion):
+    told = suspicions(from_arrays(SUSPECT[suspicion], "arrays"))
+    assert [what for what in told if suspicion.rstrip("?") in what], told
+    assert not suspicions(from_arrays(R, "arrays"))
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [np.full(20, 0.02), 20 - np.arange(20) % 4, np.arange(20) * 2, np.arange(20) // 3, np.full(20, 7)],
+)
+def test_steps_that_do_not_count_rows_are_refused_where_rows_follow_each_other(steps):
+    rows = rows_like(steps=steps)
+    assert from_arrays(rows, "arrays").size == 20  # the next observations are told
+    del rows["next_observations"]
+    with pytest.raises(UserError, match=r"steps is .* at row .*: steps grow by 1"):
+        from_arrays(rows, "arrays")

@@ -18,6 +18,7 @@ LONGEST_QUOTE = 300  # characters
 STEPS = ("observations", "actions", "rewards")
 REQUIRED = (*STEPS, "terminals")
 MATRICES = ("observations", "actions", "next_observations")  # [N, entries]; all other arrays are [N]
+NUMERIC = "biuf"  # kinds of NumPy's types
 FLAGS = ("terminals", "timeouts", "ends", "starts")  # 0 or 1
 UNITS = "action_units"  # beside the arrays: whether actions are in the environment's units or within ±1
 NORMALIZED, ENVIRONMENT = "normalized", "environment"
@@ -59,6 +60,8 @@ def from_arrays(
     """
     names = names or list(arrays)
     meanings = by_meaning(names, STEPS if layout.is_episode else REQUIRED, source)
+    if "episodes" in meanings and not np.ndim(arrays[meanings["episodes"][0]]):
+        del meanings["episodes"]  # the name of the environment, not a number in each row
     if layout.terminals_are_ends:
         if "terminals" not in meanings:
             raise missing_arrays(["terminals"], names, source)
@@ -73,7 +76,7 @@ def from_arrays(
     called = {ours: " and ".join(theirs) for ours, theirs in meanings.items()}
     rows = validated(given, source, called, min_rows=1 if layout.is_episode else 2)
     rows["terminals"] = terminals = _terminals(rows, source)
-    marks = _marks(rows, arrays, meanings)
+    marks = _marks(rows, arrays, meanings, source)
     is_told = "terminals" in meanings or "masks" in meanings  # else `terminals` are a default
     ends = terminals if marks is None or not is_told else terminals | marks
     _settle_ambiguous(arrays, terminals, ends, source)
@@ -88,7 +91,7 @@ def from_arrays(
 def _agreed(names: Sequence[str], arrays: Mapping[str, Any], source: str) -> np.ndarray:
     """Returns the array that all these names have; UserError if they have different ones."""
     first, *others = (np.asarray(arrays[name]) for name in names)
-    if any(first.shape != other.shape or (first != other).any() for other in others):
+    if any(other.dtype.kind not in NUMERIC or not np.array_equal(first, other) for other in others):
         raise UserError(f"{source}: {' and '.join(names)} mean the same and differ: leave out one")
     return first
 
@@ -104,12 +107,14 @@ def _steps_of_episode(given: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     rows = {}
     for key, array in given.items():
         is_single = key in ("terminals", "timeouts", "ends") and array.size == 1
+        is_single &= array.dtype.kind in NUMERIC  # others are refused as they are
         rows[key] = np.where(last, array.reshape(()), 0) if is_single else array
     observations = rows["observations"]
     if observations.ndim and len(observations) == steps + 1:
         rows = {"next_observations": observations[1:], **rows, "observations": observations[:-1]}
-    if "ends" not in rows or rows["ends"].shape == last.shape:
-        rows["ends"] = last | (rows.get("ends", last) != 0)
+    ends = rows.setdefault("ends", last)
+    if ends.dtype.kind in NUMERIC and ends.shape == last.shape:
+        rows["ends"] = np.where(last, 1, ends)
     return rows
 
 
@@ -146,17 +151,35 @@ def _terminals(rows: Mapping[str, np.ndarray], source: str) -> np.ndarray:
 
 
 def _marks(
-    rows: Mapping[str, np.ndarray], arrays: Mapping[str, Any], meanings: Mapping[str, Sequence[str]]
+    rows: Mapping[str, np.ndarray],
+    arrays: Mapping[str, Any],
+    meanings: Mapping[str, Sequence[str]],
+    source: str,
 ) -> np.ndarray | None:
-    """Returns bool[N], where anything but terminals marks the end of an episode; None if nothing is given."""
+    """Returns bool[N], where anything but terminals marks the end of an episode; None if nothing is given.
+
+    Raises UserError for steps that skip rows, if rows tell the next observations.
+    """
     marks = [rows[key] != 0 for key in ("timeouts", "ends") if key in rows]
     if "starts" in rows:
         marks.append(np.append(rows["starts"][1:] != 0, False))
     if "episodes" in rows:  # as they are given: large numbers are rounded in float32, and text has none
         number = np.ravel(arrays[meanings["episodes"][0]])
         marks.append(np.append(number[1:] != number[:-1], False))
-    if "steps" in rows and (resets := np.diff(rows["steps"]) <= 0).any():
-        marks.append(np.append(resets, False))
+    if "steps" in rows:
+        number = np.ravel(arrays[meanings["steps"][0]]).astype(np.float64)
+        breaks = np.diff(number) != 1
+        # Rows are missing, or it counts something else: what follows a row is not certain.
+        others = breaks & ((number[1:] != number[0]) | (number[0] not in (0, 1)))
+        if "next_observations" not in rows and others.any():
+            row = int(others.argmax())
+            raise UserError(
+                f"{source}: {meanings['steps'][0]} is {number[row]:g} at row {row}, then "
+                f"{number[row + 1]:g}: steps grow by 1, from 0 or 1 in each episode; rename it if it is "
+                "something else, or give next_observations"
+            )
+        if breaks.any():
+            marks.append(np.append(breaks, False))
     return np.logical_or.reduce(marks) if marks else None
 
 
@@ -165,7 +188,7 @@ def _settle_ambiguous(
 ) -> None:
     """Raises UserError for an ambiguous array that says something else than the terminals or the ends do."""
     for name in AMBIGUOUS.keys() & arrays.keys():
-        array = np.ravel(arrays[name])
+        array = _float32(np.asarray(arrays[name]), name, name, source)
         flags = array != 0 if name in ("done", "dones") else array == 0
         says_it = [terminals] if "discount" in name else [terminals, ends]
         if name == "step_type" or not any(np.array_equal(flags, each) for each in says_it):
@@ -242,7 +265,7 @@ def validated(
 
 
 def _float32(array: np.ndarray, key: str, name: str, source: str) -> np.ndarray:
-    if array.dtype.kind not in "biuf":
+    if array.dtype.kind not in NUMERIC:
         raise UserError(f"{source}: {name} has type {array.dtype}, not a real number")
     if key == "actions" and array.dtype.kind in "biu":
         raise UserError(
@@ -275,7 +298,8 @@ def says_normalized(units: Any, source: str, is_collected: bool = False) -> bool
     """
     if units is None:
         return is_collected
-    text = np.asarray(units).astype(str).tolist()
+    text = np.asarray(units).tolist()
+    text = text.decode(errors="replace") if isinstance(text, bytes) else text
     if text not in (NORMALIZED, ENVIRONMENT):
         raise UserError(f"{source}: {UNITS} is {brief(text)!r}, must be {NORMALIZED} or {ENVIRONMENT}")
     return text == NORMALIZED

@@ -24,10 +24,6 @@ ROUNDING = 1e-3  # of actions within ±1, so that bounds in half precision are n
 MARK = "if the actions are normalised to ±1, say so beside them: action_units = 'normalized'"
 FEW_VALUES = 10
 DISCRETE = f"actions look discrete, of at most {FEW_VALUES} values: this library is for continuous ones"
-SHIFTED = (
-    "the first action and reward of every trajectory are 0: in dm_env's layout an action stands in the row "
-    "that it led to; if these data have it, leave out each episode's first action and reward"
-)
 JUMP = 1e-6  # a next observation farther than this from the next row's observation ends a trajectory
 
 
@@ -108,9 +104,10 @@ def warn_of_actions(dataset: Dataset) -> None:
     actions = np.asarray(dataset.batch.actions)[spread_rows(dataset.size)]
     if beyond := float((np.abs(actions) > 1 + 1e-5).mean()):
         LOG.warning(f"{100 * beyond:.2g}% of the actions' entries are beyond ±1, and are clipped")
-    for warning, applies in ((DISCRETE, looks_discrete), (SHIFTED, looks_shifted)):
-        if applies(dataset):
-            LOG.warning(f"{dataset.source}: {warning}")
+    if looks_discrete(dataset):
+        LOG.warning(f"{dataset.source}: {DISCRETE}")
+    for suspicion in suspicions(dataset):
+        LOG.warning(f"{dataset.source}: {suspicion}")
 
 
 def looks_discrete(dataset: Dataset) -> bool:
@@ -119,12 +116,33 @@ def looks_discrete(dataset: Dataset) -> bool:
     return max(len(np.unique(column)) for column in actions.T) <= min(FEW_VALUES, len(actions) // 10)
 
 
-def looks_shifted(dataset: Dataset) -> bool:
-    """Whether all trajectories, of which there are several, begin with an action and a reward of 0."""
-    starts = np.append(0, np.flatnonzero(dataset.ends)[:-1] + 1)
-    actions, rewards = np.asarray(dataset.batch.actions), np.asarray(dataset.batch.rewards)
-    is_shifted = len(starts) > 1 and not actions[starts].any() and not rewards[starts].any()
-    return bool(is_shifted and actions.any() and rewards.any())
+def suspicions(dataset: Dataset) -> list[str]:
+    """Returns what suggests that rows do not belong together as they stand; each has a remedy."""
+    observations, actions, rewards, masks, following = map(np.asarray, dataset.batch[:5])
+    ends, terminals = dataset.ends, masks == 0
+    starts, cuts = np.append(True, ends[:-1]), np.flatnonzero((ends & ~terminals)[:-1])
+    nothing = ~actions.any(axis=1) & (rewards == 0)
+    found = {
+        "the first action and reward of every trajectory are 0: in dm_env's layout an action stands in the "
+        "row that it led to; if these data have it, leave out each episode's first action and reward": (
+            nothing[starts].all() and starts.sum() > 1 and not nothing.all()
+        ),
+        "every terminal has an action and a reward of 0: is its row only the last observation, as in RLDS? "
+        "Then leave it out, and mark the row before it": (
+            terminals.any() and nothing[terminals].all() and not nothing[~terminals].all()
+        ),
+        "the next observation of every time-out is the next row's observation: did the environment reset "
+        "itself? Then store the last observation of the episode there, and leave out rows that only reset": (
+            len(cuts) > 0 and np.array_equal(following[cuts], observations[cuts + 1])
+        ),
+        "every terminal is the first row of a trajectory: are the flags one row late?": (
+            terminals.any() and starts[terminals].all() and not ends[starts].all()
+        ),
+        "the next observation of every time-out is 0: store the last observation of the episode there": (
+            len(cuts) > 0 and not following[cuts].any() and observations.any(axis=1).all()
+        ),
+    }
+    return [what for what, applies in found.items() if applies]
 
 
 def as_learners_see(dataset: Dataset, bounds: ActionBounds) -> Dataset:

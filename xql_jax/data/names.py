@@ -16,7 +16,8 @@ NAMES = {
     "timeouts": "timeout truncated truncateds truncation truncations",  # the recording stopped after it
     "ends": "is_last episode_terminals dones_float",  # an episode ends with it, in whichever way
     "starts": "is_first episode_starts",  # an episode begins with it
-    "episodes": "episode_id episode_ids episode_index traj_id trajectory_id eps_id",  # which episode it is of
+    # The number of the episode, or of the environment that ran it.
+    "episodes": "episode_id episode_ids episode_index traj_id trajectory_id eps_id env_id env_ids",
     "steps": "step timestep timesteps frame_index",  # its number in the episode
 }
 MEANINGS = {name: ours for ours, names in NAMES.items() for name in (ours, *names.split())}
@@ -36,7 +37,8 @@ STATES = {"states": "observations", "next_states": "next_observations"}
 # Any other name that sounds like the ends of episodes or the next states.
 _CONCERNS_ENDS = re.compile(
     r"done|terminal|terminat|trunc|time_?out|time_?limit|absorb|mask|is_?(first|last)|next_?(obs|state)"
-    r"|^(ends?|starts?|episodes?|first|last|lengths?)$"
+    r"|(obs\w*|states?)_?(next|tp1|2|prime)$|game_?over|is_?final|new_?ep"
+    r"|^(ends?|starts?|resets?|ep|episodes?|traj(ectory|ectories)?|demo_?ids?|first|last|lengths?|size|ptr)$"
     r"|(^|_)(ep|eps|episode|traj|trajectory|path)s?_?(end|start|id|idx|index|indices|len|length|num|number)s?(_|$)",
     re.IGNORECASE,
 )

@@ -47,7 +47,8 @@ def read_hdf5(path: Path, episode_limit: int | None) -> Dataset:
         read = [name for name in names if (name in D4RL_KEYS if is_d4rls else is_known(name))]
         check_memory(sum(file[name].nbytes for name in read), str(path))
         arrays = {name: file[name][()] for name in read}
-        about = [f"metadata/{name}" for name in (*References._fields, UNITS)]
+        about = [f"metadata/{name}" for name in References._fields]
+        about.append(UNITS if UNITS in file else f"metadata/{UNITS}")
         *given, units = (np.asarray(file[name][()]).tolist() if name in file else None for name in about)
         normalized = says_normalized(units, str(path), is_collected="metadata/command" in file)
     layout = Layout(episode_limit, timeouts_win=is_d4rls, keeps_last=False, prefers_rows=True)

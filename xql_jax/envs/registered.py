@@ -40,7 +40,10 @@ class Registered(SimulatedEnv):
             flatten = "gymnasium.wrappers.FlattenObservation"
             raise UserError(f"{name}: its observations must be a Box (wrap it in {flatten}), not {observed}")
         is_continuous = isinstance(acted, spaces.Box) and acted.dtype.kind == "f" and 0 not in acted.shape
-        if not (is_continuous and np.isfinite(np.array([acted.low, acted.high], np.float32)).all()):
+        with np.errstate(over="ignore", invalid="ignore"):
+            bounds = np.array([acted.low, acted.high], np.float32) if is_continuous else np.zeros((2, 1))
+            is_bounded = np.isfinite(bounds[1] - bounds[0]).all()
+        if not (is_continuous and is_bounded):
             raise UserError(f"{name}: its actions are {acted}, and must be a Box of floats with bounds")
         self._acted, self._shape, self._longest = acted, observed.shape, max(longest, task.episode_limit or 0)
         robot: Any = None if task.suite == OWN else simulation.unwrapped

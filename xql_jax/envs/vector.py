@@ -243,9 +243,16 @@ def act(environment: Environment, action: np.ndarray, shape: tuple[int, ...]) ->
     observed = _numbers("observation", observation, shape).astype(np.float32, copy=False)
     if not isinstance(reward, float):
         reward = float(_numbers("reward", reward, ()))
+    terminated, truncated = _truth("terminated", ends[0]), _truth("truncated", ends[1])
+    if terminated and info.get("TimeLimit.truncated"):
+        raise EnvironmentFailure(
+            "it terminates at a time limit (TimeLimit.truncated): return truncated instead"
+        )
+    if (terminated or truncated) and not {"final_observation", "final_obs"}.isdisjoint(info):
+        raise EnvironmentFailure("it resets itself (final_observation): return the last observation instead")
     told = [_truth(name, info[name]) for name in SUCCESSES if info.get(name) is not None]
     success = max(told, default=UNTOLD)
-    return observed, reward, _truth("terminated", ends[0]), _truth("truncated", ends[1]), int(success)
+    return observed, reward, terminated, truncated, int(success)
 
 
 def _returned(method: str, names: str, given: Any) -> Sequence[Any]:
@@ -258,7 +265,7 @@ def _returned(method: str, names: str, given: Any) -> Sequence[Any]:
 def _numbers(name: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
     """Returns a value as an array of this shape; EnvironmentFailure if it is another, or no real numbers."""
     array = np.asarray(value)
-    if array.shape == shape and array.dtype.kind in "biuf":
+    if array.shape == shape and array.dtype.kind in "biuf" and not isinstance(value, np.ma.MaskedArray):
         return array
     is_now = f"{value!r:.80}" if array.shape in (shape, ()) else f"of shape {array.shape}"
     wanted = f"numbers of shape {shape}" if shape else "a number"
@@ -301,6 +308,7 @@ def failure(index: int, words: str) -> EnvironmentFailure:
 def _check_finite(rows: np.ndarray, **numbers: np.ndarray) -> None:
     """Raises EnvironmentFailure if a number [N, ...] is not finite in one of these rows bool[N]."""
     for name, values in numbers.items():
-        finite = np.isfinite(values)
+        with np.errstate(over="ignore"):
+            finite = np.isfinite(values.astype(np.float32, copy=False))  # as learners see them
         if not finite.all() and (broken := rows & ~finite.reshape(len(rows), -1).all(axis=1)).any():
             raise failure(int(broken.argmax()), f"its {name} is not finite")

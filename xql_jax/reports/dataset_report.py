@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 from matplotlib.figure import Figure
 
-from xql_jax.data.dataset import DISCRETE, SHIFTED, Dataset, as_learners_see, looks_discrete, looks_shifted
+from xql_jax.data.dataset import DISCRETE, Dataset, as_learners_see, looks_discrete, suspicions
 from xql_jax.data.preprocessing import scales_rewards
 from xql_jax.reports.style import BLUE, count_axis, legend_below, styled
 from xql_jax.tasks import Task
@@ -137,7 +137,7 @@ def _warnings(dataset: Dataset, report: SimpleNamespace, task: Task | None) -> l
         f"{report.actions_at_bound:.0%} of the action entries are at their bounds, where a tanh policy has "
         "hardly any gradient": report.actions_at_bound > 0.5,
         DISCRETE: looks_discrete(dataset),
-        SHIFTED: looks_shifted(dataset),
+        **dict.fromkeys(suspicions(dataset), True),
         f"action entries that never change: {_listed(report.constant_actions)}": report.constant_actions,
         f"observation entries beyond ±1,000, which the networks see as they are: {_listed(large)}": len(
             large
