@@ -249,10 +249,8 @@ class _Stop(StopSignals):
         os.write(2, line.encode())  # print may be in the midst of another line
 
     def tell(self, step: int, columns: Mapping[str, Sequence[float]]) -> None:
-        answers = []
-        for callback in self._callbacks:  # each may change what it is given
-            shown = {name: each[0] if len(each) == 1 else np.array(each) for name, each in columns.items()}
-            answers.append(callback(step, shown))
+        shown = {name: each[0] if len(each) == 1 else np.array(each) for name, each in columns.items()}
+        answers = [callback(step, shown) for callback in self._callbacks]
         if any(answers) and not self.received:
             self.by_callback = True
             self.request()
@@ -290,19 +288,11 @@ def _source(source: Source, episode_limit: int | None) -> str | Dataset:
     if isinstance(source, str | Path):
         return str(source)
     if isinstance(source, Dataset):
-        return _without(jax.tree.leaves((source.batch, source.ends)), source)
+        batch, ends = jax.tree.map(np.array, (source.batch, source.ends))
+        return dataclasses.replace(source, batch=batch, ends=ends)
     if not isinstance(source, Mapping):
         raise UserError(
             f"dataset: cannot use a {type(source).__name__}: give arrays by name, or a file's name"
         )
-    arrays = {key: np.asarray(source[key]) for key in source}
-    return _without([*arrays.values()], from_arrays(arrays, episode_limit, "arrays"))
-
-
-def _without(theirs: Sequence[np.ndarray], dataset: Dataset) -> Dataset:
-    """Returns the dataset with copies of what is in the caller's memory, which may change while it trains."""
-
-    def own(array: np.ndarray) -> np.ndarray:
-        return array.copy() if any(np.may_share_memory(array, each) for each in theirs) else array
-
-    return dataclasses.replace(dataset, batch=jax.tree.map(own, dataset.batch), ends=own(dataset.ends))
+    # Copies: the caller may write over its own while the run learns.
+    return from_arrays({key: np.array(source[key]) for key in source}, episode_limit, "arrays")
