@@ -224,16 +224,14 @@ def test_a_caller_that_reuses_its_memory_changes_nothing(kind, data_on, tmp_path
     def reuse(step, numbers):
         for array in memory:
             array[:] = 0
-        numbers["critic/loss"] = np.full(2, np.nan)
+        numbers["critic/loss"][:] = np.nan
 
-    heard, settings = [], {"max_steps": 100, "num_seeds": 2, "data_on": data_on, **SMALL}
+    settings = {"max_steps": 100, "num_seeds": 2, "data_on": data_on, **SMALL}
     memory, data = given()
-    listen = lambda step, numbers: heard.append(numbers["critic/loss"])  # noqa: E731
-    policy = xql_jax.train(dataset=data, callbacks=[reuse, listen], save_dir=tmp_path / "a", **settings)
+    policy = xql_jax.train(dataset=data, callbacks=[reuse], save_dir=tmp_path / "a", **settings)
     expected = xql_jax.train(dataset=given()[1], save_dir=tmp_path / "b", **settings)
     assert metrics(policy.path) == metrics(expected.path)
     jax.tree.map(np.testing.assert_array_equal, policy.run.states, expected.run.states)
-    assert np.isfinite(heard).all()
     first, state = policy.select(seed=42), jax.tree.leaves(policy.run.states)[0]
     before = first(np.zeros(1))
     first(np.zeros(1))[:] = 2

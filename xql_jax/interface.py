@@ -254,10 +254,8 @@ class _Stop(StopSignals):
         os.write(2, line.encode())  # print may be in the midst of another line
 
     def tell(self, step: int, columns: Mapping[str, Sequence[float]]) -> None:
-        answers = []
-        for callback in self._callbacks:  # each may change what it is given
-            shown = {name: each[0] if len(each) == 1 else np.array(each) for name, each in columns.items()}
-            answers.append(callback(step, shown))
+        shown = {name: each[0] if len(each) == 1 else np.array(each) for name, each in columns.items()}
+        answers = [callback(step, shown) for callback in self._callbacks]
         if any(answers) and not self.received:
             self.by_callback = True
             self.request()
@@ -295,7 +293,8 @@ def _source(source: Source, episode_limit: int | None) -> str | Dataset:
     if isinstance(source, str | Path):
         return str(source)
     if isinstance(source, Dataset):
-        return _without(jax.tree.leaves((source.batch, source.ends)), source)
+        batch, ends = jax.tree.map(np.array, (source.batch, source.ends))
+        return dataclasses.replace(source, batch=batch, ends=ends)
     if not isinstance(source, Mapping):
         raise UserError(
             f"dataset: cannot use a {type(source).__name__}: give arrays by name, or a file's name"
@@ -305,16 +304,7 @@ def _source(source: Source, episode_limit: int | None) -> str | Dataset:
         try:
             if np.ma.is_masked(source[key]):
                 raise UserError(f"dataset: {key} has masked entries: leave out their rows")
-            arrays[key] = np.asarray(source[key])
+            arrays[key] = np.array(source[key])  # a copy: the caller may write over its own
         except (ValueError, TypeError) as error:  # rows of different lengths
             raise UserError(f"dataset: {key} is no array of numbers: {error}") from error
-    return _without([*arrays.values()], from_arrays(arrays, "arrays", Layout(episode_limit)))
-
-
-def _without(theirs: Sequence[np.ndarray], dataset: Dataset) -> Dataset:
-    """Returns the dataset with copies of what is in the caller's memory, which may change while it trains."""
-
-    def own(array: np.ndarray) -> np.ndarray:
-        return array.copy() if any(np.may_share_memory(array, each) for each in theirs) else array
-
-    return dataclasses.replace(dataset, batch=jax.tree.map(own, dataset.batch), ends=own(dataset.ends))
+    return from_arrays(arrays, "arrays", Layout(episode_limit))

@@ -26,10 +26,7 @@ SETTINGS: Mapping[str, Any] = {
 
 @contextlib.contextmanager
 def settings_of_jax() -> Iterator[None]:
-    """Sets JAX's settings to SETTINGS in this thread while entered; those of other threads stay.
-
-    As a decorator of a function it does so during each call, in the thread that calls. It takes 10 us.
-    """
+    """Sets JAX's settings to SETTINGS while entered, in this thread alone; as a decorator, in each call."""
     check_platforms()
     with contextlib.ExitStack() as held:
         for name, value in SETTINGS.items():

@@ -11,7 +11,15 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
-from tiny_runs import assert_same_bits, assert_same_rows, offline_settings, small, states_of, write_dataset
+from tiny_runs import (
+    assert_same_bits,
+    assert_same_rows,
+    breaking,
+    offline_settings,
+    small,
+    states_of,
+    write_dataset,
+)
 
 from xql_jax.errors import Damaged, UserError
 from xql_jax.runs.load import load_run
@@ -21,7 +29,7 @@ from xql_jax.training.signals import StopSignals
 
 pytestmark = pytest.mark.slow
 LENGTHS = (8, 12)  # of a run, and of the longer one that it may be extended to
-INTERVALS = {"log_interval": 2, "eval_interval": 4, "checkpoint_interval": 2, "checkpoint_minutes": 0}
+INTERVALS = {"log_interval": 2, "eval_interval": 3, "checkpoint_interval": 2, "checkpoint_minutes": 0}
 
 
 def flip(path, at):
@@ -96,7 +104,8 @@ class History(RuleBasedStateMachine):
         with contextlib.suppress(*[Damaged] * self.is_damaged):
             assert_same_bits(states_of(summary, self.length), states_of(expected, self.length))
         assert_same_rows(summary, expected)
-        assert summary.content["results"] == expected.content["results"]
+        for key in ("results", "diverged"):
+            assert summary.content[key] == expected.content[key]
         run = load_run(summary.path)
         assert run.rows(run.files.evaluations)
 
@@ -143,13 +152,16 @@ def run_settings(folder, length, **changes):
     return offline_settings(folder, max_steps=length, eval_episodes=1, **changes)
 
 
-def test_any_history_ends_as_the_unbroken_run(tmp_path):
+def test_any_history_ends_as_the_unbroken_run(tmp_path, monkeypatch):
+    """The second member's actions break late in episodes: found at step 8 if it is the last, else at 9."""
+    breaking(monkeypatch, {1: 7})
     write_dataset(tmp_path / "data.npz")
     History.folder = tmp_path
     History.whole = {
         length: train_offline(run_settings(tmp_path, length, save_dir=str(tmp_path / f"whole {length}")))
         for length in LENGTHS
     }
+    assert [run.content["diverged"][0]["step"] for run in History.whole.values()] == [8, 9]
     few = settings(
         max_examples=int(os.environ.get("XQL_JAX_HISTORIES", "10")),
         stateful_step_count=6,

@@ -4,7 +4,15 @@ import threading
 from unittest import mock
 
 import pytest
-from tiny_runs import assert_same_bits, assert_same_rows, offline_settings, small, states_of, write_dataset
+from tiny_runs import (
+    assert_same_bits,
+    assert_same_rows,
+    breaking,
+    offline_settings,
+    small,
+    states_of,
+    write_dataset,
+)
 
 from xql_jax.errors import EnvironmentFailure
 from xql_jax.rollout.evaluation import Evaluator
@@ -62,6 +70,25 @@ def test_rows_and_states_are_those_of_a_training_that_waits(settings, ahead):
     background = train_offline(settings("a", background_evaluation=True))
     assert ahead[0] == [True, True, False, False]  # the last, and the picture's, when training has ended
     assert_equal(background, train_offline(settings("b")))
+
+
+@pytest.mark.parametrize("stops", [False, True])
+def test_a_member_whose_actions_break_late_in_an_episode_is_frozen_at_the_evaluated_step(
+    settings, ahead, monkeypatch, stops
+):
+    """Member 1 in the evaluation of step 4, which ends when training is at step 6; member 0 in that of 8."""
+    breaking(monkeypatch, {0: 8, 1: 4})
+    if stops:
+        with monkeypatch.context() as patch:
+            patch.setattr(StopSignals, "tell", lambda stop, step, columns: step == 8 and stop.request())
+            stopped = train_offline(settings("a", background_evaluation=True))
+        assert stopped.content["status"] == "interrupted"
+    background = train_offline(settings("a", background_evaluation=True, resume=stops))
+    expected = train_offline(settings("b"))
+    assert [found["step"] for found in expected.content["diverged"]] == [4, 8]
+    assert background.content["diverged"] == expected.content["diverged"]
+    assert_equal(background, expected)
+    assert stops or load_run(background.path).steps == load_run(expected.path).steps
 
 
 def test_a_stop_goes_back_to_the_step_whose_evaluation_is_not_over(settings, ahead):

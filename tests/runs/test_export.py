@@ -1,7 +1,12 @@
 """Exported policies: every head in each format against the learner's own actions and the run's."""
 
+import contextlib
 import dataclasses
+import functools
 import inspect
+import itertools
+import json
+import os
 import re
 import runpy
 import shutil
@@ -203,6 +208,35 @@ def test_without_onnx_the_other_files_are_written_unless_it_is_asked_for(data, t
     assert export_policy(settings)["largest_difference"].keys() == {"jax", "npz"}
     written = sorted(path.name for path in (tmp_path / "export").iterdir())
     assert written == ["act.py", "policy.jax", "policy.json", "policy.npz"]
+
+
+def test_after_a_kill_no_report_tells_of_another_policy(unbroken, tmp_path, monkeypatch):
+    """An export over an older one, which ends before each operation on its files, until it ends by itself."""
+    older, newer = (
+        ExportSettings(checkpoint=str(unbroken.path), output=str(tmp_path), member=member, formats=("npz",))
+        for member in (0, 1)
+    )
+    weights = {}
+    for settings in (newer, older):
+        told = export_policy(settings)["policy"]
+        weights[told] = np.load(tmp_path / "policy.npz")["kernel_0"]
+    for last in range(20):
+        operations = itertools.count()
+
+        def guarded(operation, *paths, last=last, operations=operations, **options):
+            if Path(paths[-1]).parent == tmp_path and next(operations) == last:
+                raise KeyboardInterrupt
+            return operation(*paths, **options)
+
+        export_policy(older)
+        with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
+            for name in ("unlink", "replace"):
+                patch.setattr(os, name, functools.partial(guarded, getattr(os, name)))
+            export_policy(newer)
+        if (tmp_path / "policy.json").exists():
+            told = json.loads((tmp_path / "policy.json").read_text())["policy"]
+            np.testing.assert_array_equal(np.load(tmp_path / "policy.npz")["kernel_0"], weights[told])
+    assert told.endswith("seed 4")
 
 
 @pytest.mark.slow

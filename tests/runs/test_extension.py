@@ -6,6 +6,7 @@ import pytest
 from tiny_runs import (
     assert_same_bits,
     assert_same_rows,
+    breaking,
     contents,
     offline_settings,
     small,
@@ -57,6 +58,19 @@ def test_an_extended_run_is_the_long_one(settings, monkeypatch):
     # Asked for again it has ended, and without --extend it is there as any other run.
     assert train_offline(settings(LONG, extend=True)).had_ended
     assert train_offline(settings(LONG, resume=True)).had_ended
+
+
+def test_a_divergence_that_only_the_last_evaluation_found_is_not_the_longer_runs(settings, monkeypatch):
+    """Seed 42 is found at step 6 by both; seed 43 at 10 by the shorter run alone, and at 12 by the longer."""
+    breaking(monkeypatch, {0: 6, 1: 9})
+    expected = train_offline(settings(LONG, "unbroken"))
+    shorter = train_offline(settings(SHORT))
+    assert [found["step"] for found in shorter.content["diverged"]] == [6, 10]
+    extended = train_offline(settings(LONG, extend=True))
+    assert [found["step"] for found in expected.content["diverged"]] == [6, 12]
+    assert extended.content["diverged"] == expected.content["diverged"]
+    assert_same_bits(states_of(extended, LONG), states_of(expected, LONG))
+    assert_same_rows(extended, expected)
 
 
 def test_a_run_of_the_version_before_has_episodes_from_now_on(settings):

@@ -6,6 +6,7 @@ import signal
 import filelock
 import numpy as np
 import pytest
+from slow_cases import slow_but
 from tiny_runs import (
     SIX,
     assert_same_bits,
@@ -196,6 +197,22 @@ def test_streamed_from_the_host_it_learns_the_same(data, unbroken, tmp_path):
     assert streamed.path.name == unbroken.path.name  # so that --resume finds it, wherever there is room
     assert_same_bits(states_of(streamed, 12), states_of(unbroken, 12))
     assert_same_rows(streamed, unbroken)
+
+
+@pytest.mark.parametrize("length", slow_but([1, 4, 10, 20], 10))
+def test_windows_streamed_from_the_host_are_learned_from_as_on_the_device(
+    length, data, tmp_path, monkeypatch
+):
+    """In two blocks, the second of which is not full; bit for bit in every row, and with a dropped layer."""
+    monkeypatch.setattr("xql_jax.training.offline.BLOCK_BYTES", 8 * 16 * length * 4 * (4 + 2 + 3))
+    sizes = {"embed_dim": 16, "num_layers": 2, "context_length": length, "actor_warmup_steps": 1.0}
+    changes = {"config": small("dt", hidden_dims=(), **sizes), "batch_size": 16, "log_interval": 1}
+    device, host = (
+        train_offline(offline_settings(data, data_on=place, save_dir=str(tmp_path / place), **changes))
+        for place in ("device", "host")
+    )
+    assert_same_rows(host, device)
+    assert_same_bits(states_of(host, 12), states_of(device, 12))
 
 
 @pytest.mark.slow

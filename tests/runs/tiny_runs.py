@@ -1,6 +1,7 @@
 """What the tests of runs share: settings of runs of a few updates, and how such a run is stopped."""
 
 import contextlib
+import itertools
 import logging
 
 import jax
@@ -10,6 +11,7 @@ from xql_jax.configuration import online_config, suite_config
 from xql_jax.runs.acting_settings import FinetuneSettings, OnlineSettings
 from xql_jax.runs.load import load_run
 from xql_jax.runs.settings import OfflineSettings
+from xql_jax.training import population
 from xql_jax.training.signals import StopSignals
 
 SCHEDULE = {"max_steps": 12, "log_interval": 4, "eval_interval": 6, "checkpoint_interval": 6, "tqdm": False}
@@ -91,6 +93,25 @@ def stopped_at(line):
     yield stop
     logger.setLevel(level)
     logger.removeHandler(listener)
+
+
+def breaking(monkeypatch, steps):
+    """Makes actions of members (their indices) from these steps on not finite, late in each episode."""
+    made = population.deterministic_policy
+
+    def make(learners, states, device=None):
+        act, calls, step = made(learners, states, device), itertools.count(), np.asarray(states.step)
+
+        def acting(observations):
+            actions, is_late = np.array(act(observations)), next(calls) > 20
+            for index, first in steps.items():
+                if is_late and step[index] >= first:
+                    actions[index] = np.inf
+            return actions
+
+        return acting
+
+    monkeypatch.setattr(population, "deterministic_policy", make)
 
 
 def states_of(summary, step):

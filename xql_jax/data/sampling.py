@@ -53,6 +53,11 @@ class Trajectories(Distinct):
             self.highest_return.repeat(len(starts)),
         )
 
+    def rows_of_windows(self, starts: np.ndarray) -> "Trajectories":
+        """Returns the rows of windows that start at `starts` i32[M, N], as NumPy [M, N * `length`, ...]."""
+        rows = (starts[..., None] + np.arange(self.length)).reshape(len(starts), -1)
+        return jax.tree.map(lambda x: x.take(rows, 0, mode="clip") if x.ndim else np.full(len(rows), x), self)
+
 
 @flax.struct.dataclass
 class Packed(Distinct):

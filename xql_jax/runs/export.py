@@ -72,8 +72,8 @@ def export_policy(settings: ExportSettings) -> dict[str, Any]:
             LOG.warning(f"{error}; {FILES['onnx']} is left out")
             formats.remove("onnx")
     folder = Path(settings.output or run.path / "export").expanduser()
-    for name in FILES:  # a file of another policy must not lie beside those of this one
-        (folder / FILES[name]).unlink(missing_ok=True)
+    for name in (REPORT, *FILES.values()):  # first the report, which never tells of other policies
+        (folder / name).unlink(missing_ok=True)
 
     def act(observations: Array) -> Array:
         seen = run.preprocessing.observations(observations)

@@ -72,9 +72,11 @@ def end_of_shorter(folder: RunFolder, job: Job) -> Beginning:
     progress = shorter.progress
     with Checkpoints(shorter.files.checkpoints, shorter.run_id) as checkpoints:
         logs = checkpoints.logs(shorter.step)
-    # An evaluation of the shorter run that was interrupted at its end is not due: the longer run has none.
+    # The longer run has no evaluation there: none is due that was interrupted, and none found a divergence.
     if shorter.step % schedule.eval_interval:
-        progress = dataclasses.replace(progress, evaluation_due=False)
+        last, members = {"step": shorter.step, "quantity": "actions"}, dict(progress.members)
+        members |= {name: {**of, "diverged": None} for name, of in members.items() if of["diverged"] == last}
+        progress = dataclasses.replace(progress, evaluation_due=False, members=members)
     LOG.info(f"extending {shorter.path}, from update {shorter.step:,} to {schedule.max_steps:,}")
     due = {}  # the rows that the longer run has, too
     for name, rows in logs.items():

@@ -22,6 +22,7 @@ from xql_jax.rollout.acting import prepared, with_memory_of
 from xql_jax.rollout.evaluation import EpisodeResults, Evaluator
 from xql_jax.tasks import OWN, Task
 from xql_jax.training.checkpoints import Checkpoints, Progress, TrainingFiles
+from xql_jax.training.members import Divergence
 from xql_jax.training.online import EPISODE_METRICS
 from xql_jax.training.population import Population
 from xql_jax.training.progress import Pace, progress_bar
@@ -40,8 +41,7 @@ class _Interrupted(Exception):
     """A signal came during an evaluation."""
 
 
-# As `Checkpoints.save` takes it.
-Snapshot = tuple[dict[str, dict[str, Any]], Progress, Callable[[Path], None]]
+Snapshot = tuple[dict[str, dict[str, Any]], Progress, Callable[[Path], None]]  # for `Checkpoints.save`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +50,8 @@ class _Evaluation:
 
     step: int
     results: Callable[[], EpisodeResults]
-    snapshot: Snapshot | None  # of its step, to which training goes back if it is abandoned
+    snapshot: Snapshot | None  # of its step, where training goes on if it is abandoned or a member diverged
+    not_finite: set[int]  # members with an action that was not finite
 
 
 class TrainingLoop:
@@ -98,6 +99,7 @@ class TrainingLoop:
         self.progress = resumed or Progress(evaluation_due=evaluator is not None and evaluates_first)
         self._reported = set(self.population.diverged)
         self._evaluation: _Evaluation | None = None  # whose rows are not written yet
+        self._held_rows: list[tuple[Any, ...]] = []  # those of later steps
         self._background = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="evaluation")
         self._closing = False
         saved = self._checkpoints.logs(resumed.step) if resumed else {}
@@ -143,7 +145,7 @@ class TrainingLoop:
                     metrics, seconds = self._train(end)
                     if steps_per_call is None and metrics:  # short until it learns, which takes longer
                         call = int((end - start) * SECONDS_PER_CALL / seconds)
-                    bar.update(end - start)
+                    bar.update(end - bar.n)
                     self._report_divergences()
                     if schedule.is_due(end, schedule.log_interval):
                         self._log(metrics, stop)
@@ -153,6 +155,7 @@ class TrainingLoop:
                         self._rows.write_each(self._files.bellman_errors, self.progress, columns, diverged)
                     if self._evaluator and schedule.is_due(end, schedule.eval_interval):
                         self._evaluate(stop, bar)
+                        end = self.progress.step  # training may have gone back
                     if bar.disable and end < last and self._pace.has_been_silent():
                         mean = np.mean(metrics.get("episode/return", np.nan))  # online, once one has ended
                         news = f"episode return {mean:.1f}" if np.isfinite(mean) else ""
@@ -229,8 +232,9 @@ class TrainingLoop:
 
     def _save(self, stop: StopSignals, bar: tqdm) -> None:
         self._saved_at = time.monotonic()
-        if self._evaluation and self._evaluation.step < self.progress.step:
-            self._settle(stop, bar)  # because its rows belong to the checkpoint
+        begun = self._evaluation.step if self._evaluation else self.progress.step  # rows of the checkpoint
+        if begun < self.progress.step and self._settle(stop, bar) and not stop.received:
+            return
         if not self._evaluator and self.progress.step == self._schedule.max_steps:
             LOG.info(self._pace.line(self.progress.step))  # no evaluation logs the last step
         self._note(evaluation_due=self.progress.evaluation_due or self._evaluation is not None)
@@ -263,7 +267,8 @@ class TrainingLoop:
             metrics = {**metrics, **{name: metrics.get(name, nan) for name in EPISODE_METRICS}}
         metrics = metrics | self.population.interval_means()
         columns = {name: np.asarray(metric, np.float64).tolist() for name, metric in metrics.items()}
-        self._rows.write(self._files.metrics, self.progress, columns, self.population.diverged)
+        row = self._files.metrics, self.progress, columns, set(self.population.diverged)
+        self._held_rows.append(row) if self._evaluation else self._rows.write(*row)
         stop.tell(self.progress.step, columns)
         if self._schedule.is_multiple(self.progress.step, self._schedule.log_interval):
             self.population.begin_interval()
@@ -275,11 +280,13 @@ class TrainingLoop:
         environment fails, but only once, because the same initial states may fail every time. If training
         has gone on meanwhile, it goes back to the evaluation's step. `again`: this repeats an abandoned one.
         """
-        self._settle(stop, bar)
+        if self._settle(stop, bar):
+            return
         assert self._evaluator is not None
         in_background = self._schedule.background_evaluation and not again
         in_background &= self.progress.step < self._schedule.max_steps
-        policy = prepared(self.population.policy(on_host=in_background), self._preprocessing)
+        bad: set[int] = set()
+        policy = prepared(self.population.policy(in_background, bad.add), self._preprocessing)
 
         def act(observations: np.ndarray) -> np.ndarray:
             if stop.received or self._closing:
@@ -290,33 +297,41 @@ class TrainingLoop:
         run = functools.partial(self._evaluator.run, with_memory_of(policy, act))
         if in_background:
             results = self._background.submit(run).result
-            self._evaluation = _Evaluation(self.progress.step, results, self._snapshot())
+            self._evaluation = _Evaluation(self.progress.step, results, self._snapshot(), bad)
         else:
-            self._evaluation = _Evaluation(self.progress.step, run, None)
+            self._evaluation = _Evaluation(self.progress.step, run, None, bad)
             self._settle(stop, bar, again)
 
-    def _settle(self, stop: StopSignals, bar: tqdm, again: bool = False) -> None:
-        """Waits for the evaluation that has begun, if any, and writes its rows; see `_evaluate`."""
+    def _settle(self, stop: StopSignals, bar: tqdm, again: bool = False) -> bool:
+        """Waits for the evaluation that has begun, if any, and writes its rows. True: training went back."""
         evaluation, self._evaluation = self._evaluation, None
+        held, self._held_rows = self._held_rows, []
         if evaluation is None:
-            return
+            return False
         assert self._task is not None
         began, step = time.perf_counter(), evaluation.step
         try:
             results = evaluation.results()
         except (_Interrupted, EnvironmentFailure) as error:
-            if evaluation.snapshot and step < self.progress.step:
+            if evaluation.snapshot:
                 items, self.progress, _ = evaluation.snapshot
                 self.population.resume(items, self.progress)
                 self._checkpoints.save(*evaluation.snapshot)
             if isinstance(error, _Interrupted):
-                return
+                return True
             if again and self.progress.step < self._schedule.max_steps and not stop.received:
                 self._note(evaluation_due=False)
                 LOG.warning(f"{error}; the evaluation of step {step:,} failed twice, left out")
-                return
+                return False
             raise
         seconds = self.progress.evaluation_seconds + time.perf_counter() - began
+        diverged = self.population.diverged
+        new = any(index not in diverged or diverged[index].step > step for index in evaluation.not_finite)
+        if new and evaluation.snapshot:
+            items, self.progress, _ = evaluation.snapshot
+            self.population.resume(items, self.progress)
+        for index in evaluation.not_finite:
+            self.population.diverged.setdefault(index, Divergence(step, "actions"))
         self._note(evaluation_seconds=seconds, evaluation_due=False)
         self._report_divergences()
         if results.successes is None and self._task.suite == OWN:  # it may tell it later: the column is there
@@ -337,4 +352,7 @@ class TrainingLoop:
         told = f"{self._task.quantity} {scores.mean():.1f}{spread}"
         bar.set_postfix_str(told)
         LOG.info(self._pace.line(step, told, self.progress.step))
+        for row in () if new else held:
+            self._rows.write(*row)
         stop.tell(step, columns)
+        return new

@@ -78,17 +78,22 @@ class Streamed(Population):
             yield Piece(first, after, jax.device_put(block, group.split))
 
     def train_member(
-        self, member: MemberState, data: Minibatch, start: Array, stop: Array
+        self, member: MemberState, data: Minibatch | Trajectories, start: Array, stop: Array
     ) -> tuple[MemberState, Metrics]:
-        """Trains one member; `data` are the minibatches [K, B, ...] from update `start` on."""
+        """Trains one member; `data` are the minibatches [K, B, ...] from `start` on, or windows' rows."""
 
         def draw(key: PRNGKey, step: Array) -> Minibatch:
+            if isinstance(data, Trajectories):  # as a resident program draws them, for the same bits
+                numbers = (step - start) * self._batch_size + jnp.arange(self._batch_size)
+                return data.windows(numbers * data.length)
             return jax.tree.map(lambda field: field[step - start], data)
 
         return run_updates(member, start, stop, draw)
 
-    def _block(self, indices: np.ndarray, number: int) -> Minibatch:
-        """Returns minibatches of indices i32[m, K, B]; those after the first `number` are zeros."""
+    def _block(self, indices: np.ndarray, number: int) -> Minibatch | Trajectories:
+        """Returns minibatches of indices i32[m, K, B]; those after the first `number` are not used."""
+        if isinstance(rows := getattr(self._data, "batch", None), Trajectories):
+            return rows.rows_of_windows(indices.reshape(len(indices), -1))
         taken = self._data.take(indices[:, :number].reshape(-1))
 
         def shape(field: np.ndarray) -> np.ndarray:

@@ -169,18 +169,17 @@ class Population:
             none = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), group.members.sums)
             group.members = group.members.replace(sums=jax.device_put(none, group.split))
 
-    def policy(self, on_host: bool = False) -> Act:
+    def policy(self, on_host: bool = False, report: Callable[[int], object] | None = None) -> Act:
         """Returns the members' deterministic policies as they are now: f32[M, K, O] to f32[M, K, A].
-
-        A member with an action that is not finite counts as diverged from then on; see `finite_policy`.
 
         Args:
             on_host: act on the CPU, where no program that trains is in the way.
+            report: see `finite_policy`; None: a member whose action is not finite has diverged from now on.
         """
-        step, device = self.step, jax.local_devices(backend="cpu" if on_host else None)[0]
+        device = jax.local_devices(backend="cpu" if on_host else None)[0]
         policies = deterministic_policy(self.gathered("learner"), self.states, device)
-        found = Divergence(step, "actions")
-        return finite_policy(policies, lambda index: self.diverged.setdefault(index, found))
+        found = Divergence(self.step, "actions")
+        return finite_policy(policies, report or (lambda index: self.diverged.setdefault(index, found)))
 
     @property
     def states(self) -> State:
