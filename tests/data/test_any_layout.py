@@ -309,6 +309,7 @@ SUSPECT = {
             R["terminals"][:, None], R["next_observations"], np.roll(R["observations"], -1, 0)
         )
     ),
+    "was not full": {key: np.append(array, np.zeros_like(array[:3]), 0) for key, array in R.items()},
     "is 0: store": rows_like(next_observations=R["next_observations"] * ~R["timeouts"][:, None]),
 }
 

@@ -225,7 +225,7 @@ def _transitions(
     if marks is not None:
         rows["timeouts"] = marks if layout.timeouts_win else marks & ~terminals
         if both := int((rows["timeouts"] & terminals).sum()):
-            notes.append(f"{both:,} rows are terminal and time-outs, and left out by D4RL's rule")
+            notes.append(f"{both:,} rows are terminal and time-outs, and left out as time-outs")
     dataset = from_transitions(qlearning_dataset(rows, limit, layout.keeps_last), source)
     given = np.count_nonzero(rows["rewards"])
     if given and not np.any(dataset.batch.rewards):

@@ -131,9 +131,9 @@ def suspicions(dataset: Dataset) -> list[str]:
         "Then leave it out, and mark the row before it": (
             terminals.any() and nothing[terminals].all() and not nothing[~terminals].all()
         ),
-        "the next observation of every time-out is the next row's observation: did the environment reset "
+        "the next observation of most time-outs is the next row's observation: did the environment reset "
         "itself? Then store the last observation of the episode there, and leave out rows that only reset": (
-            len(cuts) > 0 and np.array_equal(following[cuts], observations[cuts + 1])
+            len(cuts) > 0 and (following[cuts] == observations[cuts + 1]).all(axis=1).mean() > 0.5
         ),
         "every terminal is the first row of a trajectory: are the flags one row late?": (
             terminals.any() and starts[terminals].all() and not ends[starts].all()
@@ -142,6 +142,9 @@ def suspicions(dataset: Dataset) -> list[str]:
             len(cuts) > 0 and not following[cuts].any() and observations.any(axis=1).all()
         ),
     }
+    found["the last rows are 0: is this a buffer that was not full? Then leave these rows out"] = (
+        dataset.size > 2 and nothing[-2:].all() and not observations[-2:].any() and bool(observations.any())
+    )
     return [what for what, applies in found.items() if applies]
 
 

@@ -12,7 +12,7 @@ NAMES = {
     "rewards": "rews reward",
     "next_observations": "next_obs next_observation new_obs",
     "terminals": "terminal terminated terminateds terminations is_terminal",  # the state after it is final
-    "masks": "mask",  # 1 - terminals
+    "masks": "",  # 1 - terminals
     "timeouts": "timeout truncated truncateds truncation truncations",  # the recording stopped after it
     "ends": "is_last episode_terminals dones_float",  # an episode ends with it, in whichever way
     "starts": "is_first episode_starts",  # an episode begins with it
@@ -23,12 +23,12 @@ NAMES = {
 MEANINGS = {name: ours for ours, names in NAMES.items() for name in (ours, *names.split())}
 
 _DONES = "to terminals if it marks final states alone, to ends if it marks all ends of episodes"
-_NOT_DONES = "to masks if it is 0 at final states alone, else give 1 - {0} as ends, and terminals beside it"
+_NOT_DONES = "to masks if it is 0 at final states alone; else give 1 - {0} as ends, or leave out padded rows"
 # Names that mean one thing in one program and another in the next, and what to do about them. What they say
 # is compared with arrays whose meaning is certain.
 AMBIGUOUS = {
     **dict.fromkeys(("done", "dones"), f"rename {{0}} {_DONES}"),
-    **dict.fromkeys(("not_done", "not_dones", "nonterminals"), f"rename {{0}} {_NOT_DONES}"),
+    **dict.fromkeys(("not_done", "not_dones", "nonterminals", "mask"), f"rename {{0}} {_NOT_DONES}"),
     **dict.fromkeys(("discount", "discounts"), "give terminals, 1 in the row whose action led to a {0} of 0"),
     "step_type": "give starts, 1 where {0} is 0, and terminals or timeouts in the last row with an action",
 }
@@ -37,7 +37,7 @@ STATES = {"states": "observations", "next_states": "next_observations"}
 # Any other name that sounds like the ends of episodes or the next states.
 _CONCERNS_ENDS = re.compile(
     r"done|terminal|terminat|trunc|time_?out|time_?limit|absorb|mask|is_?(first|last)|next_?(obs|state)"
-    r"|(obs\w*|states?)_?(next|tp1|2|prime)$|game_?over|is_?final|new_?ep"
+    r"|(obs\w*|states?)_?(next|tp1|2|prime)$|game_?over|is_?final|new_?ep|^valids?$"
     r"|^(ends?|starts?|resets?|ep|episodes?|traj(ectory|ectories)?|demo_?ids?|first|last|lengths?|size|ptr)$"
     r"|(^|_)(ep|eps|episode|traj|trajectory|path)s?_?(end|start|id|idx|index|indices|len|length|num|number)s?(_|$)",
     re.IGNORECASE,
