@@ -99,7 +99,8 @@ def _print_plan(plan: Sequence[Cell]) -> None:
     for cell in plan:
         what = f"{cell.state}: {cell.record.path}" if cell.state == FINISHED and cell.record else cell.state
         if cell.state != FINISHED:
-            what += f", {cell.steps - cell.step:,} {cell.settings.unit}s of {cell.members} members"
+            steps = (cell.steps - cell.step) * cell.members
+            what += f", {steps:,} {cell.settings.unit}s of {cell.members} members"
         print(f"  {cell}: {what}")
     ended = [(cell, cell.record) for cell in plan if cell.state == FINISHED and cell.record]
     if others := [cell for cell, run in ended if other_code(run.content, cell.settings.task)]:
