@@ -355,3 +355,14 @@ def test_the_guides_blocks_run_as_printed(tmp_path, monkeypatch, capsys):
         exec(block, names)
     assert names["drawn"].shape == (2, 1)
     assert names["tuned"].run.content["checkpoint"]["step"] > 0
+
+
+@pytest.mark.parametrize(
+    "rewards",
+    [[[1.0, 2.0]] * 59 + [[1.0]], np.ma.masked_equal(np.arange(60.0), 3.0)],
+    ids=["ragged", "masked"],
+)
+def test_what_is_no_whole_array_is_refused_before_it_is_copied(rewards):
+    """NumPy would raise for rows of different lengths, and drop the mask."""
+    with pytest.raises(UserError, match="dataset: rewards"):
+        xql_jax.train(dataset={**bandit(60), "rewards": rewards}, max_steps=3, **SMALL)
