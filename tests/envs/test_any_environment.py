@@ -4,6 +4,7 @@ import decimal
 import functools
 import itertools
 import math
+import multiprocessing
 import re
 
 import gymnasium
@@ -195,11 +196,9 @@ class Odd(gymnasium.Env):
             self.action_space = WRONG_ACTIONS[name]
         if kind == "observed":
             self.observation_space = WRONG_OBSERVED[name]
-        if kind == "size" and next(self.made) % 2:
+        if kind == "size" and (multiprocessing.parent_process() or next(self.made) % 2):
             self.observation_space = spaces.Box(-50, 99, (*case["shape"], 1), np.float64)
         self.seen = np.zeros(case["shape"], np.float32)
-
-    made = itertools.count()
 
     def raise_at(self, what, step):
         kind, name, at = self.fault
@@ -380,6 +379,7 @@ def check(case, fault, seed, kind=Local):
 
 
 def run_whole_episode(kind, make, seed):
+    Odd.made = itertools.count()  # the first one is as it should be; in processes it is the parent's
     env = kind(make, 2)
     try:
         env.reset([seed, seed], lambda i: seed)
