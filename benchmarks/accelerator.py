@@ -52,8 +52,8 @@ from xql_jax.errors import UserError  # noqa: E402
 from xql_jax.learners.registry import make_learner  # noqa: E402
 from xql_jax.outputs import check_output, writing_output  # noqa: E402
 from xql_jax.tasks import get_task  # noqa: E402
+from xql_jax.training.data_population import offline_population  # noqa: E402
 from xql_jax.training.members import make_members  # noqa: E402
-from xql_jax.training.offline import offline_population  # noqa: E402
 
 OFFLINE, ONLINE = ("xql", "iql", "bc"), ("xsac", "xtd3")
 PAPER_SIZES = {"xsac": (1024, 1024), "xtd3": (256, 256)}  # Table 5: width of two hidden layers, batch size
@@ -200,7 +200,7 @@ def measure_training(algorithm: str, members: int, batch_size: int, where: str, 
 def measure_online(algorithm: str, width: int, batch_size: int, name: str) -> dict[str, Any]:
     if name != "stand-in":
         importlib.import_module("dm_control")  # so that a missing package counts as skipped, not as failed
-    from xql_jax.training.host import Host
+    from xql_jax.training.host_population import Host
     from xql_jax.training.replay_files import ReplayFiles
     from xql_jax.training.schedule import ActingSchedule
 

@@ -32,7 +32,7 @@ from absl import app, flags
 import xql_jax
 from xql_jax.rollout.evaluation import episode_seed
 from xql_jax.rollout.scores import mean_and_interval
-from xql_jax.runs.settings import EVALUATION_SEED
+from xql_jax.runs.run_settings import EVALUATION_SEED
 
 # By our name: the peer's file, its settings, and ours. Both decay the actor's rate over the updates.
 IQL = {"expectile": 0.7, "beta": 3.0, "layer_norm": False}

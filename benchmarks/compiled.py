@@ -25,8 +25,8 @@ from xql_jax.envs import choose_suite
 from xql_jax.envs.compiled import compiled_environment
 from xql_jax.learners.registry import ONLINE
 from xql_jax.tasks import COMPILED, get_task, name_in_dm_control
-from xql_jax.training.compiled import Compiled
-from xql_jax.training.host import Host
+from xql_jax.training.compiled_population import CompiledPopulation
+from xql_jax.training.host_population import Host
 from xql_jax.training.members import Member
 from xql_jax.training.replay_files import ReplayFiles
 from xql_jax.training.schedule import ActingSchedule
@@ -71,7 +71,9 @@ def measured(learner, task, number: int, updates_per_step: float, folder: Path) 
     host_task = get_task(name_in_dm_control(task))
     make, members = functools.partial(choose_suite(host_task).make, host_task), [Member(0, {})]
     populations = {
-        "compiled": Compiled(learner, members, compiled_environment(task), schedule, ReplayFiles(folder)),
+        "compiled": CompiledPopulation(
+            learner, members, compiled_environment(task), schedule, ReplayFiles(folder)
+        ),
     }
     if host_task.suite != COMPILED:  # an environment of one's own in JAX has no twin on the host
         populations["host"] = Host(learner, members, make, rounds, ReplayFiles(folder))

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pandas
 
-from xql_jax.figures.runs import draw_panels
-from xql_jax.figures.tables import long_table
 from xql_jax.learners.registry import OFFLINE
+from xql_jax.paper.curves import draw_panels
+from xql_jax.paper.figure import long_table
 from xql_jax.reports.style import render
 from xql_jax.rollout.scores import mean_and_interval
 

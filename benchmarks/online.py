@@ -25,7 +25,7 @@ from xql_jax.data import replay
 from xql_jax.envs import choose_suite
 from xql_jax.learners.registry import ONLINE
 from xql_jax.tasks import get_task
-from xql_jax.training.host import Host
+from xql_jax.training.host_population import Host
 from xql_jax.training.members import Member
 from xql_jax.training.population import Population
 from xql_jax.training.replay_files import ReplayFiles

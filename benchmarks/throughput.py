@@ -30,8 +30,8 @@ from hopper_size import random_data, update_flops
 from xql_jax.data.sampling import sample
 from xql_jax.errors import UserError
 from xql_jax.learners.registry import make_learner
+from xql_jax.training.data_population import offline_population
 from xql_jax.training.members import make_members
-from xql_jax.training.offline import offline_population
 from xql_jax.training.population import Population
 from xql_jax.types import Batch, Learner
 

@@ -17,8 +17,7 @@ import numpy as np
 
 from xql_jax.commands import command_line
 from xql_jax.reports.score_table import text_table
-from xql_jax.runs.choice import STATISTICS, choose
-from xql_jax.runs.tool_settings import ChoiceSettings
+from xql_jax.tools.choose import STATISTICS, ChoiceSettings, choose
 
 
 def main(settings: ChoiceSettings) -> int:

@@ -18,8 +18,7 @@ made. Those of --oracle are in OGBench's layout. The same command makes the same
 """
 
 from xql_jax.commands import command_line
-from xql_jax.runs.collection import collect
-from xql_jax.runs.tool_settings import CollectionSettings
+from xql_jax.tools.collect import CollectionSettings, collect
 
 
 def main(settings: CollectionSettings) -> int:

@@ -16,10 +16,9 @@ import numpy as np
 from xql_jax.commands import command_line
 from xql_jax.errors import UserError
 from xql_jax.rollout.scores import mean_and_interval
-from xql_jax.runs.evaluation import evaluate
-from xql_jax.runs.tool_settings import EvaluationSettings
 from xql_jax.settings import settings_of
 from xql_jax.tasks import get_task
+from xql_jax.tools.evaluate import EvaluationSettings, evaluate
 
 # When an episode counts as a success, by suite.
 _MAZE = "the goal was reached at least once in the episode; the score counts the steps that are spent there"

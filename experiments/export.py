@@ -12,8 +12,7 @@ which needs only NumPy, uses policy.npz.
 """
 
 from xql_jax.commands import command_line
-from xql_jax.runs.export import export_policy
-from xql_jax.runs.tool_settings import ExportSettings
+from xql_jax.tools.export import ExportSettings, export_policy
 
 
 def main(settings: ExportSettings) -> int:

@@ -20,10 +20,10 @@ from pathlib import Path
 
 from xql_jax.commands import command_line
 from xql_jax.errors import UserError
-from xql_jax.figures import FIGURES, FIGURES_OF_RUNS
-from xql_jax.figures.tables import write_figure
 from xql_jax.jax_settings import check_platforms
 from xql_jax.outputs import check_output
+from xql_jax.paper import FIGURES, FIGURES_OF_RUNS
+from xql_jax.paper.figure import write_figure
 from xql_jax.reports.style import FORMATS
 from xql_jax.settings import Settings, setting
 

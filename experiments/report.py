@@ -18,9 +18,8 @@ import time
 from xql_jax.commands import command_line
 from xql_jax.errors import UserError
 from xql_jax.outputs import check_output, write_output
-from xql_jax.reports.report import Report, check_installed
-from xql_jax.runs.reporting import read_runs
-from xql_jax.runs.tool_settings import ReportSettings
+from xql_jax.reports.report import Report, ReportSettings, check_installed
+from xql_jax.tools.read_runs import read_runs
 
 
 def main(settings: ReportSettings) -> int:

@@ -19,8 +19,8 @@ they flatter, and are no result.
 """
 
 from xql_jax.commands import command_line, sweeping
-from xql_jax.reports.paper_tables import read_paper_table
-from xql_jax.sweeps.settings import ReproductionSettings
+from xql_jax.reports.printed_tables import read_paper_table
+from xql_jax.sweeps.sweep_settings import ReproductionSettings
 from xql_jax.sweeps.tables import as_sweep
 
 

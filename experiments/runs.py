@@ -19,8 +19,8 @@ import sys
 from xql_jax.commands import command_line
 from xql_jax.errors import UserError
 from xql_jax.reports.score_table import text_table
-from xql_jax.runs.reporting import ListedRun, differing, filtered, list_runs, local_time
-from xql_jax.runs.tool_settings import ListSettings
+from xql_jax.tools.list_runs import ListedRun, ListSettings, differing, filtered, list_runs
+from xql_jax.tools.read_runs import local_time
 
 CELLS = ("state", "score", "when")  # titles of `cells`
 

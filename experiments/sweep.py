@@ -30,7 +30,7 @@ import yaml
 
 from xql_jax.commands import command_line, sweeping
 from xql_jax.errors import UserError
-from xql_jax.sweeps.settings import SweepSettings
+from xql_jax.sweeps.sweep_settings import SweepSettings
 
 
 def main(settings: SweepSettings) -> int:

@@ -14,11 +14,11 @@ on with a run that was stopped in either phase.
 
 from xql_jax.commands import command_line, training
 from xql_jax.runs.acting_settings import FinetuneSettings
-from xql_jax.runs.finetuning import finetune_job, train_finetuned
+from xql_jax.runs.finetuning import finetune_job, run_finetuning
 
 
 def main(settings: FinetuneSettings) -> int:
-    return training.train_or_print(settings, finetune_job, train_finetuned)
+    return training.train_or_print(settings, finetune_job, run_finetuning)
 
 
 if __name__ == "__main__":

@@ -12,12 +12,12 @@ A run writes to SAVE_DIR/ENV/ALGORITHM/RUN/. `--resume` goes on with a run that 
 """
 
 from xql_jax.commands import command_line, training
-from xql_jax.runs.offline import offline_job, train_offline
-from xql_jax.runs.settings import OfflineSettings
+from xql_jax.runs.offline import offline_job, run_offline
+from xql_jax.runs.run_settings import OfflineSettings
 
 
 def main(settings: OfflineSettings) -> int:
-    return training.train_or_print(settings, offline_job, train_offline)
+    return training.train_or_print(settings, offline_job, run_offline)
 
 
 if __name__ == "__main__":

@@ -14,11 +14,11 @@ networks, optimisers and replay buffer. Episodes begin anew, except in compiled 
 
 from xql_jax.commands import command_line, training
 from xql_jax.runs.acting_settings import OnlineSettings
-from xql_jax.runs.online import online_job, train_online
+from xql_jax.runs.online import online_job, run_online
 
 
 def main(settings: OnlineSettings) -> int:
-    return training.train_or_print(settings, online_job, train_online)
+    return training.train_or_print(settings, online_job, run_online)
 
 
 if __name__ == "__main__":

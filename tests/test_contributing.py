@@ -14,8 +14,8 @@ from xql_jax.errors import UserError
 from xql_jax.learners import registry
 from xql_jax.learners.registry import describe_fields
 from xql_jax.runs.load import load_run
-from xql_jax.runs.offline import train_offline
-from xql_jax.runs.settings import OfflineSettings
+from xql_jax.runs.offline import run_offline
+from xql_jax.runs.run_settings import OfflineSettings
 
 ROOT = Path(__file__).resolve().parents[1]
 GUIDE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
@@ -59,7 +59,7 @@ def run(tmp_path, algorithm, sweep="", **fields):
         batch_size=8,
         sweep=sweep,
     )
-    trained = load_run(train_offline(settings).path)
+    trained = load_run(run_offline(settings).path)
     return trained.summary, trained.rows(trained.files.evaluations)
 
 

@@ -11,7 +11,7 @@ import pytest
 import xql_jax
 
 PACKAGE = Path(xql_jax.__file__).parent
-TO_SHOW = {"commands", "figures", "reports"}
+TO_SHOW = {"commands", "paper", "reports"}
 # What a learner is not to know of.
 TO_TRAIN = {"data", "envs", "rollout", "training", "logs", "files", "runs", "configuration"} | TO_SHOW
 
@@ -21,8 +21,11 @@ def room(module):
     return module.split(".")[1]
 
 
-def imported(path):
-    """Every module of the package that a file imports, within functions and under TYPE_CHECKING too."""
+def imported(path, with_names=False):
+    """Every module of the package that a file imports, within functions and under TYPE_CHECKING too.
+
+    `with_names`: also MODULE.NAME for each name imported from a module, which may be a module itself.
+    """
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name.startswith("xql_jax."))
@@ -32,6 +35,8 @@ def imported(path):
                 yield from (f"xql_jax.{alias.name}" for alias in node.names)
             elif node.module.startswith("xql_jax."):
                 yield node.module
+                if with_names:
+                    yield from (f"{node.module}.{alias.name}" for alias in node.names)
             else:
                 assert node.module.split(".")[0] not in ("experiments", "configs", "tests", "benchmarks")
 
@@ -45,6 +50,39 @@ def graph():
         if here != "__init__":
             rooms.setdefault(here, set()).update(map(room, imported(path)))
     return {here: others - {here} for here, others in rooms.items()}
+
+
+def modules():
+    """The module of each file of the package, but for its front door, which loads its parts when asked."""
+    files = {
+        path: ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
+        for path in PACKAGE.rglob("*.py")
+    }
+    named = {name.removesuffix(".__init__"): path for path, name in files.items()}
+    del named["xql_jax"]
+    return named
+
+
+def test_no_files_import_each_other():
+    """Nor by way of others, nor within functions."""
+    files = modules()
+    graph = {}
+    for name, path in files.items():
+        names = {module for module in imported(path, with_names=True) if module in files}
+        graph[name] = names - {name}
+    order = list(graphlib.TopologicalSorter(graph).static_order())  # raises if there is a way round
+    assert order.index("xql_jax.losses.gumbel") < order.index("xql_jax.learners.xql")
+
+
+def test_one_name_is_one_thing():
+    """No public class or function of the library has the name of another one."""
+    homes = {}
+    for module, path in modules().items():
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_"):
+                homes.setdefault(node.name, []).append(module)
+    assert len(homes) > 500
+    assert {name: places for name, places in homes.items() if len(places) > 1} == {}
 
 
 def reached(graph, start):
@@ -66,8 +104,9 @@ def reached(graph, start):
         ("envs", {"learners", "networks", "losses", "training", "data"}),
         ("rollout", {"learners", "training", "data"}),
         ("training", {"runs", "configuration"} | TO_SHOW),
-        ("reports", {"runs", "commands", "figures"}),
-        ("runs", {"commands", "figures"}),
+        ("reports", {"runs", "commands", "paper"}),
+        ("runs", {"tools", "sweeps", "commands", "paper"}),
+        ("tools", {"sweeps", "commands", "paper"}),
     ],
 )
 def test_rooms_below_know_nothing_of_those_above(graph, start, unknown):
@@ -80,7 +119,7 @@ def test_imports_point_one_way_through_few_levels(graph):
         levels[here] = 1 + max((levels[other] for other in graph[here]), default=0)
     upwards = ("losses", "learners", "training", "runs", "sweeps", "commands")
     assert sorted(upwards, key=levels.__getitem__) == list(upwards)
-    assert max(levels.values()) <= 8, levels
+    assert max(levels.values()) <= 9, levels
 
 
 def test_nothing_but_the_commands_prints():
@@ -134,7 +173,7 @@ MODULES_OF_LEARNERS = [
         ("import xql_jax", "xql_jax", "jax numpy mujoco gymnasium absl"),
         ("import xql_jax.interface", "jax", "mujoco dm_control gymnasium_robotics minari sklearn"),
         # MuJoCo chooses how it draws when it is imported, and `prepare_to_draw` tells it what to choose.
-        ("import runpy; runpy.run_path('experiments/evaluate.py')", "xql_jax.runs.evaluation", "mujoco"),
+        ("import runpy; runpy.run_path('experiments/evaluate.py')", "xql_jax.tools.evaluate", "mujoco"),
         (
             f"import {', '.join(MODULES_OF_LEARNERS)}",
             "xql_jax.losses.gumbel xql_jax.learners.registry",

@@ -11,9 +11,9 @@ from python_cases import SMALL, bandit
 import xql_jax
 from xql_jax.errors import UserError
 from xql_jax.learners.registry import make_learner
-from xql_jax.runs.reporting import list_runs
 from xql_jax.sweeps.plan import make_plan
-from xql_jax.sweeps.settings import SweepSettings
+from xql_jax.sweeps.sweep_settings import SweepSettings
+from xql_jax.tools.list_runs import list_runs
 
 # XQL's own loss by another name, so that its numbers are known; and what is no method.
 MODULE = """

@@ -21,7 +21,7 @@ from xql_jax.data.readers import read_npz
 from xql_jax.errors import UserError
 from xql_jax.interface import _printed_lines
 from xql_jax.runs.load import load_run
-from xql_jax.runs.settings import EVALUATION_SEED
+from xql_jax.runs.run_settings import EVALUATION_SEED
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from xql_jax.errors import UserError
-from xql_jax.reports.paper_tables import TABLES, read_paper_table
+from xql_jax.reports.printed_tables import TABLES, read_paper_table
 from xql_jax.tasks import ONLINE_TASKS, TASKS, get_task
 
 D4RL_TASKS = [task for task in TASKS.values() if task.suite not in ("pointmaze", "ogbench")]

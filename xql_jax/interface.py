@@ -32,7 +32,7 @@ from xql_jax.policy import Policy, load_policy
 from xql_jax.runs.acting_settings import FinetuneSettings, OnlineSettings
 from xql_jax.runs.kinds import train_run
 from xql_jax.runs.load import load_run
-from xql_jax.runs.settings import DEFAULT_ENV_NAME, OfflineSettings, RunSettings
+from xql_jax.runs.run_settings import DEFAULT_ENV_NAME, OfflineSettings, RunSettings
 from xql_jax.settings import settings_of
 from xql_jax.tasks import get_task
 from xql_jax.training.progress import print_lines

@@ -18,8 +18,8 @@ from xql_jax.rollout.acting import Act, RecurrentPolicy, with_memory_of
 from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.rollout.scores import describe_episodes
 from xql_jax.runs.load import SavedRun, load_run
-from xql_jax.runs.tool_settings import INITIAL_STATES
 from xql_jax.tasks import OWN, RETURN_ITSELF, Task
+from xql_jax.tools.of_run import INITIAL_STATES
 from xql_jax.training.members import Member, learners_of
 from xql_jax.types import ActionBounds, Params
 

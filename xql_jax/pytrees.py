@@ -23,7 +23,7 @@ class Distinct:
         super().__init_subclass__(**options)
 
 
-def chosen(mask: jax.Array, first: Any, second: Any) -> Any:
+def select_leaves(mask: jax.Array, first: Any, second: Any) -> Any:
     """Returns, per row, leaves [N, ...] of `first` where mask bool[N] is true, else of `second`."""
 
     def pick(a: jax.Array, b: jax.Array) -> jax.Array:

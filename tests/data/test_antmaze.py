@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from xql_jax.data.antmaze import PLAY_CELLS, generate, set_out
+from xql_jax.data.antmaze import PLAY_CELLS, generate_antmaze, set_out
 from xql_jax.data.rows import ends_of
 from xql_jax.envs.ant_maze import GOAL_RADIUS, AntMaze, cell_middle
 from xql_jax.envs.mazes import MAZES
@@ -14,7 +14,7 @@ UMAZE = get_task("antmaze-umaze-v2")
 
 @pytest.fixture(scope="module")
 def umaze():
-    return generate(UMAZE, 2_000, seed=0)
+    return generate_antmaze(UMAZE, 2_000, seed=0)
 
 
 def episodes(rows):
@@ -52,7 +52,7 @@ def test_umaze_goes_from_the_start_to_the_goal(umaze):
 
 
 def test_the_same_seed_gives_the_same_rows():
-    first, second, third = (generate(UMAZE, 50, seed) for seed in (1, 1, 2))
+    first, second, third = (generate_antmaze(UMAZE, 50, seed) for seed in (1, 1, 2))
     for key, rows in first.items():
         np.testing.assert_array_equal(rows, second[key])
     assert (first["actions"] != third["actions"]).any()
@@ -89,7 +89,7 @@ def test_starts_and_targets(name, targets):
     ("name", "steps"), [("antmaze-umaze-diverse-v2", 3_000), ("antmaze-large-play-v2", 6_000)]
 )
 def test_the_ant_gets_there(name, steps):
-    rows = generate(get_task(name), steps, seed=5)
+    rows = generate_antmaze(get_task(name), steps, seed=5)
     last = np.array([episode.stop - 1 for episode in episodes(rows)[:-1]])
     left = np.linalg.norm(rows["next_observations"][last, :2] - rows["infos/target"][last], axis=1)
     assert ((left <= GOAL_RADIUS) | rows["terminals"][last]).mean() >= 0.75

@@ -18,7 +18,7 @@ GOAL = np.array([1.0, 1.0], np.float32)
 
 @pytest.fixture(scope="module")
 def data():
-    return pointmaze.generate(TASK, num_steps=40_000, seed=1)
+    return pointmaze.generate_pointmaze(TASK, num_steps=40_000, seed=1)
 
 
 def test_statistics_of_the_recipe(data):
@@ -41,7 +41,7 @@ def test_statistics_of_the_recipe(data):
 def test_statistics_of_the_larger_mazes(name, steps_to_goal, saturated):
     """In the rare dataset of large a third of the rewards is left, and no trajectory is cut."""
     task = get_task(f"pointmaze-{name}-v0")
-    larger = pointmaze.generate(task, num_steps=100_000, seed=0)
+    larger = pointmaze.generate_pointmaze(task, num_steps=100_000, seed=0)
     steps = np.diff(np.flatnonzero(larger["timeouts"]))
     assert steps.mean() == pytest.approx(steps_to_goal, rel=0.12)
     assert steps.max() <= task.episode_limit
@@ -105,7 +105,7 @@ def test_timeouts_are_arrivals_at_targets(data):
 
 def test_a_target_that_is_not_reached_is_given_up_at_the_limit(monkeypatch):
     monkeypatch.setattr(pointmaze, "ARRIVAL_RADIUS", 0.0)
-    data = pointmaze.generate(TASK, num_steps=1_000, seed=0)
+    data = pointmaze.generate_pointmaze(TASK, num_steps=1_000, seed=0)
     stops = np.flatnonzero(data["timeouts"])
     np.testing.assert_array_equal(stops, np.arange(TASK.episode_limit, 1_000, TASK.episode_limit + 1))
 
@@ -123,7 +123,7 @@ def test_the_file_has_the_same_bytes_each_time_and_is_made_once(tmp_path, monkey
     pointmaze.write_generated(task, path)
     assert path.read_bytes() == first
     assert list(path.parent.iterdir()) == [path]
-    made = pointmaze.generate(task, 2_000, 0)
+    made = pointmaze.generate_pointmaze(task, 2_000, 0)
     if "-rare-" in name:
         made = pointmaze.made_rare(made, maze_of(name))
     with h5py.File(path) as file:
@@ -136,7 +136,7 @@ def test_the_file_has_the_same_bytes_each_time_and_is_made_once(tmp_path, monkey
 def test_these_are_the_arrays():
     # If this fails, `generate` makes other data than before, and runs of earlier versions cannot go on. The
     # numbers are no digest, as another processor may round otherwise.
-    made = pointmaze.generate(TASK, num_steps=1001, seed=0)
+    made = pointmaze.generate_pointmaze(TASK, num_steps=1001, seed=0)
     assert (pointmaze.NUM_STEPS, pointmaze.SEED) == (200_000, 0)
     assert made["timeouts"].sum() == 11
     np.testing.assert_allclose(

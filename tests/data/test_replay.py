@@ -80,7 +80,7 @@ DRAWS = 200_000
 
 def drawn(buffer, prior=None):
     """How often each transition's number is drawn. A row is one transition, and has its mask."""
-    batch = jax.jit(replay.sample, static_argnums=2)(buffer, jax.random.key(3), DRAWS, prior)
+    batch = jax.jit(replay.sample_buffer, static_argnums=2)(buffer, jax.random.key(3), DRAWS, prior)
     numbers = np.asarray(batch.rewards, int) - 1
     assert_same(batch, transitions(numbers))  # a terminal has mask 0, and a time-out has mask 1
     return dict(zip(*map(np.ndarray.tolist, np.unique(numbers, return_counts=True)), strict=True))
@@ -128,7 +128,7 @@ def test_by_fraction_a_minibatch_has_exactly_that_share(fraction):
 def test_one_transition_among_a_million_rows():
     buffer = replay.insert(replay.empty(1_000_000, O, A), transitions([6]))
     assert sum(leaf.nbytes for leaf in jax.tree.leaves(buffer)) == replay.num_bytes(1_000_000, O, A)
-    assert set(np.asarray(replay.sample(buffer, jax.random.key(0), 10_000).rewards)) == {7.0}
+    assert set(np.asarray(replay.sample_buffer(buffer, jax.random.key(0), 10_000).rewards)) == {7.0}
 
 
 @pytest.mark.parametrize("steps", [1, 100])
@@ -141,7 +141,7 @@ def test_no_copy_of_a_million_transitions(count, steps):
         def body(k, carry):
             buffer, total = carry
             buffer = replay.insert(buffer, batch)
-            drawn = replay.sample(buffer, jax.random.fold_in(key, k), 256)
+            drawn = replay.sample_buffer(buffer, jax.random.fold_in(key, k), 256)
             return buffer, jax.tree.map(lambda x, y: x + y.sum(), total, drawn)
 
         return jax.lax.fori_loop(0, steps, body, (buffer, jax.tree.map(lambda _: 0.0, batch)))

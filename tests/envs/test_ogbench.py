@@ -14,19 +14,18 @@ import gymnasium  # noqa: E402
 from xql_jax.config_files import OFFLINE, choose_config  # noqa: E402
 from xql_jax.configuration import resolve_offline  # noqa: E402
 from xql_jax.data.loading import cached_file, load_dataset  # noqa: E402
-from xql_jax.data.oracles import EPISODE, generate  # noqa: E402
+from xql_jax.data.oracles import EPISODE, generate_oracle  # noqa: E402
 from xql_jax.envs import SUITES  # noqa: E402
 from xql_jax.envs.ogbench import OGBench, environment_of, make_simulation, rewarded  # noqa: E402
 from xql_jax.errors import UserError  # noqa: E402
 from xql_jax.rollout.evaluation import EpisodeResults  # noqa: E402
 from xql_jax.rollout.scores import describe_episodes  # noqa: E402
-from xql_jax.runs.collection import collect  # noqa: E402
 from xql_jax.runs.load import load_run  # noqa: E402
-from xql_jax.runs.offline import train_offline  # noqa: E402
-from xql_jax.runs.reporting import read_runs  # noqa: E402
-from xql_jax.runs.settings import OfflineSettings  # noqa: E402
-from xql_jax.runs.tool_settings import CollectionSettings  # noqa: E402
+from xql_jax.runs.offline import run_offline  # noqa: E402
+from xql_jax.runs.run_settings import OfflineSettings  # noqa: E402
 from xql_jax.tasks import TASKS, get_task  # noqa: E402
+from xql_jax.tools.collect import CollectionSettings, collect  # noqa: E402
+from xql_jax.tools.read_runs import read_runs  # noqa: E402
 
 OURS = {name: task for name, task in TASKS.items() if task.suite == "ogbench"}
 POINT = "pointmaze-medium-navigate-singletask-task3-v0"
@@ -67,8 +66,8 @@ def test_episodes_are_the_package_s(name):
 @pytest.mark.parametrize("name", [POINT, CUBE, "scene-noisy-singletask-v0", "puzzle-3x3-play-singletask-v0"])
 def test_data_by_oracles_are_read_as_the_package_reads_them(name, tmp_path):
     task = get_task(name)
-    rows = generate(task, EPISODE - 1, 3, count=lambda number: None)
-    again = generate(task, EPISODE - 1, 3, count=lambda number: None)
+    rows = generate_oracle(task, EPISODE - 1, 3, count=lambda number: None)
+    again = generate_oracle(task, EPISODE - 1, 3, count=lambda number: None)
     assert all(np.array_equal(again[key], value) for key, value in rows.items())
     assert rows["terminals"].nonzero()[0].tolist() == [EPISODE - 1]
     assert np.abs(rows["actions"]).max() <= 1
@@ -93,7 +92,7 @@ def test_runs_and_reports_say_that_oracles_made_the_data(tmp_path, monkeypatch, 
     ogbench.make_env_and_datasets(POINT, dataset_path=str(made))
     config = choose_config(OFFLINE, "bc", env_name=POINT)[1]
     shared = {"env_name": POINT, "save_dir": str(tmp_path / "runs"), "eval_episodes": 0, "tqdm": False}
-    run = train_offline(OfflineSettings(config=config, max_steps=2, log_interval=2, **shared)).path
+    run = run_offline(OfflineSettings(config=config, max_steps=2, log_interval=2, **shared)).path
     command = f"made by xql-collect --env_name={POINT} --transitions=1000 --oracle"
     [facts] = read_runs([str(tmp_path / "runs")]).runs
     for text in (load_run(run).content["data_source"], facts.made_by["data"], caplog.text):
@@ -102,7 +101,7 @@ def test_runs_and_reports_say_that_oracles_made_the_data(tmp_path, monkeypatch, 
 
 def test_oracles_reach_the_tasks_goals():
     """In a point's episode some cell of the task's goal is visited, and its rows end the return."""
-    rows = generate(get_task(POINT), 4 * (EPISODE - 1), 0, count=lambda number: None)
+    rows = generate_oracle(get_task(POINT), 4 * (EPISODE - 1), 0, count=lambda number: None)
     labelled = rewarded(get_task(POINT), rows)
     assert 0 < (labelled["rewards"] == 0).sum() < len(rows["actions"]) / 10
     np.testing.assert_array_equal(labelled["masks"] == 0, labelled["rewards"] == 0)
@@ -110,7 +109,7 @@ def test_oracles_reach_the_tasks_goals():
 
 def test_oracles_are_told_for_what_they_are():
     with pytest.raises(UserError, match=r"antmaze-medium-navigate.*--oracle is for cube-"):
-        generate(get_task("antmaze-medium-navigate-singletask-v0"), 1, 0, count=lambda number: None)
+        generate_oracle(get_task("antmaze-medium-navigate-singletask-v0"), 1, 0, count=lambda number: None)
 
 
 def test_scores_are_successes():

@@ -15,9 +15,8 @@ from own_maze import Line
 from xql_jax.envs import SUITES, action_bounds
 from xql_jax.envs.registered import Registered
 from xql_jax.errors import EnvironmentFailure, UserError
-from xql_jax.runs.evaluation import evaluate
-from xql_jax.runs.tool_settings import EvaluationSettings
 from xql_jax.tasks import ONLINE_TASKS, OWN, References, get_task, referenced
+from xql_jax.tools.evaluate import EvaluationSettings, evaluate
 
 
 @pytest.mark.parametrize("name", [name for name, task in ONLINE_TASKS.items() if task.suite == "gymnasium"])

@@ -10,18 +10,16 @@ from xql_jax import config_files
 from xql_jax.commands.command_line import _without_fields
 from xql_jax.configuration import suite_config, with_fields
 from xql_jax.errors import UserError
+from xql_jax.reports.report import ReportSettings
 from xql_jax.runs.acting_settings import FinetuneSettings, OnlineSettings
-from xql_jax.runs.settings import OfflineSettings
-from xql_jax.runs.tool_settings import (
-    ChoiceSettings,
-    CollectionSettings,
-    EvaluationSettings,
-    ExportSettings,
-    ListSettings,
-    ReportSettings,
-)
+from xql_jax.runs.run_settings import OfflineSettings
 from xql_jax.settings import Setting, settings_of
-from xql_jax.sweeps.settings import ReproductionSettings, SweepSettings
+from xql_jax.sweeps.sweep_settings import ReproductionSettings, SweepSettings
+from xql_jax.tools.choose import ChoiceSettings
+from xql_jax.tools.collect import CollectionSettings
+from xql_jax.tools.evaluate import EvaluationSettings
+from xql_jax.tools.export import ExportSettings
+from xql_jax.tools.list_runs import ListSettings
 from xql_jax.training.progress import print_lines
 
 

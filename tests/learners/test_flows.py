@@ -9,7 +9,7 @@ import pytest
 import scipy.stats
 
 from xql_jax.errors import UserError
-from xql_jax.learners.flow import Flow, FlowHead, OneStepFlow, WeightedFlow, fixed_noise
+from xql_jax.learners.flow_policies import Flow, FlowHead, OneStepFlow, WeightedFlow, fixed_noise
 from xql_jax.learners.parts import Estimates, LearnerState, TrainState
 from xql_jax.learners.registry import make_learner
 from xql_jax.networks.flow import Velocity, integrate

@@ -10,7 +10,14 @@ import pytest
 from scipy import optimize
 
 from xql_jax.learners.parts import Estimates, Gaussian, PolicyObjective
-from xql_jax.learners.policies import MaxQ, Mixture, ReverseKL, StateGaussian, TrustRegion, expected_q
+from xql_jax.learners.policy_objectives import (
+    MaxQ,
+    Mixture,
+    ReverseKL,
+    StateGaussian,
+    TrustRegion,
+    expected_q,
+)
 from xql_jax.networks.policies import Draws, draws
 from xql_jax.types import Batch
 

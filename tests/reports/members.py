@@ -3,7 +3,7 @@
 import dataclasses
 from pathlib import Path
 
-from xql_jax.reports.results import Member, RunFacts, as_text
+from xql_jax.reports.results import RunFacts, RunMember, as_text
 from xql_jax.reports.summary import OFFLINE
 
 RUN = RunFacts(
@@ -19,4 +19,4 @@ def member(seed, *scores, run=None, diverged=False, finished=True, **settings):
     steps = [10 * (number + 1) for number in range(len(scores))]
     prefixes = {"log_interval": "", "dataset_fingerprint": ""}  # the others are fields of the config
     named = {prefixes.get(name, "config.") + name: as_text(value) for name, value in settings.items()}
-    return Member(run, named, "", seed, steps, scores, [diverged] * len(scores), finished)
+    return RunMember(run, named, "", seed, steps, scores, [diverged] * len(scores), finished)

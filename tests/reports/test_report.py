@@ -9,8 +9,8 @@ from written_runs import COMMIT, write_run
 
 from xql_jax.errors import UserError
 from xql_jax.reports.report import Report
-from xql_jax.runs.reporting import read_runs
 from xql_jax.tasks import references_given
+from xql_jax.tools.read_runs import read_runs
 
 EVIL = "x\"'><img src=q onerror=alert(1)>&{{7*7}}</script>$\\foo$"
 

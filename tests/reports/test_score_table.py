@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from xql_jax.reports.paper_tables import TABLES, read_paper_table
+from xql_jax.reports.printed_tables import TABLES, read_paper_table
 from xql_jax.reports.score_table import Entry, ScoreTable, latex_table, markdown_table, text_table
 
 # Mean 3, deviation 1: the half-width is t(0.975, 2) / sqrt(3) = 4.302653 / 1.7320508 = 2.484138.

@@ -4,7 +4,7 @@ import pytest
 from blank_pictures import blank_pictures  # noqa: F401
 from tiny_runs import SIX, offline_settings, stopped_at, write_dataset
 
-from xql_jax.runs.offline import train_offline
+from xql_jax.runs.offline import run_offline
 
 
 @pytest.fixture(scope="session")
@@ -18,7 +18,7 @@ def data(tmp_path_factory):
 @pytest.fixture(scope="session")
 def unbroken(data, tmp_path_factory):
     """The summary of a run of six seeds."""
-    return train_offline(offline_settings(data, save_dir=str(tmp_path_factory.mktemp("unbroken")), **SIX))
+    return run_offline(offline_settings(data, save_dir=str(tmp_path_factory.mktemp("unbroken")), **SIX))
 
 
 @pytest.fixture(scope="session")
@@ -26,4 +26,4 @@ def stopped(data, tmp_path_factory):
     """The summary of the same run, stopped after update 6."""
     settings = offline_settings(data, save_dir=str(tmp_path_factory.mktemp("stopped")), **SIX)
     with stopped_at("update 6: score") as stop:
-        return train_offline(settings, stop)
+        return run_offline(settings, stop)

@@ -20,22 +20,16 @@ from xql_jax.files import read_record, write_record
 from xql_jax.policy import load_policy
 from xql_jax.rollout.evaluation import episode_seed
 from xql_jax.runs.acting_settings import FinetuneSettings
-from xql_jax.runs.choice import choose
-from xql_jax.runs.collection import collect
-from xql_jax.runs.evaluation import evaluate
-from xql_jax.runs.export import export_policy, read_artifact, read_onnx
-from xql_jax.runs.finetuning import train_finetuned
+from xql_jax.runs.finetuning import run_finetuning
 from xql_jax.runs.load import load_run
-from xql_jax.runs.offline import train_offline
-from xql_jax.runs.online import train_online
-from xql_jax.runs.settings import OfflineSettings
-from xql_jax.runs.tool_settings import (
-    ChoiceSettings,
-    CollectionSettings,
-    EvaluationSettings,
-    ExportSettings,
-)
+from xql_jax.runs.offline import run_offline
+from xql_jax.runs.online import run_online
+from xql_jax.runs.run_settings import OfflineSettings
 from xql_jax.tasks import get_task
+from xql_jax.tools.choose import ChoiceSettings, choose
+from xql_jax.tools.collect import CollectionSettings, collect
+from xql_jax.tools.evaluate import EvaluationSettings, evaluate
+from xql_jax.tools.export import ExportSettings, export_policy, read_artifact, read_onnx
 
 BOUNDS = {
     "Two": ((-2.0,), (2.0,)),
@@ -90,7 +84,7 @@ def offline_settings(folder, name, data, **changes):
 
 
 def trained(folder, name, data, **changes):
-    return train_offline(offline_settings(folder, name, data, **changes)).path
+    return run_offline(offline_settings(folder, name, data, **changes)).path
 
 
 def score_by_hand(name, act):
@@ -176,10 +170,10 @@ def test_fine_tuned_and_online_runs_act_in_the_same_units(made):
     settings = {**SCHEDULE, "env_name": env_name_of(name), "eval_episodes": EPISODES}
     settings["save_dir"] = str(folder / "acting")
     checkpoint = {"checkpoint": str(path), "exploration_noise": 0.5, "num_pretraining_steps": None}
-    tuned = train_finetuned(FinetuneSettings(config=small("xql"), **settings, **checkpoint)).path
+    tuned = run_finetuning(FinetuneSettings(config=small("xql"), **settings, **checkpoint)).path
     (phases,) = load_run(tuned).summary["finetuning"]
     assert "cumulative_regret" not in phases  # the task has no returns of scores 0 and 100
-    online = train_online(online_settings(folder, **settings)).path
+    online = run_online(online_settings(folder, **settings)).path
     for run in (tuned, online):
         assert score_by_hand(name, load_policy(run)) == same(evaluated(run))
     collect(CollectionSettings(replay=str(online), output=str(folder / "replay.hdf5")))

@@ -23,7 +23,7 @@ from tiny_runs import (
 
 from xql_jax.errors import Damaged, UserError
 from xql_jax.runs.load import load_run
-from xql_jax.runs.offline import train_offline
+from xql_jax.runs.offline import run_offline
 from xql_jax.training.loop import TrainingLoop
 from xql_jax.training.signals import StopSignals
 
@@ -81,12 +81,12 @@ class History(RuleBasedStateMachine):
     def train(self, stop=None, **changes):
         """Goes on with the run; what is damaged beyond repair is told, and then begun anew."""
         try:
-            summary = train_offline(self.settings(resume=True, **changes), stop)
+            summary = run_offline(self.settings(resume=True, **changes), stop)
         except UserError:
             if not self.is_damaged:
                 raise
             shutil.rmtree(self.path)
-            summary = train_offline(self.settings(resume=True), stop)
+            summary = run_offline(self.settings(resume=True), stop)
         self.path = summary.path
         self.is_damaged = self.is_damaged and summary.had_ended  # then it read no checkpoint
         return summary
@@ -114,7 +114,7 @@ class History(RuleBasedStateMachine):
     def extend(self):
         with contextlib.suppress(UserError):  # the shorter run may have no checkpoint yet
             self.length = LENGTHS[1]
-            self.path = train_offline(self.settings(extend=True)).path
+            self.path = run_offline(self.settings(extend=True)).path
 
     @precondition(lambda self: self.path)
     @rule()
@@ -158,7 +158,7 @@ def test_any_history_ends_as_the_unbroken_run(tmp_path, monkeypatch):
     write_dataset(tmp_path / "data.npz")
     History.folder = tmp_path
     History.whole = {
-        length: train_offline(run_settings(tmp_path, length, save_dir=str(tmp_path / f"whole {length}")))
+        length: run_offline(run_settings(tmp_path, length, save_dir=str(tmp_path / f"whole {length}")))
         for length in LENGTHS
     }
     assert [run.content["diverged"][0]["step"] for run in History.whole.values()] == [8, 9]

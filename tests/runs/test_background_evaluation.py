@@ -17,7 +17,7 @@ from tiny_runs import (
 from xql_jax.errors import EnvironmentFailure
 from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.runs.load import load_run
-from xql_jax.runs.offline import train_offline
+from xql_jax.runs.offline import run_offline
 from xql_jax.training.loop import TrainingLoop
 from xql_jax.training.signals import StopSignals
 
@@ -67,9 +67,9 @@ def assert_equal(run, other):
 
 
 def test_rows_and_states_are_those_of_a_training_that_waits(settings, ahead):
-    background = train_offline(settings("a", background_evaluation=True))
+    background = run_offline(settings("a", background_evaluation=True))
     assert ahead[0] == [True, True, False, False]  # the last, and the picture's, when training has ended
-    assert_equal(background, train_offline(settings("b")))
+    assert_equal(background, run_offline(settings("b")))
 
 
 @pytest.mark.parametrize("stops", [False, True])
@@ -81,10 +81,10 @@ def test_a_member_whose_actions_break_late_in_an_episode_is_frozen_at_the_evalua
     if stops:
         with monkeypatch.context() as patch:
             patch.setattr(StopSignals, "tell", lambda stop, step, columns: step == 8 and stop.request())
-            stopped = train_offline(settings("a", background_evaluation=True))
+            stopped = run_offline(settings("a", background_evaluation=True))
         assert stopped.content["status"] == "interrupted"
-    background = train_offline(settings("a", background_evaluation=True, resume=stops))
-    expected = train_offline(settings("b"))
+    background = run_offline(settings("a", background_evaluation=True, resume=stops))
+    expected = run_offline(settings("b"))
     assert [found["step"] for found in expected.content["diverged"]] == [4, 8]
     assert background.content["diverged"] == expected.content["diverged"]
     assert_equal(background, expected)
@@ -93,7 +93,7 @@ def test_a_member_whose_actions_break_late_in_an_episode_is_frozen_at_the_evalua
 
 def test_a_stop_goes_back_to_the_step_whose_evaluation_is_not_over(settings, ahead):
     (in_background, reached), stop = ahead, StopSignals()
-    expected = train_offline(settings("b"))
+    expected = run_offline(settings("b"))
     in_background.clear()
     reached.clear()
 
@@ -106,22 +106,22 @@ def test_a_stop_goes_back_to_the_step_whose_evaluation_is_not_over(settings, ahe
 
     # The checkpoint of step 3 is older, and that of 6 would need the evaluation's rows.
     with mock.patch.object(TrainingLoop, "_train", stopping):
-        stopped = train_offline(settings("a", background_evaluation=True), stop)
+        stopped = run_offline(settings("a", background_evaluation=True), stop)
     assert (stopped.content["status"], stopped.content["step"]) == ("interrupted", 4)
     run = load_run(stopped.path)
     assert run.step == 4
     assert not run.rows(run.files.evaluations)
-    assert_equal(train_offline(settings("a", resume=True)), expected)
+    assert_equal(run_offline(settings("a", resume=True)), expected)
 
 
 def test_if_an_environment_fails_the_run_goes_on_from_there(settings):
-    expected, evaluate = train_offline(settings("b")), Evaluator.run
+    expected, evaluate = run_offline(settings("b")), Evaluator.run
 
     def failing(self, policy):
         raise EnvironmentFailure("pointmaze-umaze-v0: it broke")
 
     with mock.patch.object(Evaluator, "run", failing), pytest.raises(EnvironmentFailure, match="it broke"):
-        train_offline(settings("a", background_evaluation=True))
+        run_offline(settings("a", background_evaluation=True))
     assert Evaluator.run is evaluate
-    resumed = train_offline(settings("a", resume=True, background_evaluation=True))
+    resumed = run_offline(settings("a", resume=True, background_evaluation=True))
     assert_equal(resumed, expected)

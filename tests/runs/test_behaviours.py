@@ -7,9 +7,9 @@ from gymnasium import spaces
 from xql_jax.data.rows import ends_of
 from xql_jax.envs import Suite
 from xql_jax.errors import EnvironmentFailure, UserError
-from xql_jax.runs import behaviours
-from xql_jax.runs.behaviours import Behaviour, episodes_of
 from xql_jax.tasks import get_task
+from xql_jax.tools import behaviours
+from xql_jax.tools.behaviours import Behaviour, episodes_of
 
 TASK = get_task("pointmaze-umaze-v0")
 LIMIT = 6

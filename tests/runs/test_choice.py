@@ -11,13 +11,12 @@ from tiny_runs import contents, finetune_settings, offline_settings, online_sett
 from xql_jax.data.arrays import from_arrays
 from xql_jax.errors import UserError
 from xql_jax.files import as_json
-from xql_jax.runs import choice
-from xql_jax.runs.choice import STATISTICS, agreement_of, best_first, by_setting
-from xql_jax.runs.finetuning import train_finetuned
+from xql_jax.runs.finetuning import run_finetuning
 from xql_jax.runs.load import load_run
-from xql_jax.runs.offline import train_offline
-from xql_jax.runs.online import train_online
-from xql_jax.runs.tool_settings import ChoiceSettings
+from xql_jax.runs.offline import run_offline
+from xql_jax.runs.online import run_online
+from xql_jax.tools import choose as tool
+from xql_jax.tools.choose import STATISTICS, ChoiceSettings, agreement_of, best_first, by_setting
 
 pytestmark = pytest.mark.slow
 
@@ -38,7 +37,7 @@ def choose(checkpoint, **changes):
     widths = changes.pop("hidden_dims", "128,128")
     settings = ChoiceSettings(checkpoint=str(checkpoint), hidden_dims=widths or "1", **changes)
     object.__setattr__(settings, "hidden_dims", widths)  # none: linear, which no flag can say
-    return choice.choose(settings)
+    return tool.choose(settings)
 
 
 def in_order(report):
@@ -110,7 +109,7 @@ def test_scores_are_those_of_the_runs_last_evaluation(unbroken, chosen):
 
 def test_scores_of_a_sweep_over_values_with_more_digits_than_its_rows_have(data, tmp_path):
     settings = offline_settings(data, save_dir=str(tmp_path), sweep="actor_lr=0.00031622776601683794,0.001")
-    run = train_offline(settings)
+    run = run_offline(settings)
     scores = [entry["score"] for entry in in_order(choose(run.path, **LINEAR | {"max_steps": 3}))]
     assert scores == pytest.approx([result["last_score"] for result in run.content["results"]])
 
@@ -122,7 +121,7 @@ def swept(data, tmp_path_factory):
     changes = {"env_name": None, "normalize_observations": False, "top_returns": 1.0, "num_seeds": 2}
     folder = tmp_path_factory.mktemp("swept")
     settings = offline_settings(data, config=config, save_dir=str(folder), sweep="beta=1,2", **changes)
-    return train_offline(settings)
+    return run_offline(settings)
 
 
 def test_without_an_environment_all_that_the_data_tell(data, swept, tmp_path):
@@ -168,7 +167,7 @@ def test_data_that_are_given(unbroken, data, tmp_path, caplog):
 def test_arrays_in_memory_are_no_file(data, tmp_path, monkeypatch):
     """Not even if there is a folder of the name that they have in messages."""
     arrays = from_arrays(dict(np.load(data / "data.npz")), "arrays")
-    run = train_offline(offline_settings(data, save_dir=str(tmp_path), dataset=(arrays,)))
+    run = run_offline(offline_settings(data, save_dir=str(tmp_path), dataset=(arrays,)))
     (tmp_path / "arrays").mkdir()
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="its data were arrays in memory: give dataset= again, or --dataset"):
@@ -179,7 +178,7 @@ def test_arrays_in_memory_are_no_file(data, tmp_path, monkeypatch):
 
 def test_a_part_of_the_data_is_the_part_that_the_run_had(data, tmp_path, caplog):
     settings = finetune_settings(data, save_dir=str(tmp_path), init_dataset_size=60)
-    run = train_finetuned(settings)
+    run = run_finetuning(settings)
     report = choose(run.path, max_steps=3)
     assert report["transitions"] == 60
     assert 0 < report["initial_states"] <= 3
@@ -212,7 +211,7 @@ def test_mistakes(swept, changes, message):
 def test_members_of_different_discounts_need_one_to_be_judged_by(data, tmp_path):
     changes = {"env_name": None, "normalize_observations": False, "top_returns": 1.0}
     changes |= {"config": small("xql"), "sweep": "discount=0.9,0.95", "save_dir": str(tmp_path)}
-    run = train_offline(offline_settings(data, **changes))
+    run = run_offline(offline_settings(data, **changes))
     with pytest.raises(UserError, match=r"discounts differ, 0\.9, 0\.95: give .* --discount"):
         choose(run.path)
     report = choose(run.path, discount=0.9, max_steps=3)
@@ -221,10 +220,10 @@ def test_members_of_different_discounts_need_one_to_be_judged_by(data, tmp_path)
 
 def test_policies_that_no_q_judges_are_refused(data, tmp_path):
     config = small("dt", embed_dim=4, num_layers=1, context_length=3)
-    run = train_offline(offline_settings(data, config=config, save_dir=str(tmp_path), env_name=None))
+    run = run_offline(offline_settings(data, config=config, save_dir=str(tmp_path), env_name=None))
     with pytest.raises(UserError, match="dt acts by what it remembers"):
         choose(run.path)
-    run = train_online(online_settings(tmp_path, eval_episodes=0))
+    run = run_online(online_settings(tmp_path, eval_episodes=0))
     with pytest.raises(UserError, match="td3 learned online: no dataset"):
         choose(run.path)
 

@@ -14,12 +14,11 @@ from xql_jax.data.rows import read_rows, returns_of
 from xql_jax.envs.registered import Registered
 from xql_jax.errors import Busy, UserError
 from xql_jax.outputs import alone_at
-from xql_jax.runs.collection import collect
-from xql_jax.runs.evaluation import evaluate
 from xql_jax.runs.load import load_run
-from xql_jax.runs.online import train_online
-from xql_jax.runs.tool_settings import CollectionSettings, EvaluationSettings
+from xql_jax.runs.online import run_online
 from xql_jax.settings import settings_of
+from xql_jax.tools.collect import CollectionSettings, collect
+from xql_jax.tools.evaluate import EvaluationSettings, evaluate
 
 ENV_NAME = "InvertedPendulum-v5"
 LIMIT = 9  # steps; random actions let the pole fall after 3 to some 20
@@ -41,7 +40,7 @@ def online_run(folder, *, keep=0, buffer_size=1000, **changes):
     of_run = {"env_name": ENV_NAME, "keep_checkpoints": keep, "save_dir": str(folder), "seed": 0}
     settings = online_settings(folder, **of_run, **SCHEDULE, bellman_error_interval=0, **changes)
     settings.config.update({"buffer_size": buffer_size, "warmup_steps": 20})
-    return train_online(settings).path
+    return run_online(settings).path
 
 
 @pytest.fixture(scope="module")

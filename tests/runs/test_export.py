@@ -28,15 +28,15 @@ from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.errors import UserError
 from xql_jax.learners.registry import make_learner
 from xql_jax.policy import load_policy
-from xql_jax.runs.export import (
+from xql_jax.runs.offline import run_offline
+from xql_jax.tools.export import (
+    ExportSettings,
     export_policy,
     read_artifact,
     weights_of,
     write_artifact,
 )
-from xql_jax.runs.offline import train_offline
-from xql_jax.runs.onnx_graph import read_onnx, write_onnx
-from xql_jax.runs.tool_settings import ExportSettings
+from xql_jax.tools.onnx_graph import read_onnx, write_onnx
 
 ROOT = Path(__file__).resolve().parents[2]
 O, A = 5, 3
@@ -200,7 +200,7 @@ def test_files_of_two_policies_do_not_lie_together(unbroken, tmp_path):
 
 def test_without_onnx_the_other_files_are_written_unless_it_is_asked_for(data, tmp_path, monkeypatch):
     settings = offline_settings(data, eval_episodes=0, save_dir=str(tmp_path / "runs"))
-    settings = ExportSettings(checkpoint=str(train_offline(settings).path), output=str(tmp_path / "export"))
+    settings = ExportSettings(checkpoint=str(run_offline(settings).path), output=str(tmp_path / "export"))
     monkeypatch.setitem(sys.modules, "onnx", None)  # it does not import
     with pytest.raises(UserError, match=r"onnx.*xql_jax\[export\]"):
         export_policy(dataclasses.replace(settings, given=frozenset({"formats"})))
@@ -242,7 +242,7 @@ def test_after_a_kill_no_report_tells_of_another_policy(unbroken, tmp_path, monk
 @pytest.mark.slow
 def test_a_policy_of_data_alone_needs_no_simulator(data, tmp_path):
     settings = offline_settings(data, env_name=None, save_dir=str(tmp_path / "runs"))
-    run = train_offline(settings)
+    run = run_offline(settings)
     checkpoint, output = str(run.path), str(tmp_path / "export")
     report = export_policy(ExportSettings(checkpoint=checkpoint, output=output))
     assert report["largest_difference"].keys() == {"jax", "onnx", "npz"}

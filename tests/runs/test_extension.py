@@ -19,8 +19,8 @@ from tiny_runs import (
 from xql_jax.errors import UserError
 from xql_jax.files import read_record, write_record
 from xql_jax.runs.load import SavedRun, load_run
-from xql_jax.runs.offline import train_offline
-from xql_jax.runs.reporting import read_runs
+from xql_jax.runs.offline import run_offline
+from xql_jax.tools.read_runs import read_runs
 
 # 10 is no multiple of either interval: there the shorter run has rows because it ends, the longer has none.
 SHORT, LONG = 10, 18
@@ -39,15 +39,15 @@ def settings(tmp_path):
 
 
 def test_an_extended_run_is_the_long_one(settings, monkeypatch):
-    expected = train_offline(settings(LONG, "unbroken"))
-    shorter = train_offline(settings(SHORT))
+    expected = run_offline(settings(LONG, "unbroken"))
+    shorter = run_offline(settings(SHORT))
     before = contents(shorter.path)
     read = SavedRun.progress.fget  # as if the evaluation at its end had been interrupted
     with monkeypatch.context() as patch:
         interrupted = property(lambda run: dataclasses.replace(read(run), evaluation_due=True))
         patch.setattr(SavedRun, "progress", interrupted)
         patch.setattr("xql_jax.runs.machine.code_digest", lambda: "edited")
-        extended = train_offline(settings(LONG, extend=True))
+        extended = run_offline(settings(LONG, extend=True))
     assert contents(shorter.path) == before
     content = load_run(extended.path).content  # says which code trained which updates
     began, (went_on,) = load_run(shorter.path).content["code"], content["resumed"]
@@ -56,17 +56,17 @@ def test_an_extended_run_is_the_long_one(settings, monkeypatch):
     assert_same_bits(states_of(extended, LONG), states_of(expected, LONG))
     assert_same_rows(extended, expected)
     # Asked for again it has ended, and without --extend it is there as any other run.
-    assert train_offline(settings(LONG, extend=True)).had_ended
-    assert train_offline(settings(LONG, resume=True)).had_ended
+    assert run_offline(settings(LONG, extend=True)).had_ended
+    assert run_offline(settings(LONG, resume=True)).had_ended
 
 
 def test_a_divergence_that_only_the_last_evaluation_found_is_not_the_longer_runs(settings, monkeypatch):
     """Seed 42 is found at step 6 by both; seed 43 at 10 by the shorter run alone, and at 12 by the longer."""
     breaking(monkeypatch, {0: 6, 1: 9})
-    expected = train_offline(settings(LONG, "unbroken"))
-    shorter = train_offline(settings(SHORT))
+    expected = run_offline(settings(LONG, "unbroken"))
+    shorter = run_offline(settings(SHORT))
     assert [found["step"] for found in shorter.content["diverged"]] == [6, 10]
-    extended = train_offline(settings(LONG, extend=True))
+    extended = run_offline(settings(LONG, extend=True))
     assert [found["step"] for found in expected.content["diverged"]] == [6, 12]
     assert extended.content["diverged"] == expected.content["diverged"]
     assert_same_bits(states_of(extended, LONG), states_of(expected, LONG))
@@ -75,9 +75,9 @@ def test_a_divergence_that_only_the_last_evaluation_found_is_not_the_longer_runs
 
 def test_a_run_of_the_version_before_has_episodes_from_now_on(settings):
     """That version kept no episodes: its run goes on, is extended and read, and nothing else differs."""
-    expected = train_offline(settings(LONG, "unbroken"))
+    expected = run_offline(settings(LONG, "unbroken"))
     with stopped_at("update 6: score") as stop:
-        begun = train_offline(settings(SHORT), stop)
+        begun = run_offline(settings(SHORT), stop)
     checkpoint = begun.path / "checkpoints" / "6"
     for file in (checkpoint / "logs" / "episodes.csv", begun.path / "episodes.csv"):
         assert file.read_text().splitlines()[1].startswith("6,42,0,")
@@ -91,11 +91,11 @@ def test_a_run_of_the_version_before_has_episodes_from_now_on(settings):
         write_record(path, content)
     found = read_runs([str(begun.path)], "episodes.csv")
     assert (len(found.runs), found.members, found.left_out) == (1, [], [])
-    shorter = train_offline(settings(SHORT, resume=True))
+    shorter = run_offline(settings(SHORT, resume=True))
     assert [line[:8] for line in untimed(shorter.path / "episodes.csv")[1:]] == [
         "10,42,0,", "10,42,1,", "10,43,0,", "10,43,1,",
     ]  # fmt: skip
-    extended = train_offline(settings(LONG, extend=True))
+    extended = run_offline(settings(LONG, extend=True))
     assert_same_rows(extended, expected, "metrics.csv", "evaluations.csv")
     header, *rows = untimed(expected.path / "episodes.csv")
     later = [header, *(row for row in rows if int(row.split(",")[0]) > SHORT)]
@@ -113,40 +113,40 @@ def test_a_run_of_the_version_before_has_episodes_from_now_on(settings):
 )
 def test_why_not(settings, tmp_path, changes, message):
     of_both = {name: changes[name] for name in changes if name == "config"}
-    train_offline(settings(SHORT, eval_episodes=0, **of_both))
+    run_offline(settings(SHORT, eval_episodes=0, **of_both))
     before = contents(tmp_path)
     with pytest.raises(UserError, match=message):
-        train_offline(settings(LONG, eval_episodes=0, extend=True, **changes))
+        run_offline(settings(LONG, eval_episodes=0, extend=True, **changes))
     assert contents(tmp_path) == before
 
 
 def test_more_seeds_are_those_of_the_larger_run(settings, caplog):
     """Seeds 42 and 43 are there, 42 to 45 are asked for: 44 and 45 are trained, stopped, and go on."""
     caplog.set_level("INFO")
-    there = train_offline(settings(SHORT))
+    there = run_offline(settings(SHORT))
     before = contents(there.path)
     four = settings(SHORT, num_seeds=4, extend=True)
     with stopped_at("update 6: score") as stop:
-        begun = train_offline(four, stop)
+        begun = run_offline(four, stop)
     assert begun.content["status"] == "interrupted"
-    added = train_offline(four)
+    added = run_offline(four)
     assert added.path == begun.path
     assert contents(there.path) == before
     assert added.path.name.startswith("seeds44-45_")
     assert f"extending {there.path}: seeds 44, 45" in caplog.text
-    larger = train_offline(dataclasses.replace(four, save_dir=str(there.path.parents[3] / "a"), extend=False))
+    larger = run_offline(dataclasses.replace(four, save_dir=str(there.path.parents[3] / "a"), extend=False))
     ours, theirs = states_of(added, SHORT), states_of(larger, SHORT)
     assert sorted(ours) == ["seed44", "seed45"]
     assert_same_bits(ours, {name: theirs[name] for name in ours})
     assert untimed(larger.path / "evaluations.csv")[3:5] == untimed(added.path / "evaluations.csv")[1:3]
     with pytest.raises(UserError, match="runs with these settings have these seeds"):
-        train_offline(four)
+        run_offline(four)
     with pytest.raises(UserError, match="seeds 39, 40, 41, 46 are missing"):
-        train_offline(settings(SHORT, seed=39, num_seeds=8, extend=True))
+        run_offline(settings(SHORT, seed=39, num_seeds=8, extend=True))
 
 
 def test_an_evaluation_before_the_first_update_changes_no_other_row(settings):
-    usual, started = train_offline(settings(SHORT)), train_offline(settings(SHORT, eval_at_start=True))
+    usual, started = run_offline(settings(SHORT)), run_offline(settings(SHORT, eval_at_start=True))
     assert started.path != usual.path
     header, *rows = untimed(started.path / "evaluations.csv")
     assert [row.split(",")[:2] for row in rows[:2]] == [["0", "42"], ["0", "43"]]

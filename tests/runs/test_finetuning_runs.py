@@ -26,9 +26,9 @@ from xql_jax.data.dataset import Dataset
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.errors import UserError
 from xql_jax.runs import finetuning, offline
-from xql_jax.runs.finetuning import finetune_job, finetuning_data, train_finetuned
+from xql_jax.runs.finetuning import finetune_job, finetuning_data, run_finetuning
 from xql_jax.runs.load import load_run
-from xql_jax.runs.offline import train_offline
+from xql_jax.runs.offline import run_offline
 from xql_jax.tasks import References
 from xql_jax.types import Batch
 
@@ -38,13 +38,13 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def finetuned(data, tmp_path_factory):
     folder = str(tmp_path_factory.mktemp("finetuned"))
-    return train_finetuned(finetune_settings(data, keep_checkpoints=2, save_dir=folder))
+    return run_finetuning(finetune_settings(data, keep_checkpoints=2, save_dir=folder))
 
 
 @pytest.fixture(scope="module")
 def source(data, tmp_path_factory):
     """A run of six seeds that others go on from."""
-    return train_offline(offline_settings(data, save_dir=str(tmp_path_factory.mktemp("offline")), **SIX))
+    return run_offline(offline_settings(data, save_dir=str(tmp_path_factory.mktemp("offline")), **SIX))
 
 
 def scores_of(summary, step, seed=None):
@@ -96,18 +96,18 @@ def test_the_first_phase_is_an_offline_run(data, finetuned, tmp_path):
     """To the bit, with a rate that has decayed by the hand-over."""
     config, steps = finetune_settings(data).config, {"max_steps": PRETRAINING}
     changes = {"config": config, "seed": 3, "num_seeds": 2, "top_returns": None, **steps}
-    run = train_offline(offline_settings(data, save_dir=str(tmp_path), **changes))
+    run = run_offline(offline_settings(data, save_dir=str(tmp_path), **changes))
     assert_same_bits(states_of(run, PRETRAINING), states_of(finetuned, PRETRAINING))
 
 
 @pytest.mark.parametrize("step", [6, 12])
 def test_stopped_in_either_phase_it_goes_on(data, tmp_path, step):
     """Until the hand-over bit for bit; after it with networks and buffer, episodes from their starts."""
-    unbroken = train_finetuned(finetune_settings(data, save_dir=str(tmp_path / "unbroken")))
+    unbroken = run_finetuning(finetune_settings(data, save_dir=str(tmp_path / "unbroken")))
     settings = finetune_settings(data, save_dir=str(tmp_path / "broken"), resume=True)
     with stopped_at(f"step {step}: score") as stop:
-        assert train_finetuned(settings, stop).content["status"] == "interrupted"
-    again = train_finetuned(settings)
+        assert run_finetuning(settings, stop).content["status"] == "interrupted"
+    again = run_finetuning(settings)
     assert again.content["status"] == "finished"
     if step == PRETRAINING:
         assert_same_rows(again, unbroken)
@@ -121,7 +121,7 @@ def test_stopped_in_either_phase_it_goes_on(data, tmp_path, step):
 def test_a_checkpoint_is_where_the_online_phase_begins(data, source, tmp_path):
     """With its states and preprocessing: the first evaluation is the offline run's last."""
     changes = {"save_dir": str(tmp_path), "checkpoint": str(source.path), "dataset": (), "env_name": None}
-    summary = train_finetuned(finetune_settings(data, "bc", warmup_steps=8, **changes))
+    summary = run_finetuning(finetune_settings(data, "bc", warmup_steps=8, **changes))
     first, second = load_run(source.path).preprocessing, load_run(summary.path).preprocessing
     assert first == second
     assert first.observation_mean
@@ -134,7 +134,7 @@ def test_a_checkpoint_is_where_the_online_phase_begins(data, source, tmp_path):
 
 
 def test_a_checkpoints_hyperparameters_change_as_the_tasks_config_says(data, tmp_path):
-    source = train_offline(offline_settings(data, config=small("xql"), save_dir=str(tmp_path)))
+    source = run_offline(offline_settings(data, config=small("xql"), save_dir=str(tmp_path)))
     job = finetune_job(finetune_settings(data, checkpoint=str(source.path)))
     assert job.identity["online"] == "beta=5:2 actor_lr=0.0003:0.00003"  # pointmaze_finetune_config.py
     own = finetune_job(finetune_settings(data, checkpoint=str(source.path), online=""))
@@ -145,7 +145,7 @@ def test_a_checkpoints_hyperparameters_change_as_the_tasks_config_says(data, tmp
 def test_one_member_of_a_population(data, source, tmp_path, step):
     place = source.path if step is None else source.path / "checkpoints" / str(step)
     changes = {"checkpoint": str(place), "member": 2, "batch_size": 4, "save_dir": str(tmp_path)}
-    summary = train_finetuned(finetune_settings(data, **changes))
+    summary = run_finetuning(finetune_settings(data, **changes))
     assert [member.seed for member in load_run(summary.path).members] == [5]
     (entry,) = summary.content["finetuning"]
     assert entry["offline_score_by_seed"] == scores_of(source, step or 12, seed=5)
@@ -153,19 +153,19 @@ def test_one_member_of_a_population(data, source, tmp_path, step):
 
 def test_a_member_of_a_sweep_if_it_has_not_diverged(data, tmp_path):
     sweep = {"save_dir": str(tmp_path / "a"), "seed": 3, "sweep": "actor_lr=0.003,1e30"}
-    source = train_offline(offline_settings(data, **sweep))
+    source = run_offline(offline_settings(data, **sweep))
     assert source.content["diverged"]
     changes = {"save_dir": str(tmp_path / "b"), "checkpoint": str(source.path)}
     with pytest.raises(UserError, match="has diverged: choose another with --member"):
-        train_finetuned(finetune_settings(data, **changes))
-    summary = train_finetuned(finetune_settings(data, member=0, **changes))
+        run_finetuning(finetune_settings(data, **changes))
+    summary = run_finetuning(finetune_settings(data, member=0, **changes))
     assert [member.name for member in load_run(summary.path).members] == ["seed3_actor_lr=0.003"]
     assert summary.content["finetuning"][0]["offline_score_by_seed"] == scores_of(source, 12)[:1]
 
 
 def test_rlpd_needs_no_pretraining(data, tmp_path):
     changes = {"num_pretraining_steps": None, "warmup_steps": 4, "updates_per_step": 2.0}
-    summary = train_finetuned(finetune_settings(data, "rlpd", save_dir=str(tmp_path), **changes))
+    summary = run_finetuning(finetune_settings(data, "rlpd", save_dir=str(tmp_path), **changes))
     run = load_run(summary.path)
     assert (run.handover, run.content["offline_fraction"], run.step) == (0, 0.5, 12)
     assert int(run.states["seed3"].step) == 2 * (12 - 4)
@@ -175,7 +175,7 @@ def test_a_part_of_the_data_is_drawn_for_all_members_and_kept(data, tmp_path, ca
     settings = finetune_settings(data, save_dir=str(tmp_path), init_dataset_size=50)
     whole = finetuning_data(finetune_job(dataclasses.replace(settings, init_dataset_size=1000)), None)
     assert whole.dataset.size == 117  # there are no more
-    source = train_finetuned(settings)
+    source = run_finetuning(settings)
     handover = source.path / "checkpoints" / str(PRETRAINING)
     for member in (0, 1):
         job = finetune_job(finetune_settings(data, checkpoint=str(handover), member=member))
@@ -203,7 +203,7 @@ def test_a_part_of_the_data_is_drawn_for_all_members_and_kept(data, tmp_path, ca
 )
 def test_mistakes(data, tmp_path, changes, told):
     with pytest.raises(UserError) as raised:
-        train_finetuned(finetune_settings(data, save_dir=str(tmp_path), **changes))
+        run_finetuning(finetune_settings(data, save_dir=str(tmp_path), **changes))
     assert told in str(raised.value)
     assert not list(tmp_path.rglob("*.json"))
 
@@ -216,7 +216,7 @@ def test_the_methods_of_table_2_rlpd_and_cal_ql_learn_in_both_phases(data, tmp_p
     )
     if method == "rlpd":
         settings.config.actor_period = 1
-    summary = train_finetuned(settings)
+    summary = run_finetuning(settings)
     assert (summary.content["status"], summary.content["diverged"]) == ("finished", [])
     phases = [jax.tree.leaves_with_path(states_of(summary, step)["seed3"]) for step in (6, 12, 18)]
     kernels = [[np.asarray(leaf) for path, leaf in leaves if "kernel" in str(path)] for leaves in phases]

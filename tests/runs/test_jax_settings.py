@@ -19,11 +19,10 @@ from tiny_runs import (
 
 from xql_jax.jax_settings import SETTINGS
 from xql_jax.policy import load_policy
-from xql_jax.runs.export import export_policy, read_artifact
-from xql_jax.runs.finetuning import train_finetuned
-from xql_jax.runs.offline import train_offline
-from xql_jax.runs.online import train_online
-from xql_jax.runs.tool_settings import ExportSettings
+from xql_jax.runs.finetuning import run_finetuning
+from xql_jax.runs.offline import run_offline
+from xql_jax.runs.online import run_online
+from xql_jax.tools.export import ExportSettings, export_policy, read_artifact
 
 ODD = {
     "jax_enable_x64": True,
@@ -68,7 +67,7 @@ def saved(request, data, tmp_path_factory):
     folder, method = tmp_path_factory.mktemp("run"), request.param
     config = small(method, **({"embed_dim": 8, "hidden_dims": ()} if method == "dt" else {}))
     settings = offline_settings(data, config=config, save_dir=str(folder), max_steps=2, eval_episodes=0)
-    path = train_offline(settings).path
+    path = run_offline(settings).path
     return path, said(path, folder / "export")
 
 
@@ -114,14 +113,14 @@ def test_a_policy_acts_in_any_thread_and_beside_any_settings(saved):
 
 
 def train_offline_in_background(settings):
-    return train_offline(dataclasses.replace(settings, background_evaluation=True, config=small("iql+flow")))
+    return run_offline(dataclasses.replace(settings, background_evaluation=True, config=small("iql+flow")))
 
 
 KINDS = {
-    "offline": (train_offline, offline_settings),
+    "offline": (run_offline, offline_settings),
     "in the background": (train_offline_in_background, offline_settings),
-    "online": (train_online, online_settings),
-    "fine-tuned": (train_finetuned, finetune_settings),
+    "online": (run_online, online_settings),
+    "fine-tuned": (run_finetuning, finetune_settings),
 }
 
 

@@ -14,14 +14,13 @@ from xql_jax.files import read_record, write_record
 from xql_jax.learners.fields import hyperparameters
 from xql_jax.policy import load_policy
 from xql_jax.runs.acting_settings import FinetuneSettings
-from xql_jax.runs.choice import choose
-from xql_jax.runs.evaluation import evaluate
-from xql_jax.runs.export import export_policy
-from xql_jax.runs.finetuning import train_finetuned
+from xql_jax.runs.finetuning import run_finetuning
 from xql_jax.runs.load import OF_EARLIER_RUNS, SavedRun, all_runs, load_run
-from xql_jax.runs.offline import train_offline
-from xql_jax.runs.settings import EVALUATION_SEED, OfflineSettings
-from xql_jax.runs.tool_settings import ChoiceSettings, EvaluationSettings, ExportSettings
+from xql_jax.runs.offline import run_offline
+from xql_jax.runs.run_settings import EVALUATION_SEED, OfflineSettings
+from xql_jax.tools.choose import ChoiceSettings, choose
+from xql_jax.tools.evaluate import EvaluationSettings, evaluate
+from xql_jax.tools.export import ExportSettings, export_policy
 
 O, A = 4, 2
 
@@ -122,7 +121,7 @@ def test_what_cannot_be_read_is_told(unbroken, tmp_path):
 def remembering(data, tmp_path_factory):
     config = small("dt", embed_dim=4, num_layers=1, context_length=3)
     folder = str(tmp_path_factory.mktemp("dt"))
-    return train_offline(offline_settings(data, config=config, save_dir=folder, num_seeds=2))
+    return run_offline(offline_settings(data, config=config, save_dir=folder, num_seeds=2))
 
 
 def act_through(policy, observations, rewards):
@@ -172,7 +171,7 @@ def test_a_strangers_run_acts_and_is_exported_without_running_the_code_that_it_n
         "data.npz", **arrays, rewards=np.ones(20), terminals=np.zeros(20), timeouts=np.arange(20) % 5 == 4
     )
     settings = {**of_data(tmp_path), "env_name": "strangers:Strange-v0", "config": small("bc")}
-    path = str(train_offline(OfflineSettings(**settings)).path)
+    path = str(run_offline(OfflineSettings(**settings)).path)
     del sys.modules["strangers"]
     own.write_text(code.read_text().replace("Line-v0", "Other-v0") + "open('was_run', 'w')")
     load_policy(path)([0.0, 1.0])
@@ -183,7 +182,7 @@ def test_a_strangers_run_acts_and_is_exported_without_running_the_code_that_it_n
         lambda: load_policy(path).evaluate(),
         lambda: export_policy(ExportSettings(checkpoint=path, episodes=1)),
         lambda: choose(ChoiceSettings(checkpoint=path)),
-        lambda: train_finetuned(finetune),
+        lambda: run_finetuning(finetune),
     ):
         with pytest.raises(UserError, match=r"strangers\.py .* give --env_name=strangers:Strange-v0"):
             act()

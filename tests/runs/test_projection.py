@@ -15,9 +15,9 @@ from xql_jax.data.views import view_for
 from xql_jax.errors import UserError
 from xql_jax.learners.fields import hyperparameters, with_hyperparameters
 from xql_jax.learners.registry import OFFLINE, make_learner
-from xql_jax.runs.projection import FEW, collectives_in, compile_population, devices_of
+from xql_jax.tools.compile import FEW, collectives_in, compile_population, devices_of
+from xql_jax.training.data_population import offline_population
 from xql_jax.training.members import make_members
-from xql_jax.training.offline import offline_population
 from xql_jax.types import Batch
 
 MAIN = ROOT / "experiments" / "compile.py"

@@ -14,7 +14,8 @@ from xql_jax.files import beating, write_record
 from xql_jax.reports.results import scores_of
 from xql_jax.reports.summary import FINE_TUNED, OFFLINE, ONLINE
 from xql_jax.runs.folder import HEARTBEAT
-from xql_jax.runs.reporting import differing, filtered, list_runs, read_runs
+from xql_jax.tools.list_runs import differing, filtered, list_runs
+from xql_jax.tools.read_runs import read_runs
 
 
 def found_in(*folders):

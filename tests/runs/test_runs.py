@@ -25,8 +25,8 @@ from xql_jax.configuration import suite_config
 from xql_jax.errors import UserError
 from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.runs.load import load_run
-from xql_jax.runs.offline import offline_job, train_offline
-from xql_jax.runs.online import train_online
+from xql_jax.runs.offline import offline_job, run_offline
+from xql_jax.runs.online import run_online
 from xql_jax.training.population import Population
 
 O, A = 4, 2
@@ -52,7 +52,7 @@ def test_a_first_phase_of_learning_that_is_the_whole_run_is_told_of(data, tmp_pa
         "eval_episodes": 0,
         "save_dir": str(tmp_path),
     }
-    train_offline(offline_settings(data, **changes))
+    run_offline(offline_settings(data, **changes))
     told = [record.message for record in caplog.records if "warm_start" in record.message]
     assert told[0].startswith("warm_start=3: this first phase of learning takes all 3 updates")
 
@@ -62,7 +62,7 @@ def test_own_data_without_a_beta_are_told_that_it_is_a_guess(data, tmp_path, cap
     config = suite_config("xql", suites=("own",), differences={"xql": {"hidden_dims": (8,)}})
     changes = {"config": config, "env_name": None, "max_steps": 3, "save_dir": str(tmp_path), **given}
     with caplog.at_level("INFO"):
-        train_offline(offline_settings(data, **changes))
+        run_offline(offline_settings(data, **changes))
     told = [record.message for record in caplog.records if "--method=xql_bellman finds it" in record.message]
     assert [line.startswith("beta=2 is a guess") for line in told] == ([] if given else [True])
 
@@ -97,14 +97,14 @@ def test_a_stopped_run_goes_on_as_if_nothing_had_been(data, tmp_path, capsys, me
     """Bit for bit: states, rows and results; and nothing is printed."""
     config = small(method, **sizes)
     settings = offline_settings(data, config=config, save_dir=str(tmp_path / "unbroken"), num_seeds=2)
-    whole = train_offline(settings)
+    whole = run_offline(settings)
     broken = dataclasses.replace(settings, save_dir=str(tmp_path / "broken"), resume=True)
     with stopped_at("update 6: score") as stop:
-        begun = train_offline(broken, stop)
+        begun = run_offline(broken, stop)
     assert (begun.content["status"], begun.content["step"]) == ("interrupted", 6)
     assert begun.stopped_by is signal.SIGINT
     assert not (begun.path / "learning_curve.png").exists()
-    summary = train_offline(broken)
+    summary = run_offline(broken)
     assert capsys.readouterr() == ("", "")
     assert without_times(summary.content) == without_times(whole.content)
     assert (summary.stopped_by, summary.had_ended) == (None, False)
@@ -114,7 +114,7 @@ def test_a_stopped_run_goes_on_as_if_nothing_had_been(data, tmp_path, capsys, me
     assert is_free(summary.path)
 
     before = contents(summary.path)
-    again = train_offline(broken)
+    again = run_offline(broken)
     assert (again.content, again.had_ended) == (summary.content, True)
     assert contents(summary.path) == before
 
@@ -122,7 +122,7 @@ def test_a_stopped_run_goes_on_as_if_nothing_had_been(data, tmp_path, capsys, me
 @pytest.mark.slow
 def test_some_seeds_of_a_run_go_on_in_another(data, unbroken, stopped, tmp_path):
     changes = {"save_dir": str(tmp_path), "checkpoint": str(stopped.path), "seed": 4, "num_seeds": 3}
-    summary = train_offline(offline_settings(data, **changes))
+    summary = run_offline(offline_settings(data, **changes))
     assert (summary.content["step"], summary.content["results"][0]["seeds"]) == (12, [4, 5, 6])
     names = ["seed4", "seed5", "seed6"]
     assert_same_bits(states_of(summary, 12), {name: states_of(unbroken, 12)[name] for name in names})
@@ -132,7 +132,7 @@ def test_some_seeds_of_a_run_go_on_in_another(data, unbroken, stopped, tmp_path)
 
     (summary.path / "summary.json").unlink()
     gone = {**changes, "checkpoint": str(tmp_path / "gone"), "resume": True}  # it is not read again
-    again = train_offline(offline_settings(data, **gone))
+    again = run_offline(offline_settings(data, **gone))
     assert again.content["results"] == summary.content["results"]
 
 
@@ -153,7 +153,7 @@ def test_a_run_that_cannot_begin_leaves_nothing(data, stopped, unbroken, tmp_pat
     if settings["checkpoint"] == "ended":
         settings["checkpoint"] = str(unbroken.path)
     with pytest.raises(UserError, match=told):
-        train_offline(offline_settings(data, **settings))
+        run_offline(offline_settings(data, **settings))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -173,13 +173,13 @@ def test_what_a_run_holds_is_let_go_whatever_ends_it(data, tmp_path, monkeypatch
     with monkeypatch.context() as patch:
         patch.setattr(Population, "advance", fail)
         with pytest.raises(RuntimeError, match="in the midst"):
-            train_offline(settings)
+            run_offline(settings)
     assert len(closed) == 1
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
     (path,) = (file.parent for file in tmp_path.rglob("config.json"))
     assert is_free(path)
     assert load_run(path).steps == [6]  # was in flight, and is written
-    resumed = train_offline(dataclasses.replace(settings, resume=True))
+    resumed = run_offline(dataclasses.replace(settings, resume=True))
     assert resumed.content["status"] == "finished"
     assert [row.step for row in evaluations_of(resumed)] == [6, 12]
 
@@ -193,7 +193,7 @@ def test_settings_are_not_changed_by_a_run(data, tmp_path):
 
 @pytest.mark.slow
 def test_streamed_from_the_host_it_learns_the_same(data, unbroken, tmp_path):
-    streamed = train_offline(offline_settings(data, save_dir=str(tmp_path), data_on="host", **SIX))
+    streamed = run_offline(offline_settings(data, save_dir=str(tmp_path), data_on="host", **SIX))
     assert streamed.path.name == unbroken.path.name  # so that --resume finds it, wherever there is room
     assert_same_bits(states_of(streamed, 12), states_of(unbroken, 12))
     assert_same_rows(streamed, unbroken)
@@ -204,11 +204,11 @@ def test_windows_streamed_from_the_host_are_learned_from_as_on_the_device(
     length, data, tmp_path, monkeypatch
 ):
     """In two blocks, the second of which is not full; bit for bit in every row, and with a dropped layer."""
-    monkeypatch.setattr("xql_jax.training.offline.BLOCK_BYTES", 8 * 16 * length * 4 * (4 + 2 + 3))
+    monkeypatch.setattr("xql_jax.training.data_population.BLOCK_BYTES", 8 * 16 * length * 4 * (4 + 2 + 3))
     sizes = {"embed_dim": 16, "num_layers": 2, "context_length": length, "actor_warmup_steps": 1.0}
     changes = {"config": small("dt", hidden_dims=(), **sizes), "batch_size": 16, "log_interval": 1}
     device, host = (
-        train_offline(offline_settings(data, data_on=place, save_dir=str(tmp_path / place), **changes))
+        run_offline(offline_settings(data, data_on=place, save_dir=str(tmp_path / place), **changes))
         for place in ("device", "host")
     )
     assert_same_rows(host, device)
@@ -219,10 +219,10 @@ def test_windows_streamed_from_the_host_are_learned_from_as_on_the_device(
 def test_an_online_run(tmp_path, capsys):
     """Begun, stopped, gone on with and read, as offline."""
     with stopped_at("step 6: score") as stop:
-        summary = train_online(online_settings(tmp_path), stop)
+        summary = run_online(online_settings(tmp_path), stop)
     assert (summary.content["status"], summary.content["step"]) == ("interrupted", 6)
     assert summary.stopped_by is signal.SIGINT
-    summary = train_online(online_settings(tmp_path, resume=True))
+    summary = run_online(online_settings(tmp_path, resume=True))
     assert capsys.readouterr() == ("", "")
     assert is_free(summary.path)
     run = load_run(summary.path)

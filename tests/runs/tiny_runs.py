@@ -10,7 +10,7 @@ import numpy as np
 from xql_jax.configuration import online_config, suite_config
 from xql_jax.runs.acting_settings import FinetuneSettings, OnlineSettings
 from xql_jax.runs.load import load_run
-from xql_jax.runs.settings import OfflineSettings
+from xql_jax.runs.run_settings import OfflineSettings
 from xql_jax.training import population
 from xql_jax.training.signals import StopSignals
 

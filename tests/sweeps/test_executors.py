@@ -19,8 +19,8 @@ from xql_jax.runs import offline
 from xql_jax.sweeps import slurm as slurm_executor
 from xql_jax.sweeps.executors import ray_tasks
 from xql_jax.sweeps.plan import make_plan
-from xql_jax.sweeps.settings import SweepSettings
 from xql_jax.sweeps.slurm import Slurm
+from xql_jax.sweeps.sweep_settings import SweepSettings
 from xql_jax.training.loop import TrainingLoop
 from xql_jax.training.signals import StopSignals
 

@@ -13,12 +13,12 @@ from tiny_sweeps import TINY, states, sweep_settings, train_all
 from xql_jax.commands import sweeping
 from xql_jax.configuration import suite_config
 from xql_jax.data.loading import cached_file
-from xql_jax.reports.paper_tables import read_paper_table
+from xql_jax.reports.printed_tables import read_paper_table
 from xql_jax.runs import machine
 from xql_jax.runs.kinds import train_run
 from xql_jax.sweeps import plan, tables
 from xql_jax.sweeps.plan import make_plan
-from xql_jax.sweeps.settings import ReproductionSettings
+from xql_jax.sweeps.sweep_settings import ReproductionSettings
 from xql_jax.sweeps.tables import as_sweep
 
 MAZE, HOPPER = "pointmaze-umaze-v0", "hopper-medium-v2"

@@ -2,9 +2,9 @@
 
 from tiny_runs import write_dataset
 
-from xql_jax.sweeps.executors import in_process, train
+from xql_jax.sweeps.executors import in_process, train_cells
 from xql_jax.sweeps.plan import make_plan
-from xql_jax.sweeps.settings import SweepSettings
+from xql_jax.sweeps.sweep_settings import SweepSettings
 from xql_jax.training.signals import StopSignals
 
 TINY = ":hidden_dims=8:batch_size=8"  # of every method
@@ -30,7 +30,7 @@ def sweep_settings(folder, kind=SweepSettings, **changes):
 
 def train_all(settings, executor=in_process, stop=None):
     """What came of each cell, in the order in which they ended."""
-    return list(train(make_plan(settings), settings, executor, stop or StopSignals()))
+    return list(train_cells(make_plan(settings), settings, executor, stop or StopSignals()))
 
 
 def states(settings):

@@ -32,7 +32,7 @@ def test_every_erratum_names_a_test():
     assert len(rows) == 28
     for *_, test in rows:
         file, _, words = test.strip().partition("`: ")
-        path = TESTS.parent / "figures/test_figures.py" if "figures" in file else TESTS / f"{file[1:]}.py"
+        path = TESTS.parent / "paper/test_figures.py" if "figures" in file else TESTS / f"{file[1:]}.py"
         words = words.lower().replace("-", " ").split()
         assert words
         assert any(all(word in text for word in words) for text in named_tests(path)), test

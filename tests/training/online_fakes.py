@@ -14,8 +14,8 @@ from jax_point_mass import PointMass
 
 from xql_jax.learners import fields
 from xql_jax.training.checkpoints import Progress
-from xql_jax.training.compiled import Compiled
-from xql_jax.training.host import Host
+from xql_jax.training.compiled_population import CompiledPopulation
+from xql_jax.training.host_population import Host
 from xql_jax.training.members import Member
 from xql_jax.training.replay_files import ReplayFiles
 from xql_jax.training.schedule import ActingSchedule
@@ -112,7 +112,7 @@ def make_in_program(tmp_path, members=ONE, environment=PointMass, learner=None, 
     """Members that act in three compiled environments each."""
     three = {"num_environments": 3, "round_steps": 3, "buffer_size": 256}
     schedule, files = dataclasses.replace(SCHEDULE, **{**three, **changes}), ReplayFiles(tmp_path)
-    return Compiled(learner or Counter(), members, environment(), schedule, files, together)
+    return CompiledPopulation(learner or Counter(), members, environment(), schedule, files, together)
 
 
 def save(population):

@@ -14,7 +14,7 @@ from training_runs import TASK, OneStep, offline_population, train
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.data.replay import PriorData
 from xql_jax.training.checkpoints import TrainingFiles
-from xql_jax.training.host import Host
+from xql_jax.training.host_population import Host
 from xql_jax.training.loop import TrainingLoop
 from xql_jax.training.members import Divergence, Member
 from xql_jax.training.replay_files import ReplayFiles

@@ -21,8 +21,8 @@ from online_fakes import (
 
 from xql_jax.data import replay
 from xql_jax.data.replay import PriorData
-from xql_jax.training import host
-from xql_jax.training.host import Host
+from xql_jax.training import host_population
+from xql_jax.training.host_population import Host
 from xql_jax.training.members import Divergence, Member
 from xql_jax.training.replay_files import ReplayFiles
 
@@ -115,7 +115,7 @@ def test_the_programs_copy_no_ring(tmp_path, fraction):
         assert memory.temp_size_in_bytes < ring / 100
     group = population.groups[0]
     rows = jax.tree.map(lambda field: field[:, :2], group.members.buffer.data)
-    insert = host._insert.lower(group.members.buffer, rows).compile().memory_analysis()
+    insert = host_population._insert.lower(group.members.buffer, rows).compile().memory_analysis()
     assert insert.alias_size_in_bytes >= ring
     assert insert.temp_size_in_bytes < ring / 100
     population.close()

@@ -20,9 +20,9 @@ from online_fakes import (
 
 from xql_jax.data import replay
 from xql_jax.errors import Damaged
-from xql_jax.training import compiled
+from xql_jax.training import compiled_population
+from xql_jax.training.acting_population import NUM_ERRORS
 from xql_jax.training.members import Divergence, Member
-from xql_jax.training.online import NUM_ERRORS
 
 KINDS = {"host": make_population, "compiled": make_in_program}
 TWO = (Member(3, {"rate": 1.0}), Member(4, {"rate": 5.0}))
@@ -49,7 +49,7 @@ def test_results_depend_neither_on_calls_nor_on_time(make, kind, monkeypatch):
     ends = []
     for number, stops in enumerate(((60,), (6, 18, 24, 60), (30, 60))):
         if number == 2:
-            monkeypatch.setattr(compiled, "TIMES_PER_CALL", 4)
+            monkeypatch.setattr(compiled_population, "TIMES_PER_CALL", 4)
             monkeypatch.setattr(Counting, "delay", Slow.delay)
         population, metrics = trained(make(str(number), TWO), *stops)
         ends.append((population.states, buffer_of(population, 0), buffer_of(population, 1), metrics))

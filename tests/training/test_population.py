@@ -24,8 +24,8 @@ from training_runs import (
 )
 
 from xql_jax.learners.registry import make_learner
+from xql_jax.training import data_population as offline_module
 from xql_jax.training import groups as groups_module
-from xql_jax.training import offline as offline_module
 from xql_jax.training.groups import population_mesh
 from xql_jax.training.members import make_members
 from xql_jax.types import Batch

@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 from xql_jax.config_files import FINETUNE, choose_config
 from xql_jax.configuration import with_fields
 from xql_jax.errors import NO_HOME, UserError
-from xql_jax.runs.settings import RunSettings
+from xql_jax.runs.run_settings import RunSettings
 from xql_jax.settings import settings_of
 from xql_jax.tasks import own_attribute
 from xql_jax.training.progress import print_lines

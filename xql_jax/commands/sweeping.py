@@ -9,13 +9,13 @@ from xql_jax.errors import UserError
 from xql_jax.files import digest
 from xql_jax.learners.registry import ONLINE
 from xql_jax.outputs import check_output, write_output
-from xql_jax.reports.paper_tables import PaperTable
+from xql_jax.reports.printed_tables import PaperTable
 from xql_jax.reports.score_table import ScoreTable, latex_table, markdown_table, text_table
 from xql_jax.runs.machine import other_code, prepare_acting
-from xql_jax.sweeps.executors import Executor, Outcome, in_process, ray_tasks, train
+from xql_jax.sweeps.executors import Executor, Outcome, in_process, ray_tasks, train_cells
 from xql_jax.sweeps.plan import ABSENT, BEGUN, FINISHED, NO_DATA, Cell, make_plan, refreshed
-from xql_jax.sweeps.settings import SweepSettings
 from xql_jax.sweeps.slurm import Slurm
+from xql_jax.sweeps.sweep_settings import SweepSettings
 from xql_jax.sweeps.tables import table_of
 from xql_jax.tasks import get_task
 from xql_jax.training.signals import StopSignals
@@ -66,7 +66,7 @@ def sweep(settings: SweepSettings, paper: PaperTable | None = None) -> int:
     check_output("output", str(folder / f"{name}.csv"))
     failures: dict[str, str] = {}
     with StopSignals() as stop:
-        for cell, outcome in train(plan, settings, executor, stop):
+        for cell, outcome in train_cells(plan, settings, executor, stop):
             _print_outcome(cell, outcome)
             if outcome.failure:
                 failures[str(cell)] = outcome.failure

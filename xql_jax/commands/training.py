@@ -12,7 +12,7 @@ from xql_jax.configuration import NO_FIELDS, OnlineFields
 from xql_jax.learners.registry import describe_fields
 from xql_jax.reports.summary import ranked
 from xql_jax.runs.run import Job, Summary, request
-from xql_jax.runs.settings import DEFAULT_ENV_NAME, OfflineSettings, RunSettings
+from xql_jax.runs.run_settings import DEFAULT_ENV_NAME, OfflineSettings, RunSettings
 from xql_jax.settings import as_typed, settings_of
 
 LOG = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ def train_or_print(
         if not source:
             origin = "flag" if "config" in origins else "chosen by the method and the task"
             print(f"--config={path} ({origin}): The file of hyperparameters.")
-        for name, value, origin, meaning in described(resolved):
+        for name, value, origin, meaning in described_settings(resolved):
             print(f"--{name}={as_typed(value)} ({origin}): {meaning}")
         return 0
     of_source = f"fine-tuning of {source}: {settings.max_steps:,} steps"
@@ -51,7 +51,7 @@ def train_or_print(
     return 128 + summary.stopped_by if summary.stopped_by else 0
 
 
-def described(settings: RunSettings) -> Iterator[tuple[str, Any, str, str]]:
+def described_settings(settings: RunSettings) -> Iterator[tuple[str, Any, str, str]]:
     """Yields name, value, source and meaning of every resolved setting, then of every hyperparameter."""
     config, given, known = settings.config, settings.given, settings_of(type(settings))
     about = config.about.to_dict()

@@ -31,7 +31,7 @@ def walker() -> FilePolicy:
         return read_policy(path, VIEW_SIZE, 8)
 
 
-def generate(
+def generate_antmaze(
     task: Task, num_steps: int, seed: int, on_steps: Callable[[int], object] = lambda made: None
 ) -> Rows:
     """Returns N rows of an ant that walks to targets along shortest paths, with one waypoint in each cell.

@@ -29,7 +29,7 @@ PARTS = {"cube": ("cube",), "puzzle": ("button",), "scene": ("cube", "button", "
 Rows = dict[str, np.ndarray]
 
 
-def generate(task: Task, transitions: int, seed: int, count: Callable[[int], object]) -> Rows:
+def generate_oracle(task: Task, transitions: int, seed: int, count: Callable[[int], object]) -> Rows:
     """Returns rows in OGBench's layout, of whole episodes, with at least that many transitions.
 
     They are `observations` f32[N, O], `actions` f32[N, A], `terminals` bool[N] (True: an episode's last row),

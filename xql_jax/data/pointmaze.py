@@ -30,7 +30,7 @@ RARE_EVERY = 3  # a `-rare-` dataset keeps every so many-th of the trajectories 
 WAYPOINT_NOISE = 0.2  # a waypoint lies up to this much below its cell's integer position, per axis
 
 
-def generate(task: Task, num_steps: int, seed: int) -> dict[str, np.ndarray]:
+def generate_pointmaze(task: Task, num_steps: int, seed: int) -> dict[str, np.ndarray]:
     """Runs the noisy controller from target to random target, in one unbroken run without resets.
 
     The task's episode limit bounds the steps to one target.
@@ -134,7 +134,7 @@ def write_generated(task: Task, path: Path) -> None:
     """Generates the task's HDF5 file, unless it exists: the same bytes each time."""
     if path.exists():
         return
-    arrays = generate(task, NUM_STEPS, SEED)
+    arrays = generate_pointmaze(task, NUM_STEPS, SEED)
     if "-rare-" in task.name:
         arrays = made_rare(arrays, maze_of(task.name))
     with writing(path):

@@ -92,7 +92,9 @@ def size(buffer: ReplayBuffer) -> Array:
     return jnp.minimum(buffer.inserted, buffer.capacity)
 
 
-def sample(buffer: ReplayBuffer, key: PRNGKey, batch_size: int, prior: PriorData | None = None) -> Batch:
+def sample_buffer(
+    buffer: ReplayBuffer, key: PRNGKey, batch_size: int, prior: PriorData | None = None
+) -> Batch:
     """Draws transitions uniformly, with replacement, from those in the buffer, and from offline data.
 
     An empty buffer gives zeros: the caller must insert first.
@@ -106,7 +108,7 @@ def sample(buffer: ReplayBuffer, key: PRNGKey, batch_size: int, prior: PriorData
     key_prior, key_buffer = jax.random.split(key)
     count = round(prior.fraction * batch_size)
     offline = sampling.sample(prior.batch, key_prior, count)
-    online = sample(buffer, key_buffer, batch_size - count)
+    online = sample_buffer(buffer, key_buffer, batch_size - count)
     return jax.tree.map(lambda *fields: jnp.concatenate(fields), offline, online)
 
 

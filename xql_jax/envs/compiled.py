@@ -2,43 +2,19 @@
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from xql_jax.envs.jax_environment import EnvState, JaxEnvironment, Step
 from xql_jax.envs.vector import UNTOLD, VectorEnv
 from xql_jax.errors import UserError, described
-from xql_jax.pytrees import Distinct, chosen
+from xql_jax.pytrees import Distinct, select_leaves
 from xql_jax.tasks import PLAYGROUND, Task, own_attribute
 from xql_jax.types import Array, Batch, PRNGKey
-
-EnvState = Any  # an environment's own pytree of arrays, always of the same shapes
-
-
-class Step(NamedTuple):
-    """The result of one step of one environment."""
-
-    observation: Array  # f32[O]
-    reward: Array  # f32[]
-    terminal: Array  # bool[]; false at a time limit
-
-
-class JaxEnvironment(Protocol):
-    """One environment as pure functions; see docs/compiled.md for users' own."""
-
-    observation_size: int  # O
-    action_size: int  # A
-    episode_limit: int  # steps; an attribute of the class
-    steps_per_second: float  # of the environment's own time
-
-    def reset(self, key: PRNGKey) -> tuple[EnvState, Array]:
-        """Returns the start of an episode, and its observation f32[O]."""
-
-    def step(self, state: EnvState, action: Array) -> tuple[EnvState, Step]:
-        """Acts once, with f32[A] in [-1, 1]. It never starts a new episode: the caller does that."""
 
 
 @functools.cache
@@ -143,7 +119,7 @@ def step(
     going_on = Episodes(states, given.observation, episodes.numbers, lengths, returns)
 
     def restarted(going_on: Episodes) -> Episodes:
-        return chosen(now, begin(environment, key, going_on.numbers + 1), going_on)
+        return select_leaves(now, begin(environment, key, going_on.numbers + 1), going_on)
 
     episodes = jax.lax.cond(anywhere(now.any()), restarted, lambda going_on: going_on, going_on)
     return episodes, transitions, Ended(now, returns, lengths, failed)
@@ -171,7 +147,7 @@ class CompiledEnv(VectorEnv):
         begins = np.array([seed is not None for seed in seeds])
         states, starts = self._programs[0](np.array([seed or 0 for seed in seeds], np.uint32))
         if self._states is not None and not begins.all():
-            states = chosen(jnp.asarray(begins), states, self._states)
+            states = select_leaves(jnp.asarray(begins), states, self._states)
         self._states = states
         return np.asarray(starts)
 
@@ -202,7 +178,7 @@ def _programs(task: Task) -> tuple[Callable, Callable]:
 
     def step(states: EnvState, observations: Array, actions: Array, over: Array) -> tuple[Any, ...]:
         following, given, _ = step_all(states, observations, actions)
-        states, seen = chosen(over, (states, observations), (following, given.observation))
+        states, seen = select_leaves(over, (states, observations), (following, given.observation))
         return states, seen, jnp.where(over, 0.0, given.reward), given.terminal
 
     return jax.jit(start), jax.jit(step, donate_argnums=0)

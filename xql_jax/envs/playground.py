@@ -6,7 +6,7 @@ import jax
 import mujoco
 import numpy as np
 
-from xql_jax.envs.compiled import EnvState, Step
+from xql_jax.envs.jax_environment import EnvState, Step
 from xql_jax.envs.simulated import Camera
 from xql_jax.errors import needing
 from xql_jax.types import Array, PRNGKey

@@ -26,7 +26,7 @@ NextSeed = Callable[[int], int | None]
 Outcome = tuple[np.ndarray, float, bool, bool, int]  # observation, reward, terminated, truncated, success
 
 
-class Step(NamedTuple):
+class VectorStep(NamedTuple):
     """One step of N environments. The arrays are new, and are never changed later.
 
     An environment without an episode (idle) keeps its observation, gets reward 0, and does not end.
@@ -100,7 +100,7 @@ class VectorEnv(ABC):
         self._begin(seeds)
         return self._observations
 
-    def step(self, actions: np.ndarray) -> Step:
+    def step(self, actions: np.ndarray) -> VectorStep:
         """Acts once in each environment that has an episode, by actions [N, A] clipped to the action space.
 
         Raises:
@@ -125,7 +125,7 @@ class VectorEnv(ABC):
         if (ended := terminals | truncations).any():
             self.running = running & ~ended
             self._begin([self._next_seed(i) if over else None for i, over in enumerate(ended.tolist())])
-        return Step(
+        return VectorStep(
             self._observations, actions, rewards, terminals, truncations, following, successes, *counts
         )
 

@@ -23,7 +23,7 @@ import jax
 
 from xql_jax.learners import fields, parts
 from xql_jax.learners.actor_critic import ActorCritic
-from xql_jax.learners.policies import expected_q
+from xql_jax.learners.policy_objectives import expected_q
 from xql_jax.networks.policies import draws
 from xql_jax.types import Array, Batch, Metrics, Params, PRNGKey, State
 

@@ -29,7 +29,7 @@ import jax.numpy as jnp
 
 from xql_jax.learners import fields, parts
 from xql_jax.learners.actor_critic import ActorCritic, all_q, at_each
-from xql_jax.learners.policies import Squashed, expected_q
+from xql_jax.learners.policy_objectives import Squashed, expected_q
 from xql_jax.losses.divergence import laplacian_kernel, mmd_squared, sampled_kl
 from xql_jax.networks.policies import Distribution, Draws, draws
 from xql_jax.types import Array, Batch, Metrics, Numeric, PRNGKey, State

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 
 from xql_jax.learners import fields
 from xql_jax.learners.actor_critic import ActorCritic, NormalizedCritic, all_q
-from xql_jax.learners.flow import OneStepFlow
+from xql_jax.learners.flow_policies import OneStepFlow
 from xql_jax.learners.parts import Estimates
 from xql_jax.types import Array, Batch, Metrics, PRNGKey, State
 

@@ -26,7 +26,7 @@ import jax.numpy as jnp
 from xql_jax.learners import fields, parts
 from xql_jax.learners.actor_critic import ActorCritic
 from xql_jax.learners.awac import mean_q
-from xql_jax.learners.policies import NarrowGaussian
+from xql_jax.learners.policy_objectives import NarrowGaussian
 from xql_jax.types import Array, Metrics, PRNGKey, SarsaBatch, State
 
 

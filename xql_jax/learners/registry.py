@@ -82,23 +82,27 @@ OFFLINE = Methods(IN_SAMPLE | {"bc": "bc", "bc10": "bc"} | {name: name for name 
 ONLINE = Modules(
     {"xsac": "sac", "sac": "sac", "xtd3": "td3", "xtd3_dq": "td3", "td3": "td3", "td3_dq": "td3"}
 )
-FLOWS = {"flow": "flow:Flow", "weighted_flow": "flow:WeightedFlow", "one_step_flow": "flow:OneStepFlow"}
+FLOWS = {
+    "flow": "flow_policies:Flow",
+    "weighted_flow": "flow_policies:WeightedFlow",
+    "one_step_flow": "flow_policies:OneStepFlow",
+}
 POLICIES = Modules(
     {
         "forward_kl": "parts:ForwardKL",
-        "reverse_kl": "policies:ReverseKL",
-        "trust_region": "policies:TrustRegion",
-        "max_q": "policies:MaxQ",
+        "reverse_kl": "policy_objectives:ReverseKL",
+        "trust_region": "policy_objectives:TrustRegion",
+        "max_q": "policy_objectives:MaxQ",
         **FLOWS,
     }
 )
 HEADS = Modules(
     {
         "gaussian": "parts:Gaussian",
-        "state_gaussian": "policies:StateGaussian",
-        "narrow_gaussian": "policies:NarrowGaussian",
-        "squashed": "policies:Squashed",
-        "mixture": "policies:Mixture",
+        "state_gaussian": "policy_objectives:StateGaussian",
+        "narrow_gaussian": "policy_objectives:NarrowGaussian",
+        "squashed": "policy_objectives:Squashed",
+        "mixture": "policy_objectives:Mixture",
     }
 )
 

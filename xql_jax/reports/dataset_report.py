@@ -17,7 +17,7 @@ AT_BOUND = 0.99  # a tanh policy's action of this size is saturated
 
 
 @dataclasses.dataclass(frozen=True)
-class Summary:
+class DatasetSummary:
     """The range, mean and median of a set of numbers, in their own unit."""
 
     least: float
@@ -70,9 +70,9 @@ def describe_dataset(dataset: Dataset, task: Task | None, bounds: ActionBounds =
     return report
 
 
-def _summary(numbers: np.ndarray) -> Summary:
+def _summary(numbers: np.ndarray) -> DatasetSummary:
     numbers = np.asarray(numbers, np.float64)
-    return Summary(*(float(f(numbers)) for f in (np.min, np.mean, np.median, np.max)))
+    return DatasetSummary(*(float(f(numbers)) for f in (np.min, np.mean, np.median, np.max)))
 
 
 def _warnings(dataset: Dataset, report: SimpleNamespace, task: Task | None) -> list[str]:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from xql_jax.reports import style
 from xql_jax.reports.aggregates import Statistics
-from xql_jax.reports.results import NO_METHOD, Member, RunFacts, Score, setting
+from xql_jax.reports.results import NO_METHOD, RunFacts, RunMember, Score, setting_text
 from xql_jax.reports.summary import OFFLINE, by_seed_and_step, grouped, varying_names
 from xql_jax.reports.tuning import TuningCurve
 
@@ -64,7 +64,7 @@ def sensitivity(scores: Sequence[Score]) -> list[Picture]:
         varying = [name for name in varying_names([m.settings for m in members]) if name not in NO_METHOD]
         for field in varying:
             others = [name for name in varying if name != field]
-            by_rest = grouped(members, functools.partial(setting, names=others))
+            by_rest = grouped(members, functools.partial(setting_text, names=others))
             varied = {
                 rest: alike
                 for rest, alike in by_rest.items()
@@ -75,7 +75,7 @@ def sensitivity(scores: Sequence[Score]) -> list[Picture]:
     return pictures
 
 
-def _sensitivity(where: str, field: str, by_rest: Mapping[str, Sequence[Member]]) -> Picture:
+def _sensitivity(where: str, field: str, by_rest: Mapping[str, Sequence[RunMember]]) -> Picture:
     """Draws the scores against a field: a line for each combination of the other settings, a little apart."""
     name = field.removeprefix("config.")
     every = [member for alike in by_rest.values() for member in alike]

@@ -1,6 +1,7 @@
 """A report of runs: one self-contained HTML page, and the same numbers as CSV, Markdown and LaTeX."""
 
 import base64
+import dataclasses
 import math
 from collections.abc import Iterator, Sequence
 from importlib import resources
@@ -16,7 +17,23 @@ from xql_jax.reports.results import LeftOut, Results, RunFacts, Score, scores_of
 from xql_jax.reports.score_table import ScoreTable, csv_table, latex_table, markdown_table, plain_number
 from xql_jax.reports.style import render
 from xql_jax.reports.tuning import TuningCurve, tuning_curves
+from xql_jax.settings import Settings, setting
 from xql_jax.tasks import references_given
+
+RUNS = "folders of runs, or folders that contain runs"
+REFERENCES = "TASK=RANDOM,EXPERT: the returns of scores 0 and 100 of a task without scores, in the tables."
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ReportSettings(Settings):
+    """Settings of `xql-report`."""
+
+    folders: Sequence[str] = setting((), RUNS, positional=True)
+    bootstrap_samples: int = setting(
+        2_000, "Bootstrap samples for the intervals of statistics over datasets.", least=100, most=1_000_000
+    )
+    references: Sequence[str] = setting((), REFERENCES)
+    output: str = setting("results/report", "Folder for the page and the tables.")
 
 
 def check_installed() -> None:

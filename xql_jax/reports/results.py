@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from xql_jax.reports.paper_tables import FINETUNING, TABLES, read_paper_table
+from xql_jax.reports.printed_tables import FINETUNING, TABLES, read_paper_table
 from xql_jax.reports.score_table import Entry
 from xql_jax.reports.summary import FINE_TUNED, OFFLINE, grouped, varying_names
 
@@ -42,7 +42,7 @@ class RunFacts:
 
 
 @dataclasses.dataclass(frozen=True)
-class Member:
+class RunMember:
     """The numbers of one seed with one setting, from a column of one of its run's CSV files."""
 
     run: RunFacts
@@ -89,7 +89,7 @@ class Results(NamedTuple):
     """The runs in some folders, and their members."""
 
     runs: Sequence[RunFacts]
-    members: Sequence[Member]
+    members: Sequence[RunMember]
     left_out: Sequence[LeftOut]
 
 
@@ -99,7 +99,7 @@ class Score(Entry):
 
     dataset: str
     method: str
-    members: Sequence[Member]  # the finished ones, or all if none has finished
+    members: Sequence[RunMember]  # the finished ones, or all if none has finished
     details: str  # the settings in which the algorithm's runs differ on any dataset
 
     @property
@@ -113,7 +113,7 @@ class Score(Entry):
         return self.members[0].run
 
 
-def score_of(method: str, members: Sequence[Member], details: str) -> Score:
+def score_of(method: str, members: Sequence[RunMember], details: str) -> Score:
     """Returns the score of members that differ only in their seeds, with the paper's beside it."""
     members = [member for member in members if member.is_finished] or members
     run, note = members[0].run, ""
@@ -161,7 +161,7 @@ def as_text(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
 
 
-def scores_of(members: Iterable[Member], but: str = "") -> tuple[list[Score], list[LeftOut]]:
+def scores_of(members: Iterable[RunMember], but: str = "") -> tuple[list[Score], list[LeftOut]]:
     """Groups members that differ only in the seed, ordered by dataset and method.
 
     A method's name is its algorithm's, with the settings that differ among its members on this dataset. So
@@ -183,29 +183,29 @@ def scores_of(members: Iterable[Member], but: str = "") -> tuple[list[Score], li
             names = _names(of_dataset, but)
             for group in grouped(of_dataset, lambda member: as_text(_of_method(member))).values():
                 kept = _each_seed_once(group, doubled)
-                name = " ".join(filter(None, (plain, setting(kept[0], names))))
-                scores.append(score_of(name, kept, setting(kept[0], everywhere)))
+                name = " ".join(filter(None, (plain, setting_text(kept[0], names))))
+                scores.append(score_of(name, kept, setting_text(kept[0], everywhere)))
     return sorted(scores, key=lambda score: (score.dataset, score.method)), doubled
 
 
-def setting(member: Member, names: Iterable[str]) -> str:
+def setting_text(member: RunMember, names: Iterable[str]) -> str:
     """Returns the member's values of these settings, such as `beta=0.5 tau=0.1`."""
     return " ".join(f"{name.removeprefix('config.')}={member.settings.get(name, '-')}" for name in names)
 
 
-def _names(members: Iterable[Member], but: str) -> list[str]:
+def _names(members: Iterable[RunMember], but: str) -> list[str]:
     """Returns the settings that differ among the members; the data's digest only if nothing else does."""
     varying = set(varying_names(list(map(_of_method, members)))) - {but, f"config.{but}"}
     return sorted(varying - {FINGERPRINT} or varying)
 
 
-def _of_method(member: Member) -> dict[str, str]:
+def _of_method(member: RunMember) -> dict[str, str]:
     return {name: value for name, value in member.settings.items() if name not in NO_METHOD}
 
 
-def _each_seed_once(group: Sequence[Member], doubled: list[LeftOut]) -> list[Member]:
+def _each_seed_once(group: Sequence[RunMember], doubled: list[LeftOut]) -> list[RunMember]:
     """Returns one member per seed, the one that got farthest, and adds the others to `doubled`."""
-    kept: dict[int, Member] = {}
+    kept: dict[int, RunMember] = {}
     for member in sorted(group, key=lambda m: (m.seed, -m.is_finished, -m.steps[-1], m.run.name)):
         first = kept.setdefault(member.seed, member)
         if first is not member:

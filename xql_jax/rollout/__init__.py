@@ -4,13 +4,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from xql_jax.envs.vector import Step, VectorEnv
+from xql_jax.envs.vector import VectorEnv, VectorStep
 from xql_jax.rollout.acting import Act, RecurrentPolicy
 
 
 def rollout(
     env: VectorEnv, policy: Act, observations: np.ndarray, num_members: int = 1
-) -> Iterator[tuple[np.ndarray, Step]]:
+) -> Iterator[tuple[np.ndarray, VectorStep]]:
     """Lets the policies act until no environment has an episode.
 
     Args:

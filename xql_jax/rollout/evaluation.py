@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from xql_jax.envs import Suite
-from xql_jax.envs.vector import UNTOLD, Step
+from xql_jax.envs.vector import UNTOLD, VectorStep
 from xql_jax.rollout import rollout
 from xql_jax.rollout.acting import Act
 from xql_jax.tasks import Task
@@ -52,7 +52,10 @@ class Evaluator:
         self.sizes = env.observation_space.shape[0], env.action_space.shape[0]
 
     def run(
-        self, policy: Act, record_paths: bool = False, on_step: Callable[[Step], object] = lambda step: None
+        self,
+        policy: Act,
+        record_paths: bool = False,
+        on_step: Callable[[VectorStep], object] = lambda step: None,
     ) -> EpisodeResults:
         """Runs all episodes, K of each member at a time.
 

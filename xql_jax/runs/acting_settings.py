@@ -6,7 +6,7 @@ from typing import Any, Self
 from xql_jax.config_files import FINETUNE, ONLINE
 from xql_jax.configuration import resolve_online
 from xql_jax.errors import UserError
-from xql_jax.runs.settings import OfflineSettings, RunSettings
+from xql_jax.runs.run_settings import OfflineSettings, RunSettings
 from xql_jax.settings import Settings, setting
 from xql_jax.tasks import Task, get_task, name_in_dm_control
 from xql_jax.training.members import fields_given

@@ -21,7 +21,7 @@ from xql_jax.errors import UserError
 from xql_jax.runs.folder import RunFolder, differing_settings
 from xql_jax.runs.load import NO_SETTINGS, SavedRun, all_runs, load_run
 from xql_jax.runs.run import Job
-from xql_jax.runs.settings import OfflineSettings
+from xql_jax.runs.run_settings import OfflineSettings
 from xql_jax.training.checkpoints import Checkpoints, Progress
 from xql_jax.types import State
 

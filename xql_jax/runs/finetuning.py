@@ -24,7 +24,7 @@ from xql_jax.runs.offline import RunData, data_folder, for_population, load_data
 from xql_jax.runs.online import acting_schedule, check_room, host_population
 from xql_jax.runs.run import Job, Summary, make_job, running, train_and_summarize
 from xql_jax.settings import settings_of
-from xql_jax.training.offline import offline_population
+from xql_jax.training.data_population import offline_population
 from xql_jax.training.population import Population
 from xql_jax.training.schedule import parse_ramps
 from xql_jax.training.signals import StopSignals
@@ -64,7 +64,7 @@ def finetune_job(settings: FinetuneSettings) -> Job:
     return job._replace(identity={**job.identity, **rounds}, acting=schedule, source=source)
 
 
-def train_finetuned(settings: FinetuneSettings, stop: StopSignals | None = None) -> Summary:
+def run_finetuning(settings: FinetuneSettings, stop: StopSignals | None = None) -> Summary:
     """Trains a population on a dataset, or takes that of another run, and then trains it online.
 
     Observations and rewards of the environments pass through the preprocessing of the data. The optimisers'

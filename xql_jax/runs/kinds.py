@@ -4,19 +4,19 @@ from collections.abc import Callable
 from typing import Any
 
 from xql_jax.runs.acting_settings import FinetuneSettings, OnlineSettings
-from xql_jax.runs.finetuning import finetune_job, finetuning_data, train_finetuned
+from xql_jax.runs.finetuning import finetune_job, finetuning_data, run_finetuning
 from xql_jax.runs.folder import RunFolder
-from xql_jax.runs.offline import data_folder, load_data, offline_job, train_offline
-from xql_jax.runs.online import online_job, train_online
+from xql_jax.runs.offline import data_folder, load_data, offline_job, run_offline
+from xql_jax.runs.online import online_job, run_online
 from xql_jax.runs.run import Job, Summary
-from xql_jax.runs.settings import OfflineSettings, RunSettings
+from xql_jax.runs.run_settings import OfflineSettings, RunSettings
 from xql_jax.training.signals import StopSignals
 
 # By the settings' class, the functions that make a run's job and that train it.
 KINDS: dict[type, tuple[Callable[[Any], Job], Callable[[Any, StopSignals | None], Summary]]] = {
-    OfflineSettings: (offline_job, train_offline),
-    OnlineSettings: (online_job, train_online),
-    FinetuneSettings: (finetune_job, train_finetuned),
+    OfflineSettings: (offline_job, run_offline),
+    OnlineSettings: (online_job, run_online),
+    FinetuneSettings: (finetune_job, run_finetuning),
 }
 
 

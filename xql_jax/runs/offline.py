@@ -19,9 +19,9 @@ from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.runs.folder import RunFolder
 from xql_jax.runs.machine import prepare_acting
 from xql_jax.runs.run import Job, Summary, folder_of, make_job, running, scored, train_and_summarize
-from xql_jax.runs.settings import OfflineSettings
+from xql_jax.runs.run_settings import OfflineSettings
 from xql_jax.tasks import OWN, Task
-from xql_jax.training.offline import offline_population
+from xql_jax.training.data_population import offline_population
 from xql_jax.training.signals import StopSignals
 from xql_jax.types import AnyBatch, Transitions
 
@@ -48,7 +48,7 @@ def offline_job(settings: OfflineSettings) -> Job:
     return make_job(settings.resolved(), settings.max_steps)
 
 
-def train_offline(settings: OfflineSettings, stop: StopSignals | None = None) -> Summary:
+def run_offline(settings: OfflineSettings, stop: StopSignals | None = None) -> Summary:
     """Trains a population on a dataset, and evaluates it in the task's environment.
 
     Args:
@@ -68,7 +68,7 @@ def train_offline(settings: OfflineSettings, stop: StopSignals | None = None) ->
 
             if settings.extend and (missing := extension.with_missing_seeds(settings, folder)):
                 held.close()
-                return train_offline(missing, stop)
+                return run_offline(missing, stop)
             beginning = (
                 extension.members_of_another(settings.checkpoint, folder)
                 if settings.checkpoint
@@ -94,7 +94,7 @@ def load_data(job: Job, evaluator: Evaluator | None) -> RunData:
     bounds = job.source.preprocessing.action_bounds if job.source else action_bounds(task)
     dataset = load_dataset(task, settings.dataset, settings.dataset_url, bounds)
     if task:
-        task = scored(settings, task, dataset.references)
+        task = scored(task, settings.returns_given, dataset.references)
     if sizes and task:
         check_spaces(dataset, *sizes, task.name)
     for note in dataset.notes:

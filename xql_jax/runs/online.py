@@ -22,9 +22,9 @@ from xql_jax.runs.folder import RunFolder
 from xql_jax.runs.machine import prepare_acting
 from xql_jax.runs.run import Job, Summary, folder_of, make_job, running, scored, train_and_summarize
 from xql_jax.tasks import COMPILED
-from xql_jax.training.compiled import Compiled
-from xql_jax.training.host import Host
-from xql_jax.training.online import Online
+from xql_jax.training.acting_population import ActingPopulation
+from xql_jax.training.compiled_population import CompiledPopulation
+from xql_jax.training.host_population import Host
 from xql_jax.training.population import Population
 from xql_jax.training.replay_files import ReplayFiles
 from xql_jax.training.schedule import ActingSchedule
@@ -49,11 +49,11 @@ def online_job(settings: OnlineSettings) -> Job:
     return job._replace(acting=schedule)
 
 
-def train_online(settings: OnlineSettings, stop: StopSignals | None = None) -> Summary:
+def run_online(settings: OnlineSettings, stop: StopSignals | None = None) -> Summary:
     """Trains a population whose members have their own environments and buffers; see `train_offline`."""
     prepare_acting()
     job, stop = online_job(settings), stop or StopSignals()
-    task = scored(job.settings, job.settings.task)
+    task = scored(job.settings.task, job.settings.returns_given)
     with running(job) as (held, evaluator):
         sizes = choose_suite(task, settings.simulation).sizes(task)
         check_room(job, sizes, "--buffer_size")
@@ -71,7 +71,9 @@ def train_online(settings: OnlineSettings, stop: StopSignals | None = None) -> S
         if task.suite == COMPILED:
             files = ReplayFiles(folder.files.replay, folder.run_id)
             environment = compiled_environment(task)
-            population: Population = Compiled(job.learner, job.members, environment, job.acting, files)
+            population: Population = CompiledPopulation(
+                job.learner, job.members, environment, job.acting, files
+            )
         else:
             population = host_population(job, job.learner, folder, stop, preprocessing=preprocessing)
         return train_and_summarize(
@@ -100,9 +102,9 @@ def host_population(job: Job, learner: Any, folder: RunFolder, stop: StopSignals
 
 def details_of(job: Job, population: Population, rows: Sequence[Row]) -> dict[str, Any]:
     """Returns the entries of summary.json that only online runs have."""
-    assert isinstance(population, Online)
+    assert isinstance(population, ActingPopulation)
     lag: dict[str, Any] = {"policy_lag": job.acting.policy_lag}
-    if isinstance(population, Compiled):
+    if isinstance(population, CompiledPopulation):
         lag = {"policy_lag": 0, "failed_episodes": population.failures}
     return {
         "restarts": [

@@ -25,8 +25,7 @@ from xql_jax.reports.summary import summarize
 from xql_jax.rollout.acting import prepared
 from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.runs.folder import RunFolder, run_label
-from xql_jax.runs.settings import EVALUATION_SEED, RunSettings
-from xql_jax.runs.tool_settings import EvaluationSettings
+from xql_jax.runs.run_settings import EVALUATION_SEED, RunSettings
 from xql_jax.settings import as_typed
 from xql_jax.tasks import References, Task, referenced
 from xql_jax.training.loop import TrainingLoop
@@ -85,9 +84,12 @@ def request(settings: RunSettings) -> str:
     return f"{settings.config.algorithm}: {settings.schedule.max_steps:,} {settings.unit}s, {numbers}"
 
 
-def scored(settings: RunSettings | EvaluationSettings, task: Task, of_data: References | None = None) -> Task:
-    """Returns the task with the user's returns of scores 0 and 100, else the data's, if it has none."""
-    given = settings.random_return, settings.expert_return
+def scored(task: Task, given: tuple[float | None, float | None], of_data: References | None = None) -> Task:
+    """Returns the task with the user's returns of scores 0 and 100, else the data's, if it has none.
+
+    Args:
+        given: `random_return` and `expert_return` of the user's settings.
+    """
     of_user = checked_references(given, "--random_return and --expert_return")
     found = referenced(task, of_user or of_data)
     if of_user and found is task:

@@ -20,9 +20,9 @@ from xql_jax.errors import Busy, UserError, needing
 from xql_jax.runs.acting_settings import ActingSettings
 from xql_jax.runs.kinds import train_run
 from xql_jax.runs.machine import prepare_acting
-from xql_jax.runs.settings import RunSettings
+from xql_jax.runs.run_settings import RunSettings
 from xql_jax.sweeps.plan import ABSENT, BEGUN, Cell, refreshed
-from xql_jax.sweeps.settings import SweepSettings
+from xql_jax.sweeps.sweep_settings import SweepSettings
 from xql_jax.training.signals import StopSignals
 
 LOG = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ class Outcome:
 Executor = Callable[[Sequence[Cell], StopSignals], Iterator[tuple[Cell, Outcome]]]
 
 
-def train(
+def train_cells(
     plan: Sequence[Cell], settings: SweepSettings, executor: Executor, stop: StopSignals
 ) -> Iterator[tuple[Cell, Outcome]]:
     """Trains the unfinished cells, going on from their checkpoints, whatever becomes of the others.

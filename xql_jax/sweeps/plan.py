@@ -21,8 +21,8 @@ from xql_jax.learners.registry import OFFLINE, ONLINE, make_learner, method_of
 from xql_jax.runs.acting_settings import FinetuneSettings, OnlineSettings
 from xql_jax.runs.kinds import data_run_folder, job_of
 from xql_jax.runs.load import SavedRun, all_runs
-from xql_jax.runs.settings import OfflineSettings, RunSettings
-from xql_jax.sweeps.settings import SweepSettings
+from xql_jax.runs.run_settings import OfflineSettings, RunSettings
+from xql_jax.sweeps.sweep_settings import SweepSettings
 from xql_jax.tasks import References, Task, get_task, references_given
 from xql_jax.training.members import fields_given
 from xql_jax.unknown import advice

@@ -15,14 +15,14 @@ from xql_jax.errors import UserError, nearest, needing
 from xql_jax.files import as_json, digest, write_atomically
 from xql_jax.sweeps.executors import SECONDS_PER_LOOK, Outcome, work
 from xql_jax.sweeps.plan import Cell
-from xql_jax.sweeps.settings import SweepSettings
+from xql_jax.sweeps.sweep_settings import SweepSettings
 from xql_jax.training.signals import StopSignals
 
 MINUTES = 24 * 60  # of a job, unless --slurm_options has a time
 PATIENCE = 600.0  # seconds after its submission from which on a job that SLURM does not know is lost
 
 
-class Job(functools.partial[Outcome]):
+class SlurmJob(functools.partial[Outcome]):
     """The call that a job makes. Near its time limit submitit queues it again, and the run goes on."""
 
     def checkpoint(self) -> Any:
@@ -122,7 +122,7 @@ class Slurm:
         return executor
 
     def _submit(self, executor: Any, cell: Cell) -> Any:
-        job = executor.submit(Job(work, cell.settings, os.getcwd()))
+        job = executor.submit(SlurmJob(work, cell.settings, os.getcwd()))
         write_atomically(self.job_file(cell), job.job_id)
         return job
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from xql_jax.learners.registry import OFFLINE
-from xql_jax.reports.paper_tables import FINETUNING, PaperTable, read_paper_table
+from xql_jax.reports.printed_tables import FINETUNING, PaperTable, read_paper_table
 from xql_jax.reports.score_table import Entry, ScoreTable
 from xql_jax.sweeps.plan import FINISHED, TUNED, Cell, check_methods
-from xql_jax.sweeps.settings import ReproductionSettings
+from xql_jax.sweeps.sweep_settings import ReproductionSettings
 from xql_jax.training.members import fields_given
 
 

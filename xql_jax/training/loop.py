@@ -21,12 +21,12 @@ from xql_jax.logs.tensorboard import TensorBoardLogger
 from xql_jax.rollout.acting import prepared, with_memory_of
 from xql_jax.rollout.evaluation import EpisodeResults, Evaluator
 from xql_jax.tasks import OWN, Task
+from xql_jax.training.acting_population import EPISODE_METRICS
 from xql_jax.training.checkpoints import Checkpoints, Progress, TrainingFiles
 from xql_jax.training.members import Divergence
-from xql_jax.training.online import EPISODE_METRICS
 from xql_jax.training.population import Population
 from xql_jax.training.progress import Pace, progress_bar
-from xql_jax.training.rows import RowWriter
+from xql_jax.training.row_writer import RowWriter
 from xql_jax.training.schedule import Schedule
 from xql_jax.training.signals import StopSignals
 from xql_jax.types import Metrics

@@ -20,7 +20,7 @@ import numpy as np
 from jax.sharding import PartitionSpec, Sharding
 
 from xql_jax.jax_settings import settings_of_jax
-from xql_jax.pytrees import chosen
+from xql_jax.pytrees import select_leaves
 from xql_jax.rollout.acting import Act, deterministic_policy, finite_policy
 from xql_jax.training.checkpoints import Progress
 from xql_jax.training.groups import AXIS, DEVICES, Group, Piece, make_groups
@@ -325,4 +325,4 @@ def _at(tree: Any, place: int) -> Any:
     return jax.tree.map(lambda leaf: leaf[place], tree)
 
 
-_select = jax.jit(chosen)
+_select = jax.jit(select_leaves)

@@ -7,7 +7,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import NullLocator
 
-from xql_jax.figures.tables import PaperFigure, Tables, long_table, where
+from xql_jax.paper.figure import PaperFigure, Tables, long_table, where
 from xql_jax.reports.style import LINES, SOFT, count_axis, legend_below, styled
 from xql_jax.theory.error_model import error_wave, evolve, evolve_samples
 from xql_jax.theory.gumbel import Gumbel
@@ -30,7 +30,7 @@ def chain() -> SoftMDP:
     return SoftMDP(before, np.ones((*shape, 1)), np.zeros(shape), np.full(shape, 0.5), DISCOUNT, SCALE)
 
 
-def compute(seed: int) -> Tables:
+def compute_error_waves(seed: int) -> Tables:
     generator = np.random.default_rng(seed)
     wave = error_wave(generator, chain(), Gumbel(0.0, SCALE), state=1, steps=STEPS, num_samples=NUM_DRAWS)
     of_wave = [*np.indices((STEPS + 1, CHAIN)), *wave]
@@ -69,7 +69,7 @@ def compute(seed: int) -> Tables:
 
 
 @styled()
-def draw(tables: Tables) -> Figure:
+def draw_error_waves(tables: Tables) -> Figure:
     figure = Figure(figsize=(7.6, 7.6))
     (wave, scales), (means, densities) = figure.subplots(2, 2)
     grid = tables["wave"]["simulated_deviation"].reshape(STEPS + 1, CHAIN)
@@ -125,4 +125,4 @@ def _draw_densities(axes: Axes, tables: Tables) -> None:
 
 
 WHAT = "Gumbel errors in time: the wave, its scale, and where Eq. 26 departs from Eq. 25"
-FIGURES = {"GEM": PaperFigure(WHAT, compute, draw)}
+FIGURES = {"GEM": PaperFigure(WHAT, compute_error_waves, draw_error_waves)}

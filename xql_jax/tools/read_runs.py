@@ -1,25 +1,20 @@
 """What reports, figures and lists show of runs, read from their folders. Nothing in them is changed."""
 
-import dataclasses
 import math
 import os
-import re
 import time
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from xql_jax.errors import UserError, nearest
-from xql_jax.reports.results import LeftOut, Member, Results, RunFacts, as_text, scores_of
+from xql_jax.errors import UserError
+from xql_jax.reports.results import LeftOut, Results, RunFacts, RunMember, as_text
 from xql_jax.reports.summary import LARGEST, grouped
 from xql_jax.runs.folder import HEARTBEAT
 from xql_jax.runs.load import SavedRun, load_run, run_folders
 from xql_jax.tasks import COMPILED_TASKS, ONLINE_TASKS, TASKS
 
 ALIVE = 90.0  # seconds without a heartbeat; a network's file system may show one a minute late
-COLUMNS = ("state", "task", "method", "name")  # what a filter knows besides settings
-NO_DIFFERENCE = ("config.algorithm", "dataset_fingerprint", "sweep")  # shown otherwise, or a digest
 
 
 def read_runs(folders: Sequence[str], file_name: str = "evaluations.csv", column: str = "score") -> Results:
@@ -41,7 +36,7 @@ def read_runs(folders: Sequence[str], file_name: str = "evaluations.csv", column
             name = str(folder.relative_to(root) if is_below else folder)
             named.setdefault(folder.resolve(), (name, folder))
     found: list[RunFacts] = []
-    members: list[Member] = []
+    members: list[RunMember] = []
     left_out: list[LeftOut] = []
     for name, folder in sorted(named.values()):
         try:
@@ -70,7 +65,7 @@ def _join_widths(settings: Sequence[dict[str, str]]) -> None:
             [of_run["config.hidden_dims"]] = {of_run.pop(name) for name in names}
 
 
-def _read(name: str, folder: Path, file_name: str, column: str) -> tuple[RunFacts, list[Member]]:
+def _read(name: str, folder: Path, file_name: str, column: str) -> tuple[RunFacts, list[RunMember]]:
     run = load_run(folder)
     content, summary, rows = run.content, run.summary, run.rows(run.path / file_name)
     last = max((row.step for row in rows), default=0)
@@ -115,7 +110,7 @@ def _read(name: str, folder: Path, file_name: str, column: str) -> tuple[RunFact
         values, settings = [row.results[column] for row in of_member], dict(facts.settings)
         for name, value in swept:
             settings[f"config.{name}" if f"config.{name}" in settings else name] = as_text(value)
-        member = Member(
+        member = RunMember(
             run=facts,
             settings=settings,
             swept=", ".join(f"{name}={value:g}" for name, value in swept),
@@ -142,11 +137,6 @@ def _status_of_unfinished(folder: Path) -> str:
     return "running" if is_alive else f"interrupted since {local_time(seen)} or running elsewhere"
 
 
-def local_time(seconds: float) -> str:
-    """Returns seconds since the epoch as text."""
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
-
-
 def _warnings(run: SavedRun, summary: Mapping[str, Any], was_evaluated: bool) -> Iterator[str]:
     """Yields warnings for readers of the run's numbers."""
     if not was_evaluated:
@@ -163,96 +153,6 @@ def _warnings(run: SavedRun, summary: Mapping[str, Any], was_evaluated: bool) ->
         yield f"{divergence['member']} diverged at {where}"
 
 
-@dataclasses.dataclass(frozen=True)
-class ListedRun:
-    """One entry of a list of runs."""
-
-    name: str  # its folder, relative to the folder that was searched
-    state: str  # finished, running, interrupted or damaged
-    note: str = ""  # why it is damaged; or that nobody knows whether it is interrupted
-    task: str = ""
-    method: str = ""
-    seeds: tuple[int, int] = (0, 0)  # first and last
-    how_far: str = ""  # unless it is finished
-    score: float = math.nan  # mean over the seeds at the last evaluation; in a sweep, the best setting's
-    score_text: str = ""  # the score, its 95% interval, in a sweep the setting, and whether it is a return
-    written: float = 0.0  # when its files last changed, in seconds since the epoch
-    settings: Mapping[str, str] = dataclasses.field(default_factory=dict)
-
-    def value(self, key: str) -> str | None:
-        """Returns the value that a filter compares: a column, or a setting without its "config."."""
-        known = {column: getattr(self, column) for column in COLUMNS} | dict(self.settings)
-        return known.get(key, known.get(f"config.{key}"))
-
-
-def list_runs(folders: Sequence[str]) -> list[ListedRun]:
-    """Reads all runs below the folders, sorted by task, method and name; damaged ones with the reason."""
-    results = read_runs(folders)
-    members = grouped(results.members, lambda member: member.run.path)
-    listed = [ListedRun(name, "damaged", reason) for name, reason in results.left_out]
-    listed += [_listed(run, members.get(run.path, [])) for run in results.runs]
-    return sorted(listed, key=lambda run: (run.task, run.method, run.name))
-
-
-def _listed(run: RunFacts, members: Sequence[Member]) -> ListedRun:
-    state = run.status.split()[0]
-    finite = [score for score in scores_of(members)[0] if math.isfinite(score.mean)]
-    best, score_text = max(finite, default=None, key=lambda score: score.mean), ""
-    if best:
-        score_text = f"{best.mean:.1f}" + ("" if math.isnan(best.interval) else f" ± {best.interval:.1f}")
-        swept = best.members[0].swept
-        score_text += (f" ({swept})" if swept else "") + ("" if run.is_normalised else " (return)")
-    sweep = dict(re.findall(r"(\S+?)=(\S+)", run.settings.get("sweep", "")))
-    files = [run.path / name for name in ("summary.json", "evaluations.csv", "metrics.csv", HEARTBEAT)]
-    files = [file for file in files if file.exists()] or [run.path / "config.json"]  # users may write in this
-    saved = [int(path.name) for path in run.path.glob("checkpoints/*") if path.name.isdigit()]
-    return ListedRun(
-        name=run.name,
-        state=state,
-        note=run.status if run.status != state else "",
-        task=run.dataset,
-        method=run.algorithm,
-        seeds=run.seeds,
-        how_far="" if state == "finished" else f" at {max(run.step, *saved, 0):,} of {run.max_steps:,}",
-        score=best.mean if best else math.nan,
-        score_text=score_text,
-        written=max(file.stat().st_mtime for file in files),
-        settings={
-            name: sweep.get(name.removeprefix("config."), value)
-            for name, value in run.settings.items()
-            if name not in NO_DIFFERENCE
-        },
-    )
-
-
-def filtered(runs: Sequence[ListedRun], text: str) -> list[ListedRun]:
-    """Returns the runs that match every NAME=VALUE of the text, such as 'method=xql beta=1'.
-
-    A name is a column of the list or a setting; UserError if no run has it. Spaces within brackets belong to
-    a value, such as [256, 256].
-    """
-    chosen = list(runs)
-    for part in re.sub(r",\s+(?=[^[]*\])", ",", text).split():
-        key, equals, wanted = part.partition("=")
-        if not equals or not key:
-            raise UserError(f"--filter wants NAME=VALUE NAME=VALUE ..., not {part!r}")
-        if key not in COLUMNS and all(run.value(key) is None for run in runs if run.state != "damaged"):
-            known = {*COLUMNS, *(name.removeprefix("config.") for run in runs for name in run.settings)}
-            raise UserError(f"--filter: no run has {key!r}; nearest: {nearest(key, known)}")
-        chosen = [run for run in chosen if _equal(run.value(key), wanted)]
-    return chosen
-
-
-def _equal(value: str | None, wanted: str) -> bool:
-    """Whether a value, or one of a sweep's values, is the wanted one; lists need no spaces and quotes."""
-    bare = re.sub(r'[\s"]', "", value or "")
-    try:
-        return float(wanted) in [float(each) for each in bare.split(",")]
-    except ValueError:
-        return wanted in (value, bare) or f"[{wanted}]" == bare
-
-
-def differing(runs: Iterable[ListedRun]) -> list[str]:
-    """Returns the names of the settings with several values; that a method lacks one is no difference."""
-    pairs = {pair for run in runs for pair in run.settings.items()}
-    return sorted(name for name, number in Counter(name for name, _ in pairs).items() if number > 1)
+def local_time(seconds: float) -> str:
+    """Returns seconds since the epoch as text."""
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))

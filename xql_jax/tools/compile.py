@@ -21,11 +21,11 @@ from xql_jax.errors import UserError, needing
 from xql_jax.jax_settings import settings_of_jax
 from xql_jax.runs.offline import load_data, offline_job
 from xql_jax.runs.run import Job
-from xql_jax.runs.settings import OfflineSettings
+from xql_jax.runs.run_settings import OfflineSettings
 from xql_jax.settings import setting
+from xql_jax.training.data_population import offline_population
 from xql_jax.training.groups import make_groups, population_mesh
 from xql_jax.training.members import member_shapes
-from xql_jax.training.offline import offline_population
 from xql_jax.training.population import Population
 from xql_jax.types import Batch
 
@@ -76,7 +76,7 @@ class ProjectionSettings(OfflineSettings):
     json: bool = setting(False, "Print the numbers as JSON.")
 
 
-class Compiled(NamedTuple):
+class CompiledProgram(NamedTuple):
     """A compiled program in numbers, for each device."""
 
     members: int
@@ -118,7 +118,7 @@ def project(settings: ProjectionSettings) -> dict[str, Any]:
     sheet, used = DATA_SHEETS.get(kind), population_mesh(number, devices).devices.tolist()
     each = -(-number // len(used))
 
-    def compiled(members: int, rows: int) -> Compiled:
+    def compiled(members: int, rows: int) -> CompiledProgram:
         return compile_population(population, view.size, used, members, rows)
 
     try:
@@ -225,7 +225,7 @@ def shapes_of_data(job: Job, settings: ProjectionSettings) -> tuple[Dataset, int
 
 def compile_population(
     population: Population, size: int, devices: Sequence[Any], members: int, rows: int
-) -> Compiled:
+) -> CompiledProgram:
     """Compiles the program for `members` a device and data of `rows`, from a population with `size` rows."""
     [group] = make_groups(members * len(devices), True, devices)
 
@@ -242,7 +242,7 @@ def compile_population(
     program = population.program(group).lower(*own, data, number, number).compile()
     seconds = time.perf_counter() - started
     costs, memory, text = program.cost_analysis(), program.memory_analysis(), program.as_text()
-    return Compiled(
+    return CompiledProgram(
         members,
         seconds,
         memory.argument_size_in_bytes,

@@ -16,8 +16,8 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from xql_jax.errors import UserError
-from xql_jax.figures.runs import POINT_COLUMNS, points_of, scores_in
-from xql_jax.figures.tables import PaperFigure, Table, Tables, long_table, where
+from xql_jax.paper.curves import POINT_COLUMNS, points_of, scores_in
+from xql_jax.paper.figure import PaperFigure, Table, Tables, long_table, where
 from xql_jax.reports.style import BLUE, GREEN, VERMILION, legend_below, legend_height, styled
 from xql_jax.theory import arguments
 from xql_jax.theory.gumbel import fit_gaussian, fit_gumbel
@@ -151,7 +151,7 @@ def _clipped_fits(key: tuple, errors: np.ndarray) -> list[tuple]:
 
 
 @styled()
-def draw(tables: Tables) -> Figure:
+def draw_bellman_errors(tables: Tables) -> Figure:
     """Draws one panel per task and method: histogram and three laws. The title says what is pooled.
 
     For each law the legend gives the mean log-likelihood per error and the Kolmogorov-Smirnov distance.
@@ -194,7 +194,7 @@ def _pooled(errors: Table) -> str:
 
 def _figure(where: str, algorithm: str, tasks: Sequence[str] | None = None) -> PaperFigure:
     what = f"Bellman errors of {where}; Gumbel, Gaussian and logistic laws fitted"
-    return PaperFigure(what, functools.partial(read, algorithm=algorithm, tasks=tasks), draw)
+    return PaperFigure(what, functools.partial(read, algorithm=algorithm, tasks=tasks), draw_bellman_errors)
 
 
 FIGURES = {

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from xql_jax.errors import needing
-from xql_jax.figures.tables import PaperFigure, Table, Tables, long_table, where
+from xql_jax.paper.figure import PaperFigure, Table, Tables, long_table, where
 from xql_jax.reports.style import BLUE, GREEN, INK, LINES, ORANGE, SOFT, VERMILION, legend_below, styled
 from xql_jax.theory import bounds
 from xql_jax.theory.gumbel import Gumbel

@@ -12,10 +12,10 @@ from matplotlib.patches import Patch
 from matplotlib.patheffects import Normal, Stroke
 
 from xql_jax.envs.mazes import Cell
-from xql_jax.figures.tables import PaperFigure, Tables, long_table, unique, where
 from xql_jax.learners.deterministic_dynamics import ValueIteration
 from xql_jax.learners.fields import Method, with_hyperparameters
 from xql_jax.learners.parts import ValueFit
+from xql_jax.paper.figure import PaperFigure, Tables, long_table, unique, where
 from xql_jax.reports.plots import mark_ends
 from xql_jax.reports.style import INK, WALL, styled
 from xql_jax.theory.error_model import optimal_q
@@ -44,7 +44,7 @@ def fit(learner: ValueIteration, batch: Batch, key: Array) -> Array:
     return state.value(jnp.eye(batch.observations.shape[1]))
 
 
-def compute(seed: int) -> Tables:
+def compute_maze(seed: int) -> Tables:
     mdp = gridworld(FIGURE_4, discount=DISCOUNT)
     cells = FIGURE_4.free_cells
     goal = int(np.flatnonzero((cells == FIGURE_4.goal).all(1))[0])
@@ -84,7 +84,7 @@ def compute(seed: int) -> Tables:
 
 
 @styled()
-def draw(tables: Tables) -> Figure:
+def draw_maze(tables: Tables) -> Figure:
     methods = unique(tables["values"]["method"])
     figure = Figure(figsize=(2.1 * len(methods) + 0.7, 2.75))
     row_of_axes = figure.subplots(1, len(methods))
@@ -117,4 +117,4 @@ def draw(tables: Tables) -> Figure:
 
 
 WHAT = "V and greedy paths in a maze: squared error, Gumbel at several β, exact maximum"
-FIGURES = {"4": PaperFigure(WHAT, compute, draw)}
+FIGURES = {"4": PaperFigure(WHAT, compute_maze, draw_maze)}

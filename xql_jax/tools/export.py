@@ -4,10 +4,11 @@ The files are plain layers in a NumPy archive, an ONNX graph and a `jax.export` 
 """
 
 import contextlib
+import dataclasses
 import inspect
 import logging
 import runpy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +24,16 @@ from xql_jax.envs import choose_suite
 from xql_jax.errors import UserError
 from xql_jax.files import as_json
 from xql_jax.jax_settings import settings_of_jax
-from xql_jax.learners.flow import FlowActor, fixed_noise
+from xql_jax.learners.flow_policies import FlowActor, fixed_noise
 from xql_jax.learners.parts import TrainState
 from xql_jax.networks.mlp import GaussianPolicy
 from xql_jax.networks.policies import DeterministicPolicy, MixturePolicy, TanhGaussianPolicy
 from xql_jax.outputs import write_output, writing_output
 from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.runs.load import load_run
-from xql_jax.runs.onnx_graph import import_onnx, read_onnx, write_onnx
-from xql_jax.runs.tool_settings import ExportSettings
+from xql_jax.settings import setting
+from xql_jax.tools.of_run import INITIAL_STATES, MEMBER, MOST, RUN, SEED, OfRun
+from xql_jax.tools.onnx_graph import import_onnx, read_onnx, write_onnx
 from xql_jax.training.members import learners_of
 from xql_jax.types import Array
 
@@ -43,6 +45,29 @@ REPORT = "policy.json"
 SCRIPT = "act.py"  # beside the .npz
 PLATFORMS = ("cpu", "cuda", "tpu")  # of an artifact
 Policy = Callable[[np.ndarray], np.ndarray]  # observations f32[B, O] to actions f32[B, A]
+
+
+EXPORT_FORMATS = ("jax", "onnx", "npz")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ExportSettings(OfRun):
+    """Settings of `xql-export`."""
+
+    given: frozenset[str] = frozenset()  # names of the settings that the user gave
+    checkpoint: str = setting("", RUN, positional=True)
+    env_name: str | None = setting(None, "Task of --episodes. Default: the run's own.")
+    member: int | None = setting(None, MEMBER)
+    formats: Sequence[str] = setting(
+        EXPORT_FORMATS,
+        "Files to write. jax: an artifact of jax.export; onnx: a graph, needs xql_jax[export]; npz: weights. "
+        "Default: all; onnx if it is installed.",
+        choices=EXPORT_FORMATS,
+        by_commas=True,
+    )
+    output: str | None = setting(None, "Folder for the files. Default: `export` in the run's folder.")
+    episodes: int = setting(0, "Evaluate the run and every file over that many episodes.", most=MOST)
+    seed: int = setting(INITIAL_STATES, SEED)
 
 
 @settings_of_jax()

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from xql_jax.figures.bellman_errors import fit_errors, fit_logistic
+from xql_jax.paper.bellman_errors import fit_errors, fit_logistic
 
 LAWS = {
     "Gumbel (right-skewed)": stats.gumbel_r,

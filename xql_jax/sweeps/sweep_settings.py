@@ -4,8 +4,8 @@ import dataclasses
 from collections.abc import Sequence
 
 from xql_jax.errors import UserError
-from xql_jax.reports.paper_tables import FINETUNING, TABLES
-from xql_jax.runs.tool_settings import REFERENCES
+from xql_jax.reports.printed_tables import FINETUNING, TABLES
+from xql_jax.reports.report import REFERENCES
 from xql_jax.settings import Settings, setting
 
 USED_BY = {  # the executors that use a setting

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from xql_jax.envs import Simulation, Suite, choose_suite, describe_environment
+from xql_jax.envs import BACKENDS, Simulation, Suite, choose_suite, describe_environment
 from xql_jax.errors import UserError
 from xql_jax.files import as_json
 from xql_jax.jax_settings import settings_of_jax
@@ -19,11 +19,51 @@ from xql_jax.rollout.scores import describe_episodes
 from xql_jax.rollout.video import SUFFIXES, check_draws, parse_size, prepare_to_draw, record_video
 from xql_jax.runs.load import SavedRun, load_run
 from xql_jax.runs.run import scored
-from xql_jax.runs.tool_settings import EvaluationSettings
+from xql_jax.settings import setting
 from xql_jax.tasks import OWN, Task, get_task
+from xql_jax.tools.of_run import INITIAL_STATES, MOST, PROGRESS, SEED, OfRun
 from xql_jax.training.progress import counted
 
 LOG = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvaluationSettings(OfRun):
+    """Settings of `xql-evaluate`."""
+
+    checkpoint: str | None = setting(None, "", positional=True)  # a run's folder or one of its checkpoints
+    env_name: str | None = setting(None, "Task. Default: the run's own.")
+    episodes: int = setting(100, "Episodes per member.", least=1, most=MOST)
+    member: int | None = setting(None, "Member to evaluate, counted from 0. Default: all.")
+    seed: int = setting(INITIAL_STATES, SEED)
+    random_return: float | None = setting(None, "Return of score 0, for a task that has none.")
+    expert_return: float | None = setting(None, "Return of score 100, see --random_return.")
+    num_environments: int | None = setting(
+        None, "Most environments at once. Default: chosen by the suite.", least=1, most=100_000
+    )
+    random_policy: bool = setting(
+        False, "Evaluate uniformly random actions instead. They also depend on --num_environments."
+    )
+    env_backend: str | None = setting(
+        None, "mujoco or d4rl, as for training. Default: the run's own.", choices=BACKENDS
+    )
+    legacy_inertia: bool | None = setting(None, "As for training. Default: the run's own.")
+    video: str | None = setting(None, "Record the first member's first episodes as FILE.mp4 or FILE.gif.")
+    video_episodes: int = setting(3, "Episodes of the video.", least=1, most=1_000)
+    video_size: str | None = setting(
+        None,
+        "Width and height of the video in pixels, such as 320x240. Default: 640x480 for an MP4, 320 wide for "
+        "a GIF. A GIF of more than 10 MB is reduced until it fits.",
+    )
+    video_fps: float | None = setting(
+        None,
+        "Frames per second, approximately. Steps are skipped so that the video runs in real time. Default: "
+        "50 for an MP4, 25 for a GIF.",
+        least=0.1,
+        most=240,
+    )
+    output: str | None = setting(None, "Also write the results to this file, as JSON.")
+    tqdm: bool = setting(True, PROGRESS)
 
 
 def evaluate(settings: EvaluationSettings) -> dict[str, Any]:
@@ -39,7 +79,8 @@ def evaluate(settings: EvaluationSettings) -> dict[str, Any]:
     with contextlib.ExitStack() as held:
         held.enter_context(settings_of_jax())
         run = _run_of(settings)
-        task = scored(settings, run.task if run else get_task(settings.env_name or ""))
+        task = run.task if run else get_task(settings.env_name or "")
+        task = scored(task, (settings.random_return, settings.expert_return))
         simulation = run.simulation if run else Simulation()
         given = {name: getattr(settings, name) for name in Simulation._fields}
         simulation = simulation._replace(**{name: x for name, x in given.items() if x is not None})

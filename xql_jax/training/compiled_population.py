@@ -14,10 +14,10 @@ import numpy as np
 from xql_jax.data import replay
 from xql_jax.envs import compiled
 from xql_jax.envs.compiled import Ended, Episodes, JaxEnvironment
+from xql_jax.training.acting_population import ActingPopulation
 from xql_jax.training.checkpoints import Progress
 from xql_jax.training.groups import AXIS, Group, Piece
 from xql_jax.training.members import Divergence, Member, member_keys, member_shapes, unstack
-from xql_jax.training.online import Online
 from xql_jax.training.population import Saving, not_finite
 from xql_jax.training.replay_files import ReplayFiles
 from xql_jax.training.schedule import ActingSchedule
@@ -42,7 +42,7 @@ class Running(flax.struct.PyTreeNode):
     diverged_at: Array  # i32[], the step at which the member diverged; -1: it has not
 
 
-class Compiled(Online):
+class CompiledPopulation(ActingPopulation):
     """Each member acts in its own compiled environments and fills its own buffer.
 
     One program repeats three things: it acts in N environments, inserts N transitions, and does the updates

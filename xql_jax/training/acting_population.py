@@ -21,7 +21,7 @@ EPISODE_METRICS = ("episode/return", "episode/length")  # means over the episode
 NUM_ERRORS = 1_024  # Bellman errors per member and measurement
 
 
-class Online(Population):
+class ActingPopulation(Population):
     """What `Host` and `Compiled` share: replay buffers, and when updates are due.
 
     Args:
@@ -62,7 +62,7 @@ class Online(Population):
             group.members = group.members.replace(buffer=buffers)
 
     def draw(self, member: MemberState, data: Any, key: PRNGKey, step: Array) -> Minibatch:
-        return replay.sample(member.buffer, key, self.schedule.batch_size, data)
+        return replay.sample_buffer(member.buffer, key, self.schedule.batch_size, data)
 
     @property
     def acted(self) -> int:
@@ -137,5 +137,5 @@ def _errors(members: MemberState, experience: Any, place: Array, step: Array) ->
     """Bellman errors of one of the stacked members, on transitions drawn from its buffer."""
     member, buffer = jax.tree.map(lambda leaf: leaf[place], (members, experience[0]))
     # No update uses the key folded with -step, because updates are numbered from 0 on.
-    batch = replay.sample(buffer, jax.random.fold_in(member.key, -step), NUM_ERRORS)
+    batch = replay.sample_buffer(buffer, jax.random.fold_in(member.key, -step), NUM_ERRORS)
     return member.learner.bellman_errors(member.state, batch)

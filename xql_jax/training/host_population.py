@@ -21,9 +21,9 @@ from xql_jax.data.replay import PriorData
 from xql_jax.envs.vector import PATIENT, EpisodeSeeds, Local, Patience, VectorEnv
 from xql_jax.errors import EnvironmentFailure
 from xql_jax.jax_settings import settings_of_jax
+from xql_jax.training.acting_population import EPISODE_METRICS, ActingPopulation
 from xql_jax.training.checkpoints import Progress
 from xql_jax.training.members import Divergence, Member, member_keys
-from xql_jax.training.online import EPISODE_METRICS, Online
 from xql_jax.training.population import Population, Saving
 from xql_jax.training.replay_files import ReplayFiles
 from xql_jax.training.returns import RunningReturns, with_returns
@@ -94,7 +94,7 @@ class Collector:
         return np.asarray(_sampled_actions(*spread, learner, params, observations, self._key, np.int32(step)))
 
 
-class Host(Online):
+class Host(ActingPopulation):
     """Each member acts in its own environments on the host, and fills its own replay buffer.
 
     The updates of a round run in a thread while the next round acts. Round j acts by the policy after the

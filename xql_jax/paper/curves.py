@@ -11,14 +11,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
 from xql_jax.errors import UserError
-from xql_jax.figures.tables import PaperFigure, Table, Tables, long_table, unique, where
 from xql_jax.learners.registry import OFFLINE
+from xql_jax.paper.figure import PaperFigure, Table, Tables, long_table, unique, where
 from xql_jax.reports import style
 from xql_jax.reports.results import Score, scores_of
 from xql_jax.reports.summary import FINE_TUNED, by_seed_and_step, grouped
 from xql_jax.rollout.scores import mean_and_interval
-from xql_jax.runs.reporting import read_runs
 from xql_jax.tasks import TASKS
+from xql_jax.tools.read_runs import read_runs
 
 LOG = logging.getLogger(__name__)
 PANEL = (3.5, 2.9)  # inches, without the legend

@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +34,13 @@ from xql_jax.envs import Simulation, action_bounds, choose_suite, describe_envir
 from xql_jax.errors import UserError, needing
 from xql_jax.jax_settings import settings_of_jax
 from xql_jax.outputs import alone_at, check_output, writing_output
-from xql_jax.runs.behaviours import RANDOM, Behaviour, episodes_of, open_behaviour
 from xql_jax.runs.load import load_run
 from xql_jax.runs.machine import versions
-from xql_jax.runs.tool_settings import CollectionSettings
+from xql_jax.runs.run_settings import SimulationSettings
+from xql_jax.settings import setting
 from xql_jax.tasks import References, Task, get_task, referenced
+from xql_jax.tools.behaviours import RANDOM, Behaviour, episodes_of, open_behaviour
+from xql_jax.tools.of_run import MEMBER, MOST, PROGRESS, OfRun
 from xql_jax.training.progress import counted
 from xql_jax.training.replay_files import ReplayFiles
 
@@ -57,6 +59,61 @@ UNFIT = {  # settings that a source of rows does not use
     "waypoints": ("policy", "noise", "deterministic", "until", "replay", "episodes"),
 }
 REFERENCES = 1  # the stream of random numbers of the episodes that measure reference returns
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CollectionSettings(OfRun, SimulationSettings):
+    """Settings of `xql-collect`."""
+
+    random_return: float | None = setting(None, "Return that is a score of 0. Default: measured.")
+    expert_return: float | None = setting(None, "Return that is a score of 100, written with the data.")
+    reference_episodes: int = setting(100, "Episodes for each measured return.", least=1, most=MOST)
+    output: str | None = setting(
+        None, "FILE.hdf5 to write, or a folder with --format=minari. It must not exist yet."
+    )
+    format: str = setting(
+        "hdf5",
+        "hdf5: D4RL's layout; minari: a folder, to be read as minari:FOLDER.",
+        choices=("hdf5", "minari"),
+    )
+    env_name: str | None = setting(
+        None, "Task, as for xql-evaluate. --policy needs it; with --replay, the run's own."
+    )
+    append: bool = setting(False, "If --output exists, add the rows to it.")
+    policy: str | None = setting(
+        None,
+        "Policy that acts: a run's folder or one of its checkpoints; `random`; or FILE.npz, a Gaussian MLP "
+        "or an exported policy.",
+    )
+    noise: float = setting(
+        0.0, "Standard deviation of Gaussian noise on actions; 1 is half their range.", least=0
+    )
+    deterministic: bool = setting(False, "Use the policy's mode instead of sampling.")
+    transitions: int | None = setting(
+        None, "Transitions to collect; a time-out ends the last episode.", least=1
+    )
+    episodes: int | None = setting(None, "Whole episodes to collect.", least=1)
+    seed: int = setting(
+        0, "Random seed. Episode e depends on (seed, e) alone; with --waypoints, all do on the seed."
+    )
+    waypoints: bool = setting(
+        False,
+        "Make antmaze-* data as D4RL does: an ant walks between waypoints, with a policy that is included.",
+    )
+    oracle: bool = setting(
+        False,
+        "Make OGBench data with its scripted oracles: for cube-*, scene-*, puzzle-*, pointmaze-*-navigate. "
+        "Default of --output: where the task's data are looked for.",
+    )
+    replay: str | None = setting(None, "Folder of an online run whose replay buffer is written.")
+    until: int | None = setting(
+        None, "With --replay, write the buffer as it was after so many transitions. Default: all.", least=2
+    )
+    member: int | None = setting(None, MEMBER)
+    expert: Sequence[str] = setting(
+        (), "Policies, as for --policy, whose returns are measured; the best is the return of score 100."
+    )
+    tqdm: bool = setting(True, PROGRESS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,7 +192,7 @@ def _by_oracle(settings: CollectionSettings, held: contextlib.ExitStack) -> dict
     from xql_jax.data import oracles  # imports MuJoCo
 
     with counted(number, "transition", settings.tqdm) as count:
-        rows = oracles.generate(task, number, settings.seed, count)
+        rows = oracles.generate_oracle(task, number, settings.seed, count)
     with writing_output("output", output) as unfinished, unfinished.open("wb") as archive:
         np.savez_compressed(archive, **rows, **{MADE_BY: _command_of(settings)})  # type: ignore[arg-type]
     episodes = int(rows["terminals"].sum())
@@ -177,7 +234,7 @@ def _waypoints(settings: CollectionSettings) -> Source:
 
     def rows() -> Rows:
         with counted(number, "transition", settings.tqdm) as count:
-            return antmaze.generate(task, number, settings.seed, count)
+            return antmaze.generate_antmaze(task, number, settings.seed, count)
 
     about = {"seed": settings.seed, "policy": "ant_walker", "noise": antmaze.ACTION_NOISE}
     return Source(task, settings.simulation, rows, about)

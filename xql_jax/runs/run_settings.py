@@ -85,6 +85,11 @@ class RunSettings(Settings):
         return range(self.seed, self.seed + self.num_seeds)
 
     @property
+    def returns_given(self) -> tuple[float | None, float | None]:
+        """The user's returns of scores 0 and 100."""
+        return self.random_return, self.expert_return
+
+    @property
     def schedule(self) -> Schedule:
         names = [field.name for field in dataclasses.fields(Schedule) if hasattr(self, field.name)]
         return Schedule(**{name: getattr(self, name) for name in names})

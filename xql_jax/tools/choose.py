@@ -5,6 +5,7 @@ fitted-Q evaluation (FQE), all of them as one population. Statistics of the memb
 as well, and the scores of the run's evaluations if there are any.
 """
 
+import dataclasses
 import logging
 import math
 from collections.abc import Sequence
@@ -28,9 +29,10 @@ from xql_jax.reports.score_table import csv_table
 from xql_jax.reports.summary import grouped
 from xql_jax.rollout.scores import agreement
 from xql_jax.runs.load import SavedRun, load_run
-from xql_jax.runs.tool_settings import ChoiceSettings
+from xql_jax.settings import setting
+from xql_jax.tools.of_run import PROGRESS, RUN, OfRun
+from xql_jax.training.data_population import offline_population
 from xql_jax.training.members import Member, learners_of
-from xql_jax.training.offline import offline_population
 from xql_jax.training.population import Population
 from xql_jax.training.progress import counted
 from xql_jax.types import Array, State
@@ -39,6 +41,33 @@ LOG = logging.getLogger(__name__)
 DISCOUNT = 0.99  # for methods without a discount
 _of_method = jax.jit(value_statistics)
 Entry = dict[str, Any]  # a member's or a setting's `STATISTICS` and `score`, None if unknown
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ChoiceSettings(OfRun):
+    """Settings of `xql-choose`."""
+
+    checkpoint: str = setting("", RUN, positional=True)
+    env_name: str | None = setting(None, "The run's task, whose module is run only if it is named here.")
+    dataset: Sequence[str] = setting(
+        (), "Data to use instead of the run's own, such as held-out data; as for xql-train-offline."
+    )
+    max_steps: int = setting(
+        5_000,
+        "Updates of each evaluation. Values need about 1 / (tau * (1 - discount)) of them to converge.",
+        least=1,
+    )
+    batch_size: int = setting(256, "Transitions per update.", least=1, most=10_000_000)
+    hidden_dims: str = setting("128,128", "Widths of the hidden layers of the Q that evaluates.")
+    critic_layer_norm: bool = setting(True, "Use layer norm in each hidden layer.")
+    critic_lr: float = setting(1e-3, "Learning rate of this Q.")
+    tau: float = setting(0.02, "Polyak rate of the target network, per update.")
+    discount: float | None = setting(None, "Discount of the values. Default: the run's own.")
+    seed: int = setting(0, "Random seed, the same for all members.")
+    output: str | None = setting(
+        None, "Write the members to FILE.csv, or members and correlations to FILE.json."
+    )
+    tqdm: bool = setting(True, PROGRESS)
 
 
 class Statistic(NamedTuple):
