@@ -16,6 +16,7 @@ PRNGKey = jax.Array
 Params = Any  # a pytree of arrays
 State = Any  # a learner's own pytree
 Metrics = dict[str, jax.Array]  # scalars, named `network/quantity`
+Json = dict[str, Any]  # the content of a JSON object
 
 
 class Batch(NamedTuple):
