@@ -15,8 +15,6 @@ from cases import (
     seeds,
 )  # fmt: skip
 from hypothesis import given
-from hypothesis import strategies as st
-from scipy import integrate, special
 
 from xql_jax.theory import error_model
 from xql_jax.theory.error_model import error_wave
@@ -122,27 +120,3 @@ def test_the_wave_runs_to_parents():
     np.testing.assert_allclose(exact, size * 2.0 * DEVIATION, atol=1e-11)
     np.testing.assert_allclose(simulated, exact, atol=0.06)
     assert simulated[~crest].max() < 1e-12
-
-
-@instances
-@given(st.integers(-30, 30), st.sampled_from([0.2, 1.0, 3.0]))
-def test_a_floor_cuts_the_wave(tenths, scale):
-    """Beside a second way out, worth c, an error passes as max(c, Gumbel)."""
-    # State 0 can go to the erroneous state 1 or, paying c, to the end, state 2; nothing else pays.
-    floor = 0.1 * scale * tenths
-    mdp = deterministic_mdp([[1, 2], [2, 2], [2, 2]], [[0.0, floor], [0.0, 0.0], [0.0, 0.0]], 0.5)
-    _, exact = error_wave(
-        np.random.default_rng(0), mdp, Gumbel(0.3 * scale, scale), state=1, steps=2, num_samples=1
-    )
-    location, passed = 0.5 * scale * (0.3 + np.log(2.0)), 0.5 * scale
-    w = np.exp((location - floor) / passed)
-    mean = floor + passed * (special.exp1(w) + np.log(w) + EULER)
-
-    def excess(x):
-        return 2.0 * (x - floor) * -np.expm1(-np.exp(-(x - location) / passed))
-
-    end, precise = max(floor, location) + 45.0 * passed, {"epsabs": 1e-13, "epsrel": 1e-12, "limit": 200}
-    square, _ = integrate.quad(excess, floor, end, **precise)
-    deviation = np.sqrt(square - (mean - floor) ** 2)
-    np.testing.assert_allclose(exact[1, 0], deviation, atol=1e-9 * scale)
-    np.testing.assert_allclose(exact[2], 0.0, atol=1e-12)  # gone

@@ -76,11 +76,6 @@ def test_values_without_weight_do_not_matter():
             assert log_partition([0.0, other, 1.0], 0.3, [0.25, 0.0, 0.75]) == expected
 
 
-def test_samples():
-    x = np.random.default_rng(0).normal(size=(4, 3, 2))
-    np.testing.assert_allclose(log_partition(x, 0.5), 0.5 * np.log(np.exp(x / 0.5).mean(-1)), rtol=1e-12)
-
-
 @jax.jit
 def losses(values, targets, beta):
     return gumbel.gumbel_loss(values, targets, beta=beta)
@@ -108,25 +103,6 @@ def test_unique_minimum_of_the_risk(x, probabilities, beta, sixteenths):
     np.testing.assert_allclose(above, np.expm1(-d) + d, rtol=1e-9, atol=1e-12 * (1.0 + minimum))
     assume(d != 0.0)
     assert above > 1e-4
-
-
-@several
-@given(triples, distributions, betas, triples)
-def test_empirical_risk_is_unbiased(x, probabilities, beta, thetas):
-    """Lemma 3.2: over every sample of 3 the empirical risk's expectation is the risk, at any theta.
-
-    `gumbel_log_loss`, which takes the logarithm of the sample's mean, has no such property.
-    """
-    theta = thetas[0]
-    counts = compositions(3, 3)
-    chances = stats.multinomial.pmf(counts, 3, probabilities)
-    with jax.enable_x64(True):
-        each = np.asarray(losses(jnp.full(3, theta), jnp.asarray(x), beta))
-    means = counts @ each / 3
-    expected = risk(theta, x, probabilities, beta)
-    np.testing.assert_allclose(chances @ means, expected, rtol=1e-12)
-    assume(np.ptp(each) > 0.1)
-    assert chances @ np.log1p(means) < np.log1p(expected) - 1e-6
 
 
 @several

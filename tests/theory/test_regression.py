@@ -1,4 +1,4 @@
-"""Gumbel regression by stochastic gradients against L^beta in float64, closed forms scikit-learn's checks."""
+"""Gumbel regression by stochastic gradients against L^beta in float64, closed forms and scikit-learn."""
 
 import warnings
 
@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from scipy import stats
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.metrics import r2_score
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from xql_jax.losses.gumbel import gumbel_log_loss, gumbel_loss, gumbel_rescaled_loss
@@ -138,21 +137,6 @@ def test_conditional_value_of_normal_noise(hidden_dims, mean, tolerance):
     assert rms(values[:, 3] - least_squares - excess[:, 3]) < 0.05
 
 
-@pytest.mark.slow
-def test_several_betas_are_as_many_single_fits():
-    x, y = linear_data(300)
-    settings = {"hidden_dims": (16,), "num_updates": 300, "random_state": 3}
-    warnings.simplefilter("ignore", ConvergenceWarning)
-    together = GumbelRegressor([0.5, 3.0, 50.0], **settings).fit(x, y)
-    assert together.predict(x).shape == (300, 3)
-    assert together.loss_curve_.shape == (together.n_iter_, 3)
-    for k, beta in enumerate([0.5, 3.0, 50.0]):
-        alone = GumbelRegressor(beta, **settings).fit(x, y)
-        np.testing.assert_allclose(alone.predict(x), together.predict(x)[:, k], atol=1e-3 * y.std())
-        np.testing.assert_allclose(alone.loss_curve_, together.loss_curve_[:, k], rtol=1e-3, atol=1e-5)
-    assert (np.abs(np.diff(together.predict(x), axis=1)).max(0) > 0.1 * y.std()).all()
-
-
 def test_expectiles_are_scipys():
     y = 3.0 * draw("exponential", 10_000, 0)
     expectiles = [0.02, 0.3, 0.5, 0.7, 0.9, 0.99]
@@ -173,11 +157,6 @@ def test_score_is_the_loss_that_is_left_of_the_best_constant():
         scores.append(1 - np.mean(np.exp(z) - z - 1) / np.mean(np.exp(z0) - z0 - 1))
     np.testing.assert_allclose(model.score(x, y), np.mean(scores), rtol=1e-9)
     assert min(scores) > 0.5
-    assert abs(scores[0] - scores[1]) > 0.01
-    mean = MeanRegressor(random_state=0).fit(x, y)
-    np.testing.assert_allclose(mean.score(x, y), r2_score(y, mean.predict(x)), rtol=1e-9)
-    np.testing.assert_allclose(mean.predict(x), x @ mean.coef_ + mean.intercept_, rtol=1e-10)
-    assert np.shape(mean.intercept_) == ()
 
 
 @pytest.mark.slow
