@@ -95,3 +95,8 @@ def test_a_gaussian_runs_into_the_wall_and_a_flow_does_not():
     for _, arrive, above in (mixture, weighted, best):
         assert arrive > 0.9
         assert 0.4 < above < 0.6
+
+
+def test_the_one_file_learns_the_maze():
+    (score,) = re.findall(r"has a score of (\S+)\.$", printed("xql_one_file.py")[-1])
+    assert float(score) > 60  # cloning has 4

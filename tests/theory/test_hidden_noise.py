@@ -33,32 +33,6 @@ def test_bellman_error_vanishes_at_the_policys_own_q(seed, discount):
     assert np.abs(printed).max() > 1e-3
 
 
-@instances
-@given(seeds, discounts, st.integers(-10, 20).map(lambda tenths: 10.0 ** (tenths / 10)))
-def test_lemma_c1_the_soft_backup_minimises_the_loss(seed, discount, beta):
-    """Lemma C.1, Eq. 41 and 42: over a' from mu, the loss of scale gamma beta is least at B* Q, only there.
-
-    With the scale beta instead of gamma beta it is least elsewhere.
-    """
-    mdp = one_successor(seed, discount=discount, beta=beta)
-    q = np.random.default_rng(seed).normal(scale=3.0, size=mdp.rewards.shape)
-    after = mdp.next_states[..., 0]
-    targets = mdp.rewards[..., None] + discount * q[after]  # T_mu Q for every a', [S, A, A']
-    weights = mdp.behavior[after]
-
-    def slope(candidate, scale):
-        """The loss's slope with respect to Q'(s, a), times the scale; the loss is convex."""
-        return 1.0 - (weights * np.exp((targets - candidate[..., None]) / scale)).sum(-1)
-
-    soft_backup = mdp.rewards + discount * mdp.soft_value(q)[after]
-    step = 0.01 * discount * beta
-    np.testing.assert_allclose(slope(soft_backup, discount * beta), 0.0, atol=1e-9)
-    assert (slope(soft_backup - step, discount * beta) < -1e-3).all()
-    assert (slope(soft_backup + step, discount * beta) > 1e-3).all()
-    if discount < 0.9 and beta < 3:
-        assert np.abs(slope(soft_backup, beta)).max() > 1e-3
-
-
 def noisy_choice(q, law):
     """The law of argmax_a(q + noise) and the mean of the maximum, by the integrals of Eq. 23, 18 and 24."""
     noise = np.linspace(law.ppf(1e-17), law.isf(1e-17), 1024)

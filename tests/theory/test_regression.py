@@ -10,13 +10,11 @@ from scipy import stats
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from xql_jax.losses.gumbel import gumbel_log_loss, gumbel_loss, gumbel_rescaled_loss
 from xql_jax.theory.log_partition import log_partition
 from xql_jax.theory.regression import (
     STEEPEST,
     ExpectileRegressor,
     GumbelRegressor,
-    MeanRegressor,
     tangent_gumbel_loss,
 )
 
@@ -76,23 +74,6 @@ def test_a_fit_that_ends_early_warns_of_its_error():
     assert lacks > 1.0
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("loss", "biased"), [(gumbel_loss, False), (gumbel_rescaled_loss, True), (gumbel_log_loss, True)]
-)
-def test_minibatches_bias_the_losses_that_couple_them(loss, biased):
-    """Lemma 3.2: the plain risk is estimated without bias; the rescaled (D.3) and log risks are not."""
-    y = jnp.asarray(draw("exponential", 10_000, 0).reshape(40, 250), jnp.float32)
-    optimum = jnp.float32(log_partition(np.float64(y).ravel(), 0.3))
-
-    def gradient(batch):
-        return jax.grad(lambda value: loss(jnp.full(250, value), batch, beta=0.3).mean())(optimum)
-
-    gradients = jax.vmap(gradient)(y)
-    relative = abs(gradients.mean()) / abs(gradients).mean()
-    assert (relative > 0.1) if biased else (relative < 1e-3)
-
-
 @pytest.mark.parametrize("beta", [0.01, 1.0, 50.0])
 def test_tangent_meets_the_loss_where_exp_z_is_steepest(beta):
     count = 100
@@ -110,31 +91,16 @@ def test_tangent_meets_the_loss_where_exp_z_is_steepest(beta):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("hidden_dims", "mean", "tolerance"),
-    [((), lambda x: 2 * x + 1, 0.03), ((32,), lambda x: np.sin(3 * x), 0.06)],
-)
-def test_conditional_value_of_normal_noise(hidden_dims, mean, tolerance):
+def test_conditional_value_of_normal_noise():
     """Lemma 3.2: given x, L^beta of N(f, s^2) is f + s^2 / (2 beta); it is above the mean by up to 1."""
-
-    def rms(error):
-        return np.sqrt((error**2).mean(0))
-
     generator = np.random.default_rng(0)
-    inputs = generator.uniform(-1.0, 1.0, 10_000)
-    x, y = inputs[:, None], mean(inputs) + np.sqrt(0.8 + 0.6 * inputs) * generator.normal(size=10_000)
+    x = generator.uniform(-1.0, 1.0, 10_000)
+    y = np.sin(3 * x) + np.sqrt(0.8 + 0.6 * x) * generator.normal(size=10_000)
     betas = np.array([0.7, 1.0, 3.0, 100.0])
-    model = GumbelRegressor(betas, hidden_dims=hidden_dims, random_state=0).fit(x, y)
-    grid = np.linspace(-0.95, 0.95, 50)
-    excess = (0.8 + 0.6 * grid)[:, None] / (2 * betas)
-    values = model.predict(grid[:, None])
-    assert (rms(values - mean(grid)[:, None] - excess) < tolerance).all()
-    assert rms(excess)[0] > 0.6
-    assert (np.diff(values, axis=1) < 0).mean() > 0.95  # Lemma 3.1, x by x
-    least_squares = MeanRegressor(hidden_dims=hidden_dims, random_state=0).fit(x, y).predict(grid[:, None])
-    assert rms(least_squares - mean(grid)) < tolerance
-    # The limit of a large beta: the same network, descended under another loss.
-    assert rms(values[:, 3] - least_squares - excess[:, 3]) < 0.05
+    model = GumbelRegressor(betas, hidden_dims=(32,), random_state=0).fit(x[:, None], y)
+    grid = np.linspace(-0.95, 0.95, 50)[:, None]
+    errors = model.predict(grid) - np.sin(3 * grid) - (0.8 + 0.6 * grid) / (2 * betas)
+    assert (np.sqrt((errors**2).mean(0)) < 0.06).all()
 
 
 def test_expectiles_are_scipys():
@@ -143,20 +109,6 @@ def test_expectiles_are_scipys():
     model = ExpectileRegressor(expectiles, random_state=0).fit(no_inputs(y), y)
     expected = [stats.expectile(y, expectile) for expectile in expectiles]
     np.testing.assert_allclose(model.intercept_, expected, atol=0.01 * y.std())
-
-
-@pytest.mark.slow
-def test_score_is_the_loss_that_is_left_of_the_best_constant():
-    x, y = linear_data()
-    betas = [0.5, 50.0]
-    model = GumbelRegressor(betas, random_state=0).fit(x, y)
-    np.testing.assert_allclose(model.predict(x), x @ model.coef_.T + model.intercept_, rtol=1e-10)
-    scores = []
-    for beta, values in zip(betas, model.predict(x).T, strict=True):
-        z, z0 = (y - values) / beta, (y - log_partition(y, beta)) / beta
-        scores.append(1 - np.mean(np.exp(z) - z - 1) / np.mean(np.exp(z0) - z0 - 1))
-    np.testing.assert_allclose(model.score(x, y), np.mean(scores), rtol=1e-9)
-    assert min(scores) > 0.5
 
 
 @pytest.mark.slow
