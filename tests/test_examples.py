@@ -50,14 +50,6 @@ def test_gumbel_regression_reaches_the_operator():
         np.testing.assert_allclose(table[:, 0], table[:, 1], rtol=0.01)
 
 
-def test_the_law_of_the_exponential():
-    law = gumbel_rows()[..., 2]
-    # By hand: 2 log 2 at beta 2 and mean 1; 5 log(5 / 3) at beta 5 and mean 2; infinite where beta <= mean.
-    np.testing.assert_allclose(law[3, 0], 1.3863, atol=6e-4)
-    np.testing.assert_allclose(law[2, 1], 2.5541, atol=6e-4)
-    np.testing.assert_array_equal(np.isinf(law), [[0, 0]] * 3 + [[0, 1]] + [[1, 1]] * 2)
-
-
 def test_xql_learns_the_empirical_soft_mdp():
     table = rows("soft_mdp.py", " +[0-9](?= )")
     assert table.shape == (6, 3)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy import optimize, stats
+from scipy import stats
 
 from xql_jax.learners.f_dvl import ChiSquare, TotalVariation
 from xql_jax.learners.ivr import LARGEST, Exponential, Sparse
@@ -118,10 +118,6 @@ def minimiser(loss, sample=SAMPLE):
     return middle
 
 
-def root(function):
-    return optimize.brentq(function, SAMPLE.min() - 5, SAMPLE.max() + 5, xtol=1e-12)
-
-
 def soft_maximum(beta):
     return beta * np.log(np.exp(SAMPLE / beta).mean())  # Lemma 3.2
 
@@ -130,22 +126,14 @@ def quantile(share):
     return np.quantile(SAMPLE, share, method="inverted_cdf")
 
 
-# Loss, and what it fits a constant to.
+# Loss, and what it fits a constant to, where that has a name of its own; the slopes of all are above.
 MINIMISERS = [
     (mse_loss, SAMPLE.mean()),
-    *((functools.partial(expectile_loss, expectile=t),
-       root(lambda v, t=t: (abs(t - (v > SAMPLE)) * (SAMPLE - v)).mean())) for t in (0.1, 0.5, 0.9)),
+    *((functools.partial(expectile_loss, expectile=t), stats.expectile(SAMPLE, t)) for t in (0.1, 0.9)),
     *((functools.partial(pinball_loss, quantile=q), quantile(q)) for q in (LOWER, 0.3)),
-    *((Sparse(alpha=a).loss_of,
-       root(lambda v, a=a: np.maximum(1 + (SAMPLE - v) / (2 * a), 0).mean() - 1)) for a in (0.5, 5.0)),
-    *((Exponential(alpha=a).loss_of, soft_maximum(a)) for a in (1.0, 5.0)),
-    *((ChiSquare(tradeoff=t).loss_of,
-       root(lambda v, t=t: np.where(v < SAMPLE, 1 + (SAMPLE - v) / 2, 0.0).mean() - (1 - t) / t))
-      for t in (0.55, 0.9)),
+    (Exponential(alpha=1.0).loss_of, soft_maximum(1.0)),
     *((TotalVariation(tradeoff=t).loss_of, quantile((2 * t - 1) / t)) for t in (0.55, 0.8)),
-    *((Maclaurin(beta=2.0, order=n).loss_of,
-       root(lambda v, n=n: sum(((SAMPLE - v) / 2) ** j / math.factorial(j) for j in range(1, n)).mean()))
-      for n in (2, 4, 6)),
+    (Maclaurin(beta=2.0, order=2).loss_of, SAMPLE.mean()),
     (Maclaurin(beta=2.0, order=20).loss_of, soft_maximum(2.0)),
     *((functools.partial(loss, beta=beta, clip=20.0, clip_rule=rule), soft_maximum(beta))
       for loss in (gumbel_loss, gumbel_rescaled_loss, gumbel_log_loss)

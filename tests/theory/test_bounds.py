@@ -3,32 +3,17 @@
 import itertools
 
 import numpy as np
-from cases import several
+from cases import seeds, several
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import stats
 
 from xql_jax.theory import bounds
 from xql_jax.theory.log_partition import log_partition
 
 LOG_BOUNDS = [bounds.log_partition_upper_bound, bounds.linear_log_partition_upper_bound]
 ratios = st.integers(1, 400).map(lambda n: n / 20)  # of x_max or q_max to beta
-moderate_ratios = st.integers(1, 80).map(lambda n: n / 20)
 scales = st.sampled_from([1e-3, 0.3, 1.0, 7.0, 1e4])  # x_max or q_max
 deltas = st.sampled_from([0.003, 0.01, 0.05, 0.1, 0.25, 0.4, 0.6, 0.8, 0.95])
-
-
-def distributions(size):
-    """Probabilities, none of them 0."""
-    counts = st.lists(st.integers(1, 20), min_size=size, max_size=size)
-    return counts.map(lambda n: np.array(n) / np.sum(n))
-
-
-def within_unit(*shape):
-    """f64[shape] within [-1, 1], its bounds included."""
-    size = int(np.prod(shape))
-    sixteenths = st.lists(st.integers(-16, 16), min_size=size, max_size=size)
-    return sixteenths.map(lambda n: np.reshape(n, shape) / 16)
 
 
 def two_point(p, x_max, beta):
@@ -37,11 +22,12 @@ def two_point(p, x_max, beta):
 
 
 @several
-@given(ratios, scales, distributions(3), distributions(4), within_unit(4, 3))
-def test_lower_and_corrected_upper_bound(ratio, q_max, mu, noise, estimates):
+@given(ratios, scales, seeds)
+def test_lower_and_corrected_upper_bound(ratio, q_max, seed):
     """Lemma B.1: V <= E[V_hat] <= E[Q] + 2 beta log cosh(Q_max / beta), enumerated over estimates of Q."""
-    beta = q_max / ratio
-    q_hat = q_max * estimates  # f64[outcome of the noise, action]
+    generator, beta = np.random.default_rng(seed), q_max / ratio
+    mu, noise = generator.dirichlet(np.ones(3)), generator.dirichlet(np.ones(4))
+    q_hat = q_max * generator.uniform(-2.0, 2.0, (4, 3)).clip(-1.0, 1.0)  # [outcome of the noise, action]
     q = noise @ q_hat
     expected = noise @ log_partition(q_hat, beta, mu)
     assert log_partition(q, beta, mu) <= expected + 1e-12 * q_max
@@ -70,27 +56,6 @@ def test_bias_of_a_small_beta_can_be_twice_the_bound():
     bias = two_point(0.01, 1.0, 1e-4) - (0.01 - 0.99)
     assert 1.97 < bias < 2.0
     np.testing.assert_allclose(2.0 * bounds.log_cosh_bias(1.0, 1e-4), 2.0, atol=1e-3)
-
-
-def test_exact_failure_probability_of_two_points():
-    """Lemma B.2: for X = +-X_max the estimate exceeds either bound with a probability of at most delta."""
-    shares_of_delta = []
-
-    @several
-    @given(moderate_ratios, st.integers(1, 60), st.integers(1, 99).map(lambda n: n / 100), deltas)
-    def enumerate_counts(ratio, num_samples, p, delta):
-        counts = np.arange(num_samples + 1)
-        shares = np.stack([counts, num_samples - counts], -1) / num_samples
-        chances = stats.binom.pmf(counts, num_samples, p)
-        estimates = log_partition(np.tile([ratio, -ratio], (num_samples + 1, 1)), 1.0, shares)
-        value, arguments = two_point(p, ratio, 1.0), (ratio, 1.0, num_samples, delta)
-        sharp, linear = (f(value, *arguments) for f in LOG_BOUNDS)
-        failure = chances[estimates > sharp + 1e-12].sum()
-        assert chances[estimates > linear + 1e-12].sum() <= failure <= delta
-        shares_of_delta.append(failure / delta)
-
-    enumerate_counts()
-    assert max(shares_of_delta) > 0.3  # near delta somewhere: the bound is exercised
 
 
 @several
