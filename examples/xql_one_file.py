@@ -32,7 +32,7 @@ from xql_jax.types import Array, Batch, Numeric, Params
 
 
 class Settings(NamedTuple):
-    """The values for the point mazes. The first three depend on the scale of the rewards."""
+    """The point mazes' values. They are arguments of the program: as its constants they change last bits."""
 
     beta: float = 0.2  # Gumbel scale, reward units: the smaller, the nearer V is to the maximum of Q
     awr_temperature: float = 30.0  # 1 / reward units; 1 / beta in Eq. 12, but a separate number in their code
@@ -41,7 +41,7 @@ class Settings(NamedTuple):
     discount: float = 0.97
     tau: float = 0.02  # Polyak rate of Q's target
     learning_rate: float = 1e-3  # the policy's falls to 0
-    max_grad_norm: float = jnp.inf  # a gradient with a larger norm is scaled down to it
+    max_grad_norm: float = jnp.inf  # inf: gradients are not scaled
 
 
 HIDDEN_DIMS, BATCH_SIZE = (128, 128), 256
@@ -114,7 +114,7 @@ def gumbel_loss(v: Array, q: Array, h: Settings) -> Array:
 
 
 def minimize(loss: Callable[[Params], Array], old: Trained, rate: Numeric, h: Settings) -> Trained:
-    """One step of Adam, after clipping the gradient's norm."""
+    """One step of Adam on the gradient, scaled down to `max_grad_norm`."""
     gradient = jax.grad(loss)(old.params)
     shrink = jnp.minimum(1.0, h.max_grad_norm / optax.global_norm(gradient))
     steps, moments = ADAM.update(jax.tree.map(lambda g: g * shrink, gradient), old.moments)

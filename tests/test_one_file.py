@@ -1,5 +1,6 @@
 """The one-file example is the library's XQL, bit for bit."""
 
+import re
 import runpy
 
 import jax
@@ -10,7 +11,13 @@ import xql_jax
 from xql_jax.data.loading import load_dataset
 from xql_jax.data.preprocessing import fit_preprocessing
 
+ONE_FILE = ROOT / "examples" / "xql_one_file.py"
 STEPS, SEED = 100, 7
+
+
+def test_it_has_data_and_environments_from_the_library_and_no_more():
+    rooms = re.findall(r"^ *(?:from|import) xql_jax\.?(\w*)", ONE_FILE.read_text("utf-8"), re.MULTILINE)
+    assert {*rooms} == {"data", "envs", "rollout", "tasks", "types"}
 
 
 def test_its_parameters_are_those_of_the_library(tmp_path):
@@ -30,7 +37,7 @@ def test_its_parameters_are_those_of_the_library(tmp_path):
     )
     expected = policy.run.states[policy.member.name]
 
-    one_file = runpy.run_path(str(ROOT / "examples" / "xql_one_file.py"))
+    one_file = runpy.run_path(str(ONE_FILE))
     dataset = load_dataset(None, [file])
     data = fit_preprocessing(dataset, None).dataset(dataset).batch
     key_init, key_updates, _, _ = jax.random.split(jax.random.key(SEED), 4)
