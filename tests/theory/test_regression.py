@@ -61,19 +61,6 @@ def test_a_fit_that_ends_early_warns_of_its_error():
     assert lacks > 1.0
 
 
-@pytest.mark.slow
-def test_conditional_value_of_normal_noise():
-    """Lemma 3.2: given x, L^beta of N(f, s^2) is f + s^2 / (2 beta); it is above the mean by up to 1."""
-    generator = np.random.default_rng(0)
-    x = generator.uniform(-1.0, 1.0, 10_000)
-    y = np.sin(3 * x) + np.sqrt(0.8 + 0.6 * x) * generator.normal(size=10_000)
-    betas = np.array([0.7, 1.0, 3.0, 100.0])
-    model = GumbelRegressor(betas, hidden_dims=(32,), random_state=0).fit(x[:, None], y)
-    grid = np.linspace(-0.95, 0.95, 50)[:, None]
-    errors = model.predict(grid) - np.sin(3 * grid) - (0.8 + 0.6 * grid) / (2 * betas)
-    assert (np.sqrt((errors**2).mean(0)) < 0.06).all()
-
-
 def test_expectiles_are_scipys():
     y = 3.0 * draw("exponential", 10_000, 0)
     expectiles = [0.02, 0.3, 0.5, 0.7, 0.9, 0.99]
