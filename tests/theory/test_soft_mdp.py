@@ -145,3 +145,53 @@ def test_empirical_mdp_counts():
 def test_impossible_mdp_is_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(random_mdp(), **changes)
+
+
+@instances
+@given(seeds, betas, st.integers(1, 99))
+def test_the_discount_moves_into_the_scale(seed, beta, percent):
+    """Eq. 38, 39, 40: r + g L^b[Q] = r + L^gb[g Q] = L^gb[r + g Q], the step to Lemma C.1."""
+    discount = percent / 100
+    mdp = random_mdp(seed, beta=beta)
+    q = np.random.default_rng(seed).normal(scale=5.0, size=mdp.rewards.shape)
+    scaled = dataclasses.replace(mdp, beta=discount * beta)
+    reward = mdp.rewards[:, :1]
+    eq_38 = reward[:, 0] + discount * mdp.soft_value(q)
+    np.testing.assert_allclose(reward[:, 0] + scaled.soft_value(discount * q), eq_38, atol=1e-10)
+    np.testing.assert_allclose(scaled.soft_value(reward + discount * q), eq_38, atol=1e-10)
+    if 0.01 < beta < 100 and percent < 90:  # between the maximum and the mean, which know no scale
+        assert np.abs(mdp.soft_value(reward + discount * q) - eq_38).max() > 1e-6
+
+
+def random_policy(mdp, seed):
+    """Leaves out about a third of the actions, but not always the one that mu leaves out."""
+    weights = np.random.default_rng(seed).exponential(size=mdp.behavior.shape)
+    weights[weights < 0.4] = 0.0
+    weights[:, -1] += 0.1
+    return weights / weights.sum(-1, keepdims=True)
+
+
+@instances
+@given(seeds, discounts)
+def test_expected_returns_solve_the_dense_system(seed, discount):
+    """Sec. 2.1: v = r_pi + discount * P_pi v, by dense algebra; with a policy that is greedy, too."""
+    mdp = random_mdp(seed, discount=discount)
+    greedy = np.eye(3)[np.random.default_rng(seed).integers(3, size=5)]
+    for policy in (random_policy(mdp, seed), greedy):
+        expected = evaluated(mdp, policy, mdp.rewards)
+        atol = 1e-12 * np.abs(mdp.rewards).max() / (1 - discount)
+        np.testing.assert_allclose(mdp.expected_returns(policy), expected, rtol=0.0, atol=atol)
+
+
+@instances
+@given(seeds, st.integers(1, 6), st.integers(1, 4))
+def test_dense_and_successor_lists_are_the_same_mdp(seed, num_states, num_actions):
+    generator = np.random.default_rng(seed)
+    transitions = generator.dirichlet(np.full(num_states, 0.3), (num_states, num_actions))
+    transitions = np.where(transitions < 0.05, 0.0, transitions)
+    transitions /= transitions.sum(-1, keepdims=True)
+    rewards = generator.normal(size=(num_states, num_actions))
+    behavior = generator.dirichlet(np.ones(num_actions), num_states)
+    mdp = SoftMDP.dense(transitions, rewards, behavior, discount=0.9, beta=1.0)
+    np.testing.assert_allclose(dense_transitions(mdp), transitions, atol=1e-15)
+    assert mdp.next_states.shape[-1] == (transitions > 0).sum(-1).max()
