@@ -14,7 +14,7 @@ from gymnasium import spaces
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from xql_jax.envs import Suite
+from xql_jax.envs import EnvironmentMaker
 from xql_jax.envs.processes import Processes
 from xql_jax.envs.registered import Registered
 from xql_jax.envs.vector import UNTOLD, Local
@@ -324,7 +324,7 @@ def check_steps(env, case, seed):
 def check_evaluation(make, case, seed):
     """Three episodes of two policies; an episode without a word on success has none, if another has one."""
     task = Task("odd", OWN, None, *RETURN_ITSELF, None)
-    evaluator = Evaluator(task, 2, 3, seed, Suite(lambda task: make(), max_environments=4))
+    evaluator = Evaluator(task, 2, 3, seed, EnvironmentMaker(lambda task: make(), max_environments=4))
     sizes = math.prod(case["shape"]), math.prod(case["acted"])
     assert evaluator.sizes == sizes
     action = np.full((2, 1, sizes[1]), 0.25) * [[[1.0]], [[-2.0]]]

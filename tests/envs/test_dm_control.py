@@ -1,5 +1,6 @@
 """The wrapped tasks of dm_control.suite against the suite itself, bit for bit."""
 
+import dataclasses
 import functools
 import os
 import subprocess
@@ -14,7 +15,7 @@ from dm_control.rl.control import flatten_observation
 from xql_jax.envs.dm_control import DMControl
 from xql_jax.envs.point_maze import PointMaze
 from xql_jax.errors import EnvironmentFailure
-from xql_jax.tasks import Task, get_task
+from xql_jax.tasks import get_task
 
 slow = functools.partial(pytest.param, marks=pytest.mark.slow)
 NAMES = ["-".join(pair) for pair in suite.ALL_TASKS if pair[0] != "lqr"]
@@ -26,7 +27,7 @@ SOME = [
 
 
 def wrapped(name, episode_limit=1000):
-    return DMControl(Task(name, "dm_control", None, 0.0, 1000.0, episode_limit))
+    return DMControl(dataclasses.replace(get_task(name), episode_limit=episode_limit))
 
 
 @pytest.mark.parametrize("name", [name if name in SOME else slow(name) for name in NAMES])

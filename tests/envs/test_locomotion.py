@@ -7,7 +7,7 @@ from gymnasium.envs.mujoco.half_cheetah_v4 import HalfCheetahEnv
 from gymnasium.envs.mujoco.hopper_v4 import HopperEnv
 from gymnasium.envs.mujoco.walker2d_v4 import Walker2dEnv
 
-from xql_jax.envs import Simulation, choose_suite
+from xql_jax.envs import Simulation, environment_maker
 from xql_jax.envs.locomotion import ROBOTS, Locomotion
 from xql_jax.tasks import get_task
 
@@ -111,7 +111,7 @@ def models(name: str) -> tuple[mujoco.MjModel, mujoco.MjModel]:
     """The model with today's masses, and with the old ones."""
     task = get_task(name)
     today, old = (
-        choose_suite(task, Simulation(legacy_inertia=legacy)).make(task) for legacy in (False, True)
+        environment_maker(task, Simulation(legacy_inertia=legacy)).make(task) for legacy in (False, True)
     )
     return today.model, old.model
 

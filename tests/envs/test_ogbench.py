@@ -15,7 +15,7 @@ from xql_jax.config_files import OFFLINE, choose_config  # noqa: E402
 from xql_jax.configuration import resolve_offline  # noqa: E402
 from xql_jax.data.loading import cached_file, load_dataset  # noqa: E402
 from xql_jax.data.oracles import EPISODE, generate_oracle  # noqa: E402
-from xql_jax.envs import SUITES  # noqa: E402
+from xql_jax.envs import environment_maker  # noqa: E402
 from xql_jax.envs.ogbench import OGBench, environment_of, make_simulation, rewarded  # noqa: E402
 from xql_jax.errors import UserError  # noqa: E402
 from xql_jax.rollout.evaluation import EpisodeResults  # noqa: E402
@@ -23,18 +23,19 @@ from xql_jax.rollout.scores import describe_episodes  # noqa: E402
 from xql_jax.runs.load import load_run  # noqa: E402
 from xql_jax.runs.offline import run_offline  # noqa: E402
 from xql_jax.runs.run_settings import OfflineSettings  # noqa: E402
-from xql_jax.tasks import TASKS, get_task  # noqa: E402
+from xql_jax.suites import SUITES  # noqa: E402
+from xql_jax.tasks import get_task  # noqa: E402
 from xql_jax.tools.collect import CollectionSettings, collect  # noqa: E402
 from xql_jax.tools.read_runs import read_runs  # noqa: E402
 
-OURS = {name: task for name, task in TASKS.items() if task.suite == "ogbench"}
+OURS = list(SUITES["ogbench"].tasks())
 POINT = "pointmaze-medium-navigate-singletask-task3-v0"
 CUBE = "cube-single-play-singletask-v0"
 
 
 def test_every_task_is_the_package_s_with_its_limit():
-    specs = {environment_of(task): gymnasium.spec(environment_of(task)) for task in OURS.values()}
-    limits = {environment_of(task): task.episode_limit for task in OURS.values()}
+    specs = {environment_of(task): gymnasium.spec(environment_of(task)) for task in OURS}
+    limits = {environment_of(task): task.episode_limit for task in OURS}
     assert {name: spec.max_episode_steps for name, spec in specs.items()} == limits
     assert len(OURS) == 6 * 47
 
@@ -127,7 +128,8 @@ def test_scores_are_successes():
 
 
 def test_the_suite_evaluates_a_policy():
-    env = SUITES["ogbench"].vector_env(dataclasses.replace(get_task(POINT), episode_limit=5), 2)
+    task = dataclasses.replace(get_task(POINT), episode_limit=5)
+    env = environment_maker(task).vector_env(task, 2)
     assert env.observation_space.shape == (2,)
     env.close()
 

@@ -4,10 +4,11 @@ import mujoco
 import numpy as np
 import pytest
 
-from xql_jax.envs import SUITES
+from xql_jax.envs import EnvironmentMaker
 from xql_jax.envs.compiled import compiled_environment
 from xql_jax.envs.dm_control import DMControl, _flat
-from xql_jax.tasks import COMPILED_TASKS, get_task, name_in_dm_control
+from xql_jax.suites import SUITES
+from xql_jax.tasks import get_task, name_in_dm_control
 
 pytest.importorskip("mujoco_playground", reason="the extra `compiled` is not installed")
 
@@ -71,8 +72,8 @@ def test_every_task_has_the_sizes_and_times_of_dm_control():
     import mujoco_playground
 
     known = {f"playground:{name}" for name in mujoco_playground.dm_control_suite.ALL_ENVS}
-    assert known == COMPILED_TASKS.keys()
-    for task in COMPILED_TASKS.values():
+    assert known == {task.name for task in SUITES["compiled"].tasks()}
+    for task in SUITES["compiled"].tasks():
         config = mujoco_playground.dm_control_suite.get_default_config(task.name.partition(":")[2])
         assert (config.episode_length, config.action_repeat) == (task.episode_limit, 1)
         environment = compiled_environment(task)
@@ -91,7 +92,7 @@ def test_an_episode_follows_dm_controls():
     DM Control integrates by RK4, which moves by the mean of the velocities before and after a step;
     Playground by semi-implicit Euler, which moves by the one after.
     """
-    ours = SUITES["compiled"].vector_env(get_task("playground:CartpoleSwingup"), 1)
+    ours = EnvironmentMaker().vector_env(get_task("playground:CartpoleSwingup"), 1)
     theirs = DMControl(get_task("cartpole-swingup"))
     ours.reset([1])
     theirs.reset(seed=1)

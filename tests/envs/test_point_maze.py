@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from xql_jax.envs import choose_suite
+from xql_jax.envs import environment_maker
 from xql_jax.envs.mazes import MAZES, Maze, maze_of
 from xql_jax.envs.point_maze import PointMaze
 from xql_jax.rollout.evaluation import Evaluator
@@ -152,7 +152,7 @@ def test_reference_returns(name):
     task = get_task(f"maze2d-{name}-v1")
     rng = np.random.default_rng(0)
     goal = np.array(MAZES[name].goal)
-    suite = dataclasses.replace(choose_suite(task), max_environments=100)
+    suite = dataclasses.replace(environment_maker(task), max_environments=100)
     evaluator = Evaluator(task, num_members=2, num_episodes=50, seed=0, suite=suite)
 
     def act(observations):

@@ -12,14 +12,15 @@ import pytest
 from gymnasium import spaces
 from own_maze import Line
 
-from xql_jax.envs import SUITES, action_bounds
+from xql_jax.envs import EnvironmentMaker, action_bounds
 from xql_jax.envs.registered import Registered
 from xql_jax.errors import EnvironmentFailure, UserError
-from xql_jax.tasks import ONLINE_TASKS, OWN, References, get_task, referenced
+from xql_jax.suites import SUITES
+from xql_jax.tasks import References, get_task, referenced
 from xql_jax.tools.evaluate import EvaluationSettings, evaluate
 
 
-@pytest.mark.parametrize("name", [name for name, task in ONLINE_TASKS.items() if task.suite == "gymnasium"])
+@pytest.mark.parametrize("name", [task.name for task in SUITES["gymnasium"].tasks()])
 def test_episodes_are_gymnasiums_bit_for_bit_whatever_came_before(name):
     env, raw = Registered(get_task(name)), gymnasium.make(name)
     reach = raw.action_space.high  # their bounds are symmetric
@@ -42,7 +43,7 @@ def test_episodes_are_gymnasiums_bit_for_bit_whatever_came_before(name):
 def test_an_own_environments_spaces_and_steps():
     """Against the environment itself, whose actions are from -2 to 4."""
     task = get_task("own_maze:Line-v0")
-    assert (task.suite, task.episode_limit, task.dataset_url) == ("own", 30, None)
+    assert (task.suite.name, task.episode_limit, task.dataset_url) == ("own", 30, None)
     assert task.normalized_score(np.array([-7.0])) == [-7.0]
     assert referenced(task, References(-30.0, -10.0)).normalized_score(np.array([-15.0])) == [75.0]
     environment, theirs = Registered(task), Line()
@@ -165,7 +166,7 @@ class Odd(gymnasium.Env):
 def test_what_would_train_on_something_else_is_refused(how, told):
     gymnasium.register("Odd-v0", lambda: Odd(how), max_episode_steps=5)
     try:
-        with contextlib.closing(SUITES[OWN].vector_env(get_task(f"{__name__}:Odd-v0"), 1)) as env:
+        with contextlib.closing(EnvironmentMaker().vector_env(get_task(f"{__name__}:Odd-v0"), 1)) as env:
             env.reset([0])
             with pytest.raises(EnvironmentFailure, match=told):
                 env.step(np.zeros((1, 1)))
@@ -177,6 +178,6 @@ def test_bounds_whose_width_is_infinite_in_float32_are_refused():
     gymnasium.register("Wide-v0", lambda: Odd({}, bound=3e38), max_episode_steps=5)
     try:
         with pytest.raises(UserError, match="must be a Box of floats with bounds"):
-            SUITES[OWN].vector_env(get_task(f"{__name__}:Wide-v0"), 1)
+            EnvironmentMaker().vector_env(get_task(f"{__name__}:Wide-v0"), 1)
     finally:
         del gymnasium.registry["Wide-v0"]

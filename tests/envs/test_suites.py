@@ -12,10 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from xql_jax.envs import SUITES, Simulation, action_bounds, choose_suite, describe_environment
+from xql_jax.envs import Simulation, action_bounds, describe_environment, environment_maker
 from xql_jax.errors import UserError
 from xql_jax.rollout.evaluation import Evaluator
-from xql_jax.tasks import COMPILED, ONLINE_TASKS, TASKS, Task, get_task
+from xql_jax.suites import SUITES
+from xql_jax.suites.compiled import PLAYGROUND
+from xql_jax.suites.record import Suite
+from xql_jax.tasks import LISTED_TASKS, TASKS, Task, get_task
 
 slow = functools.partial(pytest.param, marks=pytest.mark.slow)
 OF_EACH_SUITE = [
@@ -31,10 +34,11 @@ NEEDED = {"kitchen": "gymnasium_robotics", "adroit": "gymnasium_robotics", "play
 LIMIT_OF_ITS_OWN = {"jax_point_mass:PointMass": 20, "bullet-maze2d-open-v0": 150}
 EACH_TASK = pytest.mark.parametrize(
     "task",
-    [task for task in (TASKS | ONLINE_TASKS).values() if task.suite in (*SUITES, "bullet")],
+    [task for task in LISTED_TASKS.values() if not task.suite.is_compiled],
     ids=lambda task: task.name,
 )
-PAGE = (Path(__file__).resolve().parents[2] / "docs" / "tasks.md").read_text()
+GUIDE = Path(__file__).resolve().parents[2]
+PAGE = (GUIDE / "docs" / "tasks.md").read_text()
 # The text of each section of the environments by its anchor.
 SECTIONS = {
     heading.replace(" ", "-"): text
@@ -47,12 +51,12 @@ def suite_of(request):
     """Returns the suite of a task; D4RL's own, where there is no other."""
 
     def find(task, **options):
-        if needed := NEEDED.get(task.suite) or NEEDED.get(task.name.partition(":")[0]):
+        if needed := NEEDED.get(task.suite.name) or NEEDED.get(task.name.partition(":")[0]):
             pytest.importorskip(needed)
-        if task.suite == "bullet":
+        if not task.suite.environment:
             request.getfixturevalue("d4rl_package")
             options = {"env_backend": "d4rl"}
-        return choose_suite(task, Simulation(**options))
+        return environment_maker(task, Simulation(**options))
 
     return find
 
@@ -180,10 +184,10 @@ def test_random_actions_earn_the_reference_return(suite_of, name, options, episo
 
 
 def test_other_suites_say_what_to_do():
-    task = Task("cave-v0", "caves", None, 0.0, 1.0, 10)
+    task = Task("cave-v0", Suite("caves", config="own"), None, 0.0, 1.0, 10)
     words = r"cave-v0.*suite caves.*--eval_episodes=0.*there are environments for: .*kitchen"
     with pytest.raises(UserError, match=words):
-        choose_suite(task)
+        environment_maker(task)
 
 
 # The guide, and the report's pointer into it.
@@ -191,16 +195,14 @@ def test_other_suites_say_what_to_do():
 
 def rows_of(task):
     """The task's rows of its section's table by the names of its columns."""
-    lines = [line for line in SECTIONS[task.suite].splitlines() if line.startswith("|")]
+    lines = [line for line in SECTIONS[task.suite.name].splitlines() if line.startswith("|")]
     cells = [[cell.strip(" `") for cell in line.split("|")[1:-1]] for line in lines]
     rows = [dict(zip(cells[0], row, strict=True)) for row in cells[2:]]
     return [row for row in rows if fnmatch.fnmatchcase(task.name, row["tasks"])]
 
 
 def test_every_suite_has_its_section():
-    of_tasks = {task.suite for task in (TASKS | ONLINE_TASKS).values()}
-    assert set(SECTIONS) == of_tasks | {"backend-d4rl", "own"}
-    assert set(SUITES) - {COMPILED} | {"bullet"} <= set(SECTIONS)  # which has a guide of its own
+    assert set(SECTIONS) == {*SUITES, "backend-d4rl"} - {"compiled"}  # which has a guide of its own
 
 
 @pytest.mark.parametrize("task", TASKS.values(), ids=lambda task: task.name)
@@ -213,15 +215,18 @@ def test_every_task_has_one_row_that_says_what_it_does(task):
     assert row["return at 100"] == f"{task.max_return:.2f}"
 
 
-@pytest.mark.parametrize("suite", sorted(SECTIONS.keys() - {"backend-d4rl", "own"}))
+@pytest.mark.parametrize("suite", [*SUITES.values(), PLAYGROUND], ids=lambda suite: suite.guide or suite.name)
 @pytest.mark.parametrize("backend", ["mujoco", "d4rl"])
 def test_reports_point_to_a_section(backend, suite):
-    task = next(task for task in (TASKS | ONLINE_TASKS).values() if task.suite == suite)
-    described = describe_environment(task, Simulation(backend))
+    if backend == "d4rl" and not suite.d4rl_packages:
+        pytest.skip("D4RL lacks it")
+    described = describe_environment(Task("name", suite, None, 0.0, 1.0, 1), Simulation(backend))
     assert json.loads(json.dumps(described)) == described
+    assert described["simulator"] == next(iter(described["versions"]))
     page, anchor = described["described_in"].split("#")
-    assert (page, described["simulator"]) == ("docs/tasks.md", next(iter(described["versions"])))
-    assert anchor == (suite if backend == "mujoco" or suite == "bullet" else "backend-d4rl")
+    headings = re.findall("^##+ (.+)$", (GUIDE / page).read_text(), re.M)
+    assert anchor in [heading.lower().replace(" ", "-") for heading in headings]
+    assert (anchor == "backend-d4rl") == (backend == "d4rl" and bool(suite.environment))
 
 
 def test_a_report_worked_by_hand():

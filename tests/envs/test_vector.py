@@ -1,5 +1,6 @@
 """Environments stepped together, of all kinds, against the same environments stepped one by one."""
 
+import dataclasses
 import functools
 import math
 import os
@@ -19,12 +20,12 @@ import pytest
 from gymnasium import spaces
 from jax_point_mass import PointMass
 
-from xql_jax.envs import SUITES, processes
+from xql_jax.envs import EnvironmentMaker, processes
 from xql_jax.envs.processes import GRACE, TICK, Processes
 from xql_jax.envs.vector import EpisodeSeeds, Local, Patience, start_seed
 from xql_jax.errors import EnvironmentFailure, UserError
 from xql_jax.rollout.evaluation import episode_seed
-from xql_jax.tasks import Task, get_task
+from xql_jax.tasks import get_task
 
 slow = functools.partial(pytest.param, marks=pytest.mark.slow)
 PLACE = "FILE:LINE, in break_down"
@@ -85,7 +86,7 @@ class Clock(gymnasium.Env):
 def cheetah(limit: int = 7):
     from xql_jax.envs.dm_control import DMControl  # no other process needs MuJoCo
 
-    return DMControl(Task("cheetah-run", "dm_control", None, 0.0, 1000.0, limit))
+    return DMControl(dataclasses.replace(get_task("cheetah-run"), episode_limit=limit))
 
 
 class Point:
@@ -103,7 +104,7 @@ class Point:
 
 
 def compiled(make, number):
-    return SUITES["compiled"].vector_env(get_task("jax_point_mass:PointMass"), number)
+    return EnvironmentMaker().vector_env(get_task("jax_point_mass:PointMass"), number)
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Environments in JAX: their steps are part of the compiled program that learns from them."""
 
 import functools
+import pkgutil
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -13,36 +14,43 @@ from xql_jax.envs.jax_environment import EnvState, JaxEnvironment, Step
 from xql_jax.envs.vector import UNTOLD, VectorEnv
 from xql_jax.errors import UserError, described
 from xql_jax.pytrees import Distinct, select_leaves
-from xql_jax.tasks import PLAYGROUND, Task, own_attribute
+from xql_jax.tasks import Task, own_attribute
 from xql_jax.types import Array, Batch, PRNGKey
 
 
 @functools.cache
 def compiled_environment(task: Task) -> JaxEnvironment:
     """Returns this process's one environment of a task; UserError if a user's class is unfit."""
-    if task.name.startswith(f"{PLAYGROUND}:"):
-        from xql_jax.envs.playground import Playground
-
-        return Playground(task.name.partition(":")[2], task.longest)
+    if task.suite.jax_environment:
+        return pkgutil.resolve_name(task.suite.jax_environment)(task)
     try:
-        environment = own_attribute(task.name)()
+        make: Any = own_attribute(task.name)
+        environment: JaxEnvironment = make()
         action = jax.ShapeDtypeStruct((environment.action_size,), jnp.float32)
-        state, start = jax.eval_shape(environment.reset, jax.random.key(0))
-        following, given = jax.eval_shape(environment.step, state, action)
-        seen, number = f"float32[{environment.observation_size}]", "float32[]"
-        found = {"reset's observation": (start, seen), "step's observation": (given.observation, seen)}
-        found |= {"step's reward": (given.reward, number), "step's terminal": (given.terminal, "bool[]")}
-        _ = environment.steps_per_second
+        before, start = jax.eval_shape(environment.reset, jax.random.key(0))
+        after, given = jax.eval_shape(environment.step, before, action)
+        float(environment.steps_per_second)
     except Exception as error:  # it is the user's code, and may fail in any way
         raise UserError(f"{task.name}: cannot be made or compiled: {described(error)}") from error
-    for what, (array, wanted) in found.items():
-        if (is_now := f"{array.dtype}{list(array.shape)}") != wanted:
+    observation = f"float32[{environment.observation_size}]"
+    for what, array, wanted in (
+        ("reset's observation", start, observation),
+        ("step's observation", given.observation, observation),
+        ("step's reward", given.reward, "float32[]"),
+        ("step's terminal", given.terminal, "bool[]"),
+    ):
+        is_now = f"{array.dtype}{list(array.shape)}"
+        if is_now != wanted:
             raise UserError(f"{task.name}: {what} is {is_now}, and must be {wanted}")
-    (leaves, structure), (after, structure_after) = map(jax.tree.flatten, (state, following))
-    types, types_after = ([(leaf.shape, leaf.dtype) for leaf in each] for each in (leaves, after))
-    if (structure, types) != (structure_after, types_after):
+    if _kind_of(before) != _kind_of(after):
         raise UserError(f"{task.name}: the state that step returns has other arrays than what it is given")
     return environment
+
+
+def _kind_of(state: EnvState) -> tuple[object, list[object]]:
+    """Returns the structure of a state, and the shapes and types of its arrays."""
+    leaves, structure = jax.tree.flatten(state)
+    return structure, [(leaf.shape, leaf.dtype) for leaf in leaves]
 
 
 def safe_step(

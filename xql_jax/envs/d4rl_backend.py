@@ -10,26 +10,26 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from xql_jax.envs import Suite
 from xql_jax.envs.simulated import GymStep, SimulatedEnv, Start
 from xql_jax.errors import UserError, needing
 from xql_jax.tasks import Task
 
 
-def d4rl_suite(task: Task) -> Suite:
-    """Returns a suite that makes D4RL's own environments of the task; UserError if they cannot be made.
+def check_d4rl(task: Task) -> None:
+    """Raises UserError unless D4RL's own environment of the task can be made here.
 
     Like D4RL's own import, this creates `$D4RL_DATASET_DIR`, else `~/.d4rl/datasets`.
     """
-    if task.suite == "pointmaze":
-        raise UserError(f"{task.name} is not D4RL's: leave out --env_backend=d4rl, or take maze2d-*")
+    packages = task.suite.d4rl_packages
+    if not packages:
+        raise UserError(f"{task.name} is not D4RL's: leave out --env_backend=d4rl")
     _, has_mujoco = _import_d4rl()
-    if task.suite != "bullet" and not has_mujoco:
+    if "mujoco-py" in packages and not has_mujoco:
         raise UserError(
-            f"D4RL's own environment of {task.name} (suite {task.suite}) needs MuJoCo 2.1 and mujoco-py, "
-            "which do not work here; without them D4RL has the suite bullet only: leave out --env_backend"
+            f"D4RL's own environment of {task.name} (suite {task.suite.name}) needs MuJoCo 2.1 and "
+            "mujoco-py, which do not work here; without them D4RL has the suite bullet only: leave out "
+            "--env_backend"
         )
-    return Suite(D4RLEnvironment)
 
 
 class D4RLEnvironment(SimulatedEnv):

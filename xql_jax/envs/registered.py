@@ -10,7 +10,8 @@ from gymnasium import spaces
 from xql_jax.envs.simulated import SimulatedEnv
 from xql_jax.envs.vector import UNTOLD, act, start
 from xql_jax.errors import EnvironmentFailure, UserError, described
-from xql_jax.tasks import LONGEST, OWN, Task
+from xql_jax.suites.record import LONGEST
+from xql_jax.tasks import Task
 
 STEPS_PER_SECOND = 30.0  # of videos, if an environment does not state its rate
 
@@ -46,7 +47,7 @@ class Registered(SimulatedEnv):
         if not (is_continuous and is_bounded):
             raise UserError(f"{name}: its actions are {acted}, and must be a Box of floats with bounds")
         self._acted, self._shape, self._longest = acted, observed.shape, max(longest, task.episode_limit or 0)
-        robot: Any = None if task.suite == OWN else simulation.unwrapped
+        robot: Any = None if task.suite.draws_itself else simulation.unwrapped
         self._robot, rate = robot, simulation.metadata.get("render_fps") or STEPS_PER_SECOND
         super().__init__(
             int(np.prod(observed.shape)),

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from xql_jax.envs import Suite
+from xql_jax.envs import EnvironmentMaker
 from xql_jax.envs.vector import UNTOLD, VectorStep
 from xql_jax.rollout import rollout
 from xql_jax.rollout.acting import Act
@@ -41,7 +41,7 @@ class Evaluator:
     `max_environments` exist at once, or one per member if that is more.
     """
 
-    def __init__(self, task: Task, num_members: int, num_episodes: int, seed: int, suite: Suite):
+    def __init__(self, task: Task, num_members: int, num_episodes: int, seed: int, suite: EnvironmentMaker):
         self.tells_success = False  # was it ever told? From then on, an episode without word of it has none
         self._num_members = num_members
         self._seeds = [episode_seed(seed, episode) for episode in range(num_episodes)]
