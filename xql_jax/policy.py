@@ -158,7 +158,7 @@ class Policy:
 
             task = Task(str(env), OWN, None, *RETURN_ITSELF, episode_limit=None)
             suite = EnvironmentMaker(
-                functools.partial(Registered, simulation=env, longest=max_steps), max_environments=1
+                functools.partial(Registered, simulation=simulation, longest=max_steps), max_environments=1
             )
 
         held: Any = contextlib.closing if named else contextlib.nullcontext

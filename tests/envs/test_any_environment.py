@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from xql_jax.envs import EnvironmentMaker
 from xql_jax.envs.processes import Processes
 from xql_jax.envs.registered import Registered
-from xql_jax.envs.vector import UNTOLD, Local
+from xql_jax.envs.vector import UNKNOWN_SUCCESS, Local
 from xql_jax.errors import UserError
 from xql_jax.rollout.evaluation import Evaluator, episode_seed
 from xql_jax.tasks import OWN, RETURN_ITSELF, Task, get_task
@@ -267,7 +267,7 @@ def made(case, fault, number=0):
 
 def truth_of(case, seed, actions):
     """The episode of a seed by these actions [T, A], worked out step by step from what the case says."""
-    pushed, told, limit = 0.0, UNTOLD, None if case["is_given"] else case["limit"]
+    pushed, told, limit = 0.0, UNKNOWN_SUCCESS, None if case["is_given"] else case["limit"]
     length = own_length(case, seed)
     for t, action in enumerate(np.clip(actions, LOW, HIGH), start=1):
         push = float(action.sum())
@@ -335,7 +335,7 @@ def check_evaluation(make, case, seed):
         assert results.returns[member, episode] == sum(step["rewards"] for step in steps)
         assert results.lengths[member, episode] == len(steps)
         told.append(steps[-1]["successes"])
-    if max(told) == UNTOLD:
+    if max(told) == UNKNOWN_SUCCESS:
         assert results.successes is None
     else:
         assert results.successes.ravel().tolist() == [success == 1 for success in told]

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from xql_jax.envs.jax_environment import EnvState, JaxEnvironment, Step
-from xql_jax.envs.vector import UNTOLD, VectorEnv
+from xql_jax.envs.vector import UNKNOWN_SUCCESS, VectorEnv
 from xql_jax.errors import UserError, described
 from xql_jax.pytrees import Distinct, select_leaves
 from xql_jax.tasks import Task, own_attribute
@@ -164,7 +164,7 @@ class CompiledEnv(VectorEnv):
         self._states, *outcome = self._programs[1](self._states, *given)
         following, rewards, terminals = map(np.array, outcome)
         truncations = running & (self._lengths + 1 >= self._environment.episode_limit)
-        successes = np.full(self.num_envs, UNTOLD, np.int8)
+        successes = np.full(self.num_envs, UNKNOWN_SUCCESS, np.int8)
         return following, rewards.astype(np.float64), terminals & running, truncations, successes
 
     def render(self) -> np.ndarray:
@@ -184,7 +184,9 @@ def _programs(task: Task) -> tuple[Callable, Callable]:
     start = jax.vmap(lambda seed: environment.reset(jax.random.key(seed)))
     step_all = jax.vmap(functools.partial(safe_step, environment))
 
-    def step(states: EnvState, observations: Array, actions: Array, over: Array) -> tuple[Any, ...]:
+    def step(
+        states: EnvState, observations: Array, actions: Array, over: Array
+    ) -> tuple[EnvState, Array, Array, Array]:
         following, given, _ = step_all(states, observations, actions)
         states, seen = select_leaves(over, (states, observations), (following, given.observation))
         return states, seen, jnp.where(over, 0.0, given.reward), given.terminal

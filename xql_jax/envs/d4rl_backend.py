@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from xql_jax.envs.simulated import GymStep, SimulatedEnv, Start
+from xql_jax.envs.simulated import SimulatedEnv
+from xql_jax.envs.vector import GymStep, Info, Start
 from xql_jax.errors import UserError, needing
 from xql_jax.tasks import Task
 
@@ -53,11 +54,10 @@ class D4RLEnvironment(SimulatedEnv):
             *env.action_space.shape,
             episode_limit=task.longest,
             steps_per_second=float(env.metadata.get("video.frames_per_second", 30)),
-            view={},
         )
         self.action_space = spaces.Box(env.action_space.low, env.action_space.high, dtype=np.float32)
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Start:
+    def reset(self, *, seed: int | None = None, options: Info | None = None) -> Start:
         """Starts an episode; `seed` seeds all generators that D4RL's environments draw from."""
         env = self.simulation
         if seed is not None:

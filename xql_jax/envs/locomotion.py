@@ -6,7 +6,7 @@ from collections.abc import Callable
 import mujoco
 import numpy as np
 
-from xql_jax.envs.simulated import ASSETS, ActResult, MujocoRobot
+from xql_jax.envs.simulated import ASSETS, ActResult, MujocoRobot, View
 from xql_jax.tasks import Task
 
 
@@ -62,7 +62,7 @@ class Locomotion(MujocoRobot):
             normal_velocities=robot.normal_velocities,
             legacy_inertia=legacy_inertia,
             episode_limit=task.longest,
-            view={"follow": "torso", "distance": 4.0, "elevation": -15.0},
+            view=View(follow="torso", distance=4.0, elevation=-15.0),
         )
         self._seconds = self.model.opt.timestep * robot.frame_skip
 

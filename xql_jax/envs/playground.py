@@ -5,7 +5,7 @@ import mujoco
 import numpy as np
 
 from xql_jax.envs.jax_environment import EnvState, Step
-from xql_jax.envs.simulated import Camera
+from xql_jax.envs.simulated import Camera, View
 from xql_jax.errors import needing
 from xql_jax.tasks import Task
 from xql_jax.types import Array, PRNGKey
@@ -45,7 +45,7 @@ class Playground:
         model = self._environment.mj_model
         if self._camera is None:
             self._data = mujoco.MjData(model)
-            self._camera = Camera(model, self._data, through_model=True)
+            self._camera = Camera(model, self._data, View(through_model=True))
         seen = jax.device_get(state.data)
         for name in ("qpos", "qvel", "mocap_pos", "mocap_quat"):
             getattr(self._data, name)[:] = getattr(seen, name)

@@ -4,11 +4,11 @@ import contextlib
 import importlib
 import io
 import types
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 
-from xql_jax.envs.simulated import ActResult, SimulatedEnv
+from xql_jax.envs.simulated import ActResult, SimulatedEnv, View
 from xql_jax.errors import needing
 from xql_jax.tasks import Task
 
@@ -54,7 +54,7 @@ class Kitchen(SimulatedEnv):
             tasks_to_complete=list(subtasks), robot_noise_ratio=NOISE_RATIO, object_noise_ratio=0.0
         )
         self.model, self.data = simulation.model, simulation.data
-        view = {"lookat": (-0.2, 0.5, 2.0), "distance": 2.4}  # over the robot's shoulder
+        view = View(lookat=(-0.2, 0.5, 2.0), distance=2.4)  # over the robot's shoulder
         limit = task.longest
         super().__init__(60, NUM_JOINTS, episode_limit=limit, steps_per_second=12.5, view=view)
         self._goal = np.zeros(30)
@@ -70,7 +70,7 @@ class Kitchen(SimulatedEnv):
         observation, reward, terminated, _, info = self.simulation.step(action)
         return self._observation(observation), reward, terminated, {**info, "success": terminated}
 
-    def _observation(self, observation: dict[str, Any]) -> np.ndarray:
+    def _observation(self, observation: Mapping[str, np.ndarray]) -> np.ndarray:
         """Reorders [joints, velocities, objects, velocities] into D4RL's [joints, objects, goal]."""
         flat = observation["observation"]
         joints, objects = flat[:NUM_JOINTS], flat[2 * NUM_JOINTS :][: len(OBJECT_NOISE)]
@@ -118,7 +118,7 @@ class Adroit(SimulatedEnv):
             *simulation.action_space.shape,
             episode_limit=task.longest,
             steps_per_second=1 / simulation.dt,
-            view={"lookat": lookat, "distance": distance, "azimuth": azimuth},
+            view=View(lookat=lookat, distance=distance, azimuth=azimuth),
         )
 
     def start(self, seed: int | None) -> np.ndarray:
