@@ -93,8 +93,8 @@ def action_bounds(task: Task | None) -> ActionBounds:
 def describe_environment(task: Task, simulation: Simulation) -> Json:
     """Returns the environment in which a task's scores were earned, as JSON values, for reports.
 
-    `versions` are those of all packages that determine a step's result, null if there is none of that name;
-    of a user's module, a digest of its sources.
+    `versions` has all packages that determine a step's result, null for one that is not installed, and for
+    a user's module a digest of its sources.
     `described_in` is the section of the guide that says in which respects the environment equals D4RL's.
     """
     suite, described_in = task.suite, task.suite.described_in
@@ -115,7 +115,7 @@ def describe_environment(task: Task, simulation: Simulation) -> Json:
 def own_sources(task: Task) -> dict[str, str | None]:
     """Returns digests of the sources of a user's environment, by the names of its module and its class's.
 
-    Of `LIBRARIES` it returns the versions.
+    For the modules in `LIBRARIES` it returns their versions.
     """
     module, colon, name = task.name.partition(":")
     if not colon:

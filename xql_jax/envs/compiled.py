@@ -3,24 +3,48 @@
 import functools
 import pkgutil
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from xql_jax.envs.jax_environment import EnvState, JaxEnvironment, Step
 from xql_jax.envs.vector import UNKNOWN_SUCCESS, VectorEnv
 from xql_jax.errors import UserError, described
 from xql_jax.pytrees import Distinct, select_leaves
 from xql_jax.tasks import Task, own_attribute
 from xql_jax.types import Array, Batch, PRNGKey
 
+EnvState = Any  # an environment's own pytree of arrays, always of the same shapes
+
+
+class Step(NamedTuple):
+    """The result of one step of one environment."""
+
+    observation: Array  # f32[O]
+    reward: Array  # f32[]
+    terminal: Array  # bool[]; false at a time limit
+
+
+class JaxEnvironment(Protocol):
+    """One environment as pure functions; see docs/compiled.md for users' own."""
+
+    observation_size: int  # O
+    action_size: int  # A
+    episode_limit: int  # steps; an attribute of the class
+    steps_per_second: float  # of the environment's own time
+
+    def reset(self, key: PRNGKey) -> tuple[EnvState, Array]:
+        """Returns the start of an episode, and its observation f32[O]."""
+
+    def step(self, state: EnvState, action: Array) -> tuple[EnvState, Step]:
+        """Acts once, with f32[A] in [-1, 1]. It never starts a new episode: the caller does that."""
+
 
 @functools.cache
 def compiled_environment(task: Task) -> JaxEnvironment:
-    """Returns this process's one environment of a task; UserError if a user's class is unfit."""
+    """Returns this process's one environment of a task; UserError if a user's class is no `JaxEnvironment`."""
     if task.suite.jax_environment:
         return pkgutil.resolve_name(task.suite.jax_environment)(task)
     try:
@@ -58,7 +82,7 @@ def safe_step(
 ) -> tuple[EnvState, Step, Array]:
     """Like the environment's `step`, but the episode ends where the observation or reward is not finite.
 
-    Such a step, which the last bool[] tells, is terminal, pays 0, and stays at `observation` f32[O].
+    The last bool[] is true for such a step. It is terminal, has reward 0, and keeps `observation` f32[O].
     """
     state, given = environment.step(state, action)
     failed = ~(jnp.isfinite(given.observation).all() & jnp.isfinite(given.reward))

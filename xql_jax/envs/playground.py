@@ -4,7 +4,7 @@ import jax
 import mujoco
 import numpy as np
 
-from xql_jax.envs.jax_environment import EnvState, Step
+from xql_jax.envs.compiled import EnvState, Step
 from xql_jax.envs.simulated import Camera, View
 from xql_jax.errors import needing
 from xql_jax.tasks import Task

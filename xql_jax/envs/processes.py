@@ -1,4 +1,4 @@
-"""Environments in one process each, by Gymnasium's `AsyncVectorEnv`, none of which is waited for forever."""
+"""Environments in one process each, by Gymnasium's `AsyncVectorEnv`, with a limit on every wait."""
 
 import contextlib
 import multiprocessing.util
@@ -32,8 +32,8 @@ from xql_jax.errors import UNGUARDED, EnvironmentFailure, UserError
 from xql_jax.types import Environment
 
 GRACE = 2.0  # seconds that workers get to end by themselves
-STOPPING = 5.0  # seconds that a run waits for an answer after it is told to stop
-TICK = 0.1  # seconds between checks of whether the run is told to stop
+STOPPING = 5.0  # seconds that a run waits for an answer once it is to stop
+TICK = 0.1  # seconds between checks of whether the run is to stop
 LEFT_TO_PARENT = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -82,7 +82,7 @@ class Processes(VectorEnv):
     def _asked(self, what: str, *arguments: object, **options: object) -> tuple[Any, ...]:
         """Returns the workers' answers to reset or step. After a failure all of them have ended."""
         try:
-            with contextlib.suppress(BrokenPipeError):  # then one has ended, which is told below
+            with contextlib.suppress(BrokenPipeError):  # then one has ended, which is reported below
                 getattr(self._envs, f"{what}_async")(*arguments, **options)
             self._await_answers()
             *answers, infos = getattr(self._envs, f"{what}_wait")()
@@ -112,7 +112,7 @@ class Processes(VectorEnv):
 
 
 class _Reporting(gymnasium.Wrapper):
-    """Tells failures in `info`: of an exception, Gymnasium prints the traceback and not the index."""
+    """Reports failures in `info`: for an exception, Gymnasium would print a traceback without the index."""
 
     def reset(self, *, seed: int | None = None, options: Info | None = None) -> Start:
         nothing = np.zeros(self.env.observation_space.shape or (), np.float32)
@@ -138,7 +138,7 @@ def _silence(index: int, time: str) -> EnvironmentFailure:
 
 
 def _work(*arguments: Any) -> None:
-    """A worker's main loop: Gymnasium's, with signals left to the parent, and silent if that is gone."""
+    """A worker's main loop: Gymnasium's, with signals left to the parent, and silent if the parent is gone."""
     for number in LEFT_TO_PARENT:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, LEFT_TO_PARENT)  # they were blocked during the imports

@@ -22,7 +22,7 @@ class Registered(SimulatedEnv):
     Actions are clipped to the environment's own bounds. Rewards, terminations and `info["success"]` are its
     own. So are truncations, except in a step that also terminates. The task's episode limit replaces the
     registry's; without one, an episode of more than `longest` steps fails. `simulation` is an environment
-    that is there already; the options are Gymnasium's.
+    to use instead of a new one, which Gymnasium makes with the options.
     """
 
     def __init__(
@@ -31,7 +31,7 @@ class Registered(SimulatedEnv):
         name = self._name = task.name
         try:  # without the checker, which only costs time
             with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", ".*initialised with render_mode")  # `render` tells it
+                warnings.filterwarnings("ignore", ".*initialised with render_mode")  # `render` reports it
                 self.simulation = simulation = simulation or gymnasium.make(
                     name, max_episode_steps=task.episode_limit, disable_env_checker=True, **options
                 )
@@ -87,7 +87,7 @@ class Registered(SimulatedEnv):
             raise UserError(f"{self._name}: no pictures: it has no render_mode 'rgb_array'")
         try:
             return np.asarray(self.simulation.render())
-        except NotImplementedError:  # `check_draws` tells it
+        except NotImplementedError:  # `check_draws` reports it
             raise
         except Exception as error:  # the user's code, or a package that is missing
             raise UserError(f"{self._name}: no pictures: {described(error)}") from error

@@ -1,4 +1,4 @@
-"""What simulated environments share: spaces, the count of steps, pictures without a screen; Gym's robots."""
+"""Base classes of simulated environments and robots: spaces, time limits, pictures without a screen."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,7 +31,7 @@ class View(NamedTuple):
 
 
 class SimulatedEnv(gymnasium.Env):
-    """Base class of environments with observations f32[O] and actions f32[A], in [-1, 1] unless it says else.
+    """Base class of environments with observations f32[O] and actions f32[A], usually in [-1, 1].
 
     A subclass defines `start` and `act`. Pictures show its `model` and `data`.
     """

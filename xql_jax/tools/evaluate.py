@@ -93,11 +93,9 @@ def evaluate(settings: EvaluationSettings) -> dict[str, Any]:
             act, what = _random(task, suite, settings.seed), "the random policy"
         members = [str(member) for member in run.members] if run else ["random"]
         if video:  # tried before the evaluation, because rendering may not work on this machine
-            make = (
-                functools.partial(suite.make, render_mode="rgb_array")
-                if task.suite.draws_itself
-                else suite.make
-            )
+            make = suite.make
+            if task.suite.draws_itself:
+                make = functools.partial(make, render_mode="rgb_array")
             stage = dataclasses.replace(suite, make=make).vector_env(task, 1)
             held.callback(stage.close)
             stage.reset([0])
