@@ -44,7 +44,7 @@ class JaxEnvironment(Protocol):
 
 @functools.cache
 def compiled_environment(task: Task) -> JaxEnvironment:
-    """Returns this process's one environment of a task; UserError if a user's class is no `JaxEnvironment`."""
+    """Returns this process's environment of a task; UserError for a class that is no `JaxEnvironment`."""
     if task.suite.jax_environment:
         return pkgutil.resolve_name(task.suite.jax_environment)(task)
     try:

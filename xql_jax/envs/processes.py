@@ -138,7 +138,7 @@ def _silence(index: int, time: str) -> EnvironmentFailure:
 
 
 def _work(*arguments: Any) -> None:
-    """A worker's main loop: Gymnasium's, with signals left to the parent, and silent if the parent is gone."""
+    """A worker's main loop: Gymnasium's, with signals left to the parent, and silent without a parent."""
     for number in LEFT_TO_PARENT:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, LEFT_TO_PARENT)  # they were blocked during the imports
