@@ -128,20 +128,6 @@ def test_hopper_torso_by_hand_and_as_quoted_of_gyms_v2():
     np.testing.assert_allclose(torso.inertia, [across, across, along])
 
 
-def test_cheetah_torso_by_hand():
-    # Torso and head make one body, and all capsules' masses are scaled to a total of 14 kg.
-    today, old = models("halfcheetah-medium-v2")
-    capsules = today.geom_type == mujoco.mjtGeom.mjGEOM_CAPSULE
-    radius = 0.046
-    lengths = 2 * today.geom_size[capsules, 1] + radius
-    masses = 14.0 * lengths / lengths.sum()  # the radius is the same of all
-    expected = np.bincount(today.geom_bodyid[capsules], masses)
-    np.testing.assert_allclose(old.body_mass, expected)
-    centre = masses[:2] @ today.geom_pos[capsules][:2] / masses[:2].sum()
-    np.testing.assert_allclose(old.body("torso").ipos, centre, atol=1e-12)
-    assert (np.abs(old.body_mass - today.body_mass)[1:] > 0.003).all()
-
-
 @HEAVY_ROBOTS
 def test_nothing_but_masses_and_what_follows_from_them_changes(name):
     today, old = models(name)

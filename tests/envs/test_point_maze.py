@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from xql_jax.envs import environment_maker
-from xql_jax.envs.mazes import MAZES, Maze, maze_of
+from xql_jax.envs.mazes import MAZES, Maze
 from xql_jax.envs.point_maze import PointMaze
 from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.tasks import get_task
@@ -29,17 +29,6 @@ def other_env(request):
     Path(env.tmp_xml_file_path).unlink()  # it leaves this one behind
     yield request.param, env.point_env, np.array(walls.shape) / 2 - 0.7
     env.close()
-
-
-@pytest.mark.parametrize(
-    ("name", "other_name", "goal"),
-    [("umaze", "U_MAZE", (1, 1)), ("medium", "MEDIUM_MAZE", (6, 6)), ("large", "LARGE_MAZE", (7, 9))],
-)
-def test_walls_are_those_of_gymnasium_robotics(name, other_name, goal):
-    maps = pytest.importorskip("gymnasium_robotics.envs.maze.maps")
-    np.testing.assert_array_equal(MAZES[name].walls, np.array(getattr(maps, other_name)) == 1)
-    assert MAZES[name].goal == goal
-    assert maze_of(f"maze2d-{name}-dense-v1") is MAZES[name]
 
 
 def greedy_paths_by_q_iteration(maze: Maze, target: tuple[int, int]) -> dict:

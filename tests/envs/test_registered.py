@@ -1,6 +1,5 @@
 """Environments of Gymnasium's registry: its MuJoCo tasks against Gymnasium itself, and users' own."""
 
-import contextlib
 import shutil
 import sys
 import warnings
@@ -12,9 +11,9 @@ import pytest
 from gymnasium import spaces
 from own_maze import Line
 
-from xql_jax.envs import EnvironmentMaker, action_bounds
+from xql_jax.envs import action_bounds
 from xql_jax.envs.registered import Registered
-from xql_jax.errors import EnvironmentFailure, UserError
+from xql_jax.errors import UserError
 from xql_jax.suites import SUITES
 from xql_jax.tasks import References, get_task, referenced
 from xql_jax.tools.evaluate import EvaluationSettings, evaluate
@@ -127,57 +126,3 @@ def test_a_video_of_an_own_environment_asks_it_to_draw(tmp_path, monkeypatch):
         warnings.simplefilter("error")
         with pytest.raises(UserError, match="cannot be made with render_mode='rgb_array'"):
             evaluate(settings)
-
-
-class Odd(gymnasium.Env):
-    """Ends after its first step, in which it does what `how` says."""
-
-    observation_space = spaces.Box(-9, 9, (2,), np.float32)
-
-    def __init__(self, how, bound=1.0):
-        self.how, self.action_space = how, spaces.Box(-bound, bound, (1,), np.float32)
-
-    def reset(self, *, seed=None, options=None):
-        return np.zeros(2, np.float32), {}
-
-    def step(self, action):
-        plain = {"observation": np.ones(2, np.float32), "reward": 1.0, "terminated": True, "info": {}}
-        given = plain | self.how
-        return (
-            given["observation"],
-            given["reward"],
-            given["terminated"],
-            not given["terminated"],
-            given["info"],
-        )
-
-
-@pytest.mark.parametrize(
-    ("how", "told"),
-    [
-        ({"terminated": False, "info": {"final_observation": np.ones(2)}}, "resets itself"),
-        ({"info": {"final_obs": np.ones(2)}}, "resets itself"),
-        ({"info": {"TimeLimit.truncated": True}}, "return truncated instead"),
-        ({"observation": np.ma.masked_equal([1.0, -9.0], -9.0)}, "its observation must be numbers"),
-        ({"reward": np.ma.masked}, "its reward must be a number"),
-        ({"reward": 1e39}, "its reward is not finite"),
-    ],
-)
-def test_what_would_train_on_something_else_is_refused(how, told):
-    gymnasium.register("Odd-v0", lambda: Odd(how), max_episode_steps=5)
-    try:
-        with contextlib.closing(EnvironmentMaker().vector_env(get_task(f"{__name__}:Odd-v0"), 1)) as env:
-            env.reset([0])
-            with pytest.raises(EnvironmentFailure, match=told):
-                env.step(np.zeros((1, 1)))
-    finally:
-        del gymnasium.registry["Odd-v0"]
-
-
-def test_bounds_whose_width_is_infinite_in_float32_are_refused():
-    gymnasium.register("Wide-v0", lambda: Odd({}, bound=3e38), max_episode_steps=5)
-    try:
-        with pytest.raises(UserError, match="must be a Box of floats with bounds"):
-            EnvironmentMaker().vector_env(get_task(f"{__name__}:Wide-v0"), 1)
-    finally:
-        del gymnasium.registry["Wide-v0"]
