@@ -169,7 +169,7 @@ class CompiledEnv(VectorEnv):
         super().__init__(num_envs)
         self._name = task.name
         self._environment = environment = compiled_environment(task)
-        self._programs = _programs(task)
+        self._start_all, self._step_all = _programs(task)
         self.steps_per_second = environment.steps_per_second
         self.observation_space = spaces.Box(-np.inf, np.inf, (environment.observation_size,), np.float32)
         self.action_space = spaces.Box(-1.0, 1.0, (environment.action_size,), np.float32)
@@ -177,15 +177,15 @@ class CompiledEnv(VectorEnv):
 
     def _start(self, seeds: Sequence[int | None]) -> np.ndarray:
         begins = np.array([seed is not None for seed in seeds])
-        states, starts = self._programs[0](np.array([seed or 0 for seed in seeds], np.uint32))
+        states, starts = self._start_all(np.array([seed or 0 for seed in seeds], np.uint32))
         if self._states is not None and not begins.all():
             states = select_leaves(jnp.asarray(begins), states, self._states)
         self._states = states
         return np.asarray(starts)
 
     def _act(self, actions: np.ndarray, running: np.ndarray) -> tuple[np.ndarray, ...]:
-        given = self._observations, actions.astype(np.float32), ~running
-        self._states, *outcome = self._programs[1](self._states, *given)
+        actions = actions.astype(np.float32)
+        self._states, *outcome = self._step_all(self._states, self._observations, actions, ~running)
         following, rewards, terminals = map(np.array, outcome)
         truncations = running & (self._lengths + 1 >= self._environment.episode_limit)
         successes = np.full(self.num_envs, UNKNOWN_SUCCESS, np.int8)

@@ -35,7 +35,16 @@ def _walker_is_healthy(qpos: np.ndarray, qvel: np.ndarray) -> bool:
 
 
 ROBOTS = {
-    "halfcheetah": Robot("half_cheetah.xml", lambda qpos, qvel: True, 5, 0.1, True, 0.1, 0.0, np.inf),
+    "halfcheetah": Robot(
+        "half_cheetah.xml",
+        is_healthy=lambda qpos, qvel: True,
+        frame_skip=5,
+        noise=0.1,
+        normal_velocities=True,
+        control_cost=0.1,
+        survival_reward=0.0,
+        max_observed_speed=np.inf,
+    ),
     "hopper": Robot("hopper.xml", _hopper_is_healthy),
     "walker2d": Robot("walker2d.xml", _walker_is_healthy),
 }

@@ -75,7 +75,7 @@ class Task:
     """A task of D4RL or for online learning, an embedded `pointmaze-*` (maze2d's rules), or a user's own."""
 
     name: str
-    suite: Suite
+    suite: Suite = dataclasses.field(repr=False)
     dataset_url: str | None  # address of D4RL's or OGBench's file; None: the data are generated, or none
     min_return: float  # D4RL's reference returns: random policy ...
     max_return: float  # ... and expert; of tasks without a dataset see their suites
