@@ -66,11 +66,8 @@ class Evaluator:
         """
         members, places = self._num_members, self._batch_size
         shape = members, len(self._seeds)
-        returns, lengths, successes = (
-            np.zeros(shape),
-            np.zeros(shape, np.int64),
-            np.full(shape, UNKNOWN_SUCCESS),
-        )
+        returns, lengths = np.zeros(shape), np.zeros(shape, np.int64)
+        successes = np.full(shape, UNKNOWN_SUCCESS)
         paths: list[list[np.ndarray]] = [[] for _ in range(members)]
         for first in range(0, len(self._seeds), places):
             batch = slice(first, first + places)
@@ -85,9 +82,8 @@ class Evaluator:
                 if step.ended.any():
                     np.copyto(returns[:, batch], own(step.returns), where=own(step.ended))
                     np.copyto(lengths[:, batch], own(step.lengths), where=own(step.ended))
-                np.copyto(
-                    successes[:, batch], own(step.successes), where=own(step.successes != UNKNOWN_SUCCESS)
-                )
+                is_known = step.successes != UNKNOWN_SUCCESS
+                np.copyto(successes[:, batch], own(step.successes), where=own(is_known))
                 if record_paths:
                     history.append(step.observations)
                 on_step(step)

@@ -48,7 +48,7 @@ class Suite:
     # Episodes.
     eval_episodes: int = 10  # of an evaluation in a sweep
     success: str = ""  # when an episode counts as a success, in words; "": it has none, or scores by it
-    tells_success_late: bool = False  # perhaps only after some evaluations
+    tells_success_late: bool = False  # it may be reported for the first time after some evaluations
     draws_maze: bool = False  # whether runs have a picture of the policy in its maze
 
     # Data.
@@ -67,7 +67,8 @@ class Suite:
     @property
     def described_in(self) -> str:
         """The section of the guide that describes its environments."""
-        return f"docs/{self.guide or f'tasks.md#{self.name}'}"
+        guide = self.guide or f"tasks.md#{self.name}"
+        return f"docs/{guide}"
 
 
 @dataclasses.dataclass(frozen=True)

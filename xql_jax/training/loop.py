@@ -334,9 +334,7 @@ class TrainingLoop:
             self.population.diverged.setdefault(index, Divergence(step, "actions"))
         self._note(evaluation_seconds=seconds, evaluation_due=False)
         self._report_divergences()
-        if (
-            results.successes is None and self._task.suite.tells_success_late
-        ):  # it may tell it later: the column is there
+        if results.successes is None and self._task.suite.tells_success_late:  # the column is there for it
             results = dataclasses.replace(results, successes=np.full(results.returns.shape, np.nan))
         returns = results.returns.mean(axis=1)
         rates = None if results.successes is None else results.successes.mean(axis=1)
