@@ -47,7 +47,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 from hopper_size import WIDTH, random_data, update_flops  # noqa: E402
 
-from xql_jax.envs import choose_suite  # noqa: E402
+from xql_jax.envs import environment_maker  # noqa: E402
 from xql_jax.errors import UserError  # noqa: E402
 from xql_jax.learners.registry import make_learner  # noqa: E402
 from xql_jax.outputs import check_output, writing_output  # noqa: E402
@@ -208,7 +208,7 @@ def measure_online(algorithm: str, width: int, batch_size: int, name: str) -> di
     networks = ("actor", "critic", "value") if algorithm == "xsac" else ("actor", "critic")
     learner = make_learner(algorithm, {f"{network}_hidden_dims": (width, width) for network in networks})
     task = get_task(name) if name != "stand-in" else None
-    make: Any = functools.partial(choose_suite(task).make, task) if task else StandIn
+    make: Any = functools.partial(environment_maker(task).make, task) if task else StandIn
     sizes = {"buffer_size": FLAGS.transitions, "batch_size": batch_size}
     # As in experiments/train_online.py, except that there are no random steps at the start.
     schedule = ActingSchedule(warmup_steps=0, round_steps=50, **sizes)

@@ -21,10 +21,10 @@ import numpy as np
 from absl import app, flags
 from hopper_size import learner_of
 
-from xql_jax.envs import choose_suite
+from xql_jax.envs import environment_maker
 from xql_jax.envs.compiled import compiled_environment
 from xql_jax.learners.registry import ONLINE
-from xql_jax.tasks import COMPILED, get_task, name_in_dm_control
+from xql_jax.tasks import get_task, name_in_dm_control
 from xql_jax.training.compiled_population import CompiledPopulation
 from xql_jax.training.host_population import Host
 from xql_jax.training.members import Member
@@ -69,13 +69,13 @@ def measured(learner, task, number: int, updates_per_step: float, folder: Path) 
     )
     rounds = ActingSchedule(**{**vars(schedule), "round_steps": number * max(1, ROUND // number)})
     host_task = get_task(name_in_dm_control(task))
-    make, members = functools.partial(choose_suite(host_task).make, host_task), [Member(0, {})]
+    make, members = functools.partial(environment_maker(host_task).make, host_task), [Member(0, {})]
     populations = {
         "compiled": CompiledPopulation(
             learner, members, compiled_environment(task), schedule, ReplayFiles(folder)
         ),
     }
-    if host_task.suite != COMPILED:  # an environment of one's own in JAX has no twin on the host
+    if not host_task.suite.is_compiled:  # an environment of one's own in JAX has no twin on the host
         populations["host"] = Host(learner, members, make, rounds, ReplayFiles(folder))
     steps = {}
     for name, population in populations.items():

@@ -16,9 +16,10 @@ import jax
 import numpy as np
 from absl import app, flags
 
-from xql_jax.envs import SUITES, choose_suite
+from xql_jax.envs import environment_maker
 from xql_jax.learners.registry import make_learner
 from xql_jax.rollout.evaluation import Evaluator
+from xql_jax.suites import SUITES
 from xql_jax.tasks import TASKS, Task, get_task
 from xql_jax.training.data_population import offline_population
 from xql_jax.training.members import make_members
@@ -44,7 +45,7 @@ def main() -> int:
     results = {}
     for task in tasks:
         started = time.perf_counter()
-        environment = choose_suite(task).make(task)
+        environment = environment_maker(task).make(task)
         make_seconds = time.perf_counter() - started
         alone = steps_alone(environment)
         environment.close()
@@ -70,7 +71,7 @@ def steps_alone(environment) -> float:
 
 
 def steps_together(task: Task) -> float:
-    evaluator = Evaluator(task, num_members=1, num_episodes=EPISODES, seed=0, suite=choose_suite(task))
+    evaluator = Evaluator(task, num_members=1, num_episodes=EPISODES, seed=0, suite=environment_maker(task))
     data = Batch(
         np.zeros((2, evaluator.sizes[0]), np.float32),
         np.zeros((2, evaluator.sizes[1]), np.float32),

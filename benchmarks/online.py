@@ -22,7 +22,7 @@ from absl import app, flags
 from hopper_size import learner_of
 
 from xql_jax.data import replay
-from xql_jax.envs import choose_suite
+from xql_jax.envs import environment_maker
 from xql_jax.learners.registry import ONLINE
 from xql_jax.tasks import get_task
 from xql_jax.training.host_population import Host
@@ -45,7 +45,7 @@ def main(_: list[str]) -> None:
     jax.config.update("jax_cpu_enable_async_dispatch", False)  # as experiments/train_online.py has it
     task = get_task(FLAGS.env_name)
     learner = learner_of(FLAGS.algorithm)
-    make = functools.partial(choose_suite(task).make, task)
+    make = functools.partial(environment_maker(task).make, task)
     with tempfile.TemporaryDirectory() as folder:
         runs: dict[str, Callable[[int], float]] = {"straightforward": straightforward_loop(learner, make)}
         populations = {}

@@ -20,15 +20,6 @@ from xql_jax.settings import settings_of
 from xql_jax.tasks import get_task
 from xql_jax.tools.evaluate import EvaluationSettings, evaluate
 
-# When an episode counts as a success, by suite.
-_MAZE = "the goal was reached at least once in the episode; the score counts the steps that are spent there"
-SUCCESS = {
-    "pointmaze": _MAZE,
-    "maze2d": _MAZE,
-    "antmaze": "the goal was reached, which ends the episode",
-    "kitchen": "all four subtasks were done, which ends the episode; the score is the share of them",
-    "adroit": "the goal was met in more steps than D4RL asks for; the score is of the summed rewards",
-}
 _SUCCESS_RATE = "success {:.1%} [{:.1%}, {:.1%}], "  # with its interval
 
 
@@ -39,7 +30,7 @@ def main(settings: EvaluationSettings) -> int:
     report = evaluate(settings)
     members = report["members"]
     print_members(members, report["quantity"])
-    meaning = SUCCESS.get(get_task(report["env_name"]).suite)
+    meaning = get_task(report["env_name"]).suite.success
     if meaning and any(entry["success_rate"] is not None for entry in members):
         print(f"  success: {meaning}")
     if "video_scores" in report:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import pickle
 import re
 import subprocess
 import sys
@@ -12,9 +13,10 @@ import pytest
 
 from xql_jax.errors import UserError
 from xql_jax.reports.printed_tables import TABLES, read_paper_table
-from xql_jax.tasks import ONLINE_TASKS, TASKS, get_task
+from xql_jax.suites import SUITES
+from xql_jax.tasks import LISTED_TASKS, TASKS, get_task
 
-D4RL_TASKS = [task for task in TASKS.values() if task.suite not in ("pointmaze", "ogbench")]
+D4RL_TASKS = [task for task in TASKS.values() if task.suite.d4rl_packages]
 
 
 @pytest.fixture(scope="session")
@@ -78,10 +80,14 @@ def test_episode_limits_are_those_of_d4rl(registered):
 @pytest.mark.parametrize("maze", ["umaze", "medium", "large"])
 def test_pointmaze_has_the_rules_of_maze2d(maze):
     ours, theirs = get_task(f"pointmaze-{maze}-v0"), get_task(f"maze2d-{maze}-v1")
-    same = {"name": theirs.name, "suite": "maze2d", "dataset_url": theirs.dataset_url}
+    same = {"name": theirs.name, "suite": theirs.suite, "dataset_url": theirs.dataset_url}
     assert dataclasses.replace(ours, **same) == theirs
-    assert ours.suite == "pointmaze"
     assert ours.dataset_url is None
+
+
+def test_tasks_are_keys_and_survive_the_way_to_another_process():
+    for task in LISTED_TASKS.values():
+        assert {pickle.loads(pickle.dumps(task)): task.name}[task] == task.name
 
 
 def test_score_is_0_at_random_and_100_at_expert():
@@ -95,10 +101,10 @@ def test_score_is_0_at_random_and_100_at_expert():
 
 def test_the_suites_without_datasets_are_those_installed():
     suite = importlib.import_module("dm_control.suite")
-    names = [name for name, task in ONLINE_TASKS.items() if task.suite == "dm_control"]
+    names = [task.name for task in SUITES["dm_control"].tasks()]
     assert names == ["-".join(pair) for pair in suite.ALL_TASKS]
     registry = importlib.import_module("gymnasium").registry
-    limits = {name: task.episode_limit for name, task in ONLINE_TASKS.items() if task.suite == "gymnasium"}
+    limits = {task.name: task.episode_limit for task in SUITES["gymnasium"].tasks()}
     assert limits == {
         name: spec.max_episode_steps
         for name, spec in registry.items()
@@ -107,7 +113,6 @@ def test_the_suites_without_datasets_are_those_installed():
 
 
 def test_scores_without_references():
-    assert not ONLINE_TASKS.keys() & TASKS.keys()
     assert get_task("ball_in_cup-catch").normalized_score(np.array([0.0, 650.0])).tolist() == [0.0, 65.0]
     assert get_task("HalfCheetah-v5").normalized_score(np.array([-3.0, 650.0])).tolist() == [-3.0, 650.0]
 

@@ -10,7 +10,9 @@ from ml_collections import ConfigDict
 from xql_jax.errors import UserError, nearest
 from xql_jax.learners import registry
 from xql_jax.learners.registry import method_of
-from xql_jax.tasks import COMPILED, OWN, get_task, own_attribute
+from xql_jax.suites import SUITES
+from xql_jax.suites.record import Suite
+from xql_jax.tasks import OWN, get_task, own_attribute
 
 
 class Kind(NamedTuple):
@@ -27,15 +29,6 @@ FINETUNE = Kind("xql-train-finetune", "train_finetune", registry.OFFLINE, "xql")
 ONLINE = Kind("xql-train-online", "train_online", registry.ONLINE, "xsac")
 
 ENDING = "_config"
-# The name in configs/NAME_config.py for each suite with another name. own: every method's own defaults.
-FILE_BY_SUITE = {
-    "locomotion": "mujoco",
-    "bullet": "mujoco",
-    "gymnasium": "mujoco",
-    "maze2d": "pointmaze",
-    "dm_control": OWN,
-    COMPILED: OWN,
-}
 
 
 def shipped(folder: str) -> Path:
@@ -66,9 +59,9 @@ def find_config(name: str) -> Path:
     )
 
 
-def file_for_suite(suite: str) -> str:
-    """Returns the name of the offline config for the tasks of a suite (see `Task.suite`)."""
-    return f"{FILE_BY_SUITE.get(suite, suite)}{ENDING}.py"
+def file_for_suite(suite: Suite) -> str:
+    """Returns the name of the offline config for the tasks of a suite."""
+    return f"{suite.config}{ENDING}.py"
 
 
 def check_method(algorithm: str, kind: Kind) -> None:
@@ -121,7 +114,7 @@ def _file_for(method: str, kind: Kind, env_name: str | None, has_data: bool) -> 
     folder = shipped("configs")
     if kind is ONLINE:
         return folder / f"{method.removesuffix('_dq')}{ENDING}.py"
-    suite = OWN if has_data else "pointmaze"  # which the default task is of
+    suite = OWN if has_data else SUITES["pointmaze"]  # which the default task is of
     if env_name is not None:  # a name with a colon is of the user's own environment; the run imports it
         suite = OWN if ":" in env_name else get_task(env_name).suite
     file = folder / file_for_suite(suite)

@@ -18,7 +18,7 @@ from xql_jax.config_files import check_method, file_for_suite
 from xql_jax.errors import UserError, nearest
 from xql_jax.learners import fields
 from xql_jax.learners.registry import IN_SAMPLE, OFFLINE, ONLINE, make_learner, method_of
-from xql_jax.tasks import OWN, Task
+from xql_jax.tasks import Task
 
 # Variants of an algorithm, which take its values for the fields that they share.
 VARIANT_OF = {"value_iteration": "xql", "q_iteration": "xql"}
@@ -273,10 +273,10 @@ def _check_names(config: ml_collections.ConfigDict) -> None:
 
 def check_suite(config: ml_collections.ConfigDict, task: Task) -> None:
     """Raises UserError if the config is not meant for the task's suite."""
-    if task.suite not in config.about.suites and task.suite != OWN:  # a user's own task: any config
+    if task.suite.name not in config.about.suites and not task.suite.takes_any_config:
         raise UserError(
             f"--config is for {', '.join(config.about.suites)}, and {task.name} is of the suite "
-            f"{task.suite}: give configs/{file_for_suite(task.suite)}, or a file of your own"
+            f"{task.suite.name}: give configs/{file_for_suite(task.suite)}, or a file of your own"
         )
 
 

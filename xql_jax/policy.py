@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
-from xql_jax.envs import Suite, choose_suite
+from xql_jax.envs import EnvironmentMaker, environment_maker
 from xql_jax.errors import UserError
 from xql_jax.jax_settings import settings_of_jax
 from xql_jax.rollout.acting import Act, RecurrentPolicy, with_memory_of
@@ -152,13 +152,13 @@ class Policy:
         run = load_run(self.path, self.step, env_name=simulation if named else None)
         act = policy = run.policy([self.member])
         if named:
-            task, suite = run.task, choose_suite(run.task, run.simulation)
+            task, suite = run.task, environment_maker(run.task, run.simulation)
         else:
             from xql_jax.envs.registered import Registered  # loads a simulator
 
             task = Task(str(env), OWN, None, *RETURN_ITSELF, episode_limit=None)
-            suite = Suite(
-                functools.partial(Registered, simulation=env, longest=max_steps), max_environments=1
+            suite = EnvironmentMaker(
+                functools.partial(Registered, simulation=simulation, longest=max_steps), max_environments=1
             )
 
         held: Any = contextlib.closing if named else contextlib.nullcontext

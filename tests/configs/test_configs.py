@@ -19,6 +19,7 @@ from xql_jax.errors import UserError
 from xql_jax.learners.fields import FinetuneDefaults, hyperparameters
 from xql_jax.learners.registry import OFFLINE, ONLINE, make_learner
 from xql_jax.runs.folder import run_label
+from xql_jax.suites import SUITES
 from xql_jax.tasks import TASKS, get_task
 from xql_jax.training.schedule import parse_ramps
 
@@ -50,9 +51,9 @@ def widths_of(values):
 def test_there_is_a_file_for_every_suite():
     suites = [suite for name in FILES if "finetune" not in name for suite in get_config(name).about.suites]
     without_data = {"gymnasium", "dm_control", "compiled", "own"}  # that data of one's own may be for
-    assert sorted(suites) == sorted({task.suite for task in TASKS.values()} | without_data)
+    assert sorted(suites) == sorted({task.suite.name for task in TASKS.values()} | without_data)
     for suite in suites:  # and the one that is chosen where none is named is for it
-        assert suite in get_config(file_for_suite(suite).removesuffix("_config.py")).about.suites
+        assert suite in get_config(file_for_suite(SUITES[suite]).removesuffix("_config.py")).about.suites
 
 
 @pytest.mark.parametrize("algorithm", sorted(OFFLINE))

@@ -87,7 +87,7 @@ def test_a_task_finds_its_own_file_in_d4rls_folder(kitchen_file, folder, monkeyp
 def test_an_absent_dataset_is_downloaded_or_generated_under_its_name(monkeypatch, folder, name, url):
     task, calls = get_task(name), []
 
-    def make(what, path):
+    def make(what, path, variable=None):
         calls.append(what)
         write(path, arrays_of("rows.hdf5", EPISODES))
 

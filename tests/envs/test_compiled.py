@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from jax_point_mass import FRICTION, PUSH, Breaking, PointMass
 
-from xql_jax.envs import SUITES, Simulation, compiled, describe_environment
+from xql_jax.envs import EnvironmentMaker, compiled
 from xql_jax.envs.compiled import compiled_environment
 from xql_jax.errors import UserError
-from xql_jax.tasks import COMPILED_TASKS, ONLINE_TASKS, get_task, name_in_dm_control
+from xql_jax.suites import SUITES
+from xql_jax.tasks import LISTED_TASKS, get_task, name_in_dm_control
 
 KEY = jax.random.key(5)
 N, STEPS = 4, 50
@@ -116,7 +117,7 @@ def test_members_restart_together_where_one_must():
 
 def test_what_one_program_cannot_give():
     task = get_task("jax_point_mass:PointMass")
-    env = SUITES["compiled"].vector_env(task, 2)
+    env = EnvironmentMaker().vector_env(task, 2)
     np.testing.assert_array_equal(env.reset([7, None])[0], PointMass().reset(jax.random.key(7))[1])
     with pytest.raises(UserError, match="no method `render`"):
         env.render()
@@ -142,8 +143,8 @@ def test_without_the_extra_a_line_says_what_to_install(monkeypatch):
 
 
 def test_playgrounds_tasks_are_dm_controls():
-    theirs = [name_in_dm_control(task) for task in COMPILED_TASKS.values()]
-    assert set(theirs) <= ONLINE_TASKS.keys()
+    theirs = [name_in_dm_control(task) for task in SUITES["compiled"].tasks()]
+    assert set(theirs) <= LISTED_TASKS.keys()
     assert len(set(theirs)) == len(theirs) == 25
     assert name_in_dm_control(get_task("cheetah-run")) == "cheetah-run"
     own = dataclasses.replace(get_task("playground:HopperHop"), name="my_module:HopperHop")
@@ -162,10 +163,3 @@ def test_the_environment_of_the_guide(tmp_path, monkeypatch):
     places = np.asarray(episodes.observations)[:, 0] + 0.1
     np.testing.assert_allclose(transitions.next_observations, np.stack([places, [0.1, 0.1]], 1), rtol=1e-6)
     np.testing.assert_allclose(transitions.rewards, 1.0 - np.abs(places), rtol=1e-6)
-
-
-@pytest.mark.parametrize("name", ["playground:CheetahRun", "jax_point_mass:PointMass"])
-def test_reports_point_to_a_section_of_the_guide(name):
-    page, anchor = describe_environment(get_task(name), Simulation())["described_in"].split("#")
-    headings = re.findall(r"^## (.+)$", (Path(__file__).resolve().parents[2] / page).read_text(), re.M)
-    assert anchor in [heading.lower().replace(" ", "-") for heading in headings]

@@ -4,10 +4,10 @@ import mujoco
 import numpy as np
 import pytest
 
-from xql_jax.envs import SUITES
 from xql_jax.envs.compiled import compiled_environment
 from xql_jax.envs.dm_control import DMControl, _flat
-from xql_jax.tasks import COMPILED_TASKS, get_task, name_in_dm_control
+from xql_jax.suites import SUITES
+from xql_jax.tasks import get_task, name_in_dm_control
 
 pytest.importorskip("mujoco_playground", reason="the extra `compiled` is not installed")
 
@@ -71,8 +71,8 @@ def test_every_task_has_the_sizes_and_times_of_dm_control():
     import mujoco_playground
 
     known = {f"playground:{name}" for name in mujoco_playground.dm_control_suite.ALL_ENVS}
-    assert known == COMPILED_TASKS.keys()
-    for task in COMPILED_TASKS.values():
+    assert known == {task.name for task in SUITES["compiled"].tasks()}
+    for task in SUITES["compiled"].tasks():
         config = mujoco_playground.dm_control_suite.get_default_config(task.name.partition(":")[2])
         assert (config.episode_length, config.action_repeat) == (task.episode_limit, 1)
         environment = compiled_environment(task)
@@ -82,39 +82,3 @@ def test_every_task_has_the_sizes_and_times_of_dm_control():
         assert environment.action_size == theirs.action_space.shape[0]
         assert environment.observation_size == theirs.observation_space.shape[0]
         assert environment.steps_per_second == pytest.approx(theirs.steps_per_second)
-
-
-@slow
-def test_an_episode_follows_dm_controls():
-    """A cart and its pole, pushed at random for 100 steps from the same start.
-
-    DM Control integrates by RK4, which moves by the mean of the velocities before and after a step;
-    Playground by semi-implicit Euler, which moves by the one after.
-    """
-    ours = SUITES["compiled"].vector_env(get_task("playground:CartpoleSwingup"), 1)
-    theirs = DMControl(get_task("cartpole-swingup"))
-    ours.reset([1])
-    theirs.reset(seed=1)
-    physics, random = theirs.physics.data, np.random.default_rng(0)
-    with theirs.physics.reset_context():
-        physics.qpos[:], physics.qvel[:] = (np.array(x) for x in _of_physics(ours))
-    start = physics.qvel.copy()
-    for _ in range(100):
-        action, (before, _) = random.uniform(-1.0, 1.0, 1).astype(np.float32), _of_physics(ours)
-        step = ours.step(action[None])
-        seen, reward = step.observations[0], step.rewards[0]
-        _, their_reward, *_ = theirs.step(action)
-        places, velocities = _of_physics(ours)
-        np.testing.assert_allclose(velocities, physics.qvel, rtol=1e-3, atol=5e-4)
-        ahead = (physics.qvel - start) / (2.0 * ours.steps_per_second)
-        np.testing.assert_allclose(places - physics.qpos, ahead, atol=2e-4)
-        # The angle that Playground sees is that of before the last substep.
-        expected = [places[0], np.cos(before[1]), np.sin(before[1]), *velocities]
-        np.testing.assert_allclose(seen, expected, rtol=1e-5, atol=1e-6)
-        assert reward == pytest.approx(their_reward, abs=1e-3)
-
-
-def _of_physics(environment):
-    """Positions and velocities."""
-    data = environment._states.data
-    return np.asarray(data.qpos[0], np.float64), np.asarray(data.qvel[0], np.float64)

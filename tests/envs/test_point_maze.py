@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from xql_jax.envs import choose_suite
-from xql_jax.envs.mazes import MAZES, Maze, maze_of
+from xql_jax.envs import environment_maker
+from xql_jax.envs.mazes import MAZES, Maze
 from xql_jax.envs.point_maze import PointMaze
 from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.tasks import get_task
@@ -29,17 +29,6 @@ def other_env(request):
     Path(env.tmp_xml_file_path).unlink()  # it leaves this one behind
     yield request.param, env.point_env, np.array(walls.shape) / 2 - 0.7
     env.close()
-
-
-@pytest.mark.parametrize(
-    ("name", "other_name", "goal"),
-    [("umaze", "U_MAZE", (1, 1)), ("medium", "MEDIUM_MAZE", (6, 6)), ("large", "LARGE_MAZE", (7, 9))],
-)
-def test_walls_are_those_of_gymnasium_robotics(name, other_name, goal):
-    maps = pytest.importorskip("gymnasium_robotics.envs.maze.maps")
-    np.testing.assert_array_equal(MAZES[name].walls, np.array(getattr(maps, other_name)) == 1)
-    assert MAZES[name].goal == goal
-    assert maze_of(f"maze2d-{name}-dense-v1") is MAZES[name]
 
 
 def greedy_paths_by_q_iteration(maze: Maze, target: tuple[int, int]) -> dict:
@@ -152,7 +141,7 @@ def test_reference_returns(name):
     task = get_task(f"maze2d-{name}-v1")
     rng = np.random.default_rng(0)
     goal = np.array(MAZES[name].goal)
-    suite = dataclasses.replace(choose_suite(task), max_environments=100)
+    suite = dataclasses.replace(environment_maker(task), max_environments=100)
     evaluator = Evaluator(task, num_members=2, num_episodes=50, seed=0, suite=suite)
 
     def act(observations):

@@ -11,7 +11,6 @@ import mujoco
 import numpy as np
 import pytest
 
-from xql_jax.data.policy_files import read_policy
 from xql_jax.tasks import get_task
 
 pytest.importorskip("gymnasium_robotics")
@@ -172,34 +171,6 @@ def test_bonuses_and_success_are_those_of_d4rl(robot, levels, goal_steps, env, d
     assert info["success"]
     assert ends == [False] * (len(ends) - 1) + [True]
     assert set(np.searchsorted(levels, rewards)) == set(range(1, len(levels) + 1))  # all bonuses were met
-
-
-EXPERTS = Path(__file__).resolve().parents[3] / "shared" / "data" / "adroit_experts"
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("robot", "mean", "deviation"), [("pen", 94.5, 59), ("hammer", 127.4, 2), ("relocate", 103.7, 14)]
-)
-def test_the_demonstrators_reach_the_top_of_the_scale(robot, mean, deviation, env):
-    """The policies with which D4RL made its expert data, by their mean actions: 100 is D4RL's expert.
-
-    Mean and standard deviation are those of the scores of 100 other episodes, see docs/tasks.md.
-    """
-    path = EXPERTS / f"{robot}.npz"
-    if not path.is_file():
-        pytest.skip("the Adroit demonstrators' policies (adroit_experts/*.npz) are not on this machine")
-    policy = read_policy(path, env.observation_space.shape[0], env.action_space.shape[0])
-    returns = []
-    for seed in range(10):
-        observation, total, over = env.reset(seed=seed)[0], 0.0, False
-        while not over:
-            action = np.clip(policy.act(observation[None])[0], -1.0, 1.0)
-            observation, reward, terminated, truncated, _ = env.step(action)
-            total, over = total + reward, terminated or truncated
-        returns.append(total)
-    scores = get_task(f"{robot}-human-v1").normalized_score(np.array(returns))
-    np.testing.assert_allclose(scores.mean(), mean, atol=3 * deviation / np.sqrt(10))
 
 
 # Half-ranges of D4RL's noise by position: measured in the real file for objects at rest.

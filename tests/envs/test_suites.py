@@ -9,13 +9,23 @@ import json
 import re
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
-from xql_jax.envs import SUITES, Simulation, action_bounds, choose_suite, describe_environment
+from xql_jax.config_files import OFFLINE, choose_config
+from xql_jax.envs import Simulation, action_bounds, describe_environment, environment_maker
+from xql_jax.envs.simulated import SimulatedEnv
 from xql_jax.errors import UserError
 from xql_jax.rollout.evaluation import Evaluator
-from xql_jax.tasks import COMPILED, ONLINE_TASKS, TASKS, Task, get_task
+from xql_jax.runs.load import load_run
+from xql_jax.runs.offline import run_offline
+from xql_jax.runs.run_settings import OfflineSettings
+from xql_jax.suites import SUITES
+from xql_jax.suites.compiled import PLAYGROUND
+from xql_jax.suites.record import DataFolder, Suite
+from xql_jax.tasks import LISTED_TASKS, TASKS, Task, get_task
+from xql_jax.tools.evaluate import EvaluationSettings, evaluate
 
 slow = functools.partial(pytest.param, marks=pytest.mark.slow)
 OF_EACH_SUITE = [
@@ -31,10 +41,11 @@ NEEDED = {"kitchen": "gymnasium_robotics", "adroit": "gymnasium_robotics", "play
 LIMIT_OF_ITS_OWN = {"jax_point_mass:PointMass": 20, "bullet-maze2d-open-v0": 150}
 EACH_TASK = pytest.mark.parametrize(
     "task",
-    [task for task in (TASKS | ONLINE_TASKS).values() if task.suite in (*SUITES, "bullet")],
+    [task for task in LISTED_TASKS.values() if not task.suite.is_compiled],
     ids=lambda task: task.name,
 )
-PAGE = (Path(__file__).resolve().parents[2] / "docs" / "tasks.md").read_text()
+GUIDE = Path(__file__).resolve().parents[2]
+PAGE = (GUIDE / "docs" / "tasks.md").read_text()
 # The text of each section of the environments by its anchor.
 SECTIONS = {
     heading.replace(" ", "-"): text
@@ -43,28 +54,28 @@ SECTIONS = {
 
 
 @pytest.fixture
-def suite_of(request):
-    """Returns the suite of a task; D4RL's own, where there is no other."""
+def maker_of(request):
+    """Returns what makes a task's environments: D4RL's own, where there are no others."""
 
     def find(task, **options):
-        if needed := NEEDED.get(task.suite) or NEEDED.get(task.name.partition(":")[0]):
+        if needed := NEEDED.get(task.suite.name) or NEEDED.get(task.name.partition(":")[0]):
             pytest.importorskip(needed)
-        if task.suite == "bullet":
+        if not task.suite.environment:
             request.getfixturevalue("d4rl_package")
             options = {"env_backend": "d4rl"}
-        return choose_suite(task, Simulation(**options))
+        return environment_maker(task, Simulation(**options))
 
     return find
 
 
 @pytest.fixture
-def vector_env(suite_of):
+def vector_env(maker_of):
     """Makes vector environments of a task, and closes them."""
     made = []
 
     def make(name, num_envs=1, limit=None):
         task = dataclasses.replace(get_task(name), **({"episode_limit": limit} if limit else {}))
-        made.append(suite_of(task).vector_env(task, num_envs))
+        made.append(maker_of(task).vector_env(task, num_envs))
         return made[-1]
 
     yield make
@@ -83,8 +94,8 @@ def episode(env, seed, steps=8, look=lambda: None):
 
 
 @EACH_TASK
-def test_every_task_can_be_played(suite_of, task):
-    env = suite_of(task).make(task)
+def test_every_task_can_be_played(maker_of, task):
+    env = maker_of(task).make(task)
     start, info = env.reset(seed=0)
     assert info == {}
     assert env.observation_space.contains(start)
@@ -148,42 +159,78 @@ def test_pictures_show_the_state_and_leave_it_alone(vector_env, name):
     assert all((before != after).any() for before, after in itertools.pairwise(pictures))
 
 
-# Task, legacy masses, episodes; what the mean return of random actions must be, and an episode's standard
-# deviation, both measured over 10000 episodes (halfcheetah: 1000); None: D4RL's reference, and the deviation
-# of these episodes. Hopper's reference, -20.27, is out of reach: survival alone gives 22.
+# Task, legacy masses, episodes, the standard deviation of an episode's return if it is known from many more.
+# Hopper's reference, -20.27, is out of reach: survival alone gives 22.
 RANDOM_POLICIES = [
-    ("halfcheetah-medium-v2", {}, 30, -284.5, 81.0),
-    ("halfcheetah-medium-v2", {"legacy_inertia": True}, 30, -281.4, 78.0),
-    ("halfcheetah-medium-v2", {}, 30, None, 81.0),
-    ("hopper-medium-v2", {}, 100, 18.31, 16.9),
-    ("walker2d-medium-v2", {}, 200, 2.69, 6.0),
-    ("walker2d-medium-v2", {"legacy_inertia": True}, 200, 1.73, 5.6),
-    ("walker2d-medium-v2", {"legacy_inertia": True}, 200, None, 5.6),  # 18 errors from today's masses
-    *((f"{robot}-human-v1", {}, 50, None, None) for robot in ("pen", "door", "hammer", "relocate")),
-    # 0 by definition: here 5 of 100 episodes do one task by accident, which is a score of 1.25.
-    ("kitchen-complete-v0", {}, 8, 0.05, 0.22),
-    ("bullet-hopper-medium-v0", {}, 100, None, None),
+    ("halfcheetah-medium-v2", False, 30, 81.0),
+    ("walker2d-medium-v2", True, 200, 5.6),  # 18 errors from today's masses
+    *((f"{robot}-human-v1", False, 50, None) for robot in ("pen", "door", "hammer", "relocate")),
+    ("bullet-hopper-medium-v0", False, 100, None),
 ]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "options", "episodes", "mean", "deviation"), RANDOM_POLICIES)
-def test_random_actions_earn_the_reference_return(suite_of, name, options, episodes, mean, deviation):
+@pytest.mark.parametrize(("name", "legacy", "episodes", "deviation"), RANDOM_POLICIES)
+def test_random_actions_earn_the_reference_return(maker_of, name, legacy, episodes, deviation):
     task, rng = get_task(name), np.random.default_rng(0)
-    suite = dataclasses.replace(suite_of(task, **options), max_environments=4)
-    evaluator = Evaluator(task, 1, episodes, seed=0, suite=suite)
+    maker = dataclasses.replace(maker_of(task, legacy_inertia=legacy), max_environments=4)
+    evaluator = Evaluator(task, 1, episodes, seed=0, suite=maker)
     size = evaluator.sizes[1]
     returns = evaluator.run(lambda observations: rng.uniform(-1, 1, (*observations.shape[:2], size))).returns
     evaluator.close()
     error = (deviation or returns.std(ddof=1)) / np.sqrt(episodes)
-    assert abs(returns.mean() - (task.min_return if mean is None else mean)) < 3 * error
+    assert abs(returns.mean() - task.min_return) < 3 * error
+
+
+class Walk(SimulatedEnv):
+    """The environment of a suite that there is not: a point that is to walk to 1."""
+
+    def __init__(self, task):
+        super().__init__(1, 1, episode_limit=task.longest, steps_per_second=10.0)
+
+    def start(self, seed):
+        self.place = self.np_random.uniform(-1.0, 0.0)
+        return [self.place]
+
+    def act(self, action):
+        self.place += 0.2 * float(action[0])
+        return [self.place], -abs(self.place - 1.0), False, {"success": self.place > 0.9}
+
+
+def write_walks(task, path):
+    places = np.random.default_rng(0).uniform(-1.0, 1.0, (200, 1)).astype(np.float32)
+    timeouts = np.arange(200) % task.episode_limit == task.episode_limit - 1
+    with h5py.File(path, "w") as file:
+        file.update({"observations": places, "actions": np.ones((200, 1), np.float32), "timeouts": timeouts})
+        file.update({"rewards": places[:, 0] - 1.0, "terminals": np.zeros(200, bool)})
+
+
+def test_a_suite_is_its_record_and_its_environment(tmp_path, monkeypatch):
+    """Its data are made and preprocessed, a policy learns from them, and is evaluated, by these two alone."""
+    code = {"environment": f"{__name__}:Walk", "generates": f"{__name__}:write_walks"}
+    folder, rule = DataFolder("WALKS", "~/walks"), {"reward_shift": -3.0, "takes_any_config": True}
+    suite = Suite("walks", config="own", packages=("numpy",), data_folder=folder, **code, **rule)
+    task = Task("walk-v0", suite, None, -20.0, 0.0, 10)
+    monkeypatch.setitem(LISTED_TASKS, task.name, task)
+    monkeypatch.setitem(TASKS, task.name, task)
+    monkeypatch.setenv("WALKS", str(tmp_path))
+    config = choose_config(OFFLINE, "bc", env_name=task.name)[1]
+    how = {"save_dir": str(tmp_path / "runs"), "log_interval": 2, "eval_episodes": 2, "tqdm": False}
+    run = run_offline(OfflineSettings(config=config, env_name=task.name, max_steps=4, **how)).path
+    assert load_run(run).preprocessing.reward_shift == -3.0
+    report = evaluate(EvaluationSettings(checkpoint=str(run), episodes=3, tqdm=False))
+    assert report["environment"]["described_in"] == "docs/tasks.md#walks"
+    [member] = report["members"]
+    assert member["lengths"] == [10] * 3
+    assert member["score_mean"] == pytest.approx(100 + 5 * member["return_mean"])
+    assert member["success_rate"] is not None
 
 
 def test_other_suites_say_what_to_do():
-    task = Task("cave-v0", "caves", None, 0.0, 1.0, 10)
+    task = Task("cave-v0", Suite("caves", config="own"), None, 0.0, 1.0, 10)
     words = r"cave-v0.*suite caves.*--eval_episodes=0.*there are environments for: .*kitchen"
     with pytest.raises(UserError, match=words):
-        choose_suite(task)
+        environment_maker(task)
 
 
 # The guide, and the report's pointer into it.
@@ -191,16 +238,14 @@ def test_other_suites_say_what_to_do():
 
 def rows_of(task):
     """The task's rows of its section's table by the names of its columns."""
-    lines = [line for line in SECTIONS[task.suite].splitlines() if line.startswith("|")]
+    lines = [line for line in SECTIONS[task.suite.name].splitlines() if line.startswith("|")]
     cells = [[cell.strip(" `") for cell in line.split("|")[1:-1]] for line in lines]
     rows = [dict(zip(cells[0], row, strict=True)) for row in cells[2:]]
     return [row for row in rows if fnmatch.fnmatchcase(task.name, row["tasks"])]
 
 
 def test_every_suite_has_its_section():
-    of_tasks = {task.suite for task in (TASKS | ONLINE_TASKS).values()}
-    assert set(SECTIONS) == of_tasks | {"backend-d4rl", "own"}
-    assert set(SUITES) - {COMPILED} | {"bullet"} <= set(SECTIONS)  # which has a guide of its own
+    assert set(SECTIONS) == {*SUITES, "backend-d4rl"} - {"compiled"}  # which has a guide of its own
 
 
 @pytest.mark.parametrize("task", TASKS.values(), ids=lambda task: task.name)
@@ -213,15 +258,22 @@ def test_every_task_has_one_row_that_says_what_it_does(task):
     assert row["return at 100"] == f"{task.max_return:.2f}"
 
 
-@pytest.mark.parametrize("suite", sorted(SECTIONS.keys() - {"backend-d4rl", "own"}))
-@pytest.mark.parametrize("backend", ["mujoco", "d4rl"])
+OF_D4RL = [suite for suite in SUITES.values() if suite.d4rl_packages]
+
+
+@pytest.mark.parametrize(
+    ("backend", "suite"),
+    [*itertools.product(["mujoco"], [*SUITES.values(), PLAYGROUND]), *itertools.product(["d4rl"], OF_D4RL)],
+    ids=lambda given: getattr(given, "described_in", given),
+)
 def test_reports_point_to_a_section(backend, suite):
-    task = next(task for task in (TASKS | ONLINE_TASKS).values() if task.suite == suite)
-    described = describe_environment(task, Simulation(backend))
+    described = describe_environment(Task("name", suite, None, 0.0, 1.0, 1), Simulation(backend))
     assert json.loads(json.dumps(described)) == described
+    assert described["simulator"] == next(iter(described["versions"]))
     page, anchor = described["described_in"].split("#")
-    assert (page, described["simulator"]) == ("docs/tasks.md", next(iter(described["versions"])))
-    assert anchor == (suite if backend == "mujoco" or suite == "bullet" else "backend-d4rl")
+    headings = re.findall("^##+ (.+)$", (GUIDE / page).read_text(), re.M)
+    assert anchor in [heading.lower().replace(" ", "-") for heading in headings]
+    assert (anchor == "backend-d4rl") == (backend == "d4rl" and bool(suite.environment))
 
 
 def test_a_report_worked_by_hand():

@@ -1,7 +1,5 @@
 """The evaluator on an environment worked by hand, and on a real one; policies with a memory."""
 
-import dataclasses
-
 import h5py
 import numpy as np
 import pytest
@@ -12,9 +10,10 @@ from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.rollout.acting import RecurrentPolicy, prepared, with_memory_of
 from xql_jax.rollout.evaluation import Evaluator, episode_seed
 from xql_jax.rollout.video import record_video
+from xql_jax.suites.record import Suite
 from xql_jax.tasks import Task, get_task
 
-TASK = Task("clock-v0", "fake", None, 0.0, 1.0, 5)
+TASK = Task("clock-v0", Suite("fake", config="own"), None, 0.0, 1.0, 5)
 
 
 class Clock:
@@ -54,14 +53,13 @@ class Clock:
 
 @pytest.fixture(autouse=True)
 def clocks(monkeypatch):
-    monkeypatch.setitem(envs.SUITES, "fake", envs.Suite(Clock))
     monkeypatch.setattr(Clock, "made", [])
     return Clock
 
 
 def at_most(number):
     """The suite with at most so many environments at once; its default with None."""
-    return dataclasses.replace(envs.SUITES["fake"], max_environments=number or 64)
+    return envs.EnvironmentMaker(Clock, max_environments=number or 64)
 
 
 def member_rewards(observations):
@@ -147,7 +145,9 @@ def test_policies_are_called_with_one_shape_and_told_of_beginnings_and_rewards()
 
 def test_so_does_a_video(tmp_path):
     told = Told()
-    record_video(envs.Suite(Clock).vector_env(TASK, 1), told.policy, [1, 5], tmp_path / "policy.gif")
+    record_video(
+        envs.EnvironmentMaker(Clock).vector_env(TASK, 1), told.policy, [1, 5], tmp_path / "policy.gif"
+    )
     told.assert_equal(
         ["begin", "act", np.array([[0.0]]), "act", np.array([[0.01]]), "begin", "act", np.zeros((1, 1))]
     )
@@ -161,7 +161,7 @@ def jumpy(observations):
 
 def one_by_one(task, member, seed):
     """An episode's observations and rewards, by the environment alone."""
-    env, act = envs.choose_suite(task).make(task), lambda seen: jumpy(np.tile(seen, (2, 1, 1)))[member, 0]
+    env, act = envs.make_environment(task), lambda seen: jumpy(np.tile(seen, (2, 1, 1)))[member, 0]
     observation, _ = env.reset(seed=seed)
     path, rewards, over = [observation], [], False
     while not over:
@@ -173,7 +173,7 @@ def one_by_one(task, member, seed):
 @pytest.mark.parametrize("num_threads", [1, 3])
 def test_real_episodes_equal_lone_ones_to_the_bit(num_threads):
     task = get_task("pointmaze-umaze-v0")
-    suite = dataclasses.replace(envs.SUITES["pointmaze"], num_threads=num_threads, max_environments=4)
+    suite = envs.EnvironmentMaker(num_threads=num_threads, max_environments=4)
     evaluator = Evaluator(task, 2, 5, seed=7, suite=suite)
     results = evaluator.run(jumpy, record_paths=True)
     evaluator.close()

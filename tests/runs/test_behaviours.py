@@ -5,7 +5,7 @@ import pytest
 from gymnasium import spaces
 
 from xql_jax.data.rows import ends_of
-from xql_jax.envs import Suite
+from xql_jax.envs import EnvironmentMaker
 from xql_jax.errors import EnvironmentFailure, UserError
 from xql_jax.tasks import get_task
 from xql_jax.tools import behaviours
@@ -40,7 +40,7 @@ class Counting:
         pass
 
 
-SUITE = Suite(lambda task: Counting())
+SUITE = EnvironmentMaker(lambda task: Counting())
 RANDOM = Behaviour("random", "", lambda _, draws: 2 * draws.uniform - 1)
 
 
@@ -85,7 +85,7 @@ def test_an_episode_depends_on_the_seed_and_its_number_alone(monkeypatch):
     assert_same(rows_of(episodes=40), whole)
     few = rows_of(episodes=5)
     assert_same(few, {key: array[: len(few["rewards"])] for key, array in whole.items()})
-    threads = Suite(SUITE.make, num_threads=4)
+    threads = EnvironmentMaker(SUITE.make, num_threads=4)
     assert_same(rows_of(episodes=40, suite=threads), whole)
     assert (rows_of(episodes=40, seed=4)["observations"][0] != whole["observations"][0]).any()
     starts = np.flatnonzero(whole["observations"][:, 0] == 0)
@@ -130,4 +130,4 @@ def test_an_environment_that_fails_is_named():
             raise KeyError("no spring")
 
     with pytest.raises(EnvironmentFailure, match=r"^environment 0 failed: KeyError: 'no spring'"):
-        rows_of(suite=Suite(lambda task: Failing()), episodes=3)
+        rows_of(suite=EnvironmentMaker(lambda task: Failing()), episodes=3)

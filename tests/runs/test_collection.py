@@ -32,7 +32,7 @@ def _short_episodes():
     """So that there are terminals and time-outs."""
     with pytest.MonkeyPatch.context() as patch:
         task = dataclasses.replace(tasks.get_task(ENV_NAME), episode_limit=LIMIT)
-        patch.setitem(tasks.ONLINE_TASKS, ENV_NAME, task)
+        patch.setitem(tasks.LISTED_TASKS, ENV_NAME, task)
         yield
 
 

@@ -19,7 +19,7 @@ from gymnasium import spaces
 from training_runs import TASK, OneStep, Start, make_growth, make_training, train, untimed
 
 from xql_jax.data.preprocessing import Preprocessing
-from xql_jax.envs import Suite
+from xql_jax.envs import EnvironmentMaker
 from xql_jax.rollout.evaluation import EpisodeResults, Evaluator
 from xql_jax.tasks import OWN
 from xql_jax.training.checkpoints import TrainingFiles
@@ -246,14 +246,14 @@ def test_success_may_be_told_late_or_only_by_those_that_succeed(start, tmp_path,
 
     def run(last, since):
         Line.script = [{} if told == "-" else {"success": True} for word, _ in TOLD[since:] for told in word]
-        evaluator = Evaluator(own, 2, 2, 0, Suite(lambda task: Line()))
+        evaluator = Evaluator(own, 2, 2, 0, EnvironmentMaker(lambda task: Line()))
         with TrainingLoop(start.again(), evaluator, own, Schedule(last, 4, 4, 4), files) as training:
             train(training)
 
     files = TrainingFiles(tmp_path)
     if began_without:  # as files were in which no evaluation had told it yet
         untold = EpisodeResults(np.ones((2, 2)), np.ones((2, 2), np.int64), None, None)
-        old = dataclasses.replace(TASK, suite="older")
+        old = TASK
         silent = SimpleNamespace(run=lambda act: untold)
         with TrainingLoop(start.again(), silent, old, Schedule(4, 4, 4, 4), files) as training:
             train(training)

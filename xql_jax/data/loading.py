@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import os
+import pkgutil
 import re
 import sys
 import zipfile
@@ -16,14 +17,12 @@ from xql_jax.data.arrays import Layout, brief
 from xql_jax.data.dataset import PREFIXES, SUFFIXES, Dataset, as_learners_see, joined
 from xql_jax.data.readers import read_hdf5, read_npz, read_ogbench
 from xql_jax.errors import UserError
-from xql_jax.tasks import COMPILED, ONLINE_TASKS, Task
+from xql_jax.suites.record import D4RL_FOLDER
+from xql_jax.tasks import Task
 from xql_jax.types import UNKNOWN, ActionBounds
 
 TIMEOUT = (10.0, 60.0)  # seconds: to connect, and without a byte
 ATTEMPTS = 3
-# Where the tasks' own files lie, and the variable that names another folder.
-D4RL_FOLDER = "D4RL_DATASET_DIR", "~/.d4rl/datasets"
-OGBENCH_FOLDER = "OGBENCH_DATASET_DIR", "~/.ogbench/data"
 
 
 def load_dataset(
@@ -48,7 +47,7 @@ def load_dataset(
     if not sources:
         if task is None:
             raise UserError("no data: name a D4RL task or give a dataset file")
-        sources = [f"{'ogbench:' * (task.suite == 'ogbench')}{task_file(task, url)}"]
+        sources = [f"{task.suite.source_prefix}{task_file(task, url)}"]
     elif url is not None:
         raise UserError(
             "--dataset_url is where a task's own dataset is downloaded from; --dataset replaces that"
@@ -118,36 +117,35 @@ def _sha256(file: Path, *facts: int) -> str:
 
 def cached_file(task: Task) -> Path:
     """Returns the path of the task's dataset, which need not exist; a generated one is named by its task."""
-    variable, place = OGBENCH_FOLDER if task.suite == "ogbench" else D4RL_FOLDER
+    variable, place = task.suite.data_folder
     folder = Path(os.environ.get(variable) or place).expanduser()
     return folder / (task.dataset_url.rsplit("/", 1)[1] if task.dataset_url else f"{task.name}.hdf5")
 
 
 def task_file(task: Task, url: str | None = None) -> Path:
     """Returns the path of the task's own dataset, which is downloaded or generated if it is not there."""
-    if task.name in ONLINE_TASKS or task.suite == COMPILED:
+    if not task.has_data:
         raise UserError(f"{task.name} has no dataset: learn it with xql-train-online, or give --dataset")
     path = cached_file(task)
     if task.dataset_url is None:
         if url is not None:
             raise UserError(f"{task.name} is generated on this machine: it takes no --dataset_url")
-        # Imported here because it loads a simulator, which readers do not need.
-        from xql_jax.data.pointmaze import write_generated
-
-        write_generated(task, path)
+        pkgutil.resolve_name(task.suite.generates)(task, path)
     else:
-        download_file(url or task.dataset_url, path)
+        download_file(url or task.dataset_url, path, task.suite.data_folder.variable)
     return path
 
 
-def download_file(url: str, path: Path) -> None:
-    """Downloads an HDF5 or NumPy file to `path`, whole or not at all, unless it exists; UserError if not."""
+def download_file(url: str, path: Path, variable: str = D4RL_FOLDER.variable) -> None:
+    """Downloads an HDF5 or NumPy file to `path`, whole or not at all, unless it exists; UserError if not.
+
+    `variable` of the environment, which names the folder, is for the message.
+    """
     if path.exists():
         return
     import pooch  # not at the top, because most runs find their data on disk
 
     is_numpy = path.suffix == ".npz"
-    variable, _ = OGBENCH_FOLDER if is_numpy else D4RL_FOLDER
 
     def fetch(address: str, unfinished: str, pup: object) -> None:
         receive = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=TIMEOUT)

@@ -13,9 +13,7 @@ from xql_jax.tasks import Task
 from xql_jax.types import UNKNOWN, ActionBounds, AnyBatch
 
 IQL_ACTION_BOUND = 1 - 1e-5  # keeps a tanh policy's log-density finite
-ANTMAZE_SHIFT = -1.0
 SPAN = 1000.0  # range of the returns after scaling
-SCALED_SUITES = ("locomotion", "bullet", "gymnasium")  # where rewards are scaled
 LEAST_STD = 1e-3  # an observation's entry is never divided by less than this
 SHARE_OF_COUNTS = 0.95  # of kitchen's rows; if so many have D4RL's reward, it is that of the data
 
@@ -143,7 +141,7 @@ def fit_preprocessing(
             as many as fit (10%BC; Chen et al. 2021).
     """
     fitted: dict[str, Any] = {"action_bound": IQL_ACTION_BOUND}
-    if scale_rewards and task and scales_rewards(task):
+    if scale_rewards and task and task.suite.scales_rewards:
         returns = dataset.trajectory_returns()
         if (span := float(returns.max() - returns.min())) == 0:
             raise UserError(
@@ -151,8 +149,8 @@ def fit_preprocessing(
                 f"all {len(returns)} trajectories return {returns[0]:g}"
             )
         fitted["reward_scale"] = SPAN / span
-    if task and task.suite == "antmaze":
-        fitted["reward_shift"] = ANTMAZE_SHIFT
+    if task:
+        fitted["reward_shift"] = task.suite.reward_shift
     fitted["counts_kitchen_tasks"] = counts_kitchen_tasks(dataset, task)
     if top_returns < 1.0:
         fitted["most_rows"] = float(top_returns * dataset.size)
@@ -164,15 +162,9 @@ def fit_preprocessing(
     return Preprocessing(**fitted)
 
 
-def scales_rewards(task: Task) -> bool:
-    """Whether a task's rewards are scaled for the methods that scale rewards (`RunDefaults`)."""
-    # PyBullet's mazes, of its robots' suite, have a goal's reward, which IQL does not scale.
-    return task.suite in SCALED_SUITES and "maze" not in task.name
-
-
 def counts_kitchen_tasks(dataset: Dataset, task: Task | None) -> bool:
     """Whether kitchen data have D4RL's reward, the number of tasks done, which is not the environment's."""
-    if task is None or task.suite != "kitchen" or dataset.observation_dim != 2 * KITCHEN_POSITIONS:
+    if task is None or not task.suite.data_count_tasks or dataset.observation_dim != 2 * KITCHEN_POSITIONS:
         return False
     rows = dataset.take(spread_rows(dataset.size))
     return bool(np.mean(rows.rewards == tasks_done(rows.observations)) > SHARE_OF_COUNTS)

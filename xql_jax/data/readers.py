@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import pkgutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ STATES = ("qpos", "button_states")  # of OGBench's simulators
 D4RL_FILES = {
     (task.dataset_url or f"{task.name}.hdf5").rpartition("/")[2]
     for task in TASKS.values()
-    if task.suite != "ogbench"
+    if not task.suite.source_prefix
 }
 
 
@@ -90,10 +91,8 @@ def read_ogbench(path: Path, task: Task | None = None) -> Dataset:
     arrays, names = read_archive(path, lambda name: is_read(name) or name in (*STATES, MADE_BY))
     made_by = arrays.pop(MADE_BY, None)
     source = str(path) if made_by is None else f"{path} (made by {made_by})"
-    if "rewards" not in arrays and "qpos" in arrays and task and task.suite == "ogbench":
-        from xql_jax.envs.ogbench import rewarded  # which imports a simulator
-
-        arrays = rewarded(task, arrays)
+    if "rewards" not in arrays and "qpos" in arrays and task and task.suite.labels:
+        arrays = pkgutil.resolve_name(task.suite.labels)(task, arrays)
         names = [*names, "rewards", "masks"]
     if "rewards" not in arrays:
         raise UserError(

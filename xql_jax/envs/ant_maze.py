@@ -6,7 +6,7 @@ import mujoco
 import numpy as np
 
 from xql_jax.envs.mazes import MAZES, Cell, Maze
-from xql_jax.envs.simulated import ASSETS, ActResult, MujocoRobot
+from xql_jax.envs.simulated import ASSETS, ActResult, MujocoRobot, View
 from xql_jax.tasks import Task
 
 CELL_SIZE = 4.0  # metres
@@ -45,12 +45,12 @@ class AntMaze(MujocoRobot):
             frame_skip=FRAME_SKIP,
             episode_limit=task.longest,
             legacy_inertia=legacy_inertia,
-            view={
-                "lookat": [*(cell_middle((0, 0)) + last) / 2, 0.0],
+            view=View(
+                lookat=[*(cell_middle((0, 0)) + last) / 2, 0.0],
                 # Half of the outer walls are seen.
-                "distance": 1.21 * CELL_SIZE * max(rows - 1, 0.75 * (columns - 1)),
-                "elevation": -90.0,
-            },
+                distance=1.21 * CELL_SIZE * max(rows - 1, 0.75 * (columns - 1)),
+                elevation=-90.0,
+            ),
         )
         self._redraws_goal = task.name.endswith("-v2")  # at each reset; else it stays
         self.goal = draw_goal(self.goal_cell, np.random.default_rng(GOAL_SEED))

@@ -1,48 +1,80 @@
 """Environments in JAX: their steps are part of the compiled program that learns from them."""
 
 import functools
+import pkgutil
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from xql_jax.envs.jax_environment import EnvState, JaxEnvironment, Step
-from xql_jax.envs.vector import UNTOLD, VectorEnv
+from xql_jax.envs.vector import UNKNOWN_SUCCESS, VectorEnv
 from xql_jax.errors import UserError, described
 from xql_jax.pytrees import Distinct, select_leaves
-from xql_jax.tasks import PLAYGROUND, Task, own_attribute
+from xql_jax.tasks import Task, own_attribute
 from xql_jax.types import Array, Batch, PRNGKey
+
+EnvState = Any  # an environment's own pytree of arrays, always of the same shapes
+
+
+class Step(NamedTuple):
+    """The result of one step of one environment."""
+
+    observation: Array  # f32[O]
+    reward: Array  # f32[]
+    terminal: Array  # bool[]; false at a time limit
+
+
+class JaxEnvironment(Protocol):
+    """One environment as pure functions; see docs/compiled.md for users' own."""
+
+    observation_size: int  # O
+    action_size: int  # A
+    episode_limit: int  # steps; an attribute of the class
+    steps_per_second: float  # of the environment's own time
+
+    def reset(self, key: PRNGKey) -> tuple[EnvState, Array]:
+        """Returns the start of an episode, and its observation f32[O]."""
+
+    def step(self, state: EnvState, action: Array) -> tuple[EnvState, Step]:
+        """Acts once, with f32[A] in [-1, 1]. It never starts a new episode: the caller does that."""
 
 
 @functools.cache
 def compiled_environment(task: Task) -> JaxEnvironment:
-    """Returns this process's one environment of a task; UserError if a user's class is unfit."""
-    if task.name.startswith(f"{PLAYGROUND}:"):
-        from xql_jax.envs.playground import Playground
-
-        return Playground(task.name.partition(":")[2], task.longest)
+    """Returns this process's environment of a task; UserError for a class that is no `JaxEnvironment`."""
+    if task.suite.jax_environment:
+        return pkgutil.resolve_name(task.suite.jax_environment)(task)
     try:
-        environment = own_attribute(task.name)()
+        make: Any = own_attribute(task.name)
+        environment: JaxEnvironment = make()
         action = jax.ShapeDtypeStruct((environment.action_size,), jnp.float32)
-        state, start = jax.eval_shape(environment.reset, jax.random.key(0))
-        following, given = jax.eval_shape(environment.step, state, action)
-        seen, number = f"float32[{environment.observation_size}]", "float32[]"
-        found = {"reset's observation": (start, seen), "step's observation": (given.observation, seen)}
-        found |= {"step's reward": (given.reward, number), "step's terminal": (given.terminal, "bool[]")}
-        _ = environment.steps_per_second
+        before, start = jax.eval_shape(environment.reset, jax.random.key(0))
+        after, given = jax.eval_shape(environment.step, before, action)
+        float(environment.steps_per_second)
     except Exception as error:  # it is the user's code, and may fail in any way
         raise UserError(f"{task.name}: cannot be made or compiled: {described(error)}") from error
-    for what, (array, wanted) in found.items():
-        if (is_now := f"{array.dtype}{list(array.shape)}") != wanted:
+    observation = f"float32[{environment.observation_size}]"
+    for what, array, wanted in (
+        ("reset's observation", start, observation),
+        ("step's observation", given.observation, observation),
+        ("step's reward", given.reward, "float32[]"),
+        ("step's terminal", given.terminal, "bool[]"),
+    ):
+        is_now = f"{array.dtype}{list(array.shape)}"
+        if is_now != wanted:
             raise UserError(f"{task.name}: {what} is {is_now}, and must be {wanted}")
-    (leaves, structure), (after, structure_after) = map(jax.tree.flatten, (state, following))
-    types, types_after = ([(leaf.shape, leaf.dtype) for leaf in each] for each in (leaves, after))
-    if (structure, types) != (structure_after, types_after):
+    if _kind_of(before) != _kind_of(after):
         raise UserError(f"{task.name}: the state that step returns has other arrays than what it is given")
     return environment
+
+
+def _kind_of(state: EnvState) -> tuple[object, list[object]]:
+    """Returns the structure of a state, and the shapes and types of its arrays."""
+    leaves, structure = jax.tree.flatten(state)
+    return structure, [(leaf.shape, leaf.dtype) for leaf in leaves]
 
 
 def safe_step(
@@ -50,7 +82,7 @@ def safe_step(
 ) -> tuple[EnvState, Step, Array]:
     """Like the environment's `step`, but the episode ends where the observation or reward is not finite.
 
-    Such a step, which the last bool[] tells, is terminal, pays 0, and stays at `observation` f32[O].
+    The last bool[] is true for such a step. It is terminal, has reward 0, and keeps `observation` f32[O].
     """
     state, given = environment.step(state, action)
     failed = ~(jnp.isfinite(given.observation).all() & jnp.isfinite(given.reward))
@@ -137,7 +169,7 @@ class CompiledEnv(VectorEnv):
         super().__init__(num_envs)
         self._name = task.name
         self._environment = environment = compiled_environment(task)
-        self._programs = _programs(task)
+        self._start_all, self._step_all = _programs(task)
         self.steps_per_second = environment.steps_per_second
         self.observation_space = spaces.Box(-np.inf, np.inf, (environment.observation_size,), np.float32)
         self.action_space = spaces.Box(-1.0, 1.0, (environment.action_size,), np.float32)
@@ -145,18 +177,18 @@ class CompiledEnv(VectorEnv):
 
     def _start(self, seeds: Sequence[int | None]) -> np.ndarray:
         begins = np.array([seed is not None for seed in seeds])
-        states, starts = self._programs[0](np.array([seed or 0 for seed in seeds], np.uint32))
+        states, starts = self._start_all(np.array([seed or 0 for seed in seeds], np.uint32))
         if self._states is not None and not begins.all():
             states = select_leaves(jnp.asarray(begins), states, self._states)
         self._states = states
         return np.asarray(starts)
 
     def _act(self, actions: np.ndarray, running: np.ndarray) -> tuple[np.ndarray, ...]:
-        given = self._observations, actions.astype(np.float32), ~running
-        self._states, *outcome = self._programs[1](self._states, *given)
+        actions = actions.astype(np.float32)
+        self._states, *outcome = self._step_all(self._states, self._observations, actions, ~running)
         following, rewards, terminals = map(np.array, outcome)
         truncations = running & (self._lengths + 1 >= self._environment.episode_limit)
-        successes = np.full(self.num_envs, UNTOLD, np.int8)
+        successes = np.full(self.num_envs, UNKNOWN_SUCCESS, np.int8)
         return following, rewards.astype(np.float64), terminals & running, truncations, successes
 
     def render(self) -> np.ndarray:
@@ -176,7 +208,9 @@ def _programs(task: Task) -> tuple[Callable, Callable]:
     start = jax.vmap(lambda seed: environment.reset(jax.random.key(seed)))
     step_all = jax.vmap(functools.partial(safe_step, environment))
 
-    def step(states: EnvState, observations: Array, actions: Array, over: Array) -> tuple[Any, ...]:
+    def step(
+        states: EnvState, observations: Array, actions: Array, over: Array
+    ) -> tuple[EnvState, Array, Array, Array]:
         following, given, _ = step_all(states, observations, actions)
         states, seen = select_leaves(over, (states, observations), (following, given.observation))
         return states, seen, jnp.where(over, 0.0, given.reward), given.terminal

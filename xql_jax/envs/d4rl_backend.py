@@ -10,26 +10,27 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from xql_jax.envs import Suite
-from xql_jax.envs.simulated import GymStep, SimulatedEnv, Start
+from xql_jax.envs.simulated import SimulatedEnv
+from xql_jax.envs.vector import GymStep, Info, Start
 from xql_jax.errors import UserError, needing
 from xql_jax.tasks import Task
 
 
-def d4rl_suite(task: Task) -> Suite:
-    """Returns a suite that makes D4RL's own environments of the task; UserError if they cannot be made.
+def check_d4rl(task: Task) -> None:
+    """Raises UserError unless D4RL's own environment of the task can be made here.
 
     Like D4RL's own import, this creates `$D4RL_DATASET_DIR`, else `~/.d4rl/datasets`.
     """
-    if task.suite == "pointmaze":
-        raise UserError(f"{task.name} is not D4RL's: leave out --env_backend=d4rl, or take maze2d-*")
+    packages = task.suite.d4rl_packages
+    if not packages:
+        raise UserError(f"{task.name} is not D4RL's: leave out --env_backend=d4rl")
     _, has_mujoco = _import_d4rl()
-    if task.suite != "bullet" and not has_mujoco:
+    if "mujoco-py" in packages and not has_mujoco:
         raise UserError(
-            f"D4RL's own environment of {task.name} (suite {task.suite}) needs MuJoCo 2.1 and mujoco-py, "
-            "which do not work here; without them D4RL has the suite bullet only: leave out --env_backend"
+            f"D4RL's own environment of {task.name} (suite {task.suite.name}) needs MuJoCo 2.1 and "
+            "mujoco-py, which do not work here; without them D4RL has the suite bullet only: leave out "
+            "--env_backend"
         )
-    return Suite(D4RLEnvironment)
 
 
 class D4RLEnvironment(SimulatedEnv):
@@ -53,11 +54,10 @@ class D4RLEnvironment(SimulatedEnv):
             *env.action_space.shape,
             episode_limit=task.longest,
             steps_per_second=float(env.metadata.get("video.frames_per_second", 30)),
-            view={},
         )
         self.action_space = spaces.Box(env.action_space.low, env.action_space.high, dtype=np.float32)
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Start:
+    def reset(self, *, seed: int | None = None, options: Info | None = None) -> Start:
         """Starts an episode; `seed` seeds all generators that D4RL's environments draw from."""
         env = self.simulation
         if seed is not None:

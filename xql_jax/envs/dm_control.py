@@ -3,12 +3,12 @@
 import importlib
 import math
 import warnings
-from typing import Any
+from collections.abc import Mapping
 
 import mujoco
 import numpy as np
 
-from xql_jax.envs.simulated import ActResult, SimulatedEnv
+from xql_jax.envs.simulated import ActResult, SimulatedEnv, View
 from xql_jax.errors import EnvironmentFailure, needing
 from xql_jax.tasks import Task
 
@@ -54,7 +54,7 @@ class DMControl(SimulatedEnv):
             *actions.shape,
             episode_limit=task.longest,
             steps_per_second=1 / environment.control_timestep(),
-            view={"through_model": True},
+            view=View(through_model=True),
         )
 
     def start(self, seed: int | None) -> np.ndarray:
@@ -79,6 +79,6 @@ class DMControl(SimulatedEnv):
         return super().render()
 
 
-def _flat(observation: dict[str, Any]) -> np.ndarray:
+def _flat(observation: Mapping[str, np.ndarray]) -> np.ndarray:
     """Returns f32[O]; the suite's dictionaries are ordered."""
     return np.concatenate([np.ravel(entry) for entry in observation.values()], dtype=np.float32)

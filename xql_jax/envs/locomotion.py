@@ -6,7 +6,7 @@ from collections.abc import Callable
 import mujoco
 import numpy as np
 
-from xql_jax.envs.simulated import ASSETS, ActResult, MujocoRobot
+from xql_jax.envs.simulated import ASSETS, ActResult, MujocoRobot, View
 from xql_jax.tasks import Task
 
 
@@ -35,7 +35,16 @@ def _walker_is_healthy(qpos: np.ndarray, qvel: np.ndarray) -> bool:
 
 
 ROBOTS = {
-    "halfcheetah": Robot("half_cheetah.xml", lambda qpos, qvel: True, 5, 0.1, True, 0.1, 0.0, np.inf),
+    "halfcheetah": Robot(
+        "half_cheetah.xml",
+        is_healthy=lambda qpos, qvel: True,
+        frame_skip=5,
+        noise=0.1,
+        normal_velocities=True,
+        control_cost=0.1,
+        survival_reward=0.0,
+        max_observed_speed=np.inf,
+    ),
     "hopper": Robot("hopper.xml", _hopper_is_healthy),
     "walker2d": Robot("walker2d.xml", _walker_is_healthy),
 }
@@ -62,7 +71,7 @@ class Locomotion(MujocoRobot):
             normal_velocities=robot.normal_velocities,
             legacy_inertia=legacy_inertia,
             episode_limit=task.longest,
-            view={"follow": "torso", "distance": 4.0, "elevation": -15.0},
+            view=View(follow="torso", distance=4.0, elevation=-15.0),
         )
         self._seconds = self.model.opt.timestep * robot.frame_skip
 

@@ -10,7 +10,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from xql_jax.envs.simulated import ActResult, SimulatedEnv
+from xql_jax.envs.simulated import ActResult, SimulatedEnv, View
 from xql_jax.errors import needing
 from xql_jax.tasks import Task
 
@@ -70,7 +70,7 @@ class OGBench(SimulatedEnv):
             *simulation.action_space.shape,
             episode_limit=task.longest,
             steps_per_second=1 / (self._robot._control_timestep if self._is_table else self._robot.dt),
-            view={"through_model": self._is_table},
+            view=View(through_model=self._is_table),
         )
 
     def start(self, seed: int | None) -> np.ndarray:

@@ -1,14 +1,13 @@
 """MuJoCo Playground's versions of the tasks of DM Control, simulated by MJX."""
 
-import importlib
-
 import jax
 import mujoco
 import numpy as np
 
-from xql_jax.envs.jax_environment import EnvState, Step
-from xql_jax.envs.simulated import Camera
+from xql_jax.envs.compiled import EnvState, Step
+from xql_jax.envs.simulated import Camera, View
 from xql_jax.errors import needing
+from xql_jax.tasks import Task
 from xql_jax.types import Array, PRNGKey
 
 
@@ -20,15 +19,15 @@ class Playground:
     docs/compiled.md.
     """
 
-    def __init__(self, name: str, episode_limit: int):
+    def __init__(self, task: Task):
         with needing("the simulation of Playground's tasks", "compiled"):
-            suite = importlib.import_module(
-                "mujoco_playground"
-            ).dm_control_suite  # takes five seconds or more
-        self._environment = suite.load(name, config_overrides={"impl": "jax"})  # "warp" is for NVIDIA alone
+            from mujoco_playground import dm_control_suite  # takes five seconds or more
+        name = task.name.partition(":")[2]
+        overrides = {"impl": "jax"}  # "warp" is for NVIDIA alone
+        self._environment = dm_control_suite.load(name, config_overrides=overrides)
         self.observation_size = int(self._environment.observation_size)
         self.action_size = int(self._environment.action_size)
-        self.episode_limit = episode_limit
+        self.episode_limit = task.longest
         self.steps_per_second = 1 / self._environment.dt
         self._camera: Camera | None = None
 
@@ -46,7 +45,7 @@ class Playground:
         model = self._environment.mj_model
         if self._camera is None:
             self._data = mujoco.MjData(model)
-            self._camera = Camera(model, self._data, through_model=True)
+            self._camera = Camera(model, self._data, View(through_model=True))
         seen = jax.device_get(state.data)
         for name in ("qpos", "qvel", "mocap_pos", "mocap_quat"):
             getattr(self._data, name)[:] = getattr(seen, name)

@@ -6,7 +6,7 @@ import mujoco
 import numpy as np
 
 from xql_jax.envs.mazes import Maze, maze_of
-from xql_jax.envs.simulated import ActResult, SimulatedEnv
+from xql_jax.envs.simulated import ActResult, SimulatedEnv, View
 from xql_jax.tasks import Task
 
 GOAL_RADIUS = 0.5
@@ -34,12 +34,12 @@ class PointMaze(SimulatedEnv):
         self.model = point_mass_model(maze)
         self.data = mujoco.MjData(self.model)
         rows, columns = maze.walls.shape
-        view = {  # from above; rows grow downwards as in the maze
-            "lookat": ((rows + 1) / 2, (columns + 1) / 2, 0.0),
-            "distance": 1.3 * max(rows, columns),
-            "azimuth": 180.0,
-            "elevation": -90.0,
-        }
+        view = View(  # from above; rows grow downwards as in the maze
+            lookat=((rows + 1) / 2, (columns + 1) / 2, 0.0),
+            distance=1.3 * max(rows, columns),
+            azimuth=180.0,
+            elevation=-90.0,
+        )
         super().__init__(4, 2, episode_limit=task.longest, steps_per_second=100.0, view=view)
         self._goal = tuple(map(float, maze.goal))
         self._dense = "-dense" in task.name

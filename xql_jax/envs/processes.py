@@ -1,4 +1,4 @@
-"""Environments in one process each, by Gymnasium's `AsyncVectorEnv`, none of which is waited for forever."""
+"""Environments in one process each, by Gymnasium's `AsyncVectorEnv`, with a limit on every wait."""
 
 import contextlib
 import multiprocessing.util
@@ -14,13 +14,26 @@ import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 from gymnasium.vector.async_vector_env import _async_worker
 
-from xql_jax.envs.vector import PATIENT, UNTOLD, Patience, VectorEnv, act, describe, failure, naming, start
+from xql_jax.envs.vector import (
+    PATIENT,
+    UNKNOWN_SUCCESS,
+    GymStep,
+    Info,
+    Patience,
+    Start,
+    VectorEnv,
+    act,
+    describe,
+    failure,
+    naming,
+    start,
+)
 from xql_jax.errors import UNGUARDED, EnvironmentFailure, UserError
 from xql_jax.types import Environment
 
 GRACE = 2.0  # seconds that workers get to end by themselves
-STOPPING = 5.0  # seconds that a run waits for an answer after it is told to stop
-TICK = 0.1  # seconds between checks of whether the run is told to stop
+STOPPING = 5.0  # seconds that a run waits for an answer once it is to stop
+TICK = 0.1  # seconds between checks of whether the run is to stop
 LEFT_TO_PARENT = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -41,13 +54,13 @@ class Processes(VectorEnv):
         made = [lambda: _Reporting(make())] * num_envs  # type: ignore[arg-type]
         with _signals_blocked(), naming(0):
             try:
-                self._envs: Any = AsyncVectorEnv(
+                self._envs = AsyncVectorEnv(
                     made, context="spawn", worker=_work, autoreset_mode=AutoresetMode.DISABLED
                 )
             except (EOFError, ConnectionError) as error:  # it ended before it had an environment
                 raise UserError(f"--processes: one ended at its start: {UNGUARDED}") from error
-        envs: Any = self._envs
-        self.observation_space, self.action_space = envs.single_observation_space, envs.single_action_space
+        self.observation_space = self._envs.single_observation_space  # type: ignore[assignment]
+        self.action_space = self._envs.single_action_space  # type: ignore[assignment]
         self._pollers = [select.poll() for _ in range(num_envs)]  # quicker than a pipe's own `poll`
         for poller, pipe in zip(self._pollers, self._envs.parent_pipes, strict=True):
             poller.register(pipe, select.POLLIN)
@@ -66,10 +79,10 @@ class Processes(VectorEnv):
     def close(self) -> None:
         self._stop()
 
-    def _asked(self, what: str, *arguments: Any, **options: Any) -> tuple[Any, ...]:
+    def _asked(self, what: str, *arguments: object, **options: object) -> tuple[Any, ...]:
         """Returns the workers' answers to reset or step. After a failure all of them have ended."""
         try:
-            with contextlib.suppress(BrokenPipeError):  # then one has ended, which is told below
+            with contextlib.suppress(BrokenPipeError):  # then one has ended, which is reported below
                 getattr(self._envs, f"{what}_async")(*arguments, **options)
             self._await_answers()
             *answers, infos = getattr(self._envs, f"{what}_wait")()
@@ -99,22 +112,22 @@ class Processes(VectorEnv):
 
 
 class _Reporting(gymnasium.Wrapper):
-    """Tells failures in `info`: of an exception, Gymnasium prints the traceback and not the index."""
+    """Reports failures in `info`: for an exception, Gymnasium would print a traceback without the index."""
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+    def reset(self, *, seed: int | None = None, options: Info | None = None) -> Start:
         nothing = np.zeros(self.env.observation_space.shape or (), np.float32)
         try:
             return start(self.env, seed, nothing.shape), {}  # type: ignore[arg-type]
         except BaseException as error:  # signals are left to the parent: KeyboardInterrupt is its own, too
             return nothing, {"failure": describe(error)}
 
-    def step(self, action: np.ndarray) -> Any:
+    def step(self, action: np.ndarray) -> GymStep:
         nothing = np.zeros(self.env.observation_space.shape or (), np.float32)
         try:
-            *outcome, success = act(self.env, action, nothing.shape)  # type: ignore[arg-type]
-            return *outcome, {"success": success}
+            seen, reward, ended, cut, success = act(self.env, action, nothing.shape)  # type: ignore[arg-type]
+            return seen, reward, ended, cut, {"success": success}
         except BaseException as error:
-            return nothing, 0.0, False, False, {"success": UNTOLD, "failure": describe(error)}
+            return nothing, 0.0, False, False, {"success": UNKNOWN_SUCCESS, "failure": describe(error)}
 
 
 def _silence(index: int, time: str) -> EnvironmentFailure:
@@ -125,7 +138,7 @@ def _silence(index: int, time: str) -> EnvironmentFailure:
 
 
 def _work(*arguments: Any) -> None:
-    """A worker's main loop: Gymnasium's, with signals left to the parent, and silent if that is gone."""
+    """A worker's main loop: Gymnasium's, with signals left to the parent, and silent without a parent."""
     for number in LEFT_TO_PARENT:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, LEFT_TO_PARENT)  # they were blocked during the imports
@@ -144,7 +157,7 @@ def _signals_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _stop(envs: Any) -> None:
+def _stop(envs: AsyncVectorEnv) -> None:
     """Tells the workers to close their environments; kills those that have not ended after some seconds."""
     for pipe in envs.parent_pipes:
         with contextlib.suppress(OSError):

@@ -7,10 +7,11 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from xql_jax.envs.simulated import SimulatedEnv
-from xql_jax.envs.vector import UNTOLD, act, start
+from xql_jax.envs.simulated import SimulatedEnv, View
+from xql_jax.envs.vector import UNKNOWN_SUCCESS, GymStep, Info, Start, act, start
 from xql_jax.errors import EnvironmentFailure, UserError, described
-from xql_jax.tasks import LONGEST, OWN, Task
+from xql_jax.suites.record import LONGEST
+from xql_jax.tasks import Task
 
 STEPS_PER_SECOND = 30.0  # of videos, if an environment does not state its rate
 
@@ -21,14 +22,16 @@ class Registered(SimulatedEnv):
     Actions are clipped to the environment's own bounds. Rewards, terminations and `info["success"]` are its
     own. So are truncations, except in a step that also terminates. The task's episode limit replaces the
     registry's; without one, an episode of more than `longest` steps fails. `simulation` is an environment
-    that is there already; the options are Gymnasium's.
+    to use instead of a new one, which Gymnasium makes with the options.
     """
 
-    def __init__(self, task: Task, simulation: Any = None, longest: int = LONGEST, **options: Any):
+    def __init__(
+        self, task: Task, simulation: gymnasium.Env | None = None, longest: int = LONGEST, **options: object
+    ):
         name = self._name = task.name
         try:  # without the checker, which only costs time
             with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", ".*initialised with render_mode")  # `render` tells it
+                warnings.filterwarnings("ignore", ".*initialised with render_mode")  # `render` reports it
                 self.simulation = simulation = simulation or gymnasium.make(
                     name, max_episode_steps=task.episode_limit, disable_env_checker=True, **options
                 )
@@ -39,31 +42,29 @@ class Registered(SimulatedEnv):
         if not isinstance(observed, spaces.Box) or 0 in observed.shape:
             flatten = "gymnasium.wrappers.FlattenObservation"
             raise UserError(f"{name}: its observations must be a Box (wrap it in {flatten}), not {observed}")
-        is_continuous = isinstance(acted, spaces.Box) and acted.dtype.kind == "f" and 0 not in acted.shape
-        with np.errstate(over="ignore", invalid="ignore"):
-            bounds = np.array([acted.low, acted.high], np.float32) if is_continuous else np.zeros((2, 1))
-            is_bounded = np.isfinite(bounds[1] - bounds[0]).all()
-        if not (is_continuous and is_bounded):
+        if not isinstance(acted, spaces.Box) or 0 in acted.shape or not _are_bounded(acted):
             raise UserError(f"{name}: its actions are {acted}, and must be a Box of floats with bounds")
-        self._acted, self._shape, self._longest = acted, observed.shape, max(longest, task.episode_limit or 0)
-        robot: Any = None if task.suite == OWN else simulation.unwrapped
-        self._robot, rate = robot, simulation.metadata.get("render_fps") or STEPS_PER_SECOND
+        self._acted, self._shape = acted, observed.shape
+        self._longest = max(longest, task.episode_limit or 0)
+        robot: Any = None if task.suite.draws_itself else simulation.unwrapped
+        rate = 1 / robot.dt if robot else float(simulation.metadata.get("render_fps") or STEPS_PER_SECOND)
+        self._robot = robot
         super().__init__(
             int(np.prod(observed.shape)),
             int(np.prod(acted.shape)),
             episode_limit=task.longest,
-            steps_per_second=1 / robot.dt if robot else float(rate),
-            view={"through_model": True},
+            steps_per_second=rate,
+            view=View(through_model=True),
         )
         low, high = (np.ravel(bound).astype(np.float32) for bound in (acted.low, acted.high))
         self.action_space = spaces.Box(low, high, dtype=np.float32)
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+    def reset(self, *, seed: int | None = None, options: Info | None = None) -> Start:
         """Starts as the environment does, determined by `seed`."""
         self._steps = 0
         return start(self.simulation, seed, self._shape).flatten(), {}
 
-    def step(self, action: np.ndarray) -> Any:
+    def step(self, action: np.ndarray) -> GymStep:
         acted = self._acted
         control = np.reshape(action, acted.shape).astype(acted.dtype, copy=False)
         control = np.asarray(np.minimum(np.maximum(control, acted.low), acted.high))  # faster than np.clip
@@ -74,8 +75,8 @@ class Registered(SimulatedEnv):
                 f"an episode goes on after {self._longest:,} steps: end it by gymnasium.wrappers.TimeLimit, "
                 "or register it with max_episode_steps"
             )
-        told = {} if success == UNTOLD else {"success": bool(success)}
-        return observation.flatten(), reward, terminated, truncated and not terminated, told
+        info: Info = {} if success == UNKNOWN_SUCCESS else {"success": bool(success)}
+        return observation.flatten(), reward, terminated, truncated and not terminated, info
 
     def render(self) -> np.ndarray:
         """Returns a picture of the state, u8[height, width, 3]; UserError if the environment draws none."""
@@ -86,7 +87,14 @@ class Registered(SimulatedEnv):
             raise UserError(f"{self._name}: no pictures: it has no render_mode 'rgb_array'")
         try:
             return np.asarray(self.simulation.render())
-        except NotImplementedError:  # `check_draws` tells it
+        except NotImplementedError:  # `check_draws` reports it
             raise
         except Exception as error:  # the user's code, or a package that is missing
             raise UserError(f"{self._name}: no pictures: {described(error)}") from error
+
+
+def _are_bounded(actions: spaces.Box) -> bool:
+    """Whether the actions are floats whose bounds, and the range between these, are finite in float32."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        ranges = actions.high.astype(np.float32) - actions.low.astype(np.float32)
+    return actions.dtype.kind == "f" and bool(np.isfinite(ranges).all())

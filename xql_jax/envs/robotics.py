@@ -4,11 +4,12 @@ import contextlib
 import importlib
 import io
 import types
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import numpy as np
 
-from xql_jax.envs.simulated import ActResult, SimulatedEnv
+from xql_jax.envs.simulated import ActResult, SimulatedEnv, View
 from xql_jax.errors import needing
 from xql_jax.tasks import Task
 
@@ -54,7 +55,7 @@ class Kitchen(SimulatedEnv):
             tasks_to_complete=list(subtasks), robot_noise_ratio=NOISE_RATIO, object_noise_ratio=0.0
         )
         self.model, self.data = simulation.model, simulation.data
-        view = {"lookat": (-0.2, 0.5, 2.0), "distance": 2.4}  # over the robot's shoulder
+        view = View(lookat=(-0.2, 0.5, 2.0), distance=2.4)  # over the robot's shoulder
         limit = task.longest
         super().__init__(60, NUM_JOINTS, episode_limit=limit, steps_per_second=12.5, view=view)
         self._goal = np.zeros(30)
@@ -70,7 +71,7 @@ class Kitchen(SimulatedEnv):
         observation, reward, terminated, _, info = self.simulation.step(action)
         return self._observation(observation), reward, terminated, {**info, "success": terminated}
 
-    def _observation(self, observation: dict[str, Any]) -> np.ndarray:
+    def _observation(self, observation: Mapping[str, np.ndarray]) -> np.ndarray:
         """Reorders [joints, velocities, objects, velocities] into D4RL's [joints, objects, goal]."""
         flat = observation["observation"]
         joints, objects = flat[:NUM_JOINTS], flat[2 * NUM_JOINTS :][: len(OBJECT_NOISE)]
@@ -81,13 +82,29 @@ class Kitchen(SimulatedEnv):
 
 PEN_HEIGHT = 26  # index of the pen's z in its observations
 DROPPED = 0.075  # metres: a pen below this has fallen from the hand
-# By Adroit's robot: from what is to be reached to the palm, of an observation; an episode succeeds once its
-# goal was met in more steps than these; where the camera looks, its distance and azimuth: the hand's front.
-ADROIT = {
-    "pen": (lambda o: np.zeros(3), 20, (-0.02, -0.2, 0.25), 0.6, -45.0),  # it is in the hand already
-    "door": (lambda o: o[35:38], 25, (-0.1, 0.0, 0.25), 1.1, 60.0),
-    "hammer": (lambda o: o[33:36] - o[36:39], 25, (0.0, -0.15, 0.15), 1.0, 45.0),
-    "relocate": (lambda o: o[30:33], 25, (0.0, -0.05, 0.15), 1.1, 60.0),
+
+
+class Hand(NamedTuple):
+    """What differs between Adroit's tasks."""
+
+    reach: Callable[[np.ndarray], np.ndarray]  # from an observation: what the palm is to reach, seen from it
+    goal_steps: int  # an episode succeeds once its goal was met in more steps than these
+    view: View  # of the hand's front
+
+
+HANDS = {
+    "pen": Hand(  # it is in the hand from the start
+        lambda seen: np.zeros(3), 20, View(lookat=(-0.02, -0.2, 0.25), distance=0.6, azimuth=-45.0)
+    ),
+    "door": Hand(lambda seen: seen[35:38], 25, View(lookat=(-0.1, 0.0, 0.25), distance=1.1, azimuth=60.0)),
+    "hammer": Hand(
+        lambda seen: seen[33:36] - seen[36:39],
+        25,
+        View(lookat=(0.0, -0.15, 0.15), distance=1.0, azimuth=45.0),
+    ),
+    "relocate": Hand(
+        lambda seen: seen[30:33], 25, View(lookat=(0.0, -0.05, 0.15), distance=1.1, azimuth=60.0)
+    ),
 }
 
 
@@ -111,14 +128,14 @@ class Adroit(SimulatedEnv):
         module = _import_robotics(f"adroit_hand.adroit_{robot}")
         self.simulation = simulation = getattr(module, f"AdroitHand{robot.capitalize()}Env")()
         self.model, self.data = simulation.model, simulation.data
-        self._reach, self._success_steps, lookat, distance, azimuth = ADROIT[robot]
+        self._hand = HANDS[robot]
         self._can_drop = robot == "pen"
         super().__init__(
             *simulation.observation_space.shape,
             *simulation.action_space.shape,
             episode_limit=task.longest,
             steps_per_second=1 / simulation.dt,
-            view={"lookat": lookat, "distance": distance, "azimuth": azimuth},
+            view=self._hand.view,
         )
 
     def start(self, seed: int | None) -> np.ndarray:
@@ -133,7 +150,7 @@ class Adroit(SimulatedEnv):
     def act(self, action: np.ndarray) -> ActResult:
         """Moves the joints towards these positions for 0.01 s."""
         observation, reward, _, _, info = self.simulation.step(action)
-        reward -= 0.2 * np.linalg.norm(self._reach(observation))  # from +0.1 to D4RL's -0.1
+        reward -= 0.2 * np.linalg.norm(self._hand.reach(observation))  # from +0.1 to D4RL's -0.1
         self._goal_steps += bool(info["success"])
         dropped = self._can_drop and observation[PEN_HEIGHT] < DROPPED
-        return observation, reward, dropped, {"success": self._goal_steps > self._success_steps}
+        return observation, reward, dropped, {"success": self._goal_steps > self._hand.goal_steps}

@@ -1,33 +1,43 @@
-"""What simulated environments share: spaces, the count of steps, pictures without a screen; Gym's robots."""
+"""Base classes of simulated environments and robots: spaces, time limits, pictures without a screen."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium
 import mujoco
 import numpy as np
 from gymnasium import spaces
 
+from xql_jax.envs.vector import GymStep, Info, Start
+
 WIDTH, HEIGHT = 640, 480
 ASSETS = Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets"
 INERTIAL_FIELDS = ("body_mass", "body_inertia", "body_ipos", "body_iquat")
 
-# What an environment's `reset` returns, and its `step`: the observation; reward, terminated, truncated; info.
-Start = tuple[np.ndarray, dict[str, Any]]
-GymStep = tuple[np.ndarray, float, bool, bool, dict[str, Any]]
-# What its `act` returns: the observation [O], the reward, whether the state is terminal, and `info`.
-ActResult = tuple[np.ndarray, float, bool, dict[str, Any]]
+# What `act` returns: the observation [O], the reward, whether the state is terminal, and `info`.
+ActResult = tuple[np.ndarray, float, bool, Info]
+
+
+class View(NamedTuple):
+    """From where pictures are taken. None: as MuJoCo chooses for the model."""
+
+    through_model: bool = False  # through the model's first camera, if it has one
+    follow: str | None = None  # the name of a body; None: the camera stands still
+    lookat: Sequence[float] | None = None  # metres
+    distance: float | None = None  # metres
+    azimuth: float = 90.0  # degrees
+    elevation: float = -30.0  # degrees
 
 
 class SimulatedEnv(gymnasium.Env):
-    """Base class of environments with observations f32[O] and actions f32[A], in [-1, 1] unless it says else.
+    """Base class of environments with observations f32[O] and actions f32[A], usually in [-1, 1].
 
-    A subclass defines `start` and `act`. Pictures show its `model` and `data`, through a `Camera` with the
-    options `view`.
+    A subclass defines `start` and `act`. Pictures show its `model` and `data`.
     """
 
-    model: Any
-    data: Any
+    model: mujoco.MjModel
+    data: mujoco.MjData
     simulation: Any = None  # of another package, to be closed
 
     def __init__(
@@ -37,12 +47,12 @@ class SimulatedEnv(gymnasium.Env):
         *,
         episode_limit: int,
         steps_per_second: float,
-        view: dict[str, Any],
+        view: View | None = None,
     ):
         self.observation_space: spaces.Box = spaces.Box(-np.inf, np.inf, (observation_size,), np.float32)
         self.action_space: spaces.Box = spaces.Box(-1.0, 1.0, (action_size,), np.float32)
         self.steps_per_second = steps_per_second
-        self._view, self._episode_limit, self._steps = view, episode_limit, 0
+        self._view, self._episode_limit, self._steps = view or View(), episode_limit, 0
         self._camera: Camera | None = None
 
     def start(self, seed: int | None) -> np.ndarray:
@@ -52,7 +62,7 @@ class SimulatedEnv(gymnasium.Env):
     def act(self, action: np.ndarray) -> ActResult:
         raise NotImplementedError
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Start:
+    def reset(self, *, seed: int | None = None, options: Info | None = None) -> Start:
         super().reset(seed=seed)
         self._steps = 0
         return np.asarray(self.start(seed), np.float32), {}
@@ -67,7 +77,7 @@ class SimulatedEnv(gymnasium.Env):
     def render(self) -> np.ndarray:  # type: ignore[override]
         """Returns a picture of the state, u8[height, width, 3]."""
         if self._camera is None:
-            self._camera = Camera(self.model, self.data, **self._view)
+            self._camera = Camera(self.model, self.data, self._view)
         return self._camera.picture()
 
     def close(self) -> None:
@@ -83,34 +93,30 @@ class Camera:
 
     A suite's own renderer must not be used beside this: each would return the other's pictures, because it
     does not notice that OpenGL now draws to another canvas. Height fields stay as they are when it is made.
-
-    Args:
-        through_model: look through the model's first camera, if it has one.
-        follow: the name of a body to follow; None for a camera that stands still.
-        place: `lookat` and `distance` in metres, `azimuth` and `elevation` in degrees, of `MjvCamera`.
     """
 
-    def __init__(
-        self, model: Any, data: Any, *, through_model: bool = False, follow: str | None = None, **place: Any
-    ):
+    def __init__(self, model: mujoco.MjModel, data: mujoco.MjData, view: View):
         self._model, self._data = model, data
         width, height = int(model.vis.global_.offwidth), int(model.vis.global_.offheight)
         self._renderer = mujoco.Renderer(model, min(HEIGHT, height), min(WIDTH, width))
-        self._view = view = mujoco.MjvCamera()
-        mujoco.mjv_defaultFreeCamera(model, view)
-        if through_model and model.ncam:
-            view.type, view.fixedcamid = mujoco.mjtCamera.mjCAMERA_FIXED, 0
-        if follow is not None:
-            view.type, view.trackbodyid = mujoco.mjtCamera.mjCAMERA_TRACKING, model.body(follow).id
-        for name, value in ({"azimuth": 90.0, "elevation": -30.0} | place).items():
-            setattr(view, name, value)
+        self._camera = camera = mujoco.MjvCamera()
+        mujoco.mjv_defaultFreeCamera(model, camera)
+        if view.through_model and model.ncam:
+            camera.type, camera.fixedcamid = mujoco.mjtCamera.mjCAMERA_FIXED, 0
+        if view.follow is not None:
+            camera.type, camera.trackbodyid = mujoco.mjtCamera.mjCAMERA_TRACKING, model.body(view.follow).id
+        camera.azimuth, camera.elevation = view.azimuth, view.elevation
+        if view.lookat is not None:
+            camera.lookat = view.lookat
+        if view.distance is not None:
+            camera.distance = view.distance
 
     def picture(self) -> np.ndarray:
         """Returns u8[height, width, 3]."""
         # Updates bodies and lights to the state after the step; nothing dynamic depends on this.
         mujoco.mj_kinematics(self._model, self._data)
         mujoco.mj_camlight(self._model, self._data)
-        self._renderer.update_scene(self._data, self._view)
+        self._renderer.update_scene(self._data, self._camera)
         return self._renderer.render()
 
     def close(self) -> None:
@@ -136,7 +142,7 @@ class MujocoRobot(SimulatedEnv):
         normal_velocities: bool = True,
         legacy_inertia: bool = False,
         episode_limit: int,
-        view: dict[str, Any],
+        view: View,
     ):
         self.model = model = compile_with_legacy_inertia(spec) if legacy_inertia else spec.compile()
         self.data = mujoco.MjData(model)

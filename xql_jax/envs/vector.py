@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -17,12 +17,16 @@ from xql_jax.types import Batch, Environment
 if TYPE_CHECKING:  # takes half a second to import
     from gymnasium import spaces
 
-UNTOLD = -1  # as a success: the environment does not say
+UNKNOWN_SUCCESS = -1  # the environment does not say whether the episode succeeds
 SUCCESSES = ("success", "is_success")  # its names in `info`
 RESET, STEP = "observation, info", "observation, reward, terminated, truncated, info"
 
 # From an environment's index to the seed of its next episode; None: no more.
 NextSeed = Callable[[int], int | None]
+# What one environment's `reset` returns, its `step`, and `act` below.
+Info = dict[str, object]
+Start = tuple[np.ndarray, Info]
+GymStep = tuple[np.ndarray, float, bool, bool, Info]
 Outcome = tuple[np.ndarray, float, bool, bool, int]  # observation, reward, terminated, truncated, success
 
 
@@ -38,7 +42,7 @@ class VectorStep(NamedTuple):
     terminals: np.ndarray  # bool[N]
     truncations: np.ndarray  # bool[N], by a time limit; never together with a terminal
     final_observations: np.ndarray  # f32[N, O], reached by this step: never those of a new episode
-    successes: np.ndarray  # i8[N], whether the episode has succeeded by now: 1, 0 or UNTOLD
+    successes: np.ndarray  # i8[N], whether the episode has succeeded by now: 1, 0 or UNKNOWN_SUCCESS
     returns: np.ndarray  # f64[N], undiscounted, of the episodes up to and with this step
     lengths: np.ndarray  # i64[N], steps likewise
 
@@ -49,8 +53,8 @@ class VectorStep(NamedTuple):
     def transitions(self, observations: np.ndarray) -> Batch:
         """Returns the transitions from these observations f32[N, O], as NumPy arrays."""
         rewards, masks = self.rewards.astype(np.float32), (~self.terminals).astype(np.float32)
-        fields: Any = observations, self.actions, rewards, masks, self.final_observations
-        return Batch(*fields)
+        fields = observations, self.actions, rewards, masks, self.final_observations
+        return Batch(*fields)  # type: ignore[arg-type]  # NumPy's arrays
 
 
 class VectorEnv(ABC):
@@ -95,7 +99,7 @@ class VectorEnv(ABC):
         self._next_seed = next_seed
         self.running = np.zeros(self.num_envs, bool)
         self._returns, self._lengths = np.zeros(self.num_envs), np.zeros(self.num_envs, np.int64)
-        self._successes = np.full(self.num_envs, UNTOLD, np.int8)
+        self._successes = np.full(self.num_envs, UNKNOWN_SUCCESS, np.int8)
         self._observations = np.zeros((self.num_envs, *self.observation_space.shape), np.float32)
         self._begin(seeds)
         return self._observations
@@ -107,26 +111,31 @@ class VectorEnv(ABC):
             FloatingPointError: if an action is NaN or infinite.
             EnvironmentFailure: naming the environment, also if what it returned is not finite.
         """
-        space, actions = self.action_space, np.asarray(actions)
-        if actions.shape != (self.num_envs, *space.shape):
-            raise ValueError(f"actions must be of shape {(self.num_envs, *space.shape)}, not {actions.shape}")
-        if not (finite := np.isfinite(actions)).all():
+        space, shape = self.action_space, (self.num_envs, *self.action_space.shape)
+        actions = np.asarray(actions)
+        if actions.shape != shape:
+            raise ValueError(f"actions must be of shape {shape}, not {actions.shape}")
+        finite = np.isfinite(actions)
+        if not finite.all():
             raise FloatingPointError(f"environment {np.argwhere(~finite)[0][0]}: an action is not finite")
         actions = np.clip(actions, space.low, space.high)
         running = self.running
-        following, rewards, terminals, truncations, successes = self._act(actions, running)
-        _check_finite(running, reward=rewards, observation=following)
+        reached, rewards, terminals, truncations, successes = self._act(actions, running)
+        _check_finite(running, reward=rewards, observation=reached)
         if not running.all():
-            following = np.where(running[:, None], following, self._observations)
+            reached = np.where(running[:, None], reached, self._observations)
         truncations = truncations & ~terminals
-        self._successes = successes = np.maximum(self._successes, successes)
-        self._returns, self._lengths = counts = self._returns + rewards, self._lengths + running
-        self._observations = following
-        if (ended := terminals | truncations).any():
+        successes = np.maximum(self._successes, successes)
+        returns, lengths = self._returns + rewards, self._lengths + running
+        self._observations, self._successes = reached, successes
+        self._returns, self._lengths = returns, lengths
+        ended = terminals | truncations
+        if ended.any():
             self.running = running & ~ended
             self._begin([self._next_seed(i) if over else None for i, over in enumerate(ended.tolist())])
+        observations = self._observations  # where an episode has begun, its first
         return VectorStep(
-            self._observations, actions, rewards, terminals, truncations, following, successes, *counts
+            observations, actions, rewards, terminals, truncations, reached, successes, returns, lengths
         )
 
     def _begin(self, seeds: Sequence[int | None]) -> None:
@@ -137,7 +146,7 @@ class VectorEnv(ABC):
             self._observations = np.where(begins[:, None], starts, self._observations)
             self._returns = np.where(begins, 0.0, self._returns)
             self._lengths = np.where(begins, 0, self._lengths)
-            self._successes = np.where(begins, np.int8(UNTOLD), self._successes)
+            self._successes = np.where(begins, np.int8(UNKNOWN_SUCCESS), self._successes)
             self.running = self.running | begins
 
 
@@ -168,7 +177,7 @@ class Local(VectorEnv):
         observations = np.zeros((self.num_envs, *self.observation_space.shape), np.float32)
         rewards = np.zeros(self.num_envs)
         terminals, truncations = np.zeros((2, self.num_envs), bool)
-        successes = np.full(self.num_envs, UNTOLD, np.int8)
+        successes = np.full(self.num_envs, UNKNOWN_SUCCESS, np.int8)
 
         def step(indices: list[int]) -> None:
             for i in indices:
@@ -202,7 +211,7 @@ class Patience:
     """How long to wait for environments in other processes; not while the whole program is stopped."""
 
     seconds: float = 60.0  # for the answers to one step
-    is_stopping: Callable[[], bool] = lambda: False  # told to stop, a run waits only some seconds
+    is_stopping: Callable[[], bool] = lambda: False  # a run that is to stop waits only some seconds
 
 
 PATIENT = Patience()
@@ -233,36 +242,36 @@ def start_seed(seed: int, environment: int, episode: int) -> int:
 
 def start(environment: Environment, seed: int | None, shape: tuple[int, ...]) -> np.ndarray:
     """Starts an episode; returns its observation of this shape, in float32, or raises EnvironmentFailure."""
-    observation, _ = _returned("reset", RESET, environment.reset(seed=seed))
+    [observation], _ = _returned("reset", RESET, environment.reset(seed=seed))
     return _numbers("observation", observation, shape).astype(np.float32, copy=False)
 
 
 def act(environment: Environment, action: np.ndarray, shape: tuple[int, ...]) -> Outcome:
     """Steps one environment; EnvironmentFailure if it returns anything else, or another shape."""
-    observation, reward, *ends, info = _returned("step", STEP, environment.step(action))
-    observed = _numbers("observation", observation, shape).astype(np.float32, copy=False)
-    if not isinstance(reward, float):
-        reward = float(_numbers("reward", reward, ()))
-    terminated, truncated = _truth("terminated", ends[0]), _truth("truncated", ends[1])
+    values, info = _returned("step", STEP, environment.step(action))
+    observation = _numbers("observation", values[0], shape).astype(np.float32, copy=False)
+    reward = values[1] if isinstance(values[1], float) else float(_numbers("reward", values[1], ()))
+    terminated, truncated = _truth("terminated", values[2]), _truth("truncated", values[3])
     if terminated and info.get("TimeLimit.truncated"):
         raise EnvironmentFailure(
             "it terminates at a time limit (TimeLimit.truncated): return truncated instead"
         )
     if (terminated or truncated) and not {"final_observation", "final_obs"}.isdisjoint(info):
         raise EnvironmentFailure("it resets itself (final_observation): return the last observation instead")
-    told = [_truth(name, info[name]) for name in SUCCESSES if info.get(name) is not None]
-    success = max(told, default=UNTOLD)
-    return observed, reward, terminated, truncated, int(success)
+    successes = [int(_truth(name, info[name])) for name in SUCCESSES if info.get(name) is not None]
+    return observation, reward, terminated, truncated, max(successes, default=UNKNOWN_SUCCESS)
 
 
-def _returned(method: str, names: str, given: Any) -> Sequence[Any]:
-    size = len(names.split(","))
-    if isinstance(given, tuple | list) and len(given) == size and isinstance(given[-1], dict):
-        return given
+def _returned(method: str, names: str, given: object) -> tuple[list[object], Info]:
+    """Returns what `reset` or `step` gave, its `info` apart; EnvironmentFailure if it is anything else."""
+    if isinstance(given, tuple | list) and len(given) == names.count(",") + 1:
+        *values, info = given
+        if isinstance(info, dict):
+            return values, info
     raise EnvironmentFailure(f"{method} must return ({names}), and returned {given!r:.80}")
 
 
-def _numbers(name: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
+def _numbers(name: str, value: object, shape: tuple[int, ...]) -> np.ndarray:
     """Returns a value as an array of this shape; EnvironmentFailure if it is another, or no real numbers."""
     array = np.asarray(value)
     if array.shape == shape and array.dtype.kind in "biuf" and not isinstance(value, np.ma.MaskedArray):
@@ -272,11 +281,11 @@ def _numbers(name: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
     raise EnvironmentFailure(f"its {name} must be {wanted}, and is {is_now}")
 
 
-def _truth(name: str, value: Any) -> bool:
+def _truth(name: str, value: object) -> bool:
     """Returns a bool, or the number 0 or 1, alone or in an array of one, as a bool."""
     if isinstance(value, bool):
         return value
-    number = _numbers(name, np.squeeze(value), ()).item()
+    number = _numbers(name, np.squeeze(value), ()).item()  # type: ignore[call-overload]
     if number not in (0, 1):
         raise EnvironmentFailure(f"its {name} must be true or false, and is {number}")
     return bool(number)
@@ -294,11 +303,13 @@ def naming(index: int) -> Iterator[None]:
 
 
 def describe(error: BaseException) -> str:
+    """Returns what went wrong in an environment, in one line."""
     if isinstance(error, EnvironmentFailure):
         return str(error)
-    # Gymnasium's wrappers unpack what an environment returns.
-    is_signature = "unpack" in str(error) and not place_of(error)
-    return described(error) + f": step must return ({STEP}), reset ({RESET})" * is_signature
+    line = described(error)
+    if "unpack" in str(error) and not place_of(error):  # Gymnasium's wrappers unpack what it returned
+        line += f": step must return ({STEP}), reset ({RESET})"
+    return line
 
 
 def failure(index: int, words: str) -> EnvironmentFailure:
@@ -310,5 +321,8 @@ def _check_finite(rows: np.ndarray, **numbers: np.ndarray) -> None:
     for name, values in numbers.items():
         with np.errstate(over="ignore"):
             finite = np.isfinite(values.astype(np.float32, copy=False))  # as learners see them
-        if not finite.all() and (broken := rows & ~finite.reshape(len(rows), -1).all(axis=1)).any():
+        if finite.all():
+            continue
+        broken = rows & ~finite.reshape(len(rows), -1).all(axis=1)
+        if broken.any():
             raise failure(int(broken.argmax()), f"its {name} is not finite")

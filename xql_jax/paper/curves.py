@@ -17,7 +17,7 @@ from xql_jax.reports import style
 from xql_jax.reports.results import Score, scores_of
 from xql_jax.reports.summary import FINE_TUNED, by_seed_and_step, grouped
 from xql_jax.rollout.scores import mean_and_interval
-from xql_jax.tasks import TASKS
+from xql_jax.suites import SUITES
 from xql_jax.tools.read_runs import read_runs
 
 LOG = logging.getLogger(__name__)
@@ -280,7 +280,7 @@ def _curves(
     quantity: str = "normalised score (percent)",
 ) -> PaperFigure:
     """Returns the figure of these families of algorithms on this suite's tasks (None: on all tasks)."""
-    tasks = [task.name for task in TASKS.values() if task.suite == suite] if suite else None
+    tasks = [task.name for task in SUITES[suite].tasks()] if suite else None
     algorithms = [algorithm for family in families for algorithm in family]
     return PaperFigure(
         f"{what} over training, mean over seeds with 95% interval",

@@ -8,7 +8,6 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from xql_jax.data.dataset import DISCRETE, Dataset, as_learners_see, looks_discrete, suspicions
-from xql_jax.data.preprocessing import scales_rewards
 from xql_jax.reports.style import BLUE, count_axis, legend_below, styled
 from xql_jax.tasks import Task
 from xql_jax.types import UNKNOWN, ActionBounds
@@ -82,7 +81,7 @@ def _warnings(dataset: Dataset, report: SimpleNamespace, task: Task | None) -> l
     count, limit = report.transitions, (task.episode_limit if task else None) or np.inf
     reward, returns, is_one = report.rewards, report.returns, report.trajectories == 1
     size, action = (max(abs(summary.least), abs(summary.most)) for summary in (reward, report.actions))
-    is_scaled = task is not None and scales_rewards(task)
+    is_scaled = task is not None and task.suite.scales_rewards
     refused = ": methods that scale rewards by the range of returns, such as xql, will refuse this"
     who = "the one trajectory returns" if is_one else f"all {report.trajectories:,} trajectories return"
     best = report.scores.most if report.scores else 0.0

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from xql_jax.envs import Suite
-from xql_jax.envs.vector import UNTOLD, VectorStep
+from xql_jax.envs import EnvironmentMaker
+from xql_jax.envs.vector import UNKNOWN_SUCCESS, VectorStep
 from xql_jax.rollout import rollout
 from xql_jax.rollout.acting import Act
 from xql_jax.tasks import Task
@@ -41,7 +41,7 @@ class Evaluator:
     `max_environments` exist at once, or one per member if that is more.
     """
 
-    def __init__(self, task: Task, num_members: int, num_episodes: int, seed: int, suite: Suite):
+    def __init__(self, task: Task, num_members: int, num_episodes: int, seed: int, suite: EnvironmentMaker):
         self.tells_success = False  # was it ever told? From then on, an episode without word of it has none
         self._num_members = num_members
         self._seeds = [episode_seed(seed, episode) for episode in range(num_episodes)]
@@ -66,7 +66,8 @@ class Evaluator:
         """
         members, places = self._num_members, self._batch_size
         shape = members, len(self._seeds)
-        returns, lengths, successes = np.zeros(shape), np.zeros(shape, np.int64), np.full(shape, UNTOLD)
+        returns, lengths = np.zeros(shape), np.zeros(shape, np.int64)
+        successes = np.full(shape, UNKNOWN_SUCCESS)
         paths: list[list[np.ndarray]] = [[] for _ in range(members)]
         for first in range(0, len(self._seeds), places):
             batch = slice(first, first + places)
@@ -81,7 +82,8 @@ class Evaluator:
                 if step.ended.any():
                     np.copyto(returns[:, batch], own(step.returns), where=own(step.ended))
                     np.copyto(lengths[:, batch], own(step.lengths), where=own(step.ended))
-                np.copyto(successes[:, batch], own(step.successes), where=own(step.successes != UNTOLD))
+                is_known = step.successes != UNKNOWN_SUCCESS
+                np.copyto(successes[:, batch], own(step.successes), where=own(is_known))
                 if record_paths:
                     history.append(step.observations)
                 on_step(step)
@@ -89,7 +91,7 @@ class Evaluator:
                 for (member, k), length in np.ndenumerate(lengths[:, batch]):
                     index = member * places + k
                     paths[member].append(np.stack([seen[index] for seen in history[: length + 1]]))
-        self.tells_success |= bool((successes != UNTOLD).any())
+        self.tells_success |= bool((successes != UNKNOWN_SUCCESS).any())
         return EpisodeResults(
             returns, lengths, successes == 1 if self.tells_success else None, paths if record_paths else None
         )

@@ -111,7 +111,7 @@ def load_data(job: Job, evaluator: Evaluator | None) -> RunData:
             top_returns=settings.top_returns,
         )
         preprocessing = dataclasses.replace(preprocessing, action_bounds=bounds)
-    if job.acting and task and task.suite == "kitchen":
+    if job.acting and task and task.suite.data_count_tasks:
         # If the kitchen's data have D4RL's rewards, which are not the environment's, online rewards become
         # those of the data. Those of --checkpoint's run may be other data.
         counts = counts_kitchen_tasks(dataset, task)
@@ -168,7 +168,7 @@ def _warn_of_a_guessed_beta(job: Job) -> None:
     """Tells users of data of their own that XQL's default `beta`, in their reward units, is a guess."""
     settings, config = job.settings, job.settings.config
     chosen = {"beta", "config"} & {*settings.given, *job.members[0].hyperparameters}
-    if method_of(config.algorithm) == "xql" and OWN in config.about.suites and not chosen:
+    if method_of(config.algorithm) == "xql" and OWN.name in config.about.suites and not chosen:
         LOG.info(
             f"beta={config.beta:g} is a guess, for the rewards' scale is unknown: --method=xql_bellman finds "
             "it from the data, --sweep='beta=0.1,0.3,1,3' tries several"

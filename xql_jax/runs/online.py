@@ -11,7 +11,7 @@ from xql_jax.configuration import OnlineFields
 from xql_jax.data import replay
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.data.sampling import room_on_device
-from xql_jax.envs import action_bounds, choose_suite
+from xql_jax.envs import action_bounds, environment_maker
 from xql_jax.envs.compiled import compiled_environment
 from xql_jax.envs.vector import Patience
 from xql_jax.errors import UserError
@@ -21,7 +21,6 @@ from xql_jax.runs.acting_settings import FinetuneSettings, OnlineSettings
 from xql_jax.runs.folder import RunFolder
 from xql_jax.runs.machine import prepare_acting
 from xql_jax.runs.run import Job, Summary, folder_of, make_job, running, scored, train_and_summarize
-from xql_jax.tasks import COMPILED
 from xql_jax.training.acting_population import ActingPopulation
 from xql_jax.training.compiled_population import CompiledPopulation
 from xql_jax.training.host_population import Host
@@ -40,7 +39,7 @@ def online_job(settings: OnlineSettings) -> Job:
     values = {name: settings.config[name] for name in hyperparameters(OnlineFields())}
     fields = hyperparameters(OnlineFields(**values))  # raises UserError if one is impossible
     schedule = acting_schedule(settings, restarts=restarts, **fields)
-    if task.suite == COMPILED:
+    if task.suite.is_compiled:
         if settings.processes or restarts:
             flag = "--processes" if settings.processes else "--on_divergence=restart"
             raise UserError(f"{flag} is not for {task.name}, which is part of the compiled program")
@@ -55,7 +54,7 @@ def run_online(settings: OnlineSettings, stop: StopSignals | None = None) -> Sum
     job, stop = online_job(settings), stop or StopSignals()
     task = scored(job.settings.task, job.settings.returns_given)
     with running(job) as (held, evaluator):
-        sizes = choose_suite(task, settings.simulation).sizes(task)
+        sizes = environment_maker(task, settings.simulation).sizes(task)
         check_room(job, sizes, "--buffer_size")
         folder = folder_of(job, task.name, task, sizes, {})
         if settings.resume and (finished := folder.finished_summary()):
@@ -68,7 +67,7 @@ def run_online(settings: OnlineSettings, stop: StopSignals | None = None) -> Sum
             f"{task.name}, {settings.config.algorithm}: {len(job.members)} member(s), "
             f"{settings.max_steps:,} steps; files in {folder.path}"
         )
-        if task.suite == COMPILED:
+        if task.suite.is_compiled:
             files = ReplayFiles(folder.files.replay, folder.run_id)
             environment = compiled_environment(task)
             population: Population = CompiledPopulation(
@@ -92,7 +91,7 @@ def host_population(job: Job, learner: Any, folder: RunFolder, stop: StopSignals
     return Host(
         learner,
         job.members,
-        functools.partial(choose_suite(settings.task, settings.simulation).make, settings.task),
+        functools.partial(environment_maker(settings.task, settings.simulation).make, settings.task),
         schedule,
         ReplayFiles(folder.files.replay, folder.run_id),
         Patience(settings.environment_timeout, lambda: stop.received is not None),

@@ -15,7 +15,7 @@ from xql_jax.config_files import ONLINE
 from xql_jax.configuration import learner_from_config
 from xql_jax.data.dataset import checked_references
 from xql_jax.data.preprocessing import Preprocessing
-from xql_jax.envs import choose_suite, describe_environment
+from xql_jax.envs import describe_environment, environment_maker
 from xql_jax.errors import UserError, needing
 from xql_jax.files import writing
 from xql_jax.jax_settings import settings_of_jax
@@ -34,7 +34,6 @@ from xql_jax.training.population import Population
 from xql_jax.training.signals import StopSignals
 
 LOG = logging.getLogger(__name__)
-MAZES = ("pointmaze", "maze2d")  # suites whose policies are drawn
 
 
 class Job(NamedTuple):
@@ -113,7 +112,7 @@ def running(job: Job) -> Iterator[tuple[contextlib.ExitStack, Evaluator | None]]
             if task is None or not settings.eval_episodes:
                 LOG.info("no evaluation: " + ("--eval_episodes=0" if task else "no --env_name is given"))
             else:
-                suite = choose_suite(task, settings.simulation)
+                suite = environment_maker(task, settings.simulation)
                 evaluator = Evaluator(
                     task, len(job.members), settings.eval_episodes, EVALUATION_SEED, suite=suite
                 )
@@ -201,7 +200,7 @@ def train_and_summarize(
         if loop.finished:  # an interrupted run skips the pictures
             if task and rows:
                 _draw_curve(rows, settings, task, folder)
-            if task and evaluator and task.suite in MAZES and settings.config_kind is not ONLINE:
+            if task and evaluator and task.suite.draws_maze and settings.config_kind is not ONLINE:
                 _draw_maze(job, loop.population, evaluator, preprocessing, folder)
         content = {**_results(loop, rows, job, folder), **details(loop.population, rows)}
         content["quantity"] = task.quantity if task else None

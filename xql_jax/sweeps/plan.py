@@ -28,7 +28,6 @@ from xql_jax.training.members import fields_given
 from xql_jax.unknown import advice
 
 TUNED = "xql_t"  # XQL with the values of Table 4 for each dataset
-EPISODES = {"antmaze": 100}  # episodes per evaluation, by suite; 10 for all others
 FINISHED, BEGUN, ABSENT, NO_DATA = "finished", "begun", "to do", "no data"
 FIELDS = ":(?=[^:]*=)"  # what METHOD:FIELD=VALUE is split at; the colon in MODULE:NAME is no such
 OF_THE_DATA = ("dataset_fingerprint", "references")  # entries of an identity that only the data tell
@@ -145,7 +144,7 @@ def run_settings(dataset: str, method: str, grid: str, seeds: range, settings: S
         "num_seeds": len(seeds),
         "log_interval": min(1_000, settings.max_steps),
         "eval_interval": settings.eval_interval or max(1, settings.max_steps // 10),
-        "eval_episodes": settings.eval_episodes or EPISODES.get(task.suite, 10),
+        "eval_episodes": settings.eval_episodes or task.suite.eval_episodes,
     }
     if algorithm in ONLINE:
         if file:

@@ -13,7 +13,7 @@ import numpy as np
 
 from xql_jax.data.policy_files import read_policy
 from xql_jax.data.rows import Rows, cut_off
-from xql_jax.envs import Suite, action_bounds
+from xql_jax.envs import EnvironmentMaker, action_bounds
 from xql_jax.errors import UserError
 from xql_jax.rollout import rollout
 from xql_jax.runs.load import load_run
@@ -44,7 +44,7 @@ class Behaviour(NamedTuple):
 
 
 def open_behaviour(
-    name: str, task: Task, suite: Suite, *, member: int | None, deterministic: bool = False
+    name: str, task: Task, suite: EnvironmentMaker, *, member: int | None, deterministic: bool = False
 ) -> Behaviour:
     """Opens a policy by its name; UserError if there is none, or it does not fit the task.
 
@@ -116,7 +116,7 @@ class _Episode:
 def episodes_of(
     behaviour: Behaviour,
     task: Task,
-    suite: Suite,
+    suite: EnvironmentMaker,
     seed: int,
     *,
     transitions: int | None = None,

@@ -30,7 +30,7 @@ from xql_jax.data.rows import (
     write_hdf5,
     write_minari,
 )
-from xql_jax.envs import Simulation, action_bounds, choose_suite, describe_environment
+from xql_jax.envs import Simulation, action_bounds, describe_environment, environment_maker
 from xql_jax.errors import UserError, needing
 from xql_jax.jax_settings import settings_of_jax
 from xql_jax.outputs import alone_at, check_output, writing_output
@@ -183,7 +183,7 @@ def _by_oracle(settings: CollectionSettings, held: contextlib.ExitStack) -> dict
     if not settings.env_name or settings.transitions is None:
         raise UserError("--oracle needs --env_name and --transitions")
     task, number = get_task(settings.env_name), settings.transitions
-    if task.suite != "ogbench":
+    if not task.suite.has_oracle:
         raise UserError(f"--env_name={task.name}: --oracle is for OGBench's tasks")
     output = check_output("output", settings.output or str(cached_file(task)), (".npz",))
     held.enter_context(alone_at(output))
@@ -209,7 +209,7 @@ def _policy(settings: CollectionSettings) -> Source:
     if (settings.transitions is None) == (settings.episodes is None):
         raise UserError("give one of --transitions and --episodes: how much to collect")
     task, seed = get_task(settings.env_name), settings.seed
-    suite = choose_suite(task, settings.simulation)
+    suite = environment_maker(task, settings.simulation)
     how: dict[str, Any] = {"member": settings.member, "deterministic": settings.deterministic}
     by, noise = open_behaviour(settings.policy, task, suite, **how), settings.noise
     unit = "transitions" if settings.transitions else "episodes"
@@ -228,7 +228,7 @@ def _waypoints(settings: CollectionSettings) -> Source:
     if not settings.env_name or settings.transitions is None:
         raise UserError("--waypoints needs --env_name and --transitions")
     task, number = get_task(settings.env_name), settings.transitions
-    if task.suite != "antmaze" or settings.simulation != Simulation():
+    if not task.suite.has_waypoints or settings.simulation != Simulation():
         raise UserError(f"--env_name={task.name}: --waypoints is for antmaze-* by --env_backend=mujoco")
     from xql_jax.data import antmaze  # imports MuJoCo
 
@@ -284,7 +284,7 @@ def _references(settings: CollectionSettings, source: Source) -> References | No
     if expert is not None and random is not None:
         checked_references((random, expert), "--random_return and --expert_return")
     task, episodes = source.task, settings.reference_episodes
-    suite = choose_suite(task, source.simulation)
+    suite = environment_maker(task, source.simulation)
     how: dict[str, Any] = {"member": settings.member, "deterministic": True}
     policies = [open_behaviour(name, task, suite, **how) for name in (RANDOM, *experts)]
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from xql_jax.data.dataset import Dataset
 from xql_jax.data.views import view_for
-from xql_jax.envs import choose_suite
+from xql_jax.envs import environment_maker
 from xql_jax.errors import UserError, needing
 from xql_jax.jax_settings import settings_of_jax
 from xql_jax.runs.offline import load_data, offline_job
@@ -214,7 +214,7 @@ def shapes_of_data(job: Job, settings: ProjectionSettings) -> tuple[Dataset, int
         view = load_data(job, None).dataset
         return view, view.size
     task = job.settings.task
-    observation_dim, action_dim = choose_suite(task, job.settings.simulation).sizes(task)
+    observation_dim, action_dim = environment_maker(task, job.settings.simulation).sizes(task)
     ends = np.arange(FEW) % 2 == 1
     zeros, masks = np.zeros(FEW, np.float32), 1.0 - ends.astype(np.float32)
     observations = np.zeros((FEW, observation_dim), np.float32)

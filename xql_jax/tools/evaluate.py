@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from xql_jax.envs import BACKENDS, Simulation, Suite, choose_suite, describe_environment
+from xql_jax.envs import BACKENDS, EnvironmentMaker, Simulation, describe_environment, environment_maker
 from xql_jax.errors import UserError
 from xql_jax.files import as_json
 from xql_jax.jax_settings import settings_of_jax
@@ -20,7 +20,7 @@ from xql_jax.rollout.video import SUFFIXES, check_draws, parse_size, prepare_to_
 from xql_jax.runs.load import SavedRun, load_run
 from xql_jax.runs.run import scored
 from xql_jax.settings import setting
-from xql_jax.tasks import OWN, Task, get_task
+from xql_jax.tasks import Task, get_task
 from xql_jax.tools.of_run import INITIAL_STATES, MOST, PROGRESS, SEED, OfRun
 from xql_jax.training.progress import counted
 
@@ -84,7 +84,7 @@ def evaluate(settings: EvaluationSettings) -> dict[str, Any]:
         simulation = run.simulation if run else Simulation()
         given = {name: getattr(settings, name) for name in Simulation._fields}
         simulation = simulation._replace(**{name: x for name, x in given.items() if x is not None})
-        suite = choose_suite(task, simulation)
+        suite = environment_maker(task, simulation)
         non_finite: set[int] = set()  # members whose actions were not finite: see `finite_policy`
         if run:
             run.check_fits(task, *suite.sizes(task))
@@ -93,7 +93,9 @@ def evaluate(settings: EvaluationSettings) -> dict[str, Any]:
             act, what = _random(task, suite, settings.seed), "the random policy"
         members = [str(member) for member in run.members] if run else ["random"]
         if video:  # tried before the evaluation, because rendering may not work on this machine
-            make = functools.partial(suite.make, render_mode="rgb_array") if task.suite == OWN else suite.make
+            make = suite.make
+            if task.suite.draws_itself:
+                make = functools.partial(make, render_mode="rgb_array")
             stage = dataclasses.replace(suite, make=make).vector_env(task, 1)
             held.callback(stage.close)
             stage.reset([0])
@@ -147,7 +149,7 @@ def _run_of(settings: EvaluationSettings) -> SavedRun | None:
     return None
 
 
-def _random(task: Task, suite: Suite, seed: int) -> Act:
+def _random(task: Task, suite: EnvironmentMaker, seed: int) -> Act:
     """Returns a policy that draws actions uniformly from the task's action space."""
     with contextlib.closing(suite.vector_env(task, 1)) as env:
         space = env.action_space

@@ -20,7 +20,7 @@ import numpy as np
 from xql_jax.data import act as act_script
 from xql_jax.data.policy_files import Weights
 from xql_jax.data.preprocessing import Preprocessing
-from xql_jax.envs import choose_suite
+from xql_jax.envs import environment_maker
 from xql_jax.errors import UserError
 from xql_jax.files import as_json
 from xql_jax.jax_settings import settings_of_jax
@@ -84,7 +84,7 @@ def export_policy(settings: ExportSettings) -> dict[str, Any]:
     weights = weights_of(actor, run.preprocessing, run.sizes[0])
     bounds = run.preprocessing.action_bounds.filled(run.sizes[1])
     task = run.task if settings.episodes else None
-    suite = choose_suite(task, run.simulation) if task else None
+    suite = environment_maker(task, run.simulation) if task else None
     if task and suite:
         run.check_fits(task, *suite.sizes(task))
     formats = list(settings.formats)

@@ -12,7 +12,7 @@ from xql_jax.reports.results import LeftOut, Results, RunFacts, RunMember, as_te
 from xql_jax.reports.summary import LARGEST, grouped
 from xql_jax.runs.folder import HEARTBEAT
 from xql_jax.runs.load import SavedRun, load_run, run_folders
-from xql_jax.tasks import COMPILED_TASKS, ONLINE_TASKS, TASKS
+from xql_jax.tasks import LISTED_TASKS
 
 ALIVE = 90.0  # seconds without a heartbeat; a network's file system may show one a minute late
 
@@ -70,7 +70,7 @@ def _read(name: str, folder: Path, file_name: str, column: str) -> tuple[RunFact
     content, summary, rows = run.content, run.summary, run.rows(run.path / file_name)
     last = max((row.step for row in rows), default=0)
     seconds, environment = summary.get("seconds"), summary.get("environment") or {}
-    known = TASKS | ONLINE_TASKS | COMPILED_TASKS  # no task of a user's own: that would import their code
+    known = LISTED_TASKS  # no task of a user's own: that would import their code
     if run.references or run.name in known:
         is_normalised = bool(run.references) or known[run.name].is_normalised
     else:

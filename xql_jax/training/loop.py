@@ -20,7 +20,7 @@ from xql_jax.errors import EnvironmentFailure, UserError
 from xql_jax.logs.tensorboard import TensorBoardLogger
 from xql_jax.rollout.acting import prepared, with_memory_of
 from xql_jax.rollout.evaluation import EpisodeResults, Evaluator
-from xql_jax.tasks import OWN, Task
+from xql_jax.tasks import Task
 from xql_jax.training.acting_population import EPISODE_METRICS
 from xql_jax.training.checkpoints import Checkpoints, Progress, TrainingFiles
 from xql_jax.training.members import Divergence
@@ -334,7 +334,7 @@ class TrainingLoop:
             self.population.diverged.setdefault(index, Divergence(step, "actions"))
         self._note(evaluation_seconds=seconds, evaluation_due=False)
         self._report_divergences()
-        if results.successes is None and self._task.suite == OWN:  # it may tell it later: the column is there
+        if results.successes is None and self._task.suite.tells_success_late:  # the column is there for it
             results = dataclasses.replace(results, successes=np.full(results.returns.shape, np.nan))
         returns = results.returns.mean(axis=1)
         rates = None if results.successes is None else results.successes.mean(axis=1)
