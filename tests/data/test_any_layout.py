@@ -9,9 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from xql_jax.data.arrays import from_arrays
-from xql_jax.data.dataset import suspicions
 from xql_jax.data.loading import load_dataset
 from xql_jax.data.names import NAMES
+from xql_jax.data.suspicions import suspicions
 from xql_jax.errors import UserError
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:minari")

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from data_formats import arrays_of, make_episode, write
 
-from xql_jax.data.dataset import ROWS_OF_SAMPLE, from_transitions, warn_of_actions
+from xql_jax.data.dataset import ROWS_OF_SAMPLE, from_transitions
 from xql_jax.data.loading import cached_file, load_dataset, stamps
+from xql_jax.data.suspicions import warn_of_suspicions
 from xql_jax.errors import UserError
 from xql_jax.tasks import get_task
 from xql_jax.types import Batch
@@ -168,7 +169,7 @@ def test_data_larger_than_memory_are_one_line(folder, monkeypatch, name):
 
 def test_actions_beyond_the_bounds_are_told(caplog):
     actions = np.array([[0.5], [-1], [1.1], [1]])
-    warn_of_actions(transitions([0, 1, 7, 8], [1, 2, 8, 9], [0, 0, 1, 0], actions=actions))
+    warn_of_suspicions(transitions([0, 1, 7, 8], [1, 2, 8, 9], [0, 0, 1, 0], actions=actions))
     assert "25% of the actions' entries are beyond ±1" in caplog.text
 
 

@@ -137,7 +137,7 @@ def test_these_are_the_arrays():
     # If this fails, `generate` makes other data than before, and runs of earlier versions cannot go on. The
     # numbers are no digest, as another processor may round otherwise.
     made = pointmaze.generate_pointmaze(TASK, num_steps=1001, seed=0)
-    assert (pointmaze.NUM_STEPS, pointmaze.SEED) == (200_000, 0)
+    assert (pointmaze.NUM_STEPS, pointmaze.DATA_SEED) == (200_000, 0)
     assert made["timeouts"].sum() == 11
     np.testing.assert_allclose(
         made["observations"][[500, 1000]],

@@ -15,7 +15,7 @@ from xql_jax.envs.mazes import MAZES, Cell
 from xql_jax.tasks import Task
 
 WALKER = "ant_walker.npz"  # beside this file
-ACTION_NOISE = 0.2
+WALKER_NOISE = 0.2
 NEAR = 1.0  # metres; once a waypoint is nearer than this, the ant heads for the next one
 # The targets of D4RL's `play`, chosen by hand.
 PLAY_CELLS: dict[str, tuple[Cell, ...]] = {
@@ -96,7 +96,7 @@ def _walk(
         if len(waypoints) > 1 and math.dist(state[:2], waypoints[0]) < NEAR:
             del waypoints[0]
         mode = walker().act(seen_from_ant(state, waypoints[0])[None])[0]
-        action = np.clip(mode + ACTION_NOISE * rng.standard_normal(mode.shape), -1.0, 1.0)
+        action = np.clip(mode + WALKER_NOISE * rng.standard_normal(mode.shape), -1.0, 1.0)
         state, reward, terminated, truncated, _ = environment.step(action.astype(np.float32))
         arrived = math.dist(state[:2], target) <= GOAL_RADIUS
         states.append(state)

@@ -1,22 +1,24 @@
-"""Reads data that are stored episode by episode: folders of `.npz` files, and Minari's datasets."""
+"""Reads data stored episode by episode: folders of `.npz` files, and Minari's datasets."""
 
 import dataclasses
 import json
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tqdm
+from gymnasium import spaces
 
 from xql_jax.data.arrays import UNITS, Layout, brief, from_arrays, says_normalized
 from xql_jax.data.dataset import Dataset, checked_references, joined
-from xql_jax.data.readers import check_memory, opened, read_npz
+from xql_jax.data.readers import check_memory, read_npz
 from xql_jax.errors import UserError, nearest, needing
+from xql_jax.types import Json
 
-EPISODE = Layout(is_episode=True)
+ONE_EPISODE = Layout(is_episode=True)
 MINARI_REFERENCES = ("ref_min_score", "ref_max_score")  # returns of a random policy and of an expert
 
 
@@ -31,7 +33,7 @@ def read_npz_folder(folder: Path) -> Dataset:
         raise UserError(f"{folder}: no .npz file in this directory; if it is Minari's, give minari:{folder}")
     check_memory(sum(path.stat().st_size for path in paths), str(folder))
     files = tqdm.tqdm(paths, desc=f"reading {folder.name}", unit="episode", disable=None)
-    return dataclasses.replace(joined([read_npz(path, EPISODE) for path in files]), source=str(folder))
+    return dataclasses.replace(joined([read_npz(path, ONE_EPISODE) for path in files]), source=str(folder))
 
 
 def read_minari(name: str) -> Dataset:
@@ -45,11 +47,7 @@ def read_minari(name: str) -> Dataset:
     folder, source = _minari_folder(name), f"minari:{name}"
     with needing(source, "minari"):
         import minari
-        from gymnasium import spaces
     check_memory(sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()), source)
-    if (folder / "main_data.hdf5").exists():  # else it has Arrow's files
-        with opened(folder / "main_data.hdf5"):
-            pass  # it checks that there are no links
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # warnings of packages that only its environment needs
@@ -61,7 +59,6 @@ def read_minari(name: str) -> Dataset:
         raise UserError(f"{source}: Minari cannot open {folder}: {brief(repr(error))}") from error
     if not isinstance(actions, spaces.Box) or len(actions.shape) != 1:
         raise UserError(f"{source}: the action space is {actions}; only vectors can be trained on")
-
     if not observed.is_np_flattenable:
         raise UserError(f"{source}: the observation space is {observed}, which cannot be one vector")
 
@@ -79,7 +76,7 @@ def read_minari(name: str) -> Dataset:
                 }
             except Exception as error:
                 raise UserError(f"{where}: cannot be read: {brief(repr(error))}") from error
-            yield from_arrays(arrays, where, EPISODE)
+            yield from_arrays(arrays, where, ONE_EPISODE)
 
     given = [metadata.get(key) for key in MINARI_REFERENCES]
     return dataclasses.replace(
@@ -105,23 +102,19 @@ def _minari_folder(name: str) -> Path:
     )
 
 
-def _as_stored(described: Mapping[str, Any]) -> Any:
+def _as_stored(described: Json) -> spaces.Space[Any]:
     """Returns the space of Minari's JSON with its entries in their order; Minari itself sorts them."""
-    from gymnasium import spaces
     from minari.serialization import deserialize_space
 
-    parts: Any = described.get("subspaces")
     if described["type"] == "Dict":
-        return spaces.Dict([(name, _as_stored(part)) for name, part in parts.items()])
-    return (
-        spaces.Tuple(map(_as_stored, parts)) if described["type"] == "Tuple" else deserialize_space(described)
-    )
+        return spaces.Dict([(name, _as_stored(part)) for name, part in described["subspaces"].items()])
+    if described["type"] == "Tuple":
+        return spaces.Tuple([_as_stored(part) for part in described["subspaces"]])
+    return deserialize_space(described)
 
 
-def _flat(space: Any, seen: Any) -> np.ndarray:
+def _flat(space: spaces.Space[Any], seen: Any) -> np.ndarray:
     """Returns T values of a space, stored by its parts, as vectors [T, O]: those of `spaces.flatten`."""
-    from gymnasium import spaces
-
     if isinstance(space, spaces.Dict):
         return np.concatenate([_flat(part, seen[name]) for name, part in space.items()], axis=-1)
     if isinstance(space, spaces.Tuple):

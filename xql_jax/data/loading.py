@@ -13,7 +13,7 @@ from typing import Any
 import h5py
 
 from xql_jax.data.arrays import Layout, brief
-from xql_jax.data.dataset import PREFIXES, SUFFIXES, Dataset, as_learners_see, joined
+from xql_jax.data.dataset import FILE_SUFFIXES, SOURCE_PREFIXES, Dataset, as_learners_see, joined
 from xql_jax.data.readers import read_hdf5, read_npz, read_ogbench
 from xql_jax.errors import UserError
 from xql_jax.tasks import COMPILED, ONLINE_TASKS, Task
@@ -72,9 +72,9 @@ def _read(source: str, episode_limit: int | None, task: Task | None) -> Dataset:
         from xql_jax.data.episodes import read_minari, read_npz_folder  # which few runs need
 
         return read_minari(place) if kind == "minari" else read_npz_folder(path)
-    if path.suffix.lower() not in SUFFIXES:
+    if path.suffix.lower() not in FILE_SUFFIXES:
         raise UserError(
-            f"{path}: unknown suffix {path.suffix!r} of a dataset file; known: {', '.join(SUFFIXES)}, "
+            f"{path}: unknown suffix {path.suffix!r} of a dataset file; known: {', '.join(FILE_SUFFIXES)}, "
             "a directory of .npz episodes, ogbench:FILE.npz, minari:ID"
         )
     if path.suffix.lower() == ".npz":
@@ -91,7 +91,7 @@ def stamps(task: Task | None, sources: Sequence[str | Dataset]) -> list[list[Any
     for source in sources or ([str(cached_file(task))] if task else []):
         if not isinstance(source, str):
             return None
-        name = source.partition(":")[2] if source.startswith(PREFIXES) else source
+        name = source.partition(":")[2] if source.startswith(SOURCE_PREFIXES) else source
         path = Path(name).expanduser()
         if source.startswith("minari:") and not path.exists():
             path = Path(os.environ.get("MINARI_DATASETS_PATH") or "~/.minari/datasets").expanduser() / name

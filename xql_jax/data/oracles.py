@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from xql_jax.data.rows import Rows
 from xql_jax.envs.ogbench import OwnRandomness, environment_of, make_simulation
 from xql_jax.errors import UserError
 from xql_jax.tasks import Task
 
-EPISODE = 1_001  # rows; the last one has no transition
+EPISODE_ROWS = 1_001  # rows; the last one has no transition
 NOISE, SMOOTHING = 0.1, 0.5  # of play's oracles; the first also bounds that of noisy ones
 NOISY_SCALE = np.array([1.0, 1.0, 1.0, 3.0, 10.0])  # of the noise on x, y, z, yaw, gripper
 MIN_NORM = 0.4  # of noisy oracles' actions
@@ -26,7 +27,6 @@ STACKING = {  # the range of an episode's chance that a cube's target is on anot
     "single": (0.0, 0.0), "double": (0.0, 0.25), "triple": (0.05, 0.35), "quadruple": (0.1, 0.5),
 }  # fmt: skip
 PARTS = {"cube": ("cube",), "puzzle": ("button",), "scene": ("cube", "button", "drawer", "window")}
-Rows = dict[str, np.ndarray]
 
 
 def generate_oracle(task: Task, transitions: int, seed: int, count: Callable[[int], object]) -> Rows:
@@ -43,17 +43,17 @@ def generate_oracle(task: Task, transitions: int, seed: int, count: Callable[[in
             f"--env_name={task.name}: --oracle is for cube-*, scene-*, puzzle-* and pointmaze-*-navigate"
         )
     options = {"mode": "data_collection"} if kind in PARTS else {}
-    env = make_simulation(f"{name}-v0", terminate_at_goal=False, max_episode_steps=EPISODE, **options)
+    env = make_simulation(f"{name}-v0", terminate_at_goal=False, max_episode_steps=EPISODE_ROWS, **options)
     generator, episodes = np.random.default_rng(seed), list[Rows]()
     with contextlib.closing(env), OwnRandomness().active(seed):
         env.reset(seed=seed)
         walk = _table(env, name, "noisy" in task.name, generator) if options else _point(env, generator)
-        while len(episodes) * (EPISODE - 1) < transitions:
+        while len(episodes) * (EPISODE_ROWS - 1) < transitions:
             rows = next(walk)
             if kind == "scene" and _is_lost(rows["qpos"]):
                 continue
             episodes.append(rows)
-            count(EPISODE - 1)
+            count(EPISODE_ROWS - 1)
     return {name: np.concatenate([rows[name] for rows in episodes]) for name in episodes[0]}
 
 

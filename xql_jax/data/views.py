@@ -19,7 +19,7 @@ def with_next_actions(dataset: Dataset) -> Dataset:
     there. If it is a time-out or a jump in the data, it is left out. In D4RL's layout the row of a time-out
     has been dropped before, as by D4RL's own loader, so such a trajectory loses two; other codes keep one.
     """
-    batch, known = dataset.batch, _known(dataset)
+    batch, known = dataset.batch, _has_successor(dataset)
     following = np.minimum(np.arange(dataset.size) + 1, dataset.size - 1)
     fields: tuple[Any, ...] = (*batch, np.asarray(batch.actions)[following])
     # A trajectory that loses its last row ends one row earlier.
@@ -71,7 +71,7 @@ def in_windows(dataset: Dataset, length: int) -> Dataset:
     return dataclasses.replace(dataset, batch=Trajectories(**arrays, length=length))
 
 
-def _known(dataset: Dataset) -> np.ndarray:
+def _has_successor(dataset: Dataset) -> np.ndarray:
     """Returns bool[N], where the next row goes on or a terminal ends; UserError if for less than half."""
     known = ~dataset.ends | (np.asarray(dataset.batch.masks) == 0)
     if 2 * np.count_nonzero(known) < dataset.size:
@@ -85,7 +85,7 @@ def _known(dataset: Dataset) -> np.ndarray:
 
 def _trajectories(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
     """Returns the last rows of the trajectories and their lengths; UserError if the data do not tell them."""
-    _known(dataset)
+    _has_successor(dataset)
     last, lengths = np.flatnonzero(dataset.ends), dataset.trajectory_lengths()
     if len(last) == 1 and dataset.batch.masks[-1] != 0:
         raise UserError(
