@@ -129,7 +129,7 @@ def test_the_file_has_the_same_bytes_each_time_and_is_made_once(tmp_path, monkey
     with h5py.File(path) as file:
         for key, array in made.items():
             np.testing.assert_array_equal(file[key], array)
-    monkeypatch.setattr(pointmaze, "generate", None)
+    monkeypatch.setattr(pointmaze, "generate_pointmaze", None)
     assert load_dataset(task, []).fingerprint() == dataset.fingerprint()
 
 

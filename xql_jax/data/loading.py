@@ -1,14 +1,12 @@
-"""Loads datasets from all sources: files, folders, libraries, and the tasks' own, which it downloads."""
+"""Loads a dataset from any source: a file, a folder, a library, or the task's own file, which it fetches."""
 
 import functools
 import hashlib
 import os
-import re
 import sys
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import h5py
 
@@ -20,7 +18,6 @@ from xql_jax.tasks import COMPILED, ONLINE_TASKS, Task
 from xql_jax.types import UNKNOWN, ActionBounds
 
 TIMEOUT = (10.0, 60.0)  # seconds: to connect, and without a byte
-ATTEMPTS = 3
 # Where the tasks' own files lie, and the variable that names another folder.
 D4RL_FOLDER = "D4RL_DATASET_DIR", "~/.d4rl/datasets"
 OGBENCH_FOLDER = "OGBENCH_DATASET_DIR", "~/.ogbench/data"
@@ -39,11 +36,11 @@ def load_dataset(
         sources: each a file (`.hdf5` or `.h5` in D4RL's layout, `.npz`), a folder of `.npz` episodes,
             `ogbench:FILE.npz`, `minari:ID` or `minari:FOLDER`; or a dataset that is in memory already.
         url: address to download the task's own file from, instead of D4RL's; only without `sources`.
-        bounds: of the environment, in whose units the actions are, unless the source says that they are
-            normalised; they are scaled to ±1. Unknown ones leave actions as they are.
+        bounds: of the environment's actions, which are scaled to ±1, unless the source says that they are
+            normalised. Unknown bounds leave actions as they are.
     Raises:
-        UserError: naming the source, if the data are not there, cannot be used, or do not fit together or
-            into memory.
+        UserError: naming the source, if the data are missing, unfit, too large for the memory, or do not fit
+            together.
     """
     if not sources:
         if task is None:
@@ -82,12 +79,12 @@ def _read(source: str, episode_limit: int | None, task: Task | None) -> Dataset:
     return read_hdf5(path, episode_limit)
 
 
-def stamps(task: Task | None, sources: Sequence[str | Dataset]) -> list[list[Any]] | None:
+def stamps(task: Task | None, sources: Sequence[str | Dataset]) -> list[list[str | int]] | None:
     """Returns name, size in bytes and SHA-256 of each file that `load_dataset` reads.
 
     If they are equal, the data are the same. None if a file is missing, or if the data are in memory.
     """
-    found = []
+    found: list[list[str | int]] = []
     for source in sources or ([str(cached_file(task))] if task else []):
         if not isinstance(source, str):
             return None
@@ -98,20 +95,16 @@ def stamps(task: Task | None, sources: Sequence[str | Dataset]) -> list[list[Any
         try:
             for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
                 if not file.is_dir():
-                    one = file.stat()
-                    facts = one.st_size, one.st_mtime_ns, one.st_ctime_ns, one.st_ino, one.st_dev
-                    found.append([file.name, one.st_size, _sha256(file.absolute(), *facts)])
+                    size, changed = file.stat().st_size, file.stat().st_mtime_ns
+                    found.append([file.name, size, _sha256(file.absolute(), size, changed)])
         except OSError:
             return None
     return found
 
 
 @functools.cache
-def _sha256(file: Path, *facts: int) -> str:
-    """Returns the digest of a file's content. A process reads the file again only if the facts change.
-
-    They have the time of its last change, which no program can set, unlike that of modification.
-    """
+def _sha256(file: Path, size: int, changed: int) -> str:
+    """Returns the digest of a file's content, read again only if its size or time of change is another."""
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
@@ -141,7 +134,7 @@ def task_file(task: Task, url: str | None = None) -> Path:
 
 
 def download_file(url: str, path: Path) -> None:
-    """Downloads an HDF5 or NumPy file to `path`, whole or not at all, unless it exists; UserError if not."""
+    """Downloads an HDF5 or NumPy file to `path`, unless it exists. It gets its name only when it is whole."""
     if path.exists():
         return
     import pooch  # not at the top, because most runs find their data on disk
@@ -149,21 +142,18 @@ def download_file(url: str, path: Path) -> None:
     is_numpy = path.suffix == ".npz"
     variable, _ = OGBENCH_FOLDER if is_numpy else D4RL_FOLDER
 
-    def fetch(address: str, unfinished: str, pup: object) -> None:
+    def fetch(address: str, unfinished: str, _: object) -> None:
         receive = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=TIMEOUT)
-        receive(address, unfinished, pup)
-        opened = zipfile.ZipFile if is_numpy else h5py.File
-        opened(unfinished, "r").close()  # fails if it is not of that kind, or cut off
+        receive(address, unfinished, None)
+        open_file = zipfile.ZipFile if is_numpy else h5py.File
+        open_file(unfinished, "r").close()  # fails if it is not of that kind, or cut off
 
     pooch.get_logger().setLevel("WARNING")
-    names, addresses = {path.name: None}, {path.name: url}  # no checksum: D4RL publishes none
-    server = pooch.create(path.parent, "", registry=names, urls=addresses, retry_if_failed=ATTEMPTS - 1)
     try:
-        server.fetch(path.name, downloader=fetch)
+        pooch.retrieve(url, None, path.name, path.parent, downloader=fetch)  # D4RL publishes no checksums
         path.chmod(0o644)  # it was a temporary file, which is private
     except (OSError, ValueError, zipfile.BadZipFile) as error:
-        said = re.sub(r"//[^/@\s]*@", "//***@", f"{url}: {brief(error)}")
         raise UserError(
-            f"{path} cannot be downloaded from {said}; put the file there by hand, name a mirror with "
-            f"--dataset_url=ADDRESS, or another folder with {variable}"
+            f"{path} cannot be downloaded from {url}: {brief(error)}; put the file there by hand, name a "
+            f"mirror with --dataset_url=ADDRESS, or another folder with {variable}"
         ) from error
