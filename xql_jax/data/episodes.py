@@ -102,7 +102,7 @@ def _minari_folder(name: str) -> Path:
     )
 
 
-def _as_stored(described: Json) -> spaces.Space[Any]:
+def _as_stored(described: Json) -> spaces.Space:
     """Returns the space of Minari's JSON with its entries in their order; Minari itself sorts them."""
     from minari.serialization import deserialize_space
 
@@ -113,7 +113,7 @@ def _as_stored(described: Json) -> spaces.Space[Any]:
     return deserialize_space(described)
 
 
-def _flat(space: spaces.Space[Any], seen: Any) -> np.ndarray:
+def _flat(space: spaces.Space, seen: Any) -> np.ndarray:
     """Returns T values of a space, stored by its parts, as vectors [T, O]: those of `spaces.flatten`."""
     if isinstance(space, spaces.Dict):
         return np.concatenate([_flat(part, seen[name]) for name, part in space.items()], axis=-1)

@@ -34,7 +34,7 @@ AMBIGUOUS = {
 }
 # Names that may mean a simulator's states.
 STATE_NAMES = {"states": "observations", "next_states": "next_observations"}
-# Any other name that sounds like the ends of episodes or the next states.
+# All other names that sound like the ends of episodes or the next states.
 _CONCERNS_ENDS = re.compile(
     r"done|terminal|terminat|trunc|time_?out|time_?limit|absorb|mask|is_?(first|last)|next_?(obs|state)"
     r"|(obs\w*|states?)_?(next|tp1|2|prime)$|game_?over|is_?final|new_?ep|^valids?$"

@@ -2,13 +2,13 @@
 
 Source: OGBench, data_gen_scripts/generate_manipspace.py and generate_locomaze.py: which oracle, its noise,
 the chance of stacking, new targets when one is reached, episodes of 1,001 steps, the layout of the file.
-Differs: its files hold a million transitions or more, and its own draws; these hold as many as are asked for,
-and a file for validation is not made. Sets of the ant and the humanoid need policies that the wheel lacks.
+Differs: its files hold a million transitions or more, and its own draws; these hold as many as are asked for.
+There is no file for validation. Sets of the ant and the humanoid need policies that the wheel lacks.
 """
 
 import contextlib
 import importlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from xql_jax.data.rows import Rows
 from xql_jax.envs.ogbench import OwnRandomness, environment_of, make_simulation
 from xql_jax.errors import UserError
 from xql_jax.tasks import Task
+from xql_jax.types import Json
 
 EPISODE_ROWS = 1_001  # rows; the last one has no transition
 NOISE, SMOOTHING = 0.1, 0.5  # of play's oracles; the first also bounds that of noisy ones
@@ -42,12 +43,14 @@ def generate_oracle(task: Task, transitions: int, seed: int, count: Callable[[in
         raise UserError(
             f"--env_name={task.name}: --oracle is for cube-*, scene-*, puzzle-* and pointmaze-*-navigate"
         )
-    options = {"mode": "data_collection"} if kind in PARTS else {}
+    is_table = kind in PARTS
+    options = {"mode": "data_collection"} if is_table else {}
     env = make_simulation(f"{name}-v0", terminate_at_goal=False, max_episode_steps=EPISODE_ROWS, **options)
-    generator, episodes = np.random.default_rng(seed), list[Rows]()
+    generator = np.random.default_rng(seed)
+    episodes: list[Rows] = []
     with contextlib.closing(env), OwnRandomness().active(seed):
         env.reset(seed=seed)
-        walk = _table(env, name, "noisy" in task.name, generator) if options else _point(env, generator)
+        walk = _table(env, name, "noisy" in task.name, generator) if is_table else _point(env, generator)
         while len(episodes) * (EPISODE_ROWS - 1) < transitions:
             rows = next(walk)
             if kind == "scene" and _is_lost(rows["qpos"]):
@@ -57,9 +60,11 @@ def generate_oracle(task: Task, transitions: int, seed: int, count: Callable[[in
     return {name: np.concatenate([rows[name] for rows in episodes]) for name in episodes[0]}
 
 
-def _episode(env: Any, start: tuple[np.ndarray, Any], act: Callable[..., np.ndarray]) -> Rows:
+def _episode(env: Any, start: tuple[np.ndarray, Json], act: Callable[[np.ndarray, Json], np.ndarray]) -> Rows:
     """Returns the rows of one episode, until it is truncated, by actions act(observation, info)."""
-    (observation, info), ended, rows = start, False, dict[str, list[Any]]()
+    observation, info = start
+    rows: dict[str, list[object]] = {}
+    ended = False
     while not ended:
         action = np.clip(act(observation, info), -1.0, 1.0)
         after, _, terminated, ended, info = env.step(action)
@@ -78,14 +83,19 @@ def _table(env: Any, name: str, is_noisy: bool, generator: np.random.Generator) 
     """Yields episodes in which oracles move cubes, press buttons, and open drawers and windows."""
     kind, _, size = name.partition("-")
     form = "markov" if is_noisy else "plan"
-    options = {"min_norm": MIN_NORM} if is_noisy else {"noise": NOISE, "noise_smoothing": SMOOTHING}
-    options |= {"gripper_always_closed": True} if kind == "puzzle" else {}
+    options: dict[str, float] = {"noise": NOISE, "noise_smoothing": SMOOTHING}
+    if is_noisy:
+        options = {"min_norm": MIN_NORM}
+    if kind == "puzzle":
+        options["gripper_always_closed"] = True
     oracles = {}
     for part in PARTS[kind]:
         module = importlib.import_module(f"ogbench.manipspace.oracles.{form}.{part}_{form}")
-        shorter = {"max_step": 100} if is_noisy and (kind, part) == ("scene", "cube") else {}
         make = getattr(module, f"{part.capitalize()}{form.capitalize()}Oracle")
-        oracles[part] = make(env=env, **options, **shorter)
+        own = dict(options)
+        if is_noisy and (kind, part) == ("scene", "cube"):
+            own["max_step"] = 100
+        oracles[part] = make(env=env, **own)
     while True:
         start = env.reset()
         chance = generator.uniform(*STACKING.get(size, (0.5, 0.5)))
@@ -93,7 +103,9 @@ def _table(env: Any, name: str, is_noisy: bool, generator: np.random.Generator) 
         oracle = oracles[start[1]["privileged/target_task"]]
         oracle.reset(*start)
 
-        def act(observation: np.ndarray, info: Any, chance: float = chance, level: float = level) -> Any:
+        def act(
+            observation: np.ndarray, info: Json, chance: float = chance, level: float = level
+        ) -> np.ndarray:
             nonlocal oracle
             if oracle.done:
                 target = env.unwrapped.set_new_target(p_stack=chance)
@@ -108,13 +120,13 @@ def _table(env: Any, name: str, is_noisy: bool, generator: np.random.Generator) 
 def _point(env: Any, generator: np.random.Generator) -> Iterator[Rows]:
     """Yields episodes of a point that goes to random cells, one after the other."""
     maze = env.unwrapped
-    free = np.argwhere(maze.maze_map == 0)
+    free = [*np.argwhere(maze.maze_map == 0)]
     goals = [cell for cell in free if not _is_hallway(maze.maze_map, *cell)]
 
-    def cell(cells: Any) -> tuple[int, ...]:
-        return tuple(map(int, cells[generator.integers(len(cells))]))
+    def cell(cells: Sequence[np.ndarray]) -> tuple[int, ...]:
+        return tuple(map(int, cells[int(generator.integers(len(cells)))]))
 
-    def act(observation: np.ndarray, info: Any) -> np.ndarray:
+    def act(observation: np.ndarray, info: Json) -> np.ndarray:
         if info.get("success"):
             maze.set_goal(cell(goals))
         position = maze.get_xy()
