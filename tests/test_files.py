@@ -52,7 +52,7 @@ def test_a_refusal_leaves_the_old_file_and_takes_no_space(tmp_path, monkeypatch,
     with pytest.raises(UserError) as error:
         write_atomically(path, "new")
     is_full = number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    remedy = "free space outside the run's folder" if is_full else "mend that"
+    remedy = "free space outside the run's folder" if is_full else "remove the cause"
     assert str(error.value) == (
         f"cannot write {path}: {os.strerror(number)}; {remedy} and go on with --resume"
     )
