@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from xql_jax.data.arrays import from_arrays
-from xql_jax.data.dataset import qlearning_dataset
+from xql_jax.data.d4rl import qlearning_dataset
 from xql_jax.data.loading import load_dataset
 from xql_jax.data.readers import read_hdf5
 from xql_jax.errors import UserError

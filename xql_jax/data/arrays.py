@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from xql_jax.data.dataset import Dataset, counted_timeouts, from_transitions, jumps, qlearning_dataset
+from xql_jax.data.d4rl import counted_timeouts, qlearning_dataset
+from xql_jax.data.dataset import Dataset, from_transitions, jumps
 from xql_jax.data.names import AMBIGUOUS, by_meaning, is_known, missing_arrays
 from xql_jax.errors import UserError
 
@@ -74,7 +75,8 @@ def from_arrays(
         _refuse_shifted(given, names, source)
     called = {ours: " and ".join(theirs) for ours, theirs in meanings.items()}
     rows = _validated(given, source, called, min_rows=1 if layout.is_episode else 2)
-    rows["terminals"] = terminals = _terminals(rows, source)
+    terminals = _terminals(rows, source)
+    rows["terminals"] = terminals
     marks = _marks(rows, arrays, meanings, source)
     ends = terminals
     if marks is not None and ("terminals" in meanings or "masks" in meanings):  # not terminals by default

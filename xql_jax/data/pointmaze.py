@@ -57,8 +57,9 @@ def generate_pointmaze(task: Task, num_steps: int, seed: int) -> dict[str, np.nd
     steps_to_target = 0
     progress = tqdm.tqdm(noise.tolist(), desc=f"making {task.name}", disable=None)  # none without a terminal
     for t, (noise_x, noise_y) in enumerate(progress):
-        states[t] = state = *data.qpos.tolist(), *data.qvel.tolist()
+        state = (*data.qpos.tolist(), *data.qvel.tolist())
         action_x, action_y, arrived = _act(waypoints, *state)
+        states[t] = state
         done = arrived or steps_to_target >= task.longest
         actions[t] = _clip(action_x + noise_x), _clip(action_y + noise_y)
         targets[t] = target
