@@ -4,7 +4,6 @@ import dataclasses
 import json
 import os
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +11,9 @@ import numpy as np
 import tqdm
 from gymnasium import spaces
 
-from xql_jax.data.arrays import UNITS, Layout, brief, from_arrays, says_normalized
+from xql_jax.data.arrays import UNITS, Layout, from_arrays, says_normalized
 from xql_jax.data.dataset import Dataset, checked_references, joined
-from xql_jax.data.readers import check_memory, read_npz
+from xql_jax.data.readers import check_memory, read_npz, reading
 from xql_jax.errors import UserError, nearest, needing
 from xql_jax.types import Json
 
@@ -48,39 +47,33 @@ def read_minari(name: str) -> Dataset:
     with needing(source, "minari"):
         import minari
     check_memory(sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()), source)
-    try:
+    facts = folder / "metadata.json"
+    with reading(facts, "Minari dataset"):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # warnings of packages that only its environment needs
             stored = minari.MinariDataset(folder)
         actions, metadata = stored.action_space, stored.storage.metadata
-        described = json.loads((folder / "metadata.json").read_text())["observation_space"]
-        observed = _as_stored(json.loads(described))
-    except Exception as error:  # json, h5py, gymnasium and Minari itself have errors of their own
-        raise UserError(f"{source}: Minari cannot open {folder}: {brief(repr(error))}") from error
+        observed = _as_stored(json.loads(json.loads(facts.read_text())["observation_space"]))
     if not isinstance(actions, spaces.Box) or len(actions.shape) != 1:
         raise UserError(f"{source}: the action space is {actions}; only vectors can be trained on")
     if not observed.is_np_flattenable:
         raise UserError(f"{source}: the observation space is {observed}, which cannot be one vector")
-
-    def episodes() -> Iterator[Dataset]:
-        for index in tqdm.tqdm(stored.episode_indices, desc=f"reading {name}", unit="episode", disable=None):
-            where = f"{source}, episode {index}"
-            try:
-                (read,) = stored.iterate_episodes([index])
-                arrays = {
-                    "observations": _flat(observed, read.observations),
-                    "actions": read.actions,
-                    "rewards": read.rewards,
-                    "terminals": read.terminations,
-                    "timeouts": read.truncations,
-                }
-            except Exception as error:
-                raise UserError(f"{where}: cannot be read: {brief(repr(error))}") from error
-            yield from_arrays(arrays, where, ONE_EPISODE)
-
+    episodes = []
+    for index in tqdm.tqdm(stored.episode_indices, desc=f"reading {name}", unit="episode", disable=None):
+        what = f"{source}, episode {index}"
+        with reading(facts, what):
+            (read,) = stored.iterate_episodes([index])
+            arrays = {
+                "observations": _flat(observed, read.observations),
+                "actions": read.actions,
+                "rewards": read.rewards,
+                "terminals": read.terminations,
+                "timeouts": read.truncations,
+            }
+        episodes.append(from_arrays(arrays, what, ONE_EPISODE))
     given = [metadata.get(key) for key in MINARI_REFERENCES]
     return dataclasses.replace(
-        joined([*episodes()]),
+        joined(episodes),
         source=source,
         references=checked_references(given, source),
         is_normalized=says_normalized(metadata.get(UNITS), source, is_collected="command" in metadata),
