@@ -61,8 +61,8 @@ def resume_last_good(checkpoints, like=LIKE):
 def test_bits_and_progress_come_back(tmp_path):
     checkpoints = Checkpoints(tmp_path / "run")
     assert (checkpoints.steps, resume_last_good(checkpoints, STATES)) == ([], None)
-    with pytest.raises(UserError, match="there is none"):
-        checkpoints.restore(LIKE)
+    with pytest.raises(UserError, match=r"no checkpoint 7 .*; there are: none"):
+        checkpoints.restore(LIKE, 7)
     assert list(tmp_path.iterdir()) == []  # reading makes nothing
     with checkpoints:
         checkpoints.save({"states": STATES}, PROGRESS)
@@ -71,7 +71,7 @@ def test_bits_and_progress_come_back(tmp_path):
         checkpoints.save({"states": STATES}, Progress(step=7, update_seconds=5.0))  # the same step, once
     assert {path: path.read_bytes() for path in files(tmp_path)} == before
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), STATES)
-    restored, progress = Checkpoints(tmp_path / "run").restore(shapes)
+    restored, progress = Checkpoints(tmp_path / "run").restore(shapes, 7)
     assert_same_bits(restored, STATES)
     assert jax.tree.structure(restored) == jax.tree.structure(STATES)
     assert progress == PROGRESS
@@ -84,7 +84,7 @@ def test_bits_and_progress_come_back(tmp_path):
 def test_the_latest_and_one_more_are_kept(tmp_path, kept, spared, left):
     checkpoints = save(tmp_path, 1, 4, 9, 10, kept=kept, spared=spared)
     assert sorted(int(path.name) for path in tmp_path.iterdir()) == checkpoints.steps == left
-    assert checkpoints.restore(LIKE)[0] == number(10)
+    assert checkpoints.restore(LIKE, 10)[0] == number(10)
     assert checkpoints.restore(LIKE, left[0])[0] == number(left[0])
     with pytest.raises(UserError, match=f"no checkpoint 5 .* there are: {', '.join(map(str, left))}"):
         checkpoints.restore(LIKE, 5)
@@ -106,7 +106,7 @@ def test_some_members_go_on_alone(tmp_path):
         np.testing.assert_array_equal(found[1:], expected[chosen][1:])
     assert_same_bits(some.states, [leaf[chosen] for leaf in snapshot(population.states)])
     with pytest.raises(UserError, match=r"/40: has no member seed6; it has: seed3_growth=1,"):
-        checkpoints.restore({"seed6": LIKE["seed0"]})
+        checkpoints.restore({"seed6": LIKE["seed0"]}, 40)
 
 
 def test_training_on_at_once_does_not_change_what_is_written(tmp_path):

@@ -139,7 +139,8 @@ def fit_preprocessing(
         top_returns: share of the transitions to learn from: whole trajectories, those of the highest returns,
             as many as fit (10%BC; Chen et al. 2021).
     """
-    fitted = Preprocessing(IQL_ACTION_BOUND, counts_kitchen_tasks=counts_kitchen_tasks(dataset, task))
+    reward_scale, most_rows = 1.0, np.inf
+    mean, std = np.empty(0), np.empty(0)
     if scale_rewards and task and scales_rewards(task):
         returns = dataset.trajectory_returns()
         if (span := float(returns.max() - returns.min())) == 0:
@@ -147,20 +148,23 @@ def fit_preprocessing(
                 f"{dataset.source}: rewards cannot be scaled by the range of returns, "
                 f"all {len(returns)} trajectories return {returns[0]:g}"
             )
-        fitted = dataclasses.replace(fitted, reward_scale=SPAN / span)
-    if task and task.suite == "antmaze":
-        fitted = dataclasses.replace(fitted, reward_shift=ANTMAZE_SHIFT)
+        reward_scale = SPAN / span
     learned = dataset
     if top_returns < 1.0:
-        fitted = dataclasses.replace(fitted, most_rows=float(top_returns * dataset.size))
-        learned = best_trajectories(dataset, fitted.most_rows)
+        most_rows = float(top_returns * dataset.size)
+        learned = best_trajectories(dataset, most_rows)
     if normalize_observations:
         observations = np.asarray(learned.batch.observations, np.float64)
         mean, std = observations.mean(0), np.maximum(observations.std(0), LEAST_STD)
-        fitted = dataclasses.replace(
-            fitted, observation_mean=tuple(mean.tolist()), observation_std=tuple(std.tolist())
-        )
-    return fitted
+    return Preprocessing(
+        action_bound=IQL_ACTION_BOUND,
+        reward_scale=reward_scale,
+        reward_shift=ANTMAZE_SHIFT if task and task.suite == "antmaze" else 0.0,
+        observation_mean=tuple(mean.tolist()),
+        observation_std=tuple(std.tolist()),
+        most_rows=most_rows,
+        counts_kitchen_tasks=counts_kitchen_tasks(dataset, task),
+    )
 
 
 def best_trajectories(dataset: Dataset, most_rows: float) -> Dataset:

@@ -126,20 +126,17 @@ def dataset_names(file: h5py.File) -> list[str]:
 
     Those read as zeros where the other file is missing.
     """
-    names: list[str] = []
-
-    def visit(name: str, link: object) -> str | None:
+    links: dict[str, object] = {}
+    file.visititems_links(links.__setitem__)
+    names = []
+    for name, link in links.items():
         member = file.get(name)
-        is_dataset = isinstance(member, h5py.Dataset)
-        if not isinstance(link, h5py.HardLink) or (is_dataset and (member.is_virtual or member.external)):
-            return name  # which ends the visit
-        if is_dataset:
+        is_array = isinstance(member, h5py.Dataset)
+        if not isinstance(link, h5py.HardLink) or (is_array and (member.is_virtual or member.external)):
+            where = f"{file.filename}: {name}"
+            raise UserError(f"{where} is a link, or its numbers are in other files: copy them into this one")
+        if is_array:
             names.append(name)
-        return None
-
-    if name := file.visititems_links(visit):
-        where = f"{file.filename}: {name}"
-        raise UserError(f"{where} is a link, or its numbers are in other files: copy them into this one")
     return names
 
 

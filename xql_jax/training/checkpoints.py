@@ -119,9 +119,9 @@ class Checkpoints(contextlib.AbstractContextManager):
             self._thread.shutdown()
 
     def restore(
-        self, like: Mapping[str, State], step: int | None = None, item: str = "states"
+        self, like: Mapping[str, State], step: int, item: str = "states"
     ) -> tuple[dict[str, State], Progress]:
-        """Reads an item from the checkpoint of a step (None: the last), and the progress.
+        """Reads an item from the checkpoint of a step, and the progress.
 
         Args:
             like: by the member's name, arrays of the expected shapes and types, or their `jax.eval_shape`.
@@ -132,11 +132,10 @@ class Checkpoints(contextlib.AbstractContextManager):
             UserError: if there is no such checkpoint, if it lacks a member or its arrays differ in name,
                 shape or type from `like`, or if the system cannot read it at present.
         """
-        known = self.steps
-        if not known or step not in (None, *known):
-            there = f"there are: {', '.join(map(str, known))}" if known else "there is none"
-            raise UserError(f"no checkpoint{f' {step}' if step else ''} in {self._folder}; {there}")
-        path = self._folder / str(known[-1] if step is None else step)
+        if step not in self.steps:
+            there = ", ".join(map(str, self.steps)) or "none"
+            raise UserError(f"no checkpoint {step} in {self._folder}; there are: {there}")
+        path = self._folder / str(step)
         manifest = self._manifest(path)
         members = manifest["members"]
         if unknown := [name for name in like if name not in members]:
