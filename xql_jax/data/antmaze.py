@@ -36,16 +36,15 @@ def generate_antmaze(
 ) -> Rows:
     """Returns N rows of an ant that walks to targets along shortest paths, with one waypoint in each cell.
 
-    An episode ends at the walker's target, the evaluation's goal, which is a terminal, or the task's limit.
-    The last one is truncated; any end but the goal is marked as a time-out.
+    An episode ends at the walker's target, at the evaluation's goal, or at the task's limit. The goal alone
+    is a terminal; other ends, that of the last episode included, are time-outs.
 
     Differs from D4RL: the walking policy is our own, and acts by its mode plus noise. It heads for the next
     waypoint once it is near the current one; D4RL's looks up its cell in every step, by cell boundaries 2 m
     off the walls. D4RL's ant stays at its target until the limit.
 
-    `on_steps` is called after each episode with its number of rows, for a progress bar. The observations are
-    f32[N, 29], the actions f32[N, 8]; rewards are 1 at the evaluation's goal, infos/goal f32[N, 2], which
-    need not be the walker's target, infos/target f32[N, 2].
+    The observations are f32[N, 29], the actions f32[N, 8]; rewards are 1 at the evaluation's goal, infos/goal
+    f32[N, 2]; the walker's is infos/target f32[N, 2]. `on_steps` gets each episode's number of rows.
     """
     environment, rng = AntMaze(task), np.random.default_rng(seed)
     episodes, made = list[Rows](), 0

@@ -242,16 +242,12 @@ def _transitions(
 def _validated(
     arrays: Mapping[str, np.ndarray], source: str, called: Mapping[str, str], min_rows: int
 ) -> dict[str, np.ndarray]:
-    """Returns the arrays of a file as float32, after checking that they can be trained on.
+    """Returns the arrays, by our names, as C-contiguous f32[N, O], f32[N, A] and f32[N], N >= min_rows.
 
-    Args:
-        arrays: by our names, at least `observations`. A vector [N] may be a column [N, 1], as in D4RL.
-        called: what messages call them.
-    Returns:
-        f32 arrays, C-contiguous: [N, O], [N, A] and [N], all of the same N >= min_rows.
-    Raises:
-        UserError: naming file and array, for a type that is not numeric, a wrong rank, lengths that disagree,
-            too few rows, flags that are not 0 or 1, NaN or infinity in float32 (with the rows).
+    A vector [N] may be a column [N, 1], as in D4RL. Messages use the names in `called`.
+
+    Raises UserError for a type that is not numeric, a wrong rank, lengths that disagree, too few rows, flags
+    that are not 0 or 1, NaN or infinity in float32 (with the rows).
     """
     checked = {key: _float32(array, key, called.get(key, key), source) for key, array in arrays.items()}
     shape = checked["observations"].shape

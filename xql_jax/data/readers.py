@@ -79,10 +79,8 @@ def read_npz(path: Path, layout: Layout) -> Dataset:
 def read_ogbench(path: Path, task: Task | None = None) -> Dataset:
     """Reads a `.npz` in OGBench's layout: `terminals` mark the last row of each trajectory, a time-out.
 
-    Terminal states, if there are any, are those with masks = 0: in OGBench's single-task data, where the goal
-    is reached. Without `next_observations`, rows are steps as in OGBench's files, and the last of each
-    trajectory has no next observation. With it, rows are transitions, as in what its `make_env_and_datasets`
-    returns.
+    Terminal states, if there are any, are those with masks = 0. Without `next_observations`, rows are steps
+    as in OGBench's files. With it, they are transitions, as in what its `make_env_and_datasets` returns.
 
     OGBench's own files have no rewards: a single-task task gives them, from the states in `qpos`.
     """

@@ -66,11 +66,8 @@ def rows_of_replay(first: int, transitions: Batch, num_environments: int) -> Row
     resumption of the run. Such an end is found where a transition's next observation differs, in any bit,
     from the one that its environment's next transition starts from.
 
-    Args:
-        first: number of the first transition among all that were ever inserted.
-        transitions: NumPy f32[n, ...], oldest first; transition k is of environment k % N.
-    Returns:
-        the rows of one environment after the other.
+    The transitions are NumPy f32[n, ...], oldest first, and transition k, counted from `first` on, is of
+    environment k % N. The rows are those of one environment after the other.
     """
     environments = (first + np.arange(len(transitions.rewards))) % num_environments
     order = np.argsort(environments, kind="stable")

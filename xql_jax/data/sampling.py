@@ -91,13 +91,9 @@ class Packed(Distinct):
 def sample(
     data: AnyBatch | Trajectories | Packed, key: PRNGKey, batch_size: int, size: Array | None = None
 ) -> Minibatch:
-    """Draws transitions uniformly, with replacement; from `Trajectories`, the windows that start there.
+    """Draws transitions [batch_size, ...] uniformly, with replacement; from `Trajectories`, windows.
 
-    Args:
-        data: fields [N, ...] of all transitions.
-        size: i32[]; only the first `size` of them are drawn from; None for all.
-    Returns:
-        fields [batch_size, ...]; row i of every field is the same transition, or window.
+    If a `size` i32[] is given, only the first so many transitions of the data [N, ...] are drawn from.
     """
     if isinstance(data, Packed):
         return data.take(sample_indices(key, len(data.rows), batch_size))

@@ -176,10 +176,8 @@ class Checkpoints(contextlib.AbstractContextManager):
             like: by item, as for `restore`.
             resume: raises `Damaged` if files that belong to the checkpoint (the replay buffer's) are damaged.
         Returns:
-            The progress to continue from; None if there is no checkpoint.
-        Raises:
-            UserError: without renaming any, if all checkpoints are damaged, or the last undamaged one cannot
-                be used.
+            The progress to continue from; None if there is no checkpoint. UserError, without renaming any, if
+            all are damaged, or the last undamaged one cannot be used.
         """
         damaged: dict[int, Damaged] = {}
         for step in reversed(self.steps):

@@ -76,14 +76,10 @@ class ReplayFiles:
         self._remove(lambda segment: segment.stop <= needed)
 
     def load(self, inserted: int, like: ReplayBuffer) -> ReplayBuffer:
-        """Returns the buffer, bit for bit as it was after `inserted` transitions had been inserted.
+        """Returns the buffer, bit for bit as it was after an `append` with that `inserted`.
 
-        Args:
-            inserted: the number passed to an earlier `append`, or 0.
-            like: a buffer of the same shapes, or its `jax.eval_shape`.
-        Raises:
-            Damaged: if a file is missing or changed.
-            UserError: if the transitions have other shapes, or the system cannot read them at present.
+        Raises Damaged if a file is missing or changed, and UserError if it has other shapes than `like`, a
+        buffer or its `jax.eval_shape`, or cannot be read at present.
         """
         capacity = len(like.data.rewards)
         ring = jax.tree.map(lambda field: np.zeros(field.shape, field.dtype), like.data)
@@ -102,12 +98,8 @@ class ReplayFiles:
     def read(self, stop: int | None, like: Batch) -> tuple[int, Batch]:
         """Returns the transitions before number `stop` (None: all) that follow one another on the disk.
 
-        It is for transitions that do not change once they are there.
-
-        Args:
-            like: arrays, or their shapes, of the expected types and widths.
-        Returns:
-            The number of the first transition, and NumPy f32[n, ...], oldest first.
+        They are NumPy f32[n, ...], oldest first, of the types and widths of `like`; with the number of the
+        first one. It is for transitions that do not change once they are there.
         """
         last = max((segment.stop for segment in self._segments()), default=0)
         chain = self._chain(last)[::-1]
@@ -164,13 +156,9 @@ class ReplayFiles:
 
 
 def rows_since(buffers: ReplayBuffer, first: int, place: int) -> Batch:
-    """Returns the transitions numbered `first` and later, as far as the buffer of a member holds them.
+    """Returns NumPy f32[n, ...], a member's transitions from number `first` on that its buffer still has.
 
-    Args:
-        buffers: of several members, f32[m, capacity, ...].
-        place: of the member among them.
-    Returns:
-        NumPy f32[n, ...], oldest first.
+    The buffers f32[m, capacity, ...] are those of several members, and `place` is this one's among them.
     """
     inserted, capacity = int(buffers.inserted[place]), buffers.data.rewards.shape[1]
     rows = np.arange(max(first, inserted - capacity), inserted) % capacity  # a ring
