@@ -148,15 +148,6 @@ def test_the_kitchen_file_gives_the_transitions_of_d4rl(d4rl_package, kitchen_fi
     assert (dataset.size, dataset.ends.sum(), (dataset.batch.masks == 0).sum()) == (3679, 19, 18)
 
 
-def test_the_step_counter_by_hand():
-    # Limit 3, no terminals: the rows 2, 5 are dropped and, as always, the last (7).
-    rows = random_rows(0, np.zeros(8, bool)) | {"rewards": np.arange(8)}
-    np.testing.assert_array_equal(qlearning_dataset(rows, 3)["rewards"], [0, 1, 3, 4, 6])
-    # After the terminal at row 1 the count goes on from 1, not 0: row 3 is dropped, then row 6.
-    rows["terminals"] = np.arange(8) == 1
-    np.testing.assert_array_equal(qlearning_dataset(rows, 3)["rewards"], [0, 1, 2, 4, 5])
-
-
 # What is particular to a format.
 
 

@@ -49,9 +49,8 @@ insert = jax.jit(replay.insert)
 NUMBERED = jax.tree.map(np.asarray, transitions(np.arange(70)))
 
 
-@pytest.mark.slow
 @given(st.sampled_from([1, 4, 7]), st.lists(st.integers(0, 7), max_size=9))
-@settings(max_examples=50, deadline=None, derandomize=True)
+@settings(max_examples=20, deadline=None, derandomize=True)
 def test_the_ring_holds_what_a_deque_holds(capacity, counts):
     buffer, last, inserted = replay.empty(capacity, O, A), collections.deque(maxlen=capacity), 0
     for count in (min(count, capacity) for count in counts):
@@ -66,12 +65,6 @@ def test_the_ring_holds_what_a_deque_holds(capacity, counts):
         for field, row in zip(expected, NUMBERED, strict=True):
             field[k % capacity] = row[k]
     assert_same(buffer.data, expected)
-
-
-def test_an_insertion_across_the_end():
-    """By hand: of capacity 5, transitions 3 and 4 end the ring, and 5 and 6 take the places of 0 and 1."""
-    buffer = replay.insert(filled(5, 3), transitions([3, 4, 5, 6]))
-    assert_same(buffer.data, transitions([5, 6, 2, 3, 4]))
 
 
 DRAWS = 200_000

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from online_fakes import make_population, save
 from training_runs import assert_same_bits
 
 from xql_jax.data import replay
@@ -147,17 +146,6 @@ def test_a_kill_at_every_point(tmp_path, monkeypatch):
     assert moment > 25
 
 
-@pytest.mark.parametrize(("kept", "stops"), [(1, [30, 40]), (2, [20, 30, 40]), (0, [10, 20, 30, 40])])
-def test_the_files_that_kept_checkpoints_need_stay(tmp_path, kept, stops):
-    """In a ring of 8; the checkpoint before is removed only after the new one is written."""
-    population = make_population(tmp_path, buffer_size=8, keep_checkpoints=kept)
-    for stop in (10, 20, 30, 40):
-        population.advance(stop)
-        save(population)
-    assert sorted(int(path.name.split("-")[1]) for path in tmp_path.rglob("*.npz")) == stops
-    population.close()
-
-
 @pytest.mark.parametrize("content", [None, lambda old: old[:-9] + b"x" + old[-8:], lambda old: old[:-5]])
 def test_a_damaged_file_is_an_error_of_the_checkpoints_that_need_it(run, content):
     (path,) = run.files.folder.glob("0000000005-*")
@@ -183,10 +171,9 @@ def test_reading_the_longest_sequence(run):
     """For collecting: up to any transition that is there, of what is there without a gap."""
     everything = jax.tree.map(lambda *fields: np.concatenate(fields), noise(1, 5), noise(2, 3), noise(3, 5))
     like = shapes(8).data
-    for stop in (13, 12, 6):
-        first, rows = run.files.read(stop, like)
-        assert first == 0
-        assert_same_bits(rows, jax.tree.map(lambda field, stop=stop: field[:stop], everything))
+    first, rows = run.files.read(6, like)
+    assert first == 0
+    assert_same_bits(rows, jax.tree.map(lambda field: field[:6], everything))
     next(iter(run.files.folder.glob("0000000005-*"))).unlink()
     assert run.files.read(None, like)[0] == 8
     with pytest.raises(UserError, match="has transitions 8 to 13 of the run, not those up to 7"):
