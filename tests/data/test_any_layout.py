@@ -266,6 +266,7 @@ def test_rows_that_do_not_belong_together_are_told(suspicion):
     told = suspicions(from_arrays(SUSPECT[suspicion], "arrays"))
     assert [what for what in told if suspicion.rstrip("?") in what], told
     assert not suspicions(from_arrays(R, "arrays"))
+    assert not suspicions(from_arrays(rows_like(terminals=R["terminals"] | (np.arange(20) == 4)), "arrays"))
 
 
 @pytest.mark.parametrize(
