@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-# Where code is not the user's: Python's own, installed packages, this one, and what Python has made itself.
+# The beginnings of the paths of code that is not the user's; "<" is that of code without a file.
 _FOLDERS = (*map(sysconfig.get_path, ("stdlib", "purelib", "platlib")), Path(__file__).parent)
 NOT_USERS_CODE = (*(f"{folder}{os.sep}" for folder in _FOLDERS), "<")
 

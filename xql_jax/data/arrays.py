@@ -30,7 +30,7 @@ class Layout:
 
     episode_limit: int | None = None  # steps, for rows that do not say where episodes end
     is_episode: bool = False  # the rows are one episode; its observations may be one more
-    terminals_are_ends: bool = False  # and masks alone tell final states, as in OGBench's
+    terminals_are_ends: bool = False  # only masks mark final states, as in OGBench's files
     timeouts_win: bool = False  # a row that is terminal and a time-out is taken for a time-out
     keeps_last: bool = True  # the last row stays if it is terminal
     prefers_rows: bool = False  # next observations that say no more than the next rows are not used
@@ -203,7 +203,7 @@ def _transitions(
     """Builds a dataset from rows, and adds to the notes what may surprise.
 
     Args:
-        marks: bool[N], where an episode ends, besides terminals; None if nothing says it.
+        marks: bool[N], where an episode ends, besides terminals; None if that is not known.
     """
     terminals, limit = rows["terminals"], layout.episode_limit
     uses_next = "next_observations" in rows

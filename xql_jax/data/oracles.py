@@ -8,7 +8,7 @@ There is no file for validation. Sets of the ant and the humanoid need policies 
 
 import contextlib
 import importlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -50,9 +50,9 @@ def generate_oracle(task: Task, transitions: int, seed: int, count: Callable[[in
     episodes: list[Rows] = []
     with contextlib.closing(env), OwnRandomness().active(seed):
         env.reset(seed=seed)
-        walk = _table(env, name, "noisy" in task.name, generator) if is_table else _point(env, generator)
+        walk = _on_table(env, name, "noisy" in task.name, generator) if is_table else _in_maze(env, generator)
         while len(episodes) * (EPISODE_ROWS - 1) < transitions:
-            rows = next(walk)
+            rows = walk()
             if kind == "scene" and _is_lost(rows["qpos"]):
                 continue
             episodes.append(rows)
@@ -79,8 +79,8 @@ def _episode(env: Any, start: tuple[np.ndarray, Json], act: Callable[[np.ndarray
     return {name: np.array(values, kinds.get(name, np.float32)) for name, values in rows.items()}
 
 
-def _table(env: Any, name: str, is_noisy: bool, generator: np.random.Generator) -> Iterator[Rows]:
-    """Yields episodes in which oracles move cubes, press buttons, and open drawers and windows."""
+def _on_table(env: Any, name: str, is_noisy: bool, generator: np.random.Generator) -> Callable[[], Rows]:
+    """Returns what makes episodes in which oracles move cubes, press buttons, open drawers and windows."""
     kind, _, size = name.partition("-")
     form = "markov" if is_noisy else "plan"
     options: dict[str, float] = {"noise": NOISE, "noise_smoothing": SMOOTHING}
@@ -96,16 +96,15 @@ def _table(env: Any, name: str, is_noisy: bool, generator: np.random.Generator) 
         if is_noisy and (kind, part) == ("scene", "cube"):
             own["max_step"] = 100
         oracles[part] = make(env=env, **own)
-    while True:
+
+    def episode() -> Rows:
         start = env.reset()
         chance = generator.uniform(*STACKING.get(size, (0.5, 0.5)))
         level = is_noisy * generator.uniform(0.0, NOISE)
         oracle = oracles[start[1]["privileged/target_task"]]
         oracle.reset(*start)
 
-        def act(
-            observation: np.ndarray, info: Json, chance: float = chance, level: float = level
-        ) -> np.ndarray:
+        def act(observation: np.ndarray, info: Json) -> np.ndarray:
             nonlocal oracle
             if oracle.done:
                 target = env.unwrapped.set_new_target(p_stack=chance)
@@ -114,11 +113,13 @@ def _table(env: Any, name: str, is_noisy: bool, generator: np.random.Generator) 
             noise = level * NOISY_SCALE * generator.standard_normal(len(NOISY_SCALE))
             return np.array(oracle.select_action(observation, info)) + noise
 
-        yield _episode(env, start, act)
+        return _episode(env, start, act)
+
+    return episode
 
 
-def _point(env: Any, generator: np.random.Generator) -> Iterator[Rows]:
-    """Yields episodes of a point that goes to random cells, one after the other."""
+def _in_maze(env: Any, generator: np.random.Generator) -> Callable[[], Rows]:
+    """Returns what makes episodes of a point that goes to random cells, one after the other."""
     maze = env.unwrapped
     free = [*np.argwhere(maze.maze_map == 0)]
     goals = [cell for cell in free if not _is_hallway(maze.maze_map, *cell)]
@@ -133,9 +134,11 @@ def _point(env: Any, generator: np.random.Generator) -> Iterator[Rows]:
         way = maze.get_oracle_subgoal(position, maze.cur_goal_xy)[0] - position
         return way / (np.linalg.norm(way) + 1e-6) + POINT_NOISE * generator.standard_normal(2)
 
-    while True:
+    def episode() -> Rows:
         places = {"init_ij": cell(free), "goal_ij": cell(goals)}
-        yield _episode(env, env.reset(options={"task_info": places}), act)
+        return _episode(env, env.reset(options={"task_info": places}), act)
+
+    return episode
 
 
 def _is_hallway(walls: np.ndarray, i: int, j: int) -> bool:
