@@ -86,11 +86,8 @@ class Preprocessing:
 
     def rewards(self, rewards: Numbers) -> Numbers:
         """Returns rewards f32[...] as a learner sees them."""
-        if self.reward_scale != 1.0:
-            rewards = rewards * np.float32(self.reward_scale)
-        if self.reward_shift != 0.0:
-            rewards = rewards + np.float32(self.reward_shift)
-        return rewards
+        scaled = rewards if self.reward_scale == 1.0 else rewards * np.float32(self.reward_scale)
+        return scaled if self.reward_shift == 0.0 else scaled + np.float32(self.reward_shift)
 
     def rewards_met(self, observations: np.ndarray, rewards: np.ndarray) -> np.ndarray:
         """Returns an environment's rewards f32[...] as a learner sees them, see `of_environment`.

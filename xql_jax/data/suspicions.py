@@ -13,7 +13,8 @@ FEW_VALUES = 10
 def warn_of_suspicions(dataset: Dataset) -> None:
     """Warns of actions beyond ±1, which are clipped, and of all `suspicions`."""
     actions = dataset.batch.actions[spread_rows(dataset.size)]
-    if beyond := float((np.abs(actions) > 1 + 1e-5).mean()):
+    beyond = float((np.abs(actions) > 1 + 1e-5).mean())
+    if beyond:
         LOG.warning(f"{100 * beyond:.2g}% of the actions' entries are beyond ±1, and are clipped")
     for suspicion in suspicions(dataset):
         LOG.warning(f"{dataset.source}: {suspicion}")
