@@ -8,9 +8,9 @@ import traceback
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-# Where code is not the user's: Python's own, installed packages, this one, and what Python has made itself.
+# The beginnings of the paths of code that is not the user's; "<" is that of code without a file.
 _FOLDERS = (*map(sysconfig.get_path, ("stdlib", "purelib", "platlib")), Path(__file__).parent)
-LIBRARIES = (*(f"{folder}{os.sep}" for folder in _FOLDERS), "<")
+NOT_USERS_CODE = (*(f"{folder}{os.sep}" for folder in _FOLDERS), "<")
 
 NO_HOME = "there is no home directory: set HOME, or name files and folders (D4RL_DATASET_DIR, ...) without ~"
 
@@ -49,7 +49,7 @@ class Damaged(UserError):
 def place_of(error: BaseException) -> str:
     """Returns where in the user's code it was raised, such as " (own.py:12, in step)"; "" if elsewhere."""
     calls = traceback.extract_tb(error.__traceback__)
-    own = [call for call in calls if not call.filename.startswith(LIBRARIES)]
+    own = [call for call in calls if not call.filename.startswith(NOT_USERS_CODE)]
     return f" ({Path(own[-1].filename).name}:{own[-1].lineno}, in {own[-1].name})" if own else ""
 
 

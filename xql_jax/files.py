@@ -1,9 +1,8 @@
-"""Writes files atomically (whole or not at all), reads and locks them, and reports the system's errors."""
+"""Files that are written whole or not at all, read with a digest, and locked; errors name the file."""
 
 import contextlib
 import errno
 import hashlib
-import itertools
 import json
 import logging
 import math
@@ -17,13 +16,14 @@ from typing import Any
 import filelock
 
 from xql_jax.errors import Busy, Damaged, UserError
+from xql_jax.types import Json
 
 LOG = logging.getLogger(__name__)
 BEAT = 15.0  # seconds between the heartbeats of a run
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # Errors of file systems that do not support locks, or cannot flush a folder to the disk.
-MISSING = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.ENOTTY)
+UNSUPPORTED = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.ENOTTY)
 
 
 @contextlib.contextmanager
@@ -33,7 +33,7 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         reason = error.strerror or str(error)
-        remedy = "free space outside the run's folder" if error.errno in FULL else "mend that"
+        remedy = "free space outside the run's folder" if error.errno in FULL else "remove the cause"
         raise UserError(f"cannot write {path}: {reason}; {remedy} and go on with --resume") from error
 
 
@@ -52,7 +52,7 @@ def replacing(path: Path, unfinished: str) -> Iterator[Path]:
 def write_atomically(path: Path, content: str | bytes | memoryview) -> None:
     """Writes to a temporary name beside `path`, then renames: readers see the old file or the whole new one.
 
-    This also holds after a loss of power, because the new file is flushed to the disk before it is renamed.
+    So do they after a loss of power: the new file is flushed to the disk before it is renamed.
     """
     with writing(path):
         with replacing(path, path.name + ".tmp") as temporary, temporary.open("wb") as file:
@@ -62,20 +62,9 @@ def write_atomically(path: Path, content: str | bytes | memoryview) -> None:
         sync(path.parent)
 
 
-def set_aside(path: Path) -> Path:
-    """Renames a file or folder, so that its name is free and its content is kept; returns the new path."""
-    names = itertools.chain(["damaged"], (f"damaged-{number}" for number in itertools.count(2)))
-    paths = (path.with_name(f"{name}-{path.name}") for name in names)
-    aside = next(path for path in paths if not os.path.lexists(path))
-    with writing(aside):
-        os.rename(path, aside)
-        sync(path.parent)
-    return aside
-
-
-def write_record(path: Path, content: Mapping[str, Any]) -> dict[str, Any]:
+def write_record(path: Path, content: Mapping[str, object]) -> Json:
     """Writes JSON with a digest of its content; returns the content as `read_record` will return it."""
-    written: dict[str, Any] = json.loads(as_json(content))
+    written: Json = json.loads(as_json(content))
     write_atomically(path, as_json({**written, "digest": digest(written)}) + "\n")
     return written
 
@@ -84,30 +73,27 @@ def read_whole(path: Path) -> bytes:
     """Returns a file's bytes; Damaged if it is missing, UserError if the system refuses to read it."""
     try:
         return path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+    except FileNotFoundError as error:
         raise Damaged(f"{path}: missing") from error
-    except OSError as error:  # at present, which is no damage
+    except OSError as error:  # perhaps only now, so the file is not damaged
         raise UserError(f"cannot read {path}: {error.strerror}") from error
 
 
-def read_record(path: Path, defining: Callable[[dict[str, Any]], bool] | None = None) -> dict[str, Any]:
-    """Returns what `write_record` wrote; raises the errors of `read_whole`, and Damaged if a byte changed.
+def read_record(path: Path, is_intact: Callable[[Json], bool] = lambda content: False) -> Json:
+    """Returns what `write_record` wrote; raises the errors of `read_whole`, and Damaged if it has changed.
 
-    With `defining`, a changed file is read, too, if this finds in its content all that matters unchanged.
+    Changed content is accepted if `is_intact` finds all that matters in it.
     """
     try:
         content = json.loads(read_whole(path))
     except ValueError as error:
         raise Damaged(f"{path}: damaged: it is not JSON") from error
-    is_whole = isinstance(content, dict) and (
-        content.pop("digest", None) == digest(content) or (defining and defining(content))
-    )
-    if not is_whole:
-        raise Damaged(f"{path}: damaged: it is not as it was written")
-    return content
+    if isinstance(content, dict) and (content.pop("digest", None) == digest(content) or is_intact(content)):
+        return content
+    raise Damaged(f"{path}: damaged: it is not as it was written")
 
 
-def digest(content: Any) -> str:
+def digest(content: object) -> str:
     """Returns the SHA-256 of JSON content."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
@@ -123,12 +109,12 @@ def sources_digest(module: str) -> str:
     return sources.hexdigest()[:12]
 
 
-def as_json(content: Mapping[str, Any]) -> str:
+def as_json(content: Mapping[str, object]) -> str:
     """Returns JSON text. Numbers that JSON lacks become text: "inf" or "nan"."""
     return json.dumps(_finite(content), indent=2, allow_nan=False)
 
 
-def _finite(value: Any) -> Any:
+def _finite(value: object) -> object:
     if isinstance(value, Mapping):
         return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -157,7 +143,7 @@ def sync(path: Path) -> None:
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno not in MISSING:
+        if error.errno not in UNSUPPORTED:
             raise
     finally:
         os.close(descriptor)
@@ -167,13 +153,13 @@ def sync(path: Path) -> None:
 def beating(path: Path) -> Iterator[None]:
     """Context manager that touches a file every `BEAT` seconds, and removes it at the end.
 
-    So another machine sees that this process lives, where it cannot see its locks.
+    By this another machine, which cannot see the locks of this one, knows that the process is running.
     """
     ended = threading.Event()
 
     def beat() -> None:
         while not ended.wait(BEAT):
-            with contextlib.suppress(OSError):  # such as a full disk, of which more important writes tell
+            with contextlib.suppress(OSError):  # as of a full disk: writes that matter report that
                 path.touch()
 
     path.touch()
@@ -200,7 +186,7 @@ def locked(path: Path, what: str) -> Iterator[None]:
     except filelock.Timeout:
         raise Busy(f"another process is at this {what}") from None
     except (OSError, NotImplementedError) as error:
-        if isinstance(error, OSError) and error.errno not in MISSING:
+        if isinstance(error, OSError) and error.errno not in UNSUPPORTED:
             raise
         LOG.warning(f"{path}: this file system has no locks: see that no other process writes there")
     try:

@@ -1,8 +1,7 @@
-"""The same episodes, written in every format that can be read, and what a reader must make of them."""
+"""Episodes, and files of them in every format."""
 
 import json
 import shutil
-from dataclasses import dataclass
 
 import h5py
 import minari
@@ -11,87 +10,74 @@ import numpy as np
 from gymnasium import spaces
 from minari.data_collector import EpisodeBuffer
 
+KINDS = ("terminal", "timeout", "both", "unmarked")  # how an episode ends; unmarked for the last one alone
 ALL = ("observations", "actions", "rewards", "terminals", "timeouts", "next_observations")
 # By name, the arrays of a format; of a folder and of Minari, those of one episode.
 KEYS = {
     "rows.hdf5": ALL[:5],
     "rows.npz": ALL[:5],
-    "rows_with_ends.npz": (*ALL[:4], "ends"),
     "transitions.npz": ALL,
     "masks.npz": ("observations", "actions", "rewards", "masks", "ends", "next_observations"),
     "episodes": ALL[:4],
     "ogbench.npz": (*ALL[:4], "masks"),
     "minari": ALL[:3],
 }
-OPTIONAL = ("timeouts", "ends", "next_observations", "masks")
 
 
-@dataclass(frozen=True)
 class Episode:
-    observations: np.ndarray  # f64[T + 1, 3]
-    actions: np.ndarray  # f64[T, 2]
-    rewards: np.ndarray  # f64[T]
-    is_terminal: bool
+    """Observations f32[T + 1, 3], actions f32[T, 2], rewards f32[T], and how it ends."""
 
-    def steps(self):
-        """The arrays of T steps, with all keys of `ALL`."""
-        last = np.arange(len(self.rewards)) == len(self.rewards) - 1
+    def __init__(self, seed, length, kind):
+        generator = np.random.default_rng(seed)
+        self.observations = generator.normal(size=(length + 1, 3)).astype(np.float32)
+        self.actions = generator.uniform(-1, 1, (length, 2)).astype(np.float32)
+        self.rewards = generator.normal(size=length).astype(np.float32)
+        self.length, self.kind = length, kind
+        self.is_terminal = kind in ("terminal", "both")
+
+    def __repr__(self):
+        return f"{self.kind} after {self.length}"
+
+    def arrays(self, number=0):
+        """The arrays of its steps, by our names, as the episode with that number."""
+        last = np.arange(self.length) == self.length - 1
         return {
             "observations": self.observations[:-1],
             "actions": self.actions,
             "rewards": self.rewards,
-            "terminals": last & self.is_terminal,
-            "timeouts": last & (not self.is_terminal),
             "next_observations": self.observations[1:],
+            "terminals": last & self.is_terminal,
+            "masks": ~(last & self.is_terminal),
+            "timeouts": last & (self.kind in ("timeout", "both")),
+            "ends": last & (self.kind != "unmarked"),
+            "starts": np.arange(self.length) == 0,
+            "episodes": np.full(self.length, 2**24 + number),  # neighbours, if they were float32
+            "steps": np.arange(self.length),
         }
 
 
-def make_episode(seed, length, is_terminal):
-    generator = np.random.default_rng(seed)
-    actions = generator.uniform(-1, 1, (length, 2))
-    return Episode(
-        generator.normal(size=(length + 1, 3)), actions, generator.normal(size=length), is_terminal
-    )
+EPISODES = [Episode(0, 3, "timeout"), Episode(1, 2, "terminal"), Episode(2, 4, "timeout")]
 
 
 def joined(parts):
     return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
 
-def expected(name, episodes):
-    """What a reader makes of them: fields by name, and the ends of trajectories."""
-    parts = [episode.steps() for episode in episodes]
-    if name.startswith("rows"):  # D4RL's layout: no time-outs, and of HDF5 not the last row
-        parts = [{key: array[~part["timeouts"]] for key, array in part.items()} for part in parts]
-        if name == "rows.hdf5" and episodes[-1].is_terminal:
-            parts[-1] = {key: array[:-1] for key, array in parts[-1].items()}
-    rows = joined(parts)
-    ends = np.concatenate([np.arange(len(part["rewards"])) == len(part["rewards"]) - 1 for part in parts])
-    rows["masks"] = ~rows.pop("terminals")
-    del rows["timeouts"]
-    return rows, ends
-
-
 def arrays_of(name, episodes):
     """The arrays of a file in this format; for a folder, those of each episode."""
-    parts = [episode.steps() for episode in episodes]
+    parts = [episode.arrays(number) for number, episode in enumerate(episodes)]
     if name == "episodes":
-        whole = [{**each.steps(), "observations": each.observations} for each in episodes]
-        return [{key: part[key] for key in KEYS[name]} for part in whole]
+        for part, episode in zip(parts, episodes, strict=True):
+            part["observations"] = episode.observations
+        return [{key: part[key] for key in KEYS[name]} for part in parts]
     if name == "ogbench.npz":  # a row for each observation; terminals mark the last, and masks the goals
-        parts = [
-            {
-                "observations": episode.observations,
-                "actions": np.append(episode.actions, np.zeros((1, 2)), 0),
-                "rewards": np.append(episode.rewards, 0.0),
-                "terminals": np.arange(len(episode.rewards) + 1) == len(episode.rewards),
-                "masks": np.append(~part["terminals"], True),
-            }
-            for episode, part in zip(episodes, parts, strict=True)
-        ]
+        for part, episode in zip(parts, episodes, strict=True):
+            part["observations"] = episode.observations
+            part["actions"] = np.append(episode.actions, np.zeros((1, 2)), 0)
+            part["rewards"] = np.append(episode.rewards, 0.0)
+            part["terminals"] = np.arange(episode.length + 1) == episode.length
+            part["masks"] = np.append(part["masks"], True)
     whole = joined(parts)
-    if name != "ogbench.npz":
-        whole |= {"masks": ~whole["terminals"], "ends": whole["terminals"] | whole["timeouts"]}
     return {key: whole[key] for key in KEYS[name]}
 
 
@@ -115,21 +101,21 @@ def write_minari(folder, episodes, observations=None, space=None, action_space=N
     """Writes a Minari dataset with its own library to $MINARI_DATASETS_PATH, which is `folder`."""
     buffers = []
     for number, episode in enumerate(episodes):
-        steps = episode.steps()
+        arrays = episode.arrays()
         buffers.append(
             EpisodeBuffer(
                 observations=observations[number] if observations else episode.observations,
-                actions=steps["actions"],
-                rewards=steps["rewards"].tolist(),
-                terminations=steps["terminals"].tolist(),
-                truncations=steps["timeouts"].tolist(),
+                actions=arrays["actions"],
+                rewards=arrays["rewards"].tolist(),
+                terminations=arrays["terminals"].tolist(),
+                truncations=arrays["timeouts"].tolist(),
             )
         )
     minari.create_dataset_from_buffers(
         name,
         buffers,
-        observation_space=space or spaces.Box(-np.inf, np.inf, (3,), np.float64),
-        action_space=spaces.Box(-1, 1, (2,), np.float64),
+        observation_space=space or spaces.Box(-np.inf, np.inf, (3,), np.float32),
+        action_space=spaces.Box(-1, 1, (2,), np.float32),
     )
     if action_space:  # which would not take these buffers
         file = folder / name / "data" / "metadata.json"

@@ -1,7 +1,5 @@
 """Preprocessing on numbers worked by hand: fitted to a dataset, saved, applied wherever a learner looks."""
 
-import json
-
 import h5py
 import numpy as np
 import pytest
@@ -16,7 +14,7 @@ from xql_jax.data.preprocessing import (
     tasks_done,
 )
 from xql_jax.errors import Damaged, UserError
-from xql_jax.files import write_record
+from xql_jax.files import read_record, write_record
 from xql_jax.tasks import get_task
 from xql_jax.types import Batch
 
@@ -55,32 +53,22 @@ def iqls(data, suite):
     return np.clip(data.batch.actions, -(1 - 1e-5), 1 - 1e-5), rewards
 
 
-LOCOMOTION = "hopper-medium-v2", "bullet-hopper-medium-v0", "Hopper-v5"
-NEITHER = "kitchen-mixed-v0", "pen-human-v1", "maze2d-umaze-v1", "bullet-maze2d-umaze-v0", None
+LOCOMOTION = ["hopper-medium-v2", "bullet-hopper-medium-v0", "Hopper-v5"]
+NEITHER = ["kitchen-mixed-v0", "pen-human-v1", "maze2d-umaze-v1", "bullet-maze2d-umaze-v0", None]
+SUITES = dict.fromkeys(LOCOMOTION, "locomotion") | {"antmaze-umaze-v2": "antmaze"}
 
 
-@pytest.mark.parametrize(
-    ("name", "suite"),
-    [
-        *((name, "locomotion") for name in LOCOMOTION),
-        ("antmaze-umaze-v2", "antmaze"),
-        *((name, "neither") for name in NEITHER),
-    ],
-)
-def test_what_iql_does_to_a_task(name, suite):
-    task = name and get_task(name)
+@pytest.mark.parametrize("name", [*SUITES, *NEITHER])
+def test_what_iql_does_to_a_task(name):
+    task, suite = name and get_task(name), SUITES.get(name)
     for rewards in ((1.0, 2.0, 4.0, -1.0, 0.5), (1.0, 2.0, 9.0, 0.5, 0.5)):  # returns 0.5 and 7 apart
         before = dataset(rewards)
         after = fitted(before, task)
         actions, expected = iqls(before, suite)
-        np.testing.assert_array_equal(after.batch.actions, actions)
-        np.testing.assert_array_equal(after.batch.rewards, expected)
+        np.testing.assert_array_equal(after.batch.actions, actions, strict=True)
+        np.testing.assert_array_equal(after.batch.rewards, expected, strict=True)
         np.testing.assert_array_equal(after.batch.observations[:, 0], ACTIONS)
         np.testing.assert_array_equal(before.batch.actions[:, 0], ACTIONS)  # untouched
-        assert after.batch.rewards.dtype == after.batch.actions.dtype == np.float32
-        assert np.abs(after.batch.actions).max() < 1
-        if suite == "locomotion":
-            np.testing.assert_allclose(np.ptp(after.trajectory_returns()), 1000, rtol=1e-6)
         # A method whose settings are for rewards as they are keeps them.
         assert fit_preprocessing(before, task, scale_rewards=False).reward_scale == 1.0
 
@@ -96,15 +84,13 @@ def test_observations_have_mean_0_and_std_1():
     generator = np.random.default_rng(0)
     observations = generator.normal([0.0, 100.0, -5.0], [1.0, 0.01, 30.0], (500, 3)).astype(np.float32)
     observations[:, 2] = -7.0  # does not vary: it is centred, and left as large as it is
-    actions, numbers = np.zeros((500, 1), np.float32), np.ones(500, np.float32)
-    data = Dataset(Batch(observations, actions, numbers, numbers, observations + 1), numbers > 0, "file")
-    record = fit_preprocessing(data, None, normalize_observations=True)
-    seen = record.dataset(data).batch.observations
+    numbers = np.ones(500, np.float32)
+    data = Dataset(Batch(observations, observations, numbers, numbers, observations), numbers > 0, "file")
+    seen = fitted(data, normalize_observations=True).batch.observations
     assert seen.dtype == np.float32
     np.testing.assert_allclose(seen.mean(0, np.float64), 0.0, atol=2e-3)  # 100 has float32s 8e-6 apart
     np.testing.assert_allclose(seen.std(0, dtype=np.float64), [1.0, 1.0, 0.0], atol=1e-3)
-    np.testing.assert_array_equal(seen[:, 2], 0.0)
-    assert record.observation_std[2] == 1e-3
+    assert fit_preprocessing(data, None, normalize_observations=True).observation_std[2] == 1e-3
 
 
 @pytest.mark.parametrize("record", [EVERYTHING, Preprocessing()])
@@ -120,11 +106,6 @@ def test_all_that_a_learner_sees_is_transformed_alike(record):
             assert np.asarray(field).tobytes() == expected[rows].tobytes()
     seen = record.observations(batch.observations.reshape(2, 6, 1, 2))
     assert seen.tobytes() == whole.observations.tobytes()
-    assert record.observations(batch.next_observations).tobytes() == whole.next_observations.tobytes()
-    data = record.dataset(Dataset(batch, np.ones(12, bool), "file"))
-    best = np.argsort(-batch.rewards)[: int(min(record.most_rows, 12))]  # each row is a trajectory
-    kept = np.isin(np.arange(12), best)
-    assert data.batch.observations.tobytes() == whole.observations[kept].tobytes()
 
 
 def test_every_number_has_its_place():
@@ -169,7 +150,6 @@ def test_top_returns_are_the_best_trajectories_whole(share, rows):
         Preprocessing(),
         EVERYTHING,
         fit_preprocessing(dataset(), HOPPER, normalize_observations=True, top_returns=0.5),
-        Preprocessing(reward_scale=1000 / 7, observation_mean=(0.1,), observation_std=(1 / 3,)),
     ],
 )
 def test_what_is_saved_is_what_is_loaded(tmp_path, record):
@@ -179,11 +159,7 @@ def test_what_is_saved_is_what_is_loaded(tmp_path, record):
     assert Preprocessing.load(file, "run") == record
     with pytest.raises(Damaged, match="of another run; this one is other"):
         Preprocessing.load(file, "other")
-    content = json.loads(file.read_text())
-    del content["digest"], content["counts_kitchen_tasks"]
-    write_record(file, content)  # from before a field existed
-    assert Preprocessing.load(file, "run") == record
-    write_record(file, {**content, "unknown": 1})
+    write_record(file, {**read_record(file), "unknown": 1})
     with pytest.raises(Damaged, match="of another version"):
         Preprocessing.load(file, "run")
 

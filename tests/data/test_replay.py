@@ -49,9 +49,8 @@ insert = jax.jit(replay.insert)
 NUMBERED = jax.tree.map(np.asarray, transitions(np.arange(70)))
 
 
-@pytest.mark.slow
 @given(st.sampled_from([1, 4, 7]), st.lists(st.integers(0, 7), max_size=9))
-@settings(max_examples=50, deadline=None, derandomize=True)
+@settings(max_examples=20, deadline=None, derandomize=True)
 def test_the_ring_holds_what_a_deque_holds(capacity, counts):
     buffer, last, inserted = replay.empty(capacity, O, A), collections.deque(maxlen=capacity), 0
     for count in (min(count, capacity) for count in counts):
@@ -66,13 +65,6 @@ def test_the_ring_holds_what_a_deque_holds(capacity, counts):
         for field, row in zip(expected, NUMBERED, strict=True):
             field[k % capacity] = row[k]
     assert_same(buffer.data, expected)
-
-
-def test_an_insertion_across_the_end():
-    """By hand: of capacity 5, transitions 3 and 4 end the ring, and 5 and 6 take the places of 0 and 1."""
-    buffer = replay.insert(filled(5, 3), transitions([3, 4, 5, 6]))
-    np.testing.assert_array_equal(buffer.data.rewards, [6, 7, 3, 4, 5])
-    assert_same(buffer.data, transitions([5, 6, 2, 3, 4]))
 
 
 DRAWS = 200_000
@@ -125,12 +117,6 @@ def test_by_fraction_a_minibatch_has_exactly_that_share(fraction):
             assert_uniform(found, numbers)
 
 
-def test_one_transition_among_a_million_rows():
-    buffer = replay.insert(replay.empty(1_000_000, O, A), transitions([6]))
-    assert sum(leaf.nbytes for leaf in jax.tree.leaves(buffer)) == replay.num_bytes(1_000_000, O, A)
-    assert set(np.asarray(replay.sample_buffer(buffer, jax.random.key(0), 10_000).rewards)) == {7.0}
-
-
 @pytest.mark.parametrize("steps", [1, 100])
 @pytest.mark.parametrize("count", [1, 16])
 def test_no_copy_of_a_million_transitions(count, steps):
@@ -149,7 +135,7 @@ def test_no_copy_of_a_million_transitions(count, steps):
     buffer = replay.empty(1_000_000, 17, 6)
     batch, key = jax.tree.map(jnp.ones_like, replay.empty(count, 17, 6).data), jax.random.key(0)
     memory = run.lower(buffer, batch, key).compile().memory_analysis()
-    assert memory.alias_size_in_bytes >= 4 * 42 * 1_000_000
+    assert memory.alias_size_in_bytes >= 4 * 42 * 1_000_000 == replay.num_bytes(1_000_000, 17, 6) - 4
     assert memory.temp_size_in_bytes < 1_000_000  # the smallest field has four times as many
     places = [field.unsafe_buffer_pointer() for field in buffer.data]
     for _ in range(3):
@@ -160,9 +146,8 @@ def test_no_copy_of_a_million_transitions(count, steps):
     assert float(buffer.data.rewards.sum()) == int(buffer.inserted) == 3 * steps * count
 
 
-def test_more_than_there_is_room_for_and_fields_of_another_shape():
+def test_too_many_rows_and_fields_of_another_shape_are_refused():
     """A single reward for all rows, or one observation for all, would be broadcast."""
-    assert_same(replay.insert(filled(4, 3), transitions(range(3, 7))).data, transitions([4, 5, 6, 3]))
     with pytest.raises(ValueError, match="a replay buffer of capacity 4 cannot take 5 rows at once"):
         replay.insert(replay.empty(4, O, A), transitions(range(5)))
     batch = transitions(range(3))

@@ -176,14 +176,6 @@ def test_a_program_draws_what_the_host_takes(length):
         np.testing.assert_array_equal(of_device, of_host, name, strict=True)
 
 
-def test_returns_are_of_what_is_learned_from():
-    """Rewards are scaled and shifted first, and trajectories left out: here that of return 7."""
-    fitted = Preprocessing(reward_scale=0.5, reward_shift=-1.0, most_rows=3.0)
-    rows = in_windows(fitted.dataset(trajectories()), 2).batch
-    np.testing.assert_array_equal(rows.returns_to_go, [3 + 7, 7, 9])
-    np.testing.assert_array_equal(rows.timesteps, [0, 1, 0])
-
-
 def test_the_fingerprint_is_of_the_data():
     others = (
         trajectories((2, 3, 5, 9, 17, 21)),

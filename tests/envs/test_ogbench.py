@@ -13,7 +13,7 @@ import gymnasium  # noqa: E402
 from xql_jax.config_files import OFFLINE, choose_config  # noqa: E402
 from xql_jax.configuration import resolve_offline  # noqa: E402
 from xql_jax.data.loading import cached_file, load_dataset  # noqa: E402
-from xql_jax.data.oracles import EPISODE, generate_oracle  # noqa: E402
+from xql_jax.data.oracles import EPISODE_ROWS, generate_oracle  # noqa: E402
 from xql_jax.envs.ogbench import OGBench, environment_of, make_simulation, rewarded  # noqa: E402
 from xql_jax.errors import UserError  # noqa: E402
 from xql_jax.rollout.evaluation import EpisodeResults  # noqa: E402
@@ -61,10 +61,10 @@ def test_episodes_are_the_package_s(name):
 @pytest.mark.parametrize("name", [POINT, CUBE, "scene-noisy-singletask-v0", "puzzle-3x3-play-singletask-v0"])
 def test_data_by_oracles_are_read_as_the_package_reads_them(name, tmp_path):
     task = get_task(name)
-    rows = generate_oracle(task, EPISODE - 1, 3, count=lambda number: None)
-    again = generate_oracle(task, EPISODE - 1, 3, count=lambda number: None)
+    rows = generate_oracle(task, EPISODE_ROWS - 1, 3, count=lambda number: None)
+    again = generate_oracle(task, EPISODE_ROWS - 1, 3, count=lambda number: None)
     assert all(np.array_equal(again[key], value) for key, value in rows.items())
-    assert rows["terminals"].nonzero()[0].tolist() == [EPISODE - 1]
+    assert rows["terminals"].nonzero()[0].tolist() == [EPISODE_ROWS - 1]
     assert np.abs(rows["actions"]).max() <= 1
     for path in (tmp_path / "set.npz", tmp_path / "set-val.npz"):
         np.savez(path, **rows)
@@ -88,7 +88,7 @@ def test_the_data_say_that_oracles_made_them(tmp_path, monkeypatch):
 
 def test_oracles_reach_the_tasks_goals():
     """In a point's episode some cell of the task's goal is visited, and its rows end the return."""
-    rows = generate_oracle(get_task(POINT), 4 * (EPISODE - 1), 0, count=lambda number: None)
+    rows = generate_oracle(get_task(POINT), 4 * (EPISODE_ROWS - 1), 0, count=lambda number: None)
     labelled = rewarded(get_task(POINT), rows)
     assert 0 < (labelled["rewards"] == 0).sum() < len(rows["actions"]) / 10
     np.testing.assert_array_equal(labelled["masks"] == 0, labelled["rewards"] == 0)

@@ -14,7 +14,6 @@ from xql_jax.data import loading  # noqa: E402
 def _little_patience(monkeypatch):
     """Downloads are given up soon. For each test by itself: others may run in the same process."""
     monkeypatch.setattr(loading, "TIMEOUT", (1.0, 1.0))
-    monkeypatch.setattr(loading, "ATTEMPTS", 1)
 
 
 @pytest.fixture(scope="session")

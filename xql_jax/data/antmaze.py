@@ -15,7 +15,7 @@ from xql_jax.envs.mazes import MAZES, Cell
 from xql_jax.tasks import Task
 
 WALKER = "ant_walker.npz"  # beside this file
-ACTION_NOISE = 0.2
+WALKER_NOISE = 0.2
 NEAR = 1.0  # metres; once a waypoint is nearer than this, the ant heads for the next one
 # The targets of D4RL's `play`, chosen by hand.
 PLAY_CELLS: dict[str, tuple[Cell, ...]] = {
@@ -36,16 +36,15 @@ def generate_antmaze(
 ) -> Rows:
     """Returns N rows of an ant that walks to targets along shortest paths, with one waypoint in each cell.
 
-    An episode ends at the walker's target, the evaluation's goal, which is a terminal, or the task's limit.
-    The last one is truncated; any end but the goal is marked as a time-out.
+    An episode ends at the walker's target, at the evaluation's goal, or at the task's limit. The goal alone
+    is a terminal; other ends, that of the last episode included, are time-outs.
 
     Differs from D4RL: the walking policy is our own, and acts by its mode plus noise. It heads for the next
     waypoint once it is near the current one; D4RL's looks up its cell in every step, by cell boundaries 2 m
     off the walls. D4RL's ant stays at its target until the limit.
 
-    `on_steps` is called after each episode with its number of rows, for a progress bar. The observations are
-    f32[N, 29], the actions f32[N, 8]; rewards are 1 at the evaluation's goal, infos/goal f32[N, 2], which
-    need not be the walker's target, infos/target f32[N, 2].
+    The observations are f32[N, 29], the actions f32[N, 8]; rewards are 1 at the evaluation's goal, infos/goal
+    f32[N, 2]; the walker's is infos/target f32[N, 2]. `on_steps` gets each episode's number of rows.
     """
     environment, rng = AntMaze(task), np.random.default_rng(seed)
     episodes, made = list[Rows](), 0
@@ -96,7 +95,7 @@ def _walk(
         if len(waypoints) > 1 and math.dist(state[:2], waypoints[0]) < NEAR:
             del waypoints[0]
         mode = walker().act(seen_from_ant(state, waypoints[0])[None])[0]
-        action = np.clip(mode + ACTION_NOISE * rng.standard_normal(mode.shape), -1.0, 1.0)
+        action = np.clip(mode + WALKER_NOISE * rng.standard_normal(mode.shape), -1.0, 1.0)
         state, reward, terminated, truncated, _ = environment.step(action.astype(np.float32))
         arrived = math.dist(state[:2], target) <= GOAL_RADIUS
         states.append(state)

@@ -1,22 +1,22 @@
-"""From anyone's arrays to transitions: the one place where arrays are checked."""
+"""From anyone's arrays to a dataset of transitions: the one place where arrays are checked."""
 
 import dataclasses
 import logging
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from xql_jax.data.dataset import Dataset, counted_timeouts, from_transitions, jumps, qlearning_dataset
+from xql_jax.data.d4rl import counted_timeouts, qlearning_dataset
+from xql_jax.data.dataset import Dataset, from_transitions, jumps
 from xql_jax.data.names import AMBIGUOUS, by_meaning, is_known, missing_arrays
 from xql_jax.errors import UserError
 
 LOG = logging.getLogger(__name__)
 
-LONGEST_QUOTE = 300  # characters
-STEPS = ("observations", "actions", "rewards")
-REQUIRED = (*STEPS, "terminals")
+STEP_ARRAYS = ("observations", "actions", "rewards")
+REQUIRED = (*STEP_ARRAYS, "terminals")
 MATRICES = ("observations", "actions", "next_observations")  # [N, entries]; all other arrays are [N]
 NUMERIC = "biuf"  # kinds of NumPy's types
 FLAGS = ("terminals", "timeouts", "ends", "starts")  # 0 or 1
@@ -30,7 +30,7 @@ class Layout:
 
     episode_limit: int | None = None  # steps, for rows that do not say where episodes end
     is_episode: bool = False  # the rows are one episode; its observations may be one more
-    terminals_are_ends: bool = False  # and masks alone tell final states, as in OGBench's
+    terminals_are_ends: bool = False  # only masks mark final states, as in OGBench's files
     timeouts_win: bool = False  # a row that is terminal and a time-out is taken for a time-out
     keeps_last: bool = True  # the last row stays if it is terminal
     prefers_rows: bool = False  # next observations that say no more than the next rows are not used
@@ -44,22 +44,22 @@ def is_read(name: str) -> bool:
 
 
 def from_arrays(
-    arrays: Mapping[str, Any], source: str, layout: Layout = ROWS, names: Sequence[str] = ()
+    arrays: Mapping[str, ArrayLike], source: str, layout: Layout = ROWS, names: Sequence[str] = ()
 ) -> Dataset:
     """Builds a dataset from arrays under any of the names in `names.NAMES`.
 
     They are transitions if there are next observations. Else they are rows: row i was seen, done and earned
-    at step i, and its next observation is the next row's. A row with which an episode ends has none. It is
-    left out, unless it is terminal: then the mask hides the next observation.
+    at step i, and its next observation is the next row's. An episode's last row has none: it is left out,
+    unless it is terminal, where the mask hides the next observation.
 
     Args:
-        names: of all arrays, if some were not read.
+        names: of all arrays in the source, if some were not read.
     Raises:
-        UserError: naming source and array, if one is missing, unfit (see `validated`), contradicts another,
+        UserError: naming source and array, if one is missing, unfit (see `_validated`), contradicts another,
             or concerns ends or next states in a way that is not certain.
     """
     names = names or list(arrays)
-    meanings = by_meaning(names, STEPS if layout.is_episode else REQUIRED, source)
+    meanings = by_meaning(names, STEP_ARRAYS if layout.is_episode else REQUIRED, source)
     if "episodes" in meanings and not np.ndim(arrays[meanings["episodes"][0]]):
         del meanings["episodes"]  # the name of the environment, not a number in each row
     if layout.terminals_are_ends:
@@ -74,12 +74,14 @@ def from_arrays(
     if "next_observations" not in given:
         _refuse_shifted(given, names, source)
     called = {ours: " and ".join(theirs) for ours, theirs in meanings.items()}
-    rows = validated(given, source, called, min_rows=1 if layout.is_episode else 2)
-    rows["terminals"] = terminals = _terminals(rows, source)
+    rows = _validated(given, source, called, min_rows=1 if layout.is_episode else 2)
+    terminals = _terminals(rows, source)
+    rows["terminals"] = terminals
     marks = _marks(rows, arrays, meanings, source)
-    is_told = "terminals" in meanings or "masks" in meanings  # else `terminals` are a default
-    ends = terminals if marks is None or not is_told else terminals | marks
-    _settle_ambiguous(arrays, terminals, ends, source)
+    ends = terminals
+    if marks is not None and ("terminals" in meanings or "masks" in meanings):  # not terminals by default
+        ends = terminals | marks
+    _refuse_ambiguous(arrays, terminals, ends, source)
     notes = [f"{theirs} is read as {ours}" for ours, theirs in called.items() if theirs != ours]
     if unused := [name for name in names if not is_read(name)]:
         notes.append(f"not used: {brief(', '.join(unused))}")
@@ -88,7 +90,7 @@ def from_arrays(
     return dataclasses.replace(dataset, is_normalized=normalized, notes=tuple(notes))
 
 
-def _agreed(names: Sequence[str], arrays: Mapping[str, Any], source: str) -> np.ndarray:
+def _agreed(names: Sequence[str], arrays: Mapping[str, ArrayLike], source: str) -> np.ndarray:
     """Returns the array that all these names have; UserError if they have different ones."""
     first, *others = (np.asarray(arrays[name]) for name in names)
     if any(other.dtype.kind not in NUMERIC or not np.array_equal(first, other) for other in others):
@@ -152,13 +154,13 @@ def _terminals(rows: Mapping[str, np.ndarray], source: str) -> np.ndarray:
 
 def _marks(
     rows: Mapping[str, np.ndarray],
-    arrays: Mapping[str, Any],
+    arrays: Mapping[str, ArrayLike],
     meanings: Mapping[str, Sequence[str]],
     source: str,
 ) -> np.ndarray | None:
     """Returns bool[N], where anything but terminals marks the end of an episode; None if nothing is given.
 
-    Raises UserError for steps that skip rows, if rows tell the next observations.
+    Raises UserError if steps skip rows and next observations are to be the next rows' observations.
     """
     marks = [rows[key] != 0 for key in ("timeouts", "ends") if key in rows]
     if "starts" in rows:
@@ -183,10 +185,10 @@ def _marks(
     return np.logical_or.reduce(marks) if marks else None
 
 
-def _settle_ambiguous(
-    arrays: Mapping[str, Any], terminals: np.ndarray, ends: np.ndarray, source: str
+def _refuse_ambiguous(
+    arrays: Mapping[str, ArrayLike], terminals: np.ndarray, ends: np.ndarray, source: str
 ) -> None:
-    """Raises UserError for an ambiguous array that says something else than the terminals or the ends do."""
+    """Raises UserError for an array with an ambiguous name that equals neither the terminals nor the ends."""
     for name in AMBIGUOUS.keys() & arrays.keys():
         array = _float32(np.asarray(arrays[name]), name, name, source)
         flags = array != 0 if name in ("done", "dones") else array == 0
@@ -198,10 +200,10 @@ def _settle_ambiguous(
 def _transitions(
     rows: dict[str, np.ndarray], marks: np.ndarray | None, layout: Layout, source: str, notes: list[str]
 ) -> Dataset:
-    """Builds a dataset from rows, and adds to the notes how it was done if that may surprise.
+    """Builds a dataset from rows, and adds to the notes what may surprise.
 
     Args:
-        marks: bool[N], where an episode ends, besides terminals; None if nothing says it.
+        marks: bool[N], where an episode ends, besides terminals; None if that is not known.
     """
     terminals, limit = rows["terminals"], layout.episode_limit
     uses_next = "next_observations" in rows
@@ -237,20 +239,15 @@ def _transitions(
     return dataset
 
 
-def validated(
+def _validated(
     arrays: Mapping[str, np.ndarray], source: str, called: Mapping[str, str], min_rows: int
 ) -> dict[str, np.ndarray]:
-    """Returns the arrays of a file as float32, after checking that they can be trained on.
+    """Returns the arrays, by our names, as C-contiguous f32[N, O], f32[N, A] and f32[N], N >= min_rows.
 
-    Args:
-        arrays: by our names, at least `observations`. If a vector [N] is expected, a column [N, 1] is
-            accepted, too, as in D4RL.
-        called: what messages call them.
-    Returns:
-        f32 arrays, C-contiguous: [N, O], [N, A] and [N], all of the same N >= min_rows.
-    Raises:
-        UserError: naming the file and the key for a type that is not numeric, a wrong rank, lengths that
-            disagree, too few rows, flags that are not 0 or 1, NaN or infinity in float32 (with the rows).
+    A vector [N] may be a column [N, 1], as in D4RL. Messages use the names in `called`.
+
+    Raises UserError for a type that is not numeric, a wrong rank, lengths that disagree, too few rows, flags
+    that are not 0 or 1, NaN or infinity in float32 (with the rows).
     """
     checked = {key: _float32(array, key, called.get(key, key), source) for key, array in arrays.items()}
     shape = checked["observations"].shape
@@ -291,10 +288,10 @@ def _float32(array: np.ndarray, key: str, name: str, source: str) -> np.ndarray:
     return array
 
 
-def says_normalized(units: Any, source: str, is_collected: bool = False) -> bool:
+def says_normalized(units: object, source: str, is_collected: bool = False) -> bool:
     """Whether a source's actions are within ±1 whatever the environment's bounds, by its `action_units`.
 
-    Before this project's collector wrote units, it normalised actions; `is_collected` tells such data.
+    Without units, the actions of a file of xql-collect are: earlier versions of it wrote none.
     """
     if units is None:
         return is_collected
@@ -307,4 +304,4 @@ def says_normalized(units: Any, source: str, is_collected: bool = False) -> bool
 
 def brief(said: object) -> str:
     """Returns a library's message or names from a file, shortened to one line."""
-    return textwrap.shorten(str(said), LONGEST_QUOTE, placeholder=" ...")
+    return textwrap.shorten(str(said), 300, placeholder=" ...")

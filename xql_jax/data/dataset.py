@@ -1,4 +1,4 @@
-"""A dataset in memory, and what its rows become: D4RL's transitions, trajectories, one dataset of several."""
+"""A dataset in memory: its transitions and trajectories, the units of its actions, several made one."""
 
 import dataclasses
 import hashlib
@@ -15,16 +15,14 @@ from xql_jax.errors import UserError
 from xql_jax.tasks import References
 from xql_jax.types import ActionBounds, Batch
 
-SUFFIXES = (".hdf5", ".h5", ".npz")  # of data files
-PREFIXES = ("minari:", "ogbench:")  # of sources that are no plain files
+FILE_SUFFIXES = (".hdf5", ".h5", ".npz")  # of data files
+SOURCE_PREFIXES = ("minari:", "ogbench:")  # of sources that are no plain files
 
 LOG = logging.getLogger(__name__)
 ROWS_OF_SAMPLE = 16_384
 ROUNDING = 1e-3  # of actions within ±1, so that bounds in half precision are no mistake
-MARK = "if the actions are normalised to ±1, say so beside them: action_units = 'normalized'"
-FEW_VALUES = 10
-DISCRETE = f"actions look discrete, of at most {FEW_VALUES} values: this library is for continuous ones"
 JUMP = 1e-6  # a next observation farther than this from the next row's observation ends a trajectory
+ACTION_UNITS_REMEDY = "if the actions are normalised to ±1, say so beside them: action_units = 'normalized'"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +31,7 @@ class Dataset:
 
     # NumPy float32, C-contiguous, the leading axis is all transitions. Or Trajectories, to draw windows from.
     batch: Any
-    ends: np.ndarray  # bool[N], each trajectory's last transition: a terminal, a time-out, a jump in the data
+    ends: np.ndarray  # bool[N], each trajectory's last transition: a terminal, a time-out, a jump
     source: str  # the file or files, for messages
     references: References | None = None  # if the data contain them
     is_normalized: bool = False  # whether the actions lie within ±1 whatever the environment's bounds
@@ -73,7 +71,7 @@ class Dataset:
     def fingerprint(self) -> str:
         """Returns a digest of the size and of all transitions, without `ends` and the length of windows.
 
-        It is part of a run's identity, so a run is never resumed with other data of the same name.
+        It is part of a run's identity: a run is never resumed with other data of the same name.
         """
         data, digest = self, hashlib.sha256(str(self.size).encode())
         if isinstance(self.batch, Trajectories):
@@ -99,64 +97,15 @@ def drawn_rows(size: int, number: int, seed: int) -> np.ndarray:
     return np.sort(np.random.default_rng(seed).permutation(size)[:number])
 
 
-def warn_of_actions(dataset: Dataset) -> None:
-    """Warns of actions beyond ±1, which are clipped, and of those that look discrete or misplaced."""
-    actions = np.asarray(dataset.batch.actions)[spread_rows(dataset.size)]
-    if beyond := float((np.abs(actions) > 1 + 1e-5).mean()):
-        LOG.warning(f"{100 * beyond:.2g}% of the actions' entries are beyond ±1, and are clipped")
-    if looks_discrete(dataset):
-        LOG.warning(f"{dataset.source}: {DISCRETE}")
-    for suspicion in suspicions(dataset):
-        LOG.warning(f"{dataset.source}: {suspicion}")
-
-
-def looks_discrete(dataset: Dataset) -> bool:
-    """Whether each action entry has only a few values in up to 16,384 transitions."""
-    actions = np.asarray(dataset.batch.actions)[spread_rows(dataset.size)]
-    return max(len(np.unique(column)) for column in actions.T) <= min(FEW_VALUES, len(actions) // 10)
-
-
-def suspicions(dataset: Dataset) -> list[str]:
-    """Returns what suggests that rows do not belong together as they stand; each has a remedy."""
-    observations, actions, rewards, masks, following = map(np.asarray, dataset.batch[:5])
-    ends, terminals = dataset.ends, masks == 0
-    starts, cuts = np.append(True, ends[:-1]), np.flatnonzero((ends & ~terminals)[:-1])
-    nothing = ~actions.any(axis=1) & (rewards == 0)
-    found = {
-        "the first action and reward of every trajectory are 0: in dm_env's layout an action stands in the "
-        "row that it led to; if these data have it, leave out each episode's first action and reward": (
-            nothing[starts].all() and starts.sum() > 1 and not nothing.all()
-        ),
-        "every terminal has an action and a reward of 0: is its row only the last observation, as in RLDS? "
-        "Then leave it out, and mark the row before it": (
-            terminals.any() and nothing[terminals].all() and not nothing[~terminals].all()
-        ),
-        "the next observation of most time-outs is the next row's observation: did the environment reset "
-        "itself? Then store the last observation of the episode there, and leave out rows that only reset": (
-            len(cuts) > 0 and (following[cuts] == observations[cuts + 1]).all(axis=1).mean() > 0.5
-        ),
-        "every terminal is the first row of a trajectory: are the flags one row late?": (
-            terminals.any() and starts[terminals].all() and not ends[starts].all()
-        ),
-        "the next observation of every time-out is 0: store the last observation of the episode there": (
-            len(cuts) > 0 and not following[cuts].any() and observations.any(axis=1).all()
-        ),
-    }
-    found["the last rows are 0: is this a buffer that was not full? Then leave these rows out"] = (
-        dataset.size > 2 and nothing[-2:].all() and not observations[-2:].any() and bool(observations.any())
-    )
-    return [what for what, applies in found.items() if applies]
-
-
 def as_learners_see(dataset: Dataset, bounds: ActionBounds) -> Dataset:
-    """Returns the dataset with actions within ±1, which were within the environment's bounds.
+    """Returns the dataset with actions scaled from the environment's bounds to ±1.
 
     Warns if they lie within ±1 already, although the bounds are wider. Raises UserError if they are beyond
     bounds that are not ±1, because then their units are not certain.
     """
     if bounds.are_unit or dataset.is_normalized:
         return dataset
-    given = np.asarray(dataset.batch.actions)
+    given = dataset.batch.actions
     check_spaces(dataset, dataset.observation_dim, len(bounds.low), "the environment")
     actions = bounds.to_learner(given)
     row, entry = np.unravel_index(np.abs(actions).argmax(), actions.shape)
@@ -164,12 +113,13 @@ def as_learners_see(dataset: Dataset, bounds: ActionBounds) -> Dataset:
     if abs(actions[row, entry]) > 1 + ROUNDING:
         raise UserError(
             f"{dataset.source}: entry {entry} of the actions is {given[row, entry]:g} in transition {row}, "
-            f"beyond the environment's bounds {low:g} to {high:g}: {MARK}; if they are not, clip them"
+            f"beyond the environment's bounds {low:g} to {high:g}: {ACTION_UNITS_REMEDY}; if they are not, "
+            "clip them"
         )
     if np.abs(given).max() <= 1 < max(*map(abs, bounds.low), *bounds.high):
         LOG.warning(
             f"{dataset.source}: all actions are within ±1, and the environment takes {low:g} to {high:g} in "
-            f"entry {entry}: {MARK}"
+            f"entry {entry}: {ACTION_UNITS_REMEDY}"
         )
     batch = dataset.batch._replace(actions=actions)
     return dataclasses.replace(dataset, batch=batch, is_normalized=True)
@@ -183,8 +133,8 @@ def name_of(source: str | Dataset) -> str:
 def from_transitions(arrays: Mapping[str, np.ndarray], source: str) -> Dataset:
     """Builds a dataset from checked transitions.
 
-    A trajectory ends where it does in IQL (its `dones_float`): at a terminal, where the next observation is
-    not the next row's observation (farther than 1e-6), and at the last row; also at time-outs, if given.
+    A trajectory ends where it does in IQL (its `dones_float`): at a terminal, at a jump, and at the last row;
+    also at time-outs, if given.
 
     The arrays are f32[N, O] observations and next_observations, f32[N, A] actions, f32[N] rewards; [N]
     terminals and, optionally, timeouts, as bool or 0/1.
@@ -195,61 +145,14 @@ def from_transitions(arrays: Mapping[str, np.ndarray], source: str) -> Dataset:
     ends[:-1] |= jumps(next_observations, observations)
     ends[-1:] = True
     masks = 1.0 - terminals.astype(np.float32)
-    # Any: a Batch is typed for arrays on the device, but these are NumPy's.
-    fields: tuple[Any, ...] = (observations, arrays["actions"], arrays["rewards"], masks, next_observations)
-    return Dataset(Batch(*fields), ends, source)
+    fields = observations, arrays["actions"], arrays["rewards"], masks, next_observations
+    return Dataset(Batch._make(fields), ends, source)
 
 
 def jumps(next_observations: np.ndarray, observations: np.ndarray) -> np.ndarray:
-    """Returns bool[N - 1], whether a row's next observation is not the next row's observation, f32[N, O]."""
+    """Returns bool[N - 1]: the next observation, f32[N, O], is farther than 1e-6 from the next row's."""
     with np.errstate(over="ignore"):  # a difference that overflows is a jump
         return np.linalg.norm(next_observations[:-1] - observations[1:], axis=1) > JUMP
-
-
-def qlearning_dataset(
-    arrays: Mapping[str, np.ndarray], episode_limit: int | None, keeps_last: bool = False
-) -> dict[str, np.ndarray]:
-    """Turns rows into transitions, as D4RL's `qlearning_dataset` with `terminate_on_end=False` does.
-
-    Row i becomes (o_i, a_i, r_i, terminal_i, o_{i+1}). A row with a time-out is dropped, because the next row
-    belongs to another episode. So is the last row. A terminal row stays: its mask hides the next observation.
-
-    Source: `d4rl.qlearning_dataset`, D4RL 1.1, here without its loop over rows.
-    Args:
-        episode_limit: steps; used only if there are no timeouts, to find them by counting.
-        keeps_last: keep the last row, too, if it is terminal; D4RL drops it. Its next observation is unknown,
-            but the mask hides it, so its own observation is used.
-    """
-    terminals = arrays["terminals"] != 0
-    if "timeouts" in arrays:
-        left_out = arrays["timeouts"] != 0
-    else:
-        assert episode_limit is not None
-        left_out = counted_timeouts(terminals, episode_limit)
-    left_out[-1] |= not (keeps_last and terminals[-1])
-    kept = np.flatnonzero(~left_out)
-    return {
-        "observations": arrays["observations"][kept],
-        "actions": arrays["actions"][kept],
-        "next_observations": arrays["observations"][np.minimum(kept + 1, len(terminals) - 1)],
-        "rewards": arrays["rewards"][kept],
-        "terminals": terminals[kept],
-    }
-
-
-def counted_timeouts(terminals: np.ndarray, episode_limit: int) -> np.ndarray:
-    """Returns bool[N]: the rows at which D4RL's step counter stands at the limit.
-
-    The counter restarts from 0 after a time-out but from 1 after a terminal, because D4RL resets it before it
-    counts the terminal row. An episode after a terminal therefore counts as one step longer than it is.
-    """
-    starts = np.append(0, np.flatnonzero(terminals[:-1]) + 1)
-    counter = np.empty(len(terminals), np.int64)
-    first = 0
-    for start, stop in zip(starts, np.append(starts[1:], len(terminals)), strict=True):
-        counter[start:stop] = np.arange(first, first + stop - start) % episode_limit
-        first = 0 if counter[stop - 1] == episode_limit - 1 else 1
-    return counter == episode_limit - 1
 
 
 def check_spaces(dataset: Dataset, observation_dim: int, action_dim: int, name: str) -> None:
@@ -286,19 +189,19 @@ def joined(datasets: Sequence[Dataset]) -> Dataset:
     )
 
 
-def checked_references(given: Sequence[Any], source: str) -> References | None:
-    """Returns a random policy's and an expert's return as `source`, a file or flags, gives them, if it does.
+def checked_references(given: Sequence[object], source: str) -> References | None:
+    """Returns the given returns of a random policy and of an expert; None if both are None.
 
-    Raises UserError if only one is there, or they are not finite numbers, the expert's above the other.
+    Raises UserError, naming `source`, if only one is given, if one is not finite, or if the expert's is not
+    higher.
     """
-    if list(given) == [None, None]:
+    low, high = given
+    if low is None and high is None:
         return None
-    if not all(isinstance(value, int | float) and math.isfinite(value) for value in given):
-        raise UserError(f"{source}: give two finite numbers or none, not {list(given)}")
-    random_return, expert_return = map(float, given)
-    if random_return >= expert_return:
+    if not (isinstance(low, int | float) and isinstance(high, int | float) and math.isfinite(high - low)):
+        raise UserError(f"{source}: give two finite numbers or none, not {[low, high]}")
+    if low >= high:
         raise UserError(
-            f"{source}: the expert's return, {expert_return:g}, must be above the random policy's, "
-            f"{random_return:g}"
+            f"{source}: the expert's return, {high:g}, must be above the random policy's, {low:g}"
         )
-    return References(random_return, expert_return)
+    return References(float(low), float(high))

@@ -1,22 +1,23 @@
-"""Reads data that are stored episode by episode: folders of `.npz` files, and Minari's datasets."""
+"""Reads data stored episode by episode: folders of `.npz` files, and Minari's datasets."""
 
 import dataclasses
 import json
 import os
 import warnings
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tqdm
+from gymnasium import spaces
 
-from xql_jax.data.arrays import UNITS, Layout, brief, from_arrays, says_normalized
+from xql_jax.data.arrays import UNITS, Layout, from_arrays, says_normalized
 from xql_jax.data.dataset import Dataset, checked_references, joined
-from xql_jax.data.readers import check_memory, opened, read_npz
+from xql_jax.data.readers import check_memory, read_npz, reading
 from xql_jax.errors import UserError, nearest, needing
+from xql_jax.types import Json
 
-EPISODE = Layout(is_episode=True)
+ONE_EPISODE = Layout(is_episode=True)
 MINARI_REFERENCES = ("ref_min_score", "ref_max_score")  # returns of a random policy and of an expert
 
 
@@ -31,7 +32,7 @@ def read_npz_folder(folder: Path) -> Dataset:
         raise UserError(f"{folder}: no .npz file in this directory; if it is Minari's, give minari:{folder}")
     check_memory(sum(path.stat().st_size for path in paths), str(folder))
     files = tqdm.tqdm(paths, desc=f"reading {folder.name}", unit="episode", disable=None)
-    return dataclasses.replace(joined([read_npz(path, EPISODE) for path in files]), source=str(folder))
+    return dataclasses.replace(joined([read_npz(path, ONE_EPISODE) for path in files]), source=str(folder))
 
 
 def read_minari(name: str) -> Dataset:
@@ -45,45 +46,34 @@ def read_minari(name: str) -> Dataset:
     folder, source = _minari_folder(name), f"minari:{name}"
     with needing(source, "minari"):
         import minari
-        from gymnasium import spaces
     check_memory(sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()), source)
-    if (folder / "main_data.hdf5").exists():  # else it has Arrow's files
-        with opened(folder / "main_data.hdf5"):
-            pass  # it checks that there are no links
-    try:
+    facts = folder / "metadata.json"
+    with reading(facts, "Minari dataset"):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # warnings of packages that only its environment needs
             stored = minari.MinariDataset(folder)
         actions, metadata = stored.action_space, stored.storage.metadata
-        described = json.loads((folder / "metadata.json").read_text())["observation_space"]
-        observed = _as_stored(json.loads(described))
-    except Exception as error:  # json, h5py, gymnasium and Minari itself have errors of their own
-        raise UserError(f"{source}: Minari cannot open {folder}: {brief(repr(error))}") from error
+        observed = _as_stored(json.loads(json.loads(facts.read_text())["observation_space"]))
     if not isinstance(actions, spaces.Box) or len(actions.shape) != 1:
         raise UserError(f"{source}: the action space is {actions}; only vectors can be trained on")
-
     if not observed.is_np_flattenable:
         raise UserError(f"{source}: the observation space is {observed}, which cannot be one vector")
-
-    def episodes() -> Iterator[Dataset]:
-        for index in tqdm.tqdm(stored.episode_indices, desc=f"reading {name}", unit="episode", disable=None):
-            where = f"{source}, episode {index}"
-            try:
-                (read,) = stored.iterate_episodes([index])
-                arrays = {
-                    "observations": _flat(observed, read.observations),
-                    "actions": read.actions,
-                    "rewards": read.rewards,
-                    "terminals": read.terminations,
-                    "timeouts": read.truncations,
-                }
-            except Exception as error:
-                raise UserError(f"{where}: cannot be read: {brief(repr(error))}") from error
-            yield from_arrays(arrays, where, EPISODE)
-
+    episodes = []
+    for index in tqdm.tqdm(stored.episode_indices, desc=f"reading {name}", unit="episode", disable=None):
+        what = f"{source}, episode {index}"
+        with reading(facts, what):
+            (read,) = stored.iterate_episodes([index])
+            arrays = {
+                "observations": _flat(observed, read.observations),
+                "actions": read.actions,
+                "rewards": read.rewards,
+                "terminals": read.terminations,
+                "timeouts": read.truncations,
+            }
+        episodes.append(from_arrays(arrays, what, ONE_EPISODE))
     given = [metadata.get(key) for key in MINARI_REFERENCES]
     return dataclasses.replace(
-        joined([*episodes()]),
+        joined(episodes),
         source=source,
         references=checked_references(given, source),
         is_normalized=says_normalized(metadata.get(UNITS), source, is_collected="command" in metadata),
@@ -105,23 +95,19 @@ def _minari_folder(name: str) -> Path:
     )
 
 
-def _as_stored(described: Mapping[str, Any]) -> Any:
+def _as_stored(described: Json) -> spaces.Space:
     """Returns the space of Minari's JSON with its entries in their order; Minari itself sorts them."""
-    from gymnasium import spaces
     from minari.serialization import deserialize_space
 
-    parts: Any = described.get("subspaces")
     if described["type"] == "Dict":
-        return spaces.Dict([(name, _as_stored(part)) for name, part in parts.items()])
-    return (
-        spaces.Tuple(map(_as_stored, parts)) if described["type"] == "Tuple" else deserialize_space(described)
-    )
+        return spaces.Dict([(name, _as_stored(part)) for name, part in described["subspaces"].items()])
+    if described["type"] == "Tuple":
+        return spaces.Tuple([_as_stored(part) for part in described["subspaces"]])
+    return deserialize_space(described)
 
 
-def _flat(space: Any, seen: Any) -> np.ndarray:
+def _flat(space: spaces.Space, seen: Any) -> np.ndarray:
     """Returns T values of a space, stored by its parts, as vectors [T, O]: those of `spaces.flatten`."""
-    from gymnasium import spaces
-
     if isinstance(space, spaces.Dict):
         return np.concatenate([_flat(part, seen[name]) for name, part in space.items()], axis=-1)
     if isinstance(space, spaces.Tuple):

@@ -1,20 +1,18 @@
-"""Loads datasets from all sources: files, folders, libraries, and the tasks' own, which it downloads."""
+"""Loads a dataset from any source: a file, a folder, a library, or the task's own file, which it fetches."""
 
 import functools
 import hashlib
 import os
 import pkgutil
-import re
 import sys
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import h5py
 
 from xql_jax.data.arrays import Layout, brief
-from xql_jax.data.dataset import PREFIXES, SUFFIXES, Dataset, as_learners_see, joined
+from xql_jax.data.dataset import FILE_SUFFIXES, SOURCE_PREFIXES, Dataset, as_learners_see, joined
 from xql_jax.data.readers import read_hdf5, read_npz, read_ogbench
 from xql_jax.errors import UserError
 from xql_jax.suites.record import D4RL_FOLDER
@@ -22,7 +20,6 @@ from xql_jax.tasks import Task
 from xql_jax.types import UNKNOWN, ActionBounds
 
 TIMEOUT = (10.0, 60.0)  # seconds: to connect, and without a byte
-ATTEMPTS = 3
 
 
 def load_dataset(
@@ -38,11 +35,11 @@ def load_dataset(
         sources: each a file (`.hdf5` or `.h5` in D4RL's layout, `.npz`), a folder of `.npz` episodes,
             `ogbench:FILE.npz`, `minari:ID` or `minari:FOLDER`; or a dataset that is in memory already.
         url: address to download the task's own file from, instead of D4RL's; only without `sources`.
-        bounds: of the environment, in whose units the actions are, unless the source says that they are
-            normalised; they are scaled to ±1. Unknown ones leave actions as they are.
+        bounds: of the environment's actions, which are scaled to ±1, unless the source says that they are
+            normalised. Unknown bounds leave actions as they are.
     Raises:
-        UserError: naming the source, if the data are not there, cannot be used, or do not fit together or
-            into memory.
+        UserError: naming the source, if the data are missing, unfit, too large for the memory, or do not fit
+            together.
     """
     if not sources:
         if task is None:
@@ -71,9 +68,9 @@ def _read(source: str, episode_limit: int | None, task: Task | None) -> Dataset:
         from xql_jax.data.episodes import read_minari, read_npz_folder  # which few runs need
 
         return read_minari(place) if kind == "minari" else read_npz_folder(path)
-    if path.suffix.lower() not in SUFFIXES:
+    if path.suffix.lower() not in FILE_SUFFIXES:
         raise UserError(
-            f"{path}: unknown suffix {path.suffix!r} of a dataset file; known: {', '.join(SUFFIXES)}, "
+            f"{path}: unknown suffix {path.suffix!r} of a dataset file; known: {', '.join(FILE_SUFFIXES)}, "
             "a directory of .npz episodes, ogbench:FILE.npz, minari:ID"
         )
     if path.suffix.lower() == ".npz":
@@ -81,16 +78,16 @@ def _read(source: str, episode_limit: int | None, task: Task | None) -> Dataset:
     return read_hdf5(path, episode_limit)
 
 
-def stamps(task: Task | None, sources: Sequence[str | Dataset]) -> list[list[Any]] | None:
+def stamps(task: Task | None, sources: Sequence[str | Dataset]) -> list[list[str | int]] | None:
     """Returns name, size in bytes and SHA-256 of each file that `load_dataset` reads.
 
     If they are equal, the data are the same. None if a file is missing, or if the data are in memory.
     """
-    found = []
+    found: list[list[str | int]] = []
     for source in sources or ([str(cached_file(task))] if task else []):
         if not isinstance(source, str):
             return None
-        name = source.partition(":")[2] if source.startswith(PREFIXES) else source
+        name = source.partition(":")[2] if source.startswith(SOURCE_PREFIXES) else source
         path = Path(name).expanduser()
         if source.startswith("minari:") and not path.exists():
             path = Path(os.environ.get("MINARI_DATASETS_PATH") or "~/.minari/datasets").expanduser() / name
@@ -137,7 +134,7 @@ def task_file(task: Task, url: str | None = None) -> Path:
 
 
 def download_file(url: str, path: Path, variable: str = D4RL_FOLDER.variable) -> None:
-    """Downloads an HDF5 or NumPy file to `path`, whole or not at all, unless it exists; UserError if not.
+    """Downloads an HDF5 or NumPy file to `path`, unless it exists. It gets its name only when it is whole.
 
     `variable` of the environment, which names the folder, is for the message.
     """
@@ -147,21 +144,18 @@ def download_file(url: str, path: Path, variable: str = D4RL_FOLDER.variable) ->
 
     is_numpy = path.suffix == ".npz"
 
-    def fetch(address: str, unfinished: str, pup: object) -> None:
+    def fetch(address: str, unfinished: str, _: object) -> None:
         receive = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=TIMEOUT)
-        receive(address, unfinished, pup)
-        opened = zipfile.ZipFile if is_numpy else h5py.File
-        opened(unfinished, "r").close()  # fails if it is not of that kind, or cut off
+        receive(address, unfinished, None)
+        open_file = zipfile.ZipFile if is_numpy else h5py.File
+        open_file(unfinished, "r").close()  # fails if it is not of that kind, or cut off
 
     pooch.get_logger().setLevel("WARNING")
-    names, addresses = {path.name: None}, {path.name: url}  # no checksum: D4RL publishes none
-    server = pooch.create(path.parent, "", registry=names, urls=addresses, retry_if_failed=ATTEMPTS - 1)
     try:
-        server.fetch(path.name, downloader=fetch)
+        pooch.retrieve(url, None, path.name, path.parent, downloader=fetch)  # D4RL publishes no checksums
         path.chmod(0o644)  # it was a temporary file, which is private
     except (OSError, ValueError, zipfile.BadZipFile) as error:
-        said = re.sub(r"//[^/@\s]*@", "//***@", f"{url}: {brief(error)}")
         raise UserError(
-            f"{path} cannot be downloaded from {said}; put the file there by hand, name a mirror with "
-            f"--dataset_url=ADDRESS, or another folder with {variable}"
+            f"{path} cannot be downloaded from {url}: {brief(error)}; put the file there by hand, name a "
+            f"mirror with --dataset_url=ADDRESS, or another folder with {variable}"
         ) from error

@@ -1,4 +1,4 @@
-"""What the arrays of anyone's data mean, by their names: one table for files, folders and Python."""
+"""The names of arrays, and what they mean: one table for files, folders and Python."""
 
 import re
 from collections.abc import Collection
@@ -20,11 +20,11 @@ NAMES = {
     "episodes": "episode_id episode_ids episode_index traj_id trajectory_id eps_id env_id env_ids",
     "steps": "step timestep timesteps frame_index",  # its number in the episode
 }
-MEANINGS = {name: ours for ours, names in NAMES.items() for name in (ours, *names.split())}
+OUR_NAMES = {name: ours for ours, names in NAMES.items() for name in (ours, *names.split())}
 
 _DONES = "to terminals if it marks final states alone, to ends if it marks all ends of episodes"
 _NOT_DONES = "to masks if it is 0 at final states alone; else give 1 - {0} as ends, or leave out padded rows"
-# Names that mean one thing in one program and another in the next, and what to do about them. What they say
+# Names that mean one thing in one program and another in the next, and what to do about them. Such an array
 # is compared with arrays whose meaning is certain.
 AMBIGUOUS = {
     **dict.fromkeys(("done", "dones"), f"rename {{0}} {_DONES}"),
@@ -32,9 +32,9 @@ AMBIGUOUS = {
     **dict.fromkeys(("discount", "discounts"), "give terminals, 1 in the row whose action led to a {0} of 0"),
     "step_type": "give starts, 1 where {0} is 0, and terminals or timeouts in the last row with an action",
 }
-# They may be a simulator's.
-STATES = {"states": "observations", "next_states": "next_observations"}
-# Any other name that sounds like the ends of episodes or the next states.
+# Names that may mean a simulator's states.
+STATE_NAMES = {"states": "observations", "next_states": "next_observations"}
+# All other names that sound like the ends of episodes or the next states.
 _CONCERNS_ENDS = re.compile(
     r"done|terminal|terminat|trunc|time_?out|time_?limit|absorb|mask|is_?(first|last)|next_?(obs|state)"
     r"|(obs\w*|states?)_?(next|tp1|2|prime)$|game_?over|is_?final|new_?ep|^valids?$"
@@ -42,25 +42,25 @@ _CONCERNS_ENDS = re.compile(
     r"|(^|_)(ep|eps|episode|traj|trajectory|path)s?_?(end|start|id|idx|index|indices|len|length|num|number)s?(_|$)",
     re.IGNORECASE,
 )
-# Groups and arrays by which layouts of other programs are known, and whose they are.
+# Groups and arrays by which layouts of other programs are recognised, and whose they are.
 _LAYOUTS = {"data/demo_": "robomimic's", "traj_": "ManiSkill's", "observations_0": "d3rlpy's"}
 
 
 def is_known(name: str) -> bool:
     """Whether an array of that name is read."""
-    return name in MEANINGS or name in AMBIGUOUS
+    return name in OUR_NAMES or name in AMBIGUOUS
 
 
 def by_meaning(names: Collection[str], required: Collection[str], source: str) -> dict[str, list[str]]:
-    """Returns by our name all names that mean it.
+    """Returns by our name all names that mean it, without those that are `AMBIGUOUS`.
 
     Raises UserError if a required one is missing, or if the meaning of a name that concerns the ends of
-    episodes or the next states is not certain. What is `AMBIGUOUS` is left to be compared with the others.
+    episodes or the next states is not certain.
     """
     found: dict[str, list[str]] = {}
     for name in names:
-        if name in MEANINGS:
-            found.setdefault(MEANINGS[name], []).append(name)
+        if name in OUR_NAMES:
+            found.setdefault(OUR_NAMES[name], []).append(name)
     missing = [name for name in required if name not in found]
     if "masks" in found and "terminals" in missing:
         missing.remove("terminals")
@@ -69,7 +69,7 @@ def by_meaning(names: Collection[str], required: Collection[str], source: str) -
     if missing:
         raise missing_arrays(missing, names, source)
     for name in names:
-        is_certain = name in MEANINGS or name in AMBIGUOUS or name in STATES
+        is_certain = name in OUR_NAMES or name in AMBIGUOUS or name in STATE_NAMES
         if not is_certain and _CONCERNS_ENDS.search(name.rpartition("/")[2]):
             raise UserError(
                 f"{source}: {name} sounds like ends of episodes or next states, and its name is not known: "
@@ -80,16 +80,16 @@ def by_meaning(names: Collection[str], required: Collection[str], source: str) -
 
 def missing_arrays(missing: Collection[str], names: Collection[str], source: str) -> UserError:
     """Returns the error for arrays that are not among the names; it says what to do if that is known."""
-    told = [f"no array {', '.join(missing)}; there are {', '.join(names) or 'none'}"[:300]]
-    told += [AMBIGUOUS[name].format(name) for name in names if name in AMBIGUOUS]
-    told += [
+    parts = [f"no array {', '.join(missing)}; there are {', '.join(names) or 'none'}"[:300]]
+    parts += [AMBIGUOUS[name].format(name) for name in names if name in AMBIGUOUS]
+    parts += [
         f"rename {theirs} to {ours} if it is what a policy sees, not the simulator's state"
-        for theirs, ours in STATES.items()
+        for theirs, ours in STATE_NAMES.items()
         if theirs in names and ours in missing
     ]
-    told += [
+    parts += [
         f"this is {whose} layout: docs/data.md#layouts-of-other-programs converts it"
         for known_by, whose in _LAYOUTS.items()
         if any(name.startswith(known_by) for name in names)
     ]
-    return UserError(f"{source}: {'; '.join(told)}")
+    return UserError(f"{source}: {'; '.join(parts)}")

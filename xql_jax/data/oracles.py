@@ -2,22 +2,24 @@
 
 Source: OGBench, data_gen_scripts/generate_manipspace.py and generate_locomaze.py: which oracle, its noise,
 the chance of stacking, new targets when one is reached, episodes of 1,001 steps, the layout of the file.
-Differs: its files hold a million transitions or more, and its own draws; these hold as many as are asked for,
-and a file for validation is not made. Sets of the ant and the humanoid need policies that the wheel lacks.
+Differs: its files hold a million transitions or more, and its own draws; these hold as many as are asked for.
+There is no file for validation. Sets of the ant and the humanoid need policies that the wheel lacks.
 """
 
 import contextlib
 import importlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from xql_jax.data.rows import Rows
 from xql_jax.envs.ogbench import OwnRandomness, environment_of, make_simulation
 from xql_jax.errors import UserError
 from xql_jax.tasks import Task
+from xql_jax.types import Json
 
-EPISODE = 1_001  # rows; the last one has no transition
+EPISODE_ROWS = 1_001  # rows; the last one has no transition
 NOISE, SMOOTHING = 0.1, 0.5  # of play's oracles; the first also bounds that of noisy ones
 NOISY_SCALE = np.array([1.0, 1.0, 1.0, 3.0, 10.0])  # of the noise on x, y, z, yaw, gripper
 MIN_NORM = 0.4  # of noisy oracles' actions
@@ -26,7 +28,6 @@ STACKING = {  # the range of an episode's chance that a cube's target is on anot
     "single": (0.0, 0.0), "double": (0.0, 0.25), "triple": (0.05, 0.35), "quadruple": (0.1, 0.5),
 }  # fmt: skip
 PARTS = {"cube": ("cube",), "puzzle": ("button",), "scene": ("cube", "button", "drawer", "window")}
-Rows = dict[str, np.ndarray]
 
 
 def generate_oracle(task: Task, transitions: int, seed: int, count: Callable[[int], object]) -> Rows:
@@ -42,24 +43,28 @@ def generate_oracle(task: Task, transitions: int, seed: int, count: Callable[[in
         raise UserError(
             f"--env_name={task.name}: --oracle is for cube-*, scene-*, puzzle-* and pointmaze-*-navigate"
         )
-    options = {"mode": "data_collection"} if kind in PARTS else {}
-    env = make_simulation(f"{name}-v0", terminate_at_goal=False, max_episode_steps=EPISODE, **options)
-    generator, episodes = np.random.default_rng(seed), list[Rows]()
+    is_table = kind in PARTS
+    options = {"mode": "data_collection"} if is_table else {}
+    env = make_simulation(f"{name}-v0", terminate_at_goal=False, max_episode_steps=EPISODE_ROWS, **options)
+    generator = np.random.default_rng(seed)
+    episodes: list[Rows] = []
     with contextlib.closing(env), OwnRandomness().active(seed):
         env.reset(seed=seed)
-        walk = _table(env, name, "noisy" in task.name, generator) if options else _point(env, generator)
-        while len(episodes) * (EPISODE - 1) < transitions:
-            rows = next(walk)
+        walk = _on_table(env, name, "noisy" in task.name, generator) if is_table else _in_maze(env, generator)
+        while len(episodes) * (EPISODE_ROWS - 1) < transitions:
+            rows = walk()
             if kind == "scene" and _is_lost(rows["qpos"]):
                 continue
             episodes.append(rows)
-            count(EPISODE - 1)
+            count(EPISODE_ROWS - 1)
     return {name: np.concatenate([rows[name] for rows in episodes]) for name in episodes[0]}
 
 
-def _episode(env: Any, start: tuple[np.ndarray, Any], act: Callable[..., np.ndarray]) -> Rows:
+def _episode(env: Any, start: tuple[np.ndarray, Json], act: Callable[[np.ndarray, Json], np.ndarray]) -> Rows:
     """Returns the rows of one episode, until it is truncated, by actions act(observation, info)."""
-    (observation, info), ended, rows = start, False, dict[str, list[Any]]()
+    observation, info = start
+    rows: dict[str, list[object]] = {}
+    ended = False
     while not ended:
         action = np.clip(act(observation, info), -1.0, 1.0)
         after, _, terminated, ended, info = env.step(action)
@@ -74,26 +79,32 @@ def _episode(env: Any, start: tuple[np.ndarray, Any], act: Callable[..., np.ndar
     return {name: np.array(values, kinds.get(name, np.float32)) for name, values in rows.items()}
 
 
-def _table(env: Any, name: str, is_noisy: bool, generator: np.random.Generator) -> Iterator[Rows]:
-    """Yields episodes in which oracles move cubes, press buttons, and open drawers and windows."""
+def _on_table(env: Any, name: str, is_noisy: bool, generator: np.random.Generator) -> Callable[[], Rows]:
+    """Returns what makes episodes in which oracles move cubes, press buttons, open drawers and windows."""
     kind, _, size = name.partition("-")
     form = "markov" if is_noisy else "plan"
-    options = {"min_norm": MIN_NORM} if is_noisy else {"noise": NOISE, "noise_smoothing": SMOOTHING}
-    options |= {"gripper_always_closed": True} if kind == "puzzle" else {}
+    options: dict[str, float] = {"noise": NOISE, "noise_smoothing": SMOOTHING}
+    if is_noisy:
+        options = {"min_norm": MIN_NORM}
+    if kind == "puzzle":
+        options["gripper_always_closed"] = True
     oracles = {}
     for part in PARTS[kind]:
         module = importlib.import_module(f"ogbench.manipspace.oracles.{form}.{part}_{form}")
-        shorter = {"max_step": 100} if is_noisy and (kind, part) == ("scene", "cube") else {}
         make = getattr(module, f"{part.capitalize()}{form.capitalize()}Oracle")
-        oracles[part] = make(env=env, **options, **shorter)
-    while True:
+        own = dict(options)
+        if is_noisy and (kind, part) == ("scene", "cube"):
+            own["max_step"] = 100
+        oracles[part] = make(env=env, **own)
+
+    def episode() -> Rows:
         start = env.reset()
         chance = generator.uniform(*STACKING.get(size, (0.5, 0.5)))
         level = is_noisy * generator.uniform(0.0, NOISE)
         oracle = oracles[start[1]["privileged/target_task"]]
         oracle.reset(*start)
 
-        def act(observation: np.ndarray, info: Any, chance: float = chance, level: float = level) -> Any:
+        def act(observation: np.ndarray, info: Json) -> np.ndarray:
             nonlocal oracle
             if oracle.done:
                 target = env.unwrapped.set_new_target(p_stack=chance)
@@ -102,28 +113,32 @@ def _table(env: Any, name: str, is_noisy: bool, generator: np.random.Generator) 
             noise = level * NOISY_SCALE * generator.standard_normal(len(NOISY_SCALE))
             return np.array(oracle.select_action(observation, info)) + noise
 
-        yield _episode(env, start, act)
+        return _episode(env, start, act)
+
+    return episode
 
 
-def _point(env: Any, generator: np.random.Generator) -> Iterator[Rows]:
-    """Yields episodes of a point that goes to random cells, one after the other."""
+def _in_maze(env: Any, generator: np.random.Generator) -> Callable[[], Rows]:
+    """Returns what makes episodes of a point that goes to random cells, one after the other."""
     maze = env.unwrapped
-    free = np.argwhere(maze.maze_map == 0)
+    free = [*np.argwhere(maze.maze_map == 0)]
     goals = [cell for cell in free if not _is_hallway(maze.maze_map, *cell)]
 
-    def cell(cells: Any) -> tuple[int, ...]:
-        return tuple(map(int, cells[generator.integers(len(cells))]))
+    def cell(cells: Sequence[np.ndarray]) -> tuple[int, ...]:
+        return tuple(map(int, cells[int(generator.integers(len(cells)))]))
 
-    def act(observation: np.ndarray, info: Any) -> np.ndarray:
+    def act(observation: np.ndarray, info: Json) -> np.ndarray:
         if info.get("success"):
             maze.set_goal(cell(goals))
         position = maze.get_xy()
         way = maze.get_oracle_subgoal(position, maze.cur_goal_xy)[0] - position
         return way / (np.linalg.norm(way) + 1e-6) + POINT_NOISE * generator.standard_normal(2)
 
-    while True:
+    def episode() -> Rows:
         places = {"init_ij": cell(free), "goal_ij": cell(goals)}
-        yield _episode(env, env.reset(options={"task_info": places}), act)
+        return _episode(env, env.reset(options={"task_info": places}), act)
+
+    return episode
 
 
 def _is_hallway(walls: np.ndarray, i: int, j: int) -> bool:

@@ -22,8 +22,8 @@ from xql_jax.files import replacing, writing
 from xql_jax.tasks import Task
 
 NUM_STEPS = 200_000
-SEED = 0
-ACTION_NOISE = 0.5
+DATA_SEED = 0
+CONTROLLER_NOISE = 0.5
 ARRIVAL_RADIUS = 0.1
 RARE_WITHIN = 3  # moves from the goal's cell
 RARE_EVERY = 3  # a `-rare-` dataset keeps every so many-th of the trajectories that come there
@@ -43,7 +43,7 @@ def generate_pointmaze(task: Task, num_steps: int, seed: int) -> dict[str, np.nd
     """
     maze = maze_of(task.name)
     rng = np.random.default_rng(seed)
-    noise = ACTION_NOISE * rng.standard_normal((num_steps, 2))
+    noise = CONTROLLER_NOISE * rng.standard_normal((num_steps, 2))
     states = np.empty((num_steps, 4), np.float32)
     actions = np.empty((num_steps, 2), np.float32)
     targets = np.empty((num_steps, 2), np.float32)
@@ -57,8 +57,9 @@ def generate_pointmaze(task: Task, num_steps: int, seed: int) -> dict[str, np.nd
     steps_to_target = 0
     progress = tqdm.tqdm(noise.tolist(), desc=f"making {task.name}", disable=None)  # none without a terminal
     for t, (noise_x, noise_y) in enumerate(progress):
-        states[t] = state = *data.qpos.tolist(), *data.qvel.tolist()
+        state = (*data.qpos.tolist(), *data.qvel.tolist())
         action_x, action_y, arrived = _act(waypoints, *state)
+        states[t] = state
         done = arrived or steps_to_target >= task.longest
         actions[t] = _clip(action_x + noise_x), _clip(action_y + noise_y)
         targets[t] = target
@@ -134,7 +135,7 @@ def write_generated(task: Task, path: Path) -> None:
     """Generates the task's HDF5 file, unless it exists: the same bytes each time."""
     if path.exists():
         return
-    arrays = generate_pointmaze(task, NUM_STEPS, SEED)
+    arrays = generate_pointmaze(task, NUM_STEPS, DATA_SEED)
     if "-rare-" in task.name:
         arrays = made_rare(arrays, maze_of(task.name))
     with writing(path):

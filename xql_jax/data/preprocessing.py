@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 
@@ -10,7 +10,9 @@ from xql_jax.data.dataset import Dataset, spread_rows
 from xql_jax.errors import Damaged, UserError
 from xql_jax.files import read_record, with_numbers, write_record
 from xql_jax.tasks import Task
-from xql_jax.types import UNKNOWN, ActionBounds, AnyBatch
+from xql_jax.types import UNKNOWN, ActionBounds, AnyBatch, Array
+
+Numbers = TypeVar("Numbers", np.ndarray, Array)
 
 IQL_ACTION_BOUND = 1 - 1e-5  # keeps a tanh policy's log-density finite
 SPAN = 1000.0  # range of the returns after scaling
@@ -40,60 +42,52 @@ class Preprocessing:
     reward_shift: float = 0.0  # reward units
     observation_mean: tuple[float, ...] = ()  # one per entry; (): observations are not changed
     observation_std: tuple[float, ...] = ()
-    most_rows: float = np.inf  # of the trajectories with the highest returns; at least one of these is kept
-    counts_kitchen_tasks: bool = False  # of an environment's rows, as D4RL's data do, see `of_environment`
+    most_rows: float = np.inf  # of the trajectories with the highest returns; one trajectory in any case
+    counts_kitchen_tasks: bool = False  # whether an environment's rewards are replaced, see `of_environment`
     action_bounds: ActionBounds = UNKNOWN  # of the environment: learners see -1 and 1
 
     def dataset(self, dataset: Dataset) -> Dataset:
         """Returns the dataset with its trajectories filtered and its rows transformed."""
-        if self.most_rows < np.inf:
-            lengths = dataset.trajectory_lengths()
-            best_first = np.argsort(-dataset.trajectory_returns(), kind="stable")
-            fits = np.cumsum(lengths[best_first]) <= self.most_rows
-            number = max(1, np.argmin([*fits, False]))  # of trajectories before the first that does not fit
-            kept = np.flatnonzero(np.repeat(np.isin(np.arange(len(lengths)), best_first[:number]), lengths))
-            dataset = dataset.part(kept)
-        return dataclasses.replace(dataset, batch=self.batch(dataset.batch))
+        kept = dataset if self.most_rows == np.inf else best_trajectories(dataset, self.most_rows)
+        return dataclasses.replace(kept, batch=self.batch(kept.batch))
 
     def batch(self, batch: AnyBatch) -> AnyBatch:
         """Returns transitions f32[..., ] as a learner sees them: a dataset, a minibatch or one online row."""
-        fields: dict[str, Any] = {}  # NumPy's, although a Batch is typed for arrays on the device
+        fields = batch._asdict()
         if self.action_bound < np.inf:
             fields["actions"] = np.clip(batch.actions, -self.action_bound, self.action_bound)
         fields["rewards"] = self.rewards(batch.rewards)
         if self.observation_mean:
             fields["observations"] = self.observations(batch.observations)
             fields["next_observations"] = self.observations(batch.next_observations)
-        return batch._replace(**fields)
+        return type(batch)(**fields)
 
     def of_environment(self, batch: AnyBatch) -> AnyBatch:
         """Returns an environment's transitions f32[..., ], with a learner's actions, as a learner sees them.
 
-        With `counts_kitchen_tasks` their rewards are those of D4RL's kitchen data. There the tasks' reward
-        goes on after the last one is done, so here the end that it brings is no terminal.
+        With `counts_kitchen_tasks`, their rewards are those of D4RL's kitchen data. These go on after the
+        last task is done, so the end of an episode there is no terminal.
         """
-        if self.counts_kitchen_tasks:
-            rewards: Any = tasks_done(batch.observations)  # NumPy's, see `batch`
-            masks: Any = np.ones_like(batch.masks)
-            batch = batch._replace(rewards=rewards, masks=masks)
-        return self.batch(batch)
+        if not self.counts_kitchen_tasks:
+            return self.batch(batch)
+        fields = batch._asdict()
+        fields["rewards"] = tasks_done(batch.observations)
+        fields["masks"] = np.ones_like(batch.masks)
+        return self.batch(type(batch)(**fields))
 
-    def observations(self, observations: Any) -> Any:
+    def observations(self, observations: Numbers) -> Numbers:
         """Returns observations f32[..., O] as a learner sees them, also before it acts."""
         if not self.observation_mean:
             return observations
         mean, std = (np.asarray(x, np.float32) for x in (self.observation_mean, self.observation_std))
         return (observations - mean) / std
 
-    def rewards(self, rewards: Any) -> Any:
-        """Returns rewards f32[...] as a learner sees them, also those of an episode that it acts in."""
-        if self.reward_scale != 1.0:
-            rewards = rewards * np.float32(self.reward_scale)
-        if self.reward_shift != 0.0:
-            rewards = rewards + np.float32(self.reward_shift)
-        return rewards
+    def rewards(self, rewards: Numbers) -> Numbers:
+        """Returns rewards f32[...] as a learner sees them."""
+        scaled = rewards if self.reward_scale == 1.0 else rewards * np.float32(self.reward_scale)
+        return scaled if self.reward_shift == 0.0 else scaled + np.float32(self.reward_shift)
 
-    def rewards_met(self, observations: Any, rewards: Any) -> Any:
+    def rewards_met(self, observations: np.ndarray, rewards: np.ndarray) -> np.ndarray:
         """Returns an environment's rewards f32[...] as a learner sees them, see `of_environment`.
 
         The observations f32[..., O] are those before the steps, unnormalised.
@@ -107,14 +101,14 @@ class Preprocessing:
     @classmethod
     def load(cls, path: Path, run: str) -> "Preprocessing":
         """Reads what `save` wrote; Damaged if the file is missing, changed, or another run's."""
-        content: dict[str, Any] = with_numbers(read_record(path))
+        content = with_numbers(read_record(path))
         if content.pop("run", None) != run:
             raise Damaged(f"{path}: of another run; this one is {run}")
+        for name in ("observation_mean", "observation_std"):
+            content[name] = tuple(content.get(name, ()))
+        content["action_bounds"] = ActionBounds(*map(tuple, content.get("action_bounds", ())))
         try:
-            fields: Any = {key: tuple(x) if isinstance(x, list) else x for key, x in content.items()}
-            return cls(
-                **fields | {"action_bounds": ActionBounds(*map(tuple, content.get("action_bounds", ())))}
-            )
+            return cls(**content)
         except TypeError as error:
             raise Damaged(f"{path}: of another version: {error}") from error
 
@@ -130,8 +124,8 @@ def fit_preprocessing(
     """Fits IQL's preprocessing for a task, and whatever else is asked for.
 
     IQL clips actions to ±(1 - 1e-5), scales locomotion's rewards so that trajectories' returns span 1000, and
-    adds -1 to AntMaze's rewards. Here, rewards of PyBullet's robots and of Gymnasium's own tasks are scaled,
-    too. Without a task, nothing says what rewards mean, so they are not changed.
+    adds -1 to AntMaze's rewards. Rewards of PyBullet's robots and of Gymnasium's tasks are scaled here, too.
+    Without a task, nothing says what rewards mean, so they are not changed.
 
     Args:
         normalize_observations: give each entry mean 0 and standard deviation 1 over the transitions that are
@@ -140,7 +134,8 @@ def fit_preprocessing(
         top_returns: share of the transitions to learn from: whole trajectories, those of the highest returns,
             as many as fit (10%BC; Chen et al. 2021).
     """
-    fitted: dict[str, Any] = {"action_bound": IQL_ACTION_BOUND}
+    reward_scale, most_rows = 1.0, np.inf
+    mean, std = np.empty(0), np.empty(0)
     if scale_rewards and task and task.suite.scales_rewards:
         returns = dataset.trajectory_returns()
         if (span := float(returns.max() - returns.min())) == 0:
@@ -148,18 +143,33 @@ def fit_preprocessing(
                 f"{dataset.source}: rewards cannot be scaled by the range of returns, "
                 f"all {len(returns)} trajectories return {returns[0]:g}"
             )
-        fitted["reward_scale"] = SPAN / span
-    if task:
-        fitted["reward_shift"] = task.suite.reward_shift
-    fitted["counts_kitchen_tasks"] = counts_kitchen_tasks(dataset, task)
+        reward_scale = SPAN / span
+    learned = dataset
     if top_returns < 1.0:
-        fitted["most_rows"] = float(top_returns * dataset.size)
-        dataset = Preprocessing(most_rows=fitted["most_rows"]).dataset(dataset)
+        most_rows = float(top_returns * dataset.size)
+        learned = best_trajectories(dataset, most_rows)
     if normalize_observations:
-        observations = np.asarray(dataset.batch.observations, np.float64)
-        fitted["observation_mean"] = tuple(observations.mean(0).tolist())
-        fitted["observation_std"] = tuple(np.maximum(observations.std(0), LEAST_STD).tolist())
-    return Preprocessing(**fitted)
+        observations = np.asarray(learned.batch.observations, np.float64)
+        mean, std = observations.mean(0), np.maximum(observations.std(0), LEAST_STD)
+    return Preprocessing(
+        action_bound=IQL_ACTION_BOUND,
+        reward_scale=reward_scale,
+        reward_shift=task.suite.reward_shift if task else 0.0,
+        observation_mean=tuple(mean.tolist()),
+        observation_std=tuple(std.tolist()),
+        most_rows=most_rows,
+        counts_kitchen_tasks=counts_kitchen_tasks(dataset, task),
+    )
+
+
+def best_trajectories(dataset: Dataset, most_rows: float) -> Dataset:
+    """Returns the trajectories with the highest returns, at least one, as many as fit into so many rows."""
+    lengths = dataset.trajectory_lengths()
+    best_first = np.argsort(-dataset.trajectory_returns(), kind="stable")
+    fits = np.cumsum(lengths[best_first]) <= most_rows
+    number = max(1, np.argmin([*fits, False]))  # of trajectories before the first that does not fit
+    is_kept = np.isin(np.arange(len(lengths)), best_first[:number])
+    return dataset.part(np.flatnonzero(np.repeat(is_kept, lengths)))
 
 
 def counts_kitchen_tasks(dataset: Dataset, task: Task | None) -> bool:
@@ -170,16 +180,16 @@ def counts_kitchen_tasks(dataset: Dataset, task: Task | None) -> bool:
     return bool(np.mean(rows.rewards == tasks_done(rows.observations)) > SHARE_OF_COUNTS)
 
 
-def tasks_done(observations: Any) -> np.ndarray:
+def tasks_done(observations: np.ndarray | Array) -> np.ndarray:
     """Returns the reward of D4RL's kitchen data: how many of the goal's tasks are done, f32[...].
 
     The data count a task again in each step; the environment rewards it once, in the step that completes it.
     A learner that sees both, as in fine-tuning, needs one reward for all rows. The observations f32[..., 60]
     are unnormalised; the goal's positions are 0 for objects without a task.
     """
-    number = np.zeros(observations.shape[:-1], np.float32)
+    seen = np.asarray(observations)
+    number = np.zeros(seen.shape[:-1], np.float32)
     for positions in KITCHEN_OBJECTS.values():
-        now = observations[..., positions]
-        goal = observations[..., np.add(positions, KITCHEN_POSITIONS)]
+        now, goal = seen[..., positions], seen[..., np.add(positions, KITCHEN_POSITIONS)]
         number += (goal != 0.0).any(-1) & (np.linalg.norm(now - goal, axis=-1) < KITCHEN_THRESHOLD)
     return number

@@ -1,11 +1,10 @@
-"""Reads files: HDF5 in D4RL's layout, NumPy archives, OGBench's."""
+"""Reads single files of data: HDF5 in D4RL's layout, NumPy archives, OGBench's."""
 
 import contextlib
 import dataclasses
 import pkgutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
@@ -13,14 +12,14 @@ import psutil
 
 from xql_jax.data.arrays import REQUIRED, UNITS, Layout, brief, from_arrays, is_read, says_normalized
 from xql_jax.data.dataset import Dataset, checked_references
-from xql_jax.data.names import MEANINGS, is_known
+from xql_jax.data.names import OUR_NAMES, is_known
 from xql_jax.errors import UserError
 from xql_jax.tasks import TASKS, References, Task
 
-COPIES = 3  # of a file's arrays in memory: as they are read, as transitions, and as these are preprocessed
+COPIES = 3  # of a file's arrays in memory: as they are read, as transitions, and preprocessed
 D4RL_KEYS = (*REQUIRED, "timeouts")
 MADE_BY = "made_by"  # the command that made a file of xql-collect --oracle
-STATES = ("qpos", "button_states")  # of OGBench's simulators
+SIMULATOR_ARRAYS = ("qpos", "button_states")  # from which OGBench's tasks give rewards
 # The names of the files of D4RL's tasks, and of the embedded mazes, which have D4RL's layout.
 D4RL_FILES = {
     (task.dataset_url or f"{task.name}.hdf5").rpartition("/")[2]
@@ -42,9 +41,7 @@ def read_hdf5(path: Path, episode_limit: int | None) -> Dataset:
     """
     is_d4rls = path.name in D4RL_FILES
     with opened(path) as file:
-        names: list[str] = []
-        file.visititems(lambda name, member: names.append(name) if isinstance(member, h5py.Dataset) else None)
-        names = [name for name in names if not name.startswith("metadata/")]
+        names = [name for name in dataset_names(file) if not name.startswith("metadata/")]
         read = [name for name in names if (name in D4RL_KEYS if is_d4rls else is_known(name))]
         check_memory(sum(file[name].nbytes for name in read), str(path))
         arrays = {name: file[name][()] for name in read}
@@ -54,8 +51,10 @@ def read_hdf5(path: Path, episode_limit: int | None) -> Dataset:
         normalized = says_normalized(units, str(path), is_collected="metadata/command" in file)
     layout = Layout(episode_limit, timeouts_win=is_d4rls, keeps_last=False, prefers_rows=True)
     dataset = from_arrays(arrays, str(path), layout, read if is_d4rls else names)
-    unused = [name for name in names if is_d4rls and name not in read]
-    notes = (*dataset.notes, *([f"not used: {brief(', '.join(unused))}"] if unused else []))
+    notes = dataset.notes
+    if is_d4rls and len(names) > len(read):
+        unused = [name for name in names if name not in read]
+        notes = (*notes, f"not used: {brief(', '.join(unused))}")
     references = checked_references(given, str(path))
     return dataclasses.replace(dataset, references=references, is_normalized=normalized, notes=notes)
 
@@ -69,7 +68,7 @@ def read_npz(path: Path, layout: Layout) -> Dataset:
     if (
         "qpos" in names
         and not layout.is_episode
-        and {MEANINGS.get(name) for name in names}.isdisjoint(("next_observations", "timeouts", "ends"))
+        and {OUR_NAMES.get(name) for name in names}.isdisjoint(("next_observations", "timeouts", "ends"))
     ):
         raise UserError(
             f"{path}: rows without timeouts beside qpos: if they are OGBench's, whose terminals mark "
@@ -81,14 +80,12 @@ def read_npz(path: Path, layout: Layout) -> Dataset:
 def read_ogbench(path: Path, task: Task | None = None) -> Dataset:
     """Reads a `.npz` in OGBench's layout: `terminals` mark the last row of each trajectory, a time-out.
 
-    Terminal states, if there are any, are those with masks = 0: in OGBench's single-task data, where the goal
-    is reached. Without `next_observations`, rows are steps as in OGBench's files, and the last of each
-    trajectory has no next observation. With it, rows are transitions, as in what its `make_env_and_datasets`
-    returns.
+    Terminal states, if there are any, are those with masks = 0. Without `next_observations`, rows are steps
+    as in OGBench's files. With it, they are transitions, as in what its `make_env_and_datasets` returns.
 
     OGBench's own files have no rewards: a single-task task gives them, from the states in `qpos`.
     """
-    arrays, names = read_archive(path, lambda name: is_read(name) or name in (*STATES, MADE_BY))
+    arrays, names = read_archive(path, lambda name: is_read(name) or name in (*SIMULATOR_ARRAYS, MADE_BY))
     made_by = arrays.pop(MADE_BY, None)
     source = str(path) if made_by is None else f"{path} (made by {made_by})"
     if "rewards" not in arrays and "qpos" in arrays and task and task.suite.labels:
@@ -99,7 +96,7 @@ def read_ogbench(path: Path, task: Task | None = None) -> Dataset:
             f"{path}: no array rewards; OGBench's own files have none: give the task whose rewards are "
             "meant, as --env_name=cube-single-play-singletask-v0"
         )
-    names = [name for name in names if name not in (*STATES, MADE_BY)]
+    names = [name for name in names if name not in (*SIMULATOR_ARRAYS, MADE_BY)]
     layout = Layout(terminals_are_ends=True, timeouts_win=True, keeps_last=False)
     return from_arrays(arrays, source, layout, names)
 
@@ -110,28 +107,34 @@ def read_archive(
     """Returns the arrays in a `.npz` whose names are wanted, and all arrays' names."""
     with reading(path, ".npz archive"), np.load(path, allow_pickle=False) as archive:
         wanted = [key for key in archive.files if wants(key)]
-        members: Any = archive.zip
-        check_memory(sum(members.getinfo(f"{key}.npy").file_size for key in wanted), str(path))
+        check_memory(sum(archive.zip.getinfo(f"{key}.npy").file_size for key in wanted), str(path))
         return {key: np.asarray(archive[key]) for key in wanted}, list(archive.files)
 
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[h5py.File]:
-    """Opens an HDF5 file for reading; until it is closed, errors of h5py are raised as UserError.
-
-    Refuses files in which anything is a link, or has its numbers in other files: these can change while the
-    file does not, may be anything on this machine, and read as zeros if they are missing.
-    """
-
-    def elsewhere(name: str, link: Any) -> str | None:
-        member = file[name] if isinstance(link, h5py.HardLink) else None
-        is_elsewhere = isinstance(member, h5py.Dataset) and (member.is_virtual or member.external)
-        return name if member is None or is_elsewhere else None
-
+    """Opens an HDF5 file for reading; until it is closed, errors of h5py are raised as UserError."""
     with reading(path, "HDF5 file"), h5py.File(path, "r") as file:
-        if name := file.visititems_links(elsewhere):  # the first name that is returned
-            raise UserError(f"{path}: {name} is a link, or its numbers are in other files: copy them into it")
         yield file
+
+
+def dataset_names(file: h5py.File) -> list[str]:
+    """Returns the names of all arrays in an HDF5 file; UserError if the numbers of one are in other files.
+
+    Those read as zeros where the other file is missing.
+    """
+    links: dict[str, object] = {}
+    file.visititems_links(links.__setitem__)
+    names = []
+    for name, link in links.items():
+        member = file.get(name)
+        is_array = isinstance(member, h5py.Dataset)
+        if not isinstance(link, h5py.HardLink) or (is_array and (member.is_virtual or member.external)):
+            where = f"{file.filename}: {name}"
+            raise UserError(f"{where} is a link, or its numbers are in other files: copy them into this one")
+        if is_array:
+            names.append(name)
+    return names
 
 
 @contextlib.contextmanager

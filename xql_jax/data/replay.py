@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from xql_jax.data import sampling
 from xql_jax.pytrees import Distinct
-from xql_jax.types import Array, Batch, PRNGKey
+from xql_jax.types import AnyBatch, Array, Batch, Minibatch, PRNGKey
 
 
 @flax.struct.dataclass
@@ -26,7 +26,7 @@ class ReplayBuffer(Distinct):
     k + capacity takes its place.
     """
 
-    data: Any  # a `Batch` or a `CalibratedBatch`, f32[capacity, ...]; rows that were never written are 0
+    data: Any  # a `Batch` or `CalibratedBatch`, f32[capacity, ...]; rows that were never written are 0
     inserted: Array  # i32[], transitions ever inserted, below 2^31
 
     @property
@@ -43,7 +43,7 @@ class PriorData(Distinct):
     checkpoints do not need them.
     """
 
-    batch: Any  # of the buffer's type, f32[D, ...], preprocessed, oldest first
+    batch: AnyBatch  # of the buffer's type, f32[D, ...], preprocessed, oldest first
     # The share of every minibatch, as in RLPD (Ball et al. 2023). None: all transitions are equally likely,
     # as in IQL, whose replay buffer begins with the data.
     fraction: float | None = flax.struct.field(pytree_node=False, default=None)
@@ -57,11 +57,13 @@ class PriorData(Distinct):
         return len(self.batch.rewards)
 
 
-def empty(capacity: int, observation_dim: int, action_dim: int, batch_type: Any = Batch) -> ReplayBuffer:
+def empty(
+    capacity: int, observation_dim: int, action_dim: int, batch_type: type[AnyBatch] = Batch
+) -> ReplayBuffer:
     """Returns an empty buffer for `capacity` transitions, for all of which memory is allocated at once."""
     sizes = {"observations": observation_dim, "next_observations": observation_dim, "actions": action_dim}
     shapes = ((capacity, sizes[name]) if name in sizes else (capacity,) for name in batch_type._fields)
-    return ReplayBuffer(batch_type(*map(jnp.zeros, shapes)), jnp.int32(0))
+    return ReplayBuffer(batch_type._make(map(jnp.zeros, shapes)), jnp.int32(0))
 
 
 def num_bytes(capacity: int, observation_dim: int, action_dim: int) -> int:
@@ -69,7 +71,7 @@ def num_bytes(capacity: int, observation_dim: int, action_dim: int) -> int:
     return 4 * capacity * (2 * observation_dim + action_dim + 2) + 4
 
 
-def insert(buffer: ReplayBuffer, batch: Batch) -> ReplayBuffer:
+def insert(buffer: ReplayBuffer, batch: AnyBatch) -> ReplayBuffer:
     """Returns the buffer with transitions added in their order; in a full buffer they replace the oldest.
 
     Donate the buffer; otherwise all of it is copied. The batch is f32[n, ...], n at most the capacity.
@@ -94,17 +96,15 @@ def size(buffer: ReplayBuffer) -> Array:
 
 def sample_buffer(
     buffer: ReplayBuffer, key: PRNGKey, batch_size: int, prior: PriorData | None = None
-) -> Batch:
-    """Draws transitions uniformly, with replacement, from those in the buffer, and from offline data.
+) -> Minibatch:
+    """Draws f32[batch_size, ...] uniformly, with replacement, from the buffer and from offline data.
 
-    An empty buffer gives zeros: the caller must insert first.
-
-    With offline data the buffer's capacity is at most `prior.capacity`. Returns f32[batch_size, ...].
+    An empty buffer gives zeros. With offline data, the buffer's capacity is at most `prior.capacity`.
     """
     if prior is None:
         return sampling.sample(buffer.data, key, batch_size, size(buffer))
     if prior.fraction is None:
-        return _sample_alike(prior, buffer, key, batch_size)
+        return _sample_all_alike(prior, buffer, key, batch_size)
     key_prior, key_buffer = jax.random.split(key)
     count = round(prior.fraction * batch_size)
     offline = sampling.sample(prior.batch, key_prior, count)
@@ -112,14 +112,14 @@ def sample_buffer(
     return jax.tree.map(lambda *fields: jnp.concatenate(fields), offline, online)
 
 
-def _sample_alike(prior: PriorData, buffer: ReplayBuffer, key: PRNGKey, batch_size: int) -> Batch:
-    held = jnp.clip(prior.capacity - buffer.inserted, 0, prior.size)  # offline transitions left, the last
-    rows = sampling.sample_indices(key, held + size(buffer), batch_size)
-    is_offline = rows < held
+def _sample_all_alike(prior: PriorData, buffer: ReplayBuffer, key: PRNGKey, batch_size: int) -> Minibatch:
+    left = jnp.clip(prior.capacity - buffer.inserted, 0, prior.size)  # offline transitions, the last ones
+    rows = sampling.sample_indices(key, left + size(buffer), batch_size)
+    is_offline = rows < left
 
     def pick(offline: Array, online: Array) -> Array:
-        ours = jnp.take(offline, jnp.where(is_offline, prior.size - held + rows, 0), axis=0, mode="clip")
-        theirs = jnp.take(online, jnp.where(is_offline, 0, rows - held), axis=0, mode="clip")
+        ours = jnp.take(offline, jnp.where(is_offline, prior.size - left + rows, 0), axis=0, mode="clip")
+        theirs = jnp.take(online, jnp.where(is_offline, 0, rows - left), axis=0, mode="clip")
         return jnp.where(is_offline.reshape(-1, *[1] * (ours.ndim - 1)), ours, theirs)
 
     return jax.tree.map(pick, prior.batch, buffer.data)

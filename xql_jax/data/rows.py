@@ -2,9 +2,8 @@
 
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
@@ -12,16 +11,15 @@ from gymnasium import spaces
 
 from xql_jax.data.dataset import summed
 from xql_jax.data.episodes import MINARI_REFERENCES
-from xql_jax.data.readers import opened
+from xql_jax.data.readers import dataset_names, opened
 from xql_jax.errors import needing
 from xql_jax.tasks import References
-from xql_jax.types import UNKNOWN, ActionBounds, Batch
+from xql_jax.types import UNKNOWN, ActionBounds, Batch, Json
 
 # By key, [N, ...]: observations, actions, rewards and next_observations in float32; terminals and timeouts as
 # bool, one of which is set in the last row of each episode; optionally infos/NAME.
 Rows = dict[str, np.ndarray]
-# Facts about a dataset: text, numbers, or lists of either.
-Metadata = Mapping[str, Any]
+Metadata = Json  # facts about a dataset: text, numbers, or lists of either
 
 
 def cut_off(rows: Rows, count: int) -> Rows:
@@ -51,8 +49,7 @@ def whole_returns_of(rows: Rows, episode_limit: int, cuts_episodes: bool) -> np.
     """Returns f64[E], the returns of the episodes that were not cut off; of all, if all were.
 
     An episode of `episode_limit` steps is whole, and so is one that ends in a terminal state. With
-    `cuts_episodes` any other may have been cut off, as in a replay buffer, which has lost the ends of
-    episodes. Without, only the last one may: by the number of transitions to collect.
+    `cuts_episodes`, any other may have been cut off, as in a replay buffer; else only the last one may.
     """
     ends = np.flatnonzero(ends_of(rows))
     whole = rows["terminals"][ends] | (np.diff(ends, prepend=-1) >= episode_limit)
@@ -65,15 +62,12 @@ def whole_returns_of(rows: Rows, episode_limit: int, cuts_episodes: bool) -> np.
 def rows_of_replay(first: int, transitions: Batch, num_environments: int) -> Rows:
     """Turns a replay buffer's transitions, which N environments inserted in turn, into whole episodes.
 
-    A buffer records terminals, but not where an episode ended for another reason: its limit, a resumption of
-    the run, or the buffer's own beginning and end. Such an end is found where a transition's next observation
-    differs, in any bit, from the one that its environment's next transition starts from.
+    A buffer records terminals, but not where an episode ended for another reason, such as its limit or a
+    resumption of the run. Such an end is found where a transition's next observation differs, in any bit,
+    from the one that its environment's next transition starts from.
 
-    Args:
-        first: number of the first transition among all that were ever inserted.
-        transitions: NumPy f32[n, ...], oldest first; transition k is of environment k % N.
-    Returns:
-        the rows of one environment after the other.
+    The transitions are NumPy f32[n, ...], oldest first, and transition k, counted from `first` on, is of
+    environment k % N. The rows are those of one environment after the other.
     """
     environments = (first + np.arange(len(transitions.rewards))) % num_environments
     order = np.argsort(environments, kind="stable")
@@ -103,20 +97,18 @@ def write_hdf5(path: Path, rows: Rows, metadata: Metadata) -> None:
             file.create_dataset(f"metadata/{key}", data=value, dtype=kind, track_times=False)
 
 
-def read_rows(path: Path) -> tuple[Rows, dict[str, Any]]:
+def read_rows(path: Path) -> tuple[Rows, Metadata]:
     """Returns what `write_hdf5` wrote; UserError if the file cannot be read."""
     rows: Rows = {}
-    metadata: dict[str, Any] = {}
-
-    def add(name: str, member: Any) -> None:
-        if isinstance(member, h5py.Dataset):
-            is_text = h5py.check_string_dtype(member.dtype)
-            rows[name] = np.asarray((member.asstr() if is_text else member)[()])
-
+    metadata: Metadata = {}
     with opened(path) as file:
-        file.visititems(add)
-    for name in [name for name in rows if name.startswith("metadata/")]:
-        metadata[name.removeprefix("metadata/")] = rows.pop(name).tolist()
+        for name in dataset_names(file):
+            is_text = h5py.check_string_dtype(file[name].dtype)
+            array = np.asarray((file[name].asstr() if is_text else file[name])[()])
+            if name.startswith("metadata/"):
+                metadata[name.removeprefix("metadata/")] = array.tolist()
+            else:
+                rows[name] = array
     return rows, metadata
 
 
@@ -153,12 +145,9 @@ def write_minari(
         for number, (start, stop) in enumerate(zip([0, *stops[:-1]], stops, strict=True))
     )
     names = dict(zip(References._fields, MINARI_REFERENCES, strict=True))
+    facts = {names.get(key, key): value for key, value in metadata.items()}
+    facts["dataset_id"] = f"{re.sub('[^A-Za-z0-9_-]', '-', name)}-v0"
+    facts["minari_version"] = minari.__version__
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # warnings that authors and the like are missing
-        storage.update_metadata(
-            {
-                "dataset_id": f"{re.sub('[^A-Za-z0-9_-]', '-', name)}-v0",
-                "minari_version": minari.__version__,
-                **{names.get(key, key): value for key, value in metadata.items()},
-            }
-        )
+        storage.update_metadata(facts)

@@ -9,7 +9,7 @@ import numpy as np
 import psutil
 
 from xql_jax.pytrees import Distinct
-from xql_jax.types import Array, PRNGKey, Windows
+from xql_jax.types import AnyBatch, Array, Minibatch, PRNGKey, Windows
 
 EXACT_BELOW = 2**24  # rows; up to so many, JAX's draw favours none over another by more than 0.4%
 SHARE_OF_DEVICE = 0.6  # of its memory, for the data; the rest is for networks, their gradients and XLA
@@ -22,29 +22,29 @@ class Trajectories(Distinct):
     Drawing rows uniformly draws trajectories in proportion to their length, and uniform starts within them.
     """
 
-    observations: Array  # f32[N, O], NumPy's on the host
-    actions: Array  # f32[N, A]
-    returns_to_go: Array  # f32[N], reward units
-    timesteps: Array  # i32[N], rows of the trajectory before this one
-    left: Array  # i32[N], rows of the trajectory from this one on, itself included
-    highest_return: Array  # f32[], of a trajectory
+    observations: Array | np.ndarray  # f32[N, O], NumPy's on the host
+    actions: Array | np.ndarray  # f32[N, A]
+    returns_to_go: Array | np.ndarray  # f32[N], reward units
+    timesteps: Array | np.ndarray  # i32[N], rows of the trajectory before this one
+    left: Array | np.ndarray  # i32[N], rows of the trajectory from this one on, itself included
+    highest_return: Array | np.ndarray  # f32[], of a trajectory
     length: int = flax.struct.field(pytree_node=False, default=1)  # K of the windows
 
-    def windows(self, starts: Any) -> Windows:
+    def windows(self, starts: Array | np.ndarray) -> Windows:
         """Returns windows of K = `length` rows that start at rows `starts`, i32[B].
 
         If the trajectory ends earlier, the window is padded with zeros at its start, where its `known` is
         false. The result is of NumPy or JAX, like this object's arrays.
         """
 
-        def take(field: Any, rows: Any) -> Any:
+        def take(field: Array | np.ndarray, rows: Array | np.ndarray) -> Any:
             return field.take(rows, axis=0, mode="clip")
 
         padding = self.length - take(self.left, starts).clip(max=self.length)
         offsets = np.arange(self.length, dtype=np.int32) - padding[:, None]
         known = offsets >= 0
         rows = starts[:, None] + offsets * known
-        return Windows(
+        fields = (
             take(self.observations, rows) * known[..., None],
             take(self.actions, rows) * known[..., None],
             take(self.returns_to_go, rows) * known,
@@ -52,6 +52,7 @@ class Trajectories(Distinct):
             known,
             self.highest_return.repeat(len(starts)),
         )
+        return Windows._make(fields)
 
     def rows_of_windows(self, starts: np.ndarray) -> "Trajectories":
         """Returns the rows of windows that start at `starts` i32[M, N], as NumPy [M, N * `length`, ...]."""
@@ -70,15 +71,14 @@ class Packed(Distinct):
     fields: Any = flax.struct.field(pytree_node=False)  # a batch of the fields' widths; None: no axis
 
     @classmethod
-    def of(cls, batch: Any) -> "Packed":
+    def of(cls, batch: AnyBatch) -> "Packed":
         """Packs the fields f32[N, ...] of a batch, of NumPy or JAX."""
         widths = [field.shape[1] if field.ndim > 1 else None for field in batch]
-        xp = np if isinstance(batch[0], np.ndarray) else jnp
-        return cls(
-            xp.concatenate([field.reshape(len(field), -1) for field in batch], 1), type(batch)(*widths)
-        )
+        concatenate = np.concatenate if isinstance(batch[0], np.ndarray) else jnp.concatenate
+        rows = concatenate([field.reshape(len(field), -1) for field in batch], 1)
+        return cls(rows, type(batch)._make(widths))
 
-    def take(self, indices: Array) -> Any:
+    def take(self, indices: Array) -> AnyBatch:
         """Returns the batch of the rows i32[B]."""
         taken, start = jnp.take(self.rows, indices, axis=0, mode="clip"), 0
         fields = []
@@ -88,14 +88,12 @@ class Packed(Distinct):
         return type(self.fields)(*fields)
 
 
-def sample(data: Any, key: PRNGKey, batch_size: int, size: Array | None = None) -> Any:
-    """Draws transitions uniformly, with replacement; from `Trajectories`, the windows that start there.
+def sample(
+    data: AnyBatch | Trajectories | Packed, key: PRNGKey, batch_size: int, size: Array | None = None
+) -> Minibatch:
+    """Draws transitions [batch_size, ...] uniformly, with replacement; from `Trajectories`, windows.
 
-    Args:
-        data: fields [N, ...] of all transitions.
-        size: i32[]; only the first `size` of them are drawn from; None for all.
-    Returns:
-        fields [batch_size, ...]; row i of every field is the same transition, or window.
+    If a `size` i32[] is given, only the first so many transitions of the data [N, ...] are drawn from.
     """
     if isinstance(data, Packed):
         return data.take(sample_indices(key, len(data.rows), batch_size))
@@ -109,10 +107,9 @@ def sample(data: Any, key: PRNGKey, batch_size: int, size: Array | None = None) 
 def sample_indices(key: PRNGKey, size: int | Array, batch_size: int) -> Array:
     """Draws i32[batch_size] uniformly from 0, ..., size - 1 < 2^31, with replacement.
 
-    JAX's `randint` takes 32 random bits modulo the size, so that the first (2^32 mod size) rows are likelier
-    than the others: of 10^9 rows, likelier by a quarter. Large sizes, and sizes i32[] that only the device
-    knows, are scaled by 64 random bits instead, which leaves differences below 2^-33. For size 0, the result
-    is always 0.
+    JAX's `randint` takes 32 random bits modulo the size, so the first (2^32 mod size) rows are likelier than
+    the others: of 10^9 rows, by a quarter. Large sizes, and sizes i32[] that only the device knows, are
+    scaled by 64 random bits, which leaves differences below 2^-33. For size 0, the result is always 0.
     """
     if not isinstance(size, Array) and size <= EXACT_BELOW:
         return jax.random.randint(key, (batch_size,), 0, size)
@@ -130,7 +127,7 @@ def _upper_word(x: Array, y: int | Array) -> Array:
     return x_high * y_high + (middle >> 16) + ((x_low * y_high + (middle & 0xFFFF)) >> 16)
 
 
-def fits_on_device(data: Any) -> bool:
+def fits_on_device(data: object) -> bool:
     """Returns whether each device that JAX uses has room for the arrays."""
     return sum(field.nbytes for field in jax.tree.leaves(data)) < room_on_device()
 

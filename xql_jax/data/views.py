@@ -1,10 +1,10 @@
 """Turns a dataset into the kind of batches that a learner asks for by its `batch_type`."""
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from xql_jax.data.dataset import Dataset
 from xql_jax.data.sampling import Trajectories
@@ -16,27 +16,28 @@ def with_next_actions(dataset: Dataset) -> Dataset:
     """Gives every transition the action that the data's policy took next, in s'.
 
     A trajectory's last transition has no next action. If it is terminal, its mask hides whatever stands
-    there. If it is a time-out or a jump in the data, it is left out. In D4RL's layout the row of a time-out
-    has been dropped before, as by D4RL's own loader, so such a trajectory loses two; other codes keep one.
+    there. If it is a time-out or a jump, it is left out. In D4RL's layout the row of a time-out has been
+    dropped before, as by D4RL's own loader, so such a trajectory loses two; other codes keep one.
     """
-    batch, known = dataset.batch, _known(dataset)
+    batch, known = dataset.batch, _has_successor(dataset)
     following = np.minimum(np.arange(dataset.size) + 1, dataset.size - 1)
-    fields: tuple[Any, ...] = (*batch, np.asarray(batch.actions)[following])
     # A trajectory that loses its last row ends one row earlier.
     ends = dataset.ends | np.append(~known[1:], False)
-    kept = dataclasses.replace(dataset, batch=SarsaBatch(*fields), ends=ends)
-    return kept.part(np.flatnonzero(known))
+    with_next = SarsaBatch._make((*batch, batch.actions[following]))
+    return dataclasses.replace(dataset, batch=with_next, ends=ends).part(np.flatnonzero(known))
 
 
 def with_returns_to_go(dataset: Dataset, discount: float, endless: bool) -> Dataset:
     """Gives every transition its return-to-go, as `discounted_returns`."""
     _trajectories(dataset)
     batch = dataset.batch
-    returns: Any = discounted_returns(batch.rewards, batch.masks, dataset.ends, discount, endless)
-    return dataclasses.replace(dataset, batch=CalibratedBatch(**batch._asdict(), returns_to_go=returns))
+    returns = discounted_returns(batch.rewards, batch.masks, dataset.ends, discount, endless)
+    return dataclasses.replace(dataset, batch=CalibratedBatch._make((*batch, returns)))
 
 
-def discounted_returns(rewards: Any, masks: Any, ends: Any, discount: float, endless: bool) -> np.ndarray:
+def discounted_returns(
+    rewards: ArrayLike, masks: ArrayLike, ends: ArrayLike, discount: float, endless: bool
+) -> np.ndarray:
     """Returns f32[N], the discounted returns from each transition of trajectories on, reward units.
 
     `ends` bool[N] marks each trajectory's last transition, the last of all included. If `endless`, the last
@@ -60,20 +61,21 @@ def in_windows(dataset: Dataset, length: int) -> Dataset:
     sums = np.cumsum(rewards)
     returns_to_go = (np.repeat(sums[last], lengths) - sums + rewards).astype(np.float32)
     timesteps = rows - np.repeat(last + 1 - lengths, lengths)
-    arrays: dict[str, Any] = {
-        "observations": dataset.batch.observations,
-        "actions": dataset.batch.actions,
-        "returns_to_go": returns_to_go,
-        "timesteps": timesteps.astype(np.int32),
-        "left": (np.repeat(last, lengths) - rows + 1).astype(np.int32),
-        "highest_return": returns_to_go[timesteps == 0].max(),
-    }
-    return dataclasses.replace(dataset, batch=Trajectories(**arrays, length=length))
+    trajectories = Trajectories(
+        observations=dataset.batch.observations,
+        actions=dataset.batch.actions,
+        returns_to_go=returns_to_go,
+        timesteps=timesteps.astype(np.int32),
+        left=(np.repeat(last, lengths) - rows + 1).astype(np.int32),
+        highest_return=returns_to_go[timesteps == 0].max(),
+        length=length,
+    )
+    return dataclasses.replace(dataset, batch=trajectories)
 
 
-def _known(dataset: Dataset) -> np.ndarray:
-    """Returns bool[N], where the next row goes on or a terminal ends; UserError if for less than half."""
-    known = ~dataset.ends | (np.asarray(dataset.batch.masks) == 0)
+def _has_successor(dataset: Dataset) -> np.ndarray:
+    """Returns bool[N]: the next row goes on, or a terminal ends; UserError if in less than half of them."""
+    known = ~dataset.ends | (dataset.batch.masks == 0)
     if 2 * np.count_nonzero(known) < dataset.size:
         raise UserError(
             f"{dataset.source}: {np.count_nonzero(~known):,} of {dataset.size:,} transitions do not "
@@ -84,8 +86,8 @@ def _known(dataset: Dataset) -> np.ndarray:
 
 
 def _trajectories(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the last rows of the trajectories and their lengths; UserError if the data do not tell them."""
-    _known(dataset)
+    """Returns the last rows of the trajectories and their lengths; UserError if they are not known."""
+    _has_successor(dataset)
     last, lengths = np.flatnonzero(dataset.ends), dataset.trajectory_lengths()
     if len(last) == 1 and dataset.batch.masks[-1] != 0:
         raise UserError(
@@ -95,15 +97,15 @@ def _trajectories(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
     return last, lengths
 
 
-# By the type of minibatches: the dataset's form, for a learner of them.
-VIEWS: dict[type, Callable[[Dataset, Any], Dataset]] = {
-    Batch: lambda dataset, learner: dataset,
-    SarsaBatch: lambda dataset, learner: with_next_actions(dataset),
-    CalibratedBatch: lambda dataset, learner: with_returns_to_go(dataset, learner.discount, learner.endless),
-    Windows: lambda dataset, learner: in_windows(dataset, learner.context_length),
-}
-
-
 def view_for(learner: Any, dataset: Dataset) -> Dataset:
     """Returns the dataset in the form of the learner's `batch_type`."""
-    return VIEWS[learner.batch_type](dataset, learner)
+    kind = learner.batch_type
+    if kind is Batch:
+        return dataset
+    if kind is SarsaBatch:
+        return with_next_actions(dataset)
+    if kind is CalibratedBatch:
+        return with_returns_to_go(dataset, learner.discount, learner.endless)
+    if kind is Windows:
+        return in_windows(dataset, learner.context_length)
+    raise TypeError(f"no view gives a dataset the form of {kind}")

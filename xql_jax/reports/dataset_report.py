@@ -7,7 +7,8 @@ from types import SimpleNamespace
 import numpy as np
 from matplotlib.figure import Figure
 
-from xql_jax.data.dataset import DISCRETE, Dataset, as_learners_see, looks_discrete, suspicions
+from xql_jax.data.dataset import Dataset, as_learners_see
+from xql_jax.data.suspicions import suspicions
 from xql_jax.reports.style import BLUE, count_axis, legend_below, styled
 from xql_jax.tasks import Task
 from xql_jax.types import UNKNOWN, ActionBounds
@@ -135,7 +136,6 @@ def _warnings(dataset: Dataset, report: SimpleNamespace, task: Task | None) -> l
         "clips them to ±1, so divide them by their bound": report.actions_beyond_bound,
         f"{report.actions_at_bound:.0%} of the action entries are at their bounds, where a tanh policy has "
         "hardly any gradient": report.actions_at_bound > 0.5,
-        DISCRETE: looks_discrete(dataset),
         **dict.fromkeys(suspicions(dataset), True),
         f"action entries that never change: {_listed(report.constant_actions)}": report.constant_actions,
         f"observation entries beyond ±1,000, which the networks see as they are: {_listed(large)}": len(

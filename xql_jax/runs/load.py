@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from xql_jax.configuration import learner_from_config, settings_by_name
-from xql_jax.data.dataset import PREFIXES, Dataset
+from xql_jax.data.dataset import SOURCE_PREFIXES, Dataset
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.envs import Simulation, action_bounds
 from xql_jax.errors import Damaged, UserError
@@ -109,7 +109,7 @@ class SavedRun:
     def sources(self) -> list[str]:
         """What its data were read from, none for the task's own; UserError if they were arrays in memory."""
         sources, stamps = self.content.get("dataset", []), self.content.get("data_files", ())
-        if sources and stamps is None and not any(source.startswith(PREFIXES) for source in sources):
+        if sources and stamps is None and not any(source.startswith(SOURCE_PREFIXES) for source in sources):
             raise UserError(f"{self.path}: its data were arrays in memory: give dataset= again, or --dataset")
         return sources
 

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from xql_jax.data.dataset import PREFIXES, SUFFIXES, check_spaces, name_of, warn_of_actions
+from xql_jax.data.dataset import FILE_SUFFIXES, SOURCE_PREFIXES, check_spaces, name_of
 from xql_jax.data.loading import load_dataset, stamps
 from xql_jax.data.preprocessing import Preprocessing, counts_kitchen_tasks, fit_preprocessing
 from xql_jax.data.sampling import Trajectories, fits_on_device
+from xql_jax.data.suspicions import warn_of_suspicions
 from xql_jax.data.views import view_for
 from xql_jax.envs import action_bounds
 from xql_jax.errors import UserError
@@ -99,7 +100,7 @@ def load_data(job: Job, evaluator: Evaluator | None) -> RunData:
         check_spaces(dataset, *sizes, task.name)
     for note in dataset.notes:
         LOG.info(f"{dataset.source}: {note}")
-    warn_of_actions(dataset)
+    warn_of_suspicions(dataset)
     if job.source:
         preprocessing = job.source.preprocessing_of(dataset)
     else:
@@ -180,11 +181,13 @@ def _name_of(sources: Sequence[str]) -> str:
 
     For example mine for mine.npz, and door-human-v2 for minari:door/human-v2.
     """
-    kind, _, name = sources[0].rpartition(":") if sources[0].startswith(PREFIXES) else ("", "", sources[0])
+    kind, _, name = (
+        sources[0].rpartition(":") if sources[0].startswith(SOURCE_PREFIXES) else ("", "", sources[0])
+    )
     if kind == "minari" and not Path(name).expanduser().exists():
         stem = name.replace("/", "-")
     else:
         path = Path(name).expanduser().resolve()
-        stem = path.stem if path.suffix.lower() in SUFFIXES else path.name
+        stem = path.stem if path.suffix.lower() in FILE_SUFFIXES else path.name
     stem = stem.strip(".") or "data"
     return stem if len(sources) == 1 else f"{stem}-and-{len(sources) - 1}-more"

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from xql_jax import config_files
 from xql_jax.configuration import field_names, with_fields
-from xql_jax.data.dataset import PREFIXES
+from xql_jax.data.dataset import SOURCE_PREFIXES
 from xql_jax.data.loading import cached_file, stamps
 from xql_jax.errors import UserError, nearest
 from xql_jax.files import as_json
@@ -214,7 +214,7 @@ def _missing(settings: RunSettings) -> str:
     if not isinstance(settings, OfflineSettings) or task is None:
         return ""
     files = [file for file in settings.dataset if isinstance(file, str)]
-    if files and files[0].startswith(PREFIXES):
+    if files and files[0].startswith(SOURCE_PREFIXES):
         return ""  # a library of datasets manages the file
     place = Path(files[0]).expanduser() if files else cached_file(task)
     return "" if place.exists() or not (files or task.dataset_url) else str(place)

@@ -236,7 +236,7 @@ def _waypoints(settings: CollectionSettings) -> Source:
         with counted(number, "transition", settings.tqdm) as count:
             return antmaze.generate_antmaze(task, number, settings.seed, count)
 
-    about = {"seed": settings.seed, "policy": "ant_walker", "noise": antmaze.ACTION_NOISE}
+    about = {"seed": settings.seed, "policy": "ant_walker", "noise": antmaze.WALKER_NOISE}
     return Source(task, settings.simulation, rows, about)
 
 

@@ -5,7 +5,7 @@ checkpoints/STEP/logs/NAME.csv      the rows of a log up to this step
 checkpoints/STEP/checkpoint.json    the run's digest, the progress, the members' names, and the digest of
                                     every file
 checkpoints/NAME.tmp/               a checkpoint that is being written or deleted
-checkpoints/damaged-STEP/           a checkpoint that was found damaged; kept for inspection
+checkpoints/damaged-STEP/           the last damaged checkpoint of that step, kept for inspection
 """
 
 import concurrent.futures
@@ -19,14 +19,13 @@ import re
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
 
 from xql_jax.errors import Damaged, UserError
-from xql_jax.files import read_record, read_whole, set_aside, sync, write_record, writing
-from xql_jax.types import State
+from xql_jax.files import read_record, read_whole, sync, write_record, writing
+from xql_jax.types import Json, State
 
 LOG = logging.getLogger(__name__)
 KEPT = 3  # checkpoints; the default of every run
@@ -38,7 +37,7 @@ class TrainingFiles:
 
     def __init__(self, folder: Path, run_id: str = ""):
         self.folder = folder
-        self.run_id = run_id  # the digest of the run's identity; tells its files from another run's
+        self.run_id = run_id  # the digest of the run's identity; files of other runs are refused by it
         self.checkpoints = folder / "checkpoints"
         self.metrics = folder / "metrics.csv"
         self.evaluations = folder / "evaluations.csv"
@@ -59,16 +58,15 @@ class Progress:
     update_seconds: float = 0.0
     evaluation_seconds: float = 0.0
     # What each member needs besides its state, such as its divergence; by the member's name.
-    members: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
-    # What the population as a whole needs.
-    held: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    members: Mapping[str, Json] = dataclasses.field(default_factory=dict)
+    held: Json = dataclasses.field(default_factory=dict)  # what the population as a whole needs
 
 
 class Checkpoints(contextlib.AbstractContextManager):
     """The last checkpoints of a run, in one folder.
 
     A background thread writes them, one at a time, while training continues. An error in the thread is raised
-    by the next `save`, `wait` or `close`. Only `save` and `resume_last_good` write or rename files.
+    by the next `save`, `wait` or `close`.
 
     Args:
         folder: created by the first `save`; its parent must exist.
@@ -84,7 +82,7 @@ class Checkpoints(contextlib.AbstractContextManager):
 
     @property
     def steps(self) -> list[int]:
-        """The steps of all completely written checkpoints, ascending; damaged ones are included."""
+        """The steps of all checkpoints that were written completely, ascending."""
         names = os.listdir(self._folder) if self._folder.exists() else []
         return sorted(int(name) for name in names if re.fullmatch("0|[1-9][0-9]*", name))
 
@@ -94,13 +92,11 @@ class Checkpoints(contextlib.AbstractContextManager):
         progress: Progress,
         write_more: Callable[[Path], None] = lambda folder: None,
     ) -> None:
-        """Starts writing the checkpoint of `progress.step`.
-
-        If a checkpoint of that step exists, nothing is written, because it holds the same state.
+        """Starts writing the checkpoint of `progress.step`, unless it exists: it holds the same state.
 
         Args:
-            items: "states" and others, each NumPy arrays of the same shapes by the member's name. Nobody else
-                may write to them.
+            items: "states" and others, each NumPy arrays of the same shapes by the member's name. They must
+                not be written to.
             write_more: called in the thread, writes further files into the folder that it is given.
         """
         self.wait()
@@ -123,9 +119,9 @@ class Checkpoints(contextlib.AbstractContextManager):
             self._thread.shutdown()
 
     def restore(
-        self, like: Mapping[str, State], step: int | None = None, item: str = "states"
+        self, like: Mapping[str, State], step: int, item: str = "states"
     ) -> tuple[dict[str, State], Progress]:
-        """Reads an item from the checkpoint of a step (None: the last), and the progress.
+        """Reads an item from the checkpoint of a step, and the progress.
 
         Args:
             like: by the member's name, arrays of the expected shapes and types, or their `jax.eval_shape`.
@@ -136,11 +132,10 @@ class Checkpoints(contextlib.AbstractContextManager):
             UserError: if there is no such checkpoint, if it lacks a member or its arrays differ in name,
                 shape or type from `like`, or if the system cannot read it at present.
         """
-        known = self.steps
-        if not known or step not in (None, *known):
-            there = f"there are: {', '.join(map(str, known))}" if known else "there is none"
-            raise UserError(f"no checkpoint{f' {step}' if step else ''} in {self._folder}; {there}")
-        path = self._folder / str(known[-1] if step is None else step)
+        if step not in self.steps:
+            there = ", ".join(map(str, self.steps)) or "none"
+            raise UserError(f"no checkpoint {step} in {self._folder}; there are: {there}")
+        path = self._folder / str(step)
         manifest = self._manifest(path)
         members = manifest["members"]
         if unknown := [name for name in like if name not in members]:
@@ -153,9 +148,9 @@ class Checkpoints(contextlib.AbstractContextManager):
         for name in (*specs, *found):
             if found.get(name) != specs.get(name):
                 raise UserError(
-                    f"checkpoint {path}: written for other states, by another version of the program: {name} "
-                    f"is {found.get(name, 'not there')}, not {specs.get(name, 'wanted')}; use that version, "
-                    "or start anew with another --save_dir"
+                    f"checkpoint {path}: written by another version of the program: {name} is "
+                    f"{found.get(name, 'not there')}, not {specs.get(name, 'wanted')}; use that version, or "
+                    "start anew with another --save_dir"
                 )
         trees = {}
         for name in like:
@@ -181,10 +176,8 @@ class Checkpoints(contextlib.AbstractContextManager):
             like: by item, as for `restore`.
             resume: raises `Damaged` if files that belong to the checkpoint (the replay buffer's) are damaged.
         Returns:
-            The progress to continue from; None if there is no checkpoint.
-        Raises:
-            UserError: if all checkpoints are damaged, or if the last undamaged one cannot be used. No
-                checkpoint is renamed then.
+            The progress to continue from; None if there is no checkpoint. UserError, without renaming any, if
+            all are damaged, or the last undamaged one cannot be used.
         """
         damaged: dict[int, Damaged] = {}
         for step in reversed(self.steps):
@@ -197,7 +190,11 @@ class Checkpoints(contextlib.AbstractContextManager):
                 damaged[step] = error
                 continue
             for later, why in damaged.items():
-                aside = set_aside(self._folder / str(later))
+                aside = self._folder / f"damaged-{later}"
+                shutil.rmtree(aside, ignore_errors=True)  # one of an earlier time
+                with writing(aside):
+                    os.rename(self._folder / str(later), aside)
+                    sync(self._folder)
                 LOG.warning(f"{why}; the checkpoint is now {aside.name}, the run goes on from {step:,}")
             return progress
         if damaged:
@@ -209,18 +206,11 @@ class Checkpoints(contextlib.AbstractContextManager):
             )
         return None
 
-    def _manifest(self, path: Path) -> dict[str, Any]:
+    def _manifest(self, path: Path) -> Json:
         """Returns a checkpoint's checkpoint.json; raises the errors of `restore`."""
         content = read_record(path / MANIFEST)
-        if "states.npz" not in content.get("files", {}):
-            raise UserError(
-                f"checkpoint {path}: written by an earlier version, whose files were others: use that "
-                "version, or start anew with another --save_dir"
-            )
         if content["run"] != self._run:
             raise Damaged(f"checkpoint {path}: of another run, {content['run']}; this one is {self._run}")
-        if str(content["progress"]["step"]) != path.name:
-            raise Damaged(f"checkpoint {path}: it is of step {content['progress']['step']}")
         return content
 
     def _write(
@@ -256,8 +246,8 @@ class Checkpoints(contextlib.AbstractContextManager):
                 os.replace(temporary, path)
                 sync(self._folder)
                 others = [step for step in self.steps if step != self._spared]
-                for old in others[: -self._kept or 0]:  # renamed first: a kill leaves no partial one
-                    os.replace(self._folder / str(old), self._folder / f"{old}.tmp")
+                for old in others[: -self._kept] if self._kept else ():
+                    os.replace(self._folder / str(old), self._folder / f"{old}.tmp")  # a kill leaves no part
                 self._remove_leftovers()
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)  # the disk may be full: free the space
@@ -275,7 +265,7 @@ def as_npz(arrays: Mapping[str, np.ndarray]) -> memoryview:
     return file.getbuffer()
 
 
-def _read(path: Path, name: str, manifest: Mapping[str, Any]) -> bytes:
+def _read(path: Path, name: str, manifest: Json) -> bytes:
     """Returns a file of a checkpoint; Damaged if it is missing or has changed."""
     content = read_whole(path / name)
     if _digest(content) != manifest["files"].get(name):

@@ -1,12 +1,11 @@
 """A replay buffer on the disk, saved incrementally: each checkpoint adds a file with the new transitions.
 
-replay/FIRST-STOP-DIGEST.npz    transitions FIRST, ..., STOP - 1, counted over all ever inserted; the arrays
-                                are the fields of the buffer's transitions. Before them there can be earlier
-                                transitions that have changed since the file before
+replay/FIRST-STOP-DIGEST.npz    transitions FIRST, ..., STOP - 1, counted over all ever inserted. Before them
+                                there can be earlier ones that have changed since the file before
 replay/NAME.tmp                 a file that is being written
 
-A checkpoint itself only needs the number of transitions inserted so far. The name of each file contains a
-digest of its content and its owner, so a changed file is recognised and never used.
+A checkpoint itself only needs the number of transitions inserted so far. A file's name has a digest of its
+content and its owner, so a changed file is recognised and never used.
 """
 
 import dataclasses
@@ -28,6 +27,8 @@ from xql_jax.types import Batch
 
 
 class _Segment(NamedTuple):
+    """A file of transitions `first`, ..., `stop` - 1."""
+
     first: int
     stop: int
     digest: str
@@ -52,14 +53,14 @@ class ReplayFiles:
     def append(self, inserted: int, rows: Batch, saved: int = 0) -> None:
         """Writes the latest transitions; they are on the disk when this returns.
 
-        Files with transitions of the same or later numbers are removed first, because a run that was resumed
-        from an earlier checkpoint collects different transitions.
+        Files of transitions with the same or later numbers are removed first: a run that was resumed from an
+        earlier checkpoint collects other transitions.
 
         Args:
             inserted: number of transitions ever inserted, these included.
             rows: NumPy f32[n, ...], the last n of them.
-            saved: `inserted` of the call before; rows before it replace those in older files. Nothing is
-                written if there are no rows after it.
+            saved: `inserted` of the call before; rows before it replace those in older files. If there are no
+                rows after it, nothing is written.
         """
         first = max(saved, inserted - len(rows.rewards))
         self._remove(lambda segment: segment.stop > first)
@@ -75,18 +76,14 @@ class ReplayFiles:
         self._remove(lambda segment: segment.stop <= needed)
 
     def load(self, inserted: int, like: ReplayBuffer) -> ReplayBuffer:
-        """Returns the buffer, bit for bit as it was after `inserted` transitions had been inserted.
+        """Returns the buffer, bit for bit as it was after an `append` with that `inserted`.
 
-        Args:
-            inserted: the number passed to an earlier `append`, or 0.
-            like: a buffer of the same shapes, or its `jax.eval_shape`.
-        Raises:
-            Damaged: if a file is missing or changed.
-            UserError: if the transitions have other shapes, or the system cannot read them at present.
+        Raises Damaged if a file is missing or changed, and UserError if it has other shapes than `like`, a
+        buffer or its `jax.eval_shape`, or cannot be read at present.
         """
         capacity = len(like.data.rewards)
         ring = jax.tree.map(lambda field: np.zeros(field.shape, field.dtype), like.data)
-        needed = max(0, inserted - capacity)
+        needed = max(0, inserted - capacity)  # the first transition that the ring holds
         chain = [segment for segment in self._chain(inserted) if segment.stop > needed]
         reached = chain[-1].first if chain else inserted
         if reached > needed:
@@ -99,34 +96,29 @@ class ReplayFiles:
         return ReplayBuffer(ring, np.int32(inserted))  # type: ignore[arg-type]
 
     def read(self, stop: int | None, like: Batch) -> tuple[int, Batch]:
-        """Returns the longest sequence of transitions on the disk, without a gap, that ends before `stop`.
+        """Returns the transitions before number `stop` (None: all) that follow one another on the disk.
 
-        It is for transitions that do not change once they are there.
-
-        Args:
-            stop: a transition's number; None for all transitions.
-            like: arrays, or their shapes, of the expected types and widths.
-        Returns:
-            The number of the first transition, and NumPy f32[n, ...], oldest first.
+        They are NumPy f32[n, ...], oldest first, of the types and widths of `like`; with the number of the
+        first one. It is for transitions that do not change once they are there.
         """
         last = max((segment.stop for segment in self._segments()), default=0)
         chain = self._chain(last)[::-1]
-        if not chain:
-            raise UserError(f"{self.folder}: no transition of the replay buffer is there")
-        first, stop = chain[0].first, last if stop is None else stop
-        if not first < stop <= last:
+        first = chain[0].first if chain else 0
+        end = last if stop is None else stop
+        if not first < end <= last:
             raise UserError(
-                f"{self.folder}: has transitions {first:,} to {last:,} of the run, not those up to {stop:,}"
+                f"{self.folder}: has transitions {first:,} to {last:,} of the run, not those up to {end:,}"
             )
-        parts = [self._read(segment, like) for segment in chain if segment.first < stop]
-        return first, jax.tree.map(lambda *fields: np.concatenate(fields)[: stop - first], *parts)
+        parts = [self._read(segment, like) for segment in chain if segment.first < end]
+        return first, jax.tree.map(lambda *fields: np.concatenate(fields)[: end - first], *parts)
 
     def _chain(self, stop: int) -> list[_Segment]:
-        """The files, newest first, of the transitions up to `stop`: each ends where the one before begins."""
-        segments, chain = {segment.stop: segment for segment in self._segments()}, []
-        while stop in segments:
-            chain.append(segments[stop])
-            stop = chain[-1].first
+        """Returns the files of the transitions up to `stop`, newest first, as far as none is missing."""
+        by_stop = {segment.stop: segment for segment in self._segments()}
+        chain, end = [], stop
+        while end in by_stop:
+            chain.append(by_stop[end])
+            end = by_stop[end].first
         return chain
 
     def _digest(self, content: bytes | memoryview) -> str:
@@ -135,19 +127,17 @@ class ReplayFiles:
         return digest.hexdigest()[:32]
 
     def _read(self, segment: _Segment, like: Batch) -> Batch:
-        """Returns a file's transitions, NumPy f32[n, ...], n >= stop - first; checks digest and shapes."""
+        """Returns a file's transitions, NumPy f32[n, ...], after checking its digest and their shapes."""
         content = read_whole(segment.path)
         if self._digest(content) != segment.digest:
             raise Damaged(f"{segment.path}: damaged, or another run's or member's")
         with np.load(io.BytesIO(content)) as arrays:
             rows = type(like)(**arrays)
-        number = max(segment.stop - segment.first, len(rows.rewards))
         for name, found, field in zip(like._fields, rows, like, strict=True):
-            wanted = number, *field.shape[1:]
-            if (found.shape, found.dtype) != (wanted, field.dtype):
+            if (found.shape[1:], found.dtype) != (field.shape[1:], field.dtype):
                 raise UserError(
-                    f"{segment.path}: written for another task: {name} is {found.dtype}{list(found.shape)}, "
-                    f"not {field.dtype}{list(wanted)}"
+                    f"{segment.path}: written for another task: of {name}, a row is "
+                    f"{found.dtype}{list(found.shape[1:])}, not {field.dtype}{list(field.shape[1:])}"
                 )
         return rows
 
@@ -166,13 +156,9 @@ class ReplayFiles:
 
 
 def rows_since(buffers: ReplayBuffer, first: int, place: int) -> Batch:
-    """Returns the transitions numbered `first` and later, as far as the buffer of a member holds them.
+    """Returns NumPy f32[n, ...], a member's transitions from number `first` on that its buffer still has.
 
-    Args:
-        buffers: of several members, f32[m, capacity, ...].
-        place: of the member among them.
-    Returns:
-        NumPy f32[n, ...], oldest first.
+    The buffers f32[m, capacity, ...] are those of several members, and `place` is this one's among them.
     """
     inserted, capacity = int(buffers.inserted[place]), buffers.data.rewards.shape[1]
     rows = np.arange(max(first, inserted - capacity), inserted) % capacity  # a ring

@@ -1,0 +1,62 @@
+"""Warnings about data that are valid, but perhaps not what they seem: rows misplaced, actions discrete."""
+
+import logging
+
+import numpy as np
+
+from xql_jax.data.dataset import Dataset, spread_rows
+
+LOG = logging.getLogger(__name__)
+FEW_VALUES = 10
+
+
+def warn_of_suspicions(dataset: Dataset) -> None:
+    """Warns of actions beyond ±1, which are clipped, and of all `suspicions`."""
+    actions = dataset.batch.actions[spread_rows(dataset.size)]
+    beyond = float((np.abs(actions) > 1 + 1e-5).mean())
+    if beyond:
+        LOG.warning(f"{100 * beyond:.2g}% of the actions' entries are beyond ±1, and are clipped")
+    for suspicion in suspicions(dataset):
+        LOG.warning(f"{dataset.source}: {suspicion}")
+
+
+def suspicions(dataset: Dataset) -> list[str]:
+    """Returns what suggests that the data are not what they seem to be; each with a remedy."""
+    observations, actions, rewards, masks, following = dataset.batch[:5]
+    ends, terminals = dataset.ends, masks == 0
+    starts, cuts = np.append(True, ends[:-1]), np.flatnonzero((ends & ~terminals)[:-1])
+    nothing = ~actions.any(axis=1) & (rewards == 0)
+    found = []
+    if _looks_discrete(actions[spread_rows(dataset.size)]):
+        found.append(
+            f"actions look discrete, of at most {FEW_VALUES} values: this library is for continuous ones"
+        )
+    if nothing[starts].all() and starts.sum() > 1 and not nothing.all():
+        found.append(
+            "the first action and reward of every trajectory are 0: in dm_env's layout an action stands in "
+            "the row that it led to; if these data have it, leave out each episode's first action and reward"
+        )
+    if terminals.any() and nothing[terminals].all() and not nothing[~terminals].all():
+        found.append(
+            "every terminal has an action and a reward of 0: is its row only the last observation, as in "
+            "RLDS? Then leave it out, and mark the row before it"
+        )
+    if len(cuts) and (following[cuts] == observations[cuts + 1]).all(axis=1).mean() > 0.5:
+        found.append(
+            "the next observation of most time-outs is the next row's observation: did the environment reset "
+            "itself? Then store the last observation of the episode there, and leave out rows that only reset"
+        )
+    if terminals.any() and starts[terminals].all() and not ends[starts].all():
+        found.append("every terminal is the first row of a trajectory: are the flags one row late?")
+    if len(cuts) and not following[cuts].any() and observations.any(axis=1).all():
+        found.append(
+            "the next observation of every time-out is 0: store the last observation of the episode there"
+        )
+    if dataset.size > 2 and nothing[-2:].all() and not observations[-2:].any() and observations.any():
+        found.append("the last rows are 0: is this a buffer that was not full? Then leave these rows out")
+    return found
+
+
+def _looks_discrete(actions: np.ndarray) -> bool:
+    """Whether each entry of actions f32[K, A] has only a few values."""
+    return max(len(np.unique(column)) for column in actions.T) <= min(FEW_VALUES, len(actions) // 10)
