@@ -22,8 +22,7 @@ from xql_jax.commands import command_line
 from xql_jax.errors import UserError
 from xql_jax.jax_settings import check_platforms
 from xql_jax.outputs import check_output
-from xql_jax.paper import FIGURES, FIGURES_OF_RUNS
-from xql_jax.paper.figure import write_figure
+from xql_jax.paper.figures import FIGURES, FIGURES_OF_RUNS, write_figure
 from xql_jax.reports.style import FORMATS
 from xql_jax.settings import Settings, setting
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from xql_jax.errors import UserError
-from xql_jax.reports.printed_tables import TABLES, read_paper_table
+from xql_jax.reports.printed_tables import PAPER_TABLES, read_paper_table
 from xql_jax.tasks import ONLINE_TASKS, TASKS, get_task
 
 D4RL_TASKS = [task for task in TASKS.values() if task.suite not in ("pointmaze", "ogbench")]
@@ -37,7 +37,7 @@ def registered(d4rl_package):
 
 
 def test_every_task_of_the_paper_is_known():
-    datasets = {dataset for table in TABLES for dataset in read_paper_table(table).datasets}
+    datasets = {dataset for table in PAPER_TABLES for dataset in read_paper_table(table).datasets}
     assert len(datasets) == 26
     assert datasets <= TASKS.keys()
 

@@ -7,8 +7,8 @@ import pytest
 from written_runs import write_run
 
 from xql_jax.errors import UserError
-from xql_jax.paper import FIGURES_OF_RUNS
-from xql_jax.paper.figure import where
+from xql_jax.paper.columns import where
+from xql_jax.paper.figures import FIGURES_OF_RUNS
 from xql_jax.reports.style import LINES, render
 
 T_1, T_2 = 12.7062047, 4.3026527  # Student's 97.5% quantiles of one and two degrees of freedom

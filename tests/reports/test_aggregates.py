@@ -5,7 +5,7 @@ import pytest
 from rliable import library, metrics
 
 from xql_jax.reports.aggregates import (
-    SEED,
+    BOOTSTRAP_SEED,
     common_block,
     four_aggregates,
     probability_of_improvement,
@@ -34,7 +34,7 @@ def statistics(matrices):
 
 def from_rliable(scores, function):
     """What a user of rliable would have, with the seed that the report says."""
-    np.random.seed(SEED)  # noqa: NPY002
+    np.random.seed(BOOTSTRAP_SEED)  # noqa: NPY002
     values, intervals = library.get_interval_estimates({"": scores}, function, reps=SAMPLES)
     return np.stack([values[""], *intervals[""]])
 

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from xql_jax.reports.printed_tables import TABLES, read_paper_table
+from xql_jax.reports.printed_tables import PAPER_TABLES, read_paper_table
 from xql_jax.reports.score_table import Entry, ScoreTable, latex_table, markdown_table, text_table
 
 # Mean 3, deviation 1: the half-width is t(0.975, 2) / sqrt(3) = 4.302653 / 1.7320508 = 2.484138.
@@ -87,7 +87,7 @@ def test_csv_has_the_numbers_in_full_and_best_scores_under_their_own_name():
 
 def test_the_papers_tables():
     """Some cells read off the paper."""
-    tables = {name: read_paper_table(name) for name in TABLES}
+    tables = {name: read_paper_table(name) for name in PAPER_TABLES}
     assert {name: len(set(table.datasets)) for name, table in tables.items()} == {"1": 18, "2": 6, "3": 8}
     assert [name for name, table in tables.items() if table.before] == ["2"]
     assert tables["2"].methods == ("cql", "iql", "xql_t")

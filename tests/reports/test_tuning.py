@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from members import member
 
-from xql_jax.reports.results import scores_of
+from xql_jax.reports.method_scores import method_scores
 from xql_jax.reports.tuning import best_found, tuning_curves
 
 POWERS = 2.0 ** np.arange(6)  # scores of six policies, each the same in every episode
@@ -75,7 +75,7 @@ def test_a_grid_has_a_curve_of_the_last_evaluations_episodes():
     members.append(of_episodes(0, [7, 8, 9], run=cloning, beta=1.0))
     members += [of_episodes(seed, [1, 2, 3], run=elsewhere, beta=1.0) for seed in range(3)]  # no grid
     members.append(of_episodes(0, [90, 90, 90], run={"algorithm": "iql"}, finished=False, beta=1.0))
-    xql, bc = sorted(tuning_curves(scores_of(members)[0]), key=lambda curve: -curve.policies)
+    xql, bc = sorted(tuning_curves(method_scores(members)[0]), key=lambda curve: -curve.policies)
     assert [(one.run.algorithm, one.run.dataset) for one in (xql, bc)] == [
         ("xql", "kitchen-complete-v0"), ("bc", "kitchen-complete-v0"),
     ]  # fmt: skip

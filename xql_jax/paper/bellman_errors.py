@@ -3,7 +3,6 @@
 Source: Garg et al. 2023, Appendix D.2.
 """
 
-import functools
 import math
 import textwrap
 from collections.abc import Sequence
@@ -16,8 +15,8 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from xql_jax.errors import UserError
+from xql_jax.paper.columns import Table, Tables, long_table, where
 from xql_jax.paper.curves import POINT_COLUMNS, points_of, scores_in
-from xql_jax.paper.figure import PaperFigure, Table, Tables, long_table, where
 from xql_jax.reports.style import BLUE, GREEN, VERMILION, legend_below, legend_height, styled
 from xql_jax.theory import arguments
 from xql_jax.theory.gumbel import fit_gaussian, fit_gumbel
@@ -190,15 +189,3 @@ def _pooled(errors: Table) -> str:
         what: len(np.unique(errors[column])) for column, what in (("step", "snapshot"), ("seed", "seed"))
     }
     return "pooled: " + " of ".join(f"{count} {what}{'s' * (count > 1)}" for what, count in counts.items())
-
-
-def _figure(where: str, algorithm: str, tasks: Sequence[str] | None = None) -> PaperFigure:
-    what = f"Bellman errors of {where}; Gumbel, Gaussian and logistic laws fitted"
-    return PaperFigure(what, functools.partial(read, algorithm=algorithm, tasks=tasks), draw_bellman_errors)
-
-
-FIGURES = {
-    "1": _figure("SAC on cheetah-run", "sac", ["cheetah-run"]),
-    "5": _figure("SAC on every task", "sac"),
-    "6": _figure("TD3 on every task", "td3"),
-}

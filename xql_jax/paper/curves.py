@@ -1,6 +1,5 @@
 """Runs that figures show; their learning curves (Figures 3, 7, 10 to 12) and ablations (Figures 8 and 9)."""
 
-import functools
 import logging
 import math
 from collections.abc import Sequence
@@ -12,12 +11,11 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 
 from xql_jax.errors import UserError
 from xql_jax.learners.registry import OFFLINE
-from xql_jax.paper.figure import PaperFigure, Table, Tables, long_table, unique, where
+from xql_jax.paper.columns import Table, Tables, long_table, unique, where
 from xql_jax.reports import style
-from xql_jax.reports.results import Score, scores_of
-from xql_jax.reports.summary import FINE_TUNED, by_seed_and_step, grouped
+from xql_jax.reports.method_scores import MethodScore, method_scores
+from xql_jax.reports.run_summary import FINE_TUNING, by_seed_and_step, grouped
 from xql_jax.rollout.scores import mean_and_interval
-from xql_jax.tasks import TASKS
 from xql_jax.tools.read_runs import read_runs
 
 LOG = logging.getLogger(__name__)
@@ -33,7 +31,7 @@ def scores_in(
     file_name: str = "evaluations.csv",
     column: str = "score",
     but: str = "",
-) -> list[Score]:
+) -> list[MethodScore]:
     """Reads the finished runs below a folder that learned these tasks (None: all) by these algorithms.
 
     Fine-tuned runs are left out; damaged runs, and seeds that another run has trained with the same settings,
@@ -48,7 +46,7 @@ def scores_in(
     if not root.is_dir():
         raise UserError(f"--runs={root}: no such folder")
     results = read_runs([str(root)], file_name, column)
-    finished = [run for run in results.runs if run.status == "finished" and run.phase != FINE_TUNED]
+    finished = [run for run in results.runs if run.status == "finished" and run.phase != FINE_TUNING]
     of_methods = [run for run in finished if run.algorithm in algorithms]
     shown = [run.path for run in of_methods if tasks is None or run.dataset in tasks]
     if not shown:
@@ -56,13 +54,13 @@ def scores_in(
         named = algorithms if len(algorithms) < 10 else ["xql-train-offline"]
         wanted = " or ".join(named) + (f" on {' or '.join(tasks)}" if tasks else "")
         raise UserError(f"--runs={root}: needs a finished run of {wanted}; there are: {there}")
-    scores, doubled = scores_of([member for member in results.members if member.run.path in shown], but)
+    scores, doubled = method_scores([member for member in results.members if member.run.path in shown], but)
     for run, reason in (*results.left_out, *doubled):
         LOG.warning(f"{root / run}: {reason}; left out")
     return scores
 
 
-def points_of(scores: Sequence[Score], what: str) -> list[tuple]:
+def points_of(scores: Sequence[MethodScore], what: str) -> list[tuple]:
     """Returns rows of `POINT_COLUMNS`; numbers that are not finite are left out with a warning."""
     points = [
         (score.dataset, score.method, member.seed, *numbers)
@@ -269,43 +267,3 @@ def draw_ablation(tables: Tables, *, field: str) -> Figure:
             style.count_axis(axes.xaxis)
             style.legend_below(axes, 4, field)
     return figure
-
-
-def _curves(
-    what: str,
-    families: Sequence[Sequence[str]],
-    suite: str | None = None,
-    column: str = "score",
-    unit: str = "updates (steps)",
-    quantity: str = "normalised score (percent)",
-) -> PaperFigure:
-    """Returns the figure of these families of algorithms on this suite's tasks (None: on all tasks)."""
-    tasks = [task.name for task in TASKS.values() if task.suite == suite] if suite else None
-    algorithms = [algorithm for family in families for algorithm in family]
-    return PaperFigure(
-        f"{what} over training, mean over seeds with 95% interval",
-        functools.partial(read_curves, algorithms=algorithms, tasks=tasks, quantity=column),
-        functools.partial(draw_panels, families=families, unit=unit, quantity=quantity),
-        ranking,
-    )
-
-
-def _ablation(what: str, field: str) -> PaperFigure:
-    return PaperFigure(
-        f"last scores and divergence against {what}",
-        functools.partial(read_ablation, field=field),
-        functools.partial(draw_ablation, field=field),
-    )
-
-
-ONLINE_FAMILIES = (("sac", "xsac"), ("td3", "xtd3", "td3_dq", "xtd3_dq"))
-ONLINE_AXES = {"column": "return", "unit": "steps of the environment", "quantity": "return (reward units)"}
-FIGURES = {
-    "3": _curves("online returns", ONLINE_FAMILIES, **ONLINE_AXES),
-    "7": _curves("offline scores", [list(OFFLINE)]),
-    "8": _ablation("beta", "beta"),
-    "9": _ablation("the batch size", "batch_size"),
-    "10": _curves("XQL's scores on Gym locomotion, its settings apart,", [["xql"]], "locomotion"),
-    "11": _curves("XQL's scores on AntMaze, its settings apart,", [["xql"]], "antmaze"),
-    "12": _curves("XQL's scores on Franka Kitchen, its settings apart,", [["xql"]], "kitchen"),
-}

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from xql_jax.errors import needing
-from xql_jax.paper.figure import PaperFigure, Table, Tables, long_table, where
+from xql_jax.paper.columns import Table, Tables, long_table, where
 from xql_jax.reports.style import BLUE, GREEN, INK, LINES, ORANGE, SOFT, VERMILION, legend_below, styled
 from xql_jax.theory import bounds
 from xql_jax.theory.gumbel import Gumbel
@@ -15,8 +15,8 @@ from xql_jax.theory.log_partition import log_partition
 
 # Figure 2: Gumbel density, Gumbel loss, and regression of a two-dimensional variable at several betas.
 
-SCALES = (0.5, 1.0, 2.0, 4.0)  # beta of the density and the loss, reward units
-BETAS = (0.05, 0.2, 1.0, 10.0)  # beta of the regression, reward units
+DENSITY_BETAS = (0.5, 1.0, 2.0, 4.0)  # beta of the density and the loss, reward units
+REGRESSION_BETAS = (0.05, 0.2, 1.0, 10.0)  # beta of the regression, reward units
 NUM_SAMPLES = 4_000
 
 
@@ -45,20 +45,20 @@ def compute_2(seed: int) -> Tables:
     inputs = generator.uniform(-2.0, 2.0, NUM_SAMPLES)
     y = np.sin(2.0 * inputs) + spread_around(inputs) * generator.uniform(-1.0, 1.0, NUM_SAMPLES)
     regressor = GumbelRegressor(
-        BETAS, hidden_dims=(64, 64), learning_rate=3e-3, num_updates=20_000, random_state=seed
+        REGRESSION_BETAS, hidden_dims=(64, 64), learning_rate=3e-3, num_updates=20_000, random_state=seed
     )
     fitted = regressor.fit(inputs[:, None], y).predict(line[:, None])
     # L^beta(Y | x), integrated numerically over the quantiles of the uniform distribution.
     quantiles = (np.arange(2_000) + 0.5) / 1_000 - 1.0
     values = np.sin(2.0 * line)[:, None] + spread_around(line)[:, None] * quantiles
-    exact = [log_partition(values, beta) for beta in BETAS]
+    exact = [log_partition(values, beta) for beta in REGRESSION_BETAS]
+    density = [Gumbel(0.0, beta).density(x) for beta in DENSITY_BETAS]
+    loss = [np.expm1(error / beta) - error / beta for beta in DENSITY_BETAS]
     return {
-        "density": by_beta(SCALES, "x", x, density=[Gumbel(0.0, beta).density(x) for beta in SCALES]),
-        "loss": by_beta(
-            SCALES, "error", error, loss=[np.expm1(error / beta) - error / beta for beta in SCALES]
-        ),
+        "density": by_beta(DENSITY_BETAS, "x", x, density=density),
+        "loss": by_beta(DENSITY_BETAS, "error", error, loss=loss),
         "samples": {"x": inputs, "y": y},
-        "regression": by_beta(BETAS, "x", line, fitted=list(fitted.T), exact=exact),
+        "regression": by_beta(REGRESSION_BETAS, "x", line, fitted=list(fitted.T), exact=exact),
     }
 
 
@@ -68,7 +68,7 @@ def draw_2(tables: Tables) -> Figure:
     left, centre, right = figure.subplots(1, 3)
     dashes = ("-", "--", "-.", ":")
     looks = [{"color": color, "linestyle": dash} for color, dash in zip(LINES, dashes, strict=False)]
-    for beta, look in zip(SCALES, looks, strict=True):
+    for beta, look in zip(DENSITY_BETAS, looks, strict=True):
         for axes, name, x, y in ((left, "density", "x", "density"), (centre, "loss", "error", "loss")):
             rows = where(tables[name], beta=beta)
             axes.plot(rows[x], rows[y], label=f"β = {beta:g}", **look)
@@ -78,7 +78,7 @@ def draw_2(tables: Tables) -> Figure:
     centre.set(xlabel="error x − h (reward units)", ylabel="exp(z) − z − 1 (dimensionless)")
     samples = tables["samples"]
     right.plot(samples["x"], samples["y"], ".", color="0.75", markersize=1.5, label="samples")
-    for beta, look in zip(BETAS, looks, strict=True):
+    for beta, look in zip(REGRESSION_BETAS, looks, strict=True):
         rows = where(tables["regression"], beta=beta)
         right.plot(rows["x"], rows["exact"], color=INK, linewidth=0.6, zorder=3)
         right.plot(rows["x"], rows["fitted"], linewidth=2.6, label=f"β = {beta:g}", **look)
@@ -204,16 +204,3 @@ def draw_b2(tables: Tables) -> Figure:
     for axes in figure.axes:
         legend_below(axes, 1)
     return figure
-
-
-FIGURES = {
-    "2": PaperFigure("Gumbel density, Gumbel loss, and regression at several β", compute_2, draw_2),
-    "B1": PaperFigure(
-        "Lemma B.1: bias of soft values against its bounds, printed and corrected", compute_b1, draw_b1
-    ),
-    "B2": PaperFigure(
-        "Lemma B.2: estimates from N samples against both bounds, and how often they fail",
-        compute_b2,
-        draw_b2,
-    ),
-}

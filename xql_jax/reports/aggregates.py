@@ -9,7 +9,7 @@ import numpy as np
 
 from xql_jax.reports.style import MOST_LINES
 
-SEED = 0  # of the bootstrap: the same scores have the same intervals
+BOOTSTRAP_SEED = 0  # of the bootstrap: the same scores have the same intervals
 THRESHOLDS = 51  # of a performance profile
 MOST_COMPARED = 8  # methods that are compared in pairs, which makes 28 pairs
 AGGREGATES = ("interquartile_mean", "mean", "median", "optimality_gap")
@@ -92,7 +92,7 @@ def statistics_of(datasets: Sequence[str], matrices: Mapping[str, np.ndarray], s
             return np.stack([value, *np.full((2, *value.shape), math.nan)])
         from rliable import library  # takes a second or more to import
 
-        np.random.seed(SEED)  # noqa: NPY002  rliable draws from NumPy's global generator
+        np.random.seed(BOOTSTRAP_SEED)  # noqa: NPY002  rliable draws from NumPy's global generator
         _, intervals = library.get_interval_estimates({"": scores}, function, reps=samples)
         return np.stack([value, *intervals[""]])
 

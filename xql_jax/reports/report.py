@@ -11,28 +11,30 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from xql_jax.errors import needing
-from xql_jax.reports import pictures
+from xql_jax.reports import report_pictures
 from xql_jax.reports.aggregates import AGGREGATES, Statistics, common_block, score_matrix, statistics_of
-from xql_jax.reports.results import LeftOut, Results, RunFacts, Score, scores_of
+from xql_jax.reports.method_scores import FoundRuns, LeftOut, MethodScore, RunFacts, method_scores
 from xql_jax.reports.score_table import ScoreTable, csv_table, latex_table, markdown_table, plain_number
 from xql_jax.reports.style import render
 from xql_jax.reports.tuning import TuningCurve, tuning_curves
 from xql_jax.settings import Settings, setting
 from xql_jax.tasks import references_given
 
-RUNS = "folders of runs, or folders that contain runs"
-REFERENCES = "TASK=RANDOM,EXPERT: the returns of scores 0 and 100 of a task without scores, in the tables."
+FOLDERS_HELP = "folders of runs, or folders that contain runs"
+REFERENCES_HELP = (
+    "TASK=RANDOM,EXPERT: the returns of scores 0 and 100 of a task without scores, in the tables."
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ReportSettings(Settings):
     """Settings of `xql-report`."""
 
-    folders: Sequence[str] = setting((), RUNS, positional=True)
+    folders: Sequence[str] = setting((), FOLDERS_HELP, positional=True)
     bootstrap_samples: int = setting(
         2_000, "Bootstrap samples for the intervals of statistics over datasets.", least=100, most=1_000_000
     )
-    references: Sequence[str] = setting((), REFERENCES)
+    references: Sequence[str] = setting((), REFERENCES_HELP)
     output: str = setting("results/report", "Folder for the page and the tables.")
 
 
@@ -54,17 +56,17 @@ class Report:
     """
 
     def __init__(
-        self, results: Results, episodes: Results, title: str, samples: int, references: Sequence[str] = ()
+        self, found: FoundRuns, episodes: FoundRuns, title: str, samples: int, references: Sequence[str] = ()
     ):
-        self.title, self.samples, self.runs = title, samples, results.runs
-        scores, doubled = scores_of(results.members)
-        given = references_given(references, {run.dataset for run in results.runs})
+        self.title, self.samples, self.runs = title, samples, found.runs
+        scores, doubled = method_scores(found.members)
+        given = references_given(references, {run.dataset for run in found.runs})
         self.scores = [score.scored(given.get(score.dataset)) for score in scores]
         entries = {(score.dataset, score.method): score for score in self.scores}
         methods = sorted({score.method for score in self.scores})
         self.table = ScoreTable(sorted({score.dataset for score in self.scores}), methods, entries)
-        self.left_out = list(dict.fromkeys([*results.left_out, *episodes.left_out, *doubled]))
-        self.tuning = list(tuning_curves(scores_of(episodes.members)[0]))
+        self.left_out = list(dict.fromkeys([*found.left_out, *episodes.left_out, *doubled]))
+        self.tuning = list(tuning_curves(method_scores(episodes.members)[0]))
         self.statistics, self.not_compared = _compared(self.scores, samples)
         self.aggregates = [["", *(name.replace("_", " ") for name in AGGREGATES)]]
         for method, intervals in self.statistics.aggregates.items() if self.statistics else ():
@@ -105,10 +107,10 @@ class Report:
         return environment.from_string(template).render(
             report=self,
             built=built,
-            curves=pictures.learning_curves(self.scores),
-            sensitivity=pictures.sensitivity(self.scores),
-            tuning=pictures.tuning(self.tuning),
-            profiles=[pictures.profiles(self.statistics)] if self.statistics else [],
+            curves=report_pictures.learning_curves(self.scores),
+            sensitivity=report_pictures.sensitivity(self.scores),
+            tuning=report_pictures.tuning(self.tuning),
+            profiles=[report_pictures.profiles(self.statistics)] if self.statistics else [],
         )
 
     def _statistics_rows(self) -> list[Sequence[Any]]:
@@ -124,7 +126,7 @@ class Report:
         return rows
 
 
-def _compared(scores: Sequence[Score], samples: int) -> tuple[Statistics | None, list[LeftOut]]:
+def _compared(scores: Sequence[MethodScore], samples: int) -> tuple[Statistics | None, list[LeftOut]]:
     """Returns the statistics over the comparable scores, and the reasons why other scores are left out."""
     fit: dict[tuple[str, str], list[float]] = {}
     reasons: dict[tuple[str, str], str] = {}

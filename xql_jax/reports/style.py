@@ -45,7 +45,7 @@ Curve = tuple[Sequence[int], np.ndarray]  # steps, and values f64[seeds, steps]
 
 
 # Context manager and decorator in which matplotlib uses the project's style, and ignores the user's.
-styled = functools.partial(styles.context, ["default", Path(__file__).with_name("pictures.mplstyle")])
+styled = functools.partial(styles.context, ["default", Path(__file__).with_name("style.mplstyle")])
 
 
 def scale(count: int) -> list[str]:

@@ -6,8 +6,8 @@ from typing import NamedTuple
 import numpy as np
 
 from xql_jax.reports.aggregates import score_matrix
-from xql_jax.reports.results import RunFacts, Score
-from xql_jax.reports.summary import grouped
+from xql_jax.reports.method_scores import MethodScore, RunFacts
+from xql_jax.reports.run_summary import grouped
 from xql_jax.rollout.scores import mean_and_interval
 
 
@@ -20,7 +20,7 @@ class TuningCurve(NamedTuple):
     found: np.ndarray  # f64[3, pulls], after each evaluation episode, see `best_found`
 
 
-def tuning_curves(scores: Sequence[Score]) -> Iterator[TuningCurve]:
+def tuning_curves(scores: Sequence[MethodScore]) -> Iterator[TuningCurve]:
     """Yields a curve of each algorithm on the datasets where one of them was trained with several settings.
 
     Args:

@@ -9,7 +9,7 @@ from scipy import stats
 from xql_jax.rollout.evaluation import EpisodeResults
 from xql_jax.tasks import Task
 
-EXACT_BELOW = 8  # policies; fewer have so few orders that all of them are counted
+ALL_ORDERS_BELOW = 8  # policies; fewer have so few orders that all of them are counted
 
 
 def mean_and_interval(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -92,7 +92,7 @@ def agreement(statistic: np.ndarray, scores: np.ndarray) -> Agreement:
     if n < 3 or np.ptp(chosen) == 0 or np.ptp(score) == 0:
         return Agreement(n, math.nan, math.nan, math.nan, math.nan, regret)
     rho, p_value = map(float, stats.spearmanr(chosen, score))
-    if n < EXACT_BELOW:  # scipy's distribution is far off for so few: all orders are tried
+    if n < ALL_ORDERS_BELOW:  # scipy's distribution is far off for so few: all orders are tried
         ranks, others = stats.rankdata(chosen), stats.rankdata(score)
         test = stats.permutation_test(
             (ranks,),

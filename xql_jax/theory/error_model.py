@@ -14,7 +14,7 @@ from xql_jax.theory.gumbel import Gumbel, gumbel_max_law
 from xql_jax.theory.log_partition import log_partition
 from xql_jax.theory.soft_mdp import SoftMDP
 
-TOLERANCE = 1e-12  # of the optimal Q, reward units
+OPTIMUM_TOLERANCE = 1e-12  # of the optimal Q, reward units
 TAIL = 1e-17  # omitted at either end of the quadrature
 # Quadrature from the kink of an integrand upwards. Across the kink the trapezoidal rule would be slow.
 LEGENDRE_NODES, LEGENDRE_WEIGHTS = np.polynomial.legendre.leggauss(100)
@@ -59,7 +59,7 @@ def optimal_q(mdp: SoftMDP) -> np.ndarray:
     """
     q = np.zeros(mdp.rewards.shape)
     bound = float(np.abs(mdp.rewards).max()) / (1.0 - mdp.discount)
-    while bound > TOLERANCE:
+    while bound > OPTIMUM_TOLERANCE:
         q = mdp.backup(q.max(-1))
         bound *= mdp.discount
     return q

@@ -39,7 +39,7 @@ with needing("xql_jax.theory.regression", "theory"):
 # Below, z of the lower samples passes `losses.gumbel.LOWEST_Z`, where the loss is flat: from 1e-19 on the
 # error is 1% to 30%, at 1e-30 it is some deviations. In float32 L^beta is the maximum long before.
 BETA_RANGE = (1e-15, 1e6)
-TOLERANCE = 0.01  # of the intercept, in standard deviations of y; beyond it a fit warns
+INTERCEPT_TOLERANCE = 0.01  # of the intercept, in standard deviations of y; beyond it a fit warns
 # The steepest slope, in multiples of N: of one sample, and of all samples of a minibatch together. At an
 # optimum no batch has more than 2N. With a smaller bound, one outlier could be in balance with all others.
 STEEPEST = 4.0
@@ -183,7 +183,7 @@ class StochasticRegressor(RegressorMixin, BaseEstimator):
         shapes = self.shapes_.ravel()
         misses = [self._loss.constant(*model) / scale for model in zip(residuals, shapes, strict=True)]
         worst = int(np.argmax(np.abs(misses)))
-        if not abs(misses[worst]) <= TOLERANCE:  # NaN has not converged either
+        if not abs(misses[worst]) <= INTERCEPT_TOLERANCE:  # NaN has not converged either
             warnings.warn(
                 f"{type(self).__name__} has not converged: the intercept of model {worst} of {len(misses)}, "
                 f"at {shapes[worst]:g}, lacks {misses[worst]:.3g} standard deviations of y. More "

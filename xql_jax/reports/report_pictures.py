@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 
 from xql_jax.reports import style
 from xql_jax.reports.aggregates import Statistics
-from xql_jax.reports.results import NO_METHOD, RunFacts, RunMember, Score, setting_text
-from xql_jax.reports.summary import OFFLINE, by_seed_and_step, grouped, varying_names
+from xql_jax.reports.method_scores import NO_METHOD, MethodScore, RunFacts, RunMember, setting_text
+from xql_jax.reports.run_summary import OFFLINE_TRAINING, by_seed_and_step, grouped, varying_names
 from xql_jax.reports.tuning import TuningCurve
 
 SCHEDULE = ("max_steps", "eval_interval", "eval_episodes", "evaluation_seed")  # get no sensitivity picture
@@ -26,7 +26,7 @@ class Picture(NamedTuple):
 
 
 @style.styled()
-def learning_curves(scores: Sequence[Score]) -> list[Picture]:
+def learning_curves(scores: Sequence[MethodScore]) -> list[Picture]:
     """Returns a picture per dataset and phase, see `draw_curves`."""
     pictures, every = [], style.looks_of(score.method for score in scores)
     for place, group in grouped(scores, lambda score: _place(score.facts)).items():
@@ -55,7 +55,7 @@ def learning_curves(scores: Sequence[Score]) -> list[Picture]:
 
 
 @style.styled()
-def sensitivity(scores: Sequence[Score]) -> list[Picture]:
+def sensitivity(scores: Sequence[MethodScore]) -> list[Picture]:
     """Returns a picture per dataset, algorithm and varied field: last scores, as crosses if diverged."""
     pictures = []
     where = grouped(scores, lambda score: f"{score.facts.algorithm} on {_place(score.facts)}")
@@ -140,7 +140,7 @@ def _with_bands(x: np.ndarray, curves: Mapping[str, np.ndarray]) -> tuple[Figure
 
 
 def _place(run: RunFacts) -> str:
-    return run.dataset if run.phase == OFFLINE else f"{run.dataset}, {run.phase}"
+    return run.dataset if run.phase == OFFLINE_TRAINING else f"{run.dataset}, {run.phase}"
 
 
 def _unit(run: RunFacts) -> str:

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from xql_jax.logs.csv_rows import parse_rows
-from xql_jax.reports.summary import ranked, scores_by_setting, summarize, summarize_finetuning
+from xql_jax.reports.run_summary import ranked, scores_by_setting, summarize, summarize_finetuning
 from xql_jax.runs.folder import RunFolder, read_summary
 from xql_jax.training.members import make_members
 

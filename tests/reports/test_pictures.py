@@ -7,7 +7,7 @@ from matplotlib.text import Text
 
 from xql_jax.envs.mazes import maze_of
 from xql_jax.logs.csv_rows import Row
-from xql_jax.reports import plots, style
+from xql_jax.reports import run_pictures, style
 from xql_jax.reports.style import BLUE, VERMILION
 
 
@@ -24,7 +24,7 @@ def row(step, seed, beta, score):
 
 
 def drawn(figures, tmp_path, rows, title=""):
-    plots.plot_learning_curve(rows, title, tmp_path / "curve.png")
+    run_pictures.plot_learning_curve(rows, title, tmp_path / "curve.png")
     (axes,) = figures[0].axes
     return axes, [text.get_text() for text in axes.get_legend().texts]
 
@@ -79,14 +79,14 @@ def test_an_axis_needs_no_offset(values):
 
 def test_values_inside_walls_are_not_drawn_and_stretch_no_colours(figures, tmp_path):
     maze = maze_of("pointmaze-medium-v0")
-    positions = plots.position_grid(maze)  # D4RL's free cell (r, c) spans [r - 0.7, r + 0.3]
+    positions = run_pictures.position_grid(maze)  # D4RL's free cell (r, c) spans [r - 0.7, r + 0.3]
     cells = np.floor(positions + 0.7).astype(int)
     np.testing.assert_array_equal(
         cells, np.indices(maze.walls.shape).transpose(1, 2, 0).repeat(24, 0).repeat(24, 1)
     )
     in_wall = maze.walls[cells[..., 0], cells[..., 1]]
     values = np.where(in_wall, 1000.0, positions.sum(-1)).astype(np.float32)
-    plots.plot_maze(maze, values, [np.zeros((2, 4))], "", tmp_path / "maze.png")
+    run_pictures.plot_maze(maze, values, [np.zeros((2, 4))], "", tmp_path / "maze.png")
     image, walls = figures[0].axes[0].images
     np.testing.assert_array_equal(np.ma.getmaskarray(image.get_array()), in_wall)
     assert image.get_clim() == (values[~in_wall].min(), values[~in_wall].max())

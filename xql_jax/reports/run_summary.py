@@ -9,11 +9,10 @@ import numpy as np
 from xql_jax.logs.csv_rows import Row
 from xql_jax.rollout.scores import mean_and_interval
 
-OFFLINE, ONLINE, FINE_TUNED = "offline", "online", "finetune"  # the kinds of training
+OFFLINE_TRAINING, ONLINE_TRAINING, FINE_TUNING = "offline", "online", "finetune"  # the kinds of training
 T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
 BySeed = tuple[list[int], list[int], np.ndarray]  # steps, seeds, and values f64[seeds, steps]
-LARGEST = float(np.finfo(np.float32).max)  # larger values, such as infinity, cannot be drawn
 
 
 def grouped(items: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:

@@ -5,12 +5,12 @@ import math
 import pytest
 from members import member
 
-from xql_jax.reports.results import as_text, scores_of
-from xql_jax.reports.summary import FINE_TUNED, ONLINE
+from xql_jax.reports.method_scores import as_text, method_scores
+from xql_jax.reports.run_summary import FINE_TUNING, ONLINE_TRAINING
 
 
 def by_place(members):
-    scores, doubled = scores_of(members)
+    scores, doubled = method_scores(members)
     return {(score.dataset, score.method): score for score in scores}, doubled
 
 
@@ -25,7 +25,7 @@ def test_a_number_is_the_last_score_and_the_best_has_its_own_name():
 
 
 def test_runs_that_differ_in_the_seed_are_one_method_wherever_they_lie():
-    (score,), _ = scores_of(
+    (score,), _ = method_scores(
         [member(0, 1.0, run={"name": "a"}, beta=2), member(1, 3.0, run={"name": "b"}, beta=2.0)]
     )
     assert (score.method, score.mean, [run.name for run in score.runs]) == ("xql", 2.0, ["a", "b"])
@@ -57,7 +57,7 @@ def test_the_datas_digest_is_in_a_name_only_if_nothing_else_differs():
 
 
 def test_what_was_learned_from_data_and_what_was_fine_tuned_are_apart():
-    tuned = {"phase": FINE_TUNED, "handover": 10, "name": "tuned"}
+    tuned = {"phase": FINE_TUNING, "handover": 10, "name": "tuned"}
     by_name, _ = by_place([member(0, 1.0), member(0, 4.0, 9.0, run=tuned)])
     entry = by_name["kitchen-complete-v0", "xql fine-tuned"]
     assert (entry.before, entry.last) == ((4.0,), (9.0,))
@@ -95,12 +95,12 @@ def test_what_goes_on_counts_only_where_nothing_has_finished():
         ({"dataset": "pen-human-v1", "algorithm": "brac_p"}, None, None),
         ({"algorithm": "td3_bc"}, None, None),  # a dash in the paper
         ({"has_own_data": True}, None, None),
-        ({"phase": ONLINE}, None, None),
-        ({"phase": FINE_TUNED, "dataset": "antmaze-umaze-diverse-v0", "algorithm": "cql"}, 99.4, 31.1),
+        ({"phase": ONLINE_TRAINING}, None, None),
+        ({"phase": FINE_TUNING, "dataset": "antmaze-umaze-diverse-v0", "algorithm": "cql"}, 99.4, 31.1),
     ],
 )
 def test_the_papers_number_stands_beside_the_same_dataset_and_algorithm(run, paper, before):
-    (score,), _ = scores_of([member(0, 1.0, run=run)])
+    (score,), _ = method_scores([member(0, 1.0, run=run)])
     assert (score.paper, score.paper_before) == (paper, before)
 
 

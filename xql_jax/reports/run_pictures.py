@@ -14,7 +14,7 @@ from matplotlib.patheffects import Normal, Stroke
 from xql_jax.envs.mazes import Cell, Maze
 from xql_jax.logs.csv_rows import Row
 from xql_jax.reports import style
-from xql_jax.reports.summary import scores_by_setting
+from xql_jax.reports.run_summary import scores_by_setting
 
 POINTS_PER_CELL = 24  # of the picture of V over a maze, each way
 
