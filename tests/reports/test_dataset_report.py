@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from xql_jax.data.dataset import Dataset
-from xql_jax.reports.dataset_report import DatasetSummary, describe_dataset, draw_dataset, report_lines
+from xql_jax.reports.dataset_report import NumberSummary, describe_dataset, draw_dataset, report_lines
 from xql_jax.tasks import get_task
 from xql_jax.types import Batch
 
@@ -40,13 +40,13 @@ def test_numbers_by_hand():
     report = describe_dataset(dataset(), HOPPER)
     assert (report.transitions, report.observation_dim, report.action_dim) == (5, 3, 1)
     assert (report.trajectories, report.terminals, report.cut_off) == (3, 1, 2)
-    assert report.lengths == DatasetSummary(least=1, mean=5 / 3, median=2, most=2)
-    assert report.returns == DatasetSummary(least=0, mean=7 / 3, median=3, most=4)
+    assert report.lengths == NumberSummary(least=1, mean=5 / 3, median=2, most=2)
+    assert report.returns == NumberSummary(least=0, mean=7 / 3, median=3, most=4)
     assert report.scores.least == pytest.approx(100 * 20.272305 / 3254.572305)
     assert report.scores.most == pytest.approx(100 * 24.272305 / 3254.572305)
-    assert report.rewards == DatasetSummary(least=0, mean=1.4, median=1, most=4)
+    assert report.rewards == NumberSummary(least=0, mean=1.4, median=1, most=4)
     assert report.zero_rewards == 0.4
-    assert report.actions == DatasetSummary(least=-0.5, mean=0, median=0, most=0.5)
+    assert report.actions == NumberSummary(least=-0.5, mean=0, median=0, most=0.5)
     assert (report.actions_at_bound, report.actions_beyond_bound) == (0, 0)
     assert report.observation_ranges == [(0, 4), (7, 7), (-2, 0)]
     assert (report.constant_observations, report.constant_actions, report.duplicates) == ([1], [], 0)

@@ -46,16 +46,15 @@ def compute_error_waves(seed: int) -> Tables:
     as_they_are = samples
     deviations: list[tuple] = []
     means: list[tuple] = []
-    densities: dict[str, list[tuple]] = {"densities": [], "densities_of_eq_25": []}
+    shuffled: list[tuple] = []
+    unshuffled: list[tuple] = []
     for t in range(INDEPENDENT_STEPS + 1):
         law = Gumbel(float(location[0, 0]), scale)
         deviations.append((t, float(samples.std(0).mean()), np.pi / np.sqrt(6.0) * scale))
         means.append((t, float(as_they_are[:, 0, 0].mean()), float(samples[:, 0, 0].mean()), law.mean))
         if t in SHOWN:
-            for draws, rows in zip((samples, as_they_are), densities.values(), strict=True):
-                counts, edges = np.histogram(draws[:, 0, 0], bins=60, density=True)
-                centres = (edges[:-1] + edges[1:]) / 2
-                rows += [(t, *row) for row in zip(centres, counts, law.density(centres), strict=True)]
+            shuffled += _histogram(t, samples[:, 0, 0], law)
+            unshuffled += _histogram(t, as_they_are[:, 0, 0], law)
         samples = evolve_samples(mdp, generator.permuted(samples, axis=0))
         as_they_are = evolve_samples(mdp, as_they_are)
         location, scale = evolve(mdp, location, scale)
@@ -64,10 +63,16 @@ def compute_error_waves(seed: int) -> Tables:
         "wave": {name: column.ravel() for name, column in zip(names, of_wave, strict=True)},
         "deviations": long_table("step", "simulated", "exact", rows=deviations),
         "means": long_table("step", "eq_25", "shuffled", "eq_26", rows=means),
-        **{
-            name: long_table("step", "z", "simulated", "exact", rows=rows) for name, rows in densities.items()
-        },
+        "densities": long_table("step", "z", "simulated", "exact", rows=shuffled),
+        "densities_of_eq_25": long_table("step", "z", "simulated", "exact", rows=unshuffled),
     }
+
+
+def _histogram(step: int, draws: np.ndarray, law: Gumbel) -> list[tuple]:
+    """Returns rows of the step, a bin's centre, and the densities there of the draws and of the law."""
+    density, edges = np.histogram(draws, bins=60, density=True)
+    centres = (edges[:-1] + edges[1:]) / 2
+    return [(step, *row) for row in zip(centres, density, law.density(centres), strict=True)]
 
 
 @styled()

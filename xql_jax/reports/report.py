@@ -5,7 +5,6 @@ import dataclasses
 import math
 from collections.abc import Iterator, Sequence
 from importlib import resources
-from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -113,17 +112,15 @@ class Report:
             profiles=[report_pictures.profiles(self.statistics)] if self.statistics else [],
         )
 
-    def _statistics_rows(self) -> list[Sequence[Any]]:
-        """Returns the aggregates and the probabilities of improvement, one row per number."""
-        rows: list[Sequence[Any]] = [("statistic", "method", "other", "value", "low_95", "high_95", "seeds")]
+    def _statistics_rows(self) -> Iterator[Sequence[object]]:
+        """Yields the header, then the aggregates and the probabilities of improvement, one row per number."""
+        yield "statistic", "method", "other", "value", "low_95", "high_95", "seeds"
         if self.statistics:
             for method, intervals in self.statistics.aggregates.items():
                 for name, with_ends in zip(AGGREGATES, intervals.T, strict=True):
-                    seeds = self.statistics.seeds[method]
-                    rows.append((name, method, "", *map(plain_number, with_ends), seeds))
+                    yield name, method, "", *map(plain_number, with_ends), self.statistics.seeds[method]
             for pair, probability in self.statistics.improvements.items():
-                rows.append(("probability_of_improvement", *pair, *map(plain_number, probability), ""))
-        return rows
+                yield "probability_of_improvement", *pair, *map(plain_number, probability), ""
 
 
 def _compared(scores: Sequence[MethodScore], samples: int) -> tuple[Statistics | None, list[LeftOut]]:
@@ -154,7 +151,7 @@ def _compared(scores: Sequence[MethodScore], samples: int) -> tuple[Statistics |
     return statistics_of(datasets, matrices, samples), left_out
 
 
-def _tuning_rows(curves: Sequence[TuningCurve]) -> Iterator[Sequence[Any]]:
+def _tuning_rows(curves: Sequence[TuningCurve]) -> Iterator[Sequence[object]]:
     """Yields the header, and a row for each curve and number of episodes."""
     yield "dataset", "phase", "algorithm", "settings", "policies", "episodes", "score", "low_95", "high_95"
     for run, *counts, found in curves:
@@ -162,16 +159,15 @@ def _tuning_rows(curves: Sequence[TuningCurve]) -> Iterator[Sequence[Any]]:
             yield run.dataset, run.phase, run.algorithm, *counts, number, *map(plain_number, with_ends)
 
 
-def _run_rows(runs: Sequence[RunFacts]) -> list[list[Any]]:
-    """Returns the header and a row for each run."""
-    columns = ("name", "dataset", "algorithm", "phase", "status", "step", "max_steps", "unit")
-    rows: list[list[Any]] = [["run", *columns[1:], "wall_clock_seconds", "steps_per_second", "notes"]]
-    rows[0] += list(runs[0].made_by) if runs else []
+def _run_rows(runs: Sequence[RunFacts]) -> Iterator[Sequence[object]]:
+    """Yields the header and a row for each run."""
+    columns = ("dataset", "algorithm", "phase", "status", "step", "max_steps", "unit")
+    made_by = runs[0].made_by if runs else ()
+    yield "run", *columns, "wall_clock_seconds", "steps_per_second", "notes", *made_by
     for run in runs:
-        about = (getattr(run, column) for column in columns)
+        facts = (getattr(run, column) for column in columns)
         times = plain_number(run.seconds), plain_number(run.rate)
-        rows.append([*about, *times, "; ".join(run.warnings), *run.made_by.values()])
-    return rows
+        yield run.name, *facts, *times, "; ".join(run.warnings), *run.made_by.values()
 
 
 def _with_ends(with_ends: np.ndarray, digits: int = 1) -> str:
@@ -184,4 +180,6 @@ def _png(figure: Figure) -> str:
 
 
 def _one_decimal(value: float | None) -> str:
-    return "–" if value is None else "not finite" if math.isnan(value) else f"{value:.1f}"
+    if value is None:
+        return "–"
+    return "not finite" if math.isnan(value) else f"{value:.1f}"

@@ -37,12 +37,11 @@ def learning_curves(scores: Sequence[MethodScore]) -> list[Picture]:
         for score in best:
             mark = f" ({score.diverged} of {len(score.members)} diverged)" if score.diverged else ""
             looks[score.method] = known[score.method] | {"label": style.wrapped(score.method + mark)}
-            steps, _, values = by_seed_and_step(
+            curves[score.method] = by_seed_and_step(
                 (member.seed, step, value)
                 for member in score.members
                 for step, value in zip(member.steps, member.values, strict=True)
             )
-            curves[score.method] = steps, values
         run = best[0].facts
         handovers = {run.handover for score in best for run in score.runs}
         handover = run.handover if len(handovers) == 1 else None
@@ -111,8 +110,9 @@ def profiles(statistics: Statistics) -> Picture:
     """Returns the picture of each method's share of seeds and datasets above each score."""
     figure, axes = _with_bands(statistics.thresholds, statistics.profiles)
     axes.set(xlabel="score", ylabel="share above it", ylim=(-0.02, 1.02))
-    shown, every = len(statistics.profiles), len(statistics.aggregates)
-    return Picture("Performance profiles", figure, [f"The {shown} best methods."] * (shown < every))
+    shown = len(statistics.profiles)
+    notes = [f"The {shown} best methods."] if shown < len(statistics.aggregates) else []
+    return Picture("Performance profiles", figure, notes)
 
 
 @style.styled()

@@ -29,8 +29,10 @@ def tuning_curves(scores: Sequence[MethodScore]) -> Iterator[TuningCurve]:
     """
     finished = [score for score in scores if not score.note]
     for group in grouped(finished, lambda score: (score.dataset, score.facts.phase)).values():
-        by_algorithm = list(grouped(group, lambda score: score.facts.algorithm).values())
-        for methods in by_algorithm if max(map(len, by_algorithm)) > 1 else []:
+        by_algorithm = grouped(group, lambda score: score.facts.algorithm).values()
+        if max(map(len, by_algorithm)) == 1:
+            continue
+        for methods in by_algorithm:
             members = [member for score in methods for member in score.members]
             episodes = [member.values[member.steps.index(member.steps[-1]) :] for member in members]
             found = best_found(score_matrix(episodes).T)
