@@ -7,7 +7,7 @@ import pytest
 from members import member
 
 from xql_jax.reports.method_scores import method_scores
-from xql_jax.reports.tuning import best_found, tuning_curves
+from xql_jax.reports.statistics import best_found, tuning_curves
 
 POWERS = 2.0 ** np.arange(6)  # scores of six policies, each the same in every episode
 

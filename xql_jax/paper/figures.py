@@ -47,27 +47,16 @@ def write_figure(
     return [folder / file_name for file_name in contents]
 
 
-def _online_returns() -> PaperFigure:
-    families = (("sac", "xsac"), ("td3", "xtd3", "td3_dq", "xtd3_dq"))
-    unit, quantity = "steps of the environment", "return (reward units)"
-    return _learning_curves("online returns", families, None, "return", unit, quantity)
-
-
-def _offline_scores(what: str, algorithms: Sequence[str], suite: str | None = None) -> PaperFigure:
-    tasks = [task.name for task in TASKS.values() if task.suite == suite] if suite else None
-    unit, quantity = "updates (steps)", "normalised score (percent)"
-    return _learning_curves(what, [algorithms], tasks, "score", unit, quantity)
-
-
-def _learning_curves(
+def _curves(
     what: str,
     families: Sequence[Sequence[str]],
-    tasks: Sequence[str] | None,
-    column: str,
-    unit: str,
-    quantity: str,
+    suite: str | None = None,
+    column: str = "score",
+    unit: str = "updates (steps)",
+    quantity: str = "normalised score (percent)",
 ) -> PaperFigure:
-    """Returns a figure with a row of panels for each family of algorithms; tasks None: all."""
+    """Returns a figure of learning curves on the suite's tasks, with a row of panels for each family."""
+    tasks = [task.name for task in TASKS.values() if task.suite == suite] if suite else None
     algorithms = [algorithm for family in families for algorithm in family]
     return PaperFigure(
         f"{what} over training, mean over seeds with 95% interval",
@@ -119,13 +108,19 @@ FIGURES = {
     ),
 }
 FIGURES_OF_RUNS = {
-    "3": _online_returns(),
-    "7": _offline_scores("offline scores", list(OFFLINE)),
+    "3": _curves(
+        "online returns",
+        [["sac", "xsac"], ["td3", "xtd3", "td3_dq", "xtd3_dq"]],
+        column="return",
+        unit="steps of the environment",
+        quantity="return (reward units)",
+    ),
+    "7": _curves("offline scores", [list(OFFLINE)]),
     "8": _ablation("beta", "beta"),
     "9": _ablation("the batch size", "batch_size"),
-    "10": _offline_scores("XQL's scores on Gym locomotion, its settings apart,", ["xql"], "locomotion"),
-    "11": _offline_scores("XQL's scores on AntMaze, its settings apart,", ["xql"], "antmaze"),
-    "12": _offline_scores("XQL's scores on Franka Kitchen, its settings apart,", ["xql"], "kitchen"),
+    "10": _curves("XQL's scores on Gym locomotion, its settings apart,", [["xql"]], "locomotion"),
+    "11": _curves("XQL's scores on AntMaze, its settings apart,", [["xql"]], "antmaze"),
+    "12": _curves("XQL's scores on Franka Kitchen, its settings apart,", [["xql"]], "kitchen"),
     "1": _bellman_errors("SAC on cheetah-run", "sac", ["cheetah-run"]),
     "5": _bellman_errors("SAC on every task", "sac"),
     "6": _bellman_errors("TD3 on every task", "td3"),

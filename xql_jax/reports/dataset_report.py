@@ -274,7 +274,7 @@ def draw_dataset(dataset: Dataset, title: str) -> Figure:
     returns.set(xlabel="return of trajectory (reward units)", ylabel="trajectories")
     in_order.plot(dataset.trajectory_returns(), ".", markersize=3)
     in_order.set(xlabel="trajectory, in file order", ylabel="return (reward units)")
-    of_rewards.hist(rewards.astype(np.float64), bins=60, log=True)  # any two float32 lie bins apart there
+    of_rewards.hist(rewards.astype(np.float64), bins=60, log=True)  # float64 separates bins of close rewards
     of_rewards.set(xlabel="reward (reward units)", ylabel="transitions", ylim=(0.5, None))
     of_actions.hist(actions.ravel().astype(np.float64), bins=60)
     of_actions.set(xlabel="action (all entries)", ylabel="entries")

@@ -1,4 +1,4 @@
-"""Facts and numbers of runs, and the scores of methods on datasets that these make."""
+"""Facts and numbers of runs, and the scores of each method on each dataset that follow from them."""
 
 import dataclasses
 import json
@@ -21,7 +21,7 @@ LARGEST_DRAWN = float(np.finfo(np.float32).max)  # larger values, such as infini
 
 @dataclasses.dataclass(frozen=True)
 class RunFacts:
-    """What reports, lists and figures know of a run beside its numbers."""
+    """What reports, lists and figures show of a run besides its numbers."""
 
     path: Path
     name: str  # its folder, relative to the folder that was searched
@@ -85,7 +85,7 @@ class RunMember:
 
 
 class LeftOut(NamedTuple):
-    """A run or a member that no number comes from, and why."""
+    """A run or a member that is not used, and why."""
 
     run: str
     reason: str
@@ -115,7 +115,7 @@ class MethodScore(Entry):
 
     @property
     def facts(self) -> RunFacts:
-        """Those of one of the runs, for what all have in common."""
+        """The facts of one of the runs, for what all runs have in common."""
         return self.members[0].run
 
 
@@ -134,7 +134,7 @@ def method_scores(members: Iterable[RunMember], but: str = "") -> tuple[list[Met
     dataset make several methods.
 
     Args:
-        but: a setting that no name has, although members with different values stay apart.
+        but: a setting that names leave out, although members with different values stay apart.
     Returns:
         The scores; and the members that are left out because another run has the same seed.
     """

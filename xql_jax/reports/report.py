@@ -11,11 +11,18 @@ from matplotlib.figure import Figure
 
 from xql_jax.errors import needing
 from xql_jax.reports import report_pictures
-from xql_jax.reports.aggregates import AGGREGATES, Statistics, common_block, score_matrix, statistics_of
 from xql_jax.reports.method_scores import FoundRuns, LeftOut, MethodScore, RunFacts, method_scores
 from xql_jax.reports.score_table import ScoreTable, csv_table, latex_table, markdown_table, plain_number
+from xql_jax.reports.statistics import (
+    AGGREGATES,
+    Statistics,
+    TuningCurve,
+    common_block,
+    score_matrix,
+    statistics_of,
+    tuning_curves,
+)
 from xql_jax.reports.style import render
-from xql_jax.reports.tuning import TuningCurve, tuning_curves
 from xql_jax.settings import Settings, setting
 from xql_jax.tasks import references_given
 

@@ -9,10 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from xql_jax.reports import style
-from xql_jax.reports.aggregates import Statistics
 from xql_jax.reports.method_scores import NO_METHOD, MethodScore, RunFacts, RunMember, setting_text
 from xql_jax.reports.run_summary import OFFLINE_TRAINING, by_seed_and_step, grouped, varying_names
-from xql_jax.reports.tuning import TuningCurve
+from xql_jax.reports.statistics import Statistics, TuningCurve
 
 SCHEDULE = ("max_steps", "eval_interval", "eval_episodes", "evaluation_seed")  # get no sensitivity picture
 

@@ -25,14 +25,14 @@ from matplotlib.transforms import ScaledTranslation
 from xql_jax.files import replacing
 from xql_jax.rollout.scores import mean_and_interval
 
-# Okabe and Ito's colours, which colour-blind readers can tell apart, roughly from dark to light.
+# Okabe and Ito's colours, which colour-blind readers can tell apart, from dark to light.
 BLUE, VERMILION, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"
 LINES = (BLUE, VERMILION, GREEN, "#CC79A7", ORANGE, "#56B4E9")
 DASHES = ("-", "--", "-.", ":")
 WALL, INK, SOFT = "0.3", "0.15", "0.45"  # walls of mazes; text and axes; background elements
 
 FORMATS = ("png", "pdf", "svg")
-MOST_LINES = 12  # methods or settings in one picture, the best; more lines could not be told apart
+MOST_LINES = 12  # methods or settings in one picture, the best; more lines look alike
 LEAST_FOR_BAND = 3  # fewest seeds for an interval: with two it is too wide to say anything
 MOST_WITH_DOTS = 20  # largest number of points that a line marks
 MOST_WITH_SEEDS = 3  # with more lines in one picture, bands and single seeds are not drawn

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from rliable import library, metrics
 
-from xql_jax.reports.aggregates import (
+from xql_jax.reports.statistics import (
     BOOTSTRAP_SEED,
     common_block,
     four_aggregates,
