@@ -51,7 +51,7 @@ def scores_in(
 
     Args:
         file_name, column: where a run's folder has the numbers that the figure shows.
-        but: the setting that the figure shows on an axis, see `scores_of`.
+        but: the setting that the figure shows on an axis, see `method_scores`.
     Raises:
         UserError: if there is no such folder or run.
     """

@@ -16,7 +16,7 @@ from xql_jax.theory.soft_mdp import SoftMDP
 CHAIN_DISCOUNT = 0.9
 FIRST_SCALE = 1.0  # beta of the first errors, reward units
 CHAIN = 24  # states, each of which leads to the previous one
-NUM_STEPS = 20
+WAVE_STEPS = 20
 NUM_DRAWS = 20_000
 NUM_INDEPENDENT_DRAWS = 200_000
 INDEPENDENT_STEPS = 10  # more would need more draws, see `evolve_samples`
@@ -34,8 +34,8 @@ def chain() -> SoftMDP:
 def compute_error_waves(seed: int) -> Tables:
     generator = np.random.default_rng(seed)
     noise = Gumbel(0.0, FIRST_SCALE)
-    wave = error_wave(generator, chain(), noise, state=1, steps=NUM_STEPS, num_samples=NUM_DRAWS)
-    of_wave = [*np.indices((NUM_STEPS + 1, CHAIN)), *wave]
+    wave = error_wave(generator, chain(), noise, state=1, steps=WAVE_STEPS, num_samples=NUM_DRAWS)
+    of_wave = [*np.indices((WAVE_STEPS + 1, CHAIN)), *wave]
 
     # Errors in all state-action pairs at once: Eq. 25 unchanged, and Eq. 25 with the draws made independent
     # between the steps, as Eq. 26 assumes. Under Eq. 25, pairs with the same successor have the same error,
@@ -79,7 +79,7 @@ def _histogram(step: int, draws: np.ndarray, law: Gumbel) -> list[tuple]:
 def draw_error_waves(tables: Tables) -> Figure:
     figure = Figure(figsize=(7.6, 7.6))
     (wave, scales), (means, densities) = figure.subplots(2, 2)
-    grid = tables["wave"]["simulated_deviation"].reshape(NUM_STEPS + 1, CHAIN)
+    grid = tables["wave"]["simulated_deviation"].reshape(WAVE_STEPS + 1, CHAIN)
     wave.grid(False)
     image = wave.imshow(grid, origin="lower", aspect="auto")
     bar = figure.colorbar(image, ax=wave, label="standard deviation of V (reward units)")
@@ -87,7 +87,7 @@ def draw_error_waves(tables: Tables) -> Figure:
     wave.set(title="One wrong state: its error runs to the parents")
     wave.set(xlabel="state (moves from the chain's end)", ylabel="step t of Eq. 25")
 
-    predicted = FIRST_SCALE * np.pi / np.sqrt(6.0) * CHAIN_DISCOUNT ** np.arange(NUM_STEPS + 1)
+    predicted = FIRST_SCALE * np.pi / np.sqrt(6.0) * CHAIN_DISCOUNT ** np.arange(WAVE_STEPS + 1)
     everywhere = tables["deviations"]["step"], tables["deviations"]["simulated"]
     scales.plot(predicted, color=SOFT, label="γ^t β π / √6, by Eq. 26")
     scales.plot(*everywhere, "o", color=LINES[0], label="errors in all pairs, shuffled")

@@ -78,9 +78,9 @@ def descend(
 ) -> Params:
     """Returns the parameters, stacked, of K models that Adam fits side by side.
 
-    All models see the same minibatches, drawn without replacement.
-    The learning rate falls to 0 along a cosine. Adam keeps its long second moment (b2 = 0.999). With a short
-    one, a rare batch with a large gradient is divided by itself, and the frequent small gradients dominate.
+    All see the same minibatches, drawn without replacement. The learning rate falls to 0 along a cosine. Adam
+    keeps its long second moment (b2 = 0.999). With a short one, a rare batch with a large gradient is divided
+    by itself, and the frequent small gradients dominate.
 
     Args:
         loss: per example; its slopes are of the order of 1.
@@ -93,7 +93,6 @@ def descend(
 
     def update(params: Params, state: optax.OptState, shape: Array, indices: Array) -> Models:
         values, pull_back = jax.vjp(lambda p: network.apply(p, inputs[indices]), params)
-
         slopes = jax.grad(lambda values: loss(values, targets[indices], shape, count).sum())(values)
         # This has no effect at the optimum, so the limit is not biased. On the way there it keeps huge
         # gradients out of Adam's second moment, where they would last for long.
@@ -171,7 +170,7 @@ class StochasticRegressor(RegressorMixin, BaseEstimator):
         return models if self.shapes_.ndim else models[0]
 
     def _warn_unless_converged(self, residuals: np.ndarray, scale: float) -> None:
-        """Warns if the best constant to add to all predictions exceeds TOLERANCE for one of the losses."""
+        """Warns if the best constant to add to a model's predictions exceeds INTERCEPT_TOLERANCE."""
         shapes = self.shapes_.ravel()
         misses = [self._loss.constant(*model) / scale for model in zip(residuals, shapes, strict=True)]
         worst = int(np.argmax(np.abs(misses)))
@@ -218,9 +217,8 @@ def tangent_gumbel_loss(values: Array, targets: Array, beta: Array, count: int) 
     """beta * `gumbel_loss`, continued by its tangent above the z at which exp(z) is STEEPEST * count.
 
     At an optimum over `count` samples the mean of exp(z) is 1, because the output's bias has gradient 0. So
-    no exp(z) exceeds `count`, and the minimiser is that of Eq. 7. There is no other minimiser where the
-    continuation is reached, because one sample there pulls harder than all others together. The loss is
-    convex, and finite in float32 at any z.
+    no exp(z) exceeds `count`, and the minimiser is that of Eq. 7. The loss is convex, and finite in float32
+    at any z.
 
     Args:
         values, targets: f32[B], in the units of beta.
@@ -240,10 +238,8 @@ class GumbelRegressor(StochasticRegressor):
     MLP. The result is the mean of Y for a large beta and its largest value for a small one (Lemma 3.1).
     Several betas are fitted by one compiled program, on the same minibatches and from the same start.
     The plain loss is used, because minibatches do not change its minimiser (Lemma 3.2). `fit` scales X and y
-    to mean 0 and variance 1, and beta with them, so a Pipeline needs no scaler.
-
-    With 10,000 samples and no inputs, a fit is within 1% of the samples' standard deviation of their L^beta.
-    `fit` refuses a beta beyond `BETA_RANGE`, and warns if too few updates leave a constant error above 1%.
+    to mean 0 and variance 1, and beta with them, so a Pipeline needs no scaler. It refuses a beta beyond
+    `BETA_RANGE`, and warns if too few updates leave a constant error above 1%.
 
     Source: Garg et al. 2023, Eq. 7, Section 3.2 and Lemma 3.2.
     Args:
