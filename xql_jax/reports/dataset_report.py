@@ -121,16 +121,10 @@ def _reward_warnings(report: DatasetReport, task: Task | None) -> Iterator[str]:
     elif rewards.is_constant:
         yield f"every reward is {rewards.least:g}: only the length of trajectories can be learned from"
     elif not 1e-3 <= rewards.largest <= 1e3:
-        yield (
-            f"the largest reward is {rewards.largest:g}: beta and the values are in this unit, and the "
-            "defaults are for rewards of about 1"
-        )
+        yield f"the largest reward is {rewards.largest:g}, but the defaults, such as beta's, are for about 1"
     who = "the one trajectory returns" if is_one else f"all {report.trajectories:,} trajectories return"
     if returns.is_constant and task and scales_rewards(task):
-        yield (
-            f"{who} {returns.least:g}: methods that scale rewards by the range of returns, such as xql, will "
-            "refuse this"
-        )
+        yield f"{who} {returns.least:g}: methods that scale rewards by the range of returns will refuse this"
     elif returns.is_constant and not is_one:
         yield f"{who} {returns.least:g}"
     if report.scores and report.scores.most > 200:
@@ -154,10 +148,9 @@ def _end_warnings(dataset: Dataset, report: DatasetReport, task: Task | None) ->
     if len(after_terminal):
         if lengths.max() > 1:
             yield (
-                f"{len(after_terminal):,} of {report.terminals:,} terminals follow upon a terminal, the "
-                f"first at transition {after_terminal[0]:,}: as in AntMaze, the episode went on after its "
-                "goal, so these terminals split one trajectory into several, and lengths and returns here "
-                "are those of the parts"
+                f"{len(after_terminal):,} of {report.terminals:,} terminals follow a terminal, the first at "
+                f"transition {after_terminal[0]:,}: the episode went on after its goal, as in AntMaze, so "
+                "lengths and returns here are those of its parts"
             )
     elif len(longer) > 1 and (rewards[longer] == rewards[longer - 1]).all():
         yield (
@@ -165,23 +158,15 @@ def _end_warnings(dataset: Dataset, report: DatasetReport, task: Task | None) ->
             "time-outs, store them as timeouts, for at a terminal the value of what follows is taken to be 0"
         )
     if at_limit:
-        yield (
-            f"{at_limit:,} terminals are at the task's episode limit, {limit} steps: if they are time-outs, "
-            "store them as timeouts"
-        )
+        yield f"{at_limit:,} terminals are at the episode limit, {limit} steps: store time-outs as timeouts"
     elif ended.all() and len(lengths) > 1 and lengths.min() == lengths.max() > 1:
         # Time limits look like this: the same step each time, and rewards that are like the others.
         at_ends, elsewhere = rewards[last], np.delete(rewards, last)
         if elsewhere.min() <= at_ends.min() and at_ends.max() <= elsewhere.max():
-            yield (
-                f"all {len(lengths):,} trajectories end in a terminal after {lengths[0]} steps, with rewards "
-                "as at other steps: if this is a time limit, store these as timeouts"
-            )
+            where = f"after {lengths[0]} steps, with rewards as at other steps"
+            yield f"all {len(lengths):,} trajectories end in a terminal {where}: store time-outs as timeouts"
     if too_long and report.cut_off < 2:
-        yield (
-            f"{too_long:,} trajectories are longer than an episode of the task, {limit} steps, up to "
-            f"{lengths.max():,}: time-outs may be missing"
-        )
+        yield f"{too_long:,} trajectories are longer than an episode, {limit} steps: time-outs may be missing"
     if report.trajectories == 1 and not terminals.any():
         yield "one trajectory without a terminal: do the data say where episodes end?"
 
@@ -189,15 +174,11 @@ def _end_warnings(dataset: Dataset, report: DatasetReport, task: Task | None) ->
 def _entry_warnings(dataset: Dataset, report: DatasetReport) -> Iterator[str]:
     """Yields warnings about entries of actions and observations."""
     if report.actions_beyond_bound:
-        yield (
-            f"{report.actions_beyond_bound:.1%} of the action entries are beyond ±1, up to "
-            f"{report.actions.largest:g}: training clips them to ±1, so divide them by their bound"
-        )
+        share = f"{report.actions_beyond_bound:.1%} of the action entries"
+        yield f"{share} are beyond ±1, up to {report.actions.largest:g}, and are clipped: divide by the bound"
     if report.actions_at_bound > 0.5:
-        yield (
-            f"{report.actions_at_bound:.0%} of the action entries are at their bounds, where a tanh policy "
-            "has hardly any gradient"
-        )
+        share = f"{report.actions_at_bound:.0%} of the action entries"
+        yield f"{share} are at their bounds, where a tanh policy has hardly any gradient"
     if looks_discrete(dataset):
         yield DISCRETE
     yield from suspicions(dataset)

@@ -27,9 +27,7 @@ from xql_jax.settings import Settings, setting
 from xql_jax.tasks import references_given
 
 FOLDERS_HELP = "folders of runs, or folders that contain runs"
-REFERENCES_HELP = (
-    "TASK=RANDOM,EXPERT: the returns of scores 0 and 100 of a task without scores, in the tables."
-)
+REFERENCES_HELP = "TASK=RANDOM,EXPERT: returns that are 0 and 100 in the tables, for a task without scores."
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,10 +53,11 @@ class Report:
     """The numbers of a report, all computed once, and the files that show them.
 
     Args:
-        episodes: of the same runs, whose numbers are those of single episodes.
-        title: the folders that the results are from, for the page's head.
+        found: runs with the numbers of their evaluations.
+        episodes: the same runs with the numbers of single episodes.
+        title: the folders of the runs, for the page's head.
         samples: of the bootstrap.
-        references: TASK=RANDOM,EXPERT each, which make scores of returns in tables and statistics.
+        references: TASK=RANDOM,EXPERT each, which turn returns into scores in tables and statistics.
     """
 
     def __init__(
@@ -75,8 +74,9 @@ class Report:
         self.tuning = list(tuning_curves(method_scores(episodes.members)[0]))
         self.statistics, self.not_compared = _compared(self.scores, samples)
         self.aggregates = [["", *(name.replace("_", " ") for name in AGGREGATES)]]
-        for method, intervals in self.statistics.aggregates.items() if self.statistics else ():
-            self.aggregates.append([method, *map(_with_ends, intervals.T)])
+        if self.statistics:
+            for method, intervals in self.statistics.aggregates.items():
+                self.aggregates.append([method, *map(_with_ends, intervals.T)])
 
     def files(self, built: str) -> dict[str, str]:
         """Returns the report's files: text by file name.
@@ -87,8 +87,7 @@ class Report:
         rows = self.table.rows()
         markdown, latex = markdown_table(rows), latex_table(rows)
         if self.statistics:
-            names = " ".join(", ".join(self.statistics.datasets).split())  # they may hold line breaks
-            on = f"over {names}; 95% intervals by stratified bootstrap"
+            on = f"over {', '.join(self.statistics.datasets)}; 95% intervals by stratified bootstrap"
             markdown += f"\n{on}\n\n{markdown_table(self.aggregates)}"
             latex += f"\n% {on}\n{latex_table(self.aggregates)}"
         return {
