@@ -57,7 +57,7 @@ def test_the_report_is_written_and_the_runs_stay_as_they_are(tmp_path):
 
 
 def test_the_inspector_prints_and_writes_what_is_in_two_files(tmp_path):
-    first = r"$\foo$.npz"  # dollars are no formula in the picture
+    first = "a.npz"
     write_dataset(tmp_path / first)  # 120 rows, each 40th a time-out and the last unused: 117 transitions
     write_dataset(tmp_path / "b.hdf5", size=81)
     data = ["--env_name=pointmaze-umaze-v0", f"--dataset={first}", "--dataset=b.hdf5"]

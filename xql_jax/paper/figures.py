@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from xql_jax.learners.registry import OFFLINE
 from xql_jax.outputs import write_output
-from xql_jax.paper import bellman_errors, curves, error_waves, maze, theory
+from xql_jax.paper import bellman_errors, curves, error_waves, maze, regression_and_bounds
 from xql_jax.paper.columns import Tables
 from xql_jax.reports.score_table import csv_table
 from xql_jax.reports.style import render
@@ -84,7 +84,9 @@ def _bellman_errors(whose: str, algorithm: str, tasks: Sequence[str] | None = No
 
 FIGURES = {
     "2": PaperFigure(
-        "Gumbel density, Gumbel loss, and regression at several β", theory.compute_2, theory.draw_2
+        "Gumbel density, Gumbel loss, and regression at several β",
+        regression_and_bounds.compute_2,
+        regression_and_bounds.draw_2,
     ),
     "4": PaperFigure(
         "V and greedy paths in a maze: squared error, Gumbel at several β, exact maximum",
@@ -93,13 +95,13 @@ FIGURES = {
     ),
     "B1": PaperFigure(
         "Lemma B.1: bias of soft values against its bounds, printed and corrected",
-        theory.compute_b1,
-        theory.draw_b1,
+        regression_and_bounds.compute_b1,
+        regression_and_bounds.draw_b1,
     ),
     "B2": PaperFigure(
         "Lemma B.2: estimates from N samples against both bounds, and how often they fail",
-        theory.compute_b2,
-        theory.draw_b2,
+        regression_and_bounds.compute_b2,
+        regression_and_bounds.draw_b2,
     ),
     "GEM": PaperFigure(
         "Gumbel errors in time: the wave, its scale, and where Eq. 26 departs from Eq. 25",
