@@ -9,8 +9,7 @@ Examples:
 Writes OUTPUT/figure_NAME.png, the same picture as SVG (--formats), and OUTPUT/figure_NAME_TABLE.csv.
 Figures 2, 4, B1, B2 and GEM need no runs, and take 20 seconds in all on two CPU cores; they are drawn if no
 --figure is given. Figures 1, 3, 5 and 6 show finished runs of xql-train-online under --runs; figures 7 to 12
-show runs of xql-train-offline or xql-reproduce. Learning curves are also printed as a table, the best method
-first.
+show runs of xql-train-offline or xql-reproduce.
 """
 
 import dataclasses
@@ -67,8 +66,7 @@ def main(settings: FigureSettings) -> int:
         tables = of_runs.get(name) or FIGURES[name].compute(settings.seed)
         paths = write_figure(name, folder, tables, ALL[name].draw(tables), settings.formats)
         seconds = time.perf_counter() - start
-        lines = ALL[name].describe(tables)
-        print(f"figure {name}: {ALL[name].what} ({seconds:.1f} s)", *lines, *paths, sep="\n  ", flush=True)
+        print(f"figure {name}: {ALL[name].what} ({seconds:.1f} s)", *paths, sep="\n  ", flush=True)
     return 0
 
 

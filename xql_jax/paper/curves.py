@@ -137,7 +137,7 @@ def draw_panels(tables: Tables, *, families: Sequence[Sequence[str]], unit: str,
     If a task has too many methods, only the best are drawn. A method looks the same on all tasks.
     """
     tasks = unique(tables["curves"]["task"])
-    ranked = {task: [row[0] for row in _ranked(where(tables["curves"], task=task))] for task in tasks}
+    ranked = {task: _best_first(where(tables["curves"], task=task)) for task in tasks}
     rows = []
     for family in families:
         of_task = {task: [m for m in ranked[task] if m.split()[0] in family] for task in tasks}
@@ -184,26 +184,12 @@ def _marks(tables: Tables) -> str:
     return text + f" (restarts: {restarts})" if restarts else text
 
 
-def _ranked(curves: Table) -> list[tuple[str, float, float, int]]:
-    """Returns (method, last mean, half-width of its interval, number of seeds) on a task, the best first."""
-    columns = (curves[name].tolist() for name in ("method", "mean", "high", "seeds"))
-    last = {row[0]: row for row in zip(*columns, strict=True)}  # of each method's rows the last step's
-    rows = [(method, mean, high - mean, seeds) for method, mean, high, seeds in last.values()]
-    return sorted(rows, key=lambda row: -row[1])
-
-
-def ranking(tables: Tables) -> list[str]:
-    """Returns lines of text that rank the methods on each task by their last mean."""
-    lines = []
-    for task in unique(tables["curves"]["task"]):
-        rows = _ranked(where(tables["curves"], task=task))
-        lines.append(f"last on {task}, mean over seeds:")
-        width = max(len(method) for method, *_ in rows)
-        for rank, (method, mean, half_width, seeds) in enumerate(rows, start=1):
-            interval = f" ± {half_width:.1f}" if seeds >= style.LEAST_FOR_BAND else ""
-            of_seeds = "1 seed" if seeds == 1 else f"{seeds} seeds"
-            lines.append(f"{rank:>4}. {method:<{width}} {mean:8.1f}{interval} ({of_seeds})")
-    return lines
+def _best_first(curves: Table) -> list[str]:
+    """Returns the methods in a task's rows of `curves`, the best last mean first."""
+    last = dict(
+        zip(curves["method"].tolist(), curves["mean"].tolist(), strict=True)
+    )  # later steps come later
+    return sorted(last, key=lambda method: -last[method])
 
 
 def read_ablation(root: Path, *, field: str) -> Tables:

@@ -22,7 +22,6 @@ class PaperFigure(NamedTuple):
     what: str  # a short description
     compute: Callable[..., Tables]  # from a seed; figures of runs from the folder that holds the runs
     draw: Callable[[Tables], Figure]
-    describe: Callable[[Tables], list[str]] = lambda tables: []  # lines for the terminal
 
 
 def write_figure(
@@ -62,7 +61,6 @@ def _curves(
         f"{what} over training, mean over seeds with 95% interval",
         functools.partial(curves.read_curves, algorithms=algorithms, tasks=tasks, quantity=column),
         functools.partial(curves.draw_panels, families=families, unit=unit, quantity=quantity),
-        curves.ranking,
     )
 
 
