@@ -40,11 +40,6 @@ class Entry:
         """Half-width of the 95% interval of the mean over seeds; NaN for fewer than two."""
         return float(mean_and_interval(np.array(self.last))[1]) if self.last else math.nan
 
-    @property
-    def is_partial(self) -> bool:
-        """Whether there are scores, but not of all seeds."""
-        return bool(self.last and self.note)
-
     def cell(self) -> str:
         """Returns the last score, its interval over seeds, and the paper's in brackets: `71.3 ± 2.0 [72.5]`.
 
@@ -56,7 +51,7 @@ class Entry:
             text += " div"
         if self.last and not self.is_normalised:
             text += " (return)"
-        if self.is_partial:
+        if self.last and self.note:
             text += f" ({len(self.last)} seed(s) so far)"
         papers = [f"{score:g}" for score in (self.paper_before, self.paper) if score is not None]
         return f"{text} [{' → '.join(papers)}]" if papers else text
@@ -121,7 +116,7 @@ class ScoreTable:
         whole = [
             entries
             for entries in by_dataset.values()
-            if all(entry.last and not entry.is_partial and entry.is_normalised for entry in entries)
+            if all(entry.last and not entry.note and entry.is_normalised for entry in entries)
         ]
         if len(whole) > 1:
             rows.append([f"mean of {len(whole)}", *map(_mean_cell, zip(*whole, strict=True))])
