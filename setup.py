@@ -63,7 +63,7 @@ setup(
         "console_scripts": [f"{name} = xql_jax.commands.installed:{main}" for name, main in MAINS.items()]
     },
     package_data={
-        "xql_jax.reports": ["printed/*.csv", "report.html", "pictures.mplstyle"],
+        "xql_jax.reports": ["printed/*.csv", "report.html", "style.mplstyle"],
         "xql_jax.data": ["ant_walker.npz"],
     },
     # Ranges; the exact versions that were tested are in requirements.txt.

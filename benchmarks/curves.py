@@ -10,8 +10,8 @@ import numpy as np
 import pandas
 
 from xql_jax.learners.registry import OFFLINE
+from xql_jax.paper.columns import long_table
 from xql_jax.paper.curves import draw_panels
-from xql_jax.paper.figure import long_table
 from xql_jax.reports.style import render
 from xql_jax.rollout.scores import mean_and_interval
 

@@ -9,8 +9,7 @@ Examples:
 Writes OUTPUT/figure_NAME.png, the same picture as SVG (--formats), and OUTPUT/figure_NAME_TABLE.csv.
 Figures 2, 4, B1, B2 and GEM need no runs, and take 20 seconds in all on two CPU cores; they are drawn if no
 --figure is given. Figures 1, 3, 5 and 6 show finished runs of xql-train-online under --runs; figures 7 to 12
-show runs of xql-train-offline or xql-reproduce. Learning curves are also printed as a table, the best method
-first.
+show runs of xql-train-offline or xql-reproduce.
 """
 
 import dataclasses
@@ -22,8 +21,7 @@ from xql_jax.commands import command_line
 from xql_jax.errors import UserError
 from xql_jax.jax_settings import check_platforms
 from xql_jax.outputs import check_output
-from xql_jax.paper import FIGURES, FIGURES_OF_RUNS
-from xql_jax.paper.figure import write_figure
+from xql_jax.paper.figures import FIGURES, FIGURES_OF_RUNS, write_figure
 from xql_jax.reports.style import FORMATS
 from xql_jax.settings import Settings, setting
 
@@ -68,8 +66,7 @@ def main(settings: FigureSettings) -> int:
         tables = of_runs.get(name) or FIGURES[name].compute(settings.seed)
         paths = write_figure(name, folder, tables, ALL[name].draw(tables), settings.formats)
         seconds = time.perf_counter() - start
-        lines = ALL[name].describe(tables)
-        print(f"figure {name}: {ALL[name].what} ({seconds:.1f} s)", *lines, *paths, sep="\n  ", flush=True)
+        print(f"figure {name}: {ALL[name].what} ({seconds:.1f} s)", *paths, sep="\n  ", flush=True)
     return 0
 
 

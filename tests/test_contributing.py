@@ -98,8 +98,3 @@ def test_the_example_trains_from_outside_of_the_package(blocks, tmp_path, monkey
     assert (summary["status"], summary["algorithm"]) == ("finished", "my_methods:quantile")
     with pytest.raises(UserError, match=r"quantile must be within \(0, 1\), not 1.5"):
         run(tmp_path, "my_methods:quantile", quantile=1.5)
-
-
-def test_the_examples_values_are_checked(registered, tmp_path):
-    with pytest.raises(UserError, match=r"quantile must be within \(0, 1\), not 1.5"):
-        run(tmp_path, "quantile", quantile=1.5)

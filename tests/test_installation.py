@@ -66,10 +66,8 @@ def typed(commands, tmp_path):
 
     def run(line):
         command, *arguments = line.split()
-        where = {"cwd": tmp_path, "env": ENVIRONMENT}
-        ended = subprocess.run(
-            [commands / command, *arguments], capture_output=True, text=True, timeout=170, **where
-        )
+        how = {"cwd": tmp_path, "env": ENVIRONMENT, "capture_output": True, "text": True, "timeout": 170}
+        ended = subprocess.run([commands / command, *arguments], check=False, **how)
         return ended.returncode, ended.stdout, ended.stderr
 
     return run
@@ -79,7 +77,6 @@ def test_a_command_teaches_itself_and_finds_configs_anywhere(typed):
     code, out, err = typed("xql-train-offline -h")
     assert (code, err) == (0, "")
     assert "  xql-train-offline --env_name=pointmaze-umaze-v0 " in out
-    assert "python experiments/" not in out
     code, out, err = typed(
         "xql-train-offline --config=kitchen:cql --env_name=kitchen-mixed-v0 --print_config"
     )
@@ -90,8 +87,9 @@ def test_a_command_teaches_itself_and_finds_configs_anywhere(typed):
 def test_the_mazes_need_no_extra(typed):
     code, out, err = typed("xql-train-offline --max_steps=20 --eval_episodes=1 --notqdm")
     assert code == 0, err
-    run = out.splitlines()[-1].partition("results: ")[2]
-    code, _, err = typed(f"xql-evaluate {run} --episodes=1 --notqdm")
+    code, _, err = typed(
+        f"xql-evaluate {out.splitlines()[-1].partition('results: ')[2]} --episodes=1 --notqdm"
+    )
     assert code == 0, err
 
 
@@ -104,7 +102,6 @@ def test_the_mazes_need_no_extra(typed):
         ("xql-train-offline --wandb", "wandb", "wandb"),
         ("xql-sweep --datasets=pointmaze-umaze-v0 --methods=xql --executor=ray", "ray", "sweep"),
     ],
-    ids=lambda text: text.split()[0] if " " in text else "",
 )
 def test_what_an_extra_brings_is_told_in_a_line(line, package, extra, typed):
     code, _, err = typed(line)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from xql_jax.errors import UserError
-from xql_jax.reports.printed_tables import TABLES, read_paper_table
+from xql_jax.reports.printed_tables import PAPER_TABLES, read_paper_table
 from xql_jax.suites import SUITES
 from xql_jax.tasks import LISTED_TASKS, TASKS, get_task
 
@@ -39,7 +39,7 @@ def registered(d4rl_package):
 
 
 def test_every_task_of_the_paper_is_known():
-    datasets = {dataset for table in TABLES for dataset in read_paper_table(table).datasets}
+    datasets = {dataset for table in PAPER_TABLES for dataset in read_paper_table(table).datasets}
     assert len(datasets) == 26
     assert datasets <= TASKS.keys()
 

@@ -11,7 +11,7 @@ from xql_jax.files import locked
 
 
 def check_output(flag: str, name: str, suffixes: Collection[str] = ()) -> Path:
-    """Returns the path of an output file, which the flag names; UserError if it could not be written.
+    """Returns the path of an output file, which the flag names; UserError if it cannot be written.
 
     It may exist; the folders above it need not. Without `suffixes` any suffix is allowed.
     """
@@ -36,7 +36,7 @@ def alone_at(path: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            lock.unlink(missing_ok=True)  # while it is held, so that it is nobody else's
+            lock.unlink(missing_ok=True)  # while it is held: later the file may be another process's lock
 
 
 @contextlib.contextmanager

@@ -3,11 +3,11 @@
 import dataclasses
 from pathlib import Path
 
-from xql_jax.reports.results import RunFacts, RunMember, as_text
-from xql_jax.reports.summary import OFFLINE
+from xql_jax.reports.method_scores import RunFacts, RunMember, as_text
+from xql_jax.reports.run_summary import OFFLINE_TRAINING
 
 RUN = RunFacts(
-    path=Path("there"), name="there", dataset="kitchen-complete-v0", algorithm="xql", phase=OFFLINE,
+    path=Path("there"), name="there", dataset="kitchen-complete-v0", algorithm="xql", phase=OFFLINE_TRAINING,
     status="finished", step=30, max_steps=30, unit="update", seeds=(0, 0), seconds=60.0, rate=5.0,
     made_by={}, settings={}, is_normalised=True, has_own_data=False,
 )  # fmt: skip

@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 
 from xql_jax.data.dataset import Dataset
-from xql_jax.reports.dataset_report import DatasetSummary, describe_dataset, draw_dataset, report_lines
+from xql_jax.reports.dataset_report import NumberSummary, describe_dataset, draw_dataset, report_lines
 from xql_jax.tasks import get_task
 from xql_jax.types import Batch
 
 HOPPER = get_task("hopper-medium-v2")  # limit 1000, references -20.272305 and 3234.3
-GYMNASIUM = get_task("Hopper-v5")  # without references
 BULLET_MAZE = get_task("bullet-maze2d-open-v0")  # of its robots' suite; a goal's rewards are not scaled
 
 
@@ -40,13 +39,13 @@ def test_numbers_by_hand():
     report = describe_dataset(dataset(), HOPPER)
     assert (report.transitions, report.observation_dim, report.action_dim) == (5, 3, 1)
     assert (report.trajectories, report.terminals, report.cut_off) == (3, 1, 2)
-    assert report.lengths == DatasetSummary(least=1, mean=5 / 3, median=2, most=2)
-    assert report.returns == DatasetSummary(least=0, mean=7 / 3, median=3, most=4)
+    assert report.lengths == NumberSummary(least=1, mean=5 / 3, median=2, most=2)
+    assert report.returns == NumberSummary(least=0, mean=7 / 3, median=3, most=4)
     assert report.scores.least == pytest.approx(100 * 20.272305 / 3254.572305)
     assert report.scores.most == pytest.approx(100 * 24.272305 / 3254.572305)
-    assert report.rewards == DatasetSummary(least=0, mean=1.4, median=1, most=4)
+    assert report.rewards == NumberSummary(least=0, mean=1.4, median=1, most=4)
     assert report.zero_rewards == 0.4
-    assert report.actions == DatasetSummary(least=-0.5, mean=0, median=0, most=0.5)
+    assert report.actions == NumberSummary(least=-0.5, mean=0, median=0, most=0.5)
     assert (report.actions_at_bound, report.actions_beyond_bound) == (0, 0)
     assert report.observation_ranges == [(0, 4), (7, 7), (-2, 0)]
     assert (report.constant_observations, report.constant_actions, report.duplicates) == ([1], [], 0)
@@ -60,10 +59,8 @@ def test_duplicates_are_counted_bit_for_bit():
     observations[2, 1] = np.nextafter(np.float32(1), np.float32(2))
     same = dataset((3, 3, 3, 4, 3), (), (4,), observations, np.zeros((5, 1)))
     assert describe_dataset(same, None).duplicates == 2
-    generator = np.random.default_rng(0)
-    rows = generator.integers(0, 3, (3000, 4)).astype(np.float32)  # columns swapped are not the same
-    data = dataset(np.zeros(3000), (), (2999,), rows, np.zeros((3000, 1)))
-    assert describe_dataset(data, None).duplicates == 3000 - len(np.unique(rows, axis=0))
+    swapped = dataset((0, 0), (), (1,), [[1, 2], [2, 1]], np.zeros((2, 1)), np.zeros((2, 2)))
+    assert describe_dataset(swapped, None).duplicates == 0
 
 
 # Twenty trajectories of three steps that end in terminals.
@@ -80,19 +77,17 @@ DISCRETE = {"rewards": np.arange(60), "actions": np.arange(60)[:, None] % 3 / 2,
         ({"rewards": np.zeros(5)}, None, "every reward is 0"),
         ({"rewards": np.full(5, -1.0)}, None, "every reward is -1"),
         ({"rewards": [0, 0, 0, 4e4, 1]}, None, "the largest reward is 40000"),
-        ({"rewards": [0, 0, 0, -4e-5, 0]}, None, "the largest reward is 4e-05"),
         ({"rewards": [1, 2, 1, 2, 3]}, None, r"all 3 trajectories return 3$"),
         ({"rewards": [1, 2, 1, 2, 3]}, HOPPER, "all 3 trajectories return 3: methods .* will refuse"),
-        ({"rewards": [1, 2, 1, 2, 3]}, GYMNASIUM, "all 3 trajectories return 3: methods .* will refuse"),
         ({"ends": (4,)}, HOPPER, "the one trajectory returns 7: methods .* will refuse"),
         ({"rewards": [1, 2, 1, 2, 3]}, BULLET_MAZE, r"all 3 trajectories return 3$"),
         ({"rewards": [1, 2, 1, 2, 9e3]}, HOPPER, "scores reach 277, and an expert's is 100"),
-        ({"terminals": (2, 3, 4), "ends": (2, 3, 4)}, None, "2 of 3 terminals follow upon a terminal, .* 3:"),
+        ({"terminals": (2, 3, 4), "ends": (2, 3, 4)}, None, "2 of 3 terminals follow a terminal, .* 3:"),
         ({"rewards": [1, 1, 4, 4, 0], "terminals": (1, 3)}, None, "at all 2 terminals the reward is that"),
         (FIXED, None, "all 20 trajectories end in a terminal after 3 steps"),
         (SHIFTED, None, "the first action and reward of every trajectory are 0"),
-        (AT_LIMIT, HOPPER, "1 terminals are at the task's episode limit, 1000 steps"),
-        (LONG, HOPPER, "1 trajectories are longer than an episode of .*, 1000 steps, up to 1,003"),
+        (AT_LIMIT, HOPPER, "1 terminals are at the episode limit, 1000 steps"),
+        (LONG, HOPPER, "1 trajectories are longer than an episode, 1000 steps"),
         ({"terminals": (), "ends": (4,)}, None, "one trajectory without a terminal"),
         ({"actions": [[0], [0.5], [-2.5], [0], [0]]}, None, "20.0% of the action entries are .*up to 2.5"),
         ({"actions": [[1], [-1], [1], [0], [0.1]]}, None, "60% of the action entries are at their bounds"),
@@ -121,40 +116,27 @@ def test_each_warning_on_data_that_deserve_it(change, task, message):
     ],
 )
 def test_no_warning_on_data_that_deserve_none(change):
-    known = "follow upon a terminal|observation itself|end in a terminal after|longer than an episode"
+    known = "follow a terminal|observation itself|end in a terminal after|longer than an episode"
     warnings = describe_dataset(dataset(**change), HOPPER).warnings
     assert not [warning for warning in warnings if re.search(known, warning)]
 
 
 def test_text_has_the_numbers_and_the_warnings_last():
-    report = describe_dataset(dataset(), None)
-    lines = report_lines(report)
+    lines = report_lines(describe_dataset(dataset(), None))
     assert "  length        1 to 2, mean 1.66667, median 2 steps" in lines
     assert "  observation   -2 (entry 2) to 7 (entry 1)" in lines
     assert lines[-1] == "  nothing to warn of"
-    report.warnings = ["first", "second"]
-    assert report_lines(report)[-2:] == ["  warning: first", "  warning: second"]
+    zeros = report_lines(describe_dataset(dataset(np.zeros(5)), None))
+    assert zeros[-1] == "  warning: all 3 trajectories return 0"
 
 
-def test_the_picture_shows_the_dataset():
-    figure = draw_dataset(dataset(), "a title")
-    axes = figure.axes
-    assert all(panel.get_xlabel() and panel.get_ylabel() for panel in axes)
-    heights = [sum(patch.get_height() for patch in panel.patches) for panel in axes]
-    assert [heights[index] for index in (0, 1, 3, 4)] == [3, 3, 5, 5]  # trajectories, rewards, action entries
-    np.testing.assert_array_equal(axes[2].lines[0].get_ydata(), [3, 4, 0])
-    np.testing.assert_array_equal(axes[5].lines[0].get_ydata(), [2, 7, -1])  # the medians
-    assert figure.get_suptitle() == "a title"
-
-
-@pytest.mark.parametrize(
-    ("low", "high"),
-    [(1, 1.0000001), (1e9, 1e9), (0, 1e-45), (-3e38, 3e38), (0.1, 0.1)],
-)
-def test_any_finite_numbers_can_be_drawn(tmp_path, low, high):
+@pytest.mark.parametrize(("low", "high"), [(1, 1.0000001), (1e9, 1e9), (-3e38, 3e38)])
+def test_the_picture_shows_all_of_any_finite_numbers(low, high):
     numbers = np.where(np.arange(300) % 3, low, high).astype(np.float32)
     with np.errstate(all="raise", under="ignore"):
         figure = draw_dataset(dataset(numbers, (), (99, 198, 299), numbers[:, None], numbers[:, None]), "")
-        figure.savefig(tmp_path / "figure.png", dpi=40)
+        figure.draw_without_rendering()
     heights = [sum(patch.get_height() for patch in panel.patches) for panel in figure.axes]
-    assert [heights[index] for index in (0, 1, 3, 4)] == [3, 3, 300, 300]
+    assert [heights[index] for index in (0, 1, 3, 4)] == [3, 3, 300, 300]  # trajectories, rewards, actions
+    returns = [part.sum(dtype=np.float64) for part in np.split(numbers, [100, 199])]
+    np.testing.assert_allclose(figure.axes[2].lines[0].get_ydata(), returns, rtol=1e-5)

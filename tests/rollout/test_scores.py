@@ -34,9 +34,10 @@ def test_wilsons_interval_of_a_success_rate():
     np.testing.assert_allclose(none["success_interval_95"], [0.0, z**2 / (n + z**2)], rtol=1e-8, atol=1e-12)
     assert (most["success_rate"], none["success_rate"]) == (0.8, 0.0)
     assert most["successes"] == [True] * 8 + [False] * 2
-    silent = dataclasses.replace(results, successes=None)
-    (untold, _) = describe_episodes(silent, get_task("antmaze-umaze-v0"))
-    assert {untold[name] for name in ("success_rate", "success_interval_95", "successes")} == {None}
+    (untold, _) = describe_episodes(
+        dataclasses.replace(results, successes=None), get_task("antmaze-umaze-v0")
+    )
+    assert untold["success_rate"] is untold["success_interval_95"] is untold["successes"] is None
 
 
 def test_agreement_worked_by_hand():
@@ -54,33 +55,23 @@ def test_agreement_worked_by_hand():
 def test_regret_is_the_best_score_of_all_less_that_of_the_one_chosen():
     scores = np.array([10.0, 70.0, 40.0, 90.0])
     assert agreement(np.array([0.0, 1.0, 3.0, 2.0]), scores).regret == 50.0
-    assert agreement(-np.array([0.0, 1.0, 3.0, 2.0]), scores).regret == 80.0
     # The best is not among those that the statistic knows, and counts all the same.
     assert agreement(np.array([0.0, 1.0, 3.0, np.nan]), scores).regret == 50.0
-
-
-def test_what_is_unknown_is_left_out():
-    statistic, scores = np.array([1.0, np.nan, 2.0, 3.0, np.inf]), np.array([1.0, 9.0, 2.0, np.nan, 5.0])
-    found = agreement(statistic, scores)
-    assert found.policies == 2
-    assert math.isnan(found.rho)
-    assert found.regret == 7.0
+    found = agreement(np.array([1.0, np.nan, 2.0, 3.0]), np.array([1.0, 9.0, 2.0, np.nan]))
+    assert (found.policies, found.regret, math.isnan(found.rho)) == (2, 7.0, True)
     assert agreement(np.full(3, np.nan), np.arange(3.0)).policies == 0
 
 
 @pytest.mark.parametrize("same", [(np.ones(5), np.arange(5.0)), (np.arange(5.0), np.ones(5))])
-def test_where_all_are_equal_there_is_no_correlation_to_tell(same, recwarn):
+def test_equal_numbers_have_no_correlation(same, recwarn):
     assert math.isnan(agreement(*same).rho)
     assert not recwarn.list
 
 
-@pytest.mark.parametrize("sign", [1, -1])
-def test_a_perfect_order_is_told_by_counting_alone(sign):
-    found = agreement(sign * np.arange(5.0), np.arange(5.0) ** 3)
-    assert found.rho == pytest.approx(sign)
-    assert found.p_value == pytest.approx(2 / 120)
+def test_a_perfect_order_has_a_p_value_by_counting_and_no_interval():
+    found = agreement(-np.arange(5.0), np.arange(5.0) ** 3)
+    assert (found.rho, found.p_value) == (pytest.approx(-1), pytest.approx(2 / 120))
     assert math.isnan(found.rho_low)
-    assert math.isnan(found.rho_high)
 
 
 def test_many_policies_go_by_students_distribution():

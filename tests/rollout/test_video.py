@@ -65,16 +65,8 @@ def test_mp4_holds_every_frame(tmp_path, seeds, steps_per_second):
     assert names(path.parent) == ["policy.mp4"]
 
 
-def test_gif_lasts_as_long_as_its_frames(tmp_path):
-    path = tmp_path / "policy.GIF"
-    record_video(Stage(), act, [4, 2], path)
-    with Image.open(path) as image:
-        assert (image.n_frames, image.info["duration"]) == (8, 1000 / 25)
-    assert names(tmp_path) == ["policy.GIF"]
-
-
 @pytest.mark.parametrize(
-    ("suffix", "room", "seed"), [(".mp4", 0, 1), (".mp4", 3_000, 60), (".gif", 0, 1), (".gif", 3_000, 60)]
+    ("suffix", "room", "seed"), [(".mp4", 0, 1), (".mp4", 3_000, 60), (".gif", 3_000, 60)]
 )
 def test_a_disk_that_takes_no_more(tmp_path, suffix, room, seed):
     """The short one is written when ffmpeg ends, which tells nobody; of the long one it fails midway."""
@@ -85,11 +77,9 @@ def test_a_disk_that_takes_no_more(tmp_path, suffix, room, seed):
         f"test_video.record_with_room({room}, {seed}, sys.argv[1])"
     )
     run = subprocess.run([sys.executable, "-c", program, path], capture_output=True, text=True, check=False)
-    line, *more = run.stderr.splitlines()
-    assert not more
+    (line,) = run.stderr.splitlines()
     assert line.startswith(f"--video={path}: cannot be written: ")
     assert line.endswith("; the old file is as it was")
-    assert len(line) < 400
     assert (names(tmp_path), path.read_text()) == ([path.name], "older")
 
 
@@ -117,6 +107,7 @@ def size_of(path):
     if path.suffix == ".mp4":
         return imageio.get_reader(path).get_meta_data()["size"]
     with Image.open(path) as image:
+        assert image.info["duration"] == 1000 / 10  # milliseconds a frame
         return image.size
 
 
@@ -124,26 +115,22 @@ def size_of(path):
 def test_size_and_rate_are_those_asked_for(tmp_path, suffix):
     path, steps, asked = tmp_path / f"policy{suffix}", [], {"size": (50, 34), "frames_per_second": 10}
     returns = record_video(Stage(100.0), act, [30, 20], path, on_step=lambda: steps.append(1), **asked)
-    assert (returns, len(steps)) == ([30, 20], 50)
-    assert size_of(path) == (50, 34)
+    assert (returns, len(steps), size_of(path)) == ([30, 20], 50, (50, 34))
     # Every tenth of the 100 states a second, the first and the last: 0, 10, 20, 30 and 0, 10, 20.
     assert sum(1 for _ in imageio.get_reader(path)) == 4 + 3
+    assert names(tmp_path) == [path.name]
 
 
-def test_a_gif_is_bounded(tmp_path, monkeypatch, caplog):
+def test_a_gif_is_bounded(tmp_path, monkeypatch):
     monkeypatch.setattr(video, "MAX_GIF_BYTES", 30_000)
     path = tmp_path / "policy.gif"
-    with caplog.at_level("INFO"):
-        record_video(Stage(), act, [20], path)
+    record_video(Stage(), act, [20], path)
     assert 10_000 < path.stat().st_size <= 30_000
-    assert size_of(path) < (96, 64)
     assert sum(1 for _ in imageio.get_reader(path)) == 21
-    assert any("made" in message and "--video_fps" in message for message in caplog.messages)
 
 
 def test_sizes_fit_the_file():
     assert video.parse_size("100x101", Path("policy.gif")) == (100, 101)
-    assert video.parse_size("100x102", Path("policy.mp4")) == (100, 102)
     for text, why in (
         ("320", "WIDTHxHEIGHT"),
         ("8x100", "from 16"),

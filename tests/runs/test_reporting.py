@@ -11,8 +11,8 @@ from written_runs import COMMIT, write_run
 
 from xql_jax.errors import UserError
 from xql_jax.files import beating, write_record
-from xql_jax.reports.results import scores_of
-from xql_jax.reports.summary import FINE_TUNED, OFFLINE, ONLINE
+from xql_jax.reports.method_scores import method_scores
+from xql_jax.reports.run_summary import FINE_TUNING, OFFLINE_TRAINING, ONLINE_TRAINING
 from xql_jax.runs.folder import HEARTBEAT
 from xql_jax.tools.list_runs import differing, filtered, list_runs
 from xql_jax.tools.read_runs import read_runs
@@ -36,8 +36,9 @@ def test_a_run_is_read_as_its_files_say(tmp_path):
     (run,) = found.runs
     expected = {
         "path": folder, "name": str(folder.relative_to(tmp_path)), "dataset": "pen-human-v1", "seeds": (0, 1),
-        "algorithm": "xql", "phase": OFFLINE, "status": "finished", "step": 2_000, "max_steps": 2_000,
-        "unit": "update", "seconds": 3660.0, "rate": 250.0, "is_normalised": True, "has_own_data": False,
+        "algorithm": "xql", "phase": OFFLINE_TRAINING, "status": "finished", "step": 2_000,
+        "max_steps": 2_000, "unit": "update", "seconds": 3660.0, "rate": 250.0, "is_normalised": True,
+        "has_own_data": False,
     }  # fmt: skip
     assert {name: getattr(run, name) for name in expected} == expected
     assert (run.made_by["commit"], run.settings["config.tau"]) == (COMMIT, "0.005")
@@ -57,7 +58,7 @@ def test_a_run_is_read_as_its_files_say(tmp_path):
 def test_a_sweep_and_runs_of_one_value_each_are_the_same_methods(tmp_path):
     write_run(tmp_path, "pen-human-v1", "xql", {(0, 1.0): [1.0], (0, 2.0): [2.0]}, swept=["beta"], beta=5.0)
     write_run(tmp_path, "pen-human-v1", "xql", {1: [3.0]}, beta=2.0)
-    scores, doubled = scores_of(found_in(tmp_path).members)
+    scores, doubled = method_scores(found_in(tmp_path).members)
     assert [(score.method, score.last) for score in scores] == [
         ("xql beta=1", (1.0,)),
         ("xql beta=2", (2.0, 3.0)),
@@ -72,7 +73,7 @@ def test_what_is_unfinished_is_there_and_said_to_be(tmp_path):
     found = found_in(tmp_path)
     by_algorithm = {run.algorithm: run for run in found.runs}
     run = by_algorithm["sac"]
-    assert (run.status, run.step, run.phase, run.unit) == ("interrupted", 2_000, ONLINE, "step")
+    assert (run.status, run.step, run.phase, run.unit) == ("interrupted", 2_000, ONLINE_TRAINING, "step")
     assert math.isnan(run.seconds)
     assert [member.is_finished for member in found.members] == [False, False]
     assert by_algorithm["xsac"].warnings == ("nothing was evaluated",)
@@ -85,7 +86,7 @@ def test_a_member_that_was_cut_and_a_hand_over(tmp_path):
     content = {"num_pretraining_steps": 1_000}
     write_run(tmp_path / "tuned", "antmaze-umaze-v0", "iql", {0: [50.0, 80.0]}, content=content)
     found = found_in(tmp_path / "tuned")
-    assert (found.runs[0].phase, found.runs[0].handover) == (FINE_TUNED, 1_000)
+    assert (found.runs[0].phase, found.runs[0].handover) == (FINE_TUNING, 1_000)
     assert (found.members[0].before, found.members[0].last) == (50.0, 80.0)
 
 
@@ -241,7 +242,7 @@ def test_widths_that_agree_are_one_setting(tmp_path):
     write("iql", [16], [16])
     write("bc", [8])
     found = found_in(tmp_path)
-    assert {score.method for score in scores_of(found.members)[0]} == {
+    assert {score.method for score in method_scores(found.members)[0]} == {
         "xql hidden_dims=[16]",
         "xql hidden_dims=[8, 8]",
         "bc",

@@ -2,14 +2,17 @@
 
 import warnings
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import stats
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
+from xql_jax.losses.gumbel import gumbel_log_loss, gumbel_loss, gumbel_rescaled_loss
 from xql_jax.theory.log_partition import log_partition
-from xql_jax.theory.regression import ExpectileRegressor, GumbelRegressor
+from xql_jax.theory.regression import STEEPEST, ExpectileRegressor, GumbelRegressor, tangent_gumbel_loss
 
 
 def draw(name, count, seed):
@@ -45,9 +48,10 @@ def test_reaches_the_log_partition_within_one_percent(name):
     model = GumbelRegressor(betas, random_state=0).fit(no_inputs(y), y)
     expected = np.array([log_partition(y, beta) for beta in betas])
     assert model.n_iter_ * 40 == 10_000  # 40 minibatches an epoch
-    assert (np.abs(model.intercept_ - expected) <= 0.01 * y.std()).all()
+    fitted = model.predict([[0.0]])[0]
+    assert (np.abs(fitted - expected) <= 0.01 * y.std()).all()
     # Relative to how far L^beta is from the mean.
-    np.testing.assert_allclose(model.intercept_ - y.mean(), expected - y.mean(), rtol=0.01)
+    np.testing.assert_allclose(fitted - y.mean(), expected - y.mean(), rtol=0.01)
 
 
 def test_a_fit_that_ends_early_warns_of_its_error():
@@ -56,9 +60,42 @@ def test_a_fit_that_ends_early_warns_of_its_error():
     warnings.simplefilter("always", ConvergenceWarning)
     with pytest.warns(ConvergenceWarning, match="model 1 of 2, at 0.1, lacks") as record:
         model.fit(no_inputs(y), y)
-    lacks = (log_partition(y, 0.1) - model.intercept_[1]) / y.std()
+    lacks = (log_partition(y, 0.1) - model.predict([[0.0]])[0, 1]) / y.std()
     assert f"lacks {lacks:.3g} standard deviations" in str(record[0].message)
     assert lacks > 1.0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("loss", "biased"), [(gumbel_loss, False), (gumbel_rescaled_loss, True), (gumbel_log_loss, True)]
+)
+def test_minibatches_bias_the_losses_that_couple_them(loss, biased):
+    """Lemma 3.2: the plain risk is estimated without bias; the rescaled (D.3) and log risks are not."""
+    y = jnp.asarray(draw("exponential", 10_000, 0).reshape(40, 250), jnp.float32)
+    optimum = jnp.float32(log_partition(np.float64(y).ravel(), 0.3))
+
+    def gradient(batch):
+        return jax.grad(lambda value: loss(jnp.full(250, value), batch, beta=0.3).mean())(optimum)
+
+    gradients = jax.vmap(gradient)(y)
+    relative = abs(gradients.mean()) / abs(gradients).mean()
+    assert (relative > 0.1) if biased else (relative < 1e-3)
+
+
+@pytest.mark.parametrize("beta", [0.01, 1.0, 50.0])
+def test_tangent_meets_the_loss_where_exp_z_is_steepest(beta):
+    count = 100
+    edge = np.log(STEEPEST * count)
+    z = np.array([-30.0, -1.0, 0.0, 1.0, edge - 0.01, edge + 1.0, 1e3, 1e6], np.float32)
+    targets = jnp.asarray(beta * z)
+    loss = tangent_gumbel_loss(jnp.zeros(8), targets, beta, count)
+    plain = beta * (np.expm1(np.float64(z[:5])) - z[:5])
+    np.testing.assert_allclose(loss[:5], plain, rtol=1e-4, atol=1e-6)
+    # Beyond, a straight line from there: value e^edge - edge - 1 and slope e^edge - 1 of Eq. 7.
+    line = np.expm1(edge) - edge + np.expm1(edge) * (np.float64(z[5:]) - edge)
+    np.testing.assert_allclose(loss[5:], beta * line, rtol=1e-4)
+    slopes = jax.grad(lambda v: tangent_gumbel_loss(v, targets, beta, count).sum())(jnp.zeros(8))
+    np.testing.assert_allclose(slopes, -np.expm1(np.minimum(np.float64(z), edge)), rtol=1e-3, atol=1e-5)
 
 
 def test_expectiles_are_scipys():
@@ -66,7 +103,7 @@ def test_expectiles_are_scipys():
     expectiles = [0.02, 0.3, 0.5, 0.7, 0.9, 0.99]
     model = ExpectileRegressor(expectiles, random_state=0).fit(no_inputs(y), y)
     expected = [stats.expectile(y, expectile) for expectile in expectiles]
-    np.testing.assert_allclose(model.intercept_, expected, atol=0.01 * y.std())
+    np.testing.assert_allclose(model.predict([[0.0]])[0], expected, atol=0.01 * y.std())
 
 
 @pytest.mark.slow

@@ -5,7 +5,7 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, NamedTuple
 
 from xql_jax.errors import Damaged, UserError
 from xql_jax.files import write_atomically, writing
@@ -16,13 +16,13 @@ TIMES = ("step", "seconds")  # columns that say when; columns that are neither t
 class CSVLogger:
     """Appends rows to a CSV file. A row is in the file when `write` returns, even if the process is killed.
 
-    The first column is `step`. A resumed run begins with the rows of its checkpoint, and drops those that the
-    file has of later steps, because it writes them again.
+    A resumed run begins with the rows of its checkpoint. It drops the file's rows of later steps, because it
+    writes them again.
 
     Args:
         rows: the rows in the checkpoint, header first; none for a new run.
     Raises:
-        UserError: if the file has other rows than the checkpoint, because somebody else has changed it.
+        UserError: if the file's rows are not the checkpoint's: it was changed by hand.
     """
 
     def __init__(self, path: Path, rows: bytes = b""):
@@ -31,28 +31,25 @@ class CSVLogger:
         known = min(len(there), len(rows))
         if there[:known] != rows[:known]:
             raise UserError(
-                f"{path}: not as the run wrote it: put it back as it was, or delete it, and the rows are "
-                "taken from the last checkpoint"
+                f"{path}: not as the run wrote it. Put it back as it was, or delete it: the rows of the last "
+                "checkpoint take its place"
             )
         self._columns = rows.split(b"\n", 1)[0].decode().split(",") if rows else None
         write_atomically(path, rows)
         with writing(path):
             self._file: IO[bytes] = path.open("ab")
 
-    def write(self, row: Mapping[str, Any]) -> None:
+    def write(self, row: Mapping[str, object]) -> None:
         """Appends a row, and before the first one a header; UserError if a later row has other columns."""
-        lines = []
+        text = ""
         if self._columns is None:
             self._columns = list(row)
-            lines = [self._columns]
-        new = row.keys() & {"success", "success_rate"}  # which files of earlier versions may go on without
-        if other := ", ".join(sorted((row.keys() ^ set(self._columns)) - new)):
-            raise UserError(
-                f"{self.path}: its rows were begun with other columns, by another version: {other}"
-            )
-        lines.append([_text(row[column]) for column in self._columns])
+            text = ",".join(self._columns) + "\n"
+        if row.keys() != set(self._columns):
+            raise UserError(f"{self.path}: made by another version, with the columns {self._columns}")
+        text += ",".join(_text(row[column]) for column in self._columns) + "\n"
         with writing(self.path):
-            self._file.write("".join(",".join(cells) + "\n" for cells in lines).encode())
+            self._file.write(text.encode())
             self._file.flush()
 
     @property
@@ -65,7 +62,7 @@ class CSVLogger:
             self._file.close()
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     return f"{value:.9g}" if isinstance(value, float) else str(value)  # 9 digits give a float32 back exactly
 
 
@@ -94,7 +91,7 @@ def parse_rows(text: bytes, settings: Sequence[str], path: Path) -> list[Row]:
         raise Damaged(f"{path}: damaged: {type(error).__name__}: {error}") from error
 
 
-def _row(cells: Mapping[str, Any], settings: Sequence[str]) -> Row:
+def _row(cells: Mapping[str, str], settings: Sequence[str]) -> Row:
     setting = tuple((name, float(cells[name])) for name in settings if name != "seed")
     results = {
         name: float(cell) if cell != "" else math.nan

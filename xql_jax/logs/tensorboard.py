@@ -4,10 +4,10 @@ import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto.summary_pb2 import Summary
 from tensorboardX.summary import hparams, scalar
 
 from xql_jax.files import writing
@@ -18,8 +18,8 @@ class TensorBoardLogger:
 
     When a run is resumed, TensorBoard hides the earlier events of the steps that are repeated.
 
-    Events are written by the caller's thread. tensorboardX's SummaryWriter has a thread for each folder: if
-    the disk is full, that thread ends with a traceback, and after ten more events the caller waits for ever.
+    Events are written by the caller's thread. tensorboardX's SummaryWriter has a thread for each folder. If
+    the disk is full, that thread ends, and the caller waits forever.
     """
 
     def __init__(self, folder: Path, names: list[str], resume_step: int = 0):
@@ -39,12 +39,12 @@ class TensorBoardLogger:
         finite = (scalar(name, value) for name, value in scalars.items() if math.isfinite(value))
         self._write(member, step, *finite)
 
-    def write_hyperparameters(self, member: int, values: Mapping[str, Any]) -> None:
+    def write_hyperparameters(self, member: int, values: Mapping[str, object]) -> None:
         """Writes the member's hyperparameters for TensorBoard's HPARAMS tab, beside its last score."""
         shown = {name: value if _is_shown(value) else str(value) for name, value in values.items()}
         self._write(member, 1, *hparams(shown, {"evaluation/score": 0.0}))
 
-    def _write(self, member: int, step: int, *summaries: Any) -> None:
+    def _write(self, member: int, step: int, *summaries: Summary) -> None:
         path, writer = self._writers[member]
         with writing(path):
             for summary in summaries:
@@ -62,6 +62,6 @@ class TensorBoardLogger:
                 writer.close()
 
 
-def _is_shown(value: Any) -> bool:
+def _is_shown(value: object) -> bool:
     """Whether TensorBoard can show the value; others, such as infinity, are shown as text."""
     return isinstance(value, bool | str) or (isinstance(value, int | float) and math.isfinite(value))

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from xql_jax.errors import UserError
 
@@ -12,15 +11,12 @@ class WandbLogger:
     """Writes the numbers of all members (seeds and settings) to one run on Weights & Biases.
 
     With several members each name ends with the member's, as in `critic/loss/seed3_beta=0.5`. A resumed
-    training keeps the id of its run; W&B ignores what it has of the steps that are repeated.
-
-    Args:
-        folder: of the training; W&B's own files are in `wandb` there.
-        group: "": none.
+    training keeps the id of its run, and W&B ignores the steps that are repeated. W&B's own files are in the
+    folder `wandb` of the training's folder. An empty group is none.
     """
 
     def __init__(
-        self, folder: Path, names: Sequence[str], project: str, group: str, config: Mapping[str, Any]
+        self, folder: Path, names: Sequence[str], project: str, group: str, config: Mapping[str, object]
     ):
         import wandb  # takes a second
 
@@ -46,13 +42,13 @@ class WandbLogger:
             {name + ending: value for name, value in scalars.items() if math.isfinite(value)}, step=step
         )
 
-    def write_hyperparameters(self, member: int, values: Mapping[str, Any]) -> None:
+    def write_hyperparameters(self, member: int, values: Mapping[str, object]) -> None:
         ending = self._endings[member]
         config = {name + ending: value for name, value in values.items()}
         self._run.config.update(config, allow_val_change=True)
 
     def flush(self) -> None:
-        """W&B's own process writes what it is given."""
+        """Does nothing: W&B's own process writes the files."""
 
     def close(self) -> None:
         self._run.finish()

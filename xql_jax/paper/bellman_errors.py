@@ -3,7 +3,6 @@
 Source: Garg et al. 2023, Appendix D.2.
 """
 
-import functools
 import math
 import textwrap
 from collections.abc import Sequence
@@ -16,8 +15,8 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from xql_jax.errors import UserError
-from xql_jax.paper.curves import POINT_COLUMNS, points_of, scores_in
-from xql_jax.paper.figure import PaperFigure, Table, Tables, long_table, where
+from xql_jax.paper.columns import Table, Tables, long_table, where
+from xql_jax.paper.curves import Point, points_of, scores_in
 from xql_jax.reports.style import BLUE, GREEN, VERMILION, legend_below, legend_height, styled
 from xql_jax.theory import arguments
 from xql_jax.theory.gumbel import fit_gaussian, fit_gumbel
@@ -34,10 +33,13 @@ HOW = (
 )
 
 
+Law = Any  # a frozen distribution of `scipy.stats`
+
+
 class Fit(NamedTuple):
     """A law (distribution) fitted to errors by maximum likelihood, and how well it fits."""
 
-    law: Any  # a frozen distribution of `scipy.stats`
+    law: Law
     log_likelihood: float  # mean of log p over the errors, nats; depends on the errors' unit
     kolmogorov_smirnov: float  # largest difference of the cdfs, in [0, 1]
 
@@ -58,7 +60,7 @@ def fit_errors(errors: ArrayLike) -> dict[str, Fit]:
     """
     x = arguments.samples("errors", errors).ravel()
 
-    def judged(law: Any) -> Fit:
+    def judged(law: Law) -> Fit:
         # The method affects only the p-value, which is not used. The exact one would take long.
         statistic = stats.kstest(x, law.cdf, method="asymp").statistic
         return Fit(law, float(law.logpdf(x).mean()), float(statistic))
@@ -119,11 +121,13 @@ def read(root: Path, *, algorithm: str, tasks: Sequence[str] | None = None) -> T
     """
     scores = scores_in(root, (algorithm,), tasks, file_name="bellman_errors.csv", column="error")
     points = points_of(scores, "Bellman errors")
-    table = long_table(*POINT_COLUMNS, rows=points)
+    table = long_table(*Point._fields, rows=points)
     ranges, fits, fits_by_step = [], [], []
-    for panel in dict.fromkeys(point[:2] for point in points):
-        of_panel = where(table, task=panel[0], method=panel[1])
-        if not (found := _clipped_fits(panel, of_panel["value"])):
+    for task, method in dict.fromkeys((point.task, point.method) for point in points):
+        panel = task, method
+        of_panel = where(table, task=task, method=method)
+        found = _clipped_fits(panel, of_panel["value"])
+        if not found:
             continue
         fits += found
         ranges.append((*panel, *map(float, np.quantile(of_panel["value"], QUANTILES))))
@@ -146,7 +150,9 @@ def read(root: Path, *, algorithm: str, tasks: Sequence[str] | None = None) -> T
 def _clipped_fits(key: tuple, errors: np.ndarray) -> list[tuple]:
     """Returns a row per law, fitted to the clipped errors; none if these are all equal."""
     low, high = np.quantile(errors, QUANTILES)
-    fits = fit_errors(np.clip(errors, low, high)) if low < high else {}
+    if low == high:
+        return []
+    fits = fit_errors(np.clip(errors, low, high))
     return [(*key, law, fit.log_likelihood, fit.kolmogorov_smirnov) for law, fit in fits.items()]
 
 
@@ -186,19 +192,6 @@ def draw_bellman_errors(tables: Tables) -> Figure:
 
 def _pooled(errors: Table) -> str:
     """Says how many snapshots and seeds a panel pools."""
-    counts = {
-        what: len(np.unique(errors[column])) for column, what in (("step", "snapshot"), ("seed", "seed"))
-    }
-    return "pooled: " + " of ".join(f"{count} {what}{'s' * (count > 1)}" for what, count in counts.items())
-
-
-def _figure(where: str, algorithm: str, tasks: Sequence[str] | None = None) -> PaperFigure:
-    what = f"Bellman errors of {where}; Gumbel, Gaussian and logistic laws fitted"
-    return PaperFigure(what, functools.partial(read, algorithm=algorithm, tasks=tasks), draw_bellman_errors)
-
-
-FIGURES = {
-    "1": _figure("SAC on cheetah-run", "sac", ["cheetah-run"]),
-    "5": _figure("SAC on every task", "sac"),
-    "6": _figure("TD3 on every task", "td3"),
-}
+    snapshots, seeds = len(np.unique(errors["step"])), len(np.unique(errors["seed"]))
+    of_seeds = "1 seed" if seeds == 1 else f"{seeds} seeds"
+    return f"pooled: {snapshots} snapshot{'' if snapshots == 1 else 's'} of {of_seeds}"

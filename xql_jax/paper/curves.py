@@ -1,28 +1,38 @@
 """Runs that figures show; their learning curves (Figures 3, 7, 10 to 12) and ablations (Figures 8 and 9)."""
 
-import functools
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
 from xql_jax.errors import UserError
 from xql_jax.learners.registry import OFFLINE
-from xql_jax.paper.figure import PaperFigure, Table, Tables, long_table, unique, where
+from xql_jax.paper.columns import Table, Tables, long_table, unique, where
 from xql_jax.reports import style
-from xql_jax.reports.results import Score, scores_of
-from xql_jax.reports.summary import FINE_TUNED, by_seed_and_step, grouped
+from xql_jax.reports.method_scores import MethodScore, method_scores
+from xql_jax.reports.run_summary import FINE_TUNING, by_seed_and_step, grouped
 from xql_jax.rollout.scores import mean_and_interval
-from xql_jax.suites import SUITES
 from xql_jax.tools.read_runs import read_runs
 
 LOG = logging.getLogger(__name__)
 PANEL = (3.5, 2.9)  # inches, without the legend
-POINT_COLUMNS = ("task", "method", "seed", "step", "value", "diverged")
+
+
+class Point(NamedTuple):
+    """A number that a figure shows; its fields are the columns of the figure's table."""
+
+    task: str
+    method: str
+    seed: int
+    step: int
+    value: float  # finite
+    diverged: bool  # whether the member had diverged by then
 
 
 def scores_in(
@@ -33,7 +43,7 @@ def scores_in(
     file_name: str = "evaluations.csv",
     column: str = "score",
     but: str = "",
-) -> list[Score]:
+) -> list[MethodScore]:
     """Reads the finished runs below a folder that learned these tasks (None: all) by these algorithms.
 
     Fine-tuned runs are left out; damaged runs, and seeds that another run has trained with the same settings,
@@ -41,14 +51,14 @@ def scores_in(
 
     Args:
         file_name, column: where a run's folder has the numbers that the figure shows.
-        but: the setting that the figure shows on an axis, see `scores_of`.
+        but: the setting that the figure shows on an axis, see `method_scores`.
     Raises:
         UserError: if there is no such folder or run.
     """
     if not root.is_dir():
         raise UserError(f"--runs={root}: no such folder")
-    results = read_runs([str(root)], file_name, column)
-    finished = [run for run in results.runs if run.status == "finished" and run.phase != FINE_TUNED]
+    found = read_runs([str(root)], file_name, column)
+    finished = [run for run in found.runs if run.status == "finished" and run.phase != FINE_TUNING]
     of_methods = [run for run in finished if run.algorithm in algorithms]
     shown = [run.path for run in of_methods if tasks is None or run.dataset in tasks]
     if not shown:
@@ -56,21 +66,21 @@ def scores_in(
         named = algorithms if len(algorithms) < 10 else ["xql-train-offline"]
         wanted = " or ".join(named) + (f" on {' or '.join(tasks)}" if tasks else "")
         raise UserError(f"--runs={root}: needs a finished run of {wanted}; there are: {there}")
-    scores, doubled = scores_of([member for member in results.members if member.run.path in shown], but)
-    for run, reason in (*results.left_out, *doubled):
+    scores, doubled = method_scores([member for member in found.members if member.run.path in shown], but)
+    for run, reason in (*found.left_out, *doubled):
         LOG.warning(f"{root / run}: {reason}; left out")
     return scores
 
 
-def points_of(scores: Sequence[Score], what: str) -> list[tuple]:
-    """Returns rows of `POINT_COLUMNS`; numbers that are not finite are left out with a warning."""
+def points_of(scores: Sequence[MethodScore], what: str) -> list[Point]:
+    """Returns the members' numbers; those that are not finite are left out with a warning."""
     points = [
-        (score.dataset, score.method, member.seed, *numbers)
+        Point(score.dataset, score.method, member.seed, *numbers)
         for score in scores
         for member in score.members
         for numbers in zip(member.steps, member.values, member.diverged, strict=True)
     ]
-    finite = [point for point in points if math.isfinite(point[4])]
+    finite = [point for point in points if math.isfinite(point.value)]
     if len(finite) < len(points):
         LOG.warning(f"{len(points) - len(finite)} of {len(points)} {what} are not finite, and left out")
     return finite
@@ -94,30 +104,29 @@ def read_curves(
     points = points_of(scores, f"{quantity}s")
     if not points:
         raise UserError(f"--runs={root}: nothing was evaluated in the runs there")
-    places = grouped(points, lambda point: point[:2])
-    curves = []
+    places = grouped(points, lambda point: (point.task, point.method))
+    curves, restarts = [], []
     for place, of_place in places.items():
         # By step: a seed may have been evaluated at steps at which the seed before it was not.
-        for step, at in sorted(grouped(of_place, lambda point: point[3]).items()):
+        for step, at in sorted(grouped(of_place, lambda point: point.step).items()):
             mean, half_width = _mean(at)
-            diverged = sum(point[5] for point in at)
+            diverged = sum(point.diverged for point in at)
             curves.append((*place, step, mean, mean - half_width, mean + half_width, len(at), diverged))
-    restarts = [
-        (score.dataset, score.method, sum(m.run.restarted.count(m.name) for m in score.members))
-        for score in scores
-        if (score.dataset, score.method) in places
-    ]
+    for score in scores:
+        if (score.dataset, score.method) in places:
+            count = sum(member.run.restarted.count(member.name) for member in score.members)
+            restarts.append((score.dataset, score.method, count))
     names = ("task", "method", "step", "mean", "low", "high", "seeds", "diverged")
     return {
         "curves": long_table(*names, rows=curves),
-        "seeds": long_table(*POINT_COLUMNS, rows=points),
+        "seeds": long_table(*Point._fields, rows=points),
         "restarts": long_table("task", "method", "restarts", rows=restarts),
     }
 
 
-def _mean(points: Sequence[tuple]) -> tuple[float, float]:
+def _mean(points: Sequence[Point]) -> tuple[float, float]:
     """Returns the mean over the points' values, and half the width of its 95% interval."""
-    mean, half_width = mean_and_interval(np.array([point[4] for point in points]))
+    mean, half_width = mean_and_interval(np.array([point.value for point in points]))
     return float(mean), float(half_width)
 
 
@@ -128,65 +137,59 @@ def draw_panels(tables: Tables, *, families: Sequence[Sequence[str]], unit: str,
     If a task has too many methods, only the best are drawn. A method looks the same on all tasks.
     """
     tasks = unique(tables["curves"]["task"])
-    ranked = {task: [row[0] for row in _ranked(where(tables["curves"], task=task))] for task in tasks}
+    ranked = {task: _best_first(where(tables["curves"], task=task)) for task in tasks}
     rows = []
     for family in families:
         of_task = {task: [m for m in ranked[task] if m.split()[0] in family] for task in tasks}
         if any(of_task.values()):
             looks = style.looks_of(m for methods in of_task.values() for m in methods[: style.MOST_LINES])
             rows.append((of_task, looks))
-    shape = (len(rows), len(tasks)) if len(tasks) > 1 else (1, len(rows))
-    legends = [style.legend_height(looks, 1) for _, looks in rows]
-    heights = [PANEL[1] + legend for legend in (legends if len(tasks) > 1 else [max(legends)])]
-    figure = Figure(figsize=(PANEL[0] * shape[1], sum(heights)))
-    grid = figure.subplots(*shape, squeeze=False, height_ratios=heights).reshape(len(rows), len(tasks))
-    for panels, (of_task, looks) in zip(grid, rows, strict=True):
+    heights = [PANEL[1] + style.legend_height(looks, 1) for _, looks in rows]
+    num_columns = len(tasks)
+    if len(tasks) == 1:
+        heights, num_columns = [max(heights)], len(rows)
+    figure = Figure(figsize=(PANEL[0] * num_columns, sum(heights)))
+    grid = figure.subplots(len(heights), num_columns, squeeze=False, height_ratios=heights)
+    for panels, (of_task, looks) in zip(grid.reshape(len(rows), len(tasks)), rows, strict=True):
         for axes, (task, methods) in zip(panels, of_task.items(), strict=True):
-            if not methods:
+            if methods:
+                shown = methods[: style.MOST_LINES]
+                few = f": the best {len(shown)} of {len(methods)}" if len(shown) < len(methods) else ""
+                axes.set(title=f"{task}{few}", xlabel=unit, ylabel=quantity)
+                _draw_panel(axes, tables, task, shown, looks)
+            else:
                 axes.remove()
-                continue
-            shown = methods[: style.MOST_LINES]
-            few = f": the best {len(shown)} of {len(methods)}" if len(shown) < len(methods) else ""
-            axes.set(title=f"{task}{few}", xlabel=unit, ylabel=quantity)
-            curves, marked = {}, {}
-            for method in (method for method in looks if method in shown):
-                of_method = {name: where(table, task=task, method=method) for name, table in tables.items()}
-                columns = (of_method["seeds"][name].tolist() for name in ("seed", "step", "value"))
-                steps, _, values = by_seed_and_step(zip(*columns, strict=True))
-                curves[method] = steps, values
-                marked[method] = looks[method] | {"label": looks[method]["label"] + _marks(of_method)}
-            style.draw_curves(axes, curves, marked, True, columns=1)
     return figure
+
+
+def _draw_panel(
+    axes: Axes, tables: Tables, task: str, methods: Sequence[str], looks: Mapping[str, style.Look]
+) -> None:
+    """Draws the learning curves of these methods on a task."""
+    curves, marked = {}, {}
+    for method, look in looks.items():
+        if method in methods:
+            of_method = {name: where(table, task=task, method=method) for name, table in tables.items()}
+            columns = (of_method["seeds"][name].tolist() for name in ("seed", "step", "value"))
+            curves[method] = by_seed_and_step(zip(*columns, strict=True))
+            marked[method] = look | {"label": look["label"] + _marks(of_method)}
+    style.draw_curves(axes, curves, marked, True, columns=1)
 
 
 def _marks(tables: Tables) -> str:
     """Says how many of a method's seeds have diverged in the end, and how often they began anew."""
     seeds, diverged = (tables["curves"][name][-1] for name in ("seeds", "diverged"))
     (restarts,) = tables["restarts"]["restarts"]
-    marks = [f" ({diverged} of {seeds} diverged)"] * bool(diverged)
-    return "".join([*marks, *[f" (restarts: {restarts})"] * bool(restarts)])
+    text = f" ({diverged} of {seeds} diverged)" if diverged else ""
+    return text + f" (restarts: {restarts})" if restarts else text
 
 
-def _ranked(curves: Table) -> list[tuple[str, float, float, int]]:
-    """Returns (method, last mean, half-width of its interval, number of seeds) on a task, the best first."""
-    columns = (curves[name].tolist() for name in ("method", "mean", "high", "seeds"))
-    last = {row[0]: row for row in zip(*columns, strict=True)}  # of each method's rows the last step's
-    rows = [(method, mean, high - mean, seeds) for method, mean, high, seeds in last.values()]
-    return sorted(rows, key=lambda row: -row[1])
-
-
-def ranking(tables: Tables) -> list[str]:
-    """Returns lines of text that rank the methods on each task by their last mean."""
-    lines = []
-    for task in unique(tables["curves"]["task"]):
-        rows = _ranked(where(tables["curves"], task=task))
-        lines.append(f"last on {task}, mean over seeds:")
-        width = max(len(method) for method, *_ in rows)
-        for rank, (method, mean, half_width, seeds) in enumerate(rows, start=1):
-            interval = f" ± {half_width:.1f}" if seeds >= style.LEAST_FOR_BAND else ""
-            of_seeds = f"({seeds} seed{'s' * (seeds > 1)})"
-            lines.append(f"{rank:>4}. {method:<{width}} {mean:8.1f}{interval} {of_seeds}")
-    return lines
+def _best_first(curves: Table) -> list[str]:
+    """Returns the methods in a task's rows of `curves`, the best last mean first."""
+    last = dict(
+        zip(curves["method"].tolist(), curves["mean"].tolist(), strict=True)
+    )  # later steps come later
+    return sorted(last, key=lambda method: -last[method])
 
 
 def read_ablation(root: Path, *, field: str) -> Tables:
@@ -199,7 +202,7 @@ def read_ablation(root: Path, *, field: str) -> Tables:
     Raises:
         UserError: if no task and method has runs with different values of the field.
     """
-    by_value: dict[tuple, list[tuple]] = {}  # points by task, method and value
+    by_value: dict[tuple[str, str, float], list[Point]] = {}  # by task, method and value
     for score in scores_in(root, tuple(OFFLINE), but=field):
         settings = score.members[0].settings
         value = settings.get(field, settings.get(f"config.{field}"))
@@ -214,9 +217,9 @@ def read_ablation(root: Path, *, field: str) -> Tables:
         raise UserError(f"no runs that vary {field}: train some, as xql-reproduce {how} does")
     last = []
     for place in sorted(places):
-        end = max(point[3] for point in by_value[place])
-        ended = [point for point in by_value[place] if point[3] == end]
-        share = float(np.mean([point[5] for point in ended]))
+        end = max(point.step for point in by_value[place])
+        ended = [point for point in by_value[place] if point.step == end]
+        share = float(np.mean([point.diverged for point in ended]))
         last.append((*place, *_mean(ended), len(ended), share))
     columns = ("task", "method", "value", "score", "interval", "seeds", "share_diverged")
     curves = [(*place, *point[2:]) for place in places for point in by_value[place]]
@@ -265,47 +268,7 @@ def draw_ablation(tables: Tables, *, field: str) -> Figure:
                 rows = where(curves, task=task, method=first, value=value)
                 if steps := sorted(set(rows["step"].tolist())):  # else it is another task's value
                     means = np.array([[rows["score"][rows["step"] == step].mean() for step in steps]])
-                    style.draw_curve(axes, steps, means, False, color=color, label=f"{value:g}")
+                    style.draw_curve(axes, steps, means, {"color": color, "label": f"{value:g}"}, False)
             style.count_axis(axes.xaxis)
             style.legend_below(axes, 4, field)
     return figure
-
-
-def _curves(
-    what: str,
-    families: Sequence[Sequence[str]],
-    suite: str | None = None,
-    column: str = "score",
-    unit: str = "updates (steps)",
-    quantity: str = "normalised score (percent)",
-) -> PaperFigure:
-    """Returns the figure of these families of algorithms on this suite's tasks (None: on all tasks)."""
-    tasks = [task.name for task in SUITES[suite].tasks()] if suite else None
-    algorithms = [algorithm for family in families for algorithm in family]
-    return PaperFigure(
-        f"{what} over training, mean over seeds with 95% interval",
-        functools.partial(read_curves, algorithms=algorithms, tasks=tasks, quantity=column),
-        functools.partial(draw_panels, families=families, unit=unit, quantity=quantity),
-        ranking,
-    )
-
-
-def _ablation(what: str, field: str) -> PaperFigure:
-    return PaperFigure(
-        f"last scores and divergence against {what}",
-        functools.partial(read_ablation, field=field),
-        functools.partial(draw_ablation, field=field),
-    )
-
-
-ONLINE_FAMILIES = (("sac", "xsac"), ("td3", "xtd3", "td3_dq", "xtd3_dq"))
-ONLINE_AXES = {"column": "return", "unit": "steps of the environment", "quantity": "return (reward units)"}
-FIGURES = {
-    "3": _curves("online returns", ONLINE_FAMILIES, **ONLINE_AXES),
-    "7": _curves("offline scores", [list(OFFLINE)]),
-    "8": _ablation("beta", "beta"),
-    "9": _ablation("the batch size", "batch_size"),
-    "10": _curves("XQL's scores on Gym locomotion, its settings apart,", [["xql"]], "locomotion"),
-    "11": _curves("XQL's scores on AntMaze, its settings apart,", [["xql"]], "antmaze"),
-    "12": _curves("XQL's scores on Franka Kitchen, its settings apart,", [["xql"]], "kitchen"),
-}

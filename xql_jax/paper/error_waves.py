@@ -7,16 +7,16 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import NullLocator
 
-from xql_jax.paper.figure import PaperFigure, Tables, long_table, where
+from xql_jax.paper.columns import Tables, long_table, where
 from xql_jax.reports.style import LINES, SOFT, count_axis, legend_below, styled
 from xql_jax.theory.error_model import error_wave, evolve, evolve_samples
 from xql_jax.theory.gumbel import Gumbel
 from xql_jax.theory.soft_mdp import SoftMDP
 
-DISCOUNT = 0.9
-SCALE = 1.0  # beta of the first errors, reward units
+CHAIN_DISCOUNT = 0.9
+FIRST_SCALE = 1.0  # beta of the first errors, reward units
 CHAIN = 24  # states, each of which leads to the previous one
-STEPS = 20
+WAVE_STEPS = 20
 NUM_DRAWS = 20_000
 NUM_INDEPENDENT_DRAWS = 200_000
 INDEPENDENT_STEPS = 10  # more would need more draws, see `evolve_samples`
@@ -27,33 +27,34 @@ def chain() -> SoftMDP:
     """Returns a one-way corridor: both actions lead from s to s - 1, and from 0 to 0. All rewards are 0."""
     shape = (CHAIN, 2)
     before = np.broadcast_to(np.maximum(np.arange(CHAIN) - 1, 0)[:, None, None], (*shape, 1))
-    return SoftMDP(before, np.ones((*shape, 1)), np.zeros(shape), np.full(shape, 0.5), DISCOUNT, SCALE)
+    rewards, mu = np.zeros(shape), np.full(shape, 0.5)
+    return SoftMDP(before, np.ones((*shape, 1)), rewards, mu, CHAIN_DISCOUNT, FIRST_SCALE)
 
 
 def compute_error_waves(seed: int) -> Tables:
     generator = np.random.default_rng(seed)
-    wave = error_wave(generator, chain(), Gumbel(0.0, SCALE), state=1, steps=STEPS, num_samples=NUM_DRAWS)
-    of_wave = [*np.indices((STEPS + 1, CHAIN)), *wave]
+    noise = Gumbel(0.0, FIRST_SCALE)
+    wave = error_wave(generator, chain(), noise, state=1, steps=WAVE_STEPS, num_samples=NUM_DRAWS)
+    of_wave = [*np.indices((WAVE_STEPS + 1, CHAIN)), *wave]
 
     # Errors in all state-action pairs at once: Eq. 25 unchanged, and Eq. 25 with the draws made independent
     # between the steps, as Eq. 26 assumes. Under Eq. 25, pairs with the same successor have the same error,
     # so the maximum over them is smaller than Eq. 26 says.
-    mdp = SoftMDP.random(generator, num_states=4, num_actions=2, num_successors=1, discount=DISCOUNT)
-    location, scale = np.zeros(mdp.rewards.shape), SCALE
-    samples = Gumbel(0.0, SCALE).sample(generator, (NUM_INDEPENDENT_DRAWS, *location.shape))
+    mdp = SoftMDP.random(generator, num_states=4, num_actions=2, num_successors=1, discount=CHAIN_DISCOUNT)
+    location, scale = np.zeros(mdp.rewards.shape), FIRST_SCALE
+    samples = noise.sample(generator, (NUM_INDEPENDENT_DRAWS, *location.shape))
     as_they_are = samples
     deviations: list[tuple] = []
     means: list[tuple] = []
-    densities: dict[str, list[tuple]] = {"densities": [], "densities_of_eq_25": []}
+    shuffled: list[tuple] = []
+    unshuffled: list[tuple] = []
     for t in range(INDEPENDENT_STEPS + 1):
         law = Gumbel(float(location[0, 0]), scale)
         deviations.append((t, float(samples.std(0).mean()), np.pi / np.sqrt(6.0) * scale))
         means.append((t, float(as_they_are[:, 0, 0].mean()), float(samples[:, 0, 0].mean()), law.mean))
         if t in SHOWN:
-            for draws, rows in zip((samples, as_they_are), densities.values(), strict=True):
-                counts, edges = np.histogram(draws[:, 0, 0], bins=60, density=True)
-                centres = (edges[:-1] + edges[1:]) / 2
-                rows += [(t, *row) for row in zip(centres, counts, law.density(centres), strict=True)]
+            shuffled += _histogram(t, samples[:, 0, 0], law)
+            unshuffled += _histogram(t, as_they_are[:, 0, 0], law)
         samples = evolve_samples(mdp, generator.permuted(samples, axis=0))
         as_they_are = evolve_samples(mdp, as_they_are)
         location, scale = evolve(mdp, location, scale)
@@ -62,17 +63,23 @@ def compute_error_waves(seed: int) -> Tables:
         "wave": {name: column.ravel() for name, column in zip(names, of_wave, strict=True)},
         "deviations": long_table("step", "simulated", "exact", rows=deviations),
         "means": long_table("step", "eq_25", "shuffled", "eq_26", rows=means),
-        **{
-            name: long_table("step", "z", "simulated", "exact", rows=rows) for name, rows in densities.items()
-        },
+        "densities": long_table("step", "z", "simulated", "exact", rows=shuffled),
+        "densities_of_eq_25": long_table("step", "z", "simulated", "exact", rows=unshuffled),
     }
+
+
+def _histogram(step: int, draws: np.ndarray, law: Gumbel) -> list[tuple]:
+    """Returns rows of the step, a bin's centre, and the densities there of the draws and of the law."""
+    density, edges = np.histogram(draws, bins=60, density=True)
+    centres = (edges[:-1] + edges[1:]) / 2
+    return [(step, *row) for row in zip(centres, density, law.density(centres), strict=True)]
 
 
 @styled()
 def draw_error_waves(tables: Tables) -> Figure:
     figure = Figure(figsize=(7.6, 7.6))
     (wave, scales), (means, densities) = figure.subplots(2, 2)
-    grid = tables["wave"]["simulated_deviation"].reshape(STEPS + 1, CHAIN)
+    grid = tables["wave"]["simulated_deviation"].reshape(WAVE_STEPS + 1, CHAIN)
     wave.grid(False)
     image = wave.imshow(grid, origin="lower", aspect="auto")
     bar = figure.colorbar(image, ax=wave, label="standard deviation of V (reward units)")
@@ -80,12 +87,12 @@ def draw_error_waves(tables: Tables) -> Figure:
     wave.set(title="One wrong state: its error runs to the parents")
     wave.set(xlabel="state (moves from the chain's end)", ylabel="step t of Eq. 25")
 
-    predicted = SCALE * np.pi / np.sqrt(6.0) * DISCOUNT ** np.arange(STEPS + 1)
+    predicted = FIRST_SCALE * np.pi / np.sqrt(6.0) * CHAIN_DISCOUNT ** np.arange(WAVE_STEPS + 1)
     everywhere = tables["deviations"]["step"], tables["deviations"]["simulated"]
     scales.plot(predicted, color=SOFT, label="γ^t β π / √6, by Eq. 26")
     scales.plot(*everywhere, "o", color=LINES[0], label="errors in all pairs, shuffled")
     scales.plot(grid.max(1), "x", color=LINES[1], markersize=5, label="crest of the wave on the left")
-    scales.set(title=f"The scale shrinks by γ = {DISCOUNT:g} a step", yscale="log")
+    scales.set(title=f"The scale shrinks by γ = {CHAIN_DISCOUNT:g} a step", yscale="log")
     scales.set(xlabel="step t", ylabel="standard deviation (reward units)")
     scales.set_yticks([0.2, 0.4, 0.8, 1.2], ["0.2", "0.4", "0.8", "1.2"])
     scales.yaxis.set_minor_locator(NullLocator())
@@ -122,7 +129,3 @@ def _draw_densities(axes: Axes, tables: Tables) -> None:
         Line2D([], [], color=SOFT, linestyle=":", label="Eq. 25 as it is"),
     ]
     legend_below(axes, 2, handles=handles)
-
-
-WHAT = "Gumbel errors in time: the wave, its scale, and where Eq. 26 departs from Eq. 25"
-FIGURES = {"GEM": PaperFigure(WHAT, compute_error_waves, draw_error_waves)}

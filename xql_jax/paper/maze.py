@@ -15,8 +15,8 @@ from xql_jax.envs.mazes import Cell
 from xql_jax.learners.deterministic_dynamics import ValueIteration
 from xql_jax.learners.fields import Method, with_hyperparameters
 from xql_jax.learners.parts import ValueFit
-from xql_jax.paper.figure import PaperFigure, Tables, long_table, unique, where
-from xql_jax.reports.plots import mark_ends
+from xql_jax.paper.columns import Tables, long_table, unique, where
+from xql_jax.reports.run_pictures import mark_ends
 from xql_jax.reports.style import INK, WALL, styled
 from xql_jax.theory.error_model import optimal_q
 from xql_jax.theory.gridworld import FIGURE_4, greedy_path, gridworld
@@ -24,14 +24,14 @@ from xql_jax.theory.soft_mdp import value_iteration
 from xql_jax.types import Array, Batch
 
 START: Cell = (7, 1)
-DISCOUNT = 0.95
-BETAS = (1.0, 0.1, 0.02)
+MAZE_DISCOUNT = 0.95
+MAZE_BETAS = (1.0, 0.1, 0.02)
 NUM_UPDATES = ((1e-3, 6_000), (1e-4, 2_000))  # pairs of Adam's learning rate and a number of updates
 RESOLVED = 1e-4  # largest error of the networks; a smaller V is noise
 LARGE_BETA = 1e6  # so large that the exact soft value equals the mean
 
-XQL = Method(ValueIteration)
-MEAN = Method(ValueIteration, value=ValueFit)  # V goes to the mean of r + discount * V(s')
+GUMBEL_FIT = Method(ValueIteration)
+MEAN_FIT = Method(ValueIteration, value=ValueFit)  # V goes to the mean of r + discount * V(s')
 
 
 @jax.jit
@@ -45,7 +45,7 @@ def fit(learner: ValueIteration, batch: Batch, key: Array) -> Array:
 
 
 def compute_maze(seed: int) -> Tables:
-    mdp = gridworld(FIGURE_4, discount=DISCOUNT)
+    mdp = gridworld(FIGURE_4, discount=MAZE_DISCOUNT)
     cells = FIGURE_4.free_cells
     goal = int(np.flatnonzero((cells == FIGURE_4.goal).all(1))[0])
     # Every action once in every state except the goal; states are one-hot.
@@ -60,14 +60,15 @@ def compute_maze(seed: int) -> Tables:
         next_observations=jnp.eye(len(cells))[after],
     )
     # No clip: clipped targets have no gradient, and with a small beta all may be clipped at first.
-    common = {"actor_hidden_dims": (64, 64), "value_hidden_dims": (64, 64), "discount": DISCOUNT, "tau": 0.1}
-    methods: dict[str, tuple[ValueIteration, float]] = {"mean squared error": (MEAN(**common), LARGE_BETA)}
-    for beta in BETAS:
-        methods[f"Gumbel, β = {beta:g}"] = (XQL(**common, clip=jnp.inf, beta=beta), beta)
+    widths = {"actor_hidden_dims": (64, 64), "value_hidden_dims": (64, 64)}
+    common = {**widths, "discount": MAZE_DISCOUNT, "tau": 0.1}
+    methods = {"mean squared error": (MEAN_FIT(**common), LARGE_BETA)}
+    for beta in MAZE_BETAS:
+        methods[f"Gumbel, β = {beta:g}"] = (GUMBEL_FIT(**common, clip=jnp.inf, beta=beta), beta)
     fits = {}
     for method, (learner, beta) in methods.items():
         fitted = np.asarray(fit(learner, batch, jax.random.key(seed)), np.float64)
-        fits[method] = fitted, value_iteration(gridworld(FIGURE_4, discount=DISCOUNT, beta=beta)).v
+        fits[method] = fitted, value_iteration(gridworld(FIGURE_4, discount=MAZE_DISCOUNT, beta=beta)).v
     best = optimal_q(mdp).max(-1)
     fits["exact maximum"] = best, best
     values: list[tuple] = []
@@ -111,10 +112,7 @@ def draw_maze(tables: Tables) -> Figure:
     row_of_axes[0].set_ylabel("row (cells)")
     handles = [*row_of_axes[0].get_legend_handles_labels()[0], Patch(color=WALL, label="wall")]
     figure.legend(handles=handles, loc="outside lower center", ncols=4)
-    bar = figure.colorbar(image, ax=row_of_axes, label=f"V(s) (reward units, γ = {DISCOUNT:g})", shrink=0.75)
+    label = f"V(s) (reward units, γ = {MAZE_DISCOUNT:g})"
+    bar = figure.colorbar(image, ax=row_of_axes, label=label, shrink=0.75)
     bar.outline.set_visible(False)  # type: ignore[operator]
     return figure
-
-
-WHAT = "V and greedy paths in a maze: squared error, Gumbel at several β, exact maximum"
-FIGURES = {"4": PaperFigure(WHAT, compute_maze, draw_maze)}

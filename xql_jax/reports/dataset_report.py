@@ -1,8 +1,7 @@
 """A report on a dataset: its statistics, and warnings about what is likely to spoil a training."""
 
 import dataclasses
-from collections.abc import Sequence
-from types import SimpleNamespace
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -17,7 +16,7 @@ AT_BOUND = 0.99  # a tanh policy's action of this size is saturated
 
 
 @dataclasses.dataclass(frozen=True)
-class DatasetSummary:
+class NumberSummary:
     """The range, mean and median of a set of numbers, in their own unit."""
 
     least: float
@@ -28,9 +27,45 @@ class DatasetSummary:
     def __str__(self) -> str:
         return f"{self.least:g} to {self.most:g}, mean {self.mean:g}, median {self.median:g}"
 
+    @property
+    def largest(self) -> float:
+        """The largest absolute value."""
+        return max(abs(self.least), abs(self.most))
 
-def describe_dataset(dataset: Dataset, task: Task | None, bounds: ActionBounds = UNKNOWN) -> SimpleNamespace:
-    """Returns the statistics of a dataset before any preprocessing, and warnings.
+    @property
+    def is_constant(self) -> bool:
+        return self.least == self.most
+
+
+@dataclasses.dataclass
+class DatasetReport:
+    """The statistics of a dataset before any preprocessing, and warnings."""
+
+    source: str
+    notes: list[str]
+    transitions: int
+    observation_dim: int
+    action_dim: int
+    trajectories: int  # they end where `Dataset.ends` is true: at terminals, time-outs and jumps
+    terminals: int
+    cut_off: int  # trajectories that end without a terminal
+    lengths: NumberSummary  # steps
+    returns: NumberSummary  # undiscounted, reward units
+    scores: NumberSummary | None
+    rewards: NumberSummary
+    zero_rewards: float  # share of the transitions
+    actions: NumberSummary  # over all entries
+    actions_at_bound: float  # share of the entries
+    actions_beyond_bound: float  # share of the entries
+    observation_ranges: list[tuple[float, float]]  # by entry
+    constant_observations: list[int]  # entries
+    constant_actions: list[int]  # entries
+    duplicates: int  # transitions that equal an earlier one bit for bit
+    warnings: list[str] = dataclasses.field(default_factory=list)
+
+
+def describe_dataset(dataset: Dataset, task: Task | None, bounds: ActionBounds = UNKNOWN) -> DatasetReport:
+    """Returns the report on a dataset.
 
     Args:
         task: gives the episode limit and the scores; None if it is not known.
@@ -44,113 +79,132 @@ def describe_dataset(dataset: Dataset, task: Task | None, bounds: ActionBounds =
     size = np.abs(as_learners_see(dataset, bounds).batch.actions)
     ranges = np.stack([observations.min(0), observations.max(0)], axis=1)
     bits = np.concatenate([field.reshape(dataset.size, -1).view(np.uint32) for field in fields], axis=1)
-    report = SimpleNamespace(
+    report = DatasetReport(
         source=dataset.source,
         notes=list(dataset.notes),
         transitions=dataset.size,
         observation_dim=dataset.observation_dim,
         action_dim=dataset.action_dim,
-        trajectories=len(lengths),  # they end where `Dataset.ends` is true: at terminals, time-outs and jumps
+        trajectories=len(lengths),
         terminals=int((masks == 0).sum()),
-        cut_off=int((dataset.ends & (masks != 0)).sum()),  # trajectories that end without a terminal
-        lengths=_summary(lengths),  # steps
-        returns=_summary(returns),  # undiscounted, reward units
+        cut_off=int((dataset.ends & (masks != 0)).sum()),
+        lengths=_summary(lengths),
+        returns=_summary(returns),
         scores=_summary(task.normalized_score(returns)) if task and task.scores_returns else None,
         rewards=_summary(rewards),
-        zero_rewards=float((rewards == 0).mean()),  # share of the transitions
-        actions=_summary(actions),  # over all entries
-        actions_at_bound=float((size >= AT_BOUND).mean()),  # share of the entries
-        actions_beyond_bound=float((size > 1).mean()),  # share of the entries
-        observation_ranges=[(float(least), float(most)) for least, most in ranges],  # by entry
-        constant_observations=np.flatnonzero(ranges[:, 0] == ranges[:, 1]).tolist(),  # entries
+        zero_rewards=float((rewards == 0).mean()),
+        actions=_summary(actions),
+        actions_at_bound=float((size >= AT_BOUND).mean()),
+        actions_beyond_bound=float((size > 1).mean()),
+        observation_ranges=[(float(least), float(most)) for least, most in ranges],
+        constant_observations=np.flatnonzero(ranges[:, 0] == ranges[:, 1]).tolist(),
         constant_actions=np.flatnonzero(actions.min(0) == actions.max(0)).tolist(),
-        duplicates=dataset.size - len({hash(row.tobytes()) for row in bits}),  # bit for bit
+        duplicates=dataset.size - len({hash(row.tobytes()) for row in bits}),
     )
-    report.warnings = _warnings(dataset, report, task)
+    report.warnings.extend(_reward_warnings(report, task))
+    report.warnings.extend(_end_warnings(dataset, report, task))
+    report.warnings.extend(_entry_warnings(dataset, report))
+    report.warnings.extend(_order_warnings(dataset, report))
     return report
 
 
-def _summary(numbers: np.ndarray) -> DatasetSummary:
+def _summary(numbers: np.ndarray) -> NumberSummary:
     numbers = np.asarray(numbers, np.float64)
-    return DatasetSummary(*(float(f(numbers)) for f in (np.min, np.mean, np.median, np.max)))
+    least, most = float(np.min(numbers)), float(np.max(numbers))
+    return NumberSummary(least, float(np.mean(numbers)), float(np.median(numbers)), most)
 
 
-def _warnings(dataset: Dataset, report: SimpleNamespace, task: Task | None) -> list[str]:
-    """Returns those of all warnings that apply."""
-    observations, _, rewards, masks, following = (np.asarray(field) for field in dataset.batch)
-    lengths, last, terminals = dataset.trajectory_lengths(), np.flatnonzero(dataset.ends), masks == 0
-    count, limit = report.transitions, (task.episode_limit if task else None) or np.inf
-    reward, returns, is_one = report.rewards, report.returns, report.trajectories == 1
-    size, action = (max(abs(summary.least), abs(summary.most)) for summary in (reward, report.actions))
-    is_scaled = task is not None and task.suite.scales_rewards
-    refused = ": methods that scale rewards by the range of returns, such as xql, will refuse this"
+def _reward_warnings(report: DatasetReport, task: Task | None) -> Iterator[str]:
+    rewards, returns, is_one = report.rewards, report.returns, report.trajectories == 1
+    if rewards.largest == 0:
+        yield "every reward is 0: there is nothing to learn but the data's own behaviour"
+    elif rewards.is_constant:
+        yield f"every reward is {rewards.least:g}: only the length of trajectories can be learned from"
+    elif not 1e-3 <= rewards.largest <= 1e3:
+        yield f"the largest reward is {rewards.largest:g}, but the defaults, such as beta's, are for about 1"
     who = "the one trajectory returns" if is_one else f"all {report.trajectories:,} trajectories return"
-    best = report.scores.most if report.scores else 0.0
-    in_runs = np.flatnonzero(terminals[1:] & terminals[:-1]) + 1
+    if returns.is_constant and task and task.suite.scales_rewards:
+        yield f"{who} {returns.least:g}: methods that scale rewards by the range of returns will refuse this"
+    elif returns.is_constant and not is_one:
+        yield f"{who} {returns.least:g}"
+    if report.scores and report.scores.most > 200:
+        yield (
+            f"scores reach {report.scores.most:,.0f}, and an expert's is 100: the data's rewards are not "
+            "those of the evaluation (as in D4RL's kitchen), or trajectories are not separated"
+        )
+    if report.duplicates > 0.01 * report.transitions:
+        share = report.duplicates / report.transitions
+        yield f"{report.duplicates:,} transitions ({share:.0%}) are there more than once"
+
+
+def _end_warnings(dataset: Dataset, report: DatasetReport, task: Task | None) -> Iterator[str]:
+    rewards, terminals = np.asarray(dataset.batch.rewards), np.asarray(dataset.batch.masks) == 0
+    lengths, last = dataset.trajectory_lengths(), np.flatnonzero(dataset.ends)
+    limit = (task.episode_limit if task else None) or np.inf
     ended = terminals[last]
-    before = last[ended & (lengths > 1)]
+    after_terminal = np.flatnonzero(terminals[1:] & terminals[:-1]) + 1
+    longer = last[ended & (lengths > 1)]  # terminals of trajectories with more than one step
     at_limit, too_long = int((ended & (lengths == limit)).sum()), int((lengths > limit).sum())
+    if len(after_terminal):
+        if lengths.max() > 1:
+            yield (
+                f"{len(after_terminal):,} of {report.terminals:,} terminals follow a terminal, the first at "
+                f"transition {after_terminal[0]:,}: the episode went on after its goal, as in AntMaze, so "
+                "lengths and returns here are those of its parts"
+            )
+    elif len(longer) > 1 and (rewards[longer] == rewards[longer - 1]).all():
+        yield (
+            f"at all {len(longer):,} terminals the reward is that of the step before: if these are "
+            "time-outs, store them as timeouts, for at a terminal the value of what follows is taken to be 0"
+        )
+    if at_limit:
+        yield f"{at_limit:,} terminals are at the episode limit, {limit} steps: store time-outs as timeouts"
+    elif ended.all() and len(lengths) > 1 and lengths.min() == lengths.max() > 1:
+        # Time limits look like this: the same step each time, and rewards that are like the others.
+        at_ends, elsewhere = rewards[last], np.delete(rewards, last)
+        if elsewhere.min() <= at_ends.min() and at_ends.max() <= elsewhere.max():
+            where = f"after {lengths[0]} steps, with rewards as at other steps"
+            yield f"all {len(lengths):,} trajectories end in a terminal {where}: store time-outs as timeouts"
+    if too_long and report.cut_off < 2:
+        yield f"{too_long:,} trajectories are longer than an episode, {limit} steps: time-outs may be missing"
+    if report.trajectories == 1 and not terminals.any():
+        yield "one trajectory without a terminal: do the data say where episodes end?"
+
+
+def _entry_warnings(dataset: Dataset, report: DatasetReport) -> Iterator[str]:
+    """Yields warnings about entries of actions and observations."""
+    if report.actions_beyond_bound:
+        share = f"{report.actions_beyond_bound:.1%} of the action entries"
+        yield f"{share} are beyond ±1, up to {report.actions.largest:g}, and are clipped: divide by the bound"
+    if report.actions_at_bound > 0.5:
+        share = f"{report.actions_at_bound:.0%} of the action entries"
+        yield f"{share} are at their bounds, where a tanh policy has hardly any gradient"
+    yield from suspicions(dataset)
+    if report.constant_actions:
+        yield f"action entries that never change: {_listed(report.constant_actions)}"
     large = np.flatnonzero(np.abs(report.observation_ranges).max(axis=1) > 1000)
-    going_on = int((~terminals).sum())
-    unchanged = int(((observations == following).all(axis=1) & ~terminals).sum())
-    # Rewards at the ends that are like the others, at the same step each time: this is how time limits look.
-    at_ends, elsewhere = rewards[last], np.delete(rewards, last)
-    look_like_limits = (
-        ended.all()
-        and lengths.min() == lengths.max() > 1 < len(lengths)
-        and elsewhere.min() <= at_ends.min() <= at_ends.max() <= elsewhere.max()
-    )
-    applies = {
-        "every reward is 0: there is nothing to learn but the data's own behaviour": size == 0,
-        f"every reward is {reward.least:g}: only the length of trajectories can be learned from": (
-            reward.least == reward.most != 0
-        ),
-        f"the largest reward is {size:g}: beta and the values are in this unit, and the defaults are for "
-        "rewards of about 1": reward.least != reward.most and not 1e-3 <= size <= 1e3,
-        f"{who} {returns.least:g}{refused * is_scaled}": (
-            returns.least == returns.most and (is_scaled or not is_one)
-        ),
-        f"scores reach {best:,.0f}, and an expert's is 100: the data's rewards are not those of the "
-        "evaluation (as in D4RL's kitchen), or trajectories are not separated": best > 200,
-        f"{report.duplicates:,} transitions ({report.duplicates / count:.0%}) are there more than once": (
-            report.duplicates > 0.01 * count
-        ),
-        f"{len(in_runs):,} of {report.terminals:,} terminals follow upon a terminal, the first at transition "
-        f"{in_runs.min(initial=count):,}: as in AntMaze, the episode went on after its goal, so these "
-        "terminals split one trajectory into several, and lengths and returns here are those of the "
-        "parts": len(in_runs) and lengths.max() > 1,
-        f"at all {len(before):,} terminals the reward is that of the step before: if these are time-outs, "
-        "store them as timeouts, for at a terminal the value of what follows is taken to be 0": (
-            not len(in_runs) and len(before) > 1 and (rewards[before] == rewards[before - 1]).all()
-        ),
-        f"all {len(lengths):,} trajectories end in a terminal after {lengths[0]} steps, with rewards as at "
-        "other steps: if this is a time limit, store these as timeouts": look_like_limits and not at_limit,
-        f"{at_limit:,} terminals are at the task's episode limit, {limit} steps: if they are time-outs, "
-        "store them as timeouts": at_limit,
-        f"{too_long:,} trajectories are longer than an episode of the task, {limit} steps, up to "
-        f"{lengths.max():,}: time-outs may be missing": too_long and report.cut_off < 2,
-        "one trajectory without a terminal: do the data say where episodes end?": (
-            is_one and not terminals.any()
-        ),
-        f"{report.actions_beyond_bound:.1%} of the action entries are beyond ±1, up to {action:g}: training "
-        "clips them to ±1, so divide them by their bound": report.actions_beyond_bound,
-        f"{report.actions_at_bound:.0%} of the action entries are at their bounds, where a tanh policy has "
-        "hardly any gradient": report.actions_at_bound > 0.5,
-        **dict.fromkeys(suspicions(dataset), True),
-        f"action entries that never change: {_listed(report.constant_actions)}": report.constant_actions,
-        f"observation entries beyond ±1,000, which the networks see as they are: {_listed(large)}": len(
-            large
-        ),
-        f"{report.cut_off:,} of {count:,} transitions do not lead to the next row's observation: are the "
-        "rows shuffled? Then lengths, returns and next actions are not known here": 2 * report.cut_off
-        > count,
-        f"in {unchanged:,} of {going_on:,} transitions the next observation is the observation itself: were "
-        "the observations stored as next_observations?": 2 * unchanged > going_on,
-    }
-    return [warning for warning, does_apply in applies.items() if does_apply]
+    if len(large):
+        yield f"observation entries beyond ±1,000, which the networks see as they are: {_listed(large)}"
 
 
-def report_lines(report: SimpleNamespace) -> list[str]:
+def _order_warnings(dataset: Dataset, report: DatasetReport) -> Iterator[str]:
+    """Yields warnings about rows that may be in another order, or next observations that may be another's."""
+    if 2 * report.cut_off > report.transitions:
+        yield (
+            f"{report.cut_off:,} of {report.transitions:,} transitions do not lead to the next row's "
+            "observation: are the rows shuffled? Then lengths, returns and next actions are not known here"
+        )
+    observations, _, _, masks, following = (np.asarray(field) for field in dataset.batch)
+    going_on = masks != 0
+    unchanged = int(((observations == following).all(axis=1) & going_on).sum())
+    if 2 * unchanged > going_on.sum():
+        yield (
+            f"in {unchanged:,} of {going_on.sum():,} transitions the next observation is the observation "
+            "itself: were the observations stored as next_observations?"
+        )
+
+
+def report_lines(report: DatasetReport) -> list[str]:
     """Returns the report as text, one line per fact, with the warnings last."""
     lows, highs = zip(*report.observation_ranges, strict=True)
     low, high = min(lows), max(highs)
@@ -199,7 +253,7 @@ def draw_dataset(dataset: Dataset, title: str) -> Figure:
     returns.set(xlabel="return of trajectory (reward units)", ylabel="trajectories")
     in_order.plot(dataset.trajectory_returns(), ".", markersize=3)
     in_order.set(xlabel="trajectory, in file order", ylabel="return (reward units)")
-    of_rewards.hist(rewards.astype(np.float64), bins=60, log=True)  # any two float32 lie bins apart there
+    of_rewards.hist(rewards.astype(np.float64), bins=60, log=True)  # float64 separates bins of close rewards
     of_rewards.set(xlabel="reward (reward units)", ylabel="transitions", ylim=(0.5, None))
     of_actions.hist(actions.ravel().astype(np.float64), bins=60)
     of_actions.set(xlabel="action (all entries)", ylabel="entries")

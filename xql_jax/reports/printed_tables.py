@@ -6,9 +6,9 @@ import functools
 from collections.abc import Mapping
 from importlib import resources
 
-TABLES = ("1", "2", "3")
-FINETUNING = "2"  # the table with the scores before and after fine-tuning
-OFFLINE = "_offline"  # ends the name of a column with the scores before
+PAPER_TABLES = ("1", "2", "3")
+FINETUNING_TABLE = "2"  # the table with the scores before and after fine-tuning
+BEFORE_FINETUNING = "_offline"  # ends the name of a column with the scores before
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +29,7 @@ class PaperTable:
 
 @functools.cache
 def read_paper_table(name: str) -> PaperTable:
-    """Returns the paper's table with that number, one of `TABLES`."""
+    """Returns the paper's table with that number, one of `PAPER_TABLES`."""
     text = (resources.files("xql_jax.reports") / "printed" / f"table_{name}.csv").read_text()
     (_, *columns), *rows = csv.reader(text.splitlines())
     scores: dict[tuple[str, str], float] = {}
@@ -37,7 +37,7 @@ def read_paper_table(name: str) -> PaperTable:
     for dataset, *cells in rows:
         for column, cell in zip(columns, cells, strict=True):
             if cell != "-":
-                of_phase = before if column.endswith(OFFLINE) else scores
-                of_phase[dataset, column.removesuffix(OFFLINE)] = float(cell)
-    methods = tuple(column for column in columns if not column.endswith(OFFLINE))
+                of_phase = before if column.endswith(BEFORE_FINETUNING) else scores
+                of_phase[dataset, column.removesuffix(BEFORE_FINETUNING)] = float(cell)
+    methods = tuple(column for column in columns if not column.endswith(BEFORE_FINETUNING))
     return PaperTable(tuple(dataset for dataset, *_ in rows), methods, scores, before)

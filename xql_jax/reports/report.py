@@ -5,34 +5,40 @@ import dataclasses
 import math
 from collections.abc import Iterator, Sequence
 from importlib import resources
-from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from xql_jax.errors import needing
-from xql_jax.reports import pictures
-from xql_jax.reports.aggregates import AGGREGATES, Statistics, common_block, score_matrix, statistics_of
-from xql_jax.reports.results import LeftOut, Results, RunFacts, Score, scores_of
+from xql_jax.reports import report_pictures
+from xql_jax.reports.method_scores import FoundRuns, LeftOut, MethodScore, RunFacts, method_scores
 from xql_jax.reports.score_table import ScoreTable, csv_table, latex_table, markdown_table, plain_number
+from xql_jax.reports.statistics import (
+    AGGREGATES,
+    Statistics,
+    TuningCurve,
+    common_block,
+    score_matrix,
+    statistics_of,
+    tuning_curves,
+)
 from xql_jax.reports.style import render
-from xql_jax.reports.tuning import TuningCurve, tuning_curves
 from xql_jax.settings import Settings, setting
 from xql_jax.tasks import references_given
 
-RUNS = "folders of runs, or folders that contain runs"
-REFERENCES = "TASK=RANDOM,EXPERT: the returns of scores 0 and 100 of a task without scores, in the tables."
+FOLDERS_HELP = "folders of runs, or folders that contain runs"
+REFERENCES_HELP = "TASK=RANDOM,EXPERT: returns that are 0 and 100 in the tables, for a task without scores."
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ReportSettings(Settings):
     """Settings of `xql-report`."""
 
-    folders: Sequence[str] = setting((), RUNS, positional=True)
+    folders: Sequence[str] = setting((), FOLDERS_HELP, positional=True)
     bootstrap_samples: int = setting(
         2_000, "Bootstrap samples for the intervals of statistics over datasets.", least=100, most=1_000_000
     )
-    references: Sequence[str] = setting((), REFERENCES)
+    references: Sequence[str] = setting((), REFERENCES_HELP)
     output: str = setting("results/report", "Folder for the page and the tables.")
 
 
@@ -47,28 +53,30 @@ class Report:
     """The numbers of a report, all computed once, and the files that show them.
 
     Args:
-        episodes: of the same runs, whose numbers are those of single episodes.
-        title: the folders that the results are from, for the page's head.
+        found: runs with the numbers of their evaluations.
+        episodes: the same runs with the numbers of single episodes.
+        title: the folders of the runs, for the page's head.
         samples: of the bootstrap.
-        references: TASK=RANDOM,EXPERT each, which make scores of returns in tables and statistics.
+        references: TASK=RANDOM,EXPERT each, which turn returns into scores in tables and statistics.
     """
 
     def __init__(
-        self, results: Results, episodes: Results, title: str, samples: int, references: Sequence[str] = ()
+        self, found: FoundRuns, episodes: FoundRuns, title: str, samples: int, references: Sequence[str] = ()
     ):
-        self.title, self.samples, self.runs = title, samples, results.runs
-        scores, doubled = scores_of(results.members)
-        given = references_given(references, {run.dataset for run in results.runs})
+        self.title, self.samples, self.runs = title, samples, found.runs
+        scores, doubled = method_scores(found.members)
+        given = references_given(references, {run.dataset for run in found.runs})
         self.scores = [score.scored(given.get(score.dataset)) for score in scores]
         entries = {(score.dataset, score.method): score for score in self.scores}
         methods = sorted({score.method for score in self.scores})
         self.table = ScoreTable(sorted({score.dataset for score in self.scores}), methods, entries)
-        self.left_out = list(dict.fromkeys([*results.left_out, *episodes.left_out, *doubled]))
-        self.tuning = list(tuning_curves(scores_of(episodes.members)[0]))
+        self.left_out = list(dict.fromkeys([*found.left_out, *episodes.left_out, *doubled]))
+        self.tuning = list(tuning_curves(method_scores(episodes.members)[0]))
         self.statistics, self.not_compared = _compared(self.scores, samples)
         self.aggregates = [["", *(name.replace("_", " ") for name in AGGREGATES)]]
-        for method, intervals in self.statistics.aggregates.items() if self.statistics else ():
-            self.aggregates.append([method, *map(_with_ends, intervals.T)])
+        if self.statistics:
+            for method, intervals in self.statistics.aggregates.items():
+                self.aggregates.append([method, *map(_with_ends, intervals.T)])
 
     def files(self, built: str) -> dict[str, str]:
         """Returns the report's files: text by file name.
@@ -79,8 +87,7 @@ class Report:
         rows = self.table.rows()
         markdown, latex = markdown_table(rows), latex_table(rows)
         if self.statistics:
-            names = " ".join(", ".join(self.statistics.datasets).split())  # they may hold line breaks
-            on = f"over {names}; 95% intervals by stratified bootstrap"
+            on = f"over {', '.join(self.statistics.datasets)}; 95% intervals by stratified bootstrap"
             markdown += f"\n{on}\n\n{markdown_table(self.aggregates)}"
             latex += f"\n% {on}\n{latex_table(self.aggregates)}"
         return {
@@ -105,26 +112,24 @@ class Report:
         return environment.from_string(template).render(
             report=self,
             built=built,
-            curves=pictures.learning_curves(self.scores),
-            sensitivity=pictures.sensitivity(self.scores),
-            tuning=pictures.tuning(self.tuning),
-            profiles=[pictures.profiles(self.statistics)] if self.statistics else [],
+            curves=report_pictures.learning_curves(self.scores),
+            sensitivity=report_pictures.sensitivity(self.scores),
+            tuning=report_pictures.tuning(self.tuning),
+            profiles=[report_pictures.profiles(self.statistics)] if self.statistics else [],
         )
 
-    def _statistics_rows(self) -> list[Sequence[Any]]:
-        """Returns the aggregates and the probabilities of improvement, one row per number."""
-        rows: list[Sequence[Any]] = [("statistic", "method", "other", "value", "low_95", "high_95", "seeds")]
+    def _statistics_rows(self) -> Iterator[Sequence[object]]:
+        """Yields the header, then the aggregates and the probabilities of improvement, one row per number."""
+        yield "statistic", "method", "other", "value", "low_95", "high_95", "seeds"
         if self.statistics:
             for method, intervals in self.statistics.aggregates.items():
                 for name, with_ends in zip(AGGREGATES, intervals.T, strict=True):
-                    seeds = self.statistics.seeds[method]
-                    rows.append((name, method, "", *map(plain_number, with_ends), seeds))
+                    yield name, method, "", *map(plain_number, with_ends), self.statistics.seeds[method]
             for pair, probability in self.statistics.improvements.items():
-                rows.append(("probability_of_improvement", *pair, *map(plain_number, probability), ""))
-        return rows
+                yield "probability_of_improvement", *pair, *map(plain_number, probability), ""
 
 
-def _compared(scores: Sequence[Score], samples: int) -> tuple[Statistics | None, list[LeftOut]]:
+def _compared(scores: Sequence[MethodScore], samples: int) -> tuple[Statistics | None, list[LeftOut]]:
     """Returns the statistics over the comparable scores, and the reasons why other scores are left out."""
     fit: dict[tuple[str, str], list[float]] = {}
     reasons: dict[tuple[str, str], str] = {}
@@ -152,7 +157,7 @@ def _compared(scores: Sequence[Score], samples: int) -> tuple[Statistics | None,
     return statistics_of(datasets, matrices, samples), left_out
 
 
-def _tuning_rows(curves: Sequence[TuningCurve]) -> Iterator[Sequence[Any]]:
+def _tuning_rows(curves: Sequence[TuningCurve]) -> Iterator[Sequence[object]]:
     """Yields the header, and a row for each curve and number of episodes."""
     yield "dataset", "phase", "algorithm", "settings", "policies", "episodes", "score", "low_95", "high_95"
     for run, *counts, found in curves:
@@ -160,16 +165,15 @@ def _tuning_rows(curves: Sequence[TuningCurve]) -> Iterator[Sequence[Any]]:
             yield run.dataset, run.phase, run.algorithm, *counts, number, *map(plain_number, with_ends)
 
 
-def _run_rows(runs: Sequence[RunFacts]) -> list[list[Any]]:
-    """Returns the header and a row for each run."""
-    columns = ("name", "dataset", "algorithm", "phase", "status", "step", "max_steps", "unit")
-    rows: list[list[Any]] = [["run", *columns[1:], "wall_clock_seconds", "steps_per_second", "notes"]]
-    rows[0] += list(runs[0].made_by) if runs else []
+def _run_rows(runs: Sequence[RunFacts]) -> Iterator[Sequence[object]]:
+    """Yields the header and a row for each run."""
+    columns = ("dataset", "algorithm", "phase", "status", "step", "max_steps", "unit")
+    made_by = runs[0].made_by if runs else ()
+    yield "run", *columns, "wall_clock_seconds", "steps_per_second", "notes", *made_by
     for run in runs:
-        about = (getattr(run, column) for column in columns)
+        facts = (getattr(run, column) for column in columns)
         times = plain_number(run.seconds), plain_number(run.rate)
-        rows.append([*about, *times, "; ".join(run.warnings), *run.made_by.values()])
-    return rows
+        yield run.name, *facts, *times, "; ".join(run.warnings), *run.made_by.values()
 
 
 def _with_ends(with_ends: np.ndarray, digits: int = 1) -> str:
@@ -182,4 +186,6 @@ def _png(figure: Figure) -> str:
 
 
 def _one_decimal(value: float | None) -> str:
-    return "–" if value is None else "not finite" if math.isnan(value) else f"{value:.1f}"
+    if value is None:
+        return "–"
+    return "not finite" if math.isnan(value) else f"{value:.1f}"

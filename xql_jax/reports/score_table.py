@@ -3,9 +3,10 @@
 import csv
 import dataclasses
 import io
+import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
@@ -39,11 +40,6 @@ class Entry:
         """Half-width of the 95% interval of the mean over seeds; NaN for fewer than two."""
         return float(mean_and_interval(np.array(self.last))[1]) if self.last else math.nan
 
-    @property
-    def is_partial(self) -> bool:
-        """Whether there are scores, but not of all seeds."""
-        return bool(self.last and self.note)
-
     def cell(self) -> str:
         """Returns the last score, its interval over seeds, and the paper's in brackets: `71.3 ± 2.0 [72.5]`.
 
@@ -51,24 +47,33 @@ class Entry:
         missing, the cell says how many there are.
         """
         text = " → ".join(_with_interval(scores) for scores in (self.before, self.last) if scores) or "–"
-        text += " div" if self.diverged else ""
-        text += " (return)" if self.last and not self.is_normalised else ""
-        text += f" ({len(self.last)} seed(s) so far)" if self.is_partial else ""
+        if self.diverged:
+            text += " div"
+        if self.last and not self.is_normalised:
+            text += " (return)"
+        if self.last and self.note:
+            text += f" ({len(self.last)} seed(s) so far)"
         papers = [f"{score:g}" for score in (self.paper_before, self.paper) if score is not None]
-        return text + (f" [{' → '.join(papers)}]" if papers else "")
+        return f"{text} [{' → '.join(papers)}]" if papers else text
 
     def scored(self, references: References | None) -> Self:
         """Returns the entry with scores instead of returns, if it has these."""
         if references is None or self.is_normalised:
             return self
         low, high = references
-        scores: dict[str, Any] = {
-            name: tuple(100.0 * (value - low) / (high - low) for value in getattr(self, name))
-            for name in ("last", "best", "before")
-        }
-        return dataclasses.replace(self, is_normalised=True, **scores)
 
-    def record(self) -> dict[str, Any]:
+        def scores(returns: Sequence[float]) -> tuple[float, ...]:
+            return tuple(100.0 * (value - low) / (high - low) for value in returns)
+
+        return dataclasses.replace(
+            self,
+            is_normalised=True,
+            last=scores(self.last),
+            best=scores(self.best),
+            before=scores(self.before),
+        )
+
+    def record(self) -> dict[str, object]:
         """Returns the entry's columns in the CSV, scores with all digits; some are of fine-tuning alone."""
         return {
             "last_score": plain_number(self.mean),
@@ -111,7 +116,7 @@ class ScoreTable:
         whole = [
             entries
             for entries in by_dataset.values()
-            if all(entry.last and not entry.is_partial and entry.is_normalised for entry in entries)
+            if all(entry.last and not entry.note and entry.is_normalised for entry in entries)
         ]
         if len(whole) > 1:
             rows.append([f"mean of {len(whole)}", *map(_mean_cell, zip(*whole, strict=True))])
@@ -119,11 +124,11 @@ class ScoreTable:
 
     def as_csv(self) -> str:
         """Returns one row per entry: scores with all digits, and best scores in a column of their own."""
-        places = [(name, method) for name in self.datasets for method in self.methods]
-        known = [
-            [*place, *self.entries[place].record().values()] for place in places if place in self.entries
-        ]
-        return csv_table([["dataset", "method", *Entry().record()], *known])
+        rows: list[list[object]] = [["dataset", "method", *Entry().record()]]
+        for place in itertools.product(self.datasets, self.methods):
+            if place in self.entries:
+                rows.append([*place, *self.entries[place].record().values()])
+        return csv_table(rows)
 
 
 def text_table(rows: Sequence[Sequence[str]]) -> str:
@@ -149,7 +154,7 @@ def latex_table(rows: Sequence[Sequence[str]]) -> str:
     )
 
 
-def csv_table(rows: Iterable[Iterable[Any]]) -> str:
+def csv_table(rows: Iterable[Iterable[object]]) -> str:
     """Returns the rows as CSV, the header first."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)

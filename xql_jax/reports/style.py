@@ -19,33 +19,32 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
-from matplotlib.text import Text
 from matplotlib.ticker import EngFormatter, MaxNLocator
 from matplotlib.transforms import ScaledTranslation
 
 from xql_jax.files import replacing
 from xql_jax.rollout.scores import mean_and_interval
 
-# Okabe and Ito's colours, which colour-blind readers can tell apart, roughly from dark to light.
+# Okabe and Ito's colours, which colour-blind readers can tell apart, from dark to light.
 BLUE, VERMILION, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"
 LINES = (BLUE, VERMILION, GREEN, "#CC79A7", ORANGE, "#56B4E9")
 DASHES = ("-", "--", "-.", ":")
 WALL, INK, SOFT = "0.3", "0.15", "0.45"  # walls of mazes; text and axes; background elements
 
 FORMATS = ("png", "pdf", "svg")
-MOST_LINES = 12  # methods or settings in one picture, the best; more lines could not be told apart
+MOST_LINES = 12  # methods or settings in one picture, the best; more lines look alike
 LEAST_FOR_BAND = 3  # fewest seeds for an interval: with two it is too wide to say anything
 MOST_WITH_DOTS = 20  # largest number of points that a line marks
 MOST_WITH_SEEDS = 3  # with more lines in one picture, bands and single seeds are not drawn
 # The time of creation is left out, so that the same numbers give the same bytes.
-METADATA: dict[str, dict[str, Any]] = {"png": {}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
+METADATA: dict[str, dict[str, None]] = {"png": {}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
 
-Look = Mapping[str, Any]  # a line's colour, dashes and label
-Curve = tuple[Sequence[int], np.ndarray]  # steps, and values f64[seeds, steps]
+Look = dict[str, Any]  # a line's colour, dashes, label and the like, as matplotlib names them
+Curve = tuple[Sequence[int], Sequence[int], np.ndarray]  # steps, seeds, and values f64[seeds, steps]
 
 
 # Context manager and decorator in which matplotlib uses the project's style, and ignores the user's.
-styled = functools.partial(styles.context, ["default", Path(__file__).with_name("pictures.mplstyle")])
+styled = functools.partial(styles.context, ["default", Path(__file__).with_name("style.mplstyle")])
 
 
 def scale(count: int) -> list[str]:
@@ -53,7 +52,7 @@ def scale(count: int) -> list[str]:
     return [to_hex(colormaps["viridis"](0.85 * number / max(count - 1, 1))) for number in range(count)]
 
 
-def looks_of(names: Iterable[str]) -> dict[str, dict[str, Any]]:
+def looks_of(names: Iterable[str]) -> dict[str, Look]:
     """Returns the label, colour and dashes of a line for each name, ordered by name, numbers as numbers.
 
     Up to six lines have colours of their own. More have colours from dark to light, and dashes that change
@@ -144,7 +143,8 @@ def draw_curves(
     errors of almost equal values are not magnified.
     """
     for name, look in looks.items():
-        draw_curve(axes, *curves[name], with_seeds, **look)
+        steps, _, values = curves[name]
+        draw_curve(axes, steps, values, look, with_seeds)
     drawn = np.concatenate([np.asarray(line.get_ydata(), float) for line in axes.lines])
     finite = drawn[np.isfinite(drawn)]
     low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 0.0)
@@ -157,14 +157,14 @@ def draw_curves(
     legend_below(axes, columns)
 
 
-def draw_curve(axes: Axes, steps: Sequence[int], values: np.ndarray, with_seeds: bool, **look: Any) -> None:
+def draw_curve(axes: Axes, steps: Sequence[int], values: np.ndarray, look: Look, with_seeds: bool) -> None:
     """Draws the mean over seeds; `with_seeds` also each seed, thinly, and from three seeds on a band.
 
     The band is the 95% interval of the mean (Student's t). Many points are not marked by dots.
 
     Args:
         values: f64[seeds, steps]; NaN where a seed has no finite value, which counts in no mean.
-        look: of the mean's line: its colour, label and dashes.
+        look: of the mean's line.
     """
     marker = "o" if len(steps) <= MOST_WITH_DOTS else None
     known = [column[np.isfinite(column)] for column in values.T]
@@ -182,15 +182,7 @@ def draw_curve(axes: Axes, steps: Sequence[int], values: np.ndarray, with_seeds:
 
 
 def render(figure: Figure, kind: str = "png", dpi: int = 200) -> bytes:
-    """Returns the picture as the bytes of a file of that kind, one of `FORMATS`.
-
-    Text is drawn literally. Names of tasks, files and settings come from users: if they contain two dollar
-    signs, matplotlib would read the text between them as mathematics, and might raise an error.
-    """
-    of_axes = {text for axis in figure.findobj(Axis) for text in axis.findobj(Text) if text is not axis.label}
-    for text in figure.findobj(Text):
-        if text not in of_axes:  # tick labels may be powers of ten, which need mathematics
-            text.set_parse_math(False)
+    """Returns the picture as the bytes of a file of that kind, one of `FORMATS`."""
     picture = io.BytesIO()
     with styled():
         figure.savefig(picture, format=kind, dpi=dpi, metadata=METADATA[kind])

@@ -19,18 +19,20 @@ class EpisodeResults:
 
     returns: np.ndarray  # f64[M, E], undiscounted, in the task's own reward units
     lengths: np.ndarray  # i64[M, E], steps
-    successes: np.ndarray | None  # bool[M, E]; None if success was never told
+    successes: np.ndarray | None  # bool[M, E]; None if no environment has ever said
     paths: list[list[np.ndarray]] | None  # [member][episode], observations f32[length + 1, O]; if asked for
 
     def columns(self, task: Task) -> dict[str, np.ndarray]:
-        """Returns each episode's number, return, score, length and success, if the task tells it: [M, E]."""
+        """Returns each episode's number, return, score, length and, if known, success: [M, E] each."""
         columns = {
             "episode": np.indices(self.returns.shape)[1],
             "return": self.returns,
             "score": task.normalized_score(self.returns, self.successes),
             "length": self.lengths,
         }
-        return columns if self.successes is None else {**columns, "success": 1 * self.successes}
+        if self.successes is not None:
+            columns["success"] = 1 * self.successes
+        return columns
 
 
 class Evaluator:
@@ -42,7 +44,8 @@ class Evaluator:
     """
 
     def __init__(self, task: Task, num_members: int, num_episodes: int, seed: int, suite: EnvironmentMaker):
-        self.tells_success = False  # was it ever told? From then on, an episode without word of it has none
+        # Whether any step has said if its episode succeeded. Then an episode without such a step has failed.
+        self.tells_success = False
         self._num_members = num_members
         self._seeds = [episode_seed(seed, episode) for episode in range(num_episodes)]
         affordable = max(1, suite.max_environments // num_members)
@@ -64,36 +67,35 @@ class Evaluator:
                 and places without an episode are zero; their actions are not used.
             on_step: called after each step of M * K environments, member by member.
         """
-        members, places = self._num_members, self._batch_size
-        shape = members, len(self._seeds)
+        members, places, count = self._num_members, self._batch_size, len(self._seeds)
+        seeds = [*self._seeds, *[None] * (-count % places)]  # the last batch may have empty places
+        shape = members, len(seeds)
         returns, lengths = np.zeros(shape), np.zeros(shape, np.int64)
         successes = np.full(shape, UNKNOWN_SUCCESS)
         paths: list[list[np.ndarray]] = [[] for _ in range(members)]
-        for first in range(0, len(self._seeds), places):
+        for first in range(0, count, places):
             batch = slice(first, first + places)
-            seeds = self._seeds[batch]
-
-            def own(values: np.ndarray, count: int = len(seeds)) -> np.ndarray:
-                return values.reshape(members, places)[:, :count]
-
-            padded = [*seeds, *[None] * (places - len(seeds))]
-            history = [self._env.reset(padded * members)]
+            history = [self._env.reset(seeds[batch] * members)]
             for _, step in rollout(self._env, policy, history[0], members):
-                if step.ended.any():
-                    np.copyto(returns[:, batch], own(step.returns), where=own(step.ended))
-                    np.copyto(lengths[:, batch], own(step.lengths), where=own(step.ended))
-                is_known = step.successes != UNKNOWN_SUCCESS
-                np.copyto(successes[:, batch], own(step.successes), where=own(is_known))
+                ended = step.ended.reshape(members, places)
+                if ended.any():
+                    returns[:, batch][ended] = step.returns[step.ended]
+                    lengths[:, batch][ended] = step.lengths[step.ended]
+                told = step.successes != UNKNOWN_SUCCESS
+                successes[:, batch][told.reshape(members, places)] = step.successes[told]
                 if record_paths:
                     history.append(step.observations)
                 on_step(step)
             if record_paths:
-                for (member, k), length in np.ndenumerate(lengths[:, batch]):
-                    index = member * places + k
+                for member, place in np.ndindex(members, min(places, count - first)):
+                    index, length = member * places + place, lengths[member, first + place]
                     paths[member].append(np.stack([seen[index] for seen in history[: length + 1]]))
         self.tells_success |= bool((successes != UNKNOWN_SUCCESS).any())
         return EpisodeResults(
-            returns, lengths, successes == 1 if self.tells_success else None, paths if record_paths else None
+            returns[:, :count],
+            lengths[:, :count],
+            successes[:, :count] == 1 if self.tells_success else None,
+            paths if record_paths else None,
         )
 
     def close(self) -> None:

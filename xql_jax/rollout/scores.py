@@ -1,15 +1,16 @@
 """Statistics of a few scores, and how well statistics that need no environment rank policies."""
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
 
 from xql_jax.rollout.evaluation import EpisodeResults
 from xql_jax.tasks import Task
+from xql_jax.types import Json
 
-EXACT_BELOW = 8  # policies; fewer have so few orders that all of them are counted
+ALL_ORDERS_BELOW = 8  # policies; fewer have so few orders that all of them are counted
 
 
 def mean_and_interval(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -30,7 +31,7 @@ def mean_and_interval(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mean, quantile * scores.std(-1, ddof=1) / np.sqrt(n)
 
 
-def describe_episodes(results: EpisodeResults, task: Task) -> list[dict[str, Any]]:
+def describe_episodes(results: EpisodeResults, task: Task) -> list[Json]:
     """Returns each member's episodes and a summary; intervals are over episodes, not over training runs.
 
     Scores are normalised. `score_interval_95` is the half-width of the mean's interval, None for one episode.
@@ -41,12 +42,14 @@ def describe_episodes(results: EpisodeResults, task: Task) -> list[dict[str, Any
     means, half_widths = mean_and_interval(scores)
     described = []
     for member, returns in enumerate(results.returns):
-        entry = {
+        entry: Json = {
             "episodes": len(returns),
             "score_mean": float(means[member]),
             "score_median": float(np.median(scores[member])),
             "score_interval_95": None if np.isnan(half_widths[member]) else float(half_widths[member]),
-            **dict.fromkeys(("success_rate", "success_interval_95", "successes")),
+            "success_rate": None,
+            "success_interval_95": None,
+            "successes": None,
             "return_mean": float(returns.mean()),
             "length_mean": float(results.lengths[member].mean()),
             "returns": returns.tolist(),
@@ -57,7 +60,8 @@ def describe_episodes(results: EpisodeResults, task: Task) -> list[dict[str, Any
             successes = results.successes[member]
             entry["success_rate"], entry["successes"] = float(successes.mean()), successes.tolist()
             test = stats.binomtest(int(successes.sum()), len(successes))
-            entry["success_interval_95"] = [*map(float, test.proportion_ci(method="wilson"))]
+            low, high = test.proportion_ci(method="wilson")
+            entry["success_interval_95"] = [float(low), float(high)]
         described.append(entry)
     return described
 
@@ -67,7 +71,7 @@ class Agreement(NamedTuple):
 
     policies: int  # that have both numbers
     rho: float  # Spearman's rank correlation
-    rho_low: float  # its 95% interval; NaN also for a perfect order, which tells nothing of the spread
+    rho_low: float  # its 95% interval; NaN also for a perfect order, which says nothing about the spread
     rho_high: float
     p_value: float  # two-sided, for no correlation
     regret: float  # regret@1, score units
@@ -92,7 +96,7 @@ def agreement(statistic: np.ndarray, scores: np.ndarray) -> Agreement:
     if n < 3 or np.ptp(chosen) == 0 or np.ptp(score) == 0:
         return Agreement(n, math.nan, math.nan, math.nan, math.nan, regret)
     rho, p_value = map(float, stats.spearmanr(chosen, score))
-    if n < EXACT_BELOW:  # scipy's distribution is far off for so few: all orders are tried
+    if n < ALL_ORDERS_BELOW:  # scipy's distribution is far off for so few: all orders are tried
         ranks, others = stats.rankdata(chosen), stats.rankdata(score)
         test = stats.permutation_test(
             (ranks,),

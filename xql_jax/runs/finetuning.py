@@ -15,7 +15,7 @@ from xql_jax.data.replay import PriorData
 from xql_jax.errors import UserError
 from xql_jax.files import with_numbers
 from xql_jax.logs.csv_rows import Row
-from xql_jax.reports.summary import summarize_finetuning
+from xql_jax.reports.run_summary import summarize_finetuning
 from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.runs.acting_settings import FinetuneSettings
 from xql_jax.runs.load import SavedRun, load_run

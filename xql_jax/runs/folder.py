@@ -18,7 +18,7 @@ from xql_jax.errors import Damaged, UserError
 from xql_jax.files import as_json, beating, digest, locked, read_record, with_numbers, write_record
 from xql_jax.learners import registry
 from xql_jax.logs.csv_rows import TIMES
-from xql_jax.reports.summary import FINE_TUNED, OFFLINE, ONLINE
+from xql_jax.reports.run_summary import FINE_TUNING, OFFLINE_TRAINING, ONLINE_TRAINING
 from xql_jax.runs.machine import differences, other_code, surroundings
 from xql_jax.settings import as_typed
 from xql_jax.tasks import Task
@@ -241,10 +241,10 @@ def run_label(config: Mapping[str, Any], identity: Mapping[str, Any]) -> str:
 
 
 def kind_of(algorithm: str, identity: Mapping[str, Any]) -> str:
-    """Returns the kind of a run's training: `OFFLINE`, `ONLINE` or `FINE_TUNED`."""
+    """Returns the kind of a run's training: `OFFLINE_TRAINING`, `ONLINE_TRAINING` or `FINE_TUNING`."""
     if algorithm in registry.ONLINE:
-        return ONLINE
-    return FINE_TUNED if "num_pretraining_steps" in identity else OFFLINE
+        return ONLINE_TRAINING
+    return FINE_TUNING if "num_pretraining_steps" in identity else OFFLINE_TRAINING
 
 
 def defining(content: Mapping[str, Any]) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from xql_jax.jax_settings import check_platforms, settings_of_jax
 from xql_jax.learners.fields import hyperparameters
 from xql_jax.learners.registry import make_learner
 from xql_jax.logs.csv_rows import Row, parse_rows
-from xql_jax.reports.summary import ONLINE
+from xql_jax.reports.run_summary import ONLINE_TRAINING
 from xql_jax.rollout.acting import Act, deterministic_policy, finite_policy, prepared
 from xql_jax.runs.folder import defining, kind_of, read_config, read_summary
 from xql_jax.tasks import References, Task, get_task, module_to_run, referenced
@@ -90,7 +90,7 @@ class SavedRun:
         self._is_named = env_name is not None  # by the user, who may have the run from somebody else
         self.references = References(*content["references"]) if "references" in content else None
         self.kind = kind_of(self.algorithm, self.identity)
-        self.is_online = self.kind == ONLINE  # it learned from its own replay buffer alone
+        self.is_online = self.kind == ONLINE_TRAINING  # it learned from its own replay buffer alone
         self.handover: int | None = content.get("num_pretraining_steps")  # updates before the first step
         self.unit = "step" if self.is_online or self.handover is not None else "update"
 

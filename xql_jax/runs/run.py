@@ -21,7 +21,7 @@ from xql_jax.files import writing
 from xql_jax.jax_settings import settings_of_jax
 from xql_jax.learners.registry import LEADING
 from xql_jax.logs.csv_rows import Row, parse_rows
-from xql_jax.reports.summary import summarize
+from xql_jax.reports.run_summary import summarize
 from xql_jax.rollout.acting import prepared
 from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.runs.folder import RunFolder, run_label
@@ -224,7 +224,7 @@ def _log_settings(job: Job) -> None:
 
 
 def _draw_curve(rows: Sequence[Row], settings: Any, task: Task, folder: RunFolder) -> None:
-    from xql_jax.reports.plots import plot_learning_curve  # matplotlib takes a second
+    from xql_jax.reports.run_pictures import plot_learning_curve  # matplotlib takes a second
 
     picture = folder.path / "learning_curve.png"
     title = f"{settings.config.algorithm} on {task.name}"
@@ -238,7 +238,7 @@ def _draw_maze(
 ) -> None:
     """Draws maze.png: V over the maze, if the method has one, and the paths of the first member's policy."""
     from xql_jax.envs.mazes import maze_of
-    from xql_jax.reports.plots import plot_maze, position_grid
+    from xql_jax.reports.run_pictures import plot_maze, position_grid
 
     name, state, values = job.settings.task.name, population.member(0)[1], None
     maze = maze_of(name)

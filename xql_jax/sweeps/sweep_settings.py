@@ -4,8 +4,8 @@ import dataclasses
 from collections.abc import Sequence
 
 from xql_jax.errors import UserError
-from xql_jax.reports.printed_tables import FINETUNING, TABLES
-from xql_jax.reports.report import REFERENCES
+from xql_jax.reports.printed_tables import FINETUNING_TABLE, PAPER_TABLES
+from xql_jax.reports.report import REFERENCES_HELP
 from xql_jax.settings import Settings, setting
 
 USED_BY = {  # the executors that use a setting
@@ -50,7 +50,7 @@ class SweepSettings(Settings):
     save_dir: str = setting("results", "Folder under which runs are found and written.")
     output: str | None = setting(None, "Folder for the tables. Default: SAVE_DIR/tables.")
     name: str | None = setting(None, "Name of the tables' files. Default: sweep_ and a digest of its runs.")
-    references: Sequence[str] = setting((), REFERENCES)
+    references: Sequence[str] = setting((), REFERENCES_HELP)
     dry_run: bool = setting(False, "Print the plan and the current table. Train and write nothing.")
     download: bool = setting(False, "Download D4RL's datasets that are missing, then train.")
     tqdm: bool = setting(True, "Show the progress, if stderr is a terminal.")
@@ -86,7 +86,7 @@ class SweepSettings(Settings):
                 users = " or ".join(f"--executor={one}" for one in USED_BY[name])
                 raise UserError(f"--{name}: only used with {users}, not with --executor={self.executor}")
         if "num_pretraining_steps" in self.given and not self.finetune:
-            needed = f"--finetune, or --table={FINETUNING}"
+            needed = f"--finetune, or --table={FINETUNING_TABLE}"
             raise UserError(f"--num_pretraining_steps: only used in fine-tuning: add {needed}")
 
 
@@ -97,5 +97,5 @@ class ReproductionSettings(SweepSettings):
     finetune: bool = False
     name: str | None = None
     table: str = setting(
-        "1", "1: Gym, AntMaze and Kitchen; 2: AntMaze, offline to online; 3: Adroit.", choices=TABLES
+        "1", "1: Gym, AntMaze and Kitchen; 2: AntMaze, offline to online; 3: Adroit.", choices=PAPER_TABLES
     )

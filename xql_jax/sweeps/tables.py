@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from xql_jax.learners.registry import OFFLINE
-from xql_jax.reports.printed_tables import FINETUNING, PaperTable, read_paper_table
+from xql_jax.reports.printed_tables import FINETUNING_TABLE, PaperTable, read_paper_table
 from xql_jax.reports.score_table import Entry, ScoreTable
 from xql_jax.sweeps.plan import FINISHED, TUNED, Cell, check_methods
 from xql_jax.sweeps.sweep_settings import ReproductionSettings
@@ -28,7 +28,7 @@ def as_sweep(settings: ReproductionSettings) -> ReproductionSettings:
         settings,
         datasets=settings.datasets or paper.datasets,
         methods=settings.methods or paper.methods,
-        finetune=settings.table == FINETUNING,
+        finetune=settings.table == FINETUNING_TABLE,
         name=f"table_{settings.table}",
     )
 

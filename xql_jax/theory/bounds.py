@@ -12,7 +12,7 @@ Numbers = np.ndarray | float
 def log_cosh_bias(q_max: Numbers, beta: Numbers) -> np.ndarray:
     """Returns beta * log cosh(q_max / beta), reward units: the bound on V_hat - E[Q] that Lemma B.1 prints.
 
-    It falls with beta, from q_max at 0 to q_max**2 / (2 beta) for a large beta. It is precise at both ends.
+    It falls with beta, from q_max at 0 to q_max**2 / (2 beta) for a large beta.
     """
     with np.errstate(over="ignore"):
         ratio = q_max / beta
@@ -41,9 +41,8 @@ def soft_value_upper_bound(mean_q: Numbers, q_max: Numbers, beta: Numbers) -> np
 def printed_soft_value_upper_bound(mean_q: Numbers, q_max: Numbers, beta: Numbers) -> np.ndarray:
     """Returns E[Q] + beta log cosh(q_max / beta), the upper bound of Lemma B.1 as printed: it does not hold.
 
-    The reverse Jensen inequality that the proof cites ends in -2 f((a + b) / 2); the paper prints it without
-    the 2. For any q_max and beta, some distribution of Q exceeds the bound. At E[Q] = 0 it holds and is
-    tight. Arguments as `soft_value_upper_bound`.
+    The reverse Jensen inequality that the proof cites ends in -2 f((a + b) / 2); the paper omits the 2. For
+    any q_max and beta, some distribution of Q exceeds the bound. At E[Q] = 0 it holds and is tight.
     """
     return mean_q + log_cosh_bias(q_max, beta)
 
@@ -92,10 +91,9 @@ def linear_log_partition_upper_bound(
     It is never below `log_partition_upper_bound`, because log(1 + x) <= x; inf if it overflows.
 
     Source: Garg et al. 2023, Lemma B.2, second part, and Eq. 31 and 32.
-    Differs: Eq. 31 prints "=" but "<=" is meant. The paper also says that the bound tightens as beta grows.
-    This is true for some X, but for others the term after L grows (for X = +-x_max, each with probability
-    1/2, it is beta * tanh(x_max / beta) times the root).
-    Arguments as `log_partition_upper_bound`.
+    Differs: Eq. 31 prints "=" but "<=" is meant. The paper also says that the bound tightens as beta grows,
+    but for some X the term after L grows: for X = +-x_max, each with probability 1/2, it is beta * tanh(x_max
+    / beta) times the root.
     """
     log_factor = _log_deviation(x_max, beta, num_samples, delta)
     with np.errstate(over="ignore"):

@@ -14,7 +14,7 @@ from xql_jax.theory.gumbel import Gumbel, gumbel_max_law
 from xql_jax.theory.log_partition import log_partition
 from xql_jax.theory.soft_mdp import SoftMDP
 
-TOLERANCE = 1e-12  # of the optimal Q, reward units
+OPTIMUM_TOLERANCE = 1e-12  # of the optimal Q, reward units
 TAIL = 1e-17  # omitted at either end of the quadrature
 # Quadrature from the kink of an integrand upwards. Across the kink the trapezoidal rule would be slow.
 LEGENDRE_NODES, LEGENDRE_WEIGHTS = np.polynomial.legendre.leggauss(100)
@@ -25,8 +25,7 @@ def evolve(mdp: SoftMDP, location: ArrayLike, scale: float) -> tuple[np.ndarray,
 
     The variables are Z(s, a) ~ G(location(s, a), scale). One step turns them into r + discount * max_a' Z(s',
     a'), which is Gumbel with the location r + discount * scale * log sum exp(location(s', .) / scale) and the
-    scale discount * scale. So the location follows a soft-Bellman equation with a beta that shrinks at every
-    step. The process ends at the optimum without regularisation, `optimal_q`, not at a soft one.
+    scale discount * scale. As the scale shrinks, the process ends at `optimal_q`, not at a soft optimum.
 
     Source: Garg et al. 2023, Eq. 26, with its bracket corrected. The sum over actions is not a mean.
     Args:
@@ -53,13 +52,10 @@ def evolve_samples(mdp: SoftMDP, samples: np.ndarray) -> np.ndarray:
 
 
 def optimal_q(mdp: SoftMDP) -> np.ndarray:
-    """Returns the optimal Q without regularisation, f64[S, A], to which the process of A.2.1 converges.
-
-    Its mu and beta are ignored. Apart from rounding, an entry is within `TOLERANCE` of the optimum.
-    """
+    """Returns Q of the optimum without regularisation, f64[S, A], within `OPTIMUM_TOLERANCE` and rounding."""
     q = np.zeros(mdp.rewards.shape)
     bound = float(np.abs(mdp.rewards).max()) / (1.0 - mdp.discount)
-    while bound > TOLERANCE:
+    while bound > OPTIMUM_TOLERANCE:
         q = mdp.backup(q.max(-1))
         bound *= mdp.discount
     return q
@@ -79,9 +75,8 @@ def error_wave(
 
     Values flow backwards: after t steps the error is in the states from which t moves can lead to that state.
     There V_t = max(floor, Y). Y is the value of the best such path, Gumbel with discount^t times the scale.
-    floor is the value of the best path of t moves that ends elsewhere. If there is no path that ends
-    elsewhere, as in a corridor of one-way moves, V_t is Gumbel, as Eq. 26 says. Otherwise only errors above
-    the floor pass. Eq. 26 does not cover this case, because it assumes noise of one scale for all actions.
+    floor is the value of the best path of t moves that ends elsewhere. Without such a path, as in a corridor
+    of one-way moves, V_t is Gumbel, as Eq. 26 says. Otherwise only errors above the floor pass.
 
     Source: Garg et al. 2023, App. A.2.1, Eq. 25 and 26. The paper calls the parents "child states".
     Args:

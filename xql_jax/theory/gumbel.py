@@ -46,8 +46,7 @@ def fit_gumbel(samples: ArrayLike) -> tuple[float, float]:
 
     The likelihood equation is scale = mean(x) - sum(x w) / sum(w) with w = exp(-x / scale). Its right side
     falls as the scale grows, so there is one root, at most mean(x) - min(x). The location follows as
-    -L^scale(-x). For the fit of the mirror image to -x, minus the location is L^scale(x), the minimiser of
-    Gumbel regression (Eq. 7).
+    -L^scale(-x).
 
     Args:
         samples: f64[...], at least two different ones, reward units.

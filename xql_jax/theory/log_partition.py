@@ -1,12 +1,15 @@
 """The operator L^beta, between the mean and the maximum, in float64 (Garg et al. 2023, Eq. 1, Sec. 3.2.1)."""
 
 from types import ModuleType
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from xql_jax.theory import arguments
+from xql_jax.types import Array
+
+A = TypeVar("A", np.ndarray, Array)
 
 
 def log_partition(x: ArrayLike, beta: float, probabilities: ArrayLike | None = None) -> np.ndarray:
@@ -32,7 +35,7 @@ def log_partition(x: ArrayLike, beta: float, probabilities: ArrayLike | None = N
         return weighted_log_partition(values, weights, beta)
 
 
-def weighted_log_partition(values: Any, weights: Any, beta: Any, xp: ModuleType = np) -> Any:
+def weighted_log_partition(values: A, weights: A, beta: float | Array, xp: ModuleType = np) -> A:
     """`log_partition` along the last axis, unchecked; `xp` is the arrays' module, numpy or jax.numpy."""
     largest = xp.where(weights > 0, values, -xp.inf).max(-1, keepdims=True)
     # A value without weight may exceed `largest`. Its exponential could overflow and give inf * 0.

@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import ClassVar, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
@@ -39,13 +39,14 @@ with needing("xql_jax.theory.regression", "theory"):
 # Below, z of the lower samples passes `losses.gumbel.LOWEST_Z`, where the loss is flat: from 1e-19 on the
 # error is 1% to 30%, at 1e-30 it is some deviations. In float32 L^beta is the maximum long before.
 BETA_RANGE = (1e-15, 1e6)
-TOLERANCE = 0.01  # of the intercept, in standard deviations of y; beyond it a fit warns
+INTERCEPT_TOLERANCE = 0.01  # of the intercept, in standard deviations of y; beyond it a fit warns
 # The steepest slope, in multiples of N: of one sample, and of all samples of a minibatch together. At an
 # optimum no batch has more than 2N. With a smaller bound, one outlier could be in balance with all others.
 STEEPEST = 4.0
 
 # (values f32[B], targets f32[B], shape f32[], N) -> f32[B], for targets of variance 1; N: of all samples.
 DescendedLoss = Callable[[Array, Array, Array, int], Array]
+Models = tuple[Params, optax.OptState]  # of K models, stacked
 
 
 class Loss(NamedTuple):
@@ -56,9 +57,9 @@ class Loss(NamedTuple):
     constant: Callable[[np.ndarray, float], float]  # (y f64[N], shape) -> the best constant, in units of y
 
 
-def initial_kernels(*arguments: Any) -> Array:
+def initial_kernels(key: PRNGKey, *shape_and_dtype: object) -> Array:
     """`iql_init` as a function of a module: a fitted model, which holds it, can be pickled."""
-    return iql_init(*arguments)
+    return iql_init(key, *shape_and_dtype)
 
 
 @functools.partial(jax.jit, static_argnames=("loss", "network", "num_batches", "num_epochs"))
@@ -74,52 +75,43 @@ def descend(
     *,
     num_batches: int,
     num_epochs: int,
-) -> tuple[Params, Array]:
-    """Fits K models side by side with Adam, on the same minibatches drawn without replacement.
+) -> Params:
+    """Returns the parameters, stacked, of K models that Adam fits side by side.
 
-    The learning rate falls to 0 along a cosine. Adam keeps its long second moment (b2 = 0.999). With a short
-    one, a rare batch with a large gradient is divided by itself, and the frequent small gradients dominate.
+    All see the same minibatches, drawn without replacement. The learning rate falls to 0 along a cosine. Adam
+    keeps its long second moment (b2 = 0.999). With a short one, a rare batch with a large gradient is divided
+    by itself, and the frequent small gradients dominate.
 
     Args:
         loss: per example; its slopes are of the order of 1.
         params: of K models, stacked.
         inputs: f32[N, D]. targets: f32[N], of variance 1. shapes: f32[K], of the loss.
-    Returns:
-        the fitted parameters, stacked, and the mean loss f32[num_epochs, K] of each epoch.
     """
     count = targets.size
     batch_size = count // num_batches
     optimiser = optax.adam(optax.cosine_decay_schedule(learning_rate, num_epochs * num_batches))
 
-    def update(params: Params, state: optax.OptState, shape: Array, indices: Array) -> Any:
+    def update(params: Params, state: optax.OptState, shape: Array, indices: Array) -> Models:
         values, pull_back = jax.vjp(lambda p: network.apply(p, inputs[indices]), params)
-
-        def total(values: Array) -> tuple[Array, Array]:
-            losses = loss(values, targets[indices], shape, count)
-            return losses.sum(), losses.mean()
-
-        slopes, mean_loss = jax.grad(total, has_aux=True)(values)
+        slopes = jax.grad(lambda values: loss(values, targets[indices], shape, count).sum())(values)
         # This has no effect at the optimum, so the limit is not biased. On the way there it keeps huge
         # gradients out of Adam's second moment, where they would last for long.
         slopes *= jnp.minimum(1.0, STEEPEST * count / jnp.maximum(jnp.abs(slopes).sum(), 1.0))
         (gradient,) = pull_back(slopes / batch_size)
         change, state = optimiser.update(gradient, state)
-        return optax.apply_updates(params, change), state, mean_loss
+        return optax.apply_updates(params, change), state
 
-    def minibatch(carry: Any, indices: Array) -> Any:
-        params, state = carry
-        params, state, mean_loss = jax.vmap(update, in_axes=(0, 0, 0, None))(params, state, shapes, indices)
-        return (params, state), mean_loss
+    def minibatch(models: Models, indices: Array) -> tuple[Models, None]:
+        return jax.vmap(update, in_axes=(0, 0, 0, None))(*models, shapes, indices), None
 
-    def epoch(carry: Any, key: PRNGKey) -> Any:
+    def epoch(models: Models, key: PRNGKey) -> tuple[Models, None]:
         # A random permutation that compiles in half the time of `jax.random.permutation`.
         order = jnp.argsort(jax.random.bits(key, (count,)))[: num_batches * batch_size]
-        carry, losses = jax.lax.scan(minibatch, carry, order.reshape(num_batches, batch_size))
-        return carry, losses.mean(0)
+        return jax.lax.scan(minibatch, models, order.reshape(num_batches, batch_size))
 
-    carry = params, jax.vmap(optimiser.init)(params)
-    (params, _), curve = jax.lax.scan(epoch, carry, jax.random.split(key, num_epochs))
-    return params, curve
+    models = params, jax.vmap(optimiser.init)(params)
+    (fitted, _), _ = jax.lax.scan(epoch, models, jax.random.split(key, num_epochs))
+    return fitted
 
 
 @dataclasses.dataclass(eq=False, repr=False, kw_only=True)
@@ -157,7 +149,7 @@ class StochasticRegressor(RegressorMixin, BaseEstimator):
         scaled = np.asarray(self.input_scaler_.transform(inputs), np.float32)
         # One initialisation for all shapes, because a vmapped orthogonal one can hang in jaxlib.
         start = self.network_.init(key_init, scaled[:1])
-        params, curve = descend(
+        params = descend(
             self._loss.descended,
             self.network_,
             jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (shapes.size, *leaf.shape)), start),
@@ -170,7 +162,6 @@ class StochasticRegressor(RegressorMixin, BaseEstimator):
             num_epochs=self.n_iter_,
         )
         self.params_ = jax.tree.map(np.asarray, params)
-        self.loss_curve_ = self._as_shaped(np.asarray(curve).T).T
         self._warn_unless_converged(targets - self._predict(inputs), scale)
         return self
 
@@ -179,11 +170,11 @@ class StochasticRegressor(RegressorMixin, BaseEstimator):
         return models if self.shapes_.ndim else models[0]
 
     def _warn_unless_converged(self, residuals: np.ndarray, scale: float) -> None:
-        """Warns if the best constant to add to all predictions exceeds TOLERANCE for one of the losses."""
+        """Warns if the best constant to add to a model's predictions exceeds INTERCEPT_TOLERANCE."""
         shapes = self.shapes_.ravel()
         misses = [self._loss.constant(*model) / scale for model in zip(residuals, shapes, strict=True)]
         worst = int(np.argmax(np.abs(misses)))
-        if not abs(misses[worst]) <= TOLERANCE:  # NaN has not converged either
+        if not abs(misses[worst]) <= INTERCEPT_TOLERANCE:  # NaN has not converged either
             warnings.warn(
                 f"{type(self).__name__} has not converged: the intercept of model {worst} of {len(misses)}, "
                 f"at {shapes[worst]:g}, lacks {misses[worst]:.3g} standard deviations of y. More "
@@ -221,32 +212,13 @@ class StochasticRegressor(RegressorMixin, BaseEstimator):
             scores.append(1.0 - loss / constant if constant > 0 else float(loss == 0.0))
         return float(np.mean(scores))
 
-    @property
-    def coef_(self) -> np.ndarray:
-        """Slopes of the linear model, f64[D] or f64[K, D], reward units per unit of X; an MLP has none."""
-        kernel = np.float64(self._linear()["kernel"][..., 0])
-        return self._as_shaped(kernel * self.target_scaler_.scale_ / self.input_scaler_.scale_)
-
-    @property
-    def intercept_(self) -> np.ndarray | float:
-        """Prediction of the linear model at X = 0, a float or f64[K], reward units; an MLP has none."""
-        bias = np.float64(self._linear()["bias"][..., 0])
-        at_mean = self._as_shaped(self.target_scaler_.mean_ + self.target_scaler_.scale_ * bias)
-        return at_mean - self.coef_ @ self.input_scaler_.mean_
-
-    def _linear(self) -> dict[str, np.ndarray]:
-        if self.network_.hidden_dims:
-            raise AttributeError(f"no coef_ and intercept_ with hidden_dims={self.network_.hidden_dims}")
-        return self.params_["params"]["Dense_0"]
-
 
 def tangent_gumbel_loss(values: Array, targets: Array, beta: Array, count: int) -> Array:
     """beta * `gumbel_loss`, continued by its tangent above the z at which exp(z) is STEEPEST * count.
 
     At an optimum over `count` samples the mean of exp(z) is 1, because the output's bias has gradient 0. So
-    no exp(z) exceeds `count`, and the minimiser is that of Eq. 7. There is no other minimiser where the
-    continuation is reached, because one sample there pulls harder than all others together. The loss is
-    convex, and finite in float32 at any z.
+    no exp(z) exceeds `count`, and the minimiser is that of Eq. 7. The loss is convex, and finite in float32
+    at any z.
 
     Args:
         values, targets: f32[B], in the units of beta.
@@ -266,10 +238,8 @@ class GumbelRegressor(StochasticRegressor):
     MLP. The result is the mean of Y for a large beta and its largest value for a small one (Lemma 3.1).
     Several betas are fitted by one compiled program, on the same minibatches and from the same start.
     The plain loss is used, because minibatches do not change its minimiser (Lemma 3.2). `fit` scales X and y
-    to mean 0 and variance 1, and beta with them, so a Pipeline needs no scaler.
-
-    With 10,000 samples and no inputs, a fit is within 1% of the samples' standard deviation of their L^beta.
-    `fit` refuses a beta beyond `BETA_RANGE`, and warns if too few updates leave a constant error above 1%.
+    to mean 0 and variance 1, and beta with them, so a Pipeline needs no scaler. It refuses a beta beyond
+    `BETA_RANGE`, and warns if too few updates leave a constant error above 1%.
 
     Source: Garg et al. 2023, Eq. 7, Section 3.2 and Lemma 3.2.
     Args:
@@ -280,10 +250,8 @@ class GumbelRegressor(StochasticRegressor):
         num_updates: gradient steps, rounded up to whole epochs.
         random_state: int, RandomState or None; it seeds the initialisation and the order of the samples.
     Attributes:
-        coef_, intercept_: of a linear model, in the units of X and y.
         params_: the network's parameters in standardised units, f32, stacked along a first axis over beta.
         n_iter_: epochs done.
-        loss_curve_: mean of beta times the loss in each epoch, standardised, f32[n_iter_] or f32[n_iter_, K].
     """
 
     _loss = Loss(

@@ -134,9 +134,8 @@ class SoftMDP:
         """Returns the expected discounted return of a policy from every state, f64[S], reward units.
 
         No KL cost is subtracted, so neither mu nor beta plays a part; for Eq. 2's policy this is not V. It
-        solves (I - discount * P_pi) v = r_pi, exactly up to rounding, by a sparse factorisation. If
-        successors are near, as in a maze, it handles many thousands of states. If they are anywhere, 2,000
-        states take half a second, and the time grows with the cube of their number.
+        solves (I - discount * P_pi) v = r_pi, exactly up to rounding, by a sparse factorisation: for many
+        thousands of states if successors are near, as in a maze.
 
         Source: Garg et al. 2023, Sec. 2.1, the return without regularisation.
         Args:

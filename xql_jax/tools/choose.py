@@ -25,8 +25,8 @@ from xql_jax.jax_settings import settings_of_jax
 from xql_jax.learners.fields import hyperparameters, with_hyperparameters
 from xql_jax.learners.fitted_q_evaluation import FittedQEvaluation, root_mean_square, value_statistics
 from xql_jax.outputs import check_output, write_output
+from xql_jax.reports.run_summary import grouped
 from xql_jax.reports.score_table import csv_table
-from xql_jax.reports.summary import grouped
 from xql_jax.rollout.scores import agreement
 from xql_jax.runs.load import SavedRun, load_run
 from xql_jax.settings import setting

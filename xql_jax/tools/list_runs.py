@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from xql_jax.errors import UserError, nearest
-from xql_jax.reports.report import RUNS
-from xql_jax.reports.results import RunFacts, RunMember, scores_of
-from xql_jax.reports.summary import grouped
+from xql_jax.reports.method_scores import RunFacts, RunMember, method_scores
+from xql_jax.reports.report import FOLDERS_HELP
+from xql_jax.reports.run_summary import grouped
 from xql_jax.runs.folder import HEARTBEAT
 from xql_jax.settings import Settings, setting
 from xql_jax.tools.read_runs import read_runs
@@ -23,7 +23,7 @@ SORTS = ("task", "score", "when", "name")
 class ListSettings(Settings):
     """Settings of `xql-runs`."""
 
-    folders: Sequence[str] = setting((), RUNS, positional=True)
+    folders: Sequence[str] = setting((), FOLDERS_HELP, positional=True)
     filter: str = setting(
         "",
         "List only runs with all of these: NAME=VALUE, where NAME is task, method, state or a setting such "
@@ -67,7 +67,7 @@ def list_runs(folders: Sequence[str]) -> list[ListedRun]:
 
 def _listed(run: RunFacts, members: Sequence[RunMember]) -> ListedRun:
     state = run.status.split()[0]
-    finite = [score for score in scores_of(members)[0] if math.isfinite(score.mean)]
+    finite = [score for score in method_scores(members)[0] if math.isfinite(score.mean)]
     best, score_text = max(finite, default=None, key=lambda score: score.mean), ""
     if best:
         score_text = f"{best.mean:.1f}" + ("" if math.isnan(best.interval) else f" ± {best.interval:.1f}")

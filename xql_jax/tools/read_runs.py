@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from xql_jax.errors import UserError
-from xql_jax.reports.results import LeftOut, Results, RunFacts, RunMember, as_text
-from xql_jax.reports.summary import LARGEST, grouped
+from xql_jax.reports.method_scores import LARGEST_DRAWN, FoundRuns, LeftOut, RunFacts, RunMember, as_text
+from xql_jax.reports.run_summary import grouped
 from xql_jax.runs.folder import HEARTBEAT
 from xql_jax.runs.load import SavedRun, load_run, run_folders
 from xql_jax.tasks import LISTED_TASKS
@@ -17,7 +17,7 @@ from xql_jax.tasks import LISTED_TASKS
 ALIVE = 90.0  # seconds without a heartbeat; a network's file system may show one a minute late
 
 
-def read_runs(folders: Sequence[str], file_name: str = "evaluations.csv", column: str = "score") -> Results:
+def read_runs(folders: Sequence[str], file_name: str = "evaluations.csv", column: str = "score") -> FoundRuns:
     """Reads all runs below some folders, ordered by name; UserError if there is no such folder.
 
     Damaged runs are left out, with the reason.
@@ -54,7 +54,7 @@ def read_runs(folders: Sequence[str], file_name: str = "evaluations.csv", column
     for kind in (of_runs, of_members):
         for alike in grouped(kind, lambda pair: pair[0]).values():
             _join_widths([settings for _, settings in alike])
-    return Results(found, members, left_out)
+    return FoundRuns(found, members, left_out)
 
 
 def _join_widths(settings: Sequence[dict[str, str]]) -> None:
@@ -116,7 +116,7 @@ def _read(name: str, folder: Path, file_name: str, column: str) -> tuple[RunFact
             swept=", ".join(f"{name}={value:g}" for name, value in swept),
             seed=seed,
             steps=[row.step for row in of_member],
-            values=[value if abs(value) <= LARGEST else math.nan for value in values],
+            values=[value if abs(value) <= LARGEST_DRAWN else math.nan for value in values],
             diverged=[not math.isnan(row.results.get("diverged_at", math.nan)) for row in of_member],
             is_finished=facts.status == "finished" and of_member[-1].step == last,
         )

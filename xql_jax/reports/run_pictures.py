@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,7 +13,7 @@ from matplotlib.patheffects import Normal, Stroke
 from xql_jax.envs.mazes import Cell, Maze
 from xql_jax.logs.csv_rows import Row
 from xql_jax.reports import style
-from xql_jax.reports.summary import scores_by_setting
+from xql_jax.reports.run_summary import scores_by_setting
 
 POINTS_PER_CELL = 24  # of the picture of V over a maze, each way
 
@@ -47,8 +46,7 @@ def plot_learning_curve(
         band = ", 95% interval" if len(seeds) >= style.LEAST_FOR_BAND else ""
         looks[name]["label"] = f"mean of {len(seeds)} seeds{band}" if len(seeds) > 1 else f"seed {seeds[0]}"
     figure, axes = style.single_axes([look["label"] for look in looks.values()])
-    curves = {name: (steps, scores) for name, (steps, _, scores) in groups.items()}
-    style.draw_curves(axes, curves, looks, len(groups) <= style.MOST_WITH_SEEDS, handover)
+    style.draw_curves(axes, groups, looks, len(groups) <= style.MOST_WITH_SEEDS, handover)
     axes.set(title=title, xlabel=f"updates, then {unit}" if handover else unit, ylabel=quantity)
     style.save(figure, path)
 
@@ -100,10 +98,10 @@ def plot_maze(
 def mark_ends(axes: Axes, starts: Sequence[np.ndarray | Cell], goal: Cell, size: float) -> None:
     """Marks the starts with dots of that size, and the goal with a star; all are (row, column)."""
     rows, columns = np.array(starts).reshape(-1, 2).T
-    edge: dict[str, Any] = {"markeredgecolor": style.INK, "markeredgewidth": 0.6}
-    axes.plot(columns, rows, "o", color=style.ORANGE, markersize=size, label="start", zorder=3, **edge)
-    edge = {"markeredgecolor": "white"}
-    axes.plot(goal[1], goal[0], "*", color=style.VERMILION, markersize=15, label="goal", zorder=4, **edge)
+    edge: style.Look = {"markeredgecolor": style.INK, "markeredgewidth": 0.6, "zorder": 3}
+    axes.plot(columns, rows, "o", color=style.ORANGE, markersize=size, label="start", **edge)
+    edge = {"markeredgecolor": "white", "zorder": 4}
+    axes.plot(goal[1], goal[0], "*", color=style.VERMILION, markersize=15, label="goal", **edge)
 
 
 def position_grid(maze: Maze) -> np.ndarray:

@@ -1,30 +1,33 @@
-"""Results of runs by member (one seed with one setting), grouped into scores of a method on a dataset."""
+"""Facts and numbers of runs, and the scores of each method on each dataset that follow from them."""
 
 import dataclasses
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from xql_jax.reports.printed_tables import FINETUNING, TABLES, read_paper_table
+import numpy as np
+
+from xql_jax.reports.printed_tables import FINETUNING_TABLE, PAPER_TABLES, read_paper_table
+from xql_jax.reports.run_summary import FINE_TUNING, OFFLINE_TRAINING, grouped, varying_names
 from xql_jax.reports.score_table import Entry
-from xql_jax.reports.summary import FINE_TUNED, OFFLINE, grouped, varying_names
 
 FINGERPRINT = "dataset_fingerprint"
 # Settings that distinguish no methods.
 NO_METHOD = ("sweep", "log_interval", "eval_interval", "eval_episodes")
+LARGEST_DRAWN = float(np.finfo(np.float32).max)  # larger values, such as infinity, cannot be drawn
 
 
 @dataclasses.dataclass(frozen=True)
 class RunFacts:
-    """What reports, lists and figures know of a run beside its numbers."""
+    """What reports, lists and figures show of a run besides its numbers."""
 
     path: Path
     name: str  # its folder, relative to the folder that was searched
     dataset: str
     algorithm: str
-    phase: str  # the kind of its training: OFFLINE, ONLINE or FINE_TUNED
+    phase: str  # the kind of its training: OFFLINE_TRAINING, ONLINE_TRAINING or FINE_TUNING
     status: str  # finished, running or interrupted; if nobody knows, "interrupted since TIME or ..."
     step: int
     max_steps: int
@@ -32,7 +35,7 @@ class RunFacts:
     seeds: tuple[int, int]  # first and last
     seconds: float  # of compiling, training and evaluating; NaN if unknown
     rate: float  # steps per second of all members together; NaN if unknown
-    made_by: Mapping[str, Any]  # commit, versions, machine and the like, for readers
+    made_by: Mapping[str, object]  # commit, versions, machine and the like, for readers
     settings: dict[str, str]  # all settings as text, by their names on the command line
     is_normalised: bool  # whether 100 is an expert's score; else a score is the return itself
     has_own_data: bool  # whether it learned from files of the user instead of the task's dataset
@@ -71,7 +74,10 @@ class RunMember:
     @property
     def before(self) -> float | None:
         """The score at the hand-over from offline to online training; None if there was no hand-over."""
-        return dict(zip(self.steps, self.values, strict=True)).get(self.run.handover)  # type: ignore[arg-type]
+        handover = self.run.handover
+        if handover is None or handover not in self.steps:
+            return None
+        return self.values[self.steps.index(handover)]
 
     @property
     def has_diverged(self) -> bool:
@@ -79,14 +85,14 @@ class RunMember:
 
 
 class LeftOut(NamedTuple):
-    """A run or a member that no number comes from, and why."""
+    """A run or a member that is not used, and why."""
 
     run: str
     reason: str
 
 
-class Results(NamedTuple):
-    """The runs in some folders, and their members."""
+class FoundRuns(NamedTuple):
+    """The runs found in some folders, and their members."""
 
     runs: Sequence[RunFacts]
     members: Sequence[RunMember]
@@ -94,7 +100,7 @@ class Results(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Score(Entry):
+class MethodScore(Entry):
     """The numbers of one method on one dataset; its members differ only in their seeds."""
 
     dataset: str
@@ -109,49 +115,8 @@ class Score(Entry):
 
     @property
     def facts(self) -> RunFacts:
-        """Those of one of the runs, for what all have in common."""
+        """The facts of one of the runs, for what all runs have in common."""
         return self.members[0].run
-
-
-def score_of(method: str, members: Sequence[RunMember], details: str) -> Score:
-    """Returns the score of members that differ only in their seeds, with the paper's beside it."""
-    members = [member for member in members if member.is_finished] or members
-    run, note = members[0].run, ""
-    if not members[0].is_finished:
-        how = "stopped early" if run.status == "finished" else run.status
-        at = min(member.steps[-1] for member in members)
-        note = f"{how} at {at:,} of {run.max_steps:,} {run.unit}s"
-    before = tuple(member.before for member in members if member.before is not None)
-    paper_before, paper = _of_paper(run)
-    return Score(
-        dataset=run.dataset,
-        method=method,
-        members=members,
-        details=details,
-        last=tuple(member.last for member in members),
-        best=tuple(member.best for member in members),
-        diverged=sum(member.has_diverged for member in members),
-        updates=max(member.steps[-1] for member in members),
-        before=before if len(before) == len(members) else (),
-        paper_before=paper_before,
-        paper=paper,
-        run="; ".join(dict.fromkeys(member.run.name for member in members)),
-        note=note,
-        is_normalised=run.is_normalised,
-    )
-
-
-def _of_paper(run: RunFacts) -> tuple[float | None, float | None]:
-    """Returns the paper's scores before and after fine-tuning; None if it has none on these data."""
-    place = (run.dataset, run.algorithm)
-    if run.has_own_data:
-        return None, None
-    if run.phase == FINE_TUNED:
-        table = read_paper_table(FINETUNING)
-        return table.before.get(place), table.scores.get(place)
-    tables = [read_paper_table(name) for name in TABLES if name != FINETUNING]
-    scores = [table.scores[place] for table in tables if place in table.scores]
-    return None, scores[0] if scores and run.phase == OFFLINE else None
 
 
 def as_text(value: object) -> str:
@@ -161,7 +126,7 @@ def as_text(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
 
 
-def scores_of(members: Iterable[RunMember], but: str = "") -> tuple[list[Score], list[LeftOut]]:
+def method_scores(members: Iterable[RunMember], but: str = "") -> tuple[list[MethodScore], list[LeftOut]]:
     """Groups members that differ only in the seed, ordered by dataset and method.
 
     A method's name is its algorithm's, with the settings that differ among its members on this dataset. So
@@ -169,22 +134,22 @@ def scores_of(members: Iterable[RunMember], but: str = "") -> tuple[list[Score],
     dataset make several methods.
 
     Args:
-        but: a setting that no name has, although members with different values stay apart.
+        but: a setting that names leave out, although members with different values stay apart.
     Returns:
         The scores; and the members that are left out because another run has the same seed.
     """
-    scores: list[Score] = []
+    scores: list[MethodScore] = []
     doubled: list[LeftOut] = []
     kinds = grouped(members, lambda member: (member.run.algorithm, member.run.phase))
     for (algorithm, phase), of_kind in kinds.items():
-        plain = f"{algorithm} fine-tuned" if phase == FINE_TUNED else algorithm
+        plain = f"{algorithm} fine-tuned" if phase == FINE_TUNING else algorithm
         everywhere = [name for name in _names(of_kind, but) if name != FINGERPRINT]
         for of_dataset in grouped(of_kind, lambda member: member.run.dataset).values():
             names = _names(of_dataset, but)
             for group in grouped(of_dataset, lambda member: as_text(_of_method(member))).values():
                 kept = _each_seed_once(group, doubled)
                 name = " ".join(filter(None, (plain, setting_text(kept[0], names))))
-                scores.append(score_of(name, kept, setting_text(kept[0], everywhere)))
+                scores.append(_score(name, kept, setting_text(kept[0], everywhere)))
     return sorted(scores, key=lambda score: (score.dataset, score.method)), doubled
 
 
@@ -212,3 +177,51 @@ def _each_seed_once(group: Sequence[RunMember], doubled: list[LeftOut]) -> list[
             reason = f"seed {member.seed} is counted once, in {first.run.name}"
             doubled.append(LeftOut(member.run.name, reason))
     return list(kept.values())
+
+
+def _score(method: str, members: Sequence[RunMember], details: str) -> MethodScore:
+    """Returns the score of members that differ only in their seeds, with the paper's beside it."""
+    finished = [member for member in members if member.is_finished]
+    counted = finished or members
+    run = counted[0].run
+    before = tuple(member.before for member in counted if member.before is not None)
+    paper_before, paper = _of_paper(run)
+    return MethodScore(
+        dataset=run.dataset,
+        method=method,
+        members=counted,
+        details=details,
+        last=tuple(member.last for member in counted),
+        best=tuple(member.best for member in counted),
+        diverged=sum(member.has_diverged for member in counted),
+        updates=max(member.steps[-1] for member in counted),
+        before=before if len(before) == len(counted) else (),
+        paper_before=paper_before,
+        paper=paper,
+        run="; ".join(dict.fromkeys(member.run.name for member in counted)),
+        note="" if finished else _how_far(counted),
+        is_normalised=run.is_normalised,
+    )
+
+
+def _how_far(members: Sequence[RunMember]) -> str:
+    run = members[0].run
+    how = "stopped early" if run.status == "finished" else run.status
+    step = min(member.steps[-1] for member in members)
+    return f"{how} at {step:,} of {run.max_steps:,} {run.unit}s"
+
+
+def _of_paper(run: RunFacts) -> tuple[float | None, float | None]:
+    """Returns the paper's scores before and after fine-tuning; None if it has none on these data."""
+    place = (run.dataset, run.algorithm)
+    if run.has_own_data:
+        return None, None
+    if run.phase == FINE_TUNING:
+        table = read_paper_table(FINETUNING_TABLE)
+        return table.before.get(place), table.scores.get(place)
+    if run.phase == OFFLINE_TRAINING:
+        for name in PAPER_TABLES:
+            table = read_paper_table(name)
+            if name != FINETUNING_TABLE and place in table.scores:
+                return None, table.scores[place]
+    return None, None

@@ -2,18 +2,18 @@
 
 import math
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
 from xql_jax.logs.csv_rows import Row
 from xql_jax.rollout.scores import mean_and_interval
+from xql_jax.types import Json
 
-OFFLINE, ONLINE, FINE_TUNED = "offline", "online", "finetune"  # the kinds of training
+OFFLINE_TRAINING, ONLINE_TRAINING, FINE_TUNING = "offline", "online", "finetune"  # the kinds of training
 T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
 BySeed = tuple[list[int], list[int], np.ndarray]  # steps, seeds, and values f64[seeds, steps]
-LARGEST = float(np.finfo(np.float32).max)  # larger values, such as infinity, cannot be drawn
 
 
 def grouped(items: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
@@ -24,7 +24,7 @@ def grouped(items: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
     return groups
 
 
-def varying_names(settings: Sequence[Mapping[str, Any]]) -> list[str]:
+def varying_names(settings: Sequence[Mapping[str, object]]) -> list[str]:
     """Returns the names whose values differ among these settings, in the order of first appearance."""
     names = dict.fromkeys(name for values in settings for name in values)
     return [name for name in names if len({values.get(name) for values in settings}) > 1]
@@ -32,9 +32,10 @@ def varying_names(settings: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def scores_by_setting(rows: Sequence[Row]) -> dict[tuple[tuple[str, float], ...], BySeed]:
     """Returns the scores by the swept values; without a sweep, the only key is empty."""
-    groups = grouped(rows, lambda row: row.setting)
-    of_rows = {key: ((row.seed, row.step, row.results["score"]) for row in groups[key]) for key in groups}
-    return {key: by_seed_and_step(points) for key, points in of_rows.items()}
+    return {
+        setting: by_seed_and_step((row.seed, row.step, row.results["score"]) for row in of_setting)
+        for setting, of_setting in grouped(rows, lambda row: row.setting).items()
+    }
 
 
 def by_seed_and_step(points: Iterable[tuple[int, int, float]]) -> BySeed:
@@ -45,57 +46,58 @@ def by_seed_and_step(points: Iterable[tuple[int, int, float]]) -> BySeed:
     return steps, seeds, np.array(values, np.float64)
 
 
-def summarize(rows: Sequence[Row]) -> list[dict[str, Any]]:
+def summarize(rows: Sequence[Row]) -> list[Json]:
     """Returns one entry per setting: the last scores, which are the result, and the best scores in training.
 
     A best score is selected by the evaluation itself, so it is biased upwards and no result.
     """
     diverged = [row for row in rows if not math.isnan(row.results["diverged_at"])]
-    return [
-        {
+    results = []
+    for setting, (steps, seeds, scores) in scores_by_setting(rows).items():
+        at_end = [row.seed for row in diverged if (row.setting, row.step) == (setting, steps[-1])]
+        result = {
             "hyperparameters": dict(setting),
             "seeds": seeds,
             "last_step": steps[-1],
             **_over_seeds("last_score", scores[:, -1]),
             "best_score_by_seed": scores.max(axis=1).tolist(),
             "best_step_by_seed": [steps[i] for i in scores.argmax(axis=1)],
-            "diverged_seeds": sorted(
-                row.seed for row in diverged if (row.setting, row.step) == (setting, steps[-1])
-            ),
+            "diverged_seeds": sorted(at_end),
         }
-        for setting, (steps, seeds, scores) in scores_by_setting(rows).items()
-    ]
-
-
-def summarize_finetuning(rows: Sequence[Row], handover: int, is_normalised: bool) -> list[dict[str, Any]]:
-    """Returns one entry per setting: the score at the hand-over, the last score, and the regret between them.
-
-    The cumulative regret is the mean of 1 - score / 100 over the evaluations after the hand-over (Nakamoto et
-    al. 2023, "Cal-QL"). An expert has 0, a random policy 1. There is none if scores are plain returns.
-    """
-    results = []
-    for setting, (steps, seeds, scores) in scores_by_setting(rows).items():
-        if handover in steps and steps[-1] != handover:
-            regrets = 1.0 - scores[:, np.array(steps) > handover].mean(axis=1) / 100.0
-            results.append(
-                {
-                    "hyperparameters": dict(setting),
-                    "seeds": seeds,
-                    **_over_seeds("offline_score", scores[:, steps.index(handover)]),
-                    **_over_seeds("online_score", scores[:, -1]),
-                    **(_over_seeds("cumulative_regret", regrets) if is_normalised else {}),
-                }
-            )
+        results.append(result)
     return results
 
 
-def _over_seeds(name: str, values: np.ndarray) -> dict[str, Any]:
+def summarize_finetuning(rows: Sequence[Row], handover: int, is_normalised: bool) -> list[Json]:
+    """Returns one entry per setting: the score at the hand-over, the last score, and the regret between them.
+
+    The cumulative regret is the mean of 1 - score / 100 over the evaluations after the hand-over (Nakamoto et
+    al. 2023, "Cal-QL"). An expert has 0, a random policy 1. Plain returns have none.
+    """
+    results = []
+    for setting, (steps, seeds, scores) in scores_by_setting(rows).items():
+        if handover not in steps or steps[-1] == handover:
+            continue
+        result = {
+            "hyperparameters": dict(setting),
+            "seeds": seeds,
+            **_over_seeds("offline_score", scores[:, steps.index(handover)]),
+            **_over_seeds("online_score", scores[:, -1]),
+        }
+        if is_normalised:
+            regrets = 1.0 - scores[:, np.array(steps) > handover].mean(axis=1) / 100.0
+            result |= _over_seeds("cumulative_regret", regrets)
+        results.append(result)
+    return results
+
+
+def _over_seeds(name: str, values: np.ndarray) -> Json:
     """Returns the values of all seeds, their mean, and the half-width of its 95% interval."""
     mean, half_width = map(float, mean_and_interval(values))
     interval = None if math.isnan(half_width) else half_width
     return {name: mean, f"{name}_interval_95": interval, f"{name}_by_seed": values.tolist()}
 
 
-def ranked(results: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def ranked(results: Sequence[Json]) -> list[Json]:
     """Returns the settings by last score, the best first; settings whose score is NaN come last."""
     return sorted(results, key=lambda result: (math.isnan(result["last_score"]), -result["last_score"]))

@@ -1,22 +1,21 @@
 """Figures 2, B1 and B2: Gumbel regression, and the bounds of Appendix B. They need no runs."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from xql_jax.errors import needing
-from xql_jax.paper.figure import PaperFigure, Table, Tables, long_table, where
-from xql_jax.reports.style import BLUE, GREEN, INK, LINES, ORANGE, SOFT, VERMILION, legend_below, styled
+from xql_jax.paper.columns import Table, Tables, long_table, where
+from xql_jax.reports import style
 from xql_jax.theory import bounds
 from xql_jax.theory.gumbel import Gumbel
 from xql_jax.theory.log_partition import log_partition
 
 # Figure 2: Gumbel density, Gumbel loss, and regression of a two-dimensional variable at several betas.
 
-SCALES = (0.5, 1.0, 2.0, 4.0)  # beta of the density and the loss, reward units
-BETAS = (0.05, 0.2, 1.0, 10.0)  # beta of the regression, reward units
+DENSITY_BETAS = (0.5, 1.0, 2.0, 4.0)  # beta of the density and the loss, reward units
+REGRESSION_BETAS = (0.05, 0.2, 1.0, 10.0)  # beta of the regression, reward units
 NUM_SAMPLES = 4_000
 
 
@@ -45,30 +44,30 @@ def compute_2(seed: int) -> Tables:
     inputs = generator.uniform(-2.0, 2.0, NUM_SAMPLES)
     y = np.sin(2.0 * inputs) + spread_around(inputs) * generator.uniform(-1.0, 1.0, NUM_SAMPLES)
     regressor = GumbelRegressor(
-        BETAS, hidden_dims=(64, 64), learning_rate=3e-3, num_updates=20_000, random_state=seed
+        REGRESSION_BETAS, hidden_dims=(64, 64), learning_rate=3e-3, num_updates=20_000, random_state=seed
     )
     fitted = regressor.fit(inputs[:, None], y).predict(line[:, None])
     # L^beta(Y | x), integrated numerically over the quantiles of the uniform distribution.
     quantiles = (np.arange(2_000) + 0.5) / 1_000 - 1.0
     values = np.sin(2.0 * line)[:, None] + spread_around(line)[:, None] * quantiles
-    exact = [log_partition(values, beta) for beta in BETAS]
+    exact = [log_partition(values, beta) for beta in REGRESSION_BETAS]
+    density = [Gumbel(0.0, beta).density(x) for beta in DENSITY_BETAS]
+    loss = [np.expm1(error / beta) - error / beta for beta in DENSITY_BETAS]
     return {
-        "density": by_beta(SCALES, "x", x, density=[Gumbel(0.0, beta).density(x) for beta in SCALES]),
-        "loss": by_beta(
-            SCALES, "error", error, loss=[np.expm1(error / beta) - error / beta for beta in SCALES]
-        ),
+        "density": by_beta(DENSITY_BETAS, "x", x, density=density),
+        "loss": by_beta(DENSITY_BETAS, "error", error, loss=loss),
         "samples": {"x": inputs, "y": y},
-        "regression": by_beta(BETAS, "x", line, fitted=list(fitted.T), exact=exact),
+        "regression": by_beta(REGRESSION_BETAS, "x", line, fitted=list(fitted.T), exact=exact),
     }
 
 
-@styled()
+@style.styled()
 def draw_2(tables: Tables) -> Figure:
     figure = Figure(figsize=(9.6, 3.5))
     left, centre, right = figure.subplots(1, 3)
     dashes = ("-", "--", "-.", ":")
-    looks = [{"color": color, "linestyle": dash} for color, dash in zip(LINES, dashes, strict=False)]
-    for beta, look in zip(SCALES, looks, strict=True):
+    looks = [{"color": color, "linestyle": dash} for color, dash in zip(style.LINES, dashes, strict=False)]
+    for beta, look in zip(DENSITY_BETAS, looks, strict=True):
         for axes, name, x, y in ((left, "density", "x", "density"), (centre, "loss", "error", "loss")):
             rows = where(tables[name], beta=beta)
             axes.plot(rows[x], rows[y], label=f"β = {beta:g}", **look)
@@ -78,14 +77,14 @@ def draw_2(tables: Tables) -> Figure:
     centre.set(xlabel="error x − h (reward units)", ylabel="exp(z) − z − 1 (dimensionless)")
     samples = tables["samples"]
     right.plot(samples["x"], samples["y"], ".", color="0.75", markersize=1.5, label="samples")
-    for beta, look in zip(BETAS, looks, strict=True):
+    for beta, look in zip(REGRESSION_BETAS, looks, strict=True):
         rows = where(tables["regression"], beta=beta)
-        right.plot(rows["x"], rows["exact"], color=INK, linewidth=0.6, zorder=3)
+        right.plot(rows["x"], rows["exact"], color=style.INK, linewidth=0.6, zorder=3)
         right.plot(rows["x"], rows["fitted"], linewidth=2.6, label=f"β = {beta:g}", **look)
-    right.plot([], [], color=INK, linewidth=0.7, label="exact β log E[exp(y/β) | x]")
+    right.plot([], [], color=style.INK, linewidth=0.7, label="exact β log E[exp(y/β) | x]")
     right.set(title="Gumbel regression of y given x", xlabel="x (input units)", ylabel="y (reward units)")
     for axes, columns in ((left, 4), (centre, 4), (right, 2)):
-        legend_below(axes, columns)
+        style.legend_below(axes, columns)
     return figure
 
 
@@ -97,11 +96,19 @@ NUM_ESTIMATES = 20_000
 B1_BETAS = np.geomspace(0.02, 20.0, 60)
 # P(Q = +Q_MAX); estimates are either Q_MAX or -Q_MAX. With 0.25 the bound printed in the paper fails.
 CASES = {"E[Q] = 0": 0.5, "E[Q] = −0.5": 0.25}
-B1_LOOKS: dict[str, dict[str, Any]] = {
-    "corrected_bound": {"color": GREEN, "linestyle": "--", "label": "upper bound, corrected (2β log cosh)"},
-    "printed_bound": {"color": VERMILION, "linestyle": "-.", "label": "upper bound, as printed (β log cosh)"},
-    "estimated_value": {"color": BLUE, "linewidth": 2.2, "label": "E[V̂], simulated"},
-    "true_value": {"color": ORANGE, "linestyle": ":", "linewidth": 2.2, "label": "V, the lower bound"},
+B1_LOOKS: dict[str, style.Look] = {
+    "corrected_bound": {
+        "color": style.GREEN,
+        "linestyle": "--",
+        "label": "upper bound, corrected (2β log cosh)",
+    },
+    "printed_bound": {
+        "color": style.VERMILION,
+        "linestyle": "-.",
+        "label": "upper bound, as printed (β log cosh)",
+    },
+    "estimated_value": {"color": style.BLUE, "linewidth": 2.2, "label": "E[V̂], simulated"},
+    "true_value": {"color": style.ORANGE, "linestyle": ":", "linewidth": 2.2, "label": "V, the lower bound"},
     "mean": {"color": "0.5", "linewidth": 0.8, "label": "E[Q]"},
 }
 X_MAX = 1.0  # X is uniform in [-X_MAX, X_MAX], reward units
@@ -111,11 +118,15 @@ SAMPLES = np.unique(np.geomspace(5, 2_000, 14).astype(int))
 DELTAS = np.geomspace(0.001, 0.5, 25)
 NUM_FAILING = 50  # N for which failures of the bound are counted
 REPLICATIONS = 20_000
-B2_LOOKS: dict[str, dict[str, Any]] = {
-    "bound_eq_32": {"color": VERMILION, "linestyle": "-.", "label": "bound of Eq. 32"},
-    "bound_eq_30": {"color": GREEN, "linestyle": "--", "label": "bound of Eq. 30"},
-    "simulated_quantile": {"color": BLUE, "marker": "o", "label": f"{1 - DELTA:.0%} of estimates lie below"},
-    "exact": {"color": SOFT, "linewidth": 1, "label": "L^β(X), exact"},
+B2_LOOKS: dict[str, style.Look] = {
+    "bound_eq_32": {"color": style.VERMILION, "linestyle": "-.", "label": "bound of Eq. 32"},
+    "bound_eq_30": {"color": style.GREEN, "linestyle": "--", "label": "bound of Eq. 30"},
+    "simulated_quantile": {
+        "color": style.BLUE,
+        "marker": "o",
+        "label": f"{1 - DELTA:.0%} of estimates lie below",
+    },
+    "exact": {"color": style.SOFT, "linewidth": 1, "label": "L^β(X), exact"},
 }
 
 
@@ -140,7 +151,7 @@ def compute_b1(seed: int) -> Tables:
     return {"values": long_table("case", "beta", *names, rows=rows)}
 
 
-@styled()
+@style.styled()
 def draw_b1(tables: Tables) -> Figure:
     figure = Figure(figsize=(7.5, 3.7))
     for case, axes in zip(CASES, figure.subplots(1, 2, sharey=True), strict=True):
@@ -150,7 +161,7 @@ def draw_b1(tables: Tables) -> Figure:
             axes.plot(beta, rows[column], **look)
         fails = estimated > printed + 4.0 * rows["standard_error"]  # beyond what the simulation can miss
         if fails.any():
-            axes.fill_between(beta, printed, estimated, where=fails, color=VERMILION, alpha=0.2)
+            axes.fill_between(beta, printed, estimated, where=fails, color=style.VERMILION, alpha=0.2)
             shown = np.flatnonzero(fails)[fails.sum() // 3]
             place = {"xytext": (0.06, 0.2), "textcoords": "axes fraction", "arrowprops": {"arrowstyle": "->"}}
             axes.annotate("the printed bound\nfails here", (beta[shown], estimated[shown]), **place)
@@ -185,11 +196,11 @@ def compute_b2(seed: int) -> Tables:
     }
 
 
-@styled()
+@style.styled()
 def draw_b2(tables: Tables) -> Figure:
     figure = Figure(figsize=(9.6, 3.9))
     *of_betas, right = figure.subplots(1, 3)
-    for beta, axes, color, marker in zip(B2_BETAS, of_betas, LINES, ("o-", "s--"), strict=False):
+    for beta, axes, color, marker in zip(B2_BETAS, of_betas, style.LINES, ("o-", "s--"), strict=False):
         rows = where(tables["estimates"], beta=beta)
         for column, look in B2_LOOKS.items():
             axes.plot(rows["num_samples"], rows[column], **look)
@@ -198,22 +209,9 @@ def draw_b2(tables: Tables) -> Figure:
         rows = where(tables["failures"], beta=beta)
         seen = rows["frequency"] > 0
         right.plot(rows["delta"][seen], rows["frequency"][seen], marker, color=color, label=f"β = {beta:g}")
-    right.plot(DELTAS, DELTAS, color=SOFT, linewidth=1, label="δ, the most that is allowed")
+    right.plot(DELTAS, DELTAS, color=style.SOFT, linewidth=1, label="δ, the most that is allowed")
     right.set(title=f"exp(L̂/β) beyond its bound, N = {NUM_FAILING}", xscale="log", yscale="log")
     right.set(xlabel="δ (probability)", ylabel="frequency of failures")
     for axes in figure.axes:
-        legend_below(axes, 1)
+        style.legend_below(axes, 1)
     return figure
-
-
-FIGURES = {
-    "2": PaperFigure("Gumbel density, Gumbel loss, and regression at several β", compute_2, draw_2),
-    "B1": PaperFigure(
-        "Lemma B.1: bias of soft values against its bounds, printed and corrected", compute_b1, draw_b1
-    ),
-    "B2": PaperFigure(
-        "Lemma B.2: estimates from N samples against both bounds, and how often they fail",
-        compute_b2,
-        draw_b2,
-    ),
-}

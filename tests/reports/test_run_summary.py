@@ -5,20 +5,16 @@ import math
 import pytest
 
 from xql_jax.logs.csv_rows import parse_rows
-from xql_jax.reports.summary import ranked, scores_by_setting, summarize, summarize_finetuning
+from xql_jax.reports.run_summary import ranked, scores_by_setting, summarize, summarize_finetuning
 from xql_jax.runs.folder import RunFolder, read_summary
 from xql_jax.training.members import make_members
 
-HEADER = "step,seed,return,score,length,diverged_at,seconds"
-CSV = (
-    HEADER
-    + """
+CSV = """step,seed,return,score,length,diverged_at,seconds
 10,3,0,40,300,,1.5
 10,4,0,10,300,,1.5
 20,3,0,20,300,,2.5
 20,4,0,30,300,15,2.5
 """
-)
 
 
 def read(tmp_path, text, *swept):
@@ -41,21 +37,14 @@ def test_last_is_the_result_and_best_is_beside_it(tmp_path):
     }
 
 
-def test_groups_by_the_settings_of_a_sweep(tmp_path):
-    rows = read(
-        tmp_path,
-        "step,seed,beta,tau,return,score,length,diverged_at,seconds\n"
-        "5,0,0.5,0.1,0,1,300,,1\n5,1,0.5,0.1,0,3,300,,1\n"
-        "5,0,2,0.1,0,10,300,,1\n5,1,2,0.1,0,30,300,,1\n",
-        "beta",
-        "tau",
-    )
+def test_groups_by_the_settings_of_a_sweep_whatever_the_order(tmp_path):
+    text = "step,seed,beta,score,diverged_at\n5,1,0.5,3,\n5,0,0.5,1,\n5,0,2,10,\n5,1,2,30,\n"
+    rows = read(tmp_path, text, "beta")
     results = summarize(rows)
-    assert [result["hyperparameters"] for result in results] == [
-        {"beta": 0.5, "tau": 0.1},
-        {"beta": 2.0, "tau": 0.1},
-    ]
+    assert [result["hyperparameters"] for result in results] == [{"beta": 0.5}, {"beta": 2.0}]
     assert [result["last_score"] for result in results] == [2.0, 20.0]
+    steps, seeds, scores = scores_by_setting(rows)[("beta", 0.5),]
+    assert (steps, seeds, scores.tolist()) == ([5], [0, 1], [[1.0], [3.0]])
 
 
 def test_plain_returns_have_no_regret(tmp_path):
@@ -65,20 +54,14 @@ def test_plain_returns_have_no_regret(tmp_path):
     assert with_references["cumulative_regret_by_seed"] == [0.8, 0.7]  # of 20 and 30
     assert not any("regret" in name for name in plain)
     assert (plain["offline_score"], plain["online_score"]) == (25.0, 25.0)
-
-
-def test_scores_by_seed_whatever_the_order(tmp_path):
-    rows = read(tmp_path, CSV)
-    ((steps, seeds, scores),) = scores_by_setting(rows[::-1]).values()
-    assert (steps, seeds, scores.tolist()) == ([10, 20], [3, 4], [[40.0, 20.0], [10.0, 30.0]])
+    assert summarize_finetuning(rows, 20, is_normalised=True) == []  # nothing was evaluated after it
 
 
 def test_settings_are_ranked_as_a_summary_holds_them(tmp_path):
     """JSON has no NaN and no infinity: the file has them as text."""
     folder = RunFolder(tmp_path, "pen-human-v1", "xql", [0], make_members([0], {}), {})
     folder.path.mkdir(parents=True)
-    scores = (-math.inf, 3.0, math.nan)
-    written = folder.write_summary({"results": [{"last_score": score} for score in scores]})
+    written = folder.write_summary({"results": [{"last_score": x} for x in (-math.inf, 3.0, math.nan)]})
     for summary in (written, read_summary(folder.files.summary, folder.run_id)):
         *finite, last = (result["last_score"] for result in ranked(summary["results"]))
         assert finite == [3.0, -math.inf]

@@ -9,10 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from xql_jax.reports import style
-from xql_jax.reports.aggregates import Statistics
-from xql_jax.reports.results import NO_METHOD, RunFacts, RunMember, Score, setting_text
-from xql_jax.reports.summary import OFFLINE, by_seed_and_step, grouped, varying_names
-from xql_jax.reports.tuning import TuningCurve
+from xql_jax.reports.method_scores import NO_METHOD, MethodScore, RunFacts, RunMember, setting_text
+from xql_jax.reports.run_summary import OFFLINE_TRAINING, by_seed_and_step, grouped, varying_names
+from xql_jax.reports.statistics import Statistics, TuningCurve
 
 SCHEDULE = ("max_steps", "eval_interval", "eval_episodes", "evaluation_seed")  # get no sensitivity picture
 
@@ -26,7 +25,7 @@ class Picture(NamedTuple):
 
 
 @style.styled()
-def learning_curves(scores: Sequence[Score]) -> list[Picture]:
+def learning_curves(scores: Sequence[MethodScore]) -> list[Picture]:
     """Returns a picture per dataset and phase, see `draw_curves`."""
     pictures, every = [], style.looks_of(score.method for score in scores)
     for place, group in grouped(scores, lambda score: _place(score.facts)).items():
@@ -37,12 +36,11 @@ def learning_curves(scores: Sequence[Score]) -> list[Picture]:
         for score in best:
             mark = f" ({score.diverged} of {len(score.members)} diverged)" if score.diverged else ""
             looks[score.method] = known[score.method] | {"label": style.wrapped(score.method + mark)}
-            steps, _, values = by_seed_and_step(
+            curves[score.method] = by_seed_and_step(
                 (member.seed, step, value)
                 for member in score.members
                 for step, value in zip(member.steps, member.values, strict=True)
             )
-            curves[score.method] = steps, values
         run = best[0].facts
         handovers = {run.handover for score in best for run in score.runs}
         handover = run.handover if len(handovers) == 1 else None
@@ -55,7 +53,7 @@ def learning_curves(scores: Sequence[Score]) -> list[Picture]:
 
 
 @style.styled()
-def sensitivity(scores: Sequence[Score]) -> list[Picture]:
+def sensitivity(scores: Sequence[MethodScore]) -> list[Picture]:
     """Returns a picture per dataset, algorithm and varied field: last scores, as crosses if diverged."""
     pictures = []
     where = grouped(scores, lambda score: f"{score.facts.algorithm} on {_place(score.facts)}")
@@ -111,8 +109,9 @@ def profiles(statistics: Statistics) -> Picture:
     """Returns the picture of each method's share of seeds and datasets above each score."""
     figure, axes = _with_bands(statistics.thresholds, statistics.profiles)
     axes.set(xlabel="score", ylabel="share above it", ylim=(-0.02, 1.02))
-    shown, every = len(statistics.profiles), len(statistics.aggregates)
-    return Picture("Performance profiles", figure, [f"The {shown} best methods."] * (shown < every))
+    shown = len(statistics.profiles)
+    notes = [f"The {shown} best methods."] if shown < len(statistics.aggregates) else []
+    return Picture("Performance profiles", figure, notes)
 
 
 @style.styled()
@@ -140,7 +139,7 @@ def _with_bands(x: np.ndarray, curves: Mapping[str, np.ndarray]) -> tuple[Figure
 
 
 def _place(run: RunFacts) -> str:
-    return run.dataset if run.phase == OFFLINE else f"{run.dataset}, {run.phase}"
+    return run.dataset if run.phase == OFFLINE_TRAINING else f"{run.dataset}, {run.phase}"
 
 
 def _unit(run: RunFacts) -> str:
