@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 
 import numpy as np
 
@@ -14,7 +14,7 @@ OPSET = 17  # version of ONNX's operators; onnxruntime has it from 1.12 on
 IR_VERSION = 8  # version of ONNX's file format; likewise
 
 
-def import_onnx() -> Any:
+def import_onnx() -> ModuleType:
     """Returns the package onnx; UserError with what to install if it is missing."""
     with needing("--formats: onnx", "export"):
         import onnx.parser
