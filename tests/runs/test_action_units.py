@@ -134,8 +134,8 @@ def test_every_way_of_acting_has_the_same_score(made):
     for way, act in ways.items():
         assert score_by_hand(name, lambda seen, act=act: act(seen[None])[0]) == same(expected)
         assert report["scores"][way] == same(expected)
-    told = json.loads((files / "policy.json").read_text())
-    np.testing.assert_array_equal(np.float32([told["low"], told["high"]]), [low, high])
+    written = json.loads((files / "policy.json").read_text())
+    np.testing.assert_array_equal(np.float32([written["low"], written["high"]]), [low, high])
     far = 100 * np.random.default_rng(0).normal(size=(50, len(low) + 1)).astype(np.float32)
     for act in (policy, *ways.values()):
         actions = act(far)

@@ -164,37 +164,35 @@ def test_a_policy_that_is_more_than_its_layers_is_refused(name, config):
         weights_of(actor, Preprocessing(), O)
 
 
-@pytest.mark.slow
-def test_files_of_two_policies_do_not_lie_together(unbroken, tmp_path):
-    settings = ExportSettings(checkpoint=str(unbroken.path), output=str(tmp_path), member=0)
-    for member, formats in enumerate([("jax", "npz"), ("npz",)]):
-        report = export_policy(dataclasses.replace(settings, member=member, formats=formats))
-        assert report["policy"].endswith(f"seed {3 + member}")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["act.py", "policy.json", "policy.npz"]
-
-
-def test_without_onnx_the_other_files_are_written_unless_it_is_asked_for(data, tmp_path, monkeypatch):
-    settings = offline_settings(data, eval_episodes=0, save_dir=str(tmp_path / "runs"))
-    settings = ExportSettings(checkpoint=str(run_offline(settings).path), output=str(tmp_path / "export"))
-    monkeypatch.setitem(sys.modules, "onnx", None)  # it does not import
-    with pytest.raises(UserError, match=r"onnx.*xql_jax\[export\]"):
-        export_policy(dataclasses.replace(settings, given=frozenset({"formats"})))
-    assert not (tmp_path / "export").exists()
-    assert export_policy(settings)["largest_difference"].keys() == {"jax", "npz"}
-    written = sorted(path.name for path in (tmp_path / "export").iterdir())
-    assert written == ["act.py", "policy.jax", "policy.json", "policy.npz"]
+def test_a_run_on_data_alone_with_and_without_onnx(data, tmp_path, monkeypatch):
+    run = run_offline(offline_settings(data, env_name=None, save_dir=str(tmp_path / "runs")))
+    folder = tmp_path / "export"
+    settings = ExportSettings(checkpoint=str(run.path), output=str(folder))
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "onnx", None)  # it does not import
+        with pytest.raises(UserError, match=r"onnx.*xql_jax\[export\]"):
+            export_policy(dataclasses.replace(settings, given=frozenset({"formats"})))
+        assert not folder.exists()
+        assert export_policy(settings)["largest_difference"].keys() == {"jax", "npz"}
+        written = sorted(path.name for path in folder.iterdir())
+        assert written == ["act.py", "policy.jax", "policy.json", "policy.npz"]
+    assert export_policy(settings)["largest_difference"].keys() == {"jax", "onnx", "npz"}
+    mean = np.mean(np.load(data / "data.npz")["observations"], axis=0)  # about what the run normalises by
+    act = runpy.run_path(str(folder / "act.py"))["load"](folder / "policy.npz")[0]
+    np.testing.assert_allclose(act(mean[None])[0], load_policy(run.path)(mean), atol=1e-5)
+    with pytest.raises(UserError, match=r"without an environment: give --env_name"):
+        export_policy(dataclasses.replace(settings, episodes=2))
 
 
 def test_after_a_kill_no_report_describes_another_policy(unbroken, tmp_path, monkeypatch):
     """An export over an older one, which ends before each operation on its files, until it ends by itself."""
-    older, newer = (
-        ExportSettings(checkpoint=str(unbroken.path), output=str(tmp_path), member=member, formats=("npz",))
-        for member in (0, 1)
-    )
+    older = ExportSettings(checkpoint=str(unbroken.path), output=str(tmp_path), member=0)
+    newer = dataclasses.replace(older, member=1, formats=("npz",))
     weights = {}
     for settings in (newer, older):
-        told = export_policy(settings)["policy"]
-        weights[told] = np.load(tmp_path / "policy.npz")["kernel_0"]
+        policy = export_policy(settings)["policy"]
+        weights[policy] = np.load(tmp_path / "policy.npz")["kernel_0"]
+    older = dataclasses.replace(older, formats=("npz",))
     for last in range(20):
         operations = itertools.count()
 
@@ -209,21 +207,8 @@ def test_after_a_kill_no_report_describes_another_policy(unbroken, tmp_path, mon
                 patch.setattr(os, name, functools.partial(guarded, getattr(os, name)))
             export_policy(newer)
         if (tmp_path / "policy.json").exists():
-            told = json.loads((tmp_path / "policy.json").read_text())["policy"]
-            np.testing.assert_array_equal(np.load(tmp_path / "policy.npz")["kernel_0"], weights[told])
-    assert told.endswith("seed 4")
-
-
-@pytest.mark.slow
-def test_a_policy_of_data_alone_needs_no_simulator(data, tmp_path):
-    settings = offline_settings(data, env_name=None, save_dir=str(tmp_path / "runs"))
-    run = run_offline(settings)
-    checkpoint, output = str(run.path), str(tmp_path / "export")
-    report = export_policy(ExportSettings(checkpoint=checkpoint, output=output))
-    assert report["largest_difference"].keys() == {"jax", "onnx", "npz"}
-    mean = np.mean(np.load(data / "data.npz")["observations"], axis=0)  # about what the run normalises by
-    act = runpy.run_path(str(tmp_path / "export" / "act.py"))["load"](tmp_path / "export" / "policy.npz")[0]
-    expected = load_policy(run.path)(mean)
-    np.testing.assert_allclose(act(mean[None])[0], expected, atol=1e-5)
-    with pytest.raises(UserError, match=r"without an environment: give --env_name"):
-        export_policy(ExportSettings(checkpoint=checkpoint, output=output, episodes=2))
+            policy = json.loads((tmp_path / "policy.json").read_text())["policy"]
+            np.testing.assert_array_equal(np.load(tmp_path / "policy.npz")["kernel_0"], weights[policy])
+    assert policy.endswith("seed 4")
+    # Of the first export of all formats, no file of another policy is left.
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["act.py", "policy.json", "policy.npz"]

@@ -34,22 +34,6 @@ TASKS = {
 SECONDS = 600  # for what is waited for
 
 
-@slow
-def test_a_failure_is_the_cells_alone(tmp_path, monkeypatch):
-    settings = sweep_settings(tmp_path)
-    load = offline.load_data
-
-    def fail(job, *others):
-        if job.settings.config.algorithm == "bc":
-            raise RuntimeError("no room")
-        return load(job, *others)
-
-    monkeypatch.setattr(offline, "load_data", fail)
-    [(_, failed), (_, finished)] = train_all(settings)
-    assert failed.failure == "RuntimeError: no room"
-    assert finished.summary["status"] == "finished"
-
-
 def test_a_signal_at_a_runs_very_end_still_stops_the_sweep(tmp_path, monkeypatch):
     train = offline.train_and_summarize
 
@@ -276,7 +260,7 @@ def test_the_script_that_slurm_would_be_given(tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
-def test_slurm_says_what_it_lacks(tmp_path, monkeypatch):
+def test_unknown_options_and_a_machine_without_slurm_are_refused(tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"^--slurm_options: unknown option 'partion'; nearest: partition"):
         Slurm(sweep_settings(tmp_path, slurm_options=("partion=gpu",)))
     monkeypatch.setenv("PATH", "")

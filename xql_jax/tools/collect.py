@@ -49,13 +49,13 @@ NOT_OF_THE_DATA = ("output", "append", "tqdm", "format")  # settings that do not
 # Metadata of a whole file.
 SHARED = ("env_name", UNITS, "environment", "versions", "random_return", "expert_return")
 UNUSED_BY = {  # settings that a source of rows does not use
-    "policy": ["until"],
-    "replay": ["policy", "noise", "deterministic", "transitions", "episodes"],
     "oracle": [
         "policy", "noise", "deterministic", "until", "replay", "episodes", "waypoints", "append",
         "member", "expert", "random_return", "expert_return",
     ],
     "waypoints": ["policy", "noise", "deterministic", "until", "replay", "episodes"],
+    "replay": ["policy", "noise", "deterministic", "transitions", "episodes"],
+    "policy": ["until"],
 }  # fmt: skip
 REFERENCE_STREAM = 1  # the stream of random numbers of the episodes that measure reference returns
 
@@ -136,7 +136,7 @@ class Source:
 @settings_of_jax()
 def collect(settings: CollectionSettings) -> Json:
     """Makes a dataset, or adds to it; returns a summary of the new rows. UserError comes before these."""
-    kind = _source_kind(settings)
+    kind = next((name for name in UNUSED_BY if getattr(settings, name)), "policy")
     if unused := [name for name in UNUSED_BY[kind] if getattr(settings, name)]:
         raise UserError(f"--{', --'.join(unused)}: not with --{kind}")
     if kind == "oracle":
@@ -144,7 +144,7 @@ def collect(settings: CollectionSettings) -> Json:
     source = {"policy": _policy, "replay": _replay_buffer, "waypoints": _waypoints}[kind](settings)
     output = _check_output(settings)
     with alone_at(output):
-        before = _rows_before(settings, output, source)
+        earlier = _rows_before(settings, output, source)
         references = _references(settings, source)
         rows = source.rows()
         task = referenced(source.task, references)
@@ -170,10 +170,8 @@ def collect(settings: CollectionSettings) -> Json:
             **summary,
             **(references._asdict() if references else {}),
         }
-        if before:
-            earlier_rows, earlier_metadata = before
-            rows = joined_rows([earlier_rows, rows])
-            metadata = _joined_metadata(earlier_metadata, metadata)
+        if earlier:
+            rows, metadata = joined_rows([earlier[0], rows]), _joined_metadata(earlier[1], metadata)
         with writing_output("output", output) as unfinished:
             if settings.format == "minari":
                 unfinished.mkdir()
@@ -181,15 +179,6 @@ def collect(settings: CollectionSettings) -> Json:
             else:
                 write_hdf5(unfinished, rows, metadata)
         return report
-
-
-def _source_kind(settings: CollectionSettings) -> str:
-    """Returns what the rows come from, a key of `UNUSED_BY`."""
-    if settings.oracle:
-        return "oracle"
-    if settings.waypoints:
-        return "waypoints"
-    return "replay" if settings.replay else "policy"
 
 
 def _collect_by_oracle(settings: CollectionSettings) -> Json:
@@ -207,9 +196,9 @@ def _collect_by_oracle(settings: CollectionSettings) -> Json:
 
         with counted(number, "transition", settings.tqdm) as count:
             rows = oracles.generate_oracle(task, number, settings.seed, count)
-        made_by = {MADE_BY: np.array(_command_of(settings))}
+        rows[MADE_BY] = np.array(_command_of(settings))
         with writing_output("output", output) as unfinished, unfinished.open("wb") as archive:
-            np.savez_compressed(archive, **rows, **made_by)  # type: ignore[arg-type]
+            np.savez_compressed(archive, **rows)  # type: ignore[arg-type]
     episodes = int(rows["terminals"].sum())
     return {
         "transitions": len(rows["terminals"]) - episodes,

@@ -112,13 +112,6 @@ class MemoryLine(NamedTuple):
     fixed: float
     per_member: float
 
-    def gib(self, members: int) -> float:
-        return (self.fixed + members * self.per_member) / GIB
-
-    def members_within(self, memory: float) -> int:
-        """Returns how many members fit into so many GiB."""
-        return max(0, math.floor((memory * GIB - self.fixed) / self.per_member))
-
 
 @settings_of_jax()
 def compile_run(settings: CompileSettings) -> Json:
@@ -130,9 +123,9 @@ def compile_run(settings: CompileSettings) -> Json:
     if settings.data_on == "host":
         raise UserError("--data_on=host: what is compiled has its data on the device: leave it out")
     job = offline_job(settings)
+    members = len(job.members)
     devices = devices_of(settings.topology)
     view, rows = data_shapes(job, settings)
-    members = len(job.members)
     used = population_mesh(members, devices).devices.tolist()
     per_device = -(-members // len(used))
     population = offline_population(
@@ -147,12 +140,14 @@ def compile_run(settings: CompileSettings) -> Json:
         sample = largest_sample(compile_for, per_device)
         line = memory_line(compile_for, sample, rows)
         if specs:
-            members_that_fit = len(used) * line.members_within(specs.memory)
+            on_a_device = max(0, math.floor((specs.memory * GIB - line.fixed) / line.per_member))
+            members_that_fit = len(used) * on_a_device
             if members_that_fit < members:
+                needed = (line.fixed + per_device * line.per_member) / GIB
                 raise UserError(
                     f"--num_seeds={settings.num_seeds}: {members} member(s) do not fit: on {len(used)} "
-                    f"device(s) they take {line.gib(per_device):.1f} GiB each, and {kind} has "
-                    f"{specs.memory:g}; at most {members_that_fit} fit"
+                    f"device(s) they take {needed:.1f} GiB each, and {kind} has {specs.memory:g}; at most "
+                    f"{members_that_fit} fit"
                 )
         whole = compile_for(per_device, rows)
     except jax.errors.JaxRuntimeError as error:

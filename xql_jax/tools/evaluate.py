@@ -83,7 +83,11 @@ def evaluate(settings: EvaluationSettings) -> Json:
     run = _run_of(settings)
     task = run.task if run else get_task(settings.env_name or "")
     task = scored(task, (settings.random_return, settings.expert_return))
-    simulation = _simulation(settings, run)
+    own = run.simulation if run else Simulation()
+    simulation = Simulation(
+        own.env_backend if settings.env_backend is None else settings.env_backend,
+        own.legacy_inertia if settings.legacy_inertia is None else settings.legacy_inertia,
+    )
     suite = choose_suite(task, simulation)
     non_finite: set[int] = set()  # members whose actions were not finite: see `finite_policy`
     if run:
@@ -143,16 +147,6 @@ def _run_of(settings: EvaluationSettings) -> SavedRun | None:
     if not settings.env_name:
         raise UserError("--random_policy needs --env_name")
     return None
-
-
-def _simulation(settings: EvaluationSettings, run: SavedRun | None) -> Simulation:
-    """Returns the run's own, with what the settings change."""
-    simulation = run.simulation if run else Simulation()
-    if settings.env_backend is not None:
-        simulation = simulation._replace(env_backend=settings.env_backend)
-    if settings.legacy_inertia is not None:
-        simulation = simulation._replace(legacy_inertia=settings.legacy_inertia)
-    return simulation
 
 
 def _random(task: Task, suite: Suite, seed: int) -> Act:
