@@ -147,7 +147,8 @@ class Policy:
         """
         given = None if isinstance(env, str) else env
         run = load_run(self.path, self.step, env_name=env if isinstance(env, str) else None)
-        policy = act = run.policy([self.member])
+        policy = run.policy([self.member])
+        act = policy
         if given is None:
             task, suite = run.task, choose_suite(run.task, run.simulation)
         else:

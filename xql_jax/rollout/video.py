@@ -142,7 +142,8 @@ def _write_mp4(path: Path, frames_per_second: float) -> Iterator[Append]:
     import imageio_ffmpeg
 
     logging.getLogger("imageio_ffmpeg").setLevel(logging.ERROR)  # the frames are counted below
-    count = found = 0
+    count = 0  # frames written
+    found = 0  # frames that can be read back
 
     def append(frame: np.ndarray) -> None:
         nonlocal count

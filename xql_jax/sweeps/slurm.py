@@ -54,8 +54,7 @@ class Slurm:
         self.folder = Path(settings.save_dir).expanduser().absolute() / "slurm"
         if self._gpus != settings.task_gpus:
             raise UserError(f"--task_gpus={settings.task_gpus:g}: with SLURM it must be a whole number")
-        self._parameters: Json = {"job_name": "xql_jax", "time": MINUTES}
-        self._parameters["cpus_per_task"] = settings.task_cpus
+        self._parameters: Json = {"job_name": "xql_jax", "time": MINUTES, "cpus_per_task": settings.task_cpus}
         if self._gpus:
             self._parameters["gpus_per_node"] = self._gpus
         self._parameters |= dict(map(_option, settings.slurm_options))
@@ -115,9 +114,10 @@ class Slurm:
     def _executor(self) -> "submitit.Executor":
         retries = self._settings.retries
         if self._is_local:
-            here, gpus = self._submitit.LocalExecutor(self.folder, max_num_timeout=retries), self._gpus
+            here = self._submitit.LocalExecutor(self.folder, max_num_timeout=retries)
+            gpus = self._gpus  # all of one job at a time
             here.update_parameters(timeout_min=MINUTES, gpus_per_node=gpus, visible_gpus=range(gpus))
-            return here  # one job at a time has the GPUs
+            return here
         if not shutil.which("sbatch"):
             advice = "run it on the cluster, or give --slurm_cluster=local"
             raise UserError(f"--executor=slurm: no sbatch here: {advice}")

@@ -17,7 +17,6 @@ from xql_jax.data.loading import cached_file
 from xql_jax.data.readers import MADE_BY
 from xql_jax.data.replay import empty
 from xql_jax.data.rows import (
-    Metadata,
     Rows,
     ends_of,
     joined_rows,
@@ -159,7 +158,7 @@ def collect(settings: CollectionSettings) -> Json:
             "terminals": int(rows["terminals"].sum()),
             "mean_score": float(task.normalized_score(returns).mean()) if task.scores_returns else None,
         }
-        metadata: Metadata = {
+        metadata: Json = {
             "env_name": task.name,
             UNITS: ENVIRONMENT,
             "environment": json.dumps(describe_environment(task, source.simulation), sort_keys=True),
@@ -168,8 +167,9 @@ def collect(settings: CollectionSettings) -> Json:
             "origin": source.origin,
             **source.metadata,
             **summary,
-            **(references._asdict() if references else {}),
         }
+        if references:
+            metadata |= references._asdict()
         if earlier:
             rows, metadata = joined_rows([earlier[0], rows]), _joined_metadata(earlier[1], metadata)
         with writing_output("output", output) as unfinished:
@@ -334,7 +334,7 @@ def _check_output(settings: CollectionSettings) -> Path:
     return check_output("output", settings.output, () if is_folder else HDF5_SUFFIXES)
 
 
-def _rows_before(settings: CollectionSettings, output: Path, source: Source) -> tuple[Rows, Metadata] | None:
+def _rows_before(settings: CollectionSettings, output: Path, source: Source) -> tuple[Rows, Json] | None:
     """Reads what --append adds to, None if there is nothing; UserError if the rows do not fit it."""
     if not os.path.lexists(output):
         return None
@@ -348,7 +348,7 @@ def _rows_before(settings: CollectionSettings, output: Path, source: Source) -> 
     return rows, metadata
 
 
-def _joined_metadata(before: Metadata, new: Metadata) -> Metadata:
+def _joined_metadata(before: Json, new: Json) -> Json:
     """Returns the metadata of a file to which rows were added: lists with one entry per command."""
     joined = {**before, **{key: new[key] for key in SHARED if key in new}}
     for key in new:

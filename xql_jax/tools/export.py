@@ -40,7 +40,7 @@ from xql_jax.types import Array, Json, Params
 
 LOG = logging.getLogger(__name__)
 NUM_OBSERVATIONS = 1_000  # on which the files are compared with the original
-TOLERANCE = 1e-5  # largest accepted difference of an action's entry, whose bounds count as ±1
+LARGEST_DIFFERENCE = 1e-5  # accepted, of an action's entry, whose bounds count as ±1
 FILES = {"jax": "policy.jax", "onnx": "policy.onnx", "npz": "policy.npz"}
 REPORT = "policy.json"
 SCRIPT = "act.py"  # beside the .npz
@@ -110,7 +110,7 @@ def export_policy(settings: ExportSettings) -> Json:
         policies[name] = _written(name, folder, weights, act)
         found = bounds.to_learner(policies[name](observations))
         difference = float(np.quantile(np.abs(found - expected).max(-1), accepted))
-        if not difference <= TOLERANCE:
+        if not difference <= LARGEST_DIFFERENCE:
             raise UserError(f"{folder / FILES[name]}: its actions differ from the run's by {difference:.2g}")
         LOG.info(f"{folder / FILES[name]}: differs by at most {difference:.1e}")
         differences[name] = difference
