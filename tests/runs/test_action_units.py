@@ -208,9 +208,8 @@ def test_a_run_on_data_alone_takes_the_bounds_of_the_task_it_acts_in(made, tmp_p
 
 def test_statistics_of_a_run_are_of_its_own_data(made, caplog, tmp_path):
     output = tmp_path / "of one member.csv"
-    choose(
-        ChoiceSettings(checkpoint=str(made[2]), max_steps=3, hidden_dims="4", tqdm=False, output=str(output))
-    )
+    settings = {"max_steps": 3, "hidden_dims": "4", "tqdm": False, "output": str(output)}
+    choose(ChoiceSettings(checkpoint=str(made[2]), **settings))
     assert len(output.read_text().splitlines()) == 2  # the header, and the member
     assert "not the data that the run learned from" not in caplog.text
 
@@ -220,38 +219,25 @@ def arrays_of(rows, actions, **others):
     return {**{key: rows[key] for key in keys}, "actions": actions, **others}
 
 
-MARK = {"action_units": "normalized"}
-
-
-def marked_hdf5(folder, rows, actions):
-    write_hdf5(folder / "set.hdf5", {**rows, "actions": actions}, MARK)
-    return str(folder / "set.hdf5")
-
-
-def marked_npz(folder, rows, actions):
-    np.savez(folder / "set.npz", **arrays_of(rows, actions, **MARK))
-    return str(folder / "set.npz")
-
-
-def marked_arrays(folder, rows, actions):
-    return from_arrays(arrays_of(rows, actions, **MARK), "arrays")
-
-
-def marked_folder(folder, rows, actions):
-    (folder / "episodes").mkdir()
-    observations = np.append(rows["observations"][:12], rows["next_observations"][11:12], 0)
-    arrays = {"observations": observations, "actions": actions[:12], "rewards": rows["rewards"][:12]}
-    np.savez(folder / "episodes" / "0.npz", **arrays, **MARK)
-    return str(folder / "episodes")
-
-
-@pytest.mark.parametrize("write", [marked_hdf5, marked_npz, marked_arrays, marked_folder])
-def test_normalised_data_are_known_by_their_mark(tmp_path, write):
+@pytest.mark.parametrize("form", ["hdf5", "npz", "arrays", "folder"])
+def test_normalised_data_are_known_by_their_mark(tmp_path, form):
     task = get_task(env_name_of("Askew"))
     bounds = action_bounds(task)
     rows, metadata = collected(tmp_path / "own.hdf5", "Askew", policy="random", episodes=2)
     assert metadata["action_units"] == "environment"
-    source = write(tmp_path, rows, bounds.to_learner(rows["actions"]))
+    mark, within = {"action_units": "normalized"}, bounds.to_learner(rows["actions"])
+    source = str(tmp_path / f"set.{form}")
+    if form == "hdf5":
+        write_hdf5(source, {**rows, "actions": within}, mark)
+    elif form == "npz":
+        np.savez(source, **arrays_of(rows, within, **mark))
+    elif form == "arrays":
+        source = from_arrays(arrays_of(rows, within, **mark), "arrays")
+    else:
+        (tmp_path / "set.folder").mkdir()
+        observations = np.append(rows["observations"][:12], rows["next_observations"][11:12], 0)
+        arrays = {"observations": observations, "actions": within[:12], "rewards": rows["rewards"][:12]}
+        np.savez(tmp_path / "set.folder" / "0.npz", **arrays, **mark)
     raw = load_dataset(task, [source]).batch.actions
     np.testing.assert_array_equal(load_dataset(task, [source], bounds=bounds).batch.actions, raw)
     both = load_dataset(task, [str(tmp_path / "own.hdf5"), source], bounds=bounds).batch.actions

@@ -189,14 +189,17 @@ def test_a_filter_takes_columns_and_settings(listed):
         filtered(listed, "xql")
 
 
-@pytest.mark.parametrize(
-    "text", ["hidden_dims=[8,16]", "hidden_dims=[8, 16] method=bc", "names=mine.npz", 'names=["mine.npz"]']
-)
-def test_a_filter_takes_lists_as_they_are_shown_or_typed(tmp_path, text):
+def test_a_filter_takes_lists_as_they_are_shown_or_typed(tmp_path):
     write_run(tmp_path, "maze", "bc", {0: [1.0]}, hidden_dims=[8, 16], names=["mine.npz"])
     write_run(tmp_path, "maze", "bc", {0: [1.0]}, hidden_dims=[8], names=["other.npz"])
-    (run,) = filtered(list_runs([str(tmp_path)]), text)
-    assert run.settings["config.hidden_dims"] == "[8, 16]"
+    for text in (
+        "hidden_dims=[8,16]",
+        "hidden_dims=[8, 16] method=bc",
+        "names=mine.npz",
+        'names=["mine.npz"]',
+    ):
+        [run] = filtered(list_runs([str(tmp_path)]), text)
+        assert run.settings["config.hidden_dims"] == "[8, 16]"
 
 
 def test_a_run_whose_heart_beats_is_running_wherever_that_is(tmp_path, monkeypatch):
