@@ -1,4 +1,4 @@
-"""What shares a program is one run, all else a run of its own; and what is told before any is trained."""
+"""What shares a program is one run, all else a run of its own; mistakes are refused before any training."""
 
 import dataclasses
 

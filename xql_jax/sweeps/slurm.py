@@ -22,8 +22,8 @@ from xql_jax.types import Json
 if TYPE_CHECKING:
     import submitit
 
-MINUTES = 24 * 60  # of a job, unless --slurm_options has a time
-PATIENCE = 600.0  # seconds after its submission from which on a job that SLURM does not know is lost
+DEFAULT_MINUTES = 24 * 60  # of a job, unless --slurm_options has a time
+SECONDS_UNTIL_LOST = 600.0  # after its submission, for a job that SLURM does not know
 
 
 class SlurmJob(functools.partial[Outcome]):
@@ -54,7 +54,11 @@ class Slurm:
         self.folder = Path(settings.save_dir).expanduser().absolute() / "slurm"
         if self._gpus != settings.task_gpus:
             raise UserError(f"--task_gpus={settings.task_gpus:g}: with SLURM it must be a whole number")
-        self._parameters: Json = {"job_name": "xql_jax", "time": MINUTES, "cpus_per_task": settings.task_cpus}
+        self._parameters: Json = {
+            "job_name": "xql_jax",
+            "time": DEFAULT_MINUTES,
+            "cpus_per_task": settings.task_cpus,
+        }
         if self._gpus:
             self._parameters["gpus_per_node"] = self._gpus
         self._parameters |= dict(map(_option, settings.slurm_options))
@@ -104,7 +108,7 @@ class Slurm:
         job: submitit.SlurmJob[Outcome] = self._submitit.SlurmJob(self.folder, file.read_text())
         if job.done(force_check=True) or job.state == "PREEMPTED":
             return None
-        is_old = time.time() - file.stat().st_mtime > PATIENCE
+        is_old = time.time() - file.stat().st_mtime > SECONDS_UNTIL_LOST
         return None if job.state == "UNKNOWN" and is_old else job
 
     def job_file(self, cell: Cell) -> Path:
@@ -116,7 +120,7 @@ class Slurm:
         if self._is_local:
             here = self._submitit.LocalExecutor(self.folder, max_num_timeout=retries)
             gpus = self._gpus  # all of one job at a time
-            here.update_parameters(timeout_min=MINUTES, gpus_per_node=gpus, visible_gpus=range(gpus))
+            here.update_parameters(timeout_min=DEFAULT_MINUTES, gpus_per_node=gpus, visible_gpus=range(gpus))
             return here
         if not shutil.which("sbatch"):
             advice = "run it on the cluster, or give --slurm_cluster=local"

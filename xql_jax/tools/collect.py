@@ -44,9 +44,9 @@ from xql_jax.types import Json
 
 LOG = logging.getLogger(__name__)
 HDF5_SUFFIXES = (".hdf5", ".h5")
-NOT_OF_THE_DATA = ("output", "append", "tqdm", "format")  # settings that do not change the rows
-# Metadata of a whole file.
-SHARED = ("env_name", UNITS, "environment", "versions", "random_return", "expert_return")
+OUTPUT_SETTINGS = ("output", "append", "tqdm", "format")  # settings that do not change the rows
+# Metadata of a whole file; all other metadata have an entry for each command that added rows.
+FILE_METADATA = ("env_name", UNITS, "environment", "versions", "random_return", "expert_return")
 UNUSED_BY = {  # settings that a source of rows does not use
     "oracle": [
         "policy", "noise", "deterministic", "until", "replay", "episodes", "waypoints", "append",
@@ -350,9 +350,9 @@ def _rows_before(settings: CollectionSettings, output: Path, source: Source) -> 
 
 def _joined_metadata(before: Json, new: Json) -> Json:
     """Returns the metadata of a file to which rows were added: lists with one entry per command."""
-    joined = {**before, **{key: new[key] for key in SHARED if key in new}}
+    joined = {**before, **{key: new[key] for key in FILE_METADATA if key in new}}
     for key in new:
-        if key not in SHARED:
+        if key not in FILE_METADATA:
             old = before.get(key, [])
             joined[key] = [*(old if isinstance(old, list) else [old]), new[key]]
     return joined
@@ -363,7 +363,7 @@ def _command_of(settings: CollectionSettings) -> str:
     words = ["xql-collect"]
     for field in dataclasses.fields(settings):
         value = getattr(settings, field.name)
-        if field.name in NOT_OF_THE_DATA or value == field.default:
+        if field.name in OUTPUT_SETTINGS or value == field.default:
             continue
         for each in value if isinstance(value, list | tuple) else [value]:
             words.append(f"--{field.name}" if each is True else f"--{field.name}={each}")

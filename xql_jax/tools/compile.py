@@ -156,7 +156,7 @@ def compile_run(settings: CompileSettings) -> Json:
             f"{rows:,} transitions and {members} member(s) do not fit into the memory of {kind}: "
             f"{str(error).splitlines()[0]}"
         ) from None
-    return {
+    report = {
         "algorithm": job.settings.config.algorithm,
         "env_name": job.settings.env_name,
         "topology": settings.topology or "this machine",
@@ -185,8 +185,15 @@ def compile_run(settings: CompileSettings) -> Json:
         # all rows as read when a minibatch is taken from them.
         "operations_per_update": sample.operations,
         "bytes_per_update": sample.bytes_accessed,
-        "bounds": update_rates(specs, sample, members) if specs else None,
+        "bounds": None,
     }
+    if specs:
+        # Updates per second of all members that the data sheet allows, by what bounds them.
+        report["bounds"] = {
+            "arithmetic": members * specs.tflops * 1e12 / sample.operations,
+            "memory": members * specs.bandwidth * 1e9 / sample.bytes_accessed,
+        }
+    return report
 
 
 def devices_of(topology: str) -> Sequence[jax.Device]:
@@ -227,7 +234,7 @@ def data_shapes(job: Job, settings: CompileSettings) -> tuple[Dataset, int]:
 
 
 def largest_sample(compile_for: CompileFor, members: int) -> ProgramCosts:
-    """Compiles for few rows and so many members a device, or half as many until they fit."""
+    """Returns the program for few rows and so many members a device, or half as many until it fits."""
     while True:
         try:
             return compile_for(members, SAMPLE_ROWS)
@@ -246,14 +253,6 @@ def memory_line(compile_for: CompileFor, sample: ProgramCosts, rows: int) -> Mem
         (sample.memory - smaller.memory) / added, (sample.state_bytes - smaller.state_bytes) / added
     )
     return MemoryLine(data, data + sample.memory - sample.members * per_member, per_member)
-
-
-def update_rates(specs: DeviceSpecs, sample: ProgramCosts, members: int) -> dict[str, float]:
-    """Returns the updates per second of all members that the devices allow, by what bounds them."""
-    return {
-        "arithmetic": members * specs.tflops * 1e12 / sample.operations,
-        "memory": members * specs.bandwidth * 1e9 / sample.bytes_accessed,
-    }
 
 
 def compile_population(

@@ -14,7 +14,7 @@ from xql_jax.runs.load import SavedRun, load_run, run_folders
 from xql_jax.tasks import COMPILED_TASKS, ONLINE_TASKS, TASKS
 from xql_jax.types import Json
 
-ALIVE = 90.0  # seconds without a heartbeat; a network's file system may show one a minute late
+HEARTBEAT_TIMEOUT = 90.0  # seconds without a heartbeat; a network's file system may show one a minute late
 
 
 def read_runs(folders: Sequence[str], file_name: str = "evaluations.csv", column: str = "score") -> Results:
@@ -133,7 +133,7 @@ def _status_of_unfinished(folder: Path) -> str:
     if not (folder / HEARTBEAT).exists():
         return "interrupted"
     seen = (folder / HEARTBEAT).stat().st_mtime
-    is_alive = time.time() - seen < ALIVE
+    is_alive = time.time() - seen < HEARTBEAT_TIMEOUT
     return "running" if is_alive else f"interrupted since {local_time(seen)} or running elsewhere"
 
 
