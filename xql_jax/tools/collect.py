@@ -200,14 +200,8 @@ def _collect_by_oracle(settings: CollectionSettings) -> Json:
         with writing_output("output", output) as unfinished, unfinished.open("wb") as archive:
             np.savez_compressed(archive, **rows)  # type: ignore[arg-type]
     episodes = int(rows["terminals"].sum())
-    return {
-        "transitions": len(rows["terminals"]) - episodes,
-        "episodes": episodes,
-        "output": str(output),
-        "terminals": 0,
-        "mean_score": None,
-        "mean_return": None,
-    }
+    made = {"transitions": len(rows["terminals"]) - episodes, "episodes": episodes, "output": str(output)}
+    return made | {"terminals": 0, "mean_score": None, "mean_return": None}
 
 
 def _policy(settings: CollectionSettings) -> Source:
