@@ -17,22 +17,22 @@ from absl import flags
 from xql_jax.commands import command_line, training
 from xql_jax.jax_settings import check_platforms
 from xql_jax.runs.offline import offline_job, run_offline
-from xql_jax.tools.compile import GIB, MIB, ProjectionSettings, project
+from xql_jax.tools.compile import GIB, MIB, CompileSettings, compile_run
 
 
-def main(settings: ProjectionSettings) -> int:
+def main(settings: CompileSettings) -> int:
     check_platforms()
     if flags.FLAGS.print_config:
         return training.train_or_print(settings, offline_job, run_offline)
-    report = project(settings)
+    report = compile_run(settings)
     if settings.json:
         print(json.dumps(report))
     else:
-        print_projection(report)
+        print_costs(report)
     return 0
 
 
-def print_projection(report: dict[str, Any]) -> None:
+def print_costs(report: dict[str, Any]) -> None:
     used, each, taken = report["devices_used"], report["members_per_device"], report["bytes"]
     print(
         f"{report['algorithm']}: {report['members']} member(s), batches of {report['batch_size']}, "
@@ -60,4 +60,4 @@ def print_projection(report: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    command_line.run(main, ProjectionSettings)
+    command_line.run(main, CompileSettings)

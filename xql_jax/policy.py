@@ -2,9 +2,9 @@
 
 import contextlib
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -19,9 +19,9 @@ from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.rollout.scores import describe_episodes
 from xql_jax.runs.load import SavedRun, load_run
 from xql_jax.tasks import OWN, RETURN_ITSELF, Task
-from xql_jax.tools.of_run import INITIAL_STATES
+from xql_jax.tools.tool_settings import EVALUATION_START_SEED
 from xql_jax.training.members import Member, learners_of
-from xql_jax.types import ActionBounds, Params
+from xql_jax.types import ActionBounds, Json, Learner, Params, State
 
 if TYPE_CHECKING:  # takes half a second to import
     import gymnasium
@@ -31,15 +31,14 @@ def load_policy(run: str | Path, *, seed: int | None = None, **hyperparameters: 
     """Returns the policy of a run, finished or stopped.
 
     Args:
-        run: the run's folder, for its last checkpoint, or RUN/checkpoints/STEP.
+        run: the run's folder, for its last checkpoint, or RUN_MEANING/checkpoints/STEP.
         seed, hyperparameters: select members of a run with several seeds or a sweep. If several members are
             left, choose one with `Policy.select` before acting.
     Raises:
         UserError: if there is no such run, checkpoint or member, or it is damaged.
     """
     saved = load_run(run)
-    _ = saved.states  # raises if they cannot be read
-    return Policy(saved, saved.members).select(seed=seed, **hyperparameters)
+    return Policy(saved, saved.members, saved.states).select(seed=seed, **hyperparameters)
 
 
 class Policy:
@@ -55,13 +54,13 @@ class Policy:
         observation_dim, action_dim: numbers of entries of an observation and of an action.
     """
 
-    def __init__(self, run: SavedRun, members: list[Member]):
-        self.run, self.members = run, members
+    def __init__(self, run: SavedRun, members: list[Member], states: Mapping[str, State]):
+        self.run, self.members, self._states = run, members, states
         self.path, self.step = run.path, run.step
         self.observation_dim, self.action_dim = run.sizes
 
     @property
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> Json:
         """The content of the run's summary.json: scores, seconds, divergences; {} while the run goes on."""
         return self.run.summary
 
@@ -71,16 +70,15 @@ class Policy:
         if unknown := [name for name in hyperparameters if name not in known]:
             varied = ", ".join(known) or "only its seeds"
             raise UserError(f"{self.path}: the run does not vary {unknown[0]}: it varies {varied}")
-        wanted = [*hyperparameters.values()]
-        chosen = [
-            member
-            for member in self.members
-            if seed in (None, member.seed)
-            and np.allclose([member.hyperparameters[name] for name in hyperparameters], wanted, 1e-6, 0.0)
-        ]
+        chosen = []
+        for member in self.members:
+            values = [member.hyperparameters[name] for name in hyperparameters]
+            has_values = np.allclose(values, [*hyperparameters.values()], 1e-6, 0.0)
+            if seed in (None, member.seed) and has_values:
+                chosen.append(member)
         if not chosen:
             raise UserError(f"{self.path}: no such member; there are {self._listed()}")
-        return Policy(self.run, chosen)
+        return Policy(self.run, chosen, self._states)
 
     def __call__(self, observations: ArrayLike, key: int | jax.Array | None = None) -> np.ndarray:
         """Returns the actions for one observation or a batch, in the units that `env.step` takes.
@@ -129,9 +127,9 @@ class Policy:
         env: "str | gymnasium.Env | None" = None,
         *,
         episodes: int = 10,
-        seed: int = INITIAL_STATES,
+        seed: int = EVALUATION_START_SEED,
         max_steps: int = 10_000,
-    ) -> dict[str, Any]:
+    ) -> Json:
         """Runs episodes with the policy's likeliest actions, the same episodes as `xql-evaluate`.
 
         Args:
@@ -147,31 +145,31 @@ class Policy:
             UserError: if there is no such task, or it does not fit; if there are several members; or if an
                 episode is longer than `max_steps`.
         """
-        simulation: Any = env
-        named = env is None or isinstance(env, str)
-        run = load_run(self.path, self.step, env_name=simulation if named else None)
-        act = policy = run.policy([self.member])
-        if named:
+        given = None if isinstance(env, str) else env
+        run = load_run(self.path, self.step, env_name=env if isinstance(env, str) else None)
+        policy = run.policy([self.member])
+        act = policy
+        if given is None:
             task, suite = run.task, environment_maker(run.task, run.simulation)
         else:
             from xql_jax.envs.registered import Registered  # loads a simulator
 
-            task = Task(str(env), OWN, None, *RETURN_ITSELF, episode_limit=None)
-            suite = EnvironmentMaker(
-                functools.partial(Registered, simulation=simulation, longest=max_steps), max_environments=1
-            )
-
-        held: Any = contextlib.closing if named else contextlib.nullcontext
-        with settings_of_jax(), held(Evaluator(task, 1, episodes, seed, suite=suite)) as evaluator:
+            task = Task(str(given), OWN, None, *RETURN_ITSELF, episode_limit=None)
+            make = functools.partial(Registered, simulation=given, longest=max_steps)
+            suite = EnvironmentMaker(make, max_environments=1)
+        with settings_of_jax(), contextlib.ExitStack() as stack:
+            evaluator = Evaluator(task, 1, episodes, seed, suite=suite)
+            if given is None:
+                stack.callback(evaluator.close)
             run.check_fits(task, *evaluator.sizes)
-            if not named and not run.preprocessing.action_bounds.low:  # then 1 is any environment's bound
-                bounds = ActionBounds.of(simulation.action_space)
+            if given is not None and not run.preprocessing.action_bounds.low:  # the policy is within ±1
+                bounds = ActionBounds.of(given.action_space)
                 act = with_memory_of(policy, lambda seen: bounds.to_environment(policy(seen)))
             results = evaluator.run(act)
         [statistics] = describe_episodes(results, task)
-        successes = None if results.successes is None else results.successes[0]
-        own = {"returns": results.returns[0], "lengths": results.lengths[0], "successes": successes}
-        return statistics | own
+        statistics["returns"], statistics["lengths"] = results.returns[0], results.lengths[0]
+        statistics["successes"] = None if results.successes is None else results.successes[0]
+        return statistics
 
     def begin(self) -> None:
         """Clears the memory of a policy that has one (Decision Transformer). Call it when episodes begin."""
@@ -181,32 +179,33 @@ class Policy:
     def remember(self, rewards: ArrayLike) -> None:
         """Tells a policy with a memory the rewards of its last actions, a number or f32[B]. See `begin`.
 
-        In the kitchen, whose data have another reward than its environment, the observations tell the reward.
+        In the kitchen, the reward is computed from the observations: its data have another one than its
+        environment.
         """
         if isinstance(act := self._act, RecurrentPolicy):
             act.remember(np.asarray(rewards, np.float32).reshape(1, -1))
 
     def __repr__(self) -> str:
-        run, last = self.run, self.summary
-        scores = {
-            str(Member(seed, result["hyperparameters"])): f", {last.get('quantity', 'score')} {score:.1f}"
-            for result in last.get("results", [])
-            if result["last_step"] == self.step
-            for seed, score in zip(result["seeds"], result["last_score_by_seed"], strict=True)
-        }
+        run, summary = self.run, self.summary
+        quantity = summary.get("quantity", "score")
+        scores = {}
+        for result in summary.get("results", []):
+            if result["last_step"] == self.step:
+                for seed, score in zip(result["seeds"], result["last_score_by_seed"], strict=True):
+                    scores[str(Member(seed, result["hyperparameters"]))] = f", {quantity} {score:.1f}"
         listed = [f"{member}{scores.get(str(member), '')}" for member in self.members[:50]]
         lines = "\n  ".join(["", *listed] if len(listed) > 1 else [f" {listed[0]}"])
         return f"<{run.algorithm} on {run.name} after {self.step:,} {run.unit}s:{lines}>"
 
     @settings_of_jax()
     def _estimates(self, what: str, part: str, observations: np.ndarray, *actions: np.ndarray) -> np.ndarray:
-        run, networks = self.run, getattr(self.run.states[self.member.name], part)
+        run, networks = self.run, getattr(self._states[self.member.name], part)
         if networks is None:
             raise UserError(f"{run.algorithm} learns no {what}")
         params = networks.params if actions else (networks.params,)
         to_learner = run.preprocessing.action_bounds.to_learner
-        seen = run.preprocessing.observations(observations), *map(to_learner, actions)
-        found = np.asarray(_least(networks.network, params, *seen))
+        seen = run.preprocessing.observations(observations)
+        found = np.asarray(_least(networks.network.apply, params, seen, *map(to_learner, actions)))
         return found / np.float32(run.preprocessing.reward_scale)
 
     def _drawn(self, batch: np.ndarray, key: int | jax.Array) -> np.ndarray:
@@ -218,7 +217,7 @@ class Policy:
             key = jax.random.wrap_key_data(key)  # of the kind that the caller's settings make
         with settings_of_jax():
             key = jax.random.key(key) if isinstance(key, int | np.integer) else key
-            actor = learner.actor(run.states[member.name])
+            actor = learner.actor(self._states[member.name])
             drawn = np.asarray(_draw(learner, actor, run.preprocessing.observations(batch), key))
         return run.preprocessing.action_bounds.to_environment(drawn)
 
@@ -235,7 +234,8 @@ class Policy:
         return self.members[0]
 
     def _listed(self) -> str:
-        return "; ".join([*map(str, self.members[:10]), *["..."] * (len(self.members) > 10)])
+        listed = "; ".join(map(str, self.members[:10]))
+        return listed if len(self.members) <= 10 else f"{listed}; ..."
 
 
 def _rows(name: str, given: ArrayLike, size: int) -> np.ndarray:
@@ -247,10 +247,10 @@ def _rows(name: str, given: ArrayLike, size: int) -> np.ndarray:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _least(network: Any, params: Sequence[Params], *inputs: jax.Array) -> jax.Array:
-    return jnp.stack([network.apply(each, *inputs) for each in params]).min(axis=0)
+def _least(apply: Callable[..., jax.Array], params: Sequence[Params], *inputs: jax.Array) -> jax.Array:
+    return jnp.stack([apply(each, *inputs) for each in params]).min(axis=0)
 
 
 @jax.jit
-def _draw(learner: Any, actor: Any, observations: jax.Array, key: jax.Array) -> jax.Array:
+def _draw(learner: Learner, actor: Params, observations: jax.Array, key: jax.Array) -> jax.Array:
     return learner.act(actor, observations, key, deterministic=False)

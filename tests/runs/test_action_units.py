@@ -2,7 +2,6 @@
 
 import json
 import runpy
-import shutil
 
 import gymnasium
 import numpy as np
@@ -16,7 +15,6 @@ from xql_jax.data.loading import load_dataset
 from xql_jax.data.rows import read_rows, write_hdf5
 from xql_jax.envs import action_bounds
 from xql_jax.errors import UserError
-from xql_jax.files import read_record, write_record
 from xql_jax.policy import load_policy
 from xql_jax.rollout.evaluation import episode_seed
 from xql_jax.runs.acting_settings import FinetuneSettings
@@ -136,8 +134,8 @@ def test_every_way_of_acting_has_the_same_score(made):
     for way, act in ways.items():
         assert score_by_hand(name, lambda seen, act=act: act(seen[None])[0]) == same(expected)
         assert report["scores"][way] == same(expected)
-    told = json.loads((files / "policy.json").read_text())
-    np.testing.assert_array_equal(np.float32([told["low"], told["high"]]), [low, high])
+    written = json.loads((files / "policy.json").read_text())
+    np.testing.assert_array_equal(np.float32([written["low"], written["high"]]), [low, high])
     far = 100 * np.random.default_rng(0).normal(size=(50, len(low) + 1)).astype(np.float32)
     for act in (policy, *ways.values()):
         actions = act(far)
@@ -147,11 +145,8 @@ def test_every_way_of_acting_has_the_same_score(made):
     assert ((low <= drawn) & (drawn <= high)).all()
     rows, _ = collected(folder / "own.hdf5", name, policy=str(path), deterministic=True, episodes=2)
     np.testing.assert_allclose(rows["actions"], policy(rows["observations"]), rtol=1e-5)
-    arrays = dict(np.load(files / "policy.npz"))
-    np.savez(folder / "earlier.npz", **{key: x for key, x in arrays.items() if key not in ("low", "high")})
-    for file in (files / "policy.npz", folder / "earlier.npz"):  # an earlier version's export is within ±1
-        again, _ = collected(folder / f"{file.stem}.hdf5", name, policy=str(file), episodes=2)
-        np.testing.assert_allclose(again["actions"], rows["actions"], atol=1e-5)
+    again, _ = collected(folder / "again.hdf5", name, policy=str(files / "policy.npz"), episodes=2)
+    np.testing.assert_allclose(again["actions"], rows["actions"], atol=1e-5)
 
 
 @pytest.mark.slow
@@ -164,7 +159,7 @@ def test_a_policy_that_remembers_its_actions(made):
 
 @pytest.mark.slow
 def test_fine_tuned_and_online_runs_act_in_the_same_units(made):
-    """A replay buffer is as learners see it; what it is written to is what the environment took."""
+    """A replay buffer has the learners' units, and the file that it is written to the environment's."""
     name, folder, path = made
     low, high = (np.array(bound, np.float32) for bound in BOUNDS[name])
     settings = {**SCHEDULE, "env_name": env_name_of(name), "eval_episodes": EPISODES}
@@ -198,19 +193,6 @@ def test_an_action_that_is_not_finite_becomes_the_centre_of_the_bounds(made, mon
     assert member["return_mean"] == same(score_by_hand(name, lambda seen: (low + high) / 2))
 
 
-def test_an_earlier_versions_run_takes_its_environments_bounds(made, tmp_path):
-    name, folder, path = made
-    old = tmp_path / "environment" / "method" / "run"
-    shutil.copytree(path, old)
-    file = load_run(old).files.preprocessing
-    record = read_record(file)
-    assert record.pop("action_bounds") == np.array(BOUNDS[name], np.float32).tolist()
-    write_record(file, {key: value for key, value in record.items() if key != "digest"})
-    seen = read_rows(folder / "set.hdf5")[0]["observations"]
-    np.testing.assert_array_equal(load_policy(old)(seen), load_policy(path)(seen))
-    assert evaluated(old) == evaluated(path)
-
-
 def test_a_run_on_data_alone_takes_the_bounds_of_the_task_it_acts_in(made, tmp_path):
     """Without a task its actions are within ±1."""
     name, folder, path = made
@@ -226,9 +208,8 @@ def test_a_run_on_data_alone_takes_the_bounds_of_the_task_it_acts_in(made, tmp_p
 
 def test_statistics_of_a_run_are_of_its_own_data(made, caplog, tmp_path):
     output = tmp_path / "of one member.csv"
-    choose(
-        ChoiceSettings(checkpoint=str(made[2]), max_steps=3, hidden_dims="4", tqdm=False, output=str(output))
-    )
+    settings = {"max_steps": 3, "hidden_dims": "4", "tqdm": False, "output": str(output)}
+    choose(ChoiceSettings(checkpoint=str(made[2]), **settings))
     assert len(output.read_text().splitlines()) == 2  # the header, and the member
     assert "not the data that the run learned from" not in caplog.text
 
@@ -238,64 +219,25 @@ def arrays_of(rows, actions, **others):
     return {**{key: rows[key] for key in keys}, "actions": actions, **others}
 
 
-MARK = {"action_units": "normalized"}
-
-
-def earlier(folder, rows, actions, metadata):
-    """What the version before collected, which said nothing of units."""
-    metadata = {key: value for key, value in metadata.items() if key != "action_units"}
-    write_hdf5(folder / "set.hdf5", {**rows, "actions": actions}, metadata)
-    return folder / "set.hdf5"
-
-
-def marked_hdf5(folder, rows, actions, _):
-    write_hdf5(folder / "set.hdf5", {**rows, "actions": actions}, MARK)
-    return folder / "set.hdf5"
-
-
-def marked_npz(folder, rows, actions, _):
-    np.savez(folder / "set.npz", **arrays_of(rows, actions, **MARK))
-    return folder / "set.npz"
-
-
-def marked_arrays(folder, rows, actions, _):
-    return from_arrays(arrays_of(rows, actions, **MARK), "arrays")
-
-
-def marked_folder(folder, rows, actions, _):
-    (folder / "episodes").mkdir()
-    observations = np.append(rows["observations"][:12], rows["next_observations"][11:12], 0)
-    arrays = {"observations": observations, "actions": actions[:12], "rewards": rows["rewards"][:12]}
-    np.savez(folder / "episodes" / "0.npz", **arrays, **MARK)
-    return folder / "episodes"
-
-
-def earlier_minari(folder, rows, actions, metadata):
-    pytest.importorskip("minari")
-    output = folder / "minari"
-    name = env_name_of("Askew")
-    settings = {"env_name": name, "policy": "random", "episodes": 2, "format": "minari"}
-    collect(CollectionSettings(**settings, output=str(output)))
-    file, task = output / "data" / "metadata.json", get_task(name)
-    new = json.loads(file.read_text())
-    found = load_dataset(task, [f"minari:{output}"], bounds=action_bounds(task))
-    raw = load_dataset(task, [f"minari:{output}"])
-    np.testing.assert_array_equal(found.batch.actions, action_bounds(task).to_learner(raw.batch.actions))
-    assert new.pop("action_units") == "environment"
-    file.write_text(json.dumps(new))
-    return f"minari:{output}"
-
-
-@pytest.mark.parametrize(
-    "write", [earlier, marked_hdf5, marked_npz, marked_arrays, marked_folder, earlier_minari]
-)
-def test_normalised_data_are_known_by_their_mark_or_their_collector(tmp_path, write):
+@pytest.mark.parametrize("form", ["hdf5", "npz", "arrays", "folder"])
+def test_normalised_data_are_known_by_their_mark(tmp_path, form):
     task = get_task(env_name_of("Askew"))
     bounds = action_bounds(task)
     rows, metadata = collected(tmp_path / "own.hdf5", "Askew", policy="random", episodes=2)
     assert metadata["action_units"] == "environment"
-    source = write(tmp_path, rows, bounds.to_learner(rows["actions"]), metadata)
-    source = source if write is marked_arrays else str(source)
+    mark, within = {"action_units": "normalized"}, bounds.to_learner(rows["actions"])
+    source = str(tmp_path / f"set.{form}")
+    if form == "hdf5":
+        write_hdf5(source, {**rows, "actions": within}, mark)
+    elif form == "npz":
+        np.savez(source, **arrays_of(rows, within, **mark))
+    elif form == "arrays":
+        source = from_arrays(arrays_of(rows, within, **mark), "arrays")
+    else:
+        (tmp_path / "set.folder").mkdir()
+        observations = np.append(rows["observations"][:12], rows["next_observations"][11:12], 0)
+        arrays = {"observations": observations, "actions": within[:12], "rewards": rows["rewards"][:12]}
+        np.savez(tmp_path / "set.folder" / "0.npz", **arrays, **mark)
     raw = load_dataset(task, [source]).batch.actions
     np.testing.assert_array_equal(load_dataset(task, [source], bounds=bounds).batch.actions, raw)
     both = load_dataset(task, [str(tmp_path / "own.hdf5"), source], bounds=bounds).batch.actions
@@ -303,18 +245,17 @@ def test_normalised_data_are_known_by_their_mark_or_their_collector(tmp_path, wr
     np.testing.assert_array_equal(both[:11], bounds.to_learner(rows["actions"])[:11])
 
 
-def test_rows_are_added_to_what_an_earlier_version_collected_in_the_environments_units(tmp_path):
-    first = {"policy": "random", "episodes": 2}
-    rows, metadata = collected(tmp_path / "own.hdf5", "Askew", **first)
-    del metadata["origin"]
-    bounds = action_bounds(get_task(env_name_of("Askew")))
-    output = earlier(tmp_path, rows, bounds.to_learner(rows["actions"]), metadata)
-    both, metadata = collected(output, "Askew", append=True, **first)
-    np.testing.assert_allclose(both["actions"], np.tile(rows["actions"], (2, 1)), atol=1e-6)
-    assert metadata["action_units"] == "environment"
+def test_a_minari_folder_is_in_the_environments_units(tmp_path):
+    pytest.importorskip("minari")
+    task, output = get_task(env_name_of("Askew")), tmp_path / "minari"
+    settings = {"env_name": task.name, "policy": "random", "episodes": 2, "format": "minari"}
+    collect(CollectionSettings(**settings, output=str(output)))
+    found = load_dataset(task, [f"minari:{output}"], bounds=action_bounds(task))
+    raw = load_dataset(task, [f"minari:{output}"])
+    np.testing.assert_array_equal(found.batch.actions, action_bounds(task).to_learner(raw.batch.actions))
 
 
-def test_actions_in_other_units_are_told(tmp_path, caplog):
+def test_actions_in_other_units_are_warned_of_or_refused(tmp_path, caplog):
     rows, _ = collected(tmp_path / "own.hdf5", "Two", policy="random", episodes=4)
     bounds = action_bounds(get_task(env_name_of("Two")))
 
@@ -332,7 +273,7 @@ def test_actions_in_other_units_are_told(tmp_path, caplog):
         from_arrays(arrays_of(rows, rows["actions"], action_units="radians"), "arrays")
 
 
-def test_discrete_actions_are_told(tmp_path, caplog):
+def test_discrete_actions_are_warned_of_or_refused(tmp_path, caplog):
     """Whole numbers by their type are refused; a few values among floats are warned of."""
     rows, _ = collected(tmp_path / "own.hdf5", "Two", policy="random", episodes=4)
     chosen = np.arange(len(rows["rewards"]))[:, None] % 2

@@ -6,7 +6,7 @@ from gymnasium import spaces
 
 from xql_jax.data.rows import ends_of
 from xql_jax.envs import EnvironmentMaker
-from xql_jax.errors import EnvironmentFailure, UserError
+from xql_jax.errors import UserError
 from xql_jax.tasks import get_task
 from xql_jax.tools import behaviours
 from xql_jax.tools.behaviours import Behaviour, episodes_of
@@ -41,11 +41,11 @@ class Counting:
 
 
 SUITE = EnvironmentMaker(lambda task: Counting())
-RANDOM = Behaviour("random", "", lambda _, draws: 2 * draws.uniform - 1)
+RANDOM = Behaviour("random", "", lambda _, numbers: 2 * numbers.uniform - 1)
 
 
 def constant(value):
-    return Behaviour(f"{value}", "", lambda seen, draws: np.full(draws.normal.shape, value))
+    return Behaviour(f"{value}", "", lambda seen, numbers: np.full(numbers.normal.shape, value))
 
 
 def rows_of(behaviour=RANDOM, seed=3, suite=SUITE, **options):
@@ -117,17 +117,6 @@ def test_actions_are_clipped_before_they_are_taken():
     np.testing.assert_array_equal(rows["rewards"], rows["actions"][:, 0])
 
 
-def test_an_action_that_is_not_finite_is_told():
+def test_an_action_that_is_not_finite_is_refused():
     with pytest.raises(UserError, match="policy nan: gave an action that is not finite"):
         rows_of(constant(np.nan), episodes=1)
-
-
-def test_an_environment_that_fails_is_named():
-    """How it may fail is tested of vector environments."""
-
-    class Failing(Counting):
-        def step(self, action):
-            raise KeyError("no spring")
-
-    with pytest.raises(EnvironmentFailure, match=r"^environment 0 failed: KeyError: 'no spring'"):
-        rows_of(suite=EnvironmentMaker(lambda task: Failing()), episodes=3)

@@ -91,13 +91,9 @@ def by_artifact(weights, act, folder):
 
 
 def by_script(weights, act, folder):
-    """The script beside the weights, which is short and knows neither JAX nor this project."""
+    """The script beside the weights."""
     np.savez(folder / "policy.npz", **weights)
-    text = inspect.getsource(act_script)
-    (folder / "act.py").write_text(text)
-    body = text[text.index("def acting") : text.index("if __name__")]
-    assert len([line for line in body.splitlines() if line.strip()]) <= 50
-    assert "jax" not in text
+    (folder / "act.py").write_text(inspect.getsource(act_script))
     act, size = runpy.run_path(str(folder / "act.py"))["load"](folder / "policy.npz")
     assert size == O
     return act
@@ -119,27 +115,6 @@ def test_every_format_acts_as_the_learner(policy, way, tmp_path):
     read = way(weights, act, tmp_path)
     np.testing.assert_allclose(read(observations), expected, atol=1e-5)
     np.testing.assert_allclose(read(observations[:3]), expected[:3], atol=1e-5)  # any number at once
-
-
-@pytest.mark.parametrize(
-    ("change", "told"),
-    [
-        ({"bias_0": None}, "no array bias_0"),
-        ({"kernel_1": np.zeros((3, 3))}, "do not fit observations of 5 entries"),
-        ({"scale": np.full(O, np.nan)}, "scale holds NaN"),
-        ({"low": np.zeros(2), "high": np.ones(2)}, "do not fit observations of 5 entries"),
-    ],
-)
-def test_a_damaged_archive_is_refused(change, told, tmp_path):
-    arrays = {
-        "shift": np.zeros(O), "scale": np.ones(O), "num_hidden": np.array(2),
-        "kernel_0": np.ones((O, 4)), "bias_0": np.ones(4), "kernel_1": np.ones((4, 4)), "bias_1": np.ones(4),
-        "action_kernel": np.ones((4, A)), "action_bias": np.ones(A),
-    }  # fmt: skip
-    arrays = {key: value for key, value in {**arrays, **change}.items() if value is not None}
-    np.savez(tmp_path / "policy.npz", **arrays)
-    with pytest.raises(UserError, match=told):
-        read_policy(tmp_path / "policy.npz", O, A)
 
 
 @pytest.mark.parametrize("number", [0, 1, 2], ids=["onnx", "numpy", "jax"])
@@ -189,37 +164,35 @@ def test_a_policy_that_is_more_than_its_layers_is_refused(name, config):
         weights_of(actor, Preprocessing(), O)
 
 
-@pytest.mark.slow
-def test_files_of_two_policies_do_not_lie_together(unbroken, tmp_path):
-    settings = ExportSettings(checkpoint=str(unbroken.path), output=str(tmp_path), member=0)
-    for member, formats in enumerate([("jax", "npz"), ("npz",)]):
-        report = export_policy(dataclasses.replace(settings, member=member, formats=formats))
-        assert report["policy"].endswith(f"seed {3 + member}")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["act.py", "policy.json", "policy.npz"]
+def test_a_run_on_data_alone_with_and_without_onnx(data, tmp_path, monkeypatch):
+    run = run_offline(offline_settings(data, env_name=None, save_dir=str(tmp_path / "runs")))
+    folder = tmp_path / "export"
+    settings = ExportSettings(checkpoint=str(run.path), output=str(folder))
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "onnx", None)  # it does not import
+        with pytest.raises(UserError, match=r"onnx.*xql_jax\[export\]"):
+            export_policy(dataclasses.replace(settings, given=frozenset({"formats"})))
+        assert not folder.exists()
+        assert export_policy(settings)["largest_difference"].keys() == {"jax", "npz"}
+        written = sorted(path.name for path in folder.iterdir())
+        assert written == ["act.py", "policy.jax", "policy.json", "policy.npz"]
+    assert export_policy(settings)["largest_difference"].keys() == {"jax", "onnx", "npz"}
+    mean = np.mean(np.load(data / "data.npz")["observations"], axis=0)  # about what the run normalises by
+    act = runpy.run_path(str(folder / "act.py"))["load"](folder / "policy.npz")[0]
+    np.testing.assert_allclose(act(mean[None])[0], load_policy(run.path)(mean), atol=1e-5)
+    with pytest.raises(UserError, match=r"without an environment: give --env_name"):
+        export_policy(dataclasses.replace(settings, episodes=2))
 
 
-def test_without_onnx_the_other_files_are_written_unless_it_is_asked_for(data, tmp_path, monkeypatch):
-    settings = offline_settings(data, eval_episodes=0, save_dir=str(tmp_path / "runs"))
-    settings = ExportSettings(checkpoint=str(run_offline(settings).path), output=str(tmp_path / "export"))
-    monkeypatch.setitem(sys.modules, "onnx", None)  # it does not import
-    with pytest.raises(UserError, match=r"onnx.*xql_jax\[export\]"):
-        export_policy(dataclasses.replace(settings, given=frozenset({"formats"})))
-    assert not (tmp_path / "export").exists()
-    assert export_policy(settings)["largest_difference"].keys() == {"jax", "npz"}
-    written = sorted(path.name for path in (tmp_path / "export").iterdir())
-    assert written == ["act.py", "policy.jax", "policy.json", "policy.npz"]
-
-
-def test_after_a_kill_no_report_tells_of_another_policy(unbroken, tmp_path, monkeypatch):
+def test_after_a_kill_no_report_describes_another_policy(unbroken, tmp_path, monkeypatch):
     """An export over an older one, which ends before each operation on its files, until it ends by itself."""
-    older, newer = (
-        ExportSettings(checkpoint=str(unbroken.path), output=str(tmp_path), member=member, formats=("npz",))
-        for member in (0, 1)
-    )
+    older = ExportSettings(checkpoint=str(unbroken.path), output=str(tmp_path), member=0)
+    newer = dataclasses.replace(older, member=1, formats=("npz",))
     weights = {}
     for settings in (newer, older):
-        told = export_policy(settings)["policy"]
-        weights[told] = np.load(tmp_path / "policy.npz")["kernel_0"]
+        policy = export_policy(settings)["policy"]
+        weights[policy] = np.load(tmp_path / "policy.npz")["kernel_0"]
+    older = dataclasses.replace(older, formats=("npz",))
     for last in range(20):
         operations = itertools.count()
 
@@ -234,21 +207,8 @@ def test_after_a_kill_no_report_tells_of_another_policy(unbroken, tmp_path, monk
                 patch.setattr(os, name, functools.partial(guarded, getattr(os, name)))
             export_policy(newer)
         if (tmp_path / "policy.json").exists():
-            told = json.loads((tmp_path / "policy.json").read_text())["policy"]
-            np.testing.assert_array_equal(np.load(tmp_path / "policy.npz")["kernel_0"], weights[told])
-    assert told.endswith("seed 4")
-
-
-@pytest.mark.slow
-def test_a_policy_of_data_alone_needs_no_simulator(data, tmp_path):
-    settings = offline_settings(data, env_name=None, save_dir=str(tmp_path / "runs"))
-    run = run_offline(settings)
-    checkpoint, output = str(run.path), str(tmp_path / "export")
-    report = export_policy(ExportSettings(checkpoint=checkpoint, output=output))
-    assert report["largest_difference"].keys() == {"jax", "onnx", "npz"}
-    mean = np.mean(np.load(data / "data.npz")["observations"], axis=0)  # about what the run normalises by
-    act = runpy.run_path(str(tmp_path / "export" / "act.py"))["load"](tmp_path / "export" / "policy.npz")[0]
-    expected = load_policy(run.path)(mean)
-    np.testing.assert_allclose(act(mean[None])[0], expected, atol=1e-5)
-    with pytest.raises(UserError, match=r"without an environment: give --env_name"):
-        export_policy(ExportSettings(checkpoint=checkpoint, output=output, episodes=2))
+            policy = json.loads((tmp_path / "policy.json").read_text())["policy"]
+            np.testing.assert_array_equal(np.load(tmp_path / "policy.npz")["kernel_0"], weights[policy])
+    assert policy.endswith("seed 4")
+    # Of the first export of all formats, no file of another policy is left.
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["act.py", "policy.json", "policy.npz"]

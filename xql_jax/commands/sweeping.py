@@ -1,5 +1,6 @@
 """A sweep at the command line: prints its plan, trains its cells (runs), and writes its tables."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,13 +21,13 @@ from xql_jax.sweeps.tables import table_of
 from xql_jax.tasks import get_task
 from xql_jax.training.signals import StopSignals
 
-STATES = {
+STATE_MEANINGS = {
     ABSENT: "not begun",
     BEGUN: "goes on from its last checkpoint",
     FINISHED: "not trained again",
     NO_DATA: "left out; --download fetches D4RL's data",
 }
-SIGNS = {
+SIGN_MEANINGS = {
     "–": "no score yet",
     "(return)": "a return: --references gives the returns of scores 0 and 100",
     "±": "half of the 95% interval of the mean over seeds",
@@ -50,8 +51,10 @@ def sweep(settings: SweepSettings, paper: PaperTable | None = None) -> int:
     if settings.download and not settings.dry_run:
         plan = downloaded(plan, settings)
     executor: Executor = in_process
-    if settings.executor != "in_process":
-        executor = ray_tasks(settings) if settings.executor == "ray" else Slurm(settings)
+    if settings.executor == "ray":
+        executor = ray_tasks(settings)
+    elif settings.executor == "slurm":
+        executor = Slurm(settings)
     _print_plan(plan)
     if settings.dry_run:
         print(_table_text(table_of(plan, paper).rows()))
@@ -94,8 +97,8 @@ def downloaded(plan: Sequence[Cell], settings: SweepSettings) -> list[Cell]:
 
 def _print_plan(plan: Sequence[Cell]) -> None:
     """Prints the cells with their states and what is left of them, missing data, and what the states mean."""
-    states = [cell.state for cell in plan]
-    print(", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states)) + ":")
+    counts = Counter(cell.state for cell in plan)
+    print(", ".join(f"{number} {state}" for state, number in counts.items()) + ":")
     for cell in plan:
         what = f"{cell.state}: {cell.record.path}" if cell.state == FINISHED and cell.record else cell.state
         if cell.state != FINISHED:
@@ -107,15 +110,17 @@ def _print_plan(plan: Sequence[Cell]) -> None:
         print(f"  trained by other code: {len(others)}, as {others[0]}; delete a run to train it anew")
     for file in dict.fromkeys(cell.missing for cell in plan if cell.missing):
         print(f"  missing: {file}")
-    print("; ".join(f"{state}: {STATES[state]}" for state in STATES if state in states), flush=True)
+    meanings = [f"{state}: {meaning}" for state, meaning in STATE_MEANINGS.items() if state in counts]
+    print("; ".join(meanings), flush=True)
 
 
 def _print_outcome(cell: Cell, outcome: Outcome) -> None:
     """Prints how the cell's training ended."""
-    if outcome.summary.get("status") != "finished":
+    if outcome.failure:
+        print(f"{cell}: failed: {outcome.failure}", flush=True)
+    elif outcome.summary.get("status") != "finished":
         why = f"stopped by {outcome.stopped.name}" if outcome.stopped else "not finished"
-        why = f"failed: {outcome.failure}" if outcome.failure else f"{why}; the same command goes on"
-        print(f"{cell}: {why}", flush=True)
+        print(f"{cell}: {why}; the same command goes on", flush=True)
     else:
         print(f"{cell}:", flush=True)
         for result in outcome.summary["results"]:
@@ -125,7 +130,8 @@ def _print_outcome(cell: Cell, outcome: Outcome) -> None:
 def _table_text(rows: Sequence[Sequence[str]]) -> str:
     """Returns the table as text, with the meanings of the signs in it."""
     text = text_table(rows)
-    return "\n".join([text, "", *(f"{sign.strip()}  {SIGNS[sign]}" for sign in SIGNS if sign in text)])
+    meanings = [f"{sign.strip()}  {meaning}" for sign, meaning in SIGN_MEANINGS.items() if sign in text]
+    return "\n".join([text, "", *meanings])
 
 
 def _write(table: ScoreTable, folder: Path, name: str) -> None:

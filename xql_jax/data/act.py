@@ -6,13 +6,11 @@ import numpy as np
 
 
 def acting(w):
-    """Returns the function of observations f32[B, O] to actions f32[B, A], from low to high (or ±1)."""
+    """Returns the function of observations f32[B, O] to actions f32[B, A], from low to high."""
 
     def act(observations):
         x = (observations - w["shift"]) / w["scale"]
         actions = best_flow(w, x) if "noise" in w else central(w, x)
-        if "low" not in w:
-            return actions
         low, high = w["low"], w["high"]
         return ((high + low) / 2 + (high - low) / 2 * actions).clip(low, high)
 
@@ -20,7 +18,7 @@ def acting(w):
 
 
 def central(w, x):
-    """The centre of a Gaussian, or of the likeliest of several."""
+    """Returns the centre of a Gaussian, or of the likeliest of several."""
     for i in range(int(w["num_hidden"])):
         x = np.maximum(x @ w[f"kernel_{i}"] + w[f"bias_{i}"], 0.0)
     actions = np.tanh(x @ w["action_kernel"] + w["action_bias"])

@@ -17,8 +17,8 @@ from xql_jax.errors import UserError
 # mixture of K Gaussians has K such outputs, and uses the one with the largest of logits_*. A flow has instead
 # `noise` [N, A], `flow_steps` (0: one network) and the networks flow_*, q0_*, q1_* and so on, whose hidden
 # layers, in number `flow`, `q0` and so on, may have layer norm's scale_i and shift_i. The environment's
-# bounds are low and high, which earlier versions' files lack. f32: shift and scale [O], low and high [A],
-# kernels [N, M], biases [M]; the action's have K * A columns. `act.py` acts by them.
+# bounds are low and high. f32: shift and scale [O], low and high [A], kernels [N, M], biases [M]; the
+# action's have K * A columns. `act.py` acts by them.
 Weights = dict[str, np.ndarray]
 
 # The arrays of a Gaussian MLP's file: W0 [H, O], W1 [G, H], W2 [A, G], the others vectors.
@@ -35,7 +35,6 @@ class FilePolicy(NamedTuple):
     is_deterministic: bool
     # Observations f32[K, O] and standard normal draws f64[K, A], or None for the mean, to actions [K, A].
     act: Callable[..., np.ndarray]
-    is_normalized: bool = False  # whether -1 and 1 stand for the bounds of the environment
 
 
 def read_policy(path: Path, observation_dim: int, action_dim: int) -> FilePolicy:
@@ -48,8 +47,8 @@ def read_policy(path: Path, observation_dim: int, action_dim: int) -> FilePolicy
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise UserError(f"{path}: {name} holds NaN or infinity")
     if "shift" in names:
-        by_mode, is_normalized = acting(arrays), "low" not in names
-        policy = FilePolicy("exported policy", True, lambda seen, normal=None: by_mode(seen), is_normalized)
+        act_by_mode = acting(arrays)
+        policy = FilePolicy("exported policy", True, lambda seen, normal=None: act_by_mode(seen))
     else:
         if missing := [name for name in GAUSSIAN_MLP if name not in names]:
             raise missing_arrays(missing, names, str(path))

@@ -11,7 +11,6 @@ import shutil
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import imageio.v2 as imageio
 import numpy as np
@@ -23,7 +22,7 @@ from xql_jax.outputs import writing_output
 from xql_jax.rollout import rollout
 from xql_jax.rollout.acting import Act
 
-SUFFIXES = (".mp4", ".gif")
+VIDEO_SUFFIXES = (".mp4", ".gif")
 MAX_FRAMES_PER_SECOND = {".mp4": 50.0, ".gif": 25.0}  # if no other rate is asked for
 GIF_WIDTH = 320  # pixels, if no size is asked for: a GIF stores every frame whole
 MAX_GIF_BYTES = 10_000_000  # mail and code hosts accept no more
@@ -79,7 +78,7 @@ def record_video(
     Args:
         env: of one environment.
         policy: from f32[1, 1, O] to [1, 1, A].
-        path: its suffix is one of `SUFFIXES`; an older file is replaced once the new one is complete.
+        path: its suffix is one of `VIDEO_SUFFIXES`; an older file is replaced once the new one is complete.
         size: None: as drawn, but for a GIF at most `GIF_WIDTH` wide.
         frames_per_second: an approximate maximum: every n-th step is shown. None: `MAX_FRAMES_PER_SECOND`.
     """
@@ -87,7 +86,7 @@ def record_video(
     stride = max(1, round(env.steps_per_second / (frames_per_second or MAX_FRAMES_PER_SECOND[suffix])))
     rate = env.steps_per_second / stride
     write = _write_gif if suffix == ".gif" else _write_mp4
-    returns = []
+    returns: list[float] = []
     with writing_output("video", path) as unfinished, write(unfinished, rate) as append:
 
         def draw() -> None:
@@ -116,11 +115,11 @@ def _resized(frame: np.ndarray, size: Size) -> np.ndarray:
 @contextlib.contextmanager
 def _write_gif(path: Path, frames_per_second: float) -> Iterator[Append]:
     """Yields a function that appends a frame. Writes the file at the end, in one go: complete, or OSError."""
-    frames: Any = []
+    frames: list[np.ndarray] = []
     yield frames.append
     while True:
         content = io.BytesIO()
-        imageio.mimwrite(content, frames, format="gif", duration=1000 / frames_per_second, loop=0)
+        imageio.mimwrite(content, [*frames], format="gif", duration=1000 / frames_per_second, loop=0)
         number, (height, width) = content.tell(), frames[0].shape[:2]
         if number <= MAX_GIF_BYTES or min(height, width) <= SMALLEST:
             break
@@ -143,7 +142,8 @@ def _write_mp4(path: Path, frames_per_second: float) -> Iterator[Append]:
     import imageio_ffmpeg
 
     logging.getLogger("imageio_ffmpeg").setLevel(logging.ERROR)  # the frames are counted below
-    count = found = 0
+    count = 0  # frames written
+    found = 0  # frames that can be read back
 
     def append(frame: np.ndarray) -> None:
         nonlocal count
@@ -154,8 +154,9 @@ def _write_mp4(path: Path, frames_per_second: float) -> Iterator[Append]:
     with warnings.catch_warnings(), contextlib.suppress(OSError, RuntimeError):
         # JAX warns of every fork; this one becomes ffmpeg at once.
         warnings.filterwarnings("ignore", message=r"os\.fork\(\) was called", category=RuntimeWarning)
-        options: Any = {"macro_block_size": 2, "quality": 7, "ffmpeg_log_level": "quiet"}
-        writer = imageio.get_writer(path, fps=frames_per_second, **options)
+        writer = imageio.get_writer(
+            path, fps=frames_per_second, macro_block_size=2, quality=7, ffmpeg_log_level="quiet"
+        )
         with contextlib.closing(writer):  # after an error, too, so that ffmpeg stops writing
             yield append
         found, _ = imageio_ffmpeg.count_frames_and_secs(path)

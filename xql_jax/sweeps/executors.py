@@ -13,6 +13,7 @@ import socket
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import ModuleType
 from typing import Any
 
 from xql_jax.config_files import check_method
@@ -24,6 +25,7 @@ from xql_jax.runs.run_settings import RunSettings
 from xql_jax.sweeps.plan import ABSENT, BEGUN, Cell, refreshed
 from xql_jax.sweeps.sweep_settings import SweepSettings
 from xql_jax.training.signals import StopSignals
+from xql_jax.types import Json
 
 LOG = logging.getLogger(__name__)
 SECONDS_PER_LOOK = 1.0  # between two checks whether another process has released the run, or has ended
@@ -120,10 +122,10 @@ def ray_tasks(settings: SweepSettings) -> Executor:
     os.environ.setdefault("RAY_task_oom_retries", str(settings.retries))
     with needing("--executor=ray", "sweep"):
         import ray
-    needs: Any = {"num_cpus": settings.task_cpus, "num_gpus": settings.task_gpus}
+    needs: Json = {"num_cpus": settings.task_cpus, "num_gpus": settings.task_gpus}
     task: Any = ray.remote(**needs, max_calls=1, max_retries=settings.retries)(work)
 
-    def outcome(ended: Any) -> Outcome:
+    def outcome(ended: "ray.ObjectRef[Outcome]") -> Outcome:
         try:
             return ray.get(ended)
         except ray.exceptions.TaskCancelledError:  # it had not begun, or had not saved its state yet
@@ -152,11 +154,12 @@ def ray_tasks(settings: SweepSettings) -> Executor:
     return run
 
 
-def _connect(ray: Any, address: str) -> None:
+def _connect(ray: ModuleType, address: str) -> None:
     """Connects to the cluster, or starts one here for the address `local`."""
     variables = {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
-    options: Any = {"include_dashboard": False} if address == "local" else {}
-    options |= {"log_to_driver": False, "logging_level": logging.ERROR}
+    options: Json = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if address == "local":
+        options["include_dashboard"] = False
     try:
         if address not in ("local", "auto"):  # where nothing listens, Ray itself would try for minutes
             host, _, port = address.removeprefix("ray://").rpartition(":")
@@ -167,7 +170,7 @@ def _connect(ray: Any, address: str) -> None:
         raise UserError(f"--ray_address={address}: no cluster there: {reason}") from error
 
 
-def _check_room(ray: Any, wanted: Mapping[str, float]) -> None:
+def _check_room(ray: ModuleType, wanted: Mapping[str, float]) -> None:
     """Raises UserError if no node has room for a task: the task would wait for ever."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     if not any(all(node.get(name, 0) >= number for name, number in wanted.items()) for node in nodes):

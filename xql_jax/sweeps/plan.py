@@ -4,9 +4,8 @@ import dataclasses
 import itertools
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -25,12 +24,13 @@ from xql_jax.runs.run_settings import OfflineSettings, RunSettings
 from xql_jax.sweeps.sweep_settings import SweepSettings
 from xql_jax.tasks import References, Task, get_task, references_given
 from xql_jax.training.members import fields_given
+from xql_jax.types import Json
 from xql_jax.unknown import advice
 
 TUNED = "xql_t"  # XQL with the values of Table 4 for each dataset
 FINISHED, BEGUN, ABSENT, NO_DATA = "finished", "begun", "to do", "no data"
-FIELDS = ":(?=[^:]*=)"  # what METHOD:FIELD=VALUE is split at; the colon in MODULE:NAME is no such
-OF_THE_DATA = ("dataset_fingerprint", "references")  # entries of an identity that only the data tell
+FIELD_SEPARATOR = ":(?=[^:]*=)"  # what METHOD:FIELD=VALUE is split at; the colon in MODULE:NAME is no such
+KNOWN_FROM_DATA = ("dataset_fingerprint", "references")  # entries of an identity
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Cell:
     settings: RunSettings
     members: int  # seeds times settings of the sweep
     steps: int  # of the whole run
-    identity: Mapping[str, Any]  # the settings that define its run, without a digest of the data
+    identity: Json  # the settings that define its run, without a digest of the data
     state: str = ABSENT
     record: SavedRun | None = None  # its run's files, if the run was begun
     missing: str = ""  # the data file, if it does not exist
@@ -67,7 +67,8 @@ def make_plan(settings: SweepSettings) -> list[Cell]:
             a file of the user's that does not exist.
     """
     check_methods(settings.methods)
-    datasets, methods = (list(dict.fromkeys(names)) for names in (settings.datasets, settings.methods))
+    datasets = list(dict.fromkeys(settings.datasets))
+    methods = list(dict.fromkeys(settings.methods))
     _check_swept(settings, datasets, methods)
     references = references_given(settings.references, [name.partition("=")[0] for name in datasets])
     last, step = settings.seed + settings.num_seeds, settings.seeds_per_run or settings.num_seeds
@@ -78,9 +79,15 @@ def make_plan(settings: SweepSettings) -> list[Cell]:
                 seeds = range(first, min(first + step, last))
                 wanted = run_settings(dataset, method, grid, seeds, settings)
                 job = job_of(wanted)  # raises UserError for mistakes before anything is trained
-                steps, identity = job.settings.schedule.max_steps, json.loads(as_json(job.identity))
-                members, given = len(job.members), references.get(dataset.partition("=")[0])
-                cell = Cell(dataset, method, wanted, members, steps, identity, references=given)
+                cell = Cell(
+                    dataset=dataset,
+                    method=method,
+                    settings=wanted,
+                    members=len(job.members),
+                    steps=job.settings.schedule.max_steps,
+                    identity=json.loads(as_json(job.identity)),
+                    references=references.get(dataset.partition("=")[0]),
+                )
                 cells.append(cell)
     cells = refreshed(cells, settings.save_dir)
     for cell in cells:
@@ -91,12 +98,15 @@ def make_plan(settings: SweepSettings) -> list[Cell]:
 
 def refreshed(cells: Sequence[Cell], save_dir: str) -> list[Cell]:
     """Returns the cells with their present states, and with the runs that exist by now."""
-    records, found = list(all_runs(Path(save_dir).expanduser())), []
+    records = list(all_runs(Path(save_dir).expanduser()))
+    found = []
     for cell in cells:
         record, missing = _record_of(cell, records), _missing(cell.settings)
-        state = NO_DATA if missing else BEGUN if record else ABSENT
+        state = BEGUN if record else ABSENT
         if record and record.summary.get("status") == "finished":
-            state, missing = FINISHED, ""
+            state, missing = FINISHED, ""  # its data are no longer needed
+        elif missing:
+            state = NO_DATA
         found.append(dataclasses.replace(cell, state=state, record=record, missing=missing))
     return found
 
@@ -104,7 +114,7 @@ def refreshed(cells: Sequence[Cell], save_dir: str) -> list[Cell]:
 def check_methods(methods: Sequence[str], known: Collection[str] = (*OFFLINE, *ONLINE, TUNED)) -> None:
     """Raises UserError if one is not among the known."""
     for method in methods:
-        name = method_of(re.split(FIELDS, method)[0])
+        name = method_of(re.split(FIELD_SEPARATOR, method)[0])
         if name.isdigit():  # the second width of METHOD:hidden_dims=256,256
             raise UserError(f"--methods: {name} is no method: type several widths as hidden_dims=256/256")
         if name not in known and ":" not in name:  # `config_of` looks at users' own
@@ -113,7 +123,7 @@ def check_methods(methods: Sequence[str], known: Collection[str] = (*OFFLINE, *O
 
 def config_of(method: str, task: Task, finetune: bool) -> ConfigDict:
     """Returns the method's config for the task's suite, for fine-tuning if there is one; online its own."""
-    algorithm = re.split(FIELDS, method)[0]
+    algorithm = re.split(FIELD_SEPARATOR, method)[0]
     algorithm = "xql" if algorithm == TUNED else algorithm
     kind = config_files.FINETUNE if finetune else config_files.OFFLINE
     kind = config_files.ONLINE if method_of(algorithm) in ONLINE else kind
@@ -123,7 +133,7 @@ def config_of(method: str, task: Task, finetune: bool) -> ConfigDict:
 def run_settings(dataset: str, method: str, grid: str, seeds: range, settings: SweepSettings) -> RunSettings:
     """Returns the settings of one run of the sweep."""
     name, _, file = dataset.partition("=")
-    algorithm, *fields = re.split(FIELDS, method)
+    algorithm, *fields = re.split(FIELD_SEPARATOR, method)
     task, given = get_task(name), {field.partition("=")[0]: field.partition("=")[2] for field in fields}
     if len(given) < len(fields):
         raise UserError(f"--methods={method}: gives a field twice: give it once")
@@ -137,7 +147,7 @@ def run_settings(dataset: str, method: str, grid: str, seeds: range, settings: S
     except UserError as error:
         raise UserError(f"--methods: {error}") from None
     same = ("max_steps", "checkpoint_interval", "save_dir", "tqdm", "wandb", "wandb_project", "wandb_group")
-    shared: dict[str, Any] = {one: getattr(settings, one) for one in same}
+    shared: Json = {one: getattr(settings, one) for one in same}
     shared |= {"config": config, "given": frozenset(given), "sweep": grid, "env_name": name, "resume": True}
     shared |= {
         "seed": seeds[0],
@@ -165,7 +175,8 @@ def _check_swept(settings: SweepSettings, datasets: Sequence[str], methods: Sequ
     task = get_task(datasets[0].partition("=")[0])
     known = set().union(*(_settable(config_of(method, task, settings.finetune)) for method in methods))
     for name, values in fields_given(settings.sweep):
-        if len(set(values.split(","))) <= values.count(","):
+        listed = values.split(",")
+        if len(set(listed)) < len(listed):
             raise UserError(f"--sweep gives {name} the same value twice: '{name}={values}'")
         if name not in known:
             raise UserError(f"--sweep: no method asked for has {name!r}; {advice(name, known)}")
@@ -194,7 +205,7 @@ def _record_of(cell: Cell, records: Sequence[SavedRun]) -> SavedRun | None:
     """
     same = []
     for record in records:
-        identity = {name: value for name, value in record.identity.items() if name not in OF_THE_DATA}
+        identity = {name: value for name, value in record.identity.items() if name not in KNOWN_FROM_DATA}
         if identity == cell.identity and not record.content.get("given_references"):
             same.append(record)
     settings = cell.settings

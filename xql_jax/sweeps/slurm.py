@@ -9,7 +9,7 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from xql_jax.errors import UserError, nearest, needing
 from xql_jax.files import as_json, digest, write_atomically
@@ -17,15 +17,19 @@ from xql_jax.sweeps.executors import SECONDS_PER_LOOK, Outcome, work
 from xql_jax.sweeps.plan import Cell
 from xql_jax.sweeps.sweep_settings import SweepSettings
 from xql_jax.training.signals import StopSignals
+from xql_jax.types import Json
 
-MINUTES = 24 * 60  # of a job, unless --slurm_options has a time
-PATIENCE = 600.0  # seconds after its submission from which on a job that SLURM does not know is lost
+if TYPE_CHECKING:
+    import submitit
+
+DEFAULT_MINUTES = 24 * 60  # of a job, unless --slurm_options has a time
+SECONDS_UNTIL_LOST = 600.0  # after its submission, for a job that SLURM does not know
 
 
 class SlurmJob(functools.partial[Outcome]):
     """The call that a job makes. Near its time limit submitit queues it again, and the run goes on."""
 
-    def checkpoint(self) -> Any:
+    def checkpoint(self) -> "submitit.helpers.DelayedSubmission":
         import submitit
 
         return submitit.helpers.DelayedSubmission(self)
@@ -44,17 +48,20 @@ class Slurm:
             import submitit
         self._submitit, self._settings = submitit, settings
         self._is_local, self._gpus = settings.slurm_cluster == "local", int(settings.task_gpus)
-        self._parallel = (1 if self._gpus else 2) if self._is_local else math.inf
+        self._parallel: float = math.inf
+        if self._is_local:
+            self._parallel = 1 if self._gpus else 2
         self.folder = Path(settings.save_dir).expanduser().absolute() / "slurm"
         if self._gpus != settings.task_gpus:
             raise UserError(f"--task_gpus={settings.task_gpus:g}: with SLURM it must be a whole number")
-        self._parameters = {
+        self._parameters: Json = {
             "job_name": "xql_jax",
-            "time": MINUTES,
+            "time": DEFAULT_MINUTES,
             "cpus_per_task": settings.task_cpus,
-            **({"gpus_per_node": self._gpus} if self._gpus else {}),
-            **dict(map(_option, settings.slurm_options)),
         }
+        if self._gpus:
+            self._parameters["gpus_per_node"] = self._gpus
+        self._parameters |= dict(map(_option, settings.slurm_options))
         known = submitit.SlurmExecutor._valid_parameters()
         if unknown := [name for name in self._parameters if name not in known]:
             near = nearest(unknown[0], known)
@@ -70,7 +77,7 @@ class Slurm:
     def __call__(self, cells: Sequence[Cell], stop: StopSignals) -> Iterator[tuple[Cell, Outcome]]:
         """See `executors`. When stopped, it leaves SLURM's jobs alone."""
         executor, waiting = self._executor(), list(cells)
-        jobs: dict[Any, Cell] = {}
+        jobs: dict[submitit.Job[Outcome], Cell] = {}
         while (waiting or jobs) and not stop.received:
             while waiting and len(jobs) < self._parallel:
                 cell = waiting.pop(0)
@@ -85,12 +92,12 @@ class Slurm:
                 time.sleep(SECONDS_PER_LOOK)
         if self._is_local:
             for job in jobs:
-                job._process.terminate()  # the job gets SIGTERM, and saves its state
+                job._process.terminate()  # type: ignore[attr-defined]  # the job gets SIGTERM, and saves its state
             for job, cell in jobs.items():
-                job._process.wait()
+                job._process.wait()  # type: ignore[attr-defined]
                 yield cell, self._outcome(job)
 
-    def followed(self, cell: Cell) -> Any:
+    def followed(self, cell: Cell) -> "submitit.SlurmJob[Outcome] | None":
         """Returns SLURM's job that trains the cell already; None if there is none.
 
         A job that was preempted, or that SLURM no longer knows, may never end. If it does run, the lock of
@@ -98,22 +105,23 @@ class Slurm:
         """
         if self._is_local or not (file := self.job_file(cell)).exists():
             return None
-        job: Any = self._submitit.SlurmJob(self.folder, file.read_text())
+        job: submitit.SlurmJob[Outcome] = self._submitit.SlurmJob(self.folder, file.read_text())
         if job.done(force_check=True) or job.state == "PREEMPTED":
             return None
-        is_old = time.time() - file.stat().st_mtime > PATIENCE
+        is_old = time.time() - file.stat().st_mtime > SECONDS_UNTIL_LOST
         return None if job.state == "UNKNOWN" and is_old else job
 
     def job_file(self, cell: Cell) -> Path:
         """Returns the path of the file that holds the number of the cell's last job."""
         return self.folder / f"{digest(json.loads(as_json(cell.identity)))[:16]}.job"
 
-    def _executor(self) -> Any:
+    def _executor(self) -> "submitit.Executor":
         retries = self._settings.retries
         if self._is_local:
-            here, gpus = self._submitit.LocalExecutor(self.folder, max_num_timeout=retries), self._gpus
-            here.update_parameters(timeout_min=MINUTES, gpus_per_node=gpus, visible_gpus=range(gpus))
-            return here  # one job at a time has the GPUs
+            here = self._submitit.LocalExecutor(self.folder, max_num_timeout=retries)
+            gpus = self._gpus  # all of one job at a time
+            here.update_parameters(timeout_min=DEFAULT_MINUTES, gpus_per_node=gpus, visible_gpus=range(gpus))
+            return here
         if not shutil.which("sbatch"):
             advice = "run it on the cluster, or give --slurm_cluster=local"
             raise UserError(f"--executor=slurm: no sbatch here: {advice}")
@@ -121,12 +129,12 @@ class Slurm:
         executor.update_parameters(**self._parameters)
         return executor
 
-    def _submit(self, executor: Any, cell: Cell) -> Any:
+    def _submit(self, executor: "submitit.Executor", cell: Cell) -> "submitit.Job[Outcome]":
         job = executor.submit(SlurmJob(work, cell.settings, os.getcwd()))
         write_atomically(self.job_file(cell), job.job_id)
         return job
 
-    def _outcome(self, job: Any) -> Outcome:
+    def _outcome(self, job: "submitit.Job[Outcome]") -> Outcome:
         try:
             return job.result()
         except self._submitit.core.utils.UncompletedJobError as error:
@@ -134,7 +142,7 @@ class Slurm:
             return Outcome(failure=f"job {job.job_id}: {lines[-1].strip()}; its log: {job.paths.stderr}")
 
 
-def _option(text: str) -> tuple[str, Any]:
+def _option(text: str) -> tuple[str, str | int | list[str]]:
     """Parses NAME=VALUE of --slurm_options into a pair for submitit, of the type that it wants."""
     name, is_given, value = text.partition("=")
     if not is_given:

@@ -3,8 +3,7 @@
 import dataclasses
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -14,6 +13,7 @@ from xql_jax.reports.score_table import Entry, ScoreTable
 from xql_jax.sweeps.plan import FINISHED, TUNED, Cell, check_methods
 from xql_jax.sweeps.sweep_settings import ReproductionSettings
 from xql_jax.training.members import fields_given
+from xql_jax.types import Json
 
 
 def as_sweep(settings: ReproductionSettings) -> ReproductionSettings:
@@ -35,18 +35,19 @@ def as_sweep(settings: ReproductionSettings) -> ReproductionSettings:
 
 def table_of(cells: Sequence[Cell], paper: PaperTable | None = None) -> ScoreTable:
     """Returns the scores so far, beside the paper's. Runs that differ only in their seeds share an entry."""
-    found: dict[tuple[str, str], list[tuple[Cell, Mapping[str, Any]]]] = {}
+    found: dict[tuple[str, str], list[tuple[Cell, Json]]] = {}
     for cell in cells:
         for hyperparameters, result in _results(cell):
             setting = [f"{name}={float(value):.9g}" for name, value in hyperparameters.items()]
             column = " ".join((cell.method, *setting))
             found.setdefault((cell.dataset, column), []).append((cell, result))
     entries = {place: _entry(results, paper, place) for place, results in found.items()}
-    datasets, columns = (list(dict.fromkeys(names)) for names in zip(*entries, strict=True))
+    datasets = list(dict.fromkeys(dataset for dataset, _ in entries))
+    columns = list(dict.fromkeys(column for _, column in entries))
     return ScoreTable(datasets, columns, entries)
 
 
-def _results(cell: Cell) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]:
+def _results(cell: Cell) -> Iterator[tuple[Json, Json]]:
     """Yields each setting of the cell's sweep with its result, both phases in one; {} while unfinished."""
     if cell.state == FINISHED and cell.record is not None:
         summary = cell.record.summary
@@ -59,12 +60,10 @@ def _results(cell: Cell) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]
             yield dict(zip(grid, one, strict=True)), {}
 
 
-def _entry(
-    results: Sequence[tuple[Cell, Mapping[str, Any]]], paper: PaperTable | None, place: tuple[str, str]
-) -> Entry:
+def _entry(results: Sequence[tuple[Cell, Json]], paper: PaperTable | None, place: tuple[str, str]) -> Entry:
     """Returns the entry of the cells that differ only in their seeds."""
 
-    def of_seeds(name: str) -> tuple[Any, ...]:
+    def of_seeds(name: str) -> tuple[float, ...]:
         return tuple(value for _, result in results for value in result.get(name, ()))
 
     records = [cell.record for cell, result in results if result and cell.record]

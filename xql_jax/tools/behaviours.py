@@ -6,7 +6,7 @@ import functools
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -19,15 +19,15 @@ from xql_jax.rollout import rollout
 from xql_jax.runs.load import load_run
 from xql_jax.tasks import Task
 from xql_jax.training.members import learners_of
-from xql_jax.types import Params
+from xql_jax.types import Array, Learner, Params
 
 AT_ONCE = 16  # environments; constant, because a policy may round differently for another batch shape
 RANDOM = "random"
-FIELDS = ("observations", "actions", "rewards", "terminals", "timeouts", "next_observations")
+ROW_NAMES = ("observations", "actions", "rewards", "terminals", "timeouts", "next_observations")
 
 
-class Chance(NamedTuple):
-    """The random numbers of a step of K episodes, from each one's own stream, whatever the policy uses."""
+class RandomNumbers(NamedTuple):
+    """The random numbers of a step of K episodes, from each episode's own stream; a policy uses some."""
 
     uniform: np.ndarray  # f64[K, A], in [0, 1)
     normal: np.ndarray  # f64[K, A]
@@ -40,7 +40,7 @@ class Behaviour(NamedTuple):
 
     name: str  # as the user gave it
     what: str  # a description
-    act: Callable[[np.ndarray, Chance], np.ndarray]  # pure: observations f32[K, O] to actions [K, A]
+    act: Callable[[np.ndarray, RandomNumbers], np.ndarray]  # pure: observations f32[K, O] to actions [K, A]
 
 
 def open_behaviour(
@@ -55,21 +55,22 @@ def open_behaviour(
         deterministic: act by the mean or mode instead of a sample; does not affect random actions.
     """
     path, sizes = Path(name).expanduser(), suite.sizes(task)
-    to_environment = action_bounds(task).to_environment
     if name == RANDOM:
-        what = "uniformly random actions"
-        return Behaviour(name, what, lambda _, chance: to_environment(2 * chance.uniform - 1))
+        bounds = action_bounds(task)
+        return Behaviour(
+            name,
+            "uniformly random actions",
+            lambda _, numbers: bounds.to_environment(2 * numbers.uniform - 1),
+        )
     if path.suffix.lower() == ".npz":
         policy = read_policy(path, *sizes)
-        is_drawn, digest = not (deterministic or policy.is_deterministic), hashlib.sha256(path.read_bytes())
+        is_drawn = not (deterministic or policy.is_deterministic)
         how = "sampled" if is_drawn else "deterministic"
-        what = f"{policy.what}, {how}, file of sha256 {digest.hexdigest()}"
-
-        def act_by_file(seen: np.ndarray, chance: Chance) -> np.ndarray:
-            actions = policy.act(seen, chance.normal if is_drawn else None)
-            return to_environment(actions) if policy.is_normalized else actions
-
-        return Behaviour(name, what, act_by_file)
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        what = f"{policy.what}, {how}, file of sha256 {digest}"
+        return Behaviour(
+            name, what, lambda seen, numbers: policy.act(seen, numbers.normal if is_drawn else None)
+        )
     if not path.is_dir():
         raise UserError(
             f"policy {name}: unknown; give {RANDOM}, FILE.npz, a run's folder or one of its checkpoints"
@@ -83,9 +84,9 @@ def open_behaviour(
     on_device = jax.device_put((learner, learner.actor(run.states[one.name])), jax.devices()[0])
     transform = run.preprocessing
 
-    def act(observations: np.ndarray, chance: Chance) -> np.ndarray:
+    def act(observations: np.ndarray, numbers: RandomNumbers) -> np.ndarray:
         seen = transform.observations(observations)
-        actions = np.asarray(_act(*on_device, seen, chance.keys, deterministic))
+        actions = np.asarray(_act(*on_device, seen, numbers.keys, deterministic))
         return transform.action_bounds.to_environment(actions)
 
     how = "deterministic" if deterministic else "sampled"
@@ -94,13 +95,13 @@ def open_behaviour(
 
 
 @functools.partial(jax.jit, static_argnames="deterministic")
-def _act(learner: Any, actor: Params, observations: Any, keys: Any, deterministic: bool) -> jax.Array:
+def _act(learner: Learner, actor: Params, observations: Array, keys: Array, deterministic: bool) -> Array:
     """Returns actions f32[K, A]; each has its own key."""
 
-    def one(observation: jax.Array, key: jax.Array) -> jax.Array:
+    def act(observation: Array, key: Array) -> Array:
         return learner.act(actor, observation[None], jax.random.wrap_key_data(key), deterministic)[0]
 
-    return jax.vmap(one)(observations, keys)
+    return jax.vmap(act)(observations, keys)
 
 
 @dataclasses.dataclass
@@ -139,7 +140,8 @@ def episodes_of(
         UserError: if an action is not finite.
         EnvironmentFailure: naming the environment, if one fails, or gives NaN or infinity.
     """
-    steps = made = 0  # of all environments together; of each by itself
+    steps = 0  # of all environments together
+    made = 0  # transitions
     begun: list[_Episode] = []
     running: dict[int, _Episode] = {}  # by the environment's place
     history: list[tuple[np.ndarray, ...]] = []  # the fields of each step, [K, ...]
@@ -147,7 +149,8 @@ def episodes_of(
     def begin(place: int) -> int | None:
         if ended := running.pop(place, None):
             ended.stop = steps
-        if made >= transitions if transitions else len(begun) >= (episodes or 0):
+        is_enough = made >= transitions if transitions else len(begun) >= (episodes or 0)
+        if is_enough:
             return None
         start, own = np.random.SeedSequence((seed, len(begun)), spawn_key=(stream,)).spawn(2)
         running[place] = _Episode(place, steps, np.random.default_rng(own))
@@ -156,12 +159,13 @@ def episodes_of(
 
     def act(observations: np.ndarray) -> np.ndarray:
         nonlocal steps, made
-        steps, made = steps + 1, made + len(running)
-        chance = _draw(list(running.values()), env.num_envs, *env.action_space.shape)
-        actions = np.asarray(behaviour.act(observations[0], chance))
+        steps += 1
+        made += len(running)
+        numbers = _draw(list(running.values()), env.num_envs, *env.action_space.shape)
+        actions = np.asarray(behaviour.act(observations[0], numbers))
         if not np.isfinite(actions[list(running)]).all():
             raise UserError(f"policy {behaviour.name}: gave an action that is not finite")
-        added = noise * chance.noise * (env.action_space.high - env.action_space.low) / 2
+        added = noise * numbers.noise * (env.action_space.high - env.action_space.low) / 2
         return (actions + added).astype(np.float32)[None]
 
     with contextlib.closing(suite.vector_env(task, min(AT_ONCE, suite.max_environments))) as env:
@@ -172,14 +176,14 @@ def episodes_of(
             count(made - before if transitions else int(step.ended.sum()))
             before = made
     rows: Rows = {}
-    for name, column in zip(FIELDS, zip(*history, strict=True), strict=True):
+    for name, column in zip(ROW_NAMES, zip(*history, strict=True), strict=True):
         stacked = np.stack(column)
         rows[name] = np.concatenate([stacked[one.first : one.stop, one.place] for one in begun])
     rows["rewards"] = rows["rewards"].astype(np.float32)
     return cut_off(rows, transitions) if transitions else rows
 
 
-def _draw(running: list[_Episode], places: int, action_dim: int) -> Chance:
+def _draw(running: list[_Episode], places: int, action_dim: int) -> RandomNumbers:
     """Draws the random numbers of a step; zeros for places without an episode."""
     uniform, normal, noise = np.zeros((3, places, action_dim))
     keys = np.zeros((places, 2), np.uint32)
@@ -187,4 +191,4 @@ def _draw(running: list[_Episode], places: int, action_dim: int) -> Chance:
         uniform[one.place] = one.generator.random(action_dim)
         normal[one.place], noise[one.place] = one.generator.standard_normal((2, action_dim))
         keys[one.place] = one.generator.integers(2**32, size=2, dtype=np.uint32)
-    return Chance(uniform, normal, noise, keys)
+    return RandomNumbers(uniform, normal, noise, keys)

@@ -9,7 +9,7 @@ import dataclasses
 import logging
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -30,24 +30,24 @@ from xql_jax.reports.score_table import csv_table
 from xql_jax.rollout.scores import agreement
 from xql_jax.runs.load import SavedRun, load_run
 from xql_jax.settings import setting
-from xql_jax.tools.of_run import PROGRESS, RUN, OfRun
+from xql_jax.tools.tool_settings import ToolSettings
 from xql_jax.training.data_population import offline_population
 from xql_jax.training.members import Member, learners_of
 from xql_jax.training.population import Population
 from xql_jax.training.progress import counted
-from xql_jax.types import Array, State
+from xql_jax.types import Array, Batch, Json, Metrics, State
 
 LOG = logging.getLogger(__name__)
-DISCOUNT = 0.99  # for methods without a discount
-_of_method = jax.jit(value_statistics)
-Entry = dict[str, Any]  # a member's or a setting's `STATISTICS` and `score`, None if unknown
+USUAL_DISCOUNT = 0.99  # for methods without a discount
+_own_statistics = jax.jit(value_statistics)
+Ranked = Json  # a member's or a setting's `STATISTICS` and `score`, None if unknown
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ChoiceSettings(OfRun):
+class ChoiceSettings(ToolSettings):
     """Settings of `xql-choose`."""
 
-    checkpoint: str = setting("", RUN, positional=True)
+    checkpoint: str = setting("", "a run's folder or one of its checkpoints", positional=True)
     env_name: str | None = setting(None, "The run's task, whose module is run only if it is named here.")
     dataset: Sequence[str] = setting(
         (), "Data to use instead of the run's own, such as held-out data; as for xql-train-offline."
@@ -67,7 +67,7 @@ class ChoiceSettings(OfRun):
     output: str | None = setting(
         None, "Write the members to FILE.csv, or members and correlations to FILE.json."
     )
-    tqdm: bool = setting(True, PROGRESS)
+    tqdm: bool = setting(True, "Show a progress bar, if stderr is a terminal.")
 
 
 class Statistic(NamedTuple):
@@ -87,63 +87,68 @@ STATISTICS = {
 }
 
 
-def choose(settings: ChoiceSettings) -> dict[str, Any]:
+@settings_of_jax()
+def choose(settings: ChoiceSettings) -> Json:
     """Evaluates a run's members on its data; UserError if a setting or the data are invalid, before that.
 
     Returns:
         The content of --output: the members, best by FQE first, and how each statistic agrees with scores.
     """
-    with settings_of_jax():
-        output = check_output("output", settings.output, (".csv", ".json")) if settings.output else None
-        saved = load_run(settings.checkpoint, env_name=settings.env_name)
-        if saved.is_online:
-            raise UserError(f"{saved.path}: {saved.algorithm} learned online: no dataset to judge by")
-        if hasattr(saved.learner, "act_remembering"):
-            raise UserError(f"{saved.path}: {saved.algorithm} acts by what it remembers, which no Q judges")
-        evaluation = _evaluation(settings, saved)
-        dataset, starts = _dataset(settings, saved)
-        scores = _scores(saved)
-        LOG.info(f"{len(saved.members)} member(s) of {saved.what}")
-        LOG.info(
-            f"{dataset.size:,} transitions and {len(starts):,} initial states from {dataset.source}; "
-            f"{settings.max_steps:,} updates, discount {float(evaluation.discount):g}"
-        )
-        population = _trained(settings, saved, evaluation, dataset)
-        statistics = _statistics(saved, population, dataset, starts)
-        diverged = {entry["member"] for entry in saved.summary.get("diverged", [])}
-        entries = [
-            {"index": index, "member": str(member), "seed": member.seed, **member.hyperparameters}
-            | {**statistics[index], "score": scores[index], "diverged": str(member) in diverged}
-            for index, member in enumerate(saved.members)
-        ]
-        members = best_first(entries)
-        by_sweep = by_setting(members, list(saved.members[0].hyperparameters))
-        report = {
-            "run": str(saved.path),
-            "env_name": saved.env_name,
-            "algorithm": saved.algorithm,
-            "step": saved.step,
-            "dataset": dataset.source,
-            "transitions": dataset.size,
-            "initial_states": len(starts),
-            "evaluation": {**hyperparameters(evaluation), "max_steps": settings.max_steps}
-            | {"batch_size": settings.batch_size, "seed": settings.seed},
-            "members": members,
-            "agreement": agreement_of(members),
-            "settings": by_sweep,
-            "agreement_of_settings": agreement_of(by_sweep),
-        }
-        if output:
-            is_table = output.suffix.lower() == ".csv"
-            table = csv_table([list(members[0]), *(entry.values() for entry in members)])
-            write_output("output", output, table if is_table else as_json(report) + "\n")
-        return report
+    output = check_output("output", settings.output, (".csv", ".json")) if settings.output else None
+    saved = load_run(settings.checkpoint, env_name=settings.env_name)
+    if saved.is_online:
+        raise UserError(f"{saved.path}: {saved.algorithm} learned online: no dataset to judge by")
+    if hasattr(saved.learner, "act_remembering"):
+        raise UserError(f"{saved.path}: {saved.algorithm} acts by what it remembers, which no Q judges")
+    evaluation = _evaluation(settings, saved)
+    dataset, starts = _dataset(settings, saved)
+    scores = _scores(saved)
+    LOG.info(f"{len(saved.members)} member(s) of {saved.what}")
+    LOG.info(
+        f"{dataset.size:,} transitions and {len(starts):,} initial states from {dataset.source}; "
+        f"{settings.max_steps:,} updates, discount {float(evaluation.discount):g}"
+    )
+    population = _trained(settings, saved, evaluation, dataset)
+    statistics = _statistics(saved, population, dataset, starts)
+    diverged = {entry["member"] for entry in saved.summary.get("diverged", [])}
+    entries = []
+    for index, member in enumerate(saved.members):
+        entry = {"index": index, "member": str(member), "seed": member.seed, **member.hyperparameters}
+        entry |= statistics[index]
+        entry |= {"score": scores[index], "diverged": str(member) in diverged}
+        entries.append(entry)
+    members = best_first(entries)
+    by_sweep = by_setting(members, list(saved.members[0].hyperparameters))
+    report = {
+        "run": str(saved.path),
+        "env_name": saved.env_name,
+        "algorithm": saved.algorithm,
+        "step": saved.step,
+        "dataset": dataset.source,
+        "transitions": dataset.size,
+        "initial_states": len(starts),
+        "evaluation": {
+            **hyperparameters(evaluation),
+            "max_steps": settings.max_steps,
+            "batch_size": settings.batch_size,
+            "seed": settings.seed,
+        },
+        "members": members,
+        "agreement": agreement_of(members),
+        "settings": by_sweep,
+        "agreement_of_settings": agreement_of(by_sweep),
+    }
+    if output:
+        is_table = output.suffix.lower() == ".csv"
+        table = csv_table([list(members[0]), *(entry.values() for entry in members)])
+        write_output("output", output, table if is_table else as_json(report) + "\n")
+    return report
 
 
 def _evaluation(settings: ChoiceSettings, saved: SavedRun) -> FittedQEvaluation:
     """Makes the FQE learner, with the hyperparameters of the settings and the run's discount."""
     discounts = {
-        float(hyperparameters(learner).get("discount", DISCOUNT))
+        float(hyperparameters(learner).get("discount", USUAL_DISCOUNT))
         for learner in learners_of(saved.learner, saved.members)
     }
     if settings.discount is None and len(discounts) > 1:
@@ -151,8 +156,14 @@ def _evaluation(settings: ChoiceSettings, saved: SavedRun) -> FittedQEvaluation:
         raise UserError(f"{saved.path}: its discounts differ, {listed}: give one for all by --discount")
     widths = typed("--hidden_dims", settings.hidden_dims, tuple)
     discount = discounts.pop() if settings.discount is None else settings.discount
-    values = {"discount": discount, "critic_hidden_dims": widths, "num_critics": 1}
-    values |= {name: getattr(settings, name) for name in ("critic_layer_norm", "critic_lr", "tau")}
+    values = {
+        "discount": discount,
+        "critic_hidden_dims": widths,
+        "num_critics": 1,
+        "critic_layer_norm": settings.critic_layer_norm,
+        "critic_lr": settings.critic_lr,
+        "tau": settings.tau,
+    }
     try:
         evaluation = with_hyperparameters(FittedQEvaluation(saved.learner), values)
     except UserError as error:
@@ -233,7 +244,7 @@ def _statistics(
     batch = dataset.take(spread_rows(dataset.size))
     found = []
     for index, learner in enumerate(learners_of(saved.learner, saved.members)):
-        numbers = _of_method(learner, saved.states[saved.members[index].name], initial, batch)
+        numbers = _own_statistics(learner, saved.states[saved.members[index].name], initial, batch)
         if index not in population.diverged:
             numbers |= _of_evaluation(*population.member(index), initial, batch)
         finite = {name: float(number) for name, number in numbers.items() if np.isfinite(number)}
@@ -242,27 +253,27 @@ def _statistics(
 
 
 @jax.jit
-def _of_evaluation(learner: FittedQEvaluation, state: State, initial: Array, batch: Any) -> dict[str, Array]:
+def _of_evaluation(learner: FittedQEvaluation, state: State, initial: Array, batch: Batch) -> Metrics:
     """Returns FQE's mean value of initial states f32[K, O], and its root-mean-square error on transitions."""
     errors = learner.targets(state, batch) - learner.q(state, batch.observations, batch.actions)
     return {"fqe_value": learner.values(state, initial).mean(), "fqe_error": root_mean_square(errors)}
 
 
-def best_first(entries: Sequence[Entry]) -> list[Entry]:
+def best_first(entries: Sequence[Ranked]) -> list[Ranked]:
     """Returns the entries with the highest value in fitted-Q evaluation first, unknown values last."""
     return [entries[index] for index in np.argsort(-_column(entries, "fqe_value"), kind="stable")]
 
 
-def by_setting(members: Sequence[Entry], names: Sequence[str]) -> list[Entry]:
+def by_setting(members: Sequence[Ranked], names: Sequence[str]) -> list[Ranked]:
     """Returns an entry for each setting of the hyperparameters `names`: means over its seeds, best first.
 
     Seeds for which a number is unknown are left out of its mean.
     """
-    entries: list[Entry] = []
+    entries: list[Ranked] = []
     for values, group in grouped(members, lambda member: tuple(member[name] for name in names)).items():
         setting = dict(zip(names, values, strict=True))
         label = ", ".join(f"{name}={value:g}" for name, value in setting.items())
-        means: Entry = {}
+        means: Ranked = {}
         for name in (*STATISTICS, "score"):
             numbers = _column(group, name)
             known = numbers[np.isfinite(numbers)]
@@ -271,7 +282,7 @@ def by_setting(members: Sequence[Entry], names: Sequence[str]) -> list[Entry]:
     return best_first(entries) if names else []
 
 
-def agreement_of(entries: Sequence[Entry]) -> dict[str, Any]:
+def agreement_of(entries: Sequence[Ranked]) -> Json:
     """Returns how well each statistic ranks the entries; {} if fewer than two have a score.
 
     `statistics`: by name, an `Agreement` as a dictionary. `regret_by_chance`: the expected regret of an entry
@@ -291,6 +302,6 @@ def agreement_of(entries: Sequence[Entry]) -> dict[str, Any]:
     }
 
 
-def _column(entries: Sequence[Entry], name: str) -> np.ndarray:
+def _column(entries: Sequence[Ranked], name: str) -> np.ndarray:
     """Returns one number of all entries, f64[N], NaN where it is unknown."""
     return np.array([entry[name] for entry in entries], float)

@@ -1,6 +1,5 @@
 """Collection of a dataset: made by a policy or an ant, or taken from the replay buffer of an online run."""
 
-import contextlib
 import dataclasses
 import json
 import logging
@@ -8,18 +7,16 @@ import os
 import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
 
-from xql_jax.data.arrays import ENVIRONMENT, UNITS, says_normalized
+from xql_jax.data.arrays import ENVIRONMENT, UNITS
 from xql_jax.data.dataset import checked_references
 from xql_jax.data.loading import cached_file
 from xql_jax.data.readers import MADE_BY
 from xql_jax.data.replay import empty
 from xql_jax.data.rows import (
-    Metadata,
     Rows,
     ends_of,
     joined_rows,
@@ -40,34 +37,35 @@ from xql_jax.runs.run_settings import SimulationSettings
 from xql_jax.settings import setting
 from xql_jax.tasks import References, Task, get_task, referenced
 from xql_jax.tools.behaviours import RANDOM, Behaviour, episodes_of, open_behaviour
-from xql_jax.tools.of_run import MEMBER, MOST, PROGRESS, OfRun
+from xql_jax.tools.tool_settings import MOST_EPISODES, ToolSettings
 from xql_jax.training.progress import counted
 from xql_jax.training.replay_files import ReplayFiles
+from xql_jax.types import Json
 
 LOG = logging.getLogger(__name__)
-SUFFIXES = (".hdf5", ".h5")
-NOT_OF_THE_DATA = ("output", "append", "tqdm", "format")  # settings that do not change the rows
-# Metadata of a whole file.
-SHARED = ("env_name", UNITS, "environment", "versions", "random_return", "expert_return")
-UNFIT = {  # settings that a source of rows does not use
-    "policy": ("until",),
-    "replay": ("policy", "noise", "deterministic", "transitions", "episodes"),
-    "oracle": (
-        *("policy", "noise", "deterministic", "until", "replay", "episodes", "waypoints", "append"),
-        *("member", "expert", "random_return", "expert_return"),
-    ),
-    "waypoints": ("policy", "noise", "deterministic", "until", "replay", "episodes"),
-}
-REFERENCES = 1  # the stream of random numbers of the episodes that measure reference returns
+HDF5_SUFFIXES = (".hdf5", ".h5")
+OUTPUT_SETTINGS = ("output", "append", "tqdm", "format")  # settings that do not change the rows
+# Metadata of a whole file; all other metadata have an entry for each command that added rows.
+FILE_METADATA = ("env_name", UNITS, "environment", "versions", "random_return", "expert_return")
+UNUSED_BY = {  # settings that a source of rows does not use
+    "oracle": [
+        "policy", "noise", "deterministic", "until", "replay", "episodes", "waypoints", "append",
+        "member", "expert", "random_return", "expert_return",
+    ],
+    "waypoints": ["policy", "noise", "deterministic", "until", "replay", "episodes"],
+    "replay": ["policy", "noise", "deterministic", "transitions", "episodes"],
+    "policy": ["until"],
+}  # fmt: skip
+REFERENCE_STREAM = 1  # the stream of random numbers of the episodes that measure reference returns
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CollectionSettings(OfRun, SimulationSettings):
+class CollectionSettings(ToolSettings, SimulationSettings):
     """Settings of `xql-collect`."""
 
     random_return: float | None = setting(None, "Return that is a score of 0. Default: measured.")
     expert_return: float | None = setting(None, "Return that is a score of 100, written with the data.")
-    reference_episodes: int = setting(100, "Episodes for each measured return.", least=1, most=MOST)
+    reference_episodes: int = setting(100, "Episodes for each measured return.", least=1, most=MOST_EPISODES)
     output: str | None = setting(
         None, "FILE.hdf5 to write, or a folder with --format=minari. It must not exist yet."
     )
@@ -109,11 +107,13 @@ class CollectionSettings(OfRun, SimulationSettings):
     until: int | None = setting(
         None, "With --replay, write the buffer as it was after so many transitions. Default: all.", least=2
     )
-    member: int | None = setting(None, MEMBER)
+    member: int | None = setting(
+        None, "Member of the run, counted from 0. Needed for runs with several members."
+    )
     expert: Sequence[str] = setting(
         (), "Policies, as for --policy, whose returns are measured; the best is the return of score 100."
     )
-    tqdm: bool = setting(True, PROGRESS)
+    tqdm: bool = setting(True, "Show a progress bar, if stderr is a terminal.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,7 +123,7 @@ class Source:
     task: Task
     simulation: Simulation
     rows: Callable[[], Rows]
-    metadata: dict[str, Any]  # of the rows, which the dataset's file will contain
+    metadata: Json  # of the rows, which the dataset's file will contain
     cuts_episodes: bool = False  # anywhere, not only the last one, see `whole_returns_of`
 
     @property
@@ -132,19 +132,18 @@ class Source:
         return json.dumps([self.metadata.get(name) for name in ("seed", "policy_is", "noise", "replay_of")])
 
 
-def collect(settings: CollectionSettings) -> dict[str, Any]:
+@settings_of_jax()
+def collect(settings: CollectionSettings) -> Json:
     """Makes a dataset, or adds to it; returns a summary of the new rows. UserError comes before these."""
-    with settings_of_jax(), contextlib.ExitStack() as held:
-        kind = "waypoints" if settings.waypoints else "replay" if settings.replay else "policy"
-        kind = "oracle" if settings.oracle else kind
-        if unfit := [name for name in UNFIT[kind] if getattr(settings, name)]:
-            raise UserError(f"--{', --'.join(unfit)}: not with --{kind}")
-        if settings.oracle:
-            return _by_oracle(settings, held)
-        source = {"policy": _policy, "replay": _replay_buffer, "waypoints": _waypoints}[kind](settings)
-        output = _check_output(settings)
-        held.enter_context(alone_at(output))
-        before = _rows_before(settings, output, source)
+    kind = next((name for name in UNUSED_BY if getattr(settings, name)), "policy")
+    if unused := [name for name in UNUSED_BY[kind] if getattr(settings, name)]:
+        raise UserError(f"--{', --'.join(unused)}: not with --{kind}")
+    if kind == "oracle":
+        return _collect_by_oracle(settings)
+    source = {"policy": _policy, "replay": _replay_buffer, "waypoints": _waypoints}[kind](settings)
+    output = _check_output(settings)
+    with alone_at(output):
+        earlier = _rows_before(settings, output, source)
         references = _references(settings, source)
         rows = source.rows()
         task = referenced(source.task, references)
@@ -154,7 +153,12 @@ def collect(settings: CollectionSettings) -> dict[str, Any]:
             "episodes": int(ends_of(rows).sum()),
             "mean_return": float(returns.mean()),
         }
-        metadata: Metadata = {
+        report = summary | {
+            "output": str(output),
+            "terminals": int(rows["terminals"].sum()),
+            "mean_score": float(task.normalized_score(returns).mean()) if task.scores_returns else None,
+        }
+        metadata: Json = {
             "env_name": task.name,
             UNITS: ENVIRONMENT,
             "environment": json.dumps(describe_environment(task, source.simulation), sort_keys=True),
@@ -163,22 +167,21 @@ def collect(settings: CollectionSettings) -> dict[str, Any]:
             "origin": source.origin,
             **source.metadata,
             **summary,
-            **(references._asdict() if references else {}),
         }
-        terminals = int(rows["terminals"].sum())
-        score = float(task.normalized_score(returns).mean()) if task.scores_returns else None
-        if before:
-            rows, metadata = joined_rows([before[0], rows]), _joined_metadata(before[1], metadata)
+        if references:
+            metadata |= references._asdict()
+        if earlier:
+            rows, metadata = joined_rows([earlier[0], rows]), _joined_metadata(earlier[1], metadata)
         with writing_output("output", output) as unfinished:
             if settings.format == "minari":
                 unfinished.mkdir()
                 write_minari(unfinished, output.name, rows, metadata, action_bounds(task))
             else:
                 write_hdf5(unfinished, rows, metadata)
-        return {**summary, "output": str(output), "terminals": terminals, "mean_score": score}
+        return report
 
 
-def _by_oracle(settings: CollectionSettings, held: contextlib.ExitStack) -> dict[str, Any]:
+def _collect_by_oracle(settings: CollectionSettings) -> Json:
     """Writes OGBench's kind of data, a file in its layout that says what made it."""
     if not settings.env_name or settings.transitions is None:
         raise UserError("--oracle needs --env_name and --transitions")
@@ -186,18 +189,19 @@ def _by_oracle(settings: CollectionSettings, held: contextlib.ExitStack) -> dict
     if not task.suite.has_oracle:
         raise UserError(f"--env_name={task.name}: --oracle is for OGBench's tasks")
     output = check_output("output", settings.output or str(cached_file(task)), (".npz",))
-    held.enter_context(alone_at(output))
-    if os.path.lexists(output):
-        raise UserError(f"--output={output}: exists already: give another name")
-    from xql_jax.data import oracles  # imports MuJoCo
+    with alone_at(output):
+        if os.path.lexists(output):
+            raise UserError(f"--output={output}: exists already: give another name")
+        from xql_jax.data import oracles  # imports MuJoCo
 
-    with counted(number, "transition", settings.tqdm) as count:
-        rows = oracles.generate_oracle(task, number, settings.seed, count)
-    with writing_output("output", output) as unfinished, unfinished.open("wb") as archive:
-        np.savez_compressed(archive, **rows, **{MADE_BY: _command_of(settings)})  # type: ignore[arg-type]
+        with counted(number, "transition", settings.tqdm) as count:
+            rows = oracles.generate_oracle(task, number, settings.seed, count)
+        rows[MADE_BY] = np.array(_command_of(settings))
+        with writing_output("output", output) as unfinished, unfinished.open("wb") as archive:
+            np.savez_compressed(archive, **rows)  # type: ignore[arg-type]
     episodes = int(rows["terminals"].sum())
     made = {"transitions": len(rows["terminals"]) - episodes, "episodes": episodes, "output": str(output)}
-    return {**made, "terminals": 0, "mean_score": None, "mean_return": None}
+    return made | {"terminals": 0, "mean_score": None, "mean_return": None}
 
 
 def _policy(settings: CollectionSettings) -> Source:
@@ -206,21 +210,31 @@ def _policy(settings: CollectionSettings) -> Source:
         raise UserError("no policy: give --policy=random, FILE.npz or a run's folder, or --replay=RUN")
     if not settings.env_name:
         raise UserError("--policy needs --env_name")
-    if (settings.transitions is None) == (settings.episodes is None):
+    transitions, episodes = settings.transitions, settings.episodes
+    if (transitions is None) == (episodes is None):
         raise UserError("give one of --transitions and --episodes: how much to collect")
-    task, seed = get_task(settings.env_name), settings.seed
+    task, seed, noise = get_task(settings.env_name), settings.seed, settings.noise
     suite = environment_maker(task, settings.simulation)
-    how: dict[str, Any] = {"member": settings.member, "deterministic": settings.deterministic}
-    by, noise = open_behaviour(settings.policy, task, suite, **how), settings.noise
-    unit = "transitions" if settings.transitions else "episodes"
-    number = getattr(settings, unit)
+    behaviour = open_behaviour(
+        settings.policy, task, suite, member=settings.member, deterministic=settings.deterministic
+    )
 
     def rows() -> Rows:
-        with counted(number, unit[:-1], settings.tqdm) as count:
-            return episodes_of(by, task, suite, seed, **{unit: number}, noise=noise, count=count)
+        unit = "transition" if transitions else "episode"
+        with counted(transitions or episodes or 0, unit, settings.tqdm) as count:
+            return episodes_of(
+                behaviour,
+                task,
+                suite,
+                seed,
+                transitions=transitions,
+                episodes=episodes,
+                noise=noise,
+                count=count,
+            )
 
-    about = {"seed": seed, "policy": by.name, "policy_is": by.what, "noise": noise}
-    return Source(task, settings.simulation, rows, about)
+    metadata = {"seed": seed, "policy": behaviour.name, "policy_is": behaviour.what, "noise": noise}
+    return Source(task, settings.simulation, rows, metadata)
 
 
 def _waypoints(settings: CollectionSettings) -> Source:
@@ -236,8 +250,8 @@ def _waypoints(settings: CollectionSettings) -> Source:
         with counted(number, "transition", settings.tqdm) as count:
             return antmaze.generate_antmaze(task, number, settings.seed, count)
 
-    about = {"seed": settings.seed, "policy": "ant_walker", "noise": antmaze.WALKER_NOISE}
-    return Source(task, settings.simulation, rows, about)
+    metadata = {"seed": settings.seed, "policy": "ant_walker", "noise": antmaze.WALKER_NOISE}
+    return Source(task, settings.simulation, rows, metadata)
 
 
 def _replay_buffer(settings: CollectionSettings) -> Source:
@@ -258,14 +272,14 @@ def _replay_buffer(settings: CollectionSettings) -> Source:
     def rows() -> Rows:
         return rows_of_replay(first, transitions, int(run.content.get("num_environments", 1)))
 
-    about = {
+    metadata = {
         "replay_of": f"{run.algorithm}, {member}, run {run.run_id}",
         "first_transition": first,
         "stop_transition": stop,
         "episode_ends": "terminals are the buffer's; time-outs, which it does not know, were recovered: "
         "a row is one where its next observation is not exactly what the next row starts from",
     }
-    return Source(get_task(run.task.name), run.simulation, rows, about, cuts_episodes=True)
+    return Source(get_task(run.task.name), run.simulation, rows, metadata, cuts_episodes=True)
 
 
 def _references(settings: CollectionSettings, source: Source) -> References | None:
@@ -285,17 +299,19 @@ def _references(settings: CollectionSettings, source: Source) -> References | No
         checked_references((random, expert), "--random_return and --expert_return")
     task, episodes = source.task, settings.reference_episodes
     suite = environment_maker(task, source.simulation)
-    how: dict[str, Any] = {"member": settings.member, "deterministic": True}
-    policies = [open_behaviour(name, task, suite, **how) for name in (RANDOM, *experts)]
+    random_policy, *expert_policies = (
+        open_behaviour(name, task, suite, member=settings.member, deterministic=True)
+        for name in (RANDOM, *experts)
+    )
 
     def mean_return(behaviour: Behaviour) -> float:
-        rows = episodes_of(behaviour, task, suite, settings.seed, episodes=episodes, stream=REFERENCES)
+        rows = episodes_of(behaviour, task, suite, settings.seed, episodes=episodes, stream=REFERENCE_STREAM)
         mean = float(np.mean(returns_of(rows)))
         LOG.info(f"reference: {behaviour.name} has a mean return of {mean:.6g} in {episodes} episodes")
         return mean
 
-    low = mean_return(policies[0]) if random is None else random
-    high = max(map(mean_return, policies[1:])) if expert is None else expert
+    low = mean_return(random_policy) if random is None else random
+    high = max(map(mean_return, expert_policies)) if expert is None else expert
     return checked_references((low, high), "references")
 
 
@@ -309,31 +325,30 @@ def _check_output(settings: CollectionSettings) -> Path:
             raise UserError("--append adds to an HDF5 file: leave out --format=minari")
         with needing("--format=minari", "minari"):
             import minari  # noqa: F401  (so that nothing is collected in vain)
-    return check_output("output", settings.output, () if is_folder else SUFFIXES)
+    return check_output("output", settings.output, () if is_folder else HDF5_SUFFIXES)
 
 
-def _rows_before(settings: CollectionSettings, output: Path, source: Source) -> tuple[Rows, Metadata] | None:
-    """Reads what --append adds to, in the environment's units; UserError if that is no use."""
+def _rows_before(settings: CollectionSettings, output: Path, source: Source) -> tuple[Rows, Json] | None:
+    """Reads what --append adds to, None if there is nothing; UserError if the rows do not fit it."""
     if not os.path.lexists(output):
         return None
     if not settings.append:
         raise UserError(f"--output={output}: exists already: add to it by --append, or give another name")
     (rows, metadata), task = read_rows(output), source.task
-    if metadata.get("env_name") != task.name or "command" not in metadata:
-        raise UserError(f"--append: {output} is no dataset of {task.name} by xql-collect")
+    if metadata.get("env_name") != task.name or metadata.get(UNITS) != ENVIRONMENT:
+        raise UserError(f"--append: {output} is no dataset of {task.name} by this version of xql-collect")
     if source.origin in [*np.ravel(metadata.get("origin", []))]:
         raise UserError(f"--append: {output} has rows of this policy and seed: give another --seed")
-    if says_normalized(metadata.get(UNITS), str(output), is_collected=True):
-        rows["actions"] = action_bounds(task).to_environment(rows["actions"])
     return rows, metadata
 
 
-def _joined_metadata(before: Metadata, new: Metadata) -> Metadata:
+def _joined_metadata(before: Json, new: Json) -> Json:
     """Returns the metadata of a file to which rows were added: lists with one entry per command."""
-    joined = {**before, **{key: new[key] for key in SHARED if key in new}}
-    for key in (key for key in new if key not in SHARED):
-        old = before.get(key, [])
-        joined[key] = [*(old if isinstance(old, list) else [old]), new[key]]
+    joined = {**before, **{key: new[key] for key in FILE_METADATA if key in new}}
+    for key in new:
+        if key not in FILE_METADATA:
+            old = before.get(key, [])
+            joined[key] = [*(old if isinstance(old, list) else [old]), new[key]]
     return joined
 
 
@@ -342,8 +357,8 @@ def _command_of(settings: CollectionSettings) -> str:
     words = ["xql-collect"]
     for field in dataclasses.fields(settings):
         value = getattr(settings, field.name)
-        if field.name in NOT_OF_THE_DATA or value == field.default:
+        if field.name in OUTPUT_SETTINGS or value == field.default:
             continue
-        values = value if isinstance(value, list | tuple) else [value]
-        words += [f"--{field.name}" if each is True else f"--{field.name}={each}" for each in values]
+        for each in value if isinstance(value, list | tuple) else [value]:
+            words.append(f"--{field.name}" if each is True else f"--{field.name}={each}")
     return shlex.join(words)

@@ -1,20 +1,21 @@
-"""Compiles the program of an offline run for devices that need not be there, and tells what it takes there.
+"""Compiles an offline run's program for devices that need not be there, and reports the resources it needs.
 
-A TPU's compiler is in the package libtpu and runs on any machine: it lays out the memory, and counts the
-operations and bytes of the program that training would run. The data are only shapes.
+The package libtpu contains the TPUs' compiler, which runs on any machine. It lays out the memory, and counts
+the operations and bytes of the program that training would run. No data are read: their shapes are enough.
 """
 
 import dataclasses
+import functools
 import math
 import os
 import time
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
-from xql_jax.data.dataset import Dataset
+from xql_jax.data.dataset import Dataset, from_transitions
 from xql_jax.data.views import view_for
 from xql_jax.envs import environment_maker
 from xql_jax.errors import UserError, needing
@@ -27,13 +28,13 @@ from xql_jax.training.data_population import offline_population
 from xql_jax.training.groups import make_groups, population_mesh
 from xql_jax.training.members import member_shapes
 from xql_jax.training.population import Population
-from xql_jax.types import Batch
+from xql_jax.types import Array, Json
 
-FEW = 1_024  # rows of data in the programs whose bytes are counted
+SAMPLE_ROWS = 1_024  # rows of data in the programs whose operations and bytes are counted
 KERNELS = ("fusion", "copy", "custom-call")  # in XLA's text
 COLLECTIVES = ("all-reduce", "all-gather", "all-to-all", "collective-permute", "reduce-scatter")
 # Without these libtpu asks Google's cloud where it is, and waits, or complains.
-SURROUNDINGS = {
+LIBTPU_ENVIRONMENT = {
     "TPU_SKIP_MDS_QUERY": "1",
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
     "TPU_WORKER_HOSTNAMES": "localhost",
@@ -42,7 +43,7 @@ SURROUNDINGS = {
 MIB, GIB = 2**20, 2**30
 
 
-class DataSheet(NamedTuple):
+class DeviceSpecs(NamedTuple):
     """What one device can do, as JAX counts devices: a chip of TPU v4 and of TPU7x is two."""
 
     memory: float  # GiB that programs can use
@@ -52,55 +53,68 @@ class DataSheet(NamedTuple):
 
 # By `device_kind`. TPUs multiply float32 in bfloat16 by default; GPUs' numbers are float32's. Sources:
 # cloud.google.com/tpu/docs (system architecture) and NVIDIA's data sheets.
-DATA_SHEETS = {
-    "TPU v4": DataSheet(15.75, 137.5, 614),
-    "TPU v5 lite": DataSheet(15.75, 197, 819),
-    "TPU v5": DataSheet(95, 459, 2765),
-    "TPU v6 lite": DataSheet(31.25, 918, 1640),
-    "TPU7x": DataSheet(94.75, 1153, 3690),
-    "NVIDIA H100 80GB HBM3": DataSheet(79, 67, 3350),
-    "NVIDIA H200": DataSheet(140, 67, 4800),
+SPECS_BY_KIND = {
+    "TPU v4": DeviceSpecs(15.75, 137.5, 614),
+    "TPU v5 lite": DeviceSpecs(15.75, 197, 819),
+    "TPU v5": DeviceSpecs(95, 459, 2765),
+    "TPU v6 lite": DeviceSpecs(31.25, 918, 1640),
+    "TPU7x": DeviceSpecs(94.75, 1153, 3690),
+    "NVIDIA H100 80GB HBM3": DeviceSpecs(79, 67, 3350),
+    "NVIDIA H200": DeviceSpecs(140, 67, 4800),
 }
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ProjectionSettings(OfflineSettings):
-    """Settings of `xql-compile`: those of `xql-train-offline`, and for what it is compiled."""
+class CompileSettings(OfflineSettings):
+    """Settings of `xql-compile`: those of `xql-train-offline`, and the devices to compile for."""
 
     topology: str = setting(
         "",
         "TPUs to compile for, such as v5e:2x2, v5e:2x4, v4:2x2x1, v5p:2x2x1 or v6e:2x2; needs "
         "xql_jax[tpu-compiler]. Default: the accelerators of this machine.",
     )
-    transitions: int = setting(1_000_000, "Size of the data, if no --dataset is given.", least=FEW)
+    transitions: int = setting(1_000_000, "Size of the data, if no --dataset is given.", least=SAMPLE_ROWS)
     json: bool = setting(False, "Print the numbers as JSON.")
 
 
-class CompiledProgram(NamedTuple):
-    """A compiled program in numbers, for each device."""
+class ProgramCosts(NamedTuple):
+    """The costs of a compiled program for one device, as the compiler states them."""
 
     members: int
-    seconds: float  # of compiling
-    arguments: int  # bytes of the data and the members' states
-    results: int  # bytes of the states that it returns
-    temporaries: int  # bytes
-    code: int  # bytes
+    compile_seconds: float
+    argument_bytes: int  # the data and the members' states
+    result_bytes: int  # the states that it returns
+    temporary_bytes: int
+    code_bytes: int
     operations: float  # of an update of the device's members
-    traffic: float  # bytes that an update reads and writes, as the compiler counts them
+    bytes_accessed: float  # that an update reads and writes
     kernels: int  # of an update: fusions, copies and calls in the largest loop
     collectives: list[str]
 
     @property
-    def states(self) -> int:
-        return self.arguments + self.results
+    def state_bytes(self) -> int:
+        """The data, and the members' states before and after the program."""
+        return self.argument_bytes + self.result_bytes
 
     @property
     def memory(self) -> int:
-        return self.states + self.temporaries + self.code
+        """All bytes that the program takes."""
+        return self.state_bytes + self.temporary_bytes + self.code_bytes
+
+
+CompileFor = Callable[[int, int], ProgramCosts]  # from members a device and rows of data
+
+
+class MemoryLine(NamedTuple):
+    """The memory of a device as a linear function of its members, in bytes."""
+
+    data: int  # part of `fixed`
+    fixed: float
+    per_member: float
 
 
 @settings_of_jax()
-def project(settings: ProjectionSettings) -> dict[str, Any]:
+def compile_run(settings: CompileSettings) -> Json:
     """Compiles the run's program; returns what --json prints.
 
     Raises:
@@ -109,87 +123,80 @@ def project(settings: ProjectionSettings) -> dict[str, Any]:
     if settings.data_on == "host":
         raise UserError("--data_on=host: what is compiled has its data on the device: leave it out")
     job = offline_job(settings)
+    members = len(job.members)
     devices = devices_of(settings.topology)
-    view, rows = shapes_of_data(job, settings)
+    view, rows = data_shapes(job, settings)
+    used = population_mesh(members, devices).devices.tolist()
+    per_device = -(-members // len(used))
     population = offline_population(
         job.learner, job.members[:1], view.batch, job.settings.batch_size, together=True
     )
-    kind, number = devices[0].device_kind, len(job.members)
-    sheet, used = DATA_SHEETS.get(kind), population_mesh(number, devices).devices.tolist()
-    each = -(-number // len(used))
-
-    def compiled(members: int, rows: int) -> CompiledProgram:
-        return compile_population(population, view.size, used, members, rows)
-
+    compile_for = functools.cache(functools.partial(compile_population, population, view.size, used))
+    kind = devices[0].device_kind
+    specs = SPECS_BY_KIND.get(kind)
+    members_that_fit = None
     try:
-        alone, at, few = compiled(1, rows), each, None
-        while few is None:
-            try:
-                few = compiled(at, FEW)
-            except jax.errors.JaxRuntimeError as error:
-                _check_is_memory(error)
-                at //= 2
-        other = compiled(at // 2 or 2, FEW)
-        # Temporaries and code may shrink with more members; their states do not.
-        more = few.members - other.members
-        of_member = max((few.memory - other.memory) / more, (few.states - other.states) / more)
-        of_data = alone.arguments - (few if at == 1 else compiled(1, FEW)).arguments
-        fitting = None
-        if sheet:
-            fixed = of_data + few.memory - at * of_member
-            fitting = len(used) * max(0, math.floor((sheet.memory * GIB - fixed) / of_member))
-            if fitting < number:
+        compile_for(1, rows)  # if not even one member fits, nothing else is tried
+        sample = largest_sample(compile_for, per_device)
+        line = memory_line(compile_for, sample, rows)
+        if specs:
+            on_a_device = max(0, math.floor((specs.memory * GIB - line.fixed) / line.per_member))
+            members_that_fit = len(used) * on_a_device
+            if members_that_fit < members:
+                needed = (line.fixed + per_device * line.per_member) / GIB
                 raise UserError(
-                    f"--num_seeds={settings.num_seeds}: {number} member(s) do not fit: on {len(used)} "
-                    f"device(s) they take {(fixed + each * of_member) / GIB:.1f} GiB each, and {kind} has "
-                    f"{sheet.memory:g}; at most {fitting} fit"
+                    f"--num_seeds={settings.num_seeds}: {members} member(s) do not fit: on {len(used)} "
+                    f"device(s) they take {needed:.1f} GiB each, and {kind} has {specs.memory:g}; at most "
+                    f"{members_that_fit} fit"
                 )
-        full = alone if each == 1 else compiled(each, rows)
+        whole = compile_for(per_device, rows)
     except jax.errors.JaxRuntimeError as error:
         _check_is_memory(error)
         raise UserError(
-            f"{rows:,} transitions and {number} member(s) do not fit into the memory of {kind}: "
+            f"{rows:,} transitions and {members} member(s) do not fit into the memory of {kind}: "
             f"{str(error).splitlines()[0]}"
         ) from None
-    return {
+    report = {
         "algorithm": job.settings.config.algorithm,
         "env_name": job.settings.env_name,
         "topology": settings.topology or "this machine",
         "device_kind": kind,
         "devices": len(devices),
         "devices_used": len(used),
-        "members": number,
-        "members_per_device": each,
+        "members": members,
+        "members_per_device": per_device,
         "batch_size": job.settings.batch_size,
         "transitions": rows,
         "sizes": [view.observation_dim, view.action_dim],
-        "compile_seconds": round(full.seconds, 1),
-        "collectives": full.collectives,
-        "kernels": full.kernels,
+        "compile_seconds": round(whole.compile_seconds, 1),
+        "collectives": whole.collectives,
+        "kernels": whole.kernels,
         "bytes": {
-            "data": of_data,
-            "members": full.states - of_data,
-            "temporaries": full.temporaries,
-            "program": full.code,
-            "together": full.memory,
-            "of_device": round(sheet.memory * GIB) if sheet else None,
-            "a_member_more": round(of_member),
+            "data": line.data,
+            "members": whole.state_bytes - line.data,
+            "temporaries": whole.temporary_bytes,
+            "program": whole.code_bytes,
+            "together": whole.memory,
+            "of_device": round(specs.memory * GIB) if specs else None,
+            "a_member_more": round(line.per_member),
         },
-        "members_that_fit": fitting,
+        "members_that_fit": members_that_fit,
         # What all members of a device do. Bytes are counted with few rows of data: the compiler counts
         # all rows as read when a minibatch is taken from them.
-        "operations_per_update": few.operations,
-        "bytes_per_update": few.traffic,
-        # Updates per second of all members that the data sheet allows, by what bounds them.
-        "bounds": sheet
-        and {
-            "arithmetic": number * sheet.tflops * 1e12 / few.operations,
-            "memory": number * sheet.bandwidth * 1e9 / few.traffic,
-        },
+        "operations_per_update": sample.operations,
+        "bytes_per_update": sample.bytes_accessed,
+        "bounds": None,
     }
+    if specs:
+        # Updates per second of all members that the data sheet allows, by what bounds them.
+        report["bounds"] = {
+            "arithmetic": members * specs.tflops * 1e12 / sample.operations,
+            "memory": members * specs.bandwidth * 1e9 / sample.bytes_accessed,
+        }
+    return report
 
 
-def devices_of(topology: str) -> Sequence[Any]:
+def devices_of(topology: str) -> Sequence[jax.Device]:
     """Returns the devices of a TPU topology by its name, or this machine's accelerators."""
     if not topology:
         if jax.default_backend() == "cpu":
@@ -199,7 +206,7 @@ def devices_of(topology: str) -> Sequence[Any]:
         import libtpu  # noqa: F401
     from jax.experimental import topologies
 
-    for name, value in SURROUNDINGS.items():
+    for name, value in LIBTPU_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     try:
         return topologies.get_topology_desc(topology, "tpu").devices
@@ -208,51 +215,77 @@ def devices_of(topology: str) -> Sequence[Any]:
         raise UserError(f"--topology={topology}: want one such as v5e:2x2 or v4:2x2x1: {reason}") from None
 
 
-def shapes_of_data(job: Job, settings: ProjectionSettings) -> tuple[Dataset, int]:
+def data_shapes(job: Job, settings: CompileSettings) -> tuple[Dataset, int]:
     """Returns data in the learner's form, and how many rows the program is to be compiled for."""
     if settings.dataset:
         view = load_data(job, None).dataset
         return view, view.size
     task = job.settings.task
     observation_dim, action_dim = environment_maker(task, job.settings.simulation).sizes(task)
-    ends = np.arange(FEW) % 2 == 1
-    zeros, masks = np.zeros(FEW, np.float32), 1.0 - ends.astype(np.float32)
-    observations = np.zeros((FEW, observation_dim), np.float32)
-    actions = np.zeros((FEW, action_dim), np.float32)
-    batch: Any = (observations, actions, zeros, masks, observations)
-    return view_for(job.learner, Dataset(Batch(*batch), ends, "shapes")), settings.transitions
+    observations = np.zeros((SAMPLE_ROWS, observation_dim), np.float32)
+    rows = {
+        "observations": observations,
+        "actions": np.zeros((SAMPLE_ROWS, action_dim), np.float32),
+        "rewards": np.zeros(SAMPLE_ROWS, np.float32),
+        "terminals": np.arange(SAMPLE_ROWS) % 2 == 1,
+        "next_observations": observations,
+    }
+    return view_for(job.learner, from_transitions(rows, "shapes")), settings.transitions
+
+
+def largest_sample(compile_for: CompileFor, members: int) -> ProgramCosts:
+    """Returns the program for few rows and so many members a device, or half as many until it fits."""
+    while True:
+        try:
+            return compile_for(members, SAMPLE_ROWS)
+        except jax.errors.JaxRuntimeError as error:
+            _check_is_memory(error)
+            members //= 2
+
+
+def memory_line(compile_for: CompileFor, sample: ProgramCosts, rows: int) -> MemoryLine:
+    """Returns the line through the sample and a program with half of its members, moved up by the data."""
+    data = compile_for(1, rows).argument_bytes - compile_for(1, SAMPLE_ROWS).argument_bytes
+    smaller = compile_for(sample.members // 2 or 2, SAMPLE_ROWS)
+    added = sample.members - smaller.members
+    # Temporaries and code may shrink with more members; their states do not.
+    per_member = max(
+        (sample.memory - smaller.memory) / added, (sample.state_bytes - smaller.state_bytes) / added
+    )
+    return MemoryLine(data, data + sample.memory - sample.members * per_member, per_member)
 
 
 def compile_population(
-    population: Population, size: int, devices: Sequence[Any], members: int, rows: int
-) -> CompiledProgram:
+    population: Population, size: int, devices: Sequence[jax.Device], members: int, rows: int
+) -> ProgramCosts:
     """Compiles the program for `members` a device and data of `rows`, from a population with `size` rows."""
     [group] = make_groups(members * len(devices), True, devices)
 
     def of_members(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct((len(group.indices), *leaf.shape), leaf.dtype, sharding=group.split)
 
-    def of_data(leaf: Any) -> jax.ShapeDtypeStruct:
+    def of_data(leaf: Array) -> jax.ShapeDtypeStruct:
         shape = (rows, *leaf.shape[1:]) if leaf.shape[:1] == (size,) else leaf.shape
         return jax.ShapeDtypeStruct(shape, leaf.dtype, sharding=group.shared)
 
-    own = jax.tree.map(of_members, member_shapes(population.groups[0].members.apart))
-    data, number = jax.tree.map(of_data, population.data), jax.ShapeDtypeStruct((), np.int32)
+    states = jax.tree.map(of_members, member_shapes(population.groups[0].members.apart))
+    data = jax.tree.map(of_data, population.data)
+    number = jax.ShapeDtypeStruct((), np.int32)
     started = time.perf_counter()
-    program = population.program(group).lower(*own, data, number, number).compile()
+    program = population.program(group).lower(*states, data, number, number).compile()
     seconds = time.perf_counter() - started
     costs, memory, text = program.cost_analysis(), program.memory_analysis(), program.as_text()
-    return CompiledProgram(
-        members,
-        seconds,
-        memory.argument_size_in_bytes,
-        memory.output_size_in_bytes - memory.alias_size_in_bytes,
-        memory.temp_size_in_bytes,
-        memory.generated_code_size_in_bytes,
-        costs["flops"],
-        costs["bytes accessed"],
-        max(sum(body.count(f" {kernel}(") for kernel in KERNELS) for body in text.split("\n}\n")),
-        collectives_in(text),
+    return ProgramCosts(
+        members=members,
+        compile_seconds=seconds,
+        argument_bytes=memory.argument_size_in_bytes,
+        result_bytes=memory.output_size_in_bytes - memory.alias_size_in_bytes,
+        temporary_bytes=memory.temp_size_in_bytes,
+        code_bytes=memory.generated_code_size_in_bytes,
+        operations=costs["flops"],
+        bytes_accessed=costs["bytes accessed"],
+        kernels=max(sum(body.count(f" {name}(") for name in KERNELS) for body in text.split("\n}\n")),
+        collectives=collectives_in(text),
     )
 
 

@@ -4,11 +4,11 @@ import contextlib
 import dataclasses
 import functools
 import logging
-from typing import Any
 
 import numpy as np
 
 from xql_jax.envs import BACKENDS, EnvironmentMaker, Simulation, describe_environment, environment_maker
+from xql_jax.envs.vector import VectorEnv
 from xql_jax.errors import UserError
 from xql_jax.files import as_json
 from xql_jax.jax_settings import settings_of_jax
@@ -16,26 +16,29 @@ from xql_jax.outputs import check_output, write_output
 from xql_jax.rollout.acting import Act
 from xql_jax.rollout.evaluation import Evaluator, episode_seed
 from xql_jax.rollout.scores import describe_episodes
-from xql_jax.rollout.video import SUFFIXES, check_draws, parse_size, prepare_to_draw, record_video
+from xql_jax.rollout.video import VIDEO_SUFFIXES, check_draws, parse_size, prepare_to_draw, record_video
 from xql_jax.runs.load import SavedRun, load_run
 from xql_jax.runs.run import scored
 from xql_jax.settings import setting
 from xql_jax.tasks import Task, get_task
-from xql_jax.tools.of_run import INITIAL_STATES, MOST, PROGRESS, SEED, OfRun
+from xql_jax.tools.tool_settings import EVALUATION_START_SEED, MOST_EPISODES, ToolSettings
 from xql_jax.training.progress import counted
+from xql_jax.types import Json
 
 LOG = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class EvaluationSettings(OfRun):
+class EvaluationSettings(ToolSettings):
     """Settings of `xql-evaluate`."""
 
     checkpoint: str | None = setting(None, "", positional=True)  # a run's folder or one of its checkpoints
     env_name: str | None = setting(None, "Task. Default: the run's own.")
-    episodes: int = setting(100, "Episodes per member.", least=1, most=MOST)
+    episodes: int = setting(100, "Episodes per member.", least=1, most=MOST_EPISODES)
     member: int | None = setting(None, "Member to evaluate, counted from 0. Default: all.")
-    seed: int = setting(INITIAL_STATES, SEED)
+    seed: int = setting(
+        EVALUATION_START_SEED, "Seed for the initial states. Evaluations during training use another one."
+    )
     random_return: float | None = setting(None, "Return of score 0, for a task that has none.")
     expert_return: float | None = setting(None, "Return of score 100, see --random_return.")
     num_environments: int | None = setting(
@@ -63,61 +66,58 @@ class EvaluationSettings(OfRun):
         most=240,
     )
     output: str | None = setting(None, "Also write the results to this file, as JSON.")
-    tqdm: bool = setting(True, PROGRESS)
+    tqdm: bool = setting(True, "Show a progress bar, if stderr is a terminal.")
 
 
-def evaluate(settings: EvaluationSettings) -> dict[str, Any]:
+@settings_of_jax()
+def evaluate(settings: EvaluationSettings) -> Json:
     """Evaluates the policies that the settings name, and records a video if they ask for one.
 
     Returns the content of --output. Raises UserError if a setting is invalid, before anything is evaluated.
     """
-    video = check_output("video", settings.video, SUFFIXES) if settings.video else None
     output = check_output("output", settings.output) if settings.output else None
+    video = check_output("video", settings.video, VIDEO_SUFFIXES) if settings.video else None
     size = parse_size(settings.video_size, video) if video and settings.video_size else None
     if video:
         prepare_to_draw(video)
-    with contextlib.ExitStack() as held:
-        held.enter_context(settings_of_jax())
-        run = _run_of(settings)
-        task = run.task if run else get_task(settings.env_name or "")
-        task = scored(task, (settings.random_return, settings.expert_return))
-        simulation = run.simulation if run else Simulation()
-        given = {name: getattr(settings, name) for name in Simulation._fields}
-        simulation = simulation._replace(**{name: x for name, x in given.items() if x is not None})
-        suite = environment_maker(task, simulation)
-        non_finite: set[int] = set()  # members whose actions were not finite: see `finite_policy`
-        if run:
-            run.check_fits(task, *suite.sizes(task))
-            act, what = run.policy(report=non_finite.add), run.what
-        else:
-            act, what = _random(task, suite, settings.seed), "the random policy"
-        members = [str(member) for member in run.members] if run else ["random"]
+    run = _run_of(settings)
+    task = run.task if run else get_task(settings.env_name or "")
+    task = scored(task, (settings.random_return, settings.expert_return))
+    own = run.simulation if run else Simulation()
+    simulation = Simulation(
+        own.env_backend if settings.env_backend is None else settings.env_backend,
+        own.legacy_inertia if settings.legacy_inertia is None else settings.legacy_inertia,
+    )
+    suite = environment_maker(task, simulation)
+    non_finite: set[int] = set()  # members whose actions were not finite: see `finite_policy`
+    if run:
+        run.check_fits(task, *suite.sizes(task))
+        members = [str(member) for member in run.members]
+        what, act = run.what, run.policy(report=non_finite.add)
+    else:
+        members = ["random"]
+        what, act = "the random policy", _random(task, suite, settings.seed)
+    with contextlib.ExitStack() as stack:
         if video:  # tried before the evaluation, because rendering may not work on this machine
-            make = suite.make
-            if task.suite.draws_itself:
-                make = functools.partial(make, render_mode="rgb_array")
-            stage = dataclasses.replace(suite, make=make).vector_env(task, 1)
-            held.callback(stage.close)
-            stage.reset([0])
-            check_draws(stage)
+            filmed = stack.enter_context(contextlib.closing(_filmed_environment(task, suite)))
         LOG.info(f"{task.name}: {settings.episodes} episodes of {what}")
-        number, at_once = len(members), settings.num_environments or suite.max_environments
-        suite = dataclasses.replace(suite, max_environments=at_once)
-        evaluator = Evaluator(task, number, settings.episodes, settings.seed, suite)
-        held.callback(evaluator.close)
-        with counted(settings.episodes * number, "episode", settings.tqdm) as count:
+        at_once = settings.num_environments or suite.max_environments
+        limited = dataclasses.replace(suite, max_environments=at_once)
+        evaluator = Evaluator(task, len(members), settings.episodes, settings.seed, limited)
+        stack.enter_context(contextlib.closing(evaluator))
+        with counted(settings.episodes * len(members), "episode", settings.tqdm) as count:
             results = evaluator.run(act, on_step=lambda step: count(int(step.ended.sum())))
-        described = zip(members, describe_episodes(results, task), strict=True)
+        entries = []
+        for index, described in enumerate(describe_episodes(results, task)):
+            entry = {"member": members[index], "non_finite_actions": index in non_finite}
+            entries.append(entry | described)
         report = {
             "env_name": task.name,
             "quantity": task.quantity,
             "policies": what,
             "seed": settings.seed,
             "environment": describe_environment(task, simulation),
-            "members": [
-                {"member": member, "non_finite_actions": index in non_finite, **entry}
-                for index, (member, entry) in enumerate(described)
-            ],
+            "members": entries,
         }
         if output:  # before the video, which may fail: the results must not be lost
             write_output("output", output, as_json(report) + "\n")
@@ -126,7 +126,7 @@ def evaluate(settings: EvaluationSettings) -> dict[str, Any]:
             seeds = [episode_seed(settings.seed, episode) for episode in range(settings.video_episodes)]
             with counted(len(seeds) * task.longest, "step", settings.tqdm, "video") as count:
                 returns = record_video(
-                    stage, act, seeds, video, size=size, frames_per_second=settings.video_fps, on_step=count
+                    filmed, act, seeds, video, size=size, frames_per_second=settings.video_fps, on_step=count
                 )
             report["video_returns"] = returns
             if not task.by_success:
@@ -159,3 +159,12 @@ def _random(task: Task, suite: EnvironmentMaker, seed: int) -> Act:
         return generator.uniform(space.low, space.high, (*observations.shape[:2], *space.shape))
 
     return act
+
+
+def _filmed_environment(task: Task, suite: EnvironmentMaker) -> VectorEnv:
+    """Returns an environment that draws pictures; UserError if it draws none."""
+    make = functools.partial(suite.make, render_mode="rgb_array") if task.suite.draws_itself else suite.make
+    env = dataclasses.replace(suite, make=make).vector_env(task, 1)
+    env.reset([0])
+    check_draws(env)
+    return env

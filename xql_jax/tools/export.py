@@ -10,12 +10,12 @@ import logging
 import runpy
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.export
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 
 from xql_jax.data import act as act_script
 from xql_jax.data.policy_files import Weights
@@ -30,48 +30,51 @@ from xql_jax.networks.mlp import GaussianPolicy
 from xql_jax.networks.policies import DeterministicPolicy, MixturePolicy, TanhGaussianPolicy
 from xql_jax.outputs import write_output, writing_output
 from xql_jax.rollout.evaluation import Evaluator
-from xql_jax.runs.load import load_run
+from xql_jax.runs.load import SavedRun, load_run
 from xql_jax.settings import setting
-from xql_jax.tools.of_run import INITIAL_STATES, MEMBER, MOST, RUN, SEED, OfRun
+from xql_jax.tasks import Task
 from xql_jax.tools.onnx_graph import import_onnx, read_onnx, write_onnx
+from xql_jax.tools.tool_settings import EVALUATION_START_SEED, MOST_EPISODES, ToolSettings
 from xql_jax.training.members import learners_of
-from xql_jax.types import Array
+from xql_jax.types import Array, Json, Params
 
 LOG = logging.getLogger(__name__)
 NUM_OBSERVATIONS = 1_000  # on which the files are compared with the original
-TOLERANCE = 1e-5  # largest accepted difference of an action's entry, whose bounds count as ±1
+LARGEST_DIFFERENCE = 1e-5  # accepted, of an action's entry, whose bounds count as ±1
 FILES = {"jax": "policy.jax", "onnx": "policy.onnx", "npz": "policy.npz"}
 REPORT = "policy.json"
 SCRIPT = "act.py"  # beside the .npz
 PLATFORMS = ("cpu", "cuda", "tpu")  # of an artifact
 Policy = Callable[[np.ndarray], np.ndarray]  # observations f32[B, O] to actions f32[B, A]
-
-
-EXPORT_FORMATS = ("jax", "onnx", "npz")
+Layers = dict[str, ArrayLike]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ExportSettings(OfRun):
+class ExportSettings(ToolSettings):
     """Settings of `xql-export`."""
 
     given: frozenset[str] = frozenset()  # names of the settings that the user gave
-    checkpoint: str = setting("", RUN, positional=True)
+    checkpoint: str = setting("", "a run's folder or one of its checkpoints", positional=True)
     env_name: str | None = setting(None, "Task of --episodes. Default: the run's own.")
-    member: int | None = setting(None, MEMBER)
+    member: int | None = setting(
+        None, "Member of the run, counted from 0. Needed for runs with several members."
+    )
     formats: Sequence[str] = setting(
-        EXPORT_FORMATS,
+        tuple(FILES),
         "Files to write. jax: an artifact of jax.export; onnx: a graph, needs xql_jax[export]; npz: weights. "
         "Default: all; onnx if it is installed.",
-        choices=EXPORT_FORMATS,
+        choices=tuple(FILES),
         by_commas=True,
     )
     output: str | None = setting(None, "Folder for the files. Default: `export` in the run's folder.")
-    episodes: int = setting(0, "Evaluate the run and every file over that many episodes.", most=MOST)
-    seed: int = setting(INITIAL_STATES, SEED)
+    episodes: int = setting(0, "Evaluate the run and every file over that many episodes.", most=MOST_EPISODES)
+    seed: int = setting(
+        EVALUATION_START_SEED, "Seed for the initial states. Evaluations during training use another one."
+    )
 
 
 @settings_of_jax()
-def export_policy(settings: ExportSettings) -> dict[str, Any]:
+def export_policy(settings: ExportSettings) -> Json:
     """Writes the policy in every format, reads each file back and compares it with the original.
 
     Returns the content of policy.json: the largest difference per format, and the scores if requested.
@@ -87,49 +90,36 @@ def export_policy(settings: ExportSettings) -> dict[str, Any]:
     suite = environment_maker(task, run.simulation) if task else None
     if task and suite:
         run.check_fits(task, *suite.sizes(task))
-    formats = list(settings.formats)
-    if "onnx" in formats:
-        try:
-            import_onnx()
-        except UserError as error:  # it is not installed
-            if "formats" in settings.given:
-                raise
-            LOG.warning(f"{error}; {FILES['onnx']} is left out")
-            formats.remove("onnx")
+    formats = _formats(settings)
     folder = Path(settings.output or run.path / "export").expanduser()
-    for name in (REPORT, *FILES.values()):  # first the report, which never tells of other policies
+    for name in (REPORT, *FILES.values()):  # the report first: it must not describe files of another policy
         (folder / name).unlink(missing_ok=True)
 
     def act(observations: Array) -> Array:
         seen = run.preprocessing.observations(observations)
         return bounds.to_environment(learner.act(actor, seen, jax.random.key(0), deterministic=True))
 
-    # Compared on Gaussian observations: three times as wide as the data, if the run normalises by them.
-    drawn = 3 * np.random.default_rng(0).standard_normal((NUM_OBSERVATIONS, run.sizes[0]))
-    if run.preprocessing.observation_mean:
-        drawn = np.asarray(run.preprocessing.observation_mean) + drawn * run.preprocessing.observation_std
-    drawn, original, differences = drawn.astype(np.float32), run.policy(), dict[str, float]()
+    original = run.policy()
     policies: dict[str, Policy] = {"run": lambda observations: original(observations[None])[0]}
-    expected = bounds.to_learner(policies["run"](drawn))
+    # Where two actions of a flow have the same Q but for rounding, either may be chosen.
+    accepted = 0.995 if isinstance(actor, FlowActor) else 1.0
+    observations = _observations(run)
+    expected = bounds.to_learner(policies["run"](observations))
+    differences: dict[str, float] = {}
     for name in formats:
         policies[name] = _written(name, folder, weights, act)
-        found = bounds.to_learner(policies[name](drawn))
-        # Where two actions of a flow have the same Q but for rounding, either may be chosen.
-        accepted = 0.995 if isinstance(actor, FlowActor) else 1.0
-        differences[name] = difference = float(np.quantile(np.abs(found - expected).max(-1), accepted))
-        if not difference <= TOLERANCE:
+        found = bounds.to_learner(policies[name](observations))
+        difference = float(np.quantile(np.abs(found - expected).max(-1), accepted))
+        if not difference <= LARGEST_DIFFERENCE:
             raise UserError(f"{folder / FILES[name]}: its actions differ from the run's by {difference:.2g}")
         LOG.info(f"{folder / FILES[name]}: differs by at most {difference:.1e}")
+        differences[name] = difference
     scores = {}
     if task and suite:
         evaluator = Evaluator(task, 1, settings.episodes, settings.seed, suite=suite)
-
-        def score(policy: Policy) -> float:
-            results = evaluator.run(lambda observations: policy(observations[0])[None])
-            return float(task.normalized_score(results.returns, results.successes).mean())
-
         with contextlib.closing(evaluator):
-            scores = {name: score(policy) for name, policy in policies.items()}  # all in the same episodes
+            for name, policy in policies.items():  # all in the same episodes
+                scores[name] = _score(policy, evaluator, task)
     report = {
         "policy": f"{run.what}, {member}",
         "run": run.run_id,
@@ -143,6 +133,32 @@ def export_policy(settings: ExportSettings) -> dict[str, Any]:
     }
     write_output("output", folder / REPORT, as_json(report) + "\n")
     return {**report, "folder": str(folder)}
+
+
+def _formats(settings: ExportSettings) -> list[str]:
+    """Returns the formats to write: without ONNX if it is not installed, unless the user asked for it."""
+    try:
+        if "onnx" in settings.formats:
+            import_onnx()
+    except UserError as error:
+        if "formats" in settings.given:
+            raise
+        LOG.warning(f"{error}; {FILES['onnx']} is left out")
+        return [name for name in settings.formats if name != "onnx"]
+    return list(settings.formats)
+
+
+def _observations(run: SavedRun) -> np.ndarray:
+    """Returns Gaussian observations: three times as wide as the data, if the run normalises by these."""
+    drawn = 3 * np.random.default_rng(0).standard_normal((NUM_OBSERVATIONS, run.sizes[0]))
+    if run.preprocessing.observation_mean:
+        drawn = np.asarray(run.preprocessing.observation_mean) + drawn * run.preprocessing.observation_std
+    return drawn.astype(np.float32)
+
+
+def _score(policy: Policy, evaluator: Evaluator, task: Task) -> float:
+    results = evaluator.run(lambda observations: policy(observations[0])[None])
+    return float(task.normalized_score(results.returns, results.successes).mean())
 
 
 def _written(name: str, folder: Path, weights: Weights, act: Callable[[Array], Array]) -> Policy:
@@ -162,12 +178,11 @@ def _written(name: str, folder: Path, weights: Weights, act: Callable[[Array], A
     return runpy.run_path(str(folder / SCRIPT))["load"](file)[0]
 
 
-def weights_of(actor: Any, preprocessing: Preprocessing, observation_dim: int) -> Weights:
+def weights_of(actor: TrainState, preprocessing: Preprocessing, observation_dim: int) -> Weights:
     """Returns the weights of an actor (a network and its parameters); UserError if it is more than layers."""
     shift, scale = preprocessing.observation_mean, preprocessing.observation_std
     layers = _flow_layers(actor) if isinstance(actor, FlowActor) else _layers(actor)
-    action_dim = actor.network.action_dim
-    low, high = np.array(preprocessing.action_bounds.filled(action_dim), np.float32)
+    low, high = np.array(preprocessing.action_bounds.filled(actor.network.action_dim), np.float32)
     return {
         "shift": np.asarray(shift or np.zeros(observation_dim), np.float32),
         "scale": np.asarray(scale or np.ones(observation_dim), np.float32),
@@ -177,8 +192,8 @@ def weights_of(actor: Any, preprocessing: Preprocessing, observation_dim: int) -
     }
 
 
-def _layers(actor: Any) -> dict[str, Any]:
-    """The layers of a policy that is one stack of them."""
+def _layers(actor: TrainState) -> Layers:
+    """Returns the layers of a policy that is one stack of them."""
     stacks = GaussianPolicy | MixturePolicy | TanhGaussianPolicy | DeterministicPolicy
     if type(actor) is not TrainState or not isinstance(actor.network, stacks):
         raise UserError(
@@ -186,37 +201,48 @@ def _layers(actor: Any) -> dict[str, Any]:
             "draws its samples (bear)"
         )
     network, parameters = actor.network, actor.params["params"]
-    body = parameters.get("MLP_0", {})  # missing if there are no hidden layers
+    hidden = parameters.get("MLP_0", {})  # missing if there are no hidden layers
     number = len(network.hidden_dims)
-    layers = {f"kernel_{i}": body[f"Dense_{i}"]["kernel"] for i in range(number)}
-    layers |= {f"bias_{i}": body[f"Dense_{i}"]["bias"] for i in range(number)}
+    layers: Layers = {"num_hidden": number}
+    layers |= {f"kernel_{i}": hidden[f"Dense_{i}"]["kernel"] for i in range(number)}
+    layers |= {f"bias_{i}": hidden[f"Dense_{i}"]["bias"] for i in range(number)}
     for i, head in enumerate(("logits", "action") if isinstance(network, MixturePolicy) else ("action",)):
-        layers |= {f"{head}_{kind}": parameters[f"Dense_{i}"][kind] for kind in ("kernel", "bias")}
+        layers[f"{head}_kernel"] = parameters[f"Dense_{i}"]["kernel"]
+        layers[f"{head}_bias"] = parameters[f"Dense_{i}"]["bias"]
     if isinstance(network, TanhGaussianPolicy):  # the second half is for the deviations
-        for name in ("action_kernel", "action_bias"):
-            layers[name] = layers[name][..., : network.action_dim]
-    return {"num_hidden": number, **layers}
+        layers["action_kernel"] = parameters["Dense_0"]["kernel"][:, : network.action_dim]
+        layers["action_bias"] = parameters["Dense_0"]["bias"][: network.action_dim]
+    return layers
 
 
-def _flow_layers(actor: FlowActor) -> dict[str, Any]:
-    """The layers of a flow and of the critics that choose among its actions, its noise and its steps."""
+def _flow_layers(actor: FlowActor) -> Layers:
+    """Returns the layers of a flow and of the critics that choose among its actions, its noise and steps."""
     one_step = isinstance(actor.params, tuple)
     flow = (actor.params[1] if one_step else actor.params)["params"]
-    found: dict[str, Any] = {
+    number = len(actor.network.hidden_dims)
+    layers: Layers = {
         "noise": fixed_noise(actor.policy.candidates, actor.network.action_dim),
         "flow_steps": 0 if one_step else actor.policy.head.flow_steps,
         "num_critics": len(actor.critic.params),
+        **_stack("flow", flow, flow[f"Dense_{number}"], number),
     }
-    stacks = {"flow": (flow, flow[f"Dense_{len(actor.network.hidden_dims)}"], len(actor.network.hidden_dims))}
-    for i, critic in enumerate(each["params"] for each in actor.critic.params):
-        stacks[f"q{i}"] = critic.get("MLP_0", {}), critic["Dense_0"], len(actor.critic.network.hidden_dims)
-    for name, (hidden, last, number) in stacks.items():
-        found |= {name: number, f"{name}_kernel_last": last["kernel"], f"{name}_bias_last": last["bias"]}
-        for i in range(number):
-            found |= {f"{name}_{kind}_{i}": hidden[f"Dense_{i}"][kind] for kind in ("kernel", "bias")}
-            if norm := hidden.get(f"LayerNorm_{i}"):
-                found |= {f"{name}_scale_{i}": norm["scale"], f"{name}_shift_{i}": norm["bias"]}
-    return found
+    for i, critic in enumerate(actor.critic.params):
+        params = critic["params"]
+        number = len(actor.critic.network.hidden_dims)
+        layers |= _stack(f"q{i}", params.get("MLP_0", {}), params["Dense_0"], number)
+    return layers
+
+
+def _stack(name: str, hidden: Params, last: Params, number: int) -> Layers:
+    """Returns a network's layers, of which `number` are hidden ones, under the names of `Weights`."""
+    layers = {name: number, f"{name}_kernel_last": last["kernel"], f"{name}_bias_last": last["bias"]}
+    for i in range(number):
+        layers[f"{name}_kernel_{i}"] = hidden[f"Dense_{i}"]["kernel"]
+        layers[f"{name}_bias_{i}"] = hidden[f"Dense_{i}"]["bias"]
+        if norm := hidden.get(f"LayerNorm_{i}"):
+            layers[f"{name}_scale_{i}"] = norm["scale"]
+            layers[f"{name}_shift_{i}"] = norm["bias"]
+    return layers
 
 
 def write_artifact(act: Callable[[Array], Array], observation_dim: int, path: Path) -> None:

@@ -68,11 +68,16 @@ def list_runs(folders: Sequence[str]) -> list[ListedRun]:
 def _listed(run: RunFacts, members: Sequence[RunMember]) -> ListedRun:
     state = run.status.split()[0]
     finite = [score for score in method_scores(members)[0] if math.isfinite(score.mean)]
-    best, score_text = max(finite, default=None, key=lambda score: score.mean), ""
+    best = max(finite, default=None, key=lambda score: score.mean)
+    score_text = ""
     if best:
-        score_text = f"{best.mean:.1f}" + ("" if math.isnan(best.interval) else f" ± {best.interval:.1f}")
-        swept = best.members[0].swept
-        score_text += (f" ({swept})" if swept else "") + ("" if run.is_normalised else " (return)")
+        score_text = f"{best.mean:.1f}"
+        if not math.isnan(best.interval):
+            score_text += f" ± {best.interval:.1f}"
+        if swept := best.members[0].swept:
+            score_text += f" ({swept})"
+        if not run.is_normalised:
+            score_text += " (return)"
     sweep = dict(re.findall(r"(\S+?)=(\S+)", run.settings.get("sweep", "")))
     files = [run.path / name for name in ("summary.json", "evaluations.csv", "metrics.csv", HEARTBEAT)]
     files = [file for file in files if file.exists()] or [run.path / "config.json"]  # users may write in this

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 
 import numpy as np
 
@@ -14,7 +14,7 @@ OPSET = 17  # version of ONNX's operators; onnxruntime has it from 1.12 on
 IR_VERSION = 8  # version of ONNX's file format; likewise
 
 
-def import_onnx() -> Any:
+def import_onnx() -> ModuleType:
     """Returns the package onnx; UserError with what to install if it is missing."""
     with needing("--formats: onnx", "export"):
         import onnx.parser
@@ -26,7 +26,8 @@ def write_onnx(weights: Weights, path: Path) -> None:
     """Writes a graph with the input `observations` f32[B, O] and the output `actions` f32[B, A]."""
     onnx, arrays = import_onnx(), dict(weights)
     low, high = weights["low"], weights["high"]
-    action_dim, arrays["middle"], arrays["reach"] = len(low), (high + low) / 2, (high - low) / 2
+    action_dim = len(low)
+    arrays["middle"], arrays["reach"] = (high + low) / 2, (high - low) / 2
     nodes = ["shifted = Sub (observations, shift)", "x_0 = Div (shifted, scale)"]
     nodes += _flow_nodes(arrays) if "noise" in weights else _nodes(arrays, action_dim)
     nodes += ["wide = Mul (scaled, reach)", "moved = Add (wide, middle)"]
@@ -45,9 +46,9 @@ def write_onnx(weights: Weights, path: Path) -> None:
 
 
 def _nodes(arrays: Weights, action_dim: int) -> list[str]:
-    """The graph from x_0 to `scaled` of one stack of layers; it may add constants to the arrays."""
-    number, nodes = int(arrays["num_hidden"]), []
-    last = f"x_{number}"
+    """Returns the graph from x_0 to `scaled` of one stack of layers; it may add constants to the arrays."""
+    number = int(arrays["num_hidden"])
+    nodes, last = [], f"x_{number}"
     for i in range(number):
         nodes += [f"h_{i} = Gemm (x_{i}, kernel_{i}, bias_{i})", f"x_{i + 1} = Relu (h_{i})"]
     nodes.append(f"action = Gemm ({last}, action_kernel, action_bias)")
@@ -67,7 +68,7 @@ def _nodes(arrays: Weights, action_dim: int) -> list[str]:
 
 
 def _flow_nodes(arrays: Weights) -> list[str]:
-    """The graph from x_0 to `scaled` of a flow, see `act.py`; it adds constants to the arrays."""
+    """Returns the graph from x_0 to `scaled` of a flow, see `act.py`; it adds constants to the arrays."""
     steps = int(arrays["flow_steps"])
     numbers = {"half": 0.5, "one": 1.0, "minus": -1.0, "slope": np.sqrt(2 / np.pi), "cubic": 0.044715}
     numbers |= {"steps": max(steps, 1), **{f"t_{step}": step / steps for step in range(steps)}}
@@ -106,7 +107,7 @@ def _flow_nodes(arrays: Weights) -> list[str]:
 
 
 def _network_nodes(arrays: Weights, name: str, output: str, inputs: str) -> list[str]:
-    """The graph of one network of `_flow_layers`; `act.py` has the same in NumPy."""
+    """Returns the graph of one network of `_flow_layers`; `act.py` has the same in NumPy."""
     x, nodes = f"{output}_in", [f"{output}_in = Concat <axis = -1> ({inputs})"]
     for i in range(int(arrays[name])):
         p = f"{output}_{i}"
@@ -119,9 +120,11 @@ def _network_nodes(arrays: Weights, name: str, output: str, inputs: str) -> list
             x = f"{p}_y"
         if f"{name}_scale_{i}" in arrays:
             norm = f"LayerNormalization <axis = -1, epsilon = 1e-6> ({x}, {name}_scale_{i}, {name}_shift_{i})"
-            nodes, x = [*nodes, f"{p}_n = {norm}"], f"{p}_n"
+            nodes.append(f"{p}_n = {norm}")
+            x = f"{p}_n"
         if name != "flow":
-            nodes, x = [*nodes, f"{p}_r = Relu ({x})"], f"{p}_r"
+            nodes.append(f"{p}_r = Relu ({x})")
+            x = f"{p}_r"
     last = f"{output} = Add ({output}_last, {name}_bias_last)"
     return [*nodes, f"{output}_last = MatMul ({x}, {name}_kernel_last)", last]
 

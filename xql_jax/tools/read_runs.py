@@ -5,7 +5,6 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from xql_jax.errors import UserError
 from xql_jax.reports.method_scores import LARGEST_DRAWN, FoundRuns, LeftOut, RunFacts, RunMember, as_text
@@ -13,8 +12,9 @@ from xql_jax.reports.run_summary import grouped
 from xql_jax.runs.folder import HEARTBEAT
 from xql_jax.runs.load import SavedRun, load_run, run_folders
 from xql_jax.tasks import LISTED_TASKS
+from xql_jax.types import Json
 
-ALIVE = 90.0  # seconds without a heartbeat; a network's file system may show one a minute late
+HEARTBEAT_TIMEOUT = 90.0  # seconds without a heartbeat; a network's file system may show one a minute late
 
 
 def read_runs(folders: Sequence[str], file_name: str = "evaluations.csv", column: str = "score") -> FoundRuns:
@@ -124,7 +124,7 @@ def _read(name: str, folder: Path, file_name: str, column: str) -> tuple[RunFact
     return facts, members
 
 
-def _pairs(values: Mapping[str, Any]) -> str:
+def _pairs(values: Mapping[str, object]) -> str:
     return " ".join(f"{name}={value}" for name, value in values.items() if value not in (None, "", False))
 
 
@@ -133,11 +133,11 @@ def _status_of_unfinished(folder: Path) -> str:
     if not (folder / HEARTBEAT).exists():
         return "interrupted"
     seen = (folder / HEARTBEAT).stat().st_mtime
-    is_alive = abs(time.time() - seen) < ALIVE  # later than now: the clock was set back since
+    is_alive = time.time() - seen < HEARTBEAT_TIMEOUT
     return "running" if is_alive else f"interrupted since {local_time(seen)} or running elsewhere"
 
 
-def _warnings(run: SavedRun, summary: Mapping[str, Any], was_evaluated: bool) -> Iterator[str]:
+def _warnings(run: SavedRun, summary: Json, was_evaluated: bool) -> Iterator[str]:
     """Yields warnings for readers of the run's numbers."""
     if not was_evaluated:
         yield "nothing was evaluated" + ("" if summary else " yet")

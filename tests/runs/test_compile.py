@@ -1,4 +1,4 @@
-"""The projection of a run onto devices that are not there: what TPU's compiler says, beside what is known.
+"""A run compiled for devices that are not there: the numbers of the TPUs' compiler beside known ones.
 
 `bytes` are beside the exact sizes of arrays, operations beside those of the networks' matrix products.
 """
@@ -15,17 +15,16 @@ from xql_jax.data.views import view_for
 from xql_jax.errors import UserError
 from xql_jax.learners.fields import hyperparameters, with_hyperparameters
 from xql_jax.learners.registry import OFFLINE, make_learner
-from xql_jax.tools.compile import FEW, collectives_in, compile_population, devices_of
+from xql_jax.tools.compile import SAMPLE_ROWS, collectives_in, compile_population, devices_of
 from xql_jax.training.data_population import offline_population
 from xql_jax.training.members import make_members
 from xql_jax.types import Batch
 
 MAIN = ROOT / "experiments" / "compile.py"
 HOPPER = ("--env_name=hopper-medium-v2", "--topology=v5e:2x2")
-MIB = 2**20
 
 
-def test_streamed_data_are_not_projected():
+def test_streamed_data_are_refused():
     outcome = run_main([*HOPPER, "--data_on=host"], main=MAIN)
     assert outcome.code == 2
     assert "error: --data_on=host: what is compiled has its data on the device" in outcome.err
@@ -72,22 +71,20 @@ def test_xql_on_a_tpu_beside_what_is_known():
 
 
 @pytest.mark.slow
-def test_too_many_members_are_told_how_many_fit():
+def test_of_too_many_members_it_says_how_many_fit():
     pytest.importorskip("libtpu")
     outcome = run_main([*HOPPER, "--num_seeds=9000", "--hidden_dims=256,256"], main=MAIN)
     assert outcome.code == 2
     assert "error: --num_seeds=9000: 9000 member(s) do not fit: on 4 device(s) they take" in outcome.err
     outcome = run_main([*HOPPER, "--transitions=1_000_000_000"], main=MAIN)
     assert outcome.code == 2
-    assert (
-        "1,000,000,000 transitions and 1 member(s) do not fit into the memory of TPU v5 lite" in outcome.err
-    )
+    assert "1,000,000,000 transitions and 1 member(s) do not fit into the memory of TPU" in outcome.err
 
 
 def population(name):
-    ends, rng = np.arange(FEW) % 2 == 1, np.random.default_rng(0)
-    observations, actions = rng.normal(size=(FEW, 5)), rng.uniform(-1, 1, (FEW, 2))
-    columns = (observations, actions, np.zeros(FEW), 1.0 - ends, observations)
+    ends, rng = np.arange(SAMPLE_ROWS) % 2 == 1, np.random.default_rng(0)
+    observations, actions = rng.normal(size=(SAMPLE_ROWS, 5)), rng.uniform(-1, 1, (SAMPLE_ROWS, 2))
+    columns = (observations, actions, np.zeros(SAMPLE_ROWS), 1.0 - ends, observations)
     dataset = Dataset(Batch(*(column.astype(np.float32) for column in columns)), ends, "random")
     learner = make_learner(name)
     small = {field: (16, 16) for field in hyperparameters(learner) if field.endswith("_hidden_dims")}
@@ -102,7 +99,7 @@ def population(name):
 @pytest.mark.parametrize("name", [*OFFLINE, "xql+flow", "xql+one_step_flow", "xql+reverse_kl+mixture"])
 def test_every_method_compiles_for_tpus_and_exchanges_nothing(name):
     pytest.importorskip("libtpu")
-    four = compile_population(population(name), FEW, devices_of("v5e:2x2"), 2, FEW)
+    four = compile_population(population(name), SAMPLE_ROWS, devices_of("v5e:2x2"), 2, SAMPLE_ROWS)
     assert four.collectives == []
     assert four.kernels > 0
 
@@ -116,24 +113,3 @@ def test_what_devices_exchange_is_seen():
     shape = jax.ShapeDtypeStruct((4, 1_000), np.float32, sharding=split)
     program = jax.jit(lambda x: x.sum(0)).lower(shape).compile()
     assert "all-reduce" in collectives_in(program.as_text())
-
-
-@pytest.mark.slow
-def test_memory_grows_with_members_and_data_and_not_with_devices():
-    pytest.importorskip("libtpu")
-    made, memory = population("xql"), {}
-    for topology, members, rows in (
-        ("v5e:2x2", 1, FEW),
-        ("v5e:2x2", 4, FEW),
-        ("v5e:2x2", 16, FEW),
-        ("v5e:4x4", 4, FEW),
-        ("v5e:2x2", 4, 1_000_000),
-    ):
-        found = compile_population(made, FEW, devices_of(topology), members, rows)
-        assert found.collectives == []
-        memory[topology, members, rows] = found.arguments + found.results
-    assert memory["v5e:4x4", 4, FEW] == memory["v5e:2x2", 4, FEW]
-    one, four, sixteen = (memory["v5e:2x2", members, FEW] for members in (1, 4, 16))
-    np.testing.assert_allclose((sixteen - four) / (four - one), 4, rtol=0.1)  # a line
-    more = memory["v5e:2x2", 4, 1_000_000] - four
-    np.testing.assert_allclose(more, 4 * 16 * 1e6, rtol=0.05)  # 14 numbers a row, padded to 16; once
