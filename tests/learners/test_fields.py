@@ -64,7 +64,7 @@ def test_values_arrive():
     learner = make_learner("xql")
     changed = {"beta": 0.7, "discount": 0.5, "value_hidden_dims": (8, 4), "v_updates": 3, "layer_norm": True}
     again = with_hyperparameters(learner, changed)
-    assert again.value.regression.beta == np.float32(0.7)
+    assert again.value.beta == np.float32(0.7)
     assert hyperparameters(again) == hyperparameters(learner) | changed  # 0.7, not float32's 0.699999988
 
 

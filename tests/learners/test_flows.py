@@ -10,9 +10,9 @@ import scipy.stats
 
 from xql_jax.errors import UserError
 from xql_jax.learners.flow_policies import Flow, FlowHead, OneStepFlow, WeightedFlow, fixed_noise
-from xql_jax.learners.parts import Estimates, LearnerState, TrainState
+from xql_jax.learners.parts import Estimates, LearnerState, NetworkState
 from xql_jax.learners.registry import make_learner
-from xql_jax.networks.flow import Velocity, integrate
+from xql_jax.networks.flow import integrate
 from xql_jax.types import Batch
 
 MEAN, STD = 0.2, 0.4
@@ -75,7 +75,7 @@ def acting(policy, actor, q_of, size, key=0):
         def apply(self, params, observations, actions):
             return q_of(observations, actions)
 
-    state = LearnerState(0, actor, critic=TrainState(Known(), ({},)))
+    state = LearnerState(0, actor, critic=NetworkState(Known(), ({},)))
     return policy.actor(state)(jnp.zeros((size, 1)))
 
 
@@ -99,13 +99,12 @@ def test_the_best_velocity_of_a_gaussian():
 def test_euler_carries_noise_to_the_data():
     """With the exact velocity of a Gaussian, whose flow is x_0 -> m + s x_0; with few steps it is not."""
 
-    class Exact:
-        def apply(self, params, observations, x, t):
-            spread = t**2 * STD**2 + (1 - t) ** 2
-            return MEAN + (t * STD**2 - (1 - t)) / spread * (x - t * MEAN)
+    def exact_velocity(observations, x, t):
+        spread = t**2 * STD**2 + (1 - t) ** 2
+        return MEAN + (t * STD**2 - (1 - t)) / spread * (x - t * MEAN)
 
     noise = jax.random.normal(jax.random.key(0), (4_000, 1))
-    carried = {steps: integrate(Exact(), {}, noise, noise, steps) for steps in (3, 10, 300)}
+    carried = {steps: integrate(exact_velocity, noise, noise, steps) for steps in (3, 10, 300)}
     exact = jnp.clip(MEAN + STD * noise, -1, 1)
     np.testing.assert_allclose(carried[300], exact, atol=0.01)
     data = MEAN + STD * np.random.default_rng(0).normal(size=4_000)
@@ -115,9 +114,9 @@ def test_euler_carries_noise_to_the_data():
 
 
 def test_a_trained_flow_has_the_modes_of_the_data():
-    network, actor = Velocity(1, (64, 64)), flow_of_modes()
+    actor = flow_of_modes()
     noise = jax.random.normal(jax.random.key(5), (20_000, 1))
-    actions = np.asarray(integrate(network, actor.params, jnp.zeros_like(noise), noise, 100))
+    actions = np.asarray(integrate(actor, jnp.zeros_like(noise), noise, 100))
     np.testing.assert_allclose(shares(actions), SHARES, atol=0.03)
     assert np.mean(np.abs(actions - MODES).min(-1) < 0.2) > 0.9  # few lie between the modes
 
@@ -148,7 +147,7 @@ def test_the_deterministic_action_is_the_best_of_the_same_noise_in_all_states():
         policy = Flow(head=HEAD, candidates=count)
         central = acting(policy, actor, q_of_nearest_mode, 3).central_action()
         noise = fixed_noise(count, 1)
-        every = integrate(Velocity(1, (64, 64)), actor.params, jnp.zeros_like(noise), noise, 10)
+        every = integrate(actor, jnp.zeros_like(noise), noise, 10)
         if mode is not None:
             best = q_of_nearest_mode(None, every).argmax()
             assert np.abs(central - MODES[mode]).max() < 0.15
@@ -169,7 +168,7 @@ def test_a_one_step_policy_is_the_flow_moved_up_the_slope_of_q():
         lambda observations, actions: slope * actions[..., 0],
     )
     noise = jnp.linspace(-1.5, 1.5, 31)[:, None]
-    flow = integrate(Velocity(1, (64, 64)), actor.params[0], jnp.zeros_like(noise), noise, 10)
+    flow = integrate(actor.replace(params=actor.params[0]), jnp.zeros_like(noise), noise, 10)
     moved = policy.carry(actor, jnp.zeros_like(noise), noise)
     np.testing.assert_allclose(moved, jnp.clip(flow + slope / (2 * weight), -1, 1), atol=0.04)
 

@@ -7,7 +7,7 @@ import pytest
 from learner_runs import FROZEN, init, make, make_batch, update
 from linear_runs import Adam, features, gumbel_slope, linear, run_updates, stacked
 
-from xql_jax.learners.actor_critic import all_q
+from xql_jax.learners.parts import all_q
 from xql_jax.learners.qql import W
 from xql_jax.learners.xql import smoothed
 from xql_jax.types import Batch

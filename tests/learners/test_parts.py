@@ -7,7 +7,7 @@ import pytest
 from learner_runs import DECAYING, METHODS, act, flat, init, make, make_batch, update
 
 from xql_jax.learners.fields import with_hyperparameters
-from xql_jax.learners.parts import Trained, TrainState
+from xql_jax.learners.parts import Trained, NetworkState
 from xql_jax.learners.registry import make_learner
 from xql_jax.types import Batch
 
@@ -24,7 +24,7 @@ def linear(params):
     ("max_norm", "factor"), [(np.inf, 1.0), (10.0, 1.0), (5.0, 1.0), (2.5, 0.5), (1e-3, 2e-4)]
 )
 def test_gradient_norm_is_bounded_jointly(max_norm, factor):
-    start = TrainState.create(None, START)
+    start = NetworkState.create(None, START)
     state, _ = Trained(max_norm).minimize(start, linear, 0.1)
     # Adam's first moment is a tenth of the gradient that it was given.
     np.testing.assert_allclose(flat(state.optimizer_state.mu), 0.1 * factor * flat(SLOPE), rtol=1e-5)
@@ -34,14 +34,14 @@ def test_gradient_norm_is_bounded_jointly(max_norm, factor):
 
 
 def test_a_target_begins_as_a_copy_and_follows():
-    state = TrainState.create(None, START).with_target()
+    state = NetworkState.create(None, START).with_target()
     for param, target in zip(*map(jax.tree.leaves, (state.params, state.target)), strict=True):
         np.testing.assert_array_equal(param, target)
         assert param.unsafe_buffer_pointer() != target.unsafe_buffer_pointer()  # or it could not be donated
     state = state.replace(params=SLOPE).polyak_update(0.25)
     np.testing.assert_allclose(state.target["a"], [0.75 * 1.0 + 0.25 * 3.0, 0.75 * -2.0], rtol=1e-6)
     np.testing.assert_allclose(state.target["b"], 0.75 * 0.5 - 0.25 * 4.0, rtol=1e-6)
-    assert TrainState.create(None, START).target is None
+    assert NetworkState.create(None, START).target is None
 
 
 KEY = jax.random.key(0)

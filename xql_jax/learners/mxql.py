@@ -19,7 +19,7 @@ EVEN = fields.Domain("even and at least 2", lambda n: n >= 2 and n % 2 == 0)
 
 
 @flax.struct.dataclass
-class Maclaurin(parts.ValueFit):
+class Maclaurin(parts.ValueFit[parts.NetworkState]):
     """Fits V to a value between the mean of Q, at order 2, and its soft maximum, as the order grows."""
 
     beta: Numeric = fields.traced(2.0, fields.POSITIVE, "Scale of the expanded Gumbel loss, reward units.")
