@@ -18,7 +18,7 @@ Params = PyTree  # of a network, or what acting needs of a learner's state
 State = PyTree  # a learner's own
 Metrics = dict[str, jax.Array]  # scalars, named `network/quantity`
 Json = dict[str, Any]  # the content of a JSON object
-Info = dict[str, Any]  # what a Gymnasium environment tells besides
+Info = dict[str, Any]  # Gymnasium's `info`: further facts of a step
 
 
 class Batch(NamedTuple):

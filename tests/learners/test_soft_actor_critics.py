@@ -72,8 +72,8 @@ def test_v_and_the_policy_learn_from_the_new_q():
     moved = state.replace(critic=after.critic)
     expected, _ = update(with_hyperparameters(learner, {"critic_lr": FROZEN}), moved, batch, key)
     for name in ("value", "policy"):  # the policy's state has the coefficient's in it
-        learnt, told = (flat(getattr(state, name)) for state in (after, expected))
-        np.testing.assert_allclose(learnt, told, rtol=1e-5, atol=1e-7)
+        learnt, wanted = (flat(getattr(state, name)) for state in (after, expected))
+        np.testing.assert_allclose(learnt, wanted, rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize("uses_value_network", [True, False])

@@ -1,4 +1,4 @@
-"""What actor-critics share: fields, first state, targets of Q, and updates that are due every few steps."""
+"""Base classes of actor-critics: fields, first state, targets of Q, and updates that are due every few steps."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -24,7 +24,7 @@ class NormalizedCritic(parts.Critic):
 
 @flax.struct.dataclass
 class ActorCritic(parts.PolicyLearner):
-    """What learners with a policy and critics have in common. Each method writes its own `update`."""
+    """Base of learners with a policy and critics. Each method writes its own `update`."""
 
     policy: parts.PolicyPart = fields.part(parts.PolicyObjective)
     critic: parts.Critic = fields.part(parts.Critic)

@@ -21,7 +21,7 @@ ABOVE_HALF = fields.Domain("above 0.5, below 1", lambda x: 0.5 < x < 1)
 
 
 @flax.struct.dataclass
-class ChiSquare(parts.ValueFit[parts.NetworkState]):
+class ChiSquare(parts.ValueFit):
     """Fits V to a value below the maximum of Q, which also depends on how far Q lies above it.
 
     Over targets x the minimiser is the V at which the mean of 1 + (x - V) / 2 over the x above V (and of 0
@@ -45,7 +45,7 @@ class ChiSquare(parts.ValueFit[parts.NetworkState]):
 
 
 @flax.struct.dataclass
-class TotalVariation(parts.ValueFit[parts.NetworkState]):
+class TotalVariation(parts.ValueFit):
     """Fits V to a quantile of Q: (2 lambda - 1) / lambda, 0.75 at lambda = 0.8."""
 
     tradeoff: Numeric = fields.traced(0.8, ABOVE_HALF)  # lambda

@@ -1,4 +1,4 @@
-"""What the data tell of a policy: fitted-Q evaluation (FQE), and what the learner's own V and Q say.
+"""Fitted-Q evaluation (FQE) of a policy on the data, and statistics of the learner's own V and Q.
 
 Source: Le et al. 2019, "Batch Policy Learning under Constraints", Algorithm 3 (FQE). Paine et al. 2020,
 "Hyperparameter Selection for Offline Reinforcement Learning", rank policies by this Q at initial states.

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 
 from xql_jax.learners import fields, parts
 from xql_jax.learners.actor_critic import at_each, chosen
-from xql_jax.learners.parts import Estimates, LearnerState, NetworkState, S
+from xql_jax.learners.parts import A, Estimates, LearnerState, NetworkState, S
 from xql_jax.learners.td3_bc import normalized_mean
 from xql_jax.networks.flow import Velocity, integrate
 from xql_jax.types import AnyBatch, Array, Metrics, Numeric, Params, PRNGKey
@@ -85,7 +85,7 @@ class FlowActions(NamedTuple):
 
 
 @flax.struct.dataclass
-class FlowPolicy(parts.PolicyObjective[NetworkState]):
+class FlowPolicy(parts.PolicyObjective[A]):
     """A policy that carries noise to actions; `update` is the subclass's.
 
     The deterministic action is the best of several by the minimum of the critics.
@@ -137,7 +137,7 @@ def fixed_noise(count: int, action_dim: int) -> Array:
 
 
 @flax.struct.dataclass
-class Flow(FlowPolicy):
+class Flow(FlowPolicy[A]):
     """A flow that clones the data. Actions are drawn among several in proportion to exp(awr_temperature * Q).
 
     With many candidates that is a draw from mu * exp(awr_temperature * Q) / Z.
@@ -145,9 +145,7 @@ class Flow(FlowPolicy):
 
     awr_temperature: Numeric = fields.traced(3.0, fields.NOT_NEGATIVE)
 
-    def update(
-        self, actor: NetworkState, estimates: Estimates, batch: AnyBatch, key: PRNGKey
-    ) -> tuple[NetworkState, Metrics]:
+    def update(self, actor: A, estimates: Estimates, batch: AnyBatch, key: PRNGKey) -> tuple[A, Metrics]:
         return self.clone(actor, batch, key)
 
     def sample(self, distribution: FlowActions, key: PRNGKey) -> Array:
@@ -164,7 +162,7 @@ class WeightedFlow(FlowPolicy, parts.ForwardKL):
 
 
 @flax.struct.dataclass
-class OneStepFlow(FlowPolicy):
+class OneStepFlow(FlowPolicy[A]):
     """FQL's policy mu(s, z): it maximises Q, and stays near the actions of a flow that clones the data.
 
     It minimises flow_alpha * (mu(s, z) - flow(s, z))^2 - Q(s, mu(s, z)), averaged over noise z.
@@ -183,9 +181,7 @@ class OneStepFlow(FlowPolicy):
     def carry(self, actor: NetworkState, observations: Array, noise: Array) -> Array:
         return jnp.clip(actor.apply(actor.params[1], observations, noise), -1.0, 1.0)
 
-    def update(
-        self, actor: NetworkState, estimates: Estimates, batch: AnyBatch, key: PRNGKey
-    ) -> tuple[NetworkState, Metrics]:
+    def update(self, actor: A, estimates: Estimates, batch: AnyBatch, key: PRNGKey) -> tuple[A, Metrics]:
         key_match, key_noise = jax.random.split(key)
         noise = jax.random.normal(key_noise, batch.actions.shape)
         equal_weights = jnp.ones_like(batch.rewards)

@@ -13,7 +13,7 @@ from xql_jax.types import Array, Numeric
 
 
 @flax.struct.dataclass
-class Expectile(parts.ValueFit[parts.NetworkState]):
+class Expectile(parts.ValueFit):
     """Fits V to an expectile of Q (IQL; Kostrikov et al. 2021, Eq. 5)."""
 
     expectile: Numeric = fields.traced(0.7, fields.OPEN_UNIT_INTERVAL)

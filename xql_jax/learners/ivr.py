@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from xql_jax.learners import fields, parts
-from xql_jax.learners.parts import Estimates, NetworkState
+from xql_jax.learners.parts import A, Estimates, V
 from xql_jax.learners.xql import InSample
 from xql_jax.losses.regression import check_pairs
 from xql_jax.types import AnyBatch, Array, Metrics, Numeric, PRNGKey
@@ -20,7 +20,7 @@ LARGEST_EXPONENT = 5.0  # of EQL's y / alpha; beyond it the exponential continue
 
 
 @flax.struct.dataclass
-class Sparse(parts.ValueFit[NetworkState]):
+class Sparse(parts.ValueFit):
     """SQL's fit of V: a soft maximum of Q that ignores actions far below it.
 
     Over targets x the minimiser solves E max(1 + (x - V) / (2 alpha), 0) = 1: the mean as alpha grows, the
@@ -37,7 +37,7 @@ class Sparse(parts.ValueFit[NetworkState]):
 
 
 @flax.struct.dataclass
-class PositiveAdvantage(parts.PolicyObjective[NetworkState]):
+class PositiveAdvantage(parts.PolicyObjective[A]):
     """Regression weighted by max(Q - V, 0): actions worse than V are not imitated.
 
     Differs: this weight is that of the authors' code (actor.py, line 17); the paper's is max(1 + (Q - V) / (2
@@ -46,9 +46,7 @@ class PositiveAdvantage(parts.PolicyObjective[NetworkState]):
 
     max_weight: Numeric = fields.traced(100.0, fields.POSITIVE_OR_OFF)  # inf: no bound
 
-    def update(
-        self, actor: NetworkState, estimates: Estimates, batch: AnyBatch, key: PRNGKey
-    ) -> tuple[NetworkState, Metrics]:
+    def update(self, actor: A, estimates: Estimates, batch: AnyBatch, key: PRNGKey) -> tuple[A, Metrics]:
         advantages = (estimates.q - estimates.v) / estimates.scale
         weights = jax.lax.stop_gradient(jnp.clip(advantages, 0.0, self.max_weight))
         actor, info = self.regress(actor, weights, batch, key)
@@ -56,7 +54,7 @@ class PositiveAdvantage(parts.PolicyObjective[NetworkState]):
 
 
 @flax.struct.dataclass
-class Exponential(parts.ValueFit[NetworkState]):
+class Exponential(parts.ValueFit[V]):
     """EQL's fit of V, to alpha * log E[exp(Q / alpha)]; the policy sees advantages in units of alpha."""
 
     alpha: Numeric = fields.traced(2.0, fields.POSITIVE)  # reward units
@@ -78,9 +76,7 @@ class Exponential(parts.ValueFit[NetworkState]):
         m = jax.lax.stop_gradient(jnp.maximum(clipped.max(), -1.0))
         return jnp.exp(clipped - m) * (1.0 + z - clipped) + jnp.exp(-m) * values / self.alpha
 
-    def v_and_q_targets(
-        self, value: NetworkState, batch: AnyBatch, discount: Numeric
-    ) -> tuple[Array, Array, Numeric]:
+    def v_and_q_targets(self, value: V, batch: AnyBatch, discount: Numeric) -> tuple[Array, Array, Numeric]:
         v, targets, _ = super().v_and_q_targets(value, batch, discount)
         return v, targets, self.alpha
 

@@ -19,7 +19,7 @@ EVEN = fields.Domain("even and at least 2", lambda n: n >= 2 and n % 2 == 0)
 
 
 @flax.struct.dataclass
-class Maclaurin(parts.ValueFit[parts.NetworkState]):
+class Maclaurin(parts.ValueFit):
     """Fits V to a value between the mean of Q, at order 2, and its soft maximum, as the order grows."""
 
     beta: Numeric = fields.traced(2.0, fields.POSITIVE, "Scale of the expanded Gumbel loss, reward units.")
@@ -39,7 +39,7 @@ class Maclaurin(parts.ValueFit[parts.NetworkState]):
         return 0.5 * z**2 * total
 
 
-MXQL = fields.Method(
+METHOD = fields.Method(
     InSample,
     {"layer_norm": True},
     by_suite={
@@ -51,4 +51,4 @@ MXQL = fields.Method(
     },
     value=Maclaurin,
 )
-METHODS = {"mxql": MXQL}
+METHODS = {"mxql": METHOD}

@@ -244,7 +244,7 @@ class PolicyObjective(PolicyPart, Generic[A]):
 
 
 @flax.struct.dataclass
-class ForwardKL(PolicyObjective[NetworkState]):
+class ForwardKL(PolicyObjective[A]):
     """Advantage-weighted regression (Eq. 12): the policy nearest in forward KL to mu * weight, normalised.
 
     The weight is min(exp(awr_temperature * (Q - V) / scale), max_weight).
@@ -253,9 +253,7 @@ class ForwardKL(PolicyObjective[NetworkState]):
     max_weight: Numeric = fields.traced(100.0, fields.POSITIVE_OR_OFF)  # inf: no bound
     awr_temperature: Numeric = fields.traced(3.0, fields.NOT_NEGATIVE)  # 1 / (reward units / scale)
 
-    def update(
-        self, actor: NetworkState, estimates: Estimates, batch: AnyBatch, key: PRNGKey
-    ) -> tuple[NetworkState, Metrics]:
+    def update(self, actor: A, estimates: Estimates, batch: AnyBatch, key: PRNGKey) -> tuple[A, Metrics]:
         advantages = (estimates.q - estimates.v) / estimates.scale
         weights = advantage_weight(
             advantages, awr_temperature=self.awr_temperature, max_weight=self.max_weight

@@ -10,7 +10,7 @@ import optax
 
 from xql_jax.learners import fields, parts
 from xql_jax.learners.actor_critic import at_each
-from xql_jax.learners.parts import Estimates, NetworkState, QFunction
+from xql_jax.learners.parts import A, Estimates, NetworkState, QFunction
 from xql_jax.losses.divergence import sampled_kl
 from xql_jax.networks import policies
 from xql_jax.types import AnyBatch, Array, Metrics, Numeric, PRNGKey
@@ -128,7 +128,7 @@ class TrustRegion(ReverseKL):
 
 
 @flax.struct.dataclass
-class MaxQ(parts.PolicyObjective[NetworkState]):
+class MaxQ(parts.PolicyObjective[A]):
     """Policy that maximises Q and clones the data: TD3+BC's objective for any head.
 
     It minimises -q_weight * E_pi Q(s, a) / mean |Q(s, a)| - log pi(a|s) of the data's actions. The mean is a
@@ -142,9 +142,7 @@ class MaxQ(parts.PolicyObjective[NetworkState]):
 
     q_weight: Numeric = fields.traced(2.5, fields.NOT_NEGATIVE)
 
-    def update(
-        self, actor: NetworkState, estimates: Estimates, batch: AnyBatch, key: PRNGKey
-    ) -> tuple[NetworkState, Metrics]:
+    def update(self, actor: A, estimates: Estimates, batch: AnyBatch, key: PRNGKey) -> tuple[A, Metrics]:
         key_dropout, key_draw = jax.random.split(key)
         unit = jax.lax.stop_gradient(jnp.abs(estimates.q / estimates.scale).mean() + 1e-6)
 

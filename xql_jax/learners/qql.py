@@ -73,10 +73,10 @@ class Quantiles(parts.ValueFit[QuantileState]):
         return (v + upper) / 2.0, targets, self.least_scale + beta
 
 
-QQL = fields.Method(
+METHOD = fields.Method(
     InSample,
     {"awr_temperature": 2.0, "layer_norm": True},  # exp((A + A_upper) / (least_scale + beta(s)))
     by_suite={"pointmaze": {"least_scale": 0.02}},  # chosen here, on seeds 100 and 101
     value=Quantiles,
 )
-METHODS = {"qql": QQL}
+METHODS = {"qql": METHOD}

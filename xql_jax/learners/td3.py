@@ -131,7 +131,7 @@ class TD3(DelayedDeterministic):
 class GumbelCritic(parts.Critic):
     """X-TD3's critics, fitted to L^beta of their targets (Eq. 9, 42); all else is TD3's."""
 
-    beta: Numeric = fields.traced(2.0, fields.POSITIVE, "Gumbel scale; small: Q is near its largest target.")
+    beta: Numeric = fields.traced(2.0, fields.POSITIVE, "Gumbel scale; if small, Q nears its largest target.")
     clip: Numeric = fields.traced(7.0, fields.POSITIVE_OR_OFF, "Bound on (target - Q) / beta; inf: none.")
     loss: Callable[..., Array] = fields.choice(**gumbel.LOSSES)
     clip_rule: gumbel.ClipRule = fields.choice(**gumbel.CLIP_RULES)

@@ -19,7 +19,7 @@ from xql_jax.types import AnyBatch, Array, Metrics, Numeric, PRNGKey
 
 
 @flax.struct.dataclass
-class GumbelFit(parts.ValueFit[parts.NetworkState]):
+class GumbelFit(parts.ValueFit):
     """Fits V to beta * log E[exp(Q / beta)], the soft maximum of Q (Eq. 11)."""
 
     beta: Numeric = fields.traced(2.0, fields.POSITIVE, "Gumbel scale; if small, V is near the maximum of Q.")

@@ -14,6 +14,7 @@ import flax.struct
 import jax.numpy as jnp
 
 from xql_jax.learners import fields, parts
+from xql_jax.learners.parts import LearnerState
 from xql_jax.learners.xql import InSample
 from xql_jax.losses.gumbel import gumbel_rescaled_loss, saturate
 from xql_jax.losses.regression import mse_loss
@@ -68,18 +69,16 @@ class XQLBellman(InSample):
 
     value: BellmanScale = fields.part(BellmanScale)
 
-    def update(
-        self, state: parts.LearnerState, batch: AnyBatch, key: PRNGKey
-    ) -> tuple[parts.LearnerState, Metrics]:
+    def update(self, state: LearnerState, batch: AnyBatch, key: PRNGKey) -> tuple[LearnerState, Metrics]:
         after, info = super().update(state, batch, key)
         _, targets, _ = self.value.v_and_q_targets(after.value, batch, self.discount)
         qs = [state.critic.apply(p, batch.observations, batch.actions) for p in state.critic.params]
         return after.replace(value=self.value.follow_errors(after.value, qs, targets)), info
 
 
-XQL_BELLMAN = fields.Method(
+METHOD = fields.Method(
     XQLBellman,
     {"layer_norm": True},
     by_suite={"pointmaze": {"awr_temperature": 10.0}},  # chosen here, on seeds 100 and 101
 )
-METHODS = {"xql_bellman": XQL_BELLMAN}
+METHODS = {"xql_bellman": METHOD}
