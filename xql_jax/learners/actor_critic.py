@@ -1,4 +1,4 @@
-"""Base classes of actor-critics: fields, first state, targets of Q, and updates that are due every few steps."""
+"""Base classes of actor-critics: first state, Q's targets, and updates that are due every few steps."""
 
 from collections.abc import Callable
 from typing import TypeVar
