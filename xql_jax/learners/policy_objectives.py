@@ -39,7 +39,7 @@ def expected_q(drawn: policies.Draws, q_of: QFunction, observations: Array, limi
     A Gaussian can sample beyond the bounds. Such actions are clipped to ±limit, so Q has no gradient there.
     """
     actions = jnp.clip(drawn.actions, -limit, limit)
-    return drawn.mean(q_of(at_each(observations, actions), actions))
+    return (drawn.weights * q_of(at_each(observations, actions), actions)).sum(0)
 
 
 class AnchoredState(NetworkState):

@@ -92,10 +92,6 @@ class Draws(NamedTuple):
     log_probs: Array  # f32[K, ...], of the whole distribution
     weights: Array  # f32[K, ...], sum 1 over K
 
-    def mean(self, values: Array) -> Array:
-        """Estimates E f(a), f32[...]: the weighted sum of f's values f32[K, ...] at `actions`."""
-        return (self.weights * values).sum(0)
-
 
 def draws(distribution: Distribution, key: PRNGKey) -> Draws:
     """One action; of a mixture one per normal, weighted by its probability: sampling one has no gradient."""
