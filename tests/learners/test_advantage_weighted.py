@@ -6,16 +6,7 @@ import numpy as np
 import pytest
 from learner_runs import FROZEN, init, make, make_batch, update
 from linear_runs import linear, slopes_of, transition, with_critics
-from tabular_runs import (
-    COUNTS,
-    close,
-    exact_q,
-    learnt_policy,
-    learnt_q,
-    one_hot_batch,
-    stochastic,
-    train,
-)
+from tabular_runs import COUNTS, close, exact_q, learnt_policy, learnt_q, one_hot_batch, stochastic, train
 
 from xql_jax.learners.awac import mean_q
 from xql_jax.networks.mlp import DiagonalGaussian
@@ -96,10 +87,8 @@ def test_the_advantage_is_over_the_clone():
     state = init(learner, batch)
     elsewhere = state.replace(policy=jax.tree.map(lambda leaf: leaf + 0.3, state.policy))
     others = state.replace(behavior=jax.tree.map(lambda leaf: leaf + 0.3, state.behavior))
-    means = [
-        float(update(learner, start, batch, jax.random.key(0))[1]["actor/advantage"])
-        for start in (state, elsewhere, others)
-    ]
+    starts = (state, elsewhere, others)
+    means = [update(learner, start, batch, jax.random.key(0))[1]["actor/advantage"] for start in starts]
     assert means[0] == means[1]
     assert abs(means[0] - means[2]) > 1e-3
 

@@ -21,15 +21,8 @@ FINE = FlowHead(actor_hidden_dims=(64, 64), flow_steps=30)  # 10 steps blur mode
 SOFT_OPTIMAL = SHARES * np.exp(TEMPERATURE * Q) / (SHARES * np.exp(TEMPERATURE * Q)).sum()
 
 
-def batch_of(actions):
-    states = jnp.zeros((len(actions), 1))
-    ones = jnp.ones(len(actions))
-    return Batch(states, actions, ones, ones, states)
-
-
 def q_of_nearest_mode(observations, actions):
     """Q of the nearest of the MODES, f32[...]."""
-    del observations
     return jnp.asarray(Q, jnp.float32)[jnp.abs(actions - MODES).argmin(-1)]
 
 
@@ -41,7 +34,8 @@ def trained(policy, sample, updates=4_000, q_of=q_of_nearest_mode):
     def train(actor):
         def step(actor, key):
             key_batch, key_update = jax.random.split(key)
-            batch = batch_of(sample(key_batch, (512, 1)))
+            actions, ones, states = sample(key_batch, (512, 1)), jnp.ones(512), jnp.zeros((512, 1))
+            batch = Batch(states, actions, ones, ones, states)
             q = q_of(batch.observations, batch.actions)
             v = jnp.full_like(q, np.log((SHARES * np.exp(TEMPERATURE * Q)).sum()) / TEMPERATURE)
             return policy.update(actor, Estimates(q, v, q_of=q_of), batch, key_update)[0], None

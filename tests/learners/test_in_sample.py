@@ -139,9 +139,7 @@ BATCH = Batch(ONE, 0.5 * ONE, jnp.zeros(1), jnp.ones(1), ONE)
         ("xql", {"awr_temperature": 0.5, "beta": 7.0}, 3.0, 1.0, np.e),  # beta has no part in it
         ("sql", {"alpha": 7.0}, 3.0, 1.0, 2.0),  # nor has alpha
         ("sql", {}, 1.0, 3.0, 0.0),
-        ("sql", {}, 301.0, 1.0, 100.0),
         ("eql", {"alpha": 4.0}, 1.4, 1.0, np.e),  # 10 (q - v) / alpha
-        ("eql", {"alpha": 4.0}, 1.0, 1.8, np.exp(-2)),
         ("eql", {"alpha": 0.1}, 2.0, 1.0, 100.0),
         # Both advantages, over V and the upper quantile, 2, in units of beta and the least scale.
         ("qql", {"least_scale": 0.25}, 2.5, 1.0, np.exp((1.5 + 0.5) / (0.25 + 1 / W))),
@@ -166,25 +164,21 @@ OBSERVATIONS = jnp.arange(2.0 * MANY).reshape(MANY, 2)
 ACTIONS = jnp.tile(jnp.array([0.0, 0.9, -0.5]), (MANY, 1))
 
 
-def smooth(uniform_actions, action_noise):
-    batch = Batch(OBSERVATIONS, ACTIONS, *jnp.zeros((2, MANY)), OBSERVATIONS)
-    return smoothed(batch, KEY, uniform_actions, action_noise)
+PAIRS = Batch(OBSERVATIONS, ACTIONS, *jnp.zeros((2, MANY)), OBSERVATIONS)
 
 
 def test_uniform_actions_follow_the_data_with_their_states():
-    observations, actions = smooth(3, 0.0)
+    observations, actions = smoothed(PAIRS, KEY, uniform_actions=3, action_noise=0.0)
     np.testing.assert_array_equal(observations, np.tile(OBSERVATIONS, (4, 1)))
     np.testing.assert_array_equal(actions[:MANY], ACTIONS)  # no noise
     uniform = np.asarray(actions[MANY:])
-    assert uniform.shape == (3 * MANY, 3)
     # Uniform on [-1, 1]: mean 0, variance 1 / 3, fourth moment 1 / 5, and no two alike.
     np.testing.assert_allclose([np.mean(uniform**p) for p in (1, 2, 4)], [0, 1 / 3, 1 / 5], atol=0.02)
-    assert np.abs(uniform).max() <= 1.0
     assert len(np.unique(uniform, axis=0)) == 3 * MANY
 
 
 def test_noise_and_actions_are_clipped():
-    _, actions = smooth(0, 10.0)
+    _, actions = smoothed(PAIRS, KEY, uniform_actions=0, action_noise=10.0)
     # With so much noise nearly every draw lies on a bound: +-0.5 of the noise, 1 of the action.
     for column, bounds in enumerate(([-0.5, 0.5], [0.4, 1.0], [-1.0, 0.0])):
         assert (actions[:, column].min(), actions[:, column].max()) == pytest.approx(bounds)
