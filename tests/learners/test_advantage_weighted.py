@@ -8,9 +8,6 @@ from learner_runs import FROZEN, init, make, make_batch, update
 from linear_runs import linear, slopes_of, transition, with_critics
 from tabular_runs import COUNTS, close, exact_q, learnt_policy, learnt_q, one_hot_batch, stochastic, train
 
-from xql_jax.learners.awac import mean_q
-from xql_jax.networks.mlp import DiagonalGaussian
-
 LEAST_STD = np.exp(-5.0)
 TEMPERATURE = 0.5
 BEHAVIOR = COUNTS / COUNTS.sum(axis=-1, keepdims=True)
@@ -91,17 +88,3 @@ def test_the_advantage_is_over_the_clone():
     means = [update(learner, start, batch, jax.random.key(0))[1]["actor/advantage"] for start in starts]
     assert means[0] == means[1]
     assert abs(means[0] - means[2]) > 1e-3
-
-
-@pytest.mark.parametrize(("limit", "value"), [(1.0, 1.0), (jnp.inf, 3.0)])
-def test_v_is_at_clipped_actions_for_awac_and_at_the_clones_own_for_onestep(limit, value):
-    """Q is the action, and the policy's actions are 3."""
-
-    def q_of(observations, actions):
-        return actions[..., 0]
-
-    def policy(observations):
-        return DiagonalGaussian(jnp.full((1, 1), 3.0), jnp.array([1e-4]))
-
-    found = mean_q(policy, q_of, jnp.ones((1, 1)), jax.random.key(0), 2, limit)
-    np.testing.assert_allclose(found, [value], atol=1e-3)

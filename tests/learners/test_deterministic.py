@@ -4,11 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from learner_runs import act, flat, init, make, make_batch, update
+from learner_runs import act, init, make, make_batch
 from linear_runs import gumbel_slope, one_update, transition
 
 from xql_jax.learners.fields import with_hyperparameters
-from xql_jax.networks.policies import DeterministicPolicy, td3_init
+from xql_jax.networks.policies import DeterministicPolicy
 
 
 def test_noise_of_the_target_action():
@@ -66,14 +66,6 @@ def test_the_actor_climbs_the_first_q(name, q_weight, cloning):
     np.testing.assert_allclose(slopes, by_action * (1.0 - POLICY**2), rtol=1e-5)
 
 
-def test_the_critic_of_td3_bc_is_td3s():
-    """TD3+BC begins as the first TD3."""
-    batch = make_batch()
-    learners = make("td3_bc"), make("td3", critic_lr=3e-4, kernel_init=td3_init)
-    first, second = (update(x, init(x, batch), batch, jax.random.key(0))[0].critic for x in learners)
-    np.testing.assert_array_equal(flat(first), flat(second))
-
-
 # One state, in which the policy does (0.5, 0), and two critics: Q_1 = 2 a_1 + 1, Q_2 = a_2 + 3.
 ONE_POLICY = np.array([[0.5, 0.0]])
 TWO_CRITICS = np.array([[1.0], [3.0]]), np.array([[2.0, 0.0], [0.0, 1.0]])
@@ -93,6 +85,7 @@ def squared_slope(difference):
     ("name", "changes", "mask", "target", "slope"),
     [
         ("td3", {"discount": 0.5}, 1.0, 1.0 + 0.5 * 2.0, squared_slope),
+        ("td3_bc", {"discount": 0.5}, 1.0, 1.0 + 0.5 * 2.0, squared_slope),
         ("td3_dq", {"discount": 0.5}, 1.0, 1.0 + 0.5 * 2.5, squared_slope),  # the first critic alone
         # Eq. 41 and 42, with Table 6's beta as the scale of Eq. 42.
         ("xtd3", GUMBEL, 1.0, 1.0 + 0.5 * 2.0, gumbel_slope(0.7, 3.0)),

@@ -21,8 +21,8 @@ def declared(owner):
         if field.name == "pytree_class":  # see `Distinct`
             continue
         yield owner, field
-        if isinstance(held := getattr(owner, field.name), Part):
-            yield from declared(held)
+        if isinstance(getattr(owner, field.name), Part):
+            yield from declared(getattr(owner, field.name))
 
 
 @pytest.mark.parametrize("name", [*METHODS, *REPLACED])

@@ -35,11 +35,10 @@ class TheirCritic(nn.Module):
 def waves(params, phase):
     """Parameters of these shapes, the same in every program."""
     leaves, structure = jax.tree.flatten(params)
-    made = [
-        0.6
-        * jnp.sin(phase * (1 + number) + 0.7 * jnp.arange(leaf.size, dtype=jnp.float32)).reshape(leaf.shape)
-        for number, leaf in enumerate(leaves)
-    ]
+    made = []
+    for number, leaf in enumerate(leaves):
+        steps = 0.7 * jnp.arange(leaf.size, dtype=jnp.float32)
+        made.append(0.6 * jnp.sin(phase * (1 + number) + steps).reshape(leaf.shape))
     return jax.tree.unflatten(structure, made)
 
 
@@ -50,16 +49,6 @@ def fixed_batch():
     rewards = generator.normal(size=B).astype(np.float32)
     masks = (generator.uniform(size=B) < 0.8).astype(np.float32)
     return Batch(states, actions, rewards, masks, next_states)
-
-
-def noises():
-    """What the learner draws by KEY: for a', for flow matching (and its times), for the one-step policy."""
-    key_next, key_policy = jax.random.split(KEY)
-    key_match, key_one_step = jax.random.split(key_policy)
-    key_noise, key_time = jax.random.split(key_match)
-    keys = (key_next, key_noise, key_one_step)
-    following, matched, one_step = (jax.random.normal(key, (B, A)) for key in keys)
-    return following, matched, jax.random.uniform(key_time, (B, 1)), one_step
 
 
 @pytest.mark.parametrize(("target_q", "normalize_q"), THEIRS)
