@@ -145,4 +145,4 @@ def test_bear_is_evaluated_by_the_best_of_its_actions():
     learner = make("bear+state_gaussian", hidden_dims=())
     for deterministic in (True, False):
         actions = act(learner, init(learner, batch), batch.observations, jax.random.key(0), deterministic)
-        assert (actions.min(), actions.max()) == (-1.0, 1.0)
+        assert np.abs(actions).max() == 1.0

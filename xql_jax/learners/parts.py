@@ -148,7 +148,7 @@ class Critic(Trained):
         return NetworkState.create(network, params).with_target()
 
     def fit(self, critic: S, batch: AnyBatch, targets: Array, loss: Loss | None = None) -> tuple[S, Metrics]:
-        """One step of every Q(s, a) on the sum of their mean losses (default: `loss_of`) against f32[B]."""
+        """One step of every Q(s, a) towards f32[B], on the sum of their mean losses; default: `loss_of`."""
 
         def summed_loss(params):
             qs = [critic.apply(p, batch.observations, batch.actions) for p in params]
