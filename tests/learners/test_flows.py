@@ -27,7 +27,7 @@ def q_of_nearest_mode(observations, actions):
 
 
 def trained(policy, sample, updates=4_000, q_of=q_of_nearest_mode):
-    """The policy's train state after updates on actions f32[B, 1] that `sample(key, shape)` draws."""
+    """The policy's state after updates on actions f32[B, 1] that `sample(key, shape)` draws."""
     policy = policy.scheduled(updates)
 
     @jax.jit
