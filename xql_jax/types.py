@@ -13,10 +13,12 @@ if TYPE_CHECKING:  # losses import this module, and need no simulator library
 Array = jax.Array
 Numeric = jax.Array | float
 PRNGKey = jax.Array
-Params = Any  # a pytree of arrays
-State = Any  # a learner's own pytree
+PyTree = Any  # arrays in containers
+Params = PyTree  # of a network, or what acting needs of a learner's state
+State = PyTree  # a learner's own
 Metrics = dict[str, jax.Array]  # scalars, named `network/quantity`
 Json = dict[str, Any]  # the content of a JSON object
+Info = dict[str, Any]  # Gymnasium's `info`: further facts of a step
 
 
 class Batch(NamedTuple):
@@ -43,9 +45,9 @@ class ActionBounds(NamedTuple):
     high: tuple[float, ...] = ()
 
     @classmethod
-    def of(cls, space: Any) -> ActionBounds:
+    def of(cls, space: spaces.Box) -> ActionBounds:
         """Returns the bounds of an action space."""
-        return cls(*(tuple(np.ravel(bound).tolist()) for bound in (space.low, space.high)))
+        return cls(tuple(np.ravel(space.low).tolist()), tuple(np.ravel(space.high).tolist()))
 
     def filled(self, action_dim: int) -> ActionBounds:
         """Returns them with ±1 for bounds that are not known."""
@@ -53,7 +55,7 @@ class ActionBounds(NamedTuple):
 
     @property
     def are_unit(self) -> bool:
-        return {*self.low, *(-x for x in self.high)} <= {-1.0}
+        return all(low == -1.0 for low in self.low) and all(high == 1.0 for high in self.high)
 
     def to_environment(self, actions: Any) -> Any:
         """Returns a learner's actions [..., A] in the environment's units, within the bounds."""
@@ -120,7 +122,7 @@ class Transitions(Protocol):
     def size(self) -> int:
         """N, the number of transitions."""
 
-    def take(self, indices: np.ndarray) -> Any:
+    def take(self, indices: np.ndarray) -> Minibatch:
         """Returns the transitions with these indices i32[K], in that order, as NumPy fields [K, ...].
 
         For a learner from `Windows`, returns the windows that start at these indices.
@@ -149,12 +151,12 @@ class Learner(Protocol):
 class RememberingLearner(Learner, Protocol):
     """A learner with a policy that remembers the episode so far."""
 
-    def begin(self, actor: Params, observations: Array) -> Any:
+    def begin(self, actor: Params, observations: Array) -> PyTree:
         """Returns the memory, arrays [B, ...], of episodes that begin with observations f32[B, O]."""
 
     def act_remembering(
-        self, actor: Params, memory: Any, observations: Array, rewards: Array
-    ) -> tuple[Array, Any]:
+        self, actor: Params, memory: PyTree, observations: Array, rewards: Array
+    ) -> tuple[Array, PyTree]:
         """Returns the deterministic actions f32[B, A] for a step, and the memory including the step.
 
         Rewards f32[B] are those of the previous step, in the data's units; 0 at the first step.
@@ -171,9 +173,9 @@ class Environment(Protocol):
     observation_space: spaces.Box
     action_space: spaces.Box
 
-    def reset(self, *, seed: int | None = None) -> tuple[np.ndarray, dict[str, Any]]: ...
+    def reset(self, *, seed: int | None = None) -> tuple[np.ndarray, Info]: ...
 
-    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]: ...
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, Info]: ...
 
     def render(self) -> np.ndarray:
         """Returns a picture of the state, u8[height, width, 3]."""

@@ -118,7 +118,7 @@ def test_table_4(row):
     assert (tuned.beta, tuned.clip) == (float(row["beta_tuned"]), float(row["grad_clip_tuned"]))
     assert (tuned.v_updates, batch_size) == (int(row["v_updates_tuned"]), int(row["batch_size_tuned"]))
     learner = learner_from_config(tuned, max_steps=1)
-    assert float(learner.value.regression.beta) == pytest.approx(tuned.beta)
+    assert float(learner.value.beta) == pytest.approx(tuned.beta)
     assert learner.value.v_updates == tuned.v_updates
     config.beta = 3.5
     mine, _ = resolve_offline(config, row["dataset"], True, given={"beta"})

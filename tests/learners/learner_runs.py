@@ -1,32 +1,23 @@
 """What several learner tests share: small learners, a batch, compiled calls (others take longer)."""
 
 import functools
-import itertools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from xql_jax.learners.fields import hyperparameters, with_hyperparameters
-from xql_jax.learners.registry import FLOWS, HEADS, OFFLINE, ONLINE, POLICIES, make_learner
+from xql_jax.learners.registry import FLOWS, HEADS, IN_SAMPLE, OFFLINE, ONLINE, POLICIES, make_learner
 from xql_jax.types import CalibratedBatch, SarsaBatch, Windows
 
 # The tests spend their time in the compiler, so it is told not to optimise.
 QUICKLY = {"xla_backend_optimization_level": 0}
 METHODS = {**OFFLINE, **ONLINE}
 # METHOD+POLICY: every policy with one method, and one policy with every method that takes others.
-REPLACED = [f"xql+{name}" for name in {**POLICIES, **HEADS}]
-REPLACED += [
-    f"xql+{policy}+{head}"
-    for policy, head in itertools.zip_longest(
-        [name for name in POLICIES if name not in FLOWS], HEADS, fillvalue="reverse_kl"
-    )
-]
-REPLACED += [
-    f"{name}+state_gaussian"
-    for name in OFFLINE
-    if isinstance(getattr(getattr(make_learner(name), "policy", None), "head", None), HEADS["gaussian"])
-]
+REPLACED = [f"xql+{name}" for name in (*POLICIES, *HEADS)]
+REPLACED += [f"xql+{name}+mixture" for name in POLICIES if name not in FLOWS]
+REPLACED += [f"xql+reverse_kl+{name}" for name in HEADS if name != "mixture"]
+REPLACED += [f"{name}+state_gaussian" for name in (*IN_SAMPLE, "bc", "awac", "onestep", "brac_p", "bear")]
 # Value fits whose scale is a number, one for each state, or a part of the state, and V not above Q's maximum.
 REPLACED += ["sql+reverse_kl", "qql+max_q", "eql+trust_region", "xql_bellman+reverse_kl+mixture"]
 DECAYING = [name for name in METHODS if hyperparameters(make_learner(name)).get("decay_actor_lr")]

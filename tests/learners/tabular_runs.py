@@ -96,7 +96,7 @@ def one_hot_batch(states, actions, rewards, next_states, next_actions=None):
 
 
 @jax.jit
-def _updates(learner, state, batch, count):
+def run_updates(learner, state, batch, count):
     def update(i, state):
         return learner.update(state, batch, jax.random.fold_in(jax.random.key(0), i))[0]
 
@@ -114,7 +114,7 @@ def train(algorithm, batch, stages=STAGES, **config):
     state = init(learner, batch)
     names = [name for name in hyperparameters(learner) if name in ("actor_lr", "value_lr", "critic_lr")]
     for rate, count in stages:
-        state = _updates(with_hyperparameters(learner, dict.fromkeys(names, rate)), state, batch, count)
+        state = run_updates(with_hyperparameters(learner, dict.fromkeys(names, rate)), state, batch, count)
     return learner, state
 
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import linear_runs as runs
 import numpy as np
 import pytest
-from learner_runs import FROZEN, act, init, make, make_batch, update
+from learner_runs import FROZEN, act, init, make, update
 from linear_runs import MEANS, SLOPES, STATE_TERMS, STDS, gradient, mean_of, one_hot_states
 
 NAMES = pytest.mark.parametrize("name", ["brac_p", "bear"])
@@ -54,7 +54,7 @@ def test_the_clone_learns_the_datas_policy(name):
     np.testing.assert_allclose(clone.std[:, 0], by_state.std(axis=0), rtol=0.01)
 
 
-@pytest.mark.parametrize(("count", "share"), [(1, 0.0), (1, 0.75), (10, 0.75), (10, 1.0)])
+@pytest.mark.parametrize(("count", "share"), [(1, 0.75), (10, 1.0)])
 def test_soft_clipped_values_are_the_best_of_several_actions(count, share):
     """max over actions of share * min Q + (1 - share) * max Q, against NumPy's own actions."""
     learner = make("bear", hidden_dims=(), backup_actions=count, min_share=share)
@@ -141,11 +141,8 @@ def test_bear_is_evaluated_by_the_best_of_its_actions():
     sampled = act(learner, state, batch.observations, jax.random.key(0), deterministic=False).reshape(-1, 3)
     np.testing.assert_allclose(sampled.mean(axis=0), actions.mean(axis=(0, 1)), atol=0.02)
 
-
-@pytest.mark.parametrize("deterministic", [True, False])
-def test_bears_actions_are_within_bounds_whatever_its_policy(deterministic):
-    """A normal policy's samples are not: with a standard deviation of 1 a third lie beyond."""
-    batch = make_batch(size=256)
-    learner = make("bear+state_gaussian")
-    actions = act(learner, init(learner, batch), batch.observations, jax.random.key(0), deterministic)
-    assert (actions.min(), actions.max()) == (-1.0, 1.0)
+    # A normal policy's samples may lie beyond the bounds, its actions not.
+    learner = make("bear+state_gaussian", hidden_dims=())
+    for deterministic in (True, False):
+        actions = act(learner, init(learner, batch), batch.observations, jax.random.key(0), deterministic)
+        assert np.abs(actions).max() == 1.0

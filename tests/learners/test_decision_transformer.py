@@ -86,43 +86,25 @@ def test_the_return_asked_for_is_the_datas_highest_or_the_one_given():
         np.testing.assert_array_equal(memory.return_to_go, expected)
 
 
-def act_through(learner, state, observations, rewards):
-    """Actions [T, B, A] and memories of episodes [T, B, ...] in lock-step."""
-    actor = learner.actor(state)
-    step = jax.jit(learner.act_remembering, compiler_options=QUICKLY)
-    memory, acted, memories = learner.begin(actor, observations[0]), [], []
-    before = np.zeros_like(rewards[0])
-    for seen, reward in zip(observations, rewards, strict=True):
-        actions, memory = step(actor, memory, seen, before)
-        before = reward
-        acted.append(actions)
-        memories.append(memory)
-    return np.stack(acted), memories
-
-
-def episode(steps=7, size=1, seed=0):
-    generator = np.random.default_rng(seed)
-    observations = generator.normal(size=(steps, size, 3)).astype(np.float32)
-    return observations, generator.integers(-3, 4, (steps, size)).astype(np.float32)
-
-
-@pytest.fixture(scope="module")
-def trained():
-    """A learner of windows of 4 steps that is asked for 5, after large steps on noise: its actions vary."""
-    learner = make("dt", actor_lr=0.1, return_scale=2.0)
+def test_the_memory_is_the_window_that_training_would_have_made():
+    """Windows of 4 steps of an episode of 7; after large steps on noise the actions vary."""
+    generator = np.random.default_rng(0)
+    observations = generator.normal(size=(7, 1, 3)).astype(np.float32)
+    rewards = generator.integers(-3, 4, (7, 1)).astype(np.float32)
+    learner = make("dt", actor_lr=0.1, return_scale=2.0, target_return=float(rewards.sum()))
     batch = fitting(learner, make_batch())
     state = init(learner, batch)
     for step in range(5):
         state, _ = update(learner, state, batch, jax.random.key(step))
-    return learner, state
 
-
-def test_the_memory_is_the_window_that_training_would_have_made(trained):
-    learner, state = trained
-    observations, rewards = episode()
-    target = float(rewards.sum())
-    learner = dataclasses.replace(learner, target_return=jnp.float32(target))
-    actions, memories = act_through(learner, state, observations, rewards)
+    actor, actions, memories = learner.actor(state), [], []
+    remember = jax.jit(learner.act_remembering, compiler_options=QUICKLY)
+    memory = learner.begin(actor, observations[0])
+    for t in range(7):
+        action, memory = remember(actor, memory, observations[t], rewards[t - 1] if t else np.zeros(1))
+        actions.append(action)
+        memories.append(memory)
+    actions = np.stack(actions)
     assert np.abs(np.diff(actions[:, 0], axis=0)).max() > 1e-3
     arrays = observations[:, 0], actions[:, 0], rewards[:, 0], np.ones(7, np.float32), observations[:, 0]
     # Rows of another trajectory on either side are not to be mixed in.

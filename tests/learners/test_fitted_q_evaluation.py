@@ -9,9 +9,11 @@ from learner_runs import init, make, make_batch
 from tabular_runs import (
     ACTIONS,
     DISCOUNT,
+    STAGES,
     STATES,
     exact_q,
     one_hot_batch,
+    run_updates,
     sampled_transitions,
     soft_optimum,
     train,
@@ -48,33 +50,17 @@ class Tabular(fields.Part):
         return observations @ actor
 
 
-LEARNER = with_hyperparameters(
-    FittedQEvaluation(Tabular()),
-    {
-        "critic_hidden_dims": (),
-        "critic_layer_norm": False,
-        "discount": DISCOUNT,
-        "tau": 0.1,
-        "num_critics": 1,
-    },
-)
+SETTINGS = {"critic_hidden_dims": (), "critic_layer_norm": False, "discount": DISCOUNT, "tau": 0.1}
+LEARNER = with_hyperparameters(FittedQEvaluation(Tabular()), SETTINGS)
 
 
-def learn(policy, batch=BATCH, **changes):
+def learn(policy, **changes):
     """Q f32[S, A] once it has learned of the whole data as the batch, Adam's rate falling in stages."""
     learner = with_hyperparameters(LEARNER, changes)
-    state = learner.init(jax.random.key(0), batch.observations, batch.actions)
+    state = learner.init(jax.random.key(0), BATCH.observations, BATCH.actions)
     state = state.replace(policy=table(policy))
-
-    @jax.jit
-    def updates(learner, state, count):
-        def update(_, state):
-            return learner.update(state, batch, jax.random.key(0))[0]
-
-        return jax.lax.fori_loop(0, count, update, state)
-
-    for rate, count in ((3e-2, 2000), (3e-3, 1500), (3e-4, 500)):
-        state = updates(with_hyperparameters(learner, {"critic_lr": rate}), state, count)
+    for rate, count in STAGES:
+        state = run_updates(with_hyperparameters(learner, {"critic_lr": rate}), state, BATCH, count)
     pairs = np.arange(PAIRS)
     q = learner.q(state, jnp.eye(STATES)[pairs // ACTIONS], jnp.eye(PAIRS))
     np.testing.assert_array_equal(state.policy, table(policy))  # no update touches it
@@ -83,24 +69,19 @@ def learn(policy, batch=BATCH, **changes):
     return q.reshape(STATES, ACTIONS)
 
 
-@pytest.mark.parametrize("policy", [POLICY, (POLICY + 1) % ACTIONS], ids=["one", "another"])
-@pytest.mark.parametrize("num_critics", [1, 2])
+@pytest.mark.parametrize(("policy", "num_critics"), [(POLICY, 1), ((POLICY + 1) % ACTIONS, 2)])
 def test_it_reaches_the_exact_values_of_the_policy(policy, num_critics):
     _, q = exact_q(DATA, np.eye(ACTIONS)[policy])
     np.testing.assert_allclose(learn(policy, num_critics=num_critics), q, atol=0.01 * np.ptp(q))
 
 
 def test_q_is_the_mean_over_the_target_critics():
-    learner = with_hyperparameters(LEARNER, {"num_critics": 2})
-    state = learner.init(jax.random.key(0), BATCH.observations, BATCH.actions)
-    alone = [
-        learner.q(
-            state.replace(critic=state.critic.replace(target=(one,))), BATCH.observations, BATCH.actions
-        )
-        for one in state.critic.target
-    ]
+    pairs = BATCH.observations, BATCH.actions
+    state = LEARNER.init(jax.random.key(0), *pairs)
+    critics = [state.critic.replace(target=(one,)) for one in state.critic.target]
+    alone = [LEARNER.q(state.replace(critic=critic), *pairs) for critic in critics]
     assert np.abs(alone[0] - alone[1]).max() > 0.1
-    q = learner.q(state, BATCH.observations, BATCH.actions)
+    q = LEARNER.q(state, *pairs)
     np.testing.assert_allclose(q, np.mean(alone, axis=0), rtol=1e-5, atol=1e-6)
 
 

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from xql_jax.learners.parts import LearnerState, TrainState
+from xql_jax.learners.parts import LearnerState, NetworkState
 from xql_jax.learners.registry import make_learner
 from xql_jax.types import Batch
 
@@ -35,11 +35,10 @@ class TheirCritic(nn.Module):
 def waves(params, phase):
     """Parameters of these shapes, the same in every program."""
     leaves, structure = jax.tree.flatten(params)
-    made = [
-        0.6
-        * jnp.sin(phase * (1 + number) + 0.7 * jnp.arange(leaf.size, dtype=jnp.float32)).reshape(leaf.shape)
-        for number, leaf in enumerate(leaves)
-    ]
+    made = []
+    for number, leaf in enumerate(leaves):
+        steps = 0.7 * jnp.arange(leaf.size, dtype=jnp.float32)
+        made.append(0.6 * jnp.sin(phase * (1 + number) + steps).reshape(leaf.shape))
     return jax.tree.unflatten(structure, made)
 
 
@@ -52,16 +51,6 @@ def fixed_batch():
     return Batch(states, actions, rewards, masks, next_states)
 
 
-def noises():
-    """What the learner draws by KEY: for a', for flow matching (and its times), for the one-step policy."""
-    key_next, key_policy = jax.random.split(KEY)
-    key_match, key_one_step = jax.random.split(key_policy)
-    key_noise, key_time = jax.random.split(key_match)
-    keys = (key_next, key_noise, key_one_step)
-    following, matched, one_step = (jax.random.normal(key, (B, A)) for key in keys)
-    return following, matched, jax.random.uniform(key_time, (B, 1)), one_step
-
-
 @pytest.mark.parametrize(("target_q", "normalize_q"), THEIRS)
 def test_losses_are_the_authors(target_q, normalize_q):
     config = {"actor_hidden_dims": (8, 8), "actor_layer_norm": normalize_q, "flow_alpha": 3.0}
@@ -71,10 +60,10 @@ def test_losses_are_the_authors(target_q, normalize_q):
     flow = velocity.init(KEY, batch.observations, batch.actions, batch.actions[:, :1])
     one_step = velocity.init(KEY, batch.observations, batch.actions)
     q = critic.init(KEY, batch.observations, batch.actions)
-    critics = TrainState.create(critic, (waves(q, 1.0), waves(q, 2.0)))
+    critics = NetworkState.create(critic, (waves(q, 1.0), waves(q, 2.0)))
     state = LearnerState(
         jnp.zeros((), jnp.int32),
-        TrainState.create(velocity, (waves(flow, 5.0), waves(one_step, 6.0))),
+        NetworkState.create(velocity, (waves(flow, 5.0), waves(one_step, 6.0))),
         critic=critics.replace(target=(waves(q, 3.0), waves(q, 4.0))),
     )
     _, info = learner.update(state, batch, KEY)

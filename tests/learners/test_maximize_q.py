@@ -62,10 +62,9 @@ def init(objective):
 
 def moments(policy):
     drawn = draws(policy, jax.random.key(9))
-    mean = (drawn.weights[..., None] * drawn.actions).sum(0).mean()
-    return float(mean), float(
-        jnp.sqrt((drawn.weights[..., None] * (drawn.actions - mean) ** 2).sum(0).mean())
-    )
+    weights = drawn.weights[..., None]
+    mean = (weights * drawn.actions).sum(0).mean()
+    return float(mean), float(jnp.sqrt((weights * (drawn.actions - mean) ** 2).sum(0).mean()))
 
 
 @pytest.mark.slow
@@ -130,16 +129,12 @@ def test_a_trust_region_clones_first_then_stays_near_its_past():
     jax.tree.map(lambda a, p, old: check(a, 0.25 * p + 0.75 * old), actor.anchor.params, actor.params, before)
 
 
-def test_expected_q_by_hand():
+@pytest.mark.parametrize(("limit", "clipped"), [(1.0, 1.0), (2.0, 2.0)])
+def test_expected_q_by_hand(limit, clipped):
+    """Actions 0.5 and 3 weigh a quarter and three; 3 is beyond the bounds, and counts as `clipped`."""
     drawn = Draws(jnp.array([[[0.5]], [[3.0]]]), jnp.zeros((2, 1)), jnp.array([[0.25], [0.75]]))
-    observations = jnp.array([[1.0]])
-
-    def q_of(states, actions):
-        return 10 * actions[..., 0] + states[..., 0]
-
-    # 3 is beyond the bounds and counts as 1; or, with a limit of 2, as 2.
-    np.testing.assert_allclose(expected_q(drawn, q_of, observations), [0.25 * 6 + 0.75 * 11])
-    np.testing.assert_allclose(expected_q(drawn, q_of, observations, 2.0), [0.25 * 6 + 0.75 * 21])
+    found = expected_q(drawn, lambda states, actions: 10 * actions[..., 0] + 1, jnp.ones((1, 1)), limit)
+    np.testing.assert_allclose(found, [0.25 * 6 + 0.75 * (10 * clipped + 1)])
 
 
 @pytest.mark.parametrize("kind", [ReverseKL, MaxQ])

@@ -152,13 +152,13 @@ def test_they_bootstrap_from_the_target_network(algorithm, network):
     # At the fixed points above a target network is like its network, so they do not tell which one is used.
     learner, batch = make(algorithm, ()), make_batch()
     state = init(learner, batch)
-    held = getattr(state, network)
-    shifted = held.replace(target=jax.tree.map(lambda leaf: leaf + 1.0, held.target))
+    before = getattr(state, network)
+    shifted = before.replace(target=jax.tree.map(lambda leaf: leaf + 1.0, before.target))
 
-    def gradient(held, masks):
+    def gradient(start, masks):
         changed = batch._replace(masks=np.full_like(batch.masks, masks))
-        after, _ = update(learner, state.replace(**{network: held}), changed, jax.random.key(0))
+        after, _ = update(learner, state.replace(**{network: start}), changed, jax.random.key(0))
         return flat(getattr(after, network).optimizer_state.mu)
 
-    assert np.abs(gradient(shifted, 1.0) - gradient(held, 1.0)).max() > 1e-3
-    np.testing.assert_array_equal(gradient(shifted, 0.0), gradient(held, 0.0))
+    assert np.abs(gradient(shifted, 1.0) - gradient(before, 1.0)).max() > 1e-3
+    np.testing.assert_array_equal(gradient(shifted, 0.0), gradient(before, 0.0))

@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from xql_jax.learners.f_dvl import ChiSquare, TotalVariation
-from xql_jax.learners.ivr import LARGEST, Exponential, Sparse
+from xql_jax.learners.ivr import LARGEST_EXPONENT, Exponential, Sparse
 from xql_jax.learners.mxql import Maclaurin
 from xql_jax.learners.qql import LOWER, UPPER, W
 from xql_jax.losses.asymmetric import expectile_loss, pinball_loss
@@ -46,7 +46,7 @@ def maclaurin(b, n):
 
 def exponential(a):
     z = Y / a
-    held, m = np.minimum(z, LARGEST), LARGEST  # the batch's largest, held
+    held, m = np.minimum(z, LARGEST_EXPONENT), LARGEST_EXPONENT  # the batch's largest, held
     value = np.exp(held - m) * (1 + z - held) + np.exp(-m) * V / a
     return case(Exponential, value, np.exp(-m) * (1 - np.exp(held)) / a, alpha=a)
 

@@ -71,5 +71,5 @@ def test_no_two_members_have_one_name():
 def test_each_member_has_its_hyperparameters():
     """Wherever in the learner they are, and as arrays: none is a constant of the program."""
     learners = learners_of(make_learner("xql"), make_members([0], {"beta": [0.5, 3.0], "tau": [0.25]}))
-    assert [(float(x.value.regression.beta), float(x.tau)) for x in learners] == [(0.5, 0.25), (3.0, 0.25)]
+    assert [(float(x.value.beta), float(x.tau)) for x in learners] == [(0.5, 0.25), (3.0, 0.25)]
     assert all(isinstance(leaf, jax.Array) and leaf.shape == () for leaf in jax.tree.leaves(learners))

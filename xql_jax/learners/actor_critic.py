@@ -1,17 +1,18 @@
-"""What actor-critics share: fields, first state, targets of Q, and updates that are due every few steps."""
+"""Base classes of actor-critics: first state, Q's targets, and updates that are due every few steps."""
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 
 from xql_jax.learners import fields, parts
+from xql_jax.learners.parts import LearnerState, NetworkState, S
 from xql_jax.losses.regression import td_target
-from xql_jax.types import Array, Batch, Metrics, Numeric, Params, PRNGKey, State
+from xql_jax.types import AnyBatch, Array, Metrics, Numeric, PRNGKey
 
-Held = TypeVar("Held")
+T = TypeVar("T")
 
 
 @flax.struct.dataclass
@@ -23,20 +24,22 @@ class NormalizedCritic(parts.Critic):
 
 @flax.struct.dataclass
 class ActorCritic(parts.PolicyLearner):
-    """What learners with a policy and critics have in common. Each method writes its own `update`."""
+    """Base of learners with a policy and critics. Each method writes its own `update`."""
 
-    policy: Any = fields.part(parts.PolicyObjective)
+    policy: parts.PolicyPart = fields.part(parts.PolicyObjective)
     critic: parts.Critic = fields.part(parts.Critic)
     discount: Numeric = fields.traced(0.99, fields.UNIT_INTERVAL)
     tau: Numeric = fields.traced(0.005, fields.ABOVE_ZERO)  # Polyak rate, per update of the targets
 
-    def init(self, key: PRNGKey, observations: Array, actions: Array) -> State:
+    def init(self, key: PRNGKey, observations: Array, actions: Array) -> LearnerState:
         key_policy, *keys_critic = jax.random.split(key, 1 + self.critic.num_critics)
         policy = self.policy.init(key_policy, observations, actions)
         critic = self.critic.init(keys_critic, observations, actions)
-        return parts.LearnerState(jnp.zeros((), jnp.int32), policy, critic=critic)
+        return LearnerState(jnp.zeros((), jnp.int32), policy, critic=critic)
 
-    def fit_critic(self, state: State, batch: Batch, next_values: Array) -> tuple[Any, Metrics]:
+    def fit_critic(
+        self, state: LearnerState, batch: AnyBatch, next_values: Array
+    ) -> tuple[NetworkState, Metrics]:
         """One step of Q(s, a) towards r + discount * V(s'), where V(s') is next_values f32[B]."""
         targets = td_target(batch.rewards, batch.masks, next_values, discount=self.discount)
         return self.critic.fit(state.critic, batch, targets)
@@ -49,11 +52,11 @@ class Delayed(ActorCritic):
     actor_period: int = fields.static(2, fields.AT_LEAST_ONE, "Updates of Q per update of the policy.")
     target_period: int = fields.static(2, fields.AT_LEAST_ONE, "Updates of Q per update of the targets.")
 
-    def follow(self, train_state: Any, step: Array) -> Any:
-        """A network's train state after update `step`, with its target moved if that is due."""
-        return every(self.target_period, step, lambda held: held.polyak_update(self.tau), train_state)
+    def follow(self, network: S, step: Array) -> S:
+        """The network's state after update `step`, with its target moved if that is due."""
+        return every(self.target_period, step, lambda state: state.polyak_update(self.tau), network)
 
-    def bellman_errors(self, state: State, batch: Batch) -> Array:
+    def bellman_errors(self, state: LearnerState, batch: AnyBatch) -> Array:
         """Returns r + discount * mask * Q(s', pi(s')) - Q(s, a), f32[B], reward units.
 
         It uses the first critic and the deterministic policy, but no target network and no entropy.
@@ -67,24 +70,21 @@ class Delayed(ActorCritic):
         return targets - first(batch.observations, batch.actions)
 
 
-def every(period: int, step: Array, update: Callable[[Held], Held], held: Held) -> Held:
-    """Returns `update(held)` if `step` is a multiple of the period, otherwise `held`.
+def every(period: int, step: Array, update: Callable[[T], T], state: T) -> T:
+    """Returns `update(state)` if `step` is a multiple of the period, otherwise `state`.
 
     Only one of the two is computed; under `vmap` over steps both are, and one is selected.
     """
     if period == 1:
-        return update(held)
-    return jax.lax.cond(step % period == 0, update, lambda unchanged: unchanged, held)
+        return update(state)
+    return jax.lax.cond(step % period == 0, update, lambda unchanged: unchanged, state)
 
 
-def fit_multiplier(trained: parts.Trained, log_multiplier: Any, excess: Array, rate: Numeric) -> Any:
+def fit_multiplier(
+    part: parts.Trained, log_multiplier: NetworkState, excess: Array, rate: Numeric
+) -> NetworkState:
     """One step of the logarithm of a Lagrange multiplier, which rises while `excess` is positive."""
-    return trained.minimize(log_multiplier, lambda x: (-jnp.exp(x) * excess, {}), rate)[0]
-
-
-def all_q(critic: parts.TrainState, params: Params, observations: Array, actions: Array) -> Array:
-    """Every network's Q(s, a), f32[N, ..., B], under these parameters."""
-    return jnp.stack([critic.network.apply(p, observations, actions) for p in params])
+    return part.minimize(log_multiplier, lambda x: (-jnp.exp(x) * excess, {}), rate)[0]
 
 
 def at_each(observations: Array, actions: Array) -> Array:

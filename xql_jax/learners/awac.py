@@ -16,34 +16,34 @@ it is taken after it, as in CORL and the paper.
 """
 
 import functools
-from typing import Any
 
 import flax.struct
 import jax
 
 from xql_jax.learners import fields, parts
 from xql_jax.learners.actor_critic import ActorCritic
+from xql_jax.learners.parts import LearnerState, NetworkState, QFunction
 from xql_jax.learners.policy_objectives import expected_q
 from xql_jax.networks.policies import draws
-from xql_jax.types import Array, Batch, Metrics, Params, PRNGKey, State
+from xql_jax.types import Array, Batch, Metrics, PRNGKey
 
 
 @flax.struct.dataclass
 class AWAC(ActorCritic):
     """Q by temporal differences at the policy's actions; the policy by advantage-weighted regression."""
 
-    policy: Any = fields.part(parts.ForwardKL)
+    policy: parts.PolicyObjective = fields.part(parts.ForwardKL)
     value_actions: int = fields.static(1, fields.AT_LEAST_ONE)
 
-    def update(self, state: State, batch: Batch, key: PRNGKey) -> tuple[State, Metrics]:
+    def update(self, state: LearnerState, batch: Batch, key: PRNGKey) -> tuple[LearnerState, Metrics]:
         """Updates Q, then pi with the new Q, then Q's target."""
         key_next, key_value, key_policy = jax.random.split(key, 3)
-        value_of = functools.partial(mean_q, state.policy, count=self.value_actions)
-        next_v = value_of(state.critic, state.critic.target, batch.next_observations, key_next)
+        target_q = functools.partial(parts.min_q, state.critic, state.critic.target)
+        next_v = mean_q(state.policy, target_q, batch.next_observations, key_next, self.value_actions)
         critic, critic_info = self.fit_critic(state, batch, next_v)
 
         q_of = functools.partial(parts.min_q, critic, critic.params)
-        v = value_of(critic, critic.params, batch.observations, key_value)
+        v = mean_q(state.policy, q_of, batch.observations, key_value, self.value_actions)
         estimates = parts.Estimates(q_of(batch.observations, batch.actions), v, q_of=q_of)
         policy, policy_info = self.policy.update(state.policy, estimates, batch, key_policy)
         state = state.replace(step=state.step + 1, policy=policy, critic=critic.polyak_update(self.tau))
@@ -51,20 +51,12 @@ class AWAC(ActorCritic):
 
 
 def mean_q(
-    policy: Any,
-    critic: Any,
-    params: Params,
-    observations: Array,
-    key: PRNGKey,
-    count: int,
-    limit: float = 1.0,
+    policy: NetworkState, q_of: QFunction, observations: Array, key: PRNGKey, count: int, limit: float = 1.0
 ) -> Array:
-    """Minimum of the critics' Q with these parameters, averaged over the policy's samples, f32[B].
+    """Q(s, a) averaged over `count` samples of the policy in each state, f32[B].
 
     The samples are clipped to [-limit, limit], because a Gaussian can exceed the bounds of actions, 1.
     """
-
-    q_of = functools.partial(parts.min_q, critic, params)
 
     def value(key: PRNGKey) -> Array:
         return expected_q(draws(policy(observations), key), q_of, observations, limit)
@@ -72,13 +64,15 @@ def mean_q(
     return jax.vmap(value)(jax.random.split(key, count)).mean(axis=0)
 
 
-ELSEWHERE = {"awr_temperature": 10.0}
 METHOD = fields.Method(
     AWAC,
     {"awr_temperature": 0.5, "decay_actor_lr": False, "actor_hidden_dims": (256, 256, 256, 256)},
     by_suite={
         "locomotion": {"awr_temperature": 3.0},
-        **dict.fromkeys(("antmaze", "kitchen", "adroit", "pointmaze"), ELSEWHERE),
+        "antmaze": {"awr_temperature": 10.0},
+        "kitchen": {"awr_temperature": 10.0},
+        "adroit": {"awr_temperature": 10.0},
+        "pointmaze": {"awr_temperature": 10.0},
     },
     run=fields.RunDefaults(batch_size=1024, scale_rewards=False),
 )

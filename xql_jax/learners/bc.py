@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from xql_jax.learners import fields
 from xql_jax.learners.parts import LearnerState, PolicyLearner, PolicyObjective
-from xql_jax.types import Array, Batch, Metrics, PRNGKey, State
+from xql_jax.types import Array, Batch, Metrics, PRNGKey
 
 
 @flax.struct.dataclass
@@ -24,8 +24,8 @@ class BC(PolicyLearner):
     def init(self, key: PRNGKey, observations: Array, actions: Array) -> LearnerState:
         return LearnerState(jnp.zeros((), jnp.int32), self.policy.init(key, observations, actions))
 
-    def update(self, state: State, batch: Batch, key: PRNGKey) -> tuple[State, Metrics]:
-        policy, info = self.policy.regress(state.policy, jnp.ones_like(batch.rewards), batch, key)
+    def update(self, state: LearnerState, batch: Batch, key: PRNGKey) -> tuple[LearnerState, Metrics]:
+        policy, info = self.policy.clone(state.policy, batch, key)
         return LearnerState(state.step + 1, policy), info
 
 

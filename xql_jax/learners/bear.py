@@ -21,41 +21,40 @@ run.
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 
-from xql_jax.learners import fields, parts
+from xql_jax.learners import brac_p, fields
 from xql_jax.learners.actor_critic import at_each, chosen, fit_multiplier
-from xql_jax.learners.brac_p import BehaviorRegularized, RegularizedPolicy, mmd_to_clone, sampled_actions
+from xql_jax.learners.parts import LearnerState, NetworkState
 from xql_jax.losses.divergence import gaussian_kernel, laplacian_kernel
 from xql_jax.networks.policies import Distribution, TanhGaussian
-from xql_jax.types import Array, Batch, Metrics, Numeric, PRNGKey, State
+from xql_jax.types import Array, Batch, Metrics, Numeric, Params, PRNGKey
 
 LOG_MULTIPLIER_RANGE = (-5.0, 10.0)
 
 
 @flax.struct.dataclass
-class ConstrainedPolicy(RegularizedPolicy):
+class ConstrainedPolicy(brac_p.RegularizedPolicy):
     """Policy whose distance from the clone has a Lagrange multiplier for its cost."""
 
     multiplier_lr: Numeric = fields.traced(1e-3, fields.POSITIVE, "Learning rate of the multiplier.")
 
-    def init(self, key: PRNGKey, observations: Array, actions: Array) -> Any:
-        log_multiplier = parts.TrainState.create(None, jnp.zeros(()))
+    def init(self, key: PRNGKey, observations: Array, actions: Array) -> brac_p.RegularizedState:
+        log_multiplier = NetworkState.create(None, jnp.zeros(()))
         return super().init(key, observations, actions).replace(log_multiplier=log_multiplier)
 
 
-class Chooser(parts.TrainState):
+class Chooser(NetworkState):
     """An actor that samples several actions and chooses among them by a critic."""
 
-    critic: Any = None
+    critic: NetworkState = flax.struct.field(default=None)
 
 
 @flax.struct.dataclass
-class BEAR(BehaviorRegularized):
+class BEAR(brac_p.BehaviorRegularized):
     """pi maximises Q, penalised by its MMD to the clone with a Lagrange multiplier.
 
     The multiplier rises while the MMD is above the threshold and falls while it is below. The MMD is computed
@@ -69,11 +68,12 @@ class BEAR(BehaviorRegularized):
     mmd_threshold: Numeric = fields.traced(0.05, fields.POSITIVE, "Largest discrepancy from the clone.")
     evaluation_actions: int = fields.static(10, fields.AT_LEAST_ONE)
 
-    def update(self, state: State, batch: Batch, key: PRNGKey) -> tuple[State, Metrics]:
+    def update(self, state: LearnerState, batch: Batch, key: PRNGKey) -> tuple[LearnerState, Metrics]:
         """Updates the clone, Q, pi with the new Q, the multiplier by the MMD before pi's step, Q's target."""
         key_clone, key_next, key_actor = jax.random.split(key, 3)
         step = state.step + 1
-        policy, critic, info = self.fit_clone_and_q(state, batch, key_clone, key_next)
+        policy, clone_info = self.policy.fit_clone(state.policy, batch, key_clone)
+        critic, critic_info = self.fit_critic(state, batch, self.next_values(state, batch, key_next))
         cost = jnp.exp(policy.log_multiplier.params)
         policy, actor_info = self.policy.maximize_q(
             policy, critic, batch.observations, step, key_actor, cost, self.mmd
@@ -82,27 +82,30 @@ class BEAR(BehaviorRegularized):
         dual = fit_multiplier(self.policy, policy.log_multiplier, excess, self.policy.multiplier_lr)
         dual = dual.replace(params=jnp.clip(dual.params, *LOG_MULTIPLIER_RANGE))
         policy = policy.replace(log_multiplier=dual)
-        state = parts.LearnerState(step, policy, critic=critic.polyak_update(self.tau))
-        return state, {**info, **actor_info, "actor/multiplier": jnp.exp(dual.params)}
+        state = LearnerState(step, policy, critic=critic.polyak_update(self.tau))
+        info = {**clone_info, **critic_info, **actor_info, "actor/multiplier": jnp.exp(dual.params)}
+        return state, info
 
     def mmd(self, distribution: Distribution, behavior: Distribution, key: PRNGKey) -> Array:
         """The MMD of pi and the clone in each state, f32[B], before the tanh."""
-        pi, clone = (x.gaussian if isinstance(x, TanhGaussian) else x for x in (distribution, behavior))
-        squared = mmd_to_clone(pi, clone, key, self.divergence_samples, self.kernel, self.mmd_sigma)
+        pi = distribution.gaussian if isinstance(distribution, TanhGaussian) else distribution
+        clone = behavior.gaussian if isinstance(behavior, TanhGaussian) else behavior
+        squared = brac_p.mmd_to_clone(pi, clone, key, self.divergence_samples, self.kernel, self.mmd_sigma)
         return jnp.sqrt(squared + 1e-6)  # the gradient of a root is unbounded at 0
 
-    def actor(self, state: State) -> Chooser:
-        first = parts.TrainState(state.critic.network, state.critic.params[0])
+    def actor(self, state: LearnerState) -> Chooser:
+        first = NetworkState(state.critic.network, state.critic.params[0])
         return Chooser(state.policy.network, state.policy.params, critic=first)
 
-    def act(self, actor: Any, observations: Array, key: PRNGKey, deterministic: bool) -> Array:
+    def act(self, actor: Params, observations: Array, key: PRNGKey, deterministic: bool) -> Array:
         """Actions f32[B, A] within [-1, 1] for observations f32[B, O]: a sample, or the best of several."""
         if not deterministic:
             return super().act(actor, observations, key, deterministic)
         # Mix the states into the key, so that different states get different candidates.
         seen = jax.lax.bitcast_convert_type(observations, jnp.uint32).sum()
         key = jax.random.fold_in(key, seen)
-        actions = jnp.clip(sampled_actions(actor(observations), key, self.evaluation_actions), -1.0, 1.0)
+        sampled = brac_p.sampled_actions(actor(observations), key, self.evaluation_actions)
+        actions = jnp.clip(sampled, -1.0, 1.0)
         return chosen(actions, actor.critic(at_each(observations, actions), actions).argmax(0))
 
 

@@ -21,31 +21,31 @@ evaluate the policy's mean and the best of 10 samples by the first Q; here only 
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 
 from xql_jax.learners import fields, parts
-from xql_jax.learners.actor_critic import ActorCritic, all_q, at_each
+from xql_jax.learners.actor_critic import ActorCritic, at_each
+from xql_jax.learners.parts import LearnerState, NetworkState
 from xql_jax.learners.policy_objectives import Squashed, expected_q
 from xql_jax.losses.divergence import laplacian_kernel, mmd_squared, sampled_kl
 from xql_jax.networks.policies import Distribution, Draws, draws
-from xql_jax.types import Array, Batch, Metrics, Numeric, PRNGKey, State
+from xql_jax.types import Array, Batch, Metrics, Numeric, PRNGKey
 
-SIGMA = 10.0  # their 20: their kernel, exp(-|d|_1 / sigma), lacks our factor 2
+MMD_SIGMA = 10.0  # their 20: their kernel, exp(-|d|_1 / sigma), lacks our factor 2
 
 
-class RegularizedState(parts.TrainState):
-    """The actor's train state, with the train states of the clone and of the penalty's multiplier."""
+class RegularizedState(NetworkState):
+    """The actor, the clone that it is kept near, and the logarithm of the penalty's multiplier."""
 
-    behavior: Any = None  # the clone's train state
-    log_multiplier: Any = None  # a train state whose params are f32[]; None: nothing is tuned
+    behavior: NetworkState = flax.struct.field(default=None)  # the clone
+    log_multiplier: NetworkState = flax.struct.field(default=None)  # its params are f32[]; None: not tuned
 
 
 @flax.struct.dataclass
-class RegularizedPolicy(parts.Trained):
+class RegularizedPolicy(parts.PolicyPart):
     """Policy that maximises min Q - coefficient * distance to a clone of the data's policy.
 
     The clone is fitted by maximum likelihood in the same updates. During the first `warm_start` updates pi
@@ -62,11 +62,14 @@ class RegularizedPolicy(parts.Trained):
         key_actor, key_behavior = jax.random.split(key)
         # The clone has the same kind of head as pi, but its own widths.
         head = dataclasses.replace(self.head, actor_hidden_dims=self.behavior_hidden_dims)
-        network, clone = (x.network(actions.shape[-1]) for x in (self.head, head))
-        behavior = parts.TrainState.create(clone, clone.init(key_behavior, observations))
-        return RegularizedState.create(network, network.init(key_actor, observations), behavior=behavior)
+        network, clone = self.head.network(actions.shape[-1]), head.network(actions.shape[-1])
+        behavior = NetworkState.create(clone, clone.init(key_behavior, observations))
+        actor = RegularizedState.create(network, network.init(key_actor, observations))
+        return actor.replace(behavior=behavior)
 
-    def fit_clone(self, policy: Any, batch: Batch, key: PRNGKey) -> tuple[RegularizedState, Metrics]:
+    def fit_clone(
+        self, policy: RegularizedState, batch: Batch, key: PRNGKey
+    ) -> tuple[RegularizedState, Metrics]:
         """One gradient step of the clone on the log-likelihood of the data's actions."""
 
         def loss(params):
@@ -78,8 +81,8 @@ class RegularizedPolicy(parts.Trained):
         return policy.replace(behavior=behavior), info
 
     def maximize_q(
-        self, policy: Any, critic: Any, observations: Array, step: Array, key: PRNGKey, coefficient: Numeric,
-        distance_of: Callable[[Distribution, Distribution, PRNGKey], Array],
+        self, policy: RegularizedState, critic: NetworkState, observations: Array, step: Array, key: PRNGKey,
+        coefficient: Numeric, distance_of: Callable[[Distribution, Distribution, PRNGKey], Array],
     ) -> tuple[RegularizedState, Metrics]:  # fmt: skip
         """One step of pi at update `step`, counted from 1.
 
@@ -102,7 +105,7 @@ class RegularizedPolicy(parts.Trained):
 
 @flax.struct.dataclass
 class BehaviorRegularized(ActorCritic):
-    """What BRAC-p and BEAR share: fields, targets of Q, and the steps of clone and Q.
+    """Base of BRAC-p and BEAR: fields, and V(s') for Q's targets.
 
     V(s') is the maximum over `backup_actions` samples of pi of min_share * min Q + (1 - min_share) * max Q,
     where min and max run over the target critics. Q's targets contain neither entropy nor distance.
@@ -115,22 +118,14 @@ class BehaviorRegularized(ActorCritic):
     backup_actions: int = fields.static(1, fields.AT_LEAST_ONE)
     divergence_samples: int = fields.static(4, fields.AT_LEAST_ONE)
 
-    def next_values(self, state: State, batch: Batch, key: PRNGKey) -> Array:
+    def next_values(self, state: LearnerState, batch: Batch, key: PRNGKey) -> Array:
         """V(s'), f32[B]."""
         sampled = sampled_actions(state.policy(batch.next_observations), key, self.backup_actions)
         actions = jnp.clip(sampled, -1.0, 1.0)
         states = at_each(batch.next_observations, actions)
-        qs = all_q(state.critic, state.critic.target, states, actions)
+        qs = parts.all_q(state.critic, state.critic.target, states, actions)
         clipped = self.min_share * qs.min(0) + (1.0 - self.min_share) * qs.max(0)  # f32[N, B]
         return clipped.max(0)
-
-    def fit_clone_and_q(
-        self, state: State, batch: Batch, key_clone: PRNGKey, key_next: PRNGKey
-    ) -> tuple[Any, Any, Metrics]:
-        """The policy with its clone after a step, the critics after one, and metrics."""
-        policy, clone_info = self.policy.fit_clone(state.policy, batch, key_clone)
-        critic, critic_info = self.fit_critic(state, batch, self.next_values(state, batch, key_next))
-        return policy, critic, {**clone_info, **critic_info}
 
 
 def sampled_actions(distribution: Distribution, key: PRNGKey, count: int) -> Array:
@@ -153,7 +148,7 @@ def kl_to_clone(distribution: Distribution, behavior: Distribution, key: PRNGKey
 
 def mmd_to_clone(
     distribution: Distribution, behavior: Distribution, key: PRNGKey, count: int,
-    kernel: Callable[..., Array] = laplacian_kernel, sigma: Numeric = SIGMA,
+    kernel: Callable[..., Array] = laplacian_kernel, sigma: Numeric = MMD_SIGMA,
 ) -> Array:  # fmt: skip
     """Squared MMD of pi and the clone."""
     key_policy, key_behavior = jax.random.split(key)
@@ -169,17 +164,18 @@ class BRACP(BehaviorRegularized):
     brac_alpha: Numeric = fields.traced(1.0, fields.NOT_NEGATIVE, "Penalty per divergence, reward units.")
     divergence: Callable[..., Array] = fields.choice(kl=kl_to_clone, mmd=mmd_to_clone)
 
-    def update(self, state: State, batch: Batch, key: PRNGKey) -> tuple[State, Metrics]:
+    def update(self, state: LearnerState, batch: Batch, key: PRNGKey) -> tuple[LearnerState, Metrics]:
         """Updates the clone, then Q, then pi with the new Q, then Q's target."""
         key_clone, key_next, key_actor = jax.random.split(key, 3)
         step = state.step + 1
-        policy, critic, info = self.fit_clone_and_q(state, batch, key_clone, key_next)
+        policy, clone_info = self.policy.fit_clone(state.policy, batch, key_clone)
+        critic, critic_info = self.fit_critic(state, batch, self.next_values(state, batch, key_next))
         distance_of = functools.partial(self.divergence, count=self.divergence_samples)
         policy, actor_info = self.policy.maximize_q(
             policy, critic, batch.observations, step, key_actor, self.brac_alpha, distance_of
         )
-        state = parts.LearnerState(step, policy, critic=critic.polyak_update(self.tau))
-        return state, {**info, **actor_info}
+        state = LearnerState(step, policy, critic=critic.polyak_update(self.tau))
+        return state, {**clone_info, **critic_info, **actor_info}
 
 
 METHOD = fields.Method(

@@ -21,13 +21,14 @@ discount and `endless` cannot be swept or changed online, because returns are co
 """
 
 import functools
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import flax.struct
 import jax
 
 from xql_jax.learners import cql, fields
-from xql_jax.types import Array, CalibratedBatch, Numeric, PRNGKey, State
+from xql_jax.learners.parts import LearnerState
+from xql_jax.types import Array, CalibratedBatch, Numeric, PRNGKey
 
 
 @flax.struct.dataclass
@@ -40,12 +41,12 @@ class CalQL(cql.CQL):
 
     batch_type: ClassVar[type] = CalibratedBatch
 
-    def next_values(self, state: State, observations: Array, key: PRNGKey) -> Array:
+    def next_values(self, state: LearnerState, observations: Array, key: PRNGKey) -> Array:
         """V(s') f32[B] of f32[B, O]: the largest of CQL's over `backup_actions` actions of the policy."""
         keys = jax.random.split(key, self.backup_actions)
         return jax.vmap(functools.partial(super().next_values, state, observations))(keys).max(axis=0)
 
-    def least_q(self, batch: Any) -> Numeric:
+    def least_q(self, batch: CalibratedBatch) -> Numeric:  # type: ignore[override]  # its `batch_type`
         return batch.returns_to_go
 
 

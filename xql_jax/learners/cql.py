@@ -15,7 +15,7 @@ loss is computed before the critic's step; here neither. They step the entropy c
 
 import functools
 import math
-from typing import Any
+from collections.abc import Sequence
 
 import chex
 import flax.struct
@@ -24,10 +24,11 @@ import jax.numpy as jnp
 
 from xql_jax.learners import fields, parts
 from xql_jax.learners.actor_critic import fit_multiplier
-from xql_jax.learners.sac import SoftActorCritic, sampled_q
+from xql_jax.learners.parts import LearnerState, NetworkState
+from xql_jax.learners.sac import EntropyState, SoftActorCritic, sampled_q
 from xql_jax.losses.regression import check_pairs, td_target
 from xql_jax.networks.policies import sac_init
-from xql_jax.types import Array, Batch, Metrics, Numeric, PRNGKey, State
+from xql_jax.types import AnyBatch, Array, Metrics, Numeric, PRNGKey
 
 LARGEST_MULTIPLIER = 1e6
 
@@ -49,10 +50,10 @@ def conservative_gap(values: Array, sampled_values: Array, log_densities: Array)
     return jax.nn.logsumexp(sampled_values - jax.lax.stop_gradient(log_densities), axis=0) - values
 
 
-class ConservativeState(parts.TrainState):
-    """The critics' train state and the logarithm of their penalty's multiplier."""
+class ConservativeState(NetworkState):
+    """The critics, and the logarithm of their penalty's multiplier."""
 
-    log_multiplier: Any = None  # a train state whose params are f32[]; always 0 without a threshold
+    log_multiplier: NetworkState = flax.struct.field(default=None)  # its params are f32[]; 0: no threshold
 
 
 @flax.struct.dataclass
@@ -68,19 +69,20 @@ class ConservativeCritic(parts.Critic):
     cql_threshold: Numeric = fields.traced(jnp.inf, fields.POSITIVE_OR_OFF)  # inf: none
     cql_actions: int = fields.static(10, fields.AT_LEAST_ONE)  # of each kind, see `proposals`
 
-    def init(self, *args: Any) -> ConservativeState:
-        critic, multiplier = super().init(*args), parts.TrainState.create(None, jnp.zeros(()))
-        state = ConservativeState.create(critic.network, critic.params, log_multiplier=multiplier)
-        return state.with_target()
+    def init(self, keys: Sequence[PRNGKey], observations: Array, actions: Array) -> ConservativeState:
+        critic = super().init(keys, observations, actions)
+        state = ConservativeState.create(critic.network, critic.params).with_target()
+        return state.replace(log_multiplier=NetworkState.create(None, jnp.zeros(())))
 
     def fit_conservatively(
-        self, critic: Any, policy: Any, batch: Batch, targets: Array, key: PRNGKey, least: Numeric
+        self, state: LearnerState, batch: AnyBatch, targets: Array, key: PRNGKey, least: Numeric
     ) -> tuple[ConservativeState, Metrics]:
         """One step of every Q, and one of the multiplier with the gaps from before that step.
 
         In the gaps Q(s, a) of the policy's actions counts as at least `least`, f32[B] or f32[].
         """
-        sampled, log_densities = self.proposals(policy, batch, key)
+        critic: ConservativeState = state.critic
+        sampled, log_densities = self.proposals(state.policy, batch, key)
         actions = jnp.concatenate([batch.actions[None], sampled])  # f32[1 + K, B, A]
         observations = jnp.tile(batch.observations, (len(actions), 1))
         is_uniform = jnp.arange(len(sampled))[:, None] < self.cql_actions
@@ -90,7 +92,7 @@ class ConservativeCritic(parts.Critic):
         def loss(params):
             # One pass over a matrix of rows for the data's and the sampled actions: the fastest on a CPU.
             rows = actions.reshape(-1, actions.shape[-1])
-            qs = [critic.network.apply(p, observations, rows).reshape(actions.shape[:2]) for p in params]
+            qs = [critic.apply(p, observations, rows).reshape(actions.shape[:2]) for p in params]
             errors = sum(self.loss_of(q[0], targets).mean() for q in qs)
             gaps = jnp.stack(
                 [conservative_gap(q[0], jnp.maximum(q[1:], floor), log_densities).mean() for q in qs]
@@ -104,7 +106,7 @@ class ConservativeCritic(parts.Critic):
         log_multiplier = fit_multiplier(self, critic.log_multiplier, excess, self.critic_lr)
         return updated.replace(log_multiplier=log_multiplier), {**info, "critic/multiplier": multiplier}
 
-    def proposals(self, policy: Any, batch: Batch, key: PRNGKey) -> tuple[Array, Array]:
+    def proposals(self, policy: EntropyState, batch: AnyBatch, key: PRNGKey) -> tuple[Array, Array]:
         """Samples actions f32[K, B, A] for the states s and returns them with their log densities f32[K, B].
 
         One third of them is uniform, one third is from the policy at s, and one third from the policy at s'.
@@ -127,27 +129,28 @@ class CQL(SoftActorCritic):
     critic: ConservativeCritic = fields.part(functools.partial(ConservativeCritic, critic_init=sac_init))
     deterministic_backup: bool = fields.static(True, fields.EITHER, "Leave entropy out of Q's targets.")
 
-    def update(self, state: State, batch: Batch, key: PRNGKey) -> tuple[State, Metrics]:
+    def update(self, state: LearnerState, batch: AnyBatch, key: PRNGKey) -> tuple[LearnerState, Metrics]:
         """Updates Q and its target, then pi with the new Q, and its coefficient."""
         key_next, key_actor, key_critic = jax.random.split(key, 3)
-        step, policy, critic = state.step + 1, state.policy, state.critic
+        step = state.step + 1
         next_v = self.next_values(state, batch.next_observations, key_next)
         targets = td_target(batch.rewards, batch.masks, next_v, discount=self.discount)
-        critic, critic_info = self.critic.fit_conservatively(
-            critic, policy, batch, targets, key_critic, self.least_q(batch)
-        )
+        least = self.least_q(batch)
+        critic, critic_info = self.critic.fit_conservatively(state, batch, targets, key_critic, least)
+
         q_of = functools.partial(parts.min_q, critic, critic.params)
-        policy, info = self.improve(policy, step, q_of, batch.observations, key_actor)
-        state = parts.LearnerState(step, policy, critic=self.follow(critic, step))
+        policy, info = self.improve(state, q_of, batch.observations, key_actor)
+        state = LearnerState(step, policy, critic=self.follow(critic, step))
         return state, {**critic_info, **info}
 
-    def next_values(self, state: State, observations: Array, key: PRNGKey) -> Array:
+    def next_values(self, state: LearnerState, observations: Array, key: PRNGKey) -> Array:
         """V(s') f32[B] of f32[B, O]: the target critics' min Q at an action of the policy."""
-        q, cost = sampled_q(state.policy, state.critic, state.critic.target, observations, key)
+        target_q = functools.partial(parts.min_q, state.critic, state.critic.target)
+        q, cost = sampled_q(state.policy, target_q, observations, key)
         return q if self.deterministic_backup else q - cost
 
-    def least_q(self, batch: Any) -> Numeric:
-        """Returns what Q of the policy's actions at least counts as in the penalty, f32[] or f32[B]."""
+    def least_q(self, batch: AnyBatch) -> Numeric:
+        """The lower bound in the penalty of Q at the policy's actions, f32[] or f32[B]."""
         return -jnp.inf
 
 

@@ -4,17 +4,18 @@ In stochastic dynamics both are over-optimistic (Section 3.5): they treat a luck
 chosen it.
 """
 
-import functools
-from typing import Any, ClassVar
+import dataclasses
+from typing import ClassVar
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 
 from xql_jax.learners import fields, parts
+from xql_jax.learners.parts import LearnerState
 from xql_jax.learners.xql import GumbelFit, InSample
 from xql_jax.losses.regression import td_target
-from xql_jax.types import Array, Batch, Metrics, Numeric, PRNGKey, SarsaBatch, State
+from xql_jax.types import Array, Batch, Metrics, Numeric, PRNGKey, SarsaBatch
 
 
 @flax.struct.dataclass
@@ -28,24 +29,24 @@ class ValueIteration(parts.PolicyLearner):
     """
 
     value: parts.ValueFit = fields.part(GumbelFit)
-    policy: Any = fields.part(parts.ForwardKL)
+    policy: parts.PolicyObjective = fields.part(parts.ForwardKL)
     discount: Numeric = fields.traced(0.99, fields.UNIT_INTERVAL)
     tau: Numeric = fields.traced(0.005, fields.ABOVE_ZERO)  # Polyak rate of the target network, per update
 
-    def init(self, key: PRNGKey, observations: Array, actions: Array) -> State:
+    def init(self, key: PRNGKey, observations: Array, actions: Array) -> LearnerState:
         key_policy, key_value = jax.random.split(key)
         policy = self.policy.init(key_policy, observations, actions)
         value = self.value.init(key_value, observations).with_target()
-        return parts.LearnerState(jnp.zeros((), jnp.int32), policy, value)
+        return LearnerState(jnp.zeros((), jnp.int32), policy, value)
 
-    def update(self, state: State, batch: Batch, key: PRNGKey) -> tuple[State, Metrics]:
+    def update(self, state: LearnerState, batch: Batch, key: PRNGKey) -> tuple[LearnerState, Metrics]:
         """Updates V, then pi, then the target."""
-        next_v = state.value.network.apply(state.value.target, batch.next_observations)
+        next_v = state.value.apply(state.value.target, batch.next_observations)
         q = td_target(batch.rewards, batch.masks, next_v, discount=self.discount)  # Eq. 36
         value, value_info = self.value.fit(state.value, batch.observations, q)  # Eq. 37
         estimates = parts.Estimates(q, value(batch.observations))
         policy, policy_info = self.policy.update(state.policy, estimates, batch, key)
-        state = parts.LearnerState(state.step + 1, policy, value.polyak_update(self.tau))
+        state = LearnerState(state.step + 1, policy, value.polyak_update(self.tau))
         return state, {**value_info, **policy_info}
 
 
@@ -66,18 +67,20 @@ class QIteration(InSample):
 
     batch_type: ClassVar[type] = SarsaBatch
 
-    def update(self, state: State, batch: Any, key: PRNGKey) -> tuple[State, Metrics]:
+    def update(  # type: ignore[override]  # its `batch_type` is another
+        self, state: LearnerState, batch: SarsaBatch, key: PRNGKey
+    ) -> tuple[LearnerState, Metrics]:
         """Updates V and pi as XQL; Q, which XQL would fit to V(s'), is fitted to Q(s', a')."""
         after, info = super().update(state, batch, key)
         critic = state.critic
         next_q = parts.min_q(critic, critic.target, batch.next_observations, batch.next_actions)
         targets = td_target(batch.rewards, batch.masks, next_q, discount=self.discount)  # Eq. 41
-        regression = functools.partial(self.value.regression, scale=self.discount)  # Eq. 42
+        scaled = dataclasses.replace(self.value, beta=self.discount * self.value.beta)  # Eq. 42
 
-        def loss_of(q: Array, targets: Array) -> Array:
-            return regression(q, targets) / self.critic.num_critics
+        def loss(q: Array, targets: Array) -> Array:
+            return scaled.loss_of(q, targets) / self.critic.num_critics
 
-        critic, critic_info = self.critic.fit(critic, batch, targets, loss_of)
+        critic, critic_info = self.critic.fit(critic, batch, targets, loss)
         return after.replace(critic=critic.polyak_update(self.tau)), {**info, **critic_info}
 
 

@@ -17,7 +17,7 @@ authors leave it out; here it counts as complete, with the return that it has. T
 (--max_steps=100000).
 """
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import flax.struct
 import jax
@@ -25,18 +25,20 @@ import jax.numpy as jnp
 
 from xql_jax.errors import UserError
 from xql_jax.learners import fields
-from xql_jax.learners.parts import LearnerState, Trained, TrainState
+from xql_jax.learners.parts import LearnerState, NetworkState, Trained
 from xql_jax.networks.sequence import DecisionTransformerPolicy
 from xql_jax.pytrees import Distinct
-from xql_jax.types import Array, Metrics, Numeric, PRNGKey, State, Windows
+from xql_jax.types import Array, Metrics, Numeric, Params, PRNGKey, Windows
 
 A_RETURN = fields.Domain(
     "a number, or inf for the highest return of the data", lambda x: x > -float("inf"), True
 )
 
 
-class DecisionTransformerState(LearnerState):
-    highest_return: Any = None  # f32[], of the data; known from the first update on
+class TransformerState(LearnerState):
+    """The network's state, and the highest return of the data, which is known from the first update on."""
+
+    highest_return: Array = flax.struct.field(default=None)  # f32[]
 
 
 class Memory(Distinct, flax.struct.PyTreeNode):
@@ -70,14 +72,16 @@ class DecisionTransformer(Trained):
         if self.embed_dim % self.num_heads:
             raise UserError(f"num_heads must divide embed_dim, {self.embed_dim}, and not be {self.num_heads}")
 
-    def init(self, key: PRNGKey, observations: Array, actions: Array) -> DecisionTransformerState:
+    def init(self, key: PRNGKey, observations: Array, actions: Array) -> TransformerState:
         shape = self.embed_dim, self.num_layers, self.num_heads, self.dropout_rate, self.max_timesteps
         network = DecisionTransformerPolicy(actions.shape[-1], *shape)
         example = self._no_steps(1, observations.shape[-1], actions.shape[-1])
-        policy = TrainState.create(network, network.init(key, example))
-        return DecisionTransformerState(jnp.zeros((), jnp.int32), policy, highest_return=jnp.float32(0.0))
+        policy = NetworkState.create(network, network.init(key, example))
+        return TransformerState(jnp.zeros((), jnp.int32), policy, highest_return=jnp.float32(0.0))
 
-    def update(self, state: State, batch: Windows, key: PRNGKey) -> tuple[State, Metrics]:
+    def update(
+        self, state: TransformerState, batch: Windows, key: PRNGKey
+    ) -> tuple[TransformerState, Metrics]:
         """One step of AdamW on the squared error of the actions, averaged over all steps except padding."""
         before = state.policy
 
@@ -91,36 +95,38 @@ class DecisionTransformer(Trained):
         policy, info = self.minimize(before, loss, rate)
         shrink = rate * self.weight_decay
         params = jax.tree.map(lambda new, old: new - shrink * old, policy.params, before.params)
-        policy = policy.replace(params=params)
-        return state.replace(step=state.step + 1, policy=policy, highest_return=batch.highest_return[0]), info
+        policy, highest = policy.replace(params=params), batch.highest_return[0]
+        return TransformerState(state.step + 1, policy, highest_return=highest), info
 
-    def actor(self, state: State) -> tuple[TrainState, Array]:
+    def actor(self, state: TransformerState) -> tuple[NetworkState, Array]:
         """The network, and the highest return of the data."""
-        return TrainState(state.policy.network, state.policy.params), state.highest_return
+        return NetworkState(state.policy.network, state.policy.params), state.highest_return
 
-    def act(self, actor: Any, observations: Array, key: PRNGKey, deterministic: bool) -> Array:
+    def act(self, actor: Params, observations: Array, key: PRNGKey, deterministic: bool) -> Array:
         """Actions f32[B, A] at the first step of an episode; always deterministic."""
         no_rewards = jnp.zeros(len(observations))
         return self.act_remembering(actor, self.begin(actor, observations), observations, no_rewards)[0]
 
-    def begin(self, actor: Any, observations: Array) -> Memory:
-        (model, highest_return), (size, observation_dim) = actor, observations.shape
+    def begin(self, actor: Params, observations: Array) -> Memory:
+        network, highest_return = actor
+        size, observation_dim = observations.shape
         target = jnp.where(jnp.isinf(self.target_return), highest_return, self.target_return)
         return Memory(
-            self._no_steps(size, observation_dim, model.network.action_dim),
+            self._no_steps(size, observation_dim, network.network.action_dim),
             jnp.broadcast_to(target, (size,)),
             jnp.zeros(size, jnp.int32),
         )
 
     def act_remembering(
-        self, actor: Any, memory: Memory, observations: Array, rewards: Array
+        self, actor: Params, memory: Memory, observations: Array, rewards: Array
     ) -> tuple[Array, Memory]:
         """Returns the next actions and memory; the return-to-go falls by the reward of the previous step."""
         return_to_go = memory.return_to_go - rewards
         # Zeros stand in for the unknown action: the causal mask hides them from the observation's token.
         now = (observations, jnp.zeros_like(memory.window.actions[:, 0]), return_to_go, memory.steps)
         window = _pushed(memory.window, *now)
-        actions = actor[0](self._scaled(window))[:, -1]
+        network, _ = actor
+        actions = network(self._scaled(window))[:, -1]
         window = window._replace(actions=window.actions.at[:, -1].set(actions))
         return actions, Memory(window, return_to_go, memory.steps + 1)
 
@@ -137,10 +143,10 @@ class DecisionTransformer(Trained):
 
 def _pushed(window: Windows, *now: Array) -> Windows:
     """The window with one more known step; the oldest step is dropped."""
-    fields_now = (*now, jnp.ones(len(window.known), bool))
+    latest = (*now, jnp.ones(len(window.known), bool))
     moved = [
-        jnp.concatenate([old[:, 1:], new[:, None]], axis=1)
-        for old, new in zip(window[:-1], fields_now, strict=True)
+        jnp.concatenate([steps[:, 1:], new[:, None]], axis=1)
+        for steps, new in zip(window[:-1], latest, strict=True)
     ]
     return Windows._make((*moved, window.highest_return))
 

@@ -12,6 +12,9 @@ from xql_jax.errors import UserError, nearest
 from xql_jax.pytrees import Distinct
 
 P = TypeVar("P", bound="Part")
+T = TypeVar("T")
+Number = TypeVar("Number", bound=float)  # bool, int or float
+Function = TypeVar("Function", bound=Callable)
 GIVEN = (str, int, float, np.generic, tuple, list, dict, type(None))  # types in which users write a number
 
 
@@ -23,7 +26,7 @@ class Domain:
     holds: Callable[[float], bool]
     infinite: bool = False  # whether inf is valid: it switches something off
 
-    def check(self, name: str, value: Any, kind: type = float) -> Any:
+    def check(self, name: str, value: Any, kind: type[Number]) -> Number:
         """Returns the value as `kind`; raises UserError if its type is wrong or it is outside this domain."""
         known = int | float | np.floating if kind is float else kind
         if not isinstance(value, known) or isinstance(value, bool) != (kind is bool):  # bools are ints
@@ -53,34 +56,34 @@ OPEN_UNIT_INTERVAL = Domain("within (0, 1)", lambda x: 0 < x < 1)
 EITHER = Domain("true or false", lambda x: x in (0, 1))
 
 
-def traced(default: float, domain: Domain, meaning: str = "") -> Any:
+def traced(default: float, domain: Domain, meaning: str = "") -> float:
     """Declares a number that is a pytree leaf: sweeping it never recompiles.
 
     Its meaning is one sentence; if it is empty, that of `registry.MEANINGS`.
     """
 
-    def check(name: str, value: Any) -> Any:
+    def check(name: str, value: object) -> np.float32:
         with np.errstate(over="ignore", under="ignore"):
-            return np.float32(domain.check(name, value))
+            return np.float32(domain.check(name, value, float))
 
     metadata = {"check": check, "domain": domain.in_words(float), "meaning": meaning}
     return flax.struct.field(default=default, metadata=metadata)
 
 
-def static(default: Any, domain: Domain, meaning: str = "") -> Any:
+def static(default: Number, domain: Domain, meaning: str = "") -> Number:
     """Declares a number or a switch that shapes the program: changing it compiles another one."""
     kind = type(default)
 
-    def check(name: str, value: Any) -> Any:
+    def check(name: str, value: object) -> Number:
         return domain.check(name, value, kind)
 
     return _static(default, check, domain=domain.in_words(kind), meaning=meaning)
 
 
-def widths(*default: int, meaning: str = "") -> Any:
+def widths(*default: int, meaning: str = "") -> tuple[int, ...]:
     """Declares the widths of a network's hidden layers."""
 
-    def check(name: str, value: Any) -> tuple[int, ...]:
+    def check(name: str, value: object) -> tuple[int, ...]:
         if not isinstance(value, tuple | list) or any(type(width) is not int or width < 1 for width in value):
             raise UserError(f"{name} must be positive whole numbers, not {value!r}")
         return tuple(value)
@@ -88,34 +91,34 @@ def widths(*default: int, meaning: str = "") -> Any:
     return _static(default, check, domain="positive whole numbers", meaning=meaning)
 
 
-def choice(**functions: Callable) -> Any:
+def choice(**functions: Function) -> Function:
     """Declares a choice among functions, set by name or by the function itself; the first is the default."""
 
-    def check(name: str, value: Any) -> Callable:
-        if value in functions.values():
-            return value
-        if not isinstance(value, str) or value not in functions:
-            raise UserError(f"{name} must be one of {', '.join(functions)}, not {value!r}")
-        return functions[value]
+    def check(name: str, value: object) -> Function:
+        for known, function in functions.items():
+            if value in (known, function):
+                return function
+        raise UserError(f"{name} must be one of {', '.join(functions)}, not {value!r}")
 
     first, domain = next(iter(functions.values())), f"one of {', '.join(functions)}"
     return _static(first, check, names=functions, domain=domain, meaning="")
 
 
-def part(make: Callable[[], "Part"]) -> Any:
+def part(make: Callable[[], P]) -> P:
     """Declares a part with hyperparameters of its own."""
     return flax.struct.field(default_factory=make, metadata={"part": True})
 
 
-def internal(default: Any, *, leaf: bool = False) -> Any:
+def internal(default: T, *, leaf: bool = False) -> T:
     """Declares a field that a method or a run sets and users do not: it is not a hyperparameter."""
     return flax.struct.field(default=default, pytree_node=leaf, metadata={"internal": True})
 
 
-def _static(default: Any, check: Callable[[str, Any], Any], **metadata: Any) -> Any:
+def _static(default: T, check: Callable[[str, object], T], **metadata: object) -> T:
     return flax.struct.field(default=default, pytree_node=False, metadata={"check": check, **metadata})
 
 
+@flax.struct.dataclass
 class Part(Distinct):
     """Base class of learners and their parts: a frozen pytree dataclass that checks its fields.
 
@@ -123,7 +126,7 @@ class Part(Distinct):
     """
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):  # type: ignore[arg-type]  # every subclass is one
+        for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             # JAX may replace leaves by arrays, tracers or placeholders; these are not checked.
             given = isinstance(value, GIVEN) or not field.metadata.get("pytree_node", True)
@@ -133,10 +136,10 @@ class Part(Distinct):
     def scheduled(self, steps: float) -> Self:
         """Returns a copy in which the learning rates that decay fall to 0 over this many updates."""
         changes = {name: inner.scheduled(steps) for name, inner in _parts(self)}
-        return dataclasses.replace(self, **changes)  # type: ignore[type-var]
+        return dataclasses.replace(self, **changes)
 
 
-def declared(learner: Any) -> Iterator[tuple[Any, dataclasses.Field]]:
+def declared(learner: Part) -> Iterator[tuple[Part, dataclasses.Field]]:
     """Yields each hyperparameter's holder and field: a learner's own first, then those of its parts."""
     yield from ((learner, field) for field in dataclasses.fields(learner) if "check" in field.metadata)
     for _, inner in _parts(learner):
@@ -154,12 +157,12 @@ def traced_names(learner: Part) -> list[str]:
     return list(dict.fromkeys(traced))
 
 
-def check_value(learner: Part, where: str, name: str, value: Any) -> None:
+def check_value(learner: Part, where: str, name: str, value: object) -> None:
     """Raises UserError, which names `where`, if the learner's hyperparameter cannot have the value."""
     next(field for _, field in declared(learner) if field.name == name).metadata["check"](where, value)
 
 
-def with_hyperparameters(learner: P, values: Mapping[str, Any]) -> P:
+def with_hyperparameters(learner: P, values: Mapping[str, object]) -> P:
     """Replaces hyperparameters, whichever part holds them; UserError if one is unknown or impossible."""
     known = [field.name for _, field in declared(learner)]
     for name in values:
@@ -168,16 +171,17 @@ def with_hyperparameters(learner: P, values: Mapping[str, Any]) -> P:
     return _with(learner, values)
 
 
-def _with(learner: Any, values: Mapping[str, Any]) -> Any:
-    own = {field.name: values[field.name] for field in dataclasses.fields(learner) if field.name in values}
-    return dataclasses.replace(learner, **own, **{name: _with(x, values) for name, x in _parts(learner)})
+def _with(learner: P, values: Mapping[str, object]) -> P:
+    changes = {f.name: values[f.name] for f in dataclasses.fields(learner) if f.name in values}
+    changes |= {name: _with(inner, values) for name, inner in _parts(learner)}
+    return dataclasses.replace(learner, **changes)
 
 
-def _parts(learner: Any) -> list[tuple[str, Any]]:
+def _parts(learner: Part) -> list[tuple[str, Part]]:
     return [(f.name, getattr(learner, f.name)) for f in dataclasses.fields(learner) if "part" in f.metadata]
 
 
-def _to_config(value: Any, field: dataclasses.Field) -> Any:
+def _to_config(value: object, field: dataclasses.Field) -> object:
     if names := field.metadata.get("names"):
         return next(name for name, function in names.items() if function is value)
     # Use float32's shortest decimal: 0.005, not 0.004999999888241291.

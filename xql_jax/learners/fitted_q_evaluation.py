@@ -1,4 +1,4 @@
-"""What the data tell of a policy: fitted-Q evaluation (FQE), and what the learner's own V and Q say.
+"""Fitted-Q evaluation (FQE) of a policy on the data, and statistics of the learner's own V and Q.
 
 Source: Le et al. 2019, "Batch Policy Learning under Constraints", Algorithm 3 (FQE). Paine et al. 2020,
 "Hyperparameter Selection for Offline Reinforcement Learning", rank policies by this Q at initial states.
@@ -14,10 +14,10 @@ import jax
 import jax.numpy as jnp
 
 from xql_jax.learners import fields
-from xql_jax.learners.actor_critic import NormalizedCritic, all_q
-from xql_jax.learners.parts import LearnerState, min_q
+from xql_jax.learners.actor_critic import NormalizedCritic
+from xql_jax.learners.parts import LearnerState, all_q, min_q
 from xql_jax.losses.regression import td_target
-from xql_jax.types import Array, Batch, Metrics, Numeric, Params, PRNGKey, State
+from xql_jax.types import Array, Batch, Metrics, Numeric, Params, PRNGKey
 
 
 @flax.struct.dataclass
@@ -72,7 +72,7 @@ class FittedQEvaluation(fields.Part):
         return self.evaluated.act(actor, observations, key, deterministic)
 
 
-def value_statistics(learner: Any, state: State, initial: Array, batch: Batch) -> dict[str, Array]:
+def value_statistics(learner: Any, state: LearnerState, initial: Array, batch: Batch) -> dict[str, Array]:
     """Mean values over initial states f32[K, O] and over the transitions of a batch, reward units.
 
     `initial_v`: V(s0). `initial_q`: Q(s0, pi(s0)) with the deterministic policy. `advantage`: Q(s, a) - V(s)

@@ -14,7 +14,8 @@ step; here both follow the new networks. It adds the critics' squared errors, he
 there have GELU and then layer norm, here layer norm and then ReLU.
 """
 
-from typing import Any, NamedTuple
+import functools
+from typing import NamedTuple
 
 import flax.struct
 import jax
@@ -22,9 +23,10 @@ import jax.numpy as jnp
 
 from xql_jax.learners import fields, parts
 from xql_jax.learners.actor_critic import at_each, chosen
+from xql_jax.learners.parts import A, Estimates, LearnerState, NetworkState, S
 from xql_jax.learners.td3_bc import normalized_mean
 from xql_jax.networks.flow import Velocity, integrate
-from xql_jax.types import Array, Batch, Metrics, Numeric, Params, PRNGKey
+from xql_jax.types import AnyBatch, Array, Metrics, Numeric, Params, PRNGKey
 
 
 @flax.struct.dataclass
@@ -39,14 +41,14 @@ class FlowHead(fields.Part):
         return Velocity(action_dim, self.actor_hidden_dims, self.actor_layer_norm)
 
 
-class FlowActor(parts.TrainState):
+class FlowActor(NetworkState):
     """A flow, the critics that choose among its actions, and the policy's hyperparameters."""
 
-    critic: Any = None
-    policy: Any = None
+    critic: NetworkState = flax.struct.field(default=None)
+    policy: "FlowPolicy" = flax.struct.field(default=None)
 
-    def __call__(self, *inputs: Array, **options: Any) -> "FlowActions":
-        return FlowActions(self, *inputs)
+    def __call__(self, observations: Array) -> "FlowActions":  # type: ignore[override]
+        return FlowActions(self, observations)
 
 
 class FlowActions(NamedTuple):
@@ -83,7 +85,7 @@ class FlowActions(NamedTuple):
 
 
 @flax.struct.dataclass
-class FlowPolicy(parts.PolicyObjective):
+class FlowPolicy(parts.PolicyObjective[A]):
     """A policy that carries noise to actions; `update` is the subclass's.
 
     The deterministic action is the best of several by the minimum of the critics.
@@ -93,38 +95,39 @@ class FlowPolicy(parts.PolicyObjective):
     decay_actor_lr: bool = fields.static(False, fields.EITHER, "Let actor_lr fall to 0 over --max_steps.")
     candidates: int = fields.static(32, fields.AT_LEAST_ONE)
 
-    def init(self, key: PRNGKey, observations: Array, actions: Array) -> parts.TrainState:
+    def init(self, key: PRNGKey, observations: Array, actions: Array) -> NetworkState:
         network = self.head.network(actions.shape[-1])
-        return parts.TrainState.create(network, network.init(key, observations, actions, actions[..., :1]))
+        return NetworkState.create(network, network.init(key, observations, actions, actions[..., :1]))
 
-    def actor(self, state: Any) -> FlowActor:
-        critic = parts.TrainState(state.critic.network, state.critic.params)
+    def actor(self, state: LearnerState) -> FlowActor:
+        critic = NetworkState(state.critic.network, state.critic.params)
         return FlowActor(state.policy.network, state.policy.params, critic=critic, policy=self)
 
-    def carry(self, actor: Any, observations: Array, noise: Array) -> Array:
+    def carry(self, actor: NetworkState, observations: Array, noise: Array) -> Array:
         """The actions f32[..., A] to which noise f32[..., A] is carried in the states f32[..., O]."""
-        return integrate(actor.network, actor.params, observations, noise, self.head.flow_steps)
+        velocity = functools.partial(actor.apply, actor.params)
+        return integrate(velocity, observations, noise, self.head.flow_steps)
 
     def sample(self, distribution: FlowActions, key: PRNGKey) -> Array:
         """Actions drawn from the policy, f32[B, A]."""
         return distribution.carried(distribution.noise(key))
 
-    def regress(self, actor: Any, weights: Array, batch: Batch, key: PRNGKey) -> tuple[Any, Metrics]:
+    def regress(self, actor: S, weights: Array, batch: AnyBatch, key: PRNGKey) -> tuple[S, Metrics]:
         """One step of flow matching, the batch's actions weighted by f32[B]."""
 
         def loss(params):
-            actor_loss = matching_loss(actor.network, params, weights, batch, key)
+            actor_loss = matching_loss(actor, params, weights, batch, key)
             return actor_loss, {"actor/loss": actor_loss}
 
         return self.minimize(actor, loss, self.rate(actor))
 
 
-def matching_loss(network: Velocity, params: Params, weights: Array, batch: Batch, key: PRNGKey) -> Array:
+def matching_loss(flow: NetworkState, params: Params, weights: Array, batch: AnyBatch, key: PRNGKey) -> Array:
     """The mean over the batch and the actions' entries of weight * (v(s, x_t, t) - (a - x_0))^2."""
     key_noise, key_time = jax.random.split(key)
     noise = jax.random.normal(key_noise, batch.actions.shape)
     t = jax.random.uniform(key_time, (len(noise), 1))
-    velocity: Array = network.apply(params, batch.observations, (1.0 - t) * noise + t * batch.actions, t)  # type: ignore[assignment]
+    velocity = flow.apply(params, batch.observations, (1.0 - t) * noise + t * batch.actions, t)
     return (weights * jnp.square(velocity - (batch.actions - noise)).mean(-1)).mean()
 
 
@@ -134,7 +137,7 @@ def fixed_noise(count: int, action_dim: int) -> Array:
 
 
 @flax.struct.dataclass
-class Flow(FlowPolicy):
+class Flow(FlowPolicy[A]):
     """A flow that clones the data. Actions are drawn among several in proportion to exp(awr_temperature * Q).
 
     With many candidates that is a draw from mu * exp(awr_temperature * Q) / Z.
@@ -142,8 +145,8 @@ class Flow(FlowPolicy):
 
     awr_temperature: Numeric = fields.traced(3.0, fields.NOT_NEGATIVE)
 
-    def update(self, actor: Any, estimates: Any, batch: Batch, key: PRNGKey) -> tuple[Any, Metrics]:
-        return self.regress(actor, jnp.ones_like(batch.rewards), batch, key)
+    def update(self, actor: A, estimates: Estimates, batch: AnyBatch, key: PRNGKey) -> tuple[A, Metrics]:
+        return self.clone(actor, batch, key)
 
     def sample(self, distribution: FlowActions, key: PRNGKey) -> Array:
         key_noise, key_choice = jax.random.split(key)
@@ -159,7 +162,7 @@ class WeightedFlow(FlowPolicy, parts.ForwardKL):
 
 
 @flax.struct.dataclass
-class OneStepFlow(FlowPolicy):
+class OneStepFlow(FlowPolicy[A]):
     """FQL's policy mu(s, z): it maximises Q, and stays near the actions of a flow that clones the data.
 
     It minimises flow_alpha * (mu(s, z) - flow(s, z))^2 - Q(s, mu(s, z)), averaged over noise z.
@@ -169,24 +172,26 @@ class OneStepFlow(FlowPolicy):
     flow_alpha: Numeric = fields.traced(1.0, fields.NOT_NEGATIVE)
     normalize_q: bool = fields.static(True, fields.EITHER)
 
-    def init(self, key: PRNGKey, observations: Array, actions: Array) -> parts.TrainState:
+    def init(self, key: PRNGKey, observations: Array, actions: Array) -> NetworkState:
         key_flow, key_one_step = jax.random.split(key)
         network = self.head.network(actions.shape[-1])
         flow = network.init(key_flow, observations, actions, actions[..., :1])
-        return parts.TrainState.create(network, (flow, network.init(key_one_step, observations, actions)))
+        return NetworkState.create(network, (flow, network.init(key_one_step, observations, actions)))
 
-    def carry(self, actor: Any, observations: Array, noise: Array) -> Array:
-        return jnp.clip(actor.network.apply(actor.params[1], observations, noise), -1.0, 1.0)
+    def carry(self, actor: NetworkState, observations: Array, noise: Array) -> Array:
+        return jnp.clip(actor.apply(actor.params[1], observations, noise), -1.0, 1.0)
 
-    def update(self, actor: Any, estimates: Any, batch: Batch, key: PRNGKey) -> tuple[Any, Metrics]:
+    def update(self, actor: A, estimates: Estimates, batch: AnyBatch, key: PRNGKey) -> tuple[A, Metrics]:
         key_match, key_noise = jax.random.split(key)
-        noise, equally = jax.random.normal(key_noise, batch.actions.shape), jnp.ones_like(batch.rewards)
-        carried = integrate(actor.network, actor.params[0], batch.observations, noise, self.head.flow_steps)
+        noise = jax.random.normal(key_noise, batch.actions.shape)
+        equal_weights = jnp.ones_like(batch.rewards)
+        velocity = functools.partial(actor.apply, actor.params[0])
+        carried = integrate(velocity, batch.observations, noise, self.head.flow_steps)
 
         def loss(params):
             flow, one_step = params
-            matching = matching_loss(actor.network, flow, equally, batch, key_match)
-            actions = actor.network.apply(one_step, batch.observations, noise)
+            matching = matching_loss(actor, flow, equal_weights, batch, key_match)
+            actions = actor.apply(one_step, batch.observations, noise)
             distance = jnp.square(actions - carried).mean()
             q = estimates.q_of(batch.observations, jnp.clip(actions, -1.0, 1.0)) / estimates.scale
             gain = normalized_mean(q) if self.normalize_q else q.mean()

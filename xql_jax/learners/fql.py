@@ -18,12 +18,10 @@ import jax
 import jax.numpy as jnp
 
 from xql_jax.learners import fields
-from xql_jax.learners.actor_critic import ActorCritic, NormalizedCritic, all_q
+from xql_jax.learners.actor_critic import ActorCritic, NormalizedCritic
 from xql_jax.learners.flow_policies import OneStepFlow
-from xql_jax.learners.parts import Estimates
-from xql_jax.types import Array, Batch, Metrics, PRNGKey, State
-
-MEAN, LEAST = functools.partial(jnp.mean, axis=0), functools.partial(jnp.min, axis=0)  # of all critics' Q
+from xql_jax.learners.parts import Estimates, LearnerState, all_q
+from xql_jax.types import Array, Batch, Metrics, PRNGKey
 
 
 @flax.struct.dataclass
@@ -32,9 +30,11 @@ class FQL(ActorCritic):
 
     policy: OneStepFlow = fields.part(OneStepFlow)
     critic: NormalizedCritic = fields.part(NormalizedCritic)
-    target_q: Callable[[Array], Array] = fields.choice(mean=MEAN, min=LEAST)
+    target_q: Callable[[Array], Array] = fields.choice(
+        mean=functools.partial(jnp.mean, axis=0), min=functools.partial(jnp.min, axis=0)
+    )
 
-    def update(self, state: State, batch: Batch, key: PRNGKey) -> tuple[State, Metrics]:
+    def update(self, state: LearnerState, batch: Batch, key: PRNGKey) -> tuple[LearnerState, Metrics]:
         """Updates Q, then pi with the Q from before, then Q's target: the authors update both at once."""
         key_next, key_policy = jax.random.split(key)
         next_actions = self.policy.actor(state)(batch.next_observations).sample(key_next)
@@ -44,7 +44,7 @@ class FQL(ActorCritic):
         def mean_q(states: Array, actions: Array) -> Array:
             return all_q(state.critic, state.critic.params, states, actions).mean(0)
 
-        estimates = Estimates(batch.rewards, batch.rewards, q_of=mean_q)  # of which it uses q_of alone
+        estimates = Estimates(batch.rewards, batch.rewards, q_of=mean_q)  # it uses q_of alone
         policy, policy_info = self.policy.update(state.policy, estimates, batch, key_policy)
         state = state.replace(step=state.step + 1, policy=policy, critic=critic.polyak_update(self.tau))
         return state, {**critic_info, **policy_info}

@@ -6,18 +6,17 @@ Differs: that code adds up the squared errors of the two Q; here they are averag
 alpha of its own (SQL 3, EQL 5). It sets a dropout for V on AntMaze, but never switches it on.
 """
 
-from typing import Any
-
 import flax.struct
 import jax
 import jax.numpy as jnp
 
 from xql_jax.learners import fields, parts
+from xql_jax.learners.parts import A, Estimates, V
 from xql_jax.learners.xql import InSample
 from xql_jax.losses.regression import check_pairs
-from xql_jax.types import Array, Batch, Metrics, Numeric, PRNGKey
+from xql_jax.types import AnyBatch, Array, Metrics, Numeric, PRNGKey
 
-LARGEST = 5.0  # of EQL's y / alpha; beyond it the exponential continues as its tangent
+LARGEST_EXPONENT = 5.0  # of EQL's y / alpha; beyond it the exponential continues as its tangent
 
 
 @flax.struct.dataclass
@@ -38,7 +37,7 @@ class Sparse(parts.ValueFit):
 
 
 @flax.struct.dataclass
-class PositiveAdvantage(parts.PolicyObjective):
+class PositiveAdvantage(parts.PolicyObjective[A]):
     """Regression weighted by max(Q - V, 0): actions worse than V are not imitated.
 
     Differs: this weight is that of the authors' code (actor.py, line 17); the paper's is max(1 + (Q - V) / (2
@@ -47,7 +46,7 @@ class PositiveAdvantage(parts.PolicyObjective):
 
     max_weight: Numeric = fields.traced(100.0, fields.POSITIVE_OR_OFF)  # inf: no bound
 
-    def update(self, actor: Any, estimates: Any, batch: Batch, key: PRNGKey) -> tuple[Any, Metrics]:
+    def update(self, actor: A, estimates: Estimates, batch: AnyBatch, key: PRNGKey) -> tuple[A, Metrics]:
         advantages = (estimates.q - estimates.v) / estimates.scale
         weights = jax.lax.stop_gradient(jnp.clip(advantages, 0.0, self.max_weight))
         actor, info = self.regress(actor, weights, batch, key)
@@ -55,7 +54,7 @@ class PositiveAdvantage(parts.PolicyObjective):
 
 
 @flax.struct.dataclass
-class Exponential(parts.ValueFit):
+class Exponential(parts.ValueFit[V]):
     """EQL's fit of V, to alpha * log E[exp(Q / alpha)]; the policy sees advantages in units of alpha."""
 
     alpha: Numeric = fields.traced(2.0, fields.POSITIVE)  # reward units
@@ -73,20 +72,23 @@ class Exponential(parts.ValueFit):
         """
         check_pairs(values, targets)
         z = (jax.lax.stop_gradient(targets) - values) / self.alpha
-        held = jnp.minimum(z, LARGEST)
-        m = jax.lax.stop_gradient(jnp.maximum(held.max(), -1.0))
-        return jnp.exp(held - m) * (1.0 + z - held) + jnp.exp(-m) * values / self.alpha
+        clipped = jnp.minimum(z, LARGEST_EXPONENT)
+        m = jax.lax.stop_gradient(jnp.maximum(clipped.max(), -1.0))
+        return jnp.exp(clipped - m) * (1.0 + z - clipped) + jnp.exp(-m) * values / self.alpha
 
-    def v_and_q_targets(self, value: Any, batch: Batch, discount: Numeric) -> tuple[Array, Array, Numeric]:
+    def v_and_q_targets(self, value: V, batch: AnyBatch, discount: Numeric) -> tuple[Array, Array, Numeric]:
         v, targets, _ = super().v_and_q_targets(value, batch, discount)
         return v, targets, self.alpha
 
 
 def by_suite(locomotion: float, antmaze: float, kitchen: float, pointmaze: float) -> dict[str, dict]:
     """The alpha of each suite; that of the point mazes was chosen here, on seeds 100 and 101."""
-    rates = dict.fromkeys(("actor_lr", "value_lr", "critic_lr"), 2e-4)
-    of_suites = {"locomotion": locomotion, "kitchen": kitchen, "pointmaze": pointmaze}
-    return {"antmaze": {"alpha": antmaze, **rates}} | {x: {"alpha": y} for x, y in of_suites.items()}
+    return {
+        "locomotion": {"alpha": locomotion},
+        "antmaze": {"alpha": antmaze, "actor_lr": 2e-4, "value_lr": 2e-4, "critic_lr": 2e-4},
+        "kitchen": {"alpha": kitchen},
+        "pointmaze": {"alpha": pointmaze},
+    }
 
 
 METHODS = {

@@ -39,7 +39,7 @@ class Maclaurin(parts.ValueFit):
         return 0.5 * z**2 * total
 
 
-MXQL = fields.Method(
+METHOD = fields.Method(
     InSample,
     {"layer_norm": True},
     by_suite={
@@ -51,4 +51,4 @@ MXQL = fields.Method(
     },
     value=Maclaurin,
 )
-METHODS = {"mxql": MXQL}
+METHODS = {"mxql": METHOD}

@@ -17,7 +17,7 @@ in each update.
 """
 
 import functools
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import flax.struct
 import jax
@@ -27,20 +27,20 @@ from xql_jax.learners import fields, parts
 from xql_jax.learners.actor_critic import ActorCritic
 from xql_jax.learners.awac import mean_q
 from xql_jax.learners.policy_objectives import NarrowGaussian
-from xql_jax.types import Array, Metrics, PRNGKey, SarsaBatch, State
+from xql_jax.types import Array, Metrics, PRNGKey, SarsaBatch
 
 
 class OneStepState(parts.LearnerState):
-    """Learner state with a clone of the behaviour policy, a network like the policy's."""
+    """The states of the learner's networks and of a clone of the behaviour policy."""
 
-    behavior: Any = None
+    behavior: parts.NetworkState = flax.struct.field(default=None)
 
 
 @flax.struct.dataclass
 class OneStep(ActorCritic):
     """Q of the behaviour policy by SARSA; the policy by weights of advantages over the clone's value."""
 
-    policy: Any = fields.part(functools.partial(parts.ForwardKL, head=NarrowGaussian()))
+    policy: parts.PolicyObjective = fields.part(functools.partial(parts.ForwardKL, head=NarrowGaussian()))
     value_actions: int = fields.static(1, fields.AT_LEAST_ONE)
 
     batch_type: ClassVar[type] = SarsaBatch
@@ -51,21 +51,19 @@ class OneStep(ActorCritic):
         behavior = self.policy.init(key_behavior, observations, actions)
         return OneStepState(others.step, others.policy, critic=others.critic, behavior=behavior)
 
-    def update(self, state: State, batch: Any, key: PRNGKey) -> tuple[State, Metrics]:
+    def update(self, state: OneStepState, batch: SarsaBatch, key: PRNGKey) -> tuple[OneStepState, Metrics]:
         """Updates the clone, then Q, then pi with the new Q, then Q's target."""
         key_others, key_behavior = jax.random.split(key)
         _, key_value, key_policy = jax.random.split(key_others, 3)
-        equally = jnp.ones_like(batch.rewards)
-        behavior, cloning = self.policy.regress(state.behavior, equally, batch, key_behavior)
+        behavior, cloning = self.policy.clone(state.behavior, batch, key_behavior)
 
-        target = state.critic.target
-        next_q = parts.min_q(state.critic, target, batch.next_observations, batch.next_actions)
+        target_q = functools.partial(parts.min_q, state.critic, state.critic.target)
+        next_q = target_q(batch.next_observations, batch.next_actions)
         critic, critic_info = self.fit_critic(state, batch, next_q)
 
         q_of = functools.partial(parts.min_q, critic, critic.params)
-        v = mean_q(  # like the authors' code, this does not clip the clone's samples
-            behavior, critic, critic.params, batch.observations, key_value, self.value_actions, limit=jnp.inf
-        )
+        # Like the authors' code, this does not clip the clone's samples.
+        v = mean_q(behavior, q_of, batch.observations, key_value, self.value_actions, limit=jnp.inf)
         estimates = parts.Estimates(q_of(batch.observations, batch.actions), v, q_of=q_of)
         policy, policy_info = self.policy.update(state.policy, estimates, batch, key_policy)
         state = OneStepState(state.step + 1, policy, critic=critic.polyak_update(self.tau), behavior=behavior)

@@ -1,9 +1,10 @@
 """The parts that learners are made of: networks with Adam's state, V, Q, and policies fitted to the data."""
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple, Self
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar
 
+import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -14,31 +15,38 @@ from xql_jax.learners import fields
 from xql_jax.losses.regression import advantage_weight, mse_loss, td_target
 from xql_jax.networks.mlp import GaussianPolicy, Initializer, Value, iql_init
 from xql_jax.pytrees import Distinct
-from xql_jax.types import Array, Batch, Metrics, Numeric, Params, PRNGKey
+from xql_jax.types import AnyBatch, Array, Batch, Metrics, Numeric, Params, PRNGKey, Windows
 
 ADAM = optax.scale_by_adam()  # the rate is multiplied outside optax, so that it can be traced and swept
+Loss = Callable[[Array, Array], Array]  # of values and targets, f32[B] each; one number an example
+QFunction = Callable[[Array, Array], Array]  # Q f32[..., B] of f32[..., B, O] and f32[..., B, A]
 
 
-class TrainState(Distinct, flax.struct.PyTreeNode):
+class NetworkState(Distinct, flax.struct.PyTreeNode):
     """A network with its parameters; while it learns also Adam's moments, and its target's parameters."""
 
-    network: Any = flax.struct.field(pytree_node=False)  # a flax module; None for parameters alone
+    network: Any = flax.struct.field(pytree_node=False)  # a flax module; None for a number that is learned
     params: Params
-    optimizer_state: Any = None
+    optimizer_state: optax.ScaleByAdamState = flax.struct.field(default=None)
     target: Params = None
 
     @classmethod
-    def create(cls, network: Any, params: Params, **own: Any) -> Self:
-        return cls(network, params, ADAM.init(params), **own)
+    def create(cls, network: nn.Module | None, params: Params) -> Self:
+        return cls(network, params, ADAM.init(params))
 
     def with_target(self) -> Self:
         """With a target that begins as a copy of the parameters: a shared buffer cannot be donated."""
         return self.replace(target=jax.tree.map(jnp.copy, self.params))
 
-    def __call__(self, *inputs: Array, **options: Any) -> Any:
-        return self.network.apply(self.params, *inputs, **options)
+    def __call__(self, *inputs: Array | Windows) -> Any:
+        """The network's output: values f32[B], or a distribution over actions."""
+        return self.apply(self.params, *inputs)
 
-    def in_training(self, params: Params, inputs: Any, key: PRNGKey) -> Any:
+    def apply(self, params: Params, *inputs: Array | Windows) -> Any:
+        """The network's output under other parameters."""
+        return self.network.apply(params, *inputs)
+
+    def in_training(self, params: Params, inputs: Array | Windows, key: PRNGKey) -> Any:
         """The network's output under these parameters, with dropout."""
         return self.network.apply(params, inputs, training=True, rngs={"dropout": key})
 
@@ -47,8 +55,13 @@ class TrainState(Distinct, flax.struct.PyTreeNode):
         return self.replace(target=optax.incremental_update(self.params, self.target, tau))
 
 
+S = TypeVar("S", bound=NetworkState)  # any
+V = TypeVar("V", bound=NetworkState)  # what a `ValueFit` keeps
+A = TypeVar("A", bound=NetworkState)  # what a `PolicyObjective` keeps
+
+
 class LearnerState(Distinct, flax.struct.PyTreeNode):
-    """A learner's train states."""
+    """The states of a learner's networks, each of the class that its part keeps."""
 
     step: Array  # i32[], updates done
     policy: Any
@@ -62,7 +75,7 @@ class Trained(fields.Part):
 
     max_grad_norm: Numeric = fields.traced(jnp.inf, fields.POSITIVE_OR_OFF)  # inf: not clipped
 
-    def minimize(self, state: Any, loss: Callable, learning_rate: Numeric) -> tuple[Any, Metrics]:
+    def minimize(self, state: S, loss: Callable, learning_rate: Numeric) -> tuple[S, Metrics]:
         """One Adam step on loss(params) -> (scalar, metrics), the gradient's global norm clipped first."""
         gradients, metrics = jax.grad(loss, has_aux=True)(state.params)
         shrink = jnp.minimum(1.0, self.max_grad_norm / (optax.global_norm(gradients) + 1e-12))
@@ -72,13 +85,9 @@ class Trained(fields.Part):
         params = jax.tree.map(lambda param, step: param - learning_rate * step, state.params, directions)
         return state.replace(params=params, optimizer_state=optimizer_state), metrics
 
-    def actor(self, state: Any) -> Any:
-        """A policy's function from states to distributions over actions, out of its learner's state."""
-        return TrainState(state.policy.network, state.policy.params)
-
 
 @flax.struct.dataclass
-class ValueFit(Trained):
+class ValueFit(Trained, Generic[V]):
     """Base value fit: V goes to the mean of its targets. Subclasses override `loss_of` and may add state."""
 
     value_lr: Numeric = fields.traced(3e-4, fields.POSITIVE, "Learning rate of V.")
@@ -91,23 +100,27 @@ class ValueFit(Trained):
         """The method's loss of V(s) f32[B] against its targets f32[B]; the caller takes the mean."""
         return mse_loss(values, targets)
 
-    def init(self, key: PRNGKey, observations: Array) -> Any:
+    def init(self, key: PRNGKey, observations: Array) -> NetworkState:
         network = Value(self.value_hidden_dims, self.layer_norm, self.value_init)
-        return TrainState.create(network, network.init(key, observations))
+        return NetworkState.create(network, network.init(key, observations))
 
-    def fit(self, value: Any, states: Array, targets: Array, loss_of: Any = None) -> tuple[Any, Metrics]:
-        """Takes `v_updates` gradient steps of V(s) on the mean of `loss_of` against the targets f32[B]."""
+    def fit(self, value: V, observations: Array, targets: Array) -> tuple[V, Metrics]:
+        """Fits V(s) to the targets f32[B] by `loss_of`."""
+        return self.regress(value, observations, targets, self.loss_of)
 
-        def loss(params):
-            v = value.network.apply(params, states)
-            value_loss = (loss_of or self.loss_of)(v, targets).mean()
+    def regress(self, value: S, observations: Array, targets: Array, loss: Loss) -> tuple[S, Metrics]:
+        """Takes `v_updates` gradient steps of the network on the mean loss against the targets f32[B]."""
+
+        def mean_loss(params):
+            v = value.apply(params, observations)
+            value_loss = loss(v, targets).mean()
             return value_loss, {"value/loss": value_loss, "value/v": v.mean()}
 
         for _ in range(self.v_updates):
-            value, info = self.minimize(value, loss, self.value_lr)
+            value, info = self.minimize(value, mean_loss, self.value_lr)
         return value, info
 
-    def v_and_q_targets(self, value: Any, batch: Batch, discount: Numeric) -> tuple[Array, Array, Numeric]:
+    def v_and_q_targets(self, value: V, batch: AnyBatch, discount: Numeric) -> tuple[Array, Array, Numeric]:
         """V(s), Q's targets r + discount * V(s'), both f32[B], and what advantages are divided by."""
         # One pass over s and s': two of half the size are slower on a CPU.
         v, next_v = jnp.split(value(jnp.concatenate([batch.observations, batch.next_observations])), 2)
@@ -128,26 +141,31 @@ class Critic(Trained):
         """The loss of Q(s, a) f32[B] against its targets f32[B]; the caller takes the mean."""
         return mse_loss(values, targets)
 
-    def init(self, keys: Any, observations: Array, actions: Array) -> Any:
-        """The first train state, with a target; its params are a tuple with one network's per key."""
+    def init(self, keys: Sequence[PRNGKey], observations: Array, actions: Array) -> NetworkState:
+        """The first state, with a target; its params are a tuple with one network's per key."""
         network = Value(self.critic_hidden_dims, self.critic_layer_norm, self.critic_init)
         params = tuple(network.init(key, observations, actions) for key in keys)
-        return TrainState.create(network, params).with_target()
+        return NetworkState.create(network, params).with_target()
 
-    def fit(self, critic: Any, batch: Batch, targets: Array, loss_of: Any = None) -> tuple[Any, Metrics]:
-        """One step of every Q(s, a) towards the targets f32[B], on the sum of their mean losses."""
+    def fit(self, critic: S, batch: AnyBatch, targets: Array, loss: Loss | None = None) -> tuple[S, Metrics]:
+        """One step of every Q(s, a) towards f32[B], on the sum of their mean losses; default: `loss_of`."""
 
-        def loss(params):
-            qs = [critic.network.apply(p, batch.observations, batch.actions) for p in params]
-            critic_loss = sum((loss_of or self.loss_of)(q, targets).mean() for q in qs)
+        def summed_loss(params):
+            qs = [critic.apply(p, batch.observations, batch.actions) for p in params]
+            critic_loss = sum((loss or self.loss_of)(q, targets).mean() for q in qs)
             return critic_loss, {"critic/loss": critic_loss, "critic/q": qs[0].mean()}
 
-        return self.minimize(critic, loss, self.critic_lr)
+        return self.minimize(critic, summed_loss, self.critic_lr)
 
 
-def min_q(critic: TrainState, params: Params, observations: Array, actions: Array) -> Array:
+def all_q(critic: NetworkState, params: Params, observations: Array, actions: Array) -> Array:
+    """Every network's Q(s, a), f32[N, ..., B], under these parameters."""
+    return jnp.stack([critic.apply(p, observations, actions) for p in params])
+
+
+def min_q(critic: NetworkState, params: Params, observations: Array, actions: Array) -> Array:
     """The minimum of the networks' Q(s, a), f32[..., B], under these parameters."""
-    return jnp.stack([critic.network.apply(p, observations, actions) for p in params]).min(axis=0)
+    return all_q(critic, params, observations, actions).min(axis=0)
 
 
 @flax.struct.dataclass
@@ -156,10 +174,22 @@ class Gaussian(fields.Part):
 
     actor_hidden_dims: tuple[int, ...] = fields.widths(256, 256)
     dropout_rate: float = fields.static(0.0, fields.BELOW_ONE)  # while training
-    policy_network: Any = fields.internal(GaussianPolicy)
+    policy_network: Callable[..., nn.Module] = fields.internal(GaussianPolicy)
 
-    def network(self, action_dim: int) -> Any:
+    def network(self, action_dim: int) -> nn.Module:
         return self.policy_network(action_dim, self.actor_hidden_dims, self.dropout_rate)
+
+
+@flax.struct.dataclass
+class PolicyPart(Trained):
+    """Base of the parts that learn a policy."""
+
+    def init(self, key: PRNGKey, observations: Array, actions: Array) -> NetworkState:
+        raise NotImplementedError
+
+    def actor(self, state: LearnerState) -> NetworkState:
+        """A policy's function from states to distributions over actions, out of its learner's state."""
+        return NetworkState(state.policy.network, state.policy.params)
 
 
 class Estimates(NamedTuple):
@@ -168,23 +198,27 @@ class Estimates(NamedTuple):
     q: Array  # f32[B], Q(s, a) of the data's actions
     v: Array  # f32[B], V(s)
     scale: Numeric = 1.0  # divides advantages, f32[] or f32[B]: 1, or a method's own, in reward units
-    q_of: Callable[[Array, Array], Array] | None = None  # of f32[B, O] and f32[B, A]; None: there is no Q
+    q_of: QFunction = None  # type: ignore[assignment]  # None: there is no Q
 
 
 @flax.struct.dataclass
-class PolicyObjective(Trained):
-    """Base policy objective: subclasses write `update(actor, estimates, batch, key)` and may add state."""
+class PolicyObjective(PolicyPart, Generic[A]):
+    """Base policy objective: subclasses write `update` and may add state."""
 
     head: Gaussian = fields.part(Gaussian)
     actor_lr: Numeric = fields.traced(3e-4, fields.POSITIVE)
     decay_actor_lr: bool = fields.static(True, fields.EITHER, "Let actor_lr fall to 0 over --max_steps.")
-    actor_decay_steps: Any = fields.internal(np.float32(np.inf), leaf=True)  # rate 0 from then on; inf: never
+    actor_decay_steps: Numeric | np.float32 = fields.internal(np.float32(np.inf), leaf=True)  # inf: no decay
 
-    def init(self, key: PRNGKey, observations: Array, actions: Array) -> TrainState:
+    def init(self, key: PRNGKey, observations: Array, actions: Array) -> NetworkState:
         network = self.head.network(actions.shape[-1])
-        return TrainState.create(network, network.init(key, observations))
+        return NetworkState.create(network, network.init(key, observations))
 
-    def regress(self, actor: Any, weights: Array, batch: Batch, key: PRNGKey) -> tuple[Any, Metrics]:
+    def update(self, actor: A, estimates: Estimates, batch: AnyBatch, key: PRNGKey) -> tuple[A, Metrics]:
+        """One step of the policy on the objective."""
+        raise NotImplementedError
+
+    def regress(self, actor: S, weights: Array, batch: AnyBatch, key: PRNGKey) -> tuple[S, Metrics]:
         """One step on -weight * log pi(a|s), averaged over the batch; weights f32[B]."""
 
         def loss(params):
@@ -195,18 +229,22 @@ class PolicyObjective(Trained):
 
         return self.minimize(actor, loss, self.rate(actor))
 
-    def scheduled(self, steps: float) -> Any:
+    def clone(self, actor: S, batch: AnyBatch, key: PRNGKey) -> tuple[S, Metrics]:
+        """One step of maximum likelihood: `regress` with weight 1 for every action."""
+        return self.regress(actor, jnp.ones_like(batch.rewards), batch, key)
+
+    def scheduled(self, steps: float) -> Self:
         end = np.float32(steps if self.decay_actor_lr else np.inf)
         return dataclasses.replace(self, actor_decay_steps=end)
 
-    def rate(self, actor: TrainState) -> Array:
+    def rate(self, actor: NetworkState) -> Array:
         """The learning rate of the actor's next step, f32[]: it falls along a half cosine, if it decays."""
         progress = jnp.minimum(actor.optimizer_state.count / self.actor_decay_steps, 1.0)
         return self.actor_lr * 0.5 * (1.0 + jnp.cos(jnp.pi * progress))
 
 
 @flax.struct.dataclass
-class ForwardKL(PolicyObjective):
+class ForwardKL(PolicyObjective[A]):
     """Advantage-weighted regression (Eq. 12): the policy nearest in forward KL to mu * weight, normalised.
 
     The weight is min(exp(awr_temperature * (Q - V) / scale), max_weight).
@@ -215,11 +253,13 @@ class ForwardKL(PolicyObjective):
     max_weight: Numeric = fields.traced(100.0, fields.POSITIVE_OR_OFF)  # inf: no bound
     awr_temperature: Numeric = fields.traced(3.0, fields.NOT_NEGATIVE)  # 1 / (reward units / scale)
 
-    def update(self, actor: Any, estimates: Any, batch: Batch, key: PRNGKey) -> tuple[Any, Metrics]:
-        gain, largest = (estimates.q - estimates.v) / estimates.scale, self.max_weight
-        weights = advantage_weight(gain, awr_temperature=self.awr_temperature, max_weight=largest)
+    def update(self, actor: A, estimates: Estimates, batch: AnyBatch, key: PRNGKey) -> tuple[A, Metrics]:
+        advantages = (estimates.q - estimates.v) / estimates.scale
+        weights = advantage_weight(
+            advantages, awr_temperature=self.awr_temperature, max_weight=self.max_weight
+        )
         actor, info = self.regress(actor, weights, batch, key)
-        return actor, {**info, "actor/advantage": gain.mean(), "actor/weight": weights.mean()}
+        return actor, {**info, "actor/advantage": advantages.mean(), "actor/weight": weights.mean()}
 
 
 @flax.struct.dataclass
@@ -228,10 +268,10 @@ class PolicyLearner(fields.Part):
 
     batch_type: ClassVar[type] = Batch  # what it learns from
 
-    def actor(self, state: Any) -> Any:
+    def actor(self, state: LearnerState) -> NetworkState:
         return self.policy.actor(state)  # type: ignore[attr-defined]  # every subclass has one
 
-    def act(self, actor: Any, observations: Array, key: PRNGKey, deterministic: bool) -> Array:
+    def act(self, actor: Params, observations: Array, key: PRNGKey, deterministic: bool) -> Array:
         """Actions f32[B, A] within [-1, 1] for observations f32[B, O]: a clipped sample, or the centre."""
         distribution = actor(observations)
         if deterministic:

@@ -1,9 +1,8 @@
 """Policies beside XQL's own: other heads, and objectives that maximise Q at sampled actions (Eq. 13)."""
 
 import functools
-from collections.abc import Callable
-from typing import Any
 
+import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -11,9 +10,10 @@ import optax
 
 from xql_jax.learners import fields, parts
 from xql_jax.learners.actor_critic import at_each
+from xql_jax.learners.parts import A, Estimates, NetworkState, QFunction
 from xql_jax.losses.divergence import sampled_kl
 from xql_jax.networks import policies
-from xql_jax.types import Array, Batch, Metrics, Numeric, PRNGKey
+from xql_jax.types import AnyBatch, Array, Metrics, Numeric, PRNGKey
 
 # IQL's head, but with a standard deviation that depends on the state; Onestep RL's, where it also begins at
 # 0.08 and stays below 1; SAC's, the tanh of a Gaussian, with the density corrected for the tanh.
@@ -28,30 +28,28 @@ class Mixture(parts.Gaussian):
 
     num_components: int = fields.static(5, fields.AT_LEAST_ONE, "Number of Gaussians of a mixture policy.")
 
-    def network(self, action_dim: int) -> Any:
+    def network(self, action_dim: int) -> nn.Module:
         widths = self.actor_hidden_dims
         return policies.MixturePolicy(action_dim, widths, self.num_components, self.dropout_rate)
 
 
-def expected_q(
-    drawn: policies.Draws, q_of: Callable[[Array, Array], Array], observations: Array, limit: float = 1.0
-) -> Array:
+def expected_q(drawn: policies.Draws, q_of: QFunction, observations: Array, limit: float = 1.0) -> Array:
     """Estimate of E Q(s, a) over the policy's actions per state, f32[B].
 
     A Gaussian can sample beyond the bounds. Such actions are clipped to ±limit, so Q has no gradient there.
     """
     actions = jnp.clip(drawn.actions, -limit, limit)
-    return drawn.mean(q_of(at_each(observations, actions), actions))
+    return (drawn.weights * q_of(at_each(observations, actions), actions)).sum(0)
 
 
-class AnchoredState(parts.TrainState):
+class AnchoredState(NetworkState):
     """The actor, and the policy mu that it is kept near."""
 
-    anchor: Any = None  # a train state
+    anchor: NetworkState = flax.struct.field(default=None)
 
 
 @flax.struct.dataclass
-class ReverseKL(parts.PolicyObjective):
+class ReverseKL(parts.PolicyObjective[AnchoredState]):
     """Policy nearest in reverse KL to mu * exp(Q / beta), where mu is a clone of the data's policy.
 
     It minimises E_pi [log pi - log mu - awr_temperature * Q]. The clone is trained in the same updates. The
@@ -67,15 +65,19 @@ class ReverseKL(parts.PolicyObjective):
         key_actor, key_anchor = jax.random.split(key)
         actor = super().init(key_actor, observations, actions)
         anchor = super().init(key_anchor, observations, actions)
-        return AnchoredState.create(actor.network, actor.params, anchor=anchor)
+        return AnchoredState.create(actor.network, actor.params).replace(anchor=anchor)
 
-    def update(self, actor: Any, estimates: Any, batch: Batch, key: PRNGKey) -> tuple[Any, Metrics]:
+    def update(
+        self, actor: AnchoredState, estimates: Estimates, batch: AnyBatch, key: PRNGKey
+    ) -> tuple[AnchoredState, Metrics]:
         """One step of mu, and one of the policy towards the new mu."""
         key_anchor, key_actor = jax.random.split(key)
-        anchor, _ = self.regress(actor.anchor, jnp.ones_like(batch.rewards), batch, key_anchor)
+        anchor, _ = self.clone(actor.anchor, batch, key_anchor)
         return self.maximize_q(actor.replace(anchor=anchor), estimates, batch, key_actor)
 
-    def maximize_q(self, actor: Any, estimates: Any, batch: Batch, key: PRNGKey) -> tuple[Any, Metrics]:
+    def maximize_q(
+        self, actor: AnchoredState, estimates: Estimates, batch: AnyBatch, key: PRNGKey
+    ) -> tuple[AnchoredState, Metrics]:
         """One step of the policy on the objective; mu does not change."""
         key_dropout, key_draw = jax.random.split(key)
         mu = actor.anchor(batch.observations)
@@ -106,16 +108,18 @@ class TrustRegion(ReverseKL):
         copied = jax.tree.map(jnp.copy, actor.params)  # the compiled loop may not be given one buffer twice
         return actor.replace(anchor=actor.anchor.replace(params=copied))
 
-    def update(self, actor: Any, estimates: Any, batch: Batch, key: PRNGKey) -> tuple[Any, Metrics]:
+    def update(
+        self, actor: AnchoredState, estimates: Estimates, batch: AnyBatch, key: PRNGKey
+    ) -> tuple[AnchoredState, Metrics]:
         """One step of the policy, then one of mu."""
 
-        def clone(actor: Any) -> tuple[Any, Metrics]:
-            actor, info = self.regress(actor, jnp.ones_like(batch.rewards), batch, key)
+        def clone(actor: AnchoredState) -> tuple[AnchoredState, Metrics]:
+            actor, info = self.clone(actor, batch, key)
             followed = actor.anchor.replace(params=actor.params)
             info = {"actor/loss": info["actor/loss"], "actor/kl": jnp.zeros(())}
             return actor.replace(anchor=followed), info
 
-        def maximize(actor: Any) -> tuple[Any, Metrics]:
+        def maximize(actor: AnchoredState) -> tuple[AnchoredState, Metrics]:
             actor, info = self.maximize_q(actor, estimates, batch, key)
             followed = optax.incremental_update(actor.params, actor.anchor.params, self.anchor_tau)
             return actor.replace(anchor=actor.anchor.replace(params=followed)), info
@@ -124,7 +128,7 @@ class TrustRegion(ReverseKL):
 
 
 @flax.struct.dataclass
-class MaxQ(parts.PolicyObjective):
+class MaxQ(parts.PolicyObjective[A]):
     """Policy that maximises Q and clones the data: TD3+BC's objective for any head.
 
     It minimises -q_weight * E_pi Q(s, a) / mean |Q(s, a)| - log pi(a|s) of the data's actions. The mean is a
@@ -138,7 +142,7 @@ class MaxQ(parts.PolicyObjective):
 
     q_weight: Numeric = fields.traced(2.5, fields.NOT_NEGATIVE)
 
-    def update(self, actor: Any, estimates: Any, batch: Batch, key: PRNGKey) -> tuple[Any, Metrics]:
+    def update(self, actor: A, estimates: Estimates, batch: AnyBatch, key: PRNGKey) -> tuple[A, Metrics]:
         key_dropout, key_draw = jax.random.split(key)
         unit = jax.lax.stop_gradient(jnp.abs(estimates.q / estimates.scale).mean() + 1e-6)
 

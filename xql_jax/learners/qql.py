@@ -17,7 +17,6 @@ and the negative difference in Q's target.
 
 import functools
 import math
-from typing import Any
 
 import flax.struct
 import jax
@@ -27,21 +26,21 @@ from xql_jax.learners import fields, parts
 from xql_jax.learners.xql import InSample
 from xql_jax.losses.asymmetric import pinball_loss
 from xql_jax.losses.regression import td_target
-from xql_jax.types import Array, Batch, Metrics, Numeric, PRNGKey
+from xql_jax.types import AnyBatch, Array, Metrics, Numeric, PRNGKey
 
 W = 0.5772156649  # Euler's constant, the mean of a Gumbel variable of scale 1
 LOWER = 1.0 - math.exp(-1.0)  # 0.632
 UPPER = 1.0 - math.exp(-math.exp(W))  # 0.832
 
 
-class QuantileState(parts.TrainState):
-    """The train state of V, which is the lower quantile, with the train state of the upper quantile."""
+class QuantileState(parts.NetworkState):
+    """The network V, which is the lower quantile, and the network of the upper quantile."""
 
-    upper: Any = None  # a train state, callable as V is
+    upper: parts.NetworkState = flax.struct.field(default=None)
 
 
 @flax.struct.dataclass
-class Quantiles(parts.ValueFit):
+class Quantiles(parts.ValueFit[QuantileState]):
     """Fits V to the quantile 0.632 of Q and a second network to 0.832; their distance is w * beta(s).
 
     Q learns from r - w * beta(s) + discount * V_upper(s'). V_upper is V + w * beta unless the networks cross,
@@ -53,15 +52,18 @@ class Quantiles(parts.ValueFit):
     def init(self, key: PRNGKey, observations: Array) -> QuantileState:
         key_lower, key_upper = jax.random.split(key)
         lower, upper = super().init(key_lower, observations), super().init(key_upper, observations)
-        return QuantileState.create(lower.network, lower.params, upper=upper)
+        return QuantileState.create(lower.network, lower.params).replace(upper=upper)
 
-    def fit(self, value: Any, states: Array, targets: Array, loss_of: Any = None) -> tuple[Any, Metrics]:
-        of_lower, of_upper = (functools.partial(pinball_loss, quantile=q) for q in (LOWER, UPPER))
-        upper, _ = super().fit(value.upper, states, targets, of_upper)
-        lower, info = super().fit(value, states, targets, of_lower)
+    def fit(self, value: QuantileState, observations: Array, targets: Array) -> tuple[QuantileState, Metrics]:
+        lower_loss = functools.partial(pinball_loss, quantile=LOWER)
+        upper_loss = functools.partial(pinball_loss, quantile=UPPER)
+        upper, _ = self.regress(value.upper, observations, targets, upper_loss)
+        lower, info = self.regress(value, observations, targets, lower_loss)
         return lower.replace(upper=upper), info
 
-    def v_and_q_targets(self, value: Any, batch: Batch, discount: Numeric) -> tuple[Array, Array, Numeric]:
+    def v_and_q_targets(
+        self, value: QuantileState, batch: AnyBatch, discount: Numeric
+    ) -> tuple[Array, Array, Numeric]:
         """The advantage is the mean of those over V and the upper quantile; the paper weights by both."""
         both = jnp.concatenate([batch.observations, batch.next_observations])
         v, _ = jnp.split(value(both), 2)
@@ -71,10 +73,10 @@ class Quantiles(parts.ValueFit):
         return (v + upper) / 2.0, targets, self.least_scale + beta
 
 
-QQL = fields.Method(
+METHOD = fields.Method(
     InSample,
     {"awr_temperature": 2.0, "layer_norm": True},  # exp((A + A_upper) / (least_scale + beta(s)))
     by_suite={"pointmaze": {"least_scale": 0.02}},  # chosen here, on seeds 100 and 101
     value=Quantiles,
 )
-METHODS = {"qql": QQL}
+METHODS = {"qql": METHOD}

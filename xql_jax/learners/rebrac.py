@@ -15,18 +15,18 @@ here at 2, 4, 6, ...
 """
 
 import functools
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import flax.struct
 import jax.numpy as jnp
 
 from xql_jax.learners import fields
 from xql_jax.learners.actor_critic import NormalizedCritic
-from xql_jax.learners.parts import min_q
+from xql_jax.learners.parts import LearnerState, min_q
 from xql_jax.learners.td3 import DelayedDeterministic
 from xql_jax.learners.td3_bc import normalized_mean
 from xql_jax.networks.policies import td3_init
-from xql_jax.types import Array, Metrics, Numeric, PRNGKey, SarsaBatch, State
+from xql_jax.types import Array, Metrics, Numeric, PRNGKey, SarsaBatch
 
 
 def squared_distance(actions: Array, others: Array) -> Array:
@@ -47,7 +47,7 @@ class ReBRAC(DelayedDeterministic):
 
     batch_type: ClassVar[type] = SarsaBatch
 
-    def update(self, state: State, batch: Any, key: PRNGKey) -> tuple[State, Metrics]:
+    def update(self, state: LearnerState, batch: SarsaBatch, key: PRNGKey) -> tuple[LearnerState, Metrics]:
         """Updates Q, then pi with the new Q, then the targets."""
         next_actions = self.target_actions(state.policy, batch.next_observations, key)
         penalty = self.critic_bc_coef * squared_distance(next_actions, batch.next_actions)

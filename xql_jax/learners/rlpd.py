@@ -17,11 +17,11 @@ import jax
 import jax.numpy as jnp
 
 from xql_jax.learners import fields
-from xql_jax.learners.actor_critic import NormalizedCritic, all_q
-from xql_jax.learners.parts import LearnerState
+from xql_jax.learners.actor_critic import NormalizedCritic
+from xql_jax.learners.parts import LearnerState, all_q, min_q
 from xql_jax.learners.sac import SoftActorCritic, sampled_q
 from xql_jax.networks.policies import sac_init
-from xql_jax.types import Array, Batch, Metrics, Numeric, Params, PRNGKey, State
+from xql_jax.types import Array, Batch, Metrics, Numeric, Params, PRNGKey
 
 
 @flax.struct.dataclass
@@ -36,33 +36,35 @@ class RLPD(SoftActorCritic):
     num_min_critics: int = fields.static(2, fields.AT_LEAST_ONE)
     backup_entropy: bool = fields.static(True, fields.EITHER, "Include the policy's entropy in Q's targets.")
 
-    def update(self, state: State, batch: Batch, key: PRNGKey) -> tuple[State, Metrics]:
+    def update(self, state: LearnerState, batch: Batch, key: PRNGKey) -> tuple[LearnerState, Metrics]:
         """Updates Q and its target, then pi with the new Q, and its coefficient."""
         key_next, key_actor, _ = jax.random.split(key, 3)
         key_subset, key_actions = jax.random.split(key_next)
         step = state.step + 1
-        chosen = self.subset(state.critic.target, key_subset)
-        q, cost = sampled_q(state.policy, state.critic, chosen, batch.next_observations, key_actions)
-        next_v = q - cost if self.backup_entropy else q
+        subset = self.subset(state.critic.target, key_subset)
+        target_q = functools.partial(min_q, state.critic, subset)
+        next_q, next_cost = sampled_q(state.policy, target_q, batch.next_observations, key_actions)
+        next_v = next_q - next_cost if self.backup_entropy else next_q
         critic, critic_info = self.fit_critic(state, batch, next_v)
 
         def mean_q(observations: Array, actions: Array) -> Array:
             return all_q(critic, critic.params, observations, actions).mean(axis=0)
 
         share = self.target_entropy_share
-        policy, info = self.improve(state.policy, step, mean_q, batch.observations, key_actor, share)
-        return LearnerState(step, policy, critic=self.follow(critic, step)), {**critic_info, **info}
+        policy, info = self.improve(state, mean_q, batch.observations, key_actor, share)
+        state = LearnerState(step, policy, critic=self.follow(critic, step))
+        return state, {**critic_info, **info}
 
     def subset(self, critic: Params, key: PRNGKey) -> Params:
         """The parameters of `num_min_critics` different networks, or of all if there are no more."""
         if self.num_min_critics >= len(critic):
             return critic
-        chosen = jax.random.choice(key, len(critic), (self.num_min_critics,), replace=False)
-        drawn = jax.tree.map(lambda *leaves: jnp.stack(leaves)[chosen], *critic)
+        indices = jax.random.choice(key, len(critic), (self.num_min_critics,), replace=False)
+        drawn = jax.tree.map(lambda *leaves: jnp.stack(leaves)[indices], *critic)
         return tuple(jax.tree.map(lambda leaf, i=i: leaf[i], drawn) for i in range(self.num_min_critics))
 
 
-DEEP = {"actor_hidden_dims": (256, 256, 256), "critic_hidden_dims": (256, 256, 256)}
+THREE_LAYERS = {"actor_hidden_dims": (256, 256, 256), "critic_hidden_dims": (256, 256, 256)}
 METHOD = fields.Method(
     RLPD,
     {
@@ -74,8 +76,8 @@ METHOD = fields.Method(
         "target_period": 1,
     },
     by_suite={
-        "antmaze": {"backup_entropy": False, "num_min_critics": 1, **DEEP},
-        "adroit": {"backup_entropy": False, **DEEP},
+        "antmaze": {"backup_entropy": False, "num_min_critics": 1, **THREE_LAYERS},
+        "adroit": {"backup_entropy": False, **THREE_LAYERS},
     },
     run=fields.RunDefaults(scale_rewards=False),
     finetune=fields.FinetuneDefaults(

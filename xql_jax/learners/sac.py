@@ -6,8 +6,6 @@ Differs: by default that code updates the actor at every second update, Table 5 
 """
 
 import functools
-from collections.abc import Callable
-from typing import Any
 
 import flax.struct
 import jax
@@ -15,16 +13,17 @@ import jax.numpy as jnp
 
 from xql_jax.learners import fields, parts
 from xql_jax.learners.actor_critic import Delayed, every
+from xql_jax.learners.parts import LearnerState, NetworkState, QFunction
 from xql_jax.learners.xql import GumbelFit
 from xql_jax.networks.policies import TanhGaussianPolicy, sac_init
-from xql_jax.types import Array, Batch, Metrics, Numeric, Params, PRNGKey, State
+from xql_jax.types import Array, Batch, Metrics, Numeric, PRNGKey
 
 
-class EntropyState(parts.TrainState):
-    """The actor's train state, with the train state of the entropy coefficient."""
+class EntropyState(NetworkState):
+    """The actor, and the entropy coefficient that is tuned with it."""
 
-    log_entropy_coef: Any = None  # a train state whose params are f32[]
-    metrics: Any = None  # of the last update; 0 before the first
+    log_entropy_coef: NetworkState = flax.struct.field(default=None)  # its params are f32[]
+    metrics: Metrics = flax.struct.field(default=None)  # of the last update; 0 before the first
 
     @property
     def entropy_coef(self) -> Array:
@@ -32,7 +31,7 @@ class EntropyState(parts.TrainState):
 
 
 @flax.struct.dataclass
-class MaximumEntropy(parts.Trained):
+class MaximumEntropy(parts.PolicyPart):
     """Policy that maximises Q - entropy_coef * log pi; the coefficient is tuned to a target entropy."""
 
     actor_lr: Numeric = fields.traced(1e-4, fields.POSITIVE)
@@ -43,15 +42,13 @@ class MaximumEntropy(parts.Trained):
     def init(self, key: PRNGKey, observations: Array, actions: Array) -> EntropyState:
         network = TanhGaussianPolicy(actions.shape[-1], self.actor_hidden_dims)
         log_coef = jnp.log(jnp.asarray(self.initial_entropy_coef, jnp.float32))
-        return EntropyState.create(
-            network,
-            network.init(key, observations),
-            log_entropy_coef=parts.TrainState.create(None, log_coef),
-            metrics=dict.fromkeys(("actor/loss", "actor/entropy"), jnp.zeros(())),
+        return EntropyState.create(network, network.init(key, observations)).replace(
+            log_entropy_coef=NetworkState.create(None, log_coef),
+            metrics={"actor/loss": jnp.zeros(()), "actor/entropy": jnp.zeros(())},
         )
 
     def update(
-        self, policy: Any, q_of: Callable, observations: Array, key: PRNGKey, target_share: Numeric
+        self, policy: EntropyState, q_of: QFunction, observations: Array, key: PRNGKey, target_share: Numeric
     ) -> EntropyState:
         """One step of the policy, and one of the coefficient with the policy's entropy before that step.
 
@@ -59,56 +56,50 @@ class MaximumEntropy(parts.Trained):
         """
 
         def actor_loss(params):
-            actions, log_probs = policy.network.apply(params, observations).sample_and_log_prob(key)
+            actions, log_probs = policy.apply(params, observations).sample_and_log_prob(key)
             loss = (policy.entropy_coef * log_probs - q_of(observations, actions)).mean()
             return loss, {"actor/loss": loss, "actor/entropy": -log_probs.mean()}
+
+        updated, info = self.minimize(policy, actor_loss, self.actor_lr)
+        target_entropy = target_share * -policy.network.action_dim
 
         def coefficient_loss(log_coef):
             return jnp.exp(log_coef) * (info["actor/entropy"] - target_entropy), {}
 
-        target_entropy = target_share * -policy.network.action_dim
-        updated, info = self.minimize(policy, actor_loss, self.actor_lr)
         coefficient, _ = self.minimize(policy.log_entropy_coef, coefficient_loss, self.entropy_coef_lr)
         return updated.replace(log_entropy_coef=coefficient, metrics=info)
 
 
 @flax.struct.dataclass
 class SoftActorCritic(Delayed):
-    """Fields and first state of SAC and its kin. Each method writes its own `update`."""
+    """Base of SAC, X-SAC, RLPD and CQL: what they share. Each method writes its own `update`."""
 
     policy: MaximumEntropy = fields.part(MaximumEntropy)
     critic: parts.Critic = fields.part(functools.partial(parts.Critic, critic_init=sac_init))
 
-    def init(self, key: PRNGKey, observations: Array, actions: Array) -> State:
+    def init(self, key: PRNGKey, observations: Array, actions: Array) -> LearnerState:
         key_policy, _, *keys_critic = jax.random.split(key, 2 + self.critic.num_critics)  # the second is V's
         policy = self.policy.init(key_policy, observations, actions)
         critic = self.critic.init(keys_critic, observations, actions)
-        return parts.LearnerState(jnp.zeros((), jnp.int32), policy, critic=critic)
+        return LearnerState(jnp.zeros((), jnp.int32), policy, critic=critic)
 
     def improve(
-        self,
-        policy: Any,
-        step: Array,
-        q_of: Callable,
-        observations: Array,
-        key: PRNGKey,
-        share: Numeric = 1.0,
+        self, state: LearnerState, q_of: QFunction, observations: Array, key: PRNGKey, share: Numeric = 1.0
     ) -> tuple[EntropyState, Metrics]:
-        """The policy after update `step`: it and its coefficient take a step if that is due, and metrics."""
-
-        def update(policy: EntropyState) -> EntropyState:
-            return self.policy.update(policy, q_of, observations, key, share)
-
-        policy = every(self.actor_period, step, update, policy)
+        """The policy, after a step of it and of its coefficient if that is due, and metrics."""
+        step_of_policy = functools.partial(
+            self.policy.update, q_of=q_of, observations=observations, key=key, target_share=share
+        )
+        policy = every(self.actor_period, state.step + 1, step_of_policy, state.policy)
         return policy, {**policy.metrics, "entropy_coef": policy.entropy_coef}
 
 
 def sampled_q(
-    policy: Any, critic: Any, params: Params, observations: Array, key: PRNGKey
+    policy: EntropyState, q_of: QFunction, observations: Array, key: PRNGKey
 ) -> tuple[Array, Array]:
-    """min Q(s, a) and entropy_coef * log pi(a|s), both f32[B], at one fresh action of the policy."""
+    """Q(s, a) and the cost entropy_coef * log pi(a|s), both f32[B], at one fresh action of the policy."""
     actions, log_probs = policy(observations).sample_and_log_prob(key)
-    return parts.min_q(critic, params, observations, actions), policy.entropy_coef * log_probs
+    return q_of(observations, actions), policy.entropy_coef * log_probs
 
 
 @flax.struct.dataclass
@@ -117,30 +108,30 @@ class WithValue(SoftActorCritic):
 
     value: parts.ValueFit = fields.part(functools.partial(parts.ValueFit, value_init=sac_init))
 
-    def init(self, key: PRNGKey, observations: Array, actions: Array) -> State:
+    def init(self, key: PRNGKey, observations: Array, actions: Array) -> LearnerState:
         state = super().init(key, observations, actions)
         key_value = jax.random.split(key, 2 + self.critic.num_critics)[1]
         value = self.value.init(key_value, observations).with_target()
         return state.replace(value=value, critic=state.critic.replace(target=None))
 
     def value_targets(self, q: Array, cost: Array) -> Array:
-        """What V is fitted to, f32[B], of `sampled_q`'s two results."""
+        """The targets of V, f32[B], from the Q and the cost of `sampled_q`."""
         return q - cost
 
-    def update(self, state: State, batch: Batch, key: PRNGKey) -> tuple[State, Metrics]:
+    def update(self, state: LearnerState, batch: Batch, key: PRNGKey) -> tuple[LearnerState, Metrics]:
         """Updates Q (Eq. 14); V with the new Q, and its target; pi with the new Q, and its coefficient."""
         _, key_actions, _ = jax.random.split(key, 3)
         step = state.step + 1
-        next_v = state.value.network.apply(state.value.target, batch.next_observations)
+        next_v = state.value.apply(state.value.target, batch.next_observations)
         critic, critic_info = self.fit_critic(state, batch, next_v)
 
         # V and pi use the same actions, sampled before pi's step. If both are updated every time, the
         # compiler notices and computes these actions and their Q only once.
-        q, cost = sampled_q(state.policy, critic, critic.params, batch.observations, key_actions)
-        value, value_info = self.value.fit(state.value, batch.observations, self.value_targets(q, cost))
         q_of = functools.partial(parts.min_q, critic, critic.params)
-        policy, info = self.improve(state.policy, step, q_of, batch.observations, key_actions)
-        state = parts.LearnerState(step, policy, self.follow(value, step), critic)
+        q, cost = sampled_q(state.policy, q_of, batch.observations, key_actions)
+        value, value_info = self.value.fit(state.value, batch.observations, self.value_targets(q, cost))
+        policy, info = self.improve(state, q_of, batch.observations, key_actions)
+        state = LearnerState(step, policy, self.follow(value, step), critic)
         return state, {**critic_info, **value_info, **info}
 
 
@@ -154,20 +145,24 @@ class SAC(WithValue):
 
     uses_value_network: bool = fields.static(True, fields.EITHER)
 
-    def init(self, key: PRNGKey, observations: Array, actions: Array) -> State:
-        owner = WithValue if self.uses_value_network else SoftActorCritic
-        return owner.init(self, key, observations, actions)
+    def init(self, key: PRNGKey, observations: Array, actions: Array) -> LearnerState:
+        if self.uses_value_network:
+            return super().init(key, observations, actions)
+        return SoftActorCritic.init(self, key, observations, actions)
 
-    def update(self, state: State, batch: Batch, key: PRNGKey) -> tuple[State, Metrics]:
+    def update(self, state: LearnerState, batch: Batch, key: PRNGKey) -> tuple[LearnerState, Metrics]:
         if self.uses_value_network:
             return super().update(state, batch, key)
         key_next, key_actions, _ = jax.random.split(key, 3)
-        step, critic = state.step + 1, state.critic
-        q, cost = sampled_q(state.policy, critic, critic.target, batch.next_observations, key_next)
-        critic, critic_info = self.fit_critic(state, batch, q - cost)
+        step = state.step + 1
+        target_q = functools.partial(parts.min_q, state.critic, state.critic.target)
+        next_q, next_cost = sampled_q(state.policy, target_q, batch.next_observations, key_next)
+        critic, critic_info = self.fit_critic(state, batch, next_q - next_cost)
+
         q_of = functools.partial(parts.min_q, critic, critic.params)
-        policy, info = self.improve(state.policy, step, q_of, batch.observations, key_actions)
-        return parts.LearnerState(step, policy, critic=self.follow(critic, step)), {**critic_info, **info}
+        policy, info = self.improve(state, q_of, batch.observations, key_actions)
+        state = LearnerState(step, policy, critic=self.follow(critic, step))
+        return state, {**critic_info, **info}
 
 
 @flax.struct.dataclass
@@ -182,10 +177,9 @@ class XSAC(WithValue):
 
 # From Table 5; what it does not list is from the authors' code.
 TABLE_5 = {
-    **dict.fromkeys(("actor_lr", "critic_lr", "value_lr", "entropy_coef_lr"), 1e-4),
-    **dict.fromkeys(("actor_hidden_dims", "critic_hidden_dims", "value_hidden_dims"), (1024, 1024)),
-    "actor_period": 1,
-}
+    "actor_lr": 1e-4, "critic_lr": 1e-4, "value_lr": 1e-4, "entropy_coef_lr": 1e-4, "actor_period": 1,
+    "actor_hidden_dims": (1024, 1024), "critic_hidden_dims": (1024, 1024), "value_hidden_dims": (1024, 1024),
+}  # fmt: skip
 METHODS = {
     "sac": fields.Method(SAC, TABLE_5),
     "xsac": fields.Method(XSAC, {**TABLE_5, "clip": 8.0}),  # of z = (Q - V) / beta, Appendix D.6

@@ -13,7 +13,6 @@ uniform in Fujimoto et al.'s. PyTorch draws the biases from the same range, too;
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
 
 import flax.struct
 import jax
@@ -21,20 +20,24 @@ import jax.numpy as jnp
 
 from xql_jax.learners import fields, parts
 from xql_jax.learners.actor_critic import Delayed, every
-from xql_jax.learners.xql import GumbelRegression
+from xql_jax.learners.parts import LearnerState, NetworkState
+from xql_jax.losses import gumbel
 from xql_jax.networks.mlp import Initializer
 from xql_jax.networks.policies import DeterministicPolicy, sac_init, td3_init
-from xql_jax.types import Array, Batch, Metrics, Numeric, PRNGKey, State
+from xql_jax.types import Array, Batch, Metrics, Numeric, Params, PRNGKey
 
 
-class DeterministicState(parts.TrainState):
-    """The actor's state, and the metrics of its last update; 0 before the first."""
+class DeterministicState(NetworkState):
+    """The actor, and the metrics of its last update; 0 before the first."""
 
-    metrics: Any = None
+    metrics: Metrics = flax.struct.field(default=None)
+
+
+ActorLoss = Callable[[Array], Array]  # of the policy's actions f32[B, A]; a scalar
 
 
 @flax.struct.dataclass
-class DeterministicActor(parts.Trained):
+class DeterministicActor(parts.PolicyPart):
     """A deterministic policy with a target network."""
 
     actor_lr: Numeric = fields.traced(1e-3, fields.POSITIVE)
@@ -43,17 +46,17 @@ class DeterministicActor(parts.Trained):
 
     def init(self, key: PRNGKey, observations: Array, actions: Array) -> DeterministicState:
         network = DeterministicPolicy(actions.shape[-1], self.actor_hidden_dims, self.actor_init)
-        metrics = {"actor/loss": jnp.zeros(())}
-        return DeterministicState.create(
-            network, network.init(key, observations), metrics=metrics
-        ).with_target()
+        state = DeterministicState.create(network, network.init(key, observations)).with_target()
+        return state.replace(metrics={"actor/loss": jnp.zeros(())})
 
-    def update(self, policy: Any, observations: Array, loss_of: Callable[[Array], Array]) -> Any:
-        """One step on loss_of(actions), a scalar, at the policy's actions f32[B, A]."""
+    def update(
+        self, policy: DeterministicState, observations: Array, actor_loss: ActorLoss
+    ) -> DeterministicState:
+        """One step on the loss at the policy's actions."""
 
         def loss(params):
-            actor_loss = loss_of(policy.network.apply(params, observations))
-            return actor_loss, {"actor/loss": actor_loss}
+            value = actor_loss(policy.apply(params, observations))
+            return value, {"actor/loss": value}
 
         policy, info = self.minimize(policy, loss, self.actor_lr)
         return policy.replace(metrics=info)
@@ -61,7 +64,7 @@ class DeterministicActor(parts.Trained):
 
 @flax.struct.dataclass
 class DelayedDeterministic(Delayed):
-    """Fields and steps of TD3 and its kin. Each method writes its own `update`."""
+    """Base of TD3, TD3+BC and ReBRAC: what they share. Each method writes its own `update`."""
 
     policy: DeterministicActor = fields.part(DeterministicActor)
     critic: parts.Critic = fields.part(functools.partial(parts.Critic, critic_init=td3_init))
@@ -69,33 +72,30 @@ class DelayedDeterministic(Delayed):
     target_noise_clip: Numeric = fields.traced(0.5, fields.NOT_NEGATIVE)
     exploration_noise: Numeric = fields.traced(0.1, fields.NOT_NEGATIVE)  # Table 5 has 0.05 for Hopper
 
-    def target_actions(self, policy: Any, observations: Array, key: PRNGKey) -> Array:
+    def target_actions(self, policy: NetworkState, observations: Array, key: PRNGKey) -> Array:
         """The target actor's actions with clipped Gaussian noise, f32[B, A] within [-1, 1]."""
-        actions = policy.network.apply(policy.target, observations)
+        actions = policy.apply(policy.target, observations)
         noise = self.target_noise * jax.random.normal(key, actions.shape)
         noise = jnp.clip(noise, -self.target_noise_clip, self.target_noise_clip)
         return jnp.clip(actions + noise, -1.0, 1.0)
 
-    def fit_q(self, state: State, batch: Batch, key: PRNGKey) -> tuple[Any, Metrics]:
+    def fit_q(self, state: LearnerState, batch: Batch, key: PRNGKey) -> tuple[NetworkState, Metrics]:
         """One step of Q towards the minimum of the target critics at the target actor's noisy action."""
         next_actions = self.target_actions(state.policy, batch.next_observations, key)
         next_q = parts.min_q(state.critic, state.critic.target, batch.next_observations, next_actions)
         return self.fit_critic(state, batch, next_q)
 
     def improve(
-        self, state: State, critic: Any, observations: Array, loss_of: Callable[[Array], Array]
-    ) -> tuple[State, Metrics]:
-        """Updates the policy on loss_of(actions), if that is due, and then the targets, if that is."""
+        self, state: LearnerState, critic: NetworkState, observations: Array, actor_loss: ActorLoss
+    ) -> tuple[LearnerState, Metrics]:
+        """Updates the policy on the loss of its actions, then the targets; each only if that is due."""
         step = state.step + 1
-
-        def update(policy: Any) -> Any:
-            return self.policy.update(policy, observations, loss_of)
-
+        update = functools.partial(self.policy.update, observations=observations, actor_loss=actor_loss)
         policy = every(self.actor_period, step, update, state.policy)
-        state = parts.LearnerState(step, self.follow(policy, step), critic=self.follow(critic, step))
+        state = LearnerState(step, self.follow(policy, step), critic=self.follow(critic, step))
         return state, policy.metrics
 
-    def act(self, actor: Any, observations: Array, key: PRNGKey, deterministic: bool) -> Array:
+    def act(self, actor: Params, observations: Array, key: PRNGKey, deterministic: bool) -> Array:
         """The policy's actions; with Gaussian exploration noise, and clipped, if not `deterministic`."""
         actions = actor(observations)
         if deterministic:
@@ -110,18 +110,18 @@ class TD3(DelayedDeterministic):
 
     kernel_init: Initializer = fields.choice(orthogonal=sac_init, uniform=td3_init)
 
-    def init(self, key: PRNGKey, observations: Array, actions: Array) -> State:
+    def init(self, key: PRNGKey, observations: Array, actions: Array) -> LearnerState:
         policy = dataclasses.replace(self.policy, actor_init=self.kernel_init)
         critic = dataclasses.replace(self.critic, critic_init=self.kernel_init)
         initialized = dataclasses.replace(self, policy=policy, critic=critic)
         return DelayedDeterministic.init(initialized, key, observations, actions)
 
-    def update(self, state: State, batch: Batch, key: PRNGKey) -> tuple[State, Metrics]:
+    def update(self, state: LearnerState, batch: Batch, key: PRNGKey) -> tuple[LearnerState, Metrics]:
         """Updates Q, then pi with the new Q, then the targets."""
         critic, critic_info = self.fit_q(state, batch, key)
 
         def actor_loss(actions: Array) -> Array:
-            return -critic.network.apply(critic.params[0], batch.observations, actions).mean()
+            return -critic.apply(critic.params[0], batch.observations, actions).mean()
 
         state, actor_info = self.improve(state, critic, batch.observations, actor_loss)
         return state, {**critic_info, **actor_info}
@@ -131,17 +131,19 @@ class TD3(DelayedDeterministic):
 class GumbelCritic(parts.Critic):
     """X-TD3's critics, fitted to L^beta of their targets (Eq. 9, 42); all else is TD3's."""
 
-    regression: GumbelRegression = fields.part(GumbelRegression)
+    beta: Numeric = fields.traced(2.0, fields.POSITIVE, "Gumbel scale; if small, Q nears its largest target.")
+    clip: Numeric = fields.traced(7.0, fields.POSITIVE_OR_OFF, "Bound on (target - Q) / beta; inf: none.")
+    loss: Callable[..., Array] = fields.choice(**gumbel.LOSSES)
+    clip_rule: gumbel.ClipRule = fields.choice(**gumbel.CLIP_RULES)
 
     def loss_of(self, values: Array, targets: Array) -> Array:
-        return self.regression(values, targets)
+        return self.loss(values, targets, beta=self.beta, clip=self.clip, clip_rule=self.clip_rule)
 
 
-OF_TD3 = {"critic_lr": 1e-3}
-OF_XTD3 = {**OF_TD3, "clip": 8.0}  # of z = (target - Q) / beta, Appendix D.6
+# Without the double Q trick it is TD3 - DQ. The clip is Appendix D.6's.
 METHODS = {
-    "td3": fields.Method(TD3, OF_TD3),
-    "td3_dq": fields.Method(TD3, {**OF_TD3, "num_critics": 1}),  # TD3 - DQ: without the double Q trick
-    "xtd3": fields.Method(TD3, OF_XTD3, critic=GumbelCritic),
-    "xtd3_dq": fields.Method(TD3, {**OF_XTD3, "num_critics": 1}, critic=GumbelCritic),
+    "td3": fields.Method(TD3, {"critic_lr": 1e-3}),
+    "td3_dq": fields.Method(TD3, {"critic_lr": 1e-3, "num_critics": 1}),
+    "xtd3": fields.Method(TD3, {"critic_lr": 1e-3, "clip": 8.0}, critic=GumbelCritic),
+    "xtd3_dq": fields.Method(TD3, {"critic_lr": 1e-3, "clip": 8.0, "num_critics": 1}, critic=GumbelCritic),
 }

@@ -1,21 +1,34 @@
 """Extreme Q-learning (Garg et al. 2023): Algorithm 1, with V fitted to Q by Gumbel regression.
 
-XQL is `InSample` with V fitted by `GumbelFit`: METHODS, at the end. Its kin are `InSample` with other parts.
+XQL is `InSample` with V fitted by `GumbelFit`: METHODS, at the end. With other parts it is other methods.
 Hyperparameters: the paper's Table 4, in configs/. Where the authors' code differs: docs/differences.md.
 """
 
 import functools
 from collections.abc import Callable
-from typing import Any
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 
 from xql_jax.learners import fields, parts
+from xql_jax.learners.parts import LearnerState
 from xql_jax.losses import gumbel
 from xql_jax.losses.regression import huber_loss, mse_loss
-from xql_jax.types import Array, Batch, Metrics, Numeric, PRNGKey, State
+from xql_jax.types import AnyBatch, Array, Metrics, Numeric, PRNGKey
+
+
+@flax.struct.dataclass
+class GumbelFit(parts.ValueFit):
+    """Fits V to beta * log E[exp(Q / beta)], the soft maximum of Q (Eq. 11)."""
+
+    beta: Numeric = fields.traced(2.0, fields.POSITIVE, "Gumbel scale; if small, V is near the maximum of Q.")
+    clip: Numeric = fields.traced(7.0, fields.POSITIVE_OR_OFF, "Bound on (Q - V) / beta; inf: none.")
+    loss: Callable[..., Array] = fields.choice(**gumbel.LOSSES)
+    clip_rule: gumbel.ClipRule = fields.choice(**gumbel.CLIP_RULES)
+
+    def loss_of(self, values: Array, targets: Array) -> Array:
+        return self.loss(values, targets, beta=self.beta, clip=self.clip, clip_rule=self.clip_rule)
 
 
 @flax.struct.dataclass
@@ -25,7 +38,7 @@ class TemporalDifference(parts.Critic):
     Squared errors are averaged over the networks, Huber losses summed: two networks' are the same near 0.
     """
 
-    critic_loss: Callable[[Array, Array], Array] = fields.choice(mse=mse_loss, huber=huber_loss)
+    critic_loss: parts.Loss = fields.choice(mse=mse_loss, huber=huber_loss)
 
     def loss_of(self, values: Array, targets: Array) -> Array:
         loss = self.critic_loss(values, targets)
@@ -37,39 +50,44 @@ class InSample(parts.PolicyLearner):
     """Algorithm 1 in three parts: how V is fitted, how the policy is extracted, how Q is fitted."""
 
     value: parts.ValueFit = fields.part(parts.ValueFit)
-    policy: Any = fields.part(parts.ForwardKL)  # a `PolicyObjective`
+    policy: parts.PolicyObjective = fields.part(parts.ForwardKL)
     critic: parts.Critic = fields.part(TemporalDifference)
     discount: Numeric = fields.traced(0.99, fields.UNIT_INTERVAL)
     tau: Numeric = fields.traced(0.005, fields.ABOVE_ZERO)  # Polyak rate of the target, per update
     uniform_actions: int = fields.static(0, fields.NOT_NEGATIVE)  # per action of the data
     action_noise: float = fields.static(0.0, fields.NOT_NEGATIVE)
 
-    def init(self, key: PRNGKey, observations: Array, actions: Array) -> State:
+    def init(self, key: PRNGKey, observations: Array, actions: Array) -> LearnerState:
         key_policy, key_value, *keys_critic = jax.random.split(key, 2 + self.critic.num_critics)
         policy = self.policy.init(key_policy, observations, actions)
         value = self.value.init(key_value, observations)
         critic = self.critic.init(keys_critic, observations, actions)
-        return parts.LearnerState(jnp.zeros((), jnp.int32), policy, value, critic)
+        return LearnerState(jnp.zeros((), jnp.int32), policy, value, critic)
 
-    def update(self, state: State, batch: Batch, key: PRNGKey) -> tuple[State, Metrics]:
+    def update(self, state: LearnerState, batch: AnyBatch, key: PRNGKey) -> tuple[LearnerState, Metrics]:
         """Updates V, then pi, then Q and its target: the authors' order; the paper prints Q, V, pi."""
         key_value, key_policy = jax.random.split(key)
-        q_of = functools.partial(parts.min_q, state.critic, state.critic.target)
-        observations, q = batch.observations, q_of(batch.observations, batch.actions)
-        value_targets = q
+        target_q = functools.partial(parts.min_q, state.critic, state.critic.target)
+        q = target_q(batch.observations, batch.actions)
+
+        # V goes to Q of the data's actions (Eq. 11), or of others near them and at random.
+        observations, value_targets = batch.observations, q
         if self.uniform_actions or self.action_noise:
             observations, actions = smoothed(batch, key_value, self.uniform_actions, self.action_noise)
-            value_targets = q_of(observations, actions)
+            value_targets = target_q(observations, actions)
         value, value_info = self.value.fit(state.value, observations, value_targets)
+
+        # pi imitates the data's actions, weighted by Q - V (Eq. 12); Q goes to r + discount * V(s') (Eq. 14).
         v, q_targets, scale = self.value.v_and_q_targets(value, batch, self.discount)
-        estimates = parts.Estimates(q, v, scale, q_of)
+        estimates = parts.Estimates(q, v, scale, target_q)
         policy, policy_info = self.policy.update(state.policy, estimates, batch, key_policy)
         critic, critic_info = self.critic.fit(state.critic, batch, q_targets)
-        state = parts.LearnerState(state.step + 1, policy, value, critic.polyak_update(self.tau))
+
+        state = LearnerState(state.step + 1, policy, value, critic.polyak_update(self.tau))
         return state, {**value_info, **policy_info, **critic_info}
 
 
-def smoothed(batch: Batch, key: PRNGKey, uniform_actions: int, action_noise: float) -> tuple[Array, Array]:
+def smoothed(batch: AnyBatch, key: PRNGKey, uniform_actions: int, action_noise: float) -> tuple[Array, Array]:
     """States and actions: the data's actions with clipped Gaussian noise, then uniform ones."""
     key_noise, key_uniform = jax.random.split(key)
     noise = action_noise * jax.random.normal(key_noise, batch.actions.shape)
@@ -77,32 +95,6 @@ def smoothed(batch: Batch, key: PRNGKey, uniform_actions: int, action_noise: flo
     shape = (uniform_actions * batch.actions.shape[0], batch.actions.shape[1])
     uniform = jax.random.uniform(key_uniform, shape, minval=-1.0, maxval=1.0)
     return jnp.tile(batch.observations, (1 + uniform_actions, 1)), jnp.concatenate([noisy, uniform])
-
-
-@flax.struct.dataclass
-class GumbelRegression(fields.Part):
-    """Gumbel regression loss, minimised by L^beta of its targets, with its scale and clip."""
-
-    beta: Numeric = fields.traced(2.0, fields.POSITIVE, "Gumbel scale; if small, V is near the maximum of Q.")
-    clip: Numeric = fields.traced(7.0, fields.POSITIVE_OR_OFF, "Bound on (Q - V) / beta; inf: none.")
-    loss: Callable[..., Array] = fields.choice(
-        rescaled=gumbel.gumbel_rescaled_loss, plain=gumbel.gumbel_loss, log=gumbel.gumbel_log_loss
-    )
-    clip_rule: Any = fields.choice(both=gumbel.clip_both, above=gumbel.clip_above, saturate=gumbel.saturate)
-
-    def __call__(self, values: Array, targets: Array, scale: Numeric = 1.0) -> Array:
-        """The loss of values f32[B] against targets f32[B] at scale * beta; see `losses.gumbel`."""
-        return self.loss(values, targets, beta=scale * self.beta, clip=self.clip, clip_rule=self.clip_rule)
-
-
-@flax.struct.dataclass
-class GumbelFit(parts.ValueFit):
-    """Fits V to beta * log E[exp(Q / beta)], the soft maximum of Q (Eq. 11)."""
-
-    regression: GumbelRegression = fields.part(GumbelRegression)
-
-    def loss_of(self, values: Array, targets: Array) -> Array:
-        return self.regression(values, targets)
 
 
 METHODS = {"xql": fields.Method(InSample, value=GumbelFit)}

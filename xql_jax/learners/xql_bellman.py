@@ -9,29 +9,29 @@ no result there ties it to the Bellman errors, which also hold the noise of tran
 
 import functools
 import math
-from typing import Any
 
 import flax.struct
 import jax.numpy as jnp
 
 from xql_jax.learners import fields, parts
+from xql_jax.learners.parts import LearnerState
 from xql_jax.learners.xql import InSample
 from xql_jax.losses.gumbel import gumbel_rescaled_loss, saturate
 from xql_jax.losses.regression import mse_loss
-from xql_jax.types import Array, Batch, Metrics, Numeric, PRNGKey, State
+from xql_jax.types import AnyBatch, Array, Metrics, Numeric, PRNGKey
 
 CLIP = 7.0  # of z; beyond it the loss continues as its tangent
-SCALE = math.sqrt(6.0) / math.pi  # of a Gumbel distribution, in its standard deviations: 0.78
+GUMBEL_SCALE = math.sqrt(6.0) / math.pi  # of a Gumbel distribution, in its standard deviations: 0.78
 
 
-class ScaledState(parts.TrainState):
-    """V and the beta that goes with it."""
+class ScaledState(parts.NetworkState):
+    """The network V, and the beta to which it is fitted."""
 
-    log_beta: Any = None  # f32[], of reward units
+    log_beta: Array = flax.struct.field(default=None)  # f32[], of reward units
 
 
 @flax.struct.dataclass
-class BellmanScale(parts.ValueFit):
+class BellmanScale(parts.ValueFit[ScaledState]):
     """Fits V to beta * log E[exp(Q / beta)], with beta following the scale of the Bellman errors.
 
     beta moves towards `errors_share` times the errors' Gumbel scale, which is sqrt(6) / pi of their root mean
@@ -47,18 +47,18 @@ class BellmanScale(parts.ValueFit):
     def init(self, key: PRNGKey, observations: Array) -> ScaledState:
         log_beta = jnp.log(jnp.asarray(self.initial_beta, jnp.float32))
         value = super().init(key, observations)
-        return ScaledState.create(value.network, value.params, log_beta=log_beta)
+        return ScaledState.create(value.network, value.params).replace(log_beta=log_beta)
 
-    def fit(self, value: Any, states: Array, targets: Array, loss_of: Any = None) -> tuple[Any, Metrics]:
+    def fit(self, value: ScaledState, observations: Array, targets: Array) -> tuple[ScaledState, Metrics]:
         beta = jnp.exp(value.log_beta)
         loss = functools.partial(gumbel_rescaled_loss, beta=beta, clip=CLIP, clip_rule=saturate)
-        value, info = super().fit(value, states, targets, loss)
+        value, info = self.regress(value, observations, targets, loss)
         return value, {**info, "value/beta": beta}
 
-    def followed(self, value: Any, qs: list[Array], targets: Array) -> Any:
+    def follow_errors(self, value: ScaledState, qs: list[Array], targets: Array) -> ScaledState:
         """The state with beta moved towards the scale of the errors of each critic's Q(s, a), f32[B]."""
         root_mean_square = jnp.sqrt(sum((mse_loss(q, targets) / len(qs)).mean() for q in qs))
-        scale = jnp.maximum(self.errors_share * SCALE * root_mean_square, self.least_beta)
+        scale = jnp.maximum(self.errors_share * GUMBEL_SCALE * root_mean_square, self.least_beta)
         log_beta = value.log_beta + self.beta_rate * (jnp.log(scale) - value.log_beta)
         return value.replace(log_beta=log_beta)
 
@@ -69,17 +69,16 @@ class XQLBellman(InSample):
 
     value: BellmanScale = fields.part(BellmanScale)
 
-    def update(self, state: State, batch: Batch, key: PRNGKey) -> tuple[State, Metrics]:
+    def update(self, state: LearnerState, batch: AnyBatch, key: PRNGKey) -> tuple[LearnerState, Metrics]:
         after, info = super().update(state, batch, key)
         _, targets, _ = self.value.v_and_q_targets(after.value, batch, self.discount)
-        critic = state.critic
-        qs = [critic.network.apply(p, batch.observations, batch.actions) for p in critic.params]
-        return after.replace(value=self.value.followed(after.value, qs, targets)), info
+        qs = [state.critic.apply(p, batch.observations, batch.actions) for p in state.critic.params]
+        return after.replace(value=self.value.follow_errors(after.value, qs, targets)), info
 
 
-XQL_BELLMAN = fields.Method(
+METHOD = fields.Method(
     XQLBellman,
     {"layer_norm": True},
     by_suite={"pointmaze": {"awr_temperature": 10.0}},  # chosen here, on seeds 100 and 101
 )
-METHODS = {"xql_bellman": XQL_BELLMAN}
+METHODS = {"xql_bellman": METHOD}

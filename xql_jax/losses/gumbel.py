@@ -91,3 +91,8 @@ def _clipped_error(
 def _continued(loss: Array, beyond: Array | None, slope: Array) -> Array:
     """The loss, and beyond the clip its tangent of this slope."""
     return loss if beyond is None else loss + beyond * jax.lax.stop_gradient(slope)
+
+
+# By the names that users type; the first is the default.
+LOSSES = {"rescaled": gumbel_rescaled_loss, "plain": gumbel_loss, "log": gumbel_log_loss}
+CLIP_RULES = {"both": clip_both, "above": clip_above, "saturate": saturate}

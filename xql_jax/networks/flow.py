@@ -1,12 +1,12 @@
 """Velocity networks, and the flows that they make: Gaussian noise carried to actions along an ODE."""
 
-from typing import Any
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax.numpy as jnp
 
 from xql_jax.networks.mlp import Initializer
-from xql_jax.types import Array, Params
+from xql_jax.types import Array
 
 flow_init: Initializer = nn.initializers.variance_scaling(1.0, "fan_avg", "uniform")  # seohongpark/fql's
 
@@ -31,10 +31,10 @@ class Velocity(nn.Module):
         return nn.Dense(self.action_dim, kernel_init=flow_init)(x)
 
 
-def integrate(velocity: Any, params: Params, observations: Array, noise: Array, steps: int) -> Array:
-    """Takes Euler's steps from noise f32[..., A] at t = 0 to the actions at t = 1, clipped to ±1."""
+def integrate(velocity: Callable[..., Array], observations: Array, noise: Array, steps: int) -> Array:
+    """Takes Euler's steps along v(s, x, t) from noise f32[..., A] at t = 0 to actions at t = 1, within ±1."""
     x = noise
     for step in range(steps):
         t = jnp.full((*noise.shape[:-1], 1), step / steps)
-        x = x + velocity.apply(params, observations, x, t) / steps
+        x = x + velocity(observations, x, t) / steps
     return jnp.clip(x, -1.0, 1.0)

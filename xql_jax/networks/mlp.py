@@ -1,4 +1,4 @@
-"""The multi-layer perceptron, and what XQL and its kin build on it: V(s), Q(s, a) and a Gaussian policy."""
+"""The multi-layer perceptron, and XQL's networks, which are built on it: V(s), Q(s, a), a Gaussian policy."""
 
 import math
 from collections.abc import Callable

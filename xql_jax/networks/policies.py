@@ -1,7 +1,7 @@
 """Distributions over actions and policies other than XQL's: SAC's tanh of a Gaussian, TD3's, mixtures."""
 
 import math
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import flax.linen as nn
 import jax
@@ -92,12 +92,8 @@ class Draws(NamedTuple):
     log_probs: Array  # f32[K, ...], of the whole distribution
     weights: Array  # f32[K, ...], sum 1 over K
 
-    def mean(self, values: Array) -> Array:
-        """Estimates E f(a), f32[...]: the weighted sum of f's values f32[K, ...] at `actions`."""
-        return (self.weights * values).sum(0)
 
-
-def draws(distribution: Any, key: PRNGKey) -> Draws:
+def draws(distribution: Distribution, key: PRNGKey) -> Draws:
     """One action; of a mixture one per normal, weighted by its probability: sampling one has no gradient."""
     if isinstance(distribution, GaussianMixture):
         logits, mean, std = distribution

@@ -10,17 +10,19 @@ import jax.numpy as jnp
 
 from xql_jax.types import Array, Windows
 
-INIT = nn.initializers.normal(0.02)  # GPT-2's, of every kernel and embedding
+GPT2_INIT = nn.initializers.normal(0.02)  # GPT-2's, of every kernel and embedding
 EPSILON = 1e-5  # of layer norms, PyTorch's
 
 
-def product_of_tokens(tokens: Array, kernel: Array, contracted: Any, **options: Any) -> Array:
+def product_of_tokens(
+    tokens: Array, kernel: Array, dimensions: jax.lax.DotDimensionNumbers, **options: Any
+) -> Array:
     """`jax.lax.dot_general` of tokens [B, T, ...] and a layer's kernel, as one product of two matrices.
 
     XLA's CPU compiler multiplies two matrices fast. Left as it is, the kernel's gradient is a sum over two
     dimensions, B and T, and the layer takes twice as long.
     """
-    (of_tokens, of_kernel), _ = contracted
+    (of_tokens, of_kernel), _ = dimensions
     leading, features = tokens.shape[: of_tokens[0]], kernel.shape[len(of_kernel) :]
     size = math.prod(kernel.shape[: len(of_kernel)])
     matrices = tokens.reshape(-1, size), kernel.reshape(size, -1)
@@ -28,7 +30,7 @@ def product_of_tokens(tokens: Array, kernel: Array, contracted: Any, **options: 
     return product.reshape(*leading, *features)
 
 
-Dense = functools.partial(nn.Dense, kernel_init=INIT, dot_general=product_of_tokens)
+Dense = functools.partial(nn.Dense, kernel_init=GPT2_INIT, dot_general=product_of_tokens)
 
 
 class Block(nn.Module):
@@ -46,7 +48,7 @@ class Block(nn.Module):
             dropout_rate=self.dropout_rate,
             deterministic=not training,
             broadcast_dropout=False,
-            kernel_init=INIT,
+            kernel_init=GPT2_INIT,
             qkv_dot_general=product_of_tokens,
             out_dot_general=product_of_tokens,
         )
@@ -74,7 +76,7 @@ class DecisionTransformerPolicy(nn.Module):
     def __call__(self, windows: Windows, training: bool = False) -> Array:
         size, length = windows.known.shape
         timesteps = jnp.minimum(windows.timesteps, self.max_timesteps - 1)
-        times = nn.Embed(self.max_timesteps, self.embed_dim, embedding_init=INIT)(timesteps)
+        times = nn.Embed(self.max_timesteps, self.embed_dim, embedding_init=GPT2_INIT)(timesteps)
         inputs = windows.returns_to_go[..., None], windows.observations, windows.actions
         embedded = [Dense(self.embed_dim)(x) + times for x in inputs]
         tokens = jnp.stack(embedded, axis=2).reshape(size, 3 * length, self.embed_dim)

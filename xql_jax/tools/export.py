@@ -25,7 +25,7 @@ from xql_jax.errors import UserError
 from xql_jax.files import as_json
 from xql_jax.jax_settings import settings_of_jax
 from xql_jax.learners.flow_policies import FlowActor, fixed_noise
-from xql_jax.learners.parts import TrainState
+from xql_jax.learners.parts import NetworkState
 from xql_jax.networks.mlp import GaussianPolicy
 from xql_jax.networks.policies import DeterministicPolicy, MixturePolicy, TanhGaussianPolicy
 from xql_jax.outputs import write_output, writing_output
@@ -195,7 +195,7 @@ def weights_of(actor: TrainState, preprocessing: Preprocessing, observation_dim:
 def _layers(actor: TrainState) -> Layers:
     """Returns the layers of a policy that is one stack of them."""
     stacks = GaussianPolicy | MixturePolicy | TanhGaussianPolicy | DeterministicPolicy
-    if type(actor) is not TrainState or not isinstance(actor.network, stacks):
+    if type(actor) is not NetworkState or not isinstance(actor.network, stacks):
         raise UserError(
             "only a policy that is made of layers can be exported: not one with a memory (dt), or one that "
             "draws its samples (bear)"
