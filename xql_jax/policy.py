@@ -163,7 +163,7 @@ class Policy:
                 stack.callback(evaluator.close)
             run.check_fits(task, *evaluator.sizes)
             if given is not None and not run.preprocessing.action_bounds.low:  # the policy is within ±1
-                bounds = ActionBounds.of(given.action_space)
+                bounds = ActionBounds.of(given.action_space)  # type: ignore[arg-type]  # `Registered` checks it
                 act = with_memory_of(policy, lambda seen: bounds.to_environment(policy(seen)))
             results = evaluator.run(act)
         [statistics] = describe_episodes(results, task)

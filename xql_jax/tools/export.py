@@ -178,7 +178,7 @@ def _written(name: str, folder: Path, weights: Weights, act: Callable[[Array], A
     return runpy.run_path(str(folder / SCRIPT))["load"](file)[0]
 
 
-def weights_of(actor: TrainState, preprocessing: Preprocessing, observation_dim: int) -> Weights:
+def weights_of(actor: NetworkState, preprocessing: Preprocessing, observation_dim: int) -> Weights:
     """Returns the weights of an actor (a network and its parameters); UserError if it is more than layers."""
     shift, scale = preprocessing.observation_mean, preprocessing.observation_std
     layers = _flow_layers(actor) if isinstance(actor, FlowActor) else _layers(actor)
@@ -192,7 +192,7 @@ def weights_of(actor: TrainState, preprocessing: Preprocessing, observation_dim:
     }
 
 
-def _layers(actor: TrainState) -> Layers:
+def _layers(actor: NetworkState) -> Layers:
     """Returns the layers of a policy that is one stack of them."""
     stacks = GaussianPolicy | MixturePolicy | TanhGaussianPolicy | DeterministicPolicy
     if type(actor) is not NetworkState or not isinstance(actor.network, stacks):
