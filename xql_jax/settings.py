@@ -21,6 +21,7 @@ class Setting(NamedTuple):
     kind: type  # int, float, bool, str, or Sequence: several texts
     default: Any  # None: it may be None
     meaning: str
+    usual: object = None  # the default where a method or a config file may choose one, see `LearningSettings`
     least: float | None = None
     most: float | None = None
     choices: Sequence[str] = ()

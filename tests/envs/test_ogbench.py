@@ -11,8 +11,7 @@ ogbench = pytest.importorskip("ogbench")
 
 import gymnasium  # noqa: E402
 
-from xql_jax.config_files import OFFLINE, choose_config  # noqa: E402
-from xql_jax.configuration import resolve_offline  # noqa: E402
+from xql_jax.config_files import OFFLINE_TRAINING, choose_config  # noqa: E402
 from xql_jax.data.loading import cached_file, load_dataset  # noqa: E402
 from xql_jax.data.oracles import EPISODE, generate_oracle  # noqa: E402
 from xql_jax.envs import SUITES  # noqa: E402
@@ -20,8 +19,8 @@ from xql_jax.envs.ogbench import OGBench, environment_of, make_simulation, rewar
 from xql_jax.errors import UserError  # noqa: E402
 from xql_jax.rollout.evaluation import EpisodeResults  # noqa: E402
 from xql_jax.rollout.scores import describe_episodes  # noqa: E402
+from xql_jax.runs.kinds import train_run as run_offline  # noqa: E402
 from xql_jax.runs.load import load_run  # noqa: E402
-from xql_jax.runs.offline import run_offline  # noqa: E402
 from xql_jax.runs.run_settings import OfflineSettings  # noqa: E402
 from xql_jax.tasks import TASKS, get_task  # noqa: E402
 from xql_jax.tools.collect import CollectionSettings, collect  # noqa: E402
@@ -90,7 +89,7 @@ def test_runs_and_reports_say_that_oracles_made_the_data(tmp_path, monkeypatch, 
     assert made == cached_file(get_task(POINT))
     shutil.copy(made, made.with_name(f"{made.stem}-val.npz"))
     ogbench.make_env_and_datasets(POINT, dataset_path=str(made))
-    config = choose_config(OFFLINE, "bc", env_name=POINT)[1]
+    config = choose_config(OFFLINE_TRAINING, "bc", env_name=POINT)[1]
     shared = {"env_name": POINT, "save_dir": str(tmp_path / "runs"), "eval_episodes": 0, "tqdm": False}
     run = run_offline(OfflineSettings(config=config, max_steps=2, log_interval=2, **shared)).path
     command = f"made by xql-collect --env_name={POINT} --transitions=1000 --oracle"
@@ -145,5 +144,5 @@ def test_beta_is_as_large_as_the_rewards(start):
     env.reset(seed=0)
     parts = sum(np.size(done) for done in env.unwrapped._compute_successes())
     for method in ("xql", "xql+flow", "q_iteration"):
-        _, config = choose_config(OFFLINE, method, env_name=task.name)
-        assert resolve_offline(config, task.name, False, ())[0].beta == pytest.approx(0.6 * parts)
+        _, config = choose_config(OFFLINE_TRAINING, method, env_name=task.name)
+        assert config.beta == pytest.approx(0.6 * parts)

@@ -10,7 +10,6 @@ import pytest
 from learner_runs import METHODS, REPLACED, init, make, make_batch, update
 
 import xql_jax
-from xql_jax.configuration import OnlineFields
 from xql_jax.errors import UserError
 from xql_jax.learners.registry import (
     HEADS,
@@ -80,7 +79,7 @@ def test_names_that_are_unknown_and_policies_that_a_method_does_not_have(name, m
 
 def test_each_hyperparameter_has_a_meaning_and_says_where_its_default_is_from():
     names = (*OFFLINE, *ONLINE, *(f"xql+{name}" for name in (*POLICIES, *HEADS)))
-    described = {name: describe_fields(name) for name in names} | {"": describe_fields(OnlineFields())}
+    described = {name: describe_fields(name) for name in names}
     assert [row for rows in described.values() for row in rows if not row.meaning] == []
     rows = {(name, row.name): row for name, rows in described.items() for row in rows}
     expectile, (awacs, xqls) = rows["iql", "expectile"], (rows[x, "awr_temperature"] for x in ("awac", "xql"))

@@ -14,9 +14,9 @@ from xql_jax.files import read_record, write_record
 from xql_jax.learners.fields import hyperparameters
 from xql_jax.policy import load_policy
 from xql_jax.runs.acting_settings import FinetuneSettings
-from xql_jax.runs.finetuning import run_finetuning
+from xql_jax.runs.kinds import train_run as run_finetuning
+from xql_jax.runs.kinds import train_run as run_offline
 from xql_jax.runs.load import OF_EARLIER_RUNS, SavedRun, all_runs, load_run
-from xql_jax.runs.offline import run_offline
 from xql_jax.runs.run_settings import EVALUATION_SEED, OfflineSettings
 from xql_jax.tools.choose import ChoiceSettings, choose
 from xql_jax.tools.evaluate import EvaluationSettings, evaluate

@@ -80,6 +80,6 @@ METHOD = fields.Method(
         "locomotion": {"awr_temperature": 3.0},
         **dict.fromkeys(("antmaze", "kitchen", "adroit", "pointmaze"), ELSEWHERE),
     },
-    run=fields.RunDefaults(batch_size=1024, scale_rewards=False),
+    settings={"batch_size": 1024, "scale_rewards": False},
 )
 METHODS = {"awac": METHOD}

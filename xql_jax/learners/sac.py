@@ -186,7 +186,9 @@ TABLE_5 = {
     **dict.fromkeys(("actor_hidden_dims", "critic_hidden_dims", "value_hidden_dims"), (1024, 1024)),
     "actor_period": 1,
 }
+X_TABLE_5 = {**TABLE_5, "clip": 8.0}  # of z = (Q - V) / beta, Appendix D.6
+WARM_UP = {"warmup_steps": 1_000}
 METHODS = {
-    "sac": fields.Method(SAC, TABLE_5),
-    "xsac": fields.Method(XSAC, {**TABLE_5, "clip": 8.0}),  # of z = (Q - V) / beta, Appendix D.6
+    "sac": fields.Method(SAC, TABLE_5, settings=WARM_UP),
+    "xsac": fields.Method(XSAC, X_TABLE_5, settings=WARM_UP),
 }

@@ -139,9 +139,11 @@ class GumbelCritic(parts.Critic):
 
 OF_TD3 = {"critic_lr": 1e-3}
 OF_XTD3 = {**OF_TD3, "clip": 8.0}  # of z = (target - Q) / beta, Appendix D.6
+DQ = {"num_critics": 1}  # TD3 - DQ: without the double Q trick
+WARM_UP = {"warmup_steps": 1_000}
 METHODS = {
-    "td3": fields.Method(TD3, OF_TD3),
-    "td3_dq": fields.Method(TD3, {**OF_TD3, "num_critics": 1}),  # TD3 - DQ: without the double Q trick
-    "xtd3": fields.Method(TD3, OF_XTD3, critic=GumbelCritic),
-    "xtd3_dq": fields.Method(TD3, {**OF_XTD3, "num_critics": 1}, critic=GumbelCritic),
+    "td3": fields.Method(TD3, OF_TD3, settings=WARM_UP),
+    "td3_dq": fields.Method(TD3, {**OF_TD3, **DQ}, settings=WARM_UP),
+    "xtd3": fields.Method(TD3, OF_XTD3, settings=WARM_UP, critic=GumbelCritic),
+    "xtd3_dq": fields.Method(TD3, {**OF_XTD3, **DQ}, settings=WARM_UP, critic=GumbelCritic),
 }

@@ -7,7 +7,6 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from xql_jax.configuration import OnlineFields
 from xql_jax.data import replay
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.data.sampling import room_on_device
@@ -15,7 +14,6 @@ from xql_jax.envs import action_bounds, choose_suite
 from xql_jax.envs.compiled import compiled_environment
 from xql_jax.envs.vector import Patience
 from xql_jax.errors import UserError
-from xql_jax.learners.fields import hyperparameters
 from xql_jax.logs.csv_rows import Row
 from xql_jax.runs.acting_settings import FinetuneSettings, OnlineSettings
 from xql_jax.runs.folder import RunFolder
@@ -37,9 +35,14 @@ def online_job(settings: OnlineSettings) -> Job:
     """Returns the run's job; raises UserError for mistakes in the settings."""
     settings = settings.resolved()
     task, restarts = settings.task, settings.on_divergence == "restart"
-    values = {name: settings.config[name] for name in hyperparameters(OnlineFields())}
-    fields = hyperparameters(OnlineFields(**values))  # raises UserError if one is impossible
-    schedule = acting_schedule(settings, restarts=restarts, **fields)
+    schedule = acting_schedule(
+        settings,
+        batch_size=settings.batch_size,
+        buffer_size=settings.buffer_size,
+        warmup_steps=settings.warmup_steps,
+        updates_per_step=settings.updates_per_step,
+        restarts=restarts,
+    )
     if task.suite == COMPILED:
         if settings.processes or restarts:
             flag = "--processes" if settings.processes else "--on_divergence=restart"
@@ -49,10 +52,10 @@ def online_job(settings: OnlineSettings) -> Job:
     return job._replace(acting=schedule)
 
 
-def run_online(settings: OnlineSettings, stop: StopSignals | None = None) -> Summary:
+def run_online(job: Job, stop: StopSignals | None = None) -> Summary:
     """Trains a population whose members have their own environments and buffers; see `train_offline`."""
     prepare_acting()
-    job, stop = online_job(settings), stop or StopSignals()
+    settings, stop = job.settings, stop or StopSignals()
     task = scored(job.settings.task, job.settings.returns_given)
     with running(job) as (held, evaluator):
         sizes = choose_suite(task, settings.simulation).sizes(task)

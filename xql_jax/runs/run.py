@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from xql_jax.config_files import ONLINE
+from xql_jax.config_files import ONLINE_TRAINING
 from xql_jax.configuration import learner_from_config
 from xql_jax.data.dataset import checked_references
 from xql_jax.data.preprocessing import Preprocessing
@@ -153,7 +153,7 @@ def folder_of(
         settings.seeds,
         job.members,
         identity,
-        run_label(settings.config.to_dict(), identity),
+        run_label({"network": "paper", **settings.config_file.config}, identity),
         {"sizes": list(sizes), **about},
         (settings.task, settings.simulation),
     )
@@ -201,7 +201,7 @@ def train_and_summarize(
         if loop.finished:  # an interrupted run skips the pictures
             if task and rows:
                 _draw_curve(rows, settings, task, folder)
-            if task and evaluator and task.suite in MAZES and settings.config_kind is not ONLINE:
+            if task and evaluator and task.suite in MAZES and settings.config_kind is not ONLINE_TRAINING:
                 _draw_maze(job, loop.population, evaluator, preprocessing, folder)
         content = {**_results(loop, rows, job, folder), **details(loop.population, rows)}
         content["quantity"] = task.quantity if task else None
