@@ -181,7 +181,7 @@ def test_fine_tuning_goes_on_with_the_members_that_a_policy_has(of_several, monk
     monkeypatch.setattr(
         xql_jax.interface,
         "_trained",
-        lambda kind, choice, named, settings, *_: {**named, "settings": settings},
+        lambda kind, named, settings, *_: {**named, "settings": settings},
     )
     of_all = xql_jax.train_finetune(checkpoint=of_several, max_steps=3)
     assert of_all["checkpoint"] == of_several.path / "checkpoints" / "100"

@@ -1,18 +1,14 @@
-"""The files in configs/: where they are, how one is chosen and loaded, and how a user changes its values."""
+"""The files in configs/: where they are, how one is chosen, and how it is loaded."""
 
-import contextlib
 import inspect
 import re
 import runpy
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
-from absl import flags
 from ml_collections import ConfigDict
-from ml_collections.config_flags import config_flags
 
-from xql_jax.configuration import NO_VALUES, field_names, with_every_width
 from xql_jax.errors import UserError, nearest
 from xql_jax.learners import registry
 from xql_jax.learners.registry import method_of
@@ -145,17 +141,12 @@ def choose_config(
     if method and own and own != method:
         raise UserError(f"--method={method}: --config={config} names another method: leave out one")
     chosen = own or method
-    if kind is ONLINE_TRAINING:
-        task_name = name_in_dm_control(get_task(env_name)) if env_name else ""
-        suite = ""
-    else:
-        suite = OWN if has_data else "pointmaze"  # which the default task is of
-        task_name = env_name or ""
-        if env_name and ":" in env_name:  # the user's own environment; the run imports it
-            suite = OWN
-        elif env_name:
-            task = get_task(env_name)
-            suite, task_name = task.suite, task.name
+    task_name, suite = env_name or "", OWN if has_data else "pointmaze"  # which the default task is of
+    if env_name and ":" in env_name and kind is not ONLINE_TRAINING:
+        suite = OWN  # the user's own environment, which the run imports
+    elif env_name:
+        task = get_task(env_name)
+        task_name, suite = name_in_dm_control(task), task.suite
     if config is None:
         chosen = chosen or kind.default
         found = _file_for(method_of(chosen), kind, suite)
@@ -196,7 +187,7 @@ def load_config(
     except (Exception, SystemExit) as error:  # it is the user's code, and may fail in any way
         text = re.sub("Other fields present: .*(?=Did you)", "", str(error), flags=re.DOTALL)  # ConfigDict's
         raise UserError(f"--config: {file} does not load: {type(error).__name__}: {text}") from error
-    if not isinstance(config, ConfigDict) or not {*NO_VALUES} <= {*config}:
+    if not isinstance(config, ConfigDict) or "suite" not in config:
         raise UserError(f"--config={file}: gives no config: make it as the files in configs/ do")
     return for_kind(config, kind)
 
@@ -210,47 +201,3 @@ def for_kind(config: ConfigDict, kind: Kind) -> ConfigDict:
             if name in config:
                 del config[name]
     return config
-
-
-def with_fields(config: ConfigDict, values: Mapping[str, object], settings: Iterable[str] = ()) -> ConfigDict:
-    """Returns a copy of the config with values set, which may be text as a user types it.
-
-    Args:
-        settings: the names of what else can be set, which a message about an unknown name may suggest.
-    Raises:
-        UserError: if a name is unknown or a value has another type.
-    """
-    for name in values:
-        if name not in field_names(config):
-            from xql_jax.unknown import unknown_setting  # whose table only a mistake needs
-
-            raise unknown_setting(name, {*settings, *field_names(config)}, config.algorithm)
-    changed = config.copy_and_resolve_references()
-    for name, value in with_every_width(values, config).items():
-        kind = config.get_type(name)
-        arguments = ["", f"--config.{name}={_as_text(value, kind)}"]
-        parsed = flags.FlagValues()
-        config_flags.DEFINE_config_dict("config", changed, flag_values=parsed, sys_argv=arguments)
-        try:
-            parsed(arguments)
-        except (flags.Error, ValueError) as error:
-            words = {
-                bool: "true or false",
-                int: "a whole number",
-                float: "a number",
-                tuple: "widths: 256,256",
-            }
-            raise UserError(f"{name}={value!r}: must be {words.get(kind, 'text')}") from error
-    return changed
-
-
-def _as_text(value: object, kind: type) -> str:
-    """Returns a value as ml_collections parses it: "1e3" and 1000.0 as 1000 for a field that is an int."""
-    text = value if isinstance(value, str) else repr(value)
-    if kind is tuple:
-        return text.replace("/", ",")  # 256/256, where commas separate other things
-    if kind is int:
-        with contextlib.suppress(ValueError, OverflowError):
-            number = float(text)
-            return str(int(number)) if number.is_integer() else text
-    return text

@@ -1,4 +1,4 @@
-"""Configs: hyperparameters and settings with their defaults, and the learner made of them.
+"""Configs: hyperparameters and settings with their defaults, a user's changes, and the learner made of them.
 
 A config is flat: `algorithm` and `suite` say what it is for, and all else are hyperparameters and settings
 of `method_settings.py`, by name. The defaults come in three layers, of which later ones win: the fields' own
@@ -6,9 +6,12 @@ of `method_settings.py`, by name. The defaults come in three layers, of which la
 suite), and the config file's.
 """
 
-from collections.abc import Collection, Mapping
+import contextlib
+from collections.abc import Collection, Iterable, Mapping
 
+from absl import flags
 from ml_collections import ConfigDict
+from ml_collections.config_flags import config_flags
 
 from xql_jax.errors import UserError, nearest
 from xql_jax.learners import fields
@@ -19,6 +22,7 @@ from xql_jax.tasks import own_attribute
 from xql_jax.types import Json, Learner
 
 NO_VALUES = ("algorithm", "suite")  # entries of a config that a user does not set
+IN_WORDS = {bool: "true or false", int: "a whole number", float: "a number", tuple: "widths: 256,256"}
 VARIANTS_OF_XQL = ("xql", "value_iteration", "q_iteration")  # methods that take XQL's values
 # XQL's values by dataset that the paper prints in parentheses in Table 4, for `--tuned`.
 TABLE_4_COLUMNS = ("beta", "clip", "batch_size", "v_updates")
@@ -115,19 +119,51 @@ def field_names(config: Mapping[str, object]) -> list[str]:
     return [*names, "hidden_dims"] if any(name.endswith("_hidden_dims") for name in names) else names
 
 
+def with_fields(config: ConfigDict, values: Mapping[str, object], settings: Iterable[str] = ()) -> ConfigDict:
+    """Returns a copy of the config with values set, which may be text as a user types it.
+
+    Args:
+        settings: the names of what else can be set, which a message about an unknown name may suggest.
+    Raises:
+        UserError: if a name is unknown or a value has another type.
+    """
+    for name in values:
+        if name not in field_names(config):
+            from xql_jax.unknown import unknown_setting  # whose table only a mistake needs
+
+            raise unknown_setting(name, {*settings, *field_names(config)}, config.algorithm)
+    changed = config.copy_and_resolve_references()
+    for name, value in with_every_width(values, config).items():
+        kind = config.get_type(name)
+        arguments = ["", f"--config.{name}={_as_text(value, kind)}"]
+        parsed = flags.FlagValues()
+        config_flags.DEFINE_config_dict("config", changed, flag_values=parsed, sys_argv=arguments)
+        try:
+            parsed(arguments)
+        except (flags.Error, ValueError) as error:
+            raise UserError(f"{name}={value!r}: must be {IN_WORDS.get(kind, 'text')}") from error
+    return changed
+
+
+def _as_text(value: object, kind: type) -> str:
+    """Returns a value as ml_collections parses it: "1e3" and 1000.0 as 1000 for a field that is an int."""
+    text = value if isinstance(value, str) else repr(value)
+    if kind is tuple:
+        return text.replace("/", ",")  # 256/256, where commas separate other things
+    if kind is int:
+        with contextlib.suppress(ValueError, OverflowError):
+            number = float(text)
+            return str(int(number)) if number.is_integer() else text
+    return text
+
+
 def learner_from_config(config: ConfigDict, max_steps: float) -> Learner:
     """Builds the learner, whose decaying learning rates reach 0 at `max_steps`; UserError for a bad field."""
     learner = make_learner(config.algorithm)
-    known = fields.hyperparameters(learner)
-    for name in config:
-        if name not in known and name not in NO_VALUES:
-            raise UserError(
-                f"unknown config field {name!r} for {config.algorithm}; nearest known: {nearest(name, known)}"
-            )
-    for name in known:
-        if name not in config:
+    values = {name: value for name, value in config.items() if name not in NO_VALUES}
+    for name in fields.hyperparameters(learner):
+        if name not in values:
             raise UserError(f"the config has no {name}, a field of {config.algorithm}")
-    values = {name: config[name] for name in known}
     return fields.with_hyperparameters(learner, values).scheduled(max_steps)
 
 

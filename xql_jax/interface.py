@@ -16,14 +16,15 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any, NamedTuple, Self, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 from numpy.typing import ArrayLike
 
-from xql_jax.config_files import ConfigFile, choose_config, for_kind, with_fields
+from xql_jax.config_files import ConfigFile, choose_config, for_kind
+from xql_jax.configuration import with_fields
 from xql_jax.data.arrays import Layout, from_arrays
 from xql_jax.data.dataset import Dataset
 from xql_jax.errors import NO_HOME, UNGUARDED, UserError
@@ -39,15 +40,7 @@ from xql_jax.training.signals import StopSignals
 Arrays = Mapping[str, ArrayLike]
 Source = str | Path | Arrays | Dataset
 Config: TypeAlias = str | Path | ConfigDict
-
-
-class ConfigChoice(NamedTuple):
-    """What the arguments `method` and `config` of a call are."""
-
-    method: str | None
-    config: Config | None
-
-
+Named: TypeAlias = dict[str, Any]  # arguments of a call
 Callback = Callable[[int, Mapping[str, Any]], object]  # given the step, and numbers by name
 
 
@@ -92,9 +85,9 @@ def train(
         UserError: if a setting or the data cannot be used. Its one line says what, where, and what to do.
         KeyboardInterrupt: on Ctrl-C, once the run is saved; on another one at once.
     """
-    named = {"env_name": env_name, "max_steps": max_steps, "dataset": dataset, "resume": resume}
-    choice = ConfigChoice(method, config)
-    return _trained(OfflineSettings, choice, named, settings, save_dir, progress, callbacks)
+    named: Named = {"env_name": env_name, "max_steps": max_steps, "dataset": dataset, "resume": resume}
+    named |= {"method": method, "config": config}
+    return _trained(OfflineSettings, named, settings, save_dir, progress, callbacks)
 
 
 def train_finetune(
@@ -129,10 +122,10 @@ def train_finetune(
         if len(checkpoint.members) < len(checkpoint.run.members):
             settings["member"] = checkpoint.run.members.index(checkpoint.member)
         checkpoint = checkpoint.path / "checkpoints" / str(checkpoint.step)
-    named = {"env_name": env_name, "max_steps": max_steps, "dataset": dataset, "resume": resume}
+    named: Named = {"env_name": env_name, "max_steps": max_steps, "dataset": dataset, "resume": resume}
     named["checkpoint"] = checkpoint
-    choice = ConfigChoice(method, config)
-    return _trained(FinetuneSettings, choice, named, settings, save_dir, progress, callbacks)
+    named |= {"method": method, "config": config}
+    return _trained(FinetuneSettings, named, settings, save_dir, progress, callbacks)
 
 
 def train_online(
@@ -160,15 +153,14 @@ def train_online(
     Raises:
         UserError, KeyboardInterrupt: as `train`.
     """
-    named = {"env_name": env_name, "max_steps": max_steps, "resume": resume}
-    choice = ConfigChoice(method, config)
-    return _trained(OnlineSettings, choice, named, settings, save_dir, progress, callbacks)
+    named: Named = {"env_name": env_name, "max_steps": max_steps, "resume": resume}
+    named |= {"method": method, "config": config}
+    return _trained(OnlineSettings, named, settings, save_dir, progress, callbacks)
 
 
 def _trained(
     kind: type[RunSettings],
-    choice: ConfigChoice,
-    named: Mapping[str, Any],
+    named: Named,
     settings: Mapping[str, object],
     save_dir: str | Path | None,
     progress: bool,
@@ -187,7 +179,7 @@ def _trained(
     try:
         with stop, _printed_lines(progress):
             named = {**named, "save_dir": str(place), "tqdm": progress}
-            summary = train_run(_settings(kind, choice, named, settings), stop)
+            summary = train_run(_settings(kind, named, settings), stop)
         if stop.received and not stop.by_callback:  # also if it came when nothing was left to do
             if stop.received != signal.SIGINT:
                 signal.raise_signal(stop.received)
@@ -209,8 +201,7 @@ def _trained(
 
 def _settings(
     kind: type[RunSettings],
-    choice: ConfigChoice,
-    named: Mapping[str, Any],
+    named: Named,
     settings: Mapping[str, object],
 ) -> RunSettings:
     """Makes settings of class `kind`; UserError if a name is unknown, or a value is invalid.
@@ -230,24 +221,21 @@ def _settings(
         task = get_task(env_name or DEFAULT_ENV_NAME) if env_name or not sources else None
         named["dataset"] = [_source(source, task.episode_limit if task else None) for source in sources]
     plain = {name: _plain(value) for name, value in settings.items()}
+    file = _config_file(kind, named, str(plain.get("network", "paper")))
+    chosen = {name for name in ("method", "config") if named.pop(name)}
     names = settings_of(kind).keys() - named.keys()
-    file = _config_file(kind, choice, named, plain)
     fields = {name: value for name, value in plain.items() if name not in names}
-    if named.get("checkpoint") and not choice.method:
-        config = file.config  # the run has hyperparameters of its own, and refuses `fields`
-    else:
-        known = {*names, *inspect.signature(train).parameters, "checkpoint"}
-        config = with_fields(file.config, fields, known)
-    given = {*settings, *(name for name, value in choice._asdict().items() if value)}
+    if named.get("checkpoint") and "method" not in chosen:
+        fields = {}  # a run has hyperparameters of its own, and refuses what is given
+    known = {*names, *inspect.signature(train).parameters, "checkpoint"}
+    config = with_fields(file.config, fields, known)
     named |= {name: value for name, value in plain.items() if name in names}
-    return kind(config=config, config_file=file, given=frozenset(given), **named)
+    return kind(config=config, config_file=file, given=frozenset({*settings, *chosen}), **named)
 
 
-def _config_file(
-    kind: type[RunSettings], choice: ConfigChoice, named: Mapping[str, Any], settings: Mapping[str, Any]
-) -> ConfigFile:
+def _config_file(kind: type[RunSettings], named: Named, network: str) -> ConfigFile:
     """Returns the file of hyperparameters that a call means, or the config that it gives itself."""
-    method, config = choice
+    method, config = named["method"], named["config"]
     if isinstance(config, ConfigDict):
         if method:
             raise UserError(f"method={method!r}: the config is one for {config.algorithm}: leave out one")
@@ -258,7 +246,7 @@ def _config_file(
         None if config is None else str(config),
         env_name=named["env_name"],
         has_data=bool(named.get("dataset")),
-        network=str(settings.get("network", "paper")),
+        network=network,
     )
 
 

@@ -14,9 +14,8 @@ from xql_jax.config_files import (
     check_suite,
     choose_config,
     file_for_suite,
-    with_fields,
 )
-from xql_jax.configuration import TABLE_4, defaults, learner_from_config, tuned, update_all
+from xql_jax.configuration import TABLE_4, defaults, learner_from_config, tuned, update_all, with_fields
 from xql_jax.errors import UserError
 from xql_jax.learners.fields import hyperparameters
 from xql_jax.learners.registry import OFFLINE, ONLINE, make_learner
@@ -199,7 +198,7 @@ def test_mistakes_are_refused():
     config = online("sac").config
     for name, words in (
         ("tau", "the config has no tau, a field of sac"),
-        ("betta", "unknown config field 'betta'"),
+        ("betta", "unknown hyperparameter 'betta'"),
     ):
         wrong = config.copy_and_resolve_references()
         if name in wrong:

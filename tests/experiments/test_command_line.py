@@ -8,8 +8,7 @@ import pytest
 
 from xql_jax import config_files
 from xql_jax.commands.command_line import hyperparameters_in
-from xql_jax.config_files import with_fields
-from xql_jax.configuration import defaults
+from xql_jax.configuration import defaults, with_fields
 from xql_jax.errors import UserError
 from xql_jax.reports.report import ReportSettings
 from xql_jax.runs.acting_settings import FinetuneSettings, OnlineSettings

@@ -10,7 +10,7 @@ import jax
 from ml_collections import ConfigDict
 
 from xql_jax.config_files import FINETUNING, choose_config
-from xql_jax.configuration import field_names
+from xql_jax.configuration import field_names, learner_from_config
 from xql_jax.data.dataset import drawn_rows
 from xql_jax.data.replay import PriorData
 from xql_jax.errors import UserError
@@ -45,7 +45,8 @@ def finetune_job(settings: FinetuneSettings) -> Job:
     source = _source(settings)
     settings = (_settings_of_source(settings, source) if source else settings).resolved()
     identity = {"checkpoint": {"run": source.run_id, "step": source.step}} if source else {}
-    job = make_job(settings, settings.num_pretraining_steps or math.inf, **identity)
+    learner = learner_from_config(settings.config, settings.num_pretraining_steps or math.inf)
+    job = make_job(settings, learner, **identity)
     if job.learner.batch_type not in (Batch, CalibratedBatch):
         raise UserError(
             f"{settings.config.algorithm} cannot be fine-tuned: a replay buffer has single transitions, and "

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from xql_jax.config_files import file_for_suite
+from xql_jax.configuration import learner_from_config
 from xql_jax.data.dataset import PREFIXES, SUFFIXES, check_spaces, name_of, warn_of_actions
 from xql_jax.data.loading import load_dataset, stamps
 from xql_jax.data.preprocessing import Preprocessing, counts_kitchen_tasks, fit_preprocessing
@@ -46,7 +47,8 @@ def offline_job(settings: OfflineSettings) -> Job:
     """Returns the run's job; raises UserError for mistakes in the settings."""
     if settings.extend and settings.checkpoint:
         raise UserError("--extend finds the run that it goes on from by itself: leave out --checkpoint")
-    return make_job(settings.resolved(), settings.max_steps)
+    settings = settings.resolved()
+    return make_job(settings, learner_from_config(settings.config, settings.max_steps))
 
 
 def run_offline(job: Job, stop: StopSignals | None = None) -> Summary:

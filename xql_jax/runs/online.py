@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from xql_jax.configuration import learner_from_config
 from xql_jax.data import replay
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.data.sampling import room_on_device
@@ -48,7 +49,8 @@ def online_job(settings: OnlineSettings) -> Job:
             flag = "--processes" if settings.processes else "--on_divergence=restart"
             raise UserError(f"{flag} is not for {task.name}, which is part of the compiled program")
         schedule = dataclasses.replace(schedule, round_steps=schedule.num_environments)
-    job = make_job(settings, settings.max_steps, round_steps=schedule.round_steps)
+    learner = learner_from_config(settings.config, settings.max_steps)
+    job = make_job(settings, learner, round_steps=schedule.round_steps)
     return job._replace(acting=schedule)
 
 

@@ -12,7 +12,6 @@ import jax
 import numpy as np
 
 from xql_jax.config_files import ONLINE_TRAINING
-from xql_jax.configuration import learner_from_config
 from xql_jax.data.dataset import checked_references
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.envs import choose_suite, describe_environment
@@ -59,17 +58,15 @@ class Summary:
     stopped_by: signal.Signals | None = None  # the signal that ended it before its last step
 
 
-def make_job(settings: RunSettings, updates: float, **identity: Any) -> Job:
-    """Makes learner and members from resolved settings.
+def make_job(settings: RunSettings, learner: Any, **identity: Any) -> Job:
+    """Makes the members of resolved settings.
 
     Args:
-        updates: the number after which decaying learning rates reach 0; inf: no decay.
         identity: what the run's numbers depend on besides the settings.
     """
     if settings.wandb:  # before the data are loaded
         with needing("--wandb", "wandb"):
             import wandb  # noqa: F401
-    learner = learner_from_config(settings.config, updates)
     grid = parse_sweep(settings.sweep, learner)
     if twice := [name for name in grid if name in settings.given]:
         raise UserError(f"--{twice[0]}: --sweep varies {twice[0]}, too: leave out one of them")

@@ -8,15 +8,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from xql_jax.config_files import (
-    FINETUNING,
-    OFFLINE_TRAINING,
-    ONLINE_TRAINING,
-    ConfigFile,
-    choose_config,
-    with_fields,
-)
-from xql_jax.configuration import field_names
+from xql_jax.config_files import FINETUNING, OFFLINE_TRAINING, ONLINE_TRAINING, ConfigFile, choose_config
+from xql_jax.configuration import field_names, with_fields
 from xql_jax.data.dataset import PREFIXES
 from xql_jax.data.loading import cached_file, stamps
 from xql_jax.errors import UserError, nearest
