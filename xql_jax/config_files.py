@@ -39,7 +39,7 @@ ONLINE_TRAINING = Kind("xql-train-online", "train_online", registry.ONLINE, "xsa
 
 
 class ConfigFile(NamedTuple):
-    """A file of hyperparameters, and the config that it gives: what a user changes is told by comparison."""
+    """A file of hyperparameters, and the config that it gives, before the user changes it."""
 
     path: Path | None  # None: a ConfigDict that was made in Python
     config: ConfigDict
@@ -201,3 +201,16 @@ def for_kind(config: ConfigDict, kind: Kind) -> ConfigDict:
             if name in config:
                 del config[name]
     return config
+
+
+def tuned(config: ConfigDict, env_name: str | None) -> dict[str, float]:
+    """Returns Table 4's values for the task, by name; UserError if it has none for it or for the method."""
+    if env_name is None:
+        raise UserError("--tuned needs --env_name: its values are those of a task")
+    table = runpy.run_path(str(shipped("configs") / "table_4.py"))
+    is_xql, robot = method_of(config.algorithm) == "xql", env_name.split("-")[0]
+    known = [name for name in table["ROWS"] if is_xql and name.split("-")[0] == robot]
+    if env_name not in known:
+        has = nearest(env_name, known) if known else "none for this task or method"
+        raise UserError(f"--tuned has no values for {env_name} with {config.algorithm}; it has: {has}")
+    return dict(zip(table["COLUMNS"], table["ROWS"][env_name], strict=True))

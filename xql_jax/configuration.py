@@ -13,7 +13,7 @@ from absl import flags
 from ml_collections import ConfigDict
 from ml_collections.config_flags import config_flags
 
-from xql_jax.errors import UserError, nearest
+from xql_jax.errors import UserError
 from xql_jax.learners import fields
 from xql_jax.learners.registry import IN_SAMPLE, ONLINE, make_learner, method_named, method_of
 from xql_jax.method_settings import BufferSettings, FinetuningSettings
@@ -24,28 +24,6 @@ from xql_jax.types import Json, Learner
 NO_VALUES = ("algorithm", "suite")  # entries of a config that a user does not set
 IN_WORDS = {bool: "true or false", int: "a whole number", float: "a number", tuple: "widths: 256,256"}
 VARIANTS_OF_XQL = ("xql", "value_iteration", "q_iteration")  # methods that take XQL's values
-# XQL's values by dataset that the paper prints in parentheses in Table 4, for `--tuned`.
-TABLE_4_COLUMNS = ("beta", "clip", "batch_size", "v_updates")
-TABLE_4 = {
-    "antmaze-umaze-v0": (1.0, 7.0, 256, 4),
-    "antmaze-umaze-diverse-v0": (2.0, 7.0, 1024, 1),
-    "antmaze-medium-play-v0": (0.8, 7.0, 1024, 2),
-    "antmaze-medium-diverse-v0": (0.6, 7.0, 256, 4),
-    "antmaze-large-play-v0": (0.8, 5.0, 1024, 1),
-    "antmaze-large-diverse-v0": (0.6, 5.0, 1024, 1),
-    "kitchen-complete-v0": (2.0, 7.0, 1024, 1),
-    "kitchen-partial-v0": (5.0, 7.0, 1024, 1),
-    "kitchen-mixed-v0": (8.0, 7.0, 1024, 1),
-    "halfcheetah-medium-v2": (1.0, 7.0, 256, 1),
-    "hopper-medium-v2": (5.0, 7.0, 256, 1),
-    "walker2d-medium-v2": (10.0, 7.0, 256, 1),
-    "halfcheetah-medium-replay-v2": (1.0, 5.0, 256, 1),
-    "hopper-medium-replay-v2": (2.0, 7.0, 256, 1),
-    "walker2d-medium-replay-v2": (5.0, 7.0, 256, 1),
-    "halfcheetah-medium-expert-v2": (1.0, 5.0, 1024, 1),
-    "hopper-medium-expert-v2": (2.0, 7.0, 1024, 1),
-    "walker2d-medium-expert-v2": (2.0, 5.0, 1024, 1),
-}
 
 
 def defaults(algorithm: str, suite: str = "", only: Collection[str] = ()) -> ConfigDict:
@@ -89,18 +67,6 @@ def update_in_sample(config: ConfigDict, **values: object) -> None:
         recipe = method_named(method)
         own = {*recipe.defaults, *recipe.by_suite.get(config.suite, {})}
         update_all(config, **{name: value for name, value in values.items() if name not in own})
-
-
-def tuned(config: ConfigDict, env_name: str | None) -> dict[str, float]:
-    """Returns Table 4's values for the task, by name; UserError if it has none for it or for the method."""
-    if env_name is None:
-        raise UserError("--tuned needs --env_name: its values are those of a task")
-    is_xql = method_of(config.algorithm) == "xql"
-    rows = [name for name in TABLE_4 if is_xql and name.split("-")[0] == env_name.split("-")[0]]
-    if env_name not in rows:
-        known = nearest(env_name, rows) if rows else "none for this task or method"
-        raise UserError(f"--tuned has no values for {env_name} with {config.algorithm}; it has: {known}")
-    return dict(zip(TABLE_4_COLUMNS, TABLE_4[env_name], strict=True))
 
 
 def with_every_width(values: Mapping[str, object], known: Collection[str]) -> dict[str, object]:

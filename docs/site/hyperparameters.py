@@ -15,7 +15,6 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from xql_jax.configuration import TABLE_4, TABLE_4_COLUMNS
 from xql_jax.learners.fields import Method, traced_names
 from xql_jax.learners.registry import OFFLINE, ONLINE, FieldDescription, describe_fields, make_learner
 from xql_jax.method_settings import BufferSettings, DataSettings, FinetuningSettings
@@ -87,8 +86,9 @@ def config_files() -> Iterator[str]:
 def tuned() -> Iterator[str]:
     yield "## Values by dataset and by task\n"
     yield "With `--tuned`, XQL has these values of the paper's Table 4, in parentheses there.\n"
-    rows = [(f"`{dataset}`", *map(shown, row)) for dataset, row in TABLE_4.items()]
-    yield from table(("dataset", *(f"`{name}`" for name in TABLE_4_COLUMNS)), rows)
+    table_4 = runpy.run_path(str(ROOT / "configs" / "table_4.py"))
+    rows = [(f"`{dataset}`", *map(shown, row)) for dataset, row in table_4["ROWS"].items()]
+    yield from table(("dataset", *(f"`{name}`" for name in table_4["COLUMNS"])), rows)
     yield "`configs/ogbench_config.py` changes these values where a task's name begins so.\n"
     starts = {name.partition("-singletask")[0].rpartition("-")[0] for name in TASKS if "-singletask" in name}
     yield from table(("task", "value", "methods"), changed_by_task("ogbench", [*OFFLINE], sorted(starts)))

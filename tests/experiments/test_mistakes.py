@@ -163,7 +163,7 @@ def rewrite(**changes):
 DAMAGES = {
     "a task of another version": (rewrite(env_name="hopper-v9"), "'hopper-v9'", "hopper-"),
     "an unknown algorithm": (rewrite(config__algorithm="zql"), "config.json", "'zql'", "iql, "),
-    "an unknown field": (rewrite(config__betta=1), "unknown config field 'betta' for xql"),
+    "an unknown field": (rewrite(config__betta=1), "unknown hyperparameter 'betta'"),
     "an impossible value": (rewrite(config__beta=-1), "config.json", "beta", "positive"),
     "other widths": (rewrite(config__critic_hidden_dims=[16]), "checkpoints/4"),
     "more seeds than states": (rewrite(seeds=[42, 43]), "checkpoints/4", "no member seed43"),

@@ -25,8 +25,8 @@ S = TypeVar("S")
 
 flags.disclaim_key_flags()  # flags defined here count as the main's own, so that its `--help` lists them
 
-# What a user meets as one line: mistakes, and what the system refuses.
-TOLD = (UserError, flags.Error, MemoryError, OSError, RuntimeError)
+# Errors that end the program with one line: mistakes of the user, and what the system refuses.
+ONE_LINE_ERRORS = (UserError, flags.Error, MemoryError, OSError, RuntimeError)
 
 
 def define_flags(kind: type) -> None:
@@ -78,13 +78,13 @@ def run(
     def parse(arguments: Sequence[str]) -> list[str]:
         try:
             return _parsed(expanded(arguments))
-        except TOLD as error:
+        except ONE_LINE_ERRORS as error:
             sys.exit(fail(error))
 
     def guarded(arguments: Sequence[str]) -> int | None:
         try:
             return main(settings_from(kind, arguments[1:]))
-        except TOLD as error:
+        except ONE_LINE_ERRORS as error:
             return fail(error)
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr, flush=True)
@@ -97,7 +97,7 @@ def run(
 
 
 def fail(error: Exception) -> int:
-    """Prints one of `TOLD` as one line and returns the exit code; raises what no system call has refused."""
+    """Prints such an error as one line and returns the exit code; raises those of the program itself."""
     if isinstance(error, BrokenPipeError):  # `| head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE

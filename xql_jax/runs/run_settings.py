@@ -10,8 +10,7 @@ from typing import Any, ClassVar, Self
 
 from ml_collections import ConfigDict
 
-from xql_jax.config_files import OFFLINE_TRAINING, ConfigFile, check_suite
-from xql_jax.configuration import tuned
+from xql_jax.config_files import OFFLINE_TRAINING, ConfigFile, check_suite, tuned
 from xql_jax.data.dataset import Dataset, name_of
 from xql_jax.envs import BACKENDS, Simulation
 from xql_jax.errors import UserError
