@@ -67,7 +67,7 @@ class Setting(NamedTuple):
         return ", ".join([words.get(self.kind, "text, not empty"), *bounds])
 
 
-def as_typed(value: Any) -> str:
+def as_typed(value: object) -> str:
     """Returns a value as a user types it: 0.5, true or 256,256; "" if there is none."""
     if isinstance(value, list | tuple):
         return ",".join(map(str, value))

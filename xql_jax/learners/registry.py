@@ -226,7 +226,7 @@ class FieldDescription:
     """A hyperparameter of a method."""
 
     name: str  # flat, as in `--NAME`
-    default: Any  # as a config has it: functions by their names
+    default: object  # as a config has it: functions by their names
     domain: str  # the values that it may have, in words
     meaning: str  # empty for a field that has none, such as one of your own method
     source: str  # which class or method has the default

@@ -6,7 +6,7 @@ From them come the flags of the commands, the arguments of `xql_jax.train`, the 
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 from ml_collections import ConfigDict
 
@@ -19,6 +19,7 @@ from xql_jax.settings import Settings, setting, settings_of
 from xql_jax.tasks import TASKS, Task, get_task
 from xql_jax.training.checkpoints import KEPT
 from xql_jax.training.schedule import Schedule
+from xql_jax.types import Json
 
 # Where the transitions are kept during training; auto is the fastest place with enough room.
 DATA_ON = ("auto", "device", "host")
@@ -123,7 +124,7 @@ class RunSettings(LearningSettings):
         return dataclasses.replace(self, config=ConfigDict(hyperparameters), config_file=file, **decided)
 
     @property
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> Json:
         """The settings that a run's numbers depend on; `resolved` must have decided what they leave open."""
         return {
             **{name: getattr(self, name) for name in self.recorded},
@@ -199,5 +200,5 @@ class OfflineSettings(SimulationSettings, DataSettings, RunSettings):
         return dataclasses.replace(resolved, env_name=task.name if task else None)
 
     @property
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> Json:
         return {**super().identity, "dataset": [name_of(source) for source in self.dataset]}
