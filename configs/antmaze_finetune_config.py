@@ -9,11 +9,12 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-OFFLINE = runpy.run_path(str(Path(__file__).with_name("antmaze_config.py")))
+from xql_jax.configuration import update_all
+
+OFFLINE_FILE = Path(__file__).with_name("antmaze_config.py")
 
 
 def get_config(algorithm: str = "xql") -> ConfigDict:
-    config = OFFLINE["get_config"](algorithm)
-    if "decay_actor_lr" in config:
-        config.decay_actor_lr = False
+    config = runpy.run_path(str(OFFLINE_FILE))["get_config"](algorithm)
+    update_all(config, decay_actor_lr=False)
     return config

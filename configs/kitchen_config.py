@@ -6,35 +6,29 @@ actor's dropout (`dropout_rate`), which IQL has too.
 
 from ml_collections import ConfigDict
 
-from xql_jax.configuration import CLONE_SLOWLY, suite_config
-
-IN_SAMPLE = {"awr_temperature": 0.5, "dropout_rate": 0.1}
-DIFFERENCES = {
-    "xql": {"beta": 5.0, "clip": 7.0, "layer_norm": True},
-    "iql": {"expectile": 0.7},
-    "bc": {"dropout_rate": 0.1},
-    "bc10": {"dropout_rate": 0.1},
-}
-
-# Table 4, in parentheses: beta, clip, batch size, v_updates.
-TABLE_4 = {
-    "kitchen-complete-v0": (2.0, 7.0, 1024, 1),
-    "kitchen-partial-v0": (5.0, 7.0, 1024, 1),
-    "kitchen-mixed-v0": (8.0, 7.0, 1024, 1),
-}
-
-FINETUNE = {
-    **CLONE_SLOWLY,
-    "cal_ql": {"num_pretraining_steps": 500_000, "offline_fraction": 0.25},
-}
+from xql_jax.configuration import VARIANTS_OF_XQL, defaults, update_all, update_in_sample
+from xql_jax.learners.registry import method_of
 
 
 def get_config(algorithm: str = "xql") -> ConfigDict:
-    return suite_config(
-        algorithm,
-        suites=("kitchen",),
-        differences=DIFFERENCES,
-        in_sample=IN_SAMPLE,
-        tuned=TABLE_4,
-        finetune=FINETUNE,
-    )
+    config = defaults(algorithm, "kitchen")
+    method = method_of(algorithm)
+
+    update_in_sample(config, awr_temperature=0.5, dropout_rate=0.1)
+    if method in VARIANTS_OF_XQL:
+        update_all(config, beta=5.0, clip=7.0, layer_norm=True)
+    if method == "iql":
+        config.expectile = 0.7
+    if method in ("bc", "bc10"):
+        update_all(config, dropout_rate=0.1)
+    if method in ("xql", "xql_bellman", "mxql", "iql", "bc"):
+        # After a hand-over these collect by the centre of their policy, and learn slowly and mostly from the
+        # data. At the full rate, and the more of their own actions they imitate, the sooner they forget what
+        # the data show: docs/finetune.md has the measurements.
+        config.online = "actor_lr=1e-5"
+        config.acting_temperature = 0.0
+        config.offline_fraction = 0.9
+    if method == "cal_ql":
+        config.num_pretraining_steps = 500_000
+        config.offline_fraction = 0.25
+    return config

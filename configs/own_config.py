@@ -6,8 +6,8 @@ docs/choosing.md.
 
 from ml_collections import ConfigDict
 
-from xql_jax.configuration import suite_config
+from xql_jax.configuration import defaults
 
 
 def get_config(algorithm: str = "xql") -> ConfigDict:
-    return suite_config(algorithm, suites=("own", "dm_control", "compiled"), differences={})
+    return defaults(algorithm, "own")

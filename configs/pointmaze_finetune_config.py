@@ -12,25 +12,28 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from xql_jax.configuration import suite_config
+from xql_jax.configuration import VARIANTS_OF_XQL, update_all, update_in_sample
+from xql_jax.learners.registry import method_of
 
-OFFLINE = runpy.run_path(str(Path(__file__).with_name("pointmaze_config.py")))
-VALUES = {
-    "shared": {**OFFLINE["SHARED"], "discount": 0.99},
-    "in_sample": {"num_critics": 1, "awr_temperature": 10.0},
-    "differences": {
-        **OFFLINE["DIFFERENCES"],
-        "xql": {"beta": 0.5, "clip": 5.0},
-        "rlpd": {"num_critics": 2, "actor_period": 1},
-    },
-}
-FINETUNE = {
-    "xql": {"num_pretraining_steps": 20_000, "online": "beta=5:2 actor_lr=0.0003:0.00003"},
-    "iql": {"num_pretraining_steps": 20_000, "online": "expectile=0.7 actor_lr=0.0003:0.00003"},
-    "cal_ql": {"num_pretraining_steps": 20_000},
-    "rlpd": {"warmup_steps": 1_000, "updates_per_step": 1.0},
-}
+OFFLINE_FILE = Path(__file__).with_name("pointmaze_config.py")
 
 
 def get_config(algorithm: str = "xql") -> ConfigDict:
-    return suite_config(algorithm, suites=("pointmaze", "maze2d"), finetune=FINETUNE, **VALUES)
+    config = runpy.run_path(str(OFFLINE_FILE))["get_config"](algorithm)
+    method = method_of(algorithm)
+    update_all(config, discount=0.99)
+    update_in_sample(config, awr_temperature=10.0)
+    if method in VARIANTS_OF_XQL:
+        update_all(config, beta=0.5)
+    if method in ("xql", "iql", "cal_ql"):
+        config.num_pretraining_steps = 20_000
+    if method == "xql":
+        config.online = "beta=5:2 actor_lr=0.0003:0.00003"
+    if method == "iql":
+        config.online = "expectile=0.7 actor_lr=0.0003:0.00003"
+    if method == "rlpd":
+        config.num_critics = 2
+        config.actor_period = 1
+        config.warmup_steps = 1_000
+        config.updates_per_step = 1.0
+    return config

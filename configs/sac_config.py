@@ -6,17 +6,21 @@ not print are from the authors' code.
 
 from ml_collections import ConfigDict
 
-from xql_jax.configuration import online_config
-
-DIFFERENCES = {"batch_size": 1024, "warmup_steps": 5_000}
-# For a laptop's CPU.
-SMALL = {
-    **dict.fromkeys(("actor_lr", "critic_lr", "value_lr", "entropy_coef_lr"), 1e-3),
-    "hidden_dims": (256, 256),
-    "batch_size": 256,
-    "warmup_steps": 1_000,
-}
+from xql_jax.configuration import defaults, update_all
 
 
-def get_config(algorithm: str = "sac") -> ConfigDict:
-    return online_config(algorithm, algorithms=("sac",), differences=DIFFERENCES, small=SMALL)
+def update_as_sac(config: ConfigDict, network: str) -> None:
+    """Sets the values that SAC and X-SAC share."""
+    config.batch_size = 1024
+    config.warmup_steps = 5_000
+    if network == "small":  # for a laptop's CPU
+        update_all(config, hidden_dims=(256, 256), actor_lr=1e-3, critic_lr=1e-3, value_lr=1e-3)
+        config.entropy_coef_lr = 1e-3
+        config.batch_size = 256
+        config.warmup_steps = 1_000
+
+
+def get_config(algorithm: str = "sac", network: str = "paper") -> ConfigDict:
+    config = defaults(algorithm, only=("sac",))
+    update_as_sac(config, network)
+    return config

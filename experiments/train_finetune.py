@@ -12,13 +12,19 @@ environment, and there are --max_steps of these. A run writes to SAVE_DIR/ENV/AL
 on with a run that was stopped in either phase.
 """
 
+from absl import flags
+
 from xql_jax.commands import command_line, training
 from xql_jax.runs.acting_settings import FinetuneSettings
 from xql_jax.runs.finetuning import finetune_job, run_finetuning
 
 
 def main(settings: FinetuneSettings) -> int:
-    return training.train_or_print(settings, finetune_job, run_finetuning)
+    job = finetune_job(settings)
+    if flags.FLAGS.print_config:
+        return training.print_settings(job)
+    training.print_beginning(job)
+    return training.print_end(run_finetuning(job))
 
 
 if __name__ == "__main__":

@@ -12,13 +12,19 @@ A run writes to SAVE_DIR/ENV/ALGORITHM/RUN/. `--resume` goes on with a run that 
 networks, optimisers and replay buffer. Episodes begin anew, except in compiled simulators, where they go on.
 """
 
+from absl import flags
+
 from xql_jax.commands import command_line, training
 from xql_jax.runs.acting_settings import OnlineSettings
 from xql_jax.runs.online import online_job, run_online
 
 
 def main(settings: OnlineSettings) -> int:
-    return training.train_or_print(settings, online_job, run_online)
+    job = online_job(settings)
+    if flags.FLAGS.print_config:
+        return training.print_settings(job)
+    training.print_beginning(job)
+    return training.print_end(run_online(job))
 
 
 if __name__ == "__main__":

@@ -13,8 +13,8 @@ import xql_jax.learners
 from xql_jax.errors import UserError
 from xql_jax.learners import registry
 from xql_jax.learners.registry import describe_fields
+from xql_jax.runs.kinds import train_run as run_offline
 from xql_jax.runs.load import load_run
-from xql_jax.runs.offline import run_offline
 from xql_jax.runs.run_settings import OfflineSettings
 
 ROOT = Path(__file__).resolve().parents[1]

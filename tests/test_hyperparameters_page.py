@@ -59,5 +59,5 @@ def test_values_known_from_elsewhere(method, name, column, value):
 
 def test_what_tuned_and_methods_change():
     assert "| `awac` | `batch_size=1024`, `scale_rewards=false` |" in PAGE
-    assert "| `antmaze-umaze-v0` | 256 | 1 | 7 | 4 |" in PAGE
-    assert "| `walker2d-medium-expert-v2` | 1024 | 2 | 5 | 1 |" in PAGE
+    assert "| `antmaze-umaze-v0` | 1 | 7 | 256 | 4 |" in PAGE
+    assert "| `walker2d-medium-expert-v2` | 2 | 5 | 1024 | 1 |" in PAGE

@@ -178,7 +178,11 @@ def test_it_is_evaluated_in_an_environment_that_is_given(of_several):
 
 
 def test_fine_tuning_goes_on_with_the_members_that_a_policy_has(of_several, monkeypatch):
-    monkeypatch.setattr(xql_jax.interface, "_trained", lambda kind, **arguments: arguments)
+    monkeypatch.setattr(
+        xql_jax.interface,
+        "_trained",
+        lambda kind, named, settings, *_: {**named, "settings": settings},
+    )
     of_all = xql_jax.train_finetune(checkpoint=of_several, max_steps=3)
     assert of_all["checkpoint"] == of_several.path / "checkpoints" / "100"
     assert of_all["settings"] == {}

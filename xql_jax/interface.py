@@ -23,7 +23,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from numpy.typing import ArrayLike
 
-from xql_jax.config_files import choose_config
+from xql_jax.config_files import ConfigFile, choose_config, for_kind
 from xql_jax.configuration import with_fields
 from xql_jax.data.arrays import Layout, from_arrays
 from xql_jax.data.dataset import Dataset
@@ -31,7 +31,6 @@ from xql_jax.errors import NO_HOME, UNGUARDED, UserError
 from xql_jax.policy import Policy, load_policy
 from xql_jax.runs.acting_settings import FinetuneSettings, OnlineSettings
 from xql_jax.runs.kinds import train_run
-from xql_jax.runs.load import load_run
 from xql_jax.runs.run_settings import DEFAULT_ENV_NAME, OfflineSettings, RunSettings
 from xql_jax.settings import settings_of
 from xql_jax.tasks import get_task
@@ -41,6 +40,7 @@ from xql_jax.training.signals import StopSignals
 Arrays = Mapping[str, ArrayLike]
 Source = str | Path | Arrays | Dataset
 Config: TypeAlias = str | Path | ConfigDict
+Named: TypeAlias = dict[str, Any]  # arguments of a call
 Callback = Callable[[int, Mapping[str, Any]], object]  # given the step, and numbers by name
 
 
@@ -85,7 +85,9 @@ def train(
         UserError: if a setting or the data cannot be used. Its one line says what, where, and what to do.
         KeyboardInterrupt: on Ctrl-C, once the run is saved; on another one at once.
     """
-    return _trained(OfflineSettings, **locals())
+    named: Named = {"env_name": env_name, "max_steps": max_steps, "dataset": dataset, "resume": resume}
+    named |= {"method": method, "config": config}
+    return _trained(OfflineSettings, named, settings, save_dir, progress, callbacks)
 
 
 def train_finetune(
@@ -120,7 +122,10 @@ def train_finetune(
         if len(checkpoint.members) < len(checkpoint.run.members):
             settings["member"] = checkpoint.run.members.index(checkpoint.member)
         checkpoint = checkpoint.path / "checkpoints" / str(checkpoint.step)
-    return _trained(FinetuneSettings, **locals())
+    named: Named = {"env_name": env_name, "max_steps": max_steps, "dataset": dataset, "resume": resume}
+    named["checkpoint"] = checkpoint
+    named |= {"method": method, "config": config}
+    return _trained(FinetuneSettings, named, settings, save_dir, progress, callbacks)
 
 
 def train_online(
@@ -148,16 +153,18 @@ def train_online(
     Raises:
         UserError, KeyboardInterrupt: as `train`.
     """
-    return _trained(OnlineSettings, **locals())
+    named: Named = {"env_name": env_name, "max_steps": max_steps, "resume": resume}
+    named |= {"method": method, "config": config}
+    return _trained(OnlineSettings, named, settings, save_dir, progress, callbacks)
 
 
 def _trained(
     kind: type[RunSettings],
-    *,
+    named: Named,
+    settings: Mapping[str, object],
     save_dir: str | Path | None,
     progress: bool,
     callbacks: Sequence[Callback],
-    **arguments: Any,
 ) -> Policy:
     """Trains a run with settings of class `kind`, from the arguments of `train` and the like.
 
@@ -171,7 +178,8 @@ def _trained(
     stop = _Stop(callbacks)
     try:
         with stop, _printed_lines(progress):
-            summary = train_run(_settings(kind, save_dir=str(place), tqdm=progress, **arguments), stop)
+            named = {**named, "save_dir": str(place), "tqdm": progress}
+            summary = train_run(_settings(kind, named, settings), stop)
         if stop.received and not stop.by_callback:  # also if it came when nothing was left to do
             if stop.received != signal.SIGINT:
                 signal.raise_signal(stop.received)
@@ -193,45 +201,53 @@ def _trained(
 
 def _settings(
     kind: type[RunSettings],
-    *,
-    env_name: str | None,
-    max_steps: int | None,
-    method: str | None,
-    config: Config | None,
-    settings: Mapping[str, Any],
-    **named: Any,
+    named: Named,
+    settings: Mapping[str, object],
 ) -> RunSettings:
     """Makes settings of class `kind`; UserError if a name is unknown, or a value is invalid.
 
     Args:
-        settings: hyperparameters of the config, and settings besides those that are `named`.
+        named: the settings that are arguments of their own.
+        settings: others, and hyperparameters of the config.
     """
-    if max_steps is None:
+    named = {**named, "max_steps": _plain(named["max_steps"])}
+    if named["max_steps"] is None:
         raise UserError(
             f"max_steps: give the number of {kind.unit}s: 30_000 is a first try, the paper has 1_000_000"
         )
     if "dataset" in named:
-        data = named["dataset"]
+        data, env_name = named["dataset"], named["env_name"]
         sources = [*data] if isinstance(data, list | tuple) else [data]
         task = get_task(env_name or DEFAULT_ENV_NAME) if env_name or not sources else None
         named["dataset"] = [_source(source, task.episode_limit if task else None) for source in sources]
+    plain = {name: _plain(value) for name, value in settings.items()}
+    file = _config_file(kind, named, str(plain.get("network", "paper")))
+    chosen = {name for name in ("method", "config") if named.pop(name)}
+    names = settings_of(kind).keys() - named.keys()
+    fields = {name: value for name, value in plain.items() if name not in names}
+    if named.get("checkpoint") and "method" not in chosen:
+        fields = {}  # a run has hyperparameters of its own, and refuses what is given
+    known = {*names, *inspect.signature(train).parameters, "checkpoint"}
+    config = with_fields(file.config, fields, known)
+    named |= {name: value for name, value in plain.items() if name in names}
+    return kind(config=config, config_file=file, given=frozenset({*settings, *chosen}), **named)
+
+
+def _config_file(kind: type[RunSettings], named: Named, network: str) -> ConfigFile:
+    """Returns the file of hyperparameters that a call means, or the config that it gives itself."""
+    method, config = named["method"], named["config"]
     if isinstance(config, ConfigDict):
         if method:
             raise UserError(f"method={method!r}: the config is one for {config.algorithm}: leave out one")
-        values = config
-    else:
-        file, has_data = None if config is None else str(config), bool(named.get("dataset"))
-        is_source = kind is FinetuneSettings and named["checkpoint"] and not method
-        meant = load_run(named["checkpoint"]).config["algorithm"] if is_source else method
-        _, values = choose_config(kind.config_kind, meant, file, env_name=env_name, has_data=has_data)
-    named |= {"env_name": env_name, "max_steps": _plain(max_steps)}
-    names = settings_of(kind).keys() - named.keys()
-    known = {*names, *inspect.signature(train).parameters, "checkpoint"}
-    plain = {name: _plain(value) for name, value in settings.items()}
-    values = with_fields(values, {name: plain[name] for name in plain if name not in names}, known)
-    named |= {name: value for name, value in plain.items() if name in names}
-    chosen = {name for name, value in (("config", config), ("method", method)) if value}
-    return kind(config=values, given=frozenset({*settings, *chosen}), **named)
+        return ConfigFile(None, for_kind(config, kind.config_kind))
+    return choose_config(
+        kind.config_kind,
+        method,
+        None if config is None else str(config),
+        env_name=named["env_name"],
+        has_data=bool(named.get("dataset")),
+        network=network,
+    )
 
 
 class _Stop(StopSignals):

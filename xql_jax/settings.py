@@ -21,6 +21,7 @@ class Setting(NamedTuple):
     kind: type  # int, float, bool, str, or Sequence: several texts
     default: Any  # None: it may be None
     meaning: str
+    usual: object = None  # the default where a method or a config file may choose one, see `LearningSettings`
     least: float | None = None
     most: float | None = None
     choices: Sequence[str] = ()
@@ -66,7 +67,7 @@ class Setting(NamedTuple):
         return ", ".join([words.get(self.kind, "text, not empty"), *bounds])
 
 
-def as_typed(value: Any) -> str:
+def as_typed(value: object) -> str:
     """Returns a value as a user types it: 0.5, true or 256,256; "" if there is none."""
     if isinstance(value, list | tuple):
         return ",".join(map(str, value))

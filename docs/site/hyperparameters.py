@@ -9,15 +9,17 @@ import functools
 import importlib
 import inspect
 import runpy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from xql_jax.configuration import OnlineFields
-from xql_jax.learners.fields import FinetuneDefaults, RunDefaults, traced_names
+from xql_jax.learners.fields import Method, traced_names
 from xql_jax.learners.registry import OFFLINE, ONLINE, FieldDescription, describe_fields, make_learner
+from xql_jax.method_settings import BufferSettings, DataSettings, FinetuningSettings
+from xql_jax.settings import settings_of
+from xql_jax.tasks import ONLINE_TASKS, TASKS
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "hyperparameters.md"
@@ -29,8 +31,9 @@ INTRODUCTION = """\
 
 - `--method=METHOD` selects a method with the values of the task's file below, `--config=FILE:METHOD` with
   another file's. `--NAME=VALUE` changes one, and `--hidden_dims='(256, 256)'` the widths of all networks.
-- [Settings of the run](#settings-of-the-run) have flags. Only `scale_rewards` (learn from locomotion's scaled
-  rewards) is fixed by the method and has no flag.
+- The defaults come in three layers, of which later ones win: the field's own, the method's (with its values
+  for the kind of task), the config file's. Then come `--tuned` and what you give. `--print_config` names the
+  source of each value.
 - In the tables of the methods, an empty cell means the default. A value in *italics* is what the method's own
   file gives for that kind of task; the other values are the config file's. Sources, and differences from the
   authors' code, are in the config files ([below](#config-files)) and at the head of each method's file.
@@ -53,8 +56,9 @@ def meanings() -> Iterator[str]:
         for field in describe_fields(name):
             row = rows.setdefault((field.name, field.meaning), (field, field.name in traced, []))
             row[2].append(name)
-    for field in describe_fields(OnlineFields()):
-        rows.setdefault((field.name, field.meaning), (field, False, list(ONLINE)))
+    for one in (*settings_of(FinetuningSettings).values(), *settings_of(BufferSettings).values()):
+        field = FieldDescription(one.name, one.usual, one.valid, one.meaning, "")
+        rows.setdefault((one.name, one.meaning), (field, False, []))
     names = [name for name, _ in rows]
     yield from table(
         ("name", "meaning", "values", "traced"),
@@ -74,71 +78,76 @@ def config_files() -> Iterator[str]:
     yield "## Config files\n"
     rows = []
     for file, space in files().items():
-        suites = space["get_config"]().about.get("suites", ("online",))
-        rows.append((f"`configs/{file}_config.py`", ", ".join(suites), prose(space["__doc__"])))
-    yield from table(("file", "suites", "what it says"), rows)
+        suite = space["get_config"]().suite or "online"
+        rows.append((f"`configs/{file}_config.py`", suite, prose(space["__doc__"])))
+    yield from table(("file", "suite", "what it says"), rows)
 
 
 def tuned() -> Iterator[str]:
     yield "## Values by dataset and by task\n"
     yield "With `--tuned`, XQL has these values of the paper's Table 4, in parentheses there.\n"
-    by_dataset = {
-        dataset: row
-        for space in files().values()
-        for dataset, row in space["get_config"]().about.get("tuned", {}).items()
-    }
-    columns = next(iter(by_dataset.values())).keys()
-    rows = ((f"`{dataset}`", *(shown(row[name]) for name in columns)) for dataset, row in by_dataset.items())
-    yield from table(("dataset", *(f"`{name}`" for name in columns)), rows)
+    table_4 = runpy.run_path(str(ROOT / "configs" / "table_4.py"))
+    rows = [(f"`{dataset}`", *map(shown, row)) for dataset, row in table_4["ROWS"].items()]
+    yield from table(("dataset", *(f"`{name}`" for name in table_4["COLUMNS"])), rows)
     yield "`configs/ogbench_config.py` changes these values where a task's name begins so.\n"
-    by_start: dict[str, dict[str, str]] = {}
-    for method in OFFLINE:
-        about = files()["ogbench"]["get_config"](method).about
-        for start, values in about.by_environment.items():
-            for name, value in values.items():
-                by_start.setdefault(start, {})[f"`{name}`"] = shown(value)
-    rows = [(f"`{start}`", *values) for start, each in by_start.items() for values in each.items()]
-    yield from table(("task", "hyperparameter", "value"), rows)
+    starts = {name.partition("-singletask")[0].rpartition("-")[0] for name in TASKS if "-singletask" in name}
+    yield from table(("task", "value", "methods"), changed_by_task("ogbench", [*OFFLINE], sorted(starts)))
     yield "Online, a config's values are changed for these tasks.\n"
-    yield from table(
-        ("file", "task", "values"),
-        (
-            (f"`configs/{file}_config.py`", f"`{task}`", assignments(values))
-            for file, space in files().items()
-            for task, values in space["get_config"]().about.get("by_task", {}).items()
-        ),
-    )
+    tasks = [name for name, task in ONLINE_TASKS.items() if task.suite == "dm_control"]
+    rows = [
+        row
+        for file in ("xsac", "td3", "xtd3")
+        for row in changed_by_task(file, [name for name in ONLINE if name.removesuffix("_dq") == file], tasks)
+    ]
+    yield from table(("task", "value", "methods"), rows)
+
+
+def changed_by_task(
+    file: str, methods: Sequence[str], tasks: Iterable[str]
+) -> Iterator[tuple[str, str, str]]:
+    """Rows of a task, a value that the file gives for it alone, and the methods that have it."""
+    get_config = files()[file]["get_config"]
+    for task in tasks:
+        having: dict[str, list[str]] = {}
+        for method in methods:
+            usual, config = get_config(method), get_config(method, env_name=task)
+            for name in config:
+                if config[name] != usual[name]:
+                    having.setdefault(assignments({name: config[name]}), []).append(method)
+        for value, names in having.items():
+            yield f"`{task}`", value, "all that have it" if "cql" in names else ", ".join(names)
 
 
 def of_runs() -> Iterator[str]:
     yield "## Settings of the run\n"
     yield "What offline methods do unless flags say otherwise: the first row, but for what the others say.\n"
-    usual = vars(RunDefaults())
-    own = {name: vars(method.run) for name, method in sorted(OFFLINE.items())}
-    others = [(f"`{name}`", assignments(differing(run, usual))) for name, run in own.items() if run != usual]
+    usual = {name: one.usual for name, one in settings_of(DataSettings).items()}
+    own = {name: of_method(method, usual) for name, method in sorted(OFFLINE.items())}
+    others = [(f"`{name}`", assignments(values)) for name, values in own.items() if values]
     yield from table(("method", "values"), [("all", assignments(usual)), *others])
+
+
+def of_method(method: Method[Any], usual: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings, of these, that the method itself gives."""
+    return {name: method.settings[name] for name in usual if name in method.settings}
 
 
 def finetuning() -> Iterator[str]:
     yield "## Fine-tuning\n"
     yield "What fine-tuning does unless flags say otherwise: the first row, but for what the others say.\n"
-    usual = vars(FinetuneDefaults())
+    names = settings_of(FinetuningSettings).keys() - settings_of(DataSettings).keys()
+    usual = {name: one.usual for name, one in settings_of(FinetuningSettings).items() if name in names}
     rows = [("all", "", assignments(usual))]
     for method, recipe in sorted(OFFLINE.items()):
-        own = vars(recipe.finetune)
-        if own != usual:
-            rows.append((f"`{method}`", "", assignments(differing(own, usual))))
+        own = of_method(recipe, usual)
+        if own:
+            rows.append((f"`{method}`", "", assignments(own)))
         for file, get_config in offline_files().items():
-            values = get_config(method).about.finetune.to_dict()
-            if values != own:
-                rows.append(
-                    (f"`{method}`", f"`configs/{file}_config.py`", assignments(differing(values, usual)))
-                )
+            config = get_config(method)
+            values = {name: config[name] for name in usual if config[name] != (usual | own)[name]}
+            if values:
+                rows.append((f"`{method}`", f"`configs/{file}_config.py`", assignments(values)))
     yield from table(("method", "file", "values"), rows)
-
-
-def differing(values: Mapping[str, Any], usual: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: values[name] for name in usual if values[name] != usual[name]}
 
 
 def methods() -> Iterator[str]:
@@ -159,7 +168,7 @@ def offline_table(name: str) -> list[str]:
         cells = []
         for config in configs.values():
             value = config[field.name]
-            own = OFFLINE[name].by_suite.get(config.about.suites[0], {})
+            own = OFFLINE[name].by_suite.get(config.suite, {})
             text = "" if value == field.default else shown(value)
             cells.append(f"*{text}*" if text and own.get(field.name) == value else text)
         rows.append((f"`{field.name}`", shown(field.default), *cells, field.source))
@@ -168,17 +177,21 @@ def offline_table(name: str) -> list[str]:
 
 def online_table(name: str) -> list[str]:
     file = name.removesuffix("_dq")
-    config = files()[file]["get_config"](name)
-    small = config.about.small
+    get_config = files()[file]["get_config"]
+    config, small = get_config(name), get_config(name, network="small")
+    settings = [
+        FieldDescription(one.name, one.usual, one.valid, one.meaning, BufferSettings.__name__)
+        for one in settings_of(BufferSettings).values()
+    ]
     rows = []
-    for field in (*describe_fields(name), *describe_fields(OnlineFields())):
-        value = config[field.name]
+    for field in (*describe_fields(name), *settings):
+        value, of_small = config[field.name], small[field.name]
         rows.append(
             (
                 f"`{field.name}`",
                 shown(field.default),
                 "" if value == field.default else shown(value),
-                shown(small[field.name]) if field.name in small else "",
+                "" if of_small == value else shown(of_small),
                 field.source,
             )
         )
@@ -194,7 +207,7 @@ def files() -> dict[str, dict[str, Any]]:
 
 def offline_files() -> dict[str, Callable[[str], ConfigDict]]:
     functions = {file: space["get_config"] for file, space in files().items()}
-    return {file: function for file, function in functions.items() if "suites" in function().about}
+    return {file: function for file, function in functions.items() if function().suite}
 
 
 def prose(docstring: str | None) -> str:

@@ -1,25 +1,29 @@
 """Every config file for every algorithm, and their numbers against the paper's Tables 4, 5 and 6."""
 
 import csv
-import dataclasses
+import inspect
 import runpy
 from pathlib import Path
 
 import pytest
 
-from xql_jax.config_files import file_for_suite
-from xql_jax.configuration import (
+from xql_jax import configuration
+from xql_jax.config_files import (
+    OFFLINE_TRAINING,
+    ONLINE_TRAINING,
     check_suite,
-    learner_from_config,
-    resolve_offline,
-    resolve_online,
-    with_fields,
+    choose_config,
+    file_for_suite,
+    tuned,
 )
+from xql_jax.configuration import defaults, learner_from_config, update_all, with_fields
 from xql_jax.errors import UserError
-from xql_jax.learners.fields import FinetuneDefaults, hyperparameters
+from xql_jax.learners.fields import hyperparameters
 from xql_jax.learners.registry import OFFLINE, ONLINE, make_learner
-from xql_jax.runs.folder import run_label
-from xql_jax.suites import SUITES
+from xql_jax.method_settings import FinetuningSettings
+from xql_jax.runs.acting_settings import FinetuneSettings, OnlineSettings
+from xql_jax.runs.run_settings import OfflineSettings
+from xql_jax.settings import settings_of
 from xql_jax.tasks import TASKS, get_task
 from xql_jax.training.schedule import parse_ramps
 
@@ -28,15 +32,15 @@ PAPER = Path(__file__).parent / "paper"  # the tables as printed; blank: the pap
 ONLINE_FILES = {name: name.removesuffix("_dq") for name in ONLINE}
 FILES = {path.stem.removesuffix("_config") for path in (ROOT / "configs").glob("*_config.py")}
 FILES = sorted(FILES - set(ONLINE_FILES.values()))
-FILE_OF_ROBOT = {"halfcheetah": "mujoco", "hopper": "mujoco", "walker2d": "mujoco"}
 
 
-def get_config(name, *algorithm):
-    return runpy.run_path(str(ROOT / "configs" / f"{name}_config.py"))["get_config"](*algorithm)
+def get_config(name, *algorithm, **task):
+    return runpy.run_path(str(ROOT / "configs" / f"{name}_config.py"))["get_config"](*algorithm, **task)
 
 
-def online(algorithm):
-    return get_config(ONLINE_FILES[algorithm], algorithm)
+def online(algorithm, task="cartpole-swingup", network="paper"):
+    _, config = choose_config(ONLINE_TRAINING, algorithm, env_name=task, network=network)
+    return OnlineSettings(config=config, env_name=task, network=network).resolved()
 
 
 def table(number):
@@ -49,11 +53,14 @@ def widths_of(values):
 
 
 def test_there_is_a_file_for_every_suite():
-    suites = [suite for name in FILES if "finetune" not in name for suite in get_config(name).about.suites]
-    without_data = {"gymnasium", "dm_control", "compiled", "own"}  # that data of one's own may be for
-    assert sorted(suites) == sorted({task.suite.name for task in TASKS.values()} | without_data)
-    for suite in suites:  # and the one that is chosen where none is named is for it
-        assert suite in get_config(file_for_suite(SUITES[suite]).removesuffix("_config.py")).about.suites
+    for suite in {task.suite.name for task in TASKS.values()} | {
+        "gymnasium",
+        "dm_control",
+        "compiled",
+        "own",
+    }:
+        config = get_config(file_for_suite(suite).removesuffix("_config.py"))
+        assert file_for_suite(config.suite) == file_for_suite(suite)
 
 
 @pytest.mark.parametrize("algorithm", sorted(OFFLINE))
@@ -61,40 +68,66 @@ def test_there_is_a_file_for_every_suite():
 def test_every_file_gives_every_algorithm(name, algorithm):
     config = get_config(name, algorithm)
     assert config.algorithm == algorithm
-    assert set(config) == {*hyperparameters(make_learner(algorithm)), "algorithm", "about"}
+    known = hyperparameters(make_learner(algorithm))
+    assert set(config) == {*known, *settings_of(FinetuningSettings), "algorithm", "suite"}
     with pytest.raises(AttributeError):
         config.betta = 1.0
-    learner = learner_from_config(config, max_steps=500)
+    settings = FinetuneSettings(config=config, env_name="own:Task-v0", dataset=("x",))
+    resolved = settings._decided(config)
+    assert set(resolved.config) == {*known, "algorithm", "suite"}
+    learner = learner_from_config(resolved.config, max_steps=500)
     for field, value in hyperparameters(learner).items():
         assert config[field] == (pytest.approx(value) if isinstance(value, float) else value), field
     if "decay_actor_lr" in config:
         assert float(learner.policy.actor_decay_steps) == (500.0 if config.decay_actor_lr else float("inf"))
-    changes = parse_ramps(config.about.finetune.online, learner, 10, {})  # raises for a field that it lacks
+    changes = parse_ramps(config.online, learner, 10, {})  # raises for a field that it lacks
     cloning = "xql", "xql_bellman", "mxql", "iql", "bc"
     changing = {"pointmaze_finetune": ("xql", "iql"), "kitchen": cloning, "mujoco": cloning}
     assert bool(changes) == (algorithm in changing.get(name, ()))
-    assert set(config.about.finetune) == {field.name for field in dataclasses.fields(FinetuneDefaults)}
+
+
+def test_values_for_all_methods_are_of_fields_that_some_method_has(monkeypatch):
+    """Those that a method lacks are ignored, so a misspelt name would be."""
+    update, known = configuration.update_all, {"hidden_dims"}
+    for method in (*OFFLINE, *ONLINE):
+        known |= {*hyperparameters(make_learner(method))}
+
+    def checked(config, **values):
+        assert values.keys() <= known
+        update(config, **values)
+
+    monkeypatch.setattr(configuration, "update_all", checked)
+    for name in (*FILES, *ONLINE_FILES.values()):
+        space = runpy.run_path(str(ROOT / "configs" / f"{name}_config.py"))
+        parameters = inspect.signature(space["get_config"]).parameters
+        for network in ("paper", "small") if "network" in parameters else ("",):
+            space["get_config"](**({"network": network} if network else {}))
+
+
+def test_a_layer_wins_over_those_before_it():
+    """The field's own default, the method's, its suite's, the file's, Table 4's, the user's."""
+    assert defaults("xql", "own").awr_temperature == make_learner("xql").policy.awr_temperature
+    assert defaults("awac", "own").awr_temperature == 0.5
+    assert (defaults("awac", "kitchen").awr_temperature, defaults("awac", "kitchen").batch_size) == (10, 1024)
+    assert get_config("pointmaze", "cql").actor_lr == 3e-4
+    task = "antmaze-umaze-v0"
+    file = choose_config(OFFLINE_TRAINING, env_name=task)
+    settings = {"config": file.config, "env_name": task, "tuned": True}
+    assert file.config.beta == 0.6
+    assert OfflineSettings(**settings).resolved().config.beta == 1.0
+    settings |= {"config": with_fields(file.config, {"beta": 3.5}), "given": frozenset({"beta"})}
+    resolved = OfflineSettings(**settings, batch_size=8).resolved()
+    assert (resolved.config.beta, resolved.config.v_updates, resolved.batch_size) == (3.5, 4, 8)
 
 
 def test_hidden_dims_are_those_of_every_network_but_explicit_ones():
     given = {"hidden_dims": (8, 8), "value_hidden_dims": (4,)}
-    config, _ = resolve_offline(with_fields(get_config("pointmaze"), given), None, False, given=given)
-    small = with_fields(online("xsac"), {"network": "small", **given})
-    for one in (config, resolve_online(small, "cheetah-run", given=given)):
+    _, small = choose_config(ONLINE_TRAINING, "xsac", env_name="cheetah-run", network="small")
+    for one in (with_fields(get_config("pointmaze"), given), with_fields(small, given)):
         assert "hidden_dims" not in one
         widths = [one[f"{network}_hidden_dims"] for network in ("actor", "value", "critic")]
         assert widths == [(8, 8), (4,), (8, 8)]
-    assert hyperparameters(learner_from_config(config, 1))["critic_hidden_dims"] == (8, 8)
-    untouched, _ = resolve_offline(get_config("pointmaze"), None, False, given=())
-    assert set(widths_of(untouched).values()) == {(128, 128)}
-
-
-def test_a_runs_name_tells_what_was_given_and_not_what_small_networks_imply():
-    given = {"network": "small", "hidden_dims": (8, 8)}
-    config = resolve_online(with_fields(online("xsac"), given), "cheetah-run", given=given).to_dict()
-    assert config["actor_lr"] != online("xsac").actor_lr
-    identity = {"sweep": "", "config": {name: config[name] for name in config if name != "about"}}
-    assert run_label(config, identity) == "hidden_dims=8,8_network=small"
+    assert set(widths_of(get_config("pointmaze")).values()) == {(128, 128)}
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -106,23 +139,21 @@ def test_xql_is_the_default_and_others_are_refused(name):
 
 @pytest.mark.parametrize("row", table(4), ids=lambda row: row["dataset"])
 def test_table_4(row):
-    robot = row["dataset"].split("-")[0]
-    config = get_config(FILE_OF_ROBOT.get(robot, robot))
-    check_suite(config, get_task(row["dataset"]))
+    task = get_task(row["dataset"])
+    config = get_config(file_for_suite(task.suite.name).removesuffix("_config.py"))
     # The table leaves the first clip of locomotion blank; the authors' script passes 7.
     assert (config.beta, config.clip) == (float(row["beta"]), float(row["grad_clip"] or 7))
-    assert config.v_updates == int(row["v_updates"])
-    assert int(row["batch_size"]) == 256  # the main's default
-
-    tuned, batch_size = resolve_offline(config, row["dataset"], True, given=())
-    assert (tuned.beta, tuned.clip) == (float(row["beta_tuned"]), float(row["grad_clip_tuned"]))
-    assert (tuned.v_updates, batch_size) == (int(row["v_updates_tuned"]), int(row["batch_size_tuned"]))
-    learner = learner_from_config(tuned, max_steps=1)
-    assert float(learner.value.beta) == pytest.approx(tuned.beta)
-    assert learner.value.v_updates == tuned.v_updates
-    config.beta = 3.5
-    mine, _ = resolve_offline(config, row["dataset"], True, given={"beta"})
-    assert (mine.beta, mine.v_updates) == (3.5, tuned.v_updates)
+    assert (config.v_updates, config.batch_size) == (int(row["v_updates"]), int(row["batch_size"]))
+    resolved = OfflineSettings(config=config, env_name=task.name, tuned=True).resolved()
+    values = resolved.config
+    assert (values.beta, values.clip) == (float(row["beta_tuned"]), float(row["grad_clip_tuned"]))
+    assert (values.v_updates, resolved.batch_size) == (
+        int(row["v_updates_tuned"]),
+        int(row["batch_size_tuned"]),
+    )
+    learner = learner_from_config(values, max_steps=1)
+    assert float(learner.value.beta) == pytest.approx(values.beta)
+    assert learner.value.v_updates == values.v_updates
 
 
 @pytest.mark.parametrize("name", ["hopper-medium-v2", "pen-human-v1", "maze2d-large-v1", "Hopper-v5"])
@@ -137,25 +168,23 @@ def test_a_config_for_other_suites_is_refused(name):
 def test_table_5_and_small_networks_for_a_laptop(algorithm):
     column = "SAC" if "sac" in algorithm else "TD3"
     rows = {row["parameter"]: row[column] for row in table(5)}
-    config, small = online(algorithm), online(algorithm)
-    assert config.batch_size == int(rows["Batch Size"])
+    settings, small = online(algorithm), online(algorithm, network="small")
+    config = settings.config
+    assert settings.batch_size == int(rows["Batch Size"])
     assert config.actor_lr == config.critic_lr == float(rows["Learning Rate"])
     assert config.actor_period == int(rows["Actor Freq"])
     assert {"actor_hidden_dims", "critic_hidden_dims"} <= widths_of(config).keys()
     printed = tuple(map(int, rows["Actor and Critic Arch"].split(",")))
     assert set(widths_of(config).values()) == {printed}
-    assert config.buffer_size == int(rows["Buffer Size"].replace(",", ""))
+    assert settings.buffer_size == int(rows["Buffer Size"].replace(",", ""))
     assert (config.num_critics == 1) == algorithm.endswith("_dq")
     if column == "TD3":
         assert config.target_noise == float(rows["Target Noise"])
         assert f"{config.exploration_noise:g}, 0.05 (Hopper)" == rows["Actor Noise"]
-        learner = learner_from_config(resolve_online(config, "hopper-hop", ()), 1)
-        assert hyperparameters(learner)["exploration_noise"] == pytest.approx(0.05)
-
-    small.network = "small"
-    small = resolve_online(small, "cartpole-swingup", given=())
+        assert online(algorithm, "hopper-hop").config.exploration_noise == 0.05
     assert (small.batch_size, small.warmup_steps) == (256, 1_000)
-    assert set(widths_of(hyperparameters(learner_from_config(small, 1))).values()) == {(256, 256)}
+    learner = learner_from_config(small.config, 1)
+    assert set(widths_of(hyperparameters(learner)).values()) == {(256, 256)}
 
 
 @pytest.mark.parametrize(
@@ -164,7 +193,7 @@ def test_table_5_and_small_networks_for_a_laptop(algorithm):
 def test_table_6(algorithm, column):
     assert len(table(6)) == 4
     for row in table(6):
-        config = resolve_online(online(algorithm), row["task"].lower().replace(" ", "-"), ())
+        config = online(algorithm, row["task"].lower().replace(" ", "-")).config
         assert config.beta == float(row[column])
         assert hyperparameters(learner_from_config(config, 1))["beta"] == pytest.approx(config.beta)
         assert config.clip == 8.0  # Appendix D.6
@@ -172,21 +201,27 @@ def test_table_6(algorithm, column):
 
 def test_mistakes_are_refused():
     """Those that no test of the command line makes."""
-    lacking, misspelt = online("sac"), online("sac")
-    with lacking.unlocked(), misspelt.unlocked():
-        del lacking.updates_per_step
-        misspelt.betta = 1.0
-    for one, words in (
-        (lacking, "the config has no updates_per_step, a field of sac"),
-        (misspelt, "unknown config field 'betta' for sac; nearest known: "),
+    config = online("sac").config
+    for name, words in (
+        ("tau", "the config has no tau, a field of sac"),
+        ("betta", "unknown hyperparameter 'betta'"),
     ):
+        wrong = config.copy_and_resolve_references()
+        if name in wrong:
+            del wrong[name]
+        else:
+            wrong[name] = 1.0
         with pytest.raises(UserError, match=words):
-            resolve_online(one, "cheetah-run", ())
+            learner_from_config(wrong, 1)
     for file, algorithm in (("td3", "xtd3"), ("sac", "xsac"), ("xsac", "sac"), ("xtd3", "td3_dq")):
-        with pytest.raises(UserError, match=rf"values are for .*{file}.*, not for {algorithm},"):
+        with pytest.raises(UserError, match=rf"values are for .*{file}.*, not for {algorithm}"):
             get_config(file, algorithm)
-    for tuned in (("mujoco", "xql", "hopper-random-v2"), ("mujoco", "iql", "hopper-medium-v2")):
-        with pytest.raises(
-            UserError, match=f"^--tuned has no values for {tuned[2]} with {tuned[1]}; it has: "
-        ):
-            resolve_offline(get_config(*tuned[:2]), tuned[2], True, given=())
+    for file, method, task in (("mujoco", "xql", "hopper-random-v2"), ("mujoco", "iql", "hopper-medium-v2")):
+        with pytest.raises(UserError, match=f"^--tuned has no values for {task} with {method}; it has: "):
+            tuned(get_config(file, method), task)
+
+
+def test_update_all_takes_only_what_the_method_has():
+    config = defaults("bc", "own")
+    update_all(config, hidden_dims=(8,), beta=2.0, batch_size=9)
+    assert (config.actor_hidden_dims, config.batch_size, "beta" in config) == ((8,), 9, False)

@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from xql_jax import config_files
-from xql_jax.commands.command_line import _without_fields
-from xql_jax.configuration import suite_config, with_fields
+from xql_jax.commands.command_line import hyperparameters_in
+from xql_jax.configuration import defaults, with_fields
 from xql_jax.errors import UserError
 from xql_jax.reports.report import ReportSettings
 from xql_jax.runs.acting_settings import FinetuneSettings, OnlineSettings
@@ -75,24 +75,24 @@ def test_every_setting_is_explained_takes_its_default_and_refuses_what_is_beyond
 @pytest.mark.parametrize(
     ("typed", "rest", "fields"),
     [
-        (["--config.beta=2", "--"], [], {"beta": "2"}),
-        (["--config.shift", "-1.5", "RUN"], ["RUN"], {"shift": "-1.5"}),
-        (["--config.layer_norm", "--config.beta", "2"], [], {"layer_norm": "true", "beta": "2"}),
-        (["RUN", "--noconfig.layer_norm"], ["RUN"], {"layer_norm": "false"}),
+        (["--beta=2", "--"], [], {"beta": "2"}),
+        (["--shift", "-1.5", "RUN"], ["RUN"], {"shift": "-1.5"}),
+        (["--layer_norm", "--beta", "2"], [], {"layer_norm": "true", "beta": "2"}),
+        (["RUN", "--nolayer_norm", "--normalize_q"], ["RUN"], {"layer_norm": "false", "normalize_q": "true"}),
         (
             ["--beta=2", "--nolayer_norm", "--tau", "-1"],
             [],
             {"beta": "2", "layer_norm": "false", "tau": "-1"},
         ),
-        (["--config.beta=2", "--config.beta=3"], [], {"beta": "3"}),
+        (["--beta=2", "--beta=3"], [], {"beta": "3"}),
     ],
 )
-def test_fields_of_the_config_are_taken_out_of_the_arguments(typed, rest, fields):
-    assert _without_fields(typed) == (rest, fields)
+def test_hyperparameters_are_taken_out_of_the_arguments(typed, rest, fields):
+    assert hyperparameters_in(typed, ("layer_norm", "normalize_q")) == (rest, fields)
 
 
 def test_fields_are_parsed_to_the_type_of_their_default():
-    config = suite_config("xql", suites=("pointmaze",), differences={})
+    config = defaults("xql", "pointmaze")
     typed = {"beta": "1e-1", "num_critics": "1e0", "layer_norm": "true", "actor_hidden_dims": "(8,)"}
     changed = with_fields(config, {**typed, "hidden_dims": "256/64", "loss": "plain"})
     assert (changed.beta, changed.num_critics, changed.layer_norm) == (0.1, 1, True)

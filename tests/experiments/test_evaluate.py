@@ -2,9 +2,7 @@
 
 import csv
 import dataclasses
-import hashlib
 import json
-import shutil
 from pathlib import Path
 
 import imageio.v2 as imageio
@@ -13,7 +11,6 @@ import pytest
 from main_runs import EVALUATE, ROOT, contents, run_main, write_dataset
 
 from xql_jax.envs import Simulation, describe_environment
-from xql_jax.files import read_record, write_record
 from xql_jax.runs.run import EVALUATION_SEED
 from xql_jax.tasks import get_task
 
@@ -113,28 +110,6 @@ def test_a_video_shows_the_evaluated_episodes(place, tmp_path, suffix):
     assert frames[0].shape == (48, 64, 3)
     assert np.abs(frames[len(frames) // 3] - frames[0]).max() > 30  # the hopper falls
     assert set(tmp_path.iterdir()) == {video, results}
-
-
-@pytest.mark.draws
-def test_actions_that_are_not_finite_are_told_of_and_the_others_go_on(place, tmp_path):
-    copy, video = tmp_path / "copy", tmp_path / "policy.gif"
-    shutil.copytree(place.run, copy)
-    checkpoint = copy / "checkpoints" / "40"
-    with np.load(checkpoint / "states.npz") as file:
-        arrays = dict(file)
-    for name in arrays:
-        if "policy" in name and "kernel" in name:
-            arrays[name][0] = np.nan
-    np.savez(checkpoint / "states.npz", **arrays)
-    manifest = read_record(checkpoint / "checkpoint.json")
-    digest = hashlib.sha256((checkpoint / "states.npz").read_bytes()).hexdigest()
-    manifest["files"]["states.npz"] = digest
-    write_record(checkpoint / "checkpoint.json", manifest)
-    flags = (f"--video={video}", "--video_episodes=1", "--video_size=64x48")
-    report = dataclasses.replace(place, run=copy).report(tmp_path, *flags)
-    assert [member["non_finite_actions"] for member in report["members"]] == [True, False, False, False]
-    assert returns(report)[1:] == returns(place.report(tmp_path))[1:]
-    assert video.stat().st_size > 0
 
 
 def test_the_random_policy_is_random(place, tmp_path):

@@ -6,7 +6,6 @@ every row is written once, those of an offline phase are the same, and no transi
 
 import json
 import os
-import pty
 import random
 import signal
 import time
@@ -106,50 +105,6 @@ def test_signals_leave_a_checkpoint_from_which_the_run_goes_on(bench, unbroken):
         assert int(rows(run / "metrics.csv")[-1]["step"]) <= step
     assert_same_run(bench.run(save_dir), unbroken)
     assert "Traceback" not in bench.log()
-
-
-@pytest.mark.parametrize("way", ["left alone", "hung up"])
-def test_a_terminal_that_closes(bench, unbroken, way):
-    """A job that the shell let go trains on without output; SIGHUP, also twice, saves and ends it."""
-    save_dir = bench.folder / way
-    terminal, its_end = pty.openpty()
-    with os.fdopen(its_end, "w") as file:
-        longer = ["--max_steps=100000"] if way == "hung up" else []
-        # Tests may themselves run under nohup, which their processes would inherit.
-        process = bench.start(
-            save_dir, "--tqdm", *longer, log=file, start_new_session=True,
-            preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
-        )  # fmt: skip
-    seen = b""
-    while b"compiled in" not in seen:
-        seen += os.read(terminal, 1_000)
-    os.close(terminal)
-    if way == "left alone":
-        assert bench.finish(process) == 0
-        assert_same_run(run_folder(save_dir), unbroken)
-        return
-    wait_for(process, save_dir, 50)  # before the first update there is nothing to save
-    for _ in range(2):
-        process.send_signal(signal.SIGHUP)
-        time.sleep(0.05)
-    # The second may come when all is saved and the program is ending, which it then ends.
-    assert bench.finish(process) in (128 + signal.SIGHUP, -signal.SIGHUP)
-    assert 0 < arrays(run_folder(save_dir))[0] < 100_000
-
-
-def test_time_in_which_all_is_stopped_is_no_environments_silence(bench):
-    """Ctrl-Z, or a batch system that suspends a job for longer than the environments may be silent."""
-    save_dir = bench.folder / "suspended"
-    given = "--processes", "--environment_timeout=1", "--max_steps=1000", "--log_interval=10"
-    process = bench.start(save_dir, *given, kind="online", start_new_session=True)
-    wait_for(process, save_dir, 30)
-    for _ in range(3):
-        os.killpg(process.pid, signal.SIGSTOP)
-        time.sleep(1.5)
-        os.killpg(process.pid, signal.SIGCONT)
-        time.sleep(0.1)
-    assert process.poll() is None
-    assert bench.finish(process) == 0, bench.log()
 
 
 def test_hundreds_of_members_stop_within_seconds(bench):

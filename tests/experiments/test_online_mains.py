@@ -59,22 +59,6 @@ def test_an_online_run_leaves_what_offline_runs_do_and_is_evaluated(online):
     assert "1 episodes of td3, 200 steps, " in evaluated.out
 
 
-def test_an_online_run_that_lost_its_end_is_made_whole(online, tmp_path):
-    """Compiled, it writes the rows of the unbroken run; on the host, those until the checkpoint before."""
-    arguments, folder = online
-    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
-    finished, broken = run_folder(folder), run_folder(tmp_path)
-    (broken / "summary.json").unlink()
-    for step in ("150", "200"):
-        shutil.rmtree(broken / "checkpoints" / step)
-    outcome = run_main([*arguments, "--resume"], tmp_path, main=ONLINE)
-    assert (outcome.code, outcome.err) == (0, "")
-    same = None if arguments is COMPILED else 1
-    for name in ("metrics.csv", "evaluations.csv"):
-        assert rows(broken / name)[:same] == rows(finished / name)[:same], name
-        assert len(rows(broken / name)) == len(rows(finished / name))
-
-
 def test_a_task_of_playground(tmp_path):
     pytest.importorskip("mujoco_playground", reason="the extra `compiled` is not installed")
     task = ["--env_name=playground:CartpoleBalance", "--num_environments=10", "--eval_interval=200"]

@@ -182,9 +182,9 @@ def test_the_suite_s_file_is_chosen_and_table_4_and_the_method_are_named(tmp_pat
     assert own["config"][0].endswith("configs/own_config.py")
     assert own["beta"][:2] == ("2", "default")
     onestep = printed(tmp_path, f"--config={KITCHEN}:onestep", "--env_name=kitchen-mixed-v0")
-    assert onestep["batch_size"][:2] == ("512", "default")
+    assert onestep["batch_size"][:2] == ("512", "method")
     online = printed(tmp_path, "--env_name=walker-run", "--config.network=small", main=ONLINE)
-    assert online["warmup_steps"][:2] == ("1000", "default")
+    assert online["warmup_steps"][:2] == ("1000", "method")
     assert online["beta"][1] == "config file"
     finetuned = printed(tmp_path, "--num_pretraining_steps=7", main=FINETUNE)
     assert finetuned["num_pretraining_steps"][:2] == ("7", "flag")

@@ -8,7 +8,6 @@ import jax
 import pytest
 from learner_runs import METHODS, REPLACED, init, make, make_batch, update
 
-from xql_jax.configuration import OnlineFields
 from xql_jax.errors import UserError
 from xql_jax.learners.registry import HEADS, IN_SAMPLE, OFFLINE, POLICIES, describe_fields, make_learner
 from xql_jax.learners.xql import InSample
@@ -69,7 +68,7 @@ def test_names_that_are_unknown_and_policies_that_a_method_does_not_have(name, m
 
 def test_each_hyperparameter_has_a_meaning_and_says_where_its_default_is_from():
     names = (*METHODS, *(f"xql+{name}" for name in (*POLICIES, *HEADS)))
-    described = {name: describe_fields(name) for name in names} | {"": describe_fields(OnlineFields())}
+    described = {name: describe_fields(name) for name in names}
     rows = {(name, row.name): row for name, rows in described.items() for row in rows}
     assert [row for row in rows.values() if not row.meaning] == []
     expectile, (awacs, xqls) = rows["iql", "expectile"], (rows[x, "awr_temperature"] for x in ("awac", "xql"))

@@ -10,10 +10,10 @@ from tiny_runs import contents, finetune_settings, offline_settings, online_sett
 from xql_jax.data.arrays import from_arrays
 from xql_jax.errors import UserError
 from xql_jax.files import as_json
-from xql_jax.runs.finetuning import run_finetuning
+from xql_jax.runs.kinds import train_run as run_finetuning
+from xql_jax.runs.kinds import train_run as run_offline
+from xql_jax.runs.kinds import train_run as run_online
 from xql_jax.runs.load import load_run
-from xql_jax.runs.offline import run_offline
-from xql_jax.runs.online import run_online
 from xql_jax.tools import choose as tool
 from xql_jax.tools.choose import STATISTICS, ChoiceSettings, agreement_of, best_first, by_setting
 

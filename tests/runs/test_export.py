@@ -28,7 +28,7 @@ from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.errors import UserError
 from xql_jax.learners.registry import make_learner
 from xql_jax.policy import load_policy
-from xql_jax.runs.offline import run_offline
+from xql_jax.runs.kinds import train_run as run_offline
 from xql_jax.tools.export import (
     ExportSettings,
     export_policy,

@@ -18,8 +18,8 @@ from tiny_runs import (
 
 from xql_jax.errors import UserError
 from xql_jax.files import read_record, write_record
+from xql_jax.runs.kinds import train_run as run_offline
 from xql_jax.runs.load import SavedRun, load_run
-from xql_jax.runs.offline import run_offline
 from xql_jax.tools.read_runs import read_runs
 
 # 10 is no multiple of either interval: there the shorter run has rows because it ends, the longer has none.

@@ -21,14 +21,15 @@ from tiny_runs import (
     untimed,
 )
 
-from xql_jax.configuration import suite_config
+from xql_jax.configuration import defaults
 from xql_jax.data.dataset import Dataset
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.errors import UserError
 from xql_jax.runs import finetuning, offline
-from xql_jax.runs.finetuning import finetune_job, finetuning_data, run_finetuning
+from xql_jax.runs.finetuning import finetune_job, finetuning_data
+from xql_jax.runs.kinds import train_run as run_finetuning
+from xql_jax.runs.kinds import train_run as run_offline
 from xql_jax.runs.load import load_run
-from xql_jax.runs.offline import run_offline
 from xql_jax.tasks import References
 from xql_jax.types import Batch
 
@@ -64,8 +65,7 @@ def scores_of(summary, step, seed=None):
 )
 def test_what_changes_at_the_hand_over_is_the_configs_but_for_what_the_user_sets(data, asked, changes):
     settings = finetune_settings(data, **asked)
-    with settings.config.unlocked():
-        settings.config.about.finetune.online = "beta=5:2 actor_lr=0.001"
+    settings.config.online = "beta=5:2 actor_lr=0.001"
     job = finetune_job(settings)
     assert job.identity["online"] == changes
     assert {ramp.name for ramp in job.acting.ramps} == {part.split("=")[0] for part in changes.split()}
@@ -257,7 +257,7 @@ def test_other_data_are_told_of(data, source, tmp_path, caplog):
 )
 def test_kitchens_online_rewards_are_those_of_its_data(data, monkeypatch, env_name, reward, counts):
     """If these are D4RL's, which has 1 in each step in which the microwave is open."""
-    config = suite_config("xql", suites=("kitchen", "pointmaze"), differences={})
+    config = defaults("xql", env_name.split("-")[0])
     settings = finetune_settings(data, config=config, env_name=env_name, normalize_observations=False)
     rows = np.zeros((5, 60), np.float32)
     rows[:, [22, 30 + 22]] = -0.75

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from xql_jax.commands.command_line import fail
-from xql_jax.config_files import OFFLINE, find_config, load_config
+from xql_jax.config_files import OFFLINE_TRAINING, find_config, load_config
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.envs import OURS
 from xql_jax.errors import Damaged, UserError
@@ -109,12 +109,10 @@ def test_the_kind_of_training_is_in_the_name(tmp_path, algorithm, identity, kind
     ],
 )
 def test_the_label_has_what_differs_from_the_file(sweep, fields, expected):
-    config = load_config(find_config("pointmaze"), OFFLINE)
-    config.update(fields)
-    content = {name: value for name, value in config.to_dict().items() if name != "about"}
+    base = load_config(find_config("pointmaze"), OFFLINE_TRAINING).to_dict()
     batch_size = 64 if expected else 256
-    identity = {"config": content, "sweep": sweep, "batch_size": batch_size}
-    assert run_label(config.to_dict(), identity) == expected
+    identity = {"config": base | fields, "sweep": sweep, "batch_size": batch_size}
+    assert run_label(base, identity) == expected
 
 
 def test_config_says_what_ran(tmp_path):

@@ -19,9 +19,9 @@ from tiny_runs import (
 
 from xql_jax.jax_settings import SETTINGS
 from xql_jax.policy import load_policy
-from xql_jax.runs.finetuning import run_finetuning
-from xql_jax.runs.offline import run_offline
-from xql_jax.runs.online import run_online
+from xql_jax.runs.kinds import train_run as run_finetuning
+from xql_jax.runs.kinds import train_run as run_offline
+from xql_jax.runs.kinds import train_run as run_online
 from xql_jax.tools.export import ExportSettings, export_policy, read_artifact
 
 ODD = {

@@ -21,12 +21,13 @@ from tiny_runs import (
     untimed,
 )
 
-from xql_jax.configuration import suite_config
+from xql_jax.configuration import defaults, update_all
 from xql_jax.errors import UserError
 from xql_jax.rollout.evaluation import Evaluator
+from xql_jax.runs.kinds import train_run as run_offline
+from xql_jax.runs.kinds import train_run as run_online
 from xql_jax.runs.load import load_run
-from xql_jax.runs.offline import offline_job, run_offline
-from xql_jax.runs.online import run_online
+from xql_jax.runs.offline import offline_job
 from xql_jax.training.population import Population
 
 O, A = 4, 2
@@ -59,7 +60,8 @@ def test_a_first_phase_of_learning_that_is_the_whole_run_is_told_of(data, tmp_pa
 
 @pytest.mark.parametrize("given", [{}, {"sweep": "beta=1,2"}, {"given": frozenset({"beta"})}])
 def test_own_data_without_a_beta_are_told_that_it_is_a_guess(data, tmp_path, caplog, given):
-    config = suite_config("xql", suites=("own",), differences={"xql": {"hidden_dims": (8,)}})
+    config = defaults("xql", "own")
+    update_all(config, hidden_dims=(8,))
     changes = {"config": config, "env_name": None, "max_steps": 3, "save_dir": str(tmp_path), **given}
     with caplog.at_level("INFO"):
         run_offline(offline_settings(data, **changes))
@@ -141,7 +143,7 @@ def test_some_seeds_of_a_run_go_on_in_another(data, unbroken, stopped, tmp_path)
     [
         ({"seed": 8, "num_seeds": 2}, r"the run has no member seed9; it has: seed3, .*seed8$"),
         ({"batch_size": 9}, r"^--checkpoint=.*: another run: batch_size=8, here 9$"),
-        ({"eval_at_start": True}, "another run: eval_at_start=the default, here True$"),
+        ({"eval_at_start": True}, "another run: eval_at_start=False, here True$"),
         ({"normalize_observations": False}, r"another run: .*; normalize_observations=True, here False$"),
         ({"checkpoint": "/nowhere"}, r"^/nowhere: not the folder of a run: it has no config.json$"),
         ({"checkpoint": "ended"}, r"^--checkpoint=.*: the run has ended: there is nothing left"),

@@ -7,7 +7,7 @@ import logging
 import jax
 import numpy as np
 
-from xql_jax.configuration import online_config, suite_config
+from xql_jax.configuration import defaults, update_all
 from xql_jax.runs.acting_settings import FinetuneSettings, OnlineSettings
 from xql_jax.runs.load import load_run
 from xql_jax.runs.run_settings import OfflineSettings
@@ -35,7 +35,9 @@ def write_dataset(path, size=120):
 
 def small(method, **values):
     """A config for the point mazes with networks of eight units."""
-    return suite_config(method, suites=("pointmaze",), differences={method: {"hidden_dims": (8,), **values}})
+    config = defaults(method, "pointmaze")
+    update_all(config, **{"hidden_dims": (8,), **values})
+    return config
 
 
 def of_data(folder):
@@ -58,9 +60,8 @@ def offline_settings(folder, **changes):
 
 def online_settings(folder, **changes):
     """TD3 in a point maze."""
-    values = {"hidden_dims": (8,), "batch_size": 4, "buffer_size": 16, "warmup_steps": 4}
     settings = {
-        "config": online_config("td3", algorithms=("td3",), differences=values, small={}, by_task={}),
+        "config": small("td3", batch_size=4, buffer_size=16, warmup_steps=4),
         **SCHEDULE,
         "save_dir": str(folder / "runs"),
         "env_name": "pointmaze-umaze-v0",

@@ -11,7 +11,8 @@ from tiny_runs import write_dataset
 from tiny_sweeps import TINY, states, sweep_settings, train_all
 
 from xql_jax.commands import sweeping
-from xql_jax.configuration import suite_config
+from xql_jax.config_files import ConfigFile
+from xql_jax.configuration import defaults, update_all
 from xql_jax.data.loading import cached_file
 from xql_jax.reports.printed_tables import read_paper_table
 from xql_jax.runs import machine
@@ -29,10 +30,10 @@ def asked(tmp_path, monkeypatch):
     """Makes sweeps for a table: two methods on data of one's own, and on tasks without their data."""
     monkeypatch.setenv("D4RL_DATASET_DIR", str(tmp_path / "nothing"))
 
-    def small(method, task, finetune):
-        name = method.split(":")[0]
-        differences = {name: {"hidden_dims": (8,)}}
-        return suite_config(name, suites=("pointmaze", "locomotion"), differences=differences)
+    def small(method, task, finetune, network="paper"):
+        config = defaults(method.split(":")[0], task.suite)
+        update_all(config, hidden_dims=(8,))
+        return ConfigFile(None, config)
 
     monkeypatch.setattr(plan, "config_of", small)
     own = f"{MAZE}={write_dataset(tmp_path / 'data.npz')}"

@@ -7,15 +7,14 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, TypeVar
 
 from absl import app, flags
 from absl import logging as absl_logging
-from ml_collections import ConfigDict
 
-from xql_jax.config_files import FINETUNE, choose_config
-from xql_jax.configuration import with_fields
+from xql_jax.config_files import ConfigFile, choose_config
+from xql_jax.configuration import field_names, with_fields
 from xql_jax.errors import NO_HOME, UserError
 from xql_jax.runs.run_settings import RunSettings
 from xql_jax.settings import settings_of
@@ -26,8 +25,8 @@ S = TypeVar("S")
 
 flags.disclaim_key_flags()  # flags defined here count as the main's own, so that its `--help` lists them
 
-# What a user meets as one line: mistakes, and what the system refuses.
-TOLD = (UserError, flags.Error, MemoryError, OSError, RuntimeError)
+# Errors that end the program with one line: mistakes of the user, and what the system refuses.
+ONE_LINE_ERRORS = (UserError, flags.Error, MemoryError, OSError, RuntimeError)
 
 
 def define_flags(kind: type) -> None:
@@ -75,20 +74,17 @@ def run(
         expanded: returns the arguments to parse, given those that were typed.
     """
     define_flags(kind)
-    fields: dict[str, str] = {}  # the hyperparameters that are given
 
     def parse(arguments: Sequence[str]) -> list[str]:
         try:
-            positional, found = _parsed(expanded(arguments))
-        except TOLD as error:
+            return _parsed(expanded(arguments))
+        except ONE_LINE_ERRORS as error:
             sys.exit(fail(error))
-        fields.update(found)
-        return positional
 
     def guarded(arguments: Sequence[str]) -> int | None:
         try:
-            return main(settings_from(kind, arguments[1:], fields))
-        except TOLD as error:
+            return main(settings_from(kind, arguments[1:]))
+        except ONE_LINE_ERRORS as error:
             return fail(error)
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr, flush=True)
@@ -101,7 +97,7 @@ def run(
 
 
 def fail(error: Exception) -> int:
-    """Prints one of `TOLD` as one line and returns the exit code; raises what no system call has refused."""
+    """Prints such an error as one line and returns the exit code; raises those of the program itself."""
     if isinstance(error, BrokenPipeError):  # `| head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
@@ -121,22 +117,26 @@ def fail(error: Exception) -> int:
     return 2
 
 
-def settings_from(kind: type[S], positional: Sequence[str], fields: Mapping[str, str]) -> S:
-    """Makes settings of class `kind` from the flags.
-
-    Args:
-        positional: the arguments without a flag.
-        fields: hyperparameters of the config that are given, as they were typed.
-    """
+def settings_from(kind: type[S], arguments: Sequence[str]) -> S:
+    """Makes settings of class `kind` from the flags, and from the arguments that are no flags."""
     known, values = settings_of(kind), flags.FLAGS
     names = [name for name in (*known, "config", "method") if name in values]
     given: dict[str, Any] = {name: values[name].value for name in names if name in known}
     if issubclass(kind, RunSettings):
-        given["config"] = _chosen_config(kind, fields, names)
-    elif fields:
-        from xql_jax.unknown import unknown_setting  # whose table only a mistake needs
+        given["config_file"] = file = _config_file(kind)
+        positional, fields = hyperparameters_in(arguments, field_names(file.config))
+        # A run of --checkpoint has its own hyperparameters, and refuses what is given.
+        is_of_run = "member" in values and values.checkpoint and not values.method
+        try:
+            given["config"] = with_fields(file.config, {} if is_of_run else fields, names)
+        except UserError as error:
+            raise UserError(f"--{error}") from None
+    else:
+        positional, fields = hyperparameters_in(arguments, ())
+        for name in fields:
+            from xql_jax.unknown import unknown_setting  # whose table only a mistake needs
 
-        raise UserError(f"--{unknown_setting(next(iter(fields)), names)}")
+            raise UserError(f"--{unknown_setting(name, names)}")
     if given.get("method"):
         own_attribute(given["method"], "--method")  # imports it, before a run names it
     for name in (name for name in known if known[name].positional):
@@ -144,7 +144,7 @@ def settings_from(kind: type[S], positional: Sequence[str], fields: Mapping[str,
         if known[name].meaning and not positional:
             raise UserError(f"name {known[name].meaning}")
         given[name] = list(positional) if several else next(iter(positional), None)
-        positional = () if several else positional[1:]
+        positional = [] if several else positional[1:]
     if positional:
         one = any(each.positional for each in known.values())
         hint = "only one path is taken, and a * may match several" if one else "it belongs to no flag"
@@ -157,29 +157,24 @@ def settings_from(kind: type[S], positional: Sequence[str], fields: Mapping[str,
         raise UserError(f"--{error}") from None
 
 
-def _chosen_config(kind: type[RunSettings], fields: Mapping[str, str], names: Sequence[str]) -> ConfigDict:
-    """Returns the config that the flags ask for; its file's path is afterwards the value of --config."""
-    values, method = flags.FLAGS, flags.FLAGS.method
-    has_data = "dataset" in values and bool(values.dataset)
-    if fields and kind.config_kind is FINETUNE and values.checkpoint and not method:
-        from xql_jax.runs.load import load_run  # imports JAX
-
-        method = load_run(values.checkpoint).config["algorithm"]  # a line about `fields` is about it
-    file, config = choose_config(
-        kind.config_kind, method, values.config, env_name=values.env_name, has_data=has_data
+def _config_file(kind: type[RunSettings]) -> ConfigFile:
+    """Returns the file of hyperparameters that the flags ask for, and its config."""
+    values = flags.FLAGS
+    return choose_config(
+        kind.config_kind,
+        values.method,
+        values.config,
+        env_name=values.env_name,
+        has_data="dataset" in values and bool(values.dataset),
+        network=values.network if "network" in values else "paper",
     )
-    values["config"].value = str(file)
-    try:
-        return with_fields(config, fields, names)
-    except UserError as error:
-        raise UserError(f"--{error}") from None
 
 
-def _parsed(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """Parses the flags; returns the other arguments, and the hyperparameters that are given, by name."""
+def _parsed(arguments: Sequence[str]) -> list[str]:
+    """Parses the flags, of which --config.NAME is another form of --NAME; returns the other arguments."""
     try:
-        typed = ["--help" if one == "-h" else one for one in arguments]
-        return _without_fields(flags.FLAGS(typed, known_only=True))
+        typed = [re.sub(r"^(--?(?:no)?)config\.", r"\1", one) for one in arguments]
+        return flags.FLAGS(["--help" if one == "-h" else one for one in typed], known_only=True)
     except SystemExit:  # absl ends with 1 after --help
         sys.exit(0)
     except flags.IllegalFlagValueError as error:  # absl checks none but those that are true or false
@@ -189,24 +184,31 @@ def _parsed(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
         raise UserError(str(error)) from None
 
 
-def _without_fields(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """Takes the hyperparameters out of the arguments that are no flags: --config.NAME=VALUE or --NAME=VALUE.
+def hyperparameters_in(arguments: Sequence[str], known: Collection[str]) -> tuple[list[str], dict[str, str]]:
+    """Takes what is given as a hyperparameter out of the arguments that are no flags.
 
-    The value may be an argument of its own, or missing: --NAME is true, --noNAME false.
+    These forms are taken: --NAME=VALUE, --NAME VALUE, --NAME for true and --noNAME for false.
+
+    Args:
+        known: the names of the hyperparameters, which tell --noNAME from one that begins with no.
+    Returns:
+        The other arguments, and the text of each value by its name.
     """
     rest: list[str] = []
     fields: dict[str, str] = {}
-    waiting = ""  # the field whose value may come next
+    waiting = ""  # the hyperparameter whose value may come next
     for argument in arguments:
         if waiting and not argument.startswith("--"):
             fields[waiting], waiting = argument, ""
         elif re.match("--?[a-zA-Z]", argument):
-            typed, has_value, value = argument.lstrip("-").partition("=")
-            name = re.sub(r"^(no)?config\.", r"\1", typed)
-            fields[name], waiting = (value, "") if has_value else ("true", name)
+            name, has_value, value = argument.lstrip("-").partition("=")
+            waiting = ""
+            if has_value:
+                fields[name] = value
+            elif name not in known and name.removeprefix("no") in known:
+                fields[name.removeprefix("no")] = "false"
+            else:
+                fields[name], waiting = "true", name
         elif argument != "--":
             rest.append(argument)
-    for name in [name for name in fields if name.startswith("no") and fields[name] == "true"]:
-        del fields[name]
-        fields[name.removeprefix("no")] = "false"
     return rest, fields

@@ -1,90 +1,86 @@
-"""The work of the mains that train: print the settings, or train with them and print how it ended."""
+"""What the mains that train print: the settings, how a training begins, and how it ended."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from absl import flags
 
-from xql_jax.config_files import FINETUNE
-from xql_jax.configuration import NO_FIELDS, OnlineFields
-from xql_jax.learners.registry import describe_fields
+from xql_jax.config_files import tuned
+from xql_jax.configuration import defaults
+from xql_jax.learners.registry import describe_fields, method_named, method_of
 from xql_jax.reports.run_summary import ranked
 from xql_jax.runs.run import Job, Summary, request
-from xql_jax.runs.run_settings import DEFAULT_ENV_NAME, OfflineSettings, RunSettings
+from xql_jax.runs.run_settings import OfflineSettings, RunSettings
 from xql_jax.settings import as_typed, settings_of
 
 LOG = logging.getLogger(__name__)
-NETWORK = 'Size of the networks: "paper", or "small" for a laptop.'  # a field of online configs only
 NOT_PRINTED = ("resume", "tqdm", "extend")  # they say what the program does, or what it shows
 
 
-def train_or_print(
-    settings: RunSettings, to_job: Callable[[Any], Job], train: Callable[[Any], Summary]
-) -> int:
-    """Trains with the settings, or prints them for `--print_config`; returns the exit code.
-
-    Args:
-        to_job: returns the job of such a run, with its settings resolved.
-        train: trains it.
-    """
-    path = str(flags.FLAGS.config).removeprefix(f"{Path.cwd()}/")
-    source = getattr(settings, "checkpoint", None) if settings.config_kind is FINETUNE else None
-    resolved = to_job(settings).settings  # mistakes in the settings come before the first line
-    if flags.FLAGS.print_config:
-        print(f"{request(resolved)}; nothing is trained: the settings, as --NAME=VALUE (where it is from)")
-        origins = [name for name in ("method", "config") if flags.FLAGS[name].present]
-        origin = "run of --checkpoint" if source else "flag" if origins else "default"
-        print(f"--method={resolved.config.algorithm} ({origin}): The method, and after a plus its policy.")
-        if not source:
-            origin = "flag" if "config" in origins else "chosen by the method and the task"
-            print(f"--config={path} ({origin}): The file of hyperparameters.")
-        for name, value, origin, meaning in described_settings(resolved):
-            print(f"--{name}={as_typed(value)} ({origin}): {meaning}")
-        return 0
-    of_source = f"fine-tuning of {source}: {settings.max_steps:,} steps"
-    # Before training, so that a full disk is not found out after hours.
-    print(of_source if source else f"{request(resolved)}; values of {path}", flush=True)
-    summary = train(settings)
-    _print_end(summary)
-    return 128 + summary.stopped_by if summary.stopped_by else 0
+def print_settings(job: Job) -> int:
+    """Prints every setting with its source and its meaning, for --print_config; returns the exit code."""
+    settings = job.settings
+    print(f"{request(settings)}; nothing is trained: the settings, as --NAME=VALUE (where it is from)")
+    origins = [name for name in ("method", "config") if flags.FLAGS[name].present]
+    origin = "run of --checkpoint" if job.source else "flag" if origins else "default"
+    print(f"--method={settings.config.algorithm} ({origin}): The method, and after a plus its policy.")
+    if not job.source:
+        origin = "flag" if "config" in origins else "chosen by the method and the task"
+        print(f"--config={_path(settings)} ({origin}): The file of hyperparameters.")
+    for name, value, origin, meaning in described_settings(job):
+        print(f"--{name}={as_typed(value)} ({origin}): {meaning}")
+    return 0
 
 
-def described_settings(settings: RunSettings) -> Iterator[tuple[str, Any, str, str]]:
+def print_beginning(job: Job) -> None:
+    """Prints what is trained, before training, so that a full disk is not found out after hours."""
+    settings = job.settings
+    if job.source:
+        line = f"fine-tuning of {settings.checkpoint}: {settings.max_steps:,} steps"
+    else:
+        line = f"{request(settings)}; values of {_path(settings)}"
+    print(line, flush=True)
+
+
+def described_settings(job: Job) -> Iterator[tuple[str, object, str, str]]:
     """Yields name, value, source and meaning of every resolved setting, then of every hyperparameter."""
-    config, given, known = settings.config, settings.given, settings_of(type(settings))
-    about = config.about.to_dict()
-    others = "run of --checkpoint" if getattr(settings, "checkpoint", None) else "config file"
+    settings = job.settings
+    config, file, known = settings.config, settings.config_file.config, settings_of(type(settings))
     is_tuned = isinstance(settings, OfflineSettings) and settings.tuned
-    tuned = about["tuned"][settings.task.name] if is_tuned and settings.task else {}
-    rows = describe_fields(config.algorithm)
-    if "small" in about:
-        rows = [*rows, *describe_fields(OnlineFields())]
-    # The method's own, for settings that are None.
-    usual = {**about.get("run", {}), **about.get("finetune", {}), "env_name": DEFAULT_ENV_NAME}
-    defaults = {row.name: [row.default] for row in rows}
-    defaults |= {name: [one.default, usual.get(name, one.default)] for name, one in known.items()}
+    of_table = tuned(config, settings.task and settings.task.name) if is_tuned else {}
+    recipe = method_named(method_of(config.algorithm))
+    without_file = defaults(config.algorithm, file.suite)
+    of_method = {*recipe.defaults, *recipe.settings, *recipe.by_suite.get(file.suite, {})}
 
-    def source(name: str, value: Any) -> str:
-        if name in given or (name.endswith("_hidden_dims") and "hidden_dims" in given):
+    def source(name: str, value: object) -> str:
+        if name in settings.given or (name.endswith("_hidden_dims") and "hidden_dims" in settings.given):
             return "flag"
-        if name in tuned and value == tuned[name]:
+        if name in of_table and value == of_table[name]:
             return "Table 4 (--tuned)"
-        is_default = any(value == one or not (value or one) for one in defaults.get(name, ()))
-        return "default" if is_default else others
+        if job.source and (name in config or (name in known and value not in (known[name].default, None))):
+            return "run of --checkpoint"
+        if name in without_file and file[name] != without_file[name]:
+            return "config file"
+        return "method" if name in of_method else "default"
 
     for name, one in known.items():
         if name not in NOT_PRINTED:
             value = getattr(settings, name)
             yield name, value, source(name, value), one.meaning
-    meanings = {row.name: row.meaning for row in rows} | {"network": NETWORK}
-    for name, value in config.items():
-        if name not in NO_FIELDS:
-            yield name, value, source(name, value), meanings.get(name, "")
+    for row in describe_fields(config.algorithm):
+        yield row.name, config[row.name], source(row.name, config[row.name]), row.meaning
 
 
-def _print_end(summary: Summary) -> None:
+def _path(settings: RunSettings) -> str:
+    """Returns the path of the file of hyperparameters, from the current folder if it is below it."""
+    assert settings.config_file is not None  # as in every job
+    return str(settings.config_file.path).removeprefix(f"{Path.cwd()}/")
+
+
+def print_end(summary: Summary) -> int:
+    """Prints how a training ended; returns the exit code."""
     content, unit, stopped_by = summary.content, summary.unit, summary.stopped_by
     heading = "this run has ended already" if summary.had_ended else "done"
     if stopped_by:
@@ -96,15 +92,16 @@ def _print_end(summary: Summary) -> None:
     for result in ranked(results):
         print_result(result, quantity)
     for entry in content.get("finetuning", []):
-        regret = (
-            f"; cumulative regret {entry['cumulative_regret']:.2f}" if "cumulative_regret" in entry else ""
-        )
+        regret = ""
+        if "cumulative_regret" in entry:
+            regret = f"; cumulative regret {entry['cumulative_regret']:.2f}"
         before, after = entry["offline_score"], entry["online_score"]
-        LOG.info(f"  {_setting(entry)}before → after: {before:.1f} → {after:.1f}{regret}")
+        LOG.info(f"  {_values_of(entry)}before → after: {before:.1f} → {after:.1f}{regret}")
     for divergence in content["diverged"]:
         where = f"{unit} {divergence['step']} ({divergence['quantity']})"
         LOG.info(f"  diverged: {divergence['member']} at {where}")
     LOG.info(f"  results: {summary.path}")
+    return 128 + stopped_by if stopped_by else 0
 
 
 def print_result(result: Mapping[str, Any], quantity: str = "score") -> None:
@@ -116,10 +113,10 @@ def print_result(result: Mapping[str, Any], quantity: str = "score") -> None:
         f"{score:.1f}" + (" (diverged)" if seed in result["diverged_seeds"] else "")
         for seed, score in zip(seeds, result["last_score_by_seed"], strict=True)
     )
-    LOG.info(f"  {_setting(result)}last {quantity} {result['last_score']:.1f}{spread}; by seed: {by_seed}")
+    LOG.info(f"  {_values_of(result)}last {quantity} {result['last_score']:.1f}{spread}; by seed: {by_seed}")
 
 
-def _setting(result: Mapping[str, Any]) -> str:
+def _values_of(result: Mapping[str, Any]) -> str:
     """Returns what begins the line of a setting of a sweep."""
     named = ", ".join(f"{name}={float(value):g}" for name, value in result["hyperparameters"].items())
     return f"{named}: " if named else ""

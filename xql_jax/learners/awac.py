@@ -74,6 +74,6 @@ METHOD = fields.Method(
         "adroit": {"awr_temperature": 10.0},
         "pointmaze": {"awr_temperature": 10.0},
     },
-    run=fields.RunDefaults(batch_size=1024, scale_rewards=False),
+    settings={"batch_size": 1024, "scale_rewards": False},
 )
 METHODS = {"awac": METHOD}

@@ -29,4 +29,4 @@ class BC(PolicyLearner):
         return LearnerState(state.step + 1, policy), info
 
 
-METHODS = {"bc": fields.Method(BC), "bc10": fields.Method(BC, run=fields.RunDefaults(top_returns=0.1))}
+METHODS = {"bc": fields.Method(BC), "bc10": fields.Method(BC, settings={"top_returns": 0.1})}

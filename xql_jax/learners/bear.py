@@ -114,6 +114,6 @@ METHOD = fields.Method(
     {"warm_start": 40_000.0, "backup_actions": 10, "min_share": 0.75, "behavior_hidden_dims": (750, 750)}
     | {"actor_lr": 1e-4, "critic_lr": 3e-4, "behavior_lr": 3e-4},
     by_suite={"pointmaze": {"behavior_lr": 1e-3, "warm_start": 3_000.0}},
-    run=fields.RunDefaults(scale_rewards=False),
+    settings={"scale_rewards": False},
 )
 METHODS = {"bear": METHOD}

@@ -62,7 +62,6 @@ METHOD = fields.Method(
         "adroit": {"cql_alpha": 1.0, "actor_hidden_dims": (512,) * 2, "critic_hidden_dims": (512,) * 3},
         "pointmaze": cql.METHOD.by_suite["pointmaze"],
     },
-    run=cql.METHOD.run,
-    finetune=fields.FinetuneDefaults(offline_fraction=0.5),
+    settings={**cql.METHOD.settings, "offline_fraction": 0.5},
 )
 METHODS = {"cal_ql": METHOD}

@@ -161,6 +161,6 @@ METHOD = fields.Method(
         "pointmaze": {"return_scale": 20.0, "context_length": 10, "embed_dim": 64, "num_layers": 2}
         | {"actor_lr": 1e-3, "actor_warmup_steps": 1000.0},
     },
-    run=fields.RunDefaults(batch_size=64, normalize_observations=True),
+    settings={"batch_size": 64, "normalize_observations": True},
 )
 METHODS = {"dt": METHOD}

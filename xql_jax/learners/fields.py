@@ -188,55 +188,31 @@ def _to_config(value: object, field: dataclasses.Field) -> object:
     return float(str(np.float32(value))) if isinstance(value, np.floating | jax.Array) else value
 
 
-@dataclasses.dataclass(frozen=True)
-class FinetuneDefaults:
-    """A method's defaults for fine-tuning, used for settings that the command line does not give."""
-
-    num_pretraining_steps: int = 1_000_000
-    offline_fraction: float | None = None  # of every minibatch; None: all transitions are equally likely
-    warmup_steps: int = 0  # of random actions
-    updates_per_step: float = 1.0
-    acting_temperature: float = 1.0  # scale of the policy's own spread while it collects
-    # Hyperparameters that change for the online phase, see `parse_ramps` of `training/schedule.py`.
-    online: str = ""
-
-
-@dataclasses.dataclass(frozen=True)
-class RunDefaults:
-    """A method's defaults for a run, used for settings that the command line does not give."""
-
-    batch_size: int = 256
-    normalize_observations: bool = False
-    scale_rewards: bool = True  # where IQL does, see `fit_preprocessing`
-    top_returns: float = 1.0  # share of the transitions that are learned from, see `fit_preprocessing`
-
-
 class Method(Generic[P]):
     """Makes a learner from hyperparameters by their flat names: `OFFLINE["xql"](beta=0.6, loss="plain")`.
 
     Args:
         learner: the class of the learner.
         defaults: the hyperparameters with another default than in the parts' classes.
-        by_suite: per suite (see `Task.suite`), the hyperparameters that the method's authors change there.
-            The files in configs/ start from these and may override them.
-        run, finetune: the method's defaults for a run and for fine-tuning.
+        settings: those of `FinetuningSettings` with another default than there.
+        by_suite: per suite (see `Task.suite`), the hyperparameters and settings that the method's authors
+            change there. The files in configs/ start from these and may override them.
         parts: the classes of its parts.
     """
 
     def __init__(
         self,
         learner: Callable[..., P],
-        defaults: Mapping[str, Any] | None = None,
+        defaults: Mapping[str, object] | None = None,
         *,
-        by_suite: Mapping[str, Mapping[str, Any]] | None = None,
-        run: RunDefaults = RunDefaults(),
-        finetune: FinetuneDefaults = FinetuneDefaults(),
+        settings: Mapping[str, object] | None = None,
+        by_suite: Mapping[str, Mapping[str, object]] | None = None,
         **parts: Callable,
     ):
         self.learner, self.defaults, self.parts = learner, defaults or {}, parts
-        self.by_suite, self.run, self.finetune = by_suite or {}, run, finetune
+        self.settings, self.by_suite = settings or {}, by_suite or {}
 
-    def __call__(self, **hyperparameters: Any) -> P:
+    def __call__(self, **hyperparameters: object) -> P:
         """Makes the learner; raises UserError if a hyperparameter is unknown or its value is impossible."""
         learner = self.learner(**{name: make() for name, make in self.parts.items()})
         return with_hyperparameters(learner, {**self.defaults, **hyperparameters})

@@ -50,4 +50,4 @@ class FQL(ActorCritic):
         return state, {**critic_info, **policy_info}
 
 
-METHODS = {"fql": fields.Method(FQL, run=fields.RunDefaults(scale_rewards=False))}
+METHODS = {"fql": fields.Method(FQL, settings={"scale_rewards": False})}

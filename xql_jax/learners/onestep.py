@@ -81,6 +81,6 @@ METHOD = fields.Method(
         "value_actions": 10,
     },
     by_suite={"kitchen": {"awr_temperature": 0.1}},
-    run=fields.RunDefaults(batch_size=512, scale_rewards=False),
+    settings={"batch_size": 512, "scale_rewards": False},
 )
 METHODS = {"onestep": METHOD}

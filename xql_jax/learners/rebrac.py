@@ -73,6 +73,6 @@ METHOD = fields.Method(
         "adroit": {"actor_lr": 3e-4, "critic_lr": 3e-4, "actor_bc_coef": 0.05, "critic_bc_coef": 0.1},
         "pointmaze": {"actor_bc_coef": 0.003, "critic_bc_coef": 0.001},
     },
-    run=fields.RunDefaults(batch_size=1024, scale_rewards=False),
+    settings={"batch_size": 1024, "scale_rewards": False},
 )
 METHODS = {"rebrac": METHOD}

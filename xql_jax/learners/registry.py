@@ -1,4 +1,4 @@
-"""Names of methods, of policy objectives and of heads: where a string becomes code, and what it can be told.
+"""Names of methods, of policy objectives and of heads, where a string becomes code; and hyperparameters.
 
 A name's module is imported when the name is used, so a command loads only the methods that it trains.
 """
@@ -62,7 +62,7 @@ class Methods(Modules):
         return method
 
 
-# XQL and its kin, which share settings.
+# Methods like XQL, which share values in configs/
 IN_SAMPLE = {
     "dvl_chi2": "f_dvl",
     "dvl_tv": "f_dvl",
@@ -226,7 +226,7 @@ class FieldDescription:
     """A hyperparameter of a method."""
 
     name: str  # flat, as in `--NAME`
-    default: Any  # as a config has it: functions by their names
+    default: object  # as a config has it: functions by their names
     domain: str  # the values that it may have, in words
     meaning: str  # empty for a field that has none, such as one of your own method
     source: str  # which class or method has the default

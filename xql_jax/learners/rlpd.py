@@ -79,9 +79,12 @@ METHOD = fields.Method(
         "antmaze": {"backup_entropy": False, "num_min_critics": 1, **THREE_LAYERS},
         "adroit": {"backup_entropy": False, **THREE_LAYERS},
     },
-    run=fields.RunDefaults(scale_rewards=False),
-    finetune=fields.FinetuneDefaults(
-        num_pretraining_steps=0, offline_fraction=0.5, warmup_steps=5_000, updates_per_step=20.0
-    ),
+    settings={
+        "scale_rewards": False,
+        "num_pretraining_steps": 0,
+        "offline_fraction": 0.5,
+        "warmup_steps": 5_000,
+        "updates_per_step": 20.0,
+    },
 )
 METHODS = {"rlpd": METHOD}

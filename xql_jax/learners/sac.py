@@ -180,7 +180,9 @@ TABLE_5 = {
     "actor_lr": 1e-4, "critic_lr": 1e-4, "value_lr": 1e-4, "entropy_coef_lr": 1e-4, "actor_period": 1,
     "actor_hidden_dims": (1024, 1024), "critic_hidden_dims": (1024, 1024), "value_hidden_dims": (1024, 1024),
 }  # fmt: skip
+X_TABLE_5 = {**TABLE_5, "clip": 8.0}  # of z = (Q - V) / beta, Appendix D.6
+WARM_UP = {"warmup_steps": 1_000}
 METHODS = {
-    "sac": fields.Method(SAC, TABLE_5),
-    "xsac": fields.Method(XSAC, {**TABLE_5, "clip": 8.0}),  # of z = (Q - V) / beta, Appendix D.6
+    "sac": fields.Method(SAC, TABLE_5, settings=WARM_UP),
+    "xsac": fields.Method(XSAC, X_TABLE_5, settings=WARM_UP),
 }

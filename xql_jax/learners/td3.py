@@ -140,10 +140,13 @@ class GumbelCritic(parts.Critic):
         return self.loss(values, targets, beta=self.beta, clip=self.clip, clip_rule=self.clip_rule)
 
 
-# Without the double Q trick it is TD3 - DQ. The clip is Appendix D.6's.
+OF_TD3 = {"critic_lr": 1e-3}
+OF_XTD3 = {**OF_TD3, "clip": 8.0}  # of z = (target - Q) / beta, Appendix D.6
+DQ = {"num_critics": 1}  # TD3 - DQ: without the double Q trick
+WARM_UP = {"warmup_steps": 1_000}
 METHODS = {
-    "td3": fields.Method(TD3, {"critic_lr": 1e-3}),
-    "td3_dq": fields.Method(TD3, {"critic_lr": 1e-3, "num_critics": 1}),
-    "xtd3": fields.Method(TD3, {"critic_lr": 1e-3, "clip": 8.0}, critic=GumbelCritic),
-    "xtd3_dq": fields.Method(TD3, {"critic_lr": 1e-3, "clip": 8.0, "num_critics": 1}, critic=GumbelCritic),
+    "td3": fields.Method(TD3, OF_TD3, settings=WARM_UP),
+    "td3_dq": fields.Method(TD3, {**OF_TD3, **DQ}, settings=WARM_UP),
+    "xtd3": fields.Method(TD3, OF_XTD3, settings=WARM_UP, critic=GumbelCritic),
+    "xtd3_dq": fields.Method(TD3, {**OF_XTD3, **DQ}, settings=WARM_UP, critic=GumbelCritic),
 }

@@ -44,6 +44,6 @@ METHODS = {
     "td3_bc": fields.Method(
         TD3_BC,
         {"actor_lr": 3e-4, "critic_lr": 3e-4},
-        run=fields.RunDefaults(batch_size=256, normalize_observations=True, scale_rewards=False),
+        settings={"normalize_observations": True, "scale_rewards": False},
     )
 }

@@ -9,7 +9,8 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from xql_jax.config_files import FINETUNE, choose_config
+from xql_jax.config_files import FINETUNING, choose_config
+from xql_jax.configuration import field_names, learner_from_config
 from xql_jax.data.dataset import drawn_rows
 from xql_jax.data.replay import PriorData
 from xql_jax.errors import UserError
@@ -29,12 +30,13 @@ from xql_jax.training.population import Population
 from xql_jax.training.schedule import parse_ramps
 from xql_jax.training.signals import StopSignals
 from xql_jax.types import Batch, CalibratedBatch, State
+from xql_jax.unknown import unknown_setting
 
 LOG = logging.getLogger(__name__)
 # Settings that are those of --checkpoint's run, as are all hyperparameters.
 OF_THE_CHECKPOINT = {
     *("seed", "num_seeds", "sweep", "num_pretraining_steps", "tuned", "normalize_observations"),
-    *("top_returns", "env_backend", "legacy_inertia"),
+    *("scale_rewards", "top_returns", "env_backend", "legacy_inertia"),
 }
 
 
@@ -43,7 +45,8 @@ def finetune_job(settings: FinetuneSettings) -> Job:
     source = _source(settings)
     settings = (_settings_of_source(settings, source) if source else settings).resolved()
     identity = {"checkpoint": {"run": source.run_id, "step": source.step}} if source else {}
-    job = make_job(settings, settings.num_pretraining_steps or math.inf, **identity)
+    learner = learner_from_config(settings.config, settings.num_pretraining_steps or math.inf)
+    job = make_job(settings, learner, **identity)
     if job.learner.batch_type not in (Batch, CalibratedBatch):
         raise UserError(
             f"{settings.config.algorithm} cannot be fine-tuned: a replay buffer has single transitions, and "
@@ -64,14 +67,14 @@ def finetune_job(settings: FinetuneSettings) -> Job:
     return job._replace(identity={**job.identity, **rounds}, acting=schedule, source=source)
 
 
-def run_finetuning(settings: FinetuneSettings, stop: StopSignals | None = None) -> Summary:
+def run_finetuning(job: Job, stop: StopSignals | None = None) -> Summary:
     """Trains a population on a dataset, or takes that of another run, and then trains it online.
 
     Observations and rewards of the environments pass through the preprocessing of the data. The optimisers'
     states are kept. Learning rates do not decay in the online phase. See `train_offline`.
     """
     prepare_acting()
-    job, stop = finetune_job(settings), stop or StopSignals()
+    settings, stop = job.settings, stop or StopSignals()
     with running(job) as (held, evaluator):
         data = finetuning_data(job, evaluator)
         check_room(job, data.sizes, "--replay_buffer_size")
@@ -143,6 +146,10 @@ def _source(settings: FinetuneSettings) -> SavedRun | None:
     source = load_run(settings.checkpoint, member=settings.member, env_name=settings.env_name)
     changeable = settings_of(FinetuneSettings).keys() - OF_THE_CHECKPOINT
     changeable |= {"method"} if settings.config.algorithm == source.algorithm else set()
+    for name in (
+        settings.given - settings_of(FinetuneSettings).keys() - {*field_names(source.config), "method"}
+    ):
+        raise unknown_setting(name, settings_of(FinetuneSettings), source.algorithm)
     if unfit := sorted(settings.given - changeable):
         raise UserError(
             f"--{unfit[0]}: the run of --checkpoint has its own; what may change is given by --online"
@@ -168,14 +175,16 @@ def _settings_of_source(settings: FinetuneSettings, source: SavedRun) -> Finetun
     references = settings.random_return, settings.expert_return
     if references == (None, None) and source.references and env_name == source.env_name:
         references = source.references  # another task is not scored by them
-    _, of_task = choose_config(FINETUNE, source.config["algorithm"], env_name=env_name, has_data=True)
-    about = {**of_task.about, "base": {}, "tuned": {}, "by_environment": {}}  # no hyperparameters
+    file = choose_config(FINETUNING, source.algorithm, env_name=env_name, has_data=True)
+    config = ConfigDict({**file.config, **with_numbers(source.config)})
     return dataclasses.replace(
         settings,
-        config=ConfigDict({**with_numbers(source.config), "about": about}),
+        config=config,
+        config_file=file._replace(config=config),
         env_name=env_name,
         dataset=settings.dataset or source.sources,
         normalize_observations=content["normalize_observations"],
+        scale_rewards=content["scale_rewards"],
         top_returns=content["top_returns"],
         **source.simulation._asdict(),
         batch_size=settings.batch_size or content["batch_size"],

@@ -34,7 +34,10 @@ NOT_DEFINING = (
 HEARTBEAT = ".heartbeat"  # a file that a run touches as long as it lives
 LONGEST_LABEL = 60  # characters
 # Settings that a label can contain besides the config's fields.
-LABELLED = ("batch_size", "normalize_observations", "top_returns", "scale_rewards")
+LABELLED = (
+    *("batch_size", "normalize_observations", "top_returns", "scale_rewards"),
+    *("network", "buffer_size", "warmup_steps", "updates_per_step"),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -212,21 +215,20 @@ class RunFolder:
         return with_numbers(write_record(self.files.summary, {**summary, **own}))
 
 
-def run_label(config: Mapping[str, Any], identity: Mapping[str, Any]) -> str:
+def run_label(base: Mapping[str, Any], identity: Mapping[str, Any]) -> str:
     """Returns the settings that differ from the config file's, such as beta=0.5_tau=0.1.
 
     Swept settings come first, then the others by name, as many as fit into LONGEST_LABEL characters. The
     label depends only on the settings, not on how they were typed. Characters that some file systems do not
-    allow are left out. `config` is resolved and has its entry `about`, the defaults to compare with.
+    allow are left out. `base` has the values of the config file, by name.
     """
     swept = dict(fields_given(identity["sweep"]))
-    base, of_run = config["about"].get("base", {}), config["about"].get("run", {})
     ours = {name: value for name, value in identity["config"].items() if name in base and value is not None}
     changed = {name: as_typed(ours[name]) for name in ours if name not in swept and ours[name] != base[name]}
     changed |= {
         name: as_typed(identity[name])
         for name in LABELLED
-        if name in identity and identity[name] != of_run.get(name)
+        if name in identity and identity[name] != base.get(name)
     }
     widths = [name for name in base if name.endswith("_hidden_dims")]
     if all(name in changed for name in widths) and len({changed[name] for name in widths}) == 1:

@@ -13,7 +13,7 @@ from xql_jax.runs.run_settings import OfflineSettings, RunSettings
 from xql_jax.training.signals import StopSignals
 
 # By the settings' class, the functions that make a run's job and that train it.
-KINDS: dict[type, tuple[Callable[[Any], Job], Callable[[Any, StopSignals | None], Summary]]] = {
+KINDS: dict[type, tuple[Callable[[Any], Job], Callable[[Job, StopSignals | None], Summary]]] = {
     OfflineSettings: (offline_job, run_offline),
     OnlineSettings: (online_job, run_online),
     FinetuneSettings: (finetune_job, run_finetuning),
@@ -22,7 +22,7 @@ KINDS: dict[type, tuple[Callable[[Any], Job], Callable[[Any, StopSignals | None]
 
 def train_run(settings: RunSettings, stop: StopSignals | None = None) -> Summary:
     """Trains, or goes on with, the run that has these settings."""
-    return KINDS[type(settings)][1](settings, stop)
+    return KINDS[type(settings)][1](job_of(settings), stop)
 
 
 def job_of(settings: RunSettings) -> Job:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from xql_jax.config_files import file_for_suite
+from xql_jax.configuration import learner_from_config
 from xql_jax.data.dataset import FILE_SUFFIXES, SOURCE_PREFIXES, check_spaces, name_of
 from xql_jax.data.loading import load_dataset, stamps
 from xql_jax.data.preprocessing import Preprocessing, counts_kitchen_tasks, fit_preprocessing
@@ -46,10 +48,11 @@ def offline_job(settings: OfflineSettings) -> Job:
     """Returns the run's job; raises UserError for mistakes in the settings."""
     if settings.extend and settings.checkpoint:
         raise UserError("--extend finds the run that it goes on from by itself: leave out --checkpoint")
-    return make_job(settings.resolved(), settings.max_steps)
+    settings = settings.resolved()
+    return make_job(settings, learner_from_config(settings.config, settings.max_steps))
 
 
-def run_offline(settings: OfflineSettings, stop: StopSignals | None = None) -> Summary:
+def run_offline(job: Job, stop: StopSignals | None = None) -> Summary:
     """Trains a population on a dataset, and evaluates it in the task's environment.
 
     Args:
@@ -57,9 +60,9 @@ def run_offline(settings: OfflineSettings, stop: StopSignals | None = None) -> S
     Raises:
         UserError: if a setting or the data are invalid; earlier runs are not changed then.
     """
+    settings, stop = job.settings, stop or StopSignals()
     if settings.background_evaluation:
         prepare_acting()
-    job, stop = offline_job(settings), stop or StopSignals()
     with running(job) as (held, evaluator):
         data = load_data(job, evaluator)
         folder = data_folder(job, data)
@@ -69,7 +72,7 @@ def run_offline(settings: OfflineSettings, stop: StopSignals | None = None) -> S
 
             if settings.extend and (missing := extension.with_missing_seeds(settings, folder)):
                 held.close()
-                return run_offline(missing, stop)
+                return run_offline(offline_job(missing), stop)
             beginning = (
                 extension.members_of_another(settings.checkpoint, folder)
                 if settings.checkpoint
@@ -108,7 +111,7 @@ def load_data(job: Job, evaluator: Evaluator | None) -> RunData:
             dataset,
             task,
             normalize_observations=settings.normalize_observations,
-            scale_rewards=settings.config.about.run.scale_rewards,
+            scale_rewards=settings.scale_rewards,
             top_returns=settings.top_returns,
         )
         preprocessing = dataclasses.replace(preprocessing, action_bounds=bounds)
@@ -168,8 +171,13 @@ def _warn_of_first_phases(job: Job) -> None:
 def _warn_of_a_guessed_beta(job: Job) -> None:
     """Tells users of data of their own that XQL's default `beta`, in their reward units, is a guess."""
     settings, config = job.settings, job.settings.config
+    suite = (settings.task.suite if settings.task else OWN).name
     chosen = {"beta", "config"} & {*settings.given, *job.members[0].hyperparameters}
-    if method_of(config.algorithm) == "xql" and OWN.name in config.about.suites and not chosen:
+    if (
+        method_of(config.algorithm) == "xql"
+        and file_for_suite(suite) == file_for_suite(OWN.name)
+        and not chosen
+    ):
         LOG.info(
             f"beta={config.beta:g} is a guess, for the rewards' scale is unknown: --method=xql_bellman finds "
             "it from the data, --sweep='beta=0.1,0.3,1,3' tries several"

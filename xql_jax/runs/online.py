@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from xql_jax.configuration import OnlineFields
+from xql_jax.configuration import learner_from_config
 from xql_jax.data import replay
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.data.sampling import room_on_device
@@ -15,7 +15,6 @@ from xql_jax.envs import action_bounds, environment_maker
 from xql_jax.envs.compiled import compiled_environment
 from xql_jax.envs.vector import Patience
 from xql_jax.errors import UserError
-from xql_jax.learners.fields import hyperparameters
 from xql_jax.logs.csv_rows import Row
 from xql_jax.runs.acting_settings import FinetuneSettings, OnlineSettings
 from xql_jax.runs.folder import RunFolder
@@ -36,22 +35,28 @@ def online_job(settings: OnlineSettings) -> Job:
     """Returns the run's job; raises UserError for mistakes in the settings."""
     settings = settings.resolved()
     task, restarts = settings.task, settings.on_divergence == "restart"
-    values = {name: settings.config[name] for name in hyperparameters(OnlineFields())}
-    fields = hyperparameters(OnlineFields(**values))  # raises UserError if one is impossible
-    schedule = acting_schedule(settings, restarts=restarts, **fields)
+    schedule = acting_schedule(
+        settings,
+        batch_size=settings.batch_size,
+        buffer_size=settings.buffer_size,
+        warmup_steps=settings.warmup_steps,
+        updates_per_step=settings.updates_per_step,
+        restarts=restarts,
+    )
     if task.suite.is_compiled:
         if settings.processes or restarts:
             flag = "--processes" if settings.processes else "--on_divergence=restart"
             raise UserError(f"{flag} is not for {task.name}, which is part of the compiled program")
         schedule = dataclasses.replace(schedule, round_steps=schedule.num_environments)
-    job = make_job(settings, settings.max_steps, round_steps=schedule.round_steps)
+    learner = learner_from_config(settings.config, settings.max_steps)
+    job = make_job(settings, learner, round_steps=schedule.round_steps)
     return job._replace(acting=schedule)
 
 
-def run_online(settings: OnlineSettings, stop: StopSignals | None = None) -> Summary:
+def run_online(job: Job, stop: StopSignals | None = None) -> Summary:
     """Trains a population whose members have their own environments and buffers; see `train_offline`."""
     prepare_acting()
-    job, stop = online_job(settings), stop or StopSignals()
+    settings, stop = job.settings, stop or StopSignals()
     task = scored(job.settings.task, job.settings.returns_given)
     with running(job) as (held, evaluator):
         sizes = environment_maker(task, settings.simulation).sizes(task)

@@ -11,8 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from xql_jax.config_files import ONLINE
-from xql_jax.configuration import learner_from_config
+from xql_jax.config_files import ONLINE_TRAINING
 from xql_jax.data.dataset import checked_references
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.envs import describe_environment, environment_maker
@@ -58,17 +57,15 @@ class Summary:
     stopped_by: signal.Signals | None = None  # the signal that ended it before its last step
 
 
-def make_job(settings: RunSettings, updates: float, **identity: Any) -> Job:
-    """Makes learner and members from resolved settings.
+def make_job(settings: RunSettings, learner: Any, **identity: Any) -> Job:
+    """Makes the members of resolved settings.
 
     Args:
-        updates: the number after which decaying learning rates reach 0; inf: no decay.
         identity: what the run's numbers depend on besides the settings.
     """
     if settings.wandb:  # before the data are loaded
         with needing("--wandb", "wandb"):
             import wandb  # noqa: F401
-    learner = learner_from_config(settings.config, updates)
     grid = parse_sweep(settings.sweep, learner)
     if twice := [name for name in grid if name in settings.given]:
         raise UserError(f"--{twice[0]}: --sweep varies {twice[0]}, too: leave out one of them")
@@ -152,7 +149,7 @@ def folder_of(
         settings.seeds,
         job.members,
         identity,
-        run_label(settings.config.to_dict(), identity),
+        run_label({"network": "paper", **settings.config_file.config}, identity),
         {"sizes": list(sizes), **about},
         (settings.task, settings.simulation),
     )
@@ -200,7 +197,7 @@ def train_and_summarize(
         if loop.finished:  # an interrupted run skips the pictures
             if task and rows:
                 _draw_curve(rows, settings, task, folder)
-            if task and evaluator and task.suite.draws_maze and settings.config_kind is not ONLINE:
+            if task and evaluator and task.suite.draws_maze and settings.config_kind is not ONLINE_TRAINING:
                 _draw_maze(job, loop.population, evaluator, preprocessing, folder)
         content = {**_results(loop, rows, job, folder), **details(loop.population, rows)}
         content["quantity"] = task.quantity if task else None

@@ -6,19 +6,20 @@ From them come the flags of the commands, the arguments of `xql_jax.train`, the 
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 from ml_collections import ConfigDict
 
-from xql_jax.config_files import OFFLINE
-from xql_jax.configuration import check_suite, resolve_offline
+from xql_jax.config_files import OFFLINE_TRAINING, ConfigFile, check_suite, tuned
 from xql_jax.data.dataset import Dataset, name_of
 from xql_jax.envs import BACKENDS, Simulation
 from xql_jax.errors import UserError
-from xql_jax.settings import Settings, setting
+from xql_jax.method_settings import METHOD_SETTINGS, DataSettings, LearningSettings
+from xql_jax.settings import Settings, setting, settings_of
 from xql_jax.tasks import TASKS, Task, get_task
 from xql_jax.training.checkpoints import KEPT
 from xql_jax.training.schedule import Schedule
+from xql_jax.types import Json
 
 # Where the transitions are kept during training; auto is the fastest place with enough room.
 DATA_ON = ("auto", "device", "host")
@@ -46,10 +47,11 @@ class SimulationSettings(Settings):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RunSettings(Settings):
+class RunSettings(LearningSettings):
     """Settings of every training. Optional ones are None until `resolved` has decided them."""
 
-    config: ConfigDict  # hyperparameters, see `configuration`
+    config: ConfigDict  # hyperparameters and settings' defaults, see `configuration`
+    config_file: ConfigFile | None = None  # what the config was before the user changed it
     given: frozenset[str] = frozenset()  # names of settings and hyperparameters that the user gave
     save_dir: str = setting("results", "Folder under which runs are written.")
     seed: int = setting(42, "First random seed.")
@@ -76,9 +78,12 @@ class RunSettings(Settings):
     resume: bool = setting(False, "Go on from the run's last checkpoint, or start if there is none.")
 
     unit = "update"  # the name of one step
-    config_kind = OFFLINE  # of `config`, see `config_files`
+    config_kind = OFFLINE_TRAINING  # of `config`, see `config_files`
     # The names of the settings that are part of the run's identity as they are.
-    recorded: ClassVar[Sequence[str]] = ("sweep", "log_interval", "eval_interval", "eval_episodes")
+    recorded: ClassVar[Sequence[str]] = (
+        *("sweep", "log_interval", "eval_interval", "eval_episodes", "eval_at_start"),
+        "batch_size",
+    )
 
     @property
     def seeds(self) -> range:
@@ -106,25 +111,34 @@ class RunSettings(Settings):
 
     def resolved(self) -> Self:
         """Returns the settings with all decided that they leave open; UserError for contradictions."""
-        raise NotImplementedError
+        return self._decided(self.config)
+
+    def _decided(self, config: ConfigDict) -> Self:
+        """Returns the settings with this config, from which come those that are None."""
+        decided = {}
+        for name, one in settings_of(self.config_kind.settings).items():
+            value = getattr(self, name)
+            decided[name] = config.get(name, one.usual) if value is None else value
+        hyperparameters = {name: value for name, value in config.items() if name not in METHOD_SETTINGS}
+        file = self.config_file or ConfigFile(None, self.config)
+        return dataclasses.replace(self, config=ConfigDict(hyperparameters), config_file=file, **decided)
 
     @property
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> Json:
         """The settings that a run's numbers depend on; `resolved` must have decided what they leave open."""
         return {
             **{name: getattr(self, name) for name in self.recorded},
             "env_name": self.task.name if self.task else None,
-            "config": {name: value for name, value in self.config.to_dict().items() if name != "about"},
+            "config": {name: value for name, value in self.config.to_dict().items() if name != "suite"},
             "seeds": [self.seeds[0], self.seeds[-1]],
             "max_steps": self.schedule.max_steps,
             "evaluation_seed": EVALUATION_SEED,
             **self.simulation._asdict(),
-            **({"eval_at_start": True} if self.eval_at_start else {}),
         }
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class OfflineSettings(SimulationSettings, RunSettings):
+class OfflineSettings(SimulationSettings, DataSettings, RunSettings):
     """Settings of `xql-train-offline`."""
 
     env_name: str | None = setting(
@@ -143,19 +157,7 @@ class OfflineSettings(SimulationSettings, RunSettings):
         "device: the data are in its memory; host: streamed from the host's; auto: device if there is room.",
         choices=DATA_ON,
     )
-    batch_size: int = setting(
-        None, "Transitions per update. Default: the method's own.", least=1, most=10_000_000
-    )
     tuned: bool = setting(False, "Apply the paper's per-dataset values (Table 4, in parentheses) to XQL.")
-    normalize_observations: bool = setting(
-        None, "Observations of mean 0 and standard deviation 1. Default: the method's own."
-    )
-    top_returns: float = setting(
-        None,
-        "Share of the transitions that is learned from, of the highest returns. Default: the method's own.",
-        least=1e-6,
-        most=1,
-    )
     checkpoint: str | None = setting(
         None, "Folder of a run. The new run starts from its members with the same seeds and hyperparameters."
     )
@@ -170,7 +172,7 @@ class OfflineSettings(SimulationSettings, RunSettings):
         "run; or train the seeds that such a run lacks. The existing run stays as it is.",
     )
 
-    recorded = (*RunSettings.recorded, "batch_size", "normalize_observations", "top_returns")
+    recorded = (*RunSettings.recorded, *settings_of(DataSettings))
 
     @property
     def task(self) -> Task | None:
@@ -188,21 +190,15 @@ class OfflineSettings(SimulationSettings, RunSettings):
                 f"--env_name={task.name}: an online task, which has no dataset: xql-train-online "
                 "trains in it; to learn from data of your own give --dataset"
             )
+        config = self.config.copy_and_resolve_references()
         if task:
-            check_suite(self.config, task)
-        config, tuned_size = resolve_offline(self.config, task.name if task else None, self.tuned, self.given)
-        decided = {
-            name: config.about.run[name] if getattr(self, name) is None else getattr(self, name)
-            for name in ("batch_size", "normalize_observations", "top_returns")
-        }
-        if self.batch_size is None and tuned_size and "batch_size" not in self.given:
-            decided["batch_size"] = tuned_size
-        return dataclasses.replace(self, env_name=task.name if task else None, config=config, **decided)
+            check_suite(config, task)
+        if self.tuned:
+            values = tuned(config, task.name if task else None)
+            config.update({name: value for name, value in values.items() if name not in self.given})
+        resolved = self._decided(config)
+        return dataclasses.replace(resolved, env_name=task.name if task else None)
 
     @property
-    def identity(self) -> dict[str, Any]:
-        return {
-            **super().identity,
-            "dataset": [name_of(source) for source in self.dataset],
-            **({} if self.config.about.run.scale_rewards else {"scale_rewards": False}),
-        }
+    def identity(self) -> Json:
+        return {**super().identity, "dataset": [name_of(source) for source in self.dataset]}

@@ -7,9 +7,7 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
-from ml_collections import ConfigDict
-
-from xql_jax import config_files
+from xql_jax.config_files import FINETUNING, OFFLINE_TRAINING, ONLINE_TRAINING, ConfigFile, choose_config
 from xql_jax.configuration import field_names, with_fields
 from xql_jax.data.dataset import SOURCE_PREFIXES
 from xql_jax.data.loading import cached_file, stamps
@@ -121,13 +119,13 @@ def check_methods(methods: Sequence[str], known: Collection[str] = (*OFFLINE, *O
             raise UserError(f"--methods: unknown method {name!r}; nearest known: {nearest(name, known)}")
 
 
-def config_of(method: str, task: Task, finetune: bool) -> ConfigDict:
-    """Returns the method's config for the task's suite, for fine-tuning if there is one; online its own."""
+def config_of(method: str, task: Task, finetune: bool, network: str = "paper") -> ConfigFile:
+    """Returns the file of the method's config for the task's suite, for fine-tuning if there is one."""
     algorithm = re.split(FIELD_SEPARATOR, method)[0]
     algorithm = "xql" if algorithm == TUNED else algorithm
-    kind = config_files.FINETUNE if finetune else config_files.OFFLINE
-    kind = config_files.ONLINE if method_of(algorithm) in ONLINE else kind
-    return config_files.choose_config(kind, algorithm, env_name=task.name)[1]
+    kind = FINETUNING if finetune else OFFLINE_TRAINING
+    kind = ONLINE_TRAINING if method_of(algorithm) in ONLINE else kind
+    return choose_config(kind, algorithm, env_name=task.name, network=network)
 
 
 def run_settings(dataset: str, method: str, grid: str, seeds: range, settings: SweepSettings) -> RunSettings:
@@ -137,18 +135,16 @@ def run_settings(dataset: str, method: str, grid: str, seeds: range, settings: S
     task, given = get_task(name), {field.partition("=")[0]: field.partition("=")[2] for field in fields}
     if len(given) < len(fields):
         raise UserError(f"--methods={method}: gives a field twice: give it once")
-    config = config_of(method, task, settings.finetune)
-    of_run = {field: value for field, value in given.items() if field in config.about.get("run", {})}
+    network = given.pop("network", "paper") if algorithm in ONLINE else "paper"
+    chosen = config_of(method, task, settings.finetune, network)
     try:
-        config = with_fields(config, {field: given[field] for field in given if field not in of_run})
-        if of_run:
-            with config.unlocked():
-                config.about.run = with_fields(config.about.run, of_run)
+        config = with_fields(chosen.config, given)
     except UserError as error:
         raise UserError(f"--methods: {error}") from None
     same = ("max_steps", "checkpoint_interval", "save_dir", "tqdm", "wandb", "wandb_project", "wandb_group")
     shared: Json = {one: getattr(settings, one) for one in same}
-    shared |= {"config": config, "given": frozenset(given), "sweep": grid, "env_name": name, "resume": True}
+    shared |= {"config": config, "config_file": chosen, "given": frozenset(given)}
+    shared |= {"sweep": grid, "env_name": name, "resume": True}
     shared |= {
         "seed": seeds[0],
         "num_seeds": len(seeds),
@@ -159,21 +155,18 @@ def run_settings(dataset: str, method: str, grid: str, seeds: range, settings: S
     if algorithm in ONLINE:
         if file:
             raise UserError(f"--datasets={dataset}: {algorithm} learns online, from no file")
-        return OnlineSettings(**shared)
+        return OnlineSettings(**shared, network=network)
     shared |= {"dataset": (file,) if file else (), "tuned": algorithm == TUNED}
     if settings.finetune:
         return FinetuneSettings(**shared | {"num_pretraining_steps": settings.num_pretraining_steps})
     return OfflineSettings(**shared)
 
 
-def _settable(config: ConfigDict) -> set[str]:
-    """Returns the names that METHOD:FIELD=VALUE may set."""
-    return {*field_names(config), *config.about.get("run", {})}
-
-
 def _check_swept(settings: SweepSettings, datasets: Sequence[str], methods: Sequence[str]) -> None:
     task = get_task(datasets[0].partition("=")[0])
-    known = set().union(*(_settable(config_of(method, task, settings.finetune)) for method in methods))
+    known = set().union(
+        *(field_names(config_of(method, task, settings.finetune).config) for method in methods)
+    )
     for name, values in fields_given(settings.sweep):
         listed = values.split(",")
         if len(set(listed)) < len(listed):
@@ -188,11 +181,11 @@ def _variants(method: str, dataset: str, settings: SweepSettings) -> Iterator[tu
     Static fields need a program for each value, so each combination of theirs is a run. Traced fields share
     a program, so they form the grid of a run. Fields that the method does not have are left out.
     """
-    config = config_of(method, get_task(dataset.partition("=")[0]), settings.finetune)
+    config = config_of(method, get_task(dataset.partition("=")[0]), settings.finetune).config
     traced = traced_names(make_learner(config.algorithm))
     parts = fields_given(settings.sweep)
     grid = " ".join(f"{name}={values}" for name, values in parts if name in traced)
-    static = _settable(config) - {*traced}
+    static = {*field_names(config)} - {*traced}
     own = [[f"{name}={one}" for one in values.split(",")] for name, values in parts if name in static]
     for chosen in itertools.product(*own):
         yield ":".join((method, *chosen)), grid

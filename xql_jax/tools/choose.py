@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
+from ml_collections.config_flags.tuple_parser import TupleParser
 
-from xql_jax.configuration import typed
 from xql_jax.data.dataset import Dataset, drawn_rows, spread_rows
 from xql_jax.data.loading import load_dataset
 from xql_jax.data.sampling import fits_on_device
@@ -154,7 +154,7 @@ def _evaluation(settings: ChoiceSettings, saved: SavedRun) -> FittedQEvaluation:
     if settings.discount is None and len(discounts) > 1:
         listed = ", ".join(f"{discount:g}" for discount in sorted(discounts))
         raise UserError(f"{saved.path}: its discounts differ, {listed}: give one for all by --discount")
-    widths = typed("--hidden_dims", settings.hidden_dims, tuple)
+    widths = TupleParser().parse(settings.hidden_dims)
     discount = discounts.pop() if settings.discount is None else settings.discount
     values = {
         "discount": discount,

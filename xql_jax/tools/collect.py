@@ -265,7 +265,7 @@ def _replay_buffer(settings: CollectionSettings) -> Source:
     files = ReplayFiles(run.files.replay / member.name, f"{run.run_id} {member.name}")
     begin, found = files.read(settings.until, empty(1, *run.sizes).data)
     stop = begin + len(found.rewards)
-    first = max(begin, stop - int(run.config["buffer_size"]))  # older ones were overwritten
+    first = max(begin, stop - int(run.content["buffer_size"]))  # older ones were overwritten
     found = found._replace(actions=run.preprocessing.action_bounds.to_environment(found.actions))
     transitions = jax.tree.map(lambda field: field[first - begin :], found)
 

@@ -12,6 +12,8 @@ import numpy as np
 from xql_jax.errors import UserError
 from xql_jax.learners import fields
 from xql_jax.learners.fields import check_value, traced_names, with_hyperparameters
+from xql_jax.method_settings import DataSettings
+from xql_jax.settings import settings_of
 from xql_jax.types import Array
 
 Tree = TypeVar("Tree")
@@ -70,7 +72,7 @@ def numbers_given(
         if name not in known:
             from xql_jax.unknown import advice  # whose table only a mistake needs
 
-            apart = {"hidden_dims", *fields.hyperparameters(learner), *vars(fields.RunDefaults())}
+            apart = {"hidden_dims", *fields.hyperparameters(learner), *settings_of(DataSettings)}
             hint = "xql-sweep trains a run for each value" if name in apart else advice(name, known)
             raise UserError(f"{flag} cannot {verb} {name!r}; {hint}")
         if name in seen:

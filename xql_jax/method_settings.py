@@ -1,0 +1,82 @@
+"""The settings of a run that methods and config files give defaults to, as they do to hyperparameters."""
+
+import dataclasses
+from typing import Any
+
+from xql_jax.settings import Settings, setting, settings_of
+
+
+def of_method(usual: object, meaning: str, **valid: object) -> Any:
+    """Declares a setting that is None until a config decides it; `usual` is its value for most methods."""
+    return setting(None, f"{meaning} Default: the method's own.", usual=usual, **valid)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LearningSettings(Settings):
+    """Those of all learning."""
+
+    batch_size: int = of_method(256, "Transitions in a minibatch.", least=1, most=100_000_000)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataSettings(LearningSettings):
+    """Those of learning from data."""
+
+    normalize_observations: bool = of_method(False, "Observations of mean 0 and standard deviation 1.")
+    scale_rewards: bool = of_method(True, "Scale the rewards where IQL does, on locomotion.")
+    top_returns: float = of_method(
+        1.0, "Share of the transitions that is learned from, of the highest returns.", least=1e-6, most=1
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CollectingSettings(Settings):
+    """Those of learning from what the policy collects."""
+
+    warmup_steps: int = of_method(
+        0, "Steps of random actions without updates: at the start, in fine-tuning after the hand-over."
+    )
+    updates_per_step: float = of_method(1.0, "Updates per step of the environment.", least=1e-6, most=1_000)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FinetuningSettings(DataSettings, CollectingSettings):
+    """Those of fine-tuning."""
+
+    num_pretraining_steps: int = of_method(
+        1_000_000, "Updates before the hand-over; none with --checkpoint.", most=2**30
+    )
+    offline_fraction: float | None = of_method(
+        None,
+        "Share of the data in every minibatch after the hand-over, 0.5 in RLPD. None: data and online "
+        "transitions are drawn with equal probability, as in IQL.",
+        least=0,
+        most=1,
+    )
+    acting_temperature: float = of_method(
+        1.0,
+        "Scale of the policy's own spread while it collects; 0: its centre, by which it is evaluated.",
+        least=0,
+        most=10,
+    )
+    online: str = of_method(
+        "",
+        "Hyperparameters that change at the hand-over: 'beta=0.5' sets another value, 'beta=1:0.2' goes "
+        "linearly from one to another over --max_steps.",
+        empty=True,
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BufferSettings(LearningSettings, CollectingSettings):
+    """Those of learning online."""
+
+    buffer_size: int = of_method(
+        1_000_000,
+        "Transitions that the replay buffer of each seed holds; the oldest are overwritten.",
+        least=1,
+        most=100_000_000,
+    )
+
+
+METHOD_SETTINGS = frozenset({*settings_of(FinetuningSettings), *settings_of(BufferSettings)})
