@@ -19,7 +19,8 @@ from xql_jax.learners.fields import Method, traced_names
 from xql_jax.learners.registry import OFFLINE, ONLINE, FieldDescription, describe_fields, make_learner
 from xql_jax.method_settings import BufferSettings, DataSettings, FinetuningSettings
 from xql_jax.settings import settings_of
-from xql_jax.tasks import ONLINE_TASKS, TASKS
+from xql_jax.suites import SUITES
+from xql_jax.tasks import TASKS
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "hyperparameters.md"
@@ -93,7 +94,7 @@ def tuned() -> Iterator[str]:
     starts = {name.partition("-singletask")[0].rpartition("-")[0] for name in TASKS if "-singletask" in name}
     yield from table(("task", "value", "methods"), changed_by_task("ogbench", [*OFFLINE], sorted(starts)))
     yield "Online, a config's values are changed for these tasks.\n"
-    tasks = [name for name, task in ONLINE_TASKS.items() if task.suite == "dm_control"]
+    tasks = [task.name for task in SUITES["dm_control"].tasks()]
     rows = [
         row
         for file in ("xsac", "td3", "xtd3")
