@@ -16,7 +16,7 @@ from xql_jax.config_files import OFFLINE, find_config, load_config
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.envs import OURS
 from xql_jax.errors import Damaged, UserError
-from xql_jax.files import read_record, write_record
+from xql_jax.files import read_record
 from xql_jax.jax_settings import settings_of_jax
 from xql_jax.runs import machine
 from xql_jax.runs.folder import RunFolder, run_label
@@ -43,7 +43,7 @@ def begun(path, resume=False, **options):
     """A folder in which the run has begun."""
     folder = make_folder(path, **options)
     with folder.locked(resume):
-        pass
+        Preprocessing().save(folder.files.preprocessing, folder.run_id)
     return folder
 
 
@@ -76,17 +76,6 @@ def test_it_is_found_whatever_its_label(tmp_path):
     old = begun(tmp_path)
     assert make_folder(tmp_path, label="beta=1").path == old.path
     assert make_folder(tmp_path, label="beta=1", seeds=(4, 5)).path != old.path
-
-
-@pytest.mark.parametrize("name", ["seed4_{}", "seed4_offline_beta=1_{}"])
-def test_a_run_of_the_version_before_is_found(tmp_path, name):
-    """It had no kind in its name, and colons in its task's folder."""
-    new = make_folder(tmp_path, env_name="mine:Maze-v0")
-    assert new.path.parent == tmp_path / "mine.Maze-v0" / "xql"
-    old = tmp_path / "mine:Maze-v0" / "xql" / name.format(new.run_id[:8])
-    old.mkdir(parents=True)
-    assert begun(tmp_path, env_name="mine:Maze-v0").path == old
-    assert load_run(old).name == "mine:Maze-v0"
 
 
 @pytest.mark.parametrize(
@@ -125,7 +114,6 @@ def test_config_says_what_ran(tmp_path):
     assert config["versions"]["numpy"] == np.__version__
     assert config["resumed"] == []
     assert config["columns"] == {"times": ["step", "seconds"], "settings": ["seed", "beta", "tau"]}
-    assert sorted(path.name for path in folder.path.iterdir()) == [".lock", "config.json"]
 
 
 def test_a_resumed_run_keeps_what_began_it_and_says_what_is_another(tmp_path, monkeypatch, told):
@@ -176,6 +164,7 @@ def test_a_finished_run_of_other_code_is_only_loaded_and_that_is_told(tmp_path, 
     assert not any("own_world" in line for _, line in told())
     shutil.rmtree(folder.path)
     with folder.locked(resume=False):
+        Preprocessing().save(folder.files.preprocessing, folder.run_id)
         folder.write_summary({"status": "finished"})
     assert folder.finished_summary()
     assert told() == []
@@ -266,16 +255,6 @@ def test_a_note_in_config_is_kept_and_what_defines_the_run_is_not_edited(tmp_pat
             load_run(folder.path)
 
 
-def test_a_config_of_the_version_before_is_read(tmp_path):
-    """It did not name what defines the run."""
-    file = begun(tmp_path).path / "config.json"
-    content = read_record(file)
-    for name in ("defining", "name", "code"):
-        del content[name]
-    write_record(file, content)
-    assert load_run(file.parent).identity == make_folder(tmp_path).recorded
-
-
 def test_who_resumes_what_is_not_there_is_told_of_the_run_most_like_it(tmp_path, told):
     most_like = begun(tmp_path, resume=True)
     begun(tmp_path, max_steps=11, eval_at_start=True, config={"algorithm": "xql", "beta": 2.0})
@@ -354,8 +333,7 @@ DAMAGE = {
 
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_damage_to_a_finished_runs_files_is_noticed(tmp_path, told, damage):
-    folder = begun(tmp_path, normalize_observations=False)
-    Preprocessing().save(folder.files.preprocessing, folder.run_id)
+    folder = begun(tmp_path)
     folder.files.evaluations.write_bytes(b"step,seed,score\n10,4,1.5\n")
     folder.write_summary({"status": "finished"}, [folder.files.evaluations])
     assert folder.finished_summary()["status"] == "finished"

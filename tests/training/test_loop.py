@@ -22,6 +22,7 @@ from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.envs import Suite
 from xql_jax.rollout.evaluation import EpisodeResults, Evaluator
 from xql_jax.tasks import OWN
+from xql_jax.training import loop
 from xql_jax.training.checkpoints import TrainingFiles
 from xql_jax.training.loop import TrainingLoop
 from xql_jax.training.schedule import Schedule
@@ -146,7 +147,7 @@ def test_a_signal_while_it_compiles_is_answered_at_once(start, tmp_path, monkeyp
             os.kill(os.getpid(), signal.SIGINT) if signals == 2 else over.set()
         return True
 
-    log = logging.getLogger("xql_jax.training.loop")
+    log = logging.getLogger("xql_jax.training.signals")
     monkeypatch.setattr(type(population), "is_compiled", False)
     monkeypatch.setattr(population, "compile", compile)
     monkeypatch.setattr(log, "filters", [answer])
@@ -176,10 +177,10 @@ def test_bellman_errors_have_a_row_each(start, tmp_path, monkeypatch):
     """Three numbers of each of two members every 4 updates and after the last."""
     population, files = start.again(), TrainingFiles(tmp_path)
 
-    def measure():
+    def measure(population):
         return population.step + np.array([[0.5, 1.5, 2.5], [10.0, 20.0, 30.0]], np.float32)
 
-    monkeypatch.setattr(population, "bellman_errors", measure, raising=False)
+    monkeypatch.setattr(loop, "bellman_errors", measure)
     schedule = Schedule(10, 5, 10, 6, bellman_error_interval=4)
     with TrainingLoop(population, None, None, schedule, files) as training:
         train(training)

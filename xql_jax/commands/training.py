@@ -11,7 +11,8 @@ from xql_jax.config_files import FINETUNE
 from xql_jax.configuration import NO_FIELDS, OnlineFields
 from xql_jax.learners.registry import describe_fields
 from xql_jax.reports.summary import ranked
-from xql_jax.runs.run import Job, Summary, request
+from xql_jax.runs.job import Job, request
+from xql_jax.runs.run import Summary
 from xql_jax.runs.run_settings import DEFAULT_ENV_NAME, OfflineSettings, RunSettings
 from xql_jax.settings import as_typed, settings_of
 
