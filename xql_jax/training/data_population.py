@@ -42,7 +42,7 @@ class Resident(Population):
         return sample(data, key, self._batch_size)
 
 
-class Block(NamedTuple):
+class StreamedBlock(NamedTuple):
     """The data of a call of the program, for each of m members."""
 
     first: np.ndarray  # i32[m], the update of the first minibatch
@@ -84,18 +84,18 @@ class Streamed(Population):
                 indices = _indices(keys, np.int32(after), **sizes)
             yield Call(first, after, jax.device_put(block, group.split))
 
-    def draw(self, member: MemberState, data: Block, key: PRNGKey, step: Array) -> Minibatch:
+    def draw(self, member: MemberState, data: StreamedBlock, key: PRNGKey, step: Array) -> Minibatch:
         place, rows = step - data.first, data.minibatches
         if isinstance(rows, Trajectories):  # as a resident program draws them, for the same bits
             numbers = place * self._batch_size + jnp.arange(self._batch_size)
             return rows.windows(numbers * rows.length)
         return jax.tree.map(lambda field: field[place], rows)
 
-    def _block(self, first: int, indices: np.ndarray, number: int) -> Block:
+    def _block(self, first: int, indices: np.ndarray, number: int) -> StreamedBlock:
         """Returns minibatches of indices i32[m, K, B]; those after the first `number` are not used."""
         firsts = np.full(len(indices), first, np.int32)
         if isinstance(rows := getattr(self._data, "batch", None), Trajectories):
-            return Block(firsts, rows.rows_of_windows(indices.reshape(len(indices), -1)))
+            return StreamedBlock(firsts, rows.rows_of_windows(indices.reshape(len(indices), -1)))
         taken = self._data.take(indices[:, :number].reshape(-1))
 
         def shape(field: np.ndarray) -> np.ndarray:
@@ -104,7 +104,7 @@ class Streamed(Population):
             padding = [(0, 0), (0, indices.shape[1] - number), *[(0, 0)] * (by_update.ndim - 2)]
             return np.pad(by_update, padding) if number < indices.shape[1] else by_update
 
-        return Block(firsts, jax.tree.map(shape, taken))
+        return StreamedBlock(firsts, jax.tree.map(shape, taken))
 
 
 @functools.partial(jax.jit, static_argnames=("length", "size", "batch_size"))
