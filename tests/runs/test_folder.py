@@ -11,13 +11,11 @@ import jax
 import numpy as np
 import pytest
 
-from xql_jax.commands.command_line import fail
 from xql_jax.config_files import OFFLINE, find_config, load_config
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.envs import OURS
 from xql_jax.errors import Damaged, UserError
 from xql_jax.files import read_record
-from xql_jax.jax_settings import settings_of_jax
 from xql_jax.runs import machine
 from xql_jax.runs.folder import RunFolder, run_label
 from xql_jax.runs.load import load_run
@@ -130,24 +128,8 @@ def test_a_resumed_run_keeps_what_began_it_and_says_what_is_another(tmp_path, mo
     assert resumed == {**began, "resumed": [{**here, "after_step": 500}]}
     ((level, line),) = told()
     assert level == "WARNING"
-    for part in (
-        "after step 500",
-        f"code {began['code']}, here edited",
-        f"jax {jax.__version__}, here 0.0",
-        "NPROC=7",
-    ):
+    for part in ("500", f"{began['code']}, here edited", f"jax {jax.__version__}, here 0.0", "NPROC=7"):
         assert part in line
-
-
-def test_the_code_is_told_apart_wherever_it_is_installed(tmp_path, monkeypatch):
-    sources = tmp_path / "xql_jax"
-    (sources / "runs").mkdir(parents=True)
-    (sources / "runs" / "run.py").write_text("BETA = 1\n")
-    monkeypatch.setattr(machine.xql_jax, "__file__", str(sources / "__init__.py"))
-    before = machine.code_digest.__wrapped__()
-    assert machine.code_digest.__wrapped__() == before
-    (sources / "runs" / "run.py").write_text("BETA = 2\n")
-    assert machine.code_digest.__wrapped__() != before
 
 
 def test_a_finished_run_of_other_code_is_only_loaded_and_that_is_told(tmp_path, monkeypatch, told):
@@ -202,15 +184,6 @@ def test_the_versions_of_the_tasks_packages_are_recorded_and_compared(name, pack
         assert f"{package} 0.0, here" in machine.differences(before, began)
 
 
-def test_an_offset_of_all_seeds_changes_no_number():
-    jax.config.update("jax_random_seed_offset", 7)
-    try:
-        with settings_of_jax():
-            assert jax.random.key_data(jax.random.key(3)).tolist() == [0, 3]
-    finally:
-        jax.config.update("jax_random_seed_offset", 0)
-
-
 @pytest.mark.parametrize(
     ("wanted", "found", "is_there"),
     [
@@ -226,18 +199,6 @@ def test_a_platform_that_is_not_there_is_a_line(monkeypatch, wanted, found, is_t
     monkeypatch.setattr(jax, "default_backend", mock.Mock(side_effect=[found]))
     with nullcontext() if is_there else pytest.raises(UserError, match=f"^JAX_PLATFORMS={wanted}: not avail"):
         machine.check_platforms(wanted)
-
-
-def test_whatever_asks_jax_for_a_device_in_vain_gives_that_line(monkeypatch, capsys, tmp_path):
-    with pytest.raises(RuntimeError, match="of something else"):
-        fail(RuntimeError("of something else"))
-    monkeypatch.setattr(jax, "default_backend", mock.Mock(side_effect=RuntimeError("no backend")))
-    with pytest.raises(UserError, match="JAX_PLATFORMS"), settings_of_jax():
-        pass
-    with pytest.raises(UserError, match="JAX_PLATFORMS"):
-        _ = load_run(begun(tmp_path).path).states
-    assert fail(RuntimeError("Could not determine home directory.")) == 2
-    assert "HOME" in capsys.readouterr().err
 
 
 def test_a_note_in_config_is_kept_and_what_defines_the_run_is_not_edited(tmp_path, told):
@@ -261,18 +222,14 @@ def test_who_resumes_what_is_not_there_is_told_of_the_run_most_like_it(tmp_path,
     assert told() == []  # there was no other, and nothing was to be resumed
     config = {"algorithm": "xql", "beta": 0.5, "hidden_dims": (8, 8, 8)}
     begun(tmp_path, resume=True, config=config)
-    line = (
-        "there is no run with these settings to resume, a new one begins; "
-        f"{most_like.path.name} has config.hidden_dims=[8, 8], here [8, 8, 8]"
-    )
-    assert told() == [("INFO", line)]
+    [(_, line)] = told()
+    assert line.endswith(f"{most_like.path.name} has config.hidden_dims=[8, 8], here [8, 8, 8]")
     begun(tmp_path, resume=True, config=config)
     assert told() == []
-    renamed = most_like.path.rename(most_like.path.with_name("best"))
+    most_like.path.rename(most_like.path.with_name("best"))
     again = begun(tmp_path, resume=True)
     [(_, line)] = told()
-    assert f"best has them: to go on with it, name it {again.path.name} again" in line
-    assert renamed.is_dir()
+    assert f"name it {again.path.name} again" in line
 
 
 def test_one_process_at_a_time(tmp_path):

@@ -21,11 +21,10 @@ from tiny_runs import (
     untimed,
 )
 
-from xql_jax.configuration import suite_config
 from xql_jax.errors import UserError
 from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.runs.load import load_run
-from xql_jax.runs.offline import offline_job, run_offline
+from xql_jax.runs.offline import run_offline
 from xql_jax.runs.online import run_online
 from xql_jax.training.population import Population
 
@@ -43,28 +42,6 @@ def is_free(path):
 
 def without_times(content):
     return {key: value for key, value in content.items() if "second" not in key and key != "logs"}
-
-
-def test_a_first_phase_of_learning_that_is_the_whole_run_is_told_of(data, tmp_path, caplog):
-    changes = {
-        "config": small("bear", warm_start=3.0),
-        "max_steps": 3,
-        "eval_episodes": 0,
-        "save_dir": str(tmp_path),
-    }
-    run_offline(offline_settings(data, **changes))
-    told = [record.message for record in caplog.records if "warm_start" in record.message]
-    assert told[0].startswith("warm_start=3: this first phase of learning takes all 3 updates")
-
-
-@pytest.mark.parametrize("given", [{}, {"sweep": "beta=1,2"}, {"given": frozenset({"beta"})}])
-def test_own_data_without_a_beta_are_told_that_it_is_a_guess(data, tmp_path, caplog, given):
-    config = suite_config("xql", suites=("own",), differences={"xql": {"hidden_dims": (8,)}})
-    changes = {"config": config, "env_name": None, "max_steps": 3, "save_dir": str(tmp_path), **given}
-    with caplog.at_level("INFO"):
-        run_offline(offline_settings(data, **changes))
-    told = [record.message for record in caplog.records if "--method=xql_bellman finds it" in record.message]
-    assert [line.startswith("beta=2 is a guess") for line in told] == ([] if given else [True])
 
 
 def test_a_summary_is_a_value_and_what_the_file_holds(unbroken):
@@ -182,13 +159,6 @@ def test_what_a_run_holds_is_let_go_whatever_ends_it(data, tmp_path, monkeypatch
     resumed = run_offline(dataclasses.replace(settings, resume=True))
     assert resumed.content["status"] == "finished"
     assert [row.step for row in evaluations_of(resumed)] == [6, 12]
-
-
-def test_settings_are_not_changed_by_a_run(data, tmp_path):
-    settings = offline_settings(data, save_dir=str(tmp_path), env_name=None)
-    before = settings.config.to_json()
-    offline_job(settings).settings.config.dropout_rate = 0.5
-    assert settings.config.to_json() == before
 
 
 @pytest.mark.slow
