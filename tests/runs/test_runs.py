@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from slow_cases import slow_but
 from tiny_runs import (
-    SIX,
     assert_same_bits,
     assert_same_rows,
     contents,
@@ -159,14 +158,6 @@ def test_what_a_run_holds_is_let_go_whatever_ends_it(data, tmp_path, monkeypatch
     resumed = run_offline(dataclasses.replace(settings, resume=True))
     assert resumed.content["status"] == "finished"
     assert [row.step for row in evaluations_of(resumed)] == [6, 12]
-
-
-@pytest.mark.slow
-def test_streamed_from_the_host_it_learns_the_same(data, unbroken, tmp_path):
-    streamed = run_offline(offline_settings(data, save_dir=str(tmp_path), data_on="host", **SIX))
-    assert streamed.path.name == unbroken.path.name  # so that --resume finds it, wherever there is room
-    assert_same_bits(states_of(streamed, 12), states_of(unbroken, 12))
-    assert_same_rows(streamed, unbroken)
 
 
 @pytest.mark.parametrize("length", slow_but([1, 4, 10, 20], 10))

@@ -103,7 +103,7 @@ def run_finetuning(
                 job.learner.scheduled(math.inf),
                 folder,
                 stop,
-                handover=job.settings.num_pretraining_steps,
+                handover=job.settings.schedule.handover,
                 prior_data=PriorData(batch, job.settings.offline_fraction, job.settings.replay_buffer_size),
                 preprocessing=data.preprocessing,
             )
@@ -113,7 +113,7 @@ def run_finetuning(
         def details(population: Population, rows: Sequence[Row]) -> Json:
             is_normalised = data.task is not None and data.task.is_normalised
             return {
-                "finetuning": summarize_finetuning(rows, job.settings.num_pretraining_steps, is_normalised),
+                "finetuning": summarize_finetuning(rows, job.settings.schedule.handover, is_normalised),
                 "policy_lag": job.acting.policy_lag,
                 "seconds_by_work": {name: round(value, 3) for name, value in population.seconds.items()},
             }

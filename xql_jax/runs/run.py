@@ -116,16 +116,9 @@ def train_and_summarize(
     with contextlib.ExitStack() as resources:
         resources.callback(population.close)
         loop = TrainingLoop(
-            population,
-            evaluator,
-            task,
-            settings.schedule,
-            files,
-            preprocessing,
-            make_online,
-            _loggers(job, files.folder),
-            callbacks,
-        )
+            population, evaluator, task, settings.schedule, files, preprocessing, make_online,
+            _loggers(job, files.folder), callbacks,
+        )  # fmt: skip
         resources.enter_context(loop)
         _log_settings(job)
         if step := loop.progress.step:

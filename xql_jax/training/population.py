@@ -88,9 +88,8 @@ class Population(abc.ABC):
         example = [jnp.zeros((1, *field.shape[1:])) for field in fields]  # only the shapes matter
         self._init = jax.jit(lambda learner, key: learner.init(key, *example))
         learners, keys = learners_of(learner, members), [member_keys(member) for member in self.members]
-        states = [
-            jax.block_until_ready(self._init(own, key[0])) for own, key in zip(learners, keys, strict=True)
-        ]
+        pairs = zip(learners, keys, strict=True)
+        states = [jax.block_until_ready(self._init(own, key[0])) for own, key in pairs]
         metrics = jax.eval_shape(learners[0].update, states[0], minibatch, keys[0][1])[1]
         sums, nan = (
             Sums.none(metrics),
@@ -174,9 +173,8 @@ class Population(abc.ABC):
             broken = ~np.stack(list(was_finite.values())).all(0) & ~self._frozen(group)
             for place in np.flatnonzero(broken).tolist():
                 if group.indices[place] not in self.diverged:
-                    last_finite, step, quantity = find_divergence(
-                        self.run_program, group, old, place, start, stop
-                    )
+                    found = find_divergence(self.run_program, group, old, place, start, stop)
+                    last_finite, step, quantity = found
                     self.diverged[group.indices[place]] = Divergence(reported_at or step, quantity)
                     old = _select(np.arange(len(group.indices)) == place, last_finite, old)
             if (frozen := self._frozen(group)).any():
@@ -279,11 +277,9 @@ class Population(abc.ABC):
     def gathered(self, part_of: Callable[[MemberState], Tree]) -> Tree:
         """Returns a part of all members, without keys, stacked on the first device."""
         parts = [part_of(group.members) for group in self.groups]
-        # NumPy joins hundreds of members in milliseconds.
-        whole = jax.tree.map(lambda *leaves: np.concatenate(leaves), *jax.device_get(parts))
-        return jax.device_put(
-            jax.tree.map(lambda leaf: leaf[: len(self.members)], whole), jax.local_devices()[0]
-        )
+        number = len(self.members)  # NumPy joins hundreds of them in milliseconds
+        whole = jax.tree.map(lambda *leaves: np.concatenate(leaves)[:number], *jax.device_get(parts))
+        return jax.device_put(whole, jax.local_devices()[0])
 
     def place_of(self, index: int) -> tuple[Group, int]:
         """Returns a member's group, and its place there."""
