@@ -1,17 +1,22 @@
 """A run as far as its settings tell: its learner, its members, its identity, its folder."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from xql_jax.configuration import learner_from_config
 from xql_jax.errors import UserError, needing
+from xql_jax.learners.registry import LEADING
 from xql_jax.runs.folder import RunFolder, run_label
 from xql_jax.runs.load import SavedRun
 from xql_jax.runs.run_settings import RunSettings
+from xql_jax.settings import as_typed
 from xql_jax.tasks import Task
-from xql_jax.training.members import Member, make_members, parse_sweep
+from xql_jax.training.members import Member, fields_given, make_members, parse_sweep
 from xql_jax.types import Json
+
+LOG = logging.getLogger(__name__)
 
 
 class Job(NamedTuple):
@@ -80,3 +85,19 @@ def folder_of(
         about,
         (settings.task, settings.simulation),
     )
+
+
+def log_settings(job: Job) -> None:
+    """Logs the swept hyperparameters, the leading ones, and those that the user gave."""
+    settings = job.settings
+    values = {**job.identity["config"], **job.identity}
+    own = settings.given & set(settings.config)
+    if "hidden_dims" in settings.given:
+        own |= {name for name in settings.config if name.endswith("_hidden_dims")}
+    names = (*LEADING, *sorted(own))
+    shown = dict(fields_given(settings.sweep))
+    for name in names:
+        if values.get(name) is not None and name not in shown:
+            shown[name] = as_typed(values[name])
+    line = " ".join(f"{name}={value}" for name, value in shown.items())
+    LOG.info(f"settings: {line}; --print_config lists all")

@@ -15,18 +15,15 @@ from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.envs import choose_suite
 from xql_jax.errors import UserError
 from xql_jax.jax_settings import settings_of_jax
-from xql_jax.learners.registry import LEADING
 from xql_jax.logs.csv_rows import Row, parse_rows
 from xql_jax.logs.wandb import WandbLogger
 from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.runs.ending import results_of, save_learning_curve, save_maze_picture
 from xql_jax.runs.folder import RunFolder
-from xql_jax.runs.job import Job
+from xql_jax.runs.job import Job, log_settings
 from xql_jax.runs.run_settings import EVALUATION_SEED
-from xql_jax.settings import as_typed
 from xql_jax.tasks import References, Task, referenced
 from xql_jax.training.loop import RowCallback, TrainingLoop
-from xql_jax.training.members import fields_given
 from xql_jax.training.population import Population
 from xql_jax.training.signals import StopSignals
 from xql_jax.types import Json
@@ -120,7 +117,7 @@ def train_and_summarize(
             _loggers(job, files.folder), callbacks,
         )  # fmt: skip
         resources.enter_context(loop)
-        _log_settings(job)
+        log_settings(job)
         if step := loop.progress.step:
             LOG.info(f"resuming from {settings.unit} {step:,} of {settings.schedule.max_steps:,}")
         files.summary.unlink(missing_ok=True)  # only now, so a run that cannot be resumed keeps it
@@ -152,19 +149,3 @@ def _loggers(job: Job, folder: Path) -> list[WandbLogger]:
         return []
     names, config = [member.name for member in job.members], {**job.identity, **job.identity["config"]}
     return [WandbLogger(folder, names, settings.wandb_project, settings.wandb_group, config)]
-
-
-def _log_settings(job: Job) -> None:
-    """Logs the swept hyperparameters, the leading ones, and those that the user gave."""
-    settings = job.settings
-    values = {**job.identity["config"], **job.identity}
-    own = settings.given & set(settings.config)
-    if "hidden_dims" in settings.given:
-        own |= {name for name in settings.config if name.endswith("_hidden_dims")}
-    names = (*LEADING, *sorted(own))
-    shown = dict(fields_given(settings.sweep))
-    for name in names:
-        if values.get(name) is not None and name not in shown:
-            shown[name] = as_typed(values[name])
-    line = " ".join(f"{name}={value}" for name, value in shown.items())
-    LOG.info(f"settings: {line}; --print_config lists all")
