@@ -200,7 +200,7 @@ def measure_training(algorithm: str, members: int, batch_size: int, where: str, 
 def measure_online(algorithm: str, width: int, batch_size: int, name: str) -> dict[str, Any]:
     if name != "stand-in":
         importlib.import_module("dm_control")  # so that a missing package counts as skipped, not as failed
-    from xql_jax.training.host_population import Host
+    from xql_jax.training.host_population import HostPopulation
     from xql_jax.training.replay_files import ReplayFiles
     from xql_jax.training.schedule import ActingSchedule
 
@@ -214,7 +214,7 @@ def measure_online(algorithm: str, width: int, batch_size: int, name: str) -> di
     schedule = ActingSchedule(warmup_steps=0, round_steps=50, **sizes)
     with tempfile.TemporaryDirectory() as folder:
         files = ReplayFiles(Path(folder))
-        population = Host(learner, make_members([0], {}), make, schedule, files)
+        population = HostPopulation(learner, make_members([0], {}), make, schedule, files)
         population.compile()
         set_up = time.perf_counter() - started
         try:

@@ -26,7 +26,7 @@ from xql_jax.envs.compiled import compiled_environment
 from xql_jax.learners.registry import ONLINE
 from xql_jax.tasks import get_task, name_in_dm_control
 from xql_jax.training.compiled_population import CompiledPopulation
-from xql_jax.training.host_population import Host
+from xql_jax.training.host_population import HostPopulation
 from xql_jax.training.members import Member
 from xql_jax.training.replay_files import ReplayFiles
 from xql_jax.training.schedule import ActingSchedule
@@ -76,7 +76,7 @@ def measured(learner, task, number: int, updates_per_step: float, folder: Path) 
         ),
     }
     if not host_task.suite.is_compiled:  # an environment of one's own in JAX has no twin on the host
-        populations["host"] = Host(learner, members, make, rounds, ReplayFiles(folder))
+        populations["host"] = HostPopulation(learner, members, make, rounds, ReplayFiles(folder))
     steps = {}
     for name, population in populations.items():
         population.advance(population.stride * 4)  # compiles

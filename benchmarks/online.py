@@ -25,7 +25,7 @@ from xql_jax.data import replay
 from xql_jax.envs import environment_maker
 from xql_jax.learners.registry import ONLINE
 from xql_jax.tasks import get_task
-from xql_jax.training.host_population import Host
+from xql_jax.training.host_population import HostPopulation
 from xql_jax.training.members import Member
 from xql_jax.training.population import Population
 from xql_jax.training.replay_files import ReplayFiles
@@ -56,7 +56,7 @@ def main(_: list[str]) -> None:
         }
         for name, schedule in schedules.items():
             files = ReplayFiles(Path(folder) / name)
-            populations[name] = population = Host(learner, [Member(0, {})], make, schedule, files)
+            populations[name] = population = HostPopulation(learner, [Member(0, {})], make, schedule, files)
             runs[name] = functools.partial(advance, population)
         runs["updates alone"] = updates_alone(learner, make)
         for run in runs.values():

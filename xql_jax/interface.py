@@ -179,7 +179,7 @@ def _trained(
     try:
         with stop, _printed_lines(progress):
             named = {**named, "save_dir": str(place), "tqdm": progress}
-            summary = train_run(_settings(kind, named, settings), stop)
+            summary = train_run(_settings(kind, named, settings), stop, [stop.call_back])
         if stop.received and not stop.by_callback:  # also if it came when nothing was left to do
             if stop.received != signal.SIGINT:
                 signal.raise_signal(stop.received)
@@ -263,13 +263,13 @@ class _Stop(StopSignals):
     def __enter__(self) -> Self:
         return self if self._previous else super().__enter__()
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        super()._note(number, frame)
+    def _record(self, number: int, frame: FrameType | None) -> None:
+        super()._record(number, frame)
         name = signal.Signals(number).name
-        line = f"{name}: ends after this piece of work, and at once if it comes again\n"
+        line = f"{name}: ends after this piece of work; a second one ends it at once\n"
         os.write(2, line.encode())  # print may be in the midst of another line
 
-    def tell(self, step: int, columns: Mapping[str, Sequence[float]]) -> None:
+    def call_back(self, step: int, columns: Mapping[str, Sequence[float]]) -> None:
         shown = {name: each[0] if len(each) == 1 else np.array(each) for name, each in columns.items()}
         answers = [callback(step, shown) for callback in self._callbacks]
         if any(answers) and not self.received:

@@ -2,7 +2,6 @@
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import jax
 
@@ -10,7 +9,7 @@ from xql_jax.errors import UserError
 
 # Settings of JAX that change random numbers, sums or the computation itself. By default JAX reads each one
 # from the environment variable of that name.
-SETTINGS: Mapping[str, Any] = {
+SETTINGS: Mapping[str, bool | int | str | None] = {
     "jax_enable_x64": False,
     "jax_default_matmul_precision": None,
     "jax_default_prng_impl": "threefry2x32",

@@ -1,11 +1,13 @@
 """A base for pytree dataclasses that makes JAX distinguish their classes; a choice between two pytrees."""
 
 import inspect
-from typing import Any
+from typing import Any, TypeVar
 
 import flax.struct
 import jax
 import jax.numpy as jnp
+
+Tree = TypeVar("Tree")
 
 
 class Distinct:
@@ -23,7 +25,7 @@ class Distinct:
         super().__init_subclass__(**options)
 
 
-def select_leaves(mask: jax.Array, first: Any, second: Any) -> Any:
+def select_leaves(mask: jax.Array, first: Tree, second: Tree) -> Tree:
     """Returns, per row, leaves [N, ...] of `first` where mask bool[N] is true, else of `second`."""
 
     def pick(a: jax.Array, b: jax.Array) -> jax.Array:

@@ -79,9 +79,9 @@ def test_a_member_whose_actions_break_late_in_an_episode_is_frozen_at_the_evalua
     """Member 1 in the evaluation of step 4, which ends when training is at step 6; member 0 in that of 8."""
     breaking(monkeypatch, {0: 8, 1: 4})
     if stops:
-        with monkeypatch.context() as patch:
-            patch.setattr(StopSignals, "tell", lambda stop, step, columns: step == 8 and stop.request())
-            stopped = run_offline(settings("a", background_evaluation=True))
+        stop = StopSignals()
+        stop_at_8 = [lambda step, columns: step == 8 and stop.request()]
+        stopped = run_offline(settings("a", background_evaluation=True), stop, stop_at_8)
         assert stopped.content["status"] == "interrupted"
     background = run_offline(settings("a", background_evaluation=True, resume=stops))
     expected = run_offline(settings("b"))

@@ -17,10 +17,8 @@ from tiny_runs import (
 )
 
 from xql_jax.errors import UserError
-from xql_jax.files import read_record, write_record
 from xql_jax.runs.kinds import train_run as run_offline
 from xql_jax.runs.load import SavedRun, load_run
-from xql_jax.tools.read_runs import read_runs
 
 # 10 is no multiple of either interval: there the shorter run has rows because it ends, the longer has none.
 SHORT, LONG = 10, 18
@@ -71,36 +69,6 @@ def test_a_divergence_that_only_the_last_evaluation_found_is_not_the_longer_runs
     assert extended.content["diverged"] == expected.content["diverged"]
     assert_same_bits(states_of(extended, LONG), states_of(expected, LONG))
     assert_same_rows(extended, expected)
-
-
-def test_a_run_of_the_version_before_has_episodes_from_now_on(settings):
-    """That version kept no episodes: its run goes on, is extended and read, and nothing else differs."""
-    expected = run_offline(settings(LONG, "unbroken"))
-    with stopped_at("update 6: score") as stop:
-        begun = run_offline(settings(SHORT), stop)
-    checkpoint = begun.path / "checkpoints" / "6"
-    for file in (checkpoint / "logs" / "episodes.csv", begun.path / "episodes.csv"):
-        assert file.read_text().splitlines()[1].startswith("6,42,0,")
-        file.unlink()
-    for path, key, name in (
-        (checkpoint / "checkpoint.json", "files", "logs/episodes.csv"),
-        (begun.path / "summary.json", "logs", "episodes.csv"),
-    ):
-        content = read_record(path)
-        del content[key][name]
-        write_record(path, content)
-    found = read_runs([str(begun.path)], "episodes.csv")
-    assert (len(found.runs), found.members, found.left_out) == (1, [], [])
-    shorter = run_offline(settings(SHORT, resume=True))
-    assert [line[:8] for line in untimed(shorter.path / "episodes.csv")[1:]] == [
-        "10,42,0,", "10,42,1,", "10,43,0,", "10,43,1,",
-    ]  # fmt: skip
-    extended = run_offline(settings(LONG, extend=True))
-    assert_same_rows(extended, expected, "metrics.csv", "evaluations.csv")
-    header, *rows = untimed(expected.path / "episodes.csv")
-    later = [header, *(row for row in rows if int(row.split(",")[0]) > SHORT)]
-    assert untimed(extended.path / "episodes.csv") == later
-    assert len(later) == 1 + 2 * 2 * 2  # of two evaluations, two seeds and two episodes
 
 
 @pytest.mark.parametrize(

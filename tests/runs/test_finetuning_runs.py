@@ -242,15 +242,6 @@ def test_another_task_is_not_scored_by_the_references_of_the_first(data, source,
     assert given == {"pointmaze-umaze-v0": (0.0, 9.0), "Hopper-v5": (None, None)}
 
 
-def test_other_data_are_told_of(data, source, tmp_path, caplog):
-    arrays = dict(np.load(data / "data.npz"))
-    np.savez(tmp_path / "other.npz", **{**arrays, "rewards": 1 - arrays["rewards"]})
-    changes = {"checkpoint": str(source.path), "dataset": (str(tmp_path / "other.npz"),)}
-    job = finetune_job(finetune_settings(data, **changes))
-    finetuning_data(job, None)
-    assert any("not the data that the checkpoint was trained on" in line for line in caplog.messages)
-
-
 @pytest.mark.parametrize(
     ("env_name", "reward", "counts"),
     [("kitchen-mixed-v0", 1.0, True), ("kitchen-mixed-v0", 0.0, False), ("pointmaze-umaze-v0", 1.0, False)],

@@ -11,13 +11,11 @@ import jax
 import numpy as np
 import pytest
 
-from xql_jax.commands.command_line import fail
 from xql_jax.config_files import OFFLINE_TRAINING, find_config, load_config
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.envs import OURS
 from xql_jax.errors import Damaged, UserError
-from xql_jax.files import read_record, write_record
-from xql_jax.jax_settings import settings_of_jax
+from xql_jax.files import read_record
 from xql_jax.runs import machine
 from xql_jax.runs.folder import RunFolder, run_label
 from xql_jax.runs.load import load_run
@@ -43,7 +41,7 @@ def begun(path, resume=False, **options):
     """A folder in which the run has begun."""
     folder = make_folder(path, **options)
     with folder.locked(resume):
-        pass
+        Preprocessing().save(folder.files.preprocessing, folder.run_id)
     return folder
 
 
@@ -76,17 +74,6 @@ def test_it_is_found_whatever_its_label(tmp_path):
     old = begun(tmp_path)
     assert make_folder(tmp_path, label="beta=1").path == old.path
     assert make_folder(tmp_path, label="beta=1", seeds=(4, 5)).path != old.path
-
-
-@pytest.mark.parametrize("name", ["seed4_{}", "seed4_offline_beta=1_{}"])
-def test_a_run_of_the_version_before_is_found(tmp_path, name):
-    """It had no kind in its name, and colons in its task's folder."""
-    new = make_folder(tmp_path, env_name="mine:Maze-v0")
-    assert new.path.parent == tmp_path / "mine.Maze-v0" / "xql"
-    old = tmp_path / "mine:Maze-v0" / "xql" / name.format(new.run_id[:8])
-    old.mkdir(parents=True)
-    assert begun(tmp_path, env_name="mine:Maze-v0").path == old
-    assert load_run(old).name == "mine:Maze-v0"
 
 
 @pytest.mark.parametrize(
@@ -123,7 +110,6 @@ def test_config_says_what_ran(tmp_path):
     assert config["versions"]["numpy"] == np.__version__
     assert config["resumed"] == []
     assert config["columns"] == {"times": ["step", "seconds"], "settings": ["seed", "beta", "tau"]}
-    assert sorted(path.name for path in folder.path.iterdir()) == [".lock", "config.json"]
 
 
 def test_a_resumed_run_keeps_what_began_it_and_says_what_is_another(tmp_path, monkeypatch, told):
@@ -140,24 +126,8 @@ def test_a_resumed_run_keeps_what_began_it_and_says_what_is_another(tmp_path, mo
     assert resumed == {**began, "resumed": [{**here, "after_step": 500}]}
     ((level, line),) = told()
     assert level == "WARNING"
-    for part in (
-        "after step 500",
-        f"code {began['code']}, here edited",
-        f"jax {jax.__version__}, here 0.0",
-        "NPROC=7",
-    ):
+    for part in ("500", f"{began['code']}, here edited", f"jax {jax.__version__}, here 0.0", "NPROC=7"):
         assert part in line
-
-
-def test_the_code_is_told_apart_wherever_it_is_installed(tmp_path, monkeypatch):
-    sources = tmp_path / "xql_jax"
-    (sources / "runs").mkdir(parents=True)
-    (sources / "runs" / "run.py").write_text("BETA = 1\n")
-    monkeypatch.setattr(machine.xql_jax, "__file__", str(sources / "__init__.py"))
-    before = machine.code_digest.__wrapped__()
-    assert machine.code_digest.__wrapped__() == before
-    (sources / "runs" / "run.py").write_text("BETA = 2\n")
-    assert machine.code_digest.__wrapped__() != before
 
 
 def test_a_finished_run_of_other_code_is_only_loaded_and_that_is_told(tmp_path, monkeypatch, told):
@@ -174,6 +144,7 @@ def test_a_finished_run_of_other_code_is_only_loaded_and_that_is_told(tmp_path, 
     assert not any("own_world" in line for _, line in told())
     shutil.rmtree(folder.path)
     with folder.locked(resume=False):
+        Preprocessing().save(folder.files.preprocessing, folder.run_id)
         folder.write_summary({"status": "finished"})
     assert folder.finished_summary()
     assert told() == []
@@ -211,15 +182,6 @@ def test_the_versions_of_the_tasks_packages_are_recorded_and_compared(name, pack
         assert f"{package} 0.0, here" in machine.differences(before, began)
 
 
-def test_an_offset_of_all_seeds_changes_no_number():
-    jax.config.update("jax_random_seed_offset", 7)
-    try:
-        with settings_of_jax():
-            assert jax.random.key_data(jax.random.key(3)).tolist() == [0, 3]
-    finally:
-        jax.config.update("jax_random_seed_offset", 0)
-
-
 @pytest.mark.parametrize(
     ("wanted", "found", "is_there"),
     [
@@ -237,18 +199,6 @@ def test_a_platform_that_is_not_there_is_a_line(monkeypatch, wanted, found, is_t
         machine.check_platforms(wanted)
 
 
-def test_whatever_asks_jax_for_a_device_in_vain_gives_that_line(monkeypatch, capsys, tmp_path):
-    with pytest.raises(RuntimeError, match="of something else"):
-        fail(RuntimeError("of something else"))
-    monkeypatch.setattr(jax, "default_backend", mock.Mock(side_effect=RuntimeError("no backend")))
-    with pytest.raises(UserError, match="JAX_PLATFORMS"), settings_of_jax():
-        pass
-    with pytest.raises(UserError, match="JAX_PLATFORMS"):
-        _ = load_run(begun(tmp_path).path).states
-    assert fail(RuntimeError("Could not determine home directory.")) == 2
-    assert "HOME" in capsys.readouterr().err
-
-
 def test_a_note_in_config_is_kept_and_what_defines_the_run_is_not_edited(tmp_path, told):
     folder = begun(tmp_path)
     file = folder.path / "config.json"
@@ -264,34 +214,20 @@ def test_a_note_in_config_is_kept_and_what_defines_the_run_is_not_edited(tmp_pat
             load_run(folder.path)
 
 
-def test_a_config_of_the_version_before_is_read(tmp_path):
-    """It did not name what defines the run."""
-    file = begun(tmp_path).path / "config.json"
-    content = read_record(file)
-    for name in ("defining", "name", "code"):
-        del content[name]
-    write_record(file, content)
-    assert load_run(file.parent).identity == make_folder(tmp_path).recorded
-
-
 def test_who_resumes_what_is_not_there_is_told_of_the_run_most_like_it(tmp_path, told):
     most_like = begun(tmp_path, resume=True)
     begun(tmp_path, max_steps=11, eval_at_start=True, config={"algorithm": "xql", "beta": 2.0})
     assert told() == []  # there was no other, and nothing was to be resumed
     config = {"algorithm": "xql", "beta": 0.5, "hidden_dims": (8, 8, 8)}
     begun(tmp_path, resume=True, config=config)
-    line = (
-        "there is no run with these settings to resume, a new one begins; "
-        f"{most_like.path.name} has config.hidden_dims=[8, 8], here [8, 8, 8]"
-    )
-    assert told() == [("INFO", line)]
+    [(_, line)] = told()
+    assert line.endswith(f"{most_like.path.name} has config.hidden_dims=[8, 8], here [8, 8, 8]")
     begun(tmp_path, resume=True, config=config)
     assert told() == []
-    renamed = most_like.path.rename(most_like.path.with_name("best"))
+    most_like.path.rename(most_like.path.with_name("best"))
     again = begun(tmp_path, resume=True)
     [(_, line)] = told()
-    assert f"best has them: to go on with it, name it {again.path.name} again" in line
-    assert renamed.is_dir()
+    assert f"name it {again.path.name} again" in line
 
 
 def test_one_process_at_a_time(tmp_path):
@@ -352,8 +288,7 @@ DAMAGE = {
 
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_damage_to_a_finished_runs_files_is_noticed(tmp_path, told, damage):
-    folder = begun(tmp_path, normalize_observations=False)
-    Preprocessing().save(folder.files.preprocessing, folder.run_id)
+    folder = begun(tmp_path)
     folder.files.evaluations.write_bytes(b"step,seed,score\n10,4,1.5\n")
     folder.write_summary({"status": "finished"}, [folder.files.evaluations])
     assert folder.finished_summary()["status"] == "finished"

@@ -11,13 +11,11 @@ from tiny_runs import SCHEDULE, evaluations_of, of_data, offline_settings, small
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.errors import Damaged, UserError
 from xql_jax.files import read_record, write_record
-from xql_jax.learners.fields import hyperparameters
-from xql_jax.learners.registry import make_learner
 from xql_jax.policy import load_policy
 from xql_jax.runs.acting_settings import FinetuneSettings
 from xql_jax.runs.kinds import train_run as run_finetuning
 from xql_jax.runs.kinds import train_run as run_offline
-from xql_jax.runs.load import OF_EARLIER_RUNS, SavedRun, all_runs, load_run
+from xql_jax.runs.load import all_runs, load_run
 from xql_jax.runs.run_settings import EVALUATION_SEED, OfflineSettings
 from xql_jax.tools.choose import ChoiceSettings, choose
 from xql_jax.tools.evaluate import EvaluationSettings, evaluate
@@ -60,16 +58,6 @@ def test_policies_come_to_what_they_came_to_in_training(unbroken):
         np.testing.assert_allclose(every, [episode[one] for episode in episodes], rtol=1e-8)
 
 
-def test_runs_from_before_a_hyperparameter_open_as_they_were(unbroken):
-    run, known = load_run(unbroken.path), {"algorithm", *hyperparameters(make_learner("iql"))}
-    names = known - OF_EARLIER_RUNS.keys()
-    config = {name: value for name, value in small("iql").to_dict().items() if name in names}
-    earlier = SavedRun(run.path, {**run.content, "config": config}, None, None, None)
-    assert OF_EARLIER_RUNS.items() <= hyperparameters(earlier.learner).items()
-    assert OF_EARLIER_RUNS.items() <= earlier.config.items()  # with which fine-tuning goes on
-    assert config.items() <= {"algorithm": "iql", **hyperparameters(earlier.learner)}.items()
-
-
 def test_policies_normalise_observations(data, unbroken):
     """As by hand from the file: its last rows of trajectories are no transitions."""
     with np.load(data / "data.npz") as arrays:
@@ -108,10 +96,10 @@ def test_what_cannot_be_read_is_told(unbroken, tmp_path):
     write_record(tmp_path / "run" / "config.json", content)
     with pytest.raises(UserError, match="the run has no checkpoint yet"):
         _ = load_run(tmp_path / "run").states
-    earlier = {name: value for name, value in content.items() if name != "sizes"}
+    earlier = {name: value for name, value in content.items() if name != "name"}
     write_record(tmp_path / "run" / "config.json", earlier)
-    with pytest.raises(UserError, match="written by an earlier version"):
-        _ = load_run(tmp_path / "run").sizes
+    with pytest.raises(UserError, match="of another version of the program"):
+        load_run(tmp_path / "run")
     (tmp_path / "run" / "config.json").write_text("{")
     with pytest.raises(Damaged, match="it is not JSON"):
         load_run(tmp_path / "run")
@@ -191,10 +179,6 @@ def test_a_strangers_run_acts_and_is_exported_without_running_the_code_that_it_n
     transforms = read_record(files.preprocessing)
     write_record(files.preprocessing, {**transforms, "action_bounds": [[], []]})  # as of environments in JAX
     load_policy(path)([0.0, 1.0])
-    del transforms["action_bounds"]  # as earlier versions, whose policies need the environment's
-    write_record(files.preprocessing, transforms)
-    with pytest.raises(UserError, match="strangers"):
-        load_policy(path)([0.0, 1.0])
     assert not Path("was_run").exists()
     assert load_policy(path).evaluate("strangers:Other-v0", episodes=1)["lengths"].shape == (1,)
     assert Path("was_run").exists()

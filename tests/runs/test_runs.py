@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from slow_cases import slow_but
 from tiny_runs import (
-    SIX,
     assert_same_bits,
     assert_same_rows,
     contents,
@@ -21,13 +20,11 @@ from tiny_runs import (
     untimed,
 )
 
-from xql_jax.configuration import defaults, update_all
 from xql_jax.errors import UserError
 from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.runs.kinds import train_run as run_offline
 from xql_jax.runs.kinds import train_run as run_online
 from xql_jax.runs.load import load_run
-from xql_jax.runs.offline import offline_job
 from xql_jax.training.population import Population
 
 O, A = 4, 2
@@ -44,29 +41,6 @@ def is_free(path):
 
 def without_times(content):
     return {key: value for key, value in content.items() if "second" not in key and key != "logs"}
-
-
-def test_a_first_phase_of_learning_that_is_the_whole_run_is_told_of(data, tmp_path, caplog):
-    changes = {
-        "config": small("bear", warm_start=3.0),
-        "max_steps": 3,
-        "eval_episodes": 0,
-        "save_dir": str(tmp_path),
-    }
-    run_offline(offline_settings(data, **changes))
-    told = [record.message for record in caplog.records if "warm_start" in record.message]
-    assert told[0].startswith("warm_start=3: this first phase of learning takes all 3 updates")
-
-
-@pytest.mark.parametrize("given", [{}, {"sweep": "beta=1,2"}, {"given": frozenset({"beta"})}])
-def test_own_data_without_a_beta_are_told_that_it_is_a_guess(data, tmp_path, caplog, given):
-    config = defaults("xql", "own")
-    update_all(config, hidden_dims=(8,))
-    changes = {"config": config, "env_name": None, "max_steps": 3, "save_dir": str(tmp_path), **given}
-    with caplog.at_level("INFO"):
-        run_offline(offline_settings(data, **changes))
-    told = [record.message for record in caplog.records if "--method=xql_bellman finds it" in record.message]
-    assert [line.startswith("beta=2 is a guess") for line in told] == ([] if given else [True])
 
 
 def test_a_summary_is_a_value_and_what_the_file_holds(unbroken):
@@ -184,21 +158,6 @@ def test_what_a_run_holds_is_let_go_whatever_ends_it(data, tmp_path, monkeypatch
     resumed = run_offline(dataclasses.replace(settings, resume=True))
     assert resumed.content["status"] == "finished"
     assert [row.step for row in evaluations_of(resumed)] == [6, 12]
-
-
-def test_settings_are_not_changed_by_a_run(data, tmp_path):
-    settings = offline_settings(data, save_dir=str(tmp_path), env_name=None)
-    before = settings.config.to_json()
-    offline_job(settings).settings.config.dropout_rate = 0.5
-    assert settings.config.to_json() == before
-
-
-@pytest.mark.slow
-def test_streamed_from_the_host_it_learns_the_same(data, unbroken, tmp_path):
-    streamed = run_offline(offline_settings(data, save_dir=str(tmp_path), data_on="host", **SIX))
-    assert streamed.path.name == unbroken.path.name  # so that --resume finds it, wherever there is room
-    assert_same_bits(states_of(streamed, 12), states_of(unbroken, 12))
-    assert_same_rows(streamed, unbroken)
 
 
 @pytest.mark.parametrize("length", slow_but([1, 4, 10, 20], 10))

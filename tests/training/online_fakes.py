@@ -15,7 +15,7 @@ from jax_point_mass import PointMass
 from xql_jax.learners import fields
 from xql_jax.training.checkpoints import Progress
 from xql_jax.training.compiled_population import CompiledPopulation
-from xql_jax.training.host_population import Host
+from xql_jax.training.host_population import HostPopulation
 from xql_jax.training.members import Member
 from xql_jax.training.replay_files import ReplayFiles
 from xql_jax.training.schedule import ActingSchedule
@@ -103,7 +103,7 @@ ONE = (Member(0, {}),)
 def make_population(tmp_path, members=ONE, environment=Counting, learner=None, together=None, **changes):
     """Members that act on the host, each in one environment unless the schedule has more."""
     schedule = dataclasses.replace(SCHEDULE, **changes)
-    return Host(
+    return HostPopulation(
         learner or Counter(), members, environment, schedule, ReplayFiles(tmp_path), together=together
     )
 
@@ -117,10 +117,10 @@ def make_in_program(tmp_path, members=ONE, environment=PointMass, learner=None, 
 
 def save(population):
     """Writes the buffers' files; returns the arrays of a checkpoint, and the progress as it is read."""
-    saving = population.saving()
-    saving.write()
-    content = json.loads(json.dumps([saving.members, saving.held]))
-    return saving.items, Progress(population.step, members=content[0], held=content[1])
+    checkpoint = population.checkpoint()
+    checkpoint.write()
+    content = json.loads(json.dumps([checkpoint.members, checkpoint.held]))
+    return checkpoint.items, Progress(population.step, members=content[0], held=content[1])
 
 
 def buffer_of(population, index=0):

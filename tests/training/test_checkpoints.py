@@ -13,7 +13,8 @@ from training_runs import Growth, assert_same_bits, make_data, make_growth, offl
 
 from xql_jax.errors import Damaged, UserError
 from xql_jax.training.checkpoints import Checkpoints, Progress
-from xql_jax.training.members import Divergence, make_members
+from xql_jax.training.divergence import Divergence
+from xql_jax.training.members import make_members
 
 # Numbers that a detour by text or arithmetic may lose: a subnormal, -0.0, the largest, a NaN with a payload.
 BITS = np.array([1, 0x80000000, 0x7F7FFFFF, 0x7FC12345, 0x3DCCCCCD], np.uint32).view(np.float32)
@@ -95,7 +96,7 @@ def test_some_members_go_on_alone(tmp_path):
     six, chosen = make_members([3, 4, 5], {"growth": [1.0, 4.0]}), [4, 0, 2]  # the last three diverge at 32
     population = offline_population(Growth(), six, make_data(), 4)
     population.advance(40)
-    saving = population.saving()
+    saving = population.checkpoint()
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(saving.items, Progress(step=40, members=saving.members))
     metrics = snapshot(population.advance(60))
@@ -114,7 +115,7 @@ def test_training_on_at_once_does_not_change_what_is_written(tmp_path):
     population = make_growth(seeds=(0, 1), grid={"growth": [2.0]})
     for step in (1, 5, 9):
         population.advance(step)
-        expected = snapshot(population.saving().items["states"])
+        expected = snapshot(population.checkpoint().items["states"])
         released, reached = threading.Event(), threading.Event()
 
         def write_more(folder, reached=reached, released=released):
@@ -124,13 +125,13 @@ def test_training_on_at_once_does_not_change_what_is_written(tmp_path):
         with Checkpoints(tmp_path / str(step)) as checkpoints:
             before = threading.Event()
             checkpoints._thread.submit(before.wait, 30)  # nothing is written until the updates are done
-            checkpoints.save(population.saving().items, Progress(step=step), write_more)
+            checkpoints.save(population.checkpoint().items, Progress(step=step), write_more)
             population.advance(population.step + 3)
             before.set()
             assert reached.wait(30)
             assert checkpoints.steps == []  # nor is it there before the logs are
             threading.Timer(0.1, released.set).start()
-            checkpoints.save(population.saving().items, Progress(step=99))  # waits for the first
+            checkpoints.save(population.checkpoint().items, Progress(step=99))  # waits for the first
             assert released.is_set()
             assert step in checkpoints.steps
             assert_same_bits(checkpoints.restore(population.saved_shapes()["states"], step)[0], expected)

@@ -12,7 +12,7 @@ from training_runs import (
     train,
 )
 
-from xql_jax.training.members import Divergence
+from xql_jax.training.divergence import Divergence
 
 # Steady; x^2 overflows at update 64 (2^128) or 32 (4^64); y overflows at update 128, in no metric.
 CASES = {"growth": [1.0, 2.0, 4.0], "silent_growth": [1.0, 2.0]}

@@ -14,9 +14,10 @@ from training_runs import TASK, OneStep, offline_population, train
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.data.replay import PriorData
 from xql_jax.training.checkpoints import TrainingFiles
-from xql_jax.training.host_population import Host
+from xql_jax.training.divergence import Divergence
+from xql_jax.training.host_population import HostPopulation
 from xql_jax.training.loop import TrainingLoop
-from xql_jax.training.members import Divergence, Member
+from xql_jax.training.members import Member
 from xql_jax.training.replay_files import ReplayFiles
 from xql_jax.training.schedule import Ramp, Schedule
 from xql_jax.types import Batch, CalibratedBatch
@@ -73,21 +74,21 @@ class Phases:
         learner, data = learner or Counter(), jax.device_put(make_data())
         schedule = dataclasses.replace(SCHEDULE, **{"warmup_steps": 0, **changes})
 
-        def hand_over(offline):
-            online = Host(
+        def make_online(offline):
+            online = HostPopulation(
                 learner, members, Counting, schedule, ReplayFiles(path), handover=handover,
                 prior_data=PriorData(data, fraction), preprocessing=preprocessing,
             )  # fmt: skip
             online.take_over(offline)
             return online
 
-        self.offline, self.hand_over = offline_population(learner, members, data, 4), hand_over
+        self.offline, self.make_online = offline_population(learner, members, data, 4), make_online
         self.population = self.offline
         if handover == 0:
             self.begin_online()
 
     def begin_online(self):
-        self.population = self.hand_over(self.offline)
+        self.population = self.make_online(self.offline)
         return self.population
 
 
@@ -103,8 +104,8 @@ def test_the_second_phase_goes_on_with_state_and_numbers_of_the_first(tmp_path, 
     population = phases.begin_online()
     assert (population.stride, population.step) == (2, HANDOVER)
     same(population.states, before)
-    update, numbers = population.train_members, []
-    monkeypatch.setattr(population, "train_members", lambda *of: numbers.append(of) or update(*of))
+    update, numbers = population.train, []
+    monkeypatch.setattr(population, "train", lambda *of: numbers.append(of) or update(*of))
     population.advance(HANDOVER + 20)
     assert population.step == HANDOVER + 20
     assert float(population.states["updates"][0]) == HANDOVER + 20
@@ -159,7 +160,7 @@ def test_returns_to_go_are_known_when_the_episode_ends(tmp_path):
     def population():
         schedule = dataclasses.replace(SCHEDULE, num_environments=2, round_steps=4)
         files, prior = ReplayFiles(tmp_path), PriorData(data, 0.5)
-        return Host(Calibrated(), TWO, Counting, schedule, files, prior_data=prior)
+        return HostPopulation(Calibrated(), TWO, Counting, schedule, files, prior_data=prior)
 
     def expected(rewards, steps):
         """The returns-to-go of one environment's rewards, oldest first; the first is of step `steps`."""
@@ -206,7 +207,7 @@ def make_loop(path, stop=None):
     phases = Phases(path / "replay", TWO)
     schedule = Schedule(HANDOVER + 20, 4, 20, 4, keep_checkpoints=0, handover=HANDOVER)
     files = TrainingFiles(path)
-    loop = TrainingLoop(phases.offline, OneStep(2, 2), TASK, schedule, files, hand_over=phases.hand_over)
+    loop = TrainingLoop(phases.offline, OneStep(2, 2), TASK, schedule, files, make_online=phases.make_online)
     save = loop._checkpoints.save
 
     def save_and_die(items, progress, write_more):
@@ -277,13 +278,13 @@ def test_who_diverges_online_is_told_by_the_runs_steps(tmp_path):
 
 def test_acting_and_learning_follow_the_ramps(tmp_path, monkeypatch):
     population = online(tmp_path, learner=ActingByRate(), ramps=(Ramp("rate", 1.0, 3.0, 4),))
-    update, rates = population.train_members, []
+    update, rates = population.train, []
 
     def note(*arguments):
         rates.append(float(population.groups[0].members.learner.rate[0]))
         update(*arguments)
 
-    monkeypatch.setattr(population, "train_members", note)
+    monkeypatch.setattr(population, "train", note)
     population.advance(8)
     assert rates == [1.0, 2.0, 3.0, 3.0]
     expected = [0.1, 0.15, 0.2, 0.25, 0.3, 0.3, 0.3, 0.3]

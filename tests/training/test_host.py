@@ -22,8 +22,9 @@ from online_fakes import (
 from xql_jax.data import replay
 from xql_jax.data.replay import PriorData
 from xql_jax.training import host_population
-from xql_jax.training.host_population import Host
-from xql_jax.training.members import Divergence, Member
+from xql_jax.training.divergence import Divergence
+from xql_jax.training.host_population import HostPopulation
+from xql_jax.training.members import Member
 from xql_jax.training.replay_files import ReplayFiles
 
 
@@ -106,7 +107,7 @@ def test_the_programs_copy_no_ring(tmp_path, fraction):
     schedule = dataclasses.replace(SCHEDULE, buffer_size=100_000)
     members = [Member(0, {}), Member(1, {})]
     files = ReplayFiles(tmp_path)
-    population = Host(Counter(), members, Counting, schedule, files, prior_data=data)
+    population = HostPopulation(Counter(), members, Counting, schedule, files, prior_data=data)
     population.compile()
     ring = sum(field.nbytes for field in data.batch)
     for program in population._programs.values():

@@ -10,7 +10,6 @@ import signal
 import threading
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import gymnasium
 import numpy as np
@@ -22,6 +21,7 @@ from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.envs import EnvironmentMaker
 from xql_jax.rollout.evaluation import EpisodeResults, Evaluator
 from xql_jax.tasks import OWN
+from xql_jax.training import loop
 from xql_jax.training.checkpoints import TrainingFiles
 from xql_jax.training.loop import TrainingLoop
 from xql_jax.training.schedule import Schedule
@@ -74,43 +74,6 @@ def slowed(monkeypatch, population, clock, seconds):
     return calls
 
 
-def test_lines_of_a_run_without_evaluations(start, tmp_path, monkeypatch, caplog):
-    """An update a second, a line every ten with the time left; the last update is told in any case."""
-    population = start.again()
-    slowed(monkeypatch, population, "monotonic", 1.0)
-    monkeypatch.setattr("xql_jax.training.progress.SECONDS_PER_LINE", 10.0)
-    files = TrainingFiles(tmp_path)
-    caplog.set_level("INFO")
-    with TrainingLoop(population, None, None, Schedule(25, 5, 100, 100), files) as training:
-        train(training, steps_per_call=1)
-    assert [line for line in caplog.messages if line.startswith("update")] == [
-        "update 10 of 25, 1.0 updates/s, about 00:15 left",
-        "update 20 of 25, 1.0 updates/s, about 00:05 left",
-        "update 25 of 25",
-    ]
-    assert files.evaluations.read_text() == ""
-    assert len(untimed(files.metrics)) == 1 + 2 * 5
-
-
-def test_lines_between_evaluations_tell_the_return_of_episodes_once_one_has_ended(
-    start, tmp_path, monkeypatch, caplog
-):
-    population = start.again()
-    advance = population.advance
-
-    def advance_with_episodes(last):
-        ended = last >= 3
-        return {**advance(last), "episode/return": np.array([10.0, 21.0] if ended else [np.nan, np.nan])}
-
-    monkeypatch.setattr(population, "advance", advance_with_episodes)
-    monkeypatch.setattr("xql_jax.training.progress.SECONDS_PER_LINE", 0.0)
-    caplog.set_level("INFO")
-    with TrainingLoop(population, None, None, Schedule(5, 5, 100, 100), TrainingFiles(tmp_path)) as training:
-        train(training, steps_per_call=1)
-    told = [line.split(",")[0] for line in caplog.messages if line.startswith("update")]
-    assert told[1:4] == ["update 2 of 5", "update 3: episode return 15.5", "update 4: episode return 15.5"]
-
-
 def test_seconds_add_up_over_resumptions(start, tmp_path, monkeypatch):
     clock = itertools.count(0, 2)  # every look takes 2 s, so an update call and an evaluation last 2 s each
     monkeypatch.setattr("xql_jax.training.loop.time.perf_counter", lambda: float(next(clock)))
@@ -146,7 +109,7 @@ def test_a_signal_while_it_compiles_is_answered_at_once(start, tmp_path, monkeyp
             os.kill(os.getpid(), signal.SIGINT) if signals == 2 else over.set()
         return True
 
-    log = logging.getLogger("xql_jax.training.loop")
+    log = logging.getLogger("xql_jax.training.signals")
     monkeypatch.setattr(type(population), "is_compiled", False)
     monkeypatch.setattr(population, "compile", compile)
     monkeypatch.setattr(log, "filters", [answer])
@@ -176,10 +139,10 @@ def test_bellman_errors_have_a_row_each(start, tmp_path, monkeypatch):
     """Three numbers of each of two members every 4 updates and after the last."""
     population, files = start.again(), TrainingFiles(tmp_path)
 
-    def measure():
+    def measure(population):
         return population.step + np.array([[0.5, 1.5, 2.5], [10.0, 20.0, 30.0]], np.float32)
 
-    monkeypatch.setattr(population, "bellman_errors", measure, raising=False)
+    monkeypatch.setattr(loop, "bellman_errors", measure)
     schedule = Schedule(10, 5, 10, 6, bellman_error_interval=4)
     with TrainingLoop(population, None, None, schedule, files) as training:
         train(training)
@@ -238,9 +201,8 @@ TOLD = [("----", "nan nan"), ("-1--", "0.5 0"), ("----", "0 0"), ("1-11", "0.5 1
 
 
 @pytest.mark.parametrize("stopped_at", [None, 4, 8, 12])
-@pytest.mark.parametrize("began_without", [False, True])
-def test_success_may_be_told_late_or_only_by_those_that_succeed(start, tmp_path, stopped_at, began_without):
-    """The columns are the same from the first row on; a run that an older version began keeps its own."""
+def test_success_may_be_told_late_or_only_by_those_that_succeed(start, tmp_path, stopped_at):
+    """The columns are the same from the first row on."""
     own = dataclasses.replace(TASK, suite=OWN)
     rates = [pair for _, pair in TOLD]
 
@@ -251,25 +213,16 @@ def test_success_may_be_told_late_or_only_by_those_that_succeed(start, tmp_path,
             train(training)
 
     files = TrainingFiles(tmp_path)
-    if began_without:  # as files were in which no evaluation had told it yet
-        untold = EpisodeResults(np.ones((2, 2)), np.ones((2, 2), np.int64), None, None)
-        old = TASK
-        silent = SimpleNamespace(run=lambda act: untold)
-        with TrainingLoop(start.again(), silent, old, Schedule(4, 4, 4, 4), files) as training:
-            train(training)
     if stopped_at:
-        run(stopped_at, int(began_without))
-    run(16, (stopped_at or 4 * began_without) // 4)
+        run(stopped_at, 0)
+    run(16, (stopped_at or 0) // 4)
     with files.evaluations.open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["step"] for row in rows] == ["4", "4", "8", "8", "12", "12", "16", "16"]
-    if began_without:
-        assert "success_rate" not in rows[0]
-    else:
-        assert [row["success_rate"] for row in rows] == " ".join(rates).split()
-        episodes = [line.split(",")[-1] for line in files.episodes.read_text().splitlines()]
-        expected = ["nan" if "nan" in pair else str(int(told == "1")) for word, pair in TOLD for told in word]
-        assert episodes == ["success", *expected]
+    assert [row["success_rate"] for row in rows] == " ".join(rates).split()
+    episodes = [line.split(",")[-1] for line in files.episodes.read_text().splitlines()]
+    expected = ["nan" if "nan" in pair else str(int(told == "1")) for word, pair in TOLD for told in word]
+    assert episodes == ["success", *expected]
 
 
 def test_policies_see_observations_preprocessed(start, tmp_path):

@@ -5,7 +5,7 @@ import pytest
 from xql_jax.errors import UserError
 from xql_jax.learners.fields import hyperparameters
 from xql_jax.learners.registry import make_learner
-from xql_jax.training.progress import SECONDS_PER_LINE, Pace, counted
+from xql_jax.training.progress import SECONDS_PER_LINE, Pace
 from xql_jax.training.schedule import Ramp, Schedule, parse_ramps, ramped
 
 
@@ -64,17 +64,3 @@ def test_the_time_left_is_that_of_this_process_alone(monkeypatch):
     assert pace.line(18_000, "score 9.5") == "update 18,000: score 9.5, 100 updates/s, about 02:00 left"
     assert not pace.has_been_silent()
     assert pace.line(30_000, "score 9.5") == "update 30,000: score 9.5"
-
-
-def test_without_a_bar_lines_say_how_long_it_takes(monkeypatch, caplog):
-    seconds = iter(range(0, 1000, 10))
-    monkeypatch.setattr("xql_jax.training.progress.time.monotonic", lambda: float(next(seconds)))
-    monkeypatch.setattr("xql_jax.training.progress.SECONDS_PER_LINE", 1.0)
-    caplog.set_level("INFO")
-    with counted(100, "step", False, "video") as count:
-        count()
-        count(19)
-    first, second = caplog.messages
-    assert first.startswith("video step 1 of 100, ")
-    assert second.startswith("video step 20 of 100, ")
-    assert second.endswith(" left")

@@ -127,7 +127,9 @@ def machine(kind):
         def stop_by_a_signal(self, stop, call, evaluating):
             """After an update, or in the midst of an evaluation, which the next training repeats."""
             training, _ = kind.open(self.folder)
-            owner, name = (training._evaluator, "run") if evaluating else (training.population, "advance")
+            owner, name = training.population, "advance"
+            if evaluating:
+                owner, name = training._evaluations._evaluator, "run"
             method = getattr(owner, name)
 
             def call_and_signal(argument):
@@ -182,7 +184,7 @@ def machine(kind):
             for owner, name in (
                 (training.population, "advance"),
                 *((log, "write") for log in logs),
-                (training._evaluator, "run"),
+                (training._evaluations._evaluator, "run"),
                 (training._checkpoints, "save"),
             ):
                 guard(owner, name)

@@ -11,7 +11,8 @@ from xql_jax.config_files import tuned
 from xql_jax.configuration import defaults
 from xql_jax.learners.registry import describe_fields, method_named, method_of
 from xql_jax.reports.run_summary import ranked
-from xql_jax.runs.run import Job, Summary, request
+from xql_jax.runs.job import Job, request
+from xql_jax.runs.run import Summary
 from xql_jax.runs.run_settings import OfflineSettings, RunSettings
 from xql_jax.settings import as_typed, settings_of
 

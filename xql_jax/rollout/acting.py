@@ -52,7 +52,7 @@ def prepared(policy: Act, preprocessing: Any) -> Act:
 
 
 @settings_of_jax()
-def deterministic_policy(learners: Learner, states: State, device: Any = None) -> Act:
+def deterministic_policy(learners: Learner, states: State, device: jax.Device | None = None) -> Act:
     """Returns the deterministic policies of stacked learners and states: f32[M, K, O] to f32[M, K, A].
 
     They act on the device, by default JAX's first, under a run's settings of JAX in whatever thread.
@@ -60,12 +60,12 @@ def deterministic_policy(learners: Learner, states: State, device: Any = None) -
     learners, actors = jax.device_put((learners, learners.actor(states)), device or jax.local_devices()[0])
     if not hasattr(learners, "act_remembering"):
         return settings_of_jax()(lambda observations: np.asarray(_act(learners, actors, observations)))
-    memory: Any = None  # None: the next step is the first of the episodes
-    rewards: Any = None  # of the previous step; None: not passed yet
+    memory: State = None  # None: the next step is the first of the episodes
+    rewards: np.ndarray | None = None  # of the previous step; None: not passed yet
 
     def begin() -> None:
         nonlocal memory, rewards
-        memory, rewards = None, np.float32(0.0)
+        memory, rewards = None, np.zeros((), np.float32)
 
     def remember(seen: np.ndarray) -> None:
         nonlocal rewards
@@ -111,11 +111,11 @@ def _act(learners: Learner, actors: Params, observations: Array) -> Array:
 
 @jax.jit
 def _act_remembering(
-    learners: RememberingLearner, actors: Params, memory: Any, observations: Array, rewards: Array
-) -> tuple[Array, Any]:
+    learners: RememberingLearner, actors: Params, memory: State, observations: Array, rewards: Array
+) -> tuple[Array, State]:
     """Returns the actions f32[M, K, A] and the new memory; memory None stands for the start of episodes."""
 
-    def act(learner: RememberingLearner, actor: Params, memory: Any, *seen: Array) -> tuple[Array, Any]:
+    def act(learner: RememberingLearner, actor: Params, memory: State, *seen: Array) -> tuple[Array, State]:
         memory = learner.begin(actor, seen[0]) if memory is None else memory
         return learner.act_remembering(actor, memory, *seen)
 

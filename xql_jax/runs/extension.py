@@ -19,8 +19,8 @@ import numpy as np
 from xql_jax.configuration import learner_from_config, settings_by_name
 from xql_jax.errors import UserError
 from xql_jax.runs.folder import RunFolder, differing_settings
+from xql_jax.runs.job import Job
 from xql_jax.runs.load import NO_SETTINGS, SavedRun, all_runs, load_run
-from xql_jax.runs.run import Job
 from xql_jax.runs.run_settings import OfflineSettings
 from xql_jax.training.checkpoints import Checkpoints, Progress
 from xql_jax.types import State
@@ -48,7 +48,7 @@ class Beginning(NamedTuple):
         with Checkpoints(folder.files.checkpoints, folder.run_id) as checkpoints:
             checkpoints.save({"states": self.states}, self.progress, write_logs)
         content = self.source.content
-        folder.note_going_on({name: content[name] for name in OF_BEGINNING if name in content})
+        folder.record_resumption({name: content[name] for name in OF_BEGINNING})
 
 
 def end_of_shorter(folder: RunFolder, job: Job) -> Beginning:
@@ -94,7 +94,6 @@ def members_of_another(source: str, folder: RunFolder) -> Beginning:
         name: value
         for name, value in settings_by_name(folder.recorded).items()
         if name not in (*NO_SETTINGS, "sweep")
-        and (name in theirs or not name.startswith("config."))  # else their version did not have the field
     }
     changed = differing_settings(theirs, ours)
     if changed or other.name != folder.env_name:
@@ -151,5 +150,4 @@ def with_missing_seeds(settings: OfflineSettings, folder: RunFolder) -> OfflineS
 def _runs_that_differ_in(folder: RunFolder, name: str) -> list[SavedRun]:
     """Returns the runs beside the folder that have its settings, except for the one of this name."""
     ours = folder.recorded
-    others = (run for parent in folder.parents for run in all_runs(parent))
-    return [run for run in others if {**run.identity, name: ours[name]} == ours]
+    return [run for run in all_runs(folder.parent) if {**run.identity, name: ours[name]} == ours]

@@ -4,7 +4,6 @@ import dataclasses
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import jax
 from ml_collections import ConfigDict
@@ -19,17 +18,21 @@ from xql_jax.logs.csv_rows import Row
 from xql_jax.reports.run_summary import summarize_finetuning
 from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.runs.acting_settings import FinetuneSettings
+from xql_jax.runs.job import Job, make_job
 from xql_jax.runs.load import SavedRun, load_run
 from xql_jax.runs.machine import prepare_acting
-from xql_jax.runs.offline import RunData, data_folder, for_population, load_data
+from xql_jax.runs.offline import log_beginning
 from xql_jax.runs.online import acting_schedule, check_room, host_population
-from xql_jax.runs.run import Job, Summary, make_job, running, train_and_summarize
+from xql_jax.runs.run import Summary, make_evaluator, run_resources, train_and_summarize
+from xql_jax.runs.run_data import RunData, data_folder, load_data
 from xql_jax.settings import settings_of
 from xql_jax.training.data_population import offline_population
+from xql_jax.training.loop import RowCallback
+from xql_jax.training.members import Member
 from xql_jax.training.population import Population
 from xql_jax.training.schedule import parse_ramps
 from xql_jax.training.signals import StopSignals
-from xql_jax.types import Batch, CalibratedBatch, State
+from xql_jax.types import Batch, CalibratedBatch, Json, State
 from xql_jax.unknown import unknown_setting
 
 LOG = logging.getLogger(__name__)
@@ -67,54 +70,60 @@ def finetune_job(settings: FinetuneSettings) -> Job:
     return job._replace(identity={**job.identity, **rounds}, acting=schedule, source=source)
 
 
-def run_finetuning(job: Job, stop: StopSignals | None = None) -> Summary:
+def run_finetuning(
+    job: Job, stop: StopSignals | None = None, callbacks: Sequence[RowCallback] = ()
+) -> Summary:
     """Trains a population on a dataset, or takes that of another run, and then trains it online.
 
     Observations and rewards of the environments pass through the preprocessing of the data. The optimisers'
-    states are kept. Learning rates do not decay in the online phase. See `train_offline`.
+    states are kept. Learning rates do not decay in the online phase. See `run_offline`.
     """
     prepare_acting()
     settings, stop = job.settings, stop or StopSignals()
-    with running(job) as (held, evaluator):
+    with run_resources() as resources:
+        evaluator = make_evaluator(job, resources)
         data = finetuning_data(job, evaluator)
         check_room(job, data.sizes, "--replay_buffer_size")
         folder = data_folder(job, data)
         if settings.resume and (finished := folder.finished_summary()):
             return Summary(folder.path, settings.unit, finished, had_ended=True)
-        pretrained = _pretrained(job, data) if job.source and not folder.steps else None
+        pretrained = None
+        if job.source and not folder.steps:
+            pretrained = _pretrained(job.source, job.members, data)
 
-        held.enter_context(folder.locked(settings.resume))
+        resources.enter_context(folder.locked(settings.resume))
         data.preprocessing.save(folder.files.preprocessing, folder.run_id)
-        batch = jax.device_put(for_population(data.dataset, job, folder))
+        log_beginning(job, folder, data.dataset, streamed=False)
+        batch = jax.device_put(data.dataset.batch)
         population = offline_population(job.learner, job.members, batch, job.settings.batch_size)
         if pretrained:
             population.set_in_members(state=[pretrained[member.name] for member in job.members])
 
-        def hand_over(first: Population) -> Population:
+        def make_online(first: Population) -> Population:
             """Returns the population of the second phase, with the states of the first phase's members."""
             online = host_population(
                 job,
                 job.learner.scheduled(math.inf),
                 folder,
                 stop,
-                handover=job.settings.num_pretraining_steps,
+                handover=job.settings.schedule.handover,
                 prior_data=PriorData(batch, job.settings.offline_fraction, job.settings.replay_buffer_size),
                 preprocessing=data.preprocessing,
             )
             online.take_over(first)
             return online
 
-        def details(population: Population, rows: Sequence[Row]) -> Mapping[str, Any]:
+        def details(population: Population, rows: Sequence[Row]) -> Json:
             is_normalised = data.task is not None and data.task.is_normalised
             return {
-                "finetuning": summarize_finetuning(rows, job.settings.num_pretraining_steps, is_normalised),
+                "finetuning": summarize_finetuning(rows, job.settings.schedule.handover, is_normalised),
                 "policy_lag": job.acting.policy_lag,
                 "seconds_by_work": {name: round(value, 3) for name, value in population.seconds.items()},
             }
 
         return train_and_summarize(
-            job, folder, population, evaluator, data.task, stop, data.preprocessing,
-            details=details, hand_over=hand_over,
+            job, folder, population, evaluator, data.task, stop, data.preprocessing, callbacks,
+            details=details, make_online=make_online,
         )  # fmt: skip
 
 
@@ -197,15 +206,14 @@ def _settings_of_source(settings: FinetuneSettings, source: SavedRun) -> Finetun
     )
 
 
-def _pretrained(job: Job, data: RunData) -> Mapping[str, State]:
+def _pretrained(source: SavedRun, members: Sequence[Member], data: RunData) -> Mapping[str, State]:
     """Returns the members' states in --checkpoint's run."""
-    source = job.source
     if source.sizes != data.sizes:
         raise UserError(
             f"--checkpoint={source.path}: its observations and actions have {source.sizes} entries, those "
             f"of the data {data.sizes}"
         )
-    for member in job.members:
+    for member in members:
         if source.progress.members[member.name]["diverged"]:
             raise UserError(
                 f"--checkpoint={source.path}: {member} has diverged: choose another with --member"

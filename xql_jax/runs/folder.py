@@ -7,9 +7,8 @@ import hashlib
 import json
 import logging
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from xql_jax.configuration import settings_by_name
 from xql_jax.data.preprocessing import Preprocessing
@@ -24,13 +23,9 @@ from xql_jax.settings import as_typed
 from xql_jax.tasks import Task
 from xql_jax.training.checkpoints import Checkpoints, TrainingFiles
 from xql_jax.training.members import Member, fields_given
+from xql_jax.types import Json
 
 LOG = logging.getLogger(__name__)
-# Entries of config.json on which the run's numbers do not depend, in files that do not name those that do.
-NOT_DEFINING = (
-    *("run", "columns", "versions", "machine", "commit", "resumed", "note"),
-    *("data_files", "given_references", "sizes"),
-)
 HEARTBEAT = ".heartbeat"  # a file that a run touches as long as it lives
 LONGEST_LABEL = 60  # characters
 # Settings that a label can contain besides the config's fields.
@@ -53,9 +48,9 @@ class RunFolder:
     algorithm: str
     seeds: Sequence[int]
     members: Sequence[Member]
-    identity: Mapping[str, Any]
+    identity: Json
     label: str = ""  # part of a new folder's name, see `run_label`
-    about: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # entries of config.json beside it
+    about: Json = dataclasses.field(default_factory=dict)  # further entries of config.json
     environment: tuple[Task | None, Simulation] = None, OURS  # in which it acts
 
     @property
@@ -64,19 +59,19 @@ class RunFolder:
         return digest(self.recorded)[:16]
 
     @property
-    def parents(self) -> list[Path]:
-        """The folder that this run and similar ones are in, and where the version before had them."""
-        names = dict.fromkeys((re.sub(r'[:*?"<>|\\]', ".", self.env_name), self.env_name))
-        return [self.save_dir / name / self.algorithm.replace(":", ".") for name in names]
+    def parent(self) -> Path:
+        """The folder that this run and similar ones are in."""
+        env_name = re.sub(r'[:*?"<>|\\]', ".", self.env_name)
+        return self.save_dir / env_name / self.algorithm.replace(":", ".")
 
     @functools.cached_property
     def path(self) -> Path:
         """The run's existing folder, whatever its label; if there is none, the path of the new folder."""
         seeds = f"seed{self.seeds[0]}" if len(self.seeds) == 1 else f"seeds{self.seeds[0]}-{self.seeds[-1]}"
-        short_id = self.run_id[:8]
-        there = [path for parent in self.parents for path in sorted(parent.glob(f"{seeds}_*{short_id}"))]
-        parts = (seeds, kind_of(self.algorithm, self.identity), self.label, short_id)
-        return there[0] if there else self.parents[0] / "_".join(filter(None, parts))
+        start, short_id = f"{seeds}_{kind_of(self.algorithm, self.identity)}_", self.run_id[:8]
+        if there := sorted(self.parent.glob(f"{start}*{short_id}")):
+            return there[0]
+        return self.parent / (start + "_".join(filter(None, (self.label, short_id))))
 
     @property
     def files(self) -> TrainingFiles:
@@ -88,7 +83,7 @@ class RunFolder:
         return ["seed", *self.members[0].hyperparameters]
 
     @property
-    def recorded(self) -> dict[str, Any]:
+    def recorded(self) -> Json:
         """The identity as config.json has it."""
         return json.loads(as_json(self.identity))
 
@@ -117,38 +112,38 @@ class RunFolder:
                 held.enter_context(beating(self.path / HEARTBEAT))
             except OSError as error:
                 raise UserError(f"cannot write to --save_dir: {error}") from None
-            self._note_start(resume)
+            self._record_start(resume)
             yield
 
-    def _note_start(self, resume: bool) -> None:
-        """Writes config.json, or adds to it that the run goes on."""
+    def _surroundings(self) -> Json:
+        return surroundings(*self.environment, self.algorithm)
+
+    def _record_start(self, resume: bool) -> None:
+        """Writes config.json or, if the run continues, records that there."""
         if self.has_begun and not resume:
             raise UserError(
                 f"this run exists: {self.path}; go on with --resume, or give another --save_dir or --seed"
             )
         if resume and not self.has_begun:
-            self._tell_of_others()
+            self._log_nearest_run()
         file = self.path / "config.json"
         if not file.exists():
-            self._write_config(surroundings(*self.environment, self.algorithm), [])
+            self._write_config(self._surroundings(), [])
             return
         try:
             began = read_config(file)
         except Damaged as error:
             LOG.warning(f"{error}; it is written anew")
-            began = {
-                **surroundings(*self.environment, self.algorithm),
-                "note": "written anew: it was damaged",
-            }
-        self.note_going_on(began)
+            began = {**self._surroundings(), "note": "written anew: it was damaged"}
+        self.record_resumption(began)
 
-    def note_going_on(self, began: Mapping[str, Any]) -> None:
-        """Adds to config.json that the run goes on, after which step and with which code; warns of changes.
+    def record_resumption(self, began: Json) -> None:
+        """Records in config.json after which step and with which code the run continues; warns of changes.
 
         Args:
-            began: what config.json has of its beginning, or that of the run that it is an extension of.
+            began: config.json's entries about the run's start, or the start of the run that it extends.
         """
-        here, step = surroundings(*self.environment, self.algorithm), max(self.steps, default=0)
+        here, step = self._surroundings(), max(self.steps, default=0)
         if changed := differences(began, here):
             LOG.warning(
                 f"the run began with another setup, so its numbers may differ after step {step:,} (another "
@@ -156,7 +151,7 @@ class RunFolder:
             )
         self._write_config(began, [*began.get("resumed", []), {**here, "after_step": step}])
 
-    def _write_config(self, began: Mapping[str, Any], resumed: Sequence[Mapping[str, Any]]) -> None:
+    def _write_config(self, began: Json, resumed: Sequence[Json]) -> None:
         content = {
             **self.recorded,
             **self.about,
@@ -168,10 +163,10 @@ class RunFolder:
         }
         write_record(self.path / "config.json", {**began, **content})
 
-    def _tell_of_others(self) -> None:
+    def _log_nearest_run(self) -> None:
         """Logs that the run starts from the beginning, and how the most similar run differs, if any."""
         others, ours = {}, settings_by_name(self.recorded)
-        for file in sorted(file for parent in self.parents for file in parent.glob("*/config.json")):
+        for file in sorted(self.parent.glob("*/config.json")):
             with contextlib.suppress(UserError, KeyError):  # damaged, or of another version
                 theirs = settings_by_name(defining(read_config(file)))
                 others[file.parent.name] = differing_settings(theirs, ours)
@@ -180,7 +175,7 @@ class RunFolder:
             has = "; ".join(others[nearest][:3]) or f"them: to go on with it, name it {self.path.name} again"
             LOG.info(f"there is no run with these settings to resume, a new one begins; {nearest} has {has}")
 
-    def finished_summary(self) -> dict[str, Any] | None:
+    def finished_summary(self) -> Json | None:
         """Returns the summary if the run has finished; None if it must go on, or write damaged files again.
 
         Damaged if there is no checkpoint to restore them from.
@@ -192,9 +187,8 @@ class RunFolder:
             if summary["status"] != "finished":
                 return None
             content = read_config(self.path / "config.json")
-            if "normalize_observations" in self.recorded:
-                Preprocessing.load(self.files.preprocessing, self.run_id)
-            for name, written in summary.get("logs", {}).items():
+            Preprocessing.load(self.files.preprocessing, self.run_id)
+            for name, written in summary["logs"].items():
                 if rows_digest(self.path / name) != written:
                     raise Damaged(f"{self.path / name}: damaged: it is not as it was written")
         except Damaged as error:
@@ -209,13 +203,13 @@ class RunFolder:
             )
         return summary
 
-    def write_summary(self, summary: Mapping[str, Any], logs: Iterable[Path] = ()) -> dict[str, Any]:
+    def write_summary(self, summary: Json, logs: Iterable[Path] = ()) -> Json:
         """Writes summary.json, with digests of the CSV files; returns its content as `read_summary` does."""
         own = {"logs": {path.name: rows_digest(path) for path in logs}, "run": self.run_id}
         return with_numbers(write_record(self.files.summary, {**summary, **own}))
 
 
-def run_label(base: Mapping[str, Any], identity: Mapping[str, Any]) -> str:
+def run_label(base: Json, identity: Json) -> str:
     """Returns the settings that differ from the config file's, such as beta=0.5_tau=0.1.
 
     Swept settings come first, then the others by name, as many as fit into LONGEST_LABEL characters. The
@@ -234,28 +228,27 @@ def run_label(base: Mapping[str, Any], identity: Mapping[str, Any]) -> str:
     if all(name in changed for name in widths) and len({changed[name] for name in widths}) == 1:
         [width] = {changed.pop(name) for name in widths}
         changed["hidden_dims"] = width
-    told: list[str] = []
+    label: list[str] = []
     for name, value in [*swept.items(), *sorted(changed.items())]:
         part = re.sub(r"[^\w=.,+-]", "", f"{name}={value}", flags=re.ASCII)
-        if len("_".join([*told, part])) <= LONGEST_LABEL:
-            told.append(part)
-    return "_".join(told)
+        if len("_".join([*label, part])) <= LONGEST_LABEL:
+            label.append(part)
+    return "_".join(label)
 
 
-def kind_of(algorithm: str, identity: Mapping[str, Any]) -> str:
+def kind_of(algorithm: str, identity: Json) -> str:
     """Returns the kind of a run's training: `OFFLINE_TRAINING`, `ONLINE_TRAINING` or `FINE_TUNING`."""
     if algorithm in registry.ONLINE:
         return ONLINE_TRAINING
     return FINE_TUNING if "num_pretraining_steps" in identity else OFFLINE_TRAINING
 
 
-def defining(content: Mapping[str, Any]) -> dict[str, Any]:
+def defining(content: Json) -> Json:
     """Returns the entries of config.json that define the run: its numbers depend on no other."""
-    names = content.get("defining") or [name for name in content if name not in NOT_DEFINING]
-    return {name: content[name] for name in names if name in content}
+    return {name: content[name] for name in content.get("defining", ()) if name in content}
 
 
-def read_config(file: Path) -> dict[str, Any]:
+def read_config(file: Path) -> Json:
     """Returns the content of config.json, in which entries that do not define the run may be edited or added.
 
     Raises the errors of `read_record`.
@@ -263,7 +256,7 @@ def read_config(file: Path) -> dict[str, Any]:
     return read_record(file, lambda content: digest(defining(content))[:16] == content.get("run"))
 
 
-def differing_settings(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
+def differing_settings(theirs: Json, ours: Json) -> list[str]:
     """Describes each setting that differs; one that only one run records has its default in the other."""
     return [
         f"{name}={theirs.get(name, 'the default')}, here {ours.get(name, 'the default')}"
@@ -272,7 +265,7 @@ def differing_settings(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> li
     ]
 
 
-def read_summary(file: Path, run: str) -> dict[str, Any]:
+def read_summary(file: Path, run: str) -> Json:
     """Returns the content of the run's summary.json, in which scores that are not finite are floats again.
 
     Raises the errors of `read_record`, and Damaged if the file belongs to another run.

@@ -1,28 +1,33 @@
 """Trains with the settings of any kind of run."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from xql_jax.runs.acting_settings import FinetuneSettings, OnlineSettings
 from xql_jax.runs.finetuning import finetune_job, finetuning_data, run_finetuning
 from xql_jax.runs.folder import RunFolder
-from xql_jax.runs.offline import data_folder, load_data, offline_job, run_offline
+from xql_jax.runs.job import Job
+from xql_jax.runs.offline import offline_job, run_offline
 from xql_jax.runs.online import online_job, run_online
-from xql_jax.runs.run import Job, Summary
+from xql_jax.runs.run import Summary
+from xql_jax.runs.run_data import data_folder, load_data
 from xql_jax.runs.run_settings import OfflineSettings, RunSettings
+from xql_jax.training.loop import RowCallback
 from xql_jax.training.signals import StopSignals
 
 # By the settings' class, the functions that make a run's job and that train it.
-KINDS: dict[type, tuple[Callable[[Any], Job], Callable[[Job, StopSignals | None], Summary]]] = {
+KINDS: dict[type, tuple[Callable[[Any], Job], Callable[..., Summary]]] = {
     OfflineSettings: (offline_job, run_offline),
     OnlineSettings: (online_job, run_online),
     FinetuneSettings: (finetune_job, run_finetuning),
 }
 
 
-def train_run(settings: RunSettings, stop: StopSignals | None = None) -> Summary:
+def train_run(
+    settings: RunSettings, stop: StopSignals | None = None, callbacks: Sequence[RowCallback] = ()
+) -> Summary:
     """Trains, or goes on with, the run that has these settings."""
-    return KINDS[type(settings)][1](job_of(settings), stop)
+    return KINDS[type(settings)][1](job_of(settings), stop, callbacks)
 
 
 def job_of(settings: RunSettings) -> Job:

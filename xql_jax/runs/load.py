@@ -8,7 +8,6 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,10 +18,8 @@ from xql_jax.data.dataset import SOURCE_PREFIXES, Dataset
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.envs import Simulation, action_bounds
 from xql_jax.errors import Damaged, UserError
-from xql_jax.files import read_record, with_numbers
+from xql_jax.files import with_numbers
 from xql_jax.jax_settings import check_platforms, settings_of_jax
-from xql_jax.learners.fields import hyperparameters
-from xql_jax.learners.registry import make_learner
 from xql_jax.logs.csv_rows import Row, parse_rows
 from xql_jax.reports.run_summary import ONLINE_TRAINING
 from xql_jax.rollout.acting import Act, deterministic_policy, finite_policy, prepared
@@ -30,11 +27,9 @@ from xql_jax.runs.folder import defining, kind_of, read_config, read_summary
 from xql_jax.tasks import References, Task, get_task, module_to_run, referenced
 from xql_jax.training.checkpoints import Checkpoints, Progress, TrainingFiles
 from xql_jax.training.members import Member, learners_of, make_members, parse_sweep, stacked
-from xql_jax.types import Learner, State
+from xql_jax.types import Json, Learner, State
 
 LOG = logging.getLogger(__name__)
-# Hyperparameters that runs of earlier versions do not record, and what they were there.
-OF_EARLIER_RUNS = {"critic_layer_norm": False}
 NO_SETTINGS = ("env_name", "seeds")  # that are not settings of the method
 
 
@@ -76,16 +71,16 @@ class SavedRun:
     of the checkpoint at `step`.
     """
 
-    def __init__(self, path: Path, content: Mapping[str, Any], *wanted: Any):
+    def __init__(self, path: Path, content: Json, step: int | None, member: int | None, env_name: str | None):
         self.path, self.content = path, content  # of config.json
-        self._wanted_step, self._wanted_member, env_name = wanted
+        self._wanted_step, self._wanted_member = step, member
         self.identity = defining(content)
         self.run_id: str = content["run"]  # the digest of its identity, which all files of the run contain
         self.files = TrainingFiles(path, self.run_id)
-        self.algorithm: str = content["config"]["algorithm"]
+        self.config: Json = content["config"]  # the algorithm and its hyperparameters
+        self.algorithm: str = self.config["algorithm"]
         self.env_name: str | None = content["env_name"]  # None for a run on data without a task
-        # The data's, without a task.
-        self.name: str = self.env_name or content.get("name") or path.absolute().parents[1].name
+        self.name: str = content["name"]  # the task's or, without one, the data's
         self._acts_in: str | None = env_name or self.env_name
         self._is_named = env_name is not None  # by the user, who may have the run from somebody else
         self.references = References(*content["references"]) if "references" in content else None
@@ -95,7 +90,7 @@ class SavedRun:
         self.unit = "step" if self.is_online or self.handover is not None else "update"
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> Json:
         """All settings that its numbers depend on, except task and seeds, by name."""
         by_name = settings_by_name(self.identity).items()
         return {name: value for name, value in by_name if name not in NO_SETTINGS}
@@ -119,7 +114,7 @@ class SavedRun:
         return Simulation(self.content["env_backend"], self.content["legacy_inertia"])
 
     @property
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> Json:
         """The content of summary.json, {} if there is none; raises Damaged if the file has changed."""
         return read_summary(self.files.summary, self.run_id) if self.files.summary.exists() else {}
 
@@ -156,17 +151,8 @@ class SavedRun:
     @property
     def sizes(self) -> tuple[int, int]:
         """The lengths of an observation and of an action."""
-        if "sizes" not in self.content:
-            raise UserError(f"{self.path}: written by an earlier version, which did not record the sizes")
         observation_dim, action_dim = self.content["sizes"]
         return observation_dim, action_dim
-
-    @property
-    def config(self) -> Mapping[str, Any]:
-        """The algorithm and its hyperparameters, with those that an earlier version did not have."""
-        known = hyperparameters(make_learner(self.algorithm))
-        earlier = {name: value for name, value in OF_EARLIER_RUNS.items() if name in known}
-        return {**earlier, **self.content["config"]}
 
     @functools.cached_property
     def learner(self) -> Learner:
@@ -181,7 +167,7 @@ class SavedRun:
     @functools.cached_property
     def members(self) -> list[Member]:
         """The members, or the wanted one alone."""
-        grid = parse_sweep(self.content["sweep"], self.learner)
+        grid = parse_sweep(self.content["sweep"], self.learner)  # type: ignore[arg-type]
         every, index = make_members(self.seeds, grid), self._wanted_member
         if index is None:
             return every
@@ -197,12 +183,9 @@ class SavedRun:
 
     @functools.cached_property
     def preprocessing(self) -> Preprocessing:
-        """Its transforms. Bounds of actions that it did not record are those of the task to act in."""
-        file = self.files.preprocessing
-        has_none = self.is_online and not file.exists()  # an earlier version's online runs
-        saved = Preprocessing() if has_none else Preprocessing.load(file, self.run_id)
-        is_recorded = file.exists() and "action_bounds" in read_record(file) and not self._is_named
-        if saved.action_bounds.low or not self._acts_in or is_recorded:
+        """Its transforms. Bounds of actions that are not known are those of the task that a user names."""
+        saved = Preprocessing.load(self.files.preprocessing, self.run_id)
+        if saved.action_bounds.low or not self._is_named:
             return saved
         return dataclasses.replace(saved, action_bounds=action_bounds(self.task))
 

@@ -7,9 +7,7 @@ import os
 import platform
 import re
 import subprocess
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import jax
 
@@ -19,6 +17,7 @@ from xql_jax.errors import UserError
 from xql_jax.files import sources_digest
 from xql_jax.jax_settings import check_platforms
 from xql_jax.tasks import Task
+from xql_jax.types import Json
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "gymnasium", "mujoco")
 
@@ -45,9 +44,7 @@ def commit() -> str | None:
     return None
 
 
-def surroundings(
-    task: Task | None = None, simulation: Simulation = OURS, algorithm: str = ""
-) -> dict[str, Any]:
+def surroundings(task: Task | None = None, simulation: Simulation = OURS, algorithm: str = "") -> Json:
     """Returns what config.json records of program, environment and machine at each start of a run."""
     machine = {  # what affects XLA's programs
         "device": jax.devices()[0].device_kind,
@@ -61,19 +58,16 @@ def surroundings(
     return {"versions": used, "machine": machine, "commit": commit(), "code": code_digest()}
 
 
-def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+def differences(before: Json, now: Json) -> str:
     """Describes what has changed between two `surroundings`, except for the commit; "" if nothing has."""
-    then, here = (
-        {"code": at.get("code", "unknown"), **at.get("versions", {}), **at.get("machine", {})}
-        for at in (before, now)
-    )
+    then, here = ({"code": at["code"], **at["versions"], **at.get("machine", {})} for at in (before, now))
     changed = [f"{name} {then.get(name)}, here {here[name]}" for name in here if here[name] != then.get(name)]
     if "cores" in then and then["cores"] != here.get("cores", then["cores"]):
         changed.append(f"set NPROC={then['cores']} in the environment to compute sums in the same order")
     return "; ".join(changed)
 
 
-def other_code(content: Mapping[str, Any], task: Task | None) -> str:
+def other_code(content: Json, task: Task | None) -> str:
     """Describes how the code that a run of this config.json ended with differs from that here, or ""."""
     own = (own_sources(task) if task else {}) | _method_source(content["config"]["algorithm"])
     now = {"code": code_digest(), "versions": own}
@@ -89,9 +83,9 @@ def _method_source(algorithm: str) -> dict[str, str]:
 
 def _cores() -> int:
     """Returns the number of threads over which XLA splits sums on a CPU: NPROC, else the process's cores."""
-    told = os.environ.get("PJRT_NPROC") or os.environ.get("NPROC") or ""
-    if told.isdigit():
-        return max(1, int(told))
+    given = os.environ.get("PJRT_NPROC") or os.environ.get("NPROC") or ""
+    if given.isdigit():
+        return max(1, int(given))
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -18,15 +18,17 @@ from xql_jax.errors import UserError
 from xql_jax.logs.csv_rows import Row
 from xql_jax.runs.acting_settings import FinetuneSettings, OnlineSettings
 from xql_jax.runs.folder import RunFolder
+from xql_jax.runs.job import Job, folder_of, make_job
 from xql_jax.runs.machine import prepare_acting
-from xql_jax.runs.run import Job, Summary, folder_of, make_job, running, scored, train_and_summarize
-from xql_jax.training.acting_population import ActingPopulation
+from xql_jax.runs.run import Summary, make_evaluator, run_resources, scored, train_and_summarize
 from xql_jax.training.compiled_population import CompiledPopulation
-from xql_jax.training.host_population import Host
+from xql_jax.training.host_population import HostPopulation
+from xql_jax.training.loop import RowCallback
 from xql_jax.training.population import Population
 from xql_jax.training.replay_files import ReplayFiles
 from xql_jax.training.schedule import ActingSchedule
 from xql_jax.training.signals import StopSignals
+from xql_jax.types import Json, Learner
 
 LOG = logging.getLogger(__name__)
 
@@ -53,19 +55,20 @@ def online_job(settings: OnlineSettings) -> Job:
     return job._replace(acting=schedule)
 
 
-def run_online(job: Job, stop: StopSignals | None = None) -> Summary:
-    """Trains a population whose members have their own environments and buffers; see `train_offline`."""
+def run_online(job: Job, stop: StopSignals | None = None, callbacks: Sequence[RowCallback] = ()) -> Summary:
+    """Trains a population whose members have their own environments and buffers; see `run_offline`."""
     prepare_acting()
     settings, stop = job.settings, stop or StopSignals()
     task = scored(job.settings.task, job.settings.returns_given)
-    with running(job) as (held, evaluator):
+    with run_resources() as resources:
+        evaluator = make_evaluator(job, resources)
         sizes = environment_maker(task, settings.simulation).sizes(task)
         check_room(job, sizes, "--buffer_size")
         folder = folder_of(job, task.name, task, sizes, {})
         if settings.resume and (finished := folder.finished_summary()):
             return Summary(folder.path, settings.unit, finished, had_ended=True)
 
-        held.enter_context(folder.locked(settings.resume))
+        resources.enter_context(folder.locked(settings.resume))
         preprocessing = Preprocessing(action_bounds=action_bounds(task))
         preprocessing.save(folder.files.preprocessing, folder.run_id)
         LOG.info(
@@ -81,19 +84,21 @@ def run_online(job: Job, stop: StopSignals | None = None) -> Summary:
         else:
             population = host_population(job, job.learner, folder, stop, preprocessing=preprocessing)
         return train_and_summarize(
-            job, folder, population, evaluator, task, stop, preprocessing,
+            job, folder, population, evaluator, task, stop, preprocessing, callbacks,
             details=functools.partial(details_of, job),
         )  # fmt: skip
 
 
-def host_population(job: Job, learner: Any, folder: RunFolder, stop: StopSignals, **options: Any) -> Host:
-    """Returns the population that steps simulators while it learns; for the options see `Host`."""
+def host_population(
+    job: Job, learner: Learner, folder: RunFolder, stop: StopSignals, **options: Any
+) -> HostPopulation:
+    """Returns the population that steps simulators while it learns; for the options see `HostPopulation`."""
     settings, schedule = job.settings, job.acting
     LOG.info(
         f"  rounds of {schedule.round_steps} step(s): the policy that acts is at most {schedule.policy_lag} "
         "updates behind"
     )
-    return Host(
+    return HostPopulation(
         learner,
         job.members,
         functools.partial(environment_maker(settings.task, settings.simulation).make, settings.task),
@@ -104,21 +109,22 @@ def host_population(job: Job, learner: Any, folder: RunFolder, stop: StopSignals
     )
 
 
-def details_of(job: Job, population: Population, rows: Sequence[Row]) -> dict[str, Any]:
+def details_of(job: Job, population: Population, rows: Sequence[Row]) -> Json:
     """Returns the entries of summary.json that only online runs have."""
-    assert isinstance(population, ActingPopulation)
-    lag: dict[str, Any] = {"policy_lag": job.acting.policy_lag}
-    if isinstance(population, CompiledPopulation):
-        lag = {"policy_lag": 0, "failed_episodes": population.failures}
-    return {
-        "restarts": [
-            {"member": str(job.members[index]), **dataclasses.asdict(divergence)}
-            for index, divergences in population.restarts.items()
-            for divergence in divergences
-        ],
+    details: Json = {
+        "restarts": [],
         "seconds_by_work": {name: round(value, 3) for name, value in population.seconds.items()},
-        **lag,
     }
+    if isinstance(population, CompiledPopulation):
+        details["policy_lag"] = 0
+        details["failed_episodes"] = population.failures
+    elif isinstance(population, HostPopulation):
+        details["policy_lag"] = population.schedule.policy_lag
+        for index, divergences in population.restarts.items():
+            for divergence in divergences:
+                restart = {"member": str(job.members[index]), **dataclasses.asdict(divergence)}
+                details["restarts"].append(restart)
+    return details
 
 
 def acting_schedule(settings: OnlineSettings | FinetuneSettings, **fields: Any) -> ActingSchedule:

@@ -20,8 +20,9 @@ from xql_jax.data.views import view_for
 from xql_jax.envs import environment_maker
 from xql_jax.errors import UserError, needing
 from xql_jax.jax_settings import settings_of_jax
-from xql_jax.runs.offline import load_data, offline_job
-from xql_jax.runs.run import Job
+from xql_jax.runs.job import Job
+from xql_jax.runs.offline import offline_job
+from xql_jax.runs.run_data import load_data
 from xql_jax.runs.run_settings import OfflineSettings
 from xql_jax.settings import setting
 from xql_jax.training.data_population import offline_population

@@ -4,7 +4,7 @@ import functools
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import flax.struct
 import jax
@@ -14,15 +14,16 @@ import numpy as np
 from xql_jax.data import replay
 from xql_jax.envs import compiled
 from xql_jax.envs.compiled import Ended, Episodes, JaxEnvironment
-from xql_jax.training.acting_population import ActingPopulation
 from xql_jax.training.checkpoints import Progress
-from xql_jax.training.groups import AXIS, Group, Piece
-from xql_jax.training.members import Divergence, Member, member_keys, member_shapes, unstack
-from xql_jax.training.population import Saving, not_finite
+from xql_jax.training.divergence import Divergence, not_finite
+from xql_jax.training.groups import AXIS, Call, Group
+from xql_jax.training.members import Member, member_keys, member_shapes, unstack
+from xql_jax.training.population import EPISODE_METRICS, CheckpointContent, Population
+from xql_jax.training.replay_buffers import ReplayBuffers
 from xql_jax.training.replay_files import ReplayFiles
 from xql_jax.training.schedule import ActingSchedule
 from xql_jax.training.updates import STATE, MemberState, run_updates
-from xql_jax.types import Array, Learner, Metrics, PRNGKey
+from xql_jax.types import Array, Learner, Metrics, Minibatch, PRNGKey, State
 
 LOG = logging.getLogger(__name__)
 Tree = TypeVar("Tree")
@@ -42,7 +43,7 @@ class Running(flax.struct.PyTreeNode):
     diverged_at: Array  # i32[], the step at which the member diverged; -1: it has not
 
 
-class CompiledPopulation(ActingPopulation):
+class CompiledPopulation(Population):
     """Each member acts in its own compiled environments and fills its own buffer.
 
     One program repeats three things: it acts in N environments, inserts N transitions, and does the updates
@@ -54,6 +55,8 @@ class CompiledPopulation(ActingPopulation):
         schedule: `round_steps` must be N. Restarts, exploration noise, ramps and processes are not supported.
     """
 
+    unit = "step"
+
     def __init__(
         self,
         learner: Learner,
@@ -64,7 +67,10 @@ class CompiledPopulation(ActingPopulation):
         together: bool | None = None,
     ):
         sizes = environment.observation_size, environment.action_size
-        super().__init__(learner, members, schedule, files, sizes, together=together)
+        self.schedule, self.stride = schedule, schedule.round_steps
+        # The metrics' shapes do not depend on the batch size.
+        super().__init__(learner, members, replay.empty(1, *sizes).data, together)
+        self._buffers = ReplayBuffers(self, schedule, files, sizes)
         self.seconds = {"acting and learning": 0.0}
         self.failures = 0  # episodes, over all members, that ended because their simulation failed
         self._environment, nan = environment, jnp.float32(jnp.nan)
@@ -76,14 +82,17 @@ class CompiledPopulation(ActingPopulation):
             running.append(Running(begin(key), key_acting, key, nan, nan, jnp.int32(0), jnp.int32(-1)))
         self.set_in_members(running=running)
 
-    def pieces(self, group: Group, start: int, stop: int) -> Iterator[Piece]:
-        """Yields pieces with the number of updates due before each time of acting, and after the last."""
+    def draw(self, member: MemberState, data: State, key: PRNGKey, step: Array) -> Minibatch:
+        return replay.sample_buffer(member.buffer, key, self.schedule.batch_size)
+
+    def calls(self, group: Group, start: int, stop: int) -> Iterator[Call]:
+        """Yields calls with the number of updates due before each time of acting, and after the last."""
         for first in range(start, max(stop, start + 1), TIMES_PER_CALL * self.stride):
             after = min(first + TIMES_PER_CALL * self.stride, stop)
             # Counted on the host, in 64 bits; the program, with 32-bit floats, would miscount from 2^24 on.
             times = np.minimum(first + self.stride * np.arange(TIMES_PER_CALL + 1), max(after, first))
             updates = np.array([self.schedule.updates_by(int(step)) for step in times], np.int32)
-            yield Piece(first, after, jax.device_put(updates, group.shared))
+            yield Call(first, after, jax.device_put(updates, group.shared))
 
     def train_member(
         self, member: MemberState, data: Array, start: Array, stop: Array
@@ -91,7 +100,7 @@ class CompiledPopulation(ActingPopulation):
         """Acts in all N environments, and does the due updates, each time from step `start` to `stop`.
 
         A member that diverges keeps its last finite state, acts by it, and continues to fill its buffer.
-        `data` i32[TIMES_PER_CALL + 1] are the updates that are due in total, see `pieces`.
+        `data` i32[TIMES_PER_CALL + 1] are the updates that are due in total, see `calls`.
         """
         number, due = self.stride, data
 
@@ -127,7 +136,7 @@ class CompiledPopulation(ActingPopulation):
         self.compile()
         started = time.perf_counter()
         self._mark_diverged()
-        finite = self.call_program(self.groups, self.step, stop)
+        finite = self.run_program(self.groups, self.step, stop)
         self.step = stop
         for group, was_finite in zip(self.groups, finite, strict=True):
             at = np.asarray(group.members.running.diverged_at)
@@ -140,23 +149,29 @@ class CompiledPopulation(ActingPopulation):
         if self.failures > before:
             words = "ended because their simulation gave numbers that are not finite"
             LOG.warning(f"{self.failures:,} episode(s) so far {words}")
-        return self.metrics()
+        if not self.schedule.updates_by(self.step):
+            return {}
+        running = self.gathered(
+            lambda members: (members.running.episode_return, members.running.episode_length)
+        )
+        of_episodes = zip(EPISODE_METRICS, running, strict=True)
+        return self.gathered(lambda members: members.metrics) | dict(of_episodes)
 
-    def episode_means(self) -> tuple[Array, Array]:
-        return self.gathered("running.episode_return"), self.gathered("running.episode_length")
-
-    def saved_shapes(self) -> dict[str, Any]:
+    def saved_shapes(self) -> dict[str, dict[str, State]]:
         one = jax.eval_shape(_numbers, member_shapes(_rest(self.groups[0].members)))
         return {**super().saved_shapes(), "episodes": {member.name: one for member in self.members}}
 
-    def saving(self) -> Saving:
-        saving = super().saving()
-        rests = self.of_all_members([_numbers(_rest(group.members)) for group in self.groups])
-        return saving._replace(items={**saving.items, "episodes": unstack(rests, self.members)})
+    def checkpoint(self) -> CheckpointContent:
+        content = super().checkpoint()
+        rests = self.gathered(lambda members: _numbers(_rest(members)))
+        content.items["episodes"] = unstack(rests, self.members)
+        return content._replace(write=self._buffers.prepare_saving(self.step))
 
-    def resume(self, items: Mapping[str, Mapping[str, Any]], progress: Progress) -> None:
+    def resume(self, items: Mapping[str, Mapping[str, State]], progress: Progress) -> None:
         """Continues bit for bit as if the run had not been interrupted."""
         super().resume(items, progress)
+        self.seconds = dict(progress.held["seconds"])
+        self._buffers.load(self.step)
         like = member_shapes(_rest(self.groups[0].members))
         rests = [_with_keys(items["episodes"][member.name], like) for member in self.members]
         self.set_in_members(
@@ -165,7 +180,7 @@ class CompiledPopulation(ActingPopulation):
         self.failures = self._count_failures()
 
     def _count_failures(self) -> int:
-        return int(self.gathered("running.failures").sum())
+        return int(self.gathered(lambda members: members.running.failures).sum())
 
     def _mark_diverged(self) -> None:
         """Tells the program which members have diverged, in an evaluation, too."""
@@ -213,24 +228,24 @@ def _select(condition: Array, first: Tree, second: Tree) -> Tree:
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), first, second)
 
 
-def _rest(members: MemberState) -> dict[str, Any]:
+def _rest(members: MemberState) -> dict[str, State]:
     """What a checkpoint holds of members besides their states, sums and buffers."""
     return {"episodes": members.running, "metrics": members.metrics}
 
 
-def _is_key(leaf: Any) -> bool:
+def _is_key(leaf: Array) -> bool:
     return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
-def _numbers(tree: Any) -> Any:
+def _numbers(tree: Tree) -> Tree:
     """Returns the tree with the numbers of keys in their place, because files hold no keys."""
     return jax.tree.map(lambda leaf: jax.random.key_data(leaf) if _is_key(leaf) else leaf, tree)
 
 
-def _with_keys(numbers: Any, like: Tree) -> Tree:
+def _with_keys(numbers: Tree, like: Tree) -> Tree:
     """Undoes `_numbers`; `like` has keys where they were."""
 
-    def leaf(like: Any, numbers: np.ndarray) -> Array:
+    def leaf(like: Array, numbers: np.ndarray) -> Array:
         return jax.random.wrap_key_data(jnp.array(numbers)) if _is_key(like) else jnp.array(numbers)
 
     return jax.tree.map(leaf, like, numbers)

@@ -5,18 +5,18 @@ Both draw update t's minibatch from the same key, so a run learns from the same 
 
 import functools
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from xql_jax.data.sampling import Packed, Trajectories, sample, sample_indices
-from xql_jax.training.groups import Group, Piece
+from xql_jax.training.groups import Call, Group
 from xql_jax.training.members import Member
 from xql_jax.training.population import Population
-from xql_jax.training.updates import MemberState, run_updates, update_keys
-from xql_jax.types import AnyBatch, Array, Learner, Metrics, Minibatch, PRNGKey, Transitions
+from xql_jax.training.updates import MemberState, update_keys
+from xql_jax.types import AnyBatch, Array, Learner, Minibatch, PRNGKey, State, Transitions
 
 BLOCK_BYTES = 32 * 2**20  # a few hundred updates of one member; large enough to amortise each transfer
 
@@ -38,8 +38,15 @@ class Resident(Population):
         # Packed only where members share a program: a CPU would gain nothing, and lose 9% with ant's rows.
         self.data = Packed.of(data) if self.together and not isinstance(data, Trajectories) else data
 
-    def draw(self, member: MemberState, data: Any, key: PRNGKey, step: Array) -> Minibatch:
+    def draw(self, member: MemberState, data: State, key: PRNGKey, step: Array) -> Minibatch:
         return sample(data, key, self._batch_size)
+
+
+class StreamedBlock(NamedTuple):
+    """The data of a call of the program, for each of m members."""
+
+    first: np.ndarray  # i32[m], the update of the first minibatch
+    minibatches: Minibatch | Trajectories  # f32[m, K, B, ...], or the rows of all windows in turn
 
 
 class Streamed(Population):
@@ -60,10 +67,10 @@ class Streamed(Population):
         together: bool | None = None,
     ):
         self._data, self._batch_size = data, batch_size
-        self._minibatch: Any = data.take(np.zeros(batch_size, int))
+        self._minibatch = data.take(np.zeros(batch_size, int))
         super().__init__(learner, members, self._minibatch, together)
 
-    def pieces(self, group: Group, start: int, stop: int) -> Iterator[Piece]:
+    def calls(self, group: Group, start: int, stop: int) -> Iterator[Call]:
         keys = group.members.key
         bytes_an_update = len(keys) * sum(field.nbytes for field in self._minibatch)
         length = int(np.clip(BLOCK_BYTES // bytes_an_update, 1, 512))
@@ -72,28 +79,23 @@ class Streamed(Population):
         indices = _indices(keys, np.int32(start), **sizes)
         for first in firsts:
             after = min(first + length, stop)
-            block = self._block(np.asarray(indices), after - first)
+            block = self._block(first, np.asarray(indices), after - first)
             if first != firsts[-1]:  # before `yield`: the device runs what it is given in order
                 indices = _indices(keys, np.int32(after), **sizes)
-            yield Piece(first, after, jax.device_put(block, group.split))
+            yield Call(first, after, jax.device_put(block, group.split))
 
-    def train_member(
-        self, member: MemberState, data: Minibatch | Trajectories, start: Array, stop: Array
-    ) -> tuple[MemberState, Metrics]:
-        """Trains one member; `data` are the minibatches [K, B, ...] from `start` on, or windows' rows."""
+    def draw(self, member: MemberState, data: StreamedBlock, key: PRNGKey, step: Array) -> Minibatch:
+        place, rows = step - data.first, data.minibatches
+        if isinstance(rows, Trajectories):  # as a resident program draws them, for the same bits
+            numbers = place * self._batch_size + jnp.arange(self._batch_size)
+            return rows.windows(numbers * rows.length)
+        return jax.tree.map(lambda field: field[place], rows)
 
-        def draw(key: PRNGKey, step: Array) -> Minibatch:
-            if isinstance(data, Trajectories):  # as a resident program draws them, for the same bits
-                numbers = (step - start) * self._batch_size + jnp.arange(self._batch_size)
-                return data.windows(numbers * data.length)
-            return jax.tree.map(lambda field: field[step - start], data)
-
-        return run_updates(member, start, stop, draw)
-
-    def _block(self, indices: np.ndarray, number: int) -> Minibatch | Trajectories:
+    def _block(self, first: int, indices: np.ndarray, number: int) -> StreamedBlock:
         """Returns minibatches of indices i32[m, K, B]; those after the first `number` are not used."""
+        firsts = np.full(len(indices), first, np.int32)
         if isinstance(rows := getattr(self._data, "batch", None), Trajectories):
-            return rows.rows_of_windows(indices.reshape(len(indices), -1))
+            return StreamedBlock(firsts, rows.rows_of_windows(indices.reshape(len(indices), -1)))
         taken = self._data.take(indices[:, :number].reshape(-1))
 
         def shape(field: np.ndarray) -> np.ndarray:
@@ -102,7 +104,7 @@ class Streamed(Population):
             padding = [(0, 0), (0, indices.shape[1] - number), *[(0, 0)] * (by_update.ndim - 2)]
             return np.pad(by_update, padding) if number < indices.shape[1] else by_update
 
-        return jax.tree.map(shape, taken)
+        return StreamedBlock(firsts, jax.tree.map(shape, taken))
 
 
 @functools.partial(jax.jit, static_argnames=("length", "size", "batch_size"))
@@ -124,5 +126,6 @@ def offline_population(
     together: bool | None = None,
 ) -> Population:
     """Returns the population for data on the device (`Batch`, `Trajectories`) or the host (`Transitions`)."""
-    kind: Any = Resident if isinstance(data, AnyBatch | Trajectories) else Streamed
-    return kind(learner, members, data, batch_size, together)
+    if isinstance(data, AnyBatch | Trajectories):
+        return Resident(learner, members, data, batch_size, together)
+    return Streamed(learner, members, data, batch_size, together)

@@ -2,11 +2,14 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
+
+from xql_jax.training.updates import MemberState
+from xql_jax.types import State
 
 AXIS = "members"  # of the members that share a program under `vmap`
 DEVICES = "devices"
@@ -19,18 +22,18 @@ class Group:
     indices: list[int]  # of the population's members; the last may repeat, to fill all devices evenly
     split: Sharding  # of arrays with a leading axis over the group
     shared: Sharding  # of arrays that all its members share
-    members: Any = None  # their stacked `MemberState`
+    members: MemberState = dataclasses.field(init=False)  # stacked
 
 
-class Piece(NamedTuple):
+class Call(NamedTuple):
     """A call of the program: it trains from `first` to `after` on the data."""
 
     first: int
     after: int
-    data: Any = ()
+    data: State = ()
 
 
-def population_mesh(num_members: int, devices: Sequence[Any] | None = None) -> Mesh:
+def population_mesh(num_members: int, devices: Sequence[jax.Device] | None = None) -> Mesh:
     """Returns a mesh of the fewest of the devices (None: this machine's) on which members finish soonest.
 
     On 4 devices, 7 members use all 4 (two members per device, one on the last). 5 members use only 3 (two,
@@ -41,7 +44,7 @@ def population_mesh(num_members: int, devices: Sequence[Any] | None = None) -> M
     return Mesh(np.array(devices[: -(-num_members // each)]), (DEVICES,))
 
 
-def make_groups(number: int, together: bool, devices: Sequence[Any] | None = None) -> list[Group]:
+def make_groups(number: int, together: bool, devices: Sequence[jax.Device] | None = None) -> list[Group]:
     """Returns one group of all members, followed by copies of the last one; or in turn a group for each."""
     mesh = population_mesh(number, devices)
     if together:

@@ -1,15 +1,15 @@
 """Online training with environments on the host: members act in rounds, and learn in a thread meanwhile.
 
-A round is a fixed number of environment steps, followed by the updates that these make due.
+A *round* is a fixed number of environment steps, followed by the updates that these make due.
 """
 
 import concurrent.futures
+import dataclasses
 import functools
 import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,14 +21,27 @@ from xql_jax.data.replay import PriorData
 from xql_jax.envs.vector import PATIENT, EpisodeSeeds, Local, Patience, VectorEnv
 from xql_jax.errors import EnvironmentFailure
 from xql_jax.jax_settings import settings_of_jax
-from xql_jax.training.acting_population import EPISODE_METRICS, ActingPopulation
 from xql_jax.training.checkpoints import Progress
-from xql_jax.training.members import Divergence, Member, member_keys
-from xql_jax.training.population import Population, Saving
+from xql_jax.training.divergence import Divergence
+from xql_jax.training.members import Member, member_keys
+from xql_jax.training.population import EPISODE_METRICS, CheckpointContent, Population
+from xql_jax.training.replay_buffers import ReplayBuffers
 from xql_jax.training.replay_files import ReplayFiles
 from xql_jax.training.returns import RunningReturns, with_returns
 from xql_jax.training.schedule import ActingSchedule, ramped
-from xql_jax.types import Array, Batch, CalibratedBatch, Environment, Learner, Metrics, Params, PRNGKey, State
+from xql_jax.training.updates import MemberState
+from xql_jax.types import (
+    Array,
+    Batch,
+    CalibratedBatch,
+    Environment,
+    Learner,
+    Metrics,
+    Minibatch,
+    Params,
+    PRNGKey,
+    State,
+)
 
 LOG = logging.getLogger(__name__)
 UNCHANGED = Preprocessing()
@@ -58,7 +71,7 @@ class Collector:
         self._observations = self.environments.reset(self.seeds.running(), self.seeds)
         self._returns = RunningReturns(self._schedule.num_environments)
 
-    def act(self, learner: Any, params: Params, step: int, seconds: dict[str, float]) -> Batch:
+    def act(self, learner: Learner, params: Params, step: int, seconds: dict[str, float]) -> Batch:
         """Acts for a round from `step` on; returns its transitions, NumPy f32[round_steps, ...]."""
         schedule, rows = self._schedule, []
         for first in range(step, step + schedule.round_steps, schedule.num_environments):
@@ -94,7 +107,7 @@ class Collector:
         return np.asarray(_sampled_actions(*spread, learner, params, observations, self._key, np.int32(step)))
 
 
-class Host(ActingPopulation):
+class HostPopulation(Population):
     """Each member acts in its own environments on the host, and fills its own replay buffer.
 
     The updates of a round run in a thread while the next round acts. Round j acts by the policy after the
@@ -105,8 +118,12 @@ class Host(ActingPopulation):
         make: makes one environment.
         schedule: `round_steps` must be a multiple of N.
         patience: how long to wait for environments that run in their own processes.
+        handover: the number of updates of the offline phase, if there was one: the step before the first that
+            acts.
         prior_data: learned from besides the buffer.
     """
+
+    unit = "step"
 
     def __init__(
         self,
@@ -122,10 +139,13 @@ class Host(ActingPopulation):
         preprocessing: Preprocessing = UNCHANGED,
         together: bool | None = None,
     ):
-        self.data = prior_data
+        self.data, self.schedule, self.handover = prior_data, schedule, handover
+        self.stride = schedule.round_steps
+        # By index: the divergences after which a member's networks were reinitialised.
+        self.restarts: dict[int, list[Divergence]] = {}
         self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="learner")
         self._learning: concurrent.futures.Future | None = None  # of the round before
-        vector_env: Any = Local
+        vector_env: Callable[..., VectorEnv] = Local
         if schedule.processes:
             from xql_jax.envs.processes import Processes  # half a second of imports
 
@@ -135,73 +155,71 @@ class Host(ActingPopulation):
             Collector(member, vector_env(make, number), schedule, preprocessing) for member in members
         ]
         environments = self._collectors[0].environments
-        super().__init__(
-            learner,
-            members,
-            schedule,
-            files,
-            (environments.observation_space.shape[0], environments.action_space.shape[0]),
-            handover=handover,
-            batch_type=type(prior_data.batch) if prior_data else Batch,
-            together=together,
-        )
+        sizes = environments.observation_space.shape[0], environments.action_space.shape[0]
+        batch_type = type(prior_data.batch) if prior_data else Batch
+        # The metrics' shapes do not depend on the batch size.
+        super().__init__(learner, members, replay.empty(1, *sizes, batch_type).data, together)
+        self._buffers = ReplayBuffers(self, schedule, files, sizes, batch_type)
         self.seconds = dict.fromkeys(WORK, 0.0)
         self._policy_before: list[Params]  # after the last round but one
         self._policy_newest: list[Params]  # after the last round
-        self._begin()
+        self._start_acting()
 
-    def _begin(self) -> None:
-        """Called when the members' states are made, restored or taken over."""
-        self._start_policies()
-        self._note_episodes()
+    @property
+    def acted(self) -> int:
+        """The number of steps of acting so far."""
+        return self.step - self.handover
+
+    def draw(self, member: MemberState, data: PriorData | None, key: PRNGKey, step: Array) -> Minibatch:
+        return replay.sample_buffer(member.buffer, key, self.schedule.batch_size, data)
 
     def take_over(self, other: Population) -> None:
         """Continues from the members of another population, with their states and divergences."""
         self.step, self.diverged = other.step, dict(other.diverged)
         self.compile_seconds = other.compile_seconds
         self.set_in_members(state=[other.member(index)[1] for index in range(len(self.members))])
-        self._begin()
+        self._start_acting()
 
     def advance(self, stop: int) -> Metrics:
         """Lets the members act and learn until step `stop`, in rounds; see `Population.advance`."""
         self.compile()
-        self._settle()
+        self._handle_bad_actions()
         while self.step < stop:
             rows = self._act_for_a_round()
             self._await_learner()
-            self._settle()
+            self._handle_bad_actions()
             known = [collector.known for collector in self._collectors]
             self._learning = self._thread.submit(self._learn, self.acted, rows, known)
             self.step += self.stride
-            self._note_episodes()
+            self._record_episodes()
         self._await_learner()
-        return self.metrics()
-
-    def episode_means(self) -> tuple[Array, Array]:
-        means = [[collector.episode[name] for collector in self._collectors] for name in EPISODE_METRICS]
-        return jnp.array(means[0], jnp.float32), jnp.array(means[1], jnp.float32)
-
-    def saving(self) -> Saving:
-        saving = super().saving()
-        own = {
-            member.name: {
-                **saving.members[member.name],
-                "restarts": [divergence.__dict__ for divergence in self.restarts.get(index, [])],
-                "episodes": episodes,
-            }
-            for index, (member, episodes) in enumerate(zip(self.members, self._episodes, strict=True))
+        if not self.schedule.updates_by(self.acted):
+            return {}
+        of_episodes = {
+            name: jnp.array([collector.episode[name] for collector in self._collectors], jnp.float32)
+            for name in EPISODE_METRICS
         }
-        return saving._replace(members=own)
+        return self.gathered(lambda members: members.metrics) | of_episodes
 
-    def resume(self, items: Mapping[str, Mapping[str, Any]], progress: Progress) -> None:
+    def checkpoint(self) -> CheckpointContent:
+        content = super().checkpoint()
+        for index, member in enumerate(self.members):
+            restarts = [dataclasses.asdict(divergence) for divergence in self.restarts.get(index, [])]
+            content.members[member.name]["restarts"] = restarts
+            content.members[member.name]["episodes"] = self._episodes[index]
+        return content._replace(write=self._buffers.prepare_saving(self.acted))
+
+    def resume(self, items: Mapping[str, Mapping[str, State]], progress: Progress) -> None:
         """Restores states and buffers; new episodes start."""
         super().resume(items, progress)
+        self.seconds = dict(progress.held["seconds"])
+        self._buffers.load(self.acted)
         for index, (member, collector) in enumerate(zip(self.members, self._collectors, strict=True)):
-            held = progress.members[member.name]
-            if held["restarts"]:
-                self.restarts[index] = [Divergence(**restart) for restart in held["restarts"]]
-            collector.reset(held["episodes"])
-        self._begin()
+            content = progress.members[member.name]
+            if content["restarts"]:
+                self.restarts[index] = [Divergence(**restart) for restart in content["restarts"]]
+            collector.reset(content["episodes"])
+        self._start_acting()
 
     def close(self) -> None:
         self._thread.shutdown()
@@ -227,7 +245,7 @@ class Host(ActingPopulation):
         return acted
 
     @settings_of_jax()
-    def _learn(self, begun: int, rows: Sequence[Batch], known: Sequence[Any]) -> None:
+    def _learn(self, begun: int, rows: Sequence[Batch], known: Sequence[Sequence[tuple[int, float]]]) -> None:
         """Inserts the transitions of the round from `begun` on, and does the due updates; in the thread."""
         first, ended = self.handover, begun + self.stride
         for group in self.groups:
@@ -240,7 +258,7 @@ class Host(ActingPopulation):
             group.members = members.replace(buffer=buffer, learner=jax.device_put(learner, group.split))
         start, stop = (first + self.schedule.updates_by(step) for step in (begun, ended))
         if start < stop:
-            self.train_members(start, stop, first + ended)
+            self.train(start, stop, first + ended)
         jax.block_until_ready([group.members for group in self.groups])
 
     def _await_learner(self) -> None:
@@ -254,8 +272,8 @@ class Host(ActingPopulation):
         self._policy_before, self._policy_newest = self._policy_newest, self._current_policies()
         self.seconds["waiting for the learner"] += time.perf_counter() - started
 
-    def _settle(self) -> None:
-        """Handles actions that were not finite, before the next round is learned; the learner is idle."""
+    def _handle_bad_actions(self) -> None:
+        """Freezes or restarts members whose actions were not finite; the learner is idle."""
         for index, collector in enumerate(self._collectors):
             if collector.bad_actions_at is not None:
                 found = Divergence(self.handover + collector.bad_actions_at, "actions")
@@ -297,13 +315,18 @@ class Host(ActingPopulation):
         there = all(leaf.devices() == {cpu} for leaf in jax.tree.leaves(policies))
         return policies if there else jax.device_put(policies, cpu)  # 0.2 ms
 
-    def _note_episodes(self) -> None:
-        """Keeps the running episodes' numbers: a checkpoint needs them if an environment fails later."""
+    def _start_acting(self) -> None:
+        """Called when the members' states are made, restored or taken over."""
+        self._start_policies()
+        self._record_episodes()
+
+    def _record_episodes(self) -> None:
+        """Records the running episodes' numbers: a checkpoint needs them if an environment fails later."""
         self._episodes = [list(collector.seeds.episodes) for collector in self._collectors]
 
 
 @jax.jit
-def _acting_params(learners: Any, states: State) -> list[Params]:
+def _acting_params(learners: Learner, states: State) -> list[Params]:
     """Returns one tree of parameters a member, from stacked learners and states."""
     params = jax.vmap(lambda learner, state: learner.actor(state))(learners, states)
     number = len(jax.tree.leaves(params)[0])

@@ -1,13 +1,11 @@
 """The training loop: it advances a population, and logs, evaluates and saves checkpoints in between."""
 
-import concurrent.futures
 import contextlib
 import csv
 import dataclasses
-import functools
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,40 +16,30 @@ from tqdm import tqdm
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.errors import EnvironmentFailure, UserError
 from xql_jax.logs.tensorboard import TensorBoardLogger
-from xql_jax.rollout.acting import prepared, with_memory_of
 from xql_jax.rollout.evaluation import EpisodeResults, Evaluator
 from xql_jax.tasks import Task
-from xql_jax.training.acting_population import EPISODE_METRICS
 from xql_jax.training.checkpoints import Checkpoints, Progress, TrainingFiles
-from xql_jax.training.members import Divergence
-from xql_jax.training.population import Population
+from xql_jax.training.divergence import Divergence
+from xql_jax.training.evaluations import (
+    BegunEvaluation,
+    EvaluationInterrupted,
+    PolicyEvaluations,
+    Snapshot,
+    means_by_member,
+)
+from xql_jax.training.population import EPISODE_METRICS, Population
 from xql_jax.training.progress import Pace, progress_bar
-from xql_jax.training.row_writer import RowWriter
+from xql_jax.training.replay_buffers import bellman_errors
+from xql_jax.training.row_writer import MetricsLogger, RowWriter
 from xql_jax.training.schedule import Schedule
-from xql_jax.training.signals import StopSignals
-from xql_jax.types import Metrics
+from xql_jax.training.signals import StopSignals, compile_in_thread
+from xql_jax.types import Metrics, State
 
 LOG = logging.getLogger(__name__)
-
-UNCHANGED = Preprocessing()
 SECONDS_PER_CALL = 1.0  # of one compiled call; the progress bar and signals wait that long at most
 
-
-class _Interrupted(Exception):
-    """A signal came during an evaluation."""
-
-
-Snapshot = tuple[dict[str, dict[str, Any]], Progress, Callable[[Path], None]]  # for `Checkpoints.save`
-
-
-@dataclasses.dataclass(frozen=True)
-class _Evaluation:
-    """An evaluation that has begun, or that begins when its results are asked for."""
-
-    step: int
-    results: Callable[[], EpisodeResults]
-    snapshot: Snapshot | None  # of its step, where training goes on if it is abandoned or a member diverged
-    not_finite: set[int]  # members with an action that was not finite
+# Called with the step and each quantity's numbers, one a member, after each row and evaluation.
+RowCallback = Callable[[int, Mapping[str, Sequence[float]]], object]
 
 
 class TrainingLoop:
@@ -62,13 +50,13 @@ class TrainingLoop:
     compiled program, where episodes start again.
 
     Fine-tuning is two trainings, one after the other: at the schedule's hand-over, the population is replaced
-    by the one that `hand_over` makes of it.
+    by the one that `make_online` makes of it.
 
     Args:
         evaluator, task: None for no evaluation.
-        preprocessing: applied to observations and rewards before the policies see them.
-        hand_over: returns the population of the second phase, with the states of the first one's members.
-        loggers: get the numbers of the rows as TensorBoard does, perhaps a `WandbLogger`; closed at the end.
+        preprocessing: applied to observations and rewards before the policies see them; None: unchanged.
+        make_online: returns the population of the second phase, with the states of the first one's members.
+        loggers: get the numbers of the rows as TensorBoard does; closed at the end.
     """
 
     def __init__(
@@ -78,14 +66,14 @@ class TrainingLoop:
         task: Task | None,
         schedule: Schedule,
         files: TrainingFiles,
-        preprocessing: Preprocessing = UNCHANGED,
-        hand_over: Callable[[Population], Population] | None = None,
-        loggers: Sequence[Any] = (),
+        preprocessing: Preprocessing | None = None,
+        make_online: Callable[[Population], Population] | None = None,
+        loggers: Sequence[MetricsLogger] = (),
+        callbacks: Sequence[RowCallback] = (),
     ):
-        self.population, self._first_phase, self._hand_over = population, population, hand_over
-        self.unit = "step" if hand_over else population.unit  # the name of one step
-        self._evaluator, self._task, self._schedule = evaluator, task, schedule
-        self._preprocessing, self._files = preprocessing, files
+        self.population, self._first_phase, self._make_online = population, population, make_online
+        self.unit = "step" if make_online else population.unit  # the name of one step
+        self._task, self._schedule, self._files, self._callbacks = task, schedule, files, callbacks
         self._checkpoints = Checkpoints(
             files.checkpoints, files.run_id, schedule.keep_checkpoints, schedule.handover
         )
@@ -98,19 +86,22 @@ class TrainingLoop:
         evaluates_first = schedule.handover == 0 or schedule.eval_at_start
         self.progress = resumed or Progress(evaluation_due=evaluator is not None and evaluates_first)
         self._reported = set(self.population.diverged)
-        self._evaluation: _Evaluation | None = None  # whose rows are not written yet
-        self._held_rows: list[tuple[Any, ...]] = []  # those of later steps
-        self._background = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="evaluation")
-        self._closing = False
         saved = self._checkpoints.logs(resumed.step) if resumed else {}
-        self.csv_files = [files.metrics, files.evaluations, files.episodes]
-        self.csv_files += [files.bellman_errors] * bool(schedule.bellman_error_interval)
-        if evaluator:
+        self._evaluations: PolicyEvaluations | None = None
+        if evaluator and task:
             rows = csv.DictReader(saved.get(files.evaluations.name, b"").decode().splitlines())
             evaluator.tells_success = any(row.get("success_rate", "nan") != "nan" for row in rows)
+            self._evaluations = PolicyEvaluations(evaluator, task, preprocessing)
+        self._evaluation: BegunEvaluation | None = None
+        self._rows_after_it: list[tuple[Path, Progress, dict[str, list[float]], set[int]]] = []
+        self.csv_files = [files.metrics, files.evaluations, files.episodes]
+        if schedule.bellman_error_interval:
+            self.csv_files.append(files.bellman_errors)
         names = [member.name for member in population.members]
         tensorboard = TensorBoardLogger(files.events, names, self.progress.step)
         self._rows = RowWriter(self.population, self.csv_files, [tensorboard, *loggers], saved)
+        self._stop: StopSignals
+        self._bar: tqdm
 
     @property
     def finished(self) -> bool:
@@ -128,16 +119,16 @@ class TrainingLoop:
                 was requested as well, the failure is only logged.
         """
         schedule, last, call = self._schedule, self._schedule.max_steps, steps_per_call or 1
-        self._saved_at = time.monotonic()
+        self._stop, self._saved_at = stop, time.monotonic()
         self._pace = Pace(self.progress.step, last, self.unit)
-        with progress_bar(last, self.unit, show_progress, self.progress.step) as bar:
+        with progress_bar(last, self.unit, show_progress, self.progress.step) as self._bar:
             try:
                 if self.progress.evaluation_due:
-                    self._evaluate(stop, bar, again=self.progress.step > 0)  # at the start it is the first
+                    self._evaluate(again=self.progress.step > 0)  # at the start it is the first
                 while self.progress.step < last and not stop.received:
-                    if self._hand_over and self.progress.step == schedule.handover:
-                        self.population, call = self._hand_over(self._first_phase), steps_per_call or 1
-                    self._compile(stop)
+                    if self._make_online and self.progress.step == schedule.handover:
+                        self.population, call = self._make_online(self._first_phase), steps_per_call or 1
+                    self._compile()
                     if stop.received:
                         break
                     start, stride = self.progress.step, self.population.stride
@@ -145,28 +136,11 @@ class TrainingLoop:
                     metrics, seconds = self._train(end)
                     if steps_per_call is None and metrics:  # short until it learns, which takes longer
                         call = int((end - start) * SECONDS_PER_CALL / seconds)
-                    bar.update(end - bar.n)
-                    self._report_divergences()
-                    if schedule.is_due(end, schedule.log_interval):
-                        self._log(metrics, stop)
-                    if schedule.is_due(end, schedule.bellman_error_interval):
-                        population: Any = self.population  # of members that act
-                        columns, diverged = {"error": population.bellman_errors()}, population.diverged
-                        self._rows.write_each(self._files.bellman_errors, self.progress, columns, diverged)
-                    if self._evaluator and schedule.is_due(end, schedule.eval_interval):
-                        self._evaluate(stop, bar)
-                        end = self.progress.step  # training may have gone back
-                    if bar.disable and end < last and self._pace.has_been_silent():
-                        mean = np.mean(metrics.get("episode/return", np.nan))  # online, once one has ended
-                        news = f"episode return {mean:.1f}" if np.isfinite(mean) else ""
-                        LOG.info(self._pace.line(end, news))
-                    minutes = (time.monotonic() - self._saved_at) / 60
-                    is_late = 0 < schedule.checkpoint_minutes <= minutes
-                    if stop.received or is_late or schedule.is_due(end, schedule.checkpoint_interval):
-                        self._save(stop, bar)
+                    self._bar.update(end - self._bar.n)
+                    self._do_what_is_due(end, metrics)
             except EnvironmentFailure as error:
                 if self.progress.step:
-                    self._save(stop, bar)
+                    self._save()
                 if not stop.received:
                     raise
                 LOG.warning(str(error))
@@ -176,7 +150,7 @@ class TrainingLoop:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         try:
             self.close()
         except UserError:
@@ -184,35 +158,29 @@ class TrainingLoop:
                 raise  # else the reason why the training ended matters more than an error while closing files
 
     def close(self) -> None:
-        self._closing = True
         with contextlib.ExitStack() as stack:  # closes the last first, and the others if one fails
-            closes = self.population.close, self._rows.close, self._checkpoints.close
-            for close in (*closes, self._background.shutdown):
-                stack.callback(close)
+            stack.callback(self.population.close)
+            stack.callback(self._rows.close)
+            stack.callback(self._checkpoints.close)
+            if self._evaluations:
+                stack.callback(self._evaluations.close)
 
-    def _resume(self, items: dict[str, dict[str, Any]], progress: Progress) -> None:
+    def _resume(self, items: dict[str, dict[str, State]], progress: Progress) -> None:
         """Continues from a checkpoint, of the phase that it belongs to."""
         if self.population is not self._first_phase:  # made for a later checkpoint, which was damaged
             self.population.close()
             self.population = self._first_phase
-        if self._hand_over and progress.step > (self._schedule.handover or 0):
-            self.population = self._hand_over(self._first_phase)
+        if self._make_online and progress.step > (self._schedule.handover or 0):
+            self.population = self._make_online(self._first_phase)
         self.population.resume(items, progress)
 
-    def _compile(self, stop: StopSignals) -> None:
-        """Compiles the next program if needed: in a thread, so that Python can handle signals meanwhile."""
+    def _compile(self) -> None:
+        """Compiles the program of a population that has none yet."""
         if self.population.is_compiled:
             return
         LOG.info("compiling ...")
-        before, told = self.population.compile_seconds, False
-        executor = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="compiler")
-        compilation = executor.submit(self.population.compile)
-        executor.shutdown(wait=False)
-        while concurrent.futures.wait([compilation], timeout=0.1).not_done:
-            if stop.received and not told:
-                LOG.info(f"{stop.received.name}: ends after the compilation, and at once if it comes again")
-                told = True
-        compilation.result()
+        before = self.population.compile_seconds
+        compile_in_thread(self.population.compile, self._stop)
         LOG.info(f"compiled in {self.population.compile_seconds - before:.1f} s")
         self._pace.begin_at(self.progress.step)
 
@@ -224,135 +192,158 @@ class TrainingLoop:
         finally:  # if an environment failed, population.step is less than `end`
             seconds = time.perf_counter() - began
             seconds_of_all = self.progress.update_seconds + seconds
-            self._note(step=self.population.step, update_seconds=seconds_of_all, evaluation_due=False)
+            self._change(step=self.population.step, update_seconds=seconds_of_all, evaluation_due=False)
         return metrics, seconds
 
-    def _note(self, **changes: Any) -> None:
+    def _change(self, **changes: Any) -> None:
+        """Replaces fields of the progress."""
         self.progress = dataclasses.replace(self.progress, **changes)
 
-    def _save(self, stop: StopSignals, bar: tqdm) -> None:
-        self._saved_at = time.monotonic()
-        begun = self._evaluation.step if self._evaluation else self.progress.step  # rows of the checkpoint
-        if begun < self.progress.step and self._settle(stop, bar) and not stop.received:
-            return
-        if not self._evaluator and self.progress.step == self._schedule.max_steps:
-            LOG.info(self._pace.line(self.progress.step))  # no evaluation logs the last step
-        self._note(evaluation_due=self.progress.evaluation_due or self._evaluation is not None)
-        self._checkpoints.save(*self._snapshot())
-
-    def _snapshot(self) -> Snapshot:
-        saving, write_rows = self.population.saving(), self._rows.saving()
-        self._note(members=saving.members, held=saving.held)
-
-        def write_more(folder: Path) -> None:
-            saving.write()
-            write_rows(folder)
-
-        return saving.items, self.progress, write_more
+    def _do_what_is_due(self, step: int, metrics: Metrics) -> None:
+        """Logs, evaluates and saves, whatever is due after a call that ended at this step."""
+        schedule, diverged = self._schedule, self.population.diverged
+        self._report_divergences()
+        if schedule.is_due(step, schedule.log_interval) and metrics:  # there are none before the first update
+            self._log(metrics)
+        if schedule.is_due(step, schedule.bellman_error_interval) and metrics:
+            errors = {"error": bellman_errors(self.population)}
+            self._rows.write_each(self._files.bellman_errors, self.progress, errors, diverged)
+        if self._evaluations and schedule.is_due(step, schedule.eval_interval):
+            self._evaluate()
+            step = self.progress.step  # training may have gone back
+        if self._bar.disable and step < schedule.max_steps and self._pace.has_been_silent():
+            mean = np.mean(metrics.get("episode/return", np.nan))  # online, once one has ended
+            news = f"episode return {mean:.1f}" if np.isfinite(mean) else ""
+            LOG.info(self._pace.line(step, news))
+        minutes = (time.monotonic() - self._saved_at) / 60
+        is_late = 0 < schedule.checkpoint_minutes <= minutes
+        if self._stop.received or is_late or schedule.is_due(step, schedule.checkpoint_interval):
+            self._save()
 
     def _report_divergences(self) -> None:
         for index in sorted(set(self.population.diverged) - self._reported):
-            divergence = self.population.diverged[index]
-            LOG.info(
-                f"{self.population.members[index]} diverged at {self.unit} {divergence.step} "
-                f"({divergence.quantity} not finite)"
-            )
+            member, found = self.population.members[index], self.population.diverged[index]
+            LOG.info(f"{member} diverged at {self.unit} {found.step} ({found.quantity} not finite)")
             self._reported.add(index)
 
-    def _log(self, metrics: Metrics, stop: StopSignals) -> None:
-        if not metrics:  # before the first update
-            return
-        if self._hand_over:  # both phases have the same columns
+    def _log(self, metrics: Metrics) -> None:
+        if self._make_online:  # both phases have the same columns
             nan = jnp.full(len(self.population.members), jnp.nan)
             metrics = {**metrics, **{name: metrics.get(name, nan) for name in EPISODE_METRICS}}
         metrics = metrics | self.population.interval_means()
         columns = {name: np.asarray(metric, np.float64).tolist() for name, metric in metrics.items()}
         row = self._files.metrics, self.progress, columns, set(self.population.diverged)
-        self._held_rows.append(row) if self._evaluation else self._rows.write(*row)
-        stop.tell(self.progress.step, columns)
+        if self._evaluation:  # its rows come first
+            self._rows_after_it.append(row)
+        else:
+            self._rows.write(*row)
+        self._call_back(self.progress.step, columns)
         if self._schedule.is_multiple(self.progress.step, self._schedule.log_interval):
             self.population.begin_interval()
 
-    def _evaluate(self, stop: StopSignals, bar: tqdm, again: bool = False) -> None:
+    def _call_back(self, step: int, columns: Mapping[str, Sequence[float]]) -> None:
+        for callback in self._callbacks:
+            callback(step, columns)
+
+    def _save(self) -> None:
+        self._saved_at = time.monotonic()
+        # The rows of the evaluation that has begun belong into a checkpoint of a later step.
+        if self._evaluation and self._evaluation.step < self.progress.step:
+            went_back = self._finish_evaluation()
+            if went_back and not self._stop.received:
+                return
+        if not self._evaluations and self.progress.step == self._schedule.max_steps:
+            LOG.info(self._pace.line(self.progress.step))  # no evaluation logs the last step
+        self._change(evaluation_due=self.progress.evaluation_due or self._evaluation is not None)
+        self._checkpoints.save(*self._snapshot())
+
+    def _snapshot(self) -> Snapshot:
+        """Returns what a checkpoint of this step is written from, also at a later step."""
+        content, write_rows = self.population.checkpoint(), self._rows.saving()
+        self._change(members=content.members, held=content.held)
+
+        def write_more(folder: Path) -> None:
+            content.write()
+            write_rows(folder)
+
+        return content.items, self.progress, write_more
+
+    def _go_back_to(self, snapshot: Snapshot) -> None:
+        items, self.progress, _ = snapshot
+        self.population.resume(items, self.progress)
+
+    def _evaluate(self, again: bool = False) -> None:
         """Evaluates the policies and writes one row per member, at once or while training goes on.
 
         At a signal the evaluation is abandoned, and the resumed run repeats it. The same holds if an
         environment fails, but only once, because the same initial states may fail every time. If training
-        has gone on meanwhile, it goes back to the evaluation's step. `again`: this repeats an abandoned one.
+        has gone on meanwhile, it goes back to the evaluation's step.
+
+        Args:
+            again: this repeats an abandoned evaluation.
         """
-        if self._settle(stop, bar):
+        if self._finish_evaluation():
             return
-        assert self._evaluator is not None
+        assert self._evaluations is not None
         in_background = self._schedule.background_evaluation and not again
         in_background &= self.progress.step < self._schedule.max_steps
-        bad: set[int] = set()
-        policy = prepared(self.population.policy(in_background, bad.add), self._preprocessing)
+        self._change(evaluation_due=True)
+        snapshot = self._snapshot() if in_background else None
+        self._evaluation = self._evaluations.begin(self.population, self._stop, snapshot)
+        if not in_background:
+            self._finish_evaluation(again)
 
-        def act(observations: np.ndarray) -> np.ndarray:
-            if stop.received or self._closing:
-                raise _Interrupted
-            return policy(observations)
-
-        self._note(evaluation_due=True)
-        run = functools.partial(self._evaluator.run, with_memory_of(policy, act))
-        if in_background:
-            results = self._background.submit(run).result
-            self._evaluation = _Evaluation(self.progress.step, results, self._snapshot(), bad)
-        else:
-            self._evaluation = _Evaluation(self.progress.step, run, None, bad)
-            self._settle(stop, bar, again)
-
-    def _settle(self, stop: StopSignals, bar: tqdm, again: bool = False) -> bool:
+    def _finish_evaluation(self, again: bool = False) -> bool:
         """Waits for the evaluation that has begun, if any, and writes its rows. True: training went back."""
         evaluation, self._evaluation = self._evaluation, None
-        held, self._held_rows = self._held_rows, []
+        rows_after_it, self._rows_after_it = self._rows_after_it, []
         if evaluation is None:
             return False
         assert self._task is not None
         began, step = time.perf_counter(), evaluation.step
         try:
             results = evaluation.results()
-        except (_Interrupted, EnvironmentFailure) as error:
+        except (EvaluationInterrupted, EnvironmentFailure) as error:
             if evaluation.snapshot:
-                items, self.progress, _ = evaluation.snapshot
-                self.population.resume(items, self.progress)
+                self._go_back_to(evaluation.snapshot)
                 self._checkpoints.save(*evaluation.snapshot)
-            if isinstance(error, _Interrupted):
+            if isinstance(error, EvaluationInterrupted):
                 return True
-            if again and self.progress.step < self._schedule.max_steps and not stop.received:
-                self._note(evaluation_due=False)
+            if again and self.progress.step < self._schedule.max_steps and not self._stop.received:
+                self._change(evaluation_due=False)
                 LOG.warning(f"{error}; the evaluation of step {step:,} failed twice, left out")
                 return False
             raise
         seconds = self.progress.evaluation_seconds + time.perf_counter() - began
         diverged = self.population.diverged
-        new = any(index not in diverged or diverged[index].step > step for index in evaluation.not_finite)
-        if new and evaluation.snapshot:
-            items, self.progress, _ = evaluation.snapshot
-            self.population.resume(items, self.progress)
-        for index in evaluation.not_finite:
+        found = evaluation.not_finite
+        goes_back = any(index not in diverged or diverged[index].step > step for index in found)
+        if goes_back and evaluation.snapshot:
+            self._go_back_to(evaluation.snapshot)
+        for index in found:
             self.population.diverged.setdefault(index, Divergence(step, "actions"))
-        self._note(evaluation_seconds=seconds, evaluation_due=False)
+        self._change(evaluation_seconds=seconds, evaluation_due=False)
         self._report_divergences()
-        if results.successes is None and self._task.suite.tells_success_late:  # the column is there for it
-            results = dataclasses.replace(results, successes=np.full(results.returns.shape, np.nan))
-        returns = results.returns.mean(axis=1)
-        rates = None if results.successes is None else results.successes.mean(axis=1)
-        scores = np.asarray(self._task.normalized_score(returns, rates))
-        columns = {"return": returns, "score": scores, "length": results.lengths.mean(axis=1)}
-        if rates is not None:
-            columns["success_rate"] = rates
-        found = (self.population.diverged.get(index) for index in range(len(scores)))
-        at = [divergence.step if divergence and divergence.step <= step else "" for divergence in found]
-        columns = {name: column.tolist() for name, column in columns.items()}
-        rows, progress = {**columns, "diverged_at": at}, dataclasses.replace(self.progress, step=step)
+        means = self._write_evaluation(step, results)
+        if not goes_back:
+            for row in rows_after_it:
+                self._rows.write(*row)
+        self._call_back(step, means)
+        return goes_back
+
+    def _write_evaluation(self, step: int, results: EpisodeResults) -> Mapping[str, list[float]]:
+        """Writes the rows of an evaluation of this step, and logs them; returns the members' means."""
+        assert self._task is not None
+        means, progress = means_by_member(results, self._task), dataclasses.replace(self.progress, step=step)
+        diverged = self.population.diverged
+        steps = {index: divergence.step for index, divergence in diverged.items() if divergence.step <= step}
+        diverged_at = [steps.get(index, "") for index in range(len(self.population.members))]
         self._rows.write_each(self._files.episodes, progress, results.columns(self._task))
+        rows: dict[str, Sequence[float | str]] = {**means, "diverged_at": diverged_at}
         self._rows.write(self._files.evaluations, progress, rows, prefix="evaluation/")
+        scores = np.array(means["score"])
         spread = f" ({scores.min():.1f} to {scores.max():.1f})" if len(scores) > 1 else ""
-        told = f"{self._task.quantity} {scores.mean():.1f}{spread}"
-        bar.set_postfix_str(told)
-        LOG.info(self._pace.line(step, told, self.progress.step))
-        for row in () if new else held:
-            self._rows.write(*row)
-        stop.tell(step, columns)
-        return new
+        news = f"{self._task.quantity} {scores.mean():.1f}{spread}"
+        self._bar.set_postfix_str(news)
+        LOG.info(self._pace.line(step, news, self.progress.step))
+        return means

@@ -37,16 +37,6 @@ class Member:
         return "_".join((f"seed{self.seed}", *settings))
 
 
-@dataclasses.dataclass(frozen=True)
-class Divergence:
-    """The first step after which a member's metrics, state or actions were found not to be all finite."""
-
-    # Offline, the update, counted from 1 as in the logs. Online, the environment step that ends the round; if
-    # actions were not finite, the step that they were for.
-    step: int
-    quantity: str  # the metrics that were not finite, or "state", or "actions"
-
-
 def member_keys(member: Member) -> Array:
     """Returns a member's keys [4]: for its initial state, its updates, its acting, and its episodes."""
     return jax.random.split(jax.random.key(member.seed), 4)
@@ -59,7 +49,7 @@ def fields_given(text: str) -> list[tuple[str, str]]:
 
 
 def numbers_given(
-    text: str, learner: Any, flag: str, verb: str, separator: str
+    text: str, learner: fields.Part, flag: str, verb: str, separator: str
 ) -> Iterator[tuple[str, list[float], str]]:
     """Parses the flag's text, such as 'beta=0.6,1,2': yields each field, its numbers, and their text.
 
@@ -87,7 +77,7 @@ def numbers_given(
         yield name, numbers, given
 
 
-def parse_sweep(text: str, learner: Any) -> dict[str, list[float]]:
+def parse_sweep(text: str, learner: fields.Part) -> dict[str, list[float]]:
     """Parses 'beta=0.6,1,2 tau=0.005,0.01' into a grid; raises the errors of `numbers_given`."""
     grid = {}
     for name, numbers, given in numbers_given(text, learner, "--sweep", "vary", ","):
@@ -115,7 +105,7 @@ def stacked(trees: Sequence[Tree]) -> Tree:
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
 
-def member_shapes(stack: Any) -> Any:
+def member_shapes(stack: Tree) -> Tree:
     """Returns the shapes and types of one member's part of stacked arrays."""
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), stack)
 

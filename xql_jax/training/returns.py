@@ -9,7 +9,7 @@ import numpy as np
 
 from xql_jax.data.replay import ReplayBuffer
 from xql_jax.data.views import discounted_returns
-from xql_jax.types import CalibratedBatch
+from xql_jax.types import AnyBatch, CalibratedBatch
 
 
 class RunningReturns:
@@ -19,7 +19,7 @@ class RunningReturns:
         self._rows: list[list[tuple[int, float, float]]] = [[] for _ in range(number)]
         self._known: list[tuple[int, float]] = []
 
-    def step(self, first: int, batch: Any, ended: np.ndarray, learner: Any) -> CalibratedBatch:
+    def step(self, first: int, batch: AnyBatch, ended: np.ndarray, learner: Any) -> CalibratedBatch:
         """Returns a transition of each environment with an unknown return-to-go, -inf.
 
         Args:
@@ -35,7 +35,7 @@ class RunningReturns:
                 returns = discounted_returns(rewards, masks, is_last, learner.discount, learner.endless)
                 self._known += zip(numbers, returns.tolist(), strict=True)
                 rows.clear()
-        unknown: Any = np.full(len(ended), -np.inf, np.float32)
+        unknown: Any = np.full(len(ended), -np.inf, np.float32)  # NumPy's
         return CalibratedBatch(**batch._asdict(), returns_to_go=unknown)
 
     def known(self) -> list[tuple[int, float]]:
@@ -60,7 +60,7 @@ def with_returns(buffers: ReplayBuffer, known: Sequence[Sequence[tuple[int, floa
     return ReplayBuffer(buffers.data._replace(returns_to_go=placed), buffers.inserted)
 
 
-def first_unknown(rows: Any, stop: int) -> int:
+def first_unknown(rows: AnyBatch, stop: int) -> int:
     """Returns the number of the first transition without a return-to-go; `stop` if there is none.
 
     Args:

@@ -3,15 +3,19 @@
 import contextlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from xql_jax.learners.fields import hyperparameters
 from xql_jax.logs.csv_rows import CSVLogger
+from xql_jax.logs.tensorboard import TensorBoardLogger
+from xql_jax.logs.wandb import WandbLogger
 from xql_jax.training.checkpoints import Progress
 from xql_jax.training.members import Member
 from xql_jax.training.population import Population
+from xql_jax.types import Json
+
+MetricsLogger = TensorBoardLogger | WandbLogger
 
 
 class RowWriter:
@@ -24,7 +28,7 @@ class RowWriter:
         self,
         population: Population,
         paths: Sequence[Path],
-        loggers: Sequence[Any],
+        loggers: Sequence[MetricsLogger],
         saved: Mapping[str, bytes],
     ):
         self._members = population.members
@@ -39,7 +43,7 @@ class RowWriter:
         self,
         path: Path,
         progress: Progress,
-        columns: Mapping[str, Sequence[Any]],
+        columns: Mapping[str, Sequence[float | str]],
         skipped: Collection[int] = (),
         prefix: str = "",
     ) -> None:
@@ -80,9 +84,11 @@ class RowWriter:
 
     def close(self) -> None:
         with contextlib.ExitStack() as stack:  # closes the others if one fails
-            for log in (*self._loggers, *self._logs.values()):
+            for logger in self._loggers:
+                stack.callback(logger.close)
+            for log in self._logs.values():
                 stack.callback(log.close)
 
 
-def _start(member: Member, progress: Progress) -> dict[str, Any]:
+def _start(member: Member, progress: Progress) -> Json:
     return {"step": progress.step, "seed": member.seed, **member.hyperparameters}

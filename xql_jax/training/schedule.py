@@ -3,14 +3,14 @@
 import dataclasses
 import math
 from collections.abc import Collection, Sequence
-from typing import Any
 
 import jax.numpy as jnp
 
 from xql_jax.errors import UserError
-from xql_jax.learners.fields import with_hyperparameters
+from xql_jax.learners.fields import Part, with_hyperparameters
 from xql_jax.training.checkpoints import KEPT
 from xql_jax.training.members import numbers_given
+from xql_jax.types import Learner, Numeric
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Ramp:
         return self.first + (self.last - self.first) * min(step / self.steps, 1.0)
 
 
-def parse_ramps(text: str, learner: Any, steps: int, taken: Collection[str] = ()) -> list[Ramp]:
+def parse_ramps(text: str, learner: Part, steps: int, taken: Collection[str] = ()) -> list[Ramp]:
     """Parses text such as 'beta=1:0.2 awr_temperature=3'; raises the errors of `numbers_given`.
 
     In the example beta goes from 1 to 0.2 in `steps` steps, and awr_temperature is 3 from the first step on.
@@ -42,11 +42,14 @@ def parse_ramps(text: str, learner: Any, steps: int, taken: Collection[str] = ()
     return ramps
 
 
-def ramped(learner: Any, ramps: Sequence[Ramp], step: int, count: int | None = None) -> Any:
+def ramped(learner: Learner, ramps: Sequence[Ramp], step: int, count: int | None = None) -> Learner:
     """Returns the learner, or `count` stacked learners, with the ramps' values at `step`."""
-    values = {ramp.name: ramp.at(step) for ramp in ramps}
-    stacked = {name: jnp.full(count, value, jnp.float32) for name, value in values.items() if count}
-    return with_hyperparameters(learner, stacked or values) if ramps else learner
+    if not ramps:
+        return learner
+    values: dict[str, Numeric] = {ramp.name: ramp.at(step) for ramp in ramps}
+    if count:
+        values = {name: jnp.full(count, value, jnp.float32) for name, value in values.items()}
+    return with_hyperparameters(learner, values)  # type: ignore[type-var]
 
 
 @dataclasses.dataclass(frozen=True)

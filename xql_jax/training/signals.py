@@ -1,11 +1,14 @@
 """Signals that ask a run to stop after saving a checkpoint."""
 
+import concurrent.futures
+import logging
 import signal
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable
 from types import FrameType
 from typing import Self
 
+LOG = logging.getLogger(__name__)
 STOPS = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
 
 
@@ -25,7 +28,7 @@ class StopSignals:
         if threading.current_thread() is threading.main_thread():
             for number in STOPS:
                 if signal.getsignal(number) is not signal.SIG_IGN:
-                    self._previous[number] = signal.signal(number, self._note)
+                    self._previous[number] = signal.signal(number, self._record)
         if self.outer:
             self.received = self.received or self.outer.received
         return self
@@ -37,13 +40,22 @@ class StopSignals:
         """Asks the run to stop, as SIGINT does."""
         self.received = signal.SIGINT
 
-    def tell(self, step: int, columns: Mapping[str, Sequence[float]]) -> None:
-        """Called after each row and evaluation; `interface._Stop` passes it to the user's callbacks."""
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
+    def _record(self, number: int, frame: FrameType | None) -> None:
         self.received = self.received or signal.Signals(number)
         self._restore(signal.SIGINT, signal.SIGTERM)
 
     def _restore(self, *numbers: int) -> None:
         for number in self._previous.keys() & set(numbers):
             signal.signal(number, self._previous[number])
+
+
+def compile_in_thread(compile_program: Callable[[], None], stop: StopSignals) -> None:
+    """Compiles in a thread, because Python handles no signal while XLA compiles in the main thread."""
+    executor, is_logged = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="compiler"), False
+    compilation = executor.submit(compile_program)
+    executor.shutdown(wait=False)
+    while concurrent.futures.wait([compilation], timeout=0.1).not_done:
+        if stop.received and not is_logged:
+            LOG.info(f"{stop.received.name}: ends after the compilation; a second one ends it at once")
+            is_logged = True
+    compilation.result()

@@ -1,15 +1,16 @@
 """The state of a member, and the compiled loop of updates that every kind of training runs on it."""
 
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Self
+from collections.abc import Callable
+from typing import NamedTuple, Self
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 
-from xql_jax.types import Array, Metrics, Minibatch, PRNGKey, State
+from xql_jax.types import Array, Json, Learner, Metrics, Minibatch, PRNGKey, State
 
 STATE = "state"  # what is checked to be finite, besides each metric
+Experience = tuple[State, State]  # a member's buffer and its running episodes
 
 
 class Sums(NamedTuple):
@@ -22,7 +23,7 @@ class Sums(NamedTuple):
     totals: Metrics
 
     @classmethod
-    def none(cls, metrics: Mapping[str, Any]) -> Self:
+    def none(cls, metrics: Metrics) -> Self:
         """Returns the sums over no update, for metrics of these shapes."""
         return cls(jnp.int32(0), {name: jnp.zeros(of.shape, of.dtype) for name, of in metrics.items()})
 
@@ -35,33 +36,36 @@ class Sums(NamedTuple):
         return {f"{name}_mean": total / self.updates for name, total in self.totals.items()}
 
     @classmethod
-    def restored(cls, saved: Mapping[str, Any]) -> Self:
+    def restored(cls, saved: Json) -> Self:
         """Returns one member's sums from the numbers in JSON."""
         totals = {name: jnp.float32(float(total)) for name, total in saved["totals"].items()}
         return cls(jnp.int32(saved["updates"]), totals)
 
 
+Carry = tuple[State, Sums, Metrics, Metrics]  # of the loop in the program; the last: was each metric finite?
+
+
 class MemberState(flax.struct.PyTreeNode):
     """Everything of one member; a population stacks its members along a new leading axis of every leaf."""
 
-    learner: Any  # its traced hyperparameters are the leaves
+    learner: Learner  # its traced hyperparameters are the leaves
     state: State  # of the learner; the last finite one if the member has diverged
     key: PRNGKey  # update t uses it folded with t
     sums: Sums  # since the last row of the log
     metrics: Metrics  # of the last update; NaN before the first
-    buffer: Any = ()  # its replay buffer, if it acts
-    running: Any = ()  # its `Running` episodes, if its environments are in the compiled program
+    buffer: State = ()  # its `ReplayBuffer`, if it acts
+    running: State = ()  # its `Running` episodes, if its environments are in the compiled program
 
     @property
-    def apart(self) -> tuple[Self, tuple[Any, Any]]:
+    def apart(self) -> tuple[Self, Experience]:
         """The member without its experience, and that: its buffer and its running episodes.
 
         The compiled program gets these apart. Experience is donated, so that buffers are written in place.
-        States are kept, because `_find_divergence` goes back to them.
+        States are kept, because `find_divergence` goes back to them.
         """
         return self.replace(buffer=(), running=()), (self.buffer, self.running)
 
-    def joined(self, experience: tuple[Any, Any]) -> Self:
+    def joined(self, experience: Experience) -> Self:
         """Undoes `apart`."""
         return self.replace(buffer=experience[0], running=experience[1])
 
@@ -81,7 +85,7 @@ def run_updates(
     the last state is.
     """
 
-    def once(step: Array, carry: Any) -> Any:
+    def once(step: Array, carry: Carry) -> Carry:
         state, sums, _, finite = carry
         key_batch, key_update = update_keys(member.key, step)
         state, metrics = member.learner.update(state, draw(key_batch, step), key_update)

@@ -1,0 +1,100 @@
+"""A run as far as its settings tell: its learner, its members, its identity, its folder."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from xql_jax.errors import UserError, needing
+from xql_jax.learners.registry import LEADING
+from xql_jax.runs.folder import RunFolder, run_label
+from xql_jax.runs.load import SavedRun
+from xql_jax.runs.run_settings import RunSettings
+from xql_jax.settings import as_typed
+from xql_jax.tasks import Task
+from xql_jax.training.members import Member, fields_given, make_members, parse_sweep
+from xql_jax.types import Json
+
+LOG = logging.getLogger(__name__)
+
+
+class Job(NamedTuple):
+    """A run as far as its settings tell, before data are read or environments made."""
+
+    settings: Any  # resolved; of the run's kind
+    learner: Any
+    members: list[Member]  # one per seed and setting of the swept hyperparameters
+    identity: Json  # what its numbers depend on, except the data's content
+    acting: Any = None  # the `ActingSchedule`, how acting and learning alternate, if it acts
+    source: SavedRun | None = None  # the run of --checkpoint whose members it fine-tunes
+
+
+def make_job(settings: RunSettings, learner: Any, **identity: object) -> Job:
+    """Makes the members of resolved settings.
+
+    Args:
+        identity: what the run's numbers depend on besides the settings.
+    """
+    if settings.wandb:  # before the data are loaded
+        with needing("--wandb", "wandb"):
+            import wandb  # noqa: F401
+    grid = parse_sweep(settings.sweep, learner)
+    if twice := [name for name in grid if name in settings.given]:
+        raise UserError(f"--{twice[0]}: --sweep varies {twice[0]}, too: leave out one of them")
+    members = make_members(settings.seeds, grid)
+    return Job(settings, learner, members, {**settings.identity, **identity})
+
+
+def request(settings: RunSettings) -> str:
+    """Returns a line that describes the training that is asked for."""
+    seeds = settings.seeds
+    numbers = f"seeds {seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else f"seed {seeds[0]}"
+    return f"{settings.config.algorithm}: {settings.schedule.max_steps:,} {settings.unit}s, {numbers}"
+
+
+def folder_of(
+    job: Job, name: str, task: Task | None, sizes: Sequence[int], about: Json, **identity: object
+) -> RunFolder:
+    """Returns the run's folder, whose name is derived from its identity.
+
+    Args:
+        name: ENV in SAVE_DIR/ENV/ALGORITHM/RUN.
+        task: scored as the run scores it.
+        sizes: the lengths of an observation and of an action.
+        about: further entries of config.json, on which no number depends.
+        identity: what the numbers depend on besides the job's identity.
+    """
+    settings = job.settings
+    identity = {**identity, **job.identity}
+    if task and settings.task and task != settings.task:  # the user's or the data's references
+        identity["references"] = [task.min_return, task.max_return]
+    about = {"sizes": list(sizes), **about}
+    if settings.random_return is not None:
+        about["given_references"] = True
+    return RunFolder(
+        Path(settings.save_dir).expanduser(),
+        name,
+        settings.config.algorithm,
+        settings.seeds,
+        job.members,
+        identity,
+        run_label({"network": "paper", **settings.config_file.config}, identity),
+        about,
+        (settings.task, settings.simulation),
+    )
+
+
+def log_settings(job: Job) -> None:
+    """Logs the swept hyperparameters, the leading ones, and those that the user gave."""
+    settings = job.settings
+    values = {**job.identity["config"], **job.identity}
+    own = settings.given & set(settings.config)
+    if "hidden_dims" in settings.given:
+        own |= {name for name in settings.config if name.endswith("_hidden_dims")}
+    names = (*LEADING, *sorted(own))
+    shown = dict(fields_given(settings.sweep))
+    for name in names:
+        if values.get(name) is not None and name not in shown:
+            shown[name] = as_typed(values[name])
+    line = " ".join(f"{name}={value}" for name, value in shown.items())
+    LOG.info(f"settings: {line}; --print_config lists all")

@@ -1,0 +1,99 @@
+"""What a run learns from: its data in the learner's form, the preprocessing, and the task as it is scored."""
+
+import dataclasses
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from xql_jax.data.dataset import FILE_SUFFIXES, SOURCE_PREFIXES, Dataset, check_spaces, name_of
+from xql_jax.data.loading import load_dataset, stamps
+from xql_jax.data.preprocessing import Preprocessing, counts_kitchen_tasks, fit_preprocessing
+from xql_jax.data.suspicions import warn_of_suspicions
+from xql_jax.data.views import view_for
+from xql_jax.envs import action_bounds
+from xql_jax.rollout.evaluation import Evaluator
+from xql_jax.runs.folder import RunFolder
+from xql_jax.runs.job import Job, folder_of
+from xql_jax.runs.run import scored
+from xql_jax.tasks import Task
+
+LOG = logging.getLogger(__name__)
+
+
+class RunData(NamedTuple):
+    """What a run learns from."""
+
+    dataset: Dataset  # in the learner's form, preprocessed
+    preprocessing: Preprocessing
+    task: Task | None  # with the returns of scores 0 and 100 that the user or the data give
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """The lengths of an observation and of an action."""
+        return self.dataset.observation_dim, self.dataset.action_dim
+
+
+def load_data(job: Job, evaluator: Evaluator | None) -> RunData:
+    """Loads the data in the learner's form, preprocessed; for fine-tuning as in the run of --checkpoint."""
+    settings, task = job.settings, job.settings.task
+    sizes = evaluator.sizes if evaluator else None  # before a download
+    bounds = job.source.preprocessing.action_bounds if job.source else action_bounds(task)
+    dataset = load_dataset(task, settings.dataset, settings.dataset_url, bounds)
+    if task:
+        task = scored(task, settings.returns_given, dataset.references)
+    if sizes and task:
+        check_spaces(dataset, *sizes, task.name)
+    for note in dataset.notes:
+        LOG.info(f"{dataset.source}: {note}")
+    warn_of_suspicions(dataset)
+    if job.source:
+        preprocessing = job.source.preprocessing_of(dataset)
+    else:
+        preprocessing = fit_preprocessing(
+            dataset,
+            task,
+            normalize_observations=settings.normalize_observations,
+            scale_rewards=settings.scale_rewards,
+            top_returns=settings.top_returns,
+        )
+        preprocessing = dataclasses.replace(preprocessing, action_bounds=bounds)
+    if job.acting and task and task.suite.data_count_tasks:
+        # If the kitchen's data have D4RL's rewards, which are not the environment's, online rewards become
+        # those of the data. Those of --checkpoint's run may be other data.
+        counts = counts_kitchen_tasks(dataset, task)
+        whose = "the number of tasks that are done, as in the data" if counts else "the environment's"
+        LOG.info(f"online rewards: {whose}")
+        preprocessing = dataclasses.replace(preprocessing, counts_kitchen_tasks=counts)
+    dataset = preprocessing.dataset(dataset)
+    view = view_for(job.learner, dataset)
+    if dropped := dataset.size - view.size:
+        LOG.info(
+            f"left out {dropped:,} of {dataset.size:,} transitions: the data do not tell the next action"
+        )
+    return RunData(view, preprocessing, task)
+
+
+def data_folder(job: Job, data: RunData) -> RunFolder:
+    """Returns the folder of a run that learns from data."""
+    sources, task = job.settings.dataset, data.task
+    name = task.name if task else _name_of([name_of(source) for source in sources])
+    about = {"data_files": stamps(task, sources), "data_source": data.dataset.source}
+    return folder_of(job, name, task, data.sizes, about, dataset_fingerprint=data.dataset.fingerprint())
+
+
+def _name_of(sources: Sequence[str]) -> str:
+    """Returns a folder's name for data without a task.
+
+    For example mine for mine.npz, and door-human-v2 for minari:door/human-v2.
+    """
+    kind, _, name = (
+        sources[0].rpartition(":") if sources[0].startswith(SOURCE_PREFIXES) else ("", "", sources[0])
+    )
+    if kind == "minari" and not Path(name).expanduser().exists():
+        stem = name.replace("/", "-")
+    else:
+        path = Path(name).expanduser().resolve()
+        stem = path.stem if path.suffix.lower() in FILE_SUFFIXES else path.name
+    stem = stem.strip(".") or "data"
+    return stem if len(sources) == 1 else f"{stem}-and-{len(sources) - 1}-more"

@@ -1,0 +1,104 @@
+"""The replay buffers of a population whose members act, and their files, written with the checkpoints."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from xql_jax.data import replay
+from xql_jax.training.population import Population
+from xql_jax.training.replay_files import ReplayFiles, rows_since
+from xql_jax.training.returns import first_unknown
+from xql_jax.training.schedule import ActingSchedule
+from xql_jax.training.updates import Experience, MemberState
+from xql_jax.types import AnyBatch, Array, Batch
+
+NUM_ERRORS = 1_024  # Bellman errors per member and measurement
+
+
+class ReplayBuffers:
+    """A replay buffer for each member, kept with its state on its devices, and the buffers' files.
+
+    Args:
+        population: its members get empty buffers.
+        sizes: the lengths of an observation and of an action.
+        batch_type: of the buffers' transitions.
+    """
+
+    def __init__(
+        self,
+        population: Population,
+        schedule: ActingSchedule,
+        files: ReplayFiles,
+        sizes: tuple[int, int],
+        batch_type: type[AnyBatch] = Batch,
+    ):
+        self._population, self._schedule, self._files = population, schedule, files
+        self._saved_at = [0]  # acting steps of the last checkpoints
+        self._changing: dict[str, int] = {}  # by member: the first transition that had no return-to-go there
+
+        def empty(_: Array | None = None) -> replay.ReplayBuffer:
+            return replay.empty(schedule.buffer_size, *sizes, batch_type)
+
+        self._shapes = jax.eval_shape(empty)
+        for group in population.groups:
+            buffers = jax.jit(jax.vmap(empty), out_shardings=group.split)(jnp.arange(len(group.indices)))
+            group.members = group.members.replace(buffer=buffers)
+
+    def prepare_saving(self, acted: int) -> Callable[[], None]:
+        """Returns a function that writes the transitions from the last checkpoint until step `acted`.
+
+        It writes those again of the episodes that were running then, because their returns-to-go may have
+        become known. It also removes the files that no checkpoint needs any more.
+        """
+        rows, kept, saved = {}, self._schedule.keep_checkpoints, self._saved_at[-1]
+        for index, member in enumerate(self._population.members):
+            group, place = self._population.place_of(index)
+            first = self._changing.get(member.name, saved)
+            rows[member.name] = rows_since(group.members.buffer, first, place)
+            self._changing[member.name] = first_unknown(rows[member.name], acted)
+        # One more than the number to keep, because the newest is written before the oldest is removed.
+        # After a resumption there can be checkpoints that are not known here.
+        self._saved_at = [*self._saved_at, acted][-kept - 1 if kept else 0 :]
+        oldest = self._saved_at[0] if 0 < kept < len(self._saved_at) else 0
+
+        def write() -> None:
+            for name, new in rows.items():
+                files = self._files.of(name)
+                files.append(acted, new, saved)
+                files.prune(oldest - self._schedule.buffer_size)
+
+        return write
+
+    def load(self, acted: int) -> None:
+        """Reads the buffers as they were at step `acted` of acting; Damaged if their files are."""
+        for group in self._population.groups:
+            group.members = group.members.replace(buffer=())  # frees the old ones before reading
+            names = [self._population.members[index].name for index in group.indices]
+            rings = [self._files.of(name).load(acted, self._shapes) for name in names]
+            stack = jax.tree.map(lambda *fields: np.stack(fields), *rings)
+            # A copy, because `device_put` may share NumPy's memory, which must not be donated.
+            placed = jax.tree.map(jnp.copy, jax.device_put(stack, group.split))
+            group.members = group.members.replace(buffer=placed)
+        self._saved_at, self._changing = [acted], {}  # episodes that ran then will never end
+
+
+def bellman_errors(population: Population) -> np.ndarray:
+    """Bellman errors of the members on transitions drawn from their buffers, f32[M, `NUM_ERRORS`].
+
+    The learner must have `bellman_errors`, as `Delayed` has.
+    """
+    places, step = map(population.place_of, range(len(population.members))), np.int32(population.step)
+    return np.stack([_errors(*group.members.apart, place, step) for group, place in places])
+
+
+@jax.jit
+def _errors(members: MemberState, experience: Experience, place: Array, step: Array) -> Array:
+    """Bellman errors of one of the stacked members, on transitions drawn from its buffer."""
+    member, buffer = jax.tree.map(lambda leaf: leaf[place], (members, experience[0]))
+    # No update uses the key folded with -step, because updates are numbered from 0 on.
+    batch = replay.sample_buffer(buffer, jax.random.fold_in(member.key, -step), NUM_ERRORS)
+    learner: Any = member.learner
+    return learner.bellman_errors(member.state, batch)
