@@ -142,25 +142,6 @@ def test_the_graph_is_that_of_the_package(graph):
 
 
 PROCESS = {"cwd": PACKAGE.parent, "capture_output": True, "text": True, "check": True, "timeout": 120}
-LOADED = """
-import runpy, sys
-sys.argv = ["{main}", "--help"]
-try:
-    runpy.run_path("experiments/{main}.py", run_name="__main__")
-except SystemExit:
-    pass
-print()
-print(sum(name.startswith("xql_jax") for name in sys.modules))
-"""
-
-
-@pytest.mark.parametrize("main", ["train_offline", "evaluate", "report"])
-def test_a_command_loads_little_of_the_library(main):
-    """What one reads to follow a run is at most 80 modules; nothing else is loaded."""
-    run = subprocess.run([sys.executable, "-c", LOADED.format(main=main)], **PROCESS)
-    assert int(run.stdout.splitlines()[-1]) <= 80
-
-
 MODULES_OF_LEARNERS = [
     ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
     for folder in ("losses", "learners")
