@@ -141,8 +141,8 @@ def test_reference_returns(name):
     task = get_task(f"maze2d-{name}-v1")
     rng = np.random.default_rng(0)
     goal = np.array(MAZES[name].goal)
-    suite = dataclasses.replace(environment_maker(task), max_environments=100)
-    evaluator = Evaluator(task, num_members=2, num_episodes=50, seed=0, suite=suite)
+    maker = dataclasses.replace(environment_maker(task), max_environments=100)
+    evaluator = Evaluator(task, num_members=2, num_episodes=50, seed=0, maker=maker)
 
     def act(observations):
         straight = 10.0 * (goal - observations[1, :, :2]) - observations[1, :, 2:]

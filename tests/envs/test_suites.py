@@ -174,7 +174,7 @@ RANDOM_POLICIES = [
 def test_random_actions_earn_the_reference_return(maker_of, name, legacy, episodes, deviation):
     task, rng = get_task(name), np.random.default_rng(0)
     maker = dataclasses.replace(maker_of(task, legacy_inertia=legacy), max_environments=4)
-    evaluator = Evaluator(task, 1, episodes, seed=0, suite=maker)
+    evaluator = Evaluator(task, 1, episodes, seed=0, maker=maker)
     size = evaluator.sizes[1]
     returns = evaluator.run(lambda observations: rng.uniform(-1, 1, (*observations.shape[:2], size))).returns
     evaluator.close()

@@ -151,7 +151,7 @@ class VectorEnv(ABC):
 
 
 class Local(VectorEnv):
-    """Environments in this process, stepped in turn or by several threads, see `Suite.num_threads`."""
+    """Environments in this process, stepped in turn or by several threads, see `Suite.max_threads`."""
 
     def __init__(self, make: Callable[[], Environment], num_envs: int, num_threads: int = 1):
         super().__init__(num_envs)

@@ -112,9 +112,9 @@ def running(job: Job) -> Iterator[tuple[contextlib.ExitStack, Evaluator | None]]
             if task is None or not settings.eval_episodes:
                 LOG.info("no evaluation: " + ("--eval_episodes=0" if task else "no --env_name is given"))
             else:
-                suite = environment_maker(task, settings.simulation)
+                maker = environment_maker(task, settings.simulation)
                 evaluator = Evaluator(
-                    task, len(job.members), settings.eval_episodes, EVALUATION_SEED, suite=suite
+                    task, len(job.members), settings.eval_episodes, EVALUATION_SEED, maker=maker
                 )
                 held.enter_context(contextlib.closing(evaluator))
             yield held, evaluator
