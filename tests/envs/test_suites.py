@@ -3,7 +3,6 @@
 import dataclasses
 import fnmatch
 import functools
-import importlib
 import itertools
 import json
 import re
@@ -16,7 +15,6 @@ import pytest
 from xql_jax.config_files import OFFLINE, choose_config
 from xql_jax.envs import Simulation, action_bounds, describe_environment, environment_maker
 from xql_jax.envs.simulated import SimulatedEnv
-from xql_jax.errors import UserError
 from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.runs.load import load_run
 from xql_jax.runs.offline import run_offline
@@ -226,13 +224,6 @@ def test_a_suite_is_its_record_and_its_environment(tmp_path, monkeypatch):
     assert member["success_rate"] is not None
 
 
-def test_other_suites_say_what_to_do():
-    task = Task("cave-v0", Suite("caves", config="own"), None, 0.0, 1.0, 10)
-    words = r"cave-v0.*suite caves.*--eval_episodes=0.*there are environments for: .*kitchen"
-    with pytest.raises(UserError, match=words):
-        environment_maker(task)
-
-
 # The guide, and the report's pointer into it.
 
 
@@ -274,14 +265,3 @@ def test_reports_point_to_a_section(backend, suite):
     headings = re.findall("^##+ (.+)$", (GUIDE / page).read_text(), re.M)
     assert anchor in [heading.lower().replace(" ", "-") for heading in headings]
     assert (anchor == "backend-d4rl") == (backend == "d4rl" and bool(suite.environment))
-
-
-def test_a_report_worked_by_hand():
-    robotics = importlib.import_module("gymnasium_robotics").__version__
-    assert describe_environment(TASKS["pen-human-v1"], Simulation(legacy_inertia=True)) == {
-        "backend": "mujoco",
-        "simulator": "mujoco",
-        "versions": {"mujoco": importlib.import_module("mujoco").__version__, "gymnasium-robotics": robotics},
-        "legacy_inertia": True,
-        "described_in": "docs/tasks.md#adroit",
-    }
