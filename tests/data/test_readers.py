@@ -214,30 +214,6 @@ def test_what_contradicts_itself_or_has_other_names_is_refused(tmp_path, name, c
             from_arrays({key: np.asarray(x) for key, x in rows_of(**changes).items()}, "arrays")
 
 
-@pytest.mark.parametrize("whose", ["robomimic", "ManiSkill", "d3rlpy"])
-def test_layouts_of_other_programs_are_known(tmp_path, whose):
-    """Their `dones` and `terminated` are no arrays of ours, as long as there are no observations."""
-    layout = {"robomimic": "data/demo_7/{}", "ManiSkill": "traj_0/{}", "d3rlpy": "{}_0"}[whose]
-    rows = {layout.format(key): array for key, array in rows_of(dones=np.zeros(6)).items()}
-    with pytest.raises(UserError, match=f"no array observations.*this is {whose}'s layout"):
-        read(write(tmp_path / "a.hdf5", rows))
-
-
-@pytest.mark.parametrize("key", ["rewards", "timeouts"])
-def test_an_hdf5_file_must_hold_its_arrays_itself(tmp_path, key):
-    path = write(tmp_path / "rows.hdf5", arrays_of("rows.hdf5", EPISODES))
-    with h5py.File(path, "a") as file:
-        del file[key]
-        if key == "timeouts":
-            file[key] = h5py.SoftLink("/elsewhere")
-        else:
-            virtual = h5py.VirtualLayout((9,), np.float64)
-            virtual[:] = h5py.VirtualSource("missing.hdf5", "rewards", (9,))
-            file.create_virtual_dataset(key, virtual)
-    with pytest.raises(UserError, match=rf"rows\.hdf5: {key} is a link, or its numbers are in other"):
-        read(path)
-
-
 # One defect.
 
 NUMBERS = (np.nan, np.inf, -np.inf, 1e39)  # the last is finite in float64 only
