@@ -87,6 +87,7 @@ def test_a_path_goes_before_the_task_whose_limit_stands_in_for_time_outs(folder)
 @pytest.mark.parametrize(
     ("task", "sources", "url", "message"),
     [
+        (None, ["no-such-file.npz"], None, "no-such-file.npz: no such file"),
         (None, [], None, "name a D4RL task or give a dataset file"),
         ("pointmaze-umaze-v0", [], "http://mirror/a.hdf5", "umaze-v0 is generated on this machine"),
         ("Hopper-v5", [], None, "Hopper-v5 has no dataset: learn it with xql-train-online"),

@@ -99,7 +99,6 @@ def test_where_the_simulation_fails_the_episode_ends():
     [
         ("Misshapen", r"reset's observation is float32\[2\], and must be float32\[3\]"),
         ("Growing", "the state that step returns has other arrays"),
-        ("Demanding", "cannot be made or compiled: TypeError"),
     ],
 )
 def test_an_unfit_environment_is_told(name, told):

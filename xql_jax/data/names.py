@@ -42,8 +42,6 @@ _CONCERNS_ENDS = re.compile(
     r"|(^|_)(ep|eps|episode|traj|trajectory|path)s?_?(end|start|id|idx|index|indices|len|length|num|number)s?(_|$)",
     re.IGNORECASE,
 )
-# Groups and arrays by which layouts of other programs are recognised, and whose they are.
-_LAYOUTS = {"data/demo_": "robomimic's", "traj_": "ManiSkill's", "observations_0": "d3rlpy's"}
 
 
 def is_known(name: str) -> bool:
@@ -86,10 +84,5 @@ def missing_arrays(missing: Collection[str], names: Collection[str], source: str
         f"rename {theirs} to {ours} if it is what a policy sees, not the simulator's state"
         for theirs, ours in STATE_NAMES.items()
         if theirs in names and ours in missing
-    ]
-    parts += [
-        f"this is {whose} layout: docs/data.md#layouts-of-other-programs converts it"
-        for known_by, whose in _LAYOUTS.items()
-        if any(name.startswith(known_by) for name in names)
     ]
     return UserError(f"{source}: {'; '.join(parts)}")
