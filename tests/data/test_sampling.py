@@ -160,6 +160,8 @@ def test_windows_are_padded_on_the_left():
     np.testing.assert_array_equal(windows.returns_to_go, [[7, 6, 4], [0, 6, 4], [0, 0, 16], [0, 0, 20]])
     np.testing.assert_array_equal(windows.timesteps, [[0, 1, 2], [0, 1, 2], [0, 0, 1], [0, 0, 0]])
     np.testing.assert_array_equal(windows.highest_return, [24] * 4)
+    prints = [in_windows(trajectories(), length).fingerprint() for length in (2, 5)]
+    assert prints[0] == prints[1] != in_windows(trajectories((2, 3, 5, 9, 17, 21)), 2).fingerprint()
 
 
 @pytest.mark.parametrize("length", [1, 2, 5])

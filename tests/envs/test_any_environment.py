@@ -11,6 +11,7 @@ from gymnasium import spaces
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from xql_jax.envs.processes import Processes
 from xql_jax.envs.registered import Registered
 from xql_jax.envs.vector import UNKNOWN_SUCCESS, Local
 from xql_jax.errors import UserError
@@ -124,9 +125,7 @@ MAY_BE = {
     "is_given": st.booleans(),  # made by the user, as for `Policy.evaluate`
 }
 CASES = st.fixed_dictionaries(MAY_BE)
-A_FAULT = st.sampled_from(list(FAULTS)).flatmap(
-    lambda kind: st.tuples(st.just(kind), st.sampled_from(list(FAULTS[kind])), st.integers(0, 3))
-)
+NO_FAULT = (None, None, 0)
 
 
 def plain_observation(case, seed, t, pushed):
@@ -282,24 +281,6 @@ def is_harmless(case, fault):
     return kind == "limit" and case["is_given"]
 
 
-def check(case, fault, seed):
-    if fault[0] is None:
-        check_steps(Local(functools.partial(made, case, fault), 2), case, seed)
-        return
-    assume(not is_harmless(case, fault))
-    # Long enough for the fault to come to pass in the first episode.
-    at = 1 + fault[2]
-    case = {**case, "longest": at, "at": 9, "limit": case["limit"] and case["limit"] + at}
-    seed = at * (1 + seed) - 1  # whose episodes are the longest
-    with pytest.raises(UserError) as caught:
-        run_whole_episode(functools.partial(made, case, fault), seed)
-    line = str(caught.value)
-    assert "\n" not in line
-    assert re.search(SAID.get(fault[0], f"its {fault[0]}"), line), line
-    if fault[0] in ("starts", "acts") or (fault[0] == "make" and not case["is_given"]):
-        assert "test_any_environment.py:" in line
-
-
 def run_whole_episode(make, seed):
     env = Local(make, 2)
     env.reset([seed, seed], lambda i: seed)
@@ -307,20 +288,40 @@ def run_whole_episode(make, seed):
         env.step(np.zeros((2, *env.action_space.shape)))
 
 
-NO_FAULT = (None, None, 0)
 shared = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
-anything = given(case=CASES, fault=st.just(NO_FAULT) | A_FAULT, seed=st.integers(0, 2**20))
+SEEDS = st.integers(0, 2**20)
 pytestmark = pytest.mark.filterwarnings("ignore")  # Gymnasium's, of such environments
 
 
 @pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind in FAULTS for name in FAULTS[kind]])
-@settings(shared, max_examples=2)
-@given(case=CASES, at=st.integers(0, 3), seed=st.integers(0, 2**20))
+@settings(shared, max_examples=3)
+@given(case=CASES, at=st.integers(1, 4), seed=SEEDS)
 def test_every_fault_is_refused_in_one_line(kind, name, case, at, seed):
-    check(case, (kind, name, at), seed)
+    fault = kind, name, at - 1
+    assume(not is_harmless(case, fault))
+    # Long enough for the fault to come to pass in the first episode.
+    case = {**case, "longest": at, "at": 9, "limit": case["limit"] and case["limit"] + at}
+    with pytest.raises(UserError) as caught:
+        run_whole_episode(functools.partial(made, case, fault), at * (1 + seed) - 1)  # the longest episode
+    line = str(caught.value)
+    assert "\n" not in line
+    assert re.search(SAID.get(kind, f"its {kind}"), line), line
+    if kind in ("starts", "acts") or (kind == "make" and not case["is_given"]):
+        assert "test_any_environment.py:" in line
 
 
 @settings(shared, max_examples=60)
-@anything
-def test_an_environment_runs_with_its_own_numbers_or_is_refused_in_one_line(case, fault, seed):
-    check(case, fault, seed)
+@given(case=CASES, seed=SEEDS)
+def test_an_environment_runs_with_its_own_numbers(case, seed):
+    check_steps(Local(functools.partial(made, case, NO_FAULT), 2), case, seed)
+
+
+@pytest.mark.slow
+@settings(shared, max_examples=12)
+@given(case=CASES, seed=SEEDS)
+def test_some_run_so_in_processes(case, seed):
+    env = Processes(functools.partial(made, case, NO_FAULT), 2)
+    try:
+        check_steps(env, case, seed)
+    finally:
+        env.close()
