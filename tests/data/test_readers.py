@@ -96,19 +96,15 @@ def marked_rows(draw):
     count = draw(st.integers(2, 60))
     marks = st.lists(st.booleans(), min_size=count, max_size=count).map(np.array)
     rare = marks.map(lambda mark: mark & (np.arange(count) % 7 == 3))
-    rows = random_rows(draw(st.integers(0, 99)), draw(marks | rare))
-    timeouts = draw(st.none() | marks | rare)
-    return rows if timeouts is None else {**rows, "timeouts": timeouts}
-
-
-def random_rows(seed, terminals):
-    generator, count = np.random.default_rng(seed), len(terminals)
-    return {
+    generator = np.random.default_rng(draw(st.integers(0, 99)))
+    rows = {
         "observations": generator.normal(size=(count, 3)),  # float64: the cast is part of the comparison
         "actions": generator.uniform(-1, 1, size=(count, 2)).astype(np.float32),
         "rewards": generator.normal(size=count),
-        "terminals": terminals,
+        "terminals": draw(marks | rare),
     }
+    timeouts = draw(st.none() | marks | rare)
+    return rows if timeouts is None else {**rows, "timeouts": timeouts}
 
 
 def assert_theirs(d4rl_package, ours, rows, limit):

@@ -53,13 +53,13 @@ SECTIONS = {
 def maker_of(request):
     """Returns what makes a task's environments: D4RL's own, where there are no others."""
 
-    def find(task, **options):
+    def find(task):
         if needed := NEEDED.get(task.suite.name) or NEEDED.get(task.name.partition(":")[0]):
             pytest.importorskip(needed)
-        if not task.suite.environment:
-            request.getfixturevalue("d4rl_package")
-            options = {"env_backend": "d4rl"}
-        return environment_maker(task, Simulation(**options))
+        if task.suite.environment:
+            return environment_maker(task)
+        request.getfixturevalue("d4rl_package")
+        return environment_maker(task, Simulation("d4rl"))
 
     return find
 
@@ -70,7 +70,8 @@ def vector_env(maker_of):
     made = []
 
     def make(name, num_envs=1, limit=None):
-        task = dataclasses.replace(get_task(name), **({"episode_limit": limit} if limit else {}))
+        task = get_task(name)
+        task = dataclasses.replace(task, episode_limit=limit or task.episode_limit)
         made.append(maker_of(task).vector_env(task, num_envs))
         return made[-1]
 

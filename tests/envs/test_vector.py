@@ -41,8 +41,8 @@ class Clock(gymnasium.Env):
     observation_space = spaces.Box(-np.inf, np.inf, (2,), np.float32)
     action_space = spaces.Box(-1.0, 1.0, (1,), np.float32)
 
-    def __init__(self, breaks=None, closing_seconds=0.0):
-        self.breaks, self.closing_seconds = breaks, closing_seconds
+    def __init__(self, breaks=None):
+        self.breaks = breaks
 
     def reset(self, *, seed=None, options=None):
         self.seed, self.count = seed % 1000, 0
@@ -70,9 +70,6 @@ class Clock(gymnasium.Env):
 
     def observation(self):
         return np.array([self.seed, self.count], np.float32)
-
-    def close(self):
-        time.sleep(self.closing_seconds)
 
 
 def cheetah(limit: int = 7):
@@ -256,11 +253,6 @@ def test_a_silent_process_is_not_waited_for(made, monkeypatch):
     threading.Timer(0.5, told.set).start()
     words = "environment 0 has not answered for 1 s after the run was told to stop"
     assert_ends(env, np.zeros((2, 1)), words, 1.5)
-    slow_to_close = made(Processes, functools.partial(Clock, closing_seconds=8.0), 1)
-    start = time.monotonic()
-    slow_to_close.close()
-    assert GRACE <= time.monotonic() - start < 7.0
-    assert not workers_now()
 
 
 # The program does not close its workers.
