@@ -71,7 +71,7 @@ def steps_alone(environment) -> float:
 
 
 def steps_together(task: Task) -> float:
-    evaluator = Evaluator(task, num_members=1, num_episodes=EPISODES, seed=0, suite=environment_maker(task))
+    evaluator = Evaluator(task, num_members=1, num_episodes=EPISODES, seed=0, maker=environment_maker(task))
     data = Batch(
         np.zeros((2, evaluator.sizes[0]), np.float32),
         np.zeros((2, evaluator.sizes[1]), np.float32),

@@ -150,15 +150,15 @@ class Policy:
         policy = run.policy([self.member])
         act = policy
         if given is None:
-            task, suite = run.task, environment_maker(run.task, run.simulation)
+            task, maker = run.task, environment_maker(run.task, run.simulation)
         else:
             from xql_jax.envs.registered import Registered  # loads a simulator
 
             task = Task(str(given), OWN, None, *RETURN_ITSELF, episode_limit=None)
             make = functools.partial(Registered, simulation=given, longest=max_steps)
-            suite = EnvironmentMaker(make, max_environments=1)
+            maker = EnvironmentMaker(make, max_environments=1)
         with settings_of_jax(), contextlib.ExitStack() as stack:
-            evaluator = Evaluator(task, 1, episodes, seed, suite=suite)
+            evaluator = Evaluator(task, 1, episodes, seed, maker=maker)
             if given is None:
                 stack.callback(evaluator.close)
             run.check_fits(task, *evaluator.sizes)

@@ -14,12 +14,8 @@ from xql_jax.suites import SUITES, compiled
 from xql_jax.suites.own import SUITE as OWN
 from xql_jax.suites.record import RETURN_ITSELF, Task
 
-LIBRARIES = (
-    "gymnasium",
-    "gymnasium_robotics",
-    compiled.PLAYGROUND_MODULE,
-    "xql_jax",
-)  # no user's own modules
+# Modules that are no user's own.
+LIBRARIES = ("gymnasium", "gymnasium_robotics", compiled.PLAYGROUND_MODULE, "xql_jax")
 
 LISTED_TASKS = {task.name: task for suite in SUITES.values() for task in suite.tasks()}
 TASKS = {name: task for name, task in LISTED_TASKS.items() if task.has_data}  # others are learned online

@@ -12,7 +12,7 @@ from minari.data_collector import EpisodeBuffer
 
 KINDS = ("terminal", "timeout", "both", "unmarked")  # how an episode ends; unmarked for the last one alone
 ALL = ("observations", "actions", "rewards", "terminals", "timeouts", "next_observations")
-# By name, the arrays of a format; of a folder and of Minari, those of one episode.
+# By name, the arrays of a format; of a folder, those of one episode.
 KEYS = {
     "rows.hdf5": ALL[:5],
     "rows.npz": ALL[:5],
@@ -20,7 +20,6 @@ KEYS = {
     "masks.npz": ("observations", "actions", "rewards", "masks", "ends", "next_observations"),
     "episodes": ALL[:4],
     "ogbench.npz": (*ALL[:4], "masks"),
-    "minari": ALL[:3],
 }
 
 

@@ -82,14 +82,3 @@ def test_starts_and_targets(name, targets):
     assert found_targets == set(map(tuple, targets)) <= free
     assert found_starts <= free
     assert len(found_starts) >= 0.9 * len(free)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "steps"), [("antmaze-umaze-diverse-v2", 3_000), ("antmaze-large-play-v2", 6_000)]
-)
-def test_the_ant_gets_there(name, steps):
-    rows = generate_antmaze(get_task(name), steps, seed=5)
-    last = np.array([episode.stop - 1 for episode in episodes(rows)[:-1]])
-    left = np.linalg.norm(rows["next_observations"][last, :2] - rows["infos/target"][last], axis=1)
-    assert ((left <= GOAL_RADIUS) | rows["terminals"][last]).mean() >= 0.75

@@ -33,19 +33,6 @@ def test_statistics_of_the_recipe(data):
     assert (data["observations"].min(0) > [0.38, 0.6, -5.24, -5.24]).all()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "steps_to_goal", "saturated"), [("medium", 170, (0.31, 0.345)), ("large", 235, (0.305, 0.335))]
-)
-def test_statistics_of_the_larger_mazes(name, steps_to_goal, saturated):
-    task = get_task(f"pointmaze-{name}-v0")
-    larger = pointmaze.generate_pointmaze(task, num_steps=100_000, seed=0)
-    steps = np.diff(np.flatnonzero(larger["timeouts"]))
-    assert steps.mean() == pytest.approx(steps_to_goal, rel=0.12)
-    assert steps.max() <= task.episode_limit
-    assert saturated[0] < (np.abs(larger["actions"]) == 1).mean() < saturated[1]
-
-
 def test_rare_leaves_out_what_comes_near_the_goal():
     """25 trajectories of 4 rows; each third one comes near the goal in its second row."""
     maze = maze_of("pointmaze-large-rare-v0")
@@ -120,14 +107,8 @@ def test_the_file_has_the_same_bytes_each_time_and_is_made_once(tmp_path, monkey
 
 
 def test_these_are_the_arrays():
-    # If this fails, `generate_pointmaze` makes other data than before, and runs on them cannot go on. The
-    # numbers are no digest, as another processor may round otherwise.
-    made = pointmaze.generate_pointmaze(TASK, num_steps=1001, seed=0)
-    assert (pointmaze.NUM_STEPS, pointmaze.DATA_SEED) == (200_000, 0)
-    assert made["timeouts"].sum() == 11
-    np.testing.assert_allclose(
-        made["observations"][[500, 1000]],
-        [[2.91971, 0.85239, -1.01327, -1.81926], [2.82966, 2.64927, -0.07464, 4.24783]],
-        atol=1e-3,
-    )
-    np.testing.assert_allclose(made["actions"][[500, 1000]], [[0.91834, 1.0], [0.28438, -1.0]], atol=1e-3)
+    """Others would end the runs on them. The numbers are no digest: another processor may round otherwise."""
+    made = pointmaze.generate_pointmaze(TASK, num_steps=1001, seed=pointmaze.DATA_SEED)
+    assert (pointmaze.NUM_STEPS, made["timeouts"].sum()) == (200_000, 11)
+    last = np.append(made["observations"][1000], made["actions"][1000])
+    np.testing.assert_allclose(last, [2.82966, 2.64927, -0.07464, 4.24783, 0.28438, -1.0], atol=1e-3)

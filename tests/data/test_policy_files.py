@@ -53,7 +53,6 @@ def test_actions_are_the_formulas(tmp_path):
         ({"w1": None}, (O, A), "no array w1"),
         ({}, (O + 1, A), "do not fit observations of 6 entries"),
         ({}, (O, A + 1), "not by 4 finite numbers"),
-        ({"w0": np.zeros(3, np.float32)}, (O, A), "do not fit observations of 5 entries"),
         ({"b1": np.full(G, np.nan, np.float32)}, (O, A), "b1 holds NaN"),
         ({"shift": np.zeros(O), "scale": np.ones(O), "num_hidden": 1}, (O, A), "no array kernel_0"),
     ],

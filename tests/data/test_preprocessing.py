@@ -6,9 +6,7 @@ import pytest
 
 from xql_jax.data.dataset import Dataset
 from xql_jax.data.preprocessing import (
-    KITCHEN_OBJECTS,
     KITCHEN_POSITIONS,
-    KITCHEN_THRESHOLD,
     Preprocessing,
     fit_preprocessing,
     tasks_done,
@@ -144,14 +142,7 @@ def test_top_returns_are_the_best_trajectories_whole(share, rows):
     np.testing.assert_allclose(normalised.batch.observations.mean(0), 0.0, atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    "record",
-    [
-        Preprocessing(),
-        EVERYTHING,
-        fit_preprocessing(dataset(), HOPPER, normalize_observations=True, top_returns=0.5),
-    ],
-)
+@pytest.mark.parametrize("record", [Preprocessing(), EVERYTHING])
 def test_what_is_saved_is_what_is_loaded(tmp_path, record):
     file = tmp_path / "preprocessing.json"
     file.write_text("damaged")
@@ -219,31 +210,10 @@ def test_they_are_the_real_files_rewards(kitchen_file):
     np.testing.assert_array_equal(tasks_done(observations), rewards)
 
 
-@pytest.mark.parametrize(
-    ("env_name", "reward", "counts"),
-    [("kitchen-mixed-v0", 1.0, True), ("kitchen-mixed-v0", 0.0, False), ("pointmaze-umaze-v0", 1.0, False)],
-)
-def test_the_data_tell_whose_reward_they_have(env_name, reward, counts):
+@pytest.mark.parametrize("reward", [1.0, 0.0])
+def test_the_data_tell_whose_reward_they_have(reward):
     """In each of these rows the microwave is open, which is one task done."""
     rows = np.stack([seen(at22=-0.75)] * 5)
     batch = Batch(rows, rows[:, :9], np.full(5, reward, np.float32), np.ones(5, np.float32), rows)
     data = Dataset(batch, np.ones(5, bool), "file")
-    assert fit_preprocessing(data, get_task(env_name)).counts_kitchen_tasks is counts
-
-
-def test_the_simulator_agrees():
-    """Its objects are put at some tasks' goals. It rewards once what is done from then on."""
-    kitchen_env = pytest.importorskip("gymnasium_robotics.envs.franka_kitchen.kitchen_env")
-    from xql_jax.envs.robotics import Kitchen
-
-    found = {name: tuple(places) for name, places in kitchen_env.OBS_ELEMENT_INDICES.items()}
-    assert (found, kitchen_env.BONUS_THRESH) == (KITCHEN_OBJECTS, KITCHEN_THRESHOLD)
-    env = Kitchen(get_task("kitchen-complete-v0"))
-    assert tasks_done(env.reset(seed=0)[0]) == 0.0
-    for name in ("microwave", "slide cabinet"):
-        env.simulation.data.qpos[list(KITCHEN_OBJECTS[name])] = kitchen_env.OBS_ELEMENT_GOALS[name]
-    for rewarded in (2.0, 0.0):  # the environment rewards a task once
-        observation, reward, *_ = env.step(np.zeros(9, np.float32))
-        assert reward == rewarded
-        assert tasks_done(observation) == 2.0
-    env.close()
+    assert fit_preprocessing(data, get_task("kitchen-mixed-v0")).counts_kitchen_tasks is (reward == 1.0)

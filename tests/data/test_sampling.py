@@ -114,13 +114,11 @@ def test_preprocessing_comes_first():
     np.testing.assert_array_equal(with_next_actions(kept).batch.next_actions[:, 0], [20, 30])
 
 
-@pytest.mark.parametrize(("rows", "left_out"), [([2, 5], 2), ([0, 1, 2, 3, 2, 5, 2], 4)])
-def test_shuffled_rows_whose_next_actions_are_mostly_unknown_are_refused(rows, left_out):
-    """In the second, rows 0, 1 and the first 2 are followed by their own next ones, and no other is."""
-    ends = np.append(np.diff(rows) != 1, True)
-    shuffled = Dataset(trajectories().take(np.array(rows)), ends, "mine.npz")
-    words = rf"mine\.npz: {left_out} of {len(rows)} transitions do not lead to the next row.*shuffled"
-    with pytest.raises(UserError, match=words):
+def test_shuffled_rows_whose_next_actions_are_mostly_unknown_are_refused():
+    """Rows 0, 1 and the first 2 are followed by their own next ones, and no other is."""
+    rows = np.array([0, 1, 2, 3, 2, 5, 2])
+    shuffled = Dataset(trajectories().take(rows), np.append(np.diff(rows) != 1, True), "mine.npz")
+    with pytest.raises(UserError, match=r"mine\.npz: 4 of 7 transitions do not lead to the next.*shuffled"):
         with_next_actions(shuffled)
 
 
@@ -162,6 +160,8 @@ def test_windows_are_padded_on_the_left():
     np.testing.assert_array_equal(windows.returns_to_go, [[7, 6, 4], [0, 6, 4], [0, 0, 16], [0, 0, 20]])
     np.testing.assert_array_equal(windows.timesteps, [[0, 1, 2], [0, 1, 2], [0, 0, 1], [0, 0, 0]])
     np.testing.assert_array_equal(windows.highest_return, [24] * 4)
+    prints = [in_windows(trajectories(), length).fingerprint() for length in (2, 5)]
+    assert prints[0] == prints[1] != in_windows(trajectories((2, 3, 5, 9, 17, 21)), 2).fingerprint()
 
 
 @pytest.mark.parametrize("length", [1, 2, 5])
@@ -174,16 +174,6 @@ def test_a_program_draws_what_the_host_takes(length):
     for name, of_device, of_host in zip(drawn._fields, drawn, taken, strict=True):
         assert of_device.dtype == of_host.dtype, name
         np.testing.assert_array_equal(of_device, of_host, name, strict=True)
-
-
-def test_the_fingerprint_is_of_the_data():
-    others = (
-        trajectories((2, 3, 5, 9, 17, 21)),
-        dataclasses.replace(trajectories(), ends=np.arange(6) % 3 == 2),
-    )
-    prints = [in_windows(dataset, 2).fingerprint() for dataset in (trajectories(), *others)]
-    assert in_windows(trajectories(), 5).fingerprint() == prints[0]
-    assert len(set(prints)) == 3
 
 
 def test_data_without_trajectories_are_refused():

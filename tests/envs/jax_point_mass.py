@@ -68,10 +68,5 @@ class Growing(PointMass):
         return {"point": state}, given
 
 
-class Demanding(PointMass):
-    def __init__(self, mass):
-        self.mass = mass
-
-
 def _seen(point):
     return jnp.concatenate([point.position, point.velocity])

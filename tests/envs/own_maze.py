@@ -27,8 +27,3 @@ class Line(gymnasium.Env):
 
 
 gymnasium.register("Line-v0", entry_point=Line, max_episode_steps=30)
-gymnasium.register("Minus-v0", entry_point=Line, max_episode_steps=-1)
-gymnasium.register("Broken-v0", entry_point=lambda: 1 / 0)
-gymnasium.register(
-    "Discrete-v0", entry_point="gymnasium.envs.classic_control:CartPoleEnv", max_episode_steps=9
-)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from jax_point_mass import FRICTION, PUSH, Breaking, PointMass
 
-from xql_jax.envs import EnvironmentMaker, compiled
+from xql_jax.envs import compiled
 from xql_jax.envs.compiled import compiled_environment
 from xql_jax.errors import UserError
 from xql_jax.suites import SUITES
@@ -94,52 +94,16 @@ def test_where_the_simulation_fails_the_episode_ends():
     np.testing.assert_array_equal(episodes.lengths, 1)
 
 
-def test_members_restart_together_where_one_must():
-    """The program's control flow is shared; who does not end goes on."""
-    episodes = jax.vmap(lambda key: compiled.begin(PointMass(), key, jnp.zeros(2, jnp.int32)))(
-        jax.random.split(KEY)
-    )
-
-    def advance(episodes, key, actions):
-        def anywhere(condition):
-            return jax.lax.psum(condition.astype(jnp.int32), "members") > 0
-
-        return compiled.step(PointMass(), episodes, actions, key, anywhere)
-
-    together = jax.jit(jax.vmap(advance, axis_name="members"))
-    actions = jnp.stack([jnp.ones((2, 1)), jnp.zeros((2, 1))])
-    for _ in range(12):
-        episodes, *_ = together(episodes, jax.random.split(KEY), actions)
-    assert episodes.numbers.tolist()[1] == [0, 0]
-    assert min(episodes.numbers.tolist()[0]) >= 1
-    assert episodes.lengths.tolist()[1] == [12, 12]
-
-
-def test_what_one_program_cannot_give():
-    task = get_task("jax_point_mass:PointMass")
-    env = EnvironmentMaker().vector_env(task, 2)
-    np.testing.assert_array_equal(env.reset([7, None])[0], PointMass().reset(jax.random.key(7))[1])
-    with pytest.raises(UserError, match="no method `render`"):
-        env.render()
-
-
 @pytest.mark.parametrize(
     ("name", "told"),
     [
         ("Misshapen", r"reset's observation is float32\[2\], and must be float32\[3\]"),
         ("Growing", "the state that step returns has other arrays"),
-        ("Demanding", "cannot be made or compiled: TypeError"),
     ],
 )
 def test_an_unfit_environment_is_told(name, told):
     with pytest.raises(UserError, match=told):
         compiled_environment(get_task(f"jax_point_mass:{name}"))
-
-
-def test_without_the_extra_a_line_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "mujoco_playground", None)
-    with pytest.raises(UserError, match=r"pip install 'xql_jax\[compiled\]'"):
-        compiled_environment(get_task("playground:ReacherHard"))
 
 
 def test_playgrounds_tasks_are_dm_controls():

@@ -1,23 +1,15 @@
 """The adapter of D4RL's own environments against the package itself, by PyBullet's tasks."""
 
 import sys
-import types
 
 import numpy as np
 import pytest
 
-from xql_jax.envs.d4rl_backend import D4RLEnvironment, check_d4rl, innermost
+from xql_jax.envs.d4rl_backend import D4RLEnvironment, check_d4rl
 from xql_jax.errors import UserError
 from xql_jax.tasks import get_task
 
 pytestmark = pytest.mark.usefixtures("d4rl_package")
-
-
-def test_the_innermost_environment_is_found():
-    """AntMaze is a proxy: its `unwrapped` is the proxy, and `seed` ends there."""
-    ant = types.SimpleNamespace()
-    proxy = types.SimpleNamespace(wrapped_env=types.SimpleNamespace(wrapped_env=ant))
-    assert innermost(types.SimpleNamespace(unwrapped=proxy)) is ant
 
 
 def test_episode_is_that_of_the_package():

@@ -70,31 +70,19 @@ def test_fast_robots_are_gymnasiums_bit_for_bit(name):
     assert clipped >= 10 if name != "halfcheetah" else clipped == 0
 
 
-@pytest.mark.parametrize(
-    ("name", "index", "limit", "inwards"),
-    [
-        ("hopper", 1, 0.7, np.inf),
-        ("hopper", 2, -0.2, np.inf),
-        ("hopper", 2, 0.2, -np.inf),
-        ("hopper", 3, 100.0, -np.inf),
-        ("hopper", 5, -100.0, np.inf),
-        ("hopper", 6, 100.0, -np.inf),
-        ("hopper", 11, -100.0, np.inf),
-        ("walker2d", 1, 0.8, np.inf),
-        ("walker2d", 1, 2.0, -np.inf),
-        ("walker2d", 2, -1.0, np.inf),
-        ("walker2d", 2, 1.0, -np.inf),
-    ],
-)
-def test_bounds_of_health(name, index, limit, inwards):
-    env, other = locomotion(name), GYMNASIUM[name]()
-    for value, healthy in ((limit, False), (np.nextafter(limit, inwards), True)):
+@pytest.mark.parametrize("name", ["hopper", "walker2d"])
+def test_health_is_gymnasiums(name):
+    """Of states at rest but for one number, which may be anything."""
+    env, other, rng = locomotion(name), GYMNASIUM[name](), np.random.default_rng(0)
+    found = []
+    for _ in range(2000):
         state = np.concatenate((env.model.qpos0, np.zeros(env.model.nv)))
-        state[index] = value
+        state[rng.integers(len(state))] += rng.choice([0.5, 2.0, 100.0]) * rng.standard_normal()
         position, velocity = np.split(state, 2)
         other.set_state(position, velocity)
-        assert other.is_healthy == healthy
-        assert env.robot.is_healthy(position, velocity) == healthy
+        found.append(other.is_healthy)
+        assert env.robot.is_healthy(position, velocity) == found[-1]
+    assert 0.05 < np.mean(found) < 0.95
 
 
 # Total masses in kg, today's and the old ones. The cheetah's file fixes its total.

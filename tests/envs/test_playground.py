@@ -55,18 +55,6 @@ def test_the_same_state_is_seen_and_pays_as_in_dm_control(name):
 
 
 @slow
-def test_where_playground_sees_something_else():
-    """As docs/compiled.md has it: a pendulum's sine comes first, a walker's height is its uprightness."""
-    for (seen, reward), (their_seen, their_reward) in seen_and_earned("PendulumSwingup"):
-        np.testing.assert_allclose(seen, their_seen[[1, 0, 2]], atol=1e-6)
-        assert reward == pytest.approx(their_reward, abs=1e-6)
-    for (seen, reward), (their_seen, their_reward) in seen_and_earned("WalkerRun"):
-        np.testing.assert_allclose(np.delete(seen, 14), np.delete(their_seen, 14), atol=1e-6)
-        assert seen[14] == pytest.approx(seen[0])  # the torso's own
-        assert reward == pytest.approx(their_reward, abs=1e-6)
-
-
-@slow
 def test_every_task_has_the_sizes_and_times_of_dm_control():
     import mujoco_playground
 

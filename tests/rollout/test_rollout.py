@@ -58,7 +58,7 @@ def clocks(monkeypatch):
 
 
 def at_most(number):
-    """The suite with at most so many environments at once; its default with None."""
+    """The maker with at most so many environments at once; its default with None."""
     return envs.EnvironmentMaker(Clock, max_environments=number or 64)
 
 
@@ -70,7 +70,7 @@ def member_rewards(observations):
 
 @pytest.mark.parametrize("max_environments", [None, 1, 9, 10])
 def test_returns_by_hand_and_environments_used_again(max_environments, clocks):
-    evaluator = Evaluator(TASK, num_members=3, num_episodes=20, seed=0, suite=at_most(max_environments))
+    evaluator = Evaluator(TASK, num_members=3, num_episodes=20, seed=0, maker=at_most(max_environments))
     results = evaluator.run(member_rewards, record_paths=True)
     lengths = results.lengths
     assert set(lengths[0]) == {1, 2, 3, 4, 5}  # else the other tests here show little
@@ -94,7 +94,7 @@ def test_returns_by_hand_and_environments_used_again(max_environments, clocks):
 
 def test_an_episode_succeeds_if_a_step_says_so(clocks, monkeypatch):
     monkeypatch.setattr(clocks, "tells_success", True)
-    results = Evaluator(TASK, 2, 20, seed=0, suite=at_most(6)).run(member_rewards)
+    results = Evaluator(TASK, 2, 20, seed=0, maker=at_most(6)).run(member_rewards)
     assert (results.successes == (results.lengths >= 3)).all()
     assert 0 < results.successes.mean() < 1
 
@@ -118,7 +118,7 @@ class Recorder:
 
 def test_policies_are_called_with_one_shape_and_told_of_beginnings_and_rewards():
     recorder, ended = Recorder(), []
-    evaluator = Evaluator(TASK, 2, 7, seed=0, suite=at_most(8))
+    evaluator = Evaluator(TASK, 2, 7, seed=0, maker=at_most(8))
     results = evaluator.run(recorder.policy, on_step=lambda step: ended.append(step.ended.sum()))
     lengths = results.lengths[0]
     assert len(set(lengths[:4])) > 1  # some of a batch end before others
@@ -167,8 +167,8 @@ def one_by_one(task, member, seed):
 @pytest.mark.parametrize("num_threads", [1, 3])
 def test_real_episodes_equal_lone_ones_to_the_bit(num_threads):
     task = get_task("pointmaze-umaze-v0")
-    suite = envs.EnvironmentMaker(num_threads=num_threads, max_environments=4)
-    evaluator = Evaluator(task, 2, 5, seed=7, suite=suite)
+    maker = envs.EnvironmentMaker(num_threads=num_threads, max_environments=4)
+    evaluator = Evaluator(task, 2, 5, seed=7, maker=maker)
     results = evaluator.run(jumpy, record_paths=True)
     evaluator.close()
     for member, episode in np.ndindex(2, 5):

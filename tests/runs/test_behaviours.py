@@ -40,7 +40,7 @@ class Counting:
         pass
 
 
-SUITE = EnvironmentMaker(lambda task: Counting())
+MAKER = EnvironmentMaker(lambda task: Counting())
 RANDOM = Behaviour("random", "", lambda _, numbers: 2 * numbers.uniform - 1)
 
 
@@ -48,8 +48,8 @@ def constant(value):
     return Behaviour(f"{value}", "", lambda seen, numbers: np.full(numbers.normal.shape, value))
 
 
-def rows_of(behaviour=RANDOM, seed=3, suite=SUITE, **options):
-    return episodes_of(behaviour, TASK, suite, seed, **options)
+def rows_of(behaviour=RANDOM, seed=3, maker=MAKER, **options):
+    return episodes_of(behaviour, TASK, maker, seed, **options)
 
 
 def assert_same(rows, others):
@@ -85,8 +85,8 @@ def test_an_episode_depends_on_the_seed_and_its_number_alone(monkeypatch):
     assert_same(rows_of(episodes=40), whole)
     few = rows_of(episodes=5)
     assert_same(few, {key: array[: len(few["rewards"])] for key, array in whole.items()})
-    threads = EnvironmentMaker(SUITE.make, num_threads=4)
-    assert_same(rows_of(episodes=40, suite=threads), whole)
+    threads = EnvironmentMaker(MAKER.make, num_threads=4)
+    assert_same(rows_of(episodes=40, maker=threads), whole)
     assert (rows_of(episodes=40, seed=4)["observations"][0] != whole["observations"][0]).any()
     starts = np.flatnonzero(whole["observations"][:, 0] == 0)
     assert len(np.unique(whole["observations"][starts, 1])) > 30  # of 40 numbers below 1,000

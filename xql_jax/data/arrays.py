@@ -126,28 +126,27 @@ def _refuse_shifted(given: Mapping[str, np.ndarray], names: Sequence[str], sourc
     is_dm_env = any(name in names for name in ("discount", "discounts", "physics"))
     if is_dm_env and actions.dtype.kind == "f" and not actions[:1].any() and actions.any():
         raise UserError(
-            f"{source}: the first action is 0, and there is a discount: in dm_env's layout (ExORL's) an "
-            "action stands in the row that it led to: leave out each episode's first action and reward, and "
-            "keep all observations"
+            f"{source}: the first action is 0, and there is a discount, as in dm_env's layout: an action may "
+            "stand in the row that it led to: leave out each episode's first action and reward"
         )
     if "is_terminal" in names:
         raise UserError(
-            f"{source}: is_terminal without next_observations: in RLDS an episode's last row has no action; "
-            "give next_observations, or rename it to terminals if its row has the action that led to the end"
+            f"{source}: is_terminal without next_observations, as in RLDS: give these, or rename it to "
+            "terminals if its row has the action that led to the end"
         )
 
 
 def _terminals(rows: Mapping[str, np.ndarray], source: str) -> np.ndarray:
     """Returns bool[N]; UserError if flags are not 0 or 1, or masks contradict terminals."""
-    masks, flags = rows.get("masks"), rows.get("terminals")
-    if masks is None:
+    if "masks" not in rows:
         return rows["terminals"] != 0
-    terminals = flags != 0 if flags is not None else masks == 0
-    if (masks != ~terminals).any():
-        row = np.flatnonzero(masks != ~terminals)[0]
+    masks = rows["masks"]
+    terminals = rows["terminals"] != 0 if "terminals" in rows else masks == 0
+    wrong = np.flatnonzero(masks != ~terminals)
+    if wrong.size:
         raise UserError(
-            f"{source}: masks holds {masks[row]} at row {row}, must be 0 or 1, and equal 1 - terminals if "
-            "these are given (where terminals mark time-outs, as OGBench's do, give ogbench:FILE)"
+            f"{source}: masks holds {masks[wrong[0]]} at row {wrong[0]}, must be 0 or 1, and "
+            "1 - terminals (where terminals mark time-outs, as OGBench's do, give ogbench:FILE)"
         )
     return terminals
 
@@ -158,10 +157,7 @@ def _marks(
     meanings: Mapping[str, Sequence[str]],
     source: str,
 ) -> np.ndarray | None:
-    """Returns bool[N], where anything but terminals marks the end of an episode; None if nothing is given.
-
-    Raises UserError if steps skip rows and next observations are to be the next rows' observations.
-    """
+    """Returns bool[N], where anything but terminals marks the end of an episode; None if nothing is given."""
     marks = [rows[key] != 0 for key in ("timeouts", "ends") if key in rows]
     if "starts" in rows:
         marks.append(np.append(rows["starts"][1:] != 0, False))
@@ -200,11 +196,7 @@ def _refuse_ambiguous(
 def _transitions(
     rows: dict[str, np.ndarray], marks: np.ndarray | None, layout: Layout, source: str, notes: list[str]
 ) -> Dataset:
-    """Builds a dataset from rows, and adds to the notes what may surprise.
-
-    Args:
-        marks: bool[N], where an episode ends, besides terminals; None if that is not known.
-    """
+    """Builds a dataset from rows and the result of `_marks`, and adds to the notes what may surprise."""
     terminals, limit = rows["terminals"], layout.episode_limit
     uses_next = "next_observations" in rows
     timeouts = rows["timeouts"] != 0 if "timeouts" in rows else None
@@ -221,8 +213,7 @@ def _transitions(
     if marks is None and limit is None:
         raise UserError(
             f"{source}: no timeouts, and no task whose episode limit could stand in for them: give "
-            "--env_name of a task that has one, or add an array timeouts, 1 at the last step of each episode "
-            "that was cut off and 0 elsewhere"
+            "--env_name, or add an array timeouts, 1 at the last step of each episode that was cut off"
         )
     if marks is not None:
         rows["timeouts"] = marks if layout.timeouts_win else marks & ~terminals
@@ -232,9 +223,8 @@ def _transitions(
     given = np.count_nonzero(rows["rewards"])
     if given and not np.any(dataset.batch.rewards):
         LOG.warning(
-            f"{source}: every reward that is not 0 ({given:,} rows) is in a row that is left out: D4RL's "
-            "layout leaves out time-outs and, in HDF5, the last row. Save transitions as .npz, with "
-            "next_observations: then every row is kept"
+            f"{source}: every reward that is not 0 ({given:,} rows) is in a row that is left out: a time-out "
+            "or, in HDF5, the last row. Save transitions as .npz, with next_observations, to keep all rows"
         )
     return dataset
 
@@ -244,10 +234,7 @@ def _validated(
 ) -> dict[str, np.ndarray]:
     """Returns the arrays, by our names, as C-contiguous f32[N, O], f32[N, A] and f32[N], N >= min_rows.
 
-    A vector [N] may be a column [N, 1], as in D4RL. Messages use the names in `called`.
-
-    Raises UserError for a type that is not numeric, a wrong rank, lengths that disagree, too few rows, flags
-    that are not 0 or 1, NaN or infinity in float32 (with the rows).
+    A vector [N] may be a column [N, 1], as in D4RL. Messages use the names in `called`. Raises UserError.
     """
     checked = {key: _float32(array, key, called.get(key, key), source) for key, array in arrays.items()}
     shape = checked["observations"].shape
@@ -265,10 +252,7 @@ def _float32(array: np.ndarray, key: str, name: str, source: str) -> np.ndarray:
     if array.dtype.kind not in NUMERIC:
         raise UserError(f"{source}: {name} has type {array.dtype}, not a real number")
     if key == "actions" and array.dtype.kind in "biu":
-        raise UserError(
-            f"{source}: {name} look discrete, of type {array.dtype}: this library is for continuous ones, "
-            "which are floats"
-        )
+        raise UserError(f"{source}: {name} look discrete, of type {array.dtype}, and must be floats")
     rank = 2 if key in MATRICES else 1
     if rank == 1 and array.shape[1:] == (1,):
         array = array[:, 0]
@@ -288,13 +272,10 @@ def _float32(array: np.ndarray, key: str, name: str, source: str) -> np.ndarray:
     return array
 
 
-def says_normalized(units: object, source: str, is_collected: bool = False) -> bool:
-    """Whether a source's actions are within ±1 whatever the environment's bounds, by its `action_units`.
-
-    Without units, the actions of a file of xql-collect are: earlier versions of it wrote none.
-    """
+def says_normalized(units: object, source: str) -> bool:
+    """Whether a source's actions are within ±1 whatever the environment's bounds, by its `action_units`."""
     if units is None:
-        return is_collected
+        return False
     text = np.asarray(units).tolist()
     text = text.decode(errors="replace") if isinstance(text, bytes) else text
     if text not in (NORMALIZED, ENVIRONMENT):

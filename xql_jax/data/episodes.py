@@ -76,7 +76,7 @@ def read_minari(name: str) -> Dataset:
         joined(episodes),
         source=source,
         references=checked_references(given, source),
-        is_normalized=says_normalized(metadata.get(UNITS), source, is_collected="command" in metadata),
+        is_normalized=says_normalized(metadata.get(UNITS), source),
     )
 
 

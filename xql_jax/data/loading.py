@@ -46,9 +46,7 @@ def load_dataset(
             raise UserError("no data: name a D4RL task or give a dataset file")
         sources = [f"{task.suite.source_prefix}{task_file(task, url)}"]
     elif url is not None:
-        raise UserError(
-            "--dataset_url is where a task's own dataset is downloaded from; --dataset replaces that"
-        )
+        raise UserError("--dataset_url is for a task's own dataset; --dataset replaces that")
     limit = task.episode_limit if task else None
     parts = [source if isinstance(source, Dataset) else _read(source, limit, task) for source in sources]
     if empty := [part.source for part in parts if not part.size]:
@@ -104,10 +102,7 @@ def stamps(task: Task | None, sources: Sequence[str | Dataset]) -> list[list[str
 
 @functools.cache
 def _sha256(file: Path, *facts: int) -> str:
-    """Returns the digest of a file's content. A process reads the file again only if the facts change.
-
-    They have the time of its last change, which no program can set, unlike that of modification.
-    """
+    """Returns the digest of a file's content. A process reads the file again only if the facts change."""
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 

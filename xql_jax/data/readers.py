@@ -48,7 +48,7 @@ def read_hdf5(path: Path, episode_limit: int | None) -> Dataset:
         about = [f"metadata/{name}" for name in References._fields]
         about.append(UNITS if UNITS in file else f"metadata/{UNITS}")
         *given, units = (np.asarray(file[name][()]).tolist() if name in file else None for name in about)
-        normalized = says_normalized(units, str(path), is_collected="metadata/command" in file)
+        normalized = says_normalized(units, str(path))
     layout = Layout(episode_limit, timeouts_win=is_d4rls, keeps_last=False, prefers_rows=True)
     dataset = from_arrays(arrays, str(path), layout, read if is_d4rls else names)
     notes = dataset.notes
@@ -65,11 +65,8 @@ def read_npz(path: Path, layout: Layout) -> Dataset:
     Raises what `read_hdf5` does. Pickled objects are refused, not run.
     """
     arrays, names = read_archive(path, is_read)
-    if (
-        "qpos" in names
-        and not layout.is_episode
-        and {OUR_NAMES.get(name) for name in names}.isdisjoint(("next_observations", "timeouts", "ends"))
-    ):
+    tells_ends = {"next_observations", "timeouts", "ends"} & {OUR_NAMES.get(name) for name in names}
+    if "qpos" in names and not layout.is_episode and not tells_ends:
         raise UserError(
             f"{path}: rows without timeouts beside qpos: if they are OGBench's, whose terminals mark "
             f"time-outs, give ogbench:{path}; if not, add timeouts"
@@ -93,8 +90,7 @@ def read_ogbench(path: Path, task: Task | None = None) -> Dataset:
         names = [*names, "rewards", "masks"]
     if "rewards" not in arrays:
         raise UserError(
-            f"{path}: no array rewards; OGBench's own files have none: give the task whose rewards are "
-            "meant, as --env_name=cube-single-play-singletask-v0"
+            f"{path}: no array rewards; OGBench's own files have none: give --env_name of a singletask task"
         )
     names = [name for name in names if name not in (*SIMULATOR_ARRAYS, MADE_BY)]
     layout = Layout(terminals_are_ends=True, timeouts_win=True, keeps_last=False)

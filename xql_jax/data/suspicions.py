@@ -33,8 +33,8 @@ def suspicions(dataset: Dataset) -> list[str]:
         )
     if nothing[starts].all() and starts.sum() > 1 and not nothing.all():
         found.append(
-            "the first action and reward of every trajectory are 0: in dm_env's layout an action stands in "
-            "the row that it led to; if these data have it, leave out each episode's first action and reward"
+            "the first action and reward of every trajectory are 0: if an action stands in the row that it "
+            "led to, as in dm_env's layout, leave out each episode's first action and reward"
         )
     if terminals.any() and nothing[terminals].all() and not nothing[~terminals].all():
         found.append(
@@ -44,7 +44,7 @@ def suspicions(dataset: Dataset) -> list[str]:
     if len(cuts) and (following[cuts] == observations[cuts + 1]).all(axis=1).mean() > 0.5:
         found.append(
             "the next observation of most time-outs is the next row's observation: did the environment reset "
-            "itself? Then store the last observation of the episode there, and leave out rows that only reset"
+            "itself? Then store the episode's last observation there, and leave out rows that only reset"
         )
     if terminals.any() and starts[terminals].all() and not ends[starts].all():
         found.append("every terminal is the first row of a trajectory: are the flags one row late?")

@@ -60,9 +60,7 @@ def environment_maker(task: Task, simulation: Simulation = OURS) -> EnvironmentM
     suite = task.suite
     if simulation.env_backend == "d4rl":
         if simulation.legacy_inertia:
-            raise UserError(
-                "--legacy_inertia is for --env_backend=mujoco: D4RL's own MuJoCo has those masses"
-            )
+            raise UserError("--legacy_inertia is for --env_backend=mujoco: D4RL's MuJoCo has those masses")
         from xql_jax.envs.d4rl_backend import D4RLEnvironment, check_d4rl
 
         check_d4rl(task)

@@ -28,8 +28,7 @@ def check_d4rl(task: Task) -> None:
     if "mujoco-py" in packages and not has_mujoco:
         raise UserError(
             f"D4RL's own environment of {task.name} (suite {task.suite.name}) needs MuJoCo 2.1 and "
-            "mujoco-py, which do not work here; without them D4RL has the suite bullet only: leave out "
-            "--env_backend"
+            "mujoco-py, which do not work here: leave out --env_backend"
         )
 
 

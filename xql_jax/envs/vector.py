@@ -151,7 +151,7 @@ class VectorEnv(ABC):
 
 
 class Local(VectorEnv):
-    """Environments in this process, stepped in turn or by several threads, see `Suite.num_threads`."""
+    """Environments in this process, stepped in turn or by several threads, see `Suite.max_threads`."""
 
     def __init__(self, make: Callable[[], Environment], num_envs: int, num_threads: int = 1):
         super().__init__(num_envs)
@@ -253,9 +253,7 @@ def act(environment: Environment, action: np.ndarray, shape: tuple[int, ...]) ->
     reward = values[1] if isinstance(values[1], float) else float(_numbers("reward", values[1], ()))
     terminated, truncated = _truth("terminated", values[2]), _truth("truncated", values[3])
     if terminated and info.get("TimeLimit.truncated"):
-        raise EnvironmentFailure(
-            "it terminates at a time limit (TimeLimit.truncated): return truncated instead"
-        )
+        raise EnvironmentFailure("it terminates at a time limit: return truncated instead")
     if (terminated or truncated) and not {"final_observation", "final_obs"}.isdisjoint(info):
         raise EnvironmentFailure("it resets itself (final_observation): return the last observation instead")
     successes = [int(_truth(name, info[name])) for name in SUCCESSES if info.get(name) is not None]

@@ -39,19 +39,19 @@ class Evaluator:
     """Runs the same E episodes for each of M members (policies), and the same again at every call.
 
     Episode e starts from a seed made of (seed, e), so all members see the same starts, in every run.
-    Episodes run in batches, which begin together, so that policies can remember. At most the suite's
+    Episodes run in batches, which begin together, so that policies can remember. At most the maker's
     `max_environments` exist at once, or one per member if that is more.
     """
 
-    def __init__(self, task: Task, num_members: int, num_episodes: int, seed: int, suite: EnvironmentMaker):
+    def __init__(self, task: Task, num_members: int, num_episodes: int, seed: int, maker: EnvironmentMaker):
         # Whether any step has said if its episode succeeded. Then an episode without such a step has failed.
         self.tells_success = False
         self._num_members = num_members
         self._seeds = [episode_seed(seed, episode) for episode in range(num_episodes)]
-        affordable = max(1, suite.max_environments // num_members)
+        affordable = max(1, maker.max_environments // num_members)
         # K, the episodes of a batch: the fewest for that many batches.
         self._batch_size = math.ceil(num_episodes / math.ceil(num_episodes / affordable))
-        self._env = env = suite.vector_env(task, num_members * self._batch_size)
+        self._env = env = maker.vector_env(task, num_members * self._batch_size)
         self.sizes = env.observation_space.shape[0], env.action_space.shape[0]
 
     def run(

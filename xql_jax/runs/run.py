@@ -83,8 +83,8 @@ def make_evaluator(job: Job, resources: contextlib.ExitStack) -> Evaluator | Non
     if task is None or not settings.eval_episodes:
         LOG.info("no evaluation: " + ("--eval_episodes=0" if task else "no --env_name is given"))
         return None
-    suite = environment_maker(task, settings.simulation)
-    evaluator = Evaluator(task, len(job.members), settings.eval_episodes, EVALUATION_SEED, suite=suite)
+    maker = environment_maker(task, settings.simulation)
+    evaluator = Evaluator(task, len(job.members), settings.eval_episodes, EVALUATION_SEED, maker=maker)
     return resources.enter_context(contextlib.closing(evaluator))
 
 

@@ -26,11 +26,8 @@ stacker stack_2 stack_4
 swimmer swimmer6 swimmer15
 walker stand walk run
 """
-REFERENCES_AND_STEPS = (
-    0.0,
-    1000.0,
-    1000,
-)  # a step's reward is at most 1: a score is a tenth of the return; steps
+# A step's reward is at most 1: a score is a tenth of the return.
+REFERENCES_AND_STEPS = (0.0, 1000.0, 1000)
 
 
 def _tasks() -> Iterator[Task]:

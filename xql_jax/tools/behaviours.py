@@ -44,7 +44,7 @@ class Behaviour(NamedTuple):
 
 
 def open_behaviour(
-    name: str, task: Task, suite: EnvironmentMaker, *, member: int | None, deterministic: bool = False
+    name: str, task: Task, maker: EnvironmentMaker, *, member: int | None, deterministic: bool = False
 ) -> Behaviour:
     """Opens a policy by its name; UserError if there is none, or it does not fit the task.
 
@@ -54,7 +54,7 @@ def open_behaviour(
         member: index of the run's member (one seed and hyperparameter setting); needed if it has several.
         deterministic: act by the mean or mode instead of a sample; does not affect random actions.
     """
-    path, sizes = Path(name).expanduser(), suite.sizes(task)
+    path, sizes = Path(name).expanduser(), maker.sizes(task)
     if name == RANDOM:
         bounds = action_bounds(task)
         return Behaviour(
@@ -117,7 +117,7 @@ class _Episode:
 def episodes_of(
     behaviour: Behaviour,
     task: Task,
-    suite: EnvironmentMaker,
+    maker: EnvironmentMaker,
     seed: int,
     *,
     transitions: int | None = None,
@@ -168,7 +168,7 @@ def episodes_of(
         added = noise * numbers.noise * (env.action_space.high - env.action_space.low) / 2
         return (actions + added).astype(np.float32)[None]
 
-    with contextlib.closing(suite.vector_env(task, min(AT_ONCE, suite.max_environments))) as env:
+    with contextlib.closing(maker.vector_env(task, min(AT_ONCE, maker.max_environments))) as env:
         start = env.reset([begin(place) for place in range(env.num_envs)], begin)
         before = 0
         for observations, step in rollout(env, act, start):

@@ -214,9 +214,9 @@ def _policy(settings: CollectionSettings) -> Source:
     if (transitions is None) == (episodes is None):
         raise UserError("give one of --transitions and --episodes: how much to collect")
     task, seed, noise = get_task(settings.env_name), settings.seed, settings.noise
-    suite = environment_maker(task, settings.simulation)
+    maker = environment_maker(task, settings.simulation)
     behaviour = open_behaviour(
-        settings.policy, task, suite, member=settings.member, deterministic=settings.deterministic
+        settings.policy, task, maker, member=settings.member, deterministic=settings.deterministic
     )
 
     def rows() -> Rows:
@@ -225,7 +225,7 @@ def _policy(settings: CollectionSettings) -> Source:
             return episodes_of(
                 behaviour,
                 task,
-                suite,
+                maker,
                 seed,
                 transitions=transitions,
                 episodes=episodes,
@@ -298,14 +298,14 @@ def _references(settings: CollectionSettings, source: Source) -> References | No
     if expert is not None and random is not None:
         checked_references((random, expert), "--random_return and --expert_return")
     task, episodes = source.task, settings.reference_episodes
-    suite = environment_maker(task, source.simulation)
+    maker = environment_maker(task, source.simulation)
     random_policy, *expert_policies = (
-        open_behaviour(name, task, suite, member=settings.member, deterministic=True)
+        open_behaviour(name, task, maker, member=settings.member, deterministic=True)
         for name in (RANDOM, *experts)
     )
 
     def mean_return(behaviour: Behaviour) -> float:
-        rows = episodes_of(behaviour, task, suite, settings.seed, episodes=episodes, stream=REFERENCE_STREAM)
+        rows = episodes_of(behaviour, task, maker, settings.seed, episodes=episodes, stream=REFERENCE_STREAM)
         mean = float(np.mean(returns_of(rows)))
         LOG.info(f"reference: {behaviour.name} has a mean return of {mean:.6g} in {episodes} episodes")
         return mean

@@ -88,21 +88,21 @@ def evaluate(settings: EvaluationSettings) -> Json:
         own.env_backend if settings.env_backend is None else settings.env_backend,
         own.legacy_inertia if settings.legacy_inertia is None else settings.legacy_inertia,
     )
-    suite = environment_maker(task, simulation)
+    maker = environment_maker(task, simulation)
     non_finite: set[int] = set()  # members whose actions were not finite: see `finite_policy`
     if run:
-        run.check_fits(task, *suite.sizes(task))
+        run.check_fits(task, *maker.sizes(task))
         members = [str(member) for member in run.members]
         what, act = run.what, run.policy(report=non_finite.add)
     else:
         members = ["random"]
-        what, act = "the random policy", _random(task, suite, settings.seed)
+        what, act = "the random policy", _random(task, maker, settings.seed)
     with contextlib.ExitStack() as stack:
         if video:  # tried before the evaluation, because rendering may not work on this machine
-            filmed = stack.enter_context(contextlib.closing(_filmed_environment(task, suite)))
+            filmed = stack.enter_context(contextlib.closing(_filmed_environment(task, maker)))
         LOG.info(f"{task.name}: {settings.episodes} episodes of {what}")
-        at_once = settings.num_environments or suite.max_environments
-        limited = dataclasses.replace(suite, max_environments=at_once)
+        at_once = settings.num_environments or maker.max_environments
+        limited = dataclasses.replace(maker, max_environments=at_once)
         evaluator = Evaluator(task, len(members), settings.episodes, settings.seed, limited)
         stack.enter_context(contextlib.closing(evaluator))
         with counted(settings.episodes * len(members), "episode", settings.tqdm) as count:
@@ -149,9 +149,9 @@ def _run_of(settings: EvaluationSettings) -> SavedRun | None:
     return None
 
 
-def _random(task: Task, suite: EnvironmentMaker, seed: int) -> Act:
+def _random(task: Task, maker: EnvironmentMaker, seed: int) -> Act:
     """Returns a policy that draws actions uniformly from the task's action space."""
-    with contextlib.closing(suite.vector_env(task, 1)) as env:
+    with contextlib.closing(maker.vector_env(task, 1)) as env:
         space = env.action_space
     generator = np.random.default_rng(seed)
 
@@ -161,10 +161,10 @@ def _random(task: Task, suite: EnvironmentMaker, seed: int) -> Act:
     return act
 
 
-def _filmed_environment(task: Task, suite: EnvironmentMaker) -> VectorEnv:
+def _filmed_environment(task: Task, maker: EnvironmentMaker) -> VectorEnv:
     """Returns an environment that draws pictures; UserError if it draws none."""
-    make = functools.partial(suite.make, render_mode="rgb_array") if task.suite.draws_itself else suite.make
-    env = dataclasses.replace(suite, make=make).vector_env(task, 1)
+    make = functools.partial(maker.make, render_mode="rgb_array") if task.suite.draws_itself else maker.make
+    env = dataclasses.replace(maker, make=make).vector_env(task, 1)
     env.reset([0])
     check_draws(env)
     return env

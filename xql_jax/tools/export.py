@@ -87,9 +87,9 @@ def export_policy(settings: ExportSettings) -> Json:
     weights = weights_of(actor, run.preprocessing, run.sizes[0])
     bounds = run.preprocessing.action_bounds.filled(run.sizes[1])
     task = run.task if settings.episodes else None
-    suite = environment_maker(task, run.simulation) if task else None
-    if task and suite:
-        run.check_fits(task, *suite.sizes(task))
+    maker = environment_maker(task, run.simulation) if task else None
+    if task and maker:
+        run.check_fits(task, *maker.sizes(task))
     formats = _formats(settings)
     folder = Path(settings.output or run.path / "export").expanduser()
     for name in (REPORT, *FILES.values()):  # the report first: it must not describe files of another policy
@@ -115,8 +115,8 @@ def export_policy(settings: ExportSettings) -> Json:
         LOG.info(f"{folder / FILES[name]}: differs by at most {difference:.1e}")
         differences[name] = difference
     scores = {}
-    if task and suite:
-        evaluator = Evaluator(task, 1, settings.episodes, settings.seed, suite=suite)
+    if task and maker:
+        evaluator = Evaluator(task, 1, settings.episodes, settings.seed, maker=maker)
         with contextlib.closing(evaluator):
             for name, policy in policies.items():  # all in the same episodes
                 scores[name] = _score(policy, evaluator, task)
