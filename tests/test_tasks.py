@@ -83,6 +83,10 @@ def test_pointmaze_has_the_rules_of_maze2d(maze):
     assert ours.dataset_url is None
 
 
+def test_each_name_is_one_task_of_one_suite():
+    assert sum(len(list(suite.tasks())) for suite in SUITES.values()) == len(LISTED_TASKS)
+
+
 def test_tasks_are_keys_and_survive_the_way_to_another_process():
     for task in LISTED_TASKS.values():
         assert {pickle.loads(pickle.dumps(task)): task.name}[task] == task.name

@@ -11,11 +11,11 @@ import h5py
 import numpy as np
 import pytest
 
-from xql_jax.config_files import OFFLINE, choose_config
+from xql_jax.config_files import OFFLINE_TRAINING, choose_config
 from xql_jax.envs import Simulation, action_bounds, describe_environment, environment_maker
 from xql_jax.envs.simulated import SimulatedEnv
+from xql_jax.runs.kinds import train_run
 from xql_jax.runs.load import load_run
-from xql_jax.runs.offline import run_offline
 from xql_jax.runs.run_settings import OfflineSettings
 from xql_jax.suites import SUITES
 from xql_jax.suites.compiled import PLAYGROUND
@@ -185,12 +185,13 @@ def test_a_suite_is_its_record_and_its_environment(tmp_path, monkeypatch):
     folder, rule = DataFolder("WALKS", "~/walks"), {"reward_shift": -3.0, "takes_any_config": True}
     suite = Suite("walks", config="own", packages=("numpy",), data_folder=folder, **code, **rule)
     task = Task("walk-v0", suite, None, -20.0, 0.0, 10)
+    monkeypatch.setitem(SUITES, suite.name, suite)
     monkeypatch.setitem(LISTED_TASKS, task.name, task)
     monkeypatch.setitem(TASKS, task.name, task)
     monkeypatch.setenv("WALKS", str(tmp_path))
-    config = choose_config(OFFLINE, "bc", env_name=task.name)[1]
+    config = choose_config(OFFLINE_TRAINING, "bc", env_name=task.name)[1]
     how = {"save_dir": str(tmp_path / "runs"), "log_interval": 2, "eval_episodes": 2, "tqdm": False}
-    run = run_offline(OfflineSettings(config=config, env_name=task.name, max_steps=4, **how)).path
+    run = train_run(OfflineSettings(config=config, env_name=task.name, max_steps=4, **how)).path
     assert load_run(run).preprocessing.reward_shift == -3.0
     report = evaluate(EvaluationSettings(checkpoint=str(run), episodes=3, tqdm=False))
     assert report["environment"]["described_in"] == "docs/tasks.md#walks"

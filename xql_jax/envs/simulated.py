@@ -76,6 +76,8 @@ class SimulatedEnv(gymnasium.Env):
 
     def render(self) -> np.ndarray:  # type: ignore[override]
         """Returns a picture of the state, u8[height, width, 3]."""
+        if not hasattr(self, "model"):  # an environment without MuJoCo
+            raise NotImplementedError
         if self._camera is None:
             self._camera = Camera(self.model, self.data, self._view)
         return self._camera.picture()
