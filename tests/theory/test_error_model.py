@@ -1,17 +1,8 @@
 """Appendix A.2.1: errors that travel, against closed forms, integrals and the best policy."""
 
+import cases
 import numpy as np
-from cases import (
-    DEVIATION,
-    EULER,
-    deterministic_mdp,
-    discounts,
-    instances,
-    observed_solution,
-    random_mdp,
-    scales,
-    seeds,
-)  # fmt: skip
+from cases import DEVIATION, EULER, deterministic_mdp, discounts, instances, scales, seeds
 from hypothesis import given
 
 from xql_jax.theory import error_model
@@ -36,7 +27,7 @@ def gumbel_distance(samples, location, scale):
 @given(seeds, scales, discounts)
 def test_eq_26_holds_exactly_for_one_step(seed, beta, discount):
     """Eq. 26, corrected: a step of Eq. 25 from independent Gumbel draws has the law of `evolve`."""
-    mdp = random_mdp(seed, num_successors=1, discount=discount)
+    mdp = cases.random_mdp(seed, num_successors=1, discount=discount)
     generator = np.random.default_rng(seed)
     start = generator.uniform(-beta, beta, mdp.rewards.shape)
     samples = start + generator.gumbel(0.0, beta, (4000, *start.shape))
@@ -84,7 +75,7 @@ def test_the_bias_does_not_contract():
     np.testing.assert_allclose(biases, steps * 0.8**steps * beta * np.log(2.0), atol=1e-12)
     assert biases[3] > biases[2] > biases[1] > biases[0]
     assert biases[-1] < 1e-20
-    soft = observed_solution(mdp, Gumbel(-EULER * beta, beta), 1e-11).q
+    soft = cases.observed_solution(mdp, Gumbel(-EULER * beta, beta), 1e-11).q
     np.testing.assert_allclose(soft, 0.8 * beta * np.log(2.0) / 0.2, atol=1e-9)
 
 

@@ -10,7 +10,6 @@ from scipy import stats
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from xql_jax.losses.gumbel import gumbel_log_loss, gumbel_loss, gumbel_rescaled_loss
 from xql_jax.theory.log_partition import log_partition
 from xql_jax.theory.regression import STEEPEST, ExpectileRegressor, GumbelRegressor, tangent_gumbel_loss
 
@@ -63,23 +62,6 @@ def test_a_fit_that_ends_early_warns_of_its_error():
     lacks = (log_partition(y, 0.1) - model.predict([[0.0]])[0, 1]) / y.std()
     assert f"lacks {lacks:.3g} standard deviations" in str(record[0].message)
     assert lacks > 1.0
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("loss", "biased"), [(gumbel_loss, False), (gumbel_rescaled_loss, True), (gumbel_log_loss, True)]
-)
-def test_minibatches_bias_the_losses_that_couple_them(loss, biased):
-    """Lemma 3.2: the plain risk is estimated without bias; the rescaled (D.3) and log risks are not."""
-    y = jnp.asarray(draw("exponential", 10_000, 0).reshape(40, 250), jnp.float32)
-    optimum = jnp.float32(log_partition(np.float64(y).ravel(), 0.3))
-
-    def gradient(batch):
-        return jax.grad(lambda value: loss(jnp.full(250, value), batch, beta=0.3).mean())(optimum)
-
-    gradients = jax.vmap(gradient)(y)
-    relative = abs(gradients.mean()) / abs(gradients).mean()
-    assert (relative > 0.1) if biased else (relative < 1e-3)
 
 
 @pytest.mark.parametrize("beta", [0.01, 1.0, 50.0])
