@@ -15,7 +15,7 @@ from xql_jax.learners.fitted_q_evaluation import FittedQEvaluation, value_statis
 from xql_jax.types import Batch
 
 PAIRS = STATES * ACTIONS
-S, A, R, NEXT = DATA = runs.sampled_transitions(seed=1)
+S, A, R, NEXT, _ = DATA = runs.transitions(2, np.ones((STATES, ACTIONS), int))
 BATCH = runs.one_hot_batch(*DATA)
 POLICY = np.array([2, 0, 1, 1, 2, 0])  # an action a state
 

@@ -15,9 +15,9 @@ from xql_jax.learners.qql import LOWER, UPPER
 
 pytestmark = pytest.mark.slow
 
-S, A, R, NEXT = DATA = runs.sampled_transitions(seed=0, absent=[(2, 1)])
+S, A, R, NEXT, _ = DATA = runs.transitions(2)
 BATCH = runs.one_hot_batch(*DATA)
-DETERMINISTIC = runs.deterministic()
+DETERMINISTIC = runs.transitions(1)
 
 
 # At beta 0.5 some z lie below -7 at the optimum. The paper's clip would take their gradient away and raise V;
