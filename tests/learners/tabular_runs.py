@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from learner_runs import init, make
+from linear_runs import run_updates
 
 from xql_jax.learners.fields import hyperparameters, with_hyperparameters
 from xql_jax.learners.parts import min_q
@@ -73,14 +74,6 @@ def one_hot_batch(states, actions, rewards, next_states, next_actions=None):
     return batch if next_actions is None else SarsaBatch(*batch, pairs(alive, next_actions))
 
 
-@jax.jit
-def run_updates(learner, state, batch, count):
-    def update(i, state):
-        return learner.update(state, batch, jax.random.fold_in(jax.random.key(0), i))[0]
-
-    return jax.lax.fori_loop(0, count, update, state)
-
-
 STAGES = ((3e-2, 2000), (3e-3, 1500), (3e-4, 500))  # Adam's rate, updates
 
 
@@ -92,7 +85,8 @@ def train(algorithm, batch, stages=STAGES, **config):
     state = init(learner, batch)
     names = [name for name in hyperparameters(learner) if name in ("actor_lr", "value_lr", "critic_lr")]
     for rate, count in stages:
-        state = run_updates(with_hyperparameters(learner, dict.fromkeys(names, rate)), state, batch, count)
+        learner = with_hyperparameters(learner, dict.fromkeys(names, rate))
+        state = run_updates(learner, state, batch, jax.random.key(0), count)
     return learner, state
 
 

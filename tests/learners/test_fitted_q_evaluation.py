@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tabular_runs as runs
 from learner_runs import init, make, make_batch
+from linear_runs import run_updates
 from tabular_runs import ACTIONS, DISCOUNT, STATES
 
 from xql_jax.learners import fields
@@ -50,7 +51,8 @@ def learn(policy, **changes):
     state = learner.init(jax.random.key(0), BATCH.observations, BATCH.actions)
     state = state.replace(policy=table(policy))
     for rate, count in runs.STAGES:
-        state = runs.run_updates(with_hyperparameters(learner, {"critic_lr": rate}), state, BATCH, count)
+        learner = with_hyperparameters(learner, {"critic_lr": rate})
+        state = run_updates(learner, state, BATCH, jax.random.key(0), count)
     pairs = np.arange(PAIRS)
     q = learner.q(state, jnp.eye(STATES)[pairs // ACTIONS], jnp.eye(PAIRS))
     np.testing.assert_array_equal(state.policy, table(policy))  # no update touches it

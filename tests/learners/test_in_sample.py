@@ -128,8 +128,7 @@ BATCH = Batch(ONE, 0.5 * ONE, jnp.zeros(1), jnp.ones(1), ONE)
 @pytest.mark.parametrize(
     ("name", "changes", "q", "v", "weight"),
     [
-        ("xql", {"awr_temperature": 0.5, "beta": 7.0}, 3.0, 1.0, np.e),  # beta has no part in it
-        ("sql", {"alpha": 7.0}, 3.0, 1.0, 2.0),  # nor has alpha
+        ("sql", {"alpha": 7.0}, 3.0, 1.0, 2.0),  # alpha has no part in it
         ("sql", {}, 1.0, 3.0, 0.0),
         ("eql", {"alpha": 4.0}, 1.4, 1.0, np.e),  # 10 (q - v) / alpha
         ("eql", {"alpha": 0.1}, 2.0, 1.0, 100.0),
