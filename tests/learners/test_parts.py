@@ -1,4 +1,4 @@
-"""Steps whose gradient is huge; the actor: its rate's decay, dropout, and how it acts."""
+"""Huge gradients, targets, cloning; the actor: its rate's decay, dropout, and how it acts."""
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,17 @@ def test_a_gradient_whose_square_overflows_is_not_clipped_by_default():
     start = NetworkState.create(None, jnp.zeros(()))
     state, _ = Trained().minimize(start, lambda x: (1e21 * x, {}), 0.1)
     assert float(state.optimizer_state.mu) == pytest.approx(1e20, rel=1e-5)  # a tenth of it
+
+
+def test_a_target_begins_as_a_copy_so_that_both_can_be_donated():
+    state = NetworkState.create(None, jnp.ones(3)).with_target()
+    assert state.params.unsafe_buffer_pointer() != state.target.unsafe_buffer_pointer()
+
+
+def test_cloning_weighs_all_actions_alike():
+    learner, batch = make("bc"), make_batch()
+    _, metrics = update(learner, init(learner, batch), batch, KEY)
+    np.testing.assert_allclose(metrics["actor/loss"], -metrics["actor/log_prob"], rtol=1e-6)
 
 
 @pytest.mark.parametrize("algorithm", ["bc", "xql"])
