@@ -1,4 +1,4 @@
-"""Flow policies: the best velocity of a Gaussian, noise carried to data, draws from pi*, FQL's optimum."""
+"""Flow policies: draws from pi* = mu exp(Q / beta) / Z, the best of several, FQL's optimum."""
 
 import functools
 
