@@ -14,6 +14,7 @@ from xql_jax.types import Batch, SarsaBatch
 # A policy of one action component, and two linear critics that cross, over three states.
 MEANS, STDS = np.array([[-0.5], [0.0], [0.8]]), np.array([[0.3], [1.0], [0.6]])
 STATE_TERMS, SLOPES = np.array([[0.0, 1.0, -0.5], [0.3, 0.5, 3.0]]), np.array([[3.0], [-1.0]])
+LOG_STD_SLOPE = 3.5 * (1 - ((np.log(STDS[:, 0]) + 1.5) / 3.5) ** 2)  # a tanh bounds log-std
 
 
 def gradient(train_state):
@@ -165,3 +166,22 @@ def mean_of(function, means=MEANS, stds=STDS):
         actions, weights, log_probs = policy_nodes(means[index, 0], stds[index, 0])
         values.append(weights @ function(index, actions, log_probs))
     return np.array(values)
+
+
+def soft_values(coefficient=0.0, means=MEANS, stds=STDS):
+    """E[min Q - coefficient * log pi] in each of the three states."""
+    return mean_of(lambda s, a, log_probs: min_q(s, a) - coefficient * log_probs, means, stds)
+
+
+def slopes_of_soft_values(coefficient=0.0, step=1e-4):
+    """Their slopes by the outputs of the policy's network, f64[3, 2], by finite differences."""
+    up, down = (soft_values(coefficient, MEANS + change) for change in (step, -step))
+    wide, narrow = (soft_values(coefficient, stds=STDS * np.exp(change)) for change in (step, -step))
+    return np.stack([up - down, (wide - narrow) * LOG_STD_SLOPE], axis=-1) / (2 * step)
+
+
+def value_of_the_best(count, share=1.0):
+    """E[max over `count` actions of share * min Q + (1 - share) * max Q], by NumPy's own samples."""
+    noise = np.random.default_rng(0).normal(MEANS[:, 0], STDS[:, 0], (count, 50_000, 3))
+    qs = STATE_TERMS[:, None, None, :] + SLOPES[:, :, None, None] * np.tanh(noise)
+    return (share * qs.min(axis=0) + (1 - share) * qs.max(axis=0)).max(axis=0).mean(axis=0)

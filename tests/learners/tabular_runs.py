@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from learner_runs import init, make
+from linear_runs import run_updates
 
 from xql_jax.learners.fields import hyperparameters, with_hyperparameters
 from xql_jax.learners.parts import min_q
@@ -16,44 +17,22 @@ STATES, ACTIONS = 6, 3
 COUNTS = np.array([[1, 3, 0], [2, 1, 1], [1, 1, 2], [4, 0, 0], [2, 2, 0], [1, 2, 1]])
 
 
-def make_transitions(successors):
-    """Rows (s, a, r, s', a'), as many of each as mu(a|s), P(s'|s, a), mu(a'|s') want; from s' [S, A, K]."""
-    generator = np.random.default_rng(3)
-    rewards = generator.uniform(-1.0, 2.0, (STATES, ACTIONS))
+def transitions(num_successors, counts=COUNTS):
+    """Rows (s, a, r, s', a'): as many of each as mu(a|s), P(s'|s, a), mu(a'|s') want.
+
+    Every pair leads to so many states, equally likely, of which state 6 is the terminal one.
+    """
+    successors = np.random.default_rng(5).integers(0, STATES + 1, (STATES, ACTIONS, num_successors))
+    rewards = np.random.default_rng(3).uniform(-1.0, 2.0, (STATES, ACTIONS))
     rows = [
         (s, a, rewards[s, a], after, following)
-        for s, a in np.argwhere(COUNTS)
+        for s, a in np.argwhere(counts)
         for after in successors[s, a]
-        for following, count in enumerate(COUNTS[after % STATES])
-        for _ in range(count * COUNTS[s, a])
+        for following, count in enumerate(counts[after % STATES])
+        for _ in range(count * counts[s, a])
     ]
     states, actions, r, after, following = (np.array(column) for column in zip(*rows, strict=True))
     return states, actions, r, after, following
-
-
-def deterministic():
-    """State 6 is the terminal one."""
-    return make_transitions(np.random.default_rng(5).integers(0, STATES + 1, (STATES, ACTIONS, 1)))
-
-
-def stochastic():
-    """Every pair leads to two states, equally likely."""
-    return make_transitions(np.random.default_rng(5).integers(0, STATES, (STATES, ACTIONS, 2)))
-
-
-def sampled_transitions(seed, absent=()):
-    """Transitions (s, a, r, s') of a stochastic MDP, actions unequally often, those `absent` never."""
-    generator = np.random.default_rng(seed)
-    dynamics = generator.dirichlet(np.full(STATES + 1, 0.4), (STATES, ACTIONS))
-    rewards = generator.uniform(-1.0, 3.0, (STATES, ACTIONS))
-    counts = generator.integers(1, 6, (STATES, ACTIONS))
-    for pair in absent:
-        counts[pair] = 0
-    states, actions = (np.repeat(index.ravel(), counts.ravel()) for index in np.indices(counts.shape))
-    next_states = [
-        generator.choice(STATES + 1, p=dynamics[pair]) for pair in zip(states, actions, strict=True)
-    ]
-    return states, actions, rewards[states, actions], np.array(next_states)
 
 
 def empirical_mdp(data, beta=1.0):
@@ -95,14 +74,6 @@ def one_hot_batch(states, actions, rewards, next_states, next_actions=None):
     return batch if next_actions is None else SarsaBatch(*batch, pairs(alive, next_actions))
 
 
-@jax.jit
-def run_updates(learner, state, batch, count):
-    def update(i, state):
-        return learner.update(state, batch, jax.random.fold_in(jax.random.key(0), i))[0]
-
-    return jax.lax.fori_loop(0, count, update, state)
-
-
 STAGES = ((3e-2, 2000), (3e-3, 1500), (3e-4, 500))  # Adam's rate, updates
 
 
@@ -114,7 +85,8 @@ def train(algorithm, batch, stages=STAGES, **config):
     state = init(learner, batch)
     names = [name for name in hyperparameters(learner) if name in ("actor_lr", "value_lr", "critic_lr")]
     for rate, count in stages:
-        state = run_updates(with_hyperparameters(learner, dict.fromkeys(names, rate)), state, batch, count)
+        learner = with_hyperparameters(learner, dict.fromkeys(names, rate))
+        state = run_updates(learner, state, batch, jax.random.key(0), count)
     return learner, state
 
 

@@ -6,11 +6,10 @@ import linear_runs as runs
 import numpy as np
 import pytest
 from learner_runs import FROZEN, act, init, make, update
-from linear_runs import MEANS, SLOPES, STATE_TERMS, STDS, gradient, mean_of, one_hot_states
+from linear_runs import MEANS, SLOPES, STATE_TERMS, STDS, gradient, one_hot_states
 
 NAMES = pytest.mark.parametrize("name", ["brac_p", "bear"])
 CLONE_MEANS, CLONE_STDS = np.array([[0.2], [-0.4], [0.5]]), np.array([[0.6], [0.7], [1.1]])
-LOG_STD_SLOPE = 3.5 * (1 - ((np.log(STDS[:, 0]) + 1.5) / 3.5) ** 2)  # a tanh bounds log-std
 SETTINGS = {"hidden_dims": (), "behavior_lr": FROZEN, "critic_lr": FROZEN}
 
 
@@ -30,12 +29,7 @@ def after_one_update(name, repeats=4096, clone=(CLONE_MEANS, CLONE_STDS), actor=
 
 def policy_slopes(state):
     """The slope of pi's step by mean and by log-std, f32[3, 2], for every state alone."""
-    return 3 * runs.slopes_of(state.policy) / np.stack([np.ones(3), LOG_STD_SLOPE], axis=-1)
-
-
-def mean_q(shift=0.0, scale=1.0):
-    """E_pi[min Q] in every state, pi's means moved and its deviations scaled."""
-    return mean_of(lambda s, a, _: runs.min_q(s, a), MEANS + shift, scale * STDS)
+    return 3 * runs.slopes_of(state.policy) / np.stack([np.ones(3), runs.LOG_STD_SLOPE], axis=-1)
 
 
 @pytest.mark.slow
@@ -56,15 +50,11 @@ def test_the_clone_learns_the_datas_policy(name):
 
 @pytest.mark.parametrize(("count", "share"), [(1, 0.75), (10, 1.0)])
 def test_soft_clipped_values_are_the_best_of_several_actions(count, share):
-    """max over actions of share * min Q + (1 - share) * max Q, against NumPy's own actions."""
     learner = make("bear", hidden_dims=(), backup_actions=count, min_share=share)
     batch = one_hot_states(3, repeats=20_000)
     state = prepared(learner, batch)
     found = learner.next_values(state, batch, jax.random.key(0)).reshape(-1, 3).mean(0)
-    actions = np.tanh(np.random.default_rng(0).normal(MEANS[:, 0], STDS[:, 0], (count, 50_000, 3)))
-    qs = STATE_TERMS[:, None, None, :] + SLOPES[:, :, None, None] * actions
-    expected = (share * qs.min(axis=0) + (1 - share) * qs.max(axis=0)).max(axis=0).mean(axis=0)
-    np.testing.assert_allclose(found, expected, atol=0.03)
+    np.testing.assert_allclose(found, runs.value_of_the_best(count, share), atol=0.03)
 
 
 def test_brac_pays_the_kl_from_pi_to_the_clone():
@@ -83,12 +73,9 @@ def test_brac_pays_the_kl_from_pi_to_the_clone():
 @pytest.mark.slow
 def test_brac_climbs_q_after_the_warm_start():
     """pi's slope is that of -E[min Q] alone where the divergence is free, and 0 before."""
-    step = 1e-4
-    by_mean = (mean_q(shift=step) - mean_q(shift=-step)) / (2 * step)
-    by_log_std = (mean_q(scale=np.exp(step)) - mean_q(scale=np.exp(-step))) / (2 * step)
     free = {"brac_alpha": 0.0, "repeats": 16384}
     state, _ = after_one_update("brac_p", warm_start=0.0, **free)
-    np.testing.assert_allclose(policy_slopes(state), -np.stack([by_mean, by_log_std], axis=-1), atol=0.08)
+    np.testing.assert_allclose(3 * runs.slopes_of(state.policy), -runs.slopes_of_soft_values(), atol=0.08)
     state, _ = after_one_update("brac_p", warm_start=1.0, **free)
     np.testing.assert_array_equal(policy_slopes(state), 0.0)
 

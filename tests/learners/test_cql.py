@@ -6,7 +6,7 @@ import linear_runs as runs
 import numpy as np
 import pytest
 from learner_runs import QUICKLY, init, make, make_batch, same, update
-from linear_runs import SLOPES, STATE_TERMS, gradient, linear_actor, mean_of, one_hot_states, prepared
+from linear_runs import SLOPES, STATE_TERMS, gradient, linear_actor, one_hot_states, prepared
 from scipy import stats
 
 from xql_jax.types import CalibratedBatch
@@ -89,30 +89,12 @@ def test_multiplier_rises_above_the_threshold_and_falls_below(below, sign):
     np.testing.assert_allclose(slope, -2.0 * ALPHA * below, atol=0.1)
 
 
-def mean_q(coefficient=0.0):
-    """E[min Q - coefficient * log pi] in each of the three states."""
-    return mean_of(lambda s, a, log_probs: runs.min_q(s, a) - coefficient * log_probs)
-
-
-def mean_of_the_best(number):
-    """E[max over `number` actions of min Q] in each of the three states, from its distribution function."""
-    values = []
-    for s in range(3):
-        actions, weights, _ = runs.policy_nodes(runs.MEANS[s, 0], runs.STDS[s, 0])
-        qs = runs.min_q(s, actions)
-        order = np.argsort(qs)
-        below = np.append(0.0, np.cumsum(weights[order])) ** number
-        values.append(np.diff(below) @ qs[order])
-    return np.array(values)
-
-
 @pytest.mark.parametrize(
     ("name", "options", "values"),
     [
-        ("cql", {}, mean_q()),
-        ("cql", {"deterministic_backup": False}, mean_q(0.4)),
-        ("cal_ql", {"backup_actions": 1}, mean_q()),
-        ("cal_ql", {"backup_actions": 4}, mean_of_the_best(4)),
+        ("cql", {}, runs.soft_values()),
+        ("cql", {"deterministic_backup": False}, runs.soft_values(0.4)),
+        ("cal_ql", {"backup_actions": 4}, runs.value_of_the_best(4)),
     ],
 )
 def test_q_learns_from_the_next_values(name, options, values):

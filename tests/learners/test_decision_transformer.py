@@ -27,26 +27,11 @@ def make_plain(**changes):
     return make("dt", dropout_rate=0.0, **changes)
 
 
-def test_the_loss_is_the_mean_over_what_is_known():
-    learner = make_plain()
-    batch = fitting(learner, make_batch())
-    assert 0 < (~batch.known).sum() < batch.known.sum()
-    state = init(learner, batch)
-    scaled = batch._replace(returns_to_go=batch.returns_to_go / 1000)
-    predicted = np.asarray(forward(state.policy, scaled))
-    expected = np.square(predicted - batch.actions)[batch.known].mean()
-    _, metrics = update(learner, state, batch, KEY)
-    np.testing.assert_allclose(metrics["actor/loss"], expected, rtol=1e-5)
-    other = batch._replace(actions=np.where(batch.known[..., None], batch.actions, 9.0))
-    after = [flat(update(learner, state, b, KEY)[0].policy.params) for b in (batch, other)]
-    np.testing.assert_array_equal(*after)
-
-
-@pytest.mark.slow
 def test_the_step_is_adamws_with_a_clipped_gradient_and_a_growing_rate():
     values = {"actor_lr": 0.01, "actor_warmup_steps": 4.0, "weight_decay": 0.3, "max_grad_norm": 0.05}
     learner = make_plain(**values)
     batch = fitting(learner, make_batch())
+    assert 0 < (~batch.known).sum() < batch.known.sum()
     state = init(learner, batch)
     network, params = state.policy.network, state.policy.params
     scaled = batch._replace(returns_to_go=batch.returns_to_go / 1000)
@@ -61,14 +46,15 @@ def test_the_step_is_adamws_with_a_clipped_gradient_and_a_growing_rate():
 
     @functools.partial(jax.jit, compiler_options=QUICKLY)
     def step(params, optimizer_state):
-        gradients = jax.grad(loss)(params)
+        value, gradients = jax.value_and_grad(loss)(params)
         updates, optimizer_state = optimizer.update(gradients, optimizer_state, params)
-        return optax.apply_updates(params, updates), optimizer_state, optax.global_norm(gradients)
+        return optax.apply_updates(params, updates), optimizer_state, value, optax.global_norm(gradients)
 
     for _ in range(6):
-        params, optimizer_state, norm = step(params, optimizer_state)
+        params, optimizer_state, value, norm = step(params, optimizer_state)
         assert norm > 0.05  # else nothing is clipped
-        state, _ = update(learner, state, batch, KEY)
+        state, metrics = update(learner, state, batch, KEY)
+        np.testing.assert_allclose(metrics["actor/loss"], value, rtol=1e-3)
         np.testing.assert_allclose(flat(state.policy.params), flat(params), rtol=1e-3, atol=2e-5)
 
 

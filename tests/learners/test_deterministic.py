@@ -22,8 +22,7 @@ def test_noise_of_the_target_action():
     np.testing.assert_allclose(np.mean(np.abs(noise) > 0.499), 0.0124, atol=0.002)  # P(|normal| > 2.5)
 
     wide = with_hyperparameters(learner, {"target_noise": 100.0, "target_noise_clip": 5.0})
-    actions = np.asarray(wide.target_actions(policy, observations, key))
-    assert (actions.min(), actions.max()) == (-1.0, 1.0)
+    assert np.abs(wide.target_actions(policy, observations, key)).max() == 1.0
 
 
 def test_actions():
@@ -37,8 +36,7 @@ def test_actions():
     np.testing.assert_allclose(noise.mean(axis=0), 0.0, atol=0.005)
     np.testing.assert_allclose(noise.std(axis=0), 0.1, rtol=0.03)
     loud = with_hyperparameters(learner, {"exploration_noise": 10.0})
-    actions = np.asarray(act(loud, state, observations, key, deterministic=False))
-    assert (actions.min(), actions.max()) == (-1.0, 1.0)
+    assert np.abs(act(loud, state, observations, key, deterministic=False)).max() == 1.0
 
 
 # Two states and actions of two components. Q_1 = s . (1, -4) + a . (2, 0) is 1 and -2.8 at the policy's.

@@ -62,7 +62,6 @@ def test_values_arrive():
     [
         ("iql", "expectiles", "unknown hyperparameter 'expectiles'; nearest known: expectile"),
         ("xql", "expectile", "unknown hyperparameter 'expectile'; nearest known: "),  # another method's
-        ("xql", "actor_decay_steps", "unknown hyperparameter 'actor_decay_steps'"),  # a run's
         ("xql", "value", "unknown hyperparameter 'value'"),  # a part
     ],
 )
@@ -74,18 +73,12 @@ def test_unknown_hyperparameter(name, field, message):
 REFUSED = [
     ("xql", "beta", 0.0, "beta must be positive, not 0"),
     ("xql", "beta", float("nan"), "beta must be positive, not nan"),
-    ("xql", "beta", 1e-50, "beta must be positive, not 1e-50"),  # 0 in float32
     ("xql", "beta", 1e39, "beta must be finite in float32, not 1e+39"),
     ("xql", "beta", True, "beta must be float, not True"),
-    ("xql", "clip", -INF, "clip must be positive, not -inf"),
-    ("q_iteration", "discount", 0.0, "discount must be within (0, 1], not 0"),
     ("iql", "expectile", 1 - 1e-12, "expectile must be within (0, 1), not 1"),  # 1 in float32
     ("xql", "v_updates", 2.0, "v_updates must be int, not 2.0"),
-    ("xql", "layer_norm", 2, "layer_norm must be bool, not 2"),
     ("bc", "actor_hidden_dims", (256, 0), "actor_hidden_dims must be positive whole numbers, not (256, 0)"),
-    ("xql", "critic_hidden_dims", 256, "critic_hidden_dims must be positive whole numbers, not 256"),
     ("xql", "clip_rule", "below", "clip_rule must be one of both, above, saturate, not 'below'"),
-    ("xql", "critic_loss", ["mse"], "critic_loss must be one of mse, huber, not ['mse']"),
 ]
 
 

@@ -5,19 +5,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tabular_runs as runs
 from learner_runs import init, make, make_batch
-from tabular_runs import (
-    ACTIONS,
-    DISCOUNT,
-    STAGES,
-    STATES,
-    exact_q,
-    one_hot_batch,
-    run_updates,
-    sampled_transitions,
-    soft_optimum,
-    train,
-)  # fmt: skip
+from linear_runs import run_updates
+from tabular_runs import ACTIONS, DISCOUNT, STATES
 
 from xql_jax.learners import fields
 from xql_jax.learners.fields import with_hyperparameters
@@ -25,8 +16,8 @@ from xql_jax.learners.fitted_q_evaluation import FittedQEvaluation, value_statis
 from xql_jax.types import Batch
 
 PAIRS = STATES * ACTIONS
-S, A, R, NEXT = DATA = sampled_transitions(seed=1)
-BATCH = one_hot_batch(*DATA)
+S, A, R, NEXT, _ = DATA = runs.transitions(2, np.ones((STATES, ACTIONS), int))
+BATCH = runs.one_hot_batch(*DATA)
 POLICY = np.array([2, 0, 1, 1, 2, 0])  # an action a state
 
 
@@ -59,8 +50,9 @@ def learn(policy, **changes):
     learner = with_hyperparameters(LEARNER, changes)
     state = learner.init(jax.random.key(0), BATCH.observations, BATCH.actions)
     state = state.replace(policy=table(policy))
-    for rate, count in STAGES:
-        state = run_updates(with_hyperparameters(learner, {"critic_lr": rate}), state, BATCH, count)
+    for rate, count in runs.STAGES:
+        learner = with_hyperparameters(learner, {"critic_lr": rate})
+        state = run_updates(learner, state, BATCH, jax.random.key(0), count)
     pairs = np.arange(PAIRS)
     q = learner.q(state, jnp.eye(STATES)[pairs // ACTIONS], jnp.eye(PAIRS))
     np.testing.assert_array_equal(state.policy, table(policy))  # no update touches it
@@ -71,7 +63,7 @@ def learn(policy, **changes):
 
 @pytest.mark.parametrize(("policy", "num_critics"), [(POLICY, 1), ((POLICY + 1) % ACTIONS, 2)])
 def test_it_reaches_the_exact_values_of_the_policy(policy, num_critics):
-    _, q = exact_q(DATA, np.eye(ACTIONS)[policy])
+    _, q = runs.exact_q(DATA, np.eye(ACTIONS)[policy])
     np.testing.assert_allclose(learn(policy, num_critics=num_critics), q, atol=0.01 * np.ptp(q))
 
 
@@ -87,9 +79,9 @@ def test_q_is_the_mean_over_the_target_critics():
 
 @pytest.mark.slow
 def test_what_the_values_say_at_the_soft_optimum():
-    v, q, pi = soft_optimum(DATA, 2.0)
+    v, q, pi = runs.soft_optimum(DATA, 2.0)
     policy = {"awr_temperature": 0.5, "max_weight": float("inf")}
-    learner, state = train("xql", BATCH, beta=2.0, clip=30.0, **policy)
+    learner, state = runs.train("xql", BATCH, beta=2.0, clip=30.0, **policy)
     found = value_statistics(learner, state, jnp.eye(STATES)[:2], BATCH)
     expected = {
         "initial_v": v[:2].mean(),

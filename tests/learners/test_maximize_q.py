@@ -9,15 +9,9 @@ import numpy as np
 import pytest
 from scipy import optimize
 
+from xql_jax.learners import policy_objectives
 from xql_jax.learners.parts import Estimates, Gaussian, PolicyObjective
-from xql_jax.learners.policy_objectives import (
-    MaxQ,
-    Mixture,
-    ReverseKL,
-    StateGaussian,
-    TrustRegion,
-    expected_q,
-)
+from xql_jax.learners.policy_objectives import MaxQ, Mixture, ReverseKL, StateGaussian, TrustRegion
 from xql_jax.networks.policies import Draws, draws
 from xql_jax.types import Batch
 
@@ -72,7 +66,7 @@ def moments(policy):
     ("head", "temperature"),
     [
         (Gaussian(()), 3.0),
-        (StateGaussian(actor_hidden_dims=()), 1.0),
+        (StateGaussian(()), 1.0),
         (Mixture((), num_components=2), 1.0),
     ],
 )
@@ -82,7 +76,7 @@ def test_reverse_kl_reaches_the_data_tilted_by_q(head, temperature):
     actor = train(objective, init(objective), 6000)
     precision = 1 / DEVIATION**2 + temperature * CURVATURE
     expected = (CENTRE / DEVIATION**2 + temperature * CURVATURE * TOP) / precision
-    many = jax.tree.map(lambda x: jnp.broadcast_to(x, (20_000, *x.shape)), jnp.ones(1))
+    many = jnp.ones((20_000, 1))
     mean, deviation = moments(actor(many))
     assert mean == pytest.approx(expected, abs=0.02)
     assert deviation == pytest.approx(precision**-0.5, rel=0.05)
@@ -133,7 +127,9 @@ def test_a_trust_region_clones_first_then_stays_near_its_past():
 def test_expected_q_by_hand(limit, clipped):
     """Actions 0.5 and 3 weigh a quarter and three; 3 is beyond the bounds, and counts as `clipped`."""
     drawn = Draws(jnp.array([[[0.5]], [[3.0]]]), jnp.zeros((2, 1)), jnp.array([[0.25], [0.75]]))
-    found = expected_q(drawn, lambda states, actions: 10 * actions[..., 0] + 1, jnp.ones((1, 1)), limit)
+    found = policy_objectives.expected_q(
+        drawn, lambda states, actions: 10 * actions[..., 0] + 1, jnp.ones((1, 1)), limit
+    )
     np.testing.assert_allclose(found, [0.25 * 6 + 0.75 * (10 * clipped + 1)])
 
 

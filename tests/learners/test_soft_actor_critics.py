@@ -8,7 +8,7 @@ import linear_runs as runs
 import numpy as np
 import pytest
 from learner_runs import FROZEN, flat, init, make, make_batch, update
-from linear_runs import MEANS, SLOPES, STATE_TERMS, STDS, gradient, mean_of, prepared, slopes_of
+from linear_runs import SLOPES, STATE_TERMS, gradient, mean_of, prepared, slopes_of
 
 from xql_jax.learners.fields import with_hyperparameters
 
@@ -17,19 +17,24 @@ LINEAR = {"hidden_dims": (), "initial_entropy_coef": COEFFICIENT}
 TERMINAL_REWARD = 0.7
 
 
-def soft_values(coefficient=COEFFICIENT, spread=STDS, means=MEANS):
-    """E[min Q - coefficient * log pi] in every state."""
-    return mean_of(lambda s, a, log_probs: runs.min_q(s, a) - coefficient * log_probs, means, spread)
+def log_mean_exp(beta):
+    """beta * log E_pi[exp(min Q / beta)] in each state."""
+    return beta * np.log(mean_of(lambda s, a, _: np.exp(runs.min_q(s, a) / beta)))
 
 
-@pytest.mark.slow
-def test_v_learns_the_soft_value_of_the_policy():
-    """V = E_pi[min Q - entropy_coef * log pi], here within 1%."""
-    learner, batch = make("sac", **LINEAR), runs.one_hot_states(3, repeats=256)
+@pytest.mark.parametrize(
+    ("name", "options", "expected"),
+    [
+        ("xsac", {"beta": 0.5}, log_mean_exp(0.5)),  # Eq. 11 with a ~ pi_k(.|s) and no log-probabilities
+        pytest.param("xsac", {"beta": 100.0}, log_mean_exp(100.0), marks=pytest.mark.slow),
+        pytest.param("sac", {}, runs.soft_values(COEFFICIENT), marks=pytest.mark.slow),
+    ],
+)
+def test_v_learns_its_value_of_the_policy(name, options, expected):
+    """Within 1%."""
+    learner, batch = make(name, **LINEAR, **options), runs.one_hot_states(3, repeats=256)
     state = runs.train_alone(learner, prepared(learner, batch), batch, "value_lr")
-    expected = soft_values()
     np.testing.assert_allclose(state.value(jnp.eye(3)), expected, atol=0.01 * np.ptp(expected))
-    assert np.abs(soft_values(0.0) - expected).max() > 0.1 * np.ptp(expected)  # the entropy counts
 
 
 @pytest.mark.parametrize(
@@ -50,7 +55,7 @@ def test_q_without_v_learns_from_the_soft_value_of_the_next_state(name, options,
     # The critics themselves lie 1 above their targets.
     state = runs.with_critics(state, (STATE_TERMS + 1, SLOPES), (STATE_TERMS, SLOPES))
     state, _ = update(learner, state, batch, jax.random.key(0))
-    targets = TERMINAL_REWARD + 0.9 * mask * soft_values(coefficient)
+    targets = TERMINAL_REWARD + 0.9 * mask * runs.soft_values(coefficient)
     for critic, slope in enumerate(slopes_of(state.critic)):
         # The actions are 0. A state's weight has the slope 2 (Q - target), shared by the three states.
         np.testing.assert_allclose(slope[:3, 0], 2 * (STATE_TERMS[critic] + 1 - targets) / 3, atol=0.03)
@@ -86,16 +91,10 @@ def test_v_and_the_policy_learn_from_the_new_q(name):
 
 @pytest.mark.parametrize("uses_value_network", [True, False])
 def test_the_actor_climbs_the_soft_value(uses_value_network):
-    """Its gradient is that of E[min Q - entropy_coef * log pi] with respect to mean and log-std."""
     learner = make("sac", critic_lr=FROZEN, uses_value_network=uses_value_network, **LINEAR)
     batch = runs.one_hot_states(3, repeats=8192)
     state, _ = update(learner, prepared(learner, batch), batch, jax.random.key(0))
-    step = 1e-4
-    by_mean = (soft_values(means=MEANS + step) - soft_values(means=MEANS - step)) / (2 * step)
-    up, down = (STDS * np.exp(sign * step) for sign in (1, -1))
-    by_log_std = (soft_values(spread=up) - soft_values(spread=down)) / (2 * step)
-    tanh = (np.log(STDS[:, 0]) + 1.5) / 3.5
-    expected = np.stack([by_mean, by_log_std * 3.5 * (1 - tanh**2)], axis=-1)
+    expected = runs.slopes_of_soft_values(COEFFICIENT)
     np.testing.assert_allclose(-3 * slopes_of(state.policy), expected, atol=0.05 * np.abs(expected).max())
 
 
@@ -118,16 +117,6 @@ def test_coefficient_rises_below_the_target_entropy_and_falls_above(std, sign):
     expected = 0.3 * (metrics["actor/entropy"] + action_dim)
     np.testing.assert_allclose(gradient(after.policy.log_entropy_coef), expected, rtol=1e-4)
     np.testing.assert_allclose(metrics["entropy_coef"], 0.3 * np.exp(0.01 * sign), rtol=1e-4)
-
-
-@pytest.mark.parametrize("beta", [0.5, pytest.param(100.0, marks=pytest.mark.slow)])
-def test_v_learns_the_log_mean_exp_over_the_policy(beta):
-    """Eq. 11 with a ~ pi_k(.|s) and no log-probabilities: V = L^beta[min Q], here within 1%."""
-    learner = make("xsac", (), beta=beta, initial_entropy_coef=5.0)
-    batch = runs.one_hot_states(3, repeats=256)
-    state = runs.train_alone(learner, prepared(learner, batch), batch, "value_lr")
-    expected = beta * np.log(mean_of(lambda s, a, _: np.exp(runs.min_q(s, a) / beta)))
-    np.testing.assert_allclose(state.value(jnp.eye(3)), expected, atol=0.01 * np.ptp(expected))
 
 
 @pytest.mark.parametrize("number", [1, 2, 3])

@@ -6,30 +6,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from learner_runs import flat, init, make, make_batch, update
+import tabular_runs as runs
+from learner_runs import init, make, make_batch, update
 from scipy import optimize
-from tabular_runs import (
-    DISCOUNT,
-    STATES,
-    close,
-    deterministic,
-    empirical_mdp,
-    learnt_policy,
-    learnt_q,
-    learnt_v,
-    one_hot_batch,
-    sampled_transitions,
-    soft_optimum,
-    train,
-)
+from tabular_runs import DISCOUNT, STATES, close, empirical_mdp, learnt_q, learnt_v, soft_optimum, train
 
 from xql_jax.learners.qql import LOWER, UPPER
 
 pytestmark = pytest.mark.slow
 
-S, A, R, NEXT = DATA = sampled_transitions(seed=0, absent=[(2, 1)])
-BATCH = one_hot_batch(*DATA)
-DETERMINISTIC = deterministic()
+S, A, R, NEXT, _ = DATA = runs.transitions(2)
+BATCH = runs.one_hot_batch(*DATA)
+DETERMINISTIC = runs.transitions(1)
 
 
 # At beta 0.5 some z lie below -7 at the optimum. The paper's clip would take their gradient away and raise V;
@@ -49,14 +37,14 @@ DETERMINISTIC = deterministic()
 )
 def test_xql_reaches_the_soft_optimum(name, beta, options):
     data = DATA if name == "xql" else DETERMINISTIC
-    batch = one_hot_batch(*data)
+    batch = runs.one_hot_batch(*data)
     v, q, policy = soft_optimum(data, beta)
     config = {"clip": 30.0, "beta": beta, "awr_temperature": 1 / beta, "max_weight": float("inf"), **options}
     learner, state = train(name, batch, **config)
     close(learnt_v(state), v[:STATES])
     if state.critic is not None:
         close(learnt_q(state, batch), q[data[0], data[1]])
-    np.testing.assert_allclose(learnt_policy(learner, state), policy[:STATES], atol=0.01)
+    np.testing.assert_allclose(runs.learnt_policy(learner, state), policy[:STATES], atol=0.01)
 
 
 def root(function, x):
@@ -155,10 +143,10 @@ def test_they_bootstrap_from_the_target_network(algorithm, network):
     before = getattr(state, network)
     shifted = before.replace(target=jax.tree.map(lambda leaf: leaf + 1.0, before.target))
 
-    def gradient(start, masks):
+    def loss(start, masks):
         changed = batch._replace(masks=np.full_like(batch.masks, masks))
-        after, _ = update(learner, state.replace(**{network: start}), changed, jax.random.key(0))
-        return flat(getattr(after, network).optimizer_state.mu)
+        _, metrics = update(learner, state.replace(**{network: start}), changed, jax.random.key(0))
+        return metrics[f"{network}/loss"]
 
-    assert np.abs(gradient(shifted, 1.0) - gradient(before, 1.0)).max() > 1e-3
-    np.testing.assert_array_equal(gradient(shifted, 0.0), gradient(before, 0.0))
+    assert abs(loss(shifted, 1.0) - loss(before, 1.0)) > 1e-3
+    assert loss(shifted, 0.0) == loss(before, 0.0)

@@ -9,12 +9,11 @@ README also gives `--sample_random_times=1`, a uniform action per state in V's l
 """
 
 import flax.struct
-import jax
 import jax.numpy as jnp
 
 from xql_jax.learners import fields, parts
 from xql_jax.learners.xql import InSample
-from xql_jax.losses.regression import check_pairs
+from xql_jax.losses.regression import difference
 from xql_jax.types import Array, Numeric
 
 ABOVE_HALF = fields.Domain("above 0.5, below 1", lambda x: 0.5 < x < 1)
@@ -39,8 +38,7 @@ class ChiSquare(parts.ValueFit):
         Differs: the authors' code (offline/critic.py, line 11) has max(y + y^2 / 4, 0) for f. This rises
         again for y < -4, so that actions far below V push it down with a growing force.
         """
-        check_pairs(values, targets)
-        y = jnp.maximum(jax.lax.stop_gradient(targets) - values, 0.0)
+        y = jnp.maximum(difference(values, targets), 0.0)
         return self.tradeoff * (y + y**2 / 4.0) + (1.0 - self.tradeoff) * values
 
 
@@ -52,8 +50,7 @@ class TotalVariation(parts.ValueFit):
 
     def loss_of(self, values: Array, targets: Array) -> Array:
         """lambda * max(y, 0) + (1 - lambda) * V with y = Q - V, f32[B]; Sikchi et al. 2024, Table 1."""
-        check_pairs(values, targets)
-        y = jax.lax.stop_gradient(targets) - values
+        y = difference(values, targets)
         return self.tradeoff * jnp.maximum(y, 0.0) + (1.0 - self.tradeoff) * values
 
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from xql_jax.learners import fields, parts
 from xql_jax.learners.parts import A, Estimates, V
 from xql_jax.learners.xql import InSample
-from xql_jax.losses.regression import check_pairs
+from xql_jax.losses.regression import difference
 from xql_jax.types import AnyBatch, Array, Metrics, Numeric, PRNGKey
 
 LARGEST_EXPONENT = 5.0  # of EQL's y / alpha; beyond it the exponential continues as its tangent
@@ -31,8 +31,7 @@ class Sparse(parts.ValueFit):
 
     def loss_of(self, values: Array, targets: Array) -> Array:
         """max(1 + y / (2 alpha), 0)^2 + V / alpha with y = Q - V, f32[B]; Xu et al. 2023, Eq. 12."""
-        check_pairs(values, targets)
-        weight = jnp.maximum(1.0 + (jax.lax.stop_gradient(targets) - values) / (2.0 * self.alpha), 0.0)
+        weight = jnp.maximum(1.0 + difference(values, targets) / (2.0 * self.alpha), 0.0)
         return weight**2 + values / self.alpha
 
 
@@ -70,8 +69,7 @@ class Exponential(parts.ValueFit[V]):
         linear term, so its gradient pushes V *down* if Q is far above V. Here the exponential continues as
         its tangent: V is pushed up, by a bounded force.
         """
-        check_pairs(values, targets)
-        z = (jax.lax.stop_gradient(targets) - values) / self.alpha
+        z = difference(values, targets) / self.alpha
         clipped = jnp.minimum(z, LARGEST_EXPONENT)
         m = jax.lax.stop_gradient(jnp.maximum(clipped.max(), -1.0))
         return jnp.exp(clipped - m) * (1.0 + z - clipped) + jnp.exp(-m) * values / self.alpha

@@ -7,12 +7,11 @@ the batch's largest term (line 21 there).
 """
 
 import flax.struct
-import jax
 import jax.numpy as jnp
 
 from xql_jax.learners import fields, parts
 from xql_jax.learners.xql import InSample
-from xql_jax.losses.regression import check_pairs
+from xql_jax.losses.regression import difference
 from xql_jax.types import Array, Numeric
 
 EVEN = fields.Domain("even and at least 2", lambda n: n >= 2 and n % 2 == 0)
@@ -31,8 +30,7 @@ class Maclaurin(parts.ValueFit):
         z = (targets - values) / beta. Convex for an even order; its slope grows as z^(n - 1), not as exp(z),
         so that no clip is needed. Source: Omura et al. 2024, Eq. 12.
         """
-        check_pairs(values, targets)
-        z = (jax.lax.stop_gradient(targets) - values) / self.beta
+        z = difference(values, targets) / self.beta
         total = jnp.ones_like(z)
         for j in range(self.order, 2, -1):  # Horner's scheme: 1 + z / 3 * (1 + z / 4 * (...))
             total = 1.0 + z / j * total

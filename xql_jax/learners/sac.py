@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from xql_jax.learners import fields, parts
-from xql_jax.learners.actor_critic import Delayed, every
+from xql_jax.learners.actor_critic import Delayed, every, fit_multiplier
 from xql_jax.learners.parts import LearnerState, NetworkState, QFunction
 from xql_jax.learners.xql import GumbelFit
 from xql_jax.networks.policies import TanhGaussianPolicy, sac_init
@@ -61,12 +61,8 @@ class MaximumEntropy(parts.PolicyPart):
             return loss, {"actor/loss": loss, "actor/entropy": -log_probs.mean()}
 
         updated, info = self.minimize(policy, actor_loss, self.actor_lr)
-        target_entropy = target_share * -policy.network.action_dim
-
-        def coefficient_loss(log_coef):
-            return jnp.exp(log_coef) * (info["actor/entropy"] - target_entropy), {}
-
-        coefficient, _ = self.minimize(policy.log_entropy_coef, coefficient_loss, self.entropy_coef_lr)
+        missing = target_share * -policy.network.action_dim - info["actor/entropy"]
+        coefficient = fit_multiplier(self, policy.log_entropy_coef, missing, self.entropy_coef_lr)
         return updated.replace(log_entropy_coef=coefficient, metrics=info)
 
 

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from xql_jax.learners import fields, parts
 from xql_jax.learners.actor_critic import Delayed, every
 from xql_jax.learners.parts import LearnerState, NetworkState
-from xql_jax.losses import gumbel
+from xql_jax.learners.xql import GumbelRegression
 from xql_jax.networks.mlp import Initializer
 from xql_jax.networks.policies import DeterministicPolicy, sac_init, td3_init
 from xql_jax.types import Array, Batch, Metrics, Numeric, Params, PRNGKey
@@ -128,16 +128,8 @@ class TD3(DelayedDeterministic):
 
 
 @flax.struct.dataclass
-class GumbelCritic(parts.Critic):
+class GumbelCritic(GumbelRegression, parts.Critic):
     """X-TD3's critics, fitted to L^beta of their targets (Eq. 9, 42); all else is TD3's."""
-
-    beta: Numeric = fields.traced(2.0, fields.POSITIVE, "Gumbel scale; if small, Q nears its largest target.")
-    clip: Numeric = fields.traced(7.0, fields.POSITIVE_OR_OFF, "Bound on (target - Q) / beta; inf: none.")
-    loss: Callable[..., Array] = fields.choice(**gumbel.LOSSES)
-    clip_rule: gumbel.ClipRule = fields.choice(**gumbel.CLIP_RULES)
-
-    def loss_of(self, values: Array, targets: Array) -> Array:
-        return self.loss(values, targets, beta=self.beta, clip=self.clip, clip_rule=self.clip_rule)
 
 
 OF_TD3 = {"critic_lr": 1e-3}

@@ -19,16 +19,21 @@ from xql_jax.types import AnyBatch, Array, Metrics, Numeric, PRNGKey
 
 
 @flax.struct.dataclass
-class GumbelFit(parts.ValueFit):
-    """Fits V to beta * log E[exp(Q / beta)], the soft maximum of Q (Eq. 11)."""
+class GumbelRegression(fields.Part):
+    """A part that fits its network to beta * log E[exp(targets / beta)], their soft maximum."""
 
-    beta: Numeric = fields.traced(2.0, fields.POSITIVE, "Gumbel scale; if small, V is near the maximum of Q.")
-    clip: Numeric = fields.traced(7.0, fields.POSITIVE_OR_OFF, "Bound on (Q - V) / beta; inf: none.")
+    beta: Numeric = fields.traced(2.0, fields.POSITIVE, "Gumbel scale; if small, near the largest target.")
+    clip: Numeric = fields.traced(7.0, fields.POSITIVE_OR_OFF, "Bound on (target - fit) / beta; inf: none.")
     loss: Callable[..., Array] = fields.choice(**gumbel.LOSSES)
     clip_rule: gumbel.ClipRule = fields.choice(**gumbel.CLIP_RULES)
 
     def loss_of(self, values: Array, targets: Array) -> Array:
         return self.loss(values, targets, beta=self.beta, clip=self.clip, clip_rule=self.clip_rule)
+
+
+@flax.struct.dataclass
+class GumbelFit(GumbelRegression, parts.ValueFit):
+    """Fits V to beta * log E[exp(Q / beta)], the soft maximum of Q (Eq. 11)."""
 
 
 @flax.struct.dataclass

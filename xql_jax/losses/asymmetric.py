@@ -1,9 +1,8 @@
 """Losses whose minimisers are expectiles and quantiles of the targets; f32[B], targets are constants."""
 
-import jax
 import jax.numpy as jnp
 
-from xql_jax.losses.regression import check_pairs
+from xql_jax.losses.regression import difference
 from xql_jax.types import Array, Numeric
 
 
@@ -13,8 +12,7 @@ def expectile_loss(values: Array, targets: Array, *, expectile: Numeric) -> Arra
     Its minimiser is the expectile of the targets: the mean at 0.5, the maximum as expectile goes to 1.
     Source: Kostrikov et al. 2021, Eq. 5.
     """
-    check_pairs(values, targets)
-    error = jax.lax.stop_gradient(targets) - values
+    error = difference(values, targets)
     return jnp.where(error > 0, expectile, 1.0 - expectile) * error**2
 
 
@@ -23,6 +21,5 @@ def pinball_loss(values: Array, targets: Array, *, quantile: float) -> Array:
 
     Its minimiser is the quantile of the targets.
     """
-    check_pairs(values, targets)
-    y = jax.lax.stop_gradient(targets) - values
+    y = difference(values, targets)
     return jnp.maximum(quantile * y, (quantile - 1.0) * y)

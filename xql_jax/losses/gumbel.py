@@ -5,7 +5,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from xql_jax.losses.regression import check_pairs
+from xql_jax.losses.regression import difference
 from xql_jax.types import Array, Numeric
 
 # (z, clip) -> z clipped, and the excess on which the loss goes on as a tangent; None: it is flat there.
@@ -81,10 +81,9 @@ def _clipped_error(
     values: Array, targets: Array, beta: Numeric, clip: Numeric, clip_rule: ClipRule
 ) -> tuple[Array, Array | None]:
     """Applies the rule to z = (targets - values) / beta; a finite clip keeps exp(z) (/ beta) finite."""
-    check_pairs(values, targets)
     largest = jnp.log(jnp.finfo(jnp.float32).max) - 1.0 + jnp.minimum(jnp.log(beta), 0.0)
     finite_clip = jnp.where(jnp.isinf(clip), clip, jnp.minimum(clip, largest))
-    z = (jax.lax.stop_gradient(targets) - values) / beta
+    z = difference(values, targets) / beta
     return clip_rule(jnp.maximum(z, LOWEST_Z), finite_clip)
 
 

@@ -14,6 +14,12 @@ def check_pairs(*arrays: Array) -> None:
     chex.assert_equal_shape(arrays)
 
 
+def difference(values: Array, targets: Array) -> Array:
+    """targets - values of each example, f32[B]; the targets are constants for gradients."""
+    check_pairs(values, targets)
+    return jax.lax.stop_gradient(targets) - values
+
+
 def td_target(rewards: Array, masks: Array, next_values: Array, *, discount: Numeric) -> Array:
     """One-step target r + discount * mask * V(s') of each example, f32[B]; Garg et al. 2023, Eq. 14.
 

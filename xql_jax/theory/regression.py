@@ -165,10 +165,6 @@ class StochasticRegressor(RegressorMixin, BaseEstimator):
         self._warn_unless_converged(targets - self._predict(inputs), scale)
         return self
 
-    def _as_shaped(self, models: np.ndarray) -> np.ndarray:
-        """Drops the first axis, over K models, if the loss has a single shape."""
-        return models if self.shapes_.ndim else models[0]
-
     def _warn_unless_converged(self, residuals: np.ndarray, scale: float) -> None:
         """Warns if the best constant to add to a model's predictions exceeds INTERCEPT_TOLERANCE."""
         shapes = self.shapes_.ravel()
@@ -194,7 +190,8 @@ class StochasticRegressor(RegressorMixin, BaseEstimator):
     def predict(self, X: ArrayLike) -> np.ndarray:
         """Returns the predictions in reward units: f64[N], or f64[N, K] of K shapes of the loss."""
         check_is_fitted(self)
-        return self._as_shaped(self._predict(validate_data(self, X, dtype=np.float64, reset=False))).T
+        values = self._predict(validate_data(self, X, dtype=np.float64, reset=False))
+        return values.T if self.shapes_.ndim else values[0]
 
     def score(self, X: ArrayLike, y: ArrayLike) -> float:
         """Returns D^2 = 1 - mean loss of the predictions / mean loss of the best constant of this y.
