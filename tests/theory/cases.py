@@ -56,7 +56,7 @@ def evaluated(mdp, policy, rewards):
 
 
 def observed_solution(mdp, noise, tolerance):
-    """Lemma A.1, an MDP with hidden Gumbel noise: the solution whose q is that of E max(q + noise).
+    """Lemma A.1, an MDP with hidden Gumbel noise: q, v(s) = E max(q + noise) and pi = softmax(q / beta).
 
     In every state the agent sees new noise for each action and takes the largest q + noise; that action's
     noise is added to its reward. E max(q + noise) is L^beta[q] + beta log A + E[noise] under a uniform mu, so
@@ -65,5 +65,7 @@ def observed_solution(mdp, noise, tolerance):
     constant = noise.scale * np.log(mdp.rewards.shape[1]) + noise.mean
     uniform = np.full(mdp.rewards.shape, 1.0 / mdp.rewards.shape[1])
     rewards = mdp.rewards + mdp.discount * constant
-    changed = dataclasses.replace(mdp, rewards=rewards, behavior=uniform, beta=noise.scale)
-    return value_iteration(changed, tolerance)
+    solution = value_iteration(
+        dataclasses.replace(mdp, rewards=rewards, behavior=uniform, beta=noise.scale), tolerance
+    )
+    return dataclasses.replace(solution, v=solution.v + constant)

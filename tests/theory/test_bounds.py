@@ -1,17 +1,19 @@
-"""Appendix B: what is printed and what holds, by enumeration and counter-examples."""
+"""Appendix B: what is printed, what holds, and how often estimates exceed their bounds."""
 
 import itertools
 
 import numpy as np
 from cases import seeds, several
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
+from scipy import stats
 
 from xql_jax.theory import bounds
 from xql_jax.theory.log_partition import log_partition
 
 LOG_BOUNDS = [bounds.log_partition_upper_bound, bounds.linear_log_partition_upper_bound]
 ratios = st.integers(1, 400).map(lambda n: n / 20)  # of x_max or q_max to beta
+moderate_ratios = st.integers(1, 80).map(lambda n: n / 20)
 scales = st.sampled_from([1e-3, 0.3, 1.0, 7.0, 1e4])  # x_max or q_max
 deltas = st.sampled_from([0.003, 0.01, 0.05, 0.1, 0.25, 0.4, 0.6, 0.8, 0.95])
 
@@ -87,3 +89,28 @@ def test_log_bound_need_not_tighten_with_beta():
     # Where X = 0 it does tighten; the bound on the partition function always does.
     assert (np.diff(bounds.linear_log_partition_upper_bound(0.0, 1.0, betas, 30, 0.05)) < 0).all()
     assert (np.diff(bounds.partition_upper_bound(1.0, 1.0, betas, 30, 0.05)) < 0).all()
+
+
+def test_exact_failure_probability_of_two_points():
+    """Lemma B.2: for X = +-X_max the estimate exceeds either bound with a probability of at most delta."""
+    shares_of_delta = []
+
+    @several
+    @given(moderate_ratios, st.integers(1, 60), st.integers(1, 99).map(lambda n: n / 100), deltas)
+    def enumerate_counts(ratio, num_samples, p, delta):
+        counts = np.arange(num_samples + 1)
+        shares = np.stack([counts, num_samples - counts], -1) / num_samples
+        chances = stats.binom.pmf(counts, num_samples, p)
+        estimates = log_partition(np.tile([ratio, -ratio], (num_samples + 1, 1)), 1.0, shares)
+        value, arguments = two_point(p, ratio, 1.0), (ratio, 1.0, num_samples, delta)
+        sharp, linear = (f(value, *arguments) for f in LOG_BOUNDS)
+        failure = chances[estimates > sharp + 1e-12].sum()
+        assert chances[estimates > linear + 1e-12].sum() <= failure <= delta
+        shares_of_delta.append(failure / delta)
+        # The bound on the partition function fails in the very same cases.
+        assume((np.abs(estimates - sharp) > 1e-9).all())
+        partition_bound = bounds.partition_upper_bound(np.exp(value), *arguments)
+        np.testing.assert_array_equal(np.exp(estimates) > partition_bound, estimates > sharp)
+
+    enumerate_counts()
+    assert max(shares_of_delta) > 0.5  # near delta somewhere: the bound is exercised

@@ -1,13 +1,27 @@
 """Appendix A.2.1: errors that travel, against closed forms, integrals and the best policy."""
 
-import cases
 import numpy as np
-from cases import DEVIATION, EULER, deterministic_mdp, discounts, instances, scales, seeds
+from cases import (
+    DEVIATION,
+    EULER,
+    deterministic_mdp,
+    discounts,
+    instances,
+    observed_solution,
+    random_mdp,
+    scales,
+    seeds,
+)  # fmt: skip
 from hypothesis import given
 
 from xql_jax.theory import error_model
 from xql_jax.theory.error_model import error_wave
 from xql_jax.theory.gumbel import Gumbel
+
+
+def loops(num_actions, discount):
+    """One state, whose actions all stay and pay nothing."""
+    return deterministic_mdp(np.zeros((1, num_actions), int), 0.0, discount)
 
 
 def gumbel_distance(samples, location, scale):
@@ -22,7 +36,7 @@ def gumbel_distance(samples, location, scale):
 @given(seeds, scales, discounts)
 def test_eq_26_holds_exactly_for_one_step(seed, beta, discount):
     """Eq. 26, corrected: a step of Eq. 25 from independent Gumbel draws has the law of `evolve`."""
-    mdp = cases.random_mdp(seed, num_successors=1, discount=discount)
+    mdp = random_mdp(seed, num_successors=1, discount=discount)
     generator = np.random.default_rng(seed)
     start = generator.uniform(-beta, beta, mdp.rewards.shape)
     samples = start + generator.gumbel(0.0, beta, (4000, *start.shape))
@@ -60,7 +74,7 @@ def test_the_bias_does_not_contract():
     One state with two equal actions: Q* = 0, and each step adds gamma^t beta log 2 to the mean. A
     soft-Bellman equation with a fixed beta would end at gamma beta log 2 / (1 - gamma) and not at Q*.
     """
-    mdp, beta = deterministic_mdp(np.zeros((1, 2), int), 0.0, 0.8), 0.5  # both actions stay
+    mdp, beta = loops(2, 0.8), 0.5
     location, scale = np.full((1, 2), -EULER * beta), beta
     biases = [0.0]
     for _ in range(300):
@@ -70,17 +84,21 @@ def test_the_bias_does_not_contract():
     np.testing.assert_allclose(biases, steps * 0.8**steps * beta * np.log(2.0), atol=1e-12)
     assert biases[3] > biases[2] > biases[1] > biases[0]
     assert biases[-1] < 1e-20
-    soft = cases.observed_solution(mdp, Gumbel(-EULER * beta, beta), 1e-11).q
+    soft = observed_solution(mdp, Gumbel(-EULER * beta, beta), 1e-11).q
     np.testing.assert_allclose(soft, 0.8 * beta * np.log(2.0) / 0.2, atol=1e-9)
+
+
+def chain(length, discount):
+    """One action, which moves a state on; the last stays."""
+    return deterministic_mdp(np.minimum(np.arange(length) + 1, length - 1)[:, None], 1.0, discount)
 
 
 def test_the_wave_runs_to_parents():
     """A.2.1, "a wave": in a corridor of one-way moves the error is, after t steps, t states *before* its
     source, Gumbel with gamma^t times its deviation; no child sees it.
     """
-    corridor = deterministic_mdp([[1], [2], [3], [4], [5], [5]], 1.0, 0.9)
     simulated, exact = error_wave(
-        np.random.default_rng(0), corridor, Gumbel(0.7, 2.0), state=3, steps=4, num_samples=20_000
+        np.random.default_rng(0), chain(6, 0.9), Gumbel(0.7, 2.0), state=3, steps=4, num_samples=20_000
     )
     crest = np.zeros((5, 6), bool)
     crest[[0, 1, 2, 3], [3, 2, 1, 0]] = True

@@ -42,6 +42,13 @@ def test_a_small_beta_discounts_by_the_shortest_path_and_acts_along_one(maze):
         assert {(b[0] - a[0], b[1] - a[1]) for a, b in itertools.pairwise(path)} <= set(MOVES)
 
 
-@pytest.mark.parametrize("action", [RIGHT, UP], ids=["to and fro", "into a wall"])
-def test_greedy_path_ends_before_a_loop(action):
-    assert greedy_path(THREE, np.eye(4)[[UP, action, LEFT]], (1, 3)) == [(1, 3), (1, 2)]
+@pytest.mark.parametrize(
+    ("actions", "path"),
+    [
+        ((UP, LEFT, LEFT), [(1, 3), (1, 2), (1, 1)]),
+        ((UP, RIGHT, LEFT), [(1, 3), (1, 2)]),  # to and fro
+        ((UP, UP, LEFT), [(1, 3), (1, 2)]),  # into a wall
+    ],
+)
+def test_greedy_path_ends_before_a_loop(actions, path):
+    assert greedy_path(THREE, np.eye(4)[list(actions)], (1, 3)) == path

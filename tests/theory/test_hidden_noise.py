@@ -10,14 +10,19 @@ from hypothesis import strategies as st
 from scipy import special, stats
 
 from xql_jax.theory.gumbel import Gumbel, gumbel_max_law
-from xql_jax.theory.soft_mdp import value_iteration
+from xql_jax.theory.soft_mdp import SoftMDP, value_iteration
+
+
+def one_successor(seed, **fields):
+    generator = np.random.default_rng(seed)
+    return SoftMDP.random(generator, num_states=5, num_actions=3, num_successors=1, **fields)
 
 
 @instances
 @given(seeds, discounts)
 def test_bellman_error_vanishes_at_the_policys_own_q(seed, discount):
     """D.2: r + gamma Q(s', pi(s')) - Q(s, a) = 0 for Q^pi; with Section 3.1's sign it is not."""
-    mdp = random_mdp(seed, num_states=5, num_successors=1, discount=discount)
+    mdp = one_successor(seed, discount=discount)
     policy = np.random.default_rng(seed).integers(3, size=5)
     after = mdp.next_states[..., 0]
     q = mdp.backup(mdp.expected_returns(np.eye(3)[policy]))  # V^pi of linear equations, without iteration
@@ -29,10 +34,32 @@ def test_bellman_error_vanishes_at_the_policys_own_q(seed, discount):
 
 
 def noisy_choice(q, law):
-    """The law of argmax_a(q + noise) for q [2], by the integral of Eq. 23."""
+    """The law of argmax_a(q + noise) and the mean of the maximum, by the integrals of Eq. 23, 18 and 24."""
     noise = np.linspace(law.ppf(1e-17), law.isf(1e-17), 1024)
     masses = law.pdf(noise) * (noise[1] - noise[0])
-    return np.array([law.cdf(q[i] - q[1 - i] + noise) @ masses for i in (0, 1)])
+    np.testing.assert_allclose(masses.sum(), 1.0, atol=1e-10)
+    values = np.asarray(q, np.float64)
+    not_larger = law.cdf(
+        (values[..., :, None] - values[..., None, :])[..., None] + noise
+    )  # [..., i, j, node]
+    each = np.arange(values.shape[-1])
+    not_larger[..., each, each, :] = 1.0
+    weights = not_larger.prod(-2) * masses  # [..., i, node]
+    return weights.sum(-1), (weights * (values[..., None] + noise)).sum((-2, -1))
+
+
+@pytest.mark.slow
+@instances
+@given(seeds, scales, discounts, st.sampled_from([-1.0, 0.0, 0.5]), st.sampled_from([2, 3, 4]))
+def test_lemma_a1_hidden_gumbel_noise_gives_the_soft_bellman_equation(seed, beta, discount, at, actions):
+    """Lemma A.1: the solution satisfies Eq. 17-20, whose expectations are integrated numerically."""
+    mdp = random_mdp(seed, num_actions=actions, discount=discount)
+    noise = Gumbel(at, beta)
+    solution = observed_solution(mdp, noise, 1e-11)
+    choice, maximum = noisy_choice(solution.q, stats.gumbel_r(at, beta))
+    np.testing.assert_allclose(solution.v, maximum, atol=1e-8)  # Eq. 18
+    np.testing.assert_allclose(solution.q, mdp.backup(maximum), atol=1e-8)  # Eq. 19
+    np.testing.assert_allclose(solution.policy, choice, atol=1e-8)  # Eq. 20
 
 
 @pytest.mark.slow
@@ -58,7 +85,7 @@ def test_eq_21_as_printed_holds_for_centred_noise_only(seed, beta, discount):
 def test_eq_22_needs_the_temperature():
     """Eq. 22: with beta = 2 and q = (0, 2 log 3) the odds are 1 to 3; the printed softmax(q) has 1 to 9."""
     q = np.array([0.0, 2.0 * np.log(3.0)])
-    for choice in (noisy_choice(q, stats.gumbel_r(0.0, 2.0)), gumbel_max_law(q, 2.0)[1]):
+    for choice in (noisy_choice(q, stats.gumbel_r(0.0, 2.0))[0], gumbel_max_law(q, 2.0)[1]):
         np.testing.assert_allclose(choice, [0.25, 0.75], atol=1e-12)
     np.testing.assert_allclose(special.softmax(q), [0.1, 0.9], atol=1e-12)
 
@@ -68,5 +95,5 @@ def test_eq_22_needs_the_temperature():
 def test_corollary_a11_fails_for_two_actions(tenths, beta):
     """Corollary A.1.1: its statement lacks N >= 3; for N = 2 mirrored Gumbel noise gives the softmax, too."""
     q = np.array([0.0, 0.1 * beta * tenths])
-    choice = noisy_choice(q, stats.gumbel_l(0.0, beta))
+    choice, _ = noisy_choice(q, stats.gumbel_l(0.0, beta))
     np.testing.assert_allclose(choice, special.softmax(q / beta), atol=1e-10)

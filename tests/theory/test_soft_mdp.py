@@ -1,4 +1,4 @@
-"""Soft value iteration against dense float64 algebra and SciPy, counts by hand, certificates."""
+"""Soft value iteration against hand-worked numbers, dense float64 algebra, limits, certificates."""
 
 import dataclasses
 
@@ -22,6 +22,21 @@ def random_mdp(seed=0, **changes):
     rewards, behavior = mdp.rewards.copy(), mdp.behavior.copy()
     rewards[0, 0], behavior[0] = 50.0, [0.0, 0.5, 0.5]
     return dataclasses.replace(mdp, rewards=rewards, behavior=behavior)
+
+
+def test_two_states_by_hand():
+    # State 1 pays 1 for ever: V = 1 / (1 - 1/2) = 2 whatever its action. From state 0 both actions lead there
+    # with rewards beta log 2 - 1 and beta log 4 - 1: Q is beta log 2 and beta log 4, V is beta log(6 / 2).
+    beta = 0.3
+    transitions = np.zeros((2, 2, 2))
+    transitions[:, :, 1] = 1.0
+    rewards = np.array([beta * np.log([2.0, 4.0]) - 1.0, [1.0, 1.0]])
+    mdp = SoftMDP.dense(transitions, rewards, np.full((2, 2), 0.5), discount=0.5, beta=beta)
+    assert mdp.next_states.shape == (2, 2, 1)
+    solution = value_iteration(mdp, 1e-13)
+    np.testing.assert_allclose(solution.v, [beta * np.log(3.0), 2.0], atol=1e-12)
+    np.testing.assert_allclose(solution.policy, [[1 / 3, 2 / 3], [0.5, 0.5]], atol=1e-12)
+    np.testing.assert_allclose(solution.q, [beta * np.log([2.0, 4.0]), [2.0, 2.0]], atol=1e-12)
 
 
 @instances
@@ -81,6 +96,22 @@ def test_certificate_bounds_the_error(seed, beta, discount, exponent):
     assert np.abs(solution.q - exact.q).max() <= solution.error_bound + 1e-9
 
 
+def test_small_beta_is_value_iteration_over_the_support():
+    mdp = random_mdp(beta=1e-9)
+    v = np.zeros(5)
+    for _ in range(400):
+        q = mdp.rewards + 0.9 * dense_transitions(mdp) @ v
+        v = np.where(mdp.behavior > 0, q, -np.inf).max(-1)
+    np.testing.assert_allclose(value_iteration(mdp).v, v, atol=1e-6)
+    assert v[0] < 40  # the 50 that mu never takes is not counted
+
+
+def test_large_beta_is_evaluation_of_mu():
+    mdp = random_mdp(beta=1e12)
+    expected = evaluated(mdp, mdp.behavior, mdp.rewards)
+    np.testing.assert_allclose(value_iteration(mdp).v, expected, atol=1e-7)
+
+
 def test_empirical_mdp_counts():
     # Pair (0, 1) thrice, to states 0, 2, 2, rewards 1, 2, 6; pair (0, 0) once, to 1; none from states 1, 2.
     mdp = SoftMDP.from_transitions(
@@ -101,19 +132,43 @@ def test_empirical_mdp_counts():
     np.testing.assert_allclose(solution.q[0], [5.0, 3.0 + solution.v[0] / 6], atol=1e-12)
 
 
-IMPOSSIBLE = {
-    "beta": 0.0,
-    "discount": 1.0,
-    "behavior": np.full((5, 3), 0.3),
-    "probabilities": np.full((5, 3, 2), 0.5),  # the next states have another shape
-    "rewards": np.full((5, 3), np.nan),
-}
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"beta": 0.0}, "beta must be positive and finite, not 0.0"),
+        ({"discount": 1.0}, r"discount must be within \[0, 1\), not 1.0"),
+        ({"behavior": np.full((5, 3), 0.3)}, "behavior must sum to 1, and sums to 0.9"),
+        ({"probabilities": np.full((5, 3, 2), 0.5)}, "the shapes of next_states, probabilities"),
+        ({"rewards": np.full((5, 3), np.nan)}, "rewards must be finite and not empty, not nan"),
+    ],
+)
+def test_impossible_mdp_is_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(random_mdp(), **changes)
 
 
-@pytest.mark.parametrize("name", IMPOSSIBLE)
-def test_impossible_mdp_is_refused(name):
-    with pytest.raises(ValueError, match=name):
-        dataclasses.replace(random_mdp(), **{name: IMPOSSIBLE[name]})
+@instances
+@given(seeds, betas, st.integers(1, 99))
+def test_the_discount_moves_into_the_scale(seed, beta, percent):
+    """Eq. 38, 39, 40: r + g L^b[Q] = r + L^gb[g Q] = L^gb[r + g Q], the step to Lemma C.1."""
+    discount = percent / 100
+    mdp = random_mdp(seed, beta=beta)
+    q = np.random.default_rng(seed).normal(scale=5.0, size=mdp.rewards.shape)
+    scaled = dataclasses.replace(mdp, beta=discount * beta)
+    reward = mdp.rewards[:, :1]
+    eq_38 = reward[:, 0] + discount * mdp.soft_value(q)
+    np.testing.assert_allclose(reward[:, 0] + scaled.soft_value(discount * q), eq_38, atol=1e-10)
+    np.testing.assert_allclose(scaled.soft_value(reward + discount * q), eq_38, atol=1e-10)
+    if 0.01 < beta < 100 and percent < 90:  # between the maximum and the mean, which know no scale
+        assert np.abs(mdp.soft_value(reward + discount * q) - eq_38).max() > 1e-6
+
+
+def random_policy(mdp, seed):
+    """Leaves out about a third of the actions, but not always the one that mu leaves out."""
+    weights = np.random.default_rng(seed).exponential(size=mdp.behavior.shape)
+    weights[weights < 0.4] = 0.0
+    weights[:, -1] += 0.1
+    return weights / weights.sum(-1, keepdims=True)
 
 
 @instances
@@ -122,7 +177,21 @@ def test_expected_returns_solve_the_dense_system(seed, discount):
     """Sec. 2.1: v = r_pi + discount * P_pi v, by dense algebra; with a policy that is greedy, too."""
     mdp = random_mdp(seed, discount=discount)
     greedy = np.eye(3)[np.random.default_rng(seed).integers(3, size=5)]
-    for policy in (greedy, 0.6 * greedy + 0.4 * mdp.behavior):
+    for policy in (random_policy(mdp, seed), greedy):
         expected = evaluated(mdp, policy, mdp.rewards)
         atol = 1e-12 * np.abs(mdp.rewards).max() / (1 - discount)
         np.testing.assert_allclose(mdp.expected_returns(policy), expected, rtol=0.0, atol=atol)
+
+
+@instances
+@given(seeds, st.integers(1, 6), st.integers(1, 4))
+def test_dense_and_successor_lists_are_the_same_mdp(seed, num_states, num_actions):
+    generator = np.random.default_rng(seed)
+    transitions = generator.dirichlet(np.full(num_states, 0.3), (num_states, num_actions))
+    transitions = np.where(transitions < 0.05, 0.0, transitions)
+    transitions /= transitions.sum(-1, keepdims=True)
+    rewards = generator.normal(size=(num_states, num_actions))
+    behavior = generator.dirichlet(np.ones(num_actions), num_states)
+    mdp = SoftMDP.dense(transitions, rewards, behavior, discount=0.9, beta=1.0)
+    np.testing.assert_allclose(dense_transitions(mdp), transitions, atol=1e-15)
+    assert mdp.next_states.shape[-1] == (transitions > 0).sum(-1).max()
