@@ -12,7 +12,6 @@ from python_cases import bandit
 import xql_jax.learners
 from xql_jax.errors import UserError
 from xql_jax.learners import registry
-from xql_jax.learners.registry import describe_fields
 from xql_jax.runs.load import load_run
 from xql_jax.runs.offline import run_offline
 from xql_jax.runs.run_settings import OfflineSettings
@@ -67,16 +66,6 @@ def test_the_example_is_its_own_oracle(registered, blocks):
     space = {}
     exec(blocks[2], space)  # the guide's own test
     space["test_the_minimiser_is_the_quantile"]()
-
-
-def test_the_example_is_described_by_its_own_file(registered):
-    """So it needs no other: tests compare the page with what the program writes, and want each meaning."""
-    rows = {row.name: row for row in describe_fields("quantile")}
-    assert rows["quantile"].meaning.startswith("Quantile of Q")
-    assert [row for row in rows.values() if not row.meaning] == []
-    page = runpy.run_path(str(ROOT / "docs/site/hyperparameters.py"))["page"]()
-    assert "### quantile\n" in page
-    assert f"| `quantile` | {rows['quantile'].meaning} | within (0, 1) | yes |" in page
 
 
 @pytest.mark.slow

@@ -60,21 +60,6 @@ def test_xql_learns_the_empirical_soft_mdp():
     assert np.ptp(true) > 1.0
 
 
-def test_beta_leads_from_imitation_to_greed():
-    """Eq. 2: with a smaller beta KL and return grow, from those of mu to those of the shortest path."""
-    kl, best, returns = rows("imitation_to_greed.py", " +(?:mu|best|[0-9.]+)(?= )").T
-    assert len(kl) == 9
-    for column in (kl, best, returns):
-        assert (np.diff(column)[1:6] > 1e-3).all()  # beta 10 to 0.01
-        assert (np.diff(column) >= 0).all()
-    np.testing.assert_allclose(kl[[0, -1]], [0.0, np.log(4.0)], atol=1e-4)
-    np.testing.assert_allclose(best[[0, -1]], [0.25, 1.0], atol=1e-4)
-    np.testing.assert_allclose(returns[-1], 0.95**5, atol=1e-4)
-    # Ends: beta 10 is next to mu, beta 0.001 is greedy.
-    assert kl[1] < 1e-3
-    assert kl[-2] > np.log(4.0) - 1e-3
-
-
 def test_a_gaussian_runs_into_the_wall_and_a_flow_does_not():
     """Eq. 2: of two equally good ways XQL's policy has both; a Gaussian has their mean, which is neither."""
     (data,) = rows("two_ways.py", "the data")

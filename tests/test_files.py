@@ -1,14 +1,13 @@
 """Files whole or not at all, on the disk before they take their name, and the line where they cannot be."""
 
 import errno
-import fcntl
 import json
 import os
 
 import pytest
 
 from xql_jax.errors import UserError
-from xql_jax.files import as_json, locked, with_numbers, write_atomically
+from xql_jax.files import as_json, with_numbers, write_atomically
 
 
 def test_readers_see_the_old_file_or_the_new_one(tmp_path, monkeypatch):
@@ -46,7 +45,7 @@ def refusing(number):
     return refuse
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO])
 @pytest.mark.parametrize("call", ["fsync", "replace"])
 def test_a_refusal_leaves_the_old_file_and_takes_no_space(tmp_path, monkeypatch, number, call):
     path = tmp_path / "summary.json"
@@ -58,12 +57,6 @@ def test_a_refusal_leaves_the_old_file_and_takes_no_space(tmp_path, monkeypatch,
         write_atomically(path, "new")
     assert path.read_text() == "old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["summary.json"]
-
-
-def test_a_file_system_without_locks_is_warned_of(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(fcntl, "flock", refusing(errno.ENOLCK))
-    with locked(tmp_path / ".lock", "file"):
-        assert "this file system has no locks: see that no other process writes there" in caplog.text
 
 
 def test_json_has_no_infinity(tmp_path):

@@ -19,13 +19,6 @@ def write(path, content=b"new"):
         unfinished.write_bytes(content)
 
 
-@pytest.mark.parametrize("name", ["a.json", "new/folder/a", "x" * 255])
-def test_an_output_appears_alone(name):
-    write(Path(name))
-    assert Path(name).read_bytes() == b"new"
-    assert [path.name for path in Path(name).parent.iterdir()] == [Path(name).name]
-
-
 def test_a_folder_is_there_whole():
     with writing_output("output", Path("new/set")) as unfinished:
         unfinished.mkdir()
@@ -48,18 +41,9 @@ def test_a_full_disk_leaves_the_old_file():
     assert [(found.name, found.read_bytes()) for found in Path().iterdir()] == [("a.json", b"old")]
 
 
-@pytest.mark.parametrize(
-    ("name", "reason"),
-    [
-        ("folder", "it is a directory"),
-        ("file/a.json", "file is not a directory that you may write to"),
-        ("a.txt", "unknown suffix '.txt'; known: .json, .png"),
-    ],
-)
-def test_what_cannot_be_written_is_told_before_the_work(name, reason):
-    Path("folder").mkdir()
+def test_what_cannot_be_written_is_told_before_the_work():
     Path("file").touch()
-    with pytest.raises(UserError) as error:
-        check_output("json", name, (".json", ".png") if name.endswith(".txt") else ())
-    assert str(error.value).startswith(f"--json={name}: ")
-    assert str(error.value).endswith(reason)
+    with pytest.raises(UserError, match=r"^--json=file/a\.json: .*file is not a directory"):
+        check_output("json", "file/a.json", ())
+    with pytest.raises(UserError, match=r"^--json=a\.txt: unknown suffix '\.txt'; known: \.json, \.png"):
+        check_output("json", "a.txt", (".json", ".png"))

@@ -7,7 +7,6 @@ import tempfile
 import threading
 import time
 
-import gymnasium
 import numpy as np
 import pytest
 from python_cases import SMALL, bandit
@@ -67,24 +66,6 @@ def test_a_run_in_a_temporary_folder_that_fails_or_is_stopped_is_kept(tmp_path, 
     assert [*tmp_path.iterdir()] == [place]
 
 
-def test_a_stopped_run_of_a_task_with_a_namespace_is_kept(tmp_path, monkeypatch):
-    pendulum = "gymnasium.envs.classic_control:PendulumEnv"
-    gymnasium.register("space/Pendulum-v0", pendulum, max_episode_steps=5)
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    data = {**bandit(), "observations": np.zeros((400, 3)), "next_observations": np.zeros((400, 3))}
-
-    def interrupt(step, numbers):
-        os.kill(os.getpid(), signal.SIGINT)
-
-    with pytest.raises(KeyboardInterrupt, match="stopped after 50 updates, saved in"):
-        xql_jax.train(
-            "gymnasium:space/Pendulum-v0", dataset=data, max_steps=100, eval_episodes=0,
-            callbacks=[interrupt], **SMALL,
-        )  # fmt: skip
-    [run] = tmp_path.rglob("config.json")
-    assert xql_jax.load_policy(run.parent).step == 50
-
-
 @pytest.mark.slow
 def test_a_temporary_folder_goes_with_the_policy():
     policy = xql_jax.train(dataset=bandit(), max_steps=50, **SMALL)
@@ -94,20 +75,6 @@ def test_a_temporary_folder_goes_with_the_policy():
     assert member.summary["status"] == "finished"
     del member
     assert not path.exists()
-
-
-def test_an_interrupt_during_the_last_updates_ends_a_loop_of_runs(monkeypatch):
-    """The run has ended, as nothing was left to do; the call raises nevertheless."""
-    advance = Population.advance
-
-    def interrupt(population, stop):
-        if stop == 50:
-            os.kill(os.getpid(), signal.SIGINT)
-        return advance(population, stop)
-
-    monkeypatch.setattr(Population, "advance", interrupt)
-    with pytest.raises(KeyboardInterrupt, match="stopped after 50 updates, saved in"):
-        xql_jax.train(dataset=bandit(), max_steps=50, **SMALL)
 
 
 def test_an_interrupt_before_the_training_is_not_lost_in_jax(monkeypatch, tmp_path, capfd):

@@ -44,8 +44,3 @@ def test_every_page_and_every_public_name_is_on_it(site):
         wanted = [f"{dotted}.{name}" for name in names if not name.startswith("_")]
         lacking += [name for name in wanted if f'id="{name}"' not in page]
     assert lacking == []
-
-
-def test_it_asks_for_nothing_from_elsewhere(site):
-    for page in site.rglob("*.html"):
-        assert not re.search(r'(src|<link[^>]*href)="(https?:)?//', page.read_text("utf-8")), page

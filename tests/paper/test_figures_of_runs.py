@@ -9,7 +9,7 @@ from written_runs import write_run
 from xql_jax.errors import UserError
 from xql_jax.paper.columns import where
 from xql_jax.paper.figures import FIGURES_OF_RUNS
-from xql_jax.reports.style import LINES, render
+from xql_jax.reports.style import render
 
 T_1, T_2 = 12.7062047, 4.3026527  # Student's 97.5% quantiles of one and two degrees of freedom
 
@@ -62,21 +62,6 @@ def test_figure_3_has_means_and_students_intervals(online_runs):
     np.testing.assert_allclose(td3["high"] - td3["mean"], half_width, rtol=1e-6)
     assert where(curves, task="hopper-hop")["seeds"].tolist() == [1, 1]
     assert np.isnan(where(curves, task="hopper-hop")["low"]).all()  # one seed has no interval
-
-
-def test_figure_3_has_a_column_a_task_and_a_row_a_family(online_runs):
-    write_run(online_runs, "walker-run", "xtd3", {0: [8.0, 9.0]}, step=10, scale=1.0)
-    figure = FIGURES_OF_RUNS["3"].draw(tables("3", online_runs))
-    panels = {(axes.get_title(), *legend(axes)): axes for axes in figure.axes}
-    assert set(panels) == {
-        ("walker-run", "sac"), ("walker-run", "td3", "xtd3"), ("hopper-hop", "td3")
-    }  # fmt: skip
-    sac = panels["walker-run", "sac"]
-    *of_seeds, mean = sac.get_lines()
-    assert (mean.get_label(), list(mean.get_ydata())) == ("sac", [12.0, 34.0])
-    assert [list(line.get_ydata()) for line in of_seeds] == [[10.0, 30.0], [14.0, 38.0]]
-    colours = {axes.get_lines()[0].get_color() for key, axes in panels.items() if key[1] == "td3"}
-    assert colours == {LINES[0]}  # the same on every task
 
 
 def test_figure_7_shows_scores_of_offline_runs_and_leaves_fine_tuned_ones_out(online_runs):

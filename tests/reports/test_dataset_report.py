@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from xql_jax.data.dataset import Dataset
-from xql_jax.reports.dataset_report import NumberSummary, describe_dataset, draw_dataset, report_lines
+from xql_jax.reports.dataset_report import NumberSummary, describe_dataset, draw_dataset
 from xql_jax.tasks import get_task
 from xql_jax.types import Batch
 
@@ -75,11 +75,8 @@ DISCRETE = {"rewards": np.arange(60), "actions": np.arange(60)[:, None] % 3 / 2,
     ("change", "task", "message"),
     [
         ({"rewards": np.zeros(5)}, None, "every reward is 0"),
-        ({"rewards": np.full(5, -1.0)}, None, "every reward is -1"),
         ({"rewards": [0, 0, 0, 4e4, 1]}, None, "the largest reward is 40000"),
-        ({"rewards": [1, 2, 1, 2, 3]}, None, r"all 3 trajectories return 3$"),
         ({"rewards": [1, 2, 1, 2, 3]}, HOPPER, "all 3 trajectories return 3: methods .* will refuse"),
-        ({"ends": (4,)}, HOPPER, "the one trajectory returns 7: methods .* will refuse"),
         ({"rewards": [1, 2, 1, 2, 3]}, BULLET_MAZE, r"all 3 trajectories return 3$"),
         ({"rewards": [1, 2, 1, 2, 9e3]}, HOPPER, "scores reach 277, and an expert's is 100"),
         ({"terminals": (2, 3, 4), "ends": (2, 3, 4)}, None, "2 of 3 terminals follow a terminal, .* 3:"),
@@ -119,15 +116,6 @@ def test_no_warning_on_data_that_deserve_none(change):
     known = "follow a terminal|observation itself|end in a terminal after|longer than an episode"
     warnings = describe_dataset(dataset(**change), HOPPER).warnings
     assert not [warning for warning in warnings if re.search(known, warning)]
-
-
-def test_text_has_the_numbers_and_the_warnings_last():
-    lines = report_lines(describe_dataset(dataset(), None))
-    assert "  length        1 to 2, mean 1.66667, median 2 steps" in lines
-    assert "  observation   -2 (entry 2) to 7 (entry 1)" in lines
-    assert lines[-1] == "  nothing to warn of"
-    zeros = report_lines(describe_dataset(dataset(np.zeros(5)), None))
-    assert zeros[-1] == "  warning: all 3 trajectories return 0"
 
 
 @pytest.mark.parametrize(("low", "high"), [(1, 1.0000001), (1e9, 1e9), (-3e38, 3e38)])

@@ -5,7 +5,7 @@ import math
 import pytest
 from members import member
 
-from xql_jax.reports.method_scores import as_text, method_scores
+from xql_jax.reports.method_scores import method_scores
 from xql_jax.reports.run_summary import FINE_TUNING, ONLINE_TRAINING
 
 
@@ -94,8 +94,3 @@ def test_unfinished_runs_count_only_where_nothing_has_finished():
 def test_the_papers_number_stands_beside_the_same_dataset_and_algorithm(run, paper, before):
     (score,), _ = method_scores([member(0, 1.0, run=run)])
     assert (score.paper, score.paper_before) == (paper, before)
-
-
-def test_numbers_that_are_equal_are_the_same_text():
-    values = (2, 2.0, math.inf, "inf", True, None, [256, 256])
-    assert [as_text(value) for value in values] == ["2", "2", "inf", "inf", "true", "null", "[256, 256]"]

@@ -2,7 +2,6 @@
 
 import csv
 import dataclasses
-import math
 
 import pytest
 
@@ -19,11 +18,6 @@ TABLE = ScoreTable(
     {("kitchen", "xql"): THREE, ("kitchen", "td3_bc"): ONE, ("maze_a", "xql"): ONE}
     | {("maze_a", "td3_bc"): THREE, ("maze_b", "td3_bc"): NONE},
 )
-
-
-def test_an_entry_is_the_last_scores_mean_never_the_best():
-    assert (THREE.mean, THREE.interval) == (3.0, pytest.approx(2.484138))
-    assert math.isnan(ONE.interval)
 
 
 def test_fine_tuning_is_before_and_after():

@@ -13,8 +13,6 @@ from xql_jax.reports.statistics import (
     BOOTSTRAP_SEED,
     best_found,
     common_block,
-    four_aggregates,
-    probability_of_improvement,
     score_matrix,
     statistics_of,
     tuning_curves,
@@ -39,21 +37,6 @@ def from_rliable(scores, function):
     np.random.seed(BOOTSTRAP_SEED)  # noqa: NPY002
     values, intervals = library.get_interval_estimates({"": scores}, function, reps=SAMPLES)
     return np.stack([values[""], *intervals[""]])
-
-
-def test_the_interquartile_mean_and_the_gap_by_hand():
-    # The middle half of 1, ..., 8 is 3, 4, 5, 6. To 100 are missing 100 - 36/8; 120 counts as 100.
-    scores = np.array([[8.0, 1.0], [2.0, 7.0], [6.0, 3.0], [4.0, 5.0]])
-    quartiles, mean, median, gap = four_aggregates(scores)
-    assert (quartiles, mean, median, gap) == (4.5, 4.5, 4.5, 95.5)
-    assert four_aggregates(np.array([[120.0], [40.0]]))[3] == 30.0
-
-
-def test_the_probability_of_improvement_by_hand():
-    # 2 is above 1 alone of 1, 2, 3, and equal to 2: 1.5 of 3. 4 is above all. Together 4.5 of 6.
-    scores, others = np.array([[2.0], [4.0]]), np.array([[1.0], [2.0], [3.0]])
-    assert probability_of_improvement(scores, others) == [0.75]
-    assert probability_of_improvement(others, others) == [0.5]
 
 
 def test_aggregates_profiles_and_probabilities_are_rliables(matrices):

@@ -9,7 +9,6 @@ from xql_jax import envs
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.rollout.acting import RecurrentPolicy, prepared, with_memory_of
 from xql_jax.rollout.evaluation import Evaluator, episode_seed
-from xql_jax.rollout.video import record_video
 from xql_jax.suites.record import Suite
 from xql_jax.tasks import Task, get_task
 
@@ -43,9 +42,6 @@ class Clock:
 
     def observation(self):
         return np.array([self.length, self.steps], np.float32)
-
-    def render(self):
-        return np.zeros((16, 16, 3), np.uint8)
 
     def close(self):
         self.closed = True
@@ -136,15 +132,6 @@ def test_policies_are_called_with_one_shape_and_told_of_beginnings_and_rewards()
     np.testing.assert_array_equal(last[0, :, 1], stay)
     np.testing.assert_array_equal(recorder.calls[-1][:, 3], 0.0)
     assert sum(ended) == 14
-
-
-def test_a_video_tells_them_too(tmp_path):
-    recorder = Recorder()
-    record_video(
-        envs.EnvironmentMaker(Clock).vector_env(TASK, 1), recorder.policy, [1, 5], tmp_path / "policy.gif"
-    )
-    events = [event if isinstance(event, str) else event.item() for event in recorder.events]
-    assert events == ["begin", "act", 0.0, "act", pytest.approx(0.01), "begin", "act", 0.0]
 
 
 def jumpy(observations):

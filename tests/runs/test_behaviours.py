@@ -111,12 +111,6 @@ def test_noise_has_its_standard_deviation(std):
     assert abs(np.corrcoef(actions.T)[0, 1]) < 4 / np.sqrt(len(actions))
 
 
-def test_actions_are_clipped_before_they_are_taken():
-    rows = rows_of(constant(0.9), noise=0.5, episodes=50)
-    assert rows["actions"].max() == 1.0
-    np.testing.assert_array_equal(rows["rewards"], rows["actions"][:, 0])
-
-
 def test_an_action_that_is_not_finite_is_refused():
     with pytest.raises(UserError, match="policy nan: gave an action that is not finite"):
         rows_of(constant(np.nan), episodes=1)

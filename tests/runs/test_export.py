@@ -23,7 +23,6 @@ from tiny_runs import offline_settings
 
 from xql_jax.data import act as act_script
 from xql_jax.data.act import acting
-from xql_jax.data.policy_files import read_policy
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.errors import UserError
 from xql_jax.learners.registry import make_learner
@@ -52,7 +51,6 @@ POLICIES = {
     "mixture": ("xql+mixture", {"num_components": 4}),
     "sac": ("rlpd", {"num_critics": 2}),
     "td3": ("td3_bc", {}),
-    "three layers": ("bc", {"actor_hidden_dims": (7, 6, 5)}),
     "no hidden layer": ("bc", {"actor_hidden_dims": ()}),
     "flow": ("xql_bellman+flow", {"candidates": 5, "actor_layer_norm": True, "critic_hidden_dims": (7, 6)}),
     "one step": ("fql", {"candidates": 3, "critic_hidden_dims": (7, 6)}),
@@ -99,17 +97,7 @@ def by_script(weights, act, folder):
     return act
 
 
-def by_archive(weights, act, folder):
-    """As a collector reads it, which refuses one for other sizes."""
-    path = folder / "policy.npz"
-    np.savez(path, **weights)
-    for sizes in ((O + 1, A), (O, A + 1)):
-        with pytest.raises(UserError, match=rf"policy\.npz: .*({O + 1} entries|{A + 1} finite numbers)"):
-            read_policy(path, *sizes)
-    return read_policy(path, O, A).act
-
-
-@pytest.mark.parametrize("way", [by_onnx, by_artifact, by_script, by_archive])
+@pytest.mark.parametrize("way", [by_onnx, by_artifact, by_script])
 def test_every_format_acts_as_the_learner(policy, way, tmp_path):
     observations, expected, weights, act = policy
     read = way(weights, act, tmp_path)

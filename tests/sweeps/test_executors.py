@@ -10,14 +10,11 @@ from pathlib import Path
 
 import psutil
 import pytest
-import ray
 from fake_slurm import FakeSlurm
 from tiny_sweeps import TINY, rows, states, sweep_settings, train_all
 
 from xql_jax.errors import UserError
 from xql_jax.runs import offline
-from xql_jax.sweeps import slurm as slurm_executor
-from xql_jax.sweeps.executors import ray_tasks
 from xql_jax.sweeps.plan import make_plan
 from xql_jax.sweeps.slurm import Slurm
 from xql_jax.sweeps.sweep_settings import SweepSettings
@@ -168,30 +165,11 @@ def test_ray_stops_and_goes_on(tmp_path, expected):
     assert rows(settings) == {seed: expected[seed] for seed in (0, 1)}
 
 
-@slow
-def test_a_task_that_no_node_has_room_for_is_refused(tmp_path):
-    settings = sweep_settings(tmp_path, methods=CLONING, task_gpus=100.0, ray_address="local")
-    message = r"^--task_cpus, --task_gpus: no node of the cluster has so much"
-    with pytest.raises(UserError, match=message):
-        train_all(settings, ray_tasks(settings))
-    assert not ray.is_initialized()
-
-
 @pytest.fixture
 def slurm(tmp_path, monkeypatch):
     fake = FakeSlurm(tmp_path / "slurm commands")
     monkeypatch.setenv("PATH", f"{fake.commands}{os.pathsep}{os.environ['PATH']}")
     return fake
-
-
-def test_jobs_on_this_machine_have_gpus_of_their_own(tmp_path, monkeypatch):
-    def seen(*_):  # local, so that it is pickled whole: a process that imports JAX takes seconds
-        return os.environ["CUDA_VISIBLE_DEVICES"]
-
-    monkeypatch.setattr(slurm_executor, "SlurmJob", lambda work, *arguments: seen)
-    settings = sweep_settings(tmp_path, task_gpus=2, slurm_cluster="local")
-    ended = Slurm(settings)(make_plan(settings), StopSignals())
-    assert [devices for _, devices in ended] == ["0,1", "0,1"]  # one after the other
 
 
 class StopsOnceBegun(StopSignals):

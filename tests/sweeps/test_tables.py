@@ -8,14 +8,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from tiny_runs import write_dataset
-from tiny_sweeps import TINY, states, sweep_settings, train_all
+from tiny_sweeps import states, sweep_settings, train_all
 
 from xql_jax.commands import sweeping
 from xql_jax.configuration import suite_config
-from xql_jax.data.loading import cached_file
 from xql_jax.reports.printed_tables import read_paper_table
 from xql_jax.runs import machine
-from xql_jax.runs.kinds import train_run
 from xql_jax.sweeps import plan, tables
 from xql_jax.sweeps.plan import make_plan
 from xql_jax.sweeps.sweep_settings import ReproductionSettings
@@ -65,35 +63,6 @@ def test_returns_are_no_scores_but_by_the_users_references(tmp_path):
     maze, hopper = tables.table_of(list(cells_of("Hopper-v5=200,1200"))).entries.values()
     assert (maze.last, hopper.last, hopper.best) == ((300.0,), (10.0,), (50.0,))
     assert hopper.cell() == "10.0"
-
-
-def test_missing_data_are_downloaded_once(asked, monkeypatch):
-    fetched = []
-
-    def fetch(task):
-        fetched.append(task.name)
-        place = cached_file(task)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.touch()
-
-    monkeypatch.setattr(sweeping, "task_file", fetch)
-    settings = asked(HOPPER)
-    there = sweeping.downloaded(make_plan(settings), settings)
-    assert fetched == [HOPPER]
-    assert {cell.state for cell in there} == {"to do"}
-
-
-@pytest.mark.slow
-def test_seeds_of_several_runs_are_one_entry_of_the_table(tmp_path):
-    changes = {"methods": (f"bc{TINY}",), "num_seeds": 3}
-    together, apart = (
-        sweep_settings(tmp_path / name, **changes, seeds_per_run=number)
-        for name, number in (("a", 3), ("b", 2))
-    )
-    assert (len(train_all(together)), len(train_all(apart))) == (1, 2)
-    [one], [other] = (tables.table_of(make_plan(own)).entries.values() for own in (together, apart))
-    assert len(one.last) == 3
-    assert (one.last, one.best) == (other.last, other.best)  # companions change no number
 
 
 @pytest.mark.slow
@@ -152,17 +121,3 @@ def test_sweeps_and_changed_fields_are_columns_of_their_own(asked):
     results = [result for _, outcome in outcomes for result in outcome.summary["results"]]
     assert [entry.last for entry in entries] == [tuple(result["last_score_by_seed"]) for result in results]
     assert [(len(entry.last), entry.updates, entry.paper) for entry in entries] == [(2, 20, None)] * 3
-
-
-@pytest.mark.slow
-def test_a_run_with_references_of_its_own_is_not_taken_for_one_without(tmp_path):
-    """Its scores are on another scale."""
-    random = np.random.default_rng(0)
-    shapes = {"observations": (40, 11), "actions": (40, 3), "rewards": 40, "next_observations": (40, 11)}
-    arrays = {name: random.uniform(-1, 1, shape) for name, shape in shapes.items()}
-    np.savez(tmp_path / "hopper.npz", terminals=np.arange(40) % 10 == 9, **arrays)
-    data = f"Hopper-v5={tmp_path / 'hopper.npz'}"
-    settings = sweep_settings(tmp_path, methods=(f"bc{TINY}",), datasets=(data,))
-    [cell] = make_plan(settings)
-    train_run(dataclasses.replace(cell.settings, random_return=0.0, expert_return=1.0))
-    assert states(settings) == ["to do"]
