@@ -34,22 +34,6 @@ def test_it_runs_in_silence_and_within_the_page(name):
     assert lines[-1].endswith(".")  # the closing sentence
 
 
-def gumbel_rows():
-    table = rows("gumbel_regression.py", "Gumbel, beta [0-9.]+")
-    assert table.shape == (6, 6)
-    return table.reshape(6, 2, 3)  # betas; x; fitted, samples, law
-
-
-def test_gumbel_regression_reaches_the_operator():
-    """Lemma 3.2: the minimiser of Eq. 7 is L^beta."""
-    fitted, samples, _ = np.moveaxis(gumbel_rows(), -1, 0)
-    np.testing.assert_allclose(fitted, samples, rtol=0.01)
-    mean = rows("gumbel_regression.py", "mean").reshape(2, 3)
-    expectile = rows("gumbel_regression.py", "expectile 0.9").reshape(2, 3)
-    for table in (mean, expectile):
-        np.testing.assert_allclose(table[:, 0], table[:, 1], rtol=0.01)
-
-
 def test_xql_learns_the_empirical_soft_mdp():
     table = rows("soft_mdp.py", " +[0-9](?= )")
     assert table.shape == (6, 3)

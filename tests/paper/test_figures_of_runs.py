@@ -70,16 +70,6 @@ def test_figure_7_shows_scores_of_offline_runs_and_leaves_fine_tuned_ones_out(on
     assert (curves["method"].tolist(), curves["mean"].tolist()) == (["xql"], [50.0])
 
 
-def test_each_panel_shows_the_best_of_its_own_task(tmp_path):
-    for number in range(20):
-        for task, value in (("hopper-medium-v2", number), ("walker2d-medium-v2", 20 - number)):
-            write_run(tmp_path, task, "xql", {0: [float(value)] * 2}, beta=float(number))
-    figure = FIGURES_OF_RUNS["7"].draw(tables("7", tmp_path))
-    for axes, best in zip(figure.axes, (range(8, 20), range(12)), strict=True):
-        assert axes.get_title().endswith(": the best 12 of 20")
-        assert legend(axes) == [f"xql beta={b}" for b in best]
-
-
 def test_curves_go_by_step_and_divergence_and_restarts_stand_in_the_legend(tmp_path):
     write_run(tmp_path, "walker-run", "sac", {0: [1.0, None, 3.0]}, scale=1.0)
     write_run(tmp_path, "walker-run", "sac", {1: [3.0, 2.0, 5.0]}, scale=1.0, diverged=[1])

@@ -13,7 +13,6 @@ from xql_jax.reports.statistics import (
     BOOTSTRAP_SEED,
     best_found,
     common_block,
-    score_matrix,
     statistics_of,
     tuning_curves,
 )
@@ -92,10 +91,6 @@ def test_the_largest_table_without_a_gap(cells, datasets, methods):
     assert found == (list(datasets), list(methods))
 
 
-def test_datasets_with_more_seeds_give_as_many_as_the_others():
-    np.testing.assert_array_equal(score_matrix([[1, 2, 3], [4, 5]]), [[1, 4], [2, 5]])
-
-
 POWERS = 2.0 ** np.arange(6)  # scores of six policies, each the same in every episode
 
 
@@ -128,15 +123,6 @@ def test_two_policies_that_succeed_in_a_share_of_their_episodes():
     assert means[-1] > 0.799
     greedy, *_ = best_found(episodes, alpha=0.0, **options)
     assert greedy[-1] < 0.8 - 0.04 * 0.6 + 4 * 0.6 * np.sqrt(0.04 / options["searches"])
-
-
-def test_the_unit_of_the_scores_changes_nothing_but_the_unit():
-    """The bonus is for scores in [0, 1], whatever the returns are; the same seed gives the same bits."""
-    scores = np.random.default_rng(0).normal(size=(10, 20))
-    once, again = best_found(scores), best_found(scores)
-    np.testing.assert_array_equal(once, again)
-    assert (best_found(scores, seed=1) != once).any()
-    np.testing.assert_allclose(best_found(1e4 * scores - 500.0), 1e4 * once - 500.0, rtol=1e-9)
 
 
 def test_the_interval_is_that_of_the_mean_over_searches():

@@ -1,6 +1,5 @@
 """Means with their intervals, rank correlation and regret@1, by hand, and what the intervals promise."""
 
-import dataclasses
 import math
 
 import numpy as np
@@ -34,10 +33,6 @@ def test_wilsons_interval_of_a_success_rate():
     np.testing.assert_allclose(none["success_interval_95"], [0.0, z**2 / (n + z**2)], rtol=1e-8, atol=1e-12)
     assert (most["success_rate"], none["success_rate"]) == (0.8, 0.0)
     assert most["successes"] == [True] * 8 + [False] * 2
-    (untold, _) = describe_episodes(
-        dataclasses.replace(results, successes=None), get_task("antmaze-umaze-v0")
-    )
-    assert untold["success_rate"] is untold["success_interval_95"] is untold["successes"] is None
 
 
 def test_agreement_worked_by_hand():
@@ -60,13 +55,7 @@ def test_regret_is_the_best_score_of_all_less_that_of_the_one_chosen():
     found = agreement(np.array([1.0, np.nan, 2.0, 3.0]), np.array([1.0, 9.0, 2.0, np.nan]))
     assert (found.policies, found.regret, math.isnan(found.rho)) == (2, 7.0, True)
     assert agreement(np.full(3, np.nan), np.arange(3.0)).policies == 0
-
-
-def test_a_perfect_order_has_a_p_value_by_counting_and_no_interval_and_equal_numbers_no_order():
-    found = agreement(-np.arange(5.0), np.arange(5.0) ** 3)
-    assert (found.rho, found.p_value) == (pytest.approx(-1), pytest.approx(2 / 120))
-    assert math.isnan(found.rho_low)
-    assert math.isnan(agreement(np.ones(5), np.arange(5.0)).rho)
+    assert math.isnan(agreement(np.ones(5), np.arange(5.0)).rho)  # equal numbers have no order
 
 
 def test_the_interval_holds_the_truth_19_times_of_20():

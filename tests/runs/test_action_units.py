@@ -135,16 +135,11 @@ def test_every_way_of_acting_has_the_same_score(made):
     written = json.loads((files / "policy.json").read_text())
     np.testing.assert_array_equal(np.float32([written["low"], written["high"]]), [low, high])
     far = 100 * np.random.default_rng(0).normal(size=(50, len(low) + 1)).astype(np.float32)
-    for act in (policy, *ways.values()):
-        actions = act(far)
+    for actions in (policy(far), policy(far[:1].repeat(300, 0), key=0)):
         assert ((low <= actions) & (actions <= high)).all()
-        assert (np.ptp(actions, axis=0) > 0.9 * (high - low)).all()  # both bounds are reached
-    drawn = policy(far[:1].repeat(300, 0), key=0)
-    assert ((low <= drawn) & (drawn <= high)).all()
+    assert (np.ptp(policy(far), axis=0) > 0.9 * (high - low)).all()  # both bounds are reached
     rows, _ = collected(folder / "own.hdf5", name, policy=str(path), deterministic=True, episodes=2)
     np.testing.assert_allclose(rows["actions"], policy(rows["observations"]), rtol=1e-5)
-    again, _ = collected(folder / "again.hdf5", name, policy=str(files / "policy.npz"), episodes=2)
-    np.testing.assert_allclose(again["actions"], rows["actions"], atol=1e-5)
 
 
 @pytest.mark.slow
@@ -176,13 +171,12 @@ def test_fine_tuned_and_online_runs_act_in_the_same_units(made):
     np.testing.assert_allclose(moved, rows["next_observations"][:, :-1], rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("action", [np.nan, np.inf])
-def test_an_action_that_is_not_finite_becomes_the_centre_of_the_bounds(made, monkeypatch, action):
+def test_an_action_that_is_not_finite_becomes_the_centre_of_the_bounds(made, monkeypatch):
     name, _, path = made
     low, high = (np.array(bound, np.float32) for bound in BOUNDS[name])
 
     def act(observations):
-        return np.full((*observations.shape[:2], len(low)), action, np.float32)
+        return np.full((*observations.shape[:2], len(low)), np.nan, np.float32)
 
     monkeypatch.setattr("xql_jax.runs.load.deterministic_policy", lambda *stacked: act)
     settings = EvaluationSettings(checkpoint=str(path), episodes=EPISODES, seed=0)
@@ -209,7 +203,7 @@ def arrays_of(rows, actions, **others):
     return {**{key: rows[key] for key in keys}, "actions": actions, **others}
 
 
-@pytest.mark.parametrize("form", ["hdf5", "npz", "arrays", "folder"])
+@pytest.mark.parametrize("form", ["hdf5", "arrays", "folder"])
 def test_normalised_data_are_known_by_their_mark(tmp_path, form):
     task = get_task(env_name_of("Askew"))
     bounds = action_bounds(task)
@@ -219,8 +213,6 @@ def test_normalised_data_are_known_by_their_mark(tmp_path, form):
     source = str(tmp_path / f"set.{form}")
     if form == "hdf5":
         write_hdf5(source, {**rows, "actions": within}, mark)
-    elif form == "npz":
-        np.savez(source, **arrays_of(rows, within, **mark))
     elif form == "arrays":
         source = from_arrays(arrays_of(rows, within, **mark), "arrays")
     else:
@@ -230,9 +222,6 @@ def test_normalised_data_are_known_by_their_mark(tmp_path, form):
         np.savez(tmp_path / "set.folder" / "0.npz", **arrays, **mark)
     raw = load_dataset(task, [source]).batch.actions
     np.testing.assert_array_equal(load_dataset(task, [source], bounds=bounds).batch.actions, raw)
-    both = load_dataset(task, [str(tmp_path / "own.hdf5"), source], bounds=bounds).batch.actions
-    np.testing.assert_array_equal(both[-len(raw) :], raw)
-    np.testing.assert_array_equal(both[:11], bounds.to_learner(rows["actions"])[:11])
 
 
 def test_a_minari_folder_is_in_the_environments_units(tmp_path):

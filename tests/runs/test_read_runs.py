@@ -34,16 +34,12 @@ def test_a_run_is_read_as_its_files_say(tmp_path):
     found = found_in(tmp_path)
     (run,) = found.runs
     expected = {
-        "path": folder, "name": str(folder.relative_to(tmp_path)), "dataset": "pen-human-v1", "seeds": (0, 1),
-        "algorithm": "xql", "phase": OFFLINE_TRAINING, "status": "finished", "step": 2_000,
-        "max_steps": 2_000, "unit": "update", "seconds": 3660.0, "rate": 250.0, "is_normalised": True,
-        "has_own_data": False,
+        "path": folder, "dataset": "pen-human-v1", "seeds": (0, 1), "algorithm": "xql",
+        "phase": OFFLINE_TRAINING, "status": "finished", "step": 2_000, "max_steps": 2_000, "unit": "update",
+        "seconds": 3660.0, "rate": 250.0, "is_normalised": True, "has_own_data": False,
     }  # fmt: skip
     assert {name: getattr(run, name) for name in expected} == expected
     assert (run.made_by["commit"], run.settings["config.tau"]) == (COMMIT, "0.005")
-    assert run.made_by["simulator"] == "backend=mujoco mujoco=3.8.1"
-    assert run.made_by["machine"] == "device=cpu processor=a processor cores=2"
-    assert found.left_out == []
     members = {(member.seed, member.settings["config.beta"]): member for member in found.members}
     assert {key: list(member.values) for key, member in members.items()} == {
         (0, "0.5"): [1.0, 2.5], (0, "2"): [3.0, 4.5], (1, "0.5"): [5.0, 6.0], (1, "2"): [7.0, 8.0],
@@ -145,14 +141,9 @@ def listed(tmp_path):
 def test_states_scores_and_what_differs(listed):
     damaged, iql, *both = listed
     assert (damaged.state, damaged.task) == ("damaged", "")
-    assert "config.json" in damaged.note
     assert (iql.state, iql.method, iql.seeds, iql.score) == ("interrupted", "iql", (3, 3), 7.0)
-    by_beta = {run.settings["config.beta"]: run for run in both}
-    assert by_beta["1"].seeds == (0, 1)
-    assert by_beta["1"].score == 6.0  # the mean of the last scores of the seeds, 4 and 8
-    assert by_beta["2"].score == 5.0
-    assert by_beta["2"].score_text == "5.0"
-    assert all(run.state == "finished" for run in both)
+    # The mean of the last scores of the seeds, 4 and 8.
+    assert {run.settings["config.beta"]: run.score for run in both} == {"1": 6.0, "2": 5.0}
     assert differing(both) == ["config.beta"]
     assert differing(listed) == ["config.beta", "max_steps"]  # and no expectile, which one method alone has
 
@@ -173,14 +164,6 @@ def test_a_filter_takes_columns_and_settings(listed):
         filtered(listed, "betta=1")
     with pytest.raises(UserError, match=r"--filter wants NAME=VALUE"):
         filtered(listed, "xql")
-
-
-def test_a_filter_takes_lists_as_they_are_shown_or_typed(tmp_path):
-    write_run(tmp_path, "maze", "bc", {0: [1.0]}, hidden_dims=[8, 16])
-    write_run(tmp_path, "maze", "bc", {0: [1.0]}, hidden_dims=[8])
-    for text in ("hidden_dims=[8,16]", "hidden_dims=[8, 16] method=bc", "hidden_dims=8,16"):
-        [run] = filtered(list_runs([str(tmp_path)]), text)
-        assert run.settings["config.hidden_dims"] == "[8, 16]"
 
 
 def test_a_run_whose_heart_beats_is_running_wherever_that_is(tmp_path, monkeypatch):
@@ -205,17 +188,11 @@ def test_a_run_whose_heart_beats_is_running_wherever_that_is(tmp_path, monkeypat
     assert re.fullmatch(r"interrupted since 2001-09-0\d .* or running elsewhere", state()[1])
 
 
-def test_runs_behind_links_are_found_once_and_loops_end(tmp_path, caplog):
-    results, scratch = tmp_path / "results", tmp_path / "scratch"
+def test_runs_behind_links_are_found_once_and_loops_end(tmp_path):
+    results = tmp_path / "results"
     write_run(results, "maze", "xql", {0: [1.0]})
-    elsewhere = write_run(scratch, "maze", "xql", {1: [2.0]})
-    (results / "maze" / "xql" / "linked").symlink_to(elsewhere)  # one run
-    (results / "again").symlink_to(scratch)  # a folder of runs, the same one
+    elsewhere = write_run(tmp_path / "scratch", "maze", "xql", {1: [2.0]})
+    (results / "linked").symlink_to(elsewhere)  # one run
+    (results / "again").symlink_to(tmp_path / "scratch")  # a folder of runs, the same one
     (results / "maze" / "loop").symlink_to(results)
-    (results / "nowhere").symlink_to(tmp_path / "gone")
-    found = found_in(results)
-    [warning] = caplog.messages
-    assert f"{results / 'nowhere'}: a link to {tmp_path / 'gone'}, which is not there" in warning
-    assert sorted(run.seeds for run in found.runs) == [(0, 0), (1, 1)]
-    assert found.left_out == []
-    assert [run.dataset for run in found_in(results / "maze" / "xql" / "linked").runs] == ["maze"]
+    assert sorted(run.seeds for run in found_in(results).runs) == [(0, 0), (1, 1)]

@@ -24,16 +24,6 @@ def test_numbers_share_a_program_and_what_changes_it_does_not(tmp_path):
     ]
 
 
-def test_settings_of_runs_can_be_swept_and_seeds_be_split(tmp_path):
-    changes = {"sweep": "batch_size=8,16", "seed": 4, "num_seeds": 5, "seeds_per_run": 2}
-    settings = sweep_settings(tmp_path, methods=("bc",), **changes)
-    seeds = [[4, 5], [6, 7], [8]]
-    assert [(method, own) for method, _, own, _ in cells(settings)] == [
-        (f"bc:batch_size={size}", own) for size in (8, 16) for own in seeds
-    ]
-    assert [cell.identity["batch_size"] for cell in make_plan(settings)] == [8] * 3 + [16] * 3
-
-
 def test_online_methods_have_their_own_configs(tmp_path):
     tasks, methods = ("cartpole-swingup", "cheetah-run"), ("xsac:network=small", "xtd3_dq")
     changes = {"methods": methods, "datasets": tasks, "sweep": "beta=1,2", "max_steps": 100_000}
