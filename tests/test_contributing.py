@@ -1,20 +1,16 @@
 """CONTRIBUTING.md's example of a method: its files are written, registered and trained as it says."""
 
 import re
-import runpy
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 from python_cases import bandit
 
+import xql_jax
 import xql_jax.learners
 from xql_jax.errors import UserError
 from xql_jax.learners import registry
-from xql_jax.runs.load import load_run
-from xql_jax.runs.offline import run_offline
-from xql_jax.runs.run_settings import OfflineSettings
 
 ROOT = Path(__file__).resolve().parents[1]
 GUIDE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
@@ -43,23 +39,10 @@ def registered(blocks, tmp_path, monkeypatch):
         sys.modules.pop(f"xql_jax.learners.{name}", None)
 
 
-def run(tmp_path, algorithm, sweep="", **fields):
-    np.savez(tmp_path / "data.npz", **bandit(60))
-    config = runpy.run_path(str(ROOT / "configs" / "pointmaze_config.py"))["get_config"](algorithm)
-    config.update({name: (8,) for name in config if name.endswith("_hidden_dims")} | fields)
-    settings = OfflineSettings(
-        config=config,
-        max_steps=20,
-        log_interval=10,
-        eval_interval=20,
-        checkpoint_interval=20,
-        save_dir=str(tmp_path / "results"),
-        dataset=(str(tmp_path / "data.npz"),),
-        batch_size=8,
-        sweep=sweep,
-    )
-    trained = load_run(run_offline(settings).path)
-    return trained.summary, trained.rows(trained.files.evaluations)
+def trained(folder, method, **settings):
+    """What was trained by its name on 60 transitions of the bandit."""
+    settings |= {"max_steps": 20, "hidden_dims": (8,), "batch_size": 8, "log_interval": 10}
+    return xql_jax.train(dataset=bandit(60), method=method, save_dir=folder, progress=False, **settings)
 
 
 def test_the_example_is_its_own_oracle(registered, blocks):
@@ -70,9 +53,8 @@ def test_the_example_is_its_own_oracle(registered, blocks):
 
 @pytest.mark.slow
 def test_the_example_trains_by_its_name_and_with_another_policy(registered, tmp_path):
-    summary, _ = run(tmp_path, "quantile", quantile=0.8)
-    assert (summary["status"], summary["algorithm"], summary["diverged"]) == ("finished", "quantile", [])
-    summary, _ = run(tmp_path, "quantile+filtered", sweep="quantile=0.7,0.9")
+    assert trained(tmp_path, "quantile", quantile=0.8).summary["algorithm"] == "quantile"
+    summary = trained(tmp_path, "quantile+filtered", sweep="quantile=0.7,0.9").summary
     assert (summary["status"], summary["algorithm"]) == ("finished", "quantile+filtered")
 
 
@@ -83,7 +65,7 @@ def test_the_example_trains_from_outside_of_the_package(blocks, tmp_path, monkey
     module = blocks[0].replace(inside, outside).replace("Quantile)}", "Quantile)")
     (tmp_path / "my_methods.py").write_text(module, encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
-    summary, _ = run(tmp_path, "my_methods:quantile", quantile=0.8)
+    summary = trained(tmp_path, "my_methods:quantile", quantile=0.8).summary
     assert (summary["status"], summary["algorithm"]) == ("finished", "my_methods:quantile")
     with pytest.raises(UserError, match=r"quantile must be within \(0, 1\), not 1.5"):
-        run(tmp_path, "my_methods:quantile", quantile=1.5)
+        trained(tmp_path, "my_methods:quantile", quantile=1.5)
