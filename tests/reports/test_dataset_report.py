@@ -118,7 +118,7 @@ def test_no_warning_on_data_that_deserve_none(change):
     assert not [warning for warning in warnings if re.search(known, warning)]
 
 
-@pytest.mark.parametrize(("low", "high"), [(1, 1.0000001), (1e9, 1e9), (-3e38, 3e38)])
+@pytest.mark.parametrize(("low", "high"), [(1e9, 1e9), (-3e38, 3e38)])
 def test_the_picture_shows_all_of_any_finite_numbers(low, high):
     numbers = np.where(np.arange(300) % 3, low, high).astype(np.float32)
     with np.errstate(all="raise", under="ignore"):

@@ -46,15 +46,6 @@ def test_a_name_has_what_was_varied_on_its_dataset_and_no_more():
     assert by_name["pen-human-v0", "xql"].details == "beta=2 tau=0.2"
 
 
-def test_the_datas_digest_is_in_a_name_only_if_nothing_else_differs():
-    def names(**of_second):
-        second = member(0, 2.0, run={"name": "b"}, dataset_fingerprint="f2", **of_second)
-        return sorted(method for _, method in by_place([member(0, 1.0, dataset_fingerprint="f1"), second])[0])
-
-    assert names(beta=2) == ["xql beta=-", "xql beta=2"]
-    assert names() == ["xql dataset_fingerprint=f1", "xql dataset_fingerprint=f2"]
-
-
 def test_what_was_learned_from_data_and_what_was_fine_tuned_are_apart():
     tuned = {"phase": FINE_TUNING, "handover": 10, "name": "tuned"}
     by_name, _ = by_place([member(0, 1.0), member(0, 4.0, 9.0, run=tuned)])

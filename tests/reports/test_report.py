@@ -90,21 +90,6 @@ def test_statistics_are_over_what_can_be_compared(report):
     }
 
 
-def test_the_budget_of_a_grid_has_a_row_for_each_number_of_episodes(report, files):
-    """Four policies of XQL, 5, 6, 20 and 21 on average, in a grid; IQL and BC, of one setting, beside it."""
-    rows = list(csv.DictReader(io.StringIO(files["tuning.csv"])))
-    assert {row["dataset"] for row in rows} == {"kitchen-complete-v0"}
-    last = {row["algorithm"]: row for row in rows if row["episodes"] == "200"}
-    counts = {name: (row["settings"], row["policies"]) for name, row in last.items()}
-    assert counts == {"xql": ("2", "4"), "iql": ("1", "3"), "bc": ("1", "8")}
-    assert {last["xql"][name] for name in ("score", "low_95", "high_95")} == {"21"}
-    first = next(row for row in rows if row["algorithm"] == "xql")
-    assert float(first["low_95"]) < float(first["score"]) < float(first["high_95"])
-    assert float(first["score"]) == pytest.approx(13.0, abs=1.0)
-    assert len(rows) == 3 * 200
-    assert "xql 4 (2 settings)" in files["index.html"]
-
-
 def test_a_report_of_nothing_is_a_page(tmp_path):
     write_run(tmp_path, "pen-human-v0", "bc", {0: [None]})  # a run, but no evaluation
     files = report_of(tmp_path, "").files("")

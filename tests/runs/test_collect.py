@@ -135,13 +135,6 @@ def test_appended_rows_come_behind_and_every_command_is_recorded(known, tmp_path
     assert metadata["policy"] == [parts[0]["policy"], "random"]
     assert metadata["env_name"] == ENV_NAME
     assert load_dataset(None, [str(tmp_path / "set.hdf5")]).references == (-100.0, 100.0)
-    for number, command in enumerate(metadata["command"]):  # each makes its part again
-        words = dict(word[2:].split("=", 1) for word in command.split()[1:])
-        (tmp_path / f"{number} again").mkdir()
-        settings = {name: SETTINGS[name].kind(value) for name, value in words.items()}
-        collected(tmp_path / f"{number} again", **settings)
-        again = tmp_path / f"{number} again" / "set.hdf5"
-        assert again.read_bytes() == (tmp_path / str(number) / "set.hdf5").read_bytes()
 
 
 def test_what_cannot_be_added_to_stays(known, tmp_path):

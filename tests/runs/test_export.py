@@ -9,7 +9,6 @@ import json
 import os
 import re
 import runpy
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -22,7 +21,6 @@ from slow_cases import slow_but
 from tiny_runs import offline_settings
 
 from xql_jax.data import act as act_script
-from xql_jax.data.act import acting
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.errors import UserError
 from xql_jax.learners.registry import make_learner
@@ -106,30 +104,9 @@ def test_every_format_acts_as_the_learner(policy, way, tmp_path):
 
 
 @pytest.mark.parametrize("number", [0, 1, 2], ids=["onnx", "numpy", "jax"])
-def test_the_guides_examples_act_without_this_project(tmp_path, number):
+def test_the_guides_examples_act_without_this_project(unbroken, tmp_path, number):
     """As they stand in docs/finetune.md; without JAX too, but for its own file."""
-    generator = np.random.default_rng(0)
-    weights = {
-        "shift": np.ones(4, np.float32),
-        "scale": np.full(4, 2, np.float32),
-        "num_hidden": np.array(1),
-        "kernel_0": generator.normal(size=(4, 8)).astype(np.float32),
-        "bias_0": np.ones(8, np.float32),
-        "action_kernel": generator.normal(size=(8, 2)).astype(np.float32),
-        "action_bias": np.ones(2, np.float32),
-        "low": np.float32([-2.0, 0.0]),
-        "high": np.float32([2.0, 0.5]),
-    }
-    write_onnx(weights, tmp_path / "policy.onnx")
-    np.savez(tmp_path / "policy.npz", **weights)
-
-    def act(seen):
-        hidden = jax.nn.relu((seen - 1) / 2 @ weights["kernel_0"] + 1)
-        scaled = jnp.tanh(hidden @ weights["action_kernel"] + 1)
-        return jnp.array([0.0, 0.25]) + jnp.array([2.0, 0.25]) * scaled  # from low to high
-
-    write_artifact(act, 4, tmp_path / "policy.jax")
-    shutil.copy(act_script.__file__, tmp_path)
+    export_policy(ExportSettings(checkpoint=str(unbroken.path), output=str(tmp_path), member=0))
     examples = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "finetune.md").read_text(), re.DOTALL)
     (tmp_path / "example.py").write_text(examples[number] + "print(actions)\n")
     for name in ("flax", "onnx", "xql_jax", *["jax"] * (number < 2)):
@@ -139,7 +116,8 @@ def test_the_guides_examples_act_without_this_project(tmp_path, number):
     )
     assert run.returncode == 0, run.stderr
     printed = np.array(run.stdout.replace("[", " ").replace("]", " ").split(), float)
-    np.testing.assert_allclose(printed, acting(weights)(np.zeros((1, 4), np.float32))[0], atol=1e-5)
+    expected = load_policy(unbroken.path).select(seed=3)(np.zeros(4, np.float32))
+    np.testing.assert_allclose(printed, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize(

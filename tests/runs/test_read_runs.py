@@ -1,6 +1,5 @@
 """Runs read for reports and lists: every number from its files, damage with its reason."""
 
-import json
 import math
 import os
 import re
@@ -10,7 +9,7 @@ import pytest
 from written_runs import COMMIT, write_run
 
 from xql_jax.errors import UserError
-from xql_jax.files import beating, write_record
+from xql_jax.files import beating
 from xql_jax.reports.run_summary import FINE_TUNING, OFFLINE_TRAINING, ONLINE_TRAINING
 from xql_jax.runs.folder import HEARTBEAT
 from xql_jax.tools.list_runs import differing, filtered, list_runs
@@ -19,13 +18,6 @@ from xql_jax.tools.read_runs import read_runs
 
 def found_in(*folders):
     return read_runs([str(folder) for folder in folders])
-
-
-def change(path, **fields):
-    """Another version's record: as it was written, but other."""
-    content = {**json.loads(path.read_text()), **fields}
-    del content["digest"]
-    write_record(path, content)
 
 
 def test_a_run_is_read_as_its_files_say(tmp_path):
@@ -92,7 +84,6 @@ def test_scores_without_reference_returns_are_returns(tmp_path, task, content, s
 
 DAMAGE = {
     "config.json is cut": (lambda run: cut(run / "config.json"), "config.json: damaged: it is not JSON"),
-    "config.json lacks fields": (lambda run: change(run / "config.json", versions=None), "another version"),
     "evaluations.csv is gone": (lambda run: (run / "evaluations.csv").unlink(), "not as the run wrote it"),
     "rows of a run without a summary": (
         lambda run: ((run / "summary.json").unlink(), cut(run / "evaluations.csv")),
