@@ -11,7 +11,6 @@ from xql_jax.tasks import get_task
 from xql_jax.types import Batch
 
 HOPPER = get_task("hopper-medium-v2")  # limit 1000, references -20.272305 and 3234.3
-BULLET_MAZE = get_task("bullet-maze2d-open-v0")  # of its robots' suite; a goal's rewards are not scaled
 
 
 def dataset(
@@ -65,8 +64,6 @@ def test_duplicates_are_counted_bit_for_bit():
 
 # Twenty trajectories of three steps that end in terminals.
 FIXED = {"rewards": np.arange(60) % 7, "terminals": range(2, 60, 3), "ends": range(2, 60, 3)}
-SHIFTED = {"rewards": np.arange(60) % 3, "actions": np.arange(60)[:, None] % 3 / 7, "ends": range(2, 60, 3)}
-LONG = {"rewards": np.arange(1003), "terminals": (1002,), "ends": (1002,)}
 AT_LIMIT = {"rewards": np.arange(1000), "terminals": (999,), "ends": (999,)}
 DISCRETE = {"rewards": np.arange(60), "actions": np.arange(60)[:, None] % 3 / 2, "ends": (59,)}
 
@@ -75,20 +72,14 @@ DISCRETE = {"rewards": np.arange(60), "actions": np.arange(60)[:, None] % 3 / 2,
     ("change", "task", "message"),
     [
         ({"rewards": np.zeros(5)}, None, "every reward is 0"),
-        ({"rewards": [0, 0, 0, 4e4, 1]}, None, "the largest reward is 40000"),
         ({"rewards": [1, 2, 1, 2, 3]}, HOPPER, "all 3 trajectories return 3: methods .* will refuse"),
-        ({"rewards": [1, 2, 1, 2, 3]}, BULLET_MAZE, r"all 3 trajectories return 3$"),
         ({"rewards": [1, 2, 1, 2, 9e3]}, HOPPER, "scores reach 277, and an expert's is 100"),
         ({"terminals": (2, 3, 4), "ends": (2, 3, 4)}, None, "2 of 3 terminals follow a terminal, .* 3:"),
         ({"rewards": [1, 1, 4, 4, 0], "terminals": (1, 3)}, None, "at all 2 terminals the reward is that"),
         (FIXED, None, "all 20 trajectories end in a terminal after 3 steps"),
-        (SHIFTED, None, "the first action and reward of every trajectory are 0"),
         (AT_LIMIT, HOPPER, "1 terminals are at the episode limit, 1000 steps"),
-        (LONG, HOPPER, "1 trajectories are longer than an episode, 1000 steps"),
         ({"terminals": (), "ends": (4,)}, None, "one trajectory without a terminal"),
         ({"actions": [[0], [0.5], [-2.5], [0], [0]]}, None, "20.0% of the action entries are .*up to 2.5"),
-        ({"actions": [[1], [-1], [1], [0], [0.1]]}, None, "60% of the action entries are at their bounds"),
-        ({"actions": np.zeros((5, 1))}, None, "action entries that never change: 0"),
         (DISCRETE, None, "actions look discrete"),
         ({"observations": np.diag([1, 1001, -1e4, 1e6, 5])}, None, r"beyond ±1,000, .*: 1-3$"),
         ({"observations": np.ones((5, 2)), "rewards": [1, 2, 1, 2, 1], "actions": np.ones((5, 1)) / 2},

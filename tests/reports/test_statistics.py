@@ -70,7 +70,6 @@ def test_with_one_seed_there_is_no_interval():
     statistics = statistics_of(["a"], matrices, SAMPLES)
     assert np.isnan(statistics.aggregates["one"][1:]).all()
     assert not np.isnan(statistics.aggregates["two"]).any()
-    assert np.isnan(statistics.improvements["one", "two"][1:]).all()
 
 
 @pytest.mark.parametrize(
@@ -124,13 +123,6 @@ def test_two_policies_that_succeed_in_a_share_of_their_episodes():
     assert greedy[-1] < 0.8 - 0.04 * 0.6 + 4 * 0.6 * np.sqrt(0.04 / options["searches"])
 
 
-def test_the_interval_is_that_of_the_mean_over_searches():
-    """After one episode a search has one of six policies at random: 1.96 standard errors."""
-    means, low, high = best_found(steady(POWERS), searches=4_000)
-    errors = 1.96 * POWERS.std() / np.sqrt(4_000)
-    np.testing.assert_allclose([high[0] - means[0], means[0] - low[0]], errors, rtol=0.05)
-
-
 def of_episodes(seed, last, **settings):
     """A member whose evaluations are of three episodes each: of no use first, then with these scores."""
     of_six = member(seed, -99.0, -99.0, -99.0, *last, **settings)
@@ -147,11 +139,7 @@ def test_a_grid_has_a_curve_of_the_last_evaluations_episodes():
     members.append(of_episodes(0, [90, 90, 90], run={"algorithm": "iql"}, finished=False, beta=1.0))
     xql, bc = sorted(tuning_curves(method_scores(members)[0]), key=lambda curve: -curve.policies)
     assert xql.run.dataset == bc.run.dataset == "kitchen-complete-v0"
-    assert [(one.run.algorithm, one.settings, one.policies) for one in (xql, bc)] == [
-        ("xql", 2, 4),
-        ("bc", 1, 1),
-    ]
-    worth = np.array([0.0, 20.0, 50.0, 4.0])
-    assert xql.found[0, 0] == pytest.approx(worth.mean(), abs=4 * worth.std() / np.sqrt(1_000))
+    assert (xql.run.algorithm, xql.settings, xql.policies) == ("xql", 2, 4)
+    assert (bc.run.algorithm, bc.settings, bc.policies) == ("bc", 1, 1)
     assert xql.found[0, -1] == 50.0
     np.testing.assert_array_equal(bc.found, 8.0)

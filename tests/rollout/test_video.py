@@ -98,17 +98,6 @@ def test_the_environments_failure_is_told_as_its_own(tmp_path, monkeypatch, suff
     assert names(tmp_path) == []
 
 
-def test_size_and_rate_are_those_asked_for(tmp_path):
-    path, steps, asked = tmp_path / "policy.mp4", [], {"size": (50, 34), "frames_per_second": 10}
-    returns = record_video(Stage(100.0), act, [30, 20], path, on_step=lambda: steps.append(1), **asked)
-    assert (returns, len(steps)) == ([30, 20], 50)
-    # Every tenth of the 100 states a second, the first and the last: 0, 10, 20, 30 and 0, 10, 20.
-    with imageio.get_reader(path) as reader:
-        assert sum(1 for _ in reader) == 4 + 3
-        assert reader.get_meta_data()["size"] == (50, 34)
-    assert names(tmp_path) == [path.name]
-
-
 def test_a_gif_is_bounded(tmp_path, monkeypatch):
     monkeypatch.setattr(video, "MAX_GIF_BYTES", 30_000)
     path = tmp_path / "policy.gif"

@@ -44,15 +44,13 @@ def test_a_run_is_read_as_its_files_say(tmp_path):
 
 def test_unfinished_runs_are_read_with_their_state(tmp_path):
     write_run(tmp_path, "walker-run", "sac", {0: [1.0, 2.0]}, status=None, content={"max_steps": 9_000})
-    write_run(tmp_path, "walker-run", "td3", {0: [1.0]}, status="interrupted", environment=False)
     write_run(tmp_path, "walker-run", "xsac", {0: [None]})
     found = found_in(tmp_path)
-    by_algorithm = {run.algorithm: run for run in found.runs}
-    run = by_algorithm["sac"]
+    run, without_rows = sorted(found.runs, key=lambda run: run.algorithm)
     assert (run.status, run.step, run.phase, run.unit) == ("interrupted", 2_000, ONLINE_TRAINING, "step")
     assert math.isnan(run.seconds)
-    assert [member.is_finished for member in found.members] == [False, False]
-    assert by_algorithm["xsac"].warnings == ("nothing was evaluated",)
+    assert [member.is_finished for member in found.members] == [False]
+    assert without_rows.warnings == ("nothing was evaluated",)
 
 
 def test_a_member_that_was_cut_and_a_hand_over(tmp_path):

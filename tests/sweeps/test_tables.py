@@ -1,9 +1,7 @@
 """A table's plan, what it trains, and that what is there is not trained again."""
 
-import dataclasses
 import os
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -44,25 +42,6 @@ def asked(tmp_path, monkeypatch):
 
 def table_of(settings, name="1"):
     return tables.table_of(make_plan(settings), read_paper_table(name))
-
-
-def test_returns_are_no_scores_but_by_the_users_references(tmp_path):
-    write_dataset(tmp_path / "data.npz")
-    datasets = tuple(f"{task}={tmp_path / 'data.npz'}" for task in (MAZE, "Hopper-v5"))
-    settings = sweep_settings(tmp_path, datasets=datasets, methods=("bc",))
-
-    def cells_of(*references):
-        for cell in make_plan(dataclasses.replace(settings, references=references)):
-            result = {"hyperparameters": {}, "last_score_by_seed": [300.0], "best_score_by_seed": [700.0]}
-            summary = {"results": [result], "quantity": cell.settings.task.quantity, "step": 20}
-            record = SimpleNamespace(summary=summary, path=tmp_path, content={})
-            yield dataclasses.replace(cell, state=plan.FINISHED, record=record)
-
-    maze, hopper = tables.table_of(list(cells_of())).entries.values()
-    assert (maze.cell(), hopper.cell(), hopper.is_normalised) == ("300.0", "300.0 (return)", False)
-    maze, hopper = tables.table_of(list(cells_of("Hopper-v5=200,1200"))).entries.values()
-    assert (maze.last, hopper.last, hopper.best) == ((300.0,), (10.0,), (50.0,))
-    assert hopper.cell() == "10.0"
 
 
 @pytest.mark.slow
