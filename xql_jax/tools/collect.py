@@ -205,7 +205,6 @@ def _collect_by_oracle(settings: CollectionSettings) -> Json:
 
 
 def _policy(settings: CollectionSettings) -> Source:
-    """Episodes of one policy."""
     if not settings.policy:
         raise UserError("no policy: give --policy=random, FILE.npz or a run's folder, or --replay=RUN")
     if not settings.env_name:
@@ -222,16 +221,8 @@ def _policy(settings: CollectionSettings) -> Source:
     def rows() -> Rows:
         unit = "transition" if transitions else "episode"
         with counted(transitions or episodes or 0, unit, settings.tqdm) as count:
-            return episodes_of(
-                behaviour,
-                task,
-                suite,
-                seed,
-                transitions=transitions,
-                episodes=episodes,
-                noise=noise,
-                count=count,
-            )
+            how_many: Json = {"transitions": transitions, "episodes": episodes}
+            return episodes_of(behaviour, task, suite, seed, **how_many, noise=noise, count=count)
 
     metadata = {"seed": seed, "policy": behaviour.name, "policy_is": behaviour.what, "noise": noise}
     return Source(task, settings.simulation, rows, metadata)
@@ -316,7 +307,6 @@ def _references(settings: CollectionSettings, source: Source) -> References | No
 
 
 def _check_output(settings: CollectionSettings) -> Path:
-    """Returns the path to write to; raises UserError if it cannot be written."""
     if not settings.output:
         raise UserError("give --output: the file or folder to write")
     is_folder = settings.format == "minari"

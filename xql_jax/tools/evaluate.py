@@ -150,7 +150,6 @@ def _run_of(settings: EvaluationSettings) -> SavedRun | None:
 
 
 def _random(task: Task, suite: EnvironmentMaker, seed: int) -> Act:
-    """Returns a policy that draws actions uniformly from the task's action space."""
     with contextlib.closing(suite.vector_env(task, 1)) as env:
         space = env.action_space
     generator = np.random.default_rng(seed)
