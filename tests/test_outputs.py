@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from xql_jax.errors import UserError
-from xql_jax.outputs import check_output, writing_output
+from xql_jax.outputs import writing_output
 
 
 @pytest.fixture(autouse=True)
@@ -39,11 +39,3 @@ def test_a_full_disk_leaves_the_old_file():
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert [(found.name, found.read_bytes()) for found in Path().iterdir()] == [("a.json", b"old")]
-
-
-def test_what_cannot_be_written_is_told_before_the_work():
-    Path("file").touch()
-    with pytest.raises(UserError, match=r"^--json=file/a\.json: .*file is not a directory"):
-        check_output("json", "file/a.json", ())
-    with pytest.raises(UserError, match=r"^--json=a\.txt: unknown suffix '\.txt'; known: \.json, \.png"):
-        check_output("json", "a.txt", (".json", ".png"))

@@ -72,7 +72,6 @@ def test_unfinished_runs_count_only_where_nothing_has_finished():
     ("run", "paper", "before"),
     [
         ({}, 72.5, None),  # as the paper prints them
-        ({"dataset": "pen-human-v0", "algorithm": "brac_p"}, 8.1, None),
         ({"algorithm": "td3_bc"}, None, None),  # a dash in the paper
         ({"has_own_data": True}, None, None),
         ({"phase": ONLINE_TRAINING}, None, None),

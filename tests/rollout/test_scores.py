@@ -66,7 +66,6 @@ def test_the_interval_holds_the_truth_19_times_of_20():
     found = [agreement(*sample.T) for sample in pairs]
     share = np.mean([one.rho_low <= truth <= one.rho_high for one in found])
     assert 0.935 < share < 0.965
-    assert np.mean([one.p_value for one in found]) < 0.01
     independent = generator.standard_normal((1000, 2, 30))
     p_values = [agreement(*sample).p_value for sample in independent]
     assert stats.kstest(p_values, "uniform").pvalue > 0.01

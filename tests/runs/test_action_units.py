@@ -7,7 +7,6 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium import spaces
-from slow_cases import slow_but
 from tiny_runs import SCHEDULE, online_settings, small
 
 from xql_jax.data.arrays import from_arrays
@@ -109,7 +108,7 @@ def evaluated(path, **settings):
     return evaluate(settings)["members"][0]["return_mean"]
 
 
-@pytest.fixture(scope="module", params=slow_but(BOUNDS, "Two", "Askew"))
+@pytest.fixture(scope="module", params=BOUNDS)
 def made(request, tmp_path_factory):
     """The bounds' name, a folder, collected data in it, and the run that was trained on these."""
     folder = tmp_path_factory.mktemp(request.param)

@@ -145,8 +145,6 @@ def test_what_cannot_be_added_to_stays(known, tmp_path):
         before = (tmp_path / "set.hdf5").read_bytes()
         with pytest.raises(UserError, match=r"set\.hdf5 has rows of this policy and seed.*--seed"):
             collected(tmp_path, **{**part, **other_number})
-    with pytest.raises(UserError, match="exists already: add to it by --append"):
-        collected(tmp_path, **random | {"append": False})
     with pytest.raises(UserError, match="is no dataset of Hopper-v5"):
         collected(tmp_path, **random | {"env_name": "Hopper-v5"})
     with alone_at(tmp_path / "set.hdf5"), pytest.raises(Busy, match=r"at this file: .*set\.hdf5"):

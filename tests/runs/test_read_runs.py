@@ -107,15 +107,6 @@ def test_damage_is_listed_and_the_rest_is_read(tmp_path, name):
     assert reason in left_out.reason
 
 
-def test_a_run_is_counted_once_however_often_it_is_found(tmp_path):
-    first = write_run(tmp_path / "a", "pen-human-v1", "xql", {0: [1.0]})
-    found = found_in(tmp_path / "a", tmp_path / "a", first)
-    assert [run.name for run in found.runs] == [str(first)]
-    assert [run.name for run in found_in(first).runs] == [str(first)]
-    with pytest.raises(UserError, match=r"nothing: no such folder"):
-        found_in(tmp_path / "nothing")
-
-
 @pytest.fixture
 def listed(tmp_path):
     """Two runs of XQL with two betas, one of IQL that was stopped, one that is damaged."""
@@ -184,4 +175,4 @@ def test_runs_behind_links_are_found_once_and_loops_end(tmp_path):
     (results / "linked").symlink_to(elsewhere)  # one run
     (results / "again").symlink_to(tmp_path / "scratch")  # a folder of runs, the same one
     (results / "maze" / "loop").symlink_to(results)
-    assert sorted(run.seeds for run in found_in(results).runs) == [(0, 0), (1, 1)]
+    assert sorted(run.seeds for run in found_in(results, results).runs) == [(0, 0), (1, 1)]
