@@ -6,19 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from xql_jax.errors import Damaged, UserError, nearest
+from xql_jax.errors import Damaged, UserError
 
 
 def test_the_line():
     assert str(UserError("two\nlines\r\n and\ttabs, ±1 and 東京")) == "two lines and tabs, ±1 and 東京"
     assert str(Damaged(f"{UserError('two  words')}")) == "two words"
-
-
-def test_the_nearest_name_is_found_whatever_its_case():
-    known = ("xql", "iql", "Hopper-v5", "HalfCheetah-v5", *(f"task{number}" for number in range(50)))
-    assert nearest("IQL", known).split(", ")[0] == "iql"
-    assert nearest("hopper-V5", known).split(", ")[0] == "Hopper-v5"
-    assert nearest("zzzz", ("b", "A")) == "A, b"
 
 
 def test_a_python_that_is_not_supported_is_named_before_anything_is_resolved(monkeypatch):

@@ -34,22 +34,6 @@ def test_it_runs_in_silence_and_within_the_page(name):
     assert lines[-1].endswith(".")  # the closing sentence
 
 
-def gumbel_rows():
-    table = rows("gumbel_regression.py", "Gumbel, beta [0-9.]+")
-    assert table.shape == (6, 6)
-    return table.reshape(6, 2, 3)  # betas; x; fitted, samples, law
-
-
-def test_gumbel_regression_reaches_the_operator():
-    """Lemma 3.2: the minimiser of Eq. 7 is L^beta."""
-    fitted, samples, _ = np.moveaxis(gumbel_rows(), -1, 0)
-    np.testing.assert_allclose(fitted, samples, rtol=0.01)
-    mean = rows("gumbel_regression.py", "mean").reshape(2, 3)
-    expectile = rows("gumbel_regression.py", "expectile 0.9").reshape(2, 3)
-    for table in (mean, expectile):
-        np.testing.assert_allclose(table[:, 0], table[:, 1], rtol=0.01)
-
-
 def test_xql_learns_the_empirical_soft_mdp():
     table = rows("soft_mdp.py", " +[0-9](?= )")
     assert table.shape == (6, 3)
@@ -58,21 +42,6 @@ def test_xql_learns_the_empirical_soft_mdp():
     # Data, not learning, is what parts it from the truth; and the states differ by much more than either.
     assert 0.02 < np.abs(empirical - true).max() < 0.3
     assert np.ptp(true) > 1.0
-
-
-def test_beta_leads_from_imitation_to_greed():
-    """Eq. 2: with a smaller beta KL and return grow, from those of mu to those of the shortest path."""
-    kl, best, returns = rows("imitation_to_greed.py", " +(?:mu|best|[0-9.]+)(?= )").T
-    assert len(kl) == 9
-    for column in (kl, best, returns):
-        assert (np.diff(column)[1:6] > 1e-3).all()  # beta 10 to 0.01
-        assert (np.diff(column) >= 0).all()
-    np.testing.assert_allclose(kl[[0, -1]], [0.0, np.log(4.0)], atol=1e-4)
-    np.testing.assert_allclose(best[[0, -1]], [0.25, 1.0], atol=1e-4)
-    np.testing.assert_allclose(returns[-1], 0.95**5, atol=1e-4)
-    # Ends: beta 10 is next to mu, beta 0.001 is greedy.
-    assert kl[1] < 1e-3
-    assert kl[-2] > np.log(4.0) - 1e-3
 
 
 def test_a_gaussian_runs_into_the_wall_and_a_flow_does_not():

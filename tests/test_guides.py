@@ -68,17 +68,6 @@ def test_a_page_s_python_runs_from_its_first_block_to_its_last(page, tmp_path, m
                 exec(compile("\n" * block.line + block.code, page, "exec"), space)
 
 
-def test_the_other_pages_python_is_run_elsewhere():
-    for page, test in RUN_BY.items():
-        assert blocks(page, "python")
-        assert page.rpartition("/")[2] in (ROOT / test).read_text("utf-8"), f"{test} does not name {page}"
-
-
-def test_marks_are_of_the_blocks_below_them():
-    marks = sum((ROOT / page).read_text("utf-8").count("\n<!-- not run:") for page in PAGES)
-    assert marks == sum(bool(block.reason) for block in ALL_BLOCKS)
-
-
 @pytest.mark.release
 @pytest.mark.timeout(3_600)
 def test_every_command_runs_as_printed_in_a_bare_clone(tmp_path):

@@ -73,13 +73,9 @@ def typed(commands, tmp_path):
     return run
 
 
-def test_a_command_teaches_itself_and_finds_configs_anywhere(typed):
-    code, out, err = typed("xql-train-offline -h")
-    assert (code, err) == (0, "")
-    assert "  xql-train-offline --env_name=pointmaze-umaze-v0 " in out
-    code, out, err = typed(
-        "xql-train-offline --config=kitchen:cql --env_name=kitchen-mixed-v0 --print_config"
-    )
+def test_a_command_finds_configs_anywhere(typed):
+    line = "xql-train-offline --config=kitchen:cql --env_name=kitchen-mixed-v0 --print_config"
+    code, out, err = typed(line)
     assert (code, err) == (0, "")
     assert "--cql_alpha=" in out
 
@@ -97,10 +93,8 @@ def test_the_mazes_need_no_extra(typed):
     ("line", "package", "extra"),
     [
         ("xql-evaluate --random_policy --env_name=pen-human-v1", "gymnasium_robotics", "simulators"),
-        ("xql-evaluate --random_policy --env_name=scene-play-singletask-v0", "ogbench", "ogbench"),
         ("xql-figures --figure=2", "sklearn", "theory"),
         ("xql-train-offline --wandb", "wandb", "wandb"),
-        ("xql-sweep --datasets=pointmaze-umaze-v0 --methods=xql --executor=ray", "ray", "sweep"),
     ],
 )
 def test_what_an_extra_brings_is_told_in_a_line(line, package, extra, typed):

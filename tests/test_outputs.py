@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from xql_jax.errors import UserError
-from xql_jax.outputs import check_output, writing_output
+from xql_jax.outputs import writing_output
 
 
 @pytest.fixture(autouse=True)
@@ -17,13 +17,6 @@ def here(tmp_path, monkeypatch):
 def write(path, content=b"new"):
     with writing_output("json", path) as unfinished:
         unfinished.write_bytes(content)
-
-
-@pytest.mark.parametrize("name", ["a.json", "new/folder/a", "x" * 255])
-def test_an_output_appears_alone(name):
-    write(Path(name))
-    assert Path(name).read_bytes() == b"new"
-    assert [path.name for path in Path(name).parent.iterdir()] == [Path(name).name]
 
 
 def test_a_folder_is_there_whole():
@@ -46,20 +39,3 @@ def test_a_full_disk_leaves_the_old_file():
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert [(found.name, found.read_bytes()) for found in Path().iterdir()] == [("a.json", b"old")]
-
-
-@pytest.mark.parametrize(
-    ("name", "reason"),
-    [
-        ("folder", "it is a directory"),
-        ("file/a.json", "file is not a directory that you may write to"),
-        ("a.txt", "unknown suffix '.txt'; known: .json, .png"),
-    ],
-)
-def test_what_cannot_be_written_is_told_before_the_work(name, reason):
-    Path("folder").mkdir()
-    Path("file").touch()
-    with pytest.raises(UserError) as error:
-        check_output("json", name, (".json", ".png") if name.endswith(".txt") else ())
-    assert str(error.value).startswith(f"--json={name}: ")
-    assert str(error.value).endswith(reason)

@@ -54,8 +54,7 @@ def write_run(
         **dict(content),
     }
     run = digest(identity)[:16]
-    name = f"seeds{min(seeds)}-{max(seeds)}_{run[:8]}" if len(set(seeds)) > 1 else f"seed{seeds[0]}_{run[:8]}"
-    folder = root / env_name / algorithm / name
+    folder = root / env_name / algorithm / f"seed{seeds[0]}_{run[:8]}"
     folder.mkdir(parents=True)
     columns = {"times": ["step", "seconds"], "settings": ["seed", *swept]}
     here = {"versions": VERSIONS, "machine": MACHINE, "commit": COMMIT, "resumed": []}

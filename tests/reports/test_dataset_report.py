@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 
 from xql_jax.data.dataset import Dataset
-from xql_jax.reports.dataset_report import NumberSummary, describe_dataset, draw_dataset, report_lines
+from xql_jax.reports.dataset_report import NumberSummary, describe_dataset
 from xql_jax.tasks import get_task
 from xql_jax.types import Batch
 
 HOPPER = get_task("hopper-medium-v2")  # limit 1000, references -20.272305 and 3234.3
-BULLET_MAZE = get_task("bullet-maze2d-open-v0")  # of its robots' suite; a goal's rewards are not scaled
 
 
 def dataset(
@@ -65,8 +64,6 @@ def test_duplicates_are_counted_bit_for_bit():
 
 # Twenty trajectories of three steps that end in terminals.
 FIXED = {"rewards": np.arange(60) % 7, "terminals": range(2, 60, 3), "ends": range(2, 60, 3)}
-SHIFTED = {"rewards": np.arange(60) % 3, "actions": np.arange(60)[:, None] % 3 / 7, "ends": range(2, 60, 3)}
-LONG = {"rewards": np.arange(1003), "terminals": (1002,), "ends": (1002,)}
 AT_LIMIT = {"rewards": np.arange(1000), "terminals": (999,), "ends": (999,)}
 DISCRETE = {"rewards": np.arange(60), "actions": np.arange(60)[:, None] % 3 / 2, "ends": (59,)}
 
@@ -75,23 +72,14 @@ DISCRETE = {"rewards": np.arange(60), "actions": np.arange(60)[:, None] % 3 / 2,
     ("change", "task", "message"),
     [
         ({"rewards": np.zeros(5)}, None, "every reward is 0"),
-        ({"rewards": np.full(5, -1.0)}, None, "every reward is -1"),
-        ({"rewards": [0, 0, 0, 4e4, 1]}, None, "the largest reward is 40000"),
-        ({"rewards": [1, 2, 1, 2, 3]}, None, r"all 3 trajectories return 3$"),
         ({"rewards": [1, 2, 1, 2, 3]}, HOPPER, "all 3 trajectories return 3: methods .* will refuse"),
-        ({"ends": (4,)}, HOPPER, "the one trajectory returns 7: methods .* will refuse"),
-        ({"rewards": [1, 2, 1, 2, 3]}, BULLET_MAZE, r"all 3 trajectories return 3$"),
         ({"rewards": [1, 2, 1, 2, 9e3]}, HOPPER, "scores reach 277, and an expert's is 100"),
         ({"terminals": (2, 3, 4), "ends": (2, 3, 4)}, None, "2 of 3 terminals follow a terminal, .* 3:"),
         ({"rewards": [1, 1, 4, 4, 0], "terminals": (1, 3)}, None, "at all 2 terminals the reward is that"),
         (FIXED, None, "all 20 trajectories end in a terminal after 3 steps"),
-        (SHIFTED, None, "the first action and reward of every trajectory are 0"),
         (AT_LIMIT, HOPPER, "1 terminals are at the episode limit, 1000 steps"),
-        (LONG, HOPPER, "1 trajectories are longer than an episode, 1000 steps"),
         ({"terminals": (), "ends": (4,)}, None, "one trajectory without a terminal"),
         ({"actions": [[0], [0.5], [-2.5], [0], [0]]}, None, "20.0% of the action entries are .*up to 2.5"),
-        ({"actions": [[1], [-1], [1], [0], [0.1]]}, None, "60% of the action entries are at their bounds"),
-        ({"actions": np.zeros((5, 1))}, None, "action entries that never change: 0"),
         (DISCRETE, None, "actions look discrete"),
         ({"observations": np.diag([1, 1001, -1e4, 1e6, 5])}, None, r"beyond ±1,000, .*: 1-3$"),
         ({"observations": np.ones((5, 2)), "rewards": [1, 2, 1, 2, 1], "actions": np.ones((5, 1)) / 2},
@@ -119,24 +107,3 @@ def test_no_warning_on_data_that_deserve_none(change):
     known = "follow a terminal|observation itself|end in a terminal after|longer than an episode"
     warnings = describe_dataset(dataset(**change), HOPPER).warnings
     assert not [warning for warning in warnings if re.search(known, warning)]
-
-
-def test_text_has_the_numbers_and_the_warnings_last():
-    lines = report_lines(describe_dataset(dataset(), None))
-    assert "  length        1 to 2, mean 1.66667, median 2 steps" in lines
-    assert "  observation   -2 (entry 2) to 7 (entry 1)" in lines
-    assert lines[-1] == "  nothing to warn of"
-    zeros = report_lines(describe_dataset(dataset(np.zeros(5)), None))
-    assert zeros[-1] == "  warning: all 3 trajectories return 0"
-
-
-@pytest.mark.parametrize(("low", "high"), [(1, 1.0000001), (1e9, 1e9), (-3e38, 3e38)])
-def test_the_picture_shows_all_of_any_finite_numbers(low, high):
-    numbers = np.where(np.arange(300) % 3, low, high).astype(np.float32)
-    with np.errstate(all="raise", under="ignore"):
-        figure = draw_dataset(dataset(numbers, (), (99, 198, 299), numbers[:, None], numbers[:, None]), "")
-        figure.draw_without_rendering()
-    heights = [sum(patch.get_height() for patch in panel.patches) for panel in figure.axes]
-    assert [heights[index] for index in (0, 1, 3, 4)] == [3, 3, 300, 300]  # trajectories, rewards, actions
-    returns = [part.sum(dtype=np.float64) for part in np.split(numbers, [100, 199])]
-    np.testing.assert_allclose(figure.axes[2].lines[0].get_ydata(), returns, rtol=1e-5)

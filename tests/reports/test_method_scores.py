@@ -5,7 +5,7 @@ import math
 import pytest
 from members import member
 
-from xql_jax.reports.method_scores import as_text, method_scores
+from xql_jax.reports.method_scores import method_scores
 from xql_jax.reports.run_summary import FINE_TUNING, ONLINE_TRAINING
 
 
@@ -43,16 +43,6 @@ def test_a_name_has_what_was_varied_on_its_dataset_and_no_more():
     kitchens, pens = ("bc", "xql beta=1", "xql beta=2"), ("bc", "xql")
     places = [("kitchen-complete-v0", name) for name in kitchens] + [("pen-human-v0", name) for name in pens]
     assert sorted(by_name) == places
-    assert by_name["pen-human-v0", "xql"].details == "beta=2 tau=0.2"
-
-
-def test_the_datas_digest_is_in_a_name_only_if_nothing_else_differs():
-    def names(**of_second):
-        second = member(0, 2.0, run={"name": "b"}, dataset_fingerprint="f2", **of_second)
-        return sorted(method for _, method in by_place([member(0, 1.0, dataset_fingerprint="f1"), second])[0])
-
-    assert names(beta=2) == ["xql beta=-", "xql beta=2"]
-    assert names() == ["xql dataset_fingerprint=f1", "xql dataset_fingerprint=f2"]
 
 
 def test_what_was_learned_from_data_and_what_was_fine_tuned_are_apart():
@@ -76,15 +66,12 @@ def test_unfinished_runs_count_only_where_nothing_has_finished():
     assert (score.last, score.note) == ((5.0,), "")
     (score,), _ = method_scores([unfinished])
     assert (score.last, score.note) == ((50.0,), "unfinished at 10 of 3,000 updates")
-    (score,), _ = method_scores([member(1, 50.0, run={"max_steps": 3_000}, finished=False)])
-    assert score.note == "stopped early at 10 of 3,000 updates"
 
 
 @pytest.mark.parametrize(
     ("run", "paper", "before"),
     [
         ({}, 72.5, None),  # as the paper prints them
-        ({"dataset": "pen-human-v0", "algorithm": "brac_p"}, 8.1, None),
         ({"algorithm": "td3_bc"}, None, None),  # a dash in the paper
         ({"has_own_data": True}, None, None),
         ({"phase": ONLINE_TRAINING}, None, None),
@@ -94,8 +81,3 @@ def test_unfinished_runs_count_only_where_nothing_has_finished():
 def test_the_papers_number_stands_beside_the_same_dataset_and_algorithm(run, paper, before):
     (score,), _ = method_scores([member(0, 1.0, run=run)])
     assert (score.paper, score.paper_before) == (paper, before)
-
-
-def test_numbers_that_are_equal_are_the_same_text():
-    values = (2, 2.0, math.inf, "inf", True, None, [256, 256])
-    assert [as_text(value) for value in values] == ["2", "2", "inf", "inf", "true", "null", "[256, 256]"]

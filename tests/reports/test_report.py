@@ -50,10 +50,7 @@ def test_returns_are_marked_and_reference_returns_make_scores_of_them(tmp_path):
     assert both.statistics.aggregates["sac"][0, 1] == pytest.approx(10.0)
 
 
-@pytest.mark.parametrize(
-    "text",
-    ["Hopper-v5=1,1", "Hopper-v5=1,2,3", "Hopper-v5=a,2", "Hopper-v5=0,inf", "Ant-v5=1,2", "Hopper-v5"],
-)
+@pytest.mark.parametrize("text", ["Hopper-v5=1,1", "Hopper-v5=a,2", "Ant-v5=1,2"])
 def test_reference_returns_that_cannot_be_are_refused(text):
     with pytest.raises(UserError, match=re.escape(text)):
         references_given([text], {"Hopper-v5"})
@@ -91,35 +88,6 @@ def test_statistics_are_over_what_can_be_compared(report):
         "xql beta=0.5 on kitchen-complete-v0": "the method has no score on pen-human-v0",
         "xql beta=2 on kitchen-complete-v0": "the method has no score on pen-human-v0",
     }
-
-
-def test_csv_markdown_and_latex_have_the_same_numbers(files):
-    scores = list(csv.DictReader(io.StringIO(files["scores.csv"])))
-    iql = next(row for row in scores if row["method"] == "iql" and row["dataset"] == "kitchen-complete-v0")
-    assert (iql["last_score"], iql["best_score_by_seed"], iql["paper_score"]) == ("61", "60 61 62", "62.5")
-    runs = {row["run"]: row for row in csv.DictReader(io.StringIO(files["runs.csv"]))}
-    assert (runs[iql["run"]]["commit"], runs[iql["run"]]["wall_clock_seconds"]) == (COMMIT, "3660")
-    statistics = list(csv.DictReader(io.StringIO(files["statistics.csv"])))
-    mean = next(row for row in statistics if (row["statistic"], row["method"]) == ("mean", "iql"))
-    assert (mean["value"], mean["seeds"]) == ("51", "3")
-    assert "61.0 $\\pm$ 2.5 [62.5]" in files["scores.tex"]
-    assert "| 61.0 ± 2.5 [62.5] |" in files["scores.md"]
-    assert "| iql | 51.0 [" in files["scores.md"]
-
-
-def test_the_budget_of_a_grid_has_a_row_for_each_number_of_episodes(report, files):
-    """Four policies of XQL, 5, 6, 20 and 21 on average, in a grid; IQL and BC, of one setting, beside it."""
-    rows = list(csv.DictReader(io.StringIO(files["tuning.csv"])))
-    assert {row["dataset"] for row in rows} == {"kitchen-complete-v0"}
-    last = {row["algorithm"]: row for row in rows if row["episodes"] == "200"}
-    counts = {name: (row["settings"], row["policies"]) for name, row in last.items()}
-    assert counts == {"xql": ("2", "4"), "iql": ("1", "3"), "bc": ("1", "8")}
-    assert {last["xql"][name] for name in ("score", "low_95", "high_95")} == {"21"}
-    first = next(row for row in rows if row["algorithm"] == "xql")
-    assert float(first["low_95"]) < float(first["score"]) < float(first["high_95"])
-    assert float(first["score"]) == pytest.approx(13.0, abs=1.0)
-    assert len(rows) == 3 * 200
-    assert "xql 4 (2 settings)" in files["index.html"]
 
 
 def test_a_report_of_nothing_is_a_page(tmp_path):

@@ -1,13 +1,9 @@
 """Last and best scores from rows made by hand."""
 
-import math
-
 import pytest
 
 from xql_jax.logs.csv_rows import parse_rows
-from xql_jax.reports.run_summary import ranked, scores_by_setting, summarize, summarize_finetuning
-from xql_jax.runs.folder import RunFolder, read_summary
-from xql_jax.training.members import make_members
+from xql_jax.reports.run_summary import scores_by_setting, summarize, summarize_finetuning
 
 CSV = """step,seed,return,score,length,diverged_at,seconds
 10,3,0,40,300,,1.5
@@ -55,14 +51,3 @@ def test_plain_returns_have_no_regret(tmp_path):
     assert not any("regret" in name for name in plain)
     assert (plain["offline_score"], plain["online_score"]) == (25.0, 25.0)
     assert summarize_finetuning(rows, 20, is_normalised=True) == []  # nothing was evaluated after it
-
-
-def test_settings_are_ranked_as_a_summary_holds_them(tmp_path):
-    """JSON has no NaN and no infinity: the file has them as text."""
-    folder = RunFolder(tmp_path, "pen-human-v1", "xql", [0], make_members([0], {}), {})
-    folder.path.mkdir(parents=True)
-    written = folder.write_summary({"results": [{"last_score": x} for x in (-math.inf, 3.0, math.nan)]})
-    for summary in (written, read_summary(folder.files.summary, folder.run_id)):
-        *finite, last = (result["last_score"] for result in ranked(summary["results"]))
-        assert finite == [3.0, -math.inf]
-        assert math.isnan(last)

@@ -13,9 +13,6 @@ from xql_jax.reports.statistics import (
     BOOTSTRAP_SEED,
     best_found,
     common_block,
-    four_aggregates,
-    probability_of_improvement,
-    score_matrix,
     statistics_of,
     tuning_curves,
 )
@@ -39,21 +36,6 @@ def from_rliable(scores, function):
     np.random.seed(BOOTSTRAP_SEED)  # noqa: NPY002
     values, intervals = library.get_interval_estimates({"": scores}, function, reps=SAMPLES)
     return np.stack([values[""], *intervals[""]])
-
-
-def test_the_interquartile_mean_and_the_gap_by_hand():
-    # The middle half of 1, ..., 8 is 3, 4, 5, 6. To 100 are missing 100 - 36/8; 120 counts as 100.
-    scores = np.array([[8.0, 1.0], [2.0, 7.0], [6.0, 3.0], [4.0, 5.0]])
-    quartiles, mean, median, gap = four_aggregates(scores)
-    assert (quartiles, mean, median, gap) == (4.5, 4.5, 4.5, 95.5)
-    assert four_aggregates(np.array([[120.0], [40.0]]))[3] == 30.0
-
-
-def test_the_probability_of_improvement_by_hand():
-    # 2 is above 1 alone of 1, 2, 3, and equal to 2: 1.5 of 3. 4 is above all. Together 4.5 of 6.
-    scores, others = np.array([[2.0], [4.0]]), np.array([[1.0], [2.0], [3.0]])
-    assert probability_of_improvement(scores, others) == [0.75]
-    assert probability_of_improvement(others, others) == [0.5]
 
 
 def test_aggregates_profiles_and_probabilities_are_rliables(matrices):
@@ -88,7 +70,6 @@ def test_with_one_seed_there_is_no_interval():
     statistics = statistics_of(["a"], matrices, SAMPLES)
     assert np.isnan(statistics.aggregates["one"][1:]).all()
     assert not np.isnan(statistics.aggregates["two"]).any()
-    assert np.isnan(statistics.improvements["one", "two"][1:]).all()
 
 
 @pytest.mark.parametrize(
@@ -96,7 +77,6 @@ def test_with_one_seed_there_is_no_interval():
     [
         ([], "", ""),
         (["am"], "a", "m"),
-        (["am", "bm", "an", "bn"], "ab", "mn"),
         # Five methods on one dataset are more numbers, but no statistics over datasets.
         (["am", "bm", "an", "bn", "ao", "ap", "aq"], "ab", "mn"),
         # m and n share b and c, and o has those alone: six numbers of b and c, none more of another table.
@@ -107,10 +87,6 @@ def test_with_one_seed_there_is_no_interval():
 def test_the_largest_table_without_a_gap(cells, datasets, methods):
     found = common_block([(cell[0], cell[1]) for cell in cells])
     assert found == (list(datasets), list(methods))
-
-
-def test_datasets_with_more_seeds_give_as_many_as_the_others():
-    np.testing.assert_array_equal(score_matrix([[1, 2, 3], [4, 5]]), [[1, 4], [2, 5]])
 
 
 POWERS = 2.0 ** np.arange(6)  # scores of six policies, each the same in every episode
@@ -147,22 +123,6 @@ def test_two_policies_that_succeed_in_a_share_of_their_episodes():
     assert greedy[-1] < 0.8 - 0.04 * 0.6 + 4 * 0.6 * np.sqrt(0.04 / options["searches"])
 
 
-def test_the_unit_of_the_scores_changes_nothing_but_the_unit():
-    """The bonus is for scores in [0, 1], whatever the returns are; the same seed gives the same bits."""
-    scores = np.random.default_rng(0).normal(size=(10, 20))
-    once, again = best_found(scores), best_found(scores)
-    np.testing.assert_array_equal(once, again)
-    assert (best_found(scores, seed=1) != once).any()
-    np.testing.assert_allclose(best_found(1e4 * scores - 500.0), 1e4 * once - 500.0, rtol=1e-9)
-
-
-def test_the_interval_is_that_of_the_mean_over_searches():
-    """After one episode a search has one of six policies at random: 1.96 standard errors."""
-    means, low, high = best_found(steady(POWERS), searches=4_000)
-    errors = 1.96 * POWERS.std() / np.sqrt(4_000)
-    np.testing.assert_allclose([high[0] - means[0], means[0] - low[0]], errors, rtol=0.05)
-
-
 def of_episodes(seed, last, **settings):
     """A member whose evaluations are of three episodes each: of no use first, then with these scores."""
     of_six = member(seed, -99.0, -99.0, -99.0, *last, **settings)
@@ -179,11 +139,7 @@ def test_a_grid_has_a_curve_of_the_last_evaluations_episodes():
     members.append(of_episodes(0, [90, 90, 90], run={"algorithm": "iql"}, finished=False, beta=1.0))
     xql, bc = sorted(tuning_curves(method_scores(members)[0]), key=lambda curve: -curve.policies)
     assert xql.run.dataset == bc.run.dataset == "kitchen-complete-v0"
-    assert [(one.run.algorithm, one.settings, one.policies) for one in (xql, bc)] == [
-        ("xql", 2, 4),
-        ("bc", 1, 1),
-    ]
-    worth = np.array([0.0, 20.0, 50.0, 4.0])
-    assert xql.found[0, 0] == pytest.approx(worth.mean(), abs=4 * worth.std() / np.sqrt(1_000))
+    assert (xql.run.algorithm, xql.settings, xql.policies) == ("xql", 2, 4)
+    assert (bc.run.algorithm, bc.settings, bc.policies) == ("bc", 1, 1)
     assert xql.found[0, -1] == 50.0
     np.testing.assert_array_equal(bc.found, 8.0)

@@ -10,7 +10,6 @@ import imageio.v2 as imageio
 import numpy as np
 import pytest
 from gymnasium import spaces
-from PIL import Image
 
 from xql_jax.envs.vector import Local
 from xql_jax.errors import UserError
@@ -54,13 +53,10 @@ def names(folder):
     return [path.name for path in folder.iterdir()]
 
 
-@pytest.mark.parametrize(
-    ("steps_per_second", "seeds"), [(25.0, [1]), (100.0, [3, 30]), (100 / 3, [3, 5]), (0.5, [2])]
-)
-def test_mp4_holds_every_frame(tmp_path, seeds, steps_per_second):
-    path = tmp_path / "new" / "policy.mp4"
+@pytest.mark.parametrize(("steps_per_second", "stride"), [(100.0, 2), (100 / 3, 1), (0.5, 1)])
+def test_mp4_holds_every_frame(tmp_path, steps_per_second, stride):
+    path, seeds = tmp_path / "new" / "policy.mp4", [3, 30]
     assert record_video(Stage(steps_per_second), act, seeds, path) == seeds
-    stride = 2 if steps_per_second == 100.0 else 1
     assert sum(1 for _ in imageio.get_reader(path)) == sum(1 + -(-seed // stride) for seed in seeds)
     assert names(path.parent) == ["policy.mp4"]
 
@@ -91,34 +87,15 @@ def record_with_room(room, seed, name):
         print(error, file=sys.stderr)
 
 
-@pytest.mark.parametrize(("suffix", "method"), [(".mp4", "step"), (".gif", "reset"), (".mp4", "render")])
-def test_the_environments_failure_is_told_as_its_own(tmp_path, suffix, method):
-    def fail(*_, **__):
+@pytest.mark.parametrize("suffix", [".mp4", ".gif"])
+def test_the_environments_failure_is_told_as_its_own(tmp_path, monkeypatch, suffix):
+    def fail(self, action):
         raise UserError("the simulator has failed")
 
-    stage = Stage()
-    setattr(stage, method, fail)
+    monkeypatch.setattr(Stage, "step", fail)
     with pytest.raises(UserError, match=r"^the simulator has failed$"):
-        record_video(stage, act, [3], tmp_path / f"policy{suffix}")
+        record_video(Stage(), act, [3], tmp_path / f"policy{suffix}")
     assert names(tmp_path) == []
-
-
-def size_of(path):
-    if path.suffix == ".mp4":
-        return imageio.get_reader(path).get_meta_data()["size"]
-    with Image.open(path) as image:
-        assert image.info["duration"] == 1000 / 10  # milliseconds a frame
-        return image.size
-
-
-@pytest.mark.parametrize("suffix", [".mp4", ".gif"])
-def test_size_and_rate_are_those_asked_for(tmp_path, suffix):
-    path, steps, asked = tmp_path / f"policy{suffix}", [], {"size": (50, 34), "frames_per_second": 10}
-    returns = record_video(Stage(100.0), act, [30, 20], path, on_step=lambda: steps.append(1), **asked)
-    assert (returns, len(steps), size_of(path)) == ([30, 20], 50, (50, 34))
-    # Every tenth of the 100 states a second, the first and the last: 0, 10, 20, 30 and 0, 10, 20.
-    assert sum(1 for _ in imageio.get_reader(path)) == 4 + 3
-    assert names(tmp_path) == [path.name]
 
 
 def test_a_gif_is_bounded(tmp_path, monkeypatch):
@@ -129,16 +106,13 @@ def test_a_gif_is_bounded(tmp_path, monkeypatch):
     assert sum(1 for _ in imageio.get_reader(path)) == 21
 
 
-def test_sizes_fit_the_file():
+@pytest.mark.parametrize(
+    ("text", "why"), [("320", "WIDTHxHEIGHT"), ("8x100", "from 16"), ("100x101", "even")]
+)
+def test_sizes_fit_the_file(text, why):
     assert video.parse_size("100x101", Path("policy.gif")) == (100, 101)
-    for text, why in (
-        ("320", "WIDTHxHEIGHT"),
-        ("8x100", "from 16"),
-        ("99999x9", "to 4096"),
-        ("100x101", "even"),
-    ):
-        with pytest.raises(UserError, match=f"^--video_size={text}: .*{why}"):
-            video.parse_size(text, Path("policy.mp4"))
+    with pytest.raises(UserError, match=f"^--video_size={text}: .*{why}"):
+        video.parse_size(text, Path("policy.mp4"))
 
 
 def test_an_environment_that_draws_nothing_is_one_line():

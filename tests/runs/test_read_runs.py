@@ -1,6 +1,5 @@
 """Runs read for reports and lists: every number from its files, damage with its reason."""
 
-import json
 import math
 import os
 import re
@@ -10,8 +9,7 @@ import pytest
 from written_runs import COMMIT, write_run
 
 from xql_jax.errors import UserError
-from xql_jax.files import beating, write_record
-from xql_jax.reports.method_scores import method_scores
+from xql_jax.files import beating
 from xql_jax.reports.run_summary import FINE_TUNING, OFFLINE_TRAINING, ONLINE_TRAINING
 from xql_jax.runs.folder import HEARTBEAT
 from xql_jax.tools.list_runs import differing, filtered, list_runs
@@ -22,29 +20,18 @@ def found_in(*folders):
     return read_runs([str(folder) for folder in folders])
 
 
-def change(path, **fields):
-    """Another version's record: as it was written, but other."""
-    content = {**json.loads(path.read_text()), **fields}
-    del content["digest"]
-    write_record(path, content)
-
-
 def test_a_run_is_read_as_its_files_say(tmp_path):
     scores = {(0, 0.5): [1.0, 2.5], (0, 2.0): [3.0, 4.5], (1, 0.5): [5.0, 6.0], (1, 2.0): [7.0, 8.0]}
     folder = write_run(tmp_path, "pen-human-v1", "xql", scores, swept=["beta"], diverged=[(1, 2.0)], beta=9.0)
     found = found_in(tmp_path)
     (run,) = found.runs
     expected = {
-        "path": folder, "name": str(folder.relative_to(tmp_path)), "dataset": "pen-human-v1", "seeds": (0, 1),
-        "algorithm": "xql", "phase": OFFLINE_TRAINING, "status": "finished", "step": 2_000,
-        "max_steps": 2_000, "unit": "update", "seconds": 3660.0, "rate": 250.0, "is_normalised": True,
-        "has_own_data": False,
+        "path": folder, "dataset": "pen-human-v1", "seeds": (0, 1), "algorithm": "xql",
+        "phase": OFFLINE_TRAINING, "status": "finished", "step": 2_000, "max_steps": 2_000, "unit": "update",
+        "seconds": 3660.0, "rate": 250.0, "is_normalised": True, "has_own_data": False,
     }  # fmt: skip
     assert {name: getattr(run, name) for name in expected} == expected
     assert (run.made_by["commit"], run.settings["config.tau"]) == (COMMIT, "0.005")
-    assert run.made_by["simulator"] == "backend=mujoco mujoco=3.8.1"
-    assert run.made_by["machine"] == "device=cpu processor=a processor cores=2"
-    assert found.left_out == []
     members = {(member.seed, member.settings["config.beta"]): member for member in found.members}
     assert {key: list(member.values) for key, member in members.items()} == {
         (0, "0.5"): [1.0, 2.5], (0, "2"): [3.0, 4.5], (1, "0.5"): [5.0, 6.0], (1, "2"): [7.0, 8.0],
@@ -55,28 +42,15 @@ def test_a_run_is_read_as_its_files_say(tmp_path):
     assert next(list(member.values) for member in returns) == [2.0, 5.0]
 
 
-def test_a_sweep_and_runs_of_one_value_each_are_the_same_methods(tmp_path):
-    write_run(tmp_path, "pen-human-v1", "xql", {(0, 1.0): [1.0], (0, 2.0): [2.0]}, swept=["beta"], beta=5.0)
-    write_run(tmp_path, "pen-human-v1", "xql", {1: [3.0]}, beta=2.0)
-    scores, doubled = method_scores(found_in(tmp_path).members)
-    assert [(score.method, score.last) for score in scores] == [
-        ("xql beta=1", (1.0,)),
-        ("xql beta=2", (2.0, 3.0)),
-    ]
-    assert doubled == []
-
-
 def test_unfinished_runs_are_read_with_their_state(tmp_path):
     write_run(tmp_path, "walker-run", "sac", {0: [1.0, 2.0]}, status=None, content={"max_steps": 9_000})
-    write_run(tmp_path, "walker-run", "td3", {0: [1.0]}, status="interrupted", environment=False)
     write_run(tmp_path, "walker-run", "xsac", {0: [None]})
     found = found_in(tmp_path)
-    by_algorithm = {run.algorithm: run for run in found.runs}
-    run = by_algorithm["sac"]
+    run, without_rows = sorted(found.runs, key=lambda run: run.algorithm)
     assert (run.status, run.step, run.phase, run.unit) == ("interrupted", 2_000, ONLINE_TRAINING, "step")
     assert math.isnan(run.seconds)
-    assert [member.is_finished for member in found.members] == [False, False]
-    assert by_algorithm["xsac"].warnings == ("nothing was evaluated",)
+    assert [member.is_finished for member in found.members] == [False]
+    assert without_rows.warnings == ("nothing was evaluated",)
 
 
 def test_a_member_that_was_cut_and_a_hand_over(tmp_path):
@@ -93,12 +67,10 @@ def test_a_member_that_was_cut_and_a_hand_over(tmp_path):
 @pytest.mark.parametrize(
     ("task", "content", "scale", "is_normalised"),
     [
-        ("pen-human-v1", {}, 1.0, True),
         ("cheetah-run", {}, 10.0, True),
         ("Hopper-v5", {}, 1.0, False),
         ("Hopper-v5", {"references": [-20.0, 3_000.0]}, 30.2, True),
-        ("mine:Maze-v0", {}, 1.0, False),  # a module that is not there, and that nothing imports
-        ("mine:Maze-v0", {}, 10.0, True),
+        ("mine:Maze-v0", {}, 10.0, True),  # a module that is not there, and that nothing imports
     ],
 )
 def test_scores_without_reference_returns_are_returns(tmp_path, task, content, scale, is_normalised):
@@ -110,8 +82,6 @@ def test_scores_without_reference_returns_are_returns(tmp_path, task, content, s
 
 DAMAGE = {
     "config.json is cut": (lambda run: cut(run / "config.json"), "config.json: damaged: it is not JSON"),
-    "config.json lacks fields": (lambda run: change(run / "config.json", versions=None), "another version"),
-    "summary.json is another run's": (lambda run: change(run / "summary.json", run="0"), "of another run, 0"),
     "evaluations.csv is gone": (lambda run: (run / "evaluations.csv").unlink(), "not as the run wrote it"),
     "rows of a run without a summary": (
         lambda run: ((run / "summary.json").unlink(), cut(run / "evaluations.csv")),
@@ -137,15 +107,6 @@ def test_damage_is_listed_and_the_rest_is_read(tmp_path, name):
     assert reason in left_out.reason
 
 
-def test_a_run_is_counted_once_however_often_it_is_found(tmp_path):
-    first = write_run(tmp_path / "a", "pen-human-v1", "xql", {0: [1.0]})
-    found = found_in(tmp_path / "a", tmp_path / "a", first)
-    assert [run.name for run in found.runs] == [str(first)]
-    assert [run.name for run in found_in(first).runs] == [str(first)]
-    with pytest.raises(UserError, match=r"nothing: no such folder"):
-        found_in(tmp_path / "nothing")
-
-
 @pytest.fixture
 def listed(tmp_path):
     """Two runs of XQL with two betas, one of IQL that was stopped, one that is damaged."""
@@ -160,14 +121,9 @@ def listed(tmp_path):
 def test_states_scores_and_what_differs(listed):
     damaged, iql, *both = listed
     assert (damaged.state, damaged.task) == ("damaged", "")
-    assert "config.json" in damaged.note
     assert (iql.state, iql.method, iql.seeds, iql.score) == ("interrupted", "iql", (3, 3), 7.0)
-    by_beta = {run.settings["config.beta"]: run for run in both}
-    assert by_beta["1"].seeds == (0, 1)
-    assert by_beta["1"].score == 6.0  # the mean of the last scores of the seeds, 4 and 8
-    assert by_beta["2"].score == 5.0
-    assert by_beta["2"].score_text == "5.0"
-    assert all(run.state == "finished" for run in both)
+    # The mean of the last scores of the seeds, 4 and 8.
+    assert {run.settings["config.beta"]: run.score for run in both} == {"1": 6.0, "2": 5.0}
     assert differing(both) == ["config.beta"]
     assert differing(listed) == ["config.beta", "max_steps"]  # and no expectile, which one method alone has
 
@@ -188,19 +144,6 @@ def test_a_filter_takes_columns_and_settings(listed):
         filtered(listed, "betta=1")
     with pytest.raises(UserError, match=r"--filter wants NAME=VALUE"):
         filtered(listed, "xql")
-
-
-def test_a_filter_takes_lists_as_they_are_shown_or_typed(tmp_path):
-    write_run(tmp_path, "maze", "bc", {0: [1.0]}, hidden_dims=[8, 16], names=["mine.npz"])
-    write_run(tmp_path, "maze", "bc", {0: [1.0]}, hidden_dims=[8], names=["other.npz"])
-    for text in (
-        "hidden_dims=[8,16]",
-        "hidden_dims=[8, 16] method=bc",
-        "names=mine.npz",
-        'names=["mine.npz"]',
-    ):
-        [run] = filtered(list_runs([str(tmp_path)]), text)
-        assert run.settings["config.hidden_dims"] == "[8, 16]"
 
 
 def test_a_run_whose_heart_beats_is_running_wherever_that_is(tmp_path, monkeypatch):
@@ -225,35 +168,11 @@ def test_a_run_whose_heart_beats_is_running_wherever_that_is(tmp_path, monkeypat
     assert re.fullmatch(r"interrupted since 2001-09-0\d .* or running elsewhere", state()[1])
 
 
-def test_widths_that_agree_are_one_setting(tmp_path):
-    def write(method, *widths):
-        named = zip(("actor_hidden_dims", "critic_hidden_dims"), widths, strict=False)
-        write_run(tmp_path / "of" / method, "maze", method, {0: [1.0]}, **dict(named))
-
-    write("xql", [8, 8], [8, 8])
-    write("xql", [16], [16])
-    write("iql", [8], [16])
-    write("iql", [16], [16])
-    write("bc", [8])
-    methods = {score.method for score in method_scores(found_in(tmp_path).members)[0]}
-    assert methods == {"xql hidden_dims=[16]", "xql hidden_dims=[8, 8]", "bc"} | {
-        f"iql actor_hidden_dims=[{width}]" for width in (8, 16)
-    }
-    of_xql = filtered(list_runs([str(tmp_path)]), "method=xql")
-    assert differing(of_xql) == ["config.hidden_dims"]
-
-
-def test_runs_behind_links_are_found_once_and_loops_end(tmp_path, caplog):
-    results, scratch = tmp_path / "results", tmp_path / "scratch"
+def test_runs_behind_links_are_found_once_and_loops_end(tmp_path):
+    results = tmp_path / "results"
     write_run(results, "maze", "xql", {0: [1.0]})
-    elsewhere = write_run(scratch, "maze", "xql", {1: [2.0]})
-    (results / "maze" / "xql" / "linked").symlink_to(elsewhere)  # one run
-    (results / "again").symlink_to(scratch)  # a folder of runs, the same one
+    elsewhere = write_run(tmp_path / "scratch", "maze", "xql", {1: [2.0]})
+    (results / "linked").symlink_to(elsewhere)  # one run
+    (results / "again").symlink_to(tmp_path / "scratch")  # a folder of runs, the same one
     (results / "maze" / "loop").symlink_to(results)
-    (results / "nowhere").symlink_to(tmp_path / "gone")
-    found = found_in(results)
-    [warning] = caplog.messages
-    assert f"{results / 'nowhere'}: a link to {tmp_path / 'gone'}, which is not there" in warning
-    assert sorted(run.seeds for run in found.runs) == [(0, 0), (1, 1)]
-    assert found.left_out == []
-    assert [run.dataset for run in found_in(results / "maze" / "xql" / "linked").runs] == ["maze"]
+    assert sorted(run.seeds for run in found_in(results, results).runs) == [(0, 0), (1, 1)]

@@ -6,6 +6,7 @@ import logging
 
 import jax
 import numpy as np
+from main_runs import contents, write_dataset  # noqa: F401
 
 from xql_jax.configuration import defaults, update_all
 from xql_jax.runs.acting_settings import FinetuneSettings, OnlineSettings
@@ -17,20 +18,6 @@ from xql_jax.training.signals import StopSignals
 SCHEDULE = {"max_steps": 12, "log_interval": 4, "eval_interval": 6, "checkpoint_interval": 6, "tqdm": False}
 PRETRAINING = 6  # updates before the first step of a fine-tuned run
 SIX = {"seed": 3, "num_seeds": 6}
-
-
-def write_dataset(path, size=120):
-    """Transitions for the point mazes, in three trajectories."""
-    generator = np.random.default_rng(0)
-    np.savez(
-        path,
-        observations=generator.uniform(0.5, 3.5, (size, 4)).astype(np.float32),
-        actions=generator.uniform(-1, 1, (size, 2)).astype(np.float32),
-        rewards=generator.integers(0, 2, size).astype(np.float32),
-        terminals=np.zeros(size, bool),
-        timeouts=np.arange(size) % 40 == 39,
-    )
-    return path
 
 
 def small(method, **values):
@@ -140,8 +127,3 @@ def assert_same_bits(tree, other):
     for leaf, expected in zip(jax.tree.leaves(tree), jax.tree.leaves(other), strict=True):
         assert (leaf.dtype, leaf.shape) == (expected.dtype, expected.shape)
         assert leaf.tobytes() == expected.tobytes()
-
-
-def contents(folder):
-    """Every file under the folder, by name, as bytes."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}

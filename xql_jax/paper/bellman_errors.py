@@ -191,7 +191,6 @@ def draw_bellman_errors(tables: Tables) -> Figure:
 
 
 def _pooled(errors: Table) -> str:
-    """Says how many snapshots and seeds a panel pools."""
     snapshots, seeds = len(np.unique(errors["step"])), len(np.unique(errors["seed"]))
     of_seeds = "1 seed" if seeds == 1 else f"{seeds} seeds"
     return f"pooled: {snapshots} snapshot{'' if snapshots == 1 else 's'} of {of_seeds}"

@@ -165,7 +165,6 @@ def draw_panels(tables: Tables, *, families: Sequence[Sequence[str]], unit: str,
 def _draw_panel(
     axes: Axes, tables: Tables, task: str, methods: Sequence[str], looks: Mapping[str, style.Look]
 ) -> None:
-    """Draws the learning curves of these methods on a task."""
     curves, marked = {}, {}
     for method, look in looks.items():
         if method in methods:
@@ -186,9 +185,8 @@ def _marks(tables: Tables) -> str:
 
 def _best_first(curves: Table) -> list[str]:
     """Returns the methods in a task's rows of `curves`, the best last mean first."""
-    last = dict(
-        zip(curves["method"].tolist(), curves["mean"].tolist(), strict=True)
-    )  # later steps come later
+    means = zip(curves["method"].tolist(), curves["mean"].tolist(), strict=True)
+    last = dict(means)  # later steps come later
     return sorted(last, key=lambda method: -last[method])
 
 

@@ -172,7 +172,6 @@ def _end_warnings(dataset: Dataset, report: DatasetReport, task: Task | None) ->
 
 
 def _entry_warnings(dataset: Dataset, report: DatasetReport) -> Iterator[str]:
-    """Yields warnings about entries of actions and observations."""
     if report.actions_beyond_bound:
         share = f"{report.actions_beyond_bound:.1%} of the action entries"
         yield f"{share} are beyond ±1, up to {report.actions.largest:g}, and are clipped: divide by the bound"
@@ -188,7 +187,6 @@ def _entry_warnings(dataset: Dataset, report: DatasetReport) -> Iterator[str]:
 
 
 def _order_warnings(dataset: Dataset, report: DatasetReport) -> Iterator[str]:
-    """Yields warnings about rows that may be in another order, or next observations that may be another's."""
     if 2 * report.cut_off > report.transitions:
         yield (
             f"{report.cut_off:,} of {report.transitions:,} transitions do not lead to the next row's "

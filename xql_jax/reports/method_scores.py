@@ -106,7 +106,6 @@ class MethodScore(Entry):
     dataset: str
     method: str
     members: Sequence[RunMember]  # the finished ones, or all if none has finished
-    details: str  # the settings in which the algorithm's runs differ on any dataset
 
     @property
     def runs(self) -> list[RunFacts]:
@@ -143,13 +142,12 @@ def method_scores(members: Iterable[RunMember], but: str = "") -> tuple[list[Met
     kinds = grouped(members, lambda member: (member.run.algorithm, member.run.phase))
     for (algorithm, phase), of_kind in kinds.items():
         plain = f"{algorithm} fine-tuned" if phase == FINE_TUNING else algorithm
-        everywhere = [name for name in _names(of_kind, but) if name != FINGERPRINT]
         for of_dataset in grouped(of_kind, lambda member: member.run.dataset).values():
             names = _names(of_dataset, but)
             for group in grouped(of_dataset, lambda member: as_text(_of_method(member))).values():
                 kept = _each_seed_once(group, doubled)
                 name = " ".join(filter(None, (plain, setting_text(kept[0], names))))
-                scores.append(_score(name, kept, setting_text(kept[0], everywhere)))
+                scores.append(_score(name, kept))
     return sorted(scores, key=lambda score: (score.dataset, score.method)), doubled
 
 
@@ -179,7 +177,7 @@ def _each_seed_once(group: Sequence[RunMember], doubled: list[LeftOut]) -> list[
     return list(kept.values())
 
 
-def _score(method: str, members: Sequence[RunMember], details: str) -> MethodScore:
+def _score(method: str, members: Sequence[RunMember]) -> MethodScore:
     """Returns the score of members that differ only in their seeds, with the paper's beside it."""
     finished = [member for member in members if member.is_finished]
     counted = finished or members
@@ -190,7 +188,6 @@ def _score(method: str, members: Sequence[RunMember], details: str) -> MethodSco
         dataset=run.dataset,
         method=method,
         members=counted,
-        details=details,
         last=tuple(member.last for member in counted),
         best=tuple(member.best for member in counted),
         diverged=sum(member.has_diverged for member in counted),

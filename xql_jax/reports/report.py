@@ -158,7 +158,6 @@ def _compared(scores: Sequence[MethodScore], samples: int) -> tuple[Statistics |
 
 
 def _tuning_rows(curves: Sequence[TuningCurve]) -> Iterator[Sequence[object]]:
-    """Yields the header, and a row for each curve and number of episodes."""
     yield "dataset", "phase", "algorithm", "settings", "policies", "episodes", "score", "low_95", "high_95"
     for run, *counts, found in curves:
         for number, with_ends in enumerate(found.T, start=1):
@@ -166,7 +165,6 @@ def _tuning_rows(curves: Sequence[TuningCurve]) -> Iterator[Sequence[object]]:
 
 
 def _run_rows(runs: Sequence[RunFacts]) -> Iterator[Sequence[object]]:
-    """Yields the header and a row for each run."""
     columns = ("dataset", "algorithm", "phase", "status", "step", "max_steps", "unit")
     made_by = runs[0].made_by if runs else ()
     yield "run", *columns, "wall_clock_seconds", "steps_per_second", "notes", *made_by

@@ -92,7 +92,6 @@ def summarize_finetuning(rows: Sequence[Row], handover: int, is_normalised: bool
 
 
 def _over_seeds(name: str, values: np.ndarray) -> Json:
-    """Returns the values of all seeds, their mean, and the half-width of its 95% interval."""
     mean, half_width = map(float, mean_and_interval(values))
     interval = None if math.isnan(half_width) else half_width
     return {name: mean, f"{name}_interval_95": interval, f"{name}_by_seed": values.tolist()}

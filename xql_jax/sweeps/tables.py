@@ -61,7 +61,6 @@ def _results(cell: Cell) -> Iterator[tuple[Json, Json]]:
 
 
 def _entry(results: Sequence[tuple[Cell, Json]], paper: PaperTable | None, place: tuple[str, str]) -> Entry:
-    """Returns the entry of the cells that differ only in their seeds."""
 
     def of_seeds(name: str) -> tuple[float, ...]:
         return tuple(value for _, result in results for value in result.get(name, ()))

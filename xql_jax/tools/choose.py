@@ -146,7 +146,6 @@ def choose(settings: ChoiceSettings) -> Json:
 
 
 def _evaluation(settings: ChoiceSettings, saved: SavedRun) -> FittedQEvaluation:
-    """Makes the FQE learner, with the hyperparameters of the settings and the run's discount."""
     discounts = {
         float(hyperparameters(learner).get("discount", USUAL_DISCOUNT))
         for learner in learners_of(saved.learner, saved.members)

@@ -205,7 +205,6 @@ def _collect_by_oracle(settings: CollectionSettings) -> Json:
 
 
 def _policy(settings: CollectionSettings) -> Source:
-    """Episodes of one policy."""
     if not settings.policy:
         raise UserError("no policy: give --policy=random, FILE.npz or a run's folder, or --replay=RUN")
     if not settings.env_name:
@@ -316,7 +315,6 @@ def _references(settings: CollectionSettings, source: Source) -> References | No
 
 
 def _check_output(settings: CollectionSettings) -> Path:
-    """Returns the path to write to; raises UserError if it cannot be written."""
     if not settings.output:
         raise UserError("give --output: the file or folder to write")
     is_folder = settings.format == "minari"

@@ -138,7 +138,6 @@ def _status_of_unfinished(folder: Path) -> str:
 
 
 def _warnings(run: SavedRun, summary: Json, was_evaluated: bool) -> Iterator[str]:
-    """Yields warnings for readers of the run's numbers."""
     if not was_evaluated:
         yield "nothing was evaluated" + ("" if summary else " yet")
     if str(run.content.get("commit")).endswith("-dirty"):
