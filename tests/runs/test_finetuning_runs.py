@@ -25,7 +25,7 @@ from xql_jax.configuration import defaults
 from xql_jax.data.dataset import Dataset
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.errors import UserError
-from xql_jax.runs import finetuning, offline
+from xql_jax.runs import finetuning, run_data
 from xql_jax.runs.finetuning import finetune_job, finetuning_data
 from xql_jax.runs.kinds import train_run as run_finetuning
 from xql_jax.runs.kinds import train_run as run_offline
@@ -253,7 +253,7 @@ def test_kitchens_online_rewards_are_those_of_its_data(data, monkeypatch, env_na
     rows = np.zeros((5, 60), np.float32)
     rows[:, [22, 30 + 22]] = -0.75
     batch = Batch(rows, rows[:, :9], np.full(5, reward, np.float32), np.ones(5, np.float32), rows)
-    monkeypatch.setattr(offline, "load_dataset", lambda *_: Dataset(batch, np.ones(5, bool), "file"))
+    monkeypatch.setattr(run_data, "load_dataset", lambda *_: Dataset(batch, np.ones(5, bool), "file"))
     preprocessing: Preprocessing = finetuning_data(finetune_job(settings), None).preprocessing
     collected = batch._replace(rewards=np.full(5, 9.0, np.float32))
     assert preprocessing.of_environment(collected).rewards.tolist() == [1.0 if counts else 9.0] * 5
