@@ -18,10 +18,9 @@ from xql_jax.logs.csv_rows import Row
 from xql_jax.reports.run_summary import summarize_finetuning
 from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.runs.acting_settings import FinetuneSettings
-from xql_jax.runs.job import Job, make_job
+from xql_jax.runs.job import Job, log_beginning, make_job
 from xql_jax.runs.load import SavedRun, load_run
 from xql_jax.runs.machine import prepare_acting
-from xql_jax.runs.offline import log_beginning
 from xql_jax.runs.online import acting_schedule, check_room, host_population
 from xql_jax.runs.run import Summary, make_evaluator, run_resources, train_and_summarize
 from xql_jax.runs.run_data import RunData, data_folder, load_data

@@ -20,7 +20,8 @@ from xql_jax.runs.acting_settings import FinetuneSettings, OnlineSettings
 from xql_jax.runs.folder import RunFolder
 from xql_jax.runs.job import Job, folder_of, make_job
 from xql_jax.runs.machine import prepare_acting
-from xql_jax.runs.run import Summary, make_evaluator, run_resources, scored, train_and_summarize
+from xql_jax.runs.run import Summary, make_evaluator, run_resources, train_and_summarize
+from xql_jax.runs.run_data import scored
 from xql_jax.training.compiled_population import CompiledPopulation
 from xql_jax.training.host_population import HostPopulation
 from xql_jax.training.loop import RowCallback
