@@ -94,7 +94,7 @@ def test_told_to_stop_it_does_not_raise(tmp_path, caplog):
     loop, files = make_loop(tmp_path, Counting, BreakingAtSignal)
     with loop:
         assert train(loop, steps_per_call=8) is signal.SIGTERM
-    assert caplog.messages == ["seed 4, rate=5: environment 0 failed: it stands still"]
+    assert "it stands still" in caplog.text
     assert checkpoint(files, 20)["step"] == loop.progress.step == 20
 
 
