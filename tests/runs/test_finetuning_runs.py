@@ -9,14 +9,10 @@ from tiny_runs import (
     PRETRAINING,
     SIX,
     assert_same_bits,
-    assert_same_rows,
     evaluations_of,
     finetune_settings,
     offline_settings,
-    small,
     states_of,
-    stopped_at,
-    untimed,
 )
 
 from xql_jax.configuration import defaults
@@ -90,24 +86,6 @@ def test_the_first_phase_is_an_offline_run(data, finetuned, tmp_path):
     assert_same_bits(states_of(run, PRETRAINING), states_of(finetuned, PRETRAINING))
 
 
-@pytest.mark.parametrize("step", [6, 12])
-def test_stopped_in_either_phase_it_goes_on(data, tmp_path, step):
-    """Until the hand-over bit for bit; after it with networks and buffer, episodes from their starts."""
-    unbroken = run_finetuning(finetune_settings(data, save_dir=str(tmp_path / "unbroken")))
-    settings = finetune_settings(data, save_dir=str(tmp_path / "broken"), resume=True)
-    with stopped_at(f"step {step}: score") as stop:
-        assert run_finetuning(settings, stop).content["status"] == "interrupted"
-    again = run_finetuning(settings)
-    assert again.content["status"] == "finished"
-    if step == PRETRAINING:
-        assert_same_rows(again, unbroken)
-        assert_same_bits(states_of(unbroken, 18), states_of(again, 18))
-    else:
-        lines = [untimed(run.path / "evaluations.csv") for run in (unbroken, again)]
-        assert lines[0][:5] == lines[1][:5]  # until the stop
-        assert [line.split(",")[:2] for line in lines[0]] == [line.split(",")[:2] for line in lines[1]]
-
-
 def test_a_checkpoint_is_where_the_online_phase_begins(data, source, tmp_path):
     """With its states and preprocessing: the first evaluation is the offline run's last."""
     changes = {"save_dir": str(tmp_path), "checkpoint": str(source.path), "dataset": (), "env_name": None}
@@ -121,14 +99,6 @@ def test_a_checkpoint_is_where_the_online_phase_begins(data, source, tmp_path):
     content = json.loads((summary.path / "config.json").read_text())
     assert content["checkpoint"] == {"run": load_run(source.path).run_id, "step": 12}
     assert (content["seeds"], content["num_pretraining_steps"]) == ([3, 8], 0)
-
-
-def test_a_checkpoints_hyperparameters_change_as_the_tasks_config_says(data, tmp_path):
-    source = run_offline(offline_settings(data, config=small("xql"), save_dir=str(tmp_path)))
-    job = finetune_job(finetune_settings(data, checkpoint=str(source.path)))
-    assert job.identity["online"] == "beta=5:2 actor_lr=0.0003:0.00003"  # pointmaze_finetune_config.py
-    own = finetune_job(finetune_settings(data, checkpoint=str(source.path), online=""))
-    assert own.identity["online"] == ""
 
 
 def test_one_member_of_a_population(data, source, tmp_path):

@@ -18,7 +18,6 @@ from training_runs import TASK, OneStep, Start, make_growth, make_training, trai
 from xql_jax.envs import EnvironmentMaker
 from xql_jax.rollout.evaluation import EpisodeResults, Evaluator
 from xql_jax.tasks import OWN
-from xql_jax.training import loop
 from xql_jax.training.checkpoints import TrainingFiles
 from xql_jax.training.loop import TrainingLoop
 from xql_jax.training.schedule import Schedule
@@ -91,23 +90,6 @@ def test_checkpoints_by_the_clock(start, tmp_path, monkeypatch):
     with training:
         train(training, steps_per_call=1)
     assert training._checkpoints.steps == [7, 14, 20, 27, 34, 40, 42]
-
-
-def test_bellman_errors_have_a_row_each(start, tmp_path, monkeypatch):
-    """Three numbers of each of two members every 4 updates and after the last."""
-    population, files = start.again(), TrainingFiles(tmp_path)
-
-    def measure(population):
-        return population.step + np.array([[0.5, 1.5, 2.5], [10.0, 20.0, 30.0]], np.float32)
-
-    monkeypatch.setattr(loop, "bellman_errors", measure)
-    schedule = Schedule(10, 5, 10, 6, bellman_error_interval=4)
-    with TrainingLoop(population, None, None, schedule, files) as training:
-        train(training)
-    header, *rows = files.bellman_errors.read_text().splitlines()
-    assert header == "step,seed,growth,error"
-    assert rows[:6] == ["4,3,1,4.5", "4,3,1,5.5", "4,3,1,6.5", "4,3,4,14", "4,3,4,24", "4,3,4,34"]
-    assert [row.split(",")[0] for row in rows] == ["4"] * 6 + ["8"] * 6 + ["10"] * 6
 
 
 def test_every_episode_has_a_row_whose_means_are_the_evaluation(start, tmp_path):

@@ -162,15 +162,6 @@ def test_one_update_that_is_not_finite_is_enough(make, kind):
     assert float(population.states["updates"][0]) == {"host": 8.0, "compiled": 6.0}[kind]
 
 
-def test_a_member_that_never_learned_has_no_metrics_and_the_others_have(make):
-    members = [Member(0, {"breaks_at": 1.0}), Member(1, {})]
-    population, metrics = trained(make("run", members), 30)
-    assert np.isfinite(metrics["loss"]).tolist() == [False, True]
-    again = make("run", members)
-    again.resume(*save(population))
-    assert np.isfinite(again.advance(36)["loss"]).tolist() == [False, True]
-
-
 def test_actions_that_are_not_finite_are_told_and_replaced(make, kind):
     """From 12 updates on the policy gives NaN, though parameters and metrics are finite."""
     population = make(learner=BadActor())

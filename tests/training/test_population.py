@@ -45,33 +45,19 @@ def four():
     return Start(make_xql([5, 6], GRID))
 
 
-@pytest.fixture(scope="module")
-def after_ten(four):
+@pytest.mark.slow
+@pytest.mark.parametrize("alone", [True, False])
+def test_members_in_turn_equal_a_lone_run_and_members_together(four, alone):
+    """The value of beta is in the config, not in a sweep; accelerators run members together."""
     population = four.again()
-    metrics = advance(population, 10, 10)
-    return snapshot(population.states), {name: np.array(metric) for name, metric in metrics.items()}
-
-
-@pytest.mark.slow
-def test_member_equals_lone_run(after_ten):
-    states, metrics = after_ten
-    alone = make_xql([6], {}, beta=0.7)  # in the config, not in a sweep
-    alone_metrics = advance(alone, 10, 10)
-    for together, lone in zip(states, snapshot(alone.states), strict=True):
-        np.testing.assert_allclose(together[1], lone[0], rtol=1e-4, atol=1e-6)
-    for name, metric in alone_metrics.items():
-        np.testing.assert_allclose(metrics[name][1], metric[0], rtol=1e-4, atol=1e-6)
-
-
-@pytest.mark.slow
-def test_members_together_equal_members_in_turn(after_ten):
-    """The program that accelerators run, under `vmap`, compiled for the CPU."""
-    population = make_xql([5, 6], GRID, together=True)
-    metrics = advance(population, 10, 10)
-    for together, in_turn in zip(snapshot(population.states), after_ten[0], strict=True):
-        np.testing.assert_allclose(together, in_turn, rtol=1e-4, atol=1e-6)
-    for name, metric in metrics.items():
-        np.testing.assert_allclose(metric, after_ten[1][name], rtol=1e-4, atol=1e-6)
+    metrics = population.advance(10)
+    other = make_xql([6], {}, beta=0.7) if alone else make_xql([5, 6], GRID, together=True)
+    others = other.advance(10)
+    chosen = slice(1, 2) if alone else slice(None)
+    for leaf, expected in zip(snapshot(population.states), snapshot(other.states), strict=True):
+        np.testing.assert_allclose(leaf[chosen], expected, rtol=1e-4, atol=1e-6)
+    for name, metric in others.items():
+        np.testing.assert_allclose(metrics[name][chosen], metric, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("call", [1, 7])
