@@ -126,7 +126,6 @@ def train_and_summarize(
 
 
 def _loggers(job: Job, folder: Path) -> list[WandbLogger]:
-    """Returns the logger of Weights & Biases if --wandb is given."""
     settings = job.settings
     if not settings.wandb:
         return []
