@@ -33,15 +33,11 @@ def population_of(folder, *environments):
     return make_population(folder, MEMBERS, lambda: next(left)())
 
 
-def broken(folder):
-    population = population_of(folder, Counting, Breaking)
-    with pytest.raises(EnvironmentFailure, match=r"^seed 4, rate=5: environment 0 failed: it stands still$"):
-        population.advance(40)
-    return population
-
-
 def test_all_members_are_at_the_last_round_that_all_acted(tmp_path):
-    failed, whole = broken(tmp_path / "failed"), population_of(tmp_path / "whole", Counting, Counting)
+    failed = population_of(tmp_path / "failed", Counting, Breaking)
+    whole = population_of(tmp_path / "whole", Counting, Counting)
+    with pytest.raises(EnvironmentFailure, match="seed 4, rate=5: environment 0 failed: it stands still"):
+        failed.advance(40)
     whole.advance(20)
     assert failed.step == whole.step == 20
     saved, expected = save(failed), save(whole)

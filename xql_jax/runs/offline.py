@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 from xql_jax.configuration import learner_from_config
-from xql_jax.data.dataset import Dataset
 from xql_jax.data.sampling import fits_on_device
 from xql_jax.errors import UserError
 from xql_jax.runs.job import Job, log_beginning, make_job
@@ -59,17 +58,12 @@ def run_offline(job: Job, stop: StopSignals | None = None, callbacks: Sequence[R
         data.preprocessing.save(folder.files.preprocessing, folder.run_id)
         if beginning:
             beginning.save(folder)
-        streamed = is_streamed(job, data.dataset)
+        streamed = settings.data_on == "host"
+        if settings.data_on == "auto":
+            streamed = not fits_on_device(data.dataset.batch)
         log_beginning(job, folder, data.dataset, streamed)
         source = data.dataset if streamed else data.dataset.batch
-        population = offline_population(job.learner, job.members, source, job.settings.batch_size)
+        population = offline_population(job.learner, job.members, source, settings.batch_size)
         return train_and_summarize(
             job, folder, population, evaluator, data.task, stop, data.preprocessing, callbacks
         )
-
-
-def is_streamed(job: Job, dataset: Dataset) -> bool:
-    """Whether the data stay in the host's memory, from where minibatches are streamed."""
-    if job.settings.data_on == "auto":
-        return not fits_on_device(dataset.batch)
-    return job.settings.data_on == "host"

@@ -36,7 +36,7 @@ class Call(NamedTuple):
 
 
 def copied_to(tree: Tree, sharding: Sharding) -> Tree:
-    """Puts arrays on devices. A copy, because `device_put` may share NumPy's memory, which gets donated."""
+    """Puts arrays on devices. A copy: `device_put` may share NumPy's memory, which must not be donated."""
     return jax.tree.map(jnp.copy, jax.device_put(tree, sharding))
 
 
