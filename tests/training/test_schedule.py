@@ -1,5 +1,7 @@
 """What is due when, hyperparameters that change with the steps, and what a log says of the time left."""
 
+import dataclasses
+
 import pytest
 
 from xql_jax.errors import UserError
@@ -18,6 +20,9 @@ def test_stops_and_what_is_due():
     assert schedule.next_stop(9) == 10
     assert [step for step in range(1, 24) if schedule.is_due(step, 4)] == [4, 8, 12, 16, 20, 23]
     assert [step for step in range(1, 24) if schedule.is_due(step, 100)] == [23]
+    handed_over = dataclasses.replace(schedule, handover=3)  # from which intervals are counted
+    assert (handed_over.next_stop(3), handed_over.next_stop(11)) == (7, 13)
+    assert [step for step in range(1, 24) if handed_over.is_due(step, 4)] == [3, 7, 11, 15, 19, 23]
 
 
 def test_ramps_go_evenly_and_stay():
