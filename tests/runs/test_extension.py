@@ -18,7 +18,7 @@ from tiny_runs import (
 
 from xql_jax.errors import UserError
 from xql_jax.runs.kinds import train_run as run_offline
-from xql_jax.runs.load import SavedRun, load_run
+from xql_jax.runs.load import SavedRun
 
 # 10 is no multiple of either interval: there the shorter run has rows because it ends, the longer has none.
 SHORT, LONG = 10, 18
@@ -44,12 +44,8 @@ def test_an_extended_run_is_the_long_one(settings, monkeypatch):
     with monkeypatch.context() as patch:
         interrupted = property(lambda run: dataclasses.replace(read(run), evaluation_due=True))
         patch.setattr(SavedRun, "progress", interrupted)
-        patch.setattr("xql_jax.runs.machine.code_digest", lambda: "edited")
         extended = run_offline(settings(LONG, extend=True))
     assert contents(shorter.path) == before
-    content = load_run(extended.path).content  # says which code trained which updates
-    began, (went_on,) = load_run(shorter.path).content["code"], content["resumed"]
-    assert (content["code"], went_on["code"], went_on["after_step"]) == (began, "edited", SHORT)
     assert extended.path.name == expected.path.name
     assert_same_bits(states_of(extended, LONG), states_of(expected, LONG))
     assert_same_rows(extended, expected)
@@ -76,7 +72,6 @@ def test_a_divergence_that_only_the_last_evaluation_found_is_not_the_longer_runs
     [
         ({"config": small("bc")}, "falls to 0 at update 10"),
         ({"batch_size": 9}, "no run with fewer updates or other seeds and otherwise these settings"),
-        ({"num_seeds": 3}, "no run with fewer updates or other seeds and otherwise these settings"),
     ],
 )
 def test_why_not(settings, tmp_path, changes, message):
@@ -88,9 +83,8 @@ def test_why_not(settings, tmp_path, changes, message):
     assert contents(tmp_path) == before
 
 
-def test_more_seeds_are_those_of_the_larger_run(settings, caplog):
+def test_more_seeds_are_those_of_the_larger_run(settings):
     """Seeds 42 and 43 are there, 42 to 45 are asked for: 44 and 45 are trained, stopped, and go on."""
-    caplog.set_level("INFO")
     there = run_offline(settings(SHORT))
     before = contents(there.path)
     four = settings(SHORT, num_seeds=4, extend=True)
@@ -100,8 +94,6 @@ def test_more_seeds_are_those_of_the_larger_run(settings, caplog):
     added = run_offline(four)
     assert added.path == begun.path
     assert contents(there.path) == before
-    assert added.path.name.startswith("seeds44-45_")
-    assert f"extending {there.path}: seeds 44, 45" in caplog.text
     larger = run_offline(dataclasses.replace(four, save_dir=str(there.path.parents[3] / "a"), extend=False))
     ours, theirs = states_of(added, SHORT), states_of(larger, SHORT)
     assert sorted(ours) == ["seed44", "seed45"]

@@ -1,9 +1,7 @@
 """The loop: what is due when, what it writes and says. test_state_machine.py breaks it off."""
 
-import contextlib
 import csv
 import dataclasses
-import itertools
 import logging
 import os
 import signal
@@ -11,17 +9,12 @@ import threading
 import time
 from pathlib import Path
 
-import gymnasium
 import numpy as np
 import pytest
-from gymnasium import spaces
 from training_runs import TASK, OneStep, Start, make_growth, make_training, train, untimed
 
-from xql_jax.data.preprocessing import Preprocessing
-from xql_jax.envs import EnvironmentMaker
-from xql_jax.rollout.evaluation import EpisodeResults, Evaluator
+from xql_jax.rollout.evaluation import EpisodeResults
 from xql_jax.tasks import OWN
-from xql_jax.training import loop
 from xql_jax.training.checkpoints import TrainingFiles
 from xql_jax.training.loop import TrainingLoop
 from xql_jax.training.schedule import Schedule
@@ -60,44 +53,8 @@ def test_rows_have_the_means_of_their_intervals(tmp_path):
     assert [float(row["walk/square_mean"]) for row in rows] == [85, 21760, (2**18 + 2**20) / 2]
 
 
-def slowed(monkeypatch, population, clock, seconds):
-    """Makes an update take so many seconds by one of the loop's clocks; returns the lengths of the calls."""
-    advance, calls, now = population.advance, [], [1000.0]
-
-    def slow_advance(last):
-        calls.append(last - population.step)
-        now[0] += seconds * calls[-1]
-        return advance(last)
-
-    monkeypatch.setattr(population, "advance", slow_advance)
-    monkeypatch.setattr(f"xql_jax.training.loop.time.{clock}", lambda: now[0])
-    return calls
-
-
-def test_seconds_add_up_over_resumptions(start, tmp_path, monkeypatch):
-    clock = itertools.count(0, 2)  # every look takes 2 s, so an update call and an evaluation last 2 s each
-    monkeypatch.setattr("xql_jax.training.loop.time.perf_counter", lambda: float(next(clock)))
-    for max_steps in (6, 12):
-        training, _ = make_training(tmp_path, start.again(), (max_steps, 3, 6, 6))
-        with training:
-            train(training, steps_per_call=3)
-    assert (training.progress.update_seconds, training.progress.evaluation_seconds) == (8.0, 4.0)
-
-
-def test_call_length_follows_the_clock(start, tmp_path, monkeypatch):
-    """About a second of updates a call: at most five of 0.2 s; the first is one, of unknown length."""
-    population = start.again()
-    calls = slowed(monkeypatch, population, "perf_counter", 0.2)
-    training, _ = make_training(tmp_path, population, (30, 20, 1000, 1000))
-    with training:
-        train(training)
-    assert (calls[0], max(calls), sum(calls)) == (1, 5, 30)
-    assert np.isclose(training.progress.update_seconds, 6.0)
-
-
-@pytest.mark.parametrize("signals", [1, 2])
-def test_a_signal_while_it_compiles_is_answered_at_once(start, tmp_path, monkeypatch, caplog, signals):
-    """The compiler holds up only its own thread: a second signal ends the program without waiting for it."""
+def test_a_second_signal_while_it_compiles_is_answered_at_once(start, tmp_path, monkeypatch, caplog):
+    """The compiler holds up only its own thread. test_state_machine.py has the first signal."""
     population, over = start.again(), threading.Event()
 
     def compile():
@@ -106,7 +63,7 @@ def test_a_signal_while_it_compiles_is_answered_at_once(start, tmp_path, monkeyp
 
     def answer(record):
         if "ends after the compilation" in record.getMessage():
-            os.kill(os.getpid(), signal.SIGINT) if signals == 2 else over.set()
+            os.kill(os.getpid(), signal.SIGINT)
         return True
 
     log = logging.getLogger("xql_jax.training.signals")
@@ -114,42 +71,22 @@ def test_a_signal_while_it_compiles_is_answered_at_once(start, tmp_path, monkeyp
     monkeypatch.setattr(population, "compile", compile)
     monkeypatch.setattr(log, "filters", [answer])
     caplog.set_level("INFO")
-    training, files = make_training(tmp_path, population, (30, 20, 1000, 1000))
+    training, _ = make_training(tmp_path, population, (30, 20, 1000, 1000))
     began = time.monotonic()
-    with training, pytest.raises(KeyboardInterrupt) if signals == 2 else contextlib.nullcontext():
-        assert train(training) is signal.SIGINT
+    with training, pytest.raises(KeyboardInterrupt):
+        train(training)
     over.set()
     assert time.monotonic() - began < 15.0
-    assert training.progress.step == 0
-    assert not files.checkpoints.exists()
 
 
-@pytest.mark.parametrize(("minutes", "saved"), [(0.0, [20, 40, 42]), (7.0, [7, 14, 20, 27, 34, 40, 42])])
-def test_checkpoints_by_the_clock(start, tmp_path, monkeypatch, minutes, saved):
+def test_checkpoints_by_the_clock(start, tmp_path, monkeypatch):
     """An update takes a minute; from a checkpoint on they count anew."""
     population = start.again()
-    slowed(monkeypatch, population, "monotonic", 60.0)
-    training, _ = make_training(tmp_path, population, (42, 4, 10, 20, minutes, 0))
+    monkeypatch.setattr("xql_jax.training.loop.time.monotonic", lambda: 1000.0 + 60.0 * population.step)
+    training, _ = make_training(tmp_path, population, (42, 4, 10, 20, 7.0, 0))
     with training:
         train(training, steps_per_call=1)
-    assert training._checkpoints.steps == saved
-
-
-def test_bellman_errors_have_a_row_each(start, tmp_path, monkeypatch):
-    """Three numbers of each of two members every 4 updates and after the last."""
-    population, files = start.again(), TrainingFiles(tmp_path)
-
-    def measure(population):
-        return population.step + np.array([[0.5, 1.5, 2.5], [10.0, 20.0, 30.0]], np.float32)
-
-    monkeypatch.setattr(loop, "bellman_errors", measure)
-    schedule = Schedule(10, 5, 10, 6, bellman_error_interval=4)
-    with TrainingLoop(population, None, None, schedule, files) as training:
-        train(training)
-    header, *rows = files.bellman_errors.read_text().splitlines()
-    assert header == "step,seed,growth,error"
-    assert rows[:6] == ["4,3,1,4.5", "4,3,1,5.5", "4,3,1,6.5", "4,3,4,14", "4,3,4,24", "4,3,4,34"]
-    assert [row.split(",")[0] for row in rows] == ["4"] * 6 + ["8"] * 6 + ["10"] * 6
+    assert training._checkpoints.steps == [7, 14, 20, 27, 34, 40, 42]
 
 
 def test_every_episode_has_a_row_whose_means_are_the_evaluation(start, tmp_path):
@@ -181,77 +118,37 @@ def test_every_episode_has_a_row_whose_means_are_the_evaluation(start, tmp_path)
         np.testing.assert_allclose(np.delete(episodes, 3, axis=1).mean(0), means, rtol=1e-6)
 
 
-class Line(gymnasium.Env):
-    """One step, in which it tells what the script says: one entry an episode."""
+class Telling(OneStep):
+    """Tells by a script who succeeded: as `Evaluator`, from the first evaluation on that knows of one."""
 
-    steps_per_second = 1.0
-    observation_space = spaces.Box(-1.0, 1.0, (3,), np.float32)
-    action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
+    tells_success = False
     script: list = []  # noqa: RUF012
 
-    def reset(self, *, seed=None, options=None):
-        return np.zeros(3, np.float32), {}
-
-    def step(self, action):
-        return np.zeros(3, np.float32), 1.0, True, False, self.script.pop(0)
-
-
-# By evaluation: what two episodes of two members tell, and the rates that this makes.
-TOLD = [("----", "nan nan"), ("-1--", "0.5 0"), ("----", "0 0"), ("1-11", "0.5 1")]
+    def run(self, act):
+        successes = np.array(self.script.pop(0))[:, None]
+        self.tells_success |= bool(successes.any())
+        return dataclasses.replace(super().run(act), successes=successes if self.tells_success else None)
 
 
 @pytest.mark.parametrize("stopped_at", [None, 4, 8, 12])
-def test_success_may_be_told_late_or_only_by_those_that_succeed(start, tmp_path, stopped_at):
+def test_success_may_be_told_late(start, tmp_path, stopped_at):
     """The columns are the same from the first row on."""
-    own = dataclasses.replace(TASK, suite=OWN)
-    rates = [pair for _, pair in TOLD]
+    own, told = dataclasses.replace(TASK, suite=OWN), [[False, False], [True, False], [False] * 2, [True] * 2]
 
     def run(last, since):
-        Line.script = [{} if told == "-" else {"success": True} for word, _ in TOLD[since:] for told in word]
-        evaluator = Evaluator(own, 2, 2, 0, EnvironmentMaker(lambda task: Line()))
+        evaluator = Telling(2)
+        evaluator.script = told[since // 4 :]
         with TrainingLoop(start.again(), evaluator, own, Schedule(last, 4, 4, 4), files) as training:
             train(training)
 
     files = TrainingFiles(tmp_path)
     if stopped_at:
         run(stopped_at, 0)
-    run(16, (stopped_at or 0) // 4)
+    run(16, stopped_at or 0)
     with files.evaluations.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert [row["step"] for row in rows] == ["4", "4", "8", "8", "12", "12", "16", "16"]
-    assert [row["success_rate"] for row in rows] == " ".join(rates).split()
-    episodes = [line.split(",")[-1] for line in files.episodes.read_text().splitlines()]
-    expected = ["nan" if "nan" in pair else str(int(told == "1")) for word, pair in TOLD for told in word]
-    assert episodes == ["success", *expected]
-
-
-def test_policies_see_observations_preprocessed(start, tmp_path):
-    """`OneStep` shows 0.25 everywhere: shifted and doubled it is 4.5."""
-    population, files, schedule = start.again(), TrainingFiles(tmp_path), Schedule(4, 4, 4, 4)
-    transforms = Preprocessing(observation_mean=(-2.0,) * 3, observation_std=(0.5,) * 3)
-    with TrainingLoop(population, OneStep(2), TASK, schedule, files, preprocessing=transforms) as training:
-        train(training)
-    actions = population.policy()(np.full((2, 1, 3), 4.5, np.float32))
-    expected = [f"{total:.9g}" for total in actions.astype(np.float64).sum((1, 2))]
-    assert [row.split(",")[3] for row in untimed(files.evaluations)[1:]] == expected
-
-
-def test_a_loop_closes_its_files_whatever_ended_it(start, tmp_path, monkeypatch):
-    """The checkpoint in flight is written, and the error is that which ended the training."""
-    training, files = make_training(tmp_path, start.again(), (40, 4, 40, 4))
-    advance = training.population.advance
-
-    def fail_after_8(stop):
-        if stop > 8:
-            raise RuntimeError("of the training")
-        return advance(stop)
-
-    monkeypatch.setattr(training.population, "advance", fail_after_8)
-    with pytest.raises(RuntimeError, match="of the training"), training:
-        train(training)
-    assert training._rows._logs[files.metrics]._file.closed
-    assert training._checkpoints.steps == [4, 8]
-    assert training._checkpoints._thread._shutdown
+        rates = [(row["step"], row["success_rate"]) for row in csv.DictReader(file)]
+    steps = ("4", "4", "8", "8", "12", "12", "16", "16")
+    assert rates == list(zip(steps, ("nan", "nan", "1", "0", "0", "0", "1", "1"), strict=True))
 
 
 def test_rows_are_on_the_disk_before_their_checkpoint(start, tmp_path, monkeypatch):

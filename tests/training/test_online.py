@@ -19,7 +19,6 @@ from online_fakes import (
 )
 
 from xql_jax.data import replay
-from xql_jax.errors import Damaged
 from xql_jax.training import compiled_population
 from xql_jax.training.divergence import Divergence
 from xql_jax.training.members import Member
@@ -56,13 +55,6 @@ def test_results_depend_neither_on_calls_nor_on_time(make, kind, monkeypatch):
         ends.append((population.states, buffer_of(population, 0), buffer_of(population, 1), metrics))
     same(ends[0], ends[1])
     same(ends[0], ends[2])
-
-
-@pytest.mark.parametrize("ratio", [0.25, 1.0, 2.0])
-def test_updates_per_step(make, ratio):
-    population = make(updates_per_step=ratio)
-    population.advance(30)
-    assert float(population.states["updates"][0]) == ratio * (30 - 6)  # six are random
 
 
 def test_members_do_not_know_of_each_other(make):
@@ -113,7 +105,6 @@ def test_bellman_errors_are_of_what_was_met(make):
     same(measured.states, untouched.states)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("together", [False, True])
 def test_the_ring_is_written_in_place(make, together):
     """The program needs no room for another one."""
@@ -122,21 +113,6 @@ def test_the_ring_is_written_in_place(make, together):
     needed = population._programs[population.groups[0].split].memory_analysis().temp_size_in_bytes
     assert needed < replay.num_bytes(1_000_000, 2, 1) / 10
     population.close()
-
-
-def test_damage_of_a_buffer_leads_back_to_the_checkpoint_before(make, tmp_path):
-    population, saved = make("run", TWO), []
-    for stop in (30, 60):
-        population.advance(stop)
-        saved.append((save(population), buffer_of(population, 1)))
-    newest = max((tmp_path / "run").rglob("*.npz"), key=lambda path: path.name)
-    newest.write_bytes(newest.read_bytes()[:-1])
-    again = make("run", TWO)
-    with pytest.raises(Damaged):
-        again.resume(*saved[1][0])
-    again.resume(*saved[0][0])
-    assert again.step == 30
-    same(buffer_of(again, 1), saved[0][1])
 
 
 def test_a_member_that_diverges_stays_where_it_was(make, kind):
@@ -161,15 +137,6 @@ def test_one_update_that_is_not_finite_is_enough(make, kind):
     assert population.diverged == {0: Divergence({"host": 16, "compiled": 15}[kind], "loss")}
     # At the last finite update of the round; in the program, at that of the last time that all acted.
     assert float(population.states["updates"][0]) == {"host": 8.0, "compiled": 6.0}[kind]
-
-
-def test_a_member_that_never_learned_has_no_metrics_and_the_others_have(make):
-    members = [Member(0, {"breaks_at": 1.0}), Member(1, {})]
-    population, metrics = trained(make("run", members), 30)
-    assert np.isfinite(metrics["loss"]).tolist() == [False, True]
-    again = make("run", members)
-    again.resume(*save(population))
-    assert np.isfinite(again.advance(36)["loss"]).tolist() == [False, True]
 
 
 def test_actions_that_are_not_finite_are_told_and_replaced(make, kind):

@@ -116,9 +116,4 @@ class FinetuneSettings(FinetuningSettings, ActingSettings, OfflineSettings):
             resolved = dataclasses.replace(resolved, online=" ".join(changes))
         if resolved.task is None:
             raise UserError("fine-tuning needs an environment: give --env_name")
-        size, least = self.replay_buffer_size, max(resolved.batch_size, self.num_environments)
-        if size < least:
-            raise UserError(
-                f"--replay_buffer_size={size}: smaller than --batch_size or --num_environments, {least}"
-            )
         return resolved

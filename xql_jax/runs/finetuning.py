@@ -18,10 +18,9 @@ from xql_jax.logs.csv_rows import Row
 from xql_jax.reports.run_summary import summarize_finetuning
 from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.runs.acting_settings import FinetuneSettings
-from xql_jax.runs.job import Job, make_job
+from xql_jax.runs.job import Job, log_beginning, make_job
 from xql_jax.runs.load import SavedRun, load_run
 from xql_jax.runs.machine import prepare_acting
-from xql_jax.runs.offline import log_beginning
 from xql_jax.runs.online import acting_schedule, check_room, host_population
 from xql_jax.runs.run import Summary, make_evaluator, run_resources, train_and_summarize
 from xql_jax.runs.run_data import RunData, data_folder, load_data
@@ -56,16 +55,8 @@ def finetune_job(settings: FinetuneSettings) -> Job:
             f"it learns from {job.learner.batch_type.__name__}"
         )
     ramps = parse_ramps(settings.online, job.learner, settings.max_steps, job.members[0].hyperparameters)
-    schedule = acting_schedule(
-        settings,
-        batch_size=settings.batch_size,
-        buffer_size=min(settings.replay_buffer_size, max(settings.max_steps, settings.batch_size)),
-        warmup_steps=settings.warmup_steps,
-        updates_per_step=settings.updates_per_step,
-        acting_temperature=settings.acting_temperature,
-        exploration_noise=settings.exploration_noise,
-        ramps=tuple(ramps),
-    )
+    size = min(settings.replay_buffer_size, max(settings.max_steps, settings.batch_size))
+    schedule = acting_schedule(settings, buffer_size=size, ramps=tuple(ramps))
     rounds = {"round_steps": schedule.round_steps}
     return job._replace(identity={**job.identity, **rounds}, acting=schedule, source=source)
 
@@ -154,11 +145,11 @@ def _source(settings: FinetuneSettings) -> SavedRun | None:
         return None
     source = load_run(settings.checkpoint, member=settings.member, env_name=settings.env_name)
     changeable = settings_of(FinetuneSettings).keys() - OF_THE_CHECKPOINT
-    changeable |= {"method"} if settings.config.algorithm == source.algorithm else set()
-    for name in (
-        settings.given - settings_of(FinetuneSettings).keys() - {*field_names(source.config), "method"}
-    ):
-        raise unknown_setting(name, settings_of(FinetuneSettings), source.algorithm)
+    if settings.config.algorithm == source.algorithm:
+        changeable.add("method")
+    known = {*settings_of(FinetuneSettings), *field_names(source.config), "method"}
+    if unknown := sorted(settings.given - known):
+        raise unknown_setting(unknown[0], settings_of(FinetuneSettings), source.algorithm)
     if unfit := sorted(settings.given - changeable):
         raise UserError(
             f"--{unfit[0]}: the run of --checkpoint has its own; what may change is given by --online"
@@ -181,7 +172,7 @@ def _settings_of_source(settings: FinetuneSettings, source: SavedRun) -> Finetun
         seeds = range(member.seed, member.seed + 1)
         sweep = " ".join(f"{name}={value:.9g}" for name, value in member.hyperparameters.items())
     env_name = settings.env_name or (source.env_name and source.task.name)
-    references = settings.random_return, settings.expert_return
+    references = settings.returns_given
     if references == (None, None) and source.references and env_name == source.env_name:
         references = source.references  # another task is not scored by them
     file = choose_config(FINETUNING, source.algorithm, env_name=env_name, has_data=True)
@@ -207,7 +198,6 @@ def _settings_of_source(settings: FinetuneSettings, source: SavedRun) -> Finetun
 
 
 def _pretrained(source: SavedRun, members: Sequence[Member], data: RunData) -> Mapping[str, State]:
-    """Returns the members' states in --checkpoint's run."""
     if source.sizes != data.sizes:
         raise UserError(
             f"--checkpoint={source.path}: its observations and actions have {source.sizes} entries, those "

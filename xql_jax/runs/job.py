@@ -5,13 +5,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from xql_jax.config_files import file_for_suite
+from xql_jax.data.dataset import Dataset
 from xql_jax.errors import UserError, needing
-from xql_jax.learners.registry import LEADING
+from xql_jax.learners.fields import hyperparameters
+from xql_jax.learners.registry import FIRST_PHASES, LEADING, method_of
 from xql_jax.runs.folder import RunFolder, run_label
 from xql_jax.runs.load import SavedRun
 from xql_jax.runs.run_settings import RunSettings
 from xql_jax.settings import as_typed
-from xql_jax.tasks import Task
+from xql_jax.tasks import OWN, Task
 from xql_jax.training.members import Member, fields_given, make_members, parse_sweep
 from xql_jax.types import Json
 
@@ -98,3 +101,48 @@ def log_settings(job: Job) -> None:
             shown[name] = as_typed(values[name])
     line = " ".join(f"{name}={value}" for name, value in shown.items())
     LOG.info(f"settings: {line}; --print_config lists all")
+
+
+def log_beginning(job: Job, folder: RunFolder, dataset: Dataset, streamed: bool) -> None:
+    """Logs what is trained on which data, and warns of settings that seldom are as meant."""
+    settings = job.settings
+    where = "in the host's memory, streamed in blocks" if streamed else "on the device"
+    LOG.info(f"{folder.env_name}: {dataset.size:,} transitions from {dataset.source}")
+    LOG.info(
+        f"{settings.config.algorithm}: {len(job.members)} member(s), {settings.schedule.max_steps:,} "
+        f"{settings.unit}s, data {where}; files in {folder.path}"
+    )
+    if not settings.checkpoint:  # else the phase began in another run
+        _warn_of_first_phases(job)
+        _warn_of_a_guessed_beta(job)
+
+
+def _warn_of_first_phases(job: Job) -> None:
+    """Warns if the run, or its offline phase, ends before a first phase of learning does."""
+    updates = job.settings.schedule.handover or job.settings.max_steps
+    base = hyperparameters(job.learner)
+    for name in FIRST_PHASES:
+        if name not in base:
+            continue
+        longest = max(float(member.hyperparameters.get(name, base[name])) for member in job.members)
+        if longest >= updates:
+            LOG.warning(
+                f"{name}={longest:g}: this first phase of learning takes all {updates:,} updates: shorten it "
+                f"by --{name}=N, or train for longer"
+            )
+
+
+def _warn_of_a_guessed_beta(job: Job) -> None:
+    """Tells users of data of their own that XQL's default `beta`, in their reward units, is a guess."""
+    settings, config = job.settings, job.settings.config
+    suite = (settings.task.suite if settings.task else OWN).name
+    chosen = {"beta", "config"} & {*settings.given, *job.members[0].hyperparameters}
+    if (
+        method_of(config.algorithm) == "xql"
+        and file_for_suite(suite) == file_for_suite(OWN.name)
+        and not chosen
+    ):
+        LOG.info(
+            f"beta={config.beta:g} is a guess, for the rewards' scale is unknown: --method=xql_bellman finds "
+            "it from the data, --sweep='beta=0.1,0.3,1,3' tries several"
+        )

@@ -1,27 +1,18 @@
 """Offline run: trains a population on a dataset."""
 
-import logging
 from collections.abc import Sequence
 
-from xql_jax.config_files import file_for_suite
 from xql_jax.configuration import learner_from_config
-from xql_jax.data.dataset import Dataset
 from xql_jax.data.sampling import fits_on_device
 from xql_jax.errors import UserError
-from xql_jax.learners.fields import hyperparameters
-from xql_jax.learners.registry import FIRST_PHASES, method_of
-from xql_jax.runs.folder import RunFolder
-from xql_jax.runs.job import Job, make_job
+from xql_jax.runs.job import Job, log_beginning, make_job
 from xql_jax.runs.machine import prepare_acting
 from xql_jax.runs.run import Summary, make_evaluator, run_resources, train_and_summarize
 from xql_jax.runs.run_data import data_folder, load_data
 from xql_jax.runs.run_settings import OfflineSettings
-from xql_jax.tasks import OWN
 from xql_jax.training.data_population import offline_population
 from xql_jax.training.loop import RowCallback
 from xql_jax.training.signals import StopSignals
-
-LOG = logging.getLogger(__name__)
 
 
 def offline_job(settings: OfflineSettings) -> Job:
@@ -67,62 +58,12 @@ def run_offline(job: Job, stop: StopSignals | None = None, callbacks: Sequence[R
         data.preprocessing.save(folder.files.preprocessing, folder.run_id)
         if beginning:
             beginning.save(folder)
-        streamed = is_streamed(job, data.dataset)
+        streamed = settings.data_on == "host"
+        if settings.data_on == "auto":
+            streamed = not fits_on_device(data.dataset.batch)
         log_beginning(job, folder, data.dataset, streamed)
         source = data.dataset if streamed else data.dataset.batch
-        population = offline_population(job.learner, job.members, source, job.settings.batch_size)
+        population = offline_population(job.learner, job.members, source, settings.batch_size)
         return train_and_summarize(
             job, folder, population, evaluator, data.task, stop, data.preprocessing, callbacks
-        )
-
-
-def is_streamed(job: Job, dataset: Dataset) -> bool:
-    """Whether the data stay in the host's memory, from where minibatches are streamed."""
-    if job.settings.data_on == "auto":
-        return not fits_on_device(dataset.batch)
-    return job.settings.data_on == "host"
-
-
-def log_beginning(job: Job, folder: RunFolder, dataset: Dataset, streamed: bool) -> None:
-    """Logs what is trained on which data, and warns of settings that seldom are as meant."""
-    settings = job.settings
-    where = "in the host's memory, streamed in blocks" if streamed else "on the device"
-    LOG.info(f"{folder.env_name}: {dataset.size:,} transitions from {dataset.source}")
-    LOG.info(
-        f"{settings.config.algorithm}: {len(job.members)} member(s), {settings.schedule.max_steps:,} "
-        f"{settings.unit}s, data {where}; files in {folder.path}"
-    )
-    if not settings.checkpoint:  # else the phase began in another run
-        _warn_of_first_phases(job)
-        _warn_of_a_guessed_beta(job)
-
-
-def _warn_of_first_phases(job: Job) -> None:
-    """Warns if the run, or its offline phase, ends before a first phase of learning does."""
-    updates = job.settings.schedule.handover or job.settings.max_steps
-    base = hyperparameters(job.learner)
-    for name in FIRST_PHASES:
-        if name not in base:
-            continue
-        longest = max(float(member.hyperparameters.get(name, base[name])) for member in job.members)
-        if longest >= updates:
-            LOG.warning(
-                f"{name}={longest:g}: this first phase of learning takes all {updates:,} updates: shorten it "
-                f"by --{name}=N, or train for longer"
-            )
-
-
-def _warn_of_a_guessed_beta(job: Job) -> None:
-    """Tells users of data of their own that XQL's default `beta`, in their reward units, is a guess."""
-    settings, config = job.settings, job.settings.config
-    suite = (settings.task.suite if settings.task else OWN).name
-    chosen = {"beta", "config"} & {*settings.given, *job.members[0].hyperparameters}
-    if (
-        method_of(config.algorithm) == "xql"
-        and file_for_suite(suite) == file_for_suite(OWN.name)
-        and not chosen
-    ):
-        LOG.info(
-            f"beta={config.beta:g} is a guess, for the rewards' scale is unknown: --method=xql_bellman finds "
-            "it from the data, --sweep='beta=0.1,0.3,1,3' tries several"
         )

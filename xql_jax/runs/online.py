@@ -20,7 +20,8 @@ from xql_jax.runs.acting_settings import FinetuneSettings, OnlineSettings
 from xql_jax.runs.folder import RunFolder
 from xql_jax.runs.job import Job, folder_of, make_job
 from xql_jax.runs.machine import prepare_acting
-from xql_jax.runs.run import Summary, make_evaluator, run_resources, scored, train_and_summarize
+from xql_jax.runs.run import Summary, make_evaluator, run_resources, train_and_summarize
+from xql_jax.runs.run_data import scored
 from xql_jax.training.compiled_population import CompiledPopulation
 from xql_jax.training.host_population import HostPopulation
 from xql_jax.training.loop import RowCallback
@@ -37,14 +38,7 @@ def online_job(settings: OnlineSettings) -> Job:
     """Returns the run's job; raises UserError for mistakes in the settings."""
     settings = settings.resolved()
     task, restarts = settings.task, settings.on_divergence == "restart"
-    schedule = acting_schedule(
-        settings,
-        batch_size=settings.batch_size,
-        buffer_size=settings.buffer_size,
-        warmup_steps=settings.warmup_steps,
-        updates_per_step=settings.updates_per_step,
-        restarts=restarts,
-    )
+    schedule = acting_schedule(settings, restarts=restarts)
     if task.suite.is_compiled:
         if settings.processes or restarts:
             flag = "--processes" if settings.processes else "--on_divergence=restart"
@@ -131,23 +125,21 @@ def acting_schedule(settings: OnlineSettings | FinetuneSettings, **fields: Any) 
     """Chooses how acting and learning alternate; UserError if settings contradict, or nothing is learned.
 
     The rounds are as long as --max_policy_lag allows, and every interval of the settings is a multiple of
-    them. The other `fields` of the `ActingSchedule` are given.
+    them. `fields` are those of the `ActingSchedule` that are no settings.
     """
     number = settings.num_environments
     names = ("max_steps", "log_interval", "eval_interval", "checkpoint_interval", "bellman_error_interval")
     intervals = {name: getattr(settings, name, 0) for name in names}  # 0 is a multiple of everything
     if unfit := [f"--{name}={interval}" for name, interval in intervals.items() if interval % number]:
         raise UserError(f"{', '.join(unfit)}: must be a multiple of --num_environments={number}")
-    shortest = ActingSchedule(
-        num_environments=number,
-        processes=settings.processes,
-        keep_checkpoints=settings.keep_checkpoints,
-        round_steps=number,
-        **fields,
-    )
+    for field in dataclasses.fields(ActingSchedule):
+        if hasattr(settings, field.name):
+            fields.setdefault(field.name, getattr(settings, field.name))
+    shortest = ActingSchedule(round_steps=number, **fields)
+    flag = "--replay_buffer_size" if isinstance(settings, FinetuneSettings) else "--buffer_size"
     for name, least in (("--batch_size", shortest.batch_size), ("--num_environments", number)):
         if shortest.buffer_size < least:
-            raise UserError(f"--buffer_size={shortest.buffer_size}: smaller than {name}={least}")
+            raise UserError(f"{flag}={shortest.buffer_size}: smaller than {name}={least}")
     if not shortest.updates_by(settings.max_steps):
         raise UserError(
             f"--max_steps={settings.max_steps}: nothing is learned in so few: --warmup_steps="

@@ -10,7 +10,6 @@ from pathlib import Path
 import jax
 
 from xql_jax.config_files import ONLINE_TRAINING
-from xql_jax.data.dataset import checked_references
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.envs import environment_maker
 from xql_jax.errors import UserError
@@ -22,7 +21,7 @@ from xql_jax.runs.ending import results_of, save_learning_curve, save_maze_pictu
 from xql_jax.runs.folder import RunFolder
 from xql_jax.runs.job import Job, log_settings
 from xql_jax.runs.run_settings import EVALUATION_SEED
-from xql_jax.tasks import References, Task, referenced
+from xql_jax.tasks import Task
 from xql_jax.training.loop import RowCallback, TrainingLoop
 from xql_jax.training.population import Population
 from xql_jax.training.signals import StopSignals
@@ -40,21 +39,6 @@ class Summary:
     content: Json  # of summary.json
     had_ended: bool = False  # before, so that nothing was done
     stopped_by: signal.Signals | None = None  # the signal that ended it before its last step
-
-
-def scored(task: Task, given: tuple[float | None, float | None], of_data: References | None = None) -> Task:
-    """Returns the task with the user's returns of scores 0 and 100, else the data's, if it has none.
-
-    Args:
-        given: `random_return` and `expert_return` of the user's settings.
-    """
-    of_user = checked_references(given, "--random_return and --expert_return")
-    found = referenced(task, of_user or of_data)
-    if of_user and found is task:
-        raise UserError(f"--random_return: {task.name} has references of its own")
-    if found is not task:
-        LOG.info(f"score 0 is a return of {found.min_return:g}, 100 of {found.max_return:g}")
-    return found
 
 
 @contextlib.contextmanager
@@ -142,7 +126,6 @@ def train_and_summarize(
 
 
 def _loggers(job: Job, folder: Path) -> list[WandbLogger]:
-    """Returns the logger of Weights & Biases if --wandb is given."""
     settings = job.settings
     if not settings.wandb:
         return []

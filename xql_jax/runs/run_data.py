@@ -6,17 +6,24 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from xql_jax.data.dataset import FILE_SUFFIXES, SOURCE_PREFIXES, Dataset, check_spaces, name_of
+from xql_jax.data.dataset import (
+    FILE_SUFFIXES,
+    SOURCE_PREFIXES,
+    Dataset,
+    check_spaces,
+    checked_references,
+    name_of,
+)
 from xql_jax.data.loading import load_dataset, stamps
 from xql_jax.data.preprocessing import Preprocessing, counts_kitchen_tasks, fit_preprocessing
 from xql_jax.data.suspicions import warn_of_suspicions
 from xql_jax.data.views import view_for
 from xql_jax.envs import action_bounds
+from xql_jax.errors import UserError
 from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.runs.folder import RunFolder
 from xql_jax.runs.job import Job, folder_of
-from xql_jax.runs.run import scored
-from xql_jax.tasks import Task
+from xql_jax.tasks import References, Task, referenced
 
 LOG = logging.getLogger(__name__)
 
@@ -97,3 +104,18 @@ def _name_of(sources: Sequence[str]) -> str:
         stem = path.stem if path.suffix.lower() in FILE_SUFFIXES else path.name
     stem = stem.strip(".") or "data"
     return stem if len(sources) == 1 else f"{stem}-and-{len(sources) - 1}-more"
+
+
+def scored(task: Task, given: tuple[float | None, float | None], of_data: References | None = None) -> Task:
+    """Returns the task with the user's returns of scores 0 and 100, else the data's, if it has none.
+
+    Args:
+        given: `random_return` and `expert_return` of the user's settings.
+    """
+    of_user = checked_references(given, "--random_return and --expert_return")
+    found = referenced(task, of_user or of_data)
+    if of_user and found is task:
+        raise UserError(f"--random_return: {task.name} has references of its own")
+    if found is not task:
+        LOG.info(f"score 0 is a return of {found.min_return:g}, 100 of {found.max_return:g}")
+    return found

@@ -18,7 +18,7 @@ from xql_jax.rollout.evaluation import Evaluator, episode_seed
 from xql_jax.rollout.scores import describe_episodes
 from xql_jax.rollout.video import VIDEO_SUFFIXES, check_draws, parse_size, prepare_to_draw, record_video
 from xql_jax.runs.load import SavedRun, load_run
-from xql_jax.runs.run import scored
+from xql_jax.runs.run_data import scored
 from xql_jax.settings import setting
 from xql_jax.tasks import Task, get_task
 from xql_jax.tools.tool_settings import EVALUATION_START_SEED, MOST_EPISODES, ToolSettings

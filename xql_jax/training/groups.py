@@ -2,15 +2,17 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
 
 from xql_jax.training.updates import MemberState
 from xql_jax.types import State
 
+Tree = TypeVar("Tree")
 AXIS = "members"  # of the members that share a program under `vmap`
 DEVICES = "devices"
 
@@ -31,6 +33,11 @@ class Call(NamedTuple):
     first: int
     after: int
     data: State = ()
+
+
+def copied_to(tree: Tree, sharding: Sharding) -> Tree:
+    """Puts arrays on devices. A copy: `device_put` may share NumPy's memory, which must not be donated."""
+    return jax.tree.map(jnp.copy, jax.device_put(tree, sharding))
 
 
 def population_mesh(num_members: int, devices: Sequence[jax.Device] | None = None) -> Mesh:

@@ -196,7 +196,6 @@ class TrainingLoop:
         return metrics, seconds
 
     def _change(self, **changes: Any) -> None:
-        """Replaces fields of the progress."""
         self.progress = dataclasses.replace(self.progress, **changes)
 
     def _do_what_is_due(self, step: int, metrics: Metrics) -> None:

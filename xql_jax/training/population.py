@@ -21,7 +21,7 @@ from xql_jax.pytrees import select_leaves
 from xql_jax.rollout.acting import Act, deterministic_policy, finite_policy
 from xql_jax.training.checkpoints import Progress
 from xql_jax.training.divergence import Divergence, find_divergence
-from xql_jax.training.groups import AXIS, DEVICES, Call, Group, make_groups
+from xql_jax.training.groups import AXIS, DEVICES, Call, Group, copied_to, make_groups
 from xql_jax.training.members import Member, learners_of, member_keys, member_shapes, stacked, unstack
 from xql_jax.training.updates import MemberState, Sums, run_updates
 from xql_jax.types import Array, Json, Learner, Metrics, Minibatch, PRNGKey, State
@@ -91,14 +91,9 @@ class Population(abc.ABC):
         pairs = zip(learners, keys, strict=True)
         states = [jax.block_until_ready(self._init(own, key[0])) for own, key in pairs]
         metrics = jax.eval_shape(learners[0].update, states[0], minibatch, keys[0][1])[1]
-        sums, nan = (
-            Sums.none(metrics),
-            {name: jnp.full(of.shape, jnp.nan, of.dtype) for name, of in metrics.items()},
-        )
-        begun = [
-            MemberState(own, state, key[1], sums, nan)
-            for own, state, key in zip(learners, states, keys, strict=True)
-        ]
+        nan = {name: jnp.full(of.shape, jnp.nan, of.dtype) for name, of in metrics.items()}
+        parts = zip(learners, states, [key[1] for key in keys], strict=True)
+        begun = [MemberState(*own, Sums.none(metrics), nan) for own in parts]
         for group in self.groups:
             group.members = jax.device_put(stacked([begun[index] for index in group.indices]), group.split)
 
@@ -294,9 +289,7 @@ class Population(abc.ABC):
         """Replaces fields of the members' states, each given as a list over the members."""
         for group in self.groups:
             new = {name: stacked([of[index] for index in group.indices]) for name, of in fields.items()}
-            # A copy, because `device_put` may share NumPy's memory, which must not be donated.
-            placed = jax.tree.map(jnp.copy, jax.device_put(new, group.split))
-            group.members = group.members.replace(**placed)
+            group.members = group.members.replace(**copied_to(new, group.split))
 
     def saved_shapes(self) -> dict[str, dict[str, State]]:
         """Returns the shapes and types of a checkpoint's items."""

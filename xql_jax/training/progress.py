@@ -4,8 +4,6 @@ import contextlib
 import errno
 import io
 import logging
-import os
-import select
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -48,9 +46,9 @@ class Pace:
 
 
 class Printer(logging.Handler):
-    """Prints the library's log messages without breaking a progress bar. Errors of printing are raised.
+    """Prints the library's log messages without breaking a progress bar.
 
-    If the terminal or pipe has closed, as at a logout, the program goes on without output.
+    If the terminal or pipe has closed, as at a logout, the program goes on; other errors are raised.
     """
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -61,12 +59,6 @@ class Printer(logging.Handler):
         except OSError as error:
             if error.errno not in (errno.EIO, errno.EPIPE):
                 raise
-            closed, nowhere = select.poll(), os.open(os.devnull, os.O_WRONLY)
-            for stream in (sys.stdout, sys.stderr):
-                closed.register(stream.fileno(), 0)
-            for descriptor, _ in closed.poll(0):
-                os.dup2(nowhere, descriptor)
-            os.close(nowhere)
 
 
 def print_lines() -> None:

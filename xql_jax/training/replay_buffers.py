@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from xql_jax.data import replay
+from xql_jax.training.groups import copied_to
 from xql_jax.training.population import Population
 from xql_jax.training.replay_files import ReplayFiles, rows_since
 from xql_jax.training.returns import first_unknown
@@ -79,9 +80,7 @@ class ReplayBuffers:
             names = [self._population.members[index].name for index in group.indices]
             rings = [self._files.of(name).load(acted, self._shapes) for name in names]
             stack = jax.tree.map(lambda *fields: np.stack(fields), *rings)
-            # A copy, because `device_put` may share NumPy's memory, which must not be donated.
-            placed = jax.tree.map(jnp.copy, jax.device_put(stack, group.split))
-            group.members = group.members.replace(buffer=placed)
+            group.members = group.members.replace(buffer=copied_to(stack, group.split))
         self._saved_at, self._changing = [acted], {}  # episodes that ran then will never end
 
 
