@@ -81,7 +81,6 @@ def test_a_run_that_learned_from_it_is_scored_by_its_references_and_acts_the_sam
     with h5py.File(folder / "mean.hdf5") as mean, h5py.File(folder / "one.hdf5") as one:
         assert mean["observations"][0].tolist() == one["observations"][0].tolist()
         assert mean["actions"][0] != one["actions"][0]
-        assert "deterministic" in mean["metadata/policy_is"].asstr()[()]
     assert contents(path) == before
 
 
@@ -102,9 +101,4 @@ def test_a_minari_folder_holds_the_same_episodes(main, folder):
 def test_the_ant_walks(main, folder):
     out = main("--waypoints", "--env_name=antmaze-umaze-v2", "--transitions=60", "--output=ant.hdf5")
     assert "ant.hdf5: 60 transitions, 1 episodes, 0 terminal" in out
-    with h5py.File(folder / "ant.hdf5") as file:
-        assert file["observations"].shape == (60, 29)
-        assert file["metadata/command"].asstr()[()] == (
-            "xql-collect --env_name=antmaze-umaze-v2 --transitions=60 --waypoints"
-        )
-    assert load_dataset(None, [str(folder / "ant.hdf5")]).batch.rewards.sum() == 0
+    assert load_dataset(None, [str(folder / "ant.hdf5")]).batch.observations.shape == (59, 29)

@@ -59,18 +59,6 @@ def test_an_online_run_leaves_what_offline_runs_do_and_is_evaluated(online):
     assert "1 episodes of td3, 200 steps, " in evaluated.out
 
 
-def test_a_task_of_playground(tmp_path):
-    pytest.importorskip("mujoco_playground", reason="the extra `compiled` is not installed")
-    task = ["--env_name=playground:CartpoleBalance", "--num_environments=10", "--eval_interval=200"]
-    outcome = run_main([*COMPILED, *task], tmp_path, main=ONLINE)
-    assert (outcome.code, outcome.err) == (0, "")
-    finished = run_folder(tmp_path)
-    assert finished.parents[1].name == "playground.CartpoleBalance"
-    scores = [float(row["score"]) for row in rows(finished / "evaluations.csv")]
-    assert len(scores) == 1
-    assert all(10.0 < score <= 100.0 for score in scores)  # a pole that is let fall pays something
-
-
 def test_members_have_environments_of_their_own_in_processes(tmp_path):
     xsac = f"--config={ROOT / 'configs' / 'xsac_config.py'}"
     several = ["--sweep=beta=1,4", "--num_environments=2", "--processes"]
