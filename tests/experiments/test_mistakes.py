@@ -54,7 +54,7 @@ train --config={configs}/pointmaze_config.py:xql+forward => xql has no policy 'f
 train --env_name=kitchen-mixed-v0 --config={configs}/mujoco_config.py => /kitchen_config.py
 train --method=iql --beta=1 => --beta: no hyperparameter of iql, but of | xsac | awr_temperature
 train --beta high => --beta='high': must be a number
-train --lr=1 => --lr: unknown setting | actor_lr (Learning rate of the policy) | value_lr
+train --lr=1 => --lr: unknown setting | actor_lr or critic_lr or value_lr
 evaluate {run} --beta=1 => --beta: unknown
 train --config.num_critics=1.5 => num_critics='1.5': must be a whole number
 # online

@@ -15,7 +15,7 @@ from absl import logging as absl_logging
 
 from xql_jax.config_files import ConfigFile, choose_config
 from xql_jax.configuration import field_names, with_fields
-from xql_jax.errors import NO_HOME, UserError
+from xql_jax.errors import UserError
 from xql_jax.runs.run_settings import RunSettings
 from xql_jax.settings import settings_of
 from xql_jax.tasks import own_attribute
@@ -26,7 +26,7 @@ S = TypeVar("S")
 flags.disclaim_key_flags()  # flags defined here count as the main's own, so that its `--help` lists them
 
 # Errors that end the program with one line: mistakes of the user, and what the system refuses.
-ONE_LINE_ERRORS = (UserError, flags.Error, MemoryError, OSError, RuntimeError)
+ONE_LINE_ERRORS = (UserError, flags.Error, MemoryError, OSError)
 
 
 def define_flags(kind: type) -> None:
@@ -98,16 +98,9 @@ def run(
 
 def fail(error: Exception) -> int:
     """Prints such an error as one line and returns the exit code; raises those of the program itself."""
-    if isinstance(error, BrokenPipeError):  # `| head` has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
     text = str(error).removeprefix("ERROR:: ")  # absl's prefix
     if isinstance(error, MemoryError):
         text = f"there is too little memory ({error}): use less data, or more memory"
-    elif isinstance(error, RuntimeError):
-        if "home directory" not in text:
-            raise error
-        text = NO_HOME
     elif isinstance(error, OSError):
         if error.strerror is None:
             raise error
@@ -180,8 +173,6 @@ def _parsed(arguments: Sequence[str]) -> list[str]:
     except flags.IllegalFlagValueError as error:  # absl checks none but those that are true or false
         given = str(error).removeprefix("flag ").partition(": ")[0]
         raise UserError(f"{given}: must be true or false") from None
-    except ValueError as error:  # --noFLAG=VALUE
-        raise UserError(str(error)) from None
 
 
 def hyperparameters_in(arguments: Sequence[str], known: Collection[str]) -> tuple[list[str], dict[str, str]]:
