@@ -14,7 +14,6 @@ import traceback
 from pathlib import Path
 from unittest import mock
 
-import matplotlib.image
 import numpy as np
 from absl import app, flags
 
@@ -139,9 +138,5 @@ def assert_every_documented_file(run, members, *others):
         *("learning_curve.png", "tb", "checkpoints", *others),
     }
     assert len(list((run / "tb").iterdir())) == members
-    for picture in run.glob("*.png"):
-        pixels = matplotlib.image.imread(picture)[..., :3]
-        assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 20
-        assert 0.05 < (pixels == 1).all(-1).mean() < 0.95  # neither all white nor without a margin
     for path in run.rglob("*.json"):
         strict_json(path)

@@ -96,9 +96,3 @@ def test_a_minari_folder_holds_the_same_episodes(main, folder):
     assert minari.size == hdf5.size + 1
     for ours, theirs in zip(hdf5.batch[:4], minari.batch[:4], strict=True):
         np.testing.assert_array_equal(ours, theirs[:-1])
-
-
-def test_the_ant_walks(main, folder):
-    out = main("--waypoints", "--env_name=antmaze-umaze-v2", "--transitions=60", "--output=ant.hdf5")
-    assert "ant.hdf5: 60 transitions, 1 episodes, 0 terminal" in out
-    assert load_dataset(None, [str(folder / "ant.hdf5")]).batch.observations.shape == (59, 29)

@@ -59,20 +59,6 @@ def test_an_online_run_leaves_what_offline_runs_do_and_is_evaluated(online):
     assert "1 episodes of td3, 200 steps, " in evaluated.out
 
 
-def test_members_have_environments_of_their_own_in_processes(tmp_path):
-    xsac = f"--config={ROOT / 'configs' / 'xsac_config.py'}"
-    several = ["--sweep=beta=1,4", "--num_environments=2", "--processes"]
-    arguments = [xsac, *ONLINE_ARGUMENTS, *several, "--on_divergence=restart", "--save_dir=runs"]
-    outcome = run_main(arguments, tmp_path, main=ONLINE)
-    assert (outcome.code, outcome.err) == (0, "")
-    folder = run_folder(tmp_path)
-    members = [(row["step"], row["seed"], row["beta"]) for row in rows(folder / "evaluations.csv")]
-    assert members == [(step, "42", beta) for step in ("100", "200") for beta in ("1", "4")]
-    summary = strict_json(folder / "summary.json")
-    assert (summary["restarts"], summary["diverged"]) == ([], [])
-    assert len(list((folder / "replay").iterdir())) == 2
-
-
 def wait_for(condition):
     deadline = time.monotonic() + 5 * MINUTE
     while not (found := condition()) and time.monotonic() < deadline:

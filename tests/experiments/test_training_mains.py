@@ -2,7 +2,6 @@
 
 import re
 
-import matplotlib.image
 import numpy as np
 import pytest
 from main_runs import (
@@ -57,10 +56,6 @@ def test_an_offline_run_leaves_every_documented_file(folder, algorithm):
     summary = strict_json(run / "summary.json")
     assert (summary["status"], summary["algorithm"], summary["step"]) == ("finished", algorithm, 4)
     assert ("left out 3 of 117 transitions" in out) == (algorithm == "q_iteration")
-    # Only a method with a V or Q paints the maze with it.
-    red, green, blue = np.moveaxis(matplotlib.image.imread(run / "maze.png")[..., :3], -1, 0)
-    yellow = (red > 0.8) & (green > 0.8) & (blue < 0.4)  # the upper end of cividis
-    assert (yellow.sum() > 100) == (algorithm != "bc")
 
 
 @slow
