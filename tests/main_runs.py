@@ -81,6 +81,13 @@ def run_main(arguments, cwd=ROOT, main=MAIN, **environment):
     return Outcome(code, out.getvalue(), err.getvalue())
 
 
+def succeed(arguments, cwd=ROOT, main=MAIN, **environment):
+    """What the main prints, which must end well."""
+    outcome = run_main(arguments, cwd, main, **environment)
+    assert (outcome.code, outcome.err) == (0, ""), outcome
+    return outcome.out
+
+
 def write_dataset(path, size=120, **changes):
     """A small dataset for the point mazes, .npz or .hdf5; changes replace arrays, None leaves one out."""
     generator = np.random.default_rng(0)

@@ -3,9 +3,7 @@
 import dataclasses
 import logging
 import multiprocessing
-import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,6 +11,7 @@ import gymnasium
 import jax
 import numpy as np
 import pytest
+from main_runs import run_folder, succeed
 from python_cases import SMALL, bandit
 
 import xql_jax
@@ -44,11 +43,8 @@ def of_several(data, tmp_path_factory):
 def test_python_and_the_command_line_make_the_same_bits(data, tmp_path):
     """A file gives the same run, down to the digest of all settings; its arrays give the same numbers."""
     flags = ("--max_steps=300", "--config.beta=0.3", "--num_seeds=2", "--config.hidden_dims=(16,)")
-    command = [sys.executable, ROOT / "experiments" / "train_offline.py", *flags, "--batch_size=32"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    typed = [*command, f"--dataset={data}", "--save_dir=typed"]
-    subprocess.run(typed, cwd=tmp_path, env=environment, check=True, capture_output=True)
-    (typed,) = (tmp_path / "typed" / "bandit" / "xql").iterdir()
+    succeed([*flags, "--batch_size=32", f"--dataset={data}", "--save_dir=typed"], tmp_path)
+    typed = run_folder(tmp_path / "typed")
     settings = {"max_steps": 3e2, "beta": 0.3, "num_seeds": 2, "hidden_dims": [16], "batch_size": 32}
     called = xql_jax.train(dataset=str(data), save_dir=tmp_path / "called", progress=False, **settings)
     assert called.path == tmp_path / "called" / "bandit" / "xql" / typed.name

@@ -9,7 +9,7 @@ import dataclasses
 import shlex
 from pathlib import Path
 
-from main_runs import EXPERIMENTS, MAIN, ROOT, Outcome, contents, run_folder, run_main, write_dataset
+from main_runs import EXPERIMENTS, MAIN, ROOT, Outcome, contents, run_folder, run_main, succeed, write_dataset
 
 MAINS = {
     **{path.stem: path for path in EXPERIMENTS.glob("*.py")},
@@ -47,11 +47,9 @@ class Place:
 
     def with_own(self, *arguments):
         """The run's own arguments with others added. Data and widths that others replace are left out."""
-        replaced = [
-            own
-            for own, others in (("--dataset=", ("--dataset=",)), ("--config.h", ("--config=", "--config.h")))
-            if any(argument.startswith(others) for argument in arguments)
-        ]
+        replaced = ["--dataset="] if any(one.startswith("--dataset=") for one in arguments) else []
+        if any(one.startswith("--config") for one in arguments):
+            replaced.append("--config.h")
         return *(own for own in self.arguments if not own.startswith(tuple(replaced))), *arguments
 
     def train(self, *arguments):
@@ -71,15 +69,9 @@ class Place:
             "finetune": self.with_own(*added),
             "finetune-from": (*added, save_dir, "--max_steps=4", "--eval_interval=4"),
             "evaluate": (*added, "--episodes=1", "--notqdm"),
-            "choose": (*added, "--max_steps=2", "--notqdm"),
             "collect": (*added, "--notqdm"),
             "collect-random": ("--env_name=InvertedPendulum-v5", "--policy=random", *added, "--notqdm"),
-            "sweep": (
-                *SWEEP_ARGUMENTS,
-                f"--save_dir={self.folder}/swept",
-                f"--output={self.folder}/tables",
-                *added,
-            ),
+            "sweep": (*SWEEP_ARGUMENTS, f"--save_dir={self.folder}/swept", *added),
         }
         places = {"D4RL_DATASET_DIR": f"{self.folder}-d4rl", "MINARI_DATASETS_PATH": f"{self.folder}-minari"}
         return run_main(arguments.get(main, added), self.folder, MAINS[main], **places)
@@ -99,8 +91,7 @@ def make_place(folder):
         "--config.hidden_dims=(8,)", "--max_steps=4", "--log_interval=2", "--eval_interval=4",
         "--eval_episodes=1", "--notqdm",
     )  # fmt: skip
-    outcome = run_main(arguments, folder)
-    assert (outcome.code, outcome.err) == (0, ""), outcome
+    succeed(arguments, folder)
     return Place(folder, results, run_folder(results), arguments)
 
 

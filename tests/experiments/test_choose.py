@@ -3,25 +3,23 @@
 import csv
 
 import pytest
-from main_runs import CHOOSE, run_folder, run_main, write_dataset
+from main_runs import CHOOSE, run_folder, succeed, write_dataset
 
 
 @pytest.mark.slow
 def test_members_settings_and_how_well_each_statistic_orders_them(tmp_path):
     data = write_dataset(tmp_path / "maze.npz")
-    trained = run_main((
+    succeed((
         f"--dataset={data}", f"--save_dir={tmp_path}", "--config.hidden_dims=(8,)", "--max_steps=4",
         "--env_name=pointmaze-umaze-v0", "--eval_episodes=1", "--num_seeds=3", "--sweep=beta=1,2", "--notqdm",
     ))  # fmt: skip
-    assert (trained.code, trained.err) == (0, "")
     options = ("--max_steps=200", "--tau=0.5", "--hidden_dims=8", "--notqdm", "--output=choice.csv")
-    outcome = run_main([run_folder(tmp_path) / "checkpoints" / "4", *options], tmp_path, CHOOSE)
-    assert (outcome.code, outcome.err) == (0, "")
+    outcome = succeed([run_folder(tmp_path) / "checkpoints" / "4", *options], tmp_path, CHOOSE)
     with (tmp_path / "choice.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 6
     for row in rows:
-        [line] = [line for line in outcome.out.splitlines() if line.startswith(f"{row['member']} ")]
+        [line] = [line for line in outcome.splitlines() if line.startswith(f"{row['member']} ")]
         assert f"{float(row['score']):.4g}" in line.split()
     for statistic in ("FQE value, most first", "TD error, least first"):
-        assert outcome.out.count(statistic) == 2  # of members; of settings
+        assert outcome.count(statistic) == 2  # of members; of settings

@@ -5,7 +5,7 @@ import re
 import h5py
 import numpy as np
 import pytest
-from main_runs import COLLECT, EVALUATE, ROOT, contents, run_main
+from main_runs import COLLECT, EVALUATE, ROOT, contents, succeed
 
 from xql_jax.data.loading import load_dataset
 
@@ -21,9 +21,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def main(folder):
     def run(*arguments, main=COLLECT):
-        outcome = run_main([*map(str, arguments), "--notqdm"], folder, main=main)
-        assert (outcome.code, outcome.err) == (0, ""), outcome
-        return outcome.out
+        return succeed([*map(str, arguments), "--notqdm"], folder, main=main)
 
     return run
 

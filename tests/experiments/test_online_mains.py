@@ -17,8 +17,8 @@ from main_runs import (
     environment_of_processes,
     rows,
     run_folder,
-    run_main,
     strict_json,
+    succeed,
 )
 from mistakes import ONLINE_ARGUMENTS, TD3
 
@@ -38,8 +38,7 @@ def online(request, tmp_path_factory):
     """A run that has ended: its arguments, and where it was trained."""
     folder = tmp_path_factory.mktemp("online")
     shutil.copy(ROOT / "tests" / "envs" / "jax_point_mass.py", folder)
-    outcome = run_main(request.param, folder, main=ONLINE)
-    assert (outcome.code, outcome.err) == (0, "")
+    succeed(request.param, folder, main=ONLINE)
     return request.param, folder
 
 
@@ -54,9 +53,8 @@ def test_an_online_run_leaves_what_offline_runs_do_and_is_evaluated(online):
     summary = strict_json(run / "summary.json")
     lag = 0 if arguments is COMPILED else 99
     assert (summary["status"], summary["step"], summary["policy_lag"]) == ("finished", 200, lag)
-    evaluated = run_main([str(run), "--episodes=1"], folder, main=EVALUATE)
-    assert (evaluated.code, evaluated.err) == (0, "")
-    assert "1 episodes of td3, 200 steps, " in evaluated.out
+    evaluated = succeed([str(run), "--episodes=1"], folder, main=EVALUATE)
+    assert "1 episodes of td3, 200 steps, " in evaluated
 
 
 def wait_for(condition):

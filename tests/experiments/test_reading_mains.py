@@ -3,16 +3,10 @@
 import json
 import re
 
-from main_runs import FIGURES, INSPECT, REPORT, contents, run_main, write_dataset
+from main_runs import FIGURES, INSPECT, REPORT, contents, succeed, write_dataset
 from written_runs import write_run
 
 TABLES = ("scores.csv", "statistics.csv", "tuning.csv", "runs.csv", "scores.md", "scores.tex")
-
-
-def succeed(arguments, folder, main):
-    outcome = run_main(arguments, folder, main)
-    assert (outcome.code, outcome.err) == (0, "")
-    return outcome.out
 
 
 def test_figures_are_drawn_from_runs_and_without_them(tmp_path):

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from main_runs import EXPERIMENTS, contents, run_main, write_dataset
+from main_runs import EXPERIMENTS, contents, run_main, succeed, write_dataset
 from mistakes import SWEEP_ARGUMENTS, assert_told
 
 SWEEP, REPRODUCE = EXPERIMENTS / "sweep.py", EXPERIMENTS / "reproduce.py"
@@ -46,8 +46,7 @@ def test_a_file_gives_flags_and_the_command_line_wins(folder):
     assert "critic_loss=huber expectile=0.7,0.9 seeds 0 to 1: to do, 16 updates" in planned[0].out
     assert not {"runs", "tables"} & {path.name for path in folder.iterdir()}
 
-    outcome = run_main(["--num_seeds=2", "sweep.yaml", "--name=mine", *WRITTEN], folder, SWEEP)
-    assert (outcome.code, outcome.err) == (0, "")
+    succeed(["--num_seeds=2", "sweep.yaml", "--name=mine", *WRITTEN], folder, SWEEP)
     tables(folder, "mine")
     summaries = [json.loads(path.read_text()) for path in (folder / "runs").rglob("summary.json")]
     assert [summary["status"] for summary in summaries] == ["finished"] * 3
@@ -69,9 +68,7 @@ def test_a_table_is_written_beside_the_papers_scores_and_nothing_is_trained_twic
     table = [*SWEEP_ARGUMENTS[2:], data, f"--methods=bc,iql{TINY}", *WRITTEN, "--table=1"]
 
     def run(*arguments):
-        outcome = run_main([*table, *arguments], folder, REPRODUCE, D4RL_DATASET_DIR=str(folder / "d4rl"))
-        assert (outcome.code, outcome.err) == (0, "")
-        return outcome.out
+        return succeed([*table, *arguments], folder, REPRODUCE, D4RL_DATASET_DIR=str(folder / "d4rl"))
 
     planned = run("--dry_run")
     assert "2 to do, 2 no data:" in planned

@@ -13,8 +13,8 @@ from main_runs import (
     contents,
     rows,
     run_folder,
-    run_main,
     strict_json,
+    succeed,
     write_dataset,
 )
 from slow_cases import slow_but
@@ -41,9 +41,7 @@ def folder(tmp_path):
 
 def train(folder, *arguments, **options):
     """A good run, or what --print_config prints of it."""
-    outcome = run_main([*SETTINGS, *arguments], folder, **options)
-    assert (outcome.code, outcome.err) == (0, "")
-    return outcome.out
+    return succeed([*SETTINGS, *arguments], folder, **options)
 
 
 @pytest.mark.parametrize("algorithm", slow_but(["iql", "bc", "q_iteration"], "bc"))
@@ -105,25 +103,22 @@ def test_from_an_environment_of_ones_own_to_a_policy_elsewhere(tmp_path):
     train(tmp_path, *own, *shared, "--method=iql", "--num_seeds=2", "--max_steps=50")
     run = run_folder(tmp_path)
     arguments = (f"--checkpoint={run}", "--member=1", "--save_dir=tuned", *shared, "--max_steps=100")
-    tuned = run_main([*arguments, "--eval_episodes=1", "--notqdm"], tmp_path, FINETUNE)
-    assert (tuned.code, tuned.err) == (0, "")
+    tuned = succeed([*arguments, "--eval_episodes=1", "--notqdm"], tmp_path, FINETUNE)
     finetuned = run_folder(tmp_path / "tuned")
     (entry,) = strict_json(finetuned / "summary.json")["finetuning"]
     (result,) = strict_json(run / "summary.json")["results"]
     assert entry["offline_score_by_seed"] == [result["last_score_by_seed"][1]]
-    assert f"before → after: {entry['offline_score']:.1f} → {entry['online_score']:.1f}; cumul" in tuned.out
-    exported = run_main([finetuned, "--output=policy", "--episodes=3"], tmp_path, EXPORT)
-    assert (exported.code, exported.err) == (0, "")
-    scores = [line.split("score ")[1] for line in exported.out.splitlines() if ": score " in line]
+    assert f"before → after: {entry['offline_score']:.1f} → {entry['online_score']:.1f}; cumul" in tuned
+    exported = succeed([finetuned, "--output=policy", "--episodes=3"], tmp_path, EXPORT)
+    scores = [line.split("score ")[1] for line in exported.splitlines() if ": score " in line]
     assert len(scores) == 4
     assert len(set(scores)) == 1  # the run's own, and of the three files
 
 
 def printed(folder, *arguments, **options):
     """By name, the value as text, where it is from and what it means, by --print_config."""
-    outcome = run_main([*arguments, "--print_config"], folder, **options)
-    assert (outcome.code, outcome.err) == (0, "")
-    lines = outcome.out.splitlines()[1:]
+    outcome = succeed([*arguments, "--print_config"], folder, **options)
+    lines = outcome.splitlines()[1:]
     return {match[1]: match.groups()[1:] for match in map(LINE.fullmatch, lines) if match}
 
 
