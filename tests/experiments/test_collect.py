@@ -5,7 +5,7 @@ import re
 import h5py
 import numpy as np
 import pytest
-from main_runs import COLLECT, EVALUATE, ROOT, contents, succeed
+from main_runs import COLLECT, EVALUATE, MAIN, ROOT, contents, run_folder, succeed
 
 from xql_jax.data.loading import load_dataset
 
@@ -36,19 +36,6 @@ def data(main, folder):
     return folder / "set.hdf5"
 
 
-@pytest.fixture(scope="module")
-def trained(main, data, folder):
-    """A run on that data."""
-    out = main(
-        "--env_name=InvertedPendulum-v5", MUJOCO, "--dataset=set.hdf5", "--save_dir=runs", "--max_steps=4",
-        "--log_interval=2", "--eval_interval=4", "--eval_episodes=3", "--config.hidden_dims=(8,)",
-        main=ROOT / "experiments" / "train_offline.py",
-    )  # fmt: skip
-    assert "100 of 50" in out
-    (config,) = folder.rglob("config.json")
-    return config.parent, out
-
-
 def test_the_same_command_makes_the_same_bytes(main, data, folder):
     main(*RANDOM, "--transitions=300", "--expert_return=50", "--reference_episodes=20", "--output=new/b.hdf5")
     assert (folder / "new" / "b.hdf5").read_bytes() == data.read_bytes()
@@ -59,10 +46,13 @@ def test_the_same_command_makes_the_same_bytes(main, data, folder):
 
 
 @pytest.mark.slow
-def test_a_run_that_learned_from_it_is_scored_by_its_references_and_acts_the_same_again(
-    main, trained, data, folder
-):
-    path, out = trained
+def test_a_run_that_learned_from_it_is_scored_by_its_references_and_acts_the_same_again(main, data, folder):
+    out = main(
+        "--env_name=InvertedPendulum-v5", MUJOCO, "--dataset=set.hdf5", "--save_dir=runs", "--max_steps=4",
+        "--log_interval=2", "--eval_interval=4", "--eval_episodes=3", "--config.hidden_dims=(8,)",
+        main=MAIN,
+    )  # fmt: skip
+    path = run_folder(folder)
     random_return = load_dataset(None, [str(data)]).references.random_return
     evaluated = main(path, "--episodes=3", "--seed=10000", main=EVALUATE)
     score = float(re.search(r"score (-?[\d.]+)", evaluated)[1])

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from absl import app, flags
 from absl import logging as absl_logging
 
-from xql_jax.config_files import ConfigFile, choose_config
+from xql_jax.config_files import choose_config
 from xql_jax.configuration import field_names, with_fields
 from xql_jax.errors import UserError
 from xql_jax.runs.run_settings import RunSettings
@@ -116,7 +116,15 @@ def settings_from(kind: type[S], arguments: Sequence[str]) -> S:
     names = [name for name in (*known, "config", "method") if name in values]
     given: dict[str, Any] = {name: values[name].value for name in names if name in known}
     if issubclass(kind, RunSettings):
-        given["config_file"] = file = _config_file(kind)
+        file = choose_config(
+            kind.config_kind,
+            values.method,
+            values.config,
+            env_name=values.env_name,
+            has_data="dataset" in values and bool(values.dataset),
+            network=values.network if "network" in values else "paper",
+        )
+        given["config_file"] = file
         positional, fields = hyperparameters_in(arguments, field_names(file.config))
         # A run of --checkpoint has its own hyperparameters, and refuses what is given.
         is_of_run = "member" in values and values.checkpoint and not values.method
@@ -148,19 +156,6 @@ def settings_from(kind: type[S], arguments: Sequence[str]) -> S:
         return kind(**given)
     except UserError as error:
         raise UserError(f"--{error}") from None
-
-
-def _config_file(kind: type[RunSettings]) -> ConfigFile:
-    """Returns the file of hyperparameters that the flags ask for, and its config."""
-    values = flags.FLAGS
-    return choose_config(
-        kind.config_kind,
-        values.method,
-        values.config,
-        env_name=values.env_name,
-        has_data="dataset" in values and bool(values.dataset),
-        network=values.network if "network" in values else "paper",
-    )
 
 
 def _parsed(arguments: Sequence[str]) -> list[str]:
