@@ -9,7 +9,7 @@ import dataclasses
 import shlex
 from pathlib import Path
 
-from main_runs import EXPERIMENTS, MAIN, ROOT, Outcome, contents, run_folder, run_main, succeed, write_dataset
+from main_runs import EXPERIMENTS, MAIN, ROOT, Outcome, run_folder, run_main, succeed, write_dataset
 
 MAINS = {
     **{path.stem: path for path in EXPERIMENTS.glob("*.py")},
@@ -28,7 +28,6 @@ SWEEP_ARGUMENTS = (
     "--datasets=pointmaze-umaze-v0=good.hdf5", "--methods=bc:hidden_dims=8:batch_size=8", "--num_seeds=2",
     "--max_steps=4", "--eval_interval=2", "--eval_episodes=1",
 )  # fmt: skip
-LONGEST_LINE = 1000  # characters, of a message
 
 
 def mistakes(table):
@@ -76,12 +75,6 @@ class Place:
         places = {"D4RL_DATASET_DIR": f"{self.folder}-d4rl", "MINARI_DATASETS_PATH": f"{self.folder}-minari"}
         return run_main(arguments.get(main, added), self.folder, MAINS[main], **places)
 
-    def check(self, command, words):
-        """The command's mistake is told in one line, and not a file is touched."""
-        before = contents(self.folder)
-        assert_told(self.outcome(command), [word.replace("{run}", str(self.run)) for word in words])
-        assert contents(self.folder) == before
-
 
 def make_place(folder):
     good = write_dataset(folder / "good.hdf5")
@@ -96,13 +89,10 @@ def make_place(folder):
 
 
 def assert_told(outcome, words):
+    """The mistake's message is one line with these words."""
     assert outcome.code == 2, outcome
-    assert "Traceback" not in outcome.out + outcome.err
-    lines = outcome.err.splitlines()
-    assert len(lines) == 1, outcome.err
-    assert lines[0].startswith("error: ")
-    assert len(lines[0]) < LONGEST_LINE
+    assert "Traceback" not in outcome.out
+    [line] = outcome.err.splitlines()
+    assert line.startswith("error: ")
     for word in words:
-        assert word in lines[0], (word, lines[0])
-    for jargon in ("Error(", "invalid literal", "object at 0x"):
-        assert jargon not in lines[0], lines[0]
+        assert word in line, (word, line)

@@ -121,7 +121,9 @@ def furnished(place):
 
 @pytest.mark.parametrize(("command", "words"), mistakes(MISTAKES), ids=lambda value: str(value)[:60])
 def test_a_mistake_ends_with_one_line(furnished, command, words):
-    furnished.check(command, words)
+    before = contents(furnished.folder)
+    assert_told(furnished.outcome(command), words)
+    assert contents(furnished.folder) == before
 
 
 @pytest.mark.parametrize("name", DAMAGES)
