@@ -78,8 +78,8 @@ def test_what_is_no_method_is_named(place, method, named):
 
 def test_a_run_does_not_import_its_method_and_the_user_does(place):
     data, task = str(write_dataset(place / "data.hdf5")), "pointmaze-umaze-v0"
-    settings = {"max_steps": 4, "method": "own_methods:gumbel", "save_dir": "runs", "eval_episodes": 1}
-    run = xql_jax.train(task, dataset=data, **settings, **SMALL)
+    settings = {"method": "own_methods:gumbel", "save_dir": "runs", **SMALL}
+    run = xql_jax.train(task, dataset=data, max_steps=4, eval_episodes=1, **settings)
     actions = run(np.zeros((3, 4)))
     del sys.modules["own_methods"]
     (place / "imported").unlink()

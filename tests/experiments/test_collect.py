@@ -46,7 +46,7 @@ def test_the_same_command_makes_the_same_bytes(main, data, folder):
 
 
 @pytest.mark.slow
-def test_a_run_that_learned_from_it_is_scored_by_its_references_and_acts_the_same_again(main, data, folder):
+def test_a_run_on_it_is_scored_by_its_references_and_acts_the_same_again(main, data, folder):
     out = main(
         "--env_name=InvertedPendulum-v5", MUJOCO, "--dataset=set.hdf5", "--save_dir=runs", "--max_steps=4",
         "--log_interval=2", "--eval_interval=4", "--eval_episodes=3", "--config.hidden_dims=(8,)",

@@ -91,4 +91,4 @@ def test_the_other_commands_are_there(place, words):
         asked = re.findall(r"(?:xql_jax|\.)\[([\w,]+)\]", " ".join(arguments))
         assert {extra for names in asked for extra in names.split(",")} <= set(extras)
     else:
-        assert program in OTHER_PROGRAMS, "nothing tries this command: say why in <!-- not run: ... --> above"
+        assert program in OTHER_PROGRAMS, "nothing tries this: say why in <!-- not run: ... --> above"

@@ -25,13 +25,14 @@ def evaluate(*arguments):
 def report_of(run, folder, *arguments):
     """What --output holds of the episodes of training's evaluations."""
     file = folder / "results.json"
-    evaluate(run, f"--seed={EVALUATION_SEED}", f"--episodes={EPISODES}", f"--output={file}", *arguments)
+    episodes = (f"--seed={EVALUATION_SEED}", f"--episodes={EPISODES}")
+    evaluate(run, *episodes, f"--output={file}", *arguments)
     return json.loads(file.read_text())
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """Of two seeds and two betas, with checkpoints after 20 and 40 updates, on normalised observations."""
+    """Of two seeds and two betas, with checkpoints after 20 and 40 updates."""
     folder = tmp_path_factory.mktemp("evaluate")
     generator = np.random.default_rng(0)
     observations, actions = generator.standard_normal((120, 11)), generator.uniform(-1, 1, (120, 3))

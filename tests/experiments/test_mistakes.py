@@ -97,9 +97,9 @@ def rewrite(run, **changes):
 # By name: what is done to a copy of the run that is evaluated, and what the message must say. Changed bytes
 # are tried where files are read: in tests/runs and tests/training.
 DAMAGES = {
-    "a task of another version": (lambda run: rewrite(run, env_name="hopper-v9"), "'hopper-v9'", "hopper-"),
-    "an unknown algorithm": (lambda run: rewrite(run, config={"algorithm": "zql"}), "config.json", "'zql'"),
-    "more seeds than states": (lambda run: rewrite(run, seeds=[42, 43]), "checkpoints/4", "no member seed43"),
+    "another task": (lambda run: rewrite(run, env_name="hopper-v9"), "'hopper-v9'", "hopper-"),
+    "no algorithm": (lambda run: rewrite(run, config={"algorithm": "zql"}), "config.json", "'zql'"),
+    "more seeds": (lambda run: rewrite(run, seeds=[42, 43]), "checkpoints/4", "no member seed43"),
     "no preprocessing.json": (lambda run: (run / "preprocessing.json").unlink(), "preprocessing.json"),
 }
 FILES = {

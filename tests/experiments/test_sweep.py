@@ -20,7 +20,8 @@ def folder(tmp_path):
 
 
 def tables(folder, name):
-    return {kind: (folder / "tables" / f"{name}.{kind}").read_text() for kind in ("csv", "md", "tex", "txt")}
+    kinds = ("csv", "md", "tex", "txt")
+    return {kind: (folder / "tables" / f"{name}.{kind}").read_text() for kind in kinds}
 
 
 def test_a_file_gives_flags_and_the_command_line_wins(folder):

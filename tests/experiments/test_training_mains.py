@@ -134,7 +134,10 @@ def test_the_settings_that_are_printed_are_those_of_the_run(folder):
     assert config.keys() <= found.keys()
     for name, value in config.items():
         text = found[name][0]
-        assert float(text) == pytest.approx(value) if type(value) is float else text == as_typed(value), name
+        if isinstance(value, float):
+            assert float(text) == pytest.approx(value)
+        else:
+            assert text == as_typed(value), name
     for name in ("sweep", "max_steps", "batch_size", "eval_episodes", "env_backend", "dataset"):
         assert found[name][0] == as_typed(written[name]), name
     origins = {name: origin for name, (_, origin, _) in found.items()}
