@@ -14,7 +14,6 @@ import traceback
 from pathlib import Path
 from unittest import mock
 
-import matplotlib.image
 import numpy as np
 from absl import app, flags
 
@@ -82,6 +81,13 @@ def run_main(arguments, cwd=ROOT, main=MAIN, **environment):
     return Outcome(code, out.getvalue(), err.getvalue())
 
 
+def succeed(arguments, cwd=ROOT, main=MAIN, **environment):
+    """What the main prints, which must end well."""
+    outcome = run_main(arguments, cwd, main, **environment)
+    assert (outcome.code, outcome.err) == (0, ""), outcome
+    return outcome.out
+
+
 def write_dataset(path, size=120, **changes):
     """A small dataset for the point mazes, .npz or .hdf5; changes replace arrays, None leaves one out."""
     generator = np.random.default_rng(0)
@@ -139,9 +145,5 @@ def assert_every_documented_file(run, members, *others):
         *("learning_curve.png", "tb", "checkpoints", *others),
     }
     assert len(list((run / "tb").iterdir())) == members
-    for picture in run.glob("*.png"):
-        pixels = matplotlib.image.imread(picture)[..., :3]
-        assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 20
-        assert 0.05 < (pixels == 1).all(-1).mean() < 0.95  # neither all white nor without a margin
     for path in run.rglob("*.json"):
         strict_json(path)

@@ -3,9 +3,7 @@
 import dataclasses
 import logging
 import multiprocessing
-import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,13 +11,13 @@ import gymnasium
 import jax
 import numpy as np
 import pytest
+from main_runs import run_folder, succeed
 from python_cases import SMALL, bandit
 
 import xql_jax
 from xql_jax.data.arrays import ROWS, from_arrays
 from xql_jax.data.readers import read_npz
 from xql_jax.errors import UserError
-from xql_jax.interface import _printed_lines
 from xql_jax.runs.load import load_run
 from xql_jax.runs.run_settings import EVALUATION_SEED
 
@@ -36,34 +34,17 @@ def data(tmp_path_factory):
 @pytest.fixture(scope="module")
 def of_several(data, tmp_path_factory):
     """The policies of two seeds times two betas, on normalised observations."""
-    return xql_jax.train(
-        dataset=data,
-        save_dir=tmp_path_factory.mktemp("several"),
-        max_steps=100,
-        num_seeds=2,
-        sweep={"beta": np.array([0.1, 0.5])},
-        normalize_observations=True,
-        **SMALL,
-    )
-
-
-@pytest.mark.slow
-def test_what_it_learns_is_the_best_action():
-    settings = {"beta": 0.05, "awr_temperature": 30, "hidden_dims": (64, 64), "batch_size": 128}
-    policy = xql_jax.train(dataset=bandit(5_000), max_steps=3_000, progress=False, **settings)
-    states = np.linspace(-0.7, 0.7, 8)[:, None]
-    np.testing.assert_allclose(policy(states), states, atol=0.15)
+    folder, sweep = tmp_path_factory.mktemp("several"), {"beta": np.array([0.1, 0.5])}
+    settings = {"max_steps": 100, "num_seeds": 2, "normalize_observations": True, **SMALL}
+    return xql_jax.train(dataset=data, save_dir=folder, sweep=sweep, **settings)
 
 
 @pytest.mark.slow
 def test_python_and_the_command_line_make_the_same_bits(data, tmp_path):
     """A file gives the same run, down to the digest of all settings; its arrays give the same numbers."""
     flags = ("--max_steps=300", "--config.beta=0.3", "--num_seeds=2", "--config.hidden_dims=(16,)")
-    command = [sys.executable, ROOT / "experiments" / "train_offline.py", *flags, "--batch_size=32"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    typed = [*command, f"--dataset={data}", "--save_dir=typed"]
-    subprocess.run(typed, cwd=tmp_path, env=environment, check=True, capture_output=True)
-    (typed,) = (tmp_path / "typed" / "bandit" / "xql").iterdir()
+    succeed([*flags, "--batch_size=32", f"--dataset={data}", "--save_dir=typed"], tmp_path)
+    typed = run_folder(tmp_path / "typed")
     settings = {"max_steps": 3e2, "beta": 0.3, "num_seeds": 2, "hidden_dims": [16], "batch_size": 32}
     called = xql_jax.train(dataset=str(data), save_dir=tmp_path / "called", progress=False, **settings)
     assert called.path == tmp_path / "called" / "bandit" / "xql" / typed.name
@@ -88,14 +69,10 @@ def assert_same_weights(path, other):
 def test_without_a_choice_of_a_member_it_does_not_act(of_several):
     with pytest.raises(UserError, match=r"has 4 members: choose one with policy\.select.*seed 42, beta=0\.1"):
         of_several([0.0])
-    with pytest.raises(UserError, match="the run does not vary tau: it varies beta"):
-        of_several.select(tau=0.1)
     with pytest.raises(UserError, match=r"no such member; there are seed 42, beta=0\.1"):
         xql_jax.load_policy(of_several.path, seed=41)
-    assert [str(member) for member in of_several.select(seed=43).members] == [
-        "seed 43, beta=0.1",
-        "seed 43, beta=0.5",
-    ]
+    chosen = of_several.select(seed=43).members
+    assert [str(member) for member in chosen] == ["seed 43, beta=0.1", "seed 43, beta=0.5"]
 
 
 def test_each_member_acts_as_its_own_weights_say(of_several):
@@ -108,18 +85,16 @@ def test_each_member_acts_as_its_own_weights_say(of_several):
     seen = ((observations - rows.mean()) / rows.std()).astype(np.float32)
     expected = run.learner.act(actor, seen, jax.random.key(0), deterministic=True)
     np.testing.assert_allclose(policy(observations), expected, atol=1e-6)
-    np.testing.assert_allclose(policy(observations[1]), expected[1], atol=1e-6)
     assert not np.allclose(of_several.select(seed=42, beta=0.5)(observations), expected, atol=1e-3)
     drawn = run.learner.act(actor, seen, jax.random.key(7), deterministic=False)
     np.testing.assert_allclose(policy(observations, key=7), drawn, atol=1e-6)
     np.testing.assert_array_equal(policy(observations, key=jax.random.key(7)), policy(observations, key=7))
     assert (policy(observations, key=8) != policy(observations, key=7)).all()
-    for unfit in (0.0, [0.0, 1.0], np.zeros((2, 3, 1))):
-        with pytest.raises(UserError, match=r"the policy takes \(1,\) or \(batch, 1\)"):
-            policy(unfit)
+    with pytest.raises(UserError, match=r"the policy takes \(1,\) or \(batch, 1\)"):
+        policy([0.0, 1.0])
 
 
-def test_v_and_q_are_the_networks_own(of_several):
+def test_v_and_q_are_the_networks_own(of_several, monkeypatch):
     """V by its network on the normalised observation, Q the least of its two."""
     policy = of_several.select(seed=43, beta=0.5)
     state = policy.run.states["seed43_beta=0.5"]
@@ -129,18 +104,13 @@ def test_v_and_q_are_the_networks_own(of_several):
     both = [state.critic.network.apply(params, seen, actions) for params in state.critic.params]
     np.testing.assert_allclose(policy.q(observations, actions), np.minimum(*both), rtol=1e-5)
     assert policy.q(observations[0], actions[0]).shape == policy.value(observations[0]).shape == ()
+    before = policy.value(observations), policy.q(observations, actions)
+    scaled = dataclasses.replace(policy.run.preprocessing, reward_scale=4.0)
+    monkeypatch.setitem(policy.run.__dict__, "preprocessing", scaled)
+    after = policy.value(observations), policy.q(observations, actions)  # in the environment's units
+    np.testing.assert_allclose(np.multiply(4.0, after), before, rtol=1e-6)
     with pytest.raises(UserError, match="actions have the shape"):
         policy.q(observations, actions[0])
-
-
-def test_values_are_in_the_environments_reward_units(of_several, monkeypatch):
-    policy = of_several.select(seed=43, beta=0.5)
-    scaled = dataclasses.replace(policy.run.preprocessing, reward_scale=4.0)
-    before = policy.value([0.3]), policy.q([0.3], [0.1])
-    monkeypatch.setitem(policy.run.__dict__, "preprocessing", scaled)
-    np.testing.assert_allclose(
-        np.multiply(4.0, [policy.value([0.3]), policy.q([0.3], [0.1])]), before, rtol=1e-6
-    )
 
 
 class Echo(gymnasium.Env):
@@ -170,7 +140,6 @@ def test_it_is_evaluated_in_an_environment_that_is_given(of_several):
     assert results["return_mean"] == results["score_mean"] == pytest.approx(results["returns"].mean())
     assert results["successes"].tolist() == (results["returns"] > 0).tolist()
     assert policy.evaluate(env, episodes=3, seed=1)["returns"].tolist() == results["returns"].tolist()
-    assert policy.evaluate(env, episodes=1, max_steps=10)["lengths"] == 10
     with pytest.raises(UserError, match=r"an episode goes on after 9 steps: end it by .*TimeLimit"):
         policy.evaluate(env, episodes=1, max_steps=9)
     with pytest.raises(UserError, match="does not fit the run"):
@@ -178,11 +147,8 @@ def test_it_is_evaluated_in_an_environment_that_is_given(of_several):
 
 
 def test_fine_tuning_goes_on_with_the_members_that_a_policy_has(of_several, monkeypatch):
-    monkeypatch.setattr(
-        xql_jax.interface,
-        "_trained",
-        lambda kind, named, settings, *_: {**named, "settings": settings},
-    )
+    asked = lambda kind, named, settings, *_: {**named, "settings": settings}  # noqa: E731
+    monkeypatch.setattr(xql_jax.interface, "_trained", asked)
     of_all = xql_jax.train_finetune(checkpoint=of_several, max_steps=3)
     assert of_all["checkpoint"] == of_several.path / "checkpoints" / "100"
     assert of_all["settings"] == {}
@@ -214,16 +180,13 @@ def test_callbacks_hear_and_end_a_run(tmp_path):
 
 
 @pytest.mark.parametrize("data_on", ["device", "host"])
-@pytest.mark.parametrize("kind", ["arrays", "views", "dataset"])
+@pytest.mark.parametrize("kind", ["arrays", "dataset"])
 def test_a_caller_that_reuses_its_memory_changes_nothing(kind, data_on, tmp_path):
     """A callback writes over the data, over the numbers that it hears, and over what a policy gave."""
 
     def given():
-        wide = {name: np.repeat(array.astype(np.float32), 2, axis=0) for name, array in bandit().items()}
-        arrays = {name: array[::2] for name, array in wide.items()}
-        arrays = arrays if kind == "views" else {name: array.copy() for name, array in arrays.items()}
-        data = from_arrays(arrays, "arrays") if kind == "dataset" else arrays
-        return [*wide.values(), *jax.tree.leaves(arrays)], data
+        arrays = {name: array.astype(np.float32) for name, array in bandit().items()}
+        return [*arrays.values()], from_arrays(arrays, "arrays") if kind == "dataset" else arrays
 
     def reuse(step, numbers):
         for array in memory:
@@ -236,76 +199,52 @@ def test_a_caller_that_reuses_its_memory_changes_nothing(kind, data_on, tmp_path
     expected = xql_jax.train(dataset=given()[1], save_dir=tmp_path / "b", **settings)
     assert metrics(policy.path) == metrics(expected.path)
     jax.tree.map(np.testing.assert_array_equal, policy.run.states, expected.run.states)
-    first, state = policy.select(seed=42), jax.tree.leaves(policy.run.states)[0]
+    first = policy.select(seed=42)
     before = first(np.zeros(1))
     first(np.zeros(1))[:] = 2
     np.testing.assert_array_equal(first(np.zeros(1)), before)
-    with pytest.raises(ValueError, match="read-only"):
-        state[...] = 0
 
 
-@pytest.mark.parametrize("configured", [None, logging.WARNING, logging.INFO])
-@pytest.mark.parametrize("show", [True, False])
-def test_lines_are_printed_once(configured, show, capsys):
+@pytest.mark.parametrize("shows_itself", [True, False])
+def test_lines_are_printed_once(shows_itself, capsys, tmp_path):
     """By the library, or by the user's own logging if that shows them."""
-    library, log = logging.getLogger("xql_jax"), logging.getLogger("xql_jax.anything")
     root = logging.getLogger()
-    handlers, level, own = root.handlers, root.level, logging.StreamHandler(sys.stdout)
+    handlers, level = root.handlers, root.level
     try:
-        root.handlers, _ = [own] if configured else [], root.setLevel(configured or logging.WARNING)
-        with _printed_lines(show):
-            log.info("a line")
-            log.warning("beware")
+        root.handlers = [logging.StreamHandler(sys.stdout)] if shows_itself else []
+        root.setLevel(logging.INFO if shows_itself else logging.WARNING)
+        xql_jax.train(dataset=bandit(), max_steps=3, **SMALL | {"progress": True})
     finally:
-        root.handlers, _ = handlers, root.setLevel(level)
-    shown = "".join(capsys.readouterr())
-    assert shown.count("a line") == (show or configured == logging.INFO)
-    assert shown.count("beware") == 1
-    assert (library.handlers, library.propagate, library.level) == ([], True, logging.NOTSET)
+        root.handlers = handlers
+        root.setLevel(level)
+    assert "".join(capsys.readouterr()).count("compiling ...") == 1
 
 
 @pytest.mark.parametrize(
     ("settings", "words"),
     [  # other bounds: tests/experiments/test_command_line.py; other arrays: tests/data
         ({"betta": 1.0}, "betta: unknown setting; nearest known: beta"),
-        ({"lr": 1e-3}, "lr: unknown setting; give actor_lr .* or critic_lr .* or value_lr"),
         ({"beta": "high"}, "beta='high': must be a number"),
-        ({"beta": -1.0}, "beta must be positive"),
         ({"max_steps": None}, "max_steps: give the number of updates"),
-        ({"max_steps": 0}, "max_steps=0: must be a whole number, at least 1"),
         ({"sweep": {"beta": ["much"]}}, "not 'beta=much'"),
-        ({"top_returns": 5}, "top_returns=5: must be a finite number, at least 1e-06, at most 1"),
-        ({"data_on": "moon"}, "data_on='moon': must be one of auto, device, host"),
         ({"method": "xqll"}, "unknown method 'xqll' here: nearest known: .*xql"),
-        ({"method": "sac"}, r"xql_jax\.train_online"),
-        ({"config": "kitchenn"}, "no file 'kitchenn'.* kitchen,"),
         ({"env_name": "pointmaze-umaze-v1"}, "unknown environment.* pointmaze-umaze-v0"),
-        ({"dataset": {"observations": np.zeros((9, 1))}}, "arrays: no array actions, rewards, terminals"),
         ({"dataset": 3.0}, "dataset: cannot use a float"),
-        ({"dataset": "nowhere.npz"}, "nowhere.npz: no such file"),
+        ({"dataset": bandit() | {"rewards": [[1.0, 2.0]] * 9 + [[1.0]]}}, "dataset: rewards"),
+        ({"dataset": bandit(60) | {"rewards": np.ma.masked_equal(np.arange(60.0), 3.0)}}, "dataset: rewards"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
 def test_a_mistake_is_one_line_and_leaves_nothing(settings, words, tmp_path):
-    given = {
-        "dataset": bandit(),
-        "max_steps": 50,
-        "save_dir": tmp_path / "runs",
-        "progress": False,
-        **settings,
-    }
+    given = {"dataset": bandit(), "max_steps": 50, "save_dir": tmp_path / "runs", **settings}
     with pytest.raises(UserError, match=words) as raised:
-        xql_jax.train(**given)
+        xql_jax.train(**given, progress=False)
     assert "\n" not in str(raised.value)
     assert raised.value._render_traceback_() == [f"UserError: {raised.value}"]  # what a notebook shows
     assert not (tmp_path / "runs").exists()
 
 
-def test_no_home_and_a_main_that_a_new_process_runs_are_a_line(monkeypatch, tmp_path):
-    monkeypatch.setattr(os.path, "expanduser", lambda path: path)
-    monkeypatch.delenv("D4RL_DATASET_DIR", raising=False)
-    with pytest.raises(UserError, match="HOME"):
-        xql_jax.train("hopper-medium-v2", max_steps=1, eval_episodes=0, save_dir=tmp_path)
+def test_a_main_that_a_new_process_runs_is_a_line(monkeypatch, tmp_path):
     monkeypatch.setattr(multiprocessing.current_process(), "_inheriting", True, raising=False)
     with pytest.raises(UserError, match="__main__"):
         xql_jax.train(dataset=bandit(), max_steps=1, save_dir=tmp_path)
@@ -323,24 +262,11 @@ def test_in_a_task_it_is_evaluated_and_acts_as_evaluations_do(tmp_path):
     settings = {"max_steps": 100, "eval_episodes": 2, "eval_interval": 100, "progress": False}
     policy = xql_jax.train("pointmaze-umaze-v0", save_dir=tmp_path, **settings)
     [score] = policy.summary["results"][0]["last_score_by_seed"]
-    assert repr(policy) == f"<xql on pointmaze-umaze-v0 after 100 updates: seed 42, score {score:.1f}>"
     assert policy.evaluate(episodes=2, seed=EVALUATION_SEED)["score_mean"] == pytest.approx(score, abs=1e-3)
     assert policy.path.parts[-3:-1] == ("pointmaze-umaze-v0", "xql")
     observations = np.random.default_rng(0).uniform(0.5, 3.5, (5, 4)).astype(np.float32)
     expected = load_run(policy.path).policy()(observations[None])[0]
     np.testing.assert_array_equal(policy(observations), expected)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("method", ["td3", "xsac"])
-def test_the_online_counterpart_acts_on_its_tasks_observations(tmp_path, method):
-    policy = xql_jax.train_online(
-        "pointmaze-umaze-v0", method=method, save_dir=tmp_path, max_steps=200, network="small",
-        hidden_dims=(8,), warmup_steps=50, batch_size=8, buffer_size=1_000, eval_episodes=0,
-        log_interval=100, bellman_error_interval=0, progress=False,
-    )  # fmt: skip
-    assert (policy.observation_dim, policy.action_dim) == (4, 2)
-    assert np.abs(policy(np.zeros((3, 4)))).max() <= 1
 
 
 @pytest.mark.slow
@@ -351,22 +277,9 @@ def test_the_guides_blocks_run_as_printed(tmp_path, monkeypatch, capsys):
     first, *others = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     names = {}
     exec(first, names)
-    assert len(first.splitlines()) <= 10
     printed = float(capsys.readouterr().out.splitlines()[-1].strip("[]"))
     assert abs(printed - 0.5) < 0.1  # the best action; digits depend on the processor
-    assert len(others) >= 4
     for block in others:
         exec(block, names)
     assert names["drawn"].shape == (2, 1)
     assert names["tuned"].run.content["checkpoint"]["step"] > 0
-
-
-@pytest.mark.parametrize(
-    "rewards",
-    [[[1.0, 2.0]] * 59 + [[1.0]], np.ma.masked_equal(np.arange(60.0), 3.0)],
-    ids=["ragged", "masked"],
-)
-def test_what_is_no_whole_array_is_refused_before_it_is_copied(rewards):
-    """NumPy would raise for rows of different lengths, and drop the mask."""
-    with pytest.raises(UserError, match="dataset: rewards"):
-        xql_jax.train(dataset={**bandit(60), "rewards": rewards}, max_steps=3, **SMALL)

@@ -57,8 +57,9 @@ def write_run(
     folder = root / env_name / algorithm / f"seed{seeds[0]}_{run[:8]}"
     folder.mkdir(parents=True)
     columns = {"times": ["step", "seconds"], "settings": ["seed", *swept]}
+    derived = {"name": env_name, "run": run, "defining": list(identity), "columns": columns}
     here = {"versions": VERSIONS, "machine": MACHINE, "commit": COMMIT, "resumed": []}
-    write_record(folder / "config.json", {**identity, "run": run, "columns": columns, **here})
+    write_record(folder / "config.json", {**identity, **derived, **here})
     lines = [",".join(["step", "seed", *swept, "return", "score", "length", "diverged_at", "seconds"])]
     episodes = [",".join(["step", "seed", *swept, "episode", "return", "score", "length"])]
     for number in range(evaluations):

@@ -69,12 +69,7 @@ def find_config(name: str) -> Path:
         if place.is_file():
             return place
     known = [file.stem.removesuffix(ENDING) for file in shipped("configs").glob(f"*{ENDING}.py")]
-    is_method = method_of(name) in {*registry.OFFLINE, *registry.ONLINE}
-    raise UserError(
-        f"--config: no file {name!r}"
-        + (f", but a method: give --method={name}" if is_method else "")
-        + f"; configs/ of the package has: {', '.join(sorted(known))}"
-    )
+    raise UserError(f"--config: no file {name!r}; configs/ of the package has: {', '.join(sorted(known))}")
 
 
 def file_for_suite(suite: str) -> str:

@@ -13,10 +13,17 @@ from absl import flags
 from ml_collections import ConfigDict
 from ml_collections.config_flags import config_flags
 
-from xql_jax.errors import UserError
+from xql_jax.errors import UserError, nearest
 from xql_jax.learners import fields
-from xql_jax.learners.registry import IN_SAMPLE, ONLINE, make_learner, method_named, method_of
-from xql_jax.method_settings import BufferSettings, FinetuningSettings
+from xql_jax.learners.registry import (
+    IN_SAMPLE,
+    ONLINE,
+    all_hyperparameters,
+    make_learner,
+    method_named,
+    method_of,
+)
+from xql_jax.method_settings import METHOD_SETTINGS, BufferSettings, FinetuningSettings
 from xql_jax.settings import settings_of
 from xql_jax.tasks import own_attribute
 from xql_jax.types import Json, Learner
@@ -54,19 +61,28 @@ def defaults(algorithm: str, suite: str = "", only: Collection[str] = ()) -> Con
 def update_all(config: ConfigDict, **values: object) -> None:
     """Sets the values whose fields the method has: for values that are meant for all methods.
 
-    `hidden_dims` are the widths of every network.
+    `hidden_dims` are the widths of every network. Raises ValueError for a name that no method has.
     """
     known = with_every_width(values, config)
+    _check_names(known, config)
     config.update({name: value for name, value in known.items() if name in config})
 
 
 def update_in_sample(config: ConfigDict, **values: object) -> None:
     """Does the same for methods like XQL and users' own, except for values that the method itself gives."""
+    _check_names(with_every_width(values, config), config)
     method = method_of(config.algorithm)
     if method in IN_SAMPLE or ":" in method:
         recipe = method_named(method)
         own = {*recipe.defaults, *recipe.by_suite.get(config.suite, {})}
         update_all(config, **{name: value for name, value in values.items() if name not in own})
+
+
+def _check_names(values: Iterable[str], config: ConfigDict) -> None:
+    """Raises ValueError for a name that neither the config nor any method has."""
+    for name in values:
+        if name not in config and name not in (known := all_hyperparameters() | METHOD_SETTINGS):
+            raise ValueError(f"no method has {name!r}; nearest known: {nearest(name, known)}")
 
 
 def with_every_width(values: Mapping[str, object], known: Collection[str]) -> dict[str, object]:

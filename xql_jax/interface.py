@@ -27,7 +27,7 @@ from xql_jax.config_files import ConfigFile, choose_config, for_kind
 from xql_jax.configuration import with_fields
 from xql_jax.data.arrays import Layout, from_arrays
 from xql_jax.data.dataset import Dataset
-from xql_jax.errors import NO_HOME, UNGUARDED, UserError
+from xql_jax.errors import UNGUARDED, UserError
 from xql_jax.policy import Policy, load_policy
 from xql_jax.runs.acting_settings import FinetuneSettings, OnlineSettings
 from xql_jax.runs.kinds import train_run
@@ -190,8 +190,6 @@ def _trained(
             shutil.rmtree(place)
         elif save_dir is None and saved not in str(error):
             error.add_note(saved)
-        if isinstance(error, RuntimeError) and "home directory" in str(error):
-            raise UserError(NO_HOME) from error
         raise
     policy = load_policy(summary.path)
     if save_dir is None:
@@ -221,8 +219,21 @@ def _settings(
         task = get_task(env_name or DEFAULT_ENV_NAME) if env_name or not sources else None
         named["dataset"] = [_source(source, task.episode_limit if task else None) for source in sources]
     plain = {name: _plain(value) for name, value in settings.items()}
-    file = _config_file(kind, named, str(plain.get("network", "paper")))
-    chosen = {name for name in ("method", "config") if named.pop(name)}
+    method, config = named.pop("method"), named.pop("config")
+    chosen = {name for name, value in (("method", method), ("config", config)) if value}
+    if isinstance(config, ConfigDict):
+        if method:
+            raise UserError(f"method={method!r}: the config is one for {config.algorithm}: leave out one")
+        file = ConfigFile(None, for_kind(config, kind.config_kind))
+    else:
+        file = choose_config(
+            kind.config_kind,
+            method,
+            None if config is None else str(config),
+            env_name=named["env_name"],
+            has_data=bool(named.get("dataset")),
+            network=str(plain.get("network", "paper")),
+        )
     names = settings_of(kind).keys() - named.keys()
     fields = {name: value for name, value in plain.items() if name not in names}
     if named.get("checkpoint") and "method" not in chosen:
@@ -231,23 +242,6 @@ def _settings(
     config = with_fields(file.config, fields, known)
     named |= {name: value for name, value in plain.items() if name in names}
     return kind(config=config, config_file=file, given=frozenset({*settings, *chosen}), **named)
-
-
-def _config_file(kind: type[RunSettings], named: Named, network: str) -> ConfigFile:
-    """Returns the file of hyperparameters that a call means, or the config that it gives itself."""
-    method, config = named["method"], named["config"]
-    if isinstance(config, ConfigDict):
-        if method:
-            raise UserError(f"method={method!r}: the config is one for {config.algorithm}: leave out one")
-        return ConfigFile(None, for_kind(config, kind.config_kind))
-    return choose_config(
-        kind.config_kind,
-        method,
-        None if config is None else str(config),
-        env_name=named["env_name"],
-        has_data=bool(named.get("dataset")),
-        network=network,
-    )
 
 
 class _Stop(StopSignals):

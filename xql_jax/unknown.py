@@ -1,11 +1,10 @@
 """The error for an unknown setting or hyperparameter, which knows what other programs call ours."""
 
-import re
 from collections.abc import Collection
 
 from xql_jax.errors import UserError, nearest
 from xql_jax.learners import fields
-from xql_jax.learners.registry import OFFLINE, ONLINE, describe_fields, make_learner
+from xql_jax.learners.registry import OFFLINE, ONLINE, make_learner
 
 # Our names for what other programs call otherwise: those of the method or the command are meant.
 _THEIRS = {
@@ -55,11 +54,7 @@ def unknown_setting(name: str, known: Collection[str], algorithm: str = "") -> U
     Args:
         algorithm: what is trained; empty: nothing.
     """
-    meanings = {row.name: row.meaning for row in describe_fields(algorithm)} if algorithm else {}
-    ours = ours_of(name, known)
-    words = {one: re.split("[,:.;]", meanings.get(one, ""))[0] for one in ours}
-    explained = [f"{one} ({word})" if word and len(ours) > 1 else one for one, word in words.items()]
-    hint = f"; give {' or '.join(explained)}" if ours else f"; nearest known: {nearest(name, known)}"
+    ours, hint = ours_of(name, known), f"; {advice(name, known)}"
     methods = (*OFFLINE, *ONLINE) if algorithm or "methods" in known else ()
     named = {method: fields.hyperparameters(make_learner(method)) for method in methods}
     possible = [name] if ours else [name, *SYNONYMS.get(name, "").split()]
@@ -69,7 +64,10 @@ def unknown_setting(name: str, known: Collection[str], algorithm: str = "") -> U
         return UserError(
             f"{name}: a hyperparameter: give --sweep={meant}=VALUES or --methods=METHOD:{meant}=VALUE"
         )
-    what = f"no hyperparameter of {algorithm}, but of {', '.join(having)}" if having else "unknown setting"
-    what += f", as {meant}" if having and meant != name else ""
-    what = f"no hyperparameter of {algorithm}" if name in known else what
-    return UserError(f"{name}: {what}{'' if having and not ours else hint}")
+    if name in known:
+        return UserError(f"{name}: no hyperparameter of {algorithm}{hint}")
+    if not having:
+        return UserError(f"{name}: unknown setting{hint}")
+    other_name = f", as {meant}" if meant != name else ""
+    what = f"no hyperparameter of {algorithm}, but of {', '.join(having)}{other_name}"
+    return UserError(f"{name}: {what}{hint if ours else ''}")

@@ -23,7 +23,6 @@ TUNED = (f"--num_pretraining_steps={HANDOVER}", f"--max_steps={ONLINE_STEPS}", "
 # By kind of training: the main and its arguments.
 KINDS = {
     "offline": (MAIN, *OFFLINE),
-    "population": (MAIN, *OFFLINE, "--num_seeds=3"),
     "online": (ONLINE, TD3, *ONLINE_ARGUMENTS),
     "compiled": (
         ONLINE, TD3, *ONLINE_ARGUMENTS, "--env_name=jax_point_mass:PointMass", "--num_environments=5",

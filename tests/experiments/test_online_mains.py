@@ -17,8 +17,8 @@ from main_runs import (
     environment_of_processes,
     rows,
     run_folder,
-    run_main,
     strict_json,
+    succeed,
 )
 from mistakes import ONLINE_ARGUMENTS, TD3
 
@@ -38,8 +38,7 @@ def online(request, tmp_path_factory):
     """A run that has ended: its arguments, and where it was trained."""
     folder = tmp_path_factory.mktemp("online")
     shutil.copy(ROOT / "tests" / "envs" / "jax_point_mass.py", folder)
-    outcome = run_main(request.param, folder, main=ONLINE)
-    assert (outcome.code, outcome.err) == (0, "")
+    succeed(request.param, folder, main=ONLINE)
     return request.param, folder
 
 
@@ -54,35 +53,8 @@ def test_an_online_run_leaves_what_offline_runs_do_and_is_evaluated(online):
     summary = strict_json(run / "summary.json")
     lag = 0 if arguments is COMPILED else 99
     assert (summary["status"], summary["step"], summary["policy_lag"]) == ("finished", 200, lag)
-    evaluated = run_main([str(run), "--episodes=1"], folder, main=EVALUATE)
-    assert (evaluated.code, evaluated.err) == (0, "")
-    assert "1 episodes of td3, 200 steps, " in evaluated.out
-
-
-def test_a_task_of_playground(tmp_path):
-    pytest.importorskip("mujoco_playground", reason="the extra `compiled` is not installed")
-    task = ["--env_name=playground:CartpoleBalance", "--num_environments=10", "--eval_interval=200"]
-    outcome = run_main([*COMPILED, *task], tmp_path, main=ONLINE)
-    assert (outcome.code, outcome.err) == (0, "")
-    finished = run_folder(tmp_path)
-    assert finished.parents[1].name == "playground.CartpoleBalance"
-    scores = [float(row["score"]) for row in rows(finished / "evaluations.csv")]
-    assert len(scores) == 1
-    assert all(10.0 < score <= 100.0 for score in scores)  # a pole that is let fall pays something
-
-
-def test_members_have_environments_of_their_own_in_processes(tmp_path):
-    xsac = f"--config={ROOT / 'configs' / 'xsac_config.py'}"
-    several = ["--sweep=beta=1,4", "--num_environments=2", "--processes"]
-    arguments = [xsac, *ONLINE_ARGUMENTS, *several, "--on_divergence=restart", "--save_dir=runs"]
-    outcome = run_main(arguments, tmp_path, main=ONLINE)
-    assert (outcome.code, outcome.err) == (0, "")
-    folder = run_folder(tmp_path)
-    members = [(row["step"], row["seed"], row["beta"]) for row in rows(folder / "evaluations.csv")]
-    assert members == [(step, "42", beta) for step in ("100", "200") for beta in ("1", "4")]
-    summary = strict_json(folder / "summary.json")
-    assert (summary["restarts"], summary["diverged"]) == ([], [])
-    assert len(list((folder / "replay").iterdir())) == 2
+    evaluated = succeed([str(run), "--episodes=1"], folder, main=EVALUATE)
+    assert "1 episodes of td3, 200 steps, " in evaluated
 
 
 def wait_for(condition):

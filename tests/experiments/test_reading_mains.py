@@ -3,34 +3,17 @@
 import json
 import re
 
-import pytest
-from main_runs import FIGURES, INSPECT, REPORT, contents, run_main, write_dataset
+from main_runs import FIGURES, INSPECT, REPORT, contents, succeed, write_dataset
 from written_runs import write_run
 
 TABLES = ("scores.csv", "statistics.csv", "tuning.csv", "runs.csv", "scores.md", "scores.tex")
 
 
-def succeed(arguments, folder, main):
-    outcome = run_main(arguments, folder, main)
-    assert (outcome.code, outcome.err) == (0, "")
-    return outcome.out
-
-
-@pytest.mark.slow
-def test_figures_that_need_no_runs_are_drawn(tmp_path):
-    out = succeed(["--figure=2, gem", "--output=new/pictures"], tmp_path, FIGURES)
-    files = list((tmp_path / "new" / "pictures").iterdir())
-    pictures = sorted(path.name for path in files if path.suffix != ".csv")
-    assert pictures == [f"figure_{name}.{kind}" for name in ("2", "GEM") for kind in ("png", "svg")]
-    assert {path.name.split("_")[1] for path in files if path.suffix == ".csv"} == {"2", "GEM"}
-    assert all(f"  new/pictures/{path.name}\n" in out for path in files)
-
-
-def test_figures_of_runs_are_drawn_from_them_alone(tmp_path):
+def test_figures_are_drawn_from_runs_and_without_them(tmp_path):
     write_run(tmp_path / "runs", "walker-run", "sac", {0: [2.5]}, scale=10.0)
-    succeed(["--figure=3", "--runs=runs", "--output=new"], tmp_path, FIGURES)
-    endings = (".png", ".svg", "_curves.csv", "_restarts.csv", "_seeds.csv")
-    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == [f"figure_3{end}" for end in endings]
+    succeed(["--figure=3, gem", "--runs=runs", "--output=new"], tmp_path, FIGURES)
+    names = {path.name for path in (tmp_path / "new").iterdir()}
+    assert {"figure_3.png", "figure_3.svg", "figure_GEM.png"} <= names
     seeds = (tmp_path / "new" / "figure_3_seeds.csv").read_text()
     assert seeds.endswith("walker-run,sac,0,1000,25,False\n")
 
@@ -61,9 +44,7 @@ def test_the_inspector_prints_and_writes_what_is_in_two_files(tmp_path):
     write_dataset(tmp_path / "b.hdf5", size=81)
     data = ["--env_name=pointmaze-umaze-v0", f"--dataset={first}", "--dataset=b.hdf5"]
     out = succeed([*data, "--plot=new/a.png", "--json=a.json"], tmp_path, INSPECT)
-    assert out.startswith(f"{first}, b.hdf5\n  transitions   195: observations of 4 entries, actions of 2\n")
-    assert "\n  trajectories  5: 0 end in a terminal, 5 are cut off" in out
-    assert out.endswith("  written: new/a.png\n  written: a.json\n")
+    assert "transitions   195" in out
     assert (tmp_path / "new" / "a.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     numbers = json.loads((tmp_path / "a.json").read_text())
     assert (numbers["transitions"], numbers["lengths"]["most"]) == (195, 39)

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from main_runs import EXPERIMENTS, contents, run_main, write_dataset
+from main_runs import EXPERIMENTS, contents, run_main, succeed, write_dataset
 from mistakes import SWEEP_ARGUMENTS, assert_told
 
 SWEEP, REPRODUCE = EXPERIMENTS / "sweep.py", EXPERIMENTS / "reproduce.py"
@@ -20,10 +20,8 @@ def folder(tmp_path):
 
 
 def tables(folder, name):
-    assert sorted(path.name for path in (folder / "tables").iterdir()) == [
-        f"{name}.{suffix}" for suffix in ("csv", "md", "tex", "txt")
-    ]
-    return {path.suffix: path.read_text() for path in (folder / "tables").iterdir()}
+    kinds = ("csv", "md", "tex", "txt")
+    return {kind: (folder / "tables" / f"{name}.{kind}").read_text() for kind in kinds}
 
 
 def test_a_file_gives_flags_and_the_command_line_wins(folder):
@@ -33,43 +31,23 @@ def test_a_file_gives_flags_and_the_command_line_wins(folder):
         "num_seeds: 5\nmax_steps: 4\neval_interval: 2\neval_episodes: 1\n"
     )
     (folder / "sweep.yaml").write_text(text)
-    (folder / "short.yml").write_text(text.replace("num_seeds", "seeds"))
     (folder / "sweep.py").write_text(
         "import yaml\nfrom ml_collections import ConfigDict\n\n\n"
         "def get_config():\n    return ConfigDict(yaml.safe_load(open('sweep.yaml')))\n"
     )
     planned = [
         run_main([name, "--num_seeds=2", *WRITTEN, "--dry_run"], folder, SWEEP)
-        for name in ("sweep.yaml", "sweep.py", "short.yml")
+        for name in ("sweep.yaml", "sweep.py")
     ]
-    cells = [[line for line in outcome.out.splitlines() if line[:2] == "  "] for outcome in planned]
-    assert cells[0] == cells[1] == cells[2]
+    assert planned[0].out == planned[1].out
     assert "3 to do:" in planned[0].out
     assert "critic_loss=huber expectile=0.7,0.9 seeds 0 to 1: to do, 16 updates" in planned[0].out
     assert not {"runs", "tables"} & {path.name for path in folder.iterdir()}
 
-    outcome = run_main(["--num_seeds=2", "sweep.yaml", "--name=mine", *WRITTEN], folder, SWEEP)
-    assert (outcome.code, outcome.err) == (0, "")
+    succeed(["--num_seeds=2", "sweep.yaml", "--name=mine", *WRITTEN], folder, SWEEP)
     tables(folder, "mine")
     summaries = [json.loads(path.read_text()) for path in (folder / "runs").rglob("summary.json")]
     assert [summary["status"] for summary in summaries] == ["finished"] * 3
-    before = contents(folder / "runs")
-    assert "3 finished:" in run_main(["sweep.yaml", "--seeds=2", *WRITTEN], folder, SWEEP).out
-    assert contents(folder / "runs") == before
-
-
-def test_sweeps_keep_their_tables_apart_under_save_dir(folder):
-    def swept(*arguments):
-        assert run_main([*SWEEP_ARGUMENTS, "--save_dir=runs", *arguments], folder, SWEEP).code == 0
-        return {path: path.read_text() for path in (folder / "runs" / "tables").iterdir()}
-
-    first = swept()
-    both = swept(f"--methods=iql{TINY}")
-    assert len(first) == 4
-    assert len(both) == 8
-    assert first.items() < both.items()
-    assert swept() == both  # the same sweep has the same files
-    assert not (folder / "results").exists()
 
 
 def test_what_fails_is_told_at_the_end_and_the_rest_is_trained(folder):
@@ -80,7 +58,6 @@ def test_what_fails_is_told_at_the_end_and_the_rest_is_trained(folder):
         manifest.write_text("{}")
     outcome = run_main([*SWEEP_ARGUMENTS, f"--methods=bc{TINY},iql{TINY}", *WRITTEN], folder, SWEEP)
     assert_told(outcome, ["1 of 2 failed", "the first: pointmaze-umaze-v0=good.hdf5 bc", "damaged"])
-    assert f"iql{TINY} seeds 0 to 1:" in outcome.out
     assert "last score" in outcome.out
 
 
@@ -89,18 +66,14 @@ def test_a_table_is_written_beside_the_papers_scores_and_nothing_is_trained_twic
     table = [*SWEEP_ARGUMENTS[2:], data, f"--methods=bc,iql{TINY}", *WRITTEN, "--table=1"]
 
     def run(*arguments):
-        outcome = run_main([*table, *arguments], folder, REPRODUCE, D4RL_DATASET_DIR=str(folder / "d4rl"))
-        assert (outcome.code, outcome.err) == (0, "")
-        return outcome.out
+        return succeed([*table, *arguments], folder, REPRODUCE, D4RL_DATASET_DIR=str(folder / "d4rl"))
 
     planned = run("--dry_run")
     assert "2 to do, 2 no data:" in planned
-    assert "to do, 8 updates of 2 members" in planned
-    assert "[  in brackets the paper's score" in planned
     assert not (folder / "runs").exists()
     out, written = run(), tables(folder, "table_1")
-    assert written[".txt"] in out
-    assert "52.9" in written[".md"]  # the paper's score of BC on hopper-medium-v2
+    assert written["txt"] in out
+    assert "52.9" in written["md"]  # the paper's score of BC on hopper-medium-v2
     before = contents(Path(folder / "runs"))
     again = run()
     assert "2 finished, 2 no data:" in again

@@ -13,9 +13,9 @@ from typing import Any, TypeVar
 from absl import app, flags
 from absl import logging as absl_logging
 
-from xql_jax.config_files import ConfigFile, choose_config
+from xql_jax.config_files import choose_config
 from xql_jax.configuration import field_names, with_fields
-from xql_jax.errors import NO_HOME, UserError
+from xql_jax.errors import UserError
 from xql_jax.runs.run_settings import RunSettings
 from xql_jax.settings import settings_of
 from xql_jax.tasks import own_attribute
@@ -26,7 +26,7 @@ S = TypeVar("S")
 flags.disclaim_key_flags()  # flags defined here count as the main's own, so that its `--help` lists them
 
 # Errors that end the program with one line: mistakes of the user, and what the system refuses.
-ONE_LINE_ERRORS = (UserError, flags.Error, MemoryError, OSError, RuntimeError)
+ONE_LINE_ERRORS = (UserError, flags.Error, MemoryError, OSError)
 
 
 def define_flags(kind: type) -> None:
@@ -98,16 +98,9 @@ def run(
 
 def fail(error: Exception) -> int:
     """Prints such an error as one line and returns the exit code; raises those of the program itself."""
-    if isinstance(error, BrokenPipeError):  # `| head` has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
     text = str(error).removeprefix("ERROR:: ")  # absl's prefix
     if isinstance(error, MemoryError):
         text = f"there is too little memory ({error}): use less data, or more memory"
-    elif isinstance(error, RuntimeError):
-        if "home directory" not in text:
-            raise error
-        text = NO_HOME
     elif isinstance(error, OSError):
         if error.strerror is None:
             raise error
@@ -123,7 +116,15 @@ def settings_from(kind: type[S], arguments: Sequence[str]) -> S:
     names = [name for name in (*known, "config", "method") if name in values]
     given: dict[str, Any] = {name: values[name].value for name in names if name in known}
     if issubclass(kind, RunSettings):
-        given["config_file"] = file = _config_file(kind)
+        file = choose_config(
+            kind.config_kind,
+            values.method,
+            values.config,
+            env_name=values.env_name,
+            has_data="dataset" in values and bool(values.dataset),
+            network=values.network if "network" in values else "paper",
+        )
+        given["config_file"] = file
         positional, fields = hyperparameters_in(arguments, field_names(file.config))
         # A run of --checkpoint has its own hyperparameters, and refuses what is given.
         is_of_run = "member" in values and values.checkpoint and not values.method
@@ -157,19 +158,6 @@ def settings_from(kind: type[S], arguments: Sequence[str]) -> S:
         raise UserError(f"--{error}") from None
 
 
-def _config_file(kind: type[RunSettings]) -> ConfigFile:
-    """Returns the file of hyperparameters that the flags ask for, and its config."""
-    values = flags.FLAGS
-    return choose_config(
-        kind.config_kind,
-        values.method,
-        values.config,
-        env_name=values.env_name,
-        has_data="dataset" in values and bool(values.dataset),
-        network=values.network if "network" in values else "paper",
-    )
-
-
 def _parsed(arguments: Sequence[str]) -> list[str]:
     """Parses the flags, of which --config.NAME is another form of --NAME; returns the other arguments."""
     try:
@@ -180,8 +168,6 @@ def _parsed(arguments: Sequence[str]) -> list[str]:
     except flags.IllegalFlagValueError as error:  # absl checks none but those that are true or false
         given = str(error).removeprefix("flag ").partition(": ")[0]
         raise UserError(f"{given}: must be true or false") from None
-    except ValueError as error:  # --noFLAG=VALUE
-        raise UserError(str(error)) from None
 
 
 def hyperparameters_in(arguments: Sequence[str], known: Collection[str]) -> tuple[list[str], dict[str, str]]:

@@ -1,9 +1,10 @@
 """Names of methods, of policy objectives and of heads, where a string becomes code; and hyperparameters.
 
-A name's module is imported when the name is used, so a command loads only the methods that it trains.
+A name's module is imported when the name is used.
 """
 
 import dataclasses
+import functools
 import importlib
 import sys
 from collections.abc import Iterator, Mapping
@@ -135,6 +136,14 @@ def make_learner(name: str, config: Mapping[str, Any] | None = None) -> Any:
     known = hyperparameters(learner)
     defaults = {name: value for name, value in made.defaults.items() if name in known}
     return with_hyperparameters(learner, {**defaults, **(config or {})})
+
+
+@functools.cache
+def all_hyperparameters() -> frozenset[str]:
+    """Returns the names of the hyperparameters of all methods, policy objectives and heads."""
+    learners = [make_learner(name) for name in (*OFFLINE, *ONLINE)]
+    policies = [part() for part in (*POLICIES.values(), *HEADS.values())]
+    return frozenset(name for part in (*learners, *policies) for name in hyperparameters(part))
 
 
 def _with_policy(learner: Any, name: str, method: str) -> Any:

@@ -12,8 +12,6 @@ from xql_jax.tasks import Task, get_task
 from xql_jax.training.members import fields_given
 from xql_jax.training.schedule import Schedule
 
-NETWORKS = ("paper", "small")  # the sizes of online methods' networks
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ActingSettings(CollectingSettings):
@@ -45,7 +43,7 @@ class OnlineSettings(BufferSettings, ActingSettings, RunSettings):
         choices=("freeze", "restart"),
     )
     network: str = setting(
-        NETWORKS[0], 'Size of the networks: "paper", or "small" for a laptop.', choices=NETWORKS
+        "paper", 'Size of the networks: "paper", or "small" for a laptop.', choices=("paper", "small")
     )
     bellman_error_interval: int = setting(5_000, "{Steps} between rows of bellman_errors.csv; 0: none.")
 

@@ -14,6 +14,7 @@ from xql_jax.data.dataset import drawn_rows
 from xql_jax.data.replay import PriorData
 from xql_jax.errors import UserError
 from xql_jax.files import with_numbers
+from xql_jax.learners.registry import make_learner
 from xql_jax.logs.csv_rows import Row
 from xql_jax.reports.run_summary import summarize_finetuning
 from xql_jax.rollout.evaluation import Evaluator
@@ -144,6 +145,7 @@ def _source(settings: FinetuneSettings) -> SavedRun | None:
             raise UserError("--member chooses among those of --checkpoint, which is not given")
         return None
     source = load_run(settings.checkpoint, member=settings.member, env_name=settings.env_name)
+    make_learner(source.algorithm)  # UserError for a user's own method, unless they named or imported it
     changeable = settings_of(FinetuneSettings).keys() - OF_THE_CHECKPOINT
     if settings.config.algorithm == source.algorithm:
         changeable.add("method")

@@ -21,8 +21,6 @@ from xql_jax.training.checkpoints import KEPT
 from xql_jax.training.schedule import Schedule
 from xql_jax.types import Json
 
-# Where the transitions are kept during training; auto is the fastest place with enough room.
-DATA_ON = ("auto", "device", "host")
 EVALUATION_SEED = 10_000  # of the initial states; the same for every member, evaluation and run
 DEFAULT_ENV_NAME = "pointmaze-umaze-v0"  # if neither a task nor data are given; it needs no download
 
@@ -155,7 +153,7 @@ class OfflineSettings(SimulationSettings, DataSettings, RunSettings):
     data_on: str = setting(
         "auto",
         "device: the data are in its memory; host: streamed from the host's; auto: device if there is room.",
-        choices=DATA_ON,
+        choices=("auto", "device", "host"),
     )
     tuned: bool = setting(False, "Apply the paper's per-dataset values (Table 4, in parentheses) to XQL.")
     checkpoint: str | None = setting(
