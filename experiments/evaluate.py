@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 
 from xql_jax.commands import command_line
+from xql_jax.errors import UserError
 from xql_jax.rollout.scores import mean_and_interval
+from xql_jax.settings import settings_of
 from xql_jax.tasks import get_task
 from xql_jax.tools.evaluate import EvaluationSettings, evaluate
 
@@ -22,6 +24,9 @@ _SUCCESS_RATE = "success {:.1%} [{:.1%}, {:.1%}], "  # with its interval
 
 
 def main(settings: EvaluationSettings) -> int:
+    for name in ("video_episodes", "video_size", "video_fps") if settings.video is None else ():
+        if getattr(settings, name) != settings_of(EvaluationSettings)[name].default:
+            raise UserError(f"--{name}: only used for a video: add --video=FILE")
     report = evaluate(settings)
     members = report["members"]
     print_members(members, report["quantity"])

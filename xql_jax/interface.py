@@ -27,7 +27,7 @@ from xql_jax.config_files import ConfigFile, choose_config, for_kind
 from xql_jax.configuration import with_fields
 from xql_jax.data.arrays import Layout, from_arrays
 from xql_jax.data.dataset import Dataset
-from xql_jax.errors import UNGUARDED, UserError
+from xql_jax.errors import NO_HOME, UNGUARDED, UserError
 from xql_jax.policy import Policy, load_policy
 from xql_jax.runs.acting_settings import FinetuneSettings, OnlineSettings
 from xql_jax.runs.kinds import train_run
@@ -190,6 +190,8 @@ def _trained(
             shutil.rmtree(place)
         elif save_dir is None and saved not in str(error):
             error.add_note(saved)
+        if isinstance(error, RuntimeError) and "home directory" in str(error):
+            raise UserError(NO_HOME) from error
         raise
     policy = load_policy(summary.path)
     if save_dir is None:

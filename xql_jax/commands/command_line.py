@@ -15,7 +15,7 @@ from absl import logging as absl_logging
 
 from xql_jax.config_files import choose_config
 from xql_jax.configuration import field_names, with_fields
-from xql_jax.errors import UserError
+from xql_jax.errors import NO_HOME, UserError
 from xql_jax.runs.run_settings import RunSettings
 from xql_jax.settings import settings_of
 from xql_jax.tasks import own_attribute
@@ -26,7 +26,7 @@ S = TypeVar("S")
 flags.disclaim_key_flags()  # flags defined here count as the main's own, so that its `--help` lists them
 
 # Errors that end the program with one line: mistakes of the user, and what the system refuses.
-ONE_LINE_ERRORS = (UserError, flags.Error, MemoryError, OSError)
+ONE_LINE_ERRORS = (UserError, flags.Error, MemoryError, OSError, RuntimeError)
 
 
 def define_flags(kind: type) -> None:
@@ -101,6 +101,10 @@ def fail(error: Exception) -> int:
     text = str(error).removeprefix("ERROR:: ")  # absl's prefix
     if isinstance(error, MemoryError):
         text = f"there is too little memory ({error}): use less data, or more memory"
+    elif isinstance(error, RuntimeError):
+        if "home directory" not in text:
+            raise error
+        text = NO_HOME
     elif isinstance(error, OSError):
         if error.strerror is None:
             raise error
@@ -159,7 +163,10 @@ def settings_from(kind: type[S], arguments: Sequence[str]) -> S:
 
 
 def _parsed(arguments: Sequence[str]) -> list[str]:
-    """Parses the flags, of which --config.NAME is another form of --NAME; returns the other arguments."""
+    """Parses the flags, of which --config.NAME is another form of --NAME; returns the other arguments.
+
+    Hyperparameters are among these, because which there are depends on the method: `known_only` leaves them.
+    """
     try:
         typed = [re.sub(r"^(--?(?:no)?)config\.", r"\1", one) for one in arguments]
         return flags.FLAGS(["--help" if one == "-h" else one for one in typed], known_only=True)
@@ -168,6 +175,8 @@ def _parsed(arguments: Sequence[str]) -> list[str]:
     except flags.IllegalFlagValueError as error:  # absl checks none but those that are true or false
         given = str(error).removeprefix("flag ").partition(": ")[0]
         raise UserError(f"{given}: must be true or false") from None
+    except ValueError as error:  # --noFLAG=VALUE
+        raise UserError(str(error)) from None
 
 
 def hyperparameters_in(arguments: Sequence[str], known: Collection[str]) -> tuple[list[str], dict[str, str]]:
