@@ -3,7 +3,7 @@
 A config is flat: `algorithm` and `suite` say what it is for, and all else are hyperparameters and settings
 of `method_settings.py`, by name. The defaults come in three layers, of which later ones win: the fields' own
 (in the learner's classes and in `method_settings.py`), the method's (`Method`, with its values for the
-suite), and the config file's.
+suite), and the config file's. After these come --tuned, what the user gives, and --sweep.
 """
 
 import contextlib
@@ -49,10 +49,10 @@ def defaults(algorithm: str, suite: str = "", only: Collection[str] = ()) -> Con
         raise UserError(f"--config: its values are for {' and '.join(only)}, not for {algorithm}")
     settings = settings_of(BufferSettings if method in ONLINE else FinetuningSettings)
     values = {name: one.usual for name, one in settings.items()}
-    values |= fields.hyperparameters(make_learner(algorithm))
+    values |= fields.hyperparameters(make_learner(algorithm))  # the fields' own, and `Method.defaults`
     config = ConfigDict({"algorithm": algorithm, "suite": suite, **values}).lock()
     recipe = method_named(method)
-    config.update(recipe.settings)
+    config.update(recipe.settings)  # the method's, as what follows
     own = recipe.by_suite.get(suite, {})
     config.update({name: value for name, value in own.items() if method == algorithm or name in config})
     return config
@@ -119,6 +119,7 @@ def with_fields(config: ConfigDict, values: Mapping[str, object], settings: Iter
         kind = config.get_type(name)
         arguments = ["", f"--config.{name}={_as_text(value, kind)}"]
         parsed = flags.FlagValues()
+        # ml_collections converts the text to the field's type, and writes it into `changed`.
         config_flags.DEFINE_config_dict("config", changed, flag_values=parsed, sys_argv=arguments)
         try:
             parsed(arguments)

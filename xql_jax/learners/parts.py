@@ -75,9 +75,9 @@ class Trained(fields.Part):
 
     max_grad_norm: Numeric = fields.traced(jnp.inf, fields.POSITIVE_OR_OFF)  # inf: not clipped
 
-    def minimize(self, state: S, loss: Callable, learning_rate: Numeric) -> tuple[S, Metrics]:
-        """One Adam step on loss(params) -> (scalar, metrics), the gradient's global norm clipped first."""
-        gradients, metrics = jax.grad(loss, has_aux=True)(state.params)
+    def minimize(self, state: S, objective: Callable, learning_rate: Numeric) -> tuple[S, Metrics]:
+        """One Adam step on objective(params) -> (scalar, metrics); the gradient's global norm is clipped."""
+        gradients, metrics = jax.grad(objective, has_aux=True)(state.params)
         shrink = jnp.minimum(1.0, self.max_grad_norm / (optax.global_norm(gradients) + 1e-12))
         shrink = jnp.where(jnp.isinf(self.max_grad_norm), 1.0, shrink)  # the norm itself may overflow
         gradients = jax.tree.map(lambda gradient: gradient * shrink, gradients)
@@ -109,7 +109,7 @@ class ValueFit(Trained, Generic[V]):
         return self.regress(value, observations, targets, self.loss_of)
 
     def regress(self, value: S, observations: Array, targets: Array, loss: Loss) -> tuple[S, Metrics]:
-        """Takes `v_updates` gradient steps of the network on the mean loss against the targets f32[B]."""
+        """Takes `v_updates` steps of `minimize` on the mean loss of V(s) against the targets f32[B]."""
 
         def mean_loss(params):
             v = value.apply(params, observations)

@@ -24,7 +24,7 @@ class GumbelRegression(fields.Part):
 
     beta: Numeric = fields.traced(2.0, fields.POSITIVE, "Gumbel scale; if small, near the largest target.")
     clip: Numeric = fields.traced(7.0, fields.POSITIVE_OR_OFF, "Bound on (target - fit) / beta; inf: none.")
-    loss: Callable[..., Array] = fields.choice(**gumbel.LOSSES)
+    loss: Callable[..., Array] = fields.choice(**gumbel.LOSSES)  # the first is the default: rescaled
     clip_rule: gumbel.ClipRule = fields.choice(**gumbel.CLIP_RULES)
 
     def loss_of(self, values: Array, targets: Array) -> Array:
@@ -33,7 +33,10 @@ class GumbelRegression(fields.Part):
 
 @flax.struct.dataclass
 class GumbelFit(GumbelRegression, parts.ValueFit):
-    """Fits V to beta * log E[exp(Q / beta)], the soft maximum of Q (Eq. 11)."""
+    """Fits V to beta * log E[exp(Q / beta)], the soft maximum of Q (Eq. 11).
+
+    `ValueFit.fit` takes the gradient steps on `loss_of`.
+    """
 
 
 @flax.struct.dataclass
@@ -102,4 +105,4 @@ def smoothed(batch: AnyBatch, key: PRNGKey, uniform_actions: int, action_noise: 
     return jnp.tile(batch.observations, (1 + uniform_actions, 1)), jnp.concatenate([noisy, uniform])
 
 
-METHODS = {"xql": fields.Method(InSample, value=GumbelFit)}
+METHODS = {"xql": fields.Method(InSample, value=GumbelFit)}  # in place of the part `ValueFit`
