@@ -31,7 +31,7 @@ def asked(tmp_path, monkeypatch):
     monkeypatch.setenv("D4RL_DATASET_DIR", str(tmp_path / "nothing"))
 
     def small(method, task, finetune, network="paper"):
-        config = defaults(method.split(":")[0], task.suite)
+        config = defaults(method.split(":")[0], task.suite.name)
         update_all(config, hidden_dims=(8,))
         return ConfigFile(None, config)
 
