@@ -21,16 +21,13 @@ pytestmark = pytest.mark.slow
 
 DISCOUNT = 0.9
 LINEAR = {  # in observations and actions
-    "hidden_dims": "", "critic_layer_norm": False, "discount": DISCOUNT, "tau": 0.05, "critic_lr": 3e-3,
+    "hidden_dims": "()", "critic_layer_norm": False, "discount": DISCOUNT, "tau": 0.05, "critic_lr": 3e-3,
     "batch_size": 256, "max_steps": 15_000,
 }  # fmt: skip
 
 
 def choose(checkpoint, **changes):
-    widths = changes.pop("hidden_dims", "128,128")
-    settings = ChoiceSettings(checkpoint=str(checkpoint), hidden_dims=widths or "1", **changes)
-    object.__setattr__(settings, "hidden_dims", widths)  # none: linear, which no flag can say
-    return tool.choose(settings)
+    return tool.choose(ChoiceSettings(checkpoint=str(checkpoint), **changes))
 
 
 def in_order(report):
