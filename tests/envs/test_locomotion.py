@@ -72,7 +72,7 @@ def test_fast_robots_are_gymnasiums_bit_for_bit(name):
 
 @pytest.mark.parametrize("name", ["hopper", "walker2d"])
 def test_health_is_gymnasiums(name):
-    """Of states at rest but for one number, which may be anything."""
+    """The states are at rest but for one number, which may be anything."""
     env, other, rng = locomotion(name), GYMNASIUM[name](), np.random.default_rng(0)
     found = []
     for _ in range(2000):

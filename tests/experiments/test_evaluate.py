@@ -32,7 +32,7 @@ def report_of(run, folder, *arguments):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """Of two seeds and two betas, with checkpoints after 20 and 40 updates."""
+    """A run of two seeds and two betas, with checkpoints after 20 and 40 updates."""
     folder = tmp_path_factory.mktemp("evaluate")
     generator = np.random.default_rng(0)
     observations, actions = generator.standard_normal((120, 11)), generator.uniform(-1, 1, (120, 3))

@@ -170,5 +170,5 @@ def test_after_a_kill_no_report_describes_another_policy(unbroken, tmp_path, mon
             policy = json.loads((tmp_path / "policy.json").read_text())["policy"]
             np.testing.assert_array_equal(np.load(tmp_path / "policy.npz")["kernel_0"], weights[policy])
     assert policy.endswith("seed 4")
-    # Of the first export of all formats, no file of another policy is left.
+    # No file of another policy is left of the first export of all formats.
     assert sorted(path.name for path in tmp_path.iterdir()) == ["act.py", "policy.json", "policy.npz"]

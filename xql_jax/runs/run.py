@@ -15,7 +15,6 @@ from xql_jax.envs import environment_maker
 from xql_jax.errors import UserError
 from xql_jax.jax_settings import settings_of_jax
 from xql_jax.logs.csv_rows import Row, parse_rows
-from xql_jax.logs.wandb import WandbLogger
 from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.runs.ending import results_of, save_learning_curve, save_maze_picture
 from xql_jax.runs.folder import RunFolder
@@ -24,6 +23,7 @@ from xql_jax.runs.run_settings import EVALUATION_SEED
 from xql_jax.tasks import Task
 from xql_jax.training.loop import RowCallback, TrainingLoop
 from xql_jax.training.population import Population
+from xql_jax.training.row_writer import MetricsLogger
 from xql_jax.training.signals import StopSignals
 from xql_jax.types import Json
 
@@ -125,9 +125,11 @@ def train_and_summarize(
         )
 
 
-def _loggers(job: Job, folder: Path) -> list[WandbLogger]:
+def _loggers(job: Job, folder: Path) -> list[MetricsLogger]:
     settings = job.settings
     if not settings.wandb:
         return []
+    from xql_jax.logs.wandb import WandbLogger  # which few runs need
+
     names, config = [member.name for member in job.members], {**job.identity, **job.identity["config"]}
     return [WandbLogger(folder, names, settings.wandb_project, settings.wandb_group, config)]

@@ -30,7 +30,7 @@ class BegunEvaluation:
 
     step: int
     results: Callable[[], EpisodeResults]  # waits for the thread; without one, runs the episodes now
-    # Of its step, in a thread: where training goes on if it is abandoned, or if a member has diverged.
+    # In a thread: the state of its step, to which training goes back if it is abandoned or a member diverged.
     snapshot: Snapshot | None
     not_finite: set[int]  # members with an action that was not finite
 

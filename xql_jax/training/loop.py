@@ -29,7 +29,6 @@ from xql_jax.training.evaluations import (
 )
 from xql_jax.training.population import EPISODE_METRICS, Population
 from xql_jax.training.progress import Pace, progress_bar
-from xql_jax.training.replay_buffers import bellman_errors
 from xql_jax.training.row_writer import MetricsLogger, RowWriter
 from xql_jax.training.schedule import Schedule
 from xql_jax.training.signals import StopSignals, compile_in_thread
@@ -205,6 +204,8 @@ class TrainingLoop:
         if schedule.is_due(step, schedule.log_interval) and metrics:  # there are none before the first update
             self._log(metrics)
         if schedule.is_due(step, schedule.bellman_error_interval) and metrics:
+            from xql_jax.training.replay_buffers import bellman_errors  # which only online runs need
+
             errors = {"error": bellman_errors(self.population)}
             self._rows.write_each(self._files.bellman_errors, self.progress, errors, diverged)
         if self._evaluations and schedule.is_due(step, schedule.eval_interval):
