@@ -3,7 +3,9 @@
 import dataclasses
 from typing import Any
 
+from xql_jax.errors import UserError
 from xql_jax.settings import Settings, setting, settings_of
+from xql_jax.types import Horizon
 
 
 def of_method(usual: object, meaning: str, **valid: object) -> Any:
@@ -16,6 +18,24 @@ class LearningSettings(Settings):
     """Those of all learning."""
 
     batch_size: int = of_method(256, "Transitions in a minibatch.", least=1, most=100_000_000)
+    n_step: int = of_method(
+        1, "Steps of reward in the targets of V and Q. The later actions are the data's: uncorrected.",
+        least=1, most=1_000,
+    )  # fmt: skip
+    action_chunk: int = of_method(
+        1, "Actions that the policy decides on together and carries out one after the other.",
+        least=1, most=1_000,
+    )  # fmt: skip
+
+    @property
+    def horizon(self) -> Horizon:
+        """What a transition spans; UserError if the two settings ask for different spans."""
+        if self.n_step > 1 and self.action_chunk > 1:
+            raise UserError(
+                f"--n_step={self.n_step}: --action_chunk={self.action_chunk} learns from the rewards of as "
+                "many steps: leave out --n_step"
+            )
+        return Horizon(max(self.n_step, self.action_chunk), self.action_chunk > 1)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

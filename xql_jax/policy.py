@@ -90,15 +90,29 @@ class Policy:
             key: None returns the likeliest actions, as in evaluations. A JAX key, or a seed for one, draws
                 actions from the policy; the same key gives the same actions.
         Returns:
-            f32[A] or f32[B, A].
+            f32[A] or f32[B, A]. A policy that decides on chunks of h actions carries them out: it decides in
+            every h-th call since `begin`, which is to be called when episodes begin. See `chunk`.
         Raises:
             UserError: if the observations do not fit, there are several members, or a key is given to a
                 policy with a memory.
         """
         seen = _rows("observations", observations, self.observation_dim)
         batch = seen.reshape(-1, self.observation_dim)
+        if key is not None and self.run.preprocessing.action_chunk > 1:
+            raise UserError(f"{self.run.algorithm} decides on chunks of actions: policy.chunk draws them")
         actions = self._act(batch[None])[0] if key is None else self._drawn(batch, key)
         return np.array(actions).reshape(*seen.shape[:-1], self.action_dim)  # the caller's own
+
+    def chunk(self, observations: ArrayLike, key: int | jax.Array | None = None) -> np.ndarray:
+        """Returns the h actions that the policy decides on, f32[h, A] or f32[B, h, A]; h is 1 for most.
+
+        They are meant to be carried out one after the other, before the next call. The arguments are those of
+        a call of the policy.
+        """
+        seen = _rows("observations", observations, self.observation_dim)
+        batch = seen.reshape(-1, self.observation_dim)
+        actions = self._decide(batch[None])[0] if key is None else self._drawn(batch, key)
+        return np.array(actions).reshape(*seen.shape[:-1], -1, self.action_dim)
 
     def value(self, observations: ArrayLike) -> np.ndarray:
         """Returns V of the environment's own observations f32[O] or f32[B, O], as f32[] or f32[B].
@@ -114,10 +128,11 @@ class Policy:
 
         Args:
             observations: f32[O] or f32[B, O], the environment's own.
-            actions: f32[A] or f32[B, A], in the units of the actions that the policy returns.
+            actions: f32[A] or f32[B, A], in the units of the actions that the policy returns; of chunks, all
+                actions f32[h * A] or f32[B, h * A].
         """
         seen = _rows("observations", observations, self.observation_dim)
-        taken = _rows("actions", actions, self.action_dim)
+        taken = _rows("actions", actions, self.action_dim * self.run.preprocessing.action_chunk)
         if taken.shape[:-1] != seen.shape[:-1]:
             raise UserError(f"actions have the shape {taken.shape}, and observations {seen.shape}")
         return self._estimates("Q(s, a)", "critic", seen, taken)
@@ -172,7 +187,10 @@ class Policy:
         return statistics
 
     def begin(self) -> None:
-        """Clears the memory of a policy that has one (Decision Transformer). Call it when episodes begin."""
+        """Clears the memory of a policy that has one: Decision Transformer, chunks of actions.
+
+        Call it when episodes begin.
+        """
         if isinstance(act := self._act, RecurrentPolicy):
             act.begin()
 
@@ -203,7 +221,7 @@ class Policy:
         if networks is None:
             raise UserError(f"{run.algorithm} learns no {what}")
         params = networks.params if actions else (networks.params,)
-        to_learner = run.preprocessing.action_bounds.to_learner
+        to_learner = run.preprocessing.chunk_bounds.to_learner
         seen = run.preprocessing.observations(observations)
         found = np.asarray(_least(networks.network.apply, params, seen, *map(to_learner, actions)))
         return found / np.float32(run.preprocessing.reward_scale)
@@ -219,11 +237,15 @@ class Policy:
             key = jax.random.key(key) if isinstance(key, int | np.integer) else key
             actor = learner.actor(self._states[member.name])
             drawn = np.asarray(_draw(learner, actor, run.preprocessing.observations(batch), key))
-        return run.preprocessing.action_bounds.to_environment(drawn)
+        return run.preprocessing.chunk_bounds.to_environment(drawn)
 
     @functools.cached_property
     def _act(self) -> Act:
         return self.run.policy([self.member])
+
+    @functools.cached_property
+    def _decide(self) -> Act:
+        return self.run.deciding_policy([self.member])
 
     @property
     def member(self) -> Member:

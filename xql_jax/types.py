@@ -35,6 +35,29 @@ class Batch(NamedTuple):
     next_observations: Array  # f32[B, O]
 
 
+class Horizon(NamedTuple):
+    """How many steps of the environment a learner's transition spans.
+
+    A transition from s_t has the reward r_t + ... + discount^(m - 1) r_(t + m - 1), the next observation
+    s_(t + m), and the mask discount^(m - 1), 0 after a terminal; so reward + discount * mask * V(s_(t + m))
+    is the return of m steps. m is `steps`, or less where a trajectory ends earlier.
+    """
+
+    steps: int = 1
+    # Whether its action is all actions of these steps, (a_t, ..., a_(t + m - 1)) (Li et al. 2025,
+    # "Reinforcement Learning with Action Chunking"); else a_t: an n-step return, which is that of the data's
+    # policy after the first action, and is not corrected for it.
+    is_chunk: bool = False
+
+    @property
+    def action_chunk(self) -> int:
+        """The number of actions in a learner's action."""
+        return self.steps if self.is_chunk else 1
+
+
+ONE_STEP = Horizon()
+
+
 class ActionBounds(NamedTuple):
     """The lowest and the highest action that an environment takes, A entries each; (): not known, or ±1.
 
@@ -52,6 +75,10 @@ class ActionBounds(NamedTuple):
     def filled(self, action_dim: int) -> ActionBounds:
         """Returns them with ±1 for bounds that are not known."""
         return self if self.low else ActionBounds((-1.0,) * action_dim, (1.0,) * action_dim)
+
+    def repeated(self, count: int) -> ActionBounds:
+        """Returns the bounds of chunks of so many actions."""
+        return ActionBounds(self.low * count, self.high * count)
 
     @property
     def are_unit(self) -> bool:
@@ -97,6 +124,28 @@ class CalibratedBatch(NamedTuple):
     returns_to_go: Array  # f32[B], reward units; -inf where the episode has not ended
 
 
+class ChunkBatch(NamedTuple):
+    """A `Batch` whose actions are chunks of h actions, carried out one after the other; see `Horizon`."""
+
+    observations: Array
+    actions: Array  # f32[B, h * A]
+    rewards: Array
+    masks: Array
+    next_observations: Array
+    valid: Array  # f32[B, h], 0 for the actions after a terminal, which were never carried out
+
+
+class EpisodeBatch(NamedTuple):
+    """A `Batch` in the order of acting, from which windows of several steps can be drawn."""
+
+    observations: Array
+    actions: Array
+    rewards: Array
+    masks: Array
+    next_observations: Array
+    ends: Array  # f32[B], 1 where an episode ended, for whatever reason
+
+
 class Windows(NamedTuple):
     """Windows of K successive transitions of one trajectory. A shorter window is padded with 0 at its start.
 
@@ -111,7 +160,7 @@ class Windows(NamedTuple):
     highest_return: Array  # f32[B], over all trajectories of the data: the same for every window
 
 
-AnyBatch = Batch | SarsaBatch | CalibratedBatch
+AnyBatch = Batch | SarsaBatch | CalibratedBatch | ChunkBatch | EpisodeBatch
 Minibatch = AnyBatch | Windows
 
 

@@ -45,6 +45,12 @@ class Preprocessing:
     most_rows: float = np.inf  # of the trajectories with the highest returns; one trajectory in any case
     counts_kitchen_tasks: bool = False  # whether an environment's rewards are replaced, see `of_environment`
     action_bounds: ActionBounds = UNKNOWN  # of the environment: learners see -1 and 1
+    action_chunk: int = 1  # actions that a learner's action holds
+
+    @property
+    def chunk_bounds(self) -> ActionBounds:
+        """The bounds of a learner's action, which may be a chunk of the environment's."""
+        return self.action_bounds.repeated(self.action_chunk)
 
     def dataset(self, dataset: Dataset) -> Dataset:
         """Returns the dataset with its trajectories filtered and its rows transformed."""

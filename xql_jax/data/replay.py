@@ -6,16 +6,28 @@ program inserts before it samples. If it samples first, and the insertion does n
 copies the whole ring, which takes a thousand times as long.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import chex
 import flax
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from xql_jax.data import sampling
 from xql_jax.pytrees import Distinct
-from xql_jax.types import AnyBatch, Array, Batch, Minibatch, PRNGKey
+from xql_jax.types import (
+    AnyBatch,
+    Array,
+    Batch,
+    ChunkBatch,
+    EpisodeBatch,
+    Horizon,
+    Minibatch,
+    PRNGKey,
+)
+
+TRIES = 8  # rows among which the first of a whole chunk is taken
 
 
 @flax.struct.dataclass
@@ -26,7 +38,8 @@ class ReplayBuffer(Distinct):
     k + capacity takes its place.
     """
 
-    data: Any  # a `Batch` or `CalibratedBatch`, f32[capacity, ...]; rows that were never written are 0
+    # A `Batch`, `CalibratedBatch` or `EpisodeBatch`, f32[capacity, ...]; rows that were never written are 0.
+    data: Any
     inserted: Array  # i32[], transitions ever inserted, below 2^31
 
     @property
@@ -94,32 +107,119 @@ def size(buffer: ReplayBuffer) -> Array:
     return jnp.minimum(buffer.inserted, buffer.capacity)
 
 
+@flax.struct.dataclass
+class Spans(Distinct):
+    """How transitions over a horizon are made of a buffer's rows, an `EpisodeBatch`."""
+
+    discount: Array | float
+    horizon: Horizon = flax.struct.field(pytree_node=False)
+    num_environments: int = flax.struct.field(pytree_node=False, default=1)  # that inserted in turn
+
+
 def sample_buffer(
-    buffer: ReplayBuffer, key: PRNGKey, batch_size: int, prior: PriorData | None = None
+    buffer: ReplayBuffer,
+    key: PRNGKey,
+    batch_size: int,
+    prior: PriorData | None = None,
+    spans: Spans | None = None,
 ) -> Minibatch:
     """Draws f32[batch_size, ...] uniformly, with replacement, from the buffer and from offline data.
 
-    An empty buffer gives zeros. With offline data, the buffer's capacity is at most `prior.capacity`.
+    An empty buffer gives zeros. With offline data, the buffer's capacity is at most `prior.capacity`. With
+    `spans`, the buffer's transitions span its horizon, and so must those of the offline data already.
     """
     if prior is None:
-        return sampling.sample(buffer.data, key, batch_size, size(buffer))
+        rows = _drawn(buffer, key, size(buffer), batch_size, spans)
+        return take(buffer, rows, spans)
     if prior.fraction is None:
-        return _sample_all_alike(prior, buffer, key, batch_size)
+        return _sample_all_alike(prior, buffer, key, batch_size, spans)
     key_prior, key_buffer = jax.random.split(key)
     count = round(prior.fraction * batch_size)
     offline = sampling.sample(prior.batch, key_prior, count)
-    online = sample_buffer(buffer, key_buffer, batch_size - count)
+    online = sample_buffer(buffer, key_buffer, batch_size - count, spans=spans)
     return jax.tree.map(lambda *fields: jnp.concatenate(fields), offline, online)
 
 
-def _sample_all_alike(prior: PriorData, buffer: ReplayBuffer, key: PRNGKey, batch_size: int) -> Minibatch:
+def _sample_all_alike(
+    prior: PriorData, buffer: ReplayBuffer, key: PRNGKey, batch_size: int, spans: Spans | None
+) -> Minibatch:
     left = jnp.clip(prior.capacity - buffer.inserted, 0, prior.size)  # offline transitions, the last ones
-    rows = sampling.sample_indices(key, left + size(buffer), batch_size)
+    rows = _drawn(buffer, key, left + size(buffer), batch_size, spans, left)
     is_offline = rows < left
+    online = take(buffer, jnp.where(is_offline, 0, rows - left), spans)
 
-    def pick(offline: Array, online: Array) -> Array:
+    def pick(offline: Array, theirs: Array) -> Array:
         ours = jnp.take(offline, jnp.where(is_offline, prior.size - left + rows, 0), axis=0, mode="clip")
-        theirs = jnp.take(online, jnp.where(is_offline, 0, rows - left), axis=0, mode="clip")
         return jnp.where(is_offline.reshape(-1, *[1] * (ours.ndim - 1)), ours, theirs)
 
-    return jax.tree.map(pick, prior.batch, buffer.data)
+    return jax.tree.map(pick, prior.batch, online)
+
+
+def _drawn(
+    buffer: ReplayBuffer,
+    key: PRNGKey,
+    total: Array,
+    batch_size: int,
+    spans: Spans | None,
+    others: Array | int = 0,
+) -> Array:
+    """Draws rows i32[batch_size] below `total`, of which the first `others` are not of the buffer.
+
+    Of the buffer's, they are those from which the horizon's chunk was carried out to its end. So each place
+    takes the first such row of `TRIES`. If it finds none, which is likely only where most episodes are
+    shorter than the horizon, its chunk is cut: V of the last known state follows.
+    """
+    if spans is None or not spans.horizon.is_chunk:
+        return sampling.sample_indices(key, total, batch_size)
+    rows = sampling.sample_indices(key, total, TRIES * batch_size)
+    is_whole = (rows < others) | _window(buffer, jnp.maximum(rows - others, 0), spans).is_whole
+    rows, is_whole = rows.reshape(TRIES, -1), is_whole.reshape(TRIES, -1)
+    return jnp.take_along_axis(rows, is_whole.argmax(0)[None], axis=0)[0]
+
+
+class _Window(NamedTuple):
+    """The steps of a transition over a horizon, h of them, in a buffer's rows."""
+
+    rows: Array  # i32[B, h]
+    within: Array  # bool[B, h], false after an episode's end, or what was inserted last
+    final: Array  # i32[B], the row of the last step within
+
+    is_whole: Array  # bool[B], of h steps, or ended by a terminal
+
+
+def _window(buffer: ReplayBuffer, starts: Array, spans: Spans) -> _Window:
+    """Returns the windows that begin at rows i32[B] of the buffer."""
+    newest, capacity = buffer.inserted - 1, buffer.capacity
+    numbers = newest - (newest - starts) % capacity  # of the transitions, over all ever inserted
+    numbers = numbers[:, None] + spans.num_environments * jnp.arange(spans.horizon.steps)
+    rows = numbers % capacity
+    goes_on = (buffer.data.ends[rows[:, :-1]] == 0) & (numbers[:, 1:] <= newest)
+    within = jnp.pad(jnp.cumprod(goes_on, axis=1), ((0, 0), (1, 0)), constant_values=1) == 1
+    length = within.sum(1)
+    final = jnp.take_along_axis(rows, length[:, None] - 1, axis=1)[:, 0]
+    is_whole = (length == spans.horizon.steps) | (buffer.data.masks[final] == 0)
+    return _Window(rows, within, final, is_whole)
+
+
+def take(buffer: ReplayBuffer, rows: Array, spans: Spans | None = None) -> Minibatch:
+    """Returns the transitions of rows i32[B], over the horizon of `spans`."""
+    if spans is None:
+        # "clip": the rows are in range by construction, and the default mode would fill with NaN at a cost.
+        return jax.tree.map(lambda field: jnp.take(field, rows, axis=0, mode="clip"), buffer.data)
+    data, window = buffer.data, _window(buffer, rows, spans)
+    powers = spans.discount ** jnp.arange(spans.horizon.steps)
+    rewards = (data.rewards[window.rows] * powers * window.within).sum(1)
+    masks = data.masks[window.final] * powers[window.within.sum(1) - 1]
+    observations, following = data.observations[rows], data.next_observations[window.final]
+    if not spans.horizon.is_chunk:
+        return Batch(observations, data.actions[rows], rewards, masks, following)
+    actions = data.actions[window.rows].reshape(len(rows), -1)
+    return ChunkBatch(observations, actions, rewards, masks, following, window.within.astype(jnp.float32))
+
+
+def end_episodes(buffer: ReplayBuffer, count: int) -> ReplayBuffer:
+    """Returns the buffer, NumPy's, with the last `count` transitions marked as their episodes' last."""
+    if isinstance(buffer.data, EpisodeBatch):
+        numbers = np.arange(max(0, int(buffer.inserted) - count), int(buffer.inserted))
+        buffer.data.ends[numbers % buffer.capacity] = 1.0
+    return buffer

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from xql_jax.data.dataset import Dataset
 from xql_jax.data.sampling import Trajectories
 from xql_jax.errors import UserError
-from xql_jax.types import Batch, CalibratedBatch, SarsaBatch, Windows
+from xql_jax.types import ONE_STEP, Batch, CalibratedBatch, ChunkBatch, Horizon, SarsaBatch, Windows
 
 
 def with_next_actions(dataset: Dataset) -> Dataset:
@@ -51,6 +51,50 @@ def discounted_returns(
     for row in reversed(np.flatnonzero(~np.asarray(ends)).tolist()):
         returns[row] += discount * returns[row + 1]
     return returns.astype(np.float32)
+
+
+def over_horizon(dataset: Dataset, horizon: Horizon, discount: float) -> Dataset:
+    """Gives every transition the horizon's reward, mask, next observation and, for chunks, actions.
+
+    A trajectory's end cuts a transition short. After a time-out V of the last known state follows.
+    """
+    batch, steps = dataset.batch, horizon.steps
+    _has_successor(dataset)
+    first = np.arange(dataset.size)
+    last = np.repeat(np.flatnonzero(dataset.ends), dataset.trajectory_lengths())
+    spans = np.minimum(last - first + 1, steps)
+    final = first + spans - 1
+    rewards = np.zeros(dataset.size)
+    for step in range(steps):
+        rows = np.flatnonzero(step < spans)
+        rewards[rows] += discount**step * batch.rewards[rows + step]
+    masks = batch.masks[final] * discount ** (spans - 1.0)
+    view = batch._replace(
+        rewards=rewards.astype(np.float32),
+        masks=masks.astype(np.float32),
+        next_observations=batch.next_observations[final],
+    )
+    over_steps = dataclasses.replace(dataset, batch=view)
+    return _in_chunks(over_steps, spans, steps) if horizon.is_chunk else over_steps
+
+
+def _in_chunks(dataset: Dataset, spans: np.ndarray, length: int) -> Dataset:
+    """Gives transitions that span i64[N] steps their chunks of actions, of this length.
+
+    Chunks that a time-out cuts are left out, because they were not carried out to their end. After a terminal
+    a chunk holds whatever actions follow in the data, and its `valid` is 0 there. UserError if none is left.
+    """
+    kept = np.flatnonzero((spans == length) | (dataset.batch.masks == 0))
+    if not len(kept):
+        raise UserError(f"{dataset.source}: --action_chunk={length}: no trajectory has so many steps")
+    rows = np.minimum(kept[:, None] + np.arange(length), dataset.size - 1)
+    actions = dataset.batch.actions[rows].reshape(len(kept), -1)
+    valid = np.arange(length) < spans[kept, None]
+    observations, _, rewards, masks, following = (field[kept] for field in dataset.batch)
+    fields = observations, actions, rewards, masks, following, valid.astype(np.float32)
+    trajectories = np.repeat(np.arange(dataset.ends.sum()), dataset.trajectory_lengths())[kept]
+    ends = np.append(trajectories[1:] != trajectories[:-1], True)
+    return dataclasses.replace(dataset, batch=ChunkBatch._make(fields), ends=ends)
 
 
 def in_windows(dataset: Dataset, length: int) -> Dataset:
@@ -97,11 +141,12 @@ def _trajectories(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
     return last, lengths
 
 
-def view_for(learner: Any, dataset: Dataset) -> Dataset:
-    """Returns the dataset in the form of the learner's `batch_type`."""
+def view_for(learner: Any, dataset: Dataset, horizon: Horizon = ONE_STEP) -> Dataset:
+    """Returns the dataset in the form of the learner's `batch_type`, over the horizon if it is a `Batch`."""
     kind = learner.batch_type
     if kind is Batch:
-        return dataset
+        discount = getattr(learner, "discount", 1.0)  # cloning has none
+        return dataset if horizon.steps == 1 else over_horizon(dataset, horizon, discount)
     if kind is SarsaBatch:
         return with_next_actions(dataset)
     if kind is CalibratedBatch:

@@ -74,7 +74,7 @@ class RegularizedPolicy(parts.PolicyPart):
 
         def loss(params):
             clone = policy.behavior.in_training(params, batch.observations, key)
-            log_prob = clone.log_prob(batch.actions).mean()
+            log_prob = clone.log_prob(batch.actions, parts.carried_out(batch)).mean()
             return -log_prob, {"behavior/log_prob": log_prob}
 
         behavior, info = self.minimize(policy.behavior, loss, self.behavior_lr)

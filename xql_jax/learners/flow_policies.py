@@ -128,7 +128,8 @@ def matching_loss(flow: NetworkState, params: Params, weights: Array, batch: Any
     noise = jax.random.normal(key_noise, batch.actions.shape)
     t = jax.random.uniform(key_time, (len(noise), 1))
     velocity = flow.apply(params, batch.observations, (1.0 - t) * noise + t * batch.actions, t)
-    return (weights * jnp.square(velocity - (batch.actions - noise)).mean(-1)).mean()
+    errors = parts.where_carried_out(jnp.square(velocity - (batch.actions - noise)), batch)
+    return (weights * errors.mean(-1)).mean()
 
 
 def fixed_noise(count: int, action_dim: int) -> Array:

@@ -15,7 +15,7 @@ from xql_jax.learners import fields
 from xql_jax.losses.regression import advantage_weight, mse_loss, td_target
 from xql_jax.networks.mlp import GaussianPolicy, Initializer, Value, iql_init
 from xql_jax.pytrees import Distinct
-from xql_jax.types import AnyBatch, Array, Batch, Metrics, Numeric, Params, PRNGKey, Windows
+from xql_jax.types import AnyBatch, Array, Batch, ChunkBatch, Metrics, Numeric, Params, PRNGKey, Windows
 
 ADAM = optax.scale_by_adam()  # the rate is multiplied outside optax, so that it can be traced and swept
 Loss = Callable[[Array, Array], Array]  # of values and targets, f32[B] each; one number an example
@@ -201,6 +201,19 @@ class Estimates(NamedTuple):
     q_of: QFunction = None  # type: ignore[assignment]  # None: there is no Q
 
 
+def carried_out(batch: AnyBatch) -> Array | None:
+    """f32[B, A], 1 for the entries of the actions that were carried out; None: all. See `ChunkBatch`."""
+    if not isinstance(batch, ChunkBatch):
+        return None
+    return jnp.repeat(batch.valid, batch.actions.shape[-1] // batch.valid.shape[-1], axis=-1)
+
+
+def where_carried_out(errors: Array, batch: AnyBatch) -> Array:
+    """The errors f32[B, A] of the batch's actions; 0 for entries that were not carried out."""
+    known = carried_out(batch)
+    return errors if known is None else errors * known
+
+
 @flax.struct.dataclass
 class PolicyObjective(PolicyPart, Generic[A]):
     """Base policy objective: subclasses write `update` and may add state."""
@@ -223,7 +236,7 @@ class PolicyObjective(PolicyPart, Generic[A]):
 
         def loss(params):
             policy = actor.in_training(params, batch.observations, key)
-            log_probs = policy.log_prob(batch.actions)
+            log_probs = policy.log_prob(batch.actions, carried_out(batch))
             actor_loss = -(weights * log_probs).mean()
             return actor_loss, {"actor/loss": actor_loss, "actor/log_prob": log_probs.mean()}
 

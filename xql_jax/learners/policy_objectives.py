@@ -150,7 +150,7 @@ class MaxQ(parts.PolicyObjective[A]):
             policy = actor.in_training(params, batch.observations, key_dropout)
             drawn = policies.draws(policy, key_draw)
             q = (expected_q(drawn, estimates.q_of, batch.observations) / estimates.scale).mean() / unit
-            log_prob = policy.log_prob(batch.actions).mean()
+            log_prob = policy.log_prob(batch.actions, parts.carried_out(batch)).mean()
             actor_loss = -self.q_weight * q - log_prob
             return actor_loss, {"actor/loss": actor_loss, "actor/log_prob": log_prob}
 

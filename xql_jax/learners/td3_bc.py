@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from xql_jax.learners import fields
-from xql_jax.learners.parts import LearnerState
+from xql_jax.learners.parts import LearnerState, where_carried_out
 from xql_jax.learners.td3 import DelayedDeterministic
 from xql_jax.types import Array, Batch, Metrics, Numeric, PRNGKey
 
@@ -34,7 +34,8 @@ class TD3_BC(DelayedDeterministic):
 
         def actor_loss(actions: Array) -> Array:
             q = critic.apply(critic.params[0], batch.observations, actions)
-            return -self.q_weight * normalized_mean(q) + jnp.square(actions - batch.actions).mean()
+            errors = where_carried_out(jnp.square(actions - batch.actions), batch)
+            return -self.q_weight * normalized_mean(q) + errors.mean()
 
         state, actor_info = self.improve(state, critic, batch.observations, actor_loss)
         return state, {**critic_info, **actor_info}

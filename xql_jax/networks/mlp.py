@@ -50,15 +50,20 @@ class Value(nn.Module):
         return nn.Dense(1, kernel_init=self.kernel_init)(x).squeeze(-1)
 
 
+def summed(densities: Array, known: Array | None) -> Array:
+    """The sum over the last axis, of the known entries only if `known` says which, 0 or 1."""
+    return densities.sum(-1) if known is None else (densities * known).sum(-1)
+
+
 class DiagonalGaussian(NamedTuple):
     """A normal distribution with independent components."""
 
     mean: Array  # f32[..., A], also its central action
     std: Array  # f32[A] or f32[..., A]
 
-    def log_prob(self, actions: Array) -> Array:
-        """Log density, nats: f32[..., A] -> f32[...]."""
-        return jax.scipy.stats.norm.logpdf(actions, self.mean, self.std).sum(-1)
+    def log_prob(self, actions: Array, known: Array | None = None) -> Array:
+        """Log density, nats: f32[..., A] -> f32[...]; of the entries that are `known`, see `Distribution`."""
+        return summed(jax.scipy.stats.norm.logpdf(actions, self.mean, self.std), known)
 
     def central_action(self) -> Array:
         return self.mean

@@ -7,7 +7,15 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from xql_jax.networks.mlp import LOG_STD_RANGE, MLP, DiagonalGaussian, GaussianPolicy, Initializer, iql_init
+from xql_jax.networks.mlp import (
+    LOG_STD_RANGE,
+    MLP,
+    DiagonalGaussian,
+    GaussianPolicy,
+    Initializer,
+    iql_init,
+    summed,
+)
 from xql_jax.types import Array, PRNGKey
 
 NARROW_LOG_STD_RANGE = (-5.0, 0.0)  # davidbrandfonbrener/onestep-rl, policy_network.py, line 18
@@ -21,7 +29,11 @@ td3_init: Initializer = nn.initializers.variance_scaling(1.0 / 3.0, "fan_in", "u
 class Distribution(Protocol):
     """A distribution over actions f32[..., A], which a policy gives for a state."""
 
-    def log_prob(self, actions: Array) -> Array: ...  # log density, nats: f32[..., A] -> f32[...]
+    def log_prob(self, actions: Array, known: Array | None = None) -> Array:
+        """Log density, nats: f32[..., A] -> f32[...].
+
+        With `known` f32[..., A], it is that of the action's entries where it is 1, whatever the others are.
+        """
 
     def central_action(self) -> Array: ...  # the deterministic action, f32[..., A]
 
@@ -35,9 +47,11 @@ class GaussianMixture(NamedTuple):
     mean: Array  # f32[..., K, A]
     std: Array  # f32[..., K, A]
 
-    def log_prob(self, actions: Array) -> Array:
-        """Log density, nats: f32[..., A] -> f32[...]."""
-        components = jax.scipy.stats.norm.logpdf(actions[..., None, :], self.mean, self.std).sum(-1)
+    def log_prob(self, actions: Array, known: Array | None = None) -> Array:
+        """Log density, nats: f32[..., A] -> f32[...]; of the entries that are `known`, see `Distribution`."""
+        entries = None if known is None else known[..., None, :]
+        components = jax.scipy.stats.norm.logpdf(actions[..., None, :], self.mean, self.std)
+        components = summed(components, entries)
         return jax.nn.logsumexp(jax.nn.log_softmax(self.logits) + components, axis=-1)
 
     def central_action(self) -> Array:
@@ -63,23 +77,26 @@ class TanhGaussian(NamedTuple):
     def sample(self, key: PRNGKey) -> Array:
         return jnp.tanh(self.gaussian.sample(key))
 
-    def log_prob(self, actions: Array) -> Array:
-        """Log density, nats: f32[..., A] -> f32[...]; actions at the bounds count as just within them."""
-        return self.log_prob_at(jnp.arctanh(jnp.clip(actions, -LARGEST_ACTION, LARGEST_ACTION)))
+    def log_prob(self, actions: Array, known: Array | None = None) -> Array:
+        """Log density, nats: f32[..., A] -> f32[...]; of the entries that are `known`, see `Distribution`.
+
+        Actions at the bounds count as just within them.
+        """
+        return self.log_prob_at(jnp.arctanh(jnp.clip(actions, -LARGEST_ACTION, LARGEST_ACTION)), known)
 
     def sample_and_log_prob(self, key: PRNGKey) -> tuple[Array, Array]:
         """One action f32[..., A] and its log density f32[...]; gradients flow through both."""
         u = self.gaussian.sample(key)
         return jnp.tanh(u), self.log_prob_at(u)
 
-    def log_prob_at(self, u: Array) -> Array:
+    def log_prob_at(self, u: Array, known: Array | None = None) -> Array:
         """Log density of the action tanh(u), nats: f32[..., A] -> f32[...].
 
         It takes u instead of the action, because tanh(u) is 1 in float32 from u = 9 on. For the same reason
         log(1 - tanh(u)^2) is written in a form without cancellation.
         """
         log_slope = 2.0 * (math.log(2.0) - u - jax.nn.softplus(-2.0 * u))
-        return self.gaussian.log_prob(u) - log_slope.sum(-1)
+        return self.gaussian.log_prob(u, known) - summed(log_slope, known)
 
 
 class Draws(NamedTuple):

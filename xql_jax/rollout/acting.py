@@ -30,8 +30,55 @@ def with_memory_of(policy: Act, act: Act) -> Act:
     return dataclasses.replace(policy, act=act) if isinstance(policy, RecurrentPolicy) else act
 
 
+class ActionQueue:
+    """Carries out chunks of h actions, one action a step, in several episodes that may begin at any step."""
+
+    def __init__(self, length: int):
+        self._length = length  # h
+        self._left: np.ndarray | None = None  # i64[...], actions of its chunk that each episode has left
+        self._chunks = np.empty(0)  # [..., h, A]
+
+    def begin(self, begins: np.ndarray | None = None) -> None:
+        """Drops the chunks of the episodes where `begins` bool[...] is true; None: of all."""
+        if begins is None:
+            self._left = None
+        elif self._left is not None:
+            self._left = np.where(begins, 0, self._left)
+
+    def next(self, chunks_now: Callable[[], np.ndarray]) -> np.ndarray:
+        """Returns the next actions [..., A]; calls for chunks [..., h * A] if an episode has none left."""
+        if self._length == 1:
+            return chunks_now()
+        if self._left is None or not self._left.all():
+            decided = chunks_now()
+            decided = decided.reshape(*decided.shape[:-1], self._length, -1)
+            if self._left is None:
+                self._left, self._chunks = np.zeros(decided.shape[:-2], np.int64), decided
+            is_new = self._left == 0
+            self._chunks = np.where(is_new[..., None, None], decided, self._chunks)
+            self._left = np.where(is_new, self._length, self._left)
+        place = (self._length - self._left)[..., None, None]
+        self._left = self._left - 1
+        return np.take_along_axis(self._chunks, place, axis=-2)[..., 0, :]
+
+
+def carried_out(policy: Act, action_chunk: int) -> Act:
+    """Returns the policy that carries out chunks f32[M, K, h * A] open loop: f32[M, K, A] a step."""
+    if action_chunk == 1:
+        return policy
+    queue = ActionQueue(action_chunk)
+    return RecurrentPolicy(
+        lambda observations: queue.next(lambda: policy(observations)), queue.begin, lambda rewards: None
+    )
+
+
 def prepared(policy: Act, preprocessing: Any) -> Act:
-    """Returns the policy in an environment's own units, see `Preprocessing`."""
+    """Returns the policy in an environment's own units, see `Preprocessing`, an action a step."""
+    return carried_out(deciding(policy, preprocessing), preprocessing.action_chunk)
+
+
+def deciding(policy: Act, preprocessing: Any) -> Act:
+    """Returns the policy in an environment's own units as it decides: chunks f32[M, K, h * A] stay chunks."""
     recurrent = policy if isinstance(policy, RecurrentPolicy) else None
     latest = np.empty(0)  # the observations before the step whose rewards come next
 
@@ -40,7 +87,7 @@ def prepared(policy: Act, preprocessing: Any) -> Act:
         if recurrent:
             latest = np.array(observations)  # a copy: the caller may overwrite them
         actions = policy(preprocessing.observations(observations))
-        return preprocessing.action_bounds.to_environment(actions)
+        return preprocessing.chunk_bounds.to_environment(actions)
 
     if recurrent is None:
         return act

@@ -25,6 +25,7 @@ from xql_jax.runs.machine import prepare_acting
 from xql_jax.runs.online import acting_schedule, check_room, host_population
 from xql_jax.runs.run import Summary, make_evaluator, run_resources, train_and_summarize
 from xql_jax.runs.run_data import RunData, data_folder, load_data
+from xql_jax.runs.run_settings import HORIZON
 from xql_jax.settings import settings_of
 from xql_jax.training.data_population import offline_population
 from xql_jax.training.loop import RowCallback
@@ -39,7 +40,7 @@ LOG = logging.getLogger(__name__)
 # Settings that are those of --checkpoint's run, as are all hyperparameters.
 OF_THE_CHECKPOINT = {
     *("seed", "num_seeds", "sweep", "num_pretraining_steps", "tuned", "normalize_observations"),
-    *("scale_rewards", "top_returns", "env_backend", "legacy_inertia"),
+    *("scale_rewards", "top_returns", "env_backend", "legacy_inertia", "n_step", "action_chunk"),
 }
 
 
@@ -56,6 +57,8 @@ def finetune_job(settings: FinetuneSettings) -> Job:
             f"it learns from {job.learner.batch_type.__name__}"
         )
     ramps = parse_ramps(settings.online, job.learner, settings.max_steps, job.members[0].hyperparameters)
+    if job.settings.horizon.steps > 1 and "discount" in (ramp.name for ramp in ramps):
+        raise UserError("--online changes discount, by which the data's rewards are summed: leave it out")
     size = min(settings.replay_buffer_size, max(settings.max_steps, settings.batch_size))
     schedule = acting_schedule(settings, buffer_size=size, ramps=tuple(ramps))
     rounds = {"round_steps": schedule.round_steps}
@@ -190,6 +193,7 @@ def _settings_of_source(settings: FinetuneSettings, source: SavedRun) -> Finetun
         top_returns=content["top_returns"],
         **source.simulation._asdict(),
         batch_size=settings.batch_size or content["batch_size"],
+        **{name: content.get(name, 1) for name in HORIZON},
         seed=seeds[0],
         num_seeds=len(seeds),
         sweep=sweep,

@@ -30,7 +30,7 @@ HEARTBEAT = ".heartbeat"  # a file that a run touches as long as it lives
 LONGEST_LABEL = 60  # characters
 # Settings that a label can contain besides the config's fields.
 LABELLED = (
-    *("batch_size", "normalize_observations", "top_returns", "scale_rewards"),
+    *("batch_size", "n_step", "action_chunk", "normalize_observations", "top_returns", "scale_rewards"),
     *("network", "buffer_size", "warmup_steps", "updates_per_step"),
 )
 

@@ -1,7 +1,7 @@
 """A run as far as its settings tell: its learner, its members, its identity, its folder."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ from xql_jax.runs.run_settings import RunSettings
 from xql_jax.settings import as_typed
 from xql_jax.tasks import OWN, Task
 from xql_jax.training.members import Member, fields_given, make_members, parse_sweep
-from xql_jax.types import Json
+from xql_jax.types import Batch, Json
 
 LOG = logging.getLogger(__name__)
 
@@ -42,10 +42,29 @@ def make_job(settings: RunSettings, learner: Any, **identity: object) -> Job:
         with needing("--wandb", "wandb"):
             import wandb  # noqa: F401
     grid = parse_sweep(settings.sweep, learner)
+    _check_horizon(settings, learner, grid)
     if twice := [name for name in grid if name in settings.given]:
         raise UserError(f"--{twice[0]}: --sweep varies {twice[0]}, too: leave out one of them")
     members = make_members(settings.seeds, grid)
     return Job(settings, learner, members, {**settings.identity, **identity})
+
+
+def _check_horizon(settings: RunSettings, learner: Any, grid: Collection[str]) -> None:
+    """Raises UserError if the method cannot learn from transitions that span several steps."""
+    if settings.horizon.steps == 1:
+        return
+    flag = "--action_chunk" if settings.horizon.is_chunk else "--n_step"
+    if learner.batch_type is not Batch:
+        kind = learner.batch_type.__name__
+        raise UserError(
+            f"{flag}={settings.horizon.steps}: {settings.config.algorithm} learns from {kind}, whose rows "
+            "are single steps: leave it out, or choose another method"
+        )
+    if "discount" in grid:
+        raise UserError(
+            f"--sweep varies discount, by which {flag} sums the rewards of the data: xql-sweep trains a run "
+            "for each value"
+        )
 
 
 def request(settings: RunSettings) -> str:

@@ -22,7 +22,7 @@ from xql_jax.files import with_numbers
 from xql_jax.jax_settings import check_platforms, settings_of_jax
 from xql_jax.logs.csv_rows import Row, parse_rows
 from xql_jax.reports.run_summary import ONLINE_TRAINING
-from xql_jax.rollout.acting import Act, deterministic_policy, finite_policy, prepared
+from xql_jax.rollout.acting import Act, carried_out, deciding, deterministic_policy, finite_policy
 from xql_jax.runs.folder import defining, kind_of, read_config, read_summary
 from xql_jax.tasks import References, Task, get_task, module_to_run, referenced
 from xql_jax.training.checkpoints import Checkpoints, Progress, TrainingFiles
@@ -214,7 +214,9 @@ class SavedRun:
     @functools.cached_property
     @settings_of_jax()  # on which shapes and types depend
     def _checkpoint(self) -> tuple[dict[str, State], Progress]:
-        init, example = self.learner.init, [jnp.zeros((1, size)) for size in self.sizes]
+        observation_dim, action_dim = self.sizes
+        sizes = observation_dim, action_dim * self.content.get("action_chunk", 1)
+        init, example = self.learner.init, [jnp.zeros((1, size)) for size in sizes]
         shapes = jax.eval_shape(init, jax.random.key(0), *example)
         with Checkpoints(self.files.checkpoints, self.run_id) as checkpoints:
             found = checkpoints.restore({member.name: shapes for member in self.members}, self.step)
@@ -237,18 +239,25 @@ class SavedRun:
         """A description of the policies, for messages."""
         return f"{self.algorithm}, {self.step:,} {self.unit}s, {self.path}"
 
-    @settings_of_jax()
     def policy(
         self, members: Sequence[Member] | None = None, report: Callable[[int], object] | None = None
     ) -> Act:
         """Returns the deterministic policies of some members, or of all: f32[M, K, O] to f32[M, K, A].
 
-        With `report` their actions are finite, as in training's evaluations: see `finite_policy`.
+        With `report` their actions are finite, as in training's evaluations: see `finite_policy`. Policies
+        that decide on chunks of actions carry them out.
         """
+        return carried_out(self.deciding_policy(members, report), self.preprocessing.action_chunk)
+
+    @settings_of_jax()
+    def deciding_policy(
+        self, members: Sequence[Member] | None = None, report: Callable[[int], object] | None = None
+    ) -> Act:
+        """Returns the policies as they decide: f32[M, K, O] to f32[M, K, h * A], chunks of h actions."""
         members = self.members if members is None else members
         states = stacked([self.states[member.name] for member in members])
         act = deterministic_policy(stacked(learners_of(self.learner, members)), states)
-        return prepared(finite_policy(act, report) if report else act, self.preprocessing)
+        return deciding(finite_policy(act, report) if report else act, self.preprocessing)
 
 
 def all_runs(root: Path) -> Iterator[SavedRun]:

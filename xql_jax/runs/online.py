@@ -40,8 +40,13 @@ def online_job(settings: OnlineSettings) -> Job:
     task, restarts = settings.task, settings.on_divergence == "restart"
     schedule = acting_schedule(settings, restarts=restarts)
     if task.suite.is_compiled:
-        if settings.processes or restarts:
-            flag = "--processes" if settings.processes else "--on_divergence=restart"
+        refused = {
+            "--processes": settings.processes,
+            "--on_divergence=restart": restarts,
+            "--n_step": settings.n_step > 1,
+            "--action_chunk": settings.action_chunk > 1,
+        }
+        for flag in (flag for flag, is_given in refused.items() if is_given):
             raise UserError(f"{flag} is not for {task.name}, which is part of the compiled program")
         schedule = dataclasses.replace(schedule, round_steps=schedule.num_environments)
     learner = learner_from_config(settings.config, settings.max_steps)
@@ -63,7 +68,7 @@ def run_online(job: Job, stop: StopSignals | None = None, callbacks: Sequence[Ro
             return Summary(folder.path, settings.unit, finished, had_ended=True)
 
         resources.enter_context(folder.locked(settings.resume))
-        preprocessing = Preprocessing(action_bounds=action_bounds(task))
+        preprocessing = Preprocessing(action_bounds=action_bounds(task), action_chunk=settings.action_chunk)
         preprocessing.save(folder.files.preprocessing, folder.run_id)
         LOG.info(
             f"{task.name}, {settings.config.algorithm}: {len(job.members)} member(s), "

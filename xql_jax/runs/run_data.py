@@ -38,7 +38,7 @@ class RunData(NamedTuple):
     @property
     def sizes(self) -> tuple[int, int]:
         """The lengths of an observation and of an action."""
-        return self.dataset.observation_dim, self.dataset.action_dim
+        return self.dataset.observation_dim, self.dataset.action_dim // self.preprocessing.action_chunk
 
 
 def load_data(job: Job, evaluator: Evaluator | None) -> RunData:
@@ -64,7 +64,9 @@ def load_data(job: Job, evaluator: Evaluator | None) -> RunData:
             scale_rewards=settings.scale_rewards,
             top_returns=settings.top_returns,
         )
-        preprocessing = dataclasses.replace(preprocessing, action_bounds=bounds)
+        preprocessing = dataclasses.replace(
+            preprocessing, action_bounds=bounds, action_chunk=settings.action_chunk
+        )
     if job.acting and task and task.suite.data_count_tasks:
         # If the kitchen's data have D4RL's rewards, which are not the environment's, online rewards become
         # those of the data. Those of --checkpoint's run may be other data.
@@ -73,11 +75,12 @@ def load_data(job: Job, evaluator: Evaluator | None) -> RunData:
         LOG.info(f"online rewards: {whose}")
         preprocessing = dataclasses.replace(preprocessing, counts_kitchen_tasks=counts)
     dataset = preprocessing.dataset(dataset)
-    view = view_for(job.learner, dataset)
+    view = view_for(job.learner, dataset, settings.horizon)
     if dropped := dataset.size - view.size:
-        LOG.info(
-            f"left out {dropped:,} of {dataset.size:,} transitions: the data do not tell the next action"
-        )
+        why = "the data do not tell the next action"
+        if settings.action_chunk > 1:
+            why = f"no {settings.action_chunk} actions follow before their trajectory's time-out"
+        LOG.info(f"left out {dropped:,} of {dataset.size:,} transitions: {why}")
     return RunData(view, preprocessing, task)
 
 

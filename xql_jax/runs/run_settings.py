@@ -22,6 +22,7 @@ from xql_jax.training.schedule import Schedule
 from xql_jax.types import Json
 
 EVALUATION_SEED = 10_000  # of the initial states; the same for every member, evaluation and run
+HORIZON = ("n_step", "action_chunk")  # recorded in a run's identity if they are not 1
 DEFAULT_ENV_NAME = "pointmaze-umaze-v0"  # if neither a task nor data are given; it needs no download
 
 
@@ -132,6 +133,7 @@ class RunSettings(LearningSettings):
             "max_steps": self.schedule.max_steps,
             "evaluation_seed": EVALUATION_SEED,
             **self.simulation._asdict(),
+            **{name: value for name in HORIZON if (value := getattr(self, name)) > 1},
         }
 
 

@@ -16,6 +16,7 @@ from xql_jax.data.rows import Rows, cut_off
 from xql_jax.envs import EnvironmentMaker, action_bounds
 from xql_jax.errors import UserError
 from xql_jax.rollout import rollout
+from xql_jax.rollout.acting import ActionQueue
 from xql_jax.runs.load import load_run
 from xql_jax.tasks import Task
 from xql_jax.training.members import learners_of
@@ -40,7 +41,9 @@ class Behaviour(NamedTuple):
 
     name: str  # as the user gave it
     what: str  # a description
-    act: Callable[[np.ndarray, RandomNumbers], np.ndarray]  # pure: observations f32[K, O] to actions [K, A]
+    # Pure: observations f32[K, O] to actions [K, A], or to chunks of actions [K, h * A].
+    act: Callable[[np.ndarray, RandomNumbers], np.ndarray]
+    action_chunk: int = 1  # h
 
 
 def open_behaviour(
@@ -87,11 +90,11 @@ def open_behaviour(
     def act(observations: np.ndarray, numbers: RandomNumbers) -> np.ndarray:
         seen = transform.observations(observations)
         actions = np.asarray(_act(*on_device, seen, numbers.keys, deterministic))
-        return transform.action_bounds.to_environment(actions)
+        return transform.chunk_bounds.to_environment(actions)
 
     how = "deterministic" if deterministic else "sampled"
     what = f"{run.algorithm}, {one}, {run.step:,} {run.unit}s, {how}, run {run.run_id}"
-    return Behaviour(name, what, act)
+    return Behaviour(name, what, act, transform.action_chunk)
 
 
 @functools.partial(jax.jit, static_argnames="deterministic")
@@ -146,7 +149,10 @@ def episodes_of(
     running: dict[int, _Episode] = {}  # by the environment's place
     history: list[tuple[np.ndarray, ...]] = []  # the fields of each step, [K, ...]
 
+    queue = ActionQueue(behaviour.action_chunk)
+
     def begin(place: int) -> int | None:
+        queue.begin(np.arange(env.num_envs) == place)
         if ended := running.pop(place, None):
             ended.stop = steps
         is_enough = made >= transitions if transitions else len(begun) >= (episodes or 0)
@@ -162,7 +168,7 @@ def episodes_of(
         steps += 1
         made += len(running)
         numbers = _draw(list(running.values()), env.num_envs, *env.action_space.shape)
-        actions = np.asarray(behaviour.act(observations[0], numbers))
+        actions = np.asarray(queue.next(lambda: behaviour.act(observations[0], numbers)))
         if not np.isfinite(actions[list(running)]).all():
             raise UserError(f"policy {behaviour.name}: gave an action that is not finite")
         added = noise * numbers.noise * (env.action_space.high - env.action_space.low) / 2

@@ -35,7 +35,7 @@ from xql_jax.training.data_population import offline_population
 from xql_jax.training.members import Member, learners_of
 from xql_jax.training.population import Population
 from xql_jax.training.progress import counted
-from xql_jax.types import Array, Batch, Json, Metrics, State
+from xql_jax.types import Array, Batch, Horizon, Json, Metrics, State
 
 LOG = logging.getLogger(__name__)
 USUAL_DISCOUNT = 0.99  # for methods without a discount
@@ -196,7 +196,10 @@ def _dataset(settings: ChoiceSettings, saved: SavedRun) -> tuple[Dataset, np.nda
         starts = np.flatnonzero(np.isin(rows, starts))
         if not len(starts):
             raise UserError(f"{saved.path}: no trajectory begins in its part of the data: give --dataset")
-    if view_for(saved.learner, dataset).fingerprint() != saved.content.get("dataset_fingerprint"):
+    if saved.preprocessing.action_chunk > 1:
+        raise UserError(f"{saved.path}: it decides on chunks of actions, fitted-Q evaluation on one")
+    horizon = Horizon(saved.content.get("n_step", 1))
+    if view_for(saved.learner, dataset, horizon).fingerprint() != saved.content.get("dataset_fingerprint"):
         LOG.warning(f"{dataset.source}: not the data that the run learned from")
     return dataset, starts
 

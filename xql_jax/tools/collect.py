@@ -33,14 +33,14 @@ from xql_jax.jax_settings import settings_of_jax
 from xql_jax.outputs import alone_at, check_output, writing_output
 from xql_jax.runs.load import load_run
 from xql_jax.runs.machine import versions
-from xql_jax.runs.run_settings import SimulationSettings
+from xql_jax.runs.run_settings import HORIZON, SimulationSettings
 from xql_jax.settings import setting
 from xql_jax.tasks import References, Task, get_task, referenced
 from xql_jax.tools.behaviours import RANDOM, Behaviour, episodes_of, open_behaviour
 from xql_jax.tools.tool_settings import MOST_EPISODES, ToolSettings
 from xql_jax.training.progress import counted
 from xql_jax.training.replay_files import ReplayFiles
-from xql_jax.types import Json
+from xql_jax.types import Batch, EpisodeBatch, Json
 
 LOG = logging.getLogger(__name__)
 HDF5_SUFFIXES = (".hdf5", ".h5")
@@ -262,7 +262,10 @@ def _replay_buffer(settings: CollectionSettings) -> Source:
         raise UserError(f"--env_name={settings.env_name}: the run {run.path} is of {run.env_name}")
     member = run.one_member()
     files = ReplayFiles(run.files.replay / member.name, f"{run.run_id} {member.name}")
-    begin, found = files.read(settings.until, empty(1, *run.sizes).data)
+    has_ends = any(run.content.get(name, 1) > 1 for name in HORIZON)
+    stored = empty(1, *run.sizes, EpisodeBatch if has_ends else Batch)
+    begin, found = files.read(settings.until, stored.data)
+    found = Batch(*found[: len(Batch._fields)])
     stop = begin + len(found.rewards)
     first = max(begin, stop - int(run.content["buffer_size"]))  # older ones were overwritten
     found = found._replace(actions=run.preprocessing.action_bounds.to_environment(found.actions))

@@ -231,7 +231,7 @@ def data_shapes(job: Job, settings: CompileSettings) -> tuple[Dataset, int]:
         "terminals": np.arange(SAMPLE_ROWS) % 2 == 1,
         "next_observations": observations,
     }
-    return view_for(job.learner, from_transitions(rows, "shapes")), settings.transitions
+    return view_for(job.learner, from_transitions(rows, "shapes"), job.settings.horizon), settings.transitions
 
 
 def largest_sample(compile_for: CompileFor, members: int) -> ProgramCosts:

@@ -29,6 +29,7 @@ from xql_jax.learners.parts import NetworkState
 from xql_jax.networks.mlp import GaussianPolicy
 from xql_jax.networks.policies import DeterministicPolicy, MixturePolicy, TanhGaussianPolicy
 from xql_jax.outputs import write_output, writing_output
+from xql_jax.rollout.acting import carried_out
 from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.runs.load import SavedRun, load_run
 from xql_jax.settings import setting
@@ -85,7 +86,8 @@ def export_policy(settings: ExportSettings) -> Json:
     [learner] = learners_of(run.learner, [member])
     actor = learner.actor(jax.tree.map(jnp.asarray, run.states[member.name]))
     weights = weights_of(actor, run.preprocessing, run.sizes[0])
-    bounds = run.preprocessing.action_bounds.filled(run.sizes[1])
+    chunk = run.preprocessing.action_chunk
+    bounds = run.preprocessing.chunk_bounds.filled(run.sizes[1] * chunk)
     task = run.task if settings.episodes else None
     maker = environment_maker(task, run.simulation) if task else None
     if task and maker:
@@ -99,7 +101,7 @@ def export_policy(settings: ExportSettings) -> Json:
         seen = run.preprocessing.observations(observations)
         return bounds.to_environment(learner.act(actor, seen, jax.random.key(0), deterministic=True))
 
-    original = run.policy()
+    original = run.deciding_policy()
     policies: dict[str, Policy] = {"run": lambda observations: original(observations[None])[0]}
     # Where two actions of a flow have the same Q but for rounding, either may be chosen.
     accepted = 0.995 if isinstance(actor, FlowActor) else 1.0
@@ -119,13 +121,15 @@ def export_policy(settings: ExportSettings) -> Json:
         evaluator = Evaluator(task, 1, settings.episodes, settings.seed, maker=maker)
         with contextlib.closing(evaluator):
             for name, policy in policies.items():  # all in the same episodes
-                scores[name] = _score(policy, evaluator, task)
+                scores[name] = _score(policy, evaluator, task, chunk)
     report = {
         "policy": f"{run.what}, {member}",
         "run": run.run_id,
         "env_name": run.env_name,
         "observations": f"float32[B, {run.sizes[0]}], as the environment gives them",
-        "actions": f"float32[B, {run.sizes[1]}], from low to high, as the environment takes them",
+        "actions": f"float32[B, {run.sizes[1] * chunk}], from low to high, as the environment takes them"
+        + (f": {chunk} actions to carry out one after the other, each {run.sizes[1]}" if chunk > 1 else ""),
+        "action_chunk": chunk,
         **bounds._asdict(),
         "largest_difference": differences,  # of an action's entry, from the run's own policy; bounds are ±1
         "scores": scores,
@@ -156,8 +160,9 @@ def _observations(run: SavedRun) -> np.ndarray:
     return drawn.astype(np.float32)
 
 
-def _score(policy: Policy, evaluator: Evaluator, task: Task) -> float:
-    results = evaluator.run(lambda observations: policy(observations[0])[None])
+def _score(policy: Policy, evaluator: Evaluator, task: Task, action_chunk: int) -> float:
+    decide = carried_out(lambda observations: policy(observations[0])[None], action_chunk)
+    results = evaluator.run(decide)
     return float(task.normalized_score(results.returns, results.successes).mean())
 
 
@@ -182,7 +187,7 @@ def weights_of(actor: NetworkState, preprocessing: Preprocessing, observation_di
     """Returns the weights of an actor (a network and its parameters); UserError if it is more than layers."""
     shift, scale = preprocessing.observation_mean, preprocessing.observation_std
     layers = _flow_layers(actor) if isinstance(actor, FlowActor) else _layers(actor)
-    low, high = np.array(preprocessing.action_bounds.filled(actor.network.action_dim), np.float32)
+    low, high = np.array(preprocessing.chunk_bounds.filled(actor.network.action_dim), np.float32)
     return {
         "shift": np.asarray(shift or np.zeros(observation_dim), np.float32),
         "scale": np.asarray(scale or np.ones(observation_dim), np.float32),

@@ -21,6 +21,7 @@ from xql_jax.data.replay import PriorData
 from xql_jax.envs.vector import PATIENT, EpisodeSeeds, Local, Patience, VectorEnv
 from xql_jax.errors import EnvironmentFailure
 from xql_jax.jax_settings import settings_of_jax
+from xql_jax.rollout.acting import ActionQueue
 from xql_jax.training.checkpoints import Progress
 from xql_jax.training.divergence import Divergence
 from xql_jax.training.members import Member, member_keys
@@ -35,6 +36,7 @@ from xql_jax.types import (
     Batch,
     CalibratedBatch,
     Environment,
+    EpisodeBatch,
     Learner,
     Metrics,
     Minibatch,
@@ -70,6 +72,7 @@ class Collector:
         self.seeds = EpisodeSeeds(self._seed, episodes)
         self._observations = self.environments.reset(self.seeds.running(), self.seeds)
         self._returns = RunningReturns(self._schedule.num_environments)
+        self._queue = ActionQueue(self._schedule.horizon.action_chunk)
 
     def act(self, learner: Learner, params: Params, step: int, seconds: dict[str, float]) -> Batch:
         """Acts for a round from `step` on; returns its transitions, NumPy f32[round_steps, ...]."""
@@ -77,7 +80,7 @@ class Collector:
         for first in range(step, step + schedule.round_steps, schedule.num_environments):
             started = time.perf_counter()
             own = ramped(learner, schedule.ramps, first)  # acting may depend on it, as TD3's noise
-            actions = self._actions(own, params, first)
+            actions = self._queue.next(functools.partial(self._decided, own, params, first))
             if not np.isfinite(actions).all():  # finite parameters can be too large
                 actions = np.where(np.isfinite(actions), actions, np.float32(0.0))
                 self.bad_actions_at = first if self.bad_actions_at is None else self.bad_actions_at
@@ -89,6 +92,9 @@ class Collector:
                 means = result.returns[ended].mean(), result.lengths[ended].mean()
                 self.episode = dict(zip(EPISODE_METRICS, means, strict=True))
             batch = self._preprocessing.of_environment(transitions)
+            if schedule.horizon.steps > 1:
+                batch = EpisodeBatch._make((*batch, result.ended.astype(np.float32)))
+            self._queue.begin(result.ended)
             if learner.batch_type is CalibratedBatch:
                 batch = self._returns.step(first, batch, result.ended, learner)
             rows.append(batch)
@@ -97,10 +103,11 @@ class Collector:
         self.known = self._returns.known()
         return jax.tree.map(lambda *fields: np.concatenate(fields), *rows)
 
-    def _actions(self, learner: Learner, params: Params, step: int) -> np.ndarray:
-        """Returns actions f32[N, A] at `step`: by the policy, or random in the warm-up."""
+    def _decided(self, learner: Learner, params: Params, step: int) -> np.ndarray:
+        """Returns actions f32[N, h * A] at `step`: by the policy, or random in the warm-up."""
         if step < self._schedule.warmup_steps:
-            shape = (self._schedule.num_environments, *self.environments.action_space.shape)
+            size = self._schedule.horizon.action_chunk * self.environments.action_space.shape[0]
+            shape = self._schedule.num_environments, size
             return np.random.default_rng((self._seed, step)).uniform(-1.0, 1.0, shape).astype(np.float32)
         observations = self._preprocessing.observations(self._observations)
         spread = self._schedule.acting_temperature, self._schedule.exploration_noise
@@ -156,9 +163,12 @@ class HostPopulation(Population):
         ]
         environments = self._collectors[0].environments
         sizes = environments.observation_space.shape[0], environments.action_space.shape[0]
-        batch_type = type(prior_data.batch) if prior_data else Batch
+        batch_type, horizon = type(prior_data.batch) if prior_data else Batch, schedule.horizon
+        if horizon.steps > 1:
+            batch_type = EpisodeBatch
         # The metrics' shapes do not depend on the batch size.
-        super().__init__(learner, members, replay.empty(1, *sizes, batch_type).data, together)
+        spans, example = schedule.spans(learner), replay.empty(1, *sizes, batch_type)
+        super().__init__(learner, members, replay.take(example, jnp.zeros(1, int), spans), together)
         self._buffers = ReplayBuffers(self, schedule, files, sizes, batch_type)
         self.seconds = dict.fromkeys(WORK, 0.0)
         self._policy_before: list[Params]  # after the last round but one
@@ -171,7 +181,8 @@ class HostPopulation(Population):
         return self.step - self.handover
 
     def draw(self, member: MemberState, data: PriorData | None, key: PRNGKey, step: Array) -> Minibatch:
-        return replay.sample_buffer(member.buffer, key, self.schedule.batch_size, data)
+        spans = self.schedule.spans(member.learner)
+        return replay.sample_buffer(member.buffer, key, self.schedule.batch_size, data, spans)
 
     def take_over(self, other: Population) -> None:
         """Continues from the members of another population, with their states and divergences."""

@@ -1,5 +1,6 @@
 """The replay buffers of a population whose members act, and their files, written with the checkpoints."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -79,9 +80,14 @@ class ReplayBuffers:
             group.members = group.members.replace(buffer=())  # frees the old ones before reading
             names = [self._population.members[index].name for index in group.indices]
             rings = [self._files.of(name).load(acted, self._shapes) for name in names]
+            rings = [replay.end_episodes(ring, self._schedule.num_environments) for ring in rings]
             stack = jax.tree.map(lambda *fields: np.stack(fields), *rings)
             group.members = group.members.replace(buffer=copied_to(stack, group.split))
-        self._saved_at, self._changing = [acted], {}  # episodes that ran then will never end
+        # Episodes that ran then will never end: their last transitions are marked, and written again.
+        first = max(0, acted - self._schedule.num_environments)
+        marked = self._schedule.horizon.steps > 1
+        names = [member.name for member in self._population.members]
+        self._saved_at, self._changing = [acted], dict.fromkeys(names, first) if marked else {}
 
 
 def bellman_errors(population: Population) -> np.ndarray:
@@ -89,15 +95,19 @@ def bellman_errors(population: Population) -> np.ndarray:
 
     The learner must have `bellman_errors`, as `Delayed` has.
     """
+    schedule = population.schedule  # type: ignore[attr-defined]  # those whose members act have one
     places, step = map(population.place_of, range(len(population.members))), np.int32(population.step)
-    return np.stack([_errors(*group.members.apart, place, step) for group, place in places])
+    return np.stack([_errors(schedule, *group.members.apart, place, step) for group, place in places])
 
 
-@jax.jit
-def _errors(members: MemberState, experience: Experience, place: Array, step: Array) -> Array:
+@functools.partial(jax.jit, static_argnums=0)
+def _errors(
+    schedule: ActingSchedule, members: MemberState, experience: Experience, place: Array, step: Array
+) -> Array:
     """Bellman errors of one of the stacked members, on transitions drawn from its buffer."""
     member, buffer = jax.tree.map(lambda leaf: leaf[place], (members, experience[0]))
     # No update uses the key folded with -step, because updates are numbered from 0 on.
-    batch = replay.sample_buffer(buffer, jax.random.fold_in(member.key, -step), NUM_ERRORS)
+    key, spans = jax.random.fold_in(member.key, -step), schedule.spans(member.learner)
+    batch = replay.sample_buffer(buffer, key, NUM_ERRORS, spans=spans)
     learner: Any = member.learner
     return learner.bellman_errors(member.state, batch)

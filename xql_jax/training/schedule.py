@@ -6,11 +6,12 @@ from collections.abc import Collection, Sequence
 
 import jax.numpy as jnp
 
+from xql_jax.data.replay import Spans
 from xql_jax.errors import UserError
 from xql_jax.learners.fields import Part, with_hyperparameters
 from xql_jax.training.checkpoints import KEPT
 from xql_jax.training.members import numbers_given
-from xql_jax.types import Learner, Numeric
+from xql_jax.types import ONE_STEP, Horizon, Learner, Numeric
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,11 +102,18 @@ class ActingSchedule:
     restarts: bool = False  # a diverged member starts again with new networks; else it is frozen
     acting_temperature: float = 1.0  # scale of the actions' distance from the policy's centre
     exploration_noise: float = 0.0  # standard deviation of Gaussian noise added to actions, in their units
+    horizon: Horizon = ONE_STEP  # of the transitions that are learned from
     ramps: Sequence[Ramp] = ()  # hyperparameters that change with the step
 
     def updates_by(self, step: int) -> int:
         """Returns the number of updates that are due after `step` steps."""
         return max(0, int((step - self.warmup_steps) * self.updates_per_step + 1e-9))
+
+    def spans(self, learner: Learner) -> Spans | None:
+        """Returns how the learner's transitions are made of the buffer's; None: they are alike."""
+        if self.horizon.steps == 1:
+            return None
+        return Spans(getattr(learner, "discount", 1.0), self.horizon, self.num_environments)
 
     @property
     def policy_lag(self) -> int:
