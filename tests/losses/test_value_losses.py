@@ -19,11 +19,13 @@ from xql_jax.losses.gumbel import (
     clip_both,
     gumbel_log_loss,
     gumbel_loss,
+    gumbel_normalized_loss,
     gumbel_rescaled_loss,
     saturate,
-)  # fmt: skip
+)
 from xql_jax.losses.regression import advantage_weight, huber_loss, mse_loss, td_target
 
+FORMS = gumbel_loss, gumbel_rescaled_loss, gumbel_log_loss, gumbel_normalized_loss
 VALUES = np.random.default_rng(1).uniform(-3.0, 3.0, 60).astype(np.float32)
 TARGETS = (VALUES + np.random.default_rng(0).permutation(np.linspace(-24.0, 24.0, 60))).astype(np.float32)
 Y, V = np.float64(TARGETS) - np.float64(VALUES), np.float64(VALUES)
@@ -52,7 +54,7 @@ def exponential(a):
 
 
 def gumbel(function, rule, beta, clip=7.0):
-    """The three forms; their largest exponent is the clip."""
+    """The four forms; their largest exponent is the clip."""
     z = Y / np.float64(np.float32(beta))
     held = np.clip(z, -clip if rule is clip_both else -np.inf, clip)
     value, slope = np.exp(held) - held - 1, -(np.exp(held) - 1) / beta
@@ -62,6 +64,9 @@ def gumbel(function, rule, beta, clip=7.0):
         slope = np.where(z == held, slope, 0.0)
     if function is gumbel_rescaled_loss:
         value, slope = value * np.exp(-clip), slope * np.exp(-clip)
+    if function is gumbel_normalized_loss:  # ROER's critic.py, where the rule is clip_above
+        norm = np.maximum(1, np.exp(held)).mean()
+        value, slope = value / norm, slope / norm
     if function is gumbel_log_loss:  # 1 + the mean
         value, slope = np.log1p(value.mean()), slope / len(z) / (1 + value.mean())
     return case(function, value, slope, beta=beta, clip=clip, clip_rule=rule)
@@ -83,7 +88,7 @@ FORMULAE = [
       for t in (0.6, 0.9)),
     *(maclaurin(b, n) for b, n in ((1.0, 2), (3.0, 4), (2.0, 8))),
     exponential(1.5),
-    *(gumbel(form, rule, beta) for form in (gumbel_loss, gumbel_rescaled_loss, gumbel_log_loss)
+    *(gumbel(form, rule, beta) for form in FORMS
       for rule, beta in ((clip_both, 0.3), (clip_both, 2.0), (clip_above, 1.0), (saturate, 1.0))),
 ]  # fmt: skip
 
@@ -136,7 +141,7 @@ MINIMISERS = [
     (Maclaurin(beta=2.0, order=2).loss_of, SAMPLE.mean()),
     (Maclaurin(beta=2.0, order=20).loss_of, soft_maximum(2.0)),
     *((functools.partial(loss, beta=beta, clip=20.0, clip_rule=rule), soft_maximum(beta))
-      for loss in (gumbel_loss, gumbel_rescaled_loss, gumbel_log_loss)
+      for loss in FORMS
       for rule in (clip_both, clip_above, saturate) for beta in (0.6, 4.0)),
 ]  # fmt: skip
 

@@ -272,7 +272,7 @@ def test_who_diverges_online_is_told_by_the_runs_steps(tmp_path):
 
 
 def test_acting_and_learning_follow_the_ramps(tmp_path, monkeypatch):
-    population = online(tmp_path, learner=ActingByRate(), ramps=(Ramp("rate", 1.0, 3.0, 4),))
+    population = online(tmp_path, learner=ActingByRate(), ramps=(Ramp("rate", (1.0, 3.0), (0, 4)),))
     update, rates = population.train, []
 
     def note(*arguments):

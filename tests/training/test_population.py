@@ -28,6 +28,7 @@ from xql_jax.training import data_population as offline_module
 from xql_jax.training import groups as groups_module
 from xql_jax.training.groups import population_mesh
 from xql_jax.training.members import make_members
+from xql_jax.training.schedule import Ramp
 from xql_jax.types import Batch
 
 FIELDS = {**widths(8, 8), "beta": 2.0, "layer_norm": True, "dropout_rate": 0.1}
@@ -69,6 +70,16 @@ def test_cutting_into_calls_changes_no_bit(four, call):
     metrics = advance(cut, 23, call)
     assert_same_bits(cut.states, expected)
     assert_same_bits(metrics, expected_metrics)
+
+
+@pytest.mark.parametrize("stops", [[6], [1, 2, 6], [4, 6]])
+def test_a_ramp_gives_every_update_its_own_value(stops):
+    """x is the product of the growths 1, 1.25, 1.5, 1.75, 2, 2, however the updates are cut into calls."""
+    ramps = (Ramp("growth", (1.0, 2.0), (0.0, 4.0)),)
+    population = offline_population(Growth(), make_members([0, 1], {}), make_data(), 4, ramps=ramps)
+    for stop in stops:
+        population.advance(stop)
+    np.testing.assert_array_equal(population.states["x"], 1.25 * 1.5 * 1.75 * 4)
 
 
 def test_update_t_depends_on_t():

@@ -2,6 +2,8 @@
 
 import dataclasses
 
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from xql_jax.errors import UserError
@@ -27,12 +29,22 @@ def test_stops_and_what_is_due():
 
 def test_ramps_go_evenly_and_stay():
     learner = make_learner("xql")
-    ramps = parse_ramps("beta=1:0.2 awr_temperature=3", learner, 100)
-    assert ramps == [Ramp("beta", 1.0, 0.2, 100), Ramp("awr_temperature", 3.0, 3.0, 100)]
-    assert parse_ramps("", learner, 100) == []
+    ramps = parse_ramps("beta=1:0.2 awr_temperature=3", learner, 100, "--ramp")
+    assert ramps == (Ramp("beta", (1.0, 0.2), (0.0, 100.0)), Ramp("awr_temperature", (3.0,), (0.0,)))
+    assert parse_ramps("", learner, 100, "--ramp") == ()
     for step, beta in {0: 1.0, 25: 0.8, 100: 0.2, 500: 0.2}.items():
         values = hyperparameters(ramped(learner, ramps, step))
         assert (values["beta"], values["awr_temperature"]) == (pytest.approx(beta), 3.0)
+
+
+def test_a_ramp_there_and_back():
+    (ramp,) = parse_ramps("beta=2:0.5@0.3:2", make_learner("xql"), 1_000, "--ramp")
+    expected = {0: 2.0, 150: 1.25, 300: 0.5, 650: 1.25, 1_000: 2.0, 2_000: 2.0}
+    for step, beta in expected.items():
+        assert ramp.at(step) == pytest.approx(beta)
+        np.testing.assert_allclose(ramp.at(jnp.int32(step)), beta, rtol=1e-6)  # in a program
+    (ramp,) = parse_ramps("beta=2:0.5@0.3", make_learner("xql"), 1_000, "--ramp")
+    assert [ramp.at(step) for step in (300, 1_000)] == [0.5, 0.5]
 
 
 @pytest.mark.parametrize(
@@ -40,12 +52,15 @@ def test_ramps_go_evenly_and_stay():
     [
         ("betta=1", "cannot change 'betta'"),
         ("beta=1:2:3", "not 'beta=1:2:3'"),
+        ("beta=1@0.5:2", "not 'beta=1@0.5:2'"),
+        ("beta=1:2@0.5:3@0.2", "ascending shares"),
+        ("beta=1:2@x", "not 'beta=1:2@x'"),
         ("tau=0.1", "--sweep varies tau"),
     ],
 )
 def test_mistakes_in_ramps(text, told):
     with pytest.raises(UserError, match=told):
-        parse_ramps(text, make_learner("xql"), 100, taken=("tau",))
+        parse_ramps(text, make_learner("xql"), 100, "--ramp", taken=("tau",))
 
 
 def test_the_time_left_is_that_of_this_process_alone(monkeypatch):

@@ -23,6 +23,7 @@ from xql_jax.types import (
     ChunkBatch,
     EpisodeBatch,
     Horizon,
+    Learner,
     Minibatch,
     PRNGKey,
 )
@@ -114,6 +115,13 @@ class Spans(Distinct):
     discount: Array | float
     horizon: Horizon = flax.struct.field(pytree_node=False)
     num_environments: int = flax.struct.field(pytree_node=False, default=1)  # that inserted in turn
+
+
+def spans_of(learner: Learner, horizon: Horizon, num_environments: int) -> Spans | None:
+    """Returns how the learner's transitions are made of the buffer's; None: they are the same."""
+    if horizon.steps == 1:
+        return None
+    return Spans(getattr(learner, "discount", 1.0), horizon, num_environments)  # cloning has no discount
 
 
 def sample_buffer(

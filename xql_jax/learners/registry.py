@@ -187,7 +187,8 @@ MEANINGS = {
     "action_noise": "Standard deviation of the noise on the data's actions in V's loss.",
     "critic_loss": "Loss of Q: mse (averaged over the critics) or huber (summed over them).",
     "loss": "Form of the Gumbel loss. rescaled: divided by exp of the batch's largest exponent (App. D.3);"
-    " plain: as in Eq. 11; log: the logarithm of 1 + its mean.",
+    " plain: as in Eq. 11; log: the logarithm of 1 + its mean; normalized: divided by the batch's mean of"
+    " max(1, exp(z)).",
     "clip_rule": "Effect of the clip. both: no gradient beyond +-clip; above: none beyond +clip; saturate:"
     " beyond +clip the loss continues as its tangent.",
     "errors_share": "Beta as a multiple of the Gumbel scale of the Bellman errors.",

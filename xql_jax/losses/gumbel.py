@@ -77,6 +77,24 @@ def gumbel_log_loss(
     return m + jnp.log(jnp.mean(_continued(terms, beyond, jnp.exp(z - m) - jnp.exp(-m))))
 
 
+def gumbel_normalized_loss(
+    values: Array, targets: Array, *, beta: Numeric, clip: Numeric = jnp.inf, clip_rule: ClipRule = clip_both
+) -> Array:
+    """`gumbel_loss` divided by the batch's mean of max(1, exp(z)), held constant.
+
+    So the slope of no entry exceeds the batch's size / beta, and their mean's is at most 1 / beta.
+
+    Source: ROER (Li et al. 2024, arXiv 2407.03995), their critic.py, `gumbel_rescale_loss`.
+    Differs: there z is capped at `clip`, here the rule decides. The tangent of their `..._per` has a slope of
+    (exp(clip) - 1) / beta^2, by a factor 1 / beta off; `saturate` continues without a jump.
+    """
+    z, beyond = _clipped_error(values, targets, beta, clip, clip_rule)
+    m = jax.lax.stop_gradient(jnp.maximum(z.max(), 0.0))  # divides all by exp(m): nothing overflows
+    norm = jax.lax.stop_gradient(jnp.maximum(jnp.exp(-m), jnp.exp(z - m)).mean())
+    terms = jnp.exp(z - m) - (z + 1.0) * jnp.exp(-m)
+    return _continued(terms, beyond, jnp.exp(z - m) - jnp.exp(-m)) / norm
+
+
 def _clipped_error(
     values: Array, targets: Array, beta: Numeric, clip: Numeric, clip_rule: ClipRule
 ) -> tuple[Array, Array | None]:
@@ -93,5 +111,10 @@ def _continued(loss: Array, beyond: Array | None, slope: Array) -> Array:
 
 
 # By the names that users type; the first is the default.
-LOSSES = {"rescaled": gumbel_rescaled_loss, "plain": gumbel_loss, "log": gumbel_log_loss}
+LOSSES = {
+    "rescaled": gumbel_rescaled_loss,
+    "plain": gumbel_loss,
+    "log": gumbel_log_loss,
+    "normalized": gumbel_normalized_loss,
+}
 CLIP_RULES = {"both": clip_both, "above": clip_above, "saturate": saturate}

@@ -75,6 +75,7 @@ class FinetuneSettings(FinetuningSettings, ActingSettings, OfflineSettings):
     )
     background_evaluation: bool = False  # no setting here: the members act on these cores
     extend: bool = False  # no setting here
+    ramp: str = ""  # no setting here: `online` has them
     member: int | None = setting(None, "With --checkpoint, its member, counted from 0. Default: all.")
     replay_buffer_size: int = setting(
         2_000_000,

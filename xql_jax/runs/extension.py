@@ -62,6 +62,8 @@ def end_of_shorter(folder: RunFolder, job: Job) -> Beginning:
             "otherwise these settings (see xql-runs --compare); for more of both, extend twice"
         )
     shorter = max(found, key=lambda run: run.steps[-1])
+    if job.ramps:
+        raise UserError("--extend: a longer run's --ramp has other values from the first update on")
     rates = jax.tree.leaves(learner_from_config(job.settings.config, shorter.content["max_steps"]))
     if not all(np.array_equal(a, b) for a, b in zip(rates, jax.tree.leaves(job.learner), strict=True)):
         raise UserError(

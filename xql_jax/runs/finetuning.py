@@ -31,7 +31,6 @@ from xql_jax.training.data_population import offline_population
 from xql_jax.training.loop import RowCallback
 from xql_jax.training.members import Member
 from xql_jax.training.population import Population
-from xql_jax.training.schedule import parse_ramps
 from xql_jax.training.signals import StopSignals
 from xql_jax.types import Batch, CalibratedBatch, Json, State
 from xql_jax.unknown import unknown_setting
@@ -50,17 +49,14 @@ def finetune_job(settings: FinetuneSettings) -> Job:
     settings = (_settings_of_source(settings, source) if source else settings).resolved()
     identity = {"checkpoint": {"run": source.run_id, "step": source.step}} if source else {}
     learner = learner_from_config(settings.config, settings.num_pretraining_steps or math.inf)
-    job = make_job(settings, learner, **identity)
+    job = make_job(settings, learner, settings.online, "--online", **identity)
     if job.learner.batch_type not in (Batch, CalibratedBatch):
         raise UserError(
             f"{settings.config.algorithm} cannot be fine-tuned: a replay buffer has single transitions, and "
             f"it learns from {job.learner.batch_type.__name__}"
         )
-    ramps = parse_ramps(settings.online, job.learner, settings.max_steps, job.members[0].hyperparameters)
-    if job.settings.horizon.steps > 1 and "discount" in (ramp.name for ramp in ramps):
-        raise UserError("--online changes discount, by which the data's rewards are summed: leave it out")
     size = min(settings.replay_buffer_size, max(settings.max_steps, settings.batch_size))
-    schedule = acting_schedule(settings, buffer_size=size, ramps=tuple(ramps))
+    schedule = acting_schedule(settings, buffer_size=size, ramps=job.ramps)
     rounds = {"round_steps": schedule.round_steps}
     return job._replace(identity={**job.identity, **rounds}, acting=schedule, source=source)
 

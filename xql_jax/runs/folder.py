@@ -31,7 +31,7 @@ LONGEST_LABEL = 60  # characters
 # Settings that a label can contain besides the config's fields.
 LABELLED = (
     *("batch_size", "n_step", "action_chunk", "normalize_observations", "top_returns", "scale_rewards"),
-    *("network", "buffer_size", "warmup_steps", "updates_per_step"),
+    *("ramp", "network", "buffer_size", "warmup_steps", "updates_per_step"),
 )
 
 

@@ -16,7 +16,8 @@ from xql_jax.runs.run_settings import RunSettings
 from xql_jax.settings import as_typed
 from xql_jax.tasks import OWN, Task
 from xql_jax.training.members import Member, fields_given, make_members, parse_sweep
-from xql_jax.types import Batch, Json
+from xql_jax.training.schedule import Ramp, parse_ramps
+from xql_jax.types import Batch, CalibratedBatch, Json
 
 LOG = logging.getLogger(__name__)
 
@@ -28,42 +29,50 @@ class Job(NamedTuple):
     learner: Any
     members: list[Member]  # one per seed and setting of the swept hyperparameters
     identity: Json  # what its numbers depend on, except the data's content
+    ramps: Sequence[Ramp] = ()  # hyperparameters that change with the update
     acting: Any = None  # the `ActingSchedule`, how acting and learning alternate, if it acts
     source: SavedRun | None = None  # the run of --checkpoint whose members it fine-tunes
 
 
-def make_job(settings: RunSettings, learner: Any, **identity: object) -> Job:
+def make_job(
+    settings: RunSettings, learner: Any, ramps: str = "", flag: str = "--ramp", **identity: object
+) -> Job:
     """Makes the members of resolved settings.
 
     Args:
+        ramps, flag: see `parse_ramps`.
         identity: what the run's numbers depend on besides the settings.
     """
     if settings.wandb:  # before the data are loaded
         with needing("--wandb", "wandb"):
             import wandb  # noqa: F401
     grid = parse_sweep(settings.sweep, learner)
-    _check_horizon(settings, learner, grid)
     if twice := [name for name in grid if name in settings.given]:
         raise UserError(f"--{twice[0]}: --sweep varies {twice[0]}, too: leave out one of them")
     members = make_members(settings.seeds, grid)
-    return Job(settings, learner, members, {**settings.identity, **identity})
+    parsed = parse_ramps(ramps, learner, settings.max_steps, flag, grid)
+    _check_horizon(settings, learner, {*grid, *(ramp.name for ramp in parsed)})
+    return Job(settings, learner, members, {**settings.identity, **identity}, parsed)
 
 
-def _check_horizon(settings: RunSettings, learner: Any, grid: Collection[str]) -> None:
-    """Raises UserError if the method cannot learn from transitions that span several steps."""
-    if settings.horizon.steps == 1:
-        return
-    flag = "--action_chunk" if settings.horizon.is_chunk else "--n_step"
-    if learner.batch_type is not Batch:
-        kind = learner.batch_type.__name__
+def _check_horizon(settings: RunSettings, learner: Any, varied: Collection[str]) -> None:
+    """Raises UserError if the method cannot learn from transitions that span several steps.
+
+    Args:
+        varied: hyperparameters of which members, or updates, have different values.
+    """
+    horizon, sums = settings.horizon, "returns-to-go are sums"
+    if horizon.steps > 1:
+        flag = "--action_chunk" if horizon.is_chunk else "--n_step"
+        sums = f"{flag} sums"
+        if learner.batch_type is not Batch:
+            raise UserError(
+                f"{flag}={horizon.steps}: {settings.config.algorithm} learns from "
+                f"{learner.batch_type.__name__}, whose rows are single steps: choose another method"
+            )
+    if "discount" in varied and (horizon.steps > 1 or learner.batch_type is CalibratedBatch):
         raise UserError(
-            f"{flag}={settings.horizon.steps}: {settings.config.algorithm} learns from {kind}, whose rows "
-            "are single steps: leave it out, or choose another method"
-        )
-    if "discount" in grid:
-        raise UserError(
-            f"--sweep varies discount, by which {flag} sums the rewards of the data: xql-sweep trains a run "
-            "for each value"
+            f"discount: {sums} of the data's rewards by one: xql-sweep trains a run for each value"
         )
 
 

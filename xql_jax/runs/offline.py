@@ -20,7 +20,7 @@ def offline_job(settings: OfflineSettings) -> Job:
     if settings.extend and settings.checkpoint:
         raise UserError("--extend finds the run that it goes on from by itself: leave out --checkpoint")
     settings = settings.resolved()
-    return make_job(settings, learner_from_config(settings.config, settings.max_steps))
+    return make_job(settings, learner_from_config(settings.config, settings.max_steps), settings.ramp)
 
 
 def run_offline(job: Job, stop: StopSignals | None = None, callbacks: Sequence[RowCallback] = ()) -> Summary:
@@ -63,7 +63,9 @@ def run_offline(job: Job, stop: StopSignals | None = None, callbacks: Sequence[R
             streamed = not fits_on_device(data.dataset.batch)
         log_beginning(job, folder, data.dataset, streamed)
         source = data.dataset if streamed else data.dataset.batch
-        population = offline_population(job.learner, job.members, source, settings.batch_size)
+        population = offline_population(
+            job.learner, job.members, source, settings.batch_size, ramps=job.ramps
+        )
         return train_and_summarize(
             job, folder, population, evaluator, data.task, stop, data.preprocessing, callbacks
         )

@@ -157,6 +157,11 @@ class OfflineSettings(SimulationSettings, DataSettings, RunSettings):
         "device: the data are in its memory; host: streamed from the host's; auto: device if there is room.",
         choices=("auto", "device", "host"),
     )
+    ramp: str = setting(
+        "",
+        "Hyperparameters that change with the update: 'beta=2:0.5' goes linearly from 2 to 0.5, "
+        "'beta=2:0.5@0.3:2' to 0.5 in the first 0.3 of --max_steps, and then back.",
+    )
     tuned: bool = setting(False, "Apply the paper's per-dataset values (Table 4, in parentheses) to XQL.")
     checkpoint: str | None = setting(
         None, "Folder of a run. The new run starts from its members with the same seeds and hyperparameters."
@@ -201,4 +206,5 @@ class OfflineSettings(SimulationSettings, DataSettings, RunSettings):
 
     @property
     def identity(self) -> Json:
-        return {**super().identity, "dataset": [name_of(source) for source in self.dataset]}
+        ramp = {"ramp": self.ramp} if self.ramp else {}
+        return {**super().identity, **ramp, "dataset": [name_of(source) for source in self.dataset]}

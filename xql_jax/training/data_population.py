@@ -15,6 +15,7 @@ from xql_jax.data.sampling import Packed, Trajectories, sample, sample_indices
 from xql_jax.training.groups import Call, Group
 from xql_jax.training.members import Member
 from xql_jax.training.population import Population
+from xql_jax.training.schedule import Ramp
 from xql_jax.training.updates import MemberState, update_keys
 from xql_jax.types import AnyBatch, Array, Learner, Minibatch, PRNGKey, State, Transitions
 
@@ -31,10 +32,11 @@ class Resident(Population):
         data: AnyBatch | Trajectories,
         batch_size: int,
         together: bool | None = None,
+        ramps: Sequence[Ramp] = (),
     ):
         self._batch_size = batch_size
         minibatch = jax.eval_shape(functools.partial(sample, batch_size=batch_size), data, jax.random.key(0))
-        super().__init__(learner, members, minibatch, together)
+        super().__init__(learner, members, minibatch, together, ramps)
         # Packed only where members share a program: a CPU would gain nothing, and lose 9% with ant's rows.
         self.data = Packed.of(data) if self.together and not isinstance(data, Trajectories) else data
 
@@ -65,10 +67,11 @@ class Streamed(Population):
         data: Transitions,
         batch_size: int,
         together: bool | None = None,
+        ramps: Sequence[Ramp] = (),
     ):
         self._data, self._batch_size = data, batch_size
         self._minibatch = data.take(np.zeros(batch_size, int))
-        super().__init__(learner, members, self._minibatch, together)
+        super().__init__(learner, members, self._minibatch, together, ramps)
 
     def calls(self, group: Group, start: int, stop: int) -> Iterator[Call]:
         keys = group.members.key
@@ -124,8 +127,9 @@ def offline_population(
     data: AnyBatch | Trajectories | Transitions,
     batch_size: int,
     together: bool | None = None,
+    ramps: Sequence[Ramp] = (),
 ) -> Population:
     """Returns the population for data on the device (`Batch`, `Trajectories`) or the host (`Transitions`)."""
     if isinstance(data, AnyBatch | Trajectories):
-        return Resident(learner, members, data, batch_size, together)
-    return Streamed(learner, members, data, batch_size, together)
+        return Resident(learner, members, data, batch_size, together, ramps)
+    return Streamed(learner, members, data, batch_size, together, ramps)

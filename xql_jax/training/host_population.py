@@ -17,7 +17,7 @@ import numpy as np
 
 from xql_jax.data import replay
 from xql_jax.data.preprocessing import Preprocessing
-from xql_jax.data.replay import PriorData
+from xql_jax.data.replay import PriorData, Spans
 from xql_jax.envs.vector import PATIENT, EpisodeSeeds, Local, Patience, VectorEnv
 from xql_jax.errors import EnvironmentFailure
 from xql_jax.jax_settings import settings_of_jax
@@ -167,7 +167,7 @@ class HostPopulation(Population):
         if horizon.steps > 1:
             batch_type = EpisodeBatch
         # The metrics' shapes do not depend on the batch size.
-        spans, example = schedule.spans(learner), replay.empty(1, *sizes, batch_type)
+        spans, example = self._spans(learner), replay.empty(1, *sizes, batch_type)
         super().__init__(learner, members, replay.take(example, jnp.zeros(1, int), spans), together)
         self._buffers = ReplayBuffers(self, schedule, files, sizes, batch_type)
         self.seconds = dict.fromkeys(WORK, 0.0)
@@ -181,8 +181,11 @@ class HostPopulation(Population):
         return self.step - self.handover
 
     def draw(self, member: MemberState, data: PriorData | None, key: PRNGKey, step: Array) -> Minibatch:
-        spans = self.schedule.spans(member.learner)
+        spans = self._spans(member.learner)
         return replay.sample_buffer(member.buffer, key, self.schedule.batch_size, data, spans)
+
+    def _spans(self, learner: Learner) -> Spans | None:
+        return replay.spans_of(learner, self.schedule.horizon, self.schedule.num_environments)
 
     def take_over(self, other: Population) -> None:
         """Continues from the members of another population, with their states and divergences."""

@@ -23,6 +23,7 @@ from xql_jax.training.checkpoints import Progress
 from xql_jax.training.divergence import Divergence, find_divergence
 from xql_jax.training.groups import AXIS, DEVICES, Call, Group, copied_to, make_groups
 from xql_jax.training.members import Member, learners_of, member_keys, member_shapes, stacked, unstack
+from xql_jax.training.schedule import Ramp
 from xql_jax.training.updates import MemberState, Sums, run_updates
 from xql_jax.types import Array, Json, Learner, Metrics, Minibatch, PRNGKey, State
 
@@ -66,6 +67,7 @@ class Population(abc.ABC):
         members: M of them.
         minibatch: shapes of one update's minibatch.
         together: run members under `vmap`; None: on accelerators only.
+        ramps: hyperparameters that change with the update.
     """
 
     unit = "update"  # the name of one step
@@ -74,9 +76,14 @@ class Population(abc.ABC):
     shares_data = True  # all members of a group share a call's data; else each has its own part [m, ...]
 
     def __init__(
-        self, learner: Learner, members: Sequence[Member], minibatch: Minibatch, together: bool | None = None
+        self,
+        learner: Learner,
+        members: Sequence[Member],
+        minibatch: Minibatch,
+        together: bool | None = None,
+        ramps: Sequence[Ramp] = (),
     ):
-        self.members = list(members)
+        self.members, self.ramps = list(members), ramps
         self.together = jax.default_backend() != "cpu" if together is None else together
         self.step = 0  # steps done so far; if `advance` failed, fewer than it was asked for
         self.compile_seconds = 0.0
@@ -111,7 +118,7 @@ class Population(abc.ABC):
 
         Returns the member, and by name whether each metric and the state were finite meanwhile, bool[].
         """
-        return run_updates(member, start, stop, functools.partial(self.draw, member, data))
+        return run_updates(member, start, stop, functools.partial(self.draw, member, data), self.ramps)
 
     def calls(self, group: Group, start: int, stop: int) -> Iterator[Call]:
         """Divides the work from `start` to `stop` into calls of the program, at least one."""

@@ -107,7 +107,8 @@ def _errors(
     """Bellman errors of one of the stacked members, on transitions drawn from its buffer."""
     member, buffer = jax.tree.map(lambda leaf: leaf[place], (members, experience[0]))
     # No update uses the key folded with -step, because updates are numbered from 0 on.
-    key, spans = jax.random.fold_in(member.key, -step), schedule.spans(member.learner)
+    key = jax.random.fold_in(member.key, -step)
+    spans = replay.spans_of(member.learner, schedule.horizon, schedule.num_environments)
     batch = replay.sample_buffer(buffer, key, NUM_ERRORS, spans=spans)
     learner: Any = member.learner
     return learner.bellman_errors(member.state, batch)

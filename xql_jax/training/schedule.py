@@ -1,49 +1,77 @@
 """When a training logs, evaluates, saves and ends; how acting and learning alternate; what changes then."""
 
 import dataclasses
+import itertools
 import math
+import re
 from collections.abc import Collection, Sequence
 
 import jax.numpy as jnp
 
-from xql_jax.data.replay import Spans
 from xql_jax.errors import UserError
 from xql_jax.learners.fields import Part, with_hyperparameters
 from xql_jax.training.checkpoints import KEPT
-from xql_jax.training.members import numbers_given
-from xql_jax.types import ONE_STEP, Horizon, Learner, Numeric
+from xql_jax.training.members import fields_given, numbers_given
+from xql_jax.types import ONE_STEP, Array, Horizon, Learner, Numeric
 
 
 @dataclasses.dataclass(frozen=True)
 class Ramp:
-    """A hyperparameter that changes linearly from one value to another, and then stays constant."""
+    """A hyperparameter that changes linearly from each value to the next, and then stays constant."""
 
     name: str
-    first: float
-    last: float
-    steps: int  # until `last` is reached
+    values: tuple[float, ...]
+    steps: tuple[float, ...]  # at which they are reached, ascending from 0
 
-    def at(self, step: int) -> float:
-        return self.first + (self.last - self.first) * min(step / self.steps, 1.0)
+    def at(self, step: int | Array) -> Numeric:
+        value: Numeric = self.values[0]
+        for (first, last), (begin, end) in zip(
+            itertools.pairwise(self.values), itertools.pairwise(self.steps), strict=True
+        ):
+            share = (step - begin) / (end - begin)
+            value += (last - first) * (
+                min(max(share, 0.0), 1.0) if isinstance(step, int) else jnp.clip(share, 0, 1)
+            )
+        return value
 
 
-def parse_ramps(text: str, learner: Part, steps: int, taken: Collection[str] = ()) -> list[Ramp]:
+def parse_ramps(
+    text: str, learner: Part, steps: int, flag: str, taken: Collection[str] = ()
+) -> tuple[Ramp, ...]:
     """Parses text such as 'beta=1:0.2 awr_temperature=3'; raises the errors of `numbers_given`.
 
     In the example beta goes from 1 to 0.2 in `steps` steps, and awr_temperature is 3 from the first step on.
-    `taken` are the fields that a sweep varies, which a ramp cannot change.
+    With 'beta=2:0.5@0.3:2' it goes to 0.5 in the first 0.3 of the steps, and then back. `taken` are the
+    fields that a sweep varies, which a ramp cannot change.
     """
     ramps = []
-    for name, numbers, given in numbers_given(text, learner, "--online", "change", ":"):
+    places = dict(fields_given(text))
+    for name, numbers, _ in numbers_given(re.sub("@[^:; ]*", "", text), learner, flag, "change", ":"):
+        given = f"{name}={places[name]}"
         if name in taken:
-            raise UserError(f"--online={given}: --sweep varies {name}, whose members would become alike")
-        if len(numbers) > 2:
-            raise UserError(f"--online wants FIELD=NUMBER or FIELD=NUMBER:NUMBER, not {given!r}")
-        ramps.append(Ramp(name, numbers[0], numbers[-1], steps))
-    return ramps
+            raise UserError(f"{flag}={given}: --sweep varies {name}, whose members would become alike")
+        ramps.append(Ramp(name, tuple(numbers), _reached(given, steps, flag)))
+    return tuple(ramps)
 
 
-def ramped(learner: Learner, ramps: Sequence[Ramp], step: int, count: int | None = None) -> Learner:
+def _reached(given: str, steps: int, flag: str) -> tuple[float, ...]:
+    """Returns the steps at which the values of FIELD=NUMBER:NUMBER@SHARE:NUMBER are reached."""
+    shares = [place.partition("@")[2] for place in given.split("=")[1].split(":")]
+    if len(shares) > 1:
+        shares[-1] = shares[-1] or "1"
+    try:
+        reached = [0.0, *(float(share) for share in shares[1:])]
+    except ValueError:
+        reached = []
+    if shares[0] or not reached or not all(a < b <= 1 for a, b in itertools.pairwise(reached)):
+        raise UserError(
+            f"{flag} wants FIELD=NUMBER, FIELD=NUMBER:NUMBER or FIELD=NUMBER:NUMBER@SHARE:NUMBER with "
+            f"ascending shares of the steps between 0 and 1, not {given!r}"
+        )
+    return tuple(share * steps for share in reached)
+
+
+def ramped(learner: Learner, ramps: Sequence[Ramp], step: int | Array, count: int | None = None) -> Learner:
     """Returns the learner, or `count` stacked learners, with the ramps' values at `step`."""
     if not ramps:
         return learner
@@ -108,12 +136,6 @@ class ActingSchedule:
     def updates_by(self, step: int) -> int:
         """Returns the number of updates that are due after `step` steps."""
         return max(0, int((step - self.warmup_steps) * self.updates_per_step + 1e-9))
-
-    def spans(self, learner: Learner) -> Spans | None:
-        """Returns how the learner's transitions are made of the buffer's; None: they are alike."""
-        if self.horizon.steps == 1:
-            return None
-        return Spans(getattr(learner, "discount", 1.0), self.horizon, self.num_environments)
 
     @property
     def policy_lag(self) -> int:

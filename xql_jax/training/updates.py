@@ -1,12 +1,13 @@
 """The state of a member, and the compiled loop of updates that every kind of training runs on it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Self
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 
+from xql_jax.training.schedule import Ramp, ramped
 from xql_jax.types import Array, Json, Learner, Metrics, Minibatch, PRNGKey, State
 
 STATE = "state"  # what is checked to be finite, besides each metric
@@ -77,9 +78,15 @@ def update_keys(key: PRNGKey, step: Array) -> tuple[PRNGKey, PRNGKey]:
 
 
 def run_updates(
-    member: MemberState, start: Array, stop: Array, draw: Callable[[PRNGKey, Array], Minibatch]
+    member: MemberState,
+    start: Array,
+    stop: Array,
+    draw: Callable[[PRNGKey, Array], Minibatch],
+    ramps: Sequence[Ramp] = (),
 ) -> tuple[MemberState, Metrics]:
     """Runs updates start, ..., stop - 1 of one member, each on the minibatch `draw(key, step)`.
+
+    In update t the learner has the ramps' values at t.
 
     Returns the member; and bool[] by name: whether the metric was finite in all of these updates, and whether
     the last state is.
@@ -88,7 +95,8 @@ def run_updates(
     def once(step: Array, carry: Carry) -> Carry:
         state, sums, _, finite = carry
         key_batch, key_update = update_keys(member.key, step)
-        state, metrics = member.learner.update(state, draw(key_batch, step), key_update)
+        learner = ramped(member.learner, ramps, step)
+        state, metrics = learner.update(state, draw(key_batch, step), key_update)
         finite = {name: finite[name] & jnp.isfinite(metrics[name]) for name in metrics}
         return state, sums.plus(metrics), metrics, finite
 

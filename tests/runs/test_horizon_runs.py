@@ -1,0 +1,182 @@
+"""Runs over several steps: as data alone tell, resumed, fine-tuned, exported, collected from, and refused."""
+
+import json
+
+import h5py
+import jax
+import numpy as np
+import pytest
+from tiny_runs import (
+    assert_same_bits,
+    assert_same_rows,
+    finetune_settings,
+    offline_settings,
+    online_settings,
+    small,
+    states_of,
+    stopped_at,
+)
+
+import xql_jax
+from xql_jax.errors import UserError
+from xql_jax.runs.kinds import train_run
+from xql_jax.tools.collect import CollectionSettings, collect
+from xql_jax.tools.export import ExportSettings, export_policy
+
+CHUNKS = {"action_chunk": 3, "config": small("xql"), "top_returns": 1.0}
+
+
+@pytest.fixture(scope="module")
+def chunked(data, tmp_path_factory):
+    folder = str(tmp_path_factory.mktemp("chunked"))
+    return train_run(offline_settings(data, save_dir=folder, num_seeds=2, **CHUNKS))
+
+
+@pytest.mark.parametrize("horizon", [{"action_chunk": 3}, {"n_step": 3}])
+def test_a_resumed_run_has_the_bits_of_the_unbroken_one(data, chunked, tmp_path, horizon):
+    settings = {**CHUNKS, "action_chunk": None, **horizon, "num_seeds": 2}
+    unbroken = chunked
+    if "n_step" in horizon:
+        unbroken = train_run(offline_settings(data, save_dir=str(tmp_path / "unbroken"), **settings))
+    with stopped_at("update 6: score") as stop:
+        train_run(offline_settings(data, save_dir=str(tmp_path), **settings), stop)
+    resumed = train_run(offline_settings(data, save_dir=str(tmp_path), resume=True, **settings))
+    assert_same_bits(states_of(resumed, 12), states_of(unbroken, 12))
+    assert_same_rows(resumed, unbroken)
+
+
+def test_one_step_is_the_run_without_the_setting(data, tmp_path):
+    """The folder's name, which tells what the numbers depend on, and all bits."""
+    runs = [
+        train_run(offline_settings(data, save_dir=str(tmp_path / str(index)), **one))
+        for index, one in enumerate(({}, {"n_step": 1, "action_chunk": 1}))
+    ]
+    assert runs[0].path.name == runs[1].path.name
+    assert_same_bits(states_of(runs[0], 12), states_of(runs[1], 12))
+
+
+def test_the_policy_in_python(chunked):
+    policy = xql_jax.load_policy(chunked.path, seed=42)
+    seen = np.random.default_rng(0).uniform(0.5, 3.5, (4, policy.observation_dim)).astype(np.float32)
+    chunks = policy.chunk(seen)
+    assert chunks.shape == (4, 3, 2)
+    assert policy.chunk(seen[0]).shape == (3, 2)
+    policy.begin()
+    for step in range(5):  # open loop: what is seen on the way changes nothing
+        np.testing.assert_array_equal(policy(seen if step in (0, 3) else -seen), chunks[:, step % 3])
+    policy.begin()
+    np.testing.assert_array_equal(policy(seen), chunks[:, 0])
+    assert policy.q(seen, chunks.reshape(4, -1)).shape == (4,)
+    drawn = policy.chunk(seen, key=1)
+    np.testing.assert_array_equal(drawn, policy.chunk(seen, key=1))
+    assert not np.array_equal(drawn, chunks)
+    with pytest.raises(UserError, match=r"policy\.chunk draws them"):
+        policy(seen, key=1)
+
+
+def test_exports_give_the_whole_chunk(chunked, tmp_path):
+    policy = xql_jax.load_policy(chunked.path, seed=42)
+    report = export_policy(
+        ExportSettings(
+            checkpoint=str(chunked.path), member=0, formats=("jax", "npz"), output=str(tmp_path), episodes=1
+        )
+    )
+    assert report["action_chunk"] == 3
+    assert report["actions"].startswith("float32[B, 6]")
+    assert report["scores"]["jax"] == report["scores"]["run"]
+    call = jax.export.deserialize(bytearray((tmp_path / "policy.jax").read_bytes())).call
+    seen = np.random.default_rng(0).uniform(0.5, 3.5, (4, policy.observation_dim)).astype(np.float32)
+    np.testing.assert_allclose(np.asarray(call(seen)).reshape(4, 3, 2), policy.chunk(seen), atol=1e-6)
+    assert json.loads((tmp_path / "policy.json").read_text())["action_chunk"] == 3
+
+
+def test_collected_episodes_carry_out_chunks(chunked, tmp_path):
+    """The deterministic policy's actions within a chunk follow from what it saw at the chunk's start."""
+    file = tmp_path / "rows.hdf5"
+    settings = {"env_name": "pointmaze-umaze-v0", "policy": str(chunked.path), "member": 0}
+    collect(CollectionSettings(**settings, output=str(file), transitions=40, deterministic=True))
+    policy = xql_jax.load_policy(chunked.path, seed=42)
+    with h5py.File(file) as rows:
+        observations, actions = rows["observations"][()], rows["actions"][()]
+    for start in (0, 3, 30):
+        np.testing.assert_allclose(actions[start : start + 3], policy.chunk(observations[start]), atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("horizon", [{"action_chunk": 3}, {"n_step": 3}])
+def test_fine_tuned_in_two_parts_twice_it_is_the_same(data, tmp_path, horizon):
+    finished = []
+    for name in ("first", "second"):
+        settings = {**horizon, "save_dir": str(tmp_path / name), "warmup_steps": 0}
+        with stopped_at("step 12: score") as stop:
+            train_run(finetune_settings(data, **settings), stop)
+        finished.append(train_run(finetune_settings(data, resume=True, **settings)))
+    assert_same_bits(states_of(finished[0], 18), states_of(finished[1], 18))
+    assert_same_rows(*finished)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["td3", "xtd3", "sac", "xsac"])
+def test_online_methods_act_by_chunks(tmp_path, method):
+    config = small(method, batch_size=4, buffer_size=64, warmup_steps=4)
+    run = train_run(online_settings(tmp_path, config=config, action_chunk=3, max_steps=24))
+    assert xql_jax.load_policy(run.path).chunk(np.zeros(4)).shape == (3, 2)
+    assert np.isfinite(run.content["results"][0]["last_score_by_seed"]).all()
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"action_chunk": 3, "n_step": 2}, "leave out --n_step"),
+        ({"action_chunk": 3, "config": small("dt")}, "dt learns from Windows"),
+        ({"n_step": 3, "config": small("rebrac")}, "rebrac learns from SarsaBatch"),
+        ({"n_step": 3, "config": small("xql"), "sweep": "discount=0.9,0.99"}, "--sweep varies discount"),
+        ({"action_chunk": 41}, "no trajectory has so many steps"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_line(data, tmp_path, settings, words):
+    with pytest.raises(UserError, match=words):
+        train_run(offline_settings(data, save_dir=str(tmp_path), top_returns=1.0, **settings))
+
+
+def locks(episodes, seed):
+    """Episodes of three steps. The first state shows a code of three signs, later ones only the step."""
+    generator = np.random.default_rng(seed)
+    codes = generator.choice([-1.0, 1.0], (episodes, 3))
+    actions = generator.choice([-0.9, 0.9], (episodes, 3))
+    states = np.zeros((episodes, 4, 4))
+    states[:, 0, :3] = codes
+    states[:, :, 3] = np.arange(4)
+    opened = (np.sign(actions) == codes).all(1)
+    rewards = np.zeros((episodes, 3))
+    rewards[:, 2] = opened
+    return {
+        "observations": states[:, :3].reshape(-1, 4),
+        "next_observations": states[:, 1:].reshape(-1, 4),
+        "actions": actions.reshape(-1, 1),
+        "rewards": rewards.reshape(-1),
+        "terminals": np.tile([False, False, True], episodes),
+    }
+
+
+@pytest.mark.parametrize("chunk", [1, 3])
+def test_a_lock_that_only_a_chunk_opens(chunk):
+    """Random actions open one lock in eight. Seeing the code only at first, single actions open one in four.
+
+    That is the most for a policy of the present state: the first action right, the others by chance.
+    """
+    arrays = {name: np.asarray(values, np.float32) for name, values in locks(3_000, 0).items()}
+    policy = xql_jax.train(
+        dataset={**arrays, "terminals": arrays["terminals"] > 0}, action_chunk=chunk, max_steps=1_500,
+        hidden_dims=(32, 32), beta=0.1, awr_temperature=10.0, batch_size=128, progress=False,
+    )  # fmt: skip
+    codes = np.array([[a, b, c] for a in (-1.0, 1.0) for b in (-1.0, 1.0) for c in (-1.0, 1.0)])
+    actions = []
+    policy.begin()
+    for step in range(3):
+        seen = np.zeros((8, 4), np.float32)
+        seen[:, :3] = codes if step == 0 else 0.0
+        seen[:, 3] = step
+        actions.append(policy(seen)[:, 0])
+    opened = (np.sign(np.stack(actions, 1)) == codes).all(1)
+    assert opened.sum() == 8 if chunk == 3 else opened.sum() <= 2
