@@ -29,6 +29,7 @@ KINDS = {
         "--config.warmup_steps=100", "--max_steps=1000",
     ),
     "finetuned": (FINETUNE, *OFFLINE, *TUNED),
+    "chunked": (FINETUNE, *OFFLINE, *TUNED, "--action_chunk=3"),
 }  # fmt: skip
 
 

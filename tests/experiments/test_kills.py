@@ -17,12 +17,16 @@ from broken_runs import HANDOVER, KINDS, MAX_STEPS, arrays, assert_same_run, che
 from main_runs import rows, run_folder
 
 from xql_jax.training.replay_files import ReplayFiles
-from xql_jax.types import Batch
+from xql_jax.types import Batch, EpisodeBatch
 
 # XQL_JAX_KILLS=50 python -m pytest tests/experiments/test_kills.py: the long version.
 KILLS = int(os.environ.get("XQL_JAX_KILLS", "2"))
 GENERATOR = random.Random(int(os.environ.get("XQL_JAX_KILL_SEED", "0")))
-SIZES = {"online": (3, 1), "finetuned": (4, 2)}  # of observations and actions, where a buffer is on the host
+SIZES = {
+    "online": (3, 1),
+    "finetuned": (4, 2),
+    "chunked": (4, 2),
+}  # of observations and actions, where a buffer is on the host
 pytestmark = pytest.mark.slow
 
 
@@ -48,15 +52,16 @@ def assert_whole(run, expected, kind):
     for name in ("metrics.csv", "evaluations.csv"):
         found, wanted = rows(run / name), rows(expected / name)
         assert [(row["step"], row["seed"]) for row in found] == [(row["step"], row["seed"]) for row in wanted]
-        first_phase = [row for row in wanted if kind == "finetuned" and int(row["step"]) <= HANDOVER]
+        first_phase = [row for row in wanted if kind != "online" and int(row["step"]) <= HANDOVER]
         assert found[: len(first_phase)] == first_phase
     run_id, last = json.loads((run / "config.json").read_text())["run"], arrays(run)[0]
     observation, action = SIZES[kind]
     shapes = (1, observation), (1, action), (1,), (1,), (1, observation)
-    like = Batch(*(jax.ShapeDtypeStruct(shape, np.float32) for shape in shapes))
+    fields = [jax.ShapeDtypeStruct(shape, np.float32) for shape in shapes]
+    like = EpisodeBatch(*fields, fields[2]) if kind == "chunked" else Batch(*fields)
     for folder in (run / "replay").iterdir():
         first, batch = ReplayFiles(folder, f"{run_id} {folder.name}").read(None, like)
-        assert first + len(batch.rewards) == (last - HANDOVER if kind == "finetuned" else last)
+        assert first + len(batch.rewards) == (last - HANDOVER if kind != "online" else last)
         # A row goes on from the one before, unless an episode or a life of the process ended between them.
         assert (batch.observations[1:] == batch.next_observations[:-1]).all(1).mean() > 0.9
 
