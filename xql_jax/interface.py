@@ -23,8 +23,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from numpy.typing import ArrayLike
 
-from xql_jax.config_files import ConfigFile, choose_config, for_kind
-from xql_jax.configuration import with_fields
+from xql_jax.configuration import ConfigFile, choose_config, for_kind, with_fields
 from xql_jax.data.arrays import Layout, from_arrays
 from xql_jax.data.dataset import Dataset
 from xql_jax.errors import NO_HOME, UNGUARDED, UserError

@@ -7,8 +7,16 @@ from pathlib import Path
 import pytest
 from ml_collections import ConfigDict
 
-from xql_jax.config_files import OFFLINE_TRAINING, ONLINE_TRAINING, choose_config, file_for_suite, tuned
-from xql_jax.configuration import defaults, learner_from_config, with_fields
+from xql_jax.configuration import (
+    OFFLINE_KIND,
+    ONLINE_KIND,
+    choose_config,
+    defaults,
+    file_for_suite,
+    learner_from_config,
+    tuned,
+    with_fields,
+)
 from xql_jax.errors import UserError
 from xql_jax.learners.fields import hyperparameters
 from xql_jax.learners.registry import OFFLINE, ONLINE, make_learner
@@ -32,7 +40,7 @@ def get_config(name, *algorithm, **task):
 
 
 def online(algorithm, task="cartpole-swingup", network="paper"):
-    _, config = choose_config(ONLINE_TRAINING, algorithm, env_name=task, network=network)
+    _, config = choose_config(ONLINE_KIND, algorithm, env_name=task, network=network)
     return OnlineSettings(config=config, env_name=task, network=network).resolved()
 
 
@@ -76,7 +84,7 @@ def test_a_layer_wins_over_those_before_it():
     assert (defaults("awac", "kitchen").awr_temperature, defaults("awac", "kitchen").batch_size) == (10, 1024)
     assert get_config("pointmaze", "cql").actor_lr == 3e-4
     task = "antmaze-umaze-v0"
-    file = choose_config(OFFLINE_TRAINING, env_name=task)
+    file = choose_config(OFFLINE_KIND, env_name=task)
     settings = {"config": file.config, "env_name": task, "tuned": True}
     assert file.config.beta == 0.6
     assert OfflineSettings(**settings).resolved().config.beta == 1.0
@@ -87,7 +95,7 @@ def test_a_layer_wins_over_those_before_it():
 
 def test_hidden_dims_are_those_of_every_network_but_explicit_ones():
     given = {"hidden_dims": (8, 8), "value_hidden_dims": (4,)}
-    _, small = choose_config(ONLINE_TRAINING, "xsac", env_name="cheetah-run", network="small")
+    _, small = choose_config(ONLINE_KIND, "xsac", env_name="cheetah-run", network="small")
     for one in (with_fields(get_config("pointmaze"), given), with_fields(small, given)):
         assert "hidden_dims" not in one
         widths = [one[f"{network}_hidden_dims"] for network in ("actor", "value", "critic")]

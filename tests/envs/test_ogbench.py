@@ -10,7 +10,7 @@ ogbench = pytest.importorskip("ogbench")
 
 import gymnasium  # noqa: E402
 
-from xql_jax.config_files import OFFLINE_TRAINING, choose_config  # noqa: E402
+from xql_jax.configuration import OFFLINE_KIND, choose_config  # noqa: E402
 from xql_jax.data.loading import cached_file, load_dataset  # noqa: E402
 from xql_jax.data.oracles import EPISODE_ROWS, generate_oracle  # noqa: E402
 from xql_jax.envs.ogbench import OGBench, environment_of, make_simulation, rewarded  # noqa: E402
@@ -113,5 +113,5 @@ def test_beta_is_as_large_as_the_rewards(start):
     env = make_simulation(environment_of(task))
     env.reset(seed=0)
     parts = sum(np.size(done) for done in env.unwrapped._compute_successes())
-    _, config = choose_config(OFFLINE_TRAINING, "xql", env_name=task.name)
+    _, config = choose_config(OFFLINE_KIND, "xql", env_name=task.name)
     assert config.beta == pytest.approx(0.6 * parts)

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from xql_jax.config_files import OFFLINE_TRAINING, find_config, load_config
+from xql_jax.configuration import OFFLINE_KIND, find_config, load_config
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.envs import OURS
 from xql_jax.errors import Damaged, UserError
@@ -83,7 +83,7 @@ def test_it_is_found_whatever_its_label(tmp_path):
     ],
 )
 def test_the_label_has_what_differs_from_the_file(sweep, fields, expected):
-    base = load_config(find_config("pointmaze"), OFFLINE_TRAINING).to_dict()
+    base = load_config(find_config("pointmaze"), OFFLINE_KIND).to_dict()
     batch_size = 64 if expected else 256
     identity = {"config": base | fields, "sweep": sweep, "batch_size": batch_size}
     assert run_label(base, identity) == expected

@@ -11,8 +11,7 @@ from tiny_runs import write_dataset
 from tiny_sweeps import TINY, states, sweep_settings, train_all
 
 from xql_jax.commands import sweeping
-from xql_jax.config_files import ConfigFile
-from xql_jax.configuration import defaults, update_all
+from xql_jax.configuration import ConfigFile, defaults, update_all
 from xql_jax.data.loading import cached_file
 from xql_jax.reports.printed_tables import read_paper_table
 from xql_jax.runs import machine

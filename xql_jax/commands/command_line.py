@@ -13,8 +13,7 @@ from typing import Any, TypeVar
 from absl import app, flags
 from absl import logging as absl_logging
 
-from xql_jax.config_files import choose_config
-from xql_jax.configuration import field_names, with_fields
+from xql_jax.configuration import choose_config, field_names, with_fields
 from xql_jax.errors import NO_HOME, UserError
 from xql_jax.runs.run_settings import RunSettings
 from xql_jax.settings import settings_of

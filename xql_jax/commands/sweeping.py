@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from xql_jax.commands.training import print_result
+from xql_jax.commands.messages import print_result
 from xql_jax.data.loading import task_file
 from xql_jax.errors import UserError
 from xql_jax.files import digest

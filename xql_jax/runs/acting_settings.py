@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Self
 
-from xql_jax.config_files import FINETUNING, ONLINE_TRAINING
+from xql_jax.configuration import FINETUNING_KIND, ONLINE_KIND
 from xql_jax.errors import UserError
 from xql_jax.method_settings import BufferSettings, CollectingSettings, FinetuningSettings
 from xql_jax.runs.run_settings import OfflineSettings, RunSettings
@@ -48,7 +48,7 @@ class OnlineSettings(BufferSettings, ActingSettings, RunSettings):
     bellman_error_interval: int = setting(5_000, "{Steps} between rows of bellman_errors.csv; 0: none.")
 
     unit = "step"
-    config_kind = ONLINE_TRAINING
+    config_kind = ONLINE_KIND
     recorded = (
         *RunSettings.recorded,
         *("bellman_error_interval", "num_environments", "on_divergence", "network"),
@@ -88,7 +88,7 @@ class FinetuneSettings(FinetuningSettings, ActingSettings, OfflineSettings):
     )
 
     unit = "step"
-    config_kind = FINETUNING
+    config_kind = FINETUNING_KIND
     recorded = (
         *OfflineSettings.recorded,
         *("num_pretraining_steps", "replay_buffer_size", "init_dataset_size", "offline_fraction"),

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from xql_jax.config_files import file_for_suite
+from xql_jax.configuration import file_for_suite
 from xql_jax.data.dataset import Dataset
 from xql_jax.errors import UserError, needing
 from xql_jax.learners.fields import hyperparameters

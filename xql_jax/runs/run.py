@@ -9,7 +9,7 @@ from pathlib import Path
 
 import jax
 
-from xql_jax.config_files import ONLINE_TRAINING
+from xql_jax.configuration import ONLINE_KIND
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.envs import environment_maker
 from xql_jax.errors import UserError
@@ -111,7 +111,7 @@ def train_and_summarize(
         if loop.finished and task:  # an interrupted run skips the pictures
             if rows:
                 save_learning_curve(job, rows, task, folder.path)
-            if evaluator and task.suite.draws_maze and settings.config_kind is not ONLINE_TRAINING:
+            if evaluator and task.suite.draws_maze and settings.config_kind is not ONLINE_KIND:
                 save_maze_picture(job, loop.population, evaluator, preprocessing, folder.path)
         content = {
             "env_name": folder.env_name,

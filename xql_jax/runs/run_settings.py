@@ -10,7 +10,7 @@ from typing import ClassVar, Self
 
 from ml_collections import ConfigDict
 
-from xql_jax.config_files import OFFLINE_TRAINING, ConfigFile, check_suite, tuned
+from xql_jax.configuration import OFFLINE_KIND, ConfigFile, check_suite, tuned
 from xql_jax.data.dataset import Dataset, name_of
 from xql_jax.envs import BACKENDS, Simulation
 from xql_jax.errors import UserError
@@ -76,7 +76,7 @@ class RunSettings(LearningSettings):
     resume: bool = setting(False, "Go on from the run's last checkpoint, or start if there is none.")
 
     unit = "update"  # the name of one step
-    config_kind = OFFLINE_TRAINING  # of `config`, see `config_files`
+    config_kind = OFFLINE_KIND  # of `config`, see `configuration`
     # The names of the settings that are part of the run's identity as they are.
     recorded: ClassVar[Sequence[str]] = (
         *("sweep", "log_interval", "eval_interval", "eval_episodes", "eval_at_start"),

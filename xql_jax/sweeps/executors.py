@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
-from xql_jax.config_files import check_method
+from xql_jax.configuration import check_method
 from xql_jax.errors import Busy, UserError, needing
 from xql_jax.runs.acting_settings import ActingSettings
 from xql_jax.runs.kinds import train_run

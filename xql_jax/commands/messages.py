@@ -7,8 +7,7 @@ from typing import Any
 
 from absl import flags
 
-from xql_jax.config_files import tuned
-from xql_jax.configuration import defaults
+from xql_jax.configuration import defaults, tuned
 from xql_jax.learners.registry import describe_fields, method_named, method_of
 from xql_jax.reports.run_summary import ranked
 from xql_jax.runs.job import Job, request
