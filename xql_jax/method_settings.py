@@ -3,12 +3,12 @@
 import dataclasses
 from typing import Any
 
-from xql_jax.settings import Settings, setting, settings_of
+from xql_jax.settings import Settings, recorded, settings_of
 
 
 def of_method(usual: object, meaning: str, **valid: object) -> Any:
     """Declares a setting that is None until a config decides it; `usual` is its value for most methods."""
-    return setting(None, f"{meaning} Default: the method's own.", usual=usual, **valid)
+    return recorded(None, f"{meaning} Default: the method's own.", usual=usual, **valid)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -28,6 +28,7 @@ class Setting(NamedTuple):
     empty: bool = False  # text that may be empty
     alias: str = ""  # another name for the flag
     by_commas: bool = False  # how several texts are typed; else by a flag each
+    recorded: bool = False  # part of a run's identity, see `recorded`
     positional: bool = False  # given without a flag, by its position; with a meaning it must be given
 
     def check(self, value: Any) -> Any:
@@ -79,6 +80,11 @@ def as_typed(value: object) -> str:
 def setting(default: Any, meaning: str, **valid: Any) -> Any:
     """Declares a field that is a setting; `valid` are further fields of its `Setting`."""
     return dataclasses.field(default=default, metadata={"meaning": meaning, **valid})
+
+
+def recorded(default: Any, meaning: str, **valid: Any) -> Any:
+    """Declares a setting that a run's numbers depend on: it is part of the run's identity."""
+    return setting(default, meaning, recorded=True, **valid)
 
 
 def settings_of(kind: type) -> Mapping[str, Setting]:

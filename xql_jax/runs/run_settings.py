@@ -6,7 +6,7 @@ From them come the flags of the commands, the arguments of `xql_jax.train`, the 
 
 import dataclasses
 from collections.abc import Sequence
-from typing import ClassVar, Self
+from typing import Self
 
 from ml_collections import ConfigDict
 
@@ -15,7 +15,7 @@ from xql_jax.data.dataset import Dataset, name_of
 from xql_jax.envs import BACKENDS, Simulation
 from xql_jax.errors import UserError
 from xql_jax.method_settings import METHOD_SETTINGS, DataSettings, LearningSettings
-from xql_jax.settings import Settings, setting, settings_of
+from xql_jax.settings import Settings, recorded, setting, settings_of
 from xql_jax.tasks import TASKS, Task, get_task
 from xql_jax.training.checkpoints import KEPT
 from xql_jax.training.schedule import Schedule
@@ -54,16 +54,16 @@ class RunSettings(LearningSettings):
     save_dir: str = setting("results", "Folder under which runs are written.")
     seed: int = setting(42, "First random seed.")
     num_seeds: int = setting(1, "Number of seeds in one run: seed, seed + 1, ...", least=1, most=100_000)
-    sweep: str = setting("", "Grid over numeric hyperparameters: 'beta=0.6,1,2 tau=0.005,0.01'.")
-    eval_episodes: int = setting(10, "Episodes of each evaluation, per seed; 0: none.", most=1_000_000)
+    sweep: str = recorded("", "Grid over numeric hyperparameters: 'beta=0.6,1,2 tau=0.005,0.01'.")
+    eval_episodes: int = recorded(10, "Episodes of each evaluation, per seed; 0: none.", most=1_000_000)
     random_return: float | None = setting(
         None, "Return of score 0, for a task that has none. Needs --expert_return, too."
     )
     expert_return: float | None = setting(None, "Return of score 100, see --random_return.")
     max_steps: int = setting(1_000_000, "Number of {steps}.", least=1)
-    log_interval: int = setting(1_000, "{Steps} between rows of metrics.csv.", least=1)
-    eval_interval: int = setting(5_000, "{Steps} between evaluations.", least=1)
-    eval_at_start: bool = setting(False, "Also evaluate before the first step: a row for step 0.")
+    log_interval: int = recorded(1_000, "{Steps} between rows of metrics.csv.", least=1)
+    eval_interval: int = recorded(5_000, "{Steps} between evaluations.", least=1)
+    eval_at_start: bool = recorded(False, "Also evaluate before the first step: a row for step 0.")
     checkpoint_interval: int = setting(5_000, "{Steps} between checkpoints.", least=1)
     checkpoint_minutes: float = setting(
         10.0, "Also save when the last checkpoint is so old; 0: never.", least=0
@@ -77,11 +77,6 @@ class RunSettings(LearningSettings):
 
     unit = "update"  # the name of one step
     config_kind = OFFLINE_KIND  # of `config`, see `configuration`
-    # The names of the settings that are part of the run's identity as they are.
-    recorded: ClassVar[Sequence[str]] = (
-        *("sweep", "log_interval", "eval_interval", "eval_episodes", "eval_at_start"),
-        "batch_size",
-    )
 
     @property
     def seeds(self) -> range:
@@ -124,8 +119,9 @@ class RunSettings(LearningSettings):
     @property
     def identity(self) -> Json:
         """The settings that a run's numbers depend on; `resolved` must have decided what they leave open."""
+        known = settings_of(type(self))
         return {
-            **{name: getattr(self, name) for name in self.recorded},
+            **{name: getattr(self, name) for name in known if known[name].recorded},
             "env_name": self.task.name if self.task else None,
             "config": {name: value for name, value in self.config.to_dict().items() if name != "suite"},
             "seeds": [self.seeds[0], self.seeds[-1]],
@@ -169,8 +165,6 @@ class OfflineSettings(SimulationSettings, DataSettings, RunSettings):
         "Go on from a run with the same settings and fewer updates, if that gives the numbers of an unbroken "
         "run; or train the seeds that such a run lacks. The existing run stays as it is.",
     )
-
-    recorded = (*RunSettings.recorded, *settings_of(DataSettings))
 
     @property
     def task(self) -> Task | None:
