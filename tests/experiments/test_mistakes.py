@@ -16,7 +16,6 @@ CONFIGS = {  # by name of the file, what is in it
     "dictionary": "def get_config():\n    return {'beta': 1.0}\n",
     "betta": SOURCE.replace("return config", "config.betta = 0.5\n    return config"),
     "for_all": SOURCE.replace("tau=0.02", "betta=0.02"),
-    "in_sample": SOURCE.replace("num_critics=1", "betta=1"),
 }
 MISTAKES = """
 # flags
@@ -43,7 +42,6 @@ train --config=dictionary_config.py => no config | configs/
 online --config={configs}/pointmaze_config.py => xql-train-offline trains it
 train --config=betta_config.py => betta_config.py | Did you mean "beta"
 train --config=for_all_config.py => for_all_config.py | no method has 'betta' | beta
-train --config=in_sample_config.py --method=bc => no method has 'betta' | beta
 train --method=sac => 'sac' | xql-train-online trains it
 train --config={configs}/pointmaze_config.py:iql --method=bc => --method=bc | leave out one
 finetune-from --method=iql --checkpoint={run} => --method: the run of --checkpoint has its own
