@@ -135,12 +135,6 @@ def test_nothing_but_the_commands_prints():
                 assert "absl" not in ast.unparse(node), path
 
 
-def test_the_graph_is_that_of_the_package(graph):
-    # Were files not found or imports not seen, the tests above would pass for that.
-    assert {"losses", "networks", "types"} <= graph["learners"]
-    assert "envs" in graph["data"]  # `data.pointmaze`; `data` itself imports it within a function only
-
-
 PROCESS = {"cwd": PACKAGE.parent, "capture_output": True, "text": True, "check": True, "timeout": 120}
 MODULES_OF_LEARNERS = [
     ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
@@ -169,12 +163,6 @@ def test_what_an_import_brings(code, brings, does_not_bring):
     loaded = set(run.stdout.split())
     assert set(brings.split()) <= loaded
     assert not set(does_not_bring.split()) & loaded
-
-
-def test_a_misspelt_name_of_the_package():
-    assert {"train", "load_policy"} <= set(dir(xql_jax))
-    with pytest.raises(AttributeError, match="no attribute 'trian'"):
-        _ = xql_jax.trian
 
 
 MADE = """

@@ -19,7 +19,6 @@ from xql_jax.data.arrays import ROWS, from_arrays
 from xql_jax.data.readers import read_npz
 from xql_jax.errors import UserError
 from xql_jax.runs.load import load_run
-from xql_jax.runs.run_settings import EVALUATION_SEED
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -156,13 +155,6 @@ def test_fine_tuning_goes_on_with_the_members_that_a_policy_has(of_several, monk
     assert str(of_several.members[second["settings"]["member"]]) == "seed 43, beta=0.5"
 
 
-def test_a_method_without_q_says_so():
-    policy = xql_jax.train(dataset=bandit(), max_steps=3, method="bc", **SMALL)
-    for ask in (lambda: policy.value([0.0]), lambda: policy.q([0.0], [0.0])):
-        with pytest.raises(UserError, match="bc learns no"):
-            ask()
-
-
 def test_callbacks_hear_and_end_a_run(tmp_path):
     """Ended by a callback, the run is saved, and the same call goes on with it."""
     settings = {"dataset": bandit(), "max_steps": 200, "save_dir": tmp_path, "num_seeds": 2, **SMALL}
@@ -255,18 +247,6 @@ def test_numpys_numbers_and_datasets_of_several_kinds(data, tmp_path):
     policy = xql_jax.train(save_dir=tmp_path, beta=np.float32(0.5), **settings)
     assert load_run(policy.path).config["beta"] == 0.5
     assert policy.path.parent.parent.name == "bandit-and-2-more"
-
-
-@pytest.mark.slow
-def test_in_a_task_it_is_evaluated_and_acts_as_evaluations_do(tmp_path):
-    settings = {"max_steps": 100, "eval_episodes": 2, "eval_interval": 100, "progress": False}
-    policy = xql_jax.train("pointmaze-umaze-v0", save_dir=tmp_path, **settings)
-    [score] = policy.summary["results"][0]["last_score_by_seed"]
-    assert policy.evaluate(episodes=2, seed=EVALUATION_SEED)["score_mean"] == pytest.approx(score, abs=1e-3)
-    assert policy.path.parts[-3:-1] == ("pointmaze-umaze-v0", "xql")
-    observations = np.random.default_rng(0).uniform(0.5, 3.5, (5, 4)).astype(np.float32)
-    expected = load_run(policy.path).policy()(observations[None])[0]
-    np.testing.assert_array_equal(policy(observations), expected)
 
 
 @pytest.mark.slow

@@ -14,10 +14,8 @@ from xql_jax.configuration import (
     defaults,
     file_for_suite,
     learner_from_config,
-    tuned,
     with_fields,
 )
-from xql_jax.errors import UserError
 from xql_jax.learners.fields import hyperparameters
 from xql_jax.learners.registry import OFFLINE, ONLINE, make_learner
 from xql_jax.method_settings import FinetuningSettings
@@ -93,16 +91,6 @@ def test_a_layer_wins_over_those_before_it():
     assert (resolved.config.beta, resolved.config.v_updates, resolved.batch_size) == (3.5, 4, 8)
 
 
-def test_hidden_dims_are_those_of_every_network_but_explicit_ones():
-    given = {"hidden_dims": (8, 8), "value_hidden_dims": (4,)}
-    _, small = choose_config(ONLINE_KIND, "xsac", env_name="cheetah-run", network="small")
-    for one in (with_fields(get_config("pointmaze"), given), with_fields(small, given)):
-        assert "hidden_dims" not in one
-        widths = [one[f"{network}_hidden_dims"] for network in ("actor", "value", "critic")]
-        assert widths == [(8, 8), (4,), (8, 8)]
-    assert set(widths_of(get_config("pointmaze")).values()) == {(128, 128)}
-
-
 @pytest.mark.parametrize("row", table(4), ids=lambda row: row["dataset"])
 def test_table_4(row):
     task = get_task(row["dataset"])
@@ -147,16 +135,3 @@ def test_table_6(algorithm, column):
         config = online(algorithm, row["task"].lower().replace(" ", "-")).config
         assert config.beta == float(row[column])
         assert config.clip == 8.0  # Appendix D.6
-
-
-def test_mistakes_are_refused():
-    """Those that no test of the command line makes."""
-    config = online("sac").config
-    with config.unlocked():
-        del config.tau
-    with pytest.raises(UserError, match="the config has no tau, a field of sac"):
-        learner_from_config(config, 1)
-    with pytest.raises(UserError, match=r"values are for xtd3 and xtd3_dq, not for td3_dq"):
-        get_config("xtd3", "td3_dq")
-    with pytest.raises(UserError, match=r"^--tuned has no values for hopper-medium-v2 with iql"):
-        tuned(get_config("mujoco", "iql"), "hopper-medium-v2")

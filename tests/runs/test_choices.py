@@ -5,14 +5,11 @@ import math
 
 import numpy as np
 import pytest
-from tiny_runs import contents, finetune_settings, offline_settings, online_settings, small
+from tiny_runs import contents, offline_settings, small
 
-from xql_jax.data.arrays import from_arrays
 from xql_jax.errors import UserError
 from xql_jax.files import as_json
-from xql_jax.runs.kinds import train_run as run_finetuning
 from xql_jax.runs.kinds import train_run as run_offline
-from xql_jax.runs.kinds import train_run as run_online
 from xql_jax.runs.load import load_run
 from xql_jax.tools import choose as tool
 from xql_jax.tools.choose import STATISTICS, ChoiceSettings, agreement_of, best_first, by_setting
@@ -93,13 +90,6 @@ def test_scores_are_those_of_the_runs_last_evaluation(unbroken, chosen):
     assert chosen["agreement"]["statistics"].keys() == {"fqe_value", "fqe_error"}
 
 
-def test_scores_of_a_sweep_over_values_with_more_digits_than_its_rows_have(data, tmp_path):
-    settings = offline_settings(data, save_dir=str(tmp_path), sweep="actor_lr=0.00031622776601683794,0.001")
-    run = run_offline(settings)
-    scores = [entry["score"] for entry in in_order(choose(run.path, **LINEAR | {"max_steps": 3}))]
-    assert scores == pytest.approx([result["last_score"] for result in run.content["results"]])
-
-
 @pytest.fixture(scope="module")
 def swept(data, tmp_path_factory):
     """A run of XQL without an environment: two seeds, two betas."""
@@ -139,27 +129,6 @@ def test_data_that_are_given(unbroken, data, tmp_path, caplog):
         choose(unbroken.path, dataset=(str(tmp_path / "three.npz"),))
 
 
-def test_arrays_in_memory_are_no_file(data, tmp_path, monkeypatch):
-    """Not even if there is a folder of the name that they have in messages."""
-    arrays = from_arrays(dict(np.load(data / "data.npz")), "arrays")
-    run = run_offline(offline_settings(data, save_dir=str(tmp_path), dataset=(arrays,)))
-    (tmp_path / "arrays").mkdir()
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match="its data were arrays in memory: give dataset= again, or --dataset"):
-        choose(run.path)
-    report = choose(run.path, dataset=(str(data / "data.npz"),), max_steps=3)
-    assert report["transitions"] == 78
-
-
-def test_a_part_of_the_data_is_the_part_that_the_run_had(data, tmp_path, caplog):
-    settings = finetune_settings(data, save_dir=str(tmp_path), init_dataset_size=60)
-    run = run_finetuning(settings)
-    report = choose(run.path, max_steps=3)
-    assert report["transitions"] == 60
-    assert 0 < report["initial_states"] <= 3
-    assert not any("not the data" in line for line in caplog.messages)
-
-
 def test_an_evaluation_that_diverges_has_no_value(swept, caplog):
     report = choose(swept.path, max_steps=300, critic_lr=1e30, hidden_dims="8")
     assert caplog.text.count("its evaluation diverged at update") == 4
@@ -167,26 +136,6 @@ def test_an_evaluation_that_diverges_has_no_value(swept, caplog):
         assert entry["fqe_value"] is None
         assert entry["fqe_error"] is None
         assert math.isfinite(entry["td_error"])
-
-
-def test_members_of_different_discounts_need_one_to_be_judged_by(data, tmp_path):
-    changes = {"env_name": None, "normalize_observations": False, "top_returns": 1.0}
-    changes |= {"config": small("xql"), "sweep": "discount=0.9,0.95", "save_dir": str(tmp_path)}
-    run = run_offline(offline_settings(data, **changes))
-    with pytest.raises(UserError, match=r"discounts differ, 0\.9, 0\.95: give .* --discount"):
-        choose(run.path)
-    report = choose(run.path, discount=0.9, max_steps=3)
-    assert report["evaluation"]["discount"] == pytest.approx(0.9)
-
-
-def test_policies_that_no_q_judges_are_refused(data, tmp_path):
-    config = small("dt", embed_dim=4, num_layers=1, context_length=3)
-    run = run_offline(offline_settings(data, config=config, save_dir=str(tmp_path), env_name=None))
-    with pytest.raises(UserError, match="dt acts by what it remembers"):
-        choose(run.path)
-    run = run_online(online_settings(tmp_path, eval_episodes=0))
-    with pytest.raises(UserError, match="td3 learned online: no dataset"):
-        choose(run.path)
 
 
 def entry(seed, beta, score, **known):

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import threading
 
 import jax
 import numpy as np
@@ -91,25 +90,6 @@ def test_a_saved_policy_acts_as_in_its_run(saved, name, tmp_path):
     path, expected = saved
     with set_by_user({name: ODD[name]}):
         assert_same_bits(said(path, tmp_path), expected)
-
-
-def test_a_policy_acts_in_any_thread_and_beside_any_settings(saved):
-    path, expected = saved
-    policy, found = load_policy(path), []
-
-    def act():
-        with set_by_user({"jax_enable_x64": False, "jax_default_prng_impl": "rbg"}, in_thread=True):
-            policy.begin()
-            found.append(policy(SEEN))
-
-    with set_by_user(ODD), set_by_user({"jax_enable_x64": True}, in_thread=True):
-        for thread in (threading.Thread(target=act), threading.Thread(target=act)):
-            thread.start()
-            thread.join(60)
-        policy.begin()
-        found.append(policy(SEEN))
-    for actions in found:
-        assert_same_bits(actions, expected["central"])
 
 
 def train_offline_in_background(settings):
