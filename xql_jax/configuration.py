@@ -171,7 +171,6 @@ def choose_config(
 
 
 def _file_for(method: str, kind: Kind, suite: str) -> Path:
-    """Returns the file in the package's configs/ for a method and a suite."""
     folder = shipped("configs")
     if kind is ONLINE_KIND:
         return folder / f"{method.removesuffix('_dq')}{ENDING}.py"

@@ -194,9 +194,9 @@ def test_a_damaged_config_is_written_anew(tmp_path, told, content):
     assert {**config, "resumed": []} == {**whole, "note": config["note"]}
 
 
-def test_who_resumes_what_is_not_there_is_told_of_the_run_most_like_it(tmp_path, caplog):
+def test_who_resumes_what_is_not_there_is_told(tmp_path, caplog):
     caplog.set_level("INFO")
-    most_like = begun(tmp_path)
-    begun(tmp_path, max_steps=11, eval_at_start=True)
+    begun(tmp_path, resume=True)
+    assert "no run with these settings" not in caplog.text
     begun(tmp_path, resume=True, config={**IDENTITY["config"], "beta": 0.6})
-    assert f"{most_like.path.name} has config.beta=0.5, here 0.6" in caplog.text
+    assert f"no run with these settings to resume, a new one begins: xql-runs {tmp_path}" in caplog.text

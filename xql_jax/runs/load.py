@@ -266,8 +266,7 @@ def all_runs(root: Path) -> Iterator[SavedRun]:
 def run_folders(root: Path) -> Iterator[Path]:
     """Yields the folders below `root` that have a config.json, damaged runs included.
 
-    Follows symbolic links. A folder that several paths lead to is visited once. Warns of a link that leads
-    nowhere, as to a disk that is not mounted.
+    Follows symbolic links. A folder that several paths lead to is visited once.
     """
     visited = set()
     for folder, below, files in os.walk(root, followlinks=True):
@@ -279,6 +278,3 @@ def run_folders(root: Path) -> Iterator[Path]:
         if "config.json" in files:
             below.clear()  # there are no runs inside a run
             yield Path(folder)
-        for path in () if "config.json" in files else map(Path(folder).joinpath, sorted(files)):
-            if path.is_symlink() and not path.exists():
-                LOG.warning(f"{path}: a link to {path.readlink()}, which is not there; it is left out")
