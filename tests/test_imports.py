@@ -167,15 +167,15 @@ def test_what_an_import_brings(code, brings, does_not_bring):
 
 MADE = """
 from jax._src import xla_bridge
-from xql_jax.configuration import FINETUNING_KIND, ONLINE_KIND, choose_config
+from xql_jax.configuration import choose_config
 from xql_jax.runs.acting_settings import FinetuneSettings, OnlineSettings
 from xql_jax.runs.finetuning import finetune_job
 from xql_jax.runs.online import online_job
-for kind, settings, job, task in (
-    (ONLINE_KIND, OnlineSettings, online_job, "cheetah-run"),
-    (FINETUNING_KIND, FinetuneSettings, finetune_job, "pointmaze-umaze-v0"),
+for settings, job, task in (
+    (OnlineSettings, online_job, "cheetah-run"),
+    (FinetuneSettings, finetune_job, "pointmaze-umaze-v0"),
 ):
-    config = choose_config(kind, env_name=task)[1]
+    config = choose_config(settings, env_name=task)[1]
     job(settings(config=config, env_name=task, max_steps=20_000, sweep="tau=0.1,0.2", num_seeds=2))
 assert not xla_bridge.backends_are_initialized()
 """

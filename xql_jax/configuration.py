@@ -22,7 +22,6 @@ from xql_jax.errors import UserError, nearest
 from xql_jax.learners import fields
 from xql_jax.learners.registry import (
     IN_SAMPLE,
-    OFFLINE,
     ONLINE,
     all_hyperparameters,
     make_learner,
@@ -45,21 +44,6 @@ from xql_jax.unknown import unknown_setting
 NO_VALUES = ("algorithm", "suite")  # entries of a config that a user does not set
 IN_WORDS = {bool: "true or false", int: "a whole number", float: "a number", tuple: "widths: 256,256"}
 VARIANTS_OF_XQL = ("xql", "value_iteration", "q_iteration")  # methods that take XQL's values
-
-
-class Kind(NamedTuple):
-    """A kind of training: what does it, the methods that it is for, and what their configs have."""
-
-    command: str
-    function: str  # of `xql_jax`, which does the same
-    methods: Collection[str]
-    default: str  # the method if none is named
-    settings: type[LearningSettings]  # those in its configs
-
-
-OFFLINE_KIND = Kind("xql-train-offline", "train", OFFLINE, "xql", DataSettings)
-FINETUNING_KIND = Kind("xql-train-finetune", "train_finetune", OFFLINE, "xql", FinetuningSettings)
-ONLINE_KIND = Kind("xql-train-online", "train_online", ONLINE, "xsac", BufferSettings)
 
 
 class ConfigFile(NamedTuple):
@@ -111,7 +95,7 @@ def check_suite(config: ConfigDict, task: Task) -> None:
         )
 
 
-def check_method(algorithm: str, kind: Kind) -> None:
+def check_method(algorithm: str, kind: type[LearningSettings]) -> None:
     """Raises UserError unless METHOD or METHOD+POLICY is one of the kind's; the line says what trains it."""
     name = method_of(algorithm)
     if ":" in name:
@@ -119,14 +103,14 @@ def check_method(algorithm: str, kind: Kind) -> None:
     if name in kind.methods:
         return
     hint = f"nearest known: {nearest(name, kind.methods)}"
-    for other in (OFFLINE_KIND, ONLINE_KIND):
+    for other in (DataSettings, BufferSettings):
         if name in other.methods:
-            hint = f"{other.command} trains it, in Python xql_jax.{other.function}"
+            hint = f"{other.command} trains it"
     raise UserError(f"unknown method {name!r} here: {hint}")
 
 
 def choose_config(
-    kind: Kind,
+    kind: type[LearningSettings],
     method: str | None = None,
     config: str | None = None,
     *,
@@ -137,6 +121,7 @@ def choose_config(
     """Returns the file that a user means, with the config that it gives for the method and the task.
 
     Args:
+        kind: the class of the run's settings, or that of them in `method_settings`.
         method: METHOD or METHOD+POLICY. None: that of `config`, or the kind's default.
         config: FILE or FILE:METHOD, see `find_config`. None: the file for the method and the task's suite.
         env_name: the task. None: the default task, or data alone.
@@ -154,13 +139,13 @@ def choose_config(
     chosen = own or method
     arguments = {"env_name": env_name or "", "network": network}
     suite = OWN.name if has_data else "pointmaze"  # which the default task is of
-    if env_name and ":" in env_name and kind is not ONLINE_KIND:
+    if env_name and ":" in env_name and not issubclass(kind, BufferSettings):
         suite = OWN.name  # the user's own environment, which the run imports
     elif env_name:
         task = get_task(env_name)
         arguments["env_name"], suite = name_in_dm_control(task), task.suite.name
     if config is None:
-        chosen = chosen or kind.default
+        chosen = chosen or kind.default_method
         found = _file_for(method_of(chosen), kind, suite)
     else:
         found = find_config(file)
@@ -171,16 +156,16 @@ def choose_config(
     return ConfigFile(found, load_config(found, kind, **arguments))
 
 
-def _file_for(method: str, kind: Kind, suite: str) -> Path:
+def _file_for(method: str, kind: type[LearningSettings], suite: str) -> Path:
     folder = shipped("configs")
-    if kind is ONLINE_KIND:
+    if issubclass(kind, BufferSettings):
         return folder / f"{method.removesuffix('_dq')}{ENDING}.py"
     file = folder / file_for_suite(suite)
     finetuning = file.with_name(f"{file.stem.removesuffix(ENDING)}_finetune{ENDING}.py")
-    return finetuning if kind is FINETUNING_KIND and finetuning.exists() else file
+    return finetuning if issubclass(kind, FinetuningSettings) and finetuning.exists() else file
 
 
-def load_config(file: Path, kind: Kind, **arguments: str) -> ConfigDict:
+def load_config(file: Path, kind: type[LearningSettings], **arguments: str) -> ConfigDict:
     """Returns what the file's get_config gives for those of the arguments that it takes.
 
     Raises:
@@ -200,12 +185,12 @@ def load_config(file: Path, kind: Kind, **arguments: str) -> ConfigDict:
     return for_kind(config, kind)
 
 
-def for_kind(config: ConfigDict, kind: Kind) -> ConfigDict:
+def for_kind(config: ConfigDict, kind: type[LearningSettings]) -> ConfigDict:
     """Returns the config without the settings of other kinds; UserError if its method is of another one."""
     check_method(config.algorithm, kind)
     config = config.copy_and_resolve_references()
     with config.unlocked():
-        for name in METHOD_SETTINGS - settings_of(kind.settings).keys():
+        for name in METHOD_SETTINGS - settings_of(kind).keys():
             if name in config:
                 del config[name]
     return config

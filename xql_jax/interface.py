@@ -225,10 +225,10 @@ def _settings(
     if isinstance(config, ConfigDict):
         if method:
             raise UserError(f"method={method!r}: the config is one for {config.algorithm}: leave out one")
-        file = ConfigFile(None, for_kind(config, kind.config_kind))
+        file = ConfigFile(None, for_kind(config, kind))
     else:
         file = choose_config(
-            kind.config_kind,
+            kind,
             method,
             None if config is None else str(config),
             env_name=named["env_name"],

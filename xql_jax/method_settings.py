@@ -1,8 +1,13 @@
-"""The settings of a run that methods and config files give defaults to, as they do to hyperparameters."""
+"""The settings of a run that methods and config files give defaults to, as they do to hyperparameters.
+
+There is a class for each kind of training, which also says what trains it and the methods that it is for.
+"""
 
 import dataclasses
-from typing import Any
+from collections.abc import Collection
+from typing import Any, ClassVar
 
+from xql_jax.learners.registry import OFFLINE, ONLINE
 from xql_jax.settings import Settings, recorded, settings_of
 
 
@@ -15,12 +20,20 @@ def of_method(usual: object, meaning: str, **valid: object) -> Any:
 class LearningSettings(Settings):
     """Those of all learning."""
 
+    command: ClassVar[str]
+    methods: ClassVar[Collection[str]]
+    default_method: ClassVar[str]
+
     batch_size: int = of_method(256, "Transitions in a minibatch.", least=1, most=100_000_000)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DataSettings(LearningSettings):
     """Those of learning from data."""
+
+    command = "xql-train-offline"
+    methods = OFFLINE
+    default_method = "xql"
 
     normalize_observations: bool = of_method(False, "Observations of mean 0 and standard deviation 1.")
     scale_rewards: bool = of_method(True, "Scale the rewards where IQL does, on locomotion.")
@@ -42,6 +55,8 @@ class CollectingSettings(Settings):
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FinetuningSettings(DataSettings, CollectingSettings):
     """Those of fine-tuning."""
+
+    command = "xql-train-finetune"
 
     num_pretraining_steps: int = of_method(
         1_000_000, "Updates before the hand-over; none with --checkpoint.", most=2**30
@@ -70,6 +85,10 @@ class FinetuningSettings(DataSettings, CollectingSettings):
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BufferSettings(LearningSettings, CollectingSettings):
     """Those of learning online."""
+
+    command = "xql-train-online"
+    methods = ONLINE
+    default_method = "xsac"
 
     buffer_size: int = of_method(
         1_000_000,

@@ -8,8 +8,6 @@ import pytest
 from ml_collections import ConfigDict
 
 from xql_jax.configuration import (
-    OFFLINE_KIND,
-    ONLINE_KIND,
     choose_config,
     defaults,
     file_for_suite,
@@ -38,7 +36,7 @@ def get_config(name, *algorithm, **task):
 
 
 def online(algorithm, task="cartpole-swingup", network="paper"):
-    _, config = choose_config(ONLINE_KIND, algorithm, env_name=task, network=network)
+    _, config = choose_config(OnlineSettings, algorithm, env_name=task, network=network)
     return OnlineSettings(config=config, env_name=task, network=network).resolved()
 
 
@@ -82,7 +80,7 @@ def test_a_layer_wins_over_those_before_it():
     assert (defaults("awac", "kitchen").awr_temperature, defaults("awac", "kitchen").batch_size) == (10, 1024)
     assert get_config("pointmaze", "cql").actor_lr == 3e-4
     task = "antmaze-umaze-v0"
-    file = choose_config(OFFLINE_KIND, env_name=task)
+    file = choose_config(OfflineSettings, env_name=task)
     settings = {"config": file.config, "env_name": task, "tuned": True}
     assert file.config.beta == 0.6
     assert OfflineSettings(**settings).resolved().config.beta == 1.0

@@ -10,12 +10,13 @@ ogbench = pytest.importorskip("ogbench")
 
 import gymnasium  # noqa: E402
 
-from xql_jax.configuration import OFFLINE_KIND, choose_config  # noqa: E402
+from xql_jax.configuration import choose_config  # noqa: E402
 from xql_jax.data.loading import cached_file, load_dataset  # noqa: E402
 from xql_jax.data.oracles import EPISODE_ROWS, generate_oracle  # noqa: E402
 from xql_jax.envs.ogbench import OGBench, environment_of, make_simulation, rewarded  # noqa: E402
 from xql_jax.rollout.evaluation import EpisodeResults  # noqa: E402
 from xql_jax.rollout.scores import describe_episodes  # noqa: E402
+from xql_jax.runs.run_settings import OfflineSettings  # noqa: E402
 from xql_jax.suites import SUITES  # noqa: E402
 from xql_jax.tasks import get_task  # noqa: E402
 from xql_jax.tools.collect import CollectionSettings, collect  # noqa: E402
@@ -113,5 +114,5 @@ def test_beta_is_as_large_as_the_rewards(start):
     env = make_simulation(environment_of(task))
     env.reset(seed=0)
     parts = sum(np.size(done) for done in env.unwrapped._compute_successes())
-    _, config = choose_config(OFFLINE_KIND, "xql", env_name=task.name)
+    _, config = choose_config(OfflineSettings, "xql", env_name=task.name)
     assert config.beta == pytest.approx(0.6 * parts)

@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 import pytest
 
-from xql_jax.configuration import OFFLINE_KIND, choose_config
+from xql_jax.configuration import choose_config
 from xql_jax.envs import Simulation, action_bounds, describe_environment, environment_maker
 from xql_jax.envs.simulated import SimulatedEnv
 from xql_jax.runs.kinds import train_run
@@ -189,7 +189,7 @@ def test_a_suite_is_its_record_and_its_environment(tmp_path, monkeypatch):
     monkeypatch.setitem(LISTED_TASKS, task.name, task)
     monkeypatch.setitem(TASKS, task.name, task)
     monkeypatch.setenv("WALKS", str(tmp_path))
-    config = choose_config(OFFLINE_KIND, "bc", env_name=task.name)[1]
+    config = choose_config(OfflineSettings, "bc", env_name=task.name)[1]
     how = {"save_dir": str(tmp_path / "runs"), "log_interval": 2, "eval_episodes": 2, "tqdm": False}
     run = train_run(OfflineSettings(config=config, env_name=task.name, max_steps=4, **how)).path
     assert load_run(run).preprocessing.reward_shift == -3.0

@@ -49,7 +49,7 @@ def define_flags(kind: type) -> None:
             "method",
             None,
             "METHOD, METHOD+POLICY (xql+reverse_kl) for another policy than its own, or MODULE:NAME: "
-            f"{', '.join(sorted(kind.config_kind.methods))}. Default: {kind.config_kind.default}. A "
+            f"{', '.join(sorted(kind.methods))}. Default: {kind.default_method}. A "
             "hyperparameter is set by its name, as in --discount=0.9; docs/hyperparameters.md lists all.",
         )
         flags.DEFINE_string(
@@ -121,7 +121,7 @@ def settings_from(kind: type[S], arguments: Sequence[str]) -> S:
     given: dict[str, Any] = {name: values[name].value for name in names if name in known}
     if issubclass(kind, RunSettings):
         file = choose_config(
-            kind.config_kind,
+            kind,
             values.method,
             values.config,
             env_name=values.env_name,

@@ -3,7 +3,6 @@
 import dataclasses
 from typing import Self
 
-from xql_jax.configuration import FINETUNING_KIND, ONLINE_KIND
 from xql_jax.errors import UserError
 from xql_jax.method_settings import BufferSettings, CollectingSettings, FinetuningSettings
 from xql_jax.runs.run_settings import OfflineSettings, RunSettings
@@ -48,7 +47,6 @@ class OnlineSettings(BufferSettings, ActingSettings, RunSettings):
     bellman_error_interval: int = recorded(5_000, "{Steps} between rows of bellman_errors.csv; 0: none.")
 
     unit = "step"
-    config_kind = ONLINE_KIND
 
     @property
     def task(self) -> Task:
@@ -83,7 +81,6 @@ class FinetuneSettings(FinetuningSettings, ActingSettings, OfflineSettings):
     )
 
     unit = "step"
-    config_kind = FINETUNING_KIND
 
     @property
     def schedule(self) -> Schedule:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import jax
 from ml_collections import ConfigDict
 
-from xql_jax.configuration import FINETUNING_KIND, choose_config, field_names, learner_from_config
+from xql_jax.configuration import choose_config, field_names, learner_from_config
 from xql_jax.data.dataset import drawn_rows
 from xql_jax.data.replay import PriorData
 from xql_jax.errors import UserError
@@ -176,7 +176,7 @@ def _settings_of_source(settings: FinetuneSettings, source: SavedRun) -> Finetun
     references = settings.returns_given
     if references == (None, None) and source.references and env_name == source.env_name:
         references = source.references  # another task is not scored by them
-    file = choose_config(FINETUNING_KIND, source.algorithm, env_name=env_name, has_data=True)
+    file = choose_config(FinetuneSettings, source.algorithm, env_name=env_name, has_data=True)
     config = ConfigDict({**file.config, **with_numbers(source.config)})
     return dataclasses.replace(
         settings,

@@ -10,7 +10,7 @@ from typing import Self
 
 from ml_collections import ConfigDict
 
-from xql_jax.configuration import OFFLINE_KIND, ConfigFile, check_suite, tuned
+from xql_jax.configuration import ConfigFile, check_suite, tuned
 from xql_jax.data.dataset import Dataset, name_of
 from xql_jax.envs import BACKENDS, Simulation
 from xql_jax.errors import UserError
@@ -76,7 +76,6 @@ class RunSettings(LearningSettings):
     resume: bool = setting(False, "Go on from the run's last checkpoint, or start if there is none.")
 
     unit = "update"  # the name of one step
-    config_kind = OFFLINE_KIND  # of `config`, see `configuration`
 
     @property
     def seeds(self) -> range:
@@ -109,9 +108,10 @@ class RunSettings(LearningSettings):
     def _decided(self, config: ConfigDict) -> Self:
         """Returns the settings with this config, from which come those that are None."""
         decided = {}
-        for name, one in settings_of(self.config_kind.settings).items():
+        known = settings_of(type(self))
+        for name in METHOD_SETTINGS & known.keys():
             value = getattr(self, name)
-            decided[name] = config.get(name, one.usual) if value is None else value
+            decided[name] = config.get(name, known[name].usual) if value is None else value
         hyperparameters = {name: value for name, value in config.items() if name not in METHOD_SETTINGS}
         file = self.config_file or ConfigFile(None, self.config)
         return dataclasses.replace(self, config=ConfigDict(hyperparameters), config_file=file, **decided)

@@ -81,7 +81,7 @@ def work(settings: RunSettings, folder: str = ".", stop: StopSignals | None = No
     is_told = False
     try:
         os.chdir(folder)
-        check_method(settings.config.algorithm, settings.config_kind)  # imports a user's own
+        check_method(settings.config.algorithm, type(settings))  # imports a user's own
         if isinstance(settings, ActingSettings):
             prepare_acting()
         while not (stop and stop.received):

@@ -8,9 +8,6 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from xql_jax.configuration import (
-    FINETUNING_KIND,
-    OFFLINE_KIND,
-    ONLINE_KIND,
     ConfigFile,
     choose_config,
     field_names,
@@ -130,8 +127,9 @@ def config_of(method: str, task: Task, finetune: bool, network: str = "paper") -
     """Returns the file of the method's config for the task's suite, for fine-tuning if there is one."""
     algorithm = re.split(FIELD_SEPARATOR, method)[0]
     algorithm = "xql" if algorithm == TUNED else algorithm
-    kind = FINETUNING_KIND if finetune else OFFLINE_KIND
-    kind = ONLINE_KIND if method_of(algorithm) in ONLINE else kind
+    kind: type[RunSettings] = FinetuneSettings if finetune else OfflineSettings
+    if method_of(algorithm) in ONLINE:
+        kind = OnlineSettings
     return choose_config(kind, algorithm, env_name=task.name, network=network)
 
 
