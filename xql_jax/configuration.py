@@ -235,7 +235,7 @@ def defaults(algorithm: str, suite: str = "", only: Collection[str] = ()) -> Con
 
 
 def update_all(config: ConfigDict, **values: object) -> None:
-    """Sets the values whose fields the method has: for values that are meant for all methods.
+    """Sets those of the values whose fields the method has: for values that are meant for all methods.
 
     `hidden_dims` are the widths of every network. Raises ValueError for a name that no method has.
     """
@@ -247,7 +247,7 @@ def update_all(config: ConfigDict, **values: object) -> None:
 
 
 def update_in_sample(config: ConfigDict, **values: object) -> None:
-    """Does the same for methods like XQL and users' own, except for values that the method itself gives."""
+    """Sets the values in methods like XQL and in users' own, except those that the method itself gives."""
     method = method_of(config.algorithm)
     if method in IN_SAMPLE or ":" in method:
         recipe = method_named(method)

@@ -18,7 +18,7 @@ def of_method(usual: object, meaning: str, **valid: object) -> Any:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LearningSettings(Settings):
-    """Those of all learning."""
+    """Settings of all learning."""
 
     command: ClassVar[str]
     methods: ClassVar[Collection[str]]
@@ -29,7 +29,7 @@ class LearningSettings(Settings):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DataSettings(LearningSettings):
-    """Those of learning from data."""
+    """Settings of learning from data."""
 
     command = "xql-train-offline"
     methods = OFFLINE
@@ -44,7 +44,7 @@ class DataSettings(LearningSettings):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CollectingSettings(Settings):
-    """Those of learning from what the policy collects."""
+    """Settings of learning from what the policy collects."""
 
     warmup_steps: int = of_method(
         0, "Steps of random actions without updates: at the start, in fine-tuning after the hand-over."
@@ -54,7 +54,7 @@ class CollectingSettings(Settings):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FinetuningSettings(DataSettings, CollectingSettings):
-    """Those of fine-tuning."""
+    """Settings of fine-tuning."""
 
     command = "xql-train-finetune"
 
@@ -84,7 +84,7 @@ class FinetuningSettings(DataSettings, CollectingSettings):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BufferSettings(LearningSettings, CollectingSettings):
-    """Those of learning online."""
+    """Settings of learning online."""
 
     command = "xql-train-online"
     methods = ONLINE

@@ -103,7 +103,7 @@ class SavedRun:
 
     @property
     def sources(self) -> list[str]:
-        """What its data were read from, none for the task's own; UserError if they were arrays in memory."""
+        """The sources of its data, none for the task's own; UserError if they were arrays in memory."""
         sources, stamps = self.content.get("dataset", []), self.content.get("data_files", ())
         if sources and stamps is None and not any(source.startswith(SOURCE_PREFIXES) for source in sources):
             raise UserError(f"{self.path}: its data were arrays in memory: give dataset= again, or --dataset")
