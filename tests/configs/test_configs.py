@@ -89,6 +89,13 @@ def test_a_layer_wins_over_those_before_it():
     assert (resolved.config.beta, resolved.config.v_updates, resolved.batch_size) == (3.5, 4, 8)
 
 
+def test_a_suite_without_a_file_of_its_own_has_the_methods_values_for_it(monkeypatch):
+    monkeypatch.setitem(OFFLINE["onestep"].by_suite, "dm_control", {"awr_temperature": 0.25})
+    config = choose_config(OfflineSettings, "onestep", env_name="cheetah-run", has_data=True).config
+    assert (config.suite, config.awr_temperature) == ("dm_control", 0.25)
+    assert get_config("own", "onestep").awr_temperature != 0.25
+
+
 @pytest.mark.parametrize("row", table(4), ids=lambda row: row["dataset"])
 def test_table_4(row):
     task = get_task(row["dataset"])
