@@ -90,12 +90,8 @@ def log_settings(job: Job) -> None:
     """Logs the swept hyperparameters, the leading ones, and those that the user gave."""
     settings = job.settings
     values = {**job.identity["config"], **job.identity}
-    own = settings.given & set(settings.config)
-    if "hidden_dims" in settings.given:
-        own |= {name for name in settings.config if name.endswith("_hidden_dims")}
-    names = (*LEADING, *sorted(own))
     shown = dict(fields_given(settings.sweep))
-    for name in names:
+    for name in (*LEADING, *sorted(settings.given & set(settings.config))):
         if values.get(name) is not None and name not in shown:
             shown[name] = as_typed(values[name])
     line = " ".join(f"{name}={value}" for name, value in shown.items())

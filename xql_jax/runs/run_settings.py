@@ -10,7 +10,7 @@ from typing import Self
 
 from ml_collections import ConfigDict
 
-from xql_jax.configuration import ConfigFile, check_suite, tuned
+from xql_jax.configuration import ConfigFile, check_suite, tuned, with_every_width
 from xql_jax.data.dataset import Dataset, name_of
 from xql_jax.envs import BACKENDS, Simulation
 from xql_jax.errors import UserError
@@ -114,6 +114,7 @@ class RunSettings(LearningSettings):
             decided[name] = config.get(name, known[name].usual) if value is None else value
         hyperparameters = {name: value for name, value in config.items() if name not in METHOD_SETTINGS}
         file = self.config_file or ConfigFile(None, self.config)
+        decided["given"] = frozenset(with_every_width(dict.fromkeys(self.given), hyperparameters))
         return dataclasses.replace(self, config=ConfigDict(hyperparameters), config_file=file, **decided)
 
     @property
