@@ -14,8 +14,7 @@ from xql_jax.envs import OURS
 from xql_jax.errors import Damaged, UserError
 from xql_jax.files import read_record
 from xql_jax.runs import machine
-from xql_jax.runs.folder import RunFolder
-from xql_jax.runs.load import load_run
+from xql_jax.runs.folder import RunFolder, defining, read_config
 from xql_jax.tasks import get_task
 from xql_jax.training.members import make_members
 
@@ -128,12 +127,12 @@ def test_a_note_in_config_is_kept_and_what_defines_the_run_is_not_edited(tmp_pat
     edited = {**json.loads(file.read_text()), "machine": {"cores": 2}, "note": "mine", "why": ["a", "test"]}
     file.write_text(json.dumps(edited))
     assert folder.finished_summary()["status"] == "finished"
-    assert load_run(folder.path).identity == folder.recorded
+    assert defining(read_config(file)) == folder.recorded
     assert read_record(begun(tmp_path, resume=True).path / "config.json")["why"] == ["a", "test"]
     for change in ({"max_steps": 11}, {"config": {}}, {"defining": ["config"]}, {"run": "0"}):
         file.write_text(json.dumps({**edited, **change}))
         with pytest.raises(Damaged, match=r"config\.json: damaged"):
-            load_run(folder.path)
+            read_config(file)
 
 
 def test_a_folder_that_cannot_be_made(tmp_path):
