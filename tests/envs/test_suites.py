@@ -18,7 +18,7 @@ from xql_jax.runs.kinds import train_run
 from xql_jax.runs.load import load_run
 from xql_jax.runs.run_settings import OfflineSettings
 from xql_jax.suites import SUITES
-from xql_jax.suites.compiled import PLAYGROUND
+from xql_jax.suites.online import PLAYGROUND
 from xql_jax.suites.record import DataFolder, Suite
 from xql_jax.tasks import LISTED_TASKS, TASKS, Task, get_task
 from xql_jax.tools.evaluate import EvaluationSettings, evaluate

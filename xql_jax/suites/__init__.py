@@ -1,10 +1,9 @@
-"""The suites by name. Each file beside `record` has one, its `SUITE`."""
+"""The suites by name. Each file beside `record` has some, its `RECORDS`."""
 
 import importlib
 import pkgutil
 
-from xql_jax.suites.record import Suite
-
 _FILES = [file.name for file in pkgutil.iter_modules(__path__) if file.name != "record"]
-_RECORDS: list[Suite] = [importlib.import_module(f"{__name__}.{name}").SUITE for name in _FILES]
-SUITES = {suite.name: suite for suite in _RECORDS}
+SUITES = {
+    suite.name: suite for name in _FILES for suite in importlib.import_module(f"{__name__}.{name}").RECORDS
+}

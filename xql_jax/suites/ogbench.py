@@ -27,10 +27,10 @@ def _tasks() -> Iterator[Task]:
                 url = f"{_SERVER}/{environment}-{dataset}-v0.npz"
                 for number in _NUMBERS:
                     name = f"{environment}-{dataset}-singletask{number}-v0"
-                    yield Task(name, SUITE, url, *RETURN_ITSELF, limit, by_success=True)
+                    yield Task(name, OGBENCH, url, *RETURN_ITSELF, limit, by_success=True)
 
 
-SUITE = Suite(
+OGBENCH = Suite(
     "ogbench",
     config="ogbench",
     tasks=_tasks,
@@ -42,3 +42,5 @@ SUITE = Suite(
     labels="xql_jax.envs.ogbench:rewarded",
     has_oracle=True,
 )
+
+RECORDS = (OGBENCH,)

@@ -18,10 +18,7 @@ class DataFolder(NamedTuple):
     default: str
 
 
-# The address of D4RL's files, their folder, and the packages of its own environments, the simulator first.
-D4RL_SERVER = "http://rail.eecs.berkeley.edu/datasets/offline_rl"
 D4RL_FOLDER = DataFolder("D4RL_DATASET_DIR", "~/.d4rl/datasets")
-D4RL_PACKAGES = ("mujoco-py", "d4rl", "gym")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +35,7 @@ class Suite:
     environment: str = ""  # the class, which takes a `Task`; "": there is only D4RL's own
     jax_environment: str = ""  # if that is `CompiledEnv`: a `JaxEnvironment`, which takes a `Task`
     is_compiled: bool = False  # environments in JAX, which are part of the program that learns
-    packages: tuple[str, ...] = ("mujoco",)  # the simulator, then others with models or rules
+    packages: tuple[str, ...] = ()  # the simulator, then others with models or rules
     max_threads: int = 1  # threads pay for steps of a millisecond, and slow those of microseconds
     max_environments: int = 64  # at once, or one per evaluated policy if that is more: few if they are costly
     has_legacy_inertia: bool = False  # robots whose masses today's MuJoCo computes differently from D4RL's
@@ -54,7 +51,7 @@ class Suite:
 
     # Data.
     data_folder: DataFolder = D4RL_FOLDER
-    source_prefix: str = ""  # of its files' names as sources of `load_dataset`; "": D4RL's layout
+    source_prefix: str = ""  # of its files as sources of `load_dataset`; "": HDF5, by D4RL's rule of rows
     labels: str = ""  # the function that computes the rewards of data that have none
     generates: str = ""  # the function that writes the data of a task without an address
     has_waypoints: bool = False  # xql-collect --waypoints makes data
