@@ -132,9 +132,7 @@ def made_rare(arrays: Mapping[str, np.ndarray], maze: Maze) -> dict[str, np.ndar
 
 
 def write_generated(task: Task, path: Path) -> None:
-    """Generates the task's HDF5 file, unless it exists: the same bytes each time."""
-    if path.exists():
-        return
+    """Generates the task's HDF5 file: the same bytes each time."""
     arrays = generate_pointmaze(task, NUM_STEPS, DATA_SEED)
     if "-rare-" in task.name:
         arrays = made_rare(arrays, maze_of(task.name))

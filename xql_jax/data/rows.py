@@ -7,10 +7,8 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-from gymnasium import spaces
 
 from xql_jax.data.dataset import summed
-from xql_jax.data.episodes import MINARI_REFERENCES
 from xql_jax.data.readers import dataset_names, opened
 from xql_jax.errors import needing
 from xql_jax.tasks import References
@@ -121,8 +119,11 @@ def write_minari(
     """
     with needing("--format=minari", "minari"):
         import minari
+        from gymnasium import spaces
         from minari.data_collector import EpisodeBuffer
         from minari.dataset.minari_storage import MinariStorage
+
+        from xql_jax.data.episodes import MINARI_REFERENCES
 
     observation_dim, action_dim = rows["observations"].shape[1], rows["actions"].shape[1]
     storage = MinariStorage.new(

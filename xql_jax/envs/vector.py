@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from xql_jax.errors import EnvironmentFailure, UserError, described, place_of
-from xql_jax.types import Batch, Environment
+from xql_jax.types import Batch, Environment, Info
 
 if TYPE_CHECKING:  # takes half a second to import
     from gymnasium import spaces
@@ -24,7 +24,6 @@ RESET, STEP = "observation, info", "observation, reward, terminated, truncated, 
 # From an environment's index to the seed of its next episode; None: no more.
 NextSeed = Callable[[int], int | None]
 # What one environment's `reset` returns, its `step`, and `act` below.
-Info = dict[str, object]
 Start = tuple[np.ndarray, Info]
 GymStep = tuple[np.ndarray, float, bool, bool, Info]
 Outcome = tuple[np.ndarray, float, bool, bool, int]  # observation, reward, terminated, truncated, success
