@@ -51,13 +51,6 @@ def test_umaze_goes_from_the_start_to_the_goal(umaze):
     assert arrived >= 0.7 * len(whole)
 
 
-def test_the_same_seed_gives_the_same_rows():
-    first, second, third = (generate_antmaze(UMAZE, 50, seed) for seed in (1, 1, 2))
-    for key, rows in first.items():
-        np.testing.assert_array_equal(rows, second[key])
-    assert (first["actions"] != third["actions"]).any()
-
-
 @pytest.mark.parametrize(
     ("name", "targets"),
     [

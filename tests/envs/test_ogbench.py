@@ -10,12 +10,9 @@ ogbench = pytest.importorskip("ogbench")
 
 import gymnasium  # noqa: E402
 
-from xql_jax.config_files import OFFLINE_TRAINING, choose_config  # noqa: E402
 from xql_jax.data.loading import cached_file, load_dataset  # noqa: E402
 from xql_jax.data.oracles import EPISODE_ROWS, generate_oracle  # noqa: E402
-from xql_jax.envs.ogbench import OGBench, environment_of, make_simulation, rewarded  # noqa: E402
-from xql_jax.rollout.evaluation import EpisodeResults  # noqa: E402
-from xql_jax.rollout.scores import describe_episodes  # noqa: E402
+from xql_jax.envs.ogbench import OGBench, environment_of  # noqa: E402
 from xql_jax.suites import SUITES  # noqa: E402
 from xql_jax.tasks import get_task  # noqa: E402
 from xql_jax.tools.collect import CollectionSettings, collect  # noqa: E402
@@ -82,36 +79,3 @@ def test_the_data_say_that_oracles_made_them(tmp_path, monkeypatch):
     assert command in load_dataset(get_task(POINT), []).source
     shutil.copy(made, made.replace(".npz", "-val.npz"))
     ogbench.make_env_and_datasets(POINT, dataset_path=made)
-
-
-def test_oracles_reach_the_tasks_goals():
-    """In a point's episode some cell of the task's goal is visited, and its rows end the return."""
-    rows = generate_oracle(get_task(POINT), 4 * (EPISODE_ROWS - 1), 0, count=lambda number: None)
-    labelled = rewarded(get_task(POINT), rows)
-    assert 0 < (labelled["rewards"] == 0).sum() < len(rows["actions"]) / 10
-    np.testing.assert_array_equal(labelled["masks"] == 0, labelled["rewards"] == 0)
-
-
-def test_scores_are_successes():
-    results = EpisodeResults(
-        np.array([[-7.0, -200.0, -3.0, -200.0]]),
-        np.array([[7, 200, 3, 200]]),
-        np.array([[1, 0, 1, 0]]) == 1,
-        None,
-    )
-    task = get_task(CUBE)
-    assert results.columns(task)["score"].tolist() == [[100.0, 0.0, 100.0, 0.0]]
-    assert describe_episodes(results, task)[0]["score_mean"] == 50.0
-    assert task.is_normalised
-    assert task.quantity == "score"
-
-
-@pytest.mark.parametrize("start", ["cube-triple", "scene", "puzzle-4x6"])
-def test_beta_is_as_large_as_the_rewards(start):
-    """At the table a step's reward is minus the number of parts that are not done; AntMaze's is -1."""
-    task = get_task(f"{start}-play-singletask-v0")
-    env = make_simulation(environment_of(task))
-    env.reset(seed=0)
-    parts = sum(np.size(done) for done in env.unwrapped._compute_successes())
-    _, config = choose_config(OFFLINE_TRAINING, "xql", env_name=task.name)
-    assert config.beta == pytest.approx(0.6 * parts)

@@ -129,22 +129,6 @@ def test_an_episode_is_truncated_at_its_limit(vector_env, name):
         assert not any(step.terminals.any() for step in steps)
 
 
-@pytest.mark.parametrize("name", ["hopper-medium-v2", "Hopper-v5"])
-def test_a_terminal_state_at_the_limit_is_terminal_only(vector_env, name):
-    def ends(limit):
-        env, found = vector_env(name, limit=limit), []
-        env.reset([0])
-        while env.running.any():
-            step = env.step(np.ones((1, *env.action_space.shape)))
-            found.append((bool(step.terminals[0]), bool(step.truncations[0])))
-        return found
-
-    unlimited = ends(100)
-    assert unlimited[-1] == (True, False)
-    assert ends(len(unlimited)) == unlimited
-    assert ends(len(unlimited) - 1)[-1] == (False, True)
-
-
 @pytest.mark.draws
 @pytest.mark.parametrize("name", OF_EACH_SUITE[:-3])
 def test_pictures_show_the_state_and_leave_it_alone(vector_env, name):
