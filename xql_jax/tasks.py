@@ -5,18 +5,24 @@ import dataclasses
 import importlib
 import math
 import os
+import pkgutil
 import sys
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
+from xql_jax import suites
 from xql_jax.errors import UserError, described, nearest
-from xql_jax.suites import SUITES
+from xql_jax.suites import RETURN_ITSELF, Suite, Task
 from xql_jax.suites.online import COMPILED, DM_CONTROL_NAMES, OWN, PLAYGROUND_MODULE
-from xql_jax.suites.record import RETURN_ITSELF, Task
 
 # Modules that are no user's own.
 LIBRARIES = ("gymnasium", "gymnasium_robotics", PLAYGROUND_MODULE, "xql_jax")
 
+# The suites by name. Each file in `suites` has some, its `RECORDS`.
+SUITES: dict[str, Suite] = {}
+for _file in pkgutil.iter_modules(suites.__path__):
+    for _suite in importlib.import_module(f"{suites.__name__}.{_file.name}").RECORDS:
+        SUITES[_suite.name] = _suite
 LISTED_TASKS = {task.name: task for suite in SUITES.values() for task in suite.tasks()}
 TASKS = {name: task for name, task in LISTED_TASKS.items() if task.has_data}  # others are learned online
 

@@ -13,8 +13,7 @@ import gymnasium  # noqa: E402
 from xql_jax.data.loading import cached_file, load_dataset  # noqa: E402
 from xql_jax.data.oracles import EPISODE_ROWS, generate_oracle  # noqa: E402
 from xql_jax.envs.ogbench import OGBench, environment_of  # noqa: E402
-from xql_jax.suites import SUITES  # noqa: E402
-from xql_jax.tasks import get_task  # noqa: E402
+from xql_jax.tasks import SUITES, get_task  # noqa: E402
 from xql_jax.tools.collect import CollectionSettings, collect  # noqa: E402
 
 OURS = list(SUITES["ogbench"].tasks())

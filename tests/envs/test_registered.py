@@ -8,8 +8,7 @@ from gymnasium import spaces
 from xql_jax.envs import action_bounds
 from xql_jax.envs.registered import Registered
 from xql_jax.errors import UserError
-from xql_jax.suites import SUITES
-from xql_jax.tasks import References, get_task, referenced
+from xql_jax.tasks import SUITES, References, get_task, referenced
 from xql_jax.tools.evaluate import EvaluationSettings, evaluate
 
 

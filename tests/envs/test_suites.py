@@ -17,10 +17,9 @@ from xql_jax.envs.simulated import SimulatedEnv
 from xql_jax.runs.kinds import train_run
 from xql_jax.runs.load import load_run
 from xql_jax.runs.run_settings import OfflineSettings
-from xql_jax.suites import SUITES
+from xql_jax.suites import DataFolder, Suite
 from xql_jax.suites.online import PLAYGROUND
-from xql_jax.suites.record import DataFolder, Suite
-from xql_jax.tasks import LISTED_TASKS, TASKS, Task, get_task
+from xql_jax.tasks import LISTED_TASKS, SUITES, TASKS, Task, get_task
 from xql_jax.tools.evaluate import EvaluationSettings, evaluate
 
 slow = functools.partial(pytest.param, marks=pytest.mark.slow)

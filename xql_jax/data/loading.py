@@ -15,7 +15,7 @@ from xql_jax.data.arrays import Layout, brief
 from xql_jax.data.dataset import FILE_SUFFIXES, SOURCE_PREFIXES, Dataset, as_learners_see, joined
 from xql_jax.data.readers import read_hdf5, read_npz, read_ogbench
 from xql_jax.errors import UserError
-from xql_jax.suites.record import D4RL_FOLDER
+from xql_jax.suites import D4RL_FOLDER
 from xql_jax.tasks import Task
 from xql_jax.types import UNKNOWN, ActionBounds
 

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Iterator
 
-from xql_jax.suites.record import Suite, Task
+from xql_jax.suites import Suite, Task
 
 _SERVER = "http://rail.eecs.berkeley.edu/datasets/offline_rl"
 _PACKAGES = ("mujoco-py", "d4rl", "gym")  # of D4RL's own environments, the simulator first
@@ -26,10 +26,10 @@ def _locomotion_tasks() -> Iterator[Task]:
             files = [f"gym_mujoco/{old_stem}", *(f"gym_mujoco_v{v}/{stem}-v{v}" for v in (1, 2))]
             for version, file in enumerate(files):
                 name = f"{robot}-{data}-v{version}"
-                yield Task(name, LOCOMOTION, f"{_SERVER}/{file}.hdf5", *returns, episode_limit=1000)
+                yield Task(name, _LOCOMOTION, f"{_SERVER}/{file}.hdf5", *returns, episode_limit=1000)
 
 
-LOCOMOTION = Suite(
+_LOCOMOTION = Suite(
     "locomotion",
     config="mujoco",
     tasks=_locomotion_tasks,
@@ -60,10 +60,10 @@ def _antmaze_tasks() -> Iterator[Task]:
         starts = f"multistart_{data != 'umaze'}_multigoal_{data.endswith('diverse')}"
         for version, (folder, mazes, ending) in enumerate(_ANTMAZE_VERSIONS):
             file = f"ant_maze_{folder}/Ant_maze_{mazes[maze]}_noisy_{starts}_sparse{ending}.hdf5"
-            yield Task(f"antmaze-{data}-v{version}", ANTMAZE, f"{_SERVER}/{file}", 0.0, 1.0, limit)
+            yield Task(f"antmaze-{data}-v{version}", _ANTMAZE, f"{_SERVER}/{file}", 0.0, 1.0, limit)
 
 
-ANTMAZE = Suite(
+_ANTMAZE = Suite(
     "antmaze",
     config="antmaze",
     tasks=_antmaze_tasks,
@@ -89,10 +89,10 @@ _KITCHEN_FILES = {
 
 def _kitchen_tasks() -> Iterator[Task]:
     for data, file in _KITCHEN_FILES.items():
-        yield Task(f"kitchen-{data}-v0", KITCHEN, f"{_SERVER}/kitchen/{file}-v0.hdf5", 0.0, 4.0, 280)
+        yield Task(f"kitchen-{data}-v0", _KITCHEN, f"{_SERVER}/kitchen/{file}-v0.hdf5", 0.0, 4.0, 280)
 
 
-KITCHEN = Suite(
+_KITCHEN = Suite(
     "kitchen",
     config="kitchen",
     tasks=_kitchen_tasks,
@@ -126,10 +126,10 @@ def _adroit_tasks() -> Iterator[Task]:
         for data, old_file in _OLD_ADROIT_FILES.items():
             files = [f"hand_dapg/{old_file.format(robot)}", f"hand_dapg_v1/{robot}-{data}-v1"]
             for version, file in enumerate(files):
-                yield Task(f"{robot}-{data}-v{version}", ADROIT, f"{_SERVER}/{file}.hdf5", *rules)
+                yield Task(f"{robot}-{data}-v{version}", _ADROIT, f"{_SERVER}/{file}.hdf5", *rules)
 
 
-ADROIT = Suite(
+_ADROIT = Suite(
     "adroit",
     config="adroit",
     tasks=_adroit_tasks,
@@ -153,17 +153,17 @@ _MAZE2D_RULES = {
 def _maze2d_tasks() -> Iterator[Task]:
     for maze, (sparse, dense, limit) in _MAZE2D_RULES.items():
         url = f"{_SERVER}/maze2d/maze2d-{maze}"
-        yield Task(f"maze2d-{maze}-v1", MAZE2D, f"{url}-sparse-v1.hdf5", *sparse, limit)
-        yield Task(f"maze2d-{maze}-dense-v1", MAZE2D, f"{url}-dense-v1.hdf5", *dense, limit)
+        yield Task(f"maze2d-{maze}-v1", _MAZE2D, f"{url}-sparse-v1.hdf5", *sparse, limit)
+        yield Task(f"maze2d-{maze}-dense-v1", _MAZE2D, f"{url}-dense-v1.hdf5", *dense, limit)
 
 
 def _pointmaze_tasks() -> Iterator[Task]:
     for data in ("umaze", "medium", "large", "large-rare"):
         sparse, _, limit = _MAZE2D_RULES[data.split("-")[0]]
-        yield Task(f"pointmaze-{data}-v0", POINTMAZE, None, *sparse, limit)
+        yield Task(f"pointmaze-{data}-v0", _POINTMAZE, None, *sparse, limit)
 
 
-MAZE2D = Suite(
+_MAZE2D = Suite(
     "maze2d",
     config="pointmaze",
     tasks=_maze2d_tasks,
@@ -174,8 +174,8 @@ MAZE2D = Suite(
     "there",
     draws_maze=True,
 )
-POINTMAZE = dataclasses.replace(  # its data are generated on this machine
-    MAZE2D,
+_POINTMAZE = dataclasses.replace(  # its data are generated on this machine
+    _MAZE2D,
     name="pointmaze",
     tasks=_pointmaze_tasks,
     d4rl_packages=(),
@@ -202,14 +202,14 @@ def _bullet_tasks() -> Iterator[Task]:
     for robot, returns in _BULLET_RETURNS.items():
         for data in _QUALITIES:
             url = f"{_SERVER}/bullet/bullet-{robot}_{data.replace('-', '_')}.hdf5"
-            yield Task(f"bullet-{robot}-{data}-v0", BULLET, url, *returns, episode_limit=1000)
-    mazes = dataclasses.replace(BULLET, scales_rewards=False)  # a goal's reward, which IQL does not scale
+            yield Task(f"bullet-{robot}-{data}-v0", _BULLET, url, *returns, episode_limit=1000)
+    mazes = dataclasses.replace(_BULLET, scales_rewards=False)  # a goal's reward, which IQL does not scale
     for maze, rules in _BULLET_MAZE_RULES.items():
         url = f"{_SERVER}/bullet/bullet-maze2d-{maze}-sparse.hdf5"
         yield Task(f"bullet-maze2d-{maze}-v0", mazes, url, *rules)
 
 
-BULLET = Suite(
+_BULLET = Suite(
     "bullet",
     config="mujoco",
     tasks=_bullet_tasks,
@@ -217,4 +217,4 @@ BULLET = Suite(
     scales_rewards=True,
 )
 
-RECORDS = (LOCOMOTION, ANTMAZE, KITCHEN, ADROIT, MAZE2D, POINTMAZE, BULLET)
+RECORDS = (_LOCOMOTION, _ANTMAZE, _KITCHEN, _ADROIT, _MAZE2D, _POINTMAZE, _BULLET)

@@ -4,7 +4,7 @@ import dataclasses
 import re
 from collections.abc import Iterator
 
-from xql_jax.suites.record import RETURN_ITSELF, Suite, Task
+from xql_jax.suites import RETURN_ITSELF, Suite, Task
 
 _GYMNASIUMS = """
 Ant HalfCheetah Hopper Humanoid HumanoidStandup InvertedDoublePendulum InvertedPendulum Pusher Reacher Swimmer
@@ -15,10 +15,10 @@ _SHORTER = {"Pusher": 100, "Reacher": 50}  # steps, of 1,000
 
 def _gymnasium_tasks() -> Iterator[Task]:
     for name in _GYMNASIUMS.split():
-        yield Task(f"{name}-v5", GYMNASIUM, None, *RETURN_ITSELF, _SHORTER.get(name, 1000))
+        yield Task(f"{name}-v5", _GYMNASIUM, None, *RETURN_ITSELF, _SHORTER.get(name, 1000))
 
 
-GYMNASIUM = Suite(
+_GYMNASIUM = Suite(
     "gymnasium",
     config="mujoco",
     tasks=_gymnasium_tasks,
@@ -68,10 +68,10 @@ _DM_CONTROL_RULES = (0.0, 1000.0, 1000)
 def _dm_control_tasks() -> Iterator[Task]:
     for domain, *names in map(str.split, _DM_CONTROLS.strip().splitlines()):
         for name in names:
-            yield Task(f"{domain}-{name}", DM_CONTROL, None, *_DM_CONTROL_RULES)
+            yield Task(f"{domain}-{name}", _DM_CONTROL, None, *_DM_CONTROL_RULES)
 
 
-DM_CONTROL = Suite(
+_DM_CONTROL = Suite(
     "dm_control",
     config="own",
     tasks=_dm_control_tasks,
@@ -120,4 +120,4 @@ PLAYGROUND = dataclasses.replace(
     packages=("mujoco-mjx", "playground", "mujoco", "jax"),
 )
 
-RECORDS = (GYMNASIUM, OWN, DM_CONTROL, COMPILED)
+RECORDS = (_GYMNASIUM, OWN, _DM_CONTROL, COMPILED)
