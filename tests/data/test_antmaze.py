@@ -5,8 +5,8 @@ import pytest
 
 from xql_jax.data.antmaze import PLAY_CELLS, generate_antmaze, set_out
 from xql_jax.data.rows import ends_of
-from xql_jax.envs.ant_maze import GOAL_RADIUS, AntMaze, cell_middle
-from xql_jax.envs.mazes import MAZES
+from xql_jax.envs.ant_maze import AntMaze, cell_middle
+from xql_jax.envs.mazes import GOAL_RADIUS, MAZES
 from xql_jax.tasks import get_task
 
 UMAZE = get_task("antmaze-umaze-v2")

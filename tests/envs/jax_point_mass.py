@@ -1,4 +1,4 @@
-"""A user's environment in JAX: a point on a line that is to come to rest at the origin."""
+"""A user's environment in JAX: a point that is to come to rest at the origin of a line or a plane."""
 
 import flax.struct
 import jax
@@ -18,16 +18,17 @@ class Point:
 
 
 class PointMass:
-    """Observations f32[2], position and velocity; a step pays 1 - |position|, and ends beyond 2."""
+    """Observations f32[2 D], position and velocity; a step pays 1 - |position|, and ends beyond 2."""
 
+    dimension = 1
     observation_size, action_size = 2, 1
     episode_limit = 20
     steps_per_second = 10.0
 
     def reset(self, key):
         key_position, key = jax.random.split(key)
-        position = jax.random.uniform(key_position, (1,), minval=-1.0, maxval=1.0)
-        point = Point(position, jnp.zeros(1), key, jnp.int32(0))
+        position = jax.random.uniform(key_position, (self.dimension,), minval=-1.0, maxval=1.0)
+        point = Point(position, jnp.zeros(self.dimension), key, jnp.int32(0))
         return point, _seen(point)
 
     def step(self, state, action):
@@ -35,6 +36,11 @@ class PointMass:
         state = state.replace(position=state.position + velocity, velocity=velocity, steps=state.steps + 1)
         distance = jnp.abs(state.position).max()
         return state, Step(_seen(state), 1.0 - distance, distance > 2.0)
+
+
+class PlanarPointMass(PointMass):
+    dimension = 2
+    observation_size, action_size = 4, 2
 
 
 class Breaking(PointMass):

@@ -16,8 +16,8 @@ import numpy as np
 import tqdm
 
 from xql_jax.data.rows import write_hdf5
-from xql_jax.envs.mazes import Cell, Maze, maze_of
-from xql_jax.envs.point_maze import GOAL_RADIUS, point_mass_model, push, random_start, random_target
+from xql_jax.envs.mazes import GOAL_RADIUS, Cell, Maze, maze_of
+from xql_jax.envs.point_maze import point_mass_model, push, random_start, random_target
 from xql_jax.files import replacing, writing
 from xql_jax.tasks import Task
 
