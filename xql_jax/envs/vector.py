@@ -92,8 +92,6 @@ class VectorEnv(ABC):
         Args:
             seeds: N of them, in [0, 2**32); with None an environment stays idle, and observes zeros.
             next_seed: gives the seed of the episode after one that has ended, in the environments' order.
-        Raises:
-            EnvironmentFailure: naming the environment.
         """
         self._next_seed = next_seed
         self.running = np.zeros(self.num_envs, bool)
@@ -106,9 +104,8 @@ class VectorEnv(ABC):
     def step(self, actions: np.ndarray) -> VectorStep:
         """Acts once in each environment that has an episode, by actions [N, A] clipped to the action space.
 
-        Raises:
-            FloatingPointError: if an action is NaN or infinite.
-            EnvironmentFailure: naming the environment, also if what it returned is not finite.
+        Raises FloatingPointError if an action is NaN or infinite; EnvironmentFailure, which names the
+        environment, if it fails or what it returns is not finite.
         """
         space, shape = self.action_space, (self.num_envs, *self.action_space.shape)
         actions = np.asarray(actions)
