@@ -10,8 +10,7 @@ import pytest
 
 from xql_jax.errors import UserError
 from xql_jax.reports.printed_tables import PAPER_TABLES, read_paper_table
-from xql_jax.suites import SUITES
-from xql_jax.tasks import TASKS, get_task
+from xql_jax.tasks import SUITES, TASKS, get_task
 
 D4RL_TASKS = [task for task in TASKS.values() if task.suite.d4rl_packages]
 
@@ -90,6 +89,8 @@ def test_score_is_0_at_random_and_100_at_expert():
     half = (3234.3 + -20.272305) / 2
     np.testing.assert_allclose(get_task("hopper-medium-v2").normalized_score(np.array([half])), [50.0])
     assert get_task("ball_in_cup-catch").normalized_score(np.array([0.0, 650.0])).tolist() == [0.0, 65.0]
+    cube, successes = get_task("cube-single-play-singletask-v0"), np.array([1, 0])
+    assert cube.normalized_score(np.array([-7.0, -200.0]), successes).tolist() == [100.0, 0.0]
     assert get_task("HalfCheetah-v5").normalized_score(np.array([-3.0, 650.0])).tolist() == [-3.0, 650.0]
 
 

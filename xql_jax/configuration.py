@@ -36,8 +36,7 @@ from xql_jax.method_settings import (
     LearningSettings,
 )
 from xql_jax.settings import settings_of
-from xql_jax.suites import SUITES
-from xql_jax.tasks import OWN, Task, get_task, name_in_dm_control, own_attribute
+from xql_jax.tasks import OWN, SUITES, Task, get_task, name_in_dm_control, own_attribute
 from xql_jax.types import Json, Learner
 from xql_jax.unknown import unknown_setting
 

@@ -20,8 +20,7 @@ from xql_jax.method_settings import FinetuningSettings
 from xql_jax.runs.acting_settings import OnlineSettings
 from xql_jax.runs.run_settings import OfflineSettings
 from xql_jax.settings import settings_of
-from xql_jax.suites import SUITES
-from xql_jax.tasks import get_task
+from xql_jax.tasks import SUITES, get_task
 from xql_jax.training.schedule import parse_ramps
 
 ROOT = Path(__file__).resolve().parents[2]

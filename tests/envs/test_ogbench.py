@@ -14,11 +14,8 @@ from xql_jax.configuration import choose_config  # noqa: E402
 from xql_jax.data.loading import cached_file, load_dataset  # noqa: E402
 from xql_jax.data.oracles import EPISODE_ROWS, generate_oracle  # noqa: E402
 from xql_jax.envs.ogbench import OGBench, environment_of, make_simulation, rewarded  # noqa: E402
-from xql_jax.rollout.evaluation import EpisodeResults  # noqa: E402
-from xql_jax.rollout.scores import describe_episodes  # noqa: E402
 from xql_jax.runs.run_settings import OfflineSettings  # noqa: E402
-from xql_jax.suites import SUITES  # noqa: E402
-from xql_jax.tasks import get_task  # noqa: E402
+from xql_jax.tasks import SUITES, get_task  # noqa: E402
 from xql_jax.tools.collect import CollectionSettings, collect  # noqa: E402
 
 OURS = list(SUITES["ogbench"].tasks())
@@ -91,20 +88,6 @@ def test_oracles_reach_the_tasks_goals():
     labelled = rewarded(get_task(POINT), rows)
     assert 0 < (labelled["rewards"] == 0).sum() < len(rows["actions"]) / 10
     np.testing.assert_array_equal(labelled["masks"] == 0, labelled["rewards"] == 0)
-
-
-def test_scores_are_successes():
-    results = EpisodeResults(
-        np.array([[-7.0, -200.0, -3.0, -200.0]]),
-        np.array([[7, 200, 3, 200]]),
-        np.array([[1, 0, 1, 0]]) == 1,
-        None,
-    )
-    task = get_task(CUBE)
-    assert results.columns(task)["score"].tolist() == [[100.0, 0.0, 100.0, 0.0]]
-    assert describe_episodes(results, task)[0]["score_mean"] == 50.0
-    assert task.is_normalised
-    assert task.quantity == "score"
 
 
 @pytest.mark.parametrize("start", ["cube-triple", "scene", "puzzle-4x6"])

@@ -17,10 +17,9 @@ from xql_jax.envs.simulated import SimulatedEnv
 from xql_jax.runs.kinds import train_run
 from xql_jax.runs.load import load_run
 from xql_jax.runs.run_settings import OfflineSettings
-from xql_jax.suites import SUITES
-from xql_jax.suites.compiled import PLAYGROUND
-from xql_jax.suites.record import DataFolder, Suite
-from xql_jax.tasks import LISTED_TASKS, TASKS, Task, get_task
+from xql_jax.suites import DataFolder, Suite
+from xql_jax.suites.online import PLAYGROUND
+from xql_jax.tasks import LISTED_TASKS, SUITES, TASKS, Task, get_task
 from xql_jax.tools.evaluate import EvaluationSettings, evaluate
 
 slow = functools.partial(pytest.param, marks=pytest.mark.slow)
@@ -127,22 +126,6 @@ def test_an_episode_is_truncated_at_its_limit(vector_env, name):
         steps = [env.step(np.zeros((2, *env.action_space.shape), np.float32)) for _ in range(limit)]
         assert [step.truncations.tolist() for step in steps] == [[False] * 2] * (limit - 1) + [[True] * 2]
         assert not any(step.terminals.any() for step in steps)
-
-
-@pytest.mark.parametrize("name", ["hopper-medium-v2", "Hopper-v5"])
-def test_a_terminal_state_at_the_limit_is_terminal_only(vector_env, name):
-    def ends(limit):
-        env, found = vector_env(name, limit=limit), []
-        env.reset([0])
-        while env.running.any():
-            step = env.step(np.ones((1, *env.action_space.shape)))
-            found.append((bool(step.terminals[0]), bool(step.truncations[0])))
-        return found
-
-    unlimited = ends(100)
-    assert unlimited[-1] == (True, False)
-    assert ends(len(unlimited)) == unlimited
-    assert ends(len(unlimited) - 1)[-1] == (False, True)
 
 
 @pytest.mark.draws
