@@ -55,8 +55,6 @@ def scores_in(
     Raises:
         UserError: if there is no such folder or run.
     """
-    if not root.is_dir():
-        raise UserError(f"--runs={root}: no such folder")
     found = read_runs([str(root)], file_name, column)
     finished = [run for run in found.runs if run.status == "finished" and run.phase != FINE_TUNING]
     of_methods = [run for run in finished if run.algorithm in algorithms]
@@ -166,27 +164,26 @@ def _draw_panel(
     axes: Axes, tables: Tables, task: str, methods: Sequence[str], looks: Mapping[str, style.Look]
 ) -> None:
     curves, marked = {}, {}
-    for method, look in looks.items():
-        if method in methods:
-            of_method = {name: where(table, task=task, method=method) for name, table in tables.items()}
-            columns = (of_method["seeds"][name].tolist() for name in ("seed", "step", "value"))
-            curves[method] = by_seed_and_step(zip(*columns, strict=True))
-            marked[method] = look | {"label": look["label"] + _marks(of_method)}
+    for method in (method for method in looks if method in methods):
+        of_method = {name: where(table, task=task, method=method) for name, table in tables.items()}
+        columns = (of_method["seeds"][name].tolist() for name in ("seed", "step", "value"))
+        curves[method] = by_seed_and_step(zip(*columns, strict=True))
+        seeds, diverged = (of_method["curves"][name][-1] for name in ("seeds", "diverged"))
+        (restarts,) = of_method["restarts"]["restarts"]
+        label = looks[method]["label"]
+        if diverged:
+            label += f" ({diverged} of {seeds} diverged)"
+        if restarts:
+            label += f" (restarts: {restarts})"
+        marked[method] = looks[method] | {"label": label}
     style.draw_curves(axes, curves, marked, True, columns=1)
-
-
-def _marks(tables: Tables) -> str:
-    """Says how many of a method's seeds have diverged in the end, and how often they began anew."""
-    seeds, diverged = (tables["curves"][name][-1] for name in ("seeds", "diverged"))
-    (restarts,) = tables["restarts"]["restarts"]
-    text = f" ({diverged} of {seeds} diverged)" if diverged else ""
-    return text + f" (restarts: {restarts})" if restarts else text
 
 
 def _best_first(curves: Table) -> list[str]:
     """Returns the methods in a task's rows of `curves`, the best last mean first."""
-    means = zip(curves["method"].tolist(), curves["mean"].tolist(), strict=True)
-    last = dict(means)  # later steps come later
+    last = dict(
+        zip(curves["method"].tolist(), curves["mean"].tolist(), strict=True)
+    )  # later steps come later
     return sorted(last, key=lambda method: -last[method])
 
 
@@ -210,9 +207,7 @@ def read_ablation(root: Path, *, field: str) -> Tables:
     values = grouped((place for place, points in by_value.items() if points), lambda place: place[:2])
     places = [place for of_method in values.values() if len(of_method) > 1 for place in of_method]
     if not places:
-        sweep = "--methods=xql:batch_size=64,xql:batch_size=1024"
-        how = sweep if field == "batch_size" else f"--sweep='{field}=1,2'"
-        raise UserError(f"no runs that vary {field}: train some, as xql-reproduce {how} does")
+        raise UserError(f"no runs that vary {field}: train some, such as --{field}=1 and --{field}=2")
     last = []
     for place in sorted(places):
         end = max(point.step for point in by_value[place])

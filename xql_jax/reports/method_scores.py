@@ -211,14 +211,9 @@ def _how_far(members: Sequence[RunMember]) -> str:
 def _of_paper(run: RunFacts) -> tuple[float | None, float | None]:
     """Returns the paper's scores before and after fine-tuning; None if it has none on these data."""
     place = (run.dataset, run.algorithm)
-    if run.has_own_data:
-        return None, None
-    if run.phase == FINE_TUNING:
-        table = read_paper_table(FINETUNING_TABLE)
-        return table.before.get(place), table.scores.get(place)
-    if run.phase == OFFLINE_TRAINING:
-        for name in PAPER_TABLES:
-            table = read_paper_table(name)
-            if name != FINETUNING_TABLE and place in table.scores:
-                return None, table.scores[place]
+    for name in PAPER_TABLES:
+        table = read_paper_table(name)
+        phase = FINE_TUNING if name == FINETUNING_TABLE else OFFLINE_TRAINING
+        if run.phase == phase and place in table.scores and not run.has_own_data:
+            return table.before.get(place), table.scores[place]
     return None, None

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from xql_jax.reports.method_scores import MethodScore, RunFacts
+from xql_jax.reports.method_scores import LeftOut, MethodScore, RunFacts
 from xql_jax.reports.run_summary import grouped
 from xql_jax.reports.style import MOST_LINES
 from xql_jax.rollout.scores import mean_and_interval
@@ -35,6 +35,34 @@ class Statistics(NamedTuple):
     # The probability that a run of one method scores above one of the other, averaged over datasets: f64[3],
     # of each pair of the first `MOST_COMPARED` methods once, the better one first.
     improvements: Mapping[tuple[str, str], np.ndarray]
+
+
+def compared_scores(scores: Sequence[MethodScore], samples: int) -> tuple[Statistics | None, list[LeftOut]]:
+    """Returns the statistics over the comparable scores, and the reasons why other scores are left out."""
+    fit: dict[tuple[str, str], Sequence[float]] = {}
+    reasons: dict[tuple[str, str], str] = {}
+    for score in scores:
+        place = (score.dataset, score.method)
+        if score.note:
+            reasons[place] = score.note
+        elif not score.is_normalised:
+            reasons[place] = "a return, which is in its task's own unit"
+        elif any(map(math.isnan, score.last)):
+            reasons[place] = "a last score is not finite"
+        else:
+            fit[place] = score.last
+    datasets, methods = common_block(list(fit))
+    for dataset, method in fit:
+        if dataset not in datasets:
+            reasons[dataset, method] = "too few of the other methods have a score on this dataset"
+        elif method not in methods:
+            lacking = [name for name in datasets if (name, method) not in fit]
+            reasons[dataset, method] = f"the method has no score on {', '.join(lacking)}"
+    left_out = [LeftOut(f"{method} on {dataset}", reason) for (dataset, method), reason in reasons.items()]
+    if not methods:
+        return None, left_out
+    matrices = {method: score_matrix([fit[dataset, method] for dataset in datasets]) for method in methods}
+    return statistics_of(datasets, matrices, samples), left_out
 
 
 def common_block(cells: Sequence[tuple[str, str]]) -> tuple[list[str], list[str]]:
@@ -171,7 +199,6 @@ def best_found(
     pulls: int = 200,
     alpha: float = 2.0,
     searches: int = 1_000,
-    seed: int = 0,
 ) -> np.ndarray:
     """Returns the mean score of the policy that looks best after each episode, over simulated searches.
 
@@ -191,7 +218,7 @@ def best_found(
         f64[3, pulls], in the scores' unit: the mean, and the two ends of its 95% interval. The interval tells
         what more searches among the same policies would change, and nothing of other trainings.
     """
-    generator, every, worth = np.random.default_rng(seed), np.arange(searches), scores.mean(axis=1)
+    generator, every, worth = np.random.default_rng(0), np.arange(searches), scores.mean(axis=1)
     scaled = (scores - scores.min()) / (np.ptp(scores) or 1.0)
     arms = generator.permuted(np.tile(np.arange(len(scores)), (searches, 1)), axis=1)[:, :policies]
     counts, sums, found = np.zeros(arms.shape), np.zeros(arms.shape), np.empty((pulls, searches))
