@@ -96,22 +96,6 @@ def test_certificate_bounds_the_error(seed, beta, discount, exponent):
     assert np.abs(solution.q - exact.q).max() <= solution.error_bound + 1e-9
 
 
-def test_small_beta_is_value_iteration_over_the_support():
-    mdp = random_mdp(beta=1e-9)
-    v = np.zeros(5)
-    for _ in range(400):
-        q = mdp.rewards + 0.9 * dense_transitions(mdp) @ v
-        v = np.where(mdp.behavior > 0, q, -np.inf).max(-1)
-    np.testing.assert_allclose(value_iteration(mdp).v, v, atol=1e-6)
-    assert v[0] < 40  # the 50 that mu never takes is not counted
-
-
-def test_large_beta_is_evaluation_of_mu():
-    mdp = random_mdp(beta=1e12)
-    expected = evaluated(mdp, mdp.behavior, mdp.rewards)
-    np.testing.assert_allclose(value_iteration(mdp).v, expected, atol=1e-7)
-
-
 def test_empirical_mdp_counts():
     # Pair (0, 1) thrice, to states 0, 2, 2, rewards 1, 2, 6; pair (0, 0) once, to 1; none from states 1, 2.
     mdp = SoftMDP.from_transitions(
@@ -148,36 +132,13 @@ def test_impossible_mdp_is_refused(changes, message):
 
 
 @instances
-@given(seeds, betas, st.integers(1, 99))
-def test_the_discount_moves_into_the_scale(seed, beta, percent):
-    """Eq. 38, 39, 40: r + g L^b[Q] = r + L^gb[g Q] = L^gb[r + g Q], the step to Lemma C.1."""
-    discount = percent / 100
-    mdp = random_mdp(seed, beta=beta)
-    q = np.random.default_rng(seed).normal(scale=5.0, size=mdp.rewards.shape)
-    scaled = dataclasses.replace(mdp, beta=discount * beta)
-    reward = mdp.rewards[:, :1]
-    eq_38 = reward[:, 0] + discount * mdp.soft_value(q)
-    np.testing.assert_allclose(reward[:, 0] + scaled.soft_value(discount * q), eq_38, atol=1e-10)
-    np.testing.assert_allclose(scaled.soft_value(reward + discount * q), eq_38, atol=1e-10)
-    if 0.01 < beta < 100 and percent < 90:  # between the maximum and the mean, which know no scale
-        assert np.abs(mdp.soft_value(reward + discount * q) - eq_38).max() > 1e-6
-
-
-def random_policy(mdp, seed):
-    """Leaves out about a third of the actions, but not always the one that mu leaves out."""
-    weights = np.random.default_rng(seed).exponential(size=mdp.behavior.shape)
-    weights[weights < 0.4] = 0.0
-    weights[:, -1] += 0.1
-    return weights / weights.sum(-1, keepdims=True)
-
-
-@instances
 @given(seeds, discounts)
 def test_expected_returns_solve_the_dense_system(seed, discount):
     """Sec. 2.1: v = r_pi + discount * P_pi v, by dense algebra; with a policy that is greedy, too."""
-    mdp = random_mdp(seed, discount=discount)
-    greedy = np.eye(3)[np.random.default_rng(seed).integers(3, size=5)]
-    for policy in (random_policy(mdp, seed), greedy):
+    mdp, generator = random_mdp(seed, discount=discount), np.random.default_rng(seed)
+    weights = np.maximum(generator.exponential(size=(5, 3)) - 0.4, [0.0, 0.0, 0.1])  # some actions have none
+    greedy = np.eye(3)[generator.integers(3, size=5)]
+    for policy in (weights / weights.sum(-1, keepdims=True), greedy):
         expected = evaluated(mdp, policy, mdp.rewards)
         atol = 1e-12 * np.abs(mdp.rewards).max() / (1 - discount)
         np.testing.assert_allclose(mdp.expected_returns(policy), expected, rtol=0.0, atol=atol)
