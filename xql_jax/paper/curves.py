@@ -61,8 +61,7 @@ def scores_in(
     shown = [run.path for run in of_methods if tasks is None or run.dataset in tasks]
     if not shown:
         there = ", ".join(sorted({f"{run.algorithm} on {run.dataset}" for run in finished})) or "none"
-        named = algorithms if len(algorithms) < 10 else ["xql-train-offline"]
-        wanted = " or ".join(named) + (f" on {' or '.join(tasks)}" if tasks else "")
+        wanted = " or ".join(algorithms) + (f" on {' or '.join(tasks)}" if tasks else "")
         raise UserError(f"--runs={root}: needs a finished run of {wanted}; there are: {there}")
     scores, doubled = method_scores([member for member in found.members if member.run.path in shown], but)
     for run, reason in (*found.left_out, *doubled):

@@ -13,7 +13,7 @@ from xql_jax.reports.method_scores import NO_METHOD, MethodScore, RunFacts, RunM
 from xql_jax.reports.run_summary import OFFLINE_TRAINING, by_seed_and_step, grouped, varying_names
 from xql_jax.reports.statistics import Statistics, TuningCurve
 
-SCHEDULE = ("max_steps", "eval_interval", "eval_episodes", "evaluation_seed")  # get no sensitivity picture
+NOT_DRAWN = ("max_steps", "evaluation_seed")  # settings without a picture of the sensitivity
 
 
 class Picture(NamedTuple):
@@ -68,7 +68,7 @@ def sensitivity(scores: Sequence[MethodScore]) -> list[Picture]:
                 for rest, alike in by_rest.items()
                 if len({member.settings.get(field) for member in alike}) > 1
             }
-            if field not in SCHEDULE and varied:
+            if field not in NOT_DRAWN and varied:
                 pictures.append(_sensitivity(place, field, varied))
     return pictures
 
