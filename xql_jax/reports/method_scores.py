@@ -13,6 +13,7 @@ from xql_jax.reports.printed_tables import FINETUNING_TABLE, PAPER_TABLES, read_
 from xql_jax.reports.run_summary import FINE_TUNING, OFFLINE_TRAINING, grouped, varying_names
 from xql_jax.reports.score_table import Entry
 
+FOLDERS_HELP = "folders of runs, or folders that contain runs"  # what commands read
 FINGERPRINT = "dataset_fingerprint"
 # Settings that distinguish no methods.
 NO_METHOD = ("sweep", "log_interval", "eval_interval", "eval_episodes")

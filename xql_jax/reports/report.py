@@ -10,15 +10,19 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from xql_jax.reports import report_pictures
-from xql_jax.reports.method_scores import FoundRuns, RunFacts, method_scores
-from xql_jax.reports.score_table import ScoreTable, csv_table, latex_table, markdown_table, plain_number
+from xql_jax.reports.method_scores import FOLDERS_HELP, FoundRuns, RunFacts, method_scores
+from xql_jax.reports.score_table import (
+    REFERENCES_HELP,
+    ScoreTable,
+    csv_table,
+    latex_table,
+    markdown_table,
+    plain_number,
+)
 from xql_jax.reports.statistics import AGGREGATES, TuningCurve, compared_scores, tuning_curves
 from xql_jax.reports.style import render
 from xql_jax.settings import Settings, setting
 from xql_jax.tasks import references_given
-
-FOLDERS_HELP = "folders of runs, or folders that contain runs"
-REFERENCES_HELP = "TASK=RANDOM,EXPERT: returns that are 0 and 100 in the tables, for a task without scores."
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,8 @@ import numpy as np
 from xql_jax.rollout.scores import mean_and_interval
 from xql_jax.tasks import References
 
+REFERENCES_HELP = "TASK=RANDOM,EXPERT: returns that are 0 and 100 in the tables, for a task without scores."
+
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
