@@ -16,6 +16,7 @@ BOOTSTRAP_SEED = 0  # of the bootstrap: the same scores have the same intervals
 THRESHOLDS = 51  # of a performance profile
 MOST_COMPARED = 8  # methods that are compared in pairs, which makes 28 pairs
 AGGREGATES = ("interquartile_mean", "mean", "median", "optimality_gap")
+SEARCHES, PULLS, SEARCHED = 1_000, 200, 8  # simulated searches, their episodes and their policies
 EXPERT = 100.0  # an expert's score, from which the optimality gap counts; see `Task.normalized_score`
 
 
@@ -170,7 +171,7 @@ class TuningCurve(NamedTuple):
     run: RunFacts  # of one of the policies
     settings: int  # that were tried
     policies: int  # of all settings and seeds
-    found: np.ndarray  # f64[3, pulls], after each evaluation episode, see `best_found`
+    found: np.ndarray  # f64[3, PULLS], after each evaluation episode, see `best_found`
 
 
 def tuning_curves(scores: Sequence[MethodScore]) -> Iterator[TuningCurve]:
@@ -192,20 +193,14 @@ def tuning_curves(scores: Sequence[MethodScore]) -> Iterator[TuningCurve]:
             yield TuningCurve(methods[0].facts, len(methods), len(members), found)
 
 
-def best_found(
-    scores: np.ndarray,
-    *,
-    policies: int = 8,
-    pulls: int = 200,
-    alpha: float = 2.0,
-    searches: int = 1_000,
-) -> np.ndarray:
+def best_found(scores: np.ndarray) -> np.ndarray:
     """Returns the mean score of the policy that looks best after each episode, over simulated searches.
 
-    A search has some of the policies, drawn without replacement in random order. Each pull evaluates the one
-    with the largest upper confidence bound, its mean so far + sqrt(alpha * log(pull) / its pulls), in one of
-    its episodes, drawn with replacement. It has found the policy with the best mean so far, and is worth that
-    policy's mean over all of its episodes. A policy without an episode is tried before the others.
+    A search has `SEARCHED` of the policies (all if there are fewer), drawn without replacement in random
+    order. Each pull evaluates the one with the largest upper confidence bound, its mean so far + sqrt(2
+    log(pull) / its pulls), in one of its episodes, drawn with replacement. It has found the policy with the
+    best mean so far, and is worth that policy's mean over all of its episodes. A policy without an episode is
+    tried before the others.
 
     Source: Jackson et al. 2025, "A Clean Slate for Offline Reinforcement Learning", and its code, Unifloral.
     Differs: the bonus is for scores that are scaled to [0, 1] here, by the least and the largest of all; in
@@ -213,20 +208,19 @@ def best_found(
     so many searches equals their bootstrap's.
     Args:
         scores: f64[P, E], of E episodes of each policy, in any unit.
-        policies: of a search; all if there are fewer.
     Returns:
-        f64[3, pulls], in the scores' unit: the mean, and the two ends of its 95% interval. The interval tells
+        f64[3, PULLS], in the scores' unit: the mean, and the two ends of its 95% interval. The interval tells
         what more searches among the same policies would change, and nothing of other trainings.
     """
-    generator, every, worth = np.random.default_rng(0), np.arange(searches), scores.mean(axis=1)
+    generator, every, worth = np.random.default_rng(0), np.arange(SEARCHES), scores.mean(axis=1)
     scaled = (scores - scores.min()) / (np.ptp(scores) or 1.0)
-    arms = generator.permuted(np.tile(np.arange(len(scores)), (searches, 1)), axis=1)[:, :policies]
-    counts, sums, found = np.zeros(arms.shape), np.zeros(arms.shape), np.empty((pulls, searches))
-    for pull in range(pulls):
+    arms = generator.permuted(np.tile(np.arange(len(scores)), (SEARCHES, 1)), axis=1)[:, :SEARCHED]
+    counts, sums, found = np.zeros(arms.shape), np.zeros(arms.shape), np.empty((PULLS, SEARCHES))
+    for pull in range(PULLS):
         tried = np.maximum(counts, 1)
-        bounds = sums / tried + np.sqrt(alpha * np.log(pull + 1) / tried)
+        bounds = sums / tried + np.sqrt(2.0 * np.log(pull + 1) / tried)
         pulled = every, np.where(counts, bounds, np.inf).argmax(axis=1)
-        episode = generator.integers(scores.shape[1], size=searches)
+        episode = generator.integers(scores.shape[1], size=SEARCHES)
         sums[pulled] += scaled[arms[pulled], episode]
         counts[pulled] += 1
         looks_best = np.where(counts, sums / np.maximum(counts, 1), -np.inf).argmax(axis=1)
