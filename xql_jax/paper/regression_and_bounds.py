@@ -25,12 +25,7 @@ def spread_around(x: np.ndarray) -> np.ndarray:
 
 
 def by_beta(betas: Sequence[float], name: str, points: np.ndarray, **columns: Sequence[np.ndarray]) -> Table:
-    """Returns a table with a row for every beta and point.
-
-    Args:
-        name: of the column with the points.
-        columns: for each further column, an array over the points for each beta.
-    """
+    """Returns a table with a row for every beta and point; each column is given as an array for each beta."""
     grid = {"beta": np.repeat(betas, len(points)), name: np.tile(points, len(betas))}
     return grid | {column: np.concatenate(arrays) for column, arrays in columns.items()}
 

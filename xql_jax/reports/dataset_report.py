@@ -137,9 +137,6 @@ def _entry_warnings(dataset: Dataset, report: Json) -> Iterator[str]:
         share = f"{report['actions_beyond_bound']:.1%} of the action entries"
         largest = np.abs(dataset.batch.actions).max()
         yield f"{share} are beyond ±1, up to {largest:g}, and are clipped: divide by the bound"
-    if report["actions_at_bound"] > 0.5:
-        share = f"{report['actions_at_bound']:.0%} of the action entries"
-        yield f"{share} are at their bounds, where a tanh policy has hardly any gradient"
     yield from suspicions(dataset)
     if report["constant_actions"]:
         yield f"action entries that never change: {_listed(report['constant_actions'])}"
