@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 from matplotlib.transforms import ScaledTranslation
 
-from xql_jax.files import replacing
+from xql_jax.files import write_atomically
 from xql_jax.reports.run_summary import BySeed
 from xql_jax.rollout.scores import mean_and_interval
 
@@ -191,6 +191,4 @@ def render(figure: Figure, kind: str = "png", dpi: int = 200) -> bytes:
 def save(figure: Figure, path: Path) -> None:
     """Writes the picture to `path` and beside it as SVG; each file is written whole or not at all."""
     for target in (path, path.with_suffix(".svg")):
-        picture = render(figure, target.suffix[1:])
-        with replacing(target, f".{target.name}.tmp") as unfinished:
-            unfinished.write_bytes(picture)
+        write_atomically(target, render(figure, target.suffix[1:]))
