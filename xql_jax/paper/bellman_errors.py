@@ -64,9 +64,10 @@ def fit_errors(errors: ArrayLike) -> dict[str, Fit]:
 
     location, scale = fit_gumbel(-x)
     right, left = judged(stats.gumbel_r(*fit_gumbel(x))), judged(stats.gumbel_l(-location, scale))
-    is_right = right.log_likelihood >= left.log_likelihood
-    return {
-        "Gumbel (right-skewed)" if is_right else "Gumbel (left-skewed)": right if is_right else left,
+    fits = {"Gumbel (right-skewed)": right}
+    if left.log_likelihood > right.log_likelihood:
+        fits = {"Gumbel (left-skewed)": left}
+    return fits | {
         "Gaussian": judged(stats.norm(*fit_gaussian(x))),
         "logistic": judged(stats.logistic(*fit_logistic(x))),
     }

@@ -163,26 +163,27 @@ def _draw_panel(
     axes: Axes, tables: Tables, task: str, methods: Sequence[str], looks: Mapping[str, style.Look]
 ) -> None:
     curves, marked = {}, {}
-    for method in (method for method in looks if method in methods):
+    for method, look in looks.items():
+        if method not in methods:
+            continue
         of_method = {name: where(table, task=task, method=method) for name, table in tables.items()}
         columns = (of_method["seeds"][name].tolist() for name in ("seed", "step", "value"))
         curves[method] = by_seed_and_step(zip(*columns, strict=True))
         seeds, diverged = (of_method["curves"][name][-1] for name in ("seeds", "diverged"))
         (restarts,) = of_method["restarts"]["restarts"]
-        label = looks[method]["label"]
+        label = look["label"]
         if diverged:
             label += f" ({diverged} of {seeds} diverged)"
         if restarts:
             label += f" (restarts: {restarts})"
-        marked[method] = looks[method] | {"label": label}
+        marked[method] = look | {"label": label}
     style.draw_curves(axes, curves, marked, True, columns=1)
 
 
 def _best_first(curves: Table) -> list[str]:
     """Returns the methods in a task's rows of `curves`, the best last mean first."""
-    last = dict(
-        zip(curves["method"].tolist(), curves["mean"].tolist(), strict=True)
-    )  # later steps come later
+    means = zip(curves["method"].tolist(), curves["mean"].tolist(), strict=True)
+    last = dict(means)  # later steps come later
     return sorted(last, key=lambda method: -last[method])
 
 
