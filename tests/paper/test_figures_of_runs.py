@@ -130,7 +130,7 @@ def test_errors_of_a_sweep_are_apart_and_a_steps_own_fit_is_of_its_errors_alone(
     assert of_two_heaps["log_likelihood"][0] < -5.0
 
 
-def test_what_is_lacking_is_told(tmp_path):
+def test_what_is_missing_is_an_error(tmp_path):
     write_run(tmp_path, "walker-run", "sac", {0: [None]})
     write_run(tmp_path, "pen-human-v1", "xql", {0: [1.0]})
     for name, message in {

@@ -106,7 +106,7 @@ def read_curves(
     for place, of_place in places.items():
         # By step: a seed may have been evaluated at steps at which the seed before it was not.
         for step, at in sorted(grouped(of_place, lambda point: point.step).items()):
-            mean, half_width = _mean(at)
+            mean, half_width = mean_and_interval(np.array([point.value for point in at]))
             diverged = sum(point.diverged for point in at)
             curves.append((*place, step, mean, mean - half_width, mean + half_width, len(at), diverged))
     for score in scores:
@@ -119,12 +119,6 @@ def read_curves(
         "seeds": long_table(*Point._fields, rows=points),
         "restarts": long_table("task", "method", "restarts", rows=restarts),
     }
-
-
-def _mean(points: Sequence[Point]) -> tuple[float, float]:
-    """Returns the mean over the points' values, and half the width of its 95% interval."""
-    mean, half_width = mean_and_interval(np.array([point.value for point in points]))
-    return float(mean), float(half_width)
 
 
 @style.styled()
@@ -213,7 +207,8 @@ def read_ablation(root: Path, *, field: str) -> Tables:
         end = max(point.step for point in by_value[place])
         ended = [point for point in by_value[place] if point.step == end]
         share = float(np.mean([point.diverged for point in ended]))
-        last.append((*place, *_mean(ended), len(ended), share))
+        score_and_interval = mean_and_interval(np.array([point.value for point in ended]))
+        last.append((*place, *score_and_interval, len(ended), share))
     columns = ("task", "method", "value", "score", "interval", "seeds", "share_diverged")
     curves = [(*place, *point[2:]) for place in places for point in by_value[place]]
     return {

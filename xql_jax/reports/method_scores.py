@@ -41,7 +41,7 @@ class RunFacts:
     is_normalised: bool  # whether 100 is an expert's score; else a score is the return itself
     has_own_data: bool  # whether it learned from files of the user instead of the task's dataset
     handover: int | None = None  # in fine-tuning, the step up to which steps are updates
-    restarted: Sequence[str] = ()  # the members that began anew after they diverged, once for each time
+    restarted: Sequence[str] = ()  # the members that initialised again after they diverged, once a time
     warnings: Sequence[str] = ()
 
 
