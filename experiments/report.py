@@ -16,14 +16,16 @@ OUTPUT/scores.md and OUTPUT/scores.tex.
 import time
 
 from xql_jax.commands import command_line
-from xql_jax.errors import UserError
+from xql_jax.errors import UserError, needing
 from xql_jax.outputs import check_output, write_output
-from xql_jax.reports.report import Report, ReportSettings, check_installed
+from xql_jax.reports.report import Report, ReportSettings
 from xql_jax.tools.read_runs import read_runs
 
 
 def main(settings: ReportSettings) -> int:
-    check_installed()
+    with needing("a report", "report"):
+        import jinja2  # noqa: F401
+        import rliable  # noqa: F401
     found = read_runs(settings.folders)
     if not found.runs and not found.left_out:
         raise UserError(f"{', '.join(settings.folders)}: no runs there: a run is a folder with a config.json")

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from xql_jax.theory.soft_mdp import SoftMDP, value_iteration
 
 EULER = float(np.euler_gamma)
-DEVIATION = np.pi / np.sqrt(6.0)  # of G(0, 1)
 
 instances = settings(max_examples=60, deadline=None, derandomize=True)
 several = settings(max_examples=100, deadline=None, derandomize=True)

@@ -9,25 +9,20 @@ from importlib import resources
 import numpy as np
 from matplotlib.figure import Figure
 
-from xql_jax.errors import needing
 from xql_jax.reports import report_pictures
-from xql_jax.reports.method_scores import FoundRuns, LeftOut, MethodScore, RunFacts, method_scores
-from xql_jax.reports.score_table import ScoreTable, csv_table, latex_table, markdown_table, plain_number
-from xql_jax.reports.statistics import (
-    AGGREGATES,
-    Statistics,
-    TuningCurve,
-    common_block,
-    score_matrix,
-    statistics_of,
-    tuning_curves,
+from xql_jax.reports.method_scores import FOLDERS_HELP, FoundRuns, RunFacts, method_scores
+from xql_jax.reports.score_table import (
+    REFERENCES_HELP,
+    ScoreTable,
+    csv_table,
+    latex_table,
+    markdown_table,
+    plain_number,
 )
+from xql_jax.reports.statistics import AGGREGATES, TuningCurve, compared_scores, tuning_curves
 from xql_jax.reports.style import render
 from xql_jax.settings import Settings, setting
 from xql_jax.tasks import references_given
-
-FOLDERS_HELP = "folders of runs, or folders that contain runs"
-REFERENCES_HELP = "TASK=RANDOM,EXPERT: returns that are 0 and 100 in the tables, for a task without scores."
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,13 +35,6 @@ class ReportSettings(Settings):
     )
     references: Sequence[str] = setting((), REFERENCES_HELP)
     output: str = setting("results/report", "Folder for the page and the tables.")
-
-
-def check_installed() -> None:
-    """Raises UserError if a package that reports need is not installed."""
-    with needing("a report", "report"):
-        import jinja2  # noqa: F401
-        import rliable  # noqa: F401
 
 
 class Report:
@@ -63,7 +51,9 @@ class Report:
     def __init__(
         self, found: FoundRuns, episodes: FoundRuns, title: str, samples: int, references: Sequence[str] = ()
     ):
-        self.title, self.samples, self.runs = title, samples, found.runs
+        self.title = title
+        self.samples = samples
+        self.runs = found.runs
         scores, doubled = method_scores(found.members)
         given = references_given(references, {run.dataset for run in found.runs})
         self.scores = [score.scored(given.get(score.dataset)) for score in scores]
@@ -72,7 +62,7 @@ class Report:
         self.table = ScoreTable(sorted({score.dataset for score in self.scores}), methods, entries)
         self.left_out = list(dict.fromkeys([*found.left_out, *episodes.left_out, *doubled]))
         self.tuning = list(tuning_curves(method_scores(episodes.members)[0]))
-        self.statistics, self.not_compared = _compared(self.scores, samples)
+        self.statistics, self.not_compared = compared_scores(self.scores, samples)
         self.aggregates = [["", *(name.replace("_", " ") for name in AGGREGATES)]]
         if self.statistics:
             for method, intervals in self.statistics.aggregates.items():
@@ -127,34 +117,6 @@ class Report:
                     yield name, method, "", *map(plain_number, with_ends), self.statistics.seeds[method]
             for pair, probability in self.statistics.improvements.items():
                 yield "probability_of_improvement", *pair, *map(plain_number, probability), ""
-
-
-def _compared(scores: Sequence[MethodScore], samples: int) -> tuple[Statistics | None, list[LeftOut]]:
-    """Returns the statistics over the comparable scores, and the reasons why other scores are left out."""
-    fit: dict[tuple[str, str], list[float]] = {}
-    reasons: dict[tuple[str, str], str] = {}
-    for score in scores:
-        place, last = (score.dataset, score.method), score.last
-        if score.note:
-            reasons[place] = score.note
-        elif not score.is_normalised:
-            reasons[place] = "a return, which is in its task's own unit"
-        elif any(map(math.isnan, last)):
-            reasons[place] = "a last score is not finite"
-        else:
-            fit[place] = list(last)
-    datasets, methods = common_block(list(fit))
-    for dataset, method in fit:
-        if dataset not in datasets:
-            reasons[dataset, method] = "too few of the other methods have a score on this dataset"
-        elif method not in methods:
-            lacking = [name for name in datasets if (name, method) not in fit]
-            reasons[dataset, method] = f"the method has no score on {', '.join(lacking)}"
-    left_out = [LeftOut(f"{method} on {dataset}", reason) for (dataset, method), reason in reasons.items()]
-    if not methods:
-        return None, left_out
-    matrices = {method: score_matrix([fit[dataset, method] for dataset in datasets]) for method in methods}
-    return statistics_of(datasets, matrices, samples), left_out
 
 
 def _tuning_rows(curves: Sequence[TuningCurve]) -> Iterator[Sequence[object]]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from xql_jax.errors import UserError
 from xql_jax.reports.printed_tables import FINETUNING_TABLE, PAPER_TABLES
-from xql_jax.reports.report import REFERENCES_HELP
+from xql_jax.reports.score_table import REFERENCES_HELP
 from xql_jax.settings import Settings, setting
 
 USED_BY = {  # the executors that use a setting

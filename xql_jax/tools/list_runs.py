@@ -7,8 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from xql_jax.errors import UserError, nearest
-from xql_jax.reports.method_scores import RunFacts, RunMember, method_scores
-from xql_jax.reports.report import FOLDERS_HELP
+from xql_jax.reports.method_scores import FOLDERS_HELP, RunFacts, RunMember, method_scores
 from xql_jax.reports.run_summary import grouped
 from xql_jax.runs.folder import HEARTBEAT
 from xql_jax.settings import Settings, setting
