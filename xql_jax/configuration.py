@@ -81,7 +81,7 @@ def update_in_sample(config: ConfigDict, **values: object) -> None:
 def _check_names(values: Iterable[str], config: ConfigDict) -> None:
     """Raises ValueError for a name that neither the config nor any method has."""
     for name in values:
-        if name not in config and name not in (known := all_hyperparameters() | METHOD_SETTINGS):
+        if name not in config and name not in (known := all_hyperparameters().keys() | METHOD_SETTINGS):
             raise ValueError(f"no method has {name!r}; nearest known: {nearest(name, known)}")
 
 
@@ -143,7 +143,7 @@ def _as_text(value: object, kind: type) -> str:
 def learner_from_config(config: ConfigDict, max_steps: float) -> Learner:
     """Builds the learner, whose decaying learning rates reach 0 at `max_steps`; UserError for a bad field."""
     learner = make_learner(config.algorithm)
-    values = {name: value for name, value in config.items() if name not in NO_VALUES}
+    values = {name: value for name, value in config.items() if name not in {*NO_VALUES, *METHOD_SETTINGS}}
     for name in fields.hyperparameters(learner):
         if name not in values:
             raise UserError(f"the config has no {name}, a field of {config.algorithm}")
