@@ -141,9 +141,8 @@ def make_learner(name: str, config: Mapping[str, Any] | None = None) -> Any:
 @functools.cache
 def all_hyperparameters() -> Mapping[str, type]:
     """Returns the types of the hyperparameters of all methods, policy objectives and heads, by name."""
-    learners = [make_learner(name) for name in (*OFFLINE, *ONLINE)]
-    policies = [part() for part in (*POLICIES.values(), *HEADS.values())]
-    parts = (*learners, *policies)
+    parts = [make_learner(name) for name in (*OFFLINE, *ONLINE)]
+    parts += [part() for part in (*POLICIES.values(), *HEADS.values())]
     return {name: type(value) for part in parts for name, value in hyperparameters(part).items()}
 
 
