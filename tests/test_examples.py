@@ -27,7 +27,7 @@ def rows(name, label):
     return np.array([[np.nan if cell == "-" else float(cell) for cell in row] for row in cells])
 
 
-@pytest.mark.parametrize("name", sorted(path.name for path in EXAMPLES.glob("*.py")))
+@pytest.mark.parametrize("name", sorted({path.name for path in EXAMPLES.glob("*.py")} - {"ogbench_agent.py"}))
 def test_it_runs_in_silence(name):
     assert printed(name)
 

@@ -241,7 +241,7 @@ def update_all(config: ConfigDict, **values: object) -> None:
     for name, value in with_every_width(values, config).items():
         if name in config:
             config[name] = value
-        elif name not in (known := all_hyperparameters() | METHOD_SETTINGS):
+        elif name not in (known := all_hyperparameters().keys() | METHOD_SETTINGS):
             raise ValueError(f"no method has {name!r}; nearest known: {nearest(name, known)}")
 
 
@@ -310,7 +310,7 @@ def _as_text(value: object, kind: type) -> str:
 def learner_from_config(config: ConfigDict, max_steps: float) -> Learner:
     """Builds the learner, whose decaying learning rates reach 0 at `max_steps`; UserError for a bad field."""
     learner = make_learner(config.algorithm)
-    values = {name: value for name, value in config.items() if name not in NO_VALUES}
+    values = {name: value for name, value in config.items() if name not in {*NO_VALUES, *METHOD_SETTINGS}}
     for name in fields.hyperparameters(learner):
         if name not in values:
             raise UserError(f"the config has no {name}, a field of {config.algorithm}")

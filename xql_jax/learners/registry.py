@@ -139,11 +139,11 @@ def make_learner(name: str, config: Mapping[str, Any] | None = None) -> Any:
 
 
 @functools.cache
-def all_hyperparameters() -> frozenset[str]:
-    """Returns the names of the hyperparameters of all methods, policy objectives and heads."""
-    learners = [make_learner(name) for name in (*OFFLINE, *ONLINE)]
-    policies = [part() for part in (*POLICIES.values(), *HEADS.values())]
-    return frozenset(name for part in (*learners, *policies) for name in hyperparameters(part))
+def all_hyperparameters() -> Mapping[str, type]:
+    """Returns the types of the hyperparameters of all methods, policy objectives and heads, by name."""
+    parts = [make_learner(name) for name in (*OFFLINE, *ONLINE)]
+    parts += [part() for part in (*POLICIES.values(), *HEADS.values())]
+    return {name: type(value) for part in parts for name, value in hyperparameters(part).items()}
 
 
 def _with_policy(learner: Any, name: str, method: str) -> Any:

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from xql_jax.reports import report_pictures
 from xql_jax.reports.method_scores import FOLDERS_HELP, FoundRuns, RunFacts, method_scores
+from xql_jax.reports.printed_tables import PublishedScore, with_published
 from xql_jax.reports.score_table import (
     REFERENCES_HELP,
     ScoreTable,
@@ -34,6 +35,7 @@ class ReportSettings(Settings):
         2_000, "Bootstrap samples for the intervals of statistics over datasets.", least=100, most=1_000_000
     )
     references: Sequence[str] = setting((), REFERENCES_HELP)
+    published: str = setting("", "CSV of published scores for the tables, as docs/results/published.csv.")
     output: str = setting("results/report", "Folder for the page and the tables.")
 
 
@@ -68,20 +70,21 @@ class Report:
             for method, intervals in self.statistics.aggregates.items():
                 self.aggregates.append([method, *map(_with_ends, intervals.T)])
 
-    def files(self, built: str) -> dict[str, str]:
+    def files(self, built: str, published: Sequence[PublishedScore] = ()) -> dict[str, str]:
         """Returns the report's files: text by file name.
 
         Args:
             built: a sentence that says when the report was made.
+            published: scores of others, beside which ours are shown.
         """
-        rows = self.table.rows()
+        rows = with_published(self.table.rows(), published)
         markdown, latex = markdown_table(rows), latex_table(rows)
         if self.statistics:
             on = f"over {', '.join(self.statistics.datasets)}; 95% intervals by stratified bootstrap"
             markdown += f"\n{on}\n\n{markdown_table(self.aggregates)}"
             latex += f"\n% {on}\n{latex_table(self.aggregates)}"
         return {
-            "index.html": self._page(built),
+            "index.html": self._page(built, published),
             "scores.csv": self.table.as_csv(),
             "statistics.csv": csv_table(self._statistics_rows()),
             "tuning.csv": csv_table(_tuning_rows(self.tuning)),
@@ -90,7 +93,7 @@ class Report:
             "scores.tex": latex,
         }
 
-    def _page(self, built: str) -> str:
+    def _page(self, built: str, published: Sequence[PublishedScore]) -> str:
         """Returns the HTML page, which needs no other file. All texts in it are escaped."""
         import jinja2
 
@@ -102,6 +105,7 @@ class Report:
         return environment.from_string(template).render(
             report=self,
             built=built,
+            published=published,
             curves=report_pictures.learning_curves(self.scores),
             sensitivity=report_pictures.sensitivity(self.scores),
             tuning=report_pictures.tuning(self.tuning),
