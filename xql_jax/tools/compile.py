@@ -83,19 +83,13 @@ class ProgramCosts(NamedTuple):
 
     members: int
     compile_seconds: float
-    argument_bytes: int  # the data and the members' states
-    result_bytes: int  # the states that it returns
+    state_bytes: int  # the data, and the members' states before and after the program
     temporary_bytes: int
     code_bytes: int
     operations: float  # of an update of the device's members
     bytes_accessed: float  # that an update reads and writes
     kernels: int  # of an update: fusions, copies and calls in the largest loop
     collectives: list[str]
-
-    @property
-    def state_bytes(self) -> int:
-        """The data, and the members' states before and after the program."""
-        return self.argument_bytes + self.result_bytes
 
     @property
     def memory(self) -> int:
@@ -151,12 +145,9 @@ def compile_run(settings: CompileSettings) -> Json:
                     f"{members_that_fit} fit"
                 )
         whole = compile_for(per_device, rows)
-    except jax.errors.JaxRuntimeError as error:
-        _check_is_memory(error)
-        raise UserError(
-            f"{rows:,} transitions and {members} member(s) do not fit into the memory of {kind}: "
-            f"{str(error).splitlines()[0]}"
-        ) from None
+    except MemoryError as error:
+        fitting = f"{rows:,} transitions and {members} member(s) do not fit into the memory of {kind}"
+        raise UserError(f"{fitting}: {error}") from None
     report = {
         "algorithm": job.settings.config.algorithm,
         "env_name": job.settings.env_name,
@@ -239,14 +230,13 @@ def largest_sample(compile_for: CompileFor, members: int) -> ProgramCosts:
     while True:
         try:
             return compile_for(members, SAMPLE_ROWS)
-        except jax.errors.JaxRuntimeError as error:
-            _check_is_memory(error)
+        except MemoryError:
             members //= 2
 
 
 def memory_line(compile_for: CompileFor, sample: ProgramCosts, rows: int) -> MemoryLine:
     """Returns the line through the sample and a program with half of its members, moved up by the data."""
-    data = compile_for(1, rows).argument_bytes - compile_for(1, SAMPLE_ROWS).argument_bytes
+    data = compile_for(1, rows).state_bytes - compile_for(1, SAMPLE_ROWS).state_bytes
     smaller = compile_for(sample.members // 2 or 2, SAMPLE_ROWS)
     added = sample.members - smaller.members
     # Temporaries and code may shrink with more members; their states do not.
@@ -259,7 +249,10 @@ def memory_line(compile_for: CompileFor, sample: ProgramCosts, rows: int) -> Mem
 def compile_population(
     population: Population, size: int, devices: Sequence[jax.Device], members: int, rows: int
 ) -> ProgramCosts:
-    """Compiles the program for `members` a device and data of `rows`, from a population with `size` rows."""
+    """Compiles the program for `members` a device and data of `rows`, from a population with `size` rows.
+
+    Raises MemoryError if the program does not fit into the devices' memory.
+    """
     [group] = make_groups(members * len(devices), True, devices)
 
     def of_members(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
@@ -273,14 +266,19 @@ def compile_population(
     data = jax.tree.map(of_data, population.data)
     number = jax.ShapeDtypeStruct((), np.int32)
     started = time.perf_counter()
-    program = population.program(group).lower(*states, data, number, number).compile()
+    lowered = population.program(group).lower(*states, data, number, number)
+    try:
+        program = lowered.compile()
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise MemoryError(str(error).splitlines()[0]) from error
     seconds = time.perf_counter() - started
     costs, memory, text = program.cost_analysis(), program.memory_analysis(), program.as_text()
     return ProgramCosts(
         members=members,
         compile_seconds=seconds,
-        argument_bytes=memory.argument_size_in_bytes,
-        result_bytes=memory.output_size_in_bytes - memory.alias_size_in_bytes,
+        state_bytes=memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes,
         temporary_bytes=memory.temp_size_in_bytes,
         code_bytes=memory.generated_code_size_in_bytes,
         operations=costs["flops"],
@@ -293,9 +291,3 @@ def compile_population(
 def collectives_in(text: str) -> list[str]:
     """Returns the collective operations in XLA's text of a program."""
     return [name for name in COLLECTIVES if f" {name}(" in text or f" {name}-start(" in text]
-
-
-def _check_is_memory(error: jax.errors.JaxRuntimeError) -> None:
-    """Raises the error unless it says that the program does not fit into the devices' memory."""
-    if "RESOURCE_EXHAUSTED" not in str(error):
-        raise error
