@@ -107,7 +107,7 @@ def export_policy(settings: ExportSettings) -> Json:
     expected = bounds.to_learner(policies["run"](observations))
     differences: dict[str, float] = {}
     for name in formats:
-        policies[name] = _written(name, folder, weights, act)
+        policies[name] = write_policy(name, folder, weights, act)
         found = bounds.to_learner(policies[name](observations))
         difference = float(np.quantile(np.abs(found - expected).max(-1), accepted))
         if not difference <= LARGEST_DIFFERENCE:
@@ -161,19 +161,22 @@ def _score(policy: Policy, evaluator: Evaluator, task: Task) -> float:
     return float(task.normalized_score(results.returns, results.successes).mean())
 
 
-def _written(name: str, folder: Path, weights: Weights, act: Callable[[Array], Array]) -> Policy:
-    """Writes a format's files; returns the policy read back from them."""
+def write_policy(name: str, folder: Path, weights: Weights, act: Callable[[Array], Array]) -> Policy:
+    """Writes the files of one of the `FILES`' formats; returns the policy read back from them."""
     file = folder / FILES[name]
     with writing_output("output", file) as unfinished:
         if name == "jax":
-            write_artifact(act, len(weights["shift"]), unfinished)
+            _write_artifact(act, len(weights["shift"]), unfinished)
         elif name == "onnx":
             write_onnx(weights, unfinished)
         else:
             with unfinished.open("wb") as archive:  # to a path, NumPy would add a suffix
                 np.savez(archive, **weights)  # type: ignore[arg-type]
-    if name != "npz":
-        return read_artifact(file) if name == "jax" else read_onnx(file)
+    if name == "jax":
+        called = jax.export.deserialize(bytearray(file.read_bytes())).call
+        return lambda observations: np.asarray(called(observations))
+    if name == "onnx":
+        return read_onnx(file)
     write_output("output", folder / SCRIPT, inspect.getsource(act_script))
     return runpy.run_path(str(folder / SCRIPT))["load"](file)[0]
 
@@ -245,7 +248,7 @@ def _stack(name: str, hidden: Params, last: Params, number: int) -> Layers:
     return layers
 
 
-def write_artifact(act: Callable[[Array], Array], observation_dim: int, path: Path) -> None:
+def _write_artifact(act: Callable[[Array], Array], observation_dim: int, path: Path) -> None:
     """Writes the function of f32[B, O], for any B, as StableHLO for `PLATFORMS`.
 
     jax.export promises that versions of JAX up to six months newer can read it.
@@ -253,9 +256,3 @@ def write_artifact(act: Callable[[Array], Array], observation_dim: int, path: Pa
     (size,) = jax.export.symbolic_shape("B")
     observations = jax.ShapeDtypeStruct((size, observation_dim), np.float32)
     path.write_bytes(jax.export.export(jax.jit(act), platforms=PLATFORMS)(observations).serialize())
-
-
-def read_artifact(path: Path) -> Callable[[np.ndarray], np.ndarray]:
-    """Returns the function that `write_artifact` wrote."""
-    called = jax.export.deserialize(bytearray(path.read_bytes())).call
-    return lambda observations: np.asarray(called(observations))
