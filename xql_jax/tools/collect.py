@@ -209,9 +209,10 @@ def _policy(settings: CollectionSettings) -> Source:
         raise UserError("no policy: give --policy=random, FILE.npz or a run's folder, or --replay=RUN")
     if not settings.env_name:
         raise UserError("--policy needs --env_name")
-    transitions, episodes = settings.transitions, settings.episodes
-    if (transitions is None) == (episodes is None):
+    if (settings.transitions is None) == (settings.episodes is None):
         raise UserError("give one of --transitions and --episodes: how much to collect")
+    unit = "transition" if settings.transitions else "episode"
+    number = settings.transitions or settings.episodes or 0
     task, seed, noise = get_task(settings.env_name), settings.seed, settings.noise
     maker = environment_maker(task, settings.simulation)
     behaviour = open_behaviour(
@@ -219,18 +220,8 @@ def _policy(settings: CollectionSettings) -> Source:
     )
 
     def rows() -> Rows:
-        unit = "transition" if transitions else "episode"
-        with counted(transitions or episodes or 0, unit, settings.tqdm) as count:
-            return episodes_of(
-                behaviour,
-                task,
-                maker,
-                seed,
-                transitions=transitions,
-                episodes=episodes,
-                noise=noise,
-                count=count,
-            )
+        with counted(number, unit, settings.tqdm) as count:
+            return episodes_of(behaviour, task, maker, seed, number, unit, noise=noise, count=count)
 
     metadata = {"seed": seed, "policy": behaviour.name, "policy_is": behaviour.what, "noise": noise}
     return Source(task, settings.simulation, rows, metadata)
@@ -294,8 +285,6 @@ def _references(settings: CollectionSettings, source: Source) -> References | No
         if random is not None:
             raise UserError(f"--random_return={random:g} says nothing without --expert_return or --expert")
         return None
-    if expert is not None and random is not None:
-        checked_references((random, expert), "--random_return and --expert_return")
     task, episodes = source.task, settings.reference_episodes
     maker = environment_maker(task, source.simulation)
     random_policy, *expert_policies = (
@@ -304,14 +293,14 @@ def _references(settings: CollectionSettings, source: Source) -> References | No
     )
 
     def mean_return(behaviour: Behaviour) -> float:
-        rows = episodes_of(behaviour, task, maker, settings.seed, episodes=episodes, stream=REFERENCE_STREAM)
+        rows = episodes_of(behaviour, task, maker, settings.seed, episodes, stream=REFERENCE_STREAM)
         mean = float(np.mean(returns_of(rows)))
         LOG.info(f"reference: {behaviour.name} has a mean return of {mean:.6g} in {episodes} episodes")
         return mean
 
     low = mean_return(random_policy) if random is None else random
     high = max(map(mean_return, expert_policies)) if expert is None else expert
-    return checked_references((low, high), "references")
+    return checked_references((low, high), "returns of scores 0 and 100")
 
 
 def _check_output(settings: CollectionSettings) -> Path:
