@@ -66,9 +66,7 @@ class CollectionSettings(ToolSettings, SimulationSettings):
     random_return: float | None = setting(None, "Return that is a score of 0. Default: measured.")
     expert_return: float | None = setting(None, "Return that is a score of 100, written with the data.")
     reference_episodes: int = setting(100, "Episodes for each measured return.", least=1, most=MOST_EPISODES)
-    output: str | None = setting(
-        None, "FILE.hdf5 to write, or a folder with --format=minari. It must not exist yet."
-    )
+    output: str | None = setting(None, "FILE.hdf5, or a folder with --format=minari; it must not exist yet.")
     format: str = setting(
         "hdf5",
         "hdf5: D4RL's layout; minari: a folder, to be read as minari:FOLDER.",
@@ -83,13 +81,9 @@ class CollectionSettings(ToolSettings, SimulationSettings):
         "Policy that acts: a run's folder or one of its checkpoints; `random`; or FILE.npz, a Gaussian MLP "
         "or an exported policy.",
     )
-    noise: float = setting(
-        0.0, "Standard deviation of Gaussian noise on actions; 1 is half their range.", least=0
-    )
+    noise: float = setting(0.0, "Standard deviation of noise on actions; 1 is half their range.", least=0)
     deterministic: bool = setting(False, "Use the policy's mode instead of sampling.")
-    transitions: int | None = setting(
-        None, "Transitions to collect; a time-out ends the last episode.", least=1
-    )
+    transitions: int | None = setting(None, "Transitions to collect; the last episode is cut off.", least=1)
     episodes: int | None = setting(None, "Whole episodes to collect.", least=1)
     seed: int = setting(
         0, "Random seed. Episode e depends on (seed, e) alone; with --waypoints, all do on the seed."
@@ -104,12 +98,8 @@ class CollectionSettings(ToolSettings, SimulationSettings):
         "Default of --output: where the task's data are looked for.",
     )
     replay: str | None = setting(None, "Folder of an online run whose replay buffer is written.")
-    until: int | None = setting(
-        None, "With --replay, write the buffer as it was after so many transitions. Default: all.", least=2
-    )
-    member: int | None = setting(
-        None, "Member of the run, counted from 0. Needed for runs with several members."
-    )
+    until: int | None = setting(None, "With --replay, the buffer after N transitions. Default: all.", least=2)
+    member: int | None = setting(None, "Member, counted from 0. Needed if the run has several.")
     expert: Sequence[str] = setting(
         (), "Policies, as for --policy, whose returns are measured; the best is the return of score 100."
     )

@@ -56,9 +56,7 @@ class ExportSettings(ToolSettings):
     given: frozenset[str] = frozenset()  # names of the settings that the user gave
     checkpoint: str = setting("", "a run's folder or one of its checkpoints", positional=True)
     env_name: str | None = setting(None, "Task of --episodes. Default: the run's own.")
-    member: int | None = setting(
-        None, "Member of the run, counted from 0. Needed for runs with several members."
-    )
+    member: int | None = setting(None, "Member, counted from 0. Needed if the run has several.")
     formats: Sequence[str] = setting(
         tuple(FILES),
         "Files to write. jax: an artifact of jax.export; onnx: a graph, needs xql_jax[export]; npz: weights. "
@@ -68,9 +66,7 @@ class ExportSettings(ToolSettings):
     )
     output: str | None = setting(None, "Folder for the files. Default: `export` in the run's folder.")
     episodes: int = setting(0, "Evaluate the run and every file over that many episodes.", most=MOST_EPISODES)
-    seed: int = setting(
-        EVALUATION_START_SEED, "Seed for the initial states. Evaluations during training use another one."
-    )
+    seed: int = setting(EVALUATION_START_SEED, "Seed of the episodes; training's evaluations use another.")
 
 
 @settings_of_jax()
