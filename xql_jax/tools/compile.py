@@ -100,14 +100,6 @@ class ProgramCosts(NamedTuple):
 CompileFor = Callable[[int, int], ProgramCosts]  # from members a device and rows of data
 
 
-class MemoryLine(NamedTuple):
-    """The memory of a device as a linear function of its members, in bytes."""
-
-    data: int  # part of `fixed`
-    fixed: float
-    per_member: float
-
-
 @settings_of_jax()
 def compile_run(settings: CompileSettings) -> Json:
     """Compiles the run's program; returns what --json prints.
@@ -133,12 +125,12 @@ def compile_run(settings: CompileSettings) -> Json:
     try:
         compile_for(1, rows)  # if not even one member fits, nothing else is tried
         sample = largest_sample(compile_for, per_device)
-        line = memory_line(compile_for, sample, rows)
+        data, fixed, per_member = memory_line(compile_for, sample, rows)
         if specs:
-            on_a_device = max(0, math.floor((specs.memory * GIB - line.fixed) / line.per_member))
+            on_a_device = max(0, math.floor((specs.memory * GIB - fixed) / per_member))
             members_that_fit = len(used) * on_a_device
             if members_that_fit < members:
-                needed = (line.fixed + per_device * line.per_member) / GIB
+                needed = (fixed + per_device * per_member) / GIB
                 raise UserError(
                     f"--num_seeds={settings.num_seeds}: {members} member(s) do not fit: on {len(used)} "
                     f"device(s) they take {needed:.1f} GiB each, and {kind} has {specs.memory:g}; at most "
@@ -164,13 +156,13 @@ def compile_run(settings: CompileSettings) -> Json:
         "collectives": whole.collectives,
         "kernels": whole.kernels,
         "bytes": {
-            "data": line.data,
-            "members": whole.state_bytes - line.data,
+            "data": data,
+            "members": whole.state_bytes - data,
             "temporaries": whole.temporary_bytes,
             "program": whole.code_bytes,
             "together": whole.memory,
             "of_device": round(specs.memory * GIB) if specs else None,
-            "a_member_more": round(line.per_member),
+            "a_member_more": round(per_member),
         },
         "members_that_fit": members_that_fit,
         # What all members of a device do. Bytes are counted with few rows of data: the compiler counts
@@ -234,8 +226,11 @@ def largest_sample(compile_for: CompileFor, members: int) -> ProgramCosts:
             members //= 2
 
 
-def memory_line(compile_for: CompileFor, sample: ProgramCosts, rows: int) -> MemoryLine:
-    """Returns the line through the sample and a program with half of its members, moved up by the data."""
+def memory_line(compile_for: CompileFor, sample: ProgramCosts, rows: int) -> tuple[int, float, float]:
+    """Returns the bytes on a device of the data, of all that its members share, and of a member more.
+
+    They are those of the line through the sample and a program with half of its members.
+    """
     data = compile_for(1, rows).state_bytes - compile_for(1, SAMPLE_ROWS).state_bytes
     smaller = compile_for(sample.members // 2 or 2, SAMPLE_ROWS)
     added = sample.members - smaller.members
@@ -243,7 +238,7 @@ def memory_line(compile_for: CompileFor, sample: ProgramCosts, rows: int) -> Mem
     per_member = max(
         (sample.memory - smaller.memory) / added, (sample.state_bytes - smaller.state_bytes) / added
     )
-    return MemoryLine(data, data + sample.memory - sample.members * per_member, per_member)
+    return data, data + sample.memory - sample.members * per_member, per_member
 
 
 def compile_population(
