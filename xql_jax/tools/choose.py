@@ -63,9 +63,7 @@ class ChoiceSettings(ToolSettings):
     tau: float = setting(0.02, "Polyak rate of the target network, per update.")
     discount: float | None = setting(None, "Discount of the values. Default: the run's own.")
     seed: int = setting(0, "Random seed, the same for all members.")
-    output: str | None = setting(
-        None, "Write the members to FILE.csv, or members and correlations to FILE.json."
-    )
+    output: str | None = setting(None, "FILE.csv for the members, or FILE.json with correlations, too.")
     tqdm: bool = setting(True, "Show a progress bar, if stderr is a terminal.")
 
 

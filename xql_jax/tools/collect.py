@@ -68,9 +68,7 @@ class CollectionSettings(ToolSettings, SimulationSettings):
     reference_episodes: int = setting(100, "Episodes for each measured return.", least=1, most=MOST_EPISODES)
     output: str | None = setting(None, "FILE.hdf5, or a folder with --format=minari; it must not exist yet.")
     format: str = setting(
-        "hdf5",
-        "hdf5: D4RL's layout; minari: a folder, to be read as minari:FOLDER.",
-        choices=("hdf5", "minari"),
+        "hdf5", "hdf5: D4RL's layout; minari: a folder, read as minari:FOLDER.", choices=("hdf5", "minari")
     )
     env_name: str | None = setting(
         None, "Task, as for xql-evaluate. --policy needs it; with --replay, the run's own."
@@ -89,8 +87,7 @@ class CollectionSettings(ToolSettings, SimulationSettings):
         0, "Random seed. Episode e depends on (seed, e) alone; with --waypoints, all do on the seed."
     )
     waypoints: bool = setting(
-        False,
-        "Make antmaze-* data as D4RL does: an ant walks between waypoints, with a policy that is included.",
+        False, "Make antmaze-* data as D4RL does: an ant, whose policy is included, walks between waypoints."
     )
     oracle: bool = setting(
         False,

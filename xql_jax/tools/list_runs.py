@@ -26,9 +26,7 @@ class ListSettings(Settings):
 
     folders: Sequence[str] = setting((), FOLDERS_HELP, positional=True)
     filter: str = setting(
-        "",
-        "List only runs with all of these: NAME=VALUE, where NAME is task, method, state or a setting such "
-        "as beta.",
+        "", "List only runs with each NAME=VALUE. A name is task, method, state or a setting, such as beta."
     )
     compare: bool = setting(False, "Show the settings that have several values among the listed runs.")
     sort: str = setting("task", "Order: by task and method, best score, newest or name.", choices=SORTS)
