@@ -168,11 +168,8 @@ def write_policy(name: str, folder: Path, weights: Weights, act: Callable[[Array
         else:
             with unfinished.open("wb") as archive:  # to a path, NumPy would add a suffix
                 np.savez(archive, **weights)  # type: ignore[arg-type]
-    if name == "jax":
-        called = jax.export.deserialize(bytearray(file.read_bytes())).call
-        return lambda observations: np.asarray(called(observations))
-    if name == "onnx":
-        return read_onnx(file)
+    if name != "npz":
+        return read_artifact(file) if name == "jax" else read_onnx(file)
     write_output("output", folder / SCRIPT, inspect.getsource(act_script))
     return runpy.run_path(str(folder / SCRIPT))["load"](file)[0]
 
@@ -252,3 +249,9 @@ def _write_artifact(act: Callable[[Array], Array], observation_dim: int, path: P
     (size,) = jax.export.symbolic_shape("B")
     observations = jax.ShapeDtypeStruct((size, observation_dim), np.float32)
     path.write_bytes(jax.export.export(jax.jit(act), platforms=PLATFORMS)(observations).serialize())
+
+
+def read_artifact(path: Path) -> Policy:
+    """Returns the function in an artifact of `jax.export`."""
+    called = jax.export.deserialize(bytearray(path.read_bytes())).call
+    return lambda observations: np.asarray(called(observations))
