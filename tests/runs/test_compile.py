@@ -22,17 +22,12 @@ MAIN = ROOT / "experiments" / "compile.py"
 HOPPER = ("--env_name=hopper-medium-v2", "--topology=v5e:2x2")
 
 
-def printed(*flags):
-    """The numbers of the main."""
-    pytest.importorskip("libtpu")
-    outcome = run_main([*HOPPER, "--json", *flags], main=MAIN)
-    assert outcome.code == 0, outcome.err
-    return json.loads(outcome.out.splitlines()[-1])
-
-
 @pytest.mark.slow
 def test_xql_on_a_tpu_beside_what_is_known():
-    found = printed("--num_seeds=64", "--transitions=1_000_000")
+    pytest.importorskip("libtpu")
+    outcome = run_main([*HOPPER, "--num_seeds=64", "--transitions=1_000_000", "--json"], main=MAIN)
+    assert outcome.code == 0, outcome.err
+    found = json.loads(outcome.out.splitlines()[-1])
     assert (found["devices_used"], found["members_per_device"], found["collectives"]) == (4, 16, [])
     # Data: 27 numbers a row. The compiler pads them to a multiple of 8: 32.
     np.testing.assert_allclose(found["bytes"]["data"], 32 * 4e6, rtol=0.05)

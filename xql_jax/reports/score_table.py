@@ -48,7 +48,7 @@ class Entry:
         With fine-tuning, the scores before and after: `71.3 ± 2.0 → 95.0 ± 1.1 [76 → 97]`. If seeds are
         missing, the cell says how many there are.
         """
-        text = " → ".join(_with_interval(scores) for scores in (self.before, self.last) if scores) or "–"
+        text = " → ".join(with_interval(scores) for scores in (self.before, self.last) if scores) or "–"
         if self.diverged:
             text += " div"
         if self.last and not self.is_normalised:
@@ -165,7 +165,8 @@ def _mean(scores: Sequence[float]) -> float:
     return float(np.mean(scores)) if len(scores) else math.nan
 
 
-def _with_interval(scores: Sequence[float]) -> str:
+def with_interval(scores: Sequence[float]) -> str:
+    """Returns the mean and, of two or more scores, half the width of its 95% interval."""
     mean, half_width = mean_and_interval(np.array(scores))
     return f"{mean:.1f}" + ("" if math.isnan(half_width) else f" ± {half_width:.1f}")
 

@@ -39,7 +39,7 @@ PASSED_ON = ("D4RL_DATASET_DIR", "OGBENCH_DATASET_DIR", "MINARI_DATASETS_PATH", 
 class Outcome:
     """How a cell's training ended: the run's summary, or the reason why there is none."""
 
-    summary: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    summary: Json = dataclasses.field(default_factory=dict)
     stopped: signal.Signals | None = None  # the signal that it got; it may have finished nevertheless
     failure: str = ""
 
