@@ -259,3 +259,10 @@ def test_the_guides_blocks_run_as_printed(tmp_path, monkeypatch, capsys):
         exec(block, names)
     assert names["drawn"].shape == (2, 1)
     assert names["tuned"].run.content["checkpoint"]["step"] > 0
+
+
+def test_a_method_without_q_says_so():
+    policy = xql_jax.train(dataset=bandit(), max_steps=3, method="bc", **SMALL)
+    for ask in (lambda: policy.value([0.0]), lambda: policy.q([0.0], [0.0])):
+        with pytest.raises(UserError, match="bc learns no"):
+            ask()

@@ -10,7 +10,7 @@ import pytest
 
 from xql_jax.errors import UserError
 from xql_jax.reports.printed_tables import PAPER_TABLES, read_paper_table
-from xql_jax.tasks import SUITES, TASKS, get_task
+from xql_jax.tasks import LISTED_TASKS, SUITES, TASKS, get_task
 
 D4RL_TASKS = [task for task in TASKS.values() if task.suite.d4rl_packages]
 
@@ -124,3 +124,7 @@ def test_gymnasiums_own_tasks_need_no_module(name):
 def test_a_misspelt_task_names_the_nearest(name, near):
     with pytest.raises(UserError, match=rf"(unknown|gone) .*'{name}'; nearest known: .*{near}\b"):
         get_task(name)
+
+
+def test_each_name_is_one_task_of_one_suite():
+    assert sum(len(list(suite.tasks())) for suite in SUITES.values()) == len(LISTED_TASKS)

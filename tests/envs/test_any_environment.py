@@ -11,6 +11,7 @@ from gymnasium import spaces
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from xql_jax.envs.processes import Processes
 from xql_jax.envs.registered import Registered
 from xql_jax.envs.vector import UNKNOWN_SUCCESS, Local
 from xql_jax.errors import UserError
@@ -27,11 +28,13 @@ class Ours(Exception):
 # What an environment may do, by name: how it returns a number, and which number that is.
 REWARDS = {
     "float": (float, float),
+    "bool": (lambda x: x % 2 == 0, lambda x: float(x % 2 == 0)),
     "float16": (np.float16, float),
     "int64": (np.int64, float),
     "0-d array": (np.array, float),
 }
 OBSERVATIONS = {
+    "float32": np.float32,
     "float64": np.float64,
     "uint8": functools.partial(np.asarray, dtype=np.uint8),
     "list": lambda x: np.asarray(x).tolist(),
@@ -50,9 +53,11 @@ SUCCESSES = {
 WRONG_SHAPES = {
     "scalar": lambda x: x.flat[0],
     "longer": lambda x: np.stack([x, x]),
+    "another axis": lambda x: x[..., None],
     "flat": np.ravel,
 }
 WRONG_NUMBERS = {
+    "complex": lambda x: x + 1j,
     "text": lambda x: x.astype(str),
     "NaN": lambda x: np.full(x.shape, np.nan),
     "too large": lambda x: np.full(x.shape, 1e300),
@@ -60,6 +65,7 @@ WRONG_NUMBERS = {
     "masked": lambda x: np.ma.masked_all(x.shape),
 }
 WRONG_REWARDS = {
+    "one": lambda x: np.array([x]),
     "none": lambda x: None,
     "NaN": lambda x: math.nan,
     "masked": lambda x: np.ma.masked,
@@ -69,6 +75,7 @@ WRONG_TRUTHS = {"two": np.array([True, True]), "text": "False", "half": 0.5, "no
 WRONG_RESETS = {"alone": lambda x: x, "info None": lambda x: (x, None), "three": lambda x: (x, {}, {})}
 WRONG_STEPS = {
     "four": lambda o, r, t, c, i: (o, r, t, i),
+    "nothing": lambda *given: None,
     "info None": lambda *given: (*given[:4], None),
     "rotated": lambda o, r, t, c, i: (o, r, t, i, c),
 }
@@ -76,6 +83,7 @@ FAILURES = {"raises": Ours("a reason"), "exits": SystemExit(3), "unpacks": Value
 FLOATS = functools.partial(spaces.Box, shape=(2,), dtype=np.float32)
 WRONG_ACTIONS = {
     "integers": spaces.Box(0, 20, (1,), np.int8),
+    "half bounded": FLOATS(-1.0, np.inf),
     "too wide": FLOATS(-3e38, 3e38),
     "discrete": spaces.Discrete(3),
     "none of them": spaces.Box(-1, 1, (0,), np.float32),
@@ -306,3 +314,14 @@ def test_every_fault_is_refused_in_one_line(kind, name, case, at, seed):
 @given(case=CASES, seed=SEEDS)
 def test_an_environment_runs_with_its_own_numbers(case, seed):
     check_steps(Local(functools.partial(made, case, NO_FAULT), 2), case, seed)
+
+
+@pytest.mark.slow
+@settings(shared, max_examples=12)
+@given(case=CASES, seed=SEEDS)
+def test_some_run_so_in_processes(case, seed):
+    env = Processes(functools.partial(made, case, NO_FAULT), 2)
+    try:
+        check_steps(env, case, seed)
+    finally:
+        env.close()

@@ -13,7 +13,7 @@ import time
 import jax
 import numpy as np
 import pytest
-from broken_runs import HANDOVER, KINDS, MAX_STEPS, arrays, assert_same_run
+from broken_runs import HANDOVER, KINDS, MAX_STEPS, arrays, assert_same_run, checkpoint_steps
 from main_runs import rows, run_folder
 
 from xql_jax.training.replay_files import ReplayFiles
@@ -118,3 +118,9 @@ def test_hundreds_of_members_stop_within_seconds(bench):
     began = time.monotonic()
     assert bench.finish(process) == 128 + signal.SIGTERM, bench.log()
     assert time.monotonic() - began < 20.0
+
+
+def test_checkpoints_by_the_clock_change_no_bit(bench, unbroken):
+    run = bench.run(bench.folder / "clock", "--checkpoint_interval=600", "--checkpoint_minutes=1e-4")
+    assert checkpoint_steps(run) == [500, 550, 600]  # at every call's end, and those are at the rows
+    assert_same_run(run, unbroken)

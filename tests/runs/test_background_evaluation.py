@@ -14,6 +14,7 @@ from tiny_runs import (
     write_dataset,
 )
 
+from xql_jax.errors import EnvironmentFailure
 from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.runs.kinds import train_run as run_offline
 from xql_jax.runs.load import load_run
@@ -111,3 +112,16 @@ def test_a_stop_goes_back_to_the_step_whose_evaluation_is_not_over(settings, ahe
     assert run.step == 4
     assert not run.rows(run.files.evaluations)
     assert_equal(run_offline(settings("a", resume=True)), expected)
+
+
+def test_if_an_environment_fails_the_run_goes_on_from_there(settings):
+    expected, evaluate = run_offline(settings("b")), Evaluator.run
+
+    def failing(self, policy):
+        raise EnvironmentFailure("pointmaze-umaze-v0: it broke")
+
+    with mock.patch.object(Evaluator, "run", failing), pytest.raises(EnvironmentFailure, match="it broke"):
+        run_offline(settings("a", background_evaluation=True))
+    assert Evaluator.run is evaluate
+    resumed = run_offline(settings("a", resume=True, background_evaluation=True))
+    assert_equal(resumed, expected)

@@ -199,3 +199,23 @@ def test_who_resumes_what_is_not_there_is_told(tmp_path, caplog):
     assert "no run with these settings" not in caplog.text
     begun(tmp_path, resume=True, config={**IDENTITY["config"], "beta": 0.6})
     assert f"no run with these settings to resume, a new one begins: xql-runs {tmp_path}" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "packages"),
+    [("cheetah-run", {"dm_control"}), ("playground:CheetahRun", {"playground", "mujoco-mjx"})],
+)
+def test_the_versions_of_the_tasks_packages_are_recorded_and_compared(name, packages):
+    began = machine.surroundings(get_task(name))
+    assert packages <= began["versions"].keys() - machine.surroundings()["versions"].keys()
+    for package in packages:
+        before = {**began, "versions": {**began["versions"], package: "0.0"}}
+        assert f"{package} 0.0, here" in machine.differences(before, began)
+
+
+def test_one_process_at_a_time(tmp_path):
+    folder = make_folder(tmp_path)
+    with folder.locked(True), pytest.raises(UserError, match="another process"), folder.locked(True):
+        pass
+    with folder.locked(True), make_folder(tmp_path, max_steps=11).locked(resume=False):
+        pass

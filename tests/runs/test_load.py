@@ -125,3 +125,18 @@ def test_a_strangers_run_acts_and_is_exported_without_running_the_code_that_it_n
     assert not Path("was_run").exists()
     load_policy(path).evaluate("strangers:Other-v0", episodes=1)
     assert Path("was_run").exists()
+
+
+def test_policies_normalise_observations(data, unbroken):
+    """As by hand from the file: its last rows of trajectories are no transitions."""
+    with np.load(data / "data.npz") as arrays:
+        kept = ~arrays["timeouts"]
+        returns = np.where(kept, arrays["rewards"], 0).reshape(3, 40).sum(1)
+        kept &= np.repeat(returns >= np.sort(returns)[1], 40)  # two trajectories of three are learned from
+        transitions = arrays["observations"][kept].astype(np.float64)
+    observations = np.random.default_rng(0).uniform(0.5, 3.5, (6, 5, O)).astype(np.float32)
+    normalised = ((observations - transitions.mean(0)) / transitions.std(0)).astype(np.float32)
+    plain = with_preprocessing(unbroken.path, Preprocessing()).policy()
+    actions = load_run(unbroken.path).policy()(observations)
+    np.testing.assert_allclose(actions, plain(normalised), rtol=1e-4, atol=1e-6)
+    assert np.abs(actions - plain(observations)).max() > 0.01
