@@ -7,7 +7,6 @@ from learner_runs import init, make
 from linear_runs import run_updates
 
 from xql_jax.learners.fields import hyperparameters, with_hyperparameters
-from xql_jax.learners.parts import min_q
 from xql_jax.theory.soft_mdp import SoftMDP, value_iteration
 from xql_jax.types import Batch, SarsaBatch
 
@@ -97,7 +96,7 @@ def learnt_v(state):
 
 def learnt_q(state, batch):
     """Q of every transition's pair."""
-    return min_q(state.critic, state.critic.params, batch.observations, batch.actions)
+    return state.critic.min_q(batch.observations, batch.actions)
 
 
 def learnt_policy(learner, state):

@@ -9,7 +9,7 @@ import pytest
 import scipy.stats
 
 from xql_jax.learners.flow_policies import Flow, FlowHead, OneStepFlow, WeightedFlow, fixed_noise
-from xql_jax.learners.parts import Estimates, LearnerState, NetworkState
+from xql_jax.learners.parts import CriticState, Estimates, LearnerState
 from xql_jax.networks.flow import integrate
 from xql_jax.types import Batch
 
@@ -67,7 +67,7 @@ def acting(policy, actor, q_of, size, key=0):
         def apply(self, params, observations, actions):
             return q_of(observations, actions)
 
-    state = LearnerState(0, actor, critic=NetworkState(Known(), ({},)))
+    state = LearnerState(0, actor, critic=CriticState(Known(), ({},)))
     return policy.actor(state)(jnp.zeros((size, 1)))
 
 

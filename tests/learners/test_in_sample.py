@@ -7,7 +7,6 @@ import pytest
 from learner_runs import FROZEN, init, make, make_batch, update
 from linear_runs import Adam, features, gumbel_slope, linear, run_updates, stacked
 
-from xql_jax.learners.parts import all_q
 from xql_jax.learners.qql import W
 from xql_jax.learners.xql import smoothed
 from xql_jax.types import Batch
@@ -115,7 +114,7 @@ def test_beta_follows_the_bellman_errors_themselves(loss):
     state = init(learner, batch)
     after, metrics = update(learner, state, batch, jax.random.key(0))
     targets = batch.rewards + learner.discount * batch.masks * after.value(batch.next_observations)
-    errors = targets - all_q(state.critic, state.critic.params, batch.observations, batch.actions)
+    errors = targets - state.critic.all_q(batch.observations, batch.actions)
     scale = 2.0 * np.sqrt(6.0) / np.pi * np.sqrt(np.mean(np.square(errors)))
     np.testing.assert_allclose(after.value.log_beta, 0.5 * np.log(scale), rtol=1e-5)  # it began at beta = 1
     assert float(metrics["value/beta"]) == 1.0

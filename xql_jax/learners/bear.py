@@ -22,7 +22,6 @@ run.
 
 from collections.abc import Callable
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 
@@ -36,24 +35,22 @@ from xql_jax.types import Array, Batch, Metrics, Numeric, Params, PRNGKey
 LOG_MULTIPLIER_RANGE = (-5.0, 10.0)
 
 
-@flax.struct.dataclass
 class ConstrainedPolicy(brac_p.RegularizedPolicy):
     """Policy whose distance from the clone has a Lagrange multiplier for its cost."""
 
     multiplier_lr: Numeric = fields.traced(1e-3, fields.POSITIVE, "Learning rate of the multiplier.")
 
     def init(self, key: PRNGKey, observations: Array, actions: Array) -> brac_p.RegularizedState:
-        log_multiplier = NetworkState.create(None, jnp.zeros(()))
-        return super().init(key, observations, actions).replace(log_multiplier=log_multiplier)
+        dual = NetworkState.create(None, jnp.zeros(()))
+        return super().init(key, observations, actions).replace(log_multiplier=dual)
 
 
-class Chooser(NetworkState):
+class Chooser(NetworkState, kw_only=True):
     """An actor that samples several actions and chooses among them by a critic."""
 
-    critic: NetworkState = flax.struct.field(default=None)
+    critic: NetworkState
 
 
-@flax.struct.dataclass
 class BEAR(brac_p.BehaviorRegularized):
     """pi maximises Q, penalised by its MMD to the clone with a Lagrange multiplier.
 

@@ -22,13 +22,12 @@ import dataclasses
 import functools
 from collections.abc import Callable
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 
 from xql_jax.learners import fields, parts
 from xql_jax.learners.actor_critic import ActorCritic, at_each
-from xql_jax.learners.parts import LearnerState, NetworkState
+from xql_jax.learners.parts import CriticState, LearnerState, NetworkState
 from xql_jax.learners.policy_objectives import Squashed, expected_q
 from xql_jax.losses.divergence import laplacian_kernel, mmd_squared, sampled_kl
 from xql_jax.networks.policies import Distribution, Draws, draws
@@ -37,14 +36,13 @@ from xql_jax.types import Array, Batch, Metrics, Numeric, PRNGKey
 MMD_SIGMA = 10.0  # their 20: their kernel, exp(-|d|_1 / sigma), lacks our factor 2
 
 
-class RegularizedState(NetworkState):
+class RegularizedState(NetworkState, kw_only=True):
     """The actor, the clone that it is kept near, and the logarithm of the penalty's multiplier."""
 
-    behavior: NetworkState = flax.struct.field(default=None)  # the clone
-    log_multiplier: NetworkState = flax.struct.field(default=None)  # its params are f32[]; None: not tuned
+    behavior: NetworkState  # the clone
+    log_multiplier: NetworkState = None  # type: ignore[assignment]  # its params are f32[]; None: not tuned
 
 
-@flax.struct.dataclass
 class RegularizedPolicy(parts.PolicyPart):
     """Policy that maximises min Q - coefficient * distance to a clone of the data's policy.
 
@@ -64,8 +62,7 @@ class RegularizedPolicy(parts.PolicyPart):
         head = dataclasses.replace(self.head, actor_hidden_dims=self.behavior_hidden_dims)
         network, clone = self.head.network(actions.shape[-1]), head.network(actions.shape[-1])
         behavior = NetworkState.create(clone, clone.init(key_behavior, observations))
-        actor = RegularizedState.create(network, network.init(key_actor, observations))
-        return actor.replace(behavior=behavior)
+        return RegularizedState.create(network, network.init(key_actor, observations), behavior=behavior)
 
     def fit_clone(
         self, policy: RegularizedState, batch: Batch, key: PRNGKey
@@ -81,7 +78,7 @@ class RegularizedPolicy(parts.PolicyPart):
         return policy.replace(behavior=behavior), info
 
     def maximize_q(
-        self, policy: RegularizedState, critic: NetworkState, observations: Array, step: Array, key: PRNGKey,
+        self, policy: RegularizedState, critic: CriticState, observations: Array, step: Array, key: PRNGKey,
         coefficient: Numeric, distance_of: Callable[[Distribution, Distribution, PRNGKey], Array],
     ) -> tuple[RegularizedState, Metrics]:  # fmt: skip
         """One step of pi at update `step`, counted from 1.
@@ -90,12 +87,11 @@ class RegularizedPolicy(parts.PolicyPart):
         """
         key_q, key_distance, key_dropout = jax.random.split(key, 3)
         behavior = policy.behavior(observations)
-        q_of = functools.partial(parts.min_q, critic, critic.params)
         q_counts = step > self.warm_start
 
         def loss(params):
             distribution = policy.in_training(params, observations, key_dropout)
-            q = expected_q(draws(distribution, key_q), q_of, observations)
+            q = expected_q(draws(distribution, key_q), critic.min_q, observations)
             distance = distance_of(distribution, behavior, key_distance)
             actor_loss = (coefficient * distance - jnp.where(q_counts, q, 0.0)).mean()
             return actor_loss, {"actor/loss": actor_loss, "actor/divergence": distance.mean()}
@@ -103,7 +99,6 @@ class RegularizedPolicy(parts.PolicyPart):
         return self.minimize(policy, loss, self.actor_lr)
 
 
-@flax.struct.dataclass
 class BehaviorRegularized(ActorCritic):
     """Base of BRAC-p and BEAR: fields, and V(s') for Q's targets.
 
@@ -123,7 +118,7 @@ class BehaviorRegularized(ActorCritic):
         sampled = sampled_actions(state.policy(batch.next_observations), key, self.backup_actions)
         actions = jnp.clip(sampled, -1.0, 1.0)
         states = at_each(batch.next_observations, actions)
-        qs = parts.all_q(state.critic, state.critic.target, states, actions)
+        qs = state.critic.at_target().all_q(states, actions)
         clipped = self.min_share * qs.min(0) + (1.0 - self.min_share) * qs.max(0)  # f32[N, B]
         return clipped.max(0)
 
@@ -157,7 +152,6 @@ def mmd_to_clone(
     return mmd_squared(draws.actions, actions, kernel=kernel, sigma=sigma, first_weights=draws.weights)
 
 
-@flax.struct.dataclass
 class BRACP(BehaviorRegularized):
     """pi maximises Q with a constant penalty per unit of divergence from the clone."""
 

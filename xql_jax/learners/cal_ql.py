@@ -23,7 +23,6 @@ discount and `endless` cannot be swept or changed online, because returns are co
 import functools
 from typing import ClassVar
 
-import flax.struct
 import jax
 
 from xql_jax.learners import cql, fields
@@ -31,7 +30,6 @@ from xql_jax.learners.parts import LearnerState
 from xql_jax.types import Array, CalibratedBatch, Numeric, PRNGKey
 
 
-@flax.struct.dataclass
 class CalQL(cql.CQL):
     """CQL with lower bounds of Q in its penalty, and the best of several actions in Q's targets."""
 

@@ -18,13 +18,12 @@ import math
 from collections.abc import Sequence
 
 import chex
-import flax.struct
 import jax
 import jax.numpy as jnp
 
 from xql_jax.learners import fields, parts
 from xql_jax.learners.actor_critic import fit_multiplier
-from xql_jax.learners.parts import LearnerState, NetworkState
+from xql_jax.learners.parts import CriticState, LearnerState, NetworkState
 from xql_jax.learners.sac import EntropyState, SoftActorCritic, sampled_q
 from xql_jax.losses.regression import check_pairs, td_target
 from xql_jax.networks.policies import sac_init
@@ -50,13 +49,12 @@ def conservative_gap(values: Array, sampled_values: Array, log_densities: Array)
     return jax.nn.logsumexp(sampled_values - jax.lax.stop_gradient(log_densities), axis=0) - values
 
 
-class ConservativeState(NetworkState):
+class ConservativeState(CriticState, kw_only=True):
     """The critics, and the logarithm of their penalty's multiplier."""
 
-    log_multiplier: NetworkState = flax.struct.field(default=None)  # its params are f32[]; 0: no threshold
+    log_multiplier: NetworkState  # its params are f32[]; 0: no threshold
 
 
-@flax.struct.dataclass
 class ConservativeCritic(parts.Critic):
     """Critics with CQL's penalty, which raises Q at the data's actions and lowers it at sampled ones.
 
@@ -71,8 +69,9 @@ class ConservativeCritic(parts.Critic):
 
     def init(self, keys: Sequence[PRNGKey], observations: Array, actions: Array) -> ConservativeState:
         critic = super().init(keys, observations, actions)
-        state = ConservativeState.create(critic.network, critic.params).with_target()
-        return state.replace(log_multiplier=NetworkState.create(None, jnp.zeros(())))
+        dual = NetworkState.create(None, jnp.zeros(()))
+        state = ConservativeState.create(critic.network, critic.params, log_multiplier=dual)
+        return state.with_target()
 
     def fit_conservatively(
         self, state: LearnerState, batch: AnyBatch, targets: Array, key: PRNGKey, least: Numeric
@@ -122,7 +121,6 @@ class ConservativeCritic(parts.Critic):
         return actions, jnp.concatenate([uniform_density, log_probs.reshape(-1, shape[1])])
 
 
-@flax.struct.dataclass
 class CQL(SoftActorCritic):
     """SAC with conservative critics and without V; by default Q's targets leave out the policy's entropy."""
 
@@ -138,15 +136,13 @@ class CQL(SoftActorCritic):
         least = self.least_q(batch)
         critic, critic_info = self.critic.fit_conservatively(state, batch, targets, key_critic, least)
 
-        q_of = functools.partial(parts.min_q, critic, critic.params)
-        policy, info = self.improve(state, q_of, batch.observations, key_actor)
+        policy, info = self.improve(state, critic.min_q, batch.observations, key_actor)
         state = LearnerState(step, policy, critic=self.follow(critic, step))
         return state, {**critic_info, **info}
 
     def next_values(self, state: LearnerState, observations: Array, key: PRNGKey) -> Array:
         """V(s') f32[B] of f32[B, O]: the target critics' min Q at an action of the policy."""
-        target_q = functools.partial(parts.min_q, state.critic, state.critic.target)
-        q, cost = sampled_q(state.policy, target_q, observations, key)
+        q, cost = sampled_q(state.policy, state.critic.at_target().min_q, observations, key)
         return q if self.deterministic_backup else q - cost
 
     def least_q(self, batch: AnyBatch) -> Numeric:

@@ -118,9 +118,8 @@ def _static(default: T, check: Callable[[str, object], T], **metadata: object) -
     return flax.struct.field(default=default, pytree_node=False, metadata={"check": check, **metadata})
 
 
-@flax.struct.dataclass
-class Part(Distinct):
-    """Base class of learners and their parts: a frozen pytree dataclass that checks its fields.
+class Part(Distinct, flax.struct.PyTreeNode):
+    """Base class of learners and parts: subclasses are frozen pytree dataclasses that check their fields.
 
     Numbers become float32 once, because Python floats would be weakly typed leaves and cause a second trace.
     """

@@ -13,18 +13,16 @@ here layer norm and then ReLU, as all critics here. But for these, 30 updates eq
 import functools
 from collections.abc import Callable
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 
 from xql_jax.learners import fields
 from xql_jax.learners.actor_critic import ActorCritic, NormalizedCritic
 from xql_jax.learners.flow_policies import OneStepFlow
-from xql_jax.learners.parts import Estimates, LearnerState, all_q
+from xql_jax.learners.parts import Estimates, LearnerState
 from xql_jax.types import Array, Batch, Metrics, PRNGKey
 
 
-@flax.struct.dataclass
 class FQL(ActorCritic):
     """Q by temporal differences at the one-step policy's actions; that policy by `OneStepFlow`."""
 
@@ -38,11 +36,11 @@ class FQL(ActorCritic):
         """Updates Q, then pi with the Q from before, then Q's target: the authors update both at once."""
         key_next, key_policy = jax.random.split(key)
         next_actions = self.policy.actor(state)(batch.next_observations).sample(key_next)
-        next_q = all_q(state.critic, state.critic.target, batch.next_observations, next_actions)
+        next_q = state.critic.at_target().all_q(batch.next_observations, next_actions)
         critic, critic_info = self.fit_critic(state, batch, self.target_q(next_q))
 
         def mean_q(states: Array, actions: Array) -> Array:
-            return all_q(state.critic, state.critic.params, states, actions).mean(0)
+            return state.critic.all_q(states, actions).mean(0)
 
         estimates = Estimates(batch.rewards, batch.rewards, q_of=mean_q)  # it uses q_of alone
         policy, policy_info = self.policy.update(state.policy, estimates, batch, key_policy)

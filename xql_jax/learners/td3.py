@@ -14,29 +14,27 @@ import dataclasses
 import functools
 from collections.abc import Callable
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 
 from xql_jax.learners import fields, parts
 from xql_jax.learners.actor_critic import Delayed, every
-from xql_jax.learners.parts import LearnerState, NetworkState
+from xql_jax.learners.parts import CriticState, LearnerState, NetworkState
 from xql_jax.learners.xql import GumbelRegression
 from xql_jax.networks.mlp import Initializer
 from xql_jax.networks.policies import DeterministicPolicy, sac_init, td3_init
 from xql_jax.types import Array, Batch, Metrics, Numeric, Params, PRNGKey
 
 
-class DeterministicState(NetworkState):
+class DeterministicState(NetworkState, kw_only=True):
     """The actor, and the metrics of its last update; 0 before the first."""
 
-    metrics: Metrics = flax.struct.field(default=None)
+    metrics: Metrics
 
 
 ActorLoss = Callable[[Array], Array]  # of the policy's actions f32[B, A]; a scalar
 
 
-@flax.struct.dataclass
 class DeterministicActor(parts.PolicyPart):
     """A deterministic policy with a target network."""
 
@@ -46,8 +44,9 @@ class DeterministicActor(parts.PolicyPart):
 
     def init(self, key: PRNGKey, observations: Array, actions: Array) -> DeterministicState:
         network = DeterministicPolicy(actions.shape[-1], self.actor_hidden_dims, self.actor_init)
-        state = DeterministicState.create(network, network.init(key, observations)).with_target()
-        return state.replace(metrics={"actor/loss": jnp.zeros(())})
+        metrics = {"actor/loss": jnp.zeros(())}
+        state = DeterministicState.create(network, network.init(key, observations), metrics=metrics)
+        return state.with_target()
 
     def update(
         self, policy: DeterministicState, observations: Array, actor_loss: ActorLoss
@@ -62,7 +61,6 @@ class DeterministicActor(parts.PolicyPart):
         return policy.replace(metrics=info)
 
 
-@flax.struct.dataclass
 class DelayedDeterministic(Delayed):
     """Base of TD3, TD3+BC and ReBRAC: what they share. Each method writes its own `update`."""
 
@@ -74,19 +72,19 @@ class DelayedDeterministic(Delayed):
 
     def target_actions(self, policy: NetworkState, observations: Array, key: PRNGKey) -> Array:
         """The target actor's actions with clipped Gaussian noise, f32[B, A] within [-1, 1]."""
-        actions = policy.apply(policy.target, observations)
+        actions = policy.at_target()(observations)
         noise = self.target_noise * jax.random.normal(key, actions.shape)
         noise = jnp.clip(noise, -self.target_noise_clip, self.target_noise_clip)
         return jnp.clip(actions + noise, -1.0, 1.0)
 
-    def fit_q(self, state: LearnerState, batch: Batch, key: PRNGKey) -> tuple[NetworkState, Metrics]:
+    def fit_q(self, state: LearnerState, batch: Batch, key: PRNGKey) -> tuple[CriticState, Metrics]:
         """One step of Q towards the minimum of the target critics at the target actor's noisy action."""
         next_actions = self.target_actions(state.policy, batch.next_observations, key)
-        next_q = parts.min_q(state.critic, state.critic.target, batch.next_observations, next_actions)
+        next_q = state.critic.at_target().min_q(batch.next_observations, next_actions)
         return self.fit_critic(state, batch, next_q)
 
     def improve(
-        self, state: LearnerState, critic: NetworkState, observations: Array, actor_loss: ActorLoss
+        self, state: LearnerState, critic: CriticState, observations: Array, actor_loss: ActorLoss
     ) -> tuple[LearnerState, Metrics]:
         """Updates the policy on the loss of its actions, then the targets; each only if that is due."""
         step = state.step + 1
@@ -104,7 +102,6 @@ class DelayedDeterministic(Delayed):
         return jnp.clip(actions + noise, -1.0, 1.0)
 
 
-@flax.struct.dataclass
 class TD3(DelayedDeterministic):
     """By default every second update also updates the policy, to maximise the first Q, and the targets."""
 
@@ -127,7 +124,6 @@ class TD3(DelayedDeterministic):
         return state, {**critic_info, **actor_info}
 
 
-@flax.struct.dataclass
 class GumbelCritic(GumbelRegression, parts.Critic):
     """X-TD3's critics, fitted to L^beta of their targets (Eq. 9, 42); all else is TD3's."""
 

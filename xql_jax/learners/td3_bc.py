@@ -7,7 +7,6 @@ Differs: in lambda the paper averages |Q(s, a)| over the data's actions. The aut
 pi(s))|, and it also averages the squared error over the action's components. This file follows the code.
 """
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 
@@ -22,7 +21,6 @@ def normalized_mean(q: Array) -> Array:
     return q.mean() / jax.lax.stop_gradient(jnp.abs(q).mean())
 
 
-@flax.struct.dataclass
 class TD3_BC(DelayedDeterministic):
     """TD3 whose policy maximises the first Q and clones the data; the scale of Q does not matter."""
 
