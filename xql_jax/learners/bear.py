@@ -66,22 +66,14 @@ class BEAR(brac_p.BehaviorRegularized):
     evaluation_actions: int = fields.static(10, fields.AT_LEAST_ONE)
 
     def update(self, state: LearnerState, batch: Batch, key: PRNGKey) -> tuple[LearnerState, Metrics]:
-        """Updates the clone, Q, pi with the new Q, the multiplier by the MMD before pi's step, Q's target."""
-        key_clone, key_next, key_actor = jax.random.split(key, 3)
-        step = state.step + 1
-        policy, clone_info = self.policy.fit_clone(state.policy, batch, key_clone)
-        critic, critic_info = self.fit_critic(state, batch, self.next_values(state, batch, key_next))
-        cost = jnp.exp(policy.log_multiplier.params)
-        policy, actor_info = self.policy.maximize_q(
-            policy, critic, batch.observations, step, key_actor, cost, self.mmd
-        )
-        excess = actor_info["actor/divergence"] - self.mmd_threshold
-        dual = fit_multiplier(self.policy, policy.log_multiplier, excess, self.policy.multiplier_lr)
+        """Updates the networks as BRAC-p does, then the multiplier by the MMD before pi's step."""
+        dual = state.policy.log_multiplier
+        state, info = self.penalized_update(state, batch, key, jnp.exp(dual.params), self.mmd)
+        excess = info["actor/divergence"] - self.mmd_threshold
+        dual = fit_multiplier(self.policy, dual, excess, self.policy.multiplier_lr)
         dual = dual.replace(params=jnp.clip(dual.params, *LOG_MULTIPLIER_RANGE))
-        policy = policy.replace(log_multiplier=dual)
-        state = LearnerState(step, policy, critic=critic.polyak_update(self.tau))
-        info = {**clone_info, **critic_info, **actor_info, "actor/multiplier": jnp.exp(dual.params)}
-        return state, info
+        policy = state.policy.replace(log_multiplier=dual)
+        return state.replace(policy=policy), {**info, "actor/multiplier": jnp.exp(dual.params)}
 
     def mmd(self, distribution: Distribution, behavior: Distribution, key: PRNGKey) -> Array:
         """The MMD of pi and the clone in each state, f32[B], before the tanh."""

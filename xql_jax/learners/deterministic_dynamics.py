@@ -4,7 +4,6 @@ In stochastic dynamics both are over-optimistic (Section 3.5): they treat a luck
 chosen it.
 """
 
-import dataclasses
 from typing import ClassVar
 
 import jax
@@ -71,7 +70,7 @@ class QIteration(InSample):
         after, info = super().update(state, batch, key)
         next_q = state.critic.at_target().min_q(batch.next_observations, batch.next_actions)
         targets = td_target(batch.rewards, batch.masks, next_q, discount=self.discount)  # Eq. 41
-        scaled = dataclasses.replace(self.value, beta=self.discount * self.value.beta)  # Eq. 42
+        scaled = self.value.replace(beta=self.discount * self.value.beta)  # Eq. 42
 
         def loss(q: Array, targets: Array) -> Array:
             return scaled.loss_of(q, targets) / self.critic.num_critics

@@ -1,6 +1,5 @@
 """The parts that learners are made of: networks with Adam's state, V, Q, and policies fitted to the data."""
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar
 
@@ -235,7 +234,7 @@ class PolicyObjective(PolicyPart, Generic[A]):
 
     def scheduled(self, steps: float) -> Self:
         end = np.float32(steps if self.decay_actor_lr else np.inf)
-        return dataclasses.replace(self, actor_decay_steps=end)
+        return self.replace(actor_decay_steps=end)
 
     def rate(self, actor: NetworkState) -> Array:
         """The learning rate of the actor's next step, f32[]: it falls along a half cosine, if it decays."""

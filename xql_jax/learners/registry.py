@@ -3,12 +3,11 @@
 A name's module is imported when the name is used.
 """
 
-import dataclasses
 import functools
 import importlib
 import sys
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from xql_jax.errors import UserError, nearest
 from xql_jax.learners import fields
@@ -156,10 +155,10 @@ def _with_policy(learner: Any, name: str, method: str) -> Any:
     if name not in known:
         raise UserError(f"{method} has no policy {name!r}; known: {nearest(name, known)}")
     if name in HEADS:
-        policy = dataclasses.replace(learner.policy, head=HEADS[name]())
+        policy = learner.policy.replace(head=HEADS[name]())
     else:
         policy = POLICIES[name]() if name in FLOWS else POLICIES[name](head=head)
-    return dataclasses.replace(learner, policy=policy)
+    return learner.replace(policy=policy)
 
 
 # Meanings of hyperparameters that several classes declare, or that do not fit in the line of their field.
@@ -230,8 +229,7 @@ LEADING = (
 FIRST_PHASES = ("warm_start", "cloning_updates", "actor_warmup_steps")
 
 
-@dataclasses.dataclass(frozen=True)
-class FieldDescription:
+class FieldDescription(NamedTuple):
     """A hyperparameter of a method."""
 
     name: str  # flat, as in `--NAME`
@@ -241,15 +239,10 @@ class FieldDescription:
     source: str  # which class or method has the default
 
 
-def describe_fields(algorithm: str | fields.Part) -> list[FieldDescription]:
-    """Describes the hyperparameters of METHOD or METHOD+POLICY, in the order of its config.
-
-    Given a learner or another `Part`, its values are taken for the defaults.
-    """
-    learner = make_learner(algorithm) if isinstance(algorithm, str) else algorithm
-    method = method_of(algorithm) if isinstance(algorithm, str) else ""
-    own = method_named(method).defaults if method else {}
-    values = fields.hyperparameters(learner)
+def describe_fields(algorithm: str) -> list[FieldDescription]:
+    """Describes the hyperparameters of METHOD or METHOD+POLICY, in the order of its config."""
+    learner, method = make_learner(algorithm), method_of(algorithm)
+    own, values = method_named(method).defaults, hyperparameters(learner)
     found = {}
     for owner, field in fields.declared(learner):
         domain, meaning = field.metadata["domain"], field.metadata["meaning"] or MEANINGS.get(field.name, "")

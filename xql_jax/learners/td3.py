@@ -10,7 +10,6 @@ The initial kernels are orthogonal in the authors' released runs of TD3 and X-TD
 uniform in Fujimoto et al.'s. PyTorch draws the biases from the same range, too; here they begin at 0.
 """
 
-import dataclasses
 import functools
 from collections.abc import Callable
 
@@ -108,9 +107,9 @@ class TD3(DelayedDeterministic):
     kernel_init: Initializer = fields.choice(orthogonal=sac_init, uniform=td3_init)
 
     def init(self, key: PRNGKey, observations: Array, actions: Array) -> LearnerState:
-        policy = dataclasses.replace(self.policy, actor_init=self.kernel_init)
-        critic = dataclasses.replace(self.critic, critic_init=self.kernel_init)
-        initialized = dataclasses.replace(self, policy=policy, critic=critic)
+        policy = self.policy.replace(actor_init=self.kernel_init)
+        critic = self.critic.replace(critic_init=self.kernel_init)
+        initialized = self.replace(policy=policy, critic=critic)
         return DelayedDeterministic.init(initialized, key, observations, actions)
 
     def update(self, state: LearnerState, batch: Batch, key: PRNGKey) -> tuple[LearnerState, Metrics]:
