@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import linear_runs as runs
 import numpy as np
 import pytest
-from learner_runs import QUICKLY, init, make, make_batch, same, update
+from learner_runs import QUICKLY, init, make, update
 from linear_runs import SLOPES, STATE_TERMS, gradient, linear_actor, one_hot_states, prepared
 from scipy import stats
 
@@ -89,26 +89,6 @@ def test_multiplier_rises_above_the_threshold_and_falls_below(below, sign):
     np.testing.assert_allclose(slope, -2.0 * ALPHA * below, atol=0.1)
 
 
-@pytest.mark.parametrize(
-    ("name", "options", "values"),
-    [
-        ("cql", {}, runs.soft_values()),
-        ("cql", {"deterministic_backup": False}, runs.soft_values(0.4)),
-        ("cal_ql", {"backup_actions": 4}, runs.value_of_the_best(4)),
-    ],
-)
-def test_q_learns_from_the_next_values(name, options, values):
-    """Without a penalty."""
-    learner = make(name, discount=DISCOUNT, **LINEAR | {"cql_alpha": 0.0, "cql_actions": 1} | options)
-    batch = batch_of(repeats=4096)
-    if name == "cal_ql":
-        batch = CalibratedBatch(*batch, jnp.zeros(3 * 4096))
-    state, _ = update(learner, prepared(learner, batch), batch, jax.random.key(0))
-    for critic, slope in enumerate(kernels(state)):
-        q = STATE_TERMS[critic] + SLOPES[critic, 0] * ACTION
-        np.testing.assert_allclose(slope[:3], 2 * (q - DISCOUNT * values[[1, 2, 0]]) / 3, atol=0.03)
-
-
 def test_the_proposals_are_uniform_and_the_policys_in_this_state_and_in_the_next():
     """In two dimensions: the mean of 1 / density is the volume of all actions, 4, for any distribution."""
     learner, number = make("cql", hidden_dims=(), cql_actions=4000), 4000
@@ -130,29 +110,17 @@ def test_the_proposals_are_uniform_and_the_policys_in_this_state_and_in_the_next
         np.testing.assert_allclose(below, expected, atol=0.03)
 
 
-def test_without_a_bound_cal_ql_is_cql():
-    """To the bit; with discount 0, because its targets are of other actions."""
-    calibrated = CalibratedBatch(*make_batch()[:5], np.full(16, -np.inf, np.float32))
-    ends = []
-    for name, batch in (("cql", make_batch()), ("cal_ql", calibrated)):
-        learner = make(name, discount=0.0, cql_threshold=1.0)
-        state = init(learner, batch)
-        for step in range(3):
-            state, metrics = update(learner, state, batch, jax.random.key(step))
-        ends.append((state, metrics))
-    same(*ends)
-
-
 def test_beneath_the_bound_the_penalty_has_no_gradient_at_the_policys_actions():
     """In state 0 the bound outweighs all: what is left raises Q at the data's action. Elsewhere it is CQL."""
     learner, batch = make("cal_ql", discount=0.0, **LINEAR), with_rewards_of(0, batch_of(repeats=64))
     state, key = broad(learner, batch), jax.random.key(0)
 
-    def slope(returns, rows=slice(None)):
-        data = CalibratedBatch(*(jnp.asarray(field)[rows] for field in (*batch, jnp.tile(returns, 64))))
-        return kernels(update(learner, state, data, key)[0])[0]
+    def slope(returns):
+        return kernels(update(learner, state, CalibratedBatch(*batch, jnp.tile(returns, 64)), key)[0])[0]
 
     unbounded, everywhere = slope(jnp.full(3, -jnp.inf)), slope(jnp.full(3, 1e4))
+    cql, _ = update(make("cql", discount=0.0, **LINEAR), state, batch, key)
+    np.testing.assert_array_equal(kernels(cql)[0], unbounded)
     np.testing.assert_allclose(everywhere, -ALPHA * np.array([1 / 3, 1 / 3, 1 / 3, ACTION]), rtol=1e-5)
     mixed = slope(jnp.array([1e4, -jnp.inf, -jnp.inf]))
     np.testing.assert_allclose(mixed[:3], [-ALPHA / 3, *unbounded[1:3]], rtol=1e-5, atol=1e-5)

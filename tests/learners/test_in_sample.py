@@ -1,11 +1,12 @@
-"""Algorithm 1: updates against a float64 NumPy account, weights by hand, smoothing, beta of xql_bellman."""
+"""Algorithm 1: updates against plain JAX and optax, weights by hand, smoothing, beta of xql_bellman."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
-from learner_runs import FROZEN, init, make, make_batch, update
-from linear_runs import Adam, features, gumbel_slope, linear, run_updates, stacked
+from learner_runs import FROZEN, flat, init, make, make_batch, update
+from linear_runs import linear, run_updates
 
 from xql_jax.learners.qql import W
 from xql_jax.learners.xql import smoothed
@@ -15,95 +16,80 @@ SIZE = 16
 
 
 class Reference:
-    """V, then pi, then Q, then the target, in NumPy; gradients by hand."""
+    """Algorithm 1 in plain JAX and optax: V, then pi, then Q, then the target."""
 
-    def __init__(self, config, state):
-        self.config = config
-        self.value, *self.critics = (Adam(stacked(p)) for p in (state.value.params, *state.critic.params))
-        self.targets = [critic.value for critic in self.critics]
-        self.actor = Adam(stacked(state.policy.params))
-        self.log_std = Adam(state.policy.params["params"]["log_std"])
+    def __init__(self, learner, config, state):
+        self.learner, self.config, self.start = learner, config, state
+        self.params = {name: getattr(state, name).params for name in ("value", "policy", "critic")}
+        self.targets = state.critic.params
+        clip = optax.clip_by_global_norm(config["max_grad_norm"])
+        rates = {"value": "value_lr", "policy": "actor_lr", "critic": "critic_lr"}
+        self.optimizers = {name: optax.chain(clip, optax.adam(config[rate])) for name, rate in rates.items()}
+        self.moments = {name: self.optimizers[name].init(params) for name, params in self.params.items()}
 
-    def step(self, rate, *steps):
-        """Steps of matrices along their slopes, which share one norm."""
-        norm = np.sqrt(sum((slope**2).sum() for _, slope in steps))
-        for matrix, slope in steps:
-            matrix.step(slope * min(1.0, self.config["max_grad_norm"] / norm), self.config[rate])
+    def step(self, name, loss):
+        gradient = jax.grad(loss)(self.params[name])
+        updates, self.moments[name] = self.optimizers[name].update(gradient, self.moments[name])
+        self.params[name] = optax.apply_updates(self.params[name], updates)
 
-    def update(self, batch, slope_of_value_loss):
-        """One update; returns what the metrics are the means of."""
-        config = self.config
-        s, pair = features(batch.observations), features(batch.observations, batch.actions)
-        q = np.min([pair @ target for target in self.targets], axis=0)[:, 0]
-
+    def update(self, batch):
+        """One update; returns what metrics are the means of."""
+        config, s, a = self.config, batch.observations, batch.actions
+        v_of, pi_of, q_of = (getattr(self.start, name).network.apply for name in self.params)
+        q = jnp.min(jnp.stack([q_of(params, s, a) for params in self.targets]), axis=0)
         for _ in range(config["v_updates"]):
-            old_v = (s @ self.value.value)[:, 0]
-            slope = slope_of_value_loss(q - old_v)
-            self.step("value_lr", (self.value, s.T @ slope[:, None] / SIZE))
-        v = (s @ self.value.value)[:, 0]
+            old_v = v_of(self.params["value"], s)
+            self.step("value", lambda params: self.learner.value.loss_of(v_of(params, s), q).mean())
+        advantage = q - v_of(self.params["value"], s)
+        weight = jnp.minimum(jnp.exp(config["awr_temperature"] * advantage), config["max_weight"])
 
-        weight = np.minimum(np.exp(config["awr_temperature"] * (q - v)), config["max_weight"])[:, None]
-        mean, std = np.tanh(s @ self.actor.value), np.exp(self.log_std.value)
-        error = (batch.actions - mean) / std
-        by_mean, by_log_std = -weight * error / std * (1 - mean**2), -weight * (error**2 - 1)
-        self.step("actor_lr", (self.actor, s.T @ by_mean / SIZE), (self.log_std, by_log_std.mean(0)))
+        def policy_loss(params):
+            mean, std = pi_of(params, s)
+            return -(weight * jax.scipy.stats.norm.logpdf(a, mean, std).sum(-1)).mean()
 
-        next_v = (features(batch.next_observations) @ self.value.value)[:, 0]
+        self.step("policy", policy_loss)
+        next_v = v_of(self.params["value"], batch.next_observations)
         target = batch.rewards + config["discount"] * batch.masks * next_v
-        steps, errors = [], [(pair @ critic.value)[:, 0] - target for critic in self.critics]
-        huber = config["critic_loss"] == "huber"  # these losses are added up, squared errors averaged
-        for critic, error in zip(self.critics, errors, strict=True):
-            slope = np.clip(error, -20, 20) if huber else 2 * error / len(self.critics)
-            steps.append((critic, pair.T @ slope[:, None] / SIZE))
-        self.step("critic_lr", *steps)
-        tau, pairs = config["tau"], zip(self.critics, self.targets, strict=True)
-        self.targets = [tau * critic.value + (1 - tau) * target for critic, target in pairs]
-        found = {"value/v": old_v, "actor/advantage": q - v, "actor/weight": weight}
-        return found if huber else found | {"critic/loss": np.square(errors)}
 
+        def critic_loss(params):
+            errors = jnp.stack([q_of(one, s, a) - target for one in params])
+            if config["critic_loss"] == "huber":  # these are added up, squared errors averaged
+                return optax.huber_loss(errors, delta=20.0).sum(0).mean()
+            return jnp.square(errors).mean()
 
-def slope_of(config):
-    """The slope of V's loss, XQL's or IQL's, by targets - V."""
-    if "beta" in config:
-        return gumbel_slope(config["beta"], config["clip"])
-    tail = config["expectile"]
-    return lambda difference: -2 * np.where(difference > 0, tail, 1 - tail) * difference
+        self.step("critic", critic_loss)
+        self.targets = optax.incremental_update(self.params["critic"], self.targets, config["tau"])
+        return {"value/v": old_v, "actor/advantage": advantage, "actor/weight": weight}
 
 
 COMMON = {
     "discount": 0.8, "tau": 0.3, "actor_lr": 0.01, "value_lr": 0.02, "critic_lr": 0.03, "num_critics": 2,
     "awr_temperature": 2.0, "max_weight": 3.0, "max_grad_norm": np.inf, "v_updates": 1, "critic_loss": "mse",
 }  # fmt: skip
-CASES = {
-    "xql": ("xql", {"beta": 0.7, "clip": 3.0}, 1.0),
-    "iql": ("iql", {"expectile": 0.8}, 1.0),
-    "one critic, two V updates": ("xql", {"beta": 0.7, "clip": 3.0, "num_critics": 1, "v_updates": 2}, 1.0),
-    "huber": ("iql", {"expectile": 0.8, "critic_loss": "huber"}, 30.0),
-    "gradient norm": ("iql", {"expectile": 0.8, "max_grad_norm": 0.5, "num_critics": 3}, 3.0),
-}
+CASES = [
+    ("xql", {"beta": 0.7, "clip": 3.0}, 1.0),
+    ("xql", {"beta": 0.7, "clip": 3.0, "num_critics": 1, "v_updates": 2}, 1.0),
+    ("iql", {"critic_loss": "huber"}, 30.0),
+    ("iql", {"max_grad_norm": 0.5, "num_critics": 3}, 3.0),
+]
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_three_updates(case):
-    algorithm, changes, reward_scale = CASES[case]
+@pytest.mark.parametrize(("name", "changes", "reward_scale"), CASES)
+def test_three_updates(name, changes, reward_scale):
     config = COMMON | changes
-    learner = make(algorithm, (), **config)
+    learner = make(name, **config)
     batches = [make_batch(seed) for seed in range(3)]
-    batches = [batch._replace(rewards=reward_scale * batch.rewards) for batch in batches]
     state = init(learner, batches[0])
-    reference = Reference(config, state)
+    reference = Reference(learner, config, state)
     for batch in batches:
+        batch = batch._replace(rewards=reward_scale * batch.rewards)
         state, metrics = update(learner, state, batch, jax.random.key(1))
-        for name, values in reference.update(batch, slope_of(config)).items():
-            np.testing.assert_allclose(metrics[name], values.mean(), rtol=1e-4, atol=1e-5, err_msg=name)
-
+        for metric, values in reference.update(batch).items():
+            np.testing.assert_allclose(metrics[metric], values.mean(), rtol=1e-4, atol=1e-5, err_msg=metric)
     assert state.step == 3
-    learnt = [state.value.params, state.policy.params, *state.critic.params, *state.critic.target]
-    expected = [x.value for x in (reference.value, reference.actor, *reference.critics)] + reference.targets
-    for params, matrix in zip(learnt, expected, strict=True):
-        np.testing.assert_allclose(stacked(params), matrix, atol=1e-5)
-    log_std = state.policy.params["params"]["log_std"]
-    np.testing.assert_allclose(log_std, reference.log_std.value, atol=1e-5)
+    learnt = state.value.params, state.policy.params, state.critic.params, state.critic.target
+    expected = (*reference.params.values(), reference.targets)
+    np.testing.assert_allclose(flat(learnt), flat(expected), atol=1e-5)
 
 
 @pytest.mark.parametrize("loss", ["huber", "mse"])
