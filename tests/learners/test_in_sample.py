@@ -166,10 +166,8 @@ def test_the_value_fits_the_smoothed_actions():
     size = 64
     batch = Batch(jnp.zeros((size, 1)), jnp.ones((size, 1)), *jnp.ones((2, size)), jnp.zeros((size, 1)))
     state = init(learner, batch)
-    q = jax.tree.map(jnp.zeros_like, state.critic.params)
-    for params in q:
-        params["params"]["Dense_0"]["kernel"] = jnp.array([[0.0], [1.0]])
     # By a rate of 0, Q stays what its target is.
+    q = tuple(linear([[0.0], [1.0]]) for _ in state.critic.params)
     state = state.replace(critic=state.critic.replace(params=q, target=q))
     v = run_updates(learner, state, batch, KEY, 2000).value(jnp.zeros((1, 1)))[0]
     # Half weight on exp(1), half on the mean of exp over [-1, 1], which is sinh(1). The largest z is always
