@@ -12,10 +12,25 @@ from xql_jax.learners.registry import make_learner
 KEY = jax.random.key(0)
 
 
-def test_a_gradient_whose_square_overflows_is_not_clipped_by_default():
-    start = NetworkState.create(None, jnp.zeros(()))
-    state, _ = Trained().minimize(start, lambda x: (1e21 * x, {}), 0.1)
-    assert float(state.optimizer_state.mu) == pytest.approx(1e20, rel=1e-5)  # a tenth of it
+@pytest.mark.parametrize(
+    ("scale", "largest", "expected"),
+    [(1.0, 1.0, 0.2), (1.0, 10.0, 1.0), (1e21, np.inf, 1e21)],  # the last one's square overflows
+)
+def test_a_gradient_is_scaled_down_to_its_largest_norm(scale, largest, expected):
+    start = NetworkState.create(None, (jnp.zeros(()), jnp.zeros(())))
+    part = Trained(max_grad_norm=largest)
+    state, _ = part.minimize(start, lambda x: (scale * (3 * x[0] + 4 * x[1]), {}), 0.1)
+    # Adam's first moment is a tenth of the gradient.
+    np.testing.assert_allclose(state.optimizer_state.mu, expected * np.array([0.3, 0.4]), rtol=1e-5)
+
+
+def test_several_updates_of_v_are_steps_towards_the_same_targets():
+    batch, one, three = make_batch(), make("xql").value, make("xql", v_updates=3).value
+    expected = start = one.init(KEY, batch.observations)
+    for _ in range(3):
+        expected, _ = one.fit(expected, batch.observations, batch.rewards)
+    found, _ = three.fit(start, batch.observations, batch.rewards)
+    np.testing.assert_allclose(flat(found), flat(expected), rtol=1e-5)
 
 
 def test_a_target_begins_as_a_copy_so_that_both_can_be_donated():

@@ -67,10 +67,7 @@ class Delayed(ActorCritic):
 
 
 def every(period: int, step: Array, update: Callable[[T], T], state: T) -> T:
-    """Returns `update(state)` if `step` is a multiple of the period, otherwise `state`.
-
-    Only one of the two is computed; under `vmap` over steps both are, and one is selected.
-    """
+    """`update(state)` if `step` is a multiple of the period, else `state`; under `vmap` both are computed."""
     if period == 1:
         return update(state)
     return jax.lax.cond(step % period == 0, update, lambda unchanged: unchanged, state)

@@ -104,10 +104,7 @@ class BehaviorRegularized(ActorCritic):
     def penalized_update(
         self, state: LearnerState, batch: Batch, key: PRNGKey, coefficient: Numeric, distance_of: DistanceOf
     ) -> tuple[LearnerState, Metrics]:
-        """Updates the clone, then Q, then pi with the new Q, then Q's target.
-
-        `coefficient` is the cost of pi's distance from the clone.
-        """
+        """Updates the clone, Q, pi with the new Q and this cost of its distance, and Q's target."""
         key_clone, key_next, key_actor = jax.random.split(key, 3)
         step = state.step + 1
         policy, clone_info = self.policy.fit_clone(state.policy, batch, key_clone)

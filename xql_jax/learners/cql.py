@@ -76,10 +76,7 @@ class ConservativeCritic(parts.Critic):
     def fit_conservatively(
         self, state: LearnerState, batch: AnyBatch, targets: Array, key: PRNGKey, least: Numeric
     ) -> tuple[ConservativeState, Metrics]:
-        """One step of every Q, and one of the multiplier with the gaps from before that step.
-
-        In the gaps Q(s, a) of the policy's actions counts as at least `least`, f32[B] or f32[].
-        """
+        """One step of every Q, and of the multiplier with the gaps before it, where `least` bounds pi's Q."""
         critic: ConservativeState = state.critic
         sampled, log_densities = self.proposals(state.policy, batch, key)
         actions = jnp.concatenate([batch.actions[None], sampled])  # f32[1 + K, B, A]
@@ -106,10 +103,7 @@ class ConservativeCritic(parts.Critic):
         return updated.replace(log_multiplier=log_multiplier), {**info, "critic/multiplier": multiplier}
 
     def proposals(self, policy: EntropyState, batch: AnyBatch, key: PRNGKey) -> tuple[Array, Array]:
-        """Samples actions f32[K, B, A] for the states s and returns them with their log densities f32[K, B].
-
-        One third of them is uniform, one third is from the policy at s, and one third from the policy at s'.
-        """
+        """Actions f32[K, B, A], in thirds uniform, of pi at s and of pi at s'; log densities f32[K, B]."""
         key_uniform, key_policy = jax.random.split(key)
         shape = (self.cql_actions, *batch.actions.shape)
         uniform = jax.random.uniform(key_uniform, shape, minval=-1.0, maxval=1.0)

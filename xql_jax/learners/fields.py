@@ -51,10 +51,7 @@ EITHER = Domain("true or false", lambda x: x in (0, 1))
 
 
 def traced(default: float, domain: Domain, meaning: str = "") -> float:
-    """Declares a number that is a pytree leaf: sweeping it never recompiles.
-
-    Its meaning is one sentence; if it is empty, that of `registry.MEANINGS`.
-    """
+    """Declares a number whose values share a program. Its meaning: a sentence; "": that of `MEANINGS`."""
 
     def check(name: str, value: object) -> np.float32:
         with np.errstate(over="ignore"):

@@ -83,10 +83,7 @@ class FlowActions(NamedTuple):
 
 
 class FlowPolicy(parts.PolicyObjective[A]):
-    """A policy that carries noise to actions; `update` is the subclass's.
-
-    The deterministic action is the best of several by the minimum of the critics.
-    """
+    """A policy that carries noise to actions. Its deterministic action is the best of several by min Q."""
 
     head: FlowHead = fields.part(FlowHead)  # type: ignore[assignment]
     decay_actor_lr: bool = fields.static(False, fields.EITHER, "Let actor_lr fall to 0 over --max_steps.")

@@ -32,10 +32,7 @@ class Mixture(parts.Gaussian):
 
 
 def expected_q(drawn: policies.Draws, q_of: QFunction, observations: Array, limit: float = 1.0) -> Array:
-    """Estimate of E Q(s, a) over the policy's actions per state, f32[B].
-
-    A Gaussian can sample beyond the bounds. Such actions are clipped to ±limit, so Q has no gradient there.
-    """
+    """E Q(s, a) over the policy's actions, f32[B]; beyond ±limit they are clipped, and have no gradient."""
     actions = jnp.clip(drawn.actions, -limit, limit)
     return (drawn.weights * q_of(at_each(observations, actions), actions)).sum(0)
 

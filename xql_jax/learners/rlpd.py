@@ -24,10 +24,7 @@ from xql_jax.types import Array, Batch, Metrics, Numeric, Params, PRNGKey
 
 
 class RLPD(SoftActorCritic):
-    """SAC without V; Q's targets use the minimum of a few target critics, drawn anew in every update.
-
-    The policy maximises the mean of all critics.
-    """
+    """SAC without V. Q's targets take the minimum of a few critics drawn anew; pi climbs the mean of all."""
 
     critic: NormalizedCritic = fields.part(functools.partial(NormalizedCritic, critic_init=sac_init))
     target_entropy_share: Numeric = fields.traced(0.5, fields.NOT_NEGATIVE)

@@ -50,10 +50,7 @@ class MaximumEntropy(parts.PolicyPart):
     def update(
         self, policy: EntropyState, q_of: QFunction, observations: Array, key: PRNGKey, target_share: Numeric
     ) -> EntropyState:
-        """One step of the policy, and one of the coefficient with the policy's entropy before that step.
-
-        The target entropy is `target_share` times SAC's, which is -1 nat per action dimension.
-        """
+        """One step of the policy and, with the entropy before it, of the coefficient."""
 
         def actor_loss(params):
             actions, log_probs = policy.apply(params, observations).sample_and_log_prob(key)
@@ -61,6 +58,7 @@ class MaximumEntropy(parts.PolicyPart):
             return loss, {"actor/loss": loss, "actor/entropy": -log_probs.mean()}
 
         updated, info = self.minimize(policy, actor_loss, self.actor_lr)
+        # SAC's target entropy is -1 nat per action dimension.
         missing = target_share * -policy.network.action_dim - info["actor/entropy"]
         coefficient = fit_multiplier(self, policy.log_entropy_coef, missing, self.entropy_coef_lr)
         return updated.replace(log_entropy_coef=coefficient, metrics=info)

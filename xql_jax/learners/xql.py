@@ -29,10 +29,7 @@ class GumbelRegression(fields.Part):
 
 
 class GumbelFit(GumbelRegression, parts.ValueFit):
-    """Fits V to beta * log E[exp(Q / beta)], the soft maximum of Q (Eq. 11).
-
-    `ValueFit.fit` takes the gradient steps on `loss_of`.
-    """
+    """Fits V to beta * log E[exp(Q / beta)], the soft maximum of Q (Eq. 11); the steps: `ValueFit.fit`."""
 
 
 class TemporalDifference(parts.Critic):
