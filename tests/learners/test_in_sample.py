@@ -43,8 +43,8 @@ def huber(error):
         ("sql", {}, 1.0, 3.0, 0.0, 1.5),
         ("eql", {"alpha": 4.0}, 1.4, 1.0, np.e, 0.5),  # 10 (q - v) / alpha
         ("eql", {"alpha": 0.1}, 2.0, 1.0, 100.0, 0.5),
-        # Both advantages, over V and the upper quantile, 2, in units of beta and the least scale. The distance
-        # of the quantiles lowers the target.
+        # Both advantages, over V and the upper quantile, 2, in units of beta and the least scale. The
+        # distance of the quantiles lowers the target.
         ("qql", {"least_scale": 0.25}, 2.5, 1.0, np.exp((1.5 + 0.5) / (0.25 + 1 / W)), 0.5 * 2.0 - 1.0),
     ],
 )

@@ -35,16 +35,6 @@ from xql_jax.types import Array, Batch, Metrics, Numeric, Params, PRNGKey
 LOG_MULTIPLIER_RANGE = (-5.0, 10.0)
 
 
-class ConstrainedPolicy(brac_p.RegularizedPolicy):
-    """Policy whose distance from the clone has a Lagrange multiplier for its cost."""
-
-    multiplier_lr: Numeric = fields.traced(1e-3, fields.POSITIVE, "Learning rate of the multiplier.")
-
-    def init(self, key: PRNGKey, observations: Array, actions: Array) -> brac_p.RegularizedState:
-        dual = NetworkState.create(None, jnp.zeros(()))
-        return super().init(key, observations, actions).replace(log_multiplier=dual)
-
-
 class Chooser(NetworkState, kw_only=True):
     """An actor that samples several actions and chooses among them by a critic."""
 
@@ -59,18 +49,23 @@ class BEAR(brac_p.BehaviorRegularized):
     takes the action with the largest first Q among several samples.
     """
 
-    policy: ConstrainedPolicy = fields.part(ConstrainedPolicy)
     kernel: Callable[..., Array] = fields.choice(laplacian=laplacian_kernel, gaussian=gaussian_kernel)
     mmd_sigma: Numeric = fields.traced(20.0, fields.POSITIVE, "Width of the discrepancy's kernel.")
     mmd_threshold: Numeric = fields.traced(0.05, fields.POSITIVE, "Largest discrepancy from the clone.")
+    multiplier_lr: Numeric = fields.traced(1e-3, fields.POSITIVE, "Learning rate of the multiplier.")
     evaluation_actions: int = fields.static(10, fields.AT_LEAST_ONE)
+
+    def init(self, key: PRNGKey, observations: Array, actions: Array) -> LearnerState:
+        state = super().init(key, observations, actions)
+        dual = NetworkState.create(None, jnp.zeros(()))
+        return state.replace(policy=state.policy.replace(log_multiplier=dual))
 
     def update(self, state: LearnerState, batch: Batch, key: PRNGKey) -> tuple[LearnerState, Metrics]:
         """Updates the networks as BRAC-p does, then the multiplier by the MMD before pi's step."""
         dual = state.policy.log_multiplier
         state, info = self.penalized_update(state, batch, key, jnp.exp(dual.params), self.mmd)
         excess = info["actor/divergence"] - self.mmd_threshold
-        dual = fit_multiplier(self.policy, dual, excess, self.policy.multiplier_lr)
+        dual = fit_multiplier(self.policy, dual, excess, self.multiplier_lr)
         dual = dual.replace(params=jnp.clip(dual.params, *LOG_MULTIPLIER_RANGE))
         policy = state.policy.replace(log_multiplier=dual)
         return state.replace(policy=policy), {**info, "actor/multiplier": jnp.exp(dual.params)}

@@ -47,22 +47,6 @@ class MaximumEntropy(parts.PolicyPart):
             metrics={"actor/loss": jnp.zeros(()), "actor/entropy": jnp.zeros(())},
         )
 
-    def update(
-        self, policy: EntropyState, q_of: QFunction, observations: Array, key: PRNGKey, target_share: Numeric
-    ) -> EntropyState:
-        """One step of the policy and, with the entropy before it, of the coefficient."""
-
-        def actor_loss(params):
-            actions, log_probs = policy.apply(params, observations).sample_and_log_prob(key)
-            loss = (policy.entropy_coef * log_probs - q_of(observations, actions)).mean()
-            return loss, {"actor/loss": loss, "actor/entropy": -log_probs.mean()}
-
-        updated, info = self.minimize(policy, actor_loss, self.actor_lr)
-        # SAC's target entropy is -1 nat per action dimension.
-        missing = target_share * -policy.network.action_dim - info["actor/entropy"]
-        coefficient = fit_multiplier(self, policy.log_entropy_coef, missing, self.entropy_coef_lr)
-        return updated.replace(log_entropy_coef=coefficient, metrics=info)
-
 
 class SoftActorCritic(Delayed):
     """Base of SAC, X-SAC, RLPD and CQL: what they share. Each method writes its own `update`."""
@@ -79,11 +63,24 @@ class SoftActorCritic(Delayed):
     def improve(
         self, state: LearnerState, q_of: QFunction, observations: Array, key: PRNGKey, share: Numeric = 1.0
     ) -> tuple[EntropyState, Metrics]:
-        """The policy, after a step of it and of its coefficient if that is due, and metrics."""
-        step_of_policy = functools.partial(
-            self.policy.update, q_of=q_of, observations=observations, key=key, target_share=share
-        )
-        policy = every(self.actor_period, state.step + 1, step_of_policy, state.policy)
+        """The policy and metrics, after a step of it and one of its coefficient if they are due.
+
+        The target entropy is `share` times SAC's, which is -1 nat per action dimension.
+        """
+
+        def improved(policy: EntropyState) -> EntropyState:
+            def loss(params):
+                actions, log_probs = policy.apply(params, observations).sample_and_log_prob(key)
+                actor_loss = (policy.entropy_coef * log_probs - q_of(observations, actions)).mean()
+                return actor_loss, {"actor/loss": actor_loss, "actor/entropy": -log_probs.mean()}
+
+            updated, info = self.policy.minimize(policy, loss, self.policy.actor_lr)
+            missing = share * -policy.network.action_dim - info["actor/entropy"]
+            rate = self.policy.entropy_coef_lr
+            coefficient = fit_multiplier(self.policy, policy.log_entropy_coef, missing, rate)
+            return updated.replace(log_entropy_coef=coefficient, metrics=info)
+
+        policy = every(self.actor_period, state.step + 1, improved, state.policy)
         return policy, {**policy.metrics, "entropy_coef": policy.entropy_coef}
 
 

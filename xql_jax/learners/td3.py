@@ -11,7 +11,6 @@ uniform in Fujimoto et al.'s. PyTorch draws the biases from the same range, too;
 """
 
 import functools
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -22,16 +21,13 @@ from xql_jax.learners.parts import CriticState, LearnerState, NetworkState
 from xql_jax.learners.xql import GumbelRegression
 from xql_jax.networks.mlp import Initializer
 from xql_jax.networks.policies import DeterministicPolicy, sac_init, td3_init
-from xql_jax.types import Array, Batch, Metrics, Numeric, Params, PRNGKey
+from xql_jax.types import AnyBatch, Array, Metrics, Numeric, Params, PRNGKey
 
 
 class DeterministicState(NetworkState, kw_only=True):
     """The actor, and the metrics of its last update; 0 before the first."""
 
     metrics: Metrics
-
-
-ActorLoss = Callable[[Array], Array]  # of the policy's actions f32[B, A]; a scalar
 
 
 class DeterministicActor(parts.PolicyPart):
@@ -47,21 +43,9 @@ class DeterministicActor(parts.PolicyPart):
         state = DeterministicState.create(network, network.init(key, observations), metrics=metrics)
         return state.with_target()
 
-    def update(
-        self, policy: DeterministicState, observations: Array, actor_loss: ActorLoss
-    ) -> DeterministicState:
-        """One step on the loss at the policy's actions."""
-
-        def loss(params):
-            value = actor_loss(policy.apply(params, observations))
-            return value, {"actor/loss": value}
-
-        policy, info = self.minimize(policy, loss, self.actor_lr)
-        return policy.replace(metrics=info)
-
 
 class DelayedDeterministic(Delayed):
-    """Base of TD3, TD3+BC and ReBRAC: what they share. Each method writes its own `update`."""
+    """TD3; TD3+BC and ReBRAC have other losses of the policy."""
 
     policy: DeterministicActor = fields.part(DeterministicActor)
     critic: parts.Critic = fields.part(functools.partial(parts.Critic, critic_init=td3_init))
@@ -76,21 +60,32 @@ class DelayedDeterministic(Delayed):
         noise = jnp.clip(noise, -self.target_noise_clip, self.target_noise_clip)
         return jnp.clip(actions + noise, -1.0, 1.0)
 
-    def fit_q(self, state: LearnerState, batch: Batch, key: PRNGKey) -> tuple[CriticState, Metrics]:
+    def fit_q(self, state: LearnerState, batch: AnyBatch, key: PRNGKey) -> tuple[CriticState, Metrics]:
         """One step of Q towards the minimum of the target critics at the target actor's noisy action."""
         next_actions = self.target_actions(state.policy, batch.next_observations, key)
         next_q = state.critic.at_target().min_q(batch.next_observations, next_actions)
         return self.fit_critic(state, batch, next_q)
 
-    def improve(
-        self, state: LearnerState, critic: CriticState, observations: Array, actor_loss: ActorLoss
-    ) -> tuple[LearnerState, Metrics]:
-        """Updates the policy on the loss of its actions, then the targets; each only if that is due."""
+    def actor_loss(self, critic: CriticState, batch: AnyBatch, actions: Array) -> Array:
+        """The loss of the policy's actions f32[B, A], a scalar: TD3's is minus the first Q."""
+        return -critic.apply(critic.params[0], batch.observations, actions).mean()
+
+    def update(self, state: LearnerState, batch: AnyBatch, key: PRNGKey) -> tuple[LearnerState, Metrics]:
+        """Updates Q, then pi by its loss with the new Q, then the targets; the last two only if due."""
         step = state.step + 1
-        update = functools.partial(self.policy.update, observations=observations, actor_loss=actor_loss)
-        policy = every(self.actor_period, step, update, state.policy)
+        critic, critic_info = self.fit_q(state, batch, key)
+
+        def improve(policy: DeterministicState) -> DeterministicState:
+            def loss(params):
+                actor_loss = self.actor_loss(critic, batch, policy.apply(params, batch.observations))
+                return actor_loss, {"actor/loss": actor_loss}
+
+            policy, metrics = self.policy.minimize(policy, loss, self.policy.actor_lr)
+            return policy.replace(metrics=metrics)
+
+        policy = every(self.actor_period, step, improve, state.policy)
         state = LearnerState(step, self.follow(policy, step), critic=self.follow(critic, step))
-        return state, policy.metrics
+        return state, {**critic_info, **policy.metrics}
 
     def act(self, actor: Params, observations: Array, key: PRNGKey, deterministic: bool) -> Array:
         """The policy's actions; with Gaussian exploration noise, and clipped, if not `deterministic`."""
@@ -102,7 +97,7 @@ class DelayedDeterministic(Delayed):
 
 
 class TD3(DelayedDeterministic):
-    """By default every second update also updates the policy, to maximise the first Q, and the targets."""
+    """TD3 with a choice of initial kernels."""
 
     kernel_init: Initializer = fields.choice(orthogonal=sac_init, uniform=td3_init)
 
@@ -111,16 +106,6 @@ class TD3(DelayedDeterministic):
         critic = self.critic.replace(critic_init=self.kernel_init)
         initialized = self.replace(policy=policy, critic=critic)
         return DelayedDeterministic.init(initialized, key, observations, actions)
-
-    def update(self, state: LearnerState, batch: Batch, key: PRNGKey) -> tuple[LearnerState, Metrics]:
-        """Updates Q, then pi with the new Q, then the targets."""
-        critic, critic_info = self.fit_q(state, batch, key)
-
-        def actor_loss(actions: Array) -> Array:
-            return -critic.apply(critic.params[0], batch.observations, actions).mean()
-
-        state, actor_info = self.improve(state, critic, batch.observations, actor_loss)
-        return state, {**critic_info, **actor_info}
 
 
 class GumbelCritic(GumbelRegression, parts.Critic):

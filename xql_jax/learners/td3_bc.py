@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 
 from xql_jax.learners import fields
-from xql_jax.learners.parts import LearnerState
+from xql_jax.learners.parts import CriticState
 from xql_jax.learners.td3 import DelayedDeterministic
-from xql_jax.types import Array, Batch, Metrics, Numeric, PRNGKey
+from xql_jax.types import AnyBatch, Array, Numeric
 
 
 def normalized_mean(q: Array) -> Array:
@@ -26,16 +26,9 @@ class TD3_BC(DelayedDeterministic):
 
     q_weight: Numeric = fields.traced(2.5, fields.NOT_NEGATIVE)  # weight of Q; 0: behaviour cloning
 
-    def update(self, state: LearnerState, batch: Batch, key: PRNGKey) -> tuple[LearnerState, Metrics]:
-        """Updates Q as TD3 does, then pi with the new Q, then the targets."""
-        critic, critic_info = self.fit_q(state, batch, key)
-
-        def actor_loss(actions: Array) -> Array:
-            q = critic.apply(critic.params[0], batch.observations, actions)
-            return -self.q_weight * normalized_mean(q) + jnp.square(actions - batch.actions).mean()
-
-        state, actor_info = self.improve(state, critic, batch.observations, actor_loss)
-        return state, {**critic_info, **actor_info}
+    def actor_loss(self, critic: CriticState, batch: AnyBatch, actions: Array) -> Array:
+        q = critic.apply(critic.params[0], batch.observations, actions)
+        return -self.q_weight * normalized_mean(q) + jnp.square(actions - batch.actions).mean()
 
 
 METHODS = {
