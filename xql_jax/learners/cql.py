@@ -24,7 +24,7 @@ import jax.numpy as jnp
 from xql_jax.learners import fields, parts
 from xql_jax.learners.actor_critic import fit_multiplier
 from xql_jax.learners.parts import CriticState, LearnerState, NetworkState
-from xql_jax.learners.sac import EntropyState, SoftActorCritic, sampled_q
+from xql_jax.learners.sac import EntropyState, SoftActorCritic
 from xql_jax.losses.regression import check_pairs, td_target
 from xql_jax.networks.policies import sac_init
 from xql_jax.types import AnyBatch, Array, Metrics, Numeric, PRNGKey
@@ -136,7 +136,7 @@ class CQL(SoftActorCritic):
 
     def next_values(self, state: LearnerState, observations: Array, key: PRNGKey) -> Array:
         """V(s') f32[B] of f32[B, O]: the target critics' min Q at an action of the policy."""
-        q, cost = sampled_q(state.policy, state.critic.at_target().min_q, observations, key)
+        q, cost = state.policy.sampled_q(state.critic.at_target().min_q, observations, key)
         return q if self.deterministic_backup else q - cost
 
     def least_q(self, batch: AnyBatch) -> Numeric:

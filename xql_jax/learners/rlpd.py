@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from xql_jax.learners import fields
 from xql_jax.learners.actor_critic import NormalizedCritic
 from xql_jax.learners.parts import LearnerState
-from xql_jax.learners.sac import SoftActorCritic, sampled_q
+from xql_jax.learners.sac import SoftActorCritic
 from xql_jax.networks.policies import sac_init
 from xql_jax.types import Array, Batch, Metrics, Numeric, Params, PRNGKey
 
@@ -37,7 +37,7 @@ class RLPD(SoftActorCritic):
         key_subset, key_actions = jax.random.split(key_next)
         step = state.step + 1
         subset = state.critic.replace(params=self.subset(state.critic.target, key_subset))
-        next_q, next_cost = sampled_q(state.policy, subset.min_q, batch.next_observations, key_actions)
+        next_q, next_cost = state.policy.sampled_q(subset.min_q, batch.next_observations, key_actions)
         next_v = next_q - next_cost if self.backup_entropy else next_q
         critic, critic_info = self.fit_critic(state, batch, next_v)
 

@@ -28,6 +28,11 @@ class EntropyState(NetworkState, kw_only=True):
     def entropy_coef(self) -> Array:
         return jnp.exp(self.log_entropy_coef.params)
 
+    def sampled_q(self, q_of: QFunction, observations: Array, key: PRNGKey) -> tuple[Array, Array]:
+        """Q(s, a) and the cost entropy_coef * log pi(a|s), both f32[B], at one fresh action of the policy."""
+        actions, log_probs = self(observations).sample_and_log_prob(key)
+        return q_of(observations, actions), self.entropy_coef * log_probs
+
 
 class MaximumEntropy(parts.PolicyPart):
     """Policy that maximises Q - entropy_coef * log pi; the coefficient is tuned to a target entropy."""
@@ -84,14 +89,6 @@ class SoftActorCritic(Delayed):
         return policy, {**policy.metrics, "entropy_coef": policy.entropy_coef}
 
 
-def sampled_q(
-    policy: EntropyState, q_of: QFunction, observations: Array, key: PRNGKey
-) -> tuple[Array, Array]:
-    """Q(s, a) and the cost entropy_coef * log pi(a|s), both f32[B], at one fresh action of the policy."""
-    actions, log_probs = policy(observations).sample_and_log_prob(key)
-    return q_of(observations, actions), policy.entropy_coef * log_probs
-
-
 class WithValue(SoftActorCritic):
     """Fits V to the policy, and Q to r + discount * V(s'); V has a target network instead of Q."""
 
@@ -116,7 +113,7 @@ class WithValue(SoftActorCritic):
 
         # V and pi use the same actions, sampled before pi's step. If both are updated every time, the
         # compiler notices and computes these actions and their Q only once.
-        q, cost = sampled_q(state.policy, critic.min_q, batch.observations, key_actions)
+        q, cost = state.policy.sampled_q(critic.min_q, batch.observations, key_actions)
         value, value_info = self.value.fit(state.value, batch.observations, self.value_targets(q, cost))
         policy, info = self.improve(state, critic.min_q, batch.observations, key_actions)
         state = LearnerState(step, policy, self.follow(value, step), critic)
@@ -142,8 +139,8 @@ class SAC(WithValue):
             return super().update(state, batch, key)
         key_next, key_actions, _ = jax.random.split(key, 3)
         step = state.step + 1
-        target_q = state.critic.at_target().min_q
-        next_q, next_cost = sampled_q(state.policy, target_q, batch.next_observations, key_next)
+        target = state.critic.at_target()
+        next_q, next_cost = state.policy.sampled_q(target.min_q, batch.next_observations, key_next)
         critic, critic_info = self.fit_critic(state, batch, next_q - next_cost)
 
         policy, info = self.improve(state, critic.min_q, batch.observations, key_actions)
