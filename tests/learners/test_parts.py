@@ -1,4 +1,4 @@
-"""Huge gradients, targets, cloning; the actor: its rate's decay, dropout, and how it acts."""
+"""Gradients, cloning; the actor: its rate's decay, dropout, and how it acts."""
 
 import jax
 import jax.numpy as jnp
@@ -31,11 +31,6 @@ def test_several_updates_of_v_are_steps_towards_the_same_targets():
         expected, _ = one.fit(expected, batch.observations, batch.rewards)
     found, _ = three.fit(start, batch.observations, batch.rewards)
     np.testing.assert_allclose(flat(found), flat(expected), rtol=1e-5)
-
-
-def test_a_target_begins_as_a_copy_so_that_both_can_be_donated():
-    state = NetworkState.create(None, jnp.ones(3)).with_target()
-    assert state.params.unsafe_buffer_pointer() != state.target.unsafe_buffer_pointer()
 
 
 def test_cloning_weighs_all_actions_alike():
