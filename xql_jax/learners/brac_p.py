@@ -64,19 +64,6 @@ class RegularizedPolicy(parts.PolicyPart):
         behavior = NetworkState.create(clone, clone.init(key_behavior, observations))
         return RegularizedState.create(network, network.init(key_actor, observations), behavior=behavior)
 
-    def fit_clone(
-        self, policy: RegularizedState, batch: Batch, key: PRNGKey
-    ) -> tuple[RegularizedState, Metrics]:
-        """One gradient step of the clone on the log-likelihood of the data's actions."""
-
-        def loss(params):
-            clone = policy.behavior.in_training(params, batch.observations, key)
-            log_prob = clone.log_prob(batch.actions).mean()
-            return -log_prob, {"behavior/log_prob": log_prob}
-
-        behavior, info = self.minimize(policy.behavior, loss, self.behavior_lr)
-        return policy.replace(behavior=behavior), info
-
 
 class BehaviorRegularized(ActorCritic):
     """Base of BRAC-p and BEAR: pi maximises min Q - coefficient * distance to the clone.
@@ -107,17 +94,26 @@ class BehaviorRegularized(ActorCritic):
         """Updates the clone, Q, pi with the new Q and this cost of its distance, and Q's target."""
         key_clone, key_next, key_actor = jax.random.split(key, 3)
         step = state.step + 1
-        policy, clone_info = self.policy.fit_clone(state.policy, batch, key_clone)
+
+        def clone_loss(params):
+            clone = state.policy.behavior.in_training(params, batch.observations, key_clone)
+            log_prob = clone.log_prob(batch.actions).mean()
+            return -log_prob, {"behavior/log_prob": log_prob}
+
+        behavior, clone_info = self.policy.minimize(
+            state.policy.behavior, clone_loss, self.policy.behavior_lr
+        )
+        policy = state.policy.replace(behavior=behavior)
         critic, critic_info = self.fit_critic(state, batch, self.next_values(state, batch, key_next))
 
         key_q, key_distance, key_dropout = jax.random.split(key_actor, 3)
-        behavior = policy.behavior(batch.observations)
+        clone = behavior(batch.observations)
         q_counts = step > self.policy.warm_start
 
         def loss(params):
             distribution = policy.in_training(params, batch.observations, key_dropout)
             q = expected_q(draws(distribution, key_q), critic.min_q, batch.observations)
-            distance = distance_of(distribution, behavior, key_distance)
+            distance = distance_of(distribution, clone, key_distance)
             actor_loss = (coefficient * distance - jnp.where(q_counts, q, 0.0)).mean()
             return actor_loss, {"actor/loss": actor_loss, "actor/divergence": distance.mean()}
 

@@ -27,11 +27,11 @@ import jax
 
 from xql_jax.learners import cql, fields
 from xql_jax.learners.parts import LearnerState
-from xql_jax.types import Array, CalibratedBatch, Numeric, PRNGKey
+from xql_jax.types import Array, CalibratedBatch, PRNGKey
 
 
 class CalQL(cql.CQL):
-    """CQL with lower bounds of Q in its penalty, and the best of several actions in Q's targets."""
+    """CQL from batches with returns-to-go, and the best of several actions in Q's targets."""
 
     discount: float = fields.static(0.99, fields.BELOW_ONE)
     backup_actions: int = fields.static(10, fields.AT_LEAST_ONE)
@@ -43,9 +43,6 @@ class CalQL(cql.CQL):
         """V(s') f32[B] of f32[B, O]: the largest of CQL's over `backup_actions` actions of the policy."""
         keys = jax.random.split(key, self.backup_actions)
         return jax.vmap(functools.partial(super().next_values, state, observations))(keys).max(axis=0)
-
-    def least_q(self, batch: CalibratedBatch) -> Numeric:  # type: ignore[override]  # its `batch_type`
-        return batch.returns_to_go
 
 
 METHOD = fields.Method(

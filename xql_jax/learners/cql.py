@@ -27,7 +27,7 @@ from xql_jax.learners.parts import CriticState, LearnerState, NetworkState
 from xql_jax.learners.sac import EntropyState, SoftActorCritic
 from xql_jax.losses.regression import check_pairs, td_target
 from xql_jax.networks.policies import sac_init
-from xql_jax.types import AnyBatch, Array, Metrics, Numeric, PRNGKey
+from xql_jax.types import AnyBatch, Array, CalibratedBatch, Metrics, Numeric, PRNGKey
 
 LARGEST_MULTIPLIER = 1e6
 
@@ -74,13 +74,15 @@ class ConservativeCritic(parts.Critic):
         return state.with_target()
 
     def fit_conservatively(
-        self, state: LearnerState, batch: AnyBatch, targets: Array, key: PRNGKey, least: Numeric
+        self, state: LearnerState, batch: AnyBatch, targets: Array, key: PRNGKey
     ) -> tuple[ConservativeState, Metrics]:
-        """One step of every Q, and of the multiplier with the gaps before it, where `least` bounds pi's Q."""
+        """One step of every Q, and one of the multiplier with the gaps from before that step."""
         critic: ConservativeState = state.critic
         sampled, log_densities = self.proposals(state.policy, batch, key)
         actions = jnp.concatenate([batch.actions[None], sampled])  # f32[1 + K, B, A]
         observations = jnp.tile(batch.observations, (len(actions), 1))
+        # Cal-QL counts Q of the policy's actions as at least the data's return.
+        least = batch.returns_to_go if isinstance(batch, CalibratedBatch) else -jnp.inf
         is_uniform = jnp.arange(len(sampled))[:, None] < self.cql_actions
         floor = jnp.where(is_uniform, -jnp.inf, least)  # f32[K, B]
         multiplier = jnp.minimum(jnp.exp(critic.log_multiplier.params), LARGEST_MULTIPLIER)
@@ -127,8 +129,7 @@ class CQL(SoftActorCritic):
         step = state.step + 1
         next_v = self.next_values(state, batch.next_observations, key_next)
         targets = td_target(batch.rewards, batch.masks, next_v, discount=self.discount)
-        least = self.least_q(batch)
-        critic, critic_info = self.critic.fit_conservatively(state, batch, targets, key_critic, least)
+        critic, critic_info = self.critic.fit_conservatively(state, batch, targets, key_critic)
 
         policy, info = self.improve(state, critic.min_q, batch.observations, key_actor)
         state = LearnerState(step, policy, critic=self.follow(critic, step))
@@ -138,10 +139,6 @@ class CQL(SoftActorCritic):
         """V(s') f32[B] of f32[B, O]: the target critics' min Q at an action of the policy."""
         q, cost = state.policy.sampled_q(state.critic.at_target().min_q, observations, key)
         return q if self.deterministic_backup else q - cost
-
-    def least_q(self, batch: AnyBatch) -> Numeric:
-        """The lower bound in the penalty of Q at the policy's actions, f32[] or f32[B]."""
-        return -jnp.inf
 
 
 METHOD = fields.Method(

@@ -108,11 +108,8 @@ class DecisionTransformer(Trained):
         network, highest_return = actor
         size, observation_dim = observations.shape
         target = jnp.where(jnp.isinf(self.target_return), highest_return, self.target_return)
-        return Memory(
-            self._no_steps(size, observation_dim, network.network.action_dim),
-            jnp.broadcast_to(target, (size,)),
-            jnp.zeros(size, jnp.int32),
-        )
+        window = self._no_steps(size, observation_dim, network.network.action_dim)
+        return Memory(window, jnp.broadcast_to(target, (size,)), jnp.zeros(size, jnp.int32))
 
     def act_remembering(
         self, actor: Params, memory: Memory, observations: Array, rewards: Array

@@ -182,13 +182,13 @@ def _to_config(value: object, field: dataclasses.Field) -> object:
 class Method(Generic[P]):
     """Makes a learner from hyperparameters by their flat names: `OFFLINE["xql"](beta=0.6, loss="plain")`.
 
+    `learner` is the learner's class, and `parts` are those of its parts.
+
     Args:
-        learner: the class of the learner.
         defaults: the hyperparameters with another default than in the parts' classes.
         settings: those of `FinetuningSettings` with another default than there.
         by_suite: per suite (see `Task.suite`), the hyperparameters and settings that the method's authors
             change there. The files in configs/ start from these and may override them.
-        parts: the classes of its parts.
     """
 
     def __init__(

@@ -60,7 +60,7 @@ class FittedQEvaluation(fields.Part):
         The target networks average about the last 1 / tau updates, which is steadier than the last update
         alone. The minimum over the critics would underestimate every policy.
         """
-        return state.critic.at_target().all_q(observations, actions).mean(axis=0)
+        return state.critic.at_target().mean_q(observations, actions)
 
     def actor(self, state: LearnerState) -> Params:
         return state.policy

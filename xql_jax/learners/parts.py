@@ -69,6 +69,10 @@ class CriticState(NetworkState):
         """The minimum of the networks' Q(s, a), f32[..., B]."""
         return self.all_q(observations, actions).min(axis=0)
 
+    def mean_q(self, observations: Array, actions: Array) -> Array:
+        """The mean of the networks' Q(s, a), f32[..., B]."""
+        return self.all_q(observations, actions).mean(axis=0)
+
 
 S = TypeVar("S", bound=NetworkState)  # any
 V = TypeVar("V", bound=NetworkState)  # what a `ValueFit` keeps

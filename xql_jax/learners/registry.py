@@ -82,18 +82,16 @@ OFFLINE = Methods(IN_SAMPLE | {"bc": "bc", "bc10": "bc"} | {name: name for name 
 ONLINE = Modules(
     {"xsac": "sac", "sac": "sac", "xtd3": "td3", "xtd3_dq": "td3", "td3": "td3", "td3_dq": "td3"}
 )
-FLOWS = {
-    "flow": "flow_policies:Flow",
-    "weighted_flow": "flow_policies:WeightedFlow",
-    "one_step_flow": "flow_policies:OneStepFlow",
-}
+FLOWS = ("flow", "weighted_flow", "one_step_flow")
 POLICIES = Modules(
     {
         "forward_kl": "parts:ForwardKL",
         "reverse_kl": "policy_objectives:ReverseKL",
         "trust_region": "policy_objectives:TrustRegion",
         "max_q": "policy_objectives:MaxQ",
-        **FLOWS,
+        "flow": "flow_policies:Flow",
+        "weighted_flow": "flow_policies:WeightedFlow",
+        "one_step_flow": "flow_policies:OneStepFlow",
     }
 )
 HEADS = Modules(
@@ -128,7 +126,7 @@ def make_learner(name: str, config: Mapping[str, Any] | None = None) -> Any:
     method, *replaced = str(name).split("+")  # a config may hold anything
     made = method_named(method)
     learner = made()
-    if len(replaced) > 1 and FLOWS.keys() & {*replaced}:
+    if len(replaced) > 1 and {*FLOWS} & {*replaced}:
         raise UserError(f"{name}: a flow has a network of its own, and takes no head: leave it out")
     for policy in replaced:
         learner = _with_policy(learner, policy, method)

@@ -20,7 +20,7 @@ from xql_jax.learners.actor_critic import NormalizedCritic
 from xql_jax.learners.parts import LearnerState
 from xql_jax.learners.sac import SoftActorCritic
 from xql_jax.networks.policies import sac_init
-from xql_jax.types import Array, Batch, Metrics, Numeric, Params, PRNGKey
+from xql_jax.types import Batch, Metrics, Numeric, Params, PRNGKey
 
 
 class RLPD(SoftActorCritic):
@@ -41,11 +41,8 @@ class RLPD(SoftActorCritic):
         next_v = next_q - next_cost if self.backup_entropy else next_q
         critic, critic_info = self.fit_critic(state, batch, next_v)
 
-        def mean_q(observations: Array, actions: Array) -> Array:
-            return critic.all_q(observations, actions).mean(axis=0)
-
         share = self.target_entropy_share
-        policy, info = self.improve(state, mean_q, batch.observations, key_actor, share)
+        policy, info = self.improve(state, critic.mean_q, batch.observations, key_actor, share)
         state = LearnerState(step, policy, critic=self.follow(critic, step))
         return state, {**critic_info, **info}
 

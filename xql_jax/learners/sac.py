@@ -45,12 +45,10 @@ class MaximumEntropy(parts.PolicyPart):
     def init(self, key: PRNGKey, observations: Array, actions: Array) -> EntropyState:
         network = TanhGaussianPolicy(actions.shape[-1], self.actor_hidden_dims)
         log_coef = jnp.log(jnp.asarray(self.initial_entropy_coef, jnp.float32))
-        return EntropyState.create(
-            network,
-            network.init(key, observations),
-            log_entropy_coef=NetworkState.create(None, log_coef),
-            metrics={"actor/loss": jnp.zeros(()), "actor/entropy": jnp.zeros(())},
-        )
+        coefficient = NetworkState.create(None, log_coef)
+        metrics = {"actor/loss": jnp.zeros(()), "actor/entropy": jnp.zeros(())}
+        params = network.init(key, observations)
+        return EntropyState.create(network, params, log_entropy_coef=coefficient, metrics=metrics)
 
 
 class SoftActorCritic(Delayed):
