@@ -53,7 +53,7 @@ def soft_optimum(data, beta):
     return solution.v, solution.q, solution.policy
 
 
-def one_hot_batch(states, actions, rewards, next_states, next_actions=None):
+def one_hot_batch(states, actions, rewards, next_states, next_actions):
     """Transitions between numbered states, of which `STATES` itself stands for the terminal one.
 
     Observations are one-hot; actions are too, but by pair, so that Q is a table.
@@ -70,7 +70,7 @@ def one_hot_batch(states, actions, rewards, next_states, next_actions=None):
         masks=jnp.asarray(next_states < STATES, jnp.float32),
         next_observations=jnp.eye(STATES)[alive],
     )
-    return batch if next_actions is None else SarsaBatch(*batch, pairs(alive, next_actions))
+    return SarsaBatch(*batch, pairs(alive, next_actions))
 
 
 STAGES = ((3e-2, 2000), (3e-3, 1500), (3e-4, 500))  # Adam's rate, updates
