@@ -1,4 +1,4 @@
-"""What the tests with linear networks share: their parameters and gradients, Adam, training, quadrature."""
+"""What the tests with linear networks share: their parameters and gradients, quadrature."""
 
 import functools
 

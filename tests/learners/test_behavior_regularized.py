@@ -1,4 +1,4 @@
-"""BRAC-p and BEAR: the clone, what Q learns from, and what holds the policy back, with linear networks."""
+"""BRAC-p and BEAR: the clone, and what holds the policy back, with linear networks."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""CQL and Cal-QL: the penalty's gradient in closed form with linear critics, its multiplier, Q's targets."""
+"""CQL and Cal-QL: the penalty's gradient in closed form with linear critics, its multiplier, its bound."""
 
 import jax
 import jax.numpy as jnp

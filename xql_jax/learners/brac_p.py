@@ -91,7 +91,7 @@ class BehaviorRegularized(ActorCritic):
     def penalized_update(
         self, state: LearnerState, batch: Batch, key: PRNGKey, coefficient: Numeric, distance_of: DistanceOf
     ) -> tuple[LearnerState, Metrics]:
-        """Updates the clone, Q, pi with the new Q and this cost of its distance, and Q's target."""
+        """Updates the clone, then Q, then pi with the new Q at this cost per distance, then Q's target."""
         key_clone, key_next, key_actor = jax.random.split(key, 3)
         step = state.step + 1
 

@@ -51,7 +51,7 @@ EITHER = Domain("true or false", lambda x: x in (0, 1))
 
 
 def traced(default: float, domain: Domain, meaning: str = "") -> float:
-    """Declares a number whose values share a program. Its meaning: a sentence; "": that of `MEANINGS`."""
+    """Declares a number that sweeps within one program; if it has no meaning here, `MEANINGS` has it."""
 
     def check(name: str, value: object) -> np.float32:
         with np.errstate(over="ignore"):
