@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from xql_jax.learners.parts import LearnerState, NetworkState
+from xql_jax.learners.parts import CriticState, LearnerState, NetworkState
 from xql_jax.learners.registry import make_learner
 from xql_jax.types import Batch
 
@@ -60,7 +60,7 @@ def test_losses_are_the_authors(target_q, normalize_q):
     flow = velocity.init(KEY, batch.observations, batch.actions, batch.actions[:, :1])
     one_step = velocity.init(KEY, batch.observations, batch.actions)
     q = critic.init(KEY, batch.observations, batch.actions)
-    critics = NetworkState.create(critic, (waves(q, 1.0), waves(q, 2.0)))
+    critics = CriticState.create(critic, (waves(q, 1.0), waves(q, 2.0)))
     state = LearnerState(
         jnp.zeros((), jnp.int32),
         NetworkState.create(velocity, (waves(flow, 5.0), waves(one_step, 6.0))),

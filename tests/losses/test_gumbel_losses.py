@@ -30,6 +30,12 @@ def test_rescaled_without_clip_outlives_the_exponential():
     np.testing.assert_allclose(gradient, [-0.5, 0.0, 0.0], atol=1e-6)
 
 
+@pytest.mark.parametrize(("z", "m"), [((2.0, -3.0), 2.0), ((-0.5, -3.0), -0.5), ((-2.0, -3.0), -1.0)])
+def test_rescaled_is_plain_by_the_largest_exponent_which_is_at_least_minus_one(z, m):
+    found = gumbel.gumbel_rescaled_loss(jnp.zeros(2), jnp.array(z), beta=1.0)
+    np.testing.assert_allclose(found, (np.exp(z) - np.array(z) - 1) * np.exp(-m), rtol=1e-5)
+
+
 MAX = float(np.finfo(np.float32).max)
 TINY = float(np.finfo(np.float32).tiny)  # the smallest normal float32
 PLAIN_LOSSES = (gumbel.gumbel_loss, gumbel.gumbel_rescaled_loss, gumbel.gumbel_log_loss)
