@@ -7,6 +7,7 @@ import sys
 import warnings
 from pathlib import Path
 
+import hypothesis
 import jax
 import pytest
 import submitit  # noqa: F401 (early: its import closes the streams of the handlers of logs)
@@ -17,6 +18,11 @@ from xql_jax.tasks import get_task
 # Pictures are drawn where that needs no screen. MuJoCo reads the variable when it is imported.
 if not os.environ.get("DISPLAY") and ctypes.util.find_library("EGL"):
     os.environ.setdefault("MUJOCO_GL", "egl")
+
+# Every run tries the same examples, so that none fails by chance. CONTRIBUTING.md says how to try new ones.
+hypothesis.settings.register_profile("same", derandomize=True, deadline=None)
+hypothesis.settings.register_profile("new", deadline=None)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 MOST_MAPS = 20_000
 

@@ -288,7 +288,7 @@ def run_whole_episode(make, seed):
         env.step(np.zeros((2, *env.action_space.shape)))
 
 
-shared = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
+shared = settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
 SEEDS = st.integers(0, 2**20)
 pytestmark = pytest.mark.filterwarnings("ignore")  # Gymnasium's, of such environments
 

@@ -70,7 +70,7 @@ clips = floats(TINY, MAX) | floats(0.5, 120.0) | st.sampled_from([7.0, 86.0, 87.
 
 
 @pytest.mark.parametrize("size", [1, 2, 8])
-@settings(max_examples=300, deadline=None, derandomize=True, database=None)
+@settings(max_examples=300)
 @given(pairs=st.lists(st.tuples(anything, anything), min_size=8, max_size=8), beta=betas, clip=clips)
 @example(pairs=[(-MAX, MAX)] * 8, beta=TINY, clip=1000.0)  # z overflows upwards
 @example(pairs=[(MAX, -MAX)] * 8, beta=TINY, clip=1000.0)  # and downwards
