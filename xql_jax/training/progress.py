@@ -1,8 +1,6 @@
 """Progress of a training or other long work: its speed, the time left, and how they are shown."""
 
 import contextlib
-import errno
-import io
 import logging
 import sys
 import time
@@ -46,29 +44,17 @@ class Pace:
 
 
 class Printer(logging.Handler):
-    """Prints the library's log messages without breaking a progress bar.
-
-    If the terminal or pipe has closed, as at a logout, the program goes on; other errors are raised.
-    """
+    """Prints the library's log messages without breaking a progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
         prefix = "warning: " if record.levelno >= logging.WARNING else ""
-        try:
+        with contextlib.suppress(OSError):  # the terminal has closed: the run still has to save
             tqdm.write(prefix + record.getMessage())
             sys.stdout.flush()
-        except OSError as error:
-            if error.errno not in (errno.EIO, errno.EPIPE):
-                raise
 
 
 def print_lines() -> None:
-    """Lets the library print its log lines, from now on and by nothing else.
-
-    What a terminal that is not UTF-8 cannot show, as β or ±, is printed as \\u03b2.
-    """
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a notebook's is none
-            stream.reconfigure(errors="backslashreplace")
+    """Lets the library print its log lines, from now on and by nothing else."""
     library = logging.getLogger("xql_jax")
     library.setLevel(logging.INFO)
     library.propagate, library.handlers = False, [Printer()]
