@@ -1,6 +1,7 @@
 """What several rooms' tests need: the legacy d4rl package as an oracle, and the one real dataset."""
 
 import ctypes.util
+import functools
 import gc
 import os
 import sys
@@ -39,6 +40,20 @@ def _few_compiled_programs():
     if maps.exists() and maps.read_text().count("\n") > MOST_MAPS:
         jax.clear_caches()
         gc.collect()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def full_compiler(request):
+    """XLA's compiler of populations' programs. Without the slow tests, a quick one stands in for it.
+
+    It takes half the time. Its programs differ in last bits from those of `jax.jit`.
+    """
+    compile_fully = jax.stages.Lowered.compile
+    with pytest.MonkeyPatch.context() as patch:
+        if "not slow" in request.config.getoption("markexpr"):
+            quickly = functools.partialmethod(compile_fully, {"xla_backend_optimization_level": 0})
+            patch.setattr(jax.stages.Lowered, "compile", quickly)
+        yield compile_fully
 
 
 def pytest_collection_finish():
