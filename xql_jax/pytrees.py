@@ -32,21 +32,3 @@ def select_leaves(mask: jax.Array, first: Tree, second: Tree) -> Tree:
         return jnp.where(mask.reshape(-1, *[1] * (a.ndim - 1)), a, b)
 
     return jax.tree.map(pick, first, second)
-
-
-def _is_key(leaf: jax.Array) -> bool:
-    return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
-def without_keys(tree: Tree) -> Tree:
-    """Returns the tree with the numbers of JAX's keys in their place, because files hold no keys."""
-    return jax.tree.map(lambda leaf: jax.random.key_data(leaf) if _is_key(leaf) else leaf, tree)
-
-
-def with_keys(numbers: Tree, like: Tree) -> Tree:
-    """Undoes `without_keys`; `like` has keys where they were."""
-
-    def leaf(like: jax.Array, numbers: jax.Array) -> jax.Array:
-        return jax.random.wrap_key_data(jnp.array(numbers)) if _is_key(like) else jnp.array(numbers)
-
-    return jax.tree.map(leaf, like, numbers)

@@ -119,8 +119,8 @@ def save(population):
     """Writes the buffers' files; returns the arrays of a checkpoint, and the progress as it is read."""
     checkpoint = population.checkpoint()
     checkpoint.write()
-    members, seconds = json.loads(json.dumps([checkpoint.members, population.seconds]))
-    return checkpoint.items, Progress(population.step, members=members, seconds=seconds)
+    content = json.loads(json.dumps([checkpoint.members, checkpoint.held]))
+    return checkpoint.items, Progress(population.step, members=content[0], held=content[1])
 
 
 def buffer_of(population, index=0):

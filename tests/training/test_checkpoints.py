@@ -25,7 +25,7 @@ PROGRESS = Progress(
     update_seconds=0.1 + 0.2,
     evaluation_seconds=1e-9,
     members={"seed0": {"diverged": None}, "seed1": {"diverged": {"step": 5, "quantity": "value/loss"}}},
-    seconds={"acting": 1e-300},
+    held={"seconds": {"acting": 1e-300}},
 )
 
 

@@ -52,7 +52,7 @@ def test_a_checkpoint_brings_back_networks_buffer_and_counters(tmp_path):
     for _ in range(2):
         again = make_population(tmp_path)
         again.resume(states, progress)
-        assert again.seconds == progress.seconds == population.seconds
+        assert again.seconds == progress.held["seconds"] == population.seconds
         same(again.states, population.states)
         same(again.interval_means(), population.interval_means())
         same(buffer_of(again), buffer)

@@ -57,9 +57,9 @@ class Progress:
     evaluation_due: bool = False  # at `step`: a signal came before or during the evaluation
     update_seconds: float = 0.0
     evaluation_seconds: float = 0.0
-    # What each member needs besides its arrays, such as its divergence; by the member's name.
+    # What each member needs besides its state, such as its divergence; by the member's name.
     members: Mapping[str, Json] = dataclasses.field(default_factory=dict)
-    seconds: Mapping[str, float] = dataclasses.field(default_factory=dict)  # see `Population`
+    held: Json = dataclasses.field(default_factory=dict)  # what the population as a whole needs
 
 
 class Checkpoints(contextlib.AbstractContextManager):
@@ -137,10 +137,6 @@ class Checkpoints(contextlib.AbstractContextManager):
             raise UserError(f"no checkpoint {step} in {self._folder}; there are: {there}")
         path = self._folder / str(step)
         manifest = self._manifest(path)
-        try:
-            progress = Progress(**manifest["progress"])
-        except TypeError as error:
-            raise UserError(f"checkpoint {path}: written by another version of the program") from error
         members = manifest["members"]
         if unknown := [name for name in like if name not in members]:
             raise UserError(f"checkpoint {path}: has no member {unknown[0]}; it has: {', '.join(members)}")
@@ -160,7 +156,7 @@ class Checkpoints(contextlib.AbstractContextManager):
         for name in like:
             leaves = [np.asarray(arrays[spec][members.index(name)]) for spec in specs]
             trees[name] = jax.tree.unflatten(structure, leaves)
-        return trees, progress
+        return trees, Progress(**manifest["progress"])
 
     def logs(self, step: int) -> dict[str, bytes]:
         """Returns the log files in a checkpoint, by file name. Raises the errors of `restore`."""

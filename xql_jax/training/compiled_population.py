@@ -4,6 +4,7 @@ import functools
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TypeVar
 
 import flax.struct
 import jax
@@ -16,7 +17,7 @@ from xql_jax.envs.compiled import Ended, Episodes, JaxEnvironment
 from xql_jax.training.checkpoints import Progress
 from xql_jax.training.divergence import Divergence, freeze_in_program, not_finite
 from xql_jax.training.groups import AXIS, Call, Group
-from xql_jax.training.members import Member, member_keys
+from xql_jax.training.members import Member, member_keys, member_shapes, unstack
 from xql_jax.training.population import EPISODE_METRICS, CheckpointContent, Population
 from xql_jax.training.replay_buffers import ReplayBuffers
 from xql_jax.training.replay_files import ReplayFiles
@@ -25,6 +26,7 @@ from xql_jax.training.updates import STATE, MemberState, run_updates
 from xql_jax.types import Array, Learner, Metrics, Minibatch, PRNGKey, State
 
 LOG = logging.getLogger(__name__)
+Tree = TypeVar("Tree")
 TIMES_PER_CALL = 1_024  # most times that all environments act in one call of the program
 ACTIONS = "actions"  # what is checked to be finite, besides each metric and the state
 
@@ -148,13 +150,26 @@ class CompiledPopulation(Population):
         of_episodes = zip(EPISODE_METRICS, running, strict=True)
         return self.gathered(lambda members: members.metrics) | dict(of_episodes)
 
+    def saved_shapes(self) -> dict[str, dict[str, State]]:
+        one = jax.eval_shape(_numbers, member_shapes(_rest(self.groups[0].members)))
+        return {**super().saved_shapes(), "episodes": {member.name: one for member in self.members}}
+
     def checkpoint(self) -> CheckpointContent:
-        return super().checkpoint()._replace(write=self._buffers.prepare_saving(self.step))
+        content = super().checkpoint()
+        rests = self.gathered(lambda members: _numbers(_rest(members)))
+        content.items["episodes"] = unstack(rests, self.members)
+        return content._replace(write=self._buffers.prepare_saving(self.step))
 
     def resume(self, items: Mapping[str, Mapping[str, State]], progress: Progress) -> None:
         """Continues bit for bit as if the run had not been interrupted."""
         super().resume(items, progress)
+        self.seconds = dict(progress.held["seconds"])
         self._buffers.load(self.step)
+        like = member_shapes(_rest(self.groups[0].members))
+        rests = [_with_keys(items["episodes"][member.name], like) for member in self.members]
+        self.set_in_members(
+            running=[rest["episodes"] for rest in rests], metrics=[rest["metrics"] for rest in rests]
+        )
         self.failures = self._count_failures()
 
     def _count_failures(self) -> int:
@@ -199,3 +214,26 @@ def _counted(running: Running, ended: Ended) -> Running:
         episode_length=mean(ended.lengths, running.episode_length),
         failures=running.failures + ended.failed.sum(),
     )
+
+
+def _rest(members: MemberState) -> dict[str, State]:
+    """What a checkpoint holds of members besides their states, sums and buffers."""
+    return {"episodes": members.running, "metrics": members.metrics}
+
+
+def _is_key(leaf: Array) -> bool:
+    return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _numbers(tree: Tree) -> Tree:
+    """Returns the tree with the numbers of keys in their place, because files hold no keys."""
+    return jax.tree.map(lambda leaf: jax.random.key_data(leaf) if _is_key(leaf) else leaf, tree)
+
+
+def _with_keys(numbers: Tree, like: Tree) -> Tree:
+    """Undoes `_numbers`; `like` has keys where they were."""
+
+    def leaf(like: Array, numbers: np.ndarray) -> Array:
+        return jax.random.wrap_key_data(jnp.array(numbers)) if _is_key(like) else jnp.array(numbers)
+
+    return jax.tree.map(leaf, like, numbers)

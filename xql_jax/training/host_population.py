@@ -212,6 +212,7 @@ class HostPopulation(Population):
     def resume(self, items: Mapping[str, Mapping[str, State]], progress: Progress) -> None:
         """Restores states and buffers; new episodes start."""
         super().resume(items, progress)
+        self.seconds = dict(progress.held["seconds"])
         self._buffers.load(self.acted)
         for index, (member, collector) in enumerate(zip(self.members, self._collectors, strict=True)):
             content = progress.members[member.name]

@@ -260,7 +260,7 @@ class TrainingLoop:
     def _snapshot(self) -> Snapshot:
         """Returns what a checkpoint of this step is written from, also at a later step."""
         content, write_rows = self.population.checkpoint(), self._rows.saving()
-        self._change(members=content.members, seconds=dict(self.population.seconds))
+        self._change(members=content.members, held=content.held)
 
         def write_more(folder: Path) -> None:
             content.write()

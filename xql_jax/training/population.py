@@ -17,7 +17,7 @@ import numpy as np
 from jax.sharding import PartitionSpec, Sharding
 
 from xql_jax.jax_settings import settings_of_jax
-from xql_jax.pytrees import select_leaves, with_keys, without_keys
+from xql_jax.pytrees import select_leaves
 from xql_jax.rollout.acting import Act, deterministic_policy, finite_policy
 from xql_jax.training.checkpoints import Progress
 from xql_jax.training.divergence import Divergence, find_divergence
@@ -33,8 +33,9 @@ EPISODE_METRICS = ("episode/return", "episode/length")  # of members that act: m
 class CheckpointContent(NamedTuple):
     """What a checkpoint holds of a population."""
 
-    items: dict[str, dict[str, State]]  # "states" and "others": NumPy arrays by the member's name
-    members: dict[str, Json]  # what each member needs besides its arrays
+    items: dict[str, dict[str, State]]  # "states" and others: NumPy arrays by the member's name
+    members: dict[str, Json]  # what each member needs besides its state
+    held: Json  # what the population as a whole needs
     write: Callable[[], None] = lambda: None  # writes other files; called in the checkpoints' thread
 
 
@@ -131,28 +132,28 @@ class Population(abc.ABC):
 
     def checkpoint(self) -> CheckpointContent:
         """Returns the content of a checkpoint at the current step."""
+        sums = unstack(self.gathered(lambda members: members.sums), self.members)
         contents: dict[str, Json] = {}
         for index, member in enumerate(self.members):
             found = self.diverged.get(index)
-            contents[member.name] = {"diverged": dataclasses.asdict(found) if found else None}
-        stacks = self.gathered(_saved)
-        return CheckpointContent({item: unstack(stacks[item], self.members) for item in stacks}, contents)
+            contents[member.name] = {
+                "diverged": dataclasses.asdict(found) if found else None,
+                "sums": jax.tree.map(lambda leaf: leaf.item(), sums[member.name]._asdict()),
+            }
+        items = {"states": unstack(self.states, self.members)}
+        return CheckpointContent(items, contents, {"seconds": dict(self.seconds)})
 
     def resume(self, items: Mapping[str, Mapping[str, State]], progress: Progress) -> None:
         """Continues from a checkpoint's content."""
-        self.step, self.seconds, self.diverged = progress.step, dict(progress.seconds), {}
-        for index, member in enumerate(self.members):
-            if found := progress.members[member.name]["diverged"]:
-                self.diverged[index] = Divergence(**found)
+        self.step = progress.step
+        contents = [progress.members[member.name] for member in self.members]
+        self.diverged = {
+            index: Divergence(**content["diverged"])
+            for index, content in enumerate(contents)
+            if content["diverged"]
+        }
         states = [items["states"][member.name] for member in self.members]
-        others = [items["others"][member.name] for member in self.members]
-        like = member_shapes(self.groups[0].members.running)
-        self.set_in_members(
-            state=states,
-            sums=[other["sums"] for other in others],
-            metrics=[other["metrics"] for other in others],
-            running=[with_keys(other["running"], like) for other in others],
-        )
+        self.set_in_members(state=states, sums=[Sums.restored(content["sums"]) for content in contents])
 
     def close(self) -> None:  # noqa: B027  not every kind has something to close
         """Closes environments and threads, if there are any."""
@@ -295,14 +296,8 @@ class Population(abc.ABC):
 
     def saved_shapes(self) -> dict[str, dict[str, State]]:
         """Returns the shapes and types of a checkpoint's items."""
-        shapes = member_shapes(jax.eval_shape(_saved, self.groups[0].members))
-        return {item: {member.name: shapes[item] for member in self.members} for item in shapes}
-
-
-def _saved(members: MemberState) -> dict[str, State]:
-    """Returns the items of a checkpoint: the states, and other fields of `MemberState`."""
-    others = {"sums": members.sums, "metrics": members.metrics, "running": members.running}
-    return {"states": members.state, "others": without_keys(others)}
+        one = member_shapes(self.groups[0].members.state)
+        return {"states": {member.name: one for member in self.members}}
 
 
 @jax.jit

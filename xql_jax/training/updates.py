@@ -7,7 +7,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from xql_jax.types import Array, Learner, Metrics, Minibatch, PRNGKey, State
+from xql_jax.types import Array, Json, Learner, Metrics, Minibatch, PRNGKey, State
 
 STATE = "state"  # what is checked to be finite, besides each metric
 Experience = tuple[State, State]  # a member's buffer and its running episodes
@@ -34,6 +34,12 @@ class Sums(NamedTuple):
     def means(self) -> Metrics:
         """Returns the means by their names in the logs; NaN if there was no update."""
         return {f"{name}_mean": total / self.updates for name, total in self.totals.items()}
+
+    @classmethod
+    def restored(cls, saved: Json) -> Self:
+        """Returns one member's sums from the numbers in JSON."""
+        totals = {name: jnp.float32(float(total)) for name, total in saved["totals"].items()}
+        return cls(jnp.int32(saved["updates"]), totals)
 
 
 Carry = tuple[State, Sums, Metrics, Metrics]  # of the loop in the program; the last: was each metric finite?
