@@ -18,10 +18,7 @@ from xql_jax.data.readers import read_hdf5
 from xql_jax.errors import UserError
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:minari")  # it would like to know the author
-shared = settings(
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+shared = settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+from slow_cases import slow_but
 
 ogbench = pytest.importorskip("ogbench")
 
@@ -54,7 +55,10 @@ def test_episodes_are_the_package_s(name):
     theirs.close()
 
 
-@pytest.mark.parametrize("name", [POINT, CUBE, "scene-noisy-singletask-v0", "puzzle-3x3-play-singletask-v0"])
+ORACLES = [POINT, CUBE, "scene-noisy-singletask-v0", "puzzle-3x3-play-singletask-v0"]
+
+
+@pytest.mark.parametrize("name", slow_but(ORACLES, POINT, CUBE))
 def test_data_by_oracles_are_read_as_the_package_reads_them(name, tmp_path):
     task = get_task(name)
     rows = generate_oracle(task, EPISODE_ROWS - 1, 3, count=lambda number: None)

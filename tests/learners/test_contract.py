@@ -145,6 +145,7 @@ def columns_of(methods):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("methods", "of_runs", "table"),
     [([*OFFLINE, *(f"xql+{name}" for name in POLICIES)], set(), 0), (ONLINE, {"episode"}, 1)],

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
+from slow_cases import slow_but
 
 from xql_jax.learners.flow_policies import Flow, FlowHead, OneStepFlow, WeightedFlow, fixed_noise
 from xql_jax.learners.parts import CriticState, Estimates, LearnerState
@@ -75,7 +76,7 @@ def shares(actions):
     return np.bincount(np.abs(np.asarray(actions) - MODES).argmin(-1), minlength=len(MODES)) / len(actions)
 
 
-@pytest.mark.parametrize("count", [1, 4, 32])
+@pytest.mark.parametrize("count", slow_but([1, 4, 32], 4))
 def test_actions_of_a_flow_are_drawn_from_pi_star(count):
     """With one candidate from mu; the frequency with N, of which k ~ Bin(N, mu_1) are at mode 1, is exact."""
     policy = Flow(head=FINE, candidates=count, awr_temperature=TEMPERATURE)
@@ -109,6 +110,7 @@ def test_the_deterministic_action_is_the_best_of_the_same_noise_in_all_states():
         assert count == 1 or np.abs(best - MODES[1]) < 0.15
 
 
+@pytest.mark.slow
 def test_a_one_step_policy_is_the_flow_moved_up_the_slope_of_q():
     """For Q = c * a the best is flow(z) + c / (2 flow_alpha)."""
     slope, weight = 0.4, 2.0

@@ -75,8 +75,8 @@ betas = floats(TINY, MAX) | st.sampled_from([TINY, 1e-30, 0.1, 1.0, 5.0, MAX])
 clips = floats(TINY, MAX) | floats(0.5, 120.0) | st.sampled_from([7.0, 86.0, 87.0, 88.0, 89.0, 1000.0, MAX])
 
 
-@pytest.mark.parametrize("size", [1, 2, 8])
-@settings(max_examples=300, deadline=None, derandomize=True, database=None)
+@pytest.mark.parametrize("size", [1, 8])
+@settings(max_examples=300)
 @given(pairs=st.lists(st.tuples(anything, anything), min_size=8, max_size=8), beta=betas, clip=clips)
 @example(pairs=[(-MAX, MAX)] * 8, beta=TINY, clip=1000.0)  # z overflows upwards
 @example(pairs=[(MAX, -MAX)] * 8, beta=TINY, clip=1000.0)  # and downwards

@@ -34,7 +34,7 @@ def test_the_law_of_the_samples_wins_and_scores_are_scipys(name):
     assert all(fit.log_likelihood < winner.log_likelihood - 0.005 for fit in fits.values())
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=100)
 @given(
     st.integers(0, 2**32 - 1),
     st.sampled_from(["logistic", "standard_cauchy", "exponential", "normal"]),
