@@ -20,10 +20,8 @@ import functools
 import gc
 import importlib
 import json
-import math
 import os
 import platform
-import subprocess
 import sys
 import tempfile
 import time
@@ -48,9 +46,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 from hopper_size import WIDTH, random_data, update_flops  # noqa: E402
 
 from xql_jax.envs import environment_maker  # noqa: E402
-from xql_jax.errors import UserError  # noqa: E402
 from xql_jax.learners.registry import make_learner  # noqa: E402
-from xql_jax.outputs import check_output, writing_output  # noqa: E402
+from xql_jax.runs.machine import commit  # noqa: E402
 from xql_jax.tasks import get_task  # noqa: E402
 from xql_jax.training.data_population import offline_population  # noqa: E402
 from xql_jax.training.members import make_members  # noqa: E402
@@ -75,13 +72,8 @@ FLAGS = flags.FLAGS
 
 
 def main(_: Sequence[str]) -> int:
-    try:
-        return measure()
-    except UserError as error:  # the file cannot be written
-        return fail(error)
-
-
-def measure() -> int:
+    for name in (name for name in QUICK if FLAGS.quick and not FLAGS[name].present):
+        FLAGS[name].value = QUICK[name]
     started = time.perf_counter()
     prepare_jax()
     results = describe() | {name: [] for name in ("products", "training", "online", "skipped", "failed")}
@@ -260,15 +252,10 @@ class StandIn:
 def describe() -> dict[str, Any]:
     """Returns the machine, versions of packages, the project's commit (None without git) and the settings."""
     device = jax.devices()[0]
-    command = ["git", "--no-optional-locks", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    try:
-        commit = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        commit = None
     versions = {module.__name__: module.__version__ for module in (jax, jaxlib, flax, optax, np)}
     kind = {"kind": device.device_kind, "count": jax.device_count(), "platform": device.platform}
     settings = {name: FLAGS[name].value for name in ("quick", "seconds", *QUICK)}
-    described = {"device": kind, "cpu_cores": os.cpu_count(), "commit": commit, "settings": settings}
+    described = {"device": kind, "cpu_cores": os.cpu_count(), "commit": commit(), "settings": settings}
     return described | {"versions": {"python": platform.python_version(), **versions}}
 
 
@@ -287,8 +274,7 @@ def save(results: dict[str, Any]) -> dict[str, Any]:
     formula = f"{TASKS} tasks * {SEEDS} seeds * {UPDATES} updates / fastest population's updates/s / 3600"
     table_1 = {"hours": list(fastest.values()), "formula": f"{formula}; no evaluations, no compilation"}
     results |= {"peak_gflops": peak, "table_1": table_1}
-    with writing_output("output", Path(FLAGS.output)) as unfinished:
-        unfinished.write_text(json.dumps(results, indent=1) + "\n")
+    Path(FLAGS.output).write_text(json.dumps(results, indent=1) + "\n")
     return results
 
 
@@ -319,32 +305,6 @@ def show(results: dict[str, Any]) -> None:
     print(f"| {results['device']['kind']} | {'; '.join(medians)} | {'; '.join(hours)} |")
 
 
-def parse(arguments: Sequence[str]) -> list[str]:
-    """Parses the flags; returns the other arguments. Invalid flags end the program with exit code 2."""
-    try:
-        rest = FLAGS(arguments)
-        if rest[1:]:
-            raise flags.Error(f"unexpected argument {rest[1]!r}; flags are --name=value, see --help")
-        if not all(size.isdecimal() and int(size) > 0 for size in FLAGS.members + FLAGS.batch_sizes):
-            raise flags.Error("--members and --batch_sizes must be positive whole numbers")
-        for names, known in ((FLAGS.algorithms, OFFLINE), (FLAGS.online, ONLINE)):
-            if not {*names} <= {*known}:
-                raise flags.Error(f"unknown learner among {','.join(names)}; known here: {', '.join(known)}")
-        if not math.isfinite(FLAGS.minutes + FLAGS.seconds):
-            raise flags.Error("--minutes and --seconds must be finite")
-        FLAGS.output = str(check_output("output", FLAGS.output))
-    except (flags.Error, UserError) as error:
-        sys.exit(fail(error))
-    for name in (name for name in QUICK if FLAGS.quick and not FLAGS[name].present):
-        FLAGS[name].value = QUICK[name]
-    return rest
-
-
-def fail(error: Exception) -> int:
-    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-    return 2
-
-
 if __name__ == "__main__":
     logging.set_verbosity(logging.WARNING)  # otherwise JAX logs every step
-    app.run(main, flags_parser=parse)
+    app.run(main)

@@ -28,7 +28,6 @@ from absl import app, flags
 from hopper_size import random_data, update_flops
 
 from xql_jax.data.sampling import sample
-from xql_jax.errors import UserError
 from xql_jax.learners.registry import make_learner
 from xql_jax.training.data_population import offline_population
 from xql_jax.training.members import make_members
@@ -48,7 +47,7 @@ Run = Callable[[int], int]  # makes about that number of updates, and returns th
 
 
 def main() -> int:
-    sizes = parse_sizes(FLAGS.members)
+    sizes = sorted(set(map(int, FLAGS.members)))
     on_host = random_data(FLAGS.transitions)
     on_device = jax.device_put(on_host.batch)
     learner = make_learner(FLAGS.algorithm, {})
@@ -99,12 +98,6 @@ def main() -> int:
     print(f"data on the device: {held / 2**20:.1f} MiB for all of these; the dataset: {size / 2**20:.1f} MiB")
     print(json.dumps(results | {"share_of_peak": float(share)}))
     return 0
-
-
-def parse_sizes(texts: list[str]) -> list[int]:
-    if not all(text.isdigit() and int(text) > 0 for text in texts):
-        raise UserError(f"--members must be positive whole numbers, not {','.join(texts)!r}")
-    return sorted({int(text) for text in texts})
 
 
 def python_loop(learner: Learner, data: Batch) -> Run:

@@ -54,7 +54,7 @@ def main(settings: InspectionSettings) -> int:
         write_output("plot", plot, render(figure, plot.suffix.lower()[1:]))
         print(f"  written: {plot}")
     if numbers:
-        write_output("json", numbers, json.dumps(report, indent=2, default=vars) + "\n")
+        write_output("json", numbers, json.dumps(report, indent=2) + "\n")
         print(f"  written: {numbers}")
     return 0
 

@@ -3,6 +3,7 @@
 Examples:
   xql-report results
   xql-report results/pointmaze-umaze-v0/xql results/pointmaze-umaze-v0/iql --output=report
+  xql-report results --published=docs/results/published.csv
 
 The arguments are runs, finished or not, or folders that contain runs. Nothing in them is changed. A damaged
 run is left out, and the report says why.
@@ -16,14 +17,17 @@ OUTPUT/scores.md and OUTPUT/scores.tex.
 import time
 
 from xql_jax.commands import command_line
-from xql_jax.errors import UserError
+from xql_jax.errors import UserError, needing
 from xql_jax.outputs import check_output, write_output
-from xql_jax.reports.report import Report, ReportSettings, check_installed
+from xql_jax.reports.printed_tables import read_published
+from xql_jax.reports.report import Report, ReportSettings
 from xql_jax.tools.read_runs import read_runs
 
 
 def main(settings: ReportSettings) -> int:
-    check_installed()
+    with needing("a report", "report"):
+        import jinja2  # noqa: F401
+        import rliable  # noqa: F401
     found = read_runs(settings.folders)
     if not found.runs and not found.left_out:
         raise UserError(f"{', '.join(settings.folders)}: no runs there: a run is a folder with a config.json")
@@ -31,7 +35,8 @@ def main(settings: ReportSettings) -> int:
     episodes = read_runs(settings.folders, "episodes.csv")
     title, samples = ", ".join(settings.folders), settings.bootstrap_samples
     report = Report(found, episodes, title, samples, settings.references)
-    files = report.files(f"Made {time.strftime('%Y-%m-%d %H:%M:%S %Z')}.")
+    published = read_published(settings.published, report.table.datasets) if settings.published else []
+    files = report.files(f"Made {time.strftime('%Y-%m-%d %H:%M:%S %Z')}.", published)
     for name, text in files.items():
         write_output("output", folder / name, text.encode(errors="backslashreplace"))
     print(f"{len(report.runs)} runs, {len(report.scores)} scores of a method on a dataset")

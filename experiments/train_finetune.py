@@ -14,7 +14,7 @@ on with a run that was stopped in either phase.
 
 from absl import flags
 
-from xql_jax.commands import command_line, training
+from xql_jax.commands import command_line, messages
 from xql_jax.runs.acting_settings import FinetuneSettings
 from xql_jax.runs.finetuning import finetune_job, run_finetuning
 
@@ -22,9 +22,9 @@ from xql_jax.runs.finetuning import finetune_job, run_finetuning
 def main(settings: FinetuneSettings) -> int:
     job = finetune_job(settings)
     if flags.FLAGS.print_config:
-        return training.print_settings(job)
-    training.print_beginning(job)
-    return training.print_end(run_finetuning(job))
+        return messages.print_settings(job)
+    messages.print_beginning(job)
+    return messages.print_end(run_finetuning(job))
 
 
 if __name__ == "__main__":

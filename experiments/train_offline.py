@@ -13,7 +13,7 @@ A run writes to SAVE_DIR/ENV/ALGORITHM/RUN/. `--resume` goes on with a run that 
 
 from absl import flags
 
-from xql_jax.commands import command_line, training
+from xql_jax.commands import command_line, messages
 from xql_jax.runs.offline import offline_job, run_offline
 from xql_jax.runs.run_settings import OfflineSettings
 
@@ -21,9 +21,9 @@ from xql_jax.runs.run_settings import OfflineSettings
 def main(settings: OfflineSettings) -> int:
     job = offline_job(settings)
     if flags.FLAGS.print_config:
-        return training.print_settings(job)
-    training.print_beginning(job)
-    return training.print_end(run_offline(job))
+        return messages.print_settings(job)
+    messages.print_beginning(job)
+    return messages.print_end(run_offline(job))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ networks, optimisers and replay buffer. Episodes begin anew, except in compiled 
 
 from absl import flags
 
-from xql_jax.commands import command_line, training
+from xql_jax.commands import command_line, messages
 from xql_jax.runs.acting_settings import OnlineSettings
 from xql_jax.runs.online import online_job, run_online
 
@@ -22,9 +22,9 @@ from xql_jax.runs.online import online_job, run_online
 def main(settings: OnlineSettings) -> int:
     job = online_job(settings)
     if flags.FLAGS.print_config:
-        return training.print_settings(job)
-    training.print_beginning(job)
-    return training.print_end(run_online(job))
+        return messages.print_settings(job)
+    messages.print_beginning(job)
+    return messages.print_end(run_online(job))
 
 
 if __name__ == "__main__":

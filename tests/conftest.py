@@ -1,12 +1,14 @@
 """What several rooms' tests need: the legacy d4rl package as an oracle, and the one real dataset."""
 
 import ctypes.util
+import functools
 import gc
 import os
 import sys
 import warnings
 from pathlib import Path
 
+import hypothesis
 import jax
 import pytest
 import submitit  # noqa: F401 (early: its import closes the streams of the handlers of logs)
@@ -17,6 +19,11 @@ from xql_jax.tasks import get_task
 # Pictures are drawn where that needs no screen. MuJoCo reads the variable when it is imported.
 if not os.environ.get("DISPLAY") and ctypes.util.find_library("EGL"):
     os.environ.setdefault("MUJOCO_GL", "egl")
+
+# Every run tries the same examples, so that none fails by chance. CONTRIBUTING.md says how to try new ones.
+hypothesis.settings.register_profile("same", derandomize=True, deadline=None)
+hypothesis.settings.register_profile("new", deadline=None)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 MOST_MAPS = 20_000
 
@@ -33,6 +40,20 @@ def _few_compiled_programs():
     if maps.exists() and maps.read_text().count("\n") > MOST_MAPS:
         jax.clear_caches()
         gc.collect()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def full_compiler(request):
+    """XLA's compiler of populations' programs. Without the slow tests, a quick one stands in for it.
+
+    It takes half the time. Its programs differ in last bits from those of `jax.jit`.
+    """
+    compile_fully = jax.stages.Lowered.compile
+    with pytest.MonkeyPatch.context() as patch:
+        if "not slow" in request.config.getoption("markexpr"):
+            quickly = functools.partialmethod(compile_fully, {"xla_backend_optimization_level": 0})
+            patch.setattr(jax.stages.Lowered, "compile", quickly)
+        yield compile_fully
 
 
 def pytest_collection_finish():

@@ -14,6 +14,11 @@ RESULTS = {  # arguments, and what is measured
         {"loop", "unrolled", "1 resident", "1 streamed", "3 resident", "3 streamed", "share_of_peak"},
     ),
     "evaluation": ("--tasks=maze2d-umaze-v1,hopper-medium-v2 --seconds=0.2", {"maze2d-umaze-v1"}),
+    "compiled": (
+        "--env_name=tests.envs.jax_point_mass:PointMass --algorithm=td3 --num_environments=4 --width=16"
+        " --seconds=0.1 --turns=1",
+        {"compiled"},
+    ),
     "online": (
         "--algorithm=td3 --env_name=pendulum-swingup --steps=100 --turns=1",
         {"straightforward", "overlapped", "updates alone"},
@@ -21,26 +26,15 @@ RESULTS = {  # arguments, and what is measured
 }
 
 
-def last_line(name, arguments):
+@pytest.mark.parametrize("name", RESULTS)
+def test_it_measures(name):
+    arguments, measured = RESULTS[name]
     outcome = run_main(arguments.split(), main=ROOT / "benchmarks" / f"{name}.py")
     assert outcome.code == 0, outcome.err
-    return json.loads(outcome.out.splitlines()[-1])
-
-
-@pytest.mark.parametrize("name", RESULTS)
-def test_what_is_measured_is_positive(name):
-    arguments, measured = RESULTS[name]
-    results = last_line(name, arguments)
-    assert measured <= set(results)
-    assert all(math.isfinite(number) and number > 0 for number in jax.tree.leaves(results))
-
-
-def test_compiled_training():
-    """An environment of one's own in JAX has no twin on the host to be timed beside."""
-    arguments = "--algorithm=td3 --num_environments=4 --width=16 --seconds=0.1 --turns=1"
-    results = last_line("compiled", f"--env_name=tests.envs.jax_point_mass:PointMass {arguments}")
-    assert [(row["environments"], row["updates_per_step"]) for row in results] == [(4, 0), (4, 0.25), (4, 1)]
-    assert all(row["compiled"] > 0 for row in results)
+    results = json.loads(outcome.out.splitlines()[-1])
+    for result in results if isinstance(results, list) else [results]:
+        numbers = jax.tree.leaves([result[name] for name in measured])
+        assert all(math.isfinite(number) and number > 0 for number in numbers)
 
 
 def test_accelerator(tmp_path):
@@ -51,6 +45,3 @@ def test_accelerator(tmp_path):
     assert outcome.code == 0, outcome.err
     results = json.loads((tmp_path / "found.json").read_text())
     assert results["failed"] == []
-    # 2 * 16 * (11 * 256 + 256 * 256 + 256 * 3) = 2,211,840 forward; three times that, less the first layer's
-    # gradient of its input, 2 * 16 * 11 * 256.
-    assert {row["flops_per_update"] for row in results["training"]} == {6_545_408}

@@ -135,12 +135,6 @@ def test_nothing_but_the_commands_prints():
                 assert "absl" not in ast.unparse(node), path
 
 
-def test_the_graph_is_that_of_the_package(graph):
-    # Were files not found or imports not seen, the tests above would pass for that.
-    assert {"losses", "networks", "types"} <= graph["learners"]
-    assert "envs" in graph["data"]  # `data.pointmaze`; `data` itself imports it within a function only
-
-
 PROCESS = {"cwd": PACKAGE.parent, "capture_output": True, "text": True, "check": True, "timeout": 120}
 MODULES_OF_LEARNERS = [
     ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
@@ -171,23 +165,17 @@ def test_what_an_import_brings(code, brings, does_not_bring):
     assert not set(does_not_bring.split()) & loaded
 
 
-def test_a_misspelt_name_of_the_package():
-    assert {"train", "load_policy"} <= set(dir(xql_jax))
-    with pytest.raises(AttributeError, match="no attribute 'trian'"):
-        _ = xql_jax.trian
-
-
 MADE = """
 from jax._src import xla_bridge
-from xql_jax.config_files import FINETUNING, ONLINE_TRAINING, choose_config
+from xql_jax.configuration import choose_config
 from xql_jax.runs.acting_settings import FinetuneSettings, OnlineSettings
 from xql_jax.runs.finetuning import finetune_job
 from xql_jax.runs.online import online_job
-for kind, settings, job, task in (
-    (ONLINE_TRAINING, OnlineSettings, online_job, "cheetah-run"),
-    (FINETUNING, FinetuneSettings, finetune_job, "pointmaze-umaze-v0"),
+for settings, job, task in (
+    (OnlineSettings, online_job, "cheetah-run"),
+    (FinetuneSettings, finetune_job, "pointmaze-umaze-v0"),
 ):
-    config = choose_config(kind, env_name=task)[1]
+    config = choose_config(settings, env_name=task)[1]
     job(settings(config=config, env_name=task, max_steps=20_000, sweep="tau=0.1,0.2", num_seeds=2))
 assert not xla_bridge.backends_are_initialized()
 """

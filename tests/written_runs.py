@@ -51,13 +51,15 @@ def write_run(
         "eval_episodes": 10,
         "dataset": [],
         "batch_size": 256,
+        "env_backend": "mujoco",
+        "legacy_inertia": False,
         **dict(content),
     }
     run = digest(identity)[:16]
     folder = root / env_name / algorithm / f"seed{seeds[0]}_{run[:8]}"
     folder.mkdir(parents=True)
     columns = {"times": ["step", "seconds"], "settings": ["seed", *swept]}
-    derived = {"name": env_name, "run": run, "defining": list(identity), "columns": columns}
+    derived = {"name": env_name, "run": run, "defining": list(identity), "columns": columns, "sizes": [3, 1]}
     here = {"versions": VERSIONS, "machine": MACHINE, "commit": COMMIT, "resumed": []}
     write_record(folder / "config.json", {**identity, **derived, **here})
     lines = [",".join(["step", "seed", *swept, "return", "score", "length", "diverged_at", "seconds"])]

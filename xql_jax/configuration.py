@@ -1,4 +1,4 @@
-"""Configs: hyperparameters and settings with their defaults, a user's changes, and the learner made of them.
+"""Configs: the files in configs/, their defaults, what a user changes, and the learner made of them.
 
 A config is flat: `algorithm` and `suite` say what it is for, and all else are hyperparameters and settings
 of `method_settings.py`, by name. The defaults come in three layers, of which later ones win: the fields' own
@@ -7,7 +7,12 @@ suite), and the config file's. After these come --tuned, what the user gives, an
 """
 
 import contextlib
+import inspect
+import re
+import runpy
 from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+from typing import NamedTuple
 
 from absl import flags
 from ml_collections import ConfigDict
@@ -23,14 +28,184 @@ from xql_jax.learners.registry import (
     method_named,
     method_of,
 )
-from xql_jax.method_settings import METHOD_SETTINGS, BufferSettings, FinetuningSettings
+from xql_jax.method_settings import (
+    METHOD_SETTINGS,
+    BufferSettings,
+    DataSettings,
+    FinetuningSettings,
+    LearningSettings,
+)
 from xql_jax.settings import settings_of
-from xql_jax.tasks import own_attribute
+from xql_jax.tasks import OWN, SUITES, Task, get_task, name_in_dm_control, own_attribute
 from xql_jax.types import Json, Learner
+from xql_jax.unknown import unknown_setting
 
 NO_VALUES = ("algorithm", "suite")  # entries of a config that a user does not set
 IN_WORDS = {bool: "true or false", int: "a whole number", float: "a number", tuple: "widths: 256,256"}
 VARIANTS_OF_XQL = ("xql", "value_iteration", "q_iteration")  # methods that take XQL's values
+
+
+class ConfigFile(NamedTuple):
+    """A file of hyperparameters, and the config that it gives, before the user changes it."""
+
+    path: Path | None  # None: a ConfigDict that was made in Python
+    config: ConfigDict
+
+
+ENDING = "_config"
+
+
+def shipped(folder: str) -> Path:
+    """Returns the path of `configs` or `experiments`: in the installed package, or next to it in a clone."""
+    package = Path(__file__).resolve().parent
+    installed = package / folder
+    return installed if installed.is_dir() else package.parent / folder
+
+
+def find_config(name: str) -> Path:
+    """Returns the file that a user means by its path or its name; UserError if there is none.
+
+    The path itself is tried first. For a bare name, or a name in `configs/`, the folder `configs` in the
+    current folder is tried next, then the package's. `kitchen` is short for `kitchen_config.py`.
+    """
+    path, folders = Path(name), (Path("configs"), shipped("configs"))
+    is_bare = path.parent in (Path(), Path("configs"))
+    names = (path.name, f"{path.stem}.py", f"{path.stem}{ENDING}.py") if is_bare else ()
+    for place in (path, *(folder / each for folder in folders for each in names)):
+        if place.is_file():
+            return place
+    known = [file.stem.removesuffix(ENDING) for file in shipped("configs").glob(f"*{ENDING}.py")]
+    raise UserError(f"--config: no file {name!r}; configs/ of the package has: {', '.join(sorted(known))}")
+
+
+def file_for_suite(suite: str) -> str:
+    """Returns the name of the offline config for the tasks of a suite."""
+    return f"{SUITES[suite].config if suite in SUITES else suite}{ENDING}.py"
+
+
+def check_suite(config: ConfigDict, task: Task) -> None:
+    """Raises UserError if the config is for tasks of other suites, which have a file of their own."""
+    suite = task.suite.name
+    file = file_for_suite(suite)
+    if file != file_for_suite(config.suite) and not task.suite.takes_any_config:
+        raise UserError(
+            f"--config is for {config.suite}, and {task.name} is of the suite {suite}: give "
+            f"configs/{file}, or in a file of your own defaults(algorithm, {suite!r})"
+        )
+
+
+def check_method(algorithm: str, kind: type[LearningSettings]) -> None:
+    """Raises UserError unless METHOD or METHOD+POLICY is one of the kind's; the line says what trains it."""
+    name = method_of(algorithm)
+    if ":" in name:
+        own_attribute(name, "--method")  # imports it: a user named it, not a file of a run
+    if name in kind.methods:
+        return
+    hint = f"nearest known: {nearest(name, kind.methods)}"
+    for other in (DataSettings, BufferSettings):
+        if name in other.methods:
+            hint = f"{other.command} trains it"
+    raise UserError(f"unknown method {name!r} here: {hint}")
+
+
+def choose_config(
+    kind: type[LearningSettings],
+    method: str | None = None,
+    config: str | None = None,
+    *,
+    env_name: str | None = None,
+    has_data: bool = False,
+    network: str = "paper",
+) -> ConfigFile:
+    """Returns the file that a user means, with the config that it gives for the method and the task.
+
+    Args:
+        kind: the class of the run's settings, or that of them in `method_settings`.
+        method: METHOD or METHOD+POLICY. None: that of `config`, or the kind's default.
+        config: FILE or FILE:METHOD, see `find_config`. None: the file for the method and the task's suite.
+        env_name: the task. None: the default task, or data alone.
+        has_data: whether there are data of the user's own.
+        network: of online methods, the size of their networks.
+    Raises:
+        UserError: if there is no such method, task or file, or the two name different methods.
+    """
+    file, _, own = (config or "").partition(":")
+    for name in (method, own):
+        if name:
+            check_method(name, kind)
+    if method and own and own != method:
+        raise UserError(f"--method={method}: --config={config} names another method: leave out one")
+    chosen = own or method
+    arguments = {"env_name": env_name or "", "network": network}
+    suite = OWN.name if has_data else "pointmaze"  # which the default task is of
+    if env_name and ":" in env_name and not issubclass(kind, BufferSettings):
+        suite = OWN.name  # the user's own environment, which the run imports
+    elif env_name:
+        task = get_task(env_name)
+        arguments["env_name"], suite = name_in_dm_control(task), task.suite.name
+    if config is None:
+        chosen = chosen or kind.default_method
+        found = _file_for(method_of(chosen), kind, suite)
+    else:
+        found = find_config(file)
+    if chosen:
+        arguments["algorithm"] = chosen
+    if found.name == file_for_suite(suite):
+        arguments["suite"] = suite
+    return ConfigFile(found, load_config(found, kind, **arguments))
+
+
+def _file_for(method: str, kind: type[LearningSettings], suite: str) -> Path:
+    folder = shipped("configs")
+    if issubclass(kind, BufferSettings):
+        return folder / f"{method.removesuffix('_dq')}{ENDING}.py"
+    file = folder / file_for_suite(suite)
+    finetuning = file.with_name(f"{file.stem.removesuffix(ENDING)}_finetune{ENDING}.py")
+    return finetuning if issubclass(kind, FinetuningSettings) and finetuning.exists() else file
+
+
+def load_config(file: Path, kind: type[LearningSettings], **arguments: str) -> ConfigDict:
+    """Returns what the file's get_config gives for those of the arguments that it takes.
+
+    Raises:
+        UserError: if the file does not load, or gives no config of that kind.
+    """
+    try:
+        get_config = runpy.run_path(str(file))["get_config"]
+        known = inspect.signature(get_config).parameters
+        config = get_config(**{name: value for name, value in arguments.items() if name in known})
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:  # it is the user's code, and may fail in any way
+        text = re.sub("Other fields present: .*(?=Did you)", "", str(error), flags=re.DOTALL)  # ConfigDict's
+        raise UserError(f"--config: {file} does not load: {type(error).__name__}: {text}") from error
+    if not isinstance(config, ConfigDict) or "suite" not in config:
+        raise UserError(f"--config={file}: gives no config: make it as the files in configs/ do")
+    return for_kind(config, kind)
+
+
+def for_kind(config: ConfigDict, kind: type[LearningSettings]) -> ConfigDict:
+    """Returns the config without the settings of other kinds; UserError if its method is of another one."""
+    check_method(config.algorithm, kind)
+    config = config.copy_and_resolve_references()
+    with config.unlocked():
+        for name in METHOD_SETTINGS - settings_of(kind).keys():
+            if name in config:
+                del config[name]
+    return config
+
+
+def tuned(config: ConfigDict, env_name: str | None) -> dict[str, float]:
+    """Returns Table 4's values for the task, by name; UserError if it has none for it or for the method."""
+    if env_name is None:
+        raise UserError("--tuned needs --env_name: its values are those of a task")
+    table = runpy.run_path(str(shipped("configs") / "table_4.py"))
+    is_xql, robot = method_of(config.algorithm) == "xql", env_name.split("-")[0]
+    known = [name for name in table["ROWS"] if is_xql and name.split("-")[0] == robot]
+    if env_name not in known:
+        has = nearest(env_name, known) if known else "none for this task or method"
+        raise UserError(f"--tuned has no values for {env_name} with {config.algorithm}; it has: {has}")
+    return dict(zip(table["COLUMNS"], table["ROWS"][env_name], strict=True))
 
 
 def defaults(algorithm: str, suite: str = "", only: Collection[str] = ()) -> ConfigDict:
@@ -59,30 +234,24 @@ def defaults(algorithm: str, suite: str = "", only: Collection[str] = ()) -> Con
 
 
 def update_all(config: ConfigDict, **values: object) -> None:
-    """Sets the values whose fields the method has: for values that are meant for all methods.
+    """Sets those of the values whose fields the method has: for values that are meant for all methods.
 
     `hidden_dims` are the widths of every network. Raises ValueError for a name that no method has.
     """
-    known = with_every_width(values, config)
-    _check_names(known, config)
-    config.update({name: value for name, value in known.items() if name in config})
+    for name, value in with_every_width(values, config).items():
+        if name in config:
+            config[name] = value
+        elif name not in (known := all_hyperparameters().keys() | METHOD_SETTINGS):
+            raise ValueError(f"no method has {name!r}; nearest known: {nearest(name, known)}")
 
 
 def update_in_sample(config: ConfigDict, **values: object) -> None:
-    """Does the same for methods like XQL and users' own, except for values that the method itself gives."""
-    _check_names(with_every_width(values, config), config)
+    """Sets the values in methods like XQL and in users' own, except those that the method itself gives."""
     method = method_of(config.algorithm)
     if method in IN_SAMPLE or ":" in method:
         recipe = method_named(method)
         own = {*recipe.defaults, *recipe.by_suite.get(config.suite, {})}
         update_all(config, **{name: value for name, value in values.items() if name not in own})
-
-
-def _check_names(values: Iterable[str], config: ConfigDict) -> None:
-    """Raises ValueError for a name that neither the config nor any method has."""
-    for name in values:
-        if name not in config and name not in (known := all_hyperparameters() | METHOD_SETTINGS):
-            raise ValueError(f"no method has {name!r}; nearest known: {nearest(name, known)}")
 
 
 def with_every_width(values: Mapping[str, object], known: Collection[str]) -> dict[str, object]:
@@ -111,8 +280,6 @@ def with_fields(config: ConfigDict, values: Mapping[str, object], settings: Iter
     """
     for name in values:
         if name not in field_names(config):
-            from xql_jax.unknown import unknown_setting  # whose table only a mistake needs
-
             raise unknown_setting(name, {*settings, *field_names(config)}, config.algorithm)
     changed = config.copy_and_resolve_references()
     for name, value in with_every_width(values, config).items():
@@ -143,7 +310,7 @@ def _as_text(value: object, kind: type) -> str:
 def learner_from_config(config: ConfigDict, max_steps: float) -> Learner:
     """Builds the learner, whose decaying learning rates reach 0 at `max_steps`; UserError for a bad field."""
     learner = make_learner(config.algorithm)
-    values = {name: value for name, value in config.items() if name not in NO_VALUES}
+    values = {name: value for name, value in config.items() if name not in {*NO_VALUES, *METHOD_SETTINGS}}
     for name in fields.hyperparameters(learner):
         if name not in values:
             raise UserError(f"the config has no {name}, a field of {config.algorithm}")

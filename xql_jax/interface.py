@@ -23,8 +23,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from numpy.typing import ArrayLike
 
-from xql_jax.config_files import ConfigFile, choose_config, for_kind
-from xql_jax.configuration import with_fields
+from xql_jax.configuration import ConfigFile, choose_config, for_kind, with_fields
 from xql_jax.data.arrays import Layout, from_arrays
 from xql_jax.data.dataset import Dataset
 from xql_jax.errors import NO_HOME, UNGUARDED, UserError
@@ -226,10 +225,10 @@ def _settings(
     if isinstance(config, ConfigDict):
         if method:
             raise UserError(f"method={method!r}: the config is one for {config.algorithm}: leave out one")
-        file = ConfigFile(None, for_kind(config, kind.config_kind))
+        file = ConfigFile(None, for_kind(config, kind))
     else:
         file = choose_config(
-            kind.config_kind,
+            kind,
             method,
             None if config is None else str(config),
             env_name=named["env_name"],

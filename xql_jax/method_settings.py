@@ -1,30 +1,42 @@
-"""The settings of a run that methods and config files give defaults to, as they do to hyperparameters."""
+"""The settings of a run that methods and config files give defaults to, as they do to hyperparameters.
+
+There is a class for each kind of training, which also says what trains it and the methods that it is for.
+"""
 
 import dataclasses
-from typing import Any
+from collections.abc import Collection
+from typing import Any, ClassVar
 
 from xql_jax.errors import UserError
-from xql_jax.settings import Settings, setting, settings_of
+from xql_jax.learners.registry import OFFLINE, ONLINE
+from xql_jax.settings import Settings, recorded, settings_of
 from xql_jax.types import Horizon
 
 
 def of_method(usual: object, meaning: str, **valid: object) -> Any:
     """Declares a setting that is None until a config decides it; `usual` is its value for most methods."""
-    return setting(None, f"{meaning} Default: the method's own.", usual=usual, **valid)
+    return recorded(None, f"{meaning} Default: the method's own.", usual=usual, **valid)
+
+
+HORIZON = ("n_step", "action_chunk")  # the settings of a `Horizon`
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LearningSettings(Settings):
-    """Those of all learning."""
+    """Settings of all learning."""
+
+    command: ClassVar[str]
+    methods: ClassVar[Collection[str]]
+    default_method: ClassVar[str]
 
     batch_size: int = of_method(256, "Transitions in a minibatch.", least=1, most=100_000_000)
     n_step: int = of_method(
         1, "Steps of reward in the targets of V and Q. The later actions are the data's: uncorrected.",
-        least=1, most=1_000,
+        least=1, most=1_000, neutral=1,
     )  # fmt: skip
     action_chunk: int = of_method(
         1, "Actions that the policy decides on together and carries out one after the other.",
-        least=1, most=1_000,
+        least=1, most=1_000, neutral=1,
     )  # fmt: skip
 
     @property
@@ -40,7 +52,11 @@ class LearningSettings(Settings):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DataSettings(LearningSettings):
-    """Those of learning from data."""
+    """Settings of learning from data."""
+
+    command = "xql-train-offline"
+    methods = OFFLINE
+    default_method = "xql"
 
     normalize_observations: bool = of_method(False, "Observations of mean 0 and standard deviation 1.")
     scale_rewards: bool = of_method(True, "Scale the rewards where IQL does, on locomotion.")
@@ -51,7 +67,7 @@ class DataSettings(LearningSettings):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CollectingSettings(Settings):
-    """Those of learning from what the policy collects."""
+    """Settings of learning from what the policy collects."""
 
     warmup_steps: int = of_method(
         0, "Steps of random actions without updates: at the start, in fine-tuning after the hand-over."
@@ -61,7 +77,9 @@ class CollectingSettings(Settings):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FinetuningSettings(DataSettings, CollectingSettings):
-    """Those of fine-tuning."""
+    """Settings of fine-tuning."""
+
+    command = "xql-train-finetune"
 
     num_pretraining_steps: int = of_method(
         1_000_000, "Updates before the hand-over; none with --checkpoint.", most=2**30
@@ -89,7 +107,11 @@ class FinetuningSettings(DataSettings, CollectingSettings):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BufferSettings(LearningSettings, CollectingSettings):
-    """Those of learning online."""
+    """Settings of learning online."""
+
+    command = "xql-train-online"
+    methods = ONLINE
+    default_method = "xsac"
 
     buffer_size: int = of_method(
         1_000_000,

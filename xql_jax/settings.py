@@ -28,6 +28,8 @@ class Setting(NamedTuple):
     empty: bool = False  # text that may be empty
     alias: str = ""  # another name for the flag
     by_commas: bool = False  # how several texts are typed; else by a flag each
+    recorded: bool = False  # part of a run's identity, see `recorded`
+    neutral: object = None  # the value with which a run is as without the setting, and which is not recorded
     positional: bool = False  # given without a flag, by its position; with a meaning it must be given
 
     def check(self, value: Any) -> Any:
@@ -56,6 +58,10 @@ class Setting(NamedTuple):
             raise UserError(f"{self.name}={given}: must be {self.valid}")
         return value
 
+    def is_recorded(self, value: object) -> bool:
+        """Whether the value is part of a run's identity."""
+        return self.recorded and (self.neutral is None or value != self.neutral)
+
     @property
     def valid(self) -> str:
         """The valid values, in words."""
@@ -79,6 +85,11 @@ def as_typed(value: object) -> str:
 def setting(default: Any, meaning: str, **valid: Any) -> Any:
     """Declares a field that is a setting; `valid` are further fields of its `Setting`."""
     return dataclasses.field(default=default, metadata={"meaning": meaning, **valid})
+
+
+def recorded(default: Any, meaning: str, **valid: Any) -> Any:
+    """Declares a setting that a run's numbers depend on: it is part of the run's identity."""
+    return setting(default, meaning, recorded=True, **valid)
 
 
 def settings_of(kind: type) -> Mapping[str, Setting]:

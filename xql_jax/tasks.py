@@ -5,18 +5,24 @@ import dataclasses
 import importlib
 import math
 import os
+import pkgutil
 import sys
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
+from xql_jax import suites
 from xql_jax.errors import UserError, described, nearest
-from xql_jax.suites import SUITES, compiled
-from xql_jax.suites.own import SUITE as OWN
-from xql_jax.suites.record import RETURN_ITSELF, Task
+from xql_jax.suites import RETURN_ITSELF, Suite, Task
+from xql_jax.suites.online import COMPILED, DM_CONTROL_NAMES, OWN, PLAYGROUND_MODULE
 
 # Modules that are no user's own.
-LIBRARIES = ("gymnasium", "gymnasium_robotics", compiled.PLAYGROUND_MODULE, "xql_jax")
+LIBRARIES = ("gymnasium", "gymnasium_robotics", PLAYGROUND_MODULE, "xql_jax")
 
+# The suites by name. Each file in `suites` has some, its `RECORDS`.
+SUITES: dict[str, Suite] = {}
+for _file in pkgutil.iter_modules(suites.__path__):
+    for _suite in importlib.import_module(f"{suites.__name__}.{_file.name}").RECORDS:
+        SUITES[_suite.name] = _suite
 LISTED_TASKS = {task.name: task for suite in SUITES.values() for task in suite.tasks()}
 TASKS = {name: task for name, task in LISTED_TASKS.items() if task.has_data}  # others are learned online
 
@@ -58,7 +64,7 @@ def get_task(name: str) -> Task:
     if name in LISTED_TASKS:
         return LISTED_TASKS[name]
     module, colon, _ = name.partition(":")
-    if colon and module != compiled.PLAYGROUND_MODULE:
+    if colon and module != PLAYGROUND_MODULE:
         return _own_task(name)
     import gymnasium  # takes half a second, which known tasks can save
 
@@ -66,7 +72,7 @@ def get_task(name: str) -> Task:
     others = {one for one in gymnasium.registry if one.endswith("-v4") or f"{one[:-1]}5" not in LISTED_TASKS}
     if name in others:
         return _own_task(f"gymnasium:{name}")
-    known = compiled.DM_CONTROL_NAMES if colon else {*LISTED_TASKS, *others}
+    known = DM_CONTROL_NAMES if colon else {*LISTED_TASKS, *others}
     near = nearest(name.removeprefix("dm_control/"), known)
     what = "gone from Gymnasium: " if name in gymnasium.registry else "unknown environment "
     how = "one of your own or of another package is MODULE:NAME, such as gymnasium_robotics:AdroitHandPen-v1"
@@ -77,7 +83,7 @@ def get_task(name: str) -> Task:
 
 def name_in_dm_control(task: Task) -> str:
     """Returns DM Control's name for a Playground task; for other tasks, their own name."""
-    return compiled.DM_CONTROL_NAMES.get(task.name, task.name)
+    return DM_CONTROL_NAMES.get(task.name, task.name)
 
 
 def module_to_run(name: str) -> str:
@@ -116,7 +122,7 @@ def _own_task(name: str) -> Task:
                 f"--env_name={name}: {module} registers no such environment ({error}), nor is {registered} "
                 "in it an environment in JAX, a class with an episode_limit"
             ) from error
-        suite, limit = compiled.SUITE, attribute.episode_limit
+        suite, limit = COMPILED, attribute.episode_limit
     ends_itself = limit is None and not suite.is_compiled
     if not ends_itself and not (isinstance(limit, int) and limit > 0):
         raise UserError(

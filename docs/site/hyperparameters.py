@@ -19,8 +19,7 @@ from xql_jax.learners.fields import Method, traced_names
 from xql_jax.learners.registry import OFFLINE, ONLINE, FieldDescription, describe_fields, make_learner
 from xql_jax.method_settings import BufferSettings, DataSettings, FinetuningSettings
 from xql_jax.settings import settings_of
-from xql_jax.suites import SUITES
-from xql_jax.tasks import TASKS
+from xql_jax.tasks import SUITES, TASKS
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "hyperparameters.md"

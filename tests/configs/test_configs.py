@@ -7,17 +7,20 @@ from pathlib import Path
 import pytest
 from ml_collections import ConfigDict
 
-from xql_jax.config_files import OFFLINE_TRAINING, ONLINE_TRAINING, choose_config, file_for_suite, tuned
-from xql_jax.configuration import defaults, learner_from_config, with_fields
-from xql_jax.errors import UserError
+from xql_jax.configuration import (
+    choose_config,
+    defaults,
+    file_for_suite,
+    learner_from_config,
+    with_fields,
+)
 from xql_jax.learners.fields import hyperparameters
 from xql_jax.learners.registry import OFFLINE, ONLINE, make_learner
 from xql_jax.method_settings import FinetuningSettings
 from xql_jax.runs.acting_settings import OnlineSettings
 from xql_jax.runs.run_settings import OfflineSettings
 from xql_jax.settings import settings_of
-from xql_jax.suites import SUITES
-from xql_jax.tasks import get_task
+from xql_jax.tasks import SUITES, get_task
 from xql_jax.training.schedule import parse_ramps
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,7 +35,7 @@ def get_config(name, *algorithm, **task):
 
 
 def online(algorithm, task="cartpole-swingup", network="paper"):
-    _, config = choose_config(ONLINE_TRAINING, algorithm, env_name=task, network=network)
+    _, config = choose_config(OnlineSettings, algorithm, env_name=task, network=network)
     return OnlineSettings(config=config, env_name=task, network=network).resolved()
 
 
@@ -76,7 +79,7 @@ def test_a_layer_wins_over_those_before_it():
     assert (defaults("awac", "kitchen").awr_temperature, defaults("awac", "kitchen").batch_size) == (10, 1024)
     assert get_config("pointmaze", "cql").actor_lr == 3e-4
     task = "antmaze-umaze-v0"
-    file = choose_config(OFFLINE_TRAINING, env_name=task)
+    file = choose_config(OfflineSettings, env_name=task)
     settings = {"config": file.config, "env_name": task, "tuned": True}
     assert file.config.beta == 0.6
     assert OfflineSettings(**settings).resolved().config.beta == 1.0
@@ -85,14 +88,11 @@ def test_a_layer_wins_over_those_before_it():
     assert (resolved.config.beta, resolved.config.v_updates, resolved.batch_size) == (3.5, 4, 8)
 
 
-def test_hidden_dims_are_those_of_every_network_but_explicit_ones():
-    given = {"hidden_dims": (8, 8), "value_hidden_dims": (4,)}
-    _, small = choose_config(ONLINE_TRAINING, "xsac", env_name="cheetah-run", network="small")
-    for one in (with_fields(get_config("pointmaze"), given), with_fields(small, given)):
-        assert "hidden_dims" not in one
-        widths = [one[f"{network}_hidden_dims"] for network in ("actor", "value", "critic")]
-        assert widths == [(8, 8), (4,), (8, 8)]
-    assert set(widths_of(get_config("pointmaze")).values()) == {(128, 128)}
+def test_a_suite_without_a_file_of_its_own_has_the_methods_values_for_it(monkeypatch):
+    monkeypatch.setitem(OFFLINE["onestep"].by_suite, "dm_control", {"awr_temperature": 0.25})
+    config = choose_config(OfflineSettings, "onestep", env_name="cheetah-run", has_data=True).config
+    assert (config.suite, config.awr_temperature) == ("dm_control", 0.25)
+    assert get_config("own", "onestep").awr_temperature != 0.25
 
 
 @pytest.mark.parametrize("row", table(4), ids=lambda row: row["dataset"])
@@ -139,16 +139,3 @@ def test_table_6(algorithm, column):
         config = online(algorithm, row["task"].lower().replace(" ", "-")).config
         assert config.beta == float(row[column])
         assert config.clip == 8.0  # Appendix D.6
-
-
-def test_mistakes_are_refused():
-    """Those that no test of the command line makes."""
-    config = online("sac").config
-    with config.unlocked():
-        del config.tau
-    with pytest.raises(UserError, match="the config has no tau, a field of sac"):
-        learner_from_config(config, 1)
-    with pytest.raises(UserError, match=r"values are for xtd3 and xtd3_dq, not for td3_dq"):
-        get_config("xtd3", "td3_dq")
-    with pytest.raises(UserError, match=r"^--tuned has no values for hopper-medium-v2 with iql"):
-        tuned(get_config("mujoco", "iql"), "hopper-medium-v2")

@@ -5,8 +5,8 @@ import pytest
 
 from xql_jax.data.antmaze import PLAY_CELLS, generate_antmaze, set_out
 from xql_jax.data.rows import ends_of
-from xql_jax.envs.ant_maze import GOAL_RADIUS, AntMaze, cell_middle
-from xql_jax.envs.mazes import MAZES
+from xql_jax.envs.ant_maze import AntMaze, cell_middle
+from xql_jax.envs.mazes import GOAL_RADIUS, MAZES
 from xql_jax.tasks import get_task
 
 UMAZE = get_task("antmaze-umaze-v2")
@@ -49,13 +49,6 @@ def test_umaze_goes_from_the_start_to_the_goal(umaze):
         assert in_cell(umaze["infos/goal"][rows][0], (3, 1))
     arrived = sum(umaze["terminals"][rows].any() for rows in whole)
     assert arrived >= 0.7 * len(whole)
-
-
-def test_the_same_seed_gives_the_same_rows():
-    first, second, third = (generate_antmaze(UMAZE, 50, seed) for seed in (1, 1, 2))
-    for key, rows in first.items():
-        np.testing.assert_array_equal(rows, second[key])
-    assert (first["actions"] != third["actions"]).any()
 
 
 @pytest.mark.parametrize(

@@ -131,9 +131,7 @@ def may_refuse(layout, episodes):
     )
 
 
-shared = settings(
-    deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-)
+shared = settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
 
 @settings(shared, max_examples=80)

@@ -76,14 +76,6 @@ def test_a_task_finds_its_own_file_in_d4rls_folder(kitchen_file, folder, monkeyp
     assert str(generated) == "/home/someone/.d4rl/datasets/pointmaze-umaze-v0.hdf5"
 
 
-def test_a_path_goes_before_the_task_whose_limit_stands_in_for_time_outs(folder):
-    rows = {key: np.arange(24.0).reshape(12, 2) for key in ("observations", "actions")}
-    path = write(folder / "mine.H5", rows | {"rewards": np.arange(12), "terminals": np.zeros(12)})
-    task = dataclasses.replace(get_task("kitchen-mixed-v0"), episode_limit=5)
-    rewards = load_dataset(task, [str(path)]).batch.rewards
-    np.testing.assert_array_equal(rewards, [0, 1, 2, 3, 5, 6, 7, 8, 10])
-
-
 @pytest.mark.parametrize(
     ("task", "sources", "url", "message"),
     [

@@ -91,21 +91,6 @@ def test_observations_have_mean_0_and_std_1():
     assert fit_preprocessing(data, None, normalize_observations=True).observation_std[2] == 1e-3
 
 
-@pytest.mark.parametrize("record", [EVERYTHING, Preprocessing()])
-def test_all_that_a_learner_sees_is_transformed_alike(record):
-    """A dataset, a minibatch, a single row, and observations before acting, whatever their leading axes."""
-    generator = np.random.default_rng(0)
-    shapes = Batch((12, 2), (12, 3), (12,), (12,), (12, 2))
-    batch = Batch(*(generator.normal(size=shape).astype(np.float32) for shape in shapes))
-    whole = record.batch(batch)
-    for rows in (slice(3, 7), 5):
-        part = record.batch(Batch(*(field[rows] for field in batch)))
-        for field, expected in zip(part, whole, strict=True):
-            assert np.asarray(field).tobytes() == expected[rows].tobytes()
-    seen = record.observations(batch.observations.reshape(2, 6, 1, 2))
-    assert seen.tobytes() == whole.observations.tobytes()
-
-
 def test_every_number_has_its_place():
     """0.5 clips 0.75, 2 r - 1, (o - mean) / std: each by hand."""
     row = Batch(*(np.float32(x) for x in ([3.0, 0.0], [0.75, -0.25], 4.0, 1.0, [1.0, -1.0])))

@@ -13,16 +13,12 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from xql_jax.data.arrays import from_arrays
-from xql_jax.data.d4rl import qlearning_dataset
 from xql_jax.data.loading import load_dataset
 from xql_jax.data.readers import read_hdf5
 from xql_jax.errors import UserError
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:minari")  # it would like to know the author
-shared = settings(
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+shared = settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
 
 @pytest.fixture
@@ -108,8 +104,9 @@ def marked_rows(draw):
     return rows if timeouts is None else {**rows, "timeouts": timeouts}
 
 
-def assert_theirs(d4rl_package, ours, rows, limit):
+def assert_theirs(d4rl_package, dataset, rows, limit):
     """Our transitions are those of D4RL's function."""
+    ours = {**dataset.batch._asdict(), "terminals": dataset.batch.masks == 0}
     task = types.SimpleNamespace(_max_episode_steps=limit)
     theirs = d4rl_package.qlearning_dataset(task, dataset=rows)
     assert len(ours["rewards"]) == len(theirs["rewards"])
@@ -118,26 +115,20 @@ def assert_theirs(d4rl_package, ours, rows, limit):
         np.testing.assert_array_equal(array.astype(theirs[key].dtype), theirs[key], err_msg=key)
 
 
-def transitions_of(dataset):
-    return {**dataset.batch._asdict(), "terminals": dataset.batch.masks == 0}
-
-
 @settings(shared, max_examples=200)
 @given(rows=marked_rows(), limit=st.integers(1, 12))
 def test_transitions_are_those_of_d4rl(d4rl_package, tmp_path, rows, limit):
-    """Also those of a file of D4RL's, of which it reads neither next observations nor what else is in it."""
-    ours = qlearning_dataset(rows, limit)
-    assert_theirs(d4rl_package, ours, rows, limit)
+    """Of a file of D4RL's, neither next observations nor what else is in it are read."""
     more = {"next_observations": np.zeros((len(rows["rewards"]), 3)), "infos/goal": np.zeros((7, 2))}
     path = write(tmp_path / "hopper_medium-v2.hdf5", {**rows, **more})
-    assert_theirs(d4rl_package, transitions_of(read_hdf5(path, limit)), rows, limit)
+    assert_theirs(d4rl_package, read_hdf5(path, limit), rows, limit)
 
 
 def test_the_kitchen_file_gives_the_transitions_of_d4rl(d4rl_package, kitchen_file):
     with h5py.File(kitchen_file) as file:
         rows = {key: file[key][()] for key in ALL[:5]}
     dataset = read_hdf5(kitchen_file, episode_limit=280)
-    assert_theirs(d4rl_package, transitions_of(dataset), rows, 280)
+    assert_theirs(d4rl_package, dataset, rows, 280)
     # 3,680 rows without a time-out, the last of them unused; 19 demonstrations, of which 18 end in their
     # terminal row and the last at the end of the data.
     assert (dataset.size, dataset.ends.sum(), (dataset.batch.masks == 0).sum()) == (3679, 19, 18)

@@ -50,7 +50,7 @@ NUMBERED = jax.tree.map(np.asarray, transitions(np.arange(70)))
 
 
 @given(st.sampled_from([1, 4, 7]), st.lists(st.integers(0, 7), max_size=9))
-@settings(max_examples=20, deadline=None, derandomize=True)
+@settings(max_examples=20)
 def test_the_ring_holds_what_a_deque_holds(capacity, counts):
     buffer, last, inserted = replay.empty(capacity, O, A), collections.deque(maxlen=capacity), 0
     for count in (min(count, capacity) for count in counts):

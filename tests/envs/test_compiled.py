@@ -1,6 +1,5 @@
 """Environments in JAX: steps and restarts of many against NumPy, and what is told where one is unfit."""
 
-import dataclasses
 import functools
 import re
 import sys
@@ -15,8 +14,7 @@ from jax_point_mass import FRICTION, PUSH, Breaking, PointMass
 from xql_jax.envs import compiled
 from xql_jax.envs.compiled import compiled_environment
 from xql_jax.errors import UserError
-from xql_jax.suites import SUITES
-from xql_jax.tasks import LISTED_TASKS, get_task, name_in_dm_control
+from xql_jax.tasks import get_task
 
 KEY = jax.random.key(5)
 N, STEPS = 4, 50
@@ -104,15 +102,6 @@ def test_where_the_simulation_fails_the_episode_ends():
 def test_an_unfit_environment_is_told(name, told):
     with pytest.raises(UserError, match=told):
         compiled_environment(get_task(f"jax_point_mass:{name}"))
-
-
-def test_playgrounds_tasks_are_dm_controls():
-    theirs = [name_in_dm_control(task) for task in SUITES["compiled"].tasks()]
-    assert set(theirs) <= LISTED_TASKS.keys()
-    assert len(set(theirs)) == len(theirs) == 25
-    assert name_in_dm_control(get_task("cheetah-run")) == "cheetah-run"
-    own = dataclasses.replace(get_task("playground:HopperHop"), name="my_module:HopperHop")
-    assert name_in_dm_control(own) == "my_module:HopperHop"  # so it does not get hopper-hop's settings
 
 
 def test_the_environment_of_the_guide(tmp_path, monkeypatch):

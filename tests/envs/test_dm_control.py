@@ -94,21 +94,6 @@ def test_regulators_have_unbounded_actuators_and_terminate_at_rest():
     assert env.step(np.zeros(1))[2:4] == (True, False)  # a terminal state at the limit is terminal
 
 
-@pytest.mark.draws
-def test_pictures_are_of_their_own_environment_and_episode():
-    env, other = wrapped("quadruped-escape"), wrapped("quadruped-escape")
-    env.reset(seed=1)
-    first = env.render()
-    other.reset(seed=2)
-    picture = other.render()
-    np.testing.assert_array_equal(env.render(), first)
-    env.reset(seed=2)
-    np.testing.assert_array_equal(env.render(), picture)  # with its own terrain
-    assert (picture != first).mean() > 0.01
-    env.close()
-    other.close()
-
-
 def test_a_simulation_that_fails_says_so():
     env = wrapped("cheetah-run")
     env.reset(seed=0)

@@ -5,19 +5,18 @@ import shutil
 
 import numpy as np
 import pytest
+from slow_cases import slow_but
 
 ogbench = pytest.importorskip("ogbench")
 
 import gymnasium  # noqa: E402
 
-from xql_jax.config_files import OFFLINE_TRAINING, choose_config  # noqa: E402
+from xql_jax.configuration import choose_config  # noqa: E402
 from xql_jax.data.loading import cached_file, load_dataset  # noqa: E402
 from xql_jax.data.oracles import EPISODE_ROWS, generate_oracle  # noqa: E402
 from xql_jax.envs.ogbench import OGBench, environment_of, make_simulation, rewarded  # noqa: E402
-from xql_jax.rollout.evaluation import EpisodeResults  # noqa: E402
-from xql_jax.rollout.scores import describe_episodes  # noqa: E402
-from xql_jax.suites import SUITES  # noqa: E402
-from xql_jax.tasks import get_task  # noqa: E402
+from xql_jax.runs.run_settings import OfflineSettings  # noqa: E402
+from xql_jax.tasks import SUITES, get_task  # noqa: E402
 from xql_jax.tools.collect import CollectionSettings, collect  # noqa: E402
 
 OURS = list(SUITES["ogbench"].tasks())
@@ -56,7 +55,10 @@ def test_episodes_are_the_package_s(name):
     theirs.close()
 
 
-@pytest.mark.parametrize("name", [POINT, CUBE, "scene-noisy-singletask-v0", "puzzle-3x3-play-singletask-v0"])
+ORACLES = [POINT, CUBE, "scene-noisy-singletask-v0", "puzzle-3x3-play-singletask-v0"]
+
+
+@pytest.mark.parametrize("name", slow_but(ORACLES, POINT, CUBE))
 def test_data_by_oracles_are_read_as_the_package_reads_them(name, tmp_path):
     task = get_task(name)
     rows = generate_oracle(task, EPISODE_ROWS - 1, 3, count=lambda number: None)
@@ -92,20 +94,6 @@ def test_oracles_reach_the_tasks_goals():
     np.testing.assert_array_equal(labelled["masks"] == 0, labelled["rewards"] == 0)
 
 
-def test_scores_are_successes():
-    results = EpisodeResults(
-        np.array([[-7.0, -200.0, -3.0, -200.0]]),
-        np.array([[7, 200, 3, 200]]),
-        np.array([[1, 0, 1, 0]]) == 1,
-        None,
-    )
-    task = get_task(CUBE)
-    assert results.columns(task)["score"].tolist() == [[100.0, 0.0, 100.0, 0.0]]
-    assert describe_episodes(results, task)[0]["score_mean"] == 50.0
-    assert task.is_normalised
-    assert task.quantity == "score"
-
-
 @pytest.mark.parametrize("start", ["cube-triple", "scene", "puzzle-4x6"])
 def test_beta_is_as_large_as_the_rewards(start):
     """At the table a step's reward is minus the number of parts that are not done; AntMaze's is -1."""
@@ -113,5 +101,5 @@ def test_beta_is_as_large_as_the_rewards(start):
     env = make_simulation(environment_of(task))
     env.reset(seed=0)
     parts = sum(np.size(done) for done in env.unwrapped._compute_successes())
-    _, config = choose_config(OFFLINE_TRAINING, "xql", env_name=task.name)
+    _, config = choose_config(OfflineSettings, "xql", env_name=task.name)
     assert config.beta == pytest.approx(0.6 * parts)

@@ -90,18 +90,6 @@ def test_moves_as_in_gymnasium_robotics(other_env):
     assert contacts > 100
 
 
-def test_free_flight_by_hand():
-    # F = 100 N, m = 4/3 pi 0.1^3 1000 kg, damping 1 kg/s (implicit), dt = 0.01 s. Speed 7 is first cut to 5.
-    mass = 4 / 3 * np.pi
-    env = point_maze_of()
-    env.set_state(np.array([1.0, 2.0]), np.array([0.0, 7.0]))
-    observation, *_ = env.step(np.array([3.0, 0.0]))  # the push is clipped to 1
-    velocity = np.array([0.01 * 100 / (mass + 0.01), 5.0 * mass / (mass + 0.01)])
-    np.testing.assert_allclose(
-        observation, [1 + 0.01 * velocity[0], 2 + 0.01 * velocity[1], *velocity], rtol=1e-6
-    )
-
-
 def test_starts():
     env = point_maze_of()
     starts = np.array([env.reset(seed=seed)[0] for seed in range(2000)])

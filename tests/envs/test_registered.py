@@ -1,9 +1,5 @@
 """Environments of Gymnasium's registry: its MuJoCo tasks against Gymnasium itself, and users' own."""
 
-import shutil
-import sys
-from pathlib import Path
-
 import gymnasium
 import numpy as np
 import pytest
@@ -12,8 +8,7 @@ from gymnasium import spaces
 from xql_jax.envs import action_bounds
 from xql_jax.envs.registered import Registered
 from xql_jax.errors import UserError
-from xql_jax.suites import SUITES
-from xql_jax.tasks import References, get_task, referenced
+from xql_jax.tasks import SUITES, References, get_task, referenced
 from xql_jax.tools.evaluate import EvaluationSettings, evaluate
 
 
@@ -45,14 +40,6 @@ def test_an_own_environments_score_and_spaces():
     environment = Registered(task)
     assert environment.observation_space.shape == (2,)
     assert (environment.action_space.low, environment.action_space.high) == (-2.0, 4.0)
-
-
-@pytest.mark.filterwarnings("ignore:.*Overriding environment:UserWarning")
-def test_a_module_in_the_current_folder(tmp_path, monkeypatch):
-    shutil.copy(Path(__file__).with_name("own_maze.py"), tmp_path / "of_the_folder.py")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    assert get_task("of_the_folder:Line-v0").episode_limit == 30
 
 
 @pytest.mark.parametrize(

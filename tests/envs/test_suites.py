@@ -11,16 +11,15 @@ import h5py
 import numpy as np
 import pytest
 
-from xql_jax.config_files import OFFLINE_TRAINING, choose_config
+from xql_jax.configuration import choose_config
 from xql_jax.envs import Simulation, action_bounds, describe_environment, environment_maker
 from xql_jax.envs.simulated import SimulatedEnv
 from xql_jax.runs.kinds import train_run
 from xql_jax.runs.load import load_run
 from xql_jax.runs.run_settings import OfflineSettings
-from xql_jax.suites import SUITES
-from xql_jax.suites.compiled import PLAYGROUND
-from xql_jax.suites.record import DataFolder, Suite
-from xql_jax.tasks import LISTED_TASKS, TASKS, Task, get_task
+from xql_jax.suites import DataFolder, Suite
+from xql_jax.suites.online import PLAYGROUND
+from xql_jax.tasks import LISTED_TASKS, SUITES, TASKS, Task, get_task
 from xql_jax.tools.evaluate import EvaluationSettings, evaluate
 
 slow = functools.partial(pytest.param, marks=pytest.mark.slow)
@@ -129,22 +128,6 @@ def test_an_episode_is_truncated_at_its_limit(vector_env, name):
         assert not any(step.terminals.any() for step in steps)
 
 
-@pytest.mark.parametrize("name", ["hopper-medium-v2", "Hopper-v5"])
-def test_a_terminal_state_at_the_limit_is_terminal_only(vector_env, name):
-    def ends(limit):
-        env, found = vector_env(name, limit=limit), []
-        env.reset([0])
-        while env.running.any():
-            step = env.step(np.ones((1, *env.action_space.shape)))
-            found.append((bool(step.terminals[0]), bool(step.truncations[0])))
-        return found
-
-    unlimited = ends(100)
-    assert unlimited[-1] == (True, False)
-    assert ends(len(unlimited)) == unlimited
-    assert ends(len(unlimited) - 1)[-1] == (False, True)
-
-
 @pytest.mark.draws
 @pytest.mark.parametrize("name", OF_EACH_SUITE[:-3])
 def test_pictures_show_the_state_and_leave_it_alone(vector_env, name):
@@ -189,7 +172,7 @@ def test_a_suite_is_its_record_and_its_environment(tmp_path, monkeypatch):
     monkeypatch.setitem(LISTED_TASKS, task.name, task)
     monkeypatch.setitem(TASKS, task.name, task)
     monkeypatch.setenv("WALKS", str(tmp_path))
-    config = choose_config(OFFLINE_TRAINING, "bc", env_name=task.name)[1]
+    config = choose_config(OfflineSettings, "bc", env_name=task.name)[1]
     how = {"save_dir": str(tmp_path / "runs"), "log_interval": 2, "eval_episodes": 2, "tqdm": False}
     run = train_run(OfflineSettings(config=config, env_name=task.name, max_steps=4, **how)).path
     assert load_run(run).preprocessing.reward_shift == -3.0

@@ -5,7 +5,7 @@ import re
 import h5py
 import numpy as np
 import pytest
-from main_runs import COLLECT, EVALUATE, MAIN, ROOT, contents, run_folder, succeed
+from main_runs import COLLECT, EVALUATE, MAIN, ROOT, run_folder, succeed
 
 from xql_jax.data.loading import load_dataset
 
@@ -46,7 +46,7 @@ def test_the_same_command_makes_the_same_bytes(main, data, folder):
 
 
 @pytest.mark.slow
-def test_a_run_on_it_is_scored_by_its_references_and_acts_the_same_again(main, data, folder):
+def test_a_run_on_it_is_scored_by_its_references(main, data, folder):
     out = main(
         "--env_name=InvertedPendulum-v5", MUJOCO, "--dataset=set.hdf5", "--save_dir=runs", "--max_steps=4",
         "--log_interval=2", "--eval_interval=4", "--eval_episodes=3", "--config.hidden_dims=(8,)",
@@ -59,17 +59,6 @@ def test_a_run_on_it_is_scored_by_its_references_and_acts_the_same_again(main, d
     mean = float(re.search(r"return (-?[\d.]+)", evaluated)[1])
     assert score == pytest.approx(100 * (mean - random_return) / (50 - random_return), abs=0.1)
     assert f"last score {score:.1f}" in out
-
-    before = contents(path)
-    arguments = ("--env_name=InvertedPendulum-v5", f"--policy={path}", "--episodes=5", "--noise=0.1")
-    for name in ("one", "two"):
-        main(*arguments, f"--output={name}.hdf5")
-    assert (folder / "one.hdf5").read_bytes() == (folder / "two.hdf5").read_bytes()
-    main(*arguments, "--deterministic", "--noise=0", "--output=mean.hdf5")
-    with h5py.File(folder / "mean.hdf5") as mean, h5py.File(folder / "one.hdf5") as one:
-        assert mean["observations"][0].tolist() == one["observations"][0].tolist()
-        assert mean["actions"][0] != one["actions"][0]
-    assert contents(path) == before
 
 
 def test_a_minari_folder_holds_the_same_episodes(main, folder):

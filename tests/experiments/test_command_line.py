@@ -2,7 +2,7 @@
 
 import pytest
 
-from xql_jax import config_files
+from xql_jax import configuration
 from xql_jax.commands.command_line import hyperparameters_in
 from xql_jax.configuration import defaults, with_fields
 from xql_jax.errors import UserError
@@ -30,15 +30,15 @@ def test_a_whole_number_may_be_written_as_people_write_it():
 
 def test_a_users_own_config_comes_before_those_of_the_package(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    shipped = config_files.shipped("configs") / "kitchen_config.py"
-    assert config_files.find_config("configs/kitchen_config.py") == shipped
-    assert config_files.find_config("kitchen") == shipped
+    shipped = configuration.shipped("configs") / "kitchen_config.py"
+    assert configuration.find_config("configs/kitchen_config.py") == shipped
+    assert configuration.find_config("kitchen") == shipped
     own = tmp_path / "configs" / "kitchen_config.py"
     own.parent.mkdir()
     own.touch()
-    assert config_files.find_config("kitchen").resolve() == own
+    assert configuration.find_config("kitchen").resolve() == own
     with pytest.raises(UserError, match=r"no file 'elsewhere/kitchen\.py'"):
-        config_files.find_config("elsewhere/kitchen.py")
+        configuration.find_config("elsewhere/kitchen.py")
 
 
 KINDS = (

@@ -2,11 +2,8 @@
 
 import re
 
-import numpy as np
 import pytest
 from main_runs import (
-    EXPORT,
-    FINETUNE,
     ONLINE,
     ROOT,
     assert_every_documented_file,
@@ -67,52 +64,7 @@ def test_a_sweep_trains_every_beta_with_every_seed_and_is_summed_up_by_setting(f
         assert found == [(step, *member) for step in ("2", "4") for member in members]
     results = strict_json(sweep / "summary.json")["results"]
     assert [result["hyperparameters"] for result in results] == [{"beta": beta} for beta in BETAS]
-    for beta, result in zip(BETAS, results, strict=True):
-        of_beta = [row for row in rows(sweep / "evaluations.csv") if float(row["beta"]) == beta]
-        scores = np.array([float(row["score"]) for row in of_beta]).reshape(2, 2).T  # [seed, step]
-        np.testing.assert_allclose(result["last_score_by_seed"], scores[:, -1])
-        np.testing.assert_allclose(result["best_score_by_seed"], scores.max(1))
-        np.testing.assert_allclose(result["last_score"], scores[:, -1].mean())
-        # Two values: the standard error is half their distance, and t at 97.5% with one degree is 12.706.
-        interval = 12.706 * abs(scores[0, -1] - scores[1, -1]) / 2
-        np.testing.assert_allclose(result["last_score_interval_95"], interval, rtol=1e-4)
     assert "has ended already" in train(folder, *SWEEP, "--resume")
-
-
-@slow
-def test_data_without_a_task_are_trained_on_and_not_evaluated(folder):
-    """Here two sources are joined: D4RL's layout, of whose rows the last and the time-outs are left out."""
-    write_dataset(folder / "more.hdf5", size=80)
-    out = train(folder, f"--config={POINTMAZE}:iql", "--dataset=maze.npz", "--dataset=more.hdf5")
-    assert f"{120 - 3 + 80 - 2} transitions" in out
-    run = run_folder(folder)
-    assert [row["step"] for row in rows(run / "metrics.csv")] == ["2", "4"]
-    assert not rows(run / "evaluations.csv")
-
-
-@slow
-def test_from_an_environment_of_ones_own_to_a_policy_elsewhere(tmp_path):
-    """Data of it are learned from, then the environment itself; the files' policies score as the run's."""
-    (tmp_path / "own_maze.py").write_text((ROOT / "tests" / "envs" / "own_maze.py").read_text())
-    generator = np.random.default_rng(0)
-    observations = np.stack([generator.uniform(-1, 1, 300), np.ones(300)], axis=1)
-    actions, rewards = generator.uniform(-1, 1, (300, 1)), generator.normal(size=300)
-    write_dataset(tmp_path / "data.npz", 300, observations=observations, actions=actions, rewards=rewards)
-    shared = ("--batch_size=8", "--eval_interval=50", "--checkpoint_interval=50", "--log_interval=50")
-    own = ("--env_name=own_maze:Line-v0", "--random_return=-60", "--expert_return=-5", "--dataset=data.npz")
-    train(tmp_path, *own, *shared, "--method=iql", "--num_seeds=2", "--max_steps=50")
-    run = run_folder(tmp_path)
-    arguments = (f"--checkpoint={run}", "--member=1", "--save_dir=tuned", *shared, "--max_steps=100")
-    tuned = succeed([*arguments, "--eval_episodes=1", "--notqdm"], tmp_path, FINETUNE)
-    finetuned = run_folder(tmp_path / "tuned")
-    (entry,) = strict_json(finetuned / "summary.json")["finetuning"]
-    (result,) = strict_json(run / "summary.json")["results"]
-    assert entry["offline_score_by_seed"] == [result["last_score_by_seed"][1]]
-    assert f"before → after: {entry['offline_score']:.1f} → {entry['online_score']:.1f}; cumul" in tuned
-    exported = succeed([finetuned, "--output=policy", "--episodes=3"], tmp_path, EXPORT)
-    scores = [line.split("score ")[1] for line in exported.splitlines() if ": score " in line]
-    assert len(scores) == 4
-    assert len(set(scores)) == 1  # the run's own, and of the three files
 
 
 def printed(folder, *arguments, **options):

@@ -1,4 +1,4 @@
-"""What the tests with linear networks share: their parameters and gradients, Adam, training, quadrature."""
+"""What the tests with linear networks share: their parameters and gradients, quadrature."""
 
 import functools
 
@@ -8,7 +8,6 @@ import numpy as np
 from learner_runs import FROZEN, QUICKLY, init, make, update
 from scipy import stats
 
-from xql_jax.learners.fields import traced_names, with_hyperparameters
 from xql_jax.types import Batch, SarsaBatch
 
 # A policy of one action component, and two linear critics that cross, over three states.
@@ -52,15 +51,6 @@ def run_updates(learner, state, batch, key, count):
         return learner.update(state, batch, jax.random.fold_in(key, i))[0]
 
     return jax.lax.fori_loop(0, count, step, state)
-
-
-def train_alone(learner, state, batch, rate, stages=((3e-2, 500), (3e-3, 300), (3e-4, 300))):
-    """Trains the network whose learning rate is the hyperparameter `rate`; the others' rates are 0."""
-    frozen = {name: FROZEN for name in traced_names(learner) if name.endswith("_lr")}
-    for stage, (value, count) in enumerate(stages):
-        alone = with_hyperparameters(learner, frozen | {rate: value})
-        state = run_updates(alone, state, batch, jax.random.key(stage), count)
-    return state
 
 
 def prepared(learner, batch):
@@ -120,32 +110,6 @@ def one_update(name, batch, actions, critics, target_critics=None, **changes):
     state = state.replace(policy=state.policy.replace(params=actor, target=actor))
     after, metrics = update(learner, state, batch, jax.random.key(0))
     return slopes_of(after.policy), slopes_of(after.critic), metrics
-
-
-class Adam:
-    """A matrix that Adam moves, in float64."""
-
-    def __init__(self, value):
-        self.value = np.asarray(value, np.float64)
-        self.first, self.second, self.steps = 0.0, 0.0, 0
-
-    def step(self, slope, rate):
-        self.steps += 1
-        self.first = 0.9 * self.first + 0.1 * slope
-        self.second = 0.999 * self.second + 0.001 * slope**2
-        first, second = self.first / (1 - 0.9**self.steps), self.second / (1 - 0.999**self.steps)
-        self.value = self.value - rate * first / (np.sqrt(second) + 1e-8)
-
-
-def stacked(params):
-    """A linear network's kernel with its bias below."""
-    layer = params["params"]["Dense_0"]
-    return np.vstack([layer["kernel"], layer["bias"]]).astype(np.float64)
-
-
-def features(*arrays):
-    """The arrays side by side, and a column of ones for the bias."""
-    return np.hstack([*(np.float64(array) for array in arrays), np.ones((len(arrays[0]), 1))])
 
 
 def gumbel_slope(beta, clip):

@@ -7,7 +7,6 @@ from learner_runs import init, make
 from linear_runs import run_updates
 
 from xql_jax.learners.fields import hyperparameters, with_hyperparameters
-from xql_jax.learners.parts import min_q
 from xql_jax.theory.soft_mdp import SoftMDP, value_iteration
 from xql_jax.types import Batch, SarsaBatch
 
@@ -54,7 +53,7 @@ def soft_optimum(data, beta):
     return solution.v, solution.q, solution.policy
 
 
-def one_hot_batch(states, actions, rewards, next_states, next_actions=None):
+def one_hot_batch(states, actions, rewards, next_states, next_actions):
     """Transitions between numbered states, of which `STATES` itself stands for the terminal one.
 
     Observations are one-hot; actions are too, but by pair, so that Q is a table.
@@ -71,7 +70,7 @@ def one_hot_batch(states, actions, rewards, next_states, next_actions=None):
         masks=jnp.asarray(next_states < STATES, jnp.float32),
         next_observations=jnp.eye(STATES)[alive],
     )
-    return batch if next_actions is None else SarsaBatch(*batch, pairs(alive, next_actions))
+    return SarsaBatch(*batch, pairs(alive, next_actions))
 
 
 STAGES = ((3e-2, 2000), (3e-3, 1500), (3e-4, 500))  # Adam's rate, updates
@@ -97,7 +96,7 @@ def learnt_v(state):
 
 def learnt_q(state, batch):
     """Q of every transition's pair."""
-    return min_q(state.critic, state.critic.params, batch.observations, batch.actions)
+    return state.critic.min_q(batch.observations, batch.actions)
 
 
 def learnt_policy(learner, state):

@@ -1,4 +1,4 @@
-"""BRAC-p and BEAR: the clone, what Q learns from, and what holds the policy back, with linear networks."""
+"""BRAC-p and BEAR: the clone, and what holds the policy back, with linear networks."""
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +8,6 @@ import pytest
 from learner_runs import FROZEN, act, init, make, update
 from linear_runs import MEANS, SLOPES, STATE_TERMS, STDS, gradient, one_hot_states
 
-NAMES = pytest.mark.parametrize("name", ["brac_p", "bear"])
 CLONE_MEANS, CLONE_STDS = np.array([[0.2], [-0.4], [0.5]]), np.array([[0.6], [0.7], [1.1]])
 SETTINGS = {"hidden_dims": (), "behavior_lr": FROZEN, "critic_lr": FROZEN}
 
@@ -32,29 +31,17 @@ def policy_slopes(state):
     return 3 * runs.slopes_of(state.policy) / np.stack([np.ones(3), runs.LOG_STD_SLOPE], axis=-1)
 
 
-@pytest.mark.slow
-@NAMES
-def test_the_clone_learns_the_datas_policy(name):
-    """By maximum likelihood: mean and deviation of the inverse tanh of the actions in each state."""
-    generator = np.random.default_rng(0)
-    batch = one_hot_states(3, repeats=200)
-    before = generator.normal(np.tile(CLONE_MEANS, (200, 1)), np.tile(CLONE_STDS, (200, 1)))
-    batch = batch._replace(actions=jnp.asarray(np.tanh(before), jnp.float32))
-    learner = make(name, hidden_dims=(), divergence_samples=1, backup_actions=1)
-    state = runs.train_alone(learner, prepared(learner, batch, clone=(MEANS, STDS)), batch, "behavior_lr")
-    clone = state.policy.behavior(jnp.eye(3)).gaussian
-    by_state = before.reshape(200, 3)
-    np.testing.assert_allclose(clone.mean[:, 0], by_state.mean(axis=0), atol=0.01)
-    np.testing.assert_allclose(clone.std[:, 0], by_state.std(axis=0), rtol=0.01)
-
-
-@pytest.mark.parametrize(("count", "share"), [(1, 0.75), (10, 1.0)])
-def test_soft_clipped_values_are_the_best_of_several_actions(count, share):
-    learner = make("bear", hidden_dims=(), backup_actions=count, min_share=share)
-    batch = one_hot_states(3, repeats=20_000)
-    state = prepared(learner, batch)
-    found = learner.next_values(state, batch, jax.random.key(0)).reshape(-1, 3).mean(0)
-    np.testing.assert_allclose(found, runs.value_of_the_best(count, share), atol=0.03)
+def test_the_clone_climbs_the_datas_likelihood():
+    """Before the tanh it is the Gaussians': of an error e in deviations, the slopes are -e / std, 1 - e^2."""
+    noise = np.random.default_rng(0).normal(CLONE_MEANS[:, 0], CLONE_STDS[:, 0], (200, 3))
+    learner, batch = make("brac_p", hidden_dims=()), one_hot_states(3, repeats=200)
+    batch = batch._replace(actions=jnp.asarray(np.tanh(noise).reshape(-1, 1), jnp.float32))
+    state, _ = update(learner, prepared(learner, batch, clone=(MEANS, STDS)), batch, jax.random.key(0))
+    errors = (noise - MEANS[:, 0]) / STDS[:, 0]
+    expected = np.stack(
+        [-(errors / STDS[:, 0]).mean(0), (1 - errors**2).mean(0) * runs.LOG_STD_SLOPE], axis=-1
+    )
+    np.testing.assert_allclose(3 * runs.slopes_of(state.policy.behavior), expected, rtol=1e-3)
 
 
 def test_brac_pays_the_kl_from_pi_to_the_clone():
@@ -68,16 +55,6 @@ def test_brac_pays_the_kl_from_pi_to_the_clone():
     np.testing.assert_allclose(policy_slopes(state), expected, atol=0.04)
     kl = np.log(CLONE_STDS / STDS) + (STDS**2 + (MEANS - CLONE_MEANS) ** 2) / (2 * variance) - 0.5
     np.testing.assert_allclose(metrics["actor/divergence"], kl.mean(), atol=0.02)
-
-
-@pytest.mark.slow
-def test_brac_climbs_q_after_the_warm_start():
-    """pi's slope is that of -E[min Q] alone where the divergence is free, and 0 before."""
-    free = {"brac_alpha": 0.0, "repeats": 16384}
-    state, _ = after_one_update("brac_p", warm_start=0.0, **free)
-    np.testing.assert_allclose(3 * runs.slopes_of(state.policy), -runs.slopes_of_soft_values(), atol=0.08)
-    state, _ = after_one_update("brac_p", warm_start=1.0, **free)
-    np.testing.assert_array_equal(policy_slopes(state), 0.0)
 
 
 @pytest.mark.parametrize("kernel", ["gaussian", "laplacian"])

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 from learner_runs import DECAYING, METHODS, QUICKLY, fitting, flat, init, make, make_batch
-from linear_runs import MEANS, SLOPES, STATE_TERMS, STDS, linear_actor, one_hot_states, with_critics
+from linear_runs import MEANS, SLOPES, STATE_TERMS, STDS, linear_actor, transition, with_critics
 from slow_cases import slow_but
 
 from xql_jax.learners.fields import hyperparameters, traced_names
@@ -118,23 +118,19 @@ def test_delayed_updates_come_exactly_when_due(name, options, names):
 @pytest.mark.parametrize("name", ["sac", "td3"])
 def test_bellman_errors_are_those_of_appendix_d2(name):
     """Linear critics and policy over three states: first critic, central action, no target network."""
-    learner = make(name, (), discount=0.9)
-    batch = one_hot_states(3, 2)._replace(
-        actions=np.linspace(-0.9, 0.9, 6, dtype=np.float32)[:, None],
-        rewards=np.arange(6, dtype=np.float32),
-        masks=np.array([1, 1, 0, 1, 0, 1], np.float32),
-        next_observations=np.eye(3, dtype=np.float32)[[1, 2, 0, 0, 1, 2]],
-    )
+    learner, states, successors = make(name, (), discount=0.9), [0, 1, 2, 0], [1, 2, 0, 0]
+    actions, rewards, masks = np.array([-0.9, 0.3, 0.9, 0.5]), np.arange(4.0), np.array([1, 1, 0, 1])
+    eye = np.eye(3)
+    batch = transition(eye[states], actions[:, None], rewards, eye[successors], actions[:, None], masks)
     policy = linear_actor(MEANS, STDS)
     if name == "td3":
         policy = jax.tree.map(lambda leaf: leaf[..., :1], policy)  # the means
     # A target critic or actor, where there is one, is another.
     state = with_critics(init(learner, batch), (STATE_TERMS, SLOPES), (STATE_TERMS + 1.0, SLOPES))
     state = state.replace(policy=state.policy.replace(params=policy))
-    states, successors = np.array([0, 1, 2, 0, 1, 2]), np.array([1, 2, 0, 0, 1, 2])
-    q = STATE_TERMS[0][states] + SLOPES[0] * np.asarray(batch.actions, float)[:, 0]
+    q = STATE_TERMS[0][states] + SLOPES[0] * actions
     next_q = STATE_TERMS[0][successors] + SLOPES[0] * np.tanh(MEANS[successors, 0])
-    expected = batch.rewards + 0.9 * batch.masks * next_q - q
+    expected = rewards + 0.9 * masks * next_q - q
     np.testing.assert_allclose(learner.bellman_errors(state, batch), expected, rtol=1e-5, atol=1e-6)
 
 
@@ -149,6 +145,7 @@ def columns_of(methods):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("methods", "of_runs", "table"),
     [([*OFFLINE, *(f"xql+{name}" for name in POLICIES)], set(), 0), (ONLINE, {"episode"}, 1)],

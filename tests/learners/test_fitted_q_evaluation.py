@@ -45,26 +45,22 @@ SETTINGS = {"critic_hidden_dims": (), "critic_layer_norm": False, "discount": DI
 LEARNER = with_hyperparameters(FittedQEvaluation(Tabular()), SETTINGS)
 
 
-def learn(policy, **changes):
-    """Q f32[S, A] once it has learned of the whole data as the batch, Adam's rate falling in stages."""
-    learner = with_hyperparameters(LEARNER, changes)
+@pytest.mark.parametrize(("policy", "num_critics"), [(POLICY, 1), ((POLICY + 1) % ACTIONS, 2)])
+def test_it_reaches_the_exact_values_of_the_policy(policy, num_critics):
+    """Of the whole data as the batch, with Adam's rate falling in stages."""
+    learner = with_hyperparameters(LEARNER, {"num_critics": num_critics})
     state = learner.init(jax.random.key(0), BATCH.observations, BATCH.actions)
     state = state.replace(policy=table(policy))
     for rate, count in runs.STAGES:
         learner = with_hyperparameters(learner, {"critic_lr": rate})
         state = run_updates(learner, state, BATCH, jax.random.key(0), count)
-    pairs = np.arange(PAIRS)
-    q = learner.q(state, jnp.eye(STATES)[pairs // ACTIONS], jnp.eye(PAIRS))
     np.testing.assert_array_equal(state.policy, table(policy))  # no update touches it
-    values = learner.values(state, jnp.eye(STATES))
-    np.testing.assert_array_equal(values, q.reshape(STATES, ACTIONS)[np.arange(STATES), policy])
-    return q.reshape(STATES, ACTIONS)
-
-
-@pytest.mark.parametrize(("policy", "num_critics"), [(POLICY, 1), ((POLICY + 1) % ACTIONS, 2)])
-def test_it_reaches_the_exact_values_of_the_policy(policy, num_critics):
+    pairs = np.arange(PAIRS)
+    found = learner.q(state, jnp.eye(STATES)[pairs // ACTIONS], jnp.eye(PAIRS)).reshape(STATES, ACTIONS)
     _, q = runs.exact_q(DATA, np.eye(ACTIONS)[policy])
-    np.testing.assert_allclose(learn(policy, num_critics=num_critics), q, atol=0.01 * np.ptp(q))
+    np.testing.assert_allclose(found, q, atol=0.01 * np.ptp(q))
+    values = learner.values(state, jnp.eye(STATES))
+    np.testing.assert_array_equal(values, found[np.arange(STATES), policy])
 
 
 def test_q_is_the_mean_over_the_target_critics():

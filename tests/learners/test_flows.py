@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
+from slow_cases import slow_but
 
 from xql_jax.learners.flow_policies import Flow, FlowHead, OneStepFlow, WeightedFlow, fixed_noise
-from xql_jax.learners.parts import Estimates, LearnerState, NetworkState
+from xql_jax.learners.parts import CriticState, Estimates, LearnerState
 from xql_jax.networks.flow import integrate
 from xql_jax.types import Batch
 
@@ -56,18 +57,17 @@ def around_modes(key, shape):
 @functools.cache
 def flow_of_modes():
     """A clone of the actions around the modes."""
-    policy = Flow(head=HEAD, actor_lr=1e-2, decay_actor_lr=True)
-    return trained(policy, around_modes)
+    return trained(Flow(head=HEAD, actor_lr=1e-2, decay_actor_lr=True), around_modes)
 
 
-def acting(policy, actor, q_of, size, key=0):
-    """The distribution of the policy over `size` equal states, its critic replaced by the function."""
+def acting(policy, actor, size):
+    """The distribution of the policy over `size` equal states, with Q of the nearest mode as its critic."""
 
     class Known:
         def apply(self, params, observations, actions):
-            return q_of(observations, actions)
+            return q_of_nearest_mode(observations, actions)
 
-    state = LearnerState(0, actor, critic=NetworkState(Known(), ({},)))
+    state = LearnerState(0, actor, critic=CriticState(Known(), ({},)))
     return policy.actor(state)(jnp.zeros((size, 1)))
 
 
@@ -76,25 +76,24 @@ def shares(actions):
     return np.bincount(np.abs(np.asarray(actions) - MODES).argmin(-1), minlength=len(MODES)) / len(actions)
 
 
-@pytest.mark.parametrize("count", [1, 4, 32])
+@pytest.mark.parametrize("count", slow_but([1, 4, 32], 4))
 def test_actions_of_a_flow_are_drawn_from_pi_star(count):
     """With one candidate from mu; the frequency with N, of which k ~ Bin(N, mu_1) are at mode 1, is exact."""
     policy = Flow(head=FINE, candidates=count, awr_temperature=TEMPERATURE)
-    distribution = acting(policy, flow_of_modes(), q_of_nearest_mode, 4_000)
+    distribution = acting(policy, flow_of_modes(), 4_000)
     actions = distribution.sample(jax.random.key(7))
     assert np.mean(np.abs(actions - MODES).min(-1) < 0.2) > 0.85  # few lie between the modes
-    found = shares(actions)
     k, weight = np.arange(count + 1), np.exp(TEMPERATURE * (Q[1] - Q[0]))
     expected = scipy.stats.binom.pmf(k, count, SHARES[1]) @ (k * weight / (k * weight + count - k))
-    np.testing.assert_allclose(found[1], expected, atol=0.03)
+    np.testing.assert_allclose(shares(actions)[1], expected, atol=0.03)
     if count == 32:  # enough candidates for pi*
-        np.testing.assert_allclose(found, SOFT_OPTIMAL, atol=0.03)
+        np.testing.assert_allclose(shares(actions), SOFT_OPTIMAL, atol=0.03)
 
 
 def test_a_weighted_flow_is_pi_star():
     policy = WeightedFlow(head=FINE, actor_lr=1e-2, decay_actor_lr=True, awr_temperature=TEMPERATURE)
     actor = trained(policy, around_modes)
-    drawn = acting(policy, actor, q_of_nearest_mode, 20_000).sample(jax.random.key(3))
+    drawn = acting(policy, actor, 20_000).sample(jax.random.key(3))
     np.testing.assert_allclose(shares(drawn), SOFT_OPTIMAL, atol=0.03)
 
 
@@ -102,7 +101,7 @@ def test_the_deterministic_action_is_the_best_of_the_same_noise_in_all_states():
     actor = flow_of_modes()
     for count in (32, 1):
         policy = Flow(head=HEAD, candidates=count)
-        central = acting(policy, actor, q_of_nearest_mode, 3).central_action()
+        central = acting(policy, actor, 3).central_action()
         noise = fixed_noise(count, 1)
         assert noise[0] == 0.0
         every = integrate(actor, jnp.zeros_like(noise), noise, 10)
@@ -111,16 +110,16 @@ def test_the_deterministic_action_is_the_best_of_the_same_noise_in_all_states():
         assert count == 1 or np.abs(best - MODES[1]) < 0.15
 
 
+@pytest.mark.slow
 def test_a_one_step_policy_is_the_flow_moved_up_the_slope_of_q():
     """For Q = c * a the best is flow(z) + c / (2 flow_alpha)."""
     slope, weight = 0.4, 2.0
     policy = OneStepFlow(head=HEAD, actor_lr=1e-2, decay_actor_lr=True, flow_alpha=weight, normalize_q=False)
-    actor = trained(
-        policy,
-        lambda key, shape: MEAN + STD * jax.random.normal(key, shape),
-        1_500,
-        lambda observations, actions: slope * actions[..., 0],
-    )
+
+    def sample(key, shape):
+        return MEAN + STD * jax.random.normal(key, shape)
+
+    actor = trained(policy, sample, 1_500, lambda observations, actions: slope * actions[..., 0])
     noise = jnp.linspace(-1.5, 1.5, 31)[:, None]
     flow = integrate(actor.replace(params=actor.params[0]), jnp.zeros_like(noise), noise, 10)
     moved = policy.carry(actor, jnp.zeros_like(noise), noise)

@@ -43,8 +43,6 @@ def test_each_hyperparameter_has_a_meaning_and_says_where_its_default_is_from():
     described = {name: describe_fields(name) for name in names}
     rows = {(name, row.name): row for name, rows in described.items() for row in rows}
     assert [row for row in rows.values() if not row.meaning] == []
-    expectile, (awacs, xqls) = rows["iql", "expectile"], (rows[x, "awr_temperature"] for x in ("awac", "xql"))
-    assert (expectile.default, expectile.domain, expectile.source) == (0.7, "within (0, 1)", "Expectile")
+    awacs, xqls = (rows[name, "awr_temperature"] for name in ("awac", "xql"))
     # AWAC's temperature is its own, not that of the objective that it shares with XQL.
     assert (awacs.default, awacs.source, xqls.default, xqls.source) == (0.5, "method awac", 3.0, "ForwardKL")
-    assert rows["mxql", "beta"].meaning != rows["xql", "beta"].meaning  # the class decides

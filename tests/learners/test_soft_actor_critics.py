@@ -1,4 +1,4 @@
-"""SAC, X-SAC and RLPD: what V, Q, the policy and the coefficient learn, against quadrature over actions."""
+"""Actor-critics with stochastic policies: V, Q, the policy and SAC's coefficient, against quadrature."""
 
 import collections
 
@@ -7,73 +7,91 @@ import jax.numpy as jnp
 import linear_runs as runs
 import numpy as np
 import pytest
-from learner_runs import FROZEN, flat, init, make, make_batch, update
+from learner_runs import FROZEN, fitting, flat, init, make, make_batch, update
 from linear_runs import SLOPES, STATE_TERMS, gradient, mean_of, prepared, slopes_of
 
-from xql_jax.learners.fields import with_hyperparameters
+from xql_jax.learners.fields import hyperparameters, with_hyperparameters
 
 COEFFICIENT = 0.4
-LINEAR = {"hidden_dims": (), "initial_entropy_coef": COEFFICIENT}
-TERMINAL_REWARD = 0.7
+WITHOUT_V = {"uses_value_network": False}
+PLAIN = {"beta": 1.0, "loss": "plain", "clip": 30.0}
+# No penalties, and the policy at every update, in the methods that have such.
+COMMON = {"initial_entropy_coef": COEFFICIENT, "cql_alpha": 0.0, "cql_actions": 1, "actor_period": 1}
 
 
-def log_mean_exp(beta):
-    """beta * log E_pi[exp(min Q / beta)] in each state."""
-    return beta * np.log(mean_of(lambda s, a, _: np.exp(runs.min_q(s, a) / beta)))
-
-
-@pytest.mark.parametrize(
-    ("name", "options", "expected"),
-    [
-        ("xsac", {"beta": 0.5}, log_mean_exp(0.5)),  # Eq. 11 with a ~ pi_k(.|s) and no log-probabilities
-        pytest.param("xsac", {"beta": 100.0}, log_mean_exp(100.0), marks=pytest.mark.slow),
-        pytest.param("sac", {}, runs.soft_values(COEFFICIENT), marks=pytest.mark.slow),
-    ],
-)
-def test_v_learns_its_value_of_the_policy(name, options, expected):
-    """Within 1%."""
-    learner, batch = make(name, **LINEAR, **options), runs.one_hot_states(3, repeats=256)
-    state = runs.train_alone(learner, prepared(learner, batch), batch, "value_lr")
-    np.testing.assert_allclose(state.value(jnp.eye(3)), expected, atol=0.01 * np.ptp(expected))
+def linear(name, **options):
+    """The method with linear networks and, where it has them, the common settings."""
+    known = hyperparameters(make(name))
+    return make(name, (), **{key: value for key, value in COMMON.items() if key in known} | options)
 
 
 @pytest.mark.parametrize(
-    ("name", "options", "coefficient"),
-    [
-        ("sac", {"uses_value_network": False}, COEFFICIENT),
-        ("rlpd", {"num_critics": 2}, COEFFICIENT),  # of all critics it is SAC's target
-        ("rlpd", {"num_critics": 2, "backup_entropy": False}, 0.0),
-    ],
+    ("name", "options"), [("sac", {}), ("xsac", {"beta": 1.0, "loss": "plain", "clip": 30})]
 )
-@pytest.mark.parametrize("mask", [0.0, 1.0])
-def test_q_without_v_learns_from_the_soft_value_of_the_next_state(name, options, coefficient, mask):
-    learner = make(name, discount=0.9, **LINEAR, **options)
-    batch = runs.one_hot_states(3, repeats=4096)
-    batch = batch._replace(rewards=batch.rewards + TERMINAL_REWARD, masks=mask * batch.masks)
-    state = prepared(learner, batch)
-    assert state.value is None
-    # The critics themselves lie 1 above their targets.
-    state = runs.with_critics(state, (STATE_TERMS + 1, SLOPES), (STATE_TERMS, SLOPES))
+def test_the_slope_of_v(name, options):
+    """SAC: squared errors of the soft value. X-SAC: Eq. 11 with a ~ pi_k(.|s) and no log-probabilities."""
+    learner, batch = linear(name, **options), runs.one_hot_states(3, repeats=16384)
+    v, state = np.array([1.0, 2.0, 0.5]), prepared(learner, batch)
+    state = state.replace(value=state.value.replace(params=runs.linear(v[:, None])))
     state, _ = update(learner, state, batch, jax.random.key(0))
-    targets = TERMINAL_REWARD + 0.9 * mask * runs.soft_values(coefficient)
+    expected = 2 * (v - runs.soft_values(COEFFICIENT))
+    if name == "xsac":
+        expected = 1 - mean_of(lambda s, a, _: np.exp(runs.min_q(s, a) - v[s]))
+    np.testing.assert_allclose(3 * slopes_of(state.value)[:, 0], expected, atol=0.05)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "values"),
+    [
+        ("sac", {}, np.array([1.5, 2.5, -0.5])),  # what its target V is set to
+        ("sac", WITHOUT_V, runs.soft_values(COEFFICIENT)),
+        ("rlpd", {"num_critics": 2}, runs.soft_values(COEFFICIENT)),  # of all critics it is SAC's target
+        ("rlpd", {"num_critics": 2, "backup_entropy": False}, runs.soft_values()),
+        ("cql", {}, runs.soft_values()),
+        ("cql", {"deterministic_backup": False}, runs.soft_values(COEFFICIENT)),
+        ("cal_ql", {"backup_actions": 4}, runs.value_of_the_best(4)),
+        ("brac_p", {}, runs.soft_values()),
+        ("bear", {"backup_actions": 10, "min_share": 0.75}, runs.value_of_the_best(10, 0.75)),
+    ],
+)
+def test_q_learns_from_the_next_values_of_the_targets(name, options, values):
+    """The critics lie 1 above their targets; the second state is followed by the first, the third ends."""
+    learner, batch = linear(name, discount=0.9, **options), runs.one_hot_states(3, repeats=4096)
+    following = jnp.roll(batch.observations, -1, axis=-1)
+    batch = batch._replace(
+        rewards=batch.rewards + 0.7, masks=1.0 - batch.observations[:, 2], next_observations=following
+    )
+    state = runs.with_critics(prepared(learner, batch), (STATE_TERMS + 1, SLOPES), (STATE_TERMS, SLOPES))
+    if state.value is not None:
+        state = state.replace(value=state.value.replace(target=runs.linear(values[:, None])))
+    state, _ = update(learner, state, fitting(learner, batch), jax.random.key(0))
+    targets = 0.7 + 0.9 * np.array([values[2], values[0], 0.0])
     for critic, slope in enumerate(slopes_of(state.critic)):
         # The actions are 0. A state's weight has the slope 2 (Q - target), shared by the three states.
         np.testing.assert_allclose(slope[:3, 0], 2 * (STATE_TERMS[critic] + 1 - targets) / 3, atol=0.03)
 
 
-def test_q_with_v_learns_from_the_target_v():
-    learner = make("sac", discount=0.9, **LINEAR)
-    batch = runs.one_hot_states(3, repeats=2)._replace(masks=jnp.array([1.0, 1.0, 0.0] * 2))
-    batch = batch._replace(rewards=batch.rewards + TERMINAL_REWARD)
-    state = prepared(learner, batch)
-    target = runs.linear([[1.0], [2.0], [3.0]], bias=0.5)
-    state = state.replace(value=state.value.replace(target=target))
-    state, metrics = update(learner, state, batch, jax.random.key(0))
-    targets = TERMINAL_REWARD + 0.9 * np.array([1.5, 2.5, 0.0])
-    errors = STATE_TERMS - targets
-    for slope, error in zip(slopes_of(state.critic), errors, strict=True):
-        np.testing.assert_allclose(slope[:3, 0], 2 * error / 3, rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(metrics["critic/loss"], (errors**2).mean(axis=1).sum(), rtol=1e-5)  # the sum
+@pytest.mark.parametrize(
+    ("name", "options", "expected"),
+    [
+        ("sac", {}, runs.slopes_of_soft_values(COEFFICIENT)),
+        ("sac", WITHOUT_V, runs.slopes_of_soft_values(COEFFICIENT)),
+        ("brac_p", {"brac_alpha": 0.0, "warm_start": 0.0}, runs.slopes_of_soft_values()),
+        ("brac_p", {"brac_alpha": 0.0, "warm_start": 1.0}, np.zeros((3, 2))),
+        # The critics' mean has the slope 1 everywhere, d tanh(u) / d mean is 1 - a^2.
+        (
+            "rlpd",
+            {"num_critics": 2, "initial_entropy_coef": 1e-6},
+            SLOPES.mean() * mean_of(lambda s, a, _: 1.0 - a**2)[:, None],
+        ),
+    ],
+)
+def test_the_policy_climbs_its_objective(name, options, expected):
+    """By its mean and, except for RLPD, by its deviation."""
+    learner, batch = linear(name, critic_lr=FROZEN, **options), runs.one_hot_states(3, repeats=16384)
+    state, _ = update(learner, prepared(learner, batch), batch, jax.random.key(0))
+    found = -3 * slopes_of(state.policy)[:, : expected.shape[1]]
+    np.testing.assert_allclose(found, expected, atol=0.05 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("name", ["sac", "td3", "td3_bc", "rebrac"])
@@ -87,15 +105,6 @@ def test_v_and_the_policy_learn_from_the_new_q(name):
     for part in ("value", "policy") if name == "sac" else ("policy",):  # with the coefficient
         learnt, wanted = (flat(getattr(state, part)) for state in (after, expected))
         np.testing.assert_allclose(learnt, wanted, rtol=1e-5, atol=1e-7)
-
-
-@pytest.mark.parametrize("uses_value_network", [True, False])
-def test_the_actor_climbs_the_soft_value(uses_value_network):
-    learner = make("sac", critic_lr=FROZEN, uses_value_network=uses_value_network, **LINEAR)
-    batch = runs.one_hot_states(3, repeats=8192)
-    state, _ = update(learner, prepared(learner, batch), batch, jax.random.key(0))
-    expected = runs.slopes_of_soft_values(COEFFICIENT)
-    np.testing.assert_allclose(-3 * slopes_of(state.policy), expected, atol=0.05 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize(("std", "sign"), [(0.01, 1.0), (0.8, -1.0)])
@@ -127,13 +136,3 @@ def test_a_subset_has_that_many_different_critics(number):
         assert len(set(drawn)) == number
         seen.update(drawn)
     assert all(seen[critic] > 60 * number / 3 - 20 for critic in range(3))
-
-
-def test_the_policy_climbs_the_mean_of_the_critics():
-    """Their mean has the slope 1 everywhere; SAC's least of the two has 3 or -1."""
-    settings = {"num_critics": 2, "critic_lr": FROZEN, "initial_entropy_coef": 1e-6, "actor_period": 1}
-    learner = make("rlpd", (), **settings)
-    batch = runs.one_hot_states(3, repeats=8192)
-    after, _ = update(learner, prepared(learner, batch), batch, jax.random.key(0))
-    expected = SLOPES.mean() * mean_of(lambda s, a, _: 1.0 - a**2)  # d tanh(u) / d mean
-    np.testing.assert_allclose(-3 * slopes_of(after.policy)[:, 0], expected, rtol=0.05)

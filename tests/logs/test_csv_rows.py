@@ -72,6 +72,6 @@ def test_a_row_has_step_seed_setting_and_results(tmp_path):
         *(HEADER + row for row in (b"10,3,,1,,2.5", b"10,3,0.5,high,,2.5", b"10,3,0.5,\xff,,2.5")),
     ],
 )
-def test_damage_is_told(tmp_path, content):
+def test_damage_is_an_error(tmp_path, content):
     with pytest.raises(UserError, match=r"^.*rows\.csv: damaged: [^\n]*$"):
         parse_rows(content + b"\n", SETTINGS, tmp_path / "rows.csv")

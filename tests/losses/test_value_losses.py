@@ -107,78 +107,43 @@ def test_values_slopes_constants_and_shapes(loss, value, slope):
             jax.eval_shape(loss, *(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes))
 
 
-def minimiser(loss, sample=SAMPLE):
-    """The minimiser of the mean loss of one constant V, by bisection of its derivative."""
-    targets = jnp.asarray(sample, jnp.float32)
+@pytest.mark.parametrize("rule", [clip_both, clip_above, saturate])
+@pytest.mark.parametrize("loss", FORMS)
+@pytest.mark.parametrize("beta", [0.6, 4.0])
+def test_the_minimiser_is_the_soft_maximum(loss, rule, beta):
+    """Lemma 3.2, by bisection of the slope of the mean loss of one constant V."""
+    targets = jnp.asarray(SAMPLE, jnp.float32)
 
     @jax.jit
     @jax.grad
     def slope(v):
-        return loss(jnp.full(targets.shape, v), targets).mean()
+        return loss(jnp.full(targets.shape, v), targets, beta=beta, clip=20.0, clip_rule=rule).mean()
 
-    low, high = float(sample.min()) - 1.0, float(sample.max()) + 1.0
+    low, high = SAMPLE.min(), SAMPLE.max()
     for _ in range(40):
         middle = (low + high) / 2
         low, high = (middle, high) if slope(middle) < 0 else (low, middle)
-    return middle
+    assert middle == pytest.approx(beta * np.log(np.exp(SAMPLE / beta).mean()), abs=1e-3)
 
 
-def soft_maximum(beta):
-    return beta * np.log(np.exp(SAMPLE / beta).mean())  # Lemma 3.2
-
-
-def quantile(share):
-    return np.quantile(SAMPLE, share, method="inverted_cdf")
-
-
-# Loss, and what it fits a constant to, where that has a name of its own; the slopes of all are above.
-MINIMISERS = [
-    (mse_loss, SAMPLE.mean()),
-    *((functools.partial(expectile_loss, expectile=t), stats.expectile(SAMPLE, t)) for t in (0.1, 0.9)),
-    *((functools.partial(pinball_loss, quantile=q), quantile(q)) for q in (LOWER, 0.3)),
-    (Exponential(alpha=1.0).loss_of, soft_maximum(1.0)),
-    *((TotalVariation(tradeoff=t).loss_of, quantile((2 * t - 1) / t)) for t in (0.55, 0.8)),
-    (Maclaurin(beta=2.0, order=2).loss_of, SAMPLE.mean()),
-    (Maclaurin(beta=2.0, order=20).loss_of, soft_maximum(2.0)),
-    *((functools.partial(loss, beta=beta, clip=20.0, clip_rule=rule), soft_maximum(beta))
-      for loss in FORMS
-      for rule in (clip_both, clip_above, saturate) for beta in (0.6, 4.0)),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("loss", "expected"), MINIMISERS)
-def test_v_goes_to_the_losss_stationary_point_and_never_above_the_maximum(loss, expected):
-    assert minimiser(loss) == pytest.approx(expected, abs=1e-3)
-    assert minimiser(loss, np.full(3, 1.7)) == pytest.approx(1.7, abs=2e-3)
-    for sample in (np.array([-1.0, 0.3, 0.4]), np.array([0.0, 20.0])):
-        assert minimiser(loss, sample) <= sample.max() + 1e-3
-
-
-@pytest.mark.parametrize(("location", "scale"), [(0.0, 1.0), (-3.0, 0.2), (5.0, 4.0)])
-def test_quantiles_are_v_and_beta_where_q_is_gumbel(location, scale):
-    """Q = V - Gumbel(0, beta): its quantiles give V, and L^beta(Q) = V for that beta."""
-    law = stats.gumbel_l(loc=location, scale=scale)
-    lower, upper = law.ppf([LOWER, UPPER])
-    assert lower == pytest.approx(location, abs=1e-9)
-    assert (upper - lower) / W == pytest.approx(scale)
-    sample = law.rvs(200_000, random_state=0)
-    assert scale * np.log(np.exp(sample / scale).mean()) == pytest.approx(location, abs=0.02 * scale)
+def test_quantiles_are_v_and_beta_where_q_is_gumbel():
+    """Of Q = V - Gumbel(0, beta) the lower one is V, and their distance is W * beta."""
+    lower, upper = stats.gumbel_l(loc=-3.0, scale=0.2).ppf([LOWER, UPPER])
+    assert (lower, (upper - lower) / W) == pytest.approx((-3.0, 0.2))
 
 
 def test_the_target_by_hand_and_its_constants():
     rewards, masks, values = jnp.array([[1.0, 1.0, -2.0], [1.0, 0.0, 1.0], [10.0, 10.0, 4.0]])
-    np.testing.assert_allclose(td_target(rewards, masks, values, discount=0.9), [10.0, 1.0, 1.6], rtol=1e-6)
-    gradients = jax.grad(lambda r, v: td_target(r, masks, v, discount=0.9).sum(), argnums=(0, 1))(
-        rewards, values
-    )
+    target = functools.partial(td_target, masks=masks, discount=0.9)
+    np.testing.assert_allclose(target(rewards, next_values=values), [10.0, 1.0, 1.6], rtol=1e-6)
+    gradients = jax.grad(lambda r, v: target(r, next_values=v).sum(), argnums=(0, 1))(rewards, values)
     np.testing.assert_array_equal(gradients, 0.0)
 
 
-def test_the_weight_is_capped_and_a_constant():
+@pytest.mark.parametrize("options", [{}, {"max_weight": 0.5}])
+def test_the_weight_is_capped_and_a_constant(options):
+    weight = functools.partial(advantage_weight, awr_temperature=3.0, **options)
     advantages = jnp.array([-2.0, -0.1, 0.0, 0.5, 1.0, 3.0])
-    expected = np.exp(3.0 * np.float64(advantages))  # exp(3 * 3) is 8103
-    for largest in (100.0, 0.5):
-        weight = functools.partial(advantage_weight, awr_temperature=3.0, max_weight=largest)
-        np.testing.assert_allclose(weight(advantages), np.minimum(expected, largest), rtol=1e-6)
-        np.testing.assert_array_equal(jax.grad(lambda a, f=weight: f(a).sum())(advantages), 0.0)
-    np.testing.assert_array_equal(advantage_weight(advantages, awr_temperature=3.0)[-1], 100.0)
+    expected = np.minimum(np.exp(3.0 * np.float64(advantages)), options.get("max_weight", 100.0))
+    np.testing.assert_allclose(weight(advantages), expected, rtol=1e-6)
+    np.testing.assert_array_equal(jax.grad(lambda a: weight(a).sum())(advantages), 0.0)

@@ -47,18 +47,14 @@ def test_value_takes_observations_then_actions(inputs, layer_norm):
     np.testing.assert_allclose(jax.jit(network.apply)(params, *inputs), expected, rtol=1e-4, atol=1e-4)
 
 
-def layers(network, *arguments):
-    params = jax.jit(network.init)(jax.random.key(0), *arguments)["params"]
-    return [*params["MLP_0"].values(), params["Dense_0"]]
-
-
 @pytest.mark.parametrize(("network", "inputs", "gain"), [
-    (Value((16, 4)), V, np.sqrt(2.0)), (Value((16, 4), kernel_init=sac_init), V, 1.0),
-    (Value((16, 4)), Q, np.sqrt(2.0)), (Value((16, 4), kernel_init=sac_init), Q, 1.0),
+    (Value((16, 4)), V, np.sqrt(2.0)), (Value((16, 4), kernel_init=sac_init), Q, 1.0),
     (GaussianPolicy(2, (16, 4)), V, np.sqrt(2.0)), (policies.TanhGaussianPolicy(2, (16, 4)), V, 1.0),
+    (policies.DeterministicPolicy(2, (16, 4), sac_init), V, 1.0),
 ])  # fmt: skip
-def test_initial_kernels_are_orthogonal_but_for_td3s(network, inputs, gain):
-    for layer in layers(network, *inputs):
+def test_initial_kernels_are_orthogonal(network, inputs, gain):
+    params = jax.jit(network.init)(jax.random.key(0), *inputs)["params"]
+    for layer in (*params["MLP_0"].values(), params["Dense_0"]):
         kernel = np.asarray(layer["kernel"])
         gram = kernel @ kernel.T if kernel.shape[0] < kernel.shape[1] else kernel.T @ kernel
         np.testing.assert_allclose(gram, gain**2 * np.eye(len(gram)), atol=1e-5)
@@ -66,13 +62,8 @@ def test_initial_kernels_are_orthogonal_but_for_td3s(network, inputs, gain):
 
 
 def test_td3s_kernels_are_uniform_within_one_over_the_root_of_the_inputs():
-    networks = (policies.DeterministicPolicy(2, (256, 256)), Value((256, 256), kernel_init=td3_init))
-    for network, inputs in zip(networks, (V, Q), strict=True):
-        for layer in layers(network, *inputs):
-            kernel = np.asarray(layer["kernel"]).ravel()
-            law = stats.uniform(-1 / np.sqrt(len(layer["kernel"])), 2 / np.sqrt(len(layer["kernel"])))
-            assert stats.kstest(kernel, law.cdf).pvalue > 1e-3
-            np.testing.assert_array_equal(layer["bias"], 0.0)
+    kernel = np.ravel(td3_init(jax.random.key(0), (100, 256)))
+    assert stats.kstest(kernel, stats.uniform(-0.1, 0.2).cdf).pvalue > 1e-3
 
 
 @pytest.mark.parametrize("name", [*OFFLINE, *ONLINE])
@@ -85,16 +76,13 @@ def test_value_networks_begin_as_their_methods_references_do(name):
             assert held.network.kernel_init is wanted.get(name.removesuffix("_dq"), iql_init)
 
 
-@pytest.mark.parametrize(
-    ("log_std", "std"), [(0.0, 1.0), (-4.0, np.exp(-4)), (-50.0, np.exp(-5)), (9.0, np.exp(2))]
-)
+@pytest.mark.parametrize(("log_std", "std"), [(0.0, 1.0), (-50.0, np.exp(-5)), (9.0, np.exp(2))])
 def test_deviation_is_kept_in_range_and_does_not_depend_on_the_state(log_std, std):
     policy = GaussianPolicy(2, (8,))
-    observations = jax.random.normal(jax.random.key(0), (5, 3))
-    params = policy.init(jax.random.key(1), observations)
-    np.testing.assert_array_equal(policy.apply(params, observations).std, 1.0)  # at the start
+    params = policy.init(jax.random.key(1), OBSERVATIONS)
+    np.testing.assert_array_equal(policy.apply(params, OBSERVATIONS).std, 1.0)  # at the start
     params["params"]["log_std"] = jnp.full(2, log_std)
-    np.testing.assert_allclose(policy.apply(params, observations).std, [std, std], rtol=1e-5)
+    np.testing.assert_allclose(policy.apply(params, OBSERVATIONS).std, [std, std], rtol=1e-5)
 
 
 MIXTURE = policies.GaussianMixture(

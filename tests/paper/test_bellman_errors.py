@@ -34,7 +34,7 @@ def test_the_law_of_the_samples_wins_and_scores_are_scipys(name):
     assert all(fit.log_likelihood < winner.log_likelihood - 0.005 for fit in fits.values())
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=100)
 @given(
     st.integers(0, 2**32 - 1),
     st.sampled_from(["logistic", "standard_cauchy", "exponential", "normal"]),
@@ -50,9 +50,3 @@ def test_logistic_fit_solves_its_likelihood_equations(seed, law, size, offset, s
     location, scale = fit_logistic(errors)
     z = (errors - location) / scale
     np.testing.assert_allclose([np.tanh(z / 2).mean(), (z * np.tanh(z / 2)).mean()], [0.0, 1.0], atol=1e-6)
-
-
-@pytest.mark.parametrize("errors", [[], [1.0, float("nan")], [2.0, 2.0]])
-def test_errors_without_a_fit_are_refused(errors):
-    with pytest.raises(ValueError, match=r"must be finite and not empty|must not all be equal"):
-        fit_errors(errors)

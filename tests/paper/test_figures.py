@@ -49,9 +49,6 @@ def test_figure_gem_simulation_and_theory_agree():
         assert rows["state"][rows["exact_deviation"].argmax()] == 1 + step  # it runs to the parents
     deviations = tables("GEM")["deviations"]
     np.testing.assert_allclose(deviations["simulated"], deviations["exact"], rtol=0.03)
-    np.testing.assert_allclose(
-        deviations["exact"], np.pi / np.sqrt(6) * 0.9 ** deviations["step"], rtol=1e-12
-    )
     means = tables("GEM")["means"]
     np.testing.assert_allclose(means["shuffled"], means["eq_26"], atol=0.02)
     assert means["eq_25"][8] < 0.5 * means["eq_26"][8]  # successors are shared: Eq. 26 does not hold

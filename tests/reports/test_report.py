@@ -5,11 +5,13 @@ import io
 import re
 
 import pytest
+from main_runs import ROOT
 from written_runs import COMMIT, write_run
 
 from xql_jax.errors import UserError
+from xql_jax.reports.printed_tables import read_published
 from xql_jax.reports.report import Report
-from xql_jax.tasks import references_given
+from xql_jax.tasks import get_task, references_given
 from xql_jax.tools.read_runs import read_runs
 
 EVIL = "<b>&{{7*7}}"  # a name that is text, and neither HTML nor a template
@@ -96,3 +98,33 @@ def test_a_report_of_nothing_is_a_page(tmp_path):
     assert "Nothing has been evaluated yet" in files["index.html"]
     assert "nothing was evaluated" in files["index.html"]
     assert files["scores.csv"].startswith("dataset,method")
+
+
+def test_published_scores_are_columns_beside_ours(report, tmp_path):
+    file, columns = tmp_path / "published.csv", "method,task,score,spread,updates,source"
+    text = f"{columns}\nFQL,kitchen-complete-v0,57,3,1000000,<a paper>\nFQL,pen-human-v1,1,1,,\n"
+    file.write_text(text + "IFQL,pen-human-v0,20,4,,b\n", "utf-8")
+    published = read_published(str(file), report.table.datasets)
+    files = report.files("", published)
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in files["scores.md"].splitlines()]
+    assert rows[0][-2:] == ["FQL, published", "IFQL, published"]
+    beside = {row[0]: row[-2:] for row in rows if row}
+    assert beside["kitchen-complete-v0"] == ["57 ± 3", ""]
+    assert beside["pen-human-v0"] == ["", "20 ± 4"]
+    assert "pen-human-v1" not in files["index.html"]
+    assert "&lt;a paper&gt;" in files["index.html"]
+
+    file.write_text(text.replace("spread", "std"), "utf-8")
+    for wrong in (file, tmp_path / "none.csv"):
+        with pytest.raises(UserError, match=columns) as error:
+            read_published(str(wrong), [])
+        assert "\n" not in str(error.value)
+
+
+def test_our_file_of_published_scores_names_its_sources():
+    with (ROOT / "docs" / "results" / "published.csv").open(encoding="utf-8") as file:
+        tasks = {row["task"] for row in csv.DictReader(file)}
+    published = read_published(str(ROOT / "docs" / "results" / "published.csv"), tasks)
+    assert len({(one.task, one.method) for one in published}) == len(published) > 0
+    assert all(0 <= float(one.score) <= 100 and float(one.spread) >= 0 and one.source for one in published)
+    assert all(get_task(one.task) for one in published if one.task.endswith("-v0"))

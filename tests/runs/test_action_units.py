@@ -111,7 +111,7 @@ def evaluated(path, **settings):
     return evaluate(settings)["members"][0]["return_mean"]
 
 
-@pytest.fixture(scope="module", params=slow_but(BOUNDS, "Two", "Askew"))
+@pytest.fixture(scope="module", params=slow_but(BOUNDS, "Askew"))
 def made(request, tmp_path_factory):
     """The bounds' name, a folder, collected data in it, and the run that was trained on these."""
     folder = tmp_path_factory.mktemp(request.param)

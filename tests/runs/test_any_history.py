@@ -165,8 +165,6 @@ def test_any_history_ends_as_the_unbroken_run(tmp_path, monkeypatch):
     few = settings(
         max_examples=int(os.environ.get("XQL_JAX_HISTORIES", "10")),
         stateful_step_count=6,
-        deadline=None,
-        derandomize=True,
         suppress_health_check=list(HealthCheck),
     )
     run_state_machine_as_test(History, settings=few)

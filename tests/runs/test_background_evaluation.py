@@ -4,6 +4,7 @@ import threading
 from unittest import mock
 
 import pytest
+from slow_cases import slow_but
 from tiny_runs import (
     assert_same_bits,
     assert_same_rows,
@@ -72,7 +73,7 @@ def test_rows_and_states_are_those_of_a_training_that_waits(settings, ahead):
     assert_equal(background, run_offline(settings("b")))
 
 
-@pytest.mark.parametrize("stops", [False, True])
+@pytest.mark.parametrize("stops", slow_but([False, True], True))
 def test_a_member_whose_actions_break_late_in_an_episode_is_frozen_at_the_evaluated_step(
     settings, ahead, monkeypatch, stops
 ):

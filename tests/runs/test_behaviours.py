@@ -48,8 +48,8 @@ def constant(value):
     return Behaviour(f"{value}", "", lambda seen, numbers: np.full(numbers.normal.shape, value))
 
 
-def rows_of(behaviour=RANDOM, seed=3, maker=MAKER, **options):
-    return episodes_of(behaviour, TASK, maker, seed, **options)
+def rows_of(number, unit="episode", behaviour=RANDOM, seed=3, maker=MAKER, noise=0.0):
+    return episodes_of(behaviour, TASK, maker, seed, number, unit, noise=noise)
 
 
 def assert_same(rows, others):
@@ -59,7 +59,7 @@ def assert_same(rows, others):
 
 
 def test_terminals_time_outs_and_next_observations_are_the_environments():
-    rows = rows_of(episodes=60)
+    rows = rows_of(60)
     stops = np.flatnonzero(ends_of(rows)) + 1
     assert len(stops) == 60
     for start, stop in zip([0, *stops[:-1]], stops, strict=True):
@@ -80,21 +80,21 @@ def test_terminals_time_outs_and_next_observations_are_the_environments():
 
 
 def test_an_episode_depends_on_the_seed_and_its_number_alone(monkeypatch):
-    whole = rows_of(episodes=40)
+    whole = rows_of(40)
     monkeypatch.setattr(behaviours, "AT_ONCE", 3)
-    assert_same(rows_of(episodes=40), whole)
-    few = rows_of(episodes=5)
+    assert_same(rows_of(40), whole)
+    few = rows_of(5)
     assert_same(few, {key: array[: len(few["rewards"])] for key, array in whole.items()})
     threads = EnvironmentMaker(MAKER.make, num_threads=4)
-    assert_same(rows_of(episodes=40, maker=threads), whole)
-    assert (rows_of(episodes=40, seed=4)["observations"][0] != whole["observations"][0]).any()
+    assert_same(rows_of(40, maker=threads), whole)
+    assert (rows_of(40, seed=4)["observations"][0] != whole["observations"][0]).any()
     starts = np.flatnonzero(whole["observations"][:, 0] == 0)
     assert len(np.unique(whole["observations"][starts, 1])) > 30  # of 40 numbers below 1,000
     assert len(np.unique(whole["actions"])) == whole["actions"].size
 
 
 def test_a_number_of_transitions_is_the_first_of_the_same_episodes():
-    whole, rows = rows_of(episodes=60), rows_of(transitions=100)
+    whole, rows = rows_of(60), rows_of(100, "transition")
     for key in rows.keys() - {"timeouts"}:
         np.testing.assert_array_equal(rows[key], whole[key][:100])
     np.testing.assert_array_equal(rows["timeouts"][:-1], whole["timeouts"][:99])
@@ -102,12 +102,12 @@ def test_a_number_of_transitions_is_the_first_of_the_same_episodes():
 
 
 def test_noise_has_its_standard_deviation_and_is_clipped():
-    actions = rows_of(constant(0.0), noise=0.2, episodes=3_000)["actions"]
+    actions = rows_of(3_000, behaviour=constant(0.0), noise=0.2)["actions"]
     assert np.std(actions) == pytest.approx(0.2, rel=4 / np.sqrt(2 * actions.size))
     assert abs(np.corrcoef(actions.T)[0, 1]) < 4 / np.sqrt(len(actions))
-    assert rows_of(constant(0.9), noise=0.5, episodes=50)["actions"].max() == 1.0
+    assert rows_of(50, behaviour=constant(0.9), noise=0.5)["actions"].max() == 1.0
 
 
 def test_an_action_that_is_not_finite_is_refused():
     with pytest.raises(UserError, match="policy nan: gave an action that is not finite"):
-        rows_of(constant(np.nan), episodes=1)
+        rows_of(1, behaviour=constant(np.nan))

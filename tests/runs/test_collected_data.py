@@ -14,15 +14,14 @@ from xql_jax.errors import Busy, UserError
 from xql_jax.outputs import alone_at
 from xql_jax.runs.kinds import train_run as run_online
 from xql_jax.runs.load import load_run
-from xql_jax.settings import settings_of
 from xql_jax.tools.collect import CollectionSettings, collect
 from xql_jax.tools.evaluate import EvaluationSettings, evaluate
 
 ENV_NAME = "InvertedPendulum-v5"
 LIMIT = 9  # steps; random actions let the pole fall after 3 to some 20
 STEPS = 120
-SETTINGS = settings_of(CollectionSettings)
 SCHEDULE = {"max_steps": STEPS, "log_interval": 20, "eval_interval": 20, "checkpoint_interval": 20}
+RANDOM = {"env_name": ENV_NAME, "policy": "random"}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -116,46 +115,42 @@ def test_the_checkpoints_that_stay_have_their_buffers(tmp_path, keep, steps):
 
 
 def test_appended_rows_come_behind_and_every_command_is_recorded(known, tmp_path):
-    common = {"env_name": ENV_NAME, "transitions": 60, "random_return": -100.0, "expert_return": 100.0}
+    run, file = str(known[0]), tmp_path / "set.hdf5"
+    common = {"transitions": 60, "random_return": -100.0, "expert_return": 100.0}
     parts = [
-        {**common, "policy": f"{known[0]}/checkpoints/20"},
-        {**common, "policy": "random", "seed": 1, "noise": 0.1},
-        {"replay": str(known[0]), "until": 50},
+        {**RANDOM, **common, "policy": f"{run}/checkpoints/20"},
+        {**RANDOM, **common, "seed": 1, "noise": 0.1},
+        {"replay": run, "until": 50},
     ]
     alone = []
     for number, part in enumerate(parts):
         (tmp_path / str(number)).mkdir()
         alone.append(collected(tmp_path / str(number), **part)[0])
-        whole, summary = collected(tmp_path, append=True, **part)
-    assert summary["transitions"] == 50  # of the last command
+        whole, _ = collected(tmp_path, append=True, **part)
     for key, array in whole.items():
         np.testing.assert_array_equal(array, np.concatenate([rows[key] for rows in alone]))
-    _, metadata = read_rows(tmp_path / "set.hdf5")
+    _, metadata = read_rows(file)
     assert metadata["transitions"] == [60, 60, 50]
     assert metadata["policy"] == [parts[0]["policy"], "random"]
-    assert metadata["env_name"] == ENV_NAME
-    assert load_dataset(None, [str(tmp_path / "set.hdf5")]).references == (-100.0, 100.0)
-
-
-def test_what_cannot_be_added_to_stays(known, tmp_path):
-    random = {"env_name": ENV_NAME, "policy": "random", "transitions": 9, "append": True}
-    replay = {"replay": str(known[0]), "append": True}
-    for part, other_number in ((random, {"transitions": 12}), (replay, {"until": 50})):
-        collected(tmp_path, **part)
-        before = (tmp_path / "set.hdf5").read_bytes()
+    assert load_dataset(None, [str(file)]).references == (-100.0, 100.0)
+    # What cannot be added leaves the file as it is.
+    before, other = file.read_bytes(), {**parts[1], "append": True, "seed": 2}
+    for part in (parts[1] | {"transitions": 12}, {"replay": run}):
         with pytest.raises(UserError, match=r"set\.hdf5 has rows of this policy and seed.*--seed"):
-            collected(tmp_path, **{**part, **other_number})
+            collected(tmp_path, append=True, **part)
     with pytest.raises(UserError, match="is no dataset of Hopper-v5"):
-        collected(tmp_path, **random | {"env_name": "Hopper-v5"})
-    with alone_at(tmp_path / "set.hdf5"), pytest.raises(Busy, match=r"at this file: .*set\.hdf5"):
-        collected(tmp_path, **random | {"seed": 2})
-    assert (tmp_path / "set.hdf5").read_bytes() == before
-    assert [file.name for file in tmp_path.iterdir()] == ["set.hdf5"]
+        collected(tmp_path, **other | {"env_name": "Hopper-v5"})
+    with alone_at(file), pytest.raises(Busy, match=r"at this file: .*set\.hdf5"):
+        collected(tmp_path, **other)
+    assert file.read_bytes() == before
 
 
 def test_measured_references_are_mean_returns_of_episodes(known, tmp_path):
     path = known[0]
-    settings = {"env_name": ENV_NAME, "policy": "random", "episodes": 4, "reference_episodes": 30}
+    settings = {**RANDOM, "episodes": 4, "reference_episodes": 30}
+    with pytest.raises(UserError, match=r"the expert's return, .*, must be above the random policy's"):
+        collected(tmp_path, expert=("random",), **settings)
+    assert not list(tmp_path.iterdir())
     collected(tmp_path, expert=(str(path), "random"), **settings)
     measured = load_dataset(None, [str(tmp_path / "set.hdf5")]).references
     report = evaluate(EvaluationSettings(checkpoint=str(path), episodes=200))
@@ -165,10 +160,3 @@ def test_measured_references_are_mean_returns_of_episodes(known, tmp_path):
     (tmp_path / "given").mkdir()
     rows, summary = collected(tmp_path / "given", random_return=0.0, expert_return=8.0, **settings)
     assert summary["mean_score"] == pytest.approx(100 * returns_of(rows).mean() / 8.0)
-
-
-def test_an_expert_that_is_no_better_than_chance_is_refused(tmp_path):
-    settings = {"env_name": ENV_NAME, "policy": "random", "episodes": 2, "reference_episodes": 3}
-    with pytest.raises(UserError, match=r"the expert's return, .*, must be above the random policy's"):
-        collected(tmp_path, expert=("random",), **settings)
-    assert not list(tmp_path.iterdir())

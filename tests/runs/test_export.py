@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import functools
-import inspect
 import itertools
 import json
 import os
@@ -20,20 +19,12 @@ import pytest
 from slow_cases import slow_but
 from tiny_runs import offline_settings
 
-from xql_jax.data import act as act_script
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.errors import UserError
 from xql_jax.learners.registry import make_learner
 from xql_jax.policy import load_policy
 from xql_jax.runs.kinds import train_run as run_offline
-from xql_jax.tools.export import (
-    ExportSettings,
-    export_policy,
-    read_artifact,
-    weights_of,
-    write_artifact,
-)
-from xql_jax.tools.onnx_graph import read_onnx, write_onnx
+from xql_jax.tools.export import FILES, ExportSettings, export_policy, weights_of, write_policy
 
 ROOT = Path(__file__).resolve().parents[2]
 O, A = 5, 3
@@ -76,29 +67,10 @@ def policy(request):
     return observations, expected, weights_of(actor, PREPROCESSING, O), act
 
 
-def by_onnx(weights, act, folder):
-    write_onnx(weights, folder / "policy.onnx")
-    return read_onnx(folder / "policy.onnx")
-
-
-def by_artifact(weights, act, folder):
-    write_artifact(act, O, folder / "policy.jax")
-    return read_artifact(folder / "policy.jax")
-
-
-def by_script(weights, act, folder):
-    """The script beside the weights."""
-    np.savez(folder / "policy.npz", **weights)
-    (folder / "act.py").write_text(inspect.getsource(act_script))
-    act, size = runpy.run_path(str(folder / "act.py"))["load"](folder / "policy.npz")
-    assert size == O
-    return act
-
-
-@pytest.mark.parametrize("way", [by_onnx, by_artifact, by_script])
-def test_every_format_acts_as_the_learner(policy, way, tmp_path):
+@pytest.mark.parametrize("name", FILES)
+def test_every_format_acts_as_the_learner(policy, name, tmp_path):
     observations, expected, weights, act = policy
-    read = way(weights, act, tmp_path)
+    read = write_policy(name, tmp_path, weights, act)
     np.testing.assert_allclose(read(observations), expected, atol=1e-5)
     np.testing.assert_allclose(read(observations[:3]), expected[:3], atol=1e-5)  # any number at once
 

@@ -93,25 +93,6 @@ def test_a_saved_policy_acts_as_in_its_run(saved, name, tmp_path):
         assert_same_bits(said(path, tmp_path), expected)
 
 
-def test_a_policy_acts_in_any_thread_and_beside_any_settings(saved):
-    path, expected = saved
-    policy, found = load_policy(path), []
-
-    def act():
-        with set_by_user({"jax_enable_x64": False, "jax_default_prng_impl": "rbg"}, in_thread=True):
-            policy.begin()
-            found.append(policy(SEEN))
-
-    with set_by_user(ODD), set_by_user({"jax_enable_x64": True}, in_thread=True):
-        for thread in (threading.Thread(target=act), threading.Thread(target=act)):
-            thread.start()
-            thread.join(60)
-        policy.begin()
-        found.append(policy(SEEN))
-    for actions in found:
-        assert_same_bits(actions, expected["central"])
-
-
 def train_offline_in_background(settings):
     return run_offline(dataclasses.replace(settings, background_evaluation=True, config=small("iql+flow")))
 
@@ -134,3 +115,22 @@ def test_a_run_has_the_same_bits_in_a_program_with_other_settings(kind, in_threa
         found = train(settings(data, save_dir=str(tmp_path / "b")))
     assert_same_rows(found, expected)
     assert_same_bits(load_policy(found.path).run.states, load_policy(expected.path).run.states)
+
+
+def test_a_policy_acts_in_any_thread_and_beside_any_settings(saved):
+    path, expected = saved
+    policy, found = load_policy(path), []
+
+    def act():
+        with set_by_user({"jax_enable_x64": False, "jax_default_prng_impl": "rbg"}, in_thread=True):
+            policy.begin()
+            found.append(policy(SEEN))
+
+    with set_by_user(ODD), set_by_user({"jax_enable_x64": True}, in_thread=True):
+        for thread in (threading.Thread(target=act), threading.Thread(target=act)):
+            thread.start()
+            thread.join(60)
+        policy.begin()
+        found.append(policy(SEEN))
+    for actions in found:
+        assert_same_bits(actions, expected["central"])

@@ -1,6 +1,5 @@
 """load_run gives what was trained: policies, rows, and memories of rewards; and says what it cannot read."""
 
-import json
 import sys
 from pathlib import Path
 
@@ -9,13 +8,13 @@ import pytest
 from tiny_runs import SCHEDULE, evaluations_of, of_data, offline_settings, small
 
 from xql_jax.data.preprocessing import Preprocessing
-from xql_jax.errors import Damaged, UserError
+from xql_jax.errors import UserError
 from xql_jax.files import read_record, write_record
 from xql_jax.policy import load_policy
 from xql_jax.runs.acting_settings import FinetuneSettings
 from xql_jax.runs.kinds import train_run as run_finetuning
 from xql_jax.runs.kinds import train_run as run_offline
-from xql_jax.runs.load import all_runs, load_run
+from xql_jax.runs.load import load_run
 from xql_jax.runs.run_settings import EVALUATION_SEED, OfflineSettings
 from xql_jax.tools.choose import ChoiceSettings, choose
 from xql_jax.tools.evaluate import EvaluationSettings, evaluate
@@ -45,21 +44,6 @@ def test_policies_come_to_what_they_came_to_in_training(unbroken):
     np.testing.assert_allclose(scores, episodes, rtol=1e-8)
 
 
-def test_policies_normalise_observations(data, unbroken):
-    """As by hand from the file: its last rows of trajectories are no transitions."""
-    with np.load(data / "data.npz") as arrays:
-        kept = ~arrays["timeouts"]
-        returns = np.where(kept, arrays["rewards"], 0).reshape(3, 40).sum(1)
-        kept &= np.repeat(returns >= np.sort(returns)[1], 40)  # two trajectories of three are learned from
-        transitions = arrays["observations"][kept].astype(np.float64)
-    observations = np.random.default_rng(0).uniform(0.5, 3.5, (6, 5, O)).astype(np.float32)
-    normalised = ((observations - transitions.mean(0)) / transitions.std(0)).astype(np.float32)
-    plain = with_preprocessing(unbroken.path, Preprocessing()).policy()
-    actions = load_run(unbroken.path).policy()(observations)
-    np.testing.assert_allclose(actions, plain(normalised), rtol=1e-4, atol=1e-6)
-    assert np.abs(actions - plain(observations)).max() > 0.01
-
-
 def test_one_member_is_that_of_all(unbroken):
     run, fifth = load_run(unbroken.path), load_run(unbroken.path, member=4)
     assert [member.seed for member in fifth.members] == [7]
@@ -71,22 +55,12 @@ def test_one_member_is_that_of_all(unbroken):
 
 
 def test_what_cannot_be_read_is_told(unbroken, tmp_path):
-    with pytest.raises(UserError, match="has members 0 to 5"):
-        _ = load_run(unbroken.path, member=6).states
     with pytest.raises(UserError, match="no checkpoint 7"):
         _ = load_run(unbroken.path, 7).states
-    with pytest.raises(UserError, match=r"no config\.json; runs below it: "):
-        load_run(unbroken.path.parent)
-    (tmp_path / "run").mkdir()
-    content = json.loads((unbroken.path / "config.json").read_text())
-    content.pop("digest")
-    write_record(tmp_path / "run" / "config.json", content)
-    with pytest.raises(UserError, match="the run has no checkpoint yet"):
-        _ = load_run(tmp_path / "run").states
-    (tmp_path / "run" / "config.json").write_text("{")
-    with pytest.raises(Damaged, match="it is not JSON"):
-        load_run(tmp_path / "run")
-    assert list(all_runs(tmp_path)) == []
+    content = read_record(unbroken.path / "config.json")
+    write_record(tmp_path / "config.json", {**content, "config": {"algorithm": "zql"}})
+    with pytest.raises(UserError, match=r"config\.json: of another version .*'zql'"):
+        _ = load_run(tmp_path).learner
 
 
 def act_through(policy, observations, rewards):
@@ -151,3 +125,18 @@ def test_a_strangers_run_acts_and_is_exported_without_running_the_code_that_it_n
     assert not Path("was_run").exists()
     load_policy(path).evaluate("strangers:Other-v0", episodes=1)
     assert Path("was_run").exists()
+
+
+def test_policies_normalise_observations(data, unbroken):
+    """As by hand from the file: its last rows of trajectories are no transitions."""
+    with np.load(data / "data.npz") as arrays:
+        kept = ~arrays["timeouts"]
+        returns = np.where(kept, arrays["rewards"], 0).reshape(3, 40).sum(1)
+        kept &= np.repeat(returns >= np.sort(returns)[1], 40)  # two trajectories of three are learned from
+        transitions = arrays["observations"][kept].astype(np.float64)
+    observations = np.random.default_rng(0).uniform(0.5, 3.5, (6, 5, O)).astype(np.float32)
+    normalised = ((observations - transitions.mean(0)) / transitions.std(0)).astype(np.float32)
+    plain = with_preprocessing(unbroken.path, Preprocessing()).policy()
+    actions = load_run(unbroken.path).policy()(observations)
+    np.testing.assert_allclose(actions, plain(normalised), rtol=1e-4, atol=1e-6)
+    assert np.abs(actions - plain(observations)).max() > 0.01

@@ -22,22 +22,19 @@ def found_in(*folders):
 
 def test_a_run_is_read_as_its_files_say(tmp_path):
     scores = {(0, 0.5): [1.0, 2.5], (0, 2.0): [3.0, 4.5], (1, 0.5): [5.0, 6.0], (1, 2.0): [7.0, 8.0]}
-    folder = write_run(tmp_path, "pen-human-v1", "xql", scores, swept=["beta"], diverged=[(1, 2.0)], beta=9.0)
+    write_run(tmp_path, "pen-human-v1", "xql", scores, swept=["beta"], diverged=[(1, 2.0)], beta=9.0)
     found = found_in(tmp_path)
     (run,) = found.runs
     expected = {
-        "path": folder, "dataset": "pen-human-v1", "seeds": (0, 1), "algorithm": "xql",
-        "phase": OFFLINE_TRAINING, "status": "finished", "step": 2_000, "max_steps": 2_000, "unit": "update",
-        "seconds": 3660.0, "rate": 250.0, "is_normalised": True, "has_own_data": False,
+        "seeds": (0, 1), "algorithm": "xql", "phase": OFFLINE_TRAINING, "status": "finished", "step": 2_000,
+        "unit": "update", "seconds": 3660.0, "rate": 250.0, "is_normalised": True, "has_own_data": False,
     }  # fmt: skip
     assert {name: getattr(run, name) for name in expected} == expected
     assert (run.made_by["commit"], run.settings["config.tau"]) == (COMMIT, "0.005")
-    members = {(member.seed, member.settings["config.beta"]): member for member in found.members}
-    assert {key: list(member.values) for key, member in members.items()} == {
-        (0, "0.5"): [1.0, 2.5], (0, "2"): [3.0, 4.5], (1, "0.5"): [5.0, 6.0], (1, "2"): [7.0, 8.0],
-    }  # fmt: skip
+    members = {(member.seed, float(member.settings["config.beta"])): member for member in found.members}
+    assert {key: list(member.values) for key, member in members.items()} == scores
     assert all(list(member.steps) == [1_000, 2_000] and member.is_finished for member in found.members)
-    assert [key for key, member in members.items() if member.has_diverged] == [(1, "2")]
+    assert [key for key, member in members.items() if member.has_diverged] == [(1, 2.0)]
     returns = read_runs([str(tmp_path)], column="return").members
     assert next(list(member.values) for member in returns) == [2.0, 5.0]
 
@@ -51,15 +48,16 @@ def test_unfinished_runs_are_read_with_their_state(tmp_path):
     assert math.isnan(run.seconds)
     assert [member.is_finished for member in found.members] == [False]
     assert without_rows.warnings == ("nothing was evaluated",)
-
-
-def test_a_member_that_was_cut_and_a_hand_over(tmp_path):
+    # One of two members was cut.
     write_run(tmp_path / "cut", "pen-human-v1", "xql", {0: [1.0, 2.0, 3.0], 1: [4.0]})
     kept, cut = found_in(tmp_path / "cut").members
     assert (kept.is_finished, cut.is_finished, list(cut.steps)) == (True, False, [1_000])
+
+
+def test_a_hand_over(tmp_path):
     content = {"num_pretraining_steps": 1_000}
-    write_run(tmp_path / "tuned", "antmaze-umaze-v0", "iql", {0: [50.0, 80.0]}, content=content)
-    found = found_in(tmp_path / "tuned")
+    write_run(tmp_path, "antmaze-umaze-v0", "iql", {0: [50.0, 80.0]}, content=content)
+    found = found_in(tmp_path)
     assert (found.runs[0].phase, found.runs[0].handover) == (FINE_TUNING, 1_000)
     assert (found.members[0].before, found.members[0].last) == (50.0, 80.0)
 
@@ -80,31 +78,20 @@ def test_scores_without_reference_returns_are_returns(tmp_path, task, content, s
     assert run.score_text == "1.0" + ("" if is_normalised else " (return)")
 
 
-DAMAGE = {
-    "config.json is cut": (lambda run: cut(run / "config.json"), "config.json: damaged: it is not JSON"),
-    "evaluations.csv is gone": (lambda run: (run / "evaluations.csv").unlink(), "not as the run wrote it"),
-    "rows of a run without a summary": (
-        lambda run: ((run / "summary.json").unlink(), cut(run / "evaluations.csv")),
-        "evaluations.csv: damaged",
-    ),
-}
-
-
-def cut(path):
-    path.write_bytes(path.read_bytes()[: -len(path.read_bytes()) // 3])
-
-
-@pytest.mark.parametrize("name", DAMAGE)
-def test_damage_is_listed_and_the_rest_is_read(tmp_path, name):
-    damage, reason = DAMAGE[name]
-    write_run(tmp_path, "pen-human-v1", "bc", {0: [1.0, 2.5]})
-    broken = write_run(tmp_path, "pen-human-v1", "xql", {0: [1.0, 2.5]})
-    damage(broken)
+def test_damage_is_listed_and_the_rest_is_read(tmp_path):
+    names = ("cut config", "cut rows", "no rows", "whole")
+    runs = {name: write_run(tmp_path, name, "bc", {0: [1.0, 2.5]}) for name in names}
+    for file in (runs["cut config"] / "config.json", runs["cut rows"] / "evaluations.csv"):
+        file.write_bytes(file.read_bytes()[:-30])
+    (runs["cut rows"] / "summary.json").unlink()  # else its digest would tell
+    (runs["no rows"] / "evaluations.csv").unlink()
     found = found_in(tmp_path)
-    assert [run.algorithm for run in found.runs] == ["bc"]
-    [left_out] = found.left_out
-    assert left_out.run == str(broken.relative_to(tmp_path))
-    assert reason in left_out.reason
+    assert [run.path for run in found.runs] == [runs["whole"]]
+    reasons = ("config.json: damaged: it is not JSON", "evaluations.csv: damaged", "not as the run wrote it")
+    for name, left_out, reason in zip(names, found.left_out, reasons, strict=False):
+        assert left_out.run == str(runs[name].relative_to(tmp_path))
+        assert reason in left_out.reason
+    assert len(found.left_out) == 3
 
 
 @pytest.fixture
@@ -118,7 +105,7 @@ def listed(tmp_path):
     return list_runs([str(tmp_path)])
 
 
-def test_states_scores_and_what_differs(listed):
+def test_states_scores_and_what_differs(listed, tmp_path):
     damaged, iql, *both = listed
     assert (damaged.state, damaged.task) == ("damaged", "")
     assert (iql.state, iql.method, iql.seeds, iql.score) == ("interrupted", "iql", (3, 3), 7.0)
@@ -126,19 +113,16 @@ def test_states_scores_and_what_differs(listed):
     assert {run.settings["config.beta"]: run.score for run in both} == {"1": 6.0, "2": 5.0}
     assert differing(both) == ["config.beta"]
     assert differing(listed) == ["config.beta", "max_steps"]  # and no expectile, which one method alone has
-
-
-def test_the_score_of_a_sweep_is_its_best_settings_that_is_finite(tmp_path):
+    # The score of a sweep is that of its best setting that is finite.
     scores = {(0, 1.0): [math.nan], (0, 2.0): [3.0], (0, 4.0): [math.inf]}
-    write_run(tmp_path, "maze", "xql", scores, swept=["beta"])
-    (run,) = list_runs([str(tmp_path)])
+    write_run(tmp_path / "swept", "maze", "xql", scores, swept=["beta"])
+    (run,) = list_runs([str(tmp_path / "swept")])
     assert (run.state, run.score, run.score_text) == ("finished", 3.0, "3.0 (beta=2)")
 
 
 def test_a_filter_takes_columns_and_settings(listed):
     assert [run.settings["config.beta"] for run in filtered(listed, "method=xql beta=2.0")] == ["2"]
     assert [run.method for run in filtered(listed, "state=interrupted")] == ["iql"]
-    assert filtered(listed, "method=xql beta=9") == []
     assert [run.state for run in filtered(listed, "state=damaged")] == ["damaged"]
     with pytest.raises(UserError, match=r"--filter: no run has 'betta'; nearest: beta"):
         filtered(listed, "betta=1")

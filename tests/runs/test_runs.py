@@ -4,7 +4,6 @@ import dataclasses
 import signal
 
 import filelock
-import numpy as np
 import pytest
 from slow_cases import slow_but
 from tiny_runs import (
@@ -13,7 +12,6 @@ from tiny_runs import (
     contents,
     evaluations_of,
     offline_settings,
-    online_settings,
     small,
     states_of,
     stopped_at,
@@ -23,7 +21,6 @@ from tiny_runs import (
 from xql_jax.errors import UserError
 from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.runs.kinds import train_run as run_offline
-from xql_jax.runs.kinds import train_run as run_online
 from xql_jax.runs.load import load_run
 from xql_jax.training.population import Population
 
@@ -161,24 +158,3 @@ def test_windows_streamed_from_the_host_are_learned_from_as_on_the_device(
     )
     assert_same_rows(host, device)
     assert_same_bits(states_of(host, 12), states_of(device, 12))
-
-
-@pytest.mark.slow
-def test_an_online_run(tmp_path):
-    """Begun, stopped, gone on with and read, as offline."""
-    with stopped_at("step 6: score") as stop:
-        summary = run_online(online_settings(tmp_path), stop)
-    assert (summary.content["status"], summary.content["step"]) == ("interrupted", 6)
-    summary = run_online(online_settings(tmp_path, resume=True))
-    run, content = load_run(summary.path), summary.content
-    assert (content["status"], content["step"], content["restarts"]) == ("finished", 12, [])
-    assert (run.steps, run.unit, run.sizes) == ([6, 12], "step", (O, A))
-    assert [row.step for row in run.rows(run.files.evaluations)] == [6, 12]
-    assert [row.step for row in run.rows(run.files.metrics)] == [8, 12]  # 4 steps are of the warm-up
-    errors = run.rows(run.files.bellman_errors)
-    assert {row.step for row in errors} == {6, 12}
-    assert all(np.isfinite(row.results["error"]) for row in errors)
-    (state,) = run.states.values()
-    assert int(state.step) == 12 - 4
-    assert run.policy()(np.zeros((1, 5, O), np.float32)).shape == (1, 5, A)
-    assert (run.files.replay / "seed42").is_dir()

@@ -1,10 +1,12 @@
 """A sweep gets to its end here, on Ray and on SLURM: the same rows, whoever is killed meanwhile."""
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from tiny_sweeps import TINY, rows, states, sweep_settings, train_all
 
 from xql_jax.errors import UserError
 from xql_jax.runs import offline
+from xql_jax.settings import settings_of
 from xql_jax.sweeps import slurm as slurm_executor
 from xql_jax.sweeps.executors import ray_tasks
 from xql_jax.sweeps.plan import make_plan
@@ -93,15 +96,16 @@ def expected(tmp_path_factory):
     return rows(settings)
 
 
-def start_driver(settings, *flags):
+def start_driver(settings):
     """The sweep as a user types it."""
-    arguments = [
-        f"--{name}={','.join(value) if isinstance(value, tuple) else value}"
-        for name, value in vars(settings).items()
-        if value != SweepSettings.__dataclass_fields__[name].default and name != "given"
-    ]
-    command = [sys.executable, str(ROOT / "experiments" / "sweep.py"), *arguments, *flags, "--executor=ray"]
+    fields = settings_of(SweepSettings)
+    asked = {
+        name: getattr(settings, name) for name in fields if getattr(settings, name) != fields[name].default
+    }
     log = Path(settings.save_dir).parent / "driver.log"
+    log.with_name("sweep.yaml").write_text(json.dumps(asked))  # which is YAML, too
+    main = ROOT / "experiments" / "sweep.py"
+    command = [sys.executable, str(main), "sweep.yaml", "--executor=ray"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with log.open("a") as file:
         return subprocess.Popen(command, cwd=log.parent, stdout=file, stderr=file, env=environment)
@@ -112,20 +116,17 @@ def workers(of=None):
     found = psutil.Process(of.pid).children(recursive=True) if of else psutil.process_iter()
     alive = []
     for process in found:
-        try:
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
             if process.cmdline()[:1] == ["ray::work"]:
                 alive.append(process)
-        except (psutil.NoSuchProcess, psutil.ZombieProcess):
-            continue
     return alive
 
 
 def checkpoints(settings):
     """The checkpoints of runs that have not finished."""
-    unfinished = {folder for folder in Path(settings.save_dir).glob("*/*/*") if folder.is_dir()} - {
-        path.parent for path in finished(settings)
-    }
-    return {path for folder in unfinished for path in folder.glob("checkpoints/[1-9]*[0-9]")}
+    there = Path(settings.save_dir).glob("*/*/*/checkpoints/[1-9]*[0-9]")
+    whole = {file.parent for file in finished(settings)}
+    return {path for path in there if path.parents[1] not in whole}
 
 
 def finished(settings):
@@ -134,8 +135,15 @@ def finished(settings):
 
 
 @slow
-def test_ray_loses_nothing_when_workers_and_the_driver_are_killed(tmp_path, expected):
+def test_ray_loses_nothing_by_stops_and_kills(tmp_path, expected):
     settings = sweep_settings(tmp_path, **TASKS)
+    driver = start_driver(settings)
+    until(lambda: checkpoints(settings), "checkpoint")
+    driver.send_signal(signal.SIGINT)
+    assert driver.wait(SECONDS) == 128 + signal.SIGINT
+    text = (tmp_path / "driver.log").read_text()
+    assert text.count("stopped by SIGINT; the same command goes on") >= 2  # a run and the sweep
+    assert "failed" not in text
     driver = start_driver(settings)
     for _ in range(2):
         before = until(lambda: checkpoints(settings), "checkpoint")
@@ -152,20 +160,6 @@ def test_ray_loses_nothing_when_workers_and_the_driver_are_killed(tmp_path, expe
     assert rows(settings) == expected
     configs = [json.loads((path.parent / "config.json").read_text()) for path in finished(settings)]
     assert sum(bool(config["resumed"]) for config in configs) >= 2
-
-
-@slow
-def test_ray_stops_and_goes_on(tmp_path, expected):
-    settings = sweep_settings(tmp_path, **{**TASKS, "num_seeds": 2})
-    driver = start_driver(settings, f"--task_cpus={os.cpu_count()}")  # one waits for the other
-    until(lambda: checkpoints(settings), "checkpoint")
-    driver.send_signal(signal.SIGINT)
-    assert driver.wait(SECONDS) == 128 + signal.SIGINT
-    text = (tmp_path / "driver.log").read_text()
-    assert text.count("stopped by SIGINT; the same command goes on") in (2, 3)  # each run and the sweep
-    assert "failed" not in text
-    assert start_driver(settings).wait(SECONDS) == 0
-    assert rows(settings) == {seed: expected[seed] for seed in (0, 1)}
 
 
 @slow
@@ -194,28 +188,18 @@ def test_jobs_on_this_machine_have_gpus_of_their_own(tmp_path, monkeypatch):
     assert [devices for _, devices in ended] == ["0,1", "0,1"]  # one after the other
 
 
-class StopsOnceBegun(StopSignals):
-    """A stop that comes when two runs have checkpoints."""
-
-    def __init__(self, settings):
-        self._settings, self._asked = settings, None
-
-    @property
-    def received(self):
-        if len({path.parents[1] for path in checkpoints(self._settings)}) >= 2:
-            self._asked = signal.SIGINT
-        return self._asked
-
-    @received.setter
-    def received(self, value):
-        self._asked = value
-
-
 @slow
 @pytest.mark.parametrize("cluster", ["slurm", "local"])
 def test_jobs_that_were_left_are_followed_and_not_submitted_again(tmp_path, slurm, expected, cluster):
     settings = sweep_settings(tmp_path, **{**TASKS, "num_seeds": 3}, slurm_cluster=cluster)
-    outcomes = train_all(settings, Slurm(settings), StopsOnceBegun(settings))
+    stop = StopSignals()
+
+    def stop_once_two_have_begun():
+        until(lambda: len({path.parents[1] for path in checkpoints(settings)}) >= 2, "two runs")
+        stop.request()
+
+    threading.Thread(target=stop_once_two_have_begun, daemon=True).start()
+    outcomes = train_all(settings, Slurm(settings), stop)
     if cluster == "slurm":
         assert outcomes == []  # nobody has waited for them
         assert slurm.submitted == 3

@@ -10,19 +10,14 @@ from hypothesis import strategies as st
 from scipy import special, stats
 
 from xql_jax.theory.gumbel import Gumbel, gumbel_max_law
-from xql_jax.theory.soft_mdp import SoftMDP, value_iteration
-
-
-def one_successor(seed, **fields):
-    generator = np.random.default_rng(seed)
-    return SoftMDP.random(generator, num_states=5, num_actions=3, num_successors=1, **fields)
+from xql_jax.theory.soft_mdp import value_iteration
 
 
 @instances
 @given(seeds, discounts)
 def test_bellman_error_vanishes_at_the_policys_own_q(seed, discount):
     """D.2: r + gamma Q(s', pi(s')) - Q(s, a) = 0 for Q^pi; with Section 3.1's sign it is not."""
-    mdp = one_successor(seed, discount=discount)
+    mdp = random_mdp(seed, num_states=5, num_successors=1, discount=discount)
     policy = np.random.default_rng(seed).integers(3, size=5)
     after = mdp.next_states[..., 0]
     q = mdp.backup(mdp.expected_returns(np.eye(3)[policy]))  # V^pi of linear equations, without iteration
@@ -39,9 +34,8 @@ def noisy_choice(q, law):
     masses = law.pdf(noise) * (noise[1] - noise[0])
     np.testing.assert_allclose(masses.sum(), 1.0, atol=1e-10)
     values = np.asarray(q, np.float64)
-    not_larger = law.cdf(
-        (values[..., :, None] - values[..., None, :])[..., None] + noise
-    )  # [..., i, j, node]
+    differences = values[..., :, None] - values[..., None, :]
+    not_larger = law.cdf(differences[..., None] + noise)  # [..., i, j, node]
     each = np.arange(values.shape[-1])
     not_larger[..., each, each, :] = 1.0
     weights = not_larger.prod(-2) * masses  # [..., i, node]

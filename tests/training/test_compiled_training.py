@@ -78,24 +78,18 @@ def test_numbers_beyond_those_of_floats(tmp_path):
     np.testing.assert_array_equal(updates[:5], start - 6 + N * np.arange(5))
 
 
-@pytest.mark.parametrize(
-    ("together", "buffer_size"),
-    [
-        (False, 20),
-        *(pytest.param(*case, marks=pytest.mark.slow) for case in [(True, 20), (False, 256), (True, 256)]),
-    ],
-)
-def test_a_resumed_run_is_the_unbroken_one(tmp_path, together, buffer_size):
-    """The stop is in the midst of episodes, and before the first has ended."""
-    unbroken = make_in_program(tmp_path / "unbroken", THREE, together=together, buffer_size=buffer_size)
+@pytest.mark.slow
+def test_a_resumed_run_is_the_unbroken_one(tmp_path):
+    """Members together; test_state_machine.py has them in turn. The stop is in the midst of episodes."""
+
+    def make(name):
+        return make_in_program(tmp_path / name, THREE, together=True, buffer_size=20)
+
+    unbroken, population, resumed = make("unbroken"), make("broken"), make("broken")
     expected = unbroken.advance(90) | unbroken.interval_means()
-    population = make_in_program(tmp_path / "broken", THREE, together=together, buffer_size=buffer_size)
-    population.advance(15)
-    saved = save(population)
     population.advance(45)
     saved = save(population)
     population.advance(60)  # and is killed
-    resumed = make_in_program(tmp_path / "broken", THREE, together=together, buffer_size=buffer_size)
     resumed.resume(*saved)
     assert resumed.step == 45
     found = resumed.advance(90) | resumed.interval_means()

@@ -248,9 +248,6 @@ def test_whatever_happens_the_training_ends_as_the_unbroken_one(kind, monkeypatc
     options = settings(
         max_examples=examples,
         stateful_step_count=8,
-        deadline=None,
-        derandomize=examples < 100,
         suppress_health_check=list(HealthCheck),
-        database=None,
     )
     run_state_machine_as_test(machine(kind()), settings=options)

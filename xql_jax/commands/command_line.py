@@ -13,13 +13,13 @@ from typing import Any, TypeVar
 from absl import app, flags
 from absl import logging as absl_logging
 
-from xql_jax.config_files import choose_config
-from xql_jax.configuration import field_names, with_fields
+from xql_jax.configuration import choose_config, field_names, with_fields
 from xql_jax.errors import NO_HOME, UserError
 from xql_jax.runs.run_settings import RunSettings
 from xql_jax.settings import settings_of
 from xql_jax.tasks import own_attribute
 from xql_jax.training.progress import print_lines
+from xql_jax.unknown import unknown_setting
 
 S = TypeVar("S")
 
@@ -49,7 +49,7 @@ def define_flags(kind: type) -> None:
             "method",
             None,
             "METHOD, METHOD+POLICY (xql+reverse_kl) for another policy than its own, or MODULE:NAME: "
-            f"{', '.join(sorted(kind.config_kind.methods))}. Default: {kind.config_kind.default}. A "
+            f"{', '.join(sorted(kind.methods))}. Default: {kind.default_method}. A "
             "hyperparameter is set by its name, as in --discount=0.9; docs/hyperparameters.md lists all.",
         )
         flags.DEFINE_string(
@@ -121,7 +121,7 @@ def settings_from(kind: type[S], arguments: Sequence[str]) -> S:
     given: dict[str, Any] = {name: values[name].value for name in names if name in known}
     if issubclass(kind, RunSettings):
         file = choose_config(
-            kind.config_kind,
+            kind,
             values.method,
             values.config,
             env_name=values.env_name,
@@ -139,8 +139,6 @@ def settings_from(kind: type[S], arguments: Sequence[str]) -> S:
     else:
         positional, fields = hyperparameters_in(arguments, ())
         for name in fields:
-            from xql_jax.unknown import unknown_setting  # whose table only a mistake needs
-
             raise UserError(f"--{unknown_setting(name, names)}")
     if given.get("method"):
         own_attribute(given["method"], "--method")  # imports it, before a run names it
@@ -151,10 +149,11 @@ def settings_from(kind: type[S], arguments: Sequence[str]) -> S:
         given[name] = list(positional) if several else next(iter(positional), None)
         positional = [] if several else positional[1:]
     if positional:
-        one = any(each.positional for each in known.values())
-        hint = "only one path is taken, and a * may match several" if one else "it belongs to no flag"
-        raise UserError(f"unexpected argument {positional[0]!r}: {hint}; flags are --name=value, see --help")
-    if "given" in kind.__dataclass_fields__:  # type: ignore[attr-defined]
+        raise UserError(
+            f"unexpected argument {positional[0]!r}: no path, or one too many (a * may match several), is "
+            "taken here; flags are --name=value, see --help"
+        )
+    if hasattr(kind, "given"):
         given["given"] = frozenset({*(name for name in names if values[name].present), *fields})
     try:
         return kind(**given)

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from xql_jax.commands.training import print_result
+from xql_jax.commands.messages import print_result
 from xql_jax.data.loading import task_file
 from xql_jax.errors import UserError
 from xql_jax.files import digest
@@ -115,7 +115,6 @@ def _print_plan(plan: Sequence[Cell]) -> None:
 
 
 def _print_outcome(cell: Cell, outcome: Outcome) -> None:
-    """Prints how the cell's training ended."""
     if outcome.failure:
         print(f"{cell}: failed: {outcome.failure}", flush=True)
     elif outcome.summary.get("status") != "finished":
@@ -135,7 +134,6 @@ def _table_text(rows: Sequence[Sequence[str]]) -> str:
 
 
 def _write(table: ScoreTable, folder: Path, name: str) -> None:
-    """Writes the table in four formats, and prints it."""
     rows = table.rows()
     texts = {"txt": _table_text(rows) + "\n", "csv": table.as_csv()}
     texts |= {"md": markdown_table(rows), "tex": latex_table(rows)}

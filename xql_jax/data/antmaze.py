@@ -10,8 +10,8 @@ import numpy as np
 from xql_jax.data.policy_files import FilePolicy, read_policy
 from xql_jax.data.rows import Rows, cut_off, joined_rows
 from xql_jax.envs.ant_field import VIEW_SIZE, seen_from_ant
-from xql_jax.envs.ant_maze import GOAL_RADIUS, START_CELL, AntMaze, cell_middle, draw_goal
-from xql_jax.envs.mazes import MAZES, Cell
+from xql_jax.envs.ant_maze import START_CELL, AntMaze, cell_middle, draw_goal
+from xql_jax.envs.mazes import GOAL_RADIUS, MAZES, Cell
 from xql_jax.tasks import Task
 
 WALKER = "ant_walker.npz"  # beside this file

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from xql_jax.data.d4rl import counted_timeouts, qlearning_dataset
 from xql_jax.data.dataset import Dataset, from_transitions, jumps
 from xql_jax.data.names import AMBIGUOUS, by_meaning, is_known, missing_arrays
 from xql_jax.errors import UserError
@@ -210,16 +209,16 @@ def _transitions(
             )
     if uses_next:
         return from_transitions({**rows, "timeouts": terminals if marks is None else marks}, source)
-    if marks is None and limit is None:
+    if marks is not None:
+        timeouts = marks if layout.timeouts_win else marks & ~terminals
+        if both := int((timeouts & terminals).sum()):
+            notes.append(f"{both:,} rows are terminal and time-outs, and left out as time-outs")
+    elif timeouts is None:
         raise UserError(
             f"{source}: no timeouts, and no task whose episode limit could stand in for them: give "
             "--env_name, or add an array timeouts, 1 at the last step of each episode that was cut off"
         )
-    if marks is not None:
-        rows["timeouts"] = marks if layout.timeouts_win else marks & ~terminals
-        if both := int((rows["timeouts"] & terminals).sum()):
-            notes.append(f"{both:,} rows are terminal and time-outs, and left out as time-outs")
-    dataset = from_transitions(qlearning_dataset(rows, limit, layout.keeps_last), source)
+    dataset = from_transitions(qlearning_dataset(rows, timeouts, layout.keeps_last), source)
     given = np.count_nonzero(rows["rewards"])
     if given and not np.any(dataset.batch.rewards):
         LOG.warning(
@@ -227,6 +226,41 @@ def _transitions(
             "or, in HDF5, the last row. Save transitions as .npz, with next_observations, to keep all rows"
         )
     return dataset
+
+
+def qlearning_dataset(
+    rows: Mapping[str, np.ndarray], timeouts: np.ndarray, keeps_last: bool
+) -> dict[str, np.ndarray]:
+    """Turns rows into transitions, as D4RL's `qlearning_dataset` with `terminate_on_end=False` does.
+
+    Row i becomes (o_i, a_i, r_i, terminal_i, o_{i+1}). A row with a time-out, bool[N], is left out, because
+    the next row belongs to another episode. So is the last row, unless it is terminal and `keeps_last`. A
+    terminal row stays: its mask hides the next observation.
+
+    Source: `d4rl.qlearning_dataset`, D4RL 1.1, here without its loop over rows. Differs: `keeps_last`.
+    """
+    terminals = rows["terminals"]
+    left_out = timeouts.copy()
+    left_out[-1] |= not (keeps_last and terminals[-1])
+    kept = np.flatnonzero(~left_out)
+    transitions = {key: rows[key][kept] for key in REQUIRED}
+    transitions["next_observations"] = rows["observations"][np.minimum(kept + 1, len(terminals) - 1)]
+    return transitions
+
+
+def counted_timeouts(terminals: np.ndarray, episode_limit: int) -> np.ndarray:
+    """Returns bool[N]: the rows at which D4RL's step counter stands at the limit.
+
+    The counter restarts from 0 after a time-out but from 1 after a terminal, because D4RL resets it before it
+    counts the terminal row.
+    """
+    starts = np.append(0, np.flatnonzero(terminals[:-1]) + 1)
+    counter = np.empty(len(terminals), np.int64)
+    first = 0
+    for start, stop in zip(starts, np.append(starts[1:], len(terminals)), strict=True):
+        counter[start:stop] = np.arange(first, first + stop - start) % episode_limit
+        first = 0 if counter[stop - 1] == episode_limit - 1 else 1
+    return counter == episode_limit - 1
 
 
 def _validated(

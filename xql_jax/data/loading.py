@@ -15,7 +15,7 @@ from xql_jax.data.arrays import Layout, brief
 from xql_jax.data.dataset import FILE_SUFFIXES, SOURCE_PREFIXES, Dataset, as_learners_see, joined
 from xql_jax.data.readers import read_hdf5, read_npz, read_ogbench
 from xql_jax.errors import UserError
-from xql_jax.suites.record import D4RL_FOLDER
+from xql_jax.suites import D4RL_FOLDER
 from xql_jax.tasks import Task
 from xql_jax.types import UNKNOWN, ActionBounds
 
@@ -119,9 +119,11 @@ def task_file(task: Task, url: str | None = None) -> Path:
     if not task.has_data:
         raise UserError(f"{task.name} has no dataset: learn it with xql-train-online, or give --dataset")
     path = cached_file(task)
+    if task.dataset_url is None and url is not None:
+        raise UserError(f"{task.name} is generated on this machine: it takes no --dataset_url")
+    if path.exists():
+        return path
     if task.dataset_url is None:
-        if url is not None:
-            raise UserError(f"{task.name} is generated on this machine: it takes no --dataset_url")
         pkgutil.resolve_name(task.suite.generates)(task, path)
     else:
         download_file(url or task.dataset_url, path, task.suite.data_folder.variable)
@@ -129,12 +131,10 @@ def task_file(task: Task, url: str | None = None) -> Path:
 
 
 def download_file(url: str, path: Path, variable: str = D4RL_FOLDER.variable) -> None:
-    """Downloads an HDF5 or NumPy file to `path`, unless it exists. It gets its name only when it is whole.
+    """Downloads an HDF5 or NumPy file to `path`. It gets its name only when it is whole.
 
     `variable` of the environment, which names the folder, is for the message.
     """
-    if path.exists():
-        return
     import pooch  # not at the top, because most runs find their data on disk
 
     is_numpy = path.suffix == ".npz"

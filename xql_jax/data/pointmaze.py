@@ -16,8 +16,8 @@ import numpy as np
 import tqdm
 
 from xql_jax.data.rows import write_hdf5
-from xql_jax.envs.mazes import Cell, Maze, maze_of
-from xql_jax.envs.point_maze import GOAL_RADIUS, point_mass_model, push, random_start, random_target
+from xql_jax.envs.mazes import GOAL_RADIUS, Cell, Maze, maze_of
+from xql_jax.envs.point_maze import point_mass_model, push, random_start, random_target
 from xql_jax.files import replacing, writing
 from xql_jax.tasks import Task
 
@@ -132,9 +132,7 @@ def made_rare(arrays: Mapping[str, np.ndarray], maze: Maze) -> dict[str, np.ndar
 
 
 def write_generated(task: Task, path: Path) -> None:
-    """Generates the task's HDF5 file, unless it exists: the same bytes each time."""
-    if path.exists():
-        return
+    """Generates the task's HDF5 file: the same bytes each time."""
     arrays = generate_pointmaze(task, NUM_STEPS, DATA_SEED)
     if "-rare-" in task.name:
         arrays = made_rare(arrays, maze_of(task.name))

@@ -63,9 +63,8 @@ class Preprocessing:
         if self.action_bound < np.inf:
             fields["actions"] = np.clip(batch.actions, -self.action_bound, self.action_bound)
         fields["rewards"] = self.rewards(batch.rewards)
-        if self.observation_mean:
-            fields["observations"] = self.observations(batch.observations)
-            fields["next_observations"] = self.observations(batch.next_observations)
+        fields["observations"] = self.observations(batch.observations)
+        fields["next_observations"] = self.observations(batch.next_observations)
         return type(batch)(**fields)
 
     def of_environment(self, batch: AnyBatch) -> AnyBatch:
@@ -76,10 +75,8 @@ class Preprocessing:
         """
         if not self.counts_kitchen_tasks:
             return self.batch(batch)
-        fields = batch._asdict()
-        fields["rewards"] = tasks_done(batch.observations)
-        fields["masks"] = np.ones_like(batch.masks)
-        return self.batch(type(batch)(**fields))
+        rewards, masks = tasks_done(batch.observations), np.ones_like(batch.masks)
+        return self.batch(batch._replace(rewards=rewards, masks=masks))  # type: ignore[arg-type]
 
     def observations(self, observations: Numbers) -> Numbers:
         """Returns observations f32[..., O] as a learner sees them, also before it acts."""

@@ -40,7 +40,7 @@ def read_hdf5(path: Path, episode_limit: int | None) -> Dataset:
         UserError: if the file is absent or damaged, or its arrays are unfit, see `from_arrays`.
     """
     is_d4rls = path.name in D4RL_FILES
-    with opened(path) as file:
+    with reading(path, "HDF5 file"), h5py.File(path, "r") as file:
         names = [name for name in dataset_names(file) if not name.startswith("metadata/")]
         read = [name for name in names if (name in D4RL_KEYS if is_d4rls else is_known(name))]
         check_memory(sum(file[name].nbytes for name in read), str(path))
@@ -105,13 +105,6 @@ def read_archive(
         wanted = [key for key in archive.files if wants(key)]
         check_memory(sum(archive.zip.getinfo(f"{key}.npy").file_size for key in wanted), str(path))
         return {key: np.asarray(archive[key]) for key in wanted}, list(archive.files)
-
-
-@contextlib.contextmanager
-def opened(path: Path) -> Iterator[h5py.File]:
-    """Opens an HDF5 file for reading; until it is closed, errors of h5py are raised as UserError."""
-    with reading(path, "HDF5 file"), h5py.File(path, "r") as file:
-        yield file
 
 
 def dataset_names(file: h5py.File) -> list[str]:

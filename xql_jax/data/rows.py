@@ -7,11 +7,9 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-from gymnasium import spaces
 
 from xql_jax.data.dataset import summed
-from xql_jax.data.episodes import MINARI_REFERENCES
-from xql_jax.data.readers import dataset_names, opened
+from xql_jax.data.readers import dataset_names, reading
 from xql_jax.errors import needing
 from xql_jax.tasks import References
 from xql_jax.types import UNKNOWN, ActionBounds, Batch, Json
@@ -19,7 +17,6 @@ from xql_jax.types import UNKNOWN, ActionBounds, Batch, Json
 # By key, [N, ...]: observations, actions, rewards and next_observations in float32; terminals and timeouts as
 # bool, one of which is set in the last row of each episode; optionally infos/NAME.
 Rows = dict[str, np.ndarray]
-Metadata = Json  # facts about a dataset: text, numbers, or lists of either
 
 
 def cut_off(rows: Rows, count: int) -> Rows:
@@ -85,8 +82,8 @@ def rows_of_replay(first: int, transitions: Batch, num_environments: int) -> Row
     }
 
 
-def write_hdf5(path: Path, rows: Rows, metadata: Metadata) -> None:
-    """Writes rows in D4RL's layout, and metadata under `metadata/`: the same rows give the same bytes."""
+def write_hdf5(path: Path, rows: Rows, metadata: Json) -> None:
+    """Writes rows in D4RL's layout, always to the same bytes; `metadata/` has text, numbers and lists."""
     with h5py.File(path, "w") as file:
         for key, array in rows.items():
             # Times would change the bytes; checksums show when a file was damaged.
@@ -97,11 +94,11 @@ def write_hdf5(path: Path, rows: Rows, metadata: Metadata) -> None:
             file.create_dataset(f"metadata/{key}", data=value, dtype=kind, track_times=False)
 
 
-def read_rows(path: Path) -> tuple[Rows, Metadata]:
+def read_rows(path: Path) -> tuple[Rows, Json]:
     """Returns what `write_hdf5` wrote; UserError if the file cannot be read."""
     rows: Rows = {}
-    metadata: Metadata = {}
-    with opened(path) as file:
+    metadata: Json = {}
+    with reading(path, "HDF5 file"), h5py.File(path, "r") as file:
         for name in dataset_names(file):
             is_text = h5py.check_string_dtype(file[name].dtype)
             array = np.asarray((file[name].asstr() if is_text else file[name])[()])
@@ -112,17 +109,18 @@ def read_rows(path: Path) -> tuple[Rows, Metadata]:
     return rows, metadata
 
 
-def write_minari(
-    folder: Path, name: str, rows: Rows, metadata: Metadata, bounds: ActionBounds = UNKNOWN
-) -> None:
+def write_minari(folder: Path, name: str, rows: Rows, metadata: Json, bounds: ActionBounds = UNKNOWN) -> None:
     """Writes a Minari dataset to FOLDER/data/, with one of its episodes for each episode of the rows.
 
     Its ID, which Minari requires, is made from the name. In the metadata, `References` get Minari's names.
     """
     with needing("--format=minari", "minari"):
         import minari
+        from gymnasium import spaces
         from minari.data_collector import EpisodeBuffer
         from minari.dataset.minari_storage import MinariStorage
+
+        from xql_jax.data.episodes import MINARI_REFERENCES
 
     observation_dim, action_dim = rows["observations"].shape[1], rows["actions"].shape[1]
     storage = MinariStorage.new(

@@ -27,7 +27,8 @@ def suspicions(dataset: Dataset) -> list[str]:
     starts, cuts = np.append(True, ends[:-1]), np.flatnonzero((ends & ~terminals)[:-1])
     nothing = ~actions.any(axis=1) & (rewards == 0)
     found = []
-    if _looks_discrete(actions[spread_rows(dataset.size)]):
+    seen = actions[spread_rows(dataset.size)]
+    if max(len(np.unique(column)) for column in seen.T) <= min(FEW_VALUES, len(seen) // 10):
         found.append(
             f"actions look discrete, of at most {FEW_VALUES} values: this library is for continuous ones"
         )
@@ -55,8 +56,3 @@ def suspicions(dataset: Dataset) -> list[str]:
     if dataset.size > 2 and nothing[-2:].all() and not observations[-2:].any() and observations.any():
         found.append("the last rows are 0: is this a buffer that was not full? Then leave these rows out")
     return found
-
-
-def _looks_discrete(actions: np.ndarray) -> bool:
-    """Whether each entry of actions f32[K, A] has only a few values."""
-    return max(len(np.unique(column)) for column in actions.T) <= min(FEW_VALUES, len(actions) // 10)

@@ -5,7 +5,7 @@ import math
 import mujoco
 import numpy as np
 
-from xql_jax.envs.mazes import MAZES, Cell, Maze
+from xql_jax.envs.mazes import GOAL_RADIUS, MAZES, Cell, Maze
 from xql_jax.envs.simulated import ASSETS, ActResult, MujocoRobot, View
 from xql_jax.tasks import Task
 
@@ -13,7 +13,6 @@ CELL_SIZE = 4.0  # metres
 WALL_HEIGHT = 2.0
 START_CELL: Cell = (1, 1)
 GOAL_CELLS: dict[str, Cell] = {"umaze": (3, 1), "medium": (6, 6), "large": (7, 9)}  # umaze's is not maze2d's
-GOAL_RADIUS = 0.5
 TIMESTEP, FRAME_SKIP = 0.02, 5
 MAX_TORQUE = 30.0  # newton metres
 CONTACT_IMPEDANCE = (0.8, 0.8, 0.01, 0.5, 2.0)  # MuJoCo's `solimp`: softer than its default

@@ -5,7 +5,6 @@ import os
 import sys
 import types
 import warnings
-from typing import Any
 
 import numpy as np
 from gymnasium import spaces
@@ -61,7 +60,10 @@ class D4RLEnvironment(SimulatedEnv):
         env = self.simulation
         if seed is not None:
             env.seed(seed)
-            innermost(env).seed(seed)
+            innermost = env.unwrapped
+            while hasattr(innermost, "wrapped_env"):  # AntMaze's proxy has no `seed` that reaches it
+                innermost = innermost.wrapped_env
+            innermost.seed(seed)
             env.action_space.seed(seed)
             np.random.seed(seed)  # noqa: NPY002
         return env.reset().astype(np.float32), {}
@@ -74,14 +76,6 @@ class D4RLEnvironment(SimulatedEnv):
     def render(self) -> np.ndarray:
         """Returns D4RL's picture, u8[height, width, 3]."""
         return self.simulation.render(mode="rgb_array")
-
-
-def innermost(env: Any) -> Any:
-    """Returns the environment within D4RL's proxies: AntMaze's has no `seed` that reaches it."""
-    env = env.unwrapped
-    while hasattr(env, "wrapped_env"):
-        env = env.wrapped_env
-    return env
 
 
 def _import_d4rl() -> tuple[types.ModuleType, bool]:

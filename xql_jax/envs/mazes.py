@@ -11,6 +11,7 @@ import functools
 import numpy as np
 
 Cell = tuple[int, int]  # row, column
+GOAL_RADIUS = 0.5
 
 # D4RL's planner takes the first of equally good moves, in its order up, down, left, right. "Up" in its grid
 # lowers the column.

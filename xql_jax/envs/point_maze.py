@@ -5,11 +5,10 @@ import math
 import mujoco
 import numpy as np
 
-from xql_jax.envs.mazes import Maze, maze_of
+from xql_jax.envs.mazes import GOAL_RADIUS, Maze, maze_of
 from xql_jax.envs.simulated import ActResult, SimulatedEnv, View
 from xql_jax.tasks import Task
 
-GOAL_RADIUS = 0.5
 MAX_SPEED = 5.0  # per axis; D4RL clips the velocity before each step
 BODY_POSITION = 1.2  # in x and y, of the ball when its joints' positions are 0
 RESET_NOISE = 0.1  # half-range of a start about a cell's integer position, and scale of its velocity

@@ -10,7 +10,7 @@ from gymnasium import spaces
 from xql_jax.envs.simulated import SimulatedEnv, View
 from xql_jax.envs.vector import UNKNOWN_SUCCESS, GymStep, Info, Start, act, start
 from xql_jax.errors import EnvironmentFailure, UserError, described
-from xql_jax.suites.record import LONGEST
+from xql_jax.suites import LONGEST
 from xql_jax.tasks import Task
 
 STEPS_PER_SECOND = 30.0  # of videos, if an environment does not state its rate

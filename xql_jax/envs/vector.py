@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from xql_jax.errors import EnvironmentFailure, UserError, described, place_of
-from xql_jax.types import Batch, Environment
+from xql_jax.types import Batch, Environment, Info
 
 if TYPE_CHECKING:  # takes half a second to import
     from gymnasium import spaces
@@ -24,7 +24,6 @@ RESET, STEP = "observation, info", "observation, reward, terminated, truncated, 
 # From an environment's index to the seed of its next episode; None: no more.
 NextSeed = Callable[[int], int | None]
 # What one environment's `reset` returns, its `step`, and `act` below.
-Info = dict[str, object]
 Start = tuple[np.ndarray, Info]
 GymStep = tuple[np.ndarray, float, bool, bool, Info]
 Outcome = tuple[np.ndarray, float, bool, bool, int]  # observation, reward, terminated, truncated, success
@@ -93,8 +92,6 @@ class VectorEnv(ABC):
         Args:
             seeds: N of them, in [0, 2**32); with None an environment stays idle, and observes zeros.
             next_seed: gives the seed of the episode after one that has ended, in the environments' order.
-        Raises:
-            EnvironmentFailure: naming the environment.
         """
         self._next_seed = next_seed
         self.running = np.zeros(self.num_envs, bool)
@@ -107,9 +104,8 @@ class VectorEnv(ABC):
     def step(self, actions: np.ndarray) -> VectorStep:
         """Acts once in each environment that has an episode, by actions [N, A] clipped to the action space.
 
-        Raises:
-            FloatingPointError: if an action is NaN or infinite.
-            EnvironmentFailure: naming the environment, also if what it returned is not finite.
+        Raises FloatingPointError if an action is NaN or infinite; EnvironmentFailure, which names the
+        environment, if it fails or what it returns is not finite.
         """
         space, shape = self.action_space, (self.num_envs, *self.action_space.shape)
         actions = np.asarray(actions)

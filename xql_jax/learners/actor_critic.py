@@ -3,26 +3,23 @@
 from collections.abc import Callable
 from typing import TypeVar
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 
 from xql_jax.learners import fields, parts
-from xql_jax.learners.parts import LearnerState, NetworkState, S
+from xql_jax.learners.parts import CriticState, LearnerState, NetworkState, S
 from xql_jax.losses.regression import td_target
 from xql_jax.types import AnyBatch, Array, Metrics, Numeric, PRNGKey
 
 T = TypeVar("T")
 
 
-@flax.struct.dataclass
 class NormalizedCritic(parts.Critic):
     """Critics with layer norm in every hidden layer."""
 
     critic_layer_norm: bool = fields.static(True, fields.EITHER, "Normalise the hidden layers of Q.")
 
 
-@flax.struct.dataclass
 class ActorCritic(parts.PolicyLearner):
     """Base of learners with a policy and critics. Each method writes its own `update`."""
 
@@ -39,13 +36,12 @@ class ActorCritic(parts.PolicyLearner):
 
     def fit_critic(
         self, state: LearnerState, batch: AnyBatch, next_values: Array
-    ) -> tuple[NetworkState, Metrics]:
+    ) -> tuple[CriticState, Metrics]:
         """One step of Q(s, a) towards r + discount * V(s'), where V(s') is next_values f32[B]."""
         targets = td_target(batch.rewards, batch.masks, next_values, discount=self.discount)
         return self.critic.fit(state.critic, batch, targets)
 
 
-@flax.struct.dataclass
 class Delayed(ActorCritic):
     """An actor-critic that updates its policy and its targets once per period, counting updates from 1."""
 
@@ -71,10 +67,7 @@ class Delayed(ActorCritic):
 
 
 def every(period: int, step: Array, update: Callable[[T], T], state: T) -> T:
-    """Returns `update(state)` if `step` is a multiple of the period, otherwise `state`.
-
-    Only one of the two is computed; under `vmap` over steps both are, and one is selected.
-    """
+    """`update(state)` if `step` is a multiple of the period, else `state`; under `vmap` both are computed."""
     if period == 1:
         return update(state)
     return jax.lax.cond(step % period == 0, update, lambda unchanged: unchanged, state)

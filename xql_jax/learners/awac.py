@@ -15,9 +15,6 @@ policy's mean; here it is taken at sampled actions. rlkit takes the weights' Q b
 it is taken after it, as in CORL and the paper.
 """
 
-import functools
-
-import flax.struct
 import jax
 
 from xql_jax.learners import fields, parts
@@ -28,7 +25,6 @@ from xql_jax.networks.policies import draws
 from xql_jax.types import Array, Batch, Metrics, PRNGKey
 
 
-@flax.struct.dataclass
 class AWAC(ActorCritic):
     """Q by temporal differences at the policy's actions; the policy by advantage-weighted regression."""
 
@@ -38,13 +34,13 @@ class AWAC(ActorCritic):
     def update(self, state: LearnerState, batch: Batch, key: PRNGKey) -> tuple[LearnerState, Metrics]:
         """Updates Q, then pi with the new Q, then Q's target."""
         key_next, key_value, key_policy = jax.random.split(key, 3)
-        target_q = functools.partial(parts.min_q, state.critic, state.critic.target)
+        target_q = state.critic.at_target().min_q
         next_v = mean_q(state.policy, target_q, batch.next_observations, key_next, self.value_actions)
         critic, critic_info = self.fit_critic(state, batch, next_v)
 
-        q_of = functools.partial(parts.min_q, critic, critic.params)
-        v = mean_q(state.policy, q_of, batch.observations, key_value, self.value_actions)
-        estimates = parts.Estimates(q_of(batch.observations, batch.actions), v, q_of=q_of)
+        v = mean_q(state.policy, critic.min_q, batch.observations, key_value, self.value_actions)
+        q = critic.min_q(batch.observations, batch.actions)
+        estimates = parts.Estimates(q, v, q_of=critic.min_q)
         policy, policy_info = self.policy.update(state.policy, estimates, batch, key_policy)
         state = state.replace(step=state.step + 1, policy=policy, critic=critic.polyak_update(self.tau))
         return state, {**critic_info, **policy_info}

@@ -7,7 +7,6 @@ a history; here the policy is IQL's Gaussian of the present state, fitted by lik
 methods. They normalise observations and have batches of 64; here as they are, and 256.
 """
 
-import flax.struct
 import jax.numpy as jnp
 
 from xql_jax.learners import fields
@@ -15,7 +14,6 @@ from xql_jax.learners.parts import LearnerState, PolicyLearner, PolicyObjective
 from xql_jax.types import Array, Batch, Metrics, PRNGKey
 
 
-@flax.struct.dataclass
 class BC(PolicyLearner):
     """Maximum-likelihood regression of the policy onto the data's actions, all with weight 1."""
 

@@ -22,7 +22,6 @@ run.
 
 from collections.abc import Callable
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 
@@ -36,24 +35,12 @@ from xql_jax.types import Array, Batch, Metrics, Numeric, Params, PRNGKey
 LOG_MULTIPLIER_RANGE = (-5.0, 10.0)
 
 
-@flax.struct.dataclass
-class ConstrainedPolicy(brac_p.RegularizedPolicy):
-    """Policy whose distance from the clone has a Lagrange multiplier for its cost."""
-
-    multiplier_lr: Numeric = fields.traced(1e-3, fields.POSITIVE, "Learning rate of the multiplier.")
-
-    def init(self, key: PRNGKey, observations: Array, actions: Array) -> brac_p.RegularizedState:
-        log_multiplier = NetworkState.create(None, jnp.zeros(()))
-        return super().init(key, observations, actions).replace(log_multiplier=log_multiplier)
-
-
-class Chooser(NetworkState):
+class Chooser(NetworkState, kw_only=True):
     """An actor that samples several actions and chooses among them by a critic."""
 
-    critic: NetworkState = flax.struct.field(default=None)
+    critic: NetworkState
 
 
-@flax.struct.dataclass
 class BEAR(brac_p.BehaviorRegularized):
     """pi maximises Q, penalised by its MMD to the clone with a Lagrange multiplier.
 
@@ -62,29 +49,26 @@ class BEAR(brac_p.BehaviorRegularized):
     takes the action with the largest first Q among several samples.
     """
 
-    policy: ConstrainedPolicy = fields.part(ConstrainedPolicy)
     kernel: Callable[..., Array] = fields.choice(laplacian=laplacian_kernel, gaussian=gaussian_kernel)
     mmd_sigma: Numeric = fields.traced(20.0, fields.POSITIVE, "Width of the discrepancy's kernel.")
     mmd_threshold: Numeric = fields.traced(0.05, fields.POSITIVE, "Largest discrepancy from the clone.")
+    multiplier_lr: Numeric = fields.traced(1e-3, fields.POSITIVE, "Learning rate of the multiplier.")
     evaluation_actions: int = fields.static(10, fields.AT_LEAST_ONE)
 
+    def init(self, key: PRNGKey, observations: Array, actions: Array) -> LearnerState:
+        state = super().init(key, observations, actions)
+        dual = NetworkState.create(None, jnp.zeros(()))
+        return state.replace(policy=state.policy.replace(log_multiplier=dual))
+
     def update(self, state: LearnerState, batch: Batch, key: PRNGKey) -> tuple[LearnerState, Metrics]:
-        """Updates the clone, Q, pi with the new Q, the multiplier by the MMD before pi's step, Q's target."""
-        key_clone, key_next, key_actor = jax.random.split(key, 3)
-        step = state.step + 1
-        policy, clone_info = self.policy.fit_clone(state.policy, batch, key_clone)
-        critic, critic_info = self.fit_critic(state, batch, self.next_values(state, batch, key_next))
-        cost = jnp.exp(policy.log_multiplier.params)
-        policy, actor_info = self.policy.maximize_q(
-            policy, critic, batch.observations, step, key_actor, cost, self.mmd
-        )
-        excess = actor_info["actor/divergence"] - self.mmd_threshold
-        dual = fit_multiplier(self.policy, policy.log_multiplier, excess, self.policy.multiplier_lr)
+        """Updates the networks as BRAC-p does, then the multiplier by the MMD before pi's step."""
+        dual = state.policy.log_multiplier
+        state, info = self.penalized_update(state, batch, key, jnp.exp(dual.params), self.mmd)
+        excess = info["actor/divergence"] - self.mmd_threshold
+        dual = fit_multiplier(self.policy, dual, excess, self.multiplier_lr)
         dual = dual.replace(params=jnp.clip(dual.params, *LOG_MULTIPLIER_RANGE))
-        policy = policy.replace(log_multiplier=dual)
-        state = LearnerState(step, policy, critic=critic.polyak_update(self.tau))
-        info = {**clone_info, **critic_info, **actor_info, "actor/multiplier": jnp.exp(dual.params)}
-        return state, info
+        policy = state.policy.replace(log_multiplier=dual)
+        return state.replace(policy=policy), {**info, "actor/multiplier": jnp.exp(dual.params)}
 
     def mmd(self, distribution: Distribution, behavior: Distribution, key: PRNGKey) -> Array:
         """The MMD of pi and the clone in each state, f32[B], before the tanh."""

@@ -18,11 +18,9 @@ of their own, here from the critics'; in their code Q counts from update 20,002,
 evaluate the policy's mean and the best of 10 samples by the first Q; here only the mean.
 """
 
-import dataclasses
 import functools
 from collections.abc import Callable
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 
@@ -34,22 +32,22 @@ from xql_jax.losses.divergence import laplacian_kernel, mmd_squared, sampled_kl
 from xql_jax.networks.policies import Distribution, Draws, draws
 from xql_jax.types import Array, Batch, Metrics, Numeric, PRNGKey
 
+# Of pi and its clone: the distance in each state, f32[B], estimated from samples.
+DistanceOf = Callable[[Distribution, Distribution, PRNGKey], Array]
 MMD_SIGMA = 10.0  # their 20: their kernel, exp(-|d|_1 / sigma), lacks our factor 2
 
 
-class RegularizedState(NetworkState):
+class RegularizedState(NetworkState, kw_only=True):
     """The actor, the clone that it is kept near, and the logarithm of the penalty's multiplier."""
 
-    behavior: NetworkState = flax.struct.field(default=None)  # the clone
-    log_multiplier: NetworkState = flax.struct.field(default=None)  # its params are f32[]; None: not tuned
+    behavior: NetworkState  # the clone
+    log_multiplier: NetworkState = None  # type: ignore[assignment]  # its params are f32[]; None: not tuned
 
 
-@flax.struct.dataclass
 class RegularizedPolicy(parts.PolicyPart):
-    """Policy that maximises min Q - coefficient * distance to a clone of the data's policy.
+    """A policy and a clone of the data's policy, which is fitted by maximum likelihood in the same updates.
 
-    The clone is fitted by maximum likelihood in the same updates. During the first `warm_start` updates pi
-    only follows the clone, because Q has learned too little to be useful.
+    During the first `warm_start` updates pi only follows the clone, because Q has learned too little.
     """
 
     head: parts.Gaussian = fields.part(Squashed)  # of pi and of the clone
@@ -61,54 +59,17 @@ class RegularizedPolicy(parts.PolicyPart):
     def init(self, key: PRNGKey, observations: Array, actions: Array) -> RegularizedState:
         key_actor, key_behavior = jax.random.split(key)
         # The clone has the same kind of head as pi, but its own widths.
-        head = dataclasses.replace(self.head, actor_hidden_dims=self.behavior_hidden_dims)
+        head = self.head.replace(actor_hidden_dims=self.behavior_hidden_dims)
         network, clone = self.head.network(actions.shape[-1]), head.network(actions.shape[-1])
         behavior = NetworkState.create(clone, clone.init(key_behavior, observations))
-        actor = RegularizedState.create(network, network.init(key_actor, observations))
-        return actor.replace(behavior=behavior)
-
-    def fit_clone(
-        self, policy: RegularizedState, batch: Batch, key: PRNGKey
-    ) -> tuple[RegularizedState, Metrics]:
-        """One gradient step of the clone on the log-likelihood of the data's actions."""
-
-        def loss(params):
-            clone = policy.behavior.in_training(params, batch.observations, key)
-            log_prob = clone.log_prob(batch.actions, parts.carried_out(batch)).mean()
-            return -log_prob, {"behavior/log_prob": log_prob}
-
-        behavior, info = self.minimize(policy.behavior, loss, self.behavior_lr)
-        return policy.replace(behavior=behavior), info
-
-    def maximize_q(
-        self, policy: RegularizedState, critic: NetworkState, observations: Array, step: Array, key: PRNGKey,
-        coefficient: Numeric, distance_of: Callable[[Distribution, Distribution, PRNGKey], Array],
-    ) -> tuple[RegularizedState, Metrics]:  # fmt: skip
-        """One step of pi at update `step`, counted from 1.
-
-        `distance_of` gives pi's distance from the clone in each state, f32[B]; `coefficient` is its cost.
-        """
-        key_q, key_distance, key_dropout = jax.random.split(key, 3)
-        behavior = policy.behavior(observations)
-        q_of = functools.partial(parts.min_q, critic, critic.params)
-        q_counts = step > self.warm_start
-
-        def loss(params):
-            distribution = policy.in_training(params, observations, key_dropout)
-            q = expected_q(draws(distribution, key_q), q_of, observations)
-            distance = distance_of(distribution, behavior, key_distance)
-            actor_loss = (coefficient * distance - jnp.where(q_counts, q, 0.0)).mean()
-            return actor_loss, {"actor/loss": actor_loss, "actor/divergence": distance.mean()}
-
-        return self.minimize(policy, loss, self.actor_lr)
+        return RegularizedState.create(network, network.init(key_actor, observations), behavior=behavior)
 
 
-@flax.struct.dataclass
 class BehaviorRegularized(ActorCritic):
-    """Base of BRAC-p and BEAR: fields, and V(s') for Q's targets.
+    """Base of BRAC-p and BEAR: pi maximises min Q - coefficient * distance to the clone.
 
-    V(s') is the maximum over `backup_actions` samples of pi of min_share * min Q + (1 - min_share) * max Q,
-    where min and max run over the target critics. Q's targets contain neither entropy nor distance.
+    V(s') in Q's targets, which contain neither entropy nor distance, is the maximum over `backup_actions`
+    samples of pi of min_share * min Q + (1 - min_share) * max Q over the target critics.
 
     Source: Wu et al. 2019 (policy regularisation); Kumar et al. 2019, Algorithm 1.
     """
@@ -123,9 +84,42 @@ class BehaviorRegularized(ActorCritic):
         sampled = sampled_actions(state.policy(batch.next_observations), key, self.backup_actions)
         actions = jnp.clip(sampled, -1.0, 1.0)
         states = at_each(batch.next_observations, actions)
-        qs = parts.all_q(state.critic, state.critic.target, states, actions)
+        qs = state.critic.at_target().all_q(states, actions)
         clipped = self.min_share * qs.min(0) + (1.0 - self.min_share) * qs.max(0)  # f32[N, B]
         return clipped.max(0)
+
+    def penalized_update(
+        self, state: LearnerState, batch: Batch, key: PRNGKey, coefficient: Numeric, distance_of: DistanceOf
+    ) -> tuple[LearnerState, Metrics]:
+        """Updates the clone, then Q, then pi with the new Q at this cost per distance, then Q's target."""
+        key_clone, key_next, key_actor = jax.random.split(key, 3)
+        step = state.step + 1
+
+        def clone_loss(params):
+            clone = state.policy.behavior.in_training(params, batch.observations, key_clone)
+            log_prob = clone.log_prob(batch.actions, parts.carried_out(batch)).mean()
+            return -log_prob, {"behavior/log_prob": log_prob}
+
+        behavior, clone_info = self.policy.minimize(
+            state.policy.behavior, clone_loss, self.policy.behavior_lr
+        )
+        policy = state.policy.replace(behavior=behavior)
+        critic, critic_info = self.fit_critic(state, batch, self.next_values(state, batch, key_next))
+
+        key_q, key_distance, key_dropout = jax.random.split(key_actor, 3)
+        clone = behavior(batch.observations)
+        q_counts = step > self.policy.warm_start
+
+        def loss(params):
+            distribution = policy.in_training(params, batch.observations, key_dropout)
+            q = expected_q(draws(distribution, key_q), critic.min_q, batch.observations)
+            distance = distance_of(distribution, clone, key_distance)
+            actor_loss = (coefficient * distance - jnp.where(q_counts, q, 0.0)).mean()
+            return actor_loss, {"actor/loss": actor_loss, "actor/divergence": distance.mean()}
+
+        policy, actor_info = self.policy.minimize(policy, loss, self.policy.actor_lr)
+        state = LearnerState(step, policy, critic=critic.polyak_update(self.tau))
+        return state, {**clone_info, **critic_info, **actor_info}
 
 
 def sampled_actions(distribution: Distribution, key: PRNGKey, count: int) -> Array:
@@ -157,7 +151,6 @@ def mmd_to_clone(
     return mmd_squared(draws.actions, actions, kernel=kernel, sigma=sigma, first_weights=draws.weights)
 
 
-@flax.struct.dataclass
 class BRACP(BehaviorRegularized):
     """pi maximises Q with a constant penalty per unit of divergence from the clone."""
 
@@ -165,17 +158,8 @@ class BRACP(BehaviorRegularized):
     divergence: Callable[..., Array] = fields.choice(kl=kl_to_clone, mmd=mmd_to_clone)
 
     def update(self, state: LearnerState, batch: Batch, key: PRNGKey) -> tuple[LearnerState, Metrics]:
-        """Updates the clone, then Q, then pi with the new Q, then Q's target."""
-        key_clone, key_next, key_actor = jax.random.split(key, 3)
-        step = state.step + 1
-        policy, clone_info = self.policy.fit_clone(state.policy, batch, key_clone)
-        critic, critic_info = self.fit_critic(state, batch, self.next_values(state, batch, key_next))
         distance_of = functools.partial(self.divergence, count=self.divergence_samples)
-        policy, actor_info = self.policy.maximize_q(
-            policy, critic, batch.observations, step, key_actor, self.brac_alpha, distance_of
-        )
-        state = LearnerState(step, policy, critic=critic.polyak_update(self.tau))
-        return state, {**clone_info, **critic_info, **actor_info}
+        return self.penalized_update(state, batch, key, self.brac_alpha, distance_of)
 
 
 METHOD = fields.Method(

@@ -23,17 +23,15 @@ discount and `endless` cannot be swept or changed online, because returns are co
 import functools
 from typing import ClassVar
 
-import flax.struct
 import jax
 
 from xql_jax.learners import cql, fields
 from xql_jax.learners.parts import LearnerState
-from xql_jax.types import Array, CalibratedBatch, Numeric, PRNGKey
+from xql_jax.types import Array, CalibratedBatch, PRNGKey
 
 
-@flax.struct.dataclass
 class CalQL(cql.CQL):
-    """CQL with lower bounds of Q in its penalty, and the best of several actions in Q's targets."""
+    """CQL from batches with returns-to-go, and the best of several actions in Q's targets."""
 
     discount: float = fields.static(0.99, fields.BELOW_ONE)
     backup_actions: int = fields.static(10, fields.AT_LEAST_ONE)
@@ -46,19 +44,13 @@ class CalQL(cql.CQL):
         keys = jax.random.split(key, self.backup_actions)
         return jax.vmap(functools.partial(super().next_values, state, observations))(keys).max(axis=0)
 
-    def least_q(self, batch: CalibratedBatch) -> Numeric:  # type: ignore[override]  # its `batch_type`
-        return batch.returns_to_go
-
 
 METHOD = fields.Method(
     CalQL,
     {**cql.METHOD.defaults, **dict.fromkeys(("actor_hidden_dims", "critic_hidden_dims"), (256, 256))},
     by_suite={
         "antmaze": {"cql_threshold": 4.0, "critic_hidden_dims": (256,) * 4, "endless": True},
-        "kitchen": {
-            **dict.fromkeys(("actor_hidden_dims", "critic_hidden_dims"), (512,) * 3),
-            "endless": True,
-        },
+        "kitchen": {"actor_hidden_dims": (512,) * 3, "critic_hidden_dims": (512,) * 3, "endless": True},
         "adroit": {"cql_alpha": 1.0, "actor_hidden_dims": (512,) * 2, "critic_hidden_dims": (512,) * 3},
         "pointmaze": cql.METHOD.by_suite["pointmaze"],
     },

@@ -18,17 +18,16 @@ import math
 from collections.abc import Sequence
 
 import chex
-import flax.struct
 import jax
 import jax.numpy as jnp
 
 from xql_jax.learners import fields, parts
 from xql_jax.learners.actor_critic import fit_multiplier
-from xql_jax.learners.parts import LearnerState, NetworkState
-from xql_jax.learners.sac import EntropyState, SoftActorCritic, sampled_q
+from xql_jax.learners.parts import CriticState, LearnerState, NetworkState
+from xql_jax.learners.sac import EntropyState, SoftActorCritic
 from xql_jax.losses.regression import check_pairs, td_target
 from xql_jax.networks.policies import sac_init
-from xql_jax.types import AnyBatch, Array, Metrics, Numeric, PRNGKey
+from xql_jax.types import AnyBatch, Array, CalibratedBatch, Metrics, Numeric, PRNGKey
 
 LARGEST_MULTIPLIER = 1e6
 
@@ -50,13 +49,12 @@ def conservative_gap(values: Array, sampled_values: Array, log_densities: Array)
     return jax.nn.logsumexp(sampled_values - jax.lax.stop_gradient(log_densities), axis=0) - values
 
 
-class ConservativeState(NetworkState):
+class ConservativeState(CriticState, kw_only=True):
     """The critics, and the logarithm of their penalty's multiplier."""
 
-    log_multiplier: NetworkState = flax.struct.field(default=None)  # its params are f32[]; 0: no threshold
+    log_multiplier: NetworkState  # its params are f32[]; 0: no threshold
 
 
-@flax.struct.dataclass
 class ConservativeCritic(parts.Critic):
     """Critics with CQL's penalty, which raises Q at the data's actions and lowers it at sampled ones.
 
@@ -71,20 +69,20 @@ class ConservativeCritic(parts.Critic):
 
     def init(self, keys: Sequence[PRNGKey], observations: Array, actions: Array) -> ConservativeState:
         critic = super().init(keys, observations, actions)
-        state = ConservativeState.create(critic.network, critic.params).with_target()
-        return state.replace(log_multiplier=NetworkState.create(None, jnp.zeros(())))
+        dual = NetworkState.create(None, jnp.zeros(()))
+        state = ConservativeState.create(critic.network, critic.params, log_multiplier=dual)
+        return state.with_target()
 
     def fit_conservatively(
-        self, state: LearnerState, batch: AnyBatch, targets: Array, key: PRNGKey, least: Numeric
+        self, state: LearnerState, batch: AnyBatch, targets: Array, key: PRNGKey
     ) -> tuple[ConservativeState, Metrics]:
-        """One step of every Q, and one of the multiplier with the gaps from before that step.
-
-        In the gaps Q(s, a) of the policy's actions counts as at least `least`, f32[B] or f32[].
-        """
+        """One step of every Q, and one of the multiplier with the gaps from before that step."""
         critic: ConservativeState = state.critic
         sampled, log_densities = self.proposals(state.policy, batch, key)
         actions = jnp.concatenate([batch.actions[None], sampled])  # f32[1 + K, B, A]
         observations = jnp.tile(batch.observations, (len(actions), 1))
+        # Cal-QL counts Q of the policy's actions as at least the data's return.
+        least = batch.returns_to_go if isinstance(batch, CalibratedBatch) else -jnp.inf
         is_uniform = jnp.arange(len(sampled))[:, None] < self.cql_actions
         floor = jnp.where(is_uniform, -jnp.inf, least)  # f32[K, B]
         multiplier = jnp.minimum(jnp.exp(critic.log_multiplier.params), LARGEST_MULTIPLIER)
@@ -107,10 +105,7 @@ class ConservativeCritic(parts.Critic):
         return updated.replace(log_multiplier=log_multiplier), {**info, "critic/multiplier": multiplier}
 
     def proposals(self, policy: EntropyState, batch: AnyBatch, key: PRNGKey) -> tuple[Array, Array]:
-        """Samples actions f32[K, B, A] for the states s and returns them with their log densities f32[K, B].
-
-        One third of them is uniform, one third is from the policy at s, and one third from the policy at s'.
-        """
+        """Actions f32[K, B, A], in thirds uniform, of pi at s and of pi at s'; log densities f32[K, B]."""
         key_uniform, key_policy = jax.random.split(key)
         shape = (self.cql_actions, *batch.actions.shape)
         uniform = jax.random.uniform(key_uniform, shape, minval=-1.0, maxval=1.0)
@@ -122,7 +117,6 @@ class ConservativeCritic(parts.Critic):
         return actions, jnp.concatenate([uniform_density, log_probs.reshape(-1, shape[1])])
 
 
-@flax.struct.dataclass
 class CQL(SoftActorCritic):
     """SAC with conservative critics and without V; by default Q's targets leave out the policy's entropy."""
 
@@ -135,23 +129,16 @@ class CQL(SoftActorCritic):
         step = state.step + 1
         next_v = self.next_values(state, batch.next_observations, key_next)
         targets = td_target(batch.rewards, batch.masks, next_v, discount=self.discount)
-        least = self.least_q(batch)
-        critic, critic_info = self.critic.fit_conservatively(state, batch, targets, key_critic, least)
+        critic, critic_info = self.critic.fit_conservatively(state, batch, targets, key_critic)
 
-        q_of = functools.partial(parts.min_q, critic, critic.params)
-        policy, info = self.improve(state, q_of, batch.observations, key_actor)
+        policy, info = self.improve(state, critic.min_q, batch.observations, key_actor)
         state = LearnerState(step, policy, critic=self.follow(critic, step))
         return state, {**critic_info, **info}
 
     def next_values(self, state: LearnerState, observations: Array, key: PRNGKey) -> Array:
         """V(s') f32[B] of f32[B, O]: the target critics' min Q at an action of the policy."""
-        target_q = functools.partial(parts.min_q, state.critic, state.critic.target)
-        q, cost = sampled_q(state.policy, target_q, observations, key)
+        q, cost = state.policy.sampled_q(state.critic.at_target().min_q, observations, key)
         return q if self.deterministic_backup else q - cost
-
-    def least_q(self, batch: AnyBatch) -> Numeric:
-        """The lower bound in the penalty of Q at the policy's actions, f32[] or f32[B]."""
-        return -jnp.inf
 
 
 METHOD = fields.Method(

@@ -4,10 +4,8 @@ In stochastic dynamics both are over-optimistic (Section 3.5): they treat a luck
 chosen it.
 """
 
-import dataclasses
 from typing import ClassVar
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 
@@ -18,7 +16,6 @@ from xql_jax.losses.regression import td_target
 from xql_jax.types import Array, Batch, Metrics, Numeric, PRNGKey, SarsaBatch
 
 
-@flax.struct.dataclass
 class ValueIteration(parts.PolicyLearner):
     """Fits one network V to r + discount * V(s') by Gumbel regression; it also gives the policy's weights.
 
@@ -41,7 +38,7 @@ class ValueIteration(parts.PolicyLearner):
 
     def update(self, state: LearnerState, batch: Batch, key: PRNGKey) -> tuple[LearnerState, Metrics]:
         """Updates V, then pi, then the target."""
-        next_v = state.value.apply(state.value.target, batch.next_observations)
+        next_v = state.value.at_target()(batch.next_observations)
         q = td_target(batch.rewards, batch.masks, next_v, discount=self.discount)  # Eq. 36
         value, value_info = self.value.fit(state.value, batch.observations, q)  # Eq. 37
         estimates = parts.Estimates(q, value(batch.observations))
@@ -50,7 +47,6 @@ class ValueIteration(parts.PolicyLearner):
         return state, {**value_info, **policy_info}
 
 
-@flax.struct.dataclass
 class QIteration(InSample):
     """Fits Q to r + discount * Q(s', a'), a' from the data, by Gumbel regression of scale discount * beta.
 
@@ -72,15 +68,14 @@ class QIteration(InSample):
     ) -> tuple[LearnerState, Metrics]:
         """Updates V and pi as XQL; Q, which XQL would fit to V(s'), is fitted to Q(s', a')."""
         after, info = super().update(state, batch, key)
-        critic = state.critic
-        next_q = parts.min_q(critic, critic.target, batch.next_observations, batch.next_actions)
+        next_q = state.critic.at_target().min_q(batch.next_observations, batch.next_actions)
         targets = td_target(batch.rewards, batch.masks, next_q, discount=self.discount)  # Eq. 41
-        scaled = dataclasses.replace(self.value, beta=self.discount * self.value.beta)  # Eq. 42
+        scaled = self.value.replace(beta=self.discount * self.value.beta)  # Eq. 42
 
         def loss(q: Array, targets: Array) -> Array:
             return scaled.loss_of(q, targets) / self.critic.num_critics
 
-        critic, critic_info = self.critic.fit(critic, batch, targets, loss)
+        critic, critic_info = self.critic.fit(state.critic, batch, targets, loss)
         return after.replace(critic=critic.polyak_update(self.tau)), {**info, **critic_info}
 
 

@@ -17,9 +17,8 @@ authors leave it out; here it counts as complete, with the return that it has. T
 (--max_steps=100000).
 """
 
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 
@@ -27,7 +26,6 @@ from xql_jax.errors import UserError
 from xql_jax.learners import fields
 from xql_jax.learners.parts import LearnerState, NetworkState, Trained
 from xql_jax.networks.sequence import DecisionTransformerPolicy
-from xql_jax.pytrees import Distinct
 from xql_jax.types import Array, Metrics, Numeric, Params, PRNGKey, Windows
 
 A_RETURN = fields.Domain(
@@ -35,13 +33,13 @@ A_RETURN = fields.Domain(
 )
 
 
-class TransformerState(LearnerState):
+class TransformerState(LearnerState, kw_only=True):
     """The network's state, and the highest return of the data, which is known from the first update on."""
 
-    highest_return: Array = flax.struct.field(default=None)  # f32[]
+    highest_return: Array  # f32[]
 
 
-class Memory(Distinct, flax.struct.PyTreeNode):
+class Memory(NamedTuple):
     """The latest steps of each episode, and the return that is still asked for."""
 
     window: Windows  # of the last K steps
@@ -49,7 +47,6 @@ class Memory(Distinct, flax.struct.PyTreeNode):
     steps: Array  # i32[B], taken so far
 
 
-@flax.struct.dataclass
 class DecisionTransformer(Trained):
     """A causal transformer that predicts the data's action from the previous steps and the return-to-go."""
 
@@ -111,11 +108,8 @@ class DecisionTransformer(Trained):
         network, highest_return = actor
         size, observation_dim = observations.shape
         target = jnp.where(jnp.isinf(self.target_return), highest_return, self.target_return)
-        return Memory(
-            self._no_steps(size, observation_dim, network.network.action_dim),
-            jnp.broadcast_to(target, (size,)),
-            jnp.zeros(size, jnp.int32),
-        )
+        window = self._no_steps(size, observation_dim, network.network.action_dim)
+        return Memory(window, jnp.broadcast_to(target, (size,)), jnp.zeros(size, jnp.int32))
 
     def act_remembering(
         self, actor: Params, memory: Memory, observations: Array, rewards: Array
@@ -144,11 +138,11 @@ class DecisionTransformer(Trained):
 def _pushed(window: Windows, *now: Array) -> Windows:
     """The window with one more known step; the oldest step is dropped."""
     latest = (*now, jnp.ones(len(window.known), bool))
-    moved = [
-        jnp.concatenate([steps[:, 1:], new[:, None]], axis=1)
-        for steps, new in zip(window[:-1], latest, strict=True)
-    ]
-    return Windows._make((*moved, window.highest_return))
+
+    def push(steps: Array, new: Array) -> Array:
+        return jnp.concatenate([steps[:, 1:], new[:, None]], axis=1)
+
+    return Windows._make((*map(push, window[:-1], latest), window.highest_return))
 
 
 # The point mazes' values are for a run of some 30,000 updates on a CPU.

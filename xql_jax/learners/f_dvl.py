@@ -8,7 +8,6 @@ README also gives `--sample_random_times=1`, a uniform action per state in V's l
 `--uniform_actions=1`.
 """
 
-import flax.struct
 import jax.numpy as jnp
 
 from xql_jax.learners import fields, parts
@@ -19,7 +18,6 @@ from xql_jax.types import Array, Numeric
 ABOVE_HALF = fields.Domain("above 0.5, below 1", lambda x: 0.5 < x < 1)
 
 
-@flax.struct.dataclass
 class ChiSquare(parts.ValueFit):
     """Fits V to a value below the maximum of Q, which also depends on how far Q lies above it.
 
@@ -42,7 +40,6 @@ class ChiSquare(parts.ValueFit):
         return self.tradeoff * (y + y**2 / 4.0) + (1.0 - self.tradeoff) * values
 
 
-@flax.struct.dataclass
 class TotalVariation(parts.ValueFit):
     """Fits V to a quantile of Q: (2 lambda - 1) / lambda, 0.75 at lambda = 0.8."""
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, NamedTuple, Self, TypeVar
 
 import flax.struct
 import jax
@@ -18,8 +18,7 @@ Function = TypeVar("Function", bound=Callable)
 GIVEN = (str, int, float, np.generic, tuple, list, dict, type(None))  # types in which users write a number
 
 
-@dataclasses.dataclass(frozen=True)
-class Domain:
+class Domain(NamedTuple):
     """The valid values of a field: in words, and as a test of the value in float32."""
 
     text: str
@@ -31,7 +30,7 @@ class Domain:
         known = int | float | np.floating if kind is float else kind
         if not isinstance(value, known) or isinstance(value, bool) != (kind is bool):  # bools are ints
             raise UserError(f"{name} must be {kind.__name__}, not {value!r}")
-        with np.errstate(over="ignore", under="ignore"):
+        with np.errstate(over="ignore"):
             number = float(np.asarray(value, np.float32))
         if np.isinf(number) and number > 0 and not self.infinite:
             raise UserError(f"{name} must be finite in float32, not {value:g}")
@@ -39,14 +38,9 @@ class Domain:
             raise UserError(f"{name} must be {self.text}, not {value:g}")
         return kind(value)
 
-    def in_words(self, kind: type) -> str:
-        """Describes the valid values of that type, such as "whole number, at least 1"."""
-        text = self.text + (", or inf" if self.infinite and "inf" not in self.text else "")
-        return f"whole number, {text}" if kind is int else text
-
 
 POSITIVE = Domain("positive", lambda x: x > 0)
-POSITIVE_OR_OFF = Domain("positive", lambda x: x > 0, infinite=True)
+POSITIVE_OR_OFF = Domain("positive, or inf", lambda x: x > 0, infinite=True)
 NOT_NEGATIVE = Domain("at least 0", lambda x: x >= 0)
 AT_LEAST_ONE = Domain("at least 1", lambda x: x >= 1)
 UNIT_INTERVAL = Domain("within [0, 1]", lambda x: 0 <= x <= 1)
@@ -57,16 +51,13 @@ EITHER = Domain("true or false", lambda x: x in (0, 1))
 
 
 def traced(default: float, domain: Domain, meaning: str = "") -> float:
-    """Declares a number that is a pytree leaf: sweeping it never recompiles.
-
-    Its meaning is one sentence; if it is empty, that of `registry.MEANINGS`.
-    """
+    """Declares a number that sweeps within one program; if it has no meaning here, `MEANINGS` has it."""
 
     def check(name: str, value: object) -> np.float32:
-        with np.errstate(over="ignore", under="ignore"):
+        with np.errstate(over="ignore"):
             return np.float32(domain.check(name, value, float))
 
-    metadata = {"check": check, "domain": domain.in_words(float), "meaning": meaning}
+    metadata = {"check": check, "domain": domain.text, "meaning": meaning}
     return flax.struct.field(default=default, metadata=metadata)
 
 
@@ -77,7 +68,8 @@ def static(default: Number, domain: Domain, meaning: str = "") -> Number:
     def check(name: str, value: object) -> Number:
         return domain.check(name, value, kind)
 
-    return _static(default, check, domain=domain.in_words(kind), meaning=meaning)
+    words = f"whole number, {domain.text}" if kind is int else domain.text
+    return _static(default, check, domain=words, meaning=meaning)
 
 
 def widths(*default: int, meaning: str = "") -> tuple[int, ...]:
@@ -118,9 +110,8 @@ def _static(default: T, check: Callable[[str, object], T], **metadata: object) -
     return flax.struct.field(default=default, pytree_node=False, metadata={"check": check, **metadata})
 
 
-@flax.struct.dataclass
-class Part(Distinct):
-    """Base class of learners and their parts: a frozen pytree dataclass that checks its fields.
+class Part(Distinct, flax.struct.PyTreeNode):
+    """Base class of learners and parts: subclasses are frozen pytree dataclasses that check their fields.
 
     Numbers become float32 once, because Python floats would be weakly typed leaves and cause a second trace.
     """
@@ -136,7 +127,7 @@ class Part(Distinct):
     def scheduled(self, steps: float) -> Self:
         """Returns a copy in which the learning rates that decay fall to 0 over this many updates."""
         changes = {name: inner.scheduled(steps) for name, inner in _parts(self)}
-        return dataclasses.replace(self, **changes)
+        return self.replace(**changes)
 
 
 def declared(learner: Part) -> Iterator[tuple[Part, dataclasses.Field]]:
@@ -174,7 +165,7 @@ def with_hyperparameters(learner: P, values: Mapping[str, object]) -> P:
 def _with(learner: P, values: Mapping[str, object]) -> P:
     changes = {f.name: values[f.name] for f in dataclasses.fields(learner) if f.name in values}
     changes |= {name: _with(inner, values) for name, inner in _parts(learner)}
-    return dataclasses.replace(learner, **changes)
+    return learner.replace(**changes)
 
 
 def _parts(learner: Part) -> list[tuple[str, Part]]:
@@ -191,13 +182,13 @@ def _to_config(value: object, field: dataclasses.Field) -> object:
 class Method(Generic[P]):
     """Makes a learner from hyperparameters by their flat names: `OFFLINE["xql"](beta=0.6, loss="plain")`.
 
+    `learner` is the learner's class, and `parts` are those of its parts.
+
     Args:
-        learner: the class of the learner.
         defaults: the hyperparameters with another default than in the parts' classes.
         settings: those of `FinetuningSettings` with another default than there.
         by_suite: per suite (see `Task.suite`), the hyperparameters and settings that the method's authors
             change there. The files in configs/ start from these and may override them.
-        parts: the classes of its parts.
     """
 
     def __init__(

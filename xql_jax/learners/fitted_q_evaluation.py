@@ -9,18 +9,16 @@ towards a target network that follows at the rate tau. If there is a fixed point
 import functools
 from typing import Any, ClassVar
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 
 from xql_jax.learners import fields
 from xql_jax.learners.actor_critic import NormalizedCritic
-from xql_jax.learners.parts import LearnerState, all_q, min_q
+from xql_jax.learners.parts import LearnerState
 from xql_jax.losses.regression import td_target
 from xql_jax.types import Array, Batch, Metrics, Numeric, Params, PRNGKey
 
 
-@flax.struct.dataclass
 class FittedQEvaluation(fields.Part):
     """Fits Q(s, a) to r + discount * mask * Q_target(s', pi(s')) for a fixed deterministic policy pi.
 
@@ -62,7 +60,7 @@ class FittedQEvaluation(fields.Part):
         The target networks average about the last 1 / tau updates, which is steadier than the last update
         alone. The minimum over the critics would underestimate every policy.
         """
-        return all_q(state.critic, state.critic.target, observations, actions).mean(axis=0)
+        return state.critic.at_target().mean_q(observations, actions)
 
     def actor(self, state: LearnerState) -> Params:
         return state.policy
@@ -87,11 +85,10 @@ def value_statistics(learner: Any, state: LearnerState, initial: Array, batch: B
         found["initial_v"] = value(initial).mean()
     if critic is None:
         return found
-    q_of = functools.partial(min_q, critic, critic.params)
-    q = q_of(batch.observations, batch.actions)
-    found["initial_q"] = q_of(initial, act(initial)).mean()
+    q = critic.min_q(batch.observations, batch.actions)
+    found["initial_q"] = critic.min_q(initial, act(initial)).mean()
     if value is None:
-        next_q = q_of(batch.next_observations, act(batch.next_observations))
+        next_q = critic.min_q(batch.next_observations, act(batch.next_observations))
         targets = td_target(batch.rewards, batch.masks, next_q, discount=learner.discount)
     else:
         v, targets, _ = learner.value.v_and_q_targets(value, batch, learner.discount)

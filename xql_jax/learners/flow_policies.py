@@ -17,19 +17,17 @@ there have GELU and then layer norm, here layer norm and then ReLU.
 import functools
 from typing import NamedTuple
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 
 from xql_jax.learners import fields, parts
 from xql_jax.learners.actor_critic import at_each, chosen
-from xql_jax.learners.parts import A, Estimates, LearnerState, NetworkState, S
+from xql_jax.learners.parts import A, CriticState, Estimates, LearnerState, NetworkState, S
 from xql_jax.learners.td3_bc import normalized_mean
 from xql_jax.networks.flow import Velocity, integrate
 from xql_jax.types import AnyBatch, Array, Metrics, Numeric, Params, PRNGKey
 
 
-@flax.struct.dataclass
 class FlowHead(fields.Part):
     """The velocity network, and how its ODE is solved."""
 
@@ -41,11 +39,11 @@ class FlowHead(fields.Part):
         return Velocity(action_dim, self.actor_hidden_dims, self.actor_layer_norm)
 
 
-class FlowActor(NetworkState):
+class FlowActor(NetworkState, kw_only=True):
     """A flow, the critics that choose among its actions, and the policy's hyperparameters."""
 
-    critic: NetworkState = flax.struct.field(default=None)
-    policy: "FlowPolicy" = flax.struct.field(default=None)
+    critic: CriticState
+    policy: "FlowPolicy"
 
     def __call__(self, observations: Array) -> "FlowActions":  # type: ignore[override]
         return FlowActions(self, observations)
@@ -77,19 +75,15 @@ class FlowActions(NamedTuple):
 
     def judged(self, noise: Array) -> tuple[Array, Array]:
         """The actions of noise f32[N, B, A], and the minimum of their Q, f32[N, B]."""
-        actions, critic = self.carried(noise), self.actor.critic
-        return actions, parts.min_q(critic, critic.params, at_each(self.observations, actions), actions)
+        actions = self.carried(noise)
+        return actions, self.actor.critic.min_q(at_each(self.observations, actions), actions)
 
     def noise(self, key: PRNGKey, *count: int) -> Array:
         return jax.random.normal(key, (*count, self.observations.shape[0], self.actor.network.action_dim))
 
 
-@flax.struct.dataclass
 class FlowPolicy(parts.PolicyObjective[A]):
-    """A policy that carries noise to actions; `update` is the subclass's.
-
-    The deterministic action is the best of several by the minimum of the critics.
-    """
+    """A policy that carries noise to actions. Its deterministic action is the best of several by min Q."""
 
     head: FlowHead = fields.part(FlowHead)  # type: ignore[assignment]
     decay_actor_lr: bool = fields.static(False, fields.EITHER, "Let actor_lr fall to 0 over --max_steps.")
@@ -100,7 +94,7 @@ class FlowPolicy(parts.PolicyObjective[A]):
         return NetworkState.create(network, network.init(key, observations, actions, actions[..., :1]))
 
     def actor(self, state: LearnerState) -> FlowActor:
-        critic = NetworkState(state.critic.network, state.critic.params)
+        critic = CriticState(state.critic.network, state.critic.params)
         return FlowActor(state.policy.network, state.policy.params, critic=critic, policy=self)
 
     def carry(self, actor: NetworkState, observations: Array, noise: Array) -> Array:
@@ -137,7 +131,6 @@ def fixed_noise(count: int, action_dim: int) -> Array:
     return jax.random.normal(jax.random.key(0), (count, action_dim)).at[0].set(0.0)
 
 
-@flax.struct.dataclass
 class Flow(FlowPolicy[A]):
     """A flow that clones the data. Actions are drawn among several in proportion to exp(awr_temperature * Q).
 
@@ -155,14 +148,12 @@ class Flow(FlowPolicy[A]):
         return chosen(actions, jax.random.categorical(key_choice, self.awr_temperature * q, axis=0))
 
 
-@flax.struct.dataclass
 class WeightedFlow(FlowPolicy, parts.ForwardKL):
     """`ForwardKL` for flows: flow matching weighted by min(exp(awr_temperature * A / scale), max_weight)."""
 
     candidates: int = fields.static(1, fields.AT_LEAST_ONE)
 
 
-@flax.struct.dataclass
 class OneStepFlow(FlowPolicy[A]):
     """FQL's policy mu(s, z): it maximises Q, and stays near the actions of a flow that clones the data.
 

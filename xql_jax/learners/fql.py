@@ -10,41 +10,32 @@ loss is the mean over both, here the sum, with the same steps of Adam; they have
 here layer norm and then ReLU, as all critics here. But for these, 30 updates equal theirs to 1e-6.
 """
 
-import functools
 from collections.abc import Callable
 
-import flax.struct
 import jax
-import jax.numpy as jnp
 
 from xql_jax.learners import fields
 from xql_jax.learners.actor_critic import ActorCritic, NormalizedCritic
 from xql_jax.learners.flow_policies import OneStepFlow
-from xql_jax.learners.parts import Estimates, LearnerState, all_q
+from xql_jax.learners.parts import CriticState, Estimates, LearnerState
 from xql_jax.types import Array, Batch, Metrics, PRNGKey
 
 
-@flax.struct.dataclass
 class FQL(ActorCritic):
     """Q by temporal differences at the one-step policy's actions; that policy by `OneStepFlow`."""
 
     policy: OneStepFlow = fields.part(OneStepFlow)
     critic: NormalizedCritic = fields.part(NormalizedCritic)
-    target_q: Callable[[Array], Array] = fields.choice(
-        mean=functools.partial(jnp.mean, axis=0), min=functools.partial(jnp.min, axis=0)
-    )
+    target_q: Callable[..., Array] = fields.choice(mean=CriticState.mean_q, min=CriticState.min_q)
 
     def update(self, state: LearnerState, batch: Batch, key: PRNGKey) -> tuple[LearnerState, Metrics]:
         """Updates Q, then pi with the Q from before, then Q's target: the authors update both at once."""
         key_next, key_policy = jax.random.split(key)
         next_actions = self.policy.actor(state)(batch.next_observations).sample(key_next)
-        next_q = all_q(state.critic, state.critic.target, batch.next_observations, next_actions)
-        critic, critic_info = self.fit_critic(state, batch, self.target_q(next_q))
+        next_q = self.target_q(state.critic.at_target(), batch.next_observations, next_actions)
+        critic, critic_info = self.fit_critic(state, batch, next_q)
 
-        def mean_q(states: Array, actions: Array) -> Array:
-            return all_q(state.critic, state.critic.params, states, actions).mean(0)
-
-        estimates = Estimates(batch.rewards, batch.rewards, q_of=mean_q)  # it uses q_of alone
+        estimates = Estimates(batch.rewards, batch.rewards, q_of=state.critic.mean_q)  # it uses q_of alone
         policy, policy_info = self.policy.update(state.policy, estimates, batch, key_policy)
         state = state.replace(step=state.step + 1, policy=policy, critic=critic.polyak_update(self.tau))
         return state, {**critic_info, **policy_info}

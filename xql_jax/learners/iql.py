@@ -4,15 +4,12 @@ Hyperparameters: Kostrikov et al. 2021, Appendix B, as in ikostrikov/implicit_q_
 Differs: that code adds up the squared errors of the two Q; here they are averaged.
 """
 
-import flax.struct
-
 from xql_jax.learners import fields, parts
 from xql_jax.learners.xql import InSample
 from xql_jax.losses.asymmetric import expectile_loss
 from xql_jax.types import Array, Numeric
 
 
-@flax.struct.dataclass
 class Expectile(parts.ValueFit):
     """Fits V to an expectile of Q (IQL; Kostrikov et al. 2021, Eq. 5)."""
 

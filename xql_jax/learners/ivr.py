@@ -6,7 +6,6 @@ Differs: that code adds up the squared errors of the two Q; here they are averag
 alpha of its own (SQL 3, EQL 5). It sets a dropout for V on AntMaze, but never switches it on.
 """
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 
@@ -19,7 +18,6 @@ from xql_jax.types import AnyBatch, Array, Metrics, Numeric, PRNGKey
 LARGEST_EXPONENT = 5.0  # of EQL's y / alpha; beyond it the exponential continues as its tangent
 
 
-@flax.struct.dataclass
 class Sparse(parts.ValueFit):
     """SQL's fit of V: a soft maximum of Q that ignores actions far below it.
 
@@ -35,7 +33,6 @@ class Sparse(parts.ValueFit):
         return weight**2 + values / self.alpha
 
 
-@flax.struct.dataclass
 class PositiveAdvantage(parts.PolicyObjective[A]):
     """Regression weighted by max(Q - V, 0): actions worse than V are not imitated.
 
@@ -52,7 +49,6 @@ class PositiveAdvantage(parts.PolicyObjective[A]):
         return actor, {**info, "actor/advantage": advantages.mean(), "actor/weight": weights.mean()}
 
 
-@flax.struct.dataclass
 class Exponential(parts.ValueFit[V]):
     """EQL's fit of V, to alpha * log E[exp(Q / alpha)]; the policy sees advantages in units of alpha."""
 

@@ -6,7 +6,6 @@ replaces it by XQL's rescaled or log loss. Here the expanded loss is used, as in
 the batch's largest term (line 21 there).
 """
 
-import flax.struct
 import jax.numpy as jnp
 
 from xql_jax.learners import fields, parts
@@ -17,7 +16,6 @@ from xql_jax.types import Array, Numeric
 EVEN = fields.Domain("even and at least 2", lambda n: n >= 2 and n % 2 == 0)
 
 
-@flax.struct.dataclass
 class Maclaurin(parts.ValueFit):
     """Fits V to a value between the mean of Q, at order 2, and its soft maximum, as the order grows."""
 

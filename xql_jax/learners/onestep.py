@@ -19,7 +19,6 @@ in each update.
 import functools
 from typing import ClassVar
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 
@@ -30,13 +29,12 @@ from xql_jax.learners.policy_objectives import NarrowGaussian
 from xql_jax.types import Array, Metrics, PRNGKey, SarsaBatch
 
 
-class OneStepState(parts.LearnerState):
+class OneStepState(parts.LearnerState, kw_only=True):
     """The states of the learner's networks and of a clone of the behaviour policy."""
 
-    behavior: parts.NetworkState = flax.struct.field(default=None)
+    behavior: parts.NetworkState
 
 
-@flax.struct.dataclass
 class OneStep(ActorCritic):
     """Q of the behaviour policy by SARSA; the policy by weights of advantages over the clone's value."""
 
@@ -57,14 +55,13 @@ class OneStep(ActorCritic):
         _, key_value, key_policy = jax.random.split(key_others, 3)
         behavior, cloning = self.policy.clone(state.behavior, batch, key_behavior)
 
-        target_q = functools.partial(parts.min_q, state.critic, state.critic.target)
-        next_q = target_q(batch.next_observations, batch.next_actions)
+        next_q = state.critic.at_target().min_q(batch.next_observations, batch.next_actions)
         critic, critic_info = self.fit_critic(state, batch, next_q)
 
-        q_of = functools.partial(parts.min_q, critic, critic.params)
         # Like the authors' code, this does not clip the clone's samples.
-        v = mean_q(behavior, q_of, batch.observations, key_value, self.value_actions, limit=jnp.inf)
-        estimates = parts.Estimates(q_of(batch.observations, batch.actions), v, q_of=q_of)
+        v = mean_q(behavior, critic.min_q, batch.observations, key_value, self.value_actions, limit=jnp.inf)
+        q = critic.min_q(batch.observations, batch.actions)
+        estimates = parts.Estimates(q, v, q_of=critic.min_q)
         policy, policy_info = self.policy.update(state.policy, estimates, batch, key_policy)
         state = OneStepState(state.step + 1, policy, critic=critic.polyak_update(self.tau), behavior=behavior)
         return state, {**critic_info, **policy_info, "behavior/log_prob": cloning["actor/log_prob"]}

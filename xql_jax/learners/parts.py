@@ -1,6 +1,5 @@
 """The parts that learners are made of: networks with Adam's state, V, Q, and policies fitted to the data."""
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar
 
@@ -31,8 +30,8 @@ class NetworkState(Distinct, flax.struct.PyTreeNode):
     target: Params = None
 
     @classmethod
-    def create(cls, network: nn.Module | None, params: Params) -> Self:
-        return cls(network, params, ADAM.init(params))
+    def create(cls, network: nn.Module | None, params: Params, **others: Any) -> Self:
+        return cls(network, params, ADAM.init(params), **others)
 
     def with_target(self) -> Self:
         """With a target that begins as a copy of the parameters: a shared buffer cannot be donated."""
@@ -54,6 +53,26 @@ class NetworkState(Distinct, flax.struct.PyTreeNode):
         """The target moved towards the parameters at the Polyak rate tau."""
         return self.replace(target=optax.incremental_update(self.params, self.target, tau))
 
+    def at_target(self) -> Self:
+        """The network with its target's parameters."""
+        return self.replace(params=self.target)
+
+
+class CriticState(NetworkState):
+    """Networks Q; their parameters, and their targets', are a tuple with those of each network."""
+
+    def all_q(self, observations: Array, actions: Array) -> Array:
+        """Every network's Q(s, a), f32[N, ..., B]."""
+        return jnp.stack([self.apply(params, observations, actions) for params in self.params])
+
+    def min_q(self, observations: Array, actions: Array) -> Array:
+        """The minimum of the networks' Q(s, a), f32[..., B]."""
+        return self.all_q(observations, actions).min(axis=0)
+
+    def mean_q(self, observations: Array, actions: Array) -> Array:
+        """The mean of the networks' Q(s, a), f32[..., B]."""
+        return self.all_q(observations, actions).mean(axis=0)
+
 
 S = TypeVar("S", bound=NetworkState)  # any
 V = TypeVar("V", bound=NetworkState)  # what a `ValueFit` keeps
@@ -69,7 +88,6 @@ class LearnerState(Distinct, flax.struct.PyTreeNode):
     critic: Any = None
 
 
-@flax.struct.dataclass
 class Trained(fields.Part):
     """A part whose networks learn by Adam. All parts of a learner have the same `max_grad_norm`."""
 
@@ -86,7 +104,6 @@ class Trained(fields.Part):
         return state.replace(params=params, optimizer_state=optimizer_state), metrics
 
 
-@flax.struct.dataclass
 class ValueFit(Trained, Generic[V]):
     """Base value fit: V goes to the mean of its targets. Subclasses override `loss_of` and may add state."""
 
@@ -127,7 +144,6 @@ class ValueFit(Trained, Generic[V]):
         return v, td_target(batch.rewards, batch.masks, next_v, discount=discount), 1.0
 
 
-@flax.struct.dataclass
 class Critic(Trained):
     """Q networks and their gradient steps."""
 
@@ -141,11 +157,11 @@ class Critic(Trained):
         """The loss of Q(s, a) f32[B] against its targets f32[B]; the caller takes the mean."""
         return mse_loss(values, targets)
 
-    def init(self, keys: Sequence[PRNGKey], observations: Array, actions: Array) -> NetworkState:
-        """The first state, with a target; its params are a tuple with one network's per key."""
+    def init(self, keys: Sequence[PRNGKey], observations: Array, actions: Array) -> CriticState:
+        """The first state, with a target; one network per key."""
         network = Value(self.critic_hidden_dims, self.critic_layer_norm, self.critic_init)
         params = tuple(network.init(key, observations, actions) for key in keys)
-        return NetworkState.create(network, params).with_target()
+        return CriticState.create(network, params).with_target()
 
     def fit(self, critic: S, batch: AnyBatch, targets: Array, loss: Loss | None = None) -> tuple[S, Metrics]:
         """One step of every Q(s, a) towards f32[B], on the sum of their mean losses; default: `loss_of`."""
@@ -158,17 +174,6 @@ class Critic(Trained):
         return self.minimize(critic, summed_loss, self.critic_lr)
 
 
-def all_q(critic: NetworkState, params: Params, observations: Array, actions: Array) -> Array:
-    """Every network's Q(s, a), f32[N, ..., B], under these parameters."""
-    return jnp.stack([critic.apply(p, observations, actions) for p in params])
-
-
-def min_q(critic: NetworkState, params: Params, observations: Array, actions: Array) -> Array:
-    """The minimum of the networks' Q(s, a), f32[..., B], under these parameters."""
-    return all_q(critic, params, observations, actions).min(axis=0)
-
-
-@flax.struct.dataclass
 class Gaussian(fields.Part):
     """IQL's head: the mean is a tanh, the standard deviation does not depend on the state."""
 
@@ -180,7 +185,6 @@ class Gaussian(fields.Part):
         return self.policy_network(action_dim, self.actor_hidden_dims, self.dropout_rate)
 
 
-@flax.struct.dataclass
 class PolicyPart(Trained):
     """Base of the parts that learn a policy."""
 
@@ -214,7 +218,6 @@ def where_carried_out(errors: Array, batch: AnyBatch) -> Array:
     return errors if known is None else errors * known
 
 
-@flax.struct.dataclass
 class PolicyObjective(PolicyPart, Generic[A]):
     """Base policy objective: subclasses write `update` and may add state."""
 
@@ -248,7 +251,7 @@ class PolicyObjective(PolicyPart, Generic[A]):
 
     def scheduled(self, steps: float) -> Self:
         end = np.float32(steps if self.decay_actor_lr else np.inf)
-        return dataclasses.replace(self, actor_decay_steps=end)
+        return self.replace(actor_decay_steps=end)
 
     def rate(self, actor: NetworkState) -> Array:
         """The learning rate of the actor's next step, f32[]: it falls along a half cosine, if it decays."""
@@ -256,7 +259,6 @@ class PolicyObjective(PolicyPart, Generic[A]):
         return self.actor_lr * 0.5 * (1.0 + jnp.cos(jnp.pi * progress))
 
 
-@flax.struct.dataclass
 class ForwardKL(PolicyObjective[A]):
     """Advantage-weighted regression (Eq. 12): the policy nearest in forward KL to mu * weight, normalised.
 
@@ -275,7 +277,6 @@ class ForwardKL(PolicyObjective[A]):
         return actor, {**info, "actor/advantage": advantages.mean(), "actor/weight": weights.mean()}
 
 
-@flax.struct.dataclass
 class PolicyLearner(fields.Part):
     """A learner whose part `policy` gives a distribution over actions."""
 

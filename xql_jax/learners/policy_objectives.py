@@ -3,7 +3,6 @@
 import functools
 
 import flax.linen as nn
-import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
@@ -22,7 +21,6 @@ NarrowGaussian = functools.partial(parts.Gaussian, policy_network=policies.Narro
 Squashed = functools.partial(parts.Gaussian, policy_network=policies.TanhGaussianPolicy)
 
 
-@flax.struct.dataclass
 class Mixture(parts.Gaussian):
     """Mixture of Gaussians, for data in which different ways lead to the goal."""
 
@@ -34,21 +32,17 @@ class Mixture(parts.Gaussian):
 
 
 def expected_q(drawn: policies.Draws, q_of: QFunction, observations: Array, limit: float = 1.0) -> Array:
-    """Estimate of E Q(s, a) over the policy's actions per state, f32[B].
-
-    A Gaussian can sample beyond the bounds. Such actions are clipped to ±limit, so Q has no gradient there.
-    """
+    """E Q(s, a) over the policy's actions, f32[B]; beyond ±limit they are clipped, and have no gradient."""
     actions = jnp.clip(drawn.actions, -limit, limit)
     return (drawn.weights * q_of(at_each(observations, actions), actions)).sum(0)
 
 
-class AnchoredState(NetworkState):
+class AnchoredState(NetworkState, kw_only=True):
     """The actor, and the policy mu that it is kept near."""
 
-    anchor: NetworkState = flax.struct.field(default=None)
+    anchor: NetworkState
 
 
-@flax.struct.dataclass
 class ReverseKL(parts.PolicyObjective[AnchoredState]):
     """Policy nearest in reverse KL to mu * exp(Q / beta), where mu is a clone of the data's policy.
 
@@ -65,7 +59,7 @@ class ReverseKL(parts.PolicyObjective[AnchoredState]):
         key_actor, key_anchor = jax.random.split(key)
         actor = super().init(key_actor, observations, actions)
         anchor = super().init(key_anchor, observations, actions)
-        return AnchoredState.create(actor.network, actor.params).replace(anchor=anchor)
+        return AnchoredState.create(actor.network, actor.params, anchor=anchor)
 
     def update(
         self, actor: AnchoredState, estimates: Estimates, batch: AnyBatch, key: PRNGKey
@@ -93,7 +87,6 @@ class ReverseKL(parts.PolicyObjective[AnchoredState]):
         return self.minimize(actor, loss, self.rate(actor))
 
 
-@flax.struct.dataclass
 class TrustRegion(ReverseKL):
     """`ReverseKL` with mu a slow copy of the policy itself, so that each step stays near the last ones.
 
@@ -127,7 +120,6 @@ class TrustRegion(ReverseKL):
         return jax.lax.cond(actor.optimizer_state.count < self.cloning_updates, clone, maximize, actor)
 
 
-@flax.struct.dataclass
 class MaxQ(parts.PolicyObjective[A]):
     """Policy that maximises Q and clones the data: TD3+BC's objective for any head.
 

@@ -18,7 +18,6 @@ and the negative difference in Q's target.
 import functools
 import math
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 
@@ -33,13 +32,12 @@ LOWER = 1.0 - math.exp(-1.0)  # 0.632
 UPPER = 1.0 - math.exp(-math.exp(W))  # 0.832
 
 
-class QuantileState(parts.NetworkState):
+class QuantileState(parts.NetworkState, kw_only=True):
     """The network V, which is the lower quantile, and the network of the upper quantile."""
 
-    upper: parts.NetworkState = flax.struct.field(default=None)
+    upper: parts.NetworkState
 
 
-@flax.struct.dataclass
 class Quantiles(parts.ValueFit[QuantileState]):
     """Fits V to the quantile 0.632 of Q and a second network to 0.832; their distance is w * beta(s).
 
@@ -52,7 +50,7 @@ class Quantiles(parts.ValueFit[QuantileState]):
     def init(self, key: PRNGKey, observations: Array) -> QuantileState:
         key_lower, key_upper = jax.random.split(key)
         lower, upper = super().init(key_lower, observations), super().init(key_upper, observations)
-        return QuantileState.create(lower.network, lower.params).replace(upper=upper)
+        return QuantileState.create(lower.network, lower.params, upper=upper)
 
     def fit(self, value: QuantileState, observations: Array, targets: Array) -> tuple[QuantileState, Metrics]:
         lower_loss = functools.partial(pinball_loss, quantile=LOWER)

@@ -17,16 +17,15 @@ here at 2, 4, 6, ...
 import functools
 from typing import ClassVar
 
-import flax.struct
 import jax.numpy as jnp
 
 from xql_jax.learners import fields
 from xql_jax.learners.actor_critic import NormalizedCritic
-from xql_jax.learners.parts import LearnerState, min_q
+from xql_jax.learners.parts import CriticState, LearnerState
 from xql_jax.learners.td3 import DelayedDeterministic
 from xql_jax.learners.td3_bc import normalized_mean
 from xql_jax.networks.policies import td3_init
-from xql_jax.types import Array, Metrics, Numeric, PRNGKey, SarsaBatch
+from xql_jax.types import AnyBatch, Array, Metrics, Numeric, PRNGKey, SarsaBatch
 
 
 def squared_distance(actions: Array, others: Array) -> Array:
@@ -34,7 +33,6 @@ def squared_distance(actions: Array, others: Array) -> Array:
     return jnp.square(actions - others).sum(-1)
 
 
-@flax.struct.dataclass
 class ReBRAC(DelayedDeterministic):
     """TD3 whose policy stays near the data's actions, and whose Q counts the distance from them as a cost.
 
@@ -47,19 +45,17 @@ class ReBRAC(DelayedDeterministic):
 
     batch_type: ClassVar[type] = SarsaBatch
 
-    def update(self, state: LearnerState, batch: SarsaBatch, key: PRNGKey) -> tuple[LearnerState, Metrics]:
-        """Updates Q, then pi with the new Q, then the targets."""
+    def fit_q(  # type: ignore[override]  # its `batch_type` is another
+        self, state: LearnerState, batch: SarsaBatch, key: PRNGKey
+    ) -> tuple[CriticState, Metrics]:
         next_actions = self.target_actions(state.policy, batch.next_observations, key)
         penalty = self.critic_bc_coef * squared_distance(next_actions, batch.next_actions)
-        next_q = min_q(state.critic, state.critic.target, batch.next_observations, next_actions) - penalty
-        critic, critic_info = self.fit_critic(state, batch, next_q)
+        next_q = state.critic.at_target().min_q(batch.next_observations, next_actions) - penalty
+        return self.fit_critic(state, batch, next_q)
 
-        def actor_loss(actions: Array) -> Array:
-            q = min_q(critic, critic.params, batch.observations, actions)
-            return self.actor_bc_coef * squared_distance(actions, batch.actions).mean() - normalized_mean(q)
-
-        state, actor_info = self.improve(state, critic, batch.observations, actor_loss)
-        return state, {**critic_info, **actor_info}
+    def actor_loss(self, critic: CriticState, batch: AnyBatch, actions: Array) -> Array:
+        q = critic.min_q(batch.observations, actions)
+        return self.actor_bc_coef * squared_distance(actions, batch.actions).mean() - normalized_mean(q)
 
 
 HIDDEN = (256, 256, 256)

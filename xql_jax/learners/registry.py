@@ -3,12 +3,11 @@
 A name's module is imported when the name is used.
 """
 
-import dataclasses
 import functools
 import importlib
 import sys
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from xql_jax.errors import UserError, nearest
 from xql_jax.learners import fields
@@ -83,18 +82,16 @@ OFFLINE = Methods(IN_SAMPLE | {"bc": "bc", "bc10": "bc"} | {name: name for name 
 ONLINE = Modules(
     {"xsac": "sac", "sac": "sac", "xtd3": "td3", "xtd3_dq": "td3", "td3": "td3", "td3_dq": "td3"}
 )
-FLOWS = {
-    "flow": "flow_policies:Flow",
-    "weighted_flow": "flow_policies:WeightedFlow",
-    "one_step_flow": "flow_policies:OneStepFlow",
-}
+FLOWS = ("flow", "weighted_flow", "one_step_flow")
 POLICIES = Modules(
     {
         "forward_kl": "parts:ForwardKL",
         "reverse_kl": "policy_objectives:ReverseKL",
         "trust_region": "policy_objectives:TrustRegion",
         "max_q": "policy_objectives:MaxQ",
-        **FLOWS,
+        "flow": "flow_policies:Flow",
+        "weighted_flow": "flow_policies:WeightedFlow",
+        "one_step_flow": "flow_policies:OneStepFlow",
     }
 )
 HEADS = Modules(
@@ -129,7 +126,7 @@ def make_learner(name: str, config: Mapping[str, Any] | None = None) -> Any:
     method, *replaced = str(name).split("+")  # a config may hold anything
     made = method_named(method)
     learner = made()
-    if len(replaced) > 1 and FLOWS.keys() & {*replaced}:
+    if len(replaced) > 1 and {*FLOWS} & {*replaced}:
         raise UserError(f"{name}: a flow has a network of its own, and takes no head: leave it out")
     for policy in replaced:
         learner = _with_policy(learner, policy, method)
@@ -139,11 +136,11 @@ def make_learner(name: str, config: Mapping[str, Any] | None = None) -> Any:
 
 
 @functools.cache
-def all_hyperparameters() -> frozenset[str]:
-    """Returns the names of the hyperparameters of all methods, policy objectives and heads."""
-    learners = [make_learner(name) for name in (*OFFLINE, *ONLINE)]
-    policies = [part() for part in (*POLICIES.values(), *HEADS.values())]
-    return frozenset(name for part in (*learners, *policies) for name in hyperparameters(part))
+def all_hyperparameters() -> Mapping[str, type]:
+    """Returns the types of the hyperparameters of all methods, policy objectives and heads, by name."""
+    parts = [make_learner(name) for name in (*OFFLINE, *ONLINE)]
+    parts += [part() for part in (*POLICIES.values(), *HEADS.values())]
+    return {name: type(value) for part in parts for name, value in hyperparameters(part).items()}
 
 
 def _with_policy(learner: Any, name: str, method: str) -> Any:
@@ -156,10 +153,10 @@ def _with_policy(learner: Any, name: str, method: str) -> Any:
     if name not in known:
         raise UserError(f"{method} has no policy {name!r}; known: {nearest(name, known)}")
     if name in HEADS:
-        policy = dataclasses.replace(learner.policy, head=HEADS[name]())
+        policy = learner.policy.replace(head=HEADS[name]())
     else:
         policy = POLICIES[name]() if name in FLOWS else POLICIES[name](head=head)
-    return dataclasses.replace(learner, policy=policy)
+    return learner.replace(policy=policy)
 
 
 # Meanings of hyperparameters that several classes declare, or that do not fit in the line of their field.
@@ -231,8 +228,7 @@ LEADING = (
 FIRST_PHASES = ("warm_start", "cloning_updates", "actor_warmup_steps")
 
 
-@dataclasses.dataclass(frozen=True)
-class FieldDescription:
+class FieldDescription(NamedTuple):
     """A hyperparameter of a method."""
 
     name: str  # flat, as in `--NAME`
@@ -242,15 +238,10 @@ class FieldDescription:
     source: str  # which class or method has the default
 
 
-def describe_fields(algorithm: str | fields.Part) -> list[FieldDescription]:
-    """Describes the hyperparameters of METHOD or METHOD+POLICY, in the order of its config.
-
-    Given a learner or another `Part`, its values are taken for the defaults.
-    """
-    learner = make_learner(algorithm) if isinstance(algorithm, str) else algorithm
-    method = method_of(algorithm) if isinstance(algorithm, str) else ""
-    own = method_named(method).defaults if method else {}
-    values = fields.hyperparameters(learner)
+def describe_fields(algorithm: str) -> list[FieldDescription]:
+    """Describes the hyperparameters of METHOD or METHOD+POLICY, in the order of its config."""
+    learner, method = make_learner(algorithm), method_of(algorithm)
+    own, values = method_named(method).defaults, hyperparameters(learner)
     found = {}
     for owner, field in fields.declared(learner):
         domain, meaning = field.metadata["domain"], field.metadata["meaning"] or MEANINGS.get(field.name, "")

@@ -12,24 +12,19 @@ difference with Adam. They act by the newest policy; here it lacks up to `--max_
 
 import functools
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 
 from xql_jax.learners import fields
 from xql_jax.learners.actor_critic import NormalizedCritic
-from xql_jax.learners.parts import LearnerState, all_q, min_q
-from xql_jax.learners.sac import SoftActorCritic, sampled_q
+from xql_jax.learners.parts import LearnerState
+from xql_jax.learners.sac import SoftActorCritic
 from xql_jax.networks.policies import sac_init
-from xql_jax.types import Array, Batch, Metrics, Numeric, Params, PRNGKey
+from xql_jax.types import Batch, Metrics, Numeric, Params, PRNGKey
 
 
-@flax.struct.dataclass
 class RLPD(SoftActorCritic):
-    """SAC without V; Q's targets use the minimum of a few target critics, drawn anew in every update.
-
-    The policy maximises the mean of all critics.
-    """
+    """SAC without V. Q's targets take the minimum of a few critics drawn anew; pi climbs the mean of all."""
 
     critic: NormalizedCritic = fields.part(functools.partial(NormalizedCritic, critic_init=sac_init))
     target_entropy_share: Numeric = fields.traced(0.5, fields.NOT_NEGATIVE)
@@ -41,17 +36,13 @@ class RLPD(SoftActorCritic):
         key_next, key_actor, _ = jax.random.split(key, 3)
         key_subset, key_actions = jax.random.split(key_next)
         step = state.step + 1
-        subset = self.subset(state.critic.target, key_subset)
-        target_q = functools.partial(min_q, state.critic, subset)
-        next_q, next_cost = sampled_q(state.policy, target_q, batch.next_observations, key_actions)
+        subset = state.critic.replace(params=self.subset(state.critic.target, key_subset))
+        next_q, next_cost = state.policy.sampled_q(subset.min_q, batch.next_observations, key_actions)
         next_v = next_q - next_cost if self.backup_entropy else next_q
         critic, critic_info = self.fit_critic(state, batch, next_v)
 
-        def mean_q(observations: Array, actions: Array) -> Array:
-            return all_q(critic, critic.params, observations, actions).mean(axis=0)
-
         share = self.target_entropy_share
-        policy, info = self.improve(state, mean_q, batch.observations, key_actor, share)
+        policy, info = self.improve(state, critic.mean_q, batch.observations, key_actor, share)
         state = LearnerState(step, policy, critic=self.follow(critic, step))
         return state, {**critic_info, **info}
 

@@ -7,7 +7,6 @@ Differs: by default that code updates the actor at every second update, Table 5 
 
 import functools
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 
@@ -19,18 +18,22 @@ from xql_jax.networks.policies import TanhGaussianPolicy, sac_init
 from xql_jax.types import Array, Batch, Metrics, Numeric, PRNGKey
 
 
-class EntropyState(NetworkState):
+class EntropyState(NetworkState, kw_only=True):
     """The actor, and the entropy coefficient that is tuned with it."""
 
-    log_entropy_coef: NetworkState = flax.struct.field(default=None)  # its params are f32[]
-    metrics: Metrics = flax.struct.field(default=None)  # of the last update; 0 before the first
+    log_entropy_coef: NetworkState  # its params are f32[]
+    metrics: Metrics  # of the last update; 0 before the first
 
     @property
     def entropy_coef(self) -> Array:
         return jnp.exp(self.log_entropy_coef.params)
 
+    def sampled_q(self, q_of: QFunction, observations: Array, key: PRNGKey) -> tuple[Array, Array]:
+        """Q(s, a) and the cost entropy_coef * log pi(a|s), both f32[B], at one fresh action of the policy."""
+        actions, log_probs = self(observations).sample_and_log_prob(key)
+        return q_of(observations, actions), self.entropy_coef * log_probs
 
-@flax.struct.dataclass
+
 class MaximumEntropy(parts.PolicyPart):
     """Policy that maximises Q - entropy_coef * log pi; the coefficient is tuned to a target entropy."""
 
@@ -42,31 +45,12 @@ class MaximumEntropy(parts.PolicyPart):
     def init(self, key: PRNGKey, observations: Array, actions: Array) -> EntropyState:
         network = TanhGaussianPolicy(actions.shape[-1], self.actor_hidden_dims)
         log_coef = jnp.log(jnp.asarray(self.initial_entropy_coef, jnp.float32))
-        return EntropyState.create(network, network.init(key, observations)).replace(
-            log_entropy_coef=NetworkState.create(None, log_coef),
-            metrics={"actor/loss": jnp.zeros(()), "actor/entropy": jnp.zeros(())},
-        )
-
-    def update(
-        self, policy: EntropyState, q_of: QFunction, observations: Array, key: PRNGKey, target_share: Numeric
-    ) -> EntropyState:
-        """One step of the policy, and one of the coefficient with the policy's entropy before that step.
-
-        The target entropy is `target_share` times SAC's, which is -1 nat per action dimension.
-        """
-
-        def actor_loss(params):
-            actions, log_probs = policy.apply(params, observations).sample_and_log_prob(key)
-            loss = (policy.entropy_coef * log_probs - q_of(observations, actions)).mean()
-            return loss, {"actor/loss": loss, "actor/entropy": -log_probs.mean()}
-
-        updated, info = self.minimize(policy, actor_loss, self.actor_lr)
-        missing = target_share * -policy.network.action_dim - info["actor/entropy"]
-        coefficient = fit_multiplier(self, policy.log_entropy_coef, missing, self.entropy_coef_lr)
-        return updated.replace(log_entropy_coef=coefficient, metrics=info)
+        coefficient = NetworkState.create(None, log_coef)
+        metrics = {"actor/loss": jnp.zeros(()), "actor/entropy": jnp.zeros(())}
+        params = network.init(key, observations)
+        return EntropyState.create(network, params, log_entropy_coef=coefficient, metrics=metrics)
 
 
-@flax.struct.dataclass
 class SoftActorCritic(Delayed):
     """Base of SAC, X-SAC, RLPD and CQL: what they share. Each method writes its own `update`."""
 
@@ -82,23 +66,27 @@ class SoftActorCritic(Delayed):
     def improve(
         self, state: LearnerState, q_of: QFunction, observations: Array, key: PRNGKey, share: Numeric = 1.0
     ) -> tuple[EntropyState, Metrics]:
-        """The policy, after a step of it and of its coefficient if that is due, and metrics."""
-        step_of_policy = functools.partial(
-            self.policy.update, q_of=q_of, observations=observations, key=key, target_share=share
-        )
-        policy = every(self.actor_period, state.step + 1, step_of_policy, state.policy)
+        """The policy and metrics, after a step of it and one of its coefficient if they are due.
+
+        The target entropy is `share` times SAC's, which is -1 nat per action dimension.
+        """
+
+        def improved(policy: EntropyState) -> EntropyState:
+            def loss(params):
+                actions, log_probs = policy.apply(params, observations).sample_and_log_prob(key)
+                actor_loss = (policy.entropy_coef * log_probs - q_of(observations, actions)).mean()
+                return actor_loss, {"actor/loss": actor_loss, "actor/entropy": -log_probs.mean()}
+
+            updated, info = self.policy.minimize(policy, loss, self.policy.actor_lr)
+            missing = share * -policy.network.action_dim - info["actor/entropy"]
+            rate = self.policy.entropy_coef_lr
+            coefficient = fit_multiplier(self.policy, policy.log_entropy_coef, missing, rate)
+            return updated.replace(log_entropy_coef=coefficient, metrics=info)
+
+        policy = every(self.actor_period, state.step + 1, improved, state.policy)
         return policy, {**policy.metrics, "entropy_coef": policy.entropy_coef}
 
 
-def sampled_q(
-    policy: EntropyState, q_of: QFunction, observations: Array, key: PRNGKey
-) -> tuple[Array, Array]:
-    """Q(s, a) and the cost entropy_coef * log pi(a|s), both f32[B], at one fresh action of the policy."""
-    actions, log_probs = policy(observations).sample_and_log_prob(key)
-    return q_of(observations, actions), policy.entropy_coef * log_probs
-
-
-@flax.struct.dataclass
 class WithValue(SoftActorCritic):
     """Fits V to the policy, and Q to r + discount * V(s'); V has a target network instead of Q."""
 
@@ -118,20 +106,18 @@ class WithValue(SoftActorCritic):
         """Updates Q (Eq. 14); V with the new Q, and its target; pi with the new Q, and its coefficient."""
         _, key_actions, _ = jax.random.split(key, 3)
         step = state.step + 1
-        next_v = state.value.apply(state.value.target, batch.next_observations)
+        next_v = state.value.at_target()(batch.next_observations)
         critic, critic_info = self.fit_critic(state, batch, next_v)
 
         # V and pi use the same actions, sampled before pi's step. If both are updated every time, the
         # compiler notices and computes these actions and their Q only once.
-        q_of = functools.partial(parts.min_q, critic, critic.params)
-        q, cost = sampled_q(state.policy, q_of, batch.observations, key_actions)
+        q, cost = state.policy.sampled_q(critic.min_q, batch.observations, key_actions)
         value, value_info = self.value.fit(state.value, batch.observations, self.value_targets(q, cost))
-        policy, info = self.improve(state, q_of, batch.observations, key_actions)
+        policy, info = self.improve(state, critic.min_q, batch.observations, key_actions)
         state = LearnerState(step, policy, self.follow(value, step), critic)
         return state, {**critic_info, **value_info, **info}
 
 
-@flax.struct.dataclass
 class SAC(WithValue):
     """Fits V by least squares to min Q - entropy_coef * log pi, the soft value of the policy.
 
@@ -151,17 +137,15 @@ class SAC(WithValue):
             return super().update(state, batch, key)
         key_next, key_actions, _ = jax.random.split(key, 3)
         step = state.step + 1
-        target_q = functools.partial(parts.min_q, state.critic, state.critic.target)
-        next_q, next_cost = sampled_q(state.policy, target_q, batch.next_observations, key_next)
+        target = state.critic.at_target()
+        next_q, next_cost = state.policy.sampled_q(target.min_q, batch.next_observations, key_next)
         critic, critic_info = self.fit_critic(state, batch, next_q - next_cost)
 
-        q_of = functools.partial(parts.min_q, critic, critic.params)
-        policy, info = self.improve(state, q_of, batch.observations, key_actions)
+        policy, info = self.improve(state, critic.min_q, batch.observations, key_actions)
         state = LearnerState(step, policy, critic=self.follow(critic, step))
         return state, {**critic_info, **info}
 
 
-@flax.struct.dataclass
 class XSAC(WithValue):
     """SAC with V fitted to beta * log E[exp(min Q / beta)] over the policy's actions (Eq. 11); no log pi."""
 

@@ -10,33 +10,26 @@ The initial kernels are orthogonal in the authors' released runs of TD3 and X-TD
 uniform in Fujimoto et al.'s. PyTorch draws the biases from the same range, too; here they begin at 0.
 """
 
-import dataclasses
 import functools
-from collections.abc import Callable
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 
 from xql_jax.learners import fields, parts
 from xql_jax.learners.actor_critic import Delayed, every
-from xql_jax.learners.parts import LearnerState, NetworkState
+from xql_jax.learners.parts import CriticState, LearnerState, NetworkState
 from xql_jax.learners.xql import GumbelRegression
 from xql_jax.networks.mlp import Initializer
 from xql_jax.networks.policies import DeterministicPolicy, sac_init, td3_init
-from xql_jax.types import Array, Batch, Metrics, Numeric, Params, PRNGKey
+from xql_jax.types import AnyBatch, Array, Metrics, Numeric, Params, PRNGKey
 
 
-class DeterministicState(NetworkState):
+class DeterministicState(NetworkState, kw_only=True):
     """The actor, and the metrics of its last update; 0 before the first."""
 
-    metrics: Metrics = flax.struct.field(default=None)
+    metrics: Metrics
 
 
-ActorLoss = Callable[[Array], Array]  # of the policy's actions f32[B, A]; a scalar
-
-
-@flax.struct.dataclass
 class DeterministicActor(parts.PolicyPart):
     """A deterministic policy with a target network."""
 
@@ -46,25 +39,13 @@ class DeterministicActor(parts.PolicyPart):
 
     def init(self, key: PRNGKey, observations: Array, actions: Array) -> DeterministicState:
         network = DeterministicPolicy(actions.shape[-1], self.actor_hidden_dims, self.actor_init)
-        state = DeterministicState.create(network, network.init(key, observations)).with_target()
-        return state.replace(metrics={"actor/loss": jnp.zeros(())})
-
-    def update(
-        self, policy: DeterministicState, observations: Array, actor_loss: ActorLoss
-    ) -> DeterministicState:
-        """One step on the loss at the policy's actions."""
-
-        def loss(params):
-            value = actor_loss(policy.apply(params, observations))
-            return value, {"actor/loss": value}
-
-        policy, info = self.minimize(policy, loss, self.actor_lr)
-        return policy.replace(metrics=info)
+        metrics = {"actor/loss": jnp.zeros(())}
+        state = DeterministicState.create(network, network.init(key, observations), metrics=metrics)
+        return state.with_target()
 
 
-@flax.struct.dataclass
 class DelayedDeterministic(Delayed):
-    """Base of TD3, TD3+BC and ReBRAC: what they share. Each method writes its own `update`."""
+    """TD3; TD3+BC and ReBRAC have other losses of the policy."""
 
     policy: DeterministicActor = fields.part(DeterministicActor)
     critic: parts.Critic = fields.part(functools.partial(parts.Critic, critic_init=td3_init))
@@ -74,26 +55,37 @@ class DelayedDeterministic(Delayed):
 
     def target_actions(self, policy: NetworkState, observations: Array, key: PRNGKey) -> Array:
         """The target actor's actions with clipped Gaussian noise, f32[B, A] within [-1, 1]."""
-        actions = policy.apply(policy.target, observations)
+        actions = policy.at_target()(observations)
         noise = self.target_noise * jax.random.normal(key, actions.shape)
         noise = jnp.clip(noise, -self.target_noise_clip, self.target_noise_clip)
         return jnp.clip(actions + noise, -1.0, 1.0)
 
-    def fit_q(self, state: LearnerState, batch: Batch, key: PRNGKey) -> tuple[NetworkState, Metrics]:
+    def fit_q(self, state: LearnerState, batch: AnyBatch, key: PRNGKey) -> tuple[CriticState, Metrics]:
         """One step of Q towards the minimum of the target critics at the target actor's noisy action."""
         next_actions = self.target_actions(state.policy, batch.next_observations, key)
-        next_q = parts.min_q(state.critic, state.critic.target, batch.next_observations, next_actions)
+        next_q = state.critic.at_target().min_q(batch.next_observations, next_actions)
         return self.fit_critic(state, batch, next_q)
 
-    def improve(
-        self, state: LearnerState, critic: NetworkState, observations: Array, actor_loss: ActorLoss
-    ) -> tuple[LearnerState, Metrics]:
-        """Updates the policy on the loss of its actions, then the targets; each only if that is due."""
+    def actor_loss(self, critic: CriticState, batch: AnyBatch, actions: Array) -> Array:
+        """The loss of the policy's actions f32[B, A], a scalar: TD3's is minus the first Q."""
+        return -critic.apply(critic.params[0], batch.observations, actions).mean()
+
+    def update(self, state: LearnerState, batch: AnyBatch, key: PRNGKey) -> tuple[LearnerState, Metrics]:
+        """Updates Q, then pi by its loss with the new Q, then the targets; the last two only if due."""
         step = state.step + 1
-        update = functools.partial(self.policy.update, observations=observations, actor_loss=actor_loss)
-        policy = every(self.actor_period, step, update, state.policy)
+        critic, critic_info = self.fit_q(state, batch, key)
+
+        def improve(policy: DeterministicState) -> DeterministicState:
+            def loss(params):
+                actor_loss = self.actor_loss(critic, batch, policy.apply(params, batch.observations))
+                return actor_loss, {"actor/loss": actor_loss}
+
+            policy, metrics = self.policy.minimize(policy, loss, self.policy.actor_lr)
+            return policy.replace(metrics=metrics)
+
+        policy = every(self.actor_period, step, improve, state.policy)
         state = LearnerState(step, self.follow(policy, step), critic=self.follow(critic, step))
-        return state, policy.metrics
+        return state, {**critic_info, **policy.metrics}
 
     def act(self, actor: Params, observations: Array, key: PRNGKey, deterministic: bool) -> Array:
         """The policy's actions; with Gaussian exploration noise, and clipped, if not `deterministic`."""
@@ -104,30 +96,18 @@ class DelayedDeterministic(Delayed):
         return jnp.clip(actions + noise, -1.0, 1.0)
 
 
-@flax.struct.dataclass
 class TD3(DelayedDeterministic):
-    """By default every second update also updates the policy, to maximise the first Q, and the targets."""
+    """TD3 with a choice of initial kernels."""
 
     kernel_init: Initializer = fields.choice(orthogonal=sac_init, uniform=td3_init)
 
     def init(self, key: PRNGKey, observations: Array, actions: Array) -> LearnerState:
-        policy = dataclasses.replace(self.policy, actor_init=self.kernel_init)
-        critic = dataclasses.replace(self.critic, critic_init=self.kernel_init)
-        initialized = dataclasses.replace(self, policy=policy, critic=critic)
+        policy = self.policy.replace(actor_init=self.kernel_init)
+        critic = self.critic.replace(critic_init=self.kernel_init)
+        initialized = self.replace(policy=policy, critic=critic)
         return DelayedDeterministic.init(initialized, key, observations, actions)
 
-    def update(self, state: LearnerState, batch: Batch, key: PRNGKey) -> tuple[LearnerState, Metrics]:
-        """Updates Q, then pi with the new Q, then the targets."""
-        critic, critic_info = self.fit_q(state, batch, key)
 
-        def actor_loss(actions: Array) -> Array:
-            return -critic.apply(critic.params[0], batch.observations, actions).mean()
-
-        state, actor_info = self.improve(state, critic, batch.observations, actor_loss)
-        return state, {**critic_info, **actor_info}
-
-
-@flax.struct.dataclass
 class GumbelCritic(GumbelRegression, parts.Critic):
     """X-TD3's critics, fitted to L^beta of their targets (Eq. 9, 42); all else is TD3's."""
 

@@ -7,14 +7,13 @@ Differs: in lambda the paper averages |Q(s, a)| over the data's actions. The aut
 pi(s))|, and it also averages the squared error over the action's components. This file follows the code.
 """
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 
 from xql_jax.learners import fields
-from xql_jax.learners.parts import LearnerState, where_carried_out
+from xql_jax.learners.parts import CriticState, where_carried_out
 from xql_jax.learners.td3 import DelayedDeterministic
-from xql_jax.types import Array, Batch, Metrics, Numeric, PRNGKey
+from xql_jax.types import AnyBatch, Array, Numeric
 
 
 def normalized_mean(q: Array) -> Array:
@@ -22,23 +21,15 @@ def normalized_mean(q: Array) -> Array:
     return q.mean() / jax.lax.stop_gradient(jnp.abs(q).mean())
 
 
-@flax.struct.dataclass
 class TD3_BC(DelayedDeterministic):
     """TD3 whose policy maximises the first Q and clones the data; the scale of Q does not matter."""
 
     q_weight: Numeric = fields.traced(2.5, fields.NOT_NEGATIVE)  # weight of Q; 0: behaviour cloning
 
-    def update(self, state: LearnerState, batch: Batch, key: PRNGKey) -> tuple[LearnerState, Metrics]:
-        """Updates Q as TD3 does, then pi with the new Q, then the targets."""
-        critic, critic_info = self.fit_q(state, batch, key)
-
-        def actor_loss(actions: Array) -> Array:
-            q = critic.apply(critic.params[0], batch.observations, actions)
-            errors = where_carried_out(jnp.square(actions - batch.actions), batch)
-            return -self.q_weight * normalized_mean(q) + errors.mean()
-
-        state, actor_info = self.improve(state, critic, batch.observations, actor_loss)
-        return state, {**critic_info, **actor_info}
+    def actor_loss(self, critic: CriticState, batch: AnyBatch, actions: Array) -> Array:
+        q = critic.apply(critic.params[0], batch.observations, actions)
+        errors = where_carried_out(jnp.square(actions - batch.actions), batch)
+        return -self.q_weight * normalized_mean(q) + errors.mean()
 
 
 METHODS = {

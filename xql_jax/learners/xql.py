@@ -4,10 +4,8 @@ XQL is `InSample` with V fitted by `GumbelFit`: METHODS, at the end. With other 
 Hyperparameters: the paper's Table 4, in configs/. Where the authors' code differs: docs/differences.md.
 """
 
-import functools
 from collections.abc import Callable
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 
@@ -18,7 +16,6 @@ from xql_jax.losses.regression import huber_loss, mse_loss
 from xql_jax.types import AnyBatch, Array, Metrics, Numeric, PRNGKey
 
 
-@flax.struct.dataclass
 class GumbelRegression(fields.Part):
     """A part that fits its network to beta * log E[exp(targets / beta)], their soft maximum."""
 
@@ -31,15 +28,10 @@ class GumbelRegression(fields.Part):
         return self.loss(values, targets, beta=self.beta, clip=self.clip, clip_rule=self.clip_rule)
 
 
-@flax.struct.dataclass
 class GumbelFit(GumbelRegression, parts.ValueFit):
-    """Fits V to beta * log E[exp(Q / beta)], the soft maximum of Q (Eq. 11).
-
-    `ValueFit.fit` takes the gradient steps on `loss_of`.
-    """
+    """Fits V to beta * log E[exp(Q / beta)], the soft maximum of Q (Eq. 11); the steps: `ValueFit.fit`."""
 
 
-@flax.struct.dataclass
 class TemporalDifference(parts.Critic):
     """Critics fitted to r + discount * V(s') (Eq. 14) by squared errors or, as in their code, Huber losses.
 
@@ -53,7 +45,6 @@ class TemporalDifference(parts.Critic):
         return loss if self.critic_loss is huber_loss else loss / self.num_critics
 
 
-@flax.struct.dataclass
 class InSample(parts.PolicyLearner):
     """Algorithm 1 in three parts: how V is fitted, how the policy is extracted, how Q is fitted."""
 
@@ -75,7 +66,7 @@ class InSample(parts.PolicyLearner):
     def update(self, state: LearnerState, batch: AnyBatch, key: PRNGKey) -> tuple[LearnerState, Metrics]:
         """Updates V, then pi, then Q and its target: the authors' order; the paper prints Q, V, pi."""
         key_value, key_policy = jax.random.split(key)
-        target_q = functools.partial(parts.min_q, state.critic, state.critic.target)
+        target_q = state.critic.at_target().min_q
         q = target_q(batch.observations, batch.actions)
 
         # V goes to Q of the data's actions (Eq. 11), or of others near them and at random.

@@ -10,7 +10,6 @@ no result there ties it to the Bellman errors, which also hold the noise of tran
 import functools
 import math
 
-import flax.struct
 import jax.numpy as jnp
 
 from xql_jax.learners import fields, parts
@@ -24,13 +23,12 @@ CLIP = 7.0  # of z; beyond it the loss continues as its tangent
 GUMBEL_SCALE = math.sqrt(6.0) / math.pi  # of a Gumbel distribution, in its standard deviations: 0.78
 
 
-class ScaledState(parts.NetworkState):
+class ScaledState(parts.NetworkState, kw_only=True):
     """The network V, and the beta to which it is fitted."""
 
-    log_beta: Array = flax.struct.field(default=None)  # f32[], of reward units
+    log_beta: Array  # f32[], of reward units
 
 
-@flax.struct.dataclass
 class BellmanScale(parts.ValueFit[ScaledState]):
     """Fits V to beta * log E[exp(Q / beta)], with beta following the scale of the Bellman errors.
 
@@ -47,7 +45,7 @@ class BellmanScale(parts.ValueFit[ScaledState]):
     def init(self, key: PRNGKey, observations: Array) -> ScaledState:
         log_beta = jnp.log(jnp.asarray(self.initial_beta, jnp.float32))
         value = super().init(key, observations)
-        return ScaledState.create(value.network, value.params).replace(log_beta=log_beta)
+        return ScaledState.create(value.network, value.params, log_beta=log_beta)
 
     def fit(self, value: ScaledState, observations: Array, targets: Array) -> tuple[ScaledState, Metrics]:
         beta = jnp.exp(value.log_beta)
@@ -63,7 +61,6 @@ class BellmanScale(parts.ValueFit[ScaledState]):
         return value.replace(log_beta=log_beta)
 
 
-@flax.struct.dataclass
 class XQLBellman(InSample):
     """Algorithm 1, and after it one step of beta towards the scale of the errors that Q learned from."""
 

@@ -17,9 +17,6 @@ def expectile_loss(values: Array, targets: Array, *, expectile: Numeric) -> Arra
 
 
 def pinball_loss(values: Array, targets: Array, *, quantile: float) -> Array:
-    """Pinball loss max(quantile * y, (quantile - 1) * y) of each example, y = targets - values.
-
-    Its minimiser is the quantile of the targets.
-    """
+    """max(quantile * y, (quantile - 1) * y) of each example, y = targets - values: fits their quantile."""
     y = difference(values, targets)
     return jnp.maximum(quantile * y, (quantile - 1.0) * y)

@@ -132,10 +132,7 @@ class StateGaussianPolicy(GaussianPolicy):
 
 
 class NarrowGaussianPolicy(GaussianPolicy):
-    """A Gaussian policy whose log-std is a tanh of another output of the MLP, scaled to [-5, 0].
-
-    So the standard deviation begins near exp(-2.5) = 0.08 and stays below 1, half of the range of actions.
-    """
+    """A Gaussian policy whose std, of another output of the MLP, begins near 0.08 and stays below 1."""
 
     def log_std(self, x: Array) -> Array:
         return softly_bounded(nn.Dense(self.action_dim, kernel_init=small_init)(x), *NARROW_LOG_STD_RANGE)
@@ -163,8 +160,7 @@ class MixturePolicy(nn.Module):
 class TanhGaussianPolicy(nn.Module):
     """SAC's policy: f32[B, O] -> distribution over f32[B, A] within [-1, 1].
 
-    Mean and log-std both depend on the state; a tanh brings log-std into [-5, 2], as in pytorch_sac and the
-    authors' code.
+    A tanh brings log-std into [-5, 2], as in pytorch_sac and the authors' code.
     """
 
     action_dim: int

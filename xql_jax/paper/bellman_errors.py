@@ -7,7 +7,7 @@ import math
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from xql_jax.errors import UserError
-from xql_jax.paper.columns import Table, Tables, long_table, where
+from xql_jax.paper.columns import Tables, long_table, where
 from xql_jax.paper.curves import Point, points_of, scores_in
 from xql_jax.reports.style import BLUE, GREEN, VERMILION, legend_below, legend_height, styled
 from xql_jax.theory import arguments
@@ -33,13 +33,10 @@ HOW = (
 )
 
 
-Law = Any  # a frozen distribution of `scipy.stats`
-
-
 class Fit(NamedTuple):
     """A law (distribution) fitted to errors by maximum likelihood, and how well it fits."""
 
-    law: Law
+    law: stats.distributions.rv_frozen
     log_likelihood: float  # mean of log p over the errors, nats; depends on the errors' unit
     kolmogorov_smirnov: float  # largest difference of the cdfs, in [0, 1]
 
@@ -60,19 +57,17 @@ def fit_errors(errors: ArrayLike) -> dict[str, Fit]:
     """
     x = arguments.samples("errors", errors).ravel()
 
-    def judged(law: Law) -> Fit:
+    def judged(law: stats.distributions.rv_frozen) -> Fit:
         # The method affects only the p-value, which is not used. The exact one would take long.
         statistic = stats.kstest(x, law.cdf, method="asymp").statistic
         return Fit(law, float(law.logpdf(x).mean()), float(statistic))
 
-    right, mirrored = fit_gumbel(x), fit_gumbel(-x)
-    gumbels = {
-        "Gumbel (right-skewed)": judged(stats.gumbel_r(*right)),
-        "Gumbel (left-skewed)": judged(stats.gumbel_l(-mirrored[0], mirrored[1])),
-    }
-    likelier = max(gumbels, key=lambda name: gumbels[name].log_likelihood)
-    return {
-        likelier: gumbels[likelier],
+    location, scale = fit_gumbel(-x)
+    right, left = judged(stats.gumbel_r(*fit_gumbel(x))), judged(stats.gumbel_l(-location, scale))
+    fits = {"Gumbel (right-skewed)": right}
+    if left.log_likelihood > right.log_likelihood:
+        fits = {"Gumbel (left-skewed)": left}
+    return fits | {
         "Gaussian": judged(stats.norm(*fit_gaussian(x))),
         "logistic": judged(stats.logistic(*fit_logistic(x))),
     }
@@ -180,7 +175,8 @@ def draw_bellman_errors(tables: Tables) -> Figure:
             numbers = f"{fit.log_likelihood:.3f} nats an error, KS {fit.kolmogorov_smirnov:.3f}"
             axes.plot(x, fit.law.pdf(x), color=color, linestyle=linestyle, label=f"{law}: {numbers}")
         title = "\n".join(textwrap.wrap(f"{method} on {task}", WIDEST))
-        axes.set(title=f"{title}\n{_pooled(of_panel)}")
+        snapshots, seeds = (len(np.unique(of_panel[name])) for name in ("step", "seed"))
+        axes.set(title=f"{title}\npooled: {snapshots} snapshot(s) of {seeds} seed(s)")
         axes.set(xlabel="Bellman error (reward units)", ylabel="density (1 / reward units)")
         axes.margins(x=0)
         legend_below(axes, 1)
@@ -188,9 +184,3 @@ def draw_bellman_errors(tables: Tables) -> Figure:
         axes.remove()
     figure.suptitle("\n".join(textwrap.wrap(HOW, 62 * columns)), x=0.01, ha="left", fontsize="small")
     return figure
-
-
-def _pooled(errors: Table) -> str:
-    snapshots, seeds = len(np.unique(errors["step"])), len(np.unique(errors["seed"]))
-    of_seeds = "1 seed" if seeds == 1 else f"{seeds} seeds"
-    return f"pooled: {snapshots} snapshot{'' if snapshots == 1 else 's'} of {of_seeds}"

@@ -55,16 +55,13 @@ def scores_in(
     Raises:
         UserError: if there is no such folder or run.
     """
-    if not root.is_dir():
-        raise UserError(f"--runs={root}: no such folder")
     found = read_runs([str(root)], file_name, column)
     finished = [run for run in found.runs if run.status == "finished" and run.phase != FINE_TUNING]
     of_methods = [run for run in finished if run.algorithm in algorithms]
     shown = [run.path for run in of_methods if tasks is None or run.dataset in tasks]
     if not shown:
         there = ", ".join(sorted({f"{run.algorithm} on {run.dataset}" for run in finished})) or "none"
-        named = algorithms if len(algorithms) < 10 else ["xql-train-offline"]
-        wanted = " or ".join(named) + (f" on {' or '.join(tasks)}" if tasks else "")
+        wanted = " or ".join(algorithms) + (f" on {' or '.join(tasks)}" if tasks else "")
         raise UserError(f"--runs={root}: needs a finished run of {wanted}; there are: {there}")
     scores, doubled = method_scores([member for member in found.members if member.run.path in shown], but)
     for run, reason in (*found.left_out, *doubled):
@@ -109,7 +106,7 @@ def read_curves(
     for place, of_place in places.items():
         # By step: a seed may have been evaluated at steps at which the seed before it was not.
         for step, at in sorted(grouped(of_place, lambda point: point.step).items()):
-            mean, half_width = _mean(at)
+            mean, half_width = mean_and_interval(np.array([point.value for point in at]))
             diverged = sum(point.diverged for point in at)
             curves.append((*place, step, mean, mean - half_width, mean + half_width, len(at), diverged))
     for score in scores:
@@ -122,12 +119,6 @@ def read_curves(
         "seeds": long_table(*Point._fields, rows=points),
         "restarts": long_table("task", "method", "restarts", rows=restarts),
     }
-
-
-def _mean(points: Sequence[Point]) -> tuple[float, float]:
-    """Returns the mean over the points' values, and half the width of its 95% interval."""
-    mean, half_width = mean_and_interval(np.array([point.value for point in points]))
-    return float(mean), float(half_width)
 
 
 @style.styled()
@@ -167,20 +158,20 @@ def _draw_panel(
 ) -> None:
     curves, marked = {}, {}
     for method, look in looks.items():
-        if method in methods:
-            of_method = {name: where(table, task=task, method=method) for name, table in tables.items()}
-            columns = (of_method["seeds"][name].tolist() for name in ("seed", "step", "value"))
-            curves[method] = by_seed_and_step(zip(*columns, strict=True))
-            marked[method] = look | {"label": look["label"] + _marks(of_method)}
+        if method not in methods:
+            continue
+        of_method = {name: where(table, task=task, method=method) for name, table in tables.items()}
+        columns = (of_method["seeds"][name].tolist() for name in ("seed", "step", "value"))
+        curves[method] = by_seed_and_step(zip(*columns, strict=True))
+        seeds, diverged = (of_method["curves"][name][-1] for name in ("seeds", "diverged"))
+        (restarts,) = of_method["restarts"]["restarts"]
+        label = look["label"]
+        if diverged:
+            label += f" ({diverged} of {seeds} diverged)"
+        if restarts:
+            label += f" (restarts: {restarts})"
+        marked[method] = look | {"label": label}
     style.draw_curves(axes, curves, marked, True, columns=1)
-
-
-def _marks(tables: Tables) -> str:
-    """Says how many of a method's seeds have diverged in the end, and how often they began anew."""
-    seeds, diverged = (tables["curves"][name][-1] for name in ("seeds", "diverged"))
-    (restarts,) = tables["restarts"]["restarts"]
-    text = f" ({diverged} of {seeds} diverged)" if diverged else ""
-    return text + f" (restarts: {restarts})" if restarts else text
 
 
 def _best_first(curves: Table) -> list[str]:
@@ -210,15 +201,14 @@ def read_ablation(root: Path, *, field: str) -> Tables:
     values = grouped((place for place, points in by_value.items() if points), lambda place: place[:2])
     places = [place for of_method in values.values() if len(of_method) > 1 for place in of_method]
     if not places:
-        sweep = "--methods=xql:batch_size=64,xql:batch_size=1024"
-        how = sweep if field == "batch_size" else f"--sweep='{field}=1,2'"
-        raise UserError(f"no runs that vary {field}: train some, as xql-reproduce {how} does")
+        raise UserError(f"no runs that vary {field}: train some, such as --{field}=1 and --{field}=2")
     last = []
     for place in sorted(places):
         end = max(point.step for point in by_value[place])
         ended = [point for point in by_value[place] if point.step == end]
         share = float(np.mean([point.diverged for point in ended]))
-        last.append((*place, *_mean(ended), len(ended), share))
+        score_and_interval = mean_and_interval(np.array([point.value for point in ended]))
+        last.append((*place, *score_and_interval, len(ended), share))
     columns = ("task", "method", "value", "score", "interval", "seeds", "share_diverged")
     curves = [(*place, *point[2:]) for place in places for point in by_value[place]]
     return {

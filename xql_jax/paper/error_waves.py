@@ -35,7 +35,9 @@ def compute_error_waves(seed: int) -> Tables:
     generator = np.random.default_rng(seed)
     noise = Gumbel(0.0, FIRST_SCALE)
     wave = error_wave(generator, chain(), noise, state=1, steps=WAVE_STEPS, num_samples=NUM_DRAWS)
-    of_wave = [*np.indices((WAVE_STEPS + 1, CHAIN)), *wave]
+    shrinking = FIRST_SCALE * np.pi / np.sqrt(6.0) * CHAIN_DISCOUNT ** np.arange(WAVE_STEPS + 1)
+    exact = shrinking[:, None] * np.eye(WAVE_STEPS + 1, CHAIN, k=1)  # after t steps it is in state 1 + t
+    of_wave = [*np.indices(wave.shape), wave, exact]
 
     # Errors in all state-action pairs at once: Eq. 25 unchanged, and Eq. 25 with the draws made independent
     # between the steps, as Eq. 26 assumes. Under Eq. 25, pairs with the same successor have the same error,

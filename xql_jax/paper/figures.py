@@ -13,7 +13,7 @@ from xql_jax.paper import bellman_errors, curves, error_waves, maze, regression_
 from xql_jax.paper.columns import Tables
 from xql_jax.reports.score_table import csv_table
 from xql_jax.reports.style import render
-from xql_jax.suites import SUITES
+from xql_jax.tasks import SUITES
 
 
 class PaperFigure(NamedTuple):

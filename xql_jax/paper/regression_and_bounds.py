@@ -25,12 +25,7 @@ def spread_around(x: np.ndarray) -> np.ndarray:
 
 
 def by_beta(betas: Sequence[float], name: str, points: np.ndarray, **columns: Sequence[np.ndarray]) -> Table:
-    """Returns a table with a row for every beta and point.
-
-    Args:
-        name: of the column with the points.
-        columns: for each further column, an array over the points for each beta.
-    """
+    """Returns a table with a row for every beta and point; each column is given as an array for each beta."""
     grid = {"beta": np.repeat(betas, len(points)), name: np.tile(points, len(betas))}
     return grid | {column: np.concatenate(arrays) for column, arrays in columns.items()}
 
@@ -96,21 +91,13 @@ NUM_ESTIMATES = 20_000
 B1_BETAS = np.geomspace(0.02, 20.0, 60)
 # P(Q = +Q_MAX); estimates are either Q_MAX or -Q_MAX. With 0.25 the bound printed in the paper fails.
 CASES = {"E[Q] = 0": 0.5, "E[Q] = −0.5": 0.25}
-B1_LOOKS: dict[str, style.Look] = {
-    "corrected_bound": {
-        "color": style.GREEN,
-        "linestyle": "--",
-        "label": "upper bound, corrected (2β log cosh)",
-    },
-    "printed_bound": {
-        "color": style.VERMILION,
-        "linestyle": "-.",
-        "label": "upper bound, as printed (β log cosh)",
-    },
-    "estimated_value": {"color": style.BLUE, "linewidth": 2.2, "label": "E[V̂], simulated"},
-    "true_value": {"color": style.ORANGE, "linestyle": ":", "linewidth": 2.2, "label": "V, the lower bound"},
-    "mean": {"color": "0.5", "linewidth": 0.8, "label": "E[Q]"},
-}
+B1_LINES = (  # column, colour, dashes, width, label
+    ("corrected_bound", style.GREEN, "--", 1.6, "upper bound, corrected (2β log cosh)"),
+    ("printed_bound", style.VERMILION, "-.", 1.6, "upper bound, as printed (β log cosh)"),
+    ("estimated_value", style.BLUE, "-", 2.2, "E[V̂], simulated"),
+    ("true_value", style.ORANGE, ":", 2.2, "V, the lower bound"),
+    ("mean", "0.5", "-", 0.8, "E[Q]"),
+)
 X_MAX = 1.0  # X is uniform in [-X_MAX, X_MAX], reward units
 B2_BETAS = (0.2, 1.0)
 DELTA = 0.05
@@ -118,16 +105,12 @@ SAMPLES = np.unique(np.geomspace(5, 2_000, 14).astype(int))
 DELTAS = np.geomspace(0.001, 0.5, 25)
 NUM_FAILING = 50  # N for which failures of the bound are counted
 REPLICATIONS = 20_000
-B2_LOOKS: dict[str, style.Look] = {
-    "bound_eq_32": {"color": style.VERMILION, "linestyle": "-.", "label": "bound of Eq. 32"},
-    "bound_eq_30": {"color": style.GREEN, "linestyle": "--", "label": "bound of Eq. 30"},
-    "simulated_quantile": {
-        "color": style.BLUE,
-        "marker": "o",
-        "label": f"{1 - DELTA:.0%} of estimates lie below",
-    },
-    "exact": {"color": style.SOFT, "linewidth": 1, "label": "L^β(X), exact"},
-}
+B2_LINES = (  # column, colour, marker and dashes, width, label
+    ("bound_eq_32", style.VERMILION, "-.", 1.6, "bound of Eq. 32"),
+    ("bound_eq_30", style.GREEN, "--", 1.6, "bound of Eq. 30"),
+    ("simulated_quantile", style.BLUE, "o-", 1.6, f"{1 - DELTA:.0%} of estimates lie below"),
+    ("exact", style.SOFT, "-", 1.0, "L^β(X), exact"),
+)
 
 
 def compute_b1(seed: int) -> Tables:
@@ -157,8 +140,8 @@ def draw_b1(tables: Tables) -> Figure:
     for case, axes in zip(CASES, figure.subplots(1, 2, sharey=True), strict=True):
         rows = where(tables["values"], case=case)
         beta, printed, estimated = rows["beta"], rows["printed_bound"], rows["estimated_value"]
-        for column, look in B1_LOOKS.items():
-            axes.plot(beta, rows[column], **look)
+        for column, color, dashes, width, label in B1_LINES:
+            axes.plot(beta, rows[column], dashes, color=color, linewidth=width, label=label)
         fails = estimated > printed + 4.0 * rows["standard_error"]  # beyond what the simulation can miss
         if fails.any():
             axes.fill_between(beta, printed, estimated, where=fails, color=style.VERMILION, alpha=0.2)
@@ -202,8 +185,8 @@ def draw_b2(tables: Tables) -> Figure:
     *of_betas, right = figure.subplots(1, 3)
     for beta, axes, color, marker in zip(B2_BETAS, of_betas, style.LINES, ("o-", "s--"), strict=False):
         rows = where(tables["estimates"], beta=beta)
-        for column, look in B2_LOOKS.items():
-            axes.plot(rows["num_samples"], rows[column], **look)
+        for column, tint, form, width, label in B2_LINES:
+            axes.plot(rows["num_samples"], rows[column], form, color=tint, linewidth=width, label=label)
         axes.set(title=f"Lemma B.2, β = {beta:g}, δ = {DELTA:g}", xscale="log")
         axes.set(xlabel="N (samples)", ylabel="L^β (reward units)")
         rows = where(tables["failures"], beta=beta)

@@ -1,6 +1,5 @@
 """A report on a dataset: its statistics, and warnings about what is likely to spoil a training."""
 
-import dataclasses
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -10,62 +9,13 @@ from xql_jax.data.dataset import Dataset, as_learners_see
 from xql_jax.data.suspicions import suspicions
 from xql_jax.reports.style import BLUE, count_axis, legend_below, styled
 from xql_jax.tasks import Task
-from xql_jax.types import UNKNOWN, ActionBounds
+from xql_jax.types import UNKNOWN, ActionBounds, Json
 
 AT_BOUND = 0.99  # a tanh policy's action of this size is saturated
 
 
-@dataclasses.dataclass(frozen=True)
-class NumberSummary:
-    """The range, mean and median of a set of numbers, in their own unit."""
-
-    least: float
-    mean: float
-    median: float
-    most: float
-
-    def __str__(self) -> str:
-        return f"{self.least:g} to {self.most:g}, mean {self.mean:g}, median {self.median:g}"
-
-    @property
-    def largest(self) -> float:
-        """The largest absolute value."""
-        return max(abs(self.least), abs(self.most))
-
-    @property
-    def is_constant(self) -> bool:
-        return self.least == self.most
-
-
-@dataclasses.dataclass
-class DatasetReport:
-    """The statistics of a dataset before any preprocessing, and warnings."""
-
-    source: str
-    notes: list[str]
-    transitions: int
-    observation_dim: int
-    action_dim: int
-    trajectories: int  # they end where `Dataset.ends` is true: at terminals, time-outs and jumps
-    terminals: int
-    cut_off: int  # trajectories that end without a terminal
-    lengths: NumberSummary  # steps
-    returns: NumberSummary  # undiscounted, reward units
-    scores: NumberSummary | None
-    rewards: NumberSummary
-    zero_rewards: float  # share of the transitions
-    actions: NumberSummary  # over all entries
-    actions_at_bound: float  # share of the entries
-    actions_beyond_bound: float  # share of the entries
-    observation_ranges: list[tuple[float, float]]  # by entry
-    constant_observations: list[int]  # entries
-    constant_actions: list[int]  # entries
-    duplicates: int  # transitions that equal an earlier one bit for bit
-    warnings: list[str] = dataclasses.field(default_factory=list)
-
-
-def describe_dataset(dataset: Dataset, task: Task | None, bounds: ActionBounds = UNKNOWN) -> DatasetReport:
-    """Returns the report on a dataset.
+def describe_dataset(dataset: Dataset, task: Task | None, bounds: ActionBounds = UNKNOWN) -> Json:
+    """Returns the statistics of a dataset before any preprocessing, and warnings.
 
     Args:
         task: gives the episode limit and the scores; None if it is not known.
@@ -79,65 +29,76 @@ def describe_dataset(dataset: Dataset, task: Task | None, bounds: ActionBounds =
     size = np.abs(as_learners_see(dataset, bounds).batch.actions)
     ranges = np.stack([observations.min(0), observations.max(0)], axis=1)
     bits = np.concatenate([field.reshape(dataset.size, -1).view(np.uint32) for field in fields], axis=1)
-    report = DatasetReport(
-        source=dataset.source,
-        notes=list(dataset.notes),
-        transitions=dataset.size,
-        observation_dim=dataset.observation_dim,
-        action_dim=dataset.action_dim,
-        trajectories=len(lengths),
-        terminals=int((masks == 0).sum()),
-        cut_off=int((dataset.ends & (masks != 0)).sum()),
-        lengths=_summary(lengths),
-        returns=_summary(returns),
-        scores=_summary(task.normalized_score(returns)) if task and task.scores_returns else None,
-        rewards=_summary(rewards),
-        zero_rewards=float((rewards == 0).mean()),
-        actions=_summary(actions),
-        actions_at_bound=float((size >= AT_BOUND).mean()),
-        actions_beyond_bound=float((size > 1).mean()),
-        observation_ranges=[(float(least), float(most)) for least, most in ranges],
-        constant_observations=np.flatnonzero(ranges[:, 0] == ranges[:, 1]).tolist(),
-        constant_actions=np.flatnonzero(actions.min(0) == actions.max(0)).tolist(),
-        duplicates=dataset.size - len({hash(row.tobytes()) for row in bits}),
-    )
-    report.warnings.extend(_reward_warnings(report, task))
-    report.warnings.extend(_end_warnings(dataset, report, task))
-    report.warnings.extend(_entry_warnings(dataset, report))
-    report.warnings.extend(_order_warnings(dataset, report))
+    report: Json = {
+        "source": dataset.source,
+        "notes": list(dataset.notes),
+        "transitions": dataset.size,
+        "observation_dim": dataset.observation_dim,
+        "action_dim": dataset.action_dim,
+        "trajectories": len(lengths),  # they end where `ends` is true: at terminals, time-outs and jumps
+        "terminals": int((masks == 0).sum()),
+        "cut_off": int((dataset.ends & (masks != 0)).sum()),  # trajectories that end without a terminal
+        "lengths": _summary(lengths),  # steps
+        "returns": _summary(returns),  # undiscounted, reward units
+        "scores": _summary(task.normalized_score(returns)) if task and task.scores_returns else None,
+        "rewards": _summary(rewards),
+        "zero_rewards": float((rewards == 0).mean()),  # share of the transitions
+        "actions": _summary(actions),  # over all entries
+        "actions_at_bound": float((size >= AT_BOUND).mean()),  # share of the entries
+        "actions_beyond_bound": float((size > 1).mean()),  # share of the entries
+        "observation_ranges": ranges.astype(float).tolist(),  # by entry
+        "constant_observations": np.flatnonzero(ranges[:, 0] == ranges[:, 1]).tolist(),  # entries
+        "constant_actions": np.flatnonzero(actions.min(0) == actions.max(0)).tolist(),  # entries
+        "duplicates": dataset.size - len({hash(row.tobytes()) for row in bits}),  # bit for bit
+    }
+    report["warnings"] = [
+        *_reward_warnings(report, task),
+        *_end_warnings(dataset, report, task),
+        *_entry_warnings(dataset, report),
+        *_order_warnings(dataset, report),
+    ]
     return report
 
 
-def _summary(numbers: np.ndarray) -> NumberSummary:
+def _summary(numbers: np.ndarray) -> dict[str, float]:
+    """Returns the range, mean and median of a set of numbers, in their own unit."""
     numbers = np.asarray(numbers, np.float64)
     least, most = float(np.min(numbers)), float(np.max(numbers))
-    return NumberSummary(least, float(np.mean(numbers)), float(np.median(numbers)), most)
+    return {
+        "least": least,
+        "mean": float(np.mean(numbers)),
+        "median": float(np.median(numbers)),
+        "most": most,
+    }
 
 
-def _reward_warnings(report: DatasetReport, task: Task | None) -> Iterator[str]:
-    rewards, returns, is_one = report.rewards, report.returns, report.trajectories == 1
-    if rewards.largest == 0:
+def _reward_warnings(report: Json, task: Task | None) -> Iterator[str]:
+    rewards, returns, is_one = report["rewards"], report["returns"], report["trajectories"] == 1
+    largest = max(abs(rewards["least"]), abs(rewards["most"]))
+    if largest == 0:
         yield "every reward is 0: there is nothing to learn but the data's own behaviour"
-    elif rewards.is_constant:
-        yield f"every reward is {rewards.least:g}: only the length of trajectories can be learned from"
-    elif not 1e-3 <= rewards.largest <= 1e3:
-        yield f"the largest reward is {rewards.largest:g}, but the defaults, such as beta's, are for about 1"
-    who = "the one trajectory returns" if is_one else f"all {report.trajectories:,} trajectories return"
-    if returns.is_constant and task and task.suite.scales_rewards:
-        yield f"{who} {returns.least:g}: methods that scale rewards by the range of returns will refuse this"
-    elif returns.is_constant and not is_one:
-        yield f"{who} {returns.least:g}"
-    if report.scores and report.scores.most > 200:
+    elif rewards["least"] == rewards["most"]:
+        yield f"every reward is {rewards['least']:g}: only the length of trajectories can be learned from"
+    elif not 1e-3 <= largest <= 1e3:
+        yield f"the largest reward is {largest:g}, but the defaults, such as beta's, are for about 1"
+    who = "the one trajectory returns" if is_one else f"all {report['trajectories']:,} trajectories return"
+    if returns["least"] == returns["most"]:
+        if task and task.suite.scales_rewards:
+            why = "methods that scale rewards by the range of returns will refuse this"
+            yield f"{who} {returns['least']:g}: {why}"
+        elif not is_one:
+            yield f"{who} {returns['least']:g}"
+    if report["scores"] and report["scores"]["most"] > 200:
         yield (
-            f"scores reach {report.scores.most:,.0f}, and an expert's is 100: the data's rewards are not "
-            "those of the evaluation (as in D4RL's kitchen), or trajectories are not separated"
+            f"scores reach {report['scores']['most']:,.0f}, and an expert's is 100: the data's rewards are "
+            "not those of the evaluation (as in D4RL's kitchen), or trajectories are not separated"
         )
-    if report.duplicates > 0.01 * report.transitions:
-        share = report.duplicates / report.transitions
-        yield f"{report.duplicates:,} transitions ({share:.0%}) are there more than once"
+    if report["duplicates"] > 0.01 * report["transitions"]:
+        share = report["duplicates"] / report["transitions"]
+        yield f"{report['duplicates']:,} transitions ({share:.0%}) are there more than once"
 
 
-def _end_warnings(dataset: Dataset, report: DatasetReport, task: Task | None) -> Iterator[str]:
+def _end_warnings(dataset: Dataset, report: Json, task: Task | None) -> Iterator[str]:
     rewards, terminals = np.asarray(dataset.batch.rewards), np.asarray(dataset.batch.masks) == 0
     lengths, last = dataset.trajectory_lengths(), np.flatnonzero(dataset.ends)
     limit = (task.episode_limit if task else None) or np.inf
@@ -148,7 +109,7 @@ def _end_warnings(dataset: Dataset, report: DatasetReport, task: Task | None) ->
     if len(after_terminal):
         if lengths.max() > 1:
             yield (
-                f"{len(after_terminal):,} of {report.terminals:,} terminals follow a terminal, the first at "
+                f"{len(after_terminal):,} of {terminals.sum():,} terminals follow a terminal, the first at "
                 f"transition {after_terminal[0]:,}: the episode went on after its goal, as in AntMaze, so "
                 "lengths and returns here are those of its parts"
             )
@@ -165,31 +126,29 @@ def _end_warnings(dataset: Dataset, report: DatasetReport, task: Task | None) ->
         if elsewhere.min() <= at_ends.min() and at_ends.max() <= elsewhere.max():
             where = f"after {lengths[0]} steps, with rewards as at other steps"
             yield f"all {len(lengths):,} trajectories end in a terminal {where}: store time-outs as timeouts"
-    if too_long and report.cut_off < 2:
+    if too_long and report["cut_off"] < 2:
         yield f"{too_long:,} trajectories are longer than an episode, {limit} steps: time-outs may be missing"
-    if report.trajectories == 1 and not terminals.any():
+    if len(lengths) == 1 and not terminals.any():
         yield "one trajectory without a terminal: do the data say where episodes end?"
 
 
-def _entry_warnings(dataset: Dataset, report: DatasetReport) -> Iterator[str]:
-    if report.actions_beyond_bound:
-        share = f"{report.actions_beyond_bound:.1%} of the action entries"
-        yield f"{share} are beyond ±1, up to {report.actions.largest:g}, and are clipped: divide by the bound"
-    if report.actions_at_bound > 0.5:
-        share = f"{report.actions_at_bound:.0%} of the action entries"
-        yield f"{share} are at their bounds, where a tanh policy has hardly any gradient"
+def _entry_warnings(dataset: Dataset, report: Json) -> Iterator[str]:
+    if report["actions_beyond_bound"]:
+        share = f"{report['actions_beyond_bound']:.1%} of the action entries"
+        largest = np.abs(dataset.batch.actions).max()
+        yield f"{share} are beyond ±1, up to {largest:g}, and are clipped: divide by the bound"
     yield from suspicions(dataset)
-    if report.constant_actions:
-        yield f"action entries that never change: {_listed(report.constant_actions)}"
-    large = np.flatnonzero(np.abs(report.observation_ranges).max(axis=1) > 1000)
+    if report["constant_actions"]:
+        yield f"action entries that never change: {_listed(report['constant_actions'])}"
+    large = np.flatnonzero(np.abs(report["observation_ranges"]).max(axis=1) > 1000)
     if len(large):
         yield f"observation entries beyond ±1,000, which the networks see as they are: {_listed(large)}"
 
 
-def _order_warnings(dataset: Dataset, report: DatasetReport) -> Iterator[str]:
-    if 2 * report.cut_off > report.transitions:
+def _order_warnings(dataset: Dataset, report: Json) -> Iterator[str]:
+    if 2 * report["cut_off"] > report["transitions"]:
         yield (
-            f"{report.cut_off:,} of {report.transitions:,} transitions do not lead to the next row's "
+            f"{report['cut_off']:,} of {report['transitions']:,} transitions do not lead to the next row's "
             "observation: are the rows shuffled? Then lengths, returns and next actions are not known here"
         )
     observations, _, _, masks, following = (np.asarray(field) for field in dataset.batch)
@@ -202,30 +161,36 @@ def _order_warnings(dataset: Dataset, report: DatasetReport) -> Iterator[str]:
         )
 
 
-def report_lines(report: DatasetReport) -> list[str]:
-    """Returns the report as text, one line per fact, with the warnings last."""
-    lows, highs = zip(*report.observation_ranges, strict=True)
+def report_lines(report: Json) -> list[str]:
+    """Returns the report of `describe_dataset` as text, one line per fact, with the warnings last."""
+    spread = {
+        name: "{least:g} to {most:g}, mean {mean:g}, median {median:g}".format(**report[name])
+        for name in ("lengths", "returns", "scores", "rewards", "actions")
+        if report[name]
+    }
+    lows, highs = zip(*report["observation_ranges"], strict=True)
+    at_bound = f"{report['actions_at_bound']:.1%} of the entries at their bounds"
     low, high = min(lows), max(highs)
     lines = [
-        report.source,
-        f"  transitions   {report.transitions:,}: observations of {report.observation_dim} entries, "
-        f"actions of {report.action_dim}",
-        f"  trajectories  {report.trajectories:,}: {report.terminals:,} end in a terminal, "
-        f"{report.cut_off:,} are cut off (time-out, jump, end of data)",
-        f"  length        {report.lengths} steps",
-        f"  return        {report.returns}",
+        report["source"],
+        f"  transitions   {report['transitions']:,}: observations of {report['observation_dim']} entries, "
+        f"actions of {report['action_dim']}",
+        f"  trajectories  {report['trajectories']:,}: {report['terminals']:,} end in a terminal, "
+        f"{report['cut_off']:,} are cut off (time-out, jump, end of data)",
+        f"  length        {spread['lengths']} steps",
+        f"  return        {spread['returns']}",
     ]
-    if report.scores:
-        lines.append(f"  score         {report.scores} (D4RL-normalised)")
+    if report["scores"]:
+        lines.append(f"  score         {spread['scores']} (D4RL-normalised)")
     lines += [
-        f"  reward        {report.rewards}; {report.zero_rewards:.1%} are 0",
-        f"  action        {report.actions}; {report.actions_at_bound:.1%} of the entries at their bounds",
+        f"  reward        {spread['rewards']}; {report['zero_rewards']:.1%} are 0",
+        f"  action        {spread['actions']}; {at_bound}",
         f"  observation   {low:g} (entry {lows.index(low)}) to {high:g} (entry {highs.index(high)})",
-        f"  constant      observation entries: {_listed(report.constant_observations)}",
-        f"  duplicates    {report.duplicates:,} transitions",
+        f"  constant      observation entries: {_listed(report['constant_observations'])}",
+        f"  duplicates    {report['duplicates']:,} transitions",
     ]
-    lines += [f"  read          {note}" for note in report.notes]
-    warnings = [f"  warning: {warning}" for warning in report.warnings]
+    lines += [f"  read          {note}" for note in report["notes"]]
+    warnings = [f"  warning: {warning}" for warning in report["warnings"]]
     return lines + (warnings or ["  nothing to warn of"])
 
 

@@ -13,6 +13,7 @@ from xql_jax.reports.printed_tables import FINETUNING_TABLE, PAPER_TABLES, read_
 from xql_jax.reports.run_summary import FINE_TUNING, OFFLINE_TRAINING, grouped, varying_names
 from xql_jax.reports.score_table import Entry
 
+FOLDERS_HELP = "folders of runs, or folders that contain runs"  # what commands read
 FINGERPRINT = "dataset_fingerprint"
 # Settings that distinguish no methods.
 NO_METHOD = ("sweep", "log_interval", "eval_interval", "eval_episodes")
@@ -40,7 +41,7 @@ class RunFacts:
     is_normalised: bool  # whether 100 is an expert's score; else a score is the return itself
     has_own_data: bool  # whether it learned from files of the user instead of the task's dataset
     handover: int | None = None  # in fine-tuning, the step up to which steps are updates
-    restarted: Sequence[str] = ()  # the members that began anew after they diverged, once for each time
+    restarted: Sequence[str] = ()  # the members that initialised again after they diverged, once a time
     warnings: Sequence[str] = ()
 
 
@@ -211,14 +212,9 @@ def _how_far(members: Sequence[RunMember]) -> str:
 def _of_paper(run: RunFacts) -> tuple[float | None, float | None]:
     """Returns the paper's scores before and after fine-tuning; None if it has none on these data."""
     place = (run.dataset, run.algorithm)
-    if run.has_own_data:
-        return None, None
-    if run.phase == FINE_TUNING:
-        table = read_paper_table(FINETUNING_TABLE)
-        return table.before.get(place), table.scores.get(place)
-    if run.phase == OFFLINE_TRAINING:
-        for name in PAPER_TABLES:
-            table = read_paper_table(name)
-            if name != FINETUNING_TABLE and place in table.scores:
-                return None, table.scores[place]
+    for name in PAPER_TABLES:
+        table = read_paper_table(name)
+        phase = FINE_TUNING if name == FINETUNING_TABLE else OFFLINE_TRAINING
+        if run.phase == phase and place in table.scores and not run.has_own_data:
+            return table.before.get(place), table.scores[place]
     return None, None

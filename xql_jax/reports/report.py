@@ -9,25 +9,21 @@ from importlib import resources
 import numpy as np
 from matplotlib.figure import Figure
 
-from xql_jax.errors import needing
 from xql_jax.reports import report_pictures
-from xql_jax.reports.method_scores import FoundRuns, LeftOut, MethodScore, RunFacts, method_scores
-from xql_jax.reports.score_table import ScoreTable, csv_table, latex_table, markdown_table, plain_number
-from xql_jax.reports.statistics import (
-    AGGREGATES,
-    Statistics,
-    TuningCurve,
-    common_block,
-    score_matrix,
-    statistics_of,
-    tuning_curves,
+from xql_jax.reports.method_scores import FOLDERS_HELP, FoundRuns, RunFacts, method_scores
+from xql_jax.reports.printed_tables import PublishedScore, with_published
+from xql_jax.reports.score_table import (
+    REFERENCES_HELP,
+    ScoreTable,
+    csv_table,
+    latex_table,
+    markdown_table,
+    plain_number,
 )
+from xql_jax.reports.statistics import AGGREGATES, TuningCurve, compared_scores, tuning_curves
 from xql_jax.reports.style import render
 from xql_jax.settings import Settings, setting
 from xql_jax.tasks import references_given
-
-FOLDERS_HELP = "folders of runs, or folders that contain runs"
-REFERENCES_HELP = "TASK=RANDOM,EXPERT: returns that are 0 and 100 in the tables, for a task without scores."
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,14 +35,8 @@ class ReportSettings(Settings):
         2_000, "Bootstrap samples for the intervals of statistics over datasets.", least=100, most=1_000_000
     )
     references: Sequence[str] = setting((), REFERENCES_HELP)
+    published: str = setting("", "CSV of published scores for the tables, as docs/results/published.csv.")
     output: str = setting("results/report", "Folder for the page and the tables.")
-
-
-def check_installed() -> None:
-    """Raises UserError if a package that reports need is not installed."""
-    with needing("a report", "report"):
-        import jinja2  # noqa: F401
-        import rliable  # noqa: F401
 
 
 class Report:
@@ -63,7 +53,9 @@ class Report:
     def __init__(
         self, found: FoundRuns, episodes: FoundRuns, title: str, samples: int, references: Sequence[str] = ()
     ):
-        self.title, self.samples, self.runs = title, samples, found.runs
+        self.title = title
+        self.samples = samples
+        self.runs = found.runs
         scores, doubled = method_scores(found.members)
         given = references_given(references, {run.dataset for run in found.runs})
         self.scores = [score.scored(given.get(score.dataset)) for score in scores]
@@ -72,26 +64,27 @@ class Report:
         self.table = ScoreTable(sorted({score.dataset for score in self.scores}), methods, entries)
         self.left_out = list(dict.fromkeys([*found.left_out, *episodes.left_out, *doubled]))
         self.tuning = list(tuning_curves(method_scores(episodes.members)[0]))
-        self.statistics, self.not_compared = _compared(self.scores, samples)
+        self.statistics, self.not_compared = compared_scores(self.scores, samples)
         self.aggregates = [["", *(name.replace("_", " ") for name in AGGREGATES)]]
         if self.statistics:
             for method, intervals in self.statistics.aggregates.items():
                 self.aggregates.append([method, *map(_with_ends, intervals.T)])
 
-    def files(self, built: str) -> dict[str, str]:
+    def files(self, built: str, published: Sequence[PublishedScore] = ()) -> dict[str, str]:
         """Returns the report's files: text by file name.
 
         Args:
             built: a sentence that says when the report was made.
+            published: scores of others, beside which ours are shown.
         """
-        rows = self.table.rows()
+        rows = with_published(self.table.rows(), published)
         markdown, latex = markdown_table(rows), latex_table(rows)
         if self.statistics:
             on = f"over {', '.join(self.statistics.datasets)}; 95% intervals by stratified bootstrap"
             markdown += f"\n{on}\n\n{markdown_table(self.aggregates)}"
             latex += f"\n% {on}\n{latex_table(self.aggregates)}"
         return {
-            "index.html": self._page(built),
+            "index.html": self._page(built, published),
             "scores.csv": self.table.as_csv(),
             "statistics.csv": csv_table(self._statistics_rows()),
             "tuning.csv": csv_table(_tuning_rows(self.tuning)),
@@ -100,7 +93,7 @@ class Report:
             "scores.tex": latex,
         }
 
-    def _page(self, built: str) -> str:
+    def _page(self, built: str, published: Sequence[PublishedScore]) -> str:
         """Returns the HTML page, which needs no other file. All texts in it are escaped."""
         import jinja2
 
@@ -112,6 +105,7 @@ class Report:
         return environment.from_string(template).render(
             report=self,
             built=built,
+            published=published,
             curves=report_pictures.learning_curves(self.scores),
             sensitivity=report_pictures.sensitivity(self.scores),
             tuning=report_pictures.tuning(self.tuning),
@@ -127,34 +121,6 @@ class Report:
                     yield name, method, "", *map(plain_number, with_ends), self.statistics.seeds[method]
             for pair, probability in self.statistics.improvements.items():
                 yield "probability_of_improvement", *pair, *map(plain_number, probability), ""
-
-
-def _compared(scores: Sequence[MethodScore], samples: int) -> tuple[Statistics | None, list[LeftOut]]:
-    """Returns the statistics over the comparable scores, and the reasons why other scores are left out."""
-    fit: dict[tuple[str, str], list[float]] = {}
-    reasons: dict[tuple[str, str], str] = {}
-    for score in scores:
-        place, last = (score.dataset, score.method), score.last
-        if score.note:
-            reasons[place] = score.note
-        elif not score.is_normalised:
-            reasons[place] = "a return, which is in its task's own unit"
-        elif any(map(math.isnan, last)):
-            reasons[place] = "a last score is not finite"
-        else:
-            fit[place] = list(last)
-    datasets, methods = common_block(list(fit))
-    for dataset, method in fit:
-        if dataset not in datasets:
-            reasons[dataset, method] = "too few of the other methods have a score on this dataset"
-        elif method not in methods:
-            lacking = [name for name in datasets if (name, method) not in fit]
-            reasons[dataset, method] = f"the method has no score on {', '.join(lacking)}"
-    left_out = [LeftOut(f"{method} on {dataset}", reason) for (dataset, method), reason in reasons.items()]
-    if not methods:
-        return None, left_out
-    matrices = {method: score_matrix([fit[dataset, method] for dataset in datasets]) for method in methods}
-    return statistics_of(datasets, matrices, samples), left_out
 
 
 def _tuning_rows(curves: Sequence[TuningCurve]) -> Iterator[Sequence[object]]:

@@ -13,7 +13,7 @@ from xql_jax.reports.method_scores import NO_METHOD, MethodScore, RunFacts, RunM
 from xql_jax.reports.run_summary import OFFLINE_TRAINING, by_seed_and_step, grouped, varying_names
 from xql_jax.reports.statistics import Statistics, TuningCurve
 
-SCHEDULE = ("max_steps", "eval_interval", "eval_episodes", "evaluation_seed")  # get no sensitivity picture
+NOT_DRAWN = ("max_steps", "evaluation_seed")  # settings without a picture of the sensitivity
 
 
 class Picture(NamedTuple):
@@ -68,7 +68,7 @@ def sensitivity(scores: Sequence[MethodScore]) -> list[Picture]:
                 for rest, alike in by_rest.items()
                 if len({member.settings.get(field) for member in alike}) > 1
             }
-            if field not in SCHEDULE and varied:
+            if field not in NOT_DRAWN and varied:
                 pictures.append(_sensitivity(place, field, varied))
     return pictures
 
@@ -77,8 +77,7 @@ def _sensitivity(where: str, field: str, by_rest: Mapping[str, Sequence[RunMembe
     """Draws the scores against a field: a line for each combination of the other settings, a little apart."""
     name = field.removeprefix("config.")
     every = [member for alike in by_rest.values() for member in alike]
-    with_value = grouped(every, lambda member: member.settings.get(field, "-"))
-    values = sorted(with_value, key=style.number_order)
+    values = sorted({member.settings.get(field, "-") for member in every}, key=style.number_order)
     best = sorted(by_rest, key=lambda rest: -np.nanmax([-np.inf, *(member.last for member in by_rest[rest])]))
     looks = style.looks_of(best[: style.MOST_LINES])
     figure, axes = style.single_axes(looks)
@@ -94,9 +93,7 @@ def _sensitivity(where: str, field: str, by_rest: Mapping[str, Sequence[RunMembe
     axes.set_xticklabels([value if len(value) < 12 else f"{value[:10]}…" for value in values])
     if any(looks):  # without other settings, the only line has no name
         style.legend_below(axes)
-    counts = {value: sum(member.has_diverged for member in with_value[value]) for value in values}
-    diverged = [f"{value}: {count} of {len(with_value[value])}" for value, count in counts.items() if count]
-    notes = [f"Diverged (crosses), by {name}: {'; '.join(diverged)}." if diverged else "None diverged."]
+    notes = []
     if unfinished := sum(not member.is_finished for member in every):
         notes.append(f"{unfinished} of {len(every)} members were not trained to the end.")
     if len(looks) < len(by_rest):

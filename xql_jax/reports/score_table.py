@@ -13,6 +13,8 @@ import numpy as np
 from xql_jax.rollout.scores import mean_and_interval
 from xql_jax.tasks import References
 
+REFERENCES_HELP = "TASK=RANDOM,EXPERT: returns that are 0 and 100 in the tables, for a task without scores."
+
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
@@ -46,7 +48,7 @@ class Entry:
         With fine-tuning, the scores before and after: `71.3 ± 2.0 → 95.0 ± 1.1 [76 → 97]`. If seeds are
         missing, the cell says how many there are.
         """
-        text = " → ".join(_with_interval(scores) for scores in (self.before, self.last) if scores) or "–"
+        text = " → ".join(with_interval(scores) for scores in (self.before, self.last) if scores) or "–"
         if self.diverged:
             text += " div"
         if self.last and not self.is_normalised:
@@ -102,15 +104,15 @@ class ScoreTable:
     methods: Sequence[str]
     entries: Mapping[tuple[str, str], Entry]
 
-    def entry(self, dataset: str, method: str) -> Entry:
-        return self.entries.get((dataset, method), Entry())
-
     def rows(self) -> list[list[str]]:
         """Returns the header, one row per dataset, and the means over the datasets that all methods have.
 
         Datasets whose scores are returns do not count in the means.
         """
-        by_dataset = {name: [self.entry(name, method) for method in self.methods] for name in self.datasets}
+        by_dataset = {
+            name: [self.entries.get((name, method), Entry()) for method in self.methods]
+            for name in self.datasets
+        }
         rows = [["", *self.methods]]
         rows += [[name, *(entry.cell() for entry in entries)] for name, entries in by_dataset.items()]
         whole = [
@@ -124,11 +126,9 @@ class ScoreTable:
 
     def as_csv(self) -> str:
         """Returns one row per entry: scores with all digits, and best scores in a column of their own."""
-        rows: list[list[object]] = [["dataset", "method", *Entry().record()]]
-        for place in itertools.product(self.datasets, self.methods):
-            if place in self.entries:
-                rows.append([*place, *self.entries[place].record().values()])
-        return csv_table(rows)
+        places = itertools.product(self.datasets, self.methods)
+        rows = [[*place, *self.entries[place].record().values()] for place in places if place in self.entries]
+        return csv_table([["dataset", "method", *Entry().record()], *rows])
 
 
 def text_table(rows: Sequence[Sequence[str]]) -> str:
@@ -165,7 +165,8 @@ def _mean(scores: Sequence[float]) -> float:
     return float(np.mean(scores)) if len(scores) else math.nan
 
 
-def _with_interval(scores: Sequence[float]) -> str:
+def with_interval(scores: Sequence[float]) -> str:
+    """Returns the mean and, of two or more scores, half the width of its 95% interval."""
     mean, half_width = mean_and_interval(np.array(scores))
     return f"{mean:.1f}" + ("" if math.isnan(half_width) else f" ± {half_width:.1f}")
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from xql_jax.reports.method_scores import MethodScore, RunFacts
+from xql_jax.reports.method_scores import LeftOut, MethodScore, RunFacts
 from xql_jax.reports.run_summary import grouped
 from xql_jax.reports.style import MOST_LINES
 from xql_jax.rollout.scores import mean_and_interval
@@ -16,6 +16,7 @@ BOOTSTRAP_SEED = 0  # of the bootstrap: the same scores have the same intervals
 THRESHOLDS = 51  # of a performance profile
 MOST_COMPARED = 8  # methods that are compared in pairs, which makes 28 pairs
 AGGREGATES = ("interquartile_mean", "mean", "median", "optimality_gap")
+SEARCHES, PULLS, SEARCHED = 1_000, 200, 8  # simulated searches, their episodes and their policies
 EXPERT = 100.0  # an expert's score, from which the optimality gap counts; see `Task.normalized_score`
 
 
@@ -35,6 +36,34 @@ class Statistics(NamedTuple):
     # The probability that a run of one method scores above one of the other, averaged over datasets: f64[3],
     # of each pair of the first `MOST_COMPARED` methods once, the better one first.
     improvements: Mapping[tuple[str, str], np.ndarray]
+
+
+def compared_scores(scores: Sequence[MethodScore], samples: int) -> tuple[Statistics | None, list[LeftOut]]:
+    """Returns the statistics over the comparable scores, and the reasons why other scores are left out."""
+    fit: dict[tuple[str, str], Sequence[float]] = {}
+    reasons: dict[tuple[str, str], str] = {}
+    for score in scores:
+        place = (score.dataset, score.method)
+        if score.note:
+            reasons[place] = score.note
+        elif not score.is_normalised:
+            reasons[place] = "a return, which is in its task's own unit"
+        elif any(map(math.isnan, score.last)):
+            reasons[place] = "a last score is not finite"
+        else:
+            fit[place] = score.last
+    datasets, methods = common_block(list(fit))
+    for dataset, method in fit:
+        if dataset not in datasets:
+            reasons[dataset, method] = "too few of the other methods have a score on this dataset"
+        elif method not in methods:
+            lacking = [name for name in datasets if (name, method) not in fit]
+            reasons[dataset, method] = f"the method has no score on {', '.join(lacking)}"
+    left_out = [LeftOut(f"{method} on {dataset}", reason) for (dataset, method), reason in reasons.items()]
+    if not methods:
+        return None, left_out
+    matrices = {method: score_matrix([fit[dataset, method] for dataset in datasets]) for method in methods}
+    return statistics_of(datasets, matrices, samples), left_out
 
 
 def common_block(cells: Sequence[tuple[str, str]]) -> tuple[list[str], list[str]]:
@@ -142,7 +171,7 @@ class TuningCurve(NamedTuple):
     run: RunFacts  # of one of the policies
     settings: int  # that were tried
     policies: int  # of all settings and seeds
-    found: np.ndarray  # f64[3, pulls], after each evaluation episode, see `best_found`
+    found: np.ndarray  # f64[3, PULLS], after each evaluation episode, see `best_found`
 
 
 def tuning_curves(scores: Sequence[MethodScore]) -> Iterator[TuningCurve]:
@@ -164,21 +193,14 @@ def tuning_curves(scores: Sequence[MethodScore]) -> Iterator[TuningCurve]:
             yield TuningCurve(methods[0].facts, len(methods), len(members), found)
 
 
-def best_found(
-    scores: np.ndarray,
-    *,
-    policies: int = 8,
-    pulls: int = 200,
-    alpha: float = 2.0,
-    searches: int = 1_000,
-    seed: int = 0,
-) -> np.ndarray:
+def best_found(scores: np.ndarray) -> np.ndarray:
     """Returns the mean score of the policy that looks best after each episode, over simulated searches.
 
-    A search has some of the policies, drawn without replacement in random order. Each pull evaluates the one
-    with the largest upper confidence bound, its mean so far + sqrt(alpha * log(pull) / its pulls), in one of
-    its episodes, drawn with replacement. It has found the policy with the best mean so far, and is worth that
-    policy's mean over all of its episodes. A policy without an episode is tried before the others.
+    A search has `SEARCHED` of the policies (all if there are fewer), drawn without replacement in random
+    order. Each pull evaluates the one with the largest upper confidence bound, its mean so far + sqrt(2
+    log(pull) / its pulls), in one of its episodes, drawn with replacement. It has found the policy with the
+    best mean so far, and is worth that policy's mean over all of its episodes. A policy without an episode is
+    tried before the others.
 
     Source: Jackson et al. 2025, "A Clean Slate for Offline Reinforcement Learning", and its code, Unifloral.
     Differs: the bonus is for scores that are scaled to [0, 1] here, by the least and the largest of all; in
@@ -186,20 +208,19 @@ def best_found(
     so many searches equals their bootstrap's.
     Args:
         scores: f64[P, E], of E episodes of each policy, in any unit.
-        policies: of a search; all if there are fewer.
     Returns:
-        f64[3, pulls], in the scores' unit: the mean, and the two ends of its 95% interval. The interval tells
+        f64[3, PULLS], in the scores' unit: the mean, and the two ends of its 95% interval. The interval tells
         what more searches among the same policies would change, and nothing of other trainings.
     """
-    generator, every, worth = np.random.default_rng(seed), np.arange(searches), scores.mean(axis=1)
+    generator, every, worth = np.random.default_rng(0), np.arange(SEARCHES), scores.mean(axis=1)
     scaled = (scores - scores.min()) / (np.ptp(scores) or 1.0)
-    arms = generator.permuted(np.tile(np.arange(len(scores)), (searches, 1)), axis=1)[:, :policies]
-    counts, sums, found = np.zeros(arms.shape), np.zeros(arms.shape), np.empty((pulls, searches))
-    for pull in range(pulls):
+    arms = generator.permuted(np.tile(np.arange(len(scores)), (SEARCHES, 1)), axis=1)[:, :SEARCHED]
+    counts, sums, found = np.zeros(arms.shape), np.zeros(arms.shape), np.empty((PULLS, SEARCHES))
+    for pull in range(PULLS):
         tried = np.maximum(counts, 1)
-        bounds = sums / tried + np.sqrt(alpha * np.log(pull + 1) / tried)
+        bounds = sums / tried + np.sqrt(2.0 * np.log(pull + 1) / tried)
         pulled = every, np.where(counts, bounds, np.inf).argmax(axis=1)
-        episode = generator.integers(scores.shape[1], size=searches)
+        episode = generator.integers(scores.shape[1], size=SEARCHES)
         sums[pulled] += scaled[arms[pulled], episode]
         counts[pulled] += 1
         looks_best = np.where(counts, sums / np.maximum(counts, 1), -np.inf).argmax(axis=1)

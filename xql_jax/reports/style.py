@@ -22,7 +22,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 from matplotlib.transforms import ScaledTranslation
 
-from xql_jax.files import replacing
+from xql_jax.files import write_atomically
+from xql_jax.reports.run_summary import BySeed
 from xql_jax.rollout.scores import mean_and_interval
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart, from dark to light.
@@ -40,8 +41,6 @@ MOST_WITH_SEEDS = 3  # with more lines in one picture, bands and single seeds ar
 METADATA: dict[str, dict[str, None]] = {"png": {}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
 
 Look = dict[str, Any]  # a line's colour, dashes, label and the like, as matplotlib names them
-Curve = tuple[Sequence[int], Sequence[int], np.ndarray]  # steps, seeds, and values f64[seeds, steps]
-
 
 # Context manager and decorator in which matplotlib uses the project's style, and ignores the user's.
 styled = functools.partial(styles.context, ["default", Path(__file__).with_name("style.mplstyle")])
@@ -131,7 +130,7 @@ def count_axis(axis: Axis) -> None:
 
 def draw_curves(
     axes: Axes,
-    curves: Mapping[str, Curve],
+    curves: Mapping[str, BySeed],
     looks: Mapping[str, Look],
     with_seeds: bool,
     handover: int | None = None,
@@ -192,6 +191,4 @@ def render(figure: Figure, kind: str = "png", dpi: int = 200) -> bytes:
 def save(figure: Figure, path: Path) -> None:
     """Writes the picture to `path` and beside it as SVG; each file is written whole or not at all."""
     for target in (path, path.with_suffix(".svg")):
-        picture = render(figure, target.suffix[1:])
-        with replacing(target, f".{target.name}.tmp") as unfinished:
-            unfinished.write_bytes(picture)
+        write_atomically(target, render(figure, target.suffix[1:]))

@@ -3,11 +3,10 @@
 import dataclasses
 from typing import Self
 
-from xql_jax.config_files import FINETUNING, ONLINE_TRAINING
 from xql_jax.errors import UserError
 from xql_jax.method_settings import BufferSettings, CollectingSettings, FinetuningSettings
 from xql_jax.runs.run_settings import OfflineSettings, RunSettings
-from xql_jax.settings import setting
+from xql_jax.settings import recorded, setting
 from xql_jax.tasks import Task, get_task
 from xql_jax.training.members import fields_given
 from xql_jax.training.schedule import Schedule
@@ -17,7 +16,7 @@ from xql_jax.training.schedule import Schedule
 class ActingSettings(CollectingSettings):
     """Settings of every training that acts in environments."""
 
-    num_environments: int = setting(1, "Environments per member, stepped together.", least=1, most=10_000)
+    num_environments: int = recorded(1, "Environments per member, stepped together.", least=1, most=10_000)
     processes: bool = setting(False, "Run each environment in a process of its own.")
     environment_timeout: float = setting(
         60.0,
@@ -34,26 +33,20 @@ class OnlineSettings(BufferSettings, ActingSettings, RunSettings):
     """Settings of `xql-train-online`."""
 
     env_name: str = setting("cartpole-swingup", "Task: cheetah-run, HalfCheetah-v5, playground:CheetahRun.")
-    eval_interval: int = setting(10_000, "{Steps} between evaluations.", least=1)
+    eval_interval: int = recorded(10_000, "{Steps} between evaluations.", least=1)
     checkpoint_interval: int = setting(10_000, "{Steps} between checkpoints.", least=1)
-    on_divergence: str = setting(
+    on_divergence: str = recorded(
         "freeze",
         "What to do if a member's numbers stop being finite. freeze: keep its last finite state. restart: "
         "begin with new networks and the same buffer; the summary says so.",
         choices=("freeze", "restart"),
     )
-    network: str = setting(
+    network: str = recorded(
         "paper", 'Size of the networks: "paper", or "small" for a laptop.', choices=("paper", "small")
     )
-    bellman_error_interval: int = setting(5_000, "{Steps} between rows of bellman_errors.csv; 0: none.")
+    bellman_error_interval: int = recorded(5_000, "{Steps} between rows of bellman_errors.csv; 0: none.")
 
     unit = "step"
-    config_kind = ONLINE_TRAINING
-    recorded = (
-        *RunSettings.recorded,
-        *("bellman_error_interval", "num_environments", "on_divergence", "network"),
-        *("buffer_size", "warmup_steps", "updates_per_step"),
-    )
 
     @property
     def task(self) -> Task:
@@ -77,25 +70,18 @@ class FinetuneSettings(FinetuningSettings, ActingSettings, OfflineSettings):
     extend: bool = False  # no setting here
     ramp: str = ""  # no setting here: `online` has them
     member: int | None = setting(None, "With --checkpoint, its member, counted from 0. Default: all.")
-    replay_buffer_size: int = setting(
+    replay_buffer_size: int = recorded(
         2_000_000,
         "Transitions in the replay buffer, the data included unless there is an --offline_fraction.",
         least=1,
         most=100_000_000,
     )
-    init_dataset_size: int | None = setting(None, "Transitions drawn from the data. Default: all.", least=1)
-    exploration_noise: float = setting(
+    init_dataset_size: int | None = recorded(None, "Transitions drawn from the data. Default: all.", least=1)
+    exploration_noise: float = recorded(
         0.0, "Standard deviation of Gaussian noise that is added to the policy's actions.", least=0, most=10
     )
 
     unit = "step"
-    config_kind = FINETUNING
-    recorded = (
-        *OfflineSettings.recorded,
-        *("num_pretraining_steps", "replay_buffer_size", "init_dataset_size", "offline_fraction"),
-        *("warmup_steps", "updates_per_step", "exploration_noise", "acting_temperature", "online"),
-        "num_environments",
-    )
 
     @property
     def schedule(self) -> Schedule:

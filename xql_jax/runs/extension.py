@@ -18,7 +18,7 @@ import numpy as np
 
 from xql_jax.configuration import learner_from_config, settings_by_name
 from xql_jax.errors import UserError
-from xql_jax.runs.folder import RunFolder, differing_settings
+from xql_jax.runs.folder import RunFolder
 from xql_jax.runs.job import Job
 from xql_jax.runs.load import NO_SETTINGS, SavedRun, all_runs, load_run
 from xql_jax.runs.run_settings import OfflineSettings
@@ -97,7 +97,12 @@ def members_of_another(source: str, folder: RunFolder) -> Beginning:
         for name, value in settings_by_name(folder.recorded).items()
         if name not in (*NO_SETTINGS, "sweep")
     }
-    changed = differing_settings(theirs, ours)
+    # What only one run records has its default in the other.
+    changed = [
+        f"{name}={theirs.get(name, 'the default')}, here {ours.get(name, 'the default')}"
+        for name in dict.fromkeys((*ours, *theirs))
+        if theirs.get(name) != ours.get(name)
+    ]
     if changed or other.name != folder.env_name:
         raise UserError(f"--checkpoint={source}: another run: {'; '.join(changed[:3]) or other.name}")
     names, known = ([member.name for member in run.members] for run in (folder, other))

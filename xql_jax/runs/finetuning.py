@@ -8,14 +8,14 @@ from collections.abc import Mapping, Sequence
 import jax
 from ml_collections import ConfigDict
 
-from xql_jax.config_files import FINETUNING, choose_config
-from xql_jax.configuration import field_names, learner_from_config
+from xql_jax.configuration import choose_config, field_names, learner_from_config
 from xql_jax.data.dataset import drawn_rows
 from xql_jax.data.replay import PriorData
 from xql_jax.errors import UserError
 from xql_jax.files import with_numbers
 from xql_jax.learners.registry import make_learner
 from xql_jax.logs.csv_rows import Row
+from xql_jax.method_settings import HORIZON
 from xql_jax.reports.run_summary import summarize_finetuning
 from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.runs.acting_settings import FinetuneSettings
@@ -25,7 +25,6 @@ from xql_jax.runs.machine import prepare_acting
 from xql_jax.runs.online import acting_schedule, check_room, host_population
 from xql_jax.runs.run import Summary, make_evaluator, run_resources, train_and_summarize
 from xql_jax.runs.run_data import RunData, data_folder, load_data
-from xql_jax.runs.run_settings import HORIZON
 from xql_jax.settings import settings_of
 from xql_jax.training.data_population import offline_population
 from xql_jax.training.loop import RowCallback
@@ -176,7 +175,7 @@ def _settings_of_source(settings: FinetuneSettings, source: SavedRun) -> Finetun
     references = settings.returns_given
     if references == (None, None) and source.references and env_name == source.env_name:
         references = source.references  # another task is not scored by them
-    file = choose_config(FINETUNING, source.algorithm, env_name=env_name, has_data=True)
+    file = choose_config(FinetuneSettings, source.algorithm, env_name=env_name, has_data=True)
     config = ConfigDict({**file.config, **with_numbers(source.config)})
     return dataclasses.replace(
         settings,

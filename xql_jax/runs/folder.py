@@ -10,7 +10,6 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from xql_jax.configuration import settings_by_name
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.envs import OURS, Simulation
 from xql_jax.errors import Damaged, UserError
@@ -124,8 +123,11 @@ class RunFolder:
             raise UserError(
                 f"this run exists: {self.path}; go on with --resume, or give another --save_dir or --seed"
             )
-        if resume and not self.has_begun:
-            self._log_nearest_run()
+        if resume and not self.has_begun and any(self.parent.glob("*/config.json")):
+            LOG.info(
+                f"there is no run with these settings to resume, a new one begins: xql-runs {self.parent} "
+                "--compare shows in what the others differ"
+            )
         file = self.path / "config.json"
         if not file.exists():
             self._write_config(self._surroundings(), [])
@@ -162,18 +164,6 @@ class RunFolder:
             "resumed": resumed,
         }
         write_record(self.path / "config.json", {**began, **content})
-
-    def _log_nearest_run(self) -> None:
-        """Logs that the run starts from the beginning, and how the most similar run differs, if any."""
-        others, ours = {}, settings_by_name(self.recorded)
-        for file in sorted(self.parent.glob("*/config.json")):
-            with contextlib.suppress(UserError, KeyError):  # damaged, or of another version
-                theirs = settings_by_name(defining(read_config(file)))
-                others[file.parent.name] = differing_settings(theirs, ours)
-        if others:
-            nearest = min(others, key=lambda name: len(others[name]))
-            has = "; ".join(others[nearest][:3]) or f"them: to go on with it, name it {self.path.name} again"
-            LOG.info(f"there is no run with these settings to resume, a new one begins; {nearest} has {has}")
 
     def finished_summary(self) -> Json | None:
         """Returns the summary if the run has finished; None if it must go on, or write damaged files again.
@@ -254,15 +244,6 @@ def read_config(file: Path) -> Json:
     Raises the errors of `read_record`.
     """
     return read_record(file, lambda content: digest(defining(content))[:16] == content.get("run"))
-
-
-def differing_settings(theirs: Json, ours: Json) -> list[str]:
-    """Describes each setting that differs; one that only one run records has its default in the other."""
-    return [
-        f"{name}={theirs.get(name, 'the default')}, here {ours.get(name, 'the default')}"
-        for name in dict.fromkeys((*ours, *theirs))
-        if theirs.get(name) != ours.get(name)
-    ]
 
 
 def read_summary(file: Path, run: str) -> Json:

@@ -84,6 +84,12 @@ class SavedRun:
         self._acts_in: str | None = env_name or self.env_name
         self._is_named = env_name is not None  # by the user, who may have the run from somebody else
         self.references = References(*content["references"]) if "references" in content else None
+        first, last = content["seeds"]
+        self.seeds = range(first, last + 1)
+        observation_dim, action_dim = content["sizes"]
+        self.sizes: tuple[int, int] = observation_dim, action_dim
+        # Which environments of the task its evaluations used.
+        self.simulation = Simulation(content["env_backend"], content["legacy_inertia"])
         self.kind = kind_of(self.algorithm, self.identity)
         self.is_online = self.kind == ONLINE_TRAINING  # it learned from its own replay buffer alone
         self.handover: int | None = content.get("num_pretraining_steps")  # updates before the first step
@@ -96,22 +102,12 @@ class SavedRun:
         return {name: value for name, value in by_name if name not in NO_SETTINGS}
 
     @property
-    def seeds(self) -> range:
-        first, last = self.content["seeds"]
-        return range(first, last + 1)
-
-    @property
     def sources(self) -> list[str]:
-        """What its data were read from, none for the task's own; UserError if they were arrays in memory."""
+        """The sources of its data, none for the task's own; UserError if they were arrays in memory."""
         sources, stamps = self.content.get("dataset", []), self.content.get("data_files", ())
         if sources and stamps is None and not any(source.startswith(SOURCE_PREFIXES) for source in sources):
             raise UserError(f"{self.path}: its data were arrays in memory: give dataset= again, or --dataset")
         return sources
-
-    @property
-    def simulation(self) -> Simulation:
-        """Which environments of the task its evaluations used."""
-        return Simulation(self.content["env_backend"], self.content["legacy_inertia"])
 
     @property
     def summary(self) -> Json:
@@ -147,12 +143,6 @@ class SavedRun:
                 f"the task's observations have {observation_dim} entries and its actions {action_dim}, those "
                 f"of the run {self.sizes[0]} and {self.sizes[1]}"
             )
-
-    @property
-    def sizes(self) -> tuple[int, int]:
-        """The lengths of an observation and of an action."""
-        observation_dim, action_dim = self.content["sizes"]
-        return observation_dim, action_dim
 
     @functools.cached_property
     def learner(self) -> Learner:
@@ -275,8 +265,7 @@ def all_runs(root: Path) -> Iterator[SavedRun]:
 def run_folders(root: Path) -> Iterator[Path]:
     """Yields the folders below `root` that have a config.json, damaged runs included.
 
-    Follows symbolic links. A folder that several paths lead to is visited once. Warns of a link that leads
-    nowhere, as to a disk that is not mounted.
+    Follows symbolic links. A folder that several paths lead to is visited once.
     """
     visited = set()
     for folder, below, files in os.walk(root, followlinks=True):
@@ -288,6 +277,3 @@ def run_folders(root: Path) -> Iterator[Path]:
         if "config.json" in files:
             below.clear()  # there are no runs inside a run
             yield Path(folder)
-        for path in () if "config.json" in files else map(Path(folder).joinpath, sorted(files)):
-            if path.is_symlink() and not path.exists():
-                LOG.warning(f"{path}: a link to {path.readlink()}, which is not there; it is left out")

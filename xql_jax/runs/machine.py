@@ -1,4 +1,4 @@
-"""What a run's numbers depend on besides its settings: versions and machine."""
+"""Versions and machine, on which a run's numbers depend besides its settings."""
 
 import contextlib
 import functools

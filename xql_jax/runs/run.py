@@ -9,12 +9,12 @@ from pathlib import Path
 
 import jax
 
-from xql_jax.config_files import ONLINE_TRAINING
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.envs import environment_maker
 from xql_jax.errors import UserError
 from xql_jax.jax_settings import settings_of_jax
 from xql_jax.logs.csv_rows import Row, parse_rows
+from xql_jax.method_settings import DataSettings
 from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.runs.ending import results_of, save_learning_curve, save_maze_picture
 from xql_jax.runs.folder import RunFolder
@@ -111,7 +111,7 @@ def train_and_summarize(
         if loop.finished and task:  # an interrupted run skips the pictures
             if rows:
                 save_learning_curve(job, rows, task, folder.path)
-            if evaluator and task.suite.draws_maze and settings.config_kind is not ONLINE_TRAINING:
+            if evaluator and task.suite.draws_maze and isinstance(settings, DataSettings):
                 save_maze_picture(job, loop.population, evaluator, preprocessing, folder.path)
         content = {
             "env_name": folder.env_name,

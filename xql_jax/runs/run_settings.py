@@ -6,23 +6,22 @@ From them come the flags of the commands, the arguments of `xql_jax.train`, the 
 
 import dataclasses
 from collections.abc import Sequence
-from typing import ClassVar, Self
+from typing import Self
 
 from ml_collections import ConfigDict
 
-from xql_jax.config_files import OFFLINE_TRAINING, ConfigFile, check_suite, tuned
+from xql_jax.configuration import ConfigFile, check_suite, tuned, with_every_width
 from xql_jax.data.dataset import Dataset, name_of
 from xql_jax.envs import BACKENDS, Simulation
 from xql_jax.errors import UserError
 from xql_jax.method_settings import METHOD_SETTINGS, DataSettings, LearningSettings
-from xql_jax.settings import Settings, setting, settings_of
+from xql_jax.settings import Settings, recorded, setting, settings_of
 from xql_jax.tasks import TASKS, Task, get_task
 from xql_jax.training.checkpoints import KEPT
 from xql_jax.training.schedule import Schedule
 from xql_jax.types import Json
 
 EVALUATION_SEED = 10_000  # of the initial states; the same for every member, evaluation and run
-HORIZON = ("n_step", "action_chunk")  # recorded in a run's identity if they are not 1
 DEFAULT_ENV_NAME = "pointmaze-umaze-v0"  # if neither a task nor data are given; it needs no download
 
 
@@ -55,16 +54,16 @@ class RunSettings(LearningSettings):
     save_dir: str = setting("results", "Folder under which runs are written.")
     seed: int = setting(42, "First random seed.")
     num_seeds: int = setting(1, "Number of seeds in one run: seed, seed + 1, ...", least=1, most=100_000)
-    sweep: str = setting("", "Grid over numeric hyperparameters: 'beta=0.6,1,2 tau=0.005,0.01'.")
-    eval_episodes: int = setting(10, "Episodes of each evaluation, per seed; 0: none.", most=1_000_000)
+    sweep: str = recorded("", "Grid over numeric hyperparameters: 'beta=0.6,1,2 tau=0.005,0.01'.")
+    eval_episodes: int = recorded(10, "Episodes of each evaluation, per seed; 0: none.", most=1_000_000)
     random_return: float | None = setting(
         None, "Return of score 0, for a task that has none. Needs --expert_return, too."
     )
     expert_return: float | None = setting(None, "Return of score 100, see --random_return.")
     max_steps: int = setting(1_000_000, "Number of {steps}.", least=1)
-    log_interval: int = setting(1_000, "{Steps} between rows of metrics.csv.", least=1)
-    eval_interval: int = setting(5_000, "{Steps} between evaluations.", least=1)
-    eval_at_start: bool = setting(False, "Also evaluate before the first step: a row for step 0.")
+    log_interval: int = recorded(1_000, "{Steps} between rows of metrics.csv.", least=1)
+    eval_interval: int = recorded(5_000, "{Steps} between evaluations.", least=1)
+    eval_at_start: bool = recorded(False, "Also evaluate before the first step: a row for step 0.")
     checkpoint_interval: int = setting(5_000, "{Steps} between checkpoints.", least=1)
     checkpoint_minutes: float = setting(
         10.0, "Also save when the last checkpoint is so old; 0: never.", least=0
@@ -77,12 +76,6 @@ class RunSettings(LearningSettings):
     resume: bool = setting(False, "Go on from the run's last checkpoint, or start if there is none.")
 
     unit = "update"  # the name of one step
-    config_kind = OFFLINE_TRAINING  # of `config`, see `config_files`
-    # The names of the settings that are part of the run's identity as they are.
-    recorded: ClassVar[Sequence[str]] = (
-        *("sweep", "log_interval", "eval_interval", "eval_episodes", "eval_at_start"),
-        "batch_size",
-    )
 
     @property
     def seeds(self) -> range:
@@ -115,25 +108,28 @@ class RunSettings(LearningSettings):
     def _decided(self, config: ConfigDict) -> Self:
         """Returns the settings with this config, from which come those that are None."""
         decided = {}
-        for name, one in settings_of(self.config_kind.settings).items():
+        known = settings_of(type(self))
+        for name in METHOD_SETTINGS & known.keys():
             value = getattr(self, name)
-            decided[name] = config.get(name, one.usual) if value is None else value
+            decided[name] = config.get(name, known[name].usual) if value is None else value
         hyperparameters = {name: value for name, value in config.items() if name not in METHOD_SETTINGS}
         file = self.config_file or ConfigFile(None, self.config)
+        decided["given"] = frozenset(with_every_width(dict.fromkeys(self.given), hyperparameters))
         return dataclasses.replace(self, config=ConfigDict(hyperparameters), config_file=file, **decided)
 
     @property
     def identity(self) -> Json:
         """The settings that a run's numbers depend on; `resolved` must have decided what they leave open."""
+        known = settings_of(type(self))
+        values = {name: getattr(self, name) for name in known}
         return {
-            **{name: getattr(self, name) for name in self.recorded},
+            **{name: value for name, value in values.items() if known[name].is_recorded(value)},
             "env_name": self.task.name if self.task else None,
             "config": {name: value for name, value in self.config.to_dict().items() if name != "suite"},
             "seeds": [self.seeds[0], self.seeds[-1]],
             "max_steps": self.schedule.max_steps,
             "evaluation_seed": EVALUATION_SEED,
             **self.simulation._asdict(),
-            **{name: value for name in HORIZON if (value := getattr(self, name)) > 1},
         }
 
 
@@ -157,10 +153,11 @@ class OfflineSettings(SimulationSettings, DataSettings, RunSettings):
         "device: the data are in its memory; host: streamed from the host's; auto: device if there is room.",
         choices=("auto", "device", "host"),
     )
-    ramp: str = setting(
+    ramp: str = recorded(
         "",
         "Hyperparameters that change with the update: 'beta=2:0.5' goes linearly from 2 to 0.5, "
         "'beta=2:0.5@0.3:2' to 0.5 in the first 0.3 of --max_steps, and then back.",
+        neutral="",
     )
     tuned: bool = setting(False, "Apply the paper's per-dataset values (Table 4, in parentheses) to XQL.")
     checkpoint: str | None = setting(
@@ -176,8 +173,6 @@ class OfflineSettings(SimulationSettings, DataSettings, RunSettings):
         "Go on from a run with the same settings and fewer updates, if that gives the numbers of an unbroken "
         "run; or train the seeds that such a run lacks. The existing run stays as it is.",
     )
-
-    recorded = (*RunSettings.recorded, *settings_of(DataSettings))
 
     @property
     def task(self) -> Task | None:
@@ -206,5 +201,4 @@ class OfflineSettings(SimulationSettings, DataSettings, RunSettings):
 
     @property
     def identity(self) -> Json:
-        ramp = {"ramp": self.ramp} if self.ramp else {}
-        return {**super().identity, **ramp, "dataset": [name_of(source) for source in self.dataset]}
+        return {**super().identity, "dataset": [name_of(source) for source in self.dataset]}

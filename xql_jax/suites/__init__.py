@@ -1,10 +1,118 @@
-"""The suites by name. Each file beside `record` has one, its `SUITE`."""
+"""What a task is, and what all tasks of a suite share: its record. The files here have them, as `RECORDS`."""
 
-import importlib
+import dataclasses
 import pkgutil
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
-from xql_jax.suites.record import Suite
+import numpy as np
 
-_FILES = [file.name for file in pkgutil.iter_modules(__path__) if file.name != "record"]
-_RECORDS: list[Suite] = [importlib.import_module(f"{__name__}.{name}").SUITE for name in _FILES]
-SUITES = {suite.name: suite for suite in _RECORDS}
+LONGEST = 10_000  # steps of an episode without a limit, which might never end
+RETURN_ITSELF = (0.0, 100.0)  # the references of tasks that have none; they leave a return as it is
+
+
+class DataFolder(NamedTuple):
+    """Where the files of a suite's datasets lie."""
+
+    variable: str  # of the environment: names another folder
+    default: str
+
+
+D4RL_FOLDER = DataFolder("D4RL_DATASET_DIR", "~/.d4rl/datasets")
+
+
+@dataclasses.dataclass(frozen=True)
+class Suite:
+    """All that the tasks of a suite share. Code is named "module:name", and imported at its first use."""
+
+    name: str
+    config: str  # its hyperparameters are in configs/CONFIG_config.py
+    takes_any_config: bool = False  # those of other suites, too
+    tasks: Callable[[], Iterable["Task"]] = tuple  # those that can be listed
+    guide: str = ""  # PAGE.md#SECTION that describes its environments; "": tasks.md#NAME
+
+    # Environments.
+    environment: str = ""  # the class, which takes a `Task`; "": there is only D4RL's own
+    jax_environment: str = ""  # if that is `CompiledEnv`: a `JaxEnvironment`, which takes a `Task`
+    is_compiled: bool = False  # environments in JAX, which are part of the program that learns
+    packages: tuple[str, ...] = ()  # the simulator, then others with models or rules
+    max_threads: int = 1  # threads pay for steps of a millisecond, and slow those of microseconds
+    max_environments: int = 64  # at once, or one per evaluated policy if that is more: few if they are costly
+    has_legacy_inertia: bool = False  # robots whose masses today's MuJoCo computes differently from D4RL's
+    d4rl_packages: tuple[str, ...] = ()  # of --env_backend=d4rl, the simulator first; (): it lacks the suite
+    bounds_from_environment: bool = False  # of actions; else they are ±1
+    draws_itself: bool = False  # if Gymnasium's `render_mode` asks for it; else a `Camera` draws the model
+
+    # Episodes.
+    eval_episodes: int = 10  # of an evaluation in a sweep
+    success: str = ""  # when an episode counts as a success, in words; "": it has none, or scores by it
+    tells_success_late: bool = False  # it may be reported for the first time after some evaluations
+    draws_maze: bool = False  # whether runs have a picture of the policy in its maze
+
+    # Data.
+    data_folder: DataFolder = D4RL_FOLDER
+    source_prefix: str = ""  # of its files as sources of `load_dataset`; "": HDF5, by D4RL's rule of rows
+    labels: str = ""  # the function that computes the rewards of data that have none
+    generates: str = ""  # the function that writes the data of a task without an address
+    has_waypoints: bool = False  # xql-collect --waypoints makes data
+    has_oracle: bool = False  # xql-collect --oracle makes data
+
+    # Rewards, see `fit_preprocessing`.
+    reward_shift: float = 0.0  # added to every reward
+    scales_rewards: bool = False  # so that the data's returns span 1000
+    data_count_tasks: bool = False  # data reward each step by the tasks done so far, unlike environments
+
+    @property
+    def described_in(self) -> str:
+        """The section of the guide that describes its environments."""
+        guide = self.guide or f"tasks.md#{self.name}"
+        return f"docs/{guide}"
+
+    def vector_env(self, task: "Task", num_envs: int) -> Any:
+        """Returns N environments of a task of this suite in this process, a `VectorEnv`."""
+        maker = pkgutil.resolve_name("xql_jax.envs:environment_maker")(task)
+        return maker.vector_env(task, num_envs)
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """A task of D4RL or for online learning, an embedded `pointmaze-*` (maze2d's rules), or a user's own."""
+
+    name: str
+    suite: Suite = dataclasses.field(repr=False)
+    dataset_url: str | None  # address of D4RL's or OGBench's file; None: the data are generated, or none
+    min_return: float  # D4RL's reference returns: random policy ...
+    max_return: float  # ... and expert; of tasks without a dataset see their suites
+    episode_limit: int | None  # steps; None: the environment ends its episodes itself
+    by_success: bool = False  # whether an episode's score is 100 if it succeeds, else 0, as on OGBench
+
+    @property
+    def has_data(self) -> bool:
+        """Whether it has a dataset of its own."""
+        return self.dataset_url is not None or bool(self.suite.generates)
+
+    @property
+    def longest(self) -> int:
+        """The most steps that an episode is run for."""
+        return self.episode_limit or LONGEST
+
+    @property
+    def is_normalised(self) -> bool:
+        """Whether a score is not the return itself: it has reference returns, or is scored by success."""
+        return self.by_success or self.scores_returns
+
+    @property
+    def scores_returns(self) -> bool:
+        """Whether it has reference returns, between which a return is a score."""
+        return (self.min_return, self.max_return) != RETURN_ITSELF
+
+    @property
+    def quantity(self) -> str:
+        """What its scores are called."""
+        return "score" if self.is_normalised else "return"
+
+    def normalized_score(self, returns: np.ndarray, successes: np.ndarray | None = None) -> np.ndarray:
+        """D4RL's score of undiscounted returns, 0 at `min_return`, 100 at `max_return`; or by success."""
+        if self.by_success:
+            return 100.0 * np.asarray(successes, float)
+        return 100.0 * (returns - self.min_return) / (self.max_return - self.min_return)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from xql_jax.suites.record import RETURN_ITSELF, DataFolder, Suite, Task
+from xql_jax.suites import RETURN_ITSELF, DataFolder, Suite, Task
 
 _SERVER = "https://rail.eecs.berkeley.edu/datasets/ogbench"
 # The environments, their datasets, and the steps of an episode; `ogbench` 1.2.2, without pictures.
@@ -27,10 +27,10 @@ def _tasks() -> Iterator[Task]:
                 url = f"{_SERVER}/{environment}-{dataset}-v0.npz"
                 for number in _NUMBERS:
                     name = f"{environment}-{dataset}-singletask{number}-v0"
-                    yield Task(name, SUITE, url, *RETURN_ITSELF, limit, by_success=True)
+                    yield Task(name, _OGBENCH, url, *RETURN_ITSELF, limit, by_success=True)
 
 
-SUITE = Suite(
+_OGBENCH = Suite(
     "ogbench",
     config="ogbench",
     tasks=_tasks,
@@ -42,3 +42,5 @@ SUITE = Suite(
     labels="xql_jax.envs.ogbench:rewarded",
     has_oracle=True,
 )
+
+RECORDS = (_OGBENCH,)

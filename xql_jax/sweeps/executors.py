@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
-from xql_jax.config_files import check_method
+from xql_jax.configuration import check_method
 from xql_jax.errors import Busy, UserError, needing
 from xql_jax.runs.acting_settings import ActingSettings
 from xql_jax.runs.kinds import train_run
@@ -39,7 +39,7 @@ PASSED_ON = ("D4RL_DATASET_DIR", "OGBENCH_DATASET_DIR", "MINARI_DATASETS_PATH", 
 class Outcome:
     """How a cell's training ended: the run's summary, or the reason why there is none."""
 
-    summary: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    summary: Json = dataclasses.field(default_factory=dict)
     stopped: signal.Signals | None = None  # the signal that it got; it may have finished nevertheless
     failure: str = ""
 
@@ -81,7 +81,7 @@ def work(settings: RunSettings, folder: str = ".", stop: StopSignals | None = No
     is_told = False
     try:
         os.chdir(folder)
-        check_method(settings.config.algorithm, settings.config_kind)  # imports a user's own
+        check_method(settings.config.algorithm, type(settings))  # imports a user's own
         if isinstance(settings, ActingSettings):
             prepare_acting()
         while not (stop and stop.received):

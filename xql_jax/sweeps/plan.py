@@ -7,8 +7,12 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
-from xql_jax.config_files import FINETUNING, OFFLINE_TRAINING, ONLINE_TRAINING, ConfigFile, choose_config
-from xql_jax.configuration import field_names, with_fields
+from xql_jax.configuration import (
+    ConfigFile,
+    choose_config,
+    field_names,
+    with_fields,
+)
 from xql_jax.data.dataset import SOURCE_PREFIXES
 from xql_jax.data.loading import cached_file, stamps
 from xql_jax.errors import UserError, nearest
@@ -123,8 +127,9 @@ def config_of(method: str, task: Task, finetune: bool, network: str = "paper") -
     """Returns the file of the method's config for the task's suite, for fine-tuning if there is one."""
     algorithm = re.split(FIELD_SEPARATOR, method)[0]
     algorithm = "xql" if algorithm == TUNED else algorithm
-    kind = FINETUNING if finetune else OFFLINE_TRAINING
-    kind = ONLINE_TRAINING if method_of(algorithm) in ONLINE else kind
+    kind: type[RunSettings] = FinetuneSettings if finetune else OfflineSettings
+    if method_of(algorithm) in ONLINE:
+        kind = OnlineSettings
     return choose_config(kind, algorithm, env_name=task.name, network=network)
 
 

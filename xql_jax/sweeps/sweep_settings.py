@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from xql_jax.errors import UserError
 from xql_jax.reports.printed_tables import FINETUNING_TABLE, PAPER_TABLES
-from xql_jax.reports.report import REFERENCES_HELP
+from xql_jax.reports.score_table import REFERENCES_HELP
 from xql_jax.settings import Settings, setting
 
 USED_BY = {  # the executors that use a setting
@@ -41,7 +41,7 @@ class SweepSettings(Settings):
     )
     max_steps: int = setting(1_000_000, "Updates; online and in fine-tuning, environment steps.", least=1)
     eval_interval: int | None = setting(
-        None, "Updates, or steps, between evaluations. Default: a tenth of --max_steps.", least=1
+        None, "Steps between evaluations. Default: --max_steps / 10.", least=1
     )
     eval_episodes: int | None = setting(
         None, "Episodes per evaluation and seed. Default: 10, on AntMaze 100.", least=1, most=1_000_000
@@ -58,17 +58,13 @@ class SweepSettings(Settings):
     wandb_project: str = setting("xql_jax", "Project on Weights & Biases.")
     wandb_group: str = setting("", "Group of the runs there.")
     executor: str = setting(
-        "in_process",
-        "Runs are trained here in turn, by Ray or by SLURM.",
-        choices=("in_process", "ray", "slurm"),
+        "in_process", "Runs are trained here, by Ray or by SLURM.", choices=("in_process", "ray", "slurm")
     )
     task_cpus: int = setting(1, "Cores for each run, with ray and slurm.", least=1)
     task_gpus: float = setting(0.0, "GPUs for each run, with ray also a fraction.", least=0)
     retries: int = setting(3, "How often a run is started again after its worker or its time has ended.")
     ray_address: str | None = setting(None, "A Ray cluster. Default: RAY_ADDRESS, or a new one here.")
-    slurm_cluster: str = setting(
-        "slurm", "local: the jobs are processes on this machine.", choices=("slurm", "local")
-    )
+    slurm_cluster: str = setting("slurm", "local: the jobs are processes here.", choices=("slurm", "local"))
     slurm_options: Sequence[str] = setting(
         (),
         "Options for sbatch, by submitit's names: 'partition=gpu,mem=16GB,time=240' (minutes, else a day). A "

@@ -8,16 +8,12 @@ import math
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
 
-from xql_jax.theory.gumbel import Gumbel, gumbel_max_law
+from xql_jax.theory.gumbel import Gumbel
 from xql_jax.theory.log_partition import log_partition
 from xql_jax.theory.soft_mdp import SoftMDP
 
 OPTIMUM_TOLERANCE = 1e-12  # of the optimal Q, reward units
-TAIL = 1e-17  # omitted at either end of the quadrature
-# Quadrature from the kink of an integrand upwards. Across the kink the trapezoidal rule would be slow.
-LEGENDRE_NODES, LEGENDRE_WEIGHTS = np.polynomial.legendre.leggauss(100)
 
 
 def evolve(mdp: SoftMDP, location: ArrayLike, scale: float) -> tuple[np.ndarray, float]:
@@ -70,48 +66,28 @@ def sole_successors(mdp: SoftMDP) -> np.ndarray:
 
 def error_wave(
     generator: np.random.Generator, mdp: SoftMDP, noise: Gumbel, *, state: int, steps: int, num_samples: int
-) -> tuple[np.ndarray, np.ndarray]:
+) -> np.ndarray:
     """Starts at Q*, adds noise to the actions of one state, and follows V = max_a Z for some steps of Eq. 25.
 
     Values flow backwards: after t steps the error is in the states from which t moves can lead to that state.
-    There V_t = max(floor, Y). Y is the value of the best such path, Gumbel with discount^t times the scale.
-    floor is the value of the best path of t moves that ends elsewhere. Without such a path, as in a corridor
-    of one-way moves, V_t is Gumbel, as Eq. 26 says. Otherwise only errors above the floor pass.
+    In a corridor of one-way moves V is Gumbel there, as Eq. 26 says, with discount^t times the scale. Where
+    other moves are possible, only errors pass that make the way to the state the best one.
 
     Source: Garg et al. 2023, App. A.2.1, Eq. 25 and 26. The paper calls the parents "child states".
     Args:
-        mdp: with a positive discount; its mu and beta are ignored.
+        mdp: its mu and beta are ignored.
         noise: the law of the noise of each action in that state, independent.
         state: the index of the erroneous state.
         steps: T.
         num_samples: how many draws, N; the simulation takes N * S * A numbers.
     Returns:
-        The standard deviations of V_t in every state, f64[T + 1, S] each, reward units: simulated, and exact.
+        The standard deviation of V in every state after each step, f64[T + 1, S], reward units.
     """
     optimum = optimal_q(mdp)
     samples = np.tile(optimum, (num_samples, 1, 1))
     samples[:, state] += noise.sample(generator, (num_samples, optimum.shape[1]))
-    first, _ = gumbel_max_law(optimum[state] + noise.location, noise.scale)
-    # -inf marks states without such a path.
-    elsewhere, through = optimum.max(-1), np.full(len(optimum), -np.inf)
-    elsewhere[state], through[state] = -np.inf, first.location
-    simulated, exact = [], []
-    for step in range(steps + 1):
-        simulated.append(samples.max(-1).std(0))
-        exact.append(_maximum_deviation(elsewhere, through, noise.scale * mdp.discount**step))
+    deviations = []
+    for _ in range(steps + 1):
+        deviations.append(samples.max(-1).std(0))
         samples = evolve_samples(mdp, samples)
-        elsewhere, through = mdp.backup(elsewhere).max(-1), mdp.backup(through).max(-1)
-    return np.array(simulated), np.array(exact)
-
-
-def _maximum_deviation(floor: np.ndarray, location: np.ndarray, scale: float) -> np.ndarray:
-    """Returns the standard deviation of max(floor, G(location, scale)); floor or location may be -inf."""
-    lowest, highest = stats.gumbel_r.ppf(TAIL), stats.gumbel_r.isf(TAIL)
-    lower = np.clip((floor - location) / scale, lowest, highest)
-    # From the kink at the floor upwards the integrand is smooth; below it the excess is 0.
-    half = 0.5 * (highest - lower)[:, None]
-    excess = half * (LEGENDRE_NODES + 1.0)
-    z = lower[:, None] + excess
-    masses = half * LEGENDRE_WEIGHTS * np.exp(-z - np.exp(-z))
-    first, second = (masses * excess).sum(-1), (masses * excess**2).sum(-1)
-    return scale * np.sqrt(np.maximum(second - first**2, 0.0))
+    return np.array(deviations)

@@ -122,9 +122,9 @@ def episodes_of(
     task: Task,
     maker: EnvironmentMaker,
     seed: int,
+    number: int,
+    unit: str = "episode",
     *,
-    transitions: int | None = None,
-    episodes: int | None = None,
     noise: float = 0.0,
     stream: int = 0,
     count: Callable[[int], object] = lambda number: None,
@@ -134,15 +134,16 @@ def episodes_of(
     The start and the randomness of episode e depend on (seed, stream, e) alone.
 
     Args:
-        transitions: how many to collect; the last episode is cut off there by a time-out.
-        episodes: how many to collect, if `transitions` is None.
+        number: how many units to collect.
+        unit: `episode`, or `transition`: then the last episode is cut off by a time-out.
         noise: standard deviation of Gaussian noise on the actions, in halves of their range.
         stream: a number from 0; another stream has other episodes.
-        count: called after each step with how many transitions, or episodes, are new.
+        count: called after each step with how many units are new.
     Raises:
         UserError: if an action is not finite.
         EnvironmentFailure: naming the environment, if one fails, or gives NaN or infinity.
     """
+    by_transitions = unit == "transition"
     steps = 0  # of all environments together
     made = 0  # transitions
     begun: list[_Episode] = []
@@ -155,8 +156,7 @@ def episodes_of(
         queue.begin(np.arange(env.num_envs) == place)
         if ended := running.pop(place, None):
             ended.stop = steps
-        is_enough = made >= transitions if transitions else len(begun) >= (episodes or 0)
-        if is_enough:
+        if (made if by_transitions else len(begun)) >= number:
             return None
         start, own = np.random.SeedSequence((seed, len(begun)), spawn_key=(stream,)).spawn(2)
         running[place] = _Episode(place, steps, np.random.default_rng(own))
@@ -179,14 +179,14 @@ def episodes_of(
         before = 0
         for observations, step in rollout(env, act, start):
             history.append((observations, *step[1:6]))
-            count(made - before if transitions else int(step.ended.sum()))
+            count(made - before if by_transitions else int(step.ended.sum()))
             before = made
     rows: Rows = {}
     for name, column in zip(ROW_NAMES, zip(*history, strict=True), strict=True):
         stacked = np.stack(column)
         rows[name] = np.concatenate([stacked[one.first : one.stop, one.place] for one in begun])
     rows["rewards"] = rows["rewards"].astype(np.float32)
-    return cut_off(rows, transitions) if transitions else rows
+    return cut_off(rows, number) if by_transitions else rows
 
 
 def _draw(running: list[_Episode], places: int, action_dim: int) -> RandomNumbers:

@@ -40,7 +40,6 @@ from xql_jax.types import Array, Batch, Horizon, Json, Metrics, State
 LOG = logging.getLogger(__name__)
 USUAL_DISCOUNT = 0.99  # for methods without a discount
 _own_statistics = jax.jit(value_statistics)
-Ranked = Json  # a member's or a setting's `STATISTICS` and `score`, None if unknown
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -64,9 +63,7 @@ class ChoiceSettings(ToolSettings):
     tau: float = setting(0.02, "Polyak rate of the target network, per update.")
     discount: float | None = setting(None, "Discount of the values. Default: the run's own.")
     seed: int = setting(0, "Random seed, the same for all members.")
-    output: str | None = setting(
-        None, "Write the members to FILE.csv, or members and correlations to FILE.json."
-    )
+    output: str | None = setting(None, "FILE.csv for the members, or FILE.json with correlations, too.")
     tqdm: bool = setting(True, "Show a progress bar, if stderr is a terminal.")
 
 
@@ -111,11 +108,10 @@ def choose(settings: ChoiceSettings) -> Json:
     population = _trained(settings, saved, evaluation, dataset)
     statistics = _statistics(saved, population, dataset, starts)
     diverged = {entry["member"] for entry in saved.summary.get("diverged", [])}
-    entries = []
+    entries: list[Json] = []  # of each member: its `STATISTICS` and `score`, None if unknown
     for index, member in enumerate(saved.members):
         entry = {"index": index, "member": str(member), "seed": member.seed, **member.hyperparameters}
-        entry |= statistics[index]
-        entry |= {"score": scores[index], "diverged": str(member) in diverged}
+        entry |= {**statistics[index], "score": scores[index], "diverged": str(member) in diverged}
         entries.append(entry)
     members = best_first(entries)
     by_sweep = by_setting(members, list(saved.members[0].hyperparameters))
@@ -177,11 +173,7 @@ def _evaluation(settings: ChoiceSettings, saved: SavedRun) -> FittedQEvaluation:
 
 
 def _dataset(settings: ChoiceSettings, saved: SavedRun) -> tuple[Dataset, np.ndarray]:
-    """Loads the run's own data, or those given, with the run's preprocessing.
-
-    Returns:
-        The data; and i64[E], the rows that are the first of a trajectory.
-    """
+    """Returns the run's own data, or those given, preprocessed; and i64[E], the trajectories' first rows."""
     task = saved.task if saved.env_name else None
     bounds = saved.preprocessing.action_bounds
     dataset = load_dataset(task, settings.dataset or saved.sources, bounds=bounds)
@@ -210,8 +202,7 @@ def _scores(saved: SavedRun) -> list[float | None]:
     now = [row for row in rows if row.step == saved.step]
     score = {Member(row.seed, dict(row.setting)).name: row.results["score"] for row in now}
     if not now:
-        others = f" of {saved.unit} {saved.step:,}, but of {rows[-1].step:,}" if rows else ""
-        LOG.info(f"the run has no evaluation{others}: nothing to compare with")
+        LOG.info(f"the run has no evaluation of {saved.unit} {saved.step:,}: nothing to compare with")
     return [score.get(member.name) for member in saved.members]
 
 
@@ -222,12 +213,11 @@ def _trained(
     data = dataset.batch if fits_on_device(dataset.batch) else dataset
     members = [Member(settings.seed, {}) for _ in saved.members]
     population = offline_population(evaluation, members, data, settings.batch_size)
-    population.set_in_members(
-        state=[
-            population.member(index)[1].replace(policy=saved.learner.actor(saved.states[member.name]))
-            for index, member in enumerate(saved.members)
-        ]
-    )
+    states = []
+    for index, member in enumerate(saved.members):
+        actor = saved.learner.actor(saved.states[member.name])
+        states.append(population.member(index)[1].replace(policy=actor))
+    population.set_in_members(state=states)
     with counted(settings.max_steps, "update", settings.tqdm, "evaluating") as count:
         stops = np.unique(np.linspace(1, settings.max_steps, 200).astype(int)).tolist()
         for before, stop in zip([0, *stops], stops, strict=False):
@@ -261,21 +251,21 @@ def _of_evaluation(learner: FittedQEvaluation, state: State, initial: Array, bat
     return {"fqe_value": learner.values(state, initial).mean(), "fqe_error": root_mean_square(errors)}
 
 
-def best_first(entries: Sequence[Ranked]) -> list[Ranked]:
+def best_first(entries: Sequence[Json]) -> list[Json]:
     """Returns the entries with the highest value in fitted-Q evaluation first, unknown values last."""
     return [entries[index] for index in np.argsort(-_column(entries, "fqe_value"), kind="stable")]
 
 
-def by_setting(members: Sequence[Ranked], names: Sequence[str]) -> list[Ranked]:
+def by_setting(members: Sequence[Json], names: Sequence[str]) -> list[Json]:
     """Returns an entry for each setting of the hyperparameters `names`: means over its seeds, best first.
 
     Seeds for which a number is unknown are left out of its mean.
     """
-    entries: list[Ranked] = []
+    entries: list[Json] = []
     for values, group in grouped(members, lambda member: tuple(member[name] for name in names)).items():
         setting = dict(zip(names, values, strict=True))
         label = ", ".join(f"{name}={value:g}" for name, value in setting.items())
-        means: Ranked = {}
+        means: Json = {}
         for name in (*STATISTICS, "score"):
             numbers = _column(group, name)
             known = numbers[np.isfinite(numbers)]
@@ -284,7 +274,7 @@ def by_setting(members: Sequence[Ranked], names: Sequence[str]) -> list[Ranked]:
     return best_first(entries) if names else []
 
 
-def agreement_of(entries: Sequence[Ranked]) -> Json:
+def agreement_of(entries: Sequence[Json]) -> Json:
     """Returns how well each statistic ranks the entries; {} if fewer than two have a score.
 
     `statistics`: by name, an `Agreement` as a dictionary. `regret_by_chance`: the expected regret of an entry
@@ -304,6 +294,6 @@ def agreement_of(entries: Sequence[Ranked]) -> Json:
     }
 
 
-def _column(entries: Sequence[Ranked], name: str) -> np.ndarray:
+def _column(entries: Sequence[Json], name: str) -> np.ndarray:
     """Returns one number of all entries, f64[N], NaN where it is unknown."""
     return np.array([entry[name] for entry in entries], float)

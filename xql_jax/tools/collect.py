@@ -30,10 +30,11 @@ from xql_jax.data.rows import (
 from xql_jax.envs import Simulation, action_bounds, describe_environment, environment_maker
 from xql_jax.errors import UserError, needing
 from xql_jax.jax_settings import settings_of_jax
+from xql_jax.method_settings import HORIZON
 from xql_jax.outputs import alone_at, check_output, writing_output
 from xql_jax.runs.load import load_run
 from xql_jax.runs.machine import versions
-from xql_jax.runs.run_settings import HORIZON, SimulationSettings
+from xql_jax.runs.run_settings import SimulationSettings
 from xql_jax.settings import setting
 from xql_jax.tasks import References, Task, get_task, referenced
 from xql_jax.tools.behaviours import RANDOM, Behaviour, episodes_of, open_behaviour
@@ -66,13 +67,9 @@ class CollectionSettings(ToolSettings, SimulationSettings):
     random_return: float | None = setting(None, "Return that is a score of 0. Default: measured.")
     expert_return: float | None = setting(None, "Return that is a score of 100, written with the data.")
     reference_episodes: int = setting(100, "Episodes for each measured return.", least=1, most=MOST_EPISODES)
-    output: str | None = setting(
-        None, "FILE.hdf5 to write, or a folder with --format=minari. It must not exist yet."
-    )
+    output: str | None = setting(None, "FILE.hdf5, or a folder with --format=minari; it must not exist yet.")
     format: str = setting(
-        "hdf5",
-        "hdf5: D4RL's layout; minari: a folder, to be read as minari:FOLDER.",
-        choices=("hdf5", "minari"),
+        "hdf5", "hdf5: D4RL's layout; minari: a folder, read as minari:FOLDER.", choices=("hdf5", "minari")
     )
     env_name: str | None = setting(
         None, "Task, as for xql-evaluate. --policy needs it; with --replay, the run's own."
@@ -83,20 +80,15 @@ class CollectionSettings(ToolSettings, SimulationSettings):
         "Policy that acts: a run's folder or one of its checkpoints; `random`; or FILE.npz, a Gaussian MLP "
         "or an exported policy.",
     )
-    noise: float = setting(
-        0.0, "Standard deviation of Gaussian noise on actions; 1 is half their range.", least=0
-    )
+    noise: float = setting(0.0, "Standard deviation of noise on actions; 1 is half their range.", least=0)
     deterministic: bool = setting(False, "Use the policy's mode instead of sampling.")
-    transitions: int | None = setting(
-        None, "Transitions to collect; a time-out ends the last episode.", least=1
-    )
+    transitions: int | None = setting(None, "Transitions to collect; the last episode is cut off.", least=1)
     episodes: int | None = setting(None, "Whole episodes to collect.", least=1)
     seed: int = setting(
         0, "Random seed. Episode e depends on (seed, e) alone; with --waypoints, all do on the seed."
     )
     waypoints: bool = setting(
-        False,
-        "Make antmaze-* data as D4RL does: an ant walks between waypoints, with a policy that is included.",
+        False, "Make antmaze-* data as D4RL does: an ant, whose policy is included, walks between waypoints."
     )
     oracle: bool = setting(
         False,
@@ -104,12 +96,8 @@ class CollectionSettings(ToolSettings, SimulationSettings):
         "Default of --output: where the task's data are looked for.",
     )
     replay: str | None = setting(None, "Folder of an online run whose replay buffer is written.")
-    until: int | None = setting(
-        None, "With --replay, write the buffer as it was after so many transitions. Default: all.", least=2
-    )
-    member: int | None = setting(
-        None, "Member of the run, counted from 0. Needed for runs with several members."
-    )
+    until: int | None = setting(None, "With --replay, the buffer after N transitions. Default: all.", least=2)
+    member: int | None = setting(None, "Member, counted from 0. Needed if the run has several.")
     expert: Sequence[str] = setting(
         (), "Policies, as for --policy, whose returns are measured; the best is the return of score 100."
     )
@@ -209,9 +197,10 @@ def _policy(settings: CollectionSettings) -> Source:
         raise UserError("no policy: give --policy=random, FILE.npz or a run's folder, or --replay=RUN")
     if not settings.env_name:
         raise UserError("--policy needs --env_name")
-    transitions, episodes = settings.transitions, settings.episodes
-    if (transitions is None) == (episodes is None):
+    if (settings.transitions is None) == (settings.episodes is None):
         raise UserError("give one of --transitions and --episodes: how much to collect")
+    unit = "transition" if settings.transitions else "episode"
+    number = settings.transitions or settings.episodes or 0
     task, seed, noise = get_task(settings.env_name), settings.seed, settings.noise
     maker = environment_maker(task, settings.simulation)
     behaviour = open_behaviour(
@@ -219,18 +208,8 @@ def _policy(settings: CollectionSettings) -> Source:
     )
 
     def rows() -> Rows:
-        unit = "transition" if transitions else "episode"
-        with counted(transitions or episodes or 0, unit, settings.tqdm) as count:
-            return episodes_of(
-                behaviour,
-                task,
-                maker,
-                seed,
-                transitions=transitions,
-                episodes=episodes,
-                noise=noise,
-                count=count,
-            )
+        with counted(number, unit, settings.tqdm) as count:
+            return episodes_of(behaviour, task, maker, seed, number, unit, noise=noise, count=count)
 
     metadata = {"seed": seed, "policy": behaviour.name, "policy_is": behaviour.what, "noise": noise}
     return Source(task, settings.simulation, rows, metadata)
@@ -297,8 +276,6 @@ def _references(settings: CollectionSettings, source: Source) -> References | No
         if random is not None:
             raise UserError(f"--random_return={random:g} says nothing without --expert_return or --expert")
         return None
-    if expert is not None and random is not None:
-        checked_references((random, expert), "--random_return and --expert_return")
     task, episodes = source.task, settings.reference_episodes
     maker = environment_maker(task, source.simulation)
     random_policy, *expert_policies = (
@@ -307,14 +284,14 @@ def _references(settings: CollectionSettings, source: Source) -> References | No
     )
 
     def mean_return(behaviour: Behaviour) -> float:
-        rows = episodes_of(behaviour, task, maker, settings.seed, episodes=episodes, stream=REFERENCE_STREAM)
+        rows = episodes_of(behaviour, task, maker, settings.seed, episodes, stream=REFERENCE_STREAM)
         mean = float(np.mean(returns_of(rows)))
         LOG.info(f"reference: {behaviour.name} has a mean return of {mean:.6g} in {episodes} episodes")
         return mean
 
     low = mean_return(random_policy) if random is None else random
     high = max(map(mean_return, expert_policies)) if expert is None else expert
-    return checked_references((low, high), "references")
+    return checked_references((low, high), "returns of scores 0 and 100")
 
 
 def _check_output(settings: CollectionSettings) -> Path:

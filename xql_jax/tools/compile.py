@@ -83,8 +83,7 @@ class ProgramCosts(NamedTuple):
 
     members: int
     compile_seconds: float
-    argument_bytes: int  # the data and the members' states
-    result_bytes: int  # the states that it returns
+    state_bytes: int  # the data, and the members' states before and after the program
     temporary_bytes: int
     code_bytes: int
     operations: float  # of an update of the device's members
@@ -93,25 +92,12 @@ class ProgramCosts(NamedTuple):
     collectives: list[str]
 
     @property
-    def state_bytes(self) -> int:
-        """The data, and the members' states before and after the program."""
-        return self.argument_bytes + self.result_bytes
-
-    @property
     def memory(self) -> int:
         """All bytes that the program takes."""
         return self.state_bytes + self.temporary_bytes + self.code_bytes
 
 
 CompileFor = Callable[[int, int], ProgramCosts]  # from members a device and rows of data
-
-
-class MemoryLine(NamedTuple):
-    """The memory of a device as a linear function of its members, in bytes."""
-
-    data: int  # part of `fixed`
-    fixed: float
-    per_member: float
 
 
 @settings_of_jax()
@@ -139,24 +125,21 @@ def compile_run(settings: CompileSettings) -> Json:
     try:
         compile_for(1, rows)  # if not even one member fits, nothing else is tried
         sample = largest_sample(compile_for, per_device)
-        line = memory_line(compile_for, sample, rows)
+        data, fixed, per_member = memory_line(compile_for, sample, rows)
         if specs:
-            on_a_device = max(0, math.floor((specs.memory * GIB - line.fixed) / line.per_member))
+            on_a_device = max(0, math.floor((specs.memory * GIB - fixed) / per_member))
             members_that_fit = len(used) * on_a_device
             if members_that_fit < members:
-                needed = (line.fixed + per_device * line.per_member) / GIB
+                needed = (fixed + per_device * per_member) / GIB
                 raise UserError(
                     f"--num_seeds={settings.num_seeds}: {members} member(s) do not fit: on {len(used)} "
                     f"device(s) they take {needed:.1f} GiB each, and {kind} has {specs.memory:g}; at most "
                     f"{members_that_fit} fit"
                 )
         whole = compile_for(per_device, rows)
-    except jax.errors.JaxRuntimeError as error:
-        _check_is_memory(error)
-        raise UserError(
-            f"{rows:,} transitions and {members} member(s) do not fit into the memory of {kind}: "
-            f"{str(error).splitlines()[0]}"
-        ) from None
+    except MemoryError as error:
+        fitting = f"{rows:,} transitions and {members} member(s) do not fit into the memory of {kind}"
+        raise UserError(f"{fitting}: {error}") from None
     report = {
         "algorithm": job.settings.config.algorithm,
         "env_name": job.settings.env_name,
@@ -173,13 +156,13 @@ def compile_run(settings: CompileSettings) -> Json:
         "collectives": whole.collectives,
         "kernels": whole.kernels,
         "bytes": {
-            "data": line.data,
-            "members": whole.state_bytes - line.data,
+            "data": data,
+            "members": whole.state_bytes - data,
             "temporaries": whole.temporary_bytes,
             "program": whole.code_bytes,
             "together": whole.memory,
             "of_device": round(specs.memory * GIB) if specs else None,
-            "a_member_more": round(line.per_member),
+            "a_member_more": round(per_member),
         },
         "members_that_fit": members_that_fit,
         # What all members of a device do. Bytes are counted with few rows of data: the compiler counts
@@ -239,27 +222,32 @@ def largest_sample(compile_for: CompileFor, members: int) -> ProgramCosts:
     while True:
         try:
             return compile_for(members, SAMPLE_ROWS)
-        except jax.errors.JaxRuntimeError as error:
-            _check_is_memory(error)
+        except MemoryError:
             members //= 2
 
 
-def memory_line(compile_for: CompileFor, sample: ProgramCosts, rows: int) -> MemoryLine:
-    """Returns the line through the sample and a program with half of its members, moved up by the data."""
-    data = compile_for(1, rows).argument_bytes - compile_for(1, SAMPLE_ROWS).argument_bytes
+def memory_line(compile_for: CompileFor, sample: ProgramCosts, rows: int) -> tuple[int, float, float]:
+    """Returns the bytes on a device of the data, of all that its members share, and of a member more.
+
+    They are those of the line through the sample and a program with half of its members.
+    """
+    data = compile_for(1, rows).state_bytes - compile_for(1, SAMPLE_ROWS).state_bytes
     smaller = compile_for(sample.members // 2 or 2, SAMPLE_ROWS)
     added = sample.members - smaller.members
     # Temporaries and code may shrink with more members; their states do not.
     per_member = max(
         (sample.memory - smaller.memory) / added, (sample.state_bytes - smaller.state_bytes) / added
     )
-    return MemoryLine(data, data + sample.memory - sample.members * per_member, per_member)
+    return data, data + sample.memory - sample.members * per_member, per_member
 
 
 def compile_population(
     population: Population, size: int, devices: Sequence[jax.Device], members: int, rows: int
 ) -> ProgramCosts:
-    """Compiles the program for `members` a device and data of `rows`, from a population with `size` rows."""
+    """Compiles the program for `members` a device and data of `rows`, from a population with `size` rows.
+
+    Raises MemoryError if the program does not fit into the devices' memory.
+    """
     [group] = make_groups(members * len(devices), True, devices)
 
     def of_members(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
@@ -273,14 +261,19 @@ def compile_population(
     data = jax.tree.map(of_data, population.data)
     number = jax.ShapeDtypeStruct((), np.int32)
     started = time.perf_counter()
-    program = population.program(group).lower(*states, data, number, number).compile()
+    lowered = population.program(group).lower(*states, data, number, number)
+    try:
+        program = lowered.compile()
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise MemoryError(str(error).splitlines()[0]) from error
     seconds = time.perf_counter() - started
     costs, memory, text = program.cost_analysis(), program.memory_analysis(), program.as_text()
     return ProgramCosts(
         members=members,
         compile_seconds=seconds,
-        argument_bytes=memory.argument_size_in_bytes,
-        result_bytes=memory.output_size_in_bytes - memory.alias_size_in_bytes,
+        state_bytes=memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes,
         temporary_bytes=memory.temp_size_in_bytes,
         code_bytes=memory.generated_code_size_in_bytes,
         operations=costs["flops"],
@@ -293,9 +286,3 @@ def compile_population(
 def collectives_in(text: str) -> list[str]:
     """Returns the collective operations in XLA's text of a program."""
     return [name for name in COLLECTIVES if f" {name}(" in text or f" {name}-start(" in text]
-
-
-def _check_is_memory(error: jax.errors.JaxRuntimeError) -> None:
-    """Raises the error unless it says that the program does not fit into the devices' memory."""
-    if "RESOURCE_EXHAUSTED" not in str(error):
-        raise error

@@ -36,9 +36,7 @@ class EvaluationSettings(ToolSettings):
     env_name: str | None = setting(None, "Task. Default: the run's own.")
     episodes: int = setting(100, "Episodes per member.", least=1, most=MOST_EPISODES)
     member: int | None = setting(None, "Member to evaluate, counted from 0. Default: all.")
-    seed: int = setting(
-        EVALUATION_START_SEED, "Seed for the initial states. Evaluations during training use another one."
-    )
+    seed: int = setting(EVALUATION_START_SEED, "Seed of the episodes; training's evaluations use another.")
     random_return: float | None = setting(None, "Return of score 0, for a task that has none.")
     expert_return: float | None = setting(None, "Return of score 100, see --random_return.")
     num_environments: int | None = setting(
@@ -47,9 +45,7 @@ class EvaluationSettings(ToolSettings):
     random_policy: bool = setting(
         False, "Evaluate uniformly random actions instead. They also depend on --num_environments."
     )
-    env_backend: str | None = setting(
-        None, "mujoco or d4rl, as for training. Default: the run's own.", choices=BACKENDS
-    )
+    env_backend: str | None = setting(None, "As for training. Default: the run's own.", choices=BACKENDS)
     legacy_inertia: bool | None = setting(None, "As for training. Default: the run's own.")
     video: str | None = setting(None, "Record the first member's first episodes as FILE.mp4 or FILE.gif.")
     video_episodes: int = setting(3, "Episodes of the video.", least=1, most=1_000)

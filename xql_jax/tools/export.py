@@ -57,9 +57,7 @@ class ExportSettings(ToolSettings):
     given: frozenset[str] = frozenset()  # names of the settings that the user gave
     checkpoint: str = setting("", "a run's folder or one of its checkpoints", positional=True)
     env_name: str | None = setting(None, "Task of --episodes. Default: the run's own.")
-    member: int | None = setting(
-        None, "Member of the run, counted from 0. Needed for runs with several members."
-    )
+    member: int | None = setting(None, "Member, counted from 0. Needed if the run has several.")
     formats: Sequence[str] = setting(
         tuple(FILES),
         "Files to write. jax: an artifact of jax.export; onnx: a graph, needs xql_jax[export]; npz: weights. "
@@ -69,9 +67,7 @@ class ExportSettings(ToolSettings):
     )
     output: str | None = setting(None, "Folder for the files. Default: `export` in the run's folder.")
     episodes: int = setting(0, "Evaluate the run and every file over that many episodes.", most=MOST_EPISODES)
-    seed: int = setting(
-        EVALUATION_START_SEED, "Seed for the initial states. Evaluations during training use another one."
-    )
+    seed: int = setting(EVALUATION_START_SEED, "Seed of the episodes; training's evaluations use another.")
 
 
 @settings_of_jax()
@@ -109,7 +105,7 @@ def export_policy(settings: ExportSettings) -> Json:
     expected = bounds.to_learner(policies["run"](observations))
     differences: dict[str, float] = {}
     for name in formats:
-        policies[name] = _written(name, folder, weights, act)
+        policies[name] = write_policy(name, folder, weights, act)
         found = bounds.to_learner(policies[name](observations))
         difference = float(np.quantile(np.abs(found - expected).max(-1), accepted))
         if not difference <= LARGEST_DIFFERENCE:
@@ -166,12 +162,12 @@ def _score(policy: Policy, evaluator: Evaluator, task: Task, action_chunk: int) 
     return float(task.normalized_score(results.returns, results.successes).mean())
 
 
-def _written(name: str, folder: Path, weights: Weights, act: Callable[[Array], Array]) -> Policy:
-    """Writes a format's files; returns the policy read back from them."""
+def write_policy(name: str, folder: Path, weights: Weights, act: Callable[[Array], Array]) -> Policy:
+    """Writes the files of one of the `FILES`' formats; returns the policy read back from them."""
     file = folder / FILES[name]
     with writing_output("output", file) as unfinished:
         if name == "jax":
-            write_artifact(act, len(weights["shift"]), unfinished)
+            _write_artifact(act, len(weights["shift"]), unfinished)
         elif name == "onnx":
             write_onnx(weights, unfinished)
         else:
@@ -250,7 +246,7 @@ def _stack(name: str, hidden: Params, last: Params, number: int) -> Layers:
     return layers
 
 
-def write_artifact(act: Callable[[Array], Array], observation_dim: int, path: Path) -> None:
+def _write_artifact(act: Callable[[Array], Array], observation_dim: int, path: Path) -> None:
     """Writes the function of f32[B, O], for any B, as StableHLO for `PLATFORMS`.
 
     jax.export promises that versions of JAX up to six months newer can read it.
@@ -260,7 +256,7 @@ def write_artifact(act: Callable[[Array], Array], observation_dim: int, path: Pa
     path.write_bytes(jax.export.export(jax.jit(act), platforms=PLATFORMS)(observations).serialize())
 
 
-def read_artifact(path: Path) -> Callable[[np.ndarray], np.ndarray]:
-    """Returns the function that `write_artifact` wrote."""
+def read_artifact(path: Path) -> Policy:
+    """Returns the function in an artifact of `jax.export`."""
     called = jax.export.deserialize(bytearray(path.read_bytes())).call
     return lambda observations: np.asarray(called(observations))

@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from xql_jax.errors import UserError, nearest
-from xql_jax.reports.method_scores import RunFacts, RunMember, method_scores
-from xql_jax.reports.report import FOLDERS_HELP
+from xql_jax.reports.method_scores import FOLDERS_HELP, RunFacts, RunMember, method_scores
 from xql_jax.reports.run_summary import grouped
+from xql_jax.reports.score_table import with_interval
 from xql_jax.runs.folder import HEARTBEAT
 from xql_jax.settings import Settings, setting
 from xql_jax.tools.read_runs import read_runs
@@ -25,9 +25,7 @@ class ListSettings(Settings):
 
     folders: Sequence[str] = setting((), FOLDERS_HELP, positional=True)
     filter: str = setting(
-        "",
-        "List only runs with all of these: NAME=VALUE, where NAME is task, method, state or a setting such "
-        "as beta.",
+        "", "List only runs with each NAME=VALUE. A name is task, method, state or a setting, such as beta."
     )
     compare: bool = setting(False, "Show the settings that have several values among the listed runs.")
     sort: str = setting("task", "Order: by task and method, best score, newest or name.", choices=SORTS)
@@ -71,9 +69,7 @@ def _listed(run: RunFacts, members: Sequence[RunMember]) -> ListedRun:
     best = max(finite, default=None, key=lambda score: score.mean)
     score_text = ""
     if best:
-        score_text = f"{best.mean:.1f}"
-        if not math.isnan(best.interval):
-            score_text += f" ± {best.interval:.1f}"
+        score_text = with_interval(best.last)
         if swept := best.members[0].swept:
             score_text += f" ({swept})"
         if not run.is_normalised:

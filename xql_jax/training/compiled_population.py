@@ -15,7 +15,7 @@ from xql_jax.data import replay
 from xql_jax.envs import compiled
 from xql_jax.envs.compiled import Ended, Episodes, JaxEnvironment
 from xql_jax.training.checkpoints import Progress
-from xql_jax.training.divergence import Divergence, not_finite
+from xql_jax.training.divergence import Divergence, freeze_in_program, not_finite
 from xql_jax.training.groups import AXIS, Call, Group
 from xql_jax.training.members import Member, member_keys, member_shapes, unstack
 from xql_jax.training.population import EPISODE_METRICS, CheckpointContent, Population
@@ -117,17 +117,10 @@ class CompiledPopulation(Population):
             draw = functools.partial(self.draw, member, None)
             updated, was_finite = run_updates(member, due[turn], due[turn + 1], draw)
             was_finite = {**was_finite, ACTIONS: jnp.isfinite(actions).all()}
-            is_new = (running.diverged_at < 0) & ~jnp.stack(list(was_finite.values())).all()
             # Actions diverge at the step that they are for, everything else at the end of that step.
             at = jnp.where(was_finite[ACTIONS], step + number, step)
-            running = _counted(running, ended).replace(
-                episodes=episodes, diverged_at=jnp.where(is_new, at, running.diverged_at)
-            )
-            stays = running.diverged_at >= 0
-            learned = {name: getattr(updated, name) for name in ("state", "sums", "metrics")}
-            kept = {name: getattr(member, name) for name in learned}
-            member = member.replace(running=running, **_select(stays, kept, learned))
-            return member, _select(is_new, was_finite, finite)
+            updated = updated.replace(running=_counted(running, ended).replace(episodes=episodes))
+            return freeze_in_program(member, updated, was_finite, finite, at)
 
         finite = dict.fromkeys((*member.metrics, STATE, ACTIONS), jnp.bool_(True))
         return jax.lax.fori_loop(0, (stop - start) // number, act_and_learn, (member, finite))
@@ -221,11 +214,6 @@ def _counted(running: Running, ended: Ended) -> Running:
         episode_length=mean(ended.lengths, running.episode_length),
         failures=running.failures + ended.failed.sum(),
     )
-
-
-def _select(condition: Array, first: Tree, second: Tree) -> Tree:
-    """`first` where the condition bool[] holds, else `second`."""
-    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), first, second)
 
 
 def _rest(members: MemberState) -> dict[str, State]:

@@ -1,20 +1,25 @@
 """Divergence: a member whose numbers stop being finite is frozen at its last finite state, and reported.
 
-The compiled program returns whether all numbers of a call were finite. Only if they were not, the call's
-updates are run again to find the last finite state, by bisection. To keep that state inside the program would
-need a choice between two states in every update, which takes a CPU about a tenth of its speed.
+There are two ways to find that state. Both begin with the compiled program, which returns whether all numbers
+of a call were finite.
 
-Members that act inside the program cannot run updates again, because their experience has changed meanwhile.
-`compiled_population.py` makes that choice there, once each time that all environments have acted.
+`find_divergence` runs the updates of a call that was not finite again, by bisection. It costs nothing while
+all is well. To choose between two states in every update would take a CPU about a tenth of its speed.
+
+`freeze_in_program` makes that choice in the program, once each time that all environments have acted. Members
+that act inside the program need it: their updates cannot be run again, because their experience has changed.
 """
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from xql_jax.training.groups import Group
 from xql_jax.training.updates import STATE, MemberState
+from xql_jax.types import Array, Metrics
 
 Finite = dict[str, np.ndarray]  # by the name of a metric or `STATE`: whether it was finite, bool[m]
 
@@ -70,3 +75,25 @@ def find_divergence(
     quantity = not_finite(finite_after(last_finite, good, bad))
     group.members = after.joined(group.members.apart[1])
     return last_finite, bad, quantity
+
+
+def freeze_in_program(
+    before: MemberState, after: MemberState, was_finite: Metrics, finite: Metrics, at: Array
+) -> tuple[MemberState, Metrics]:
+    """Returns `after`, but with the state, sums and metrics of `before` once the member has diverged.
+
+    Args:
+        before, after: the member before and after updates; `after.running` has what it met meanwhile.
+        was_finite: by name whether all was finite in these updates, bool[].
+        finite: the same of the updates at which the member diverged; returned unless these are those.
+        at: i32[], the step that is reported if they are.
+    """
+    known = after.running.diverged_at
+    is_new = (known < 0) & ~jnp.stack(list(was_finite.values())).all()
+    diverged_at = jnp.where(is_new, at, known)
+    new = after.state, after.sums, after.metrics
+    old = before.state, before.sums, before.metrics
+    state, sums, metrics = jax.tree.map(lambda a, b: jnp.where(diverged_at >= 0, a, b), old, new)
+    finite = jax.tree.map(lambda a, b: jnp.where(is_new, a, b), was_finite, finite)
+    running = after.running.replace(diverged_at=diverged_at)
+    return after.replace(state=state, sums=sums, metrics=metrics, running=running), finite

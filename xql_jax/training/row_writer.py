@@ -3,19 +3,28 @@
 import contextlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
 from xql_jax.learners.fields import hyperparameters
 from xql_jax.logs.csv_rows import CSVLogger
-from xql_jax.logs.tensorboard import TensorBoardLogger
-from xql_jax.logs.wandb import WandbLogger
 from xql_jax.training.checkpoints import Progress
 from xql_jax.training.members import Member
 from xql_jax.training.population import Population
 from xql_jax.types import Json
 
-MetricsLogger = TensorBoardLogger | WandbLogger
+
+class MetricsLogger(Protocol):
+    """Shows numbers as curves, as `TensorBoardLogger` does; a member is given by its index."""
+
+    def write(self, member: int, step: int, scalars: Mapping[str, float]) -> None: ...
+
+    def write_hyperparameters(self, member: int, values: Mapping[str, object]) -> None: ...
+
+    def flush(self) -> None: ...
+
+    def close(self) -> None: ...
 
 
 class RowWriter:

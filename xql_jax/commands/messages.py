@@ -7,8 +7,7 @@ from typing import Any
 
 from absl import flags
 
-from xql_jax.config_files import tuned
-from xql_jax.configuration import defaults
+from xql_jax.configuration import defaults, tuned
 from xql_jax.learners.registry import describe_fields, method_named, method_of
 from xql_jax.reports.run_summary import ranked
 from xql_jax.runs.job import Job, request
@@ -56,7 +55,7 @@ def described_settings(job: Job) -> Iterator[tuple[str, object, str, str]]:
     of_method = {*recipe.defaults, *recipe.settings, *recipe.by_suite.get(file.suite, {})}
 
     def source(name: str, value: object) -> str:
-        if name in settings.given or (name.endswith("_hidden_dims") and "hidden_dims" in settings.given):
+        if name in settings.given:
             return "flag"
         if name in of_table and value == of_table[name]:
             return "Table 4 (--tuned)"
