@@ -36,7 +36,7 @@ def cloned(method, batch):
     if method == "td3_bc":
         return learner.update(state, batch, KEY)[0].policy.params
     if method == "brac_p":
-        return learner.policy.fit_clone(state.policy, batch, KEY)[0].behavior.params
+        return learner.update(state, batch, KEY)[0].policy.behavior.params
     if method.startswith("bc"):
         return learner.policy.clone(state.policy, batch, KEY)[0].params
     zero = jnp.zeros(2)

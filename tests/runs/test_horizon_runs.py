@@ -130,7 +130,7 @@ def test_online_methods_act_by_chunks(tmp_path, method):
         ({"action_chunk": 3, "n_step": 2}, "leave out --n_step"),
         ({"action_chunk": 3, "config": small("dt")}, "dt learns from Windows"),
         ({"n_step": 3, "config": small("rebrac")}, "rebrac learns from SarsaBatch"),
-        ({"n_step": 3, "config": small("xql"), "sweep": "discount=0.9,0.99"}, "--sweep varies discount"),
+        ({"n_step": 3, "config": small("xql"), "sweep": "discount=0.9,0.99"}, "discount: --n_step sums"),
         ({"action_chunk": 41}, "no trajectory has so many steps"),
     ],
 )

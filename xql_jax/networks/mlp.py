@@ -50,7 +50,7 @@ class Value(nn.Module):
         return nn.Dense(1, kernel_init=self.kernel_init)(x).squeeze(-1)
 
 
-def summed(densities: Array, known: Array | None) -> Array:
+def sum_of_known(densities: Array, known: Array | None) -> Array:
     """The sum over the last axis, of the known entries only if `known` says which, 0 or 1."""
     return densities.sum(-1) if known is None else (densities * known).sum(-1)
 
@@ -63,7 +63,7 @@ class DiagonalGaussian(NamedTuple):
 
     def log_prob(self, actions: Array, known: Array | None = None) -> Array:
         """Log density, nats: f32[..., A] -> f32[...]; of the entries that are `known`, see `Distribution`."""
-        return summed(jax.scipy.stats.norm.logpdf(actions, self.mean, self.std), known)
+        return sum_of_known(jax.scipy.stats.norm.logpdf(actions, self.mean, self.std), known)
 
     def central_action(self) -> Array:
         return self.mean

@@ -14,7 +14,7 @@ from xql_jax.networks.mlp import (
     GaussianPolicy,
     Initializer,
     iql_init,
-    summed,
+    sum_of_known,
 )
 from xql_jax.types import Array, PRNGKey
 
@@ -51,7 +51,7 @@ class GaussianMixture(NamedTuple):
         """Log density, nats: f32[..., A] -> f32[...]; of the entries that are `known`, see `Distribution`."""
         entries = None if known is None else known[..., None, :]
         components = jax.scipy.stats.norm.logpdf(actions[..., None, :], self.mean, self.std)
-        components = summed(components, entries)
+        components = sum_of_known(components, entries)
         return jax.nn.logsumexp(jax.nn.log_softmax(self.logits) + components, axis=-1)
 
     def central_action(self) -> Array:
@@ -96,7 +96,7 @@ class TanhGaussian(NamedTuple):
         log(1 - tanh(u)^2) is written in a form without cancellation.
         """
         log_slope = 2.0 * (math.log(2.0) - u - jax.nn.softplus(-2.0 * u))
-        return self.gaussian.log_prob(u, known) - summed(log_slope, known)
+        return self.gaussian.log_prob(u, known) - sum_of_known(log_slope, known)
 
 
 class Draws(NamedTuple):

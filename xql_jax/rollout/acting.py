@@ -62,7 +62,7 @@ class ActionQueue:
         return np.take_along_axis(self._chunks, place, axis=-2)[..., 0, :]
 
 
-def carried_out(policy: Act, action_chunk: int) -> Act:
+def open_loop(policy: Act, action_chunk: int) -> Act:
     """Returns the policy that carries out chunks f32[M, K, h * A] open loop: f32[M, K, A] a step."""
     if action_chunk == 1:
         return policy
@@ -74,7 +74,7 @@ def carried_out(policy: Act, action_chunk: int) -> Act:
 
 def prepared(policy: Act, preprocessing: Any) -> Act:
     """Returns the policy in an environment's own units, see `Preprocessing`, an action a step."""
-    return carried_out(deciding(policy, preprocessing), preprocessing.action_chunk)
+    return open_loop(deciding(policy, preprocessing), preprocessing.action_chunk)
 
 
 def deciding(policy: Act, preprocessing: Any) -> Act:

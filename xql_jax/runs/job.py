@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 from xql_jax.data.dataset import Dataset
 from xql_jax.errors import UserError, needing
 from xql_jax.learners.fields import hyperparameters
-from xql_jax.learners.registry import FIRST_PHASES, LEADING
+from xql_jax.learners.registry import FIRST_PHASES, LEADING, method_of
 from xql_jax.runs.folder import RunFolder, run_label
 from xql_jax.runs.load import SavedRun
 from xql_jax.runs.run_settings import RunSettings
 from xql_jax.settings import as_typed
-from xql_jax.tasks import Task
+from xql_jax.tasks import OWN, Task
 from xql_jax.training.members import Member, fields_given, make_members, parse_sweep
 from xql_jax.training.schedule import Ramp, parse_ramps
 from xql_jax.types import Batch, CalibratedBatch, Json
@@ -137,6 +137,7 @@ def log_beginning(job: Job, folder: RunFolder, dataset: Dataset, streamed: bool)
     )
     if not settings.checkpoint:  # else the phase began in another run
         _warn_of_first_phases(job)
+        _warn_of_a_guessed_beta(job)
 
 
 def _warn_of_first_phases(job: Job) -> None:
@@ -152,3 +153,15 @@ def _warn_of_first_phases(job: Job) -> None:
                 f"{name}={longest:g}: this first phase of learning takes all {updates:,} updates: shorten it "
                 f"by --{name}=N, or train for longer"
             )
+
+
+def _warn_of_a_guessed_beta(job: Job) -> None:
+    """Tells users of data of their own that XQL's default `beta`, in their reward units, is a guess."""
+    settings, config = job.settings, job.settings.config
+    suite = settings.task.suite if settings.task else OWN
+    is_chosen = {"beta", "config"} & {*settings.given, *job.members[0].hyperparameters}
+    if method_of(config.algorithm) == "xql" and suite.config == OWN.config and not is_chosen:
+        LOG.info(
+            f"beta={config.beta:g} is a guess, for the rewards' scale is unknown: --method=xql_bellman finds "
+            "it from the data, --sweep='beta=0.1,0.3,1,3' tries several"
+        )

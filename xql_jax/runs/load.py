@@ -22,7 +22,7 @@ from xql_jax.files import with_numbers
 from xql_jax.jax_settings import check_platforms, settings_of_jax
 from xql_jax.logs.csv_rows import Row, parse_rows
 from xql_jax.reports.run_summary import ONLINE_TRAINING
-from xql_jax.rollout.acting import Act, carried_out, deciding, deterministic_policy, finite_policy
+from xql_jax.rollout.acting import Act, deciding, deterministic_policy, finite_policy, open_loop
 from xql_jax.runs.folder import defining, kind_of, read_config, read_summary
 from xql_jax.tasks import References, Task, get_task, module_to_run, referenced
 from xql_jax.training.checkpoints import Checkpoints, Progress, TrainingFiles
@@ -237,7 +237,7 @@ class SavedRun:
         With `report` their actions are finite, as in training's evaluations: see `finite_policy`. Policies
         that decide on chunks of actions carry them out.
         """
-        return carried_out(self.deciding_policy(members, report), self.preprocessing.action_chunk)
+        return open_loop(self.deciding_policy(members, report), self.preprocessing.action_chunk)
 
     @settings_of_jax()
     def deciding_policy(

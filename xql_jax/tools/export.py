@@ -29,7 +29,7 @@ from xql_jax.learners.parts import NetworkState
 from xql_jax.networks.mlp import GaussianPolicy
 from xql_jax.networks.policies import DeterministicPolicy, MixturePolicy, TanhGaussianPolicy
 from xql_jax.outputs import write_output, writing_output
-from xql_jax.rollout.acting import carried_out
+from xql_jax.rollout.acting import open_loop
 from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.runs.load import SavedRun, load_run
 from xql_jax.settings import setting
@@ -157,7 +157,7 @@ def _observations(run: SavedRun) -> np.ndarray:
 
 
 def _score(policy: Policy, evaluator: Evaluator, task: Task, action_chunk: int) -> float:
-    decide = carried_out(lambda observations: policy(observations[0])[None], action_chunk)
+    decide = open_loop(lambda observations: policy(observations[0])[None], action_chunk)
     results = evaluator.run(decide)
     return float(task.normalized_score(results.returns, results.successes).mean())
 
