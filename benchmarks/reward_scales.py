@@ -19,9 +19,9 @@ import itertools
 from pathlib import Path
 
 import numpy as np
+from xql_jax.config_files import OFFLINE_TRAINING, choose_config
 
 import xql_jax
-from xql_jax.config_files import OFFLINE_TRAINING, choose_config
 from xql_jax.data.loading import load_dataset
 from xql_jax.data.views import discounted_returns
 from xql_jax.tasks import get_task
