@@ -1,6 +1,10 @@
 """Flag parsing and error handling of the commands, whose mains are the scripts in experiments/.
 
 A user's mistake ends the program with exit code 2 and one line on stderr, without a traceback.
+
+The way of --beta=0.5, which is no flag because which hyperparameters there are depends on the method:
+`_parsed` leaves it, `hyperparameters_in` reads it, `with_fields` checks it and sets it in `settings.config`,
+and `learner_from_config` (all but the first in configuration.py) in the learner.
 """
 
 import os

@@ -154,7 +154,10 @@ def check_value(learner: Part, where: str, name: str, value: object) -> None:
 
 
 def with_hyperparameters(learner: P, values: Mapping[str, object]) -> P:
-    """Replaces hyperparameters, whichever part holds them; UserError if one is unknown or impossible."""
+    """Replaces hyperparameters, whichever part holds them: XQL's `beta` is that of its part `value`.
+
+    Raises UserError if one is unknown or impossible.
+    """
     known = [field.name for _, field in declared(learner)]
     for name in values:
         if name not in known:

@@ -41,6 +41,8 @@ def gumbel_loss(
 ) -> Array:
     """Gumbel regression (LINEX) loss exp(z) - z - 1 of each example, z = (targets - values) / beta.
 
+    This is `loss=plain`; by default XQL has `gumbel_rescaled_loss`, below, the same but for a common factor.
+
     Over targets x (constants) the minimiser is beta * log mean exp(x / beta) (Lemma 3.2). All is f32[B];
     values, targets and beta in reward units. The clip bounds z; a finite one is lowered to the largest
     exponent with a finite gradient in float32 (about 87 for beta >= 1), but the mean may overflow.

@@ -45,13 +45,17 @@ class Suite:
 
     # Episodes.
     eval_episodes: int = 10  # of an evaluation in a sweep
-    success: str = ""  # when an episode counts as a success, in words; "": it has none, or scores by it
+    # When an episode counts as a success, a sentence that evaluations print; "": none is printed. What counts
+    # is `info["success"]` of the environment; `Task.by_success` makes it the score.
+    success: str = ""
     tells_success_late: bool = False  # it may be reported for the first time after some evaluations
     draws_maze: bool = False  # whether runs have a picture of the policy in its maze
 
     # Data.
     data_folder: DataFolder = D4RL_FOLDER
-    source_prefix: str = ""  # of its files as sources of `load_dataset`; "": HDF5, by D4RL's rule of rows
+    # Of its files as sources of `load_dataset`. "": HDF5 files, read by D4RL's rule: observations, actions,
+    # rewards, terminals and timeouts alone, and the next row's observation is the next one.
+    source_prefix: str = ""
     labels: str = ""  # the function that computes the rewards of data that have none
     generates: str = ""  # the function that writes the data of a task without an address
     has_waypoints: bool = False  # xql-collect --waypoints makes data
@@ -80,7 +84,9 @@ class Task:
 
     name: str
     suite: Suite = dataclasses.field(repr=False)
-    dataset_url: str | None  # address of D4RL's or OGBench's file; None: the data are generated, or none
+    # Address of the file, whose last part is its name in the suite's `data_folder`, also if you put it there
+    # yourself. None: the data are generated, or there are none.
+    dataset_url: str | None
     min_return: float  # D4RL's reference returns: random policy ...
     max_return: float  # ... and expert; of tasks without a dataset see their suites
     episode_limit: int | None  # steps; None: the environment ends its episodes itself

@@ -24,6 +24,7 @@ from xql_jax.runs.machine import prepare_acting
 from xql_jax.runs.run_settings import RunSettings
 from xql_jax.sweeps.plan import ABSENT, BEGUN, Cell, refreshed
 from xql_jax.sweeps.sweep_settings import SweepSettings
+from xql_jax.tasks import SUITES
 from xql_jax.training.signals import StopSignals
 from xql_jax.types import Json
 
@@ -32,7 +33,12 @@ SECONDS_PER_LOOK = 1.0  # between two checks whether another process has release
 SECONDS_TO_CONNECT = 10.0  # to a Ray cluster
 SECONDS_TO_STOP = 60.0  # time for running tasks of Ray to save their state
 # Beginnings of the environment variables that Ray's workers get.
-PASSED_ON = ("D4RL_DATASET_DIR", "OGBENCH_DATASET_DIR", "MINARI_DATASETS_PATH", "JAX_", "XLA_")
+PASSED_ON = (
+    *(suite.data_folder.variable for suite in SUITES.values()),
+    "MINARI_DATASETS_PATH",
+    "JAX_",
+    "XLA_",
+)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -44,7 +44,10 @@ class SweepSettings(Settings):
         None, "Steps between evaluations. Default: --max_steps / 10.", least=1
     )
     eval_episodes: int | None = setting(
-        None, "Episodes per evaluation and seed. Default: 10, on AntMaze 100.", least=1, most=1_000_000
+        None,
+        "Episodes per evaluation and seed. Default: the suite's, 10 but on AntMaze 100.",
+        least=1,
+        most=1_000_000,
     )
     checkpoint_interval: int = setting(5_000, "Updates between checkpoints.", least=1)
     save_dir: str = setting("results", "Folder under which runs are found and written.")

@@ -53,8 +53,8 @@ class Population(abc.ABC):
         checkpoint     returns the content of a checkpoint
         resume         continues from it
 
-    `advance` calls `train`, and that `run_program`. The program, see `program`, maps `train_member` over the
-    members of a group.
+    The loop (`training/loop.py`) calls `advance`, that calls `train`, and that `run_program`. The program,
+    see `program`, maps `train_member` over the members of a group, which is `run_updates` (`updates.py`).
 
     On an accelerator the members of all devices run in one program under `vmap`. On a CPU they run one after
     the other on each device, because batched matrix products are slower there.

@@ -96,6 +96,7 @@ def run_updates(
         state, sums, _, finite = carry
         key_batch, key_update = update_keys(member.key, step)
         learner = ramped(member.learner, ramps, step)
+        # The method's own: which class that is, `learners/registry.py` says; XQL's is in learners/xql.py.
         state, metrics = learner.update(state, draw(key_batch, step), key_update)
         finite = {name: finite[name] & jnp.isfinite(metrics[name]) for name in metrics}
         return state, sums.plus(metrics), metrics, finite
