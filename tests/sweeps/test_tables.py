@@ -69,7 +69,7 @@ def test_the_table_of_fine_tuning_has_both_phases(tmp_path):
     assert (cell.steps, cell.members) == (30, 2)
     [(_, outcome)] = train_all(settings)
     assert states(settings) == ["finished"]
-    entry = table_of(settings, "2").entry(settings.datasets[0], IQL)
+    entry = table_of(settings, "2").entries[settings.datasets[0], IQL]
     [phases] = outcome.summary["finetuning"]
     assert entry.before == tuple(phases["offline_score_by_seed"])
     assert entry.last == tuple(phases["online_score_by_seed"])
@@ -115,7 +115,7 @@ def test_sweeps_and_changed_fields_are_columns_of_their_own(tmp_path):
     columns = [BC, f"{method} expectile=0.6", f"{method} expectile=0.9"]  # cloning has no expectile
     table = table_of(settings)
     assert table.methods == unfinished == columns
-    entries = [table.entry(settings.datasets[0], column) for column in columns]
+    entries = [table.entries[settings.datasets[0], column] for column in columns]
     results = [result for _, outcome in outcomes for result in outcome.summary["results"]]
     assert [entry.last for entry in entries] == [tuple(result["last_score_by_seed"]) for result in results]
     assert [(len(entry.last), entry.updates, entry.paper) for entry in entries] == [(2, 20, None)] * 3
