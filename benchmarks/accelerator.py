@@ -46,6 +46,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 from hopper_size import WIDTH, random_data, update_flops  # noqa: E402
 
 from xql_jax.envs import environment_maker  # noqa: E402
+from xql_jax.files import write_atomically  # noqa: E402
 from xql_jax.learners.registry import make_learner  # noqa: E402
 from xql_jax.runs.machine import commit  # noqa: E402
 from xql_jax.tasks import get_task  # noqa: E402
@@ -274,7 +275,7 @@ def save(results: dict[str, Any]) -> dict[str, Any]:
     formula = f"{TASKS} tasks * {SEEDS} seeds * {UPDATES} updates / fastest population's updates/s / 3600"
     table_1 = {"hours": list(fastest.values()), "formula": f"{formula}; no evaluations, no compilation"}
     results |= {"peak_gflops": peak, "table_1": table_1}
-    Path(FLAGS.output).write_text(json.dumps(results, indent=1) + "\n")
+    write_atomically(Path(FLAGS.output), (json.dumps(results, indent=1) + "\n").encode())
     return results
 
 

@@ -56,6 +56,12 @@ def full_compiler(request):
         yield compile_fully
 
 
+@pytest.fixture
+def compiled_fully(monkeypatch, full_compiler):
+    """For tests that compare the bits of different programs: the compiler that runs have."""
+    monkeypatch.setattr(jax.stages.Lowered, "compile", full_compiler)
+
+
 def pytest_collection_finish():
     """Garbage is looked for seldom, and not in what was imported: that takes a tenth of the suite's time."""
     gc.freeze()

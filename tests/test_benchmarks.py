@@ -45,3 +45,6 @@ def test_accelerator(tmp_path):
     assert outcome.code == 0, outcome.err
     results = json.loads((tmp_path / "found.json").read_text())
     assert results["failed"] == []
+    # 2 * 16 * (11 * 256 + 256 * 256 + 256 * 3) = 2,211,840 forward; three times that, less the first layer's
+    # gradient of its input, 2 * 16 * 11 * 256.
+    assert {row["flops_per_update"] for row in results["training"]} == {6_545_408}

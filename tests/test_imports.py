@@ -185,3 +185,9 @@ def test_a_job_is_made_before_jax_begins():
     """The mains make it before `prepare_acting`, which has no effect after JAX's start."""
     run = subprocess.run([sys.executable, "-c", MADE], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
+
+
+def test_a_misspelt_name_of_the_package():
+    assert {"train", "load_policy"} <= set(dir(xql_jax))
+    with pytest.raises(AttributeError, match="no attribute 'trian'"):
+        _ = xql_jax.trian

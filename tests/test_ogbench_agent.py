@@ -55,9 +55,8 @@ def data(tmp_path_factory):
 
 
 @pytest.mark.parametrize(("method", "values"), [("xql", {"beta": 0.5}), ("iql", {"dropout_rate": 0.5})])
-def test_its_parameters_are_those_of_our_program(method, values, data, monkeypatch, full_compiler):
+def test_its_parameters_are_those_of_our_program(method, values, data, compiled_fully):
     """Dropout draws from the update's key."""
-    monkeypatch.setattr(jax.stages.Lowered, "compile", full_compiler)
     file, transitions = data
     policy = xql_jax.train(
         dataset=file, method=method, config="ogbench", max_steps=STEPS, seed=SEED, batch_size=BATCH_SIZE,

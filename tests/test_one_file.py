@@ -20,8 +20,7 @@ def test_it_has_data_and_environments_from_the_library_and_no_more():
     assert {*rooms} <= {"data", "envs", "rollout", "suites", "tasks", "types"}
 
 
-def test_its_parameters_are_those_of_the_library(tmp_path, monkeypatch, full_compiler):
-    monkeypatch.setattr(jax.stages.Lowered, "compile", full_compiler)
+def test_its_parameters_are_those_of_the_library(tmp_path, compiled_fully):
     generator = np.random.default_rng(0)
     rows = 1_000
     np.savez(

@@ -238,20 +238,26 @@ def update_all(config: ConfigDict, **values: object) -> None:
 
     `hidden_dims` are the widths of every network. Raises ValueError for a name that no method has.
     """
-    for name, value in with_every_width(values, config).items():
-        if name in config:
-            config[name] = value
-        elif name not in (known := all_hyperparameters().keys() | METHOD_SETTINGS):
-            raise ValueError(f"no method has {name!r}; nearest known: {nearest(name, known)}")
+    config.update({name: value for name, value in _known(values, config).items() if name in config})
 
 
 def update_in_sample(config: ConfigDict, **values: object) -> None:
-    """Sets the values in methods like XQL and in users' own, except those that the method itself gives."""
+    """Does the same in methods like XQL and in users' own, but for values that the method itself gives."""
+    _known(values, config)
     method = method_of(config.algorithm)
     if method in IN_SAMPLE or ":" in method:
         recipe = method_named(method)
         own = {*recipe.defaults, *recipe.by_suite.get(config.suite, {})}
         update_all(config, **{name: value for name, value in values.items() if name not in own})
+
+
+def _known(values: Mapping[str, object], config: ConfigDict) -> dict[str, object]:
+    """Returns the values with every width; ValueError for a name that neither config nor any method has."""
+    values = with_every_width(values, config)
+    for name in values:
+        if name not in config and name not in (known := all_hyperparameters().keys() | METHOD_SETTINGS):
+            raise ValueError(f"no method has {name!r}; nearest known: {nearest(name, known)}")
+    return values
 
 
 def with_every_width(values: Mapping[str, object], known: Collection[str]) -> dict[str, object]:

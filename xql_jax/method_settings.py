@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from xql_jax.errors import UserError
 from xql_jax.learners.registry import OFFLINE, ONLINE
 from xql_jax.settings import Settings, recorded, settings_of
-from xql_jax.types import Horizon
+from xql_jax.types import Horizon, horizon_of
 
 
 def of_method(usual: object, meaning: str, **valid: object) -> Any:
@@ -47,7 +47,7 @@ class LearningSettings(Settings):
                 f"--n_step={self.n_step}: --action_chunk={self.action_chunk} learns from the rewards of as "
                 "many steps: leave out --n_step"
             )
-        return Horizon(max(self.n_step, self.action_chunk), self.action_chunk > 1)
+        return horizon_of(self.n_step, self.action_chunk)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -101,6 +101,8 @@ class Policy:
         if key is not None and self.run.preprocessing.action_chunk > 1:
             raise UserError(f"{self.run.algorithm} decides on chunks of actions: policy.chunk draws them")
         actions = self._act(batch[None])[0] if key is None else self._drawn(batch, key)
+        if len(actions) != len(batch):  # the queue's of another batch
+            raise UserError(f"{len(batch)} observations within chunks of {len(actions)}: call policy.begin()")
         return np.array(actions).reshape(*seen.shape[:-1], self.action_dim)  # the caller's own
 
     def chunk(self, observations: ArrayLike, key: int | jax.Array | None = None) -> np.ndarray:

@@ -35,8 +35,8 @@ SYNONYMS = {theirs: ours for ours, names in _THEIRS.items() for theirs in names.
 
 
 def ours_of(name: str, known: Collection[str]) -> list[str]:
-    """Returns our names, of those known, for what another program calls `name`."""
-    return [one for one in SYNONYMS.get(name, "").split() if one in known]
+    """Returns our names, of those known, for what another program calls `name`; also `name` if it is ours."""
+    return [one for one in SYNONYMS.get(name, name).split() if one in known]
 
 
 def advice(name: str, known: Collection[str]) -> str:
@@ -48,18 +48,26 @@ def advice(name: str, known: Collection[str]) -> str:
 def unknown_setting(name: str, known: Collection[str], algorithm: str = "") -> UserError:
     """Returns the error for a name that is none of the known settings and hyperparameters.
 
+    Its line says what is meant, if that is known: another program's name for one of ours, or a hyperparameter
+    of other methods. Else it names the nearest.
+
     Args:
         algorithm: what is trained; empty: nothing.
     """
-    known = {*known} - {name}
-    has_methods = algorithm or "methods" in known
-    every = (*OFFLINE, *ONLINE) if has_methods else ()
-    having = [method for method in every if name in fields.hyperparameters(make_learner(method))]
-    if not having:
-        return UserError(f"{name}: unknown setting; {advice(name, known)}")
-    if not algorithm:
+    ours, hint = ours_of(name, known), f"; {advice(name, known)}"
+    methods = (*OFFLINE, *ONLINE) if algorithm or "methods" in known else ()
+    named = {method: fields.hyperparameters(make_learner(method)) for method in methods}
+    possible = [name] if ours else [name, *SYNONYMS.get(name, "").split()]
+    meant = next((one for one in possible if any(one in of_method for of_method in named.values())), "")
+    having = [method for method, of_method in named.items() if meant in of_method]
+    if having and not algorithm:
         return UserError(
-            f"{name}: a hyperparameter: give --sweep={name}=VALUES or --methods=METHOD:{name}=VALUE"
+            f"{name}: a hyperparameter: give --sweep={meant}=VALUES or --methods=METHOD:{meant}=VALUE"
         )
-    hint = f"; {advice(name, known)}" if ours_of(name, known) else ""
-    return UserError(f"{name}: no hyperparameter of {algorithm}, but of {', '.join(having)}{hint}")
+    if name in known:
+        return UserError(f"{name}: no hyperparameter of {algorithm}{hint}")
+    if not having:
+        return UserError(f"{name}: unknown setting{hint}")
+    other_name = f", as {meant}" if meant != name else ""
+    what = f"no hyperparameter of {algorithm}, but of {', '.join(having)}{other_name}"
+    return UserError(f"{name}: {what}{hint if ours else ''}")

@@ -8,40 +8,53 @@ import pytest
 from main_runs import ROOT, contents, run_process, write_dataset
 from mistakes import assert_told, mistakes
 
+from xql_jax.files import read_record, write_record
+
 SOURCE = (ROOT / "configs" / "pointmaze_config.py").read_text()
 CONFIGS = {  # by name of the file, what is in it
     "syntax": SOURCE.replace("def get_config(", "def get_config(("),
+    "dictionary": "def get_config():\n    return {'beta': 1.0}\n",
+    "betta": SOURCE.replace("return config", "config.betta = 0.5\n    return config"),
     "for_all": SOURCE.replace("tau=0.02", "betta=0.02"),
+    "in_sample": SOURCE.replace("num_critics=1", "betta=1"),
 }
 MISTAKES = """
 # flags
 train --num_seed=2 => num_seed | num_seeds
 train hopper-medium-v2 => 'hopper-medium-v2' | --name=value
+figures --out=a => --out: unknown setting; give output
 # environments
 train --env_name=pointmaze-umaz-v0 => 'pointmaze-umaz-v0' | umaze-v0
 train --legacy_inertia => --legacy_inertia | pointmaze | locomotion
 bare --env_name=Hopper-v5 => Hopper-v5 | xql-train-online | --dataset
 # sweeps of hyperparameters
 train --sweep=betta=1,2 => --sweep | 'betta' | beta
+train --sweep=beta=1,1.0 => --sweep | same value | beta
 train --sweep=beta=1,2 --beta=3 => --beta: | --sweep
 # a run
 train --tuned => --tuned | pointmaze-umaze-v0 | none
+train --dataset_url=http://127.0.0.1/a => --dataset_url | --dataset
 train => this run exists | seed42_ | --resume
 train --extend --max_steps=5 => --extend | falls to 0 at update 4
 # configs
 train --config={configs}/mojuco_config.py => mojuco_c | mujoco,
 train --config=syntax_config.py => syntax_config.py | SyntaxError | line
+train --config=dictionary_config.py => no config | configs/
 online --config={configs}/pointmaze_config.py => xql-train-offline trains it
+train --config=betta_config.py => betta_config.py | Did you mean "beta"
 train --config=for_all_config.py => for_all_config.py | no method has 'betta' | beta
+train --config=in_sample_config.py --method=bc => no method has 'betta' | beta
 train --method=sac => 'sac' | xql-train-online trains it
 train --config={configs}/pointmaze_config.py:iql --method=bc => --method=bc | leave out one
 finetune-from --method=iql --checkpoint={run} => --method: the run of --checkpoint has its own
+train --config={configs}/pointmaze_config.py:xql+forward => xql has no policy 'forward' | forward_kl
 train --env_name=kitchen-mixed-v0 --config={configs}/mujoco_config.py => /kitchen_config.py
 train --method=iql --beta=1 => --beta: no hyperparameter of iql, but of | xsac | awr_temperature
 train --lr=1 => --lr: unknown setting | actor_lr or critic_lr or value_lr
 train --config.num_critics=1.5 => num_critics='1.5': must be a whole number
 # online
 online --env_name=cheetah-runs => 'cheetah-runs' | cheetah-run
+online --config.buffer_size=4 => buffer_size=4 | batch_size=8
 online --num_environments=3 => --max_steps=200 | multiple of --num_environments=3
 online --num_environments=50 --max_policy_lag=1 => --max_policy_lag=1 | --num_environments=50
 # fine-tuning
@@ -54,9 +67,12 @@ train --dataset=good.hdf5 --dataset=nan.hdf5 => nan.hdf5 | row 77
 # runs
 evaluate results => config.json | runs below it | seed42
 evaluate {run} --env_name=kitchen-mixed-v0 => kitchen-mixed-v0 | 60
+evaluate {run} --member=1 => --member=1 | 0 to 0
 evaluate --random_policy => --random_policy | --env_name
+export {run} --formats= => --formats= | jax, onnx, npz
 # collection
 collect --policy=random --episodes=1 --output=x.hdf5 => --policy needs --env_name
+collect-random --episodes=1 --policy={run} => does not fit the run
 collect-random --episodes=1 --output=good.hdf5 => exists already
 collect --replay={run} --output=x.hdf5 => xql is no online learner
 collect --waypoints --env_name=Hopper-v5 --transitions=9 => --waypoints is for antmaze-*
@@ -73,8 +89,19 @@ reproduce --methods=xql,bc --datasets=hopper-medium-v2 => nothing can be trained
 """
 
 
+def rewrite(run, **changes):
+    """Changes entries of config.json as another version might."""
+    write_record(run / "config.json", {**read_record(run / "config.json"), **changes})
+
+
 # By name: what is done to a copy of the run that is evaluated, and what the message must say. Changed bytes
 # are tried where files are read: in tests/runs and tests/training.
+DAMAGES = {
+    "another task": (lambda run: rewrite(run, env_name="hopper-v9"), "'hopper-v9'", "hopper-"),
+    "no algorithm": (lambda run: rewrite(run, config={"algorithm": "zql"}), "config.json", "'zql'"),
+    "more seeds": (lambda run: rewrite(run, seeds=[42, 43]), "checkpoints/4", "no member seed43"),
+    "no preprocessing.json": (lambda run: (run / "preprocessing.json").unlink(), "preprocessing.json"),
+}
 FILES = {
     **{f"{name}_config.py": source for name, source in CONFIGS.items()},
     "unknown.yaml": "method: [xql]",
@@ -97,6 +124,15 @@ def test_a_mistake_ends_with_one_line(furnished, command, words):
     before = contents(furnished.folder)
     assert_told(furnished.outcome(command), words)
     assert contents(furnished.folder) == before
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_a_damaged_run_is_not_evaluated(place, tmp_path, name):
+    damage, *words = DAMAGES[name]
+    run = tmp_path / "run"
+    shutil.copytree(place.run, run)
+    damage(run)
+    assert_told(place.outcome(f"evaluate {run}"), words)
 
 
 @pytest.mark.slow

@@ -114,11 +114,26 @@ def test_published_scores_are_columns_beside_ours(report, tmp_path):
     assert "pen-human-v1" not in files["index.html"]
     assert "&lt;a paper&gt;" in files["index.html"]
 
-    file.write_text(text.replace("spread", "std"), "utf-8")
-    for wrong in (file, tmp_path / "none.csv"):
-        with pytest.raises(UserError, match=columns) as error:
-            read_published(str(wrong), [])
-        assert "\n" not in str(error.value)
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "its first line must be method,task"),
+        ("method,task,score,std,updates,source\n", "its first line must be method,task"),
+        ("{columns}\nFQL,pen-human-v1,57\n", "line 2: must have 6 cells"),
+        ("{columns}\nFQL,pen-human-v1,abc,,,a\n", "line 2: the score must be a number, not 'abc'"),
+        ("{columns}\nFQL,pen-human-v1,5,3 %,,a\n", "the spread must be a number"),
+        ("{columns}\nFQL,pen-human-v1,5,,,a\nFQL,pen-human-v1,6,,,b\n", "line 3: a second score of FQL"),
+        (None, "cannot be read"),
+    ],
+)
+def test_files_of_published_scores_that_are_refused(tmp_path, text, words):
+    file = tmp_path / "published.csv"
+    if text is not None:
+        file.write_text(text.format(columns="method,task,score,spread,updates,source"), "utf-8")
+    with pytest.raises(UserError, match=words) as error:
+        read_published(str(file), [])
+    assert "\n" not in str(error.value)
 
 
 def test_our_file_of_published_scores_names_its_sources():

@@ -5,6 +5,7 @@
 
 import json
 
+import jax
 import numpy as np
 import pytest
 from main_runs import ROOT, run_main
@@ -13,7 +14,7 @@ from xql_jax.data.dataset import Dataset
 from xql_jax.data.views import view_for
 from xql_jax.learners.fields import hyperparameters, with_hyperparameters
 from xql_jax.learners.registry import OFFLINE, make_learner
-from xql_jax.tools.compile import SAMPLE_ROWS, compile_population, devices_of
+from xql_jax.tools.compile import SAMPLE_ROWS, collectives_in, compile_population, devices_of
 from xql_jax.training.data_population import offline_population
 from xql_jax.training.members import make_members
 from xql_jax.types import Batch
@@ -80,3 +81,14 @@ def test_every_method_compiles_for_tpus_and_exchanges_nothing(name):
     four = compile_population(population(name), SAMPLE_ROWS, devices_of("v5e:2x2"), 2, SAMPLE_ROWS)
     assert four.collectives == []
     assert four.kernels > 0
+
+
+@pytest.mark.slow
+def test_what_devices_exchange_is_seen():
+    """Else no program would be found to exchange anything."""
+    pytest.importorskip("libtpu")
+    mesh = jax.sharding.Mesh(np.array(devices_of("v5e:2x2")), ("devices",))
+    split = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("devices"))
+    shape = jax.ShapeDtypeStruct((4, 1_000), np.float32, sharding=split)
+    program = jax.jit(lambda x: x.sum(0)).lower(shape).compile()
+    assert "all-reduce" in collectives_in(program.as_text())

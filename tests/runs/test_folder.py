@@ -9,12 +9,14 @@ import jax
 import numpy as np
 import pytest
 
+from xql_jax.configuration import find_config, load_config
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.envs import OURS
 from xql_jax.errors import Damaged, UserError
 from xql_jax.files import read_record
+from xql_jax.method_settings import DataSettings
 from xql_jax.runs import machine
-from xql_jax.runs.folder import RunFolder, defining, read_config
+from xql_jax.runs.folder import RunFolder, defining, read_config, run_label
 from xql_jax.tasks import get_task
 from xql_jax.training.members import make_members
 
@@ -219,3 +221,23 @@ def test_one_process_at_a_time(tmp_path):
         pass
     with folder.locked(True), make_folder(tmp_path, max_steps=11).locked(resume=False):
         pass
+
+
+@pytest.mark.parametrize(
+    ("sweep", "fields", "expected"),
+    [
+        ("", {}, ""),
+        ("", {"beta": 0.2}, ""),  # typed, and the file's own
+        ("beta=1,2 clip=5,7", {"layer_norm": True}, "beta=1,2_clip=5,7_batch_size=64_layer_norm=true"),
+        (
+            "",
+            dict.fromkeys(("actor_hidden_dims", "critic_hidden_dims", "value_hidden_dims"), (8,)),
+            "batch_size=64_hidden_dims=8",
+        ),
+    ],
+)
+def test_the_label_has_what_differs_from_the_file(sweep, fields, expected):
+    base = load_config(find_config("pointmaze"), DataSettings).to_dict()
+    batch_size = 64 if expected else 256
+    identity = {"config": base | fields, "sweep": sweep, "batch_size": batch_size}
+    assert run_label(base, identity) == expected

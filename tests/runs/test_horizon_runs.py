@@ -19,7 +19,11 @@ from tiny_runs import (
 
 import xql_jax
 from xql_jax.errors import UserError
+from xql_jax.learners.fields import hyperparameters
+from xql_jax.runs.finetuning import finetune_job
 from xql_jax.runs.kinds import train_run
+from xql_jax.runs.load import load_run
+from xql_jax.tools.choose import ChoiceSettings, choose
 from xql_jax.tools.collect import CollectionSettings, collect
 from xql_jax.tools.export import ExportSettings, export_policy
 
@@ -33,11 +37,9 @@ def chunked(data, tmp_path_factory):
 
 
 @pytest.mark.parametrize("horizon", [{"action_chunk": 3}, {"n_step": 3}])
-def test_a_resumed_run_has_the_bits_of_the_unbroken_one(data, chunked, tmp_path, horizon):
+def test_a_resumed_run_has_the_bits_of_the_unbroken_one(data, tmp_path, horizon, compiled_fully):
     settings = {**CHUNKS, "action_chunk": None, **horizon, "num_seeds": 2}
-    unbroken = chunked
-    if "n_step" in horizon:
-        unbroken = train_run(offline_settings(data, save_dir=str(tmp_path / "unbroken"), **settings))
+    unbroken = train_run(offline_settings(data, save_dir=str(tmp_path / "unbroken"), **settings))
     with stopped_at("update 6: score") as stop:
         train_run(offline_settings(data, save_dir=str(tmp_path), **settings), stop)
     resumed = train_run(offline_settings(data, save_dir=str(tmp_path), resume=True, **settings))
@@ -180,3 +182,37 @@ def test_a_lock_that_only_a_chunk_opens(chunk):
         actions.append(policy(seen)[:, 0])
     opened = (np.sign(np.stack(actions, 1)) == codes).all(1)
     assert opened.sum() == 8 if chunk == 3 else opened.sum() <= 2
+
+
+def test_a_chunk_of_another_batch_is_refused(chunked):
+    policy = xql_jax.load_policy(chunked.path, seed=42)
+    policy.begin()
+    policy(np.zeros(4))
+    with pytest.raises(UserError, match=r"3 observations within chunks of 1: call policy\.begin"):
+        policy(np.zeros((3, 4)))
+
+
+@pytest.fixture(scope="module")
+def ramped_run(data, tmp_path_factory):
+    settings = {"ramp": "beta=2:0.5@0.5", "config": small("xql"), "top_returns": 1.0}
+    return train_run(offline_settings(data, save_dir=str(tmp_path_factory.mktemp("ramped")), **settings))
+
+
+@pytest.mark.parametrize(("step", "beta"), [(6, 0.5), (12, 0.5)])
+def test_a_saved_run_has_its_ramps_value_at_its_step(ramped_run, step, beta):
+    assert hyperparameters(load_run(ramped_run.path, step).learner)["beta"] == beta
+
+
+def test_fine_tuning_goes_on_with_the_ramps_last_value(data, ramped_run, tmp_path):
+    checkpoint = str(ramped_run.path)
+    job = finetune_job(finetune_settings(data, checkpoint=checkpoint))
+    assert job.learner.value.beta == 0.5
+
+
+def test_the_part_of_the_data_that_a_fine_tuned_run_had_is_known_again(data, tmp_path, caplog):
+    """Its transitions over three steps were made before rows were drawn, and are again."""
+    settings = {"save_dir": str(tmp_path), "n_step": 3, "init_dataset_size": 60, "num_seeds": 1}
+    run = train_run(finetune_settings(data, **settings))
+    report = choose(ChoiceSettings(checkpoint=str(run.path), max_steps=3, tqdm=False))
+    assert report["transitions"] == 60
+    assert not any("not the data" in line for line in caplog.messages)

@@ -1,5 +1,7 @@
 """Lemma 3.4 and Appendix C.2: the loss that gives the soft backup, the KL's dual and CQL's divergence."""
 
+import dataclasses
+
 import numpy as np
 from cases import distributions, several, triples
 from hypothesis import assume, given
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 
 from xql_jax.theory import conservatism
 from xql_jax.theory.log_partition import log_partition
+from xql_jax.theory.soft_mdp import SoftMDP
 
 betas = st.integers(1, 80).map(lambda n: n / 20)
 
@@ -148,3 +151,22 @@ def test_the_policy_under_chi_square(q, mu, pi, beta):
     assert less >= distance - 1e-10 * (1.0 + distance)
     if (best > 0).all():
         np.testing.assert_allclose(less, distance, rtol=1e-8, atol=1e-10)
+
+
+def test_the_mean_of_the_lemmas_fixed_point_is_the_soft_value():
+    """Lemma 3.4: its fixed point is Q - beta log(pi / mu), with the soft backup's Q; E_pi of it is V_pi."""
+    generator, beta = np.random.default_rng(0), 0.5
+    mdp = SoftMDP.random(generator, num_states=5, num_actions=3, discount=0.9, beta=beta)
+    mu, pi = mdp.behavior, generator.dirichlet(np.ones(3), 5)
+    lemmas, softs = np.zeros((2, 5, 3))
+    divergence = conservatism.kl_divergence(pi, mu)
+    for _ in range(400):
+        lemmas = mdp.backup((pi * lemmas).sum(-1)) - beta * np.log(pi / mu)
+        softs = mdp.backup((pi * softs).sum(-1) - beta * divergence)
+    lemmas_mean, softs_mean = ((pi * q).sum(-1) for q in (lemmas, softs))
+    np.testing.assert_allclose(lemmas, softs - beta * np.log(pi / mu))
+    np.testing.assert_allclose(lemmas_mean, softs_mean - beta * divergence)
+    charged = mdp.rewards - beta * np.log(pi / mu)
+    v = dataclasses.replace(mdp, rewards=charged).expected_returns(pi)  # solved, not iterated
+    np.testing.assert_allclose(lemmas_mean, v)
+    assert (softs_mean - lemmas_mean > 0.01).all()  # so the two means of Q are not equal

@@ -9,10 +9,12 @@ import threading
 import jax
 import numpy as np
 import pytest
-from training_runs import assert_same_bits, make_growth, snapshot
+from training_runs import Growth, assert_same_bits, make_data, make_growth, offline_population, snapshot
 
 from xql_jax.errors import Damaged, UserError
 from xql_jax.training.checkpoints import Checkpoints, Progress
+from xql_jax.training.divergence import Divergence
+from xql_jax.training.members import make_members
 
 # Numbers that a detour by text or arithmetic may lose: a subnormal, -0.0, the largest, a NaN with a payload.
 BITS = np.array([1, 0x80000000, 0x7F7FFFFF, 0x7FC12345, 0x3DCCCCCD], np.uint32).view(np.float32)
@@ -190,3 +192,22 @@ def test_what_the_system_refuses_is_no_damage(tmp_path, monkeypatch):
         resume_last_good(checkpoints)
     assert type(error.value) is UserError
     assert checkpoints.steps == [4, 5]
+
+
+def test_some_members_go_on_alone(tmp_path):
+    """Bit for bit as the six together, in another order, and each diverged as it had."""
+    six, chosen = make_members([3, 4, 5], {"growth": [1.0, 4.0]}), [4, 0, 2]  # the last three diverge at 32
+    population = offline_population(Growth(), six, make_data(), 4)
+    population.advance(40)
+    saving = population.checkpoint()
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(saving.items, Progress(step=40, members=saving.members))
+    metrics = snapshot(population.advance(60))
+    some = offline_population(Growth(), [six[index] for index in chosen], make_data(), 4)
+    checkpoints.resume_last_good(some.saved_shapes(), some.resume)
+    assert (some.step, some.diverged) == (40, {0: Divergence(32, "walk/square")})
+    for found, expected in zip(snapshot(some.advance(60)), metrics, strict=True):
+        np.testing.assert_array_equal(found[1:], expected[chosen][1:])
+    assert_same_bits(some.states, [leaf[chosen] for leaf in snapshot(population.states)])
+    with pytest.raises(UserError, match=r"/40: has no member seed6; it has: seed3_growth=1,"):
+        checkpoints.restore({"seed6": LIKE["seed0"]}, 40)

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from online_fakes import EPISODE, ONE, Counter, buffer_of, make_population, same, save
 
+from xql_jax.data.rows import rows_of_replay
 from xql_jax.rollout.acting import ActionQueue
+from xql_jax.training.replay_files import ReplayFiles
 from xql_jax.types import ChunkBatch, EpisodeBatch, Horizon
 
 CHUNK = Horizon(3, is_chunk=True)
@@ -72,6 +74,12 @@ def test_a_resumption_ends_the_episodes_for_good(tmp_path):
     again.resume(*save(resumed))
     np.testing.assert_array_equal(np.flatnonzero(rows_of(again).ends), [6, 9, 16, 17])
     np.testing.assert_array_equal(rows_of(again).actions, rows_of(resumed).actions)
+    begin, read = ReplayFiles(tmp_path).of(ONE[0].name).read(None, buffer_of(again).data)
+    assert begin == 0
+    for found, expected in zip(read, rows_of(resumed), strict=True):
+        np.testing.assert_array_equal(found, expected)
+    rows = rows_of_replay(0, read, 1)
+    np.testing.assert_array_equal(np.flatnonzero(rows["timeouts"]), [6, 9, 16, 17])
 
 
 def test_what_a_resumed_member_learns_depends_on_the_checkpoint_alone(tmp_path):
@@ -105,3 +113,20 @@ def test_the_queue_of_episodes_that_begin_at_different_steps():
     assert [second for _, second in seen] == [100, 101, 110, 111, 112, 130, 131]
     queue.begin()
     assert queue.next(decide)[:, 0].tolist() == [50, 150]
+
+
+@flax.struct.dataclass
+class Breaking(Planner):
+    """Its chunks are NaN from 14 updates on, until its networks begin anew."""
+
+    def act(self, actor, observations, key, deterministic):
+        return super().act(actor, observations, key, deterministic) * jnp.where(actor >= 14, jnp.nan, 1.0)
+
+
+def test_new_networks_do_not_carry_out_the_old_ones_chunks(tmp_path):
+    """After 14 updates the chunk that begins is NaN; its two other actions are not the new networks'."""
+    population = make_population(
+        tmp_path, learner=Breaking(), horizon=CHUNK, warmup_steps=0, round_steps=1, restarts=True
+    )
+    population.advance(24)
+    assert len(population.restarts[0]) == 1

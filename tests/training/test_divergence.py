@@ -45,3 +45,21 @@ def test_finite_parameters_whose_actions_are_not(tmp_path):
     header, *rows = [line.split(",") for line in files.evaluations.read_text().splitlines()]
     assert [row[header.index("diverged_at")] for row in rows] == ["", "", "", "50", "", "50", "", "50"]
     assert np.isfinite([float(row[header.index("return")]) for row in rows]).all()
+
+
+def test_a_run_says_who_diverged_when_and_what_of(tmp_path, caplog):
+    """Its rows say so; it survives a checkpoint and is not told again."""
+    caplog.set_level("INFO")
+    start = Start(make_growth(seeds=[7], grid={"growth": [1.0, 2.0]}))
+    training, files = make_training(tmp_path, start.again(), (90, 20, 30, 30))
+    with training:
+        train(training, steps_per_call=50)
+    assert len([line for line in caplog.messages if "diverged at update 64" in line]) == 1
+    header, *rows = [line.split(",") for line in files.evaluations.read_text().splitlines()]
+    assert [row[header.index("diverged_at")] for row in rows] == ["", "", "", "", "", "64"]
+    caplog.clear()
+    resumed, _ = make_training(tmp_path, start.again(), (120, 20, 30, 30))
+    assert resumed.population.diverged == {1: Divergence(64, "walk/square")}
+    with resumed:
+        train(resumed)
+    assert "diverged" not in caplog.text

@@ -97,12 +97,11 @@ class OnHost:
 
 
 @pytest.mark.parametrize("together", [False, True])
-def test_streamed_equals_resident_bit_for_bit(monkeypatch, together):
+def test_streamed_equals_resident_bit_for_bit(monkeypatch, together, compiled_fully):
     """Five updates a block of one member, or of four together: 10 floats a transition, 8 a minibatch."""
     monkeypatch.setattr(offline_module, "BLOCK_BYTES", 5 * (4 if together else 1) * 8 * 10 * 4)
-    data, members = make_data(), make_members(range(4), {})
-    host = OnHost(data)
-    streamed, resident = (offline_population(Growth(), members, of, 8, together) for of in (host, data))
+    host = OnHost(make_data())
+    streamed, resident = (make_xql([5, 6], GRID, data, together) for data in (host, None))
     expected = resident.advance(23)
     streamed.compile()
     host.taken.clear()
@@ -159,3 +158,12 @@ print(json.dumps([used, *ends[0], list(population.checkpoint().items["states"])]
     np.testing.assert_allclose(loss, alone.advance(10)["value/loss"], rtol=1e-5)
     for leaf, expected in zip(states, snapshot(alone.states), strict=True):
         np.testing.assert_allclose(leaf, expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("call", [1, 7])
+def test_cutting_into_calls_changes_no_bit(call, compiled_fully):
+    whole, cut = make_xql([5, 6], GRID), make_xql([5, 6], GRID)
+    expected_metrics = advance(whole, 23, 1000)
+    metrics = advance(cut, 23, call)
+    assert_same_bits(cut.states, snapshot(whole.states))
+    assert_same_bits(metrics, expected_metrics)

@@ -43,6 +43,8 @@ def test_a_ramp_there_and_back():
     for step, beta in expected.items():
         assert ramp.at(step) == pytest.approx(beta)
         np.testing.assert_allclose(ramp.at(jnp.int32(step)), beta, rtol=1e-6)  # in a program
+    two = parse_ramps("beta=2:0.5@0.3\ttau=0.01", make_learner("xql"), 1_000, "--ramp")
+    assert [ramp.name for ramp in two] == ["beta", "tau"]
     (ramp,) = parse_ramps("beta=2:0.5@0.3", make_learner("xql"), 1_000, "--ramp")
     assert [ramp.at(step) for step in (300, 1_000)] == [0.5, 0.5]
 
@@ -55,6 +57,7 @@ def test_a_ramp_there_and_back():
         ("beta=1@0.5:2", "not 'beta=1@0.5:2'"),
         ("beta=1:2@0.5:3@0.2", "ascending shares"),
         ("beta=1:2@x", "not 'beta=1:2@x'"),
+        ("clip=inf:7", "to or from inf"),
         ("tau=0.1", "--sweep varies tau"),
     ],
 )

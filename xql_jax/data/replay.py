@@ -212,8 +212,7 @@ def _window(buffer: ReplayBuffer, starts: Array, spans: Spans) -> _Window:
 def take(buffer: ReplayBuffer, rows: Array, spans: Spans | None = None) -> Minibatch:
     """Returns the transitions of rows i32[B], over the horizon of `spans`."""
     if spans is None:
-        # "clip": the rows are in range by construction, and the default mode would fill with NaN at a cost.
-        return jax.tree.map(lambda field: jnp.take(field, rows, axis=0, mode="clip"), buffer.data)
+        return sampling.gather(buffer.data, rows)
     data, window = buffer.data, _window(buffer, rows, spans)
     powers = spans.discount ** jnp.arange(spans.horizon.steps)
     rewards = (data.rewards[window.rows] * powers * window.within).sum(1)

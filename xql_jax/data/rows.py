@@ -12,7 +12,7 @@ from xql_jax.data.dataset import summed
 from xql_jax.data.readers import dataset_names, reading
 from xql_jax.errors import needing
 from xql_jax.tasks import References
-from xql_jax.types import UNKNOWN, ActionBounds, Batch, Json
+from xql_jax.types import UNKNOWN, ActionBounds, Batch, EpisodeBatch, Json
 
 # By key, [N, ...]: observations, actions, rewards and next_observations in float32; terminals and timeouts as
 # bool, one of which is set in the last row of each episode; optionally infos/NAME.
@@ -56,22 +56,26 @@ def whole_returns_of(rows: Rows, episode_limit: int, cuts_episodes: bool) -> np.
     return returns[whole] if whole.any() else returns
 
 
-def rows_of_replay(first: int, transitions: Batch, num_environments: int) -> Rows:
+def rows_of_replay(first: int, transitions: Batch | EpisodeBatch, num_environments: int) -> Rows:
     """Turns a replay buffer's transitions, which N environments inserted in turn, into whole episodes.
 
     A buffer records terminals, but not where an episode ended for another reason, such as its limit or a
     resumption of the run. Such an end is found where a transition's next observation differs, in any bit,
     from the one that its environment's next transition starts from.
 
+    An `EpisodeBatch` also tells the ends that it knows.
+
     The transitions are NumPy f32[n, ...], oldest first, and transition k, counted from `first` on, is of
     environment k % N. The rows are those of one environment after the other.
     """
     environments = (first + np.arange(len(transitions.rewards))) % num_environments
     order = np.argsort(environments, kind="stable")
-    observations, actions, rewards, masks, following = (np.asarray(field)[order] for field in transitions)
+    observations, actions, rewards, masks, following, *ends = (np.asarray(x)[order] for x in transitions)
     terminals = masks == 0
     goes_on = np.zeros(len(order), bool)
     goes_on[:-1] = (following[:-1] == observations[1:]).all(axis=1) & (np.diff(environments[order]) == 0)
+    for known in ends:
+        goes_on &= known == 0
     return {
         "observations": observations,
         "actions": actions,

@@ -1,6 +1,6 @@
 """Draws minibatches of transitions or of windows, on the device or on the host; and what the device holds."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 import flax.struct
 import jax
@@ -11,6 +11,7 @@ import psutil
 from xql_jax.pytrees import Distinct
 from xql_jax.types import AnyBatch, Array, Minibatch, PRNGKey, Windows
 
+Tree = TypeVar("Tree")
 EXACT_BELOW = 2**24  # rows; up to so many, JAX's draw favours none over another by more than 0.4%
 SHARE_OF_DEVICE = 0.6  # of its memory, for the data; the rest is for networks, their gradients and XLA
 
@@ -100,8 +101,13 @@ def sample(
     indices = sample_indices(key, len(data.observations) if size is None else size, batch_size)
     if isinstance(data, Trajectories):
         return data.windows(indices)
-    # "clip": the indices are in range by construction, and the default mode would fill with NaN at a cost.
-    return jax.tree.map(lambda field: jnp.take(field, indices, axis=0, mode="clip"), data)
+    return gather(data, indices)
+
+
+def gather(fields: Tree, rows: Array) -> Tree:
+    """Returns the rows i32[...], which are in range, of fields [N, ...]."""
+    # "clip": they are in range by construction, and the default mode would fill with NaN at a cost.
+    return jax.tree.map(lambda field: jnp.take(field, rows, axis=0, mode="clip"), fields)
 
 
 def sample_indices(key: PRNGKey, size: int | Array, batch_size: int) -> Array:

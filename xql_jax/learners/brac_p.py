@@ -32,7 +32,7 @@ from xql_jax.losses.divergence import laplacian_kernel, mmd_squared, sampled_kl
 from xql_jax.networks.policies import Distribution, Draws, draws
 from xql_jax.types import Array, Batch, Metrics, Numeric, PRNGKey
 
-# Of pi and its clone: the distance in each state, f32[B], estimated from samples.
+# The distance of pi and its clone in each state, f32[B], estimated from samples.
 DistanceOf = Callable[[Distribution, Distribution, PRNGKey], Array]
 MMD_SIGMA = 10.0  # their 20: their kernel, exp(-|d|_1 / sigma), lacks our factor 2
 

@@ -59,21 +59,47 @@ class PublishedScore(NamedTuple):
 
 
 def read_published(file: str, tasks: Collection[str]) -> list[PublishedScore]:
-    """Returns the published scores on these tasks; UserError if it is no such file."""
+    """Returns the published scores on these tasks; UserError, naming the line, if it is no such file."""
+    columns = ",".join(PublishedScore._fields)
     try:
-        rows = csv.DictReader(Path(file).read_text("utf-8").splitlines())
-        return [one for one in (PublishedScore(**row) for row in rows) if one.task in tasks]
-    except (OSError, ValueError, TypeError) as error:
-        columns = ",".join(PublishedScore._fields)
-        raise UserError(f"--published={file}: no CSV with the columns {columns}: {error}") from error
+        lines = Path(file).read_text("utf-8-sig").splitlines()
+    except (OSError, ValueError) as error:
+        raise UserError(f"--published={file}: cannot be read: {error}") from error
+    rows = csv.DictReader(lines)
+    if rows.fieldnames != [*PublishedScore._fields]:
+        raise UserError(f"--published={file}: its first line must be {columns}")
+    found: dict[tuple[str, str], PublishedScore] = {}
+    for row in rows:
+        place = f"--published={file}, line {rows.line_num}"
+        if None in row or None in row.values():
+            raise UserError(f"{place}: must have {len(PublishedScore._fields)} cells: {columns}")
+        one = PublishedScore(**row)
+        _check_number(place, "score", one.score)
+        if one.spread:
+            _check_number(place, "spread", one.spread)
+        if (one.task, one.method) in found:
+            raise UserError(f"{place}: a second score of {one.method} on {one.task}")
+        found[one.task, one.method] = one
+    return [one for one in found.values() if one.task in tasks]
+
+
+def _check_number(place: str, name: str, text: str) -> None:
+    try:
+        float(text)
+    except ValueError:
+        raise UserError(f"{place}: the {name} must be a number, not {text!r}") from None
 
 
 def with_published(rows: Sequence[Sequence[str]], published: Sequence[PublishedScore]) -> list[list[str]]:
     """Returns a table of scores, a row per task, with a column more for each published method."""
-    cells = {(one.task, one.method): f"{one.score} ± {one.spread}" for one in published}
+    cells = {(one.task, one.method): _cell(one) for one in published}
     header, *body = map(list, rows)
     for method in dict.fromkeys(one.method for one in published):
         header.append(f"{method}, published")
         for row in body:
             row.append(cells.get((row[0], method), ""))
     return [header, *body]
+
+
+def _cell(one: PublishedScore) -> str:
+    return f"{one.score} ± {one.spread}" if one.spread else one.score

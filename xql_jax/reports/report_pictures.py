@@ -77,7 +77,8 @@ def _sensitivity(where: str, field: str, by_rest: Mapping[str, Sequence[RunMembe
     """Draws the scores against a field: a line for each combination of the other settings, a little apart."""
     name = field.removeprefix("config.")
     every = [member for alike in by_rest.values() for member in alike]
-    values = sorted({member.settings.get(field, "-") for member in every}, key=style.number_order)
+    with_value = grouped(every, lambda member: member.settings.get(field, "-"))
+    values = sorted(with_value, key=style.number_order)
     best = sorted(by_rest, key=lambda rest: -np.nanmax([-np.inf, *(member.last for member in by_rest[rest])]))
     looks = style.looks_of(best[: style.MOST_LINES])
     figure, axes = style.single_axes(looks)
@@ -93,7 +94,9 @@ def _sensitivity(where: str, field: str, by_rest: Mapping[str, Sequence[RunMembe
     axes.set_xticklabels([value if len(value) < 12 else f"{value[:10]}…" for value in values])
     if any(looks):  # without other settings, the only line has no name
         style.legend_below(axes)
-    notes = []
+    counts = {value: sum(member.has_diverged for member in with_value[value]) for value in values}
+    diverged = [f"{value}: {count} of {len(with_value[value])}" for value, count in counts.items() if count]
+    notes = [f"Diverged (crosses), by {name}: {'; '.join(diverged)}." if diverged else "None diverged."]
     if unfinished := sum(not member.is_finished for member in every):
         notes.append(f"{unfinished} of {len(every)} members were not trained to the end.")
     if len(looks) < len(by_rest):

@@ -13,6 +13,7 @@ from xql_jax.data.dataset import drawn_rows
 from xql_jax.data.replay import PriorData
 from xql_jax.errors import UserError
 from xql_jax.files import with_numbers
+from xql_jax.learners.fields import hyperparameters
 from xql_jax.learners.registry import make_learner
 from xql_jax.logs.csv_rows import Row
 from xql_jax.method_settings import HORIZON
@@ -28,7 +29,7 @@ from xql_jax.runs.run_data import RunData, data_folder, load_data
 from xql_jax.settings import settings_of
 from xql_jax.training.data_population import offline_population
 from xql_jax.training.loop import RowCallback
-from xql_jax.training.members import Member
+from xql_jax.training.members import Member, fields_given
 from xql_jax.training.population import Population
 from xql_jax.training.signals import StopSignals
 from xql_jax.types import Batch, CalibratedBatch, Json, State
@@ -177,6 +178,8 @@ def _settings_of_source(settings: FinetuneSettings, source: SavedRun) -> Finetun
         references = source.references  # another task is not scored by them
     file = choose_config(FinetuneSettings, source.algorithm, env_name=env_name, has_data=True)
     config = ConfigDict({**file.config, **with_numbers(source.config)})
+    now = hyperparameters(source.learner)  # type: ignore[arg-type]  # a `Part`
+    config.update({name: now[name] for name, _ in fields_given(content.get("ramp", ""))})
     return dataclasses.replace(
         settings,
         config=config,

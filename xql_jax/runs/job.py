@@ -9,6 +9,7 @@ from xql_jax.data.dataset import Dataset
 from xql_jax.errors import UserError, needing
 from xql_jax.learners.fields import hyperparameters
 from xql_jax.learners.registry import FIRST_PHASES, LEADING, method_of
+from xql_jax.method_settings import DataSettings
 from xql_jax.runs.folder import RunFolder, run_label
 from xql_jax.runs.load import SavedRun
 from xql_jax.runs.run_settings import RunSettings
@@ -16,7 +17,7 @@ from xql_jax.settings import as_typed
 from xql_jax.tasks import OWN, Task
 from xql_jax.training.members import Member, fields_given, make_members, parse_sweep
 from xql_jax.training.schedule import Ramp, parse_ramps
-from xql_jax.types import Batch, CalibratedBatch, Json
+from xql_jax.types import Batch, Json
 
 LOG = logging.getLogger(__name__)
 
@@ -60,18 +61,18 @@ def _check_horizon(settings: RunSettings, learner: Any, varied: Collection[str])
     Args:
         varied: hyperparameters of which members, or updates, have different values.
     """
-    horizon, sums = settings.horizon, "returns-to-go are sums"
-    if horizon.steps > 1:
-        flag = "--action_chunk" if horizon.is_chunk else "--n_step"
-        sums = f"{flag} sums"
-        if learner.batch_type is not Batch:
-            raise UserError(
-                f"{flag}={horizon.steps}: {settings.config.algorithm} learns from "
-                f"{learner.batch_type.__name__}, whose rows are single steps: choose another method"
-            )
-    if "discount" in varied and (horizon.steps > 1 or learner.batch_type is CalibratedBatch):
+    horizon = settings.horizon
+    if horizon.steps == 1:
+        return
+    flag = "--action_chunk" if horizon.is_chunk else "--n_step"
+    if learner.batch_type is not Batch:
         raise UserError(
-            f"discount: {sums} of the data's rewards by one: xql-sweep trains a run for each value"
+            f"{flag}={horizon.steps}: {settings.config.algorithm} learns from {learner.batch_type.__name__}, "
+            "whose rows are single steps: choose another method"
+        )
+    if "discount" in varied and isinstance(settings, DataSettings):
+        raise UserError(
+            f"discount: {flag} sums the data's rewards by one value: xql-sweep trains a run for each"
         )
 
 

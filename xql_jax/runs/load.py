@@ -21,13 +21,15 @@ from xql_jax.errors import Damaged, UserError
 from xql_jax.files import with_numbers
 from xql_jax.jax_settings import check_platforms, settings_of_jax
 from xql_jax.logs.csv_rows import Row, parse_rows
+from xql_jax.method_settings import HORIZON
 from xql_jax.reports.run_summary import ONLINE_TRAINING
 from xql_jax.rollout.acting import Act, deciding, deterministic_policy, finite_policy, open_loop
 from xql_jax.runs.folder import defining, kind_of, read_config, read_summary
 from xql_jax.tasks import References, Task, get_task, module_to_run, referenced
 from xql_jax.training.checkpoints import Checkpoints, Progress, TrainingFiles
 from xql_jax.training.members import Member, learners_of, make_members, parse_sweep, stacked
-from xql_jax.types import Json, Learner, State
+from xql_jax.training.schedule import parse_ramps, ramped
+from xql_jax.types import Horizon, Json, Learner, State, horizon_of
 
 LOG = logging.getLogger(__name__)
 NO_SETTINGS = ("env_name", "seeds")  # that are not settings of the method
@@ -144,11 +146,20 @@ class SavedRun:
                 f"of the run {self.sizes[0]} and {self.sizes[1]}"
             )
 
+    @property
+    def horizon(self) -> Horizon:
+        """What its transitions span."""
+        return horizon_of(*(self.content.get(name, 1) for name in HORIZON))
+
     @functools.cached_property
     def learner(self) -> Learner:
+        """The learner of its config, with the values of its --ramp at the step that is read."""
         check_platforms()
+        steps, text = self.content["max_steps"], self.content.get("ramp", "")
         try:
-            return learner_from_config(ConfigDict(with_numbers(self.config)), self.content["max_steps"])
+            learner = learner_from_config(ConfigDict(with_numbers(self.config)), steps)
+            ramps = parse_ramps(text, learner, steps, "--ramp")  # type: ignore[arg-type]  # a `Part`
+            return ramped(learner, ramps, self.step) if ramps else learner
         except UserError as error:
             if ":" in self.algorithm:  # a user's own method, which may not be imported
                 raise
@@ -205,7 +216,7 @@ class SavedRun:
     @settings_of_jax()  # on which shapes and types depend
     def _checkpoint(self) -> tuple[dict[str, State], Progress]:
         observation_dim, action_dim = self.sizes
-        sizes = observation_dim, action_dim * self.content.get("action_chunk", 1)
+        sizes = observation_dim, action_dim * self.horizon.action_chunk
         init, example = self.learner.init, [jnp.zeros((1, size)) for size in sizes]
         shapes = jax.eval_shape(init, jax.random.key(0), *example)
         with Checkpoints(self.files.checkpoints, self.run_id) as checkpoints:

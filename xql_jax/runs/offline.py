@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from xql_jax.configuration import learner_from_config
 from xql_jax.data.sampling import fits_on_device
 from xql_jax.errors import UserError
-from xql_jax.runs import extension
 from xql_jax.runs.job import Job, log_beginning, make_job
 from xql_jax.runs.machine import prepare_acting
 from xql_jax.runs.run import Summary, make_evaluator, run_resources, train_and_summarize
@@ -47,6 +46,8 @@ def run_offline(job: Job, stop: StopSignals | None = None, callbacks: Sequence[R
         folder = data_folder(job, data)
         beginning = None
         if (settings.extend or settings.checkpoint) and not folder.steps:
+            from xql_jax.runs import extension  # which few runs need
+
             if settings.checkpoint:
                 beginning = extension.members_of_another(settings.checkpoint, folder)
             elif missing := extension.with_missing_seeds(settings, folder):

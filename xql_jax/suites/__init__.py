@@ -53,8 +53,8 @@ class Suite:
 
     # Data.
     data_folder: DataFolder = D4RL_FOLDER
-    # Of its files as sources of `load_dataset`. "": HDF5 files, read by D4RL's rule: observations, actions,
-    # rewards, terminals and timeouts alone, and the next row's observation is the next one.
+    # What its files' names begin with as sources of `load_dataset`. "": HDF5 files, read by D4RL's rule:
+    # observations, actions, rewards, terminals and timeouts alone, the next row's observation is the next.
     source_prefix: str = ""
     labels: str = ""  # the function that computes the rewards of data that have none
     generates: str = ""  # the function that writes the data of a task without an address

@@ -35,7 +35,7 @@ from xql_jax.training.data_population import offline_population
 from xql_jax.training.members import Member, learners_of
 from xql_jax.training.population import Population
 from xql_jax.training.progress import counted
-from xql_jax.types import Array, Batch, Horizon, Json, Metrics, State
+from xql_jax.types import Array, Batch, Json, Metrics, State
 
 LOG = logging.getLogger(__name__)
 USUAL_DISCOUNT = 0.99  # for methods without a discount
@@ -97,6 +97,8 @@ def choose(settings: ChoiceSettings) -> Json:
         raise UserError(f"{saved.path}: {saved.algorithm} learned online: no dataset to judge by")
     if hasattr(saved.learner, "act_remembering"):
         raise UserError(f"{saved.path}: {saved.algorithm} acts by what it remembers, which no Q judges")
+    if saved.horizon.is_chunk:
+        raise UserError(f"{saved.path}: it decides on chunks of actions, fitted-Q evaluation on one")
     evaluation = _evaluation(settings, saved)
     dataset, starts = _dataset(settings, saved)
     scores = _scores(saved)
@@ -180,18 +182,16 @@ def _dataset(settings: ChoiceSettings, saved: SavedRun) -> tuple[Dataset, np.nda
     if (sizes := (dataset.observation_dim, dataset.action_dim)) != saved.sizes:
         raise UserError(f"{dataset.source}: observations and actions have {sizes} entries, not {saved.sizes}")
     dataset = saved.preprocessing_of(dataset).dataset(dataset)
+    learned = view_for(saved.learner, dataset, saved.horizon)
     starts = np.append(0, np.flatnonzero(dataset.ends)[:-1] + 1)
     number = saved.content.get("init_dataset_size") or dataset.size
     if number < dataset.size and not settings.dataset:
         rows = drawn_rows(dataset.size, number, saved.seeds[0])
-        dataset = dataset.part(rows)
+        dataset, learned = dataset.part(rows), learned.part(rows)
         starts = np.flatnonzero(np.isin(rows, starts))
         if not len(starts):
             raise UserError(f"{saved.path}: no trajectory begins in its part of the data: give --dataset")
-    if saved.preprocessing.action_chunk > 1:
-        raise UserError(f"{saved.path}: it decides on chunks of actions, fitted-Q evaluation on one")
-    horizon = Horizon(saved.content.get("n_step", 1))
-    if view_for(saved.learner, dataset, horizon).fingerprint() != saved.content.get("dataset_fingerprint"):
+    if learned.fingerprint() != saved.content.get("dataset_fingerprint"):
         LOG.warning(f"{dataset.source}: not the data that the run learned from")
     return dataset, starts
 

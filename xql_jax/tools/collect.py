@@ -30,7 +30,6 @@ from xql_jax.data.rows import (
 from xql_jax.envs import Simulation, action_bounds, describe_environment, environment_maker
 from xql_jax.errors import UserError, needing
 from xql_jax.jax_settings import settings_of_jax
-from xql_jax.method_settings import HORIZON
 from xql_jax.outputs import alone_at, check_output, writing_output
 from xql_jax.runs.load import load_run
 from xql_jax.runs.machine import versions
@@ -241,10 +240,8 @@ def _replay_buffer(settings: CollectionSettings) -> Source:
         raise UserError(f"--env_name={settings.env_name}: the run {run.path} is of {run.env_name}")
     member = run.one_member()
     files = ReplayFiles(run.files.replay / member.name, f"{run.run_id} {member.name}")
-    has_ends = any(run.content.get(name, 1) > 1 for name in HORIZON)
-    stored = empty(1, *run.sizes, EpisodeBatch if has_ends else Batch)
+    stored = empty(1, *run.sizes, EpisodeBatch if run.horizon.steps > 1 else Batch)
     begin, found = files.read(settings.until, stored.data)
-    found = Batch(*found[: len(Batch._fields)])
     stop = begin + len(found.rewards)
     first = max(begin, stop - int(run.content["buffer_size"]))  # older ones were overwritten
     found = found._replace(actions=run.preprocessing.action_bounds.to_environment(found.actions))
@@ -257,7 +254,7 @@ def _replay_buffer(settings: CollectionSettings) -> Source:
         "replay_of": f"{run.algorithm}, {member}, run {run.run_id}",
         "first_transition": first,
         "stop_transition": stop,
-        "episode_ends": "terminals are the buffer's; time-outs, which it does not know, were recovered: "
+        "episode_ends": "terminals are the buffer's, and time-outs that it knows; others were recovered: "
         "a row is one where its next observation is not exactly what the next row starts from",
     }
     return Source(get_task(run.task.name), run.simulation, rows, metadata, cuts_episodes=True)

@@ -116,7 +116,7 @@ def compile_run(settings: CompileSettings) -> Json:
     used = population_mesh(members, devices).devices.tolist()
     per_device = -(-members // len(used))
     population = offline_population(
-        job.learner, job.members[:1], view.batch, job.settings.batch_size, together=True
+        job.learner, job.members[:1], view.batch, job.settings.batch_size, together=True, ramps=job.ramps
     )
     compile_for = functools.cache(functools.partial(compile_population, population, view.size, used))
     kind = devices[0].device_kind
@@ -151,7 +151,7 @@ def compile_run(settings: CompileSettings) -> Json:
         "members_per_device": per_device,
         "batch_size": job.settings.batch_size,
         "transitions": rows,
-        "sizes": [view.observation_dim, view.action_dim],
+        "sizes": [view.observation_dim, view.action_dim // job.settings.action_chunk],
         "compile_seconds": round(whole.compile_seconds, 1),
         "collectives": whole.collectives,
         "kernels": whole.kernels,

@@ -74,6 +74,11 @@ class Collector:
         self._returns = RunningReturns(self._schedule.num_environments)
         self._queue = ActionQueue(self._schedule.horizon.action_chunk)
 
+    def forget_actions(self) -> None:
+        """Drops the chunks that are being carried out, and that actions were not finite."""
+        self.bad_actions_at = None
+        self._queue.begin()
+
     def act(self, learner: Learner, params: Params, step: int, seconds: dict[str, float]) -> Batch:
         """Acts for a round from `step` on; returns its transitions, NumPy f32[round_steps, ...]."""
         schedule, rows = self._schedule, []
@@ -310,7 +315,7 @@ class HostPopulation(Population):
             states = [self.member(other)[1] for other in range(len(self.members))]
             states[index] = self._init(self.member(index)[0], key)
             self.set_in_members(state=states)
-            self._collectors[index].bad_actions_at = None  # they were the old networks'
+            self._collectors[index].forget_actions()  # they were the old networks'
         return bool(restarting)
 
     def _start_policies(self) -> None:

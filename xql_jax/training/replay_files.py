@@ -99,7 +99,7 @@ class ReplayFiles:
         """Returns the transitions before number `stop` (None: all) that follow one another on the disk.
 
         They are NumPy f32[n, ...], oldest first, of the types and widths of `like`; with the number of the
-        first one. It is for transitions that do not change once they are there.
+        first one.
         """
         last = max((segment.stop for segment in self._segments()), default=0)
         chain = self._chain(last)[::-1]
@@ -109,8 +109,14 @@ class ReplayFiles:
             raise UserError(
                 f"{self.folder}: has transitions {first:,} to {last:,} of the run, not those up to {end:,}"
             )
-        parts = [self._read(segment, like) for segment in chain if segment.first < end]
-        return first, jax.tree.map(lambda *fields: np.concatenate(fields)[: end - first], *parts)
+        parts, upper = [], end
+        for segment in reversed(chain):  # from the newest, which may hold earlier rows anew
+            rows = self._read(segment, like)
+            start = segment.stop - len(rows.rewards)
+            low, high = max(first - start, 0), max(upper - start, 0)
+            parts.append(jax.tree.map(lambda field, low=low, high=high: field[low:high], rows))
+            upper = min(upper, start)
+        return first, jax.tree.map(lambda *fields: np.concatenate(fields), *reversed(parts))
 
     def _chain(self, stop: int) -> list[_Segment]:
         """Returns the files of the transitions up to `stop`, newest first, as far as none is missing."""

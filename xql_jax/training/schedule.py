@@ -7,6 +7,7 @@ import re
 from collections.abc import Collection, Sequence
 
 import jax.numpy as jnp
+import numpy as np
 
 from xql_jax.errors import UserError
 from xql_jax.learners.fields import Part, with_hyperparameters
@@ -24,14 +25,12 @@ class Ramp:
     steps: tuple[float, ...]  # at which they are reached, ascending from 0
 
     def at(self, step: int | Array) -> Numeric:
+        """Returns the value at a step, which only the program may know."""
         value: Numeric = self.values[0]
-        for (first, last), (begin, end) in zip(
-            itertools.pairwise(self.values), itertools.pairwise(self.steps), strict=True
-        ):
+        for place, (begin, end) in enumerate(itertools.pairwise(self.steps)):
+            change = self.values[place + 1] - self.values[place]
             share = (step - begin) / (end - begin)
-            value += (last - first) * (
-                min(max(share, 0.0), 1.0) if isinstance(step, int) else jnp.clip(share, 0, 1)
-            )
+            value += change * (min(max(share, 0.0), 1.0) if isinstance(step, int) else jnp.clip(share, 0, 1))
         return value
 
 
@@ -44,12 +43,14 @@ def parse_ramps(
     With 'beta=2:0.5@0.3:2' it goes to 0.5 in the first 0.3 of the steps, and then back. `taken` are the
     fields that a sweep varies, which a ramp cannot change.
     """
-    ramps = []
-    places = dict(fields_given(text))
-    for name, numbers, _ in numbers_given(re.sub("@[^:; ]*", "", text), learner, flag, "change", ":"):
+    ramps, places = [], dict(fields_given(text))
+    plain = " ".join(f"{name}={re.sub('@[^:]*', '', values)}" for name, values in fields_given(text))
+    for name, numbers, _ in numbers_given(plain, learner, flag, "change", ":"):
         given = f"{name}={places[name]}"
         if name in taken:
             raise UserError(f"{flag}={given}: --sweep varies {name}, whose members would become alike")
+        if len(numbers) > 1 and not np.isfinite(numbers).all():
+            raise UserError(f"{flag}={given}: nothing goes linearly to or from inf")
         ramps.append(Ramp(name, tuple(numbers), _reached(given, steps, flag)))
     return tuple(ramps)
 
