@@ -104,7 +104,7 @@ def check_method(algorithm: str, kind: type[LearningSettings]) -> None:
     hint = f"nearest known: {nearest(name, kind.methods)}"
     for other in (DataSettings, BufferSettings):
         if name in other.methods:
-            hint = f"{other.command} trains it"
+            hint = f"{other.command} trains it, in Python xql_jax.{other.function}"
     raise UserError(f"unknown method {name!r} here: {hint}")
 
 

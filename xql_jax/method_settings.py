@@ -26,6 +26,7 @@ class LearningSettings(Settings):
     """Settings of all learning."""
 
     command: ClassVar[str]
+    function: ClassVar[str]  # of `xql_jax`, which does the same
     methods: ClassVar[Collection[str]]
     default_method: ClassVar[str]
 
@@ -55,6 +56,7 @@ class DataSettings(LearningSettings):
     """Settings of learning from data."""
 
     command = "xql-train-offline"
+    function = "train"
     methods = OFFLINE
     default_method = "xql"
 
@@ -80,6 +82,7 @@ class FinetuningSettings(DataSettings, CollectingSettings):
     """Settings of fine-tuning."""
 
     command = "xql-train-finetune"
+    function = "train_finetune"
 
     num_pretraining_steps: int = of_method(
         1_000_000, "Updates before the hand-over; none with --checkpoint.", most=2**30
@@ -110,6 +113,7 @@ class BufferSettings(LearningSettings, CollectingSettings):
     """Settings of learning online."""
 
     command = "xql-train-online"
+    function = "train_online"
     methods = ONLINE
     default_method = "xsac"
 
