@@ -45,7 +45,7 @@ def population_of(name: str, data: Dataset, batch_size: int) -> Population:
     return population
 
 
-def update_flops(algorithm: str, batch_size: int) -> int:
+def update_flops(algorithm: str, batch_size: int, action_dim: int = ACTION_DIM) -> int:
     """Returns the operations in the matrix products of one update: of behaviour cloning, or XQL and IQL.
 
     A forward pass takes 2 * rows * weights. A backward pass takes twice that, except for the first input,
@@ -57,6 +57,6 @@ def update_flops(algorithm: str, batch_size: int) -> int:
         return forward, 3 * forward - 2 * batch_size * inputs * WIDTH
 
     v_forward, v_step = network(OBSERVATION_DIM, 1)
-    q_forward, q_step = network(OBSERVATION_DIM + ACTION_DIM, 1)
-    _, actor_step = network(OBSERVATION_DIM, ACTION_DIM)
+    q_forward, q_step = network(OBSERVATION_DIM + action_dim, 1)
+    _, actor_step = network(OBSERVATION_DIM, action_dim)
     return actor_step if algorithm == "bc" else actor_step + 2 * (q_forward + q_step + v_forward) + v_step

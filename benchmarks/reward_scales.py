@@ -1,6 +1,6 @@
 """What each cure of XQL's instability bears: rewards times 0.01 to 100, with beta as it is.
 
-    python benchmarks/reward_scales.py OUT.csv [--dataset=TASK[=FILE] ...] [--cures=NAME,...]
+    python benchmarks/reward_scales.py OUT.csv [--dataset=TASK[=FILE] ...] [--cures=NAME,...] [--width=64]
 
 The policy's temperature is divided by the scale, so that only the fits of V and Q meet it. On locomotion it
 multiplies IQL's scale. A row of OUT.csv is a seed of a cure on scaled data: its last score, the mean of V
@@ -56,8 +56,10 @@ def arrays_of(name: str, file: str) -> tuple[dict[str, np.ndarray], float]:
     return fields | {"timeouts": dataset.ends & (batch.masks == 1)}, unit
 
 
-def train(name: str, data: dict[str, np.ndarray], unit: float, cure: str, scale: float) -> list[dict]:
-    """Trains the seeds; returns a row for each."""
+def train(
+    name: str, data: dict[str, np.ndarray], unit: float, cure: str, scale: float, width: int
+) -> list[dict]:
+    """Trains the seeds, two layers of `width` in all networks; returns a row for each."""
     task, given = get_task(name), dict(CURES[cure])
     method = given.pop("method", "xql")
     config = choose_config(OfflineSettings, method, env_name=name, has_data=True).config
@@ -66,7 +68,8 @@ def train(name: str, data: dict[str, np.ndarray], unit: float, cure: str, scale:
     rewards = (data["rewards"] * unit * scale).astype(np.float32)
     policy = xql_jax.train(
         name, dataset={**data, "rewards": rewards}, method=method, scale_rewards=False,
-        awr_temperature=config.awr_temperature / scale, progress=False, **OPTIONS, **given,
+        awr_temperature=config.awr_temperature / scale, progress=False,
+        hidden_dims=(width, width), **OPTIONS, **given,
     )  # fmt: skip
     shifted = data["rewards"] * unit + task.suite.reward_shift / scale
     ends = data["timeouts"] | (data["masks"] == 0)
@@ -90,6 +93,9 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--dataset", action="append", help="TASK or TASK=FILE")
     parser.add_argument("--cures", default=",".join(CURES))
+    parser.add_argument(
+        "--width", type=int, default=64, help="of the hidden layers; at 256 a core needs hours"
+    )
     options = parser.parse_args()
     there = set()
     if options.out.exists():
@@ -101,7 +107,7 @@ def main() -> None:
         for cure, scale in itertools.product(options.cures.split(","), SCALES):
             if (name, cure, scale) in there:
                 continue
-            rows = train(name, data, unit, cure, scale)
+            rows = train(name, data, unit, cure, scale, options.width)
             is_new = not options.out.exists()
             with options.out.open("a", newline="") as file:
                 writer = csv.DictWriter(file, COLUMNS)

@@ -10,6 +10,8 @@ speed affects them equally:
   M streamed  the same with minibatches gathered on the host, as for data that does not fit on the device
   peak        matrix products of 1024 x 1024 x 1024 in float32
 
+With --action_chunk=h the data are seen in chunks of h actions, whose updates have more arithmetic.
+
 A ratio is the median of the ratios in each turn.
 
 Example:
@@ -25,19 +27,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
-from hopper_size import random_data, update_flops
+from hopper_size import ACTION_DIM, random_data, update_flops
 
 from xql_jax.data.sampling import sample
+from xql_jax.data.views import over_horizon
 from xql_jax.learners.registry import make_learner
 from xql_jax.training.data_population import offline_population
 from xql_jax.training.members import make_members
 from xql_jax.training.population import Population
-from xql_jax.types import Batch, Learner
+from xql_jax.types import Batch, Horizon, Learner
 
 flags.DEFINE_enum("algorithm", "xql", ("xql", "iql", "bc"), "The learner.")
 flags.DEFINE_list("members", ["1", "2", "4", "8", "16", "32", "64"], "Sizes of populations.")
 flags.DEFINE_integer("turns", 5, "How often everything is timed; one more turn warms up.", lower_bound=1)
 flags.DEFINE_integer("updates", 1000, "Updates per timing, of all members together.", lower_bound=1)
+flags.DEFINE_integer("action_chunk", 1, "Actions of a chunk; 1: single actions.", lower_bound=1)
 flags.DEFINE_integer("transitions", 1_000_000, "Size of the dataset.", lower_bound=1)
 FLAGS = flags.FLAGS
 
@@ -49,6 +53,8 @@ Run = Callable[[int], int]  # makes about that number of updates, and returns th
 def main() -> int:
     sizes = sorted(set(map(int, FLAGS.members)))
     on_host = random_data(FLAGS.transitions)
+    if FLAGS.action_chunk > 1:
+        on_host = over_horizon(on_host, Horizon(FLAGS.action_chunk, is_chunk=True), discount=0.99)
     on_device = jax.device_put(on_host.batch)
     learner = make_learner(FLAGS.algorithm, {})
     runs: dict[str, Run] = {
@@ -87,14 +93,14 @@ def main() -> int:
             f"{name:22}{middle:>10.0f}{low:>8.0f}{high:>8.0f}{ratios['loop']:>8.2f}{ratios['unrolled']:>11.2f}"
             + (f"{ratios['resident']:>11.2f}" if "streamed" in name else "")
         )
-    flops = update_flops(FLAGS.algorithm, BATCH_SIZE)
+    flops = update_flops(FLAGS.algorithm, BATCH_SIZE, FLAGS.action_chunk * ACTION_DIM)
     share = np.median(measured[f"{sizes[0]} resident"] * flops / measured["peak"])
     print(
         f"matrix products: {np.median(measured['peak']) / 1e9:.0f} GFLOP/s; an update: {flops / 1e6:.0f} "
         f"MFLOP; {sizes[0]} resident is at {share:.2f} of that peak"
     )
     print("compiled in " + ", ".join(f"{value:.1f} s ({name})" for name, value in compile_seconds.items()))
-    held, size = bytes_on_device(), sum(array.nbytes for array in on_device)
+    held, size = bytes_on_device(on_host.size), sum(array.nbytes for array in on_device)
     print(f"data on the device: {held / 2**20:.1f} MiB for all of these; the dataset: {size / 2**20:.1f} MiB")
     print(json.dumps(results | {"share_of_peak": float(share)}))
     return 0
@@ -112,7 +118,7 @@ def python_loop(learner: Learner, data: Batch) -> Run:
         for _ in range(num_updates):
             rows = random.integers(len(data.rewards), size=BATCH_SIZE)
             key, key_update = jax.random.split(key)
-            state, _ = update(state, Batch(*(array[rows] for array in data)), key_update)
+            state, _ = update(state, data._make(array[rows] for array in data), key_update)
         jax.block_until_ready(state)
         return num_updates
 
@@ -166,10 +172,10 @@ def matrix_products():
     return run
 
 
-def bytes_on_device() -> int:
-    """Returns the bytes of all arrays as long as the dataset. A buffer that arrays share counts once."""
-    rows = [array for array in jax.live_arrays() if array.shape[:1] == (FLAGS.transitions,)]
-    shards = [shard.data for array in rows for shard in array.addressable_shards]
+def bytes_on_device(rows: int) -> int:
+    """Returns the bytes of all arrays that are this long. A buffer that arrays share counts once."""
+    data = [array for array in jax.live_arrays() if array.shape[:1] == (rows,)]
+    shards = [shard.data for array in data for shard in array.addressable_shards]
     return sum({shard.unsafe_buffer_pointer(): shard.nbytes for shard in shards}.values())
 
 
