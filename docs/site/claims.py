@@ -1,16 +1,18 @@
-"""Writes docs/claims.md from docs/site/claims.md and the evaluations in docs/results/, and draws its picture.
+"""Writes docs/claims.md from docs/site/claims.template and docs/results/, and draws its picture.
 
   python docs/site/claims.py
 
 In the text, {{METHOD@TASK}} becomes the mean of the last scores over seeds with its 95% interval, and
-{{METHOD@TASK - METHOD@TASK}} their difference with Welch's, bold where that excludes 0. {{n METHOD@TASK}} is
-the number of seeds. {{P METHOD - METHOD}} is the probability of improvement over the tasks of the picture,
-{{IQM METHOD}} the interquartile mean. A test compares the page with what this would write.
+{{METHOD@TASK - METHOD@TASK}} their difference with Welch's, bold where that excludes 0. METHOD@TASK:BETA has
+the seeds with that beta. {{n METHOD@TASK}} is the number of seeds. {{gain FILE STEP}} is the last score less
+that at the step, in pairs of seeds, with Student's interval. {{theory CLAIM: CASE}} is one of theory.csv.
+Over the picture's {{tasks}}: {{P METHOD - METHOD}} is the probability of improvement, {{IQM METHOD}} the
+interquartile mean, {{holds METHOD - METHOD}} on how many tasks the difference's interval is above 0.
+A test compares the page with what this would write.
 """
 
 import csv
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,7 +26,7 @@ from xql_jax.rollout.scores import mean_and_interval
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "docs" / "results"
-TEMPLATE, PAGE = ROOT / "docs" / "site" / "claims.md", ROOT / "docs" / "claims.md"
+TEMPLATE, PAGE = ROOT / "docs" / "site" / "claims.template", ROOT / "docs" / "claims.md"
 PICTURE = ROOT / "docs" / "images" / "claims.png"
 SAMPLES = 2_000  # of rliable's bootstrap
 
@@ -38,12 +40,8 @@ class Cells(NamedTuple):
 
 
 TASKS = {
-    "maze": Cells(
-        "point maze", 30_000, ("pointmaze-umaze-v0/{}", "eight-seeds/pointmaze-umaze-v0_{}")
-    ),
-    "kitchen": Cells(
-        "kitchen", 30_000, ("kitchen-complete-v0/{}", "eight-seeds/kitchen-complete-v0_{}")
-    ),
+    "maze": Cells("point maze", 30_000, ("pointmaze-umaze-v0/{}", "eight-seeds/pointmaze-umaze-v0_{}")),
+    "kitchen": Cells("kitchen", 30_000, ("kitchen-complete-v0/{}", "eight-seeds/kitchen-complete-v0_{}")),
     "kitchen-1m": Cells("kitchen, 1,000,000 updates", 1_000_000, ("kitchen-complete-v0-1m/{}",)),
     "pen": Cells("pen", 30_000, ("eight-seeds/pen-human-v1_{}",)),
     "halfcheetah": Cells("halfcheetah", 200_000, ("halfcheetah-medium-replay-200k/{}",)),
@@ -52,26 +50,43 @@ TASKS = {
     "cube-2": Cells("cube, task 2", 30_000, ("cube-single-play-300k/{}",)),
     "cube-3": Cells("cube, task 3", 30_000, ("cube-single-play-300k/task3_{}",)),
     "scene-1": Cells("scene, task 1", 30_000, ("scene-play-300k/task1_{}",)),
+    "antmaze-umaze": Cells("antmaze-umaze", 40_000, ("finetune/antmaze-umaze_{}_offline",)),
+    "betas": Cells("point maze", 10_000, ("stability/pointmaze-umaze-v0/{}",)),
 }
 # Of the picture: each has XQL, IQL and cloning.
 COMPARED = ("maze", "kitchen", "pen", "halfcheetah", "hopper", "walker2d", "cube-2", "cube-3", "scene-1")
 METHODS = ("xql", "iql", "bc")
 
 
+def read(name: str) -> list[dict[str, str]]:
+    with (RESULTS / f"{name}.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def by_seed(rows: list[dict[str, str]], step: int) -> dict[int, float]:
+    return {int(row["seed"]): float(row["score"]) for row in rows if int(row["step"]) == step}
+
+
 def scores(cell: str) -> np.ndarray:
-    """Returns f64[seeds], the last scores of "METHOD@TASK", by seed."""
-    method, _, task = cell.partition("@")
-    cells = TASKS[task]
-    by_seed: dict[int, float] = {}
+    """Returns f64[seeds], the last scores of "METHOD@TASK" or "METHOD@TASK:BETA", by seed."""
+    method, task, beta = re.fullmatch(r"(.+)@([^:]+):?(.*)", cell).groups()
+    cells, all_seeds = TASKS[task], {}
     for name in cells.files:
-        with (RESULTS / f"{name.format(method)}.csv").open() as file:
-            rows = [row for row in csv.DictReader(file) if int(row["step"]) <= cells.updates]
-        last = max(int(row["step"]) for row in rows)
-        new = {int(row["seed"]): float(row["score"]) for row in rows if int(row["step"]) == last}
-        if new.keys() & by_seed.keys():
+        rows = [row for row in read(name.format(method)) if int(row["step"]) <= cells.updates]
+        if beta:
+            rows = [row for row in rows if row["beta"] == beta]
+        new = by_seed(rows, max(int(row["step"]) for row in rows))
+        if new.keys() & all_seeds.keys():
             raise ValueError(f"{name}: seeds are there twice")
-        by_seed |= new
-    return np.array([by_seed[seed] for seed in sorted(by_seed)])
+        all_seeds |= new
+    return np.array([all_seeds[seed] for seed in sorted(all_seeds)])
+
+
+def gains(name: str, start: int) -> np.ndarray:
+    """Returns f64[seeds], each seed's last score less that at the step `start`."""
+    rows = read(name)
+    first, last = by_seed(rows, start), by_seed(rows, max(int(row["step"]) for row in rows))
+    return np.array([last[seed] - first[seed] for seed in sorted(first)])
 
 
 def difference(one: np.ndarray, other: np.ndarray) -> tuple[float, float, float]:
@@ -81,7 +96,7 @@ def difference(one: np.ndarray, other: np.ndarray) -> tuple[float, float, float]
 
 
 def statistics() -> Statistics:
-    """The statistics of the methods over the picture's tasks; each task has its own number of seeds."""
+    """The statistics of `METHODS` over the picture's tasks, of as many seeds as each task has."""
     matrices = {}
     for method in METHODS:
         by_task = [scores(f"{method}@{task}") for task in COMPARED]
@@ -90,9 +105,10 @@ def statistics() -> Statistics:
     return statistics_of(COMPARED, matrices, SAMPLES)
 
 
-def filled(text: str, overall: Statistics) -> str:
+def filled(text: str) -> str:
     """Returns the text with every {{...}} replaced."""
-    return re.sub(r"\{\{(.+?)\}\}", lambda match: figure(match[1], overall), text)
+    overall = statistics()
+    return re.sub(r"\{\{(.+?)\}\}", lambda match: figure(match[1], overall).replace("-", "−"), text)
 
 
 def figure(words: str, overall: Statistics) -> str:
@@ -100,53 +116,67 @@ def figure(words: str, overall: Statistics) -> str:
         case ["n", cell]:
             return str(len(scores(cell)))
         case ["P", one, "-", other]:
-            return f"{pair(overall.improvements, one, other)[0]:.2f} ({{:.2f}} to {{:.2f}})".format(
-                *sorted(pair(overall.improvements, one, other)[1:])
-            )
+            return "{:.2f} ({:.2f} to {:.2f})".format(*improvement(overall, one, other))
+        case ["tasks"]:
+            return str(len(COMPARED))
+        case ["holds", one, "-", other]:
+            lows = (difference(scores(f"{one}@{task}"), scores(f"{other}@{task}"))[1] for task in COMPARED)
+            return str(sum(low > 0 for low in lows))
         case ["IQM", method]:
-            value, low, high = overall.aggregates[method][:, 0]
-            return signed(f"{value:.1f} ({low:.1f} to {high:.1f})")
+            return "{:.1f} ({:.1f} to {:.1f})".format(*overall.aggregates[method][:, 0])
+        case ["theory", claim, *case]:
+            return next(
+                row["value"]
+                for row in read("theory")
+                if [f"{row['claim']}:", row["case"]] == [claim, " ".join(case)]
+            )
+        case ["gain", name, start]:
+            mean, half = mean_and_interval(gains(name, int(start)))
+            return changed(mean, mean - half, mean + half)
         case [one, "-", other]:
-            value, low, high = difference(scores(one), scores(other))
-            text = signed(f"{value:+.1f} ({low:.1f} to {high:.1f})")
-            return f"**{text}**" if low * high > 0 else text
+            return changed(*difference(scores(one), scores(other)))
         case [cell]:
-            mean, half = mean_and_interval(scores(cell))
-            return signed(f"{mean:.1f} ± {half:.1f}")
-    raise ValueError(f"{{{{{words}}}}}: not a figure")
+            return "{:.1f} ± {:.1f}".format(*mean_and_interval(scores(cell)))
+    raise ValueError(f"{words}: not a figure")
 
 
-def pair(improvements: Mapping[tuple[str, str], np.ndarray], one: str, other: str) -> np.ndarray:
-    return improvements[one, other] if (one, other) in improvements else 1 - improvements[other, one]
+def changed(value: float, low: float, high: float) -> str:
+    text = f"{value:+.1f} ({low:.1f} to {high:.1f})"
+    return f"**{text}**" if low * high > 0 else text
 
 
-def signed(text: str) -> str:
-    return text.replace("-", "−")
+def improvement(overall: Statistics, one: str, other: str) -> tuple[float, float, float]:
+    if (one, other) in overall.improvements:
+        value, low, high = overall.improvements[one, other]
+        return value, low, high
+    value, low, high = overall.improvements[other, one]
+    return 1 - value, 1 - high, 1 - low
 
 
 @styled()
 def picture() -> Figure:
     """The difference to IQL and to cloning on each task, with its 95% interval."""
-    drawing = Figure(figsize=(7, 0.42 * len(COMPARED) + 1))
+    drawing = Figure(figsize=(7, 0.42 * len(COMPARED) + 1.2))
     axes = drawing.add_subplot()
     axes.axvline(0, color=SOFT, linewidth=1)
-    for place, task in enumerate(COMPARED):
-        for other, colour, shift in (("iql", BLUE, -0.13), ("bc", VERMILION, 0.13)):
-            value, low, high = difference(scores(f"xql@{task}"), scores(f"{other}@{task}"))
-            label = f"XQL − {'IQL' if other == 'iql' else 'cloning'}" if place == 0 else None
-            axes.plot([low, high], [place + shift] * 2, color=colour)
-            axes.plot(value, place + shift, "o", color=colour, label=label)
+    for other, name, colour, shift in (("iql", "IQL", BLUE, -0.13), ("bc", "cloning", VERMILION, 0.13)):
+        places = np.arange(len(COMPARED)) + shift
+        values, lows, highs = np.transpose(
+            [difference(scores(f"xql@{task}"), scores(f"{other}@{task}")) for task in COMPARED]
+        )
+        axes.hlines(places, lows, highs, color=colour)
+        axes.plot(values, places, "o", color=colour, label=f"XQL − {name}")
     titles = [f"{TASKS[task].title} ({len(scores(f'xql@{task}'))} seeds)" for task in COMPARED]
     axes.set_yticks(range(len(COMPARED)), titles)
     axes.invert_yaxis()
     axes.set_xlabel("difference of the normalised scores (points), 95% interval")
-    axes.legend(loc="best")
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
     return drawing
 
 
 def page() -> str:
     """The whole page as Markdown."""
-    return filled(TEMPLATE.read_text("utf-8"), statistics())
+    return filled(TEMPLATE.read_text("utf-8"))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Which methods ask Q about actions that the data do not have in that state: XQL must not (paper, Section 1)."""
+"""Which methods ask Q about actions that the data lack in that state: XQL does not (paper, Section 1)."""
 
 import jax
 import jax.numpy as jnp

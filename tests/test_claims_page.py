@@ -1,0 +1,43 @@
+"""docs/claims.md is what its program makes of docs/results/, and no figure of its tables is typed."""
+
+import re
+import runpy
+
+import numpy as np
+import pytest
+from guides import ROOT
+
+PROGRAM = "docs/site/claims.py"
+claims = runpy.run_path(str(ROOT / PROGRAM))
+
+
+def test_the_page_is_up_to_date():
+    page = (ROOT / "docs/claims.md").read_text("utf-8")
+    assert claims["page"]() == page, f"run `python {PROGRAM}`"
+
+
+def test_the_text_types_no_interval():
+    typed = re.findall(
+        r"\d+ ?±.*|[-−+]?\d+\.\d+ \(.*", (ROOT / "docs/site/claims.template").read_text("utf-8")
+    )
+    assert not typed
+
+
+def test_seeds_of_several_files_count_once():
+    scores = claims["scores"]
+    assert len(scores("xql@maze")) == 8
+    assert np.mean(scores("xql@walker2d")) == pytest.approx((62.32073 + 68.8131266 + 67.3940018) / 3)
+    assert len(scores("xql_rescaled@betas:0.2")) == 3
+
+
+def test_differences_have_the_interval_of_welch():
+    """Two pairs with variance 2: standard error sqrt(2), 2 degrees of freedom, quantile 4.3027."""
+    value, low, high = claims["difference"](np.array([0.0, 2.0]), np.array([10.0, 12.0]))
+    assert (value, low, high) == pytest.approx((-10, -10 - 6.0849, -10 + 6.0849), abs=1e-4)
+
+
+def test_gains_are_in_pairs(tmp_path, monkeypatch):
+    (tmp_path / "run.csv").write_text("step,seed,score\n0,3,1\n0,4,5\n10,4,6\n10,3,4\n20,3,2\n20,4,9\n")
+    monkeypatch.setitem(claims["read"].__globals__, "RESULTS", tmp_path)
+    np.testing.assert_array_equal(claims["gains"]("run", 0), [1, 4])
+    np.testing.assert_array_equal(claims["gains"]("run", 10), [-2, 3])
