@@ -10,7 +10,8 @@ over the last updates in units of the scale, and how the run ended:
     ran away    V is above the largest discounted return of the data's trajectories
     held        neither
 
-Rows that OUT.csv has already are not trained again.
+Rows that OUT.csv has already are not trained again. With --table nothing is trained: OUT.csv is printed as
+Markdown, the mean score of the seeds, and in parentheses how many of them ran away or diverged.
 """
 
 import argparse
@@ -86,6 +87,23 @@ def train(
     return rows
 
 
+def print_table(file: Path) -> None:
+    with file.open() as lines:
+        rows = list(csv.DictReader(lines))
+    for dataset in dict.fromkeys(row["dataset"] for row in rows):
+        print(f"\n| {dataset} | " + " | ".join(f"× {scale:g}" for scale in SCALES) + " |")
+        print("|---" * (1 + len(SCALES)) + "|")
+        for cure in CURES:
+            cells = []
+            for scale in SCALES:
+                key = dataset, cure, scale
+                seeds = [row for row in rows if (row["dataset"], row["cure"], float(row["scale"])) == key]
+                failed = sum(row["ended"] != "held" for row in seeds)
+                score = f"{np.mean([float(row['score']) for row in seeds]):.0f}" if seeds else ""
+                cells.append(f"{score} ({failed})" if failed else score)
+            print(f"| `{cure}` | " + " | ".join(cells).replace("-", "−") + " |")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -96,7 +114,11 @@ def main() -> None:
     parser.add_argument(
         "--width", type=int, default=64, help="of the hidden layers; at 256 a core needs hours"
     )
+    parser.add_argument("--table", action="store_true", help="print OUT.csv as Markdown, and train nothing")
     options = parser.parse_args()
+    if options.table:
+        print_table(options.out)
+        return
     there = set()
     if options.out.exists():
         with options.out.open() as file:
