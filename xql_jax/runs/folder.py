@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+import xql_jax
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.envs import OURS, Simulation
 from xql_jax.errors import Damaged, UserError
@@ -25,6 +26,9 @@ from xql_jax.training.members import Member, fields_given
 from xql_jax.types import Json
 
 LOG = logging.getLogger(__name__)
+# The format of all files in a run's folder, see docs/versions.md. It grows when earlier versions would misread
+# the files. config.json has `format`, `versions`, `resumed` and `digest` in every format.
+FORMAT = 1
 HEARTBEAT = ".heartbeat"  # a file that a run touches as long as it lives
 LONGEST_LABEL = 60  # characters
 # Settings that a label can contain besides the config's fields.
@@ -155,6 +159,7 @@ class RunFolder:
 
     def _write_config(self, began: Json, resumed: Sequence[Json]) -> None:
         content = {
+            "format": FORMAT,
             **self.recorded,
             **self.about,
             "name": self.env_name,
@@ -241,9 +246,17 @@ def defining(content: Json) -> Json:
 def read_config(file: Path) -> Json:
     """Returns the content of config.json, in which entries that do not define the run may be edited or added.
 
-    Raises the errors of `read_record`.
+    Raises the errors of `read_record`, and UserError if a later version wrote it, in a newer format.
     """
-    return read_record(file, lambda content: digest(defining(content))[:16] == content.get("run"))
+    content = read_record(file, lambda content: digest(defining(content))[:16] == content.get("run"))
+    number = content.get("format", FORMAT)  # unreleased versions wrote none; whatever fits is read
+    if number not in range(1, FORMAT + 1):
+        writer = [content, *content["resumed"]][-1]["versions"]["xql_jax"]
+        raise UserError(
+            f"{file}: written by xql_jax {writer}, in format {number}; this is {xql_jax.__version__}, which "
+            f"reads formats up to {FORMAT}: install {writer} or a later version"
+        )
+    return content
 
 
 def read_summary(file: Path, run: str) -> Json:
