@@ -94,7 +94,7 @@ def test_the_guides_examples_act_without_this_project(unbroken, tmp_path, number
 
 
 def test_networks_say_what_to_compute_from_the_arrays(policy):
-    """An interpreter of policy.json that knows no name of an array but the few that docs/finetune.md gives."""
+    """An interpreter of policy.json, which knows the names of few arrays: those in docs/finetune.md."""
     observations, expected, weights, _ = policy
     networks = networks_of(weights)
 

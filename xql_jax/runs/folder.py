@@ -26,7 +26,7 @@ from xql_jax.training.members import Member, fields_given
 from xql_jax.types import Json
 
 LOG = logging.getLogger(__name__)
-# The format of all files in a run's folder, see docs/versions.md. It grows when earlier versions would misread
+# The format of all files in a run's folder, see docs/versions.md. It grows if earlier versions would misread
 # the files. config.json has `format`, `versions`, `resumed` and `digest` in every format.
 FORMAT = 1
 HEARTBEAT = ".heartbeat"  # a file that a run touches as long as it lives
