@@ -53,8 +53,8 @@ EITHER = Domain("true or false", lambda x: x in (0, 1))
 def traced(default: float, domain: Domain, meaning: str = "", *, neutral: float | None = None) -> float:
     """Declares a number that sweeps within one program; if it has no meaning here, `MEANINGS` has it.
 
-    `neutral` is for a field that a later version adds to a released method: with this value the method is as
-    without the field. Runs do not record it, so those of earlier versions are read and resumed.
+    `neutral`, here and in `static`, is for a field that a later version adds to a released method: with this
+    value the method is as without the field. Runs do not record it, so earlier ones are read and resumed.
     """
 
     def check(name: str, value: object) -> np.float32:
@@ -66,10 +66,7 @@ def traced(default: float, domain: Domain, meaning: str = "", *, neutral: float 
 
 
 def static(default: Number, domain: Domain, meaning: str = "", *, neutral: Number | None = None) -> Number:
-    """Declares a number or a switch that shapes the program, so that changing it compiles another one.
-
-    For `neutral` see `traced`.
-    """
+    """Declares a number or a switch that shapes the program: changing it compiles another one."""
     kind = type(default)
 
     def check(name: str, value: object) -> Number:

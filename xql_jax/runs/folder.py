@@ -10,7 +10,6 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-import xql_jax
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.envs import OURS, Simulation
 from xql_jax.errors import Damaged, UserError
@@ -18,7 +17,7 @@ from xql_jax.files import as_json, beating, digest, locked, read_record, with_nu
 from xql_jax.learners import registry
 from xql_jax.logs.csv_rows import TIMES
 from xql_jax.reports.run_summary import FINE_TUNING, OFFLINE_TRAINING, ONLINE_TRAINING
-from xql_jax.runs.machine import differences, other_code, surroundings
+from xql_jax.runs.machine import differences, other_code, surroundings, versions
 from xql_jax.settings import as_typed
 from xql_jax.tasks import Task
 from xql_jax.training.checkpoints import Checkpoints, TrainingFiles
@@ -253,8 +252,8 @@ def read_config(file: Path) -> Json:
     if number not in range(1, FORMAT + 1):
         writer = [content, *content["resumed"]][-1]["versions"]["xql_jax"]
         raise UserError(
-            f"{file}: written by xql_jax {writer}, in format {number}; this is {xql_jax.__version__}, which "
-            f"reads formats up to {FORMAT}: install {writer} or a later version"
+            f"{file}: written by xql_jax {writer}, in format {number}; the version here, "
+            f"{versions()['xql_jax']}, reads formats up to {FORMAT}: install {writer} or a later one"
         )
     return content
 

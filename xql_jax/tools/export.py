@@ -181,12 +181,10 @@ def write_policy(name: str, folder: Path, weights: Weights, act: Callable[[Array
         else:
             with unfinished.open("wb") as archive:  # to a path, NumPy would add a suffix
                 np.savez(archive, **weights)  # type: ignore[arg-type]
-    if name == "jax":
-        return read_artifact(file)
-    if name == "onnx":
-        return read_onnx(file)
     if name == "safetensors":
         return act_script.acting(import_safetensors().load_file(file))
+    if name != "npz":
+        return read_artifact(file) if name == "jax" else read_onnx(file)
     write_output("output", folder / SCRIPT, inspect.getsource(act_script))
     return runpy.run_path(str(folder / SCRIPT))["load"](file)[0]
 
