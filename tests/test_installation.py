@@ -20,7 +20,7 @@ SOURCES = ("setup.py", "pyproject.toml", "README.md", "LICENSE", "xql_jax", "exp
 OF_EXTRAS = (
     *("dm_control", "gymnasium_robotics", "imageio_ffmpeg", "minari", "sklearn", "onnx", "onnxruntime"),
     *("ray", "submitit", "rliable", "pandas", "jinja2", "mujoco_playground", "d4rl", "gym", "wandb"),
-    "ogbench",
+    *("ogbench", "safetensors"),
 )
 # Without it, which would name the clone.
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}

@@ -50,18 +50,22 @@ OPEN_UNIT_INTERVAL = Domain("within (0, 1)", lambda x: 0 < x < 1)
 EITHER = Domain("true or false", lambda x: x in (0, 1))
 
 
-def traced(default: float, domain: Domain, meaning: str = "") -> float:
-    """Declares a number that sweeps within one program; if it has no meaning here, `MEANINGS` has it."""
+def traced(default: float, domain: Domain, meaning: str = "", *, neutral: float | None = None) -> float:
+    """Declares a number that sweeps within one program; if it has no meaning here, `MEANINGS` has it.
+
+    `neutral`, here and in `static`, is for a field that a later version adds to a released method: with this
+    value the method is as without the field. Runs do not record it, so earlier ones are read and resumed.
+    """
 
     def check(name: str, value: object) -> np.float32:
         with np.errstate(over="ignore"):
             return np.float32(domain.check(name, value, float))
 
-    metadata = {"check": check, "domain": domain.text, "meaning": meaning}
+    metadata = {"check": check, "domain": domain.text, "meaning": meaning, "neutral": neutral}
     return flax.struct.field(default=default, metadata=metadata)
 
 
-def static(default: Number, domain: Domain, meaning: str = "") -> Number:
+def static(default: Number, domain: Domain, meaning: str = "", *, neutral: Number | None = None) -> Number:
     """Declares a number or a switch that shapes the program: changing it compiles another one."""
     kind = type(default)
 
@@ -69,7 +73,7 @@ def static(default: Number, domain: Domain, meaning: str = "") -> Number:
         return domain.check(name, value, kind)
 
     words = f"whole number, {domain.text}" if kind is int else domain.text
-    return _static(default, check, domain=words, meaning=meaning)
+    return _static(default, check, domain=words, meaning=meaning, neutral=neutral)
 
 
 def widths(*default: int, meaning: str = "") -> tuple[int, ...]:
@@ -140,6 +144,12 @@ def declared(learner: Part) -> Iterator[tuple[Part, dataclasses.Field]]:
 def hyperparameters(learner: Part) -> dict[str, Any]:
     """Returns all hyperparameters by their flat names as a config has them, functions by their names."""
     return {field.name: _to_config(getattr(owner, field.name), field) for owner, field in declared(learner)}
+
+
+def neutral_values(learner: Part) -> dict[str, object]:
+    """Returns the neutral values of the hyperparameters that have one: a run's config may lack these."""
+    neutral = {field.name: field.metadata.get("neutral") for _, field in declared(learner)}
+    return {name: value for name, value in neutral.items() if value is not None}
 
 
 def traced_names(learner: Part) -> list[str]:

@@ -12,7 +12,6 @@ from xql_jax.configuration import choose_config, field_names, learner_from_confi
 from xql_jax.data.dataset import drawn_rows
 from xql_jax.data.replay import PriorData
 from xql_jax.errors import UserError
-from xql_jax.files import with_numbers
 from xql_jax.learners.fields import hyperparameters
 from xql_jax.learners.registry import make_learner
 from xql_jax.logs.csv_rows import Row
@@ -177,7 +176,7 @@ def _settings_of_source(settings: FinetuneSettings, source: SavedRun) -> Finetun
     if references == (None, None) and source.references and env_name == source.env_name:
         references = source.references  # another task is not scored by them
     file = choose_config(FinetuneSettings, source.algorithm, env_name=env_name, has_data=True)
-    config = ConfigDict({**file.config, **with_numbers(source.config)})
+    config = ConfigDict({**file.config, **source.whole_config})
     now = hyperparameters(source.learner)  # type: ignore[arg-type]  # a `Part`
     config.update({name: now[name] for name, _ in fields_given(content.get("ramp", ""))})
     return dataclasses.replace(

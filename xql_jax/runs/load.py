@@ -20,6 +20,8 @@ from xql_jax.envs import Simulation, action_bounds
 from xql_jax.errors import Damaged, UserError
 from xql_jax.files import with_numbers
 from xql_jax.jax_settings import check_platforms, settings_of_jax
+from xql_jax.learners.fields import neutral_values
+from xql_jax.learners.registry import make_learner
 from xql_jax.logs.csv_rows import Row, parse_rows
 from xql_jax.method_settings import HORIZON
 from xql_jax.reports.run_summary import ONLINE_TRAINING
@@ -151,13 +153,18 @@ class SavedRun:
         """What its transitions span."""
         return horizon_of(*(self.content.get(name, 1) for name in HORIZON))
 
+    @property
+    def whole_config(self) -> Json:
+        """Its config with the hyperparameters that it leaves out, which have their neutral values."""
+        return {**neutral_values(make_learner(self.algorithm)), **with_numbers(self.config)}
+
     @functools.cached_property
     def learner(self) -> Learner:
         """The learner of its config, with the values of its --ramp at the step that is read."""
         check_platforms()
         steps, text = self.content["max_steps"], self.content.get("ramp", "")
         try:
-            learner = learner_from_config(ConfigDict(with_numbers(self.config)), steps)
+            learner = learner_from_config(ConfigDict(self.whole_config), steps)
             ramps = parse_ramps(text, learner, steps, "--ramp")  # type: ignore[arg-type]  # a `Part`
             return ramped(learner, ramps, self.step) if ramps else learner
         except UserError as error:

@@ -14,6 +14,8 @@ from xql_jax.configuration import ConfigFile, check_suite, tuned, with_every_wid
 from xql_jax.data.dataset import Dataset, name_of
 from xql_jax.envs import BACKENDS, Simulation
 from xql_jax.errors import UserError
+from xql_jax.learners.fields import neutral_values
+from xql_jax.learners.registry import make_learner
 from xql_jax.method_settings import METHOD_SETTINGS, DataSettings, LearningSettings
 from xql_jax.settings import Settings, recorded, setting, settings_of
 from xql_jax.tasks import TASKS, Task, get_task
@@ -122,10 +124,14 @@ class RunSettings(LearningSettings):
         """The settings that a run's numbers depend on; `resolved` must have decided what they leave open."""
         known = settings_of(type(self))
         values = {name: getattr(self, name) for name in known}
+        config = {name: value for name, value in self.config.to_dict().items() if name != "suite"}
+        for name, value in neutral_values(make_learner(self.config.algorithm)).items():
+            if config[name] == value:
+                del config[name]
         return {
             **{name: value for name, value in values.items() if known[name].is_recorded(value)},
             "env_name": self.task.name if self.task else None,
-            "config": {name: value for name, value in self.config.to_dict().items() if name != "suite"},
+            "config": config,
             "seeds": [self.seeds[0], self.seeds[-1]],
             "max_steps": self.schedule.max_steps,
             "evaluation_seed": EVALUATION_SEED,

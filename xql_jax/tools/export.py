@@ -1,6 +1,6 @@
 """Exports a run's policy to files that work without this project; each is compared with the original.
 
-The files are plain layers in a NumPy archive, an ONNX graph and a `jax.export` artifact.
+The files are layers in a NumPy archive or a safetensors file, an ONNX graph and a `jax.export` artifact.
 """
 
 import contextlib
@@ -10,6 +10,7 @@ import logging
 import runpy
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import ModuleType
 
 import jax
 import jax.export
@@ -21,7 +22,7 @@ from xql_jax.data import act as act_script
 from xql_jax.data.policy_files import Weights
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.envs import environment_maker
-from xql_jax.errors import UserError
+from xql_jax.errors import UserError, needing
 from xql_jax.files import as_json
 from xql_jax.jax_settings import settings_of_jax
 from xql_jax.learners.flow_policies import FlowActor, fixed_noise
@@ -31,6 +32,7 @@ from xql_jax.networks.policies import DeterministicPolicy, MixturePolicy, TanhGa
 from xql_jax.outputs import write_output, writing_output
 from xql_jax.rollout.acting import open_loop
 from xql_jax.rollout.evaluation import Evaluator
+from xql_jax.runs.folder import FORMAT
 from xql_jax.runs.load import SavedRun, load_run
 from xql_jax.settings import setting
 from xql_jax.tasks import Task
@@ -42,7 +44,7 @@ from xql_jax.types import Array, Json, Params
 LOG = logging.getLogger(__name__)
 NUM_OBSERVATIONS = 1_000  # on which the files are compared with the original
 LARGEST_DIFFERENCE = 1e-5  # accepted, of an action's entry, whose bounds count as ±1
-FILES = {"jax": "policy.jax", "onnx": "policy.onnx", "npz": "policy.npz"}
+FILES = {name: f"policy.{name}" for name in ("jax", "onnx", "npz", "safetensors")}
 REPORT = "policy.json"
 SCRIPT = "act.py"  # beside the .npz
 PLATFORMS = ("cpu", "cuda", "tpu")  # of an artifact
@@ -59,9 +61,9 @@ class ExportSettings(ToolSettings):
     env_name: str | None = setting(None, "Task of --episodes. Default: the run's own.")
     member: int | None = setting(None, "Member, counted from 0. Needed if the run has several.")
     formats: Sequence[str] = setting(
-        tuple(FILES),
-        "Files to write. jax: an artifact of jax.export; onnx: a graph, needs xql_jax[export]; npz: weights. "
-        "Default: all; onnx if it is installed.",
+        ("jax", "onnx", "npz"),
+        "Files to write. jax: an artifact of jax.export; onnx: a graph, needs xql_jax[export]; npz: weights; "
+        "safetensors: the same, needs xql_jax[export]. Default: jax, npz and, if it is installed, onnx.",
         choices=tuple(FILES),
         by_commas=True,
     )
@@ -119,6 +121,7 @@ def export_policy(settings: ExportSettings) -> Json:
             for name, policy in policies.items():  # all in the same episodes
                 scores[name] = _score(policy, evaluator, task, chunk)
     report = {
+        "format": FORMAT,
         "policy": f"{run.what}, {member}",
         "run": run.run_id,
         "env_name": run.env_name,
@@ -127,6 +130,7 @@ def export_policy(settings: ExportSettings) -> Json:
         + (f": {chunk} actions to carry out one after the other, each {run.sizes[1]}" if chunk > 1 else ""),
         "action_chunk": chunk,
         **bounds._asdict(),
+        "networks": networks_of(weights),
         "largest_difference": differences,  # of an action's entry, from the run's own policy; bounds are ±1
         "scores": scores,
         "quantity": task.quantity if task else None,
@@ -137,6 +141,8 @@ def export_policy(settings: ExportSettings) -> Json:
 
 def _formats(settings: ExportSettings) -> list[str]:
     """Returns the formats to write: without ONNX if it is not installed, unless the user asked for it."""
+    if "safetensors" in settings.formats:
+        import_safetensors()
     try:
         if "onnx" in settings.formats:
             import_onnx()
@@ -170,13 +176,24 @@ def write_policy(name: str, folder: Path, weights: Weights, act: Callable[[Array
             _write_artifact(act, len(weights["shift"]), unfinished)
         elif name == "onnx":
             write_onnx(weights, unfinished)
+        elif name == "safetensors":
+            import_safetensors().save_file(weights, unfinished)
         else:
             with unfinished.open("wb") as archive:  # to a path, NumPy would add a suffix
                 np.savez(archive, **weights)  # type: ignore[arg-type]
+    if name == "safetensors":
+        return act_script.acting(import_safetensors().load_file(file))
     if name != "npz":
         return read_artifact(file) if name == "jax" else read_onnx(file)
     write_output("output", folder / SCRIPT, inspect.getsource(act_script))
     return runpy.run_path(str(folder / SCRIPT))["load"](file)[0]
+
+
+def import_safetensors() -> ModuleType:
+    """Returns the module safetensors.numpy; UserError with what to install if it is missing."""
+    with needing("--formats: safetensors", "export"):
+        import safetensors.numpy
+    return safetensors.numpy
 
 
 def weights_of(actor: NetworkState, preprocessing: Preprocessing, observation_dim: int) -> Weights:
@@ -189,8 +206,38 @@ def weights_of(actor: NetworkState, preprocessing: Preprocessing, observation_di
         "scale": np.asarray(scale or np.ones(observation_dim), np.float32),
         "low": low,
         "high": high,
-        **{name: np.asarray(array) for name, array in layers.items()},
+        **{name: np.asarray(array, order="C") for name, array in layers.items()},  # as safetensors takes them
     }
+
+
+def networks_of(weights: Weights) -> Json:
+    """Returns the layers of each network, in order, as policy.json has them, with the names of their arrays.
+
+    A layer computes x @ kernel + bias, then the functions in its list `then`. `Weights` says what a policy
+    makes of the networks' outputs.
+    """
+
+    def layer(kernel: str, bias: str, *then: str) -> Json:
+        return {"kernel": kernel, "bias": bias, "then": list(then)}
+
+    if "noise" not in weights:
+        hidden = [layer(f"kernel_{i}", f"bias_{i}", "relu") for i in range(int(weights["num_hidden"]))]
+        networks = {"action": [*hidden, layer("action_kernel", "action_bias", "tanh")]}
+        if "logits_kernel" in weights:
+            networks["logits"] = [*hidden, layer("logits_kernel", "logits_bias")]
+        return networks
+    networks = {}
+    for name in ("flow", *(f"q{i}" for i in range(int(weights["num_critics"])))):
+        layers = []
+        for i in range(int(weights[name])):
+            norm = ["layer_norm"] if f"{name}_scale_{i}" in weights else []
+            then = ["gelu", *norm] if name == "flow" else [*norm, "relu"]
+            one = layer(f"{name}_kernel_{i}", f"{name}_bias_{i}", *then)
+            if norm:
+                one |= {"scale": f"{name}_scale_{i}", "shift": f"{name}_shift_{i}"}
+            layers.append(one)
+        networks[name] = [*layers, layer(f"{name}_kernel_last", f"{name}_bias_last")]
+    return networks
 
 
 def _layers(actor: NetworkState) -> Layers:

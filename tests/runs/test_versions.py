@@ -1,0 +1,163 @@
+"""Folders of earlier versions are read, listed, evaluated, resumed, extended: what docs/versions.md promises.
+
+tests/data_of_versions/VERSION was written by that version, and is never changed:
+
+  PYTHONPATH=.:tests:tests/runs python tests/runs/test_versions.py tests/data_of_versions/VERSION
+
+It has an offline run of two seeds and an online run, both stopped at step 6 of 12, the data, and an export.
+expected.json has what the policies do, those of step 12 included.
+"""
+
+import contextlib
+import dataclasses
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+from tiny_runs import SCHEDULE, online_settings, small, stopped_at, write_dataset
+
+import xql_jax
+from xql_jax.configuration import defaults
+from xql_jax.data.policy_files import read_policy
+from xql_jax.policy import load_policy
+from xql_jax.runs.kinds import train_run
+from xql_jax.runs.load import load_run
+from xql_jax.runs.run_settings import OfflineSettings
+from xql_jax.tools.evaluate import EvaluationSettings, evaluate
+from xql_jax.tools.export import ExportSettings, export_policy
+from xql_jax.tools.list_runs import list_runs
+
+VERSIONS = sorted((Path(__file__).parents[1] / "data_of_versions").glob("*"))
+OBSERVATIONS = np.random.default_rng(0).uniform(0.5, 3.5, (5, 4)).astype(np.float32)
+PLACES = {"save_dir": "runs", "env_name": "pointmaze-umaze-v0", "keep_checkpoints": 1, "eval_episodes": 1}
+OFFLINE = OfflineSettings(
+    config=small("xql", hidden_dims=(4,), decay_actor_lr=False),
+    dataset=("data.npz",),
+    num_seeds=2,
+    batch_size=8,
+    normalize_observations=True,
+    **{**SCHEDULE, **PLACES},
+)
+ONLINE = online_settings(
+    Path(),
+    config=small("td3", hidden_dims=(), batch_size=4, buffer_size=16, warmup_steps=4),
+    **{**PLACES, "bellman_error_interval": 100},
+)
+KINDS = {"offline": (OFFLINE, "update"), "online": (ONLINE, "step")}
+
+
+def run_of(kind):
+    """The folder below the current one of the run of that kind."""
+    [path] = Path("runs").glob(f"*/*/*_{kind}_*")
+    return path
+
+
+def actions_of(path):
+    """What each member's policy does, in the order of seeds."""
+    policy = load_policy(path)
+    return [policy.select(seed=member.seed)(OBSERVATIONS).tolist() for member in policy.members]
+
+
+def write(folder):
+    """Writes the folder of this version."""
+    folder.mkdir(parents=True)
+    with contextlib.chdir(folder):
+        write_dataset(Path("data.npz"), 80)
+        expected = {}
+        for kind, (settings, step) in KINDS.items():
+            with stopped_at(f"{step} 6: score") as stop:
+                path = train_run(settings, stop).path
+            expected[kind] = {"6": actions_of(path)}
+        settings = ExportSettings(checkpoint=str(run_of("offline")), member=1, formats=("npz",))
+        export_policy(settings)
+        for other in (*Path().rglob("tb"), *Path().rglob(".lock"), *Path().rglob("act.py")):
+            shutil.rmtree(other) if other.is_dir() else other.unlink()
+        shutil.copytree("runs", "kept")
+        for kind, (settings, _) in KINDS.items():
+            expected[kind]["12"] = actions_of(train_run(dataclasses.replace(settings, resume=True)).path)
+        shutil.rmtree("runs")
+        Path("kept").rename("runs")
+        Path("expected.json").write_text(json.dumps(expected) + "\n")
+
+
+@pytest.fixture(params=VERSIONS, ids=lambda folder: folder.name)
+def expected(request, tmp_path, monkeypatch):
+    """The content of expected.json; the current folder is a copy of the version's."""
+    shutil.copytree(request.param, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    return json.loads(Path("expected.json").read_text())
+
+
+def test_an_old_folder_is_read(expected):
+    listed = {run.method: (run.state, run.task) for run in list_runs(["runs"])}
+    assert listed == dict.fromkeys(("xql", "td3"), ("interrupted", "pointmaze-umaze-v0"))
+    for kind, by_step in expected.items():
+        np.testing.assert_allclose(actions_of(run_of(kind)), by_step["6"], atol=1e-5)
+        report = evaluate(EvaluationSettings(checkpoint=str(run_of(kind)), episodes=1))
+        assert all(member["length_mean"] > 0 for member in report["members"])
+    exported = read_policy(run_of("offline") / "export" / "policy.npz", 4, 2)
+    np.testing.assert_allclose(exported.act(OBSERVATIONS), expected["offline"]["6"][1], atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_old_run_goes_on(expected, kind):
+    """A version that changes numbers compares the actions of step 12 in later folders alone."""
+    path = run_of(kind)
+    before = {name: (path / name).read_bytes() for name in ("metrics.csv", "evaluations.csv", "episodes.csv")}
+    settings, _ = KINDS[kind]
+    config = ConfigDict({**settings.config, **load_run(path).whole_config})  # that version's defaults
+    settings = dataclasses.replace(settings, config=config)
+    assert train_run(dataclasses.replace(settings, resume=True)).path.samefile(path)
+    np.testing.assert_allclose(actions_of(path), expected[kind]["12"], atol=1e-4)
+    for name, rows in before.items():
+        assert (path / name).read_bytes().startswith(rows)
+    if kind == "offline":
+        longer = train_run(dataclasses.replace(settings, max_steps=18, extend=True))
+        assert (longer.path / "metrics.csv").read_bytes().startswith((path / "metrics.csv").read_bytes())
+        assert load_policy(longer.path).step == 18
+
+
+METHOD = """
+from xql_jax.learners import fields
+from xql_jax.learners.fields import Method
+from xql_jax.learners.xql import GumbelFit, InSample
+from xql_jax.types import Numeric
+
+class Fit(GumbelFit):
+    {field}
+
+fit = Method(InSample, value=Fit)
+"""
+
+
+def test_a_hyperparameter_that_a_later_version_adds_is_neutral_in_earlier_runs(tmp_path, monkeypatch):
+    """Its default may be another. With the neutral value, that version's runs are the earlier ones."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    write_dataset(Path("data.npz"), 80)
+    given = {**SCHEDULE, **PLACES, "hidden_dims": (4,), "batch_size": 8, "progress": False}
+    given = {name: value for name, value in given.items() if name != "tqdm"}
+
+    def version(field, **settings):
+        Path("growing.py").write_text(METHOD.format(field=field))
+        sys.modules.pop("growing", None)
+        return xql_jax.train(method="growing:fit", dataset="data.npz", **given, **settings)
+
+    earlier = version("pass")
+    field = "margin: Numeric = fields.traced(0.5, fields.NOT_NEGATIVE, neutral=0.0)"
+    assert version(field, margin=0.0, resume=True).path == earlier.path
+    config = defaults("growing:fit", "pointmaze")
+    assert dataclasses.replace(OFFLINE, config=config).resolved().identity["config"]["margin"] == 0.5
+    assert load_run(earlier.path).learner.value.margin == 0.0
+    tuned = xql_jax.train_finetune(checkpoint=earlier.path, max_steps=4, eval_episodes=0, progress=False)
+    assert tuned.run.learner.value.margin == 0.0
+    assert "margin" not in tuned.run.config
+
+
+if __name__ == "__main__":
+    write(Path(sys.argv[1]))
