@@ -241,7 +241,7 @@ class Policy:
         to_learner = run.preprocessing.chunk_bounds.to_learner
         seen = run.preprocessing.observations(observations)
         found = np.asarray(_least(networks.network.apply, params, seen, *map(to_learner, actions)))
-        return np.asarray(found / np.float32(run.preprocessing.reward_scale))  # of one, not a scalar
+        return np.asarray(found / np.float32(run.preprocessing.reward_scale))  # of one, too, an array
 
     def _drawn(self, batch: np.ndarray, key: int | jax.Array) -> np.ndarray:
         run, member = self.run, self.member
