@@ -1,7 +1,7 @@
 """Extreme Q-Learning (Garg et al., ICLR 2023) in JAX."""
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from xql_jax.errors import UserError
@@ -20,11 +20,13 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    """Imports the package's functions on first use: loading JAX takes seconds, `import xql_jax` none."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+if not TYPE_CHECKING:  # mypy takes any name for an attribute of a module with this function
+
+    def __getattr__(name: str) -> object:
+        """Imports the package's functions on first use: loading JAX takes seconds, `import xql_jax` none."""
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
 
 
 def __dir__() -> list[str]:

@@ -40,7 +40,9 @@ Arrays = Mapping[str, ArrayLike]
 Source = str | Path | Arrays | Dataset
 Config: TypeAlias = str | Path | ConfigDict
 Named: TypeAlias = dict[str, Any]  # arguments of a call
-Callback = Callable[[int, Mapping[str, Any]], object]  # given the step, and numbers by name
+# Given the step, and numbers by name: floats, or arrays if several members are trained. `Any`, because a type
+# that allows both would make every callback tell them apart.
+Callback = Callable[[int, Mapping[str, Any]], object]
 
 
 def train(
@@ -54,7 +56,7 @@ def train(
     resume: bool = True,
     progress: bool = True,
     callbacks: Sequence[Callback] = (),
-    **settings: Any,
+    **settings: object,
 ) -> Policy:
     """Trains an offline method on data, and returns its policy.
 
@@ -101,7 +103,7 @@ def train_finetune(
     resume: bool = True,
     progress: bool = True,
     callbacks: Sequence[Callback] = (),
-    **settings: Any,
+    **settings: object,
 ) -> Policy:
     """Trains offline, or takes the policy of such a run, and goes on in the task's environment.
 
@@ -137,7 +139,7 @@ def train_online(
     resume: bool = True,
     progress: bool = True,
     callbacks: Sequence[Callback] = (),
-    **settings: Any,
+    **settings: object,
 ) -> Policy:
     """Trains an online method in a task's environment, and returns its policy.
 
@@ -289,7 +291,7 @@ def _printed_lines(show: bool) -> Iterator[None]:
         library.propagate, library.handlers = propagate, []
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     """Returns a setting as the flags have it: arrays as numbers or lists, a sweep's dict of lists as text."""
     if not isinstance(value, Mapping):
         return value.tolist() if hasattr(value, "tolist") else value

@@ -4,12 +4,12 @@ import contextlib
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from xql_jax.envs import EnvironmentMaker, environment_maker
 from xql_jax.errors import UserError
@@ -39,6 +39,23 @@ def load_policy(run: str | Path, *, seed: int | None = None, **hyperparameters: 
     """
     saved = load_run(run)
     return Policy(saved, saved.members, saved.states).select(seed=seed, **hyperparameters)
+
+
+class Evaluation(TypedDict):
+    """The results of `Policy.evaluate`: of its E episodes, and the statistics that `xql-evaluate` writes."""
+
+    returns: NDArray[np.float64]  # [E], undiscounted, in the environment's reward units
+    lengths: NDArray[np.int64]  # [E], steps
+    successes: NDArray[np.bool_] | None  # [E]; None, as the two below, if the task does not tell
+    success_rate: float | None
+    success_interval_95: list[float] | None  # both ends
+    scores: list[float]  # the returns themselves, if the task has no reference returns
+    score_mean: float
+    score_median: float
+    score_interval_95: float | None  # the half-width of the mean's interval; None for one episode
+    return_mean: float
+    length_mean: float
+    episodes: int  # E
 
 
 class Policy:
@@ -80,7 +97,7 @@ class Policy:
             raise UserError(f"{self.path}: no such member; there are {self._listed()}")
         return Policy(self.run, chosen, self._states)
 
-    def __call__(self, observations: ArrayLike, key: int | jax.Array | None = None) -> np.ndarray:
+    def __call__(self, observations: ArrayLike, key: int | jax.Array | None = None) -> NDArray[np.float32]:
         """Returns the actions for one observation or a batch, in the units that `env.step` takes.
 
         They are within the environment's bounds; within [-1, 1] if the run learned from data alone.
@@ -105,7 +122,7 @@ class Policy:
             raise UserError(f"{len(batch)} observations within chunks of {len(actions)}: call policy.begin()")
         return np.array(actions).reshape(*seen.shape[:-1], self.action_dim)  # the caller's own
 
-    def chunk(self, observations: ArrayLike, key: int | jax.Array | None = None) -> np.ndarray:
+    def chunk(self, observations: ArrayLike, key: int | jax.Array | None = None) -> NDArray[np.float32]:
         """Returns the h actions that the policy decides on, f32[h, A] or f32[B, h, A]; h is 1 for most.
 
         They are meant to be carried out one after the other, before the next call. The arguments are those of
@@ -116,7 +133,7 @@ class Policy:
         actions = self._decide(batch[None])[0] if key is None else self._drawn(batch, key)
         return np.array(actions).reshape(*seen.shape[:-1], -1, self.action_dim)
 
-    def value(self, observations: ArrayLike) -> np.ndarray:
+    def value(self, observations: ArrayLike) -> NDArray[np.float32]:
         """Returns V of the environment's own observations f32[O] or f32[B, O], as f32[] or f32[B].
 
         V and Q are the learner's own: XQL's V is a soft maximum of Q, SAC's contains the entropy. Both are in
@@ -125,7 +142,7 @@ class Policy:
         """
         return self._estimates("V(s)", "value", _rows("observations", observations, self.observation_dim))
 
-    def q(self, observations: ArrayLike, actions: ArrayLike) -> np.ndarray:
+    def q(self, observations: ArrayLike, actions: ArrayLike) -> NDArray[np.float32]:
         """Returns Q, the minimum over the critics, as f32[] or f32[B]; see `value`.
 
         Args:
@@ -146,7 +163,7 @@ class Policy:
         episodes: int = 10,
         seed: int = EVALUATION_START_SEED,
         max_steps: int = 10_000,
-    ) -> Json:
+    ) -> Evaluation:
         """Runs episodes with the policy's likeliest actions, the same episodes as `xql-evaluate`.
 
         Args:
@@ -155,9 +172,7 @@ class Policy:
             seed: episode e depends on (seed, e) alone.
             max_steps: of an episode of an environment that is given; a longer one might never end.
         Returns:
-            `returns`, `lengths` and `successes` (None if the task does not tell), each [episodes]; and the
-            statistics that `xql-evaluate` writes: `return_mean`, `score_mean`, `score_interval_95` (the
-            half-width of the mean's interval), ... Without reference returns a score is the return itself.
+            the episodes' `returns`, `lengths` and `successes`, and statistics of them: see `Evaluation`.
         Raises:
             UserError: if there is no such task, or it does not fit; if there are several members; or if an
                 episode is longer than `max_steps`.
@@ -186,7 +201,7 @@ class Policy:
         [statistics] = describe_episodes(results, task)
         statistics["returns"], statistics["lengths"] = results.returns[0], results.lengths[0]
         statistics["successes"] = None if results.successes is None else results.successes[0]
-        return statistics
+        return cast(Evaluation, statistics)
 
     def begin(self) -> None:
         """Clears the memory of a policy that has one: Decision Transformer, chunks of actions.
@@ -226,7 +241,7 @@ class Policy:
         to_learner = run.preprocessing.chunk_bounds.to_learner
         seen = run.preprocessing.observations(observations)
         found = np.asarray(_least(networks.network.apply, params, seen, *map(to_learner, actions)))
-        return found / np.float32(run.preprocessing.reward_scale)
+        return np.asarray(found / np.float32(run.preprocessing.reward_scale))  # of one, too, an array
 
     def _drawn(self, batch: np.ndarray, key: int | jax.Array) -> np.ndarray:
         run, member = self.run, self.member
@@ -239,7 +254,7 @@ class Policy:
             key = jax.random.key(key) if isinstance(key, int | np.integer) else key
             actor = learner.actor(self._states[member.name])
             drawn = np.asarray(_draw(learner, actor, run.preprocessing.observations(batch), key))
-        return run.preprocessing.chunk_bounds.to_environment(drawn)
+        return np.asarray(run.preprocessing.chunk_bounds.to_environment(drawn))
 
     @functools.cached_property
     def _act(self) -> Act:

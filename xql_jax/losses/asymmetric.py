@@ -2,11 +2,11 @@
 
 import jax.numpy as jnp
 
-from xql_jax.losses.regression import difference
+from xql_jax.losses.regression import Vector, difference
 from xql_jax.types import Array, Numeric
 
 
-def expectile_loss(values: Array, targets: Array, *, expectile: Numeric) -> Array:
+def expectile_loss(values: Vector, targets: Vector, *, expectile: Numeric) -> Array:
     """Asymmetric squared error of each example: |expectile - 1(targets < values)| * (targets - values)^2.
 
     Its minimiser is the expectile of the targets: the mean at 0.5, the maximum as expectile goes to 1.
@@ -16,7 +16,7 @@ def expectile_loss(values: Array, targets: Array, *, expectile: Numeric) -> Arra
     return jnp.where(error > 0, expectile, 1.0 - expectile) * error**2
 
 
-def pinball_loss(values: Array, targets: Array, *, quantile: float) -> Array:
+def pinball_loss(values: Vector, targets: Vector, *, quantile: float) -> Array:
     """max(quantile * y, (quantile - 1) * y) of each example, y = targets - values: fits their quantile."""
     y = difference(values, targets)
     return jnp.maximum(quantile * y, (quantile - 1.0) * y)

@@ -4,8 +4,9 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from xql_jax.losses.regression import difference
+from xql_jax.losses.regression import Vector, difference
 from xql_jax.types import Array, Numeric
 
 # (z, clip) -> z clipped, and the excess on which the loss goes on as a tangent; None: it is flat there.
@@ -30,14 +31,14 @@ def saturate(z: Array, clip: Numeric) -> tuple[Array, Array]:
     return clipped, z - clipped
 
 
-def log_mean_exp(x: Array, *, beta: Numeric, axis: int | tuple[int, ...] | None = None) -> Array:
+def log_mean_exp(x: Array | np.ndarray, *, beta: Numeric, axis: int | tuple[int, ...] | None = None) -> Array:
     """Returns L^beta(x) = beta * log mean exp(x / beta) along `axis` (Eq. 1): it minimises `gumbel_loss`."""
     log_sum = jax.nn.logsumexp(x / beta, axis=axis)
     return beta * (log_sum - jnp.log(x.size // log_sum.size))
 
 
 def gumbel_loss(
-    values: Array, targets: Array, *, beta: Numeric, clip: Numeric = jnp.inf, clip_rule: ClipRule = clip_both
+    values: Vector, targets: Vector, *, beta: Numeric, clip: Numeric = np.inf, clip_rule: ClipRule = clip_both
 ) -> Array:
     """Gumbel regression (LINEX) loss exp(z) - z - 1 of each example, z = (targets - values) / beta.
 
@@ -54,7 +55,7 @@ def gumbel_loss(
 
 
 def gumbel_rescaled_loss(
-    values: Array, targets: Array, *, beta: Numeric, clip: Numeric = jnp.inf, clip_rule: ClipRule = clip_both
+    values: Vector, targets: Vector, *, beta: Numeric, clip: Numeric = np.inf, clip_rule: ClipRule = clip_both
 ) -> Array:
     """`gumbel_loss` times exp(-m), with m = max(-1, largest z of the batch) held constant (App. D.3).
 
@@ -66,7 +67,7 @@ def gumbel_rescaled_loss(
 
 
 def gumbel_log_loss(
-    values: Array, targets: Array, *, beta: Numeric, clip: Numeric = jnp.inf, clip_rule: ClipRule = clip_both
+    values: Vector, targets: Vector, *, beta: Numeric, clip: Numeric = np.inf, clip_rule: ClipRule = clip_both
 ) -> Array:
     """log(1 + mean of `gumbel_loss`) over the batch, f32[]: the same minimiser with bounded gradients.
 
@@ -80,7 +81,7 @@ def gumbel_log_loss(
 
 
 def gumbel_normalized_loss(
-    values: Array, targets: Array, *, beta: Numeric, clip: Numeric = jnp.inf, clip_rule: ClipRule = clip_both
+    values: Vector, targets: Vector, *, beta: Numeric, clip: Numeric = np.inf, clip_rule: ClipRule = clip_both
 ) -> Array:
     """`gumbel_loss` divided by the batch's mean of max(1, exp(z)), held constant.
 
@@ -98,10 +99,10 @@ def gumbel_normalized_loss(
 
 
 def _clipped_error(
-    values: Array, targets: Array, beta: Numeric, clip: Numeric, clip_rule: ClipRule
+    values: Vector, targets: Vector, beta: Numeric, clip: Numeric, clip_rule: ClipRule
 ) -> tuple[Array, Array | None]:
     """Applies the rule to z = (targets - values) / beta; a finite clip keeps exp(z) (/ beta) finite."""
-    largest = jnp.log(jnp.finfo(jnp.float32).max) - 1.0 + jnp.minimum(jnp.log(beta), 0.0)
+    largest = jnp.log(np.finfo(np.float32).max) - 1.0 + jnp.minimum(jnp.log(beta), 0.0)
     finite_clip = jnp.where(jnp.isinf(clip), clip, jnp.minimum(clip, largest))
     z = difference(values, targets) / beta
     return clip_rule(jnp.maximum(z, LOWEST_Z), finite_clip)

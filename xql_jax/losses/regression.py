@@ -1,20 +1,26 @@
 """Targets of Q, regression losses, and the weights of advantage-weighted regression."""
 
+from typing import TypeVar
+
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from xql_jax.types import Array, Numeric
 
+Vector = jax.Array | np.ndarray  # f32[B]
+V = TypeVar("V", jax.Array, Vector)
 
-def check_pairs(*arrays: Array) -> None:
+
+def check_pairs(*arrays: Vector) -> None:
     """Raises AssertionError, while tracing, unless all arrays are f32[B]: (B,) would broadcast to (B, 1)."""
     chex.assert_rank(arrays, 1)
     chex.assert_equal_shape(arrays)
 
 
-def difference(values: Array, targets: Array) -> Array:
+def difference(values: V, targets: V) -> V:
     """targets - values of each example, f32[B]; the targets are constants for gradients."""
     check_pairs(values, targets)
     return jax.lax.stop_gradient(targets) - values
@@ -38,7 +44,8 @@ def mse_loss(values: Array, targets: Array) -> Array:
 def huber_loss(values: Array, targets: Array, *, delta: Numeric = 20.0) -> Array:
     """Huber loss of each example, f32[B], half the squared error near 0: the authors' code, not Eq. 14."""
     check_pairs(values, targets)
-    return optax.huber_loss(values, jax.lax.stop_gradient(targets), delta=delta)
+    losses: Array = optax.huber_loss(values, jax.lax.stop_gradient(targets), delta=delta)
+    return losses
 
 
 def advantage_weight(advantages: Array, *, awr_temperature: Numeric, max_weight: Numeric = 100.0) -> Array:

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from xql_jax.errors import needing
@@ -115,7 +115,7 @@ def descend(
 
 
 @dataclasses.dataclass(eq=False, repr=False, kw_only=True)
-class StochasticRegressor(RegressorMixin, BaseEstimator):
+class StochasticRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """Base estimator: a linear model or an MLP, fitted by Adam for several shapes of the loss at once."""
 
     _loss: ClassVar[Loss]
@@ -179,15 +179,15 @@ class StochasticRegressor(RegressorMixin, BaseEstimator):
                 stacklevel=3,
             )
 
-    def _predict(self, X: np.ndarray) -> np.ndarray:
+    def _predict(self, X: np.ndarray) -> NDArray[np.float64]:
         """Returns f64[K, N], reward units."""
         inputs = self.input_scaler_.transform(X)
         with jax.enable_x64(True):  # so that a prediction does not depend on the number of rows
             params = jax.tree.map(np.float64, self.params_)
             values = np.asarray(jax.vmap(self.network_.apply, in_axes=(0, None))(params, inputs))
-        return self.target_scaler_.mean_[0] + self.target_scaler_.scale_[0] * values
+        return np.asarray(self.target_scaler_.mean_[0] + self.target_scaler_.scale_[0] * values)
 
-    def predict(self, X: ArrayLike) -> np.ndarray:
+    def predict(self, X: ArrayLike) -> NDArray[np.float64]:
         """Returns the predictions in reward units: f64[N], or f64[N, K] of K shapes of the loss."""
         check_is_fitted(self)
         values = self._predict(validate_data(self, X, dtype=np.float64, reset=False))
