@@ -12,7 +12,7 @@ export JAX_PLATFORMS ?= cpu
 FINETUNE := $(BIN)/xql-train-finetune --env_name=pointmaze-large-rare-v0 --save_dir=results \
 	--seed=0 --num_seeds=3 --max_steps=10000 --eval_interval=2500 --eval_episodes=20 --checkpoint_interval=5000 --resume
 
-.PHONY: help install demo finetune-demo test test-slow test-release test-all lint docs docs-serve clean
+.PHONY: help install demo finetune-demo test test-slow test-release test-all lint update docs docs-serve clean
 
 help:
 	@echo "make demo           trains XQL and BC on a generated maze, two to five minutes; the first time it installs into .venv"
@@ -21,6 +21,7 @@ help:
 	@echo "make test           runs the quick tests; test-slow the longer ones, test-all also README's installation"
 	@echo "make docs           builds the documentation's site in build/site; docs-serve shows it at http://127.0.0.1:8000"
 	@echo "make lint           checks format, style and types"
+	@echo "make update         tries newer packages than those of requirements.txt, and says what breaks"
 	@echo "make clean          deletes .venv, results and what was built"
 
 # What the mazes do without: the other simulators, videos, Minari's data, the regressors of scikit-learn.
@@ -39,8 +40,8 @@ finetune-demo: $(VENV)/run.stamp
 # Two processes; --dist=loadfile: tests of a file share what they train. Most of the suite's time is XLA's compiler: the
 # second time, what it made is at hand.
 PYTEST = $(BIN)/python -m pytest --numprocesses=2 --dist=loadfile
-test test-slow: export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/$(VENV)/jax_cache
-test test-slow: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0
+test test-slow update: export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/$(VENV)/jax_cache
+test test-slow update: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0
 # This flag halves the time of compiling, and changes some last bits. The slow tests have the compiler that runs have. JAX 0.11
 # ends at it: `XLA_FLAGS= make test` there.
 test: export XLA_FLAGS ?= --xla_cpu_use_fusion_emitters=false
@@ -61,6 +62,12 @@ lint: $(VENV)/dev.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+# The newest packages, in an environment of its own: those that setup.py admits, then all. TESTS: `TESTS=tests/losses`, all if empty.
+update:
+	$(PYTHON) -m venv --clear build/newest
+	build/newest/bin/pip install --quiet --editable '.[dev]'
+	build/newest/bin/python benchmarks/newest.py $(TESTS)
 
 # The site, in build/site: index.html opens in a browser as it is, and searching needs `make docs-serve`.
 docs: $(VENV)/docs.stamp

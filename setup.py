@@ -18,7 +18,7 @@ EXTRAS = {
     "theory": ["scikit-learn>=1.6,<2"],  # whose interface the regressors of xql_jax/theory have
     "export": ["onnx>=1.18,<2", "onnxruntime>=1.22,<2", "safetensors>=0.5,<1"],  # xql-export --formats
     "sweep": ["ray>=2.60,<3", "submitit>=1.5,<2"],  # xql-sweep --executor=ray and slurm
-    "report": ["rliable>=1.2,<1.3", "pandas>=2.2,<3", "Jinja2>=3.1,<4"],  # pandas 3 breaks what rliable needs
+    "report": ["Jinja2>=3.1,<4"],
     "ogbench": ["ogbench>=1.2.2,<1.3"],  # whose success is computed from s, not s', since 1.2.0
     "compiled": ["playground>=0.2,<0.3"],  # DM Control in JAX
 }

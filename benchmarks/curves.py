@@ -4,10 +4,10 @@ python benchmarks/curves.py --output=docs/images/curves_200k.png
 """
 
 import argparse
+import csv
 from pathlib import Path
 
 import numpy as np
-import pandas
 
 from xql_jax.learners.registry import OFFLINE
 from xql_jax.paper.columns import long_table
@@ -26,12 +26,16 @@ def main() -> None:
     points, curves, restarts = [], [], []
     for file in sorted(RESULTS.glob("*-200k/*.csv")):
         name = file.parent.name.removesuffix("-200k"), file.stem
-        rows = pandas.read_csv(file)
         restarts.append((*name, 0))
-        points += [(*name, row.seed, row.step, row.score, False) for row in rows.itertuples()]
-        for step, at in rows.groupby("step"):
-            mean, half = mean_and_interval(np.array(at.score))
-            curves.append((*name, step, mean, mean - half, mean + half, len(at), 0))
+        by_step: dict[int, list[float]] = {}
+        with file.open() as lines:
+            for row in csv.DictReader(lines):
+                step, score = int(row["step"]), float(row["score"])
+                points.append((*name, int(row["seed"]), step, score, False))
+                by_step.setdefault(step, []).append(score)
+        for step, scores in sorted(by_step.items()):
+            mean, half = mean_and_interval(np.array(scores))
+            curves.append((*name, step, mean, mean - half, mean + half, len(scores), 0))
     tables = {
         "curves": long_table(*COLUMNS, rows=curves),
         "seeds": long_table("task", "method", "seed", "step", "value", "diverged", rows=points),

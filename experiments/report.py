@@ -27,7 +27,6 @@ from xql_jax.tools.read_runs import read_runs
 def main(settings: ReportSettings) -> int:
     with needing("a report", "report"):
         import jinja2  # noqa: F401
-        import rliable  # noqa: F401
     found = read_runs(settings.folders)
     if not found.runs and not found.left_out:
         raise UserError(f"{', '.join(settings.folders)}: no runs there: a run is a folder with a config.json")

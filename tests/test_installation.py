@@ -19,8 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCES = ("setup.py", "pyproject.toml", "README.md", "LICENSE", "xql_jax", "experiments", "configs")
 OF_EXTRAS = (
     *("dm_control", "gymnasium_robotics", "imageio_ffmpeg", "minari", "sklearn", "onnx", "onnxruntime"),
-    *("ray", "submitit", "rliable", "pandas", "jinja2", "mujoco_playground", "d4rl", "gym", "wandb"),
-    *("ogbench", "safetensors"),
+    *("ray", "submitit", "jinja2", "mujoco_playground", "d4rl", "gym", "wandb", "ogbench", "safetensors"),
 )
 # Without it, which would name the clone.
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}

@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "docs" / "results"
 TEMPLATE, PAGE = ROOT / "docs" / "site" / "claims.template", ROOT / "docs" / "claims.md"
 PICTURE = ROOT / "docs" / "images" / "claims.png"
-SAMPLES = 2_000  # of rliable's bootstrap
+SAMPLES = 2_000  # of the bootstrap
 
 
 class Cells(NamedTuple):

@@ -1,4 +1,4 @@
-"""Statistics over datasets by hand and by rliable called directly; the best policy found, by enumeration."""
+"""Statistics over datasets and the best policy found, by enumeration."""
 
 import dataclasses
 import itertools
@@ -6,11 +6,10 @@ import itertools
 import numpy as np
 import pytest
 from members import member
-from rliable import library, metrics
+from scipy import stats
 
 from xql_jax.reports.method_scores import method_scores
 from xql_jax.reports.statistics import (
-    BOOTSTRAP_SEED,
     best_found,
     common_block,
     statistics_of,
@@ -20,49 +19,76 @@ from xql_jax.reports.statistics import (
 SAMPLES = 300
 
 
-@pytest.fixture(scope="module")
-def matrices():
-    generator = np.random.default_rng(0)
-    # Rounded, so that there are ties; methods differ in their seeds.
-    return {
-        "one": generator.normal(60, 30, (5, 4)).round(-1),
-        "two": generator.normal(30, 30, (7, 4)).round(-1),
-        "three": generator.normal(90, 20, (3, 4)),
+def aggregates_of(scores):
+    gap = np.maximum(100 - scores, 0).mean()
+    return [stats.trim_mean(scores, 0.25, axis=None), scores.mean(), np.median(scores.mean(0)), gap]
+
+
+def improvement_of(scores, others):
+    """The share of pairs of seeds in which the first is better, ties by half."""
+    pairs = scores[:, None], others[None]
+    return np.greater(*pairs).mean() + np.equal(*pairs).mean() / 2
+
+
+def all_resamples(scores):
+    """Every table that draws seeds with replacement from each column on its own."""
+    drawn = list(itertools.product(range(len(scores)), repeat=len(scores)))
+    for columns in itertools.product(drawn, repeat=scores.shape[1]):
+        yield np.take_along_axis(scores, np.transpose(columns), axis=0)
+
+
+def assert_percentiles(interval, every):
+    """The ends split all resamples as 2.5% and 97.5% do, but for 4 standard errors of 4,000 samples.
+
+    Args:
+        interval: f64[3, K], a value and the ends.
+        every: f64[R, K], of all resamples, which are equally likely.
+    """
+    every = np.array(every).round(9)
+    for end, share in zip(interval[1:].round(9), (0.025, 0.975), strict=True):
+        error = 4 * np.sqrt(0.025 * 0.975 / 4_000)
+        assert ((every < end).mean(0) <= share + error).all()
+        assert ((every <= end).mean(0) >= share - error).all()
+
+
+def test_values_and_intervals_by_enumerating_all_resamples():
+    """Three seeds on two datasets have 3^3 * 3^3 resamples, two seeds 2^2 * 2^2."""
+    matrices = {
+        "three": np.array([[70.0, 20.0], [50.0, 130.0], [90.0, 60.0]]),
+        "two": np.array([[45.0, 95.0], [80.0, 20.0]]),  # 20 is a tie
     }
-
-
-def from_rliable(scores, function):
-    """What a user of rliable would have, with the seed that the report says."""
-    np.random.seed(BOOTSTRAP_SEED)  # noqa: NPY002
-    values, intervals = library.get_interval_estimates({"": scores}, function, reps=SAMPLES)
-    return np.stack([values[""], *intervals[""]])
-
-
-def test_aggregates_profiles_and_probabilities_are_rliables(matrices):
-    statistics = statistics_of(["a", "b", "c", "d"], matrices, SAMPLES)
-
-    def aggregates(scores):
-        functions = (metrics.aggregate_iqm, metrics.aggregate_mean, metrics.aggregate_median)
-        gap = metrics.aggregate_optimality_gap(scores, gamma=100)
-        return np.array([*(function(scores) for function in functions), gap])
-
-    def improvement(scores, others):
-        return np.array([metrics.probability_of_improvement(scores, others)])
-
-    assert list(statistics.aggregates) == list(statistics.profiles) == ["three", "one", "two"]
-    assert statistics.seeds == {"one": 5, "two": 7, "three": 3}
+    statistics = statistics_of(["a", "b"], matrices, 4_000)
+    assert statistics.seeds == {"three": 3, "two": 2}
+    assert list(statistics.aggregates) == list(statistics.profiles) == ["three", "two"]
     for method, matrix in matrices.items():
-        expected = from_rliable(matrix, aggregates)
-        np.testing.assert_allclose(statistics.aggregates[method], expected, rtol=1e-12)
-        shares = from_rliable(
-            matrix, lambda scores: library.score_distributions(scores, statistics.thresholds)
-        )
-        np.testing.assert_allclose(statistics.profiles[method], shares, atol=1e-12)
-        assert shares[0, 0] > 0.5 > shares[0, -1] == 0.0
-    assert list(statistics.improvements) == [("three", "one"), ("three", "two"), ("one", "two")]
-    for (method, other), probability in statistics.improvements.items():
-        expected = from_rliable([matrices[method], matrices[other]], improvement)
-        np.testing.assert_allclose(probability, expected[:, 0], rtol=1e-12)
+        np.testing.assert_allclose(statistics.aggregates[method][0], aggregates_of(matrix))
+        every = [aggregates_of(resample) for resample in all_resamples(matrix)]
+        assert_percentiles(statistics.aggregates[method], every)
+
+        def above(scores):
+            return [(scores > threshold).mean() for threshold in statistics.thresholds]
+
+        np.testing.assert_allclose(statistics.profiles[method][0], above(matrix), atol=1e-12)
+        assert_percentiles(statistics.profiles[method], [above(scores) for scores in all_resamples(matrix)])
+    ((pair, probability),) = statistics.improvements.items()
+    assert pair == ("three", "two")
+    assert probability[0] == pytest.approx(improvement_of(matrices["three"], matrices["two"]))
+    both = itertools.product(all_resamples(matrices["three"]), all_resamples(matrices["two"]))
+    assert_percentiles(probability[:, None], [[improvement_of(*resamples)] for resamples in both])
+
+
+def test_intervals_of_rliable():
+    """What rliable 1.2.0 gave for these tables, after `np.random.seed(0)` and with as many samples."""
+    one = [[60, 60, 80, 60], [40, 70, 100, 90], [40, 20, 40, 60], [-10, 50, 20, 40], [40, 50, 70, 90]]
+    two = [[30, 70, 10, 40], [60, 30, 10, 0], [20, 40, 0, 20], [30, 50, 40, 40], [10, 30, 50, 70]]
+    two += [[-10, 80, 70, 50], [40, 20, 70, 90]]
+    matrices = {"one": np.array(one, float), "two": np.array(two, float)}
+    statistics = statistics_of(["a", "b", "c", "d"], matrices, SAMPLES)
+    low, high = statistics.aggregates["one"][1:]
+    np.testing.assert_allclose(low, [44, 43.5, 42, 37], rtol=1e-12)
+    np.testing.assert_allclose(high, [65, 63, 65, 56.5], rtol=1e-12)
+    expected = [0.5338392857142857, 0.8268749999999999]
+    np.testing.assert_allclose(statistics.improvements["one", "two"][1:], expected, rtol=1e-12)
 
 
 def test_with_one_seed_there_is_no_interval():
