@@ -15,7 +15,8 @@ from xql_jax.types import Horizon, horizon_of
 
 def of_method(usual: object, meaning: str, **valid: object) -> Any:
     """Declares a setting that is None until a config decides it; `usual` is its value for most methods."""
-    return recorded(None, f"{meaning} Default: the method's own.", usual=usual, **valid)
+    default = usual if "neutral" in valid else "the method's own"
+    return recorded(None, f"{meaning} Default: {default}.", usual=usual, **valid)
 
 
 HORIZON = ("n_step", "action_chunk")  # the settings of a `Horizon`

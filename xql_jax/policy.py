@@ -69,12 +69,14 @@ class Policy:
         step: the number of updates, or online of environment steps, that it was trained for.
         members: the seeds and hyperparameters of the members.
         observation_dim, action_dim: numbers of entries of an observation and of an action.
+        action_chunk: the number h of actions that it decides on at once, 1 for most.
     """
 
     def __init__(self, run: SavedRun, members: list[Member], states: Mapping[str, State]):
         self.run, self.members, self._states = run, members, states
         self.path, self.step = run.path, run.step
         self.observation_dim, self.action_dim = run.sizes
+        self.action_chunk = run.preprocessing.action_chunk
 
     @property
     def summary(self) -> Json:
@@ -115,11 +117,14 @@ class Policy:
         """
         seen = _rows("observations", observations, self.observation_dim)
         batch = seen.reshape(-1, self.observation_dim)
-        if key is not None and self.run.preprocessing.action_chunk > 1:
+        if key is not None and self.action_chunk > 1:
             raise UserError(f"{self.run.algorithm} decides on chunks of actions: policy.chunk draws them")
         actions = self._act(batch[None])[0] if key is None else self._drawn(batch, key)
         if len(actions) != len(batch):  # the queue's of another batch
-            raise UserError(f"{len(batch)} observations within chunks of {len(actions)}: call policy.begin()")
+            raise UserError(
+                f"{len(batch)} observations, but the chunks that are carried out are of {len(actions)}: call "
+                "policy.begin() when episodes begin"
+            )
         return np.array(actions).reshape(*seen.shape[:-1], self.action_dim)  # the caller's own
 
     def chunk(self, observations: ArrayLike, key: int | jax.Array | None = None) -> NDArray[np.float32]:
@@ -147,11 +152,15 @@ class Policy:
 
         Args:
             observations: f32[O] or f32[B, O], the environment's own.
-            actions: f32[A] or f32[B, A], in the units of the actions that the policy returns; of chunks, all
-                actions f32[h * A] or f32[B, h * A].
+            actions: f32[A] or f32[B, A], in the units of the actions that the policy returns; of a policy
+                that decides on chunks, all their actions as `chunk` returns them, f32[h, A] or f32[B, h, A],
+                or in a row, f32[h * A] or f32[B, h * A].
         """
         seen = _rows("observations", observations, self.observation_dim)
-        taken = _rows("actions", actions, self.action_dim * self.run.preprocessing.action_chunk)
+        given = np.asarray(actions, np.float32)
+        if self.action_chunk > 1 and given.shape[-2:] == (self.action_chunk, self.action_dim):
+            given = given.reshape(*given.shape[:-2], self.action_chunk * self.action_dim)
+        taken = _rows("actions", given, self.action_chunk * self.action_dim)
         if taken.shape[:-1] != seen.shape[:-1]:
             raise UserError(f"actions have the shape {taken.shape}, and observations {seen.shape}")
         return self._estimates("Q(s, a)", "critic", seen, taken)

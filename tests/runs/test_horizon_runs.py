@@ -68,7 +68,11 @@ def test_the_policy_in_python(chunked):
         np.testing.assert_array_equal(policy(seen if step in (0, 3) else -seen), chunks[:, step % 3])
     policy.begin()
     np.testing.assert_array_equal(policy(seen), chunks[:, 0])
-    assert policy.q(seen, chunks.reshape(4, -1)).shape == (4,)
+    np.testing.assert_array_equal(policy.q(seen, chunks), policy.q(seen, chunks.reshape(4, -1)))
+    np.testing.assert_array_equal(policy.q(seen[1], chunks[1]), policy.q(seen, chunks)[1])
+    assert policy.action_chunk == 3
+    policy.begin()
+    assert policy(np.zeros((0, policy.observation_dim))).shape == (0, 2)
     drawn = policy.chunk(seen, key=1)
     np.testing.assert_array_equal(drawn, policy.chunk(seen, key=1))
     assert not np.array_equal(drawn, chunks)
@@ -92,11 +96,18 @@ def test_exports_give_the_whole_chunk(chunked, tmp_path):
     assert json.loads((tmp_path / "policy.json").read_text())["action_chunk"] == 3
 
 
-def test_collected_episodes_carry_out_chunks(chunked, tmp_path):
+@pytest.mark.parametrize("exported", [False, True])
+def test_collected_episodes_carry_out_chunks(chunked, tmp_path, exported):
     """The deterministic policy's actions within a chunk follow from what it saw at the chunk's start."""
-    file = tmp_path / "rows.hdf5"
-    settings = {"env_name": "pointmaze-umaze-v0", "policy": str(chunked.path), "member": 0}
-    collect(CollectionSettings(**settings, output=str(file), transitions=40, deterministic=True))
+    file, source = tmp_path / "rows.hdf5", {"policy": str(chunked.path), "member": 0, "deterministic": True}
+    if exported:
+        export_policy(
+            ExportSettings(
+                checkpoint=str(chunked.path), member=0, formats=("npz",), output=str(tmp_path / "e")
+            )
+        )
+        source = {"policy": str(tmp_path / "e" / "policy.npz")}
+    collect(CollectionSettings(env_name="pointmaze-umaze-v0", output=str(file), transitions=40, **source))
     policy = xql_jax.load_policy(chunked.path, seed=42)
     with h5py.File(file) as rows:
         observations, actions = rows["observations"][()], rows["actions"][()]
@@ -130,10 +141,10 @@ def test_online_methods_act_by_chunks(tmp_path, method):
     ("settings", "words"),
     [
         ({"action_chunk": 3, "n_step": 2}, "leave out --n_step"),
-        ({"action_chunk": 3, "config": small("dt")}, "dt learns from Windows"),
-        ({"n_step": 3, "config": small("rebrac")}, "rebrac learns from SarsaBatch"),
+        ({"action_chunk": 3, "config": small("dt")}, "dt cannot learn over several steps"),
+        ({"n_step": 3, "config": small("rebrac")}, "rebrac cannot learn over several steps"),
         ({"n_step": 3, "config": small("xql"), "sweep": "discount=0.9,0.99"}, "discount: --n_step sums"),
-        ({"action_chunk": 41}, "no trajectory has so many steps"),
+        ({"action_chunk": 41}, "its trajectories have up to 40 steps"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line(data, tmp_path, settings, words):
@@ -188,7 +199,7 @@ def test_a_chunk_of_another_batch_is_refused(chunked):
     policy = xql_jax.load_policy(chunked.path, seed=42)
     policy.begin()
     policy(np.zeros(4))
-    with pytest.raises(UserError, match=r"3 observations within chunks of 1: call policy\.begin"):
+    with pytest.raises(UserError, match=r"carried out are of 1: call policy\.begin"):
         policy(np.zeros((3, 4)))
 
 

@@ -61,5 +61,5 @@ def load(path):
 
 
 if __name__ == "__main__":
-    act, size = load(sys.argv[1] if len(sys.argv) > 1 else "policy.npz")
+    act, size = load(sys.argv[1] if len(sys.argv) > 1 else __file__.replace("act.py", "policy.npz"))
     print(act(np.zeros((1, size), np.float32)))

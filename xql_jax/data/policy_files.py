@@ -18,7 +18,8 @@ from xql_jax.errors import UserError
 # `noise` [N, A], `flow_steps` (0: one network) and the networks flow_*, q0_*, q1_* and so on, whose hidden
 # layers, in number `flow`, `q0` and so on, may have layer norm's scale_i and shift_i. The environment's
 # bounds are low and high. f32: shift and scale [O], low and high [A], kernels [N, M], biases [M]; the
-# action's have K * A columns. `act.py` acts by them.
+# action's have K * A columns. `act.py` acts by them. If `action_chunk` is there, A counts the entries of that
+# many actions, which are carried out one after the other.
 Weights = dict[str, np.ndarray]
 
 # The arrays of a Gaussian MLP's file: W0 [H, O], W1 [G, H], W2 [A, G], the others vectors.
@@ -33,8 +34,9 @@ class FilePolicy(NamedTuple):
 
     what: str
     is_deterministic: bool
-    # Observations f32[K, O] and standard normal draws f64[K, A], or None for the mean, to actions [K, A].
+    # Observations f32[K, O] and standard normal draws f64[K, A], or None for the mean, to actions [K, h * A].
     act: Callable[..., np.ndarray]
+    action_chunk: int = 1  # h
 
 
 def read_policy(path: Path, observation_dim: int, action_dim: int) -> FilePolicy:
@@ -48,7 +50,8 @@ def read_policy(path: Path, observation_dim: int, action_dim: int) -> FilePolicy
             raise UserError(f"{path}: {name} holds NaN or infinity")
     if "shift" in names:
         act_by_mode = acting(arrays)
-        policy = FilePolicy("exported policy", True, lambda seen, normal=None: act_by_mode(seen))
+        chunk = int(arrays.get("action_chunk", 1))
+        policy = FilePolicy("exported policy", True, lambda seen, normal=None: act_by_mode(seen), chunk)
     else:
         if missing := [name for name in GAUSSIAN_MLP if name not in names]:
             raise missing_arrays(missing, names, str(path))
@@ -63,8 +66,10 @@ def read_policy(path: Path, observation_dim: int, action_dim: int) -> FilePolicy
         raise UserError(
             f"{path}: its arrays do not fit observations of {observation_dim} entries: {error}"
         ) from error
-    if actions.shape != (1, action_dim) or not np.isfinite(actions).all():
-        raise UserError(f"{path}: acts by {actions.tolist()}, not by {action_dim} finite numbers")
+    size = policy.action_chunk * action_dim
+    if actions.shape != (1, size) or not np.isfinite(actions).all():
+        found = f"{actions.size} numbers" if np.isfinite(actions).all() else "NaN or infinity"
+        raise UserError(f"{path}: acts by {found}, not by {size} finite numbers")
     return policy
 
 

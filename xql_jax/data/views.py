@@ -86,7 +86,10 @@ def _in_chunks(dataset: Dataset, spans: np.ndarray, length: int) -> Dataset:
     """
     kept = np.flatnonzero((spans == length) | (dataset.batch.masks == 0))
     if not len(kept):
-        raise UserError(f"{dataset.source}: --action_chunk={length}: no trajectory has so many steps")
+        longest = dataset.trajectory_lengths().max()
+        raise UserError(
+            f"{dataset.source}: --action_chunk={length}: its trajectories have up to {longest} steps"
+        )
     rows = np.minimum(kept[:, None] + np.arange(length), dataset.size - 1)
     actions = dataset.batch.actions[rows].reshape(len(kept), -1)
     valid = np.arange(length) < spans[kept, None]

@@ -51,7 +51,8 @@ class ActionQueue:
             return chunks_now()
         if self._left is None or not self._left.all():
             decided = chunks_now()
-            decided = decided.reshape(*decided.shape[:-1], self._length, -1)
+            sizes = self._length, decided.shape[-1] // self._length
+            decided = decided.reshape(*decided.shape[:-1], *sizes)
             if self._left is None:
                 self._left, self._chunks = np.zeros(decided.shape[:-2], np.int64), decided
             is_new = self._left == 0

@@ -1,6 +1,7 @@
 """The settings of trainings that act in environments: online, and fine-tuning."""
 
 import dataclasses
+import logging
 from typing import Self
 
 from xql_jax.errors import UserError
@@ -10,6 +11,8 @@ from xql_jax.settings import recorded, setting
 from xql_jax.tasks import Task, get_task
 from xql_jax.training.members import fields_given
 from xql_jax.training.schedule import Schedule
+
+LOG = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -95,9 +98,12 @@ class FinetuneSettings(FinetuningSettings, ActingSettings, OfflineSettings):
             resolved = dataclasses.replace(resolved, num_pretraining_steps=0)
         if self.online is None:  # the config's changes are not for what the user sets or sweeps
             given = {*dict(fields_given(self.sweep)), *self.given}
-            changes = [
-                f"{name}={value}" for name, value in fields_given(resolved.online) if name not in given
-            ]
+            changes = []
+            for name, value in fields_given(resolved.online):
+                if name in given:
+                    LOG.info(f"{name} stays after the hand-over: --online={name}={value} was the config's")
+                else:
+                    changes.append(f"{name}={value}")
             resolved = dataclasses.replace(resolved, online=" ".join(changes))
         if resolved.task is None:
             raise UserError("fine-tuning needs an environment: give --env_name")

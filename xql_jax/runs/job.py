@@ -67,8 +67,8 @@ def _check_horizon(settings: RunSettings, learner: Any, varied: Collection[str])
     flag = "--action_chunk" if horizon.is_chunk else "--n_step"
     if learner.batch_type is not Batch:
         raise UserError(
-            f"{flag}={horizon.steps}: {settings.config.algorithm} learns from {learner.batch_type.__name__}, "
-            "whose rows are single steps: choose another method"
+            f"{flag}={horizon.steps}: {settings.config.algorithm} cannot learn over several steps: choose a "
+            "method that learns from single transitions, such as xql, iql, td3_bc or bc"
         )
     if "discount" in varied and isinstance(settings, DataSettings):
         raise UserError(
@@ -157,11 +157,18 @@ def _warn_of_first_phases(job: Job) -> None:
 
 
 def _warn_of_a_guessed_beta(job: Job) -> None:
-    """Tells users of data of their own that XQL's default `beta`, in their reward units, is a guess."""
+    """Tells where XQL's default `beta` is not chosen for the rewards: one's own data, and several steps."""
     settings, config = job.settings, job.settings.config
     suite = settings.task.suite if settings.task else OWN
     is_chosen = {"beta", "config"} & {*settings.given, *job.members[0].hyperparameters}
-    if method_of(config.algorithm) == "xql" and suite.config == OWN.config and not is_chosen:
+    if method_of(config.algorithm) != "xql" or is_chosen:
+        return
+    if (steps := settings.horizon.steps) > 1:
+        LOG.warning(
+            f"beta={config.beta:g} is for single steps, and rewards of {steps} steps spread more: give about "
+            f"--beta={steps * config.beta:g}, or --method=xql_bellman, which finds it from the data"
+        )
+    elif suite.config == OWN.config:
         LOG.info(
             f"beta={config.beta:g} is a guess, for the rewards' scale is unknown: --method=xql_bellman finds "
             "it from the data, --sweep='beta=0.1,0.3,1,3' tries several"

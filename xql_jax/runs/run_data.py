@@ -24,6 +24,7 @@ from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.runs.folder import RunFolder
 from xql_jax.runs.job import Job, folder_of
 from xql_jax.tasks import References, Task, referenced
+from xql_jax.types import ChunkBatch
 
 LOG = logging.getLogger(__name__)
 
@@ -81,6 +82,11 @@ def load_data(job: Job, evaluator: Evaluator | None) -> RunData:
         if settings.action_chunk > 1:
             why = f"no {settings.action_chunk} actions follow before their trajectory's time-out"
         LOG.info(f"left out {dropped:,} of {dataset.size:,} transitions: {why}")
+    if isinstance(view.batch, ChunkBatch) and (complete := view.batch.valid.all(axis=1).mean()) < 0.5:
+        LOG.warning(
+            f"--action_chunk={settings.action_chunk}: {complete:.0%} of the chunks are complete, terminals "
+            "end the others: a smaller one fits these data better"
+        )
     return RunData(view, preprocessing, task)
 
 

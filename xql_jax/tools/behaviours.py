@@ -71,9 +71,11 @@ def open_behaviour(
         how = "sampled" if is_drawn else "deterministic"
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         what = f"{policy.what}, {how}, file of sha256 {digest}"
-        return Behaviour(
-            name, what, lambda seen, numbers: policy.act(seen, numbers.normal if is_drawn else None)
-        )
+
+        def act_by_file(seen: np.ndarray, numbers: RandomNumbers) -> np.ndarray:
+            return policy.act(seen, numbers.normal if is_drawn else None)
+
+        return Behaviour(name, what, act_by_file, policy.action_chunk)
     if not path.is_dir():
         raise UserError(
             f"policy {name}: unknown; give {RANDOM}, FILE.npz, a run's folder or one of its checkpoints"

@@ -63,7 +63,9 @@ def numbers_given(
             from xql_jax.unknown import advice  # whose table only a mistake needs
 
             apart = {"hidden_dims", *fields.hyperparameters(learner), *settings_of(DataSettings)}
-            hint = "xql-sweep trains a run for each value" if name in apart else advice(name, known)
+            hint = advice(name, known)
+            if name in apart:
+                hint = f"xql-sweep --methods=METHOD:{name}=VALUE,... trains a run for each value"
             raise UserError(f"{flag} cannot {verb} {name!r}; {hint}")
         if name in seen:
             raise UserError(f"{flag} gives {name} twice")
