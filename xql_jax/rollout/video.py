@@ -8,11 +8,11 @@ import math
 import os
 import re
 import shutil
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-import imageio.v2 as imageio
 import numpy as np
 from PIL import Image
 
@@ -36,8 +36,9 @@ def prepare_to_draw(path: Path) -> None:
     """Chooses how MuJoCo draws without a screen; call it before MuJoCo is imported, which reads that."""
     if path.suffix.lower() != ".gif":
         with needing("an .mp4 file (a .gif does not)", "video"):
+            importlib.import_module("imageio.v2")
             importlib.import_module("imageio_ffmpeg")
-    if not os.environ.get("DISPLAY"):
+    if sys.platform == "linux" and not os.environ.get("DISPLAY"):  # other systems need no screen to draw
         os.environ.setdefault("MUJOCO_GL", "egl")
 
 
@@ -119,7 +120,9 @@ def _write_gif(path: Path, frames_per_second: float) -> Iterator[Append]:
     yield frames.append
     while True:
         content = io.BytesIO()
-        imageio.mimwrite(content, [*frames], format="gif", duration=1000 / frames_per_second, loop=0)
+        first, *others = map(Image.fromarray, frames)
+        duration = 1000 / frames_per_second
+        first.save(content, "gif", save_all=True, append_images=others, duration=duration, loop=0)
         number, (height, width) = content.tell(), frames[0].shape[:2]
         if number <= MAX_GIF_BYTES or min(height, width) <= SMALLEST:
             break
@@ -139,6 +142,7 @@ def _write_mp4(path: Path, frames_per_second: float) -> Iterator[Append]:
 
     ffmpeg, which writes the file, exits without an error message to its caller if the disk is full.
     """
+    import imageio.v2 as imageio
     import imageio_ffmpeg
 
     logging.getLogger("imageio_ffmpeg").setLevel(logging.ERROR)  # the frames are counted below
