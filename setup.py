@@ -13,7 +13,7 @@ EXTRAS = {
         "gymnasium-robotics>=1.4.2,<1.4.3",  # the corrections in xql_jax/envs were checked against this one
         "dm_control>=1.0.39,<1.1",
     ],
-    "video": ["imageio>=2.36,<3", "imageio-ffmpeg>=0.6,<1"],  # for .mp4; it brings its own ffmpeg
+    "video": ["imageio-ffmpeg>=0.6,<1"],  # brings its own ffmpeg
     "minari": ["minari>=0.5.3,<0.6"],
     "theory": ["scikit-learn>=1.6,<2"],  # whose interface the regressors of xql_jax/theory have
     "export": ["onnx>=1.18,<2", "onnxruntime>=1.22,<2"],  # xql-export --formats=onnx
@@ -84,7 +84,8 @@ setup(
         "tqdm>=4.66,<5",
         "PyYAML>=6,<7",
         "matplotlib>=3.9,<4",
-        "pillow>=10.1",
+        "pillow>=10.1,<14",
+        "imageio>=2.36,<3",  # for GIFs; Gymnasium's MuJoCo environments import it, too
         "gymnasium>=1.2,<2",
         "mujoco>=3.8,<3.12",  # 3.12 to 4.0 break FrankaKitchen-v1
     ],

@@ -36,7 +36,6 @@ def prepare_to_draw(path: Path) -> None:
     """Chooses how MuJoCo draws without a screen; call it before MuJoCo is imported, which reads that."""
     if path.suffix.lower() != ".gif":
         with needing("an .mp4 file (a .gif does not)", "video"):
-            importlib.import_module("imageio.v2")
             importlib.import_module("imageio_ffmpeg")
     if sys.platform == "linux" and not os.environ.get("DISPLAY"):  # other systems need no screen to draw
         os.environ.setdefault("MUJOCO_GL", "egl")
@@ -116,13 +115,13 @@ def _resized(frame: np.ndarray, size: Size) -> np.ndarray:
 @contextlib.contextmanager
 def _write_gif(path: Path, frames_per_second: float) -> Iterator[Append]:
     """Yields a function that appends a frame. Writes the file at the end, in one go: complete, or OSError."""
+    import imageio.v2 as imageio  # not at the top: few evaluations record a video
+
     frames: list[np.ndarray] = []
     yield frames.append
     while True:
         content = io.BytesIO()
-        first, *others = map(Image.fromarray, frames)
-        duration = 1000 / frames_per_second
-        first.save(content, "gif", save_all=True, append_images=others, duration=duration, loop=0)
+        imageio.mimwrite(content, [*frames], format="gif", duration=1000 / frames_per_second, loop=0)
         number, (height, width) = content.tell(), frames[0].shape[:2]
         if number <= MAX_GIF_BYTES or min(height, width) <= SMALLEST:
             break
