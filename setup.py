@@ -79,13 +79,13 @@ setup(
         "numpy>=2.0,<3",
         "scipy>=1.14,<2",
         "h5py>=3.11,<4",
-        "pooch>=1.8,<2",
         "psutil>=6,<8",
         "filelock>=3.30,<5",
         "tqdm>=4.66,<5",
         "PyYAML>=6,<7",
         "matplotlib>=3.9,<4",
-        "imageio>=2.36,<3",
+        "pillow>=10.1,<14",
+        "imageio>=2.36,<3",  # for GIFs; Gymnasium's MuJoCo environments import it, too
         "gymnasium>=1.2,<2",
         "mujoco>=3.8,<3.12",  # 3.12 to 4.0 break FrankaKitchen-v1
     ],

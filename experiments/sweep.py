@@ -51,7 +51,7 @@ def with_flags_of_file(arguments: Sequence[str]) -> list[str]:
     if True not in is_file:
         return list(arguments)
     path = Path(typed.pop(is_file.index(True)))
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     try:
         is_python = path.suffix == ".py"
         content = runpy.run_path(str(path))["get_config"]().to_dict() if is_python else yaml.safe_load(text)

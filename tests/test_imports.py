@@ -143,26 +143,74 @@ MODULES_OF_LEARNERS = [
 ]
 
 
+HELP = """
+import runpy, sys
+sys.argv = ["xql-train-offline", "--help"]
+runpy.run_path("experiments/train_offline.py", run_name="__main__")
+"""
+OWN_DATA = """
+import numpy as np, xql_jax
+states = np.linspace(-1, 1, 64)[:, None]
+arrays = {"observations": states, "actions": states, "rewards": states[:, 0]}
+dataset = arrays | {"next_observations": states, "terminals": np.ones(64)}
+xql_jax.train(dataset=dataset, max_steps=2, hidden_dims=(8, 8), batch_size=8)
+"""
+SIMULATORS = "gymnasium mujoco dm_control gymnasium_robotics gym d4rl minari"
+PICTURES = "matplotlib imageio PIL"
+
+
 @pytest.mark.parametrize(
     ("code", "brings", "does_not_bring"),
     [
-        ("import xql_jax", "xql_jax", "jax numpy mujoco gymnasium absl"),
-        ("import xql_jax.interface", "jax", "mujoco dm_control gymnasium_robotics minari sklearn"),
+        ("import xql_jax", "xql_jax", f"jax numpy absl {SIMULATORS}"),
+        ("import xql_jax.interface", "jax", f"scipy sklearn {SIMULATORS} {PICTURES}"),
+        (HELP, "jax", f"scipy optax chex orbax {SIMULATORS} {PICTURES}"),
+        (OWN_DATA, "optax", f"scipy.stats orbax tensorstore requests {SIMULATORS} {PICTURES}"),
         # MuJoCo chooses how it draws when it is imported, and `prepare_to_draw` tells it what to choose.
-        ("import runpy; runpy.run_path('experiments/evaluate.py')", "xql_jax.tools.evaluate", "mujoco"),
+        (
+            "import runpy; runpy.run_path('experiments/evaluate.py')",
+            "xql_jax.tools.evaluate",
+            f"scipy {SIMULATORS} matplotlib imageio",
+        ),
         (
             f"import {', '.join(MODULES_OF_LEARNERS)}",
             "xql_jax.losses.gumbel xql_jax.learners.registry",
-            "gymnasium gymnasium_robotics mujoco gym d4rl matplotlib h5py",
+            f"h5py {SIMULATORS} {PICTURES}",
         ),
     ],
-    ids=["package", "interface", "evaluation", "learners"],
+    ids=["package", "interface", "help", "own data", "evaluation", "learners"],
 )
-def test_what_an_import_brings(code, brings, does_not_bring):
-    run = subprocess.run([sys.executable, "-c", f"{code}; import sys; print(*sys.modules)"], **PROCESS)
-    loaded = set(run.stdout.split())
-    assert set(brings.split()) <= loaded
-    assert not set(does_not_bring.split()) & loaded
+def test_what_a_program_imports(code, brings, does_not_bring):
+    """What few programs need takes seconds, or memory, or cannot be imported everywhere.
+
+    Where this fails, `python -X importtime` shows which module imports what it should not.
+    """
+    at_end = "import atexit, sys; atexit.register(lambda: print(*sys.modules))"
+    run = subprocess.run([sys.executable, "-c", f"{at_end}\n{code}"], **PROCESS)
+    loaded = set(run.stdout.splitlines()[-1].split())
+    assert sorted(set(brings.split()) - loaded) == []
+    assert sorted(set(does_not_bring.split()) & loaded) == []
+
+
+LIKE_WINDOWS = """
+import select, signal
+del signal.SIGHUP, signal.pthread_sigmask, select.poll
+import xql_jax.interface, xql_jax.commands.command_line, xql_jax.sweeps.executors
+from xql_jax.envs.processes import Processes
+from xql_jax.training.signals import StopSignals
+with StopSignals() as stop:
+    signal.raise_signal(signal.SIGTERM)
+print(stop.received.name)
+try:
+    Processes(None, 1)
+except xql_jax.UserError as error:
+    print(error)
+"""
+
+
+def test_a_system_without_posix_signals():
+    run = subprocess.run([sys.executable, "-c", LIKE_WINDOWS], **PROCESS)
+    assert run.stdout.splitlines() == ["SIGTERM", "--processes is not for Windows: leave it out"]
 
 
 MADE = """

@@ -20,6 +20,7 @@ SOURCES = ("setup.py", "pyproject.toml", "README.md", "LICENSE", "xql_jax", "exp
 OF_EXTRAS = (
     *("dm_control", "gymnasium_robotics", "imageio_ffmpeg", "minari", "sklearn", "onnx", "onnxruntime"),
     *("ray", "submitit", "jinja2", "mujoco_playground", "d4rl", "gym", "wandb", "ogbench", "safetensors"),
+    *("requests", "tensorboard"),
 )
 # Without it, which would name the clone.
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
@@ -92,6 +93,11 @@ def test_the_mazes_need_no_extra(typed):
     ("line", "package", "extra"),
     [
         ("xql-evaluate --random_policy --env_name=pen-human-v1", "gymnasium_robotics", "simulators"),
+        (
+            "xql-evaluate --random_policy --env_name=pointmaze-umaze-v0 --video=a.mp4",
+            "imageio_ffmpeg",
+            "video",
+        ),
         ("xql-figures --figure=2", "sklearn", "theory"),
         ("xql-train-offline --wandb", "wandb", "wandb"),
     ],

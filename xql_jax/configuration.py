@@ -8,6 +8,7 @@ suite), and the config file's. After these come --tuned, what the user gives, an
 
 import contextlib
 import inspect
+import os
 import re
 import runpy
 from collections.abc import Collection, Iterable, Mapping
@@ -129,7 +130,8 @@ def choose_config(
     Raises:
         UserError: if there is no such method, task or file, or the two name different methods.
     """
-    file, _, own = (config or "").partition(":")
+    drive, path = os.path.splitdrive(config or "")  # the drive has a colon, too, on Windows
+    file, _, own = path.partition(":")
     for name in (method, own):
         if name:
             check_method(name, kind)
@@ -147,7 +149,7 @@ def choose_config(
         chosen = chosen or kind.default_method
         found = _file_for(method_of(chosen), kind, suite)
     else:
-        found = find_config(file)
+        found = find_config(drive + file)
     if chosen:
         arguments["algorithm"] = chosen
     if found.name == file_for_suite(suite):

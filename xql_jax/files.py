@@ -137,8 +137,10 @@ def with_numbers(value: Any) -> Any:
 def sync(path: Path) -> None:
     """Flushes a file's content, or the names in a folder, to the disk before returning.
 
-    File systems that cannot flush folders, as some network ones, are left alone.
+    File systems that cannot flush folders, as some network ones, are left alone, and so is Windows.
     """
+    if os.name == "nt":  # it cannot open folders, nor flush what is open for reading
+        return
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

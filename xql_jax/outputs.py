@@ -36,7 +36,10 @@ def alone_at(path: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            lock.unlink(missing_ok=True)  # while it is held: later the file may be another process's lock
+            # While it is held: later the file may be another process's lock. Windows refuses, and its lock
+            # removes the file.
+            with contextlib.suppress(OSError):
+                lock.unlink()
 
 
 @contextlib.contextmanager

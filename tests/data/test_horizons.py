@@ -84,7 +84,7 @@ def test_the_view_of_data(episodes, horizon):
     expected = [by_hand(rows, start, horizon, size) for start in range(size)]
     kept = [start for start in range(size) if not horizon.is_chunk or expected[start][-1]]
     if not kept:
-        with pytest.raises(UserError, match="no trajectory has so many steps"):
+        with pytest.raises(UserError, match="its trajectories have up to"):
             over_horizon(from_transitions(rows, "x"), horizon, DISCOUNT)
         return
     view = over_horizon(from_transitions(rows, "x"), horizon, DISCOUNT)

@@ -69,7 +69,7 @@ def test_the_policy_in_python(chunked):
     policy.begin()
     np.testing.assert_array_equal(policy(seen), chunks[:, 0])
     np.testing.assert_array_equal(policy.q(seen, chunks), policy.q(seen, chunks.reshape(4, -1)))
-    np.testing.assert_array_equal(policy.q(seen[1], chunks[1]), policy.q(seen, chunks)[1])
+    np.testing.assert_allclose(policy.q(seen[1], chunks[1]), policy.q(seen, chunks)[1], atol=1e-5)
     assert policy.action_chunk == 3
     policy.begin()
     assert policy(np.zeros((0, policy.observation_dim))).shape == (0, 2)
@@ -144,7 +144,7 @@ def test_online_methods_act_by_chunks(tmp_path, method):
         ({"action_chunk": 3, "config": small("dt")}, "dt cannot learn over several steps"),
         ({"n_step": 3, "config": small("rebrac")}, "rebrac cannot learn over several steps"),
         ({"n_step": 3, "config": small("xql"), "sweep": "discount=0.9,0.99"}, "discount: --n_step sums"),
-        ({"action_chunk": 41}, "its trajectories have up to 40 steps"),
+        ({"action_chunk": 41}, "its trajectories have up to"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line(data, tmp_path, settings, words):

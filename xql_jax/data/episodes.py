@@ -53,7 +53,7 @@ def read_minari(name: str) -> Dataset:
             warnings.simplefilter("ignore")  # warnings of packages that only its environment needs
             stored = minari.MinariDataset(folder)
         actions, metadata = stored.action_space, stored.storage.metadata
-        observed = _as_stored(json.loads(json.loads(facts.read_text())["observation_space"]))
+        observed = _as_stored(json.loads(json.loads(facts.read_bytes())["observation_space"]))
     if not isinstance(actions, spaces.Box) or len(actions.shape) != 1:
         raise UserError(f"{source}: the action space is {actions}; only vectors can be trained on")
     if not observed.is_np_flattenable:

@@ -2,24 +2,28 @@
 
 import functools
 import hashlib
+import http.client
 import os
 import pkgutil
-import sys
+import shutil
+import urllib.request
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import h5py
+import tqdm
 
 from xql_jax.data.arrays import Layout, brief
 from xql_jax.data.dataset import FILE_SUFFIXES, SOURCE_PREFIXES, Dataset, as_learners_see, joined
 from xql_jax.data.readers import read_hdf5, read_npz, read_ogbench
 from xql_jax.errors import UserError
+from xql_jax.files import replacing
 from xql_jax.suites import D4RL_FOLDER
 from xql_jax.tasks import Task
 from xql_jax.types import UNKNOWN, ActionBounds
 
-TIMEOUT = (10.0, 60.0)  # seconds: to connect, and without a byte
+TIMEOUT = 60.0  # seconds, to connect and without a byte
 
 
 def load_dataset(
@@ -135,21 +139,17 @@ def download_file(url: str, path: Path, variable: str = D4RL_FOLDER.variable) ->
 
     `variable` of the environment, which names the folder, is for the message.
     """
-    import pooch  # not at the top, because most runs find their data on disk
-
-    is_numpy = path.suffix == ".npz"
-
-    def fetch(address: str, unfinished: str, _: object) -> None:
-        receive = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=TIMEOUT)
-        receive(address, unfinished, None)
-        open_file = zipfile.ZipFile if is_numpy else h5py.File
-        open_file(unfinished, "r").close()  # fails if it is not of that kind, or cut off
-
-    pooch.get_logger().setLevel("WARNING")
+    open_file = zipfile.ZipFile if path.suffix == ".npz" else h5py.File
     try:
-        pooch.retrieve(url, None, path.name, path.parent, downloader=fetch)  # D4RL publishes no checksums
-        path.chmod(0o644)  # it was a temporary file, which is private
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = f"{path.name}.{os.getpid()}.tmp"
+        with urllib.request.urlopen(url, timeout=TIMEOUT) as answer, replacing(path, temporary) as unfinished:
+            size = int(answer.headers["Content-Length"] or 0) or None  # bytes; not every server says it
+            shown = tqdm.tqdm.wrapattr(answer, "read", size, desc=path.name, disable=None)
+            with unfinished.open("wb") as file, shown as body:
+                shutil.copyfileobj(body, file)
+            open_file(unfinished, "r").close()  # fails if it is not of that kind, or cut off
+    except (OSError, ValueError, zipfile.BadZipFile, http.client.HTTPException) as error:
         raise UserError(
             f"{path} cannot be downloaded from {url}: {brief(error)}; put the file there by hand, name a "
             f"mirror with --dataset_url=ADDRESS, or another folder with {variable}"

@@ -34,7 +34,8 @@ from xql_jax.types import Environment
 GRACE = 2.0  # seconds that workers get to end by themselves
 STOPPING = 5.0  # seconds that a run waits for an answer once it is to stop
 TICK = 0.1  # seconds between checks of whether the run is to stop
-LEFT_TO_PARENT = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+IS_SUPPORTED = hasattr(select, "poll")  # not on Windows
+LEFT_TO_PARENT = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if IS_SUPPORTED else ()
 
 
 class Processes(VectorEnv):
@@ -49,6 +50,8 @@ class Processes(VectorEnv):
     """
 
     def __init__(self, make: Callable[[], Environment], num_envs: int, patience: Patience = PATIENT):
+        if not IS_SUPPORTED:
+            raise UserError("--processes is not for Windows: leave it out")
         super().__init__(num_envs)
         self._patience = patience
         made = [lambda: _Reporting(make())] * num_envs  # type: ignore[arg-type]

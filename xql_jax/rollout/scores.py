@@ -4,7 +4,6 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
 
 from xql_jax.rollout.evaluation import EpisodeResults
 from xql_jax.tasks import Task
@@ -27,7 +26,9 @@ def mean_and_interval(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     mean = scores.mean(-1)
     if n == 1:
         return mean, np.full_like(mean, np.nan)
-    quantile = stats.t.ppf(0.975, df=n - 1)
+    from scipy import special  # scipy.stats, which has the same quantile, takes half a second
+
+    quantile = special.stdtrit(n - 1, 0.975)
     return mean, quantile * scores.std(-1, ddof=1) / np.sqrt(n)
 
 
@@ -38,6 +39,8 @@ def describe_episodes(results: EpisodeResults, task: Task) -> list[Json]:
     `success_interval_95` has both ends of Wilson's binomial interval of `success_rate`; they and `successes`
     are None if the task does not define success.
     """
+    from scipy import stats  # takes half a second
+
     scores = task.normalized_score(results.returns, results.successes)
     means, half_widths = mean_and_interval(scores)
     described = []
@@ -89,6 +92,8 @@ def agreement(statistic: np.ndarray, scores: np.ndarray) -> Agreement:
     not divided by anything; the variance: Bonett and Wright 2000, "Sample size requirements for estimating
     Pearson, Kendall and Spearman correlations".
     """
+    from scipy import stats
+
     known = np.isfinite(statistic) & np.isfinite(scores)
     chosen, score = statistic[known], scores[known]
     n = len(chosen)

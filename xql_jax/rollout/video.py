@@ -8,11 +8,11 @@ import math
 import os
 import re
 import shutil
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-import imageio.v2 as imageio
 import numpy as np
 from PIL import Image
 
@@ -37,7 +37,7 @@ def prepare_to_draw(path: Path) -> None:
     if path.suffix.lower() != ".gif":
         with needing("an .mp4 file (a .gif does not)", "video"):
             importlib.import_module("imageio_ffmpeg")
-    if not os.environ.get("DISPLAY"):
+    if sys.platform == "linux" and not os.environ.get("DISPLAY"):  # other systems need no screen to draw
         os.environ.setdefault("MUJOCO_GL", "egl")
 
 
@@ -115,6 +115,8 @@ def _resized(frame: np.ndarray, size: Size) -> np.ndarray:
 @contextlib.contextmanager
 def _write_gif(path: Path, frames_per_second: float) -> Iterator[Append]:
     """Yields a function that appends a frame. Writes the file at the end, in one go: complete, or OSError."""
+    import imageio.v2 as imageio  # not at the top: few evaluations record a video
+
     frames: list[np.ndarray] = []
     yield frames.append
     while True:
@@ -139,6 +141,7 @@ def _write_mp4(path: Path, frames_per_second: float) -> Iterator[Append]:
 
     ffmpeg, which writes the file, exits without an error message to its caller if the disk is full.
     """
+    import imageio.v2 as imageio
     import imageio_ffmpeg
 
     logging.getLogger("imageio_ffmpeg").setLevel(logging.ERROR)  # the frames are counted below

@@ -238,7 +238,9 @@ class Checkpoints(contextlib.AbstractContextManager):
                     "run": self._run,
                     "progress": dataclasses.asdict(progress),
                     "members": list(items["states"]),
-                    "files": {str(file.relative_to(temporary)): _digest(file.read_bytes()) for file in files},
+                    "files": {
+                        file.relative_to(temporary).as_posix(): _digest(file.read_bytes()) for file in files
+                    },
                 }
                 write_record(temporary / MANIFEST, content)
                 for part in (*temporary.rglob("*"), temporary):

@@ -9,7 +9,9 @@ from types import FrameType
 from typing import Self
 
 LOG = logging.getLogger(__name__)
-STOPS = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
+STOPS = [signal.SIGINT, signal.SIGTERM]
+if hasattr(signal, "SIGHUP"):  # Windows has none
+    STOPS.append(signal.SIGHUP)
 
 
 class StopSignals:
