@@ -49,8 +49,8 @@ MAINS = {
 
 # Name, version, description, licence and the like are in pyproject.toml.
 setup(
-    # Tested with 3.11.7; with 3.12.1 without d4rl, there with JAX 0.11.2, too; with 3.13.0 the core alone, with
-    # JAX 0.11.2: dm_control needs labmaze, of which there is no wheel for 3.13.
+    # Tested with 3.11.7; with 3.12.1 without d4rl, there with JAX 0.11.2, too; with 3.13.0 and JAX 0.11.2 the
+    # core alone: dm_control needs labmaze, of which there is no wheel for 3.13.
     python_requires=">=3.11,<3.14",
     packages=[*find_packages(include=["xql_jax", "xql_jax.*"]), "xql_jax.experiments", "xql_jax.configs"],
     package_dir={"xql_jax.experiments": "experiments", "xql_jax.configs": "configs"},
