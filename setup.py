@@ -3,7 +3,7 @@ import sys
 if not (3, 11) <= sys.version_info[:2] < (3, 14):  # pip would call versions of packages incompatible
     sys.exit(f"xql_jax needs Python 3.11 to 3.13; this is {sys.version.split()[0]}")
 
-from setuptools import find_packages, setup  # noqa: E402 (an environment of 3.12 has none before pip brings it)
+from setuptools import find_packages, setup  # after the check: an environment of Python 3.12 may have none
 
 # What a run may need beside the core, by the extra that brings it; where it lacks, one line names the extra.
 EXTRAS = {
