@@ -71,7 +71,7 @@ def wheel():
 def fresh_environment(python, folder):
     """Makes an environment in the folder; returns the folder of its commands."""
     if not shutil.which(python) or subprocess.run([python, "-c", "import venv"], check=False).returncode:
-        pytest.skip(f"{python} is not in PATH")
+        pytest.skip(f"there is no {python} in PATH that runs")
     run(python, "-m", "venv", "environment", folder=folder)
     return folder / "environment" / "bin"
 
