@@ -1,7 +1,7 @@
 # Every target sets itself up: the environment is .venv, made by the first of these that setup.py admits and that has venv.
 FITS = import ensurepip, re, sys, venv; low, high = re.search(r"python_requires=.>=3\.(\d+),<3\.(\d+)", open("setup.py").read()).groups(); \
 	sys.exit(not (3, int(low)) <= sys.version_info[:2] < (3, int(high)))
-PYTHON ?= $(shell for each in python3.11 python3 python3.12 python; do $$each -c '$(FITS)' 2>/dev/null && echo $$each && break; done)
+PYTHON ?= $(shell for each in python3.11 python3 python3.12 python3.13 python; do $$each -c '$(FITS)' 2>/dev/null && echo $$each && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
 TRAIN := $(BIN)/xql-train-offline --env_name=pointmaze-umaze-v0 --save_dir=results \
@@ -12,7 +12,7 @@ export JAX_PLATFORMS ?= cpu
 FINETUNE := $(BIN)/xql-train-finetune --env_name=pointmaze-large-rare-v0 --save_dir=results \
 	--seed=0 --num_seeds=3 --max_steps=10000 --eval_interval=2500 --eval_episodes=20 --checkpoint_interval=5000 --resume
 
-.PHONY: help install demo finetune-demo test test-slow test-release test-all lint update docs docs-serve clean
+.PHONY: help install demo finetune-demo test test-slow test-wheel test-release test-all lint update docs docs-serve dist clean
 
 help:
 	@echo "make demo           trains XQL and BC on a generated maze, two to five minutes; the first time it installs into .venv"
@@ -22,6 +22,7 @@ help:
 	@echo "make docs           builds the documentation's site in build/site; docs-serve shows it at http://127.0.0.1:8000"
 	@echo "make lint           checks format, style and types"
 	@echo "make update         tries newer packages than those of requirements.txt, and says what breaks"
+	@echo "make dist           builds a wheel and an sdist in dist, and checks them; test-wheel installs the wheel and runs it"
 	@echo "make clean          deletes .venv, results and what was built"
 
 # What the mazes do without: the other simulators, videos, Minari's data, the regressors of scikit-learn.
@@ -52,7 +53,11 @@ test: $(VENV)/dev.stamp
 test-slow: $(VENV)/dev.stamp
 	$(PYTEST) -m slow
 
-# README as a newcomer types it, downloads included.
+# The wheel in fresh environments, one for each Python at hand.
+test-wheel: $(VENV)/dev.stamp
+	$(BIN)/python -m pytest tests/test_distribution.py
+
+# That, and README as a newcomer types it, downloads included.
 test-release: $(VENV)/dev.stamp
 	$(PYTEST) -m release
 
@@ -78,12 +83,24 @@ docs: $(VENV)/docs.stamp
 docs-serve: $(VENV)/docs.stamp
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve --dev-addr 127.0.0.1:8000
 
+# What a release is. The tools have an environment of their own, so that they change no version of what is tested.
+dist: $(VENV)/dist.stamp
+	rm -rf dist
+	$(VENV)/dist/bin/python -m build
+	$(VENV)/dist/bin/twine check --strict dist/*
+	$(VENV)/dist/bin/check-wheel-contents dist/*.whl
+
 clean:
-	rm -rf $(VENV) results build *.egg-info
+	rm -rf $(VENV) results build dist *.egg-info
+
+$(VENV)/dist.stamp:
+	$(PYTHON) -m venv $(VENV)/dist
+	$(VENV)/dist/bin/pip install --quiet build twine check-wheel-contents
+	touch $@
 
 # What runs need, at the versions that were tested.
 $(VENV)/run.stamp: setup.py requirements.txt
-	$(if $(wildcard $(BIN)/pip)$(PYTHON),,$(error needs a Python with venv, 3.11 or 3.12: install it, or give make PYTHON=/path/to/python3.11))
+	$(if $(wildcard $(BIN)/pip)$(PYTHON),,$(error needs a Python with venv, 3.11 to 3.13: install it, or give make PYTHON=/path/to/python3.11))
 	test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/pip install --quiet --constraint requirements.txt --editable .
 	touch $@

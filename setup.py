@@ -1,11 +1,9 @@
 import sys
-from pathlib import Path
 
-from setuptools import find_packages, setup
+if not (3, 11) <= sys.version_info[:2] < (3, 14):  # pip would call versions of packages incompatible
+    sys.exit(f"xql_jax needs Python 3.11 to 3.13; this is {sys.version.split()[0]}")
 
-if not (3, 11) <= sys.version_info[:2] < (3, 13):  # pip would call versions of packages incompatible
-    sys.exit(f"xql_jax needs Python 3.11 or 3.12; this is {sys.version.split()[0]}")
-VERSION = Path("xql_jax/__init__.py").read_text().split('__version__ = "')[1].split('"')[0]
+from setuptools import find_packages, setup  # after the check: an environment of Python 3.12 may have none
 
 # What a run may need beside the core, by the extra that brings it; where it lacks, one line names the extra.
 EXTRAS = {
@@ -49,20 +47,19 @@ MAINS = {
     "xql-compile": "compile",
 }
 
+# Name, version, description, licence and the like are in pyproject.toml.
 setup(
-    name="xql_jax",
-    version=VERSION,
-    description="Extreme Q-Learning (Garg et al., ICLR 2023) in JAX",
-    long_description=Path("README.md").read_text(),
-    long_description_content_type="text/markdown",
-    license="Apache-2.0",
-    python_requires=">=3.11,<3.13",  # tested with 3.11.7, and 3.12.1 without d4rl, there with JAX 0.11.2, too
+    # Tested with 3.11.7; with 3.12.1 without d4rl, there with JAX 0.11.2, too; with 3.13.0 and JAX 0.11.2 the
+    # core alone: dm_control needs labmaze, of which there is no wheel for 3.13.
+    python_requires=">=3.11,<3.14",
     packages=[*find_packages(include=["xql_jax", "xql_jax.*"]), "xql_jax.experiments", "xql_jax.configs"],
     package_dir={"xql_jax.experiments": "experiments", "xql_jax.configs": "configs"},
     entry_points={
         "console_scripts": [f"{name} = xql_jax.commands.installed:{main}" for name, main in MAINS.items()]
     },
+    include_package_data=False,  # only what follows: not each file that the sdist has
     package_data={
+        "xql_jax": ["py.typed"],
         "xql_jax.reports": ["printed/*.csv", "report.html", "style.mplstyle"],
         "xql_jax.data": ["ant_walker.npz"],
     },

@@ -1,0 +1,105 @@
+"""What a release is made of: the wheel away from the clone, who is cited, what the workflows call."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import tomllib
+
+import pytest
+import yaml
+from guides import ROOT, blocks
+from test_tutorial import NOTEBOOK, check
+
+import xql_jax
+
+PYTHONS = ("python3.11", "python3.12", "python3.13")
+BY_CORE = ("xql-train-offline", "xql-evaluate", "xql-runs")  # README's commands that need no extra
+OURS = ("VIRTUAL_ENV", "PYTHONPATH", "MAKEFLAGS", "MAKELEVEL", "MPLBACKEND", "XLA_FLAGS")
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name not in OURS}
+in_a_release = [pytest.mark.release, pytest.mark.timeout(1_800)]
+
+
+def test_the_citation_and_the_changelog_name_this_version():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
+    assert citation["version"] == xql_jax.__version__
+    headings = re.findall(r"^## (\d\S*)", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
+    assert headings[0] == xql_jax.__version__
+
+
+def test_the_supported_pythons_are_the_same_everywhere():
+    supported = [name.removeprefix("python") for name in PYTHONS]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    classified = re.findall(r"Python :: (3\.\d+)", "\n".join(project["classifiers"]))
+    workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text("utf-8"))
+    inputs = [step.get("with", {}) for step in workflow["jobs"]["wheel"]["steps"]]
+    (tested,) = [sorted(given["python-version"].split()) for given in inputs if "python-version" in given]
+    low, high = re.search(r'python_requires=">=3\.(\d+),<3\.(\d+)"', (ROOT / "setup.py").read_text()).groups()
+    admitted = [f"3.{minor}" for minor in range(int(low), int(high))]
+    assert supported == classified == tested == admitted
+
+
+@pytest.mark.parametrize(
+    "workflow", sorted((ROOT / ".github/workflows").glob("*.yml")), ids=lambda path: path.name
+)
+def test_a_workflow_calls_targets_that_the_makefile_has(workflow):
+    phony = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)[1].split()
+    jobs = yaml.safe_load(workflow.read_text("utf-8"))["jobs"].values()
+    commands = [step["run"] for job in jobs for step in job["steps"] if "run" in step]
+    called = set(re.findall(r"^make (\S+)", "\n".join(commands), re.MULTILINE))
+    assert called
+    assert called <= {*phony, ".venv/dev.stamp"}
+
+
+def run(*command, folder, **environment):
+    """Runs a command as a user does, in a folder without the clone; returns what it printed."""
+    ended = subprocess.run(
+        command, cwd=folder, env=ENVIRONMENT | environment, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, f"{command}\n{ended.stdout[-3_000:]}\n{ended.stderr[-3_000:]}"
+    return ended.stdout
+
+
+@pytest.fixture(scope="module")
+def wheel():
+    run("make", "dist", folder=ROOT)
+    (built,) = (ROOT / "dist").glob("*.whl")
+    return built
+
+
+def fresh_environment(python, folder):
+    """Makes an environment in the folder; returns the folder of its commands."""
+    if not shutil.which(python) or subprocess.run([python, "-c", "import venv"], check=False).returncode:
+        pytest.skip(f"there is no {python} in PATH that runs")
+    run(python, "-m", "venv", "environment", folder=folder)
+    return folder / "environment" / "bin"
+
+
+@pytest.mark.parametrize("python", [pytest.param(name, marks=in_a_release) for name in PYTHONS])
+def test_the_wheel_runs_what_readme_shows(python, wheel, tmp_path):
+    commands = fresh_environment(python, tmp_path)
+    run(commands / "pip", "install", "--quiet", wheel, folder=tmp_path)
+    run(commands / "pip", "check", folder=tmp_path)
+    (block,) = blocks("README.md", "python")
+    *_, action = run(commands / "python", "-c", block.code, folder=tmp_path).splitlines()
+    assert float(action.strip("[]")) == pytest.approx(0.5, abs=0.05)
+    shown = "\n".join(block.code for block in blocks("README.md", "sh"))
+    lines = [line for line in shown.splitlines() if line.startswith(BY_CORE)]
+    assert len(lines) == len(BY_CORE)
+    path = f"{commands}:{ENVIRONMENT['PATH']}"
+    printed = run("bash", "-euc", "\n".join(lines), folder=tmp_path, PATH=path)
+    assert "done: pointmaze-umaze-v0, xql, 10,000 updates" in printed
+    assert re.search(r"^1 runs$", printed, re.MULTILINE)
+
+
+@pytest.mark.release
+@pytest.mark.timeout(1_800)
+def test_the_tutorial_s_first_cell_installs_what_it_needs(wheel, tmp_path):
+    commands = fresh_environment("python3.11", tmp_path)
+    run(commands / "pip", "install", "--quiet", "ipykernel", "nbclient", folder=tmp_path)
+    shutil.copy(NOTEBOOK, tmp_path)
+    links = f"{wheel.parent} {ENVIRONMENT.get('PIP_FIND_LINKS', '')}"
+    path = f"{commands}:{ENVIRONMENT['PATH']}"
+    run("jupyter-execute", "--inplace", NOTEBOOK.name, folder=tmp_path, PIP_FIND_LINKS=links, PATH=path)
+    check(json.loads((tmp_path / NOTEBOOK.name).read_text("utf-8")))
