@@ -4,7 +4,7 @@
 
 In the text, {{METHOD@TASK}} becomes the mean of the last scores over seeds with its 95% interval, and
 {{METHOD@TASK - METHOD@TASK}} their difference with Welch's, bold where that excludes 0. METHOD@TASK:BETA has
-the seeds with that beta. {{n METHOD@TASK}} is the number of seeds. {{gain FILE STEP}} is the last score less
+the seeds with that beta. {{gain FILE STEP}} is the last score less
 that at the step, in pairs of seeds, with Student's interval. {{theory CLAIM: CASE}} is one of theory.csv.
 Over the picture's {{tasks}}: {{P METHOD - METHOD}} is the probability of improvement, {{IQM METHOD}} the
 interquartile mean, {{holds METHOD - METHOD}} on how many tasks the difference's interval is above 0.
@@ -53,7 +53,7 @@ TASKS = {
     "antmaze-umaze": Cells("antmaze-umaze", 40_000, ("finetune/antmaze-umaze_{}_offline",)),
     "betas": Cells("point maze", 10_000, ("stability/pointmaze-umaze-v0/{}",)),
 }
-# Of the picture: each has XQL, IQL and cloning.
+# The picture's tasks; each has XQL, IQL and cloning.
 COMPARED = ("maze", "kitchen", "pen", "halfcheetah", "hopper", "walker2d", "cube-2", "cube-3", "scene-1")
 METHODS = ("xql", "iql", "bc")
 
@@ -113,8 +113,6 @@ def filled(text: str) -> str:
 
 def figure(words: str, overall: Statistics) -> str:
     match words.split():
-        case ["n", cell]:
-            return str(len(scores(cell)))
         case ["P", one, "-", other]:
             return "{:.2f} ({:.2f} to {:.2f})".format(*improvement(overall, one, other))
         case ["tasks"]:

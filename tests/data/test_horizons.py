@@ -123,7 +123,7 @@ def test_transitions_of_a_ring_that_environments_fill_in_turn(episodes, horizon,
 
 @pytest.mark.parametrize("fraction", [None, 0.5])
 def test_chunks_are_drawn_evenly_from_those_that_were_carried_out(fraction):
-    """Of the buffer and, beside it, of the data: no chunk that a time-out cuts, each other one as often."""
+    """The buffer draws, as the data have, no chunk that a time-out cuts, and each other one as often."""
     horizon, rows = Horizon(3, True), rows_of([(6, False), (4, True), (5, False)])
     whole = [by_hand(rows, start, horizon, 15)[-1] for start in range(15)]
     offline = over_horizon(from_transitions({**rows, "rewards": rows["rewards"] + 50}, "x"), horizon, 1.0)

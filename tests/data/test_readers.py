@@ -118,7 +118,7 @@ def assert_theirs(d4rl_package, dataset, rows, limit):
 @settings(shared, max_examples=200)
 @given(rows=marked_rows(), limit=st.integers(1, 12))
 def test_transitions_are_those_of_d4rl(d4rl_package, tmp_path, rows, limit):
-    """Of a file of D4RL's, neither next observations nor what else is in it are read."""
+    """A file of D4RL's may have next observations and more: they are not read."""
     more = {"next_observations": np.zeros((len(rows["rewards"]), 3)), "infos/goal": np.zeros((7, 2))}
     path = write(tmp_path / "hopper_medium-v2.hdf5", {**rows, **more})
     assert_theirs(d4rl_package, read_hdf5(path, limit), rows, limit)

@@ -47,7 +47,7 @@ LEARNER = with_hyperparameters(FittedQEvaluation(Tabular()), SETTINGS)
 
 @pytest.mark.parametrize(("policy", "num_critics"), [(POLICY, 1), ((POLICY + 1) % ACTIONS, 2)])
 def test_it_reaches_the_exact_values_of_the_policy(policy, num_critics):
-    """Of the whole data as the batch, with Adam's rate falling in stages."""
+    """The batch is the whole data, and Adam's rate falls in stages."""
     learner = with_hyperparameters(LEARNER, {"num_critics": num_critics})
     state = learner.init(jax.random.key(0), BATCH.observations, BATCH.actions)
     state = state.replace(policy=table(policy))

@@ -127,7 +127,7 @@ def test_the_minimiser_is_the_soft_maximum(loss, rule, beta):
 
 
 def test_quantiles_are_v_and_beta_where_q_is_gumbel():
-    """Of Q = V - Gumbel(0, beta) the lower one is V, and their distance is W * beta."""
+    """If Q = V - Gumbel(0, beta), the lower one is V, and their distance is W * beta."""
     lower, upper = stats.gumbel_l(loc=-3.0, scale=0.2).ppf([LOWER, UPPER])
     assert (lower, (upper - lower) / W) == pytest.approx((-3.0, 0.2))
 

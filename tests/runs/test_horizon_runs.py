@@ -227,3 +227,31 @@ def test_the_part_of_the_data_that_a_fine_tuned_run_had_is_known_again(data, tmp
     report = choose(ChoiceSettings(checkpoint=str(run.path), max_steps=3, tqdm=False))
     assert report["transitions"] == 60
     assert not any("not the data" in line for line in caplog.messages)
+
+
+@pytest.mark.parametrize(
+    ("settings", "is_told"),
+    [
+        ({"action_chunk": 2}, True),
+        ({"n_step": 2}, True),
+        ({"action_chunk": 2, "given": frozenset({"beta"})}, False),
+        ({}, False),
+    ],
+)
+def test_a_beta_for_single_steps_is_told_of(data, tmp_path, caplog, settings, is_told):
+    with caplog.at_level("INFO"):
+        train_run(offline_settings(data, config=small("xql"), save_dir=str(tmp_path), **settings))
+    assert any("give about --beta=4" in line for line in caplog.messages) == is_told
+
+
+@pytest.mark.parametrize(("length", "is_told"), [(2, False), (4, True)])
+def test_data_whose_terminals_cut_most_chunks_are_told_of(tmp_path, caplog, length, is_told):
+    """Episodes of three steps: two thirds of the chunks of two actions are complete, none of four."""
+    arrays = {name: np.asarray(values, np.float32) for name, values in locks(20, 0).items()}
+    arrays["terminals"] = arrays["terminals"] > 0
+    with caplog.at_level("INFO"):
+        xql_jax.train(
+            dataset=arrays, method="bc", action_chunk=length, max_steps=1, hidden_dims=(4,), batch_size=8,
+            progress=True, save_dir=str(tmp_path),
+        )  # fmt: skip
+    assert any("of the chunks are complete" in line for line in caplog.messages) == is_told

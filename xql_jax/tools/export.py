@@ -201,15 +201,16 @@ def weights_of(actor: NetworkState, preprocessing: Preprocessing, observation_di
     shift, scale = preprocessing.observation_mean, preprocessing.observation_std
     layers = _flow_layers(actor) if isinstance(actor, FlowActor) else _layers(actor)
     low, high = np.array(preprocessing.chunk_bounds.filled(actor.network.action_dim), np.float32)
-    chunk = preprocessing.action_chunk
-    return {
-        **({"action_chunk": np.int64(chunk)} if chunk > 1 else {}),
+    weights: Weights = {
         "shift": np.asarray(shift or np.zeros(observation_dim), np.float32),
         "scale": np.asarray(scale or np.ones(observation_dim), np.float32),
         "low": low,
         "high": high,
         **{name: np.asarray(array, order="C") for name, array in layers.items()},  # as safetensors takes them
     }
+    if preprocessing.action_chunk > 1:
+        weights["action_chunk"] = np.asarray(preprocessing.action_chunk)
+    return weights
 
 
 def networks_of(weights: Weights) -> Json:
