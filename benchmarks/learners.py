@@ -10,6 +10,7 @@ Example:
   python benchmarks/learners.py --methods=iql,sql,td3_bc,cql --turns=5
 """
 
+import csv
 import json
 import os
 import time
@@ -31,6 +32,7 @@ flags.DEFINE_integer("turns", 5, "How often each is timed; one more turn warms u
 flags.DEFINE_float("seconds", 1.0, "Approximate time of one timing.", lower_bound=0.01)
 flags.DEFINE_integer("transitions", 100_000, "Size of the dataset.", lower_bound=1000)
 flags.DEFINE_integer("batch_size", 256, "Transitions per update.", lower_bound=1)
+flags.DEFINE_string("csv", None, "File to which each timing is written, beside XQL's in the same turn.")
 FLAGS = flags.FLAGS
 
 
@@ -71,6 +73,14 @@ def main() -> int:
             f"{operations / 1e6:>8.0f}{ratio:>8.2f}{allowed:>9.2f}{ratio / allowed:>7.2f}"
         )
     print(json.dumps(results))
+    if FLAGS.csv:
+        with open(FLAGS.csv, "w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(("method", "turn", "updates_per_second", "of_xql"))
+            for name in made:
+                writer.writerows(
+                    (name, index, *np.round(turn[name][::-1], 1)) for index, turn in enumerate(turns)
+                )
     return 0
 
 

@@ -77,11 +77,12 @@ def train(
     largest = float(discounted_returns(shifted, data["masks"], ends, config.discount, False).max())
     (result,) = policy.summary["results"]
     values = {row.seed: row.results["value/v_mean"] for row in policy.run.rows(policy.run.files.metrics)}
-    diverged = {int(text.split(",")[0].removeprefix("seed ")) for text in policy.summary.get("diverged", {})}
     rows = []
     for seed, score in zip(result["seeds"], result["last_score_by_seed"], strict=True):
-        v = values[seed] / scale
-        ended = "diverged" if seed in diverged else "ran away" if v > max(largest, 0.0) else "held"
+        v = values.get(seed, np.nan) / scale  # NaN: diverged before the first row
+        ended = "ran away" if v > max(largest, 0.0) else "held"
+        if seed in result["diverged_seeds"]:
+            ended = "diverged"
         numbers = f"{score:.2f}", f"{v:.4g}", f"{largest:.4g}"
         rows.append(dict(zip(COLUMNS, (name, cure, scale, seed, *numbers, ended), strict=True)))
     return rows

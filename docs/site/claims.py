@@ -4,8 +4,9 @@
 
 In the text, {{METHOD@TASK}} becomes the mean of the last scores over seeds with its 95% interval, and
 {{METHOD@TASK - METHOD@TASK}} their difference with Welch's, bold where that excludes 0. METHOD@TASK:BETA has
-the seeds with that beta. {{gain FILE STEP}} is the last score less
-that at the step, in pairs of seeds, with Student's interval. {{theory CLAIM: CASE}} is one of theory.csv.
+the seeds with that beta. {{gain FILE STEP}} is the last score less that at the step, in pairs of seeds, with
+Student's interval. {{theory CLAIM: CASE}} is one of theory.csv. {{speed METHOD}} is the mean of its updates
+per second over XQL's beside it in speed.csv, with Student's interval.
 Over the picture's {{tasks}}: {{P METHOD - METHOD}} is the probability of improvement, {{IQM METHOD}} the
 interquartile mean, {{holds METHOD - METHOD}} on how many tasks the difference's interval is above 0.
 A test compares the page with what this would write.
@@ -128,6 +129,10 @@ def figure(words: str, overall: Statistics) -> str:
                 for row in read("theory")
                 if [f"{row['claim']}:", row["case"]] == [claim, " ".join(case)]
             )
+        case ["speed", method]:
+            turns = [row for row in read("speed") if row["method"] == method]
+            ratios = [float(turn["updates_per_second"]) / float(turn["of_xql"]) for turn in turns]
+            return "{:.2f} ± {:.2f}".format(*mean_and_interval(np.array(ratios)))
         case ["gain", name, start]:
             mean, half = mean_and_interval(gains(name, int(start)))
             return changed(mean, mean - half, mean + half)
