@@ -87,6 +87,8 @@ class XQLAgent(flax.struct.PyTreeNode):
     def update(self, batch: dict[str, Array]) -> tuple["XQLAgent", Metrics]:
         """Returns the agent after one update on the arrays of a batch, [B, ...] by name, and its metrics."""
         transitions = Batch(*(batch[name] for name in Batch._fields))
+        if np.ndim(transitions.actions) != 2 or np.ndim(transitions.rewards) != 1:
+            raise UserError(f"single transitions have actions [B, A], not {np.shape(transitions.actions)}")
         state, metrics = update_learner(self.learner, self.state, transitions, self.key, self.step)
         return self.replace(state=state, step=self.step + 1), metrics
 

@@ -95,6 +95,15 @@ def test_the_view_of_data(episodes, horizon):
     np.testing.assert_array_equal(view.ends, np.append(numbers[1:] != numbers[:-1], True))
 
 
+@pytest.mark.parametrize(("discount", "steps"), [(0.0, 3), (0.5, 160)])
+def test_a_chunk_is_cut_by_a_time_out_however_small_the_discount(discount, steps):
+    """The discount's power is 0 in float32, as a terminal's mask is."""
+    rows = rows_of([(200, False), (200, False)])
+    view = over_horizon(from_transitions(rows, "x"), Horizon(steps, True), discount)
+    assert view.size == 2 * (200 - steps + 1)
+    assert view.batch.valid.all()
+
+
 def filled(rows, capacity, times=1):
     ends = np.float32(rows["terminals"] | rows["timeouts"])
     fields = rows["observations"], rows["actions"], rows["rewards"], 1.0 - rows["terminals"]
@@ -136,6 +145,16 @@ def test_chunks_are_drawn_evenly_from_those_that_were_carried_out(fraction):
     assert counts.max() < 1.3 * counts.min()
     share = 0.5 if fraction else sum(whole) / (sum(whole) + offline.size)
     np.testing.assert_allclose(online.mean(), share, atol=0.02)
+
+
+@pytest.mark.parametrize("horizon", [Horizon(3, True), Horizon(3, False)])
+def test_a_minibatch_of_data_alone(horizon):
+    rows = rows_of([(6, True)])
+    offline = over_horizon(from_transitions(rows, "x"), horizon, DISCOUNT)
+    prior = PriorData(jax.tree.map(jnp.asarray, offline.batch), 1.0, capacity=100)
+    buffer = filled({**rows, "observations": rows["observations"] + 50}, 20)
+    drawn = replay.sample_buffer(buffer, jax.random.key(0), 100, prior, Spans(DISCOUNT, horizon))
+    assert set(np.asarray(drawn.observations)[:, 0]) == set(offline.batch.observations[:, 0])
 
 
 def test_where_no_chunk_is_whole_it_is_cut():

@@ -13,7 +13,8 @@ from xql_jax.learners.parts import Estimates
 from xql_jax.learners.registry import make_learner
 from xql_jax.types import ChunkBatch
 
-POLICIES = ("bc", "bc+squashed", "bc+mixture", "xql", "xql+max_q", "td3_bc", "brac_p")
+FLOWS = ("xql+flow", "xql+weighted_flow", "xql+one_step_flow")
+POLICIES = ("bc", "bc+squashed", "bc+mixture", "xql", "xql+max_q", "td3_bc", "brac_p", *FLOWS)
 KEY = jax.random.key(0)
 
 
@@ -27,7 +28,7 @@ def fields_of(actions):
 
 
 def cloned(method, batch):
-    """The policy after one step on the batch, of a learner whose Q is 0 for all actions."""
+    """The policy after one step on the batch, of a learner whose Q is 1 for all actions."""
     learner = make_learner(method)
     small = {name: (8,) for name in hyperparameters(learner) if name.endswith("_hidden_dims")}
     blind = {"td3_bc": {"q_weight": 0.0, "actor_period": 1}}.get(method, {})
@@ -40,7 +41,7 @@ def cloned(method, batch):
     if method.startswith("bc"):
         return learner.policy.clone(state.policy, batch, KEY)[0].params
     zero = jnp.zeros(2)
-    estimates = Estimates(zero, zero, q_of=lambda states, actions: 0.0 * actions.sum(-1))
+    estimates = Estimates(zero, zero, q_of=lambda states, actions: 1.0 + 0.0 * actions.sum(-1))
     return learner.policy.update(state.policy, estimates, batch, KEY)[0].params
 
 

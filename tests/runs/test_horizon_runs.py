@@ -214,6 +214,20 @@ def test_a_saved_run_has_its_ramps_value_at_its_step(ramped_run, step, beta):
     assert hyperparameters(load_run(ramped_run.path, step).learner)["beta"] == beta
 
 
+def test_a_saved_run_has_the_values_of_its_steps_after_the_hand_over(data, tmp_path):
+    """Six updates with the config's values, then beta falls from 4 to 1 in twelve steps."""
+    changes = "beta=4:1 discount=0.5"
+    run = load_run(train_run(finetune_settings(data, online=changes, save_dir=str(tmp_path))).path)
+    found = {}
+    for step in run.steps:
+        values = hyperparameters(load_run(run.path, step).learner)
+        found[step] = values["beta"], values["discount"]
+    config = small("xql")
+    assert found[6] == (config.beta, np.float32(config.discount))
+    assert found[12] == (2.5, 0.5)
+    assert found[18] == (1.0, 0.5)
+
+
 def test_fine_tuning_goes_on_with_the_ramps_last_value(data, ramped_run, tmp_path):
     checkpoint = str(ramped_run.path)
     job = finetune_job(finetune_settings(data, checkpoint=checkpoint))
@@ -235,6 +249,7 @@ def test_the_part_of_the_data_that_a_fine_tuned_run_had_is_known_again(data, tmp
         ({"action_chunk": 2}, True),
         ({"n_step": 2}, True),
         ({"action_chunk": 2, "given": frozenset({"beta"})}, False),
+        ({"action_chunk": 2, "ramp": "beta=5:4"}, False),
         ({}, False),
     ],
 )
@@ -242,6 +257,8 @@ def test_a_beta_for_single_steps_is_told_of(data, tmp_path, caplog, settings, is
     with caplog.at_level("INFO"):
         train_run(offline_settings(data, config=small("xql"), save_dir=str(tmp_path), **settings))
     assert any("give about --beta=4" in line for line in caplog.messages) == is_told
+    [line] = [line for line in caplog.messages if line.startswith("settings:")]
+    assert f" beta={'5:4' if 'ramp' in settings else '2'} " in line
 
 
 @pytest.mark.parametrize(("length", "is_told"), [(2, False), (4, True)])

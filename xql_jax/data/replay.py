@@ -181,7 +181,7 @@ def _drawn(
         return sampling.sample_indices(key, total, batch_size)
     rows = sampling.sample_indices(key, total, TRIES * batch_size)
     is_whole = (rows < others) | _window(buffer, jnp.maximum(rows - others, 0), spans).is_whole
-    rows, is_whole = rows.reshape(TRIES, -1), is_whole.reshape(TRIES, -1)
+    rows, is_whole = rows.reshape(TRIES, batch_size), is_whole.reshape(TRIES, batch_size)
     return jnp.take_along_axis(rows, is_whole.argmax(0)[None], axis=0)[0]
 
 
@@ -220,7 +220,8 @@ def take(buffer: ReplayBuffer, rows: Array, spans: Spans | None = None) -> Minib
     observations, following = data.observations[rows], data.next_observations[window.final]
     if not spans.horizon.is_chunk:
         return Batch(observations, data.actions[rows], rewards, masks, following)
-    actions = data.actions[window.rows].reshape(len(rows), -1)
+    chunk = spans.horizon.steps * data.actions.shape[1]  # no -1: there may be no rows
+    actions = data.actions[window.rows].reshape(len(rows), chunk)
     return ChunkBatch(observations, actions, rewards, masks, following, window.within.astype(jnp.float32))
 
 

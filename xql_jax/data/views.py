@@ -75,16 +75,17 @@ def over_horizon(dataset: Dataset, horizon: Horizon, discount: float) -> Dataset
         next_observations=batch.next_observations[final],
     )
     over_steps = dataclasses.replace(dataset, batch=view)
-    return _in_chunks(over_steps, spans, steps) if horizon.is_chunk else over_steps
+    if not horizon.is_chunk:
+        return over_steps
+    return _in_chunks(over_steps, spans, np.flatnonzero((spans == steps) | (batch.masks[final] == 0)), steps)
 
 
-def _in_chunks(dataset: Dataset, spans: np.ndarray, length: int) -> Dataset:
-    """Gives transitions that span i64[N] steps their chunks of actions, of this length.
+def _in_chunks(dataset: Dataset, spans: np.ndarray, kept: np.ndarray, length: int) -> Dataset:
+    """Gives transitions that span i64[N] steps their chunks of actions, of this length, in the rows kept.
 
     Chunks that a time-out cuts are left out, because they were not carried out to their end. After a terminal
     a chunk holds whatever actions follow in the data, and its `valid` is 0 there. UserError if none is left.
     """
-    kept = np.flatnonzero((spans == length) | (dataset.batch.masks == 0))
     if not len(kept):
         longest = dataset.trajectory_lengths().max()
         raise UserError(

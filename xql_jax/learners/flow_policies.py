@@ -121,8 +121,9 @@ def matching_loss(flow: NetworkState, params: Params, weights: Array, batch: Any
     key_noise, key_time = jax.random.split(key)
     noise = jax.random.normal(key_noise, batch.actions.shape)
     t = jax.random.uniform(key_time, (len(noise), 1))
-    velocity = flow.apply(params, batch.observations, (1.0 - t) * noise + t * batch.actions, t)
-    errors = parts.where_carried_out(jnp.square(velocity - (batch.actions - noise)), batch)
+    actions = parts.where_carried_out(batch.actions, batch)  # else the flow would see, and use, the others
+    velocity = flow.apply(params, batch.observations, (1.0 - t) * noise + t * actions, t)
+    errors = parts.where_carried_out(jnp.square(velocity - (actions - noise)), batch)
     return (weights * errors.mean(-1)).mean()
 
 

@@ -212,10 +212,10 @@ def carried_out(batch: AnyBatch) -> Array | None:
     return jnp.repeat(batch.valid, batch.actions.shape[-1] // batch.valid.shape[-1], axis=-1)
 
 
-def where_carried_out(errors: Array, batch: AnyBatch) -> Array:
-    """The errors f32[B, A] of the batch's actions; 0 for entries that were not carried out."""
+def where_carried_out(values: Array, batch: AnyBatch) -> Array:
+    """The values f32[B, A] for the batch's actions; 0 for entries that were not carried out."""
     known = carried_out(batch)
-    return errors if known is None else errors * known
+    return values if known is None else values * known
 
 
 class PolicyObjective(PolicyPart, Generic[A]):

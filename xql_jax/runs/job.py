@@ -116,10 +116,10 @@ def folder_of(
 
 
 def log_settings(job: Job) -> None:
-    """Logs the swept hyperparameters, the leading ones, and those that the user gave."""
+    """Logs the hyperparameters that vary, the leading ones, and those that the user gave."""
     settings = job.settings
     values = {**job.identity["config"], **job.identity}
-    shown = dict(fields_given(settings.sweep))
+    shown = dict(fields_given(f"{settings.sweep} {job.identity.get('ramp', '')}"))
     for name in (*LEADING, *sorted(settings.given & set(settings.config))):
         if values.get(name) is not None and name not in shown:
             shown[name] = as_typed(values[name])
@@ -160,7 +160,8 @@ def _warn_of_a_guessed_beta(job: Job) -> None:
     """Tells where XQL's default `beta` is not chosen for the rewards: one's own data, and several steps."""
     settings, config = job.settings, job.settings.config
     suite = settings.task.suite if settings.task else OWN
-    is_chosen = {"beta", "config"} & {*settings.given, *job.members[0].hyperparameters}
+    ramped = (name for name, _ in fields_given(job.identity.get("ramp", "")))
+    is_chosen = {"beta", "config"} & {*settings.given, *job.members[0].hyperparameters, *ramped}
     if method_of(config.algorithm) != "xql" or is_chosen:
         return
     if (steps := settings.horizon.steps) > 1:

@@ -160,13 +160,22 @@ class SavedRun:
 
     @functools.cached_property
     def learner(self) -> Learner:
-        """The learner of its config, with the values of its --ramp at the step that is read."""
+        """The learner of its config, with the values of its --ramp or --online at the step that is read."""
+        learner, flag, first = self._configured, "ramp", 0
+        if self.handover is not None and self.step > self.handover:
+            flag, first = "online", self.handover
+        if not (text := self.content.get(flag)):
+            return learner
+        steps = self.content["max_steps"] - first
+        ramps = parse_ramps(text, learner, steps, f"--{flag}")  # type: ignore[arg-type]  # a `Part`
+        return ramped(learner, ramps, self.step - first)
+
+    @functools.cached_property
+    def _configured(self) -> Learner:
+        """The learner of its config."""
         check_platforms()
-        steps, text = self.content["max_steps"], self.content.get("ramp", "")
         try:
-            learner = learner_from_config(ConfigDict(self.whole_config), steps)
-            ramps = parse_ramps(text, learner, steps, "--ramp")  # type: ignore[arg-type]  # a `Part`
-            return ramped(learner, ramps, self.step) if ramps else learner
+            return learner_from_config(ConfigDict(self.whole_config), self.content["max_steps"])
         except UserError as error:
             if ":" in self.algorithm:  # a user's own method, which may not be imported
                 raise
@@ -175,7 +184,7 @@ class SavedRun:
     @functools.cached_property
     def members(self) -> list[Member]:
         """The members, or the wanted one alone."""
-        grid = parse_sweep(self.content["sweep"], self.learner)  # type: ignore[arg-type]
+        grid = parse_sweep(self.content["sweep"], self._configured)  # type: ignore[arg-type]
         every, index = make_members(self.seeds, grid), self._wanted_member
         if index is None:
             return every
