@@ -181,7 +181,7 @@ class Policy:
             seed: episode e depends on (seed, e) alone.
             max_steps: of an episode of an environment that is given; a longer one might never end.
         Returns:
-            the episodes' `returns`, `lengths` and `successes`, and statistics of them: see `Evaluation`.
+            a dict with the episodes' `returns`, `lengths` and `successes`, and statistics: see `Evaluation`.
         Raises:
             UserError: if there is no such task, or it does not fit; if there are several members; or if an
                 episode is longer than `max_steps`.

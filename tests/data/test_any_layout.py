@@ -8,7 +8,7 @@ from data_formats import KINDS, Episode, joined, write
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from xql_jax.data.arrays import from_arrays
+from xql_jax.data.arrays import Layout, from_arrays
 from xql_jax.data.loading import load_dataset
 from xql_jax.data.names import NAMES
 from xql_jax.data.suspicions import suspicions
@@ -272,6 +272,43 @@ def test_rows_that_do_not_belong_together_are_told(suspicion):
     assert [what for what in told if suspicion.rstrip("?") in what], told
     assert not suspicions(from_arrays(R, "arrays"))
     assert not suspicions(from_arrays(rows_like(terminals=R["terminals"] | (np.arange(20) == 4)), "arrays"))
+
+
+def test_rows_that_are_left_out_are_counted():
+    rows = rows_like()
+    assert not from_arrays(rows, "arrays").notes
+    del rows["next_observations"]
+    dataset = from_arrays(rows, "arrays")
+    left_out = 20 - dataset.size
+    assert left_out == rows["timeouts"].sum() > 0
+    assert any(note.startswith(f"{left_out} of 20 rows are left out") for note in dataset.notes)
+
+
+@pytest.mark.parametrize(("limit", "warns"), [(40, False), (60, True)])
+def test_a_limit_that_stands_in_for_time_outs_is_told_and_doubted(caplog, limit, warns):
+    """Random walks of 40 steps, each from a place of its own."""
+    walks = np.random.default_rng(0).normal(size=(50, 40, 2)).cumsum(axis=1)
+    starts = np.random.default_rng(1).uniform(-50, 50, (50, 1, 2))
+    observations = (starts + walks).reshape(-1, 2)
+    nothing = np.zeros(2_000)
+    rows = {"observations": observations, "actions": 0.1 * observations[:, :1], "rewards": nothing}
+    dataset = from_arrays({**rows, "terminals": nothing}, "arrays", Layout(episode_limit=limit))
+    assert any(f"cut every {limit} steps, the task's limit" in note for note in dataset.notes)
+    assert ("a reset is seen in 19 of 33 places" in caplog.text) == warns
+
+
+def test_terminals_that_are_time_outs_too_are_told():
+    rows = rows_like()
+    both = from_arrays({**rows, "timeouts": rows["timeouts"] | rows["terminals"]}, "arrays")
+    assert both.notes == (
+        f"{rows['terminals'].sum()} rows are terminal and time-outs, and count as terminals",
+    )
+
+
+def test_a_text_file_is_no_archive(tmp_path):
+    (tmp_path / "x.npz").write_text("observations")
+    with pytest.raises(UserError, match=r"x\.npz: not a \.npz archive, by its first bytes"):
+        load_dataset(None, [str(tmp_path / "x.npz")])
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,7 @@ def test_duplicates_are_counted_bit_for_bit():
 # Twenty trajectories of three steps that end in terminals.
 FIXED = {"rewards": np.arange(60) % 7, "terminals": range(2, 60, 3), "ends": range(2, 60, 3)}
 AT_LIMIT = {"rewards": np.arange(1000), "terminals": (999,), "ends": (999,)}
+GOES_ON = {"observations": np.arange(5)[:, None], "following": np.arange(1, 6)[:, None]}
 DISCRETE = {"rewards": np.arange(60), "actions": np.arange(60)[:, None] % 3 / 2, "ends": (59,)}
 
 
@@ -76,7 +77,8 @@ DISCRETE = {"rewards": np.arange(60), "actions": np.arange(60)[:, None] % 3 / 2,
         ({"rewards": np.zeros(5)}, None, "every reward is 0"),
         ({"rewards": [1, 2, 1, 2, 3]}, HOPPER, "all 3 trajectories return 3: methods .* will refuse"),
         ({"rewards": [1, 2, 1, 2, 9e3]}, HOPPER, "scores reach 277, and an expert's is 100"),
-        ({"terminals": (2, 3, 4), "ends": (2, 3, 4)}, None, "2 of 3 terminals follow a terminal, .* 3:"),
+        (GOES_ON | {"terminals": (2, 3, 4), "ends": (2, 3, 4)}, None, "2 of 3 terminals follow .* 3:"),
+        ({"rewards": [1, 2, 3e6, 4, 0]}, None, r"rewards reach 3e\+06, where float32 loses"),
         ({"rewards": [1, 1, 4, 4, 0], "terminals": (1, 3)}, None, "at all 2 terminals the reward is that"),
         (FIXED, None, "all 20 trajectories end in a terminal after 3 steps"),
         (AT_LIMIT, HOPPER, "1 terminals are at the episode limit, 1000 steps"),
@@ -102,6 +104,7 @@ def test_each_warning_on_data_that_deserve_it(change, task, message):
         # One-step episodes, a goal's reward at the same step each time, and time-outs that are marked.
         {"rewards": [1, 2, 1, 2, 3], "terminals": range(5), "ends": range(5), "following": np.zeros((5, 1))},
         FIXED | {"rewards": np.arange(60) % 3 == 2},
+        {"terminals": (2, 3, 4), "ends": (2, 3, 4)},  # episodes of one step: no next observation is a row's
         {"rewards": np.arange(3000) % 7, "terminals": (), "ends": (1499, 2999)},
     ],
 )

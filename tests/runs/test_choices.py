@@ -111,6 +111,13 @@ def test_a_run_without_an_environment(swept, tmp_path):
         assert all(math.isfinite(entry[name]) for name in STATISTICS)
 
 
+def test_no_environment_of_the_users_is_needed(unbroken, monkeypatch):
+    """A run in one of theirs, whose module would be run to know its episode limit: these data need none."""
+    monkeypatch.setattr(tool, "module_to_run", lambda name: "theirs")
+    monkeypatch.setattr(type(load_run(unbroken.path)), "task", property(lambda run: pytest.fail("is made")))
+    assert len(choose(unbroken.path, max_steps=3)["members"]) == 6
+
+
 def test_data_that_are_given(unbroken, data, tmp_path, caplog):
     """The better two thirds of six trajectories are four, though the run kept two of three."""
     twice, arrays = tmp_path / "twice.npz", dict(np.load(data / "data.npz"))

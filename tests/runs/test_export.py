@@ -144,10 +144,17 @@ def test_a_run_on_data_alone_is_exported_with_and_without_onnx(data, tmp_path, m
         with pytest.raises(UserError, match=r"onnx.*xql_jax\[export\]"):
             export_policy(dataclasses.replace(settings, given=frozenset({"formats"})))
         assert export_policy(settings)["largest_difference"].keys() == {"jax", "npz"}
+        patch.setitem(sys.modules, "flatbuffers", None)
+        assert export_policy(settings)["largest_difference"].keys() == {"npz"}
+        with pytest.raises(UserError, match=r"jax needs flatbuffers.*xql_jax\[export\]"):
+            export_policy(dataclasses.replace(settings, given=frozenset({"formats"})))
         patch.setitem(sys.modules, "safetensors", None)
         with pytest.raises(UserError, match=r"safetensors.*xql_jax\[export\]"):
             export_policy(dataclasses.replace(settings, formats=("safetensors",)))
     assert export_policy(settings)["largest_difference"].keys() == {"jax", "onnx", "npz"}
+    export_policy(dataclasses.replace(settings, formats=tuple(FILES)))
+    modes = {(tmp_path / "export" / name).stat().st_mode for name in FILES.values()}
+    assert len(modes) == 1  # a colleague who reads one reads all
     mean = np.mean(np.load(data / "data.npz")["observations"], axis=0)  # about what the run normalises by
     act = runpy.run_path(str(tmp_path / "export" / "act.py"))["load"](tmp_path / "export" / "policy.npz")[0]
     np.testing.assert_allclose(act(mean[None])[0], load_policy(run.path)(mean), atol=1e-5)

@@ -1,5 +1,6 @@
 """Runs read for reports and lists: every number from its files, damage with its reason."""
 
+import dataclasses
 import math
 import os
 import re
@@ -113,6 +114,9 @@ def test_states_scores_and_what_differs(listed, tmp_path):
     assert {run.settings["config.beta"]: run.score for run in both} == {"1": 6.0, "2": 5.0}
     assert differing(both) == ["config.beta"]
     assert differing(listed) == ["config.beta", "max_steps"]  # and no expectile, which one method alone has
+    other = dataclasses.replace(both[0], settings={**both[0].settings, "dataset_fingerprint": "other"})
+    assert differing([both[0], other]) == ["dataset_fingerprint"]
+    assert differing([both[1], other]) == ["config.beta"]
     # The score of a sweep is that of its best setting that is finite.
     scores = {(0, 1.0): [math.nan], (0, 2.0): [3.0], (0, 4.0): [math.inf]}
     write_run(tmp_path / "swept", "maze", "xql", scores, swept=["beta"])

@@ -201,12 +201,18 @@ def _transitions(
     timeouts = rows["timeouts"] != 0 if "timeouts" in rows else None
     if marks is None and limit is not None:
         timeouts = counted_timeouts(terminals, limit)
+        if not uses_next:
+            notes.append(f"no timeouts: episodes are cut every {limit:,} steps, the task's limit")
+            _warn_of_another_limit(rows["observations"], terminals, timeouts, limit, source)
     if uses_next and layout.prefers_rows and timeouts is not None:
         jumping = jumps(rows["next_observations"], rows["observations"]) & ~(terminals | timeouts)[:-1]
         if uses_next := bool(jumping.any()):
             notes.append(
                 f"next_observations are used: inside episodes, {jumping.sum():,} are not the next row's"
             )
+    flagged = "timeouts" in rows and not (layout.timeouts_win and not uses_next)
+    if flagged and (terminal_too := np.count_nonzero(terminals & (rows["timeouts"] != 0))):
+        notes.append(f"{terminal_too:,} rows are terminal and time-outs, and count as terminals")
     if uses_next:
         return from_transitions({**rows, "timeouts": terminals if marks is None else marks}, source)
     if marks is not None:
@@ -219,6 +225,11 @@ def _transitions(
             "--env_name, or add an array timeouts, 1 at the last step of each episode that was cut off"
         )
     dataset = from_transitions(qlearning_dataset(rows, timeouts, layout.keeps_last), source)
+    if left_out := len(terminals) - dataset.size:
+        notes.append(
+            f"{left_out:,} of {len(terminals):,} rows are left out, the last of episodes that were cut off: "
+            "without next_observations their next states are not known"
+        )
     given = np.count_nonzero(rows["rewards"])
     if given and not np.any(dataset.batch.rewards):
         LOG.warning(
@@ -226,6 +237,25 @@ def _transitions(
             "or, in HDF5, the last row. Save transitions as .npz, with next_observations, to keep all rows"
         )
     return dataset
+
+
+def _warn_of_another_limit(
+    observations: np.ndarray, terminals: np.ndarray, timeouts: np.ndarray, limit: int, source: str
+) -> None:
+    """Warns if rows go on across many of the time-outs that were counted, as they do within episodes."""
+    scale = observations.std(axis=0) + 1e-6
+    change = np.linalg.norm(np.diff(observations, axis=0) / scale, axis=1)
+    within = change[~(terminals | timeouts)[:-1]]
+    across = change[(timeouts & ~terminals)[:-1]]
+    if not (across.size and within.size):
+        return
+    seen = np.count_nonzero(across > 1.5 * np.median(within))
+    if seen < 0.75 * across.size:
+        LOG.warning(
+            f"{source}: no timeouts, and after every {limit:,} steps, the task's limit, a reset is seen in "
+            f"{seen:,} of {across.size:,} places: were episodes cut elsewhere? Then add an array timeouts, "
+            "1 at the last step of each"
+        )
 
 
 def qlearning_dataset(

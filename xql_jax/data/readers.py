@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import pkgutil
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -101,6 +102,9 @@ def read_archive(
     path: Path, wants: Callable[[str], bool] = lambda name: True
 ) -> tuple[dict[str, np.ndarray], list[str]]:
     """Returns the arrays in a `.npz` whose names are wanted, and all arrays' names."""
+    with reading(path, ".npz archive"):
+        if path.stat().st_size and not zipfile.is_zipfile(path):  # NumPy would speak of pickles
+            raise UserError(f"{path}: not a .npz archive, by its first bytes: write it with np.savez")
     with reading(path, ".npz archive"), np.load(path, allow_pickle=False) as archive:
         wanted = [key for key in archive.files if wants(key)]
         check_memory(sum(archive.zip.getinfo(f"{key}.npy").file_size for key in wanted), str(path))

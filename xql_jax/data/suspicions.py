@@ -8,6 +8,7 @@ from xql_jax.data.dataset import Dataset, spread_rows
 
 LOG = logging.getLogger(__name__)
 FEW_VALUES = 10
+HUGE = 1e6  # beyond it float32 keeps no first decimal
 
 
 def warn_of_suspicions(dataset: Dataset) -> None:
@@ -27,6 +28,9 @@ def suspicions(dataset: Dataset) -> list[str]:
     starts, cuts = np.append(True, ends[:-1]), np.flatnonzero((ends & ~terminals)[:-1])
     nothing = ~actions.any(axis=1) & (rewards == 0)
     found = []
+    for name, values in (("observations", observations), ("rewards", rewards)):
+        if (largest := np.abs(values).max()) > HUGE:
+            found.append(f"{name} reach {largest:g}, where float32 loses small differences: scale them")
     seen = actions[spread_rows(dataset.size)]
     if max(len(np.unique(column)) for column in seen.T) <= min(FEW_VALUES, len(seen) // 10):
         found.append(

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from xql_jax.data.dataset import Dataset, as_learners_see
+from xql_jax.data.dataset import Dataset, as_learners_see, jumps
 from xql_jax.data.suspicions import suspicions
 from xql_jax.reports.style import BLUE, count_axis, legend_below, styled
 from xql_jax.tasks import Task
@@ -103,7 +103,8 @@ def _end_warnings(dataset: Dataset, report: Json, task: Task | None) -> Iterator
     lengths, last = dataset.trajectory_lengths(), np.flatnonzero(dataset.ends)
     limit = (task.episode_limit if task else None) or np.inf
     ended = terminals[last]
-    after_terminal = np.flatnonzero(terminals[1:] & terminals[:-1]) + 1
+    goes_on = ~jumps(*map(np.asarray, (dataset.batch.next_observations, dataset.batch.observations)))
+    after_terminal = np.flatnonzero(terminals[1:] & terminals[:-1] & goes_on) + 1
     longer = last[ended & (lengths > 1)]  # terminals of trajectories with more than one step
     at_limit, too_long = int((ended & (lengths == limit)).sum()), int((lengths > limit).sum())
     if len(after_terminal):

@@ -30,6 +30,7 @@ from xql_jax.reports.score_table import csv_table
 from xql_jax.rollout.scores import agreement
 from xql_jax.runs.load import SavedRun, load_run
 from xql_jax.settings import setting
+from xql_jax.tasks import module_to_run
 from xql_jax.tools.tool_settings import ToolSettings
 from xql_jax.training.data_population import offline_population
 from xql_jax.training.members import Member, learners_of
@@ -176,7 +177,8 @@ def _evaluation(settings: ChoiceSettings, saved: SavedRun) -> FittedQEvaluation:
 
 def _dataset(settings: ChoiceSettings, saved: SavedRun) -> tuple[Dataset, np.ndarray]:
     """Returns the run's own data, or those given, preprocessed; and i64[E], the trajectories' first rows."""
-    task = saved.task if saved.env_name else None
+    runs_code = saved.env_name and not settings.env_name and module_to_run(saved.env_name)
+    task = None if runs_code or not saved.env_name else saved.task  # data that need its limit say so
     bounds = saved.preprocessing.action_bounds
     dataset = load_dataset(task, settings.dataset or saved.sources, bounds=bounds)
     if (sizes := (dataset.observation_dim, dataset.action_dim)) != saved.sizes:

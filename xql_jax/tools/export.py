@@ -62,8 +62,8 @@ class ExportSettings(ToolSettings):
     member: int | None = setting(None, "Member, counted from 0. Needed if the run has several.")
     formats: Sequence[str] = setting(
         ("jax", "onnx", "npz"),
-        "Files to write. jax: an artifact of jax.export; onnx: a graph, needs xql_jax[export]; npz: weights; "
-        "safetensors: the same, needs xql_jax[export]. Default: jax, npz and, if it is installed, onnx.",
+        "Files to write. jax: an artifact of jax.export; onnx: a graph; npz: weights; safetensors: the same. "
+        "All but npz need xql_jax[export]. Default: npz and, if their packages are installed, jax and onnx.",
         choices=tuple(FILES),
         by_commas=True,
     )
@@ -140,18 +140,20 @@ def export_policy(settings: ExportSettings) -> Json:
 
 
 def _formats(settings: ExportSettings) -> list[str]:
-    """Returns the formats to write: without ONNX if it is not installed, unless the user asked for it."""
-    if "safetensors" in settings.formats:
-        import_safetensors()
-    try:
-        if "onnx" in settings.formats:
-            import_onnx()
-    except UserError as error:
-        if "formats" in settings.given:
-            raise
-        LOG.warning(f"{error}; {FILES['onnx']} is left out")
-        return [name for name in settings.formats if name != "onnx"]
-    return list(settings.formats)
+    """Returns the formats to write: without those whose packages are missing, unless the user named them."""
+    imports = {"jax": import_flatbuffers, "onnx": import_onnx, "safetensors": import_safetensors}
+    are_named = "formats" in settings.given or settings.formats != ExportSettings.formats
+    formats = []
+    for name in settings.formats:
+        try:
+            imports.get(name, lambda: None)()
+        except UserError as error:
+            if are_named:
+                raise
+            LOG.warning(f"{error}; {FILES[name]} is left out")
+        else:
+            formats.append(name)
+    return formats
 
 
 def _observations(run: SavedRun) -> np.ndarray:
@@ -177,7 +179,7 @@ def write_policy(name: str, folder: Path, weights: Weights, act: Callable[[Array
         elif name == "onnx":
             write_onnx(weights, unfinished)
         elif name == "safetensors":
-            import_safetensors().save_file(weights, unfinished)
+            unfinished.write_bytes(import_safetensors().save(weights))  # save_file's is for its owner alone
         else:
             with unfinished.open("wb") as archive:  # to a path, NumPy would add a suffix
                 np.savez(archive, **weights)  # type: ignore[arg-type]
@@ -187,6 +189,12 @@ def write_policy(name: str, folder: Path, weights: Weights, act: Callable[[Array
         return read_artifact(file) if name == "jax" else read_onnx(file)
     write_output("output", folder / SCRIPT, inspect.getsource(act_script))
     return runpy.run_path(str(folder / SCRIPT))["load"](file)[0]
+
+
+def import_flatbuffers() -> None:
+    """Raises UserError with what to install if the package is missing of which jax.export makes files."""
+    with needing("--formats: jax", "export"):
+        import flatbuffers  # noqa: F401
 
 
 def import_safetensors() -> ModuleType:

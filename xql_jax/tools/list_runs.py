@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import re
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 from xql_jax.errors import UserError, nearest
@@ -15,7 +15,8 @@ from xql_jax.settings import Settings, setting
 from xql_jax.tools.read_runs import read_runs
 
 COLUMNS = ("state", "task", "method", "name")  # what a filter knows besides settings
-NO_DIFFERENCE = ("config.algorithm", "dataset_fingerprint", "sweep")  # shown otherwise, or a digest
+FINGERPRINT = "dataset_fingerprint"  # of the data in the method's form
+NO_DIFFERENCE = ("config.algorithm", "sweep")  # shown otherwise
 SORTS = ("task", "score", "when", "name")
 
 
@@ -125,6 +126,18 @@ def _equal(value: str | None, wanted: str) -> bool:
 
 
 def differing(runs: Iterable[ListedRun]) -> list[str]:
-    """Returns the names of the settings with several values; that a method lacks one is no difference."""
-    pairs = {pair for run in runs for pair in run.settings.items()}
-    return sorted(name for name, number in Counter(name for name, _ in pairs).items() if number > 1)
+    """Returns the names of the settings with several values; that a method lacks one is no difference.
+
+    The data's fingerprint is among them if runs differ in nothing else: methods have data in several forms.
+    """
+    values, fingerprints = defaultdict(set), defaultdict(set)
+    for run in runs:
+        others = {name: value for name, value in run.settings.items() if name != FINGERPRINT}
+        for name, value in others.items():
+            values[name].add(value)
+        alike = run.task, run.method, *sorted(others.items())
+        fingerprints[alike].add(run.settings.get(FINGERPRINT))
+    found = [name for name, several in values.items() if len(several) > 1]
+    if any(len(several) > 1 for several in fingerprints.values()):
+        found.append(FINGERPRINT)
+    return sorted(found)
