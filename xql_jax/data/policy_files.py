@@ -48,16 +48,11 @@ def read_policy(path: Path, observation_dim: int, action_dim: int) -> FilePolicy
     for name, array in arrays.items():
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise UserError(f"{path}: {name} holds NaN or infinity")
-    if "shift" in names:
-        act_by_mode = acting(arrays)
-        chunk = int(arrays.get("action_chunk", 1))
-        policy = FilePolicy("exported policy", True, lambda seen, normal=None: act_by_mode(seen), chunk)
-    else:
-        if missing := [name for name in GAUSSIAN_MLP if name not in names]:
-            raise missing_arrays(missing, names, str(path))
-        weights = {name: arrays[name].astype(np.float64) for name in GAUSSIAN_MLP}
-        policy = FilePolicy("Gaussian MLP", False, functools.partial(_gaussian_mlp, weights))
+    is_exported = "shift" in names
+    if missing := [name for name in GAUSSIAN_MLP if not is_exported and name not in names]:
+        raise missing_arrays(missing, names, str(path))
     try:
+        policy = _exported(arrays) if is_exported else _of_gaussian_mlp(arrays)
         with np.errstate(all="ignore"):
             actions = policy.act(np.ones((1, observation_dim), np.float32))
     except KeyError as error:
@@ -71,6 +66,19 @@ def read_policy(path: Path, observation_dim: int, action_dim: int) -> FilePolicy
         found = f"{actions.size} numbers" if np.isfinite(actions).all() else "NaN or infinity"
         raise UserError(f"{path}: acts by {found}, not by {size} finite numbers")
     return policy
+
+
+def _exported(weights: Weights) -> FilePolicy:
+    """Returns an exported policy; KeyError, TypeError or ValueError if the arrays are none."""
+    act_by_mode, chunk = acting(weights), np.asarray(weights.get("action_chunk", 1))
+    if chunk.shape or chunk.dtype.kind not in "iu" or chunk < 1:
+        raise ValueError(f"action_chunk is {chunk}, and must be a whole number of at least 1")
+    return FilePolicy("exported policy", True, lambda seen, normal=None: act_by_mode(seen), int(chunk))
+
+
+def _of_gaussian_mlp(arrays: Weights) -> FilePolicy:
+    weights = {name: arrays[name].astype(np.float64) for name in GAUSSIAN_MLP}
+    return FilePolicy("Gaussian MLP", False, functools.partial(_gaussian_mlp, weights))
 
 
 def _gaussian_mlp(w: Weights, observations: np.ndarray, normal: np.ndarray | None = None) -> np.ndarray:
