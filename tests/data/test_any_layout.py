@@ -297,6 +297,27 @@ def test_a_limit_that_stands_in_for_time_outs_is_told_and_doubted(caplog, limit,
     assert ("a reset is seen in 19 of 33 places" in caplog.text) == warns
 
 
+@pytest.mark.parametrize(("as_d4rl", "crossing"), [(False, 0), (True, 2)])
+def test_no_row_leads_into_another_episode_by_a_counted_limit(as_d4rl, crossing):
+    """D4RL's loader cuts the episodes after a terminal one row early; its own files are read so."""
+    episodes = [
+        Episode(0, 3, "terminal"),
+        Episode(1, 5, "timeout"),
+        Episode(2, 5, "timeout"),
+        Episode(3, 2, "terminal"),
+    ]
+    rows = joined([episode.arrays(number) for number, episode in enumerate(episodes)])
+    steps = {
+        tuple(pair) for pair in np.concatenate([rows["observations"], rows["next_observations"]], axis=1)
+    }
+    given = {key: rows[key] for key in ("observations", "actions", "rewards", "terminals")}
+    layout = Layout(episode_limit=5, timeouts_win=as_d4rl)
+    batch = from_arrays(given, "arrays", layout).batch
+    found = np.concatenate([batch.observations, batch.next_observations], axis=1)[batch.masks == 1]
+    assert sum(tuple(pair) not in steps for pair in found) == crossing
+    assert len(found) == 13 - 2  # all but the time-outs, of the 13 rows that are not terminal
+
+
 def test_terminals_that_are_time_outs_too_are_told():
     rows = rows_like()
     both = from_arrays({**rows, "timeouts": rows["timeouts"] | rows["terminals"]}, "arrays")

@@ -200,7 +200,7 @@ def _transitions(
     uses_next = "next_observations" in rows
     timeouts = rows["timeouts"] != 0 if "timeouts" in rows else None
     if marks is None and limit is not None:
-        timeouts = counted_timeouts(terminals, limit)
+        timeouts = counted_timeouts(terminals, limit, as_d4rl=layout.timeouts_win)
         if not uses_next:
             notes.append(f"no timeouts: episodes are cut every {limit:,} steps, the task's limit")
             _warn_of_another_limit(rows["observations"], terminals, timeouts, limit, source)
@@ -242,18 +242,23 @@ def _transitions(
 def _warn_of_another_limit(
     observations: np.ndarray, terminals: np.ndarray, timeouts: np.ndarray, limit: int, source: str
 ) -> None:
-    """Warns if rows go on across many of the time-outs that were counted, as they do within episodes."""
+    """Warns if no reset is seen where time-outs were counted.
+
+    A reset is a jump, larger than steps within episodes, or it leads to initial states, which are alike in an
+    entry at least: on locomotion steps are as large as resets, and in mazes initial places are everywhere.
+    """
     scale = observations.std(axis=0) + 1e-6
-    change = np.linalg.norm(np.diff(observations, axis=0) / scale, axis=1)
-    within = change[~(terminals | timeouts)[:-1]]
-    across = change[(timeouts & ~terminals)[:-1]]
-    if not (across.size and within.size):
+    steps = np.linalg.norm(np.diff(observations, axis=0) / scale, axis=1)
+    within = steps[~(terminals | timeouts)[:-1]]
+    cuts = np.flatnonzero((timeouts & ~terminals)[:-1])
+    if len(cuts) < 5 or not within.size:
         return
-    seen = np.count_nonzero(across > 1.5 * np.median(within))
-    if seen < 0.75 * across.size:
+    jumping = np.count_nonzero(steps[cuts] > 1.5 * np.median(within))
+    spread = (observations[cuts + 1].std(axis=0) + 1e-6) / scale
+    if jumping < 0.75 * len(cuts) and spread.min() > 0.5:
         LOG.warning(
             f"{source}: no timeouts, and after every {limit:,} steps, the task's limit, a reset is seen in "
-            f"{seen:,} of {across.size:,} places: were episodes cut elsewhere? Then add an array timeouts, "
+            f"{jumping:,} of {len(cuts):,} places: were episodes cut elsewhere? Then add an array timeouts, "
             "1 at the last step of each"
         )
 
@@ -278,18 +283,19 @@ def qlearning_dataset(
     return transitions
 
 
-def counted_timeouts(terminals: np.ndarray, episode_limit: int) -> np.ndarray:
-    """Returns bool[N]: the rows at which D4RL's step counter stands at the limit.
+def counted_timeouts(terminals: np.ndarray, episode_limit: int, as_d4rl: bool) -> np.ndarray:
+    """Returns bool[N]: the last rows of the episodes that are as long as the limit.
 
-    The counter restarts from 0 after a time-out but from 1 after a terminal, because D4RL resets it before it
-    counts the terminal row.
+    With `as_d4rl`, for its own files, its loader's step counter stands at the limit there. It restarts from 0
+    after a time-out but from 1 after a terminal, because D4RL resets it before it counts the terminal row. So
+    an episode after a terminal is cut one row early, and the next row leads into another episode.
     """
     starts = np.append(0, np.flatnonzero(terminals[:-1]) + 1)
     counter = np.empty(len(terminals), np.int64)
     first = 0
     for start, stop in zip(starts, np.append(starts[1:], len(terminals)), strict=True):
         counter[start:stop] = np.arange(first, first + stop - start) % episode_limit
-        first = 0 if counter[stop - 1] == episode_limit - 1 else 1
+        first = 1 if as_d4rl and counter[stop - 1] != episode_limit - 1 else 0
     return counter == episode_limit - 1
 
 
