@@ -46,18 +46,16 @@ def print_members(members: list[dict[str, Any]], quantity: str) -> None:
     settings: dict[str, list[float]] = {}
     for entry in members:
         interval, rate = entry["score_interval_95"], entry["success_rate"]
+        note = " (diverged in training)" if entry["diverged"] else ""
+        if entry["non_finite_actions"]:
+            note = " (diverged: actions that were not finite became the centre)"
         print(
             f"  {entry['member']}: {quantity} {entry['score_mean']:.1f}"
             + (f" ± {interval:.1f} (95% interval over episodes)" if interval is not None else "")
             + f", median {entry['score_median']:.1f}, "
             + ("" if rate is None else _SUCCESS_RATE.format(rate, *entry["success_interval_95"]))
             + (f"return {entry['return_mean']:.4g}, " if quantity == "score" else "")
-            + f"length {entry['length_mean']:.1f}"
-            + (
-                " (diverged: actions that were not finite became the centre)"
-                if entry["non_finite_actions"]
-                else ""
-            )
+            + f"length {entry['length_mean']:.1f}{note}"
         )
         _, _, setting = entry["member"].partition(", ")
         settings.setdefault(setting, []).append(entry["score_mean"])

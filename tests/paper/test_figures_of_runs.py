@@ -44,6 +44,16 @@ def test_figure_3_has_means_and_students_intervals(tmp_path):
     assert (curves["method"].tolist(), curves["mean"].tolist()) == (["xql"], [50.0])
 
 
+def test_returns_are_no_scores_in_figures_of_scores(tmp_path):
+    """Hopper-v5 has no references. A policy after a plus is still of its method."""
+    for task, method in (("Hopper-v5", "xql"), ("hopper-medium-v2", "xql+reverse_kl")):
+        for beta in (1.0, 2.0):
+            write_run(tmp_path, task, method, {0: [100.0, 50.0]}, beta=beta)
+    assert set(tables("7", tmp_path)["curves"]["task"]) == {"Hopper-v5 (return)", "hopper-medium-v2"}
+    assert set(tables("8", tmp_path)["last"]["task"]) == {"Hopper-v5 (return)", "hopper-medium-v2"}
+    assert "xql+reverse_kl beta=1" in tables("7", tmp_path)["curves"]["method"]
+
+
 def test_curves_go_by_step_and_divergence_and_restarts_stand_in_the_legend(tmp_path):
     write_run(tmp_path, "walker-run", "sac", {0: [1.0, None, 3.0]}, scale=1.0)
     write_run(tmp_path, "walker-run", "sac", {1: [3.0, 2.0, 5.0]}, scale=1.0, diverged=[1])

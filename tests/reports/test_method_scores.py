@@ -4,9 +4,11 @@ import math
 
 import pytest
 from members import member
+from written_runs import write_run
 
 from xql_jax.reports.method_scores import method_scores
 from xql_jax.reports.run_summary import FINE_TUNING, ONLINE_TRAINING
+from xql_jax.tools.read_runs import read_runs
 
 
 def by_place(members):
@@ -43,6 +45,36 @@ def test_a_name_has_what_was_varied_on_its_dataset_and_no_more():
     kitchens, pens = ("bc", "xql beta=1", "xql beta=2"), ("bc", "xql")
     places = [("kitchen-complete-v0", name) for name in kitchens] + [("pen-human-v0", name) for name in pens]
     assert sorted(by_name) == places
+
+
+def test_data_that_are_told_by_their_digest_alone_make_methods(tmp_path):
+    """Of beta and data each has two values: four methods, none of which hides another."""
+    pairs = [(beta, data) for beta in (1, 2) for data in ("aa", "bb")]
+    members = [
+        member(0, 10.0 * number, beta=beta, dataset_fingerprint=data, run={"name": f"{beta}{data}"})
+        for number, (beta, data) in enumerate(pairs)
+    ]
+    names = [f"xql beta={beta} dataset_fingerprint={data}" for beta, data in pairs]
+    assert [score.method for score in method_scores(members)[0]] == names
+    # Methods have data in several forms: here beta tells all.
+    alone = [members[0], members[3]]
+    assert [score.method for score in method_scores(alone)[0]] == ["xql beta=1", "xql beta=2"]
+
+
+@pytest.mark.parametrize(
+    ("of_xql", "of_iql", "names"),
+    [
+        ({"references": [0, 4]}, {"references": [0, 2]}, ["iql references=[0, 2]", "xql references=[0, 4]"]),
+        ({"dataset": ["best.npz"]}, {"dataset": []}, ["iql dataset=[]", 'xql dataset=["best.npz"]']),
+        ({"env_backend": "d4rl"}, {"env_backend": "d4rl"}, ["iql", "xql"]),
+        ({"beta": 2}, {"expectile": 0.7}, ["iql", "xql"]),
+    ],
+)  # fmt: skip
+def test_what_makes_scores_of_two_algorithms_incomparable_is_in_their_names(tmp_path, of_xql, of_iql, names):
+    write_run(tmp_path, "Hopper-v5", "xql", {0: [50.0]}, content=of_xql)
+    write_run(tmp_path, "Hopper-v5", "iql", {0: [25.0]}, content=of_iql)
+    scores, _ = method_scores(read_runs([str(tmp_path)]).members)
+    assert [score.method for score in scores] == names
 
 
 def test_what_was_learned_from_data_and_what_was_fine_tuned_are_apart():

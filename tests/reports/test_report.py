@@ -45,6 +45,7 @@ def test_returns_are_marked_and_reference_returns_make_scores_of_them(tmp_path):
     assert written["scores.tex"].count("(return)") == 4
     assert {row["quantity"] for row in csv.DictReader(io.StringIO(written["scores.csv"]))} == {"return"}
     of_one = report_of(tmp_path, "results", "Hopper-v5=200,1200").files("")
+    assert "<td>0.0, 10.0, 20.0</td>" in of_one["index.html"]  # by seed, as the mean
     assert of_one["scores.tex"].count("(return)") == 2
     assert "10.0 $\\pm$ 24.8 & 100.0" in of_one["scores.tex"]  # 0, 10 and 20: t(0.975, 2) * 10 / sqrt(3)
     both = report_of(tmp_path, "results", "Hopper-v5=200,1200", "Walker2d-v5=2000,12000")

@@ -138,6 +138,16 @@ def test_two_policies_that_succeed_in_a_share_of_their_episodes():
     assert means[-1] > 0.8 - 0.04 * 0.6 / 2
 
 
+def test_policies_with_few_and_with_many_episodes():
+    """The many count: the good policy is worth its mean over all of its episodes, and is found."""
+    good, bad = [0.0, 0.0, *[100.0] * 98], [10.0, 10.0]
+    means, *_ = best_found([good, bad])
+    assert means[0] == pytest.approx((98 + 10) / 2, abs=4 * 44 / np.sqrt(1_000))
+    assert means[-1] > 97
+    same = np.random.default_rng(0).uniform(size=(4, 6))
+    np.testing.assert_array_equal(best_found(same), best_found([row.tolist() for row in same]))
+
+
 def of_episodes(seed, last, **settings):
     """A member whose evaluations are of three episodes each: of no use first, then with these scores."""
     of_six = member(seed, -99.0, -99.0, -99.0, *last, **settings)

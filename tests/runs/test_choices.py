@@ -178,7 +178,8 @@ def test_policies_that_no_q_judges_are_refused(data, tmp_path):
 
 
 def entry(seed, beta, score, **known):
-    return {"seed": seed, "beta": beta, **dict.fromkeys(STATISTICS), **known, "score": score}
+    found = {"diverged": beta == 3.0 and seed == 1, **dict.fromkeys(STATISTICS), **known}
+    return {"seed": seed, "beta": beta, **found, "score": score}
 
 
 def test_order_means_by_setting_and_correlations_in_the_direction_of_each_statistic():
@@ -194,6 +195,7 @@ def test_order_means_by_setting_and_correlations_in_the_direction_of_each_statis
     settings = by_setting(members, ["beta"])
     assert [one["setting"] for one in settings] == ["beta=2", "beta=1", "beta=3"]
     assert [(one["fqe_value"], one["score"]) for one in settings] == [(4.5, 40.0), (4.0, 15.0), (1.25, 0.0)]
+    assert [one["diverged"] for one in settings] == [0, 0, 1]
     found = agreement_of(members)
     assert found["statistics"].keys() == {"fqe_value", "td_error"}
     value, error = found["statistics"]["fqe_value"], found["statistics"]["td_error"]

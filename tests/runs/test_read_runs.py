@@ -117,6 +117,17 @@ def test_states_scores_and_what_differs(listed, tmp_path):
     other = dataclasses.replace(both[0], settings={**both[0].settings, "dataset_fingerprint": "other"})
     assert differing([both[0], other]) == ["dataset_fingerprint"]
     assert differing([both[1], other]) == ["config.beta"]
+    # What is not recorded has its neutral value, and what varies within a run is no single value.
+    write_run(tmp_path / "h", "maze", "xql", {0: [1.0]}, content={"n_step": 5}, beta=1.0)
+    write_run(tmp_path / "h", "maze", "xql", {0: [1.0]}, content={"ramp": "beta=2:0.5"}, beta=1.0)
+    write_run(tmp_path / "h", "maze", "xql", {0: [1.0]}, content={"sweep": "beta=0.5,1;tau=0.1"}, beta=1.0)
+    write_run(tmp_path / "h", "maze", "xql", {0: [1.0]}, diverged=[0], beta=1.0)
+    variants = list_runs([str(tmp_path / "h")])
+    assert differing(variants) == ["config.beta", "config.tau", "n_step", "ramp"]
+    assert len(filtered(variants, "n_step=1")) == 3
+    assert len(filtered(variants, "beta=1")) == 3
+    assert [run.value("tau") for run in filtered(variants, "beta=0.5")] == ["0.1"]
+    assert sum("1 diverged" in run.score_text for run in variants) == 1
     # The score of a sweep is that of its best setting that is finite.
     scores = {(0, 1.0): [math.nan], (0, 2.0): [3.0], (0, 4.0): [math.inf]}
     write_run(tmp_path / "swept", "maze", "xql", scores, swept=["beta"])

@@ -1,5 +1,6 @@
 """Runs that figures show; their learning curves (Figures 3, 7, 10 to 12) and ablations (Figures 8 and 9)."""
 
+import dataclasses
 import logging
 import math
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
 from xql_jax.errors import UserError
-from xql_jax.learners.registry import OFFLINE
+from xql_jax.learners.registry import OFFLINE, method_of
 from xql_jax.paper.columns import Table, Tables, long_table, unique, where
 from xql_jax.reports import style
 from xql_jax.reports.method_scores import MethodScore, method_scores
@@ -47,7 +48,7 @@ def scores_in(
     """Reads the finished runs below a folder that learned these tasks (None: all) by these algorithms.
 
     Fine-tuned runs are left out; damaged runs, and seeds that another run has trained with the same settings,
-    are left out with a warning.
+    are left out with a warning. Where a score is the return, the dataset's name says so.
 
     Args:
         file_name, column: where a run's folder has the numbers that the figure shows.
@@ -57,7 +58,7 @@ def scores_in(
     """
     found = read_runs([str(root)], file_name, column)
     finished = [run for run in found.runs if run.status == "finished" and run.phase != FINE_TUNING]
-    of_methods = [run for run in finished if run.algorithm in algorithms]
+    of_methods = [run for run in finished if method_of(run.algorithm) in algorithms]
     shown = [run.path for run in of_methods if tasks is None or run.dataset in tasks]
     if not shown:
         there = ", ".join(sorted({f"{run.algorithm} on {run.dataset}" for run in finished})) or "none"
@@ -66,7 +67,11 @@ def scores_in(
     scores, doubled = method_scores([member for member in found.members if member.run.path in shown], but)
     for run, reason in (*found.left_out, *doubled):
         LOG.warning(f"{root / run}: {reason}; left out")
-    return scores
+    return [score if score.is_normalised or column != "score" else _named_return(score) for score in scores]
+
+
+def _named_return(score: MethodScore) -> MethodScore:
+    return dataclasses.replace(score, dataset=f"{score.dataset} (return)")
 
 
 def points_of(scores: Sequence[MethodScore], what: str) -> list[Point]:
@@ -131,7 +136,7 @@ def draw_panels(tables: Tables, *, families: Sequence[Sequence[str]], unit: str,
     ranked = {task: _best_first(where(tables["curves"], task=task)) for task in tasks}
     rows = []
     for family in families:
-        of_task = {task: [m for m in ranked[task] if m.split()[0] in family] for task in tasks}
+        of_task = {task: [m for m in ranked[task] if method_of(m.split()[0]) in family] for task in tasks}
         if any(of_task.values()):
             looks = style.looks_of(m for methods in of_task.values() for m in methods[: style.MOST_LINES])
             rows.append((of_task, looks))

@@ -15,6 +15,8 @@ from xql_jax.reports.score_table import Entry
 
 FOLDERS_HELP = "folders of runs, or folders that contain runs"  # what commands read
 FINGERPRINT = "dataset_fingerprint"
+# What scores of different algorithms must share to be compared: else it is in their names.
+COMMON = ("references", "dataset", "env_backend", "legacy_inertia")
 # Settings that distinguish no methods.
 NO_METHOD = ("sweep", "log_interval", "eval_interval", "eval_episodes")
 LARGEST_DRAWN = float(np.finfo(np.float32).max)  # larger values, such as infinity, cannot be drawn
@@ -131,7 +133,7 @@ def method_scores(members: Iterable[RunMember], but: str = "") -> tuple[list[Met
 
     A method's name is its algorithm's, with the settings that differ among its members on this dataset. So
     values that a suite's config sets per dataset belong to one method, and values that were tried on the same
-    dataset make several methods.
+    dataset make several methods. So do data, references and simulators that differ between algorithms.
 
     Args:
         but: a setting that names leave out, although members with different values stay apart.
@@ -140,11 +142,17 @@ def method_scores(members: Iterable[RunMember], but: str = "") -> tuple[list[Met
     """
     scores: list[MethodScore] = []
     doubled: list[LeftOut] = []
+    members = list(members)
+    common = {
+        dataset: {name for name in varying_names([one.settings for one in of_dataset]) if name in COMMON}
+        for dataset, of_dataset in grouped(members, lambda member: member.run.dataset).items()
+    }
     kinds = grouped(members, lambda member: (member.run.algorithm, member.run.phase))
     for (algorithm, phase), of_kind in kinds.items():
         plain = f"{algorithm} fine-tuned" if phase == FINE_TUNING else algorithm
-        for of_dataset in grouped(of_kind, lambda member: member.run.dataset).values():
-            names = _names(of_dataset, but)
+        for dataset, of_dataset in grouped(of_kind, lambda member: member.run.dataset).items():
+            given = {name for member in of_dataset for name in member.settings}
+            names = sorted({*_names(of_dataset, but), *(common[dataset] & given)})
             for group in grouped(of_dataset, lambda member: as_text(_of_method(member))).values():
                 kept = _each_seed_once(group, doubled)
                 name = " ".join(filter(None, (plain, setting_text(kept[0], names))))
@@ -154,13 +162,17 @@ def method_scores(members: Iterable[RunMember], but: str = "") -> tuple[list[Met
 
 def setting_text(member: RunMember, names: Iterable[str]) -> str:
     """Returns the member's values of these settings, such as `beta=0.5 tau=0.1`."""
-    return " ".join(f"{name.removeprefix('config.')}={member.settings.get(name, '-')}" for name in names)
+    return " ".join(f"{name.removeprefix('config.')}={member.settings.get(name) or '-'}" for name in names)
 
 
 def _names(members: Iterable[RunMember], but: str) -> list[str]:
-    """Returns the settings that differ among the members; the data's digest only if nothing else does."""
-    varying = set(varying_names(list(map(_of_method, members)))) - {but, f"config.{but}"}
-    return sorted(varying - {FINGERPRINT} or varying)
+    """Returns the settings that differ among the members; the data's digest only if others do not tell."""
+    settings = list(map(_of_method, members))
+    others = [name for name in varying_names(settings) if name != FINGERPRINT]
+    alike = grouped(settings, lambda one: tuple(one.get(name) for name in others)).values()
+    if any(len({one.get(FINGERPRINT) for one in same}) > 1 for same in alike):
+        others.append(FINGERPRINT)
+    return sorted({*others} - {but, f"config.{but}"})
 
 
 def _of_method(member: RunMember) -> dict[str, str]:

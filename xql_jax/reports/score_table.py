@@ -76,7 +76,7 @@ class Entry:
         )
 
     def record(self) -> dict[str, object]:
-        """Returns the entry's columns in the CSV, scores with all digits; some are of fine-tuning alone."""
+        """Returns the entry's columns in the CSV, scores with six digits; some are of fine-tuning alone."""
         return {
             "last_score": plain_number(self.mean),
             "interval_95": plain_number(self.interval),
@@ -125,7 +125,7 @@ class ScoreTable:
         return rows
 
     def as_csv(self) -> str:
-        """Returns one row per entry: scores with all digits, and best scores in a column of their own."""
+        """Returns one row per entry: scores with six digits, and best scores in a column of their own."""
         places = itertools.product(self.datasets, self.methods)
         rows = [[*place, *self.entries[place].record().values()] for place in places if place in self.entries]
         return csv_table([["dataset", "method", *Entry().record()], *rows])

@@ -196,11 +196,11 @@ def tuning_curves(scores: Sequence[MethodScore]) -> Iterator[TuningCurve]:
         for methods in by_algorithm:
             members = [member for score in methods for member in score.members]
             episodes = [member.values[member.steps.index(member.steps[-1]) :] for member in members]
-            found = best_found(score_matrix(episodes).T)
+            found = best_found(episodes)
             yield TuningCurve(methods[0].facts, len(methods), len(members), found)
 
 
-def best_found(scores: np.ndarray) -> np.ndarray:
+def best_found(scores: Sequence[Sequence[float]]) -> np.ndarray:
     """Returns the mean score of the policy that looks best after each episode, over simulated searches.
 
     A search has `SEARCHED` of the policies (all if there are fewer), drawn without replacement in random
@@ -214,20 +214,25 @@ def best_found(scores: np.ndarray) -> np.ndarray:
     their code a policy without an episode looks like one with score 0; the interval is Student's, which for
     so many searches equals their bootstrap's.
     Args:
-        scores: f64[P, E], of E episodes of each policy, in any unit.
+        scores: of the episodes of each policy, in any unit. Policies may differ in their number.
     Returns:
         f64[3, PULLS], in the scores' unit: the mean, and the two ends of its 95% interval. The interval tells
         what more searches among the same policies would change, and nothing of other trainings.
     """
-    generator, every, worth = np.random.default_rng(0), np.arange(SEARCHES), scores.mean(axis=1)
-    scaled = (scores - scores.min()) / (np.ptp(scores) or 1.0)
+    generator, every = np.random.default_rng(0), np.arange(SEARCHES)
+    worth, lengths = np.array([np.mean(of_one) for of_one in scores]), np.array([*map(len, scores)])
+    table = np.zeros((len(scores), lengths.max()))
+    for row, of_one in zip(table, scores, strict=True):
+        row[: len(of_one)] = of_one
+    values = np.concatenate(scores)
+    scaled = (table - values.min()) / (np.ptp(values) or 1.0)
     arms = generator.permuted(np.tile(np.arange(len(scores)), (SEARCHES, 1)), axis=1)[:, :SEARCHED]
     counts, sums, found = np.zeros(arms.shape), np.zeros(arms.shape), np.empty((PULLS, SEARCHES))
     for pull in range(PULLS):
         tried = np.maximum(counts, 1)
         bounds = sums / tried + np.sqrt(2.0 * np.log(pull + 1) / tried)
         pulled = every, np.where(counts, bounds, np.inf).argmax(axis=1)
-        episode = generator.integers(scores.shape[1], size=SEARCHES)
+        episode = generator.integers(lengths[arms[pulled]])
         sums[pulled] += scaled[arms[pulled], episode]
         counts[pulled] += 1
         looks_best = np.where(counts, sums / np.maximum(counts, 1), -np.inf).argmax(axis=1)

@@ -110,11 +110,11 @@ def choose(settings: ChoiceSettings) -> Json:
     )
     population = _trained(settings, saved, evaluation, dataset)
     statistics = _statistics(saved, population, dataset, starts)
-    diverged = {entry["member"] for entry in saved.summary.get("diverged", [])}
     entries: list[Json] = []  # of each member: its `STATISTICS` and `score`, None if unknown
     for index, member in enumerate(saved.members):
         entry = {"index": index, "member": str(member), "seed": member.seed, **member.hyperparameters}
-        entry |= {**statistics[index], "score": scores[index], "diverged": str(member) in diverged}
+        has_diverged = bool(saved.progress.members[member.name]["diverged"])
+        entry |= {**statistics[index], "score": scores[index], "diverged": has_diverged}
         entries.append(entry)
     members = best_first(entries)
     by_sweep = by_setting(members, list(saved.members[0].hyperparameters))
@@ -261,7 +261,7 @@ def best_first(entries: Sequence[Json]) -> list[Json]:
 def by_setting(members: Sequence[Json], names: Sequence[str]) -> list[Json]:
     """Returns an entry for each setting of the hyperparameters `names`: means over its seeds, best first.
 
-    Seeds for which a number is unknown are left out of its mean.
+    Seeds for which a number is unknown are left out of its mean. `diverged` is the number of seeds that did.
     """
     entries: list[Json] = []
     for values, group in grouped(members, lambda member: tuple(member[name] for name in names)).items():
@@ -272,7 +272,8 @@ def by_setting(members: Sequence[Json], names: Sequence[str]) -> list[Json]:
             numbers = _column(group, name)
             known = numbers[np.isfinite(numbers)]
             means[name] = float(known.mean()) if len(known) else None
-        entries.append({"setting": label, "seeds": len(group), **setting, **means})
+        diverged = sum(member["diverged"] for member in group)
+        entries.append({"setting": label, "seeds": len(group), **setting, **means, "diverged": diverged})
     return best_first(entries) if names else []
 
 

@@ -106,6 +106,7 @@ def evaluate(settings: EvaluationSettings) -> Json:
         entries = []
         for index, described in enumerate(describe_episodes(results, task)):
             entry = {"member": members[index], "non_finite_actions": index in non_finite}
+            entry["diverged"] = bool(run and run.progress.members[run.members[index].name]["diverged"])
             entries.append(entry | described)
         report = {
             "env_name": task.name,

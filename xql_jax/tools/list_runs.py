@@ -13,6 +13,7 @@ from xql_jax.reports.score_table import with_interval
 from xql_jax.runs.folder import HEARTBEAT
 from xql_jax.settings import Settings, setting
 from xql_jax.tools.read_runs import read_runs
+from xql_jax.training.members import fields_given
 
 COLUMNS = ("state", "task", "method", "name")  # what a filter knows besides settings
 FINGERPRINT = "dataset_fingerprint"  # of the data in the method's form
@@ -75,7 +76,9 @@ def _listed(run: RunFacts, members: Sequence[RunMember]) -> ListedRun:
             score_text += f" ({swept})"
         if not run.is_normalised:
             score_text += " (return)"
-    sweep = dict(re.findall(r"(\S+?)=(\S+)", run.settings.get("sweep", "")))
+        if best.diverged:
+            score_text += f" ({best.diverged} diverged)"
+    varying = dict(fields_given(f"{run.settings.get('sweep', '')} {run.settings.get('ramp', '')}"))
     files = [run.path / name for name in ("summary.json", "evaluations.csv", "metrics.csv", HEARTBEAT)]
     files = [file for file in files if file.exists()] or [run.path / "config.json"]  # users may write in this
     saved = [int(path.name) for path in run.path.glob("checkpoints/*") if path.name.isdigit()]
@@ -91,7 +94,7 @@ def _listed(run: RunFacts, members: Sequence[RunMember]) -> ListedRun:
         score_text=score_text,
         written=max(file.stat().st_mtime for file in files),
         settings={
-            name: sweep.get(name.removeprefix("config."), value)
+            name: varying.get(name.removeprefix("config."), value)
             for name, value in run.settings.items()
             if name not in NO_DIFFERENCE
         },

@@ -8,13 +8,21 @@ from pathlib import Path
 
 from xql_jax.errors import UserError
 from xql_jax.reports.method_scores import LARGEST_DRAWN, FoundRuns, LeftOut, RunFacts, RunMember, as_text
-from xql_jax.reports.run_summary import grouped
+from xql_jax.reports.run_summary import FINE_TUNING, OFFLINE_TRAINING, ONLINE_TRAINING, grouped
+from xql_jax.runs.acting_settings import FinetuneSettings, OnlineSettings
 from xql_jax.runs.folder import HEARTBEAT
 from xql_jax.runs.load import SavedRun, load_run, run_folders
+from xql_jax.runs.run_settings import OfflineSettings
+from xql_jax.settings import settings_of
 from xql_jax.tasks import LISTED_TASKS
 from xql_jax.types import Json
 
 HEARTBEAT_TIMEOUT = 90.0  # seconds without a heartbeat; a network's file system may show one a minute late
+SETTINGS_OF = {
+    OFFLINE_TRAINING: OfflineSettings,
+    ONLINE_TRAINING: OnlineSettings,
+    FINE_TUNING: FinetuneSettings,
+}
 
 
 def read_runs(folders: Sequence[str], file_name: str = "evaluations.csv", column: str = "score") -> FoundRuns:
@@ -75,6 +83,8 @@ def _read(name: str, folder: Path, file_name: str, column: str) -> tuple[RunFact
         is_normalised = bool(run.references) or known[run.name].is_normalised
     else:
         is_normalised = any(row.results.get("score") != row.results.get("return") for row in rows)
+    declared = settings_of(SETTINGS_OF[run.kind])
+    neutral = {name: one.neutral for name, one in declared.items() if one.neutral is not None}  # not recorded
     facts = RunFacts(
         path=run.path,
         name=name,
@@ -97,7 +107,7 @@ def _read(name: str, folder: Path, file_name: str, column: str) -> tuple[RunFact
             "resumed": len(content["resumed"]),
             "data": content.get("data_source", ""),
         },
-        settings={setting: as_text(value) for setting, value in run.settings.items()},
+        settings={name: as_text(value) for name, value in {**neutral, **run.settings}.items()},
         is_normalised=is_normalised,
         has_own_data=bool(content.get("dataset")),
         handover=run.handover,
