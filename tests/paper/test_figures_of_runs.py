@@ -54,6 +54,12 @@ def test_returns_are_no_scores_in_figures_of_scores(tmp_path):
     assert "xql+reverse_kl beta=1" in tables("7", tmp_path)["curves"]["method"]
 
 
+def test_seeds_that_ended_early_are_left_out_and_told(tmp_path, caplog):
+    write_run(tmp_path, "walker-run", "sac", {0: [1.0, 2.0], 1: [9.0, None]}, scale=1.0)
+    assert tables("3", tmp_path)["curves"]["mean"].tolist() == [1.0, 2.0]
+    assert "1 of 2 seeds have no numbers of their run's end" in caplog.text
+
+
 def test_curves_go_by_step_and_divergence_and_restarts_stand_in_the_legend(tmp_path):
     write_run(tmp_path, "walker-run", "sac", {0: [1.0, None, 3.0]}, scale=1.0)
     write_run(tmp_path, "walker-run", "sac", {1: [3.0, 2.0, 5.0]}, scale=1.0, diverged=[1])

@@ -64,7 +64,10 @@ def scores_in(
         there = ", ".join(sorted({f"{run.algorithm} on {run.dataset}" for run in finished})) or "none"
         wanted = " or ".join(algorithms) + (f" on {' or '.join(tasks)}" if tasks else "")
         raise UserError(f"--runs={root}: needs a finished run of {wanted}; there are: {there}")
-    scores, doubled = method_scores([member for member in found.members if member.run.path in shown], but)
+    members = [member for member in found.members if member.run.path in shown]
+    scores, doubled = method_scores(members, but)
+    if cut := len(members) - len(doubled) - sum(len(score.members) for score in scores):
+        LOG.warning(f"{root}: {cut} of {len(members)} seeds have no numbers of their run's end; left out")
     for run, reason in (*found.left_out, *doubled):
         LOG.warning(f"{root / run}: {reason}; left out")
     return [score if score.is_normalised or column != "score" else _named_return(score) for score in scores]

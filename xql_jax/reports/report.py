@@ -124,10 +124,30 @@ class Report:
 
 
 def _tuning_rows(curves: Sequence[TuningCurve]) -> Iterator[Sequence[object]]:
-    yield "dataset", "phase", "algorithm", "settings", "policies", "episodes", "score", "low_95", "high_95"
+    yield (
+        "dataset",
+        "phase",
+        "algorithm",
+        "settings",
+        "policies",
+        "episodes",
+        "score",
+        "low_95",
+        "high_95",
+        "quantity",
+    )
     for run, *counts, found in curves:
         for number, with_ends in enumerate(found.T, start=1):
-            yield run.dataset, run.phase, run.algorithm, *counts, number, *map(plain_number, with_ends)
+            quantity = "score" if run.is_normalised else "return"
+            yield (
+                run.dataset,
+                run.phase,
+                run.algorithm,
+                *counts,
+                number,
+                *map(plain_number, with_ends),
+                quantity,
+            )
 
 
 def _run_rows(runs: Sequence[RunFacts]) -> Iterator[Sequence[object]]:
