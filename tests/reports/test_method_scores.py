@@ -81,7 +81,7 @@ def test_what_was_learned_from_data_and_what_was_fine_tuned_are_apart():
     tuned = {"phase": FINE_TUNING, "handover": 10, "name": "tuned"}
     by_name, _ = by_place([member(0, 1.0), member(0, 4.0, 9.0, run=tuned)])
     entry = by_name["kitchen-complete-v0", "xql fine-tuned"]
-    assert (entry.before, entry.last) == ((4.0,), (9.0,))
+    assert (entry.before, entry.last, entry.regret) == ((4.0,), (9.0,), pytest.approx(0.91))
     assert by_name["kitchen-complete-v0", "xql"].before == ()
 
 

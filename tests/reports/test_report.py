@@ -43,7 +43,10 @@ def test_returns_are_marked_and_reference_returns_make_scores_of_them(tmp_path):
         write_run(tmp_path, task, "td3", {seed: [scale * 1200] for seed in range(3)})
     written = report_of(tmp_path, "results").files("")
     assert written["scores.tex"].count("(return)") == 4
-    assert {row["quantity"] for row in csv.DictReader(io.StringIO(written["scores.csv"]))} == {"return"}
+    rows = list(csv.DictReader(io.StringIO(written["scores.csv"])))
+    assert {(row["quantity"], row["commit"], row["cumulative_regret"]) for row in rows} == {
+        ("return", COMMIT, "")
+    }
     of_one = report_of(tmp_path, "results", "Hopper-v5=200,1200").files("")
     assert "<td>0.0, 10.0, 20.0</td>" in of_one["index.html"]  # by seed, as the mean
     assert of_one["scores.tex"].count("(return)") == 2

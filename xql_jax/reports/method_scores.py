@@ -83,6 +83,16 @@ class RunMember:
         return self.values[self.steps.index(handover)]
 
     @property
+    def regret(self) -> float:
+        """Its cumulative regret after the hand-over, see `summarize_finetuning`; NaN without one."""
+        if self.run.handover is None or not self.run.is_normalised:
+            return math.nan
+        after = [
+            value for step, value in zip(self.steps, self.values, strict=True) if step > self.run.handover
+        ]
+        return 1.0 - float(np.mean(after)) / 100.0 if after else math.nan
+
+    @property
     def has_diverged(self) -> bool:
         return any(self.diverged)
 
@@ -206,9 +216,11 @@ def _score(method: str, members: Sequence[RunMember]) -> MethodScore:
         diverged=sum(member.has_diverged for member in counted),
         updates=max(member.steps[-1] for member in counted),
         before=before if len(before) == len(counted) else (),
+        regret=float(np.mean([member.regret for member in counted])),
         paper_before=paper_before,
         paper=paper,
         run="; ".join(dict.fromkeys(member.run.name for member in counted)),
+        commits=frozenset(str(member.run.made_by.get("commit", "")) for member in counted),
         note="" if finished else _how_far(counted),
         is_normalised=run.is_normalised,
     )
