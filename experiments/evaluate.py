@@ -43,10 +43,10 @@ def main(settings: EvaluationSettings) -> int:
 
 def print_members(members: list[dict[str, Any]], quantity: str) -> None:
     """Prints a line per member and, for several seeds of one setting, their mean with its interval."""
-    settings: dict[str, list[float]] = {}
+    settings: dict[str, list[dict[str, Any]]] = {}
     for entry in members:
         interval, rate = entry["score_interval_95"], entry["success_rate"]
-        note = " (diverged in training)" if entry["diverged"] else ""
+        note = " (diverged in training)" if entry.get("diverged") else ""
         if entry["non_finite_actions"]:
             note = " (diverged: actions that were not finite became the centre)"
         print(
@@ -57,13 +57,13 @@ def print_members(members: list[dict[str, Any]], quantity: str) -> None:
             + (f"return {entry['return_mean']:.4g}, " if quantity == "score" else "")
             + f"length {entry['length_mean']:.1f}{note}"
         )
-        _, _, setting = entry["member"].partition(", ")
-        settings.setdefault(setting, []).append(entry["score_mean"])
-    for setting, scores in settings.items():
-        if len(scores) > 1:
-            mean, half_width = mean_and_interval(np.array(scores))
+        settings.setdefault(entry.get("setting", ""), []).append(entry)
+    for of_setting in settings.values():
+        if len(of_setting) > 1:
+            _, _, setting = of_setting[0]["member"].partition(", ")
+            mean, half_width = mean_and_interval(np.array([entry["score_mean"] for entry in of_setting]))
             print(
-                f"  {f'{setting}: ' if setting else ''}mean of {len(scores)} seeds: {mean:.1f} ± "
+                f"  {f'{setting}: ' if setting else ''}mean of {len(of_setting)} seeds: {mean:.1f} ± "
                 f"{half_width:.1f} (95% interval over seeds)"
             )
 

@@ -106,7 +106,10 @@ def evaluate(settings: EvaluationSettings) -> Json:
         entries = []
         for index, described in enumerate(describe_episodes(results, task)):
             entry = {"member": members[index], "non_finite_actions": index in non_finite}
-            entry["diverged"] = bool(run and run.progress.members[run.members[index].name]["diverged"])
+            if run:
+                name = run.members[index].name
+                entry["diverged"] = bool(run.progress.members[name]["diverged"])
+                entry["setting"] = name.partition("_")[2]  # of a sweep, to its last digit
             entries.append(entry | described)
         report = {
             "env_name": task.name,
