@@ -48,7 +48,7 @@ def test_a_name_has_what_was_varied_on_its_dataset_and_no_more():
 
 
 def test_data_that_are_told_by_their_digest_alone_make_methods(tmp_path):
-    """Of beta and data each has two values: four methods, none of which hides another."""
+    """Two values of beta and two data: four methods, none of which hides another."""
     pairs = [(beta, data) for beta in (1, 2) for data in ("aa", "bb")]
     members = [
         member(0, 10.0 * number, beta=beta, dataset_fingerprint=data, run={"name": f"{beta}{data}"})
