@@ -108,12 +108,12 @@ def test_a_strangers_run_acts_and_is_exported_without_running_the_code_that_it_n
     own.write_text(code.read_text().replace("Line-v0", "Other-v0") + "open('was_run', 'w')")
     load_policy(path)([0.0, 1.0])
     export_policy(ExportSettings(checkpoint=path, formats=("npz",)))
+    assert len(choose(ChoiceSettings(checkpoint=path, max_steps=3))["members"]) == 1
     finetune = FinetuneSettings(config=small("bc"), checkpoint=path, **SCHEDULE)
     for act in (
         lambda: evaluate(EvaluationSettings(checkpoint=path)),
         lambda: load_policy(path).evaluate(),
         lambda: export_policy(ExportSettings(checkpoint=path, episodes=1)),
-        lambda: choose(ChoiceSettings(checkpoint=path)),
         lambda: run_finetuning(finetune),
     ):
         with pytest.raises(UserError, match=r"strangers\.py .* give --env_name=strangers:Strange-v0"):
