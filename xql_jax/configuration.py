@@ -39,7 +39,6 @@ from xql_jax.method_settings import (
 from xql_jax.settings import settings_of
 from xql_jax.tasks import OWN, SUITES, Task, get_task, name_in_dm_control, own_attribute
 from xql_jax.types import Json, Learner
-from xql_jax.unknown import unknown_setting
 
 NO_VALUES = ("algorithm", "suite")  # entries of a config that a user does not set
 IN_WORDS = {bool: "true or false", int: "a whole number", float: "a number", tuple: "widths: 256,256"}
@@ -288,6 +287,8 @@ def with_fields(config: ConfigDict, values: Mapping[str, object], settings: Iter
     """
     for name in values:
         if name not in field_names(config):
+            from xql_jax.unknown import unknown_setting  # whose table only a mistake needs
+
             raise unknown_setting(name, {*settings, *field_names(config)}, config.algorithm)
     changed = config.copy_and_resolve_references()
     for name, value in with_every_width(values, config).items():

@@ -23,7 +23,6 @@ from xql_jax.runs.run_settings import RunSettings
 from xql_jax.settings import settings_of
 from xql_jax.tasks import own_attribute
 from xql_jax.training.progress import print_lines
-from xql_jax.unknown import unknown_setting
 
 S = TypeVar("S")
 
@@ -143,6 +142,8 @@ def settings_from(kind: type[S], arguments: Sequence[str]) -> S:
     else:
         positional, fields = hyperparameters_in(arguments, ())
         for name in fields:
+            from xql_jax.unknown import unknown_setting  # whose table only a mistake needs
+
             raise UserError(f"--{unknown_setting(name, names)}")
     if given.get("method"):
         own_attribute(given["method"], "--method")  # imports it, before a run names it

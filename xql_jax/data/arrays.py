@@ -199,6 +199,11 @@ def _transitions(
     terminals, limit = rows["terminals"], layout.episode_limit
     uses_next = "next_observations" in rows
     timeouts = rows["timeouts"] != 0 if "timeouts" in rows else None
+    timeouts_win = layout.timeouts_win and not uses_next
+    cut = marks if timeouts_win else timeouts
+    if cut is not None and (both := np.count_nonzero(cut & terminals)):
+        counted = "left out as time-outs" if timeouts_win else "count as terminals"
+        notes.append(f"{both:,} rows are terminal and time-outs, and {counted}")
     if marks is None and limit is not None:
         timeouts = counted_timeouts(terminals, limit, as_d4rl=layout.timeouts_win)
         if not uses_next:
@@ -210,15 +215,10 @@ def _transitions(
             notes.append(
                 f"next_observations are used: inside episodes, {jumping.sum():,} are not the next row's"
             )
-    flagged = "timeouts" in rows and not (layout.timeouts_win and not uses_next)
-    if flagged and (terminal_too := np.count_nonzero(terminals & (rows["timeouts"] != 0))):
-        notes.append(f"{terminal_too:,} rows are terminal and time-outs, and count as terminals")
     if uses_next:
         return from_transitions({**rows, "timeouts": terminals if marks is None else marks}, source)
     if marks is not None:
         timeouts = marks if layout.timeouts_win else marks & ~terminals
-        if both := int((timeouts & terminals).sum()):
-            notes.append(f"{both:,} rows are terminal and time-outs, and left out as time-outs")
     elif timeouts is None:
         raise UserError(
             f"{source}: no timeouts, and no task whose episode limit could stand in for them: give "

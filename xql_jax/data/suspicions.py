@@ -29,7 +29,7 @@ def suspicions(dataset: Dataset) -> list[str]:
     nothing = ~actions.any(axis=1) & (rewards == 0)
     found = []
     for name, values in (("observations", observations), ("rewards", rewards)):
-        if (largest := np.abs(values).max()) > HUGE:
+        if (largest := max(values.max(), -values.min())) > HUGE:
             found.append(f"{name} reach {largest:g}, where float32 loses small differences: scale them")
     seen = actions[spread_rows(dataset.size)]
     if max(len(np.unique(column)) for column in seen.T) <= min(FEW_VALUES, len(seen) // 10):

@@ -10,7 +10,13 @@ from typing import NamedTuple
 import numpy as np
 
 from xql_jax.reports.printed_tables import FINETUNING_TABLE, PAPER_TABLES, read_paper_table
-from xql_jax.reports.run_summary import FINE_TUNING, OFFLINE_TRAINING, grouped, varying_names
+from xql_jax.reports.run_summary import (
+    FINE_TUNING,
+    OFFLINE_TRAINING,
+    cumulative_regret,
+    grouped,
+    varying_names,
+)
 from xql_jax.reports.score_table import Entry
 
 FOLDERS_HELP = "folders of runs, or folders that contain runs"  # what commands read
@@ -84,13 +90,13 @@ class RunMember:
 
     @property
     def regret(self) -> float:
-        """Its cumulative regret after the hand-over, see `summarize_finetuning`; NaN without one."""
+        """Its cumulative regret after the hand-over; NaN without one."""
         if self.run.handover is None or not self.run.is_normalised:
             return math.nan
         after = [
             value for step, value in zip(self.steps, self.values, strict=True) if step > self.run.handover
         ]
-        return 1.0 - float(np.mean(after)) / 100.0 if after else math.nan
+        return float(cumulative_regret(np.array(after))) if after else math.nan
 
     @property
     def has_diverged(self) -> bool:
@@ -178,11 +184,19 @@ def setting_text(member: RunMember, names: Iterable[str]) -> str:
 def _names(members: Iterable[RunMember], but: str) -> list[str]:
     """Returns the settings that differ among the members; the data's digest only if others do not tell."""
     settings = list(map(_of_method, members))
-    others = [name for name in varying_names(settings) if name != FINGERPRINT]
-    alike = grouped(settings, lambda one: tuple(one.get(name) for name in others)).values()
-    if any(len({one.get(FINGERPRINT) for one in same}) > 1 for same in alike):
-        others.append(FINGERPRINT)
-    return sorted({*others} - {but, f"config.{but}"})
+    names = [name for name in varying_names(settings) if name != FINGERPRINT]
+    if data_differ(settings, names):
+        names.append(FINGERPRINT)
+    return sorted({*names} - {but, f"config.{but}"})
+
+
+def data_differ(settings: Sequence[Mapping[str, str]], names: Sequence[str]) -> bool:
+    """Whether the data's digest tells apart settings that are equal in `names`.
+
+    Settings that differ may have it only because methods have the same data in several forms.
+    """
+    alike = grouped(settings, lambda one: tuple(one.get(name) for name in names)).values()
+    return any(len({one.get(FINGERPRINT) for one in same}) > 1 for same in alike)
 
 
 def _of_method(member: RunMember) -> dict[str, str]:

@@ -124,30 +124,12 @@ class Report:
 
 
 def _tuning_rows(curves: Sequence[TuningCurve]) -> Iterator[Sequence[object]]:
-    yield (
-        "dataset",
-        "phase",
-        "algorithm",
-        "settings",
-        "policies",
-        "episodes",
-        "score",
-        "low_95",
-        "high_95",
-        "quantity",
-    )
+    numbers = ("settings", "policies", "episodes", "score", "low_95", "high_95")
+    yield "dataset", "phase", "algorithm", *numbers, "quantity"
     for run, *counts, found in curves:
+        what, quantity = (run.dataset, run.phase, run.algorithm), "score" if run.is_normalised else "return"
         for number, with_ends in enumerate(found.T, start=1):
-            quantity = "score" if run.is_normalised else "return"
-            yield (
-                run.dataset,
-                run.phase,
-                run.algorithm,
-                *counts,
-                number,
-                *map(plain_number, with_ends),
-                quantity,
-            )
+            yield *what, *counts, number, *map(plain_number, with_ends), quantity
 
 
 def _run_rows(runs: Sequence[RunFacts]) -> Iterator[Sequence[object]]:

@@ -71,8 +71,7 @@ def summarize(rows: Sequence[Row]) -> list[Json]:
 def summarize_finetuning(rows: Sequence[Row], handover: int, is_normalised: bool) -> list[Json]:
     """Returns one entry per setting: the score at the hand-over, the last score, and the regret between them.
 
-    The cumulative regret is the mean of 1 - score / 100 over the evaluations after the hand-over (Nakamoto et
-    al. 2023, "Cal-QL"). An expert has 0, a random policy 1. Plain returns have none.
+    Plain returns have no regret.
     """
     results = []
     for setting, (steps, seeds, scores) in scores_by_setting(rows).items():
@@ -85,10 +84,18 @@ def summarize_finetuning(rows: Sequence[Row], handover: int, is_normalised: bool
             **_over_seeds("online_score", scores[:, -1]),
         }
         if is_normalised:
-            regrets = 1.0 - scores[:, np.array(steps) > handover].mean(axis=1) / 100.0
+            regrets = cumulative_regret(scores[:, np.array(steps) > handover])
             result |= _over_seeds("cumulative_regret", regrets)
         results.append(result)
     return results
+
+
+def cumulative_regret(scores: np.ndarray) -> np.ndarray:
+    """Returns f64[...], the mean of 1 - score / 100 over evaluations f64[..., E] after the hand-over.
+
+    An expert has 0, a random policy 1. Source: Nakamoto et al. 2023, "Cal-QL".
+    """
+    return 1.0 - scores.mean(axis=-1) / 100.0
 
 
 def _over_seeds(name: str, values: np.ndarray) -> Json:

@@ -8,15 +8,18 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import jax
+import numpy as np
 
 from xql_jax.data.preprocessing import Preprocessing
-from xql_jax.envs import environment_maker
+from xql_jax.envs import describe_environment, environment_maker
 from xql_jax.errors import UserError
+from xql_jax.files import writing
 from xql_jax.jax_settings import settings_of_jax
 from xql_jax.logs.csv_rows import Row, parse_rows
 from xql_jax.method_settings import DataSettings
+from xql_jax.reports.run_summary import summarize
+from xql_jax.rollout.acting import prepared
 from xql_jax.rollout.evaluation import Evaluator
-from xql_jax.runs.ending import results_of, save_learning_curve, save_maze_picture
 from xql_jax.runs.folder import RunFolder
 from xql_jax.runs.job import Job, log_settings
 from xql_jax.runs.run_settings import EVALUATION_SEED
@@ -110,12 +113,12 @@ def train_and_summarize(
         rows = parse_rows(files.evaluations.read_bytes(), folder.setting_columns, files.evaluations)
         if loop.finished and task:  # an interrupted run skips the pictures
             if rows:
-                save_learning_curve(job, rows, task, folder.path)
+                _save_learning_curve(job, rows, task, folder.path)
             if evaluator and task.suite.draws_maze and isinstance(settings, DataSettings):
-                save_maze_picture(job, loop.population, evaluator, preprocessing, folder.path)
+                _save_maze_picture(job, loop.population, evaluator, preprocessing, folder.path)
         content = {
             "env_name": folder.env_name,
-            **results_of(job, loop, rows),
+            **_results_of(job, loop, rows),
             **details(loop.population, rows),
             "quantity": task.quantity if task else None,
         }
@@ -123,6 +126,63 @@ def train_and_summarize(
         return Summary(
             folder.path, settings.unit, summary, stopped_by=None if loop.finished else stop.received
         )
+
+
+def _save_learning_curve(job: Job, rows: Sequence[Row], task: Task, folder: Path) -> None:
+    """Draws learning_curve.png from the rows of evaluations.csv."""
+    from xql_jax.reports.run_pictures import plot_learning_curve  # matplotlib takes a second
+
+    settings, picture = job.settings, folder / "learning_curve.png"
+    title = f"{settings.config.algorithm} on {task.name}"
+    quantity = "normalised score" if task.is_normalised else "return"
+    with writing(picture):
+        plot_learning_curve(rows, title, picture, f"{settings.unit}s", settings.schedule.handover, quantity)
+
+
+def _save_maze_picture(
+    job: Job, population: Population, evaluator: Evaluator, preprocessing: Preprocessing, folder: Path
+) -> None:
+    """Draws maze.png: V over the maze, if the method has one, and the paths of the first member's policy."""
+    from xql_jax.envs.mazes import maze_of
+    from xql_jax.reports.run_pictures import plot_maze, position_grid
+
+    settings = job.settings
+    maze, state, values = maze_of(settings.task.name), population.member(0)[1], None
+    if state.value is not None:
+        positions = position_grid(maze)
+        at_rest = np.concatenate([positions, np.zeros_like(positions)], axis=-1).reshape(-1, 4)
+        values = state.value(preprocessing.observations(at_rest)).reshape(positions.shape[:2])
+    paths = evaluator.run(prepared(population.policy(), preprocessing), record_paths=True).paths
+    assert paths is not None  # they were asked for
+    picture = folder / "maze.png"
+    title = f"{settings.config.algorithm} on {settings.task.name}, {job.members[0]}"
+    with writing(picture):
+        plot_maze(maze, values, paths[0], title, picture)
+
+
+def _results_of(job: Job, loop: TrainingLoop, rows: Sequence[Row]) -> Json:
+    """Returns what every summary.json has of a training, from the rows of evaluations.csv."""
+    settings, progress, environment = job.settings, loop.progress, None
+    if settings.task and settings.eval_episodes:
+        environment = describe_environment(settings.task, settings.simulation)
+    updates = progress.step * len(job.members)
+    return {
+        "status": "finished" if loop.finished else "interrupted",
+        "algorithm": settings.config.algorithm,
+        "step": progress.step,
+        "results": summarize(rows),
+        "diverged": [
+            {"member": str(job.members[index]), **dataclasses.asdict(divergence)}
+            for index, divergence in loop.population.diverged.items()
+        ],
+        "environment": environment,
+        "seconds": {
+            "compile": round(loop.population.compile_seconds, 3),
+            "update": round(progress.update_seconds, 3),
+            "evaluation": round(progress.evaluation_seconds, 3),
+        },
+        f"{settings.unit}s_per_second": round(updates / progress.update_seconds, 1) if updates else None,
+    }
 
 
 def _loggers(job: Job, folder: Path) -> list[MetricsLogger]:

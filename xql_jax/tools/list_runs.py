@@ -3,11 +3,18 @@
 import dataclasses
 import math
 import re
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
 from xql_jax.errors import UserError, nearest
-from xql_jax.reports.method_scores import FOLDERS_HELP, RunFacts, RunMember, method_scores
+from xql_jax.reports.method_scores import (
+    FINGERPRINT,
+    FOLDERS_HELP,
+    RunFacts,
+    RunMember,
+    data_differ,
+    method_scores,
+)
 from xql_jax.reports.run_summary import grouped
 from xql_jax.reports.score_table import with_interval
 from xql_jax.runs.folder import HEARTBEAT
@@ -16,7 +23,6 @@ from xql_jax.tools.read_runs import read_runs
 from xql_jax.training.members import fields_given
 
 COLUMNS = ("state", "task", "method", "name")  # what a filter knows besides settings
-FINGERPRINT = "dataset_fingerprint"  # of the data in the method's form
 NO_DIFFERENCE = ("config.algorithm", "sweep")  # shown otherwise
 SORTS = ("task", "score", "when", "name")
 
@@ -128,19 +134,14 @@ def _equal(value: str | None, wanted: str) -> bool:
         return wanted in (value, bare) or f"[{wanted}]" == bare
 
 
-def differing(runs: Iterable[ListedRun]) -> list[str]:
+def differing(runs: Sequence[ListedRun]) -> list[str]:
     """Returns the names of the settings with several values; that a method lacks one is no difference.
 
-    The data's fingerprint is among them if runs differ in nothing else: methods have data in several forms.
+    The data's digest is among them if it tells runs apart that differ in nothing else.
     """
-    values, fingerprints = defaultdict(set), defaultdict(set)
-    for run in runs:
-        others = {name: value for name, value in run.settings.items() if name != FINGERPRINT}
-        for name, value in others.items():
-            values[name].add(value)
-        alike = run.task, run.method, *sorted(others.items())
-        fingerprints[alike].add(run.settings.get(FINGERPRINT))
-    found = [name for name, several in values.items() if len(several) > 1]
-    if any(len(several) > 1 for several in fingerprints.values()):
+    pairs = {pair for run in runs for pair in run.settings.items() if pair[0] != FINGERPRINT}
+    found = [name for name, number in Counter(name for name, _ in pairs).items() if number > 1]
+    settings = [{**run.settings, "task": run.task, "method": run.method} for run in runs]
+    if data_differ(settings, [*found, "task", "method"]):
         found.append(FINGERPRINT)
     return sorted(found)
