@@ -1,4 +1,7 @@
+import os
+import re
 import sys
+from pathlib import Path
 
 if not (3, 11) <= sys.version_info[:2] < (3, 14):  # pip would call versions of packages incompatible
     sys.exit(f"xql_jax needs Python 3.11 to 3.13; this is {sys.version.split()[0]}")
@@ -29,6 +32,22 @@ DOCS = [
 TPU_COMPILER = ["libtpu>=0.0.40,<0.1; platform_machine == 'x86_64'"]
 ALL = [requirement for requirements in EXTRAS.values() for requirement in requirements]
 
+# Where a workflow on GitHub builds, it knows the repository; a clone does not know its home.
+REPOSITORY = os.environ.get("GITHUB_REPOSITORY")
+HOME = f"https://github.com/{REPOSITORY}"
+
+
+def readme() -> str:
+    """README; where the repository is known, its links lead there, for a package index has no guides."""
+    text = (Path(__file__).parent / "README.md").read_text("utf-8")
+    if not REPOSITORY:
+        return text
+    reference = os.environ.get("GITHUB_REF_NAME", "HEAD")
+    for before, place in ((r"!\[[^\]]*\]\(", "raw"), (r"(?<!!)\[[^\]]*\]\(", "blob")):
+        text = re.sub(rf"({before})(?![a-z]+:|#)", rf"\g<1>{HOME}/{place}/{reference}/", text)
+    return text
+
+
 # The mains and their configs, which are edited at the top of a clone, are within the package where it is
 # installed; the commands of `xql_jax.commands.installed` run the same files.
 MAINS = {
@@ -50,6 +69,9 @@ MAINS = {
 
 # Name, version, description, licence and the like are in pyproject.toml.
 setup(
+    long_description=readme(),
+    long_description_content_type="text/markdown",
+    project_urls={"Source": HOME, "Changelog": f"{HOME}/blob/HEAD/CHANGELOG.md"} if REPOSITORY else {},
     # Tested with 3.11.7; with 3.12.1 without d4rl, there with JAX 0.11.2, too; with 3.13.0 and JAX 0.11.2 the
     # core alone: dm_control needs labmaze, of which there is no wheel for 3.13.
     python_requires=">=3.11,<3.14",

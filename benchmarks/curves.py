@@ -1,6 +1,7 @@
-"""Draws the curves of docs/results/TASK-200k/METHOD.csv into one picture, as Figure 7 draws those of runs.
+"""Draws the curves of docs/results/FOLDER/METHOD.csv into one picture, as a figure of the paper draws those of runs.
 
-python benchmarks/curves.py --output=docs/images/curves_200k.png
+  python benchmarks/curves.py --figure=7 --output=docs/images/curves_200k.png
+  python benchmarks/curves.py --figure=3 --output=docs/images/figure_3.png
 """
 
 import argparse
@@ -9,40 +10,43 @@ from pathlib import Path
 
 import numpy as np
 
-from xql_jax.learners.registry import OFFLINE
 from xql_jax.paper.columns import long_table
-from xql_jax.paper.curves import draw_panels
+from xql_jax.paper.figures import FIGURES_OF_RUNS
 from xql_jax.reports.style import render
 from xql_jax.rollout.scores import mean_and_interval
 
 RESULTS = Path(__file__).resolve().parents[1] / "docs" / "results"
+# The folders of each figure, and the column that it shows.
+FIGURES = {"3": ("*-run", "return"), "7": ("*-200k", "score")}
 COLUMNS = ("task", "method", "step", "mean", "low", "high", "seeds", "diverged")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--figure", choices=FIGURES, default="7")
     parser.add_argument("--output", type=Path, default=Path("curves.png"))
-    output = parser.parse_args().output
+    options = parser.parse_args()
+    folders, quantity = FIGURES[options.figure]
     points, curves, restarts = [], [], []
-    for file in sorted(RESULTS.glob("*-200k/*.csv")):
+    for file in sorted(RESULTS.glob(f"{folders}/*.csv")):
         name = file.parent.name.removesuffix("-200k"), file.stem
         restarts.append((*name, 0))
         by_step: dict[int, list[float]] = {}
         with file.open() as lines:
             for row in csv.DictReader(lines):
-                step, score = int(row["step"]), float(row["score"])
-                points.append((*name, int(row["seed"]), step, score, False))
-                by_step.setdefault(step, []).append(score)
-        for step, scores in sorted(by_step.items()):
-            mean, half = mean_and_interval(np.array(scores))
-            curves.append((*name, step, mean, mean - half, mean + half, len(scores), 0))
+                step, value = int(row["step"]), float(row[quantity])
+                points.append((*name, int(row["seed"]), step, value, False))
+                by_step.setdefault(step, []).append(value)
+        for step, values in sorted(by_step.items()):
+            mean, half = mean_and_interval(np.array(values))
+            curves.append((*name, step, mean, mean - half, mean + half, len(values), 0))
     tables = {
         "curves": long_table(*COLUMNS, rows=curves),
         "seeds": long_table("task", "method", "seed", "step", "value", "diverged", rows=points),
         "restarts": long_table("task", "method", "restarts", rows=restarts),
     }
-    axes = {"unit": "updates (steps)", "quantity": "normalised score (percent)"}
-    output.write_bytes(render(draw_panels(tables, families=[list(OFFLINE)], **axes), output.suffix[1:]))
+    picture = FIGURES_OF_RUNS[options.figure].draw(tables)
+    options.output.write_bytes(render(picture, options.output.suffix[1:]))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import tomllib
@@ -38,6 +39,24 @@ def test_the_supported_pythons_are_the_same_everywhere():
     low, high = re.search(r'python_requires=">=3\.(\d+),<3\.(\d+)"', (ROOT / "setup.py").read_text()).groups()
     admitted = [f"3.{minor}" for minor in range(int(low), int(high))]
     assert supported == classified == tested == admitted
+
+
+def test_what_a_workflow_builds_links_to_its_repository(monkeypatch):
+    """As a package index shows it, which has README alone: no link may be relative."""
+    monkeypatch.setenv("GITHUB_REPOSITORY", "someone/xql_jax")
+    monkeypatch.setenv("GITHUB_REF_NAME", "v9.9.9")
+    given = {}
+    monkeypatch.setattr("setuptools.setup", lambda **options: given.update(options))
+    runpy.run_path(str(ROOT / "setup.py"))
+    links = re.findall(r"\]\(([^)]+)\)", given["long_description"])
+    assert not [link for link in links if not link.startswith(("https://", "#"))]
+    assert "https://github.com/someone/xql_jax/blob/v9.9.9/docs/data.md" in links
+    assert "https://github.com/someone/xql_jax/raw/v9.9.9/docs/images/xql_maze.png" in links
+    assert given["project_urls"]["Source"] == "https://github.com/someone/xql_jax"
+    monkeypatch.delenv("GITHUB_REPOSITORY")
+    runpy.run_path(str(ROOT / "setup.py"))
+    assert given["long_description"] == (ROOT / "README.md").read_text("utf-8")
+    assert not given["project_urls"]
 
 
 @pytest.mark.parametrize(

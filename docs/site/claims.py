@@ -4,15 +4,19 @@
 
 In the text, {{METHOD@TASK}} becomes the mean of the last scores over seeds with its 95% interval, and
 {{METHOD@TASK - METHOD@TASK}} their difference with Welch's, bold where that excludes 0. METHOD@TASK:BETA has
-the seeds with that beta. {{gain FILE STEP}} is the last score less that at the step, in pairs of seeds, with
+the seeds with that beta. {{area METHOD@TASK}} and {{area METHOD@TASK - METHOD@TASK}} are the same of the mean
+score of all evaluations, which is the area under the learning curve. {{law METHOD@TASK}} is the mean over
+seeds of the Gumbel's log-likelihood less the Gaussian's in bellman_errors.csv, with Student's interval. {{gain FILE STEP}} is the last score less that at the step, in pairs of seeds, with
 Student's interval. {{theory CLAIM: CASE}} is one of theory.csv. {{speed METHOD}} is the mean of its updates
 per second over XQL's beside it in speed.csv, with Student's interval.
-Over the picture's {{tasks}}: {{P METHOD - METHOD}} is the probability of improvement, {{IQM METHOD}} the
-interquartile mean, {{holds METHOD - METHOD}} on how many tasks the difference's interval is above 0.
+Over the tasks of the methods' group (offline: the picture's {{tasks}}): {{P METHOD - METHOD}} is the probability
+of improvement, {{IQM METHOD}} the interquartile mean, {{holds METHOD - METHOD}} on how many tasks the
+difference's interval is above 0.
 A test compares the page with what this would write.
 """
 
 import csv
+import functools
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -54,11 +58,16 @@ TASKS = {
     "cube-3-100k": Cells("cube, task 3", 100_000, ("cube-single-play-300k/task3_{}",)),
     "scene-1": Cells("scene, task 1", 30_000, ("scene-play-300k/task1_{}",)),
     "antmaze-umaze": Cells("antmaze-umaze", 40_000, ("finetune/antmaze-umaze_{}_offline",)),
+    **{task: Cells(task, 100_000, (f"{task}/{{}}",)) for task in ("cheetah-run", "walker-run")},
     "betas": Cells("point maze", 10_000, ("stability/pointmaze-umaze-v0/{}",)),
 }
 # The picture's tasks; each has XQL, IQL and cloning.
 COMPARED = ("maze", "kitchen", "pen", "halfcheetah", "hopper", "walker2d", "cube-2", "cube-3", "scene-1")
-METHODS = ("xql", "iql", "bc")
+ONLINE = ("cheetah-run", "walker-run")
+GROUPS = (
+    (COMPARED, ("xql", "iql", "bc")),
+    (ONLINE, ("xsac", "sac", "xtd3", "td3", "xtd3_dq", "td3_dq")),
+)
 
 
 def read(name: str) -> list[dict[str, str]]:
@@ -70,18 +79,19 @@ def by_seed(rows: list[dict[str, str]], step: int) -> dict[int, float]:
     return {int(row["seed"]): float(row["score"]) for row in rows if int(row["step"]) == step}
 
 
-def scores(cell: str) -> np.ndarray:
-    """Returns f64[seeds], the last scores of "METHOD@TASK" or "METHOD@TASK:BETA", by seed."""
+def scores(cell: str, *, area: bool = False) -> np.ndarray:
+    """Returns f64[seeds], the last scores of "METHOD@TASK" or "METHOD@TASK:BETA" (area: the mean ones), by seed."""
     method, task, beta = re.fullmatch(r"(.+)@([^:]+):?(.*)", cell).groups()
     cells, all_seeds = TASKS[task], {}
     for name in cells.files:
         rows = [row for row in read(name.format(method)) if int(row["step"]) <= cells.updates]
         if beta:
             rows = [row for row in rows if row["beta"] == beta]
-        new = by_seed(rows, max(int(row["step"]) for row in rows))
-        if new.keys() & all_seeds.keys():
+        steps = {int(row["step"]) for row in rows}
+        evaluated = [by_seed(rows, step) for step in (steps if area else {max(steps)})]
+        if evaluated[0].keys() & all_seeds.keys():
             raise ValueError(f"{name}: seeds are there twice")
-        all_seeds |= new
+        all_seeds |= {seed: np.mean([of_step[seed] for of_step in evaluated]) for seed in evaluated[0]}
     return np.array([all_seeds[seed] for seed in sorted(all_seeds)])
 
 
@@ -98,33 +108,48 @@ def difference(one: np.ndarray, other: np.ndarray) -> tuple[float, float, float]
     return one.mean() - other.mean(), interval.low, interval.high
 
 
-def statistics() -> Statistics:
-    """The statistics of `METHODS` over the picture's tasks, of as many seeds as each task has."""
+def log_likelihoods(cell: str) -> np.ndarray:
+    """Returns f64[seeds], the Gumbel's log-likelihood of Bellman errors less the Gaussian's, in nats an error."""
+    of_law: dict[str, list[float]] = {}
+    for row in read("bellman_errors"):
+        if f"{row['method']}@{row['task']}" == cell:
+            of_law.setdefault(row["law"], []).append(float(row["log_likelihood"]))
+    return np.array(of_law["Gumbel"]) - np.array(of_law["Gaussian"])
+
+
+def tasks_of(method: str) -> tuple[str, ...]:
+    return next(tasks for tasks, methods in GROUPS if method in methods)
+
+
+@functools.cache
+def statistics(tasks: tuple[str, ...]) -> Statistics:
+    """The statistics of a group's methods over its tasks, of as many seeds as each task has."""
     matrices = {}
-    for method in METHODS:
-        by_task = [scores(f"{method}@{task}") for task in COMPARED]
+    for method in dict(GROUPS)[tasks]:
+        by_task = [scores(f"{method}@{task}") for task in tasks]
         seeds = min(map(len, by_task))
         matrices[method] = np.array([of_task[:seeds] for of_task in by_task]).T
-    return statistics_of(COMPARED, matrices, SAMPLES)
+    return statistics_of(tasks, matrices, SAMPLES)
 
 
 def filled(text: str) -> str:
     """Returns the text with every {{...}} replaced."""
-    overall = statistics()
-    return re.sub(r"\{\{(.+?)\}\}", lambda match: figure(match[1], overall).replace("-", "−"), text)
+    return re.sub(r"\{\{(.+?)\}\}", lambda match: figure(match[1]).replace("-", "−"), text)
 
 
-def figure(words: str, overall: Statistics) -> str:
+def figure(words: str) -> str:
     match words.split():
         case ["P", one, "-", other]:
-            return "{:.2f} ({:.2f} to {:.2f})".format(*improvement(overall, one, other))
+            return "{:.2f} ({:.2f} to {:.2f})".format(*improvement(one, other))
         case ["tasks"]:
             return str(len(COMPARED))
         case ["holds", one, "-", other]:
-            lows = (difference(scores(f"{one}@{task}"), scores(f"{other}@{task}"))[1] for task in COMPARED)
+            tasks = tasks_of(one)
+            lows = (difference(scores(f"{one}@{task}"), scores(f"{other}@{task}"))[1] for task in tasks)
             return str(sum(low > 0 for low in lows))
         case ["IQM", method]:
-            return "{:.1f} ({:.1f} to {:.1f})".format(*overall.aggregates[method][:, 0])
+            aggregates = statistics(tasks_of(method)).aggregates[method]
+            return "{:.1f} ({:.1f} to {:.1f})".format(*aggregates[:, 0])
         case ["theory", claim, *case]:
             return next(
                 row["value"]
@@ -135,9 +160,16 @@ def figure(words: str, overall: Statistics) -> str:
             turns = [row for row in read("speed") if row["method"] == method]
             ratios = [float(turn["updates_per_second"]) / float(turn["of_xql"]) for turn in turns]
             return "{:.2f} ± {:.2f}".format(*mean_and_interval(np.array(ratios)))
+        case ["law", cell]:
+            mean, half = mean_and_interval(log_likelihoods(cell))
+            return changed(mean, mean - half, mean + half, digits=3)
         case ["gain", name, start]:
             mean, half = mean_and_interval(gains(name, int(start)))
             return changed(mean, mean - half, mean + half)
+        case ["area", one, "-", other]:
+            return changed(*difference(scores(one, area=True), scores(other, area=True)))
+        case ["area", cell]:
+            return "{:.1f} ± {:.1f}".format(*mean_and_interval(scores(cell, area=True)))
         case [one, "-", other]:
             return changed(*difference(scores(one), scores(other)))
         case [cell]:
@@ -145,16 +177,17 @@ def figure(words: str, overall: Statistics) -> str:
     raise ValueError(f"{words}: not a figure")
 
 
-def changed(value: float, low: float, high: float) -> str:
-    text = f"{value:+.1f} ({low:.1f} to {high:.1f})"
+def changed(value: float, low: float, high: float, digits: int = 1) -> str:
+    text = f"{value:+.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
     return f"**{text}**" if low * high > 0 else text
 
 
-def improvement(overall: Statistics, one: str, other: str) -> tuple[float, float, float]:
-    if (one, other) in overall.improvements:
-        value, low, high = overall.improvements[one, other]
+def improvement(one: str, other: str) -> tuple[float, float, float]:
+    improvements = statistics(tasks_of(one)).improvements
+    if (one, other) in improvements:
+        value, low, high = improvements[one, other]
         return value, low, high
-    value, low, high = overall.improvements[other, one]
+    value, low, high = improvements[other, one]
     return 1 - value, 1 - high, 1 - low
 
 

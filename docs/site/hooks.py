@@ -17,6 +17,8 @@ from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "xql_jax"
+# Where a workflow on GitHub builds, it knows the repository; a clone does not know its home.
+REPOSITORY = os.environ.get("GITHUB_REPOSITORY")
 # Where a page's text lies in the repository, where that is not the same place below docs/.
 PLACES = {
     "index.md": "README.md",
@@ -30,6 +32,11 @@ CODE = re.compile(r"(^ *```.*?^ *```$|`[^`\n]+`)", re.MULTILINE | re.DOTALL)
 # In a search, guides come before the API, whose names repeat each word many times, and before the history.
 LATE = {"search": {"boost": 0.1}}
 LINK = re.compile(r"(?<=\]\()([^)\s#]+)")
+
+
+def on_config(config: MkDocsConfig) -> None:
+    if REPOSITORY:
+        config.repo_url = f"https://github.com/{REPOSITORY}"
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -84,6 +91,9 @@ def tutorial() -> dict[str, str | bytes]:
     pictures = {f"images/tutorial/{name}": content for name, content in resources["outputs"].items()}
     for name in resources["outputs"]:
         markdown = markdown.replace(f"({name})", f"(images/tutorial/{name})")
+    if REPOSITORY:
+        colab = f"https://colab.research.google.com/github/{REPOSITORY}/blob/main/{PLACES['tutorial.md']}"
+        markdown = f"[Open in Colab]({colab}){{ .md-button }}\n\n{markdown}"
     return {"tutorial.md": markdown, **pictures}
 
 
