@@ -1,7 +1,7 @@
-"""Draws the curves of docs/results/FOLDER/METHOD.csv into one picture, as a figure of the paper draws those of runs.
+"""Draws curves of docs/results/FOLDER/METHOD.csv into one picture, as the paper's figures draw those of runs.
 
-  python benchmarks/curves.py --figure=7 --output=docs/images/curves_200k.png
-  python benchmarks/curves.py --figure=3 --output=docs/images/figure_3.png
+python benchmarks/curves.py --figure=7 --output=docs/images/curves_200k.png
+python benchmarks/curves.py --figure=3 --output=docs/images/figure_3.png
 """
 
 import argparse

@@ -47,7 +47,8 @@ def main(runs: Path, results: Path) -> None:
                 columns = "task", "method", "seed", "law", "log_likelihood", "kolmogorov_smirnov"
                 laws.append(dict(zip(columns, (task, method, seed, law.split()[0], *numbers), strict=True)))
     for (task, method), rows in evaluations.items():
-        write(results / task / f"{method}.csv", sorted(rows, key=lambda row: (int(row["seed"]), int(row["step"]))))
+        rows.sort(key=lambda row: (int(row["seed"]), int(row["step"])))
+        write(results / task / f"{method}.csv", rows)
     write(results / "bellman_errors.csv", laws)
 
 

@@ -5,13 +5,13 @@
 In the text, {{METHOD@TASK}} becomes the mean of the last scores over seeds with its 95% interval, and
 {{METHOD@TASK - METHOD@TASK}} their difference with Welch's, bold where that excludes 0. METHOD@TASK:BETA has
 the seeds with that beta. {{area METHOD@TASK}} and {{area METHOD@TASK - METHOD@TASK}} are the same of the mean
-score of all evaluations, which is the area under the learning curve. {{law METHOD@TASK}} is the mean over
-seeds of the Gumbel's log-likelihood less the Gaussian's in bellman_errors.csv, with Student's interval. {{gain FILE STEP}} is the last score less that at the step, in pairs of seeds, with
-Student's interval. {{theory CLAIM: CASE}} is one of theory.csv. {{speed METHOD}} is the mean of its updates
-per second over XQL's beside it in speed.csv, with Student's interval.
-Over the tasks of the methods' group (offline: the picture's {{tasks}}): {{P METHOD - METHOD}} is the probability
-of improvement, {{IQM METHOD}} the interquartile mean, {{holds METHOD - METHOD}} on how many tasks the
-difference's interval is above 0.
+score of all evaluations: the area under the learning curve. {{law METHOD@TASK}} is the mean over seeds of the
+Gumbel's log-likelihood less the Gaussian's in bellman_errors.csv, with Student's interval. {{gain FILE STEP}}
+is the last score less that at the step, in pairs of seeds, with Student's interval. {{theory CLAIM: CASE}} is
+one of theory.csv. {{speed METHOD}} is the mean of its updates per second over XQL's beside it in speed.csv,
+with Student's interval. Over the tasks of the methods' group (offline: the picture's {{tasks}}), {{P METHOD -
+METHOD}} is the probability of improvement, {{IQM METHOD}} the interquartile mean, and
+{{holds METHOD - METHOD}} on how many tasks the difference's interval is above 0.
 A test compares the page with what this would write.
 """
 
@@ -80,7 +80,7 @@ def by_seed(rows: list[dict[str, str]], step: int) -> dict[int, float]:
 
 
 def scores(cell: str, *, area: bool = False) -> np.ndarray:
-    """Returns f64[seeds], the last scores of "METHOD@TASK" or "METHOD@TASK:BETA" (area: the mean ones), by seed."""
+    """Returns f64[seeds], by seed the last score of METHOD@TASK or METHOD@TASK:BETA (area: the mean)."""
     method, task, beta = re.fullmatch(r"(.+)@([^:]+):?(.*)", cell).groups()
     cells, all_seeds = TASKS[task], {}
     for name in cells.files:
@@ -109,7 +109,7 @@ def difference(one: np.ndarray, other: np.ndarray) -> tuple[float, float, float]
 
 
 def log_likelihoods(cell: str) -> np.ndarray:
-    """Returns f64[seeds], the Gumbel's log-likelihood of Bellman errors less the Gaussian's, in nats an error."""
+    """Returns f64[seeds], the Gumbel's log-likelihood less the Gaussian's, in nats a Bellman error."""
     of_law: dict[str, list[float]] = {}
     for row in read("bellman_errors"):
         if f"{row['method']}@{row['task']}" == cell:
@@ -145,8 +145,8 @@ def figure(words: str) -> str:
             return str(len(COMPARED))
         case ["holds", one, "-", other]:
             tasks = tasks_of(one)
-            lows = (difference(scores(f"{one}@{task}"), scores(f"{other}@{task}"))[1] for task in tasks)
-            return str(sum(low > 0 for low in lows))
+            differences = (difference(scores(f"{one}@{task}"), scores(f"{other}@{task}")) for task in tasks)
+            return str(sum(low > 0 for _, low, _ in differences))
         case ["IQM", method]:
             aggregates = statistics(tasks_of(method)).aggregates[method]
             return "{:.1f} ({:.1f} to {:.1f})".format(*aggregates[:, 0])

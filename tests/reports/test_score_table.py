@@ -21,13 +21,15 @@ TABLE = ScoreTable(
 
 
 def test_fine_tuning_is_before_and_after():
-    tuned = dataclasses.replace(THREE, before=(0.0, 1.0, 2.0), regret=0.25, paper_before=1.5, diverged=1)
-    assert tuned.cell() == "1.0 ± 2.5 → 3.0 ± 2.5 div [1.5 → 2.5]"
+    tuned = dataclasses.replace(
+        THREE, before=(0.0, 1.0, 2.0), regret=0.25, paper_before=1.5, diverged=1, restarts=2
+    )
+    assert tuned.cell() == "1.0 ± 2.5 → 3.0 ± 2.5 div (restarts: 2) [1.5 → 2.5]"
     table = ScoreTable(["a", "b"], ["xql"], {("a", "xql"): tuned, ("b", "xql"): tuned})
     assert table.rows()[-1] == ["mean of 2", "1.0 → 3.0 div"]
     row = next(csv.DictReader(table.as_csv().splitlines()))
-    names = ("offline_score_by_seed", "offline_score", "cumulative_regret", "paper_offline_score")
-    assert [row[name] for name in names] == ["0 1 2", "1", "0.25", "1.5"]
+    names = ("offline_score_by_seed", "offline_score", "cumulative_regret", "paper_offline_score", "restarts")
+    assert [row[name] for name in names] == ["0 1 2", "1", "0.25", "1.5", "2"]
 
 
 def test_rows_and_the_mean_of_the_datasets_that_are_whole():

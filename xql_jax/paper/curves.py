@@ -119,8 +119,7 @@ def read_curves(
             curves.append((*place, step, mean, mean - half_width, mean + half_width, len(at), diverged))
     for score in scores:
         if (score.dataset, score.method) in places:
-            count = sum(member.run.restarted.count(member.name) for member in score.members)
-            restarts.append((score.dataset, score.method, count))
+            restarts.append((score.dataset, score.method, score.restarts))
     names = ("task", "method", "step", "mean", "low", "high", "seeds", "diverged")
     return {
         "curves": long_table(*names, rows=curves),

@@ -102,6 +102,10 @@ class RunMember:
     def has_diverged(self) -> bool:
         return any(self.diverged)
 
+    @property
+    def restarts(self) -> int:
+        return self.run.restarted.count(self.name)
+
 
 class LeftOut(NamedTuple):
     """A run or a member that is not used, and why."""
@@ -228,6 +232,7 @@ def _score(method: str, members: Sequence[RunMember]) -> MethodScore:
         last=tuple(member.last for member in counted),
         best=tuple(member.best for member in counted),
         diverged=sum(member.has_diverged for member in counted),
+        restarts=sum(member.restarts for member in counted),
         updates=max(member.steps[-1] for member in counted),
         before=before if len(before) == len(counted) else (),
         regret=float(np.mean([member.regret for member in counted])),

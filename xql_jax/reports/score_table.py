@@ -23,6 +23,7 @@ class Entry:
     last: tuple[float, ...] = ()  # the last score of every seed; empty if no run has finished
     best: tuple[float, ...] = ()  # the best score of every seed in training: it flatters, and is no result
     diverged: int = 0  # number of seeds
+    restarts: int = 0  # of networks that diverged, over all seeds
     updates: int = 0
     before: tuple[float, ...] = ()  # fine-tuning: the score of every seed at the hand-over; else empty
     regret: float = math.nan  # cumulative regret after the hand-over, see `summarize_finetuning`
@@ -51,6 +52,8 @@ class Entry:
         text = " → ".join(with_interval(scores) for scores in (self.before, self.last) if scores) or "–"
         if self.diverged:
             text += " div"
+        if self.restarts:
+            text += f" (restarts: {self.restarts})"
         if self.last and not self.is_normalised:
             text += " (return)"
         if self.last and self.note:
@@ -83,6 +86,7 @@ class Entry:
             "last_score_by_seed": " ".join(map(plain_number, self.last)),
             "best_score_by_seed": " ".join(map(plain_number, self.best)),
             "diverged_seeds": self.diverged,
+            "restarts": self.restarts,
             "updates": self.updates or "",
             "paper_score": self.paper,
             "run": self.run,
