@@ -6,6 +6,8 @@ import re
 from main_runs import FIGURES, INSPECT, REPORT, contents, succeed, write_dataset
 from written_runs import write_run
 
+from xql_jax import __version__
+
 TABLES = ("scores.csv", "statistics.csv", "tuning.csv", "runs.csv", "scores.md", "scores.tex")
 
 
@@ -48,3 +50,9 @@ def test_the_inspector_prints_and_writes_what_is_in_two_files(tmp_path):
     assert (tmp_path / "new" / "a.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     numbers = json.loads((tmp_path / "a.json").read_text())
     assert (numbers["transitions"], numbers["lengths"]["most"]) == (195, 39)
+
+
+def test_a_command_prints_the_version_and_does_nothing_else(tmp_path):
+    for script in (FIGURES, REPORT):
+        assert succeed(["--version", "runs"], tmp_path, script) == f"xql_jax {__version__}\n"
+    assert not contents(tmp_path)

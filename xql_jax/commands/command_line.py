@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from absl import app, flags
 from absl import logging as absl_logging
 
+import xql_jax
 from xql_jax.configuration import choose_config, field_names, with_fields
 from xql_jax.errors import NO_HOME, UserError
 from xql_jax.runs.run_settings import RunSettings
@@ -33,7 +34,8 @@ ONE_LINE_ERRORS = (UserError, flags.Error, MemoryError, OSError, RuntimeError)
 
 
 def define_flags(kind: type) -> None:
-    """Defines a flag for each setting of a class of settings, and those that all trainings have."""
+    """Defines a flag for each setting of a class, and those that all commands or all trainings have."""
+    flags.DEFINE_boolean("version", False, "Print the version. Do nothing.")
     for one in settings_of(kind).values():
         if one.positional:
             continue
@@ -173,7 +175,7 @@ def _parsed(arguments: Sequence[str]) -> list[str]:
     """
     try:
         typed = [re.sub(r"^(--?(?:no)?)config\.", r"\1", one) for one in arguments]
-        return flags.FLAGS(["--help" if one == "-h" else one for one in typed], known_only=True)
+        rest = flags.FLAGS(["--help" if one == "-h" else one for one in typed], known_only=True)
     except SystemExit:  # absl ends with 1 after --help
         sys.exit(0)
     except flags.IllegalFlagValueError as error:  # absl checks none but those that are true or false
@@ -181,6 +183,10 @@ def _parsed(arguments: Sequence[str]) -> list[str]:
         raise UserError(f"{given}: must be true or false") from None
     except ValueError as error:  # --noFLAG=VALUE
         raise UserError(str(error)) from None
+    if flags.FLAGS.version:
+        print(f"xql_jax {xql_jax.__version__}")
+        sys.exit(0)
+    return rest
 
 
 def hyperparameters_in(arguments: Sequence[str], known: Collection[str]) -> tuple[list[str], dict[str, str]]:
