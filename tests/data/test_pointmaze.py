@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 
 from xql_jax.data import pointmaze
+from xql_jax.data.dataset import Dataset
 from xql_jax.data.loading import load_dataset
+from xql_jax.data.preprocessing import fit_preprocessing
 from xql_jax.envs.mazes import maze_of
 from xql_jax.envs.point_maze import PointMaze
 from xql_jax.tasks import get_task
+from xql_jax.types import Batch
 
 TASK = get_task("pointmaze-umaze-v0")
 GOAL = np.array([1.0, 1.0], np.float32)
@@ -70,6 +73,28 @@ def test_rewards_are_those_of_the_same_row(data):
     near = np.hypot(*(data["observations"][:, :2] - GOAL).T) <= 0.5
     np.testing.assert_array_equal(data["rewards"], near.astype(np.float32))
     assert (near[1:] != near[:-1]).sum() > 50  # of the next row would be another answer
+
+
+@pytest.mark.parametrize("dense", [False, True])
+def test_the_environments_transitions_get_the_rewards_of_the_data(data, dense):
+    """Goal entries and exits are where the two differ. Collected data, with the environment's, keep these."""
+    task = get_task("maze2d-umaze-dense-v1") if dense else TASK
+    distances = np.hypot(*(data["observations"][:, :2] - GOAL).T)
+    rewards = np.exp(-distances) if dense else data["rewards"]
+    crossings = np.flatnonzero(np.diff(distances <= 0.5))
+    environment, met = PointMaze(task), []
+    for t in crossings[:30]:
+        environment.set_state(data["infos/qpos"][t], data["infos/qvel"][t])
+        met.append(environment.step(data["actions"][t])[1])
+    np.testing.assert_allclose(met, rewards[crossings[:30] + 1], atol=1e-4)  # of the next row
+
+    states, ones = data["observations"], np.ones(len(distances) - 1, np.float32)
+    rows = Batch(states[:-1], data["actions"][:-1], rewards[:-1].astype(np.float32), ones, states[1:])
+    collected = rows._replace(rewards=rewards[1:].astype(np.float32))
+    for batch, expected in ((rows, rewards[crossings[:30]]), (collected, met)):
+        preprocessing = fit_preprocessing(Dataset(batch, ones > 1, "file"), task)
+        part = Batch(*(field[crossings[:30]] for field in rows))._replace(rewards=np.float32(met))
+        np.testing.assert_allclose(preprocessing.of_environment(part).rewards, expected, atol=1e-6)
 
 
 def test_timeouts_are_arrivals_at_targets(data):

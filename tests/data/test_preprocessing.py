@@ -4,19 +4,15 @@ import h5py
 import numpy as np
 import pytest
 
+from xql_jax.data.d4rl_rewards import POSITIONS, kitchen_rewards
 from xql_jax.data.dataset import Dataset
-from xql_jax.data.preprocessing import (
-    KITCHEN_POSITIONS,
-    Preprocessing,
-    fit_preprocessing,
-    tasks_done,
-)
+from xql_jax.data.preprocessing import Preprocessing, fit_preprocessing, has_data_rewards
 from xql_jax.errors import Damaged, UserError
 from xql_jax.files import read_record, write_record
 from xql_jax.tasks import get_task
 from xql_jax.types import Batch
 
-HOPPER = get_task("hopper-medium-v2")
+HOPPER, KITCHEN = get_task("hopper-medium-v2"), get_task("kitchen-complete-v0")
 ACTIONS = (0.0, 1.0, -1.0, 3.0, 0.5)
 EVERYTHING = Preprocessing(
     action_bound=0.5,
@@ -147,9 +143,9 @@ GOAL = {11: -0.88, 12: -0.01, 22: -0.75}  # of a burner and the microwave, in D4
 
 def seen(**positions):
     """An observation in which all is 0 but the goal and the given positions."""
-    observation = np.zeros(2 * KITCHEN_POSITIONS, np.float32)
+    observation = np.zeros(2 * POSITIONS, np.float32)
     for place, value in GOAL.items():
-        observation[KITCHEN_POSITIONS + place] = value
+        observation[POSITIONS + place] = value
     for place, value in positions.items():
         observation[int(place.removeprefix("at"))] = value
     return observation
@@ -167,7 +163,7 @@ def seen(**positions):
     ],
 )
 def test_tasks_done_by_hand(positions, reward):
-    batch = tasks_done(np.stack([seen(**positions), seen()])[None])
+    batch = kitchen_rewards(KITCHEN, np.stack([seen(**positions), seen()])[None])
     np.testing.assert_array_equal(batch, [[reward, 0.0]])
     assert batch.dtype == np.float32
 
@@ -178,7 +174,7 @@ def test_learners_see_them_online_in_place_of_the_environments():
     batch = Batch(rows, rows[:, :9], np.float32([7.0, 7.0]), np.float32([1.0, 0.0]), rows)
     normalising = Preprocessing(observation_mean=(3.0,) * 60, observation_std=(2.0,) * 60)
     for others in (Preprocessing(), normalising):
-        counting = Preprocessing(**{**vars(others), "counts_kitchen_tasks": True})
+        counting = Preprocessing(**{**vars(others), "rewards_as_in": KITCHEN.name})
         online = counting.of_environment(batch)
         np.testing.assert_array_equal(online.rewards, [0.0, 1.0])
         np.testing.assert_array_equal(online.masks, [1.0, 1.0])  # in the data, reward goes on
@@ -192,7 +188,7 @@ def test_learners_see_them_online_in_place_of_the_environments():
 def test_they_are_the_real_files_rewards(kitchen_file):
     with h5py.File(kitchen_file) as file:
         observations, rewards = file["observations"][()], file["rewards"][()]
-    np.testing.assert_array_equal(tasks_done(observations), rewards)
+    np.testing.assert_array_equal(kitchen_rewards(KITCHEN, observations), rewards)
 
 
 @pytest.mark.parametrize("reward", [1.0, 0.0])
@@ -201,4 +197,4 @@ def test_the_data_tell_whose_reward_they_have(reward):
     rows = np.stack([seen(at22=-0.75)] * 5)
     batch = Batch(rows, rows[:, :9], np.full(5, reward, np.float32), np.ones(5, np.float32), rows)
     data = Dataset(batch, np.ones(5, bool), "file")
-    assert fit_preprocessing(data, get_task("kitchen-mixed-v0")).counts_kitchen_tasks is (reward == 1.0)
+    assert has_data_rewards(data, KITCHEN) is (reward == 1.0)

@@ -184,9 +184,11 @@ def test_in_the_kitchen_they_remember_the_datas_rewards(kitchen_file):
         observations, rewards = file["observations"][:length], file["rewards"][:length]
     once = np.maximum(np.diff(rewards, prepend=0.0), 0.0)
     assert once.sum() == 4.0 < rewards.sum()
-    for counts, expected in ((True, rewards), (False, once)):
+    for task, expected in (("kitchen-complete-v0", rewards), ("", once)):
         recorder, buffer = Recorder(), np.empty((1, 1, observations.shape[-1]), np.float32)
-        policy = prepared(recorder.policy, Preprocessing(counts_kitchen_tasks=counts))
+        policy = prepared(
+            recorder.policy, Preprocessing(rewards_as_in=task)
+        )
         policy.begin()
         for observation, reward in zip(observations, once, strict=True):
             buffer[:] = observation

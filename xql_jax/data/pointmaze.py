@@ -15,8 +15,9 @@ import mujoco
 import numpy as np
 import tqdm
 
+from xql_jax.data.d4rl_rewards import maze_rewards
 from xql_jax.data.rows import write_hdf5
-from xql_jax.envs.mazes import GOAL_RADIUS, Cell, Maze, maze_of
+from xql_jax.envs.mazes import Cell, Maze, maze_of
 from xql_jax.envs.point_maze import point_mass_model, push, random_start, random_target
 from xql_jax.files import replacing, writing
 from xql_jax.tasks import Task
@@ -73,11 +74,10 @@ def generate_pointmaze(task: Task, num_steps: int, seed: int) -> dict[str, np.nd
             steps_to_target = 0
 
     positions, velocities = states[:, :2], states[:, 2:]
-    distances = np.linalg.norm(positions - np.array(maze.goal, np.float32), axis=-1)
     return {
         "observations": states,
         "actions": actions,
-        "rewards": (distances <= GOAL_RADIUS).astype(np.float32),
+        "rewards": maze_rewards(task, states),
         "terminals": np.zeros(num_steps, bool),
         "timeouts": timeouts,
         "infos/goal": targets,

@@ -1,6 +1,7 @@
 """Transforms of data before training and of observations before acting, fitted once and saved."""
 
 import dataclasses
+import pkgutil
 from pathlib import Path
 from typing import TypeVar
 
@@ -9,7 +10,7 @@ import numpy as np
 from xql_jax.data.dataset import Dataset, spread_rows
 from xql_jax.errors import Damaged, UserError
 from xql_jax.files import read_record, with_numbers, write_record
-from xql_jax.tasks import Task
+from xql_jax.tasks import Task, get_task
 from xql_jax.types import UNKNOWN, ActionBounds, AnyBatch, Array
 
 Numbers = TypeVar("Numbers", np.ndarray, Array)
@@ -17,20 +18,7 @@ Numbers = TypeVar("Numbers", np.ndarray, Array)
 IQL_ACTION_BOUND = 1 - 1e-5  # keeps a tanh policy's log-density finite
 SPAN = 1000.0  # range of the returns after scaling
 LEAST_STD = 1e-3  # an observation's entry is never divided by less than this
-SHARE_OF_COUNTS = 0.95  # of kitchen's rows; if so many have D4RL's reward, it is that of the data
-
-KITCHEN_POSITIONS = 30  # of joints and objects; as many goal positions follow in an observation
-KITCHEN_THRESHOLD = 0.3  # from the goal, in metres and radians, below which D4RL counts a task as done
-# Positions of each object; in Gymnasium-Robotics' OBS_ELEMENT_INDICES, as in D4RL's.
-KITCHEN_OBJECTS = {
-    "bottom burner": (11, 12),
-    "top burner": (15, 16),
-    "light switch": (17, 18),
-    "slide cabinet": (19,),
-    "hinge cabinet": (20, 21),
-    "microwave": (22,),
-    "kettle": (23, 24, 25, 26, 27, 28, 29),
-}
+SHARE_OF_ROWS = 0.95  # if so many of the data have D4RL's reward, it is that of all
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +31,7 @@ class Preprocessing:
     observation_mean: tuple[float, ...] = ()  # one per entry; (): observations are not changed
     observation_std: tuple[float, ...] = ()
     most_rows: float = np.inf  # of the trajectories with the highest returns; one trajectory in any case
-    counts_kitchen_tasks: bool = False  # whether an environment's rewards are replaced, see `of_environment`
+    rewards_as_in: str = ""  # the task whose data's rewards replace an environment's, see `of_environment`
     action_bounds: ActionBounds = UNKNOWN  # of the environment: learners see -1 and 1
     action_chunk: int = 1  # actions that a learner's action holds
 
@@ -70,12 +58,14 @@ class Preprocessing:
     def of_environment(self, batch: AnyBatch) -> AnyBatch:
         """Returns an environment's transitions f32[..., ], with a learner's actions, as a learner sees them.
 
-        With `counts_kitchen_tasks`, their rewards are those of D4RL's kitchen data. These go on after the
-        last task is done, so the end of an episode there is no terminal.
+        With `rewards_as_in`, their rewards are those of D4RL's data, for a learner that sees both needs one
+        reward for all rows. These data go on after the kitchen's last task is done, and the mazes have no
+        terminals. So the end of an episode there is none.
         """
-        if not self.counts_kitchen_tasks:
+        if not self.rewards_as_in:
             return self.batch(batch)
-        rewards, masks = tasks_done(batch.observations), np.ones_like(batch.masks)
+        rewards = data_rewards(get_task(self.rewards_as_in), batch.observations)
+        masks = np.ones_like(batch.masks)
         return self.batch(batch._replace(rewards=rewards, masks=masks))  # type: ignore[arg-type]
 
     def observations(self, observations: Numbers) -> Numbers:
@@ -95,7 +85,9 @@ class Preprocessing:
 
         The observations f32[..., O] are those before the steps, unnormalised.
         """
-        return self.rewards(tasks_done(observations) if self.counts_kitchen_tasks else rewards)
+        if self.rewards_as_in:
+            rewards = data_rewards(get_task(self.rewards_as_in), observations)
+        return self.rewards(rewards)
 
     def save(self, path: Path, run: str) -> None:
         """Writes it as a record of the run."""
@@ -161,7 +153,7 @@ def fit_preprocessing(
         observation_mean=tuple(mean.tolist()),
         observation_std=tuple(std.tolist()),
         most_rows=most_rows,
-        counts_kitchen_tasks=counts_kitchen_tasks(dataset, task),
+        rewards_as_in=task.name if task and has_data_rewards(dataset, task) else "",
     )
 
 
@@ -175,24 +167,22 @@ def best_trajectories(dataset: Dataset, most_rows: float) -> Dataset:
     return dataset.part(np.flatnonzero(np.repeat(is_kept, lengths)))
 
 
-def counts_kitchen_tasks(dataset: Dataset, task: Task | None) -> bool:
-    """Whether kitchen data have D4RL's reward, the number of tasks done, which is not the environment's."""
-    if task is None or not task.suite.data_count_tasks or dataset.observation_dim != 2 * KITCHEN_POSITIONS:
+def has_data_rewards(dataset: Dataset, task: Task | None) -> bool:
+    """Whether data have the rewards of D4RL's, which are of s, and not the environment's.
+
+    Most rows of a maze have the same reward either way, so those of s' must not fit better.
+    """
+    if task is None or not task.suite.data_rewards:
         return False
     rows = dataset.take(spread_rows(dataset.size))
-    return bool(np.mean(rows.rewards == tasks_done(rows.observations)) > SHARE_OF_COUNTS)
+    before, after = (
+        np.isclose(rows.rewards, data_rewards(task, seen)).mean()
+        for seen in (rows.observations, rows.next_observations)
+    )
+    return bool(before > SHARE_OF_ROWS and before >= after)
 
 
-def tasks_done(observations: np.ndarray | Array) -> np.ndarray:
-    """Returns the reward of D4RL's kitchen data: how many of the goal's tasks are done, f32[...].
-
-    The data count a task again in each step; the environment rewards it once, in the step that completes it.
-    A learner that sees both, as in fine-tuning, needs one reward for all rows. The observations f32[..., 60]
-    are unnormalised; the goal's positions are 0 for objects without a task.
-    """
-    seen = np.asarray(observations)
-    number = np.zeros(seen.shape[:-1], np.float32)
-    for positions in KITCHEN_OBJECTS.values():
-        now, goal = seen[..., positions], seen[..., np.add(positions, KITCHEN_POSITIONS)]
-        number += (goal != 0.0).any(-1) & (np.linalg.norm(now - goal, axis=-1) < KITCHEN_THRESHOLD)
-    return number
+def data_rewards(task: Task, observations: np.ndarray | Array) -> np.ndarray:
+    """Returns the rewards f32[...] of D4RL's data in states f32[..., O], which are not normalised."""
+    rewards: np.ndarray = pkgutil.resolve_name(task.suite.data_rewards)(task, observations)
+    return rewards

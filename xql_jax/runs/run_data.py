@@ -15,7 +15,7 @@ from xql_jax.data.dataset import (
     name_of,
 )
 from xql_jax.data.loading import load_dataset, stamps
-from xql_jax.data.preprocessing import Preprocessing, counts_kitchen_tasks, fit_preprocessing
+from xql_jax.data.preprocessing import Preprocessing, fit_preprocessing, has_data_rewards
 from xql_jax.data.suspicions import warn_of_suspicions
 from xql_jax.data.views import view_for
 from xql_jax.envs import action_bounds
@@ -68,13 +68,12 @@ def load_data(job: Job, evaluator: Evaluator | None) -> RunData:
         preprocessing = dataclasses.replace(
             preprocessing, action_bounds=bounds, action_chunk=settings.action_chunk
         )
-    if job.acting and task and task.suite.data_count_tasks:
-        # If the kitchen's data have D4RL's rewards, which are not the environment's, online rewards become
-        # those of the data. Those of --checkpoint's run may be other data.
-        counts = counts_kitchen_tasks(dataset, task)
-        whose = "the number of tasks that are done, as in the data" if counts else "the environment's"
+    if job.acting and task and task.suite.data_rewards:
+        # Anew, because --checkpoint's run may have had other data.
+        as_in_data = has_data_rewards(dataset, task)
+        whose = "of the state before a step, as in the data" if as_in_data else "the environment's"
         LOG.info(f"online rewards: {whose}")
-        preprocessing = dataclasses.replace(preprocessing, counts_kitchen_tasks=counts)
+        preprocessing = dataclasses.replace(preprocessing, rewards_as_in=task.name if as_in_data else "")
     dataset = preprocessing.dataset(dataset)
     view = view_for(job.learner, dataset, settings.horizon)
     if dropped := dataset.size - view.size:

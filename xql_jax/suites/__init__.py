@@ -64,7 +64,7 @@ class Suite:
     # Rewards, see `fit_preprocessing`.
     reward_shift: float = 0.0  # added to every reward
     scales_rewards: bool = False  # so that the data's returns span 1000
-    data_count_tasks: bool = False  # data reward each step by the tasks done so far, unlike environments
+    data_rewards: str = ""  # the function that computes those of its data, if they are not the environment's
 
     @property
     def described_in(self) -> str:

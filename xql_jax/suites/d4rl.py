@@ -103,7 +103,7 @@ _KITCHEN = Suite(
     max_environments=16,
     d4rl_packages=_PACKAGES,
     success="all four subtasks were done, which ends the episode; the score is the share of them",
-    data_count_tasks=True,
+    data_rewards="xql_jax.data.d4rl_rewards:kitchen_rewards",
 )
 
 # Adroit: a hand is to turn a pen, open a door, hammer in a nail, or move a ball.
@@ -173,6 +173,7 @@ _MAZE2D = Suite(
     success="the goal was reached at least once in the episode; the score counts the steps that are spent "
     "there",
     draws_maze=True,
+    data_rewards="xql_jax.data.d4rl_rewards:maze_rewards",
 )
 _POINTMAZE = dataclasses.replace(  # its data are generated on this machine
     _MAZE2D,
