@@ -186,9 +186,7 @@ def test_in_the_kitchen_they_remember_the_datas_rewards(kitchen_file):
     assert once.sum() == 4.0 < rewards.sum()
     for task, expected in (("kitchen-complete-v0", rewards), ("", once)):
         recorder, buffer = Recorder(), np.empty((1, 1, observations.shape[-1]), np.float32)
-        policy = prepared(
-            recorder.policy, Preprocessing(rewards_as_in=task)
-        )
+        policy = prepared(recorder.policy, Preprocessing(rewards_as_in=task))
         policy.begin()
         for observation, reward in zip(observations, once, strict=True):
             buffer[:] = observation

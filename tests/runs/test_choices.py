@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from tiny_runs import contents, finetune_settings, offline_settings, online_settings, small
 
+import xql_jax
 from xql_jax.data.arrays import from_arrays
 from xql_jax.errors import UserError
 from xql_jax.files import as_json
@@ -75,6 +76,25 @@ def test_values_are_those_of_a_linear_solve_and_scores_those_of_the_last_evaluat
     assert [entry["score"] for entry in in_order(chosen)] == pytest.approx(scores)
     # Cloning has neither V nor Q.
     assert chosen["agreement"]["statistics"].keys() == {"fqe_value", "fqe_error"}
+
+
+@pytest.mark.parametrize("method", ["iql+flow", "iql+weighted_flow", "fql"])
+def test_a_flow_s_value_is_the_reward_of_its_actions_where_each_step_ends(tmp_path, method):
+    states, actions = np.random.default_rng(0).uniform(-1, 1, (2, 2_000, 1))
+    rewards = -((actions - states)[:, 0] ** 2)
+    arrays = {"observations": states, "actions": actions, "rewards": rewards, "next_observations": states}
+    np.savez(tmp_path / "own.npz", **arrays, terminals=np.ones(2_000))
+    policy = xql_jax.train(
+        dataset=str(tmp_path / "own.npz"),
+        method=method,
+        max_steps=50,
+        save_dir=tmp_path,
+        hidden_dims=(16, 16),
+        progress=False,
+    )
+    options = {"max_steps": 1_000, "hidden_dims": "32", "critic_lr": 1e-2, "tau": 0.1}
+    (entry,) = choose(policy.path, **options)["members"]
+    assert entry["fqe_value"] == pytest.approx(-((policy(states) - states) ** 2).mean(), abs=0.05)
 
 
 def test_scores_of_a_sweep_over_values_with_more_digits_than_its_rows_have(data, tmp_path):

@@ -95,7 +95,12 @@ class FlowPolicy(parts.PolicyObjective[A]):
 
     def actor(self, state: LearnerState) -> FlowActor:
         critic = CriticState(state.critic.network, state.critic.params)
-        return FlowActor(state.policy.network, state.policy.params, critic=critic, policy=self)
+        # What updates alone read is infinite if off, and a state with this actor would count as diverged.
+        finite = self.replace(
+            max_grad_norm=jnp.ones_like(self.max_grad_norm),
+            actor_decay_steps=jnp.ones_like(self.actor_decay_steps),
+        )
+        return FlowActor(state.policy.network, state.policy.params, critic=critic, policy=finite)
 
     def carry(self, actor: NetworkState, observations: Array, noise: Array) -> Array:
         """The actions f32[..., A] to which noise f32[..., A] is carried in the states f32[..., O]."""

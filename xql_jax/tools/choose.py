@@ -216,8 +216,9 @@ def _trained(
     members = [Member(settings.seed, {}) for _ in saved.members]
     population = offline_population(evaluation, members, data, settings.batch_size)
     states = []
-    for index, member in enumerate(saved.members):
-        actor = saved.learner.actor(saved.states[member.name])
+    learners = learners_of(saved.learner, saved.members)
+    for index, (learner, member) in enumerate(zip(learners, saved.members, strict=True)):
+        actor = learner.actor(saved.states[member.name])
         states.append(population.member(index)[1].replace(policy=actor))
     population.set_in_members(state=states)
     with counted(settings.max_steps, "update", settings.tqdm, "evaluating") as count:
