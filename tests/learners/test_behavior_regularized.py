@@ -99,7 +99,13 @@ def test_bear_is_evaluated_by_the_best_of_its_actions():
     """The first Q rises with the action in every state: the best of 10 is the largest of 10."""
     learner, batch = make("bear", hidden_dims=(), evaluation_actions=10), one_hot_states(3, repeats=20_000)
     state = prepared(learner, batch)
-    best = act(learner, state, batch.observations, jax.random.key(0), deterministic=True).reshape(-1, 3)
+    states = batch.observations[:3]
+    keys = jax.random.split(jax.random.key(0), 20_000)
+    best = jax.vmap(lambda key: act(learner, state, states, key, deterministic=True))(keys)[..., 0]
+    alone = [act(learner, state, states[i : i + 1], keys[0], deterministic=True)[0, 0] for i in range(3)]
+    np.testing.assert_allclose(best[0], alone, rtol=1e-6)
+    noise = (np.arctanh(np.array(alone)) - MEANS[:, 0]) / STDS[:, 0]
+    assert np.abs(np.diff(noise)).min() > 0.01  # other candidates for each state
     actions = np.tanh(np.random.default_rng(0).normal(MEANS[:, 0], STDS[:, 0], (10, 50_000, 3)))
     np.testing.assert_allclose(best.mean(axis=0), actions.max(axis=0).mean(axis=0), atol=0.01)
     sampled = act(learner, state, batch.observations, jax.random.key(0), deterministic=False).reshape(-1, 3)

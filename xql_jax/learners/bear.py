@@ -85,11 +85,15 @@ class BEAR(brac_p.BehaviorRegularized):
         """Actions f32[B, A] within [-1, 1] for observations f32[B, O]: a sample, or the best of several."""
         if not deterministic:
             return super().act(actor, observations, key, deterministic)
-        # Mix the states into the key, so that different states get different candidates.
-        seen = jax.lax.bitcast_convert_type(observations, jnp.uint32).sum()
-        key = jax.random.fold_in(key, seen)
-        sampled = brac_p.sampled_actions(actor(observations), key, self.evaluation_actions)
-        actions = jnp.clip(sampled, -1.0, 1.0)
+
+        def candidates(observation: Array) -> Array:
+            # By the state: it gets the same ones in each batch, and another state gets others.
+            bits = jax.lax.bitcast_convert_type(observation, jnp.uint32)
+            key_of_state = jax.random.fold_in(key, (bits * jnp.arange(1, 2 * len(bits), 2, jnp.uint32)).sum())
+            distribution = actor(observation[None])
+            return brac_p.sampled_actions(distribution, key_of_state, self.evaluation_actions)[:, 0]
+
+        actions = jnp.clip(jax.vmap(candidates, out_axes=1)(observations), -1.0, 1.0)
         return chosen(actions, actor.critic(at_each(observations, actions), actions).argmax(0))
 
 
