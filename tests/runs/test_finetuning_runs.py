@@ -129,6 +129,17 @@ def test_rlpd_needs_no_pretraining(data, tmp_path):
     assert int(run.states["seed3"].step) == 2 * (12 - 4)
 
 
+@pytest.mark.parametrize(
+    ("method", "given", "noises"),
+    [("td3_bc", 0.3, (0.3, 0.0)), ("td3_bc", None, (0.1, 0.0)), ("xql", 0.3, (None, 0.3))],
+)
+def test_a_learner_with_noise_of_its_own_gets_no_other(data, method, given, noises):
+    changes = {} if given is None else {"exploration_noise": given, "given": frozenset({"exploration_noise"})}
+    job = finetune_job(finetune_settings(data, method, **changes))
+    own = getattr(job.learner, "exploration_noise", None)
+    assert (own, job.acting.exploration_noise) == pytest.approx(noises)
+
+
 def test_a_part_of_the_data_is_drawn_for_all_members_and_kept(data, tmp_path, caplog):
     settings = finetune_settings(data, save_dir=str(tmp_path), init_dataset_size=50)
     whole = finetuning_data(finetune_job(dataclasses.replace(settings, init_dataset_size=1000)), None)
@@ -147,6 +158,10 @@ def test_a_part_of_the_data_is_drawn_for_all_members_and_kept(data, tmp_path, ca
     ("changes", "told"),
     [
         ({"env_name": None}, "needs an environment: give --env_name"),
+        (
+            {"env_name": "playground:CheetahRun", "config": defaults("xql", "compiled")},
+            "other environments than compiled ones: cheetah-run is the same task",
+        ),
         ({"member": 0}, "--member chooses among those of --checkpoint"),
         ({"replay_buffer_size": 100}, "--replay_buffer_size=100: smaller than the data, 117 transitions"),
         ({"replay_buffer_size": 4, "offline_fraction": 0.5}, "=4: smaller than --batch_size"),

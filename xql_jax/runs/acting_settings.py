@@ -1,5 +1,6 @@
 """The settings of trainings that act in environments: online, and fine-tuning."""
 
+import copy
 import dataclasses
 import logging
 from typing import Self
@@ -105,6 +106,10 @@ class FinetuneSettings(FinetuningSettings, ActingSettings, OfflineSettings):
                 else:
                     changes.append(f"{name}={value}")
             resolved = dataclasses.replace(resolved, online=" ".join(changes))
+        if "exploration_noise" in self.given and "exploration_noise" in self.config:  # its own, as td3_bc's
+            config = copy.deepcopy(resolved.config)
+            config.exploration_noise = self.exploration_noise
+            resolved = dataclasses.replace(resolved, config=config)
         if resolved.task is None:
             raise UserError("fine-tuning needs an environment: give --env_name")
         return resolved

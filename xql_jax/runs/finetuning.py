@@ -26,6 +26,7 @@ from xql_jax.runs.online import acting_schedule, check_room, host_population
 from xql_jax.runs.run import Summary, make_evaluator, run_resources, train_and_summarize
 from xql_jax.runs.run_data import RunData, data_folder, load_data
 from xql_jax.settings import settings_of
+from xql_jax.tasks import name_in_dm_control
 from xql_jax.training.data_population import offline_population
 from xql_jax.training.loop import RowCallback
 from xql_jax.training.members import Member, fields_given
@@ -54,8 +55,15 @@ def finetune_job(settings: FinetuneSettings) -> Job:
             f"{settings.config.algorithm} cannot be fine-tuned: a replay buffer has single transitions, and "
             f"it learns from {job.learner.batch_type.__name__}"
         )
+    if settings.task and settings.task.suite.is_compiled:
+        raise UserError(
+            f"--env_name={settings.task.name}: fine-tuning acts in other environments than compiled ones: "
+            f"{name_in_dm_control(settings.task)} is the same task"
+        )
     size = min(settings.replay_buffer_size, max(settings.max_steps, settings.batch_size))
-    schedule = acting_schedule(settings, buffer_size=size, ramps=job.ramps)
+    # The noise of a learner that has its own, as td3_bc, is no addition to it.
+    noise = 0.0 if hasattr(learner, "exploration_noise") else settings.exploration_noise
+    schedule = acting_schedule(settings, buffer_size=size, ramps=job.ramps, exploration_noise=noise)
     rounds = {"round_steps": schedule.round_steps}
     return job._replace(identity={**job.identity, **rounds}, acting=schedule, source=source)
 
