@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from jax_point_mass import FRICTION, PUSH, Breaking, PointMass
 
-from xql_jax.envs import compiled
+from xql_jax.envs import compiled, environment_maker
 from xql_jax.envs.compiled import compiled_environment
 from xql_jax.errors import UserError
+from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.tasks import get_task
 
 KEY = jax.random.key(5)
@@ -90,6 +91,14 @@ def test_where_the_simulation_fails_the_episode_ends():
     np.testing.assert_array_equal(transitions.next_observations[4], transitions.observations[4])
     np.testing.assert_array_equal(episodes.numbers, 1)
     np.testing.assert_array_equal(episodes.lengths, 1)
+
+
+def test_an_evaluation_says_that_the_simulation_broke(caplog):
+    task = get_task("jax_point_mass:Breaking")
+    evaluator = Evaluator(task, 1, 3, 0, environment_maker(task))
+    results = evaluator.run(lambda observations: np.zeros((*observations.shape[:2], 1), np.float32))
+    np.testing.assert_array_equal(results.lengths, [[5, 5, 5]])
+    assert [line for line in caplog.messages if "the simulation broke in 3 evaluated episode(s)" in line]
 
 
 @pytest.mark.parametrize(

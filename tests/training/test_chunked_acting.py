@@ -130,3 +130,25 @@ def test_new_networks_do_not_carry_out_the_old_ones_chunks(tmp_path):
     )
     population.advance(24)
     assert len(population.restarts[0]) == 1
+
+
+def test_what_a_restart_forgets_does_not_depend_on_calls(tmp_path, monkeypatch):
+    """The loss is NaN in the 9th update, while a chunk is being carried out."""
+    monkeypatch.setattr("online_fakes.EPISODE", 1_000)
+    ends = []
+    for stops in ((30,), range(2, 32, 2), (10, 30)):
+        population = make_population(
+            tmp_path,
+            learner=Planner(breaks_at=9.0),
+            horizon=CHUNK,
+            warmup_steps=0,
+            round_steps=2,
+            restarts=True,
+        )
+        for stop in stops:
+            population.advance(stop)
+        assert len(population.restarts[0]) > 1
+        ends.append(rows_of(population))
+        population.close()
+    same(ends[0], ends[1])
+    same(ends[0], ends[2])

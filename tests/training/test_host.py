@@ -104,9 +104,13 @@ def test_a_member_that_diverges_begins_anew_if_asked(tmp_path):
     assert [restart.step for restart in again.restarts[0]] == [16, 26, 36, 46]
 
 
-@pytest.mark.parametrize("restarts", [False, True])
-def test_what_follows_bad_actions_does_not_depend_on_calls(tmp_path, restarts):
-    learner, ends = BadActor(), []
+@pytest.mark.parametrize(
+    ("learner", "restarts"),
+    [(BadActor(), False), (BadActor(), True), (BadActor(breaks_at=13.0), True)],
+)
+def test_what_follows_bad_actions_does_not_depend_on_calls(tmp_path, learner, restarts):
+    """Nor does it where the loss is not finite at the same time."""
+    ends = []
     for stops in ((40,), range(2, 42, 2), (20, 26, 40)):
         population = make_population(tmp_path, learner=learner, restarts=restarts)
         for stop in stops:

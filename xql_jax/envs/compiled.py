@@ -1,6 +1,7 @@
 """Environments in JAX: their steps are part of the compiled program that learns from them."""
 
 import functools
+import logging
 import pkgutil
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
@@ -16,6 +17,7 @@ from xql_jax.pytrees import Distinct, select_leaves
 from xql_jax.tasks import Task, own_attribute
 from xql_jax.types import Array, Batch, PRNGKey
 
+LOG = logging.getLogger(__name__)
 EnvState = Any  # an environment's own pytree of arrays, always of the same shapes
 
 
@@ -186,7 +188,12 @@ class CompiledEnv(VectorEnv):
     def _act(self, actions: np.ndarray, running: np.ndarray) -> tuple[np.ndarray, ...]:
         actions = actions.astype(np.float32)
         self._states, *outcome = self._step_all(self._states, self._observations, actions, ~running)
-        following, rewards, terminals = map(np.array, outcome)
+        following, rewards, terminals, failed = map(np.array, outcome)
+        if count := int((failed & running).sum()):
+            LOG.warning(
+                f"{self._name}: the simulation broke in {count} evaluated episode(s), which end there: their "
+                "scores are of the steps before"
+            )
         truncations = running & (self._lengths + 1 >= self._environment.episode_limit)
         successes = np.full(self.num_envs, UNKNOWN_SUCCESS, np.int8)
         return following, rewards.astype(np.float64), terminals & running, truncations, successes
@@ -210,9 +217,9 @@ def _programs(task: Task) -> tuple[Callable, Callable]:
 
     def step(
         states: EnvState, observations: Array, actions: Array, over: Array
-    ) -> tuple[EnvState, Array, Array, Array]:
-        following, given, _ = step_all(states, observations, actions)
+    ) -> tuple[EnvState, Array, Array, Array, Array]:
+        following, given, failed = step_all(states, observations, actions)
         states, seen = select_leaves(over, (states, observations), (following, given.observation))
-        return states, seen, jnp.where(over, 0.0, given.reward), given.terminal
+        return states, seen, jnp.where(over, 0.0, given.reward), given.terminal, failed
 
     return jax.jit(start), jax.jit(step, donate_argnums=0)

@@ -155,6 +155,7 @@ class HostPopulation(Population):
         self.stride = schedule.round_steps
         # By index: the divergences after which a member's networks were reinitialised.
         self.restarts: dict[int, list[Divergence]] = {}
+        self._restarted: set[int] = set()  # members whose old networks still act in the next round
         self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="learner")
         self._learning: concurrent.futures.Future | None = None  # of the round before
         vector_env: Callable[..., VectorEnv] = Local
@@ -206,6 +207,7 @@ class HostPopulation(Population):
         while self.step < stop:
             rows = self._act_for_a_round()
             self._await_learner()
+            self._forget_old_actions()
             self._handle_bad_actions()
             known = [collector.known for collector in self._collectors]
             self._learning = self._thread.submit(self._learn, self.acted, rows, known)
@@ -300,6 +302,13 @@ class HostPopulation(Population):
                 collector.bad_actions_at = None
         if self._restart():
             self._start_policies()
+            self._forget_old_actions()
+
+    def _forget_old_actions(self) -> None:
+        """Drops what the networks before a restart have decided, once they have acted for the last time."""
+        for index in self._restarted:
+            self._collectors[index].forget_actions()
+        self._restarted.clear()
 
     def _restart(self) -> bool:
         """Reinitialises diverged members' networks if the schedule asks for it; returns whether it did."""
@@ -315,7 +324,7 @@ class HostPopulation(Population):
             states = [self.member(other)[1] for other in range(len(self.members))]
             states[index] = self._init(self.member(index)[0], key)
             self.set_in_members(state=states)
-            self._collectors[index].forget_actions()  # they were the old networks'
+            self._restarted.add(index)
         return bool(restarting)
 
     def _start_policies(self) -> None:
