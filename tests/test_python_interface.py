@@ -218,6 +218,8 @@ def test_lines_are_printed_once(shows_itself, capsys, tmp_path):
         ({"betta": 1.0}, "betta: unknown setting; nearest known: beta"),
         ({"max_steps": None}, "max_steps: give the number of updates"),
         ({"dataset": 3.0}, "dataset: cannot use a float"),
+        ({"env_name": object}, "env_name=.*object.*: must be a name"),
+        ({"method": 3}, "method=3: must be a name"),
         ({"dataset": bandit() | {"rewards": [[1.0, 2.0]] * 9 + [[1.0]]}}, "dataset: rewards"),
         ({"dataset": bandit(60) | {"rewards": np.ma.masked_equal(np.arange(60.0), 3.0)}}, "dataset: rewards"),
     ],

@@ -211,6 +211,9 @@ def _settings(
         named: the settings that are arguments of their own.
         settings: others, and hyperparameters of the config.
     """
+    for name in ("env_name", "method"):
+        if not isinstance(named.get(name), str | None):
+            raise UserError(f"{name}={named[name]!r}: must be a name, as text")
     named = {**named, "max_steps": _plain(named["max_steps"])}
     if named["max_steps"] is None:
         raise UserError(

@@ -31,7 +31,7 @@ def load_policy(run: str | Path, *, seed: int | None = None, **hyperparameters: 
     """Returns the policy of a run, finished or stopped.
 
     Args:
-        run: the run's folder, for its last checkpoint, or RUN_MEANING/checkpoints/STEP.
+        run: the run's folder, for its last checkpoint, or RUN/checkpoints/STEP.
         seed, hyperparameters: select members of a run with several seeds or a sweep. If several members are
             left, choose one with `Policy.select` before acting.
     Raises:

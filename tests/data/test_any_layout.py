@@ -281,7 +281,12 @@ def test_rows_that_are_left_out_are_counted():
     dataset = from_arrays(rows, "arrays")
     left_out = 20 - dataset.size
     assert left_out == rows["timeouts"].sum() > 0
-    assert any(note.startswith(f"{left_out} of 20 rows are left out") for note in dataset.notes)
+    (note,) = dataset.notes
+    assert note.startswith(f"{left_out} of 20 rows are left out")
+    assert note.endswith("without next_observations their next states are not known")
+    by_rows = from_arrays(rows_like(), "arrays", Layout(prefers_rows=True))
+    assert by_rows.size == dataset.size
+    assert by_rows.notes[-1].endswith("as by D4RL's loader; .npz files keep them")
 
 
 @pytest.mark.parametrize(("limit", "warns"), [(40, False), (60, True)])
@@ -329,6 +334,10 @@ def test_terminals_that_are_time_outs_too_are_told():
 def test_a_text_file_is_no_archive(tmp_path):
     (tmp_path / "x.npz").write_text("observations")
     with pytest.raises(UserError, match=r"x\.npz: not a \.npz archive, by its first bytes"):
+        load_dataset(None, [str(tmp_path / "x.npz")])
+    np.savez(tmp_path / "x.npz", **rows_like())
+    (tmp_path / "x.npz").write_bytes((tmp_path / "x.npz").read_bytes()[:2_000])
+    with pytest.raises(UserError, match=r"x\.npz: its end is missing: copy it anew"):
         load_dataset(None, [str(tmp_path / "x.npz")])
 
 

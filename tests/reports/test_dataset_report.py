@@ -67,6 +67,7 @@ def test_duplicates_are_counted_bit_for_bit():
 # Twenty trajectories of three steps that end in terminals.
 FIXED = {"rewards": np.arange(60) % 7, "terminals": range(2, 60, 3), "ends": range(2, 60, 3)}
 AT_LIMIT = {"rewards": np.arange(1000), "terminals": (999,), "ends": (999,)}
+WITH_TIMEOUTS = {"rewards": np.arange(3000), "terminals": (1999,), "ends": (999, 1999, 2999)}
 GOES_ON = {"observations": np.arange(5)[:, None], "following": np.arange(1, 6)[:, None]}
 DISCRETE = {"rewards": np.arange(60), "actions": np.arange(60)[:, None] % 3 / 2, "ends": (59,)}
 
@@ -106,9 +107,10 @@ def test_each_warning_on_data_that_deserve_it(change, task, message):
         FIXED | {"rewards": np.arange(60) % 3 == 2},
         {"terminals": (2, 3, 4), "ends": (2, 3, 4)},  # episodes of one step: no next observation is a row's
         {"rewards": np.arange(3000) % 7, "terminals": (), "ends": (1499, 2999)},
+        WITH_TIMEOUTS,  # a goal in the last step
     ],
 )
 def test_no_warning_on_data_that_deserve_none(change):
-    known = "follow a terminal|observation itself|end in a terminal after|longer than an episode"
+    known = "follow a terminal|observation itself|end in a terminal after|longer than|at the episode limit"
     warnings = describe_dataset(dataset(**change), HOPPER)["warnings"]
     assert not [warning for warning in warnings if re.search(known, warning)]

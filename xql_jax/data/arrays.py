@@ -36,6 +36,7 @@ class Layout:
 
 
 ROWS = Layout()
+WITHOUT_NEXT = "without next_observations their next states are not known"
 
 
 def is_read(name: str) -> bool:
@@ -197,7 +198,7 @@ def _transitions(
 ) -> Dataset:
     """Builds a dataset from rows and the result of `_marks`, and adds to the notes what may surprise."""
     terminals, limit = rows["terminals"], layout.episode_limit
-    uses_next = "next_observations" in rows
+    uses_next = knows_next = "next_observations" in rows
     timeouts = rows["timeouts"] != 0 if "timeouts" in rows else None
     timeouts_win = layout.timeouts_win and not uses_next
     cut = marks if timeouts_win else timeouts
@@ -228,7 +229,7 @@ def _transitions(
     if left_out := len(terminals) - dataset.size:
         notes.append(
             f"{left_out:,} of {len(terminals):,} rows are left out, the last of episodes that were cut off: "
-            "without next_observations their next states are not known"
+            + ("as by D4RL's loader; .npz files keep them" if knows_next else WITHOUT_NEXT)
         )
     given = np.count_nonzero(rows["rewards"])
     if given and not np.any(dataset.batch.rewards):

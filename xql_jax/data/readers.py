@@ -104,7 +104,10 @@ def read_archive(
     """Returns the arrays in a `.npz` whose names are wanted, and all arrays' names."""
     with reading(path, ".npz archive"):
         if path.stat().st_size and not zipfile.is_zipfile(path):  # NumPy would speak of pickles
-            raise UserError(f"{path}: not a .npz archive, by its first bytes: write it with np.savez")
+            with path.open("rb") as file:
+                is_cut = file.read(4) == b"PK\3\4"
+            what = "its end is missing" if is_cut else "not a .npz archive, by its first bytes"
+            raise UserError(f"{path}: {what}: " + ("copy it anew" if is_cut else "write it with np.savez"))
     with reading(path, ".npz archive"), np.load(path, allow_pickle=False) as archive:
         wanted = [key for key in archive.files if wants(key)]
         check_memory(sum(archive.zip.getinfo(f"{key}.npy").file_size for key in wanted), str(path))

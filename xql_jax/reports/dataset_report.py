@@ -111,15 +111,15 @@ def _end_warnings(dataset: Dataset, report: Json, task: Task | None) -> Iterator
         if lengths.max() > 1:
             yield (
                 f"{len(after_terminal):,} of {terminals.sum():,} terminals follow a terminal, the first at "
-                f"transition {after_terminal[0]:,}: the episode went on after its goal, as in AntMaze, so "
-                "lengths and returns here are those of its parts"
+                f"transition {after_terminal[0]:,}: they are episodes of one step, or an episode went on "
+                "after its goal, as in AntMaze; then lengths and returns here are those of its parts"
             )
     elif len(longer) > 1 and (rewards[longer] == rewards[longer - 1]).all():
         yield (
             f"at all {len(longer):,} terminals the reward is that of the step before: if these are "
             "time-outs, store them as timeouts, for at a terminal the value of what follows is taken to be 0"
         )
-    if at_limit:
+    if at_limit > np.count_nonzero(~ended):  # else time-outs are known
         yield f"{at_limit:,} terminals are at the episode limit, {limit} steps: store time-outs as timeouts"
     elif ended.all() and len(lengths) > 1 and lengths.min() == lengths.max() > 1:
         # Time limits look like this: the same step each time, and rewards that are like the others.

@@ -167,7 +167,9 @@ class OfflineSettings(SimulationSettings, DataSettings, RunSettings):
     )
     tuned: bool = setting(False, "Apply the paper's per-dataset values (Table 4, in parentheses) to XQL.")
     checkpoint: str | None = setting(
-        None, "Folder of a run. The new run starts from its members with the same seeds and hyperparameters."
+        None,
+        "A run, or RUN/checkpoints/STEP: the new run goes on from its members with the same seeds and swept "
+        "values. All other settings must be the same.",
     )
     background_evaluation: bool = setting(
         False,

@@ -235,7 +235,7 @@ def _replay_buffer(settings: CollectionSettings) -> Source:
     """Transitions from an online run's replay buffer, up to --until or all of them."""
     run = load_run(settings.replay or "", member=settings.member, env_name=settings.env_name)
     if not run.is_online:
-        raise UserError(f"--replay={run.path}: {run.algorithm} is no online learner: it has no replay buffer")
+        raise UserError(f"--replay={run.path}: no run of xql-train-online, whose replay buffers are read")
     if settings.env_name not in (None, run.env_name):
         raise UserError(f"--env_name={settings.env_name}: the run {run.path} is of {run.env_name}")
     member = run.one_member()
