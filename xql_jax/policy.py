@@ -102,7 +102,8 @@ class Policy:
     def __call__(self, observations: ArrayLike, key: int | jax.Array | None = None) -> NDArray[np.float32]:
         """Returns the actions for one observation or a batch, in the units that `env.step` takes.
 
-        They are within the environment's bounds; within [-1, 1] if the run learned from data alone.
+        They are within the environment's bounds. If the run learned from data alone, they are within [-1, 1],
+        and `evaluate` scales them to an environment's bounds.
 
         Args:
             observations: f32[O] or f32[B, O], the environment's own: the run's preprocessing is applied.
@@ -142,7 +143,8 @@ class Policy:
         """Returns V of the environment's own observations f32[O] or f32[B, O], as f32[] or f32[B].
 
         V and Q are the learner's own: XQL's V is a soft maximum of Q, SAC's contains the entropy. Both are in
-        the environment's reward units, with one exception: AntMaze's rewards are learned less 1.
+        the reward units of the data, which D4RL's kitchen does not share with its environment. AntMaze's
+        rewards are learned less 1.
         UserError if the method learns none, as bc and dt; td3 learns no V.
         """
         return self._estimates("V(s)", "value", _rows("observations", observations, self.observation_dim))
@@ -177,7 +179,7 @@ class Policy:
 
         Args:
             env: a task's name, or an environment of Gymnasium, whose episodes must end; it stays open. None:
-                the run's own task.
+                the run's own task. Actions that were learned from data alone are scaled to its bounds.
             seed: episode e depends on (seed, e) alone.
             max_steps: of an episode of an environment that is given; a longer one might never end.
         Returns:
@@ -204,7 +206,7 @@ class Policy:
                 stack.callback(evaluator.close)
             run.check_fits(task, *evaluator.sizes)
             if given is not None and not run.preprocessing.action_bounds.low:  # the policy is within ±1
-                bounds = ActionBounds.of(given.action_space)  # type: ignore[arg-type]  # `Registered` checks it
+                bounds = run.scaled_to(ActionBounds.of(given.action_space))  # type: ignore[arg-type]  # checked
                 act = with_memory_of(policy, lambda seen: bounds.to_environment(policy(seen)))
             results = evaluator.run(act)
         [statistics] = describe_episodes(results, task)

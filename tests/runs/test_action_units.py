@@ -18,6 +18,7 @@ from xql_jax.errors import UserError
 from xql_jax.policy import load_policy
 from xql_jax.rollout.evaluation import episode_seed
 from xql_jax.runs.acting_settings import FinetuneSettings
+from xql_jax.runs.finetuning import finetune_job, finetuning_data
 from xql_jax.runs.kinds import train_run as run_finetuning
 from xql_jax.runs.kinds import train_run as run_offline
 from xql_jax.runs.kinds import train_run as run_online
@@ -193,8 +194,8 @@ def test_an_action_that_is_not_finite_becomes_the_centre_of_the_bounds(made, mon
     assert member["return_mean"] == same(score_by_hand(name, lambda seen: (low + high) / 2))
 
 
-def test_a_run_on_data_alone_takes_the_bounds_of_the_task_it_acts_in(made, tmp_path):
-    """Without a task its actions are within ±1."""
+def test_a_run_on_data_alone_takes_the_bounds_of_the_task_it_acts_in(made, tmp_path, caplog):
+    """Without a task its actions are within ±1, and so are those of its data when they are read again."""
     name, folder, path = made
     rows, _ = read_rows(folder / "set.hdf5")
     bounds = action_bounds(get_task(env_name_of(name)))
@@ -204,6 +205,13 @@ def test_a_run_on_data_alone_takes_the_bounds_of_the_task_it_acts_in(made, tmp_p
     policy = load_policy(alone)
     assert score_by_hand(name, lambda seen: bounds.to_environment(policy(seen))) == same(evaluated(path))
     assert evaluated(alone, env_name=env_name_of(name)) == same(evaluated(path))
+    assert caplog.text.count("are scaled to the bounds of the environment") == 1
+    place = {"checkpoint": str(alone), "env_name": env_name_of(name)}
+    settings = {**SCHEDULE, **place, "save_dir": str(tmp_path), "num_pretraining_steps": None}
+    again = finetuning_data(finetune_job(FinetuneSettings(config=small("xql"), **settings)), None).dataset
+    assert again.fingerprint() == load_run(alone).content["dataset_fingerprint"]
+    choose(ChoiceSettings(**place, max_steps=3, hidden_dims="4", tqdm=False))
+    assert "not the data" not in caplog.text
 
 
 def test_statistics_of_a_run_are_of_its_own_data(made, caplog, tmp_path):

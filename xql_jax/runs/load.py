@@ -31,7 +31,7 @@ from xql_jax.tasks import References, Task, get_task, module_to_run, referenced
 from xql_jax.training.checkpoints import Checkpoints, Progress, TrainingFiles
 from xql_jax.training.members import Member, learners_of, make_members, parse_sweep, stacked
 from xql_jax.training.schedule import parse_ramps, ramped
-from xql_jax.types import Horizon, Json, Learner, State, horizon_of
+from xql_jax.types import ActionBounds, Horizon, Json, Learner, State, horizon_of
 
 LOG = logging.getLogger(__name__)
 NO_SETTINGS = ("env_name", "seeds")  # that are not settings of the method
@@ -201,10 +201,27 @@ class SavedRun:
     @functools.cached_property
     def preprocessing(self) -> Preprocessing:
         """Its transforms. Bounds of actions that are not known are those of the task that a user names."""
-        saved = Preprocessing.load(self.files.preprocessing, self.run_id)
-        if saved.action_bounds.low or not self._is_named:
-            return saved
-        return dataclasses.replace(saved, action_bounds=action_bounds(self.task))
+        if self.data_bounds.low or not self._is_named:
+            return self._fitted
+        return dataclasses.replace(self._fitted, action_bounds=self.scaled_to(action_bounds(self.task)))
+
+    @functools.cached_property
+    def _fitted(self) -> Preprocessing:
+        return Preprocessing.load(self.files.preprocessing, self.run_id)
+
+    @property
+    def data_bounds(self) -> ActionBounds:
+        """The bounds of its own data's actions; not known, so ±1, if it learned from data alone."""
+        return self._fitted.action_bounds
+
+    def scaled_to(self, bounds: ActionBounds) -> ActionBounds:
+        """Returns an environment's bounds; warns that what was learned from data alone is scaled to them."""
+        if not bounds.are_unit:
+            LOG.warning(
+                f"{self.path}: learned from data alone: its actions, within ±1, are scaled to the bounds of "
+                "the environment. If those of the data are in its units, train with --env_name"
+            )
+        return bounds
 
     def preprocessing_of(self, dataset: Dataset) -> Preprocessing:
         """Returns the run's preprocessing for data that may be others: `top_returns` is a share of these."""

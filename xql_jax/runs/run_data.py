@@ -46,7 +46,10 @@ def load_data(job: Job, evaluator: Evaluator | None) -> RunData:
     """Loads the data in the learner's form, preprocessed; for fine-tuning as in the run of --checkpoint."""
     settings, task = job.settings, job.settings.task
     sizes = evaluator.sizes if evaluator else None  # before a download
-    bounds = job.source.preprocessing.action_bounds if job.source else action_bounds(task)
+    bounds = action_bounds(task)
+    if job.source:
+        is_own = [*settings.dataset] == job.source.content.get("dataset", [])
+        bounds = job.source.data_bounds if is_own else job.source.preprocessing.action_bounds
     dataset = load_dataset(task, settings.dataset, settings.dataset_url, bounds)
     if task:
         task = scored(task, settings.returns_given, dataset.references)

@@ -179,7 +179,7 @@ def _dataset(settings: ChoiceSettings, saved: SavedRun) -> tuple[Dataset, np.nda
     """Returns the run's own data, or those given, preprocessed; and i64[E], the trajectories' first rows."""
     runs_code = saved.env_name and not settings.env_name and module_to_run(saved.env_name)
     task = None if runs_code or not saved.env_name else saved.task  # data that need its limit say so
-    bounds = saved.preprocessing.action_bounds
+    bounds = saved.preprocessing.action_bounds if settings.dataset else saved.data_bounds
     dataset = load_dataset(task, settings.dataset or saved.sources, bounds=bounds)
     if (sizes := (dataset.observation_dim, dataset.action_dim)) != saved.sizes:
         raise UserError(f"{dataset.source}: observations and actions have {sizes} entries, not {saved.sizes}")
