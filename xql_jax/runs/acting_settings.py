@@ -36,7 +36,10 @@ class ActingSettings(CollectingSettings):
 class OnlineSettings(BufferSettings, ActingSettings, RunSettings):
     """Settings of `xql-train-online`."""
 
-    env_name: str = setting("cartpole-swingup", "Task: cheetah-run, HalfCheetah-v5, playground:CheetahRun.")
+    env_name: str = setting(
+        "cartpole-swingup",
+        "Task: cheetah-run, HalfCheetah-v5, playground:CheetahRun, or MODULE:ID, which MODULE registers.",
+    )
     eval_interval: int = recorded(10_000, "{Steps} between evaluations.", least=1)
     checkpoint_interval: int = setting(10_000, "{Steps} between checkpoints.", least=1)
     on_divergence: str = recorded(

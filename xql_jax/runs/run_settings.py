@@ -145,7 +145,8 @@ class OfflineSettings(SimulationSettings, DataSettings, RunSettings):
 
     env_name: str | None = setting(
         None,
-        "Task: a name of D4RL or OGBench, or pointmaze-{umaze,medium,large,large-rare}-v0. If neither this "
+        "Task: a name of D4RL or OGBench, pointmaze-{umaze,medium,large,large-rare}-v0, or MODULE:ID, which "
+        "MODULE registers with Gymnasium. If neither this "
         f"flag nor --dataset is given, uses {DEFAULT_ENV_NAME}. With --dataset alone, nothing is evaluated.",
     )
     dataset: Sequence[str | Dataset] = setting(
