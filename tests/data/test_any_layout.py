@@ -8,7 +8,7 @@ from data_formats import KINDS, Episode, joined, write
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from xql_jax.data.arrays import Layout, from_arrays
+from xql_jax.data.arrays import ROWS, Layout, from_arrays
 from xql_jax.data.loading import load_dataset
 from xql_jax.data.names import NAMES
 from xql_jax.data.suspicions import suspicions
@@ -69,6 +69,8 @@ def written(layout, episodes, folder):
     if layout["next"] == "interleaved":  # as a buffer of several environments is
         order = np.argsort(np.concatenate([np.arange(episode.length) for episode in episodes]), kind="stable")
         whole = {name: array[order] for name, array in whole.items()}
+        if "episodes" in layout["marks"]:  # by whose numbers the rows are put together again
+            order = np.arange(len(order))
     if layout["container"] == "arrays":
         return [from_arrays(whole, "arrays")], order
     return [str(write(folder / layout["container"], whole))], order
@@ -112,7 +114,7 @@ def check(layout, episodes, folder):
     found, truth = table(dataset.batch._asdict(), dataset.ends), expected(layout, episodes, order)
     hidden = truth[:, MASK] == 0.0  # by its mask, the next observation may be anything
     truth[hidden, NEXT] = found[hidden, NEXT]
-    if layout["next"] == "interleaved":
+    if layout["next"] == "interleaved" and "episodes" not in layout["marks"]:
         truth[:, -1] = found[:, -1]  # where rows jump anyway
     np.testing.assert_array_equal(found, truth)
     return True
@@ -287,6 +289,25 @@ def test_rows_that_are_left_out_are_counted():
     by_rows = from_arrays(rows_like(), "arrays", Layout(prefers_rows=True))
     assert by_rows.size == dataset.size
     assert by_rows.notes[-1].endswith("as by D4RL's loader; .npz files keep them")
+
+
+@pytest.mark.parametrize("layout", [ROWS, Layout(prefers_rows=True), Layout(terminals_are_ends=True)])
+def test_an_episode_that_ends_where_the_next_begins_ends(layout):
+    """Each of three episodes goes from 0 to 2 and back. In D4RL's files, ends are terminals and jumps."""
+    ends = np.arange(15) % 5 == 4
+    rows = {
+        "observations": np.tile([0.0, 1, 2, 1, 0], 3)[:, None],
+        "actions": np.zeros((15, 1)),
+        "rewards": np.arange(15.0),
+        "terminals": ends if layout.terminals_are_ends else ends & False,
+    }
+    if not layout.terminals_are_ends:
+        rows["timeouts"] = ends
+    dataset = from_arrays(rows, "arrays", layout)
+    assert dataset.trajectory_lengths().tolist() == [4, 4, 4]
+    if layout is ROWS:
+        as_d4rl = from_arrays(rows, "arrays", Layout(finds_ends=True))
+        assert as_d4rl.trajectory_lengths().tolist() == [12]
 
 
 @pytest.mark.parametrize(("limit", "warns"), [(40, False), (60, True)])

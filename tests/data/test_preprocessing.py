@@ -99,7 +99,8 @@ def five_trajectories():
     rewards = np.array([2, 3, -1, 4, 4, 1, 5, 1, -1], np.float32)
     ends = np.array([0, 1, 1, 0, 0, 1, 1, 0, 1], bool)
     column = np.arange(9, dtype=np.float32)[:, None]
-    return Dataset(Batch(column, column, rewards, np.ones(9, np.float32), column + 1), ends, "file")
+    masks = 1 - ends.astype(np.float32)
+    return Dataset(Batch(column, column, rewards, masks, column + 1), ends, "file")
 
 
 @pytest.mark.parametrize(
@@ -189,6 +190,20 @@ def test_they_are_the_real_files_rewards(kitchen_file):
     with h5py.File(kitchen_file) as file:
         observations, rewards = file["observations"][()], file["rewards"][()]
     np.testing.assert_array_equal(kitchen_rewards(KITCHEN, observations), rewards)
+
+
+def test_returns_that_are_not_known_scale_and_choose_nothing():
+    """Of transitions that are shuffled, each row would be a trajectory."""
+    column = np.array([0.0, 4, 2, 6, 1, 9], np.float32)[:, None]
+    batch = Batch(column, column, column[:, 0], np.ones(6, np.float32), column + 1)
+    shuffled = Dataset(batch, np.ones(6, bool), "file")
+    for options, words in (
+        ({}, "noscale_rewards"),
+        ({"scale_rewards": False, "top_returns": 0.5}, "highest"),
+    ):
+        with pytest.raises(UserError, match=f"6 of 6 transitions do not lead to .*{words}.* shuffled"):
+            fit_preprocessing(shuffled, HOPPER, **options)
+    assert fit_preprocessing(shuffled, HOPPER, scale_rewards=False).reward_scale == 1.0
 
 
 @pytest.mark.parametrize("reward", [1.0, 0.0])

@@ -71,6 +71,14 @@ def test_spaces_of_minari_are_flattened_as_gymnasium_does_for_a_policy(folder, s
     np.testing.assert_array_equal(dataset.batch.next_observations, flat[1:])
 
 
+def test_a_folder_has_actions_in_one_unit(tmp_path):
+    for name, units in (("a", "normalized"), ("b", "environment")):
+        episode = {"observations": np.zeros((3, 1)), "actions": np.ones((2, 1)), "rewards": np.zeros(2)}
+        np.savez(tmp_path / f"{name}.npz", **episode, action_units=units)
+    with pytest.raises(UserError, match=r"a\.npz has normalized actions, and .*b\.npz has not"):
+        load_dataset(None, [str(tmp_path)])
+
+
 def test_minari_datasets_that_are_not_there_or_have_no_vectors_as_actions(folder):
     with pytest.raises(UserError, match=r"no such dataset in .*there is none yet.*`minari download a/b-v0`"):
         read("a/b-v0", "minari")

@@ -94,6 +94,9 @@ def test_returns_of_whole_episodes_leave_out_what_was_cut_off():
     # Time-outs before the limit are the environment's own, but for the last one.
     np.testing.assert_array_equal(whole_returns_of(rows, 9, False), [3.0, 12.0])
     np.testing.assert_array_equal(whole_returns_of(rows, 2, False), [3.0, 12.0, 13.0])
+    # A ring's oldest row may be in the middle of an episode.
+    np.testing.assert_array_equal(whole_returns_of(rows, 3, True, headless=[0]), [12.0])
+    np.testing.assert_array_equal(whole_returns_of(rows, 3, True, headless=[0, 2]), [3.0, 12.0, 13.0])
 
 
 # Their files.

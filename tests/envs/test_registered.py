@@ -46,7 +46,11 @@ def test_an_own_environments_score_and_spaces():
     ("name", "told"),
     [
         ("no_such_module:Line-v0", "the module 'no_such_module' does not import here: ModuleNotFoundError"),
-        ("own_maze:Circle-v0", "nor is Circle-v0 in it an environment in JAX"),
+        ("own_maze:Circle-v0", "nor is it there as an environment in JAX"),
+        (
+            "own_maze:Line",
+            r"give --env_name=own_maze:Line-v0 and .*register\('Line-v0', entry_point='own_maze:Line'",
+        ),
         ("jax_point_mass:Endless", "episodes of None steps: give max_episode_steps (in JAX, episode_limit)"),
     ],
 )

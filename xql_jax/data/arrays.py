@@ -33,6 +33,7 @@ class Layout:
     timeouts_win: bool = False  # a row that is terminal and a time-out is taken for a time-out
     keeps_last: bool = True  # the last row stays if it is terminal
     prefers_rows: bool = False  # next observations that say no more than the next rows are not used
+    finds_ends: bool = False  # trajectories end at terminals and jumps alone, as in IQL's loader
 
 
 ROWS = Layout()
@@ -77,6 +78,9 @@ def from_arrays(
     rows = _validated(given, source, called, min_rows=1 if layout.is_episode else 2)
     terminals = _terminals(rows, source)
     rows["terminals"] = terminals
+    if "next_observations" in rows and "episodes" in meanings:
+        rows, arrays = _ordered(rows, arrays, np.ravel(arrays[meanings["episodes"][0]]))
+        terminals = rows["terminals"]
     marks = _marks(rows, arrays, meanings, source)
     ends = terminals
     if marks is not None and ("terminals" in meanings or "masks" in meanings):  # not terminals by default
@@ -88,6 +92,20 @@ def from_arrays(
     dataset = _transitions(rows, marks, layout, source, notes)
     normalized = says_normalized(arrays.get(UNITS), source)
     return dataclasses.replace(dataset, is_normalized=normalized, notes=tuple(notes))
+
+
+def _ordered(
+    rows: dict[str, np.ndarray], arrays: Mapping[str, ArrayLike], number: np.ndarray
+) -> tuple[dict[str, np.ndarray], Mapping[str, ArrayLike]]:
+    """Returns rows and arrays with each episode's or environment's rows together, if they were in turn."""
+    if np.count_nonzero(number[1:] != number[:-1]) < len(np.unique(number)):
+        return rows, arrays
+    order = np.argsort(number, kind="stable")
+    rows = {name: array[order] for name, array in rows.items()}
+    of_rows = {
+        name: np.asarray(array)[order] for name, array in arrays.items() if np.shape(array)[:1] == order.shape
+    }
+    return rows, {**arrays, **of_rows}
 
 
 def _agreed(names: Sequence[str], arrays: Mapping[str, ArrayLike], source: str) -> np.ndarray:
@@ -225,7 +243,10 @@ def _transitions(
             f"{source}: no timeouts, and no task whose episode limit could stand in for them: give "
             "--env_name, or add an array timeouts, 1 at the last step of each episode that was cut off"
         )
-    dataset = from_transitions(qlearning_dataset(rows, timeouts, layout.keeps_last), source)
+    transitions = qlearning_dataset(rows, timeouts, layout.keeps_last)
+    if layout.finds_ends:
+        del transitions["timeouts"]
+    dataset = from_transitions(transitions, source)
     if left_out := len(terminals) - dataset.size:
         notes.append(
             f"{left_out:,} of {len(terminals):,} rows are left out, the last of episodes that were cut off: "
@@ -271,7 +292,8 @@ def qlearning_dataset(
 
     Row i becomes (o_i, a_i, r_i, terminal_i, o_{i+1}). A row with a time-out, bool[N], is left out, because
     the next row belongs to another episode. So is the last row, unless it is terminal and `keeps_last`. A
-    terminal row stays: its mask hides the next observation.
+    terminal row stays: its mask hides the next observation. `timeouts`, which D4RL's has not, are 1 where the
+    next row was left out.
 
     Source: `d4rl.qlearning_dataset`, D4RL 1.1, here without its loop over rows. Differs: `keeps_last`.
     """
@@ -281,6 +303,7 @@ def qlearning_dataset(
     kept = np.flatnonzero(~left_out)
     transitions = {key: rows[key][kept] for key in REQUIRED}
     transitions["next_observations"] = rows["observations"][np.minimum(kept + 1, len(terminals) - 1)]
+    transitions["timeouts"] = np.append(left_out[1:], True)[kept]
     return transitions
 
 

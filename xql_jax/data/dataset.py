@@ -149,6 +149,21 @@ def from_transitions(arrays: Mapping[str, np.ndarray], source: str) -> Dataset:
     return Dataset(Batch._make(fields), ends, source)
 
 
+def known_successors(dataset: Dataset, why: str) -> np.ndarray:
+    """Returns bool[N]: the next row goes on, or a terminal ends.
+
+    UserError, which says why they must be known, if they are in less than half of the rows.
+    """
+    known = ~dataset.ends | (dataset.batch.masks == 0)
+    if 2 * np.count_nonzero(known) < dataset.size:
+        raise UserError(
+            f"{dataset.source}: {np.count_nonzero(~known):,} of {dataset.size:,} transitions do not lead to "
+            f"the next row's observation, but {why}: are the rows shuffled, or a part of the data? Give all "
+            "in the order in which they were recorded"
+        )
+    return known
+
+
 def jumps(next_observations: np.ndarray, observations: np.ndarray) -> np.ndarray:
     """Returns bool[N - 1]: the next observation, f32[N, O], is farther than 1e-6 from the next row's."""
     with np.errstate(over="ignore"):  # a difference that overflows is a jump

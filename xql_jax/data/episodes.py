@@ -32,7 +32,11 @@ def read_npz_folder(folder: Path) -> Dataset:
         raise UserError(f"{folder}: no .npz file in this directory; if it is Minari's, give minari:{folder}")
     check_memory(sum(path.stat().st_size for path in paths), str(folder))
     files = tqdm.tqdm(paths, desc=f"reading {folder.name}", unit="episode", disable=None)
-    return dataclasses.replace(joined([read_npz(path, ONE_EPISODE) for path in files]), source=str(folder))
+    episodes = [read_npz(path, ONE_EPISODE) for path in files]
+    units = {episode.is_normalized: episode.source for episode in episodes}
+    if len(units) > 1:
+        raise UserError(f"{folder}: {units[True]} has normalized actions, and {units[False]} has not")
+    return dataclasses.replace(joined(episodes), source=str(folder))
 
 
 def read_minari(name: str) -> Dataset:

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from xql_jax.data.dataset import Dataset, spread_rows
+from xql_jax.data.dataset import Dataset, known_successors, spread_rows
 from xql_jax.errors import Damaged, UserError
 from xql_jax.files import read_record, with_numbers, write_record
 from xql_jax.tasks import Task, get_task
@@ -99,6 +99,8 @@ class Preprocessing:
         content = with_numbers(read_record(path))
         if content.pop("run", None) != run:
             raise Damaged(f"{path}: of another run; this one is {run}")
+        if content.pop("counts_kitchen_tasks", False):  # before 1.0
+            content["rewards_as_in"] = "kitchen-complete-v0"
         for name in ("observation_mean", "observation_std"):
             content[name] = tuple(content.get(name, ()))
         content["action_bounds"] = ActionBounds(*map(tuple, content.get("action_bounds", ())))
@@ -131,7 +133,10 @@ def fit_preprocessing(
     """
     reward_scale, most_rows = 1.0, np.inf
     mean, std = np.empty(0), np.empty(0)
+    if top_returns < 1.0:
+        known_successors(dataset, "the trajectories of the highest returns are to be chosen")
     if scale_rewards and task and task.suite.scales_rewards:
+        known_successors(dataset, "rewards are scaled by returns (--noscale_rewards leaves them)")
         returns = dataset.trajectory_returns()
         if (span := float(returns.max() - returns.min())) == 0:
             raise UserError(

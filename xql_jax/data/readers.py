@@ -50,7 +50,9 @@ def read_hdf5(path: Path, episode_limit: int | None) -> Dataset:
         about.append(UNITS if UNITS in file else f"metadata/{UNITS}")
         *given, units = (np.asarray(file[name][()]).tolist() if name in file else None for name in about)
         normalized = says_normalized(units, str(path))
-    layout = Layout(episode_limit, timeouts_win=is_d4rls, keeps_last=False, prefers_rows=True)
+    layout = Layout(
+        episode_limit, timeouts_win=is_d4rls, keeps_last=False, prefers_rows=True, finds_ends=is_d4rls
+    )
     dataset = from_arrays(arrays, str(path), layout, read if is_d4rls else names)
     notes = dataset.notes
     if is_d4rls and len(names) > len(read):

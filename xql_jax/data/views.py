@@ -6,10 +6,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from xql_jax.data.dataset import Dataset
+from xql_jax.data.dataset import Dataset, known_successors
 from xql_jax.data.sampling import Trajectories
 from xql_jax.errors import UserError
 from xql_jax.types import ONE_STEP, Batch, CalibratedBatch, ChunkBatch, Horizon, SarsaBatch, Windows
+
+SEQUENCES = "the algorithm learns from sequences"
 
 
 def with_next_actions(dataset: Dataset) -> Dataset:
@@ -19,7 +21,7 @@ def with_next_actions(dataset: Dataset) -> Dataset:
     there. If it is a time-out or a jump, it is left out. In D4RL's layout the row of a time-out has been
     dropped before, as by D4RL's own loader, so such a trajectory loses two; other codes keep one.
     """
-    batch, known = dataset.batch, _has_successor(dataset)
+    batch, known = dataset.batch, known_successors(dataset, SEQUENCES)
     following = np.minimum(np.arange(dataset.size) + 1, dataset.size - 1)
     # A trajectory that loses its last row ends one row earlier.
     ends = dataset.ends | np.append(~known[1:], False)
@@ -59,7 +61,7 @@ def over_horizon(dataset: Dataset, horizon: Horizon, discount: float) -> Dataset
     A trajectory's end cuts a transition short. After a time-out V of the last known state follows.
     """
     batch, steps = dataset.batch, horizon.steps
-    _has_successor(dataset)
+    known_successors(dataset, SEQUENCES)
     first = np.arange(dataset.size)
     last = np.repeat(np.flatnonzero(dataset.ends), dataset.trajectory_lengths())
     spans = np.minimum(last - first + 1, steps)
@@ -121,21 +123,9 @@ def in_windows(dataset: Dataset, length: int) -> Dataset:
     return dataclasses.replace(dataset, batch=trajectories)
 
 
-def _has_successor(dataset: Dataset) -> np.ndarray:
-    """Returns bool[N]: the next row goes on, or a terminal ends; UserError if in less than half of them."""
-    known = ~dataset.ends | (dataset.batch.masks == 0)
-    if 2 * np.count_nonzero(known) < dataset.size:
-        raise UserError(
-            f"{dataset.source}: {np.count_nonzero(~known):,} of {dataset.size:,} transitions do not "
-            "lead to the next row's observation, but the algorithm learns from sequences: are the rows "
-            "shuffled, or a part of the data? Give all in the order in which they were recorded"
-        )
-    return known
-
-
 def _trajectories(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
     """Returns the last rows of the trajectories and their lengths; UserError if they are not known."""
-    _has_successor(dataset)
+    known_successors(dataset, SEQUENCES)
     last, lengths = np.flatnonzero(dataset.ends), dataset.trajectory_lengths()
     if len(last) == 1 and dataset.batch.masks[-1] != 0:
         raise UserError(

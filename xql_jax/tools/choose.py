@@ -15,7 +15,7 @@ import jax
 import numpy as np
 from ml_collections.config_flags.tuple_parser import TupleParser
 
-from xql_jax.data.dataset import Dataset, drawn_rows, spread_rows
+from xql_jax.data.dataset import Dataset, drawn_rows, known_successors, spread_rows
 from xql_jax.data.loading import load_dataset
 from xql_jax.data.sampling import fits_on_device
 from xql_jax.data.views import view_for
@@ -185,6 +185,7 @@ def _dataset(settings: ChoiceSettings, saved: SavedRun) -> tuple[Dataset, np.nda
         raise UserError(f"{dataset.source}: observations and actions have {sizes} entries, not {saved.sizes}")
     dataset = saved.preprocessing_of(dataset).dataset(dataset)
     learned = view_for(saved.learner, dataset, saved.horizon)
+    known_successors(dataset, "the value of initial states is asked for")
     starts = np.append(0, np.flatnonzero(dataset.ends)[:-1] + 1)
     number = saved.content.get("init_dataset_size") or dataset.size
     if number < dataset.size and not settings.dataset:

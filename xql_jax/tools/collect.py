@@ -112,6 +112,7 @@ class Source:
     rows: Callable[[], Rows]
     metadata: Json  # of the rows, which the dataset's file will contain
     cuts_episodes: bool = False  # anywhere, not only the last one, see `whole_returns_of`
+    headless: Sequence[int] = ()  # rows of episodes whose first steps are lost
 
     @property
     def origin(self) -> str:
@@ -134,7 +135,7 @@ def collect(settings: CollectionSettings) -> Json:
         references = _references(settings, source)
         rows = source.rows()
         task = referenced(source.task, references)
-        returns = whole_returns_of(rows, task.longest, source.cuts_episodes)
+        returns = whole_returns_of(rows, task.longest, source.cuts_episodes, source.headless)
         summary = {
             "transitions": len(rows["rewards"]),
             "episodes": int(ends_of(rows).sum()),
@@ -247,8 +248,12 @@ def _replay_buffer(settings: CollectionSettings) -> Source:
     found = found._replace(actions=run.preprocessing.action_bounds.to_environment(found.actions))
     transitions = jax.tree.map(lambda field: field[first - begin :], found)
 
+    number = int(run.content.get("num_environments", 1))
+    of_environment = np.bincount(np.arange(first, stop) % number, minlength=number)
+    headless = (np.cumsum(of_environment) - of_environment).tolist() if first else []
+
     def rows() -> Rows:
-        return rows_of_replay(first, transitions, int(run.content.get("num_environments", 1)))
+        return rows_of_replay(first, transitions, number)
 
     metadata = {
         "replay_of": f"{run.algorithm}, {member}, run {run.run_id}",
@@ -257,7 +262,9 @@ def _replay_buffer(settings: CollectionSettings) -> Source:
         "episode_ends": "terminals are the buffer's, and time-outs that it knows; others were recovered: "
         "a row is one where its next observation is not exactly what the next row starts from",
     }
-    return Source(get_task(run.task.name), run.simulation, rows, metadata, cuts_episodes=True)
+    return Source(
+        get_task(run.task.name), run.simulation, rows, metadata, cuts_episodes=True, headless=headless
+    )
 
 
 def _references(settings: CollectionSettings, source: Source) -> References | None:

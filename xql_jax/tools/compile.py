@@ -48,7 +48,7 @@ class DeviceSpecs(NamedTuple):
     """What one device can do, as JAX counts devices: a chip of TPU v4 and of TPU7x is two."""
 
     memory: float  # GiB that programs can use
-    tflops: float  # of matrix products in the precision that JAX multiplies float32 with by default there
+    tflops: float  # of matrix products as JAX multiplies float32 there: bfloat16 on TPUs, TF32 on these GPUs
     bandwidth: float  # GB/s of the memory
 
 
@@ -60,8 +60,8 @@ SPECS_BY_KIND = {
     "TPU v5": DeviceSpecs(95, 459, 2765),
     "TPU v6 lite": DeviceSpecs(31.25, 918, 1640),
     "TPU7x": DeviceSpecs(94.75, 1153, 3690),
-    "NVIDIA H100 80GB HBM3": DeviceSpecs(79, 67, 3350),
-    "NVIDIA H200": DeviceSpecs(140, 67, 4800),
+    "NVIDIA H100 80GB HBM3": DeviceSpecs(79, 494.7, 3350),
+    "NVIDIA H200": DeviceSpecs(140, 494.7, 4800),
 }
 
 
