@@ -49,7 +49,7 @@ def test_an_own_environments_score_and_spaces():
         ("own_maze:Circle-v0", "nor is it there as an environment in JAX"),
         (
             "own_maze:Line",
-            r"give --env_name=own_maze:Line-v0 and .*register\('Line-v0', entry_point='own_maze:Line'",
+            "gymnasium.register('Line-v0', entry_point='own_maze:Line', max_episode_steps=STEPS)",
         ),
         ("jax_point_mass:Endless", "episodes of None steps: give max_episode_steps (in JAX, episode_limit)"),
     ],
