@@ -44,6 +44,7 @@ class Cells(NamedTuple):
     files: tuple[str, ...]  # below docs/results/, {} is the method; the seeds of all count
 
 
+ONLINE = ("cheetah-run", "walker-run")
 TASKS = {
     "maze": Cells("point maze", 30_000, ("pointmaze-umaze-v0/{}", "eight-seeds/pointmaze-umaze-v0_{}")),
     "kitchen": Cells("kitchen", 30_000, ("kitchen-complete-v0/{}", "eight-seeds/kitchen-complete-v0_{}")),
@@ -58,12 +59,11 @@ TASKS = {
     "cube-3-100k": Cells("cube, task 3", 100_000, ("cube-single-play-300k/task3_{}",)),
     "scene-1": Cells("scene, task 1", 30_000, ("scene-play-300k/task1_{}",)),
     "antmaze-umaze": Cells("antmaze-umaze", 40_000, ("finetune/antmaze-umaze_{}_offline",)),
-    **{task: Cells(task, 100_000, (f"{task}/{{}}",)) for task in ("cheetah-run", "walker-run")},
+    **{task: Cells(task, 100_000, (f"{task}/{{}}",)) for task in ONLINE},
     "betas": Cells("point maze", 10_000, ("stability/pointmaze-umaze-v0/{}",)),
 }
 # The picture's tasks; each has XQL, IQL and cloning.
 COMPARED = ("maze", "kitchen", "pen", "halfcheetah", "hopper", "walker2d", "cube-2", "cube-3", "scene-1")
-ONLINE = ("cheetah-run", "walker-run")
 GROUPS = (
     (COMPARED, ("xql", "iql", "bc")),
     (ONLINE, ("xsac", "sac", "xtd3", "td3", "xtd3_dq", "td3_dq")),

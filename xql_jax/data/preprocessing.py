@@ -133,8 +133,6 @@ def fit_preprocessing(
     """
     reward_scale, most_rows = 1.0, np.inf
     mean, std = np.empty(0), np.empty(0)
-    if top_returns < 1.0:
-        known_successors(dataset, "the trajectories of the highest returns are to be chosen")
     if scale_rewards and task and task.suite.scales_rewards:
         known_successors(dataset, "rewards are scaled by returns (--noscale_rewards leaves them)")
         returns = dataset.trajectory_returns()
@@ -146,6 +144,7 @@ def fit_preprocessing(
         reward_scale = SPAN / span
     learned = dataset
     if top_returns < 1.0:
+        known_successors(dataset, "the trajectories of the highest returns are to be chosen")
         most_rows = float(top_returns * dataset.size)
         learned = best_trajectories(dataset, most_rows)
     if normalize_observations:
