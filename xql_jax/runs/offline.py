@@ -5,7 +5,11 @@ The way to the gradient: `train_and_summarize` (run.py) runs the loop (`training
 `learner.update(...)` is the method's own: XQL's is `InSample.update` in `learners/xql.py`.
 """
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
 
 from xql_jax.configuration import learner_from_config
 from xql_jax.data.sampling import fits_on_device
@@ -17,7 +21,11 @@ from xql_jax.runs.run_data import data_folder, load_data
 from xql_jax.runs.run_settings import OfflineSettings
 from xql_jax.training.data_population import offline_population
 from xql_jax.training.loop import RowCallback
+from xql_jax.training.members import Member, learners_of
 from xql_jax.training.signals import StopSignals
+from xql_jax.types import Array
+
+LOG = logging.getLogger(__name__)
 
 
 def offline_job(settings: OfflineSettings) -> Job:
@@ -71,6 +79,37 @@ def run_offline(job: Job, stop: StopSignals | None = None, callbacks: Sequence[R
         population = offline_population(
             job.learner, job.members, source, settings.batch_size, ramps=job.ramps
         )
+        watch = watch_values(job.learner, job.members, data.dataset.batch.rewards)
         return train_and_summarize(
-            job, folder, population, evaluator, data.task, stop, data.preprocessing, callbacks
+            job, folder, population, evaluator, data.task, stop, data.preprocessing, (*callbacks, watch)
         )
+
+
+def watch_values(learner: Any, members: Sequence[Member], rewards: Array) -> RowCallback:
+    """Returns a callback that warns once of each member whose V is above every return that the rewards allow.
+
+    No return is above the largest reward at every step, nor above 0 if all are negative and episodes may end.
+    With XQL a beta that is too small lets V run away without being infinite. V may be above by 1, near which
+    networks start, or by a tenth of the largest size of a return.
+
+    Args:
+        rewards: f32[N] of the data that are learned from, or each the sum over several steps.
+    """
+    discounts = np.array([float(getattr(own, "discount", 1.0)) for own in learners_of(learner, members)])
+    lengths = 1.0 / np.maximum(1.0 - discounts, 1e-12)  # steps
+    highest = max(0.0, float(np.max(rewards))) * lengths
+    most = highest + np.maximum(1.0, 0.1 * float(np.abs(rewards).max()) * lengths)
+    warned: set[str] = set()
+
+    def watch(step: int, columns: Mapping[str, Sequence[float]]) -> None:
+        values = np.array(columns.get("value/v_mean", np.full(len(members), np.nan)))
+        for index in np.flatnonzero(values > most).tolist():
+            member = members[index]
+            if member.name not in warned:
+                warned.add(member.name)
+                LOG.warning(
+                    f"{member}: V is {values[index]:.4g} on average, but the rewards allow no return above "
+                    f"{highest[index]:.4g}: V has run away (XQL needs a larger beta, or use xql_bellman)"
+                )
+
+    return watch

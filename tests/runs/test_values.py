@@ -1,0 +1,64 @@
+"""A warning where V is above every return that the rewards allow."""
+
+import logging
+
+import numpy as np
+import pytest
+from tiny_runs import offline_settings, small, write_dataset
+
+from xql_jax.learners.registry import make_learner
+from xql_jax.runs.kinds import train_run
+from xql_jax.runs.offline import watch_values
+from xql_jax.training.members import make_members
+
+
+def warnings_of(caplog):
+    return [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+
+
+def watched(rewards, rows, caplog, sweep=None):
+    """The warnings after rows of value/v_mean."""
+    caplog.clear()
+    members = make_members([0] if sweep else range(len(rows[0])), sweep or {})
+    watch = watch_values(make_learner("xql", {}), members, np.float32(rewards))
+    for step, row in enumerate(rows):
+        watch(step, {"value/v_mean": row, "value/v": [np.inf] * len(row)})
+    return warnings_of(caplog)
+
+
+def test_the_best_return_is_no_reason_and_more_is(caplog):
+    """At a discount of 0.99: 1 a step for ever is 100, -1 a step in episodes that end at most 0."""
+    assert watched([0, 1], [[100, 109.9]], caplog) == []
+    assert watched([-1, -1], [[0, 9.9]], caplog) == []
+    (warning,) = watched([0, 1], [[100, 110.1]], caplog)
+    assert warning.startswith("seed 1: V is 110.1 on average, but the rewards allow no return above 100: ")
+    (warning,) = watched([-1, -1], [[-50, 147.0]], caplog)
+    assert "no return above 0:" in warning
+
+
+def test_each_member_is_named_once_by_its_own_discount(caplog):
+    sweep = {"discount": [0.9, 0.99]}  # returns of at most 10 and 100
+    warnings = watched([1], [[5, 5], [50, 50], [60, 200], [70, 300]], caplog, sweep)
+    assert [warning.partition(":")[0] for warning in warnings] == [
+        "seed 0, discount=0.9",
+        "seed 0, discount=0.99",
+    ]
+
+
+@pytest.mark.parametrize("values", [[np.nan], [-np.inf], [-1e9]])
+def test_what_is_low_or_not_finite_is_none_of_its_business(caplog, values):
+    assert watched([-1], [values], caplog) == []
+
+
+def test_networks_that_have_just_begun_are_no_reason(caplog):
+    """Their V is near 0, however small the rewards are."""
+    assert watched([-1e-4], [[0.9]], caplog) == []
+
+
+@pytest.mark.parametrize(("beta", "is_warned_of"), [(1e-3, True), (1.0, False)])
+def test_a_run_whose_v_runs_away_says_so(tmp_path, caplog, beta, is_warned_of):
+    """With steps of V that are large enough for twelve updates, and rewards of -1."""
+    write_dataset(tmp_path / "data.npz", rewards=-np.ones(120, np.float32))
+    config = small("xql", beta=beta, value_lr=0.3, critic_lr=0.3, tau=0.5, layer_norm=False)
+    train_run(offline_settings(tmp_path, config=config, max_steps=60, top_returns=1.0, eval_episodes=0))
+    assert bool(warnings_of(caplog)) == is_warned_of
