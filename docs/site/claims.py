@@ -59,11 +59,18 @@ TASKS = {
     "cube-3-100k": Cells("cube, task 3", 100_000, ("cube-single-play-300k/task3_{}",)),
     "scene-1": Cells("scene, task 1", 30_000, ("scene-play-300k/task1_{}",)),
     "antmaze-umaze": Cells("antmaze-umaze", 40_000, ("finetune/antmaze-umaze_{}_offline",)),
+    "antmaze-medium": Cells("antmaze-medium", 200_000, ("antmaze-medium-diverse/{}",)),
+    "antmaze-large": Cells("antmaze-large", 200_000, ("antmaze-large-diverse/{}",)),
     **{task: Cells(task, 100_000, (f"{task}/{{}}",)) for task in ONLINE},
     "betas": Cells("point maze", 10_000, ("stability/pointmaze-umaze-v0/{}",)),
 }
-# The picture's tasks; each has XQL, IQL and cloning.
-COMPARED = ("maze", "kitchen", "pen", "halfcheetah", "hopper", "walker2d", "cube-2", "cube-3", "scene-1")
+# What is aggregated, each with XQL, IQL and cloning.
+COMPARED = (
+    "maze", "kitchen", "pen", "halfcheetah", "hopper", "walker2d", "cube-2", "cube-3", "scene-1",
+    "antmaze-medium",
+)  # fmt: skip
+# What the picture shows besides: other betas than the config's.
+BESIDES = (("xql_beta_2", "antmaze-medium", "antmaze-medium, β = 2"),)
 GROUPS = (
     (COMPARED, ("xql", "iql", "bc")),
     (ONLINE, ("xsac", "sac", "xtd3", "td3", "xtd3_dq", "td3_dq")),
@@ -194,18 +201,19 @@ def improvement(one: str, other: str) -> tuple[float, float, float]:
 @styled()
 def picture() -> Figure:
     """The difference to IQL and to cloning on each task, with its 95% interval."""
-    drawing = Figure(figsize=(7, 0.42 * len(COMPARED) + 1.2))
+    drawn = [*(("xql", task, TASKS[task].title) for task in COMPARED), *BESIDES]
+    drawing = Figure(figsize=(7, 0.42 * len(drawn) + 1.2))
     axes = drawing.add_subplot()
     axes.axvline(0, color=SOFT, linewidth=1)
     for other, name, colour, shift in (("iql", "IQL", BLUE, -0.13), ("bc", "cloning", VERMILION, 0.13)):
-        places = np.arange(len(COMPARED)) + shift
+        places = np.arange(len(drawn)) + shift
         values, lows, highs = np.transpose(
-            [difference(scores(f"xql@{task}"), scores(f"{other}@{task}")) for task in COMPARED]
+            [difference(scores(f"{xql}@{task}"), scores(f"{other}@{task}")) for xql, task, _ in drawn]
         )
         axes.hlines(places, lows, highs, color=colour)
         axes.plot(values, places, "o", color=colour, label=f"XQL − {name}")
-    titles = [f"{TASKS[task].title} ({len(scores(f'xql@{task}'))} seeds)" for task in COMPARED]
-    axes.set_yticks(range(len(COMPARED)), titles)
+    titles = [f"{title} ({len(scores(f'{xql}@{task}'))} seeds)" for xql, task, title in drawn]
+    axes.set_yticks(range(len(drawn)), titles)
     axes.invert_yaxis()
     axes.set_xlabel("difference of the normalised scores (points), 95% interval")
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
