@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from xql_jax.configuration import learner_from_config
-from xql_jax.data.sampling import fits_on_device
+from xql_jax.data.sampling import Trajectories, fits_on_device
 from xql_jax.errors import UserError
 from xql_jax.runs.job import Job, log_beginning, make_job
 from xql_jax.runs.machine import prepare_acting
@@ -79,9 +79,10 @@ def run_offline(job: Job, stop: StopSignals | None = None, callbacks: Sequence[R
         population = offline_population(
             job.learner, job.members, source, settings.batch_size, ramps=job.ramps
         )
-        watch = watch_values(job.learner, job.members, data.dataset.batch.rewards)
+        if not isinstance(data.dataset.batch, Trajectories):  # what learns from these has no V
+            callbacks = *callbacks, watch_values(job.learner, job.members, data.dataset.batch.rewards)
         return train_and_summarize(
-            job, folder, population, evaluator, data.task, stop, data.preprocessing, (*callbacks, watch)
+            job, folder, population, evaluator, data.task, stop, data.preprocessing, callbacks
         )
 
 
