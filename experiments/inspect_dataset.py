@@ -11,8 +11,9 @@ import json
 from collections.abc import Sequence
 
 from xql_jax.commands import command_line
+from xql_jax.data.dataset import check_spaces
 from xql_jax.data.loading import load_dataset
-from xql_jax.envs import action_bounds
+from xql_jax.envs import action_bounds, own_sizes
 from xql_jax.outputs import check_output, write_output
 from xql_jax.reports.dataset_report import describe_dataset, draw_dataset, report_lines
 from xql_jax.reports.style import FORMATS, render
@@ -46,6 +47,8 @@ def main(settings: InspectionSettings) -> int:
     plot = check_output("plot", settings.plot, kinds) if settings.plot else None
     numbers = check_output("json", settings.json, [".json"]) if settings.json else None
     dataset = load_dataset(task, settings.dataset, settings.dataset_url)
+    if task and (sizes := own_sizes(task)):
+        check_spaces(dataset, *sizes, task.name)
     task = referenced(task, dataset.references) if task else None
     report = describe_dataset(dataset, task, action_bounds(task))
     print("\n".join(report_lines(report)), flush=True)

@@ -40,10 +40,11 @@ def main(settings: ListSettings) -> int:
     titles = [name.removeprefix("config.") for name in names]
     values = [[run.settings.get(name, "-") for name in names] for run in runs]
     if settings.csv:
-        rows = [["run", "task", "method", "seeds", *CELLS, *titles, "note"]]
+        rows = [["run", "task", "method", "seeds", "mean", "half_width", *CELLS, *titles, "note"]]
         for run, of_run in zip(runs, values, strict=True):
             whose = [run.name, run.task, run.method, "-".join(map(str, run.seeds))]
-            rows.append([*whose, *cells(run), *of_run, run.note])
+            numbers = ["" if math.isnan(x) else f"{x:.6g}" for x in (run.score, run.half_width)]
+            rows.append([*whose, *numbers, *cells(run), *of_run, run.note])
         csv.writer(sys.stdout, lineterminator="\n").writerows(rows)
         return 0
     # The fewer of settings and runs are the columns. The name, which may be long, is the last one.

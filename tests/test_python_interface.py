@@ -129,6 +129,12 @@ class Echo(gymnasium.Env):
         return self.state, float(action[0]), False, self.steps == 10, {"success": bool(action[0] > 0)}
 
 
+@pytest.mark.parametrize("episodes", [0, -1, 2.5])
+def test_no_number_of_episodes_is_one_line(of_several, episodes):
+    with pytest.raises(UserError, match=f"episodes={episodes}: must be a whole number, at least 1"):
+        of_several.evaluate(episodes=episodes)
+
+
 def test_it_is_evaluated_in_an_environment_that_is_given(of_several):
     policy, env = of_several.select(seed=43, beta=0.5), Echo()
     results = policy.evaluate(env, episodes=3, seed=1)

@@ -98,8 +98,6 @@ def expected(layout, episodes, order):
         return rows
     # A last row is left out unless it is terminal, as its next observation is not known.
     dropped = (rows[:, -1] == 1) & (rows[:, MASK] == 1)
-    if layout["container"] == "rows.hdf5":
-        dropped[-1] = True  # D4RL's rule
     rows[:, -1] = (rows[:, -1] == 1) | np.append(dropped[1:], True)
     return rows[~dropped]
 

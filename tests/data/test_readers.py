@@ -12,7 +12,7 @@ from gymnasium import spaces
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from xql_jax.data.arrays import from_arrays
+from xql_jax.data.arrays import Layout, from_arrays
 from xql_jax.data.loading import load_dataset
 from xql_jax.data.readers import read_hdf5
 from xql_jax.errors import UserError
@@ -151,12 +151,38 @@ def rows_of(count=6, **changes):
     return {key: array for key, array in rows.items() if array is not None}
 
 
+@pytest.mark.parametrize("name", ["a.hdf5", "hopper_medium-v2.hdf5"])
+def test_a_terminal_in_the_last_row_is_lost_in_d4rls_own_files_alone(tmp_path, name):
+    """And what is said of it: no episode was cut off."""
+    rows = rows_of(next_observations=None, terminals=np.isin(np.arange(6), (2, 5)), timeouts=np.zeros(6))
+    dataset = read(write(tmp_path / name, rows))
+    of_d4rl = name != "a.hdf5"
+    assert dataset.batch.rewards.tolist() == rows["rewards"][: 5 if of_d4rl else 6].tolist()
+    notes = [note for note in dataset.notes if "left out" in note]
+    assert (
+        notes
+        == ["1 of 6 rows are left out, the file's last: as by D4RL's loader; .npz files keep them"] * of_d4rl
+    )
+
+
+def test_a_terminal_at_the_limit_is_no_time_out(tmp_path):
+    """Rows that do not say where episodes end are cut at the task's limit, not where they are terminal."""
+    terminals = np.isin(np.arange(9), (2, 4))  # at the limit of three steps, and after two
+    rows = rows_of(9, next_observations=None, timeouts=None, terminals=terminals)
+    dataset = from_arrays(rows, "arrays", Layout(episode_limit=3))
+    assert (
+        dataset.batch.rewards.tolist() == rows["rewards"][[0, 1, 2, 3, 4, 5, 6]].tolist()
+    )  # 7 is cut, 8 has no next
+    assert dataset.batch.masks.tolist() == [1, 1, 0, 1, 0, 1, 1]
+    assert "2 of 9 rows are left out" in " ".join(dataset.notes)
+
+
 def test_rewards_that_all_lie_in_dropped_rows_are_told(tmp_path, caplog):
-    """One episode whose only reward is in its last row: in HDF5, D4RL's rule leaves that row out."""
+    """One episode whose only reward is in its last row: in D4RL's files its rule leaves that row out."""
     rows = rows_of(rewards=np.arange(6) == 5, next_observations=None)
     assert read(write(tmp_path / "a.npz", rows)).batch.rewards.tolist() == [0, 0, 0, 0, 0, 1]
     assert not caplog.records
-    assert read(write(tmp_path / "a.hdf5", rows)).batch.rewards.tolist() == [0] * 5
+    assert read(write(tmp_path / "hopper_medium-v2.hdf5", rows)).batch.rewards.tolist() == [0] * 5
     assert "every reward that is not 0 (1 rows) is in a row that is left out" in caplog.text
 
 

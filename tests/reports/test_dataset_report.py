@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from xql_jax.data.dataset import Dataset
+from xql_jax.data.suspicions import warn_of_suspicions
 from xql_jax.reports.dataset_report import describe_dataset
 from xql_jax.tasks import get_task
 from xql_jax.types import Batch
@@ -97,6 +98,14 @@ DISCRETE = {"rewards": np.arange(60), "actions": np.arange(60)[:, None] % 3 / 2,
 def test_each_warning_on_data_that_deserve_it(change, task, message):
     warnings = describe_dataset(dataset(**change), task)["warnings"]
     assert len([warning for warning in warnings if re.search(message, warning)]) == 1, warnings
+
+
+def test_training_warns_of_terminals_at_the_limit_as_well(caplog):
+    warn_of_suspicions(dataset(**AT_LIMIT), HOPPER.episode_limit)
+    assert "1 terminals are at the episode limit, 1000 steps: store time-outs as timeouts" in caplog.text
+    caplog.clear()
+    warn_of_suspicions(dataset(**WITH_TIMEOUTS), HOPPER.episode_limit)
+    assert "episode limit" not in caplog.text
 
 
 @pytest.mark.parametrize(

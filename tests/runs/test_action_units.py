@@ -82,6 +82,18 @@ def offline_settings(folder, name, data, **changes):
     return OfflineSettings(**settings)
 
 
+def test_data_of_another_size_are_refused_also_without_an_evaluation(tmp_path):
+    rows = collected(tmp_path / "small.hdf5", "Small", policy="random", episodes=4)[0]
+    write_hdf5(
+        tmp_path / "cut.hdf5",
+        {**rows, **{key: rows[key][:, :2] for key in ("observations", "next_observations")}},
+        {},
+    )
+    message = r"cut.hdf5: observations have 2 entries, those of .*Small-v0 have 3"
+    with pytest.raises(UserError, match=message):
+        run_offline(offline_settings(tmp_path / "runs", "Small", tmp_path / "cut.hdf5", eval_episodes=0))
+
+
 def trained(folder, name, data, **changes):
     return run_offline(offline_settings(folder, name, data, **changes)).path
 

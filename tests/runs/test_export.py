@@ -146,6 +146,9 @@ def test_a_run_on_data_alone_is_exported_with_and_without_onnx(data, tmp_path, m
         assert export_policy(settings)["largest_difference"].keys() == {"jax", "npz"}
         patch.setitem(sys.modules, "flatbuffers", None)
         assert export_policy(settings)["largest_difference"].keys() == {"npz"}
+        # As the command line gives its default: a list.
+        listed = dataclasses.replace(settings, formats=list(settings.formats))
+        assert export_policy(listed)["largest_difference"].keys() == {"npz"}
         with pytest.raises(UserError, match=r"jax needs flatbuffers.*xql_jax\[export\]"):
             export_policy(dataclasses.replace(settings, given=frozenset({"formats"})))
         patch.setitem(sys.modules, "safetensors", None)

@@ -218,9 +218,9 @@ def test_a_damaged_config_is_written_anew(tmp_path, told, content):
 def test_who_resumes_what_is_not_there_is_told(tmp_path, caplog):
     caplog.set_level("INFO")
     begun(tmp_path, resume=True)
-    assert "no run with these settings" not in caplog.text
+    assert "a new run begins" not in caplog.text
     begun(tmp_path, resume=True, config={**IDENTITY["config"], "beta": 0.6})
-    assert f"no run with these settings to resume, a new one begins: xql-runs {tmp_path}" in caplog.text
+    assert f"a new run begins, as none has these settings: xql-runs {tmp_path}" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -112,6 +112,9 @@ def test_states_scores_and_what_differs(listed, tmp_path):
     assert (iql.state, iql.method, iql.seeds, iql.score) == ("interrupted", "iql", (3, 3), 7.0)
     # The mean of the last scores of the seeds, 4 and 8.
     assert {run.settings["config.beta"]: run.score for run in both} == {"1": 6.0, "2": 5.0}
+    # Student's interval of 4 and 8: 12.706 times 2.828 / sqrt(2). Of one seed there is none.
+    widths = {run.settings["config.beta"]: run.half_width for run in both}
+    assert widths == {"1": pytest.approx(25.41, abs=0.01), "2": pytest.approx(math.nan, nan_ok=True)}
     assert differing(both) == ["config.beta"]
     assert differing(listed) == ["config.beta", "max_steps"]  # and no expectile, which one method alone has
     other = dataclasses.replace(both[0], settings={**both[0].settings, "dataset_fingerprint": "other"})

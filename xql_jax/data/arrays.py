@@ -225,6 +225,8 @@ def _transitions(
         notes.append(f"{both:,} rows are terminal and time-outs, and {counted}")
     if marks is None and limit is not None:
         timeouts = counted_timeouts(terminals, limit, as_d4rl=layout.timeouts_win)
+        if not layout.timeouts_win:  # an end that is terminal at the limit, too, is kept
+            timeouts &= ~terminals
         if not uses_next:
             notes.append(f"no timeouts: episodes are cut every {limit:,} steps, the task's limit")
             _warn_of_another_limit(rows["observations"], terminals, timeouts, limit, source)
@@ -248,15 +250,17 @@ def _transitions(
         del transitions["timeouts"]
     dataset = from_transitions(transitions, source)
     if left_out := len(terminals) - dataset.size:
+        last = int(terminals[-1] and not timeouts[-1] and not layout.keeps_last)
+        which = ["the last of episodes that were cut off"] * (left_out > last) + ["the file's last"] * last
         notes.append(
-            f"{left_out:,} of {len(terminals):,} rows are left out, the last of episodes that were cut off: "
-            + ("as by D4RL's loader; .npz files keep them" if knows_next else WITHOUT_NEXT)
+            f"{left_out:,} of {len(terminals):,} rows are left out, {' and '.join(which)}: "
+            + ("as by D4RL's loader; .npz files keep them" if knows_next or last else WITHOUT_NEXT)
         )
     given = np.count_nonzero(rows["rewards"])
     if given and not np.any(dataset.batch.rewards):
         LOG.warning(
             f"{source}: every reward that is not 0 ({given:,} rows) is in a row that is left out: a time-out "
-            "or, in HDF5, the last row. Save transitions as .npz, with next_observations, to keep all rows"
+            "or the last row. Save transitions as .npz, with next_observations, to keep all rows"
         )
     return dataset
 
@@ -359,7 +363,8 @@ def _float32(array: np.ndarray, key: str, name: str, source: str) -> np.ndarray:
         rows = np.flatnonzero(~finite.reshape(len(array), -1).all(axis=1))
         listed = ", ".join(map(str, rows[:10])) + (", ..." if len(rows) > 10 else "")
         raise UserError(
-            f"{source}: {name} holds {array[~finite][0]} at row {rows[0]}; {len(rows):,} such rows: {listed}"
+            f"{source}: {name} holds {array[~finite][0]} at row {rows[0]}; rows with such values: "
+            f"{len(rows):,} ({listed})"
         )
     if key in FLAGS and (others := np.flatnonzero((array != 0) & (array != 1))).size:
         raise UserError(f"{source}: {name} holds {array[others[0]]} at row {others[0]}, must be 0 or 1")

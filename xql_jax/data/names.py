@@ -22,7 +22,9 @@ NAMES = {
 }
 OUR_NAMES = {name: ours for ours, names in NAMES.items() for name in (ours, *names.split())}
 
-_DONES = "to terminals if it marks final states alone, to ends if it marks all ends of episodes"
+_DONES = (
+    "to terminals if it marks final states alone, to ends, with terminals beside it, if it marks all ends"
+)
 _NOT_DONES = "to masks if it is 0 at final states alone; else give 1 - {0} as ends, or leave out padded rows"
 # Names that mean one thing in one program and another in the next, and what to do about them. Such an array
 # is compared with arrays whose meaning is certain.

@@ -51,7 +51,7 @@ def read_hdf5(path: Path, episode_limit: int | None) -> Dataset:
         *given, units = (np.asarray(file[name][()]).tolist() if name in file else None for name in about)
         normalized = says_normalized(units, str(path))
     layout = Layout(
-        episode_limit, timeouts_win=is_d4rls, keeps_last=False, prefers_rows=True, finds_ends=is_d4rls
+        episode_limit, timeouts_win=is_d4rls, keeps_last=not is_d4rls, prefers_rows=True, finds_ends=is_d4rls
     )
     dataset = from_arrays(arrays, str(path), layout, read if is_d4rls else names)
     notes = dataset.notes

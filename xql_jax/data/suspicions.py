@@ -11,14 +11,28 @@ FEW_VALUES = 10
 HUGE = 1e6  # beyond it float32 keeps no first decimal
 
 
-def warn_of_suspicions(dataset: Dataset) -> None:
-    """Warns of actions beyond ±1, which are clipped, and of all `suspicions`."""
+def warn_of_suspicions(dataset: Dataset, episode_limit: int | None = None) -> None:
+    """Warns of actions beyond ±1, which are clipped, of time limits as terminals, and of all `suspicions`."""
     actions = dataset.batch.actions[spread_rows(dataset.size)]
     beyond = float((np.abs(actions) > 1 + 1e-5).mean())
     if beyond:
-        LOG.warning(f"{100 * beyond:.2g}% of the actions' entries are beyond ±1, and are clipped")
-    for suspicion in suspicions(dataset):
+        LOG.warning(
+            f"{100 * beyond:.2g}% of the actions' entries are beyond ±1, and are clipped: --env_name tells "
+            "their bounds; without an environment divide them by these"
+        )
+    for suspicion in (*terminals_at_limit(dataset, episode_limit), *suspicions(dataset)):
         LOG.warning(f"{dataset.source}: {suspicion}")
+
+
+def terminals_at_limit(dataset: Dataset, episode_limit: int | None) -> list[str]:
+    """Returns a warning if terminals stand at the task's limit, in steps, and time-outs hardly anywhere."""
+    terminal = dataset.batch.masks[dataset.ends] == 0
+    at_limit = np.count_nonzero(terminal & (dataset.trajectory_lengths() == episode_limit))
+    if at_limit <= np.count_nonzero(~terminal):  # time-outs are known
+        return []
+    return [
+        f"{at_limit:,} terminals are at the episode limit, {episode_limit} steps: store time-outs as timeouts"
+    ]
 
 
 def suspicions(dataset: Dataset) -> list[str]:

@@ -87,6 +87,13 @@ def action_bounds(task: Task | None) -> ActionBounds:
         return ActionBounds.of(env.action_space)
 
 
+def own_sizes(task: Task | None) -> tuple[int, int] | None:
+    """Returns the lengths of an observation and of an action of a task in Gymnasium's registry, else None."""
+    if task is None or not task.suite.bounds_from_environment:
+        return None
+    return EnvironmentMaker().sizes(task)
+
+
 def describe_environment(task: Task, simulation: Simulation) -> Json:
     """Returns the environment in which a task's scores were earned, as JSON values, for reports.
 

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from xql_jax.data.dataset import Dataset, as_learners_see, jumps
-from xql_jax.data.suspicions import suspicions
+from xql_jax.data.suspicions import suspicions, terminals_at_limit
 from xql_jax.reports.style import BLUE, count_axis, legend_below, styled
 from xql_jax.tasks import Task
 from xql_jax.types import UNKNOWN, ActionBounds, Json
@@ -106,7 +106,7 @@ def _end_warnings(dataset: Dataset, report: Json, task: Task | None) -> Iterator
     goes_on = ~jumps(*map(np.asarray, (dataset.batch.next_observations, dataset.batch.observations)))
     after_terminal = np.flatnonzero(terminals[1:] & terminals[:-1] & goes_on) + 1
     longer = last[ended & (lengths > 1)]  # terminals of trajectories with more than one step
-    at_limit, too_long = int((ended & (lengths == limit)).sum()), int((lengths > limit).sum())
+    too_long = int((lengths > limit).sum())
     if len(after_terminal):
         if lengths.max() > 1:
             yield (
@@ -119,8 +119,8 @@ def _end_warnings(dataset: Dataset, report: Json, task: Task | None) -> Iterator
             f"at all {len(longer):,} terminals the reward is that of the step before: if these are "
             "time-outs, store them as timeouts, for at a terminal the value of what follows is taken to be 0"
         )
-    if at_limit > np.count_nonzero(~ended):  # else time-outs are known
-        yield f"{at_limit:,} terminals are at the episode limit, {limit} steps: store time-outs as timeouts"
+    if at_limit := terminals_at_limit(dataset, task.episode_limit if task else None):
+        yield from at_limit
     elif ended.all() and len(lengths) > 1 and lengths.min() == lengths.max() > 1:
         # Time limits look like this: the same step each time, and rewards that are like the others.
         at_ends, elsewhere = rewards[last], np.delete(rewards, last)

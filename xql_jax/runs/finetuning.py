@@ -159,9 +159,10 @@ def _source(settings: FinetuneSettings) -> SavedRun | None:
     if unknown := sorted(settings.given - known):
         raise unknown_setting(unknown[0], settings_of(FinetuneSettings), source.algorithm)
     if unfit := sorted(settings.given - changeable):
-        raise UserError(
-            f"--{unfit[0]}: the run of --checkpoint has its own; what may change is given by --online"
-        )
+        remedy = "what may change is given by --online"
+        if unfit[0] not in field_names(source.config):
+            remedy = "it stays, so leave this out"
+        raise UserError(f"--{unfit[0]}: the run of --checkpoint has its own; {remedy}")
     if source.is_online:
         raise UserError(f"--checkpoint={source.path}: {source.algorithm} learned online; give an offline run")
     if source.handover is not None and source.step > source.handover:

@@ -128,8 +128,8 @@ class RunFolder:
             )
         if resume and not self.has_begun and any(self.parent.glob("*/config.json")):
             LOG.info(
-                f"there is no run with these settings to resume, a new one begins: xql-runs {self.parent} "
-                "--compare shows in what the others differ"
+                f"a new run begins, as none has these settings: xql-runs {self.parent} --compare shows in "
+                "what the others differ"
             )
         file = self.path / "config.json"
         if not file.exists():

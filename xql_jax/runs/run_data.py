@@ -18,7 +18,7 @@ from xql_jax.data.loading import load_dataset, stamps
 from xql_jax.data.preprocessing import Preprocessing, fit_preprocessing, has_data_rewards
 from xql_jax.data.suspicions import warn_of_suspicions
 from xql_jax.data.views import view_for
-from xql_jax.envs import action_bounds
+from xql_jax.envs import action_bounds, own_sizes
 from xql_jax.errors import UserError
 from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.runs.folder import RunFolder
@@ -45,7 +45,7 @@ class RunData(NamedTuple):
 def load_data(job: Job, evaluator: Evaluator | None) -> RunData:
     """Loads the data in the learner's form, preprocessed; for fine-tuning as in the run of --checkpoint."""
     settings, task = job.settings, job.settings.task
-    sizes = evaluator.sizes if evaluator else None  # before a download
+    sizes = evaluator.sizes if evaluator else own_sizes(task)  # before a download
     bounds = action_bounds(task)
     if job.source:
         is_own = [*settings.dataset] == job.source.content.get("dataset", [])
@@ -57,7 +57,7 @@ def load_data(job: Job, evaluator: Evaluator | None) -> RunData:
         check_spaces(dataset, *sizes, task.name)
     for note in dataset.notes:
         LOG.info(f"{dataset.source}: {note}")
-    warn_of_suspicions(dataset)
+    warn_of_suspicions(dataset, task.episode_limit if task else None)
     if job.source:
         preprocessing = job.source.preprocessing_of(dataset)
     else:

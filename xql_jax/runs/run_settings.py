@@ -152,7 +152,8 @@ class OfflineSettings(SimulationSettings, DataSettings, RunSettings):
     dataset: Sequence[str | Dataset] = setting(
         (),
         "Data to use instead of the task's own: FILE.hdf5 in D4RL's layout, FILE.npz, a folder of .npz "
-        "episodes, minari:ID, minari:FOLDER or ogbench:FILE.npz. Several --dataset flags are joined.",
+        "episodes, minari:ID, minari:FOLDER or ogbench:FILE.npz. Several --dataset flags are joined. A file "
+        "has observations, actions, rewards, terminals, and next_observations or timeouts (docs/data.md).",
     )
     dataset_url: str | None = setting(None, "Where to download the task's own dataset from.")
     data_on: str = setting(

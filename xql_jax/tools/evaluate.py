@@ -33,7 +33,10 @@ class EvaluationSettings(ToolSettings):
     """Settings of `xql-evaluate`."""
 
     checkpoint: str | None = setting(None, "", positional=True)  # a run's folder or one of its checkpoints
-    env_name: str | None = setting(None, "Task, also MODULE:ID. Default: the run's own.")
+    env_name: str | None = setting(
+        None,
+        "Task, also MODULE:ID. Default: the run's own, unless that is a MODULE:ID: then it must be named.",
+    )
     episodes: int = setting(100, "Episodes per member.", least=1, most=MOST_EPISODES)
     member: int | None = setting(None, "Member to evaluate, counted from 0. Default: all.")
     seed: int = setting(EVALUATION_START_SEED, "Seed of the episodes; training's evaluations use another.")

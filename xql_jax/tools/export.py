@@ -58,7 +58,9 @@ class ExportSettings(ToolSettings):
 
     given: frozenset[str] = frozenset()  # names of the settings that the user gave
     checkpoint: str = setting("", "a run's folder or one of its checkpoints", positional=True)
-    env_name: str | None = setting(None, "Task of --episodes. Default: the run's own.")
+    env_name: str | None = setting(
+        None, "Task of --episodes. Default: the run's own, unless that runs your code: then it must be named."
+    )
     member: int | None = setting(None, "Member, counted from 0. Needed if the run has several.")
     formats: Sequence[str] = setting(
         ("jax", "onnx", "npz"),
@@ -142,7 +144,7 @@ def export_policy(settings: ExportSettings) -> Json:
 def _formats(settings: ExportSettings) -> list[str]:
     """Returns the formats to write: without those whose packages are missing, unless the user named them."""
     imports = {"jax": import_flatbuffers, "onnx": import_onnx, "safetensors": import_safetensors}
-    are_named = "formats" in settings.given or settings.formats != ExportSettings.formats
+    are_named = "formats" in settings.given or tuple(settings.formats) != ExportSettings.formats
     formats = []
     for name in settings.formats:
         try:

@@ -6,6 +6,8 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from xql_jax.errors import UserError, nearest
 from xql_jax.reports.method_scores import (
     FINGERPRINT,
@@ -17,6 +19,7 @@ from xql_jax.reports.method_scores import (
 )
 from xql_jax.reports.run_summary import grouped
 from xql_jax.reports.score_table import with_interval
+from xql_jax.rollout.scores import mean_and_interval
 from xql_jax.runs.folder import HEARTBEAT
 from xql_jax.settings import Settings, setting
 from xql_jax.tools.read_runs import read_runs
@@ -52,6 +55,7 @@ class ListedRun:
     seeds: tuple[int, int] = (0, 0)  # first and last
     how_far: str = ""  # unless it is finished
     score: float = math.nan  # mean over the seeds at the last evaluation; in a sweep, the best setting's
+    half_width: float = math.nan  # of its 95% interval
     score_text: str = ""  # the score, its 95% interval, in a sweep the setting, and whether it is a return
     written: float = 0.0  # when its files last changed, in seconds since the epoch
     settings: Mapping[str, str] = dataclasses.field(default_factory=dict)
@@ -97,6 +101,7 @@ def _listed(run: RunFacts, members: Sequence[RunMember]) -> ListedRun:
         seeds=run.seeds,
         how_far="" if state == "finished" else f" at {max(run.step, *saved, 0):,} of {run.max_steps:,}",
         score=best.mean if best else math.nan,
+        half_width=float(mean_and_interval(np.array(best.last))[1]) if best else math.nan,
         score_text=score_text,
         written=max(file.stat().st_mtime for file in files),
         settings={
