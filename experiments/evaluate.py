@@ -15,7 +15,7 @@ import numpy as np
 
 from xql_jax.commands import command_line
 from xql_jax.errors import UserError
-from xql_jax.rollout.scores import mean_and_interval
+from xql_jax.rollout.scores import mean_and_interval, shown
 from xql_jax.settings import settings_of
 from xql_jax.tasks import get_task
 from xql_jax.tools.evaluate import EvaluationSettings, evaluate
@@ -34,7 +34,7 @@ def main(settings: EvaluationSettings) -> int:
     if meaning and any(entry["success_rate"] is not None for entry in members):
         print(f"  success: {meaning}")
     if "video_scores" in report:
-        numbers = ", ".join(f"{score:.1f}" for score in report["video_scores"])
+        numbers = ", ".join(shown(score) for score in report["video_scores"])
         print(f"video of {members[0]['member']}: {settings.video}; {report['quantity']}s {numbers}")
     if settings.output:
         print(f"results: {settings.output}")
@@ -50,9 +50,9 @@ def print_members(members: list[dict[str, Any]], quantity: str) -> None:
         if entry["non_finite_actions"]:
             note = " (diverged: actions that were not finite became the centre)"
         print(
-            f"  {entry['member']}: {quantity} {entry['score_mean']:.1f}"
-            + (f" ± {interval:.1f} (95% interval over episodes)" if interval is not None else "")
-            + f", median {entry['score_median']:.1f}, "
+            f"  {entry['member']}: {quantity} {shown(entry['score_mean'])}"
+            + (f" ± {shown(interval)} (95% interval over episodes)" if interval is not None else "")
+            + f", median {shown(entry['score_median'])}, "
             + ("" if rate is None else _SUCCESS_RATE.format(rate, *entry["success_interval_95"]))
             + (f"return {entry['return_mean']:.4g}, " if quantity == "score" else "")
             + f"length {entry['length_mean']:.1f}{note}"
@@ -63,8 +63,8 @@ def print_members(members: list[dict[str, Any]], quantity: str) -> None:
             _, _, setting = of_setting[0]["member"].partition(", ")
             mean, half_width = mean_and_interval(np.array([entry["score_mean"] for entry in of_setting]))
             print(
-                f"  {f'{setting}: ' if setting else ''}mean of {len(of_setting)} seeds: {mean:.1f} ± "
-                f"{half_width:.1f} (95% interval over seeds)"
+                f"  {f'{setting}: ' if setting else ''}mean of {len(of_setting)} seeds: {shown(mean)} ± "
+                f"{shown(half_width)} (95% interval over seeds)"
             )
 
 

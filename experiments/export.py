@@ -2,6 +2,7 @@
 
 Examples:
   xql-export results/pointmaze-umaze-v0/xql/seed42_1a2b3c4d
+  xql-export results/pointmaze-umaze-v0/xql/seeds0-2_1a2b3c4d --member=0  # the first of three seeds
   xql-export results/.../checkpoints/20000 --member=1 --formats=npz --output=policy
   xql-export results/.../seed42_1a2b3c4d --episodes=20  # and scores of each file
 
@@ -12,13 +13,14 @@ which needs only NumPy, uses policy.npz.
 """
 
 from xql_jax.commands import command_line
+from xql_jax.rollout.scores import shown
 from xql_jax.tools.export import ExportSettings, export_policy
 
 
 def main(settings: ExportSettings) -> int:
     report = export_policy(settings)
     for name, score in report["scores"].items():
-        print(f"  {name}: {report['quantity']} {score:.1f}")
+        print(f"  {name}: {report['quantity']} {shown(score)}")
     print(f"{report['policy']}: {report['folder']}")
     return 0
 

@@ -188,7 +188,7 @@ class Policy:
             UserError: if there is no such task, or it does not fit; if there are several members; or if an
                 episode is longer than `max_steps`.
         """
-        if not isinstance(episodes, int) or episodes < 1:
+        if not isinstance(episodes, int | np.integer) or episodes < 1:
             raise UserError(f"episodes={episodes}: must be a whole number, at least 1")
         given = None if isinstance(env, str) else env
         run = load_run(self.path, self.step, env_name=env if isinstance(env, str) else None)

@@ -69,7 +69,6 @@ def test_a_minari_folder_holds_the_same_episodes(main, folder):
         load_dataset(None, [str(source)]) for source in (f"minari:{folder / 'm'}", folder / "m.hdf5")
     )
     assert minari.references == hdf5.references == (5.0, 50.0)
-    # The last row, which has no successor in D4RL's layout, is the one that it lacks.
-    assert minari.size == hdf5.size + 1
+    assert minari.size == hdf5.size  # the last row is terminal: it needs no successor
     for ours, theirs in zip(hdf5.batch[:4], minari.batch[:4], strict=True):
-        np.testing.assert_array_equal(ours, theirs[:-1])
+        np.testing.assert_array_equal(ours, theirs)

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from xql_jax.rollout.evaluation import EpisodeResults
-from xql_jax.rollout.scores import agreement, describe_episodes, mean_and_interval
+from xql_jax.rollout.scores import agreement, describe_episodes, mean_and_interval, shown
 from xql_jax.tasks import get_task
 
 
@@ -18,6 +18,15 @@ def test_means_by_hand():
     np.testing.assert_allclose(half_width, np.array([1.0, 10.0]) * 4.302653 / np.sqrt(3), rtol=1e-6)
     mean, half_width = mean_and_interval(np.array([7.0]))  # one score says nothing of the spread
     assert (mean, math.isnan(half_width)) == (7.0, True)
+
+
+@pytest.mark.parametrize(
+    ("score", "text"),
+    [(117.66, "117.7"), (-1.0, "-1.0"), (0.0118, "0.0118"), (-0.00472, "-0.00472"), (0.3, "0.3"), (0, "0.0"),
+     (-0.0, "0.0"), (np.nan, "nan"), (np.inf, "inf")],
+)  # fmt: skip
+def test_small_returns_keep_their_digits(score, text):
+    assert shown(score) == text
 
 
 def test_wilsons_interval_of_a_success_rate():

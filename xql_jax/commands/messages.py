@@ -10,6 +10,7 @@ from absl import flags
 from xql_jax.configuration import defaults, tuned
 from xql_jax.learners.registry import describe_fields, method_named, method_of
 from xql_jax.reports.run_summary import ranked
+from xql_jax.rollout.scores import shown
 from xql_jax.runs.job import Job, request
 from xql_jax.runs.run import Summary
 from xql_jax.runs.run_settings import OfflineSettings, RunSettings
@@ -96,7 +97,7 @@ def print_end(summary: Summary) -> int:
         if "cumulative_regret" in entry:
             regret = f"; cumulative regret {entry['cumulative_regret']:.2f}"
         before, after = entry["offline_score"], entry["online_score"]
-        LOG.info(f"  {_values_of(entry)}before → after: {before:.1f} → {after:.1f}{regret}")
+        LOG.info(f"  {_values_of(entry)}before → after: {shown(before)} → {shown(after)}{regret}")
     for divergence in content["diverged"]:
         where = f"{unit} {divergence['step']} ({divergence['quantity']})"
         LOG.info(f"  diverged: {divergence['member']} at {where}")
@@ -108,12 +109,14 @@ def print_result(result: Mapping[str, Any], quantity: str = "score") -> None:
     """Prints a setting's last score or return: averaged over seeds with its interval, and each seed's."""
     interval, seeds = result["last_score_interval_95"], result["seeds"]
     words = f"(95% interval of the mean over {len(seeds)} seeds)"
-    spread = f" ± {interval:.1f} {words}" if interval is not None else ""  # 0.0 if all seeds agree
+    spread = f" ± {shown(interval)} {words}" if interval is not None else ""  # 0.0 if all seeds agree
     by_seed = ", ".join(
-        f"{score:.1f}" + (" (diverged)" if seed in result["diverged_seeds"] else "")
+        shown(score) + (" (diverged)" if seed in result["diverged_seeds"] else "")
         for seed, score in zip(seeds, result["last_score_by_seed"], strict=True)
     )
-    LOG.info(f"  {_values_of(result)}last {quantity} {result['last_score']:.1f}{spread}; by seed: {by_seed}")
+    LOG.info(
+        f"  {_values_of(result)}last {quantity} {shown(result['last_score'])}{spread}; by seed: {by_seed}"
+    )
 
 
 def _values_of(result: Mapping[str, Any]) -> str:

@@ -170,7 +170,7 @@ def report_lines(report: Json) -> list[str]:
         if report[name]
     }
     lows, highs = zip(*report["observation_ranges"], strict=True)
-    at_bound = f"{report['actions_at_bound']:.1%} of the entries at their bounds"
+    at_bound = f"{report['actions_at_bound']:.1%} of the entries at 99% of their bounds"
     low, high = min(lows), max(highs)
     lines = [
         report["source"],

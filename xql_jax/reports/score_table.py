@@ -10,7 +10,7 @@ from typing import Self
 
 import numpy as np
 
-from xql_jax.rollout.scores import mean_and_interval
+from xql_jax.rollout.scores import mean_and_interval, shown
 from xql_jax.tasks import References
 
 REFERENCES_HELP = "TASK=RANDOM,EXPERT: returns that are 0 and 100 in the tables, for a task without scores."
@@ -171,8 +171,8 @@ def _mean(scores: Sequence[float]) -> float:
 
 def with_interval(scores: Sequence[float]) -> str:
     """Returns the mean and, of two or more scores, half the width of its 95% interval."""
-    mean, half_width = mean_and_interval(np.array(scores))
-    return f"{mean:.1f}" + ("" if math.isnan(half_width) else f" ± {half_width:.1f}")
+    mean, half_width = map(float, mean_and_interval(np.array(scores)))
+    return shown(mean) + ("" if math.isnan(half_width) else f" ± {shown(half_width)}")
 
 
 def _mean_cell(entries: Sequence[Entry]) -> str:

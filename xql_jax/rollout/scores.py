@@ -32,6 +32,12 @@ def mean_and_interval(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mean, quantile * scores.std(-1, ddof=1) / np.sqrt(n)
 
 
+def shown(score: float) -> str:
+    """Returns a score or a return as text: with one decimal, or with three digits if it is below 1."""
+    text = f"{score:.1f}" if abs(score) >= 1 else f"{score:.3g}"
+    return "0.0" if float(text) == 0 else text
+
+
 def describe_episodes(results: EpisodeResults, task: Task) -> list[Json]:
     """Returns each member's episodes and a summary; intervals are over episodes, not over training runs.
 

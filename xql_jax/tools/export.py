@@ -59,9 +59,11 @@ class ExportSettings(ToolSettings):
     given: frozenset[str] = frozenset()  # names of the settings that the user gave
     checkpoint: str = setting("", "a run's folder or one of its checkpoints", positional=True)
     env_name: str | None = setting(
-        None, "Task of --episodes. Default: the run's own, unless that runs your code: then it must be named."
+        None, "Task of --episodes. Default: the run's own; a MODULE:ID must be named."
     )
-    member: int | None = setting(None, "Member, counted from 0. Needed if the run has several.")
+    member: int | None = setting(
+        None, "Member, counted from 0. Must be given if the run has several, such as seeds."
+    )
     formats: Sequence[str] = setting(
         ("jax", "onnx", "npz"),
         "Files to write. jax: an artifact of jax.export; onnx: a graph; npz: weights; safetensors: the same. "

@@ -17,6 +17,7 @@ from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.errors import EnvironmentFailure, UserError
 from xql_jax.logs.tensorboard import TensorBoardLogger
 from xql_jax.rollout.evaluation import EpisodeResults, Evaluator
+from xql_jax.rollout.scores import shown
 from xql_jax.tasks import Task
 from xql_jax.training.checkpoints import Checkpoints, Progress, TrainingFiles
 from xql_jax.training.divergence import Divergence
@@ -342,8 +343,8 @@ class TrainingLoop:
         rows: dict[str, Sequence[float | str]] = {**means, "diverged_at": diverged_at}
         self._rows.write(self._files.evaluations, progress, rows, prefix="evaluation/")
         scores = np.array(means["score"])
-        spread = f" ({scores.min():.1f} to {scores.max():.1f})" if len(scores) > 1 else ""
-        news = f"{self._task.quantity} {scores.mean():.1f}{spread}"
+        spread = f" ({shown(scores.min())} to {shown(scores.max())})" if len(scores) > 1 else ""
+        news = f"{self._task.quantity} {shown(scores.mean())}{spread}"
         self._bar.set_postfix_str(news)
         LOG.info(self._pace.line(step, news, self.progress.step))
         return means
