@@ -7,7 +7,7 @@ import pytest
 
 from xql_jax.data.dataset import Dataset
 from xql_jax.data.suspicions import warn_of_suspicions
-from xql_jax.reports.dataset_report import describe_dataset
+from xql_jax.reports.dataset_report import describe_dataset, report_lines
 from xql_jax.tasks import get_task
 from xql_jax.types import Batch
 
@@ -49,10 +49,17 @@ def test_numbers_by_hand():
         "trajectories": 3, "terminals": 1, "cut_off": 2, "lengths": summary(1, 5 / 3, 2, 2),
         "returns": summary(0, 7 / 3, 3, 4), "rewards": summary(0, 1.4, 1, 4), "zero_rewards": 0.4,
         "actions": summary(-0.5, 0, 0, 0.5), "actions_at_bound": 0, "actions_beyond_bound": 0,
-        "observation_ranges": [[0, 4], [7, 7], [-2, 0]], "constant_observations": [1],
-        "constant_actions": [], "duplicates": 0, "warnings": [],
+        "action_ranges": [[-0.5, 0.5]], "observation_ranges": [[0, 4], [7, 7], [-2, 0]],
+        "constant_observations": [1], "constant_actions": [], "duplicates": 0, "warnings": [],
     }  # fmt: skip
     assert describe_dataset(dataset(), None)["scores"] is None
+
+
+def test_actions_of_several_entries_have_a_range_each():
+    actions = [[0, -2], [20, 2], [5, 0], [1, 1], [0, 0]]
+    lines = report_lines(describe_dataset(dataset(actions=actions), None))
+    assert "  by entry      0 to 20, -2 to 2" in lines
+    assert not [line for line in report_lines(describe_dataset(dataset(), None)) if "by entry" in line]
 
 
 def test_duplicates_are_counted_bit_for_bit():

@@ -11,6 +11,7 @@ from xql_jax.reports.style import BLUE, count_axis, legend_below, styled
 from xql_jax.tasks import Task
 from xql_jax.types import UNKNOWN, ActionBounds, Json
 
+MOST_ENTRIES = 8  # of actions whose ranges are printed one by one; the .json has all
 AT_BOUND = 0.99  # a tanh policy's action of this size is saturated
 
 
@@ -44,6 +45,9 @@ def describe_dataset(dataset: Dataset, task: Task | None, bounds: ActionBounds =
         "rewards": _summary(rewards),
         "zero_rewards": float((rewards == 0).mean()),  # share of the transitions
         "actions": _summary(actions),  # over all entries
+        "action_ranges": np.stack([actions.min(0), actions.max(0)], axis=1)
+        .astype(float)
+        .tolist(),  # by entry
         "actions_at_bound": float((size >= AT_BOUND).mean()),  # share of the entries
         "actions_beyond_bound": float((size > 1).mean()),  # share of the entries
         "observation_ranges": ranges.astype(float).tolist(),  # by entry
@@ -172,6 +176,7 @@ def report_lines(report: Json) -> list[str]:
     lows, highs = zip(*report["observation_ranges"], strict=True)
     at_bound = f"{report['actions_at_bound']:.1%} of the entries at 99% of their bounds"
     low, high = min(lows), max(highs)
+    by_entry = [f"{least:g} to {most:g}" for least, most in report["action_ranges"]]
     lines = [
         report["source"],
         f"  transitions   {report['transitions']:,}: observations of {report['observation_dim']} entries, "
@@ -186,6 +191,7 @@ def report_lines(report: Json) -> list[str]:
     lines += [
         f"  reward        {spread['rewards']}; {report['zero_rewards']:.1%} are 0",
         f"  action        {spread['actions']}; {at_bound}",
+        *([f"  by entry      {', '.join(by_entry)}"] if 1 < len(by_entry) <= MOST_ENTRIES else []),
         f"  observation   {low:g} (entry {lows.index(low)}) to {high:g} (entry {highs.index(high)})",
         f"  constant      observation entries: {_listed(report['constant_observations'])}",
         f"  duplicates    {report['duplicates']:,} transitions",

@@ -64,7 +64,9 @@ class RunSettings(LearningSettings):
     expert_return: float | None = setting(None, "Return of score 100, see --random_return.")
     max_steps: int = setting(1_000_000, "Number of {steps}.", least=1)
     log_interval: int = recorded(1_000, "{Steps} between rows of metrics.csv.", least=1)
-    eval_interval: int = recorded(5_000, "{Steps} between evaluations.", least=1)
+    eval_interval: int = recorded(
+        5_000, "{Steps} between evaluations; checkpoints are saved by --checkpoint_interval.", least=1
+    )
     eval_at_start: bool = recorded(False, "Also evaluate before the first step: a row for step 0.")
     checkpoint_interval: int = setting(5_000, "{Steps} between checkpoints.", least=1)
     checkpoint_minutes: float = setting(

@@ -116,7 +116,7 @@ def export_policy(settings: ExportSettings) -> Json:
         difference = float(np.quantile(np.abs(found - expected).max(-1), accepted))
         if not difference <= LARGEST_DIFFERENCE:
             raise UserError(f"{folder / FILES[name]}: its actions differ from the run's by {difference:.2g}")
-        LOG.info(f"{folder / FILES[name]}: differs by at most {difference:.1e}")
+        LOG.info(f"{folder / FILES[name]}: differs by at most {difference:.1e} of half an action's range")
         differences[name] = difference
     scores = {}
     if task and maker:
@@ -135,7 +135,7 @@ def export_policy(settings: ExportSettings) -> Json:
         "action_chunk": chunk,
         **bounds._asdict(),
         "networks": networks_of(weights),
-        "largest_difference": differences,  # of an action's entry, from the run's own policy; bounds are ±1
+        "largest_difference": differences,  # of an action's entry from the run's policy; bounds are ±1
         "scores": scores,
         "quantity": task.quantity if task else None,
     }
