@@ -57,7 +57,7 @@ def test_networks_that_have_just_begun_are_no_reason(caplog):
 
 @pytest.mark.parametrize(("beta", "is_warned_of"), [(1e-3, True), (1.0, False)])
 def test_a_run_whose_v_runs_away_says_so(tmp_path, caplog, beta, is_warned_of):
-    """With steps of V that are large enough for twelve updates, and rewards of -1."""
+    """With steps of V that are large enough for sixty updates, and rewards of -1."""
     write_dataset(tmp_path / "data.npz", rewards=-np.ones(120, np.float32))
     config = small("xql", beta=beta, value_lr=0.3, critic_lr=0.3, tau=0.5, layer_norm=False)
     train_run(offline_settings(tmp_path, config=config, max_steps=60, top_returns=1.0, eval_episodes=0))

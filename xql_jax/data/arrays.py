@@ -225,8 +225,6 @@ def _transitions(
         notes.append(f"{both:,} rows are terminal and time-outs, and {counted}")
     if marks is None and limit is not None:
         timeouts = counted_timeouts(terminals, limit, as_d4rl=layout.timeouts_win)
-        if not layout.timeouts_win:  # an end that is terminal at the limit, too, is kept
-            timeouts &= ~terminals
         if not uses_next:
             notes.append(f"no timeouts: episodes are cut every {limit:,} steps, the task's limit")
             _warn_of_another_limit(rows["observations"], terminals, timeouts, limit, source)
@@ -312,11 +310,12 @@ def qlearning_dataset(
 
 
 def counted_timeouts(terminals: np.ndarray, episode_limit: int, as_d4rl: bool) -> np.ndarray:
-    """Returns bool[N]: the last rows of the episodes that are as long as the limit.
+    """Returns bool[N]: the last rows of the episodes that are as long as the limit and not terminal.
 
     With `as_d4rl`, for its own files, its loader's step counter stands at the limit there. It restarts from 0
     after a time-out but from 1 after a terminal, because D4RL resets it before it counts the terminal row. So
-    an episode after a terminal is cut one row early, and the next row leads into another episode.
+    an episode after a terminal is cut one row early, and the next row leads into another episode. A terminal
+    row at the limit counts as cut.
     """
     starts = np.append(0, np.flatnonzero(terminals[:-1]) + 1)
     counter = np.empty(len(terminals), np.int64)
@@ -324,7 +323,8 @@ def counted_timeouts(terminals: np.ndarray, episode_limit: int, as_d4rl: bool) -
     for start, stop in zip(starts, np.append(starts[1:], len(terminals)), strict=True):
         counter[start:stop] = np.arange(first, first + stop - start) % episode_limit
         first = 1 if as_d4rl and counter[stop - 1] != episode_limit - 1 else 0
-    return counter == episode_limit - 1
+    at_limit = counter == episode_limit - 1
+    return at_limit if as_d4rl else at_limit & ~terminals
 
 
 def _validated(

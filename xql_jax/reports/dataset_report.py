@@ -28,7 +28,9 @@ def describe_dataset(dataset: Dataset, task: Task | None, bounds: ActionBounds =
     observations, actions, rewards, masks, _ = fields
     lengths, returns = dataset.trajectory_lengths(), dataset.trajectory_returns()
     size = np.abs(as_learners_see(dataset, bounds).batch.actions)
-    ranges = np.stack([observations.min(0), observations.max(0)], axis=1)
+    ranges, action_ranges = (
+        np.stack([each.min(0), each.max(0)], axis=1).astype(float) for each in (observations, actions)
+    )
     bits = np.concatenate([field.reshape(dataset.size, -1).view(np.uint32) for field in fields], axis=1)
     report: Json = {
         "source": dataset.source,
@@ -45,14 +47,12 @@ def describe_dataset(dataset: Dataset, task: Task | None, bounds: ActionBounds =
         "rewards": _summary(rewards),
         "zero_rewards": float((rewards == 0).mean()),  # share of the transitions
         "actions": _summary(actions),  # over all entries
-        "action_ranges": np.stack([actions.min(0), actions.max(0)], axis=1)
-        .astype(float)
-        .tolist(),  # by entry
+        "action_ranges": action_ranges.tolist(),  # by entry
         "actions_at_bound": float((size >= AT_BOUND).mean()),  # share of the entries
         "actions_beyond_bound": float((size > 1).mean()),  # share of the entries
-        "observation_ranges": ranges.astype(float).tolist(),  # by entry
+        "observation_ranges": ranges.tolist(),  # by entry
         "constant_observations": np.flatnonzero(ranges[:, 0] == ranges[:, 1]).tolist(),  # entries
-        "constant_actions": np.flatnonzero(actions.min(0) == actions.max(0)).tolist(),  # entries
+        "constant_actions": np.flatnonzero(action_ranges[:, 0] == action_ranges[:, 1]).tolist(),  # entries
         "duplicates": dataset.size - len({hash(row.tobytes()) for row in bits}),  # bit for bit
     }
     report["warnings"] = [
