@@ -36,6 +36,30 @@ def test_differences_have_the_interval_of_welch():
     assert (value, low, high) == pytest.approx((-10, -10 - 6.0849, -10 + 6.0849), abs=1e-4)
 
 
+def test_holms_correction_stops_at_the_first_that_fails():
+    """0.005 and 0.01 are below 0.05 / 4 and 0.05 / 3, but 0.03 is not below 0.05 / 2; 0.04 is below 0.05 / 1."""
+    np.testing.assert_array_equal(claims["holm"](np.array([0.01, 0.04, 0.03, 0.005])), [1, 0, 0, 1])
+    assert not claims["holm"](np.array([0.026, 0.03])).any()
+
+
+def test_what_holds_is_above_and_not_only_different(monkeypatch):
+    """Of three tasks one is certainly above, one certainly below, one above but not after the correction."""
+    cells = {
+        **dict.fromkeys(("xql@up", "iql@down"), [10.0, 10.1, 10.2]),
+        **dict.fromkeys(("iql@up", "xql@down"), [0.0, 0.1, 0.2]),
+        "xql@near": [0.0, 0.1, 0.2],
+        "iql@near": [-0.25, -0.15, -0.05],  # p = 0.04
+    }
+    functions = claims["figure"].__globals__
+    monkeypatch.setitem(functions, "tasks_of", lambda method: ("up", "down", "near"))
+    monkeypatch.setitem(functions, "scores", lambda cell: np.array(cells[cell]))
+    assert claims["figure"]("holds xql - iql") == "2"
+    assert claims["figure"]("Holm xql - iql") == "2"
+    cells["iql@down"] = [0.0, 0.1, 0.3]  # p = 0.8: the third is then compared with 0.05 / 2
+    assert claims["figure"]("holds xql - iql") == "2"
+    assert claims["figure"]("Holm xql - iql") == "1"
+
+
 def test_gains_are_in_pairs(tmp_path, monkeypatch):
     (tmp_path / "run.csv").write_text("step,seed,score\n0,3,1\n0,4,5\n10,4,6\n10,3,4\n20,3,2\n20,4,9\n")
     monkeypatch.setitem(claims["read"].__globals__, "RESULTS", tmp_path)
@@ -59,3 +83,4 @@ def test_laws_are_compared_by_seed(tmp_path, monkeypatch):
     )
     monkeypatch.setitem(claims["read"].__globals__, "RESULTS", tmp_path)
     np.testing.assert_array_equal(claims["log_likelihoods"]("sac@run"), [0.25, -2])
+    assert claims["figure"]("nearer sac@run") == "1 of 2"

@@ -7,11 +7,13 @@ In the text, {{METHOD@TASK}} becomes the mean of the last scores over seeds with
 the seeds with that beta. {{area METHOD@TASK}} and {{area METHOD@TASK - METHOD@TASK}} are the same of the mean
 score of all evaluations: the area under the learning curve. {{law METHOD@TASK}} is the mean over seeds of the
 Gumbel's log-likelihood less the Gaussian's in bellman_errors.csv, with Student's interval. {{gain FILE STEP}}
-is the last score less that at the step, in pairs of seeds, with Student's interval. {{theory CLAIM: CASE}} is
-one of theory.csv. {{speed METHOD}} is the mean of its updates per second over XQL's beside it in speed.csv,
-with Student's interval. Over the tasks of the methods' group (offline: the picture's {{tasks}}), {{P METHOD -
-METHOD}} is the probability of improvement, {{IQM METHOD}} the interquartile mean, and
-{{holds METHOD - METHOD}} on how many tasks the difference's interval is above 0.
+is the last score less that at the step, in pairs of seeds, with Student's interval, and {{gain FILE - FILE STEP}}
+the difference of two, with Welch's. {{nearer METHOD@TASK}} is in how many of the runs that {{law METHOD@TASK}}
+is of it is above 0. {{theory CLAIM: CASE}} is one of theory.csv. {{speed METHOD}} is the mean of its updates per
+second over XQL's beside it in speed.csv, with Student's interval. Over the tasks of the methods' group (offline:
+the picture's {{tasks}}), {{P METHOD - METHOD}} is the probability of improvement, {{IQM METHOD}} the interquartile
+mean, {{mean METHOD}} the mean, {{holds METHOD - METHOD}} on how many tasks the difference's interval is above 0,
+and {{Holm METHOD - METHOD}} on how many it stays so after Holm's correction for that number of tasks.
 A test compares the page with what this would write.
 """
 
@@ -25,7 +27,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy import stats
 
-from xql_jax.reports.statistics import Statistics, statistics_of
+from xql_jax.reports.statistics import AGGREGATES, Statistics, statistics_of
 from xql_jax.reports.style import BLUE, SOFT, VERMILION, render, styled
 from xql_jax.rollout.scores import mean_and_interval
 
@@ -48,6 +50,7 @@ ONLINE = ("cheetah-run", "walker-run")
 TASKS = {
     "maze": Cells("point maze", 30_000, ("pointmaze-umaze-v0/{}", "eight-seeds/pointmaze-umaze-v0_{}")),
     "kitchen": Cells("kitchen", 30_000, ("kitchen-complete-v0/{}", "eight-seeds/kitchen-complete-v0_{}")),
+    "kitchen-again": Cells("kitchen", 30_000, ("kitchen-complete-v0-1m/{}_30000",)),
     "kitchen-1m": Cells("kitchen, 1,000,000 updates", 1_000_000, ("kitchen-complete-v0-1m/{}",)),
     "pen": Cells("pen, mixed data", 30_000, ("eight-seeds/pen-human-v1_{}",)),
     "halfcheetah": Cells("halfcheetah", 200_000, ("halfcheetah-medium-replay-200k/{}",)),
@@ -115,6 +118,15 @@ def difference(one: np.ndarray, other: np.ndarray) -> tuple[float, float, float]
     return one.mean() - other.mean(), interval.low, interval.high
 
 
+def holm(pvalues: np.ndarray) -> np.ndarray:
+    """Returns bool[tests], which are significant together at 5% by Holm's step-down procedure."""
+    order = np.argsort(pvalues)
+    steps = pvalues[order] * np.arange(len(pvalues), 0, -1) <= 0.05
+    significant = np.empty(len(pvalues), bool)
+    significant[order] = np.logical_and.accumulate(steps)
+    return significant
+
+
 def log_likelihoods(cell: str) -> np.ndarray:
     """Returns f64[seeds], the Gumbel's log-likelihood less the Gaussian's, in nats a Bellman error."""
     of_law: dict[str, list[float]] = {}
@@ -154,9 +166,15 @@ def figure(words: str) -> str:
             tasks = tasks_of(one)
             differences = (difference(scores(f"{one}@{task}"), scores(f"{other}@{task}")) for task in tasks)
             return str(sum(low > 0 for _, low, _ in differences))
-        case ["IQM", method]:
+        case ["Holm", one, "-", other]:
+            pairs = [(scores(f"{one}@{task}"), scores(f"{other}@{task}")) for task in tasks_of(one)]
+            significant = holm(np.array([stats.ttest_ind(*pair, equal_var=False).pvalue for pair in pairs]))
+            above = np.array([of_one.mean() > of_other.mean() for of_one, of_other in pairs])
+            return str(int((significant & above).sum()))
+        case [("IQM" | "mean") as aggregate, method]:
+            column = AGGREGATES.index("interquartile_mean" if aggregate == "IQM" else aggregate)
             aggregates = statistics(tasks_of(method)).aggregates[method]
-            return "{:.1f} ({:.1f} to {:.1f})".format(*aggregates[:, 0])
+            return "{:.1f} ({:.1f} to {:.1f})".format(*aggregates[:, column])
         case ["theory", claim, *case]:
             return next(
                 row["value"]
@@ -170,6 +188,11 @@ def figure(words: str) -> str:
         case ["law", cell]:
             mean, half = mean_and_interval(log_likelihoods(cell))
             return changed(mean, mean - half, mean + half, digits=3)
+        case ["nearer", cell]:
+            gaps = log_likelihoods(cell)
+            return f"{(gaps > 0).sum()} of {len(gaps)}"
+        case ["gain", one, "-", other, start]:
+            return changed(*difference(gains(one, int(start)), gains(other, int(start))))
         case ["gain", name, start]:
             mean, half = mean_and_interval(gains(name, int(start)))
             return changed(mean, mean - half, mean + half)

@@ -22,6 +22,7 @@ from xql_jax.runs.acting_settings import FinetuneSettings
 from xql_jax.runs.job import Job, log_beginning, make_job
 from xql_jax.runs.load import SavedRun, load_run
 from xql_jax.runs.machine import prepare_acting
+from xql_jax.runs.offline import watch_values
 from xql_jax.runs.online import acting_schedule, check_room, host_population
 from xql_jax.runs.run import Summary, make_evaluator, run_resources, train_and_summarize
 from xql_jax.runs.run_data import RunData, data_folder, load_data
@@ -97,6 +98,10 @@ def run_finetuning(
         if pretrained:
             population.set_in_members(state=[pretrained[member.name] for member in job.members])
 
+        watch = watch_values(
+            job.learner, job.members, batch.rewards, until=job.settings.schedule.handover or 0
+        )
+
         def make_online(first: Population) -> Population:
             """Returns the population of the second phase, with the states of the first phase's members."""
             online = host_population(
@@ -120,7 +125,7 @@ def run_finetuning(
             }
 
         return train_and_summarize(
-            job, folder, population, evaluator, data.task, stop, data.preprocessing, callbacks,
+            job, folder, population, evaluator, data.task, stop, data.preprocessing, (*callbacks, watch),
             details=details, make_online=make_online,
         )  # fmt: skip
 

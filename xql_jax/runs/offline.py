@@ -6,6 +6,7 @@ The way to the gradient: `train_and_summarize` (run.py) runs the loop (`training
 """
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -86,7 +87,9 @@ def run_offline(job: Job, stop: StopSignals | None = None, callbacks: Sequence[R
         )
 
 
-def watch_values(learner: Any, members: Sequence[Member], rewards: Array) -> RowCallback:
+def watch_values(
+    learner: Any, members: Sequence[Member], rewards: Array, until: float = math.inf
+) -> RowCallback:
     """Returns a callback that warns once of each member whose V is above every return that the rewards allow.
 
     No return is above the largest reward at every step, nor above 0 if all are negative and episodes may end.
@@ -95,6 +98,7 @@ def watch_values(learner: Any, members: Sequence[Member], rewards: Array) -> Row
 
     Args:
         rewards: f32[N] of the data that are learned from, or each the sum over several steps.
+        until: the last step at which nothing but these is learned from.
     """
     discounts = np.array([float(getattr(own, "discount", 1.0)) for own in learners_of(learner, members)])
     lengths = 1.0 / np.maximum(1.0 - discounts, 1e-12)  # steps
@@ -104,7 +108,7 @@ def watch_values(learner: Any, members: Sequence[Member], rewards: Array) -> Row
 
     def watch(step: int, columns: Mapping[str, Sequence[float]]) -> None:
         values = np.array(columns.get("value/v_mean", np.full(len(members), np.nan)))
-        for index in np.flatnonzero(values > most).tolist():
+        for index in np.flatnonzero((values > most) & (step <= until)).tolist():
             member = members[index]
             if member.name not in warned:
                 warned.add(member.name)
