@@ -37,17 +37,20 @@ def test_differences_have_the_interval_of_welch():
 
 
 def test_holms_correction_stops_at_the_first_that_fails():
-    """0.005 and 0.01 are below 0.05 / 4 and 0.05 / 3, but 0.03 is not below 0.05 / 2; 0.04 is below 0.05 / 1."""
+    """0.005 and 0.01 are below 0.05 / 4 and 0.05 / 3, 0.03 is not below 0.05 / 2, so 0.04 fails, too."""
     np.testing.assert_array_equal(claims["holm"](np.array([0.01, 0.04, 0.03, 0.005])), [1, 0, 0, 1])
     assert not claims["holm"](np.array([0.026, 0.03])).any()
 
 
 def test_what_holds_is_above_and_not_only_different(monkeypatch):
     """Of three tasks one is certainly above, one certainly below, one above but not after the correction."""
+    low, high = [0.0, 0.1, 0.2], [10.0, 10.1, 10.2]
     cells = {
-        **dict.fromkeys(("xql@up", "iql@down"), [10.0, 10.1, 10.2]),
-        **dict.fromkeys(("iql@up", "xql@down"), [0.0, 0.1, 0.2]),
-        "xql@near": [0.0, 0.1, 0.2],
+        "xql@up": high,
+        "iql@up": low,
+        "xql@down": low,
+        "iql@down": high,
+        "xql@near": low,
         "iql@near": [-0.25, -0.15, -0.05],  # p = 0.04
     }
     functions = claims["figure"].__globals__

@@ -74,8 +74,14 @@ class ActionBounds(NamedTuple):
 
     @classmethod
     def of(cls, space: spaces.Box) -> ActionBounds:
-        """Returns the bounds of an action space."""
-        return cls(tuple(np.ravel(space.low).tolist()), tuple(np.ravel(space.high).tolist()))
+        """Returns the bounds of an action space as float32, rounded inwards: no action is beyond them."""
+        low, high = (np.ravel(bound).astype(np.float32) for bound in (space.low, space.high))
+        within = np.float32(np.inf)
+        inner_low = np.where(low < np.ravel(space.low), np.nextafter(low, within), low)
+        inner_high = np.where(high > np.ravel(space.high), np.nextafter(high, -within), high)
+        has_between = inner_low <= inner_high  # else an entry that is fixed at what is no float32
+        low, high = np.where(has_between, (inner_low, inner_high), (low, high))
+        return cls(tuple(low.tolist()), tuple(high.tolist()))
 
     def filled(self, action_dim: int) -> ActionBounds:
         """Returns them with ±1 for bounds that are not known."""

@@ -7,13 +7,14 @@ In the text, {{METHOD@TASK}} becomes the mean of the last scores over seeds with
 the seeds with that beta. {{area METHOD@TASK}} and {{area METHOD@TASK - METHOD@TASK}} are the same of the mean
 score of all evaluations: the area under the learning curve. {{law METHOD@TASK}} is the mean over seeds of the
 Gumbel's log-likelihood less the Gaussian's in bellman_errors.csv, with Student's interval. {{gain FILE STEP}}
-is the last score less that at the step, in pairs of seeds, with Student's interval, and {{gain FILE - FILE STEP}}
-the difference of two, with Welch's. {{nearer METHOD@TASK}} is in how many of the runs that {{law METHOD@TASK}}
-is of it is above 0. {{theory CLAIM: CASE}} is one of theory.csv. {{speed METHOD}} is the mean of its updates per
-second over XQL's beside it in speed.csv, with Student's interval. Over the tasks of the methods' group (offline:
-the picture's {{tasks}}), {{P METHOD - METHOD}} is the probability of improvement, {{IQM METHOD}} the interquartile
-mean, {{mean METHOD}} the mean, {{holds METHOD - METHOD}} on how many tasks the difference's interval is above 0,
-and {{Holm METHOD - METHOD}} on how many it stays so after Holm's correction for that number of tasks.
+is the last score less that at the step, in pairs of seeds, with Student's interval, and {{gain FILE - FILE
+STEP}} the difference of two, with Welch's. {{nearer METHOD@TASK}} is in how many of the runs that {{law
+METHOD@TASK}} is of it is above 0. {{theory CLAIM: CASE}} is one of theory.csv. {{speed METHOD}} is the mean
+of its updates per second over XQL's beside it in speed.csv, with Student's interval. Over the tasks of the
+methods' group (offline: the picture's {{tasks}}), {{P METHOD - METHOD}} is the probability of improvement,
+{{IQM METHOD}} the interquartile mean, {{mean METHOD}} the mean, {{holds METHOD - METHOD}} on how many tasks
+the difference's interval is above 0, and {{Holm METHOD - METHOD}} on how many it stays so after Holm's
+correction for that number of tasks.
 A test compares the page with what this would write.
 """
 

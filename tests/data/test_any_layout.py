@@ -8,7 +8,8 @@ from data_formats import KINDS, Episode, joined, write
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from xql_jax.data.arrays import ROWS, Layout, from_arrays
+from xql_jax.data import dataset as datasets
+from xql_jax.data.arrays import ROWS, WITHOUT_NEXT, Layout, from_arrays
 from xql_jax.data.loading import load_dataset
 from xql_jax.data.names import NAMES
 from xql_jax.data.suspicions import suspicions
@@ -281,12 +282,12 @@ def test_rows_that_are_left_out_are_counted():
     dataset = from_arrays(rows, "arrays")
     left_out = 20 - dataset.size
     assert left_out == rows["timeouts"].sum() > 0
-    (note,) = dataset.notes
+    note = str(*dataset.notes)
     assert note.startswith(f"{left_out} of 20 rows are left out")
     assert note.endswith("without next_observations their next states are not known")
     by_rows = from_arrays(rows_like(), "arrays", Layout(prefers_rows=True))
     assert by_rows.size == dataset.size
-    assert by_rows.notes[-1].endswith("as by D4RL's loader; .npz files keep them")
+    assert str(by_rows.notes[-1]).endswith("as by D4RL's loader; .npz files keep them")
 
 
 @pytest.mark.parametrize("layout", [ROWS, Layout(prefers_rows=True), Layout(terminals_are_ends=True)])
@@ -317,7 +318,7 @@ def test_a_limit_that_stands_in_for_time_outs_is_told_and_doubted(caplog, limit,
     nothing = np.zeros(2_000)
     rows = {"observations": observations, "actions": 0.1 * observations[:, :1], "rewards": nothing}
     dataset = from_arrays({**rows, "terminals": nothing}, "arrays", Layout(episode_limit=limit))
-    assert any(f"cut every {limit} steps, the task's limit" in note for note in dataset.notes)
+    assert any(f"cut every {limit} steps, the task's limit" in str(note) for note in dataset.notes)
     assert ("a reset is seen in 19 of 33 places" in caplog.text) == warns
 
 
@@ -345,9 +346,48 @@ def test_no_row_leads_into_another_episode_by_a_counted_limit(as_d4rl, crossing)
 def test_terminals_that_are_time_outs_too_are_told():
     rows = rows_like()
     both = from_arrays({**rows, "timeouts": rows["timeouts"] | rows["terminals"]}, "arrays")
-    assert both.notes == (
-        f"{rows['terminals'].sum()} rows are terminal and time-outs, and count as terminals",
-    )
+    count = rows["terminals"].sum()
+    assert [*map(str, both.notes)] == [f"{count} rows are terminal and time-outs, and count as terminals"]
+
+
+def test_rows_without_next_observations_that_environments_filled_in_turn_are_put_together(caplog):
+    """Row k is of environment k % 2, whose observations say which and count: 30 episodes of ten steps."""
+    environment, step = np.tile([0, 1], 300), np.repeat(np.arange(300), 2)
+    rows = {
+        "observations": np.stack([environment, step], 1).astype(np.float32),
+        "actions": np.zeros((600, 1), np.float32),
+        "rewards": np.ones(600, np.float32),
+        "terminals": step % 10 == 9,
+    }
+    dataset = from_arrays({**rows, "env_id": environment}, "arrays")
+    assert dataset.trajectory_lengths().tolist() == [10] * 60
+    going_on = dataset.batch.masks == 1
+    moved = dataset.batch.next_observations[going_on] - dataset.batch.observations[going_on]
+    assert (moved == [0, 1]).all()
+    assert not caplog.text
+    from_arrays({**rows, "timeouts": step % 10 < 6}, "arrays")
+    assert "360 of 600 rows are left out" in caplog.text
+
+
+def test_an_episode_number_that_comes_again_is_another_episode():
+    """As in files that were joined."""
+    rows = rows_like() | {"terminals": np.zeros(20), "timeouts": np.zeros(20)}
+    del rows["next_observations"]
+    dataset = from_arrays({**rows, "episodes": np.arange(20) // 5 % 2}, "arrays")
+    assert dataset.trajectory_lengths().tolist() == [4] * 4
+    np.testing.assert_array_equal(dataset.batch.observations[:4], rows["observations"][:4])
+    np.testing.assert_array_equal(dataset.batch.observations[8:12], rows["observations"][10:14])
+
+
+def test_counts_of_joined_sources_are_summed():
+    rows = rows_like() | {"timeouts": rows_like()["timeouts"] | rows_like()["terminals"]}
+    del rows["next_observations"]
+    left_out, both = rows_like()["timeouts"].sum(), rows_like()["terminals"].sum()
+    notes = [*map(str, datasets.joined([from_arrays(rows, name) for name in "abc"]).notes)]
+    assert notes == [
+        f"{3 * both} rows are terminal and time-outs, and count as terminals",
+        f"{3 * left_out} of 60 rows are left out, the last of episodes that were cut off: {WITHOUT_NEXT}",
+    ]
 
 
 def test_a_text_file_is_no_archive(tmp_path):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from xql_jax.data.d4rl_rewards import POSITIONS, kitchen_rewards
-from xql_jax.data.dataset import Dataset
+from xql_jax.data.dataset import Dataset, summed
 from xql_jax.data.preprocessing import Preprocessing, fit_preprocessing, has_data_rewards
 from xql_jax.errors import Damaged, UserError
 from xql_jax.files import read_record, write_record
@@ -72,6 +72,21 @@ def test_equal_returns_cannot_be_scaled():
     with pytest.raises(UserError, match=r"file: .*all 2 trajectories return 3"):
         fit_preprocessing(data, HOPPER)
     assert fit_preprocessing(data, None).reward_scale == 1.0
+
+
+def test_equal_returns_are_equal_whatever_was_summed_before():
+    """Tiny costs before a large reward: one running sum would round each trajectory in its own way."""
+    rewards = np.tile(np.float32([-1e-3] * 9 + [100.0]), 300)
+    ends = np.arange(3_000) % 10 == 9
+    assert len(set(summed(rewards, ends))) == 1
+    returns = summed(np.float32([1e17, 4.0, 6.0, 9.0]), np.bool_([1, 0, 1, 0]))
+    np.testing.assert_allclose(returns, [1e17, 10.0], rtol=1e-7)
+
+
+@pytest.mark.parametrize("rewards", [(0.1, 0.5, 0.6, 0.0, 0.0), (0.3, 0.3, 0.1, 0.2, 0.3)])
+def test_returns_that_differ_by_rounding_alone_cannot_be_scaled(rewards):
+    with pytest.raises(UserError, match="all 2 trajectories return"):
+        fit_preprocessing(dataset(rewards), HOPPER)
 
 
 def test_observations_have_mean_0_and_std_1():

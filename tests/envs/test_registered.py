@@ -10,6 +10,7 @@ from xql_jax.envs.registered import Registered
 from xql_jax.errors import UserError
 from xql_jax.tasks import SUITES, References, get_task, referenced
 from xql_jax.tools.evaluate import EvaluationSettings, evaluate
+from xql_jax.types import ActionBounds
 
 
 @pytest.mark.parametrize("name", [task.name for task in SUITES["gymnasium"].tasks()])
@@ -90,3 +91,15 @@ def test_a_video_of_an_own_environment_asks_it_to_draw(tmp_path, monkeypatch):
     monkeypatch.delattr(Drawn, "render")
     with pytest.raises(UserError, match="no pictures: the environment has no method `render`"):
         evaluate(settings)
+
+
+@pytest.mark.parametrize("value", [-1.0, 1.0, 0.9999999])
+def test_actions_lie_within_bounds_that_are_no_float32(value):
+    """float32(-0.3) is below -0.3, and float32(0.1) above 0.1; 0.25 is exact; 0.7 is fixed."""
+    space = spaces.Box(np.array([-0.3, 0.25, 0.7]), np.array([0.1, 4.7, 0.7]), dtype=np.float64)
+    bounds = ActionBounds.of(space)
+    action = np.float64(bounds.to_environment(np.full(3, value, np.float32)))
+    assert spaces.Box(space.low[:2], space.high[:2], dtype=np.float64).contains(action[:2])
+    np.testing.assert_allclose(np.array(bounds), [space.low, space.high], rtol=2e-7)
+    assert bounds.low[1] == 0.25
+    assert ActionBounds.of(spaces.Box(-2, 2, (1,))) == ((-2.0,), (2.0,))

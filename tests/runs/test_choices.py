@@ -37,14 +37,14 @@ def in_order(report):
 def exact_values(path, policy, mask):
     """By the raw file what FQE's fixed point gives the initial states, linear in s and a: least squares.
 
-    Rows 39, 79 and 119 end a trajectory by a time-out and bring no transition. Of the three trajectories the
-    two of the highest returns stay, and their observations are normalised.
+    Rows 39, 79 and 119 end a trajectory by a time-out and bring no transition. All three trajectories count,
+    normalised by those two of the highest returns that the run learned from.
     """
     file = np.load(path)
     observations = file["observations"].astype(float)
     rows = np.arange(120).reshape(3, 40)[:, :-1]
-    rows = np.sort(rows[np.argsort(-file["rewards"][rows].sum(1))[:2]], axis=0)
-    used = observations[rows.ravel()]
+    best = rows[np.argsort(-file["rewards"][rows].sum(1))[:2]]
+    used = observations[best.ravel()]
     observations = (observations - used.mean(0)) / used.std(0)
 
     def features(at, actions):
@@ -71,7 +71,7 @@ def test_values_are_those_of_a_linear_solve_and_scores_those_of_the_last_evaluat
     # What it would be were time-outs terminal: far away.
     ended = [exact(member, mask=0.0) for member in saved.members]
     assert np.abs(np.subtract(ended, values)).min() > 0.3 * np.mean(values)
-    assert (chosen["step"], chosen["initial_states"], chosen["transitions"]) == (12, 2, 78)
+    assert (chosen["step"], chosen["initial_states"], chosen["transitions"]) == (12, 3, 117)
     scores = unbroken.content["results"][0]["last_score_by_seed"]
     assert [entry["score"] for entry in in_order(chosen)] == pytest.approx(scores)
     # Cloning has neither V nor Q.
@@ -139,11 +139,11 @@ def test_no_environment_of_the_users_is_needed(unbroken, monkeypatch):
 
 
 def test_data_that_are_given(unbroken, data, tmp_path, caplog):
-    """The better two thirds of six trajectories are four, though the run kept two of three."""
+    """All six trajectories count, though the run learned from the better two of three."""
     twice, arrays = tmp_path / "twice.npz", dict(np.load(data / "data.npz"))
     np.savez(twice, **{key: np.concatenate([array] * 2) for key, array in arrays.items()})
     report = choose(unbroken.path, dataset=(str(twice),), max_steps=3)
-    assert (report["transitions"], report["initial_states"]) == (4 * 39, 4)
+    assert (report["transitions"], report["initial_states"]) == (6 * 39, 6)
     assert f"{twice}: not the data that the run learned from" in caplog.text
     sizes = {"observations": 3, "actions": 2}
     arrays |= {key: np.random.default_rng(0).uniform(-1, 1, (120, size)) for key, size in sizes.items()}

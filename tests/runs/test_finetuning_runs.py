@@ -135,9 +135,11 @@ def test_rlpd_needs_no_pretraining(data, tmp_path):
 )
 def test_a_learner_with_noise_of_its_own_gets_no_other(data, method, given, noises):
     changes = {} if given is None else {"exploration_noise": given, "given": frozenset({"exploration_noise"})}
-    job = finetune_job(finetune_settings(data, method, **changes))
+    job = finetune_job(finetune_settings(data, method, acting_temperature=0.5, **changes))
     own = getattr(job.learner, "exploration_noise", None)
     assert (own, job.acting.exploration_noise) == pytest.approx(noises)
+    # The temperature scales the policy's spread, not the noise.
+    assert job.acting.acting_temperature == (0.5 if own is None else 1.0)
 
 
 def test_a_part_of_the_data_is_drawn_for_all_members_and_kept(data, tmp_path, caplog):

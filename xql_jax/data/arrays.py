@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from xql_jax.data.dataset import Dataset, from_transitions, jumps
+from xql_jax.data.dataset import Dataset, Note, from_transitions, jumps
 from xql_jax.data.names import AMBIGUOUS, by_meaning, is_known, missing_arrays
 from xql_jax.errors import UserError
 
@@ -78,7 +78,7 @@ def from_arrays(
     rows = _validated(given, source, called, min_rows=1 if layout.is_episode else 2)
     terminals = _terminals(rows, source)
     rows["terminals"] = terminals
-    if "next_observations" in rows and "episodes" in meanings:
+    if "episodes" in meanings:
         rows, arrays = _ordered(rows, arrays, np.ravel(arrays[meanings["episodes"][0]]))
         terminals = rows["terminals"]
     marks = _marks(rows, arrays, meanings, source)
@@ -86,9 +86,9 @@ def from_arrays(
     if marks is not None and ("terminals" in meanings or "masks" in meanings):  # not terminals by default
         ends = terminals | marks
     _refuse_ambiguous(arrays, terminals, ends, source)
-    notes = [f"{theirs} is read as {ours}" for ours, theirs in called.items() if theirs != ours]
+    notes = [Note(f"{theirs} is read as {ours}") for ours, theirs in called.items() if theirs != ours]
     if unused := [name for name in names if not is_read(name)]:
-        notes.append(f"not used: {brief(', '.join(unused))}")
+        notes.append(Note(f"not used: {brief(', '.join(unused))}"))
     dataset = _transitions(rows, marks, layout, source, notes)
     normalized = says_normalized(arrays.get(UNITS), source)
     return dataclasses.replace(dataset, is_normalized=normalized, notes=tuple(notes))
@@ -97,8 +97,13 @@ def from_arrays(
 def _ordered(
     rows: dict[str, np.ndarray], arrays: Mapping[str, ArrayLike], number: np.ndarray
 ) -> tuple[dict[str, np.ndarray], Mapping[str, ArrayLike]]:
-    """Returns rows and arrays with each episode's or environment's rows together, if they were in turn."""
-    if np.count_nonzero(number[1:] != number[:-1]) < len(np.unique(number)):
+    """Returns rows and arrays with each episode's or environment's rows together, if they were in turn.
+
+    Without next observations they are in turn if the number changes in every row: a number that comes again
+    later may also be another file's episode, which then nothing tells apart.
+    """
+    changes = np.count_nonzero(number[1:] != number[:-1])
+    if changes < (len(np.unique(number)) if "next_observations" in rows else len(number) - 1):
         return rows, arrays
     order = np.argsort(number, kind="stable")
     rows = {name: array[order] for name, array in rows.items()}
@@ -212,7 +217,7 @@ def _refuse_ambiguous(
 
 
 def _transitions(
-    rows: dict[str, np.ndarray], marks: np.ndarray | None, layout: Layout, source: str, notes: list[str]
+    rows: dict[str, np.ndarray], marks: np.ndarray | None, layout: Layout, source: str, notes: list[Note]
 ) -> Dataset:
     """Builds a dataset from rows and the result of `_marks`, and adds to the notes what may surprise."""
     terminals, limit = rows["terminals"], layout.episode_limit
@@ -222,18 +227,17 @@ def _transitions(
     cut = marks if timeouts_win else timeouts
     if cut is not None and (both := np.count_nonzero(cut & terminals)):
         counted = "left out as time-outs" if timeouts_win else "count as terminals"
-        notes.append(f"{both:,} rows are terminal and time-outs, and {counted}")
+        notes.append(Note(f"{{:,}} rows are terminal and time-outs, and {counted}", (int(both),)))
     if marks is None and limit is not None:
         timeouts = counted_timeouts(terminals, limit, as_d4rl=layout.timeouts_win)
         if not uses_next:
-            notes.append(f"no timeouts: episodes are cut every {limit:,} steps, the task's limit")
+            notes.append(Note(f"no timeouts: episodes are cut every {limit:,} steps, the task's limit"))
             _warn_of_another_limit(rows["observations"], terminals, timeouts, limit, source)
     if uses_next and layout.prefers_rows and timeouts is not None:
         jumping = jumps(rows["next_observations"], rows["observations"]) & ~(terminals | timeouts)[:-1]
         if uses_next := bool(jumping.any()):
-            notes.append(
-                f"next_observations are used: inside episodes, {jumping.sum():,} are not the next row's"
-            )
+            text = "next_observations are used: inside episodes, {:,} are not the next row's"
+            notes.append(Note(text, (int(jumping.sum()),)))
     if uses_next:
         return from_transitions({**rows, "timeouts": terminals if marks is None else marks}, source)
     if marks is not None:
@@ -250,10 +254,11 @@ def _transitions(
     if left_out := len(terminals) - dataset.size:
         last = int(terminals[-1] and not timeouts[-1] and not layout.keeps_last)
         which = ["the last of episodes that were cut off"] * (left_out > last) + ["the file's last"] * last
-        notes.append(
-            f"{left_out:,} of {len(terminals):,} rows are left out, {' and '.join(which)}: "
-            + ("as by D4RL's loader; .npz files keep them" if knows_next or last else WITHOUT_NEXT)
-        )
+        why = "as by D4RL's loader; .npz files keep them" if knows_next or last else WITHOUT_NEXT
+        text = f"{{:,}} of {{:,}} rows are left out, {' and '.join(which)}: {why}"
+        notes.append(Note(text, (left_out, len(terminals))))
+        if 2 * left_out > len(terminals) and not layout.is_episode:
+            LOG.warning(f"{source}: {notes[-1]}: are the rows in the order in which they were recorded?")
     given = np.count_nonzero(rows["rewards"])
     if given and not np.any(dataset.batch.rewards):
         LOG.warning(

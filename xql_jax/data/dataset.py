@@ -5,7 +5,7 @@ import hashlib
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -25,6 +25,16 @@ JUMP = 1e-6  # a next observation farther than this from the next row's observat
 ACTION_UNITS_REMEDY = "if the actions are normalised to ±1, say so beside them: action_units = 'normalized'"
 
 
+class Note(NamedTuple):
+    """How a source was read, where it might surprise; of sources that are joined the counts are summed."""
+
+    text: str  # with a {:,} for each count
+    counts: tuple[int, ...] = ()
+
+    def __str__(self) -> str:
+        return self.text.format(*self.counts) if self.counts else self.text
+
+
 @dataclasses.dataclass(frozen=True)
 class Dataset:
     """Transitions in file order, N of them, on the host."""
@@ -35,7 +45,7 @@ class Dataset:
     source: str  # the file or files, for messages
     references: References | None = None  # if the data contain them
     is_normalized: bool = False  # whether the actions lie within ±1 whatever the environment's bounds
-    notes: tuple[str, ...] = ()  # how the source was read, where it might surprise
+    notes: tuple[Note, ...] = ()
 
     @property
     def size(self) -> int:
@@ -83,8 +93,14 @@ class Dataset:
 
 
 def summed(rewards: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """Returns f64[T], the sums of rewards f32[N] up to each end, after the one before."""
-    return np.diff(np.cumsum(np.asarray(rewards, np.float64))[ends], prepend=0.0)
+    """Returns f64[T], the sums of rewards f32[N] up to each end, after the one before.
+
+    Each trajectory is summed by itself, so that equal ones have equal sums.
+    """
+    stops = np.flatnonzero(ends) + 1
+    if not stops.size:
+        return np.empty(0)
+    return np.add.reduceat(np.asarray(rewards[: stops[-1]], np.float64), np.append(0, stops[:-1]))
 
 
 def spread_rows(size: int) -> np.ndarray:
@@ -193,6 +209,9 @@ def joined(datasets: Sequence[Dataset]) -> Dataset:
     references = {dataset.references for dataset in datasets} - {None}
     if len(references) > 1:
         LOG.warning(f"the data bring different reference returns, so none of them counts: {references}")
+    counts: dict[str, list[tuple[int, ...]]] = {}
+    for note in (note for dataset in datasets for note in dataset.notes):
+        counts.setdefault(note.text, []).append(note.counts)
     # No ends need to be added: each dataset's last transition is marked as one.
     return Dataset(
         jax.tree.map(lambda *fields: np.concatenate(fields), *(dataset.batch for dataset in datasets)),
@@ -200,7 +219,7 @@ def joined(datasets: Sequence[Dataset]) -> Dataset:
         ", ".join(dataset.source for dataset in datasets),
         references.pop() if len(references) == 1 else None,
         all(dataset.is_normalized for dataset in datasets),
-        tuple(dict.fromkeys(note for dataset in datasets for note in dataset.notes)),
+        tuple(Note(text, tuple(map(sum, zip(*each, strict=True)))) for text, each in counts.items()),
     )
 
 

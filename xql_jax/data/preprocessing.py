@@ -1,6 +1,7 @@
 """Transforms of data before training and of observations before acting, fitted once and saved."""
 
 import dataclasses
+import math
 import pkgutil
 from pathlib import Path
 from typing import TypeVar
@@ -136,12 +137,12 @@ def fit_preprocessing(
     if scale_rewards and task and task.suite.scales_rewards:
         known_successors(dataset, "rewards are scaled by returns (--noscale_rewards leaves them)")
         returns = dataset.trajectory_returns()
-        if (span := float(returns.max() - returns.min())) == 0:
+        if alike(returns.min(), returns.max()):
             raise UserError(
                 f"{dataset.source}: rewards cannot be scaled by the range of returns, "
                 f"all {len(returns)} trajectories return {returns[0]:g}"
             )
-        reward_scale = SPAN / span
+        reward_scale = SPAN / float(returns.max() - returns.min())
     learned = dataset
     if top_returns < 1.0:
         known_successors(dataset, "the trajectories of the highest returns are to be chosen")
@@ -159,6 +160,11 @@ def fit_preprocessing(
         most_rows=most_rows,
         rewards_as_in=task.name if task and has_data_rewards(dataset, task) else "",
     )
+
+
+def alike(least: float, most: float) -> bool:
+    """Whether the least and the largest return differ by no more than the rounding of float32 rewards."""
+    return math.isclose(least, most, rel_tol=1e-6)
 
 
 def best_trajectories(dataset: Dataset, most_rows: float) -> Dataset:

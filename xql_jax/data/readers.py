@@ -12,7 +12,7 @@ import numpy as np
 import psutil
 
 from xql_jax.data.arrays import REQUIRED, UNITS, Layout, brief, from_arrays, is_read, says_normalized
-from xql_jax.data.dataset import Dataset, checked_references
+from xql_jax.data.dataset import Dataset, Note, checked_references
 from xql_jax.data.names import OUR_NAMES, is_known
 from xql_jax.errors import UserError
 from xql_jax.tasks import TASKS, References, Task
@@ -57,7 +57,7 @@ def read_hdf5(path: Path, episode_limit: int | None) -> Dataset:
     notes = dataset.notes
     if is_d4rls and len(names) > len(read):
         unused = [name for name in names if name not in read]
-        notes = (*notes, f"not used: {brief(', '.join(unused))}")
+        notes = (*notes, Note(f"not used: {brief(', '.join(unused))}"))
     references = checked_references(given, str(path))
     return dataclasses.replace(dataset, references=references, is_normalized=normalized, notes=notes)
 

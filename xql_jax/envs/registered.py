@@ -12,6 +12,7 @@ from xql_jax.envs.vector import UNKNOWN_SUCCESS, GymStep, Info, Start, act, star
 from xql_jax.errors import EnvironmentFailure, UserError, described
 from xql_jax.suites import LONGEST
 from xql_jax.tasks import Task
+from xql_jax.types import ActionBounds
 
 STEPS_PER_SECOND = 30.0  # of videos, if an environment does not state its rate
 
@@ -56,7 +57,7 @@ class Registered(SimulatedEnv):
             steps_per_second=rate,
             view=View(through_model=True),
         )
-        low, high = (np.ravel(bound).astype(np.float32) for bound in (acted.low, acted.high))
+        low, high = np.array(ActionBounds.of(acted), np.float32)
         self.action_space = spaces.Box(low, high, dtype=np.float32)
 
     def reset(self, *, seed: int | None = None, options: Info | None = None) -> Start:

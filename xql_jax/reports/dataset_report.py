@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from xql_jax.data.dataset import Dataset, as_learners_see, jumps
+from xql_jax.data.preprocessing import alike
 from xql_jax.data.suspicions import suspicions, terminals_at_limit
 from xql_jax.reports.style import BLUE, count_axis, legend_below, styled
 from xql_jax.tasks import Task
@@ -34,7 +35,7 @@ def describe_dataset(dataset: Dataset, task: Task | None, bounds: ActionBounds =
     bits = np.concatenate([field.reshape(dataset.size, -1).view(np.uint32) for field in fields], axis=1)
     report: Json = {
         "source": dataset.source,
-        "notes": list(dataset.notes),
+        "notes": [str(note) for note in dataset.notes],
         "transitions": dataset.size,
         "observation_dim": dataset.observation_dim,
         "action_dim": dataset.action_dim,
@@ -86,7 +87,7 @@ def _reward_warnings(report: Json, task: Task | None) -> Iterator[str]:
     elif not 1e-3 <= largest <= 1e3:
         yield f"the largest reward is {largest:g}, but the defaults, such as beta's, are for about 1"
     who = "the one trajectory returns" if is_one else f"all {report['trajectories']:,} trajectories return"
-    if returns["least"] == returns["most"]:
+    if alike(returns["least"], returns["most"]):
         if task and task.suite.scales_rewards:
             why = "methods that scale rewards by the range of returns will refuse this"
             yield f"{who} {returns['least']:g}: {why}"

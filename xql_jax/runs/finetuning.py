@@ -62,9 +62,11 @@ def finetune_job(settings: FinetuneSettings) -> Job:
             f"{name_in_dm_control(settings.task)} is the same task"
         )
     size = min(settings.replay_buffer_size, max(settings.max_steps, settings.batch_size))
-    # The noise of a learner that has its own, as td3_bc, is no addition to it.
-    noise = 0.0 if hasattr(learner, "exploration_noise") else settings.exploration_noise
-    schedule = acting_schedule(settings, buffer_size=size, ramps=job.ramps, exploration_noise=noise)
+    # A learner with noise of its own, as td3_bc, gets no other, and the noise is no spread of its policy.
+    own = (
+        {"exploration_noise": 0.0, "acting_temperature": 1.0} if hasattr(learner, "exploration_noise") else {}
+    )
+    schedule = acting_schedule(settings, buffer_size=size, ramps=job.ramps, **own)
     rounds = {"round_steps": schedule.round_steps}
     return job._replace(identity={**job.identity, **rounds}, acting=schedule, source=source)
 

@@ -183,20 +183,22 @@ def _dataset(settings: ChoiceSettings, saved: SavedRun) -> tuple[Dataset, np.nda
     dataset = load_dataset(task, settings.dataset or saved.sources, bounds=bounds)
     if (sizes := (dataset.observation_dim, dataset.action_dim)) != saved.sizes:
         raise UserError(f"{dataset.source}: observations and actions have {sizes} entries, not {saved.sizes}")
-    dataset = saved.preprocessing_of(dataset).dataset(dataset)
-    learned = view_for(saved.learner, dataset, saved.horizon)
-    known_successors(dataset, "the value of initial states is asked for")
-    starts = np.append(0, np.flatnonzero(dataset.ends)[:-1] + 1)
-    number = saved.content.get("init_dataset_size") or dataset.size
-    if number < dataset.size and not settings.dataset:
-        rows = drawn_rows(dataset.size, number, saved.seeds[0])
-        dataset, learned = dataset.part(rows), learned.part(rows)
-        starts = np.flatnonzero(np.isin(rows, starts))
-        if not len(starts):
-            raise UserError(f"{saved.path}: no trajectory begins in its part of the data: give --dataset")
+    preprocessing = saved.preprocessing_of(dataset)
+    kept = preprocessing.dataset(dataset)
+    learned = view_for(saved.learner, kept, saved.horizon)
+    number = saved.content.get("init_dataset_size") or kept.size
+    if number < kept.size and not settings.dataset:
+        rows = drawn_rows(kept.size, number, saved.seeds[0])
+        judged, learned, begins = kept.part(rows), learned.part(rows), np.append(True, kept.ends[:-1])[rows]
+    else:  # where top_returns kept the best trajectories, it is judged on the others, too
+        judged = dataclasses.replace(preprocessing, most_rows=math.inf).dataset(dataset)
+        begins = np.append(True, judged.ends[:-1])
     if learned.fingerprint() != saved.content.get("dataset_fingerprint"):
         LOG.warning(f"{dataset.source}: not the data that the run learned from")
-    return dataset, starts
+    known_successors(dataset, "the value of initial states is asked for")
+    if not begins.any():
+        raise UserError(f"{saved.path}: no trajectory begins in its part of the data: give --dataset")
+    return judged, np.flatnonzero(begins)
 
 
 def _scores(saved: SavedRun) -> list[float | None]:
