@@ -61,7 +61,9 @@ class DataSettings(LearningSettings):
     methods = OFFLINE
     default_method = "xql"
 
-    normalize_observations: bool = of_method(False, "Observations of mean 0 and standard deviation 1.")
+    normalize_observations: bool = of_method(
+        False, "Observations of mean 0 and standard deviation 1 (divided by 0.001 at least)."
+    )
     scale_rewards: bool = of_method(True, "Scale the rewards where IQL does, on locomotion.")
     top_returns: float = of_method(
         1.0, "Share of the transitions that is learned from, of the highest returns.", least=1e-6, most=1
