@@ -9,7 +9,7 @@ Examples:
 The arguments are runs' folders, or folders that contain runs. Nothing in them is changed. A run is finished,
 running, interrupted (--resume goes on with it) or damaged. A score is the mean over the run's seeds at the
 last evaluation, with half the width of its 95% interval; a return, where a task has no scores. For a sweep,
-it is that of the best setting.
+it is that of the best setting, among those with the values that --filter names.
 """
 
 import csv

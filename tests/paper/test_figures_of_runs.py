@@ -68,8 +68,9 @@ def test_curves_go_by_step_and_divergence_and_restarts_stand_in_the_legend(tmp_p
     write_run(tmp_path, "walker-run", "xsac", swept, swept=["beta"], summary=restarts)
     found = tables("3", tmp_path)
     sac = where(found["curves"], method="sac")
-    assert (sac["step"].tolist(), sac["mean"].tolist()) == ([1_000, 2_000, 3_000], [2.0, 2.0, 4.0])
-    assert sac["diverged"].tolist() == [1, 1, 1]
+    # At 2,000 only one of the seeds was evaluated, although the other goes on: its value alone is no mean.
+    assert (sac["step"].tolist(), sac["mean"].tolist()) == ([1_000, 3_000], [2.0, 4.0])
+    assert sac["diverged"].tolist() == [1, 1]
     by_method = dict(zip(found["restarts"]["method"], found["restarts"]["restarts"], strict=True))
     assert by_method == {"sac": 0, "xsac beta=1": 0, "xsac beta=2": 2}
     (axes,) = FIGURES_OF_RUNS["3"].draw(found).axes

@@ -14,9 +14,10 @@ RUN = RunFacts(
 
 
 def member(seed, *scores, run=None, diverged=False, finished=True, **settings):
-    """A member with these scores every ten steps; settings are fields of the config."""
+    """A member with these scores every ten steps; settings are fields of the config, or the run's own."""
     run = dataclasses.replace(RUN, **(run or {}))
     steps = [10 * (number + 1) for number in range(len(scores))]
-    prefixes = {"log_interval": "", "dataset_fingerprint": ""}  # the others are fields of the config
+    names = ("log_interval", "eval_episodes", "eval_at_start", "references", "dataset", "dataset_fingerprint")
+    prefixes = dict.fromkeys(names, "")
     named = {prefixes.get(name, "config.") + name: as_text(value) for name, value in settings.items()}
     return RunMember(run, named, "", seed, steps, scores, [diverged] * len(scores), finished)

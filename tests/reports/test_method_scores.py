@@ -8,6 +8,7 @@ from written_runs import write_run
 
 from xql_jax.reports.method_scores import method_scores
 from xql_jax.reports.run_summary import FINE_TUNING, ONLINE_TRAINING
+from xql_jax.tasks import References
 from xql_jax.tools.read_runs import read_runs
 
 
@@ -88,10 +89,29 @@ def test_what_was_learned_from_data_and_what_was_fine_tuned_are_apart():
     assert by_name["kitchen-complete-v0", "xql"].before == ()
 
 
+def test_returns_have_a_regret_as_soon_as_references_make_scores_of_them():
+    """With 100 and 300 as references the returns 200 and 300 after the hand-over are scores of 50 and 100."""
+    tuned = {"phase": FINE_TUNING, "handover": 10, "is_normalised": False}
+    (entry,), _ = method_scores([member(0, 100.0, 200.0, 300.0, run=tuned)])
+    assert math.isnan(entry.regret)
+    scored = entry.scored(References(100.0, 300.0))
+    assert (scored.before, scored.last, scored.regret) == ((0.0,), (100.0,), 0.25)
+
+
 def test_a_seed_counts_once_as_the_run_that_got_farthest_has_it():
     short = member(0, 1.0, run={"name": "short"}, finished=False)
     (score,), doubled = method_scores([short, member(0, 2.0, 3.0, run={"name": "long"})])
     assert (score.last, doubled) == ((3.0,), [("short", "seed 0 is counted once, in long")])
+
+
+def test_how_often_a_run_is_evaluated_makes_no_method_and_most_episodes_count():
+    members = [
+        member(0, 1.0, run={"name": "a"}, eval_episodes=9),
+        member(0, 2.0, run={"name": "b"}, eval_episodes=10),
+        member(1, 4.0, run={"name": "c"}, eval_episodes=9, eval_at_start=True),
+    ]
+    (score,), doubled = method_scores(members)
+    assert (score.last, doubled) == ((2.0, 4.0), [("a", "seed 0 is counted once, in b")])
 
 
 def test_unfinished_runs_count_only_where_nothing_has_finished():

@@ -1,9 +1,17 @@
 """Last and best scores from rows made by hand."""
 
+import math
+
 import pytest
 
 from xql_jax.logs.csv_rows import parse_rows
-from xql_jax.reports.run_summary import scores_by_setting, summarize, summarize_finetuning
+from xql_jax.reports.run_summary import (
+    by_seed_and_step,
+    has_all_seeds,
+    scores_by_setting,
+    summarize,
+    summarize_finetuning,
+)
 
 CSV = """step,seed,return,score,length,diverged_at,seconds
 10,3,0,40,300,,1.5
@@ -41,6 +49,14 @@ def test_groups_by_the_settings_of_a_sweep_whatever_the_order(tmp_path):
     assert [result["last_score"] for result in results] == [2.0, 20.0]
     steps, seeds, scores = scores_by_setting(rows)[("beta", 0.5),]
     assert (steps, seeds, scores.tolist()) == ([5], [0, 1], [[1.0], [3.0]])
+
+
+def test_the_steps_at_which_all_seeds_that_go_on_have_a_value():
+    """Seed 2 has another interval, seed 1 ends after step 20, and seed 0 has no finite value at step 50."""
+    of_seed = {0: (10, 20, 30, 40, 50, 60), 1: (0, 10, 20), 2: (20, 40, 50, 60)}
+    points = [(seed, step, float(seed)) for seed, steps in of_seed.items() for step in steps]
+    steps, _, values = by_seed_and_step([*points, (0, 50, math.nan)])
+    assert [step for step, whole in zip(steps, has_all_seeds(values), strict=True) if whole] == [20, 40, 60]
 
 
 def test_plain_returns_have_no_regret(tmp_path):

@@ -9,12 +9,15 @@ from members import member
 from scipy import stats
 
 from xql_jax.reports.method_scores import method_scores
+from xql_jax.reports.report_pictures import learning_curves, tuning
 from xql_jax.reports.statistics import (
     best_found,
     common_block,
+    compared_scores,
     statistics_of,
     tuning_curves,
 )
+from xql_jax.tasks import References
 
 SAMPLES = 300
 
@@ -148,6 +151,23 @@ def test_policies_with_few_and_with_many_episodes():
     np.testing.assert_array_equal(best_found(same), best_found([row.tolist() for row in same]))
 
 
+def test_scores_with_other_references_are_not_compared():
+    """Two methods have the references that are given for a third one's return; a fourth has others."""
+    settings = {"xql": [0.0, 50.0], "iql": [0.0, 50.0], "td3_bc": [0.0, 100.0]}
+    members = [member(0, 40.0, run={"algorithm": name}, references=of) for name, of in settings.items()]
+    members.append(member(0, 10.0, run={"algorithm": "bc", "is_normalised": False}))
+    scores = [score.scored(References(0.0, 50.0)) for score in method_scores(members)[0]]
+    statistics, left_out = compared_scores(scores, SAMPLES)
+    assert {name: numbers[0, 1] for name, numbers in statistics.aggregates.items()} == {
+        "bc": 20.0,
+        "iql references=[0.0, 50.0]": 40.0,
+        "xql references=[0.0, 50.0]": 40.0,
+    }
+    assert [one.run for one in left_out if "reference" in one.reason] == [
+        "td3_bc references=[0.0, 100.0] on kitchen-complete-v0"
+    ]
+
+
 def of_episodes(seed, last, **settings):
     """A member whose evaluations are of three episodes each: of no use first, then with these scores."""
     of_six = member(seed, -99.0, -99.0, -99.0, *last, **settings)
@@ -168,3 +188,24 @@ def test_a_grid_has_a_curve_of_the_last_evaluations_episodes():
     assert (bc.run.algorithm, bc.settings, bc.policies) == ("bc", 1, 1)
     assert xql.found[0, -1] == 50.0
     np.testing.assert_array_equal(bc.found, 8.0)
+
+
+def test_a_search_and_an_axis_have_one_unit_one_set_of_references_and_one_dataset():
+    """Two policies as returns, with two sets of references, and on other data, twice under one name."""
+    returns = {"is_normalised": False, "name": "returns"}
+    kinds = [({}, returns), ({"references": [0, 50]}, {}), ({"references": [0, 100]}, {})]
+    kinds += [({"dataset": ["b.npz"], "dataset_fingerprint": digest}, returns) for digest in ("aa", "bb")]
+    members = [
+        of_episodes(0, [value * scale] * 3, run=run, beta=beta, **settings)
+        for scale, (settings, run) in enumerate(kinds, start=1)
+        for beta, value in ((1.0, 20.0), (2.0, 30.0))
+    ]
+    scores, _ = method_scores(members)
+    curves = list(tuning_curves(scores))
+    assert [(curve.settings, curve.policies) for curve in curves] == [(2, 2)] * 5
+    assert sorted(curve.found[0, -1] for curve in curves) == [30.0, 60.0, 90.0, 120.0, 150.0]
+    assert len({curve.apart for curve in curves}) == 5
+    for pictures in (learning_curves(scores), tuning(curves)):
+        units = [picture.figure.axes[0].get_ylabel() for picture in pictures]
+        assert sorted(units) == ["normalised score"] * 2 + ["return"] * 3
+    assert [len(picture.figure.axes[0].lines) for picture in learning_curves(scores)] == [2] * 5

@@ -148,6 +148,27 @@ def test_a_filter_takes_columns_and_settings(listed):
         filtered(listed, "xql")
 
 
+def test_a_filter_by_a_swept_value_shows_the_score_of_that_value(tmp_path):
+    """The best of all has beta 2; with beta 1, the better tau counts; beta 4 has no finite score."""
+    scores = {(1.0, 0.1): 3.0, (1.0, 0.2): 4.0, (2.0, 0.1): 9.0, (2.0, 0.2): 8.0, (4.0, 0.1): math.nan}
+    members = {(0, *values): [score] for values, score in scores.items()}
+    sweep = {"sweep": "beta=1,2,4;tau=0.1,0.2"}
+    write_run(tmp_path, "maze", "xql", members, swept=["beta", "tau"], content=sweep, beta=7.0)
+    runs = list_runs([str(tmp_path)])
+    shown = {
+        text: [(run.score, run.score_text) for run in filtered(runs, text)]
+        for text in ("", "beta=1", "beta=1.0 tau=0.1", "config.tau=0.2", "beta=4", "beta=7")
+    }
+    assert math.isnan(shown.pop("beta=4")[0][0])
+    assert shown == {
+        "": [(9.0, "9.0 (beta=2, tau=0.1)")],
+        "beta=1": [(4.0, "4.0 (beta=1, tau=0.2)")],
+        "beta=1.0 tau=0.1": [(3.0, "3.0 (beta=1, tau=0.1)")],
+        "config.tau=0.2": [(8.0, "8.0 (beta=2, tau=0.2)")],
+        "beta=7": [],
+    }
+
+
 def test_a_run_whose_heart_beats_is_running_wherever_that_is(tmp_path, monkeypatch):
     monkeypatch.setattr("xql_jax.files.BEAT", 0.01)
     folder = write_run(tmp_path, "maze", "xql", {0: [1.0]}, status=None)

@@ -1,6 +1,7 @@
 """Runs that figures show; their learning curves (Figures 3, 7, 10 to 12) and ablations (Figures 8 and 9)."""
 
 import dataclasses
+import itertools
 import logging
 import math
 from collections.abc import Mapping, Sequence
@@ -17,7 +18,7 @@ from xql_jax.learners.registry import OFFLINE, method_of
 from xql_jax.paper.columns import Table, Tables, long_table, unique, where
 from xql_jax.reports import style
 from xql_jax.reports.method_scores import MethodScore, method_scores
-from xql_jax.reports.run_summary import FINE_TUNING, by_seed_and_step, grouped
+from xql_jax.reports.run_summary import FINE_TUNING, by_seed_and_step, grouped, has_all_seeds
 from xql_jax.rollout.scores import mean_and_interval
 from xql_jax.tools.read_runs import read_runs
 
@@ -99,9 +100,10 @@ def read_curves(
     Args:
         quantity: the column that is shown, "return" or "score".
     Returns:
-        `seeds`: each seed's values. `curves`: at each step their mean with its 95% interval (Student's t),
-        which is NaN for a single seed, the number of seeds, and the number that had diverged. `restarts`: how
-        often the method's runs have initialised their networks again.
+        `seeds`: each seed's values. `curves`: at each step at which all seeds that go on have one, see
+        `has_all_seeds`, their mean with its 95% interval (Student's t), which is NaN for a single seed, the
+        number of seeds, and the number that had diverged. `restarts`: how often the method's runs have
+        initialised their networks again.
     Raises:
         UserError: if nothing was evaluated.
     """
@@ -112,8 +114,10 @@ def read_curves(
     places = grouped(points, lambda point: (point.task, point.method))
     curves, restarts = [], []
     for place, of_place in places.items():
-        # By step: a seed may have been evaluated at steps at which the seed before it was not.
-        for step, at in sorted(grouped(of_place, lambda point: point.step).items()):
+        steps, _, values = by_seed_and_step((point.seed, point.step, point.value) for point in of_place)
+        at_step = grouped(of_place, lambda point: point.step)
+        for step in itertools.compress(steps, has_all_seeds(values)):
+            at = at_step[step]
             mean, half_width = mean_and_interval(np.array([point.value for point in at]))
             diverged = sum(point.diverged for point in at)
             curves.append((*place, step, mean, mean - half_width, mean + half_width, len(at), diverged))
@@ -261,9 +265,10 @@ def draw_ablation(tables: Tables, *, field: str) -> Figure:
             axes.set(ylabel=f"score (percent): {first}", xlabel="updates (steps)")
             for value, color in zip(values, style.scale(len(values)), strict=True):
                 rows = where(curves, task=task, method=first, value=value)
-                if steps := sorted(set(rows["step"].tolist())):  # else it is another task's value
-                    means = np.array([[rows["score"][rows["step"] == step].mean() for step in steps]])
-                    style.draw_curve(axes, steps, means, {"color": color, "label": f"{value:g}"}, False)
+                columns = [rows[name].tolist() for name in ("seed", "step", "score")]
+                if columns[0]:  # else it is another task's value
+                    steps, _, of_seeds = by_seed_and_step(zip(*columns, strict=True))
+                    style.draw_curve(axes, steps, of_seeds, {"color": color, "label": f"{value:g}"}, False)
             style.count_axis(axes.xaxis)
             style.legend_below(axes, 4, field)
     return figure

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,13 +18,14 @@ from xql_jax.reports.run_summary import (
     varying_names,
 )
 from xql_jax.reports.score_table import Entry
+from xql_jax.tasks import References
 
 FOLDERS_HELP = "folders of runs, or folders that contain runs"  # what commands read
 FINGERPRINT = "dataset_fingerprint"
 # What scores of different algorithms must share to be compared: else it is in their names.
 COMMON = ("references", "dataset", "env_backend", "legacy_inertia")
 # Settings that distinguish no methods.
-NO_METHOD = ("sweep", "log_interval", "eval_interval", "eval_episodes")
+NO_METHOD = ("sweep", "log_interval", "eval_interval", "eval_episodes", "eval_at_start")
 LARGEST_DRAWN = float(np.finfo(np.float32).max)  # larger values, such as infinity, cannot be drawn
 
 
@@ -89,14 +90,14 @@ class RunMember:
         return self.values[self.steps.index(handover)]
 
     @property
-    def regret(self) -> float:
-        """Its cumulative regret after the hand-over; NaN without one."""
-        if self.run.handover is None or not self.run.is_normalised:
+    def after(self) -> float:
+        """The mean of its evaluations after the hand-over; NaN without one."""
+        if self.run.handover is None:
             return math.nan
         after = [
             value for step, value in zip(self.steps, self.values, strict=True) if step > self.run.handover
         ]
-        return float(cumulative_regret(np.array(after))) if after else math.nan
+        return float(np.mean(after)) if after else math.nan
 
     @property
     def has_diverged(self) -> bool:
@@ -180,6 +181,24 @@ def method_scores(members: Iterable[RunMember], but: str = "") -> tuple[list[Met
     return sorted(scores, key=lambda score: (score.dataset, score.method)), doubled
 
 
+def comparable(scores: Sequence[MethodScore]) -> Iterator[tuple[str, list[MethodScore]]]:
+    """Yields groups of scores whose numbers may share an axis or a search, and what sets each group apart.
+
+    A group has one dataset, phase and unit, and the same references, data and simulator. What sets it apart
+    is text, such as `references=[0, 4]`, or empty.
+    """
+    places = grouped(scores, lambda score: (score.dataset, score.facts.phase))
+    varying = {place: _names([one.members[0] for one in group], "") for place, group in places.items()}
+
+    def key(score: MethodScore) -> tuple[str, str, bool, str]:
+        place = score.dataset, score.facts.phase
+        names = [name for name in varying[place] if name in (*COMMON, FINGERPRINT)]
+        return *place, score.facts.is_normalised, setting_text(score.members[0], names)
+
+    for (*_, apart), group in grouped(scores, key).items():
+        yield apart, group
+
+
 def setting_text(member: RunMember, names: Iterable[str]) -> str:
     """Returns the member's values of these settings, such as `beta=0.5 tau=0.1`."""
     return " ".join(f"{name.removeprefix('config.')}={member.settings.get(name) or '-'}" for name in names)
@@ -208,9 +227,17 @@ def _of_method(member: RunMember) -> dict[str, str]:
 
 
 def _each_seed_once(group: Sequence[RunMember], doubled: list[LeftOut]) -> list[RunMember]:
-    """Returns one member per seed, the one that got farthest, and adds the others to `doubled`."""
+    """Returns one member per seed, and adds the others to `doubled`.
+
+    It is the one that got farthest, and of equal ones the one whose evaluations have most episodes.
+    """
+
+    def order(member: RunMember) -> tuple[int, bool, int, float, str]:
+        episodes = float(member.settings.get("eval_episodes", 0))
+        return member.seed, not member.is_finished, -member.steps[-1], -episodes, member.run.name
+
     kept: dict[int, RunMember] = {}
-    for member in sorted(group, key=lambda m: (m.seed, -m.is_finished, -m.steps[-1], m.run.name)):
+    for member in sorted(group, key=order):
         first = kept.setdefault(member.seed, member)
         if first is not member:
             reason = f"seed {member.seed} is counted once, in {first.run.name}"
@@ -225,6 +252,8 @@ def _score(method: str, members: Sequence[RunMember]) -> MethodScore:
     run = counted[0].run
     before = tuple(member.before for member in counted if member.before is not None)
     paper_before, paper = _of_paper(run)
+    after = float(np.mean([member.after for member in counted]))
+    references = counted[0].settings.get("references")
     return MethodScore(
         dataset=run.dataset,
         method=method,
@@ -235,13 +264,15 @@ def _score(method: str, members: Sequence[RunMember]) -> MethodScore:
         restarts=sum(member.restarts for member in counted),
         updates=max(member.steps[-1] for member in counted),
         before=before if len(before) == len(counted) else (),
-        regret=float(np.mean([member.regret for member in counted])),
+        after=after,
+        regret=float(cumulative_regret(np.array([after]))) if run.is_normalised else math.nan,
         paper_before=paper_before,
         paper=paper,
         run="; ".join(dict.fromkeys(member.run.name for member in counted)),
         commits=frozenset(str(member.run.made_by.get("commit", "")) for member in counted),
         note="" if finished else _how_far(counted),
         is_normalised=run.is_normalised,
+        references=References(*json.loads(references)) if references else None,
     )
 
 

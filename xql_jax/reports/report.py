@@ -126,8 +126,9 @@ class Report:
 def _tuning_rows(curves: Sequence[TuningCurve]) -> Iterator[Sequence[object]]:
     numbers = ("settings", "policies", "episodes", "score", "low_95", "high_95")
     yield "dataset", "phase", "algorithm", *numbers, "quantity"
-    for run, *counts, found in curves:
-        what, quantity = (run.dataset, run.phase, run.algorithm), "score" if run.is_normalised else "return"
+    for run, apart, *counts, found in curves:
+        what = (run.dataset, run.phase, f"{run.algorithm} {apart}".rstrip())
+        quantity = "score" if run.is_normalised else "return"
         for number, with_ends in enumerate(found.T, start=1):
             yield *what, *counts, number, *map(plain_number, with_ends), quantity
 

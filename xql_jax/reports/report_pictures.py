@@ -9,7 +9,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from xql_jax.reports import style
-from xql_jax.reports.method_scores import NO_METHOD, MethodScore, RunFacts, RunMember, setting_text
+from xql_jax.reports.method_scores import (
+    NO_METHOD,
+    MethodScore,
+    RunFacts,
+    RunMember,
+    comparable,
+    setting_text,
+)
 from xql_jax.reports.run_summary import OFFLINE_TRAINING, by_seed_and_step, grouped, varying_names
 from xql_jax.reports.statistics import Statistics, TuningCurve
 
@@ -26,9 +33,9 @@ class Picture(NamedTuple):
 
 @style.styled()
 def learning_curves(scores: Sequence[MethodScore]) -> list[Picture]:
-    """Returns a picture per dataset and phase, see `draw_curves`."""
+    """Returns a picture per dataset and phase, and of what can be compared there, see `draw_curves`."""
     pictures, every = [], style.looks_of(score.method for score in scores)
-    for place, group in grouped(scores, lambda score: _place(score.facts)).items():
+    for apart, group in comparable(scores):
         best = sorted(group, key=lambda score: -np.nan_to_num(score.mean, nan=-np.inf))[: style.MOST_LINES]
         # A method looks the same in all pictures, unless there are too many to be told apart.
         known = every if len(every) <= style.MOST_LINES else style.looks_of(score.method for score in best)
@@ -48,7 +55,7 @@ def learning_curves(scores: Sequence[MethodScore]) -> list[Picture]:
         style.draw_curves(axes, curves, looks, len(best) <= style.MOST_WITH_SEEDS, handover)
         axes.set(xlabel=f"updates, then {run.unit}s" if run.handover else f"{run.unit}s", ylabel=_unit(run))
         notes = [f"The {len(best)} best of {len(group)} methods."] if len(best) < len(group) else []
-        pictures.append(Picture(place, figure, notes))
+        pictures.append(Picture(_place(run, apart), figure, notes))
     return pictures
 
 
@@ -56,8 +63,12 @@ def learning_curves(scores: Sequence[MethodScore]) -> list[Picture]:
 def sensitivity(scores: Sequence[MethodScore]) -> list[Picture]:
     """Returns a picture per dataset, algorithm and varied field: last scores, as crosses if diverged."""
     pictures = []
-    where = grouped(scores, lambda score: f"{score.facts.algorithm} on {_place(score.facts)}")
-    for place, group in where.items():
+    groups = [
+        (f"{algorithm} on {_place(of_algorithm[0].facts, apart)}", of_algorithm)
+        for apart, group in comparable(scores)
+        for algorithm, of_algorithm in grouped(group, lambda score: score.facts.algorithm).items()
+    ]
+    for place, group in groups:
         members = [member for score in group for member in score.members]
         varying = [name for name in varying_names([m.settings for m in members]) if name not in NO_METHOD]
         for field in varying:
@@ -116,9 +127,10 @@ def profiles(statistics: Statistics) -> Picture:
 
 @style.styled()
 def tuning(curves: Sequence[TuningCurve]) -> list[Picture]:
-    """Returns a picture per dataset and phase: the best policy found against evaluation episodes."""
+    """Returns a picture per group of `comparable`: the best policy found against evaluation episodes."""
     pictures = []
-    for place, group in grouped(curves, lambda curve: _place(curve.run)).items():
+    places = grouped(curves, lambda curve: (_place(curve.run, curve.apart), curve.run.is_normalised))
+    for (place, _), group in places.items():
         episodes = np.arange(1, group[0].found.shape[1] + 1)
         figure, axes = _with_bands(episodes, {curve.run.algorithm: curve.found for curve in group})
         axes.set(xlabel="evaluation episodes", ylabel=_unit(group[0].run))
@@ -138,8 +150,9 @@ def _with_bands(x: np.ndarray, curves: Mapping[str, np.ndarray]) -> tuple[Figure
     return figure, axes
 
 
-def _place(run: RunFacts) -> str:
-    return run.dataset if run.phase == OFFLINE_TRAINING else f"{run.dataset}, {run.phase}"
+def _place(run: RunFacts, apart: str) -> str:
+    place = run.dataset if run.phase == OFFLINE_TRAINING else f"{run.dataset}, {run.phase}"
+    return f"{place} {apart}".rstrip()
 
 
 def _unit(run: RunFacts) -> str:

@@ -46,6 +46,20 @@ def by_seed_and_step(points: Iterable[tuple[int, int, float]]) -> BySeed:
     return steps, seeds, np.array(values, np.float64)
 
 
+def has_all_seeds(values: np.ndarray) -> np.ndarray:
+    """Returns bool[steps], whether every seed has a finite value there that has one there or later.
+
+    A line through the means at all steps would jump where seeds were evaluated at different steps. A seed
+    that has ended lacks nothing.
+
+    Args:
+        values: f64[seeds, steps], as `by_seed_and_step` arranges them.
+    """
+    known = np.isfinite(values)
+    goes_on = np.logical_or.accumulate(known[:, ::-1], axis=1)[:, ::-1]
+    return (known == goes_on).all(axis=0)
+
+
 def summarize(rows: Sequence[Row]) -> list[Json]:
     """Returns one entry per setting: the last scores, which are the result, and the best scores in training.
 

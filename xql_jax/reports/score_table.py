@@ -10,6 +10,7 @@ from typing import Self
 
 import numpy as np
 
+from xql_jax.reports.run_summary import cumulative_regret
 from xql_jax.rollout.scores import mean_and_interval, shown
 from xql_jax.tasks import References
 
@@ -26,6 +27,7 @@ class Entry:
     restarts: int = 0  # of networks that diverged, over all seeds
     updates: int = 0
     before: tuple[float, ...] = ()  # fine-tuning: the score of every seed at the hand-over; else empty
+    after: float = math.nan  # fine-tuning: the mean over seeds and evaluations after the hand-over, if known
     regret: float = math.nan  # cumulative regret after the hand-over, see `summarize_finetuning`
     paper: float | None = None
     paper_before: float | None = None
@@ -33,6 +35,7 @@ class Entry:
     commits: frozenset[str] = frozenset()  # of the code that trained the runs
     note: str = ""  # why there is no score, or none for some of the seeds
     is_normalised: bool = True  # else the scores are returns
+    references: References | None = None  # returns that are 0 and 100; None: the task's own
 
     @property
     def mean(self) -> float:
@@ -73,9 +76,11 @@ class Entry:
         return dataclasses.replace(
             self,
             is_normalised=True,
+            references=references,
             last=scores(self.last),
             best=scores(self.best),
             before=scores(self.before),
+            regret=float(cumulative_regret(np.array(scores([self.after])))),
         )
 
     def record(self) -> dict[str, object]:

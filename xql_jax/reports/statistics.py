@@ -2,12 +2,13 @@
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from xql_jax.reports.method_scores import LeftOut, MethodScore, RunFacts
+from xql_jax.reports.method_scores import LeftOut, MethodScore, RunFacts, comparable
 from xql_jax.reports.run_summary import grouped
 from xql_jax.reports.style import MOST_LINES
 from xql_jax.rollout.scores import mean_and_interval
@@ -41,7 +42,7 @@ class Statistics(NamedTuple):
 
 def compared_scores(scores: Sequence[MethodScore], samples: int) -> tuple[Statistics | None, list[LeftOut]]:
     """Returns the statistics over the comparable scores, and the reasons why other scores are left out."""
-    fit: dict[tuple[str, str], Sequence[float]] = {}
+    fit: dict[tuple[str, str], MethodScore] = {}
     reasons: dict[tuple[str, str], str] = {}
     for score in scores:
         place = (score.dataset, score.method)
@@ -52,7 +53,14 @@ def compared_scores(scores: Sequence[MethodScore], samples: int) -> tuple[Statis
         elif any(map(math.isnan, score.last)):
             reasons[place] = "a last score is not finite"
         else:
-            fit[place] = score.last
+            fit[place] = score
+    for dataset, of_dataset in grouped(fit.values(), lambda score: score.dataset).items():
+        (usual, _), *_ = Counter(score.references for score in of_dataset).most_common()
+        for score in of_dataset:
+            if score.references != usual:
+                del fit[dataset, score.method]
+                why = "its reference returns are not those of the methods that count on this dataset"
+                reasons[dataset, score.method] = why
     datasets, methods = common_block(list(fit))
     for dataset, method in fit:
         if dataset not in datasets:
@@ -63,7 +71,9 @@ def compared_scores(scores: Sequence[MethodScore], samples: int) -> tuple[Statis
     left_out = [LeftOut(f"{method} on {dataset}", reason) for (dataset, method), reason in reasons.items()]
     if not methods:
         return None, left_out
-    matrices = {method: score_matrix([fit[dataset, method] for dataset in datasets]) for method in methods}
+    matrices = {
+        method: score_matrix([fit[dataset, method].last for dataset in datasets]) for method in methods
+    }
     return statistics_of(datasets, matrices, samples), left_out
 
 
@@ -176,6 +186,7 @@ class TuningCurve(NamedTuple):
     """The score of the best policy that a search over an algorithm's trained policies finds."""
 
     run: RunFacts  # of one of the policies
+    apart: str  # what sets its data or references apart from others on the dataset, see `comparable`
     settings: int  # that were tried
     policies: int  # of all settings and seeds
     found: np.ndarray  # f64[3, PULLS], after each evaluation episode, see `best_found`
@@ -184,12 +195,14 @@ class TuningCurve(NamedTuple):
 def tuning_curves(scores: Sequence[MethodScore]) -> Iterator[TuningCurve]:
     """Yields a curve of each algorithm on the datasets where one of them was trained with several settings.
 
+    Policies whose scores cannot be compared, see `comparable`, are in searches of their own.
+
     Args:
         scores: of methods whose members have the scores of single episodes as their values. Those of the last
             evaluation count, and finished runs alone.
     """
     finished = [score for score in scores if not score.note]
-    for group in grouped(finished, lambda score: (score.dataset, score.facts.phase)).values():
+    for apart, group in comparable(finished):
         by_algorithm = grouped(group, lambda score: score.facts.algorithm).values()
         if max(map(len, by_algorithm)) == 1:
             continue
@@ -197,7 +210,7 @@ def tuning_curves(scores: Sequence[MethodScore]) -> Iterator[TuningCurve]:
             members = [member for score in methods for member in score.members]
             episodes = [member.values[member.steps.index(member.steps[-1]) :] for member in members]
             found = best_found(episodes)
-            yield TuningCurve(methods[0].facts, len(methods), len(members), found)
+            yield TuningCurve(methods[0].facts, apart, len(methods), len(members), found)
 
 
 def best_found(scores: Sequence[Sequence[float]]) -> np.ndarray:

@@ -23,7 +23,7 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 from matplotlib.transforms import ScaledTranslation
 
 from xql_jax.files import write_atomically
-from xql_jax.reports.run_summary import BySeed
+from xql_jax.reports.run_summary import BySeed, has_all_seeds
 from xql_jax.rollout.scores import mean_and_interval
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart, from dark to light.
@@ -159,14 +159,17 @@ def draw_curves(
 def draw_curve(axes: Axes, steps: Sequence[int], values: np.ndarray, look: Look, with_seeds: bool) -> None:
     """Draws the mean over seeds; `with_seeds` also each seed, thinly, and from three seeds on a band.
 
-    The band is the 95% interval of the mean (Student's t). Many points are not marked by dots.
+    The band is the 95% interval of the mean (Student's t). Many points are not marked by dots. The mean is
+    drawn at the steps at which every seed that has not ended has a value, see `has_all_seeds`.
 
     Args:
-        values: f64[seeds, steps]; NaN where a seed has no finite value, which counts in no mean.
+        values: f64[seeds, steps]; NaN where a seed has no finite value.
         look: of the mean's line.
     """
     marker = "o" if len(steps) <= MOST_WITH_DOTS else None
-    known = [column[np.isfinite(column)] for column in values.T]
+    whole = has_all_seeds(values)
+    known = [column[np.isfinite(column)] for column in values.T[whole]]
+    of_mean = np.array(steps)[whole]
     means, half_widths = np.transpose(
         [mean_and_interval(column) if len(column) else (np.nan, np.nan) for column in known]
     )
@@ -176,8 +179,8 @@ def draw_curve(axes: Axes, steps: Sequence[int], values: np.ndarray, look: Look,
         has_band = np.array([len(column) >= LEAST_FOR_BAND for column in known])
         if has_band.any():
             ends = means - half_widths, means + half_widths
-            axes.fill_between(steps, *ends, where=has_band, color=look["color"], alpha=0.15, linewidth=0)
-    axes.plot(steps, means, marker=marker, zorder=3, **look)
+            axes.fill_between(of_mean, *ends, where=has_band, color=look["color"], alpha=0.15, linewidth=0)
+    axes.plot(of_mean, means, marker=marker, zorder=3, **look)
 
 
 def render(figure: Figure, kind: str = "png", dpi: int = 200) -> bytes:

@@ -6,12 +6,11 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-
 from xql_jax.errors import UserError, nearest
 from xql_jax.reports.method_scores import (
     FINGERPRINT,
     FOLDERS_HELP,
+    MethodScore,
     RunFacts,
     RunMember,
     data_differ,
@@ -19,7 +18,6 @@ from xql_jax.reports.method_scores import (
 )
 from xql_jax.reports.run_summary import grouped
 from xql_jax.reports.score_table import with_interval
-from xql_jax.rollout.scores import mean_and_interval
 from xql_jax.runs.folder import HEARTBEAT
 from xql_jax.settings import Settings, setting
 from xql_jax.tools.read_runs import read_runs
@@ -36,7 +34,9 @@ class ListSettings(Settings):
 
     folders: Sequence[str] = setting((), FOLDERS_HELP, positional=True)
     filter: str = setting(
-        "", "List only runs with each NAME=VALUE. A name is task, method, state or a setting, such as beta."
+        "",
+        "List only runs with each NAME=VALUE. A name is task, method, state or a setting, such as beta. "
+        "The score of a sweep is then of its members with the value.",
     )
     compare: bool = setting(False, "Show the settings that have several values among the listed runs.")
     sort: str = setting("task", "Order: by task and method, best score, newest or name.", choices=SORTS)
@@ -54,11 +54,37 @@ class ListedRun:
     method: str = ""
     seeds: tuple[int, int] = (0, 0)  # first and last
     how_far: str = ""  # unless it is finished
-    score: float = math.nan  # mean over the seeds at the last evaluation; in a sweep, the best setting's
-    half_width: float = math.nan  # of its 95% interval
-    score_text: str = ""  # the score, its 95% interval, in a sweep the setting, and whether it is a return
+    scores: Sequence[MethodScore] = ()  # the finite ones, of a sweep by setting
     written: float = 0.0  # when its files last changed, in seconds since the epoch
     settings: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def best(self) -> MethodScore | None:
+        return max(self.scores, default=None, key=lambda score: score.mean)
+
+    @property
+    def score(self) -> float:
+        """The mean over the seeds at the last evaluation; in a sweep, the best setting's."""
+        return self.best.mean if self.best else math.nan
+
+    @property
+    def half_width(self) -> float:
+        """Of the score's 95% interval."""
+        return self.best.interval if self.best else math.nan
+
+    @property
+    def score_text(self) -> str:
+        """The score, its 95% interval, in a sweep the setting, and whether it is a return."""
+        if not (best := self.best):
+            return ""
+        text = with_interval(best.last)
+        if swept := best.members[0].swept:
+            text += f" ({swept})"
+        if not best.is_normalised:
+            text += " (return)"
+        if best.diverged:
+            text += f" ({best.diverged} diverged)"
+        return text
 
     def value(self, key: str) -> str | None:
         """Returns the value that a filter compares: a column, or a setting without its "config."."""
@@ -77,17 +103,6 @@ def list_runs(folders: Sequence[str]) -> list[ListedRun]:
 
 def _listed(run: RunFacts, members: Sequence[RunMember]) -> ListedRun:
     state = run.status.split()[0]
-    finite = [score for score in method_scores(members)[0] if math.isfinite(score.mean)]
-    best = max(finite, default=None, key=lambda score: score.mean)
-    score_text = ""
-    if best:
-        score_text = with_interval(best.last)
-        if swept := best.members[0].swept:
-            score_text += f" ({swept})"
-        if not run.is_normalised:
-            score_text += " (return)"
-        if best.diverged:
-            score_text += f" ({best.diverged} diverged)"
     varying = dict(fields_given(f"{run.settings.get('sweep', '')} {run.settings.get('ramp', '')}"))
     files = [run.path / name for name in ("summary.json", "evaluations.csv", "metrics.csv", HEARTBEAT)]
     files = [file for file in files if file.exists()] or [run.path / "config.json"]  # users may write in this
@@ -100,9 +115,7 @@ def _listed(run: RunFacts, members: Sequence[RunMember]) -> ListedRun:
         method=run.algorithm,
         seeds=run.seeds,
         how_far="" if state == "finished" else f" at {max(run.step, *saved, 0):,} of {run.max_steps:,}",
-        score=best.mean if best else math.nan,
-        half_width=float(mean_and_interval(np.array(best.last))[1]) if best else math.nan,
-        score_text=score_text,
+        scores=[score for score in method_scores(members)[0] if math.isfinite(score.mean)],
         written=max(file.stat().st_mtime for file in files),
         settings={
             name: varying.get(name.removeprefix("config."), value)
@@ -116,7 +129,7 @@ def filtered(runs: Sequence[ListedRun], text: str) -> list[ListedRun]:
     """Returns the runs that match every NAME=VALUE of the text, such as 'method=xql beta=1'.
 
     A name is a column of the list or a setting; UserError if no run has it. Spaces within brackets belong to
-    a value, such as [256, 256].
+    a value, such as [256, 256]. If a run swept the setting, only the scores with the value are kept.
     """
     chosen = list(runs)
     for part in re.sub(r",\s+(?=[^[]*\])", ",", text).split():
@@ -126,8 +139,19 @@ def filtered(runs: Sequence[ListedRun], text: str) -> list[ListedRun]:
         if key not in COLUMNS and all(run.value(key) is None for run in runs if run.state != "damaged"):
             known = {*COLUMNS, *(name.removeprefix("config.") for run in runs for name in run.settings)}
             raise UserError(f"--filter: no run has {key!r}; nearest: {nearest(key, known)}")
-        chosen = [run for run in chosen if _equal(run.value(key), wanted)]
+        chosen = [_with_scores_of(run, key, wanted) for run in chosen if _equal(run.value(key), wanted)]
     return chosen
+
+
+def _with_scores_of(run: ListedRun, key: str, wanted: str) -> ListedRun:
+    name = key.removeprefix("config.")
+
+    def fits(score: MethodScore) -> bool:
+        member = score.members[0]
+        is_swept = name in dict(fields_given(member.swept.replace(",", "")))
+        return not is_swept or _equal(member.settings.get(f"config.{name}"), wanted)
+
+    return dataclasses.replace(run, scores=list(filter(fits, run.scores)))
 
 
 def _equal(value: str | None, wanted: str) -> bool:
