@@ -24,7 +24,11 @@ from xql_jax.tools.collect import CollectionSettings, collect
 def main(settings: CollectionSettings) -> int:
     made = collect(settings)
     score = "" if made["mean_score"] is None else f", score {made['mean_score']:.1f}"
-    gained = "" if made["mean_return"] is None else f"; mean return {made['mean_return']:.4g}{score}"
+    gained = ""
+    if made["mean_return"] is not None:
+        whole = made["whole_episodes"]
+        of_them = "" if whole == made["episodes"] else f" of the {whole:,} whole episodes:"
+        gained = f"; mean return{of_them} {made['mean_return']:.4g}{score}"
     print(
         f"{made['output']}: {made['transitions']:,} transitions, {made['episodes']:,} episodes, "
         f"{made['terminals']:,} terminal{gained}"

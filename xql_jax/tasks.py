@@ -34,6 +34,11 @@ class References(NamedTuple):
     expert_return: float  # an expert's: score 100
 
 
+def has_own_scores(name: str) -> bool:
+    """Whether a task is listed with reference returns, or is scored by success."""
+    return name in LISTED_TASKS and LISTED_TASKS[name].is_normalised
+
+
 def references_given(texts: Sequence[str], names: Collection[str]) -> dict[str, References]:
     """Parses TASK=RANDOM,EXPERT; UserError unless each is one of the names, a task without scores."""
     found = dict[str, References]()
@@ -41,8 +46,7 @@ def references_given(texts: Sequence[str], names: Collection[str]) -> dict[str, 
         task, _, returns = text.partition("=")
         with contextlib.suppress(ValueError):
             low, high = map(float, returns.split(","))
-            is_normalised = task in LISTED_TASKS and LISTED_TASKS[task].is_normalised
-            if task in names and not is_normalised and 0 < high - low < math.inf:
+            if task in names and not has_own_scores(task) and 0 < high - low < math.inf:
                 found[task] = References(low, high)
         if task not in found:
             raise UserError(

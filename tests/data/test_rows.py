@@ -87,16 +87,16 @@ def test_returns_of_whole_episodes_leave_out_what_was_cut_off():
         "terminals": np.array([0, 1, 0, 0, 0, 0, 0], bool),
         "timeouts": np.array([0, 0, 0, 0, 1, 0, 1], bool),
     }
-    np.testing.assert_array_equal(whole_returns_of(rows, 3, True), [3.0, 12.0])
+    np.testing.assert_array_equal(whole_returns_of(rows, 3, [4, 6]), [3.0, 12.0])
     fragment = {key: column[5:] for key, column in rows.items()}
-    np.testing.assert_array_equal(whole_returns_of(fragment, 3, True), [13.0])  # there is no whole one
-    np.testing.assert_array_equal(whole_returns_of(rows, 9, True), [3.0])  # row 1 is a terminal
-    # Time-outs before the limit are the environment's own, but for the last one.
-    np.testing.assert_array_equal(whole_returns_of(rows, 9, False), [3.0, 12.0])
-    np.testing.assert_array_equal(whole_returns_of(rows, 2, False), [3.0, 12.0, 13.0])
+    np.testing.assert_array_equal(whole_returns_of(fragment, 3, [1]), [13.0])  # there is no whole one
+    np.testing.assert_array_equal(whole_returns_of(rows, 9, [1, 4, 6]), [3.0])  # row 1 is a terminal
+    # Other time-outs before the limit are the environment's own.
+    np.testing.assert_array_equal(whole_returns_of(rows, 9), [3.0, 12.0])
+    np.testing.assert_array_equal(whole_returns_of(rows, 2), [3.0, 12.0, 13.0])
     # A ring's oldest row may be in the middle of an episode.
-    np.testing.assert_array_equal(whole_returns_of(rows, 3, True, headless=[0]), [12.0])
-    np.testing.assert_array_equal(whole_returns_of(rows, 3, True, headless=[0, 2]), [3.0, 12.0, 13.0])
+    np.testing.assert_array_equal(whole_returns_of(rows, 3, headless=[0]), [12.0])
+    np.testing.assert_array_equal(whole_returns_of(rows, 3, headless=[0, 2]), [3.0, 12.0, 13.0])
 
 
 # Their files.

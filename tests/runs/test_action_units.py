@@ -226,6 +226,28 @@ def test_a_run_on_data_alone_takes_the_bounds_of_the_task_it_acts_in(made, tmp_p
     assert "not the data" not in caplog.text
 
 
+def test_the_data_of_a_run_on_data_alone_are_known_by_their_content(tmp_path, monkeypatch, caplog):
+    """Under another name, and as arrays; others are in the units of the environment."""
+    rows, _ = collected(tmp_path / "own.hdf5", "Two", policy="random", episodes=4)
+    within, others = (arrays_of(rows, rows["actions"] / scale) for scale in (2, 4))
+    np.savez(tmp_path / "within.npz", **within)
+    monkeypatch.chdir(tmp_path)
+    alone = trained(tmp_path, "Two", "within.npz", env_name=None)
+    place = {"checkpoint": str(alone), "env_name": env_name_of("Two")}
+    settings = {**SCHEDULE, **place, "save_dir": str(tmp_path), "num_pretraining_steps": None}
+
+    def actions(source):
+        job = finetune_job(FinetuneSettings(config=small("xql"), dataset=(source,), **settings))
+        return finetuning_data(job, None).dataset.batch.actions
+
+    own = np.clip(within["actions"], -1 + 1e-5, 1 - 1e-5)
+    for source in ("within.npz", "./within.npz", str(tmp_path / "within.npz"), from_arrays(within, "arrays")):
+        np.testing.assert_array_equal(actions(source), own)
+    choose(ChoiceSettings(**place, dataset=("./within.npz",), max_steps=3, hidden_dims="4", tqdm=False))
+    assert "not the data" not in caplog.text
+    np.testing.assert_array_equal(actions(from_arrays(others, "arrays")), others["actions"] / 2)
+
+
 def test_statistics_of_a_run_are_of_its_own_data(made, caplog, tmp_path):
     output = tmp_path / "of one member.csv"
     settings = {"max_steps": 3, "hidden_dims": "4", "tqdm": False, "output": str(output)}

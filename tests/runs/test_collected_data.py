@@ -2,9 +2,11 @@
 
 import dataclasses
 
+import gymnasium
 import numpy as np
 import pytest
-from tiny_runs import online_settings
+from slow_cases import slow_but
+from tiny_runs import online_settings, stopped_at
 
 from xql_jax import tasks
 from xql_jax.data.loading import load_dataset
@@ -99,6 +101,47 @@ def test_a_buffer_of_several_environments_and_members(tmp_path):
     np.testing.assert_array_equal(same, ~ends[:-1])
     assert np.diff(np.flatnonzero(ends), prepend=-1).max() == LIMIT  # taken in turns, all would have 1
     assert ends[STEPS // 2 - 1]  # where the second environment's begin
+
+
+class Numbered(gymnasium.Env):
+    """Episode k has k % 7 + 5 steps, each pays k; it ends in a terminal state if k % 3 is 0."""
+
+    observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (2,), np.float32)
+    action_space = gymnasium.spaces.Box(-1.0, 1.0, (1,), np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.number, self.t = int(self.np_random.integers(1000)), 0
+        return np.float32([self.number, 0]), {}
+
+    def step(self, action):
+        self.t += 1
+        over, is_terminal = self.t > self.number % 7 + 4, self.number % 3 == 0
+        seen = np.float32([self.number, self.t])
+        return seen, float(self.number), over and is_terminal, over and not is_terminal, {}
+
+
+gymnasium.register("Numbered-v0", entry_point=Numbered)  # without a limit
+
+
+@pytest.mark.parametrize("n_step", slow_but([1, 3], 1))
+def test_only_a_stop_or_the_end_cuts_an_episode_off(tmp_path, n_step):
+    of_run = {"env_name": f"{__name__}:Numbered-v0", "num_environments": 2, "n_step": n_step, "resume": True}
+    settings = online_settings(tmp_path, seed=43, **of_run, **SCHEDULE, bellman_error_interval=0)
+    settings.config.update({"buffer_size": 101, "warmup_steps": 20})
+    with stopped_at("step 60: return") as stop:
+        run_online(settings, stop)
+    rows, summary = collected(tmp_path, replay=str(run_online(settings).path))
+    ends = np.flatnonzero(rows["terminals"] | rows["timeouts"])
+    starts = np.append(0, ends[:-1] + 1)
+    number, t = rows["observations"].astype(int).T
+    whole = (t[starts] == 0) & (t[ends] == number[ends] % 7 + 4)
+    is_cut = ~whole & (t[starts] == 0)
+    assert is_cut.sum() == 4  # of both environments, at the stop and at the end
+    assert (whole & rows["timeouts"][ends]).sum() >= 5
+    means = number[ends] * (number[ends] % 7 + 5.0)
+    assert summary["mean_return"] == pytest.approx(means[whole].mean())
+    assert (summary["episodes"], summary["whole_episodes"]) == (len(ends), whole.sum())
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ from tiny_runs import (
     finetune_settings,
     offline_settings,
     states_of,
+    write_dataset,
 )
 
 from xql_jax.configuration import defaults
@@ -194,6 +195,21 @@ def test_kitchens_online_rewards_are_those_of_its_data(data, monkeypatch, env_na
     collected = batch._replace(rewards=np.full(5, 9.0, np.float32))
     assert preprocessing.of_environment(collected).rewards.tolist() == [1.0 if counts else 9.0] * 5
     assert preprocessing.batch(batch).rewards.tolist() == [reward] * 5
+
+
+def test_a_task_of_dm_control_is_scored_by_references_in_the_data_alone(data, tmp_path):
+    """They are no flags of a user, which such a task refuses."""
+    file = write_dataset(
+        tmp_path / "pendulum.hdf5",
+        **{"metadata/random_return": 0.0, "metadata/expert_return": 500.0},
+    )
+    changes = {"env_name": "pendulum-swingup", "dataset": (str(file),), "eval_episodes": 0}
+    config = defaults("xql", "own")
+    source = run_offline(offline_settings(data, config=config, save_dir=str(tmp_path), **changes))
+    assert load_run(source.path).references == (0.0, 500.0)
+    again = finetune_settings(data, config=config, checkpoint=str(source.path), **changes)
+    task = finetuning_data(finetune_job(again), None).task
+    assert (task.min_return, task.max_return) == (0.0, 500.0)
 
 
 def test_a_run_that_has_learned_online_is_no_source(data, finetuned, tmp_path):

@@ -23,6 +23,7 @@ from xql_jax.learners.fields import hyperparameters
 from xql_jax.runs.finetuning import finetune_job
 from xql_jax.runs.kinds import train_run
 from xql_jax.runs.load import load_run
+from xql_jax.runs.offline import offline_job
 from xql_jax.tools.choose import ChoiceSettings, choose
 from xql_jax.tools.collect import CollectionSettings, collect
 from xql_jax.tools.export import ExportSettings, export_policy
@@ -226,6 +227,17 @@ def test_a_saved_run_has_the_values_of_its_steps_after_the_hand_over(data, tmp_p
     assert found[6] == (config.beta, np.float32(config.discount))
     assert found[12] == (2.5, 0.5)
     assert found[18] == (1.0, 0.5)
+
+
+def test_a_value_that_no_update_would_see_is_refused(data):
+    """In fine-tuning the given value is the offline phase's, if there is one."""
+    given = {"config": small("xql", beta=1.0), "given": frozenset({"beta"})}
+    with pytest.raises(UserError, match="--beta: --ramp sets beta from the first update on"):
+        offline_job(offline_settings(data, ramp="beta=2:0.5", **given))
+    with pytest.raises(UserError, match="--beta: --online sets beta from the first update on"):
+        finetune_job(finetune_settings(data, online="beta=5:2", num_pretraining_steps=0, **given))
+    job = finetune_job(finetune_settings(data, online="beta=5:2", **given))
+    assert (job.learner.value.beta, job.ramps[0].values) == (1.0, (5.0, 2.0))
 
 
 def test_fine_tuning_goes_on_with_the_ramps_last_value(data, ramped_run, tmp_path):

@@ -1,6 +1,7 @@
 """What shares a program is one run, all else a run of its own; mistakes are refused before any training."""
 
 import dataclasses
+import re
 
 import pytest
 from tiny_sweeps import TINY, states, sweep_settings, train_all
@@ -32,6 +33,17 @@ def test_settings_of_runs_can_be_swept_and_seeds_be_split(tmp_path):
         (f"bc:batch_size={size}", own) for size in (8, 16) for own in seeds
     ]
     assert [cell.identity["batch_size"] for cell in make_plan(settings)] == [8] * 3 + [16] * 3
+
+
+def test_a_sweep_of_discounts_over_several_steps_names_what_trains_them(tmp_path):
+    settings = sweep_settings(tmp_path, methods=("xql:n_step=3",), sweep="discount=0.9,0.99")
+    with pytest.raises(UserError, match="discount: --n_step sums") as refused:
+        make_plan(settings)
+    named = re.search(r"--methods=(\S+)", str(refused.value))[1].split(",")
+    methods = [one.replace("VALUE", value) for one, value in zip(named, ("0.9", "0.99"), strict=True)]
+    planned = make_plan(dataclasses.replace(settings, methods=methods, sweep=""))
+    found = [(cell.identity["n_step"], cell.identity["config"]["discount"]) for cell in planned]
+    assert found == [(3, 0.9), (3, 0.99)]
 
 
 def test_online_methods_have_their_own_configs(tmp_path):

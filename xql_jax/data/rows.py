@@ -43,18 +43,16 @@ def returns_of(rows: Rows) -> np.ndarray:
 
 
 def whole_returns_of(
-    rows: Rows, episode_limit: int, cuts_episodes: bool, headless: Sequence[int] = ()
+    rows: Rows, episode_limit: int, cuts: Sequence[int] = (-1,), headless: Sequence[int] = ()
 ) -> np.ndarray:
     """Returns f64[E], the returns of the episodes that were not cut off; of all, if all were.
 
-    An episode of `episode_limit` steps is whole, and so is one that ends in a terminal state. With
-    `cuts_episodes`, any other may have been cut off, as in a replay buffer; else only the last one may. The
-    episodes that begin in the rows `headless` may lack their first steps.
+    Those that end in the rows `cuts` may have been cut off, unless they have `episode_limit` steps or end in
+    a terminal state. Those that begin in the rows `headless` may lack their first steps.
     """
     ends = np.flatnonzero(ends_of(rows))
     whole = rows["terminals"][ends] | (np.diff(ends, prepend=-1) >= episode_limit)
-    if not cuts_episodes:
-        whole[:-1] = True
+    whole |= ~np.isin(ends, np.arange(len(rows["rewards"]))[list(cuts)])
     whole[np.searchsorted(ends, np.array(headless, int))] = False
     returns = returns_of(rows)
     return returns[whole] if whole.any() else returns

@@ -27,7 +27,7 @@ from xql_jax.runs.online import acting_schedule, check_room, host_population
 from xql_jax.runs.run import Summary, make_evaluator, run_resources, train_and_summarize
 from xql_jax.runs.run_data import RunData, data_folder, load_data
 from xql_jax.settings import settings_of
-from xql_jax.tasks import name_in_dm_control
+from xql_jax.tasks import has_own_scores, name_in_dm_control
 from xql_jax.training.data_population import offline_population
 from xql_jax.training.loop import RowCallback
 from xql_jax.training.members import Member, fields_given
@@ -189,8 +189,9 @@ def _settings_of_source(settings: FinetuneSettings, source: SavedRun) -> Finetun
         sweep = " ".join(f"{name}={value:.9g}" for name, value in member.hyperparameters.items())
     env_name = settings.env_name or (source.env_name and source.task.name)
     references = settings.returns_given
-    if references == (None, None) and source.references and env_name == source.env_name:
-        references = source.references  # another task is not scored by them
+    is_scored_alike = env_name == source.env_name and not has_own_scores(source.name)  # else by its data's
+    if references == (None, None) and source.references and is_scored_alike:
+        references = source.references
     file = choose_config(FinetuneSettings, source.algorithm, env_name=env_name, has_data=True)
     config = ConfigDict({**file.config, **source.whole_config})
     now = hyperparameters(source.learner)  # type: ignore[arg-type]  # a `Part`

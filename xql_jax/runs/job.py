@@ -51,6 +51,9 @@ def make_job(
         raise UserError(f"--{twice[0]}: --sweep varies {twice[0]}, too: leave out one of them")
     members = make_members(settings.seeds, grid)
     parsed = parse_ramps(ramps, learner, settings.max_steps, flag, grid)
+    lost = [] if settings.schedule.handover else [ramp.name for ramp in parsed if ramp.name in settings.given]
+    if lost:
+        raise UserError(f"--{lost[0]}: {flag} sets {lost[0]} from the first update on: leave out one of them")
     _check_horizon(settings, learner, {*grid, *(ramp.name for ramp in parsed)})
     return Job(settings, learner, members, {**settings.identity, **identity}, parsed)
 
@@ -71,8 +74,10 @@ def _check_horizon(settings: RunSettings, learner: Any, varied: Collection[str])
             "method that learns from single transitions, such as xql, iql, td3_bc or bc"
         )
     if "discount" in varied and isinstance(settings, DataSettings):
+        method = f"{settings.config.algorithm}:{flag[2:]}={horizon.steps}"
         raise UserError(
-            f"discount: {flag} sums the data's rewards by one value: xql-sweep trains a run for each"
+            f"discount: {flag} sums the data's rewards by one value: a run for each is trained by xql-sweep "
+            f"--methods={method}:discount=VALUE,{method}:discount=VALUE"
         )
 
 

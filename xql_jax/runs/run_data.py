@@ -23,8 +23,9 @@ from xql_jax.errors import UserError
 from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.runs.folder import RunFolder
 from xql_jax.runs.job import Job, folder_of
-from xql_jax.tasks import References, Task, referenced
-from xql_jax.types import ChunkBatch
+from xql_jax.runs.load import SavedRun
+from xql_jax.tasks import References, Task, has_own_scores, referenced
+from xql_jax.types import ActionBounds, ChunkBatch
 
 LOG = logging.getLogger(__name__)
 
@@ -48,8 +49,7 @@ def load_data(job: Job, evaluator: Evaluator | None) -> RunData:
     sizes = evaluator.sizes if evaluator else own_sizes(task)  # before a download
     bounds = action_bounds(task)
     if job.source:
-        is_own = [*settings.dataset] == job.source.content.get("dataset", [])
-        bounds = job.source.data_bounds if is_own else job.source.preprocessing.action_bounds
+        bounds = bounds_of_data(job.source, task, settings.dataset)
     dataset = load_dataset(task, settings.dataset, settings.dataset_url, bounds)
     if task:
         task = scored(task, settings.returns_given, dataset.references)
@@ -92,6 +92,20 @@ def load_data(job: Job, evaluator: Evaluator | None) -> RunData:
     return RunData(view, preprocessing, task)
 
 
+def bounds_of_data(run: SavedRun, task: Task | None, sources: Sequence[str | Dataset]) -> ActionBounds:
+    """Returns the bounds of the actions of data that are given for a run: its own data's, or its task's.
+
+    Data are its own by the name or, whatever they are called, by the content.
+    """
+    own, acting = run.data_bounds, run.preprocessing.action_bounds
+    if own == acting or [*sources] == run.content.get("dataset", []):
+        return own
+    dataset = load_dataset(task, sources, bounds=own)
+    check_spaces(dataset, *run.sizes, run.name)
+    learned = view_for(run.learner, run.preprocessing_of(dataset).dataset(dataset), run.horizon)
+    return own if learned.fingerprint() == run.content["dataset_fingerprint"] else acting
+
+
 def data_folder(job: Job, data: RunData) -> RunFolder:
     """Returns the folder of a run that learns from data."""
     sources, task = job.settings.dataset, data.task
@@ -124,9 +138,9 @@ def scored(task: Task, given: tuple[float | None, float | None], of_data: Refere
         given: `random_return` and `expert_return` of the user's settings.
     """
     of_user = checked_references(given, "--random_return and --expert_return")
-    found = referenced(task, of_user or of_data)
-    if of_user and found is task:
+    if of_user and has_own_scores(task.name):
         raise UserError(f"--random_return: {task.name} has references of its own")
+    found = referenced(task, of_user or of_data)
     if found is not task:
         LOG.info(f"score 0 is a return of {found.min_return:g}, 100 of {found.max_return:g}")
     return found

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 LONGEST = 10_000  # steps of an episode without a limit, which might never end
-RETURN_ITSELF = (0.0, 100.0)  # the references of tasks that have none; they leave a return as it is
+RETURN_ITSELF = (None, None)  # the references of tasks that have none: a score is the return itself
 
 
 class DataFolder(NamedTuple):
@@ -87,8 +87,8 @@ class Task:
     # Address of the file, whose last part is its name in the suite's `data_folder`, also if you put it there
     # yourself. None: the data are generated, or there are none.
     dataset_url: str | None
-    min_return: float  # D4RL's reference returns: random policy ...
-    max_return: float  # ... and expert; of tasks without a dataset see their suites
+    min_return: float | None  # D4RL's reference returns: random policy ...
+    max_return: float | None  # ... and expert; of tasks without a dataset see their suites
     episode_limit: int | None  # steps; None: the environment ends its episodes itself
     by_success: bool = False  # whether an episode's score is 100 if it succeeds, else 0, as on OGBench
 
@@ -110,7 +110,7 @@ class Task:
     @property
     def scores_returns(self) -> bool:
         """Whether it has reference returns, between which a return is a score."""
-        return (self.min_return, self.max_return) != RETURN_ITSELF
+        return self.min_return is not None
 
     @property
     def quantity(self) -> str:
@@ -121,4 +121,6 @@ class Task:
         """D4RL's score of undiscounted returns, 0 at `min_return`, 100 at `max_return`; or by success."""
         if self.by_success:
             return 100.0 * np.asarray(successes, float)
+        if self.min_return is None or self.max_return is None:
+            return returns
         return 100.0 * (returns - self.min_return) / (self.max_return - self.min_return)

@@ -29,6 +29,7 @@ from xql_jax.reports.run_summary import grouped
 from xql_jax.reports.score_table import csv_table
 from xql_jax.rollout.scores import agreement
 from xql_jax.runs.load import SavedRun, load_run
+from xql_jax.runs.run_data import bounds_of_data
 from xql_jax.settings import setting
 from xql_jax.tasks import module_to_run
 from xql_jax.tools.tool_settings import ToolSettings
@@ -179,8 +180,8 @@ def _dataset(settings: ChoiceSettings, saved: SavedRun) -> tuple[Dataset, np.nda
     """Returns the run's own data, or those given, preprocessed; and i64[E], the trajectories' first rows."""
     runs_code = saved.env_name and not settings.env_name and module_to_run(saved.env_name)
     task = None if runs_code or not saved.env_name else saved.task  # data that need its limit say so
-    bounds = saved.preprocessing.action_bounds if settings.dataset else saved.data_bounds
-    dataset = load_dataset(task, settings.dataset or saved.sources, bounds=bounds)
+    sources = settings.dataset or saved.sources
+    dataset = load_dataset(task, sources, bounds=bounds_of_data(saved, task, sources))
     if (sizes := (dataset.observation_dim, dataset.action_dim)) != saved.sizes:
         raise UserError(f"{dataset.source}: observations and actions have {sizes} entries, not {saved.sizes}")
     preprocessing = saved.preprocessing_of(dataset)

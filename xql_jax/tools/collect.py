@@ -111,7 +111,7 @@ class Source:
     simulation: Simulation
     rows: Callable[[], Rows]
     metadata: Json  # of the rows, which the dataset's file will contain
-    cuts_episodes: bool = False  # anywhere, not only the last one, see `whole_returns_of`
+    cuts: Sequence[int] = (-1,)  # rows at which an episode may be cut off, see `whole_returns_of`
     headless: Sequence[int] = ()  # rows of episodes whose first steps are lost
 
     @property
@@ -135,7 +135,7 @@ def collect(settings: CollectionSettings) -> Json:
         references = _references(settings, source)
         rows = source.rows()
         task = referenced(source.task, references)
-        returns = whole_returns_of(rows, task.longest, source.cuts_episodes, source.headless)
+        returns = whole_returns_of(rows, task.longest, source.cuts, source.headless)
         summary = {
             "transitions": len(rows["rewards"]),
             "episodes": int(ends_of(rows).sum()),
@@ -143,6 +143,7 @@ def collect(settings: CollectionSettings) -> Json:
         }
         report = summary | {
             "output": str(output),
+            "whole_episodes": len(returns),  # those of the mean return
             "terminals": int(rows["terminals"].sum()),
             "mean_score": float(task.normalized_score(returns).mean()) if task.scores_returns else None,
         }
@@ -249,8 +250,11 @@ def _replay_buffer(settings: CollectionSettings) -> Source:
     transitions = jax.tree.map(lambda field: field[first - begin :], found)
 
     number = int(run.content.get("num_environments", 1))
-    of_environment = np.bincount(np.arange(first, stop) % number, minlength=number)
-    headless = (np.cumsum(of_environment) - of_environment).tolist() if first else []
+    order = np.arange(first, stop)
+    order = order[np.argsort(order % number, kind="stable")]  # the rows' transitions
+    breaks = [stop, *(resumed["after_step"] for resumed in run.content["resumed"])]
+    cuts = np.flatnonzero(np.isin(order, np.subtract.outer(breaks, range(1, number + 1)))).tolist()
+    headless = np.flatnonzero(order < first + number).tolist() if first else []
 
     def rows() -> Rows:
         return rows_of_replay(first, transitions, number)
@@ -262,9 +266,7 @@ def _replay_buffer(settings: CollectionSettings) -> Source:
         "episode_ends": "terminals are the buffer's, and time-outs that it knows; others were recovered: "
         "a row is one where its next observation is not exactly what the next row starts from",
     }
-    return Source(
-        get_task(run.task.name), run.simulation, rows, metadata, cuts_episodes=True, headless=headless
-    )
+    return Source(get_task(run.task.name), run.simulation, rows, metadata, cuts, headless)
 
 
 def _references(settings: CollectionSettings, source: Source) -> References | None:
