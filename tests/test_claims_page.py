@@ -43,7 +43,7 @@ def test_holms_correction_stops_at_the_first_that_fails():
 
 
 def test_what_holds_is_above_and_not_only_different(monkeypatch):
-    """Of three tasks one is certainly above, one certainly below, one above but not after the correction."""
+    """One task is certainly above, one certainly below, and one above but not after the correction."""
     low, high = [0.0, 0.1, 0.2], [10.0, 10.1, 10.2]
     cells = {
         "xql@up": high,

@@ -76,9 +76,8 @@ class ActionBounds(NamedTuple):
     def of(cls, space: spaces.Box) -> ActionBounds:
         """Returns the bounds of an action space as float32, rounded inwards: no action is beyond them."""
         low, high = (np.ravel(bound).astype(np.float32) for bound in (space.low, space.high))
-        within = np.float32(np.inf)
-        inner_low = np.where(low < np.ravel(space.low), np.nextafter(low, within), low)
-        inner_high = np.where(high > np.ravel(space.high), np.nextafter(high, -within), high)
+        inner_low = np.where(low < np.ravel(space.low), np.nextafter(low, np.float32(np.inf)), low)
+        inner_high = np.where(high > np.ravel(space.high), np.nextafter(high, np.float32(-np.inf)), high)
         has_between = inner_low <= inner_high  # else an entry that is fixed at what is no float32
         low, high = np.where(has_between, (inner_low, inner_high), (low, high))
         return cls(tuple(low.tolist()), tuple(high.tolist()))

@@ -74,7 +74,7 @@ COMPARED = (
     "antmaze-medium",
 )  # fmt: skip
 # What the picture shows besides: other betas than the config's.
-BESIDES = (("xql_beta_2", "antmaze-medium", "antmaze-medium, β = 2"),)
+BESIDES = (("xql_beta_2", "antmaze-medium", "antmaze-medium, best of four β"),)
 GROUPS = (
     (COMPARED, ("xql", "iql", "bc")),
     (ONLINE, ("xsac", "sac", "xtd3", "td3", "xtd3_dq", "td3_dq")),

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from xql_jax.data.dataset import Dataset
 from xql_jax.errors import UserError, needing
@@ -11,13 +11,15 @@ from xql_jax.learners.fields import hyperparameters
 from xql_jax.learners.registry import FIRST_PHASES, LEADING, method_of
 from xql_jax.method_settings import DataSettings
 from xql_jax.runs.folder import RunFolder, run_label
-from xql_jax.runs.load import SavedRun
 from xql_jax.runs.run_settings import RunSettings
 from xql_jax.settings import as_typed
 from xql_jax.tasks import OWN, Task
 from xql_jax.training.members import Member, fields_given, make_members, parse_sweep
 from xql_jax.training.schedule import Ramp, parse_ramps
 from xql_jax.types import Batch, Json
+
+if TYPE_CHECKING:  # what reads a run is needed where one goes on from another
+    from xql_jax.runs.load import SavedRun
 
 LOG = logging.getLogger(__name__)
 
@@ -31,7 +33,7 @@ class Job(NamedTuple):
     identity: Json  # what its numbers depend on, except the data's content
     ramps: Sequence[Ramp] = ()  # hyperparameters that change with the update
     acting: Any = None  # the `ActingSchedule`, how acting and learning alternate, if it acts
-    source: SavedRun | None = None  # the run of --checkpoint whose members it fine-tunes
+    source: "SavedRun | None" = None  # the run of --checkpoint whose members it fine-tunes
 
 
 def make_job(

@@ -4,7 +4,7 @@ import dataclasses
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from xql_jax.data.dataset import (
     FILE_SUFFIXES,
@@ -23,9 +23,11 @@ from xql_jax.errors import UserError
 from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.runs.folder import RunFolder
 from xql_jax.runs.job import Job, folder_of
-from xql_jax.runs.load import SavedRun
 from xql_jax.tasks import References, Task, has_own_scores, referenced
 from xql_jax.types import ActionBounds, ChunkBatch
+
+if TYPE_CHECKING:  # what reads a run is needed where one goes on from another
+    from xql_jax.runs.load import SavedRun
 
 LOG = logging.getLogger(__name__)
 
@@ -92,7 +94,7 @@ def load_data(job: Job, evaluator: Evaluator | None) -> RunData:
     return RunData(view, preprocessing, task)
 
 
-def bounds_of_data(run: SavedRun, task: Task | None, sources: Sequence[str | Dataset]) -> ActionBounds:
+def bounds_of_data(run: "SavedRun", task: Task | None, sources: Sequence[str | Dataset]) -> ActionBounds:
     """Returns the bounds of the actions of data that are given for a run: its own data's, or its task's.
 
     Data are its own by the name or, whatever they are called, by the content.

@@ -69,7 +69,7 @@ class ListedRun:
 
     @property
     def half_width(self) -> float:
-        """Of the score's 95% interval."""
+        """Half the width of the score's 95% interval."""
         return self.best.interval if self.best else math.nan
 
     @property

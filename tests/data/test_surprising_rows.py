@@ -1,0 +1,194 @@
+"""Rows that surprise: what is told of those that do not belong together, are left out, or are in turn."""
+
+import numpy as np
+import pytest
+from data_formats import KINDS, Episode, joined
+
+from xql_jax.data import dataset as datasets
+from xql_jax.data.arrays import ROWS, WITHOUT_NEXT, Layout, from_arrays
+from xql_jax.data.loading import load_dataset
+from xql_jax.data.suspicions import suspicions
+from xql_jax.errors import UserError
+
+
+def rows_like(**changes):
+    """Five episodes of four steps, cut off or with a terminal, as transitions, and changes to them."""
+    whole = joined([Episode(i, 4, KINDS[i % 2]).arrays(i) for i in range(5)])
+    keys = ("observations", "actions", "rewards", "next_observations", "terminals", "timeouts")
+    return {key: whole[key] for key in keys} | changes
+
+
+def late(flags):
+    return np.append(False, flags[:-1])
+
+
+def with_resets(rows):
+    """After each episode a row that only resets: a step of Gymnasium's vector environments."""
+    ends = np.flatnonzero(rows["terminals"] | rows["timeouts"])[:-1]
+    resets = {key: np.zeros_like(array[ends]) for key, array in rows.items()}
+    resets["observations"] = rows["next_observations"][ends]
+    resets["next_observations"] = rows["observations"][ends + 1]
+    return {key: np.insert(array, ends + 1, resets[key], axis=0) for key, array in rows.items()}
+
+
+R = rows_like()
+LAST = R["terminals"] | R["timeouts"]
+SUSPECT = {
+    "one row late": rows_like(terminals=late(R["terminals"]), timeouts=late(R["timeouts"])),
+    "as in RLDS": rows_like(
+        actions=R["actions"] * ~LAST[:, None], rewards=R["rewards"] * ~LAST, terminals=LAST, timeouts=0 * LAST
+    ),
+    "reset itself": with_resets(R),
+    "reset itself?": rows_like(
+        next_observations=np.where(
+            R["terminals"][:, None], R["next_observations"], np.roll(R["observations"], -1, 0)
+        )
+    ),
+    "was not full": {key: np.append(array, np.zeros_like(array[:3]), 0) for key, array in R.items()},
+    "is 0: store": rows_like(next_observations=R["next_observations"] * ~R["timeouts"][:, None]),
+}
+
+
+@pytest.mark.parametrize("suspicion", SUSPECT)
+def test_rows_that_do_not_belong_together_are_told(suspicion):
+    told = suspicions(from_arrays(SUSPECT[suspicion], "arrays"))
+    assert [what for what in told if suspicion.rstrip("?") in what], told
+    assert not suspicions(from_arrays(R, "arrays"))
+    assert not suspicions(from_arrays(rows_like(terminals=R["terminals"] | (np.arange(20) == 4)), "arrays"))
+
+
+def test_rows_that_are_left_out_are_counted():
+    rows = rows_like()
+    assert not from_arrays(rows, "arrays").notes
+    del rows["next_observations"]
+    dataset = from_arrays(rows, "arrays")
+    left_out = 20 - dataset.size
+    assert left_out == rows["timeouts"].sum() > 0
+    note = str(*dataset.notes)
+    assert note.startswith(f"{left_out} of 20 rows are left out")
+    assert note.endswith("without next_observations their next states are not known")
+    by_rows = from_arrays(rows_like(), "arrays", Layout(prefers_rows=True))
+    assert by_rows.size == dataset.size
+    assert str(by_rows.notes[-1]).endswith("as by D4RL's loader; .npz files keep them")
+
+
+@pytest.mark.parametrize("layout", [ROWS, Layout(prefers_rows=True), Layout(terminals_are_ends=True)])
+def test_an_episode_that_ends_where_the_next_begins_ends(layout):
+    """Each of three episodes goes from 0 to 2 and back. In D4RL's files, ends are terminals and jumps."""
+    ends = np.arange(15) % 5 == 4
+    rows = {
+        "observations": np.tile([0.0, 1, 2, 1, 0], 3)[:, None],
+        "actions": np.zeros((15, 1)),
+        "rewards": np.arange(15.0),
+        "terminals": ends if layout.terminals_are_ends else ends & False,
+    }
+    if not layout.terminals_are_ends:
+        rows["timeouts"] = ends
+    dataset = from_arrays(rows, "arrays", layout)
+    assert dataset.trajectory_lengths().tolist() == [4, 4, 4]
+    if layout is ROWS:
+        as_d4rl = from_arrays(rows, "arrays", Layout(finds_ends=True))
+        assert as_d4rl.trajectory_lengths().tolist() == [12]
+
+
+@pytest.mark.parametrize(("limit", "warns"), [(40, False), (60, True)])
+def test_a_limit_that_stands_in_for_time_outs_is_told_and_doubted(caplog, limit, warns):
+    """Random walks of 40 steps, each from a place of its own."""
+    walks = np.random.default_rng(0).normal(size=(50, 40, 2)).cumsum(axis=1)
+    starts = np.random.default_rng(1).uniform(-50, 50, (50, 1, 2))
+    observations = (starts + walks).reshape(-1, 2)
+    nothing = np.zeros(2_000)
+    rows = {"observations": observations, "actions": 0.1 * observations[:, :1], "rewards": nothing}
+    dataset = from_arrays({**rows, "terminals": nothing}, "arrays", Layout(episode_limit=limit))
+    assert any(f"cut every {limit} steps, the task's limit" in str(note) for note in dataset.notes)
+    assert ("a reset is seen in 19 of 33 places" in caplog.text) == warns
+
+
+@pytest.mark.parametrize(("as_d4rl", "crossing"), [(False, 0), (True, 2)])
+def test_no_row_leads_into_another_episode_by_a_counted_limit(as_d4rl, crossing):
+    """D4RL's loader cuts the episodes after a terminal one row early; its own files are read so."""
+    episodes = [
+        Episode(0, 3, "terminal"),
+        Episode(1, 5, "timeout"),
+        Episode(2, 5, "timeout"),
+        Episode(3, 2, "terminal"),
+    ]
+    rows = joined([episode.arrays(number) for number, episode in enumerate(episodes)])
+    steps = {
+        tuple(pair) for pair in np.concatenate([rows["observations"], rows["next_observations"]], axis=1)
+    }
+    given = {key: rows[key] for key in ("observations", "actions", "rewards", "terminals")}
+    layout = Layout(episode_limit=5, timeouts_win=as_d4rl)
+    batch = from_arrays(given, "arrays", layout).batch
+    found = np.concatenate([batch.observations, batch.next_observations], axis=1)[batch.masks == 1]
+    assert sum(tuple(pair) not in steps for pair in found) == crossing
+    assert len(found) == 13 - 2  # all but the time-outs, of the 13 rows that are not terminal
+
+
+def test_terminals_that_are_time_outs_too_are_told():
+    rows = rows_like()
+    both = from_arrays({**rows, "timeouts": rows["timeouts"] | rows["terminals"]}, "arrays")
+    count = rows["terminals"].sum()
+    assert [*map(str, both.notes)] == [f"{count} rows are terminal and time-outs, and count as terminals"]
+
+
+def test_rows_without_next_observations_that_environments_filled_in_turn_are_put_together(caplog):
+    """Row k is of environment k % 2, whose observations say which and count: 30 episodes of ten steps."""
+    environment, step = np.tile([0, 1], 300), np.repeat(np.arange(300), 2)
+    rows = {
+        "observations": np.stack([environment, step], 1).astype(np.float32),
+        "actions": np.zeros((600, 1), np.float32),
+        "rewards": np.ones(600, np.float32),
+        "terminals": step % 10 == 9,
+    }
+    dataset = from_arrays({**rows, "env_id": environment}, "arrays")
+    assert dataset.trajectory_lengths().tolist() == [10] * 60
+    going_on = dataset.batch.masks == 1
+    moved = dataset.batch.next_observations[going_on] - dataset.batch.observations[going_on]
+    assert (moved == [0, 1]).all()
+    assert not caplog.text
+    from_arrays({**rows, "timeouts": step % 10 < 6}, "arrays")
+    assert "360 of 600 rows are left out" in caplog.text
+
+
+def test_an_episode_number_that_comes_again_is_another_episode():
+    """As in files that were joined."""
+    rows = rows_like() | {"terminals": np.zeros(20), "timeouts": np.zeros(20)}
+    del rows["next_observations"]
+    dataset = from_arrays({**rows, "episodes": np.arange(20) // 5 % 2}, "arrays")
+    assert dataset.trajectory_lengths().tolist() == [4] * 4
+    np.testing.assert_array_equal(dataset.batch.observations[:4], rows["observations"][:4])
+    np.testing.assert_array_equal(dataset.batch.observations[8:12], rows["observations"][10:14])
+
+
+def test_counts_of_joined_sources_are_summed():
+    rows = rows_like() | {"timeouts": rows_like()["timeouts"] | rows_like()["terminals"]}
+    del rows["next_observations"]
+    left_out, both = rows_like()["timeouts"].sum(), rows_like()["terminals"].sum()
+    notes = [*map(str, datasets.joined([from_arrays(rows, name) for name in "abc"]).notes)]
+    assert notes == [
+        f"{3 * both} rows are terminal and time-outs, and count as terminals",
+        f"{3 * left_out} of 60 rows are left out, the last of episodes that were cut off: {WITHOUT_NEXT}",
+    ]
+
+
+def test_a_text_file_is_no_archive(tmp_path):
+    (tmp_path / "x.npz").write_text("observations")
+    with pytest.raises(UserError, match=r"x\.npz: not a \.npz archive, by its first bytes"):
+        load_dataset(None, [str(tmp_path / "x.npz")])
+    np.savez(tmp_path / "x.npz", **rows_like())
+    (tmp_path / "x.npz").write_bytes((tmp_path / "x.npz").read_bytes()[:2_000])
+    with pytest.raises(UserError, match=r"x\.npz: its end is missing: copy it anew"):
+        load_dataset(None, [str(tmp_path / "x.npz")])
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [np.full(20, 0.02), 20 - np.arange(20) % 4, np.arange(20) * 2, np.arange(20) // 3, np.full(20, 7)],
+)
+def test_steps_that_do_not_count_rows_are_refused_where_rows_follow_each_other(steps):
+    rows = rows_like(steps=steps)
+    assert from_arrays(rows, "arrays").size == 20  # the next observations are told
+    del rows["next_observations"]
+    with pytest.raises(UserError, match=r"steps is .* at row .*: steps grow by 1"):
+        from_arrays(rows, "arrays")
