@@ -217,7 +217,7 @@ def test_a_run_on_data_alone_takes_the_bounds_of_the_task_it_acts_in(made, tmp_p
     policy = load_policy(alone)
     assert score_by_hand(name, lambda seen: bounds.to_environment(policy(seen))) == same(evaluated(path))
     assert evaluated(alone, env_name=env_name_of(name)) == same(evaluated(path))
-    assert caplog.text.count("are scaled to the bounds of the environment") == 1
+    assert caplog.text.count("trained on data alone: its actions, within ±1, are scaled") == 1
     place = {"checkpoint": str(alone), "env_name": env_name_of(name)}
     settings = {**SCHEDULE, **place, "save_dir": str(tmp_path), "num_pretraining_steps": None}
     again = finetuning_data(finetune_job(FinetuneSettings(config=small("xql"), **settings)), None).dataset
