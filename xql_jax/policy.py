@@ -203,7 +203,8 @@ class Policy:
             make = functools.partial(Registered, simulation=given, longest=max_steps)
             maker = EnvironmentMaker(make, max_environments=1)
         with settings_of_jax(), contextlib.ExitStack() as stack:
-            evaluator = Evaluator(task, 1, episodes, seed, maker=maker)
+            # One that is given may record its episodes: it has no others than those that are asked for.
+            evaluator = Evaluator(task, 1, episodes, seed, maker=maker, checks_seeds=given is None)
             if given is None:
                 stack.callback(evaluator.close)
             run.check_fits(task, *evaluator.sizes)

@@ -1,13 +1,18 @@
 """Environments of Gymnasium's registry: its MuJoCo tasks against Gymnasium itself, and users' own."""
 
+import contextlib
+
 import gymnasium
 import numpy as np
 import pytest
 from gymnasium import spaces
+from gymnasium.wrappers import NormalizeObservation, NormalizeReward
+from own_maze import Line
 
-from xql_jax.envs import action_bounds
+from xql_jax.envs import EnvironmentMaker, action_bounds
 from xql_jax.envs.registered import Registered
 from xql_jax.errors import UserError
+from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.tasks import SUITES, References, get_task, referenced
 from xql_jax.tools.evaluate import EvaluationSettings, evaluate
 from xql_jax.types import ActionBounds
@@ -59,6 +64,37 @@ def test_mistakes(name, told):
     with pytest.raises(UserError) as raised:
         Registered(get_task(name))
     assert told in str(raised.value)
+
+
+class Forgetful(Line):
+    """Draws its starts from a generator of its own, whatever the seed."""
+
+    def reset(self, *, seed=None, options=None):
+        return super().reset(options=options)
+
+
+WRAPPED = {
+    "Plain": (lambda: Line(), False),
+    "Forgetful": (Forgetful, True),
+    "Seen": (lambda: NormalizeObservation(Line()), True),
+    "Earned": (lambda: NormalizeReward(Line()), True),
+}
+
+
+@pytest.mark.parametrize("name", WRAPPED)
+def test_an_environment_whose_seed_does_not_determine_the_episode_is_warned_of(name, caplog):
+    make, is_warned_of = WRAPPED[name]
+    gymnasium.register(f"{name}-v0", make, max_episode_steps=30)
+    task = get_task(f"test_registered:{name}-v0")
+
+    def returns(number):
+        evaluator = Evaluator(task, 1, 4, 0, EnvironmentMaker(max_environments=number))
+        with contextlib.closing(evaluator):
+            return evaluator.run(lambda seen: 1.0 - seen[..., :1]).returns
+
+    depends_on_number = not np.array_equal(returns(1), returns(4))
+    assert depends_on_number == is_warned_of
+    assert caplog.text.count("two episodes from one seed differ") == 2 * is_warned_of
 
 
 class Drawn(gymnasium.Env):

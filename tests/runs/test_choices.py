@@ -104,9 +104,9 @@ def test_scores_of_a_sweep_over_values_with_more_digits_than_its_rows_have(data,
     assert scores == pytest.approx([result["last_score"] for result in run.content["results"]])
 
 
-def without_environment(data, folder, sweep):
+def without_environment(data, folder, sweep, **changes):
     """A run of XQL with two seeds."""
-    changes = {"env_name": None, "normalize_observations": False, "top_returns": 1.0, "num_seeds": 2}
+    changes |= {"env_name": None, "normalize_observations": False, "top_returns": 1.0, "num_seeds": 2}
     config = small("xql", discount=0.95)
     return train_run(offline_settings(data, config=config, save_dir=str(folder), sweep=sweep, **changes))
 
@@ -168,6 +168,15 @@ def test_a_part_of_the_data_is_the_part_that_the_run_had(data, tmp_path, caplog)
     assert report["transitions"] == 60
     assert 0 < report["initial_states"] <= 3
     assert not any("not the data" in line for line in caplog.messages)
+
+
+def test_initial_states_are_those_in_which_episodes_begin(tmp_path):
+    """Not those behind a goal, after which OGBench's episodes go on."""
+    at_goal, place = np.isin(np.arange(120), [20, 21, 90]), np.random.default_rng(0).normal(size=(120, 3))
+    rows = {"observations": place, "actions": np.tanh(place[:, :2]), "rewards": at_goal - 1.0}
+    np.savez(tmp_path / "goals.npz", **rows, masks=~at_goal, terminals=np.arange(120) % 40 == 39)
+    run = without_environment(tmp_path, tmp_path, "", dataset=[f"ogbench:{tmp_path / 'goals.npz'}"])
+    assert choose(run.path, max_steps=3)["initial_states"] == 3
 
 
 def test_an_evaluation_that_diverges_has_no_value(swept, caplog):

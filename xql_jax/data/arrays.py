@@ -89,6 +89,9 @@ def from_arrays(
     notes = [Note(f"{theirs} is read as {ours}") for ours, theirs in called.items() if theirs != ours]
     if unused := [name for name in names if not is_read(name)]:
         notes.append(Note(f"not used: {brief(', '.join(unused))}"))
+    numbers_episodes = "episodes" in rows and not meanings["episodes"][0].startswith("env")
+    if marks is not None and ("ends" in rows or "starts" in rows or numbers_episodes):  # all ends are stated
+        rows["goes_on"] = terminals & ~marks
     dataset = _transitions(rows, marks, layout, source, notes)
     normalized = says_normalized(arrays.get(UNITS), source)
     return dataclasses.replace(dataset, is_normalized=normalized, notes=tuple(notes))
@@ -308,7 +311,7 @@ def qlearning_dataset(
     left_out = timeouts.copy()
     left_out[-1] |= not (keeps_last and terminals[-1])
     kept = np.flatnonzero(~left_out)
-    transitions = {key: rows[key][kept] for key in REQUIRED}
+    transitions = {key: rows[key][kept] for key in (*REQUIRED, "goes_on") if key in rows}
     transitions["next_observations"] = rows["observations"][np.minimum(kept + 1, len(terminals) - 1)]
     transitions["timeouts"] = np.append(left_out[1:], True)[kept]
     return transitions

@@ -46,6 +46,13 @@ class Dataset:
     references: References | None = None  # if the data contain them
     is_normalized: bool = False  # whether the actions lie within ±1 whatever the environment's bounds
     notes: tuple[Note, ...] = ()
+    # bool[N], each episode's first transition. Unless it is given, where a trajectory begins; but an episode
+    # may go on after a terminal, as OGBench's do after success.
+    begins: np.ndarray = None  # type: ignore[assignment]  # made by __post_init__
+
+    def __post_init__(self) -> None:
+        if self.begins is None:
+            object.__setattr__(self, "begins", np.append(True, self.ends[:-1]))
 
     @property
     def size(self) -> int:
@@ -68,7 +75,9 @@ class Dataset:
 
     def part(self, rows: np.ndarray) -> "Dataset":
         """Returns the dataset of these rows i64[K] only, in that order."""
-        return dataclasses.replace(self, batch=self.take(rows), ends=self.ends[rows])
+        return dataclasses.replace(
+            self, batch=self.take(rows), ends=self.ends[rows], begins=self.begins[rows]
+        )
 
     def trajectory_lengths(self) -> np.ndarray:
         """Returns i64[T], the number of transitions of each trajectory, in file order."""
@@ -153,16 +162,19 @@ def from_transitions(arrays: Mapping[str, np.ndarray], source: str) -> Dataset:
     also at time-outs, if given.
 
     The arrays are f32[N, O] observations and next_observations, f32[N, A] actions, f32[N] rewards; [N]
-    terminals and, optionally, timeouts, as bool or 0/1.
+    terminals and, optionally, timeouts and goes_on, as bool or 0/1. `goes_on` marks terminals after which the
+    episode goes on.
     """
     terminals = arrays["terminals"] != 0
     observations, next_observations = arrays["observations"], arrays["next_observations"]
-    ends = terminals | (arrays["timeouts"] != 0) if "timeouts" in arrays else terminals.copy()
-    ends[:-1] |= jumps(next_observations, observations)
+    breaks = arrays["timeouts"] != 0 if "timeouts" in arrays else np.zeros(len(terminals), bool)
+    breaks[:-1] |= jumps(next_observations, observations)
+    ends = terminals | breaks
     ends[-1:] = True
+    stops = ends & (breaks | (arrays["goes_on"] == 0)) if "goes_on" in arrays else ends
     masks = 1.0 - terminals.astype(np.float32)
     fields = observations, arrays["actions"], arrays["rewards"], masks, next_observations
-    return Dataset(Batch._make(fields), ends, source)
+    return Dataset(Batch._make(fields), ends, source, begins=np.append(True, stops[:-1]))
 
 
 def known_successors(dataset: Dataset, why: str) -> np.ndarray:
@@ -220,6 +232,7 @@ def joined(datasets: Sequence[Dataset]) -> Dataset:
         references.pop() if len(references) == 1 else None,
         all(dataset.is_normalized for dataset in datasets),
         tuple(Note(text, tuple(map(sum, zip(*each, strict=True)))) for text, each in counts.items()),
+        np.concatenate([dataset.begins for dataset in datasets]),
     )
 
 

@@ -100,7 +100,9 @@ def _in_chunks(dataset: Dataset, spans: np.ndarray, kept: np.ndarray, length: in
     fields = observations, actions, rewards, masks, following, valid.astype(np.float32)
     trajectories = np.repeat(np.arange(dataset.ends.sum()), dataset.trajectory_lengths())[kept]
     ends = np.append(trajectories[1:] != trajectories[:-1], True)
-    return dataclasses.replace(dataset, batch=ChunkBatch._make(fields), ends=ends)
+    return dataclasses.replace(
+        dataset, batch=ChunkBatch._make(fields), ends=ends, begins=dataset.begins[kept]
+    )
 
 
 def in_windows(dataset: Dataset, length: int) -> Dataset:
@@ -117,7 +119,7 @@ def in_windows(dataset: Dataset, length: int) -> Dataset:
         returns_to_go=returns_to_go,
         timesteps=timesteps.astype(np.int32),
         left=(np.repeat(last, lengths) - rows + 1).astype(np.int32),
-        highest_return=returns_to_go[timesteps == 0].max(),
+        highest_return=returns_to_go[dataset.begins].max(),
         length=length,
     )
     return dataclasses.replace(dataset, batch=trajectories)

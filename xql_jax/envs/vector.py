@@ -202,6 +202,25 @@ class Local(VectorEnv):
             self._threads.shutdown()
 
 
+def repeats(env: VectorEnv, seed: int, steps: int = 5) -> bool:
+    """Whether the first steps of an episode are the same when it begins again from its seed.
+
+    They are not if an environment ignores the seed, or keeps a state from one episode to the next, such as
+    the running statistics of `NormalizeObservation` and `NormalizeReward`.
+    """
+    low, high = env.action_space.low, env.action_space.high
+    actions = np.tile(0.25 * low + 0.75 * high, (env.num_envs, 1))
+
+    def episode() -> Iterator[np.ndarray]:
+        yield env.reset([seed, *[None] * (env.num_envs - 1)])
+        for _ in range(steps):
+            if env.running.any():
+                step = env.step(actions)
+                yield np.column_stack([step.final_observations, step.rewards, step.terminals])
+
+    return all(map(np.array_equal, list(episode()), list(episode())))
+
+
 @dataclasses.dataclass(frozen=True)
 class Patience:
     """How long to wait for environments in other processes; not while the whole program is stopped."""

@@ -1,16 +1,19 @@
 """Evaluates a population of policies in the same episodes, with one batched policy call per step."""
 
 import dataclasses
+import logging
 import math
 from collections.abc import Callable
 
 import numpy as np
 
 from xql_jax.envs import EnvironmentMaker
-from xql_jax.envs.vector import UNKNOWN_SUCCESS, VectorStep
+from xql_jax.envs.vector import UNKNOWN_SUCCESS, VectorStep, repeats
 from xql_jax.rollout import rollout
 from xql_jax.rollout.acting import Act
-from xql_jax.tasks import Task
+from xql_jax.tasks import OWN, Task
+
+LOG = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,9 +44,20 @@ class Evaluator:
     Episode e starts from a seed made of (seed, e), so all members see the same starts, in every run.
     Episodes run in batches, which begin together, so that policies can remember. At most the maker's
     `max_environments` exist at once, or one per member if that is more.
+
+    With `checks_seeds` an environment of a user's is begun twice, and it is warned of if its seed does not
+    determine the episode.
     """
 
-    def __init__(self, task: Task, num_members: int, num_episodes: int, seed: int, maker: EnvironmentMaker):
+    def __init__(
+        self,
+        task: Task,
+        num_members: int,
+        num_episodes: int,
+        seed: int,
+        maker: EnvironmentMaker,
+        checks_seeds: bool = True,
+    ):
         # Whether any step has said if its episode succeeded. Then an episode without such a step has failed.
         self.tells_success = False
         self._num_members = num_members
@@ -53,6 +67,12 @@ class Evaluator:
         self._batch_size = math.ceil(num_episodes / math.ceil(num_episodes / affordable))
         self._env = env = maker.vector_env(task, num_members * self._batch_size)
         self.sizes = env.observation_space.shape[0], env.action_space.shape[0]
+        if checks_seeds and task.suite is OWN and not repeats(env, self._seeds[0]):
+            LOG.warning(
+                f"{task.name}: two episodes from one seed differ: it ignores the seed, or keeps a state from "
+                "one episode to the next, as NormalizeObservation and NormalizeReward do. Scores then depend "
+                "on the number of environments and on the episodes before"
+            )
 
     def run(
         self,

@@ -101,7 +101,7 @@ def run_finetuning(
             population.set_in_members(state=[pretrained[member.name] for member in job.members])
 
         watch = watch_values(
-            job.learner, job.members, batch.rewards, until=job.settings.schedule.handover or 0
+            job.learner, job.members, data.rewards, until=job.settings.schedule.handover or 0
         )
 
         def make_online(first: Population) -> Population:

@@ -215,11 +215,12 @@ class SavedRun:
         return self._fitted.action_bounds
 
     def scaled_to(self, bounds: ActionBounds) -> ActionBounds:
-        """Returns an environment's bounds; warns that actions whose bounds are not known are scaled to them."""
+        """Returns an environment's bounds; warns that actions of unknown bounds are scaled to them."""
         if not bounds.are_unit:
             LOG.warning(
-                f"{self.path}: trained on {self.env_name or 'data alone'}: its actions, within ±1, are scaled "
-                "to the bounds of the environment. If those of the data are in its units, train with --env_name"
+                f"{self.path}: trained on {self.env_name or 'data alone'}: its actions, within ±1, are "
+                "scaled to the bounds of the environment. If those of the data are in its units, train with "
+                "--env_name"
             )
         return bounds
 

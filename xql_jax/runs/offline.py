@@ -24,7 +24,6 @@ from xql_jax.training.data_population import offline_population
 from xql_jax.training.loop import RowCallback
 from xql_jax.training.members import Member, learners_of
 from xql_jax.training.signals import StopSignals
-from xql_jax.types import Array
 
 LOG = logging.getLogger(__name__)
 
@@ -81,14 +80,14 @@ def run_offline(job: Job, stop: StopSignals | None = None, callbacks: Sequence[R
             job.learner, job.members, source, settings.batch_size, ramps=job.ramps
         )
         if not isinstance(data.dataset.batch, Trajectories):  # what learns from these has no V
-            callbacks = *callbacks, watch_values(job.learner, job.members, data.dataset.batch.rewards)
+            callbacks = *callbacks, watch_values(job.learner, job.members, data.rewards)
         return train_and_summarize(
             job, folder, population, evaluator, data.task, stop, data.preprocessing, callbacks
         )
 
 
 def watch_values(
-    learner: Any, members: Sequence[Member], rewards: Array, until: float = math.inf
+    learner: Any, members: Sequence[Member], rewards: np.ndarray, until: float = math.inf
 ) -> RowCallback:
     """Returns a callback that warns once of each member whose V is above every return that the rewards allow.
 
@@ -97,7 +96,7 @@ def watch_values(
     networks start, or by a tenth of the largest size of a return.
 
     Args:
-        rewards: f32[N] of the data that are learned from, or each the sum over several steps.
+        rewards: f32[N] of single steps of the data that are learned from.
         until: the last step at which nothing but these is learned from.
     """
     discounts = np.array([float(getattr(own, "discount", 1.0)) for own in learners_of(learner, members)])

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
 from xql_jax.data.dataset import (
     FILE_SUFFIXES,
     SOURCE_PREFIXES,
@@ -38,6 +40,7 @@ class RunData(NamedTuple):
     dataset: Dataset  # in the learner's form, preprocessed
     preprocessing: Preprocessing
     task: Task | None  # with the returns of scores 0 and 100 that the user or the data give
+    rewards: np.ndarray  # f32[N], preprocessed, of single steps, whatever the learner's form
 
     @property
     def sizes(self) -> tuple[int, int]:
@@ -91,7 +94,7 @@ def load_data(job: Job, evaluator: Evaluator | None) -> RunData:
             f"--action_chunk={settings.action_chunk}: {complete:.0%} of the chunks are complete, terminals "
             "end the others: a smaller one fits these data better"
         )
-    return RunData(view, preprocessing, task)
+    return RunData(view, preprocessing, task, dataset.batch.rewards)
 
 
 def bounds_of_data(run: "SavedRun", task: Task | None, sources: Sequence[str | Dataset]) -> ActionBounds:

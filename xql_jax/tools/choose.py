@@ -177,7 +177,7 @@ def _evaluation(settings: ChoiceSettings, saved: SavedRun) -> FittedQEvaluation:
 
 
 def _dataset(settings: ChoiceSettings, saved: SavedRun) -> tuple[Dataset, np.ndarray]:
-    """Returns the run's own data, or those given, preprocessed; and i64[E], the trajectories' first rows."""
+    """Returns the run's own data, or those given, preprocessed; and i64[E], the episodes' first rows."""
     runs_code = saved.env_name and not settings.env_name and module_to_run(saved.env_name)
     task = None if runs_code or not saved.env_name else saved.task  # data that need its limit say so
     sources = settings.dataset or saved.sources
@@ -190,16 +190,15 @@ def _dataset(settings: ChoiceSettings, saved: SavedRun) -> tuple[Dataset, np.nda
     number = saved.content.get("init_dataset_size") or kept.size
     if number < kept.size and not settings.dataset:
         rows = drawn_rows(kept.size, number, saved.seeds[0])
-        judged, learned, begins = kept.part(rows), learned.part(rows), np.append(True, kept.ends[:-1])[rows]
+        judged, learned = kept.part(rows), learned.part(rows)
     else:  # where top_returns kept the best trajectories, it is judged on the others, too
         judged = dataclasses.replace(preprocessing, most_rows=math.inf).dataset(dataset)
-        begins = np.append(True, judged.ends[:-1])
     if learned.fingerprint() != saved.content.get("dataset_fingerprint"):
         LOG.warning(f"{dataset.source}: not the data that the run learned from")
     known_successors(dataset, "the value of initial states is asked for")
-    if not begins.any():
-        raise UserError(f"{saved.path}: no trajectory begins in its part of the data: give --dataset")
-    return judged, np.flatnonzero(begins)
+    if not judged.begins.any():
+        raise UserError(f"{saved.path}: no episode begins in its part of the data: give --dataset")
+    return judged, np.flatnonzero(judged.begins)
 
 
 def _scores(saved: SavedRun) -> list[float | None]:
