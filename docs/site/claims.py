@@ -236,7 +236,10 @@ def picture() -> Figure:
         )
         axes.hlines(places, lows, highs, color=colour)
         axes.plot(values, places, "o", color=colour, label=f"XQL − {name}")
-    titles = [f"{title} ({len(scores(f'{xql}@{task}'))} seeds)" for xql, task, title in drawn]
+    titles = []
+    for xql, task, title in drawn:
+        of_xql, of_iql = (str(len(scores(f"{method}@{task}"))) for method in (xql, "iql"))
+        titles.append(f"{title} ({of_xql if of_xql == of_iql else f'{of_xql} and {of_iql}'} seeds)")
     axes.set_yticks(range(len(drawn)), titles)
     axes.invert_yaxis()
     axes.set_xlabel("difference of the normalised scores (points), 95% interval")
