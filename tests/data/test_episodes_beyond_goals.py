@@ -55,15 +55,12 @@ def test_ogbenchs_episodes_begin_where_the_file_says(tmp_path):
     ids=lambda said: next(iter(said)),
 )
 def test_own_arrays_that_say_where_every_episode_ends(said):
-    name = next(iter(said))
-    assert starts(from_arrays(transitions(**said), "mine")) == [0, 6], name
+    assert starts(from_arrays(transitions(**said), "mine")) == [0, 6]
     without_next = from_arrays(rows(**said), "mine")
     assert starts(without_next) == [0, 6]
 
 
-@pytest.mark.parametrize(
-    "more", [{}, {"env_id": EPISODE}, {"steps": np.arange(ROWS)}], ids=lambda more: [*more]
-)
+@pytest.mark.parametrize("more", [{}, {"env_id": EPISODE}, {"steps": np.arange(ROWS)}], ids=str)
 def test_time_outs_alone_do_not_say_that_an_episode_goes_on(more):
     """A terminal ends it then, whatever counts environments or all steps."""
     cut = from_arrays(transitions(timeouts=np.arange(ROWS) % 6 == 5, **more), "mine")

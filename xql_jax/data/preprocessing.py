@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from xql_jax.data.dataset import Dataset, known_successors, spread_rows, summed
+from xql_jax.data.dataset import Dataset, known_successors, spread_rows
 from xql_jax.errors import Damaged, UserError
 from xql_jax.files import read_record, with_numbers, write_record
 from xql_jax.tasks import Task, get_task
@@ -169,9 +169,9 @@ def alike(least: float, most: float) -> bool:
 
 def best_trajectories(dataset: Dataset, most_rows: float) -> Dataset:
     """Returns the episodes with the highest returns, at least one, as many as fit into so many rows."""
-    stops = np.append(dataset.begins[1:], True)
-    lengths = np.diff(np.flatnonzero(stops), prepend=-1)
-    best_first = np.argsort(-summed(dataset.batch.rewards, stops), kind="stable")
+    episodes = dataclasses.replace(dataset, ends=np.append(dataset.begins[1:], True))
+    lengths = episodes.trajectory_lengths()
+    best_first = np.argsort(-episodes.trajectory_returns(), kind="stable")
     fits = np.cumsum(lengths[best_first]) <= most_rows
     number = max(1, np.argmin([*fits, False]))  # of episodes before the first that does not fit
     is_kept = np.isin(np.arange(len(lengths)), best_first[:number])

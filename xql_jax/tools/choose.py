@@ -102,7 +102,8 @@ def choose(settings: ChoiceSettings) -> Json:
     if saved.horizon.is_chunk:
         raise UserError(f"{saved.path}: it decides on chunks of actions, fitted-Q evaluation on one")
     evaluation = _evaluation(settings, saved)
-    dataset, starts = _dataset(settings, saved)
+    dataset = _dataset(settings, saved)
+    starts = np.flatnonzero(dataset.begins)
     scores = _scores(saved)
     LOG.info(f"{len(saved.members)} member(s) of {saved.what}")
     LOG.info(
@@ -176,8 +177,8 @@ def _evaluation(settings: ChoiceSettings, saved: SavedRun) -> FittedQEvaluation:
     return evaluation
 
 
-def _dataset(settings: ChoiceSettings, saved: SavedRun) -> tuple[Dataset, np.ndarray]:
-    """Returns the run's own data, or those given, preprocessed; and i64[E], the episodes' first rows."""
+def _dataset(settings: ChoiceSettings, saved: SavedRun) -> Dataset:
+    """Returns the run's own data, or those given, preprocessed; an episode begins in one row at least."""
     runs_code = saved.env_name and not settings.env_name and module_to_run(saved.env_name)
     task = None if runs_code or not saved.env_name else saved.task  # data that need its limit say so
     sources = settings.dataset or saved.sources
@@ -198,7 +199,7 @@ def _dataset(settings: ChoiceSettings, saved: SavedRun) -> tuple[Dataset, np.nda
     known_successors(dataset, "the value of initial states is asked for")
     if not judged.begins.any():
         raise UserError(f"{saved.path}: no episode begins in its part of the data: give --dataset")
-    return judged, np.flatnonzero(judged.begins)
+    return judged
 
 
 def _scores(saved: SavedRun) -> list[float | None]:
