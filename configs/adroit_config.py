@@ -15,7 +15,7 @@ def get_config(algorithm: str = "xql") -> ConfigDict:
 
     update_in_sample(config, awr_temperature=0.5, dropout_rate=0.1)
     if method in VARIANTS_OF_XQL:
-        update_all(config, beta=8.0, clip=5.0, uniform_actions=1, layer_norm=True)
+        update_all(config, beta=8.0, clip=5.0, clip_rule="above", uniform_actions=1, layer_norm=True)
     if method == "iql":
         config.expectile = 0.7
     if method in ("bc", "bc10"):

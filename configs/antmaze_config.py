@@ -18,7 +18,9 @@ def get_config(algorithm: str = "xql") -> ConfigDict:
 
     update_in_sample(config, awr_temperature=10.0)
     if method in VARIANTS_OF_XQL:
-        update_all(config, beta=0.6, clip=7.0, layer_norm=True, decay_actor_lr=False)
+        update_all(config, beta=0.6, clip=7.0, clip_rule="above", layer_norm=True, decay_actor_lr=False)
+        # Squared errors, which Eq. 14 prints, let V run away twice as soon: docs/choosing-beta.md.
+        update_all(config, critic_loss="huber")
     if method == "iql":
         config.expectile = 0.9
     return config
