@@ -30,7 +30,7 @@ def slope(v: float, rule: gumbel.ClipRule, targets: jax.Array = TARGETS) -> floa
 
 def test_a_v_above_all_of_its_targets_has_no_gradient_if_the_clip_has_two_sides():
     assert slope(ABOVE_ALL, gumbel.clip_both) == 0.0
-    # With the clip from above each example pulls V down by (1 - exp(z)) / beta, here times e, because m is -1.
+    # With the clip from above each example pulls by (1 - exp(z)) / beta, here times e, because m is -1.
     z = (np.array(TARGETS) - ABOVE_ALL) / BETA
     expected = np.e * (1.0 - np.exp(z)).mean() / BETA
     for rule in (gumbel.clip_above, gumbel.saturate):
@@ -50,9 +50,7 @@ def test_gradient_descent_from_above_stays_or_returns(rule, ends_at):
     def descend(v):
         def mean_loss(v):
             values = jnp.full(TARGETS.shape, v)
-            return gumbel.gumbel_rescaled_loss(
-                values, TARGETS, beta=BETA, clip=CLIP, clip_rule=rule
-            ).mean()
+            return gumbel.gumbel_rescaled_loss(values, TARGETS, beta=BETA, clip=CLIP, clip_rule=rule).mean()
 
         return jax.lax.fori_loop(0, 2_000, lambda _, v: v - 0.01 * jax.grad(mean_loss)(v), v)
 
