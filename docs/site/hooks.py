@@ -27,7 +27,7 @@ PLACES = {
     "guides.md": "docs/README.md",
     "tutorial.md": "docs/tutorial.ipynb",
 }
-PAGES = {place: page for page, place in PLACES.items()} | {"docs/results": "results/README.md"}
+PAGES = {place: page for page, place in PLACES.items()} | {"docs/results": "benchmarks.md"}
 CODE = re.compile(r"(^ *```.*?^ *```$|`[^`\n]+`)", re.MULTILINE | re.DOTALL)
 # In a search, guides come before the API, whose names repeat each word many times, and before the history.
 LATE = {"search": {"boost": 0.1}}
