@@ -18,7 +18,7 @@ EXTRAS = {
     "minari": ["minari>=0.5.3,<0.6"],
     "theory": ["scikit-learn>=1.6,<2"],  # whose interface the regressors of xql_jax/theory have
     # xql-export --formats
-    "export": ["flatbuffers>=24,<26", "onnx>=1.18,<2", "onnxruntime>=1.22,<2", "safetensors>=0.5,<1"],
+    "export": ["flatbuffers>=24,<26", "onnx>=1.18,<2", "onnxruntime>=1.22,<2"],
     "sweep": ["ray>=2.60,<3", "submitit>=1.5,<2"],  # xql-sweep --executor=ray and slurm
     "report": ["Jinja2>=3.1,<4"],
     "ogbench": ["ogbench>=1.2.2,<1.3"],  # whose success is computed from s, not s', since 1.2.0

@@ -75,7 +75,7 @@ def test_every_format_acts_as_the_learner(policy, name, tmp_path):
     np.testing.assert_allclose(read(observations[:3]), expected[:3], atol=1e-5)  # any number at once
 
 
-@pytest.mark.parametrize("number", range(4), ids=["onnx", "numpy", "jax", "safetensors"])
+@pytest.mark.parametrize("number", range(4), ids=["onnx", "numpy", "jax", "layers"])
 def test_the_guides_examples_act_without_this_project(unbroken, tmp_path, number):
     """As they stand in docs/finetune.md; without JAX too, but for its own file."""
     settings = ExportSettings(checkpoint=str(unbroken.path), output=str(tmp_path), member=0)
@@ -151,9 +151,6 @@ def test_a_run_on_data_alone_is_exported_with_and_without_onnx(data, tmp_path, m
         assert export_policy(listed)["largest_difference"].keys() == {"npz"}
         with pytest.raises(UserError, match=r"jax needs flatbuffers.*xql_jax\[export\]"):
             export_policy(dataclasses.replace(settings, given=frozenset({"formats"})))
-        patch.setitem(sys.modules, "safetensors", None)
-        with pytest.raises(UserError, match=r"safetensors.*xql_jax\[export\]"):
-            export_policy(dataclasses.replace(settings, formats=("safetensors",)))
     assert export_policy(settings)["largest_difference"].keys() == {"jax", "onnx", "npz"}
     export_policy(dataclasses.replace(settings, formats=tuple(FILES)))
     modes = {(tmp_path / "export" / name).stat().st_mode for name in FILES.values()}

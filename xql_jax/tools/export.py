@@ -1,6 +1,6 @@
 """Exports a run's policy to files that work without this project; each is compared with the original.
 
-The files are layers in a NumPy archive or a safetensors file, an ONNX graph and a `jax.export` artifact.
+The files are layers in a NumPy archive, an ONNX graph and a `jax.export` artifact.
 """
 
 import contextlib
@@ -10,7 +10,6 @@ import logging
 import runpy
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import ModuleType
 
 import jax
 import jax.export
@@ -44,7 +43,7 @@ from xql_jax.types import Array, Json, Params
 LOG = logging.getLogger(__name__)
 NUM_OBSERVATIONS = 1_000  # on which the files are compared with the original
 LARGEST_DIFFERENCE = 1e-5  # accepted, of an action's entry, whose bounds count as ±1
-FILES = {name: f"policy.{name}" for name in ("jax", "onnx", "npz", "safetensors")}
+FILES = {name: f"policy.{name}" for name in ("jax", "onnx", "npz")}
 REPORT = "policy.json"
 SCRIPT = "act.py"  # beside the .npz
 PLATFORMS = ("cpu", "cuda", "tpu")  # of an artifact
@@ -66,7 +65,7 @@ class ExportSettings(ToolSettings):
     )
     formats: Sequence[str] = setting(
         ("jax", "onnx", "npz"),
-        "Files to write. jax: an artifact of jax.export; onnx: a graph; npz: weights; safetensors: the same. "
+        "Files to write. jax: an artifact of jax.export; onnx: a graph; npz: weights. "
         "All but npz need xql_jax[export]. Default: npz and, if their packages are installed, jax and onnx.",
         choices=tuple(FILES),
         by_commas=True,
@@ -145,7 +144,7 @@ def export_policy(settings: ExportSettings) -> Json:
 
 def _formats(settings: ExportSettings) -> list[str]:
     """Returns the formats to write: without those whose packages are missing, unless the user named them."""
-    imports = {"jax": import_flatbuffers, "onnx": import_onnx, "safetensors": import_safetensors}
+    imports = {"jax": import_flatbuffers, "onnx": import_onnx}
     are_named = "formats" in settings.given or tuple(settings.formats) != ExportSettings.formats
     formats = []
     for name in settings.formats:
@@ -182,13 +181,9 @@ def write_policy(name: str, folder: Path, weights: Weights, act: Callable[[Array
             _write_artifact(act, len(weights["shift"]), unfinished)
         elif name == "onnx":
             write_onnx(weights, unfinished)
-        elif name == "safetensors":
-            unfinished.write_bytes(import_safetensors().save(weights))  # save_file's is for its owner alone
         else:
             with unfinished.open("wb") as archive:  # to a path, NumPy would add a suffix
                 np.savez(archive, **weights)  # type: ignore[arg-type]
-    if name == "safetensors":
-        return act_script.acting(import_safetensors().load_file(file))
     if name != "npz":
         return read_artifact(file) if name == "jax" else read_onnx(file)
     write_output("output", folder / SCRIPT, inspect.getsource(act_script))
@@ -201,13 +196,6 @@ def import_flatbuffers() -> None:
         import flatbuffers  # noqa: F401
 
 
-def import_safetensors() -> ModuleType:
-    """Returns the module safetensors.numpy; UserError with what to install if it is missing."""
-    with needing("--formats: safetensors", "export"):
-        import safetensors.numpy
-    return safetensors.numpy
-
-
 def weights_of(actor: NetworkState, preprocessing: Preprocessing, observation_dim: int) -> Weights:
     """Returns the weights of an actor (a network and its parameters); UserError if it is more than layers."""
     shift, scale = preprocessing.observation_mean, preprocessing.observation_std
@@ -218,7 +206,7 @@ def weights_of(actor: NetworkState, preprocessing: Preprocessing, observation_di
         "scale": np.asarray(scale or np.ones(observation_dim), np.float32),
         "low": low,
         "high": high,
-        **{name: np.asarray(array, order="C") for name, array in layers.items()},  # as safetensors takes them
+        **{name: np.asarray(array) for name, array in layers.items()},
     }
     if preprocessing.action_chunk > 1:
         weights["action_chunk"] = np.asarray(preprocessing.action_chunk)
