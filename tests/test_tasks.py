@@ -13,7 +13,7 @@ from xql_jax.reports.printed_tables import PAPER_TABLES, read_paper_table
 from xql_jax.runs.run_data import scored
 from xql_jax.tasks import LISTED_TASKS, SUITES, TASKS, References, get_task
 
-D4RL_TASKS = [task for task in TASKS.values() if task.suite.d4rl_packages]
+D4RL_TASKS = [task for task in TASKS.values() if task.suite.is_in_d4rl]
 
 
 @pytest.fixture(scope="session")
@@ -27,12 +27,7 @@ def registered(d4rl_package):
     text = "".join((folder / suite / "__init__.py").read_text() for suite in suites)
     # Split first: a call without a dataset would else run into the next one.
     calls = [block.match("register(" + call) for call in text.split("register(")[1:]]
-    # PyBullet's can be asked.
-    gym = importlib.import_module("gym")
-    bullet = [spec for name, spec in gym.envs.registry.items() if name.startswith("bullet-") and spec.kwargs]
-    return {call[1]: (int(call[2]), call[3]) for call in calls if call} | {
-        spec.id: (spec.max_episode_steps, spec.kwargs["dataset_url"]) for spec in bullet
-    }
+    return {call[1]: (int(call[2]), call[3]) for call in calls if call}
 
 
 def test_every_task_of_the_paper_is_known():
@@ -59,7 +54,7 @@ def test_reference_returns_are_those_of_d4rl(d4rl_package):
 
 def test_no_dataset_of_these_suites_is_left_out(d4rl_package):
     wanted = re.compile(
-        "(halfcheetah|hopper|walker2d|antmaze|kitchen|pen|door|hammer|relocate|bullet)-.*"
+        "(halfcheetah|hopper|walker2d|antmaze|kitchen|pen|door|hammer|relocate)-.*"
         "|maze2d-(umaze|medium|large)(-dense)?-v1"
     )
     names = {name for name in d4rl_package.infos.DATASET_URLS if wanted.fullmatch(name)}

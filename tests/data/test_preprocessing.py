@@ -47,8 +47,8 @@ def iqls(data, suite):
     return np.clip(data.batch.actions, -(1 - 1e-5), 1 - 1e-5), rewards
 
 
-LOCOMOTION = ["hopper-medium-v2", "bullet-hopper-medium-v0", "Hopper-v5"]
-NEITHER = ["kitchen-mixed-v0", "pen-human-v1", "maze2d-umaze-v1", "bullet-maze2d-umaze-v0", None]
+LOCOMOTION = ["hopper-medium-v2", "Hopper-v5"]
+NEITHER = ["kitchen-mixed-v0", "pen-human-v1", "maze2d-umaze-v1", None]
 SUITES = dict.fromkeys(LOCOMOTION, "locomotion") | {"antmaze-umaze-v2": "antmaze"}
 
 

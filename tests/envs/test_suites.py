@@ -29,11 +29,11 @@ OF_EACH_SUITE = [
     "pen-human-v1", "door-human-v1", slow("hammer-human-v1"), slow("relocate-human-v1"), "cheetah-run",
     "lqr-lqr_2_1", slow("quadruped-escape"), "HalfCheetah-v5",
     "xql_jax.envs.ant_field:AntField-v0", slow("playground:CartpoleSwingup"), "own_maze:Line-v0",
-    "jax_point_mass:PointMass", "bullet-maze2d-open-v0",
+    "jax_point_mass:PointMass",
 ]  # fmt: skip
 EACH_SUITE = pytest.mark.parametrize("name", OF_EACH_SUITE)
 NEEDED = {"kitchen": "gymnasium_robotics", "adroit": "gymnasium_robotics", "playground": "mujoco_playground"}
-LIMIT_OF_ITS_OWN = {"jax_point_mass:PointMass": 20, "bullet-maze2d-open-v0": 150}
+LIMIT_OF_ITS_OWN = {"jax_point_mass:PointMass": 20}
 EACH_TASK = pytest.mark.parametrize(
     "task",
     [task for task in LISTED_TASKS.values() if not task.suite.is_compiled],
@@ -49,16 +49,13 @@ SECTIONS = {
 
 
 @pytest.fixture
-def maker_of(request):
-    """Returns what makes a task's environments: D4RL's own, where there are no others."""
+def maker_of():
+    """Returns what makes a task's environments, where their packages are installed."""
 
     def find(task):
         if needed := NEEDED.get(task.suite.name) or NEEDED.get(task.name.partition(":")[0]):
             pytest.importorskip(needed)
-        if task.suite.environment:
-            return environment_maker(task)
-        request.getfixturevalue("d4rl_package")
-        return environment_maker(task, Simulation("d4rl"))
+        return environment_maker(task)
 
     return find
 
@@ -129,7 +126,7 @@ def test_an_episode_is_truncated_at_its_limit(vector_env, name):
 
 
 @pytest.mark.draws
-@pytest.mark.parametrize("name", OF_EACH_SUITE[:-3])
+@pytest.mark.parametrize("name", OF_EACH_SUITE[:-2])
 def test_pictures_show_the_state_and_leave_it_alone(vector_env, name):
     env, pictures = vector_env(name), []
     unseen = episode(env, 1)

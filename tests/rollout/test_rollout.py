@@ -12,7 +12,7 @@ from xql_jax.rollout.evaluation import Evaluator, episode_seed
 from xql_jax.suites import Suite
 from xql_jax.tasks import Task, get_task
 
-TASK = Task("clock-v0", Suite("fake", config="own"), None, 0.0, 1.0, 5)
+TASK = Task("clock-v0", Suite("fake", config="own", environment=""), None, 0.0, 1.0, 5)
 
 
 class Clock:

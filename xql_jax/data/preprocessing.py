@@ -122,7 +122,7 @@ def fit_preprocessing(
     """Fits IQL's preprocessing for a task, and whatever else is asked for.
 
     IQL clips actions to ±(1 - 1e-5), scales locomotion's rewards so that trajectories' returns span 1000, and
-    adds -1 to AntMaze's rewards. Rewards of PyBullet's robots and of Gymnasium's tasks are scaled here, too.
+    adds -1 to AntMaze's rewards. Rewards of Gymnasium's tasks are scaled here, too.
     Without a task, nothing says what rewards mean, so they are not changed.
 
     Args:

@@ -17,6 +17,7 @@ from xql_jax.types import ActionBounds, Environment, Json
 
 CORES = os.cpu_count() or 1
 BACKENDS = ("mujoco", "d4rl")
+D4RL_PACKAGES = ("mujoco-py", "d4rl", "gym")  # of --env_backend=d4rl, the simulator first
 
 
 class Simulation(NamedTuple):
@@ -64,12 +65,6 @@ def environment_maker(task: Task, simulation: Simulation = OURS) -> EnvironmentM
 
         check_d4rl(task)
         return EnvironmentMaker(D4RLEnvironment)
-    if not suite.environment:
-        known = ", ".join(name for name, other in SUITES.items() if other.environment)
-        raise UserError(
-            f"no environment for {task.name} (suite {suite.name}), only D4RL's own: give --env_backend=d4rl, "
-            f"or train with --eval_episodes=0; there are environments for: {known}"
-        )
     make: Callable[..., Environment] = make_environment
     if simulation.legacy_inertia:
         if not suite.has_legacy_inertia:
@@ -103,10 +98,8 @@ def describe_environment(task: Task, simulation: Simulation) -> Json:
     """
     suite, described_in = task.suite, task.suite.described_in
     packages = suite.packages
-    if simulation.env_backend == "d4rl" or not suite.environment:
-        packages = suite.d4rl_packages
-        if suite.environment:
-            described_in = "docs/tasks.md#backend-d4rl"
+    if simulation.env_backend == "d4rl":
+        packages, described_in = D4RL_PACKAGES, "docs/tasks.md#backend-d4rl"
     return {
         "backend": simulation.env_backend,
         "simulator": next(iter(packages), None),

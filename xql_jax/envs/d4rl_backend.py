@@ -20,11 +20,10 @@ def check_d4rl(task: Task) -> None:
 
     Like D4RL's own import, this creates `$D4RL_DATASET_DIR`, else `~/.d4rl/datasets`.
     """
-    packages = task.suite.d4rl_packages
-    if not packages:
+    if not task.suite.is_in_d4rl:
         raise UserError(f"{task.name} is not D4RL's: leave out --env_backend=d4rl")
     _, has_mujoco = _import_d4rl()
-    if "mujoco-py" in packages and not has_mujoco:
+    if not has_mujoco:
         raise UserError(
             f"D4RL's own environment of {task.name} (suite {task.suite.name}) needs MuJoCo 2.1 and "
             "mujoco-py, which do not work here: leave out --env_backend"
@@ -46,7 +45,6 @@ class D4RLEnvironment(SimulatedEnv):
             self.simulation = env = gym.make(task.name, disable_env_checker=True)
         except gym.error.Error as error:
             raise UserError(f"D4RL has no environment {task.name} here: {error}") from error
-        env.reset()  # PyBullet's first episode has another first reward
         super().__init__(
             *env.observation_space.shape,
             *env.action_space.shape,

@@ -27,19 +27,19 @@ class Suite:
 
     name: str
     config: str  # its hyperparameters are in configs/CONFIG_config.py
+    environment: str  # the class, which takes a `Task`
     takes_any_config: bool = False  # those of other suites, too
     tasks: Callable[[], Iterable["Task"]] = tuple  # those that can be listed
     guide: str = ""  # PAGE.md#SECTION that describes its environments; "": tasks.md#NAME
 
     # Environments.
-    environment: str = ""  # the class, which takes a `Task`; "": there is only D4RL's own
-    jax_environment: str = ""  # if that is `CompiledEnv`: a `JaxEnvironment`, which takes a `Task`
+    jax_environment: str = ""  # if `environment` is `CompiledEnv`: a `JaxEnvironment`, which takes a `Task`
     is_compiled: bool = False  # environments in JAX, which are part of the program that learns
     packages: tuple[str, ...] = ()  # the simulator, then others with models or rules
     max_threads: int = 1  # threads pay for steps of a millisecond, and slow those of microseconds
     max_environments: int = 64  # at once, or one per evaluated policy if that is more: few if they are costly
     has_legacy_inertia: bool = False  # robots whose masses today's MuJoCo computes differently from D4RL's
-    d4rl_packages: tuple[str, ...] = ()  # of --env_backend=d4rl, the simulator first; (): it lacks the suite
+    is_in_d4rl: bool = False  # whether the package d4rl has its tasks, for --env_backend=d4rl
     bounds_from_environment: bool = False  # of actions; else they are ±1
     draws_itself: bool = False  # if Gymnasium's `render_mode` asks for it; else a `Camera` draws the model
 

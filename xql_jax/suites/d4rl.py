@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from xql_jax.suites import Suite, Task
 
 _SERVER = "http://rail.eecs.berkeley.edu/datasets/offline_rl"
-_PACKAGES = ("mujoco-py", "d4rl", "gym")  # of D4RL's own environments, the simulator first
 _QUALITIES = ("random", "medium", "expert", "medium-replay", "medium-expert")  # of the data
 
 # Locomotion: halfcheetah, hopper and walker2d are to run as fast as they can.
@@ -38,7 +37,7 @@ _LOCOMOTION = Suite(
     # Ten environments per call: two threads gain a third in hopper and walker2d, and lose 6% in halfcheetah.
     max_threads=2,
     has_legacy_inertia=True,
-    d4rl_packages=_PACKAGES,
+    is_in_d4rl=True,
     scales_rewards=True,
 )
 
@@ -71,7 +70,7 @@ _ANTMAZE = Suite(
     packages=("mujoco", "gymnasium"),
     max_threads=8,  # steps of 0.25 ms, of which a tenth holds the GIL: a second thread gains three quarters
     has_legacy_inertia=True,
-    d4rl_packages=_PACKAGES,
+    is_in_d4rl=True,
     eval_episodes=100,
     success="the goal was reached, which ends the episode",
     has_waypoints=True,
@@ -101,7 +100,7 @@ _KITCHEN = Suite(
     # A sixth of a step holds the GIL, and an environment takes 0.25 s and 56 MB.
     max_threads=8,
     max_environments=16,
-    d4rl_packages=_PACKAGES,
+    is_in_d4rl=True,
     success="all four subtasks were done, which ends the episode; the score is the share of them",
     data_rewards="xql_jax.data.d4rl_rewards:kitchen_rewards",
 )
@@ -136,7 +135,7 @@ _ADROIT = Suite(
     environment="xql_jax.envs.robotics:Adroit",
     packages=("mujoco", "gymnasium-robotics"),
     max_threads=4,  # two threads on two cores make 1.5 times as many steps as one
-    d4rl_packages=_PACKAGES,
+    is_in_d4rl=True,
     success="the goal was met in more steps than D4RL asks for; the score is of the summed rewards",
 )
 
@@ -169,7 +168,7 @@ _MAZE2D = Suite(
     tasks=_maze2d_tasks,
     environment="xql_jax.envs.point_maze:PointMaze",
     packages=("mujoco",),
-    d4rl_packages=_PACKAGES,
+    is_in_d4rl=True,
     success="the goal was reached at least once in the episode; the score counts the steps that are spent "
     "there",
     draws_maze=True,
@@ -179,43 +178,8 @@ _POINTMAZE = dataclasses.replace(  # its data are generated on this machine
     _MAZE2D,
     name="pointmaze",
     tasks=_pointmaze_tasks,
-    d4rl_packages=(),
+    is_in_d4rl=False,
     generates="xql_jax.data.pointmaze:write_generated",
 )
 
-# The tasks in PyBullet: robots that run, and mazes.
-
-_BULLET_RETURNS = {  # of a random policy and of an expert, from `d4rl.infos`
-    "halfcheetah": (-1275.766996, 2381.6725),
-    "hopper": (20.058972, 1441.8059623430963),
-    "ant": (373.705955, 2650.495),
-    "walker2d": (16.523877, 1623.6476303317536),
-}
-_BULLET_MAZE_RULES = {  # the same, and the steps of an episode
-    "open": (8.75, 64.15, 150),
-    "umaze": (32.46, 153.99, 300),
-    "medium": (14.87, 238.05, 600),
-    "large": (1.82, 285.92, 800),
-}
-
-
-def _bullet_tasks() -> Iterator[Task]:
-    for robot, returns in _BULLET_RETURNS.items():
-        for data in _QUALITIES:
-            url = f"{_SERVER}/bullet/bullet-{robot}_{data.replace('-', '_')}.hdf5"
-            yield Task(f"bullet-{robot}-{data}-v0", _BULLET, url, *returns, episode_limit=1000)
-    mazes = dataclasses.replace(_BULLET, scales_rewards=False)  # a goal's reward, which IQL does not scale
-    for maze, rules in _BULLET_MAZE_RULES.items():
-        url = f"{_SERVER}/bullet/bullet-maze2d-{maze}-sparse.hdf5"
-        yield Task(f"bullet-maze2d-{maze}-v0", mazes, url, *rules)
-
-
-_BULLET = Suite(
-    "bullet",
-    config="mujoco",
-    tasks=_bullet_tasks,
-    d4rl_packages=("pybullet", "d4rl", "gym"),
-    scales_rewards=True,
-)
-
-RECORDS = (_LOCOMOTION, _ANTMAZE, _KITCHEN, _ADROIT, _MAZE2D, _POINTMAZE, _BULLET)
+RECORDS = (_LOCOMOTION, _ANTMAZE, _KITCHEN, _ADROIT, _MAZE2D, _POINTMAZE)
