@@ -25,7 +25,7 @@ help:
 	@echo "make dist           builds a wheel and an sdist in dist, and checks them; test-wheel installs the wheel and runs it"
 	@echo "make clean          deletes .venv, results and what was built"
 
-# What the mazes do without: the other simulators, videos, Minari's data, the regressors of scikit-learn.
+# What the mazes do without: the other simulators, videos, Minari's data, the regressor for scikit-learn.
 install: $(VENV)/run.stamp
 	$(BIN)/pip install --quiet --constraint requirements.txt --editable '.[simulators,ogbench,video,minari,theory]'
 

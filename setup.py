@@ -16,7 +16,7 @@ EXTRAS = {
     ],
     "video": ["imageio-ffmpeg>=0.6,<1"],  # brings its own ffmpeg
     "minari": ["minari>=0.5.3,<0.6"],
-    "theory": ["scikit-learn>=1.6,<2"],  # whose interface the regressors of xql_jax/theory have
+    "theory": ["scikit-learn>=1.6,<2"],  # whose interface the regressor of xql_jax/theory has
     # xql-export --formats
     "export": ["flatbuffers>=24,<26", "onnx>=1.18,<2", "onnxruntime>=1.22,<2"],
     "sweep": ["ray>=2.60,<3", "submitit>=1.5,<2"],  # xql-sweep --executor=ray and slurm

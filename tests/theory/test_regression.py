@@ -1,18 +1,20 @@
-"""Gumbel regression by stochastic gradients against L^beta in float64, closed forms and scikit-learn."""
+"""Gumbel regression by stochastic gradients against L^beta in float64, closed forms, and in scikit-learn."""
 
+import pickle
 import warnings
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy import stats
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils.estimator_checks import parametrize_with_checks
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import PolynomialFeatures
 
 from xql_jax.losses.gumbel import gumbel_log_loss, gumbel_loss, gumbel_rescaled_loss
 from xql_jax.theory.log_partition import log_partition
-from xql_jax.theory.regression import STEEPEST, ExpectileRegressor, GumbelRegressor, tangent_gumbel_loss
+from xql_jax.theory.regression import STEEPEST, GumbelRegressor, tangent_gumbel_loss
 
 
 def draw(name, count, seed):
@@ -58,7 +60,7 @@ def test_a_fit_that_ends_early_warns_of_its_error():
     y = draw("normal", 1000, 0)
     model = GumbelRegressor([1.0, 0.1], num_updates=100, learning_rate=0.001, random_state=0)
     warnings.simplefilter("always", ConvergenceWarning)
-    with pytest.warns(ConvergenceWarning, match="model 1 of 2, at 0.1, lacks") as record:
+    with pytest.warns(ConvergenceWarning, match="model 1 of 2, at beta 0.1, lacks") as record:
         model.fit(no_inputs(y), y)
     lacks = (log_partition(y, 0.1) - model.predict([[0.0]])[0, 1]) / y.std()
     assert f"lacks {lacks:.3g} standard deviations" in str(record[0].message)
@@ -98,17 +100,38 @@ def test_tangent_meets_the_loss_where_exp_z_is_steepest(beta):
     np.testing.assert_allclose(slopes, -np.expm1(np.minimum(np.float64(z), edge)), rtol=1e-3, atol=1e-5)
 
 
-def test_expectiles_are_scipys():
-    y = 3.0 * draw("exponential", 10_000, 0)
-    expectiles = [0.02, 0.3, 0.5, 0.7, 0.9, 0.99]
-    model = ExpectileRegressor(expectiles, random_state=0).fit(no_inputs(y), y)
-    expected = [stats.expectile(y, expectile) for expectile in expectiles]
-    np.testing.assert_allclose(model.predict([[0.0]])[0], expected, atol=0.01 * y.std())
+def test_scikit_learn_searches_its_settings_within_a_pipeline():
+    """Y given x is 2 x^2 + 1 +- 1, so L^beta(Y|x) is 2 x^2 + 1 + beta log cosh(1 / beta): of degree 2."""
+    x = np.linspace(-1.0, 1.0, 400)
+    y = 2.0 * x**2 + 1.0 + np.where(np.arange(400) % 2, 1.0, -1.0)
+    pipeline = make_pipeline(
+        PolynomialFeatures(include_bias=False), GumbelRegressor(0.5, num_updates=2_000, random_state=0)
+    )
+    search = GridSearchCV(pipeline, {"polynomialfeatures__degree": [1, 2]}, cv=2, n_jobs=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        search.fit(x[:, None], y)
+    assert search.best_params_ == {"polynomialfeatures__degree": 2}
+    exact = 2.0 * x**2 + 1.0 + 0.5 * np.log(np.cosh(2.0))
+    best = pickle.loads(pickle.dumps(search.best_estimator_))
+    np.testing.assert_allclose(best.predict(x[:, None]), exact, atol=0.03)
+
+    def mean_loss(values):
+        z = (y - values) / 0.5
+        return np.mean(np.exp(z) - z - 1.0)
+
+    expected = 1.0 - mean_loss(exact) / mean_loss(log_partition(y, 0.5))
+    assert best.score(x[:, None], y) == pytest.approx(expected, abs=1e-3)
 
 
-@pytest.mark.slow
-@parametrize_with_checks([GumbelRegressor(num_updates=500)])
-def test_scikit_learn_accepts(estimator, check):
-    """None of scikit-learn's checks is expected to fail; some fits have no time to converge in them."""
-    warnings.simplefilter("ignore", ConvergenceWarning)
-    check(estimator)
+def test_the_score_of_several_betas_is_their_mean():
+    y, inputs = draw("exponential", 500, 0), np.arange(500)[:, None]
+    both = GumbelRegressor([0.5, 2.0], random_state=0).fit(inputs, y)
+    alone = [GumbelRegressor(beta, random_state=0).fit(inputs, y).score(inputs, y) for beta in (0.5, 2.0)]
+    assert both.score(inputs, y) == pytest.approx(np.mean(alone), abs=1e-4)
+
+
+@pytest.mark.parametrize("beta", [0.0, [1.0, 1e9]])
+def test_a_beta_beyond_float32_is_refused(beta):
+    with pytest.raises(ValueError, match="beta must be within"):
+        GumbelRegressor(beta).fit([[0.0], [1.0]], [0.0, 1.0])
