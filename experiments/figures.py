@@ -23,29 +23,37 @@ from xql_jax.jax_settings import check_platforms
 from xql_jax.outputs import check_output
 from xql_jax.paper.figures import FIGURES, FIGURES_OF_RUNS, write_figure
 from xql_jax.reports.style import FORMATS
-from xql_jax.settings import Settings, setting
+from xql_jax.settings import (
+    COUNT_OR_NONE,
+    SEVERAL,
+    TEXT,
+    Checked,
+    setting,
+    some_of,
+)
 
 ALL = FIGURES | FIGURES_OF_RUNS
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class FigureSettings(Settings):
+class FigureSettings(Checked):
     """The flags."""
 
     figure: Sequence[str] = setting(
         ("all",),
+        SEVERAL,
         "Figures to draw, separated by commas. all: those that need no runs. "
         + "; ".join(f"{name}: {ALL[name].what}" for name in sorted(ALL))
         + ".",
         by_commas=True,
     )
-    runs: str = setting("results", "Folder under which figures 1, 3 and 5 to 12 find their runs.")
-    output: str = setting("results/figures", "Folder for the pictures and tables.")
-    seed: int = setting(0, "Random seed for samples and initial networks.")
+    runs: str = setting("results", TEXT, "Folder under which figures 1, 3 and 5 to 12 find their runs.")
+    output: str = setting("results/figures", TEXT, "Folder for the pictures and tables.")
+    seed: int = setting(0, COUNT_OR_NONE, "Random seed for samples and initial networks.")
     formats: Sequence[str] = setting(
         ("png", "svg"),
+        some_of(*FORMATS),
         f"Formats of the pictures, as in --formats=png,pdf; known: {', '.join(FORMATS)}.",
-        choices=tuple(FORMATS),
         by_commas=True,
     )
 

@@ -17,28 +17,35 @@ from xql_jax.envs import action_bounds, own_sizes
 from xql_jax.outputs import check_output, write_output
 from xql_jax.reports.dataset_report import describe_dataset, draw_dataset, report_lines
 from xql_jax.reports.style import FORMATS, render
-from xql_jax.settings import Settings, setting
+from xql_jax.settings import (
+    SEVERAL,
+    TEXT,
+    Checked,
+    setting,
+)
 from xql_jax.tasks import get_task, referenced
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class InspectionSettings(Settings):
+class InspectionSettings(Checked):
     """The flags."""
 
     env_name: str | None = setting(
         None,
+        TEXT,
         "Task whose data to inspect. With --dataset: the task whose episode limit and scores apply to it.",
     )
     dataset: Sequence[str] = setting(
         (),
+        SEVERAL,
         "Data: a file (.hdf5, .npz), a folder of .npz episodes, ogbench:FILE.npz or minari:ID. Several are "
         "joined.",
     )
     dataset_url: str | None = setting(
-        None, "Where to download the task's own dataset from, instead of D4RL's."
+        None, TEXT, "Where to download the task's own dataset from, instead of D4RL's."
     )
-    plot: str | None = setting(None, "Draw a picture to this .png, .pdf or .svg file.")
-    json: str | None = setting(None, "Write the numbers to this .json file.")
+    plot: str | None = setting(None, TEXT, "Draw a picture to this .png, .pdf or .svg file.")
+    json: str | None = setting(None, TEXT, "Write the numbers to this .json file.")
 
 
 def main(settings: InspectionSettings) -> int:

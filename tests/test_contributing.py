@@ -76,7 +76,7 @@ def test_the_example_is_described_by_its_own_file(registered):
     assert [row for row in rows.values() if not row.meaning] == []
     page = runpy.run_path(str(ROOT / "docs/site/hyperparameters.py"))["page"]()
     assert "### quantile\n" in page
-    assert f"| `quantile` | {rows['quantile'].meaning} | within (0, 1) | yes |" in page
+    assert f"| `quantile` | {rows['quantile'].meaning} | a finite number, within (0, 1) | yes |" in page
 
 
 @pytest.mark.slow
@@ -96,5 +96,5 @@ def test_the_example_trains_from_outside_of_the_package(blocks, tmp_path, monkey
     monkeypatch.syspath_prepend(tmp_path)
     summary, _ = run(tmp_path, "my_methods:quantile", quantile=0.8)
     assert (summary["status"], summary["algorithm"]) == ("finished", "my_methods:quantile")
-    with pytest.raises(UserError, match=r"quantile must be within \(0, 1\), not 1.5"):
+    with pytest.raises(UserError, match=r"quantile=1.5: must be a finite number, within \(0, 1\)"):
         run(tmp_path, "my_methods:quantile", quantile=1.5)

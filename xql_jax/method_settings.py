@@ -9,21 +9,32 @@ from typing import Any, ClassVar
 
 from xql_jax.errors import UserError
 from xql_jax.learners.registry import OFFLINE, ONLINE
-from xql_jax.settings import Settings, recorded, settings_of
+from xql_jax.settings import (
+    ANY,
+    COUNT_OR_NONE,
+    EITHER,
+    UNIT_INTERVAL,
+    Checked,
+    Domain,
+    recorded,
+    settings_of,
+    within,
+)
 from xql_jax.types import Horizon, horizon_of
 
 
-def of_method(usual: object, meaning: str, **valid: object) -> Any:
+def of_method(usual: Any, domain: Domain, meaning: str, **more: Any) -> Any:
     """Declares a setting that is None until a config decides it; `usual` is its value for most methods."""
-    default = usual if "neutral" in valid else "the method's own"
-    return recorded(None, f"{meaning} Default: {default}.", usual=usual, **valid)
+    default = usual if "neutral" in more else "the method's own"
+    more = {"kind": type(usual), **more}
+    return recorded(None, domain, f"{meaning} Default: {default}.", usual=usual, **more)
 
 
 HORIZON = ("n_step", "action_chunk")  # the settings of a `Horizon`
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class LearningSettings(Settings):
+class LearningSettings(Checked):
     """Settings of all learning."""
 
     command: ClassVar[str]
@@ -31,15 +42,19 @@ class LearningSettings(Settings):
     methods: ClassVar[Collection[str]]
     default_method: ClassVar[str]
 
-    batch_size: int = of_method(256, "Transitions in a minibatch.", least=1, most=100_000_000)
+    batch_size: int = of_method(256, within(1, 100_000_000), "Transitions in a minibatch.")
     n_step: int = of_method(
-        1, "Steps of reward in the targets of V and Q. The later actions are the data's: uncorrected.",
-        least=1, most=1_000, neutral=1,
-    )  # fmt: skip
+        1,
+        within(1, 1_000),
+        "Steps of reward in the targets of V and Q. The later actions are the data's: uncorrected.",
+        neutral=1,
+    )
     action_chunk: int = of_method(
-        1, "Actions that the policy decides on together and carries out one after the other.",
-        least=1, most=1_000, neutral=1,
-    )  # fmt: skip
+        1,
+        within(1, 1_000),
+        "Actions that the policy decides on together and carries out one after the other.",
+        neutral=1,
+    )
 
     @property
     def horizon(self) -> Horizon:
@@ -62,22 +77,24 @@ class DataSettings(LearningSettings):
     default_method = "xql"
 
     normalize_observations: bool = of_method(
-        False, "Observations of mean 0 and standard deviation 1 (divided by 0.001 at least)."
+        False, EITHER, "Observations of mean 0 and standard deviation 1 (divided by 0.001 at least)."
     )
-    scale_rewards: bool = of_method(True, "Scale the rewards where IQL does, on locomotion.")
+    scale_rewards: bool = of_method(True, EITHER, "Scale the rewards where IQL does, on locomotion.")
     top_returns: float = of_method(
-        1.0, "Share of the transitions that is learned from, of the highest returns.", least=1e-6, most=1
+        1.0, within(1e-6, 1), "Share of the transitions that is learned from, of the highest returns."
     )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CollectingSettings(Settings):
+class CollectingSettings(Checked):
     """Settings of learning from what the policy collects."""
 
     warmup_steps: int = of_method(
-        0, "Steps of random actions without updates: at the start, in fine-tuning after the hand-over."
+        0,
+        COUNT_OR_NONE,
+        "Steps of random actions without updates: at the start, in fine-tuning after the hand-over.",
     )
-    updates_per_step: float = of_method(1.0, "Updates per step of the environment.", least=1e-6, most=1_000)
+    updates_per_step: float = of_method(1.0, within(1e-6, 1_000), "Updates per step of the environment.")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -88,26 +105,25 @@ class FinetuningSettings(DataSettings, CollectingSettings):
     function = "train_finetune"
 
     num_pretraining_steps: int = of_method(
-        1_000_000, "Updates before the hand-over; none with --checkpoint.", most=2**30
+        1_000_000, within(0, 2**30), "Updates before the hand-over; none with --checkpoint."
     )
     offline_fraction: float | None = of_method(
         None,
+        UNIT_INTERVAL,
         "Share of the data in every minibatch after the hand-over, 0.5 in RLPD. None: data and online "
         "transitions are drawn with equal probability, as in IQL.",
-        least=0,
-        most=1,
+        kind=float,
     )
     acting_temperature: float = of_method(
         1.0,
+        within(0, 10),
         "Scale of the policy's own spread while it collects; 0: its centre, by which it is evaluated.",
-        least=0,
-        most=10,
     )
     online: str = of_method(
         "",
+        ANY,
         "Hyperparameters that change at the hand-over: 'beta=0.5' sets another value, 'beta=1:0.2' goes "
         "linearly from one to another over --max_steps.",
-        empty=True,
     )
 
 
@@ -122,9 +138,8 @@ class BufferSettings(LearningSettings, CollectingSettings):
 
     buffer_size: int = of_method(
         1_000_000,
+        within(1, 100_000_000),
         "Transitions that the replay buffer of each seed holds; the oldest are overwritten.",
-        least=1,
-        most=100_000_000,
     )
 
 

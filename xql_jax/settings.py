@@ -1,76 +1,139 @@
-"""Declarations of settings: a dataclass's fields, each with a default, valid values and a meaning."""
+"""Settings: each is declared once, by its default, its domain and its meaning, in the dataclass that uses it.
 
-import contextlib
+A learner's fields and the settings of commands are declared in the same way. A learner has parts with fields
+of their own; names are flat all the same: `beta` is that of whichever part holds it. `settings_of`,
+`values_of` and `with_values` walk a class or a tree of parts, whatever is in it. From the declarations come
+flags and their help, the keywords of Python's functions, the checks, and what `--print_config` prints.
+"""
+
 import dataclasses
-import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, get_args, get_type_hints
+from typing import Any, NamedTuple, NoReturn, TypeVar
 
+import jax
 import numpy as np
 
-from xql_jax.errors import UserError
+from xql_jax.errors import UserError, nearest
 
+T = TypeVar("T")
+Number = TypeVar("Number", bound=float)  # bool, int or float
+Function = TypeVar("Function", bound=Callable)
 MOST = 2**31 - 1  # steps and seeds are counted in 32 bits
+GIVEN = (str, Path, int, float, np.generic, tuple, list, dict, type(None))  # types that users write
 
 
-class Setting(NamedTuple):
-    """A setting: its name, which is also its flag's, its valid values and its meaning."""
+class Domain(NamedTuple):
+    """The valid values of a setting: in words, and as a test of a value of its type."""
 
-    name: str
-    kind: type  # int, float, bool, str, or Sequence: several texts
+    text: str
+    holds: Callable[[Any], bool] = lambda value: True
+    infinite: bool = False  # whether inf is valid: it switches something off
+    kind: type | None = None  # of the values; None: that of the default
+
+
+def within(least: float, most: float) -> Domain:
+    return Domain(f"at least {least:,}, at most {most:,}", lambda x: least <= x <= most)
+
+
+def one_of(*names: str) -> Domain:
+    return Domain(f"one of {', '.join(names)}", lambda name: name in names)
+
+
+def some_of(*names: str) -> Domain:
+    return Domain(f"one of {', '.join(names)}", lambda some: some and {*some} <= {*names}, kind=list)
+
+
+POSITIVE = Domain("positive", lambda x: x > 0)
+POSITIVE_OR_OFF = Domain("positive, or inf", lambda x: x > 0, infinite=True)
+NOT_NEGATIVE = Domain("at least 0", lambda x: x >= 0)
+AT_LEAST_ONE = Domain("at least 1", lambda x: x >= 1)
+COUNT, COUNT_OR_NONE = (within(least, MOST)._replace(kind=int) for least in (1, 0))
+UNIT_INTERVAL = Domain("within [0, 1]", lambda x: 0 <= x <= 1)
+ABOVE_ZERO = Domain("within (0, 1]", lambda x: 0 < x <= 1)
+BELOW_ONE = Domain("within [0, 1)", lambda x: 0 <= x < 1)
+OPEN_UNIT_INTERVAL = Domain("within (0, 1)", lambda x: 0 < x < 1)
+EITHER = Domain("true or false")
+TEXT = Domain("text, not empty", lambda text: text != "", kind=str)
+SEVERAL = Domain("", kind=list)
+WIDTHS = Domain("positive whole numbers", lambda widths: all(width >= 1 for width in widths))
+ANY = Domain("")
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """A setting as it is declared."""
+
     default: Any  # None: it may be None
-    meaning: str
-    usual: object = None  # the default where a method or a config file may choose one, see `LearningSettings`
-    least: float | None = None
-    most: float | None = None
-    choices: Sequence[str] = ()
-    empty: bool = False  # text that may be empty
+    domain: Domain
+    meaning: str  # empty: that of the base class's field of the same name
+    kind: type  # int, float, bool, str; tuple: widths; list: several texts; object: a function by its name
+    traced: bool = False  # a learner's number that sweeps within one program
+    recorded: bool = False  # part of a run's identity, because its numbers depend on it
+    neutral: Any = None  # the value with which a run is as without the setting, and which is not recorded
+    functions: Mapping[str, Callable] = dataclasses.field(default_factory=dict)
+    usual: Any = None  # the default where a method or a config file may choose one
     alias: str = ""  # another name for the flag
     by_commas: bool = False  # how several texts are typed; else by a flag each
-    recorded: bool = False  # part of a run's identity, see `recorded`
-    neutral: object = None  # the value with which a run is as without the setting, and which is not recorded
     positional: bool = False  # given without a flag, by its position; with a meaning it must be given
 
-    def check(self, value: Any) -> Any:
-        """Returns the value, 1e5 and "1e5" as an int if the setting is one; UserError if it is invalid."""
+    @property
+    def valid(self) -> str:
+        """The valid values, in words."""
+        number = "a number" if self.domain.infinite else "a finite number"
+        word = {int: "a whole number", float: number}.get(self.kind, "")
+        return ", ".join(filter(None, (word, self.domain.text))) or "text"
+
+    def checked(self, name: str, value: Any) -> Any:
+        """Returns the value, of the setting's type, which text may give, too; UserError if it is invalid."""
         if value is None and self.default is None:
-            return value
-        if self.kind in (int, float) and isinstance(value, str):
-            with contextlib.suppress(ValueError):
-                number = float(value)
-                value = int(number) if number.is_integer() else number
-        if self.kind is Sequence:
-            fits = not self.choices or (len(value) > 0 and set(value) <= set(self.choices))
-        elif self.kind in (int, float):
-            is_number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-            fits = is_number and np.isfinite(value) and (self.kind is float or value == value // 1)
-            fits = fits and (self.least is None or value >= self.least)
-            fits = fits and (self.most is None or value <= self.most)
-            value = self.kind(value) if fits else value
-        elif self.kind is bool:
-            fits = isinstance(value, bool)
-        else:
-            fits = isinstance(value, str | Path) and (str(value) != "" or self.empty or self.default == "")
-            fits = fits and (not self.choices or value in self.choices)
-        if not fits:
-            given = as_typed(value) if self.kind is Sequence else repr(value)
-            raise UserError(f"{self.name}={given}: must be {self.valid}")
-        return value
+            return None
+        try:
+            made = self._converted(value)
+            with np.errstate(over="ignore"):
+                tested = float(np.float32(made)) if self.kind is float else made
+            is_off = self.kind is float and tested == np.inf
+            if not self.domain.holds(tested) or (is_off and not self.domain.infinite):
+                _refuse()
+        except (ValueError, TypeError, KeyError, OverflowError):
+            raise UserError(f"{name}={as_typed(value)}: must be {self.valid}") from None
+        return np.float32(made) if self.traced else made
+
+    def _converted(self, value: Any) -> Any:
+        if self.kind is list:
+            return (value,) if isinstance(value, str) else tuple(value)
+        if self.kind is object:
+            return value if value in self.functions.values() else self.functions[value]
+        if self.kind is tuple:
+            text = value.strip("()[] ").replace("/", ",").removesuffix(",") if isinstance(value, str) else ""
+            return tuple(_number(part, int) for part in (text.split(",") if text else value))
+        if self.kind is bool:
+            return {"true": True, "false": False}[as_typed(value).lower()]
+        if self.kind is str:
+            return str(value) if isinstance(value, str | Path) else _refuse()
+        return _number(value, self.kind)
+
+    def as_plain(self, value: Any) -> Any:
+        """Returns a value as config files and config.json have it: functions by their names."""
+        if self.kind is object:
+            return next(name for name, function in self.functions.items() if function is value)
+        # float32's shortest decimal: 0.005, not 0.004999999888241291
+        return float(str(np.float32(value))) if isinstance(value, np.floating | jax.Array) else value
 
     def is_recorded(self, value: object) -> bool:
         """Whether the value is part of a run's identity."""
         return self.recorded and (self.neutral is None or value != self.neutral)
 
-    @property
-    def valid(self) -> str:
-        """The valid values, in words."""
-        if self.choices:
-            return f"one of {', '.join(self.choices)}"
-        words = {int: "a whole number", float: "a finite number", bool: "true or false"}
-        bounds = [] if self.least is None else [f"at least {self.least:,}"]
-        bounds += [] if self.most is None else [f"at most {self.most:,}"]
-        return ", ".join([words.get(self.kind, "text, not empty"), *bounds])
+
+def _number(value: Any, kind: type[Number]) -> Number:
+    number = float(value) if isinstance(value, str) else value
+    if isinstance(number, bool | np.bool_) or np.isnan(number) or kind(number) != number:
+        _refuse()
+    return kind(number)
+
+
+def _refuse() -> NoReturn:
+    raise ValueError
 
 
 def as_typed(value: object) -> str:
@@ -79,40 +142,120 @@ def as_typed(value: object) -> str:
         return ",".join(map(str, value))
     if isinstance(value, bool):
         return str(value).lower()
-    return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+    return "" if value is None else f"{value:g}" if isinstance(value, float | np.floating) else str(value)
 
 
-def setting(default: Any, meaning: str, **valid: Any) -> Any:
-    """Declares a field that is a setting; `valid` are further fields of its `Setting`."""
-    return dataclasses.field(default=default, metadata={"meaning": meaning, **valid})
+def setting(default: Any, domain: Domain, meaning: str, *, kind: type | None = None, **more: Any) -> Any:
+    """Declares a setting; `more` are further fields of its `Setting`."""
+    return _declared(Setting(default, domain, meaning, kind or domain.kind or type(default), **more))
 
 
-def recorded(default: Any, meaning: str, **valid: Any) -> Any:
+def recorded(default: Any, domain: Domain, meaning: str, **more: Any) -> Any:
     """Declares a setting that a run's numbers depend on: it is part of the run's identity."""
-    return setting(default, meaning, recorded=True, **valid)
+    return setting(default, domain, meaning, recorded=True, **more)
 
 
-def settings_of(kind: type) -> Mapping[str, Setting]:
-    """Returns the settings of a class, by name. In their meanings, {steps} and {Steps} stand for its unit."""
-    hints = get_type_hints(kind)
-    found = {}
-    for field in dataclasses.fields(kind):
-        if "meaning" not in field.metadata:
-            continue
-        hint = hints[field.name]
-        kinds = get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-        kind_of: Any = next((one for one in (int, float, bool, str) if one in kinds), Sequence)
-        unit = getattr(kind, "unit", "update") + "s"
-        meaning = field.metadata["meaning"].replace("{Steps}", unit.capitalize()).replace("{steps}", unit)
-        bounds = {"least": 0, "most": MOST} if kind_of is int else {}
-        metadata: Any = {**bounds, **field.metadata, "meaning": meaning}
-        found[field.name] = Setting(field.name, kind_of, field.default, **metadata)
+def traced(default: float, domain: Domain, meaning: str = "", *, neutral: float | None = None) -> float:
+    """Declares a learner's number that sweeps within one program.
+
+    `neutral`, here and in `static`, is for a field that a later version adds to a released method: with this
+    value the method is as without the field. Runs do not record it, so earlier ones are read and resumed.
+    """
+    one = Setting(default, domain, meaning, float, traced=True, recorded=True, neutral=neutral)
+    return _declared(one)
+
+
+def static(default: Number, domain: Domain, meaning: str = "", *, neutral: Number | None = None) -> Number:
+    """Declares a learner's number or switch that shapes the program: changing it compiles another one."""
+    return recorded(default, domain, meaning, neutral=neutral)
+
+
+def widths(*default: int, meaning: str = "") -> tuple[int, ...]:
+    """Declares the widths of a network's hidden layers."""
+    return recorded(default, WIDTHS, meaning)
+
+
+def choice(meaning: str = "", /, **functions: Function) -> Function:
+    """Declares a choice among functions, set by name or by the function itself; the first is the default."""
+    first, domain = next(iter(functions.values())), Domain(f"one of {', '.join(functions)}")
+    return recorded(first, domain, meaning, kind=object, functions=functions)
+
+
+def part(make: Callable[[], T]) -> T:
+    """Declares a part that has settings of its own."""
+    return dataclasses.field(default_factory=make, metadata={"part": True})
+
+
+def internal(default: T, *, leaf: bool = False) -> T:
+    """Declares a field that a method or a run sets and users do not: it is no setting."""
+    return dataclasses.field(default=default, metadata={"internal": True, "pytree_node": leaf})
+
+
+def _declared(one: Setting) -> Any:
+    return dataclasses.field(default=one.default, metadata={"setting": one, "pytree_node": one.traced})
+
+
+class Checked:
+    """Base class of settings and of learners' parts, frozen dataclasses: checks its settings when it is made.
+
+    Traced numbers become float32 once, because Python floats would be weakly typed leaves and cause a second
+    trace.
+    """
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):  # type: ignore[arg-type]  # subclasses are dataclasses
+            one, value = field.metadata.get("setting"), getattr(self, field.name)
+            # JAX may replace leaves by arrays, tracers or placeholders; these are not checked.
+            if one and (isinstance(value, GIVEN) or not one.traced):
+                object.__setattr__(self, field.name, one.checked(field.name, value))
+
+
+def parts_of(tree: Any) -> list[tuple[str, Any]]:
+    """Returns the parts of a learner or of a part, by the names of their fields."""
+    return [(f.name, getattr(tree, f.name)) for f in dataclasses.fields(tree) if "part" in f.metadata]
+
+
+def declared(tree: Any) -> Iterator[tuple[Any, str, Setting]]:
+    """Yields each setting's holder, name and declaration: the tree's own first, then those of its parts."""
+    for field in dataclasses.fields(tree):
+        if "setting" in field.metadata:
+            yield tree, field.name, field.metadata["setting"]
+    for _, inner in parts_of(tree):
+        yield from declared(inner)
+
+
+def settings_of(tree: Any) -> dict[str, Setting]:
+    """Returns the settings of a class or a tree by name, with the values there as their defaults."""
+    unit, found = f"{getattr(tree, 'unit', 'update')}s", {}
+    for owner, name, one in declared(tree):
+        meaning = _meaning(owner if isinstance(owner, type) else type(owner), name)
+        meaning = meaning.replace("{steps}", unit).replace("{Steps}", unit.capitalize())
+        found[name] = dataclasses.replace(one, meaning=meaning, default=getattr(owner, name))
     return found
 
 
-class Settings:
-    """Base class of settings: checks every value when it is made."""
+def _meaning(kind: type, name: str) -> str:
+    """Returns the meaning that the class gives the field, or the nearest of its base classes that does."""
+    fields = (vars(base).get("__dataclass_fields__", {}).get(name) for base in kind.__mro__)
+    declarations = (field.metadata.get("setting") for field in fields if field)
+    return next((one.meaning for one in declarations if one and one.meaning), "")
 
-    def __post_init__(self) -> None:
-        for name, one in settings_of(type(self)).items():
-            object.__setattr__(self, name, one.check(getattr(self, name)))
+
+def values_of(tree: Any) -> dict[str, Any]:
+    """Returns all values by their flat names, as a config has them."""
+    return {name: one.as_plain(getattr(owner, name)) for owner, name, one in declared(tree)}
+
+
+def with_values(tree: T, values: Mapping[str, object]) -> T:
+    """Replaces settings, whichever part holds them; UserError if one is unknown or impossible."""
+    known = settings_of(tree)
+    for name in values:
+        if name not in known:
+            raise UserError(f"{name}: unknown setting; nearest known: {nearest(name, known)}")
+    return _with(tree, values)
+
+
+def _with(tree: Any, values: Mapping[str, object]) -> Any:
+    changes = {f.name: values[f.name] for f in dataclasses.fields(tree) if f.name in values}
+    inner = {name: _with(one, values) for name, one in parts_of(tree)}
+    return dataclasses.replace(tree, **changes, **inner)

@@ -56,9 +56,10 @@ def meanings() -> Iterator[str]:
         for field in describe_fields(name):
             row = rows.setdefault((field.name, field.meaning), (field, field.name in traced, []))
             row[2].append(name)
-    for one in (*settings_of(FinetuningSettings).values(), *settings_of(BufferSettings).values()):
-        field = FieldDescription(one.name, one.usual, one.valid, one.meaning, "")
-        rows.setdefault((one.name, one.meaning), (field, False, []))
+    for kind in (FinetuningSettings, BufferSettings):
+        for name, one in settings_of(kind).items():
+            field = FieldDescription(name, one.usual, one.valid, one.meaning, "")
+            rows.setdefault((name, one.meaning), (field, False, []))
     names = [name for name, _ in rows]
     yield from table(
         ("name", "meaning", "values", "traced"),
@@ -180,8 +181,8 @@ def online_table(name: str) -> list[str]:
     get_config = files()[file]["get_config"]
     config, small = get_config(name), get_config(name, network="small")
     settings = [
-        FieldDescription(one.name, one.usual, one.valid, one.meaning, BufferSettings.__name__)
-        for one in settings_of(BufferSettings).values()
+        FieldDescription(name, one.usual, one.valid, one.meaning, BufferSettings.__name__)
+        for name, one in settings_of(BufferSettings).items()
     ]
     rows = []
     for field in (*describe_fields(name), *settings):

@@ -9,7 +9,7 @@ from xql_jax.errors import UserError
 from xql_jax.reports.report import ReportSettings
 from xql_jax.runs.acting_settings import FinetuneSettings, OnlineSettings
 from xql_jax.runs.run_settings import OfflineSettings
-from xql_jax.settings import Setting, settings_of
+from xql_jax.settings import Setting, settings_of, within
 from xql_jax.sweeps.sweep_settings import ReproductionSettings, SweepSettings
 from xql_jax.tools.choose import ChoiceSettings
 from xql_jax.tools.collect import CollectionSettings
@@ -19,13 +19,13 @@ from xql_jax.tools.list_runs import ListSettings
 
 
 def test_a_whole_number_may_be_written_as_people_write_it():
-    steps = Setting("steps", int, 5, "", least=1, most=200_000)
-    assert {steps.check(text) for text in ("100000", "1e5", "100_000")} == {100_000}
+    steps = Setting(5, within(1, 200_000), "", int)
+    assert {steps.checked("steps", text) for text in ("100000", "1e5", "100_000", 1e5)} == {100_000}
     for text in ("1.5", "1e400", "nan", "0", "200001"):
         with pytest.raises(
             UserError, match=r"^steps=.*: must be a whole number, at least 1, at most 200,000"
         ):
-            steps.check(text)
+            steps.checked("steps", text)
 
 
 def test_a_users_own_config_comes_before_those_of_the_package(tmp_path, monkeypatch):
@@ -51,12 +51,15 @@ KINDS = (
 def test_every_setting_is_explained_takes_its_default_and_refuses_what_is_beyond_its_bounds(kind):
     for name, one in settings_of(kind).items():
         assert one.meaning or one.positional
-        assert one.default is None or one.check(one.default) == one.default
-        wrong = {int: [1.5, "many", True], float: ["many", float("inf")], bool: [1, "yes"], str: [3]}
-        bounds = [bound + step for bound, step in ((one.least, -1), (one.most, 1)) if bound is not None]
-        for value in wrong.get(one.kind, []) + bounds + (["moon"] if one.choices else []):
+        assert one.checked(name, one.default) == one.default
+        wrong = {int: [1.5, "many", True, -1, 2**31], float: ["many", float("inf")], bool: [1, "yes"]}
+        bounded = one.domain.text.startswith(("at least", "within", "one of"))
+        beyond = {float: [-1.0], str: ["moon"], list: [["moon"]]} if bounded else {}
+        for value in wrong.get(one.kind, [None]) + beyond.get(one.kind, []):
+            if value is None and one.default is None:
+                continue
             with pytest.raises(UserError, match=f"^{name}=.*: must be "):
-                one.check(value)
+                one.checked(name, value)
 
 
 @pytest.mark.parametrize(

@@ -31,13 +31,13 @@ def test_every_field_is_checked_a_part_or_internal_and_has_a_name_of_its_own(nam
     names = [field.name for _, field in declared(learner) if field.name != "max_grad_norm"]  # all networks'
     assert len(names) == len(set(names))
     for owner, field in declared(learner):
-        assert sum(kind in field.metadata for kind in ("check", "part", "internal")) == 1
+        assert sum(kind in field.metadata for kind in ("setting", "part", "internal")) == 1
         assert ("part" in field.metadata) == isinstance(getattr(owner, field.name), Part)
-        if "check" in field.metadata:
+        if "setting" in field.metadata:
             # -1 is in no domain, but for returns, and this word neither a number nor the name of a function.
             lowest = -INF if field.name == "target_return" else -1.0
             for wrong in ("wrong", lowest if isinstance(field.default, float) else -1):
-                with pytest.raises(UserError, match=f"^{field.name} must be .*, not "):
+                with pytest.raises(UserError, match=f"^{field.name}=.*: must be "):
                     type(owner)(**{field.name: wrong})
 
 
@@ -62,19 +62,19 @@ def test_values_arrive():
     [("expectiles", "expectile"), ("beta", ""), ("value", "")],  # misspelt, another method's, a part
 )
 def test_unknown_hyperparameter(field, nearest):
-    with pytest.raises(UserError, match=f"^unknown hyperparameter '{field}'; nearest known: {nearest}"):
+    with pytest.raises(UserError, match=f"^{field}: unknown setting; nearest known: {nearest}"):
         make_learner("iql", {field: 1.5})
 
 
 REFUSED = [
-    ("xql", "beta", 0.0, "beta must be positive, not 0"),
-    ("xql", "beta", float("nan"), "beta must be positive, not nan"),
-    ("xql", "beta", 1e39, "beta must be finite in float32, not 1e+39"),
-    ("xql", "beta", True, "beta must be float, not True"),
-    ("iql", "expectile", 1 - 1e-12, "expectile must be within (0, 1), not 1"),  # 1 in float32
-    ("xql", "v_updates", 2.0, "v_updates must be int, not 2.0"),
-    ("bc", "actor_hidden_dims", (256, 0), "actor_hidden_dims must be positive whole numbers, not (256, 0)"),
-    ("xql", "clip_rule", "below", "clip_rule must be one of both, above, saturate, not 'below'"),
+    ("xql", "beta", 0.0, "beta=0: must be a finite number, positive"),
+    ("xql", "beta", float("nan"), "beta=nan: must be a finite number, positive"),
+    ("xql", "beta", 1e39, "beta=1e+39: must be a finite number, positive"),
+    ("xql", "beta", True, "beta=true: must be a finite number, positive"),
+    ("iql", "expectile", 1 - 1e-12, "expectile=1: must be a finite number, within (0, 1)"),  # 1 in float32
+    ("xql", "v_updates", 2.5, "v_updates=2.5: must be a whole number, at least 1"),
+    ("bc", "actor_hidden_dims", (256, 0), "actor_hidden_dims=256,0: must be positive whole numbers"),
+    ("xql", "clip_rule", "below", "clip_rule=below: must be one of both, above, saturate"),
 ]
 
 

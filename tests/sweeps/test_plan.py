@@ -72,7 +72,7 @@ def test_tuned_xql_is_xql_with_table_4s_values(tmp_path):
         ({"methods": ("xql_t",), "datasets": ("pen-human-v0",)}, "--tuned has no values for pen-human-v0"),
         ({"methods": ("iql:expectil=0.5",)}, "--methods: expectil: unknown setting; nearest known: expecti"),
         ({"methods": ("iql:batch_size=many",)}, "--methods: batch_size='many': must be a whole number"),
-        ({"sweep": "beta=-1"}, "--sweep: beta must be positive"),
+        ({"sweep": "beta=-1"}, "--sweep: beta=-1: must be a finite number, positive"),
         ({"sweep": "loss=plain,plain"}, "--sweep gives loss the same value twice: 'loss=plain,plain'"),
         ({"sweep": "loss=plain loss=rescaled"}, "--methods=xql:loss=plain:loss=rescaled: gives a field twi"),
         ({"methods": ("xql:beta=2",), "sweep": "beta=1,3"}, "--beta: --sweep varies beta, too"),

@@ -36,19 +36,19 @@ ONE_LINE_ERRORS = (UserError, flags.Error, MemoryError, OSError, RuntimeError)
 def define_flags(kind: type) -> None:
     """Defines a flag for each setting of a class, and those that all commands or all trainings have."""
     flags.DEFINE_boolean("version", False, "Print the version. Do nothing.")
-    for one in settings_of(kind).values():
+    for name, one in settings_of(kind).items():
         if one.positional:
             continue
         if one.kind is bool:
-            flags.DEFINE_boolean(one.name, one.default, one.meaning)
-        elif one.kind in (int, float, str):
-            default = None if one.default is None else str(one.default)  # `Setting.check` reads numbers
-            flags.DEFINE_string(one.name, default, f"{one.meaning}\n({one.valid})")
-        else:
+            flags.DEFINE_boolean(name, one.default, one.meaning)
+        elif one.kind is list:
             define = flags.DEFINE_list if one.by_commas else flags.DEFINE_multi_string
-            define(one.name, list(one.default), one.meaning)
+            define(name, list(one.default), one.meaning)
+        else:
+            default = None if one.default is None else str(one.default)  # `Setting.checked` reads numbers
+            flags.DEFINE_string(name, default, f"{one.meaning}\n({one.valid})")
         if one.alias:
-            flags.DEFINE_alias(one.alias, one.name)
+            flags.DEFINE_alias(one.alias, name)
     if issubclass(kind, RunSettings):
         flags.DEFINE_string(
             "method",
@@ -150,7 +150,7 @@ def settings_from(kind: type[S], arguments: Sequence[str]) -> S:
     if given.get("method"):
         own_attribute(given["method"], "--method")  # imports it, before a run names it
     for name in (name for name in known if known[name].positional):
-        several = known[name].kind is Sequence
+        several = known[name].kind is list
         if known[name].meaning and not positional:
             raise UserError(f"name {known[name].meaning}")
         given[name] = list(positional) if several else next(iter(positional), None)

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from xql_jax.errors import UserError, nearest
 from xql_jax.learners import fields
 from xql_jax.learners.fields import Method, hyperparameters, with_hyperparameters
+from xql_jax.settings import settings_of
 
 
 class Modules(Mapping[str, Any]):
@@ -243,8 +244,9 @@ def describe_fields(algorithm: str) -> list[FieldDescription]:
     learner, method = make_learner(algorithm), method_of(algorithm)
     own, values = method_named(method).defaults, hyperparameters(learner)
     found = {}
-    for owner, field in fields.declared(learner):
-        domain, meaning = field.metadata["domain"], field.metadata["meaning"] or MEANINGS.get(field.name, "")
-        source = f"method {method}" if field.name in own else type(owner).__name__
-        found[field.name] = FieldDescription(field.name, values[field.name], domain, meaning, source)
+    known = settings_of(learner)
+    for owner, name, _ in fields.declared(learner):
+        source = f"method {method}" if name in own else type(owner).__name__
+        meaning = known[name].meaning or MEANINGS.get(name, "")
+        found[name] = FieldDescription(name, values[name], known[name].valid, meaning, source)
     return list(found.values())

@@ -22,21 +22,30 @@ from xql_jax.reports.score_table import (
 )
 from xql_jax.reports.statistics import AGGREGATES, TuningCurve, compared_scores, tuning_curves
 from xql_jax.reports.style import render
-from xql_jax.settings import Settings, setting
+from xql_jax.settings import (
+    ANY,
+    SEVERAL,
+    TEXT,
+    Checked,
+    setting,
+    within,
+)
 from xql_jax.tasks import references_given
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ReportSettings(Settings):
+class ReportSettings(Checked):
     """Settings of `xql-report`."""
 
-    folders: Sequence[str] = setting((), FOLDERS_HELP, positional=True)
+    folders: Sequence[str] = setting((), SEVERAL, FOLDERS_HELP, positional=True)
     bootstrap_samples: int = setting(
-        2_000, "Bootstrap samples for the intervals of statistics over datasets.", least=100, most=1_000_000
+        2_000, within(100, 1_000_000), "Bootstrap samples for the intervals of statistics over datasets."
     )
-    references: Sequence[str] = setting((), REFERENCES_HELP)
-    published: str = setting("", "CSV of published scores for the tables, as docs/results/published.csv.")
-    output: str = setting("results/report", "Folder for the page and the tables.")
+    references: Sequence[str] = setting((), SEVERAL, REFERENCES_HELP)
+    published: str = setting(
+        "", ANY, "CSV of published scores for the tables, as docs/results/published.csv."
+    )
+    output: str = setting("results/report", TEXT, "Folder for the page and the tables.")
 
 
 class Report:

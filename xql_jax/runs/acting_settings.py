@@ -8,7 +8,17 @@ from typing import Self
 from xql_jax.errors import UserError
 from xql_jax.method_settings import BufferSettings, CollectingSettings, FinetuningSettings
 from xql_jax.runs.run_settings import OfflineSettings, RunSettings
-from xql_jax.settings import recorded, setting
+from xql_jax.settings import (
+    AT_LEAST_ONE,
+    COUNT,
+    COUNT_OR_NONE,
+    EITHER,
+    TEXT,
+    one_of,
+    recorded,
+    setting,
+    within,
+)
 from xql_jax.tasks import Task, get_task
 from xql_jax.training.members import fields_given
 from xql_jax.training.schedule import Schedule
@@ -20,15 +30,15 @@ LOG = logging.getLogger(__name__)
 class ActingSettings(CollectingSettings):
     """Settings of every training that acts in environments."""
 
-    num_environments: int = recorded(1, "Environments per member, stepped together.", least=1, most=10_000)
-    processes: bool = setting(False, "Run each environment in a process of its own.")
+    num_environments: int = recorded(1, within(1, 10_000), "Environments per member, stepped together.")
+    processes: bool = setting(False, EITHER, "Run each environment in a process of its own.")
     environment_timeout: float = setting(
         60.0,
+        AT_LEAST_ONE,
         "With --processes, seconds to wait for an environment before the run is saved and ends.",
-        least=1,
     )
     max_policy_lag: int = setting(
-        100, "Most updates by which the policy that acts may lag behind the learner.", least=1, most=1_000_000
+        100, within(1, 1_000_000), "Most updates by which the policy that acts may lag behind the learner."
     )
 
 
@@ -38,20 +48,23 @@ class OnlineSettings(BufferSettings, ActingSettings, RunSettings):
 
     env_name: str = setting(
         "cartpole-swingup",
+        TEXT,
         "Task: cheetah-run, HalfCheetah-v5, playground:CheetahRun, or MODULE:ID, which MODULE registers.",
     )
-    eval_interval: int = recorded(10_000, "{Steps} between evaluations.", least=1)
-    checkpoint_interval: int = setting(10_000, "{Steps} between checkpoints.", least=1)
+    eval_interval: int = recorded(10_000, COUNT, "{Steps} between evaluations.")
+    checkpoint_interval: int = setting(10_000, COUNT, "{Steps} between checkpoints.")
     on_divergence: str = recorded(
         "freeze",
+        one_of("freeze", "restart"),
         "What to do if a member's numbers stop being finite. freeze: keep its last finite state. restart: "
         "begin with new networks and the same buffer; the summary says so.",
-        choices=("freeze", "restart"),
     )
     network: str = recorded(
-        "paper", 'Size of the networks: "paper", or "small" for a laptop.', choices=("paper", "small")
+        "paper", one_of("paper", "small"), 'Size of the networks: "paper", or "small" for a laptop.'
     )
-    bellman_error_interval: int = recorded(5_000, "{Steps} between rows of bellman_errors.csv; 0: none.")
+    bellman_error_interval: int = recorded(
+        5_000, COUNT_OR_NONE, "{Steps} between rows of bellman_errors.csv; 0: none."
+    )
 
     unit = "step"
 
@@ -70,22 +83,24 @@ class FinetuneSettings(FinetuningSettings, ActingSettings, OfflineSettings):
     data_on: str = "device"  # no setting here: the online phase adds to them
     checkpoint: str | None = setting(
         None,
+        TEXT,
         "A run of xql-train-offline, or RUN/checkpoints/STEP of it, to go on from: its learner, "
         "hyperparameters, members, data and preprocessing.",
     )
     background_evaluation: bool = False  # no setting here: the members act on these cores
     extend: bool = False  # no setting here
     ramp: str = ""  # no setting here: `online` has them
-    member: int | None = setting(None, "With --checkpoint, its member, counted from 0. Default: all.")
+    member: int | None = setting(
+        None, COUNT_OR_NONE, "With --checkpoint, its member, counted from 0. Default: all."
+    )
     replay_buffer_size: int = recorded(
         2_000_000,
+        within(1, 100_000_000),
         "Transitions in the replay buffer, the data included unless there is an --offline_fraction.",
-        least=1,
-        most=100_000_000,
     )
-    init_dataset_size: int | None = recorded(None, "Transitions drawn from the data. Default: all.", least=1)
+    init_dataset_size: int | None = recorded(None, COUNT, "Transitions drawn from the data. Default: all.")
     exploration_noise: float = recorded(
-        0.0, "Standard deviation of Gaussian noise that is added to the policy's actions.", least=0, most=10
+        0.0, within(0, 10), "Standard deviation of Gaussian noise that is added to the policy's actions."
     )
 
     unit = "step"

@@ -17,7 +17,21 @@ from xql_jax.errors import UserError
 from xql_jax.learners.fields import neutral_values
 from xql_jax.learners.registry import make_learner
 from xql_jax.method_settings import METHOD_SETTINGS, DataSettings, LearningSettings
-from xql_jax.settings import Settings, recorded, setting, settings_of
+from xql_jax.settings import (
+    ANY,
+    COUNT,
+    COUNT_OR_NONE,
+    EITHER,
+    NOT_NEGATIVE,
+    SEVERAL,
+    TEXT,
+    Checked,
+    one_of,
+    recorded,
+    setting,
+    settings_of,
+    within,
+)
 from xql_jax.tasks import TASKS, Task, get_task
 from xql_jax.training.checkpoints import KEPT
 from xql_jax.training.schedule import Schedule
@@ -28,16 +42,17 @@ DEFAULT_ENV_NAME = "pointmaze-umaze-v0"  # if neither a task nor data are given;
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SimulationSettings(Settings):
+class SimulationSettings(Checked):
     """Settings of everything that chooses among the environments of a task, see `Simulation`."""
 
     env_backend: str = setting(
         "mujoco",
+        one_of(*BACKENDS),
         "mujoco: the environments of this project; d4rl: those of the d4rl package with gym and mujoco-py.",
-        choices=BACKENDS,
     )
     legacy_inertia: bool = setting(
         False,
+        EITHER,
         "Give Hopper, Walker2d, HalfCheetah and Ant the capsule masses of the MuJoCo that made D4RL's data.",
     )
 
@@ -53,31 +68,33 @@ class RunSettings(LearningSettings):
     config: ConfigDict  # hyperparameters and settings' defaults, see `configuration`
     config_file: ConfigFile | None = None  # what the config was before the user changed it
     given: frozenset[str] = frozenset()  # names of settings and hyperparameters that the user gave
-    save_dir: str = setting("results", "Folder under which runs are written.")
-    seed: int = setting(42, "First random seed.")
-    num_seeds: int = setting(1, "Number of seeds in one run: seed, seed + 1, ...", least=1, most=100_000)
-    sweep: str = recorded("", "Grid over numeric hyperparameters: 'beta=0.6,1,2 tau=0.005,0.01'.")
-    eval_episodes: int = recorded(10, "Episodes of each evaluation, per seed; 0: none.", most=1_000_000)
+    save_dir: str = setting("results", TEXT, "Folder under which runs are written.")
+    seed: int = setting(42, COUNT_OR_NONE, "First random seed.")
+    num_seeds: int = setting(1, within(1, 100_000), "Number of seeds in one run: seed, seed + 1, ...")
+    sweep: str = recorded("", ANY, "Grid over numeric hyperparameters: 'beta=0.6,1,2 tau=0.005,0.01'.")
+    eval_episodes: int = recorded(10, within(0, 1_000_000), "Episodes of each evaluation, per seed; 0: none.")
     random_return: float | None = setting(
-        None, "Return of score 0, for a task that has none. Needs --expert_return, too."
+        None, ANY, "Return of score 0, for a task that has none. Needs --expert_return, too.", kind=float
     )
-    expert_return: float | None = setting(None, "Return of score 100, see --random_return.")
-    max_steps: int = setting(1_000_000, "Number of {steps}.", least=1)
-    log_interval: int = recorded(1_000, "{Steps} between rows of metrics.csv.", least=1)
+    expert_return: float | None = setting(None, ANY, "Return of score 100, see --random_return.", kind=float)
+    max_steps: int = setting(1_000_000, COUNT, "Number of {steps}.")
+    log_interval: int = recorded(1_000, COUNT, "{Steps} between rows of metrics.csv.")
     eval_interval: int = recorded(
-        5_000, "{Steps} between evaluations; checkpoints are saved by --checkpoint_interval.", least=1
+        5_000, COUNT, "{Steps} between evaluations; checkpoints are saved by --checkpoint_interval."
     )
-    eval_at_start: bool = recorded(False, "Also evaluate before the first step: a row for step 0.")
-    checkpoint_interval: int = setting(5_000, "{Steps} between checkpoints.", least=1)
+    eval_at_start: bool = recorded(False, EITHER, "Also evaluate before the first step: a row for step 0.")
+    checkpoint_interval: int = setting(5_000, COUNT, "{Steps} between checkpoints.")
     checkpoint_minutes: float = setting(
-        10.0, "Also save when the last checkpoint is so old; 0: never.", least=0
+        10.0, NOT_NEGATIVE, "Also save when the last checkpoint is so old; 0: never."
     )
-    keep_checkpoints: int = setting(KEPT, "Checkpoints to keep, the last and a hand-over's; 0: all.")
-    tqdm: bool = setting(True, "Show a progress bar, if stderr is a terminal.")
-    wandb: bool = setting(False, "Also log to Weights & Biases; WANDB_MODE=offline needs no network.")
-    wandb_project: str = setting("xql_jax", "Project on Weights & Biases.")
-    wandb_group: str = setting("", "Group of runs there.")
-    resume: bool = setting(False, "Go on from the run's last checkpoint, or start if there is none.")
+    keep_checkpoints: int = setting(
+        KEPT, COUNT_OR_NONE, "Checkpoints to keep, the last and a hand-over's; 0: all."
+    )
+    tqdm: bool = setting(True, EITHER, "Show a progress bar, if stderr is a terminal.")
+    wandb: bool = setting(False, EITHER, "Also log to Weights & Biases; WANDB_MODE=offline needs no network.")
+    wandb_project: str = setting("xql_jax", TEXT, "Project on Weights & Biases.")
+    wandb_group: str = setting("", ANY, "Group of runs there.")
+    resume: bool = setting(False, EITHER, "Go on from the run's last checkpoint, or start if there is none.")
 
     unit = "update"  # the name of one step
 
@@ -147,41 +164,49 @@ class OfflineSettings(SimulationSettings, DataSettings, RunSettings):
 
     env_name: str | None = setting(
         None,
+        TEXT,
         "Task: a name of D4RL or OGBench, pointmaze-{umaze,medium,large,large-rare}-v0, or MODULE:ID, which "
         "MODULE registers with Gymnasium. If neither this "
         f"flag nor --dataset is given, uses {DEFAULT_ENV_NAME}. With --dataset alone, nothing is evaluated.",
     )
     dataset: Sequence[str | Dataset] = setting(
         (),
+        SEVERAL,
         "Data to use instead of the task's own: FILE.hdf5 in D4RL's layout, FILE.npz, a folder of .npz "
         "episodes, minari:ID, minari:FOLDER or ogbench:FILE.npz. Several --dataset flags are joined. A file "
         "has observations, actions, rewards, terminals, and next_observations or timeouts (docs/data.md).",
     )
-    dataset_url: str | None = setting(None, "Where to download the task's own dataset from.")
+    dataset_url: str | None = setting(None, TEXT, "Where to download the task's own dataset from.")
     data_on: str = setting(
         "auto",
+        one_of("auto", "device", "host"),
         "device: the data are in its memory; host: streamed from the host's; auto: device if there is room.",
-        choices=("auto", "device", "host"),
     )
     ramp: str = recorded(
         "",
+        ANY,
         "Hyperparameters that change with the update: 'beta=2:0.5' goes linearly from 2 to 0.5, "
         "'beta=2:0.5@0.3:2' to 0.5 in the first 0.3 of --max_steps, and then back.",
         neutral="",
     )
-    tuned: bool = setting(False, "Apply the paper's per-dataset values (Table 4, in parentheses) to XQL.")
+    tuned: bool = setting(
+        False, EITHER, "Apply the paper's per-dataset values (Table 4, in parentheses) to XQL."
+    )
     checkpoint: str | None = setting(
         None,
+        TEXT,
         "A run, or RUN/checkpoints/STEP: the new run goes on from its members with the same seeds and swept "
         "values. All other settings must be the same.",
     )
     background_evaluation: bool = setting(
         False,
+        EITHER,
         "Evaluate on the host's cores while training goes on: for accelerators. The numbers are the same; a "
         "stop goes back to the step of an evaluation that is not over.",
     )
     extend: bool = setting(
         False,
+        EITHER,
         "Go on from a run with the same settings and fewer updates, if that gives the numbers of an unbroken "
         "run; or train the seeds that such a run lacks. The existing run stays as it is.",
     )

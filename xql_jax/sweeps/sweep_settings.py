@@ -6,7 +6,19 @@ from collections.abc import Sequence
 from xql_jax.errors import UserError
 from xql_jax.reports.printed_tables import FINETUNING_TABLE, PAPER_TABLES
 from xql_jax.reports.score_table import REFERENCES_HELP
-from xql_jax.settings import Settings, setting
+from xql_jax.settings import (
+    ANY,
+    COUNT,
+    COUNT_OR_NONE,
+    EITHER,
+    NOT_NEGATIVE,
+    SEVERAL,
+    TEXT,
+    Checked,
+    one_of,
+    setting,
+    within,
+)
 
 USED_BY = {  # the executors that use a setting
     **dict.fromkeys(("task_cpus", "task_gpus", "retries"), ("ray", "slurm")),
@@ -16,60 +28,69 @@ USED_BY = {  # the executors that use a setting
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SweepSettings(Settings):
+class SweepSettings(Checked):
     """Settings of `xql-sweep`."""
 
     given: frozenset[str] = frozenset()  # names of the settings that the user gave
     methods: Sequence[str] = setting(
         (),
+        SEVERAL,
         "Any method, also METHOD+POLICY. METHOD:FIELD=VALUE changes fields of its config (widths: 256/256; "
         "several by colons); xql_t is XQL with --tuned.",
         by_commas=True,
     )
-    datasets: Sequence[str] = setting((), "Any task; TASK=FILE for your own data.", by_commas=True)
+    datasets: Sequence[str] = setting((), SEVERAL, "Any task; TASK=FILE for your own data.", by_commas=True)
     sweep: str = setting(
-        "", "Values of fields, for the methods that have them: 'beta=0.1,0.5,2 loss=plain,rescaled'."
+        "", ANY, "Values of fields, for the methods that have them: 'beta=0.1,0.5,2 loss=plain,rescaled'."
     )
-    seed: int = setting(0, "First random seed.")
-    num_seeds: int = setting(6, "Seeds of each method and setting.", least=1, most=100_000, alias="seeds")
-    seeds_per_run: int | None = setting(None, "Seeds that share a program. Default: all.", least=1)
+    seed: int = setting(0, COUNT_OR_NONE, "First random seed.")
+    num_seeds: int = setting(6, within(1, 100_000), "Seeds of each method and setting.", alias="seeds")
+    seeds_per_run: int | None = setting(None, COUNT, "Seeds that share a program. Default: all.")
     finetune: bool = setting(
-        False, "Fine-tune online after offline training, as xql-train-finetune; --max_steps are its steps."
+        False,
+        EITHER,
+        "Fine-tune online after offline training, as xql-train-finetune; --max_steps are its steps.",
     )
     num_pretraining_steps: int | None = setting(
-        None, "In fine-tuning, updates before the hand-over. Default: the method's own.", most=2**30
+        None,
+        within(0, 2**30),
+        "In fine-tuning, updates before the hand-over. Default: the method's own.",
+        kind=int,
     )
-    max_steps: int = setting(1_000_000, "Updates; online and in fine-tuning, environment steps.", least=1)
-    eval_interval: int | None = setting(
-        None, "Steps between evaluations. Default: --max_steps / 10.", least=1
-    )
+    max_steps: int = setting(1_000_000, COUNT, "Updates; online and in fine-tuning, environment steps.")
+    eval_interval: int | None = setting(None, COUNT, "Steps between evaluations. Default: --max_steps / 10.")
     eval_episodes: int | None = setting(
         None,
+        within(1, 1_000_000),
         "Episodes per evaluation and seed. Default: the suite's, 10 but on AntMaze 100.",
-        least=1,
-        most=1_000_000,
+        kind=int,
     )
-    checkpoint_interval: int = setting(5_000, "Updates between checkpoints.", least=1)
-    save_dir: str = setting("results", "Folder under which runs are found and written.")
-    output: str | None = setting(None, "Folder for the tables. Default: SAVE_DIR/tables.")
-    name: str | None = setting(None, "Name of the tables' files. Default: sweep_ and a digest of its runs.")
-    references: Sequence[str] = setting((), REFERENCES_HELP)
-    dry_run: bool = setting(False, "Print the plan and the current table. Train and write nothing.")
-    download: bool = setting(False, "Download D4RL's datasets that are missing, then train.")
-    tqdm: bool = setting(True, "Show the progress, if stderr is a terminal.")
-    wandb: bool = setting(False, "Also log each run to Weights & Biases.")
-    wandb_project: str = setting("xql_jax", "Project on Weights & Biases.")
-    wandb_group: str = setting("", "Group of the runs there.")
+    checkpoint_interval: int = setting(5_000, COUNT, "Updates between checkpoints.")
+    save_dir: str = setting("results", TEXT, "Folder under which runs are found and written.")
+    output: str | None = setting(None, TEXT, "Folder for the tables. Default: SAVE_DIR/tables.")
+    name: str | None = setting(
+        None, TEXT, "Name of the tables' files. Default: sweep_ and a digest of its runs."
+    )
+    references: Sequence[str] = setting((), SEVERAL, REFERENCES_HELP)
+    dry_run: bool = setting(False, EITHER, "Print the plan and the current table. Train and write nothing.")
+    download: bool = setting(False, EITHER, "Download D4RL's datasets that are missing, then train.")
+    tqdm: bool = setting(True, EITHER, "Show the progress, if stderr is a terminal.")
+    wandb: bool = setting(False, EITHER, "Also log each run to Weights & Biases.")
+    wandb_project: str = setting("xql_jax", TEXT, "Project on Weights & Biases.")
+    wandb_group: str = setting("", ANY, "Group of the runs there.")
     executor: str = setting(
-        "in_process", "Runs are trained here, by Ray or by SLURM.", choices=("in_process", "ray", "slurm")
+        "in_process", one_of("in_process", "ray", "slurm"), "Runs are trained here, by Ray or by SLURM."
     )
-    task_cpus: int = setting(1, "Cores for each run, with ray and slurm.", least=1)
-    task_gpus: float = setting(0.0, "GPUs for each run, with ray also a fraction.", least=0)
-    retries: int = setting(3, "How often a run is started again after its worker or its time has ended.")
-    ray_address: str | None = setting(None, "A Ray cluster. Default: RAY_ADDRESS, or a new one here.")
-    slurm_cluster: str = setting("slurm", "local: the jobs are processes here.", choices=("slurm", "local"))
+    task_cpus: int = setting(1, COUNT, "Cores for each run, with ray and slurm.")
+    task_gpus: float = setting(0.0, NOT_NEGATIVE, "GPUs for each run, with ray also a fraction.")
+    retries: int = setting(
+        3, COUNT_OR_NONE, "How often a run is started again after its worker or its time has ended."
+    )
+    ray_address: str | None = setting(None, TEXT, "A Ray cluster. Default: RAY_ADDRESS, or a new one here.")
+    slurm_cluster: str = setting("slurm", one_of("slurm", "local"), "local: the jobs are processes here.")
     slurm_options: Sequence[str] = setting(
         (),
+        SEVERAL,
         "Options for sbatch, by submitit's names: 'partition=gpu,mem=16GB,time=240' (minutes, else a day). A "
         "job whose time is over is queued again and goes on.",
         by_commas=True,
@@ -96,5 +117,5 @@ class ReproductionSettings(SweepSettings):
     finetune: bool = False
     name: str | None = None
     table: str = setting(
-        "1", "1: Gym, AntMaze and Kitchen; 2: AntMaze, offline to online; 3: Adroit.", choices=PAPER_TABLES
+        "1", one_of(*PAPER_TABLES), "1: Gym, AntMaze and Kitchen; 2: AntMaze, offline to online; 3: Adroit."
     )

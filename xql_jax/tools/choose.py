@@ -30,7 +30,16 @@ from xql_jax.reports.score_table import csv_table
 from xql_jax.rollout.scores import agreement
 from xql_jax.runs.load import SavedRun, load_run
 from xql_jax.runs.run_data import bounds_of_data
-from xql_jax.settings import setting
+from xql_jax.settings import (
+    ANY,
+    COUNT,
+    COUNT_OR_NONE,
+    EITHER,
+    SEVERAL,
+    TEXT,
+    setting,
+    within,
+)
 from xql_jax.tasks import module_to_run
 from xql_jax.tools.tool_settings import ToolSettings
 from xql_jax.training.data_population import offline_population
@@ -48,25 +57,29 @@ _own_statistics = jax.jit(value_statistics)
 class ChoiceSettings(ToolSettings):
     """Settings of `xql-choose`."""
 
-    checkpoint: str = setting("", "a run's folder or one of its checkpoints", positional=True)
-    env_name: str | None = setting(None, "The run's task, whose module is run only if it is named here.")
+    checkpoint: str = setting("", ANY, "a run's folder or one of its checkpoints", positional=True)
+    env_name: str | None = setting(
+        None, TEXT, "The run's task, whose module is run only if it is named here."
+    )
     dataset: Sequence[str] = setting(
-        (), "Data to use instead of the run's own, such as held-out data; as for xql-train-offline."
+        (),
+        SEVERAL,
+        "Data to use instead of the run's own, such as held-out data; as for xql-train-offline.",
     )
     max_steps: int = setting(
         5_000,
+        COUNT,
         "Updates of each evaluation. Values need about 1 / (tau * (1 - discount)) of them to converge.",
-        least=1,
     )
-    batch_size: int = setting(256, "Transitions per update.", least=1, most=10_000_000)
-    hidden_dims: str = setting("128,128", "Widths of the hidden layers of the Q that evaluates.")
-    critic_layer_norm: bool = setting(True, "Use layer norm in each hidden layer.")
-    critic_lr: float = setting(1e-3, "Learning rate of this Q.")
-    tau: float = setting(0.02, "Polyak rate of the target network, per update.")
-    discount: float | None = setting(None, "Discount of the values. Default: the run's own.")
-    seed: int = setting(0, "Random seed, the same for all members.")
-    output: str | None = setting(None, "FILE.csv for the members, or FILE.json with correlations, too.")
-    tqdm: bool = setting(True, "Show a progress bar, if stderr is a terminal.")
+    batch_size: int = setting(256, within(1, 10_000_000), "Transitions per update.")
+    hidden_dims: str = setting("128,128", TEXT, "Widths of the hidden layers of the Q that evaluates.")
+    critic_layer_norm: bool = setting(True, EITHER, "Use layer norm in each hidden layer.")
+    critic_lr: float = setting(1e-3, ANY, "Learning rate of this Q.")
+    tau: float = setting(0.02, ANY, "Polyak rate of the target network, per update.")
+    discount: float | None = setting(None, ANY, "Discount of the values. Default: the run's own.", kind=float)
+    seed: int = setting(0, COUNT_OR_NONE, "Random seed, the same for all members.")
+    output: str | None = setting(None, TEXT, "FILE.csv for the members, or FILE.json with correlations, too.")
+    tqdm: bool = setting(True, EITHER, "Show a progress bar, if stderr is a terminal.")
 
 
 class Statistic(NamedTuple):

@@ -34,7 +34,19 @@ from xql_jax.outputs import alone_at, check_output, writing_output
 from xql_jax.runs.load import load_run
 from xql_jax.runs.machine import versions
 from xql_jax.runs.run_settings import SimulationSettings
-from xql_jax.settings import setting
+from xql_jax.settings import (
+    ANY,
+    COUNT,
+    COUNT_OR_NONE,
+    EITHER,
+    MOST,
+    NOT_NEGATIVE,
+    SEVERAL,
+    TEXT,
+    one_of,
+    setting,
+    within,
+)
 from xql_jax.tasks import References, Task, get_task, referenced
 from xql_jax.tools.behaviours import RANDOM, Behaviour, episodes_of, open_behaviour
 from xql_jax.tools.tool_settings import MOST_EPISODES, ToolSettings
@@ -63,44 +75,64 @@ REFERENCE_STREAM = 1  # the stream of random numbers of the episodes that measur
 class CollectionSettings(ToolSettings, SimulationSettings):
     """Settings of `xql-collect`."""
 
-    random_return: float | None = setting(None, "Return that is a score of 0. Default: measured.")
-    expert_return: float | None = setting(None, "Return that is a score of 100, written with the data.")
-    reference_episodes: int = setting(100, "Episodes for each measured return.", least=1, most=MOST_EPISODES)
-    output: str | None = setting(None, "FILE.hdf5, or a folder with --format=minari; it must not exist yet.")
+    random_return: float | None = setting(
+        None, ANY, "Return that is a score of 0. Default: measured.", kind=float
+    )
+    expert_return: float | None = setting(
+        None, ANY, "Return that is a score of 100, written with the data.", kind=float
+    )
+    reference_episodes: int = setting(100, within(1, MOST_EPISODES), "Episodes for each measured return.")
+    output: str | None = setting(
+        None, TEXT, "FILE.hdf5, or a folder with --format=minari; it must not exist yet."
+    )
     format: str = setting(
-        "hdf5", "hdf5: D4RL's layout; minari: a folder, read as minari:FOLDER.", choices=("hdf5", "minari")
+        "hdf5", one_of("hdf5", "minari"), "hdf5: D4RL's layout; minari: a folder, read as minari:FOLDER."
     )
     env_name: str | None = setting(
-        None, "Task, as for xql-evaluate. --policy needs it; with --replay, the run's own."
+        None, TEXT, "Task, as for xql-evaluate. --policy needs it; with --replay, the run's own."
     )
-    append: bool = setting(False, "If --output exists, add the rows to it.")
+    append: bool = setting(False, EITHER, "If --output exists, add the rows to it.")
     policy: str | None = setting(
         None,
+        TEXT,
         "Policy that acts: a run's folder or one of its checkpoints; `random`; or FILE.npz, a Gaussian MLP "
         "or an exported policy.",
     )
-    noise: float = setting(0.0, "Standard deviation of noise on actions; 1 is half their range.", least=0)
-    deterministic: bool = setting(False, "Use the policy's mode instead of sampling.")
-    transitions: int | None = setting(None, "Transitions to collect; the last episode is cut off.", least=1)
-    episodes: int | None = setting(None, "Whole episodes to collect.", least=1)
+    noise: float = setting(
+        0.0, NOT_NEGATIVE, "Standard deviation of noise on actions; 1 is half their range."
+    )
+    deterministic: bool = setting(False, EITHER, "Use the policy's mode instead of sampling.")
+    transitions: int | None = setting(None, COUNT, "Transitions to collect; the last episode is cut off.")
+    episodes: int | None = setting(None, COUNT, "Whole episodes to collect.")
     seed: int = setting(
-        0, "Random seed. Episode e depends on (seed, e) alone; with --waypoints, all do on the seed."
+        0,
+        COUNT_OR_NONE,
+        "Random seed. Episode e depends on (seed, e) alone; with --waypoints, all do on the seed.",
     )
     waypoints: bool = setting(
-        False, "Make antmaze-* data as D4RL does: an ant, whose policy is included, walks between waypoints."
+        False,
+        EITHER,
+        "Make antmaze-* data as D4RL does: an ant, whose policy is included, walks between waypoints.",
     )
     oracle: bool = setting(
         False,
+        EITHER,
         "Make OGBench data with its scripted oracles: for cube-*, scene-*, puzzle-*, pointmaze-*-navigate. "
         "Default of --output: where the task's data are looked for.",
     )
-    replay: str | None = setting(None, "Folder of an online run whose replay buffer is written.")
-    until: int | None = setting(None, "With --replay, the buffer after N transitions. Default: all.", least=2)
-    member: int | None = setting(None, "Member, counted from 0. Needed if the run has several.")
-    expert: Sequence[str] = setting(
-        (), "Policies, as for --policy, whose returns are measured; the best is the return of score 100."
+    replay: str | None = setting(None, TEXT, "Folder of an online run whose replay buffer is written.")
+    until: int | None = setting(
+        None, within(2, MOST), "With --replay, the buffer after N transitions. Default: all.", kind=int
     )
-    tqdm: bool = setting(True, "Show a progress bar, if stderr is a terminal.")
+    member: int | None = setting(
+        None, COUNT_OR_NONE, "Member, counted from 0. Needed if the run has several."
+    )
+    expert: Sequence[str] = setting(
+        (),
+        SEVERAL,
+        "Policies, as for --policy, whose returns are measured; the best is the return of score 100.",
+    )
+    tqdm: bool = setting(True, EITHER, "Show a progress bar, if stderr is a terminal.")
 
 
 @dataclasses.dataclass(frozen=True)

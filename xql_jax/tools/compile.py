@@ -24,7 +24,13 @@ from xql_jax.runs.job import Job
 from xql_jax.runs.offline import offline_job
 from xql_jax.runs.run_data import load_data
 from xql_jax.runs.run_settings import OfflineSettings
-from xql_jax.settings import setting
+from xql_jax.settings import (
+    ANY,
+    EITHER,
+    MOST,
+    setting,
+    within,
+)
 from xql_jax.training.data_population import offline_population
 from xql_jax.training.groups import make_groups, population_mesh
 from xql_jax.training.members import member_shapes
@@ -71,11 +77,14 @@ class CompileSettings(OfflineSettings):
 
     topology: str = setting(
         "",
+        ANY,
         "TPUs to compile for, such as v5e:2x2, v5e:2x4, v4:2x2x1, v5p:2x2x1 or v6e:2x2; needs "
         "xql_jax[tpu-compiler]. Default: the accelerators of this machine.",
     )
-    transitions: int = setting(1_000_000, "Size of the data, if no --dataset is given.", least=SAMPLE_ROWS)
-    json: bool = setting(False, "Print the numbers as JSON.")
+    transitions: int = setting(
+        1_000_000, within(SAMPLE_ROWS, MOST), "Size of the data, if no --dataset is given."
+    )
+    json: bool = setting(False, EITHER, "Print the numbers as JSON.")
 
 
 class ProgramCosts(NamedTuple):

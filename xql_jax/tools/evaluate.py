@@ -19,7 +19,15 @@ from xql_jax.rollout.scores import describe_episodes
 from xql_jax.rollout.video import VIDEO_SUFFIXES, check_draws, parse_size, prepare_to_draw, record_video
 from xql_jax.runs.load import SavedRun, load_run
 from xql_jax.runs.run_data import scored
-from xql_jax.settings import setting
+from xql_jax.settings import (
+    ANY,
+    COUNT_OR_NONE,
+    EITHER,
+    TEXT,
+    one_of,
+    setting,
+    within,
+)
 from xql_jax.tasks import Task, get_task
 from xql_jax.tools.tool_settings import EVALUATION_START_SEED, MOST_EPISODES, ToolSettings
 from xql_jax.training.progress import counted
@@ -32,40 +40,52 @@ LOG = logging.getLogger(__name__)
 class EvaluationSettings(ToolSettings):
     """Settings of `xql-evaluate`."""
 
-    checkpoint: str | None = setting(None, "", positional=True)  # a run's folder or one of its checkpoints
+    checkpoint: str | None = setting(
+        None, TEXT, "", positional=True
+    )  # a run's folder or one of its checkpoints
     env_name: str | None = setting(
         None,
+        TEXT,
         "Task, also MODULE:ID. Default: the run's own, unless that is a MODULE:ID: then it must be named.",
     )
-    episodes: int = setting(100, "Episodes per member.", least=1, most=MOST_EPISODES)
-    member: int | None = setting(None, "Member to evaluate, counted from 0. Default: all.")
-    seed: int = setting(EVALUATION_START_SEED, "Seed of the episodes; training's evaluations use another.")
-    random_return: float | None = setting(None, "Return of score 0, for a task that has none.")
-    expert_return: float | None = setting(None, "Return of score 100, see --random_return.")
+    episodes: int = setting(100, within(1, MOST_EPISODES), "Episodes per member.")
+    member: int | None = setting(None, COUNT_OR_NONE, "Member to evaluate, counted from 0. Default: all.")
+    seed: int = setting(
+        EVALUATION_START_SEED, COUNT_OR_NONE, "Seed of the episodes; training's evaluations use another."
+    )
+    random_return: float | None = setting(
+        None, ANY, "Return of score 0, for a task that has none.", kind=float
+    )
+    expert_return: float | None = setting(None, ANY, "Return of score 100, see --random_return.", kind=float)
     num_environments: int | None = setting(
-        None, "Most environments at once. Default: chosen by the suite.", least=1, most=100_000
+        None, within(1, 100_000), "Most environments at once. Default: chosen by the suite.", kind=int
     )
     random_policy: bool = setting(
-        False, "Evaluate uniformly random actions instead. They also depend on --num_environments."
+        False, EITHER, "Evaluate uniformly random actions instead. They also depend on --num_environments."
     )
-    env_backend: str | None = setting(None, "As for training. Default: the run's own.", choices=BACKENDS)
-    legacy_inertia: bool | None = setting(None, "As for training. Default: the run's own.")
-    video: str | None = setting(None, "Record the first member's first episodes as FILE.mp4 or FILE.gif.")
-    video_episodes: int = setting(3, "Episodes of the video.", least=1, most=1_000)
+    env_backend: str | None = setting(
+        None, one_of(*BACKENDS), "As for training. Default: the run's own.", kind=str
+    )
+    legacy_inertia: bool | None = setting(None, EITHER, "As for training. Default: the run's own.", kind=bool)
+    video: str | None = setting(
+        None, TEXT, "Record the first member's first episodes as FILE.mp4 or FILE.gif."
+    )
+    video_episodes: int = setting(3, within(1, 1_000), "Episodes of the video.")
     video_size: str | None = setting(
         None,
+        TEXT,
         "Width and height of the video in pixels, such as 320x240. Default: 640x480 for an MP4, 320 wide for "
         "a GIF. A GIF of more than 10 MB is reduced until it fits.",
     )
     video_fps: float | None = setting(
         None,
+        within(0.1, 240),
         "Frames per second, approximately. Steps are skipped so that the video runs in real time. Default: "
         "50 for an MP4, 25 for a GIF.",
-        least=0.1,
-        most=240,
+        kind=float,
     )
-    output: str | None = setting(None, "Also write the results to this file, as JSON.")
-    tqdm: bool = setting(True, "Show a progress bar, if stderr is a terminal.")
+    output: str | None = setting(None, TEXT, "Also write the results to this file, as JSON.")
+    tqdm: bool = setting(True, EITHER, "Show a progress bar, if stderr is a terminal.")
 
 
 @settings_of_jax()

@@ -33,7 +33,14 @@ from xql_jax.rollout.acting import open_loop
 from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.runs.folder import FORMAT
 from xql_jax.runs.load import SavedRun, load_run
-from xql_jax.settings import setting
+from xql_jax.settings import (
+    ANY,
+    COUNT_OR_NONE,
+    TEXT,
+    setting,
+    some_of,
+    within,
+)
 from xql_jax.tasks import Task
 from xql_jax.tools.onnx_graph import import_onnx, read_onnx, write_onnx
 from xql_jax.tools.tool_settings import EVALUATION_START_SEED, MOST_EPISODES, ToolSettings
@@ -56,23 +63,29 @@ class ExportSettings(ToolSettings):
     """Settings of `xql-export`."""
 
     given: frozenset[str] = frozenset()  # names of the settings that the user gave
-    checkpoint: str = setting("", "a run's folder or one of its checkpoints", positional=True)
+    checkpoint: str = setting("", ANY, "a run's folder or one of its checkpoints", positional=True)
     env_name: str | None = setting(
-        None, "Task of --episodes. Default: the run's own; a MODULE:ID must be named."
+        None, TEXT, "Task of --episodes. Default: the run's own; a MODULE:ID must be named."
     )
     member: int | None = setting(
-        None, "Member, counted from 0. Must be given if the run has several, such as seeds."
+        None,
+        COUNT_OR_NONE,
+        "Member, counted from 0. Must be given if the run has several, such as seeds.",
     )
     formats: Sequence[str] = setting(
         ("jax", "onnx", "npz"),
+        some_of(*FILES),
         "Files to write. jax: an artifact of jax.export; onnx: a graph; npz: weights. "
         "All but npz need xql_jax[export]. Default: npz and, if their packages are installed, jax and onnx.",
-        choices=tuple(FILES),
         by_commas=True,
     )
-    output: str | None = setting(None, "Folder for the files. Default: `export` in the run's folder.")
-    episodes: int = setting(0, "Evaluate the run and every file over that many episodes.", most=MOST_EPISODES)
-    seed: int = setting(EVALUATION_START_SEED, "Seed of the episodes; training's evaluations use another.")
+    output: str | None = setting(None, TEXT, "Folder for the files. Default: `export` in the run's folder.")
+    episodes: int = setting(
+        0, within(0, MOST_EPISODES), "Evaluate the run and every file over that many episodes."
+    )
+    seed: int = setting(
+        EVALUATION_START_SEED, COUNT_OR_NONE, "Seed of the episodes; training's evaluations use another."
+    )
 
 
 @settings_of_jax()

@@ -19,7 +19,14 @@ from xql_jax.reports.method_scores import (
 from xql_jax.reports.run_summary import grouped
 from xql_jax.reports.score_table import with_interval
 from xql_jax.runs.folder import HEARTBEAT
-from xql_jax.settings import Settings, setting
+from xql_jax.settings import (
+    ANY,
+    EITHER,
+    SEVERAL,
+    Checked,
+    one_of,
+    setting,
+)
 from xql_jax.tools.read_runs import read_runs
 from xql_jax.training.members import fields_given
 
@@ -29,18 +36,21 @@ SORTS = ("task", "score", "when", "name")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ListSettings(Settings):
+class ListSettings(Checked):
     """Settings of `xql-runs`."""
 
-    folders: Sequence[str] = setting((), FOLDERS_HELP, positional=True)
+    folders: Sequence[str] = setting((), SEVERAL, FOLDERS_HELP, positional=True)
     filter: str = setting(
         "",
+        ANY,
         "List only runs with each NAME=VALUE. A name is task, method, state or a setting, such as beta. "
         "The score of a sweep is then of its members with the value.",
     )
-    compare: bool = setting(False, "Show the settings that have several values among the listed runs.")
-    sort: str = setting("task", "Order: by task and method, best score, newest or name.", choices=SORTS)
-    csv: bool = setting(False, "Print CSV.")
+    compare: bool = setting(
+        False, EITHER, "Show the settings that have several values among the listed runs."
+    )
+    sort: str = setting("task", one_of(*SORTS), "Order: by task and method, best score, newest or name.")
+    csv: bool = setting(False, EITHER, "Print CSV.")
 
 
 @dataclasses.dataclass(frozen=True)
