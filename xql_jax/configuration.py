@@ -11,7 +11,7 @@ import inspect
 import os
 import re
 import runpy
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,6 +28,7 @@ from xql_jax.learners.registry import (
     make_learner,
     method_named,
     method_of,
+    unknown_setting,
 )
 from xql_jax.method_settings import (
     METHOD_SETTINGS,
@@ -36,7 +37,7 @@ from xql_jax.method_settings import (
     FinetuningSettings,
     LearningSettings,
 )
-from xql_jax.settings import settings_of
+from xql_jax.settings import WIDTHS, Setting, settings_of
 from xql_jax.tasks import OWN, SUITES, Task, get_task, name_in_dm_control, own_attribute
 from xql_jax.types import Json, Learner
 
@@ -53,6 +54,14 @@ class ConfigFile(NamedTuple):
 
 
 ENDING = "_config"
+NO_SETTINGS: Mapping[str, Setting] = {}
+EVERY_WIDTH = Setting(
+    None,
+    WIDTHS,
+    "Widths of the hidden layers of all networks.",
+    tuple,
+    theirs="hidden hidden_dim hidden_size hidden_sizes width",
+)
 
 
 def shipped(folder: str) -> Path:
@@ -190,7 +199,7 @@ def for_kind(config: ConfigDict, kind: type[LearningSettings]) -> ConfigDict:
     check_method(config.algorithm, kind)
     config = config.copy_and_resolve_references()
     with config.unlocked():
-        for name in METHOD_SETTINGS - settings_of(kind).keys():
+        for name in METHOD_SETTINGS.keys() - settings_of(kind).keys():
             if name in config:
                 del config[name]
     return config
@@ -256,7 +265,9 @@ def _known(values: Mapping[str, object], config: ConfigDict) -> dict[str, object
     """Returns the values with every width; ValueError for a name that neither config nor any method has."""
     values = with_every_width(values, config)
     for name in values:
-        if name not in config and name not in (known := all_hyperparameters().keys() | METHOD_SETTINGS):
+        if name not in config and name not in (
+            known := all_hyperparameters().keys() | METHOD_SETTINGS.keys()
+        ):
             raise ValueError(f"no method has {name!r}; nearest known: {nearest(name, known)}")
     return values
 
@@ -277,19 +288,25 @@ def field_names(config: Mapping[str, object]) -> list[str]:
     return [*names, "hidden_dims"] if any(name.endswith("_hidden_dims") for name in names) else names
 
 
-def with_fields(config: ConfigDict, values: Mapping[str, object], settings: Iterable[str] = ()) -> ConfigDict:
+def settings_in(config: ConfigDict) -> dict[str, Setting]:
+    """Returns the values that a user may set as settings, by name."""
+    known = METHOD_SETTINGS | settings_of(make_learner(config.algorithm)) | {"hidden_dims": EVERY_WIDTH}
+    return {name: known[name] for name in field_names(config)}
+
+
+def with_fields(
+    config: ConfigDict, values: Mapping[str, object], settings: Mapping[str, Setting] = NO_SETTINGS
+) -> ConfigDict:
     """Returns a copy of the config with values set, which may be text as a user types it.
 
     Args:
-        settings: the names of what else can be set, which a message about an unknown name may suggest.
+        settings: what else can be set, which a message about an unknown name may suggest.
     Raises:
         UserError: if a name is unknown or a value has another type.
     """
     for name in values:
         if name not in field_names(config):
-            from xql_jax.unknown import unknown_setting  # whose table only a mistake needs
-
-            raise unknown_setting(name, {*settings, *field_names(config)}, config.algorithm)
+            raise unknown_setting(name, {**settings, **settings_in(config)}, config.algorithm)
     changed = config.copy_and_resolve_references()
     for name, value in with_every_width(values, config).items():
         kind = config.get_type(name)

@@ -5,7 +5,6 @@ Each function makes the same settings as the flags of its command, and the same 
 
 import contextlib
 import dataclasses
-import inspect
 import logging
 import multiprocessing
 import os
@@ -27,6 +26,7 @@ from xql_jax.configuration import ConfigFile, choose_config, for_kind, with_fiel
 from xql_jax.data.arrays import Layout, from_arrays
 from xql_jax.data.dataset import Dataset
 from xql_jax.errors import NO_HOME, UNGUARDED, UserError
+from xql_jax.method_settings import METHOD
 from xql_jax.policy import Policy, load_policy
 from xql_jax.runs.acting_settings import FinetuneSettings, OnlineSettings
 from xql_jax.runs.kinds import train_run
@@ -244,8 +244,8 @@ def _settings(
     fields = {name: value for name, value in plain.items() if name not in names}
     if named.get("checkpoint") and "method" not in chosen:
         fields = {}  # a run has hyperparameters of its own, and refuses what is given
-    known = {*names, *inspect.signature(train).parameters, "checkpoint"}
-    config = with_fields(file.config, fields, known)
+    known = {("progress" if name == "tqdm" else name): one for name, one in settings_of(kind).items()}
+    config = with_fields(file.config, fields, {**known, "method": METHOD})
     named |= {name: value for name, value in plain.items() if name in names}
     return kind(config=config, config_file=file, given=frozenset({*settings, *chosen}), **named)
 

@@ -13,9 +13,11 @@ from xql_jax.settings import (
     ANY,
     COUNT_OR_NONE,
     EITHER,
+    TEXT,
     UNIT_INTERVAL,
     Checked,
     Domain,
+    Setting,
     recorded,
     settings_of,
     within,
@@ -42,7 +44,7 @@ class LearningSettings(Checked):
     methods: ClassVar[Collection[str]]
     default_method: ClassVar[str]
 
-    batch_size: int = of_method(256, within(1, 100_000_000), "Transitions in a minibatch.")
+    batch_size: int = of_method(256, within(1, 100_000_000), "Transitions in a minibatch.", theirs="batch")
     n_step: int = of_method(
         1,
         within(1, 1_000),
@@ -94,7 +96,9 @@ class CollectingSettings(Checked):
         COUNT_OR_NONE,
         "Steps of random actions without updates: at the start, in fine-tuning after the hand-over.",
     )
-    updates_per_step: float = of_method(1.0, within(1e-6, 1_000), "Updates per step of the environment.")
+    updates_per_step: float = of_method(
+        1.0, within(1e-6, 1_000), "Updates per step of the environment.", theirs="utd utd_ratio"
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -143,4 +147,5 @@ class BufferSettings(LearningSettings, CollectingSettings):
     )
 
 
-METHOD_SETTINGS = frozenset({*settings_of(FinetuningSettings), *settings_of(BufferSettings)})
+METHOD_SETTINGS = settings_of(FinetuningSettings) | settings_of(BufferSettings)
+METHOD = Setting(None, TEXT, "The method, and after a plus its policy.", str, theirs="algo algorithm agent")

@@ -73,6 +73,7 @@ class Setting:
     neutral: Any = None  # the value with which a run is as without the setting, and which is not recorded
     functions: Mapping[str, Callable] = dataclasses.field(default_factory=dict)
     usual: Any = None  # the default where a method or a config file may choose one
+    theirs: str = ""  # what other programs call it
     alias: str = ""  # another name for the flag
     by_commas: bool = False  # how several texts are typed; else by a flag each
     positional: bool = False  # given without a flag, by its position; with a meaning it must be given
@@ -155,19 +156,18 @@ def recorded(default: Any, domain: Domain, meaning: str, **more: Any) -> Any:
     return setting(default, domain, meaning, recorded=True, **more)
 
 
-def traced(default: float, domain: Domain, meaning: str = "", *, neutral: float | None = None) -> float:
+def traced(default: float, domain: Domain, meaning: str = "", **more: Any) -> float:
     """Declares a learner's number that sweeps within one program.
 
     `neutral`, here and in `static`, is for a field that a later version adds to a released method: with this
     value the method is as without the field. Runs do not record it, so earlier ones are read and resumed.
     """
-    one = Setting(default, domain, meaning, float, traced=True, recorded=True, neutral=neutral)
-    return _declared(one)
+    return recorded(default, domain, meaning, kind=float, traced=True, **more)
 
 
-def static(default: Number, domain: Domain, meaning: str = "", *, neutral: Number | None = None) -> Number:
+def static(default: Number, domain: Domain, meaning: str = "", **more: Any) -> Number:
     """Declares a learner's number or switch that shapes the program: changing it compiles another one."""
-    return recorded(default, domain, meaning, neutral=neutral)
+    return recorded(default, domain, meaning, **more)
 
 
 def widths(*default: int, meaning: str = "") -> tuple[int, ...]:
@@ -225,20 +225,20 @@ def declared(tree: Any) -> Iterator[tuple[Any, str, Setting]]:
 
 
 def settings_of(tree: Any) -> dict[str, Setting]:
-    """Returns the settings of a class or a tree by name, with the values there as their defaults."""
+    """Returns the settings of a class or a tree by name, with the values there as their defaults.
+
+    A setting that is declared without a meaning is that of the nearest base class with one.
+    """
     unit, found = f"{getattr(tree, 'unit', 'update')}s", {}
     for owner, name, one in declared(tree):
-        meaning = _meaning(owner if isinstance(owner, type) else type(owner), name)
-        meaning = meaning.replace("{steps}", unit).replace("{Steps}", unit.capitalize())
-        found[name] = dataclasses.replace(one, meaning=meaning, default=getattr(owner, name))
+        bases = (owner if isinstance(owner, type) else type(owner)).__mro__
+        fields = (vars(base).get("__dataclass_fields__", {}).get(name) for base in bases)
+        same = (field.metadata["setting"] for field in fields if field and "setting" in field.metadata)
+        explained = next((each for each in same if each.meaning), one)
+        meaning = explained.meaning.replace("{steps}", unit).replace("{Steps}", unit.capitalize())
+        changes = {"meaning": meaning, "theirs": explained.theirs, "default": getattr(owner, name)}
+        found[name] = dataclasses.replace(one, **changes)
     return found
-
-
-def _meaning(kind: type, name: str) -> str:
-    """Returns the meaning that the class gives the field, or the nearest of its base classes that does."""
-    fields = (vars(base).get("__dataclass_fields__", {}).get(name) for base in kind.__mro__)
-    declarations = (field.metadata.get("setting") for field in fields if field)
-    return next((one.meaning for one in declarations if one and one.meaning), "")
 
 
 def values_of(tree: Any) -> dict[str, Any]:
@@ -251,7 +251,7 @@ def with_values(tree: T, values: Mapping[str, object]) -> T:
     known = settings_of(tree)
     for name in values:
         if name not in known:
-            raise UserError(f"{name}: unknown setting; nearest known: {nearest(name, known)}")
+            raise UserError(f"{name}: unknown setting; {advice(name, known)}")
     return _with(tree, values)
 
 
@@ -259,3 +259,14 @@ def _with(tree: Any, values: Mapping[str, object]) -> Any:
     changes = {f.name: values[f.name] for f in dataclasses.fields(tree) if f.name in values}
     inner = {name: _with(one, values) for name, one in parts_of(tree)}
     return dataclasses.replace(tree, **changes, **inner)
+
+
+def called(name: str, known: Mapping[str, Setting]) -> list[str]:
+    """Returns the names of those settings that other programs call `name`."""
+    return [ours for ours, one in known.items() if name in one.theirs.split()]
+
+
+def advice(name: str, known: Mapping[str, Setting]) -> str:
+    """Returns which of the known settings to give: those that other programs call so, or the nearest."""
+    ours = called(name, known)
+    return f"give {' or '.join(ours)}" if ours else f"nearest known: {nearest(name, known)}"

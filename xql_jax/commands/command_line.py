@@ -20,6 +20,8 @@ from absl import logging as absl_logging
 import xql_jax
 from xql_jax.configuration import choose_config, field_names, with_fields
 from xql_jax.errors import NO_HOME, UserError
+from xql_jax.learners.registry import unknown_setting
+from xql_jax.method_settings import METHOD
 from xql_jax.runs.run_settings import RunSettings
 from xql_jax.settings import settings_of
 from xql_jax.tasks import own_attribute
@@ -138,15 +140,15 @@ def settings_from(kind: type[S], arguments: Sequence[str]) -> S:
         # A run of --checkpoint has its own hyperparameters, and refuses what is given.
         is_of_run = "member" in values and values.checkpoint and not values.method
         try:
-            given["config"] = with_fields(file.config, {} if is_of_run else fields, names)
+            given["config"] = with_fields(
+                file.config, {} if is_of_run else fields, {**known, "method": METHOD}
+            )
         except UserError as error:
             raise UserError(f"--{error}") from None
     else:
         positional, fields = hyperparameters_in(arguments, ())
         for name in fields:
-            from xql_jax.unknown import unknown_setting  # whose table only a mistake needs
-
-            raise UserError(f"--{unknown_setting(name, names)}")
+            raise UserError(f"--{unknown_setting(name, known)}")
     if given.get("method"):
         own_attribute(given["method"], "--method")  # imports it, before a run names it
     for name in (name for name in known if known[name].positional):

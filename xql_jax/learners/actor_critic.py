@@ -25,8 +25,8 @@ class ActorCritic(parts.PolicyLearner):
 
     policy: parts.PolicyPart = fields.part(parts.PolicyObjective)
     critic: parts.Critic = fields.part(parts.Critic)
-    discount: Numeric = fields.traced(0.99, fields.UNIT_INTERVAL)
-    tau: Numeric = fields.traced(0.005, fields.ABOVE_ZERO)  # Polyak rate, per update of the targets
+    discount: Numeric = fields.discount()
+    tau: Numeric = fields.polyak_rate()
 
     def init(self, key: PRNGKey, observations: Array, actions: Array) -> LearnerState:
         key_policy, *keys_critic = jax.random.split(key, 1 + self.critic.num_critics)

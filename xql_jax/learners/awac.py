@@ -29,7 +29,9 @@ class AWAC(ActorCritic):
     """Q by temporal differences at the policy's actions; the policy by advantage-weighted regression."""
 
     policy: parts.PolicyObjective = fields.part(parts.ForwardKL)
-    value_actions: int = fields.static(1, fields.AT_LEAST_ONE)
+    value_actions: int = fields.static(
+        1, fields.AT_LEAST_ONE, "Actions of the policy over which Q is averaged to give V(s)."
+    )
 
     def update(self, state: LearnerState, batch: Batch, key: PRNGKey) -> tuple[LearnerState, Metrics]:
         """Updates Q, then pi with the new Q, then Q's target."""

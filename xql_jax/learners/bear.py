@@ -49,11 +49,15 @@ class BEAR(brac_p.BehaviorRegularized):
     takes the action with the largest first Q among several samples.
     """
 
-    kernel: Callable[..., Array] = fields.choice(laplacian=laplacian_kernel, gaussian=gaussian_kernel)
+    kernel: Callable[..., Array] = fields.choice(
+        "Kernel of the maximum mean discrepancy.", laplacian=laplacian_kernel, gaussian=gaussian_kernel
+    )
     mmd_sigma: Numeric = fields.traced(20.0, fields.POSITIVE, "Width of the discrepancy's kernel.")
     mmd_threshold: Numeric = fields.traced(0.05, fields.POSITIVE, "Largest discrepancy from the clone.")
     multiplier_lr: Numeric = fields.traced(1e-3, fields.POSITIVE, "Learning rate of the multiplier.")
-    evaluation_actions: int = fields.static(10, fields.AT_LEAST_ONE)
+    evaluation_actions: int = fields.static(
+        10, fields.AT_LEAST_ONE, "Actions sampled per state in evaluation; that of the largest Q is taken."
+    )
 
     def init(self, key: PRNGKey, observations: Array, actions: Array) -> LearnerState:
         state = super().init(key, observations, actions)

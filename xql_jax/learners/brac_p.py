@@ -51,10 +51,12 @@ class RegularizedPolicy(parts.PolicyPart):
     """
 
     head: parts.Gaussian = fields.part(Squashed)  # of pi and of the clone
-    actor_lr: Numeric = fields.traced(1e-4, fields.POSITIVE)
+    actor_lr: Numeric = fields.learning_rate(1e-4, "the policy")
     behavior_lr: Numeric = fields.traced(3e-4, fields.POSITIVE, "Learning rate of the clone.")
     behavior_hidden_dims: tuple[int, ...] = fields.widths(256, 256, meaning="Hidden layers of the clone.")
-    warm_start: Numeric = fields.traced(20000.0, fields.NOT_NEGATIVE)
+    warm_start: Numeric = fields.traced(
+        20000.0, fields.NOT_NEGATIVE, "Updates at the start in which the policy only follows the clone."
+    )
 
     def init(self, key: PRNGKey, observations: Array, actions: Array) -> RegularizedState:
         key_actor, key_behavior = jax.random.split(key)
@@ -75,9 +77,15 @@ class BehaviorRegularized(ActorCritic):
     """
 
     policy: RegularizedPolicy = fields.part(RegularizedPolicy)
-    min_share: Numeric = fields.traced(1.0, fields.UNIT_INTERVAL)
-    backup_actions: int = fields.static(1, fields.AT_LEAST_ONE)
-    divergence_samples: int = fields.static(4, fields.AT_LEAST_ONE)
+    min_share: Numeric = fields.traced(
+        1.0, fields.UNIT_INTERVAL, "Weight of the smallest critic in Q's targets; the largest has the rest."
+    )
+    backup_actions: int = fields.static(
+        1, fields.AT_LEAST_ONE, "Actions of the policy sampled per next state; the best gives Q's target."
+    )
+    divergence_samples: int = fields.static(
+        4, fields.AT_LEAST_ONE, "Actions per state that estimate the distance of policy and clone."
+    )
 
     def next_values(self, state: LearnerState, batch: Batch, key: PRNGKey) -> Array:
         """V(s'), f32[B]."""
@@ -154,8 +162,14 @@ def mmd_to_clone(
 class BRACP(BehaviorRegularized):
     """pi maximises Q with a constant penalty per unit of divergence from the clone."""
 
-    brac_alpha: Numeric = fields.traced(1.0, fields.NOT_NEGATIVE, "Penalty per divergence, reward units.")
-    divergence: Callable[..., Array] = fields.choice(kl=kl_to_clone, mmd=mmd_to_clone)
+    brac_alpha: Numeric = fields.traced(
+        1.0, fields.NOT_NEGATIVE, "Penalty per divergence, reward units.", theirs="alpha"
+    )
+    divergence: Callable[..., Array] = fields.choice(
+        "Distance of policy and clone: kl, or mmd, the maximum mean discrepancy.",
+        kl=kl_to_clone,
+        mmd=mmd_to_clone,
+    )
 
     def update(self, state: LearnerState, batch: Batch, key: PRNGKey) -> tuple[LearnerState, Metrics]:
         distance_of = functools.partial(self.divergence, count=self.divergence_samples)

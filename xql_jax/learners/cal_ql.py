@@ -34,7 +34,9 @@ class CalQL(cql.CQL):
     """CQL from batches with returns-to-go, and the best of several actions in Q's targets."""
 
     discount: float = fields.static(0.99, fields.BELOW_ONE)
-    backup_actions: int = fields.static(10, fields.AT_LEAST_ONE)
+    backup_actions: int = fields.static(
+        10, fields.AT_LEAST_ONE, "Actions of the policy sampled per next state; the best gives Q's target."
+    )
     endless: bool = fields.static(False, fields.EITHER, "After a time-out the last reward goes on forever.")
 
     batch_type: ClassVar[type] = CalibratedBatch

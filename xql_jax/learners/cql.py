@@ -63,9 +63,22 @@ class ConservativeCritic(parts.Critic):
     while it is below.
     """
 
-    cql_alpha: Numeric = fields.traced(5.0, fields.NOT_NEGATIVE)
-    cql_threshold: Numeric = fields.traced(jnp.inf, fields.POSITIVE_OR_OFF)  # inf: none
-    cql_actions: int = fields.static(10, fields.AT_LEAST_ONE)  # of each kind, see `proposals`
+    cql_alpha: Numeric = fields.traced(
+        5.0,
+        fields.NOT_NEGATIVE,
+        "Weight of the penalty that lowers Q at actions not in the data.",
+        theirs="alpha",
+    )
+    cql_threshold: Numeric = fields.traced(
+        jnp.inf,
+        fields.POSITIVE_OR_OFF,
+        "A tuned multiplier's target for cql_alpha * Q gap (sampled - data); inf: none.",
+    )
+    cql_actions: int = fields.static(
+        10,
+        fields.AT_LEAST_ONE,
+        "Actions at which Q is lowered: as many uniform, the policy's at s, and at s'.",
+    )
 
     def init(self, keys: Sequence[PRNGKey], observations: Array, actions: Array) -> ConservativeState:
         critic = super().init(keys, observations, actions)

@@ -27,8 +27,8 @@ class ValueIteration(parts.PolicyLearner):
 
     value: parts.ValueFit = fields.part(GumbelFit)
     policy: parts.PolicyObjective = fields.part(parts.ForwardKL)
-    discount: Numeric = fields.traced(0.99, fields.UNIT_INTERVAL)
-    tau: Numeric = fields.traced(0.005, fields.ABOVE_ZERO)  # Polyak rate of the target network, per update
+    discount: Numeric = fields.discount()
+    tau: Numeric = fields.polyak_rate()
 
     def init(self, key: PRNGKey, observations: Array, actions: Array) -> LearnerState:
         key_policy, key_value = jax.random.split(key)

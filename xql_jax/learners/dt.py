@@ -52,16 +52,22 @@ class DecisionTransformer(Trained):
 
     target_return: Numeric = fields.traced(jnp.inf, A_RETURN, "Return asked for; inf: the data's highest.")
     return_scale: Numeric = fields.traced(1000.0, fields.POSITIVE, "Returns-to-go are divided by this.")
-    actor_lr: Numeric = fields.traced(1e-4, fields.POSITIVE)
-    actor_warmup_steps: Numeric = fields.traced(10_000.0, fields.AT_LEAST_ONE)
+    actor_lr: Numeric = fields.learning_rate(1e-4, "the policy")
+    actor_warmup_steps: Numeric = fields.traced(
+        10_000.0, fields.AT_LEAST_ONE, "Updates over which the learning rate grows to its full value."
+    )
     weight_decay: Numeric = fields.traced(1e-4, fields.NOT_NEGATIVE, "Weight decay of AdamW.")
-    max_grad_norm: Numeric = fields.traced(0.25, fields.POSITIVE_OR_OFF)  # inf: not clipped
+    max_grad_norm: Numeric = fields.traced(0.25, fields.POSITIVE_OR_OFF)
     context_length: int = fields.static(20, fields.AT_LEAST_ONE, "Latest steps that the transformer sees.")
-    max_timesteps: int = fields.static(1000, fields.AT_LEAST_ONE)
+    max_timesteps: int = fields.static(
+        1000, fields.AT_LEAST_ONE, "Timesteps with an embedding of their own; later steps share the last one."
+    )
     embed_dim: int = fields.static(128, fields.AT_LEAST_ONE, "Width of the transformer.")
     num_layers: int = fields.static(3, fields.AT_LEAST_ONE, "Layers of the transformer.")
     num_heads: int = fields.static(1, fields.AT_LEAST_ONE, "Attention heads; must divide embed_dim.")
-    dropout_rate: float = fields.static(0.1, fields.BELOW_ONE)  # while training
+    dropout_rate: float = fields.static(
+        0.1, fields.BELOW_ONE, "Dropout of the policy's hidden layers in training."
+    )
     batch_type: ClassVar[type] = Windows
 
     def __post_init__(self) -> None:

@@ -26,7 +26,9 @@ class ChiSquare(parts.ValueFit):
     lambda to 1.
     """
 
-    tradeoff: Numeric = fields.traced(0.8, ABOVE_HALF)  # lambda: the larger, the nearer V is to the maximum
+    tradeoff: Numeric = fields.traced(
+        0.8, ABOVE_HALF, "Lambda: the larger, the nearer V is to the maximum of Q."
+    )
 
     def loss_of(self, values: Array, targets: Array) -> Array:
         """lambda * f(y) + (1 - lambda) * V with y = Q - V, f32[B]; f(y) is y + y^2 / 4 above 0, else 0.
@@ -43,7 +45,9 @@ class ChiSquare(parts.ValueFit):
 class TotalVariation(parts.ValueFit):
     """Fits V to a quantile of Q: (2 lambda - 1) / lambda, 0.75 at lambda = 0.8."""
 
-    tradeoff: Numeric = fields.traced(0.8, ABOVE_HALF)  # lambda
+    tradeoff: Numeric = fields.traced(
+        0.8, ABOVE_HALF, "Lambda: the larger, the nearer V is to the maximum of Q."
+    )
 
     def loss_of(self, values: Array, targets: Array) -> Array:
         """lambda * max(y, 0) + (1 - lambda) * V with y = Q - V, f32[B]; Sikchi et al. 2024, Table 1."""

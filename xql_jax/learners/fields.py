@@ -40,6 +40,37 @@ class Part(Checked, Distinct, flax.struct.PyTreeNode):
         return self.replace(**changes)
 
 
+# Fields that learners of several families declare.
+
+
+def discount() -> float:
+    return traced(0.99, UNIT_INTERVAL, "Discount of rewards, per step.", theirs="gamma")
+
+
+def polyak_rate() -> float:
+    return traced(
+        0.005,
+        ABOVE_ZERO,
+        "Polyak rate: the share by which targets move to the trained networks, per update of the targets.",
+        theirs="polyak target_update_rate soft_target_update_rate",
+    )
+
+
+def learning_rate(default: float, of: str) -> float:
+    """Declares the learning rate of Adam; `of` says what it trains."""
+    return traced(default, POSITIVE, f"Learning rate of {of}.", theirs="lr learning_rate")
+
+
+def awr_temperature() -> float:
+    return traced(
+        3.0,
+        NOT_NEGATIVE,
+        "Multiplies the advantage in the policy's objective, in 1 / reward units: 0 clones the data, a large "
+        "value follows only the best actions.",
+        theirs="beta temperature temp inverse_temperature",
+    )
+
+
 def neutral_values(learner: Part) -> dict[str, object]:
     """Returns the neutral values of the hyperparameters that have one: a run's config may lack these."""
     return {name: one.neutral for name, one in settings_of(learner).items() if one.neutral is not None}

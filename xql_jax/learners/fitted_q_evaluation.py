@@ -28,8 +28,8 @@ class FittedQEvaluation(fields.Part):
 
     evaluated: Any = fields.internal(None, leaf=True)  # the learner whose policy it is
     critic: NormalizedCritic = fields.part(NormalizedCritic)
-    discount: Numeric = fields.traced(0.99, fields.UNIT_INTERVAL)
-    tau: Numeric = fields.traced(0.005, fields.ABOVE_ZERO)  # Polyak rate of the target, per update
+    discount: Numeric = fields.discount()
+    tau: Numeric = fields.polyak_rate()
     batch_type: ClassVar[type] = Batch
 
     def init(self, key: PRNGKey, observations: Array, actions: Array) -> LearnerState:

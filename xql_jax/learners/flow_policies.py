@@ -31,7 +31,9 @@ from xql_jax.types import AnyBatch, Array, Metrics, Numeric, Params, PRNGKey
 class FlowHead(fields.Part):
     """The velocity network, and how its ODE is solved."""
 
-    actor_hidden_dims: tuple[int, ...] = fields.widths(256, 256)
+    actor_hidden_dims: tuple[int, ...] = fields.widths(
+        256, 256, meaning="Widths of the hidden layers of the policy."
+    )
     actor_layer_norm: bool = fields.static(False, fields.EITHER, "Normalise the hidden layers of the policy.")
     flow_steps: int = fields.static(10, fields.AT_LEAST_ONE, "Euler's steps from noise to an action.")
 
@@ -87,7 +89,11 @@ class FlowPolicy(parts.PolicyObjective[A]):
 
     head: FlowHead = fields.part(FlowHead)  # type: ignore[assignment]
     decay_actor_lr: bool = fields.static(False, fields.EITHER, "Let actor_lr fall to 0 over --max_steps.")
-    candidates: int = fields.static(32, fields.AT_LEAST_ONE)
+    candidates: int = fields.static(
+        32,
+        fields.AT_LEAST_ONE,
+        "Flows of which the deterministic action is that of the largest Q; `flow` samples so, too.",
+    )
 
     def init(self, key: PRNGKey, observations: Array, actions: Array) -> NetworkState:
         network = self.head.network(actions.shape[-1])
@@ -143,7 +149,7 @@ class Flow(FlowPolicy[A]):
     With many candidates that is a draw from mu * exp(awr_temperature * Q) / Z.
     """
 
-    awr_temperature: Numeric = fields.traced(3.0, fields.NOT_NEGATIVE)
+    awr_temperature: Numeric = fields.awr_temperature()
 
     def update(self, actor: A, estimates: Estimates, batch: AnyBatch, key: PRNGKey) -> tuple[A, Metrics]:
         return self.clone(actor, batch, key)
@@ -167,8 +173,12 @@ class OneStepFlow(FlowPolicy[A]):
     """
 
     candidates: int = fields.static(1, fields.AT_LEAST_ONE)
-    flow_alpha: Numeric = fields.traced(1.0, fields.NOT_NEGATIVE)
-    normalize_q: bool = fields.static(True, fields.EITHER)
+    flow_alpha: Numeric = fields.traced(
+        1.0, fields.NOT_NEGATIVE, "Weight of the one-step policy's squared distance from the flow."
+    )
+    normalize_q: bool = fields.static(
+        True, fields.EITHER, "In the one-step policy's loss, divide Q by its mean size over the batch."
+    )
 
     def init(self, key: PRNGKey, observations: Array, actions: Array) -> NetworkState:
         key_flow, key_one_step = jax.random.split(key)

@@ -26,7 +26,9 @@ class FQL(ActorCritic):
 
     policy: OneStepFlow = fields.part(OneStepFlow)
     critic: NormalizedCritic = fields.part(NormalizedCritic)
-    target_q: Callable[..., Array] = fields.choice(mean=CriticState.mean_q, min=CriticState.min_q)
+    target_q: Callable[..., Array] = fields.choice(
+        "What Q's targets take over the critics: mean or min.", mean=CriticState.mean_q, min=CriticState.min_q
+    )
 
     def update(self, state: LearnerState, batch: Batch, key: PRNGKey) -> tuple[LearnerState, Metrics]:
         """Updates Q, then pi with the Q from before, then Q's target: the authors update both at once."""

@@ -13,7 +13,12 @@ from xql_jax.types import Array, Numeric
 class Expectile(parts.ValueFit):
     """Fits V to an expectile of Q (IQL; Kostrikov et al. 2021, Eq. 5)."""
 
-    expectile: Numeric = fields.traced(0.7, fields.OPEN_UNIT_INTERVAL)
+    expectile: Numeric = fields.traced(
+        0.7,
+        fields.OPEN_UNIT_INTERVAL,
+        "Expectile of Q that V is fitted to: 0.5: the mean, near 1: the maximum.",
+        theirs="quantile iql_tau",
+    )
 
     def loss_of(self, values: Array, targets: Array) -> Array:
         return expectile_loss(values, targets, expectile=self.expectile)

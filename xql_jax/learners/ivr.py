@@ -25,7 +25,9 @@ class Sparse(parts.ValueFit):
     maximum as it goes to 0. Without an exponential, the slope grows with y as in least squares.
     """
 
-    alpha: Numeric = fields.traced(1.0, fields.POSITIVE)  # reward units
+    alpha: Numeric = fields.traced(
+        1.0, fields.POSITIVE, "Scale of V's soft maximum of Q, reward units; if small, the maximum."
+    )
 
     def loss_of(self, values: Array, targets: Array) -> Array:
         """max(1 + y / (2 alpha), 0)^2 + V / alpha with y = Q - V, f32[B]; Xu et al. 2023, Eq. 12."""
@@ -40,7 +42,9 @@ class PositiveAdvantage(parts.PolicyObjective[A]):
     alpha), 0).
     """
 
-    max_weight: Numeric = fields.traced(100.0, fields.POSITIVE_OR_OFF)  # inf: no bound
+    max_weight: Numeric = fields.traced(
+        100.0, fields.POSITIVE_OR_OFF, "Largest weight of an action in the policy's loss; inf: no bound."
+    )
 
     def update(self, actor: A, estimates: Estimates, batch: AnyBatch, key: PRNGKey) -> tuple[A, Metrics]:
         advantages = (estimates.q - estimates.v) / estimates.scale
@@ -52,7 +56,9 @@ class PositiveAdvantage(parts.PolicyObjective[A]):
 class Exponential(parts.ValueFit[V]):
     """EQL's fit of V, to alpha * log E[exp(Q / alpha)]; the policy sees advantages in units of alpha."""
 
-    alpha: Numeric = fields.traced(2.0, fields.POSITIVE)  # reward units
+    alpha: Numeric = fields.traced(
+        2.0, fields.POSITIVE, "Scale of V's soft maximum of Q, reward units; if small, the maximum."
+    )
 
     def loss_of(self, values: Array, targets: Array) -> Array:
         """(exp(y / alpha) + V / alpha) * exp(-m) with y = Q - V, f32[B].

@@ -39,7 +39,9 @@ class OneStep(ActorCritic):
     """Q of the behaviour policy by SARSA; the policy by weights of advantages over the clone's value."""
 
     policy: parts.PolicyObjective = fields.part(functools.partial(parts.ForwardKL, head=NarrowGaussian()))
-    value_actions: int = fields.static(1, fields.AT_LEAST_ONE)
+    value_actions: int = fields.static(
+        1, fields.AT_LEAST_ONE, "Actions of the policy over which Q is averaged to give V(s)."
+    )
 
     batch_type: ClassVar[type] = SarsaBatch
 

@@ -91,7 +91,12 @@ class LearnerState(Distinct, flax.struct.PyTreeNode):
 class Trained(fields.Part):
     """A part whose networks learn by Adam. All parts of a learner have the same `max_grad_norm`."""
 
-    max_grad_norm: Numeric = fields.traced(jnp.inf, fields.POSITIVE_OR_OFF)  # inf: not clipped
+    max_grad_norm: Numeric = fields.traced(
+        jnp.inf,
+        fields.POSITIVE_OR_OFF,
+        "Gradients with a larger norm are scaled down to this norm; inf: never.",
+        theirs="grad_clip clip_grad grad_norm",
+    )
 
     def minimize(self, state: S, objective: Callable, learning_rate: Numeric) -> tuple[S, Metrics]:
         """One Adam step on objective(params) -> (scalar, metrics); the gradient's global norm is clipped."""
@@ -107,7 +112,7 @@ class Trained(fields.Part):
 class ValueFit(Trained, Generic[V]):
     """Base value fit: V goes to the mean of its targets. Subclasses override `loss_of` and may add state."""
 
-    value_lr: Numeric = fields.traced(3e-4, fields.POSITIVE, "Learning rate of V.")
+    value_lr: Numeric = fields.learning_rate(3e-4, "V")
     value_hidden_dims: tuple[int, ...] = fields.widths(256, 256, meaning="Widths of the hidden layers of V.")
     layer_norm: bool = fields.static(False, fields.EITHER, "Normalise the hidden layers of V.")
     v_updates: int = fields.static(1, fields.AT_LEAST_ONE, "Gradient steps of V on each minibatch.")
@@ -147,7 +152,7 @@ class ValueFit(Trained, Generic[V]):
 class Critic(Trained):
     """Q networks and their gradient steps."""
 
-    critic_lr: Numeric = fields.traced(3e-4, fields.POSITIVE, "Learning rate of Q.")
+    critic_lr: Numeric = fields.learning_rate(3e-4, "Q")
     critic_hidden_dims: tuple[int, ...] = fields.widths(256, 256, meaning="Widths of the hidden layers of Q.")
     num_critics: int = fields.static(2, fields.AT_LEAST_ONE, "Number of critics. Their minimum is used.")
     critic_layer_norm: bool = fields.static(False, fields.EITHER, "Normalise the hidden layers of Q.")
@@ -177,8 +182,12 @@ class Critic(Trained):
 class Gaussian(fields.Part):
     """IQL's head: the mean is a tanh, the standard deviation does not depend on the state."""
 
-    actor_hidden_dims: tuple[int, ...] = fields.widths(256, 256)
-    dropout_rate: float = fields.static(0.0, fields.BELOW_ONE)  # while training
+    actor_hidden_dims: tuple[int, ...] = fields.widths(
+        256, 256, meaning="Widths of the hidden layers of the policy."
+    )
+    dropout_rate: float = fields.static(
+        0.0, fields.BELOW_ONE, "Dropout of the policy's hidden layers in training."
+    )
     policy_network: Callable[..., nn.Module] = fields.internal(GaussianPolicy)
 
     def network(self, action_dim: int) -> nn.Module:
@@ -222,7 +231,7 @@ class PolicyObjective(PolicyPart, Generic[A]):
     """Base policy objective: subclasses write `update` and may add state."""
 
     head: Gaussian = fields.part(Gaussian)
-    actor_lr: Numeric = fields.traced(3e-4, fields.POSITIVE)
+    actor_lr: Numeric = fields.learning_rate(3e-4, "the policy")
     decay_actor_lr: bool = fields.static(True, fields.EITHER, "Let actor_lr fall to 0 over --max_steps.")
     actor_decay_steps: Numeric | np.float32 = fields.internal(np.float32(np.inf), leaf=True)  # inf: no decay
 
@@ -265,8 +274,10 @@ class ForwardKL(PolicyObjective[A]):
     The weight is min(exp(awr_temperature * (Q - V) / scale), max_weight).
     """
 
-    max_weight: Numeric = fields.traced(100.0, fields.POSITIVE_OR_OFF)  # inf: no bound
-    awr_temperature: Numeric = fields.traced(3.0, fields.NOT_NEGATIVE)  # 1 / (reward units / scale)
+    max_weight: Numeric = fields.traced(
+        100.0, fields.POSITIVE_OR_OFF, "Largest weight of an action in the policy's loss; inf: no bound."
+    )
+    awr_temperature: Numeric = fields.awr_temperature()
 
     def update(self, actor: A, estimates: Estimates, batch: AnyBatch, key: PRNGKey) -> tuple[A, Metrics]:
         advantages = (estimates.q - estimates.v) / estimates.scale

@@ -53,7 +53,7 @@ class ReverseKL(parts.PolicyObjective[AnchoredState]):
     Differs: awr_temperature takes the place of 1 / beta, as in `ForwardKL`.
     """
 
-    awr_temperature: Numeric = fields.traced(3.0, fields.NOT_NEGATIVE)  # 1 / reward units
+    awr_temperature: Numeric = fields.awr_temperature()
 
     def init(self, key: PRNGKey, observations: Array, actions: Array) -> AnchoredState:
         key_actor, key_anchor = jax.random.split(key)
@@ -93,7 +93,9 @@ class TrustRegion(ReverseKL):
     The first `cloning_updates` updates only clone the data, because there is no earlier policy to stay near.
     """
 
-    cloning_updates: Numeric = fields.traced(5000.0, fields.NOT_NEGATIVE)
+    cloning_updates: Numeric = fields.traced(
+        5000.0, fields.NOT_NEGATIVE, "Updates at the start in which the policy only clones the data."
+    )
     anchor_tau: Numeric = fields.traced(0.001, fields.ABOVE_ZERO, "Polyak rate of the policy's slow copy.")
 
     def init(self, key: PRNGKey, observations: Array, actions: Array) -> AnchoredState:
@@ -132,7 +134,9 @@ class MaxQ(parts.PolicyObjective[A]):
     deterministic action.
     """
 
-    q_weight: Numeric = fields.traced(2.5, fields.NOT_NEGATIVE)
+    q_weight: Numeric = fields.traced(
+        2.5, fields.NOT_NEGATIVE, "Weight of Q relative to cloning the data; 0: only cloning.", theirs="alpha"
+    )
 
     def update(self, actor: A, estimates: Estimates, batch: AnyBatch, key: PRNGKey) -> tuple[A, Metrics]:
         key_dropout, key_draw = jax.random.split(key)

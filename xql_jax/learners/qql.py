@@ -45,7 +45,9 @@ class Quantiles(parts.ValueFit[QuantileState]):
     so this lowers Q by w * beta(s) in every state and changes no advantage.
     """
 
-    least_scale: Numeric = fields.traced(0.1, fields.POSITIVE)
+    least_scale: Numeric = fields.traced(
+        0.1, fields.POSITIVE, "Constant, in reward units, added to beta(s) in the scale of advantages."
+    )
 
     def init(self, key: PRNGKey, observations: Array) -> QuantileState:
         key_lower, key_upper = jax.random.split(key)

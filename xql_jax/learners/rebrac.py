@@ -40,8 +40,14 @@ class ReBRAC(DelayedDeterministic):
     """
 
     critic: NormalizedCritic = fields.part(functools.partial(NormalizedCritic, critic_init=td3_init))
-    actor_bc_coef: Numeric = fields.traced(0.01, fields.NOT_NEGATIVE)  # beta_1
-    critic_bc_coef: Numeric = fields.traced(0.01, fields.NOT_NEGATIVE)  # beta_2
+    actor_bc_coef: Numeric = fields.traced(
+        0.01, fields.NOT_NEGATIVE, "Weight of the policy's squared distance from the data: ReBRAC's beta_1."
+    )
+    critic_bc_coef: Numeric = fields.traced(
+        0.01,
+        fields.NOT_NEGATIVE,
+        "Penalty in Q's targets per squared distance, reward units: ReBRAC's beta_2.",
+    )
 
     batch_type: ClassVar[type] = SarsaBatch
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from xql_jax.errors import UserError, nearest
 from xql_jax.learners import fields
 from xql_jax.learners.fields import Method, hyperparameters, with_hyperparameters
-from xql_jax.settings import settings_of
+from xql_jax.settings import Setting, advice, called, settings_of
 
 
 class Modules(Mapping[str, Any]):
@@ -160,63 +160,6 @@ def _with_policy(learner: Any, name: str, method: str) -> Any:
     return learner.replace(policy=policy)
 
 
-# Meanings of hyperparameters that several classes declare, or that do not fit in the line of their field.
-MEANINGS = {
-    "alpha": "Scale of the soft maximum of Q that V is fitted to, reward units: if small the maximum.",
-    "tradeoff": "Lambda of f-DVL. The larger it is, the nearer V is to the maximum of Q.",
-    "expectile": "Expectile of Q that V is fitted to: 0.5: the mean, near 1: the maximum.",
-    "least_scale": "Constant, in reward units, added to beta(s) in the scale of advantages.",
-    "awr_temperature": "Multiplies the advantage in the policy's objective, in 1 / reward units: 0 clones the"
-    " data, a large value follows only the best actions.",
-    "max_weight": "Largest weight that an action of the data may have in the policy's loss; inf: no bound.",
-    "candidates": "Flows among which the deterministic action is the one with the largest Q; `flow` draws its"
-    " sampled actions among as many.",
-    "flow_alpha": "Weight of the one-step policy's squared distance from the flow: FQL's alpha.",
-    "normalize_q": "In the one-step policy's loss, divide Q by its mean size over the batch.",
-    "target_q": "What Q's targets take over the critics: mean or min.",
-    "actor_lr": "Learning rate of the policy.",
-    "actor_hidden_dims": "Widths of the hidden layers of the policy.",
-    "dropout_rate": "Dropout rate of the policy's hidden layers in training.",
-    "q_weight": "Weight of Q relative to cloning the data; 0: only cloning.",
-    "discount": "Discount of rewards, per step.",
-    "tau": "Polyak rate: the share by which targets move to the trained networks, per update of the targets.",
-    "max_grad_norm": "Gradients with a larger norm are scaled down to this norm; inf: never.",
-    "uniform_actions": "Uniformly random actions that are added to V's loss, per action of the data.",
-    "action_noise": "Standard deviation of the noise on the data's actions in V's loss.",
-    "critic_loss": "Loss of Q: mse (averaged over the critics) or huber (summed over them).",
-    "loss": "Form of the Gumbel loss. rescaled: divided by exp of the batch's largest exponent (App. D.3);"
-    " plain: as in Eq. 11; log: the logarithm of 1 + its mean; normalized: divided by the batch's mean of"
-    " max(1, exp(z)).",
-    "clip_rule": "Effect of the clip. both: no gradient beyond +-clip; above: none beyond +clip; saturate:"
-    " beyond +clip the loss continues as its tangent.",
-    "errors_share": "Beta as a multiple of the Gumbel scale of the Bellman errors.",
-    "cloning_updates": "Updates at the start in which the policy only clones the data.",
-    "value_actions": "Number of the policy's actions over which Q is averaged to give V(s).",
-    "target_noise": "Standard deviation of the noise on the action in Q's targets.",
-    "target_noise_clip": "Bound on the noise that is added to the action in Q's targets.",
-    "exploration_noise": "Standard deviation of the noise on actions that collect data.",
-    "kernel_init": "Initial kernels of TD3's networks: orthogonal of gain 1, or uniform (1 / sqrt(inputs)).",
-    "actor_bc_coef": "Weight of the policy's squared distance from the data: ReBRAC's beta_1.",
-    "critic_bc_coef": "Penalty in Q's targets per squared distance, in reward units: ReBRAC's beta_2.",
-    "entropy_coef_lr": "Learning rate of the entropy coefficient.",
-    "initial_entropy_coef": "Entropy coefficient before the first update, in reward units per nat.",
-    "uses_value_network": "Learn Q's targets with a network for V; if false, with the policy's actions.",
-    "target_entropy_share": "Target entropy of the policy in units of SAC's, -1 nat per action dimension.",
-    "num_min_critics": "Critics, drawn anew in each update, whose minimum gives Q's targets.",
-    "cql_alpha": "Weight of the penalty that lowers Q at actions that are not in the data.",
-    "cql_threshold": "Target for cql_alpha * Q gap (sampled - data) of a tuned multiplier; inf: none.",
-    "cql_actions": "Actions at which Q is lowered, of each kind: uniform, the policy's at s and at s'.",
-    "warm_start": "Updates at the start in which the policy only follows the clone.",
-    "min_share": "Weight of the smallest critic in Q's targets; the largest has the rest.",
-    "backup_actions": "Actions of the policy sampled per next state; the best gives Q's target.",
-    "divergence_samples": "Actions per state that estimate the distance of policy and clone.",
-    "divergence": "Distance between the policy and the clone: kl, or mmd, the maximum mean discrepancy.",
-    "kernel": "Kernel of the maximum mean discrepancy.",
-    "evaluation_actions": "Actions per state sampled in evaluation; the one with the largest Q is taken.",
-    "actor_warmup_steps": "Updates over which the learning rate grows to its full value.",
-    "max_timesteps": "Timesteps with an embedding of their own; later steps share the last one.",
-}
-
 # The most important hyperparameters. The line that describes a run shows those that its method has.
 LEADING = (
     "beta", "expectile", "alpha", "tradeoff", "order", "errors_share", "least_scale", "clip", "clip_rule",
@@ -247,6 +190,33 @@ def describe_fields(algorithm: str) -> list[FieldDescription]:
     known = settings_of(learner)
     for owner, name, _ in fields.declared(learner):
         source = f"method {method}" if name in own else type(owner).__name__
-        meaning = known[name].meaning or MEANINGS.get(name, "")
-        found[name] = FieldDescription(name, values[name], known[name].valid, meaning, source)
+        found[name] = FieldDescription(name, values[name], known[name].valid, known[name].meaning, source)
     return list(found.values())
+
+
+def unknown_setting(name: str, known: Mapping[str, Setting], method: str = "") -> UserError:
+    """Returns the error for a name that is none of the known settings.
+
+    Its line says what is meant, if that is known: another program's name for one of ours, or a hyperparameter
+    of other methods. Else it names the nearest.
+
+    Args:
+        known: the settings that could be given, hyperparameters included.
+        method: what is trained; empty: nothing.
+    """
+    ours, hint = called(name, known), advice(name, known)
+    by_method: dict[str, Mapping[str, Setting]] = {}
+    if method or "methods" in known:
+        by_method = {one: settings_of(make_learner(one)) for one in (*OFFLINE, *ONLINE)}
+    theirs = [] if ours else [each for of in by_method.values() for each in called(name, of)]
+    meant = next((one for one in (name, *theirs) if any(one in of for of in by_method.values())), "")
+    having = [one for one, of in by_method.items() if meant in of]
+    if having and not method:
+        return UserError(
+            f"{name}: a hyperparameter: give --sweep={meant}=VALUES or --methods=METHOD:{meant}=VALUE"
+        )
+    if not having:
+        return UserError(f"{name}: unknown setting; {hint}")
+    other_name = f", as {meant}" if meant != name else ""
+    what = f"no hyperparameter of {method}, but of {', '.join(having)}{other_name}"
+    return UserError(f"{name}: {what}; {hint}" if ours else f"{name}: {what}")

@@ -27,8 +27,12 @@ class RLPD(SoftActorCritic):
     """SAC without V. Q's targets take the minimum of a few critics drawn anew; pi climbs the mean of all."""
 
     critic: NormalizedCritic = fields.part(functools.partial(NormalizedCritic, critic_init=sac_init))
-    target_entropy_share: Numeric = fields.traced(0.5, fields.NOT_NEGATIVE)
-    num_min_critics: int = fields.static(2, fields.AT_LEAST_ONE)
+    target_entropy_share: Numeric = fields.traced(
+        0.5, fields.NOT_NEGATIVE, "Target entropy in units of SAC's, -1 nat per action dimension."
+    )
+    num_min_critics: int = fields.static(
+        2, fields.AT_LEAST_ONE, "Critics, drawn anew in each update, whose minimum gives Q's targets."
+    )
     backup_entropy: bool = fields.static(True, fields.EITHER, "Include the policy's entropy in Q's targets.")
 
     def update(self, state: LearnerState, batch: Batch, key: PRNGKey) -> tuple[LearnerState, Metrics]:

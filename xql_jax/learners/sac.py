@@ -37,10 +37,16 @@ class EntropyState(NetworkState, kw_only=True):
 class MaximumEntropy(parts.PolicyPart):
     """Policy that maximises Q - entropy_coef * log pi; the coefficient is tuned to a target entropy."""
 
-    actor_lr: Numeric = fields.traced(1e-4, fields.POSITIVE)
-    actor_hidden_dims: tuple[int, ...] = fields.widths(1024, 1024)
-    entropy_coef_lr: Numeric = fields.traced(1e-4, fields.POSITIVE)
-    initial_entropy_coef: Numeric = fields.traced(0.1, fields.POSITIVE)  # reward units per nat
+    actor_lr: Numeric = fields.learning_rate(1e-4, "the policy")
+    actor_hidden_dims: tuple[int, ...] = fields.widths(
+        1024, 1024, meaning="Widths of the hidden layers of the policy."
+    )
+    entropy_coef_lr: Numeric = fields.traced(
+        1e-4, fields.POSITIVE, "Learning rate of the entropy coefficient."
+    )
+    initial_entropy_coef: Numeric = fields.traced(
+        0.1, fields.POSITIVE, "Entropy coefficient at the start, reward units per nat.", theirs="alpha"
+    )
 
     def init(self, key: PRNGKey, observations: Array, actions: Array) -> EntropyState:
         network = TanhGaussianPolicy(actions.shape[-1], self.actor_hidden_dims)
@@ -125,7 +131,9 @@ class SAC(WithValue):
     and with target networks of the critics.
     """
 
-    uses_value_network: bool = fields.static(True, fields.EITHER)
+    uses_value_network: bool = fields.static(
+        True, fields.EITHER, "Learn Q's targets with a network for V; if false, with the policy's actions."
+    )
 
     def init(self, key: PRNGKey, observations: Array, actions: Array) -> LearnerState:
         if self.uses_value_network:

@@ -33,8 +33,10 @@ class DeterministicState(NetworkState, kw_only=True):
 class DeterministicActor(parts.PolicyPart):
     """A deterministic policy with a target network."""
 
-    actor_lr: Numeric = fields.traced(1e-3, fields.POSITIVE)
-    actor_hidden_dims: tuple[int, ...] = fields.widths(256, 256)
+    actor_lr: Numeric = fields.learning_rate(1e-3, "the policy")
+    actor_hidden_dims: tuple[int, ...] = fields.widths(
+        256, 256, meaning="Widths of the hidden layers of the policy."
+    )
     actor_init: Initializer = fields.internal(td3_init)
 
     def init(self, key: PRNGKey, observations: Array, actions: Array) -> DeterministicState:
@@ -49,9 +51,16 @@ class DelayedDeterministic(Delayed):
 
     policy: DeterministicActor = fields.part(DeterministicActor)
     critic: parts.Critic = fields.part(functools.partial(parts.Critic, critic_init=td3_init))
-    target_noise: Numeric = fields.traced(0.2, fields.NOT_NEGATIVE)
-    target_noise_clip: Numeric = fields.traced(0.5, fields.NOT_NEGATIVE)
-    exploration_noise: Numeric = fields.traced(0.1, fields.NOT_NEGATIVE)  # Table 5 has 0.05 for Hopper
+    target_noise: Numeric = fields.traced(
+        0.2, fields.NOT_NEGATIVE, "Standard deviation of the noise on the action in Q's targets."
+    )
+    target_noise_clip: Numeric = fields.traced(
+        0.5, fields.NOT_NEGATIVE, "Bound on the noise that is added to the action in Q's targets."
+    )
+    # Table 5 has 0.05 for Hopper.
+    exploration_noise: Numeric = fields.traced(
+        0.1, fields.NOT_NEGATIVE, "Standard deviation of the noise on actions that collect data."
+    )
 
     def target_actions(self, policy: NetworkState, observations: Array, key: PRNGKey) -> Array:
         """The target actor's actions with clipped Gaussian noise, f32[B, A] within [-1, 1]."""
@@ -99,7 +108,11 @@ class DelayedDeterministic(Delayed):
 class TD3(DelayedDeterministic):
     """TD3 with a choice of initial kernels."""
 
-    kernel_init: Initializer = fields.choice(orthogonal=sac_init, uniform=td3_init)
+    kernel_init: Initializer = fields.choice(
+        "Initial kernels: orthogonal of gain 1, or uniform (1 / sqrt(inputs)).",
+        orthogonal=sac_init,
+        uniform=td3_init,
+    )
 
     def init(self, key: PRNGKey, observations: Array, actions: Array) -> LearnerState:
         policy = self.policy.replace(actor_init=self.kernel_init)

@@ -24,7 +24,9 @@ def normalized_mean(q: Array) -> Array:
 class TD3_BC(DelayedDeterministic):
     """TD3 whose policy maximises the first Q and clones the data; the scale of Q does not matter."""
 
-    q_weight: Numeric = fields.traced(2.5, fields.NOT_NEGATIVE)  # weight of Q; 0: behaviour cloning
+    q_weight: Numeric = fields.traced(
+        2.5, fields.NOT_NEGATIVE, "Weight of Q relative to cloning the data; 0: only cloning.", theirs="alpha"
+    )
 
     def actor_loss(self, critic: CriticState, batch: AnyBatch, actions: Array) -> Array:
         q = critic.apply(critic.params[0], batch.observations, actions)

@@ -19,10 +19,24 @@ from xql_jax.types import AnyBatch, Array, Metrics, Numeric, PRNGKey
 class GumbelRegression(fields.Part):
     """A part that fits its network to beta * log E[exp(targets / beta)], their soft maximum."""
 
-    beta: Numeric = fields.traced(2.0, fields.POSITIVE, "Gumbel scale; if small, near the largest target.")
+    beta: Numeric = fields.traced(
+        2.0,
+        fields.POSITIVE,
+        "Gumbel scale; if small, near the largest target.",
+        theirs="alpha temperature temp inverse_temperature",
+    )
     clip: Numeric = fields.traced(7.0, fields.POSITIVE_OR_OFF, "Bound on (target - fit) / beta; inf: none.")
-    loss: Callable[..., Array] = fields.choice(**gumbel.LOSSES)  # the first is the default: rescaled
-    clip_rule: gumbel.ClipRule = fields.choice(**gumbel.CLIP_RULES)
+    loss: Callable[..., Array] = fields.choice(
+        "Form of the Gumbel loss. rescaled: divided by exp of the batch's largest exponent (App. D.3); "
+        "plain: as in Eq. 11; log: the logarithm of 1 + its mean; normalized: divided by the batch's mean "
+        "of max(1, exp(z)).",
+        **gumbel.LOSSES,
+    )
+    clip_rule: gumbel.ClipRule = fields.choice(
+        "Effect of the clip. both: no gradient beyond +-clip; above: none beyond +clip; saturate: beyond "
+        "+clip the loss continues as its tangent.",
+        **gumbel.CLIP_RULES,
+    )
 
     def loss_of(self, values: Array, targets: Array) -> Array:
         return self.loss(values, targets, beta=self.beta, clip=self.clip, clip_rule=self.clip_rule)
@@ -38,7 +52,9 @@ class TemporalDifference(parts.Critic):
     Squared errors are averaged over the networks, Huber losses summed: two networks' are the same near 0.
     """
 
-    critic_loss: parts.Loss = fields.choice(mse=mse_loss, huber=huber_loss)
+    critic_loss: parts.Loss = fields.choice(
+        "Loss of Q: mse (averaged over critics) or huber (summed over them).", mse=mse_loss, huber=huber_loss
+    )
 
     def loss_of(self, values: Array, targets: Array) -> Array:
         loss = self.critic_loss(values, targets)
@@ -51,10 +67,14 @@ class InSample(parts.PolicyLearner):
     value: parts.ValueFit = fields.part(parts.ValueFit)
     policy: parts.PolicyObjective = fields.part(parts.ForwardKL)
     critic: parts.Critic = fields.part(TemporalDifference)
-    discount: Numeric = fields.traced(0.99, fields.UNIT_INTERVAL)
-    tau: Numeric = fields.traced(0.005, fields.ABOVE_ZERO)  # Polyak rate of the target, per update
-    uniform_actions: int = fields.static(0, fields.NOT_NEGATIVE)  # per action of the data
-    action_noise: float = fields.static(0.0, fields.NOT_NEGATIVE)
+    discount: Numeric = fields.discount()
+    tau: Numeric = fields.polyak_rate()
+    uniform_actions: int = fields.static(
+        0, fields.NOT_NEGATIVE, "Uniformly random actions that are added to V's loss, per action of the data."
+    )
+    action_noise: float = fields.static(
+        0.0, fields.NOT_NEGATIVE, "Standard deviation of the noise on the data's actions in V's loss."
+    )
 
     def init(self, key: PRNGKey, observations: Array, actions: Array) -> LearnerState:
         key_policy, key_value, *keys_critic = jax.random.split(key, 2 + self.critic.num_critics)

@@ -37,7 +37,9 @@ class BellmanScale(parts.ValueFit[ScaledState]):
     and beta grows with them. On data without errors V goes to the maximum.
     """
 
-    errors_share: Numeric = fields.traced(1.0, fields.POSITIVE)  # beta in Gumbel scales of the errors
+    errors_share: Numeric = fields.traced(
+        1.0, fields.POSITIVE, "Beta as a multiple of the Gumbel scale of the Bellman errors."
+    )
     beta_rate: Numeric = fields.traced(0.003, fields.ABOVE_ZERO, "Polyak rate of log beta, per update.")
     initial_beta: Numeric = fields.traced(1.0, fields.POSITIVE, "Beta before the first update, reward units.")
     least_beta: Numeric = fields.traced(0.001, fields.POSITIVE, "Beta is never below this, in reward units.")

@@ -50,9 +50,14 @@ class OnlineSettings(BufferSettings, ActingSettings, RunSettings):
         "cartpole-swingup",
         TEXT,
         "Task: cheetah-run, HalfCheetah-v5, playground:CheetahRun, or MODULE:ID, which MODULE registers.",
+        theirs="env env_id env_names task tasks",
     )
-    eval_interval: int = recorded(10_000, COUNT, "{Steps} between evaluations.")
-    checkpoint_interval: int = setting(10_000, COUNT, "{Steps} between checkpoints.")
+    eval_interval: int = recorded(
+        10_000, COUNT, "{Steps} between evaluations.", theirs="eval_freq eval_every eval_period"
+    )
+    checkpoint_interval: int = setting(
+        10_000, COUNT, "{Steps} between checkpoints.", theirs="save_freq save_interval"
+    )
     on_divergence: str = recorded(
         "freeze",
         one_of("freeze", "restart"),

@@ -13,7 +13,7 @@ from xql_jax.data.dataset import drawn_rows
 from xql_jax.data.replay import PriorData
 from xql_jax.errors import UserError
 from xql_jax.learners.fields import hyperparameters
-from xql_jax.learners.registry import make_learner
+from xql_jax.learners.registry import make_learner, unknown_setting
 from xql_jax.logs.csv_rows import Row
 from xql_jax.method_settings import HORIZON
 from xql_jax.reports.run_summary import summarize_finetuning
@@ -34,7 +34,6 @@ from xql_jax.training.members import Member, fields_given
 from xql_jax.training.population import Population
 from xql_jax.training.signals import StopSignals
 from xql_jax.types import Batch, CalibratedBatch, Json, State
-from xql_jax.unknown import unknown_setting
 
 LOG = logging.getLogger(__name__)
 # Settings that are those of --checkpoint's run, as are all hyperparameters.

@@ -68,29 +68,52 @@ class RunSettings(LearningSettings):
     config: ConfigDict  # hyperparameters and settings' defaults, see `configuration`
     config_file: ConfigFile | None = None  # what the config was before the user changed it
     given: frozenset[str] = frozenset()  # names of settings and hyperparameters that the user gave
-    save_dir: str = setting("results", TEXT, "Folder under which runs are written.")
+    save_dir: str = setting(
+        "results", TEXT, "Folder under which runs are written.", theirs="out output output_dir logdir log_dir"
+    )
     seed: int = setting(42, COUNT_OR_NONE, "First random seed.")
-    num_seeds: int = setting(1, within(1, 100_000), "Number of seeds in one run: seed, seed + 1, ...")
+    num_seeds: int = setting(
+        1, within(1, 100_000), "Number of seeds in one run: seed, seed + 1, ...", theirs="n_seeds seeds"
+    )
     sweep: str = recorded("", ANY, "Grid over numeric hyperparameters: 'beta=0.6,1,2 tau=0.005,0.01'.")
-    eval_episodes: int = recorded(10, within(0, 1_000_000), "Episodes of each evaluation, per seed; 0: none.")
+    eval_episodes: int = recorded(
+        10,
+        within(0, 1_000_000),
+        "Episodes of each evaluation, per seed; 0: none.",
+        theirs="episodes n_episodes",
+    )
     random_return: float | None = setting(
         None, ANY, "Return of score 0, for a task that has none. Needs --expert_return, too.", kind=float
     )
     expert_return: float | None = setting(None, ANY, "Return of score 100, see --random_return.", kind=float)
-    max_steps: int = setting(1_000_000, COUNT, "Number of {steps}.")
-    log_interval: int = recorded(1_000, COUNT, "{Steps} between rows of metrics.csv.")
+    max_steps: int = setting(
+        1_000_000,
+        COUNT,
+        "Number of {steps}.",
+        theirs="steps num_steps total_steps total_timesteps epochs updates num_updates",
+    )
+    log_interval: int = recorded(
+        1_000, COUNT, "{Steps} between rows of metrics.csv.", theirs="log_freq log_every"
+    )
     eval_interval: int = recorded(
-        5_000, COUNT, "{Steps} between evaluations; checkpoints are saved by --checkpoint_interval."
+        5_000,
+        COUNT,
+        "{Steps} between evaluations; checkpoints are saved by --checkpoint_interval.",
+        theirs="eval_freq eval_every eval_period",
     )
     eval_at_start: bool = recorded(False, EITHER, "Also evaluate before the first step: a row for step 0.")
-    checkpoint_interval: int = setting(5_000, COUNT, "{Steps} between checkpoints.")
+    checkpoint_interval: int = setting(
+        5_000, COUNT, "{Steps} between checkpoints.", theirs="save_freq save_interval"
+    )
     checkpoint_minutes: float = setting(
         10.0, NOT_NEGATIVE, "Also save when the last checkpoint is so old; 0: never."
     )
     keep_checkpoints: int = setting(
         KEPT, COUNT_OR_NONE, "Checkpoints to keep, the last and a hand-over's; 0: all."
     )
-    tqdm: bool = setting(True, EITHER, "Show a progress bar, if stderr is a terminal.")
+    tqdm: bool = setting(
+        True, EITHER, "Show a progress bar, if stderr is a terminal.", theirs="verbose quiet progress tqdm"
+    )
     wandb: bool = setting(False, EITHER, "Also log to Weights & Biases; WANDB_MODE=offline needs no network.")
     wandb_project: str = setting("xql_jax", TEXT, "Project on Weights & Biases.")
     wandb_group: str = setting("", ANY, "Group of runs there.")
@@ -130,7 +153,7 @@ class RunSettings(LearningSettings):
         """Returns the settings with this config, from which come those that are None."""
         decided = {}
         known = settings_of(type(self))
-        for name in METHOD_SETTINGS & known.keys():
+        for name in METHOD_SETTINGS.keys() & known.keys():
             value = getattr(self, name)
             decided[name] = config.get(name, known[name].usual) if value is None else value
         hyperparameters = {name: value for name, value in config.items() if name not in METHOD_SETTINGS}
@@ -168,6 +191,7 @@ class OfflineSettings(SimulationSettings, DataSettings, RunSettings):
         "Task: a name of D4RL or OGBench, pointmaze-{umaze,medium,large,large-rare}-v0, or MODULE:ID, which "
         "MODULE registers with Gymnasium. If neither this "
         f"flag nor --dataset is given, uses {DEFAULT_ENV_NAME}. With --dataset alone, nothing is evaluated.",
+        theirs="env env_id env_names task tasks",
     )
     dataset: Sequence[str | Dataset] = setting(
         (),
@@ -175,6 +199,7 @@ class OfflineSettings(SimulationSettings, DataSettings, RunSettings):
         "Data to use instead of the task's own: FILE.hdf5 in D4RL's layout, FILE.npz, a folder of .npz "
         "episodes, minari:ID, minari:FOLDER or ogbench:FILE.npz. Several --dataset flags are joined. A file "
         "has observations, actions, rewards, terminals, and next_observations or timeouts (docs/data.md).",
+        theirs="data file data_path dataset_path",
     )
     dataset_url: str | None = setting(None, TEXT, "Where to download the task's own dataset from.")
     data_on: str = setting(

@@ -11,6 +11,7 @@ from xql_jax.configuration import (
     ConfigFile,
     choose_config,
     field_names,
+    settings_in,
     with_fields,
 )
 from xql_jax.data.dataset import SOURCE_PREFIXES
@@ -23,11 +24,11 @@ from xql_jax.runs.acting_settings import FinetuneSettings, OnlineSettings
 from xql_jax.runs.kinds import data_run_folder, job_of
 from xql_jax.runs.load import SavedRun, all_runs
 from xql_jax.runs.run_settings import OfflineSettings, RunSettings
+from xql_jax.settings import advice
 from xql_jax.sweeps.sweep_settings import SweepSettings
 from xql_jax.tasks import References, Task, get_task, references_given
 from xql_jax.training.members import fields_given
 from xql_jax.types import Json
-from xql_jax.unknown import advice
 
 TUNED = "xql_t"  # XQL with the values of Table 4 for each dataset
 FINISHED, BEGUN, ABSENT, NO_DATA = "finished", "begun", "to do", "no data"
@@ -169,9 +170,8 @@ def run_settings(dataset: str, method: str, grid: str, seeds: range, settings: S
 
 def _check_swept(settings: SweepSettings, datasets: Sequence[str], methods: Sequence[str]) -> None:
     task = get_task(datasets[0].partition("=")[0])
-    known = set().union(
-        *(field_names(config_of(method, task, settings.finetune).config) for method in methods)
-    )
+    configs = [config_of(method, task, settings.finetune).config for method in methods]
+    known = {name: one for config in configs for name, one in settings_in(config).items()}
     for name, values in fields_given(settings.sweep):
         listed = values.split(",")
         if len(set(listed)) < len(listed):

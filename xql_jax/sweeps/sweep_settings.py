@@ -38,13 +38,22 @@ class SweepSettings(Checked):
         "Any method, also METHOD+POLICY. METHOD:FIELD=VALUE changes fields of its config (widths: 256/256; "
         "several by colons); xql_t is XQL with --tuned.",
         by_commas=True,
+        theirs="algo algorithm agent",
     )
-    datasets: Sequence[str] = setting((), SEVERAL, "Any task; TASK=FILE for your own data.", by_commas=True)
+    datasets: Sequence[str] = setting(
+        (),
+        SEVERAL,
+        "Any task; TASK=FILE for your own data.",
+        by_commas=True,
+        theirs="env env_id env_name env_names task tasks",
+    )
     sweep: str = setting(
         "", ANY, "Values of fields, for the methods that have them: 'beta=0.1,0.5,2 loss=plain,rescaled'."
     )
     seed: int = setting(0, COUNT_OR_NONE, "First random seed.")
-    num_seeds: int = setting(6, within(1, 100_000), "Seeds of each method and setting.", alias="seeds")
+    num_seeds: int = setting(
+        6, within(1, 100_000), "Seeds of each method and setting.", alias="seeds", theirs="n_seeds seeds"
+    )
     seeds_per_run: int | None = setting(None, COUNT, "Seeds that share a program. Default: all.")
     finetune: bool = setting(
         False,
@@ -57,16 +66,34 @@ class SweepSettings(Checked):
         "In fine-tuning, updates before the hand-over. Default: the method's own.",
         kind=int,
     )
-    max_steps: int = setting(1_000_000, COUNT, "Updates; online and in fine-tuning, environment steps.")
-    eval_interval: int | None = setting(None, COUNT, "Steps between evaluations. Default: --max_steps / 10.")
+    max_steps: int = setting(
+        1_000_000,
+        COUNT,
+        "Updates; online and in fine-tuning, environment steps.",
+        theirs="steps num_steps total_steps total_timesteps epochs updates num_updates",
+    )
+    eval_interval: int | None = setting(
+        None,
+        COUNT,
+        "Steps between evaluations. Default: --max_steps / 10.",
+        theirs="eval_freq eval_every eval_period",
+    )
     eval_episodes: int | None = setting(
         None,
         within(1, 1_000_000),
         "Episodes per evaluation and seed. Default: the suite's, 10 but on AntMaze 100.",
         kind=int,
+        theirs="episodes n_episodes",
     )
-    checkpoint_interval: int = setting(5_000, COUNT, "Updates between checkpoints.")
-    save_dir: str = setting("results", TEXT, "Folder under which runs are found and written.")
+    checkpoint_interval: int = setting(
+        5_000, COUNT, "Updates between checkpoints.", theirs="save_freq save_interval"
+    )
+    save_dir: str = setting(
+        "results",
+        TEXT,
+        "Folder under which runs are found and written.",
+        theirs="out output output_dir logdir log_dir",
+    )
     output: str | None = setting(None, TEXT, "Folder for the tables. Default: SAVE_DIR/tables.")
     name: str | None = setting(
         None, TEXT, "Name of the tables' files. Default: sweep_ and a digest of its runs."
@@ -74,7 +101,9 @@ class SweepSettings(Checked):
     references: Sequence[str] = setting((), SEVERAL, REFERENCES_HELP)
     dry_run: bool = setting(False, EITHER, "Print the plan and the current table. Train and write nothing.")
     download: bool = setting(False, EITHER, "Download D4RL's datasets that are missing, then train.")
-    tqdm: bool = setting(True, EITHER, "Show the progress, if stderr is a terminal.")
+    tqdm: bool = setting(
+        True, EITHER, "Show the progress, if stderr is a terminal.", theirs="verbose quiet progress tqdm"
+    )
     wandb: bool = setting(False, EITHER, "Also log each run to Weights & Biases.")
     wandb_project: str = setting("xql_jax", TEXT, "Project on Weights & Biases.")
     wandb_group: str = setting("", ANY, "Group of the runs there.")

@@ -62,9 +62,7 @@ class ChoiceSettings(ToolSettings):
         None, TEXT, "The run's task, whose module is run only if it is named here."
     )
     dataset: Sequence[str] = setting(
-        (),
-        SEVERAL,
-        "Data to use instead of the run's own, such as held-out data; as for xql-train-offline.",
+        (), SEVERAL, "Data to use instead of the run's own, such as held-out data; as for xql-train-offline."
     )
     max_steps: int = setting(
         5_000,

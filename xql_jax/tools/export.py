@@ -68,9 +68,7 @@ class ExportSettings(ToolSettings):
         None, TEXT, "Task of --episodes. Default: the run's own; a MODULE:ID must be named."
     )
     member: int | None = setting(
-        None,
-        COUNT_OR_NONE,
-        "Member, counted from 0. Must be given if the run has several, such as seeds.",
+        None, COUNT_OR_NONE, "Member, counted from 0. Must be given if the run has several, such as seeds."
     )
     formats: Sequence[str] = setting(
         ("jax", "onnx", "npz"),

@@ -11,9 +11,9 @@ import numpy as np
 
 from xql_jax.errors import UserError
 from xql_jax.learners import fields
-from xql_jax.learners.fields import check_value, traced_names, with_hyperparameters
+from xql_jax.learners.fields import check_value, with_hyperparameters
 from xql_jax.method_settings import DataSettings
-from xql_jax.settings import settings_of
+from xql_jax.settings import advice, settings_of
 from xql_jax.types import Array
 
 Tree = TypeVar("Tree")
@@ -56,13 +56,11 @@ def numbers_given(
     Raises UserError if the text has another form, or if a field is unknown, not traced, given twice, or has
     an impossible value.
     """
-    seen, known = set(), traced_names(learner)
+    seen, known = set(), {name: one for name, one in settings_of(learner).items() if one.traced}
     for name, values in fields_given(text):
         given = f"{name}={values}"
         if name not in known:
-            from xql_jax.unknown import advice  # whose table only a mistake needs
-
-            apart = {"hidden_dims", *fields.hyperparameters(learner), *settings_of(DataSettings)}
+            apart = {"hidden_dims", *settings_of(learner), *settings_of(DataSettings)}
             hint = advice(name, known)
             if name in apart:
                 hint = f"xql-sweep --methods=METHOD:{name}=VALUE,... trains a run for each value"
