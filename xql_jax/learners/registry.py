@@ -39,7 +39,8 @@ class Modules(Mapping[str, Any]):
 class Methods(Modules):
     """Methods by name, and users' own as MODULE:NAME: a `Method`, a learner or the class of one.
 
-    Imports nothing of theirs, because a run of somebody else's may name it: `check_method` does.
+    A lookup imports no module of a user's, because the name may come from somebody else's run. `check_method`
+    imports it, when the user names the method.
     """
 
     def __getitem__(self, name: str) -> Any:
