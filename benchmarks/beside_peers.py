@@ -1,152 +1,278 @@
-"""Trains JAX-CORL's program and ours on the same file, and writes both curves into one table.
+"""Trains another program and ours on the same data, and compares their scores and their V.
 
-The peer's file runs as it is, with its own data handling, networks and loop. Only what cannot be installed
-today, or needs a network, has a stand-in: d4rl gives the rows of the file, gym is Gymnasium with the episodes
-of our evaluations, wandb collects the scores, and omegaconf gives the settings. Both programs get the same
-widths, learning rates, hyperparameters and number of updates (`PEERS`).
-
-What stays different: JAX-CORL draws the first parameters of its targets anew instead of copying those of Q,
-and its Gaussians' means are not squashed. Its XQL and TD3+BC take an end by a time limit for a terminal. Its
-TD3+BC has layer norm in Q, so ours has it here, too.
+Programs: nissymori/JAX-CORL (xql, iql, td3_bc, cql, awac), the authors' own learner in Div99/XQL (xql), and
+seohongpark/fql (fql, and ifql as iql+flow); peers.py says how their files are run, and what stays different.
+Both get the data after our preprocessing (clipped actions, scaled rewards, terminals that are no time-outs),
+the same hyperparameters, and the same episodes of our environment, in which actions are deterministic. V is
+the mean over 4,096 states of the data, in the data's reward units; if a method learns no V, min Q at the
+policy's action. The same command goes on: our run resumes, and the peer trains what seeds the table lacks.
 
 Example:
   git clone https://github.com/nissymori/JAX-CORL
   pip install distrax tfp-nightly pydantic
-  python benchmarks/beside_peers.py --peer=JAX-CORL --env_name=Hopper-v5 --dataset=hopper.hdf5 \
-      --method=iql --max_steps=60000 --num_seeds=3 --output=iql.csv
+  python benchmarks/beside_peers.py --peer=JAX-CORL --method=iql --env_name=hopper-medium-replay-v2 \
+      --dataset=hopper.hdf5 --max_steps=60000 --output=iql.csv
 """
 
+import contextlib
 import csv
-import runpy
+import dataclasses
+import hashlib
+import io
+import json
+import math
 import sys
-import types
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import gymnasium
-import h5py
 import numpy as np
 from absl import app, flags
+from peers import PEERS, Method, Peer, Settings, peer_of
 
 import xql_jax
-from xql_jax.rollout.evaluation import episode_seed
+from xql_jax.data.dataset import drawn_rows
+from xql_jax.data.loading import load_dataset
+from xql_jax.data.views import view_for
+from xql_jax.envs import environment_maker
+from xql_jax.errors import UserError
+from xql_jax.files import write_atomically
+from xql_jax.policy import Policy
+from xql_jax.rollout.acting import prepared
+from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.rollout.scores import mean_and_interval
+from xql_jax.runs.load import SavedRun
 from xql_jax.runs.run_settings import EVALUATION_SEED
 
-# By our name: the peer's file, its settings, and ours. Both decay the actor's rate over the updates.
-IQL = {"expectile": 0.7, "beta": 3.0, "layer_norm": False}
-XQL = {"loss_temp": 2.0, "beta": 3.0, "max_clip": 7.0, "layer_norm": True}
-RATES = {"actor_lr": 3e-4, "critic_lr": 3e-4}
-PEERS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
-    "iql": ("iql.py", {**IQL, **RATES}, {"expectile": 0.7, "awr_temperature": 3.0}),
-    "xql": ("xql.py", {**XQL, **RATES}, {"beta": 2.0, "awr_temperature": 3.0, "clip": 7.0}),
-    "td3_bc": ("td3bc.py", {"alpha": 2.5, **RATES}, {"q_weight": 2.5, "critic_layer_norm": True, **RATES}),
-}
-UNROLLED = 8  # updates in a call of the peer's
+METHODS = sorted({name for peer in PEERS for name in peer.methods})
+STATES = 4096  # of the data, over which V is averaged
+NEAR = 0.05  # how near two means of V are, of the peer's
 
-flags.DEFINE_string("peer", None, "A clone of JAX-CORL.", required=True)
-flags.DEFINE_enum("method", "iql", list(PEERS), "The method.")
-flags.DEFINE_string("env_name", "Hopper-v5", "Gymnasium's environment that the data are from.")
-flags.DEFINE_string("dataset", None, "HDF5 file in D4RL's layout, with next_observations.", required=True)
-flags.DEFINE_integer("max_steps", 60_000, "Updates.", lower_bound=UNROLLED)
-flags.DEFINE_integer("eval_interval", 10_000, "Updates between evaluations.", lower_bound=UNROLLED)
+flags.DEFINE_string("peer", None, "A clone of JAX-CORL, XQL or fql.", required=True)
+flags.DEFINE_enum("method", "xql", METHODS, "The method, by our name.")
+flags.DEFINE_string("env_name", None, "The task.", required=True)
+flags.DEFINE_string("dataset", None, "Data instead of the task's own, as xql-train-offline takes them.")
+flags.DEFINE_multi_string(
+    "set", [], "FIELD=VALUE: a setting of ours, which the peer gets, too, if it has it."
+)
+flags.DEFINE_bool(
+    "time_outs_end",
+    False,
+    "Give the peer time-outs as terminals, as JAX-CORL's xql, td3_bc and awac take them.",
+)
+flags.DEFINE_integer("max_steps", 60_000, "Updates.", lower_bound=1)
+flags.DEFINE_integer("eval_interval", 10_000, "Updates between evaluations.", lower_bound=1)
 flags.DEFINE_integer("eval_episodes", 20, "Episodes of each evaluation.", lower_bound=1)
-flags.DEFINE_integer("num_seeds", 3, "Seeds, from 0.", lower_bound=1)
-flags.DEFINE_string("save_dir", "results", "Where our run is kept; the same command goes on with it.")
-flags.DEFINE_string("output", "beside_peers.csv", "The table: program, seed, updates and score.")
+flags.DEFINE_integer("seed", 0, "First seed.")
+flags.DEFINE_integer("num_seeds", 3, "Seeds.", lower_bound=1)
+flags.DEFINE_string("save_dir", "results", "Where our run is kept.")
+flags.DEFINE_string("output", "beside_peers.csv", "The table.")
 FLAGS = flags.FLAGS
 
 
+class Row(NamedTuple):
+    """One evaluation."""
+
+    program: str  # "ours" or "theirs"
+    seed: int
+    step: int  # updates
+    score: float
+    v: float
+    settings: str  # a digest of all that the numbers of both programs depend on
+
+
 def main() -> int:
-    file, theirs, ours = PEERS[FLAGS.method]
-    policy = xql_jax.train(
-        FLAGS.env_name,
-        dataset=FLAGS.dataset,
-        method=FLAGS.method,
-        max_steps=FLAGS.max_steps,
-        seed=0,
-        num_seeds=FLAGS.num_seeds,
-        eval_interval=FLAGS.eval_interval,
-        eval_episodes=FLAGS.eval_episodes,
-        save_dir=FLAGS.save_dir,
-        **ours,
+    folder = Path(FLAGS.peer)
+    peer = peer_of(folder)
+    check_flags(folder, peer)
+    method = peer.methods[FLAGS.method]
+    policy = train_ours(method)
+    run = policy.run
+    theirs = method.settings(values_of(run))
+    print(
+        f"settings of {folder.name}: {', '.join(f'{name}={value}' for name, value in theirs.items())}",
+        flush=True,
     )
-    with (policy.path / "evaluations.csv").open(newline="") as lines:
-        ours_rows = [
-            (int(row["seed"]), int(row["step"]), float(row["score"])) for row in csv.DictReader(lines)
-        ]
-    rows = [("xql_jax", *row) for row in ours_rows]
-    score = policy.run.task.normalized_score
-    for seed in range(FLAGS.num_seeds):
-        for step, value in peer_scores(file, {**theirs, "seed": seed}, score):
-            rows.append(("JAX-CORL", seed, step, value))
-            print(f"JAX-CORL {FLAGS.method} seed {seed} update {step:,}: score {value:.1f}", flush=True)
-    with Path(FLAGS.output).open("w", newline="") as table:
-        writer = csv.writer(table, lineterminator="\n")
-        writer.writerows(
-            [("program", "seed", "step", "score"), *((*row[:3], f"{row[3]:.4g}") for row in rows)]
-        )
-    for step in sorted({row[2] for row in rows}):
-        each = []
-        for program in ("xql_jax", "JAX-CORL"):
-            scores = np.array([row[3] for row in rows if (row[0], row[2]) == (program, step)])
-            mean, half = mean_and_interval(scores)
-            each.append(f"{program} {mean:.1f} ± {half:.1f} ({', '.join(f'{one:.1f}' for one in scores)})")
-        print(f"update {step:,}: {'; '.join(each)}")
+    digest = digest_of(peer, theirs, run)
+    path = Path(FLAGS.output)
+    known = read(path)
+    if any(row.settings != digest for row in known):
+        raise UserError(f"--output={path}: its rows are of other settings: name another file")
+
+    dataset = load_dataset(run.task, run.sources, bounds=run.data_bounds)
+    states = dataset.batch.observations[drawn_rows(dataset.size, STATES, seed=0)]
+    learned = view_for(run.learner, run.preprocessing_of(dataset).dataset(dataset), run.horizon)
+    if FLAGS.time_outs_end:
+        masks = np.where(learned.ends, np.float32(0), learned.batch.masks)
+        learned = dataclasses.replace(learned, batch=learned.batch._replace(masks=masks))
+
+    rows = [row for row in known if row.program == "theirs" or row.seed not in run.seeds]
+    rows += our_rows(policy, method, states, digest)
+    write(path, rows)
+    trained = {row.seed for row in known if row.program == "theirs"}
+    for seed in run.seeds:
+        if seed not in trained:
+            learner = peer(folder, FLAGS.method, theirs, learned, seed)
+            rows += their_rows(learner, run, states, seed, digest)
+            write(path, rows)
+    print_comparison([row for row in rows if row.seed in run.seeds])
     return 0
 
 
-def peer_scores(file: str, settings: dict[str, Any], score: Any) -> Iterator[tuple[int, float]]:
-    """Runs the peer's program, and yields its updates and scores as it logs them."""
-    settings |= {name: getattr(FLAGS, name) for name in ("max_steps", "eval_interval", "eval_episodes")}
-    settings |= {"env_name": FLAGS.env_name, "n_jitted_updates": UNROLLED, "log_interval": 10**9}
-    logged: list[tuple[int, float]] = []
-    stand_ins = {
-        "d4rl": {"qlearning_dataset": lambda env: rows_of(FLAGS.dataset)},
-        "gym": {"Env": object, "make": lambda name: Environment(name, score)},
-        "omegaconf": {"OmegaConf": types.SimpleNamespace(from_cli=lambda: settings)},
-        "wandb": {
-            "init": lambda **_: None,
-            "finish": lambda: None,
-            "log": lambda row, step=None: logged.extend(
-                (step * UNROLLED, float(value)) for value in row.values() if step is not None
-            ),
-        },
-    }
-    for name, content in stand_ins.items():
-        module = types.ModuleType(name)
-        vars(module).update(content)
-        sys.modules[name] = module
-    runpy.run_path(str(Path(FLAGS.peer) / "algos" / file), run_name="__main__")
-    yield from logged
+def check_flags(folder: Path, peer: type[Peer]) -> None:
+    """Raises UserError if the program lacks the method, or the numbers of updates do not fit each other."""
+    if FLAGS.method not in peer.methods:
+        raise UserError(f"--method={FLAGS.method}: {folder} has {', '.join(peer.methods)}")
+    for name, unit in (("eval_interval", peer.stride), ("max_steps", FLAGS.eval_interval)):
+        if FLAGS[name].value % unit:
+            raise UserError(f"--{name}={FLAGS[name].value}: must be a multiple of {unit}")
 
 
-def rows_of(file: str) -> dict[str, np.ndarray]:
-    """Returns the file's rows, each of which has its own next observation, so none is left out."""
-    names = ("observations", "actions", "rewards", "next_observations", "terminals")
-    with h5py.File(file) as data:
-        return {name: data[name][:].astype(np.float32) for name in names}
+def train_ours(method: Method) -> Policy:
+    """Trains our method, or goes on; with the peer's values of what it fixes, unless --set has others."""
+    return xql_jax.train(
+        FLAGS.env_name,
+        dataset=FLAGS.dataset or (),
+        method=FLAGS.method,
+        max_steps=FLAGS.max_steps,
+        seed=FLAGS.seed,
+        num_seeds=FLAGS.num_seeds,
+        eval_interval=FLAGS.eval_interval,
+        eval_episodes=FLAGS.eval_episodes,
+        checkpoint_interval=FLAGS.eval_interval,
+        keep_checkpoints=0,
+        save_dir=FLAGS.save_dir,
+        **{**method.ours, **dict(map(parsed, FLAGS.set))},
+    )
 
 
-class Environment:
-    """Gymnasium's environment with gym's old interface, and with the same episodes in every evaluation."""
+def parsed(text: str) -> tuple[str, Any]:
+    """Returns the name and the value of FIELD=VALUE: JSON's number, list, true or false, or else a text."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise UserError(f"--set={text}: must be FIELD=VALUE")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
 
-    def __init__(self, name: str, score: Any):
-        self._env, self._score, self._episode = gymnasium.make(name), score, 0
 
-    def reset(self) -> np.ndarray:
-        seed = episode_seed(EVALUATION_SEED, self._episode % FLAGS.eval_episodes)
-        self._episode += 1
-        return self._env.reset(seed=seed)[0]
+def values_of(run: SavedRun) -> Settings:
+    """Returns our settings and hyperparameters by name, with tuples for lists."""
+    values = {**run.whole_config, **run.settings, "max_steps": FLAGS.max_steps}
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
 
-    def step(self, action: Any) -> tuple[np.ndarray, float, bool, dict[str, Any]]:
-        observation, reward, terminated, truncated, info = self._env.step(np.asarray(action))
-        return observation, float(reward), terminated or truncated, info
 
-    def get_normalized_score(self, value: float) -> float:
-        return float(self._score(np.float64(value))) / 100
+def digest_of(peer: type[Peer], theirs: Settings, run: SavedRun) -> str:
+    """Returns a digest of all that a row depends on but the seed."""
+    ours = {name: value for name, value in run.settings.items() if name != "dataset"}
+    data = run.content["dataset_fingerprint"]
+    content = [peer.mark, FLAGS.method, theirs, ours, data, run.name, FLAGS.max_steps, FLAGS.time_outs_end]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def our_rows(policy: Policy, method: Method, states: np.ndarray, digest: str) -> Iterator[Row]:
+    """Yields the evaluations of our run; V is from the checkpoint that each evaluation has."""
+    evaluations = policy.path / "evaluations.csv"
+    with evaluations.open(newline="") as lines:
+        scores = {(int(row["step"]), int(row["seed"])): float(row["score"]) for row in csv.DictReader(lines)}
+    for step in range(FLAGS.eval_interval, FLAGS.max_steps + 1, FLAGS.eval_interval):
+        every = xql_jax.load_policy(policy.path / "checkpoints" / str(step))
+        for seed in policy.run.seeds:
+            one = every.select(seed=seed)
+            v = one.value(states) if method.learns_v else one.q(states, one(states))
+            yield Row("ours", seed, step, scores[step, seed], float(v.mean()), digest)
+
+
+def their_rows(learner: Peer, run: SavedRun, states: np.ndarray, seed: int, digest: str) -> Iterator[Row]:
+    """Trains the peer's learner, and yields its evaluations, in the episodes of ours."""
+    maker = environment_maker(run.task, run.simulation)
+    evaluator = Evaluator(run.task, 1, FLAGS.eval_episodes, EVALUATION_SEED, maker=maker, checks_seeds=False)
+    policy = prepared(lambda observations: learner.act(observations[0])[None], run.preprocessing)
+    seen = run.preprocessing.observations(states)
+    with contextlib.closing(evaluator):
+        for step in range(FLAGS.eval_interval, FLAGS.max_steps + 1, FLAGS.eval_interval):
+            begun = time.monotonic()
+            learner.advance(FLAGS.eval_interval)
+            v = float(learner.values(seen).mean() / run.preprocessing.reward_scale)
+            speed = FLAGS.eval_interval / (time.monotonic() - begun)
+            episodes = evaluator.run(policy)
+            score = float(run.task.normalized_score(episodes.returns, episodes.successes).mean())
+            print(
+                f"theirs, seed {seed}, update {step:,}: score {score:.1f}, V {v:.4g}, {speed:.0f} updates/s"
+            )
+            yield Row("theirs", seed, step, score, v, digest)
+
+
+def read(path: Path) -> list[Row]:
+    """Returns the rows of the table, none if there is no file yet."""
+    if not path.exists():
+        return []
+    with path.open(newline="") as lines:
+        names, *rows = csv.reader(lines)
+    if tuple(names) != Row._fields:
+        raise UserError(f"--output={path}: another table: its columns are {', '.join(names)}")
+    return [
+        Row(program, int(seed), int(step), float(score), float(v), settings)
+        for program, seed, step, score, v, settings in rows
+    ]
+
+
+def write(path: Path, rows: Sequence[Row]) -> None:
+    """Writes the rows, ordered by program, seed and update."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(Row._fields)
+    for row in sorted(rows):
+        writer.writerow(row._replace(score=f"{row.score:.5g}", v=f"{row.v:.6g}"))
+    write_atomically(path, text.getvalue())
+
+
+class Comparison(NamedTuple):
+    """The seeds' means and 95% intervals after the same number of updates; ours first."""
+
+    step: int
+    scores: list[tuple[float, float]]  # mean, half-width
+    overlap: bool | None  # of the scores' intervals; None: a single seed has none
+    v: list[tuple[float, float]]
+    near: bool  # whether the means of V are within 5% of theirs
+
+
+def compared(rows: Sequence[Row]) -> list[Comparison]:
+    """Returns the comparison after each number of updates."""
+    found = []
+    for step in sorted({row.step for row in rows}):
+        each = [[row for row in rows if (row.program, row.step) == (one, step)] for one in ("ours", "theirs")]
+        scores = [tuple(map(float, mean_and_interval(np.array([row.score for row in own])))) for own in each]
+        v = [tuple(map(float, mean_and_interval(np.array([row.v for row in own])))) for own in each]
+        (ours, half), (theirs, other_half) = scores
+        known = math.isfinite(half) and math.isfinite(other_half)
+        overlap = abs(ours - theirs) <= half + other_half if known else None
+        near = abs(v[0][0] - v[1][0]) <= NEAR * abs(v[1][0])
+        found.append(Comparison(step, scores, overlap, v, near))
+    return found
+
+
+def print_comparison(rows: Sequence[Row]) -> None:
+    """Prints the comparison as a table, as docs/benchmarks.md has it."""
+    print("| updates | score, ours | theirs | intervals overlap | V, ours | theirs | within 5% |")
+    print("|---|---|---|---|---|---|---|")
+    words = {True: "yes", False: "**no**", None: "one seed"}
+    for row in compared(rows):
+        scores = [f"{mean:.1f} ± {half:.1f}" for mean, half in row.scores]
+        values = [f"{mean:.4g} ± {half:.2g}" for mean, half in row.v]
+        cells = f"{row.step:,}", *scores, words[row.overlap], *values, words[row.near]
+        print(f"| {' | '.join(cells).replace(' ± nan', '')} |")
+
+
+def run_main(arguments: Sequence[str]) -> int:
+    try:
+        return main()
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
 
 
 if __name__ == "__main__":
-    app.run(lambda _: main())
+    app.run(run_main)
