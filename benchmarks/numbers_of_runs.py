@@ -45,7 +45,6 @@ def offline_cases():
         "kind": "extended",
         "arguments": ["--config.decay_actor_lr=false"],
     }
-    cases["xql seeds extended"] = {"method": "xql", "kind": "seeds"}
     cases["xql resumed"] = {"method": "xql", "kind": "resumed"}
     cases["xql npz"] = {"method": "xql", "kind": "npz"}
     cases["rebrac npz"] = {"method": "rebrac", "kind": "npz"}
@@ -68,10 +67,7 @@ def collect_offline(case, shop):
         shop.run("train_offline", *arguments, f"--dataset={path}")
     elif kind == "extended":
         shop.run("train_offline", MAZE, *arguments, "--max_steps=100")
-        shop.run("train_offline", MAZE, *arguments, "--extend")
-    elif kind == "seeds":
-        shop.run("train_offline", MAZE, *arguments, "--num_seeds=1")
-        shop.run("train_offline", MAZE, *arguments, "--extend")
+        shop.run("train_offline", MAZE, *arguments, "--resume")
     elif kind == "resumed":
         more = (
             "--max_steps=6000",
@@ -82,15 +78,8 @@ def collect_offline(case, shop):
         shop.stopped("train_offline", MAZE, *arguments, *more, at=1000)
     else:
         shop.run("train_offline", MAZE, *arguments)
-    values = {}
     runs = shop.runs()
     longest = max(runs, key=lambda run: (len(table(run / "metrics.csv")["step"]), str(run)))
-    if kind == "seeds":  # one folder or two: the rows of both
-        for run in runs:
-            columns = {key: value for key, value in values_of_run(run).items() if ".csv" in key}
-            seeds = "".join(sorted(set(columns["value/metrics.csv/seed"])))
-            values |= {f"{key} of seeds {seeds}": value for key, value in columns.items()}
-        return values
     return values_of_run(longest)
 
 

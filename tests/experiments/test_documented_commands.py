@@ -65,7 +65,7 @@ def test_the_main_takes_the_flags(outcome_of, place, words):
 
 # What `--print_config` tells of every training command that changes settings, without a run at hand.
 OF_CONFIGS = {
-    tuple(word for word in words if not word.startswith(("--resume", "--extend", "--checkpoint=")))
+    tuple(word for word in words if not word.startswith(("--resume", "--checkpoint=")))
     for _, words in OF_MAINS
     if words[0].startswith("xql-train-")
 }

@@ -35,7 +35,6 @@ train --sweep=beta=1,2 --beta=3 => --beta: | --sweep
 train --tuned => --tuned | pointmaze-umaze-v0 | none
 train --dataset_url=http://127.0.0.1/a => --dataset_url | --dataset
 train => this run exists | seed42_ | --resume
-train --extend --max_steps=5 => --extend | falls to 0 at update 4
 # configs
 train --config={configs}/mojuco_config.py => mojuco_c | mujoco,
 train --config=syntax_config.py => syntax_config.py | SyntaxError | line

@@ -2,7 +2,7 @@
 
 import pytest
 from blank_pictures import blank_pictures  # noqa: F401
-from tiny_runs import SIX, offline_settings, stopped_at, write_dataset
+from tiny_runs import SIX, offline_settings, write_dataset
 
 from xql_jax.runs.kinds import train_run as run_offline
 
@@ -19,11 +19,3 @@ def data(tmp_path_factory):
 def unbroken(data, tmp_path_factory):
     """The summary of a run of six seeds."""
     return run_offline(offline_settings(data, save_dir=str(tmp_path_factory.mktemp("unbroken")), **SIX))
-
-
-@pytest.fixture(scope="session")
-def stopped(data, tmp_path_factory):
-    """The summary of the same run, stopped after update 6."""
-    settings = offline_settings(data, save_dir=str(tmp_path_factory.mktemp("stopped")), **SIX)
-    with stopped_at("update 6: score") as stop:
-        return run_offline(settings, stop)

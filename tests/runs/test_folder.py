@@ -31,7 +31,7 @@ IDENTITY = {
 def make_folder(path, seeds=(4,), grid=None, label="", env_name="pen-human-v1", **identity):
     members = make_members(seeds, grid or {})
     identity = {"env_name": env_name, **IDENTITY, **identity}
-    return RunFolder(path, env_name, "xql", list(seeds), members, identity, label)
+    return RunFolder(path, env_name, "xql", list(seeds), members, identity, label, max_steps=10)
 
 
 def begun(path, resume=False, **options):
@@ -102,7 +102,7 @@ def test_a_finished_run_of_other_code_is_only_loaded_and_that_is_told(tmp_path, 
     folder = dataclasses.replace(make_folder(tmp_path), environment=(task, OURS))
     with folder.locked(resume=False):
         Preprocessing().save(folder.files.preprocessing, folder.run_id)
-        folder.write_summary({"status": "finished"})
+        folder.write_summary({"status": "finished", "step": 10})
     assert folder.finished_summary()
     assert told() == []
     for change in (lambda: rewards.write_text("SCALE = 2\n"), lambda: own.write_text("")):
@@ -126,7 +126,7 @@ def test_a_platform_that_is_not_there_is_a_line(monkeypatch, found):
 def test_a_note_in_config_is_kept_and_what_defines_the_run_is_not_edited(tmp_path, told):
     folder = begun(tmp_path)
     file = folder.path / "config.json"
-    folder.write_summary({"status": "finished"})
+    folder.write_summary({"status": "finished", "step": 10})
     edited = {**json.loads(file.read_text()), "machine": {"cores": 2}, "note": "mine", "why": ["a", "test"]}
     file.write_text(json.dumps(edited))
     assert folder.finished_summary()["status"] == "finished"
@@ -169,7 +169,7 @@ def test_only_a_finished_run_has_a_finished_summary_whose_scores_are_numbers(tmp
     folder.write_summary({"status": "interrupted", "step": 5})
     assert folder.finished_summary() is None
     entry = {"hyperparameters": {"clip": np.inf}, "last_score_by_seed": [-np.inf, 1.5]}
-    written = folder.write_summary({"status": "finished", "results": [entry]})
+    written = folder.write_summary({"status": "finished", "step": 10, "results": [entry]})
     assert folder.finished_summary() == written
     assert written["results"] == [entry]
 
@@ -187,7 +187,7 @@ DAMAGE = {
 def test_damage_to_a_finished_runs_files_is_noticed(tmp_path, told, damage):
     folder = begun(tmp_path)
     folder.files.evaluations.write_bytes(b"step,seed,score\n10,4,1.5\n")
-    folder.write_summary({"status": "finished"}, [folder.files.evaluations])
+    folder.write_summary({"status": "finished", "step": 10}, [folder.files.evaluations])
     assert folder.finished_summary()["status"] == "finished"
     assert told() == []
     DAMAGE[damage](folder)

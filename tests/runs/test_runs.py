@@ -15,7 +15,6 @@ from tiny_runs import (
     small,
     states_of,
     stopped_at,
-    untimed,
 )
 
 from xql_jax.errors import UserError
@@ -81,39 +80,9 @@ def test_a_stopped_run_goes_on_as_if_nothing_had_been(data, tmp_path, capsys, me
     assert contents(summary.path) == before
 
 
-@pytest.mark.slow
-def test_some_seeds_of_a_run_go_on_in_another(data, unbroken, stopped, tmp_path):
-    changes = {"save_dir": str(tmp_path), "checkpoint": str(stopped.path), "seed": 4, "num_seeds": 3}
-    summary = run_offline(offline_settings(data, **changes))
-    assert (summary.content["step"], summary.content["results"][0]["seeds"]) == (12, [4, 5, 6])
-    names = ["seed4", "seed5", "seed6"]
-    assert_same_bits(states_of(summary, 12), {name: states_of(unbroken, 12)[name] for name in names})
-    later = [line for line in untimed(unbroken.path / "evaluations.csv") if line.startswith("12,")]
-    assert untimed(summary.path / "evaluations.csv")[1:] == later[1:4]
-    assert_same_bits(states_of(summary, 6), {name: states_of(stopped, 6)[name] for name in names})
-
-    (summary.path / "summary.json").unlink()
-    gone = {**changes, "checkpoint": str(tmp_path / "gone"), "resume": True}  # it is not read again
-    again = run_offline(offline_settings(data, **gone))
-    assert again.content["results"] == summary.content["results"]
-
-
-@pytest.mark.parametrize(
-    ("changes", "told"),
-    [
-        ({"seed": 8, "num_seeds": 2}, r"the run has no member seed9; it has: seed3, .*seed8$"),
-        ({"batch_size": 9}, r"^--checkpoint=.*: another run: batch_size=8, here 9$"),
-        ({"checkpoint": "/nowhere"}, "^/nowhere: not the folder of a run"),
-        ({"checkpoint": "ended"}, r"^--checkpoint=.*: the run has ended: there is nothing left"),
-        ({"dataset": ("/none.npz",)}, r"none\.npz"),
-    ],
-)
-def test_a_run_that_cannot_begin_leaves_nothing(data, stopped, unbroken, tmp_path, changes, told):
-    settings = {"seed": 4, "checkpoint": str(stopped.path), "save_dir": str(tmp_path), **changes}
-    if settings["checkpoint"] == "ended":
-        settings["checkpoint"] = str(unbroken.path)
-    with pytest.raises(UserError, match=told):
-        run_offline(offline_settings(data, **settings))
+def test_a_run_that_cannot_begin_leaves_nothing(data, tmp_path):
+    with pytest.raises(UserError, match=r"none\.npz"):
+        run_offline(offline_settings(data, dataset=("/none.npz",), save_dir=str(tmp_path)))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -17,7 +17,7 @@ from xql_jax.runs.run_settings import OfflineSettings, RunSettings
 from xql_jax.settings import as_typed, settings_of
 
 LOG = logging.getLogger(__name__)
-NOT_PRINTED = ("resume", "tqdm", "extend")  # they say what the program does, or what it shows
+NOT_PRINTED = ("resume", "tqdm")  # they say what the program does, or what it shows
 
 
 def print_settings(job: Job) -> int:

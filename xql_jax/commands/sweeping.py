@@ -65,7 +65,7 @@ def sweep(settings: SweepSettings, paper: PaperTable | None = None) -> int:
         others = "--download fetches D4RL's, --datasets=NAME=FILE takes others"
         raise UserError(f"nothing can be trained: {plan[0].missing} is missing: {others}")
     folder = Path(settings.output or f"{settings.save_dir}/tables").expanduser()
-    name = settings.name or f"sweep_{digest([cell.identity for cell in plan])[:8]}"
+    name = settings.name or f"sweep_{digest([[cell.identity, cell.steps] for cell in plan])[:8]}"
     check_output("output", str(folder / f"{name}.csv"))
     failures: dict[str, str] = {}
     with StopSignals() as stop:

@@ -93,7 +93,6 @@ class FinetuneSettings(FinetuningSettings, ActingSettings, OfflineSettings):
         "hyperparameters, members, data and preprocessing.",
     )
     background_evaluation: bool = False  # no setting here: the members act on these cores
-    extend: bool = False  # no setting here
     ramp: str = ""  # no setting here: `online` has them
     member: int | None = setting(
         None, COUNT_OR_NONE, "With --checkpoint, its member, counted from 0. Default: all."

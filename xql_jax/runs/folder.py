@@ -54,6 +54,8 @@ class RunFolder:
     label: str = ""  # part of a new folder's name, see `run_label`
     about: Json = dataclasses.field(default_factory=dict)  # further entries of config.json
     environment: tuple[Task | None, Simulation] = None, OURS  # in which it acts
+    max_steps: int = 0  # part of the identity only if `fixed_length` says why
+    fixed_length: str = ""  # see `Job`
 
     @property
     def run_id(self) -> str:
@@ -126,11 +128,8 @@ class RunFolder:
             raise UserError(
                 f"this run exists: {self.path}; go on with --resume, or give another --save_dir or --seed"
             )
-        if resume and not self.has_begun and any(self.parent.glob("*/config.json")):
-            LOG.info(
-                f"a new run begins, as none has these settings: xql-runs {self.parent} --compare shows in "
-                "what the others differ"
-            )
+        if resume and not self.has_begun:
+            self._say_that_it_begins()
         file = self.path / "config.json"
         if not file.exists():
             self._write_config(self._surroundings(), [])
@@ -140,14 +139,6 @@ class RunFolder:
         except Damaged as error:
             LOG.warning(f"{error}; it is written anew")
             began = {**self._surroundings(), "note": "written anew: it was damaged"}
-        self.record_resumption(began)
-
-    def record_resumption(self, began: Json) -> None:
-        """Records in config.json after which step and with which code the run continues; warns of changes.
-
-        Args:
-            began: config.json's entries about the run's start, or the start of the run that it extends.
-        """
         here, step = self._surroundings(), max(self.steps, default=0)
         if changed := differences(began, here):
             LOG.warning(
@@ -156,10 +147,28 @@ class RunFolder:
             )
         self._write_config(began, [*began.get("resumed", []), {**here, "after_step": step}])
 
+    def _say_that_it_begins(self) -> None:
+        """Logs that no run has these settings, and why one of another length cannot become this one."""
+        files = sorted(self.parent.glob("*/config.json"))
+        for file in files:
+            with contextlib.suppress(UserError):
+                if {**defining(read_config(file)), "max_steps": self.max_steps} == self.recorded:
+                    LOG.warning(
+                        f"{file.parent} has the same settings but for --max_steps, and cannot go on to "
+                        f"{self.max_steps:,}: {self.fixed_length}; so a new run begins"
+                    )
+                    return
+        if files:
+            LOG.info(
+                f"a new run begins, as none has these settings: xql-runs {self.parent} --compare shows in "
+                "what the others differ"
+            )
+
     def _write_config(self, began: Json, resumed: Sequence[Json]) -> None:
         content = {
             "format": FORMAT,
             **self.recorded,
+            "max_steps": self.max_steps,
             **self.about,
             "name": self.env_name,
             "run": self.run_id,
@@ -172,13 +181,18 @@ class RunFolder:
     def finished_summary(self) -> Json | None:
         """Returns the summary if the run has finished; None if it must go on, or write damaged files again.
 
-        Damaged if there is no checkpoint to restore them from.
+        Damaged if there is no checkpoint to restore them from; UserError if the run is longer than asked for.
         """
+        if self.steps and self.steps[-1] > self.max_steps:
+            raise UserError(
+                f"{self.path} is at update {self.steps[-1]:,} already: give --max_steps={self.steps[-1]} or "
+                "more, or for a shorter run another --save_dir"
+            )
         if not self.files.summary.exists():
             return None
         try:
             summary = read_summary(self.files.summary, self.run_id)
-            if summary["status"] != "finished":
+            if summary["status"] != "finished" or summary["step"] < self.max_steps:
                 return None
             content = read_config(self.path / "config.json")
             Preprocessing.load(self.files.preprocessing, self.run_id)

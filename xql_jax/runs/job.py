@@ -1,9 +1,13 @@
 """A run as far as its settings tell: its learner, its members, its identity, its folder."""
 
 import logging
+import math
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import numpy as np
 
 from xql_jax.data.dataset import Dataset
 from xql_jax.errors import UserError, needing
@@ -31,6 +35,7 @@ class Job(NamedTuple):
     learner: Any
     members: list[Member]  # one per seed and setting of the swept hyperparameters
     identity: Json  # what its numbers depend on, except the data's content
+    fixed_length: str = ""  # why a longer run has other numbers from the start; "": it has not
     ramps: Sequence[Ramp] = ()  # hyperparameters that change with the update
     acting: Any = None  # the `ActingSchedule`, how acting and learning alternate, if it acts
     source: "SavedRun | None" = None  # the run of --checkpoint whose members it fine-tunes
@@ -57,7 +62,22 @@ def make_job(
     if lost:
         raise UserError(f"--{lost[0]}: {flag} sets {lost[0]} from the first update on: leave out one of them")
     _check_horizon(settings, learner, {*grid, *(ramp.name for ramp in parsed)})
-    return Job(settings, learner, members, {**settings.identity, **identity}, parsed)
+    identity = {**settings.identity, **identity}
+    if not (fixed_length := _why_its_length_is_fixed(settings, learner, parsed)):
+        del identity["max_steps"]
+    return Job(settings, learner, members, identity, fixed_length, parsed)
+
+
+def _why_its_length_is_fixed(settings: RunSettings, learner: Any, ramps: Sequence[Ramp]) -> str:
+    """Returns why a longer run has other numbers than this one from the start; "" if it has the same."""
+    if settings.unit == "step":
+        return "a run that acts would begin its episodes again there"
+    if any(len(ramp.values) > 1 for ramp in ramps):
+        return "--ramp changes over all updates"
+    unending = jax.tree.leaves(learner.scheduled(math.inf))
+    if not all(np.array_equal(a, b) for a, b in zip(jax.tree.leaves(learner), unending, strict=True)):
+        return "its actor's learning rate falls to 0 at the last update (decay_actor_lr; false keeps it)"
+    return ""
 
 
 def _check_horizon(settings: RunSettings, learner: Any, varied: Collection[str]) -> None:
@@ -119,6 +139,8 @@ def folder_of(
         run_label({"network": "paper", **settings.config_file.config}, identity),
         about,
         (settings.task, settings.simulation),
+        settings.schedule.max_steps,
+        job.fixed_length,
     )
 
 
@@ -143,7 +165,7 @@ def log_beginning(job: Job, folder: RunFolder, dataset: Dataset, streamed: bool)
         f"{settings.config.algorithm}: {len(job.members)} member(s), {settings.schedule.max_steps:,} "
         f"{settings.unit}s, data {where}; files in {folder.path}"
     )
-    if not settings.checkpoint:  # else the phase began in another run
+    if not job.source:  # else the phase began in another run
         _warn_of_first_phases(job)
         _warn_of_a_guessed_beta(job)
 

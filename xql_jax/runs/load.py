@@ -101,8 +101,8 @@ class SavedRun:
 
     @property
     def settings(self) -> Json:
-        """All settings that its numbers depend on, except task and seeds, by name."""
-        by_name = settings_by_name(self.identity).items()
+        """All settings that its numbers depend on, except task and seeds, by name; its length, too."""
+        by_name = settings_by_name({**self.identity, "max_steps": self.content["max_steps"]}).items()
         return {name: value for name, value in by_name if name not in NO_SETTINGS}
 
     @property

@@ -14,7 +14,6 @@ import numpy as np
 
 from xql_jax.configuration import learner_from_config
 from xql_jax.data.sampling import Trajectories, fits_on_device
-from xql_jax.errors import UserError
 from xql_jax.runs.job import Job, log_beginning, make_job
 from xql_jax.runs.machine import prepare_acting
 from xql_jax.runs.run import Summary, make_evaluator, run_resources, train_and_summarize
@@ -30,8 +29,6 @@ LOG = logging.getLogger(__name__)
 
 def offline_job(settings: OfflineSettings) -> Job:
     """Returns the run's job; raises UserError for mistakes in the settings."""
-    if settings.extend and settings.checkpoint:
-        raise UserError("--extend finds the run that it goes on from by itself: leave out --checkpoint")
     settings = settings.resolved()
     return make_job(settings, learner_from_config(settings.config, settings.max_steps), settings.ramp)
 
@@ -52,25 +49,11 @@ def run_offline(job: Job, stop: StopSignals | None = None, callbacks: Sequence[R
         evaluator = make_evaluator(job, resources)
         data = load_data(job, evaluator)
         folder = data_folder(job, data)
-        beginning = None
-        if (settings.extend or settings.checkpoint) and not folder.steps:
-            from xql_jax.runs import extension  # which few runs need
-
-            if settings.checkpoint:
-                beginning = extension.members_of_another(settings.checkpoint, folder)
-            elif missing := extension.with_missing_seeds(settings, folder):
-                resources.close()
-                return run_offline(offline_job(missing), stop, callbacks)
-            else:
-                beginning = extension.end_of_shorter(folder, job)
-        resume = settings.resume or (settings.extend and folder.has_begun)
-        if resume and (finished := folder.finished_summary()):
+        if settings.resume and (finished := folder.finished_summary()):
             return Summary(folder.path, settings.unit, finished, had_ended=True)
 
-        resources.enter_context(folder.locked(resume))
+        resources.enter_context(folder.locked(settings.resume))
         data.preprocessing.save(folder.files.preprocessing, folder.run_id)
-        if beginning:
-            beginning.save(folder)
         streamed = settings.data_on == "host"
         if settings.data_on == "auto":
             streamed = not fits_on_device(data.dataset.batch)

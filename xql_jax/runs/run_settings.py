@@ -217,23 +217,11 @@ class OfflineSettings(SimulationSettings, DataSettings, RunSettings):
     tuned: bool = setting(
         False, EITHER, "Apply the paper's per-dataset values (Table 4, in parentheses) to XQL."
     )
-    checkpoint: str | None = setting(
-        None,
-        TEXT,
-        "A run, or RUN/checkpoints/STEP: the new run goes on from its members with the same seeds and swept "
-        "values. All other settings must be the same.",
-    )
     background_evaluation: bool = setting(
         False,
         EITHER,
         "Evaluate on the host's cores while training goes on: for accelerators. The numbers are the same; a "
         "stop goes back to the step of an evaluation that is not over.",
-    )
-    extend: bool = setting(
-        False,
-        EITHER,
-        "Go on from a run with the same settings and fewer updates, if that gives the numbers of an unbroken "
-        "run; or train the seeds that such a run lacks. The existing run stays as it is.",
     )
 
     @property

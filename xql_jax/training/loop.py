@@ -78,15 +78,17 @@ class TrainingLoop:
             files.checkpoints, files.run_id, schedule.keep_checkpoints, schedule.handover
         )
         try:
-            resumed = self._checkpoints.resume_last_good(population.saved_shapes(), self._resume)
+            self._resumed: Progress | None = None
+            self._checkpoints.resume_last_good(population.saved_shapes(), self._resume)
         except BaseException:
             self.population.close()  # that of the second phase, if it was made
             raise
         # With a hand-over at 0 the offline phase is empty, so the given policies are evaluated first.
         evaluates_first = schedule.handover == 0 or schedule.eval_at_start
+        resumed = self._resumed
         self.progress = resumed or Progress(evaluation_due=evaluator is not None and evaluates_first)
         self._reported = set(self.population.diverged)
-        saved = self._checkpoints.logs(resumed.step) if resumed else {}
+        saved = self._rows_of(resumed.step) if resumed else {}
         self._evaluations: PolicyEvaluations | None = None
         if evaluator and task:
             rows = csv.DictReader(saved.get(files.evaluations.name, b"").decode().splitlines())
@@ -167,12 +169,27 @@ class TrainingLoop:
 
     def _resume(self, items: dict[str, dict[str, State]], progress: Progress) -> None:
         """Continues from a checkpoint, of the phase that it belongs to."""
+        progress = _without_an_early_end(progress, self._schedule)
         if self.population is not self._first_phase:  # made for a later checkpoint, which was damaged
             self.population.close()
             self.population = self._first_phase
         if self._make_online and progress.step > (self._schedule.handover or 0):
             self.population = self._make_online(self._first_phase)
         self.population.resume(items, progress)
+        self._resumed = progress
+
+    def _rows_of(self, step: int) -> dict[str, bytes]:
+        """Returns the rows of a checkpoint, by file name, without those of a run that was to end there."""
+        rows = self._checkpoints.logs(step)
+        for file, interval in (
+            (self._files.metrics, self._schedule.log_interval),
+            (self._files.evaluations, self._schedule.eval_interval),
+            (self._files.episodes, self._schedule.eval_interval),
+        ):
+            if 0 < step < self._schedule.max_steps and not self._schedule.is_multiple(step, interval):
+                lines = rows.get(file.name, b"").splitlines(keepends=True)
+                rows[file.name] = b"".join(line for line in lines if not line.startswith(b"%d," % step))
+        return rows
 
     def _compile(self) -> None:
         """Compiles the program of a population that has none yet."""
@@ -348,3 +365,19 @@ class TrainingLoop:
         self._bar.set_postfix_str(news)
         LOG.info(self._pace.line(step, news, self.progress.step))
         return means
+
+
+def _without_an_early_end(progress: Progress, schedule: Schedule) -> Progress:
+    """Returns the progress of a run that was to end there as the longer run has it.
+
+    The longer run has no evaluation there: none is due, and none has found a divergence.
+    """
+    step = progress.step
+    if not 0 < step < schedule.max_steps or schedule.is_multiple(step, schedule.eval_interval):
+        return progress
+    found = {"step": step, "quantity": "actions"}
+    members = {
+        name: {**of_member, "diverged": None} if of_member["diverged"] == found else of_member
+        for name, of_member in progress.members.items()
+    }
+    return dataclasses.replace(progress, evaluation_due=False, members=members)
