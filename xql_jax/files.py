@@ -8,7 +8,6 @@ import logging
 import math
 import os
 import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,6 @@ from xql_jax.errors import Busy, Damaged, UserError
 from xql_jax.types import Json
 
 LOG = logging.getLogger(__name__)
-BEAT = 15.0  # seconds between the heartbeats of a run
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # Errors of file systems that do not support locks, or cannot flush a folder to the disk.
@@ -152,37 +150,12 @@ def sync(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def beating(path: Path) -> Iterator[None]:
-    """Context manager that touches a file every `BEAT` seconds, and removes it at the end.
-
-    By this another machine, which cannot see the locks of this one, knows that the process is running.
-    """
-    ended = threading.Event()
-
-    def beat() -> None:
-        while not ended.wait(BEAT):
-            with contextlib.suppress(OSError):  # as of a full disk: writes that matter report that
-                path.touch()
-
-    path.touch()
-    thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
-        with contextlib.suppress(OSError):
-            path.unlink()
-
-
-@contextlib.contextmanager
 def locked(path: Path, what: str) -> Iterator[None]:
     """Context manager that holds the lock file of `what`; Busy if another process does.
 
     On a file system without locks it warns and goes on.
     """
-    lock = filelock.FileLock(path, timeout=0, fallback_to_soft=False)
+    lock = filelock.FileLock(path, timeout=1.0, fallback_to_soft=False)  # `is_locked` holds it for a moment
     try:
         lock.acquire()
     except filelock.Timeout:
@@ -195,3 +168,16 @@ def locked(path: Path, what: str) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a process holds the lock file, as far as the file system tells."""
+    if not path.exists():
+        return False
+    try:
+        with filelock.FileLock(path, timeout=0, fallback_to_soft=False):
+            return False
+    except filelock.Timeout:
+        return True
+    except (OSError, NotImplementedError):  # a file system without locks, or a file that is not ours
+        return False

@@ -62,6 +62,14 @@ def stopping_at(step):
         yield stop
 
 
+def read_all(path):
+    """Raises UserError if a file of a run that reports and policies are made of is damaged."""
+    run = load_run(path)
+    for file in (run.files.metrics, run.files.evaluations, run.files.episodes):
+        run.rows(file)
+    _ = run.summary, run.preprocessing
+
+
 class History(RuleBasedStateMachine):
     """A run of two seeds, of which anything may happen to some files between two commands."""
 
@@ -79,9 +87,11 @@ class History(RuleBasedStateMachine):
         return run_settings(self.folder, self.length, save_dir=str(self.place), **changes)
 
     def train(self, stop=None, **changes):
-        """Goes on with the run; what is damaged beyond repair is told, and then begun anew."""
+        """Goes on with the run; what is damaged beyond the last whole checkpoint is told, and begun anew."""
         try:
             summary = run_offline(self.settings(resume=True, **changes), stop)
+            if self.is_damaged and summary.had_ended:
+                read_all(summary.path)
         except UserError:
             if not self.is_damaged:
                 raise

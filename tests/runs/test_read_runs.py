@@ -2,17 +2,16 @@
 
 import dataclasses
 import math
-import os
-import re
+import threading
 import time
 
 import pytest
 from written_runs import COMMIT, write_run
 
 from xql_jax.errors import UserError
-from xql_jax.files import beating
+from xql_jax.files import is_locked, locked
 from xql_jax.reports.run_summary import FINE_TUNING, OFFLINE_TRAINING, ONLINE_TRAINING
-from xql_jax.runs.folder import HEARTBEAT
+from xql_jax.runs.folder import LOCK
 from xql_jax.tools.list_runs import differing, filtered, list_runs
 from xql_jax.tools.read_runs import read_runs
 
@@ -169,26 +168,33 @@ def test_a_filter_by_a_swept_value_shows_the_score_of_that_value(tmp_path):
     }
 
 
-def test_a_run_whose_heart_beats_is_running_wherever_that_is(tmp_path, monkeypatch):
-    monkeypatch.setattr("xql_jax.files.BEAT", 0.01)
+def test_a_run_that_a_process_holds_is_running(tmp_path):
     folder = write_run(tmp_path, "maze", "xql", {0: [1.0]}, status=None)
-    heart = folder / HEARTBEAT
 
     def state():
         (run,) = list_runs([str(tmp_path)])
-        return run.state, run.note
+        return run.state
 
-    assert state() == ("interrupted", "")  # it ended by an error
-    with beating(heart):
-        assert state() == ("running", "")
-        os.utime(heart, (0, 0))
-        while heart.stat().st_mtime == 0:  # until the next beat
-            time.sleep(0.01)
-    assert not heart.exists()
-    heart.touch()  # as a kill leaves it
-    os.utime(heart, (1e9, 1e9))
-    assert state()[0] == "interrupted"
-    assert re.fullmatch(r"interrupted since 2001-09-0\d .* or running elsewhere", state()[1])
+    assert state() == "interrupted"  # it was killed, or ended by an error
+    with locked(folder / LOCK, "run"):
+        assert state() == "running"
+    assert state() == "interrupted"
+
+
+def test_a_list_that_looks_at_the_lock_for_a_moment_keeps_no_run_from_starting(tmp_path):
+    held, file = threading.Event(), tmp_path / LOCK
+
+    def look():
+        with locked(file, "run"):
+            held.set()
+            time.sleep(0.2)
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    held.wait()
+    with locked(file, "run"):
+        assert is_locked(file)
+    thread.join()
 
 
 def test_runs_behind_links_are_found_once_and_loops_end(tmp_path):

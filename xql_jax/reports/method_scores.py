@@ -38,7 +38,7 @@ class RunFacts:
     dataset: str
     algorithm: str
     phase: str  # the kind of its training: OFFLINE_TRAINING, ONLINE_TRAINING or FINE_TUNING
-    status: str  # finished, running or interrupted; if nobody knows, "interrupted since TIME or ..."
+    status: str  # finished, running or interrupted
     step: int
     max_steps: int
     unit: str  # what its steps are

@@ -10,10 +10,9 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.envs import OURS, Simulation
 from xql_jax.errors import Damaged, UserError
-from xql_jax.files import as_json, beating, digest, locked, read_record, with_numbers, write_record
+from xql_jax.files import as_json, digest, locked, read_record, with_numbers, write_record
 from xql_jax.learners import registry
 from xql_jax.logs.csv_rows import TIMES
 from xql_jax.reports.run_summary import FINE_TUNING, OFFLINE_TRAINING, ONLINE_TRAINING
@@ -28,7 +27,7 @@ LOG = logging.getLogger(__name__)
 # The format of all files in a run's folder, see docs/versions.md. It grows if earlier versions would misread
 # the files. config.json has `format`, `versions`, `resumed` and `digest` in every format.
 FORMAT = 1
-HEARTBEAT = ".heartbeat"  # a file that a run touches as long as it lives
+LOCK = ".lock"  # a file that a run holds as long as it lives
 LONGEST_LABEL = 60  # characters
 # Settings that a label can contain besides the config's fields.
 LABELLED = (
@@ -82,6 +81,10 @@ class RunFolder:
         return TrainingFiles(self.path, self.run_id)
 
     @property
+    def config_file(self) -> Path:
+        return self.path / "config.json"
+
+    @property
     def setting_columns(self) -> list[str]:
         """The columns of its CSV files with the seed and the swept hyperparameters."""
         return ["seed", *self.members[0].hyperparameters]
@@ -93,7 +96,7 @@ class RunFolder:
 
     @property
     def has_begun(self) -> bool:
-        return (self.path / "config.json").exists() or self.files.checkpoints.exists()
+        return self.config_file.exists() or self.files.checkpoints.exists()
 
     @property
     def steps(self) -> list[int]:
@@ -112,8 +115,7 @@ class RunFolder:
         with contextlib.ExitStack() as held:
             try:
                 self.path.mkdir(parents=True, exist_ok=True)
-                held.enter_context(locked(self.path / ".lock", f"run: {self.path}"))
-                held.enter_context(beating(self.path / HEARTBEAT))
+                held.enter_context(locked(self.path / LOCK, f"run: {self.path}"))
             except OSError as error:
                 raise UserError(f"cannot write to --save_dir: {error}") from None
             self._record_start(resume)
@@ -130,15 +132,13 @@ class RunFolder:
             )
         if resume and not self.has_begun:
             self._say_that_it_begins()
-        file = self.path / "config.json"
-        if not file.exists():
+        if not self.config_file.exists():
             self._write_config(self._surroundings(), [])
             return
         try:
-            began = read_config(file)
+            began = read_config(self.config_file)
         except Damaged as error:
-            LOG.warning(f"{error}; it is written anew")
-            began = {**self._surroundings(), "note": "written anew: it was damaged"}
+            raise _to_be_deleted(error) from None
         here, step = self._surroundings(), max(self.steps, default=0)
         if changed := differences(began, here):
             LOG.warning(
@@ -176,33 +176,25 @@ class RunFolder:
             "columns": {"times": TIMES, "settings": self.setting_columns},
             "resumed": resumed,
         }
-        write_record(self.path / "config.json", {**began, **content})
+        write_record(self.config_file, {**began, **content})
 
     def finished_summary(self) -> Json | None:
-        """Returns the summary if the run has finished; None if it must go on, or write damaged files again.
+        """Returns the summary if the run has finished; None if it must go on.
 
-        Damaged if there is no checkpoint to restore them from; UserError if the run is longer than asked for.
+        Damaged if summary.json or config.json is; UserError if the run is longer than asked for.
         """
         if self.steps and self.steps[-1] > self.max_steps:
             raise UserError(
                 f"{self.path} is at update {self.steps[-1]:,} already: give --max_steps={self.steps[-1]} or "
                 "more, or for a shorter run another --save_dir"
             )
-        if not self.files.summary.exists():
+        if not (self.files.summary.exists() and self.config_file.exists()):
             return None
         try:
-            summary = read_summary(self.files.summary, self.run_id)
-            if summary["status"] != "finished" or summary["step"] < self.max_steps:
-                return None
-            content = read_config(self.path / "config.json")
-            Preprocessing.load(self.files.preprocessing, self.run_id)
-            for name, written in summary["logs"].items():
-                if rows_digest(self.path / name) != written:
-                    raise Damaged(f"{self.path / name}: damaged: it is not as it was written")
+            summary, content = read_summary(self.files.summary, self.run_id), read_config(self.config_file)
         except Damaged as error:
-            if not self.steps:
-                raise Damaged(f"{error}; there is no checkpoint to restore it from: delete the run") from None
-            LOG.warning(f"{error}; it is made anew")
+            raise _to_be_deleted(error) from None
+        if summary["status"] != "finished" or summary["step"] < self.max_steps:
             return None
         if changed := other_code(content, self.environment[0]):
             LOG.warning(
@@ -215,6 +207,10 @@ class RunFolder:
         """Writes summary.json, with digests of the CSV files; returns its content as `read_summary` does."""
         own = {"logs": {path.name: rows_digest(path) for path in logs}, "run": self.run_id}
         return with_numbers(write_record(self.files.summary, {**summary, **own}))
+
+
+def _to_be_deleted(error: Damaged) -> Damaged:
+    return Damaged(f"{error}; delete it: --resume writes it again")
 
 
 def run_label(base: Json, identity: Json) -> str:

@@ -122,7 +122,10 @@ class SavedRun:
         """Returns the rows of a CSV file; Damaged if they changed after the run's end."""
         text = file.read_bytes() if file.is_file() else b""
         if self.summary.get("logs", {}).get(file.name) not in (None, hashlib.sha256(text).hexdigest()):
-            raise Damaged(f"{file}: damaged: it is not as the run wrote it; --resume of the run restores it")
+            raise Damaged(
+                f"{file}: damaged: it is not as the run wrote it; delete it and "
+                "summary.json: --resume writes them again"
+            )
         return parse_rows(text, self.content["columns"]["settings"], file)
 
     @property

@@ -18,7 +18,6 @@ from xql_jax.reports.method_scores import (
 )
 from xql_jax.reports.run_summary import grouped
 from xql_jax.reports.score_table import with_interval
-from xql_jax.runs.folder import HEARTBEAT
 from xql_jax.settings import (
     ANY,
     EITHER,
@@ -59,7 +58,7 @@ class ListedRun:
 
     name: str  # its folder, relative to the folder that was searched
     state: str  # finished, running, interrupted or damaged
-    note: str = ""  # why it is damaged; or that nobody knows whether it is interrupted
+    note: str = ""  # why it is damaged
     task: str = ""
     method: str = ""
     seeds: tuple[int, int] = (0, 0)  # first and last
@@ -112,19 +111,17 @@ def list_runs(folders: Sequence[str]) -> list[ListedRun]:
 
 
 def _listed(run: RunFacts, members: Sequence[RunMember]) -> ListedRun:
-    state = run.status.split()[0]
     varying = dict(fields_given(f"{run.settings.get('sweep', '')} {run.settings.get('ramp', '')}"))
-    files = [run.path / name for name in ("summary.json", "evaluations.csv", "metrics.csv", HEARTBEAT)]
+    files = [run.path / name for name in ("summary.json", "evaluations.csv", "metrics.csv")]
     files = [file for file in files if file.exists()] or [run.path / "config.json"]  # users may write in this
     saved = [int(path.name) for path in run.path.glob("checkpoints/*") if path.name.isdigit()]
     return ListedRun(
         name=run.name,
-        state=state,
-        note=run.status if run.status != state else "",
+        state=run.status,
         task=run.dataset,
         method=run.algorithm,
         seeds=run.seeds,
-        how_far="" if state == "finished" else f" at {max(run.step, *saved, 0):,} of {run.max_steps:,}",
+        how_far="" if run.status == "finished" else f" at {max(run.step, *saved, 0):,} of {run.max_steps:,}",
         scores=[score for score in method_scores(members)[0] if math.isfinite(score.mean)],
         written=max(file.stat().st_mtime for file in files),
         settings={

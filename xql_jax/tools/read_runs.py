@@ -7,17 +7,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from xql_jax.errors import UserError
+from xql_jax.files import is_locked
 from xql_jax.reports.method_scores import LARGEST_DRAWN, FoundRuns, LeftOut, RunFacts, RunMember, as_text
 from xql_jax.reports.run_summary import FINE_TUNING, OFFLINE_TRAINING, ONLINE_TRAINING, grouped
 from xql_jax.runs.acting_settings import FinetuneSettings, OnlineSettings
-from xql_jax.runs.folder import HEARTBEAT
+from xql_jax.runs.folder import LOCK
 from xql_jax.runs.load import SavedRun, load_run, run_folders
 from xql_jax.runs.run_settings import OfflineSettings
 from xql_jax.settings import settings_of
 from xql_jax.tasks import LISTED_TASKS
 from xql_jax.types import Json
 
-HEARTBEAT_TIMEOUT = 90.0  # seconds without a heartbeat; a network's file system may show one a minute late
 SETTINGS_OF = {
     OFFLINE_TRAINING: OfflineSettings,
     ONLINE_TRAINING: OnlineSettings,
@@ -91,7 +91,7 @@ def _read(name: str, folder: Path, file_name: str, column: str) -> tuple[RunFact
         dataset=run.name,
         algorithm=run.algorithm,
         phase=run.kind,
-        status=summary["status"] if summary else _status_of_unfinished(run.path),
+        status=summary["status"] if summary else "running" if is_locked(run.path / LOCK) else "interrupted",
         step=int(summary.get("step", last)),
         max_steps=int(content["max_steps"]),
         unit=run.unit,
@@ -136,15 +136,6 @@ def _read(name: str, folder: Path, file_name: str, column: str) -> tuple[RunFact
 
 def _pairs(values: Mapping[str, object]) -> str:
     return " ".join(f"{name}={value}" for name, value in values.items() if value not in (None, "", False))
-
-
-def _status_of_unfinished(folder: Path) -> str:
-    """Returns the status of a run without a summary. A run that ends by an error removes its heartbeat."""
-    if not (folder / HEARTBEAT).exists():
-        return "interrupted"
-    seen = (folder / HEARTBEAT).stat().st_mtime
-    is_alive = time.time() - seen < HEARTBEAT_TIMEOUT
-    return "running" if is_alive else f"interrupted since {local_time(seen)} or running elsewhere"
 
 
 def _warnings(run: SavedRun, summary: Json, was_evaluated: bool) -> Iterator[str]:

@@ -5,7 +5,6 @@ checkpoints/STEP/logs/NAME.csv      the rows of a log up to this step
 checkpoints/STEP/checkpoint.json    the run's digest, the progress, the members' names, and the digest of
                                     every file
 checkpoints/NAME.tmp/               a checkpoint that is being written or deleted
-checkpoints/damaged-STEP/           the last damaged checkpoint of that step, kept for inspection
 """
 
 import concurrent.futures
@@ -170,13 +169,13 @@ class Checkpoints(contextlib.AbstractContextManager):
         like: Mapping[str, Mapping[str, State]],
         resume: Callable[[dict[str, dict[str, State]], Progress], None],
     ) -> Progress | None:
-        """Passes the last undamaged checkpoint to `resume`, and renames later ones, which are damaged.
+        """Passes the last undamaged checkpoint to `resume`, and deletes later ones, which are damaged.
 
         Args:
             like: by item, as for `restore`.
             resume: raises `Damaged` if files that belong to the checkpoint (the replay buffer's) are damaged.
         Returns:
-            The progress to continue from; None if there is no checkpoint. UserError, without renaming any, if
+            The progress to continue from; None if there is no checkpoint. UserError, without deleting any, if
             all are damaged, or the last undamaged one cannot be used.
         """
         damaged: dict[int, Damaged] = {}
@@ -189,13 +188,12 @@ class Checkpoints(contextlib.AbstractContextManager):
             except Damaged as error:
                 damaged[step] = error
                 continue
-            for later, why in damaged.items():
-                aside = self._folder / f"damaged-{later}"
-                shutil.rmtree(aside, ignore_errors=True)  # one of an earlier time
-                with writing(aside):
-                    os.rename(self._folder / str(later), aside)
-                    sync(self._folder)
-                LOG.warning(f"{why}; the checkpoint is now {aside.name}, the run goes on from {step:,}")
+            for later in damaged:
+                self._delete(later)
+            if damaged:
+                LOG.warning(
+                    f"{next(iter(damaged.values()))}; it is deleted, and the run goes on from {step:,}"
+                )
             return progress
         if damaged:
             last = next(iter(damaged.values()))
@@ -249,11 +247,15 @@ class Checkpoints(contextlib.AbstractContextManager):
                 sync(self._folder)
                 others = [step for step in self.steps if step != self._spared]
                 for old in others[: -self._kept] if self._kept else ():
-                    os.replace(self._folder / str(old), self._folder / f"{old}.tmp")  # a kill leaves no part
-                self._remove_leftovers()
+                    self._delete(old)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)  # the disk may be full: free the space
             raise
+
+    def _delete(self, step: int) -> None:
+        with writing(self._folder):
+            os.replace(self._folder / str(step), self._folder / f"{step}.tmp")  # a kill leaves no part
+        self._remove_leftovers()
 
     def _remove_leftovers(self) -> None:
         for path in self._folder.glob("*.tmp"):
