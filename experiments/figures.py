@@ -6,7 +6,7 @@ Examples:
   xql-figures --figure=3 --runs=results
   xql-figures
 
-Writes OUTPUT/figure_NAME.png, the same picture as SVG (--formats), and OUTPUT/figure_NAME_TABLE.csv.
+Writes OUTPUT/figure_NAME.png (or other --formats) and OUTPUT/figure_NAME_TABLE.csv.
 Figures 2, 4, B1, B2 and GEM need no runs, and take 20 seconds in all on two CPU cores; they are drawn if no
 --figure is given. Figures 1, 3, 5 and 6 show finished runs of xql-train-online under --runs; figures 7 to 12
 show runs of xql-train-offline or xql-reproduce.
@@ -51,7 +51,7 @@ class FigureSettings(Checked):
     output: str = setting("results/figures", TEXT, "Folder for the pictures and tables.")
     seed: int = setting(0, COUNT_OR_NONE, "Random seed for samples and initial networks.")
     formats: Sequence[str] = setting(
-        ("png", "svg"),
+        ("png",),
         some_of(*FORMATS),
         f"Formats of the pictures, as in --formats=png,pdf; known: {', '.join(FORMATS)}.",
         by_commas=True,

@@ -9,9 +9,8 @@ The arguments are runs, finished or not, or folders that contain runs. Nothing i
 run is left out, and the report says why.
 
 Writes OUTPUT/index.html, a page that needs no other file: scores by dataset and method beside the paper's,
-statistics over datasets, learning curves, sensitivity to each setting that was varied, the score under a
-tuning budget, and the source of each number. Also writes OUTPUT/{scores,statistics,tuning,runs}.csv,
-OUTPUT/scores.md and OUTPUT/scores.tex.
+statistics over datasets, learning curves, the score under a tuning budget, and the source of each number.
+Also writes OUTPUT/{scores,statistics,tuning,runs}.csv, OUTPUT/scores.md and OUTPUT/scores.tex.
 """
 
 import time

@@ -139,7 +139,7 @@ def strict_json(path):
 
 
 def assert_every_documented_file(run, members, *others):
-    names = {path.name for path in run.iterdir() if path.suffix not in (".svg", ".lock")} - {".lock"}
+    names = {path.name for path in run.iterdir() if path.suffix != ".lock"} - {".lock"}
     assert names == {
         *("config.json", "summary.json", "evaluations.csv", "episodes.csv", "metrics.csv"),
         *("learning_curve.png", "tb", "checkpoints", *others),

@@ -6,6 +6,7 @@ import pytest
 from members import member
 from written_runs import write_run
 
+from xql_jax.errors import UserError
 from xql_jax.reports.method_scores import method_scores
 from xql_jax.reports.run_summary import FINE_TUNING, ONLINE_TRAINING
 from xql_jax.tasks import References
@@ -13,17 +14,16 @@ from xql_jax.tools.read_runs import read_runs
 
 
 def by_place(members):
-    scores, doubled = method_scores(members)
-    return {(score.dataset, score.method): score for score in scores}, doubled
+    return {(score.dataset, score.method): score for score in method_scores(members)}
 
 
 def test_a_number_is_the_last_score_and_the_best_has_its_own_name():
-    by_name, _ = by_place([member(0, 90.0, 10.0), member(1, 5.0, 20.0, diverged=True)])
+    by_name = by_place([member(0, 90.0, 10.0), member(1, 5.0, 20.0, diverged=True)])
     entry = by_name["kitchen-complete-v0", "xql"]
     assert (entry.last, entry.best, entry.mean, entry.diverged) == ((10.0, 20.0), (90.0, 20.0), 15.0, 1)
     assert (entry.updates, entry.run, entry.note) == (20, "there", "")
     restarted = {"restarted": ("seed 0", "seed 1", "seed 0")}
-    both, _ = by_place([member(0, 1.0, run=restarted), member(2, 1.0, run=restarted)])
+    both = by_place([member(0, 1.0, run=restarted), member(2, 1.0, run=restarted)])
     assert both["kitchen-complete-v0", "xql"].restarts == 2
     last = member(0, 3.0, math.nan)
     assert (last.best, math.isnan(last.last)) == (3.0, True)
@@ -32,7 +32,7 @@ def test_a_number_is_the_last_score_and_the_best_has_its_own_name():
 
 def test_runs_that_differ_in_the_seed_are_one_method_wherever_they_lie():
     members = [member(0, 1.0, run={"name": "a"}, beta=2), member(1, 3.0, run={"name": "b"}, beta=2.0)]
-    (score,), _ = method_scores(members)
+    (score,) = method_scores(members)
     assert (score.method, score.mean, [run.name for run in score.runs]) == ("xql", 2.0, ["a", "b"])
 
 
@@ -45,7 +45,7 @@ def test_a_name_has_what_was_varied_on_its_dataset_and_no_more():
         member(0, 4.0, beta=7, run={"name": "d", "algorithm": "bc"}),
         member(0, 5.0, beta=8, run={"name": "e", "algorithm": "bc", **other}),
     ]
-    by_name, _ = by_place(members)
+    by_name = by_place(members)
     kitchens, pens = ("bc", "xql beta=1", "xql beta=2"), ("bc", "xql")
     places = [("kitchen-complete-v0", name) for name in kitchens] + [("pen-human-v0", name) for name in pens]
     assert sorted(by_name) == places
@@ -59,10 +59,10 @@ def test_data_that_are_told_by_their_digest_alone_make_methods(tmp_path):
         for number, (beta, data) in enumerate(pairs)
     ]
     names = [f"xql beta={beta} dataset_fingerprint={data}" for beta, data in pairs]
-    assert [score.method for score in method_scores(members)[0]] == names
+    assert [score.method for score in method_scores(members)] == names
     # Methods have data in several forms: here beta tells all.
     alone = [members[0], members[3]]
-    assert [score.method for score in method_scores(alone)[0]] == ["xql beta=1", "xql beta=2"]
+    assert [score.method for score in method_scores(alone)] == ["xql beta=1", "xql beta=2"]
 
 
 @pytest.mark.parametrize(
@@ -77,13 +77,13 @@ def test_data_that_are_told_by_their_digest_alone_make_methods(tmp_path):
 def test_what_makes_scores_of_two_algorithms_incomparable_is_in_their_names(tmp_path, of_xql, of_iql, names):
     write_run(tmp_path, "Hopper-v5", "xql", {0: [50.0]}, content=of_xql)
     write_run(tmp_path, "Hopper-v5", "iql", {0: [25.0]}, content=of_iql)
-    scores, _ = method_scores(read_runs([str(tmp_path)]).members)
+    scores = method_scores(read_runs([str(tmp_path)]).members)
     assert [score.method for score in scores] == names
 
 
 def test_what_was_learned_from_data_and_what_was_fine_tuned_are_apart():
     tuned = {"phase": FINE_TUNING, "handover": 10, "name": "tuned"}
-    by_name, _ = by_place([member(0, 1.0), member(0, 4.0, 9.0, run=tuned)])
+    by_name = by_place([member(0, 1.0), member(0, 4.0, 9.0, run=tuned)])
     entry = by_name["kitchen-complete-v0", "xql fine-tuned"]
     assert (entry.before, entry.last, entry.regret) == ((4.0,), (9.0,), pytest.approx(0.91))
     assert by_name["kitchen-complete-v0", "xql"].before == ()
@@ -92,34 +92,37 @@ def test_what_was_learned_from_data_and_what_was_fine_tuned_are_apart():
 def test_returns_have_a_regret_as_soon_as_references_make_scores_of_them():
     """With 100 and 300 as references the returns 200 and 300 after the hand-over are scores of 50 and 100."""
     tuned = {"phase": FINE_TUNING, "handover": 10, "is_normalised": False}
-    (entry,), _ = method_scores([member(0, 100.0, 200.0, 300.0, run=tuned)])
+    (entry,) = method_scores([member(0, 100.0, 200.0, 300.0, run=tuned)])
     assert math.isnan(entry.regret)
     scored = entry.scored(References(100.0, 300.0))
     assert (scored.before, scored.last, scored.regret) == ((0.0,), (100.0,), 0.25)
 
 
-def test_a_seed_counts_once_as_the_run_that_got_farthest_has_it():
-    short = member(0, 1.0, run={"name": "short"}, finished=False)
-    (score,), doubled = method_scores([short, member(0, 2.0, 3.0, run={"name": "long"})])
-    assert (score.last, doubled) == ((3.0,), [("short", "seed 0 is counted once, in long")])
-
-
-def test_how_often_a_run_is_evaluated_makes_no_method_and_most_episodes_count():
+def test_a_seed_that_two_runs_have_is_refused():
+    """Also if one of them was evaluated in more episodes, which makes no other method."""
     members = [
         member(0, 1.0, run={"name": "a"}, eval_episodes=9),
         member(0, 2.0, run={"name": "b"}, eval_episodes=10),
+    ]
+    with pytest.raises(UserError, match="xql on kitchen-complete-v0 has seed 0 twice: in a and b"):
+        method_scores(members)
+
+
+def test_how_often_a_run_is_evaluated_makes_no_method():
+    members = [
+        member(0, 2.0, run={"name": "b"}, eval_episodes=10),
         member(1, 4.0, run={"name": "c"}, eval_episodes=9, eval_at_start=True),
     ]
-    (score,), doubled = method_scores(members)
-    assert (score.last, doubled) == ((2.0, 4.0), [("a", "seed 0 is counted once, in b")])
+    (score,) = method_scores(members)
+    assert score.last == (2.0, 4.0)
 
 
 def test_unfinished_runs_count_only_where_nothing_has_finished():
     going_on = {"name": "on", "status": "unfinished", "max_steps": 3_000}
     unfinished = member(1, 50.0, run=going_on, finished=False)
-    (score,), _ = method_scores([member(0, 5.0), unfinished])
+    (score,) = method_scores([member(0, 5.0), unfinished])
     assert (score.last, score.note) == ((5.0,), "")
-    (score,), _ = method_scores([unfinished])
+    (score,) = method_scores([unfinished])
     assert (score.last, score.note) == ((50.0,), "unfinished at 10 of 3,000 updates")
 
 
@@ -134,5 +137,5 @@ def test_unfinished_runs_count_only_where_nothing_has_finished():
     ],
 )
 def test_the_papers_number_stands_beside_the_same_dataset_and_algorithm(run, paper, before):
-    (score,), _ = method_scores([member(0, 1.0, run=run)])
+    (score,) = method_scores([member(0, 1.0, run=run)])
     assert (score.paper, score.paper_before) == (paper, before)

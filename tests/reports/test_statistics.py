@@ -12,7 +12,6 @@ from xql_jax.reports.method_scores import method_scores
 from xql_jax.reports.report_pictures import learning_curves, tuning
 from xql_jax.reports.statistics import (
     best_found,
-    common_block,
     compared_scores,
     statistics_of,
     tuning_curves,
@@ -62,17 +61,11 @@ def test_values_and_intervals_by_enumerating_all_resamples():
     }
     statistics = statistics_of(["a", "b"], matrices, 4_000)
     assert statistics.seeds == {"three": 3, "two": 2}
-    assert list(statistics.aggregates) == list(statistics.profiles) == ["three", "two"]
+    assert list(statistics.aggregates) == ["three", "two"]
     for method, matrix in matrices.items():
         np.testing.assert_allclose(statistics.aggregates[method][0], aggregates_of(matrix))
         every = [aggregates_of(resample) for resample in all_resamples(matrix)]
         assert_percentiles(statistics.aggregates[method], every)
-
-        def above(scores):
-            return [(scores > threshold).mean() for threshold in statistics.thresholds]
-
-        np.testing.assert_allclose(statistics.profiles[method][0], above(matrix), atol=1e-12)
-        assert_percentiles(statistics.profiles[method], [above(scores) for scores in all_resamples(matrix)])
     ((pair, probability),) = statistics.improvements.items()
     assert pair == ("three", "two")
     assert probability[0] == pytest.approx(improvement_of(matrices["three"], matrices["two"]))
@@ -102,20 +95,21 @@ def test_with_one_seed_there_is_no_interval():
 
 
 @pytest.mark.parametrize(
-    ("cells", "datasets", "methods"),
+    ("places", "datasets", "methods"),
     [
-        ([], "", ""),
+        (["am", "bm", "an", "bn", "ao"], "ab", "mn"),
         (["am"], "a", "m"),
-        # Five methods on one dataset are more numbers, but no statistics over datasets.
-        (["am", "bm", "an", "bn", "ao", "ap", "aq"], "ab", "mn"),
-        # m and n share b and c, and o has those alone: six numbers of b and c, none more of another table.
-        (["am", "bm", "cm", "bn", "cn", "dn", "bo", "co"], "bc", "mno"),
-        (["am", "bn"], "b", "n"),  # nothing shared: one of them
+        (["am", "bn"], "", ""),  # none has a score on both
     ],
 )
-def test_the_largest_table_without_a_gap(cells, datasets, methods):
-    found = common_block([(cell[0], cell[1]) for cell in cells])
+def test_methods_that_have_a_score_on_every_dataset_count(places, datasets, methods):
+    members = [
+        member(0, 50.0, run={"dataset": place[0], "algorithm": place[1], "name": place}) for place in places
+    ]
+    statistics, left_out = compared_scores(method_scores(members), SAMPLES)
+    found = (statistics.datasets, sorted(statistics.aggregates)) if statistics else ([], [])
     assert found == (list(datasets), list(methods))
+    assert len(left_out) == sum(place[1] not in methods for place in places)
 
 
 def test_the_first_episodes_go_to_one_policy_each():
@@ -156,7 +150,7 @@ def test_scores_with_other_references_are_not_compared():
     settings = {"xql": [0.0, 50.0], "iql": [0.0, 50.0], "td3_bc": [0.0, 100.0]}
     members = [member(0, 40.0, run={"algorithm": name}, references=of) for name, of in settings.items()]
     members.append(member(0, 10.0, run={"algorithm": "bc", "is_normalised": False}))
-    scores = [score.scored(References(0.0, 50.0)) for score in method_scores(members)[0]]
+    scores = [score.scored(References(0.0, 50.0)) for score in method_scores(members)]
     statistics, left_out = compared_scores(scores, SAMPLES)
     assert {name: numbers[0, 1] for name, numbers in statistics.aggregates.items()} == {
         "bc": 20.0,
@@ -182,7 +176,7 @@ def test_a_grid_has_a_curve_of_the_last_evaluations_episodes():
     members.append(of_episodes(0, [7, 8, 9], run=cloning, beta=1.0))
     members += [of_episodes(seed, [1, 2, 3], run=elsewhere, beta=1.0) for seed in range(3)]  # no grid
     members.append(of_episodes(0, [90, 90, 90], run={"algorithm": "iql"}, finished=False, beta=1.0))
-    xql, bc = sorted(tuning_curves(method_scores(members)[0]), key=lambda curve: -curve.policies)
+    xql, bc = sorted(tuning_curves(method_scores(members)), key=lambda curve: -curve.policies)
     assert xql.run.dataset == bc.run.dataset == "kitchen-complete-v0"
     assert (xql.run.algorithm, xql.settings, xql.policies) == ("xql", 2, 4)
     assert (bc.run.algorithm, bc.settings, bc.policies) == ("bc", 1, 1)
@@ -200,7 +194,7 @@ def test_a_search_and_an_axis_have_one_unit_one_set_of_references_and_one_datase
         for scale, (settings, run) in enumerate(kinds, start=1)
         for beta, value in ((1.0, 20.0), (2.0, 30.0))
     ]
-    scores, _ = method_scores(members)
+    scores = method_scores(members)
     curves = list(tuning_curves(scores))
     assert [(curve.settings, curve.policies) for curve in curves] == [(2, 2)] * 5
     assert sorted(curve.found[0, -1] for curve in curves) == [30.0, 60.0, 90.0, 120.0, 150.0]

@@ -48,14 +48,14 @@ def scores_in(
 ) -> list[MethodScore]:
     """Reads the finished runs below a folder that learned these tasks (None: all) by these algorithms.
 
-    Fine-tuned runs are left out; damaged runs, and seeds that another run has trained with the same settings,
-    are left out with a warning. Where a score is the return, the dataset's name says so.
+    Fine-tuned runs are left out, damaged ones with a warning. Where a score is the return, the dataset's name
+    says so.
 
     Args:
         file_name, column: where a run's folder has the numbers that the figure shows.
         but: the setting that the figure shows on an axis, see `method_scores`.
     Raises:
-        UserError: if there is no such folder or run.
+        UserError: if there is no such folder or run, or if two runs have the same seed of a method.
     """
     found = read_runs([str(root)], file_name, column)
     finished = [run for run in found.runs if run.status == "finished" and run.phase != FINE_TUNING]
@@ -66,10 +66,10 @@ def scores_in(
         wanted = " or ".join(algorithms) + (f" on {' or '.join(tasks)}" if tasks else "")
         raise UserError(f"--runs={root}: needs a finished run of {wanted}; there are: {there}")
     members = [member for member in found.members if member.run.path in shown]
-    scores, doubled = method_scores(members, but)
-    if cut := len(members) - len(doubled) - sum(len(score.members) for score in scores):
+    scores = method_scores(members, but)
+    if cut := len(members) - sum(len(score.members) for score in scores):
         LOG.warning(f"{root}: {cut} of {len(members)} seeds have no numbers of their run's end; left out")
-    for run, reason in (*found.left_out, *doubled):
+    for run, reason in found.left_out:
         LOG.warning(f"{root / run}: {reason}; left out")
     return [score if score.is_normalised or column != "score" else _named_return(score) for score in scores]
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from xql_jax.errors import UserError
 from xql_jax.reports.printed_tables import FINETUNING_TABLE, PAPER_TABLES, read_paper_table
 from xql_jax.reports.run_summary import (
     FINE_TUNING,
@@ -149,7 +150,7 @@ def as_text(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
 
 
-def method_scores(members: Iterable[RunMember], but: str = "") -> tuple[list[MethodScore], list[LeftOut]]:
+def method_scores(members: Iterable[RunMember], but: str = "") -> list[MethodScore]:
     """Groups members that differ only in the seed, ordered by dataset and method.
 
     A method's name is its algorithm's, with the settings that differ among its members on this dataset. So
@@ -158,11 +159,10 @@ def method_scores(members: Iterable[RunMember], but: str = "") -> tuple[list[Met
 
     Args:
         but: a setting that names leave out, although members with different values stay apart.
-    Returns:
-        The scores; and the members that are left out because another run has the same seed.
+    Raises:
+        UserError: if two runs have the same seed of a method.
     """
     scores: list[MethodScore] = []
-    doubled: list[LeftOut] = []
     members = list(members)
     common = {
         dataset: {name for name in varying_names([one.settings for one in of_dataset]) if name in COMMON}
@@ -175,10 +175,9 @@ def method_scores(members: Iterable[RunMember], but: str = "") -> tuple[list[Met
             given = {name for member in of_dataset for name in member.settings}
             names = sorted({*_names(of_dataset, but), *(common[dataset] & given)})
             for group in grouped(of_dataset, lambda member: as_text(_of_method(member))).values():
-                kept = _each_seed_once(group, doubled)
-                name = " ".join(filter(None, (plain, setting_text(kept[0], names))))
-                scores.append(_score(name, kept))
-    return sorted(scores, key=lambda score: (score.dataset, score.method)), doubled
+                name = " ".join(filter(None, (plain, setting_text(group[0], names))))
+                scores.append(_score(name, dataset, group))
+    return sorted(scores, key=lambda score: (score.dataset, score.method))
 
 
 def comparable(scores: Sequence[MethodScore]) -> Iterator[tuple[str, list[MethodScore]]]:
@@ -226,27 +225,12 @@ def _of_method(member: RunMember) -> dict[str, str]:
     return {name: value for name, value in member.settings.items() if name not in NO_METHOD}
 
 
-def _each_seed_once(group: Sequence[RunMember], doubled: list[LeftOut]) -> list[RunMember]:
-    """Returns one member per seed, and adds the others to `doubled`.
-
-    It is the one that got farthest, and of equal ones the one whose evaluations have most episodes.
-    """
-
-    def order(member: RunMember) -> tuple[int, bool, int, float, str]:
-        episodes = float(member.settings.get("eval_episodes", 0))
-        return member.seed, not member.is_finished, -member.steps[-1], -episodes, member.run.name
-
-    kept: dict[int, RunMember] = {}
-    for member in sorted(group, key=order):
-        first = kept.setdefault(member.seed, member)
-        if first is not member:
-            reason = f"seed {member.seed} is counted once, in {first.run.name}"
-            doubled.append(LeftOut(member.run.name, reason))
-    return list(kept.values())
-
-
-def _score(method: str, members: Sequence[RunMember]) -> MethodScore:
+def _score(method: str, dataset: str, members: Sequence[RunMember]) -> MethodScore:
     """Returns the score of members that differ only in their seeds, with the paper's beside it."""
+    for seed, of_seed in grouped(members, lambda member: member.seed).items():
+        if len(of_seed) > 1:
+            names = " and ".join(member.run.name for member in of_seed)
+            raise UserError(f"{method} on {dataset} has seed {seed} twice: in {names}: move one elsewhere")
     finished = [member for member in members if member.is_finished]
     counted = finished or members
     run = counted[0].run
@@ -255,7 +239,7 @@ def _score(method: str, members: Sequence[RunMember]) -> MethodScore:
     after = float(np.mean([member.after for member in counted]))
     references = counted[0].settings.get("references")
     return MethodScore(
-        dataset=run.dataset,
+        dataset=dataset,
         method=method,
         members=counted,
         last=tuple(member.last for member in counted),

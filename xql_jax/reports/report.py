@@ -65,14 +65,14 @@ class Report:
         self.title = title
         self.samples = samples
         self.runs = found.runs
-        scores, doubled = method_scores(found.members)
+        scores = method_scores(found.members)
         given = references_given(references, {run.dataset for run in found.runs})
         self.scores = [score.scored(given.get(score.dataset)) for score in scores]
         entries = {(score.dataset, score.method): score for score in self.scores}
         methods = sorted({score.method for score in self.scores})
         self.table = ScoreTable(sorted({score.dataset for score in self.scores}), methods, entries)
-        self.left_out = list(dict.fromkeys([*found.left_out, *episodes.left_out, *doubled]))
-        self.tuning = list(tuning_curves(method_scores(episodes.members)[0]))
+        self.left_out = list(dict.fromkeys([*found.left_out, *episodes.left_out]))
+        self.tuning = list(tuning_curves(method_scores(episodes.members)))
         self.statistics, self.not_compared = compared_scores(self.scores, samples)
         self.aggregates = [["", *(name.replace("_", " ") for name in AGGREGATES)]]
         if self.statistics:
@@ -116,9 +116,7 @@ class Report:
             built=built,
             published=published,
             curves=report_pictures.learning_curves(self.scores),
-            sensitivity=report_pictures.sensitivity(self.scores),
             tuning=report_pictures.tuning(self.tuning),
-            profiles=[report_pictures.profiles(self.statistics)] if self.statistics else [],
         )
 
     def _statistics_rows(self) -> Iterator[Sequence[object]]:

@@ -31,7 +31,7 @@ def plot_learning_curve(
 
     Args:
         rows: of an evaluations.csv, not empty.
-        path: of the PNG; the same picture as SVG is written beside it.
+        path: of the PNG.
         unit: what the steps are.
         handover: the step at which fine-tuning begins. It is marked, and steps before it are updates.
         quantity: what the score is: of a task without references, the return.
@@ -62,7 +62,7 @@ def plot_maze(
         values: f32[H, W], V on `position_grid(maze)`; None for a method without V. Values inside walls, where
             the point mass never is, are neither drawn nor part of the colours' range.
         paths: each f32[T + 1, O]; the first two columns are the position.
-        path: of the PNG; the same picture as SVG is written beside it.
+        path: of the PNG.
     """
     rows, columns = maze.walls.shape
     extent = (-0.7, columns - 0.7, rows - 0.7, -0.7)  # D4RL's free cell (r, c) spans [r - 0.7, r + 0.3]

@@ -10,12 +10,10 @@ import numpy as np
 
 from xql_jax.reports.method_scores import LeftOut, MethodScore, RunFacts, comparable
 from xql_jax.reports.run_summary import grouped
-from xql_jax.reports.style import MOST_LINES
 from xql_jax.rollout.scores import mean_and_interval
 
 BOOTSTRAP_SEED = 0  # of the bootstrap: the same scores have the same intervals
 TAIL = (1 - 0.95) / 2  # the share of samples below and above a 95% interval
-THRESHOLDS = 51  # of a performance profile
 MOST_COMPARED = 8  # methods that are compared in pairs, which makes 28 pairs
 AGGREGATES = ("interquartile_mean", "mean", "median", "optimality_gap")
 SEARCHES, PULLS, SEARCHED = 1_000, 200, 8  # simulated searches, their episodes and their policies
@@ -32,16 +30,16 @@ class Statistics(NamedTuple):
     datasets: Sequence[str]
     seeds: Mapping[str, int]  # per dataset, by method
     aggregates: Mapping[str, np.ndarray]  # f64[3, 4], `AGGREGATES`; the best interquartile mean first
-    thresholds: np.ndarray  # f64[T], scores
-    # The share of a method's seeds and datasets above each threshold, f64[3, T]: the first `MOST_LINES`.
-    profiles: Mapping[str, np.ndarray]
     # The probability that a run of one method scores above one of the other, averaged over datasets: f64[3],
     # of each pair of the first `MOST_COMPARED` methods once, the better one first.
     improvements: Mapping[tuple[str, str], np.ndarray]
 
 
 def compared_scores(scores: Sequence[MethodScore], samples: int) -> tuple[Statistics | None, list[LeftOut]]:
-    """Returns the statistics over the comparable scores, and the reasons why other scores are left out."""
+    """Returns the statistics over the comparable scores, and the reasons why other scores are left out.
+
+    The methods are those that have a score on every dataset; None if there is none.
+    """
     fit: dict[tuple[str, str], MethodScore] = {}
     reasons: dict[tuple[str, str], str] = {}
     for score in scores:
@@ -61,13 +59,12 @@ def compared_scores(scores: Sequence[MethodScore], samples: int) -> tuple[Statis
                 del fit[dataset, score.method]
                 why = "its reference returns are not those of the methods that count on this dataset"
                 reasons[dataset, score.method] = why
-    datasets, methods = common_block(list(fit))
+    datasets, methods = (sorted(set(names)) for names in zip(*fit, strict=True)) if fit else ([], [])
+    lacking = {method: [name for name in datasets if (name, method) not in fit] for method in methods}
     for dataset, method in fit:
-        if dataset not in datasets:
-            reasons[dataset, method] = "too few of the other methods have a score on this dataset"
-        elif method not in methods:
-            lacking = [name for name in datasets if (name, method) not in fit]
-            reasons[dataset, method] = f"the method has no score on {', '.join(lacking)}"
+        if lacking[method]:
+            reasons[dataset, method] = f"the method has no score on {', '.join(lacking[method])}"
+    methods = [method for method in methods if not lacking[method]]
     left_out = [LeftOut(f"{method} on {dataset}", reason) for (dataset, method), reason in reasons.items()]
     if not methods:
         return None, left_out
@@ -77,34 +74,6 @@ def compared_scores(scores: Sequence[MethodScore], samples: int) -> tuple[Statis
     return statistics_of(datasets, matrices, samples), left_out
 
 
-def common_block(cells: Sequence[tuple[str, str]]) -> tuple[list[str], list[str]]:
-    """Returns the datasets and the methods of the largest table without a gap.
-
-    Candidates are the datasets of each method, and the datasets that two methods share; the methods are all
-    that have scores on them. A table with one dataset or one method is chosen only if there is no other.
-
-    Args:
-        cells: pairs (dataset, method) with a score.
-    """
-    of_method: dict[str, set[str]] = {}
-    for dataset, method in cells:
-        of_method.setdefault(method, set()).add(dataset)
-    sets = {frozenset(datasets) for datasets in of_method.values()}
-    sets |= {one & other for one, other in itertools.combinations(sets, 2)}
-
-    blocks = [
-        (sorted(datasets), sorted(method for method, has in of_method.items() if datasets <= has))
-        for datasets in sets
-        if datasets
-    ]
-
-    def size(block: tuple[list[str], list[str]]) -> tuple[bool, int, int, list[str]]:
-        datasets, methods = map(len, block)
-        return min(datasets, methods) > 1, datasets * methods, datasets, block[0]
-
-    return max(blocks, key=size, default=([], []))
-
-
 def score_matrix(by_dataset: Sequence[Sequence[float]]) -> np.ndarray:
     """Returns the scores f64[seeds, datasets], with as many seeds as the dataset with the fewest has."""
     seeds = min(map(len, by_dataset))
@@ -112,7 +81,7 @@ def score_matrix(by_dataset: Sequence[Sequence[float]]) -> np.ndarray:
 
 
 def statistics_of(datasets: Sequence[str], matrices: Mapping[str, np.ndarray], samples: int) -> Statistics:
-    """Computes the aggregates, performance profiles and probabilities of improvement.
+    """Computes the aggregates and probabilities of improvement.
 
     Args:
         datasets: the names of the matrices' columns.
@@ -120,12 +89,6 @@ def statistics_of(datasets: Sequence[str], matrices: Mapping[str, np.ndarray], s
             in seeds.
         samples: of the bootstrap.
     """
-    every = np.concatenate([matrix.ravel() for matrix in matrices.values()])
-    thresholds = np.linspace(min(0.0, every.min()), max(EXPERT, every.max()), THRESHOLDS)
-
-    def shares_above(scores: np.ndarray) -> np.ndarray:
-        """Returns the share of scores above each threshold, f64[T]."""
-        return 1.0 - np.searchsorted(np.sort(scores, axis=None), thresholds, side="right") / scores.size
 
     def interval(function: Callable[..., np.ndarray], *methods: str) -> np.ndarray:
         """Returns the function's value, and the two ends of its 95% interval by the stratified bootstrap.
@@ -152,8 +115,6 @@ def statistics_of(datasets: Sequence[str], matrices: Mapping[str, np.ndarray], s
         datasets,
         {method: len(matrix) for method, matrix in matrices.items()},
         {method: aggregates[method] for method in order},
-        thresholds,
-        {method: interval(shares_above, method) for method in order[:MOST_LINES]},
         {
             pair: interval(probability_of_improvement, *pair)[:, 0]
             for pair in itertools.combinations(order[:MOST_COMPARED], 2)
@@ -161,7 +122,7 @@ def statistics_of(datasets: Sequence[str], matrices: Mapping[str, np.ndarray], s
     )
 
 
-# The bootstrap calls these two and `shares_above` very often, so they are written for speed.
+# The bootstrap calls these two very often, so they are written for speed.
 
 
 def four_aggregates(scores: np.ndarray) -> np.ndarray:

@@ -192,6 +192,5 @@ def render(figure: Figure, kind: str = "png", dpi: int = 200) -> bytes:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Writes the picture to `path` and beside it as SVG; each file is written whole or not at all."""
-    for target in (path, path.with_suffix(".svg")):
-        write_atomically(target, render(figure, target.suffix[1:]))
+    """Writes the picture as PNG, whole or not at all."""
+    write_atomically(path, render(figure))

@@ -122,7 +122,7 @@ def _listed(run: RunFacts, members: Sequence[RunMember]) -> ListedRun:
         method=run.algorithm,
         seeds=run.seeds,
         how_far="" if run.status == "finished" else f" at {max(run.step, *saved, 0):,} of {run.max_steps:,}",
-        scores=[score for score in method_scores(members)[0] if math.isfinite(score.mean)],
+        scores=[score for score in method_scores(members) if math.isfinite(score.mean)],
         written=max(file.stat().st_mtime for file in files),
         settings={
             name: varying.get(name.removeprefix("config."), value)
