@@ -149,8 +149,7 @@ FINETUNE = (
 
 
 def online_cases():
-    files = {"sac": "sac", "xsac": "xsac", "td3": "td3", "td3_dq": "td3", "xtd3": "xtd3", "xtd3_dq": "xtd3"}
-    configs = {name: f"--config=configs/{file}_config.py:{name}" for name, file in files.items()}
+    configs = {name: f"--method={name}" for name in ("sac", "xsac", "td3", "td3_dq", "xtd3", "xtd3_dq")}
     cases = {f"host {name}": {"arguments": [config, MAZE]} for name, config in configs.items()}
     cases["host td3 pendulum"] = {"arguments": [configs["td3"], "--env_name=pendulum-swingup"]}
     cases["host sac gymnasium"] = {"arguments": [configs["sac"], "--env_name=InvertedPendulum-v5"]}
@@ -184,13 +183,13 @@ def online_cases():
             "arguments": [f"--config=configs/pointmaze_config.py:{name}"],
         }
     rlpd = [
-        "--config=configs/pointmaze_finetune_config.py:rlpd",
+        "--method=rlpd",
         "--num_pretraining_steps=0",
         "--config.num_critics=2",
         "--warmup_steps=200",
     ]
     cases["finetune rlpd"] = {"main": "train_finetune", "arguments": rlpd}
-    config = "--config=configs/pointmaze_finetune_config.py:xql"
+    config = "--method=xql"
     cases["finetune xql configured"] = {"main": "train_finetune", "arguments": [config]}
     shares = [
         "--offline_fraction=0.5",
@@ -245,7 +244,7 @@ def exports_cases():
     cases = {name: offline(name) for name in ("xql", "bc+mixture", "td3_bc")}
     cases["xql normalized"] = offline("xql")
     cases["xql normalized"]["arguments"] += ["--normalize_observations"]
-    arguments = [MAZE, "--config=configs/sac_config.py:sac", *ONLINE, "--num_seeds=1", "--max_steps=600"]
+    arguments = [MAZE, "--method=sac", *ONLINE, "--num_seeds=1", "--max_steps=600"]
     cases["sac"] = {"main": "train_online", "arguments": arguments}
     return cases
 

@@ -1,7 +1,7 @@
 """Compares the numbers of two checkouts, bit for bit: a change of shape moves no number.
 
   git worktree add ../old COMMIT        # the version whose numbers are to stay
-  python benchmarks/same_numbers.py write --root ../old PART...       parts: learners offline online exports figures
+  python benchmarks/same_numbers.py write --root ../old PART...       parts: configs learners offline online exports figures
   python benchmarks/same_numbers.py compare --root . PART...
   python benchmarks/same_numbers.py compare --root . learners --only '^[a-z0-9_]+$'   cases by regular expression
   python benchmarks/same_numbers.py list PART...                      the names of the cases
@@ -30,12 +30,13 @@ import time
 import traceback
 from pathlib import Path
 
+import numbers_of_configs
 import numbers_of_learners
 import numbers_of_runs
 import numpy as np
 import workshop
 
-PARTS = ("learners", "offline", "online", "exports", "figures")
+PARTS = ("configs", "learners", "offline", "online", "exports", "figures")
 
 
 def baseline():
@@ -49,7 +50,7 @@ def collect(part, root, only, out):
 
     assert Path(xql_jax.__file__).resolve().is_relative_to(Path(root).resolve()), xql_jax.__file__
     is_writing = os.environ.get("SAME_NUMBERS_WRITES") == "1"
-    module = numbers_of_learners if part == "learners" else numbers_of_runs
+    module = {"configs": numbers_of_configs, "learners": numbers_of_learners}.get(part, numbers_of_runs)
     cases = getattr(module, f"{part}_cases")() if is_writing else cases_of(part)
     if is_writing:
         (Path(out) / "cases.json").write_text(json.dumps(cases, indent=1))

@@ -31,12 +31,11 @@ INTRODUCTION = """\
 
 - `--method=METHOD` selects a method with the values of the task's file below, `--config=FILE:METHOD` with
   another file's. `--NAME=VALUE` changes one, and `--hidden_dims='(256, 256)'` the widths of all networks.
-- The defaults come in three layers, of which later ones win: the field's own, the method's (with its values
-  for the kind of task), the config file's. Then come `--tuned` and what you give. `--print_config` names the
-  source of each value.
-- In the tables of the methods, an empty cell means the default. A value in *italics* is what the method's own
-  file gives for that kind of task; the other values are the config file's. Sources, and differences from the
-  authors' code, are in the config files ([below](#config-files)) and at the head of each method's file.
+- The defaults come in three layers, of which later ones win: the field's own, the method's, the config file's
+  (its rows by method; with `--tuned` Table 4's). Then comes what you give. `--print_config` names the source
+  of each value.
+- In the tables of the methods, an empty cell means the default. Sources, and differences from the authors'
+  code, are in the config files ([below](#config-files)) and at the head of each method's file.
 """
 
 
@@ -79,7 +78,7 @@ def config_files() -> Iterator[str]:
     yield "## Config files\n"
     rows = []
     for file, space in files().items():
-        suite = space["get_config"]().suite or "online"
+        suite = space["get_config"]().suite
         rows.append((f"`configs/{file}_config.py`", suite, prose(space["__doc__"])))
     yield from table(("file", "suite", "what it says"), rows)
 
@@ -87,20 +86,19 @@ def config_files() -> Iterator[str]:
 def tuned() -> Iterator[str]:
     yield "## Values by dataset and by task\n"
     yield "With `--tuned`, XQL has these values of the paper's Table 4, in parentheses there.\n"
-    table_4 = runpy.run_path(str(ROOT / "configs" / "table_4.py"))
-    rows = [(f"`{dataset}`", *map(shown, row)) for dataset, row in table_4["ROWS"].items()]
-    yield from table(("dataset", *(f"`{name}`" for name in table_4["COLUMNS"])), rows)
+    rows = {}
+    for space in files().values():
+        rows |= space.get("TUNED", {})
+    names = [f"`{name}`" for name in next(iter(rows.values()))]
+    yield from table(
+        ("dataset", *names), [(f"`{task}`", *map(shown, row.values())) for task, row in rows.items()]
+    )
     yield "`configs/ogbench_config.py` changes these values where a task's name begins so.\n"
     starts = {name.partition("-singletask")[0].rpartition("-")[0] for name in TASKS if "-singletask" in name}
     yield from table(("task", "value", "methods"), changed_by_task("ogbench", [*OFFLINE], sorted(starts)))
     yield "Online, a config's values are changed for these tasks.\n"
     tasks = [task.name for task in SUITES["dm_control"].tasks()]
-    rows = [
-        row
-        for file in ("xsac", "td3", "xtd3")
-        for row in changed_by_task(file, [name for name in ONLINE if name.removesuffix("_dq") == file], tasks)
-    ]
-    yield from table(("task", "value", "methods"), rows)
+    yield from table(("task", "value", "methods"), changed_by_task("online", [*ONLINE], tasks))
 
 
 def changed_by_task(
@@ -111,7 +109,7 @@ def changed_by_task(
     for task in tasks:
         having: dict[str, list[str]] = {}
         for method in methods:
-            usual, config = get_config(method), get_config(method, env_name=task)
+            usual, config = get_config(method), get_config(f"{method}@{task}")
             for name in config:
                 if config[name] != usual[name]:
                     having.setdefault(assignments({name: config[name]}), []).append(method)
@@ -144,7 +142,7 @@ def finetuning() -> Iterator[str]:
         if own:
             rows.append((f"`{method}`", "", assignments(own)))
         for file, get_config in offline_files().items():
-            config = get_config(method)
+            config = get_config(f"{method}@finetune")
             values = {name: config[name] for name in usual if config[name] != (usual | own)[name]}
             if values:
                 rows.append((f"`{method}`", f"`configs/{file}_config.py`", assignments(values)))
@@ -164,22 +162,20 @@ def methods() -> Iterator[str]:
 
 def offline_table(name: str) -> list[str]:
     configs = {file: get_config(name) for file, get_config in offline_files().items()}
+    for file, get_config in offline_files().items():
+        if "finetune" in files()[file].get("WHEN", {}):
+            configs[f"{file}, fine-tuning"] = get_config(f"{name}@finetune")
     rows = []
     for field in describe_fields(name):
-        cells = []
-        for config in configs.values():
-            value = config[field.name]
-            own = OFFLINE[name].by_suite.get(config.suite, {})
-            text = "" if value == field.default else shown(value)
-            cells.append(f"*{text}*" if text and own.get(field.name) == value else text)
+        values = [config[field.name] for config in configs.values()]
+        cells = ["" if value == field.default else shown(value) for value in values]
         rows.append((f"`{field.name}`", shown(field.default), *cells, field.source))
     return table(("name", "default", *configs, "source of the default"), rows)
 
 
 def online_table(name: str) -> list[str]:
-    file = name.removesuffix("_dq")
-    get_config = files()[file]["get_config"]
-    config, small = get_config(name), get_config(name, network="small")
+    get_config = files()["online"]["get_config"]
+    config, small = get_config(name), get_config(f"{name}@small")
     settings = [
         FieldDescription(name, one.usual, one.valid, one.meaning, BufferSettings.__name__)
         for name, one in settings_of(BufferSettings).items()
@@ -196,7 +192,7 @@ def online_table(name: str) -> list[str]:
                 field.source,
             )
         )
-    return table(("name", "default", file, "with `--network=small`", "source of the default"), rows)
+    return table(("name", "default", "online", "with `--network=small`", "source of the default"), rows)
 
 
 @functools.cache
@@ -208,7 +204,7 @@ def files() -> dict[str, dict[str, Any]]:
 
 def offline_files() -> dict[str, Callable[[str], ConfigDict]]:
     functions = {file: space["get_config"] for file, space in files().items()}
-    return {file: function for file, function in functions.items() if function().suite}
+    return {file: function for file, function in functions.items() if file != "online"}
 
 
 def prose(docstring: str | None) -> str:

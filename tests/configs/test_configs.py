@@ -7,13 +7,8 @@ from pathlib import Path
 import pytest
 from ml_collections import ConfigDict
 
-from xql_jax.configuration import (
-    choose_config,
-    defaults,
-    file_for_suite,
-    learner_from_config,
-    with_fields,
-)
+from xql_jax.config_files import config_of, file_for_suite
+from xql_jax.configuration import choose_config, learner_from_config, with_fields
 from xql_jax.learners.fields import hyperparameters
 from xql_jax.learners.registry import OFFLINE, ONLINE, make_learner
 from xql_jax.method_settings import FinetuningSettings
@@ -25,13 +20,11 @@ from xql_jax.training.schedule import parse_ramps
 
 ROOT = Path(__file__).resolve().parents[2]
 PAPER = Path(__file__).parent / "paper"  # the tables as printed; blank: the paper leaves it out
-ONLINE_FILES = {name: name.removesuffix("_dq") for name in ONLINE}
-FILES = {path.stem.removesuffix("_config") for path in (ROOT / "configs").glob("*_config.py")}
-FILES = sorted(FILES - set(ONLINE_FILES.values()))
+FILES = {path.stem.removesuffix("_config") for path in (ROOT / "configs").glob("*_config.py")} - {"online"}
 
 
-def get_config(name, *algorithm, **task):
-    return runpy.run_path(str(ROOT / "configs" / f"{name}_config.py"))["get_config"](*algorithm, **task)
+def get_config(name, *text):
+    return runpy.run_path(str(ROOT / "configs" / f"{name}_config.py"))["get_config"](*text)
 
 
 def online(algorithm, task="cartpole-swingup", network="paper"):
@@ -55,9 +48,10 @@ def test_there_is_a_file_for_every_suite():
 
 
 @pytest.mark.parametrize("algorithm", sorted(OFFLINE))
-@pytest.mark.parametrize("name", FILES)
-def test_every_file_gives_every_algorithm(name, algorithm):
-    config = get_config(name, algorithm)
+@pytest.mark.parametrize("tag", ["", "finetune"])
+@pytest.mark.parametrize("name", sorted(FILES))
+def test_every_file_gives_every_algorithm(name, tag, algorithm):
+    config = get_config(name, f"{algorithm}@{tag}")
     known = hyperparameters(make_learner(algorithm))
     assert set(config) == {*known, *settings_of(FinetuningSettings), "algorithm", "suite"}
     with pytest.raises(AttributeError):
@@ -68,16 +62,19 @@ def test_every_file_gives_every_algorithm(name, algorithm):
         assert config[field] == (pytest.approx(value) if isinstance(value, float) else value), field
     changes = parse_ramps(config.online, learner, 10, {})  # raises for a field that it lacks
     cloning = "xql", "xql_bellman", "mxql", "iql", "bc"
-    changing = {"pointmaze_finetune": ("xql", "iql"), "kitchen": cloning, "mujoco": cloning}
+    changing = {"pointmaze": ("xql", "iql") if tag else (), "kitchen": cloning, "mujoco": cloning}
     assert bool(changes) == (algorithm in changing.get(name, ()))
 
 
 def test_a_layer_wins_over_those_before_it():
-    """The field's own default, the method's, its suite's, the file's, Table 4's, the user's."""
-    assert defaults("xql", "own").awr_temperature == make_learner("xql").policy.awr_temperature
-    assert defaults("awac", "own").awr_temperature == 0.5
-    assert (defaults("awac", "kitchen").awr_temperature, defaults("awac", "kitchen").batch_size) == (10, 1024)
+    """The field's own default, the method's, the file's, in it a tag's, Table 4's, the user's."""
+    assert config_of("xql").awr_temperature == make_learner("xql").policy.awr_temperature
+    assert config_of("awac").awr_temperature == 0.5
+    kitchen = get_config("kitchen", "awac")
+    assert (kitchen.awr_temperature, kitchen.batch_size) == (10, 1024)
     assert get_config("pointmaze", "cql").actor_lr == 3e-4
+    assert get_config("pointmaze", "xql").beta == 0.2
+    assert get_config("pointmaze", "xql@finetune").beta == 0.5
     task = "antmaze-umaze-v0"
     file = choose_config(OfflineSettings, env_name=task)
     settings = {"config": file.config, "env_name": task, "tuned": True}
@@ -88,11 +85,32 @@ def test_a_layer_wins_over_those_before_it():
     assert (resolved.config.beta, resolved.config.v_updates, resolved.batch_size) == (3.5, 4, 8)
 
 
-def test_a_suite_without_a_file_of_its_own_has_the_methods_values_for_it(monkeypatch):
-    monkeypatch.setitem(OFFLINE["onestep"].by_suite, "dm_control", {"awr_temperature": 0.25})
-    config = choose_config(OfflineSettings, "onestep", env_name="cheetah-run", has_data=True).config
-    assert (config.suite, config.awr_temperature) == ("dm_control", 0.25)
-    assert get_config("own", "onestep").awr_temperature != 0.25
+def test_a_row_is_for_whom_it_names():
+    rows = {
+        "all": {"discount": 0.5, "hidden_dims": (3,)},
+        "in_sample": {"awr_temperature": 5.0},
+        "iql bc": {"actor_lr": 0.5},
+        "xql": {"beta": 4.0},
+    }
+    when = {"cube": {"xql": {"beta": 7.0}}}
+
+    def found(text, *names):
+        config = config_of(text, "suite", rows, when)
+        return [config[name] for name in names]
+
+    usual = config_of("xql")
+    assert found("xql", "discount", "awr_temperature", "actor_lr") == [0.5, 5.0, usual.actor_lr]
+    assert found("xql+reverse_kl@cub", "beta", "value_hidden_dims") == [4.0, (3,)]
+    assert found("xql@cube-single@small", "beta", "suite") == [7.0, "suite"]
+    assert found("iql", "actor_lr", "awr_temperature") == [0.5, 5.0]
+    assert found("bc", "actor_lr", "actor_hidden_dims") == [0.5, (3,)]  # without the fields that it lacks
+    # A method's own default stays against a row for methods like XQL.
+    assert found("eql", "awr_temperature") == [OFFLINE["eql"].defaults["awr_temperature"]]
+    for wrong in ({"all": {"betta": 1.0}}, {"in_sample": {"betta": 1.0}}, {"xql bc": {"betta": 1.0}}):
+        with pytest.raises(ValueError, match="no method has 'betta'; nearest known: beta"):
+            config_of("xql", "suite", wrong)
+    with pytest.raises((AttributeError, KeyError), match="expectile"):  # another method's
+        config_of("xql", "suite", {"xql": {"expectile": 0.5}})
 
 
 @pytest.mark.parametrize("row", table(4), ids=lambda row: row["dataset"])
@@ -112,7 +130,7 @@ def test_table_4(row):
     assert resolved.batch_size == int(row["batch_size_tuned"])
 
 
-@pytest.mark.parametrize("algorithm", ONLINE_FILES)
+@pytest.mark.parametrize("algorithm", ONLINE)
 def test_table_5_and_small_networks_for_a_laptop(algorithm):
     column = "SAC" if "sac" in algorithm else "TD3"
     rows = {row["parameter"]: row[column] for row in table(5)}

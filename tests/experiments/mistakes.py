@@ -17,7 +17,7 @@ MAINS = {
     "finetune": EXPERIMENTS / "train_finetune.py", "finetune-from": EXPERIMENTS / "train_finetune.py",
     "inspect": EXPERIMENTS / "inspect_dataset.py", "collect-random": EXPERIMENTS / "collect.py",
 }  # fmt: skip
-TD3 = f"--config={ROOT / 'configs' / 'td3_config.py'}"
+TD3 = f"--config={ROOT / 'configs' / 'online_config.py'}:td3"
 ONLINE_ARGUMENTS = (  # of a good online run
     "--env_name=pendulum-swingup", "--config.network=small", "--config.hidden_dims=(8,)",
     "--config.warmup_steps=20", "--config.batch_size=8", "--config.buffer_size=150", "--max_steps=200",

@@ -2,9 +2,10 @@
 
 import pytest
 
-from xql_jax import configuration
+from xql_jax import config_files
 from xql_jax.commands.command_line import hyperparameters_in
-from xql_jax.configuration import defaults, with_fields
+from xql_jax.config_files import config_of
+from xql_jax.configuration import with_fields
 from xql_jax.errors import UserError
 from xql_jax.reports.report import ReportSettings
 from xql_jax.runs.acting_settings import FinetuneSettings, OnlineSettings
@@ -30,15 +31,15 @@ def test_a_whole_number_may_be_written_as_people_write_it():
 
 def test_a_users_own_config_comes_before_those_of_the_package(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    shipped = configuration.shipped("configs") / "kitchen_config.py"
-    assert configuration.find_config("configs/kitchen_config.py") == shipped
-    assert configuration.find_config("kitchen") == shipped
+    shipped = config_files.shipped("configs") / "kitchen_config.py"
+    assert config_files.find_config("configs/kitchen_config.py") == shipped
+    assert config_files.find_config("kitchen") == shipped
     own = tmp_path / "configs" / "kitchen_config.py"
     own.parent.mkdir()
     own.touch()
-    assert configuration.find_config("kitchen").resolve() == own
+    assert config_files.find_config("kitchen").resolve() == own
     with pytest.raises(UserError, match=r"no file 'elsewhere/kitchen\.py'"):
-        configuration.find_config("elsewhere/kitchen.py")
+        config_files.find_config("elsewhere/kitchen.py")
 
 
 KINDS = (
@@ -75,7 +76,7 @@ def test_hyperparameters_are_taken_out_of_the_arguments(typed, rest, fields):
 
 
 def test_fields_are_parsed_to_the_type_of_their_default():
-    config = defaults("xql", "pointmaze")
+    config = config_of("xql", "pointmaze")
     typed = {"beta": "1e-1", "num_critics": "1e0", "layer_norm": "true", "actor_hidden_dims": "(8,)"}
     changed = with_fields(config, {**typed, "hidden_dims": "256/64", "loss": "plain"})
     assert (changed.beta, changed.num_critics, changed.layer_norm) == (0.1, 1, True)

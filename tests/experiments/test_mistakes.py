@@ -14,15 +14,16 @@ SOURCE = (ROOT / "configs" / "pointmaze_config.py").read_text()
 CONFIGS = {  # by name of the file, what is in it
     "syntax": SOURCE.replace("def get_config(", "def get_config(("),
     "dictionary": "def get_config():\n    return {'beta': 1.0}\n",
-    "betta": SOURCE.replace("return config", "config.betta = 0.5\n    return config"),
-    "for_all": SOURCE.replace("tau=0.02", "betta=0.02"),
-    "in_sample": SOURCE.replace("num_critics=1", "betta=1"),
+    "betta": SOURCE.replace('"xql": {', '"xql": {"betta": 0.5, '),
+    "for_all": SOURCE.replace('"tau": 0.02', '"betta": 0.02'),
+    "in_sample": SOURCE.replace('"num_critics": 1', '"betta": 1'),
+    "of_iql": "from xql_jax.config_files import config_of\ndef get_config():\n    return config_of('iql')\n",
 }
 MISTAKES = """
 # flags
 train --num_seed=2 => num_seed | num_seeds
 train hopper-medium-v2 => 'hopper-medium-v2' | --name=value
-figures --out=a => --out: unknown setting; give output
+figures --out=a => --out: unknown setting; nearest known: output
 # environments
 train --env_name=pointmaze-umaz-v0 => 'pointmaze-umaz-v0' | umaze-v0
 train --legacy_inertia => --legacy_inertia | pointmaze | locomotion
@@ -42,7 +43,8 @@ train --config=dictionary_config.py => no config | configs/
 online --config={configs}/pointmaze_config.py => xql-train-offline trains it
 train --config=betta_config.py => betta_config.py | Did you mean "beta"
 train --config=for_all_config.py => for_all_config.py | no method has 'betta' | beta
-train --config=in_sample_config.py --method=bc => no method has 'betta' | beta
+train --config=in_sample_config.py => no method has 'betta' | beta
+train --config=of_iql_config.py --method=bc => of_iql_config.py | a config of iql | leave out bc
 train --method=sac => 'sac' | xql-train-online trains it
 train --config={configs}/pointmaze_config.py:iql --method=bc => --method=bc | leave out one
 finetune-from --method=iql --checkpoint={run} => --method: the run of --checkpoint has its own

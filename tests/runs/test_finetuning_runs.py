@@ -16,7 +16,7 @@ from tiny_runs import (
     write_dataset,
 )
 
-from xql_jax.configuration import defaults
+from xql_jax.config_files import config_of
 from xql_jax.data.dataset import Dataset
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.errors import UserError
@@ -162,7 +162,7 @@ def test_a_part_of_the_data_is_drawn_for_all_members_and_kept(data, tmp_path, ca
     [
         ({"env_name": None}, "needs an environment: give --env_name"),
         (
-            {"env_name": "playground:CheetahRun", "config": defaults("xql", "compiled")},
+            {"env_name": "playground:CheetahRun", "config": config_of("xql", "compiled")},
             "other environments than compiled ones: cheetah-run is the same task",
         ),
         ({"member": 0}, "--member chooses among those of --checkpoint"),
@@ -185,7 +185,7 @@ def test_mistakes(data, tmp_path, changes, told):
 )
 def test_kitchens_online_rewards_are_those_of_its_data(data, monkeypatch, env_name, reward, counts):
     """If these are D4RL's, which has 1 in each step in which the microwave is open."""
-    config = defaults("xql", env_name.split("-")[0])
+    config = config_of("xql", env_name.split("-")[0])
     settings = finetune_settings(data, config=config, env_name=env_name, normalize_observations=False)
     rows = np.zeros((5, 60), np.float32)
     rows[:, [22, 30 + 22]] = -0.75
@@ -204,7 +204,7 @@ def test_a_task_of_dm_control_is_scored_by_references_in_the_data_alone(data, tm
         **{"metadata/random_return": 0.0, "metadata/expert_return": 500.0},
     )
     changes = {"env_name": "pendulum-swingup", "dataset": (str(file),), "eval_episodes": 0}
-    config = defaults("xql", "own")
+    config = config_of("xql", "own")
     source = run_offline(offline_settings(data, config=config, save_dir=str(tmp_path), **changes))
     assert load_run(source.path).references == (0.0, 500.0)
     again = finetune_settings(data, config=config, checkpoint=str(source.path), **changes)

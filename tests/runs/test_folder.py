@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from xql_jax.configuration import find_config, load_config
+from xql_jax.configuration import choose_config
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.envs import OURS
 from xql_jax.errors import Damaged, UserError
@@ -231,7 +231,7 @@ def test_one_process_at_a_time(tmp_path):
     ],
 )
 def test_the_label_has_what_differs_from_the_file(sweep, fields, expected):
-    base = load_config(find_config("pointmaze"), DataSettings).to_dict()
+    base = choose_config(DataSettings).config.to_dict()
     batch_size = 64 if expected else 256
     identity = {"config": base | fields, "sweep": sweep, "batch_size": batch_size}
     assert run_label(base, identity) == expected

@@ -21,7 +21,7 @@ from ml_collections import ConfigDict
 from tiny_runs import SCHEDULE, online_settings, small, stopped_at, write_dataset
 
 import xql_jax
-from xql_jax.configuration import defaults
+from xql_jax.config_files import config_of
 from xql_jax.data.policy_files import read_policy
 from xql_jax.policy import load_policy
 from xql_jax.runs.kinds import train_run
@@ -151,7 +151,7 @@ def test_a_hyperparameter_that_a_later_version_adds_is_neutral_in_earlier_runs(t
     earlier = version("pass")
     field = "margin: Numeric = fields.traced(0.5, fields.NOT_NEGATIVE, neutral=0.0)"
     assert version(field, margin=0.0, resume=True).path == earlier.path
-    config = defaults("growing:fit", "pointmaze")
+    config = config_of("growing:fit", "pointmaze")
     assert dataclasses.replace(OFFLINE, config=config).resolved().identity["config"]["margin"] == 0.5
     assert load_run(earlier.path).learner.value.margin == 0.0
     tuned = xql_jax.train_finetune(checkpoint=earlier.path, max_steps=4, eval_episodes=0, progress=False)

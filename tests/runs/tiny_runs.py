@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from main_runs import contents, write_dataset  # noqa: F401
 
-from xql_jax.configuration import defaults, update_all
+from xql_jax.config_files import config_of
 from xql_jax.runs.acting_settings import FinetuneSettings, OnlineSettings
 from xql_jax.runs.load import load_run
 from xql_jax.runs.run_settings import OfflineSettings
@@ -22,9 +22,7 @@ SIX = {"seed": 3, "num_seeds": 6}
 
 def small(method, **values):
     """A config for the point mazes with networks of eight units."""
-    config = defaults(method, "pointmaze")
-    update_all(config, **{"hidden_dims": (8,), **values})
-    return config
+    return config_of(method, "pointmaze", {"all": {"hidden_dims": (8,), **values}})
 
 
 def of_data(folder):

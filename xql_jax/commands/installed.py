@@ -7,7 +7,7 @@ import functools
 import runpy
 from collections.abc import Callable
 
-from xql_jax.configuration import shipped
+from xql_jax.config_files import shipped
 
 
 def __getattr__(name: str) -> Callable[[], object]:

@@ -7,7 +7,8 @@ from typing import Any
 
 from absl import flags
 
-from xql_jax.configuration import defaults, tuned
+from xql_jax.config_files import config_of
+from xql_jax.configuration import tuned
 from xql_jax.learners.registry import describe_fields, method_named, method_of
 from xql_jax.reports.run_summary import ranked
 from xql_jax.rollout.scores import shown
@@ -52,8 +53,8 @@ def described_settings(job: Job) -> Iterator[tuple[str, object, str, str]]:
     is_tuned = isinstance(settings, OfflineSettings) and settings.tuned
     of_table = tuned(config, settings.task and settings.task.name) if is_tuned else {}
     recipe = method_named(method_of(config.algorithm))
-    without_file = defaults(config.algorithm, file.suite)
-    of_method = {*recipe.defaults, *recipe.settings, *recipe.by_suite.get(file.suite, {})}
+    without_file = config_of(config.algorithm)
+    of_method = {*recipe.defaults, *recipe.settings}
 
     def source(name: str, value: object) -> str:
         if name in settings.given:

@@ -65,13 +65,6 @@ def mean_q(
 METHOD = fields.Method(
     AWAC,
     {"awr_temperature": 0.5, "decay_actor_lr": False, "actor_hidden_dims": (256, 256, 256, 256)},
-    by_suite={
-        "locomotion": {"awr_temperature": 3.0},
-        "antmaze": {"awr_temperature": 10.0},
-        "kitchen": {"awr_temperature": 10.0},
-        "adroit": {"awr_temperature": 10.0},
-        "pointmaze": {"awr_temperature": 10.0},
-    },
     settings={"batch_size": 1024, "scale_rewards": False},
 )
 METHODS = {"awac": METHOD}

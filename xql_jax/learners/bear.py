@@ -105,7 +105,6 @@ METHOD = fields.Method(
     BEAR,
     {"warm_start": 40_000.0, "backup_actions": 10, "min_share": 0.75, "behavior_hidden_dims": (750, 750)}
     | {"actor_lr": 1e-4, "critic_lr": 3e-4, "behavior_lr": 3e-4},
-    by_suite={"pointmaze": {"behavior_lr": 1e-3, "warm_start": 3_000.0}},
     settings={"scale_rewards": False},
 )
 METHODS = {"bear": METHOD}

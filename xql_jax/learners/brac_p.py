@@ -180,7 +180,6 @@ METHOD = fields.Method(
     BRACP,
     {"actor_lr": 3e-5, "critic_lr": 1e-3, "behavior_lr": 5e-4, "critic_hidden_dims": (300, 300)}
     | dict.fromkeys(("actor_hidden_dims", "behavior_hidden_dims"), (200, 200)),
-    by_suite={"pointmaze": {"behavior_lr": 1e-3, "warm_start": 3_000.0}},
     settings={"scale_rewards": False},
 )
 METHODS = {"brac_p": METHOD}

@@ -50,12 +50,6 @@ class CalQL(cql.CQL):
 METHOD = fields.Method(
     CalQL,
     {**cql.METHOD.defaults, **dict.fromkeys(("actor_hidden_dims", "critic_hidden_dims"), (256, 256))},
-    by_suite={
-        "antmaze": {"cql_threshold": 4.0, "critic_hidden_dims": (256,) * 4, "endless": True},
-        "kitchen": {"actor_hidden_dims": (512,) * 3, "critic_hidden_dims": (512,) * 3, "endless": True},
-        "adroit": {"cql_alpha": 1.0, "actor_hidden_dims": (512,) * 2, "critic_hidden_dims": (512,) * 3},
-        "pointmaze": cql.METHOD.by_suite["pointmaze"],
-    },
     settings={**cql.METHOD.settings, "offline_fraction": 0.5},
 )
 METHODS = {"cal_ql": METHOD}

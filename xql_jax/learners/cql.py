@@ -164,14 +164,6 @@ METHOD = fields.Method(
         **dict.fromkeys(("actor_hidden_dims", "critic_hidden_dims"), (256, 256, 256)),
         **dict.fromkeys(("actor_period", "target_period"), 1),
     },
-    by_suite={
-        "antmaze": {"cql_alpha": 5.0, "cql_threshold": 5.0},
-        "kitchen": {"cql_alpha": 1.0, "cql_threshold": 5.0},
-        "adroit": {"cql_alpha": 1.0, "cql_threshold": 5.0},
-        # Rewards are 0 or 1, and with a weight of 5 Q of the data's actions is below 0. The best of 0.1, 0.5
-        # and 1 on seed 100.
-        "pointmaze": {"cql_alpha": 0.1},
-    },
     settings={"scale_rewards": False},
 )
 METHODS = {"cql": METHOD}

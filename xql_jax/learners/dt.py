@@ -151,16 +151,8 @@ def _pushed(window: Windows, *now: Array) -> Windows:
     return Windows._make((*map(push, window[:-1], latest), window.highest_return))
 
 
-# The point mazes' values are for a run of some 30,000 updates on a CPU.
 METHOD = fields.Method(
     DecisionTransformer,
-    by_suite={
-        "locomotion": {"return_scale": 250.0},
-        "antmaze": {"return_scale": 250.0},
-        "kitchen": {"return_scale": 100.0},
-        "pointmaze": {"return_scale": 20.0, "context_length": 10, "embed_dim": 64, "num_layers": 2}
-        | {"actor_lr": 1e-3, "actor_warmup_steps": 1000.0},
-    },
     settings={"batch_size": 64, "normalize_observations": True},
 )
 METHODS = {"dt": METHOD}

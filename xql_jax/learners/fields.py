@@ -93,9 +93,8 @@ class Method(Generic[P]):
 
     Args:
         defaults: the hyperparameters with another default than in the parts' classes.
-        settings: those of `FinetuningSettings` with another default than there.
-        by_suite: per suite (see `Task.suite`), the hyperparameters and settings that the method's authors
-            change there. The files in configs/ start from these and may override them.
+        settings: those of `FinetuningSettings` with another default than there. A suite's values for the
+            method are rows of the files in configs/.
     """
 
     def __init__(
@@ -104,11 +103,10 @@ class Method(Generic[P]):
         defaults: Mapping[str, object] | None = None,
         *,
         settings: Mapping[str, object] | None = None,
-        by_suite: Mapping[str, Mapping[str, object]] | None = None,
         **parts: Callable,
     ):
         self.learner, self.defaults, self.parts = learner, defaults or {}, parts
-        self.settings, self.by_suite = settings or {}, by_suite or {}
+        self.settings = settings or {}
 
     def __call__(self, **hyperparameters: object) -> P:
         """Makes the learner; raises UserError if a hyperparameter is unknown or its value is impossible."""

@@ -81,28 +81,16 @@ class Exponential(parts.ValueFit[V]):
         return v, targets, self.alpha
 
 
-def by_suite(locomotion: float, antmaze: float, kitchen: float, pointmaze: float) -> dict[str, dict]:
-    """The alpha of each suite; that of the point mazes was chosen here, on seeds 100 and 101."""
-    return {
-        "locomotion": {"alpha": locomotion},
-        "antmaze": {"alpha": antmaze, "actor_lr": 2e-4, "value_lr": 2e-4, "critic_lr": 2e-4},
-        "kitchen": {"alpha": kitchen},
-        "pointmaze": {"alpha": pointmaze},
-    }
-
-
 METHODS = {
     "sql": fields.Method(
         InSample,
         {"layer_norm": True},
-        by_suite=by_suite(1.0, antmaze=0.1, kitchen=0.5, pointmaze=0.05),
         value=Sparse,
         policy=PositiveAdvantage,
     ),
     "eql": fields.Method(
         InSample,
         {"layer_norm": True, "awr_temperature": 10.0},
-        by_suite=by_suite(2.0, antmaze=0.5, kitchen=2.0, pointmaze=0.1),
         value=Exponential,
     ),
 }

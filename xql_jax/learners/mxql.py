@@ -43,13 +43,6 @@ class Maclaurin(parts.ValueFit):
 METHOD = fields.Method(
     InSample,
     {"layer_norm": True},
-    by_suite={
-        "locomotion": {"beta": 2.0},
-        "antmaze": {"beta": 0.6, "decay_actor_lr": False},
-        "kitchen": {"beta": 5.0},
-        "adroit": {"beta": 8.0},  # XQL's
-        "pointmaze": {"beta": 0.5},  # chosen here, on seeds 100 and 101
-    },
     value=Maclaurin,
 )
 METHODS = {"mxql": METHOD}

@@ -79,7 +79,6 @@ METHOD = fields.Method(
         "tau": 0.0025,
         "value_actions": 10,
     },
-    by_suite={"kitchen": {"awr_temperature": 0.1}},
     settings={"batch_size": 512, "scale_rewards": False},
 )
 METHODS = {"onestep": METHOD}

@@ -68,13 +68,6 @@ HIDDEN = (256, 256, 256)
 METHOD = fields.Method(
     ReBRAC,
     {"actor_lr": 1e-3, "critic_lr": 1e-3, "actor_hidden_dims": HIDDEN, "critic_hidden_dims": HIDDEN},
-    by_suite={
-        "locomotion": {"actor_bc_coef": 0.01, "critic_bc_coef": 0.01},
-        "antmaze": {"actor_lr": 3e-4, "critic_lr": 5e-5, "discount": 0.999}
-        | {"actor_bc_coef": 0.002, "critic_bc_coef": 0.001},
-        "adroit": {"actor_lr": 3e-4, "critic_lr": 3e-4, "actor_bc_coef": 0.05, "critic_bc_coef": 0.1},
-        "pointmaze": {"actor_bc_coef": 0.003, "critic_bc_coef": 0.001},
-    },
     settings={"batch_size": 1024, "scale_rewards": False},
 )
 METHODS = {"rebrac": METHOD}

@@ -3,7 +3,7 @@
 Source: Ball et al. 2023, "Efficient Online Reinforcement Learning with Offline Data": symmetric sampling
 (`PriorData`), layer norm in the critics, an ensemble of them with random subsets in the targets, and many
 updates of Q per step of the environment and of the policy.
-Hyperparameters: ikostrikov/rlpd, configs/rlpd_config.py and sac_config.py, the commands in README.md, and
+Hyperparameters: ikostrikov/rlpd, its configs/rlpd_config.py and sac_config.py, the commands in README.md, and
 rlpd/agents/sac/sac_learner.py lines 78 and 79 (target entropy). That code has no values for kitchen or point
 mazes, and Adroit's are for AWAC's sparse tasks (pen-binary-v0).
 Differs: they average the critics' errors over the ensemble. Here the errors are summed, which makes no
@@ -59,7 +59,6 @@ class RLPD(SoftActorCritic):
         return tuple(jax.tree.map(lambda leaf, i=i: leaf[i], drawn) for i in range(self.num_min_critics))
 
 
-THREE_LAYERS = {"actor_hidden_dims": (256, 256, 256), "critic_hidden_dims": (256, 256, 256)}
 METHOD = fields.Method(
     RLPD,
     {
@@ -69,10 +68,6 @@ METHOD = fields.Method(
         "initial_entropy_coef": 1.0,
         "actor_period": 20,
         "target_period": 1,
-    },
-    by_suite={
-        "antmaze": {"backup_entropy": False, "num_min_critics": 1, **THREE_LAYERS},
-        "adroit": {"backup_entropy": False, **THREE_LAYERS},
     },
     settings={
         "scale_rewards": False,

@@ -10,7 +10,8 @@ from typing import Self
 
 from ml_collections import ConfigDict
 
-from xql_jax.configuration import ConfigFile, check_suite, tuned, with_every_width
+from xql_jax.config_files import with_every_width
+from xql_jax.configuration import ConfigFile, check_suite, tuned
 from xql_jax.data.dataset import Dataset, name_of
 from xql_jax.envs import BACKENDS, Simulation
 from xql_jax.errors import UserError
