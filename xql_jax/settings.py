@@ -157,11 +157,7 @@ def recorded(default: Any, domain: Domain, meaning: str, **more: Any) -> Any:
 
 
 def traced(default: float, domain: Domain, meaning: str = "", **more: Any) -> float:
-    """Declares a learner's number that sweeps within one program.
-
-    `neutral`, here and in `static`, is for a field that a later version adds to a released method: with this
-    value the method is as without the field. Runs do not record it, so earlier ones are read and resumed.
-    """
+    """Declares a learner's number that sweeps within one program."""
     return recorded(default, domain, meaning, kind=float, traced=True, **more)
 
 

@@ -13,11 +13,10 @@ from xql_jax.configuration import choose_config
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.envs import OURS
 from xql_jax.errors import Damaged, UserError
-from xql_jax.files import read_record, write_record
+from xql_jax.files import read_record
 from xql_jax.method_settings import DataSettings
 from xql_jax.runs import machine
 from xql_jax.runs.folder import RunFolder, defining, read_config, run_label
-from xql_jax.runs.load import load_run
 from xql_jax.tasks import get_task
 from xql_jax.training.members import make_members
 
@@ -136,25 +135,6 @@ def test_a_note_in_config_is_kept_and_what_defines_the_run_is_not_edited(tmp_pat
         file.write_text(json.dumps({**edited, **change}))
         with pytest.raises(Damaged, match=r"config\.json: damaged"):
             read_config(file)
-
-
-def test_a_newer_format_is_refused_and_left_as_it_is(tmp_path):
-    """By its number: a run of an unreleased version, which has none, goes on."""
-    folder = begun(tmp_path)
-    file = folder.path / "config.json"
-    content = read_record(file)
-    write_record(file, {name: value for name, value in content.items() if name != "format"})
-    assert read_record(begun(tmp_path, resume=True).path / "config.json")["format"] == content["format"] == 1
-    later = {**content["versions"], "xql_jax": "2.3.4"}
-    write_record(file, {**content, "format": 2, "resumed": [{"versions": later}]})
-    before = file.read_bytes()
-    for read in (lambda: load_run(folder.path), lambda: begun(tmp_path, resume=True)):
-        with pytest.raises(
-            UserError, match=r"config\.json: written by xql_jax 2\.3\.4, in format 2; "
-        ) as error:
-            read()
-        assert not isinstance(error.value, Damaged)  # such a file is written anew
-    assert file.read_bytes() == before
 
 
 def test_a_folder_that_cannot_be_made(tmp_path):

@@ -71,11 +71,6 @@ def awr_temperature() -> float:
     )
 
 
-def neutral_values(learner: Part) -> dict[str, object]:
-    """Returns the neutral values of the hyperparameters that have one: a run's config may lack these."""
-    return {name: one.neutral for name, one in settings_of(learner).items() if one.neutral is not None}
-
-
 def traced_names(learner: Part) -> list[str]:
     """Returns the names of the hyperparameters that a sweep may vary."""
     return [name for name, one in settings_of(learner).items() if one.traced]

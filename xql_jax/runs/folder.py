@@ -16,7 +16,7 @@ from xql_jax.files import as_json, digest, locked, read_record, with_numbers, wr
 from xql_jax.learners import registry
 from xql_jax.logs.csv_rows import TIMES
 from xql_jax.reports.run_summary import FINE_TUNING, OFFLINE_TRAINING, ONLINE_TRAINING
-from xql_jax.runs.machine import differences, other_code, surroundings, versions
+from xql_jax.runs.machine import differences, other_code, surroundings
 from xql_jax.settings import as_typed
 from xql_jax.tasks import Task
 from xql_jax.training.checkpoints import Checkpoints, TrainingFiles
@@ -24,9 +24,6 @@ from xql_jax.training.members import Member, fields_given
 from xql_jax.types import Json
 
 LOG = logging.getLogger(__name__)
-# The format of all files in a run's folder, see docs/versions.md. It grows if earlier versions would misread
-# the files. config.json has `format`, `versions`, `resumed` and `digest` in every format.
-FORMAT = 1
 LOCK = ".lock"  # a file that a run holds as long as it lives
 LONGEST_LABEL = 60  # characters
 # Settings that a label can contain besides the config's fields.
@@ -166,7 +163,6 @@ class RunFolder:
 
     def _write_config(self, began: Json, resumed: Sequence[Json]) -> None:
         content = {
-            "format": FORMAT,
             **self.recorded,
             "max_steps": self.max_steps,
             **self.about,
@@ -255,17 +251,9 @@ def defining(content: Json) -> Json:
 def read_config(file: Path) -> Json:
     """Returns the content of config.json, in which entries that do not define the run may be edited or added.
 
-    Raises the errors of `read_record`, and UserError if a later version wrote it, in a newer format.
+    Raises the errors of `read_record`.
     """
-    content = read_record(file, lambda content: digest(defining(content))[:16] == content.get("run"))
-    number = content.get("format", FORMAT)  # unreleased versions wrote none; whatever fits is read
-    if number not in range(1, FORMAT + 1):
-        writer = [content, *content["resumed"]][-1]["versions"]["xql_jax"]
-        raise UserError(
-            f"{file}: written by xql_jax {writer}, in format {number}; the version here, "
-            f"{versions()['xql_jax']}, reads formats up to {FORMAT}: install {writer} or a later one"
-        )
-    return content
+    return read_record(file, lambda content: digest(defining(content))[:16] == content.get("run"))
 
 
 def read_summary(file: Path, run: str) -> Json:

@@ -20,7 +20,7 @@ from xql_jax.envs import Simulation, action_bounds
 from xql_jax.errors import Damaged, UserError
 from xql_jax.files import with_numbers
 from xql_jax.jax_settings import check_platforms, settings_of_jax
-from xql_jax.learners.fields import neutral_values
+from xql_jax.learners.fields import hyperparameters
 from xql_jax.learners.registry import make_learner
 from xql_jax.logs.csv_rows import Row, parse_rows
 from xql_jax.method_settings import HORIZON
@@ -65,7 +65,7 @@ def load_run(
     try:
         return SavedRun(path, content, step, member, env_name)
     except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path / 'config.json'}: of another version of the program ({error!r})") from error
+        raise UserError(f"{path / 'config.json'}: {_made_by(content)}, cannot be read ({error!r})") from error
 
 
 class SavedRun:
@@ -158,8 +158,8 @@ class SavedRun:
 
     @property
     def whole_config(self) -> Json:
-        """Its config with the hyperparameters that it leaves out, which have their neutral values."""
-        return {**neutral_values(make_learner(self.algorithm)), **with_numbers(self.config)}
+        """Its config, with the defaults of hyperparameters that later versions have added."""
+        return {**hyperparameters(make_learner(self.algorithm)), **with_numbers(self.config)}
 
     @functools.cached_property
     def learner(self) -> Learner:
@@ -182,7 +182,7 @@ class SavedRun:
         except UserError as error:
             if ":" in self.algorithm:  # a user's own method, which may not be imported
                 raise
-            raise UserError(f"{self.path / 'config.json'}: of another version ({error})") from error
+            raise UserError(f"{self.path / 'config.json'}: {_made_by(self.content)} ({error})") from error
 
     @functools.cached_property
     def members(self) -> list[Member]:
@@ -296,6 +296,11 @@ class SavedRun:
         states = stacked([self.states[member.name] for member in members])
         act = deterministic_policy(stacked(learners_of(self.learner, members)), states)
         return deciding(finite_policy(act, report) if report else act, self.preprocessing)
+
+
+def _made_by(content: Json) -> str:
+    """Returns which version made a run, for messages, from its config.json."""
+    return f"made by xql_jax {content.get('versions', {}).get('xql_jax', 'of another version')}"
 
 
 def all_runs(root: Path) -> Iterator[SavedRun]:

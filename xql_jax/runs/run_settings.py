@@ -15,8 +15,6 @@ from xql_jax.configuration import ConfigFile, check_suite, tuned
 from xql_jax.data.dataset import Dataset, name_of
 from xql_jax.envs import BACKENDS, Simulation
 from xql_jax.errors import UserError
-from xql_jax.learners.fields import neutral_values
-from xql_jax.learners.registry import make_learner
 from xql_jax.method_settings import METHOD_SETTINGS, DataSettings, LearningSettings
 from xql_jax.settings import (
     ANY,
@@ -168,9 +166,6 @@ class RunSettings(LearningSettings):
         known = settings_of(type(self))
         values = {name: getattr(self, name) for name in known}
         config = {name: value for name, value in self.config.to_dict().items() if name != "suite"}
-        for name, value in neutral_values(make_learner(self.config.algorithm)).items():
-            if config[name] == value:
-                del config[name]
         return {
             **{name: value for name, value in values.items() if known[name].is_recorded(value)},
             "env_name": self.task.name if self.task else None,

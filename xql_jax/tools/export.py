@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
+import xql_jax
 from xql_jax.data import act as act_script
 from xql_jax.data.policy_files import Weights
 from xql_jax.data.preprocessing import Preprocessing
@@ -31,7 +32,6 @@ from xql_jax.networks.policies import DeterministicPolicy, MixturePolicy, TanhGa
 from xql_jax.outputs import write_output, writing_output
 from xql_jax.rollout.acting import open_loop
 from xql_jax.rollout.evaluation import Evaluator
-from xql_jax.runs.folder import FORMAT
 from xql_jax.runs.load import SavedRun, load_run
 from xql_jax.settings import (
     ANY,
@@ -135,7 +135,7 @@ def export_policy(settings: ExportSettings) -> Json:
             for name, policy in policies.items():  # all in the same episodes
                 scores[name] = _score(policy, evaluator, task, chunk)
     report = {
-        "format": FORMAT,
+        "version": xql_jax.__version__,
         "policy": f"{run.what}, {member}",
         "run": run.run_id,
         "env_name": run.env_name,
