@@ -190,7 +190,7 @@ def test_appended_rows_come_behind_and_every_command_is_recorded(known, tmp_path
 
 def test_measured_references_are_mean_returns_of_episodes(known, tmp_path):
     path = known[0]
-    settings = {**RANDOM, "episodes": 4, "reference_episodes": 30}
+    settings = {**RANDOM, "episodes": 4}
     with pytest.raises(UserError, match=r"the expert's return, .*, must be above the random policy's"):
         collected(tmp_path, expert=("random",), **settings)
     assert not list(tmp_path.iterdir())

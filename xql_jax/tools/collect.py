@@ -49,13 +49,14 @@ from xql_jax.settings import (
 )
 from xql_jax.tasks import References, Task, get_task, referenced
 from xql_jax.tools.behaviours import RANDOM, Behaviour, episodes_of, open_behaviour
-from xql_jax.tools.tool_settings import MOST_EPISODES, ToolSettings
+from xql_jax.tools.tool_settings import ToolSettings
 from xql_jax.training.progress import counted
 from xql_jax.training.replay_files import ReplayFiles
 from xql_jax.types import Batch, EpisodeBatch, Json
 
 LOG = logging.getLogger(__name__)
 HDF5_SUFFIXES = (".hdf5", ".h5")
+REFERENCE_EPISODES = 100  # for each return that is measured
 OUTPUT_SETTINGS = ("output", "append", "tqdm", "format")  # settings that do not change the rows
 # Metadata of a whole file; all other metadata have an entry for each command that added rows.
 FILE_METADATA = ("env_name", UNITS, "environment", "versions", "random_return", "expert_return")
@@ -81,7 +82,6 @@ class CollectionSettings(ToolSettings, SimulationSettings):
     expert_return: float | None = setting(
         None, ANY, "Return that is a score of 100, written with the data.", kind=float
     )
-    reference_episodes: int = setting(100, within(1, MOST_EPISODES), "Episodes for each measured return.")
     output: str | None = setting(
         None, TEXT, "FILE.hdf5, or a folder with --format=minari; it must not exist yet."
     )
@@ -314,7 +314,7 @@ def _references(settings: CollectionSettings, source: Source) -> References | No
         if random is not None:
             raise UserError(f"--random_return={random:g} says nothing without --expert_return or --expert")
         return None
-    task, episodes = source.task, settings.reference_episodes
+    task = source.task
     maker = environment_maker(task, source.simulation)
     random_policy, *expert_policies = (
         open_behaviour(name, task, maker, member=settings.member, deterministic=True)
@@ -322,9 +322,11 @@ def _references(settings: CollectionSettings, source: Source) -> References | No
     )
 
     def mean_return(behaviour: Behaviour) -> float:
-        rows = episodes_of(behaviour, task, maker, settings.seed, episodes, stream=REFERENCE_STREAM)
+        rows = episodes_of(behaviour, task, maker, settings.seed, REFERENCE_EPISODES, stream=REFERENCE_STREAM)
         mean = float(np.mean(returns_of(rows)))
-        LOG.info(f"reference: {behaviour.name} has a mean return of {mean:.6g} in {episodes} episodes")
+        LOG.info(
+            f"reference: {behaviour.name} has a mean return of {mean:.6g} in {REFERENCE_EPISODES} episodes"
+        )
         return mean
 
     low = mean_return(random_policy) if random is None else random

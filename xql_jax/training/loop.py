@@ -88,7 +88,7 @@ class TrainingLoop:
         resumed = self._resumed
         self.progress = resumed or Progress(evaluation_due=evaluator is not None and evaluates_first)
         self._reported = set(self.population.diverged)
-        saved = self._rows_of(resumed.step) if resumed else {}
+        saved: Mapping[str, bytes] = self._rows_of(resumed.step) if resumed else {}
         self._evaluations: PolicyEvaluations | None = None
         if evaluator and task:
             rows = csv.DictReader(saved.get(files.evaluations.name, b"").decode().splitlines())
