@@ -36,7 +36,7 @@ def main(settings: ReportSettings) -> int:
     published = read_published(settings.published, report.table.datasets) if settings.published else []
     files = report.files(f"Made {time.strftime('%Y-%m-%d %H:%M:%S %Z')}.", published)
     for name, text in files.items():
-        write_output("output", folder / name, text.encode(errors="backslashreplace"))
+        write_output("output", folder / name, text)
     print(f"{len(report.runs)} runs, {len(report.scores)} scores of a method on a dataset")
     for left_out in report.left_out:
         print(f"  left out: {left_out.run}: {left_out.reason}")

@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import io
 import logging
 import sys
 import time
@@ -62,13 +61,7 @@ class Printer(logging.Handler):
 
 
 def print_lines() -> None:
-    """Lets the library print its log lines, from now on and by nothing else.
-
-    What a terminal that is not UTF-8 cannot show, as β or ±, is printed as \\u03b2.
-    """
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a notebook's is none
-            stream.reconfigure(errors="backslashreplace")
+    """Lets the library print its log lines, from now on and by nothing else."""
     library = logging.getLogger("xql_jax")
     library.setLevel(logging.INFO)
     library.propagate, library.handlers = False, [Printer()]
