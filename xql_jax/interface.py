@@ -309,8 +309,8 @@ def _source(source: Source, episode_limit: int | None) -> str | Dataset:
     if isinstance(source, str | Path):
         return str(source)
     if isinstance(source, Dataset):
-        batch, ends, begins = jax.tree.map(np.array, (source.batch, source.ends, source.begins))
-        return dataclasses.replace(source, batch=batch, ends=ends, begins=begins)
+        arrays = {name: getattr(source, name) for name in ("batch", "ends", "begins", "stated")}
+        return dataclasses.replace(source, **jax.tree.map(np.array, arrays))
     if not isinstance(source, Mapping):
         raise UserError(
             f"dataset: cannot use a {type(source).__name__}: give arrays by name, or a file's name"

@@ -69,7 +69,7 @@ def test_what_iql_does_to_a_task(name):
 
 def test_equal_returns_cannot_be_scaled():
     data = dataset((1, 2, 3, 0, 0))
-    with pytest.raises(UserError, match=r"file: .*all 2 trajectories return 3"):
+    with pytest.raises(UserError, match=r"file: .*all 2 trajectories return 3 to 3; --noscale_rewards"):
         fit_preprocessing(data, HOPPER)
     assert fit_preprocessing(data, None).reward_scale == 1.0
 

@@ -68,6 +68,8 @@ def test_duplicates_are_counted_bit_for_bit():
     observations[2, 1] = np.nextafter(np.float32(1), np.float32(2))
     same = dataset((3, 3, 3, 4, 3), (), (4,), observations, np.zeros((5, 1)))
     assert describe_dataset(same, None)["duplicates"] == 2
+    hidden = dataset((3, 3), (0, 1), (0, 1), np.ones((2, 2)), np.zeros((2, 1)), [[1, 2], [3, 4]])
+    assert describe_dataset(hidden, None)["duplicates"] == 1  # the mask hides where terminals lead
     swapped = dataset((0, 0), (), (1,), [[1, 2], [2, 1]], np.zeros((2, 1)), np.zeros((2, 2)))
     assert describe_dataset(swapped, None)["duplicates"] == 0
 
@@ -84,15 +86,15 @@ DISCRETE = {"rewards": np.arange(60), "actions": np.arange(60)[:, None] % 3 / 2,
     ("change", "task", "message"),
     [
         ({"rewards": np.zeros(5)}, None, "every reward is 0"),
-        ({"rewards": [1, 2, 1, 2, 3]}, HOPPER, "all 3 trajectories return 3: methods .* will refuse"),
+        ({"rewards": [1, 2, 1, 2, 3]}, HOPPER, "return 3 to 3: methods .* refuse this; --noscale_rewards"),
         ({"rewards": [1, 2, 1, 2, 9e3]}, HOPPER, "scores reach 277, and an expert's is 100"),
         (GOES_ON | {"terminals": (2, 3, 4), "ends": (2, 3, 4)}, None, "2 of 3 terminals follow .* 3:"),
         ({"rewards": [1, 2, 3e6, 4, 0]}, None, r"rewards reach 3e\+06, where float32 loses"),
         ({"rewards": [1, 1, 4, 4, 0], "terminals": (1, 3)}, None, "at all 2 terminals the reward is that"),
-        (FIXED, None, "all 20 trajectories end in a terminal after 3 steps"),
+        (FIXED, None, "20 of 20 trajectories end in a terminal after 3 steps"),
         (AT_LIMIT, HOPPER, "1 terminals are at the episode limit, 1000 steps"),
         ({"terminals": (), "ends": (4,)}, None, "one trajectory without a terminal"),
-        ({"actions": [[0], [0.5], [-2.5], [0], [0]]}, None, "20.0% of the action entries are .*up to 2.5"),
+        ({"actions": [[0], [0.5], [-2.5], [0], [0]]}, None, "20% of the actions' entries are .*up to 2.5"),
         (DISCRETE, None, "actions look discrete"),
         ({"observations": np.diag([1, 1001, -1e4, 1e6, 5])}, None, r"beyond ±1,000, .*: 1-3$"),
         ({"observations": np.ones((5, 2)), "rewards": [1, 2, 1, 2, 1], "actions": np.ones((5, 1)) / 2},
@@ -108,10 +110,10 @@ def test_each_warning_on_data_that_deserve_it(change, task, message):
 
 
 def test_training_warns_of_terminals_at_the_limit_as_well(caplog):
-    warn_of_suspicions(dataset(**AT_LIMIT), HOPPER.episode_limit)
+    warn_of_suspicions(dataset(**AT_LIMIT), HOPPER)
     assert "1 terminals are at the episode limit, 1000 steps: store time-outs as timeouts" in caplog.text
     caplog.clear()
-    warn_of_suspicions(dataset(**WITH_TIMEOUTS), HOPPER.episode_limit)
+    warn_of_suspicions(dataset(**WITH_TIMEOUTS), HOPPER)
     assert "episode limit" not in caplog.text
 
 
@@ -119,7 +121,7 @@ def test_training_warns_of_terminals_at_the_limit_as_well(caplog):
     "change",
     [
         # One-step episodes, a goal's reward at the same step each time, and time-outs that are marked.
-        {"rewards": [1, 2, 1, 2, 3], "terminals": range(5), "ends": range(5), "following": np.zeros((5, 1))},
+        {"rewards": [1, 2, 1, 2, 3], "terminals": range(5), "ends": range(5), "following": np.zeros((5, 3))},
         FIXED | {"rewards": np.arange(60) % 3 == 2},
         {"terminals": (2, 3, 4), "ends": (2, 3, 4)},  # episodes of one step: no next observation is a row's
         {"rewards": np.arange(3000) % 7, "terminals": (), "ends": (1499, 2999)},

@@ -1,7 +1,6 @@
 """From anyone's arrays to a dataset of transitions: the one place where arrays are checked."""
 
 import dataclasses
-import logging
 import textwrap
 from collections.abc import Mapping, Sequence
 
@@ -11,8 +10,6 @@ from numpy.typing import ArrayLike
 from xql_jax.data.dataset import Dataset, Note, from_transitions, jumps
 from xql_jax.data.names import AMBIGUOUS, by_meaning, is_known, missing_arrays
 from xql_jax.errors import UserError
-
-LOG = logging.getLogger(__name__)
 
 STEP_ARRAYS = ("observations", "actions", "rewards")
 REQUIRED = (*STEP_ARRAYS, "terminals")
@@ -235,7 +232,7 @@ def _transitions(
         timeouts = counted_timeouts(terminals, limit, as_d4rl=layout.timeouts_win)
         if not uses_next:
             notes.append(Note(f"no timeouts: episodes are cut every {limit:,} steps, the task's limit"))
-            _warn_of_another_limit(rows["observations"], terminals, timeouts, limit, source)
+            notes += _another_limit(rows["observations"], terminals, timeouts, limit)
     if uses_next and layout.prefers_rows and timeouts is not None:
         jumping = jumps(rows["next_observations"], rows["observations"]) & ~(terminals | timeouts)[:-1]
         if uses_next := bool(jumping.any()):
@@ -259,22 +256,24 @@ def _transitions(
         which = ["the last of episodes that were cut off"] * (left_out > last) + ["the file's last"] * last
         why = "as by D4RL's loader; .npz files keep them" if knows_next or last else WITHOUT_NEXT
         text = f"{{:,}} of {{:,}} rows are left out, {' and '.join(which)}: {why}"
-        notes.append(Note(text, (left_out, len(terminals))))
-        if 2 * left_out > len(terminals) and not layout.is_episode:
-            LOG.warning(f"{source}: {notes[-1]}: are the rows in the order in which they were recorded?")
-    given = np.count_nonzero(rows["rewards"])
+        if is_odd := 2 * left_out > len(terminals) and not layout.is_episode:
+            text += ": are the rows in the order in which they were recorded?"
+        notes.append(Note(text, (left_out, len(terminals)), is_odd))
+    given = int(np.count_nonzero(rows["rewards"]))
     if given and not np.any(dataset.batch.rewards):
-        LOG.warning(
-            f"{source}: every reward that is not 0 ({given:,} rows) is in a row that is left out: a time-out "
-            "or the last row. Save transitions as .npz, with next_observations, to keep all rows"
+        whose = " of some episodes" if layout.is_episode else ""
+        text = (
+            f"every reward{whose} that is not 0 ({{:,}} rows) is in a row that is left out: a time-out or "
+            "the last row. Save transitions as .npz, with next_observations, to keep all rows"
         )
+        notes.append(Note(text, (given,), is_suspicion=True))
     return dataset
 
 
-def _warn_of_another_limit(
-    observations: np.ndarray, terminals: np.ndarray, timeouts: np.ndarray, limit: int, source: str
-) -> None:
-    """Warns if no reset is seen where time-outs were counted.
+def _another_limit(
+    observations: np.ndarray, terminals: np.ndarray, timeouts: np.ndarray, limit: int
+) -> list[Note]:
+    """Returns a note if no reset is seen where time-outs were counted.
 
     A reset is a jump, larger than steps within episodes, or it leads to initial states, which are alike in an
     entry at least: on locomotion steps are as large as resets, and in mazes initial places are everywhere.
@@ -284,15 +283,16 @@ def _warn_of_another_limit(
     within = steps[~(terminals | timeouts)[:-1]]
     cuts = np.flatnonzero((timeouts & ~terminals)[:-1])
     if len(cuts) < 5 or not within.size:
-        return
+        return []
     jumping = np.count_nonzero(steps[cuts] > 1.5 * np.median(within))
     spread = (observations[cuts + 1].std(axis=0) + 1e-6) / scale
-    if jumping < 0.75 * len(cuts) and spread.min() > 0.5:
-        LOG.warning(
-            f"{source}: no timeouts, and after every {limit:,} steps, the task's limit, a reset is seen in "
-            f"{jumping:,} of {len(cuts):,} places: were episodes cut elsewhere? Then add an array timeouts, "
-            "1 at the last step of each"
-        )
+    if jumping >= 0.75 * len(cuts) or spread.min() <= 0.5:
+        return []
+    text = (
+        f"no timeouts, and after every {limit:,} steps, the task's limit, a reset is seen in {{:,}} of "
+        "{:,} places: were episodes cut elsewhere? Then add an array timeouts, 1 at the last step of each"
+    )
+    return [Note(text, (int(jumping), len(cuts)), is_suspicion=True)]
 
 
 def qlearning_dataset(

@@ -21,6 +21,7 @@ SOURCE_PREFIXES = ("minari:", "ogbench:")  # of sources that are no plain files
 LOG = logging.getLogger(__name__)
 ROWS_OF_SAMPLE = 16_384
 ROUNDING = 1e-3  # of actions within ±1, so that bounds in half precision are no mistake
+SMALL_RANGE = 0.01
 JUMP = 1e-6  # a next observation farther than this from the next row's observation ends a trajectory
 ACTION_UNITS_REMEDY = "if the actions are normalised to ±1, say so beside them: action_units = 'normalized'"
 
@@ -30,6 +31,7 @@ class Note(NamedTuple):
 
     text: str  # with a {:,} for each count
     counts: tuple[int, ...] = ()
+    is_suspicion: bool = False  # then it is warned of, as all `suspicions` are
 
     def __str__(self) -> str:
         return self.text.format(*self.counts) if self.counts else self.text
@@ -49,10 +51,14 @@ class Dataset:
     # bool[N], each episode's first transition. Unless it is given, where a trajectory begins; but an episode
     # may go on after a terminal, as OGBench's do after success.
     begins: np.ndarray = None  # type: ignore[assignment]  # made by __post_init__
+    # bool[N], the ends that the source states. Others are jumps, which nothing explains, and the last row.
+    stated: np.ndarray = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         if self.begins is None:
             object.__setattr__(self, "begins", np.append(True, self.ends[:-1]))
+        if self.stated is None:
+            object.__setattr__(self, "stated", np.zeros(self.size, bool))
 
     @property
     def size(self) -> int:
@@ -75,9 +81,8 @@ class Dataset:
 
     def part(self, rows: np.ndarray) -> "Dataset":
         """Returns the dataset of these rows i64[K] only, in that order."""
-        return dataclasses.replace(
-            self, batch=self.take(rows), ends=self.ends[rows], begins=self.begins[rows]
-        )
+        flags = {name: getattr(self, name)[rows] for name in ("ends", "begins", "stated")}
+        return dataclasses.replace(self, batch=self.take(rows), **flags)
 
     def trajectory_lengths(self) -> np.ndarray:
         """Returns i64[T], the number of transitions of each trajectory, in file order."""
@@ -125,7 +130,7 @@ def drawn_rows(size: int, number: int, seed: int) -> np.ndarray:
 def as_learners_see(dataset: Dataset, bounds: ActionBounds) -> Dataset:
     """Returns the dataset with actions scaled from the environment's bounds to ±1.
 
-    Warns if they lie within ±1 already, although the bounds are wider. Raises UserError if they are beyond
+    Notes if they lie within ±1 already, although the bounds are wider. Raises UserError if they are beyond
     bounds that are not ±1, because then their units are not certain.
     """
     if bounds.are_unit or dataset.is_normalized:
@@ -141,13 +146,12 @@ def as_learners_see(dataset: Dataset, bounds: ActionBounds) -> Dataset:
             f"beyond the environment's bounds {low:g} to {high:g}: {ACTION_UNITS_REMEDY}; if they are not, "
             "clip them"
         )
+    notes = dataset.notes
     if np.abs(given).max() <= 1 < max(*map(abs, bounds.low), *bounds.high):
-        LOG.warning(
-            f"{dataset.source}: all actions are within ±1, and the environment takes {low:g} to {high:g} in "
-            f"entry {entry}: {ACTION_UNITS_REMEDY}"
-        )
+        text = f"all actions are within ±1, and the environment takes {low:g} to {high:g} in entry {entry}"
+        notes = (*notes, Note(f"{text}: {ACTION_UNITS_REMEDY}", is_suspicion=True))
     batch = dataset.batch._replace(actions=actions)
-    return dataclasses.replace(dataset, batch=batch, is_normalized=True)
+    return dataclasses.replace(dataset, batch=batch, is_normalized=True, notes=notes)
 
 
 def name_of(source: str | Dataset) -> str:
@@ -168,28 +172,39 @@ def from_transitions(arrays: Mapping[str, np.ndarray], source: str) -> Dataset:
     terminals = arrays["terminals"] != 0
     observations, next_observations = arrays["observations"], arrays["next_observations"]
     breaks = arrays["timeouts"] != 0 if "timeouts" in arrays else np.zeros(len(terminals), bool)
+    stated = terminals | breaks
     breaks[:-1] |= jumps(next_observations, observations)
     ends = terminals | breaks
     ends[-1:] = True
     stops = ends & (breaks | (arrays["goes_on"] == 0)) if "goes_on" in arrays else ends
     masks = 1.0 - terminals.astype(np.float32)
     fields = observations, arrays["actions"], arrays["rewards"], masks, next_observations
-    return Dataset(Batch._make(fields), ends, source, begins=np.append(True, stops[:-1]))
+    return Dataset(Batch._make(fields), ends, source, begins=np.append(True, stops[:-1]), stated=stated)
 
 
 def known_successors(dataset: Dataset, why: str) -> np.ndarray:
     """Returns bool[N]: the next row goes on, or a terminal ends.
 
-    UserError, which says why they must be known, if they are in less than half of the rows.
+    UserError, which says why they must be known, if the rows are in no order.
     """
-    known = ~dataset.ends | (dataset.batch.masks == 0)
-    if 2 * np.count_nonzero(known) < dataset.size:
+    count = np.count_nonzero(jumping_rows(dataset))
+    if 2 * count > dataset.size:
         raise UserError(
-            f"{dataset.source}: {np.count_nonzero(~known):,} of {dataset.size:,} transitions do not lead to "
-            f"the next row's observation, but {why}: are the rows shuffled, or a part of the data? Give all "
-            "in the order in which they were recorded"
+            f"{dataset.source}: {count:,} of {dataset.size:,} transitions do not lead to the next row's "
+            f"observation, but {why}: are the rows shuffled, or a part of the data? Give all in the order in "
+            "which they were recorded"
         )
-    return known
+    return ~dataset.ends | (dataset.batch.masks == 0)
+
+
+def jumping_rows(dataset: Dataset) -> np.ndarray:
+    """Returns bool[N], where a trajectory ends though nothing says so; many if the rows are in no order."""
+    return dataset.ends & ~dataset.stated & np.asarray(dataset.batch.masks != 0)
+
+
+def alike(least: float, most: float) -> bool:
+    """Whether the range of numbers is too small to divide by: below 1% of their size, or 0."""
+    return most - least <= SMALL_RANGE * max(abs(least), abs(most))
 
 
 def jumps(next_observations: np.ndarray, observations: np.ndarray) -> np.ndarray:
@@ -221,9 +236,9 @@ def joined(datasets: Sequence[Dataset]) -> Dataset:
     references = {dataset.references for dataset in datasets} - {None}
     if len(references) > 1:
         LOG.warning(f"the data bring different reference returns, so none of them counts: {references}")
-    counts: dict[str, list[tuple[int, ...]]] = {}
-    for note in (note for dataset in datasets for note in dataset.notes):
-        counts.setdefault(note.text, []).append(note.counts)
+    counts: dict[tuple[str, bool], list[tuple[int, ...]]] = {}
+    for text, numbers, is_suspicion in (note for dataset in datasets for note in dataset.notes):
+        counts.setdefault((text, is_suspicion), []).append(numbers)
     # No ends need to be added: each dataset's last transition is marked as one.
     return Dataset(
         jax.tree.map(lambda *fields: np.concatenate(fields), *(dataset.batch for dataset in datasets)),
@@ -231,8 +246,12 @@ def joined(datasets: Sequence[Dataset]) -> Dataset:
         ", ".join(dataset.source for dataset in datasets),
         references.pop() if len(references) == 1 else None,
         all(dataset.is_normalized for dataset in datasets),
-        tuple(Note(text, tuple(map(sum, zip(*each, strict=True)))) for text, each in counts.items()),
+        tuple(
+            Note(text, tuple(map(sum, zip(*each, strict=True))), doubt)
+            for (text, doubt), each in counts.items()
+        ),
         np.concatenate([dataset.begins for dataset in datasets]),
+        np.concatenate([dataset.stated for dataset in datasets]),
     )
 
 
@@ -252,3 +271,11 @@ def checked_references(given: Sequence[object], source: str) -> References | Non
             f"{source}: the expert's return, {high:g}, must be above the random policy's, {low:g}"
         )
     return References(float(low), float(high))
+
+
+def listed(entries: np.ndarray) -> str:
+    """Returns ascending numbers as text, with consecutive ones as first-last."""
+    if not len(entries):
+        return "none"
+    runs = np.split(entries, np.flatnonzero(np.diff(entries) > 1) + 1)
+    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)

@@ -1,19 +1,20 @@
 """Transforms of data before training and of observations before acting, fitted once and saved."""
 
 import dataclasses
-import math
+import logging
 import pkgutil
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 
-from xql_jax.data.dataset import Dataset, known_successors, spread_rows
+from xql_jax.data.dataset import Dataset, alike, known_successors, listed, spread_rows
 from xql_jax.errors import Damaged, UserError
 from xql_jax.files import read_record, with_numbers, write_record
 from xql_jax.tasks import Task, get_task
 from xql_jax.types import UNKNOWN, ActionBounds, AnyBatch, Array
 
+LOG = logging.getLogger(__name__)
 Numbers = TypeVar("Numbers", np.ndarray, Array)
 
 IQL_ACTION_BOUND = 1 - 1e-5  # keeps a tanh policy's log-density finite
@@ -139,10 +140,14 @@ def fit_preprocessing(
         returns = dataset.trajectory_returns()
         if alike(returns.min(), returns.max()):
             raise UserError(
-                f"{dataset.source}: rewards cannot be scaled by the range of returns, "
-                f"all {len(returns)} trajectories return {returns[0]:g}"
+                f"{dataset.source}: rewards cannot be scaled by the range of returns: all {len(returns):,} "
+                f"trajectories return {returns.min():g} to {returns.max():g}; --noscale_rewards leaves them"
             )
         reward_scale = SPAN / float(returns.max() - returns.min())
+        LOG.info(
+            f"rewards are multiplied by {reward_scale:.4g}, so that trajectories' returns span {SPAN:g} "
+            "(--noscale_rewards leaves them)"
+        )
     learned = dataset
     if top_returns < 1.0:
         known_successors(dataset, "the trajectories of the highest returns are to be chosen")
@@ -151,6 +156,14 @@ def fit_preprocessing(
     if normalize_observations:
         observations = np.asarray(learned.batch.observations, np.float64)
         mean, std = observations.mean(0), np.maximum(observations.std(0), LEAST_STD)
+        ranges = zip(observations.min(0).tolist(), observations.max(0).tolist(), strict=True)
+        small = [entry for entry, each in enumerate(ranges) if any(each) and alike(*each)]
+        if small:
+            LOG.warning(
+                f"{dataset.source}: observation entries {listed(np.array(small))} vary by less than 1% of "
+                f"their size, or not at all, and are divided by their spread (at least {LEAST_STD:g}): leave "
+                "them out, or give --nonormalize_observations"
+            )
     return Preprocessing(
         action_bound=IQL_ACTION_BOUND,
         reward_scale=reward_scale,
@@ -160,11 +173,6 @@ def fit_preprocessing(
         most_rows=most_rows,
         rewards_as_in=task.name if task and has_data_rewards(dataset, task) else "",
     )
-
-
-def alike(least: float, most: float) -> bool:
-    """Whether the least and the largest return differ by no more than the rounding of float32 rewards."""
-    return math.isclose(least, most, rel_tol=1e-6)
 
 
 def best_trajectories(dataset: Dataset, most_rows: float) -> Dataset:

@@ -21,11 +21,11 @@ COPIES = 3  # of a file's arrays in memory: as they are read, as transitions, an
 D4RL_KEYS = (*REQUIRED, "timeouts")
 MADE_BY = "made_by"  # the command that made a file of xql-collect --oracle
 SIMULATOR_ARRAYS = ("qpos", "button_states")  # from which OGBench's tasks give rewards
-# The names of the files of D4RL's tasks, and of the embedded mazes, which have D4RL's layout.
+# The names of the files that are read as D4RL reads its own, the embedded mazes' among them.
 D4RL_FILES = {
     (task.dataset_url or f"{task.name}.hdf5").rpartition("/")[2]
     for task in TASKS.values()
-    if not task.suite.source_prefix
+    if task.suite.reads_as_d4rl
 }
 
 

@@ -1,77 +1,287 @@
-"""Warnings about data that are valid, but perhaps not what they seem: rows misplaced, actions discrete."""
+"""What suggests that data are not what they seem to be: one table, for training and `xql-inspect` alike."""
 
 import logging
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from xql_jax.data.dataset import Dataset, spread_rows
+from xql_jax.data.dataset import Dataset, alike, jumping_rows, listed, spread_rows
+from xql_jax.tasks import Task
 
 LOG = logging.getLogger(__name__)
 FEW_VALUES = 10
 HUGE = 1e6  # beyond it float32 keeps no first decimal
+HARDLY_ANY = 0.05  # share of the rows
+LONG_STEPS = 0.99  # steps longer than this share of the steps within episodes are long
+ALIKE_STARTS = 0.3  # spread of where resets lead, in that of where they come from, by entry
+ENOUGH = 10  # rows for a spread
 
 
-def warn_of_suspicions(dataset: Dataset, episode_limit: int | None = None) -> None:
-    """Warns of actions beyond ±1, which are clipped, of time limits as terminals, and of all `suspicions`."""
-    actions = dataset.batch.actions[spread_rows(dataset.size)]
-    beyond = float((np.abs(actions) > 1 + 1e-5).mean())
-    if beyond:
-        LOG.warning(
-            f"{100 * beyond:.2g}% of the actions' entries are beyond ±1, and are clipped: --env_name tells "
-            "their bounds; without an environment divide them by these"
-        )
-    for suspicion in (*terminals_at_limit(dataset, episode_limit), *suspicions(dataset)):
+def suspicions(dataset: Dataset, task: Task | None = None) -> list[str]:
+    """Returns what suggests that the data are not what they seem to be; most lines with a remedy.
+
+    Args:
+        dataset: before any preprocessing, with actions as learners see them.
+        task: gives the episode limit, the scores and whether rewards are scaled; None if it is not known.
+    """
+    noted = [str(note) for note in dataset.notes if note.is_suspicion]
+    return noted + [line for check in TABLE for line in check(dataset, task)]
+
+
+def warn_of_suspicions(dataset: Dataset, task: Task | None = None) -> None:
+    """Warns of all `suspicions`."""
+    for suspicion in suspicions(dataset, task):
         LOG.warning(f"{dataset.source}: {suspicion}")
 
 
-def terminals_at_limit(dataset: Dataset, episode_limit: int | None) -> list[str]:
-    """Returns a warning if terminals stand at the task's limit, in steps, and time-outs hardly anywhere."""
-    terminal = dataset.batch.masks[dataset.ends] == 0
-    at_limit = np.count_nonzero(terminal & (dataset.trajectory_lengths() == episode_limit))
-    if at_limit <= np.count_nonzero(~terminal):  # time-outs are known
-        return []
-    return [
-        f"{at_limit:,} terminals are at the episode limit, {episode_limit} steps: store time-outs as timeouts"
-    ]
+def duplicates(dataset: Dataset) -> int:
+    """Returns how many transitions are there already, bit for bit, in all that a learner sees of them."""
+    sums = np.add(*(field.sum(axis=1, dtype=np.float64) for field in dataset.batch[:2]))
+    _, number, counts = np.unique(sums, return_inverse=True, return_counts=True)
+    rows = np.flatnonzero(counts[number] > 1)  # others are there once
+    *fields, masks, following = (np.asarray(field)[rows] for field in dataset.batch[:5])
+    seen = np.where(masks[:, None] == 0, np.float32(0), following)  # the mask hides what follows
+    columns = np.column_stack([*fields, masks, seen])
+    return len(rows) - len({row.tobytes() for row in columns})
 
 
-def suspicions(dataset: Dataset) -> list[str]:
-    """Returns what suggests that the data are not what they seem to be; each with a remedy."""
-    observations, actions, rewards, masks, following = dataset.batch[:5]
-    ends, terminals = dataset.ends, masks == 0
-    starts, cuts = np.append(True, ends[:-1]), np.flatnonzero((ends & ~terminals)[:-1])
-    nothing = ~actions.any(axis=1) & (rewards == 0)
-    found = []
+def _sizes_of_rewards(dataset: Dataset, task: Task | None) -> Iterator[str]:
+    rewards, returns = dataset.batch.rewards, dataset.trajectory_returns()
+    least, most = float(rewards.min()), float(rewards.max())
+    largest = max(-least, most)
+    if largest == 0:
+        yield "every reward is 0: there is nothing to learn but the data's own behaviour"
+    elif least == most:
+        yield f"every reward is {least:g}: only the length of trajectories can be learned from"
+    elif not 1e-3 <= largest <= 1e3:
+        yield f"the largest reward is {largest:g}, but the defaults, such as beta's, are for about 1"
+    if task and task.suite.scales_rewards and alike(returns.min(), returns.max()):
+        yield (
+            f"trajectories return {returns.min():g} to {returns.max():g}: methods that scale rewards by the "
+            "range of returns refuse this; --noscale_rewards leaves rewards as they are"
+        )
+    if task and task.scores_returns and (score := task.normalized_score(returns).max()) > 200:
+        yield (
+            f"scores reach {score:,.0f}, and an expert's is 100: the data's rewards are not those of the "
+            "evaluation (as in D4RL's kitchen), or trajectories are not separated"
+        )
+
+
+def _copies(dataset: Dataset, task: Task | None) -> Iterator[str]:
+    if (count := duplicates(dataset)) > 0.01 * dataset.size:
+        yield f"{count:,} transitions ({count / dataset.size:.0%}) are there more than once"
+
+
+def _terminals(dataset: Dataset, task: Task | None) -> Iterator[str]:
+    rewards, terminals, lengths = dataset.batch.rewards, _terminal(dataset), dataset.trajectory_lengths()
+    last = np.flatnonzero(dataset.ends)
+    longer = last[terminals[last] & (lengths > 1)]  # terminals of trajectories with more than one step
+    again = np.flatnonzero(terminals[1:] & terminals[:-1] & dataset.begins[1:]) + 1
+    goes_on = dataset.batch.next_observations[again - 1] == dataset.batch.observations[again]
+    again = again[goes_on.all(axis=1)]
+    if 10 * len(again) > np.count_nonzero(terminals) and lengths.max() > 1:
+        yield (
+            f"{len(again):,} of {terminals.sum():,} terminals follow a terminal, the first at transition "
+            f"{again[0]:,}: they are episodes of one step, or an episode went on after its goal, as in "
+            "AntMaze; then lengths and returns here are those of its parts"
+        )
+    elif len(longer) > 1 and (rewards[longer] == rewards[longer - 1]).all():
+        yield (
+            f"at all {len(longer):,} terminals the reward is that of the step before: if these are "
+            "time-outs, store them as timeouts, for at a terminal the value of what follows is taken to be 0"
+        )
+    if len(lengths) == 1 and not terminals.any():
+        yield "one trajectory without a terminal: do the data say where episodes end?"
+
+
+def _time_limits(dataset: Dataset, task: Task | None) -> Iterator[str]:
+    """A time limit is the longest length, and the most frequent one by far; time-outs are hardly known."""
+    limit = task.episode_limit if task else None
+    last, lengths = np.flatnonzero(dataset.ends), dataset.trajectory_lengths()
+    ended = _terminal(dataset)[last]
+    cut_off = np.count_nonzero(~ended)
+    at_limit = np.count_nonzero(ended & (lengths == limit))
+    *shorter, longest = np.bincount(lengths[ended], minlength=lengths.max() + 1)
+    if at_limit > cut_off:
+        yield f"{at_limit:,} terminals are at the episode limit, {limit} steps: store time-outs as timeouts"
+    elif lengths.max() > 1 and longest > max(2, cut_off, 3 * max(shorter[2:], default=0)):
+        at = last[ended & (lengths == lengths.max())]
+        at_ends, elsewhere = dataset.batch.rewards[at], np.delete(dataset.batch.rewards, at)
+        if elsewhere.min() <= at_ends.min() and at_ends.max() <= elsewhere.max():
+            yield (
+                f"{longest:,} of {len(lengths):,} trajectories end in a terminal after {lengths.max():,} "
+                "steps, the most of all, with rewards as at other steps: store time-outs as timeouts"
+            )
+    if limit and cut_off < 2 and (too_long := np.count_nonzero(lengths > limit)):
+        yield f"{too_long:,} trajectories are longer than an episode, {limit} steps: time-outs may be missing"
+
+
+def _entries(dataset: Dataset, task: Task | None) -> Iterator[str]:
+    observations, actions, rewards = dataset.batch[:3]
+    size = np.abs(actions)
+    if beyond := float((size > 1 + 1e-5).mean()):
+        yield (
+            f"{100 * beyond:.2g}% of the actions' entries are beyond ±1, up to {size.max():g}, and are "
+            "clipped: --env_name tells their bounds; without an environment divide them by these"
+        )
     for name, values in (("observations", observations), ("rewards", rewards)):
         if (largest := max(values.max(), -values.min())) > HUGE:
-            found.append(f"{name} reach {largest:g}, where float32 loses small differences: scale them")
+            yield f"{name} reach {largest:g}, where float32 loses small differences: scale them"
     seen = actions[spread_rows(dataset.size)]
     if max(len(np.unique(column)) for column in seen.T) <= min(FEW_VALUES, len(seen) // 10):
-        found.append(
-            f"actions look discrete, of at most {FEW_VALUES} values: this library is for continuous ones"
-        )
-    if nothing[starts].all() and starts.sum() > 1 and not nothing.all():
-        found.append(
+        yield f"actions look discrete, of at most {FEW_VALUES} values: this library is for continuous ones"
+    if (constant := (actions == actions[0]).all(axis=0)).any() and dataset.size > 1:
+        yield f"action entries that never change: {listed(np.flatnonzero(constant))}"
+    large = np.maximum(observations.max(axis=0), -observations.min(axis=0)) > 1000
+    if large.any():
+        where = listed(np.flatnonzero(large))
+        yield f"observation entries beyond ±1,000, which the networks see as they are: {where}"
+
+
+def _layouts(dataset: Dataset, task: Task | None) -> Iterator[str]:
+    """Rows as in dm_env and RLDS, a buffer's empty rows, and first rewards that belong to no step."""
+    observations, actions, rewards = dataset.batch[:3]
+    terminals, nothing = _terminal(dataset), ~actions.any(axis=1) & (rewards == 0)
+    starts = dataset.begins & ~dataset.ends
+    zeros, others = np.count_nonzero(rewards[starts] == 0), rewards[~dataset.begins] == 0
+    if nothing[dataset.begins].all() and dataset.begins.sum() > 1 and not nothing.all():
+        yield (
             "the first action and reward of every trajectory are 0: if an action stands in the row that it "
             "led to, as in dm_env's layout, leave out each episode's first action and reward"
         )
+    elif zeros > max(1, starts.sum() // 2) and others.size and others.mean() <= HARDLY_ANY:
+        yield (
+            f"the first reward of {zeros:,} of {starts.sum():,} trajectories is 0, and hardly any other is: "
+            "are rewards one row late? Then move them up. Or did the environment reset itself in these "
+            "rows? Then leave them out"
+        )
     if terminals.any() and nothing[terminals].all() and not nothing[~terminals].all():
-        found.append(
+        yield (
             "every terminal has an action and a reward of 0: is its row only the last observation, as in "
             "RLDS? Then leave it out, and mark the row before it"
         )
-    if len(cuts) and (following[cuts] == observations[cuts + 1]).all(axis=1).mean() > 0.5:
-        found.append(
-            "the next observation of most time-outs is the next row's observation: did the environment reset "
-            "itself? Then store the episode's last observation there, and leave out rows that only reset"
-        )
-    one_late = terminals.any() and starts[terminals].all() and not ends[starts].all()
-    if one_late and 2 * np.count_nonzero(starts) < dataset.size:  # else rows are shuffled
-        found.append("every terminal is the first row of a trajectory: are the flags one row late?")
-    if len(cuts) and not following[cuts].any() and observations.any(axis=1).all():
-        found.append(
-            "the next observation of every time-out is 0: store the last observation of the episode there"
-        )
     if dataset.size > 2 and nothing[-2:].all() and not observations[-2:].any() and observations.any():
-        found.append("the last rows are 0: is this a buffer that was not full? Then leave these rows out")
-    return found
+        yield "the last rows are 0: is this a buffer that was not full? Then leave these rows out"
+
+
+def _order(dataset: Dataset, task: Task | None) -> Iterator[str]:
+    observations, following = dataset.batch.observations, dataset.batch.next_observations
+    jumping, going_on = jumping_rows(dataset), ~_terminal(dataset)
+    if is_shuffled := 2 * np.count_nonzero(jumping) > dataset.size:
+        yield (
+            f"{np.count_nonzero(jumping):,} of {dataset.size:,} transitions do not lead to the next row's "
+            "observation: are the rows shuffled? Then lengths, returns and next actions are not known here"
+        )
+    stated = np.flatnonzero((dataset.ends & ~jumping)[1:-1]) + 1
+    for when, neighbours in (("late", stated - 1), ("early", stated + 1)):
+        if len(stated) > 1 and jumping[neighbours].mean() > 0.5 and not is_shuffled:
+            yield (
+                f"the observation jumps one row {'before' if when == 'late' else 'after'} most terminals and "
+                f"time-outs: are the flags one row {when}?"
+            )
+    unchanged = (observations == following).all(axis=1)
+    if 2 * np.count_nonzero(unchanged & going_on) > np.count_nonzero(going_on):
+        yield (
+            f"in {np.count_nonzero(unchanged & going_on):,} of {going_on.sum():,} transitions the next "
+            "observation is the observation itself: were the observations stored as next_observations?"
+        )
+        return
+    cuts = np.flatnonzero(dataset.ends & going_on)
+    if not len(cuts):
+        return
+    within = unchanged[going_on & ~dataset.ends]
+    if (
+        len(cuts) > 1
+        and unchanged[cuts].mean() > 0.5
+        and np.count_nonzero(within) <= HARDLY_ANY * len(within)
+    ):
+        yield (
+            "the next observation of most time-outs is the observation itself: store the last observation of "
+            "the episode there"
+        )
+    elif _share_of_one(following[cuts]) > 0.5 >= _share_of_one(observations[cuts]):
+        yield (
+            "most time-outs have one and the same next observation, such as 0: store the last observation of "
+            "the episode there"
+        )
+
+
+def _resets(dataset: Dataset, task: Task | None) -> Iterator[str]:
+    """Resets that are seen elsewhere than between an episode's last row and the next one's first.
+
+    Several steps are resets if most are long, or if they lead to states that are alike, as initial ones are.
+    With z → a the last transition of an episode and b → c the first of the next, a reset is z → a where the
+    next row stands for what was not stored, else a → b.
+    """
+    observations, following = dataset.batch.observations, dataset.batch.next_observations
+    ends, terminals = dataset.ends, _terminal(dataset)
+    if 2 * np.count_nonzero(jumping_rows(dataset)) > dataset.size:
+        return
+    sample = observations[spread_rows(dataset.size)].astype(np.float64)
+    scale = sample.std(axis=0)
+    varies = scale > 1e-6 * np.abs(sample).max(axis=0)
+
+    def distances(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+        steps = (after.astype(np.float64) - before)[:, varies] / scale[varies]
+        return np.sqrt(np.square(steps).mean(axis=1))
+
+    within = np.flatnonzero(~(ends | np.append(ends[1:], True) | np.append(True, ends[:-1])))
+    within = within[spread_rows(len(within))]
+    long, apart = np.inf, 0.0
+    if varies.any() and len(within) >= ENOUGH:
+        long = np.quantile(distances(observations[within], following[within]), LONG_STEPS)
+        apart = np.median(distances(sample, sample[::-1]))
+
+    def are_resets(before: np.ndarray, after: np.ndarray) -> bool:
+        if len(before) < 2 or not varies.any():
+            return False
+        spread = before.astype(np.float64).std(axis=0)
+        moving = spread > 1e-3 * scale
+        shares = after.astype(np.float64).std(axis=0)[moving & varies] / spread[moving & varies]
+        lead_to_starts = len(before) >= ENOUGH and shares.size > 0 and np.median(shares) < ALIKE_STARTS
+        return bool(np.median(distances(before, after)) > long or lead_to_starts)
+
+    for what, chosen in (("terminals", terminals), ("time-outs", ~terminals)):
+        last = np.flatnonzero((ends & chosen)[:-1])
+        if not len(last):
+            continue
+        last = last[spread_rows(len(last))]
+        z, a, b = observations[last], following[last], observations[last + 1]
+        first = last[~ends[last + 1]] + 1
+        earlier = last[(last > 0) & ~ends[last - 1]] - 1
+        at_last, between = are_resets(z, a), are_resets(a, b)
+        after = are_resets(observations[first], following[first])
+        before = are_resets(observations[earlier], following[earlier])
+        next_is_row = what == "time-outs" and (a == b).all(axis=1).mean() > 0.5
+        varied = _share_of_one(a) <= 0.5  # else they are fillers
+        surely_goes_on = not (at_last or after) and long < apart / 2
+        if next_is_row and not surely_goes_on:
+            yield (
+                "the next observation of most time-outs is the next row's observation: did the environment "
+                "reset itself? Then store the episode's last observation there, and leave out rows that only "
+                "reset"
+            )
+        elif after and not (at_last or between):
+            yield (
+                f"a reset is seen one row after most {what}: did the environment reset itself in these rows? "
+                "Then leave them out; else the flags are one row early"
+            )
+        elif not between and (before and not at_last if what == "terminals" else at_last and varied):
+            yield f"a reset is seen one row before most {what}: are the flags one row late?"
+
+
+# In the order in which they are told.
+TABLE: tuple[Callable[[Dataset, Task | None], Iterator[str]], ...] = (
+    *(_sizes_of_rewards, _copies, _terminals, _time_limits, _entries, _layouts, _order, _resets),
+)
+
+
+def _terminal(dataset: Dataset) -> np.ndarray:
+    return np.asarray(dataset.batch.masks == 0)
+
+
+def _share_of_one(vectors: np.ndarray) -> float:
+    """Returns the share of the most frequent of the vectors f32[K, O]; of a single one, whether it is 0."""
+    if len(vectors) == 1:
+        return float(not vectors.any())
+    return float(np.unique(vectors, axis=0, return_counts=True)[1].max() / len(vectors))

@@ -22,6 +22,8 @@ def with_next_actions(dataset: Dataset) -> Dataset:
     dropped before, as by D4RL's own loader, so such a trajectory loses two; other codes keep one.
     """
     batch, known = dataset.batch, known_successors(dataset, SEQUENCES)
+    if not known.any():
+        raise UserError(f"{dataset.source}: every step is cut off by a time-out, but {SEQUENCES}")
     following = np.minimum(np.arange(dataset.size) + 1, dataset.size - 1)
     # A trajectory that loses its last row ends one row earlier.
     ends = dataset.ends | np.append(~known[1:], False)
@@ -96,13 +98,11 @@ def _in_chunks(dataset: Dataset, spans: np.ndarray, kept: np.ndarray, length: in
     rows = np.minimum(kept[:, None] + np.arange(length), dataset.size - 1)
     actions = dataset.batch.actions[rows].reshape(len(kept), -1)
     valid = np.arange(length) < spans[kept, None]
-    observations, _, rewards, masks, following = (field[kept] for field in dataset.batch)
-    fields = observations, actions, rewards, masks, following, valid.astype(np.float32)
+    part = dataset.part(kept)
+    batch = ChunkBatch(**{**part.batch._asdict(), "actions": actions, "valid": valid.astype(np.float32)})
     trajectories = np.repeat(np.arange(dataset.ends.sum()), dataset.trajectory_lengths())[kept]
     ends = np.append(trajectories[1:] != trajectories[:-1], True)
-    return dataclasses.replace(
-        dataset, batch=ChunkBatch._make(fields), ends=ends, begins=dataset.begins[kept]
-    )
+    return dataclasses.replace(part, batch=batch, ends=ends)
 
 
 def in_windows(dataset: Dataset, length: int) -> Dataset:

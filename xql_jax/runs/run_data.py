@@ -61,8 +61,9 @@ def load_data(job: Job, evaluator: Evaluator | None) -> RunData:
     if sizes and task:
         check_spaces(dataset, *sizes, task.name)
     for note in dataset.notes:
-        LOG.info(f"{dataset.source}: {note}")
-    warn_of_suspicions(dataset, task.episode_limit if task else None)
+        if not note.is_suspicion:
+            LOG.info(f"{dataset.source}: {note}")
+    warn_of_suspicions(dataset, task)
     if job.source:
         preprocessing = job.source.preprocessing_of(dataset)
     else:

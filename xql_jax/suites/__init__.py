@@ -53,9 +53,10 @@ class Suite:
 
     # Data.
     data_folder: DataFolder = D4RL_FOLDER
-    # What its files' names begin with as sources of `load_dataset`. "": HDF5 files, read by D4RL's rule:
-    # observations, actions, rewards, terminals and timeouts alone, the next row's observation is the next.
-    source_prefix: str = ""
+    source_prefix: str = ""  # what its files' names begin with as sources of `load_dataset`
+    # Whether its files are read by D4RL's rule: observations, actions, rewards, terminals and timeouts alone,
+    # the next row's observation is the next. Else as any file of their suffix.
+    reads_as_d4rl: bool = False
     labels: str = ""  # the function that computes the rewards of data that have none
     generates: str = ""  # the function that writes the data of a task without an address
     has_waypoints: bool = False  # xql-collect --waypoints makes data

@@ -31,6 +31,7 @@ def _locomotion_tasks() -> Iterator[Task]:
 _LOCOMOTION = Suite(
     "locomotion",
     config="mujoco",
+    reads_as_d4rl=True,
     tasks=_locomotion_tasks,
     environment="xql_jax.envs.locomotion:Locomotion",
     packages=("mujoco", "gymnasium"),
@@ -65,6 +66,7 @@ def _antmaze_tasks() -> Iterator[Task]:
 _ANTMAZE = Suite(
     "antmaze",
     config="antmaze",
+    reads_as_d4rl=True,
     tasks=_antmaze_tasks,
     environment="xql_jax.envs.ant_maze:AntMaze",
     packages=("mujoco", "gymnasium"),
@@ -94,6 +96,7 @@ def _kitchen_tasks() -> Iterator[Task]:
 _KITCHEN = Suite(
     "kitchen",
     config="kitchen",
+    reads_as_d4rl=True,
     tasks=_kitchen_tasks,
     environment="xql_jax.envs.robotics:Kitchen",
     packages=("mujoco", "gymnasium-robotics"),
@@ -131,6 +134,7 @@ def _adroit_tasks() -> Iterator[Task]:
 _ADROIT = Suite(
     "adroit",
     config="adroit",
+    reads_as_d4rl=True,
     tasks=_adroit_tasks,
     environment="xql_jax.envs.robotics:Adroit",
     packages=("mujoco", "gymnasium-robotics"),
@@ -165,6 +169,7 @@ def _pointmaze_tasks() -> Iterator[Task]:
 _MAZE2D = Suite(
     "maze2d",
     config="pointmaze",
+    reads_as_d4rl=True,
     tasks=_maze2d_tasks,
     environment="xql_jax.envs.point_maze:PointMaze",
     packages=("mujoco",),

@@ -1,0 +1,180 @@
+"""Where episodes end and begin: what does not fit is told in every layout; of data that fit, nothing is."""
+
+import itertools
+
+import numpy as np
+import pytest
+from data_formats import KEYS, Episode, arrays_of, joined, write, write_minari
+
+from xql_jax.data.arrays import from_arrays
+from xql_jax.data.loading import load_dataset
+from xql_jax.data.rows import rows_of_replay, write_hdf5
+from xql_jax.data.suspicions import suspicions
+from xql_jax.types import Batch
+
+LAYOUTS = [*KEYS, "transitions.hdf5", "minari", "replay"]
+
+
+class Walk(Episode):
+    """Goes away from the origin in steps of about a half; each episode begins near the origin."""
+
+    def __init__(self, seed, length, kind, sparse=False):
+        super().__init__(seed, length, kind)
+        generator = np.random.default_rng(seed)
+        steps = generator.uniform(0, 1, (length + 1, 3)) * (1, -1, 1)
+        self.observations = (0.1 * generator.normal(size=3) + steps.cumsum(axis=0)).astype(np.float32)
+        rewards = generator.uniform(0.5, 1.5, length)
+        self.rewards = (rewards * (generator.random(length) < 0.3) if sparse else rewards).astype(np.float32)
+
+
+def walks(kind, sparse=False):
+    """Forty episodes of 9 to 17 steps."""
+    return [Walk(seed, 9 + seed * 7 % 9, kind, sparse) for seed in range(40)]
+
+
+def with_resets(episodes):
+    """From the second on, each begins with the row in which Gymnasium's vector environments reset."""
+    result = []
+    for last, episode in itertools.pairwise(episodes):
+        changed = Walk(0, episode.length + 1, episode.kind)
+        changed.observations = np.append(last.observations[-1:], episode.observations, 0)
+        changed.actions = np.append(last.actions[:1], episode.actions, 0)
+        changed.rewards = np.append(np.float32([0]), episode.rewards)
+        result.append(changed)
+    return [episodes[0], *result]
+
+
+def with_late_rewards(episodes):
+    for episode in episodes:
+        episode.rewards = np.append(np.float32([0]), episode.rewards[:-1])
+    return episodes
+
+
+def told_of(episodes, layout, folder, monkeypatch):
+    """The suspicions of the episodes in a layout."""
+    if layout == "minari":
+        monkeypatch.setenv("MINARI_DATASETS_PATH", str(folder))
+        write_minari(folder, episodes)
+        source = "minari:made-v0"
+    elif layout == "replay":
+        arrays = joined([episode.arrays() for episode in episodes])
+        rows = rows_of_replay(0, Batch(*(np.float32(arrays[name]) for name in Batch._fields)), 1)
+        write_hdf5(folder / "replay.hdf5", rows, {})
+        source = str(folder / "replay.hdf5")
+    else:
+        name = "transitions.npz" if layout == "transitions.hdf5" else layout
+        source = str(write(folder / layout, arrays_of(name, episodes)))
+        source = f"ogbench:{source}" if layout == "ogbench.npz" else source
+    return suspicions(load_dataset(None, [source]))
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("kind", ["terminal", "timeout"])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_rows_that_only_reset_are_told_and_no_others(layout, kind, sparse, tmp_path, monkeypatch):
+    right = told_of(walks(kind, sparse), layout, tmp_path, monkeypatch)
+    assert not right
+    (tmp_path / "reset").mkdir()
+    told = told_of(with_resets(walks(kind, sparse)), layout, tmp_path / "reset", monkeypatch)
+    # A buffer without time-outs has no ends to look at.
+    words = "where episodes end" if (layout, kind) == ("replay", "timeout") else "reset"
+    assert [line for line in told if words in line]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_rewards_that_are_one_row_late_are_told(layout, tmp_path, monkeypatch):
+    told = told_of(with_late_rewards(walks("terminal")), layout, tmp_path, monkeypatch)
+    assert any("first reward" in line and "rewards one row late" in line for line in told), told
+
+
+def transitions(kind="timeout", **changes):
+    """The walks' transitions by name, and a function that makes each change of them."""
+    rows = joined([episode.arrays() for episode in walks(kind)])
+    names = ("observations", "actions", "rewards", "next_observations", "terminals", "timeouts")
+    given = {name: rows[name] for name in names}
+    return given | {name: change(given) for name, change in changes.items()}
+
+
+def late(name, by=1):
+    return lambda rows: np.roll(rows[name], by, axis=0)
+
+
+def at_ends(value):
+    """Next observations that are what `value` says at the time-outs."""
+    return lambda rows: np.where(rows["timeouts"][:, None], value(rows), rows["next_observations"])
+
+
+ROWS = {"next_observations": lambda rows: None}
+NEXT = "the next observation of most time-outs is the "
+SEAMS = {
+    "the row's own": (
+        {"next_observations": at_ends(lambda rows: rows["observations"])},
+        NEXT + "observation",
+    ),
+    "the next row's": ({"next_observations": at_ends(late("observations", -1))}, NEXT + "next row's"),
+    "zeros": ({"next_observations": at_ends(lambda rows: 0.0)}, "one and the same next observation"),
+    "a filler": ({"next_observations": at_ends(lambda rows: -99.0)}, "one and the same next observation"),
+    "time-outs late": ({"timeouts": late("timeouts")}, "flags one row late"),
+    "time-outs early": ({"timeouts": late("timeouts", -1)}, "flags one row early"),
+    "rows with late time-outs": ({"timeouts": late("timeouts"), **ROWS}, "flags one row late"),
+    "rows with early time-outs": ({"timeouts": late("timeouts", -1), **ROWS}, "flags are one row early"),
+    "rows with late terminals": ({"terminals": late("terminals"), **ROWS}, "flags one row late"),
+    "rows with early terminals": ({"terminals": late("terminals", -1), **ROWS}, "flags are one row early"),
+}
+
+
+@pytest.mark.parametrize("name", SEAMS)
+def test_ends_that_do_not_fit_are_told_once(name):
+    changes, words = SEAMS[name]
+    kind = "terminal" if "terminals" in name else "timeout"
+    rows = {key: value for key, value in transitions(kind, **changes).items() if value is not None}
+    (told,) = suspicions(from_arrays(rows, "arrays"))
+    assert words in told
+
+
+def test_what_a_mask_hides_is_not_told_of():
+    """Zeros, or the row's own observation, behind terminals."""
+    for hidden in (lambda rows: 0.0, lambda rows: rows["observations"]):
+        following = lambda rows, hidden=hidden: np.where(  # noqa: E731
+            rows["terminals"][:, None], hidden(rows), rows["next_observations"]
+        )
+        assert not suspicions(from_arrays(transitions("terminal", next_observations=following), "arrays"))
+
+
+def test_an_episode_of_one_step_is_no_late_flag(tmp_path):
+    """Files are episodes, so their flags cannot be late; nor are those of rows whose ends are stated."""
+    short = [Walk(0, 10, "timeout"), Walk(1, 1, "terminal"), Walk(2, 1, "terminal"), Walk(3, 10, "timeout")]
+    for layout in ("episodes", "transitions.npz", "rows.npz"):
+        source = write(tmp_path / layout, arrays_of(layout, short))
+        assert not [line for line in suspicions(load_dataset(None, [str(source)])) if "late" in line]
+
+
+@pytest.mark.parametrize("given", ["next_observations", "rows"])
+def test_a_walk_that_goes_on_after_time_outs_is_not_told_of(given):
+    """As in D4RL's mazes: a target is reached, and the next one is sought from there, without a reset."""
+    angle = np.arange(2_001)[:, None] * np.float32([0.01, 0.017, 0.023])
+    rows = transitions() | {"observations": np.sin(angle[:-1]), "next_observations": np.sin(angle[1:])}
+    size = 2_000
+    rows["actions"] = np.random.default_rng(0).uniform(-1, 1, (size, 2))
+    rows["rewards"] = np.random.default_rng(1).uniform(0, 1, size)
+    rows["timeouts"], rows["terminals"] = np.arange(size) % 53 == 52, np.zeros(size)
+    if given == "rows":
+        del rows["next_observations"]
+    assert not suspicions(from_arrays(rows, "arrays"))
+
+
+def test_time_limits_among_falls_are_told():
+    """Half of the episodes fall, at some step; the others stop at the limit of twenty steps."""
+
+    def episodes(kind):
+        return [
+            Walk(seed, 20 if seed % 2 else 5 + seed * 3 % 13, kind if seed % 2 else "terminal")
+            for seed in range(40)
+        ]
+
+    told = suspicions(from_arrays(joined([episode.arrays() for episode in episodes("terminal")]), "arrays"))
+    assert told == [told[0]]
+    assert "20 of 40 trajectories end in a terminal after 20 steps, the most of all" in told[0]
+    assert not suspicions(
+        from_arrays(joined([episode.arrays() for episode in episodes("timeout")]), "arrays")
+    )
