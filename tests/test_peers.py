@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from main_runs import ROOT, run_main
 
-from xql_jax.configuration import defaults
+from xql_jax.config_files import config_of
 from xql_jax.tasks import get_task
 
 # In the form of a file of JAX-CORL. V is 100 times the number of updates, less the share of rows that are
@@ -68,13 +68,13 @@ def peers(monkeypatch):
 def test_every_setting_is_one_of_ours(peers):
     for peer in peers.PEERS:
         for name, method in peer.methods.items():
-            ours = {**defaults(name, "locomotion"), "max_steps": 1}
+            ours = {**config_of(name, "locomotion"), "max_steps": 1}
             assert {*method.ours} <= {*ours}
             assert {*method.settings({**ours, **method.ours})} == {*method.theirs}
 
 
 def test_beta_of_jax_corl_is_our_temperature(peers):
-    ours = {**defaults("xql", "adroit"), "beta": 8.0, "awr_temperature": 0.5, "max_steps": 1}
+    ours = {**config_of("xql", "adroit"), "beta": 8.0, "awr_temperature": 0.5, "max_steps": 1}
     theirs = peers.JaxCorl.methods["xql"].settings(ours)
     assert (theirs["loss_temp"], theirs["beta"]) == (8.0, 0.5)
     theirs = peers.Authors.methods["xql"].settings(ours)
