@@ -95,3 +95,17 @@ def test_a_finished_run_does_not_need_its_data_file(tmp_path):
     assert states(settings) == ["finished"]
     with pytest.raises(UserError, match=r"data\.npz: no such file$"):
         make_plan(dataclasses.replace(settings, seed=7))
+
+
+def test_a_longer_sweep_goes_on_with_the_runs_of_the_shorter(tmp_path):
+    method = (f"bc{TINY}:decay_actor_lr=false",)
+    shorter, longer = (
+        sweep_settings(tmp_path, methods=method, num_seeds=1, max_steps=steps, eval_interval=500)
+        for steps in (1_000, 1_001)
+    )
+    train_all(shorter)
+    assert (states(shorter), states(longer)) == (["finished"], ["begun"])
+    train_all(longer)
+    assert (states(shorter), states(longer)) == (["begun"], ["finished"])  # its numbers are not the shorter's
+    [(_, outcome)] = train_all(shorter)
+    assert "at update 1,001 already" in outcome.failure

@@ -106,7 +106,7 @@ def refreshed(cells: Sequence[Cell], save_dir: str) -> list[Cell]:
     for cell in cells:
         record, missing = _record_of(cell, records), _missing(cell.settings)
         state = BEGUN if record else ABSENT
-        if record and record.summary.get("status") == "finished" and record.summary["step"] >= cell.steps:
+        if record and record.summary.get("status") == "finished" and record.summary["step"] == cell.steps:
             state, missing = FINISHED, ""  # its data are no longer needed
         elif missing:
             state = NO_DATA

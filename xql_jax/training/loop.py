@@ -78,14 +78,13 @@ class TrainingLoop:
             files.checkpoints, files.run_id, schedule.keep_checkpoints, schedule.handover
         )
         try:
-            self._resumed: Progress | None = None
-            self._checkpoints.resume_last_good(population.saved_shapes(), self._resume)
+            resumed = self._checkpoints.resume_last_good(population.saved_shapes(), self._resume)
         except BaseException:
             self.population.close()  # that of the second phase, if it was made
             raise
         # With a hand-over at 0 the offline phase is empty, so the given policies are evaluated first.
         evaluates_first = schedule.handover == 0 or schedule.eval_at_start
-        resumed = self._resumed
+        resumed = resumed and _without_an_early_end(resumed, schedule)
         self.progress = resumed or Progress(evaluation_due=evaluator is not None and evaluates_first)
         self._reported = set(self.population.diverged)
         saved: Mapping[str, bytes] = self._rows_of(resumed.step) if resumed else {}
@@ -169,14 +168,12 @@ class TrainingLoop:
 
     def _resume(self, items: dict[str, dict[str, State]], progress: Progress) -> None:
         """Continues from a checkpoint, of the phase that it belongs to."""
-        progress = _without_an_early_end(progress, self._schedule)
         if self.population is not self._first_phase:  # made for a later checkpoint, which was damaged
             self.population.close()
             self.population = self._first_phase
         if self._make_online and progress.step > (self._schedule.handover or 0):
             self.population = self._make_online(self._first_phase)
-        self.population.resume(items, progress)
-        self._resumed = progress
+        self.population.resume(items, _without_an_early_end(progress, self._schedule))
 
     def _rows_of(self, step: int) -> dict[str, bytes]:
         """Returns the rows of a checkpoint, by file name, without those of a run that was to end there."""
