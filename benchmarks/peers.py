@@ -111,6 +111,7 @@ JAX_CORL = {
             "cql_min_q_weight": "cql_alpha",
             "cql_n_actions": "cql_actions",
             "backup_entropy": lambda ours: not ours["deterministic_backup"],
+            "n_jitted_updates": lambda ours: 1,  # eight of its five gradients take minutes to compile
         },
         {
             "num_critics": 2,
