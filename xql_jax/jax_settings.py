@@ -23,14 +23,32 @@ SETTINGS: Mapping[str, bool | int | str | None] = {
 }
 
 
+# By --matmul_precision: JAX's name for it, and the platforms that have it. By default GPUs multiply float32
+# in TF32, TPUs in bfloat16, CPUs in float32.
+MATMUL_PRECISIONS: Mapping[str, tuple[str | None, tuple[str, ...]]] = {
+    "default": (None, ("cpu", "gpu", "tpu")),
+    "highest": ("highest", ("cpu", "gpu", "tpu")),
+    "tf32": ("TF32_TF32_F32", ("gpu",)),
+    "bfloat16": ("BF16_BF16_F32", ("gpu", "tpu")),
+}
+
+
 @contextlib.contextmanager
-def settings_of_jax() -> Iterator[None]:
+def settings_of_jax(matmul_precision: str = "default") -> Iterator[None]:
     """Sets JAX's settings to SETTINGS while entered, in this thread alone; as a decorator, in each call."""
     check_platforms()
+    precision = MATMUL_PRECISIONS[matmul_precision][0]
     with contextlib.ExitStack() as held:
-        for name, value in SETTINGS.items():
+        for name, value in {**SETTINGS, "jax_default_matmul_precision": precision}.items():
             held.enter_context(jax.config._value_holders[name](value))  # type: ignore[operator]
         yield
+
+
+def check_matmul_precision(name: str, platform: str) -> None:
+    """Raises UserError if devices of the platform cannot multiply so."""
+    if platform not in MATMUL_PRECISIONS[name][1]:
+        known = [other for other, (_, platforms) in MATMUL_PRECISIONS.items() if platform in platforms]
+        raise UserError(f"--matmul_precision={name}: not on a {platform.upper()}: give {' or '.join(known)}")
 
 
 def check_platforms(wanted: str | None = None) -> None:

@@ -16,8 +16,12 @@ from xql_jax.networks.mlp import GaussianPolicy, Initializer, Value, iql_init
 from xql_jax.pytrees import Distinct
 from xql_jax.types import AnyBatch, Array, Batch, ChunkBatch, Metrics, Numeric, Params, PRNGKey, Windows
 
-ADAM = optax.scale_by_adam()  # the rate is multiplied outside optax, so that it can be traced and swept
+BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8
+ADAM = optax.scale_by_adam(
+    BETA_1, BETA_2, EPSILON
+)  # the rate is multiplied outside optax, so that it can be traced and swept
 Loss = Callable[[Array, Array], Array]  # of values and targets, f32[B] each; one number an example
+T = TypeVar("T")
 QFunction = Callable[[Array, Array], Array]  # Q f32[..., B] of f32[..., B, O] and f32[..., B, A]
 
 
@@ -58,12 +62,35 @@ class NetworkState(Distinct, flax.struct.PyTreeNode):
         return self.replace(params=self.target)
 
 
+class SideBySide(Distinct, flax.struct.PyTreeNode):
+    """Trees of equal shapes along a new leading axis of each leaf; it is read as a tuple of these trees."""
+
+    joined: Params
+
+    def __len__(self) -> int:
+        return len(jax.tree.leaves(self.joined)[0])
+
+    def __getitem__(self, place: int) -> Params:
+        if place >= len(self):
+            raise IndexError(place)
+        return jax.tree.map(lambda leaf: leaf[place], self.joined)
+
+
 class CriticState(NetworkState):
-    """Networks Q; their parameters, and their targets', are a tuple with those of each network."""
+    """Networks Q; their parameters, and their targets', are a tuple with those of each network.
+
+    While an accelerator trains, they are `SideBySide` instead: one kernel then serves all networks.
+    """
+
+    def each(self, params: Params, observations: Array, actions: Array) -> Sequence[Array]:
+        """Every network's Q(s, a), f32[..., B], under other parameters."""
+        if isinstance(params, SideBySide):
+            return jax.vmap(self.apply, (0, None, None))(params.joined, observations, actions)
+        return [self.apply(own, observations, actions) for own in params]
 
     def all_q(self, observations: Array, actions: Array) -> Array:
         """Every network's Q(s, a), f32[N, ..., B]."""
-        return jnp.stack([self.apply(params, observations, actions) for params in self.params])
+        return jnp.stack(self.each(self.params, observations, actions))
 
     def min_q(self, observations: Array, actions: Array) -> Array:
         """The minimum of the networks' Q(s, a), f32[..., B]."""
@@ -74,7 +101,54 @@ class CriticState(NetworkState):
         return self.all_q(observations, actions).mean(axis=0)
 
 
+class FusedAdam(optax.ScaleByAdamState):
+    """Adam's state while an accelerator trains: `minimize` then takes its step in fewer operations.
+
+    XLA then has one kernel for each array and for each network's scalars; of optax's step it makes more.
+    """
+
+    def step(self, params: Params, gradients: Params, rate: Numeric) -> tuple[Params, Self]:
+        """The parameters after a step of optax's Adam, up to rounding."""
+        count = optax.safe_increment(self.count)
+        scale = jnp.sqrt(1.0 - BETA_2**count)
+        mu = jax.tree.map(lambda m, g: m + (1.0 - BETA_1) * (g - m), self.mu, gradients)
+        nu = jax.tree.map(lambda n, g: n + (1.0 - BETA_2) * (g * g - n), self.nu, gradients)
+        size, least = rate * scale / (1.0 - BETA_1**count), EPSILON * scale
+        moved = jax.tree.map(lambda p, m, n: p - size * (m / (jnp.sqrt(n) + least)), params, mu, nu)
+        return moved, FusedAdam(count, mu, nu)
+
+
+def in_few_kernels(state: T) -> T:
+    """A learner's state as an accelerator trains it: networks Q `SideBySide`, and `FusedAdam`."""
+
+    def joined(trees: Any) -> Any:
+        if type(trees) is not tuple or len(trees) == 1:
+            return trees
+        return SideBySide(jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees))
+
+    def of_critics(critics: Any) -> Any:
+        return jax.tree.map(joined, critics, is_leaf=lambda tree: type(tree) is tuple)
+
+    state = _retyped(CriticState, of_critics, state)
+    return _retyped(optax.ScaleByAdamState, lambda adam: FusedAdam(*adam), state)
+
+
+def as_kept(state: T) -> T:
+    """Undoes `in_few_kernels`."""
+    return _retyped(FusedAdam, lambda adam: optax.ScaleByAdamState(*adam), _retyped(SideBySide, tuple, state))
+
+
+def _retyped(kind: type, change: Callable[[Any], Any], state: T) -> T:
+    """The state with `change` of each part of this type."""
+
+    def is_kind(part: Any) -> bool:
+        return isinstance(part, kind)
+
+    return jax.tree.map(lambda part: change(part) if is_kind(part) else part, state, is_leaf=is_kind)
+
+
 S = TypeVar("S", bound=NetworkState)  # any
+C = TypeVar("C", bound=CriticState)
 V = TypeVar("V", bound=NetworkState)  # what a `ValueFit` keeps
 A = TypeVar("A", bound=NetworkState)  # what a `PolicyObjective` keeps
 
@@ -104,6 +178,9 @@ class Trained(fields.Part):
         shrink = jnp.minimum(1.0, self.max_grad_norm / (optax.global_norm(gradients) + 1e-12))
         shrink = jnp.where(jnp.isinf(self.max_grad_norm), 1.0, shrink)  # the norm itself may overflow
         gradients = jax.tree.map(lambda gradient: gradient * shrink, gradients)
+        if isinstance(state.optimizer_state, FusedAdam):
+            params, fused = state.optimizer_state.step(state.params, gradients, learning_rate)
+            return state.replace(params=params, optimizer_state=fused), metrics
         directions, optimizer_state = ADAM.update(gradients, state.optimizer_state)
         params = jax.tree.map(lambda param, step: param - learning_rate * step, state.params, directions)
         return state.replace(params=params, optimizer_state=optimizer_state), metrics
@@ -168,11 +245,11 @@ class Critic(Trained):
         params = tuple(network.init(key, observations, actions) for key in keys)
         return CriticState.create(network, params).with_target()
 
-    def fit(self, critic: S, batch: AnyBatch, targets: Array, loss: Loss | None = None) -> tuple[S, Metrics]:
+    def fit(self, critic: C, batch: AnyBatch, targets: Array, loss: Loss | None = None) -> tuple[C, Metrics]:
         """One step of every Q(s, a) towards f32[B], on the sum of their mean losses; default: `loss_of`."""
 
         def summed_loss(params):
-            qs = [critic.apply(p, batch.observations, batch.actions) for p in params]
+            qs = critic.each(params, batch.observations, batch.actions)
             critic_loss = sum((loss or self.loss_of)(q, targets).mean() for q in qs)
             return critic_loss, {"critic/loss": critic_loss, "critic/q": qs[0].mean()}
 

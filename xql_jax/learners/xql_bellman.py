@@ -9,6 +9,7 @@ no result there ties it to the Bellman errors, which also hold the noise of tran
 
 import functools
 import math
+from collections.abc import Sequence
 
 import jax.numpy as jnp
 
@@ -55,7 +56,7 @@ class BellmanScale(parts.ValueFit[ScaledState]):
         value, info = self.regress(value, observations, targets, loss)
         return value, {**info, "value/beta": beta}
 
-    def follow_errors(self, value: ScaledState, qs: list[Array], targets: Array) -> ScaledState:
+    def follow_errors(self, value: ScaledState, qs: Sequence[Array], targets: Array) -> ScaledState:
         """The state with beta moved towards the scale of the errors of each critic's Q(s, a), f32[B]."""
         root_mean_square = jnp.sqrt(sum((mse_loss(q, targets) / len(qs)).mean() for q in qs))
         scale = jnp.maximum(self.errors_share * GUMBEL_SCALE * root_mean_square, self.least_beta)
@@ -71,7 +72,7 @@ class XQLBellman(InSample):
     def update(self, state: LearnerState, batch: AnyBatch, key: PRNGKey) -> tuple[LearnerState, Metrics]:
         after, info = super().update(state, batch, key)
         _, targets, _ = self.value.v_and_q_targets(after.value, batch, self.discount)
-        qs = [state.critic.apply(p, batch.observations, batch.actions) for p in state.critic.params]
+        qs = state.critic.each(state.critic.params, batch.observations, batch.actions)
         return after.replace(value=self.value.follow_errors(after.value, qs, targets)), info
 
 

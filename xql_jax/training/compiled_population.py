@@ -68,8 +68,8 @@ class CompiledPopulation(Population):
     ):
         sizes = environment.observation_size, environment.action_size
         self.schedule, self.stride = schedule, schedule.round_steps
-        # The metrics' shapes do not depend on the batch size.
-        super().__init__(learner, members, replay.empty(1, *sizes).data, together)
+        super().__init__(learner, members, replay.empty(schedule.batch_size, *sizes).data, together)
+        self.most_ahead = min(self.most_ahead, schedule.most_updates)
         self._buffers = ReplayBuffers(self, schedule, files, sizes)
         self.seconds = {"acting and learning": 0.0}
         self.failures = 0  # episodes, over all members, that ended because their simulation failed
@@ -95,7 +95,7 @@ class CompiledPopulation(Population):
             yield Call(first, after, jax.device_put(updates, group.shared))
 
     def train_member(
-        self, member: MemberState, data: Array, start: Array, stop: Array
+        self, member: MemberState, data: Array, start: Array, stop: Array, ahead: int = 1
     ) -> tuple[MemberState, Metrics]:
         """Acts in all N environments, and does the due updates, each time from step `start` to `stop`.
 
@@ -115,7 +115,7 @@ class CompiledPopulation(Population):
             member = member.replace(buffer=replay.insert(member.buffer, transitions))
 
             draw = functools.partial(self.draw, member, None)
-            updated, was_finite = run_updates(member, due[turn], due[turn + 1], draw)
+            updated, was_finite = run_updates(member, due[turn], due[turn + 1], draw, ahead=ahead)
             was_finite = {**was_finite, ACTIONS: jnp.isfinite(actions).all()}
             # Actions diverge at the step that they are for, everything else at the end of that step.
             at = jnp.where(was_finite[ACTIONS], step + number, step)
@@ -185,7 +185,9 @@ class CompiledPopulation(Population):
 
     def _anywhere(self, condition: Array) -> Array:
         """Whether a condition bool[] holds for any of the members that share the program's control flow."""
-        return jax.lax.psum(condition.astype(jnp.int32), AXIS) > 0 if self.together else condition
+        if not self.together or self.groups[0].per_device == 1:
+            return condition
+        return jax.lax.psum(condition.astype(jnp.int32), AXIS) > 0
 
     def _act(self, member: MemberState, step: Array) -> Array:
         """Returns actions f32[N, A] at `step`: sampled from the policy, or uniform during the warm-up."""

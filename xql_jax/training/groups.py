@@ -26,6 +26,11 @@ class Group:
     shared: Sharding  # of arrays that all its members share
     members: MemberState = dataclasses.field(init=False)  # stacked
 
+    @property
+    def per_device(self) -> int:
+        """The number of members on each device."""
+        return len(self.indices) // len(self.split.device_set)
+
 
 class Call(NamedTuple):
     """A call of the program: it trains from `first` to `after` on the data."""

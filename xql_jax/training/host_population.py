@@ -25,7 +25,7 @@ from xql_jax.rollout.acting import ActionQueue
 from xql_jax.training.checkpoints import Progress
 from xql_jax.training.divergence import Divergence
 from xql_jax.training.members import Member, member_keys
-from xql_jax.training.population import EPISODE_METRICS, CheckpointContent, Population
+from xql_jax.training.population import EPISODE_METRICS, CheckpointContent, Population, can_clip
 from xql_jax.training.replay_buffers import ReplayBuffers
 from xql_jax.training.replay_files import ReplayFiles
 from xql_jax.training.returns import RunningReturns, with_returns
@@ -172,9 +172,11 @@ class HostPopulation(Population):
         batch_type, horizon = type(prior_data.batch) if prior_data else Batch, schedule.horizon
         if horizon.steps > 1:
             batch_type = EpisodeBatch
-        # The metrics' shapes do not depend on the batch size.
         spans, example = self._spans(learner), replay.empty(1, *sizes, batch_type)
-        super().__init__(learner, members, replay.take(example, jnp.zeros(1, int), spans), together)
+        minibatch = replay.take(example, jnp.zeros(schedule.batch_size, int), spans)
+        super().__init__(learner, members, minibatch, together)
+        self.clips = can_clip(learner, members, schedule.ramps)
+        self.most_ahead = min(self.most_ahead, schedule.most_updates)
         self._buffers = ReplayBuffers(self, schedule, files, sizes, batch_type)
         self.seconds = dict.fromkeys(WORK, 0.0)
         self._policy_before: list[Params]  # after the last round but one
@@ -196,7 +198,7 @@ class HostPopulation(Population):
     def take_over(self, other: Population) -> None:
         """Continues from the members of another population, with their states and divergences."""
         self.step, self.diverged = other.step, dict(other.diverged)
-        self.compile_seconds = other.compile_seconds
+        self.compile_seconds, self.matmul_precision = other.compile_seconds, other.matmul_precision
         self.set_in_members(state=[other.member(index)[1] for index in range(len(self.members))])
         self._start_acting()
 

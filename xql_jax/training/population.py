@@ -17,6 +17,8 @@ import numpy as np
 from jax.sharding import PartitionSpec, Sharding
 
 from xql_jax.jax_settings import settings_of_jax
+from xql_jax.learners.fields import hyperparameters, traced_names, with_hyperparameters
+from xql_jax.learners.parts import as_kept, in_few_kernels
 from xql_jax.pytrees import select_leaves
 from xql_jax.rollout.acting import Act, deterministic_policy, finite_policy
 from xql_jax.training.checkpoints import Progress
@@ -28,6 +30,9 @@ from xql_jax.training.updates import MemberState, Sums, run_updates
 from xql_jax.types import Array, Json, Learner, Metrics, Minibatch, PRNGKey, State
 
 Tree = TypeVar("Tree")
+AHEAD = 50  # most updates whose minibatches are drawn at once; a divisor of usual intervals
+AHEAD_BYTES = 32 * 2**20  # most bytes of these minibatches, on a device
+GRADIENT_LIMIT = "max_grad_norm"  # of `parts.Trained`; inf: none
 EPISODE_METRICS = ("episode/return", "episode/length")  # of members that act: means over the last episodes
 
 
@@ -56,8 +61,10 @@ class Population(abc.ABC):
     The loop (`training/loop.py`) calls `advance`, that calls `train`, and that `run_program`. The program,
     see `program`, maps `train_member` over the members of a group, which is `run_updates` (`updates.py`).
 
-    On an accelerator the members of all devices run in one program under `vmap`. On a CPU they run one after
-    the other on each device, because batched matrix products are slower there.
+    On an accelerator the members of all devices run in one program under `vmap`, with as few kernels as can
+    be: a lone member has no axis of members, states are `in_few_kernels`, minibatches are drawn `ahead`,
+    and the gradient's norm is left out if no member clips. On a CPU members run one after the other on each
+    device, because batched matrix products are slower there. The two differ in rounding alone.
 
     The results of `advance` do not depend on how the steps are split into calls: everything random in update
     t is drawn from `fold_in(key, t)`, and one program serves every start and stop.
@@ -73,6 +80,8 @@ class Population(abc.ABC):
     unit = "update"  # the name of one step
     stride = 1  # `advance` goes by this number of steps or a multiple of it
     data: State = None  # what `draw` gets, on every device
+    matmul_precision = "default"  # of the program, see `MATMUL_PRECISIONS`
+    most_ahead = AHEAD
     shares_data = True  # all members of a group share a call's data; else each has its own part [m, ...]
 
     def __init__(
@@ -85,11 +94,13 @@ class Population(abc.ABC):
     ):
         self.members, self.ramps = list(members), ramps
         self.together = jax.default_backend() != "cpu" if together is None else together
+        self.clips = can_clip(learner, members, ramps)
         self.step = 0  # steps done so far; if `advance` failed, fewer than it was asked for
         self.compile_seconds = 0.0
         self.seconds: dict[str, float] = {}  # spent so far on each kind of work, if it is measured
         self.diverged: dict[int, Divergence] = {}  # by the member's index; its state is frozen
         self.groups = make_groups(len(members), self.together)
+        self._minibatch_bytes = num_bytes(minibatch)
         self._programs: dict[Sharding, jax.stages.Compiled] = {}  # one for each device or mesh
         self._placed: dict[Sharding, State] = {}
         # Members are initialised one at a time. In jaxlib 0.10.2 a batch of QR factorisations (orthogonal
@@ -112,13 +123,16 @@ class Population(abc.ABC):
         """Returns the minibatch of a member's update `step`; a pure function inside the program."""
 
     def train_member(
-        self, member: MemberState, data: State, start: Array, stop: Array
+        self, member: MemberState, data: State, start: Array, stop: Array, ahead: int = 1
     ) -> tuple[MemberState, Metrics]:
         """Trains one member from step `start` to `stop`; a pure function inside the program.
 
+        The minibatches of `ahead` updates are drawn at once.
+
         Returns the member, and by name whether each metric and the state were finite meanwhile, bool[].
         """
-        return run_updates(member, start, stop, functools.partial(self.draw, member, data), self.ramps)
+        draw = functools.partial(self.draw, member, data)
+        return run_updates(member, start, stop, draw, self.ramps, ahead)
 
     def calls(self, group: Group, start: int, stop: int) -> Iterator[Call]:
         """Divides the work from `start` to `stop` into calls of the program, at least one."""
@@ -209,30 +223,37 @@ class Population(abc.ABC):
     def is_compiled(self) -> bool:
         return bool(self._programs)
 
-    @settings_of_jax()
     def compile(self) -> None:
         """Compiles the program, once for each device or mesh."""
         if self.is_compiled:
             return
         started = time.perf_counter()
-        for group in self.groups:
-            if group.split not in self._programs:
-                data = next(self.calls(group, 0, 1)).data
-                arguments = *group.members.apart, data, np.int32(0), np.int32(0)
-                self._programs[group.split] = self.program(group).lower(*arguments).compile()
+        with settings_of_jax(self.matmul_precision):
+            for group in self.groups:
+                if group.split not in self._programs:
+                    data = next(self.calls(group, 0, 1)).data
+                    arguments = *group.members.apart, data, np.int32(0), np.int32(0)
+                    self._programs[group.split] = self.program(group).lower(*arguments).compile()
         self.compile_seconds += time.perf_counter() - started
 
     def program(self, group: Group) -> Any:
         """Returns the jitted function that maps `train_member` over the members of a group."""
-        own = None if self.shares_data else 0
+        own, ahead = None if self.shares_data else 0, 1
+        if self.together:
+            room = AHEAD_BYTES // (group.per_device * self._minibatch_bytes)
+            ahead = max(1, min(self.most_ahead, room))
 
         def one(
             member: MemberState, experience: State, data: State, start: Array, stop: Array
         ) -> tuple[MemberState, Metrics]:
-            trained, finite = self.train_member(member.joined(experience), data, start, stop)
-            return trained.replace(learner=(), key=()), finite
+            member = member.joined(experience)
+            if self.together:
+                learner = member.learner if self.clips else without_clipping(member.learner)
+                member = member.replace(learner=learner, state=in_few_kernels(member.state))
+            trained, finite = self.train_member(member, data, start, stop, ahead)
+            return trained.replace(learner=(), key=(), state=as_kept(trained.state)), finite
 
-        def in_turn(
+        def alone(
             members: MemberState, experience: State, data: State, start: Array, stop: Array
         ) -> tuple[MemberState, Metrics]:
             member, experience = _at((members, experience), 0)
@@ -240,11 +261,11 @@ class Population(abc.ABC):
             return jax.tree.map(lambda leaf: leaf[None], trained)
 
         if not self.together:
-            return jax.jit(in_turn, donate_argnums=1)
-        together = jax.vmap(one, in_axes=(0, 0, own, None, None), axis_name=AXIS)
+            return jax.jit(alone, donate_argnums=1)
+        several = jax.vmap(one, in_axes=(0, 0, own, None, None), axis_name=AXIS)
         split, shared = PartitionSpec(DEVICES), PartitionSpec()
         program = jax.shard_map(
-            together,
+            several if group.per_device > 1 else alone,
             mesh=group.split.mesh,  # type: ignore[attr-defined]
             in_specs=(split, split, shared if own is None else split, shared, shared),
             out_specs=split,
@@ -305,6 +326,24 @@ class Population(abc.ABC):
         """Returns the shapes and types of a checkpoint's items."""
         one = member_shapes(self.groups[0].members.state)
         return {"states": {member.name: one for member in self.members}}
+
+
+def can_clip(learner: Any, members: Sequence[Member], ramps: Sequence[Ramp]) -> bool:
+    """Returns whether any member's gradients may be clipped."""
+    usual = hyperparameters(learner).get(GRADIENT_LIMIT, np.inf)
+    limits = [member.hyperparameters.get(GRADIENT_LIMIT, usual) for member in members]
+    return bool(np.isfinite(limits).any()) or any(ramp.name == GRADIENT_LIMIT for ramp in ramps)
+
+
+def without_clipping(learner: Any) -> Any:
+    """Returns the learner without a limit, as a constant: the compiler leaves out the gradient's norm."""
+    has_limit = GRADIENT_LIMIT in traced_names(learner)
+    return with_hyperparameters(learner, {GRADIENT_LIMIT: np.inf}) if has_limit else learner
+
+
+def num_bytes(minibatch: Minibatch) -> int:
+    """Returns the size of arrays, or of arrays of these shapes."""
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(minibatch))
 
 
 @jax.jit

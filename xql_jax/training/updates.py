@@ -28,10 +28,6 @@ class Sums(NamedTuple):
         """Returns the sums over no update, for metrics of these shapes."""
         return cls(jnp.int32(0), {name: jnp.zeros(of.shape, of.dtype) for name, of in metrics.items()})
 
-    def plus(self, metrics: Metrics) -> Self:
-        totals = {name: total + metrics[name] for name, total in self.totals.items()}
-        return self._replace(updates=self.updates + 1, totals=totals)
-
     def means(self) -> Metrics:
         """Returns the means by their names in the logs; NaN if there was no update."""
         return {f"{name}_mean": total / self.updates for name, total in self.totals.items()}
@@ -43,7 +39,9 @@ class Sums(NamedTuple):
         return cls(jnp.int32(saved["updates"]), totals)
 
 
-Carry = tuple[State, Sums, Metrics, Metrics]  # of the loop in the program; the last: was each metric finite?
+# Of the loop in the program: the state, and of all metrics f32[m] their sums, the last ones and, bool[m],
+# whether each was finite. As vectors they are computed by one kernel.
+Carry = tuple[State, Array, Array, Array]
 
 
 class MemberState(flax.struct.PyTreeNode):
@@ -83,26 +81,53 @@ def run_updates(
     stop: Array,
     draw: Callable[[PRNGKey, Array], Minibatch],
     ramps: Sequence[Ramp] = (),
+    ahead: int = 1,
 ) -> tuple[MemberState, Metrics]:
     """Runs updates start, ..., stop - 1 of one member, each on the minibatch `draw(key, step)`.
 
-    In update t the learner has the ramps' values at t.
+    In update t the learner has the ramps' values at t. The minibatches of `ahead` updates are drawn at once.
 
     Returns the member; and bool[] by name: whether the metric was finite in all of these updates, and whether
     the last state is.
     """
 
-    def once(step: Array, carry: Carry) -> Carry:
-        state, sums, _, finite = carry
+    names = list(member.metrics)
+
+    def prepare(step: Array) -> tuple[Minibatch, PRNGKey]:
         key_batch, key_update = update_keys(member.key, step)
+        return draw(key_batch, step), key_update
+
+    def update(step: Array, prepared: tuple[Minibatch, PRNGKey], carry: Carry) -> Carry:
+        state, totals, _, finite = carry
         learner = ramped(member.learner, ramps, step)
         # The method's own: which class that is, `learners/registry.py` says; XQL's is in learners/xql.py.
-        state, metrics = learner.update(state, draw(key_batch, step), key_update)
-        finite = {name: finite[name] & jnp.isfinite(metrics[name]) for name in metrics}
-        return state, sums.plus(metrics), metrics, finite
+        state, metrics = learner.update(state, *prepared)
+        last = jnp.stack([metrics[name] for name in names])
+        return state, totals + last, last, finite & jnp.isfinite(last)
 
-    finite = {name: jnp.ones((), bool) for name in member.metrics}
-    begun = member.state, member.sums, member.metrics, finite
-    state, sums, metrics, finite = jax.lax.fori_loop(start, stop, once, begun)
+    def once(step: Array, carry: Carry) -> Carry:
+        return update(step, prepare(step), carry)
+
+    def several(first: Array, number: int | Array, carry: Carry) -> Carry:
+        """Runs `number` updates, at most `ahead`; a GPU need not wait for a number that is an int."""
+        prepared = jax.vmap(prepare)(first + jnp.arange(ahead))
+
+        def at(place: Array, carry: Carry) -> Carry:
+            return update(first + place, jax.tree.map(lambda leaf: leaf[place], prepared), carry)
+
+        return jax.lax.fori_loop(0, number, at, carry)
+
+    totals, last = (jnp.stack([of[name] for name in names]) for of in (member.sums.totals, member.metrics))
+    begun = member.state, totals, last, jnp.ones(len(names), bool)
+    if ahead == 1:
+        state, totals, last, finite = jax.lax.fori_loop(start, stop, once, begun)
+    else:
+        whole = jnp.maximum(stop - start, 0) // ahead
+        begun = jax.lax.fori_loop(0, whole, lambda n, carry: several(start + n * ahead, ahead, carry), begun)
+        rest = start + whole * ahead
+        state, totals, last, finite = several(rest, stop - rest, begun)
+    sums = Sums(member.sums.updates + jnp.maximum(stop - start, 0), dict(zip(names, totals, strict=True)))
+    metrics = dict(zip(names, last, strict=True))
     leaves = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(state)]
-    return member.replace(state=state, sums=sums, metrics=metrics), {**finite, STATE: jnp.stack(leaves).all()}
+    was_finite = dict(zip(names, finite, strict=True)) | {STATE: jnp.stack(leaves).all()}
+    return member.replace(state=state, sums=sums, metrics=metrics), was_finite
