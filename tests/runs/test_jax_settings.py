@@ -17,7 +17,8 @@ from tiny_runs import (
     small,
 )
 
-from xql_jax.jax_settings import SETTINGS
+from xql_jax.errors import UserError
+from xql_jax.jax_settings import SETTINGS, settings_of_jax
 from xql_jax.policy import load_policy
 from xql_jax.runs.kinds import train_run as run_finetuning
 from xql_jax.runs.kinds import train_run as run_offline
@@ -115,6 +116,29 @@ def test_a_run_has_the_same_bits_in_a_program_with_other_settings(kind, in_threa
         found = train(settings(data, save_dir=str(tmp_path / "b")))
     assert_same_rows(found, expected)
     assert_same_bits(load_policy(found.path).run.states, load_policy(expected.path).run.states)
+
+
+@pytest.mark.parametrize(
+    ("name", "algorithm"), [("highest", "HIGHEST"), ("tf32", "tf32"), ("bfloat16", "bf16"), ("default", None)]
+)
+def test_products_have_the_precision_asked_for(name, algorithm):
+    x = np.ones((8, 8), np.float32)
+    with settings_of_jax(name):
+        text = jax.jit(jax.numpy.dot).trace(x, x).lower(lowering_platforms=("cuda",)).as_text()
+    found = {word for word in ("HIGHEST", "tf32", "bf16") if word in text}
+    assert found == ({algorithm} if algorithm else set())
+
+
+def test_a_precision_is_recorded_and_refused_where_there_is_none(data, tmp_path):
+    settings = offline_settings(data, save_dir=str(tmp_path), matmul_precision="tf32")
+    with pytest.raises(UserError, match="--matmul_precision=tf32: not on a CPU: give default or highest"):
+        run_offline(settings)
+    default, highest = (
+        dataclasses.replace(settings, matmul_precision=name).resolved().identity
+        for name in ("default", "highest")
+    )
+    assert "matmul_precision" not in default
+    assert highest == {**default, "matmul_precision": "highest"}
 
 
 def test_a_policy_acts_in_any_thread_and_beside_any_settings(saved):

@@ -80,7 +80,7 @@ def run_finetuning(
     """
     prepare_acting()
     settings, stop = job.settings, stop or StopSignals()
-    with run_resources() as resources:
+    with run_resources(settings) as resources:
         evaluator = make_evaluator(job, resources)
         data = finetuning_data(job, evaluator)
         check_room(job, data.sizes, "--replay_buffer_size")

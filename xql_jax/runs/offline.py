@@ -45,7 +45,7 @@ def run_offline(job: Job, stop: StopSignals | None = None, callbacks: Sequence[R
     settings, stop = job.settings, stop or StopSignals()
     if settings.background_evaluation:
         prepare_acting()
-    with run_resources() as resources:
+    with run_resources(settings) as resources:
         evaluator = make_evaluator(job, resources)
         data = load_data(job, evaluator)
         folder = data_folder(job, data)

@@ -59,7 +59,7 @@ def run_online(job: Job, stop: StopSignals | None = None, callbacks: Sequence[Ro
     prepare_acting()
     settings, stop = job.settings, stop or StopSignals()
     task = scored(job.settings.task, job.settings.returns_given)
-    with run_resources() as resources:
+    with run_resources(settings) as resources:
         evaluator = make_evaluator(job, resources)
         sizes = environment_maker(task, settings.simulation).sizes(task)
         check_room(job, sizes, "--buffer_size")

@@ -14,7 +14,7 @@ from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.envs import describe_environment, environment_maker
 from xql_jax.errors import UserError
 from xql_jax.files import writing
-from xql_jax.jax_settings import settings_of_jax
+from xql_jax.jax_settings import check_matmul_precision, settings_of_jax
 from xql_jax.logs.csv_rows import Row, parse_rows
 from xql_jax.method_settings import DataSettings
 from xql_jax.reports.run_summary import summarize
@@ -22,7 +22,7 @@ from xql_jax.rollout.acting import prepared
 from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.runs.folder import RunFolder
 from xql_jax.runs.job import Job, log_settings
-from xql_jax.runs.run_settings import EVALUATION_SEED
+from xql_jax.runs.run_settings import EVALUATION_SEED, RunSettings
 from xql_jax.tasks import Task
 from xql_jax.training.loop import RowCallback, TrainingLoop
 from xql_jax.training.population import Population
@@ -45,7 +45,7 @@ class Summary:
 
 
 @contextlib.contextmanager
-def run_resources() -> Iterator[contextlib.ExitStack]:
+def run_resources(settings: RunSettings) -> Iterator[contextlib.ExitStack]:
     """Context manager around a run: sets JAX's settings, and reports a lack of memory in one line.
 
     Yields:
@@ -54,6 +54,7 @@ def run_resources() -> Iterator[contextlib.ExitStack]:
     try:
         with contextlib.ExitStack() as resources:
             resources.enter_context(settings_of_jax())
+            check_matmul_precision(settings.matmul_precision, jax.default_backend())
             yield resources
     except (MemoryError, jax.errors.JaxRuntimeError) as error:
         if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
@@ -96,6 +97,7 @@ def train_and_summarize(
         make_online: see `TrainingLoop`.
     """
     settings, files = job.settings, folder.files
+    population.matmul_precision = settings.matmul_precision
     with contextlib.ExitStack() as resources:
         resources.callback(population.close)
         loop = TrainingLoop(

@@ -15,6 +15,7 @@ from xql_jax.configuration import ConfigFile, check_suite, tuned
 from xql_jax.data.dataset import Dataset, name_of
 from xql_jax.envs import BACKENDS, Simulation
 from xql_jax.errors import UserError
+from xql_jax.jax_settings import MATMUL_PRECISIONS
 from xql_jax.method_settings import METHOD_SETTINGS, DataSettings, LearningSettings
 from xql_jax.settings import (
     ANY,
@@ -73,6 +74,13 @@ class RunSettings(LearningSettings):
     seed: int = setting(42, COUNT_OR_NONE, "First random seed.")
     num_seeds: int = setting(
         1, within(1, 100_000), "Number of seeds in one run: seed, seed + 1, ...", theirs="n_seeds seeds"
+    )
+    matmul_precision: str = recorded(
+        "default",
+        one_of(*MATMUL_PRECISIONS),
+        "How the updates multiply matrices: highest (float32), tf32 (GPUs), bfloat16 (GPUs, TPUs); default: "
+        "TF32 on GPUs, bfloat16 on TPUs, float32 on CPUs.",
+        neutral="default",
     )
     sweep: str = recorded("", ANY, "Grid over numeric hyperparameters: 'beta=0.6,1,2 tau=0.005,0.01'.")
     eval_episodes: int = recorded(
