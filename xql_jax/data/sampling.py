@@ -80,11 +80,11 @@ class Packed(Distinct):
         return cls(rows, type(batch)._make(widths))
 
     def take(self, indices: Array) -> AnyBatch:
-        """Returns the batch of the rows i32[B]."""
+        """Returns the batch of the rows i32[B]; of rows [K, B, W], the batch at one place i32[]."""
         taken, start = jnp.take(self.rows, indices, axis=0, mode="clip"), 0
         fields = []
         for width in self.fields:
-            fields.append(taken[:, start] if width is None else taken[:, start : start + width])
+            fields.append(taken[..., start] if width is None else taken[..., start : start + width])
             start += width or 1
         return type(self.fields)(*fields)
 

@@ -3,9 +3,10 @@
 Both draw update t's minibatch from the same key, so a run learns from the same transitions either way.
 """
 
+import concurrent.futures
 import functools
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,7 @@ import numpy as np
 from xql_jax.data.sampling import Packed, Trajectories, sample, sample_indices
 from xql_jax.training.groups import Call, Group
 from xql_jax.training.members import Member
-from xql_jax.training.population import Population
+from xql_jax.training.population import Population, num_bytes
 from xql_jax.training.schedule import Ramp
 from xql_jax.training.updates import MemberState, update_keys
 from xql_jax.types import AnyBatch, Array, Learner, Minibatch, PRNGKey, State, Transitions
@@ -48,12 +49,13 @@ class StreamedBlock(NamedTuple):
     """The data of a call of the program, for each of m members."""
 
     first: np.ndarray  # i32[m], the update of the first minibatch
-    minibatches: Minibatch | Trajectories  # f32[m, K, B, ...], or the rows of all windows in turn
+    minibatches: Minibatch | Packed | Trajectories  # f32[m, K, B, ...], or the rows of all windows in turn
 
 
 class Streamed(Population):
-    """Minibatches sent from the host in blocks; the next block is gathered while the device works.
+    """Minibatches sent from the host in blocks; a thread gathers and sends the next one meanwhile.
 
+    The thread that calls a GPU's program also starts its kernels, one by one, so it has no time to gather.
     Transitions are drawn uniformly from all of the data. A block is not a shuffled subset of the data, so the
     draw has no bias.
     """
@@ -70,36 +72,49 @@ class Streamed(Population):
         ramps: Sequence[Ramp] = (),
     ):
         self._data, self._batch_size = data, batch_size
+        self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="data")
         self._minibatch = data.take(np.zeros(batch_size, int))
         super().__init__(learner, members, self._minibatch, together, ramps)
 
     def calls(self, group: Group, start: int, stop: int) -> Iterator[Call]:
         keys = group.members.key
-        bytes_an_update = len(keys) * sum(field.nbytes for field in self._minibatch)
-        length = int(np.clip(BLOCK_BYTES // bytes_an_update, 1, 512))
+        bytes_an_update = len(keys) * num_bytes(self._minibatch)
+        length = int(np.clip(BLOCK_BYTES // bytes_an_update, 1, 500))
         sizes = {"length": length, "size": self._data.size, "batch_size": self._batch_size}
         firsts = range(start, max(stop, start + 1), length)  # zero updates also make one call
-        indices = _indices(keys, np.int32(start), **sizes)
+
+        def gather(first: int) -> concurrent.futures.Future:
+            indices = _indices(keys, np.int32(first), **sizes)
+            return self._thread.submit(self._block, group, first, indices, min(length, stop - first))
+
+        coming = gather(start)
         for first in firsts:
-            after = min(first + length, stop)
-            block = self._block(first, np.asarray(indices), after - first)
+            block = coming.result()
             if first != firsts[-1]:  # before `yield`: the device runs what it is given in order
-                indices = _indices(keys, np.int32(after), **sizes)
-            yield Call(first, after, jax.device_put(block, group.split))
+                coming = gather(first + length)
+            yield Call(first, min(first + length, stop), block)
+
+    def close(self) -> None:
+        self._thread.shutdown()
 
     def draw(self, member: MemberState, data: StreamedBlock, key: PRNGKey, step: Array) -> Minibatch:
         place, rows = step - data.first, data.minibatches
+        if isinstance(rows, Packed):
+            return rows.take(place)
         if isinstance(rows, Trajectories):  # as a resident program draws them, for the same bits
             numbers = place * self._batch_size + jnp.arange(self._batch_size)
             return rows.windows(numbers * rows.length)
         return jax.tree.map(lambda field: field[place], rows)
 
-    def _block(self, first: int, indices: np.ndarray, number: int) -> StreamedBlock:
-        """Returns minibatches of indices i32[m, K, B]; those after the first `number` are not used."""
+    def _block(self, group: Group, first: int, drawn: Array, number: int) -> StreamedBlock:
+        """Sends minibatches of indices i32[m, K, B]; those after the first `number` are not used."""
+        indices = np.asarray(drawn)
         firsts = np.full(len(indices), first, np.int32)
         if isinstance(rows := getattr(self._data, "batch", None), Trajectories):
-            return StreamedBlock(firsts, rows.rows_of_windows(indices.reshape(len(indices), -1)))
-        taken = self._data.take(indices[:, :number].reshape(-1))
+            rows = rows.rows_of_windows(indices.reshape(len(indices), -1))
+            return jax.device_put(StreamedBlock(firsts, rows), group.split)
+        taken: Any = self._data.take(indices[:, :number].reshape(-1))
+        taken = Packed.of(taken) if self.together else taken  # one transfer, and one slice an update
 
         def shape(field: np.ndarray) -> np.ndarray:
             """Shapes a field to [m, K, B, ...], always K, so that one program serves all calls."""
@@ -107,7 +122,7 @@ class Streamed(Population):
             padding = [(0, 0), (0, indices.shape[1] - number), *[(0, 0)] * (by_update.ndim - 2)]
             return np.pad(by_update, padding) if number < indices.shape[1] else by_update
 
-        return StreamedBlock(firsts, jax.tree.map(shape, taken))
+        return jax.device_put(StreamedBlock(firsts, jax.tree.map(shape, taken)), group.split)
 
 
 @functools.partial(jax.jit, static_argnames=("length", "size", "batch_size"))
