@@ -49,9 +49,10 @@ def print_costs(report: dict[str, Any]) -> None:
     if report["members_that_fit"]:
         more = taken["a_member_more"] / MIB
         print(f"  a member more takes {more:.1f} MiB: some {report['members_that_fit']:,} fit")
+    kernels = ", ".join(f"{number} {kind}" for kind, number in report["kernels_by_kind"].items())
     print(
         f"  an update of {each} member(s): {report['operations_per_update'] / 1e9:.2f} GFLOP, "
-        f"{report['bytes_per_update'] / 1e6:,.0f} MB read and written, {report['kernels']} kernels"
+        f"{report['bytes_per_update'] / 1e6:,.0f} MB read and written, {report['kernels']} kernels: {kernels}"
     )
     if report["bounds"]:
         least = min(report["bounds"], key=report["bounds"].get)

@@ -14,7 +14,7 @@ from xql_jax.data.dataset import Dataset
 from xql_jax.data.views import view_for
 from xql_jax.learners.fields import hyperparameters, with_hyperparameters
 from xql_jax.learners.registry import OFFLINE, make_learner
-from xql_jax.tools.compile import SAMPLE_ROWS, collectives_in, compile_population, devices_of
+from xql_jax.tools.compile import SAMPLE_ROWS, collectives_in, compile_population, devices_of, kernels_in
 from xql_jax.training.data_population import offline_population
 from xql_jax.training.members import make_members
 from xql_jax.types import Batch
@@ -80,7 +80,51 @@ def test_every_method_compiles_for_tpus_and_exchanges_nothing(name):
     pytest.importorskip("libtpu")
     four = compile_population(population(name), SAMPLE_ROWS, devices_of("v5e:2x2"), 2, SAMPLE_ROWS)
     assert four.collectives == []
-    assert four.kernels > 0
+    assert sum(four.kernels.values()) > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("members", "most"), [(1, 80), (64, 70)])
+def test_kernels_of_an_update_of_xql_on_a_gpu(members, most):
+    """Each takes some microseconds, so their number is the time of an update; 139 and 111 before."""
+    pytest.importorskip("jax_cuda13_plugin", reason="needs the GPUs' compiler: pip install 'xql_jax[cuda]'")
+    arguments = ["--env_name=hopper-medium-v2", "--layer_norm=false", "--topology=h100", "--json"]
+    outcome = run_main([*arguments, f"--num_seeds={members}"], main=MAIN)
+    assert outcome.code == 0, outcome.err
+    found = json.loads(outcome.out.splitlines()[-1])
+    assert sum(found["kernels_by_kind"].values()) == found["kernels"] <= most
+    # Two products a layer forwards and backwards cannot be left out; last layers of width 1 are reductions.
+    assert found["kernels_by_kind"]["products"] >= 10
+
+
+PROGRAM = """
+%joined (p: f32[8]) -> f32[8] {
+  %p = f32[8]{0} parameter(0)
+  ROOT %copy.3 = f32[8]{0} copy(%p)
+}
+
+%body (carry: (s32[], f32[8])) -> (s32[], f32[8]) {
+  %gemm_fusion = f32[8]{0} fusion(%x), kind=kCustom, calls=%a, backend_config={"kind":"__triton_gemm"}
+  %sum = (f32[], f32[8]{0}) fusion(%gemm_fusion), kind=kInput, calls=%b
+  %add = f32[8]{0} fusion(%sum), kind=kLoop, calls=%c
+  %call = f32[8]{0} call(%add), to_apply=%joined
+  %inner = (s32[], f32[8]{0}) while(%t), condition=%d, body=%short
+  ROOT %tuple = (s32[], f32[8]{0}) tuple(%i, %call)
+}
+
+%short (carry: (s32[], f32[8])) -> (s32[], f32[8]) {
+  ROOT %add.2 = f32[8]{0} fusion(%sum), kind=kLoop, calls=%c
+}
+
+ENTRY %main (x: f32[8]) -> f32[8] {
+  %before = f32[8]{0} fusion(%x), kind=kLoop, calls=%c
+  ROOT %loop = (s32[], f32[8]{0}) while(%t), condition=%d, body=%body
+}
+"""
+
+
+def test_kernels_are_those_of_the_loop_that_has_most_of_them():
+    assert kernels_in(PROGRAM) == {"products": 1, "reductions": 1, "arithmetic": 1, "copies": 1}
 
 
 @pytest.mark.slow

@@ -1,15 +1,19 @@
 """Compiles an offline run's program for devices that need not be there, and reports the resources it needs.
 
-The package libtpu contains the TPUs' compiler, which runs on any machine. It lays out the memory, and counts
-the operations and bytes of the program that training would run. No data are read: their shapes are enough.
+The packages libtpu and jax-cuda13-plugin contain the TPUs' and the GPUs' compilers, which run on any machine.
+They lay out the memory, and count the operations, bytes and kernels of the program that training would run.
+No data are read: their shapes are enough.
 """
 
+import copy
 import dataclasses
 import functools
 import math
 import os
+import re
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -19,7 +23,7 @@ from xql_jax.data.dataset import Dataset, from_transitions
 from xql_jax.data.views import view_for
 from xql_jax.envs import environment_maker
 from xql_jax.errors import UserError, needing
-from xql_jax.jax_settings import settings_of_jax
+from xql_jax.jax_settings import check_matmul_precision, settings_of_jax
 from xql_jax.runs.job import Job
 from xql_jax.runs.offline import offline_job
 from xql_jax.runs.run_data import load_data
@@ -34,11 +38,15 @@ from xql_jax.settings import (
 from xql_jax.training.data_population import offline_population
 from xql_jax.training.groups import make_groups, population_mesh
 from xql_jax.training.members import member_shapes
-from xql_jax.training.population import Population
+from xql_jax.training.population import Population, can_clip
 from xql_jax.types import Array, Json
 
 SAMPLE_ROWS = 1_024  # rows of data in the programs whose operations and bytes are counted
-KERNELS = ("fusion", "copy", "custom-call")  # in XLA's text
+# Of XLA's text of a program: an operation, a computation, what calls others, and what is a kernel.
+LINE = re.compile(r"^\s*(?:ROOT )?%?[\w.-]+ = .*? ([\w-]+)\((.*)$", re.MULTILINE)
+COMPUTATION = re.compile(r"^(?:ENTRY )?%?([\w.-]+) \(.*\{\n((?:  .*\n)+)\}", re.MULTILINE)
+CALLS = ("call", "conditional", "async-start")
+KERNELS = ("fusion", "fusion-start", "copy", "copy-start", "custom-call", "reduce", "dot", "sort")
 COLLECTIVES = ("all-reduce", "all-gather", "all-to-all", "collective-permute", "reduce-scatter")
 # Without these libtpu asks Google's cloud where it is, and waits, or complains.
 LIBTPU_ENVIRONMENT = {
@@ -46,6 +54,26 @@ LIBTPU_ENVIRONMENT = {
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
     "TPU_WORKER_HOSTNAMES": "localhost",
     "TPU_ACCELERATOR_TYPE": "v5litepod-4",
+}
+# What XLA must know of a GPU that is not there: what both have, then the name, memory and its bandwidth.
+GPU_TARGET = """
+gpu_device_info {{
+  threads_per_block_limit: 1024 threads_per_warp: 32 threads_per_core_limit: 2048 core_count: 132
+  shared_memory_per_block: 49152 shared_memory_per_core: 233472 shared_memory_per_block_optin: 232448
+  registers_per_core_limit: 65536 registers_per_block_limit: 65536 fpus_per_core: 128 clock_rate_ghz: 1.98
+  block_dim_limit_x: 2147483647 block_dim_limit_y: 65535 block_dim_limit_z: 65535 l2_cache_size: 52428800
+  thread_dim_limit_x: 1024 thread_dim_limit_y: 1024 thread_dim_limit_z: 64 device_address_bits: 64
+  cuda_compute_capability {{ major: 9 feature_extension: ACCELERATED_FEATURES }}
+  device_vendor: "NVIDIA Corporation" platform_version: "Compute Capability 9.0a" ecc_enabled: true
+  driver_version: "13.0.0" runtime_version: "13.0.0" compile_time_toolkit_version: "13.0.0"
+  pcie_bandwidth: 34359738368 device_interconnect_info {{ active_links: 18 }}
+  name: "{0}" device_memory_size: {1} memory_bandwidth: {2}
+}}
+platform_name: "CUDA" dnn_version_info {{ major: 9 minor: 10 patch: 0 }} device_description_str: "{0}"
+"""
+GPUS = {
+    "h100": GPU_TARGET.format("NVIDIA H100 80GB HBM3", 84942979072, 3352320000000),
+    "h200": GPU_TARGET.format("NVIDIA H200", 150754820096, 4814000000000),
 }
 MIB, GIB = 2**20, 2**30
 
@@ -78,8 +106,9 @@ class CompileSettings(OfflineSettings):
     topology: str = setting(
         "",
         ANY,
-        "TPUs to compile for, such as v5e:2x2, v5e:2x4, v4:2x2x1, v5p:2x2x1 or v6e:2x2; needs "
-        "xql_jax[tpu-compiler]. Default: the accelerators of this machine.",
+        "TPUs or GPUs to compile for: v5e:2x2, v5e:2x4, v4:2x2x1, v5p:2x2x1, v6e:2x2 and the like need "
+        "xql_jax[tpu-compiler]; h100, h200 and a host with several, h100:8, need xql_jax[cuda]. Default: the "
+        "accelerators of this machine.",
     )
     transitions: int = setting(
         1_000_000, within(SAMPLE_ROWS, MOST), "Size of the data, if no --dataset is given."
@@ -97,7 +126,7 @@ class ProgramCosts(NamedTuple):
     code_bytes: int
     operations: float  # of an update of the device's members
     bytes_accessed: float  # that an update reads and writes
-    kernels: int  # of an update: fusions, copies and calls in the largest loop
+    kernels: dict[str, int]  # of an update, by kind, see `kernels_in`
     collectives: list[str]
 
     @property
@@ -127,6 +156,10 @@ def compile_run(settings: CompileSettings) -> Json:
     population = offline_population(
         job.learner, job.members[:1], view.batch, job.settings.batch_size, together=True, ramps=job.ramps
     )
+    population.matmul_precision = settings.matmul_precision
+    population.clips = can_clip(job.learner, job.members, job.ramps)
+    singly = copy.copy(population)
+    singly.most_ahead = 1  # what is drawn for many updates would count as one update's
     compile_for = functools.cache(functools.partial(compile_population, population, view.size, used))
     kind = devices[0].device_kind
     specs = SPECS_BY_KIND.get(kind)
@@ -146,6 +179,7 @@ def compile_run(settings: CompileSettings) -> Json:
                     f"{members_that_fit} fit"
                 )
         whole = compile_for(per_device, rows)
+        counted = compile_population(singly, view.size, used, sample.members, SAMPLE_ROWS)
     except MemoryError as error:
         fitting = f"{rows:,} transitions and {members} member(s) do not fit into the memory of {kind}"
         raise UserError(f"{fitting}: {error}") from None
@@ -163,7 +197,8 @@ def compile_run(settings: CompileSettings) -> Json:
         "sizes": [view.observation_dim, view.action_dim // job.settings.action_chunk],
         "compile_seconds": round(whole.compile_seconds, 1),
         "collectives": whole.collectives,
-        "kernels": whole.kernels,
+        "kernels": sum(whole.kernels.values()),
+        "kernels_by_kind": whole.kernels,
         "bytes": {
             "data": data,
             "members": whole.state_bytes - data,
@@ -176,36 +211,42 @@ def compile_run(settings: CompileSettings) -> Json:
         "members_that_fit": members_that_fit,
         # What all members of a device do. Bytes are counted with few rows of data: the compiler counts
         # all rows as read when a minibatch is taken from them.
-        "operations_per_update": sample.operations,
-        "bytes_per_update": sample.bytes_accessed,
+        "operations_per_update": counted.operations,
+        "bytes_per_update": counted.bytes_accessed,
         "bounds": None,
     }
     if specs:
         # Updates per second of all members that the data sheet allows, by what bounds them.
         report["bounds"] = {
-            "arithmetic": members * specs.tflops * 1e12 / sample.operations,
-            "memory": members * specs.bandwidth * 1e9 / sample.bytes_accessed,
+            "arithmetic": members * specs.tflops * 1e12 / counted.operations,
+            "memory": members * specs.bandwidth * 1e9 / counted.bytes_accessed,
         }
     return report
 
 
 def devices_of(topology: str) -> Sequence[jax.Device]:
-    """Returns the devices of a TPU topology by its name, or this machine's accelerators."""
+    """Returns the devices of a topology of TPUs or GPUs by its name, or this machine's accelerators."""
     if not topology:
         if jax.default_backend() == "cpu":
-            raise UserError("--topology: this machine has no accelerator: name TPUs, such as v5e:2x2")
+            raise UserError("--topology: this machine has no accelerator: name some, as v5e:2x2 or h100")
         return jax.local_devices()
-    with needing("--topology", "tpu-compiler"):
-        import libtpu  # noqa: F401
     from jax.experimental import topologies
 
-    for name, value in LIBTPU_ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+    kind, _, count = topology.partition(":")
     try:
+        if kind in GPUS:
+            with needing("--topology", "cuda"):
+                import jax_cuda13_plugin  # noqa: F401
+            shape = {"topology": f"1x1x{int(count or 1)}", "target_config": GPUS[kind]}
+            return topologies.get_topology_desc(platform="cuda", topology_name="", **shape).devices
+        with needing("--topology", "tpu-compiler"):
+            import libtpu  # noqa: F401
+        for name, value in LIBTPU_ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
         return topologies.get_topology_desc(topology, "tpu").devices
-    except (jax.errors.JaxRuntimeError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"--topology={topology}: want one such as v5e:2x2 or v4:2x2x1: {reason}") from None
+    except (RuntimeError, ValueError) as error:  # JAX without the plugin
+        wanted, reason = "v5e:2x2, v4:2x2x1, h100 or h200:8", str(error).splitlines()[0]
+        raise UserError(f"--topology={topology}: want one such as {wanted}: {reason}") from None
 
 
 def data_shapes(job: Job, settings: CompileSettings) -> tuple[Dataset, int]:
@@ -269,16 +310,20 @@ def compile_population(
     states = jax.tree.map(of_members, member_shapes(population.groups[0].members.apart))
     data = jax.tree.map(of_data, population.data)
     number = jax.ShapeDtypeStruct((), np.int32)
+    platform = devices[0].platform
+    check_matmul_precision(population.matmul_precision, platform)
     started = time.perf_counter()
-    lowered = population.program(group).lower(*states, data, number, number)
     try:
-        program = lowered.compile()
+        with settings_of_jax(population.matmul_precision):
+            traced = population.program(group).trace(*states, data, number, number)
+            program = traced.lower(lowering_platforms=(platform.replace("gpu", "cuda"),)).compile()
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         raise MemoryError(str(error).splitlines()[0]) from error
     seconds = time.perf_counter() - started
-    costs, memory, text = program.cost_analysis(), program.memory_analysis(), program.as_text()
+    memory, text = program.memory_analysis(), program.as_text()
+    costs = program.cost_analysis() or costs_of(program)  # the compiler of absent GPUs states none
     return ProgramCosts(
         members=members,
         compile_seconds=seconds,
@@ -287,9 +332,47 @@ def compile_population(
         code_bytes=memory.generated_code_size_in_bytes,
         operations=costs["flops"],
         bytes_accessed=costs["bytes accessed"],
-        kernels=max(sum(body.count(f" {name}(") for name in KERNELS) for body in text.split("\n}\n")),
+        kernels=kernels_in(text),
         collectives=collectives_in(text),
     )
+
+
+def costs_of(program: jax.stages.Compiled) -> Mapping[str, float]:
+    """Returns XLA's general count of a program's operations and bytes."""
+    from jax._src.lib import xla_client
+
+    [module] = program.runtime_executable().hlo_modules()  # type: ignore[union-attr]
+    return xla_client._xla.hlo_module_cost_analysis(jax.devices("cpu")[0].client, module)
+
+
+def kernels_in(text: str) -> dict[str, int]:
+    """Counts the kernels of the loop that has most of them, in XLA's text of a program.
+
+    By kind: products of matrices, reductions, other arithmetic, copies and others.
+    """
+    bodies = dict(COMPUTATION.findall(text))
+
+    def count(name: str) -> Counter[str]:
+        found: Counter[str] = Counter()
+        for operation, rest in LINE.findall(bodies.get(name, "")):
+            if operation in CALLS:
+                for called in set(re.findall(r"[\w.-]+", rest)) & bodies.keys():
+                    found += count(called)
+            elif operation in KERNELS:
+                found[kernel_kind(operation, rest)] += 1
+        return found
+
+    loops = re.findall(r" while\(.*body=%?([\w.-]+)", text)
+    counts = [dict(count(loop)) for loop in loops]
+    return max(counts, key=lambda kinds: sum(kinds.values()), default={})
+
+
+def kernel_kind(operation: str, rest: str) -> str:
+    if operation == "dot" or re.search(r"kind=kOutput|triton\w*gemm|__cublas", rest):
+        return "products"
+    kinds = {"kind=kInput": "reductions", "kind=kLoop": "arithmetic"}
+    other = "copies" if operation == "copy" else "others"
+    return next((kind for word, kind in kinds.items() if word in rest), other)
 
 
 def collectives_in(text: str) -> list[str]:
