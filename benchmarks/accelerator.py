@@ -6,14 +6,17 @@ It measures, the most important first:
   training  updates/s of a `Population` (members, which are seeds and settings trained in one program), summed
             over members, on random data of hopper's size. Resident: the data is on the device. Streamed:
             minibatches are gathered on the host.
+  peers     updates/s of other projects' compiled loops (--unifloral, --jaxcorl: files you fetch), and the
+            ratio of ours to each with as many members
   online    steps/s of X-SAC and X-TD3 on cheetah-run, and on a stand-in of its size that needs no simulator
 
 A measurement is listed as skipped if there is no time left or a package is missing, and as failed if it
 raises an error; then the exit code is 1. The file is written again after each measurement, so that it is kept
 if the program is killed.
 
-Example:
+Examples:
   python benchmarks/accelerator.py --quick
+  python benchmarks/accelerator.py --unifloral=iql.py --jaxcorl=xql.py --members=1,8,64,256
 """
 
 import functools
@@ -44,12 +47,14 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 from hopper_size import WIDTH, random_data, update_flops  # noqa: E402
+from peer_loops import PEERS  # noqa: E402
 
 from xql_jax.envs import environment_maker  # noqa: E402
 from xql_jax.files import write_atomically  # noqa: E402
 from xql_jax.learners.registry import make_learner  # noqa: E402
 from xql_jax.runs.machine import commit  # noqa: E402
 from xql_jax.tasks import get_task  # noqa: E402
+from xql_jax.tools.compile import kernels_in  # noqa: E402
 from xql_jax.training.data_population import offline_population  # noqa: E402
 from xql_jax.training.members import make_members  # noqa: E402
 
@@ -66,6 +71,8 @@ flags.DEFINE_list("algorithms", [*OFFLINE], "Offline learners.")
 flags.DEFINE_list("members", ["1", "8", "64", "256"], "Sizes of populations.")
 flags.DEFINE_list("batch_sizes", ["256", "1024"], "Transitions per update.")
 flags.DEFINE_list("online", [*ONLINE], "Online learners.")
+flags.DEFINE_string("unifloral", None, "unifloral's algorithms/iql.py.")
+flags.DEFINE_string("jaxcorl", None, "JAX-CORL's algos/xql.py.")
 flags.DEFINE_integer("transitions", 1_000_000, "Sizes of the dataset and the replay buffer.", lower_bound=1)
 flags.DEFINE_integer("repeats", 5, "Timings of each measurement, after a warm-up.", lower_bound=1)
 flags.DEFINE_float("seconds", 0.7, "Approximate time of one timing.", lower_bound=0.0)
@@ -77,7 +84,9 @@ def main(_: Sequence[str]) -> int:
         FLAGS[name].value = QUICK[name]
     started = time.perf_counter()
     prepare_jax()
-    results = describe() | {name: [] for name in ("products", "training", "online", "skipped", "failed")}
+    results = describe() | {
+        name: [] for name in ("products", "training", "peers", "online", "skipped", "failed")
+    }
     longest: dict[str, float] = {}
     plan = sorted(make_plan(), key=lambda measurement: measurement[0])
     for number, (_, section, what, like, run) in enumerate(plan):
@@ -129,6 +138,7 @@ def make_plan() -> Iterator[tuple[int, str, str, str, Callable[[], dict[str, Any
             yield rank, "online", f"{algorithm}, {name}", "online", run
     on_host = random_data(FLAGS.transitions)
     feeds = {"resident": jax.device_put(on_host.batch), "streamed": on_host}
+    yield from peers_plan(feeds["resident"])
     for rank_a, algorithm in enumerate(FLAGS.algorithms):
         for rank_b, batch_size in enumerate(map(int, FLAGS.batch_sizes)):
             for rank_d, (where, data) in enumerate(feeds.items()):
@@ -139,22 +149,36 @@ def make_plan() -> Iterator[tuple[int, str, str, str, Callable[[], dict[str, Any
                     yield rank_a + rank_b + rank_d, "training", what, like, run
 
 
+def peers_plan(data: Any) -> Iterator[tuple[int, str, str, str, Callable[[], dict[str, Any]]]]:
+    fields = {
+        name: getattr(data, name) for name in ("observations", "actions", "rewards", "next_observations")
+    }
+    for name in (name for name in PEERS if FLAGS[name].value):
+        for members in map(int, FLAGS.members if name == "unifloral" else ["1"]):
+            run = functools.partial(measure_peer, name, members, fields)
+            yield 0, "peers", f"{name}, {members} members", f"{members} members", run
+
+
 def rates(run: Callable[[int], Any], scale: float) -> dict[str, float]:
-    """Returns `scale` times the rate per second of `run(count)`, with a count that takes about --seconds."""
+    """Returns `scale` times the rate per second of `run(count)`, with a count that takes about --seconds.
 
-    def elapsed(count: int) -> float:
+    If `run` returns a number, it did so many instead.
+    """
+
+    def timed(count: int) -> tuple[float, int]:
         started = time.perf_counter()
-        run(count)
-        return time.perf_counter() - started
+        done = run(count)
+        return time.perf_counter() - started, done or count
 
-    elapsed(1)  # warm
+    timed(1)  # warm
     count = 1
-    while (taken := elapsed(count)) < FLAGS.seconds / 4:
+    while (taken := timed(count)[0]) < FLAGS.seconds / 4:
         count *= 4
     count = max(1, round(count * FLAGS.seconds / taken))
-    found = [scale * count / elapsed(count) for _ in range(FLAGS.repeats)]
+    turns = [timed(count) for _ in range(FLAGS.repeats)]
+    found = [scale * done / seconds for seconds, done in turns]
     spread = {"median": float(np.median(found)), "min": min(found), "max": max(found)}
-    return spread | {"per_repeat": scale * count}
+    return spread | {"per_repeat": scale * turns[0][1]}
 
 
 def measure_products(size: int, chain: int) -> dict[str, Any]:
@@ -186,7 +210,14 @@ def measure_training(algorithm: str, members: int, batch_size: int, where: str, 
     measured = {"updates_per_second": rates(run, scale=members)}
     row = {"algorithm": algorithm, "members": members, "batch_size": batch_size, "data": where}
     row |= measured | {"hidden_dims": [WIDTH, WIDTH], "flops_per_update": update_flops(algorithm, batch_size)}
+    [program, *_] = population._programs.values()
+    row["kernels_per_update"] = sum(kernels_in(program.as_text()).values())
     return row | {"devices": len(jax.tree.leaves(population.states)[0].devices())} | costs(population, set_up)
+
+
+def measure_peer(name: str, members: int, data: dict[str, jax.Array]) -> dict[str, Any]:
+    run = PEERS[name](FLAGS[name].value, data, members)
+    return {"peer": name, "members": members, "updates_per_second": rates(run, scale=members)}
 
 
 def measure_online(algorithm: str, width: int, batch_size: int, name: str) -> dict[str, Any]:
@@ -271,6 +302,12 @@ def save(results: dict[str, Any]) -> dict[str, Any]:
             entry = {name: row[name] for name in ("batch_size", "members", "data")} | {"hours": hours}
             if hours <= fastest.setdefault(row["batch_size"], entry)["hours"]:
                 fastest[row["batch_size"]] = entry
+    for row in results["peers"]:
+        row["ours"] = {
+            ours["algorithm"]: ours["updates_per_second"]["median"] / row["updates_per_second"]["median"]
+            for ours in results["training"]
+            if (ours["members"], ours["batch_size"], ours["data"]) == (row["members"], 256, "resident")
+        }
     formula = f"{TASKS} tasks * {SEEDS} seeds * {UPDATES} updates / fastest population's updates/s / 3600"
     table_1 = {"hours": list(fastest.values()), "formula": f"{formula}; no evaluations, no compilation"}
     results |= {"peak_gflops": peak, "table_1": table_1}
@@ -285,8 +322,14 @@ def show(results: dict[str, Any]) -> None:
     for row in results["training"]:
         name = f"{row['algorithm']} x {row['members']}, {row['batch_size']}, {row['data']}, updates/s"
         share = f"{row['share_of_peak']:.2%} of peak, " if row["share_of_peak"] else ""
+        share += f"{row['kernels_per_update']} kernels, "
         more = f"{share}compiled in {row['compile_seconds']:.1f} s, {row['memory']['bytes'] / 2**20:,.0f} MiB"
         lines.append((name, row["updates_per_second"], more))
+    for row in results["peers"]:
+        ratios = ", ".join(f"{name} {ratio:.2f} times" for name, ratio in row["ours"].items())
+        lines.append(
+            (f"{row['peer']} x {row['members']}, updates/s", row["updates_per_second"], f"ours: {ratios}")
+        )
     for row in results["online"]:
         name = f"{row['algorithm']} in {row['environment']}, {row['hidden_dims'][0]} wide, steps/s"
         more = ", ".join(f"{kind} {spent:.3f}" for kind, spent in row["milliseconds_per_step"].items())
