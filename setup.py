@@ -76,6 +76,8 @@ setup(
     # core alone: dm_control needs labmaze, of which there is no wheel for 3.13.
     python_requires=">=3.11,<3.14",
     packages=[*find_packages(include=["xql_jax", "xql_jax.*"]), "xql_jax.experiments", "xql_jax.configs"],
+    # An editable install is a line with the path of the clone: mypy and editors follow no import hooks.
+    options={"editable_wheel": {"mode": "compat"}},
     package_dir={"xql_jax.experiments": "experiments", "xql_jax.configs": "configs"},
     entry_points={
         "console_scripts": [f"{name} = xql_jax.commands.installed:{main}" for name, main in MAINS.items()]

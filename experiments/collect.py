@@ -18,6 +18,7 @@ made. Those of --oracle are in OGBench's layout. The same command makes the same
 """
 
 from xql_jax.commands import command_line
+from xql_jax.paths import as_written
 from xql_jax.tools.collect import CollectionSettings, collect
 
 
@@ -30,7 +31,7 @@ def main(settings: CollectionSettings) -> int:
         of_them = "" if whole == made["episodes"] else f" of the {whole:,} whole episodes:"
         gained = f"; mean return{of_them} {made['mean_return']:.4g}{score}"
     print(
-        f"{made['output']}: {made['transitions']:,} transitions, {made['episodes']:,} episodes, "
+        f"{as_written(made['output'])}: {made['transitions']:,} transitions, {made['episodes']:,} episodes, "
         f"{made['terminals']:,} terminal{gained}"
     )
     return 0

@@ -13,6 +13,7 @@ which needs only NumPy, uses policy.npz.
 """
 
 from xql_jax.commands import command_line
+from xql_jax.paths import as_written
 from xql_jax.rollout.scores import shown
 from xql_jax.tools.export import ExportSettings, export_policy
 
@@ -21,7 +22,7 @@ def main(settings: ExportSettings) -> int:
     report = export_policy(settings)
     for name, score in report["scores"].items():
         print(f"  {name}: {report['quantity']} {shown(score)}")
-    print(f"{report['policy']}: {report['folder']}")
+    print(as_written(f"{report['policy']}: {report['folder']}"))
     return 0
 
 

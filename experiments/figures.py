@@ -15,13 +15,13 @@ show runs of xql-train-offline or xql-reproduce.
 import dataclasses
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 from xql_jax.commands import command_line
 from xql_jax.errors import UserError
 from xql_jax.jax_settings import check_platforms
 from xql_jax.outputs import check_output
 from xql_jax.paper.figures import FIGURES, FIGURES_OF_RUNS, write_figure
+from xql_jax.paths import as_written, located
 from xql_jax.reports.style import FORMATS
 from xql_jax.settings import (
     COUNT_OR_NONE,
@@ -65,16 +65,21 @@ def main(settings: FigureSettings) -> int:
             raise UserError(f"--figure={name}: must be one of {', '.join([*ALL, 'all'])}")
     check_platforms()
     names = list(dict.fromkeys(one for name in settings.figure for one in known[name.strip().lower()]))
-    root = Path(settings.runs).expanduser()
+    root = located(settings.runs)
     of_runs = {name: ALL[name].compute(root) for name in names if name in FIGURES_OF_RUNS}
     folder = check_output("output", f"{settings.output}/figure").parent
-    print(f"figures {', '.join(names)} into {folder}", flush=True)
+    print(f"figures {', '.join(names)} into {settings.output}", flush=True)
     for name in names:
         start = time.perf_counter()
         tables = of_runs.get(name) or FIGURES[name].compute(settings.seed)
         paths = write_figure(name, folder, tables, ALL[name].draw(tables), settings.formats)
         seconds = time.perf_counter() - start
-        print(f"figure {name}: {ALL[name].what} ({seconds:.1f} s)", *paths, sep="\n  ", flush=True)
+        print(
+            f"figure {name}: {ALL[name].what} ({seconds:.1f} s)",
+            *map(as_written, map(str, paths)),
+            sep="\n  ",
+            flush=True,
+        )
     return 0
 
 

@@ -62,10 +62,10 @@ def main(settings: InspectionSettings) -> int:
     if plot:
         figure = draw_dataset(dataset, f"{task.name}: {dataset.source}" if task else dataset.source)
         write_output("plot", plot, render(figure, plot.suffix.lower()[1:]))
-        print(f"  written: {plot}")
+        print(f"  written: {settings.plot}")
     if numbers:
         write_output("json", numbers, json.dumps(report, indent=2) + "\n")
-        print(f"  written: {numbers}")
+        print(f"  written: {settings.json}")
     return 0
 
 

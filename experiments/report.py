@@ -40,7 +40,7 @@ def main(settings: ReportSettings) -> int:
     print(f"{len(report.runs)} runs, {len(report.scores)} scores of a method on a dataset")
     for left_out in report.left_out:
         print(f"  left out: {left_out.run}: {left_out.reason}")
-    print("written:", *(folder / name for name in files), sep="\n  ")
+    print("written:", *(f"{settings.output}/{name}" for name in files), sep="\n  ")
     return 0
 
 

@@ -23,13 +23,13 @@ SAVE_DIR/tables/sweep_DIGEST.{txt,csv,md,tex}, where the digest is of the sweep'
 
 import runpy
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import yaml
 
 from xql_jax.commands import command_line, sweeping
 from xql_jax.errors import UserError
+from xql_jax.paths import located
 from xql_jax.sweeps.sweep_settings import SweepSettings
 
 
@@ -50,7 +50,7 @@ def with_flags_of_file(arguments: Sequence[str]) -> list[str]:
     is_file = [not one.startswith("-") and one.endswith((".yaml", ".yml", ".py")) for one in typed]
     if True not in is_file:
         return list(arguments)
-    path = Path(typed.pop(is_file.index(True)))
+    path = located(typed.pop(is_file.index(True)))
     text = path.read_text(encoding="utf-8")
     try:
         is_python = path.suffix == ".py"

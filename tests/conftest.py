@@ -4,7 +4,9 @@ import ctypes.util
 import functools
 import gc
 import os
+import signal
 import sys
+import threading
 import warnings
 from pathlib import Path
 
@@ -24,6 +26,13 @@ if not os.environ.get("DISPLAY") and ctypes.util.find_library("EGL"):
 hypothesis.settings.register_profile("same", derandomize=True, deadline=None)
 hypothesis.settings.register_profile("new", deadline=None)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
+
+# Where a shell starts the tests in the background it has SIGINT ignored, also in all that they start.
+if (
+    threading.current_thread() is threading.main_thread()
+    and signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+):
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 MOST_MAPS = 20_000
 

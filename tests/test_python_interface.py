@@ -89,7 +89,7 @@ def test_each_member_acts_as_its_own_weights_say(of_several):
     np.testing.assert_allclose(policy(observations, key=7), drawn, atol=1e-6)
     np.testing.assert_array_equal(policy(observations, key=jax.random.key(7)), policy(observations, key=7))
     assert (policy(observations, key=8) != policy(observations, key=7)).all()
-    with pytest.raises(UserError, match=r"the policy takes \(1,\) or \(batch, 1\)"):
+    with pytest.raises(UserError, match=r"must be of shape \[\.\.\., 1\], not \[2\]"):
         policy([0.0, 1.0])
 
 
@@ -108,7 +108,7 @@ def test_v_and_q_are_the_networks_own(of_several, monkeypatch):
     monkeypatch.setitem(policy.run.__dict__, "preprocessing", scaled)
     after = policy.value(observations), policy.q(observations, actions)  # in the environment's units
     np.testing.assert_allclose(np.multiply(4.0, after), before, rtol=1e-6)
-    with pytest.raises(UserError, match="actions have the shape"):
+    with pytest.raises(UserError, match=r"actions: must be of shape \[2, 1\] or \[2, 1, 1\], not \[1\]"):
         policy.q(observations, actions[0])
 
 

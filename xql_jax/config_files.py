@@ -28,6 +28,7 @@ from xql_jax.learners.registry import (
     method_of,
 )
 from xql_jax.method_settings import METHOD_SETTINGS, BufferSettings, FinetuningSettings
+from xql_jax.paths import located
 from xql_jax.settings import settings_of, values_of
 from xql_jax.tasks import SUITES, own_attribute
 
@@ -116,10 +117,10 @@ def find_config(name: str) -> Path:
     The path itself is tried first. For a bare name, or a name in `configs/`, the folder `configs` in the
     current folder is tried next, then the package's. `kitchen` is short for `kitchen_config.py`.
     """
-    path, folders = Path(name), (Path("configs"), shipped("configs"))
+    path, folders = Path(name), (located("configs"), shipped("configs"))
     is_bare = path.parent in (Path(), Path("configs"))
     names = (path.name, f"{path.stem}.py", f"{path.stem}{ENDING}.py") if is_bare else ()
-    for place in (path, *(folder / each for folder in folders for each in names)):
+    for place in (located(name), *(folder / each for folder in folders for each in names)):
         if place.is_file():
             return place
     known = [file.stem.removesuffix(ENDING) for file in shipped("configs").glob(f"*{ENDING}.py")]

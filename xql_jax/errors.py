@@ -14,8 +14,8 @@ NOT_USERS_CODE = (*(f"{folder}{os.sep}" for folder in _FOLDERS), "<")
 
 NO_HOME = "there is no home directory: set HOME, or name files and folders (D4RL_DATASET_DIR, ...) without ~"
 UNGUARDED = (
-    'new processes run the main script again: train below `if __name__ == "__main__":`, and put environments '
-    "of your own, as a notebook's, into a module"
+    "new processes run the main script again: put it into a file if it comes from stdin, train below "
+    '`if __name__ == "__main__":`, and put environments of your own, as a notebook\'s, into a module'
 )
 
 
@@ -54,6 +54,20 @@ def place_of(error: BaseException) -> str:
 
 def described(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}{place_of(error)}"
+
+
+@contextlib.contextmanager
+def others_code(what: str, *passing: type[Exception]) -> Iterator[None]:
+    """Context manager that turns what fails in code of others into a UserError, but for errors `passing`.
+
+    `what` begins its message, which says how it failed and where.
+    """
+    try:
+        yield
+    except passing:
+        raise
+    except (Exception, SystemExit) as error:
+        raise UserError(f"{what}: {described(error)}") from error
 
 
 @contextlib.contextmanager

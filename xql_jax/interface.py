@@ -11,7 +11,6 @@ import os
 import shutil
 import signal
 import tempfile
-import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
@@ -27,6 +26,7 @@ from xql_jax.data.arrays import Layout, from_arrays
 from xql_jax.data.dataset import Dataset
 from xql_jax.errors import NO_HOME, UNGUARDED, UserError
 from xql_jax.method_settings import METHOD
+from xql_jax.paths import located, paths_from_here
 from xql_jax.policy import Policy, load_policy
 from xql_jax.runs.acting_settings import FinetuneSettings, OnlineSettings
 from xql_jax.runs.kinds import train_run
@@ -159,6 +159,7 @@ def train_online(
     return _trained(OnlineSettings, named, settings, save_dir, progress, callbacks)
 
 
+@paths_from_here()
 def _trained(
     kind: type[RunSettings],
     named: Named,
@@ -174,7 +175,7 @@ def _trained(
     """
     if hasattr(multiprocessing.current_process(), "_inheriting"):  # it does not work yet
         raise UserError(UNGUARDED)
-    place = Path(save_dir or tempfile.mkdtemp(prefix="xql_jax-")).expanduser()
+    place = located(save_dir or tempfile.mkdtemp(prefix="xql_jax-"))
     saved = f"saved in {place}; the same call with save_dir={str(place)!r} goes on"
     stop = _Stop(callbacks)
     try:
@@ -196,7 +197,7 @@ def _trained(
         raise
     policy = load_policy(summary.path)
     if save_dir is None:
-        weakref.finalize(policy.run, shutil.rmtree, place, ignore_errors=True)
+        policy.run.delete_with_it(place)
     return policy
 
 

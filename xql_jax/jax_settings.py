@@ -1,7 +1,11 @@
 """JAX's settings while this package computes, whatever the program around it has set."""
 
 import contextlib
+import importlib.util
+import os
 from collections.abc import Iterator, Mapping
+from importlib.metadata import entry_points
+from pathlib import Path
 
 import jax
 
@@ -21,6 +25,14 @@ SETTINGS: Mapping[str, bool | int | str | None] = {
     "jax_debug_nans": False,  # they would raise errors; the training loop handles NaN itself
     "jax_debug_infs": False,
 }
+GOOGLE = "0x1ae0"  # the number of the makers of TPUs on a PCI bus
+
+if not jax.config.jax_platforms and importlib.util.find_spec("libtpu"):  # type: ignore[attr-defined]
+    # Perhaps for its compiler alone. JAX would load it, and it would complain before each command's lines.
+    has_plugins = importlib.util.find_spec("jax_plugins") or entry_points(group="jax_plugins")
+    vendors = [file.read_text().strip() for file in Path("/sys/bus/pci/devices").glob("*/vendor")]
+    if not has_plugins and GOOGLE not in vendors and "JAX_FORCE_TPU_INIT" not in os.environ:
+        jax.config.update("jax_platforms", "cpu")
 
 
 # By --matmul_precision: JAX's name for it, and the platforms that have it. By default GPUs multiply float32

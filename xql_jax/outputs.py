@@ -8,6 +8,7 @@ from pathlib import Path
 
 from xql_jax.errors import UserError
 from xql_jax.files import locked
+from xql_jax.paths import located
 
 
 def check_output(flag: str, name: str, suffixes: Collection[str] = ()) -> Path:
@@ -15,13 +16,13 @@ def check_output(flag: str, name: str, suffixes: Collection[str] = ()) -> Path:
 
     It may exist; the folders above it need not. Without `suffixes` any suffix is allowed.
     """
-    path = Path(name).expanduser()
+    path = located(name)
     where = f"--{flag}={path}"
     if suffixes and path.suffix.lower() not in suffixes:
         raise UserError(f"{where}: unknown suffix {path.suffix!r}; known: {', '.join(suffixes)}")
     if path.is_dir():
         raise UserError(f"{where}: cannot be written: it is a directory")
-    folder = next(folder for folder in path.absolute().parents if folder.exists())
+    folder = next(folder for folder in path.parents if folder.exists())
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
         raise UserError(f"{where}: cannot be written: {folder} is not a directory that you may write to")
     return path

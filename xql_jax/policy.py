@@ -2,9 +2,12 @@
 
 import contextlib
 import functools
+import math
+import numbers
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict, cast
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 import jax
 import jax.numpy as jnp
@@ -12,8 +15,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from xql_jax.envs import EnvironmentMaker, environment_maker
-from xql_jax.errors import UserError
+from xql_jax.errors import UserError, others_code
 from xql_jax.jax_settings import settings_of_jax
+from xql_jax.paths import paths_from_here
 from xql_jax.rollout.acting import Act, RecurrentPolicy, with_memory_of
 from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.rollout.scores import describe_episodes
@@ -106,17 +110,18 @@ class Policy:
         and `evaluate` scales them to an environment's bounds.
 
         Args:
-            observations: f32[O] or f32[B, O], the environment's own: the run's preprocessing is applied.
+            observations: f32[..., O], the environment's own, one or a batch: the run's preprocessing is
+                applied. Those of an environment with more axes are flattened.
             key: None returns the likeliest actions, as in evaluations. A JAX key, or a seed for one, draws
                 actions from the policy; the same key gives the same actions.
         Returns:
-            f32[A] or f32[B, A]. A policy that decides on chunks of h actions carries them out: it decides in
+            f32[..., A], finite. A policy that decides on chunks of h actions carries them out: it decides in
             every h-th call since `begin`, which is to be called when episodes begin. See `chunk`.
         Raises:
-            UserError: if the observations do not fit, there are several members, or a key is given to a
-                policy with a memory.
+            UserError: if the observations are not finite numbers that fit, there are several members, or a
+                key is given to a policy with a memory.
         """
-        seen = _rows("observations", observations, self.observation_dim)
+        seen = _numbers("observations", observations, (self.observation_dim,))
         batch = seen.reshape(-1, self.observation_dim)
         if key is not None and self.action_chunk > 1:
             raise UserError(f"{self.run.algorithm} decides on chunks of actions: policy.chunk draws them")
@@ -126,47 +131,47 @@ class Policy:
                 f"{len(batch)} observations, but the chunks that are carried out are of {len(actions)}: call "
                 "policy.begin() when episodes begin"
             )
-        return np.array(actions).reshape(*seen.shape[:-1], self.action_dim)  # the caller's own
+        actions = _finite("the action", np.array(actions))  # the caller's own
+        return actions.reshape(*seen.shape[:-1], self.action_dim)
 
     def chunk(self, observations: ArrayLike, key: int | jax.Array | None = None) -> NDArray[np.float32]:
-        """Returns the h actions that the policy decides on, f32[h, A] or f32[B, h, A]; h is 1 for most.
+        """Returns the h actions that the policy decides on, f32[..., h, A]; h is 1 for most.
 
         They are meant to be carried out one after the other, before the next call. The arguments are those of
         a call of the policy.
         """
-        seen = _rows("observations", observations, self.observation_dim)
+        seen = _numbers("observations", observations, (self.observation_dim,))
         batch = seen.reshape(-1, self.observation_dim)
         actions = self._decide(batch[None])[0] if key is None else self._drawn(batch, key)
-        return np.array(actions).reshape(*seen.shape[:-1], -1, self.action_dim)
+        actions = _finite("the action", np.array(actions))
+        return actions.reshape(*seen.shape[:-1], self.action_chunk, self.action_dim)
 
     def value(self, observations: ArrayLike) -> NDArray[np.float32]:
-        """Returns V of the environment's own observations f32[O] or f32[B, O], as f32[] or f32[B].
+        """Returns V of the environment's own observations f32[..., O], as f32[...].
 
         V and Q are the learner's own: XQL's V is a soft maximum of Q, SAC's contains the entropy. Both are in
         the reward units of the data, which D4RL's kitchen does not share with its environment. AntMaze's
         rewards are learned less 1.
         UserError if the method learns none, as bc and dt; td3 learns no V.
         """
-        return self._estimates("V(s)", "value", _rows("observations", observations, self.observation_dim))
+        seen = _numbers("observations", observations, (self.observation_dim,))
+        return self._estimates("V(s)", "value", seen)
 
     def q(self, observations: ArrayLike, actions: ArrayLike) -> NDArray[np.float32]:
-        """Returns Q, the minimum over the critics, as f32[] or f32[B]; see `value`.
+        """Returns Q, the minimum over the critics, as f32[...]; see `value`.
 
         Args:
-            observations: f32[O] or f32[B, O], the environment's own.
-            actions: f32[A] or f32[B, A], in the units of the actions that the policy returns; of a policy
-                that decides on chunks, all their actions as `chunk` returns them, f32[h, A] or f32[B, h, A],
-                or in a row, f32[h * A] or f32[B, h * A].
+            observations: f32[..., O], the environment's own.
+            actions: f32[..., A], in the units of the actions that the policy returns, or f32[..., h, A] as
+                `chunk` returns them. Of chunks, all actions in a row, f32[..., h * A], will do, too.
         """
-        seen = _rows("observations", observations, self.observation_dim)
-        given = np.asarray(actions, np.float32)
-        if self.action_chunk > 1 and given.shape[-2:] == (self.action_chunk, self.action_dim):
-            given = given.reshape(*given.shape[:-2], self.action_chunk * self.action_dim)
-        taken = _rows("actions", given, self.action_chunk * self.action_dim)
-        if taken.shape[:-1] != seen.shape[:-1]:
-            raise UserError(f"actions have the shape {taken.shape}, and observations {seen.shape}")
+        seen = _numbers("observations", observations, (self.observation_dim,))
+        chunk, batch = (self.action_chunk, self.action_dim), seen.shape[:-1]
+        taken = _numbers("actions", actions, (math.prod(chunk),), chunk, batch=batch)
+        taken = taken.reshape(*batch, math.prod(chunk))
         return self._estimates("Q(s, a)", "critic", seen, taken)
 
+    @paths_from_here()
     def evaluate(
         self,
         env: "str | gymnasium.Env | None" = None,
@@ -199,7 +204,8 @@ class Policy:
         else:
             from xql_jax.envs.registered import Registered  # loads a simulator
 
-            task = Task(str(given), OWN, None, *RETURN_ITSELF, episode_limit=None)
+            with others_code("env"):
+                task = Task(str(given), OWN, None, *RETURN_ITSELF, episode_limit=None)
             make = functools.partial(Registered, simulation=given, longest=max_steps)
             maker = EnvironmentMaker(make, max_environments=1)
         with settings_of_jax(), contextlib.ExitStack() as stack:
@@ -226,13 +232,25 @@ class Policy:
             act.begin()
 
     def remember(self, rewards: ArrayLike) -> None:
-        """Tells a policy with a memory the rewards of its last actions, a number or f32[B]. See `begin`.
+        """Tells a policy with a memory the rewards of its last actions, f32[...]. See `begin`.
 
         In the kitchen, the reward is computed from the observations: its data have another one than its
         environment.
         """
         if isinstance(act := self._act, RecurrentPolicy):
-            act.remember(np.asarray(rewards, np.float32).reshape(1, -1))
+            act.remember(_numbers("rewards", rewards, ()).reshape(1, -1))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickles the run's folder, step and members; of a temporary run, the files. Memories begin anew."""
+        run, names = self.run, [member.name for member in self.members]
+        if not run.is_temporary:
+            return _reopened, (str(run.path), self.step, names)
+        files = [run.path / "config.json", run.files.preprocessing, run.files.summary]
+        files += (run.files.checkpoints / str(self.step)).rglob("*")
+        contents = {
+            file.relative_to(run.path).as_posix(): file.read_bytes() for file in files if file.is_file()
+        }
+        return _restored, (contents, self.step, names)
 
     def __repr__(self) -> str:
         run, summary = self.run, self.summary
@@ -255,17 +273,17 @@ class Policy:
         to_learner = run.preprocessing.chunk_bounds.to_learner
         seen = run.preprocessing.observations(observations)
         found = np.asarray(_least(networks.network.apply, params, seen, *map(to_learner, actions)))
-        return np.asarray(found / np.float32(run.preprocessing.reward_scale))  # of one, too, an array
+        return _finite(what, np.asarray(found / np.float32(run.preprocessing.reward_scale)))
 
     def _drawn(self, batch: np.ndarray, key: int | jax.Array) -> np.ndarray:
         run, member = self.run, self.member
         [learner] = learners_of(run.learner, [member])
         if hasattr(learner, "act_remembering"):
             raise UserError(f"{run.algorithm} acts by what it remembers: leave out key")
-        if isinstance(key, jax.Array) and not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
-            key = jax.random.wrap_key_data(key)  # of the kind that the caller's settings make
+        if not isinstance(key, int | np.integer):
+            key = _key(key)  # of the kind that the caller's settings make
         with settings_of_jax():
-            key = jax.random.key(key) if isinstance(key, int | np.integer) else key
+            key = _key(key)
             actor = learner.actor(self._states[member.name])
             drawn = np.asarray(_draw(learner, actor, run.preprocessing.observations(batch), key))
         return np.asarray(run.preprocessing.chunk_bounds.to_environment(drawn))
@@ -291,12 +309,78 @@ class Policy:
         return listed if len(self.members) <= 10 else f"{listed}; ..."
 
 
-def _rows(name: str, given: ArrayLike, size: int) -> np.ndarray:
-    """Returns the array in float32; UserError unless it is [size] or [B, size]."""
-    rows = np.asarray(given, np.float32)
-    if rows.ndim not in (1, 2) or rows.shape[-1] != size:
-        raise UserError(f"{name} have the shape {rows.shape}; the policy takes ({size},) or (batch, {size})")
-    return rows
+def _numbers(
+    name: str, given: ArrayLike, *shapes: tuple[int, ...], batch: tuple[int, ...] | None = None
+) -> np.ndarray:
+    """Returns what a user gives to a policy in float32, [..., *shape] with one of the shapes.
+
+    `batch` are the leading axes; None: any. Raises UserError for anything but finite numbers of this shape.
+    """
+    leads = ("...",) if batch is None else batch
+    wanted = " or ".join(f"[{', '.join(map(str, (*leads, *shape)))}]" for shape in shapes)
+    if isinstance(given, tuple) and given and isinstance(given[-1], Mapping):
+        raise UserError(
+            f"{name}: must be numbers of shape {wanted}, not a tuple with a dict: reset() returns "
+            "(observation, info), and step() an observation first: give that alone"
+        )
+    parts = given if isinstance(given, list | tuple) else []
+    try:
+        array = np.asarray(given)
+        if array.dtype == object:
+            is_number = all(isinstance(one, numbers.Real | np.bool_) for one in array.flat)
+        else:
+            is_number = array.dtype.kind in "biuf"
+        if not is_number or any(map(np.ma.is_masked, [given, *parts])):
+            raise TypeError("text, dicts, complex and masked numbers")
+        with np.errstate(all="ignore"):
+            array = array.astype(np.float32)
+    except Exception as error:  # its class may convert it, and fail in any way
+        raise UserError(f"{name}: must be numbers of shape {wanted}, not a {type(given).__name__}") from error
+    for shape in shapes:
+        leading = array.ndim - len(shape)
+        if leading >= 0 and array.shape[leading:] == shape and batch in (None, array.shape[:leading]):
+            if not np.isfinite(array).all():
+                raise UserError(f"{name}: every number must be finite in float32, and some are not")
+            return array
+    raise UserError(f"{name}: must be of shape {wanted}, not {[*array.shape]}")
+
+
+def _finite(what: str, found: np.ndarray) -> np.ndarray:
+    """Returns what networks gave; UserError if some is not finite: beyond all data they may overflow."""
+    if np.isfinite(found).all():
+        return found
+    raise UserError(f"{what} is not finite there: the observations or actions are far beyond the data's")
+
+
+def _key(key: Any) -> jax.Array:
+    """Returns a user's seed or key of JAX as a key of a run's kind; UserError if it is neither."""
+    try:
+        if isinstance(key, int | np.integer) and not isinstance(key, bool):
+            return jax.random.key(key)
+        if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+            key = jax.random.wrap_key_data(key)
+        if key.shape == ():
+            return cast(jax.Array, key)
+    except Exception:  # it may be anything
+        pass
+    raise UserError(f"key: must be a whole number of 64 bits or one key of JAX, not a {type(key).__name__}")
+
+
+def _reopened(path: str, step: int, names: Sequence[str]) -> Policy:
+    """Returns the policy that was pickled: of these members of a run, after so many steps."""
+    saved = load_run(path, step)
+    return Policy(saved, [member for member in saved.members if member.name in names], saved.states)
+
+
+def _restored(files: Mapping[str, bytes], step: int, names: Sequence[str]) -> Policy:
+    """The same for a temporary run, whose files came with it; they are deleted with the policy."""
+    place = Path(tempfile.mkdtemp(prefix="xql_jax-"))
+    for name, content in files.items():
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / name).write_bytes(content)
+    policy = _reopened(str(place), step, names)
+    policy.run.delete_with_it(place)
+    return policy
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -4,14 +4,14 @@ import contextlib
 import dataclasses
 import importlib
 import math
-import os
 import pkgutil
 import sys
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from xql_jax import suites
-from xql_jax.errors import UserError, described, nearest
+from xql_jax.errors import UserError, nearest, others_code
+from xql_jax.paths import located
 from xql_jax.suites import RETURN_ITSELF, Suite, Task
 from xql_jax.suites.online import COMPILED, DM_CONTROL_NAMES, OWN, PLAYGROUND_MODULE
 
@@ -101,14 +101,10 @@ def own_attribute(name: str, flag: str = "--env_name") -> object:
     """Returns the attribute NAME of MODULE:NAME, None if it has none; UserError if MODULE does not import."""
     module, _, attribute = name.partition(":")
     # sys.path has the script's folder, not the current one, in which a library's name may be another's code.
-    if module_to_run(name) and os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())
-    try:
+    if module_to_run(name) and (here := str(located("."))) not in sys.path:
+        sys.path.append(here)
+    with others_code(f"{flag}={name}: the module {module!r} does not import here"):
         return getattr(importlib.import_module(module), attribute, None)
-    except (Exception, SystemExit) as error:  # it is the user's code, and may fail in any way
-        raise UserError(
-            f"{flag}={name}: the module {module!r} does not import here: {described(error)}"
-        ) from error
 
 
 def _own_task(name: str) -> Task:

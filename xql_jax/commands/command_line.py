@@ -22,6 +22,7 @@ from xql_jax.configuration import choose_config, field_names, with_fields
 from xql_jax.errors import NO_HOME, UserError
 from xql_jax.learners.registry import unknown_setting
 from xql_jax.method_settings import METHOD
+from xql_jax.paths import as_written, paths_from_here
 from xql_jax.runs.run_settings import RunSettings
 from xql_jax.settings import settings_of
 from xql_jax.tasks import own_attribute
@@ -100,7 +101,8 @@ def run(
 
     absl_logging.set_verbosity(absl_logging.WARNING)  # otherwise JAX logs every step
     print_lines()
-    app.run(guarded, flags_parser=parse)
+    with paths_from_here():
+        app.run(guarded, flags_parser=parse)
 
 
 def fail(error: Exception) -> int:
@@ -117,7 +119,7 @@ def fail(error: Exception) -> int:
             raise error
         where = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
         text = where + error.strerror
-    print("error:", " ".join(text.split()), file=sys.stderr)
+    print("error:", as_written(" ".join(text.split())), file=sys.stderr)
     return 2
 
 

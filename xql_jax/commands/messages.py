@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from absl import flags
@@ -10,6 +9,7 @@ from absl import flags
 from xql_jax.config_files import config_of
 from xql_jax.configuration import tuned
 from xql_jax.learners.registry import describe_fields, method_named, method_of
+from xql_jax.paths import as_written, located
 from xql_jax.reports.run_summary import ranked
 from xql_jax.rollout.scores import shown
 from xql_jax.runs.job import Job, request
@@ -78,7 +78,7 @@ def described_settings(job: Job) -> Iterator[tuple[str, object, str, str]]:
 def _path(settings: RunSettings) -> str:
     """Returns the path of the file of hyperparameters, from the current folder if it is below it."""
     assert settings.config_file is not None  # as in every job
-    return str(settings.config_file.path).removeprefix(f"{Path.cwd()}/")
+    return as_written(str(settings.config_file.path)).removeprefix(f"{located('.')}/")
 
 
 def print_end(summary: Summary) -> int:

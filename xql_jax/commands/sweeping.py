@@ -10,6 +10,7 @@ from xql_jax.errors import UserError
 from xql_jax.files import digest
 from xql_jax.learners.registry import ONLINE
 from xql_jax.outputs import check_output, write_output
+from xql_jax.paths import as_written, located
 from xql_jax.reports.printed_tables import PaperTable
 from xql_jax.reports.score_table import ScoreTable, latex_table, markdown_table, text_table
 from xql_jax.runs.machine import other_code, prepare_acting
@@ -64,7 +65,7 @@ def sweep(settings: SweepSettings, paper: PaperTable | None = None) -> int:
     if all(cell.state == NO_DATA for cell in plan):
         others = "--download fetches D4RL's, --datasets=NAME=FILE takes others"
         raise UserError(f"nothing can be trained: {plan[0].missing} is missing: {others}")
-    folder = Path(settings.output or f"{settings.save_dir}/tables").expanduser()
+    folder = located(settings.output or f"{settings.save_dir}/tables")
     name = settings.name or f"sweep_{digest([[cell.identity, cell.steps] for cell in plan])[:8]}"
     check_output("output", str(folder / f"{name}.csv"))
     failures: dict[str, str] = {}
@@ -100,7 +101,11 @@ def _print_plan(plan: Sequence[Cell]) -> None:
     counts = Counter(cell.state for cell in plan)
     print(", ".join(f"{number} {state}" for state, number in counts.items()) + ":")
     for cell in plan:
-        what = f"{cell.state}: {cell.record.path}" if cell.state == FINISHED and cell.record else cell.state
+        what = (
+            f"{cell.state}: {as_written(str(cell.record.path))}"
+            if cell.state == FINISHED and cell.record
+            else cell.state
+        )
         if cell.state != FINISHED:
             steps = (cell.steps - cell.step) * cell.members
             what += f", {steps:,} {cell.settings.unit}s of {cell.members} members"
@@ -108,7 +113,7 @@ def _print_plan(plan: Sequence[Cell]) -> None:
     ended = [(cell, cell.record) for cell in plan if cell.state == FINISHED and cell.record]
     if others := [cell for cell, run in ended if other_code(run.content, cell.settings.task)]:
         print(f"  trained by other code: {len(others)}, as {others[0]}; delete a run to train it anew")
-    for file in dict.fromkeys(cell.missing for cell in plan if cell.missing):
+    for file in dict.fromkeys(as_written(cell.missing) for cell in plan if cell.missing):
         print(f"  missing: {file}")
     meanings = [f"{state}: {meaning}" for state, meaning in STATE_MEANINGS.items() if state in counts]
     print("; ".join(meanings), flush=True)
@@ -139,4 +144,4 @@ def _write(table: ScoreTable, folder: Path, name: str) -> None:
     texts |= {"md": markdown_table(rows), "tex": latex_table(rows)}
     for kind, text in texts.items():
         write_output("output", folder / f"{name}.{kind}", text)
-    print(texts["txt"] + f"written to {folder}/{name}.{{{','.join(texts)}}}")
+    print(texts["txt"] + f"written to {as_written(str(folder))}/{name}.{{{','.join(texts)}}}")

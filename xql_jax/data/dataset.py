@@ -105,6 +105,10 @@ class Dataset:
                 digest.update(np.ascontiguousarray(field).data)
         return digest.hexdigest()[:16]
 
+    def episodes_digest(self) -> str:
+        """Returns a digest of where trajectories end and episodes begin."""
+        return hashlib.sha256(np.packbits([self.ends, self.begins]).data).hexdigest()[:16]
+
 
 def summed(rewards: np.ndarray, ends: np.ndarray) -> np.ndarray:
     """Returns f64[T], the sums of rewards f32[N] up to each end, after the one before.

@@ -15,6 +15,7 @@ from xql_jax.data.arrays import UNITS, Layout, from_arrays, says_normalized
 from xql_jax.data.dataset import Dataset, checked_references, joined
 from xql_jax.data.readers import check_memory, read_npz, reading
 from xql_jax.errors import UserError, nearest, needing
+from xql_jax.paths import located
 from xql_jax.types import Json
 
 ONE_EPISODE = Layout(is_episode=True)
@@ -86,8 +87,8 @@ def read_minari(name: str) -> Dataset:
 
 def _minari_folder(name: str) -> Path:
     """Returns the folder with Minari's metadata.json and arrays."""
-    root = Path(os.environ.get("MINARI_DATASETS_PATH") or "~/.minari/datasets").expanduser()
-    for place in (Path(name).expanduser(), root / name):
+    root = located(os.environ.get("MINARI_DATASETS_PATH") or "~/.minari/datasets")
+    for place in (located(name), root / name):
         for folder in (place, place / "data"):
             if (folder / "metadata.json").is_file():
                 return folder

@@ -19,6 +19,7 @@ from xql_jax.data.dataset import FILE_SUFFIXES, SOURCE_PREFIXES, Dataset, as_lea
 from xql_jax.data.readers import read_hdf5, read_npz, read_ogbench
 from xql_jax.errors import UserError
 from xql_jax.files import replacing
+from xql_jax.paths import located
 from xql_jax.suites import D4RL_FOLDER
 from xql_jax.tasks import Task
 from xql_jax.types import UNKNOWN, ActionBounds
@@ -64,8 +65,8 @@ def _read(source: str, episode_limit: int | None, task: Task | None) -> Dataset:
     """Reads one source of `load_dataset` into memory."""
     kind, _, place = source.partition(":")
     if kind == "ogbench":
-        return read_ogbench(Path(place).expanduser(), task)
-    path = Path(source).expanduser()
+        return read_ogbench(located(place), task)
+    path = located(source)
     if kind == "minari" or path.is_dir():
         from xql_jax.data.episodes import read_minari, read_npz_folder  # which few runs need
 
@@ -90,15 +91,15 @@ def stamps(task: Task | None, sources: Sequence[str | Dataset]) -> list[list[str
         if not isinstance(source, str):
             return None
         name = source.partition(":")[2] if source.startswith(SOURCE_PREFIXES) else source
-        path = Path(name).expanduser()
+        path = located(name)
         if source.startswith("minari:") and not path.exists():
-            path = Path(os.environ.get("MINARI_DATASETS_PATH") or "~/.minari/datasets").expanduser() / name
+            path = located(os.environ.get("MINARI_DATASETS_PATH") or "~/.minari/datasets") / name
         try:
             for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
                 if not file.is_dir():
                     one = file.stat()
                     facts = one.st_size, one.st_mtime_ns, one.st_ctime_ns, one.st_ino, one.st_dev
-                    found.append([file.name, one.st_size, _sha256(file.absolute(), *facts)])
+                    found.append([file.name, one.st_size, _sha256(file, *facts)])
         except OSError:
             return None
     return found
@@ -114,7 +115,7 @@ def _sha256(file: Path, *facts: int) -> str:
 def cached_file(task: Task) -> Path:
     """Returns the path of the task's dataset, which need not exist; a generated one is named by its task."""
     variable, place = task.suite.data_folder
-    folder = Path(os.environ.get(variable) or place).expanduser()
+    folder = located(os.environ.get(variable) or place)
     return folder / (task.dataset_url.rsplit("/", 1)[1] if task.dataset_url else f"{task.name}.hdf5")
 
 

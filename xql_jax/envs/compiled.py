@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from xql_jax.envs.vector import UNKNOWN_SUCCESS, VectorEnv
-from xql_jax.errors import UserError, described
+from xql_jax.errors import UserError, others_code
 from xql_jax.pytrees import Distinct, select_leaves
 from xql_jax.tasks import Task, own_attribute
 from xql_jax.types import Array, Batch, PRNGKey
@@ -49,15 +49,13 @@ def compiled_environment(task: Task) -> JaxEnvironment:
     """Returns this process's environment of a task; UserError for a class that is no `JaxEnvironment`."""
     if task.suite.jax_environment:
         return pkgutil.resolve_name(task.suite.jax_environment)(task)
-    try:
+    with others_code(f"{task.name}: cannot be made or compiled"):
         make: Any = own_attribute(task.name)
         environment: JaxEnvironment = make()
         action = jax.ShapeDtypeStruct((environment.action_size,), jnp.float32)
         before, start = jax.eval_shape(environment.reset, jax.random.key(0))
         after, given = jax.eval_shape(environment.step, before, action)
         float(environment.steps_per_second)
-    except Exception as error:  # it is the user's code, and may fail in any way
-        raise UserError(f"{task.name}: cannot be made or compiled: {described(error)}") from error
     observation = f"float32[{environment.observation_size}]"
     for what, array, wanted in (
         ("reset's observation", start, observation),

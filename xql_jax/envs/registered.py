@@ -8,8 +8,8 @@ import numpy as np
 from gymnasium import spaces
 
 from xql_jax.envs.simulated import SimulatedEnv, View
-from xql_jax.envs.vector import UNKNOWN_SUCCESS, GymStep, Info, Start, act, start
-from xql_jax.errors import EnvironmentFailure, UserError, described
+from xql_jax.envs.vector import UNKNOWN_SUCCESS, GymStep, Info, Start, act, start, warn_once
+from xql_jax.errors import EnvironmentFailure, UserError, described, others_code
 from xql_jax.suites import LONGEST
 from xql_jax.tasks import Task
 from xql_jax.types import ActionBounds
@@ -30,16 +30,13 @@ class Registered(SimulatedEnv):
         self, task: Task, simulation: gymnasium.Env | None = None, longest: int = LONGEST, **options: object
     ):
         name = self._name = task.name
-        try:  # without the checker, which only costs time
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", ".*initialised with render_mode")  # `render` reports it
-                self.simulation = simulation = simulation or gymnasium.make(
-                    name, max_episode_steps=task.episode_limit, disable_env_checker=True, **options
-                )
-        except Exception as error:  # it may be the user's code, and fail in any way
-            what = " ".join(["cannot be made", *(f"with {key}={value!r}" for key, value in options.items())])
-            raise UserError(f"{name}: {what}: {described(error)}") from error
-        observed, acted = simulation.observation_space, simulation.action_space
+        what = " ".join(["cannot be made", *(f"with {key}={value!r}" for key, value in options.items())])
+        with others_code(f"{name}: {what}"), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*initialised with render_mode")  # `render` reports it
+            self.simulation = simulation = simulation or gymnasium.make(  # its checker only costs time
+                name, max_episode_steps=task.episode_limit, disable_env_checker=True, **options
+            )
+            observed, acted = simulation.observation_space, simulation.action_space
         if not isinstance(observed, spaces.Box) or 0 in observed.shape:
             flatten = "gymnasium.wrappers.FlattenObservation"
             raise UserError(f"{name}: its observations must be a Box (wrap it in {flatten}), not {observed}")
@@ -48,7 +45,7 @@ class Registered(SimulatedEnv):
         self._acted, self._shape = acted, observed.shape
         self._longest = max(longest, task.episode_limit or 0)
         robot: Any = None if task.suite.draws_itself else simulation.unwrapped
-        rate = 1 / robot.dt if robot else float(simulation.metadata.get("render_fps") or STEPS_PER_SECOND)
+        rate = 1 / robot.dt if robot else self._pictures_per_second()
         self._robot = robot
         super().__init__(
             int(np.prod(observed.shape)),
@@ -84,14 +81,27 @@ class Registered(SimulatedEnv):
         if self._robot:
             self.model, self.data = self._robot.model, self._robot.data
             return super().render()
-        if self.simulation.render_mode != "rgb_array":
+        with others_code(f"{self._name}: no pictures", NotImplementedError):  # which `check_draws` reports
+            mode, picture = self.simulation.render_mode, None
+            if mode == "rgb_array":
+                picture = np.asarray(self.simulation.render())
+        if picture is None:
             raise UserError(f"{self._name}: no pictures: it has no render_mode 'rgb_array'")
+        if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
+            is_now = f"{picture.dtype}{list(picture.shape)}"
+            raise UserError(f"{self._name}: no pictures: render must return uint8[H, W, 3], not {is_now}")
+        return picture
+
+    def _pictures_per_second(self) -> float:
+        """Returns the rate that it states for videos; if it states none that is one, the usual rate."""
         try:
-            return np.asarray(self.simulation.render())
-        except NotImplementedError:  # `check_draws` reports it
-            raise
-        except Exception as error:  # the user's code, or a package that is missing
-            raise UserError(f"{self._name}: no pictures: {described(error)}") from error
+            rate = float(self.simulation.metadata.get("render_fps") or STEPS_PER_SECOND)
+            if not 0 < rate < np.inf:
+                raise ValueError(f"render_fps={rate}")
+        except (Exception, SystemExit) as error:
+            warn_once(f"{self._name}: its metadata are not used: {described(error)}")
+            return STEPS_PER_SECOND
+        return rate
 
 
 def _are_bounded(actions: spaces.Box) -> bool:

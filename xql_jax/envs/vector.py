@@ -5,6 +5,8 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import dataclasses
+import functools
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -17,6 +19,7 @@ from xql_jax.types import Batch, Environment, Info
 if TYPE_CHECKING:  # takes half a second to import
     from gymnasium import spaces
 
+LOG = logging.getLogger(__name__)
 UNKNOWN_SUCCESS = -1  # the environment does not say whether the episode succeeds
 SUCCESSES = ("success", "is_success")  # its names in `info`
 RESET, STEP = "observation, info", "observation, reward, terminated, truncated, info"
@@ -152,14 +155,20 @@ class Local(VectorEnv):
     def __init__(self, make: Callable[[], Environment], num_envs: int, num_threads: int = 1):
         super().__init__(num_envs)
         self._environments: list[Environment] = []
-        for index in range(num_envs):
-            with naming(index):
-                self._environments.append(make())
+        self._threads: concurrent.futures.ThreadPoolExecutor | None = None
+        try:
+            for index in range(num_envs):
+                with naming(index):
+                    self._environments.append(make())
+        except BaseException:
+            self.close()
+            raise
         first = self._environments[0]
         self.observation_space, self.action_space = first.observation_space, first.action_space
         self.steps_per_second = first.steps_per_second
         self._num_threads = num_threads = min(num_threads, num_envs)
-        self._threads = concurrent.futures.ThreadPoolExecutor(num_threads) if num_threads > 1 else None
+        if num_threads > 1:
+            self._threads = concurrent.futures.ThreadPoolExecutor(num_threads)
 
     def _start(self, seeds: Sequence[int | None]) -> np.ndarray:
         observations = np.zeros((self.num_envs, *self.observation_space.shape), np.float32)
@@ -197,7 +206,7 @@ class Local(VectorEnv):
 
     def close(self) -> None:
         for environment in self._environments:
-            environment.close()
+            close(environment)
         if self._threads:
             self._threads.shutdown()
 
@@ -273,6 +282,19 @@ def act(environment: Environment, action: np.ndarray, shape: tuple[int, ...]) ->
         raise EnvironmentFailure("it resets itself (final_observation): return the last observation instead")
     successes = [int(_truth(name, info[name])) for name in SUCCESSES if info.get(name) is not None]
     return observation, reward, terminated, truncated, max(successes, default=UNKNOWN_SUCCESS)
+
+
+def close(environment: Environment) -> None:
+    """Closes an environment. Its work is done, so if this fails, a warning says so, once."""
+    try:
+        environment.close()
+    except (Exception, SystemExit) as error:
+        warn_once(f"an environment cannot be closed: {describe(error)}")
+
+
+@functools.cache
+def warn_once(line: str) -> None:
+    LOG.warning(line)
 
 
 def _returned(method: str, names: str, given: object) -> tuple[list[object], Info]:

@@ -5,10 +5,10 @@ import dataclasses
 import functools
 from collections.abc import Collection, Mapping, Sequence
 from importlib import resources
-from pathlib import Path
 from typing import NamedTuple
 
 from xql_jax.errors import UserError
+from xql_jax.paths import located
 
 PAPER_TABLES = ("1", "2", "3")
 FINETUNING_TABLE = "2"  # the table with the scores before and after fine-tuning
@@ -62,7 +62,7 @@ def read_published(file: str, tasks: Collection[str]) -> list[PublishedScore]:
     """Returns the published scores on these tasks; UserError, naming the line, if it is no such file."""
     columns = ",".join(PublishedScore._fields)
     try:
-        lines = Path(file).read_text("utf-8-sig").splitlines()
+        lines = located(file).read_text("utf-8-sig").splitlines()
     except (OSError, ValueError) as error:
         raise UserError(f"--published={file}: cannot be read: {error}") from error
     rows = csv.DictReader(lines)

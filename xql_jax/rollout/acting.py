@@ -1,12 +1,14 @@
 """Policies as evaluations call them, with or without a memory of their episodes."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
 
+from xql_jax.errors import UserError
 from xql_jax.jax_settings import settings_of_jax
 from xql_jax.types import Array, Learner, Params, RememberingLearner, State
 
@@ -108,6 +110,7 @@ def deterministic_policy(learners: Learner, states: State, device: jax.Device | 
     learners, actors = jax.device_put((learners, learners.actor(states)), device or jax.local_devices()[0])
     if not hasattr(learners, "act_remembering"):
         return settings_of_jax()(lambda observations: np.asarray(_act(learners, actors, observations)))
+    places = 0, 0  # M and K of the previous step
     memory: State = None  # None: the next step is the first of the episodes
     rewards: np.ndarray | None = None  # of the previous step; None: not passed yet
 
@@ -121,10 +124,16 @@ def deterministic_policy(learners: Learner, states: State, device: jax.Device | 
 
     @settings_of_jax()
     def act(observations: np.ndarray) -> np.ndarray:
-        nonlocal memory, rewards
+        nonlocal memory, rewards, places
         if rewards is None:
-            raise RuntimeError("a policy with a memory needs a call of begin or remember before each step")
-        given, rewards = np.broadcast_to(rewards, observations.shape[:2]), None
+            raise UserError("a policy with a memory needs a call of begin or remember before each step")
+        shape = observations.shape[:2]
+        if (memory is not None and places != shape) or rewards.size not in (1, math.prod(shape)):
+            raise UserError(
+                f"{shape[1]} observations, but {places[1]} before, and {rewards.size} rewards: call "
+                "policy.begin() when episodes begin"
+            )
+        given, rewards, places = np.broadcast_to(rewards, shape), None, shape
         actions, memory = _act_remembering(learners, actors, memory, observations, given)
         return np.asarray(actions)
 

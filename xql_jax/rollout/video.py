@@ -93,7 +93,9 @@ def record_video(
             frame = env.render()
             height, width = frame.shape[:2]
             narrower = min(1.0, GIF_WIDTH / width) if suffix == ".gif" else 1.0
-            append(_resized(frame, size or (round(narrower * width), round(narrower * height))))
+            nonlocal size  # that of the first picture
+            size = size or (round(narrower * width), round(narrower * height))
+            append(_resized(frame, size))
 
         for number, seed in enumerate(seeds, start=1):
             start = env.reset([seed])

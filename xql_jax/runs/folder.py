@@ -64,14 +64,26 @@ class RunFolder:
         env_name = re.sub(r'[:*?"<>|\\]', ".", self.env_name)
         return self.save_dir / env_name / self.algorithm.replace(":", ".")
 
+    @property
+    def parents(self) -> list[Path]:
+        """`parent`, and others that may have the run: data without a task are named by their file alone."""
+        anywhere = [] if self.environment[0] else sorted(self.save_dir.glob(f"*/{self.parent.name}"))
+        return list(dict.fromkeys([self.parent, *anywhere]))
+
     @functools.cached_property
     def path(self) -> Path:
         """The run's existing folder, whatever its label; if there is none, the path of the new folder."""
         seeds = f"seed{self.seeds[0]}" if len(self.seeds) == 1 else f"seeds{self.seeds[0]}-{self.seeds[-1]}"
         start, short_id = f"{seeds}_{kind_of(self.algorithm, self.identity)}_", self.run_id[:8]
-        if there := sorted(self.parent.glob(f"{start}*{short_id}")):
-            return there[0]
+        for parent in self.parents:
+            if there := sorted(parent.glob(f"{start}*{short_id}")):
+                return there[0]
         return self.parent / (start + "_".join(filter(None, (self.label, short_id))))
+
+    @property
+    def recorded(self) -> Json:
+        """The identity as config.json has it."""
+        return json.loads(as_json(self.identity))
 
     @property
     def files(self) -> TrainingFiles:
@@ -85,11 +97,6 @@ class RunFolder:
     def setting_columns(self) -> list[str]:
         """The columns of its CSV files with the seed and the swept hyperparameters."""
         return ["seed", *self.members[0].hyperparameters]
-
-    @property
-    def recorded(self) -> Json:
-        """The identity as config.json has it."""
-        return json.loads(as_json(self.identity))
 
     @property
     def has_begun(self) -> bool:
@@ -234,6 +241,11 @@ def run_label(base: Json, identity: Json) -> str:
         if len("_".join([*label, part])) <= LONGEST_LABEL:
             label.append(part)
     return "_".join(label)
+
+
+def digests_of(stamps: Sequence[Sequence[object]] | None) -> list[object]:
+    """Returns the digests of data files, without the files' names."""
+    return [file_digest for *_, file_digest in stamps or ()]
 
 
 def kind_of(algorithm: str, identity: Json) -> str:

@@ -3,7 +3,6 @@
 import logging
 import math
 from collections.abc import Collection, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -14,6 +13,7 @@ from xql_jax.errors import UserError, needing
 from xql_jax.learners.fields import hyperparameters
 from xql_jax.learners.registry import FIRST_PHASES, LEADING, method_of
 from xql_jax.method_settings import DataSettings
+from xql_jax.paths import located
 from xql_jax.runs.folder import RunFolder, run_label
 from xql_jax.runs.run_settings import RunSettings
 from xql_jax.settings import as_typed
@@ -127,10 +127,12 @@ def folder_of(
     if task and settings.task and task != settings.task:  # the user's or the data's references
         identity["references"] = [task.min_return, task.max_return]
     about = {"sizes": list(sizes), **about}
+    if identity.get("dataset"):  # the user's own data: their digests tell, whatever the files are called
+        about["dataset"] = identity.pop("dataset")
     if settings.random_return is not None:
         about["given_references"] = True
     return RunFolder(
-        Path(settings.save_dir).expanduser(),
+        located(settings.save_dir),
         name,
         settings.config.algorithm,
         settings.seeds,

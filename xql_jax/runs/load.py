@@ -6,6 +6,8 @@ import hashlib
 import itertools
 import logging
 import os
+import shutil
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -24,6 +26,7 @@ from xql_jax.learners.fields import hyperparameters
 from xql_jax.learners.registry import make_learner
 from xql_jax.logs.csv_rows import Row, parse_rows
 from xql_jax.method_settings import HORIZON
+from xql_jax.paths import as_written, located
 from xql_jax.reports.run_summary import ONLINE_TRAINING
 from xql_jax.rollout.acting import Act, deciding, deterministic_policy, finite_policy, open_loop
 from xql_jax.runs.folder import defining, kind_of, read_config, read_summary
@@ -34,7 +37,7 @@ from xql_jax.training.schedule import parse_ramps, ramped
 from xql_jax.types import ActionBounds, Horizon, Json, Learner, State, horizon_of
 
 LOG = logging.getLogger(__name__)
-NO_SETTINGS = ("env_name", "seeds")  # that are not settings of the method
+NO_SETTINGS = ("env_name", "seeds", "dataset", "dataset_episodes")  # that are not settings of the method
 
 
 def load_run(
@@ -52,7 +55,7 @@ def load_run(
         UserError: if it is not a run's folder, or its config.json cannot be read. Other files are read when
             they are first used.
     """
-    path = Path(path).expanduser()
+    path = located(path)
     if path.parent.name == "checkpoints" and path.name.isdigit():
         path, step = path.parent.parent, int(path.name) if step is None else step
     elif path.name == "checkpoints":
@@ -77,6 +80,7 @@ class SavedRun:
 
     def __init__(self, path: Path, content: Json, step: int | None, member: int | None, env_name: str | None):
         self.path, self.content = path, content  # of config.json
+        self.is_temporary = False  # whether its folder is deleted with this object
         self._wanted_step, self._wanted_member = step, member
         self.identity = defining(content)
         self.run_id: str = content["run"]  # the digest of its identity, which all files of the run contain
@@ -101,7 +105,7 @@ class SavedRun:
 
     @property
     def settings(self) -> Json:
-        """All settings that its numbers depend on, except task and seeds, by name; its length, too."""
+        """All settings that its numbers depend on but task, seeds and names of data, and its length, by name."""
         by_name = settings_by_name({**self.identity, "max_steps": self.content["max_steps"]}).items()
         return {name: value for name, value in by_name if name not in NO_SETTINGS}
 
@@ -112,6 +116,11 @@ class SavedRun:
         if sources and stamps is None and not any(source.startswith(SOURCE_PREFIXES) for source in sources):
             raise UserError(f"{self.path}: its data were arrays in memory: give dataset= again, or --dataset")
         return sources
+
+    def delete_with_it(self, place: Path) -> None:
+        """Deletes a temporary folder, in which the run is, when this object is gone."""
+        self.is_temporary = True
+        weakref.finalize(self, shutil.rmtree, place, ignore_errors=True)
 
     @property
     def summary(self) -> Json:
@@ -275,7 +284,7 @@ class SavedRun:
     @property
     def what(self) -> str:
         """A description of the policies, for messages."""
-        return f"{self.algorithm}, {self.step:,} {self.unit}s, {self.path}"
+        return f"{self.algorithm}, {self.step:,} {self.unit}s, {as_written(str(self.path))}"
 
     def policy(
         self, members: Sequence[Member] | None = None, report: Callable[[int], object] | None = None

@@ -3,7 +3,6 @@
 import dataclasses
 import logging
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -22,6 +21,7 @@ from xql_jax.data.suspicions import warn_of_suspicions
 from xql_jax.data.views import view_for
 from xql_jax.envs import action_bounds, own_sizes
 from xql_jax.errors import UserError
+from xql_jax.paths import as_written, located
 from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.runs.folder import RunFolder
 from xql_jax.runs.job import Job, folder_of
@@ -116,8 +116,11 @@ def data_folder(job: Job, data: RunData) -> RunFolder:
     """Returns the folder of a run that learns from data."""
     sources, task = job.settings.dataset, data.task
     name = task.name if task else _name_of([name_of(source) for source in sources])
-    about = {"data_files": stamps(task, sources), "data_source": data.dataset.source}
-    return folder_of(job, name, task, data.sizes, about, dataset_fingerprint=data.dataset.fingerprint())
+    about = {"data_files": stamps(task, sources), "data_source": as_written(data.dataset.source)}
+    digests = {"dataset_fingerprint": data.dataset.fingerprint()}
+    if sources:  # else the task's name tells
+        digests["dataset_episodes"] = data.dataset.episodes_digest()
+    return folder_of(job, name, task, data.sizes, about, **digests)
 
 
 def _name_of(sources: Sequence[str]) -> str:
@@ -128,10 +131,10 @@ def _name_of(sources: Sequence[str]) -> str:
     kind, _, name = (
         sources[0].rpartition(":") if sources[0].startswith(SOURCE_PREFIXES) else ("", "", sources[0])
     )
-    if kind == "minari" and not Path(name).expanduser().exists():
+    if kind == "minari" and not located(name).exists():
         stem = name.replace("/", "-")
     else:
-        path = Path(name).expanduser().resolve()
+        path = located(name).resolve()
         stem = path.stem if path.suffix.lower() in FILE_SUFFIXES else path.name
     stem = stem.strip(".") or "data"
     return stem if len(sources) == 1 else f"{stem}-and-{len(sources) - 1}-more"

@@ -18,6 +18,7 @@ from typing import Any
 
 from xql_jax.configuration import check_method
 from xql_jax.errors import Busy, UserError, needing
+from xql_jax.paths import located, paths_from_here
 from xql_jax.runs.acting_settings import ActingSettings
 from xql_jax.runs.kinds import train_run
 from xql_jax.runs.machine import prepare_acting
@@ -86,21 +87,22 @@ def work(settings: RunSettings, folder: str = ".", stop: StopSignals | None = No
     """
     is_told = False
     try:
-        os.chdir(folder)
-        check_method(settings.config.algorithm, type(settings))  # imports a user's own
-        if isinstance(settings, ActingSettings):
-            prepare_acting()
-        while not (stop and stop.received):
-            own = StopSignals()
-            own.outer = stop
-            try:
-                return Outcome(train_run(settings, own).content, own.received)
-            except Busy as error:
-                if not is_told:
-                    LOG.info(f"{error}; waiting for it")
-                is_told = True
-                time.sleep(SECONDS_PER_LOOK)
-        return Outcome(stopped=stop.received)
+        os.chdir(located(folder))
+        with paths_from_here():
+            check_method(settings.config.algorithm, type(settings))  # imports a user's own
+            if isinstance(settings, ActingSettings):
+                prepare_acting()
+            while not (stop and stop.received):
+                own = StopSignals()
+                own.outer = stop
+                try:
+                    return Outcome(train_run(settings, own).content, own.received)
+                except Busy as error:
+                    if not is_told:
+                        LOG.info(f"{error}; waiting for it")
+                    is_told = True
+                    time.sleep(SECONDS_PER_LOOK)
+            return Outcome(stopped=stop.received)
     except UserError as error:
         return Outcome(failure=str(error))
     except Exception as error:  # other cells go on
@@ -145,7 +147,7 @@ def ray_tasks(settings: SweepSettings) -> Executor:
         _connect(ray, settings.ray_address or os.environ.get("RAY_ADDRESS") or "local")
         try:
             _check_room(ray, {"CPU": settings.task_cpus, "GPU": settings.task_gpus})
-            pending = {task.remote(cell.settings, os.getcwd()): cell for cell in cells}
+            pending = {task.remote(cell.settings, str(located("."))): cell for cell in cells}
             while pending and not stop.received:
                 for ended in ray.wait(list(pending), timeout=SECONDS_PER_LOOK)[0]:
                     yield pending.pop(ended), outcome(ended)

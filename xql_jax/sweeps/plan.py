@@ -5,7 +5,6 @@ import itertools
 import json
 import re
 from collections.abc import Collection, Iterator, Sequence
-from pathlib import Path
 
 from xql_jax.configuration import (
     ConfigFile,
@@ -20,7 +19,9 @@ from xql_jax.errors import UserError, nearest
 from xql_jax.files import as_json
 from xql_jax.learners.fields import traced_names
 from xql_jax.learners.registry import OFFLINE, ONLINE, make_learner, method_of
+from xql_jax.paths import located
 from xql_jax.runs.acting_settings import FinetuneSettings, OnlineSettings
+from xql_jax.runs.folder import digests_of
 from xql_jax.runs.kinds import data_run_folder, job_of
 from xql_jax.runs.load import SavedRun, all_runs
 from xql_jax.runs.run_settings import OfflineSettings, RunSettings
@@ -33,7 +34,8 @@ from xql_jax.types import Json
 TUNED = "xql_t"  # XQL with the values of Table 4 for each dataset
 FINISHED, BEGUN, ABSENT, NO_DATA = "finished", "begun", "to do", "no data"
 FIELD_SEPARATOR = ":(?=[^:]*=)"  # what METHOD:FIELD=VALUE is split at; the colon in MODULE:NAME is no such
-KNOWN_FROM_DATA = ("dataset_fingerprint", "references")  # entries of an identity
+# Entries of an identity that the data's content gives, and the names of data.
+OF_DATA = ("dataset_fingerprint", "dataset_episodes", "references", "dataset")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,7 +103,7 @@ def make_plan(settings: SweepSettings) -> list[Cell]:
 
 def refreshed(cells: Sequence[Cell], save_dir: str) -> list[Cell]:
     """Returns the cells with their present states, and with the runs that exist by now."""
-    records = list(all_runs(Path(save_dir).expanduser()))
+    records = list(all_runs(located(save_dir)))
     found = []
     for cell in cells:
         record, missing = _record_of(cell, records), _missing(cell.settings)
@@ -203,13 +205,22 @@ def _record_of(cell: Cell, records: Sequence[SavedRun]) -> SavedRun | None:
     """
     same = []
     for record in records:
-        identity = {name: value for name, value in record.identity.items() if name not in KNOWN_FROM_DATA}
-        if identity == cell.identity and not record.content.get("given_references"):
+        ours, theirs = (
+            {name: value for name, value in identity.items() if name not in OF_DATA}
+            for identity in (cell.identity, record.identity)
+        )
+        is_own = bool(record.content.get("dataset")) == bool(cell.identity.get("dataset"))
+        if theirs == ours and is_own and not record.content.get("given_references"):
             same.append(record)
     settings = cell.settings
     now = stamps(settings.task, settings.dataset) if isinstance(settings, OfflineSettings) else None
-    if same and now is not None:
-        unchanged = [record for record in same if record.content.get("data_files") == now]
+    if now is None:
+        names = cell.identity.get("dataset")
+        same = [record for record in same if record.content.get("dataset") == names]
+    elif same:
+        unchanged = [
+            record for record in same if digests_of(record.content.get("data_files")) == digests_of(now)
+        ]
         if not unchanged:
             run_id = data_run_folder(settings).run_id
             unchanged = [record for record in same if record.run_id == run_id]
@@ -225,5 +236,5 @@ def _missing(settings: RunSettings) -> str:
     files = [file for file in settings.dataset if isinstance(file, str)]
     if files and files[0].startswith(SOURCE_PREFIXES):
         return ""  # a library of datasets manages the file
-    place = Path(files[0]).expanduser() if files else cached_file(task)
+    place = located(files[0]) if files else cached_file(task)
     return "" if place.exists() or not (files or task.dataset_url) else str(place)

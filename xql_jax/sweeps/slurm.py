@@ -3,7 +3,6 @@
 import functools
 import json
 import math
-import os
 import shlex
 import shutil
 import time
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from xql_jax.errors import UserError, nearest, needing
 from xql_jax.files import as_json, digest, write_atomically
+from xql_jax.paths import located
 from xql_jax.sweeps.executors import SECONDS_PER_LOOK, Outcome, work
 from xql_jax.sweeps.plan import Cell
 from xql_jax.sweeps.sweep_settings import SweepSettings
@@ -51,7 +51,7 @@ class Slurm:
         self._parallel: float = math.inf
         if self._is_local:
             self._parallel = 1 if self._gpus else 2
-        self.folder = Path(settings.save_dir).expanduser().absolute() / "slurm"
+        self.folder = located(settings.save_dir) / "slurm"
         if self._gpus != settings.task_gpus:
             raise UserError(f"--task_gpus={settings.task_gpus:g}: with SLURM it must be a whole number")
         self._parameters: Json = {
@@ -130,7 +130,7 @@ class Slurm:
         return executor
 
     def _submit(self, executor: "submitit.Executor", cell: Cell) -> "submitit.Job[Outcome]":
-        job = executor.submit(SlurmJob(work, cell.settings, os.getcwd()))
+        job = executor.submit(SlurmJob(work, cell.settings, str(located("."))))
         write_atomically(self.job_file(cell), job.job_id)
         return job
 

@@ -5,7 +5,6 @@ import dataclasses
 import functools
 import hashlib
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -15,6 +14,7 @@ from xql_jax.data.policy_files import read_policy
 from xql_jax.data.rows import Rows, cut_off
 from xql_jax.envs import EnvironmentMaker, action_bounds
 from xql_jax.errors import UserError
+from xql_jax.paths import located
 from xql_jax.rollout import rollout
 from xql_jax.rollout.acting import ActionQueue
 from xql_jax.runs.load import load_run
@@ -57,7 +57,7 @@ def open_behaviour(
         member: index of the run's member (one seed and hyperparameter setting); needed if it has several.
         deterministic: act by the mean or mode instead of a sample; does not affect random actions.
     """
-    path, sizes = Path(name).expanduser(), maker.sizes(task)
+    path, sizes = located(name), maker.sizes(task)
     if name == RANDOM:
         bounds = action_bounds(task)
         return Behaviour(

@@ -28,7 +28,7 @@ from xql_jax.outputs import check_output, write_output
 from xql_jax.reports.run_summary import grouped
 from xql_jax.reports.score_table import csv_table
 from xql_jax.rollout.scores import agreement
-from xql_jax.runs.load import SavedRun, load_run
+from xql_jax.runs.load import SavedRun
 from xql_jax.runs.run_data import bounds_of_data
 from xql_jax.settings import (
     ANY,
@@ -105,7 +105,7 @@ def choose(settings: ChoiceSettings) -> Json:
         The content of --output: the members, best by FQE first, and how each statistic agrees with scores.
     """
     output = check_output("output", settings.output, (".csv", ".json")) if settings.output else None
-    saved = load_run(settings.checkpoint, env_name=settings.env_name)
+    saved = settings.open_run(settings.checkpoint, env_name=settings.env_name)
     if saved.is_online:
         raise UserError(f"{saved.path}: {saved.algorithm} learned online: no dataset to judge by")
     if hasattr(saved.learner, "act_remembering"):

@@ -31,7 +31,6 @@ from xql_jax.envs import Simulation, action_bounds, describe_environment, enviro
 from xql_jax.errors import UserError, needing
 from xql_jax.jax_settings import settings_of_jax
 from xql_jax.outputs import alone_at, check_output, writing_output
-from xql_jax.runs.load import load_run
 from xql_jax.runs.machine import versions
 from xql_jax.runs.run_settings import SimulationSettings
 from xql_jax.settings import (
@@ -267,7 +266,7 @@ def _waypoints(settings: CollectionSettings) -> Source:
 
 def _replay_buffer(settings: CollectionSettings) -> Source:
     """Transitions from an online run's replay buffer, up to --until or all of them."""
-    run = load_run(settings.replay or "", member=settings.member, env_name=settings.env_name)
+    run = settings.open_run(settings.replay or "", member=settings.member, env_name=settings.env_name)
     if not run.is_online:
         raise UserError(f"--replay={run.path}: no run of xql-train-online, whose replay buffers are read")
     if settings.env_name not in (None, run.env_name):

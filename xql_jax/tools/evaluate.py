@@ -17,7 +17,7 @@ from xql_jax.rollout.acting import Act
 from xql_jax.rollout.evaluation import Evaluator, episode_seed
 from xql_jax.rollout.scores import describe_episodes
 from xql_jax.rollout.video import VIDEO_SUFFIXES, check_draws, parse_size, prepare_to_draw, record_video
-from xql_jax.runs.load import SavedRun, load_run
+from xql_jax.runs.load import SavedRun
 from xql_jax.runs.run_data import scored
 from xql_jax.settings import (
     ANY,
@@ -164,7 +164,7 @@ def _run_of(settings: EvaluationSettings) -> SavedRun | None:
     if not settings.random_policy:
         if not settings.checkpoint:
             raise UserError("name a run's folder or one of its checkpoints, or give --random_policy")
-        return load_run(settings.checkpoint, member=settings.member, env_name=settings.env_name)
+        return settings.open_run(settings.checkpoint, member=settings.member, env_name=settings.env_name)
     if settings.checkpoint or settings.member is not None:
         raise UserError("--random_policy evaluates no run: leave out the run and --member")
     if not settings.env_name:

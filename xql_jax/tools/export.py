@@ -30,9 +30,10 @@ from xql_jax.learners.parts import NetworkState
 from xql_jax.networks.mlp import GaussianPolicy
 from xql_jax.networks.policies import DeterministicPolicy, MixturePolicy, TanhGaussianPolicy
 from xql_jax.outputs import write_output, writing_output
+from xql_jax.paths import located
 from xql_jax.rollout.acting import open_loop
 from xql_jax.rollout.evaluation import Evaluator
-from xql_jax.runs.load import SavedRun, load_run
+from xql_jax.runs.load import SavedRun
 from xql_jax.settings import (
     ANY,
     COUNT_OR_NONE,
@@ -93,7 +94,7 @@ def export_policy(settings: ExportSettings) -> Json:
     Returns the content of policy.json: the largest difference per format, and the scores if requested.
     UserError if the policy cannot be exported, or a file's actions differ from the original's.
     """
-    run = load_run(settings.checkpoint, member=settings.member, env_name=settings.env_name)
+    run = settings.open_run(settings.checkpoint, member=settings.member, env_name=settings.env_name)
     member = run.one_member()
     [learner] = learners_of(run.learner, [member])
     actor = learner.actor(jax.tree.map(jnp.asarray, run.states[member.name]))
@@ -105,7 +106,7 @@ def export_policy(settings: ExportSettings) -> Json:
     if task and maker:
         run.check_fits(task, *maker.sizes(task))
     formats = _formats(settings)
-    folder = Path(settings.output or run.path / "export").expanduser()
+    folder = located(settings.output or run.path / "export")
     for name in (REPORT, *FILES.values()):  # the report first: it must not describe files of another policy
         (folder / name).unlink(missing_ok=True)
 

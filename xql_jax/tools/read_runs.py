@@ -8,10 +8,11 @@ from pathlib import Path
 
 from xql_jax.errors import UserError
 from xql_jax.files import is_locked
+from xql_jax.paths import as_written, located
 from xql_jax.reports.method_scores import LARGEST_DRAWN, FoundRuns, LeftOut, RunFacts, RunMember, as_text
 from xql_jax.reports.run_summary import FINE_TUNING, OFFLINE_TRAINING, ONLINE_TRAINING, grouped
 from xql_jax.runs.acting_settings import FinetuneSettings, OnlineSettings
-from xql_jax.runs.folder import LOCK
+from xql_jax.runs.folder import LOCK, digests_of
 from xql_jax.runs.load import SavedRun, load_run, run_folders
 from xql_jax.runs.run_settings import OfflineSettings
 from xql_jax.settings import settings_of
@@ -36,19 +37,20 @@ def read_runs(folders: Sequence[str], file_name: str = "evaluations.csv", column
         column: of these numbers.
     """
     named: dict[Path, tuple[str, Path]] = {}
-    for root in (Path(given).expanduser() for given in folders):
+    for root in map(located, folders):
         if not root.is_dir():
             raise UserError(f"{root}: no such folder: name folders of runs, or folders that contain runs")
         for folder in run_folders(root):
             is_below = len(folders) == 1 and folder != root
-            name = str(folder.relative_to(root) if is_below else folder)
+            name = str(folder.relative_to(root)) if is_below else as_written(str(folder))
             named.setdefault(folder.resolve(), (name, folder))
     found: list[RunFacts] = []
+    spellings: dict[str, str] = {}
     members: list[RunMember] = []
     left_out: list[LeftOut] = []
     for name, folder in sorted(named.values()):
         try:
-            facts, of_run = _read(name, folder, file_name, column)
+            facts, of_run = _read(name, folder, file_name, column, spellings)
             found.append(facts)
             members.extend(of_run)
         except UserError as error:
@@ -73,7 +75,10 @@ def _join_widths(settings: Sequence[dict[str, str]]) -> None:
             [of_run["config.hidden_dims"]] = {of_run.pop(name) for name in names}
 
 
-def _read(name: str, folder: Path, file_name: str, column: str) -> tuple[RunFacts, list[RunMember]]:
+def _read(
+    name: str, folder: Path, file_name: str, column: str, spellings: dict[str, str]
+) -> tuple[RunFacts, list[RunMember]]:
+    """Reads a run; `spellings` gives all runs on the same files the names of data that the first one has."""
     run = load_run(folder)
     content, summary, rows = run.content, run.summary, run.rows(run.path / file_name)
     last = max((row.step for row in rows), default=0)
@@ -85,6 +90,9 @@ def _read(name: str, folder: Path, file_name: str, column: str) -> tuple[RunFact
         is_normalised = any(row.results.get("score") != row.results.get("return") for row in rows)
     declared = settings_of(SETTINGS_OF[run.kind])
     neutral = {name: one.neutral for name, one in declared.items() if one.neutral is not None}  # not recorded
+    if "dataset" in content:
+        names, digests = as_text(content["dataset"]), digests_of(content.get("data_files"))
+        neutral["dataset"] = spellings.setdefault(as_text(digests) if digests else names, names)
     facts = RunFacts(
         path=run.path,
         name=name,

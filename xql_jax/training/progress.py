@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 
 from tqdm import tqdm
 
+from xql_jax.paths import as_written
+
 LOG = logging.getLogger(__name__)
 SECONDS_PER_LINE = 30.0  # between log lines that report nothing but progress
 
@@ -53,7 +55,7 @@ class Printer(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         prefix = "warning: " if record.levelno >= logging.WARNING else ""
         try:
-            tqdm.write(prefix + record.getMessage())
+            tqdm.write(prefix + as_written(record.getMessage()))
             sys.stdout.flush()
         except OSError as error:
             if error.errno not in (errno.EIO, errno.EPIPE):

@@ -1,0 +1,112 @@
+"""Paths mean what they meant when they were typed, though an environment changes the current folder."""
+
+import os
+import re
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+from main_runs import COLLECT, MAIN, run_main
+from python_cases import SMALL, bandit
+
+import xql_jax
+from xql_jax.paths import as_written, located, paths_from_here
+from xql_jax.sweeps.executors import work
+
+MOVING = """
+    import os, tempfile
+    import gymnasium, numpy as np
+    from gymnasium import spaces
+
+    class Moving(gymnasium.Env):
+        observation_space = action_space = spaces.Box(-1, 1, (1,), np.float32)
+
+        def __init__(self):
+            os.chdir(tempfile.mkdtemp())
+
+        def reset(self, *, seed=None, options=None):
+            super().reset(seed=seed)
+            return self.np_random.uniform(-1, 1, 1).astype(np.float32), {}
+
+        def step(self, action):
+            os.chdir(tempfile.mkdtemp())
+            return np.zeros(1, np.float32), float(-action[0] ** 2), False, False, {}
+
+    gymnasium.register("Moving-v0", Moving, max_episode_steps=3)
+    os.chdir(tempfile.mkdtemp())
+"""
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """The current folder, with data and an environment that changes it, also when its module is imported."""
+    (tmp_path / "moving_env.py").write_text(textwrap.dedent(MOVING))
+    np.savez(tmp_path / "mine.npz", **bandit())
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    return tmp_path
+
+
+def test_a_relative_path_begins_where_the_outermost_call_began(tmp_path, monkeypatch):
+    (tmp_path / "deep").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    with paths_from_here():
+        os.chdir("deep")
+        with paths_from_here():
+            assert located("runs/a") == tmp_path / "runs" / "a"
+        assert located("./runs/../b") == tmp_path / "runs" / ".." / "b"
+        assert located("~/c") == tmp_path / "home" / "c"
+        assert located(tmp_path / "d") == tmp_path / "d"
+    assert Path.cwd() == tmp_path
+    os.chdir("deep")
+    assert located("a") == tmp_path / "deep" / "a"
+
+
+def test_messages_have_the_users_spelling(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    runs, data = located("runs"), located("../mine.npz")
+    beside, within = runs.with_name("runs-2"), Path(f"/elsewhere{runs}")
+    assert as_written(f"{runs}: {runs / 'a'}, {data}; {beside}; {within}") == (
+        f"runs: runs/a, ../mine.npz; {beside}; {within}"
+    )
+
+
+def test_a_training_in_python_keeps_its_paths_and_the_current_folder(place, capsys):
+    settings = {"max_steps": 50, "eval_interval": 50, "eval_episodes": 1, **SMALL, "progress": True}
+    policy = xql_jax.train("moving_env:Moving-v0", dataset="mine.npz", save_dir="runs", **settings)
+    assert Path.cwd() == place
+    assert policy.path.is_relative_to(place / "runs")
+    assert policy.summary["status"] == "finished"
+    assert f"files in {policy.path.relative_to(place)}" in capsys.readouterr().out
+    policy.evaluate(episodes=1)
+    assert Path.cwd() == place
+    os.chdir("/")
+    assert policy.evaluate(episodes=1)["episodes"] == 1  # the run is where it was
+
+
+def test_commands_write_where_they_were_typed(place):
+    flags = ["--env_name=moving_env:Moving-v0", "--policy=random", "--transitions=6", "--output=made.hdf5"]
+    made = run_main(flags, place, COLLECT)
+    assert (made.code, made.err) == (0, "")
+    assert made.out.startswith("made.hdf5: 6 transitions")
+    assert (place / "made.hdf5").is_file()
+    flags = ["--env_name=moving_env:Moving-v0", "--dataset=none.npz", "--max_steps=5"]
+    assert run_main(flags, place, MAIN).err.startswith("error: none.npz: no such file")
+
+
+def test_a_worker_of_a_sweep_begins_in_the_sweeps_folder(place, monkeypatch):
+    began = []
+
+    def train(settings, stop):
+        os.chdir("/")
+        began.append(located("runs"))
+        raise xql_jax.UserError("enough")
+
+    monkeypatch.setattr("xql_jax.sweeps.executors.train_run", train)
+    monkeypatch.setattr("xql_jax.sweeps.executors.check_method", lambda *given: None)
+    os.chdir("/")
+    settings = type("Settings", (), {"config": type("Config", (), {"algorithm": "xql"})})()
+    assert re.match("enough", work(settings, str(place)).failure)
+    assert began == [place / "runs"]

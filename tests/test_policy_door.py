@@ -1,0 +1,164 @@
+"""What enters a policy: an action within its bounds comes out, a finite value, or one line."""
+
+import decimal
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import flax.struct
+import gymnasium
+import jax
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from main_runs import environment_of_processes
+from python_cases import SMALL
+
+import xql_jax
+from xql_jax.errors import UserError
+from xql_jax.rollout.acting import deterministic_policy
+
+LIKE_OBSERVATIONS = arrays.arrays(
+    st.sampled_from([np.float64, np.float32, np.int64, np.bool_, np.complex64, "U3", object]),
+    st.sampled_from([(3,), (2, 3), (2, 1, 3), (0, 3), (4,), (3, 2), ()]),
+)
+THINGS = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3) | st.complex_numbers(),
+    lambda each: (
+        st.lists(each, max_size=3)
+        | st.tuples(each, each)
+        | st.tuples(each, st.dictionaries(st.text(max_size=2), each, max_size=1))
+        | st.dictionaries(st.text(max_size=2), each, max_size=2)
+    ),
+    max_leaves=4,
+)
+NUMBERS = st.lists(st.floats(width=32) | st.floats() | st.integers(), min_size=3, max_size=3)
+GIVEN = LIKE_OBSERVATIONS | THINGS | NUMBERS | NUMBERS.map(tuple) | NUMBERS.map(np.array)
+
+
+def rows(size=300):
+    """Whatever is done ends the episode, and pays -a²; three numbers are seen, and two decided on."""
+    generator = np.random.default_rng(0)
+    seen, actions = generator.uniform(-1, 1, (size, 3)), generator.uniform(-1, 1, (size, 2))
+    ends = {"next_observations": seen, "terminals": np.ones(size)}
+    return {"observations": seen, "actions": actions, "rewards": -(actions[:, 0] ** 2), **ends}
+
+
+@pytest.fixture(scope="module")
+def policy():
+    return xql_jax.train(dataset=rows(), max_steps=20, num_seeds=2, **SMALL).select(seed=43)
+
+
+def found_or_told(ask, *given):
+    """What it gives; None if one line refuses it, and nothing else may."""
+    try:
+        return np.asarray(ask(*given))
+    except UserError:  # whose message is one line
+        return None
+
+
+@settings(max_examples=200)
+@given(given=GIVEN, key=st.none() | st.integers(-1, 2**70) | THINGS)
+@example(given=[3e38, -3e38, 3e38], key=None)  # finite, and beyond what the networks multiply
+@example(given=[1e39, 0, 0], key=None)
+@example(given=[decimal.Decimal(1)] * 3, key=None)
+@example(given=[10**400, 0, 0], key=None)
+@example(given=np.ma.masked_array([1e30, 2, 3], [1, 0, 0]), key=None)
+@example(given=[np.ma.masked_array([1e30, 2, 3], [1, 0, 0])], key=None)
+@example(given=([0.0, 0.0, 0.0], {}), key=None)
+@example(given=[0.0, 0.0, 0.0], key=jax.numpy.zeros(3, jax.numpy.uint32))
+def test_whatever_is_given_an_action_within_its_bounds_comes_out_or_one_line(policy, given, key):
+    action = found_or_told(policy, given, key)
+    if action is not None:
+        assert action.shape == (*np.shape(given)[:-1], 2)
+        assert (np.abs(action) <= 1).all()  # NaN is not
+        chunk = found_or_told(policy.chunk, given, key)
+        np.testing.assert_array_equal(chunk, action[..., None, :])
+    value = found_or_told(policy.value, given)
+    assert value is None or (value.shape == np.shape(given)[:-1] and np.isfinite(value).all())
+
+
+@settings(max_examples=100)
+@given(given=GIVEN | st.lists(st.floats(-1, 1), min_size=2, max_size=2))
+@example(given=[[0.5, 0.5]])
+@example(given=[[0.5, 0.5], [0.5, 0.5]])
+def test_whatever_actions_are_given_q_is_finite_or_one_line(policy, given):
+    q = found_or_told(policy.q, np.zeros(3), given)
+    assert q is None or (q.shape == () and np.isfinite(q) and np.size(given) == 2)
+
+
+def test_more_axes_are_a_batch_and_chunks_of_one_action_are_actions(policy):
+    seen = np.random.default_rng(1).uniform(-1, 1, (4, 2, 3))
+    flat = seen.reshape(8, 3)
+    np.testing.assert_array_equal(policy(seen), policy(flat).reshape(4, 2, 2))
+    np.testing.assert_array_equal(policy(seen.tolist()), policy(seen))
+    np.testing.assert_array_equal(policy(flat.astype(object)), policy(flat))
+    expected = policy.q(flat, policy(flat))
+    np.testing.assert_array_equal(policy.q(flat, policy.chunk(flat)), expected)
+    np.testing.assert_array_equal(policy.q(seen, policy.chunk(seen)), expected.reshape(4, 2))
+
+
+def test_what_reset_and_step_return_is_named(policy):
+    env = gymnasium.make("Pendulum-v1")
+    for returned in (env.reset(seed=0), env.step(np.zeros(1, np.float32))):
+        with pytest.raises(UserError, match=r"reset\(\) returns \(observation, info\)"):
+            policy(returned)
+    env.close()
+
+
+def test_a_policy_is_pickled_and_acts_in_another_process(policy, tmp_path):
+    """It is its own there, though the temporary run is gone by then; a run that stays is opened again."""
+    kept = xql_jax.train(dataset=rows(), save_dir=tmp_path / "runs", max_steps=20, num_seeds=2, **SMALL)
+    chosen = kept.select(seed=43)
+    (tmp_path / "policies.pickle").write_bytes(pickle.dumps([policy, chosen]))
+    program = (
+        "import pickle, pathlib, sys\n"
+        "one, two = pickle.loads(pathlib.Path(sys.argv[1]).read_bytes())\n"
+        "print([one([.1, .2, .3]).tolist(), two([.1, .2, .3]).tolist()], one.members == two.members)\n"
+        "print(one.path); print(two.path)\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", program, tmp_path / "policies.pickle"],
+        cwd=tmp_path, env=environment_of_processes(), capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    acted, *paths = run.stdout.splitlines()
+    assert acted == f"{[policy([0.1, 0.2, 0.3]).tolist(), chosen([0.1, 0.2, 0.3]).tolist()]} True"
+    assert paths[1] == str(kept.path) != paths[0] != str(policy.path)
+    assert not Path(paths[0]).exists()  # deleted with the other process's policy
+
+
+@flax.struct.dataclass
+class Remembering:
+    """A learner whose action is the sum of the rewards that it was told."""
+
+    scale: jax.Array
+
+    def actor(self, states):
+        return states
+
+    def begin(self, actor, seen):
+        return jax.numpy.zeros(len(seen))
+
+    def act_remembering(self, actor, memory, seen, rewards):
+        memory = memory + self.scale * rewards
+        return memory[:, None], memory
+
+
+def test_a_memory_of_other_episodes_is_one_line():
+    act = deterministic_policy(Remembering(jax.numpy.ones(1)), jax.numpy.zeros(1))
+    act.begin()
+    np.testing.assert_array_equal(act(np.zeros((1, 2, 3))), [[[0.0], [0.0]]])
+    with pytest.raises(UserError, match="needs a call of begin or remember"):
+        act(np.zeros((1, 2, 3)))
+    act.remember(np.ones((1, 3)))
+    with pytest.raises(UserError, match="2 observations, but 2 before, and 3 rewards"):
+        act(np.zeros((1, 2, 3)))
+    act.remember(np.full((1, 2), 5.0))
+    with pytest.raises(UserError, match="4 observations, but 2 before"):
+        act(np.zeros((1, 4, 3)))
+    np.testing.assert_array_equal(act(np.zeros((1, 2, 3))), [[[5.0], [5.0]]])
+    act.remember(np.ones((1, 1)))  # of all
+    np.testing.assert_array_equal(act(np.zeros((1, 2, 3))), [[[6.0], [6.0]]])

@@ -1,0 +1,48 @@
+"""Paths that users name: they begin where the command or the call began, whatever others' code changes."""
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+_began_in: Path | None = None
+_written: dict[str, str] = {}  # how the user wrote a path, by the absolute one
+
+
+@contextlib.contextmanager
+def paths_from_here() -> Iterator[None]:
+    """Context manager in which relative paths begin in the folder that is the current one at its start.
+
+    Code of others, such as a simulator that looks for its assets, may change the current folder meanwhile. At
+    the end it is the first one again. Within another such context it changes nothing.
+    """
+    global _began_in
+    if _began_in is not None:
+        yield
+        return
+    _began_in = here = Path.cwd()
+    try:
+        yield
+    finally:
+        _began_in = None
+        with contextlib.suppress(OSError):  # it may be gone by now
+            os.chdir(here)
+
+
+def located(typed: str | Path) -> Path:
+    """Returns the absolute path of a file or folder that a user names; `as_written` undoes it in messages."""
+    path = Path(typed).expanduser()
+    if path.is_absolute():
+        return path
+    found = (_began_in or Path.cwd()) / path
+    _written[str(found)] = str(path)
+    return found
+
+
+def as_written(message: str) -> str:
+    """Returns a message with the user's spelling of each path that `located` made absolute."""
+    for path in sorted(_written, key=len, reverse=True):
+        before, after = r"(?<![\w.~-])", r"(?![\w-])"  # not within another path
+        message = re.sub(f"{before}{re.escape(path)}{after}", _written[path].replace("\\", r"\\"), message)
+    return message
