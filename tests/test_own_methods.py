@@ -96,6 +96,10 @@ def test_a_run_does_not_import_its_method_and_the_user_does(place):
     assert (listed.method, listed.state) == ("own_methods:gumbel", "finished")
     assert contents(place) == before
     assert "own_methods" not in sys.modules
+    for main, *words in commands:
+        outcome = run_main([*words, "--method=own_methods:instance"], place, EXPERIMENTS / f"{main}.py")
+        assert outcome.code == 2
+        assert "--method=own_methods:instance: the run is of own_methods:gumbel" in outcome.err, outcome
     for main, *words in commands[:2]:
         outcome = run_main([*words, "--method=own_methods:gumbel"], place, EXPERIMENTS / f"{main}.py")
         assert outcome.code == 0, outcome

@@ -72,7 +72,7 @@ def test_it_is_found_whatever_its_label(tmp_path):
 
 
 def own_data(path, names, digests, fingerprint="f1", **identity):
-    """A run on one's own data, as version 1.1 records it."""
+    """A run on one's own data."""
     about = {"dataset": names, "data_files": [["x.npz", 7, digest] for digest in digests]}
     identity = {"env_name": None, "dataset_fingerprint": fingerprint, "dataset_episodes": "e1", **identity}
     return dataclasses.replace(make_folder(path, **identity), env_name=names[0], about=about)
@@ -88,22 +88,6 @@ def test_data_are_known_by_their_digest_whatever_their_files_are_called(tmp_path
     assert own_data(tmp_path, ["copy"], ["other bytes, same rows"]).path == first.path
     for other in ({"dataset_fingerprint": "f2"}, {"dataset_episodes": "e2"}):
         assert own_data(tmp_path, ["mine"], ["d1"], **other).path != first.path
-
-
-def test_a_run_of_version_1_0_is_found_by_the_names_of_its_data_or_their_digest(tmp_path):
-    """It has the names in its identity, and keeps them, and with them what all its files contain."""
-    old = make_folder(tmp_path, env_name=None, dataset_fingerprint="f1", dataset=["mine"])
-    old = dataclasses.replace(old, env_name="mine", about={"data_files": [["x.npz", 7, "d1"]]})
-    with old.locked(resume=False):
-        pass
-    for names, digest in ((["mine"], "d2"), (["./mine"], "d1")):
-        found = own_data(tmp_path, names, [digest])
-        assert (found.path, found.run_id) == (old.path, old.run_id)
-        with found.locked(resume=True):
-            pass
-    assert load_run(old.path).run_id == old.run_id
-    assert own_data(tmp_path, ["./mine"], ["d2"]).path != old.path
-    assert own_data(tmp_path, ["mine"], ["d1"], fingerprint="f2").path != old.path
 
 
 def test_a_resumed_run_keeps_what_began_it_and_says_what_is_another(tmp_path, monkeypatch, told):

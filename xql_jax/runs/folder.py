@@ -173,6 +173,7 @@ class RunFolder:
             **self.recorded,
             "max_steps": self.max_steps,
             **self.about,
+            **self.recorded,
             "name": self.env_name,
             "run": self.run_id,
             "defining": list(self.recorded),

@@ -105,7 +105,7 @@ class SavedRun:
 
     @property
     def settings(self) -> Json:
-        """All settings that its numbers depend on but task, seeds and names of data, and its length, by name."""
+        """All settings that its numbers depend on but task, seeds and names of data; and its length."""
         by_name = settings_by_name({**self.identity, "max_steps": self.content["max_steps"]}).items()
         return {name: value for name, value in by_name if name not in NO_SETTINGS}
 
