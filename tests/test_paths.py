@@ -13,6 +13,7 @@ from python_cases import SMALL, bandit
 import xql_jax
 from xql_jax.paths import as_written, located, paths_from_here
 from xql_jax.sweeps.executors import work
+from xql_jax.tools.read_runs import read_runs
 
 MOVING = """
     import os, tempfile
@@ -110,3 +111,18 @@ def test_a_worker_of_a_sweep_begins_in_the_sweeps_folder(place, monkeypatch):
     settings = type("Settings", (), {"config": type("Config", (), {"algorithm": "xql"})})()
     assert re.match("enough", work(settings, str(place)).failure)
     assert began == [place / "runs"]
+
+
+def test_data_are_the_same_by_whatever_name_for_resuming_and_in_reports(place):
+    settings = {"save_dir": "runs", "max_steps": 20, **SMALL}
+    policy = xql_jax.train(dataset="mine.npz", **settings)
+    (place / "link.npz").symlink_to("mine.npz")
+    (place / "copy.npz").write_bytes((place / "mine.npz").read_bytes())
+    for data in ("./mine.npz", "deep/../mine.npz", place / "mine.npz", "link.npz", "copy.npz", bandit()):
+        (place / "deep").mkdir(exist_ok=True)
+        assert xql_jax.train(dataset=data, **settings).path == policy.path
+    other = bandit() | {"timeouts": np.arange(400) % 2 == 1}  # the same rows in other episodes
+    assert xql_jax.train(dataset=other | {"terminals": np.zeros(400)}, **settings).path != policy.path
+    assert xql_jax.train(dataset="copy.npz", seed=7, **settings).path != policy.path
+    named = {run.settings["dataset"] for run in read_runs(["runs/mine", "runs/copy"]).runs}
+    assert named == {'["copy.npz"]'}

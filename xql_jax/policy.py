@@ -244,13 +244,13 @@ class Policy:
         """Pickles the run's folder, step and members; of a temporary run, the files. Memories begin anew."""
         run, names = self.run, [member.name for member in self.members]
         if not run.is_temporary:
-            return _reopened, (str(run.path), self.step, names)
+            return _unpickled, (str(run.path), self.step, names)
         files = [run.path / "config.json", run.files.preprocessing, run.files.summary]
         files += (run.files.checkpoints / str(self.step)).rglob("*")
         contents = {
             file.relative_to(run.path).as_posix(): file.read_bytes() for file in files if file.is_file()
         }
-        return _restored, (contents, self.step, names)
+        return _unpickled, (contents, self.step, names)
 
     def __repr__(self) -> str:
         run, summary = self.run, self.summary
@@ -335,7 +335,8 @@ def _numbers(
         with np.errstate(all="ignore"):
             array = array.astype(np.float32)
     except Exception as error:  # its class may convert it, and fail in any way
-        raise UserError(f"{name}: must be numbers of shape {wanted}, not a {type(given).__name__}") from error
+        kind = type(given).__name__
+        raise UserError(f"{name}: must be numbers of shape {wanted}, not this {kind}") from error
     for shape in shapes:
         leading = array.ndim - len(shape)
         if leading >= 0 and array.shape[leading:] == shape and batch in (None, array.shape[:leading]):
@@ -366,21 +367,16 @@ def _key(key: Any) -> jax.Array:
     raise UserError(f"key: must be a whole number of 64 bits or one key of JAX, not a {type(key).__name__}")
 
 
-def _reopened(path: str, step: int, names: Sequence[str]) -> Policy:
-    """Returns the policy that was pickled: of these members of a run, after so many steps."""
-    saved = load_run(path, step)
-    return Policy(saved, [member for member in saved.members if member.name in names], saved.states)
-
-
-def _restored(files: Mapping[str, bytes], step: int, names: Sequence[str]) -> Policy:
-    """The same for a temporary run, whose files came with it; they are deleted with the policy."""
-    place = Path(tempfile.mkdtemp(prefix="xql_jax-"))
-    for name, content in files.items():
+def _unpickled(run: str | Mapping[str, bytes], step: int, names: Sequence[str]) -> Policy:
+    """Returns the policy of these members after so many steps of a run: its folder, or its files."""
+    place = Path(run) if isinstance(run, str) else Path(tempfile.mkdtemp(prefix="xql_jax-"))
+    for name, content in run.items() if isinstance(run, Mapping) else ():
         (place / name).parent.mkdir(parents=True, exist_ok=True)
         (place / name).write_bytes(content)
-    policy = _reopened(str(place), step, names)
-    policy.run.delete_with_it(place)
-    return policy
+    saved = load_run(place, step)
+    if not isinstance(run, str):
+        saved.delete_with_it(place)
+    return Policy(saved, [member for member in saved.members if member.name in names], saved.states)
 
 
 @functools.partial(jax.jit, static_argnums=0)
