@@ -13,11 +13,12 @@ import os
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
 import numpy as np
+from jax._src.lib import xla_client
 
 from xql_jax.data.dataset import Dataset, from_transitions
 from xql_jax.data.views import view_for
@@ -323,7 +324,10 @@ def compile_population(
         raise MemoryError(str(error).splitlines()[0]) from error
     seconds = time.perf_counter() - started
     memory, text = program.memory_analysis(), program.as_text()
-    costs = program.cost_analysis() or costs_of(program)  # the compiler of absent GPUs states none
+    costs = program.cost_analysis()
+    if costs is None:  # the compiler of GPUs that are not there states none: XLA's general count
+        [module] = program.runtime_executable().hlo_modules()  # type: ignore[union-attr]
+        costs = xla_client._xla.hlo_module_cost_analysis(jax.devices("cpu")[0].client, module)
     return ProgramCosts(
         members=members,
         compile_seconds=seconds,
@@ -335,14 +339,6 @@ def compile_population(
         kernels=kernels_in(text),
         collectives=collectives_in(text),
     )
-
-
-def costs_of(program: jax.stages.Compiled) -> Mapping[str, float]:
-    """Returns XLA's general count of a program's operations and bytes."""
-    from jax._src.lib import xla_client
-
-    [module] = program.runtime_executable().hlo_modules()  # type: ignore[union-attr]
-    return xla_client._xla.hlo_module_cost_analysis(jax.devices("cpu")[0].client, module)
 
 
 def kernels_in(text: str) -> dict[str, int]:

@@ -15,7 +15,7 @@ import numpy as np
 from xql_jax.data.sampling import Packed, Trajectories, sample, sample_indices
 from xql_jax.training.groups import Call, Group
 from xql_jax.training.members import Member
-from xql_jax.training.population import Population, num_bytes
+from xql_jax.training.population import Population
 from xql_jax.training.schedule import Ramp
 from xql_jax.training.updates import MemberState, update_keys
 from xql_jax.types import AnyBatch, Array, Learner, Minibatch, PRNGKey, State, Transitions
@@ -73,12 +73,11 @@ class Streamed(Population):
     ):
         self._data, self._batch_size = data, batch_size
         self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="data")
-        self._minibatch = data.take(np.zeros(batch_size, int))
-        super().__init__(learner, members, self._minibatch, together, ramps)
+        super().__init__(learner, members, data.take(np.zeros(batch_size, int)), together, ramps)
 
     def calls(self, group: Group, start: int, stop: int) -> Iterator[Call]:
         keys = group.members.key
-        bytes_an_update = len(keys) * num_bytes(self._minibatch)
+        bytes_an_update = len(keys) * self._minibatch_bytes
         length = int(np.clip(BLOCK_BYTES // bytes_an_update, 1, 500))
         sizes = {"length": length, "size": self._data.size, "batch_size": self._batch_size}
         firsts = range(start, max(stop, start + 1), length)  # zero updates also make one call

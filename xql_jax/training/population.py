@@ -100,7 +100,7 @@ class Population(abc.ABC):
         self.seconds: dict[str, float] = {}  # spent so far on each kind of work, if it is measured
         self.diverged: dict[int, Divergence] = {}  # by the member's index; its state is frozen
         self.groups = make_groups(len(members), self.together)
-        self._minibatch_bytes = num_bytes(minibatch)
+        self._minibatch_bytes = sum(of.size * of.dtype.itemsize for of in jax.tree.leaves(minibatch))
         self._programs: dict[Sharding, jax.stages.Compiled] = {}  # one for each device or mesh
         self._placed: dict[Sharding, State] = {}
         # Members are initialised one at a time. In jaxlib 0.10.2 a batch of QR factorisations (orthogonal
@@ -125,9 +125,7 @@ class Population(abc.ABC):
     def train_member(
         self, member: MemberState, data: State, start: Array, stop: Array, ahead: int = 1
     ) -> tuple[MemberState, Metrics]:
-        """Trains one member from step `start` to `stop`; a pure function inside the program.
-
-        The minibatches of `ahead` updates are drawn at once.
+        """Trains one member from step `start` to `stop`; pure, inside the program, see `run_updates`.
 
         Returns the member, and by name whether each metric and the state were finite meanwhile, bool[].
         """
@@ -339,11 +337,6 @@ def without_clipping(learner: Any) -> Any:
     """Returns the learner without a limit, as a constant: the compiler leaves out the gradient's norm."""
     has_limit = GRADIENT_LIMIT in traced_names(learner)
     return with_hyperparameters(learner, {GRADIENT_LIMIT: np.inf}) if has_limit else learner
-
-
-def num_bytes(minibatch: Minibatch) -> int:
-    """Returns the size of arrays, or of arrays of these shapes."""
-    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(minibatch))
 
 
 @jax.jit
