@@ -25,6 +25,7 @@ import optax
 
 from xql_jax.data.loading import load_dataset
 from xql_jax.data.preprocessing import fit_preprocessing
+from xql_jax.errors import UserError
 from xql_jax.rollout.evaluation import episode_seed
 from xql_jax.tasks import Task, get_task
 from xql_jax.types import Array, Batch, Numeric, Params
@@ -177,11 +178,13 @@ def main() -> None:
     parser.add_argument("--dataset", help="file of transitions; default: the task's own")
     parser.add_argument("--env_name", default="pointmaze-umaze-v0", help="task, or '' for data without one")
     args = parser.parse_args()
-    task = get_task(args.env_name) if args.env_name else None
-
     # Line 2 of Algorithm 1: the transitions of the file or, without one, the task's own.
-    dataset = load_dataset(task, [args.dataset] if args.dataset else [])
-    data = jax.device_put(fit_preprocessing(dataset, task).dataset(dataset).batch)
+    try:
+        task = get_task(args.env_name) if args.env_name else None
+        dataset = load_dataset(task, [args.dataset] if args.dataset else [])
+        data = jax.device_put(fit_preprocessing(dataset, task).dataset(dataset).batch)
+    except UserError as error:
+        parser.error(str(error))
     # The library makes four keys of a seed. The last two are for methods that act while they learn.
     key_init, key_updates, _, _ = jax.random.split(jax.random.key(args.seed), 4)
     agent = initial_agent(key_init, data.observations, data.actions)

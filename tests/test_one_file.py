@@ -5,6 +5,7 @@ import runpy
 
 import jax
 import numpy as np
+import pytest
 from main_runs import ROOT
 
 import xql_jax
@@ -17,7 +18,15 @@ STEPS, SEED = 100, 7
 
 def test_it_has_data_and_environments_from_the_library_and_no_more():
     rooms = re.findall(r"^ *(?:from|import) xql_jax\.?(\w*)", ONE_FILE.read_text("utf-8"), re.MULTILINE)
-    assert {*rooms} <= {"data", "envs", "rollout", "suites", "tasks", "types"}
+    assert {*rooms} <= {"data", "envs", "errors", "rollout", "suites", "tasks", "types"}
+
+
+def test_what_it_cannot_load_is_one_line(capsys, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["xql_one_file.py", "--dataset=gone.npz"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(ONE_FILE), run_name="__main__")
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.splitlines()[-1] == "xql_one_file.py: error: gone.npz: no such file"
 
 
 def test_its_parameters_are_those_of_the_library(tmp_path, compiled_fully):

@@ -27,6 +27,7 @@ Path("imported").touch()
 gumbel = Method(InSample, value=GumbelFit)
 instance = InSample(value=Expectile(expectile=0.8))
 part = Expectile
+class Plain: pass
 """
 
 
@@ -67,6 +68,7 @@ NO_METHODS = {
     "nowhere:gumbel": "ModuleNotFoundError",
     "own_methods:gumbul": "gumbul",
     "own_methods:part": "update",
+    "own_methods:Plain": "Part",
 }
 
 

@@ -24,6 +24,7 @@ from numpy.typing import ArrayLike
 from xql_jax.configuration import ConfigFile, choose_config, for_kind, with_fields
 from xql_jax.data.arrays import Layout, from_arrays
 from xql_jax.data.dataset import Dataset
+from xql_jax.data.names import PARTS
 from xql_jax.errors import NO_HOME, UNGUARDED, UserError
 from xql_jax.method_settings import METHOD
 from xql_jax.paths import located, paths_from_here
@@ -185,8 +186,8 @@ def _trained(
         if stop.received and not stop.by_callback:  # also if it came when nothing was left to do
             if stop.received != signal.SIGINT:
                 signal.raise_signal(stop.received)
-            done = summary.content["step"]
-            raise KeyboardInterrupt(f"stopped after {done:,} {summary.unit}s{f', {saved}' if done else ''}")
+            kept = f", {saved}" if summary.content["step"] else ""
+            raise KeyboardInterrupt(f"stopped after {summary.how_far}{kept}")
     except BaseException as error:  # whatever ends it, what was trained is kept
         if save_dir is None and not any(place.rglob("checkpoints/*")):
             shutil.rmtree(place)
@@ -323,5 +324,6 @@ def _source(source: Source, episode_limit: int | None) -> str | Dataset:
                 raise UserError(f"dataset: {key} has masked entries: leave out their rows")
             arrays[key] = np.array(source[key])  # a copy: the caller may write over its own
         except (ValueError, TypeError) as error:  # rows of different lengths
-            raise UserError(f"dataset: {key} is no array of numbers: {error}") from error
+            how = f"; {PARTS}" if isinstance(source[key], tuple) else ""
+            raise UserError(f"dataset: {key} is no array of numbers: {error}{how}") from error
     return from_arrays(arrays, "arrays", Layout(episode_limit))

@@ -262,7 +262,7 @@ class Policy:
                     scores[str(Member(seed, result["hyperparameters"]))] = f", {quantity} {score:.1f}"
         listed = [f"{member}{scores.get(str(member), '')}" for member in self.members[:50]]
         lines = "\n  ".join(["", *listed] if len(listed) > 1 else [f" {listed[0]}"])
-        return f"<{run.algorithm} on {run.name} after {self.step:,} {run.unit}s:{lines}>"
+        return f"<{run.algorithm} on {run.name} after {run.how_far}:{lines}>"
 
     @settings_of_jax()
     def _estimates(self, what: str, part: str, observations: np.ndarray, *actions: np.ndarray) -> np.ndarray:

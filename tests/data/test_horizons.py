@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from xql_jax.data import replay
 from xql_jax.data.dataset import from_transitions
 from xql_jax.data.replay import PriorData, Spans
-from xql_jax.data.views import over_horizon, view_for
+from xql_jax.data.views import over_horizon, view_for, with_next_actions
 from xql_jax.errors import UserError
 from xql_jax.learners.registry import make_learner
 from xql_jax.types import Batch, ChunkBatch, EpisodeBatch, Horizon
@@ -224,6 +224,18 @@ def test_the_fixed_point_with_n_step_returns_is_the_value_of_the_datas_policy(st
     constants = np.bincount(here, batch.rewards / counts[here], size)
     constants[counts == 0] = beyond
     np.testing.assert_allclose(np.linalg.solve(np.eye(size) - weights, constants), exact, atol=1e-5)
+
+
+def test_time_outs_that_are_stated_are_no_jumps():
+    """Episodes of one step are in order, however many; the same rows without time-outs may not be."""
+    rows = rows_of([(1, False)] * 6)
+    stated = from_transitions(rows | {"timeouts": np.ones(6)}, "x")
+    assert over_horizon(stated, Horizon(2), DISCOUNT).batch.rewards.tolist() == rows["rewards"].tolist()
+    rows["next_observations"] = rows["next_observations"] + 100
+    with pytest.raises(UserError, match="are the rows shuffled"):
+        over_horizon(from_transitions({**rows, "timeouts": np.zeros(6)}, "x"), Horizon(2), DISCOUNT)
+    with pytest.raises(UserError, match="every step is cut off by a time-out"):
+        with_next_actions(from_transitions(rows | {"timeouts": np.ones(6)}, "x"))
 
 
 def test_methods_of_other_batches_take_their_own_view():

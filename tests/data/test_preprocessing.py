@@ -74,6 +74,33 @@ def test_equal_returns_cannot_be_scaled():
     assert fit_preprocessing(data, None).reward_scale == 1.0
 
 
+@pytest.mark.parametrize(
+    ("rewards", "is_refused"), [((25, 25, 50.4, 0, 0), True), ((25, 25, 50.6, 0, 0), False)]
+)
+def test_returns_are_scaled_if_they_range_over_a_hundredth_of_their_size(rewards, is_refused, caplog):
+    """And what they are multiplied by is logged."""
+    caplog.set_level("INFO")
+    if is_refused:
+        with pytest.raises(UserError, match=r"return 50 to 50\.4; --noscale_rewards leaves them"):
+            fit_preprocessing(dataset(rewards), HOPPER)
+    else:
+        fit_preprocessing(dataset(rewards), HOPPER)
+        assert "rewards are multiplied by 1667" in caplog.text  # 1,000 / 0.6
+
+
+def test_observations_that_hardly_vary_are_told_if_they_are_divided_by_their_spread(caplog):
+    column = np.linspace(0, 1, 50)
+    entries = (column, 1e3 + column, 0 * column, 7 + 0 * column, -100 - 1.1 * column)
+    observations = np.stack(entries, axis=1).astype(np.float32)
+    numbers = np.ones(50, np.float32)
+    data = Dataset(Batch(observations, observations, numbers, numbers, observations), numbers > 0, "file")
+    fit_preprocessing(data, None)
+    assert not caplog.text
+    fit_preprocessing(data, None, normalize_observations=True)
+    assert "file: observation entries 1, 3 vary by less than 1% of their size" in caplog.text
+    assert "--nonormalize_observations" in caplog.text
+
+
 def test_equal_returns_are_equal_whatever_was_summed_before():
     """Tiny costs before a large reward: one running sum would round each trajectory in its own way."""
     rewards = np.tile(np.float32([-1e-3] * 9 + [100.0]), 300)

@@ -72,6 +72,22 @@ def test_spaces_of_minari_are_flattened_as_gymnasium_does_for_a_policy(folder, s
     np.testing.assert_array_equal(dataset.batch.next_observations, flat[1:])
 
 
+@pytest.mark.parametrize("name", ["parts.hdf5", "parts.npz", "pickled.npz", "arrays"])
+def test_observations_of_several_parts_are_refused_with_the_way_to_one_vector(tmp_path, name):
+    """As `FlattenObservation` and Minari's reader have it: groups, objects and dicts of Python."""
+    rows = rows_of(next_observations=None)
+    parts = {"goal": rows.pop("observations"), "place": np.zeros((len(rows["rewards"]), 2))}
+    named = {f"observations/{part}": array for part, array in parts.items()}
+    given = named if name.startswith("parts") else {"observations": np.array(parts, object)}
+    if name == "arrays":
+        read = lambda: from_arrays(rows | given, name)  # noqa: E731
+    else:
+        path = str(write(tmp_path / name, rows | given))
+        read = lambda: load_dataset(None, [path])  # noqa: E731
+    with pytest.raises(UserError, match=r"one array \[N, O\]: .*gymnasium.wrappers.FlattenObservation"):
+        read()
+
+
 def test_a_folder_has_actions_in_one_unit(tmp_path):
     for name, units in (("a", "normalized"), ("b", "environment")):
         episode = {"observations": np.zeros((3, 1)), "actions": np.ones((2, 1)), "rewards": np.zeros(2)}

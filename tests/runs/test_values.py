@@ -10,10 +10,12 @@ from xql_jax.learners.registry import make_learner
 from xql_jax.runs.kinds import train_run
 from xql_jax.runs.offline import watch_values
 from xql_jax.training.members import make_members
+from xql_jax.training.schedule import Ramp
 
 
 def warnings_of(caplog):
-    return [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    warned = (record.getMessage() for record in caplog.records if record.levelno == logging.WARNING)
+    return [line for line in warned if "V is" in line]
 
 
 def watched(rewards, rows, caplog, sweep=None):
@@ -45,9 +47,36 @@ def test_each_member_is_named_once_by_its_own_discount(caplog):
     ]
 
 
-@pytest.mark.parametrize("values", [[np.nan], [-np.inf], [-1e9]])
-def test_what_is_low_or_not_finite_is_none_of_its_business(caplog, values):
+@pytest.mark.parametrize("values", [[np.nan], [-np.inf], [np.inf]])
+def test_what_is_not_finite_is_none_of_its_business(caplog, values):
     assert watched([-1], [values], caplog) == []
+
+
+def test_less_than_the_least_return_is_a_reason(caplog):
+    """-1 a step for ever is -100 at a discount of 0.99; no return is below 0 if rewards are positive."""
+    assert watched([-1, 0], [[-109.9]], caplog) == []
+    (warning,) = watched([-1, 0], [[-110.1]], caplog)
+    assert "V is -110.1 on average, but the rewards allow no return below -100" in warning
+    (warning,) = watched([0, 1], [[-11]], caplog)
+    assert "no return below 0" in warning
+
+
+def test_the_bound_is_that_of_the_ramps_discount_so_far(caplog):
+    """From 0.9 up to 0.99 at step 2, then down: returns of up to 10, then 100, which V keeps for a while."""
+    members, ramp = make_members([0], {}), Ramp("discount", (0.9, 0.99, 0.9), (0.0, 2.0, 4.0))
+
+    def told(*rows):
+        caplog.clear()
+        watch = watch_values(make_learner("iql", {"discount": 0.5}), members, np.float32([0, 1]), [ramp])
+        for step, value in rows:
+            watch(step, {"value/v_mean": [value]})
+        return warnings_of(caplog)
+
+    assert told((0, 10.9), (2, 109.0), (4, 109.0)) == []
+    (warning,) = told((0, 11.1))
+    assert "no return above 10: V has run away" in warning
+    assert "beta" not in warning  # IQL has none
+    assert "needs a larger beta" in watched([0, 1], [[111]], caplog)[0]
 
 
 def test_networks_that_have_just_begun_are_no_reason(caplog):

@@ -83,11 +83,11 @@ def _path(settings: RunSettings) -> str:
 
 def print_end(summary: Summary) -> int:
     """Prints how a training ended; returns the exit code."""
-    content, unit, stopped_by = summary.content, summary.unit, summary.stopped_by
+    content, unit, stopped_by = summary.content, summary.settings.unit, summary.stopped_by
     heading = "this run has ended already" if summary.had_ended else "done"
     if stopped_by:
         heading = f"stopped by {stopped_by.name}; go on with --resume"
-    LOG.info(f"{heading}: {content['env_name']}, {content['algorithm']}, {content['step']:,} {unit}s")
+    LOG.info(f"{heading}: {content['env_name']}, {content['algorithm']}, {summary.how_far}")
     results, quantity = content["results"], content.get("quantity") or "score"
     if len(results) > 1:
         LOG.info(f"  settings by their last {quantity}, the best of {len(results)} first:")

@@ -44,6 +44,10 @@ _CONCERNS_ENDS = re.compile(
     r"|(^|_)(ep|eps|episode|traj|trajectory|path)s?_?(end|start|id|idx|index|indices|len|length|num|number)s?(_|$)",
     re.IGNORECASE,
 )
+PARTS = (
+    "observations of several parts must be one array [N, O]: join them in the order of the environment's "
+    "space, as gymnasium.wrappers.FlattenObservation shows them to a policy (docs/data.md#minari)"
+)
 # Groups and arrays by which layouts of other programs are recognised, and whose they are.
 _LAYOUTS = {"data/demo_": "robomimic's", "traj_": "ManiSkill's", "observations_0": "d3rlpy's"}
 
@@ -89,6 +93,8 @@ def missing_arrays(missing: Collection[str], names: Collection[str], source: str
         for theirs, ours in STATE_NAMES.items()
         if theirs in names and ours in missing
     ]
+    if any(OUR_NAMES.get(name.partition("/")[0]) in missing for name in names if "/" in name):
+        parts.append(PARTS)
     parts += [
         f"this is {whose} layout: docs/data.md#layouts-of-other-programs converts it"
         for known_by, whose in _LAYOUTS.items()

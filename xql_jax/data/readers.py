@@ -13,7 +13,7 @@ import psutil
 
 from xql_jax.data.arrays import REQUIRED, UNITS, Layout, brief, from_arrays, is_read, says_normalized
 from xql_jax.data.dataset import Dataset, Note, checked_references
-from xql_jax.data.names import OUR_NAMES, is_known
+from xql_jax.data.names import OUR_NAMES, PARTS, is_known
 from xql_jax.errors import UserError
 from xql_jax.tasks import TASKS, References, Task
 
@@ -113,7 +113,12 @@ def read_archive(
     with reading(path, ".npz archive"), np.load(path, allow_pickle=False) as archive:
         wanted = [key for key in archive.files if wants(key)]
         check_memory(sum(archive.zip.getinfo(f"{key}.npy").file_size for key in wanted), str(path))
-        return {key: np.asarray(archive[key]) for key in wanted}, list(archive.files)
+        try:
+            return {key: np.asarray(archive[key]) for key in wanted}, list(archive.files)
+        except ValueError as error:
+            if "Object arrays" not in str(error):
+                raise
+            raise UserError(f"{path}: an array of Python objects, which are not read; {PARTS}") from error
 
 
 def dataset_names(file: h5py.File) -> list[str]:

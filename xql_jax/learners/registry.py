@@ -55,6 +55,8 @@ class Methods(Modules):
         try:
             found = getattr(sys.modules[module], attribute)
             is_class = isinstance(found, type) and issubclass(found, fields.Part)
+            if not (is_class or isinstance(found, Method | fields.Part)):
+                raise TypeError("it is no Method, and has not the base xql_jax.learners.fields.Part")
             method = found if isinstance(found, Method) else Method(found if is_class else lambda: found)
             learner = method()
             for needed in ("update", "init", "actor", "act", "batch_type"):

@@ -122,3 +122,11 @@ def agreement(statistic: np.ndarray, scores: np.ndarray) -> Agreement:
     half_width = stats.norm.ppf(0.975) * math.sqrt((1.0 + rho**2 / 2.0) / (n - 3))
     low, high = (math.tanh(math.atanh(rho) + sign * half_width) for sign in (-1, 1))
     return Agreement(n, rho, low, high, p_value, regret)
+
+
+def counted(step: int, unit: str, handover: int | None = None) -> str:
+    """Returns how far a training is, such as '600 steps'; with a hand-over '200 updates + 400 steps'."""
+    if not handover:
+        return f"{step:,} {unit}s"
+    acted = f" + {step - handover:,} {unit}s" if step > handover else ""
+    return f"{min(step, handover):,} updates{acted}"

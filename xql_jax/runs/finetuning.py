@@ -86,7 +86,7 @@ def run_finetuning(
         check_room(job, data.sizes, "--replay_buffer_size")
         folder = data_folder(job, data)
         if settings.resume and (finished := folder.finished_summary()):
-            return Summary(folder.path, settings.unit, finished, had_ended=True)
+            return Summary(folder.path, settings, finished, had_ended=True)
         pretrained = None
         if job.source and not folder.steps:
             pretrained = _pretrained(job.source, job.members, data)
@@ -99,6 +99,7 @@ def run_finetuning(
         if pretrained:
             population.set_in_members(state=[pretrained[member.name] for member in job.members])
 
+        # The ramps of --online begin after the hand-over.
         watch = watch_values(
             job.learner, job.members, data.rewards, until=job.settings.schedule.handover or 0
         )

@@ -14,6 +14,7 @@ from xql_jax.learners.fields import hyperparameters
 from xql_jax.learners.registry import FIRST_PHASES, LEADING, method_of
 from xql_jax.method_settings import DataSettings
 from xql_jax.paths import located
+from xql_jax.rollout.scores import counted
 from xql_jax.runs.folder import RunFolder, run_label
 from xql_jax.runs.run_settings import RunSettings
 from xql_jax.settings import as_typed
@@ -107,7 +108,11 @@ def request(settings: RunSettings) -> str:
     """Returns a line that describes the training that is asked for."""
     seeds = settings.seeds
     numbers = f"seeds {seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else f"seed {seeds[0]}"
-    return f"{settings.config.algorithm}: {settings.schedule.max_steps:,} {settings.unit}s, {numbers}"
+    return f"{settings.config.algorithm}: {_all_steps(settings)}, {numbers}"
+
+
+def _all_steps(settings: RunSettings) -> str:
+    return counted(settings.schedule.max_steps, settings.unit, settings.schedule.handover)
 
 
 def folder_of(
@@ -164,8 +169,8 @@ def log_beginning(job: Job, folder: RunFolder, dataset: Dataset, streamed: bool)
     where = "in the host's memory, streamed in blocks" if streamed else "on the device"
     LOG.info(f"{folder.env_name}: {dataset.size:,} transitions from {dataset.source}")
     LOG.info(
-        f"{settings.config.algorithm}: {len(job.members)} member(s), {settings.schedule.max_steps:,} "
-        f"{settings.unit}s, data {where}; files in {folder.path}"
+        f"{settings.config.algorithm}: {len(job.members)} member(s), {_all_steps(settings)}, "
+        f"data {where}; files in {folder.path}"
     )
     if not job.source:  # else the phase began in another run
         _warn_of_first_phases(job)

@@ -29,6 +29,7 @@ from xql_jax.method_settings import HORIZON
 from xql_jax.paths import as_written, located
 from xql_jax.reports.run_summary import ONLINE_TRAINING
 from xql_jax.rollout.acting import Act, deciding, deterministic_policy, finite_policy, open_loop
+from xql_jax.rollout.scores import counted
 from xql_jax.runs.folder import defining, kind_of, read_config, read_summary
 from xql_jax.tasks import References, Task, get_task, module_to_run, referenced
 from xql_jax.training.checkpoints import Checkpoints, Progress, TrainingFiles
@@ -284,7 +285,12 @@ class SavedRun:
     @property
     def what(self) -> str:
         """A description of the policies, for messages."""
-        return f"{self.algorithm}, {self.step:,} {self.unit}s, {as_written(str(self.path))}"
+        return f"{self.algorithm}, {self.how_far}, {as_written(str(self.path))}"
+
+    @property
+    def how_far(self) -> str:
+        """The steps that are done, in words."""
+        return counted(self.step, self.unit, self.handover)
 
     def policy(
         self, members: Sequence[Member] | None = None, report: Callable[[int], object] | None = None

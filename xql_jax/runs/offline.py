@@ -8,12 +8,12 @@ The way to the gradient: `train_and_summarize` (run.py) runs the loop (`training
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from xql_jax.configuration import learner_from_config
 from xql_jax.data.sampling import Trajectories, fits_on_device
+from xql_jax.learners.fields import Part, hyperparameters
 from xql_jax.runs.job import Job, log_beginning, make_job
 from xql_jax.runs.machine import prepare_acting
 from xql_jax.runs.run import Summary, make_evaluator, run_resources, train_and_summarize
@@ -22,6 +22,7 @@ from xql_jax.runs.run_settings import OfflineSettings
 from xql_jax.training.data_population import offline_population
 from xql_jax.training.loop import RowCallback
 from xql_jax.training.members import Member, learners_of
+from xql_jax.training.schedule import Ramp
 from xql_jax.training.signals import StopSignals
 
 LOG = logging.getLogger(__name__)
@@ -50,7 +51,7 @@ def run_offline(job: Job, stop: StopSignals | None = None, callbacks: Sequence[R
         data = load_data(job, evaluator)
         folder = data_folder(job, data)
         if settings.resume and (finished := folder.finished_summary()):
-            return Summary(folder.path, settings.unit, finished, had_ended=True)
+            return Summary(folder.path, settings, finished, had_ended=True)
 
         resources.enter_context(folder.locked(settings.resume))
         data.preprocessing.save(folder.files.preprocessing, folder.run_id)
@@ -63,40 +64,56 @@ def run_offline(job: Job, stop: StopSignals | None = None, callbacks: Sequence[R
             job.learner, job.members, source, settings.batch_size, ramps=job.ramps
         )
         if not isinstance(data.dataset.batch, Trajectories):  # what learns from these has no V
-            callbacks = *callbacks, watch_values(job.learner, job.members, data.rewards)
+            callbacks = *callbacks, watch_values(job.learner, job.members, data.rewards, job.ramps)
         return train_and_summarize(
             job, folder, population, evaluator, data.task, stop, data.preprocessing, callbacks
         )
 
 
 def watch_values(
-    learner: Any, members: Sequence[Member], rewards: np.ndarray, until: float = math.inf
+    learner: Part,
+    members: Sequence[Member],
+    rewards: np.ndarray,
+    ramps: Sequence[Ramp] = (),
+    until: float = math.inf,
 ) -> RowCallback:
-    """Returns a callback that warns once of each member whose V is above every return that the rewards allow.
+    """Returns a callback that warns once of each member whose V is beyond every return that rewards allow.
 
-    No return is above the largest reward at every step, nor above 0 if all are negative and episodes may end.
-    With XQL a beta that is too small lets V run away without being infinite. V may be above by 1, near which
+    Returns lie between the least and the largest reward at every step, and 0, as episodes may end. With XQL a
+    beta that is too small lets V run away without being infinite. V may be beyond them by 1, near which
     networks start, or by a tenth of the largest size of a return.
 
     Args:
         rewards: f32[N] of single steps of the data that are learned from.
+        ramps: hyperparameters that change with the step.
         until: the last step at which nothing but these is learned from.
     """
-    discounts = np.array([float(getattr(own, "discount", 1.0)) for own in learners_of(learner, members)])
-    lengths = 1.0 / np.maximum(1.0 - discounts, 1e-12)  # steps
-    highest = max(0.0, float(np.max(rewards))) * lengths
-    most = highest + np.maximum(1.0, 0.1 * float(np.abs(rewards).max()) * lengths)
+    least, most = min(0.0, float(rewards.min())), max(0.0, float(rewards.max()))
+    discounts = [float(getattr(own, "discount", 1.0)) for own in learners_of(learner, members)]
+    is_xql = "beta" in hyperparameters(learner)
+    hint = "it needs a larger beta, or use xql_bellman" if is_xql else "try lower learning rates"
     warned: set[str] = set()
 
     def watch(step: int, columns: Mapping[str, Sequence[float]]) -> None:
-        values = np.array(columns.get("value/v_mean", np.full(len(members), np.nan)))
-        for index in np.flatnonzero((values > most) & (step <= until)).tolist():
-            member = members[index]
-            if member.name not in warned:
+        # The largest so far, because V follows a falling discount slowly.
+        ramped = [
+            float(ramp.at(int(min(place, step))))
+            for ramp in ramps
+            if ramp.name == "discount"
+            for place in (*ramp.steps, step)
+        ]
+        values = columns.get("value/v_mean", [math.nan] * len(members))
+        for member, discount, value in zip(members, discounts, values, strict=True):
+            steps = 1.0 / max(1.0 - max(ramped, default=discount), 1e-12)
+            low, high = least * steps, most * steps
+            margin = max(1.0, 0.1 * max(high, -low))
+            is_beyond = math.isfinite(value) and not low - margin <= value <= high + margin
+            if is_beyond and step <= until and member.name not in warned:
                 warned.add(member.name)
+                bound = f"above {high:.4g}" if value > high else f"below {low:.4g}"
                 LOG.warning(
-                    f"{member}: V is {values[index]:.4g} on average, but the rewards allow no return above "
-                    f"{highest[index]:.4g}: V has run away (XQL needs a larger beta, or use xql_bellman)"
+                    f"{member}: V is {value:.4g} on average, but the rewards allow no return {bound}: V has "
+                    f"run away: {hint}"
                 )
 
     return watch

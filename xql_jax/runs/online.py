@@ -65,7 +65,7 @@ def run_online(job: Job, stop: StopSignals | None = None, callbacks: Sequence[Ro
         check_room(job, sizes, "--buffer_size")
         folder = folder_of(job, task.name, task, sizes, {})
         if settings.resume and (finished := folder.finished_summary()):
-            return Summary(folder.path, settings.unit, finished, had_ended=True)
+            return Summary(folder.path, settings, finished, had_ended=True)
 
         resources.enter_context(folder.locked(settings.resume))
         preprocessing = Preprocessing(action_bounds=action_bounds(task), action_chunk=settings.action_chunk)

@@ -20,6 +20,7 @@ from xql_jax.method_settings import DataSettings
 from xql_jax.reports.run_summary import summarize
 from xql_jax.rollout.acting import prepared
 from xql_jax.rollout.evaluation import Evaluator
+from xql_jax.rollout.scores import counted
 from xql_jax.runs.folder import RunFolder
 from xql_jax.runs.job import Job, log_settings
 from xql_jax.runs.run_settings import EVALUATION_SEED, RunSettings
@@ -38,10 +39,15 @@ class Summary:
     """How a training ended."""
 
     path: Path  # of the run's folder
-    unit: str  # the name of one step
+    settings: RunSettings
     content: Json  # of summary.json
     had_ended: bool = False  # before, so that nothing was done
     stopped_by: signal.Signals | None = None  # the signal that ended it before its last step
+
+    @property
+    def how_far(self) -> str:
+        """The steps that are done, in words."""
+        return counted(self.content["step"], self.settings.unit, self.settings.schedule.handover)
 
 
 @contextlib.contextmanager
@@ -107,7 +113,11 @@ def train_and_summarize(
         resources.enter_context(loop)
         log_settings(job)
         if step := loop.progress.step:
-            LOG.info(f"resuming from {settings.unit} {step:,} of {settings.schedule.max_steps:,}")
+            done, all_steps = (
+                counted(each, settings.unit, settings.schedule.handover)
+                for each in (step, settings.schedule.max_steps)
+            )
+            LOG.info(f"resuming after {done} of {all_steps}")
         files.summary.unlink(missing_ok=True)  # only now, so a run that cannot be resumed keeps it
         with stop:
             loop.run(stop, show_progress=settings.tqdm)
@@ -125,9 +135,7 @@ def train_and_summarize(
             "quantity": task.quantity if task else None,
         }
         summary = folder.write_summary(content, loop.csv_files)  # last: "finished" means that all else exists
-        return Summary(
-            folder.path, settings.unit, summary, stopped_by=None if loop.finished else stop.received
-        )
+        return Summary(folder.path, settings, summary, stopped_by=None if loop.finished else stop.received)
 
 
 def _save_learning_curve(job: Job, rows: Sequence[Row], task: Task, folder: Path) -> None:

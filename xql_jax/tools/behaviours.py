@@ -95,7 +95,7 @@ def open_behaviour(
         return transform.chunk_bounds.to_environment(actions)
 
     how = "deterministic" if deterministic else "sampled"
-    what = f"{run.algorithm}, {one}, {run.step:,} {run.unit}s, {how}, run {run.run_id}"
+    what = f"{run.algorithm}, {one}, {run.how_far}, {how}, run {run.run_id}"
     return Behaviour(name, what, act, transform.action_chunk)
 
 
