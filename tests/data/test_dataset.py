@@ -45,6 +45,18 @@ def test_trajectories_end_at_terminals_at_time_outs_at_jumps_and_at_the_last_row
     np.testing.assert_array_equal(dataset.ends, [False, True, False, True])
 
 
+def test_the_same_rows_in_other_episodes_are_other_data():
+    """The fingerprint is of rows alone; time-outs, and where an episode goes on after a terminal, are not."""
+    rows = [0, 1, 2, 3], [1, 2, 3, 4], [0, 1, 0, 0]
+    plain = transitions(*rows)
+    at_once = transitions(*rows, timeouts=np.array([0, 0, 1, 0]))
+    going_on = transitions(*rows, goes_on=np.array([0, 1, 0, 0]))
+    assert plain.fingerprint() == at_once.fingerprint() == going_on.fingerprint()
+    assert len({data.episodes_digest() for data in (plain, at_once, going_on)}) == 3
+    same = transitions(*rows, timeouts=np.array([0, 1, 0, 1]))  # it ends there anyway
+    assert same.episodes_digest() == plain.episodes_digest()
+
+
 def test_a_fingerprint_is_of_blocks_field_by_field_and_of_every_row():
     rows = 2 * ROWS_OF_SAMPLE + 5
     many = transitions(np.arange(rows), np.arange(rows) + 1, np.zeros(rows))
