@@ -72,6 +72,8 @@ def test_messages_have_the_users_spelling(tmp_path, monkeypatch):
     assert as_written(f"{runs}: {runs / 'a'}, {data}; {beside}; {within}") == (
         f"runs: runs/a, ../mine.npz; {beside}; {within}"
     )
+    assert located(".") == tmp_path  # which a user types seldom, and programs often
+    assert as_written(f"{tmp_path / 'absolute.npz'}") == f"{tmp_path / 'absolute.npz'}"
 
 
 def test_a_training_in_python_keeps_its_paths_and_the_current_folder(place, capsys):

@@ -36,7 +36,8 @@ def located(typed: str | Path) -> Path:
     if path.is_absolute():
         return path
     found = (_began_in or Path.cwd()) / path
-    _written[str(found)] = str(path)
+    if path.parts:  # "." would stand in front of absolute paths
+        _written[str(found)] = str(path)
     return found
 
 
