@@ -70,15 +70,28 @@ def collect_configs(case, shop):
 
 
 def config_of(kind, method, task):
+    try:
+        from xql_jax.runs.config_files import choose_config
+        from xql_jax.runs.run_settings import Finetune, Offline, Online
+    except ImportError:  # a checkout of 1.0
+        return config_of_1_0(kind, method, task)
+    kinds = {"finetune": Finetune, "online": Online, "small": Online}
+    network, tuned = "small" if kind == "small" else "paper", kind == "tuned"
+    has_data = task is None
+    return choose_config(
+        kinds.get(kind, Offline), method, env_name=task, has_data=has_data, network=network, tuned=tuned
+    ).config
+
+
+def config_of_1_0(kind, method, task):
     from xql_jax.configuration import choose_config, tuned
     from xql_jax.method_settings import BufferSettings, DataSettings, FinetuningSettings
 
     kinds = {"finetune": FinetuningSettings, "online": BufferSettings, "small": BufferSettings}
     network = "small" if kind == "small" else "paper"
-    file = choose_config(
+    config = choose_config(
         kinds.get(kind, DataSettings), method, env_name=task, has_data=task is None, network=network
-    )
-    config = file.config
+    ).config
     if kind == "tuned":
         config.update(tuned(config, task))
-    return {**config}
+    return config

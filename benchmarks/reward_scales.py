@@ -22,10 +22,10 @@ from pathlib import Path
 import numpy as np
 
 import xql_jax
-from xql_jax.configuration import choose_config
 from xql_jax.data.loading import load_dataset
 from xql_jax.data.views import discounted_returns
-from xql_jax.runs.run_settings import OfflineSettings
+from xql_jax.runs.config_files import choose_config
+from xql_jax.runs.run_settings import Offline
 from xql_jax.tasks import get_task
 
 SCALES = (0.01, 0.1, 1.0, 10.0, 100.0)
@@ -63,7 +63,7 @@ def train(
     """Trains the seeds, two layers of `width` in all networks; returns a row for each."""
     task, given = get_task(name), dict(CURES[cure])
     method = given.pop("method", "xql")
-    config = choose_config(OfflineSettings, method, env_name=name, has_data=True).config
+    config = choose_config(Offline, method, env_name=name, has_data=True).config
     if "ramp" in given:
         given["ramp"] = given["ramp"].format(high=10 * config.beta, beta=config.beta)
     rewards = (data["rewards"] * unit * scale).astype(np.float32)

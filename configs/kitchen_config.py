@@ -6,7 +6,7 @@ actor's dropout (`dropout_rate`), which IQL has too.
 
 from ml_collections import ConfigDict
 
-from xql_jax.config_files import XQL, config_of
+from xql_jax.runs.config_files import XQL, config_of
 
 ROWS = {
     "in_sample": {"awr_temperature": 0.5, "dropout_rate": 0.1},

@@ -9,7 +9,7 @@ step; at the table it is minus the number of parts that are not done, and so muc
 
 from ml_collections import ConfigDict
 
-from xql_jax.config_files import XQL, config_of
+from xql_jax.runs.config_files import XQL, config_of
 
 BETA = 0.6  # for a reward of -1 a step
 ROWS = {

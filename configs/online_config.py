@@ -7,7 +7,7 @@ not print are from the authors' code. SAC has the value network of the paper's b
 
 from ml_collections import ConfigDict
 
-from xql_jax.config_files import config_of
+from xql_jax.runs.config_files import config_of
 
 ROWS = {
     "sac xsac": {"batch_size": 1024, "warmup_steps": 5_000},

@@ -22,9 +22,9 @@ from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
 from xql_jax import UserError
-from xql_jax.configuration import choose_config, learner_from_config, with_fields
-from xql_jax.learners.registry import all_hyperparameters
-from xql_jax.method_settings import DataSettings
+from xql_jax.learners.registry import all_hyperparameters, learner_from_config
+from xql_jax.runs.config_files import choose_config
+from xql_jax.runs.run_settings import Offline, settings_from
 from xql_jax.types import Array, Batch, Learner, Metrics, PRNGKey, State
 
 # What is no hyperparameter of a method.
@@ -43,15 +43,18 @@ def get_config() -> ConfigDict:
 def make_learner(config: ConfigDict) -> Learner:
     """Returns the method with its values for OGBench, changed by those of the config that are not None."""
     method, env_name = config["method"], config["env_name"] or None
-    ours = choose_config(DataSettings, method, "ogbench", env_name=env_name).config
+    file = choose_config(Offline, method, "ogbench", env_name=env_name)
     given = {name: value for name, value in config.items() if name not in PROGRAM and value is not None}
-    ours = with_fields(ours, given)
-    learner = learner_from_config(ours, config["max_steps"])  # in which a decaying rate falls to 0
+    settings = settings_from(Offline, file, given)
+    learner = learner_from_config(settings.config, config["max_steps"])  # a decaying rate falls to 0 by then
     if learner.batch_type is not Batch:
         raise UserError(f"{method} learns from {learner.batch_type.__name__}, which main.py does not have")
-    if ours.normalize_observations or ours.top_returns < 1:
+    if settings.normalize_observations or settings.top_returns < 1:
         raise UserError(f"{method} changes its data, which main.py does not: use xql-train-offline")
-    print(f"{method}: " + ", ".join(f"{name}={ours[name]}" for name in ours if name in all_hyperparameters()))
+    print(
+        f"{method}: "
+        + ", ".join(f"{name}={value}" for name, value in settings.config.items() if name != "algorithm")
+    )
     return learner
 
 

@@ -15,11 +15,11 @@ on with a run that was stopped in either phase.
 from absl import flags
 
 from xql_jax.commands import command_line, messages
-from xql_jax.runs.acting_settings import FinetuneSettings
 from xql_jax.runs.finetuning import finetune_job, run_finetuning
+from xql_jax.runs.run_settings import Finetune
 
 
-def main(settings: FinetuneSettings) -> int:
+def main(settings: Finetune) -> int:
     job = finetune_job(settings)
     if flags.FLAGS.print_config:
         return messages.print_settings(job)
@@ -28,4 +28,4 @@ def main(settings: FinetuneSettings) -> int:
 
 
 if __name__ == "__main__":
-    command_line.run(main, FinetuneSettings)
+    command_line.run(main, Finetune)

@@ -15,11 +15,11 @@ networks, optimisers and replay buffer. Episodes begin anew, except in compiled 
 from absl import flags
 
 from xql_jax.commands import command_line, messages
-from xql_jax.runs.acting_settings import OnlineSettings
 from xql_jax.runs.online import online_job, run_online
+from xql_jax.runs.run_settings import Online
 
 
-def main(settings: OnlineSettings) -> int:
+def main(settings: Online) -> int:
     job = online_job(settings)
     if flags.FLAGS.print_config:
         return messages.print_settings(job)
@@ -28,4 +28,4 @@ def main(settings: OnlineSettings) -> int:
 
 
 if __name__ == "__main__":
-    command_line.run(main, OnlineSettings)
+    command_line.run(main, Online)

@@ -15,7 +15,7 @@ from xql_jax.learners import registry
 from xql_jax.learners.registry import describe_fields
 from xql_jax.runs.kinds import train_run as run_offline
 from xql_jax.runs.load import load_run
-from xql_jax.runs.run_settings import OfflineSettings
+from xql_jax.runs.run_settings import ConfigFile, Offline, settings_from
 
 ROOT = Path(__file__).resolve().parents[1]
 GUIDE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
@@ -48,18 +48,18 @@ def run(tmp_path, algorithm, sweep="", **fields):
     np.savez(tmp_path / "data.npz", **bandit(60))
     config = runpy.run_path(str(ROOT / "configs" / "pointmaze_config.py"))["get_config"](algorithm)
     config.update({name: (8,) for name in config if name.endswith("_hidden_dims")} | fields)
-    settings = OfflineSettings(
-        config=config,
-        max_steps=20,
-        log_interval=10,
-        eval_interval=20,
-        checkpoint_interval=20,
-        save_dir=str(tmp_path / "results"),
-        dataset=(str(tmp_path / "data.npz"),),
-        batch_size=8,
-        sweep=sweep,
-    )
-    trained = load_run(run_offline(settings).path)
+    file = ConfigFile(None, config, config)
+    settings = {
+        "max_steps": 20,
+        "log_interval": 10,
+        "eval_interval": 20,
+        "checkpoint_interval": 20,
+        "save_dir": str(tmp_path / "results"),
+        "dataset": (str(tmp_path / "data.npz"),),
+        "batch_size": 8,
+        "sweep": sweep,
+    }
+    trained = load_run(run_offline(settings_from(Offline, file, settings)).path)
     return trained.summary, trained.rows(trained.files.evaluations)
 
 

@@ -13,7 +13,7 @@ import xql_jax
 PACKAGE = Path(xql_jax.__file__).parent
 TO_SHOW = {"commands", "paper", "reports"}
 # What a learner is not to know of.
-TO_TRAIN = {"data", "envs", "rollout", "training", "logs", "files", "runs", "configuration"} | TO_SHOW
+TO_TRAIN = {"data", "envs", "rollout", "training", "logs", "files", "runs"} | TO_SHOW
 
 
 def room(module):
@@ -104,7 +104,7 @@ def reached(graph, start):
         ("envs", {"learners", "networks", "losses", "training", "data"}),
         ("suites", {"tasks", "losses", "networks", "learners", *TO_TRAIN}),
         ("rollout", {"learners", "training", "data"}),
-        ("training", {"runs", "configuration"} | TO_SHOW),
+        ("training", {"runs"} | TO_SHOW),
         ("reports", {"runs", "commands", "paper"}),
         ("runs", {"tools", "sweeps", "commands", "paper"}),
         ("tools", {"sweeps", "commands", "paper"}),
@@ -126,8 +126,8 @@ def test_imports_point_one_way_through_few_levels(graph):
 def test_nothing_but_the_commands_prints():
     """Nor knows of the command line: a run in plain Python says what it has to say to `logging`."""
     for path in sorted(PACKAGE.rglob("*.py")):
-        if path.relative_to(PACKAGE).parts[0] == "commands" or path.name in ("act.py", "configuration.py"):
-            continue  # act.py is also the script beside an exported policy; absl parses configs
+        if path.relative_to(PACKAGE).parts[0] == "commands" or path.name == "act.py":
+            continue  # act.py is also the script beside an exported policy
         for node in ast.walk(ast.parse(path.read_text())):
             called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
             assert called not in ("print", "sys.exit", "logging.basicConfig"), f"{path}: {called}"
@@ -215,16 +215,16 @@ def test_a_system_without_posix_signals():
 
 MADE = """
 from jax._src import xla_bridge
-from xql_jax.configuration import choose_config
-from xql_jax.runs.acting_settings import FinetuneSettings, OnlineSettings
+from xql_jax.runs.config_files import choose_config
+from xql_jax.runs.run_settings import Finetune, Online, settings_from
 from xql_jax.runs.finetuning import finetune_job
 from xql_jax.runs.online import online_job
 for settings, job, task in (
-    (OnlineSettings, online_job, "cheetah-run"),
-    (FinetuneSettings, finetune_job, "pointmaze-umaze-v0"),
+    (Online, online_job, "cheetah-run"),
+    (Finetune, finetune_job, "pointmaze-umaze-v0"),
 ):
-    config = choose_config(settings, env_name=task)[1]
-    job(settings(config=config, env_name=task, max_steps=20_000, sweep="tau=0.1,0.2", num_seeds=2))
+    values = {"env_name": task, "max_steps": 20_000, "sweep": "tau=0.1,0.2", "num_seeds": 2}
+    job(settings_from(settings, choose_config(settings, env_name=task), values))
 assert not xla_bridge.backends_are_initialized()
 """
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from main_runs import ROOT, run_main
 
-from xql_jax.config_files import config_of
+from xql_jax.runs.config_files import config_of
 from xql_jax.tasks import get_task
 
 # In the form of a file of JAX-CORL. V is 100 times the number of updates, less the share of rows that are

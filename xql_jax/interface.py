@@ -21,17 +21,24 @@ import numpy as np
 from ml_collections import ConfigDict
 from numpy.typing import ArrayLike
 
-from xql_jax.configuration import ConfigFile, choose_config, for_kind, with_fields
 from xql_jax.data.arrays import Layout, from_arrays
 from xql_jax.data.dataset import Dataset
 from xql_jax.data.names import PARTS
 from xql_jax.errors import NO_HOME, UNGUARDED, UserError
-from xql_jax.method_settings import METHOD
 from xql_jax.paths import located, paths_from_here
 from xql_jax.policy import Policy, load_policy
-from xql_jax.runs.acting_settings import FinetuneSettings, OnlineSettings
+from xql_jax.runs.config_files import check_method, choose_config
 from xql_jax.runs.kinds import train_run
-from xql_jax.runs.run_settings import DEFAULT_ENV_NAME, OfflineSettings, RunSettings
+from xql_jax.runs.load import load_run
+from xql_jax.runs.run_settings import (
+    DEFAULT_ENV_NAME,
+    ConfigFile,
+    Finetune,
+    Offline,
+    Online,
+    Training,
+    settings_from,
+)
 from xql_jax.settings import settings_of
 from xql_jax.tasks import get_task
 from xql_jax.training.progress import print_lines
@@ -89,7 +96,7 @@ def train(
     """
     named: Named = {"env_name": env_name, "max_steps": max_steps, "dataset": dataset, "resume": resume}
     named |= {"method": method, "config": config}
-    return _trained(OfflineSettings, named, settings, save_dir, progress, callbacks)
+    return _trained(Offline, named, settings, save_dir, progress, callbacks)
 
 
 def train_finetune(
@@ -127,7 +134,7 @@ def train_finetune(
     named: Named = {"env_name": env_name, "max_steps": max_steps, "dataset": dataset, "resume": resume}
     named["checkpoint"] = checkpoint
     named |= {"method": method, "config": config}
-    return _trained(FinetuneSettings, named, settings, save_dir, progress, callbacks)
+    return _trained(Finetune, named, settings, save_dir, progress, callbacks)
 
 
 def train_online(
@@ -157,12 +164,12 @@ def train_online(
     """
     named: Named = {"env_name": env_name, "max_steps": max_steps, "resume": resume}
     named |= {"method": method, "config": config}
-    return _trained(OnlineSettings, named, settings, save_dir, progress, callbacks)
+    return _trained(Online, named, settings, save_dir, progress, callbacks)
 
 
 @paths_from_here()
 def _trained(
-    kind: type[RunSettings],
+    kind: type[Training],
     named: Named,
     settings: Mapping[str, object],
     save_dir: str | Path | None,
@@ -203,10 +210,10 @@ def _trained(
 
 
 def _settings(
-    kind: type[RunSettings],
+    kind: type[Training],
     named: Named,
     settings: Mapping[str, object],
-) -> RunSettings:
+) -> Training:
     """Makes settings of class `kind`; UserError if a name is unknown, or a value is invalid.
 
     Args:
@@ -229,10 +236,14 @@ def _settings(
     plain = {name: _plain(value) for name, value in settings.items()}
     method, config = named.pop("method"), named.pop("config")
     chosen = {name for name, value in (("method", method), ("config", config)) if value}
+    if named.get("checkpoint") and not method and "member" in settings_of(kind):
+        of_run = load_run(named["checkpoint"]).algorithm
+        method = of_run if of_run in kind.methods else None
     if isinstance(config, ConfigDict):
         if method:
             raise UserError(f"method={method!r}: the config is one for {config.algorithm}: leave out one")
-        file = ConfigFile(None, for_kind(config, kind))
+        check_method(config.algorithm, kind)
+        file = ConfigFile(None, config, config)
     else:
         file = choose_config(
             kind,
@@ -241,15 +252,9 @@ def _settings(
             env_name=named["env_name"],
             has_data=bool(named.get("dataset")),
             network=str(plain.get("network", "paper")),
+            tuned=bool(plain.get("tuned")),
         )
-    names = settings_of(kind).keys() - named.keys()
-    fields = {name: value for name, value in plain.items() if name not in names}
-    if named.get("checkpoint") and "method" not in chosen:
-        fields = {}  # a run has hyperparameters of its own, and refuses what is given
-    known = {("progress" if name == "tqdm" else name): one for name, one in settings_of(kind).items()}
-    config = with_fields(file.config, fields, {**known, "method": METHOD})
-    named |= {name: value for name, value in plain.items() if name in names}
-    return kind(config=config, config_file=file, given=frozenset({*settings, *chosen}), **named)
+    return settings_from(kind, file, {**plain, **named}, {*settings, *chosen})
 
 
 class _Stop(StopSignals):

@@ -72,7 +72,7 @@ class Setting:
     recorded: bool = False  # part of a run's identity, because its numbers depend on it
     neutral: Any = None  # the value with which a run is as without the setting, and which is not recorded
     functions: Mapping[str, Callable] = dataclasses.field(default_factory=dict)
-    usual: Any = None  # the default where a method or a config file may choose one
+    by_config: bool = False  # a method or a config file may choose its default
     theirs: str = ""  # what other programs call it
     alias: str = ""  # another name for the flag
     by_commas: bool = False  # how several texts are typed; else by a flag each
@@ -98,7 +98,7 @@ class Setting:
                 _refuse()
         except (ValueError, TypeError, KeyError, OverflowError):
             raise UserError(f"{name}={as_typed(value)}: must be {self.valid}") from None
-        return np.float32(made) if self.traced else made
+        return made
 
     def _converted(self, value: Any) -> Any:
         if self.kind is list:
@@ -156,6 +156,11 @@ def recorded(default: Any, domain: Domain, meaning: str, **more: Any) -> Any:
     return setting(default, domain, meaning, recorded=True, **more)
 
 
+def by_config(default: Any, domain: Domain, meaning: str, **more: Any) -> Any:
+    """Declares a recorded setting whose default a method or a config file may choose."""
+    return recorded(default, domain, meaning, by_config=True, **more)
+
+
 def traced(default: float, domain: Domain, meaning: str = "", **more: Any) -> float:
     """Declares a learner's number that sweeps within one program."""
     return recorded(default, domain, meaning, kind=float, traced=True, **more)
@@ -203,7 +208,8 @@ class Checked:
             one, value = field.metadata.get("setting"), getattr(self, field.name)
             # JAX may replace leaves by arrays, tracers or placeholders; these are not checked.
             if one and (isinstance(value, GIVEN) or not one.traced):
-                object.__setattr__(self, field.name, one.checked(field.name, value))
+                made = one.checked(field.name, value)
+                object.__setattr__(self, field.name, np.float32(made) if one.traced else made)
 
 
 def parts_of(tree: Any) -> list[tuple[str, Any]]:

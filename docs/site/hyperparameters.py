@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 
 from xql_jax.learners.fields import Method, traced_names
 from xql_jax.learners.registry import OFFLINE, ONLINE, FieldDescription, describe_fields, make_learner
-from xql_jax.method_settings import BufferSettings, DataSettings, FinetuningSettings
+from xql_jax.runs.run_settings import OF_OFFLINE, OF_ONLINE, Offline, Online
 from xql_jax.settings import settings_of
 from xql_jax.tasks import SUITES, TASKS
 
@@ -55,10 +55,9 @@ def meanings() -> Iterator[str]:
         for field in describe_fields(name):
             row = rows.setdefault((field.name, field.meaning), (field, field.name in traced, []))
             row[2].append(name)
-    for kind in (FinetuningSettings, BufferSettings):
-        for name, one in settings_of(kind).items():
-            field = FieldDescription(name, one.usual, one.valid, one.meaning, "")
-            rows.setdefault((name, one.meaning), (field, False, []))
+    for name, one in (OF_OFFLINE | OF_ONLINE).items():
+        field = FieldDescription(name, one.default, one.valid, one.meaning, "")
+        rows.setdefault((name, one.meaning), (field, False, []))
     names = [name for name, _ in rows]
     yield from table(
         ("name", "meaning", "values", "traced"),
@@ -120,7 +119,7 @@ def changed_by_task(
 def of_runs() -> Iterator[str]:
     yield "## Settings of the run\n"
     yield "What offline methods do unless flags say otherwise: the first row, but for what the others say.\n"
-    usual = {name: one.usual for name, one in settings_of(DataSettings).items()}
+    usual = {name: one.default for name, one in settings_of(Offline).items() if one.by_config}
     own = {name: of_method(method, usual) for name, method in sorted(OFFLINE.items())}
     others = [(f"`{name}`", assignments(values)) for name, values in own.items() if values]
     yield from table(("method", "values"), [("all", assignments(usual)), *others])
@@ -134,8 +133,8 @@ def of_method(method: Method[Any], usual: Mapping[str, Any]) -> dict[str, Any]:
 def finetuning() -> Iterator[str]:
     yield "## Fine-tuning\n"
     yield "What fine-tuning does unless flags say otherwise: the first row, but for what the others say.\n"
-    names = settings_of(FinetuningSettings).keys() - settings_of(DataSettings).keys()
-    usual = {name: one.usual for name, one in settings_of(FinetuningSettings).items() if name in names}
+    names = OF_OFFLINE.keys() - settings_of(Offline).keys()
+    usual = {name: one.default for name, one in OF_OFFLINE.items() if name in names}
     rows = [("all", "", assignments(usual))]
     for method, recipe in sorted(OFFLINE.items()):
         own = of_method(recipe, usual)
@@ -177,8 +176,8 @@ def online_table(name: str) -> list[str]:
     get_config = files()["online"]["get_config"]
     config, small = get_config(name), get_config(f"{name}@small")
     settings = [
-        FieldDescription(name, one.usual, one.valid, one.meaning, BufferSettings.__name__)
-        for name, one in settings_of(BufferSettings).items()
+        FieldDescription(name, one.default, one.valid, one.meaning, Online.__name__)
+        for name, one in OF_ONLINE.items()
     ]
     rows = []
     for field in (*describe_fields(name), *settings):

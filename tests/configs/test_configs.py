@@ -7,14 +7,10 @@ from pathlib import Path
 import pytest
 from ml_collections import ConfigDict
 
-from xql_jax.config_files import config_of, file_for_suite
-from xql_jax.configuration import choose_config, learner_from_config, with_fields
 from xql_jax.learners.fields import hyperparameters
-from xql_jax.learners.registry import OFFLINE, ONLINE, make_learner
-from xql_jax.method_settings import FinetuningSettings
-from xql_jax.runs.acting_settings import OnlineSettings
-from xql_jax.runs.run_settings import OfflineSettings
-from xql_jax.settings import settings_of
+from xql_jax.learners.registry import OFFLINE, ONLINE, learner_from_config, make_learner
+from xql_jax.runs.config_files import choose_config, config_of, file_for_suite
+from xql_jax.runs.run_settings import OF_OFFLINE, Offline, Online, settings_from
 from xql_jax.tasks import SUITES, get_task
 from xql_jax.training.schedule import parse_ramps
 
@@ -28,8 +24,8 @@ def get_config(name, *text):
 
 
 def online(algorithm, task="cartpole-swingup", network="paper"):
-    _, config = choose_config(OnlineSettings, algorithm, env_name=task, network=network)
-    return OnlineSettings(config=config, env_name=task, network=network).resolved()
+    file = choose_config(Online, algorithm, env_name=task, network=network)
+    return settings_from(Online, file, {"env_name": task, "network": network})
 
 
 def table(number):
@@ -53,7 +49,7 @@ def test_there_is_a_file_for_every_suite():
 def test_every_file_gives_every_algorithm(name, tag, algorithm):
     config = get_config(name, f"{algorithm}@{tag}")
     known = hyperparameters(make_learner(algorithm))
-    assert set(config) == {*known, *settings_of(FinetuningSettings), "algorithm", "suite"}
+    assert set(config) == {*known, *OF_OFFLINE, "algorithm", "suite"}
     with pytest.raises(AttributeError):
         config.betta = 1.0
     hyperparameters_alone = {name: config[name] for name in (*known, "algorithm")}
@@ -76,13 +72,10 @@ def test_a_layer_wins_over_those_before_it():
     assert get_config("pointmaze", "xql").beta == 0.2
     assert get_config("pointmaze", "xql@finetune").beta == 0.5
     task = "antmaze-umaze-v0"
-    file = choose_config(OfflineSettings, env_name=task)
-    settings = {"config": file.config, "env_name": task, "tuned": True}
-    assert file.config.beta == 0.6
-    assert OfflineSettings(**settings).resolved().config.beta == 1.0
-    settings |= {"config": with_fields(file.config, {"beta": 3.5}), "given": frozenset({"beta"})}
-    resolved = OfflineSettings(**settings, batch_size=8).resolved()
-    assert (resolved.config.beta, resolved.config.v_updates, resolved.batch_size) == (3.5, 4, 8)
+    file = choose_config(Offline, env_name=task, tuned=True)
+    assert (file.untuned.beta, file.config.beta) == (0.6, 1.0)
+    settings = settings_from(Offline, file, {"env_name": task, "beta": 3.5, "batch_size": 8})
+    assert (settings.config.beta, settings.config.v_updates, settings.batch_size) == (3.5, 4, 8)
 
 
 def test_a_row_is_for_whom_it_names():
@@ -120,14 +113,13 @@ def test_table_4(row):
     # The table leaves the first clip of locomotion blank; the authors' script passes 7.
     assert (config.beta, config.clip) == (float(row["beta"]), float(row["grad_clip"] or 7))
     assert (config.v_updates, config.batch_size) == (int(row["v_updates"]), int(row["batch_size"]))
-    resolved = OfflineSettings(config=config, env_name=task.name, tuned=True).resolved()
-    values = resolved.config
+    values = choose_config(Offline, env_name=task.name, tuned=True).config
     assert (values.beta, values.clip) == (float(row["beta_tuned"]), float(row["grad_clip_tuned"]))
     assert values.v_updates == int(row["v_updates_tuned"])
     # The losses by which the authors' code made the paper's scores; the table does not list them.
     of_their_code = ("above", "huber" if task.suite.name == "antmaze" else "mse")
     assert (config.clip_rule, config.critic_loss) == (values.clip_rule, values.critic_loss) == of_their_code
-    assert resolved.batch_size == int(row["batch_size_tuned"])
+    assert values.batch_size == int(row["batch_size_tuned"])
 
 
 @pytest.mark.parametrize("algorithm", ONLINE)

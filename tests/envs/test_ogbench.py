@@ -11,11 +11,11 @@ ogbench = pytest.importorskip("ogbench")
 
 import gymnasium  # noqa: E402
 
-from xql_jax.configuration import choose_config  # noqa: E402
 from xql_jax.data.loading import cached_file, load_dataset  # noqa: E402
 from xql_jax.data.oracles import EPISODE_ROWS, generate_oracle  # noqa: E402
 from xql_jax.envs.ogbench import OGBench, environment_of, make_simulation, rewarded  # noqa: E402
-from xql_jax.runs.run_settings import OfflineSettings  # noqa: E402
+from xql_jax.runs.config_files import choose_config  # noqa: E402
+from xql_jax.runs.run_settings import Offline  # noqa: E402
 from xql_jax.tasks import SUITES, get_task  # noqa: E402
 from xql_jax.tools.collect import CollectionSettings, collect  # noqa: E402
 
@@ -101,5 +101,5 @@ def test_beta_is_as_large_as_the_rewards(start):
     env = make_simulation(environment_of(task))
     env.reset(seed=0)
     parts = sum(np.size(done) for done in env.unwrapped._compute_successes())
-    _, config = choose_config(OfflineSettings, "xql", env_name=task.name)
+    config = choose_config(Offline, "xql", env_name=task.name).config
     assert config.beta == pytest.approx(0.6 * parts)

@@ -11,12 +11,12 @@ import h5py
 import numpy as np
 import pytest
 
-from xql_jax.configuration import choose_config
 from xql_jax.envs import Simulation, action_bounds, describe_environment, environment_maker
 from xql_jax.envs.simulated import SimulatedEnv
+from xql_jax.runs.config_files import choose_config
 from xql_jax.runs.kinds import train_run
 from xql_jax.runs.load import load_run
-from xql_jax.runs.run_settings import OfflineSettings
+from xql_jax.runs.run_settings import Offline, settings_from
 from xql_jax.suites import DataFolder, Suite
 from xql_jax.suites.online import PLAYGROUND
 from xql_jax.tasks import LISTED_TASKS, SUITES, TASKS, Task, get_task
@@ -169,9 +169,9 @@ def test_a_suite_is_its_record_and_its_environment(tmp_path, monkeypatch):
     monkeypatch.setitem(LISTED_TASKS, task.name, task)
     monkeypatch.setitem(TASKS, task.name, task)
     monkeypatch.setenv("WALKS", str(tmp_path))
-    config = choose_config(OfflineSettings, "bc", env_name=task.name)[1]
+    file = choose_config(Offline, "bc", env_name=task.name)
     how = {"save_dir": str(tmp_path / "runs"), "log_interval": 2, "eval_episodes": 2, "tqdm": False}
-    run = train_run(OfflineSettings(config=config, env_name=task.name, max_steps=4, **how)).path
+    run = train_run(settings_from(Offline, file, {"env_name": task.name, "max_steps": 4, **how})).path
     assert load_run(run).preprocessing.reward_shift == -3.0
     report = evaluate(EvaluationSettings(checkpoint=str(run), episodes=3, tqdm=False))
     assert report["environment"]["described_in"] == "docs/tasks.md#walks"

@@ -1,15 +1,14 @@
 """What command lines take: numbers as people write them, names by commas, configs by their names."""
 
 import pytest
+from absl import flags
+from main_runs import ROOT
 
-from xql_jax import config_files
-from xql_jax.commands.command_line import hyperparameters_in
-from xql_jax.config_files import config_of
-from xql_jax.configuration import with_fields
+from xql_jax.commands import command_line
 from xql_jax.errors import UserError
 from xql_jax.reports.report import ReportSettings
-from xql_jax.runs.acting_settings import FinetuneSettings, OnlineSettings
-from xql_jax.runs.run_settings import OfflineSettings
+from xql_jax.runs import config_files
+from xql_jax.runs.run_settings import Finetune, Offline, Online
 from xql_jax.settings import Setting, settings_of, within
 from xql_jax.sweeps.sweep_settings import ReproductionSettings, SweepSettings
 from xql_jax.tools.choose import ChoiceSettings
@@ -43,7 +42,7 @@ def test_a_users_own_config_comes_before_those_of_the_package(tmp_path, monkeypa
 
 
 KINDS = (
-    *(OfflineSettings, OnlineSettings, FinetuneSettings, SweepSettings, ReproductionSettings),
+    *(Offline, Online, Finetune, SweepSettings, ReproductionSettings),
     *(ChoiceSettings, CollectionSettings, EvaluationSettings, ExportSettings, ListSettings, ReportSettings),
 )
 
@@ -63,22 +62,59 @@ def test_every_setting_is_explained_takes_its_default_and_refuses_what_is_beyond
                 one.checked(name, value)
 
 
+@pytest.fixture
+def read(monkeypatch):
+    """What a command line of xql-train-offline becomes, in absl's flags of its own."""
+
+    def read(*typed):
+        monkeypatch.setattr(command_line, "FLAGS", flags.FlagValues())
+        return command_line.settings_typed(["main", *typed], Offline)
+
+    return read
+
+
+def test_a_flag_is_read_by_its_domain_and_the_last_one_counts(read):
+    settings = read(
+        *("--beta", "1e-1", "--config.num_critics=1e0", "--nolayer_norm", "--hidden_dims=256/64"),
+        *("--actor_hidden_dims=(8,)", "--loss=plain", "--beta=0.2", "--max_steps=1e3", "--num_seeds=2"),
+        *("--hidden_dims=8", "--noscale_rewards", "--batch_size=32", "--env_name=antmaze-umaze-v0"),
+    )
+    config = settings.config
+    assert (config.beta, config.num_critics, config.layer_norm, config.loss) == (0.2, 1, False, "plain")
+    assert (config.actor_hidden_dims, config.value_hidden_dims) == ((8,), (8,))
+    assert (settings.max_steps, settings.batch_size, settings.scale_rewards) == (1_000, 32, False)
+    assert settings.config_file.config.num_critics == 2  # the file's values stay as they are
+    assert settings.given >= {"beta", "value_hidden_dims", "max_steps"}
+    assert "discount" not in settings.given
+
+
+def test_a_config_file_is_read_once_whatever_is_before_its_colon(read, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    own = "from pathlib import Path\n\nwith Path('reads').open('a') as file:\n    file.write('x')\n"
+    (tmp_path / "own_config.py").write_text(own + (ROOT / "configs" / "own_config.py").read_text())
+    settings = read("--config=own_config.py:iql", "--dataset=data.npz", "--expectile=0.8")
+    assert (settings.config.algorithm, settings.config.expectile) == ("iql", 0.8)
+    assert (tmp_path / "reads").read_text() == "x"
+    with monkeypatch.context() as windows:
+        windows.setattr("os.path.splitdrive", lambda path: (path[:2], path[2:]))
+        with pytest.raises(UserError, match=r"no file 'D:own_config\.py'"):
+            read("--config=D:own_config.py:iql", "--dataset=data.npz")
+
+
 @pytest.mark.parametrize(
-    ("typed", "rest", "fields"),
+    ("typed", "told"),
     [
-        (["--shift", "-1.5", "RUN"], ["RUN"], {"shift": "-1.5"}),
-        (["--layer_norm", "--beta=2", "--beta=3", "--"], [], {"layer_norm": "true", "beta": "3"}),
-        (["RUN", "--nolayer_norm", "--normalize_q"], ["RUN"], {"layer_norm": "false", "normalize_q": "true"}),
+        (["--beta=-1"], "--beta=-1: must be a finite number, positive"),
+        (["--config.beta=many"], "--beta=many: must be a finite number, positive"),
+        (["--layer_norm=3"], "--layer_norm=3: must be true or false"),
+        (["--expectile=1"], "--expectile: no hyperparameter of xql, but of iql"),
+        (["--method=iql", "--beta=1"], "--beta: no hyperparameter of iql, but of"),
+        (["--max_steps=0"], "--max_steps=0: must be a whole number, at least 1, at most 2,147,483,647"),
+        (["--online=beta=1"], "--online: unknown setting"),  # fine-tuning's
+        (["--suite=own"], "--suite: unknown setting"),
     ],
 )
-def test_hyperparameters_are_taken_out_of_the_arguments(typed, rest, fields):
-    assert hyperparameters_in(typed, ("layer_norm", "normalize_q")) == (rest, fields)
-
-
-def test_fields_are_parsed_to_the_type_of_their_default():
-    config = config_of("xql", "pointmaze")
-    typed = {"beta": "1e-1", "num_critics": "1e0", "layer_norm": "true", "actor_hidden_dims": "(8,)"}
-    changed = with_fields(config, {**typed, "hidden_dims": "256/64", "loss": "plain"})
-    assert (changed.beta, changed.num_critics, changed.layer_norm) == (0.1, 1, True)
-    assert (changed.actor_hidden_dims, changed.value_hidden_dims, changed.loss) == ((8,), (256, 64), "plain")
-    assert config.loss == "rescaled"  # the config that was passed in stays as it is
+def test_a_mistake_is_told_by_its_flag(read, typed, told):
+    with pytest.raises(UserError) as caught:
+        read(*typed)
+    assert str(caught.value).startswith(told)

@@ -17,7 +17,7 @@ CONFIGS = {  # by name of the file, what is in it
     "betta": SOURCE.replace('"xql": {', '"xql": {"betta": 0.5, '),
     "for_all": SOURCE.replace('"tau": 0.02', '"betta": 0.02'),
     "in_sample": SOURCE.replace('"num_critics": 1', '"betta": 1'),
-    "of_iql": "from xql_jax.config_files import config_of\ndef get_config():\n    return config_of('iql')\n",
+    "of_iql": SOURCE.replace('text: str = "xql"', "").replace("(text,", '("iql",'),
 }
 MISTAKES = """
 # flags
@@ -51,8 +51,8 @@ finetune-from --method=iql --checkpoint={run} => --method: the run of --checkpoi
 train --config={configs}/pointmaze_config.py:xql+forward => xql has no policy 'forward' | forward_kl
 train --env_name=kitchen-mixed-v0 --config={configs}/mujoco_config.py => /kitchen_config.py
 train --method=iql --beta=1 => --beta: no hyperparameter of iql, but of | xsac | awr_temperature
-train --lr=1 => --lr: unknown setting | actor_lr or critic_lr or value_lr
-train --config.num_critics=1.5 => num_critics='1.5': must be a whole number
+train --lr=1 => --lr: unknown setting | value_lr or actor_lr or critic_lr
+train --config.num_critics=1.5 => --num_critics=1.5: must be a whole number
 # online
 online --env_name=cheetah-runs => 'cheetah-runs' | cheetah-run
 online --config.buffer_size=4 => buffer_size=4 | batch_size=8

@@ -9,6 +9,7 @@ import pytest
 from gymnasium import spaces
 from slow_cases import slow_but
 from tiny_runs import SCHEDULE, online_settings, small
+from tiny_runs import made as made_settings
 
 from xql_jax.data.arrays import from_arrays
 from xql_jax.data.loading import load_dataset
@@ -18,13 +19,12 @@ from xql_jax.envs import action_bounds
 from xql_jax.errors import UserError
 from xql_jax.policy import load_policy
 from xql_jax.rollout.evaluation import episode_seed
-from xql_jax.runs.acting_settings import FinetuneSettings
 from xql_jax.runs.finetuning import finetune_job, finetuning_data
 from xql_jax.runs.kinds import train_run as run_finetuning
 from xql_jax.runs.kinds import train_run as run_offline
 from xql_jax.runs.kinds import train_run as run_online
 from xql_jax.runs.load import load_run
-from xql_jax.runs.run_settings import OfflineSettings
+from xql_jax.runs.run_settings import Finetune, Offline
 from xql_jax.tasks import get_task
 from xql_jax.tools.choose import ChoiceSettings, choose
 from xql_jax.tools.collect import CollectionSettings, collect
@@ -80,7 +80,7 @@ def offline_settings(folder, name, data, **changes):
         "config": small("xql"), **SCHEDULE, "env_name": env_name_of(name), "dataset": (str(data),),
         "save_dir": str(folder), "batch_size": 8, "eval_episodes": EPISODES, **changes,
     }  # fmt: skip
-    return OfflineSettings(**settings)
+    return made_settings(Offline, **settings)
 
 
 def test_data_of_another_size_are_refused_also_without_an_evaluation(tmp_path):
@@ -178,8 +178,8 @@ def test_fine_tuned_and_online_runs_act_in_the_same_units(made):
     low, high = (np.array(bound, np.float32) for bound in BOUNDS[name])
     settings = {**SCHEDULE, "env_name": env_name_of(name), "eval_episodes": EPISODES}
     settings["save_dir"] = str(folder / "acting")
-    checkpoint = {"checkpoint": str(path), "exploration_noise": 0.5, "num_pretraining_steps": None}
-    tuned = run_finetuning(FinetuneSettings(config=small("xql"), **settings, **checkpoint)).path
+    checkpoint = {"checkpoint": str(path), "exploration_noise": 0.5}
+    tuned = run_finetuning(made_settings(Finetune, config=small("xql"), **settings, **checkpoint)).path
     (phases,) = load_run(tuned).summary["finetuning"]
     assert "cumulative_regret" not in phases  # the task has no returns of scores 0 and 100
     online = run_online(online_settings(folder, **settings)).path
@@ -220,8 +220,10 @@ def test_a_run_on_data_alone_takes_the_bounds_of_the_task_it_acts_in(made, tmp_p
     assert evaluated(alone, env_name=env_name_of(name)) == same(evaluated(path))
     assert caplog.text.count("trained on data alone: its actions, within ±1, are scaled") == 1
     place = {"checkpoint": str(alone), "env_name": env_name_of(name)}
-    settings = {**SCHEDULE, **place, "save_dir": str(tmp_path), "num_pretraining_steps": None}
-    again = finetuning_data(finetune_job(FinetuneSettings(config=small("xql"), **settings)), None).dataset
+    settings = {**SCHEDULE, **place, "save_dir": str(tmp_path)}
+    again = finetuning_data(
+        finetune_job(made_settings(Finetune, config=small("xql"), **settings)), None
+    ).dataset
     assert again.fingerprint() == load_run(alone).content["dataset_fingerprint"]
     choose(ChoiceSettings(**place, max_steps=3, hidden_dims="4", tqdm=False))
     assert "not the data" not in caplog.text
@@ -235,10 +237,10 @@ def test_the_data_of_a_run_on_data_alone_are_known_by_their_content(tmp_path, mo
     monkeypatch.chdir(tmp_path)
     alone = trained(tmp_path, "Two", "within.npz", env_name=None)
     place = {"checkpoint": str(alone), "env_name": env_name_of("Two")}
-    settings = {**SCHEDULE, **place, "save_dir": str(tmp_path), "num_pretraining_steps": None}
+    settings = {**SCHEDULE, **place, "save_dir": str(tmp_path)}
 
     def actions(source):
-        job = finetune_job(FinetuneSettings(config=small("xql"), dataset=(source,), **settings))
+        job = finetune_job(made_settings(Finetune, config=small("xql"), dataset=(source,), **settings))
         return finetuning_data(job, None).dataset.batch.actions
 
     own = np.clip(within["actions"], -1 + 1e-5, 1 - 1e-5)

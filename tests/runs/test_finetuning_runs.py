@@ -16,11 +16,11 @@ from tiny_runs import (
     write_dataset,
 )
 
-from xql_jax.config_files import config_of
 from xql_jax.data.dataset import Dataset
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.errors import UserError
 from xql_jax.runs import run_data
+from xql_jax.runs.config_files import config_of
 from xql_jax.runs.finetuning import finetune_job, finetuning_data
 from xql_jax.runs.job import request
 from xql_jax.runs.kinds import train_run as run_finetuning

@@ -9,14 +9,14 @@ import jax
 import numpy as np
 import pytest
 
-from xql_jax.configuration import choose_config
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.envs import OURS
 from xql_jax.errors import Damaged, UserError
 from xql_jax.files import read_record
-from xql_jax.method_settings import DataSettings
 from xql_jax.runs import machine
+from xql_jax.runs.config_files import choose_config
 from xql_jax.runs.folder import RunFolder, defining, read_config, run_label
+from xql_jax.runs.run_settings import Offline
 from xql_jax.tasks import get_task
 from xql_jax.training.members import make_members
 
@@ -230,7 +230,7 @@ def test_one_process_at_a_time(tmp_path):
     ],
 )
 def test_the_label_has_what_differs_from_the_file(sweep, fields, expected):
-    base = choose_config(DataSettings).config.to_dict()
+    base = choose_config(Offline).config.to_dict()
     batch_size = 64 if expected else 256
     identity = {"config": base | fields, "sweep": sweep, "batch_size": batch_size}
     assert run_label(base, identity) == expected

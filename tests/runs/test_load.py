@@ -5,17 +5,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_runs import SCHEDULE, evaluations_of, of_data, offline_settings, small
+from tiny_runs import SCHEDULE, evaluations_of, made, of_data, offline_settings, small
 
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.errors import UserError
 from xql_jax.files import read_record, write_record
 from xql_jax.policy import load_policy
-from xql_jax.runs.acting_settings import FinetuneSettings
 from xql_jax.runs.kinds import train_run as run_finetuning
 from xql_jax.runs.kinds import train_run as run_offline
 from xql_jax.runs.load import load_run
-from xql_jax.runs.run_settings import EVALUATION_SEED, OfflineSettings
+from xql_jax.runs.run_settings import EVALUATION_SEED, Finetune, Offline
 from xql_jax.tools.choose import ChoiceSettings, choose
 from xql_jax.tools.evaluate import EvaluationSettings, evaluate
 from xql_jax.tools.export import ExportSettings, export_policy
@@ -103,13 +102,13 @@ def test_a_strangers_run_acts_and_is_exported_without_running_the_code_that_it_n
     ends = {"terminals": np.zeros(20), "timeouts": np.arange(20) % 5 == 4}
     np.savez("data.npz", observations=np.ones((20, 2)), actions=np.ones((20, 1)), rewards=np.ones(20), **ends)
     settings = {**of_data(tmp_path), "env_name": "strangers:Strange-v0", "config": small("bc")}
-    path = str(run_offline(OfflineSettings(**settings)).path)
+    path = str(run_offline(made(Offline, **settings)).path)
     del sys.modules["strangers"]
     own.write_text(code.read_text().replace("Line-v0", "Other-v0") + "open('was_run', 'w')")
     load_policy(path)([0.0, 1.0])
     export_policy(ExportSettings(checkpoint=path, formats=("npz",)))
     assert len(choose(ChoiceSettings(checkpoint=path, max_steps=3))["members"]) == 1
-    finetune = FinetuneSettings(config=small("bc"), checkpoint=path, **SCHEDULE)
+    finetune = made(Finetune, config=small("bc"), checkpoint=path, **SCHEDULE)
     for act in (
         lambda: evaluate(EvaluationSettings(checkpoint=path)),
         lambda: load_policy(path).evaluate(),

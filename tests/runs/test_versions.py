@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_runs import SCHEDULE, online_settings, small, stopped_at, write_dataset
+from tiny_runs import SCHEDULE, made, online_settings, small, stopped_at, write_dataset
 
 import xql_jax
 from xql_jax.data.policy_files import read_policy
@@ -26,7 +26,7 @@ from xql_jax.files import read_record, write_record
 from xql_jax.policy import load_policy
 from xql_jax.runs.kinds import train_run
 from xql_jax.runs.load import load_run
-from xql_jax.runs.run_settings import OfflineSettings
+from xql_jax.runs.run_settings import Offline
 from xql_jax.tools.evaluate import EvaluationSettings, evaluate
 from xql_jax.tools.export import ExportSettings, export_policy
 from xql_jax.tools.list_runs import list_runs
@@ -34,7 +34,8 @@ from xql_jax.tools.list_runs import list_runs
 VERSIONS = sorted((Path(__file__).parents[1] / "data_of_versions").glob("*"))
 OBSERVATIONS = np.random.default_rng(0).uniform(0.5, 3.5, (5, 4)).astype(np.float32)
 PLACES = {"save_dir": "runs", "env_name": "pointmaze-umaze-v0", "keep_checkpoints": 1, "eval_episodes": 1}
-OFFLINE = OfflineSettings(
+OFFLINE = made(
+    Offline,
     config=small("xql", hidden_dims=(4,), decay_actor_lr=False),
     dataset=("data.npz",),
     num_seeds=2,

@@ -8,10 +8,17 @@ import jax
 import numpy as np
 from main_runs import contents, write_dataset  # noqa: F401
 
-from xql_jax.config_files import config_of
-from xql_jax.runs.acting_settings import FinetuneSettings, OnlineSettings
+from xql_jax.runs.config_files import config_of
+from xql_jax.runs.finetuning import OF_THE_CHECKPOINT
 from xql_jax.runs.load import load_run
-from xql_jax.runs.run_settings import OfflineSettings
+from xql_jax.runs.run_settings import (
+    METHOD_SETTINGS,
+    ConfigFile,
+    Finetune,
+    Offline,
+    Online,
+    settings_from,
+)
 from xql_jax.training import population
 from xql_jax.training.signals import StopSignals
 
@@ -38,9 +45,15 @@ def of_data(folder):
     }
 
 
+def made(kind, config, **values):
+    """Settings of a kind of training; in fine-tuning, what a config file may choose counts as given."""
+    given = values.pop("given", {name for name in values if name in METHOD_SETTINGS} - OF_THE_CHECKPOINT)
+    return settings_from(kind, ConfigFile(None, config, config), values, given)
+
+
 def offline_settings(folder, **changes):
     """Behaviour cloning of the better two thirds of the data, of observations that are normalised."""
-    return OfflineSettings(**{"config": small("bc"), **of_data(folder), "top_returns": 0.67, **changes})
+    return made(Offline, **{"config": small("bc"), **of_data(folder), "top_returns": 0.67, **changes})
 
 
 def online_settings(folder, **changes):
@@ -53,13 +66,13 @@ def online_settings(folder, **changes):
         "eval_episodes": 1,
         "bellman_error_interval": 6,
     }
-    return OnlineSettings(**(settings | changes))
+    return made(Online, **(settings | changes))
 
 
 def finetune_settings(folder, method="xql", **changes):
     """XQL with two seeds: six updates, then twelve steps."""
     settings = {"config": small(method), **of_data(folder), "seed": 3, "num_seeds": 2}
-    return FinetuneSettings(**(settings | {"num_pretraining_steps": PRETRAINING} | changes))
+    return made(Finetune, **(settings | {"num_pretraining_steps": PRETRAINING} | changes))
 
 
 @contextlib.contextmanager

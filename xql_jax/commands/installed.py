@@ -7,7 +7,7 @@ import functools
 import runpy
 from collections.abc import Callable
 
-from xql_jax.config_files import shipped
+from xql_jax.runs.config_files import shipped
 
 
 def __getattr__(name: str) -> Callable[[], object]:

@@ -1,21 +1,20 @@
 """What the mains that train print: the settings, how a training begins, and how it ended."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from absl import flags
 
-from xql_jax.config_files import config_of
-from xql_jax.configuration import tuned
-from xql_jax.learners.registry import describe_fields, method_named, method_of
+from xql_jax.learners.registry import method_named, method_of
 from xql_jax.paths import as_written, located
 from xql_jax.reports.run_summary import ranked
 from xql_jax.rollout.scores import shown
+from xql_jax.runs.config_files import config_of
 from xql_jax.runs.job import Job, request
 from xql_jax.runs.run import Summary
-from xql_jax.runs.run_settings import OfflineSettings, RunSettings
-from xql_jax.settings import as_typed, settings_of
+from xql_jax.runs.run_settings import Training
+from xql_jax.settings import as_typed, settings_of, values_of
 
 LOG = logging.getLogger(__name__)
 NOT_PRINTED = ("resume", "tqdm")  # they say what the program does, or what it shows
@@ -31,8 +30,12 @@ def print_settings(job: Job) -> int:
     if not job.source:
         origin = "flag" if "config" in origins else "chosen by the method and the task"
         print(f"--config={_path(settings)} ({origin}): The file of hyperparameters.")
-    for name, value, origin, meaning in described_settings(job):
-        print(f"--{name}={as_typed(value)} ({origin}): {meaning}")
+    sources = sources_of(job)
+    settings_then_method = settings_of(settings), settings_of(job.learner)
+    for known, values in zip(settings_then_method, (values_of(settings), settings.config), strict=True):
+        for name, one in known.items():
+            if name not in NOT_PRINTED:
+                print(f"--{name}={as_typed(values[name])} ({sources[name]}): {one.meaning}")
     return 0
 
 
@@ -46,36 +49,22 @@ def print_beginning(job: Job) -> None:
     print(line, flush=True)
 
 
-def described_settings(job: Job) -> Iterator[tuple[str, object, str, str]]:
-    """Yields name, value, source and meaning of every resolved setting, then of every hyperparameter."""
-    settings = job.settings
-    config, file, known = settings.config, settings.config_file.config, settings_of(type(settings))
-    is_tuned = isinstance(settings, OfflineSettings) and settings.tuned
-    of_table = tuned(config, settings.task and settings.task.name) if is_tuned else {}
-    recipe = method_named(method_of(config.algorithm))
-    without_file = config_of(config.algorithm)
-    of_method = {*recipe.defaults, *recipe.settings}
-
-    def source(name: str, value: object) -> str:
-        if name in settings.given:
-            return "flag"
-        if name in of_table and value == of_table[name]:
-            return "Table 4 (--tuned)"
-        if job.source and (name in config or (name in known and value not in (known[name].default, None))):
-            return "run of --checkpoint"
-        if name in without_file and file[name] != without_file[name]:
-            return "config file"
-        return "method" if name in of_method else "default"
-
-    for name, one in known.items():
-        if name not in NOT_PRINTED:
-            value = getattr(settings, name)
-            yield name, value, source(name, value), one.meaning
-    for row in describe_fields(config.algorithm):
-        yield row.name, config[row.name], source(row.name, config[row.name]), row.meaning
+def sources_of(job: Job) -> dict[str, str]:
+    """Returns where the value of each setting and hyperparameter is from: the last layer that changed it."""
+    settings, file, method = job.settings, job.settings.config_file, job.settings.config.algorithm
+    recipe, known = method_named(method_of(method)), settings_of(type(settings))
+    found = dict.fromkeys([*known, *settings.config], "default")
+    found |= {name: "method" for name in (*recipe.defaults, *recipe.settings) if name in found}
+    layers = config_of(method), file.untuned, file.config
+    for source, before, after in zip(("config file", "Table 4 (--tuned)"), layers, layers[1:], strict=False):
+        found |= {name: source for name in after if name in found and after[name] != before[name]}
+    if job.source:
+        changed = [name for name, one in known.items() if getattr(settings, name) not in (one.default, None)]
+        found |= dict.fromkeys([*settings.config, *changed], "run of --checkpoint")
+    return found | {name: "flag" for name in settings.given if name in found}
 
 
-def _path(settings: RunSettings) -> str:
+def _path(settings: Training) -> str:
     """Returns the path of the file of hyperparameters, from the current folder if it is below it."""
     assert settings.config_file is not None  # as in every job
     return as_written(str(settings.config_file.path)).removeprefix(f"{located('.')}/")

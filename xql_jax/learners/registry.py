@@ -139,6 +139,15 @@ def make_learner(name: str, config: Mapping[str, Any] | None = None) -> Any:
     return with_hyperparameters(learner, {**defaults, **(config or {})})
 
 
+def learner_from_config(config: Mapping[str, Any], max_steps: float) -> Any:
+    """Builds the learner, whose decaying learning rates reach 0 at `max_steps`; UserError for a bad field."""
+    learner, method = make_learner(config["algorithm"]), config["algorithm"]
+    values = {name: value for name, value in config.items() if name != "algorithm"}
+    if missing := [name for name in settings_of(learner) if name not in values]:
+        raise UserError(f"the config has no {missing[0]}, a field of {method}")
+    return with_hyperparameters(learner, values).scheduled(max_steps)
+
+
 @functools.cache
 def all_hyperparameters() -> Mapping[str, type]:
     """Returns the types of the hyperparameters of all methods, policy objectives and heads, by name."""

@@ -1,6 +1,5 @@
 """Fine-tuning run: members trained offline, here or by another run, continue to learn online."""
 
-import dataclasses
 import logging
 import math
 from collections.abc import Mapping, Sequence
@@ -8,17 +7,15 @@ from collections.abc import Mapping, Sequence
 import jax
 from ml_collections import ConfigDict
 
-from xql_jax.configuration import choose_config, field_names, learner_from_config
 from xql_jax.data.dataset import drawn_rows
 from xql_jax.data.replay import PriorData
 from xql_jax.errors import UserError
 from xql_jax.learners.fields import hyperparameters
-from xql_jax.learners.registry import make_learner, unknown_setting
+from xql_jax.learners.registry import learner_from_config, make_learner
 from xql_jax.logs.csv_rows import Row
-from xql_jax.method_settings import HORIZON
 from xql_jax.reports.run_summary import summarize_finetuning
 from xql_jax.rollout.evaluation import Evaluator
-from xql_jax.runs.acting_settings import FinetuneSettings
+from xql_jax.runs.config_files import choose_config
 from xql_jax.runs.job import Job, log_beginning, make_job
 from xql_jax.runs.load import SavedRun, load_run
 from xql_jax.runs.machine import prepare_acting
@@ -26,6 +23,7 @@ from xql_jax.runs.offline import watch_values
 from xql_jax.runs.online import acting_schedule, check_room, host_population
 from xql_jax.runs.run import Summary, make_evaluator, run_resources, train_and_summarize
 from xql_jax.runs.run_data import RunData, data_folder, load_data
+from xql_jax.runs.run_settings import HORIZON, Finetune, settings_from
 from xql_jax.settings import settings_of
 from xql_jax.tasks import has_own_scores, name_in_dm_control
 from xql_jax.training.data_population import offline_population
@@ -43,7 +41,7 @@ OF_THE_CHECKPOINT = {
 }
 
 
-def finetune_job(settings: FinetuneSettings) -> Job:
+def finetune_job(settings: Finetune) -> Job:
     """Returns the run's job; raises UserError for mistakes in the settings."""
     source = _source(settings)
     settings = (_settings_of_source(settings, source) if source else settings).resolved()
@@ -151,7 +149,7 @@ def finetuning_data(job: Job, evaluator: Evaluator | None) -> RunData:
     return data._replace(dataset=dataset)
 
 
-def _source(settings: FinetuneSettings) -> SavedRun | None:
+def _source(settings: Finetune) -> SavedRun | None:
     """Opens the run of --checkpoint; None if there is none."""
     if settings.checkpoint is None:
         if settings.member is not None:
@@ -159,15 +157,12 @@ def _source(settings: FinetuneSettings) -> SavedRun | None:
         return None
     source = load_run(settings.checkpoint, member=settings.member, env_name=settings.env_name)
     make_learner(source.algorithm)  # UserError for a user's own method, unless they named or imported it
-    changeable = settings_of(FinetuneSettings).keys() - OF_THE_CHECKPOINT
+    changeable = settings_of(Finetune).keys() - OF_THE_CHECKPOINT
     if settings.config.algorithm == source.algorithm:
         changeable.add("method")
-    known = {*settings_of(FinetuneSettings), *field_names(source.config), "method"}
-    if unknown := sorted(settings.given - known):
-        raise unknown_setting(unknown[0], settings_of(FinetuneSettings), source.algorithm)
     if unfit := sorted(settings.given - changeable):
         remedy = "what may change is given by --online"
-        if unfit[0] not in field_names(source.config):
+        if unfit[0] not in source.config:
             remedy = "it stays, so leave this out"
         raise UserError(f"--{unfit[0]}: the run of --checkpoint has its own; {remedy}")
     if source.is_online:
@@ -180,7 +175,7 @@ def _source(settings: FinetuneSettings) -> SavedRun | None:
     return source
 
 
-def _settings_of_source(settings: FinetuneSettings, source: SavedRun) -> FinetuneSettings:
+def _settings_of_source(settings: Finetune, source: SavedRun) -> Finetune:
     """Returns the settings with those of --checkpoint's run, where it decides."""
     content, seeds, sweep = source.content, source.seeds, source.content["sweep"]
     if settings.member is not None:
@@ -192,29 +187,28 @@ def _settings_of_source(settings: FinetuneSettings, source: SavedRun) -> Finetun
     is_scored_alike = env_name == source.env_name and not has_own_scores(source.name)  # else by its data's
     if references == (None, None) and source.references and is_scored_alike:
         references = source.references
-    file = choose_config(FinetuneSettings, source.algorithm, env_name=env_name, has_data=True)
-    config = ConfigDict({**file.config, **source.whole_config})
+    file = choose_config(Finetune, source.algorithm, env_name=env_name, has_data=True)
+    config = ConfigDict({**file.config, **source.whole_config, "batch_size": content["batch_size"]})
     now = hyperparameters(source.learner)  # type: ignore[arg-type]  # a `Part`
     config.update({name: now[name] for name, _ in fields_given(content.get("ramp", ""))})
-    return dataclasses.replace(
-        settings,
-        config=config,
-        config_file=file._replace(config=config),
-        env_name=env_name,
-        dataset=settings.dataset or source.sources,
-        normalize_observations=content["normalize_observations"],
-        scale_rewards=content["scale_rewards"],
-        top_returns=content["top_returns"],
+    known = settings_of(Finetune)
+    decided = {
+        "env_name": env_name,
+        "dataset": settings.dataset or source.sources,
+        **{name: content[name] for name in ("normalize_observations", "scale_rewards", "top_returns")},
         **source.simulation._asdict(),
-        batch_size=settings.batch_size or content["batch_size"],
         **{name: content.get(name, 1) for name in HORIZON},
-        seed=seeds[0],
-        num_seeds=len(seeds),
-        sweep=sweep,
-        init_dataset_size=settings.init_dataset_size or content.get("init_dataset_size"),
-        random_return=references[0],
-        expert_return=references[1],
-    )
+        "seed": seeds[0],
+        "num_seeds": len(seeds),
+        "sweep": sweep,
+        "init_dataset_size": settings.init_dataset_size or content.get("init_dataset_size"),
+        "random_return": references[0],
+        "expert_return": references[1],
+    }
+    own = [name for name, one in known.items() if not one.by_config or name in settings.given]
+    given = {name: getattr(settings, name) for name in own}
+    of_source = file._replace(config=config, untuned=config)
+    return settings_from(Finetune, of_source, {**given, **decided}, settings.given)
 
 
 def _pretrained(source: SavedRun, members: Sequence[Member], data: RunData) -> Mapping[str, State]:

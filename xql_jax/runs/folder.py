@@ -256,6 +256,12 @@ def kind_of(algorithm: str, identity: Json) -> str:
     return FINE_TUNING if "num_pretraining_steps" in identity else OFFLINE_TRAINING
 
 
+def settings_by_name(identity: Json) -> Json:
+    """Returns the settings in a run's config.json by their names on the command line."""
+    settings = {name: value for name, value in identity.items() if name != "config"}
+    return settings | {f"config.{name}": value for name, value in identity["config"].items()}
+
+
 def defining(content: Json) -> Json:
     """Returns the entries of config.json that define the run: its numbers depend on no other."""
     return {name: content[name] for name in content.get("defining", ()) if name in content}

@@ -12,11 +12,10 @@ from xql_jax.data.dataset import Dataset
 from xql_jax.errors import UserError, needing
 from xql_jax.learners.fields import hyperparameters
 from xql_jax.learners.registry import FIRST_PHASES, LEADING, method_of
-from xql_jax.method_settings import DataSettings
 from xql_jax.paths import located
 from xql_jax.rollout.scores import counted
 from xql_jax.runs.folder import RunFolder, run_label
-from xql_jax.runs.run_settings import RunSettings
+from xql_jax.runs.run_settings import FromData, Training
 from xql_jax.settings import as_typed
 from xql_jax.tasks import OWN, Task
 from xql_jax.training.members import Member, fields_given, make_members, parse_sweep
@@ -43,7 +42,7 @@ class Job(NamedTuple):
 
 
 def make_job(
-    settings: RunSettings, learner: Any, ramps: str = "", flag: str = "--ramp", **identity: object
+    settings: Training, learner: Any, ramps: str = "", flag: str = "--ramp", **identity: object
 ) -> Job:
     """Makes the members of resolved settings.
 
@@ -69,7 +68,7 @@ def make_job(
     return Job(settings, learner, members, identity, fixed_length, parsed)
 
 
-def _why_its_length_is_fixed(settings: RunSettings, learner: Any, ramps: Sequence[Ramp]) -> str:
+def _why_its_length_is_fixed(settings: Training, learner: Any, ramps: Sequence[Ramp]) -> str:
     """Returns why a longer run has other numbers than this one from the start; "" if it has the same."""
     if settings.unit == "step":
         return "a run that acts would begin its episodes again there"
@@ -81,7 +80,7 @@ def _why_its_length_is_fixed(settings: RunSettings, learner: Any, ramps: Sequenc
     return ""
 
 
-def _check_horizon(settings: RunSettings, learner: Any, varied: Collection[str]) -> None:
+def _check_horizon(settings: Training, learner: Any, varied: Collection[str]) -> None:
     """Raises UserError if the method cannot learn from transitions that span several steps.
 
     Args:
@@ -96,7 +95,7 @@ def _check_horizon(settings: RunSettings, learner: Any, varied: Collection[str])
             f"{flag}={horizon.steps}: {settings.config.algorithm} cannot learn over several steps: choose a "
             "method that learns from single transitions, such as xql, iql, td3_bc or bc"
         )
-    if "discount" in varied and isinstance(settings, DataSettings):
+    if "discount" in varied and isinstance(settings, FromData):
         method = f"{settings.config.algorithm}:{flag[2:]}={horizon.steps}"
         raise UserError(
             f"discount: {flag} sums the data's rewards by one value: a run for each is trained by xql-sweep "
@@ -104,7 +103,7 @@ def _check_horizon(settings: RunSettings, learner: Any, varied: Collection[str])
         )
 
 
-def request(settings: RunSettings) -> str:
+def request(settings: Training) -> str:
     """Returns a line that describes the training that is asked for."""
     seeds = settings.seeds
     numbers = f"seeds {seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else f"seed {seeds[0]}"
@@ -143,7 +142,7 @@ def folder_of(
         settings.seeds,
         job.members,
         identity,
-        run_label({"network": "paper", **settings.config_file.config}, identity),
+        run_label({"network": "paper", **settings.config_file.untuned}, identity),
         about,
         (settings.task, settings.simulation),
         settings.schedule.max_steps,

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from xql_jax.runs.acting_settings import FinetuneSettings, OnlineSettings
 from xql_jax.runs.finetuning import finetune_job, finetuning_data, run_finetuning
 from xql_jax.runs.folder import RunFolder
 from xql_jax.runs.job import Job
@@ -11,31 +10,31 @@ from xql_jax.runs.offline import offline_job, run_offline
 from xql_jax.runs.online import online_job, run_online
 from xql_jax.runs.run import Summary
 from xql_jax.runs.run_data import data_folder, load_data
-from xql_jax.runs.run_settings import OfflineSettings, RunSettings
+from xql_jax.runs.run_settings import Finetune, Offline, Online, Training
 from xql_jax.training.loop import RowCallback
 from xql_jax.training.signals import StopSignals
 
 # By the settings' class, the functions that make a run's job and that train it.
 KINDS: dict[type, tuple[Callable[[Any], Job], Callable[..., Summary]]] = {
-    OfflineSettings: (offline_job, run_offline),
-    OnlineSettings: (online_job, run_online),
-    FinetuneSettings: (finetune_job, run_finetuning),
+    Offline: (offline_job, run_offline),
+    Online: (online_job, run_online),
+    Finetune: (finetune_job, run_finetuning),
 }
 
 
 def train_run(
-    settings: RunSettings, stop: StopSignals | None = None, callbacks: Sequence[RowCallback] = ()
+    settings: Training, stop: StopSignals | None = None, callbacks: Sequence[RowCallback] = ()
 ) -> Summary:
     """Trains, or goes on with, the run that has these settings."""
     return KINDS[type(settings)][1](job_of(settings), stop, callbacks)
 
 
-def job_of(settings: RunSettings) -> Job:
+def job_of(settings: Training) -> Job:
     """Returns the job of a run; raises UserError for mistakes in the settings."""
     return KINDS[type(settings)][0](settings)
 
 
-def data_run_folder(settings: RunSettings) -> RunFolder:
+def data_run_folder(settings: Training) -> RunFolder:
     """Returns the folder of a run that learns from data; reads the data, whose digest is in its name."""
-    job, load = job_of(settings), finetuning_data if isinstance(settings, FinetuneSettings) else load_data
+    job, load = job_of(settings), finetuning_data if isinstance(settings, Finetune) else load_data
     return data_folder(job, load(job, None))

@@ -15,7 +15,6 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from xql_jax.configuration import learner_from_config, settings_by_name
 from xql_jax.data.dataset import SOURCE_PREFIXES, Dataset
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.envs import Simulation, action_bounds
@@ -23,14 +22,14 @@ from xql_jax.errors import Damaged, UserError
 from xql_jax.files import with_numbers
 from xql_jax.jax_settings import check_platforms, settings_of_jax
 from xql_jax.learners.fields import hyperparameters
-from xql_jax.learners.registry import make_learner
+from xql_jax.learners.registry import learner_from_config, make_learner
 from xql_jax.logs.csv_rows import Row, parse_rows
-from xql_jax.method_settings import HORIZON
 from xql_jax.paths import as_written, located
 from xql_jax.reports.run_summary import ONLINE_TRAINING
 from xql_jax.rollout.acting import Act, deciding, deterministic_policy, finite_policy, open_loop
 from xql_jax.rollout.scores import counted
-from xql_jax.runs.folder import defining, kind_of, read_config, read_summary
+from xql_jax.runs.folder import defining, kind_of, read_config, read_summary, settings_by_name
+from xql_jax.runs.run_settings import HORIZON
 from xql_jax.tasks import References, Task, get_task, module_to_run, referenced
 from xql_jax.training.checkpoints import Checkpoints, Progress, TrainingFiles
 from xql_jax.training.members import Member, learners_of, make_members, parse_sweep, stacked

@@ -11,14 +11,14 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from xql_jax.configuration import learner_from_config
 from xql_jax.data.sampling import Trajectories, fits_on_device
 from xql_jax.learners.fields import Part, hyperparameters
+from xql_jax.learners.registry import learner_from_config
 from xql_jax.runs.job import Job, log_beginning, make_job
 from xql_jax.runs.machine import prepare_acting
 from xql_jax.runs.run import Summary, make_evaluator, run_resources, train_and_summarize
 from xql_jax.runs.run_data import data_folder, load_data
-from xql_jax.runs.run_settings import OfflineSettings
+from xql_jax.runs.run_settings import Offline
 from xql_jax.training.data_population import offline_population
 from xql_jax.training.loop import RowCallback
 from xql_jax.training.members import Member, learners_of
@@ -28,7 +28,7 @@ from xql_jax.training.signals import StopSignals
 LOG = logging.getLogger(__name__)
 
 
-def offline_job(settings: OfflineSettings) -> Job:
+def offline_job(settings: Offline) -> Job:
     """Returns the run's job; raises UserError for mistakes in the settings."""
     settings = settings.resolved()
     return make_job(settings, learner_from_config(settings.config, settings.max_steps), settings.ramp)

@@ -7,7 +7,6 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from xql_jax.configuration import learner_from_config
 from xql_jax.data import replay
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.data.sampling import room_on_device
@@ -15,13 +14,14 @@ from xql_jax.envs import action_bounds, environment_maker
 from xql_jax.envs.compiled import compiled_environment
 from xql_jax.envs.vector import Patience
 from xql_jax.errors import UserError
+from xql_jax.learners.registry import learner_from_config
 from xql_jax.logs.csv_rows import Row
-from xql_jax.runs.acting_settings import FinetuneSettings, OnlineSettings
 from xql_jax.runs.folder import RunFolder
 from xql_jax.runs.job import Job, folder_of, make_job
 from xql_jax.runs.machine import prepare_acting
 from xql_jax.runs.run import Summary, make_evaluator, run_resources, train_and_summarize
 from xql_jax.runs.run_data import scored
+from xql_jax.runs.run_settings import Finetune, Online
 from xql_jax.training.compiled_population import CompiledPopulation
 from xql_jax.training.host_population import HostPopulation
 from xql_jax.training.loop import RowCallback
@@ -34,7 +34,7 @@ from xql_jax.types import Json, Learner
 LOG = logging.getLogger(__name__)
 
 
-def online_job(settings: OnlineSettings) -> Job:
+def online_job(settings: Online) -> Job:
     """Returns the run's job; raises UserError for mistakes in the settings."""
     settings = settings.resolved()
     task, restarts = settings.task, settings.on_divergence == "restart"
@@ -126,7 +126,7 @@ def details_of(job: Job, population: Population, rows: Sequence[Row]) -> Json:
     return details
 
 
-def acting_schedule(settings: OnlineSettings | FinetuneSettings, **fields: Any) -> ActingSchedule:
+def acting_schedule(settings: Online | Finetune, **fields: Any) -> ActingSchedule:
     """Chooses how acting and learning alternate; UserError if settings contradict, or nothing is learned.
 
     The rounds are as long as --max_policy_lag allows, and every interval of the settings is a multiple of
@@ -141,7 +141,7 @@ def acting_schedule(settings: OnlineSettings | FinetuneSettings, **fields: Any) 
         if hasattr(settings, field.name):
             fields.setdefault(field.name, getattr(settings, field.name))
     shortest = ActingSchedule(round_steps=number, **fields)
-    flag = "--replay_buffer_size" if isinstance(settings, FinetuneSettings) else "--buffer_size"
+    flag = "--replay_buffer_size" if isinstance(settings, Finetune) else "--buffer_size"
     for name, least in (("--batch_size", shortest.batch_size), ("--num_environments", number)):
         if shortest.buffer_size < least:
             raise UserError(f"{flag}={shortest.buffer_size}: smaller than {name}={least}")

@@ -16,14 +16,13 @@ from xql_jax.errors import UserError
 from xql_jax.files import writing
 from xql_jax.jax_settings import check_matmul_precision, settings_of_jax
 from xql_jax.logs.csv_rows import Row, parse_rows
-from xql_jax.method_settings import DataSettings
 from xql_jax.reports.run_summary import summarize
 from xql_jax.rollout.acting import prepared
 from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.rollout.scores import counted
 from xql_jax.runs.folder import RunFolder
 from xql_jax.runs.job import Job, log_settings
-from xql_jax.runs.run_settings import EVALUATION_SEED, RunSettings
+from xql_jax.runs.run_settings import EVALUATION_SEED, FromData
 from xql_jax.tasks import Task
 from xql_jax.training.loop import RowCallback, TrainingLoop
 from xql_jax.training.population import Population
@@ -51,7 +50,7 @@ class Summary:
 
 
 @contextlib.contextmanager
-def run_resources(settings: RunSettings) -> Iterator[contextlib.ExitStack]:
+def run_resources(settings: Training) -> Iterator[contextlib.ExitStack]:
     """Context manager around a run: sets JAX's settings, and reports a lack of memory in one line.
 
     Yields:
@@ -126,7 +125,7 @@ def train_and_summarize(
         if loop.finished and task:  # an interrupted run skips the pictures
             if rows:
                 _save_learning_curve(job, rows, task, folder.path)
-            if evaluator and task.suite.draws_maze and isinstance(settings, DataSettings):
+            if evaluator and task.suite.draws_maze and isinstance(settings, FromData):
                 _save_maze_picture(job, loop.population, evaluator, preprocessing, folder.path)
         content = {
             "env_name": folder.env_name,

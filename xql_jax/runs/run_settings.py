@@ -1,49 +1,206 @@
-"""The settings of training, offline here. Each has a default, valid values and a meaning.
+"""The settings of training: groups that several kinds of training have, and the kinds.
 
-From them come the flags of the commands, the arguments of `xql_jax.train`, the checks, and what
-`--print_config` prints. `resolved` decides what a user leaves open; `identity` is what config.json records.
+A kind is a dataclass whose bases are its groups. From the declarations come the flags of the commands, the
+arguments of `xql_jax.train`, the checks, and what `--print_config` prints. `resolved` decides what a user
+leaves open; `identity` is what config.json records.
 """
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Self
+import logging
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple, Self, TypeVar
 
 from ml_collections import ConfigDict
 
-from xql_jax.config_files import with_every_width
-from xql_jax.configuration import ConfigFile, check_suite, tuned
 from xql_jax.data.dataset import Dataset, name_of
 from xql_jax.envs import BACKENDS, Simulation
 from xql_jax.errors import UserError
 from xql_jax.jax_settings import MATMUL_PRECISIONS
-from xql_jax.method_settings import METHOD_SETTINGS, DataSettings, LearningSettings
+from xql_jax.learners.registry import OFFLINE, ONLINE, make_learner, unknown_setting
 from xql_jax.settings import (
     ANY,
+    AT_LEAST_ONE,
     COUNT,
     COUNT_OR_NONE,
     EITHER,
     NOT_NEGATIVE,
     SEVERAL,
     TEXT,
+    UNIT_INTERVAL,
+    WIDTHS,
     Checked,
+    Setting,
+    by_config,
     one_of,
     recorded,
     setting,
     settings_of,
+    values_of,
     within,
 )
 from xql_jax.tasks import TASKS, Task, get_task
 from xql_jax.training.checkpoints import KEPT
+from xql_jax.training.members import fields_given
 from xql_jax.training.schedule import Schedule
-from xql_jax.types import Json
+from xql_jax.types import Horizon, Json, horizon_of
 
+LOG = logging.getLogger(__name__)
 EVALUATION_SEED = 10_000  # of the initial states; the same for every member, evaluation and run
 DEFAULT_ENV_NAME = "pointmaze-umaze-v0"  # if neither a task nor data are given; it needs no download
+HORIZON = ("n_step", "action_chunk")  # the settings of a `Horizon`
+K = TypeVar("K", bound="Training")
+
+
+class ConfigFile(NamedTuple):
+    """What a config file gives for a method, before the user changes it."""
+
+    path: Path | None  # None: a ConfigDict that was made in Python
+    config: ConfigDict
+    untuned: ConfigDict  # without --tuned
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SimulationSettings(Checked):
-    """Settings of everything that chooses among the environments of a task, see `Simulation`."""
+class Training(Checked):
+    """What every training has. `settings_from` makes settings from a config and what a user gives."""
+
+    command: ClassVar[str]
+    function: ClassVar[str]  # of `xql_jax`, which does the same
+    methods: ClassVar[Collection[str]]
+    default_method: ClassVar[str]
+    unit: ClassVar[str] = "update"  # the name of one step
+
+    config: ConfigDict = dataclasses.field(
+        default_factory=ConfigDict
+    )  # the algorithm and its hyperparameters
+    config_file: ConfigFile | None = None  # what the config was before the user changed it
+    given: frozenset[str] = frozenset()  # names of settings and hyperparameters that the user gave
+
+    env_name: str | None = setting(None, TEXT, "", theirs="env env_id env_names task tasks")
+    random_return: float | None = setting(
+        None, ANY, "Return of score 0, for a task that has none. Needs --expert_return, too.", kind=float
+    )
+    expert_return: float | None = setting(None, ANY, "Return of score 100, see --random_return.", kind=float)
+    seed: int = setting(42, COUNT_OR_NONE, "First random seed.")
+    num_seeds: int = setting(
+        1, within(1, 100_000), "Number of seeds in one run: seed, seed + 1, ...", theirs="n_seeds seeds"
+    )
+    matmul_precision: str = recorded(
+        "default",
+        one_of(*MATMUL_PRECISIONS),
+        "How the updates multiply matrices: highest (float32), tf32 (GPUs), bfloat16 (GPUs, TPUs); default: "
+        "TF32 on GPUs, bfloat16 on TPUs, float32 on CPUs.",
+        neutral="default",
+    )
+    sweep: str = recorded("", ANY, "Grid over numeric hyperparameters: 'beta=0.6,1,2 tau=0.005,0.01'.")
+    batch_size: int = by_config(256, within(1, 100_000_000), "Transitions in a minibatch.", theirs="batch")
+    n_step: int = by_config(
+        1,
+        within(1, 1_000),
+        "Steps of reward in the targets of V and Q. The later actions are the data's: uncorrected.",
+        neutral=1,
+    )
+    action_chunk: int = by_config(
+        1,
+        within(1, 1_000),
+        "Actions that the policy decides on together and carries out one after the other.",
+        neutral=1,
+    )
+    max_steps: int = setting(
+        1_000_000,
+        COUNT,
+        "Number of {steps}.",
+        theirs="steps num_steps total_steps total_timesteps epochs updates num_updates",
+    )
+    log_interval: int = recorded(
+        1_000, COUNT, "{Steps} between rows of metrics.csv.", theirs="log_freq log_every"
+    )
+    eval_episodes: int = recorded(
+        10, within(0, 1_000_000), "Episodes of each evaluation, per seed; 0: none.", theirs="episodes"
+    )
+    eval_interval: int = recorded(
+        5_000,
+        COUNT,
+        "{Steps} between evaluations; checkpoints are saved by --checkpoint_interval.",
+        theirs="eval_freq eval_every eval_period",
+    )
+    eval_at_start: bool = recorded(False, EITHER, "Also evaluate before the first step: a row for step 0.")
+    checkpoint_interval: int = setting(
+        5_000, COUNT, "{Steps} between checkpoints.", theirs="save_freq save_interval"
+    )
+    checkpoint_minutes: float = setting(
+        10.0, NOT_NEGATIVE, "Also save when the last checkpoint is so old; 0: never."
+    )
+    keep_checkpoints: int = setting(
+        KEPT, COUNT_OR_NONE, "Checkpoints to keep, the last and a hand-over's; 0: all."
+    )
+    save_dir: str = setting(
+        "results", TEXT, "Folder under which runs are written.", theirs="out output output_dir logdir log_dir"
+    )
+    resume: bool = setting(False, EITHER, "Go on from the run's last checkpoint, or start if there is none.")
+    tqdm: bool = setting(
+        True, EITHER, "Show a progress bar, if stderr is a terminal.", theirs="verbose quiet progress tqdm"
+    )
+    wandb: bool = setting(False, EITHER, "Also log to Weights & Biases; WANDB_MODE=offline needs no network.")
+    wandb_project: str = setting("xql_jax", TEXT, "Project on Weights & Biases.")
+    wandb_group: str = setting("", ANY, "Group of runs there.")
+
+    @property
+    def task(self) -> Task | None:
+        """The task, without returns of scores 0 and 100 that the user or the data give."""
+        raise NotImplementedError
+
+    @property
+    def seeds(self) -> range:
+        return range(self.seed, self.seed + self.num_seeds)
+
+    @property
+    def returns_given(self) -> tuple[float | None, float | None]:
+        """The user's returns of scores 0 and 100."""
+        return self.random_return, self.expert_return
+
+    @property
+    def horizon(self) -> Horizon:
+        """What a transition spans; UserError if the two settings ask for different spans."""
+        if self.n_step > 1 and self.action_chunk > 1:
+            raise UserError(
+                f"--n_step={self.n_step}: --action_chunk={self.action_chunk} learns from the rewards of as "
+                "many steps: leave out --n_step"
+            )
+        return horizon_of(self.n_step, self.action_chunk)
+
+    @property
+    def schedule(self) -> Schedule:
+        names = [field.name for field in dataclasses.fields(Schedule) if hasattr(self, field.name)]
+        return Schedule(**{name: getattr(self, name) for name in names})
+
+    @property
+    def simulation(self) -> Simulation:
+        """Which environments of the task are used."""
+        return Simulation()
+
+    def resolved(self) -> Self:
+        """Returns the settings with all decided that they leave open; UserError for contradictions."""
+        return dataclasses.replace(self, env_name=self.task.name if self.task else None)
+
+    @property
+    def identity(self) -> Json:
+        """The settings that a run's numbers depend on; `resolved` must have decided what they leave open."""
+        known, values = settings_of(self), values_of(self)
+        return {
+            **{name: value for name, value in values.items() if known[name].is_recorded(value)},
+            "env_name": self.task.name if self.task else None,
+            "config": {**self.config},
+            "seeds": [self.seeds[0], self.seeds[-1]],
+            "max_steps": self.schedule.max_steps,
+            "evaluation_seed": EVALUATION_SEED,
+            **self.simulation._asdict(),
+        }
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Simulated(Checked):
+    """What chooses among the environments of a task, see `Simulation`."""
 
     env_backend: str = setting(
         "mujoco",
@@ -62,139 +219,18 @@ class SimulationSettings(Checked):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RunSettings(LearningSettings):
-    """Settings of every training. Optional ones are None until `resolved` has decided them."""
+class FromData(Simulated, Training):
+    """What every training on data has."""
 
-    config: ConfigDict  # hyperparameters and settings' defaults, see `configuration`
-    config_file: ConfigFile | None = None  # what the config was before the user changed it
-    given: frozenset[str] = frozenset()  # names of settings and hyperparameters that the user gave
-    save_dir: str = setting(
-        "results", TEXT, "Folder under which runs are written.", theirs="out output output_dir logdir log_dir"
-    )
-    seed: int = setting(42, COUNT_OR_NONE, "First random seed.")
-    num_seeds: int = setting(
-        1, within(1, 100_000), "Number of seeds in one run: seed, seed + 1, ...", theirs="n_seeds seeds"
-    )
-    matmul_precision: str = recorded(
-        "default",
-        one_of(*MATMUL_PRECISIONS),
-        "How the updates multiply matrices: highest (float32), tf32 (GPUs), bfloat16 (GPUs, TPUs); default: "
-        "TF32 on GPUs, bfloat16 on TPUs, float32 on CPUs.",
-        neutral="default",
-    )
-    sweep: str = recorded("", ANY, "Grid over numeric hyperparameters: 'beta=0.6,1,2 tau=0.005,0.01'.")
-    eval_episodes: int = recorded(
-        10,
-        within(0, 1_000_000),
-        "Episodes of each evaluation, per seed; 0: none.",
-        theirs="episodes n_episodes",
-    )
-    random_return: float | None = setting(
-        None, ANY, "Return of score 0, for a task that has none. Needs --expert_return, too.", kind=float
-    )
-    expert_return: float | None = setting(None, ANY, "Return of score 100, see --random_return.", kind=float)
-    max_steps: int = setting(
-        1_000_000,
-        COUNT,
-        "Number of {steps}.",
-        theirs="steps num_steps total_steps total_timesteps epochs updates num_updates",
-    )
-    log_interval: int = recorded(
-        1_000, COUNT, "{Steps} between rows of metrics.csv.", theirs="log_freq log_every"
-    )
-    eval_interval: int = recorded(
-        5_000,
-        COUNT,
-        "{Steps} between evaluations; checkpoints are saved by --checkpoint_interval.",
-        theirs="eval_freq eval_every eval_period",
-    )
-    eval_at_start: bool = recorded(False, EITHER, "Also evaluate before the first step: a row for step 0.")
-    checkpoint_interval: int = setting(
-        5_000, COUNT, "{Steps} between checkpoints.", theirs="save_freq save_interval"
-    )
-    checkpoint_minutes: float = setting(
-        10.0, NOT_NEGATIVE, "Also save when the last checkpoint is so old; 0: never."
-    )
-    keep_checkpoints: int = setting(
-        KEPT, COUNT_OR_NONE, "Checkpoints to keep, the last and a hand-over's; 0: all."
-    )
-    tqdm: bool = setting(
-        True, EITHER, "Show a progress bar, if stderr is a terminal.", theirs="verbose quiet progress tqdm"
-    )
-    wandb: bool = setting(False, EITHER, "Also log to Weights & Biases; WANDB_MODE=offline needs no network.")
-    wandb_project: str = setting("xql_jax", TEXT, "Project on Weights & Biases.")
-    wandb_group: str = setting("", ANY, "Group of runs there.")
-    resume: bool = setting(False, EITHER, "Go on from the run's last checkpoint, or start if there is none.")
-
-    unit = "update"  # the name of one step
-
-    @property
-    def seeds(self) -> range:
-        return range(self.seed, self.seed + self.num_seeds)
-
-    @property
-    def returns_given(self) -> tuple[float | None, float | None]:
-        """The user's returns of scores 0 and 100."""
-        return self.random_return, self.expert_return
-
-    @property
-    def schedule(self) -> Schedule:
-        names = [field.name for field in dataclasses.fields(Schedule) if hasattr(self, field.name)]
-        return Schedule(**{name: getattr(self, name) for name in names})
-
-    @property
-    def simulation(self) -> Simulation:
-        """Which environments of the task are used."""
-        return Simulation()
-
-    @property
-    def task(self) -> Task | None:
-        """The task, without returns of scores 0 and 100 that the user or the data give."""
-        raise NotImplementedError
-
-    def resolved(self) -> Self:
-        """Returns the settings with all decided that they leave open; UserError for contradictions."""
-        return self._decided(self.config)
-
-    def _decided(self, config: ConfigDict) -> Self:
-        """Returns the settings with this config, from which come those that are None."""
-        decided = {}
-        known = settings_of(type(self))
-        for name in METHOD_SETTINGS.keys() & known.keys():
-            value = getattr(self, name)
-            decided[name] = config.get(name, known[name].usual) if value is None else value
-        hyperparameters = {name: value for name, value in config.items() if name not in METHOD_SETTINGS}
-        file = self.config_file or ConfigFile(None, self.config)
-        decided["given"] = frozenset(with_every_width(dict.fromkeys(self.given), hyperparameters))
-        return dataclasses.replace(self, config=ConfigDict(hyperparameters), config_file=file, **decided)
-
-    @property
-    def identity(self) -> Json:
-        """The settings that a run's numbers depend on; `resolved` must have decided what they leave open."""
-        known = settings_of(type(self))
-        values = {name: getattr(self, name) for name in known}
-        config = {name: value for name, value in self.config.to_dict().items() if name != "suite"}
-        return {
-            **{name: value for name, value in values.items() if known[name].is_recorded(value)},
-            "env_name": self.task.name if self.task else None,
-            "config": config,
-            "seeds": [self.seeds[0], self.seeds[-1]],
-            "max_steps": self.schedule.max_steps,
-            "evaluation_seed": EVALUATION_SEED,
-            **self.simulation._asdict(),
-        }
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class OfflineSettings(SimulationSettings, DataSettings, RunSettings):
-    """Settings of `xql-train-offline`."""
+    methods = OFFLINE
+    default_method = "xql"
 
     env_name: str | None = setting(
         None,
         TEXT,
         "Task: a name of D4RL or OGBench, pointmaze-{umaze,medium,large,large-rare}-v0, or MODULE:ID, which "
-        "MODULE registers with Gymnasium. If neither this "
-        f"flag nor --dataset is given, uses {DEFAULT_ENV_NAME}. With --dataset alone, nothing is evaluated.",
+        f"MODULE registers with Gymnasium. If neither this flag nor --dataset is given, {DEFAULT_ENV_NAME}. "
+        "With --dataset alone, nothing is evaluated.",
         theirs="env env_id env_names task tasks",
     )
     dataset: Sequence[str | Dataset] = setting(
@@ -206,26 +242,15 @@ class OfflineSettings(SimulationSettings, DataSettings, RunSettings):
         theirs="data file data_path dataset_path",
     )
     dataset_url: str | None = setting(None, TEXT, "Where to download the task's own dataset from.")
-    data_on: str = setting(
-        "auto",
-        one_of("auto", "device", "host"),
-        "device: the data are in its memory; host: streamed from the host's; auto: device if there is room.",
+    normalize_observations: bool = by_config(
+        False, EITHER, "Observations of mean 0 and standard deviation 1 (divided by 0.001 at least)."
     )
-    ramp: str = recorded(
-        "",
-        ANY,
-        "Hyperparameters that change with the update: 'beta=2:0.5' goes linearly from 2 to 0.5, "
-        "'beta=2:0.5@0.3:2' to 0.5 in the first 0.3 of --max_steps, and then back.",
-        neutral="",
+    scale_rewards: bool = by_config(True, EITHER, "Scale the rewards where IQL does, on locomotion.")
+    top_returns: float = by_config(
+        1.0, within(1e-6, 1), "Share of the transitions that is learned from, of the highest returns."
     )
     tuned: bool = setting(
         False, EITHER, "Apply the paper's per-dataset values (Table 4, in parentheses) to XQL."
-    )
-    background_evaluation: bool = setting(
-        False,
-        EITHER,
-        "Evaluate on the host's cores while training goes on: for accelerators. The numbers are the same; a "
-        "stop goes back to the step of an evaluation that is not over.",
     )
 
     @property
@@ -244,15 +269,245 @@ class OfflineSettings(SimulationSettings, DataSettings, RunSettings):
                 f"--env_name={task.name}: an online task, which has no dataset: xql-train-online "
                 "trains in it; to learn from data of your own give --dataset"
             )
-        config = self.config.copy_and_resolve_references()
-        if task:
-            check_suite(config, task)
-        if self.tuned:
-            values = tuned(config, task.name if task else None)
-            config.update({name: value for name, value in values.items() if name not in self.given})
-        resolved = self._decided(config)
-        return dataclasses.replace(resolved, env_name=task.name if task else None)
+        return super().resolved()
 
     @property
     def identity(self) -> Json:
         return {**super().identity, "dataset": [name_of(source) for source in self.dataset]}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Acting(Training):
+    """What every training has that acts in environments."""
+
+    unit = "step"
+
+    warmup_steps: int = by_config(
+        0,
+        COUNT_OR_NONE,
+        "Steps of random actions without updates: at the start, in fine-tuning after the hand-over.",
+    )
+    updates_per_step: float = by_config(
+        1.0, within(1e-6, 1_000), "Updates per step of the environment.", theirs="utd utd_ratio"
+    )
+    num_environments: int = recorded(1, within(1, 10_000), "Environments per member, stepped together.")
+    processes: bool = setting(False, EITHER, "Run each environment in a process of its own.")
+    environment_timeout: float = setting(
+        60.0,
+        AT_LEAST_ONE,
+        "With --processes, seconds to wait for an environment before the run is saved and ends.",
+    )
+    max_policy_lag: int = setting(
+        100, within(1, 1_000_000), "Most updates by which the policy that acts may lag behind the learner."
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Offline(FromData):
+    """The settings of `xql-train-offline`."""
+
+    command = "xql-train-offline"
+    function = "train"
+
+    data_on: str = setting(
+        "auto",
+        one_of("auto", "device", "host"),
+        "device: the data are in its memory; host: streamed from the host's; auto: device if there is room.",
+    )
+    ramp: str = recorded(
+        "",
+        ANY,
+        "Hyperparameters that change with the update: 'beta=2:0.5' goes linearly from 2 to 0.5, "
+        "'beta=2:0.5@0.3:2' to 0.5 in the first 0.3 of --max_steps, and then back.",
+        neutral="",
+    )
+    background_evaluation: bool = setting(
+        False,
+        EITHER,
+        "Evaluate on the host's cores while training goes on: for accelerators. The numbers are the same; a "
+        "stop goes back to the step of an evaluation that is not over.",
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Online(Acting):
+    """The settings of `xql-train-online`."""
+
+    command = "xql-train-online"
+    function = "train_online"
+    methods = ONLINE
+    default_method = "xsac"
+
+    env_name: str = setting(
+        "cartpole-swingup",
+        TEXT,
+        "Task: cheetah-run, HalfCheetah-v5, playground:CheetahRun, or MODULE:ID, which MODULE registers.",
+        theirs="env env_id env_names task tasks",
+    )
+    eval_interval: int = recorded(10_000, COUNT, "")
+    checkpoint_interval: int = setting(10_000, COUNT, "")
+    buffer_size: int = by_config(
+        1_000_000,
+        within(1, 100_000_000),
+        "Transitions that the replay buffer of each seed holds; the oldest are overwritten.",
+    )
+    on_divergence: str = recorded(
+        "freeze",
+        one_of("freeze", "restart"),
+        "What to do if a member's numbers stop being finite. freeze: keep its last finite state. restart: "
+        "begin with new networks and the same buffer; the summary says so.",
+    )
+    network: str = recorded(
+        "paper", one_of("paper", "small"), 'Size of the networks: "paper", or "small" for a laptop.'
+    )
+    bellman_error_interval: int = recorded(
+        5_000, COUNT_OR_NONE, "{Steps} between rows of bellman_errors.csv; 0: none."
+    )
+
+    @property
+    def task(self) -> Task:
+        return get_task(self.env_name)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Finetune(FromData, Acting):
+    """The settings of `xql-train-finetune`; `max_steps` counts environment steps."""
+
+    command = "xql-train-finetune"
+    function = "train_finetune"
+
+    checkpoint: str | None = setting(
+        None,
+        TEXT,
+        "A run of xql-train-offline, or RUN/checkpoints/STEP of it, to go on from: its learner, "
+        "hyperparameters, members, data and preprocessing.",
+    )
+    member: int | None = setting(
+        None, COUNT_OR_NONE, "With --checkpoint, its member, counted from 0. Default: all."
+    )
+    num_pretraining_steps: int = by_config(
+        1_000_000, within(0, 2**30), "Updates before the hand-over; none with --checkpoint."
+    )
+    offline_fraction: float | None = by_config(
+        None,
+        UNIT_INTERVAL,
+        "Share of the data in every minibatch after the hand-over, 0.5 in RLPD. None: data and online "
+        "transitions are drawn with equal probability, as in IQL.",
+        kind=float,
+    )
+    acting_temperature: float = by_config(
+        1.0,
+        within(0, 10),
+        "Scale of the policy's own spread while it collects; 0: its centre, by which it is evaluated.",
+    )
+    online: str = by_config(
+        "",
+        ANY,
+        "Hyperparameters that change at the hand-over: 'beta=0.5' sets another value, 'beta=1:0.2' goes "
+        "linearly from one to another over --max_steps.",
+    )
+    replay_buffer_size: int = recorded(
+        2_000_000,
+        within(1, 100_000_000),
+        "Transitions in the replay buffer, the data included unless there is an --offline_fraction.",
+    )
+    init_dataset_size: int | None = recorded(None, COUNT, "Transitions drawn from the data. Default: all.")
+    exploration_noise: float = recorded(
+        0.0, within(0, 10), "Standard deviation of Gaussian noise that is added to the policy's actions."
+    )
+
+    @property
+    def schedule(self) -> Schedule:
+        """The schedule of both phases."""
+        handover = self.num_pretraining_steps
+        return dataclasses.replace(super().schedule, max_steps=handover + self.max_steps, handover=handover)
+
+    def resolved(self) -> Self:
+        resolved = super().resolved()
+        if resolved.env_name is None:
+            raise UserError("fine-tuning needs an environment: give --env_name")
+        handover = 0 if self.checkpoint is not None else self.num_pretraining_steps
+        online = self.online if "online" in self.given else self._online_of_config()
+        return dataclasses.replace(resolved, num_pretraining_steps=handover, online=online)
+
+    def _online_of_config(self) -> str:
+        """Returns the config's changes at the hand-over, without those of what the user sets or sweeps."""
+        given, changes = {*dict(fields_given(self.sweep)), *self.given}, []
+        for name, value in fields_given(self.online):
+            if name in given:
+                LOG.info(f"{name} stays after the hand-over: --online={name}={value} was the config's")
+            else:
+                changes.append(f"{name}={value}")
+        return " ".join(changes)
+
+
+OF_OFFLINE = {name: one for name, one in settings_of(Finetune).items() if one.by_config}
+OF_ONLINE = {name: one for name, one in settings_of(Online).items() if one.by_config}
+METHOD_SETTINGS = OF_OFFLINE | OF_ONLINE  # those that methods and config files give defaults to
+# What a user may give for a method besides its hyperparameters.
+METHOD = Setting(None, TEXT, "The method, and after a plus its policy.", str, theirs="algo algorithm agent")
+EVERY_WIDTH = Setting(
+    None,
+    WIDTHS,
+    "Widths of the hidden layers of all networks.",
+    tuple,
+    theirs="hidden hidden_dim hidden_size hidden_sizes width",
+)
+
+
+def hyperparameters_of(method: str) -> dict[str, Setting]:
+    """Returns what a user may give for a method: its hyperparameters, and the widths of all networks."""
+    known = settings_of(make_learner(method))
+    has_widths = any(name.endswith("_hidden_dims") for name in known)
+    return known | ({"hidden_dims": EVERY_WIDTH} if has_widths else {})
+
+
+def with_every_width(values: Mapping[str, Any], known: Iterable[str]) -> dict[str, Any]:
+    """Returns the values with `hidden_dims`, if given, replaced by the widths of every network."""
+    others = {name: value for name, value in values.items() if name != "hidden_dims"}
+    if "hidden_dims" not in values:
+        return others
+    return {name: values["hidden_dims"] for name in known if name.endswith("_hidden_dims")} | others
+
+
+def settings_from(
+    kind: type[K],
+    file: ConfigFile,
+    values: Mapping[str, object],
+    given: Iterable[str] | None = None,
+    flag: str = "",
+) -> K:
+    """Returns the settings of a kind of training; UserError for a name or a value that cannot be.
+
+    Args:
+        file: the method, its hyperparameters, and the settings that a config file chooses.
+        values: settings and hyperparameters by name, which may be text; those left out are the config's.
+        given: the names of what the user gave; None: those of the values.
+        flag: what is before a name in messages, such as --.
+    """
+    method = file.config.algorithm
+    of_run, of_method = settings_of(kind), hyperparameters_of(method)
+    known = of_run | of_method
+    for name in values:
+        if name not in known:
+            raise UserError(f"{flag}{unknown_setting(name, known | {'method': METHOD}, method)}")
+    values = {
+        name: known[name].as_plain(known[name].checked(flag + name, one)) for name, one in values.items()
+    }
+    every = with_every_width(values, of_method)
+    if missing := [name for name in of_method if name not in file.config and name != "hidden_dims"]:
+        raise UserError(f"the config has no {missing[0]}, a field of {method}")
+    for name in file.config:
+        if name not in of_method and name not in METHOD_SETTINGS and name not in ("algorithm", "suite"):
+            raise unknown_setting(name, of_method, method)
+    changed = {**file.config, **every}
+    config = {name: changed[name] for name in of_method if name != "hidden_dims"}
+    by_file = [name for name, one in of_run.items() if one.by_config and name in file.config]
+    own = {name: changed[name] for name in (*by_file, *every) if name in of_run}
+    names = with_every_width(dict.fromkeys(values if given is None else given), of_method)
+    return kind(
+        config=ConfigDict({"algorithm": method, **config}),
+        config_file=file,
+        given=frozenset(names),
+        **own,
+    )

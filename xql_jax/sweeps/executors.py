@@ -16,13 +16,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
-from xql_jax.configuration import check_method
 from xql_jax.errors import Busy, UserError, needing
 from xql_jax.paths import located, paths_from_here
-from xql_jax.runs.acting_settings import ActingSettings
+from xql_jax.runs.config_files import check_method
 from xql_jax.runs.kinds import train_run
 from xql_jax.runs.machine import prepare_acting
-from xql_jax.runs.run_settings import RunSettings
+from xql_jax.runs.run_settings import Acting, Training
 from xql_jax.sweeps.plan import ABSENT, BEGUN, Cell, refreshed
 from xql_jax.sweeps.sweep_settings import SweepSettings
 from xql_jax.tasks import SUITES
@@ -76,7 +75,7 @@ def train_cells(
         plan = refreshed(plan, settings.save_dir)
 
 
-def work(settings: RunSettings, folder: str = ".", stop: StopSignals | None = None) -> Outcome:
+def work(settings: Training, folder: str = ".", stop: StopSignals | None = None) -> Outcome:
     """Trains the run with these settings, or goes on with it if it was begun before.
 
     If another process is training the run, waits for it: it may be a worker whose driver was killed.
@@ -90,7 +89,7 @@ def work(settings: RunSettings, folder: str = ".", stop: StopSignals | None = No
         os.chdir(located(folder))
         with paths_from_here():
             check_method(settings.config.algorithm, type(settings))  # imports a user's own
-            if isinstance(settings, ActingSettings):
+            if isinstance(settings, Acting):
                 prepare_acting()
             while not (stop and stop.received):
                 own = StopSignals()

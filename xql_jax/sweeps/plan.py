@@ -6,13 +6,6 @@ import json
 import re
 from collections.abc import Collection, Iterator, Sequence
 
-from xql_jax.configuration import (
-    ConfigFile,
-    choose_config,
-    field_names,
-    settings_in,
-    with_fields,
-)
 from xql_jax.data.dataset import SOURCE_PREFIXES
 from xql_jax.data.loading import cached_file, stamps
 from xql_jax.errors import UserError, nearest
@@ -20,12 +13,22 @@ from xql_jax.files import as_json
 from xql_jax.learners.fields import traced_names
 from xql_jax.learners.registry import OFFLINE, ONLINE, make_learner, method_of
 from xql_jax.paths import located
-from xql_jax.runs.acting_settings import FinetuneSettings, OnlineSettings
+from xql_jax.runs.config_files import choose_config
 from xql_jax.runs.folder import digests_of
 from xql_jax.runs.kinds import data_run_folder, job_of
 from xql_jax.runs.load import SavedRun, all_runs
-from xql_jax.runs.run_settings import OfflineSettings, RunSettings
-from xql_jax.settings import advice
+from xql_jax.runs.run_settings import (
+    METHOD_SETTINGS,
+    ConfigFile,
+    Finetune,
+    FromData,
+    Offline,
+    Online,
+    Training,
+    hyperparameters_of,
+    settings_from,
+)
+from xql_jax.settings import Setting, advice
 from xql_jax.sweeps.sweep_settings import SweepSettings
 from xql_jax.tasks import References, Task, get_task, references_given
 from xql_jax.training.members import fields_given
@@ -44,7 +47,7 @@ class Cell:
 
     dataset: str  # the task's name, with =FILE for the user's own data
     method: str  # METHOD+POLICY:FIELD=VALUE, as a user types it
-    settings: RunSettings
+    settings: Training
     members: int  # seeds times settings of the sweep
     steps: int  # of the whole run
     identity: Json  # the settings that define its run, without a digest of the data
@@ -126,17 +129,23 @@ def check_methods(methods: Sequence[str], known: Collection[str] = (*OFFLINE, *O
             raise UserError(f"--methods: unknown method {name!r}; nearest known: {nearest(name, known)}")
 
 
-def config_of(method: str, task: Task, finetune: bool, network: str = "paper") -> ConfigFile:
-    """Returns the file of the method's config for the task's suite, for fine-tuning if there is one."""
-    algorithm = re.split(FIELD_SEPARATOR, method)[0]
-    algorithm = "xql" if algorithm == TUNED else algorithm
-    kind: type[RunSettings] = FinetuneSettings if finetune else OfflineSettings
-    if method_of(algorithm) in ONLINE:
-        kind = OnlineSettings
-    return choose_config(kind, algorithm, env_name=task.name, network=network)
+def kind_for(method: str, finetune: bool) -> type[Training]:
+    """Returns the kind of training of METHOD[:FIELD=VALUE...]."""
+    if method_of(method.split(":")[0]) in ONLINE:
+        return Online
+    return Finetune if finetune else Offline
 
 
-def run_settings(dataset: str, method: str, grid: str, seeds: range, settings: SweepSettings) -> RunSettings:
+def config_for(method: str, task: Task, finetune: bool, network: str = "paper") -> ConfigFile:
+    """Returns the method's config for the task."""
+    name = re.split(FIELD_SEPARATOR, method)[0]
+    algorithm, tuned = ("xql", True) if name == TUNED else (name, False)
+    return choose_config(
+        kind_for(algorithm, finetune), algorithm, env_name=task.name, network=network, tuned=tuned
+    )
+
+
+def run_settings(dataset: str, method: str, grid: str, seeds: range, settings: SweepSettings) -> Training:
     """Returns the settings of one run of the sweep."""
     name, _, file = dataset.partition("=")
     algorithm, *fields = re.split(FIELD_SEPARATOR, method)
@@ -144,14 +153,12 @@ def run_settings(dataset: str, method: str, grid: str, seeds: range, settings: S
     if len(given) < len(fields):
         raise UserError(f"--methods={method}: gives a field twice: give it once")
     network = given.pop("network", "paper") if algorithm in ONLINE else "paper"
-    chosen = config_of(method, task, settings.finetune, network)
-    try:
-        config = with_fields(chosen.config, given)
-    except UserError as error:
-        raise UserError(f"--methods: {error}") from None
+    chosen, kind = (
+        config_for(method, task, settings.finetune, network),
+        kind_for(algorithm, settings.finetune),
+    )
     same = ("max_steps", "checkpoint_interval", "save_dir", "tqdm", "wandb", "wandb_project", "wandb_group")
     shared: Json = {one: getattr(settings, one) for one in same}
-    shared |= {"config": config, "config_file": chosen, "given": frozenset(given)}
     shared |= {"sweep": grid, "env_name": name, "resume": True}
     shared |= {
         "seed": seeds[0],
@@ -160,20 +167,25 @@ def run_settings(dataset: str, method: str, grid: str, seeds: range, settings: S
         "eval_interval": settings.eval_interval or max(1, settings.max_steps // 10),
         "eval_episodes": settings.eval_episodes or task.suite.eval_episodes,
     }
-    if algorithm in ONLINE:
+    if kind is Online:
         if file:
             raise UserError(f"--datasets={dataset}: {algorithm} learns online, from no file")
-        return OnlineSettings(**shared, network=network)
-    shared |= {"dataset": (file,) if file else (), "tuned": algorithm == TUNED}
-    if settings.finetune:
-        return FinetuneSettings(**shared | {"num_pretraining_steps": settings.num_pretraining_steps})
-    return OfflineSettings(**shared)
+        shared |= {"network": network}
+    else:
+        shared |= {"dataset": (file,) if file else (), "tuned": algorithm == TUNED}
+    if kind is Finetune and settings.num_pretraining_steps is not None:
+        shared |= {"num_pretraining_steps": settings.num_pretraining_steps}
+    try:
+        return settings_from(kind, chosen, {**shared, **given}, given)
+    except UserError as error:
+        raise UserError(f"--methods: {error}") from None
 
 
 def _check_swept(settings: SweepSettings, datasets: Sequence[str], methods: Sequence[str]) -> None:
     task = get_task(datasets[0].partition("=")[0])
-    configs = [config_of(method, task, settings.finetune).config for method in methods]
-    known = {name: one for config in configs for name, one in settings_in(config).items()}
+    known: dict[str, Setting] = {}
+    for method in methods:
+        known |= _fields_of(config_for(method, task, settings.finetune))
     for name, values in fields_given(settings.sweep):
         listed = values.split(",")
         if len(set(listed)) < len(listed):
@@ -182,17 +194,23 @@ def _check_swept(settings: SweepSettings, datasets: Sequence[str], methods: Sequ
             raise UserError(f"--sweep: no method asked for has {name!r}; {advice(name, known)}")
 
 
+def _fields_of(file: ConfigFile) -> dict[str, Setting]:
+    """Returns what METHOD:FIELD=VALUE may set: what a config file may choose."""
+    settings = {name: one for name, one in METHOD_SETTINGS.items() if name in file.config}
+    return settings | hyperparameters_of(file.config.algorithm)
+
+
 def _variants(method: str, dataset: str, settings: SweepSettings) -> Iterator[tuple[str, str]]:
     """Yields pairs (method with fields, grid), one for each run that the sweep needs of a method.
 
     Static fields need a program for each value, so each combination of theirs is a run. Traced fields share
     a program, so they form the grid of a run. Fields that the method does not have are left out.
     """
-    config = config_of(method, get_task(dataset.partition("=")[0]), settings.finetune).config
-    traced = traced_names(make_learner(config.algorithm))
+    file = config_for(method, get_task(dataset.partition("=")[0]), settings.finetune)
+    traced = traced_names(make_learner(file.config.algorithm))
     parts = fields_given(settings.sweep)
     grid = " ".join(f"{name}={values}" for name, values in parts if name in traced)
-    static = {*field_names(config)} - {*traced}
+    static = {*_fields_of(file)} - {*traced}
     own = [[f"{name}={one}" for one in values.split(",")] for name, values in parts if name in static]
     for chosen in itertools.product(*own):
         yield ":".join((method, *chosen)), grid
@@ -213,7 +231,7 @@ def _record_of(cell: Cell, records: Sequence[SavedRun]) -> SavedRun | None:
         if theirs == ours and is_own and not record.content.get("given_references"):
             same.append(record)
     settings = cell.settings
-    now = stamps(settings.task, settings.dataset) if isinstance(settings, OfflineSettings) else None
+    now = stamps(settings.task, settings.dataset) if isinstance(settings, FromData) else None
     if now is None:
         names = cell.identity.get("dataset")
         same = [record for record in same if record.content.get("dataset") == names]
@@ -228,10 +246,10 @@ def _record_of(cell: Cell, records: Sequence[SavedRun]) -> SavedRun | None:
     return same[0] if same else None
 
 
-def _missing(settings: RunSettings) -> str:
+def _missing(settings: Training) -> str:
     """Returns the path of the run's data file if it does not exist, and nothing here would make it."""
     task = settings.task
-    if not isinstance(settings, OfflineSettings) or task is None:
+    if not isinstance(settings, FromData) or task is None:
         return ""
     files = [file for file in settings.dataset if isinstance(file, str)]
     if files and files[0].startswith(SOURCE_PREFIXES):

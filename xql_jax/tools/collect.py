@@ -32,7 +32,7 @@ from xql_jax.errors import UserError, needing
 from xql_jax.jax_settings import settings_of_jax
 from xql_jax.outputs import alone_at, check_output, writing_output
 from xql_jax.runs.machine import versions
-from xql_jax.runs.run_settings import SimulationSettings
+from xql_jax.runs.run_settings import Simulated
 from xql_jax.settings import (
     ANY,
     COUNT,
@@ -72,7 +72,7 @@ REFERENCE_STREAM = 1  # the stream of random numbers of the episodes that measur
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CollectionSettings(ToolSettings, SimulationSettings):
+class CollectionSettings(ToolSettings, Simulated):
     """Settings of `xql-collect`."""
 
     random_return: float | None = setting(

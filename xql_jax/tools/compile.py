@@ -28,7 +28,7 @@ from xql_jax.jax_settings import check_matmul_precision, settings_of_jax
 from xql_jax.runs.job import Job
 from xql_jax.runs.offline import offline_job
 from xql_jax.runs.run_data import load_data
-from xql_jax.runs.run_settings import OfflineSettings
+from xql_jax.runs.run_settings import Offline
 from xql_jax.settings import (
     ANY,
     EITHER,
@@ -101,7 +101,7 @@ SPECS_BY_KIND = {
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CompileSettings(OfflineSettings):
+class CompileSettings(Offline):
     """Settings of `xql-compile`: those of `xql-train-offline`, and the devices to compile for."""
 
     topology: str = setting(

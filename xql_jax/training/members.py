@@ -12,10 +12,10 @@ import numpy as np
 from xql_jax.errors import UserError
 from xql_jax.learners import fields
 from xql_jax.learners.fields import check_value, with_hyperparameters
-from xql_jax.method_settings import DataSettings
 from xql_jax.settings import advice, settings_of
 from xql_jax.types import Array
 
+OF_RUNS = ("hidden_dims", "batch_size", "n_step", "action_chunk")  # which a sweep of programs varies
 Tree = TypeVar("Tree")
 
 
@@ -60,9 +60,8 @@ def numbers_given(
     for name, values in fields_given(text):
         given = f"{name}={values}"
         if name not in known:
-            apart = {"hidden_dims", *settings_of(learner), *settings_of(DataSettings)}
             hint = advice(name, known)
-            if name in apart:
+            if name in settings_of(learner) or name in OF_RUNS:
                 hint = f"xql-sweep --methods=METHOD:{name}=VALUE,... trains a run for each value"
             raise UserError(f"{flag} cannot {verb} {name!r}; {hint}")
         if name in seen:

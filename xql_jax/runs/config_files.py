@@ -2,14 +2,15 @@
 
 A file's `get_config(text)` returns the config of METHOD[+POLICY][@TAG...]: xql@antmaze-umaze-v0@tuned. Tags
 are the task, and what is done: `finetune`, `tuned` (Table 4), `small` (networks for a laptop). A config is
-flat: `algorithm` and `suite` say what it is for, and all else are hyperparameters and settings of
-`method_settings.py`, by name. Its values come in layers, of which later ones win: the fields' own defaults,
-the method's (`Method`), the file's rows, its rows for the tags. After these come what the user gives, and
---sweep.
+flat: `algorithm` and `suite` say what it is for, and all else are hyperparameters and the settings of a run
+that are declared by `by_config`, by name. Its values come in layers, of which later ones win: the fields' own
+defaults, the method's (`Method`), the file's rows, its rows for the tags. After these come what the user
+gives, and --sweep.
 """
 
 import functools
 import inspect
+import os
 import re
 import runpy
 from collections.abc import Mapping
@@ -27,10 +28,21 @@ from xql_jax.learners.registry import (
     method_named,
     method_of,
 )
-from xql_jax.method_settings import METHOD_SETTINGS, BufferSettings, FinetuningSettings
 from xql_jax.paths import located
-from xql_jax.settings import settings_of, values_of
-from xql_jax.tasks import SUITES, own_attribute
+from xql_jax.runs.run_settings import (
+    DEFAULT_ENV_NAME,
+    METHOD_SETTINGS,
+    OF_OFFLINE,
+    OF_ONLINE,
+    ConfigFile,
+    Finetune,
+    Offline,
+    Online,
+    Training,
+    with_every_width,
+)
+from xql_jax.settings import values_of
+from xql_jax.tasks import OWN, SUITES, Task, get_task, name_in_dm_control, own_attribute
 
 # Values by who has them: "all" methods, the "in_sample" ones and users' own, or names of methods by spaces.
 Rows = Mapping[str, Mapping[str, Any]]
@@ -57,11 +69,8 @@ def config_of(
     method = method_of(name)
     if ":" in method:
         own_attribute(method, "--method")  # imports it: a user named it, not a file of a run
-    recipe, settings = (
-        method_named(method),
-        settings_of(BufferSettings if method in ONLINE else FinetuningSettings),
-    )
-    values = {one: setting.usual for one, setting in settings.items()} | values_of(make_learner(name))
+    recipe, of_runs = method_named(method), OF_ONLINE if method in ONLINE else OF_OFFLINE
+    values = {one: setting.default for one, setting in of_runs.items()} | values_of(make_learner(name))
     config = ConfigDict({"algorithm": name, "suite": suite, **values}).lock()
     config.update(recipe.settings)
     given = [one for start, one in (when or {}).items() if any(tag.startswith(start) for tag in tags)]
@@ -95,18 +104,10 @@ def of_table_4(method: str, task: str, tuned: Rows) -> Mapping[str, Any]:
     return tuned[task]
 
 
-def with_every_width(values: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the values with `hidden_dims`, if given, replaced by the widths of every network."""
-    others = {name: value for name, value in values.items() if name != "hidden_dims"}
-    if "hidden_dims" not in values:
-        return others
-    return {name: values["hidden_dims"] for name in known if name.endswith("_hidden_dims")} | others
-
-
 @functools.cache
 def shipped(folder: str) -> Path:
     """Returns the path of `configs` or `experiments`: in the installed package, or next to it in a clone."""
-    package = Path(__file__).resolve().parent
+    package = Path(__file__).resolve().parents[1]
     installed = package / folder
     return installed if installed.is_dir() else package.parent / folder
 
@@ -132,7 +133,7 @@ def file_for_suite(suite: str) -> str:
     return f"{SUITES[suite].config if suite in SUITES else suite}{ENDING}.py"
 
 
-def load(file: Path, method: str | None = None, *tags: str) -> ConfigDict:
+def config_in(file: Path, method: str | None = None, *tags: str) -> ConfigDict:
     """Returns the config that the file gives for METHOD[+POLICY], or for its own default, and tags.
 
     Raises:
@@ -155,3 +156,80 @@ def load(file: Path, method: str | None = None, *tags: str) -> ConfigDict:
     if method and config.algorithm != method:
         raise UserError(f"--config={file}: gives a config of {config.algorithm}: leave out {method}")
     return config
+
+
+def choose_config(
+    kind: type[Training],
+    method: str | None = None,
+    config: str | None = None,
+    *,
+    env_name: str | None = None,
+    has_data: bool = False,
+    network: str = "paper",
+    tuned: bool = False,
+) -> ConfigFile:
+    """Returns what the file that a user means gives for the method and the task.
+
+    Args:
+        kind: of training.
+        method: METHOD or METHOD+POLICY. None: that of `config`, or the kind's default.
+        config: FILE or FILE:METHOD, see `find_config`. None: the file for the method and the task's suite.
+        env_name: the task. None: the default task, or data alone.
+        has_data: whether there are data of the user's own.
+        network: of online methods, the size of their networks.
+        tuned: whether Table 4's values for the task are wanted.
+    Raises:
+        UserError: if there is no such method, task or file, or they contradict each other.
+    """
+    drive, path = os.path.splitdrive(config or "")  # the drive has a colon, too, on Windows
+    file, _, own = path.partition(":")
+    for name in (method, own):
+        if name:
+            check_method(name, kind)
+    if method and own and own != method:
+        raise UserError(f"--method={method}: --config={config} names another method: leave out one")
+    is_online, chosen, task = issubclass(kind, Online), own or method, None
+    if not env_name and not has_data:
+        env_name = kind().env_name or DEFAULT_ENV_NAME
+    if env_name and (":" not in env_name or is_online):  # else the user's own, which the run imports
+        task = get_task(env_name)
+    suite = task.suite.name if task else OWN.name
+    tags = [name_in_dm_control(task) if task else env_name or ""]
+    tags += ["finetune"] * issubclass(kind, Finetune) + ["small"] * (network == "small")
+    if config is None:
+        found = shipped("configs") / (f"online{ENDING}.py" if is_online else file_for_suite(suite))
+        chosen = chosen or kind.default_method
+    else:
+        found = find_config(drive + file)
+    untuned = config_in(found, chosen, *tags)
+    check_method(untuned.algorithm, kind)
+    if task and not is_online:
+        check_suite(untuned, task)
+    if tuned and not tags[0]:
+        raise UserError("--tuned needs --env_name: its values are those of a task")
+    return ConfigFile(found, config_in(found, chosen, *tags, "tuned") if tuned else untuned, untuned)
+
+
+def check_suite(config: ConfigDict, task: Task) -> None:
+    """Raises UserError if the config is for tasks of other suites, which have a file of their own."""
+    suite = task.suite.name
+    file = file_for_suite(suite)
+    if file != file_for_suite(config.suite) and not task.suite.takes_any_config:
+        raise UserError(
+            f"--config is for {config.suite}, and {task.name} is of the suite {suite}: give "
+            f"configs/{file}, or in a file of your own config_of(text, {suite!r})"
+        )
+
+
+def check_method(method: str, kind: type[Training]) -> None:
+    """Raises UserError unless METHOD or METHOD+POLICY is one of the kind's; the line says what trains it."""
+    name = method_of(method)
+    if ":" in name:
+        own_attribute(name, "--method")  # imports it: a user named it, not a file of a run
+    if name in kind.methods:
+        return
+    hint = f"nearest known: {nearest(name, kind.methods)}"
+    for other in (Offline, Online):
+        if name in other.methods:
+            hint = f"{other.command} trains it, in Python xql_jax.{other.function}"
+    raise UserError(f"unknown method {name!r} here: {hint}")
