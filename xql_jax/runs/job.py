@@ -110,7 +110,7 @@ def request(settings: Training) -> str:
     return f"{settings.config.algorithm}: {_all_steps(settings)}, {numbers}"
 
 
-def _all_steps(settings: RunSettings) -> str:
+def _all_steps(settings: Training) -> str:
     return counted(settings.schedule.max_steps, settings.unit, settings.schedule.handover)
 
 

@@ -22,7 +22,7 @@ from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.rollout.scores import counted
 from xql_jax.runs.folder import RunFolder
 from xql_jax.runs.job import Job, log_settings
-from xql_jax.runs.run_settings import EVALUATION_SEED, FromData
+from xql_jax.runs.run_settings import EVALUATION_SEED, FromData, Training
 from xql_jax.tasks import Task
 from xql_jax.training.loop import RowCallback, TrainingLoop
 from xql_jax.training.population import Population
@@ -38,7 +38,7 @@ class Summary:
     """How a training ended."""
 
     path: Path  # of the run's folder
-    settings: RunSettings
+    settings: Training
     content: Json  # of summary.json
     had_ended: bool = False  # before, so that nothing was done
     stopped_by: signal.Signals | None = None  # the signal that ended it before its last step
