@@ -151,9 +151,9 @@ def descent(rule: gumbel.ClipRule, start: float, steps: int) -> np.ndarray:
 
 @styled()
 def picture() -> Figure:
-    """One example's pull on V; V that starts above all targets; V on AntMaze by combination."""
+    """One example's pull on V; V that starts above all targets; V on pen by combination."""
     drawing = Figure(figsize=(10, 3.4), layout="constrained")
-    force, from_above, antmaze = drawing.subplots(1, 3)
+    force, from_above, pen = drawing.subplots(1, 3)
     z = np.linspace(-10, 6.5, 400)
     for name, colour in RULES.items():
         rule = gumbel.CLIP_RULES[name]
@@ -166,16 +166,16 @@ def picture() -> Figure:
     from_above.axhspan(-1, 1, color=SOFT, alpha=0.2, label="targets")
     from_above.set(xlabel="gradient steps", ylabel="V", title="V that starts above")
     for combination, colour in zip(COMBINATIONS, (VERMILION, BLUE, "#CC79A7", "#009E73"), strict=True):
-        rows = [row for row in read("values") if row["task"].startswith("antmaze-medium")]
+        rows = [row for row in read("values") if row["task"].startswith("pen")]
         mine = [row for row in rows if (row["clip_rule"], row["critic_loss"]) == combination]
         for seed in sorted({row["seed"] for row in mine}):
             of_seed = [(int(row["step"]), float(row["value"])) for row in mine if row["seed"] == seed]
             steps, values = zip(*of_seed, strict=True)
             label = ", ".join(combination) if seed == mine[0]["seed"] else None
-            antmaze.plot(steps, values, color=colour, label=label)
-    antmaze.axhline(0, color=SOFT, linewidth=0.8)
-    antmaze.set(xlabel="updates", ylabel="mean V", title="antmaze-medium, β = 0.6")
-    for axes in (force, from_above, antmaze):
+            pen.plot(steps, values, color=colour, label=label)
+    pen.axhline(0, color=SOFT, linewidth=0.8)
+    pen.set(xlabel="updates", ylabel="mean V", title="V on pen, half of the data random")
+    for axes in (force, from_above, pen):
         axes.legend(fontsize=7)
     return drawing
 

@@ -14,7 +14,7 @@ SLOWER = {"actor_lr": 2e-4, "value_lr": 2e-4, "critic_lr": 2e-4}
 THREE_LAYERS = {"actor_hidden_dims": (256,) * 3, "critic_hidden_dims": (256,) * 3}
 ROWS = {
     "in_sample": {"awr_temperature": 10.0},
-    # Squared errors, which Eq. 14 prints, let V run away twice as soon: docs/choosing-beta.md.
+    # Their code has both on all tasks. Here V spans 100, so targets may be far: docs/choosing-beta.md.
     XQL: {"beta": 0.6, "clip": 7.0, "clip_rule": "above", "critic_loss": "huber"}
     | {"layer_norm": True, "decay_actor_lr": False},
     "iql": {"expectile": 0.9},

@@ -3,18 +3,20 @@
   python docs/site/claims.py
 
 In the text, {{METHOD@TASK}} becomes the mean of the last scores over seeds with its 95% interval, and
-{{METHOD@TASK - METHOD@TASK}} their difference with Welch's, bold where that excludes 0. METHOD@TASK:BETA has
-the seeds with that beta. {{area METHOD@TASK}} and {{area METHOD@TASK - METHOD@TASK}} are the same of the mean
-score of all evaluations: the area under the learning curve. {{law METHOD@TASK}} is the mean over seeds of the
-Gumbel's log-likelihood less the Gaussian's in bellman_errors.csv, with Student's interval. {{gain FILE STEP}}
-is the last score less that at the step, in pairs of seeds, with Student's interval, and {{gain FILE - FILE
-STEP}} the difference of two, with Welch's. {{nearer METHOD@TASK}} is in how many of the runs that {{law
-METHOD@TASK}} is of it is above 0. {{theory CLAIM: CASE}} is one of theory.csv. {{speed METHOD}} is the mean
-of its updates per second over XQL's beside it in speed.csv, with Student's interval. Over the tasks of the
-methods' group (offline: the picture's {{tasks}}), {{P METHOD - METHOD}} is the probability of improvement,
-{{IQM METHOD}} the interquartile mean, {{mean METHOD}} the mean, {{holds METHOD - METHOD}} on how many tasks
-the difference's interval is above 0, and {{Holm METHOD - METHOD}} on how many it stays so after Holm's
-correction for that number of tasks.
+{{METHOD@TASK - METHOD@TASK}} their difference with Welch's, bold where that excludes 0. METHOD@TASK:BETA
+has the seeds with that beta. {{area METHOD@TASK}} and {{area METHOD@TASK - METHOD@TASK}} are the same of
+the mean score of all evaluations: the area under the learning curve. {{law METHOD@TASK}} is the mean over
+seeds of the Gumbel's log-likelihood less the Gaussian's in bellman_errors.csv, with Student's interval.
+{{losses TASK CLIP Q}} is the mean of the last scores in losses/scores.csv, and {{losses TASK CLIP Q - CLIP
+Q}} the difference of two, with Welch's interval. {{gain FILE STEP}} is the last score less that at the
+step, in pairs of seeds, with Student's interval, and {{gain FILE - FILE STEP}} the difference of two, with
+Welch's. {{nearer METHOD@TASK}} is in how many of the runs that {{law METHOD@TASK}} is of it is above 0.
+{{theory CLAIM: CASE}} is one of theory.csv. {{speed METHOD}} is the mean of its updates per second over
+XQL's beside it in speed.csv, with Student's interval. Over the tasks of the methods' group (offline: the
+picture's {{tasks}}), {{P METHOD - METHOD}} is the probability of improvement, {{IQM METHOD}} the
+interquartile mean, {{mean METHOD}} the mean, {{holds METHOD - METHOD}} on how many tasks the difference's
+interval is above 0, and {{Holm METHOD - METHOD}} on how many it stays so after Holm's correction for that
+number of tasks.
 A test compares the page with what this would write.
 """
 
@@ -137,6 +139,14 @@ def log_likelihoods(cell: str) -> np.ndarray:
     return np.array(of_law["Gumbel"]) - np.array(of_law["Gaussian"])
 
 
+def by_losses(task: str, clip_rule: str, critic_loss: str) -> np.ndarray:
+    """Returns f64[seeds], the last scores of XQL with this clip and this loss of Q."""
+    setting = {"task": task, "clip_rule": clip_rule, "critic_loss": critic_loss}
+    rows = [row for row in read("losses/scores") if setting.items() <= row.items()]
+    last = max(int(row["step"]) for row in rows)
+    return np.array([float(row["value"]) for row in rows if int(row["step"]) == last])
+
+
 def tasks_of(method: str) -> tuple[str, ...]:
     return next(tasks for tasks, methods in GROUPS if method in methods)
 
@@ -186,6 +196,10 @@ def figure(words: str) -> str:
             turns = [row for row in read("speed") if row["method"] == method]
             ratios = [float(turn["updates_per_second"]) / float(turn["of_xql"]) for turn in turns]
             return "{:.2f} ± {:.2f}".format(*mean_and_interval(np.array(ratios)))
+        case ["losses", task, *one, "-", clip_rule, critic_loss]:
+            return changed(*difference(by_losses(task, *one), by_losses(task, clip_rule, critic_loss)))
+        case ["losses", task, clip_rule, critic_loss]:
+            return "{:.1f} ± {:.1f}".format(*mean_and_interval(by_losses(task, clip_rule, critic_loss)))
         case ["law", cell]:
             mean, half = mean_and_interval(log_likelihoods(cell))
             return changed(mean, mean - half, mean + half, digits=3)
