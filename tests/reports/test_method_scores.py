@@ -123,7 +123,7 @@ def test_unfinished_runs_count_only_where_nothing_has_finished():
     (score,) = method_scores([member(0, 5.0), unfinished])
     assert (score.last, score.note) == ((5.0,), "")
     (score,) = method_scores([unfinished])
-    assert (score.last, score.note) == ((50.0,), "unfinished at 10 of 3,000 updates")
+    assert (score.last, score.note) == ((50.0,), "unfinished after 10 updates of 3,000 updates")
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from xql_jax.rollout.evaluation import EpisodeResults
-from xql_jax.rollout.scores import agreement, describe_episodes, mean_and_interval, shown
+from xql_jax.rollout.scores import agreement, counted, describe_episodes, mean_and_interval, shown
 from xql_jax.tasks import get_task
 
 
@@ -78,3 +78,16 @@ def test_the_interval_holds_the_truth_19_times_of_20():
     independent = generator.standard_normal((1000, 2, 30))
     p_values = [agreement(*sample).p_value for sample in independent]
     assert stats.kstest(p_values, "uniform").pvalue > 0.01
+
+
+@pytest.mark.parametrize(
+    ("step", "handover", "words"),
+    [
+        (1600, None, "1,600 steps"),
+        (600, 0, "600 steps"),
+        (150, 200, "150 updates"),
+        (800, 200, "200 updates + 600 steps"),
+    ],
+)
+def test_updates_and_steps_are_counted_apart(step, handover, words):
+    assert counted(step, "step", handover) == words
