@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from xql_jax.rollout.evaluation import EpisodeResults
-from xql_jax.rollout.scores import agreement, counted, describe_episodes, mean_and_interval, shown
+from xql_jax.rollout.scores import agreement, describe_episodes, mean_and_interval, shown, steps_in_words
 from xql_jax.tasks import get_task
 
 
@@ -90,4 +90,4 @@ def test_the_interval_holds_the_truth_19_times_of_20():
     ],
 )
 def test_updates_and_steps_are_counted_apart(step, handover, words):
-    assert counted(step, "step", handover) == words
+    assert steps_in_words(step, "step", handover) == words

@@ -58,7 +58,7 @@ def test_what_cannot_be_read_is_told(unbroken, tmp_path):
         _ = load_run(unbroken.path, 7).states
     content = read_record(unbroken.path / "config.json")
     write_record(tmp_path / "config.json", {**content, "config": {"algorithm": "zql"}})
-    with pytest.raises(UserError, match=r"config\.json: of another version .*'zql'"):
+    with pytest.raises(UserError, match=r"config\.json: made by xql_jax .*'zql'"):
         _ = load_run(tmp_path).learner
 
 

@@ -13,7 +13,7 @@ from xql_jax.outputs import check_output, write_output
 from xql_jax.paths import as_written, located
 from xql_jax.reports.printed_tables import PaperTable
 from xql_jax.reports.score_table import ScoreTable, latex_table, markdown_table, text_table
-from xql_jax.rollout.scores import counted
+from xql_jax.rollout.scores import steps_in_words
 from xql_jax.runs.machine import other_code, prepare_acting
 from xql_jax.sweeps.executors import Executor, Outcome, in_process, ray_tasks, train_cells
 from xql_jax.sweeps.plan import ABSENT, BEGUN, FINISHED, NO_DATA, Cell, make_plan, refreshed
@@ -109,7 +109,7 @@ def _print_plan(plan: Sequence[Cell]) -> None:
         )
         if cell.state != FINISHED:
             left, updates = cell.steps - cell.step, (cell.settings.schedule.handover or 0) - cell.step
-            steps = counted(left * cell.members, cell.settings.unit, max(0, updates) * cell.members)
+            steps = steps_in_words(left * cell.members, cell.settings.unit, max(0, updates) * cell.members)
             what += f", {steps} of {cell.members} members"
         print(f"  {cell}: {what}")
     ended = [(cell, cell.record) for cell in plan if cell.state == FINISHED and cell.record]

@@ -19,7 +19,7 @@ from xql_jax.reports.run_summary import (
     varying_names,
 )
 from xql_jax.reports.score_table import Entry
-from xql_jax.rollout.scores import counted
+from xql_jax.rollout.scores import steps_in_words
 from xql_jax.tasks import References
 
 FOLDERS_HELP = "folders of runs, or folders that contain runs"  # what commands read
@@ -265,7 +265,7 @@ def _how_far(members: Sequence[RunMember]) -> str:
     run = members[0].run
     how = "stopped early" if run.status == "finished" else run.status
     step = min(member.steps[-1] for member in members)
-    done, planned = (counted(each, run.unit, run.handover) for each in (step, run.max_steps))
+    done, planned = (steps_in_words(each, run.unit, run.handover) for each in (step, run.max_steps))
     return f"{how} after {done} of {planned}"
 
 

@@ -124,7 +124,7 @@ def agreement(statistic: np.ndarray, scores: np.ndarray) -> Agreement:
     return Agreement(n, rho, low, high, p_value, regret)
 
 
-def counted(step: int, unit: str, handover: int | None = None) -> str:
+def steps_in_words(step: int, unit: str, handover: int | None = None) -> str:
     """Returns how far a training is, such as '600 steps'; with a hand-over '200 updates + 400 steps'."""
     if not handover:
         return f"{step:,} {unit}s"

@@ -13,7 +13,7 @@ from xql_jax.errors import UserError, needing
 from xql_jax.learners.fields import hyperparameters
 from xql_jax.learners.registry import FIRST_PHASES, LEADING, method_of
 from xql_jax.paths import located
-from xql_jax.rollout.scores import counted
+from xql_jax.rollout.scores import steps_in_words
 from xql_jax.runs.folder import RunFolder, run_label
 from xql_jax.runs.run_settings import FromData, Training
 from xql_jax.settings import as_typed
@@ -111,7 +111,7 @@ def request(settings: Training) -> str:
 
 
 def _all_steps(settings: Training) -> str:
-    return counted(settings.schedule.max_steps, settings.unit, settings.schedule.handover)
+    return steps_in_words(settings.schedule.max_steps, settings.unit, settings.schedule.handover)
 
 
 def folder_of(

@@ -27,7 +27,7 @@ from xql_jax.logs.csv_rows import Row, parse_rows
 from xql_jax.paths import as_written, located
 from xql_jax.reports.run_summary import ONLINE_TRAINING
 from xql_jax.rollout.acting import Act, deciding, deterministic_policy, finite_policy, open_loop
-from xql_jax.rollout.scores import counted
+from xql_jax.rollout.scores import steps_in_words
 from xql_jax.runs.folder import defining, kind_of, read_config, read_summary, settings_by_name
 from xql_jax.runs.run_settings import HORIZON
 from xql_jax.tasks import References, Task, get_task, module_to_run, referenced
@@ -289,7 +289,7 @@ class SavedRun:
     @property
     def how_far(self) -> str:
         """The steps that are done, in words."""
-        return counted(self.step, self.unit, self.handover)
+        return steps_in_words(self.step, self.unit, self.handover)
 
     def policy(
         self, members: Sequence[Member] | None = None, report: Callable[[int], object] | None = None

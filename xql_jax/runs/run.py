@@ -19,7 +19,7 @@ from xql_jax.logs.csv_rows import Row, parse_rows
 from xql_jax.reports.run_summary import summarize
 from xql_jax.rollout.acting import prepared
 from xql_jax.rollout.evaluation import Evaluator
-from xql_jax.rollout.scores import counted
+from xql_jax.rollout.scores import steps_in_words
 from xql_jax.runs.folder import RunFolder
 from xql_jax.runs.job import Job, log_settings
 from xql_jax.runs.run_settings import EVALUATION_SEED, FromData, Training
@@ -46,7 +46,7 @@ class Summary:
     @property
     def how_far(self) -> str:
         """The steps that are done, in words."""
-        return counted(self.content["step"], self.settings.unit, self.settings.schedule.handover)
+        return steps_in_words(self.content["step"], self.settings.unit, self.settings.schedule.handover)
 
 
 @contextlib.contextmanager
@@ -113,7 +113,7 @@ def train_and_summarize(
         log_settings(job)
         if step := loop.progress.step:
             done, all_steps = (
-                counted(each, settings.unit, settings.schedule.handover)
+                steps_in_words(each, settings.unit, settings.schedule.handover)
                 for each in (step, settings.schedule.max_steps)
             )
             LOG.info(f"resuming after {done} of {all_steps}")

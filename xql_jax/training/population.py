@@ -18,7 +18,6 @@ from jax.sharding import PartitionSpec, Sharding
 
 from xql_jax.jax_settings import settings_of_jax
 from xql_jax.learners.fields import hyperparameters, traced_names, with_hyperparameters
-from xql_jax.learners.parts import as_kept, in_few_kernels
 from xql_jax.pytrees import select_leaves
 from xql_jax.rollout.acting import Act, deterministic_policy, finite_policy
 from xql_jax.training.checkpoints import Progress
@@ -236,6 +235,8 @@ class Population(abc.ABC):
 
     def program(self, group: Group) -> Any:
         """Returns the jitted function that maps `train_member` over the members of a group."""
+        from xql_jax.learners.parts import as_kept, in_few_kernels  # `--help` does without its optax
+
         own, ahead = None if self.shares_data else 0, 1
         if self.together:
             room = AHEAD_BYTES // (group.per_device * self._minibatch_bytes)
