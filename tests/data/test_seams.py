@@ -178,3 +178,25 @@ def test_time_limits_among_falls_are_told():
     assert not suspicions(
         from_arrays(joined([episode.arrays() for episode in episodes("timeout")]), "arrays")
     )
+
+
+def test_episodes_that_go_on_after_a_goal_are_told_and_short_ones_are_not():
+    """In rows nothing says where a terminal led: an episode went on if no reset is seen there."""
+    rows = transitions("timeout", **ROWS)
+    del rows["next_observations"]
+    step = np.arange(len(rows["rewards"]))
+    (told,) = suspicions(from_arrays(rows | {"terminals": (step % 9 > 5) & ~rows["timeouts"]}, "arrays"))
+    assert "terminals follow a terminal" in told
+    short = [Walk(seed, 1 + 15 * (seed % 4 == 0), "terminal") for seed in range(80)]
+    rows = joined([episode.arrays() for episode in short])
+    for name in ("next_observations", "ends", "starts", "episodes", "steps", "masks"):
+        del rows[name]
+    assert not [line for line in suspicions(from_arrays(rows, "arrays")) if "follow" in line]
+
+
+def test_rows_that_only_reset_are_told_in_no_order_too():
+    rows = joined([episode.arrays() for episode in with_resets(walks("terminal"))])
+    order = np.random.default_rng(0).permutation(len(rows["rewards"]))
+    names = ("observations", "actions", "rewards", "next_observations", "terminals")
+    told = suspicions(from_arrays({name: rows[name][order] for name in names}, "arrays"))
+    assert "39 transitions begin where a terminal ended" in told[1]

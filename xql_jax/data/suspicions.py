@@ -76,16 +76,7 @@ def _terminals(dataset: Dataset, task: Task | None) -> Iterator[str]:
     rewards, terminals, lengths = dataset.batch.rewards, _terminal(dataset), dataset.trajectory_lengths()
     last = np.flatnonzero(dataset.ends)
     longer = last[terminals[last] & (lengths > 1)]  # terminals of trajectories with more than one step
-    again = np.flatnonzero(terminals[1:] & terminals[:-1] & dataset.begins[1:]) + 1
-    goes_on = dataset.batch.next_observations[again - 1] == dataset.batch.observations[again]
-    again = again[goes_on.all(axis=1)]
-    if 10 * len(again) > np.count_nonzero(terminals) and lengths.max() > 1:
-        yield (
-            f"{len(again):,} of {terminals.sum():,} terminals follow a terminal, the first at transition "
-            f"{again[0]:,}: they are episodes of one step, or an episode went on after its goal, as in "
-            "AntMaze; then lengths and returns here are those of its parts"
-        )
-    elif len(longer) > 1 and (rewards[longer] == rewards[longer - 1]).all():
+    if len(longer) > 1 and (rewards[longer] == rewards[longer - 1]).all():
         yield (
             f"at all {len(longer):,} terminals the reward is that of the step before: if these are "
             "time-outs, store them as timeouts, for at a terminal the value of what follows is taken to be 0"
@@ -95,7 +86,7 @@ def _terminals(dataset: Dataset, task: Task | None) -> Iterator[str]:
 
 
 def _time_limits(dataset: Dataset, task: Task | None) -> Iterator[str]:
-    """A time limit is the longest length, and the most frequent one by far; time-outs are hardly known."""
+    """A time limit is the longest length, by far more frequent than others of about that length."""
     limit = task.episode_limit if task else None
     last, lengths = np.flatnonzero(dataset.ends), dataset.trajectory_lengths()
     ended = _terminal(dataset)[last]
@@ -104,10 +95,13 @@ def _time_limits(dataset: Dataset, task: Task | None) -> Iterator[str]:
     *shorter, longest = np.bincount(lengths[ended], minlength=lengths.max() + 1)
     if at_limit > cut_off:
         yield f"{at_limit:,} terminals are at the episode limit, {limit} steps: store time-outs as timeouts"
-    elif lengths.max() > 1 and longest > max(2, cut_off, 3 * max(shorter[2:], default=0)):
+    elif lengths.max() > 1 and longest > max(2, cut_off, 3 * max(shorter[len(shorter) // 2 :])):
         at = last[ended & (lengths == lengths.max())]
-        at_ends, elsewhere = dataset.batch.rewards[at], np.delete(dataset.batch.rewards, at)
-        if elsewhere.min() <= at_ends.min() and at_ends.max() <= elsewhere.max():
+        rewards = dataset.batch.rewards
+        changes = np.diff(rewards, prepend=rewards[0])
+        others = np.flatnonzero(~dataset.begins & ~np.isin(np.arange(dataset.size), at))
+        # Unlike a goal's, neither the rewards nor their changes are beyond those at other steps.
+        if _within(rewards[at], np.delete(rewards, at)) or _within(changes[at], changes[others]):
             yield (
                 f"{longest:,} of {len(lengths):,} trajectories end in a terminal after {lengths.max():,} "
                 "steps, the most of all, with rewards as at other steps: store time-outs as timeouts"
@@ -172,6 +166,13 @@ def _order(dataset: Dataset, task: Task | None) -> Iterator[str]:
             f"{np.count_nonzero(jumping):,} of {dataset.size:,} transitions do not lead to the next row's "
             "observation: are the rows shuffled? Then lengths, returns and next actions are not known here"
         )
+        final = {row.tobytes() for row in following[~going_on]}
+        from_final = sum(row.tobytes() in final for row in observations)
+        if 2 * from_final > len(final) > 1:
+            yield (
+                f"{from_final:,} transitions begin where a terminal ended: did the environment reset itself "
+                "in them? Then leave them out"
+            )
     stated = np.flatnonzero((dataset.ends & ~jumping)[1:-1]) + 1
     for when, neighbours in (("late", stated - 1), ("early", stated + 1)):
         if len(stated) > 1 and jumping[neighbours].mean() > 0.5 and not is_shuffled:
@@ -267,7 +268,21 @@ def _resets(dataset: Dataset, task: Task | None) -> Iterator[str]:
                 "Then leave them out; else the flags are one row early"
             )
         elif not between and (before and not at_last if what == "terminals" else at_last and varied):
-            yield f"a reset is seen one row before most {what}: are the flags one row late?"
+            yield (
+                f"a reset is seen one row before most {what}: are the flags one row late, or the next "
+                "observations a new episode's?"
+            )
+
+    again = np.flatnonzero(terminals[1:] & terminals[:-1] & dataset.begins[1:]) + 1
+    again = again[(following[again - 1] == observations[again]).all(axis=1)]
+    can_tell = long < 1.2 * apart  # else steps are as long as resets
+    goes_on = can_tell and not are_resets(observations[again - 1], observations[again])
+    if goes_on and 10 * len(again) > np.count_nonzero(terminals):
+        yield (
+            f"{len(again):,} of {terminals.sum():,} terminals follow a terminal, the first at transition "
+            f"{again[0]:,}: episodes went on after their goal, as in AntMaze; lengths and returns here are "
+            "those of their parts"
+        )
 
 
 # In the order in which they are told.
@@ -278,6 +293,10 @@ TABLE: tuple[Callable[[Dataset, Task | None], Iterator[str]], ...] = (
 
 def _terminal(dataset: Dataset) -> np.ndarray:
     return np.asarray(dataset.batch.masks == 0)
+
+
+def _within(numbers: np.ndarray, others: np.ndarray) -> bool:
+    return bool(others.size and others.min() <= numbers.min() and numbers.max() <= others.max())
 
 
 def _share_of_one(vectors: np.ndarray) -> float:
