@@ -43,7 +43,7 @@ def get_config() -> ConfigDict:
 def make_learner(config: ConfigDict) -> Learner:
     """Returns the method with its values for OGBench, changed by those of the config that are not None."""
     method, env_name = config["method"], config["env_name"] or None
-    file = choose_config(Offline, method, "ogbench", env_name=env_name)
+    file = choose_config(Offline, method, "ogbench", env_name=env_name, has_data=True)
     given = {name: value for name, value in config.items() if name not in PROGRAM and value is not None}
     settings = settings_from(Offline, file, given)
     learner = learner_from_config(settings.config, config["max_steps"])  # a decaying rate falls to 0 by then

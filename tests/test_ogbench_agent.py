@@ -110,10 +110,10 @@ def test_chunks_are_no_single_transitions(data):
         agent_given(arrays, method="bc").update(chunks)
 
 
-def changed(value, field):
+def changed(value, one):
     """Another valid value of a hyperparameter."""
-    if names := field.metadata.get("names"):
-        return next(name for name in names if name != value)
+    if one.functions:
+        return next(name for name in one.functions if name != value)
     if isinstance(value, bool):
         return not value
     if isinstance(value, tuple):
@@ -127,8 +127,10 @@ def changed(value, field):
 def test_every_hyperparameter_reaches_the_learner(method):
     make_learner = EXAMPLE["make_learner"]
     usual = make_learner(config_given(method=method))
-    fields = {field.name: field for _, field in declared(usual)}
-    values = {name: changed(value, fields[name]) for name, value in hyperparameters(usual).items()}
+    values = {
+        name: changed(value, one)
+        for (_, name, one), value in zip(declared(usual), hyperparameters(usual).values(), strict=True)
+    }
     assert hyperparameters(make_learner(config_given(method=method, **values))) == values
 
 

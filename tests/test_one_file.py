@@ -2,6 +2,7 @@
 
 import re
 import runpy
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -26,7 +27,8 @@ def test_what_it_cannot_load_is_one_line(capsys, monkeypatch):
     with pytest.raises(SystemExit) as ended:
         runpy.run_path(str(ONE_FILE), run_name="__main__")
     assert ended.value.code == 2
-    assert capsys.readouterr().err.splitlines()[-1] == "xql_one_file.py: error: gone.npz: no such file"
+    place = Path.cwd() / "gone.npz"
+    assert capsys.readouterr().err.splitlines()[-1] == f"xql_one_file.py: error: {place}: no such file"
 
 
 def test_its_parameters_are_those_of_the_library(tmp_path, compiled_fully):

@@ -105,7 +105,7 @@ def test_the_suite_s_file_is_chosen_and_table_4_and_the_method_are_named(tmp_pat
     # Table 4, in parentheses.
     assert found["beta"][:2] == ("2", "Table 4 (--tuned)")
     given = printed(tmp_path, "--env_name=antmaze-umaze-diverse-v0", "--tuned", "--config.beta=3")
-    assert (given["beta"][:2], given["v_updates"][1]) == (("3", "flag"), "Table 4 (--tuned)")
+    assert (given["beta"][:2], given["batch_size"][1]) == (("3", "flag"), "Table 4 (--tuned)")
     online = printed(tmp_path, "--env_name=walker-run", "--config.network=small", main=ONLINE)
     assert online["warmup_steps"][:2] == ("1000", "method")
     assert online["beta"][1] == "config file"

@@ -58,11 +58,16 @@ def test_values_arrive():
 
 
 @pytest.mark.parametrize(
-    ("field", "nearest"),
-    [("expectiles", "expectile"), ("beta", ""), ("value", "")],  # misspelt, another method's, a part
+    ("field", "advice"),
+    # misspelt; a part; what another program calls IQL's temperature
+    [
+        ("expectiles", "nearest known: expectile"),
+        ("value", "nearest known: "),
+        ("beta", "give awr_temperature"),
+    ],
 )
-def test_unknown_hyperparameter(field, nearest):
-    with pytest.raises(UserError, match=f"^{field}: unknown setting; nearest known: {nearest}"):
+def test_unknown_hyperparameter(field, advice):
+    with pytest.raises(UserError, match=f"^{field}: unknown setting; {advice}"):
         make_learner("iql", {field: 1.5})
 
 

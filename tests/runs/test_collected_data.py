@@ -37,8 +37,8 @@ def _short_episodes():
 
 def online_run(folder, *, keep=0, buffer_size=1000, **changes):
     of_run = {"env_name": ENV_NAME, "keep_checkpoints": keep, "save_dir": str(folder), "seed": 0}
-    settings = online_settings(folder, **of_run, **SCHEDULE, bellman_error_interval=0, **changes)
-    settings.config.update({"buffer_size": buffer_size, "warmup_steps": 20})
+    acting = {"buffer_size": buffer_size, "warmup_steps": 20, "bellman_error_interval": 0}
+    settings = online_settings(folder, **of_run, **SCHEDULE, **acting, **changes)
     return run_online(settings).path
 
 
@@ -127,8 +127,8 @@ gymnasium.register("Numbered-v0", entry_point=Numbered)  # without a limit
 @pytest.mark.parametrize("n_step", slow_but([1, 3], 1))
 def test_only_a_stop_or_the_end_cuts_an_episode_off(tmp_path, n_step):
     of_run = {"env_name": f"{__name__}:Numbered-v0", "num_environments": 2, "n_step": n_step, "resume": True}
-    settings = online_settings(tmp_path, seed=43, **of_run, **SCHEDULE, bellman_error_interval=0)
-    settings.config.update({"buffer_size": 101, "warmup_steps": 20})
+    acting = {"buffer_size": 101, "warmup_steps": 20, "bellman_error_interval": 0}
+    settings = online_settings(tmp_path, seed=43, **of_run, **SCHEDULE, **acting)
     with stopped_at("step 60: return") as stop:
         run_online(settings, stop)
     rows, summary = collected(tmp_path, replay=str(run_online(settings).path))

@@ -39,7 +39,7 @@ def chunked(data, tmp_path_factory):
 
 @pytest.mark.parametrize("horizon", [{"action_chunk": 3}, {"n_step": 3}])
 def test_a_resumed_run_has_the_bits_of_the_unbroken_one(data, tmp_path, horizon, compiled_fully):
-    settings = {**CHUNKS, "action_chunk": None, **horizon, "num_seeds": 2}
+    settings = {**CHUNKS, "action_chunk": 1, **horizon, "num_seeds": 2}
     unbroken = train_run(offline_settings(data, save_dir=str(tmp_path / "unbroken"), **settings))
     with stopped_at("update 6: score") as stop:
         train_run(offline_settings(data, save_dir=str(tmp_path), **settings), stop)
@@ -234,6 +234,7 @@ def test_a_value_that_no_update_would_see_is_refused(data):
     given = {"config": small("xql", beta=1.0), "given": frozenset({"beta"})}
     with pytest.raises(UserError, match="--beta: --ramp sets beta from the first update on"):
         offline_job(offline_settings(data, ramp="beta=2:0.5", **given))
+    given["given"] |= {"online", "num_pretraining_steps"}
     with pytest.raises(UserError, match="--beta: --online sets beta from the first update on"):
         finetune_job(finetune_settings(data, online="beta=5:2", num_pretraining_steps=0, **given))
     job = finetune_job(finetune_settings(data, online="beta=5:2", **given))
