@@ -127,10 +127,8 @@ def changed(value, one):
 def test_every_hyperparameter_reaches_the_learner(method):
     make_learner = EXAMPLE["make_learner"]
     usual = make_learner(config_given(method=method))
-    values = {
-        name: changed(value, one)
-        for (_, name, one), value in zip(declared(usual), hyperparameters(usual).values(), strict=True)
-    }
+    known = {name: one for _, name, one in declared(usual)}
+    values = {name: changed(value, known[name]) for name, value in hyperparameters(usual).items()}
     assert hyperparameters(make_learner(config_given(method=method, **values))) == values
 
 
