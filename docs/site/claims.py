@@ -56,6 +56,7 @@ TASKS = {
     "kitchen-again": Cells("kitchen", 30_000, ("kitchen-complete-v0-1m/{}_30000",)),
     "kitchen-1m": Cells("kitchen, 1,000,000 updates", 1_000_000, ("kitchen-complete-v0-1m/{}",)),
     "pen": Cells("pen, mixed data", 30_000, ("eight-seeds/pen-human-v1_{}",)),
+    "pen-again": Cells("pen, mixed data", 30_000, ("pen-mixed/{}",)),
     "halfcheetah": Cells("halfcheetah", 200_000, ("halfcheetah-medium-replay-200k/{}",)),
     "hopper": Cells("hopper", 200_000, ("hopper-medium-replay-200k/{}",)),
     "hopper-60k": Cells("hopper", 60_000, ("hopper-medium-replay-200k/{}",)),
