@@ -28,7 +28,7 @@ from xql_jax.rollout.scores import mean_and_interval
 RESULTS = Path(__file__).resolve().parents[1] / "docs" / "results" / "losses"
 SETTING = ("clip_rule", "critic_loss")
 COMBINATIONS = (("both", "mse"), ("above", "mse"), ("both", "huber"), ("above", "huber"))
-# Of each table: the CSV file of a run, and its column.
+# By table: the CSV file of a run, and its column.
 TABLES = {"scores": ("evaluations.csv", "score"), "values": ("metrics.csv", "value/v_mean")}
 COLUMNS = ("task", "beta", *SETTING, "seed", "step", "value")
 V_EVERY = 5_000  # updates between the values of V that are kept

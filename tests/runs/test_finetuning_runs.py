@@ -214,7 +214,7 @@ def test_a_task_of_dm_control_is_scored_by_references_in_the_data_alone(data, tm
 
 
 def test_updates_and_steps_are_told_apart_wherever_they_are_counted(data, finetuned):
-    """Of the same run: what is asked for, what was done, and what is read again."""
+    """The same run: what is asked for, what was done, and what is read again."""
     assert f"xql: {PRETRAINING} updates + 12 steps, " in request(
         finetune_job(finetune_settings(data)).settings
     )

@@ -43,7 +43,7 @@ from xql_jax.training.population import Population, can_clip
 from xql_jax.types import Array, Json
 
 SAMPLE_ROWS = 1_024  # rows of data in the programs whose operations and bytes are counted
-# Of XLA's text of a program: an operation, a computation, what calls others, and what is a kernel.
+# Patterns in XLA's text of a program: an operation, a computation, what calls others, and what is a kernel.
 LINE = re.compile(r"^\s*(?:ROOT )?%?[\w.-]+ = .*? ([\w-]+)\((.*)$", re.MULTILINE)
 COMPUTATION = re.compile(r"^(?:ENTRY )?%?([\w.-]+) \(.*\{\n((?:  .*\n)+)\}", re.MULTILINE)
 CALLS = ("call", "conditional", "async-start")

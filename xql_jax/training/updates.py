@@ -39,7 +39,7 @@ class Sums(NamedTuple):
         return cls(jnp.int32(saved["updates"]), totals)
 
 
-# Of the loop in the program: the state, and of all metrics f32[m] their sums, the last ones and, bool[m],
+# What the loop carries: the state, and of all metrics f32[m] their sums, the last ones and, bool[m],
 # whether each was finite. As vectors they are computed by one kernel.
 Carry = tuple[State, Array, Array, Array]
 
