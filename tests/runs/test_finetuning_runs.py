@@ -12,6 +12,7 @@ from tiny_runs import (
     evaluations_of,
     finetune_settings,
     offline_settings,
+    small,
     states_of,
     write_dataset,
 )
@@ -58,9 +59,8 @@ def scores_of(summary, step, seed=None):
     ],
 )
 def test_what_changes_at_the_hand_over_is_the_configs_but_for_what_the_user_sets(data, asked, changes):
-    settings = finetune_settings(data, **asked)
-    settings.config.online = "beta=5:2 actor_lr=0.001"
-    job = finetune_job(settings)
+    config = small("xql", online="beta=5:2 actor_lr=0.001")
+    job = finetune_job(finetune_settings(data, config=config, **asked))
     assert job.identity["online"] == changes
     assert {ramp.name for ramp in job.acting.ramps} == {part.split("=")[0] for part in changes.split()}
 
@@ -83,7 +83,7 @@ def test_one_run_from_offline_to_online(finetuned):
 def test_the_first_phase_is_an_offline_run(data, finetuned, tmp_path):
     """To the bit, with a rate that has decayed by the hand-over."""
     config, steps = finetune_settings(data).config, {"max_steps": PRETRAINING}
-    changes = {"config": config, "seed": 3, "num_seeds": 2, "top_returns": None, **steps}
+    changes = {"config": config, "seed": 3, "num_seeds": 2, "top_returns": 1.0, **steps}
     run = run_offline(offline_settings(data, save_dir=str(tmp_path), **changes))
     assert_same_bits(states_of(run, PRETRAINING), states_of(finetuned, PRETRAINING))
 

@@ -46,7 +46,11 @@ def of_data(folder):
 
 
 def made(kind, config, **values):
-    """Settings of a kind of training; in fine-tuning, what a config file may choose counts as given."""
+    """Settings of a kind of training; what is None is the config's.
+
+    In fine-tuning, what a config file may choose counts as given.
+    """
+    values = {name: value for name, value in values.items() if value is not None}
     given = values.pop("given", {name for name in values if name in METHOD_SETTINGS} - OF_THE_CHECKPOINT)
     return settings_from(kind, ConfigFile(None, config, config), values, given)
 
