@@ -18,6 +18,7 @@ from tiny_runs import (
     assert_same_bits,
     assert_same_rows,
     finetune_settings,
+    made,
     offline_settings,
     online_settings,
     small,
@@ -29,6 +30,7 @@ from xql_jax.policy import load_policy
 from xql_jax.runs.kinds import train_run as run_finetuning
 from xql_jax.runs.kinds import train_run as run_offline
 from xql_jax.runs.kinds import train_run as run_online
+from xql_jax.runs.run_settings import Offline
 from xql_jax.tools.export import ExportSettings, export_policy, read_artifact
 
 PCI = [file.read_text().strip() for file in Path("/sys/bus/pci/devices").glob("*/vendor")]
@@ -102,7 +104,8 @@ def test_a_saved_policy_acts_as_in_its_run(saved, name, tmp_path):
 
 
 def train_offline_in_background(settings):
-    return run_offline(dataclasses.replace(settings, background_evaluation=True, config=small("iql+flow")))
+    config = made(Offline, small("iql+flow")).config
+    return run_offline(dataclasses.replace(settings, background_evaluation=True, config=config))
 
 
 KINDS = {
