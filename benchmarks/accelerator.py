@@ -241,7 +241,13 @@ def measure_online(algorithm: str, width: int, batch_size: int, name: str) -> di
         population.compile()
         set_up = time.perf_counter() - started
         try:
-            measured = rates(lambda count: population.advance(population.step + 50 * count), scale=50)
+
+            def rounds(
+                count: int,
+            ) -> None:  # `rates` counts what a turn returns, and `advance` returns metrics
+                population.advance(population.step + 50 * count)
+
+            measured = rates(rounds, scale=50)
         finally:
             population.close()
     row = {"algorithm": algorithm, "environment": name, "hidden_dims": [width, width], **sizes}
