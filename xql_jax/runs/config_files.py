@@ -1,6 +1,6 @@
 """Config files: a suite's values for its methods, as tables of rows.
 
-A file's `get_config(text)` returns the config of METHOD[+POLICY][@TAG...]: xql@antmaze-umaze-v0@tuned. Tags
+A file's `get_config(text)` returns the config of `METHOD[+POLICY][@TAG...]`: xql@antmaze-umaze-v0@tuned. Tags
 are the task, and what is done: `finetune`, `tuned` (Table 4), `small` (networks for a laptop). A config is
 flat: `algorithm` and `suite` say what it is for, and all else are hyperparameters and the settings of a run
 that are declared by `by_config`, by name. Its values come in layers, of which later ones win: the fields' own
@@ -54,7 +54,7 @@ ENDING = "_config"
 def config_of(
     text: str, suite: str = "", rows: Rows = NONE, when: Mapping[str, Rows] | None = None, tuned: Rows = NONE
 ) -> ConfigDict:
-    """Returns the locked config of METHOD[+POLICY][@TAG...].
+    """Returns the locked config of `METHOD[+POLICY][@TAG...]`.
 
     Args:
         suite: the one whose tasks it is for.
