@@ -160,8 +160,9 @@ def compile_run(settings: CompileSettings) -> Json:
     population.matmul_precision = settings.matmul_precision
     population.clips = can_clip(job.learner, job.members, job.ramps)
     singly = copy.copy(population)
-    singly.most_ahead = 1  # what is drawn for many updates would count as one update's
-    compile_for = functools.cache(functools.partial(compile_population, population, view.size, used))
+    # What is drawn ahead would count as one update's. Many members draw nothing ahead: it has a fixed room.
+    singly.most_ahead = 1
+    compile_for = functools.cache(functools.partial(compile_population, singly, view.size, used))
     kind = devices[0].device_kind
     specs = SPECS_BY_KIND.get(kind)
     members_that_fit = None
@@ -179,8 +180,8 @@ def compile_run(settings: CompileSettings) -> Json:
                     f"device(s) they take {needed:.1f} GiB each, and {kind} has {specs.memory:g}; at most "
                     f"{members_that_fit} fit"
                 )
-        whole = compile_for(per_device, rows)
-        counted = compile_population(singly, view.size, used, sample.members, SAMPLE_ROWS)
+        whole = compile_population(population, view.size, used, per_device, rows)
+        counted = compile_for(sample.members, SAMPLE_ROWS)
     except MemoryError as error:
         fitting = f"{rows:,} transitions and {members} member(s) do not fit into the memory of {kind}"
         raise UserError(f"{fitting}: {error}") from None
