@@ -24,9 +24,11 @@ _SUCCESS_RATE = "success {:.1%} [{:.1%}, {:.1%}], "  # with its interval
 
 
 def main(settings: EvaluationSettings) -> int:
-    for name in ("video_episodes", "video_size", "video_fps") if settings.video is None else ():
-        if getattr(settings, name) != settings_of(EvaluationSettings)[name].default:
-            raise UserError(f"--{name}: only used for a video: add --video=FILE")
+    if (
+        settings.video is None
+        and settings.video_episodes != settings_of(EvaluationSettings)["video_episodes"].default
+    ):
+        raise UserError("--video_episodes: only used for a video: add --video=FILE")
     report = evaluate(settings)
     members = report["members"]
     print_members(members, report["quantity"])

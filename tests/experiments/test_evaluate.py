@@ -81,12 +81,12 @@ def test_the_same_episodes_give_what_training_wrote(run, tmp_path, path, step, m
 @pytest.mark.draws
 def test_a_video_shows_the_evaluated_episodes(run, tmp_path):
     video, results = tmp_path / "policy.mp4", tmp_path / "results.json"
-    outputs = (f"--video={video}", "--video_episodes=2", "--video_size=64x48", f"--output={results}")
+    outputs = (f"--video={video}", "--video_episodes=2", f"--output={results}")
     evaluate(run, "--member=0", "--episodes=2", *outputs)
     report = json.loads(results.read_text())
     assert np.mean(report["video_returns"]) == pytest.approx(report["members"][0]["return_mean"])
     frames = [np.asarray(frame, float)[..., :3] for frame in imageio.get_reader(video)]
-    assert frames[0].shape == (48, 64, 3)
+    assert frames[0].shape == (480, 640, 3)
     assert np.abs(frames[len(frames) // 3] - frames[0]).max() > 30  # the hopper falls
 
 

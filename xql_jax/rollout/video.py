@@ -2,11 +2,8 @@
 
 import contextlib
 import importlib
-import io
 import logging
-import math
 import os
-import re
 import shutil
 import sys
 import warnings
@@ -23,12 +20,9 @@ from xql_jax.rollout import rollout
 from xql_jax.rollout.acting import Act
 
 VIDEO_SUFFIXES = (".mp4", ".gif")
-MAX_FRAMES_PER_SECOND = {".mp4": 50.0, ".gif": 25.0}  # if no other rate is asked for
-GIF_WIDTH = 320  # pixels, if no size is asked for: a GIF stores every frame whole
-MAX_GIF_BYTES = 10_000_000  # mail and code hosts accept no more
-SMALLEST, LARGEST_SIDE = 16, 4_096  # pixels
+MAX_FRAMES_PER_SECOND = {".mp4": 50.0, ".gif": 25.0}
+GIF_WIDTH = 320  # pixels, at most: a GIF stores every frame whole
 Append = Callable[[np.ndarray], None]
-Size = tuple[int, int]  # width and height, pixels
 LOG = logging.getLogger(__name__)
 
 
@@ -39,18 +33,6 @@ def prepare_to_draw(path: Path) -> None:
             importlib.import_module("imageio_ffmpeg")
     if sys.platform == "linux" and not os.environ.get("DISPLAY"):  # other systems need no screen to draw
         os.environ.setdefault("MUJOCO_GL", "egl")
-
-
-def parse_size(text: str, path: Path) -> Size:
-    """Returns width and height of WIDTHxHEIGHT; UserError naming --video_size if it does not fit the file."""
-    match = re.fullmatch(r"(\d+)x(\d+)", text)
-    size = (int(match[1]), int(match[2])) if match else (0, 0)
-    if not all(SMALLEST <= side <= LARGEST_SIDE for side in size):
-        allowed = f"each from {SMALLEST} to {LARGEST_SIDE}"
-        raise UserError(f"--video_size={text}: give WIDTHxHEIGHT in pixels, such as 320x240, {allowed}")
-    if path.suffix == ".mp4" and any(side % 2 for side in size):
-        raise UserError(f"--video_size={text}: both must be even in an MP4 file")
-    return size
 
 
 def check_draws(env: VectorEnv) -> None:
@@ -66,75 +48,49 @@ def record_video(
     policy: Act,
     seeds: Sequence[int],
     path: Path,
-    *,
-    size: Size | None = None,
-    frames_per_second: float | None = None,
     on_step: Callable[[], object] = lambda: None,
 ) -> list[float]:
     """Writes one episode per seed, one after another, at their own speed; returns their undiscounted returns.
 
-    A GIF of more than `MAX_GIF_BYTES` is made smaller until it fits, which is logged.
-
     Args:
-        env: of one environment.
+        env: of one environment. If it is quicker than `MAX_FRAMES_PER_SECOND`, every n-th step is shown.
         policy: from f32[1, 1, O] to [1, 1, A].
         path: its suffix is one of `VIDEO_SUFFIXES`; an older file is replaced once the new one is complete.
-        size: None: as drawn, but for a GIF at most `GIF_WIDTH` wide.
-        frames_per_second: an approximate maximum: every n-th step is shown. None: `MAX_FRAMES_PER_SECOND`.
     """
     suffix = path.suffix.lower()
-    stride = max(1, round(env.steps_per_second / (frames_per_second or MAX_FRAMES_PER_SECOND[suffix])))
-    rate = env.steps_per_second / stride
+    stride = max(1, round(env.steps_per_second / MAX_FRAMES_PER_SECOND[suffix]))
     write = _write_gif if suffix == ".gif" else _write_mp4
     returns: list[float] = []
-    with writing_output("video", path) as unfinished, write(unfinished, rate) as append:
-
-        def draw() -> None:
-            frame = env.render()
-            height, width = frame.shape[:2]
-            narrower = min(1.0, GIF_WIDTH / width) if suffix == ".gif" else 1.0
-            nonlocal size  # that of the first picture
-            size = size or (round(narrower * width), round(narrower * height))
-            append(_resized(frame, size))
-
+    with (
+        writing_output("video", path) as unfinished,
+        write(unfinished, env.steps_per_second / stride) as append,
+    ):
         for number, seed in enumerate(seeds, start=1):
             start = env.reset([seed])
-            draw()
+            append(env.render())
             for _, step in rollout(env, policy, start):
                 length = int(step.lengths[0])
                 if step.ended[0] or length % stride == 0:
-                    draw()
+                    append(env.render())
                 on_step()
             returns.append(float(step.returns[0]))
             LOG.info(f"video: episode {number} of {len(seeds)}: {length:,} steps, return {returns[-1]:.4g}")
     return returns
 
 
-def _resized(frame: np.ndarray, size: Size) -> np.ndarray:
-    return np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.LANCZOS))
-
-
 @contextlib.contextmanager
 def _write_gif(path: Path, frames_per_second: float) -> Iterator[Append]:
     """Yields a function that appends a frame. Writes the file at the end, in one go: complete, or OSError."""
-    import imageio.v2 as imageio  # not at the top: few evaluations record a video
+    frames: list[Image.Image] = []
 
-    frames: list[np.ndarray] = []
-    yield frames.append
-    while True:
-        content = io.BytesIO()
-        imageio.mimwrite(content, [*frames], format="gif", duration=1000 / frames_per_second, loop=0)
-        number, (height, width) = content.tell(), frames[0].shape[:2]
-        if number <= MAX_GIF_BYTES or min(height, width) <= SMALLEST:
-            break
-        shrink = 0.95 * math.sqrt(MAX_GIF_BYTES / number)
-        size = max(SMALLEST, int(shrink * width)), max(SMALLEST, int(shrink * height))
-        LOG.info(
-            f"video: a GIF of {number / 1e6:.1f} MB is more than {MAX_GIF_BYTES / 1e6:.1f} MB: made "
-            f"{size[0]}x{size[1]}; fewer episodes, a lower --video_fps or .mp4 would keep the size"
-        )
-        frames = [_resized(frame, size) for frame in frames]
-    path.write_bytes(content.getvalue())
+    def append(frame: np.ndarray) -> None:
+        picture = Image.fromarray(frame)
+        narrower = min(1.0, GIF_WIDTH / picture.width)
+        frames.append(picture.resize((round(narrower * picture.width), round(narrower * picture.height))))
+
+    yield append
+    duration = 1000 / frames_per_second  # milliseconds
+    frames[0].save(path, format="gif", save_all=True, append_images=frames[1:], duration=duration, loop=0)
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ from xql_jax.outputs import check_output, write_output
 from xql_jax.rollout.acting import Act
 from xql_jax.rollout.evaluation import Evaluator, episode_seed
 from xql_jax.rollout.scores import describe_episodes
-from xql_jax.rollout.video import VIDEO_SUFFIXES, check_draws, parse_size, prepare_to_draw, record_video
+from xql_jax.rollout.video import VIDEO_SUFFIXES, check_draws, prepare_to_draw, record_video
 from xql_jax.runs.load import SavedRun
 from xql_jax.runs.run_data import scored
 from xql_jax.settings import (
@@ -71,19 +71,6 @@ class EvaluationSettings(ToolSettings):
         None, TEXT, "Record the first member's first episodes as FILE.mp4 or FILE.gif."
     )
     video_episodes: int = setting(3, within(1, 1_000), "Episodes of the video.")
-    video_size: str | None = setting(
-        None,
-        TEXT,
-        "Width and height of the video in pixels, such as 320x240. Default: 640x480 for an MP4, 320 wide for "
-        "a GIF. A GIF of more than 10 MB is reduced until it fits.",
-    )
-    video_fps: float | None = setting(
-        None,
-        within(0.1, 240),
-        "Frames per second, approximately. Steps are skipped so that the video runs in real time. Default: "
-        "50 for an MP4, 25 for a GIF.",
-        kind=float,
-    )
     output: str | None = setting(None, TEXT, "Also write the results to this file, as JSON.")
     tqdm: bool = setting(True, EITHER, "Show a progress bar, if stderr is a terminal.")
 
@@ -96,7 +83,6 @@ def evaluate(settings: EvaluationSettings) -> Json:
     """
     output = check_output("output", settings.output) if settings.output else None
     video = check_output("video", settings.video, VIDEO_SUFFIXES) if settings.video else None
-    size = parse_size(settings.video_size, video) if video and settings.video_size else None
     if video:
         prepare_to_draw(video)
     run = _run_of(settings)
@@ -148,9 +134,7 @@ def evaluate(settings: EvaluationSettings) -> Json:
             act = run.policy(run.members[:1], non_finite.add) if run else act
             seeds = [episode_seed(settings.seed, episode) for episode in range(settings.video_episodes)]
             with counted(len(seeds) * task.longest, "step", settings.tqdm, "video") as count:
-                returns = record_video(
-                    filmed, act, seeds, video, size=size, frames_per_second=settings.video_fps, on_step=count
-                )
+                returns = record_video(filmed, act, seeds, video, count)
             report["video_returns"] = returns
             if not task.by_success:
                 report["video_scores"] = task.normalized_score(np.array(returns)).tolist()
