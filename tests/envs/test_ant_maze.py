@@ -10,8 +10,8 @@ from pathlib import Path
 import mujoco
 import numpy as np
 import pytest
+from main_runs import ROOT
 
-from xql_jax.envs.ant_field import ARRIVAL, FARTHEST, NEAREST, AntField
 from xql_jax.envs.ant_maze import AntMaze
 from xql_jax.envs.mazes import MAZES
 from xql_jax.tasks import get_task
@@ -149,8 +149,10 @@ def test_goals_are_drawn_once_in_v0_and_v1(name):
             np.testing.assert_allclose(env.goal - GOAL_CORNERS[name], [0.657, 0.278], atol=1e-3)
 
 
-def test_the_field_pays_the_way_to_its_targets_and_ends_with_an_ant_on_its_back():
-    field = AntField()
+def test_the_field_pays_the_way_to_its_targets_and_ends_with_an_ant_on_its_back(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "examples")
+    ant_field = importlib.import_module("ant_field")
+    field = ant_field.AntField()
     field.reset(seed=3)
     before, target = field.data.qpos[:2].copy(), field.target.copy()
     action = np.linspace(-1, 1, 8, dtype=np.float32)
@@ -158,9 +160,10 @@ def test_the_field_pays_the_way_to_its_targets_and_ends_with_an_ant_on_its_back(
     gained = np.linalg.norm(before - target) - np.linalg.norm(field.data.qpos[:2] - target)
     assert reward == pytest.approx(10 * gained + 0.3 - 0.1 * np.mean(action**2))
     assert (terminated, truncated) == (False, False)
-    field.target = field.data.qpos[:2] + 0.5 * ARRIVAL
+    field.target = field.data.qpos[:2] + 0.5 * ant_field.ARRIVAL
     field.step(np.zeros(8, np.float32))
-    assert NEAREST <= math.dist(field.data.qpos[:2], field.target) <= FARTHEST  # a new one
+    distance = math.dist(field.data.qpos[:2], field.target)  # of a new one
+    assert ant_field.NEAREST <= distance <= ant_field.FARTHEST
     position, velocity = field.data.qpos.copy(), field.data.qvel.copy()
     position[2:7] = 0.5, 0.0, 1.0, 0.0, 0.0
     field.set_state(position, velocity)

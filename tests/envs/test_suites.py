@@ -28,8 +28,7 @@ OF_EACH_SUITE = [
     slow("walker2d-medium-v2"), "antmaze-umaze-v2", slow("antmaze-large-play-v0"), "kitchen-mixed-v0",
     "pen-human-v1", "door-human-v1", slow("hammer-human-v1"), slow("relocate-human-v1"), "cheetah-run",
     "lqr-lqr_2_1", slow("quadruped-escape"), "HalfCheetah-v5",
-    "xql_jax.envs.ant_field:AntField-v0", slow("playground:CartpoleSwingup"), "own_maze:Line-v0",
-    "jax_point_mass:PointMass",
+    slow("playground:CartpoleSwingup"), "own_maze:Line-v0", "jax_point_mass:PointMass",
 ]  # fmt: skip
 EACH_SUITE = pytest.mark.parametrize("name", OF_EACH_SUITE)
 NEEDED = {"kitchen": "gymnasium_robotics", "adroit": "gymnasium_robotics", "playground": "mujoco_playground"}

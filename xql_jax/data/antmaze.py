@@ -5,17 +5,18 @@ import importlib.resources
 import math
 from collections.abc import Callable
 
+import mujoco
 import numpy as np
 
 from xql_jax.data.policy_files import FilePolicy, read_policy
 from xql_jax.data.rows import Rows, cut_off, joined_rows
-from xql_jax.envs.ant_field import VIEW_SIZE, seen_from_ant
 from xql_jax.envs.ant_maze import START_CELL, AntMaze, cell_middle, draw_goal
 from xql_jax.envs.mazes import GOAL_RADIUS, MAZES, Cell
 from xql_jax.tasks import Task
 
 WALKER = "ant_walker.npz"  # beside this file
 WALKER_NOISE = 0.2
+VIEW_SIZE = 29  # of `seen_from_ant`
 NEAR = 1.0  # metres; once a waypoint is nearer than this, the ant heads for the next one
 # The targets of D4RL's `play`, chosen by hand.
 PLAY_CELLS: dict[str, tuple[Cell, ...]] = {
@@ -26,7 +27,7 @@ PLAY_CELLS: dict[str, tuple[Cell, ...]] = {
 
 @functools.cache
 def walker() -> FilePolicy:
-    """Returns the walking policy, which acts on `seen_from_ant`: SAC, 400,000 steps in `envs.ant_field`."""
+    """Returns the walking policy, which acts on `seen_from_ant`: SAC in examples/ant_field.py."""
     with importlib.resources.as_file(importlib.resources.files(__package__) / WALKER) as path:
         return read_policy(path, VIEW_SIZE, 8)
 
@@ -119,3 +120,36 @@ def _walk(
 def _somewhere(cell: Cell, rng: np.random.Generator) -> np.ndarray:
     """Draws a position f64[2] in a cell: its middle plus U(0, 1) m in x and in y."""
     return cell_middle(cell) + rng.uniform(0.0, 1.0, 2)
+
+
+def seen_from_ant(state: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Returns what a walking policy needs, turned so that the ant faces along x: the same wherever it is.
+
+    Args:
+        state: f64[29], antmaze's observation: positions with x and y first, velocities.
+        target: f64[2], metres.
+    Returns:
+        f32[29]: the torso's height and its quaternion without the turn about z, 8 joint angles, the torso's
+        velocity, its angular velocity, 8 joint velocities, and the unit vector to the target.
+    """
+    w, x, y, z = state[3:7] / np.linalg.norm(state[3:7])
+    turn = math.atan2(2 * (w * z + x * y), 1 - 2 * (y * y + z * z))
+    cos, sin = math.cos(turn), math.sin(turn)
+    tilt = turned(np.array([w, x, y, z]), -turn)
+    way = target - state[:2]
+    way = way / max(np.linalg.norm(way), 1e-6)
+
+    def seen(vector: np.ndarray) -> list[float]:
+        return [cos * vector[0] + sin * vector[1], cos * vector[1] - sin * vector[0]]
+
+    tilt = tilt if tilt[0] >= 0 else -tilt
+    speeds = seen(state[15:17]), state[17:29]  # MuJoCo gives the angular velocity in the torso's own frame
+    return np.concatenate((state[2:3], tilt, state[7:15], *speeds, seen(way)), dtype=np.float32)
+
+
+def turned(quaternion: np.ndarray, angle: float) -> np.ndarray:
+    """Returns the rotation f64[4], w first, followed by one about z."""
+    product = np.zeros(4)
+    about_z = np.array([math.cos(angle / 2), 0.0, 0.0, math.sin(angle / 2)])
+    mujoco.mju_mulQuat(product, about_z, quaternion)
+    return product

@@ -1,14 +1,14 @@
 """An open field where antmaze's robot learns to walk to given targets; its policy then makes antmaze data.
 
-xql-train-online --env_name=xql_jax.envs.ant_field:AntField-v0
+PYTHONPATH=examples xql-train-online --env_name=ant_field:AntField-v0
 """
 
 import math
 
 import gymnasium
-import mujoco
 import numpy as np
 
+from xql_jax.data.antmaze import seen_from_ant, turned
 from xql_jax.envs.ant_maze import FRAME_SKIP, ant_maze_spec
 from xql_jax.envs.mazes import Maze
 from xql_jax.envs.simulated import ActResult, MujocoRobot, View
@@ -18,7 +18,6 @@ NEAREST, FARTHEST = 2.0, 8.0  # metres from the ant to a new target
 ARRIVAL = 1.0  # metres from a target, at which the next one is drawn
 UPRIGHT_BONUS = 0.3
 EFFORT_COST = 0.1
-VIEW_SIZE = 29
 
 
 class AntField(MujocoRobot):
@@ -45,7 +44,7 @@ class AntField(MujocoRobot):
         """Starts near the origin, facing anywhere, with a first target, all from `seed`."""
         position, velocity = self.random_start()
         angle = self.np_random.uniform(-math.pi, math.pi)
-        position[3:7] = _turned(position[3:7], angle)
+        position[3:7] = turned(position[3:7], angle)
         self.set_state(position, velocity)
         self._draw_target()
         return self.observe()
@@ -69,39 +68,6 @@ class AntField(MujocoRobot):
         angle = self.np_random.uniform(-math.pi, math.pi)
         way = self.np_random.uniform(NEAREST, FARTHEST)
         self.target = self.data.qpos[:2] + way * np.array([math.cos(angle), math.sin(angle)])
-
-
-def seen_from_ant(state: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Returns what a walking policy needs, turned so that the ant faces along x: the same wherever it is.
-
-    Args:
-        state: f64[29], antmaze's observation: positions with x and y first, velocities.
-        target: f64[2], metres.
-    Returns:
-        f32[29]: the torso's height and its quaternion without the turn about z, 8 joint angles, the torso's
-        velocity, its angular velocity, 8 joint velocities, and the unit vector to the target.
-    """
-    w, x, y, z = state[3:7] / np.linalg.norm(state[3:7])
-    turn = math.atan2(2 * (w * z + x * y), 1 - 2 * (y * y + z * z))
-    cos, sin = math.cos(turn), math.sin(turn)
-    tilt = _turned(np.array([w, x, y, z]), -turn)
-    way = target - state[:2]
-    way = way / max(np.linalg.norm(way), 1e-6)
-
-    def seen(vector: np.ndarray) -> list[float]:
-        return [cos * vector[0] + sin * vector[1], cos * vector[1] - sin * vector[0]]
-
-    tilt = tilt if tilt[0] >= 0 else -tilt
-    speeds = seen(state[15:17]), state[17:29]  # MuJoCo gives the angular velocity in the torso's own frame
-    return np.concatenate((state[2:3], tilt, state[7:15], *speeds, seen(way)), dtype=np.float32)
-
-
-def _turned(quaternion: np.ndarray, angle: float) -> np.ndarray:
-    """Returns the rotation f64[4], w first, followed by one about z."""
-    product = np.zeros(4)
-    about_z = np.array([math.cos(angle / 2), 0.0, 0.0, math.sin(angle / 2)])
-    mujoco.mju_mulQuat(product, about_z, quaternion)
-    return product
 
 
 gymnasium.register("AntField-v0", entry_point=f"{__name__}:AntField", max_episode_steps=EPISODE_LIMIT)
