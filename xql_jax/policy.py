@@ -4,7 +4,6 @@ import contextlib
 import functools
 import math
 import numbers
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, cast
@@ -241,16 +240,10 @@ class Policy:
             act.remember(_numbers("rewards", rewards, ()).reshape(1, -1))
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Pickles the run's folder, step and members; of a temporary run, the files. Memories begin anew."""
-        run, names = self.run, [member.name for member in self.members]
-        if not run.is_temporary:
-            return _unpickled, (str(run.path), self.step, names)
-        files = [run.path / "config.json", run.files.preprocessing, run.files.summary]
-        files += (run.files.checkpoints / str(self.step)).rglob("*")
-        contents = {
-            file.relative_to(run.path).as_posix(): file.read_bytes() for file in files if file.is_file()
-        }
-        return _unpickled, (contents, self.step, names)
+        """Pickles the run's folder, step and members. Memories begin anew."""
+        if self.run.is_temporary:
+            raise UserError("a policy is pickled by its run's folder, which is temporary: give save_dir")
+        return _unpickled, (str(self.path), self.step, [member.name for member in self.members])
 
     def __repr__(self) -> str:
         run, summary = self.run, self.summary
@@ -367,16 +360,10 @@ def _key(key: Any) -> jax.Array:
     raise UserError(f"key: must be a whole number of 64 bits or one key of JAX, not a {type(key).__name__}")
 
 
-def _unpickled(run: str | Mapping[str, bytes], step: int, names: Sequence[str]) -> Policy:
-    """Returns the policy of these members after so many steps of a run: its folder, or its files."""
-    place = Path(run) if isinstance(run, str) else Path(tempfile.mkdtemp(prefix="xql_jax-"))
-    for name, content in run.items() if isinstance(run, Mapping) else ():
-        (place / name).parent.mkdir(parents=True, exist_ok=True)
-        (place / name).write_bytes(content)
-    saved = load_run(place, step)
-    if not isinstance(run, str):
-        saved.delete_with_it(place)
-    return Policy(saved, [member for member in saved.members if member.name in names], saved.states)
+def _unpickled(folder: str, step: int, names: Sequence[str]) -> Policy:
+    """Returns the policy of these members after so many steps of the run in a folder."""
+    run = load_run(folder, step)
+    return Policy(run, [member for member in run.members if member.name in names], run.states)
 
 
 @functools.partial(jax.jit, static_argnums=0)
