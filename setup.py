@@ -86,7 +86,6 @@ setup(
     package_data={
         "xql_jax": ["py.typed"],
         "xql_jax.reports": ["printed/*.csv", "report.html", "style.mplstyle"],
-        "xql_jax.data": ["ant_walker.npz"],
     },
     # Ranges; the exact versions that were tested are in requirements.txt.
     install_requires=[

@@ -7,8 +7,8 @@ import math
 
 import gymnasium
 import numpy as np
+from antmaze_data import seen_from_ant, turned
 
-from xql_jax.data.antmaze import seen_from_ant, turned
 from xql_jax.envs.ant_maze import FRAME_SKIP, ant_maze_spec
 from xql_jax.envs.mazes import Maze
 from xql_jax.envs.simulated import ActResult, MujocoRobot, View

@@ -1,4 +1,4 @@
-"""Makes datasets: from a policy, an ant walking to waypoints, OGBench's oracles, or a replay buffer.
+"""Makes datasets: from a policy or a replay buffer.
 
 Examples:
   xql-collect --env_name=Hopper-v5 --policy=random --episodes=100 --output=random.hdf5
@@ -7,14 +7,11 @@ Examples:
       --output=pen.hdf5
   xql-collect --env_name=Hopper-v5 --policy=RUN/checkpoints/50000 --noise=0.1 \\
       --transitions=100000 --expert=RUN --output=medium.hdf5
-  xql-collect --waypoints --env_name=antmaze-umaze-v2 --transitions=200000 \\
-      --output=umaze.hdf5
-  xql-collect --oracle --env_name=cube-single-play-singletask-v0 --transitions=300000
   xql-collect --replay=RUN --until=50000 --output=replay.hdf5
 
 RUN is a run's folder, such as results/Hopper-v5/sac/seed0_1a2b3c4d. Files are in D4RL's layout, and can be
 used with `xql-train-offline --env_name=TASK --dataset=FILE`. The group metadata/ in a file says how it was
-made. Those of --oracle are in OGBench's layout. The same command makes the same bytes.
+made. The same command makes the same bytes. AntMaze's and OGBench's sets are made by scripts in examples/.
 """
 
 from xql_jax.commands import command_line
@@ -25,14 +22,11 @@ from xql_jax.tools.collect import CollectionSettings, collect
 def main(settings: CollectionSettings) -> int:
     made = collect(settings)
     score = "" if made["mean_score"] is None else f", score {made['mean_score']:.1f}"
-    gained = ""
-    if made["mean_return"] is not None:
-        whole = made["whole_episodes"]
-        of_them = "" if whole == made["episodes"] else f" of the {whole:,} whole episodes:"
-        gained = f"; mean return{of_them} {made['mean_return']:.4g}{score}"
+    whole = made["whole_episodes"]
+    of_them = "" if whole == made["episodes"] else f" of the {whole:,} whole episodes:"
     print(
         f"{as_written(made['output'])}: {made['transitions']:,} transitions, {made['episodes']:,} episodes, "
-        f"{made['terminals']:,} terminal{gained}"
+        f"{made['terminals']:,} terminal; mean return{of_them} {made['mean_return']:.4g}{score}"
     )
     return 0
 

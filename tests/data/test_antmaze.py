@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
+from antmaze_data import PLAY_CELLS, generate_antmaze, set_out
 
-from xql_jax.data.antmaze import PLAY_CELLS, generate_antmaze, set_out
 from xql_jax.data.rows import ends_of
 from xql_jax.envs.ant_maze import AntMaze, cell_middle
 from xql_jax.envs.mazes import GOAL_RADIUS, MAZES

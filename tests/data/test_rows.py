@@ -13,7 +13,6 @@ from xql_jax.data.rows import (
     rows_of_replay,
     whole_returns_of,
     write_hdf5,
-    write_minari,
 )
 from xql_jax.errors import UserError
 from xql_jax.tasks import References
@@ -142,18 +141,6 @@ def test_hdf5_gives_back_rows_metadata_and_transitions_without_time_outs(tmp_pat
     path.write_bytes(content[:place] + b"\x00" + content[place + 1 :])
     with pytest.raises(UserError, match=r"set\.hdf5: not a readable HDF5 file"):
         load_dataset(None, [str(path)])
-
-
-def test_minari_gives_back_all_transitions(tmp_path, rows):
-    batch, _ = known_episodes()
-    (tmp_path / "set").mkdir()
-    write_minari(tmp_path / "set", "my set", rows, METADATA)
-    dataset = load_dataset(None, [f"minari:{tmp_path / 'set'}"])
-    assert dataset.size == sum(LENGTHS)
-    for name, field in dataset.batch._asdict().items():
-        np.testing.assert_array_equal(field, getattr(batch, name))
-    np.testing.assert_array_equal(np.flatnonzero(dataset.ends), np.cumsum(LENGTHS) - 1)
-    assert dataset.references == REFERENCES
 
 
 def test_of_several_sources_those_count_that_agree(tmp_path, rows, caplog):

@@ -7,10 +7,10 @@ import tempfile
 import types
 from pathlib import Path
 
+import ant_field
 import mujoco
 import numpy as np
 import pytest
-from main_runs import ROOT
 
 from xql_jax.envs.ant_maze import AntMaze
 from xql_jax.envs.mazes import MAZES
@@ -149,9 +149,7 @@ def test_goals_are_drawn_once_in_v0_and_v1(name):
             np.testing.assert_allclose(env.goal - GOAL_CORNERS[name], [0.657, 0.278], atol=1e-3)
 
 
-def test_the_field_pays_the_way_to_its_targets_and_ends_with_an_ant_on_its_back(monkeypatch):
-    monkeypatch.syspath_prepend(ROOT / "examples")
-    ant_field = importlib.import_module("ant_field")
+def test_the_field_pays_the_way_to_its_targets_and_ends_with_an_ant_on_its_back():
     field = ant_field.AntField()
     field.reset(seed=3)
     before, target = field.data.qpos[:2].copy(), field.target.copy()

@@ -10,14 +10,14 @@ from slow_cases import slow_but
 ogbench = pytest.importorskip("ogbench")
 
 import gymnasium  # noqa: E402
+import ogbench_data  # noqa: E402
+from ogbench_data import EPISODE_ROWS, generate_oracle  # noqa: E402
 
 from xql_jax.data.loading import cached_file, load_dataset  # noqa: E402
-from xql_jax.data.oracles import EPISODE_ROWS, generate_oracle  # noqa: E402
 from xql_jax.envs.ogbench import OGBench, environment_of, make_simulation, rewarded  # noqa: E402
 from xql_jax.runs.config_files import choose_config  # noqa: E402
 from xql_jax.runs.run_settings import Offline  # noqa: E402
 from xql_jax.tasks import SUITES, get_task  # noqa: E402
-from xql_jax.tools.collect import CollectionSettings, collect  # noqa: E402
 
 OURS = list(SUITES["ogbench"].tasks())
 POINT = "pointmaze-medium-navigate-singletask-task3-v0"
@@ -78,9 +78,10 @@ def test_data_by_oracles_are_read_as_the_package_reads_them(name, tmp_path):
 def test_the_data_say_that_oracles_made_them(tmp_path, monkeypatch):
     """Under the official file's name, and the package reads it."""
     monkeypatch.setenv("OGBENCH_DATASET_DIR", str(tmp_path))
-    made = collect(CollectionSettings(oracle=True, env_name=POINT, transitions=1000, tqdm=False))["output"]
-    assert made == str(cached_file(get_task(POINT)))
-    command = f"made by xql-collect --env_name={POINT} --transitions=1000 --oracle"
+    monkeypatch.setattr("sys.argv", ["ogbench_data.py", POINT, "--transitions=1000"])
+    ogbench_data.main()
+    made = str(cached_file(get_task(POINT)))
+    command = f"made by ogbench_data.py {POINT} --transitions=1000"
     assert command in load_dataset(get_task(POINT), []).source
     shutil.copy(made, made.replace(".npz", "-val.npz"))
     ogbench.make_env_and_datasets(POINT, dataset_path=made)

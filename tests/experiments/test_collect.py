@@ -3,7 +3,6 @@
 import re
 
 import h5py
-import numpy as np
 import pytest
 from main_runs import COLLECT, EVALUATE, MAIN, ROOT, run_folder, succeed
 
@@ -57,16 +56,3 @@ def test_a_run_on_it_is_scored_by_its_references(main, data, folder):
     mean = float(re.search(r"return (-?[\d.]+)", evaluated)[1])
     assert score == pytest.approx(100 * (mean - random_return) / (50 - random_return), abs=0.1)
     assert f"last score {score:.1f}" in out
-
-
-def test_a_minari_folder_holds_the_same_episodes(main, folder):
-    returns = ("--expert_return=50", "--random_return=5")
-    for name, kind in (("m", "minari"), ("m.hdf5", "hdf5")):
-        main(*RANDOM, "--episodes=12", *returns, f"--format={kind}", f"--output={name}")
-    minari, hdf5 = (
-        load_dataset(None, [str(source)]) for source in (f"minari:{folder / 'm'}", folder / "m.hdf5")
-    )
-    assert minari.references == hdf5.references == (5.0, 50.0)
-    assert minari.size == hdf5.size  # the last row is terminal: it needs no successor
-    for ours, theirs in zip(hdf5.batch[:4], minari.batch[:4], strict=True):
-        np.testing.assert_array_equal(ours, theirs)

@@ -76,7 +76,6 @@ collect --policy=random --episodes=1 --output=x.hdf5 => --policy needs --env_nam
 collect-random --episodes=1 --policy={run} => does not fit the run
 collect-random --episodes=1 --output=good.hdf5 => exists already
 collect --replay={run} --output=x.hdf5 => no run of xql-train-online
-collect --waypoints --env_name=Hopper-v5 --transitions=9 => --waypoints is for antmaze-*
 # reports and figures
 figures --figure=13 => --figure=13: must be one of 2, 4, B1, B2, GEM, | all
 # outputs

@@ -290,16 +290,6 @@ def test_normalised_data_are_known_by_their_mark(tmp_path, form):
     np.testing.assert_array_equal(both[:11], bounds.to_learner(rows["actions"])[:11])
 
 
-def test_a_minari_folder_is_in_the_environments_units(tmp_path):
-    pytest.importorskip("minari")
-    task, output = get_task(env_name_of("Askew")), tmp_path / "minari"
-    settings = {"env_name": task.name, "policy": "random", "episodes": 2, "format": "minari"}
-    collect(CollectionSettings(**settings, output=str(output)))
-    found = load_dataset(task, [f"minari:{output}"], bounds=action_bounds(task))
-    raw = load_dataset(task, [f"minari:{output}"])
-    np.testing.assert_array_equal(found.batch.actions, action_bounds(task).to_learner(raw.batch.actions))
-
-
 def test_actions_in_other_units_are_warned_of_or_refused(tmp_path, caplog):
     rows, _ = collected(tmp_path / "own.hdf5", "Two", policy="random", episodes=4)
     bounds = action_bounds(get_task(env_name_of("Two")))

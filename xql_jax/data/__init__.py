@@ -5,5 +5,5 @@ arrays.py           arrays under any known name (names.py) to transitions; rows 
 dataset.py          `Dataset`: transitions, and where trajectories end; suspicions.py warns of odd ones
 preprocessing.py    what is done to rewards, actions and observations; views.py: the batches of a learner
 sampling.py         minibatches of a dataset; replay.py: of a replay buffer
-rows.py             files that this project makes, with antmaze.py, pointmaze.py and oracles.py
+rows.py             files that this project makes; pointmaze.py: its embedded datasets
 """

@@ -19,7 +19,7 @@ from xql_jax.tasks import TASKS, References, Task
 
 COPIES = 3  # of a file's arrays in memory: as they are read, as transitions, and preprocessed
 D4RL_KEYS = (*REQUIRED, "timeouts")
-MADE_BY = "made_by"  # the command that made a file of xql-collect --oracle
+MADE_BY = "made_by"  # the command that made a file, as of examples/ogbench_data.py
 SIMULATOR_ARRAYS = ("qpos", "button_states")  # from which OGBench's tasks give rewards
 # The names of the files that are read as D4RL reads its own, the embedded mazes' among them.
 D4RL_FILES = {

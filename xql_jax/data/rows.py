@@ -1,7 +1,5 @@
 """Rows in D4RL's layout, as this project makes them: whole episodes one after another; and their files."""
 
-import re
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,9 +8,7 @@ import numpy as np
 
 from xql_jax.data.dataset import summed
 from xql_jax.data.readers import dataset_names, reading
-from xql_jax.errors import needing
-from xql_jax.tasks import References
-from xql_jax.types import UNKNOWN, ActionBounds, Batch, EpisodeBatch, Json
+from xql_jax.types import Batch, EpisodeBatch, Json
 
 # By key, [N, ...]: observations, actions, rewards and next_observations in float32; terminals and timeouts as
 # bool, one of which is set in the last row of each episode; optionally infos/NAME.
@@ -113,45 +109,3 @@ def read_rows(path: Path) -> tuple[Rows, Json]:
             else:
                 rows[name] = array
     return rows, metadata
-
-
-def write_minari(folder: Path, name: str, rows: Rows, metadata: Json, bounds: ActionBounds = UNKNOWN) -> None:
-    """Writes a Minari dataset to FOLDER/data/, with one of its episodes for each episode of the rows.
-
-    Its ID, which Minari requires, is made from the name. In the metadata, `References` get Minari's names.
-    """
-    with needing("--format=minari", "minari"):
-        import minari
-        from gymnasium import spaces
-        from minari.data_collector import EpisodeBuffer
-        from minari.dataset.minari_storage import MinariStorage
-
-        from xql_jax.data.episodes import MINARI_REFERENCES
-
-    observation_dim, action_dim = rows["observations"].shape[1], rows["actions"].shape[1]
-    storage = MinariStorage.new(
-        folder.absolute() / "data",  # with a relative name it would not find its own files
-        spaces.Box(-np.inf, np.inf, (observation_dim,), np.float32),
-        spaces.Box(*np.array(bounds.filled(action_dim), np.float32)),
-    )
-    stops = np.flatnonzero(ends_of(rows)) + 1
-    storage.update_episodes(
-        EpisodeBuffer(
-            id=number,
-            observations=np.append(
-                rows["observations"][start:stop], rows["next_observations"][stop - 1 : stop], 0
-            ),
-            actions=rows["actions"][start:stop],
-            rewards=rows["rewards"][start:stop],
-            terminations=rows["terminals"][start:stop],
-            truncations=rows["timeouts"][start:stop],
-        )
-        for number, (start, stop) in enumerate(zip([0, *stops[:-1]], stops, strict=True))
-    )
-    names = dict(zip(References._fields, MINARI_REFERENCES, strict=True))
-    facts = {names.get(key, key): value for key, value in metadata.items()}
-    facts["dataset_id"] = f"{re.sub('[^A-Za-z0-9_-]', '-', name)}-v0"
-    facts["minari_version"] = minari.__version__
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # warnings that authors and the like are missing
-        storage.update_metadata(facts)

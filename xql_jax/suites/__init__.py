@@ -59,8 +59,6 @@ class Suite:
     reads_as_d4rl: bool = False
     labels: str = ""  # the function that computes the rewards of data that have none
     generates: str = ""  # the function that writes the data of a task without an address
-    has_waypoints: bool = False  # xql-collect --waypoints makes data
-    has_oracle: bool = False  # xql-collect --oracle makes data
 
     # Rewards, see `fit_preprocessing`.
     reward_shift: float = 0.0  # added to every reward

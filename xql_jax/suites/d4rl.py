@@ -75,7 +75,6 @@ _ANTMAZE = Suite(
     is_in_d4rl=True,
     eval_episodes=100,
     success="the goal was reached, which ends the episode",
-    has_waypoints=True,
     reward_shift=-1.0,
 )
 

@@ -40,7 +40,6 @@ _OGBENCH = Suite(
     data_folder=DataFolder("OGBENCH_DATASET_DIR", "~/.ogbench/data"),
     source_prefix="ogbench:",
     labels="xql_jax.envs.ogbench:rewarded",
-    has_oracle=True,
 )
 
 RECORDS = (_OGBENCH,)

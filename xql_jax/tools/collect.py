@@ -1,4 +1,4 @@
-"""Collection of a dataset: made by a policy or an ant, or taken from the replay buffer of an online run."""
+"""Collection of a dataset: made by a policy, or taken from the replay buffer of an online run."""
 
 import dataclasses
 import json
@@ -13,8 +13,6 @@ import numpy as np
 
 from xql_jax.data.arrays import ENVIRONMENT, UNITS
 from xql_jax.data.dataset import checked_references
-from xql_jax.data.loading import cached_file
-from xql_jax.data.readers import MADE_BY
 from xql_jax.data.replay import empty
 from xql_jax.data.rows import (
     Rows,
@@ -25,10 +23,9 @@ from xql_jax.data.rows import (
     rows_of_replay,
     whole_returns_of,
     write_hdf5,
-    write_minari,
 )
-from xql_jax.envs import Simulation, action_bounds, describe_environment, environment_maker
-from xql_jax.errors import UserError, needing
+from xql_jax.envs import Simulation, describe_environment, environment_maker
+from xql_jax.errors import UserError
 from xql_jax.jax_settings import settings_of_jax
 from xql_jax.outputs import alone_at, check_output, writing_output
 from xql_jax.runs.machine import versions
@@ -42,7 +39,6 @@ from xql_jax.settings import (
     NOT_NEGATIVE,
     SEVERAL,
     TEXT,
-    one_of,
     setting,
     within,
 )
@@ -56,18 +52,13 @@ from xql_jax.types import Batch, EpisodeBatch, Json
 LOG = logging.getLogger(__name__)
 HDF5_SUFFIXES = (".hdf5", ".h5")
 REFERENCE_EPISODES = 100  # for each return that is measured
-OUTPUT_SETTINGS = ("output", "append", "tqdm", "format")  # settings that do not change the rows
+OUTPUT_SETTINGS = ("output", "append", "tqdm")  # settings that do not change the rows
 # Metadata of a whole file; all other metadata have an entry for each command that added rows.
 FILE_METADATA = ("env_name", UNITS, "environment", "versions", "random_return", "expert_return")
 UNUSED_BY = {  # settings that a source of rows does not use
-    "oracle": [
-        "policy", "noise", "deterministic", "until", "replay", "episodes", "waypoints", "append",
-        "member", "expert", "random_return", "expert_return",
-    ],
-    "waypoints": ["policy", "noise", "deterministic", "until", "replay", "episodes"],
     "replay": ["policy", "noise", "deterministic", "transitions", "episodes"],
     "policy": ["until"],
-}  # fmt: skip
+}
 REFERENCE_STREAM = 1  # the stream of random numbers of the episodes that measure reference returns
 
 
@@ -81,12 +72,7 @@ class CollectionSettings(ToolSettings, Simulated):
     expert_return: float | None = setting(
         None, ANY, "Return that is a score of 100, written with the data.", kind=float
     )
-    output: str | None = setting(
-        None, TEXT, "FILE.hdf5, or a folder with --format=minari; it must not exist yet."
-    )
-    format: str = setting(
-        "hdf5", one_of("hdf5", "minari"), "hdf5: D4RL's layout; minari: a folder, read as minari:FOLDER."
-    )
+    output: str | None = setting(None, TEXT, "FILE.hdf5; it must not exist yet.")
     env_name: str | None = setting(
         None, TEXT, "Task, as for xql-evaluate. --policy needs it; with --replay, the run's own."
     )
@@ -106,18 +92,7 @@ class CollectionSettings(ToolSettings, Simulated):
     seed: int = setting(
         0,
         COUNT_OR_NONE,
-        "Random seed. Episode e depends on (seed, e) alone; with --waypoints, all do on the seed.",
-    )
-    waypoints: bool = setting(
-        False,
-        EITHER,
-        "Make antmaze-* data as D4RL does: an ant, whose policy is included, walks between waypoints.",
-    )
-    oracle: bool = setting(
-        False,
-        EITHER,
-        "Make OGBench data with its scripted oracles: for cube-*, scene-*, puzzle-*, pointmaze-*-navigate. "
-        "Default of --output: where the task's data are looked for.",
+        "Random seed. Episode e depends on (seed, e) alone.",
     )
     replay: str | None = setting(None, TEXT, "Folder of an online run whose replay buffer is written.")
     until: int | None = setting(
@@ -157,9 +132,7 @@ def collect(settings: CollectionSettings) -> Json:
     kind = next((name for name in UNUSED_BY if getattr(settings, name)), "policy")
     if unused := [name for name in UNUSED_BY[kind] if getattr(settings, name)]:
         raise UserError(f"--{', --'.join(unused)}: not with --{kind}")
-    if kind == "oracle":
-        return _collect_by_oracle(settings)
-    source = {"policy": _policy, "replay": _replay_buffer, "waypoints": _waypoints}[kind](settings)
+    source = {"policy": _policy, "replay": _replay_buffer}[kind](settings)
     output = _check_output(settings)
     with alone_at(output):
         earlier = _rows_before(settings, output, source)
@@ -193,35 +166,8 @@ def collect(settings: CollectionSettings) -> Json:
         if earlier:
             rows, metadata = joined_rows([earlier[0], rows]), _joined_metadata(earlier[1], metadata)
         with writing_output("output", output) as unfinished:
-            if settings.format == "minari":
-                unfinished.mkdir()
-                write_minari(unfinished, output.name, rows, metadata, action_bounds(task))
-            else:
-                write_hdf5(unfinished, rows, metadata)
+            write_hdf5(unfinished, rows, metadata)
         return report
-
-
-def _collect_by_oracle(settings: CollectionSettings) -> Json:
-    """Writes OGBench's kind of data, a file in its layout that says what made it."""
-    if not settings.env_name or settings.transitions is None:
-        raise UserError("--oracle needs --env_name and --transitions")
-    task, number = get_task(settings.env_name), settings.transitions
-    if not task.suite.has_oracle:
-        raise UserError(f"--env_name={task.name}: --oracle is for OGBench's tasks")
-    output = check_output("output", settings.output or str(cached_file(task)), (".npz",))
-    with alone_at(output):
-        if os.path.lexists(output):
-            raise UserError(f"--output={output}: exists already: give another name")
-        from xql_jax.data import oracles  # imports MuJoCo
-
-        with counted(number, "transition", settings.tqdm) as count:
-            rows = oracles.generate_oracle(task, number, settings.seed, count)
-        rows[MADE_BY] = np.array(_command_of(settings))
-        with writing_output("output", output) as unfinished, unfinished.open("wb") as archive:
-            np.savez_compressed(archive, **rows)  # type: ignore[arg-type]
-    episodes = int(rows["terminals"].sum())
-    made = {"transitions": len(rows["terminals"]) - episodes, "episodes": episodes, "output": str(output)}
-    return made | {"terminals": 0, "mean_score": None, "mean_return": None}
 
 
 def _policy(settings: CollectionSettings) -> Source:
@@ -244,23 +190,6 @@ def _policy(settings: CollectionSettings) -> Source:
             return episodes_of(behaviour, task, maker, seed, number, unit, noise=noise, count=count)
 
     metadata = {"seed": seed, "policy": behaviour.name, "policy_is": behaviour.what, "noise": noise}
-    return Source(task, settings.simulation, rows, metadata)
-
-
-def _waypoints(settings: CollectionSettings) -> Source:
-    """AntMaze episodes by the embedded ant of `xql_jax.data.antmaze`, which walks between waypoints."""
-    if not settings.env_name or settings.transitions is None:
-        raise UserError("--waypoints needs --env_name and --transitions")
-    task, number = get_task(settings.env_name), settings.transitions
-    if not task.suite.has_waypoints or settings.simulation != Simulation():
-        raise UserError(f"--env_name={task.name}: --waypoints is for antmaze-* by --env_backend=mujoco")
-    from xql_jax.data import antmaze  # imports MuJoCo
-
-    def rows() -> Rows:
-        with counted(number, "transition", settings.tqdm) as count:
-            return antmaze.generate_antmaze(task, number, settings.seed, count)
-
-    metadata = {"seed": settings.seed, "policy": "ant_walker", "noise": antmaze.WALKER_NOISE}
     return Source(task, settings.simulation, rows, metadata)
 
 
@@ -335,14 +264,8 @@ def _references(settings: CollectionSettings, source: Source) -> References | No
 
 def _check_output(settings: CollectionSettings) -> Path:
     if not settings.output:
-        raise UserError("give --output: the file or folder to write")
-    is_folder = settings.format == "minari"
-    if is_folder:
-        if settings.append:
-            raise UserError("--append adds to an HDF5 file: leave out --format=minari")
-        with needing("--format=minari", "minari"):
-            import minari  # noqa: F401  (so that nothing is collected in vain)
-    return check_output("output", settings.output, () if is_folder else HDF5_SUFFIXES)
+        raise UserError("give --output: the file to write")
+    return check_output("output", settings.output, HDF5_SUFFIXES)
 
 
 def _rows_before(settings: CollectionSettings, output: Path, source: Source) -> tuple[Rows, Json] | None:

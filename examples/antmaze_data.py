@@ -1,20 +1,28 @@
-"""Generates antmaze data: an ant walks from waypoint to waypoint, as in D4RL's own generator."""
+"""Makes antmaze data: an ant walks from waypoint to waypoint, as in D4RL's own generator.
 
+python examples/antmaze_data.py antmaze-umaze-v2 umaze.hdf5 --transitions=200000
+
+The file has D4RL's layout. The same command makes the same bytes.
+"""
+
+import argparse
 import functools
-import importlib.resources
 import math
 from collections.abc import Callable
+from pathlib import Path
 
 import mujoco
 import numpy as np
+import tqdm
 
 from xql_jax.data.policy_files import FilePolicy, read_policy
-from xql_jax.data.rows import Rows, cut_off, joined_rows
+from xql_jax.data.rows import Rows, cut_off, joined_rows, write_hdf5
 from xql_jax.envs.ant_maze import START_CELL, AntMaze, cell_middle, draw_goal
 from xql_jax.envs.mazes import GOAL_RADIUS, MAZES, Cell
-from xql_jax.tasks import Task
+from xql_jax.files import replacing
+from xql_jax.tasks import Task, get_task
 
-WALKER = "ant_walker.npz"  # beside this file
+WALKER = Path(__file__).with_name("ant_walker.npz")
 WALKER_NOISE = 0.2
 VIEW_SIZE = 29  # of `seen_from_ant`
 NEAR = 1.0  # metres; once a waypoint is nearer than this, the ant heads for the next one
@@ -27,9 +35,8 @@ PLAY_CELLS: dict[str, tuple[Cell, ...]] = {
 
 @functools.cache
 def walker() -> FilePolicy:
-    """Returns the walking policy, which acts on `seen_from_ant`: SAC in examples/ant_field.py."""
-    with importlib.resources.as_file(importlib.resources.files(__package__) / WALKER) as path:
-        return read_policy(path, VIEW_SIZE, 8)
+    """Returns the walking policy, which acts on `seen_from_ant`: SAC, 400,000 steps in `ant_field.py`."""
+    return read_policy(WALKER, VIEW_SIZE, 8)
 
 
 def generate_antmaze(
@@ -153,3 +160,24 @@ def turned(quaternion: np.ndarray, angle: float) -> np.ndarray:
     about_z = np.array([math.cos(angle / 2), 0.0, 0.0, math.sin(angle / 2)])
     mujoco.mju_mulQuat(product, about_z, quaternion)
     return product
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Makes antmaze data: an ant walks to waypoints.")
+    parser.add_argument("env_name", help="antmaze-MAZE-KIND-v2, such as antmaze-medium-diverse-v2")
+    parser.add_argument("output", type=Path, help="FILE.hdf5, which must not exist yet")
+    parser.add_argument("--transitions", type=int, required=True)
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    if not given.env_name.startswith("antmaze-") or given.output.exists():
+        parser.error("give a task of AntMaze, and a file that does not exist")
+    task = get_task(given.env_name)
+    with tqdm.tqdm(total=given.transitions, unit="transition", disable=None) as bar:
+        rows = generate_antmaze(task, given.transitions, given.seed, bar.update)
+    about = {"env_name": task.name, "action_units": "environment", "policy": "ant_walker", "seed": given.seed}
+    with replacing(given.output, f"{given.output.name}.tmp") as unfinished:
+        write_hdf5(unfinished, rows, about)
+
+
+if __name__ == "__main__":
+    main()

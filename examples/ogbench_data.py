@@ -1,22 +1,30 @@
 """OGBench's play, noisy and navigate sets, made on this machine with the scripted oracles of its wheel.
 
+python examples/ogbench_data.py cube-single-play-singletask-v0 --transitions=300000
+
+By default the file lies where the task's data are looked for. The same command makes the same numbers.
+
 Source: OGBench, data_gen_scripts/generate_manipspace.py and generate_locomaze.py: which oracle, its noise,
 the chance of stacking, new targets when one is reached, episodes of 1,001 steps, the layout of the file.
 Differs: its files hold a million transitions or more, and its own draws; these hold as many as are asked for.
 There is no file for validation. Sets of the ant and the humanoid need policies that the wheel lacks.
 """
 
+import argparse
 import contextlib
 import importlib
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tqdm
 
+from xql_jax.data.loading import cached_file
 from xql_jax.data.rows import Rows
 from xql_jax.envs.ogbench import OwnRandomness, environment_of, make_simulation
-from xql_jax.errors import UserError
-from xql_jax.tasks import Task
+from xql_jax.files import replacing
+from xql_jax.tasks import Task, get_task
 from xql_jax.types import Json
 
 EPISODE_ROWS = 1_001  # rows; the last one has no transition
@@ -35,13 +43,13 @@ def generate_oracle(task: Task, transitions: int, seed: int, count: Callable[[in
 
     They are `observations` f32[N, O], `actions` f32[N, A], `terminals` bool[N] (True: an episode's last row),
     and the simulator's `qpos` f32[N, Q], `qvel` f32[N, V], for buttons `button_states` i64[N, K]. `count` is
-    called with the number of transitions of each episode. Raises UserError if the wheel has no oracle.
+    called with the number of transitions of each episode. Raises ValueError if the wheel has no oracle.
     """
     name = environment_of(task).partition("-singletask")[0]
     kind = name.partition("-")[0]
     if kind not in PARTS and not (kind == "pointmaze" and "navigate" in task.name):
-        raise UserError(
-            f"--env_name={task.name}: --oracle is for cube-*, scene-*, puzzle-* and pointmaze-*-navigate"
+        raise ValueError(
+            f"{task.name}: there are oracles for cube-*, scene-*, puzzle-*, pointmaze-*-navigate"
         )
     is_table = kind in PARTS
     options = {"mode": "data_collection"} if is_table else {}
@@ -151,3 +159,26 @@ def _is_lost(positions: np.ndarray) -> bool:
     """Whether the scene's cube was out of sight: too far right, or too far left but not in the drawer."""
     y, z = positions[:, 15], positions[:, 16]
     return bool((y >= 0.29).any() or ((y <= -0.3) & ((z < 0.06) | (z > 0.08))).any())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Makes OGBench's kind of data by its scripted oracles.")
+    parser.add_argument("env_name", help="a singletask task, such as cube-single-play-singletask-v0")
+    parser.add_argument("--transitions", type=int, required=True, help="at least so many, of whole episodes")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output", type=Path, help="FILE.npz, which must not exist yet")
+    given = parser.parse_args()
+    task = get_task(given.env_name)
+    output = given.output or cached_file(task)
+    if output.suffix != ".npz" or output.exists():
+        parser.error(f"{output}: give a file .npz that does not exist")
+    with tqdm.tqdm(total=given.transitions, unit="transition", disable=None) as bar:
+        rows = generate_oracle(task, given.transitions, given.seed, bar.update)
+    command = f"ogbench_data.py {task.name} --transitions={given.transitions} --seed={given.seed}"
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(output, f"{output.name}.tmp") as unfinished, unfinished.open("wb") as archive:
+        np.savez_compressed(archive, **rows, made_by=np.array(command))
+
+
+if __name__ == "__main__":
+    main()
