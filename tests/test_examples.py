@@ -9,11 +9,6 @@ from main_runs import ROOT, run_main
 
 EXAMPLES = ROOT / "examples"
 NO_SCRIPTS = {"ant_field.py", "antmaze_data.py", "ogbench_agent.py", "ogbench_data.py"}  # tested elsewhere
-    "ant_field.py",
-    "antmaze_data.py",
-    "ogbench_agent.py",
-    "ogbench_data.py",
-}  # they have tests of their own
 pytestmark = pytest.mark.slow
 NUMBER = re.compile(r"(?<!\S)(?:-?\d+(?:\.\d+)?(?:e-?\d+)?|inf|-)(?!\S)")
 
