@@ -18,7 +18,7 @@ from xql_jax.data.preprocessing import fit_preprocessing
 from xql_jax.data.sampling import sample
 from xql_jax.errors import UserError
 from xql_jax.learners.fields import declared, hyperparameters
-from xql_jax.training.updates import update_keys
+from xql_jax.training.program import update_keys
 
 FILE = ROOT / "examples" / "ogbench_agent.py"
 EXAMPLE = runpy.run_path(str(FILE))

@@ -13,7 +13,7 @@ from xql_jax.learners.parts import CriticState, SideBySide, ValueFit, as_kept, i
 from xql_jax.learners.registry import OFFLINE, make_learner
 from xql_jax.training.data_population import offline_population
 from xql_jax.training.members import make_members
-from xql_jax.training.population import without_clipping
+from xql_jax.training.program import without_clipping
 from xql_jax.types import Windows
 
 UPDATES = 20

@@ -62,9 +62,10 @@ def mean_q(
     return jax.vmap(value)(jax.random.split(key, count)).mean(axis=0)
 
 
-METHOD = fields.Method(
-    AWAC,
-    {"awr_temperature": 0.5, "decay_actor_lr": False, "actor_hidden_dims": (256, 256, 256, 256)},
-    settings={"batch_size": 1024, "scale_rewards": False},
-)
-METHODS = {"awac": METHOD}
+METHODS = {
+    "awac": fields.Method(
+        AWAC,
+        {"awr_temperature": 0.5, "decay_actor_lr": False, "actor_hidden_dims": (256, 256, 256, 256)},
+        settings={"batch_size": 1024, "scale_rewards": False},
+    )
+}

@@ -101,10 +101,11 @@ class BEAR(brac_p.BehaviorRegularized):
         return chosen(actions, actor.critic(at_each(observations, actions), actions).argmax(0))
 
 
-METHOD = fields.Method(
-    BEAR,
-    {"warm_start": 40_000.0, "backup_actions": 10, "min_share": 0.75, "behavior_hidden_dims": (750, 750)}
-    | {"actor_lr": 1e-4, "critic_lr": 3e-4, "behavior_lr": 3e-4},
-    settings={"scale_rewards": False},
-)
-METHODS = {"bear": METHOD}
+METHODS = {
+    "bear": fields.Method(
+        BEAR,
+        {"warm_start": 40_000.0, "backup_actions": 10, "min_share": 0.75, "behavior_hidden_dims": (750, 750)}
+        | {"actor_lr": 1e-4, "critic_lr": 3e-4, "behavior_lr": 3e-4},
+        settings={"scale_rewards": False},
+    )
+}

@@ -176,10 +176,11 @@ class BRACP(BehaviorRegularized):
         return self.penalized_update(state, batch, key, self.brac_alpha, distance_of)
 
 
-METHOD = fields.Method(
-    BRACP,
-    {"actor_lr": 3e-5, "critic_lr": 1e-3, "behavior_lr": 5e-4, "critic_hidden_dims": (300, 300)}
-    | dict.fromkeys(("actor_hidden_dims", "behavior_hidden_dims"), (200, 200)),
-    settings={"scale_rewards": False},
-)
-METHODS = {"brac_p": METHOD}
+METHODS = {
+    "brac_p": fields.Method(
+        BRACP,
+        {"actor_lr": 3e-5, "critic_lr": 1e-3, "behavior_lr": 5e-4, "critic_hidden_dims": (300, 300)}
+        | dict.fromkeys(("actor_hidden_dims", "behavior_hidden_dims"), (200, 200)),
+        settings={"scale_rewards": False},
+    )
+}

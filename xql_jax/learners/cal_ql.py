@@ -47,9 +47,11 @@ class CalQL(cql.CQL):
         return jax.vmap(functools.partial(super().next_values, state, observations))(keys).max(axis=0)
 
 
-METHOD = fields.Method(
-    CalQL,
-    {**cql.METHOD.defaults, **dict.fromkeys(("actor_hidden_dims", "critic_hidden_dims"), (256, 256))},
-    settings={**cql.METHOD.settings, "offline_fraction": 0.5},
-)
-METHODS = {"cal_ql": METHOD}
+OF_CQL = cql.METHODS["cql"]
+METHODS = {
+    "cal_ql": fields.Method(
+        CalQL,
+        {**OF_CQL.defaults, **dict.fromkeys(("actor_hidden_dims", "critic_hidden_dims"), (256, 256))},
+        settings={**OF_CQL.settings, "offline_fraction": 0.5},
+    )
+}

@@ -154,16 +154,17 @@ class CQL(SoftActorCritic):
         return q if self.deterministic_backup else q - cost
 
 
-METHOD = fields.Method(
-    CQL,
-    {
-        "actor_lr": 1e-4,
-        "entropy_coef_lr": 1e-4,
-        "critic_lr": 3e-4,
-        "initial_entropy_coef": 1.0,
-        **dict.fromkeys(("actor_hidden_dims", "critic_hidden_dims"), (256, 256, 256)),
-        **dict.fromkeys(("actor_period", "target_period"), 1),
-    },
-    settings={"scale_rewards": False},
-)
-METHODS = {"cql": METHOD}
+METHODS = {
+    "cql": fields.Method(
+        CQL,
+        {
+            "actor_lr": 1e-4,
+            "entropy_coef_lr": 1e-4,
+            "critic_lr": 3e-4,
+            "initial_entropy_coef": 1.0,
+            **dict.fromkeys(("actor_hidden_dims", "critic_hidden_dims"), (256, 256, 256)),
+            **dict.fromkeys(("actor_period", "target_period"), 1),
+        },
+        settings={"scale_rewards": False},
+    )
+}

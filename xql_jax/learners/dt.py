@@ -151,8 +151,9 @@ def _pushed(window: Windows, *now: Array) -> Windows:
     return Windows._make((*map(push, window[:-1], latest), window.highest_return))
 
 
-METHOD = fields.Method(
-    DecisionTransformer,
-    settings={"batch_size": 64, "normalize_observations": True},
-)
-METHODS = {"dt": METHOD}
+METHODS = {
+    "dt": fields.Method(
+        DecisionTransformer,
+        settings={"batch_size": 64, "normalize_observations": True},
+    )
+}

@@ -57,9 +57,5 @@ class TotalVariation(parts.ValueFit):
 
 METHODS = {
     "dvl_chi2": fields.Method(InSample, {"layer_norm": True}, value=ChiSquare),
-    "dvl_tv": fields.Method(
-        InSample,
-        {"layer_norm": True},
-        value=TotalVariation,
-    ),
+    "dvl_tv": fields.Method(InSample, {"layer_norm": True}, value=TotalVariation),
 }

@@ -15,14 +15,14 @@ there have GELU and then layer norm, here layer norm and then ReLU.
 """
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from xql_jax.learners import fields, parts
 from xql_jax.learners.actor_critic import at_each, chosen
-from xql_jax.learners.parts import A, CriticState, Estimates, LearnerState, NetworkState, S
+from xql_jax.learners.parts import CriticState, Estimates, LearnerState, NetworkState, S
 from xql_jax.learners.td3_bc import normalized_mean
 from xql_jax.networks.flow import Velocity, integrate
 from xql_jax.types import AnyBatch, Array, Metrics, Numeric, Params, PRNGKey
@@ -84,7 +84,7 @@ class FlowActions(NamedTuple):
         return jax.random.normal(key, (*count, self.observations.shape[0], self.actor.network.action_dim))
 
 
-class FlowPolicy(parts.PolicyObjective[A]):
+class FlowPolicy(parts.PolicyObjective):
     """A policy that carries noise to actions. Its deterministic action is the best of several by min Q."""
 
     head: FlowHead = fields.part(FlowHead)  # type: ignore[assignment]
@@ -143,7 +143,7 @@ def fixed_noise(count: int, action_dim: int) -> Array:
     return jax.random.normal(jax.random.key(0), (count, action_dim)).at[0].set(0.0)
 
 
-class Flow(FlowPolicy[A]):
+class Flow(FlowPolicy):
     """A flow that clones the data. Actions are drawn among several in proportion to exp(awr_temperature * Q).
 
     With many candidates that is a draw from mu * exp(awr_temperature * Q) / Z.
@@ -151,7 +151,7 @@ class Flow(FlowPolicy[A]):
 
     awr_temperature: Numeric = fields.awr_temperature()
 
-    def update(self, actor: A, estimates: Estimates, batch: AnyBatch, key: PRNGKey) -> tuple[A, Metrics]:
+    def update(self, actor: Any, estimates: Estimates, batch: AnyBatch, key: PRNGKey) -> tuple[Any, Metrics]:
         return self.clone(actor, batch, key)
 
     def sample(self, distribution: FlowActions, key: PRNGKey) -> Array:
@@ -166,7 +166,7 @@ class WeightedFlow(FlowPolicy, parts.ForwardKL):
     candidates: int = fields.static(1, fields.AT_LEAST_ONE)
 
 
-class OneStepFlow(FlowPolicy[A]):
+class OneStepFlow(FlowPolicy):
     """FQL's policy mu(s, z): it maximises Q, and stays near the actions of a flow that clones the data.
 
     It minimises flow_alpha * (mu(s, z) - flow(s, z))^2 - Q(s, mu(s, z)), averaged over noise z.
@@ -189,7 +189,7 @@ class OneStepFlow(FlowPolicy[A]):
     def carry(self, actor: NetworkState, observations: Array, noise: Array) -> Array:
         return jnp.clip(actor.apply(actor.params[1], observations, noise), -1.0, 1.0)
 
-    def update(self, actor: A, estimates: Estimates, batch: AnyBatch, key: PRNGKey) -> tuple[A, Metrics]:
+    def update(self, actor: Any, estimates: Estimates, batch: AnyBatch, key: PRNGKey) -> tuple[Any, Metrics]:
         key_match, key_noise = jax.random.split(key)
         noise = jax.random.normal(key_noise, batch.actions.shape)
         equal_weights = jnp.ones_like(batch.rewards)

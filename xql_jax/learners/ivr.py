@@ -6,11 +6,13 @@ Differs: that code adds up the squared errors of the two Q; here they are averag
 alpha of its own (SQL 3, EQL 5). It sets a dropout for V on AntMaze, but never switches it on.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
 from xql_jax.learners import fields, parts
-from xql_jax.learners.parts import A, Estimates, V
+from xql_jax.learners.parts import Estimates, NetworkState
 from xql_jax.learners.xql import InSample
 from xql_jax.losses.regression import difference
 from xql_jax.types import AnyBatch, Array, Metrics, Numeric, PRNGKey
@@ -35,7 +37,7 @@ class Sparse(parts.ValueFit):
         return weight**2 + values / self.alpha
 
 
-class PositiveAdvantage(parts.PolicyObjective[A]):
+class PositiveAdvantage(parts.PolicyObjective):
     """Regression weighted by max(Q - V, 0): actions worse than V are not imitated.
 
     Differs: this weight is that of the authors' code (actor.py, line 17); the paper's is max(1 + (Q - V) / (2
@@ -46,14 +48,14 @@ class PositiveAdvantage(parts.PolicyObjective[A]):
         100.0, fields.POSITIVE_OR_OFF, "Largest weight of an action in the policy's loss; inf: no bound."
     )
 
-    def update(self, actor: A, estimates: Estimates, batch: AnyBatch, key: PRNGKey) -> tuple[A, Metrics]:
+    def update(self, actor: Any, estimates: Estimates, batch: AnyBatch, key: PRNGKey) -> tuple[Any, Metrics]:
         advantages = (estimates.q - estimates.v) / estimates.scale
         weights = jax.lax.stop_gradient(jnp.clip(advantages, 0.0, self.max_weight))
         actor, info = self.regress(actor, weights, batch, key)
         return actor, {**info, "actor/advantage": advantages.mean(), "actor/weight": weights.mean()}
 
 
-class Exponential(parts.ValueFit[V]):
+class Exponential(parts.ValueFit):
     """EQL's fit of V, to alpha * log E[exp(Q / alpha)]; the policy sees advantages in units of alpha."""
 
     alpha: Numeric = fields.traced(
@@ -76,21 +78,14 @@ class Exponential(parts.ValueFit[V]):
         m = jax.lax.stop_gradient(jnp.maximum(clipped.max(), -1.0))
         return jnp.exp(clipped - m) * (1.0 + z - clipped) + jnp.exp(-m) * values / self.alpha
 
-    def v_and_q_targets(self, value: V, batch: AnyBatch, discount: Numeric) -> tuple[Array, Array, Numeric]:
+    def v_and_q_targets(
+        self, value: NetworkState, batch: AnyBatch, discount: Numeric
+    ) -> tuple[Array, Array, Numeric]:
         v, targets, _ = super().v_and_q_targets(value, batch, discount)
         return v, targets, self.alpha
 
 
 METHODS = {
-    "sql": fields.Method(
-        InSample,
-        {"layer_norm": True},
-        value=Sparse,
-        policy=PositiveAdvantage,
-    ),
-    "eql": fields.Method(
-        InSample,
-        {"layer_norm": True, "awr_temperature": 10.0},
-        value=Exponential,
-    ),
+    "sql": fields.Method(InSample, {"layer_norm": True}, value=Sparse, policy=PositiveAdvantage),
+    "eql": fields.Method(InSample, {"layer_norm": True, "awr_temperature": 10.0}, value=Exponential),
 }

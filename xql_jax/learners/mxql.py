@@ -40,9 +40,4 @@ class Maclaurin(parts.ValueFit):
         return 0.5 * z**2 * total
 
 
-METHOD = fields.Method(
-    InSample,
-    {"layer_norm": True},
-    value=Maclaurin,
-)
-METHODS = {"mxql": METHOD}
+METHODS = {"mxql": fields.Method(InSample, {"layer_norm": True}, value=Maclaurin)}

@@ -69,16 +69,17 @@ class OneStep(ActorCritic):
         return state, {**critic_info, **policy_info, "behavior/log_prob": cloning["actor/log_prob"]}
 
 
-METHOD = fields.Method(
-    OneStep,
-    {
-        **dict.fromkeys(("actor_lr", "critic_lr"), 1e-4),
-        **dict.fromkeys(("actor_hidden_dims", "critic_hidden_dims"), (1024, 1024)),
-        "decay_actor_lr": False,
-        "num_critics": 1,
-        "tau": 0.0025,
-        "value_actions": 10,
-    },
-    settings={"batch_size": 512, "scale_rewards": False},
-)
-METHODS = {"onestep": METHOD}
+METHODS = {
+    "onestep": fields.Method(
+        OneStep,
+        {
+            **dict.fromkeys(("actor_lr", "critic_lr"), 1e-4),
+            **dict.fromkeys(("actor_hidden_dims", "critic_hidden_dims"), (1024, 1024)),
+            "decay_actor_lr": False,
+            "num_critics": 1,
+            "tau": 0.0025,
+            "value_actions": 10,
+        },
+        settings={"batch_size": 512, "scale_rewards": False},
+    )
+}

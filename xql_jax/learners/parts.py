@@ -1,7 +1,7 @@
 """The parts that learners are made of: networks with Adam's state, V, Q, and policies fitted to the data."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar
+from typing import Any, ClassVar, NamedTuple, Self, TypeVar
 
 import flax.linen as nn
 import flax.struct
@@ -17,12 +17,12 @@ from xql_jax.pytrees import Distinct
 from xql_jax.types import AnyBatch, Array, Batch, ChunkBatch, Metrics, Numeric, Params, PRNGKey, Windows
 
 BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8
-ADAM = optax.scale_by_adam(
-    BETA_1, BETA_2, EPSILON
-)  # the rate is multiplied outside optax, so that it can be traced and swept
+ADAM = optax.scale_by_adam(BETA_1, BETA_2, EPSILON)  # the rate stays outside, so that it can be traced
 Loss = Callable[[Array, Array], Array]  # of values and targets, f32[B] each; one number an example
-T = TypeVar("T")
 QFunction = Callable[[Array, Array], Array]  # Q f32[..., B] of f32[..., B, O] and f32[..., B, A]
+
+T = TypeVar("T")
+S = TypeVar("S", bound="NetworkState")
 
 
 class NetworkState(Distinct, flax.struct.PyTreeNode):
@@ -147,12 +147,6 @@ def _retyped(kind: type, change: Callable[[Any], Any], state: T) -> T:
     return jax.tree.map(lambda part: change(part) if is_kind(part) else part, state, is_leaf=is_kind)
 
 
-S = TypeVar("S", bound=NetworkState)  # any
-C = TypeVar("C", bound=CriticState)
-V = TypeVar("V", bound=NetworkState)  # what a `ValueFit` keeps
-A = TypeVar("A", bound=NetworkState)  # what a `PolicyObjective` keeps
-
-
 class LearnerState(Distinct, flax.struct.PyTreeNode):
     """The states of a learner's networks, each of the class that its part keeps."""
 
@@ -186,8 +180,8 @@ class Trained(fields.Part):
         return state.replace(params=params, optimizer_state=optimizer_state), metrics
 
 
-class ValueFit(Trained, Generic[V]):
-    """Base value fit: V goes to the mean of its targets. Subclasses override `loss_of` and may add state."""
+class ValueFit(Trained):
+    """Base value fit: V goes to the mean of its targets. Subclasses override `loss_of`, or `fit` for more."""
 
     value_lr: Numeric = fields.learning_rate(3e-4, "V")
     value_hidden_dims: tuple[int, ...] = fields.widths(256, 256, meaning="Widths of the hidden layers of V.")
@@ -203,23 +197,21 @@ class ValueFit(Trained, Generic[V]):
         network = Value(self.value_hidden_dims, self.layer_norm, self.value_init)
         return NetworkState.create(network, network.init(key, observations))
 
-    def fit(self, value: V, observations: Array, targets: Array) -> tuple[V, Metrics]:
-        """Fits V(s) to the targets f32[B] by `loss_of`."""
-        return self.regress(value, observations, targets, self.loss_of)
-
-    def regress(self, value: S, observations: Array, targets: Array, loss: Loss) -> tuple[S, Metrics]:
-        """Takes `v_updates` steps of `minimize` on the mean loss of V(s) against the targets f32[B]."""
+    def fit(
+        self, value: Any, observations: Array, targets: Array, loss: Loss | None = None
+    ) -> tuple[Any, Metrics]:
+        """Takes `v_updates` steps of V(s) towards f32[B], on the mean of the loss; default: `loss_of`."""
 
         def mean_loss(params):
             v = value.apply(params, observations)
-            value_loss = loss(v, targets).mean()
+            value_loss = (loss or self.loss_of)(v, targets).mean()
             return value_loss, {"value/loss": value_loss, "value/v": v.mean()}
 
         for _ in range(self.v_updates):
             value, info = self.minimize(value, mean_loss, self.value_lr)
         return value, info
 
-    def v_and_q_targets(self, value: V, batch: AnyBatch, discount: Numeric) -> tuple[Array, Array, Numeric]:
+    def v_and_q_targets(self, value: Any, batch: AnyBatch, discount: Numeric) -> tuple[Array, Array, Numeric]:
         """V(s), Q's targets r + discount * V(s'), both f32[B], and what advantages are divided by."""
         # One pass over s and s': two of half the size are slower on a CPU.
         v, next_v = jnp.split(value(jnp.concatenate([batch.observations, batch.next_observations])), 2)
@@ -245,7 +237,9 @@ class Critic(Trained):
         params = tuple(network.init(key, observations, actions) for key in keys)
         return CriticState.create(network, params).with_target()
 
-    def fit(self, critic: C, batch: AnyBatch, targets: Array, loss: Loss | None = None) -> tuple[C, Metrics]:
+    def fit(
+        self, critic: CriticState, batch: AnyBatch, targets: Array, loss: Loss | None = None
+    ) -> tuple[CriticState, Metrics]:
         """One step of every Q(s, a) towards f32[B], on the sum of their mean losses; default: `loss_of`."""
 
         def summed_loss(params):
@@ -304,7 +298,7 @@ def where_carried_out(values: Array, batch: AnyBatch) -> Array:
     return values if known is None else values * known
 
 
-class PolicyObjective(PolicyPart, Generic[A]):
+class PolicyObjective(PolicyPart):
     """Base policy objective: subclasses write `update` and may add state."""
 
     head: Gaussian = fields.part(Gaussian)
@@ -316,7 +310,7 @@ class PolicyObjective(PolicyPart, Generic[A]):
         network = self.head.network(actions.shape[-1])
         return NetworkState.create(network, network.init(key, observations))
 
-    def update(self, actor: A, estimates: Estimates, batch: AnyBatch, key: PRNGKey) -> tuple[A, Metrics]:
+    def update(self, actor: Any, estimates: Estimates, batch: AnyBatch, key: PRNGKey) -> tuple[Any, Metrics]:
         """One step of the policy on the objective."""
         raise NotImplementedError
 
@@ -345,7 +339,7 @@ class PolicyObjective(PolicyPart, Generic[A]):
         return self.actor_lr * 0.5 * (1.0 + jnp.cos(jnp.pi * progress))
 
 
-class ForwardKL(PolicyObjective[A]):
+class ForwardKL(PolicyObjective):
     """Advantage-weighted regression (Eq. 12): the policy nearest in forward KL to mu * weight, normalised.
 
     The weight is min(exp(awr_temperature * (Q - V) / scale), max_weight).
@@ -356,7 +350,7 @@ class ForwardKL(PolicyObjective[A]):
     )
     awr_temperature: Numeric = fields.awr_temperature()
 
-    def update(self, actor: A, estimates: Estimates, batch: AnyBatch, key: PRNGKey) -> tuple[A, Metrics]:
+    def update(self, actor: Any, estimates: Estimates, batch: AnyBatch, key: PRNGKey) -> tuple[Any, Metrics]:
         advantages = (estimates.q - estimates.v) / estimates.scale
         weights = advantage_weight(
             advantages, awr_temperature=self.awr_temperature, max_weight=self.max_weight

@@ -1,6 +1,7 @@
 """Policies beside XQL's own: other heads, and objectives that maximise Q at sampled actions (Eq. 13)."""
 
 import functools
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -9,7 +10,7 @@ import optax
 
 from xql_jax.learners import fields, parts
 from xql_jax.learners.actor_critic import at_each
-from xql_jax.learners.parts import A, Estimates, NetworkState, QFunction
+from xql_jax.learners.parts import Estimates, NetworkState, QFunction
 from xql_jax.losses.divergence import sampled_kl
 from xql_jax.networks import policies
 from xql_jax.types import AnyBatch, Array, Metrics, Numeric, PRNGKey
@@ -43,7 +44,7 @@ class AnchoredState(NetworkState, kw_only=True):
     anchor: NetworkState
 
 
-class ReverseKL(parts.PolicyObjective[AnchoredState]):
+class ReverseKL(parts.PolicyObjective):
     """Policy nearest in reverse KL to mu * exp(Q / beta), where mu is a clone of the data's policy.
 
     It minimises E_pi [log pi - log mu - awr_temperature * Q]. The clone is trained in the same updates. The
@@ -122,7 +123,7 @@ class TrustRegion(ReverseKL):
         return jax.lax.cond(actor.optimizer_state.count < self.cloning_updates, clone, maximize, actor)
 
 
-class MaxQ(parts.PolicyObjective[A]):
+class MaxQ(parts.PolicyObjective):
     """Policy that maximises Q and clones the data: TD3+BC's objective for any head.
 
     It minimises -q_weight * E_pi Q(s, a) / mean |Q(s, a)| - log pi(a|s) of the data's actions. The mean is a
@@ -138,7 +139,7 @@ class MaxQ(parts.PolicyObjective[A]):
         2.5, fields.NOT_NEGATIVE, "Weight of Q relative to cloning the data; 0: only cloning.", theirs="alpha"
     )
 
-    def update(self, actor: A, estimates: Estimates, batch: AnyBatch, key: PRNGKey) -> tuple[A, Metrics]:
+    def update(self, actor: Any, estimates: Estimates, batch: AnyBatch, key: PRNGKey) -> tuple[Any, Metrics]:
         key_dropout, key_draw = jax.random.split(key)
         unit = jax.lax.stop_gradient(jnp.abs(estimates.q / estimates.scale).mean() + 1e-6)
 

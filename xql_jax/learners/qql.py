@@ -38,7 +38,7 @@ class QuantileState(parts.NetworkState, kw_only=True):
     upper: parts.NetworkState
 
 
-class Quantiles(parts.ValueFit[QuantileState]):
+class Quantiles(parts.ValueFit):
     """Fits V to the quantile 0.632 of Q and a second network to 0.832; their distance is w * beta(s).
 
     Q learns from r - w * beta(s) + discount * V_upper(s'). V_upper is V + w * beta unless the networks cross,
@@ -54,11 +54,13 @@ class Quantiles(parts.ValueFit[QuantileState]):
         lower, upper = super().init(key_lower, observations), super().init(key_upper, observations)
         return QuantileState.create(lower.network, lower.params, upper=upper)
 
-    def fit(self, value: QuantileState, observations: Array, targets: Array) -> tuple[QuantileState, Metrics]:
+    def fit(
+        self, value: QuantileState, observations: Array, targets: Array, loss: parts.Loss | None = None
+    ) -> tuple[QuantileState, Metrics]:
         lower_loss = functools.partial(pinball_loss, quantile=LOWER)
         upper_loss = functools.partial(pinball_loss, quantile=UPPER)
-        upper, _ = self.regress(value.upper, observations, targets, upper_loss)
-        lower, info = self.regress(value, observations, targets, lower_loss)
+        upper, _ = super().fit(value.upper, observations, targets, upper_loss)
+        lower, info = super().fit(value, observations, targets, lower_loss)
         return lower.replace(upper=upper), info
 
     def v_and_q_targets(
@@ -73,9 +75,5 @@ class Quantiles(parts.ValueFit[QuantileState]):
         return (v + upper) / 2.0, targets, self.least_scale + beta
 
 
-METHOD = fields.Method(
-    InSample,
-    {"awr_temperature": 2.0, "layer_norm": True},  # exp((A + A_upper) / (least_scale + beta(s)))
-    value=Quantiles,
-)
-METHODS = {"qql": METHOD}
+# Weights of the policy's loss: exp((A + A_upper) / (least_scale + beta(s))).
+METHODS = {"qql": fields.Method(InSample, {"awr_temperature": 2.0, "layer_norm": True}, value=Quantiles)}

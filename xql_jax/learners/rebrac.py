@@ -65,9 +65,10 @@ class ReBRAC(DelayedDeterministic):
 
 
 HIDDEN = (256, 256, 256)
-METHOD = fields.Method(
-    ReBRAC,
-    {"actor_lr": 1e-3, "critic_lr": 1e-3, "actor_hidden_dims": HIDDEN, "critic_hidden_dims": HIDDEN},
-    settings={"batch_size": 1024, "scale_rewards": False},
-)
-METHODS = {"rebrac": METHOD}
+METHODS = {
+    "rebrac": fields.Method(
+        ReBRAC,
+        {"actor_lr": 1e-3, "critic_lr": 1e-3, "actor_hidden_dims": HIDDEN, "critic_hidden_dims": HIDDEN},
+        settings={"batch_size": 1024, "scale_rewards": False},
+    )
+}

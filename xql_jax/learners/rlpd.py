@@ -59,22 +59,23 @@ class RLPD(SoftActorCritic):
         return tuple(jax.tree.map(lambda leaf, i=i: leaf[i], drawn) for i in range(self.num_min_critics))
 
 
-METHOD = fields.Method(
-    RLPD,
-    {
-        **dict.fromkeys(("actor_lr", "critic_lr", "entropy_coef_lr"), 3e-4),
-        **dict.fromkeys(("actor_hidden_dims", "critic_hidden_dims"), (256, 256)),
-        "num_critics": 10,
-        "initial_entropy_coef": 1.0,
-        "actor_period": 20,
-        "target_period": 1,
-    },
-    settings={
-        "scale_rewards": False,
-        "num_pretraining_steps": 0,
-        "offline_fraction": 0.5,
-        "warmup_steps": 5_000,
-        "updates_per_step": 20.0,
-    },
-)
-METHODS = {"rlpd": METHOD}
+METHODS = {
+    "rlpd": fields.Method(
+        RLPD,
+        {
+            **dict.fromkeys(("actor_lr", "critic_lr", "entropy_coef_lr"), 3e-4),
+            **dict.fromkeys(("actor_hidden_dims", "critic_hidden_dims"), (256, 256)),
+            "num_critics": 10,
+            "initial_entropy_coef": 1.0,
+            "actor_period": 20,
+            "target_period": 1,
+        },
+        settings={
+            "scale_rewards": False,
+            "num_pretraining_steps": 0,
+            "offline_fraction": 0.5,
+            "warmup_steps": 5_000,
+            "updates_per_step": 20.0,
+        },
+    )
+}

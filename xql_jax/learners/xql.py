@@ -1,6 +1,6 @@
 """Extreme Q-learning (Garg et al. 2023): Algorithm 1, with V fitted to Q by Gumbel regression.
 
-XQL is `InSample` with V fitted by `GumbelFit`: METHODS, at the end. With other parts it is other methods.
+`InSample.update` is the algorithm, and `value=GumbelFit` makes it XQL. With other parts it is other methods.
 Hyperparameters: the paper's Table 4, in configs/. Where the authors' code differs: docs/differences.md.
 """
 
@@ -43,7 +43,7 @@ class GumbelRegression(fields.Part):
 
 
 class GumbelFit(GumbelRegression, parts.ValueFit):
-    """Fits V to beta * log E[exp(Q / beta)], the soft maximum of Q (Eq. 11); the steps: `ValueFit.fit`."""
+    """Fits V to beta * log E[exp(Q / beta)], the soft maximum of Q (Eq. 11); `ValueFit.fit` takes steps."""
 
 
 class TemporalDifference(parts.Critic):
@@ -64,7 +64,7 @@ class TemporalDifference(parts.Critic):
 class InSample(parts.PolicyLearner):
     """Algorithm 1 in three parts: how V is fitted, how the policy is extracted, how Q is fitted."""
 
-    value: parts.ValueFit = fields.part(parts.ValueFit)
+    value: parts.ValueFit = fields.part(GumbelFit)  # another method's: IQL's is `Expectile`
     policy: parts.PolicyObjective = fields.part(parts.ForwardKL)
     critic: parts.Critic = fields.part(TemporalDifference)
     discount: Numeric = fields.discount()
@@ -89,7 +89,7 @@ class InSample(parts.PolicyLearner):
         target_q = state.critic.at_target().min_q
         q = target_q(batch.observations, batch.actions)
 
-        # V goes to Q of the data's actions (Eq. 11), or of others near them and at random.
+        # V goes to Q of the data's actions by `GumbelFit.loss_of` (Eq. 11), or of random ones and near them.
         observations, value_targets = batch.observations, q
         if self.uniform_actions or self.action_noise:
             observations, actions = smoothed(batch, key_value, self.uniform_actions, self.action_noise)
@@ -116,4 +116,4 @@ def smoothed(batch: AnyBatch, key: PRNGKey, uniform_actions: int, action_noise: 
     return jnp.tile(batch.observations, (1 + uniform_actions, 1)), jnp.concatenate([noisy, uniform])
 
 
-METHODS = {"xql": fields.Method(InSample, value=GumbelFit)}  # in place of the part `ValueFit`
+METHODS = {"xql": fields.Method(InSample, value=GumbelFit)}

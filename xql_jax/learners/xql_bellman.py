@@ -30,7 +30,7 @@ class ScaledState(parts.NetworkState, kw_only=True):
     log_beta: Array  # f32[], of reward units
 
 
-class BellmanScale(parts.ValueFit[ScaledState]):
+class BellmanScale(parts.ValueFit):
     """Fits V to beta * log E[exp(Q / beta)], with beta following the scale of the Bellman errors.
 
     beta moves towards `errors_share` times the errors' Gumbel scale, which is sqrt(6) / pi of their root mean
@@ -50,10 +50,12 @@ class BellmanScale(parts.ValueFit[ScaledState]):
         value = super().init(key, observations)
         return ScaledState.create(value.network, value.params, log_beta=log_beta)
 
-    def fit(self, value: ScaledState, observations: Array, targets: Array) -> tuple[ScaledState, Metrics]:
+    def fit(
+        self, value: ScaledState, observations: Array, targets: Array, loss: parts.Loss | None = None
+    ) -> tuple[ScaledState, Metrics]:
         beta = jnp.exp(value.log_beta)
         loss = functools.partial(gumbel_rescaled_loss, beta=beta, clip=CLIP, clip_rule=saturate)
-        value, info = self.regress(value, observations, targets, loss)
+        value, info = super().fit(value, observations, targets, loss)
         return value, {**info, "value/beta": beta}
 
     def follow_errors(self, value: ScaledState, qs: Sequence[Array], targets: Array) -> ScaledState:
@@ -76,8 +78,4 @@ class XQLBellman(InSample):
         return after.replace(value=self.value.follow_errors(after.value, qs, targets)), info
 
 
-METHOD = fields.Method(
-    XQLBellman,
-    {"layer_norm": True},
-)
-METHODS = {"xql_bellman": METHOD}
+METHODS = {"xql_bellman": fields.Method(XQLBellman, {"layer_norm": True})}

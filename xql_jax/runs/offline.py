@@ -1,7 +1,7 @@
 """Offline run: trains a population on a dataset.
 
 The way to the gradient: `train_and_summarize` (run.py) runs the loop (`training/loop.py`), which calls
-`Population.advance`; its compiled program is `run_updates` (`training/updates.py`), whose line
+`Population.advance`; its compiled program is `run_updates` (`training/program.py`), whose line
 `learner.update(...)` is the method's own: XQL's is `InSample.update` in `learners/xql.py`.
 """
 

@@ -17,12 +17,12 @@ from xql_jax.envs.compiled import Ended, Episodes, JaxEnvironment
 from xql_jax.training.checkpoints import Progress
 from xql_jax.training.divergence import Divergence, freeze_in_program, not_finite
 from xql_jax.training.groups import AXIS, Call, Group
-from xql_jax.training.members import Member, member_keys, member_shapes, unstack
+from xql_jax.training.members import Member, MemberState, member_keys, member_shapes, unstack
 from xql_jax.training.population import EPISODE_METRICS, CheckpointContent, Population
+from xql_jax.training.program import STATE, run_updates
 from xql_jax.training.replay_buffers import ReplayBuffers
 from xql_jax.training.replay_files import ReplayFiles
 from xql_jax.training.schedule import ActingSchedule
-from xql_jax.training.updates import STATE, MemberState, run_updates
 from xql_jax.types import Array, Learner, Metrics, Minibatch, PRNGKey, State
 
 LOG = logging.getLogger(__name__)

@@ -14,10 +14,10 @@ import numpy as np
 
 from xql_jax.data.sampling import Packed, Trajectories, sample, sample_indices
 from xql_jax.training.groups import Call, Group
-from xql_jax.training.members import Member
+from xql_jax.training.members import Member, MemberState
 from xql_jax.training.population import Population
+from xql_jax.training.program import update_keys
 from xql_jax.training.schedule import Ramp
-from xql_jax.training.updates import MemberState, update_keys
 from xql_jax.types import AnyBatch, Array, Learner, Minibatch, PRNGKey, State, Transitions
 
 BLOCK_BYTES = 32 * 2**20  # a few hundred updates of one member; large enough to amortise each transfer
@@ -77,7 +77,7 @@ class Streamed(Population):
 
     def calls(self, group: Group, start: int, stop: int) -> Iterator[Call]:
         keys = group.members.key
-        bytes_an_update = len(keys) * self._minibatch_bytes
+        bytes_an_update = len(keys) * self.minibatch_bytes
         length = int(np.clip(BLOCK_BYTES // bytes_an_update, 1, 500))
         sizes = {"length": length, "size": self._data.size, "batch_size": self._batch_size}
         firsts = range(start, max(stop, start + 1), length)  # zero updates also make one call

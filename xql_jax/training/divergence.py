@@ -18,7 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from xql_jax.training.groups import Group
-from xql_jax.training.updates import STATE, MemberState
+from xql_jax.training.members import MemberState
+from xql_jax.training.program import STATE
 from xql_jax.types import Array, Metrics
 
 Finite = dict[str, np.ndarray]  # by the name of a metric or `STATE`: whether it was finite, bool[m]

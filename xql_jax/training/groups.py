@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
 
-from xql_jax.training.updates import MemberState
+from xql_jax.training.members import MemberState
 from xql_jax.types import State
 
 Tree = TypeVar("Tree")

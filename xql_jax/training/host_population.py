@@ -24,13 +24,12 @@ from xql_jax.jax_settings import settings_of_jax
 from xql_jax.rollout.acting import ActionQueue
 from xql_jax.training.checkpoints import Progress
 from xql_jax.training.divergence import Divergence
-from xql_jax.training.members import Member, member_keys
+from xql_jax.training.members import Member, MemberState, member_keys
 from xql_jax.training.population import EPISODE_METRICS, CheckpointContent, Population, can_clip
 from xql_jax.training.replay_buffers import ReplayBuffers
 from xql_jax.training.replay_files import ReplayFiles
 from xql_jax.training.returns import RunningReturns, with_returns
 from xql_jax.training.schedule import ActingSchedule, ramped
-from xql_jax.training.updates import MemberState
 from xql_jax.types import (
     Array,
     Batch,

@@ -1,10 +1,11 @@
-"""Members of a population: each has a seed and the hyperparameters that a sweep gives it."""
+"""Members of a population: each has a seed, the hyperparameters that a sweep gives it, and a state."""
 
 import dataclasses
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
+import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,9 +14,10 @@ from xql_jax.errors import UserError
 from xql_jax.learners import fields
 from xql_jax.learners.fields import check_value, with_hyperparameters
 from xql_jax.settings import advice, settings_of
-from xql_jax.types import Array
+from xql_jax.types import Array, Json, Learner, Metrics, PRNGKey, State
 
 OF_RUNS = ("hidden_dims", "batch_size", "n_step", "action_chunk")  # which a sweep of programs varies
+Experience = tuple[State, State]  # a member's buffer and its running episodes
 Tree = TypeVar("Tree")
 
 
@@ -40,6 +42,56 @@ class Member:
 def member_keys(member: Member) -> Array:
     """Returns a member's keys [4]: for its initial state, its updates, its acting, and its episodes."""
     return jax.random.split(jax.random.key(member.seed), 4)
+
+
+class Sums(NamedTuple):
+    """The sums of metrics over successive updates, such as those since the last row of the log.
+
+    They are added up inside the program, so they do not depend on how the updates are split into calls.
+    """
+
+    updates: Array  # i32[], their number
+    totals: Metrics
+
+    @classmethod
+    def none(cls, metrics: Metrics) -> Self:
+        """Returns the sums over no update, for metrics of these shapes."""
+        return cls(jnp.int32(0), {name: jnp.zeros(of.shape, of.dtype) for name, of in metrics.items()})
+
+    def means(self) -> Metrics:
+        """Returns the means by their names in the logs; NaN if there was no update."""
+        return {f"{name}_mean": total / self.updates for name, total in self.totals.items()}
+
+    @classmethod
+    def restored(cls, saved: Json) -> Self:
+        """Returns one member's sums from the numbers in JSON."""
+        totals = {name: jnp.float32(float(total)) for name, total in saved["totals"].items()}
+        return cls(jnp.int32(saved["updates"]), totals)
+
+
+class MemberState(flax.struct.PyTreeNode):
+    """Everything of one member; a population stacks its members along a new leading axis of every leaf."""
+
+    learner: Learner  # its traced hyperparameters are the leaves
+    state: State  # of the learner; the last finite one if the member has diverged
+    key: PRNGKey  # update t uses it folded with t
+    sums: Sums  # since the last row of the log
+    metrics: Metrics  # of the last update; NaN before the first
+    buffer: State = ()  # its `ReplayBuffer`, if it acts
+    running: State = ()  # its `Running` episodes, if its environments are in the compiled program
+
+    @property
+    def apart(self) -> tuple[Self, Experience]:
+        """The member without its experience, and that: its buffer and its running episodes.
+
+        The compiled program gets these apart. Experience is donated, so that buffers are written in place.
+        States are kept, because `find_divergence` goes back to them.
+        """
+        return self.replace(buffer=(), running=()), (self.buffer, self.running)
+
+    def joined(self, experience: Experience) -> Self:
+        """Undoes `apart`."""
+        return self.replace(buffer=experience[0], running=experience[1])
 
 
 def fields_given(text: str) -> list[tuple[str, str]]:

@@ -1,12 +1,10 @@
-"""A population: members of one algorithm, advanced by one compiled program.
+"""A population: members of one method, advanced by one compiled program.
 
 A *member* is one training: one seed with one setting of the swept hyperparameters. Members never exchange
 anything, so each can be on any device, and its numbers do not depend on the others.
 """
 
-import abc
 import dataclasses
-import functools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
@@ -14,24 +12,30 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import PartitionSpec, Sharding
+from jax.sharding import Sharding
 
 from xql_jax.jax_settings import settings_of_jax
-from xql_jax.learners.fields import hyperparameters, traced_names, with_hyperparameters
+from xql_jax.learners.fields import hyperparameters
 from xql_jax.pytrees import select_leaves
 from xql_jax.rollout.acting import Act, deterministic_policy, finite_policy
 from xql_jax.training.checkpoints import Progress
 from xql_jax.training.divergence import Divergence, find_divergence
-from xql_jax.training.groups import AXIS, DEVICES, Call, Group, copied_to, make_groups
-from xql_jax.training.members import Member, learners_of, member_keys, member_shapes, stacked, unstack
+from xql_jax.training.groups import Call, Group, copied_to, make_groups
+from xql_jax.training.members import (
+    Member,
+    MemberState,
+    Sums,
+    learners_of,
+    member_keys,
+    member_shapes,
+    stacked,
+    unstack,
+)
+from xql_jax.training.program import GRADIENT_LIMIT, Program, at_place
 from xql_jax.training.schedule import Ramp
-from xql_jax.training.updates import MemberState, Sums, run_updates
-from xql_jax.types import Array, Json, Learner, Metrics, Minibatch, PRNGKey, State
+from xql_jax.types import Json, Learner, Metrics, Minibatch, State
 
 Tree = TypeVar("Tree")
-AHEAD = 50  # most updates whose minibatches are drawn at once; a divisor of usual intervals
-AHEAD_BYTES = 32 * 2**20  # most bytes of these minibatches, on a device
-GRADIENT_LIMIT = "max_grad_norm"  # of `parts.Trained`; inf: none
 EPISODE_METRICS = ("episode/return", "episode/length")  # of members that act: means over the last episodes
 
 
@@ -44,26 +48,15 @@ class CheckpointContent(NamedTuple):
     write: Callable[[], None] = lambda: None  # writes other files; called in the checkpoints' thread
 
 
-class Population(abc.ABC):
+class Population(Program):
     """Several members with their states, and the program that advances them.
 
     The kinds of populations differ in what members learn from: data (`data_population.py`), environments on
-    the host (`host_population.py`), or environments inside the program (`compiled_population.py`). A kind
-    defines `draw`, and overrides those of the next five methods in which it differs:
+    the host (`host_population.py`), or environments inside the program (`compiled_population.py`). Inside the
+    program, which is of `Program`, a kind defines `draw`, and may override `train_member`. On the host it may
+    override `calls`, `advance`, `checkpoint` and `resume`.
 
-        train_member   trains one member, in the program
-        calls          divides the work into calls of the program, each with its data
-        advance        trains all members until a step
-        checkpoint     returns the content of a checkpoint
-        resume         continues from it
-
-    The loop (`training/loop.py`) calls `advance`, that calls `train`, and that `run_program`. The program,
-    see `program`, maps `train_member` over the members of a group, which is `run_updates` (`updates.py`).
-
-    On an accelerator the members of all devices run in one program under `vmap`, with as few kernels as can
-    be: a lone member has no axis of members, states are `in_few_kernels`, minibatches are drawn `ahead`,
-    and the gradient's norm is left out if no member clips. On a CPU members run one after the other on each
-    device, because batched matrix products are slower there. The two differ in rounding alone.
+    The loop (`training/loop.py`) calls `advance`, that calls `train`, and that `run_program`.
 
     The results of `advance` do not depend on how the steps are split into calls: everything random in update
     t is drawn from `fold_in(key, t)`, and one program serves every start and stop.
@@ -80,8 +73,6 @@ class Population(abc.ABC):
     stride = 1  # `advance` goes by this number of steps or a multiple of it
     data: State = None  # what `draw` gets, on every device
     matmul_precision = "default"  # of the program, see `MATMUL_PRECISIONS`
-    most_ahead = AHEAD
-    shares_data = True  # all members of a group share a call's data; else each has its own part [m, ...]
 
     def __init__(
         self,
@@ -99,7 +90,7 @@ class Population(abc.ABC):
         self.seconds: dict[str, float] = {}  # spent so far on each kind of work, if it is measured
         self.diverged: dict[int, Divergence] = {}  # by the member's index; its state is frozen
         self.groups = make_groups(len(members), self.together)
-        self._minibatch_bytes = sum(of.size * of.dtype.itemsize for of in jax.tree.leaves(minibatch))
+        self.minibatch_bytes = sum(of.size * of.dtype.itemsize for of in jax.tree.leaves(minibatch))
         self._programs: dict[Sharding, jax.stages.Compiled] = {}  # one for each device or mesh
         self._placed: dict[Sharding, State] = {}
         # Members are initialised one at a time. In jaxlib 0.10.2 a batch of QR factorisations (orthogonal
@@ -116,20 +107,6 @@ class Population(abc.ABC):
         begun = [MemberState(*own, Sums.none(metrics), nan) for own in parts]
         for group in self.groups:
             group.members = jax.device_put(stacked([begun[index] for index in group.indices]), group.split)
-
-    @abc.abstractmethod
-    def draw(self, member: MemberState, data: State, key: PRNGKey, step: Array) -> Minibatch:
-        """Returns the minibatch of a member's update `step`; a pure function inside the program."""
-
-    def train_member(
-        self, member: MemberState, data: State, start: Array, stop: Array, ahead: int = 1
-    ) -> tuple[MemberState, Metrics]:
-        """Trains one member from step `start` to `stop`; pure, inside the program, see `run_updates`.
-
-        Returns the member, and by name whether each metric and the state were finite meanwhile, bool[].
-        """
-        draw = functools.partial(self.draw, member, data)
-        return run_updates(member, start, stop, draw, self.ramps, ahead)
 
     def calls(self, group: Group, start: int, stop: int) -> Iterator[Call]:
         """Divides the work from `start` to `stop` into calls of the program, at least one."""
@@ -173,7 +150,7 @@ class Population(abc.ABC):
         states = [items["states"][member.name] for member in self.members]
         self.set_in_members(state=states, sums=[Sums.restored(content["sums"]) for content in contents])
 
-    def close(self) -> None:  # noqa: B027  not every kind has something to close
+    def close(self) -> None:
         """Closes environments and threads, if there are any."""
 
     def train(self, start: int, stop: int, reported_at: int | None = None) -> None:
@@ -233,45 +210,6 @@ class Population(abc.ABC):
                     self._programs[group.split] = self.program(group).lower(*arguments).compile()
         self.compile_seconds += time.perf_counter() - started
 
-    def program(self, group: Group) -> Any:
-        """Returns the jitted function that maps `train_member` over the members of a group."""
-        from xql_jax.learners.parts import as_kept, in_few_kernels  # `--help` does without its optax
-
-        own, ahead = None if self.shares_data else 0, 1
-        if self.together:
-            room = AHEAD_BYTES // (group.per_device * self._minibatch_bytes)
-            ahead = max(1, min(self.most_ahead, room))
-
-        def one(
-            member: MemberState, experience: State, data: State, start: Array, stop: Array
-        ) -> tuple[MemberState, Metrics]:
-            member = member.joined(experience)
-            if self.together:
-                learner = member.learner if self.clips else without_clipping(member.learner)
-                member = member.replace(learner=learner, state=in_few_kernels(member.state))
-            trained, finite = self.train_member(member, data, start, stop, ahead)
-            return trained.replace(learner=(), key=(), state=as_kept(trained.state)), finite
-
-        def alone(
-            members: MemberState, experience: State, data: State, start: Array, stop: Array
-        ) -> tuple[MemberState, Metrics]:
-            member, experience = _at((members, experience), 0)
-            trained = one(member, experience, data if own is None else _at(data, 0), start, stop)
-            return jax.tree.map(lambda leaf: leaf[None], trained)
-
-        if not self.together:
-            return jax.jit(alone, donate_argnums=1)
-        several = jax.vmap(one, in_axes=(0, 0, own, None, None), axis_name=AXIS)
-        split, shared = PartitionSpec(DEVICES), PartitionSpec()
-        program = jax.shard_map(
-            several if group.per_device > 1 else alone,
-            mesh=group.split.mesh,  # type: ignore[attr-defined]
-            in_specs=(split, split, shared if own is None else split, shared, shared),
-            out_specs=split,
-            check_vma=False,  # members never exchange anything
-        )
-        return jax.jit(program, donate_argnums=1)
-
     def interval_means(self) -> Metrics:
         """Returns the metrics' means over the updates since `begin_interval`, each f32[M]."""
         return self.gathered(lambda members: members.sums).means()
@@ -313,7 +251,7 @@ class Population(abc.ABC):
     def member(self, index: int) -> tuple[Learner, State]:
         """Returns one member's learner and its state."""
         group, place = self.place_of(index)
-        return _at((group.members.learner, group.members.state), place)
+        return at_place((group.members.learner, group.members.state), place)
 
     def set_in_members(self, **fields: Sequence[State]) -> None:
         """Replaces fields of the members' states, each given as a list over the members."""
@@ -332,17 +270,6 @@ def can_clip(learner: Any, members: Sequence[Member], ramps: Sequence[Ramp]) -> 
     usual = hyperparameters(learner).get(GRADIENT_LIMIT, np.inf)
     limits = [member.hyperparameters.get(GRADIENT_LIMIT, usual) for member in members]
     return bool(np.isfinite(limits).any()) or any(ramp.name == GRADIENT_LIMIT for ramp in ramps)
-
-
-def without_clipping(learner: Any) -> Any:
-    """Returns the learner without a limit, as a constant: the compiler leaves out the gradient's norm."""
-    has_limit = GRADIENT_LIMIT in traced_names(learner)
-    return with_hyperparameters(learner, {GRADIENT_LIMIT: np.inf}) if has_limit else learner
-
-
-@jax.jit
-def _at(tree: Tree, place: int) -> Tree:
-    return jax.tree.map(lambda leaf: leaf[place], tree)
 
 
 _select = jax.jit(select_leaves)

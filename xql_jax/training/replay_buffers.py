@@ -10,11 +10,11 @@ import numpy as np
 
 from xql_jax.data import replay
 from xql_jax.training.groups import copied_to
+from xql_jax.training.members import Experience, MemberState
 from xql_jax.training.population import Population
 from xql_jax.training.replay_files import ReplayFiles, rows_since
 from xql_jax.training.returns import first_unknown
 from xql_jax.training.schedule import ActingSchedule
-from xql_jax.training.updates import Experience, MemberState
 from xql_jax.types import AnyBatch, Array, Batch
 
 NUM_ERRORS = 1_024  # Bellman errors per member and measurement
