@@ -12,14 +12,16 @@ low to high in policy.json. Each file is read back and compared with the run on 
 which needs only NumPy, uses policy.npz.
 """
 
+from typing import Any
+
 from xql_jax.commands import command_line
 from xql_jax.paths import as_written
 from xql_jax.rollout.scores import shown
-from xql_jax.tools.export import ExportSettings, export_policy
+from xql_jax.tools.export import export_policy
 
 
-def main(settings: ExportSettings) -> int:
-    report = export_policy(settings)
+def main(settings: Any) -> int:
+    report = export_policy(**vars(settings))
     for name, score in report["scores"].items():
         print(f"  {name}: {report['quantity']} {shown(score)}")
     print(as_written(f"{report['policy']}: {report['folder']}"))
@@ -27,4 +29,4 @@ def main(settings: ExportSettings) -> int:
 
 
 if __name__ == "__main__":
-    command_line.run(main, ExportSettings)
+    command_line.run(main, export_policy.settings)

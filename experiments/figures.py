@@ -12,7 +12,6 @@ Figures 2, 4, B1, B2 and GEM need no runs, and take 20 seconds in all on two CPU
 show runs of xql-train-offline or xql-reproduce.
 """
 
-import dataclasses
 import time
 from collections.abc import Sequence
 
@@ -27,7 +26,7 @@ from xql_jax.settings import (
     COUNT_OR_NONE,
     SEVERAL,
     TEXT,
-    Checked,
+    Command,
     setting,
     some_of,
 )
@@ -35,10 +34,9 @@ from xql_jax.settings import (
 ALL = FIGURES | FIGURES_OF_RUNS
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class FigureSettings(Checked):
-    """The flags."""
-
+@Command
+def main(
+    *,
     figure: Sequence[str] = setting(
         ("all",),
         SEVERAL,
@@ -46,33 +44,31 @@ class FigureSettings(Checked):
         + "; ".join(f"{name}: {ALL[name].what}" for name in sorted(ALL))
         + ".",
         by_commas=True,
-    )
-    runs: str = setting("results", TEXT, "Folder under which figures 1, 3 and 5 to 12 find their runs.")
-    output: str = setting("results/figures", TEXT, "Folder for the pictures and tables.")
-    seed: int = setting(0, COUNT_OR_NONE, "Random seed for samples and initial networks.")
+    ),
+    runs: str = setting("results", TEXT, "Folder under which figures 1, 3 and 5 to 12 find their runs."),
+    output: str = setting("results/figures", TEXT, "Folder for the pictures and tables."),
+    seed: int = setting(0, COUNT_OR_NONE, "Random seed for samples and initial networks."),
     formats: Sequence[str] = setting(
         ("png",),
         some_of(*FORMATS),
         f"Formats of the pictures, as in --formats=png,pdf; known: {', '.join(FORMATS)}.",
         by_commas=True,
-    )
-
-
-def main(settings: FigureSettings) -> int:
+    ),
+) -> int:
     known = {name.lower(): [name] for name in ALL} | {"all": list(FIGURES)}
-    for name in settings.figure or [""]:
+    for name in figure or [""]:
         if name.strip().lower() not in known:
             raise UserError(f"--figure={name}: must be one of {', '.join([*ALL, 'all'])}")
     check_platforms()
-    names = list(dict.fromkeys(one for name in settings.figure for one in known[name.strip().lower()]))
-    root = located(settings.runs)
+    names = list(dict.fromkeys(one for name in figure for one in known[name.strip().lower()]))
+    root = located(runs)
     of_runs = {name: ALL[name].compute(root) for name in names if name in FIGURES_OF_RUNS}
-    folder = check_output("output", f"{settings.output}/figure").parent
-    print(f"figures {', '.join(names)} into {settings.output}", flush=True)
+    folder = check_output("output", f"{output}/figure").parent
+    print(f"figures {', '.join(names)} into {output}", flush=True)
     for name in names:
         start = time.perf_counter()
-        tables = of_runs.get(name) or FIGURES[name].compute(settings.seed)
-        paths = write_figure(name, folder, tables, ALL[name].draw(tables), settings.formats)
+        tables = of_runs.get(name) or FIGURES[name].compute(seed)
+        paths = write_figure(name, folder, tables, ALL[name].draw(tables), formats)
         seconds = time.perf_counter() - start
         print(
             f"figure {name}: {ALL[name].what} ({seconds:.1f} s)",
@@ -84,4 +80,4 @@ def main(settings: FigureSettings) -> int:
 
 
 if __name__ == "__main__":
-    command_line.run(main, FigureSettings)
+    command_line.run(main)

@@ -14,35 +14,50 @@ Also writes OUTPUT/{scores,statistics,tuning,runs}.csv, OUTPUT/scores.md and OUT
 """
 
 import time
+from collections.abc import Sequence
 
 from xql_jax.commands import command_line
 from xql_jax.errors import UserError, needing
 from xql_jax.outputs import check_output, write_output
+from xql_jax.reports.method_scores import FOLDERS_HELP
 from xql_jax.reports.printed_tables import read_published
-from xql_jax.reports.report import Report, ReportSettings
+from xql_jax.reports.report import Report
+from xql_jax.reports.score_table import REFERENCES_HELP
+from xql_jax.settings import ANY, SEVERAL, TEXT, Command, setting, within
 from xql_jax.tools.read_runs import read_runs
 
 
-def main(settings: ReportSettings) -> int:
+@Command
+def main(
+    *,
+    folders: Sequence[str] = setting((), SEVERAL, FOLDERS_HELP, positional=True),
+    bootstrap_samples: int = setting(
+        2_000, within(100, 1_000_000), "Bootstrap samples for the intervals of statistics over datasets."
+    ),
+    references: Sequence[str] = setting((), SEVERAL, REFERENCES_HELP),
+    published: str = setting(
+        "", ANY, "CSV of published scores for the tables, as docs/results/published.csv."
+    ),
+    output: str = setting("results/report", TEXT, "Folder for the page and the tables."),
+) -> int:
     with needing("a report", "report"):
         import jinja2  # noqa: F401
-    found = read_runs(settings.folders)
+    found = read_runs(folders)
     if not found.runs and not found.left_out:
-        raise UserError(f"{', '.join(settings.folders)}: no runs there: a run is a folder with a config.json")
-    folder = check_output("output", f"{settings.output}/index.html").parent
-    episodes = read_runs(settings.folders, "episodes.csv")
-    title, samples = ", ".join(settings.folders), settings.bootstrap_samples
-    report = Report(found, episodes, title, samples, settings.references)
-    published = read_published(settings.published, report.table.datasets) if settings.published else []
-    files = report.files(f"Made {time.strftime('%Y-%m-%d %H:%M:%S %Z')}.", published)
+        raise UserError(f"{', '.join(folders)}: no runs there: a run is a folder with a config.json")
+    folder = check_output("output", f"{output}/index.html").parent
+    episodes = read_runs(folders, "episodes.csv")
+    report = Report(found, episodes, ", ".join(folders), bootstrap_samples, references)
+    theirs = read_published(published, report.table.datasets) if published else []
+    files = report.files(f"Made {time.strftime('%Y-%m-%d %H:%M:%S %Z')}.", theirs)
     for name, text in files.items():
         write_output("output", folder / name, text)
     print(f"{len(report.runs)} runs, {len(report.scores)} scores of a method on a dataset")
     for left_out in report.left_out:
         print(f"  left out: {left_out.run}: {left_out.reason}")
-    print("written:", *(f"{settings.output}/{name}" for name in files), sep="\n  ")
+    print("written:", *(f"{output}/{name}" for name in files), sep="\n  ")
     return 0
 
 
 if __name__ == "__main__":
-    command_line.run(main, ReportSettings)
+    command_line.run(main)

@@ -18,15 +18,15 @@ brackets; in table 2 "before → after". The CSV also has the best scores in tra
 they flatter, and are no result.
 """
 
+import dataclasses
+
 from xql_jax.commands import command_line, sweeping
-from xql_jax.reports.printed_tables import read_paper_table
-from xql_jax.sweeps.sweep_settings import ReproductionSettings
-from xql_jax.sweeps.tables import as_sweep
+from xql_jax.sweeps.sweep_settings import Sweep
 
 
-def main(settings: ReproductionSettings) -> int:
-    return sweeping.sweep(as_sweep(settings), read_paper_table(settings.table))
+def main(settings: Sweep) -> int:
+    return sweeping.sweep(dataclasses.replace(settings, table=settings.table or "1"))
 
 
 if __name__ == "__main__":
-    command_line.run(main, ReproductionSettings)
+    command_line.run(main, Sweep)

@@ -12,40 +12,58 @@ last evaluation, with half the width of its 95% interval; a return, where a task
 it is that of the best setting, among those with the values that --filter names.
 """
 
-import csv
 import math
 import sys
+from collections.abc import Sequence
+from csv import writer
 
 from xql_jax.commands import command_line
 from xql_jax.errors import UserError
+from xql_jax.reports.method_scores import FOLDERS_HELP
 from xql_jax.reports.score_table import text_table
-from xql_jax.tools.list_runs import ListedRun, ListSettings, differing, filtered, list_runs
+from xql_jax.settings import ANY, EITHER, SEVERAL, Command, one_of, setting
+from xql_jax.tools.list_runs import SORTS, ListedRun, differing, filtered, list_runs
 from xql_jax.tools.read_runs import local_time
 
 CELLS = ("state", "score", "when")  # titles of `cells`
 
 
-def main(settings: ListSettings) -> int:
-    runs = filtered(list_runs(settings.folders), settings.filter)
+@Command
+def main(
+    *,
+    folders: Sequence[str] = setting((), SEVERAL, FOLDERS_HELP, positional=True),
+    filter: str = setting(
+        "",
+        ANY,
+        "List only runs with each NAME=VALUE. A name is task, method, state or a setting, such as beta. "
+        "The score of a sweep is then of its members with the value.",
+    ),
+    compare: bool = setting(
+        False, EITHER, "Show the settings that have several values among the listed runs."
+    ),
+    sort: str = setting("task", one_of(*SORTS), "Order: by task and method, best score, newest or name."),
+    csv: bool = setting(False, EITHER, "Print CSV."),
+) -> int:
+    runs = filtered(list_runs(folders), filter)
     if not runs:
-        raise UserError(f"{', '.join(settings.folders)}: no such runs there")
+        raise UserError(f"{', '.join(folders)}: no such runs there")
     order = {
         "score": lambda run: (math.isnan(run.score), -run.score),
         "when": lambda run: -run.written,
         "name": lambda run: run.name,
     }
-    if settings.sort in order:
-        runs.sort(key=order[settings.sort])
-    names = differing(runs) if settings.compare else []
+    if sort in order:
+        runs.sort(key=order[sort])
+    names = differing(runs) if compare else []
     titles = [name.removeprefix("config.") for name in names]
     values = [[run.settings.get(name, "-") for name in names] for run in runs]
-    if settings.csv:
+    if csv:
         rows = [["run", "task", "method", "seeds", "mean", "half_width", *CELLS, *titles, "note"]]
         for run, of_run in zip(runs, values, strict=True):
             whose = [run.name, run.task, run.method, "-".join(map(str, run.seeds))]
             numbers = ["" if math.isnan(x) else f"{x:.6g}" for x in (run.score, run.half_width)]
             rows.append([*whose, *numbers, *cells(run), *of_run, run.note])
-        csv.writer(sys.stdout, lineterminator="\n").writerows(rows)
+        writer(sys.stdout, lineterminator="\n").writerows(rows)
         return 0
     # The fewer of settings and runs are the columns. The name, which may be long, is the last one.
     is_below = len(names) > len(runs)
@@ -58,7 +76,7 @@ def main(settings: ListSettings) -> int:
     for run in runs:
         if run.note:
             print(f"{run.note}: {run.name}")
-    same = ", all settings that they share are the same" if settings.compare and not names else ""
+    same = ", all settings that they share are the same" if compare and not names else ""
     print(f"{len(runs)} runs{same}")
     return 0
 
@@ -68,4 +86,4 @@ def cells(run: ListedRun) -> list[str]:
 
 
 if __name__ == "__main__":
-    command_line.run(main, ListSettings)
+    command_line.run(main)

@@ -30,11 +30,7 @@ import yaml
 from xql_jax.commands import command_line, sweeping
 from xql_jax.errors import UserError
 from xql_jax.paths import located
-from xql_jax.sweeps.sweep_settings import SweepSettings
-
-
-def main(settings: SweepSettings) -> int:
-    return sweeping.sweep(settings)
+from xql_jax.sweeps.sweep_settings import Sweep
 
 
 def with_flags_of_file(arguments: Sequence[str]) -> list[str]:
@@ -74,4 +70,4 @@ def typed_as(value: Any, between: str = ",") -> str:
 
 
 if __name__ == "__main__":
-    command_line.run(main, SweepSettings, with_flags_of_file)
+    command_line.run(sweeping.sweep, Sweep, with_flags_of_file)

@@ -12,7 +12,7 @@ import xql_jax
 from xql_jax.errors import UserError
 from xql_jax.learners.registry import make_learner
 from xql_jax.sweeps.plan import make_plan
-from xql_jax.sweeps.sweep_settings import SweepSettings
+from xql_jax.sweeps.sweep_settings import Sweep
 from xql_jax.tools.list_runs import list_runs
 
 # XQL's own loss by another name, so that its numbers are known; and what is no method.
@@ -111,12 +111,12 @@ def test_a_run_does_not_import_its_method_and_the_user_does(place):
 def test_a_sweep_tells_the_colon_of_a_module_from_that_of_a_field(place):
     np.savez(place / "data.npz", **bandit(60))
     methods = ("own_methods:gumbel:num_critics=1:hidden_dims=8/8", "own_methods:instance+flow", "bc")
-    settings = SweepSettings(
+    settings = Sweep(
         datasets=("pointmaze-umaze-v0=data.npz",), methods=methods, sweep="beta=0.5,2 num_critics=2,3"
     )
     with pytest.raises(UserError, match="twice"):
         make_plan(settings)
-    cells = make_plan(SweepSettings(datasets=settings.datasets, methods=methods, sweep="beta=0.5,2"))
+    cells = make_plan(Sweep(datasets=settings.datasets, methods=methods, sweep="beta=0.5,2"))
     found = [(cell.settings.config.algorithm, cell.settings.sweep) for cell in cells]
     assert found == [("own_methods:gumbel", "beta=0.5,2"), ("own_methods:instance+flow", ""), ("bc", "")]
     assert cells[0].settings.config.critic_hidden_dims == (8, 8)

@@ -7,6 +7,7 @@ flags and their help, the keywords of Python's functions, the checks, and what `
 """
 
 import dataclasses
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, TypeVar
@@ -210,6 +211,20 @@ class Checked:
             if one and (isinstance(value, GIVEN) or not one.traced):
                 made = one.checked(field.name, value)
                 object.__setattr__(self, field.name, np.float32(made) if one.traced else made)
+
+
+class Command:
+    """Decorator for a function whose keyword arguments are declared as settings, which each call checks."""
+
+    def __init__(self, function: Callable[..., Any]):
+        fields = [(one.name, Any, one.default) for one in inspect.signature(function).parameters.values()]
+        self.function, self.__doc__ = function, function.__doc__
+        self.settings: type[Checked] = dataclasses.make_dataclass(
+            function.__name__, fields, bases=(Checked,), frozen=True, kw_only=True
+        )
+
+    def __call__(self, **given: Any) -> Any:
+        return self.function(**vars(self.settings(**given)))
 
 
 def parts_of(tree: Any) -> list[tuple[str, Any]]:

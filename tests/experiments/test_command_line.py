@@ -6,16 +6,14 @@ from main_runs import ROOT
 
 from xql_jax.commands import command_line
 from xql_jax.errors import UserError
-from xql_jax.reports.report import ReportSettings
 from xql_jax.runs import config_files
 from xql_jax.runs.run_settings import Finetune, Offline, Online
 from xql_jax.settings import Setting, settings_of, within
-from xql_jax.sweeps.sweep_settings import ReproductionSettings, SweepSettings
+from xql_jax.sweeps.sweep_settings import Sweep
 from xql_jax.tools.choose import ChoiceSettings
 from xql_jax.tools.collect import CollectionSettings
 from xql_jax.tools.evaluate import EvaluationSettings
-from xql_jax.tools.export import ExportSettings
-from xql_jax.tools.list_runs import ListSettings
+from xql_jax.tools.export import export_policy
 
 
 def test_a_whole_number_may_be_written_as_people_write_it():
@@ -42,8 +40,8 @@ def test_a_users_own_config_comes_before_those_of_the_package(tmp_path, monkeypa
 
 
 KINDS = (
-    *(Offline, Online, Finetune, SweepSettings, ReproductionSettings),
-    *(ChoiceSettings, CollectionSettings, EvaluationSettings, ExportSettings, ListSettings, ReportSettings),
+    *(Offline, Online, Finetune, Sweep),
+    *(ChoiceSettings, CollectionSettings, EvaluationSettings, export_policy.settings),
 )
 
 

@@ -29,7 +29,7 @@ from xql_jax.tasks import get_task
 from xql_jax.tools.choose import ChoiceSettings, choose
 from xql_jax.tools.collect import CollectionSettings, collect
 from xql_jax.tools.evaluate import EvaluationSettings, evaluate
-from xql_jax.tools.export import ExportSettings, export_policy, read_artifact, read_onnx
+from xql_jax.tools.export import export_policy, read_artifact, read_onnx
 
 BOUNDS = {
     "Two": ((-2.0,), (2.0,)),
@@ -138,7 +138,7 @@ def test_every_way_of_acting_has_the_same_score(made):
     low, high = (np.array(bound, np.float32) for bound in BOUNDS[name])
     policy, expected = load_policy(path), evaluated(path)
     assert score_by_hand(name, policy) == same(expected)
-    report = export_policy(ExportSettings(checkpoint=str(path), episodes=EPISODES, seed=0))
+    report = export_policy(checkpoint=str(path), episodes=EPISODES, seed=0)
     files = path / "export"
     ways = {
         "jax": read_artifact(files / "policy.jax"),

@@ -1,7 +1,6 @@
 """Exported policies: every head in each format against the learner's own actions and the run's."""
 
 import contextlib
-import dataclasses
 import functools
 import itertools
 import json
@@ -24,7 +23,7 @@ from xql_jax.errors import UserError
 from xql_jax.learners.registry import make_learner
 from xql_jax.policy import load_policy
 from xql_jax.runs.kinds import train_run as run_offline
-from xql_jax.tools.export import FILES, ExportSettings, export_policy, networks_of, weights_of, write_policy
+from xql_jax.tools.export import FILES, export_policy, networks_of, weights_of, write_policy
 
 ROOT = Path(__file__).resolve().parents[2]
 O, A = 5, 3
@@ -78,8 +77,7 @@ def test_every_format_acts_as_the_learner(policy, name, tmp_path):
 @pytest.mark.parametrize("number", range(4), ids=["onnx", "numpy", "jax", "layers"])
 def test_the_guides_examples_act_without_this_project(unbroken, tmp_path, number):
     """As they stand in docs/finetune.md; without JAX too, but for its own file."""
-    settings = ExportSettings(checkpoint=str(unbroken.path), output=str(tmp_path), member=0)
-    export_policy(dataclasses.replace(settings, formats=tuple(FILES)))
+    export_policy(checkpoint=str(unbroken.path), output=str(tmp_path), member=0, formats=tuple(FILES))
     examples = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "finetune.md").read_text(), re.DOTALL)
     (tmp_path / "example.py").write_text(examples[number] + "print(actions)\n")
     for name in ("flax", "onnx", "xql_jax", *["jax"] * (number != 2)):
@@ -138,21 +136,18 @@ def test_a_policy_that_is_more_than_its_layers_is_refused(name, config):
 
 def test_a_run_on_data_alone_is_exported_with_and_without_onnx(data, tmp_path, monkeypatch):
     run = run_offline(offline_settings(data, env_name=None, save_dir=str(tmp_path / "runs")))
-    settings = ExportSettings(checkpoint=str(run.path), output=str(tmp_path / "export"))
+    place = {"checkpoint": str(run.path), "output": str(tmp_path / "export")}
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "onnx", None)  # it does not import
         with pytest.raises(UserError, match=r"onnx.*xql_jax\[export\]"):
-            export_policy(dataclasses.replace(settings, given=frozenset({"formats"})))
-        assert export_policy(settings)["largest_difference"].keys() == {"jax", "npz"}
+            export_policy(**place, formats=["onnx"])
+        assert export_policy(**place)["largest_difference"].keys() == {"jax", "npz"}
         patch.setitem(sys.modules, "flatbuffers", None)
-        assert export_policy(settings)["largest_difference"].keys() == {"npz"}
-        # As the command line gives its default: a list.
-        listed = dataclasses.replace(settings, formats=list(settings.formats))
-        assert export_policy(listed)["largest_difference"].keys() == {"npz"}
+        assert export_policy(**place)["largest_difference"].keys() == {"npz"}
         with pytest.raises(UserError, match=r"jax needs flatbuffers.*xql_jax\[export\]"):
-            export_policy(dataclasses.replace(settings, given=frozenset({"formats"})))
-    assert export_policy(settings)["largest_difference"].keys() == {"jax", "onnx", "npz"}
-    export_policy(dataclasses.replace(settings, formats=tuple(FILES)))
+            export_policy(**place, formats=["npz", "jax"])
+    assert export_policy(**place, formats=list(FILES))["largest_difference"].keys() == {"jax", "onnx", "npz"}
+    export_policy(**place)
     modes = {(tmp_path / "export" / name).stat().st_mode for name in FILES.values()}
     assert len(modes) == 1  # a colleague who reads one reads all
     mean = np.mean(np.load(data / "data.npz")["observations"], axis=0)  # about what the run normalises by
@@ -162,13 +157,13 @@ def test_a_run_on_data_alone_is_exported_with_and_without_onnx(data, tmp_path, m
 
 def test_after_a_kill_no_report_describes_another_policy(unbroken, tmp_path, monkeypatch):
     """An export over an older one, which ends before each operation on its files, until it ends by itself."""
-    older = ExportSettings(checkpoint=str(unbroken.path), output=str(tmp_path), member=0)
-    newer = dataclasses.replace(older, member=1, formats=("npz",))
+    older = {"checkpoint": str(unbroken.path), "output": str(tmp_path), "member": 0}
+    newer = older | {"member": 1, "formats": ("npz",)}
     weights = {}
     for settings in (newer, older):
-        policy = export_policy(settings)["policy"]
+        policy = export_policy(**settings)["policy"]
         weights[policy] = np.load(tmp_path / "policy.npz")["kernel_0"]
-    older = dataclasses.replace(older, formats=("npz",))
+    older["formats"] = ("npz",)
     for last in range(20):
         operations = itertools.count()
 
@@ -177,11 +172,11 @@ def test_after_a_kill_no_report_describes_another_policy(unbroken, tmp_path, mon
                 raise KeyboardInterrupt
             return operation(*paths, **options)
 
-        export_policy(older)
+        export_policy(**older)
         with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
             for name in ("unlink", "replace"):
                 patch.setattr(os, name, functools.partial(guarded, getattr(os, name)))
-            export_policy(newer)
+            export_policy(**newer)
         if (tmp_path / "policy.json").exists():
             policy = json.loads((tmp_path / "policy.json").read_text())["policy"]
             np.testing.assert_array_equal(np.load(tmp_path / "policy.npz")["kernel_0"], weights[policy])

@@ -26,7 +26,7 @@ from xql_jax.runs.load import load_run
 from xql_jax.runs.offline import offline_job
 from xql_jax.tools.choose import ChoiceSettings, choose
 from xql_jax.tools.collect import CollectionSettings, collect
-from xql_jax.tools.export import ExportSettings, export_policy
+from xql_jax.tools.export import export_policy
 
 CHUNKS = {"action_chunk": 3, "config": small("xql"), "top_returns": 1.0}
 
@@ -84,9 +84,7 @@ def test_the_policy_in_python(chunked):
 def test_exports_give_the_whole_chunk(chunked, tmp_path):
     policy = xql_jax.load_policy(chunked.path, seed=42)
     report = export_policy(
-        ExportSettings(
-            checkpoint=str(chunked.path), member=0, formats=("jax", "npz"), output=str(tmp_path), episodes=1
-        )
+        checkpoint=str(chunked.path), member=0, formats=("jax", "npz"), output=str(tmp_path), episodes=1
     )
     assert report["action_chunk"] == 3
     assert report["actions"].startswith("float32[B, 6]")
@@ -102,11 +100,7 @@ def test_collected_episodes_carry_out_chunks(chunked, tmp_path, exported):
     """The deterministic policy's actions within a chunk follow from what it saw at the chunk's start."""
     file, source = tmp_path / "rows.hdf5", {"policy": str(chunked.path), "member": 0, "deterministic": True}
     if exported:
-        export_policy(
-            ExportSettings(
-                checkpoint=str(chunked.path), member=0, formats=("npz",), output=str(tmp_path / "e")
-            )
-        )
+        export_policy(checkpoint=str(chunked.path), member=0, formats=("npz",), output=str(tmp_path / "e"))
         source = {"policy": str(tmp_path / "e" / "policy.npz")}
     collect(CollectionSettings(env_name="pointmaze-umaze-v0", output=str(file), transitions=40, **source))
     policy = xql_jax.load_policy(chunked.path, seed=42)

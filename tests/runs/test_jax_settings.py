@@ -31,7 +31,7 @@ from xql_jax.runs.kinds import train_run as run_finetuning
 from xql_jax.runs.kinds import train_run as run_offline
 from xql_jax.runs.kinds import train_run as run_online
 from xql_jax.runs.run_settings import Offline
-from xql_jax.tools.export import ExportSettings, export_policy, read_artifact
+from xql_jax.tools.export import export_policy, read_artifact
 
 PCI = [file.read_text().strip() for file in Path("/sys/bus/pci/devices").glob("*/vendor")]
 ODD = {
@@ -91,7 +91,7 @@ def said(path, output):
     if policy.run.algorithm.startswith(("xql", "iql")):
         found["v"] = policy.value(SEEN)
     if not policy.run.algorithm.startswith(("dt", "bear")):
-        export_policy(ExportSettings(checkpoint=str(path), output=str(output), formats=("jax", "npz")))
+        export_policy(checkpoint=str(path), output=str(output), formats=("jax", "npz"))
         found |= {**np.load(output / "policy.npz"), "exported": read_artifact(output / "policy.jax")(SEEN)}
     return found
 

@@ -17,7 +17,7 @@ from xql_jax.runs.load import load_run
 from xql_jax.runs.run_settings import EVALUATION_SEED, Finetune, Offline
 from xql_jax.tools.choose import ChoiceSettings, choose
 from xql_jax.tools.evaluate import EvaluationSettings, evaluate
-from xql_jax.tools.export import ExportSettings, export_policy
+from xql_jax.tools.export import export_policy
 
 O, A = 4, 2
 
@@ -106,13 +106,13 @@ def test_a_strangers_run_acts_and_is_exported_without_running_the_code_that_it_n
     del sys.modules["strangers"]
     own.write_text(code.read_text().replace("Line-v0", "Other-v0") + "open('was_run', 'w')")
     load_policy(path)([0.0, 1.0])
-    export_policy(ExportSettings(checkpoint=path, formats=("npz",)))
+    export_policy(checkpoint=path, formats=("npz",))
     assert len(choose(ChoiceSettings(checkpoint=path, max_steps=3))["members"]) == 1
     finetune = made(Finetune, config=small("bc"), checkpoint=path, **SCHEDULE)
     for act in (
         lambda: evaluate(EvaluationSettings(checkpoint=path)),
         lambda: load_policy(path).evaluate(),
-        lambda: export_policy(ExportSettings(checkpoint=path, episodes=1)),
+        lambda: export_policy(checkpoint=path, episodes=1),
         lambda: run_finetuning(finetune),
     ):
         with pytest.raises(UserError, match=r"strangers\.py .* give --env_name=strangers:Strange-v0"):

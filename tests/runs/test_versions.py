@@ -28,7 +28,7 @@ from xql_jax.runs.kinds import train_run
 from xql_jax.runs.load import load_run
 from xql_jax.runs.run_settings import Offline
 from xql_jax.tools.evaluate import EvaluationSettings, evaluate
-from xql_jax.tools.export import ExportSettings, export_policy
+from xql_jax.tools.export import export_policy
 from xql_jax.tools.list_runs import list_runs
 
 VERSIONS = sorted((Path(__file__).parents[1] / "data_of_versions").glob("*"))
@@ -73,8 +73,7 @@ def write(folder):
             with stopped_at(f"{step} 6: score") as stop:
                 path = train_run(settings, stop).path
             expected[kind] = actions_of(path)
-        settings = ExportSettings(checkpoint=str(run_of("offline")), member=1, formats=("npz",))
-        export_policy(settings)
+        export_policy(checkpoint=str(run_of("offline")), member=1, formats=("npz",))
         others = [
             *Path().rglob("tb"),
             *Path().rglob("replay"),

@@ -23,7 +23,7 @@ from xql_jax.sweeps import slurm as slurm_executor
 from xql_jax.sweeps.executors import ray_tasks
 from xql_jax.sweeps.plan import make_plan
 from xql_jax.sweeps.slurm import Slurm
-from xql_jax.sweeps.sweep_settings import SweepSettings
+from xql_jax.sweeps.sweep_settings import Sweep
 from xql_jax.training.loop import TrainingLoop
 from xql_jax.training.signals import StopSignals
 
@@ -98,7 +98,7 @@ def expected(tmp_path_factory):
 
 def start_driver(settings):
     """The sweep as a user types it."""
-    fields = settings_of(SweepSettings)
+    fields = settings_of(Sweep)
     asked = {
         name: getattr(settings, name) for name in fields if getattr(settings, name) != fields[name].default
     }

@@ -14,14 +14,14 @@ from xql_jax.runs import machine
 from xql_jax.runs.kinds import train_run
 from xql_jax.sweeps import tables
 from xql_jax.sweeps.plan import make_plan
-from xql_jax.sweeps.sweep_settings import ReproductionSettings
-from xql_jax.sweeps.tables import as_sweep
+from xql_jax.sweeps.tables import of_table
 
 BC, IQL = f"bc{TINY}", f"iql{TINY}"
 
 
 def table_settings(folder, **changes):
-    return as_sweep(sweep_settings(folder, ReproductionSettings, **changes))
+    settings = sweep_settings(folder, **{"table": "1", **changes})
+    return of_table(settings, read_paper_table(settings.table))
 
 
 def table_of(settings, name="1"):

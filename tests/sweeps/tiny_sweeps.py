@@ -4,13 +4,13 @@ from tiny_runs import write_dataset
 
 from xql_jax.sweeps.executors import in_process, train_cells
 from xql_jax.sweeps.plan import make_plan
-from xql_jax.sweeps.sweep_settings import SweepSettings
+from xql_jax.sweeps.sweep_settings import Sweep
 from xql_jax.training.signals import StopSignals
 
 TINY = ":hidden_dims=8:batch_size=8"  # of every method
 
 
-def sweep_settings(folder, kind=SweepSettings, **changes):
+def sweep_settings(folder, **changes):
     """Cloning and IQL on data of one's own: 20 updates, evaluated every 5."""
     folder.mkdir(parents=True, exist_ok=True)
     data = folder / "data.npz"
@@ -25,7 +25,7 @@ def sweep_settings(folder, kind=SweepSettings, **changes):
         "eval_episodes": 1,
         "save_dir": str(folder / "runs"),
     }
-    return kind(**(settings | changes))
+    return Sweep(**(settings | changes))
 
 
 def train_all(settings, executor=in_process, stop=None):

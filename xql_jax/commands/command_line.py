@@ -24,7 +24,7 @@ from xql_jax.learners.registry import unknown_setting
 from xql_jax.paths import as_written, paths_from_here
 from xql_jax.runs.config_files import choose_config
 from xql_jax.runs.run_settings import METHOD, ConfigFile, Training, hyperparameters_of, settings_from
-from xql_jax.settings import Setting, settings_of
+from xql_jax.settings import Command, Setting, settings_of
 from xql_jax.tasks import own_attribute
 from xql_jax.training.progress import print_lines
 
@@ -55,7 +55,7 @@ def define_flags(known: Mapping[str, Setting]) -> None:
             flags.DEFINE_boolean(name, one.default, one.meaning, FLAGS)
         elif one.kind is list:
             define = flags.DEFINE_list if one.by_commas else flags.DEFINE_multi_string
-            define(name, list(one.default), one.meaning, flag_values=FLAGS)
+            define(name, None if one.default is None else list(one.default), one.meaning, flag_values=FLAGS)
         else:
             flags.DEFINE(DomainParser(name, one), name, None, f"{one.meaning}\n{_default(one)}", FLAGS)
         if one.alias:
@@ -182,13 +182,19 @@ def settings_typed(argv: Sequence[str], kind: type[S]) -> S:
 
 
 def run(
-    main: Callable[[S], int | None], kind: type[S], expanded: Callable[[Sequence[str]], list[str]] = list
+    main: Callable[[S], int | None] | Command,
+    kind: type[S] | None = None,
+    expanded: Callable[[Sequence[str]], list[str]] = list,
 ) -> None:
     """Parses the command line to settings and runs main with them; its result is the exit code.
 
     Args:
+        kind: of the settings that main takes; a `Command` has its own, as keyword arguments.
         expanded: returns the arguments to parse, given those that were typed.
     """
+
+    def call(settings: Any) -> Any:
+        return main(**vars(settings)) if isinstance(main, Command) else main(settings)
 
     def guarded(work: Callable[[], Any]) -> Any:
         try:
@@ -200,12 +206,13 @@ def run(
             sys.stdout.flush()
             os._exit(128 + signal.SIGINT)  # if XLA was compiling, the interpreter's clean-up would crash
 
+    wanted: Any = main.settings if isinstance(main, Command) else kind
     absl_logging.set_verbosity(absl_logging.WARNING)  # otherwise JAX logs every step
     print_lines()
     with paths_from_here():
         app.run(
-            lambda parsed: guarded(lambda: main(settings_of_flags(kind, *parsed))),
-            flags_parser=lambda argv: guarded(lambda: parse(expanded(argv), kind)),
+            lambda parsed: guarded(lambda: call(settings_of_flags(wanted, *parsed))),
+            flags_parser=lambda argv: guarded(lambda: parse(expanded(argv), wanted)),
         )
 
 

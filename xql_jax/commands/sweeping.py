@@ -11,15 +11,15 @@ from xql_jax.files import digest
 from xql_jax.learners.registry import ONLINE
 from xql_jax.outputs import check_output, write_output
 from xql_jax.paths import as_written, located
-from xql_jax.reports.printed_tables import PaperTable
+from xql_jax.reports.printed_tables import read_paper_table
 from xql_jax.reports.score_table import ScoreTable, latex_table, markdown_table, text_table
 from xql_jax.rollout.scores import steps_in_words
 from xql_jax.runs.machine import other_code, prepare_acting
 from xql_jax.sweeps.executors import Executor, Outcome, in_process, ray_tasks, train_cells
 from xql_jax.sweeps.plan import ABSENT, BEGUN, FINISHED, NO_DATA, Cell, make_plan, refreshed
 from xql_jax.sweeps.slurm import Slurm
-from xql_jax.sweeps.sweep_settings import SweepSettings
-from xql_jax.sweeps.tables import table_of
+from xql_jax.sweeps.sweep_settings import Sweep
+from xql_jax.sweeps.tables import of_table, table_of
 from xql_jax.tasks import get_task
 from xql_jax.training.signals import StopSignals
 
@@ -39,7 +39,7 @@ SIGN_MEANINGS = {
 }
 
 
-def sweep(settings: SweepSettings, paper: PaperTable | None = None) -> int:
+def sweep(settings: Sweep) -> int:
     """Prints the plan, trains the missing runs, writes the tables, and returns the exit code.
 
     Raises:
@@ -47,6 +47,8 @@ def sweep(settings: SweepSettings, paper: PaperTable | None = None) -> int:
             trained).
     """
     settings.check()
+    paper = read_paper_table(settings.table) if settings.table else None
+    settings = of_table(settings, paper) if paper else settings
     if settings.finetune or any(method.split(":")[0] in ONLINE for method in settings.methods):
         prepare_acting()
     plan = make_plan(settings)
@@ -87,7 +89,7 @@ def sweep(settings: SweepSettings, paper: PaperTable | None = None) -> int:
     return 0
 
 
-def downloaded(plan: Sequence[Cell], settings: SweepSettings) -> list[Cell]:
+def downloaded(plan: Sequence[Cell], settings: Sweep) -> list[Cell]:
     """Returns the plan with the datasets that were missing, and prints which could not be downloaded."""
     for name in dict.fromkeys(cell.dataset for cell in plan if cell.state == NO_DATA):
         try:

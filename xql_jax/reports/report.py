@@ -1,7 +1,6 @@
 """A report of runs: one self-contained HTML page, and the same numbers as CSV, Markdown and LaTeX."""
 
 import base64
-import dataclasses
 import math
 from collections.abc import Iterator, Sequence
 from importlib import resources
@@ -10,10 +9,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from xql_jax.reports import report_pictures
-from xql_jax.reports.method_scores import FOLDERS_HELP, FoundRuns, RunFacts, method_scores
+from xql_jax.reports.method_scores import FoundRuns, RunFacts, method_scores
 from xql_jax.reports.printed_tables import PublishedScore, with_published
 from xql_jax.reports.score_table import (
-    REFERENCES_HELP,
     ScoreTable,
     csv_table,
     latex_table,
@@ -22,30 +20,7 @@ from xql_jax.reports.score_table import (
 )
 from xql_jax.reports.statistics import AGGREGATES, TuningCurve, compared_scores, tuning_curves
 from xql_jax.reports.style import render
-from xql_jax.settings import (
-    ANY,
-    SEVERAL,
-    TEXT,
-    Checked,
-    setting,
-    within,
-)
 from xql_jax.tasks import references_given
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ReportSettings(Checked):
-    """Settings of `xql-report`."""
-
-    folders: Sequence[str] = setting((), SEVERAL, FOLDERS_HELP, positional=True)
-    bootstrap_samples: int = setting(
-        2_000, within(100, 1_000_000), "Bootstrap samples for the intervals of statistics over datasets."
-    )
-    references: Sequence[str] = setting((), SEVERAL, REFERENCES_HELP)
-    published: str = setting(
-        "", ANY, "CSV of published scores for the tables, as docs/results/published.csv."
-    )
-    output: str = setting("results/report", TEXT, "Folder for the page and the tables.")
 
 
 class Report:

@@ -14,6 +14,8 @@ from xql_jax.rollout.acting import Act
 from xql_jax.tasks import OWN, Task
 
 LOG = logging.getLogger(__name__)
+EVALUATION_START_SEED = 20_000  # default of the tools; evaluations during training use another one
+MOST_EPISODES = 1_000_000
 
 
 @dataclasses.dataclass(frozen=True)

@@ -23,7 +23,7 @@ from xql_jax.runs.kinds import train_run
 from xql_jax.runs.machine import prepare_acting
 from xql_jax.runs.run_settings import Acting, Training
 from xql_jax.sweeps.plan import ABSENT, BEGUN, Cell, refreshed
-from xql_jax.sweeps.sweep_settings import SweepSettings
+from xql_jax.sweeps.sweep_settings import Sweep
 from xql_jax.tasks import SUITES
 from xql_jax.training.signals import StopSignals
 from xql_jax.types import Json
@@ -54,7 +54,7 @@ Executor = Callable[[Sequence[Cell], StopSignals], Iterator[tuple[Cell, Outcome]
 
 
 def train_cells(
-    plan: Sequence[Cell], settings: SweepSettings, executor: Executor, stop: StopSignals
+    plan: Sequence[Cell], settings: Sweep, executor: Executor, stop: StopSignals
 ) -> Iterator[tuple[Cell, Outcome]]:
     """Trains the unfinished cells, going on from their checkpoints, whatever becomes of the others.
 
@@ -119,7 +119,7 @@ def in_process(cells: Sequence[Cell], stop: StopSignals) -> Iterator[tuple[Cell,
         yield cell, outcome
 
 
-def ray_tasks(settings: SweepSettings) -> Executor:
+def ray_tasks(settings: Sweep) -> Executor:
     """Returns the executor that runs each cell as a Ray task in a process of its own.
 
     If a worker dies, its task goes on from the last checkpoint in another worker.

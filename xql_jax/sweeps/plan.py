@@ -29,7 +29,7 @@ from xql_jax.runs.run_settings import (
     settings_from,
 )
 from xql_jax.settings import Setting, advice
-from xql_jax.sweeps.sweep_settings import SweepSettings
+from xql_jax.sweeps.sweep_settings import Sweep
 from xql_jax.tasks import References, Task, get_task, references_given
 from xql_jax.training.members import fields_given
 from xql_jax.types import Json
@@ -67,7 +67,7 @@ class Cell:
         return self.record.steps[-1] if self.record and self.record.steps else 0
 
 
-def make_plan(settings: SweepSettings) -> list[Cell]:
+def make_plan(settings: Sweep) -> list[Cell]:
     """Returns the sweep's cells, with their runs as far as these exist. Nothing is trained or downloaded.
 
     Raises:
@@ -145,7 +145,7 @@ def config_for(method: str, task: Task, finetune: bool, network: str = "paper") 
     )
 
 
-def run_settings(dataset: str, method: str, grid: str, seeds: range, settings: SweepSettings) -> Training:
+def run_settings(dataset: str, method: str, grid: str, seeds: range, settings: Sweep) -> Training:
     """Returns the settings of one run of the sweep."""
     name, _, file = dataset.partition("=")
     algorithm, *fields = re.split(FIELD_SEPARATOR, method)
@@ -181,7 +181,7 @@ def run_settings(dataset: str, method: str, grid: str, seeds: range, settings: S
         raise UserError(f"--methods: {error}") from None
 
 
-def _check_swept(settings: SweepSettings, datasets: Sequence[str], methods: Sequence[str]) -> None:
+def _check_swept(settings: Sweep, datasets: Sequence[str], methods: Sequence[str]) -> None:
     task = get_task(datasets[0].partition("=")[0])
     known: dict[str, Setting] = {}
     for method in methods:
@@ -200,7 +200,7 @@ def _fields_of(file: ConfigFile) -> dict[str, Setting]:
     return settings | hyperparameters_of(file.config.algorithm)
 
 
-def _variants(method: str, dataset: str, settings: SweepSettings) -> Iterator[tuple[str, str]]:
+def _variants(method: str, dataset: str, settings: Sweep) -> Iterator[tuple[str, str]]:
     """Yields pairs (method with fields, grid), one for each run that the sweep needs of a method.
 
     Static fields need a program for each value, so each combination of theirs is a run. Traced fields share

@@ -15,7 +15,7 @@ from xql_jax.files import as_json, digest, write_atomically
 from xql_jax.paths import located
 from xql_jax.sweeps.executors import SECONDS_PER_LOOK, Outcome, work
 from xql_jax.sweeps.plan import Cell
-from xql_jax.sweeps.sweep_settings import SweepSettings
+from xql_jax.sweeps.sweep_settings import Sweep
 from xql_jax.training.signals import StopSignals
 from xql_jax.types import Json
 
@@ -43,7 +43,7 @@ class Slurm:
     submitit's files are in `folder`, on shared disks.
     """
 
-    def __init__(self, settings: SweepSettings):
+    def __init__(self, settings: Sweep):
         with needing("--executor=slurm", "sweep"):
             import submitit
         self._submitit, self._settings = submitit, settings

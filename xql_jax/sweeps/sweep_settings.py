@@ -28,10 +28,17 @@ USED_BY = {  # the executors that use a setting
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SweepSettings(Checked):
-    """Settings of `xql-sweep`."""
+class Sweep(Checked):
+    """The settings of `xql-sweep` and, with a table of the paper, of `xql-reproduce`."""
 
     given: frozenset[str] = frozenset()  # names of the settings that the user gave
+    table: str | None = setting(
+        None,
+        one_of(*PAPER_TABLES),
+        "Table of the paper, whose datasets and methods are the defaults, beside whose scores ours are "
+        "written. 1: Gym, AntMaze and Kitchen; 2: AntMaze, offline to online; 3: Adroit.",
+        kind=str,
+    )
     methods: Sequence[str] = setting(
         (),
         SEVERAL,
@@ -127,24 +134,15 @@ class SweepSettings(Checked):
 
     def check(self) -> None:
         """Raises UserError for a setting that is missing, or that the user gave and nothing would use."""
-        for name in ("datasets", "methods"):
+        for name in ("datasets", "methods") if self.table is None else ():
             if not getattr(self, name):
                 raise UserError(f"--{name}: give at least one, see --help")
         for name in sorted(self.given & USED_BY.keys()):
             if self.executor not in USED_BY[name]:
                 users = " or ".join(f"--executor={one}" for one in USED_BY[name])
                 raise UserError(f"--{name}: only used with {users}, not with --executor={self.executor}")
-        if "num_pretraining_steps" in self.given and not self.finetune:
+        if self.table and "finetune" in self.given:
+            raise UserError(f"--finetune: --table={FINETUNING_TABLE} is the one of fine-tuning")
+        if "num_pretraining_steps" in self.given and not (self.finetune or self.table == FINETUNING_TABLE):
             needed = f"--finetune, or --table={FINETUNING_TABLE}"
             raise UserError(f"--num_pretraining_steps: only used in fine-tuning: add {needed}")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ReproductionSettings(SweepSettings):
-    """Settings of `xql-reproduce`; methods and datasets default to the paper's."""
-
-    finetune: bool = False
-    name: str | None = None
-    table: str = setting(
-        "1", one_of(*PAPER_TABLES), "1: Gym, AntMaze and Kitchen; 2: AntMaze, offline to online; 3: Adroit."
-    )

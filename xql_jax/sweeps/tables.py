@@ -8,28 +8,23 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from xql_jax.learners.registry import OFFLINE
-from xql_jax.reports.printed_tables import FINETUNING_TABLE, PaperTable, read_paper_table
+from xql_jax.reports.printed_tables import FINETUNING_TABLE, PaperTable
 from xql_jax.reports.score_table import Entry, ScoreTable
 from xql_jax.sweeps.plan import FINISHED, TUNED, Cell, check_methods
-from xql_jax.sweeps.sweep_settings import ReproductionSettings
+from xql_jax.sweeps.sweep_settings import Sweep
 from xql_jax.training.members import fields_given
 from xql_jax.types import Json
 
 
-def as_sweep(settings: ReproductionSettings) -> ReproductionSettings:
-    """Returns the sweep that makes the table. By default, datasets and methods are those of the paper.
-
-    Raises:
-        UserError: if a method is no offline method.
-    """
-    paper = read_paper_table(settings.table)
+def of_table(settings: Sweep, paper: PaperTable) -> Sweep:
+    """Returns the sweep that makes the paper's table; UserError if a method is no offline method."""
     check_methods(settings.methods, (*OFFLINE, TUNED))
     return dataclasses.replace(
         settings,
         datasets=settings.datasets or paper.datasets,
         methods=settings.methods or paper.methods,
         finetune=settings.table == FINETUNING_TABLE,
-        name=f"table_{settings.table}",
+        name=settings.name or f"table_{settings.table}",
     )
 
 

@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from ml_collections.config_flags.tuple_parser import TupleParser
 
 from xql_jax.data.dataset import Dataset, drawn_rows, known_successors, spread_rows
 from xql_jax.data.loading import load_dataset
@@ -31,17 +30,22 @@ from xql_jax.rollout.scores import agreement
 from xql_jax.runs.load import SavedRun
 from xql_jax.runs.run_data import bounds_of_data
 from xql_jax.settings import (
+    ABOVE_ZERO,
     ANY,
     COUNT,
     COUNT_OR_NONE,
     EITHER,
+    POSITIVE,
     SEVERAL,
     TEXT,
+    UNIT_INTERVAL,
+    WIDTHS,
+    Checked,
     setting,
     within,
 )
 from xql_jax.tasks import module_to_run
-from xql_jax.tools.tool_settings import ToolSettings
+from xql_jax.tools.opening import open_run, own_method
 from xql_jax.training.data_population import offline_population
 from xql_jax.training.members import Member, learners_of
 from xql_jax.training.population import Population
@@ -54,10 +58,11 @@ _own_statistics = jax.jit(value_statistics)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ChoiceSettings(ToolSettings):
+class ChoiceSettings(Checked):
     """Settings of `xql-choose`."""
 
     checkpoint: str = setting("", ANY, "a run's folder or one of its checkpoints", positional=True)
+    method: str | None = own_method()
     env_name: str | None = setting(
         None, TEXT, "The run's task, whose module is run only if it is named here."
     )
@@ -70,11 +75,15 @@ class ChoiceSettings(ToolSettings):
         "Updates of each evaluation. Values need about 1 / (tau * (1 - discount)) of them to converge.",
     )
     batch_size: int = setting(256, within(1, 10_000_000), "Transitions per update.")
-    hidden_dims: str = setting("128,128", TEXT, "Widths of the hidden layers of the Q that evaluates.")
+    hidden_dims: tuple[int, ...] = setting(
+        (128, 128), WIDTHS, "Widths of the hidden layers of the Q that evaluates."
+    )
     critic_layer_norm: bool = setting(True, EITHER, "Use layer norm in each hidden layer.")
-    critic_lr: float = setting(1e-3, ANY, "Learning rate of this Q.")
-    tau: float = setting(0.02, ANY, "Polyak rate of the target network, per update.")
-    discount: float | None = setting(None, ANY, "Discount of the values. Default: the run's own.", kind=float)
+    critic_lr: float = setting(1e-3, POSITIVE, "Learning rate of this Q.")
+    tau: float = setting(0.02, ABOVE_ZERO, "Polyak rate of the target network, per update.")
+    discount: float | None = setting(
+        None, UNIT_INTERVAL, "Discount of the values. Default: the run's own.", kind=float
+    )
     seed: int = setting(0, COUNT_OR_NONE, "Random seed, the same for all members.")
     output: str | None = setting(None, TEXT, "FILE.csv for the members, or FILE.json with correlations, too.")
     tqdm: bool = setting(True, EITHER, "Show a progress bar, if stderr is a terminal.")
@@ -105,7 +114,7 @@ def choose(settings: ChoiceSettings) -> Json:
         The content of --output: the members, best by FQE first, and how each statistic agrees with scores.
     """
     output = check_output("output", settings.output, (".csv", ".json")) if settings.output else None
-    saved = settings.open_run(settings.checkpoint, env_name=settings.env_name)
+    saved = open_run(settings.checkpoint, settings.method, env_name=settings.env_name)
     if saved.is_online:
         raise UserError(f"{saved.path}: {saved.algorithm} learned online: no dataset to judge by")
     if hasattr(saved.learner, "act_remembering"):
@@ -165,27 +174,22 @@ def _evaluation(settings: ChoiceSettings, saved: SavedRun) -> FittedQEvaluation:
     if settings.discount is None and len(discounts) > 1:
         listed = ", ".join(f"{discount:g}" for discount in sorted(discounts))
         raise UserError(f"{saved.path}: its discounts differ, {listed}: give one for all by --discount")
-    widths = TupleParser().parse(settings.hidden_dims)
     discount = discounts.pop() if settings.discount is None else settings.discount
     values = {
         "discount": discount,
-        "critic_hidden_dims": widths,
+        "critic_hidden_dims": settings.hidden_dims,
         "num_critics": 1,
         "critic_layer_norm": settings.critic_layer_norm,
         "critic_lr": settings.critic_lr,
         "tau": settings.tau,
     }
-    try:
-        evaluation = with_hyperparameters(FittedQEvaluation(saved.learner), values)
-    except UserError as error:
-        raise UserError(f"--{error}".replace("--critic_hidden", "--hidden")) from None
     needed = 1.0 / (settings.tau * (1.0 - discount)) if discount < 1.0 else math.inf
     if settings.max_steps < needed:
         LOG.warning(
             f"--max_steps={settings.max_steps}: fewer than 1 / (tau * (1 - discount)) = {needed:,.0f}: "
             "rewards that are far away will not be known yet"
         )
-    return evaluation
+    return with_hyperparameters(FittedQEvaluation(saved.learner), values)
 
 
 def _dataset(settings: ChoiceSettings, saved: SavedRun) -> Dataset:

@@ -44,7 +44,7 @@ from xql_jax.settings import (
 )
 from xql_jax.tasks import References, Task, get_task, referenced
 from xql_jax.tools.behaviours import RANDOM, Behaviour, episodes_of, open_behaviour
-from xql_jax.tools.tool_settings import ToolSettings
+from xql_jax.tools.opening import open_run, own_method
 from xql_jax.training.progress import counted
 from xql_jax.training.replay_files import ReplayFiles
 from xql_jax.types import Batch, EpisodeBatch, Json
@@ -63,9 +63,10 @@ REFERENCE_STREAM = 1  # the stream of random numbers of the episodes that measur
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CollectionSettings(ToolSettings, Simulated):
+class CollectionSettings(Simulated):
     """Settings of `xql-collect`."""
 
+    method: str | None = own_method()
     random_return: float | None = setting(
         None, ANY, "Return that is a score of 0. Default: measured.", kind=float
     )
@@ -195,7 +196,7 @@ def _policy(settings: CollectionSettings) -> Source:
 
 def _replay_buffer(settings: CollectionSettings) -> Source:
     """Transitions from an online run's replay buffer, up to --until or all of them."""
-    run = settings.open_run(settings.replay or "", member=settings.member, env_name=settings.env_name)
+    run = open_run(settings.replay or "", settings.method, member=settings.member, env_name=settings.env_name)
     if not run.is_online:
         raise UserError(f"--replay={run.path}: no run of xql-train-online, whose replay buffers are read")
     if settings.env_name not in (None, run.env_name):

@@ -14,7 +14,7 @@ from xql_jax.files import as_json
 from xql_jax.jax_settings import settings_of_jax
 from xql_jax.outputs import check_output, write_output
 from xql_jax.rollout.acting import Act
-from xql_jax.rollout.evaluation import Evaluator, episode_seed
+from xql_jax.rollout.evaluation import EVALUATION_START_SEED, MOST_EPISODES, Evaluator, episode_seed
 from xql_jax.rollout.scores import describe_episodes
 from xql_jax.rollout.video import VIDEO_SUFFIXES, check_draws, prepare_to_draw, record_video
 from xql_jax.runs.load import SavedRun
@@ -24,12 +24,13 @@ from xql_jax.settings import (
     COUNT_OR_NONE,
     EITHER,
     TEXT,
+    Checked,
     one_of,
     setting,
     within,
 )
 from xql_jax.tasks import Task, get_task
-from xql_jax.tools.tool_settings import EVALUATION_START_SEED, MOST_EPISODES, ToolSettings
+from xql_jax.tools.opening import open_run, own_method
 from xql_jax.training.progress import counted
 from xql_jax.types import Json
 
@@ -37,12 +38,13 @@ LOG = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class EvaluationSettings(ToolSettings):
+class EvaluationSettings(Checked):
     """Settings of `xql-evaluate`."""
 
     checkpoint: str | None = setting(
         None, TEXT, "", positional=True
     )  # a run's folder or one of its checkpoints
+    method: str | None = own_method()
     env_name: str | None = setting(
         None,
         TEXT,
@@ -148,7 +150,9 @@ def _run_of(settings: EvaluationSettings) -> SavedRun | None:
     if not settings.random_policy:
         if not settings.checkpoint:
             raise UserError("name a run's folder or one of its checkpoints, or give --random_policy")
-        return settings.open_run(settings.checkpoint, member=settings.member, env_name=settings.env_name)
+        return open_run(
+            settings.checkpoint, settings.method, member=settings.member, env_name=settings.env_name
+        )
     if settings.checkpoint or settings.member is not None:
         raise UserError("--random_policy evaluates no run: leave out the run and --member")
     if not settings.env_name:

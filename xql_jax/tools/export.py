@@ -4,7 +4,6 @@ The files are layers in a NumPy archive, an ONNX graph and a `jax.export` artifa
 """
 
 import contextlib
-import dataclasses
 import inspect
 import logging
 import runpy
@@ -32,19 +31,20 @@ from xql_jax.networks.policies import DeterministicPolicy, MixturePolicy, TanhGa
 from xql_jax.outputs import write_output, writing_output
 from xql_jax.paths import located
 from xql_jax.rollout.acting import open_loop
-from xql_jax.rollout.evaluation import Evaluator
+from xql_jax.rollout.evaluation import EVALUATION_START_SEED, MOST_EPISODES, Evaluator
 from xql_jax.runs.load import SavedRun
 from xql_jax.settings import (
     ANY,
     COUNT_OR_NONE,
     TEXT,
+    Command,
     setting,
     some_of,
     within,
 )
 from xql_jax.tasks import Task
 from xql_jax.tools.onnx_graph import import_onnx, read_onnx, write_onnx
-from xql_jax.tools.tool_settings import EVALUATION_START_SEED, MOST_EPISODES, ToolSettings
+from xql_jax.tools.opening import open_run, own_method
 from xql_jax.training.members import learners_of
 from xql_jax.types import Array, Json, Params
 
@@ -59,54 +59,50 @@ Policy = Callable[[np.ndarray], np.ndarray]  # observations f32[B, O] to actions
 Layers = dict[str, ArrayLike]
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ExportSettings(ToolSettings):
-    """Settings of `xql-export`."""
-
-    given: frozenset[str] = frozenset()  # names of the settings that the user gave
-    checkpoint: str = setting("", ANY, "a run's folder or one of its checkpoints", positional=True)
+@Command
+@settings_of_jax()
+def export_policy(
+    *,
+    checkpoint: str = setting("", ANY, "a run's folder or one of its checkpoints", positional=True),
+    method: str | None = own_method(),
     env_name: str | None = setting(
         None, TEXT, "Task of --episodes. Default: the run's own; a MODULE:ID must be named."
-    )
+    ),
     member: int | None = setting(
         None, COUNT_OR_NONE, "Member, counted from 0. Must be given if the run has several, such as seeds."
-    )
-    formats: Sequence[str] = setting(
-        ("jax", "onnx", "npz"),
+    ),
+    formats: Sequence[str] | None = setting(
+        None,
         some_of(*FILES),
         "Files to write. jax: an artifact of jax.export; onnx: a graph; npz: weights. "
         "All but npz need xql_jax[export]. Default: npz and, if their packages are installed, jax and onnx.",
         by_commas=True,
-    )
-    output: str | None = setting(None, TEXT, "Folder for the files. Default: `export` in the run's folder.")
+    ),
+    output: str | None = setting(None, TEXT, "Folder for the files. Default: `export` in the run's folder."),
     episodes: int = setting(
         0, within(0, MOST_EPISODES), "Evaluate the run and every file over that many episodes."
-    )
+    ),
     seed: int = setting(
         EVALUATION_START_SEED, COUNT_OR_NONE, "Seed of the episodes; training's evaluations use another."
-    )
-
-
-@settings_of_jax()
-def export_policy(settings: ExportSettings) -> Json:
+    ),
+) -> Json:
     """Writes the policy in every format, reads each file back and compares it with the original.
 
     Returns the content of policy.json: the largest difference per format, and the scores if requested.
     UserError if the policy cannot be exported, or a file's actions differ from the original's.
     """
-    run = settings.open_run(settings.checkpoint, member=settings.member, env_name=settings.env_name)
-    member = run.one_member()
-    [learner] = learners_of(run.learner, [member])
-    actor = learner.actor(jax.tree.map(jnp.asarray, run.states[member.name]))
+    run = open_run(checkpoint, method, member=member, env_name=env_name)
+    chosen = run.one_member()
+    [learner] = learners_of(run.learner, [chosen])
+    actor = learner.actor(jax.tree.map(jnp.asarray, run.states[chosen.name]))
     weights = weights_of(actor, run.preprocessing, run.sizes[0])
     chunk = run.preprocessing.action_chunk
     bounds = run.preprocessing.chunk_bounds.filled(run.sizes[1] * chunk)
-    task = run.task if settings.episodes else None
+    task = run.task if episodes else None
     maker = environment_maker(task, run.simulation) if task else None
     if task and maker:
         run.check_fits(task, *maker.sizes(task))
-    formats = _formats(settings)
-    folder = located(settings.output or run.path / "export")
+    folder = located(output or run.path / "export")
     for name in (REPORT, *FILES.values()):  # the report first: it must not describe files of another policy
         (folder / name).unlink(missing_ok=True)
 
@@ -121,7 +117,7 @@ def export_policy(settings: ExportSettings) -> Json:
     observations = _observations(run)
     expected = bounds.to_learner(policies["run"](observations))
     differences: dict[str, float] = {}
-    for name in formats:
+    for name in _formats(formats):
         policies[name] = write_policy(name, folder, weights, act)
         found = bounds.to_learner(policies[name](observations))
         difference = float(np.quantile(np.abs(found - expected).max(-1), accepted))
@@ -131,13 +127,13 @@ def export_policy(settings: ExportSettings) -> Json:
         differences[name] = difference
     scores = {}
     if task and maker:
-        evaluator = Evaluator(task, 1, settings.episodes, settings.seed, maker=maker)
+        evaluator = Evaluator(task, 1, episodes, seed, maker=maker)
         with contextlib.closing(evaluator):
             for name, policy in policies.items():  # all in the same episodes
                 scores[name] = _score(policy, evaluator, task, chunk)
     report = {
         "version": xql_jax.__version__,
-        "policy": f"{run.what}, {member}",
+        "policy": f"{run.what}, {chosen}",
         "run": run.run_id,
         "env_name": run.env_name,
         "observations": f"float32[B, {run.sizes[0]}], as the environment gives them",
@@ -154,21 +150,19 @@ def export_policy(settings: ExportSettings) -> Json:
     return {**report, "folder": str(folder)}
 
 
-def _formats(settings: ExportSettings) -> list[str]:
-    """Returns the formats to write: without those whose packages are missing, unless the user named them."""
-    imports = {"jax": import_flatbuffers, "onnx": import_onnx}
-    are_named = "formats" in settings.given or tuple(settings.formats) != ExportSettings.formats
-    formats = []
-    for name in settings.formats:
+def _formats(named: Sequence[str] | None) -> list[str]:
+    """Returns the formats to write: those that the user named, or all whose packages are installed."""
+    imports, found = {"jax": import_flatbuffers, "onnx": import_onnx}, []
+    for name in named or FILES:
         try:
             imports.get(name, lambda: None)()
         except UserError as error:
-            if are_named:
+            if named:
                 raise
             LOG.warning(f"{error}; {FILES[name]} is left out")
         else:
-            formats.append(name)
-    return formats
+            found.append(name)
+    return found
 
 
 def _observations(run: SavedRun) -> np.ndarray:

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from xql_jax.errors import UserError, nearest
 from xql_jax.reports.method_scores import (
     FINGERPRINT,
-    FOLDERS_HELP,
     MethodScore,
     RunFacts,
     RunMember,
@@ -18,38 +17,12 @@ from xql_jax.reports.method_scores import (
 )
 from xql_jax.reports.run_summary import grouped
 from xql_jax.reports.score_table import with_interval
-from xql_jax.settings import (
-    ANY,
-    EITHER,
-    SEVERAL,
-    Checked,
-    one_of,
-    setting,
-)
 from xql_jax.tools.read_runs import read_runs
 from xql_jax.training.members import fields_given
 
 COLUMNS = ("state", "task", "method", "name")  # what a filter knows besides settings
 NO_DIFFERENCE = ("config.algorithm", "sweep")  # shown otherwise
 SORTS = ("task", "score", "when", "name")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ListSettings(Checked):
-    """Settings of `xql-runs`."""
-
-    folders: Sequence[str] = setting((), SEVERAL, FOLDERS_HELP, positional=True)
-    filter: str = setting(
-        "",
-        ANY,
-        "List only runs with each NAME=VALUE. A name is task, method, state or a setting, such as beta. "
-        "The score of a sweep is then of its members with the value.",
-    )
-    compare: bool = setting(
-        False, EITHER, "Show the settings that have several values among the listed runs."
-    )
-    sort: str = setting("task", one_of(*SORTS), "Order: by task and method, best score, newest or name.")
-    csv: bool = setting(False, EITHER, "Print CSV.")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,21 @@
+"""How tools open a run."""
+
+from typing import Any
+
+from xql_jax.errors import UserError
+from xql_jax.learners.registry import method_of
+from xql_jax.runs.load import SavedRun, load_run
+from xql_jax.settings import TEXT, setting
+
+
+def own_method() -> Any:
+    """Declares the setting that names the run's method."""
+    return setting(None, TEXT, "MODULE:NAME, the run's method if it is one of your own: MODULE is imported.")
+
+
+def open_run(path: str, method: str | None, **chosen: Any) -> SavedRun:
+    """Opens a run, see `load_run`; UserError if its method is another one than the user's."""
+    run = load_run(path, **chosen)
+    if method not in (None, run.algorithm, method_of(run.algorithm)):
+        raise UserError(f"--method={method}: the run is of {run.algorithm}: {run.path}")
+    return run
