@@ -12,7 +12,6 @@ from python_cases import bandit
 import xql_jax.learners
 from xql_jax.errors import UserError
 from xql_jax.learners import registry
-from xql_jax.learners.registry import describe_fields
 from xql_jax.runs.kinds import train_run as run_offline
 from xql_jax.runs.load import load_run
 from xql_jax.runs.run_settings import ConfigFile, Offline, settings_from
@@ -71,10 +70,11 @@ def test_the_example_is_its_own_oracle(registered, blocks):
 
 def test_the_example_is_described_by_its_own_file(registered):
     """So it needs no other: tests compare the page with what the program writes, and want each meaning."""
-    rows = {row.name: row for row in describe_fields("quantile")}
+    program = runpy.run_path(str(ROOT / "docs/site/hyperparameters.py"))
+    rows = {row.name: row for row in program["describe_fields"]("quantile")}
     assert rows["quantile"].meaning.startswith("Quantile of Q")
     assert [row for row in rows.values() if not row.meaning] == []
-    page = runpy.run_path(str(ROOT / "docs/site/hyperparameters.py"))["page"]()
+    page = program["page"]()
     assert "### quantile\n" in page
     assert f"| `quantile` | {rows['quantile'].meaning} | a finite number, within (0, 1) | yes |" in page
 

@@ -11,12 +11,13 @@ import inspect
 import runpy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from xql_jax.learners.fields import Method, traced_names
-from xql_jax.learners.registry import OFFLINE, ONLINE, FieldDescription, describe_fields, make_learner
+from xql_jax.learners import fields
+from xql_jax.learners.fields import Method, traced_names, values_of
+from xql_jax.learners.registry import OFFLINE, ONLINE, make_learner, method_named, method_of
 from xql_jax.runs.run_settings import OF_OFFLINE, OF_ONLINE, Offline, Online
 from xql_jax.settings import settings_of
 from xql_jax.tasks import SUITES, TASKS
@@ -37,6 +38,27 @@ INTRODUCTION = """\
 - In the tables of the methods, an empty cell means the default. Sources, and differences from the authors'
   code, are in the config files ([below](#config-files)) and at the head of each method's file.
 """
+
+
+class FieldDescription(NamedTuple):
+    """A hyperparameter of a method."""
+
+    name: str  # flat, as in `--NAME`
+    default: object  # as a config has it: functions by their names
+    domain: str  # the values that it may have, in words
+    meaning: str  # empty for a field that has none, such as one of your own method
+    source: str  # which class or method has the default
+
+
+def describe_fields(name: str) -> list[FieldDescription]:
+    """Describes the hyperparameters of METHOD or METHOD+POLICY, in the order of its config."""
+    learner, method = make_learner(name), method_of(name)
+    own, values = method_named(method).defaults, values_of(learner)
+    found, known = {}, settings_of(learner)
+    for owner, name, _ in fields.declared(learner):
+        source = f"method {method}" if name in own else type(owner).__name__
+        found[name] = FieldDescription(name, values[name], known[name].valid, known[name].meaning, source)
+    return list(found.values())
 
 
 def page() -> str:

@@ -1,11 +1,14 @@
 """The names of methods, policies, heads and hyperparameters: what they make, mean and refuse."""
 
+import runpy
+
 import jax
 import pytest
+from guides import ROOT
 from learner_runs import METHODS, REPLACED, init, make, make_batch, update
 
 from xql_jax.errors import UserError
-from xql_jax.learners.registry import HEADS, IN_SAMPLE, OFFLINE, POLICIES, describe_fields, make_learner
+from xql_jax.learners.registry import HEADS, IN_SAMPLE, OFFLINE, POLICIES, make_learner
 from xql_jax.learners.xql import InSample
 
 
@@ -26,7 +29,7 @@ def test_every_method_trains_with_every_policy(name):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("xqll+forward_kl", "unknown algorithm 'xqll'; known: "),
+        ("xqll+forward_kl", "unknown method 'xqll'; known: "),
         ("xql+zzzz", "xql has no policy 'zzzz'; known: "),
         ("value_iteration+max_q", "value_iteration has no policy 'max_q'"),  # it has no Q
         ("sac+forward_kl", "sac has a policy of its own, and takes no other: leave out .forward_kl"),
@@ -40,6 +43,7 @@ def test_names_that_are_unknown_and_policies_that_a_method_does_not_have(name, m
 
 def test_each_hyperparameter_has_a_meaning_and_says_where_its_default_is_from():
     names = (*METHODS, *(f"xql+{name}" for name in (*POLICIES, *HEADS)))
+    describe_fields = runpy.run_path(str(ROOT / "docs/site/hyperparameters.py"))["describe_fields"]
     described = {name: describe_fields(name) for name in names}
     rows = {(name, row.name): row for name, rows in described.items() for row in rows}
     assert [row for row in rows.values() if not row.meaning] == []

@@ -5,7 +5,6 @@ import struct
 
 import pytest
 from tensorboardX.proto.event_pb2 import Event, SessionLog
-from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
 
 from xql_jax.errors import UserError
 from xql_jax.logs.tensorboard import TensorBoardLogger
@@ -54,17 +53,3 @@ def test_a_full_disk_is_an_error_of_write_or_flush(tmp_path):
         logger.write(0, step, {"value/loss": 0.5})
     with pytest.raises(UserError, match=r"cannot write .*seed_0: No space left on device; free space"):
         logger.flush()
-
-
-def test_hyperparameters_are_shown_as_hparams(tmp_path):
-    """TensorBoard's plug-in reads the session's values from the metadata of a summary."""
-    logger = TensorBoardLogger(tmp_path, ["seed_0"])
-    logger.write_hyperparameters(0, {"beta": 0.5, "loss": "plain", "widths": (8, 16), "clip": math.inf})
-    logger.close()
-    values = [value.metadata.plugin_data for e in events(tmp_path / "seed_0") for value in e.summary.value]
-    contents = [
-        HParamsPluginData.FromString(data.content) for data in values if data.plugin_name == "hparams"
-    ]
-    (session,) = (c.session_start_info for c in contents if c.HasField("session_start_info"))
-    found = {name: getattr(value, value.WhichOneof("kind")) for name, value in session.hparams.items()}
-    assert found == {"beta": 0.5, "loss": "plain", "widths": "(8, 16)", "clip": "inf"}

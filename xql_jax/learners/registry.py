@@ -7,7 +7,7 @@ import functools
 import importlib
 import sys
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from xql_jax.errors import UserError, nearest
 from xql_jax.learners import fields
@@ -109,9 +109,9 @@ HEADS = Modules(
 )
 
 
-def method_of(algorithm: str) -> str:
+def method_of(name: str) -> str:
     """Returns METHOD of METHOD+POLICY."""
-    return algorithm.partition("+")[0]
+    return name.partition("+")[0]
 
 
 def method_named(name: str) -> Method[Any]:
@@ -119,7 +119,7 @@ def method_named(name: str) -> Method[Any]:
     for methods in (OFFLINE, ONLINE):
         if name in methods:
             return methods[name]
-    raise UserError(f"unknown algorithm {name!r}; known: {', '.join(sorted((*OFFLINE, *ONLINE)))}")
+    raise UserError(f"unknown method {name!r}; known: {', '.join(sorted((*OFFLINE, *ONLINE)))}")
 
 
 def make_learner(name: str, config: Mapping[str, Any] | None = None) -> Any:
@@ -182,28 +182,6 @@ LEADING = (
 
 # Hyperparameters that count the updates of a first phase, in which a part learns in another way.
 FIRST_PHASES = ("warm_start", "cloning_updates", "actor_warmup_steps")
-
-
-class FieldDescription(NamedTuple):
-    """A hyperparameter of a method."""
-
-    name: str  # flat, as in `--NAME`
-    default: object  # as a config has it: functions by their names
-    domain: str  # the values that it may have, in words
-    meaning: str  # empty for a field that has none, such as one of your own method
-    source: str  # which class or method has the default
-
-
-def describe_fields(algorithm: str) -> list[FieldDescription]:
-    """Describes the hyperparameters of METHOD or METHOD+POLICY, in the order of its config."""
-    learner, method = make_learner(algorithm), method_of(algorithm)
-    own, values = method_named(method).defaults, hyperparameters(learner)
-    found = {}
-    known = settings_of(learner)
-    for owner, name, _ in fields.declared(learner):
-        source = f"method {method}" if name in own else type(owner).__name__
-        found[name] = FieldDescription(name, values[name], known[name].valid, known[name].meaning, source)
-    return list(found.values())
 
 
 def unknown_setting(name: str, known: Mapping[str, Setting], method: str = "") -> UserError:

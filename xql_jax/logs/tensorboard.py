@@ -7,8 +7,7 @@ from pathlib import Path
 
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
-from tensorboardX.proto.summary_pb2 import Summary
-from tensorboardX.summary import hparams, scalar
+from tensorboardX.summary import scalar
 
 from xql_jax.files import writing
 
@@ -36,19 +35,11 @@ class TensorBoardLogger:
 
     def write(self, member: int, step: int, scalars: Mapping[str, float]) -> None:
         """Writes a member's scalars at a step, except values that are not finite: no curve shows them."""
-        finite = (scalar(name, value) for name, value in scalars.items() if math.isfinite(value))
-        self._write(member, step, *finite)
-
-    def write_hyperparameters(self, member: int, values: Mapping[str, object]) -> None:
-        """Writes the member's hyperparameters for TensorBoard's HPARAMS tab, beside its last score."""
-        shown = {name: value if _is_shown(value) else str(value) for name, value in values.items()}
-        self._write(member, 1, *hparams(shown, {"evaluation/score": 0.0}))
-
-    def _write(self, member: int, step: int, *summaries: Summary) -> None:
         path, writer = self._writers[member]
         with writing(path):
-            for summary in summaries:
-                writer.write_event(Event(step=step, wall_time=time.time(), summary=summary))
+            for name, value in scalars.items():
+                if math.isfinite(value):
+                    writer.write_event(Event(step=step, wall_time=time.time(), summary=scalar(name, value)))
 
     def flush(self) -> None:
         """Flushes the files. Called at a checkpoint: a resumed run does not write earlier events again."""
@@ -60,8 +51,3 @@ class TensorBoardLogger:
         for path, writer in self._writers:
             with writing(path):
                 writer.close()
-
-
-def _is_shown(value: object) -> bool:
-    """Whether TensorBoard can show the value; others, such as infinity, are shown as text."""
-    return isinstance(value, bool | str) or (isinstance(value, int | float) and math.isfinite(value))

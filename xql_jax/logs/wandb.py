@@ -42,11 +42,6 @@ class WandbLogger:
             {name + ending: value for name, value in scalars.items() if math.isfinite(value)}, step=step
         )
 
-    def write_hyperparameters(self, member: int, values: Mapping[str, object]) -> None:
-        ending = self._endings[member]
-        config = {name + ending: value for name, value in values.items()}
-        self._run.config.update(config, allow_val_change=True)
-
     def flush(self) -> None:
         """Does nothing: W&B's own process writes the files."""
 

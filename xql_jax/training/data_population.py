@@ -17,7 +17,6 @@ from xql_jax.training.groups import Call, Group
 from xql_jax.training.members import Member, MemberState
 from xql_jax.training.population import Population
 from xql_jax.training.program import update_keys
-from xql_jax.training.schedule import Ramp
 from xql_jax.types import AnyBatch, Array, Learner, Minibatch, PRNGKey, State, Transitions
 
 BLOCK_BYTES = 32 * 2**20  # a few hundred updates of one member; large enough to amortise each transfer
@@ -32,12 +31,11 @@ class Resident(Population):
         members: Sequence[Member],
         data: AnyBatch | Trajectories,
         batch_size: int,
-        together: bool | None = None,
-        ramps: Sequence[Ramp] = (),
+        **options: Any,
     ):
         self._batch_size = batch_size
         minibatch = jax.eval_shape(functools.partial(sample, batch_size=batch_size), data, jax.random.key(0))
-        super().__init__(learner, members, minibatch, together, ramps)
+        super().__init__(learner, members, minibatch, **options)
         # Packed only where members share a program: a CPU would gain nothing, and lose 9% with ant's rows.
         self.data = Packed.of(data) if self.together and not isinstance(data, Trajectories) else data
 
@@ -63,17 +61,11 @@ class Streamed(Population):
     shares_data = False
 
     def __init__(
-        self,
-        learner: Learner,
-        members: Sequence[Member],
-        data: Transitions,
-        batch_size: int,
-        together: bool | None = None,
-        ramps: Sequence[Ramp] = (),
+        self, learner: Learner, members: Sequence[Member], data: Transitions, batch_size: int, **options: Any
     ):
         self._data, self._batch_size = data, batch_size
         self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="data")
-        super().__init__(learner, members, data.take(np.zeros(batch_size, int)), together, ramps)
+        super().__init__(learner, members, data.take(np.zeros(batch_size, int)), **options)
 
     def calls(self, group: Group, start: int, stop: int) -> Iterator[Call]:
         keys = group.members.key
@@ -140,10 +132,12 @@ def offline_population(
     members: Sequence[Member],
     data: AnyBatch | Trajectories | Transitions,
     batch_size: int,
-    together: bool | None = None,
-    ramps: Sequence[Ramp] = (),
+    **options: Any,
 ) -> Population:
-    """Returns the population for data on the device (`Batch`, `Trajectories`) or the host (`Transitions`)."""
+    """Returns the population for data on the device (`Batch`, `Trajectories`) or the host (`Transitions`).
+
+    The options are those of `Population`.
+    """
     if isinstance(data, AnyBatch | Trajectories):
-        return Resident(learner, members, data, batch_size, together, ramps)
-    return Streamed(learner, members, data, batch_size, together, ramps)
+        return Resident(learner, members, data, batch_size, **options)
+    return Streamed(learner, members, data, batch_size, **options)

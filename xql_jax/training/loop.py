@@ -100,7 +100,7 @@ class TrainingLoop:
             self.csv_files.append(files.bellman_errors)
         names = [member.name for member in population.members]
         tensorboard = TensorBoardLogger(files.events, names, self.progress.step)
-        self._rows = RowWriter(self.population, self.csv_files, [tensorboard, *loggers], saved)
+        self._rows = RowWriter(population.members, self.csv_files, [tensorboard, *loggers], saved)
         self._stop: StopSignals
         self._bar: tqdm
 

@@ -7,11 +7,9 @@ from typing import Protocol
 
 import numpy as np
 
-from xql_jax.learners.fields import hyperparameters
 from xql_jax.logs.csv_rows import CSVLogger
 from xql_jax.training.checkpoints import Progress
 from xql_jax.training.members import Member
-from xql_jax.training.population import Population
 from xql_jax.types import Json
 
 
@@ -20,33 +18,26 @@ class MetricsLogger(Protocol):
 
     def write(self, member: int, step: int, scalars: Mapping[str, float]) -> None: ...
 
-    def write_hyperparameters(self, member: int, values: Mapping[str, object]) -> None: ...
-
     def flush(self) -> None: ...
 
     def close(self) -> None: ...
 
 
 class RowWriter:
-    """Writes the rows of a population's members to CSV files, and their numbers to loggers.
+    """Writes the rows of members to CSV files, and their numbers to loggers.
 
     `saved` are the rows that a checkpoint holds, by file name.
     """
 
     def __init__(
         self,
-        population: Population,
+        members: Sequence[Member],
         paths: Sequence[Path],
         loggers: Sequence[MetricsLogger],
         saved: Mapping[str, bytes],
     ):
-        self._members = population.members
+        self._members, self._loggers = members, loggers
         self._logs = {path: CSVLogger(path, saved.get(path.name, b"")) for path in paths}
-        self._loggers = loggers
-        for index, member in enumerate([] if saved else self._members):
-            values = hyperparameters(population.member(index)[0])  # type: ignore[arg-type]
-            for logger in loggers:
-                logger.write_hyperparameters(index, {"seed": member.seed, **values})
 
     def write(
         self,
