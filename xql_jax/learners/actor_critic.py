@@ -53,9 +53,7 @@ class Delayed(ActorCritic):
         return every(self.target_period, step, lambda state: state.polyak_update(self.tau), network)
 
     def bellman_errors(self, state: LearnerState, batch: AnyBatch) -> Array:
-        """Returns r + discount * mask * Q(s', pi(s')) - Q(s, a), f32[B], reward units.
-
-        It uses the first critic and the deterministic policy, but no target network and no entropy.
+        """r + discount * mask * Q(s', pi(s')) - Q(s, a), f32[B], by the first critic, without entropy.
 
         Source: Garg et al. 2023, Appendix D.2. Section 3.1 has a minus before the discount, a misprint.
         """

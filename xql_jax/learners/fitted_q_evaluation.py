@@ -45,12 +45,10 @@ class FittedQEvaluation(fields.Part):
         return state.replace(step=state.step + 1, critic=critic.polyak_update(self.tau)), info
 
     def targets(self, state: LearnerState, batch: Batch) -> Array:
-        """Q's targets for the transitions, f32[B], reward units."""
         next_q = self.values(state, batch.next_observations)
         return td_target(batch.rewards, batch.masks, next_q, discount=self.discount)
 
     def values(self, state: LearnerState, observations: Array) -> Array:
-        """The policy's values Q(s, pi(s)), f32[B], reward units."""
         actions = self.act(self.actor(state), observations, jax.random.key(0), deterministic=True)
         return self.q(state, observations, actions)
 
@@ -66,7 +64,6 @@ class FittedQEvaluation(fields.Part):
         return state.policy
 
     def act(self, actor: Params, observations: Array, key: PRNGKey, deterministic: bool) -> Array:
-        """The actions of the policy that is evaluated."""
         return self.evaluated.act(actor, observations, key, deterministic)
 
 

@@ -42,23 +42,20 @@ class NetworkState(Distinct, flax.struct.PyTreeNode):
         return self.replace(target=jax.tree.map(jnp.copy, self.params))
 
     def __call__(self, *inputs: Array | Windows) -> Any:
-        """The network's output: values f32[B], or a distribution over actions."""
         return self.apply(self.params, *inputs)
 
     def apply(self, params: Params, *inputs: Array | Windows) -> Any:
-        """The network's output under other parameters."""
+        """Its output under other parameters: values f32[B], or a distribution over actions."""
         return self.network.apply(params, *inputs)
 
     def in_training(self, params: Params, inputs: Array | Windows, key: PRNGKey) -> Any:
-        """The network's output under these parameters, with dropout."""
+        """`apply` with dropout."""
         return self.network.apply(params, inputs, training=True, rngs={"dropout": key})
 
     def polyak_update(self, tau: Numeric) -> Self:
-        """The target moved towards the parameters at the Polyak rate tau."""
         return self.replace(target=optax.incremental_update(self.params, self.target, tau))
 
     def at_target(self) -> Self:
-        """The network with its target's parameters."""
         return self.replace(params=self.target)
 
 
@@ -89,15 +86,13 @@ class CriticState(NetworkState):
         return [self.apply(own, observations, actions) for own in params]
 
     def all_q(self, observations: Array, actions: Array) -> Array:
-        """Every network's Q(s, a), f32[N, ..., B]."""
+        """f32[N, ..., B]."""
         return jnp.stack(self.each(self.params, observations, actions))
 
     def min_q(self, observations: Array, actions: Array) -> Array:
-        """The minimum of the networks' Q(s, a), f32[..., B]."""
         return self.all_q(observations, actions).min(axis=0)
 
     def mean_q(self, observations: Array, actions: Array) -> Array:
-        """The mean of the networks' Q(s, a), f32[..., B]."""
         return self.all_q(observations, actions).mean(axis=0)
 
 
@@ -108,7 +103,6 @@ class FusedAdam(optax.ScaleByAdamState):
     """
 
     def step(self, params: Params, gradients: Params, rate: Numeric) -> tuple[Params, Self]:
-        """The parameters after a step of optax's Adam, up to rounding."""
         count = optax.safe_increment(self.count)
         scale = jnp.sqrt(1.0 - BETA_2**count)
         mu = jax.tree.map(lambda m, g: m + (1.0 - BETA_1) * (g - m), self.mu, gradients)
@@ -134,12 +128,10 @@ def in_few_kernels(state: T) -> T:
 
 
 def as_kept(state: T) -> T:
-    """Undoes `in_few_kernels`."""
     return _retyped(FusedAdam, lambda adam: optax.ScaleByAdamState(*adam), _retyped(SideBySide, tuple, state))
 
 
 def _retyped(kind: type, change: Callable[[Any], Any], state: T) -> T:
-    """The state with `change` of each part of this type."""
 
     def is_kind(part: Any) -> bool:
         return isinstance(part, kind)

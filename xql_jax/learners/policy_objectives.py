@@ -65,7 +65,6 @@ class ReverseKL(parts.PolicyObjective):
     def update(
         self, actor: AnchoredState, estimates: Estimates, batch: AnyBatch, key: PRNGKey
     ) -> tuple[AnchoredState, Metrics]:
-        """One step of mu, and one of the policy towards the new mu."""
         key_anchor, key_actor = jax.random.split(key)
         anchor, _ = self.clone(actor.anchor, batch, key_anchor)
         return self.maximize_q(actor.replace(anchor=anchor), estimates, batch, key_actor)
@@ -107,8 +106,6 @@ class TrustRegion(ReverseKL):
     def update(
         self, actor: AnchoredState, estimates: Estimates, batch: AnyBatch, key: PRNGKey
     ) -> tuple[AnchoredState, Metrics]:
-        """One step of the policy, then one of mu."""
-
         def clone(actor: AnchoredState) -> tuple[AnchoredState, Metrics]:
             actor, info = self.clone(actor, batch, key)
             followed = actor.anchor.replace(params=actor.params)

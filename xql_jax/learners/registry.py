@@ -16,10 +16,7 @@ from xql_jax.settings import Setting, advice, called, settings_of
 
 
 class Modules(Mapping[str, Any]):
-    """Objects by name, each imported at its first use.
-
-    `places` maps a name to MODULE below `xql_jax.learners`, whose METHODS have it, or to MODULE:OBJECT.
-    """
+    """Objects by name, imported when used: MODULE:OBJECT, or of METHODS in MODULE, below `xql_jax.learners`."""
 
     def __init__(self, places: dict[str, str]):
         self.places = places
@@ -185,14 +182,10 @@ FIRST_PHASES = ("warm_start", "cloning_updates", "actor_warmup_steps")
 
 
 def unknown_setting(name: str, known: Mapping[str, Setting], method: str = "") -> UserError:
-    """Returns the error for a name that is none of the known settings.
+    """Returns the error for a name that is none of the known settings; `method` is empty if none is trained.
 
     Its line says what is meant, if that is known: another program's name for one of ours, or a hyperparameter
     of other methods. Else it names the nearest.
-
-    Args:
-        known: the settings that could be given, hyperparameters included.
-        method: what is trained; empty: nothing.
     """
     ours, hint = called(name, known), advice(name, known)
     by_method: dict[str, Mapping[str, Setting]] = {}

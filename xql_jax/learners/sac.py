@@ -105,7 +105,6 @@ class WithValue(SoftActorCritic):
         return state.replace(value=value, critic=state.critic.replace(target=None))
 
     def value_targets(self, q: Array, cost: Array) -> Array:
-        """The targets of V, f32[B], from the Q and the cost of `sampled_q`."""
         return q - cost
 
     def update(self, state: LearnerState, batch: Batch, key: PRNGKey) -> tuple[LearnerState, Metrics]:

@@ -65,11 +65,9 @@ class Checkpoints(contextlib.AbstractContextManager):
     """The last checkpoints of a run, in one folder.
 
     A background thread writes them, one at a time, while training continues. An error in the thread is raised
-    by the next `save`, `wait` or `close`.
+    by the next `save`, `wait` or `close`. Checkpoints of other runs, by the digest `run`, are refused.
 
     Args:
-        folder: created by the first `save`; its parent must exist.
-        run: the digest of the run's identity; checkpoints of other runs are refused.
         kept: number of checkpoints to keep, the latest ones; 0 keeps all.
         spared: the step of a checkpoint that is kept as well.
     """
@@ -81,7 +79,7 @@ class Checkpoints(contextlib.AbstractContextManager):
 
     @property
     def steps(self) -> list[int]:
-        """The steps of all checkpoints that were written completely, ascending."""
+        """Ascending; of complete checkpoints."""
         names = os.listdir(self._folder) if self._folder.exists() else []
         return sorted(int(name) for name in names if re.fullmatch("0|[1-9][0-9]*", name))
 
@@ -93,10 +91,8 @@ class Checkpoints(contextlib.AbstractContextManager):
     ) -> None:
         """Starts writing the checkpoint of `progress.step`, unless it exists: it holds the same state.
 
-        Args:
-            items: "states" and others, each NumPy arrays of the same shapes by the member's name. They must
-                not be written to.
-            write_more: called in the thread, writes further files into the folder that it is given.
+        Items are "states" and others, each NumPy arrays of the same shapes by the member's name, which must
+        not be written to. The thread calls `write_more` with the folder, for further files.
         """
         self.wait()
         if progress.step not in self.steps:
@@ -120,12 +116,10 @@ class Checkpoints(contextlib.AbstractContextManager):
     def restore(
         self, like: Mapping[str, State], step: int, item: str = "states"
     ) -> tuple[dict[str, State], Progress]:
-        """Reads an item from the checkpoint of a step, and the progress.
+        """Returns NumPy arrays of an item for the members in `like`, and the checkpoint's progress.
 
         Args:
             like: by the member's name, arrays of the expected shapes and types, or their `jax.eval_shape`.
-        Returns:
-            NumPy arrays of the members in `like`, and the progress of the whole checkpoint.
         Raises:
             Damaged: if a file of the item is missing or has changed.
             UserError: if there is no such checkpoint, if it lacks a member or its arrays differ in name,
@@ -169,22 +163,21 @@ class Checkpoints(contextlib.AbstractContextManager):
         like: Mapping[str, Mapping[str, State]],
         resume: Callable[[dict[str, dict[str, State]], Progress], None],
     ) -> Progress | None:
-        """Passes the last undamaged checkpoint to `resume`, and deletes later ones, which are damaged.
+        """Passes the last undamaged checkpoint to `resume`, deletes later ones, and returns its progress.
+
+        Returns None if there is no checkpoint. Raises UserError, without deleting any, if all are damaged, or
+        the last undamaged one cannot be used.
 
         Args:
             like: by item, as for `restore`.
             resume: raises `Damaged` if files that belong to the checkpoint (the replay buffer's) are damaged.
-        Returns:
-            The progress to continue from; None if there is no checkpoint. UserError, without deleting any, if
-            all are damaged, or the last undamaged one cannot be used.
         """
         damaged: dict[int, Damaged] = {}
         for step in reversed(self.steps):
             try:
                 read = {item: self.restore(shapes, step, item) for item, shapes in like.items()}
                 self.logs(step)
-                progress = read["states"][1]
-                resume({item: arrays for item, (arrays, _) in read.items()}, progress)
+                resume({item: arrays for item, (arrays, _) in read.items()}, read["states"][1])
             except Damaged as error:
                 damaged[step] = error
                 continue
@@ -194,7 +187,7 @@ class Checkpoints(contextlib.AbstractContextManager):
                 LOG.warning(
                     f"{next(iter(damaged.values()))}; it is deleted, and the run goes on from {step:,}"
                 )
-            return progress
+            return read["states"][1]
         if damaged:
             last = next(iter(damaged.values()))
             others = f", nor can the {len(damaged) - 1} before it" if len(damaged) > 1 else ""
@@ -205,7 +198,6 @@ class Checkpoints(contextlib.AbstractContextManager):
         return None
 
     def _manifest(self, path: Path) -> Json:
-        """Returns a checkpoint's checkpoint.json; raises the errors of `restore`."""
         content = read_record(path / MANIFEST)
         if content["run"] != self._run:
             raise Damaged(f"checkpoint {path}: of another run, {content['run']}; this one is {self._run}")
@@ -214,10 +206,7 @@ class Checkpoints(contextlib.AbstractContextManager):
     def _write(
         self, items: Mapping[str, Mapping[str, State]], progress: Progress, write_more: Callable[[Path], None]
     ) -> None:
-        """Writes a checkpoint, then deletes the oldest beyond `kept`; runs in the background thread.
-
-        The folder gets its final name after all files are on the disk; if anything fails, it is removed.
-        """
+        """In the thread; the folder gets its final name after all files are on the disk."""
         path = self._folder / str(progress.step)
         temporary = path.with_name(path.name + ".tmp")
         try:
@@ -263,7 +252,6 @@ class Checkpoints(contextlib.AbstractContextManager):
 
 
 def as_npz(arrays: Mapping[str, np.ndarray]) -> memoryview:
-    """Returns the content of an .npz file."""
     file = io.BytesIO()
     np.savez(file, **arrays)  # type: ignore[arg-type]
     return file.getbuffer()

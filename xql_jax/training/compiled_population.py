@@ -161,7 +161,6 @@ class CompiledPopulation(Population):
         return content._replace(write=self._buffers.prepare_saving(self.step))
 
     def resume(self, items: Mapping[str, Mapping[str, State]], progress: Progress) -> None:
-        """Continues bit for bit as if the run had not been interrupted."""
         super().resume(items, progress)
         self.seconds = dict(progress.held["seconds"])
         self._buffers.load(self.step)
@@ -176,7 +175,6 @@ class CompiledPopulation(Population):
         return int(self.gathered(lambda members: members.running.failures).sum())
 
     def _mark_diverged(self) -> None:
-        """Tells the program which members have diverged, in an evaluation, too."""
         for group in self.groups:
             found = [self.diverged.get(index) for index in group.indices]
             at = np.array([divergence.step if divergence else -1 for divergence in found], np.int32)
@@ -184,7 +182,7 @@ class CompiledPopulation(Population):
             group.members = group.members.replace(running=running)
 
     def _anywhere(self, condition: Array) -> Array:
-        """Whether a condition bool[] holds for any of the members that share the program's control flow."""
+        """Whether it holds for any of the members that share the program's control flow."""
         if not self.together or self.groups[0].per_device == 1:
             return condition
         return jax.lax.psum(condition.astype(jnp.int32), AXIS) > 0

@@ -51,11 +51,8 @@ def find_divergence(
 ) -> tuple[MemberState, int, str]:
     """Finds a member's last finite state by bisection; numbers that stop being finite stay so.
 
-    Args:
-        run_program: of the population.
-        before: the group's members at update `start`; after update `stop` the one at `place` is not finite.
-    Returns:
-        The group's members at that state, the update after it, and what is not finite then.
+    `before` are the group's members at update `start`; after update `stop` the one at `place` is not finite.
+    Returns the group's members at that state, the update after it, and what is not finite then.
     """
     after = group.members
 
@@ -84,8 +81,7 @@ def freeze_in_program(
     """Returns `after`, but with the state, sums and metrics of `before` once the member has diverged.
 
     Args:
-        before, after: the member before and after updates; `after.running` has what it met meanwhile.
-        was_finite: by name whether all was finite in these updates, bool[].
+        was_finite: by name whether all was finite in the updates between, bool[].
         finite: the same of the updates at which the member diverged; returned unless these are those.
         at: i32[], the step that is reported if they are.
     """

@@ -21,7 +21,7 @@ Snapshot = tuple[dict[str, dict[str, State]], Progress, Callable[[Path], None]]
 
 
 class EvaluationInterrupted(Exception):
-    """A signal came during an evaluation."""
+    """By a signal, or because training ends."""
 
 
 @dataclasses.dataclass(frozen=True)

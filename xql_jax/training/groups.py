@@ -28,7 +28,6 @@ class Group:
 
     @property
     def per_device(self) -> int:
-        """The number of members on each device."""
         return len(self.indices) // len(self.split.device_set)
 
 
@@ -48,8 +47,7 @@ def copied_to(tree: Tree, sharding: Sharding) -> Tree:
 def population_mesh(num_members: int, devices: Sequence[jax.Device] | None = None) -> Mesh:
     """Returns a mesh of the fewest of the devices (None: this machine's) on which members finish soonest.
 
-    On 4 devices, 7 members use all 4 (two members per device, one on the last). 5 members use only 3 (two,
-    two and one), because a fourth device would not make the run finish earlier.
+    5 members use 3 of 4 devices (two, two and one): a fourth would not make the run finish earlier.
     """
     devices = devices or jax.local_devices()
     each = -(-num_members // len(devices))  # members on the fullest device

@@ -67,7 +67,6 @@ class Collector:
         self.reset([0] * schedule.num_environments)
 
     def reset(self, episodes: Sequence[int]) -> None:
-        """Begins the episodes of these numbers, one per environment."""
         self.seeds = EpisodeSeeds(self._seed, episodes)
         self._observations = self.environments.reset(self.seeds.running(), self.seeds)
         self._returns = RunningReturns(self._schedule.num_environments)
@@ -128,9 +127,7 @@ class HostPopulation(Population):
     Args:
         make: makes one environment.
         schedule: `round_steps` must be a multiple of N.
-        patience: how long to wait for environments that run in their own processes.
-        handover: the number of updates of the offline phase, if there was one: the step before the first that
-            acts.
+        handover: the step before the first that acts: the number of updates of the offline phase.
         prior_data: learned from besides the buffer.
     """
 
@@ -184,7 +181,6 @@ class HostPopulation(Population):
 
     @property
     def acted(self) -> int:
-        """The number of steps of acting so far."""
         return self.step - self.handover
 
     def draw(self, member: MemberState, data: PriorData | None, key: PRNGKey, step: Array) -> Minibatch:
@@ -195,7 +191,6 @@ class HostPopulation(Population):
         return replay.spans_of(learner, self.schedule.horizon, self.schedule.num_environments)
 
     def take_over(self, other: Population) -> None:
-        """Continues from the members of another population, with their states and divergences."""
         self.step, self.diverged = other.step, dict(other.diverged)
         self.compile_seconds, self.matmul_precision = other.compile_seconds, other.matmul_precision
         self.set_in_members(state=[other.member(index)[1] for index in range(len(self.members))])
@@ -284,7 +279,7 @@ class HostPopulation(Population):
         jax.block_until_ready([group.members for group in self.groups])
 
     def _await_learner(self) -> None:
-        """Waits until the round being learned, if any, is done; its policy acts from the next round on."""
+        """Waits for the round being learned, if any; its policy acts from the next round on."""
         if self._learning is None:
             return
         started = time.perf_counter()
@@ -306,7 +301,7 @@ class HostPopulation(Population):
             self._forget_old_actions()
 
     def _forget_old_actions(self) -> None:
-        """Drops what the networks before a restart have decided, once they have acted for the last time."""
+        """Drops what the networks before a restart have decided."""
         for index in self._restarted:
             self._collectors[index].forget_actions()
         self._restarted.clear()
@@ -329,7 +324,6 @@ class HostPopulation(Population):
         return bool(restarting)
 
     def _start_policies(self) -> None:
-        """Uses the current policies as those after each of the two last rounds."""
         cpu = jax.devices("cpu")[0]
         self._learners = [jax.device_put(self.member(index)[0], cpu) for index in range(len(self.members))]
         self._policy_before = self._policy_newest = self._current_policies()
@@ -345,12 +339,11 @@ class HostPopulation(Population):
         return policies if there else jax.device_put(policies, cpu)  # 0.2 ms
 
     def _start_acting(self) -> None:
-        """Called when the members' states are made, restored or taken over."""
         self._start_policies()
         self._record_episodes()
 
     def _record_episodes(self) -> None:
-        """Records the running episodes' numbers: a checkpoint needs them if an environment fails later."""
+        """A checkpoint needs the running episodes' numbers if an environment fails later."""
         self._episodes = [list(collector.seeds.episodes) for collector in self._collectors]
 
 
@@ -364,14 +357,9 @@ def _acting_params(learners: Learner, states: State) -> list[Params]:
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _sampled_actions(
-    temperature: float,
-    noise: float,
-    learner: Learner,
-    params: Params,
-    observations: Array,
-    key: PRNGKey,
+    temperature: float, noise: float, learner: Learner, params: Params, observations: Array, key: PRNGKey,
     step: Array,
-) -> Array:
+) -> Array:  # fmt: skip
     """Samples actions f32[N, A], as far from the policy's centre as the temperature says, with noise."""
     key = jax.random.fold_in(key, step)
     key_act, key_noise = jax.random.split(key) if noise else (key, key)

@@ -46,16 +46,15 @@ class TrainingLoop:
     """The training of a population, with its log files, evaluations and checkpoints.
 
     Making one continues from the last good checkpoint in `files`, if there is one. A resumed training writes
-    the same rows as an uninterrupted one. The exception is online training with simulators outside the
-    compiled program, where episodes start again.
+    the same rows as an uninterrupted one, except online with simulators outside the compiled program, where
+    episodes start again.
 
-    Fine-tuning is two trainings, one after the other: at the schedule's hand-over, the population is replaced
-    by the one that `make_online` makes of it.
+    Fine-tuning is two trainings: at the schedule's hand-over, `make_online` makes the population of the
+    second one, with the states of the first one's members.
 
     Args:
         evaluator, task: None for no evaluation.
         preprocessing: applied to observations and rewards before the policies see them; None: unchanged.
-        make_online: returns the population of the second phase, with the states of the first one's members.
         loggers: get the numbers of the rows as TensorBoard does; closed at the end.
     """
 
@@ -111,13 +110,11 @@ class TrainingLoop:
     def run(self, stop: StopSignals, *, show_progress: bool, steps_per_call: int | None = None) -> None:
         """Trains until max_steps, or until a signal asks it to stop.
 
+        If an environment fails, what was trained until then is saved before EnvironmentFailure is raised; if
+        a stop was requested as well, the failure is only logged.
+
         Args:
-            show_progress: draw a progress bar if stderr is a terminal or belongs to a notebook.
-            steps_per_call: the most steps in one compiled call, but at least one stride of the population;
-                None for about one second's worth.
-        Raises:
-            EnvironmentFailure: if an environment fails, after saving what was trained until then. If a stop
-                was requested as well, the failure is only logged.
+            steps_per_call: the most steps in one compiled call; None: about one second's worth.
         """
         schedule, last, call = self._schedule, self._schedule.max_steps, steps_per_call or 1
         self._stop, self._saved_at = stop, time.monotonic()
@@ -189,7 +186,6 @@ class TrainingLoop:
         return rows
 
     def _compile(self) -> None:
-        """Compiles the program of a population that has none yet."""
         if self.population.is_compiled:
             return
         LOG.info("compiling ...")
@@ -199,7 +195,7 @@ class TrainingLoop:
         self._pace.begin_at(self.progress.step)
 
     def _train(self, end: int) -> tuple[Metrics, float]:
-        """Advances the population to a step; returns the last update's metrics, and the seconds it took."""
+        """Returns the last update's metrics, and the seconds that it took to come to this step."""
         began = time.perf_counter()
         try:
             metrics = self.population.advance(end)
@@ -236,10 +232,10 @@ class TrainingLoop:
             self._save()
 
     def _report_divergences(self) -> None:
-        for index in sorted(set(self.population.diverged) - self._reported):
+        for index in sorted(self.population.diverged.keys() - self._reported):
             member, found = self.population.members[index], self.population.diverged[index]
             LOG.info(f"{member} diverged at {self.unit} {found.step} ({found.quantity} not finite)")
-            self._reported.add(index)
+        self._reported |= self.population.diverged.keys()
 
     def _log(self, metrics: Metrics) -> None:
         if self._make_online:  # both phases have the same columns
@@ -283,10 +279,6 @@ class TrainingLoop:
 
         return content.items, self.progress, write_more
 
-    def _go_back_to(self, snapshot: Snapshot) -> None:
-        items, self.progress, _ = snapshot
-        self.population.resume(items, self.progress)
-
     def _evaluate(self, again: bool = False) -> None:
         """Evaluates the policies and writes one row per member, at once or while training goes on.
 
@@ -314,13 +306,13 @@ class TrainingLoop:
         rows_after_it, self._rows_after_it = self._rows_after_it, []
         if evaluation is None:
             return False
-        assert self._task is not None
         began, step = time.perf_counter(), evaluation.step
         try:
             results = evaluation.results()
         except (EvaluationInterrupted, EnvironmentFailure) as error:
             if evaluation.snapshot:
-                self._go_back_to(evaluation.snapshot)
+                self.progress = evaluation.snapshot[1]
+                self.population.resume(*evaluation.snapshot[:2])
                 self._checkpoints.save(*evaluation.snapshot)
             if isinstance(error, EvaluationInterrupted):
                 return True
@@ -330,11 +322,11 @@ class TrainingLoop:
                 return False
             raise
         seconds = self.progress.evaluation_seconds + time.perf_counter() - began
-        diverged = self.population.diverged
-        found = evaluation.not_finite
+        found, diverged = evaluation.not_finite, self.population.diverged
         goes_back = any(index not in diverged or diverged[index].step > step for index in found)
         if goes_back and evaluation.snapshot:
-            self._go_back_to(evaluation.snapshot)
+            self.progress = evaluation.snapshot[1]
+            self.population.resume(*evaluation.snapshot[:2])
         for index in found:
             self.population.diverged.setdefault(index, Divergence(step, "actions"))
         self._change(evaluation_seconds=seconds, evaluation_due=False)
@@ -350,8 +342,7 @@ class TrainingLoop:
         """Writes the rows of an evaluation of this step, and logs them; returns the members' means."""
         assert self._task is not None
         means, progress = means_by_member(results, self._task), dataclasses.replace(self.progress, step=step)
-        diverged = self.population.diverged
-        steps = {index: divergence.step for index, divergence in diverged.items() if divergence.step <= step}
+        steps = {index: found.step for index, found in self.population.diverged.items() if found.step <= step}
         diverged_at = [steps.get(index, "") for index in range(len(self.population.members))]
         self._rows.write_each(self._files.episodes, progress, results.columns(self._task))
         rows: dict[str, Sequence[float | str]] = {**means, "diverged_at": diverged_at}

@@ -103,11 +103,7 @@ def fields_given(text: str) -> list[tuple[str, str]]:
 def numbers_given(
     text: str, learner: fields.Part, flag: str, verb: str, separator: str
 ) -> Iterator[tuple[str, list[float], str]]:
-    """Parses the flag's text, such as 'beta=0.6,1,2': yields each field, its numbers, and their text.
-
-    Raises UserError if the text has another form, or if a field is unknown, not traced, given twice, or has
-    an impossible value.
-    """
+    """Parses the flag's text, such as 'beta=0.6,1,2': yields each field, its numbers, and their text."""
     seen, known = set(), {name: one for name, one in settings_of(learner).items() if one.traced}
     for name, values in fields_given(text):
         given = f"{name}={values}"
@@ -129,7 +125,7 @@ def numbers_given(
 
 
 def parse_sweep(text: str, learner: fields.Part) -> dict[str, list[float]]:
-    """Parses 'beta=0.6,1,2 tau=0.005,0.01' into a grid; raises the errors of `numbers_given`."""
+    """Parses 'beta=0.6,1,2 tau=0.005,0.01' into a grid."""
     grid = {}
     for name, numbers, given in numbers_given(text, learner, "--sweep", "vary", ","):
         if len(np.unique(np.asarray(numbers, np.float32))) < len(numbers):

@@ -109,7 +109,7 @@ class Population(Program):
             group.members = jax.device_put(stacked([begun[index] for index in group.indices]), group.split)
 
     def calls(self, group: Group, start: int, stop: int) -> Iterator[Call]:
-        """Divides the work from `start` to `stop` into calls of the program, at least one."""
+        """Yields at least one call of the program."""
         if group.shared not in self._placed:
             self._placed[group.shared] = jax.device_put(self.data, group.shared)
         yield Call(start, stop, self._placed[group.shared])
@@ -126,7 +126,6 @@ class Population(Program):
         return self.gathered(lambda members: members.metrics)
 
     def checkpoint(self) -> CheckpointContent:
-        """Returns the content of a checkpoint at the current step."""
         sums = unstack(self.gathered(lambda members: members.sums), self.members)
         contents: dict[str, Json] = {}
         for index, member in enumerate(self.members):
@@ -139,7 +138,6 @@ class Population(Program):
         return CheckpointContent(items, contents, {"seconds": dict(self.seconds)})
 
     def resume(self, items: Mapping[str, Mapping[str, State]], progress: Progress) -> None:
-        """Continues from a checkpoint's content."""
         self.step = progress.step
         contents = [progress.members[member.name] for member in self.members]
         self.diverged = {
@@ -198,7 +196,6 @@ class Population(Program):
         return bool(self._programs)
 
     def compile(self) -> None:
-        """Compiles the program, once for each device or mesh."""
         if self.is_compiled:
             return
         started = time.perf_counter()
@@ -234,7 +231,6 @@ class Population(Program):
 
     @property
     def states(self) -> State:
-        """The members' states, stacked."""
         return self.gathered(lambda members: members.state)
 
     def gathered(self, part_of: Callable[[MemberState], Tree]) -> Tree:
@@ -245,28 +241,24 @@ class Population(Program):
         return jax.device_put(whole, jax.local_devices()[0])
 
     def place_of(self, index: int) -> tuple[Group, int]:
-        """Returns a member's group, and its place there."""
         return next((group, group.indices.index(index)) for group in self.groups if index in group.indices)
 
     def member(self, index: int) -> tuple[Learner, State]:
-        """Returns one member's learner and its state."""
         group, place = self.place_of(index)
         return at_place((group.members.learner, group.members.state), place)
 
     def set_in_members(self, **fields: Sequence[State]) -> None:
-        """Replaces fields of the members' states, each given as a list over the members."""
+        """Replaces fields, each given as a list over the members."""
         for group in self.groups:
             new = {name: stacked([of[index] for index in group.indices]) for name, of in fields.items()}
             group.members = group.members.replace(**copied_to(new, group.split))
 
     def saved_shapes(self) -> dict[str, dict[str, State]]:
-        """Returns the shapes and types of a checkpoint's items."""
         one = member_shapes(self.groups[0].members.state)
         return {"states": {member.name: one for member in self.members}}
 
 
 def can_clip(learner: Any, members: Sequence[Member], ramps: Sequence[Ramp]) -> bool:
-    """Returns whether any member's gradients may be clipped."""
     usual = hyperparameters(learner).get(GRADIENT_LIMIT, np.inf)
     limits = [member.hyperparameters.get(GRADIENT_LIMIT, usual) for member in members]
     return bool(np.isfinite(limits).any()) or any(ramp.name == GRADIENT_LIMIT for ramp in ramps)

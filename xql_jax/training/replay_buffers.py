@@ -23,10 +23,7 @@ NUM_ERRORS = 1_024  # Bellman errors per member and measurement
 class ReplayBuffers:
     """A replay buffer for each member, kept with its state on its devices, and the buffers' files.
 
-    Args:
-        population: its members get empty buffers.
-        sizes: the lengths of an observation and of an action.
-        batch_type: of the buffers' transitions.
+    The population's members get empty buffers; `sizes` are the lengths of an observation and of an action.
     """
 
     def __init__(
@@ -104,7 +101,6 @@ def bellman_errors(population: Population) -> np.ndarray:
 def _errors(
     schedule: ActingSchedule, members: MemberState, experience: Experience, place: Array, step: Array
 ) -> Array:
-    """Bellman errors of one of the stacked members, on transitions drawn from its buffer."""
     member, buffer = jax.tree.map(lambda leaf: leaf[place], (members, experience[0]))
     # No update uses the key folded with -step, because updates are numbered from 0 on.
     key = jax.random.fold_in(member.key, -step)

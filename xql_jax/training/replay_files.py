@@ -27,8 +27,6 @@ from xql_jax.types import Batch
 
 
 class _Segment(NamedTuple):
-    """A file of transitions `first`, ..., `stop` - 1."""
-
     first: int
     stop: int
     digest: str
@@ -47,20 +45,14 @@ class ReplayFiles:
     owner: str = ""  # the digest of the run's identity, and the member's name
 
     def of(self, member: str) -> "ReplayFiles":
-        """Returns the files of one member of the run, which are in a subfolder."""
         return ReplayFiles(self.folder / member, f"{self.owner} {member}")
 
     def append(self, inserted: int, rows: Batch, saved: int = 0) -> None:
-        """Writes the latest transitions; they are on the disk when this returns.
+        """Writes the latest transitions, NumPy f32[n, ...] of the `inserted` ever; then they are on the disk.
 
         Files of transitions with the same or later numbers are removed first: a run that was resumed from an
-        earlier checkpoint collects other transitions.
-
-        Args:
-            inserted: number of transitions ever inserted, these included.
-            rows: NumPy f32[n, ...], the last n of them.
-            saved: `inserted` of the call before; rows before it replace those in older files. If there are no
-                rows after it, nothing is written.
+        earlier checkpoint collects other transitions. `saved` is `inserted` of the call before: rows before
+        it replace those in older files, and if there are none after it, nothing is written.
         """
         first = max(saved, inserted - len(rows.rewards))
         self._remove(lambda segment: segment.stop > first)
@@ -72,14 +64,12 @@ class ReplayFiles:
         write_atomically(self.folder / f"{first:010d}-{inserted:010d}-{self._digest(content)}.npz", content)
 
     def prune(self, needed: int) -> None:
-        """Removes the files with only transitions before `needed`."""
         self._remove(lambda segment: segment.stop <= needed)
 
     def load(self, inserted: int, like: ReplayBuffer) -> ReplayBuffer:
         """Returns the buffer, bit for bit as it was after an `append` with that `inserted`.
 
-        Raises Damaged if a file is missing or changed, and UserError if it has other shapes than `like`, a
-        buffer or its `jax.eval_shape`, or cannot be read at present.
+        Raises Damaged if a file is missing or changed, and UserError if it has other shapes than `like`.
         """
         capacity = len(like.data.rewards)
         ring = jax.tree.map(lambda field: np.zeros(field.shape, field.dtype), like.data)
@@ -96,10 +86,9 @@ class ReplayFiles:
         return ReplayBuffer(ring, np.int32(inserted))  # type: ignore[arg-type]
 
     def read(self, stop: int | None, like: Batch) -> tuple[int, Batch]:
-        """Returns the transitions before number `stop` (None: all) that follow one another on the disk.
+        """Returns the transitions up to number `stop` (None: all) that follow one another on the disk.
 
-        They are NumPy f32[n, ...], oldest first, of the types and widths of `like`; with the number of the
-        first one.
+        They are NumPy f32[n, ...], of the types and widths of `like`; before them, the first one's number.
         """
         last = max((segment.stop for segment in self._segments()), default=0)
         chain = self._chain(last)[::-1]
@@ -133,7 +122,6 @@ class ReplayFiles:
         return digest.hexdigest()[:32]
 
     def _read(self, segment: _Segment, like: Batch) -> Batch:
-        """Returns a file's transitions, NumPy f32[n, ...], after checking its digest and their shapes."""
         content = read_whole(segment.path)
         if self._digest(content) != segment.digest:
             raise Damaged(f"{segment.path}: damaged, or another run's or member's")
@@ -153,7 +141,6 @@ class ReplayFiles:
         return [_Segment(int(name[1]), int(name[2]), name[3], path) for name, path in found if name]
 
     def _remove(self, is_old: Callable[[_Segment], bool]) -> None:
-        """Removes the files for which `is_old` holds, and unfinished files."""
         with writing(self.folder):
             for path in self.folder.glob("*.tmp"):
                 path.unlink()

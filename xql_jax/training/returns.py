@@ -20,12 +20,10 @@ class RunningReturns:
         self._known: list[tuple[int, float]] = []
 
     def step(self, first: int, batch: AnyBatch, ended: np.ndarray, learner: Any) -> CalibratedBatch:
-        """Returns a transition of each environment with an unknown return-to-go, -inf.
+        """Returns the environments' transitions with an unknown return-to-go, -inf.
 
-        Args:
-            first: the number of the first environment's transition; the others' follow.
-            batch: NumPy f32[N, ...].
-            ended: bool[N], where an episode ends, by a terminal or a time-out.
+        Their numbers are `first`, ..., first + N - 1. `ended` bool[N] is true where an episode ends, by a
+        terminal or a time-out.
         """
         for index, rows in enumerate(self._rows):
             rows.append((first + index, float(batch.rewards[index]), float(batch.masks[index])))
@@ -47,8 +45,8 @@ class RunningReturns:
 def with_returns(buffers: ReplayBuffer, known: Sequence[Sequence[tuple[int, float]]]) -> ReplayBuffer:
     """Returns buffers of a `CalibratedBatch` f32[m, capacity, ...] with the returns-to-go of `known`.
 
-    These are, for each of the m, pairs of a transition's number and its return-to-go. Those of transitions
-    that have been overwritten are passed over.
+    These are, for each of the m, pairs (transition's number, return-to-go). Overwritten transitions are
+    passed over.
     """
     returns = np.array(buffers.data.returns_to_go)
     for ring, inserted, pairs in zip(returns, np.asarray(buffers.inserted), known, strict=True):
@@ -61,10 +59,6 @@ def with_returns(buffers: ReplayBuffer, known: Sequence[Sequence[tuple[int, floa
 
 
 def first_unknown(rows: AnyBatch, stop: int) -> int:
-    """Returns the number of the first transition without a return-to-go; `stop` if there is none.
-
-    Args:
-        rows: NumPy f32[n, ...], transitions stop - n, ..., stop - 1; of any kind of batch.
-    """
+    """Returns which of transitions stop - n, ..., stop - 1 is the first without a return-to-go, or `stop`."""
     unknown = np.isneginf(rows.returns_to_go) if isinstance(rows, CalibratedBatch) else np.zeros(0, bool)
     return stop - len(unknown) + int(np.argmax(unknown)) if unknown.any() else stop

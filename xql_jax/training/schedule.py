@@ -25,7 +25,6 @@ class Ramp:
     steps: tuple[float, ...]  # at which they are reached, ascending from 0
 
     def at(self, step: int | Array) -> Numeric:
-        """Returns the value at a step, which only the program may know."""
         value: Numeric = self.values[0]
         for place, (begin, end) in enumerate(itertools.pairwise(self.steps)):
             change = self.values[place + 1] - self.values[place]
@@ -37,7 +36,7 @@ class Ramp:
 def parse_ramps(
     text: str, learner: Part, steps: int, flag: str, taken: Collection[str] = ()
 ) -> tuple[Ramp, ...]:
-    """Parses text such as 'beta=1:0.2 awr_temperature=3'; raises the errors of `numbers_given`.
+    """Parses text such as 'beta=1:0.2 awr_temperature=3'.
 
     In the example beta goes from 1 to 0.2 in `steps` steps, and awr_temperature is 3 from the first step on.
     With 'beta=2:0.5@0.3:2' it goes to 0.5 in the first 0.3 of the steps, and then back. `taken` are the
@@ -105,7 +104,7 @@ class Schedule:
         return interval > 0 and (self.is_multiple(step, interval) or step == self.max_steps)
 
     def is_multiple(self, step: int, interval: int) -> bool:
-        """Whether something is due at `step` also in a longer run."""
+        """Whether it is due in a longer run, too."""
         return (step - (self.handover or 0)) % interval == 0
 
     def next_stop(self, step: int) -> int:
