@@ -15,9 +15,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 import xql_jax
-from xql_jax.losses.asymmetric import expectile_loss
 from xql_jax.losses.gumbel import gumbel_loss, gumbel_rescaled_loss, log_mean_exp
-from xql_jax.losses.regression import mse_loss
+from xql_jax.losses.regression import expectile_loss, mse_loss
 from xql_jax.policy import Evaluation
 from xql_jax.theory.regression import GumbelRegressor
 

@@ -13,7 +13,6 @@ from xql_jax.learners.f_dvl import ChiSquare, TotalVariation
 from xql_jax.learners.ivr import LARGEST_EXPONENT, Exponential, Sparse
 from xql_jax.learners.mxql import Maclaurin
 from xql_jax.learners.qql import LOWER, UPPER, W
-from xql_jax.losses.asymmetric import expectile_loss, pinball_loss
 from xql_jax.losses.gumbel import (
     clip_above,
     clip_both,
@@ -23,7 +22,14 @@ from xql_jax.losses.gumbel import (
     gumbel_rescaled_loss,
     saturate,
 )
-from xql_jax.losses.regression import advantage_weight, huber_loss, mse_loss, td_target
+from xql_jax.losses.regression import (
+    advantage_weight,
+    expectile_loss,
+    huber_loss,
+    mse_loss,
+    pinball_loss,
+    td_target,
+)
 
 FORMS = gumbel_loss, gumbel_rescaled_loss, gumbel_log_loss, gumbel_normalized_loss
 VALUES = np.random.default_rng(1).uniform(-3.0, 3.0, 60).astype(np.float32)

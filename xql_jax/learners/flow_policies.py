@@ -31,9 +31,7 @@ from xql_jax.types import AnyBatch, Array, Metrics, Numeric, Params, PRNGKey
 class FlowHead(fields.Part):
     """The velocity network, and how its ODE is solved."""
 
-    actor_hidden_dims: tuple[int, ...] = fields.widths(
-        256, 256, meaning="Widths of the hidden layers of the policy."
-    )
+    actor_hidden_dims: tuple[int, ...] = parts.policy_widths(256, 256)
     actor_layer_norm: bool = fields.static(False, fields.EITHER, "Normalise the hidden layers of the policy.")
     flow_steps: int = fields.static(10, fields.AT_LEAST_ONE, "Euler's steps from noise to an action.")
 

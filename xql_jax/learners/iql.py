@@ -6,7 +6,7 @@ Differs: that code adds up the squared errors of the two Q; here they are averag
 
 from xql_jax.learners import fields, parts
 from xql_jax.learners.xql import InSample
-from xql_jax.losses.asymmetric import expectile_loss
+from xql_jax.losses.regression import expectile_loss
 from xql_jax.types import Array, Numeric
 
 

@@ -242,12 +242,14 @@ class Critic(Trained):
         return self.minimize(critic, summed_loss, self.critic_lr)
 
 
+def policy_widths(*default: int) -> tuple[int, ...]:
+    return fields.widths(*default, meaning="Widths of the hidden layers of the policy.")
+
+
 class Gaussian(fields.Part):
     """IQL's head: the mean is a tanh, the standard deviation does not depend on the state."""
 
-    actor_hidden_dims: tuple[int, ...] = fields.widths(
-        256, 256, meaning="Widths of the hidden layers of the policy."
-    )
+    actor_hidden_dims: tuple[int, ...] = policy_widths(256, 256)
     dropout_rate: float = fields.static(
         0.0, fields.BELOW_ONE, "Dropout of the policy's hidden layers in training."
     )

@@ -23,8 +23,7 @@ import jax.numpy as jnp
 
 from xql_jax.learners import fields, parts
 from xql_jax.learners.xql import InSample
-from xql_jax.losses.asymmetric import pinball_loss
-from xql_jax.losses.regression import td_target
+from xql_jax.losses.regression import pinball_loss, td_target
 from xql_jax.types import AnyBatch, Array, Metrics, Numeric, PRNGKey
 
 W = 0.5772156649  # Euler's constant, the mean of a Gumbel variable of scale 1

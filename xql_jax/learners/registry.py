@@ -16,7 +16,7 @@ from xql_jax.settings import Setting, advice, called, settings_of
 
 
 class Modules(Mapping[str, Any]):
-    """Objects by name, imported when used: MODULE:OBJECT, or of METHODS in MODULE, below `xql_jax.learners`."""
+    """Objects by name, imported when used: MODULE:OBJECT of `xql_jax.learners`, or of METHODS in MODULE."""
 
     def __init__(self, places: dict[str, str]):
         self.places = places

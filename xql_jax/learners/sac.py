@@ -38,9 +38,7 @@ class MaximumEntropy(parts.PolicyPart):
     """Policy that maximises Q - entropy_coef * log pi; the coefficient is tuned to a target entropy."""
 
     actor_lr: Numeric = fields.learning_rate(1e-4, "the policy")
-    actor_hidden_dims: tuple[int, ...] = fields.widths(
-        1024, 1024, meaning="Widths of the hidden layers of the policy."
-    )
+    actor_hidden_dims: tuple[int, ...] = parts.policy_widths(1024, 1024)
     entropy_coef_lr: Numeric = fields.traced(
         1e-4, fields.POSITIVE, "Learning rate of the entropy coefficient."
     )

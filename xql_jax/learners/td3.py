@@ -34,9 +34,7 @@ class DeterministicActor(parts.PolicyPart):
     """A deterministic policy with a target network."""
 
     actor_lr: Numeric = fields.learning_rate(1e-3, "the policy")
-    actor_hidden_dims: tuple[int, ...] = fields.widths(
-        256, 256, meaning="Widths of the hidden layers of the policy."
-    )
+    actor_hidden_dims: tuple[int, ...] = parts.policy_widths(256, 256)
     actor_init: Initializer = fields.internal(td3_init)
 
     def init(self, key: PRNGKey, observations: Array, actions: Array) -> DeterministicState:

@@ -34,9 +34,7 @@ def mmd_squared(
 
     Source: Gretton et al. 2012, Eq. 5 (the biased estimate); in Kumar et al. 2019 (BEAR) and Wu et al. 2019.
     Args:
-        first: f32[M, B, A].
-        second: f32[N, B, A].
-        kernel: of differences f32[..., A].
+        first, second: f32[M, B, A] and f32[N, B, A].
         first_weights: f32[M, B] with sum 1 over M, how much each first action counts; None: all the same.
     """
     chex.assert_rank([first, second], 3)
@@ -56,10 +54,9 @@ def mmd_squared(
 def sampled_kl(log_probs: Array, other_log_probs: Array, weights: Array) -> Array:
     """Estimate of KL(p || q) in each state, f32[B], nats, from actions drawn from p; it may be negative.
 
+    All are f32[K, B]: log densities of the actions in p and in q, and weights with sum 1 over K.
+
     Source: Wu et al. 2019 (BRAC), the primal form of the KL divergence.
-    Args:
-        log_probs, other_log_probs: f32[K, B], log densities of the actions in p and in q.
-        weights: f32[K, B], how much each action counts, sum 1 over K.
     """
     chex.assert_equal_shape([log_probs, other_log_probs, weights])
     return (weights * (log_probs - other_log_probs)).sum(0)

@@ -1,4 +1,4 @@
-"""Targets of Q, regression losses, and the weights of advantage-weighted regression."""
+"""Targets of Q, losses of means, expectiles and quantiles, and weights of advantage-weighted regression."""
 
 from typing import TypeVar
 
@@ -46,6 +46,22 @@ def huber_loss(values: Array, targets: Array, *, delta: Numeric = 20.0) -> Array
     check_pairs(values, targets)
     losses: Array = optax.huber_loss(values, jax.lax.stop_gradient(targets), delta=delta)
     return losses
+
+
+def expectile_loss(values: Vector, targets: Vector, *, expectile: Numeric) -> Array:
+    """Asymmetric squared error of each example: |expectile - 1(targets < values)| * (targets - values)^2.
+
+    Its minimiser is the expectile of the targets: the mean at 0.5, the maximum as expectile goes to 1.
+    Source: Kostrikov et al. 2021, Eq. 5.
+    """
+    error = difference(values, targets)
+    return jnp.where(error > 0, expectile, 1.0 - expectile) * error**2
+
+
+def pinball_loss(values: Vector, targets: Vector, *, quantile: float) -> Array:
+    """max(quantile * y, (quantile - 1) * y) of each example, y = targets - values: fits their quantile."""
+    y = difference(values, targets)
+    return jnp.maximum(quantile * y, (quantile - 1.0) * y)
 
 
 def advantage_weight(advantages: Array, *, awr_temperature: Numeric, max_weight: Numeric = 100.0) -> Array:

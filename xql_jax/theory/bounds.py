@@ -30,10 +30,7 @@ def soft_value_upper_bound(mean_q: Numbers, q_max: Numbers, beta: Numbers) -> np
     Source: Garg et al. 2023, Lemma B.1.
     Differs: the paper lacks the factor 2, see `printed_soft_value_upper_bound`. It also assumes Q within
     [-q_max, q_max], but the proof needs the estimates Q_hat within it.
-    Args:
-        mean_q: E[Q], the expectation over actions from mu of unbiased estimates Q_hat, within
-            [-q_max, q_max], reward units.
-        q_max: the bound on |Q_hat|.
+    `mean_q` is the expectation over actions from mu of unbiased estimates Q_hat, and q_max bounds |Q_hat|.
     """
     return mean_q + 2.0 * log_cosh_bias(q_max, beta)
 
@@ -54,12 +51,9 @@ def partition_upper_bound(
 
     It is Z + sinh(x_max / beta) * sqrt(2 log(1 / delta) / N), by Hoeffding's inequality; inf if it overflows.
 
+    `partition` is Z = E[exp(X / beta)], x_max bounds |X|, and N is the number of independent samples.
+
     Source: Garg et al. 2023, Lemma B.2, first part, and Eq. 29.
-    Args:
-        partition: Z = E[exp(X / beta)], positive, dimensionless.
-        x_max: the bound on |X|.
-        num_samples: N, the number of independent samples of X, at least 1.
-        delta: the probability, within (0, 1).
     """
     with np.errstate(over="ignore"):
         return partition + np.exp(x_max / beta + _log_deviation(x_max, beta, num_samples, delta))
@@ -70,12 +64,9 @@ def log_partition_upper_bound(
 ) -> np.ndarray:
     """Returns a bound that the estimate of L^beta(X) from samples exceeds with probability at most delta.
 
-    It is beta times the logarithm of `partition_upper_bound`, reward units, and finite at any beta.
+    It is beta times the logarithm of `partition_upper_bound`, finite at any beta; `log_partition` is L^beta(X).
 
     Source: Garg et al. 2023, Eq. 30, the sharper of Lemma B.2's two bounds on L^beta.
-    Args:
-        log_partition: L^beta(X), within [-x_max, x_max], reward units.
-        x_max, beta, num_samples, delta: as `partition_upper_bound`.
     """
     # beta * log(1 + exp(excess / beta)), which overflows only in the middle.
     excess = (x_max - log_partition) + beta * _log_deviation(x_max, beta, num_samples, delta)

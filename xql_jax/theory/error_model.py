@@ -1,7 +1,7 @@
 """The Gumbel error model: errors of Q that travel from step to step (Garg et al. 2023, App. A.2.1).
 
-Dynamics are deterministic. docs/theory.md lists what the paper's statements lack; the functions compute what
-holds.
+Dynamics are deterministic, and mu and beta of an MDP are ignored. docs/theory.md lists what the paper's
+statements lack; the functions compute what holds.
 """
 
 import math
@@ -24,10 +24,6 @@ def evolve(mdp: SoftMDP, location: ArrayLike, scale: float) -> tuple[np.ndarray,
     scale discount * scale. As the scale shrinks, the process ends at `optimal_q`, not at a soft optimum.
 
     Source: Garg et al. 2023, Eq. 26, with its bracket corrected. The sum over actions is not a mean.
-    Args:
-        mdp: its mu and beta are ignored.
-        location: f64[S, A], reward units.
-        scale: positive, reward units.
     """
     locations = np.asarray(location, np.float64)
     # From the mean of L^beta to the sum.
@@ -73,15 +69,10 @@ def error_wave(
     In a corridor of one-way moves V is Gumbel there, as Eq. 26 says, with discount^t times the scale. Where
     other moves are possible, only errors pass that make the way to the state the best one.
 
+    Returns the standard deviation of V in every state after each step, f64[T + 1, S]. The simulation takes
+    N * S * A numbers for N samples.
+
     Source: Garg et al. 2023, App. A.2.1, Eq. 25 and 26. The paper calls the parents "child states".
-    Args:
-        mdp: its mu and beta are ignored.
-        noise: the law of the noise of each action in that state, independent.
-        state: the index of the erroneous state.
-        steps: T.
-        num_samples: how many draws, N; the simulation takes N * S * A numbers.
-    Returns:
-        The standard deviation of V in every state after each step, f64[T + 1, S], reward units.
     """
     optimum = optimal_q(mdp)
     samples = np.tile(optimum, (num_samples, 1, 1))

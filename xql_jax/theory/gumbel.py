@@ -32,12 +32,10 @@ class Gumbel:
             return np.exp(-(z + np.exp(-z)) - math.log(self.scale))
 
     def sample(self, generator: np.random.Generator, shape: int | tuple[int, ...]) -> np.ndarray:
-        """Returns independent samples of the shape, reward units."""
         return self.location + generator.gumbel(0.0, self.scale, shape)
 
     @property
     def mean(self) -> float:
-        """location + scale * 0.577..., reward units."""
         return self.location + self.scale * float(np.euler_gamma)
 
 
@@ -47,9 +45,6 @@ def fit_gumbel(samples: ArrayLike) -> tuple[float, float]:
     The likelihood equation is scale = mean(x) - sum(x w) / sum(w) with w = exp(-x / scale). Its right side
     falls as the scale grows, so there is one root, at most mean(x) - min(x). The location follows as
     -L^scale(-x).
-
-    Args:
-        samples: f64[...], at least two different ones, reward units.
     """
     x = _varied(samples)
     least = x.min()

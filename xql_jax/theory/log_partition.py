@@ -17,13 +17,8 @@ def log_partition(x: ArrayLike, beta: float, probabilities: ArrayLike | None = N
 
     `losses.gumbel.log_mean_exp` is its float32 counterpart for programs on the device.
 
-    Args:
-        x: f64[..., N], values of X in reward units; those with probability 0 are ignored.
-        beta: positive, reward units.
-        probabilities: of the values, f64[..., N] or broadcast to it, summing to 1; None: uniform, so that the
-            result is the estimate from samples.
-    Returns:
-        f64[...], reward units.
+    Values f64[..., N] with probability 0 are ignored. Without probabilities, which broadcast, all are equally
+    likely, so that the result is the estimate from samples.
     """
     arguments.positive("beta", beta)
     values = arguments.samples("x", x)

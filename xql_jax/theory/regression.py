@@ -49,9 +49,7 @@ def tangent_gumbel_loss(values: Array, targets: Array, beta: Array, count: int) 
     no exp(z) exceeds `count`, and the minimiser is that of Eq. 7. The loss is convex, and finite in float32
     at any z.
 
-    Args:
-        values, targets: f32[B], in the units of beta.
-        count: N, of all samples that are fitted.
+    `count` is the number of all samples that are fitted.
     """
     steepest = STEEPEST * count
     edge = targets - beta * jnp.log(steepest)
@@ -146,7 +144,6 @@ class GumbelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
     random_state: int | np.random.RandomState | None = None
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
-        """Fits the model to inputs f64[N, D] in any units and targets f64[N] in reward units."""
         inputs, targets = validate_data(self, X, y, dtype=np.float64, y_numeric=True)
         for name in ("learning_rate", "batch_size", "num_updates"):
             arguments.positive(name, getattr(self, name))
@@ -205,7 +202,6 @@ class GumbelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
             )
 
     def _predict(self, X: np.ndarray) -> NDArray[np.float64]:
-        """Returns f64[K, N], reward units."""
         inputs = self.input_scaler_.transform(X)
         network = Value(tuple(self.hidden_dims))
         with jax.enable_x64(True):  # so that a prediction does not depend on the number of rows
@@ -214,7 +210,7 @@ class GumbelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         return np.asarray(self.target_scaler_.mean_[0] + self.target_scaler_.scale_[0] * values)
 
     def predict(self, X: ArrayLike) -> NDArray[np.float64]:
-        """Returns the predictions in reward units: f64[N], or f64[N, K] of K betas."""
+        """Returns f64[N], or f64[N, K] of K betas."""
         check_is_fitted(self)
         values = self._predict(validate_data(self, X, dtype=np.float64, reset=False))
         return values.T if self.betas_.ndim else values[0]
@@ -231,8 +227,6 @@ class GumbelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
 
 
 def _d2(values: np.ndarray, targets: np.ndarray, beta: float) -> float:
-    """Returns 1 - loss / loss of the best constant, of predictions f64[N] at one beta."""
-
     def mean_loss(values: ArrayLike) -> float:
         z = (targets - values) / beta
         return float((np.expm1(z) - z).mean())

@@ -26,9 +26,8 @@ from xql_jax.training.checkpoints import Progress
 from xql_jax.training.divergence import Divergence
 from xql_jax.training.members import Member, MemberState, member_keys
 from xql_jax.training.population import EPISODE_METRICS, CheckpointContent, Population, can_clip
-from xql_jax.training.replay_buffers import ReplayBuffers
+from xql_jax.training.replay_buffers import ReplayBuffers, RunningReturns, with_returns
 from xql_jax.training.replay_files import ReplayFiles
-from xql_jax.training.returns import RunningReturns, with_returns
 from xql_jax.training.schedule import ActingSchedule, ramped
 from xql_jax.types import (
     Array,
@@ -357,9 +356,14 @@ def _acting_params(learners: Learner, states: State) -> list[Params]:
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _sampled_actions(
-    temperature: float, noise: float, learner: Learner, params: Params, observations: Array, key: PRNGKey,
+    temperature: float,
+    noise: float,
+    learner: Learner,
+    params: Params,
+    observations: Array,
+    key: PRNGKey,
     step: Array,
-) -> Array:  # fmt: skip
+) -> Array:
     """Samples actions f32[N, A], as far from the policy's centre as the temperature says, with noise."""
     key = jax.random.fold_in(key, step)
     key_act, key_noise = jax.random.split(key) if noise else (key, key)
