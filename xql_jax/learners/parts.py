@@ -11,12 +11,12 @@ import numpy as np
 import optax
 
 from xql_jax.learners import fields
+from xql_jax.learners.few_kernels import BETA_1, BETA_2, EPSILON, FusedAdam, SideBySide, retyped
 from xql_jax.losses.regression import advantage_weight, mse_loss, td_target
 from xql_jax.networks.mlp import GaussianPolicy, Initializer, Value, iql_init
 from xql_jax.pytrees import Distinct
 from xql_jax.types import AnyBatch, Array, Batch, ChunkBatch, Metrics, Numeric, Params, PRNGKey, Windows
 
-BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8
 ADAM = optax.scale_by_adam(BETA_1, BETA_2, EPSILON)  # the rate stays outside, so that it can be traced
 Loss = Callable[[Array, Array], Array]  # of values and targets, f32[B] each; one number an example
 QFunction = Callable[[Array, Array], Array]  # Q f32[..., B] of f32[..., B, O] and f32[..., B, A]
@@ -59,20 +59,6 @@ class NetworkState(Distinct, flax.struct.PyTreeNode):
         return self.replace(params=self.target)
 
 
-class SideBySide(Distinct, flax.struct.PyTreeNode):
-    """Trees of equal shapes along a new leading axis of each leaf; it is read as a tuple of these trees."""
-
-    joined: Params
-
-    def __len__(self) -> int:
-        return len(jax.tree.leaves(self.joined)[0])
-
-    def __getitem__(self, place: int) -> Params:
-        if place >= len(self):
-            raise IndexError(place)
-        return jax.tree.map(lambda leaf: leaf[place], self.joined)
-
-
 class CriticState(NetworkState):
     """Networks Q; their parameters, and their targets', are a tuple with those of each network.
 
@@ -96,22 +82,6 @@ class CriticState(NetworkState):
         return self.all_q(observations, actions).mean(axis=0)
 
 
-class FusedAdam(optax.ScaleByAdamState):
-    """Adam's state while an accelerator trains: `minimize` then takes its step in fewer operations.
-
-    XLA then has one kernel for each array and for each network's scalars; of optax's step it makes more.
-    """
-
-    def step(self, params: Params, gradients: Params, rate: Numeric) -> tuple[Params, Self]:
-        count = optax.safe_increment(self.count)
-        scale = jnp.sqrt(1.0 - BETA_2**count)
-        mu = jax.tree.map(lambda m, g: m + (1.0 - BETA_1) * (g - m), self.mu, gradients)
-        nu = jax.tree.map(lambda n, g: n + (1.0 - BETA_2) * (g * g - n), self.nu, gradients)
-        size, least = rate * scale / (1.0 - BETA_1**count), EPSILON * scale
-        moved = jax.tree.map(lambda p, m, n: p - size * (m / (jnp.sqrt(n) + least)), params, mu, nu)
-        return moved, FusedAdam(count, mu, nu)
-
-
 def in_few_kernels(state: T) -> T:
     """A learner's state as an accelerator trains it: networks Q `SideBySide`, and `FusedAdam`."""
 
@@ -123,20 +93,8 @@ def in_few_kernels(state: T) -> T:
     def of_critics(critics: Any) -> Any:
         return jax.tree.map(joined, critics, is_leaf=lambda tree: type(tree) is tuple)
 
-    state = _retyped(CriticState, of_critics, state)
-    return _retyped(optax.ScaleByAdamState, lambda adam: FusedAdam(*adam), state)
-
-
-def as_kept(state: T) -> T:
-    return _retyped(FusedAdam, lambda adam: optax.ScaleByAdamState(*adam), _retyped(SideBySide, tuple, state))
-
-
-def _retyped(kind: type, change: Callable[[Any], Any], state: T) -> T:
-
-    def is_kind(part: Any) -> bool:
-        return isinstance(part, kind)
-
-    return jax.tree.map(lambda part: change(part) if is_kind(part) else part, state, is_leaf=is_kind)
+    state = retyped(CriticState, of_critics, state)
+    return retyped(optax.ScaleByAdamState, lambda adam: FusedAdam(*adam), state)
 
 
 class LearnerState(Distinct, flax.struct.PyTreeNode):

@@ -1,8 +1,9 @@
 """Offline run: trains a population on a dataset.
 
-The way to the gradient: `train_and_summarize` (run.py) runs the loop (`training/loop.py`), which calls
-`Population.advance`; its compiled program is `run_updates` (`training/program.py`), whose line
-`learner.update(...)` is the method's own: XQL's is `InSample.update` in `learners/xql.py`.
+The way to the gradient: `Population.advance` (`training/population.py`), which the loop calls again and again
+(`train_and_summarize` in run.py, `training/loop.py`). Its compiled program (`training/program.py`) is
+`run_updates`, whose line `learner.update(...)` is the method's own: XQL's is `InSample.update` in
+`learners/xql.py`.
 """
 
 import logging

@@ -64,7 +64,7 @@ def log_partition_upper_bound(
 ) -> np.ndarray:
     """Returns a bound that the estimate of L^beta(X) from samples exceeds with probability at most delta.
 
-    It is beta times the logarithm of `partition_upper_bound`, finite at any beta; `log_partition` is L^beta(X).
+    It is beta times the logarithm of `partition_upper_bound`, and finite at any beta.
 
     Source: Garg et al. 2023, Eq. 30, the sharper of Lemma B.2's two bounds on L^beta.
     """

@@ -62,7 +62,8 @@ class Program(abc.ABC):
 
     def program(self, group: Group) -> Any:
         """Returns the jitted function that maps `train_member` over the members of a group."""
-        from xql_jax.learners.parts import as_kept, in_few_kernels  # `--help` does without its optax
+        from xql_jax.learners.few_kernels import as_kept  # `--help` does without their optax
+        from xql_jax.learners.parts import in_few_kernels
 
         own, ahead = None if self.shares_data else 0, 1
         if self.together:
