@@ -6,8 +6,8 @@ import numpy as np
 
 from xql_jax.data.dataset import Dataset
 from xql_jax.data.views import view_for
-from xql_jax.learners.fields import hyperparameters, with_hyperparameters
 from xql_jax.learners.registry import make_learner
+from xql_jax.settings import values_of, with_values
 from xql_jax.training.data_population import offline_population
 from xql_jax.training.members import make_members
 from xql_jax.training.population import Population
@@ -32,8 +32,8 @@ def random_data(size: int) -> Dataset:
 def learner_of(name: str, width: int = WIDTH) -> Any:
     """Returns the method's learner, all of whose networks have two hidden layers of this width."""
     learner: Any = make_learner(name)
-    widths = [field for field in hyperparameters(learner) if field.endswith("_hidden_dims")]
-    return with_hyperparameters(learner, dict.fromkeys(widths, (width, width)))
+    widths = [field for field in values_of(learner) if field.endswith("_hidden_dims")]
+    return with_values(learner, dict.fromkeys(widths, (width, width)))
 
 
 def population_of(name: str, data: Dataset, batch_size: int) -> Population:

@@ -14,11 +14,11 @@ PAIRS = {
 
 def learners_cases():
     """Name -> {method, config, ...}; only for `write`; `compare` reads cases.json."""
-    from xql_jax.learners.fields import hyperparameters
     from xql_jax.learners.registry import HEADS, OFFLINE, ONLINE, POLICIES, make_learner
+    from xql_jax.settings import values_of
 
     def small(name, **config):
-        known = hyperparameters(make_learner(name))
+        known = values_of(make_learner(name))
         start = {field: (32, 32) for field in known if field.endswith("_hidden_dims")}
         start |= {
             "embed_dim": 16, "num_layers": 1, "context_length": 5, "max_timesteps": 20, "actor_warmup_steps": 50.0,

@@ -24,8 +24,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import xql_jax
-from xql_jax.learners.fields import hyperparameters
 from xql_jax.learners.registry import make_learner
+from xql_jax.settings import values_of
 
 WALL = 0.25, 0.35  # its x, and half of its height
 WIDEST = np.pi / 4  # heading of the action 1; that of -1 is below, and 0 is straight on
@@ -54,7 +54,7 @@ print(f"{'policy':20}{'centre':>10}{'samples':>10}{'above':>10}")
 print(f"{'the data':20}{'':10}{dataset['rewards'].mean():10.3f}{(actions > 0.35).mean():10.3f}")
 boats = {"the data": (starts, actions)}
 for method in METHODS:
-    settings = {name: OF_XQL[name] for name in OF_XQL.keys() & hyperparameters(make_learner(method))}
+    settings = {name: OF_XQL[name] for name in OF_XQL.keys() & values_of(make_learner(method))}
     policies = xql_jax.train(
         dataset=dataset, method=method, num_seeds=SEEDS, seed=0, max_steps=4_000, hidden_dims=(64, 64),
         progress=False, **settings,

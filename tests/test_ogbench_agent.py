@@ -17,7 +17,7 @@ from xql_jax.data.loading import load_dataset
 from xql_jax.data.preprocessing import fit_preprocessing
 from xql_jax.data.sampling import sample
 from xql_jax.errors import UserError
-from xql_jax.learners.fields import declared, hyperparameters
+from xql_jax.settings import declared, values_of
 from xql_jax.training.program import update_keys
 
 FILE = ROOT / "examples" / "ogbench_agent.py"
@@ -128,14 +128,14 @@ def test_every_hyperparameter_reaches_the_learner(method):
     make_learner = EXAMPLE["make_learner"]
     usual = make_learner(config_given(method=method))
     known = {name: one for _, name, one in declared(usual)}
-    values = {name: changed(value, known[name]) for name, value in hyperparameters(usual).items()}
-    assert hyperparameters(make_learner(config_given(method=method, **values))) == values
+    values = {name: changed(value, known[name]) for name, value in values_of(usual).items()}
+    assert values_of(make_learner(config_given(method=method, **values))) == values
 
 
 def test_a_task_has_its_own_values():
     make_learner = EXAMPLE["make_learner"]
     scene = make_learner(config_given(env_name="scene-play-singletask-v0"))
-    assert hyperparameters(scene)["beta"] == 5 * hyperparameters(make_learner(config_given()))["beta"]
+    assert values_of(scene)["beta"] == 5 * values_of(make_learner(config_given()))["beta"]
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from xql_jax.tools.list_runs import list_runs
 # XQL's own loss by another name, so that its numbers are known; and what is no method.
 MODULE = """
 from pathlib import Path
-from xql_jax.learners.fields import Method
+from xql_jax.learners.method import Method
 from xql_jax.learners.iql import Expectile
 from xql_jax.learners.td3_bc import TD3_BC
 from xql_jax.learners.xql import GumbelFit, InSample

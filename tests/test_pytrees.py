@@ -3,7 +3,7 @@
 import flax.struct
 import jax
 
-from xql_jax.learners.fields import Part
+from xql_jax.learners.method import Part
 from xql_jax.pytrees import Distinct
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import griffe
 
 SECTION = re.compile(r"^(Args|Returns|Raises|Yields|Attributes|Source|Differs)(?=:)", re.MULTILINE)
+DECLARING = ("traced", "static", "widths", "choice", "setting", "recorded", "by_config")
 COMMENT = re.compile(r"\s#\s(.+)$")
 
 
@@ -31,9 +32,9 @@ class Comments(griffe.Extension):
 
 
 def meaning_of(source: str) -> str:
-    """Returns the meaning in a declaration such as `beta = fields.traced(2.0, POSITIVE, "Scale.")`, or ''."""
+    """Returns the meaning in a declaration such as `beta = traced(2.0, POSITIVE, "Scale.")`, or ''."""
     match ast.parse(textwrap.dedent(source)).body:
-        case [ast.AnnAssign(value=ast.Call(func=ast.Attribute(value=ast.Name("fields"))) as call)]:
+        case [ast.AnnAssign(value=ast.Call(func=ast.Name(name)) as call)] if name in DECLARING:
             given = [*call.args, *(keyword.value for keyword in call.keywords if keyword.arg == "meaning")]
             texts = (argument.value for argument in given if isinstance(argument, ast.Constant))
             return next((text for text in texts if isinstance(text, str)), "")

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from xql_jax.learners import fields
-from xql_jax.learners.fields import Method, traced_names, values_of
+from xql_jax.learners.method import Method
+from xql_jax.settings import declared, values_of
 from xql_jax.learners.registry import OFFLINE, ONLINE, make_learner, method_named, method_of
 from xql_jax.runs.run_settings import OF_OFFLINE, OF_ONLINE, Offline, Online
 from xql_jax.settings import settings_of
@@ -55,7 +55,7 @@ def describe_fields(name: str) -> list[FieldDescription]:
     learner, method = make_learner(name), method_of(name)
     own, values = method_named(method).defaults, values_of(learner)
     found, known = {}, settings_of(learner)
-    for owner, name, _ in fields.declared(learner):
+    for owner, name, _ in declared(learner):
         source = f"method {method}" if name in own else type(owner).__name__
         found[name] = FieldDescription(name, values[name], known[name].valid, known[name].meaning, source)
     return list(found.values())
@@ -73,7 +73,7 @@ def meanings() -> Iterator[str]:
     yield "A *traced* one can be swept: its values share one compiled program.\n"
     rows: dict[tuple[str, str], tuple[FieldDescription, bool, list[str]]] = {}
     for name in (*OFFLINE, *ONLINE):
-        traced = traced_names(make_learner(name))
+        traced = [one for one, known in settings_of(make_learner(name)).items() if known.traced]
         for field in describe_fields(name):
             row = rows.setdefault((field.name, field.meaning), (field, field.name in traced, []))
             row[2].append(name)

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from ml_collections import ConfigDict
 
-from xql_jax.learners.fields import hyperparameters
 from xql_jax.learners.registry import OFFLINE, ONLINE, learner_from_config, make_learner
 from xql_jax.runs.config_files import choose_config, config_of, file_for_suite
 from xql_jax.runs.run_settings import OF_OFFLINE, Offline, Online, settings_from
+from xql_jax.settings import values_of
 from xql_jax.tasks import SUITES, get_task
 from xql_jax.training.schedule import parse_ramps
 
@@ -48,13 +48,13 @@ def test_there_is_a_file_for_every_suite():
 @pytest.mark.parametrize("name", sorted(FILES))
 def test_every_file_gives_every_algorithm(name, tag, algorithm):
     config = get_config(name, f"{algorithm}@{tag}")
-    known = hyperparameters(make_learner(algorithm))
+    known = values_of(make_learner(algorithm))
     assert set(config) == {*known, *OF_OFFLINE, "algorithm", "suite"}
     with pytest.raises(AttributeError):
         config.betta = 1.0
     hyperparameters_alone = {name: config[name] for name in (*known, "algorithm")}
     learner = learner_from_config(ConfigDict(hyperparameters_alone), max_steps=500)
-    for field, value in hyperparameters(learner).items():
+    for field, value in values_of(learner).items():
         assert config[field] == (pytest.approx(value) if isinstance(value, float) else value), field
     changes = parse_ramps(config.online, learner, 10, {})  # raises for a field that it lacks
     cloning = "xql", "xql_bellman", "mxql", "iql", "bc"

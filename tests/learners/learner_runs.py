@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from xql_jax.learners.fields import hyperparameters, with_hyperparameters
 from xql_jax.learners.registry import FLOWS, HEADS, IN_SAMPLE, OFFLINE, ONLINE, POLICIES, make_learner
+from xql_jax.settings import values_of, with_values
 from xql_jax.types import CalibratedBatch, SarsaBatch, Windows
 
 # The tests spend their time in the compiler, so it is told not to optimise.
@@ -20,7 +20,7 @@ REPLACED += [f"xql+reverse_kl+{name}" for name in HEADS if name != "mixture"]
 REPLACED += [f"{name}+state_gaussian" for name in (*IN_SAMPLE, "bc", "awac", "onestep", "brac_p", "bear")]
 # Value fits whose scale is a number, one for each state, or a part of the state, and V not above Q's maximum.
 REPLACED += ["sql+reverse_kl", "qql+max_q", "eql+trust_region", "xql_bellman+reverse_kl+mixture"]
-DECAYING = [name for name in METHODS if hyperparameters(make_learner(name)).get("decay_actor_lr")]
+DECAYING = [name for name in METHODS if values_of(make_learner(name)).get("decay_actor_lr")]
 # What the methods without hidden layers are in tests.
 SMALL = {
     "dt": {"embed_dim": 8, "num_layers": 1, "context_length": 4, "max_timesteps": 8, "actor_warmup_steps": 1}
@@ -31,8 +31,8 @@ FROZEN = jnp.float32(0.0)  # a learning rate that no user may give: what JAX mad
 def make(name, hidden_dims=(8,), **changes):
     """The named method's learner; all its networks have these hidden layers."""
     learner = make_learner(name)
-    widths = [field for field in hyperparameters(learner) if field.endswith("_hidden_dims")]
-    return with_hyperparameters(learner, dict.fromkeys(widths, hidden_dims) | SMALL.get(name, {}) | changes)
+    widths = [field for field in values_of(learner) if field.endswith("_hidden_dims")]
+    return with_values(learner, dict.fromkeys(widths, hidden_dims) | SMALL.get(name, {}) | changes)
 
 
 def make_batch(seed=0, size=16):

@@ -6,7 +6,7 @@ import numpy as np
 from learner_runs import init, make
 from linear_runs import run_updates
 
-from xql_jax.learners.fields import hyperparameters, with_hyperparameters
+from xql_jax.settings import values_of, with_values
 from xql_jax.theory.soft_mdp import SoftMDP, value_iteration
 from xql_jax.types import Batch, SarsaBatch
 
@@ -79,12 +79,12 @@ STAGES = ((3e-2, 2000), (3e-3, 1500), (3e-4, 500))  # Adam's rate, updates
 def train(algorithm, batch, stages=STAGES, **config):
     """Trains on the whole data as the batch, with Adam's rate falling in stages."""
     learner = make(algorithm, (), **{"discount": DISCOUNT, "tau": 0.1, **config})
-    if "layer_norm" in hyperparameters(learner):
-        learner = with_hyperparameters(learner, {"layer_norm": False})
+    if "layer_norm" in values_of(learner):
+        learner = with_values(learner, {"layer_norm": False})
     state = init(learner, batch)
-    names = [name for name in hyperparameters(learner) if name in ("actor_lr", "value_lr", "critic_lr")]
+    names = [name for name in values_of(learner) if name in ("actor_lr", "value_lr", "critic_lr")]
     for rate, count in stages:
-        learner = with_hyperparameters(learner, dict.fromkeys(names, rate))
+        learner = with_values(learner, dict.fromkeys(names, rate))
         state = run_updates(learner, state, batch, jax.random.key(0), count)
     return learner, state
 

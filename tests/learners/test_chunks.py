@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from xql_jax.learners.fields import hyperparameters
 from xql_jax.learners.flow_policies import matching_loss
 from xql_jax.learners.parts import Estimates
 from xql_jax.learners.registry import make_learner
+from xql_jax.settings import values_of
 from xql_jax.types import ChunkBatch
 
 FLOWS = ("xql+flow", "xql+weighted_flow", "xql+one_step_flow")
@@ -30,7 +30,7 @@ def fields_of(actions):
 def cloned(method, batch):
     """The policy after one step on the batch, of a learner whose Q is 1 for all actions."""
     learner = make_learner(method)
-    small = {name: (8,) for name in hyperparameters(learner) if name.endswith("_hidden_dims")}
+    small = {name: (8,) for name in values_of(learner) if name.endswith("_hidden_dims")}
     blind = {"td3_bc": {"q_weight": 0.0, "actor_period": 1}}.get(method, {})
     learner = make_learner(method, small | blind)
     state = learner.init(KEY, batch.observations, batch.actions)

@@ -11,8 +11,8 @@ from learner_runs import DECAYING, METHODS, QUICKLY, fitting, flat, init, make, 
 from linear_runs import MEANS, SLOPES, STATE_TERMS, STDS, linear_actor, transition, with_critics
 from slow_cases import slow_but
 
-from xql_jax.learners.fields import hyperparameters, traced_names
 from xql_jax.learners.registry import OFFLINE, ONLINE, POLICIES
+from xql_jax.settings import settings_of, values_of
 
 CASES = {name: (name, {}) for name in METHODS}
 CASES |= {"sac without V": ("sac", {"uses_value_network": False}), "rlpd": ("rlpd", {"actor_period": 1})}
@@ -47,8 +47,9 @@ def test_one_trace_serves_every_float_and_each_has_its_effect(case):
         "target_entropy_share": 20.0, "return_scale": 1.0, "weight_decay": 10.0, "actor_warmup_steps": 100.0,
     }  # fmt: skip
     learner = make(name, **statics)
-    config = hyperparameters(learner)
-    fields = set(traced_names(learner)) - {"exploration_noise", "target_return"}  # of acting alone
+    config = values_of(learner)
+    acting = {"exploration_noise", "target_return"}  # of acting alone
+    fields = {one for one, known in settings_of(learner).items() if known.traced} - acting
     if case == "sac without V":
         fields.remove("value_lr")
     changed = {

@@ -7,7 +7,7 @@ import pytest
 from learner_runs import act, init, make, make_batch
 from linear_runs import gumbel_slope, one_update, transition
 
-from xql_jax.learners.fields import with_hyperparameters
+from xql_jax.settings import with_values
 
 
 def test_noise_of_the_target_action():
@@ -20,7 +20,7 @@ def test_noise_of_the_target_action():
     np.testing.assert_allclose(np.abs(noise).max(), 0.5, rtol=1e-6)
     np.testing.assert_allclose(np.mean(np.abs(noise) > 0.499), 0.0124, atol=0.002)  # P(|normal| > 2.5)
 
-    wide = with_hyperparameters(learner, {"target_noise": 100.0, "target_noise_clip": 5.0})
+    wide = with_values(learner, {"target_noise": 100.0, "target_noise_clip": 5.0})
     assert np.abs(wide.target_actions(policy, observations, key)).max() == 1.0
 
 
@@ -32,7 +32,7 @@ def test_actions():
     np.testing.assert_array_equal(means, state.policy(observations))
     noise = np.asarray(act(learner, state, observations, key, deterministic=False)) - means
     np.testing.assert_allclose([noise.mean(), noise.std()], [0.0, 0.1], atol=0.003)
-    loud = with_hyperparameters(learner, {"exploration_noise": 10.0})
+    loud = with_values(learner, {"exploration_noise": 10.0})
     assert np.abs(act(loud, state, observations, key, deterministic=False)).max() == 1.0
 
 

@@ -8,9 +8,9 @@ import pytest
 from learner_runs import METHODS, REPLACED, same
 
 from xql_jax.errors import UserError
-from xql_jax.learners import fields
-from xql_jax.learners.fields import Part, hyperparameters, with_hyperparameters
+from xql_jax.learners.method import Part
 from xql_jax.learners.registry import make_learner
+from xql_jax.settings import settings_of, values_of, with_values
 
 INF = float("inf")
 
@@ -43,7 +43,7 @@ def test_every_field_is_checked_a_part_or_internal_and_has_a_name_of_its_own(nam
 
 @pytest.mark.parametrize("name", METHODS)
 def test_hyperparameters_round_trip(name):
-    config = hyperparameters(make_learner(name))
+    config = values_of(make_learner(name))
     same(make_learner(name, config), make_learner(name))
     same(METHODS[name](**config), make_learner(name))
     assert all(isinstance(value, str | bool | int | float | tuple) for value in config.values())
@@ -52,9 +52,9 @@ def test_hyperparameters_round_trip(name):
 def test_values_arrive():
     learner = make_learner("xql")
     changed = {"beta": 0.7, "discount": 0.5, "value_hidden_dims": (8, 4), "v_updates": 3, "layer_norm": True}
-    again = with_hyperparameters(learner, changed)
+    again = with_values(learner, changed)
     assert again.value.beta == np.float32(0.7)
-    assert hyperparameters(again) == hyperparameters(learner) | changed  # 0.7, not float32's 0.699999988
+    assert values_of(again) == values_of(learner) | changed  # 0.7, not float32's 0.699999988
 
 
 @pytest.mark.parametrize(
@@ -88,9 +88,9 @@ def test_impossible_value(name, field, value, message):
     """By one text, wherever the value is given; also to the part itself that holds it."""
     learner = make_learner(name)
     holder = next(type(owner) for owner, known in declared(learner) if known.name == field)
-    for call in (METHODS[name], holder, lambda **config: with_hyperparameters(learner, config)):
+    for call in (METHODS[name], holder, lambda **config: with_values(learner, config)):
         with pytest.raises(UserError) as caught:
             call(**{field: value})
         assert str(caught.value) == message
     with pytest.raises(UserError, match=f"^--sweep: {re.escape(message)}$"):
-        fields.check_value(learner, f"--sweep: {field}", field, value)
+        settings_of(learner)[field].checked(f"--sweep: {field}", value)

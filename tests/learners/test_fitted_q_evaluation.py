@@ -10,9 +10,9 @@ from learner_runs import init, make, make_batch
 from linear_runs import run_updates
 from tabular_runs import ACTIONS, DISCOUNT, STATES
 
-from xql_jax.learners import fields
-from xql_jax.learners.fields import with_hyperparameters
 from xql_jax.learners.fitted_q_evaluation import FittedQEvaluation, value_statistics
+from xql_jax.learners.method import Part
+from xql_jax.settings import with_values
 from xql_jax.types import Batch
 
 PAIRS = STATES * ACTIONS
@@ -27,7 +27,7 @@ def table(policy):
 
 
 @flax.struct.dataclass
-class Tabular(fields.Part):
+class Tabular(Part):
     """A learner that has nothing but a table of actions, and knows no chance."""
 
     def init(self, key, observations, actions):
@@ -42,17 +42,17 @@ class Tabular(fields.Part):
 
 
 SETTINGS = {"critic_hidden_dims": (), "critic_layer_norm": False, "discount": DISCOUNT, "tau": 0.1}
-LEARNER = with_hyperparameters(FittedQEvaluation(Tabular()), SETTINGS)
+LEARNER = with_values(FittedQEvaluation(Tabular()), SETTINGS)
 
 
 @pytest.mark.parametrize(("policy", "num_critics"), [(POLICY, 1), ((POLICY + 1) % ACTIONS, 2)])
 def test_it_reaches_the_exact_values_of_the_policy(policy, num_critics):
     """The batch is the whole data, and Adam's rate falls in stages."""
-    learner = with_hyperparameters(LEARNER, {"num_critics": num_critics})
+    learner = with_values(LEARNER, {"num_critics": num_critics})
     state = learner.init(jax.random.key(0), BATCH.observations, BATCH.actions)
     state = state.replace(policy=table(policy))
     for rate, count in runs.STAGES:
-        learner = with_hyperparameters(learner, {"critic_lr": rate})
+        learner = with_values(learner, {"critic_lr": rate})
         state = run_updates(learner, state, BATCH, jax.random.key(0), count)
     np.testing.assert_array_equal(state.policy, table(policy))  # no update touches it
     pairs = np.arange(PAIRS)

@@ -10,7 +10,7 @@ import pytest
 from learner_runs import FROZEN, fitting, flat, init, make, make_batch, update
 from linear_runs import SLOPES, STATE_TERMS, gradient, mean_of, prepared, slopes_of
 
-from xql_jax.learners.fields import hyperparameters, with_hyperparameters
+from xql_jax.settings import values_of, with_values
 
 COEFFICIENT = 0.4
 WITHOUT_V = {"uses_value_network": False}
@@ -21,7 +21,7 @@ COMMON = {"initial_entropy_coef": COEFFICIENT, "cql_alpha": 0.0, "cql_actions": 
 
 def linear(name, **options):
     """The method with linear networks and, where it has them, the common settings."""
-    known = hyperparameters(make(name))
+    known = values_of(make(name))
     return make(name, (), **{key: value for key, value in COMMON.items() if key in known} | options)
 
 
@@ -101,7 +101,7 @@ def test_v_and_the_policy_learn_from_the_new_q(name):
     state = init(learner, batch)
     after, _ = update(learner, state, batch, key)
     moved = state.replace(critic=after.critic)
-    expected, _ = update(with_hyperparameters(learner, {"critic_lr": FROZEN}), moved, batch, key)
+    expected, _ = update(with_values(learner, {"critic_lr": FROZEN}), moved, batch, key)
     for part in ("value", "policy") if name == "sac" else ("policy",):  # with the coefficient
         learnt, wanted = (flat(getattr(state, part)) for state in (after, expected))
         np.testing.assert_allclose(learnt, wanted, rtol=1e-5, atol=1e-7)

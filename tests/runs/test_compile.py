@@ -12,8 +12,8 @@ from main_runs import ROOT, run_main
 
 from xql_jax.data.dataset import Dataset
 from xql_jax.data.views import view_for
-from xql_jax.learners.fields import hyperparameters, with_hyperparameters
 from xql_jax.learners.registry import OFFLINE, make_learner
+from xql_jax.settings import values_of, with_values
 from xql_jax.tools.compile import SAMPLE_ROWS, collectives_in, compile_population, devices_of, kernels_in
 from xql_jax.training.data_population import offline_population
 from xql_jax.training.members import make_members
@@ -66,9 +66,9 @@ def population(name):
     columns = (observations, actions, np.zeros(SAMPLE_ROWS), 1.0 - ends, observations)
     dataset = Dataset(Batch(*(column.astype(np.float32) for column in columns)), ends, "random")
     learner = make_learner(name)
-    small = {field: (16, 16) for field in hyperparameters(learner) if field.endswith("_hidden_dims")}
+    small = {field: (16, 16) for field in values_of(learner) if field.endswith("_hidden_dims")}
     small |= {"embed_dim": 8, "num_layers": 1, "context_length": 4} if name == "dt" else {}
-    learner = with_hyperparameters(learner, small)
+    learner = with_values(learner, small)
     return offline_population(
         learner, make_members([0], {}), view_for(learner, dataset).batch, 32, together=True
     )

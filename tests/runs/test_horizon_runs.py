@@ -19,11 +19,11 @@ from tiny_runs import (
 
 import xql_jax
 from xql_jax.errors import UserError
-from xql_jax.learners.fields import hyperparameters
 from xql_jax.runs.finetuning import finetune_job
 from xql_jax.runs.kinds import train_run
 from xql_jax.runs.load import load_run
 from xql_jax.runs.offline import offline_job
+from xql_jax.settings import values_of
 from xql_jax.tools.choose import ChoiceSettings, choose
 from xql_jax.tools.collect import CollectionSettings, collect
 from xql_jax.tools.export import export_policy
@@ -206,7 +206,7 @@ def ramped_run(data, tmp_path_factory):
 
 @pytest.mark.parametrize(("step", "beta"), [(6, 0.5), (12, 0.5)])
 def test_a_saved_run_has_its_ramps_value_at_its_step(ramped_run, step, beta):
-    assert hyperparameters(load_run(ramped_run.path, step).learner)["beta"] == beta
+    assert values_of(load_run(ramped_run.path, step).learner)["beta"] == beta
 
 
 def test_a_saved_run_has_the_values_of_its_steps_after_the_hand_over(data, tmp_path):
@@ -215,7 +215,7 @@ def test_a_saved_run_has_the_values_of_its_steps_after_the_hand_over(data, tmp_p
     run = load_run(train_run(finetune_settings(data, online=changes, save_dir=str(tmp_path))).path)
     found = {}
     for step in run.steps:
-        values = hyperparameters(load_run(run.path, step).learner)
+        values = values_of(load_run(run.path, step).learner)
         found[step] = values["beta"], values["discount"]
     config = small("xql")
     assert found[6] == (config.beta, np.float32(config.discount))

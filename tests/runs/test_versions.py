@@ -107,8 +107,8 @@ def test_an_old_folder_is_read(expected):
 
 
 METHOD = """
-from xql_jax.learners import fields
-from xql_jax.learners.fields import Method
+from xql_jax.learners.method import Method
+from xql_jax.settings import NOT_NEGATIVE, traced
 from xql_jax.learners.xql import GumbelFit, InSample
 from xql_jax.types import Numeric
 
@@ -135,7 +135,7 @@ def test_a_hyperparameter_that_a_later_version_adds_has_its_default_in_earlier_r
     version("pass")
     earlier = xql_jax.train(method="growing:fit", dataset="data.npz", **given)
     expected = earlier(OBSERVATIONS)
-    version("margin: Numeric = fields.traced(0.5, fields.NOT_NEGATIVE)")
+    version("margin: Numeric = traced(0.5, NOT_NEGATIVE)")
     assert load_run(earlier.path).learner.value.margin == 0.5
     np.testing.assert_array_equal(load_policy(earlier.path)(OBSERVATIONS), expected)
 

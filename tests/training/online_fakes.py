@@ -12,7 +12,8 @@ import numpy as np
 from gymnasium import spaces
 from jax_point_mass import PointMass
 
-from xql_jax.learners import fields
+from xql_jax.learners.method import Part
+from xql_jax.settings import POSITIVE, traced
 from xql_jax.training.checkpoints import Progress
 from xql_jax.training.compiled_population import CompiledPopulation
 from xql_jax.training.host_population import HostPopulation
@@ -50,11 +51,11 @@ class Slow(Counting):
 
 
 @flax.struct.dataclass
-class Counter(fields.Part):
+class Counter(Part):
     """Counts its updates; its action is their number in thousandths: transitions tell whose they are."""
 
-    rate: float = fields.traced(1.0, fields.POSITIVE)
-    breaks_at: float = fields.traced(1e9, fields.POSITIVE)
+    rate: float = traced(1.0, POSITIVE)
+    breaks_at: float = traced(1e9, POSITIVE)
 
     batch_type: ClassVar[type] = Batch
 

@@ -9,7 +9,7 @@ from training_runs import make_data, snapshot
 from xql_jax.data.dataset import Dataset
 from xql_jax.data.views import view_for
 from xql_jax.learners.few_kernels import SideBySide, as_kept
-from xql_jax.learners.fields import hyperparameters, with_hyperparameters
+from xql_jax.settings import values_of, with_values
 from xql_jax.learners.parts import CriticState, ValueFit, in_few_kernels
 from xql_jax.learners.registry import OFFLINE, make_learner
 from xql_jax.training.data_population import offline_population
@@ -24,12 +24,12 @@ METHODS += ["xql+reverse_kl", "xql+flow", "bc+mixture", "xsac", "xtd3", "rlpd"]
 
 def make_population(name, together, seeds=(3,), grid=None, **changes):
     learner = make_learner(name)
-    known = hyperparameters(learner)
+    known = values_of(learner)
     small = {field: (16, 16) for field in known if field.endswith("_hidden_dims")}
     small |= {
         field: value for field, value in {"warm_start": 5.0, "num_critics": 3}.items() if field in known
     }
-    learner = with_hyperparameters(learner, small | changes)
+    learner = with_values(learner, small | changes)
     batch = make_data(size=200)
     data = view_for(learner, Dataset(batch, np.arange(200) % 20 == 19, "random")).batch
     return offline_population(learner, make_members(list(seeds), grid or {}), data, 32, together=together)

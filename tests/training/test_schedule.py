@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from xql_jax.errors import UserError
-from xql_jax.learners.fields import hyperparameters
 from xql_jax.learners.registry import make_learner
+from xql_jax.settings import values_of
 from xql_jax.training.progress import SECONDS_PER_LINE, Pace
 from xql_jax.training.schedule import Ramp, Schedule, parse_ramps, ramped
 
@@ -33,7 +33,7 @@ def test_ramps_go_evenly_and_stay():
     assert ramps == (Ramp("beta", (1.0, 0.2), (0.0, 100.0)), Ramp("awr_temperature", (3.0,), (0.0,)))
     assert parse_ramps("", learner, 100, "--ramp") == ()
     for step, beta in {0: 1.0, 25: 0.8, 100: 0.2, 500: 0.2}.items():
-        values = hyperparameters(ramped(learner, ramps, step))
+        values = values_of(ramped(learner, ramps, step))
         assert (values["beta"], values["awr_temperature"]) == (pytest.approx(beta), 3.0)
 
 

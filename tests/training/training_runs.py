@@ -5,8 +5,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from xql_jax.learners import fields
+from xql_jax.learners.method import Part
 from xql_jax.rollout.evaluation import EpisodeResults
+from xql_jax.settings import EITHER, POSITIVE, static, traced
 from xql_jax.tasks import get_task
 from xql_jax.training.checkpoints import TrainingFiles
 from xql_jax.training.data_population import offline_population
@@ -21,16 +22,16 @@ TASK = get_task("pointmaze-umaze-v0")
 
 
 @flax.struct.dataclass
-class Growth(fields.Part):
+class Growth(Part):
     """x and y grow by powers of two, so float32 overflows where the exponent says; z is a noisy average.
 
     With growth 2, x is 2^t after update t; its square, a metric, overflows at update 64, where x is still
     finite. With silent_growth 2, y is 2^t, shows in no metric, and overflows at update 128.
     """
 
-    growth: float = fields.traced(1.0, fields.POSITIVE)
-    silent_growth: float = fields.traced(1.0, fields.POSITIVE)
-    fragile: bool = fields.static(False, fields.EITHER)  # the actions need x^3 to be finite
+    growth: float = traced(1.0, POSITIVE)
+    silent_growth: float = traced(1.0, POSITIVE)
+    fragile: bool = static(False, EITHER)  # the actions need x^3 to be finite
 
     def init(self, key, observations, actions):
         return {"x": jnp.float32(1.0), "y": jnp.float32(1.0), "z": jax.random.normal(key, (3,))}

@@ -6,9 +6,11 @@ from typing import TypeVar
 import jax
 import jax.numpy as jnp
 
-from xql_jax.learners import fields, parts
+from xql_jax.learners import parts
+from xql_jax.learners.method import discount_setting, tau_setting
 from xql_jax.learners.parts import CriticState, LearnerState, NetworkState, S
 from xql_jax.losses.regression import td_target
+from xql_jax.settings import AT_LEAST_ONE, EITHER, part, static
 from xql_jax.types import AnyBatch, Array, Metrics, Numeric, PRNGKey
 
 T = TypeVar("T")
@@ -17,16 +19,16 @@ T = TypeVar("T")
 class NormalizedCritic(parts.Critic):
     """Critics with layer norm in every hidden layer."""
 
-    critic_layer_norm: bool = fields.static(True, fields.EITHER, "Normalise the hidden layers of Q.")
+    critic_layer_norm: bool = static(True, EITHER, "Normalise the hidden layers of Q.")
 
 
 class ActorCritic(parts.PolicyLearner):
     """Base of learners with a policy and critics. Each method writes its own `update`."""
 
-    policy: parts.PolicyPart = fields.part(parts.PolicyObjective)
-    critic: parts.Critic = fields.part(parts.Critic)
-    discount: Numeric = fields.discount()
-    tau: Numeric = fields.polyak_rate()
+    policy: parts.PolicyPart = part(parts.PolicyObjective)
+    critic: parts.Critic = part(parts.Critic)
+    discount: Numeric = discount_setting()
+    tau: Numeric = tau_setting()
 
     def init(self, key: PRNGKey, observations: Array, actions: Array) -> LearnerState:
         key_policy, *keys_critic = jax.random.split(key, 1 + self.critic.num_critics)
@@ -45,8 +47,8 @@ class ActorCritic(parts.PolicyLearner):
 class Delayed(ActorCritic):
     """An actor-critic that updates its policy and its targets once per period, counting updates from 1."""
 
-    actor_period: int = fields.static(2, fields.AT_LEAST_ONE, "Updates of Q per update of the policy.")
-    target_period: int = fields.static(2, fields.AT_LEAST_ONE, "Updates of Q per update of the targets.")
+    actor_period: int = static(2, AT_LEAST_ONE, "Updates of Q per update of the policy.")
+    target_period: int = static(2, AT_LEAST_ONE, "Updates of Q per update of the targets.")
 
     def follow(self, network: S, step: Array) -> S:
         """The network's state after update `step`, with its target moved if that is due."""

@@ -17,20 +17,22 @@ it is taken after it, as in CORL and the paper.
 
 import jax
 
-from xql_jax.learners import fields, parts
+from xql_jax.learners import parts
 from xql_jax.learners.actor_critic import ActorCritic
+from xql_jax.learners.method import Method
 from xql_jax.learners.parts import LearnerState, NetworkState, QFunction
 from xql_jax.learners.policy_objectives import expected_q
 from xql_jax.networks.policies import draws
+from xql_jax.settings import AT_LEAST_ONE, part, static
 from xql_jax.types import Array, Batch, Metrics, PRNGKey
 
 
 class AWAC(ActorCritic):
     """Q by temporal differences at the policy's actions; the policy by advantage-weighted regression."""
 
-    policy: parts.PolicyObjective = fields.part(parts.ForwardKL)
-    value_actions: int = fields.static(
-        1, fields.AT_LEAST_ONE, "Actions of the policy over which Q is averaged to give V(s)."
+    policy: parts.PolicyObjective = part(parts.ForwardKL)
+    value_actions: int = static(
+        1, AT_LEAST_ONE, "Actions of the policy over which Q is averaged to give V(s)."
     )
 
     def update(self, state: LearnerState, batch: Batch, key: PRNGKey) -> tuple[LearnerState, Metrics]:
@@ -63,7 +65,7 @@ def mean_q(
 
 
 METHODS = {
-    "awac": fields.Method(
+    "awac": Method(
         AWAC,
         {"awr_temperature": 0.5, "decay_actor_lr": False, "actor_hidden_dims": (256, 256, 256, 256)},
         settings={"batch_size": 1024, "scale_rewards": False},

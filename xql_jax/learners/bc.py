@@ -9,15 +9,16 @@ methods. They normalise observations and have batches of 64; here as they are, a
 
 import jax.numpy as jnp
 
-from xql_jax.learners import fields
+from xql_jax.learners.method import Method
 from xql_jax.learners.parts import LearnerState, PolicyLearner, PolicyObjective
+from xql_jax.settings import part
 from xql_jax.types import Array, Batch, Metrics, PRNGKey
 
 
 class BC(PolicyLearner):
     """Maximum-likelihood regression of the policy onto the data's actions, all with weight 1."""
 
-    policy: PolicyObjective = fields.part(PolicyObjective)
+    policy: PolicyObjective = part(PolicyObjective)
 
     def init(self, key: PRNGKey, observations: Array, actions: Array) -> LearnerState:
         return LearnerState(jnp.zeros((), jnp.int32), self.policy.init(key, observations, actions))
@@ -27,4 +28,4 @@ class BC(PolicyLearner):
         return LearnerState(state.step + 1, policy), info
 
 
-METHODS = {"bc": fields.Method(BC), "bc10": fields.Method(BC, settings={"top_returns": 0.1})}
+METHODS = {"bc": Method(BC), "bc10": Method(BC, settings={"top_returns": 0.1})}

@@ -25,11 +25,13 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from xql_jax.learners import brac_p, fields
+from xql_jax.learners import brac_p
 from xql_jax.learners.actor_critic import at_each, chosen, fit_multiplier
+from xql_jax.learners.method import Method
 from xql_jax.learners.parts import LearnerState, NetworkState
 from xql_jax.losses.divergence import gaussian_kernel, laplacian_kernel
 from xql_jax.networks.policies import Distribution, TanhGaussian
+from xql_jax.settings import AT_LEAST_ONE, POSITIVE, choice, static, traced
 from xql_jax.types import Array, Batch, Metrics, Numeric, Params, PRNGKey
 
 LOG_MULTIPLIER_RANGE = (-5.0, 10.0)
@@ -49,14 +51,14 @@ class BEAR(brac_p.BehaviorRegularized):
     takes the action with the largest first Q among several samples.
     """
 
-    kernel: Callable[..., Array] = fields.choice(
+    kernel: Callable[..., Array] = choice(
         "Kernel of the maximum mean discrepancy.", laplacian=laplacian_kernel, gaussian=gaussian_kernel
     )
-    mmd_sigma: Numeric = fields.traced(20.0, fields.POSITIVE, "Width of the discrepancy's kernel.")
-    mmd_threshold: Numeric = fields.traced(0.05, fields.POSITIVE, "Largest discrepancy from the clone.")
-    multiplier_lr: Numeric = fields.traced(1e-3, fields.POSITIVE, "Learning rate of the multiplier.")
-    evaluation_actions: int = fields.static(
-        10, fields.AT_LEAST_ONE, "Actions sampled per state in evaluation; that of the largest Q is taken."
+    mmd_sigma: Numeric = traced(20.0, POSITIVE, "Width of the discrepancy's kernel.")
+    mmd_threshold: Numeric = traced(0.05, POSITIVE, "Largest discrepancy from the clone.")
+    multiplier_lr: Numeric = traced(1e-3, POSITIVE, "Learning rate of the multiplier.")
+    evaluation_actions: int = static(
+        10, AT_LEAST_ONE, "Actions sampled per state in evaluation; that of the largest Q is taken."
     )
 
     def init(self, key: PRNGKey, observations: Array, actions: Array) -> LearnerState:
@@ -102,7 +104,7 @@ class BEAR(brac_p.BehaviorRegularized):
 
 
 METHODS = {
-    "bear": fields.Method(
+    "bear": Method(
         BEAR,
         {"warm_start": 40_000.0, "backup_actions": 10, "min_share": 0.75, "behavior_hidden_dims": (750, 750)}
         | {"actor_lr": 1e-4, "critic_lr": 3e-4, "behavior_lr": 3e-4},

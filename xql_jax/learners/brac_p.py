@@ -24,12 +24,24 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from xql_jax.learners import fields, parts
+from xql_jax.learners import parts
 from xql_jax.learners.actor_critic import ActorCritic, at_each
+from xql_jax.learners.method import Method, rate_setting
 from xql_jax.learners.parts import LearnerState, NetworkState
 from xql_jax.learners.policy_objectives import Squashed, expected_q
 from xql_jax.losses.divergence import laplacian_kernel, mmd_squared, sampled_kl
 from xql_jax.networks.policies import Distribution, Draws, draws
+from xql_jax.settings import (
+    AT_LEAST_ONE,
+    NOT_NEGATIVE,
+    POSITIVE,
+    UNIT_INTERVAL,
+    choice,
+    part,
+    static,
+    traced,
+    widths,
+)
 from xql_jax.types import Array, Batch, Metrics, Numeric, PRNGKey
 
 # The distance of pi and its clone in each state, f32[B], estimated from samples.
@@ -50,12 +62,12 @@ class RegularizedPolicy(parts.PolicyPart):
     During the first `warm_start` updates pi only follows the clone, because Q has learned too little.
     """
 
-    head: parts.Gaussian = fields.part(Squashed)  # of pi and of the clone
-    actor_lr: Numeric = fields.learning_rate(1e-4, "the policy")
-    behavior_lr: Numeric = fields.traced(3e-4, fields.POSITIVE, "Learning rate of the clone.")
-    behavior_hidden_dims: tuple[int, ...] = fields.widths(256, 256, meaning="Hidden layers of the clone.")
-    warm_start: Numeric = fields.traced(
-        20000.0, fields.NOT_NEGATIVE, "Updates at the start in which the policy only follows the clone."
+    head: parts.Gaussian = part(Squashed)  # of pi and of the clone
+    actor_lr: Numeric = rate_setting(1e-4, "the policy")
+    behavior_lr: Numeric = traced(3e-4, POSITIVE, "Learning rate of the clone.")
+    behavior_hidden_dims: tuple[int, ...] = widths(256, 256, meaning="Hidden layers of the clone.")
+    warm_start: Numeric = traced(
+        20000.0, NOT_NEGATIVE, "Updates at the start in which the policy only follows the clone."
     )
 
     def init(self, key: PRNGKey, observations: Array, actions: Array) -> RegularizedState:
@@ -76,15 +88,15 @@ class BehaviorRegularized(ActorCritic):
     Source: Wu et al. 2019 (policy regularisation); Kumar et al. 2019, Algorithm 1.
     """
 
-    policy: RegularizedPolicy = fields.part(RegularizedPolicy)
-    min_share: Numeric = fields.traced(
-        1.0, fields.UNIT_INTERVAL, "Weight of the smallest critic in Q's targets; the largest has the rest."
+    policy: RegularizedPolicy = part(RegularizedPolicy)
+    min_share: Numeric = traced(
+        1.0, UNIT_INTERVAL, "Weight of the smallest critic in Q's targets; the largest has the rest."
     )
-    backup_actions: int = fields.static(
-        1, fields.AT_LEAST_ONE, "Actions of the policy sampled per next state; the best gives Q's target."
+    backup_actions: int = static(
+        1, AT_LEAST_ONE, "Actions of the policy sampled per next state; the best gives Q's target."
     )
-    divergence_samples: int = fields.static(
-        4, fields.AT_LEAST_ONE, "Actions per state that estimate the distance of policy and clone."
+    divergence_samples: int = static(
+        4, AT_LEAST_ONE, "Actions per state that estimate the distance of policy and clone."
     )
 
     def next_values(self, state: LearnerState, batch: Batch, key: PRNGKey) -> Array:
@@ -162,10 +174,8 @@ def mmd_to_clone(
 class BRACP(BehaviorRegularized):
     """pi maximises Q with a constant penalty per unit of divergence from the clone."""
 
-    brac_alpha: Numeric = fields.traced(
-        1.0, fields.NOT_NEGATIVE, "Penalty per divergence, reward units.", theirs="alpha"
-    )
-    divergence: Callable[..., Array] = fields.choice(
+    brac_alpha: Numeric = traced(1.0, NOT_NEGATIVE, "Penalty per divergence, reward units.", theirs="alpha")
+    divergence: Callable[..., Array] = choice(
         "Distance of policy and clone: kl, or mmd, the maximum mean discrepancy.",
         kl=kl_to_clone,
         mmd=mmd_to_clone,
@@ -177,7 +187,7 @@ class BRACP(BehaviorRegularized):
 
 
 METHODS = {
-    "brac_p": fields.Method(
+    "brac_p": Method(
         BRACP,
         {"actor_lr": 3e-5, "critic_lr": 1e-3, "behavior_lr": 5e-4, "critic_hidden_dims": (300, 300)}
         | dict.fromkeys(("actor_hidden_dims", "behavior_hidden_dims"), (200, 200)),

@@ -25,19 +25,21 @@ from typing import ClassVar
 
 import jax
 
-from xql_jax.learners import cql, fields
+from xql_jax.learners import cql
+from xql_jax.learners.method import Method
 from xql_jax.learners.parts import LearnerState
+from xql_jax.settings import AT_LEAST_ONE, BELOW_ONE, EITHER, static
 from xql_jax.types import Array, CalibratedBatch, PRNGKey
 
 
 class CalQL(cql.CQL):
     """CQL from batches with returns-to-go, and the best of several actions in Q's targets."""
 
-    discount: float = fields.static(0.99, fields.BELOW_ONE)
-    backup_actions: int = fields.static(
-        10, fields.AT_LEAST_ONE, "Actions of the policy sampled per next state; the best gives Q's target."
+    discount: float = static(0.99, BELOW_ONE)
+    backup_actions: int = static(
+        10, AT_LEAST_ONE, "Actions of the policy sampled per next state; the best gives Q's target."
     )
-    endless: bool = fields.static(False, fields.EITHER, "After a time-out the last reward goes on forever.")
+    endless: bool = static(False, EITHER, "After a time-out the last reward goes on forever.")
 
     batch_type: ClassVar[type] = CalibratedBatch
 
@@ -49,7 +51,7 @@ class CalQL(cql.CQL):
 
 OF_CQL = cql.METHODS["cql"]
 METHODS = {
-    "cal_ql": fields.Method(
+    "cal_ql": Method(
         CalQL,
         {**OF_CQL.defaults, **dict.fromkeys(("actor_hidden_dims", "critic_hidden_dims"), (256, 256))},
         settings={**OF_CQL.settings, "offline_fraction": 0.5},

@@ -21,12 +21,14 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from xql_jax.learners import fields, parts
+from xql_jax.learners import parts
 from xql_jax.learners.actor_critic import fit_multiplier
+from xql_jax.learners.method import Method
 from xql_jax.learners.parts import CriticState, LearnerState, NetworkState
 from xql_jax.learners.sac import EntropyState, SoftActorCritic
 from xql_jax.losses.regression import check_pairs, td_target
 from xql_jax.networks.policies import sac_init
+from xql_jax.settings import AT_LEAST_ONE, EITHER, NOT_NEGATIVE, POSITIVE_OR_OFF, part, static, traced
 from xql_jax.types import AnyBatch, Array, CalibratedBatch, Metrics, Numeric, PRNGKey
 
 LARGEST_MULTIPLIER = 1e6
@@ -63,20 +65,20 @@ class ConservativeCritic(parts.Critic):
     while it is below.
     """
 
-    cql_alpha: Numeric = fields.traced(
+    cql_alpha: Numeric = traced(
         5.0,
-        fields.NOT_NEGATIVE,
+        NOT_NEGATIVE,
         "Weight of the penalty that lowers Q at actions not in the data.",
         theirs="alpha",
     )
-    cql_threshold: Numeric = fields.traced(
+    cql_threshold: Numeric = traced(
         jnp.inf,
-        fields.POSITIVE_OR_OFF,
+        POSITIVE_OR_OFF,
         "A tuned multiplier's target for cql_alpha * Q gap (sampled - data); inf: none.",
     )
-    cql_actions: int = fields.static(
+    cql_actions: int = static(
         10,
-        fields.AT_LEAST_ONE,
+        AT_LEAST_ONE,
         "Actions at which Q is lowered: as many uniform, the policy's at s, and at s'.",
     )
 
@@ -133,8 +135,8 @@ class ConservativeCritic(parts.Critic):
 class CQL(SoftActorCritic):
     """SAC with conservative critics and without V; by default Q's targets leave out the policy's entropy."""
 
-    critic: ConservativeCritic = fields.part(functools.partial(ConservativeCritic, critic_init=sac_init))
-    deterministic_backup: bool = fields.static(True, fields.EITHER, "Leave entropy out of Q's targets.")
+    critic: ConservativeCritic = part(functools.partial(ConservativeCritic, critic_init=sac_init))
+    deterministic_backup: bool = static(True, EITHER, "Leave entropy out of Q's targets.")
 
     def update(self, state: LearnerState, batch: AnyBatch, key: PRNGKey) -> tuple[LearnerState, Metrics]:
         """Updates Q and its target, then pi with the new Q, and its coefficient."""
@@ -155,7 +157,7 @@ class CQL(SoftActorCritic):
 
 
 METHODS = {
-    "cql": fields.Method(
+    "cql": Method(
         CQL,
         {
             "actor_lr": 1e-4,

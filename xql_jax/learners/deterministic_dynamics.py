@@ -9,10 +9,12 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from xql_jax.learners import fields, parts
+from xql_jax.learners import parts
+from xql_jax.learners.method import Method, discount_setting, tau_setting
 from xql_jax.learners.parts import LearnerState
 from xql_jax.learners.xql import GumbelFit, InSample
 from xql_jax.losses.regression import td_target
+from xql_jax.settings import ABOVE_ZERO, part, traced
 from xql_jax.types import Array, Batch, Metrics, Numeric, PRNGKey, SarsaBatch
 
 
@@ -25,10 +27,10 @@ class ValueIteration(parts.PolicyLearner):
     Differs: V(s') comes from a target network; the paper uses the current network (`tau=1`).
     """
 
-    value: parts.ValueFit = fields.part(GumbelFit)
-    policy: parts.PolicyObjective = fields.part(parts.ForwardKL)
-    discount: Numeric = fields.discount()
-    tau: Numeric = fields.polyak_rate()
+    value: parts.ValueFit = part(GumbelFit)
+    policy: parts.PolicyObjective = part(parts.ForwardKL)
+    discount: Numeric = discount_setting()
+    tau: Numeric = tau_setting()
 
     def init(self, key: PRNGKey, observations: Array, actions: Array) -> LearnerState:
         key_policy, key_value = jax.random.split(key)
@@ -57,9 +59,9 @@ class QIteration(InSample):
     Differs: Q(s', a') is the minimum of the target critics, as everywhere in the authors' code.
     """
 
-    value: GumbelFit = fields.part(GumbelFit)
-    critic: parts.Critic = fields.part(parts.Critic)
-    discount: Numeric = fields.traced(0.99, fields.ABOVE_ZERO)  # not 0, as it scales beta
+    value: GumbelFit = part(GumbelFit)
+    critic: parts.Critic = part(parts.Critic)
+    discount: Numeric = traced(0.99, ABOVE_ZERO)  # not 0, as it scales beta
 
     batch_type: ClassVar[type] = SarsaBatch
 
@@ -79,4 +81,4 @@ class QIteration(InSample):
         return after.replace(critic=critic.polyak_update(self.tau)), {**info, **critic_info}
 
 
-METHODS = {"value_iteration": fields.Method(ValueIteration), "q_iteration": fields.Method(QIteration)}
+METHODS = {"value_iteration": Method(ValueIteration), "q_iteration": Method(QIteration)}

@@ -23,14 +23,22 @@ import jax
 import jax.numpy as jnp
 
 from xql_jax.errors import UserError
-from xql_jax.learners import fields
+from xql_jax.learners.method import Method, rate_setting
 from xql_jax.learners.parts import LearnerState, NetworkState, Trained
 from xql_jax.networks.sequence import DecisionTransformerPolicy
+from xql_jax.settings import (
+    AT_LEAST_ONE,
+    BELOW_ONE,
+    NOT_NEGATIVE,
+    POSITIVE,
+    POSITIVE_OR_OFF,
+    Domain,
+    static,
+    traced,
+)
 from xql_jax.types import Array, Metrics, Numeric, Params, PRNGKey, Windows
 
-A_RETURN = fields.Domain(
-    "a number, or inf for the highest return of the data", lambda x: x > -float("inf"), True
-)
+A_RETURN = Domain("a number, or inf for the highest return of the data", lambda x: x > -float("inf"), True)
 
 
 class TransformerState(LearnerState, kw_only=True):
@@ -50,24 +58,22 @@ class Memory(NamedTuple):
 class DecisionTransformer(Trained):
     """A causal transformer that predicts the data's action from the previous steps and the return-to-go."""
 
-    target_return: Numeric = fields.traced(jnp.inf, A_RETURN, "Return asked for; inf: the data's highest.")
-    return_scale: Numeric = fields.traced(1000.0, fields.POSITIVE, "Returns-to-go are divided by this.")
-    actor_lr: Numeric = fields.learning_rate(1e-4, "the policy")
-    actor_warmup_steps: Numeric = fields.traced(
-        10_000.0, fields.AT_LEAST_ONE, "Updates over which the learning rate grows to its full value."
+    target_return: Numeric = traced(jnp.inf, A_RETURN, "Return asked for; inf: the data's highest.")
+    return_scale: Numeric = traced(1000.0, POSITIVE, "Returns-to-go are divided by this.")
+    actor_lr: Numeric = rate_setting(1e-4, "the policy")
+    actor_warmup_steps: Numeric = traced(
+        10_000.0, AT_LEAST_ONE, "Updates over which the learning rate grows to its full value."
     )
-    weight_decay: Numeric = fields.traced(1e-4, fields.NOT_NEGATIVE, "Weight decay of AdamW.")
-    max_grad_norm: Numeric = fields.traced(0.25, fields.POSITIVE_OR_OFF)
-    context_length: int = fields.static(20, fields.AT_LEAST_ONE, "Latest steps that the transformer sees.")
-    max_timesteps: int = fields.static(
-        1000, fields.AT_LEAST_ONE, "Timesteps with an embedding of their own; later steps share the last one."
+    weight_decay: Numeric = traced(1e-4, NOT_NEGATIVE, "Weight decay of AdamW.")
+    max_grad_norm: Numeric = traced(0.25, POSITIVE_OR_OFF)
+    context_length: int = static(20, AT_LEAST_ONE, "Latest steps that the transformer sees.")
+    max_timesteps: int = static(
+        1000, AT_LEAST_ONE, "Timesteps with an embedding of their own; later steps share the last one."
     )
-    embed_dim: int = fields.static(128, fields.AT_LEAST_ONE, "Width of the transformer.")
-    num_layers: int = fields.static(3, fields.AT_LEAST_ONE, "Layers of the transformer.")
-    num_heads: int = fields.static(1, fields.AT_LEAST_ONE, "Attention heads; must divide embed_dim.")
-    dropout_rate: float = fields.static(
-        0.1, fields.BELOW_ONE, "Dropout of the policy's hidden layers in training."
-    )
+    embed_dim: int = static(128, AT_LEAST_ONE, "Width of the transformer.")
+    num_layers: int = static(3, AT_LEAST_ONE, "Layers of the transformer.")
+    num_heads: int = static(1, AT_LEAST_ONE, "Attention heads; must divide embed_dim.")
+    dropout_rate: float = static(0.1, BELOW_ONE, "Dropout of the policy's hidden layers in training.")
     batch_type: ClassVar[type] = Windows
 
     def __post_init__(self) -> None:
@@ -152,7 +158,7 @@ def _pushed(window: Windows, *now: Array) -> Windows:
 
 
 METHODS = {
-    "dt": fields.Method(
+    "dt": Method(
         DecisionTransformer,
         settings={"batch_size": 64, "normalize_observations": True},
     )

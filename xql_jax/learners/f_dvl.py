@@ -10,12 +10,14 @@ README also gives `--sample_random_times=1`, a uniform action per state in V's l
 
 import jax.numpy as jnp
 
-from xql_jax.learners import fields, parts
+from xql_jax.learners import parts
+from xql_jax.learners.method import Method
 from xql_jax.learners.xql import InSample
 from xql_jax.losses.regression import difference
+from xql_jax.settings import Domain, traced
 from xql_jax.types import Array, Numeric
 
-ABOVE_HALF = fields.Domain("above 0.5, below 1", lambda x: 0.5 < x < 1)
+ABOVE_HALF = Domain("above 0.5, below 1", lambda x: 0.5 < x < 1)
 
 
 class ChiSquare(parts.ValueFit):
@@ -26,9 +28,7 @@ class ChiSquare(parts.ValueFit):
     lambda to 1.
     """
 
-    tradeoff: Numeric = fields.traced(
-        0.8, ABOVE_HALF, "Lambda: the larger, the nearer V is to the maximum of Q."
-    )
+    tradeoff: Numeric = traced(0.8, ABOVE_HALF, "Lambda: the larger, the nearer V is to the maximum of Q.")
 
     def loss_of(self, values: Array, targets: Array) -> Array:
         """lambda * f(y) + (1 - lambda) * V with y = Q - V, f32[B]; f(y) is y + y^2 / 4 above 0, else 0.
@@ -45,9 +45,7 @@ class ChiSquare(parts.ValueFit):
 class TotalVariation(parts.ValueFit):
     """Fits V to a quantile of Q: (2 lambda - 1) / lambda, 0.75 at lambda = 0.8."""
 
-    tradeoff: Numeric = fields.traced(
-        0.8, ABOVE_HALF, "Lambda: the larger, the nearer V is to the maximum of Q."
-    )
+    tradeoff: Numeric = traced(0.8, ABOVE_HALF, "Lambda: the larger, the nearer V is to the maximum of Q.")
 
     def loss_of(self, values: Array, targets: Array) -> Array:
         """lambda * max(y, 0) + (1 - lambda) * V with y = Q - V, f32[B]; Sikchi et al. 2024, Table 1."""
@@ -56,6 +54,6 @@ class TotalVariation(parts.ValueFit):
 
 
 METHODS = {
-    "dvl_chi2": fields.Method(InSample, {"layer_norm": True}, value=ChiSquare),
-    "dvl_tv": fields.Method(InSample, {"layer_norm": True}, value=TotalVariation),
+    "dvl_chi2": Method(InSample, {"layer_norm": True}, value=ChiSquare),
+    "dvl_tv": Method(InSample, {"layer_norm": True}, value=TotalVariation),
 }

@@ -12,24 +12,25 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 
-from xql_jax.learners import fields
 from xql_jax.learners.actor_critic import NormalizedCritic
+from xql_jax.learners.method import Part, discount_setting, tau_setting
 from xql_jax.learners.parts import LearnerState
 from xql_jax.losses.regression import td_target
+from xql_jax.settings import internal, part
 from xql_jax.types import Array, Batch, Metrics, Numeric, Params, PRNGKey
 
 
-class FittedQEvaluation(fields.Part):
+class FittedQEvaluation(Part):
     """Fits Q(s, a) to r + discount * mask * Q_target(s', pi(s')) for a fixed deterministic policy pi.
 
     pi is part of the state and never changes, so that a population can evaluate many policies at once. `init`
     puts an untrained policy there, to be replaced by a result of `evaluated.actor`.
     """
 
-    evaluated: Any = fields.internal(None, leaf=True)  # the learner whose policy it is
-    critic: NormalizedCritic = fields.part(NormalizedCritic)
-    discount: Numeric = fields.discount()
-    tau: Numeric = fields.polyak_rate()
+    evaluated: Any = internal(None, leaf=True)  # the learner whose policy it is
+    critic: NormalizedCritic = part(NormalizedCritic)
+    discount: Numeric = discount_setting()
+    tau: Numeric = tau_setting()
     batch_type: ClassVar[type] = Batch
 
     def init(self, key: PRNGKey, observations: Array, actions: Array) -> LearnerState:

@@ -20,7 +20,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from xql_jax.learners import fields, parts
+from xql_jax.learners.method import Part, temperature_setting
+from xql_jax.settings import AT_LEAST_ONE, EITHER, NOT_NEGATIVE, part, static, traced
+from xql_jax.learners import parts
 from xql_jax.learners.actor_critic import at_each, chosen
 from xql_jax.learners.parts import CriticState, Estimates, LearnerState, NetworkState, S
 from xql_jax.learners.td3_bc import normalized_mean
@@ -28,12 +30,12 @@ from xql_jax.networks.flow import Velocity, integrate
 from xql_jax.types import AnyBatch, Array, Metrics, Numeric, Params, PRNGKey
 
 
-class FlowHead(fields.Part):
+class FlowHead(Part):
     """The velocity network, and how its ODE is solved."""
 
     actor_hidden_dims: tuple[int, ...] = parts.policy_widths(256, 256)
-    actor_layer_norm: bool = fields.static(False, fields.EITHER, "Normalise the hidden layers of the policy.")
-    flow_steps: int = fields.static(10, fields.AT_LEAST_ONE, "Euler's steps from noise to an action.")
+    actor_layer_norm: bool = static(False, EITHER, "Normalise the hidden layers of the policy.")
+    flow_steps: int = static(10, AT_LEAST_ONE, "Euler's steps from noise to an action.")
 
     def network(self, action_dim: int) -> Velocity:
         return Velocity(action_dim, self.actor_hidden_dims, self.actor_layer_norm)
@@ -85,11 +87,11 @@ class FlowActions(NamedTuple):
 class FlowPolicy(parts.PolicyObjective):
     """A policy that carries noise to actions. Its deterministic action is the best of several by min Q."""
 
-    head: FlowHead = fields.part(FlowHead)  # type: ignore[assignment]
-    decay_actor_lr: bool = fields.static(False, fields.EITHER, "Let actor_lr fall to 0 over --max_steps.")
-    candidates: int = fields.static(
+    head: FlowHead = part(FlowHead)  # type: ignore[assignment]
+    decay_actor_lr: bool = static(False, EITHER, "Let actor_lr fall to 0 over --max_steps.")
+    candidates: int = static(
         32,
-        fields.AT_LEAST_ONE,
+        AT_LEAST_ONE,
         "Flows of which the deterministic action is that of the largest Q; `flow` samples so, too.",
     )
 
@@ -147,7 +149,7 @@ class Flow(FlowPolicy):
     With many candidates that is a draw from mu * exp(awr_temperature * Q) / Z.
     """
 
-    awr_temperature: Numeric = fields.awr_temperature()
+    awr_temperature: Numeric = temperature_setting()
 
     def update(self, actor: Any, estimates: Estimates, batch: AnyBatch, key: PRNGKey) -> tuple[Any, Metrics]:
         return self.clone(actor, batch, key)
@@ -161,7 +163,7 @@ class Flow(FlowPolicy):
 class WeightedFlow(FlowPolicy, parts.ForwardKL):
     """`ForwardKL` for flows: flow matching weighted by min(exp(awr_temperature * A / scale), max_weight)."""
 
-    candidates: int = fields.static(1, fields.AT_LEAST_ONE)
+    candidates: int = static(1, AT_LEAST_ONE)
 
 
 class OneStepFlow(FlowPolicy):
@@ -170,12 +172,12 @@ class OneStepFlow(FlowPolicy):
     It minimises flow_alpha * (mu(s, z) - flow(s, z))^2 - Q(s, mu(s, z)), averaged over noise z.
     """
 
-    candidates: int = fields.static(1, fields.AT_LEAST_ONE)
-    flow_alpha: Numeric = fields.traced(
-        1.0, fields.NOT_NEGATIVE, "Weight of the one-step policy's squared distance from the flow."
+    candidates: int = static(1, AT_LEAST_ONE)
+    flow_alpha: Numeric = traced(
+        1.0, NOT_NEGATIVE, "Weight of the one-step policy's squared distance from the flow."
     )
-    normalize_q: bool = fields.static(
-        True, fields.EITHER, "In the one-step policy's loss, divide Q by its mean size over the batch."
+    normalize_q: bool = static(
+        True, EITHER, "In the one-step policy's loss, divide Q by its mean size over the batch."
     )
 
     def init(self, key: PRNGKey, observations: Array, actions: Array) -> NetworkState:

@@ -14,19 +14,20 @@ from collections.abc import Callable
 
 import jax
 
-from xql_jax.learners import fields
 from xql_jax.learners.actor_critic import ActorCritic, NormalizedCritic
 from xql_jax.learners.flow_policies import OneStepFlow
+from xql_jax.learners.method import Method
 from xql_jax.learners.parts import CriticState, Estimates, LearnerState
+from xql_jax.settings import choice, part
 from xql_jax.types import Array, Batch, Metrics, PRNGKey
 
 
 class FQL(ActorCritic):
     """Q by temporal differences at the one-step policy's actions; that policy by `OneStepFlow`."""
 
-    policy: OneStepFlow = fields.part(OneStepFlow)
-    critic: NormalizedCritic = fields.part(NormalizedCritic)
-    target_q: Callable[..., Array] = fields.choice(
+    policy: OneStepFlow = part(OneStepFlow)
+    critic: NormalizedCritic = part(NormalizedCritic)
+    target_q: Callable[..., Array] = choice(
         "What Q's targets take over the critics: mean or min.", mean=CriticState.mean_q, min=CriticState.min_q
     )
 
@@ -43,4 +44,4 @@ class FQL(ActorCritic):
         return state, {**critic_info, **policy_info}
 
 
-METHODS = {"fql": fields.Method(FQL, settings={"scale_rewards": False})}
+METHODS = {"fql": Method(FQL, settings={"scale_rewards": False})}

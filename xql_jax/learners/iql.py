@@ -4,7 +4,9 @@ Hyperparameters: Kostrikov et al. 2021, Appendix B, as in ikostrikov/implicit_q_
 Differs: that code adds up the squared errors of the two Q; here they are averaged.
 """
 
-from xql_jax.learners import fields, parts
+from xql_jax.learners.method import Method
+from xql_jax.settings import OPEN_UNIT_INTERVAL, traced
+from xql_jax.learners import parts
 from xql_jax.learners.xql import InSample
 from xql_jax.losses.regression import expectile_loss
 from xql_jax.types import Array, Numeric
@@ -13,9 +15,9 @@ from xql_jax.types import Array, Numeric
 class Expectile(parts.ValueFit):
     """Fits V to an expectile of Q (IQL; Kostrikov et al. 2021, Eq. 5)."""
 
-    expectile: Numeric = fields.traced(
+    expectile: Numeric = traced(
         0.7,
-        fields.OPEN_UNIT_INTERVAL,
+        OPEN_UNIT_INTERVAL,
         "Expectile of Q that V is fitted to: 0.5: the mean, near 1: the maximum.",
         theirs="quantile iql_tau",
     )
@@ -24,4 +26,4 @@ class Expectile(parts.ValueFit):
         return expectile_loss(values, targets, expectile=self.expectile)
 
 
-METHODS = {"iql": fields.Method(InSample, value=Expectile)}
+METHODS = {"iql": Method(InSample, value=Expectile)}

@@ -11,10 +11,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from xql_jax.learners import fields, parts
+from xql_jax.learners import parts
+from xql_jax.learners.method import Method
 from xql_jax.learners.parts import Estimates, NetworkState
 from xql_jax.learners.xql import InSample
 from xql_jax.losses.regression import difference
+from xql_jax.settings import POSITIVE, POSITIVE_OR_OFF, traced
 from xql_jax.types import AnyBatch, Array, Metrics, Numeric, PRNGKey
 
 LARGEST_EXPONENT = 5.0  # of EQL's y / alpha; beyond it the exponential continues as its tangent
@@ -27,8 +29,8 @@ class Sparse(parts.ValueFit):
     maximum as it goes to 0. Without an exponential, the slope grows with y as in least squares.
     """
 
-    alpha: Numeric = fields.traced(
-        1.0, fields.POSITIVE, "Scale of V's soft maximum of Q, reward units; if small, the maximum."
+    alpha: Numeric = traced(
+        1.0, POSITIVE, "Scale of V's soft maximum of Q, reward units; if small, the maximum."
     )
 
     def loss_of(self, values: Array, targets: Array) -> Array:
@@ -44,8 +46,8 @@ class PositiveAdvantage(parts.PolicyObjective):
     alpha), 0).
     """
 
-    max_weight: Numeric = fields.traced(
-        100.0, fields.POSITIVE_OR_OFF, "Largest weight of an action in the policy's loss; inf: no bound."
+    max_weight: Numeric = traced(
+        100.0, POSITIVE_OR_OFF, "Largest weight of an action in the policy's loss; inf: no bound."
     )
 
     def update(self, actor: Any, estimates: Estimates, batch: AnyBatch, key: PRNGKey) -> tuple[Any, Metrics]:
@@ -58,8 +60,8 @@ class PositiveAdvantage(parts.PolicyObjective):
 class Exponential(parts.ValueFit):
     """EQL's fit of V, to alpha * log E[exp(Q / alpha)]; the policy sees advantages in units of alpha."""
 
-    alpha: Numeric = fields.traced(
-        2.0, fields.POSITIVE, "Scale of V's soft maximum of Q, reward units; if small, the maximum."
+    alpha: Numeric = traced(
+        2.0, POSITIVE, "Scale of V's soft maximum of Q, reward units; if small, the maximum."
     )
 
     def loss_of(self, values: Array, targets: Array) -> Array:
@@ -86,6 +88,6 @@ class Exponential(parts.ValueFit):
 
 
 METHODS = {
-    "sql": fields.Method(InSample, {"layer_norm": True}, value=Sparse, policy=PositiveAdvantage),
-    "eql": fields.Method(InSample, {"layer_norm": True, "awr_temperature": 10.0}, value=Exponential),
+    "sql": Method(InSample, {"layer_norm": True}, value=Sparse, policy=PositiveAdvantage),
+    "eql": Method(InSample, {"layer_norm": True, "awr_temperature": 10.0}, value=Exponential),
 }

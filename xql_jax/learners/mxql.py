@@ -8,24 +8,26 @@ the batch's largest term (line 21 there).
 
 import jax.numpy as jnp
 
-from xql_jax.learners import fields, parts
+from xql_jax.learners import parts
+from xql_jax.learners.method import Method
 from xql_jax.learners.xql import InSample
 from xql_jax.losses.regression import difference
+from xql_jax.settings import POSITIVE, Domain, static, traced
 from xql_jax.types import Array, Numeric
 
-EVEN = fields.Domain("even and at least 2", lambda n: n >= 2 and n % 2 == 0)
+EVEN = Domain("even and at least 2", lambda n: n >= 2 and n % 2 == 0)
 
 
 class Maclaurin(parts.ValueFit):
     """Fits V to a value between the mean of Q, at order 2, and its soft maximum, as the order grows."""
 
-    beta: Numeric = fields.traced(
+    beta: Numeric = traced(
         2.0,
-        fields.POSITIVE,
+        POSITIVE,
         "Scale of the expanded Gumbel loss, reward units.",
         theirs="alpha temperature temp inverse_temperature",
     )
-    order: int = fields.static(4, EVEN, "Order of the expansion: 2 is least squares, a high one nearly XQL.")
+    order: int = static(4, EVEN, "Order of the expansion: 2 is least squares, a high one nearly XQL.")
 
     def loss_of(self, values: Array, targets: Array) -> Array:
         """The Gumbel loss exp(z) - z - 1 up to its term of this order: sum over j = 2, ..., n of z^j / j!.
@@ -40,4 +42,4 @@ class Maclaurin(parts.ValueFit):
         return 0.5 * z**2 * total
 
 
-METHODS = {"mxql": fields.Method(InSample, {"layer_norm": True}, value=Maclaurin)}
+METHODS = {"mxql": Method(InSample, {"layer_norm": True}, value=Maclaurin)}

@@ -22,10 +22,12 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from xql_jax.learners import fields, parts
+from xql_jax.learners import parts
 from xql_jax.learners.actor_critic import ActorCritic
 from xql_jax.learners.awac import mean_q
+from xql_jax.learners.method import Method
 from xql_jax.learners.policy_objectives import NarrowGaussian
+from xql_jax.settings import AT_LEAST_ONE, part, static
 from xql_jax.types import Array, Metrics, PRNGKey, SarsaBatch
 
 
@@ -38,9 +40,9 @@ class OneStepState(parts.LearnerState, kw_only=True):
 class OneStep(ActorCritic):
     """Q of the behaviour policy by SARSA; the policy by weights of advantages over the clone's value."""
 
-    policy: parts.PolicyObjective = fields.part(functools.partial(parts.ForwardKL, head=NarrowGaussian()))
-    value_actions: int = fields.static(
-        1, fields.AT_LEAST_ONE, "Actions of the policy over which Q is averaged to give V(s)."
+    policy: parts.PolicyObjective = part(functools.partial(parts.ForwardKL, head=NarrowGaussian()))
+    value_actions: int = static(
+        1, AT_LEAST_ONE, "Actions of the policy over which Q is averaged to give V(s)."
     )
 
     batch_type: ClassVar[type] = SarsaBatch
@@ -70,7 +72,7 @@ class OneStep(ActorCritic):
 
 
 METHODS = {
-    "onestep": fields.Method(
+    "onestep": Method(
         OneStep,
         {
             **dict.fromkeys(("actor_lr", "critic_lr"), 1e-4),

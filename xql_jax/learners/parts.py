@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from xql_jax.learners import fields
+from xql_jax.learners.method import Part, rate_setting, temperature_setting
+from xql_jax.settings import AT_LEAST_ONE, BELOW_ONE, EITHER, POSITIVE_OR_OFF, internal, part, static, traced, widths
 from xql_jax.learners.few_kernels import BETA_1, BETA_2, EPSILON, FusedAdam, SideBySide, retyped
 from xql_jax.losses.regression import advantage_weight, mse_loss, td_target
 from xql_jax.networks.mlp import GaussianPolicy, Initializer, Value, iql_init
@@ -106,12 +107,12 @@ class LearnerState(Distinct, flax.struct.PyTreeNode):
     critic: Any = None
 
 
-class Trained(fields.Part):
+class Trained(Part):
     """A part whose networks learn by Adam. All parts of a learner have the same `max_grad_norm`."""
 
-    max_grad_norm: Numeric = fields.traced(
+    max_grad_norm: Numeric = traced(
         jnp.inf,
-        fields.POSITIVE_OR_OFF,
+        POSITIVE_OR_OFF,
         "Gradients with a larger norm are scaled down to this norm; inf: never.",
         theirs="grad_clip clip_grad grad_norm",
     )
@@ -133,11 +134,11 @@ class Trained(fields.Part):
 class ValueFit(Trained):
     """Base value fit: V goes to the mean of its targets. Subclasses override `loss_of`, or `fit` for more."""
 
-    value_lr: Numeric = fields.learning_rate(3e-4, "V")
-    value_hidden_dims: tuple[int, ...] = fields.widths(256, 256, meaning="Widths of the hidden layers of V.")
-    layer_norm: bool = fields.static(False, fields.EITHER, "Normalise the hidden layers of V.")
-    v_updates: int = fields.static(1, fields.AT_LEAST_ONE, "Gradient steps of V on each minibatch.")
-    value_init: Initializer = fields.internal(iql_init)
+    value_lr: Numeric = rate_setting(3e-4, "V")
+    value_hidden_dims: tuple[int, ...] = widths(256, 256, meaning="Widths of the hidden layers of V.")
+    layer_norm: bool = static(False, EITHER, "Normalise the hidden layers of V.")
+    v_updates: int = static(1, AT_LEAST_ONE, "Gradient steps of V on each minibatch.")
+    value_init: Initializer = internal(iql_init)
 
     def loss_of(self, values: Array, targets: Array) -> Array:
         """The method's loss of V(s) f32[B] against its targets f32[B]; the caller takes the mean."""
@@ -171,11 +172,11 @@ class ValueFit(Trained):
 class Critic(Trained):
     """Q networks and their gradient steps."""
 
-    critic_lr: Numeric = fields.learning_rate(3e-4, "Q")
-    critic_hidden_dims: tuple[int, ...] = fields.widths(256, 256, meaning="Widths of the hidden layers of Q.")
-    num_critics: int = fields.static(2, fields.AT_LEAST_ONE, "Number of critics. Their minimum is used.")
-    critic_layer_norm: bool = fields.static(False, fields.EITHER, "Normalise the hidden layers of Q.")
-    critic_init: Initializer = fields.internal(iql_init)
+    critic_lr: Numeric = rate_setting(3e-4, "Q")
+    critic_hidden_dims: tuple[int, ...] = widths(256, 256, meaning="Widths of the hidden layers of Q.")
+    num_critics: int = static(2, AT_LEAST_ONE, "Number of critics. Their minimum is used.")
+    critic_layer_norm: bool = static(False, EITHER, "Normalise the hidden layers of Q.")
+    critic_init: Initializer = internal(iql_init)
 
     def loss_of(self, values: Array, targets: Array) -> Array:
         """The loss of Q(s, a) f32[B] against its targets f32[B]; the caller takes the mean."""
@@ -201,17 +202,17 @@ class Critic(Trained):
 
 
 def policy_widths(*default: int) -> tuple[int, ...]:
-    return fields.widths(*default, meaning="Widths of the hidden layers of the policy.")
+    return widths(*default, meaning="Widths of the hidden layers of the policy.")
 
 
-class Gaussian(fields.Part):
+class Gaussian(Part):
     """IQL's head: the mean is a tanh, the standard deviation does not depend on the state."""
 
     actor_hidden_dims: tuple[int, ...] = policy_widths(256, 256)
-    dropout_rate: float = fields.static(
-        0.0, fields.BELOW_ONE, "Dropout of the policy's hidden layers in training."
+    dropout_rate: float = static(
+        0.0, BELOW_ONE, "Dropout of the policy's hidden layers in training."
     )
-    policy_network: Callable[..., nn.Module] = fields.internal(GaussianPolicy)
+    policy_network: Callable[..., nn.Module] = internal(GaussianPolicy)
 
     def network(self, action_dim: int) -> nn.Module:
         return self.policy_network(action_dim, self.actor_hidden_dims, self.dropout_rate)
@@ -253,10 +254,10 @@ def where_carried_out(values: Array, batch: AnyBatch) -> Array:
 class PolicyObjective(PolicyPart):
     """Base policy objective: subclasses write `update` and may add state."""
 
-    head: Gaussian = fields.part(Gaussian)
-    actor_lr: Numeric = fields.learning_rate(3e-4, "the policy")
-    decay_actor_lr: bool = fields.static(True, fields.EITHER, "Let actor_lr fall to 0 over --max_steps.")
-    actor_decay_steps: Numeric | np.float32 = fields.internal(np.float32(np.inf), leaf=True)  # inf: no decay
+    head: Gaussian = part(Gaussian)
+    actor_lr: Numeric = rate_setting(3e-4, "the policy")
+    decay_actor_lr: bool = static(True, EITHER, "Let actor_lr fall to 0 over --max_steps.")
+    actor_decay_steps: Numeric | np.float32 = internal(np.float32(np.inf), leaf=True)  # inf: no decay
 
     def init(self, key: PRNGKey, observations: Array, actions: Array) -> NetworkState:
         network = self.head.network(actions.shape[-1])
@@ -297,10 +298,10 @@ class ForwardKL(PolicyObjective):
     The weight is min(exp(awr_temperature * (Q - V) / scale), max_weight).
     """
 
-    max_weight: Numeric = fields.traced(
-        100.0, fields.POSITIVE_OR_OFF, "Largest weight of an action in the policy's loss; inf: no bound."
+    max_weight: Numeric = traced(
+        100.0, POSITIVE_OR_OFF, "Largest weight of an action in the policy's loss; inf: no bound."
     )
-    awr_temperature: Numeric = fields.awr_temperature()
+    awr_temperature: Numeric = temperature_setting()
 
     def update(self, actor: Any, estimates: Estimates, batch: AnyBatch, key: PRNGKey) -> tuple[Any, Metrics]:
         advantages = (estimates.q - estimates.v) / estimates.scale
@@ -311,7 +312,7 @@ class ForwardKL(PolicyObjective):
         return actor, {**info, "actor/advantage": advantages.mean(), "actor/weight": weights.mean()}
 
 
-class PolicyLearner(fields.Part):
+class PolicyLearner(Part):
     """A learner whose part `policy` gives a distribution over actions."""
 
     batch_type: ClassVar[type] = Batch  # what it learns from

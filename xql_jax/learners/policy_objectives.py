@@ -8,11 +8,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from xql_jax.learners import fields, parts
+from xql_jax.learners import parts
 from xql_jax.learners.actor_critic import at_each
+from xql_jax.learners.method import temperature_setting
 from xql_jax.learners.parts import Estimates, NetworkState, QFunction
 from xql_jax.losses.divergence import sampled_kl
 from xql_jax.networks import policies
+from xql_jax.settings import ABOVE_ZERO, AT_LEAST_ONE, NOT_NEGATIVE, static, traced
 from xql_jax.types import AnyBatch, Array, Metrics, Numeric, PRNGKey
 
 # IQL's head, but with a standard deviation that depends on the state; Onestep RL's, where it also begins at
@@ -25,7 +27,7 @@ Squashed = functools.partial(parts.Gaussian, policy_network=policies.TanhGaussia
 class Mixture(parts.Gaussian):
     """Mixture of Gaussians, for data in which different ways lead to the goal."""
 
-    num_components: int = fields.static(5, fields.AT_LEAST_ONE, "Number of Gaussians of a mixture policy.")
+    num_components: int = static(5, AT_LEAST_ONE, "Number of Gaussians of a mixture policy.")
 
     def network(self, action_dim: int) -> nn.Module:
         widths = self.actor_hidden_dims
@@ -54,7 +56,7 @@ class ReverseKL(parts.PolicyObjective):
     Differs: awr_temperature takes the place of 1 / beta, as in `ForwardKL`.
     """
 
-    awr_temperature: Numeric = fields.awr_temperature()
+    awr_temperature: Numeric = temperature_setting()
 
     def init(self, key: PRNGKey, observations: Array, actions: Array) -> AnchoredState:
         key_actor, key_anchor = jax.random.split(key)
@@ -93,10 +95,10 @@ class TrustRegion(ReverseKL):
     The first `cloning_updates` updates only clone the data, because there is no earlier policy to stay near.
     """
 
-    cloning_updates: Numeric = fields.traced(
-        5000.0, fields.NOT_NEGATIVE, "Updates at the start in which the policy only clones the data."
+    cloning_updates: Numeric = traced(
+        5000.0, NOT_NEGATIVE, "Updates at the start in which the policy only clones the data."
     )
-    anchor_tau: Numeric = fields.traced(0.001, fields.ABOVE_ZERO, "Polyak rate of the policy's slow copy.")
+    anchor_tau: Numeric = traced(0.001, ABOVE_ZERO, "Polyak rate of the policy's slow copy.")
 
     def init(self, key: PRNGKey, observations: Array, actions: Array) -> AnchoredState:
         actor = super().init(key, observations, actions)
@@ -132,8 +134,8 @@ class MaxQ(parts.PolicyObjective):
     deterministic action.
     """
 
-    q_weight: Numeric = fields.traced(
-        2.5, fields.NOT_NEGATIVE, "Weight of Q relative to cloning the data; 0: only cloning.", theirs="alpha"
+    q_weight: Numeric = traced(
+        2.5, NOT_NEGATIVE, "Weight of Q relative to cloning the data; 0: only cloning.", theirs="alpha"
     )
 
     def update(self, actor: Any, estimates: Estimates, batch: AnyBatch, key: PRNGKey) -> tuple[Any, Metrics]:

@@ -21,7 +21,9 @@ import math
 import jax
 import jax.numpy as jnp
 
-from xql_jax.learners import fields, parts
+from xql_jax.learners.method import Method
+from xql_jax.settings import POSITIVE, traced
+from xql_jax.learners import parts
 from xql_jax.learners.xql import InSample
 from xql_jax.losses.regression import pinball_loss, td_target
 from xql_jax.types import AnyBatch, Array, Metrics, Numeric, PRNGKey
@@ -44,8 +46,8 @@ class Quantiles(parts.ValueFit):
     so this lowers Q by w * beta(s) in every state and changes no advantage.
     """
 
-    least_scale: Numeric = fields.traced(
-        0.1, fields.POSITIVE, "Constant, in reward units, added to beta(s) in the scale of advantages."
+    least_scale: Numeric = traced(
+        0.1, POSITIVE, "Constant, in reward units, added to beta(s) in the scale of advantages."
     )
 
     def init(self, key: PRNGKey, observations: Array) -> QuantileState:
@@ -75,4 +77,4 @@ class Quantiles(parts.ValueFit):
 
 
 # Weights of the policy's loss: exp((A + A_upper) / (least_scale + beta(s))).
-METHODS = {"qql": fields.Method(InSample, {"awr_temperature": 2.0, "layer_norm": True}, value=Quantiles)}
+METHODS = {"qql": Method(InSample, {"awr_temperature": 2.0, "layer_norm": True}, value=Quantiles)}

@@ -19,12 +19,13 @@ from typing import ClassVar
 
 import jax.numpy as jnp
 
-from xql_jax.learners import fields
 from xql_jax.learners.actor_critic import NormalizedCritic
+from xql_jax.learners.method import Method
 from xql_jax.learners.parts import CriticState, LearnerState
 from xql_jax.learners.td3 import DelayedDeterministic
 from xql_jax.learners.td3_bc import normalized_mean
 from xql_jax.networks.policies import td3_init
+from xql_jax.settings import NOT_NEGATIVE, part, traced
 from xql_jax.types import AnyBatch, Array, Metrics, Numeric, PRNGKey, SarsaBatch
 
 
@@ -39,13 +40,13 @@ class ReBRAC(DelayedDeterministic):
     The policy maximises min Q in units of its mean size.
     """
 
-    critic: NormalizedCritic = fields.part(functools.partial(NormalizedCritic, critic_init=td3_init))
-    actor_bc_coef: Numeric = fields.traced(
-        0.01, fields.NOT_NEGATIVE, "Weight of the policy's squared distance from the data: ReBRAC's beta_1."
+    critic: NormalizedCritic = part(functools.partial(NormalizedCritic, critic_init=td3_init))
+    actor_bc_coef: Numeric = traced(
+        0.01, NOT_NEGATIVE, "Weight of the policy's squared distance from the data: ReBRAC's beta_1."
     )
-    critic_bc_coef: Numeric = fields.traced(
+    critic_bc_coef: Numeric = traced(
         0.01,
-        fields.NOT_NEGATIVE,
+        NOT_NEGATIVE,
         "Penalty in Q's targets per squared distance, reward units: ReBRAC's beta_2.",
     )
 
@@ -66,7 +67,7 @@ class ReBRAC(DelayedDeterministic):
 
 HIDDEN = (256, 256, 256)
 METHODS = {
-    "rebrac": fields.Method(
+    "rebrac": Method(
         ReBRAC,
         {"actor_lr": 1e-3, "critic_lr": 1e-3, "actor_hidden_dims": HIDDEN, "critic_hidden_dims": HIDDEN},
         settings={"batch_size": 1024, "scale_rewards": False},

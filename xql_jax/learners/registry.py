@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from xql_jax.errors import UserError, nearest
-from xql_jax.learners import fields
-from xql_jax.learners.fields import Method, hyperparameters, with_hyperparameters
+from xql_jax.learners.method import Method, Part
+from xql_jax.settings import values_of, with_values
 from xql_jax.settings import Setting, advice, called, settings_of
 
 
@@ -51,8 +51,8 @@ class Methods(Modules):
             )
         try:
             found = getattr(sys.modules[module], attribute)
-            is_class = isinstance(found, type) and issubclass(found, fields.Part)
-            if not (is_class or isinstance(found, Method | fields.Part)):
+            is_class = isinstance(found, type) and issubclass(found, Part)
+            if not (is_class or isinstance(found, Method | Part)):
                 raise TypeError("it is no Method, and has not the base xql_jax.learners.fields.Part")
             method = found if isinstance(found, Method) else Method(found if is_class else lambda: found)
             learner = method()
@@ -131,9 +131,9 @@ def make_learner(name: str, config: Mapping[str, Any] | None = None) -> Any:
         raise UserError(f"{name}: a flow has a network of its own, and takes no head: leave it out")
     for policy in replaced:
         learner = _with_policy(learner, policy, method)
-    known = hyperparameters(learner)
+    known = values_of(learner)
     defaults = {name: value for name, value in made.defaults.items() if name in known}
-    return with_hyperparameters(learner, {**defaults, **(config or {})})
+    return with_values(learner, {**defaults, **(config or {})})
 
 
 def learner_from_config(config: Mapping[str, Any], max_steps: float) -> Any:
@@ -142,7 +142,7 @@ def learner_from_config(config: Mapping[str, Any], max_steps: float) -> Any:
     values = {name: value for name, value in config.items() if name != "algorithm"}
     if missing := [name for name in settings_of(learner) if name not in values]:
         raise UserError(f"the config has no {missing[0]}, a field of {method}")
-    return with_hyperparameters(learner, values).scheduled(max_steps)
+    return with_values(learner, values).scheduled(max_steps)
 
 
 @functools.cache
@@ -150,7 +150,7 @@ def all_hyperparameters() -> Mapping[str, type]:
     """Returns the types of the hyperparameters of all methods, policy objectives and heads, by name."""
     parts = [make_learner(name) for name in (*OFFLINE, *ONLINE)]
     parts += [part() for part in (*POLICIES.values(), *HEADS.values())]
-    return {name: type(value) for part in parts for name, value in hyperparameters(part).items()}
+    return {name: type(value) for part in parts for name, value in values_of(part).items()}
 
 
 def _with_policy(learner: Any, name: str, method: str) -> Any:

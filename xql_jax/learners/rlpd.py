@@ -15,25 +15,26 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from xql_jax.learners import fields
 from xql_jax.learners.actor_critic import NormalizedCritic
+from xql_jax.learners.method import Method
 from xql_jax.learners.parts import LearnerState
 from xql_jax.learners.sac import SoftActorCritic
 from xql_jax.networks.policies import sac_init
+from xql_jax.settings import AT_LEAST_ONE, EITHER, NOT_NEGATIVE, part, static, traced
 from xql_jax.types import Batch, Metrics, Numeric, Params, PRNGKey
 
 
 class RLPD(SoftActorCritic):
     """SAC without V. Q's targets take the minimum of a few critics drawn anew; pi climbs the mean of all."""
 
-    critic: NormalizedCritic = fields.part(functools.partial(NormalizedCritic, critic_init=sac_init))
-    target_entropy_share: Numeric = fields.traced(
-        0.5, fields.NOT_NEGATIVE, "Target entropy in units of SAC's, -1 nat per action dimension."
+    critic: NormalizedCritic = part(functools.partial(NormalizedCritic, critic_init=sac_init))
+    target_entropy_share: Numeric = traced(
+        0.5, NOT_NEGATIVE, "Target entropy in units of SAC's, -1 nat per action dimension."
     )
-    num_min_critics: int = fields.static(
-        2, fields.AT_LEAST_ONE, "Critics, drawn anew in each update, whose minimum gives Q's targets."
+    num_min_critics: int = static(
+        2, AT_LEAST_ONE, "Critics, drawn anew in each update, whose minimum gives Q's targets."
     )
-    backup_entropy: bool = fields.static(True, fields.EITHER, "Include the policy's entropy in Q's targets.")
+    backup_entropy: bool = static(True, EITHER, "Include the policy's entropy in Q's targets.")
 
     def update(self, state: LearnerState, batch: Batch, key: PRNGKey) -> tuple[LearnerState, Metrics]:
         """Updates Q and its target, then pi with the new Q, and its coefficient."""
@@ -60,7 +61,7 @@ class RLPD(SoftActorCritic):
 
 
 METHODS = {
-    "rlpd": fields.Method(
+    "rlpd": Method(
         RLPD,
         {
             **dict.fromkeys(("actor_lr", "critic_lr", "entropy_coef_lr"), 3e-4),

@@ -10,7 +10,9 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from xql_jax.learners import fields, parts
+from xql_jax.learners.method import Method, rate_setting
+from xql_jax.settings import EITHER, POSITIVE, part, static, traced
+from xql_jax.learners import parts
 from xql_jax.learners.actor_critic import Delayed, every, fit_multiplier
 from xql_jax.learners.parts import LearnerState, NetworkState, QFunction
 from xql_jax.learners.xql import GumbelFit
@@ -37,13 +39,13 @@ class EntropyState(NetworkState, kw_only=True):
 class MaximumEntropy(parts.PolicyPart):
     """Policy that maximises Q - entropy_coef * log pi; the coefficient is tuned to a target entropy."""
 
-    actor_lr: Numeric = fields.learning_rate(1e-4, "the policy")
+    actor_lr: Numeric = rate_setting(1e-4, "the policy")
     actor_hidden_dims: tuple[int, ...] = parts.policy_widths(1024, 1024)
-    entropy_coef_lr: Numeric = fields.traced(
-        1e-4, fields.POSITIVE, "Learning rate of the entropy coefficient."
+    entropy_coef_lr: Numeric = traced(
+        1e-4, POSITIVE, "Learning rate of the entropy coefficient."
     )
-    initial_entropy_coef: Numeric = fields.traced(
-        0.1, fields.POSITIVE, "Entropy coefficient at the start, reward units per nat.", theirs="alpha"
+    initial_entropy_coef: Numeric = traced(
+        0.1, POSITIVE, "Entropy coefficient at the start, reward units per nat.", theirs="alpha"
     )
 
     def init(self, key: PRNGKey, observations: Array, actions: Array) -> EntropyState:
@@ -58,8 +60,8 @@ class MaximumEntropy(parts.PolicyPart):
 class SoftActorCritic(Delayed):
     """Base of SAC, X-SAC, RLPD and CQL: what they share. Each method writes its own `update`."""
 
-    policy: MaximumEntropy = fields.part(MaximumEntropy)
-    critic: parts.Critic = fields.part(functools.partial(parts.Critic, critic_init=sac_init))
+    policy: MaximumEntropy = part(MaximumEntropy)
+    critic: parts.Critic = part(functools.partial(parts.Critic, critic_init=sac_init))
 
     def init(self, key: PRNGKey, observations: Array, actions: Array) -> LearnerState:
         key_policy, _, *keys_critic = jax.random.split(key, 2 + self.critic.num_critics)  # the second is V's
@@ -94,7 +96,7 @@ class SoftActorCritic(Delayed):
 class WithValue(SoftActorCritic):
     """Fits V to the policy, and Q to r + discount * V(s'); V has a target network instead of Q."""
 
-    value: parts.ValueFit = fields.part(functools.partial(parts.ValueFit, value_init=sac_init))
+    value: parts.ValueFit = part(functools.partial(parts.ValueFit, value_init=sac_init))
 
     def init(self, key: PRNGKey, observations: Array, actions: Array) -> LearnerState:
         state = super().init(key, observations, actions)
@@ -128,8 +130,8 @@ class SAC(WithValue):
     and with target networks of the critics.
     """
 
-    uses_value_network: bool = fields.static(
-        True, fields.EITHER, "Learn Q's targets with a network for V; if false, with the policy's actions."
+    uses_value_network: bool = static(
+        True, EITHER, "Learn Q's targets with a network for V; if false, with the policy's actions."
     )
 
     def init(self, key: PRNGKey, observations: Array, actions: Array) -> LearnerState:
@@ -154,7 +156,7 @@ class SAC(WithValue):
 class XSAC(WithValue):
     """SAC with V fitted to beta * log E[exp(min Q / beta)] over the policy's actions (Eq. 11); no log pi."""
 
-    value: parts.ValueFit = fields.part(functools.partial(GumbelFit, value_init=sac_init))
+    value: parts.ValueFit = part(functools.partial(GumbelFit, value_init=sac_init))
 
     def value_targets(self, q: Array, cost: Array) -> Array:
         return q
@@ -168,6 +170,6 @@ TABLE_5 = {
 X_TABLE_5 = {**TABLE_5, "clip": 8.0}  # of z = (Q - V) / beta, Appendix D.6
 WARM_UP = {"warmup_steps": 1_000}
 METHODS = {
-    "sac": fields.Method(SAC, TABLE_5, settings=WARM_UP),
-    "xsac": fields.Method(XSAC, X_TABLE_5, settings=WARM_UP),
+    "sac": Method(SAC, TABLE_5, settings=WARM_UP),
+    "xsac": Method(XSAC, X_TABLE_5, settings=WARM_UP),
 }

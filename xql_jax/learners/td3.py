@@ -15,7 +15,9 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from xql_jax.learners import fields, parts
+from xql_jax.learners.method import Method, rate_setting
+from xql_jax.settings import NOT_NEGATIVE, choice, internal, part, traced
+from xql_jax.learners import parts
 from xql_jax.learners.actor_critic import Delayed, every
 from xql_jax.learners.parts import CriticState, LearnerState, NetworkState
 from xql_jax.learners.xql import GumbelRegression
@@ -33,9 +35,9 @@ class DeterministicState(NetworkState, kw_only=True):
 class DeterministicActor(parts.PolicyPart):
     """A deterministic policy with a target network."""
 
-    actor_lr: Numeric = fields.learning_rate(1e-3, "the policy")
+    actor_lr: Numeric = rate_setting(1e-3, "the policy")
     actor_hidden_dims: tuple[int, ...] = parts.policy_widths(256, 256)
-    actor_init: Initializer = fields.internal(td3_init)
+    actor_init: Initializer = internal(td3_init)
 
     def init(self, key: PRNGKey, observations: Array, actions: Array) -> DeterministicState:
         network = DeterministicPolicy(actions.shape[-1], self.actor_hidden_dims, self.actor_init)
@@ -47,17 +49,17 @@ class DeterministicActor(parts.PolicyPart):
 class DelayedDeterministic(Delayed):
     """TD3; TD3+BC and ReBRAC have other losses of the policy."""
 
-    policy: DeterministicActor = fields.part(DeterministicActor)
-    critic: parts.Critic = fields.part(functools.partial(parts.Critic, critic_init=td3_init))
-    target_noise: Numeric = fields.traced(
-        0.2, fields.NOT_NEGATIVE, "Standard deviation of the noise on the action in Q's targets."
+    policy: DeterministicActor = part(DeterministicActor)
+    critic: parts.Critic = part(functools.partial(parts.Critic, critic_init=td3_init))
+    target_noise: Numeric = traced(
+        0.2, NOT_NEGATIVE, "Standard deviation of the noise on the action in Q's targets."
     )
-    target_noise_clip: Numeric = fields.traced(
-        0.5, fields.NOT_NEGATIVE, "Bound on the noise that is added to the action in Q's targets."
+    target_noise_clip: Numeric = traced(
+        0.5, NOT_NEGATIVE, "Bound on the noise that is added to the action in Q's targets."
     )
     # Table 5 has 0.05 for Hopper.
-    exploration_noise: Numeric = fields.traced(
-        0.1, fields.NOT_NEGATIVE, "Standard deviation of the noise on actions that collect data."
+    exploration_noise: Numeric = traced(
+        0.1, NOT_NEGATIVE, "Standard deviation of the noise on actions that collect data."
     )
 
     def target_actions(self, policy: NetworkState, observations: Array, key: PRNGKey) -> Array:
@@ -106,7 +108,7 @@ class DelayedDeterministic(Delayed):
 class TD3(DelayedDeterministic):
     """TD3 with a choice of initial kernels."""
 
-    kernel_init: Initializer = fields.choice(
+    kernel_init: Initializer = choice(
         "Initial kernels: orthogonal of gain 1, or uniform (1 / sqrt(inputs)).",
         orthogonal=sac_init,
         uniform=td3_init,
@@ -128,8 +130,8 @@ OF_XTD3 = {**OF_TD3, "clip": 8.0}  # of z = (target - Q) / beta, Appendix D.6
 DQ = {"num_critics": 1}  # TD3 - DQ: without the double Q trick
 WARM_UP = {"warmup_steps": 1_000}
 METHODS = {
-    "td3": fields.Method(TD3, OF_TD3, settings=WARM_UP),
-    "td3_dq": fields.Method(TD3, {**OF_TD3, **DQ}, settings=WARM_UP),
-    "xtd3": fields.Method(TD3, OF_XTD3, settings=WARM_UP, critic=GumbelCritic),
-    "xtd3_dq": fields.Method(TD3, {**OF_XTD3, **DQ}, settings=WARM_UP, critic=GumbelCritic),
+    "td3": Method(TD3, OF_TD3, settings=WARM_UP),
+    "td3_dq": Method(TD3, {**OF_TD3, **DQ}, settings=WARM_UP),
+    "xtd3": Method(TD3, OF_XTD3, settings=WARM_UP, critic=GumbelCritic),
+    "xtd3_dq": Method(TD3, {**OF_XTD3, **DQ}, settings=WARM_UP, critic=GumbelCritic),
 }

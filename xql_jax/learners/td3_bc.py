@@ -10,9 +10,10 @@ pi(s))|, and it also averages the squared error over the action's components. Th
 import jax
 import jax.numpy as jnp
 
-from xql_jax.learners import fields
+from xql_jax.learners.method import Method
 from xql_jax.learners.parts import CriticState, where_carried_out
 from xql_jax.learners.td3 import DelayedDeterministic
+from xql_jax.settings import NOT_NEGATIVE, traced
 from xql_jax.types import AnyBatch, Array, Numeric
 
 
@@ -24,8 +25,8 @@ def normalized_mean(q: Array) -> Array:
 class TD3_BC(DelayedDeterministic):
     """TD3 whose policy maximises the first Q and clones the data; the scale of Q does not matter."""
 
-    q_weight: Numeric = fields.traced(
-        2.5, fields.NOT_NEGATIVE, "Weight of Q relative to cloning the data; 0: only cloning.", theirs="alpha"
+    q_weight: Numeric = traced(
+        2.5, NOT_NEGATIVE, "Weight of Q relative to cloning the data; 0: only cloning.", theirs="alpha"
     )
 
     def actor_loss(self, critic: CriticState, batch: AnyBatch, actions: Array) -> Array:
@@ -35,7 +36,7 @@ class TD3_BC(DelayedDeterministic):
 
 
 METHODS = {
-    "td3_bc": fields.Method(
+    "td3_bc": Method(
         TD3_BC,
         {"actor_lr": 3e-4, "critic_lr": 3e-4},
         settings={"normalize_observations": True, "scale_rewards": False},

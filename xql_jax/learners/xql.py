@@ -9,30 +9,32 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from xql_jax.learners import fields, parts
+from xql_jax.learners import parts
+from xql_jax.learners.method import Method, Part, discount_setting, tau_setting
 from xql_jax.learners.parts import LearnerState
 from xql_jax.losses import gumbel
 from xql_jax.losses.regression import huber_loss, mse_loss
+from xql_jax.settings import NOT_NEGATIVE, POSITIVE, POSITIVE_OR_OFF, choice, part, static, traced
 from xql_jax.types import AnyBatch, Array, Metrics, Numeric, PRNGKey
 
 
-class GumbelRegression(fields.Part):
+class GumbelRegression(Part):
     """A part that fits its network to beta * log E[exp(targets / beta)], their soft maximum."""
 
-    beta: Numeric = fields.traced(
+    beta: Numeric = traced(
         2.0,
-        fields.POSITIVE,
+        POSITIVE,
         "Gumbel scale; if small, near the largest target.",
         theirs="alpha temperature temp inverse_temperature",
     )
-    clip: Numeric = fields.traced(7.0, fields.POSITIVE_OR_OFF, "Bound on (target - fit) / beta; inf: none.")
-    loss: Callable[..., Array] = fields.choice(
+    clip: Numeric = traced(7.0, POSITIVE_OR_OFF, "Bound on (target - fit) / beta; inf: none.")
+    loss: Callable[..., Array] = choice(
         "Form of the Gumbel loss. rescaled: divided by exp of the batch's largest exponent (App. D.3); "
         "plain: as in Eq. 11; log: the logarithm of 1 + its mean; normalized: divided by the batch's mean "
         "of max(1, exp(z)).",
         **gumbel.LOSSES,
     )
-    clip_rule: gumbel.ClipRule = fields.choice(
+    clip_rule: gumbel.ClipRule = choice(
         "Effect of the clip. both: no gradient beyond +-clip; above: none beyond +clip; saturate: beyond "
         "+clip the loss continues as its tangent.",
         **gumbel.CLIP_RULES,
@@ -52,7 +54,7 @@ class TemporalDifference(parts.Critic):
     Squared errors are averaged over the networks, Huber losses summed: two networks' are the same near 0.
     """
 
-    critic_loss: parts.Loss = fields.choice(
+    critic_loss: parts.Loss = choice(
         "Loss of Q: mse (averaged over critics) or huber (summed over them).", mse=mse_loss, huber=huber_loss
     )
 
@@ -64,16 +66,16 @@ class TemporalDifference(parts.Critic):
 class InSample(parts.PolicyLearner):
     """Algorithm 1 in three parts: how V is fitted, how the policy is extracted, how Q is fitted."""
 
-    value: parts.ValueFit = fields.part(GumbelFit)  # another method's: IQL's is `Expectile`
-    policy: parts.PolicyObjective = fields.part(parts.ForwardKL)
-    critic: parts.Critic = fields.part(TemporalDifference)
-    discount: Numeric = fields.discount()
-    tau: Numeric = fields.polyak_rate()
-    uniform_actions: int = fields.static(
-        0, fields.NOT_NEGATIVE, "Uniformly random actions that are added to V's loss, per action of the data."
+    value: parts.ValueFit = part(GumbelFit)  # another method's: IQL's is `Expectile`
+    policy: parts.PolicyObjective = part(parts.ForwardKL)
+    critic: parts.Critic = part(TemporalDifference)
+    discount: Numeric = discount_setting()
+    tau: Numeric = tau_setting()
+    uniform_actions: int = static(
+        0, NOT_NEGATIVE, "Uniformly random actions that are added to V's loss, per action of the data."
     )
-    action_noise: float = fields.static(
-        0.0, fields.NOT_NEGATIVE, "Standard deviation of the noise on the data's actions in V's loss."
+    action_noise: float = static(
+        0.0, NOT_NEGATIVE, "Standard deviation of the noise on the data's actions in V's loss."
     )
 
     def init(self, key: PRNGKey, observations: Array, actions: Array) -> LearnerState:
@@ -116,4 +118,4 @@ def smoothed(batch: AnyBatch, key: PRNGKey, uniform_actions: int, action_noise: 
     return jnp.tile(batch.observations, (1 + uniform_actions, 1)), jnp.concatenate([noisy, uniform])
 
 
-METHODS = {"xql": fields.Method(InSample, value=GumbelFit)}
+METHODS = {"xql": Method(InSample, value=GumbelFit)}

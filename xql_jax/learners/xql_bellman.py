@@ -13,11 +13,13 @@ from collections.abc import Sequence
 
 import jax.numpy as jnp
 
-from xql_jax.learners import fields, parts
+from xql_jax.learners import parts
+from xql_jax.learners.method import Method
 from xql_jax.learners.parts import LearnerState
 from xql_jax.learners.xql import InSample
 from xql_jax.losses.gumbel import gumbel_rescaled_loss, saturate
 from xql_jax.losses.regression import mse_loss
+from xql_jax.settings import ABOVE_ZERO, POSITIVE, part, traced
 from xql_jax.types import AnyBatch, Array, Metrics, Numeric, PRNGKey
 
 CLIP = 7.0  # of z; beyond it the loss continues as its tangent
@@ -38,12 +40,12 @@ class BellmanScale(parts.ValueFit):
     and beta grows with them. On data without errors V goes to the maximum.
     """
 
-    errors_share: Numeric = fields.traced(
-        1.0, fields.POSITIVE, "Beta as a multiple of the Gumbel scale of the Bellman errors."
+    errors_share: Numeric = traced(
+        1.0, POSITIVE, "Beta as a multiple of the Gumbel scale of the Bellman errors."
     )
-    beta_rate: Numeric = fields.traced(0.003, fields.ABOVE_ZERO, "Polyak rate of log beta, per update.")
-    initial_beta: Numeric = fields.traced(1.0, fields.POSITIVE, "Beta before the first update, reward units.")
-    least_beta: Numeric = fields.traced(0.001, fields.POSITIVE, "Beta is never below this, in reward units.")
+    beta_rate: Numeric = traced(0.003, ABOVE_ZERO, "Polyak rate of log beta, per update.")
+    initial_beta: Numeric = traced(1.0, POSITIVE, "Beta before the first update, reward units.")
+    least_beta: Numeric = traced(0.001, POSITIVE, "Beta is never below this, in reward units.")
 
     def init(self, key: PRNGKey, observations: Array) -> ScaledState:
         log_beta = jnp.log(jnp.asarray(self.initial_beta, jnp.float32))
@@ -69,7 +71,7 @@ class BellmanScale(parts.ValueFit):
 class XQLBellman(InSample):
     """Algorithm 1, and after it one step of beta towards the scale of the errors that Q learned from."""
 
-    value: BellmanScale = fields.part(BellmanScale)
+    value: BellmanScale = part(BellmanScale)
 
     def update(self, state: LearnerState, batch: AnyBatch, key: PRNGKey) -> tuple[LearnerState, Metrics]:
         after, info = super().update(state, batch, key)
@@ -78,4 +80,4 @@ class XQLBellman(InSample):
         return after.replace(value=self.value.follow_errors(after.value, qs, targets)), info
 
 
-METHODS = {"xql_bellman": fields.Method(XQLBellman, {"layer_norm": True})}
+METHODS = {"xql_bellman": Method(XQLBellman, {"layer_norm": True})}

@@ -13,11 +13,12 @@ from matplotlib.patheffects import Normal, Stroke
 
 from xql_jax.envs.mazes import Cell
 from xql_jax.learners.deterministic_dynamics import ValueIteration
-from xql_jax.learners.fields import Method, with_hyperparameters
+from xql_jax.learners.method import Method
 from xql_jax.learners.parts import ValueFit
 from xql_jax.paper.columns import Tables, long_table, unique, where
 from xql_jax.reports.run_pictures import mark_ends
 from xql_jax.reports.style import INK, WALL, styled
+from xql_jax.settings import with_values
 from xql_jax.theory.error_model import optimal_q
 from xql_jax.theory.gridworld import FIGURE_4, greedy_path, gridworld
 from xql_jax.theory.soft_mdp import value_iteration
@@ -39,7 +40,7 @@ def fit(learner: ValueIteration, batch: Batch, key: Array) -> Array:
     """Returns V at every state, f32[S], fitted by gradient descent to the data only."""
     state = learner.init(key, batch.observations, batch.actions)
     for rate, count in NUM_UPDATES:
-        stage = with_hyperparameters(learner, {"value_lr": rate})
+        stage = with_values(learner, {"value_lr": rate})
         state = jax.lax.fori_loop(0, count, lambda i, s, by=stage: by.update(s, batch, key)[0], state)
     return state.value(jnp.eye(batch.observations.shape[1]))
 

@@ -10,7 +10,6 @@ from ml_collections import ConfigDict
 from xql_jax.data.dataset import drawn_rows
 from xql_jax.data.replay import PriorData
 from xql_jax.errors import UserError
-from xql_jax.learners.fields import hyperparameters
 from xql_jax.learners.registry import learner_from_config, make_learner
 from xql_jax.logs.csv_rows import Row
 from xql_jax.reports.run_summary import summarize_finetuning
@@ -24,7 +23,7 @@ from xql_jax.runs.online import acting_schedule, check_room, host_population
 from xql_jax.runs.run import Summary, make_evaluator, run_resources, train_and_summarize
 from xql_jax.runs.run_data import RunData, data_folder, load_data
 from xql_jax.runs.run_settings import HORIZON, Finetune, settings_from
-from xql_jax.settings import settings_of
+from xql_jax.settings import settings_of, values_of
 from xql_jax.tasks import has_own_scores, name_in_dm_control
 from xql_jax.training.data_population import offline_population
 from xql_jax.training.loop import RowCallback
@@ -189,7 +188,7 @@ def _settings_of_source(settings: Finetune, source: SavedRun) -> Finetune:
         references = source.references
     file = choose_config(Finetune, source.algorithm, env_name=env_name, has_data=True)
     config = ConfigDict({**file.config, **source.whole_config, "batch_size": content["batch_size"]})
-    now = hyperparameters(source.learner)  # type: ignore[arg-type]  # a `Part`
+    now = values_of(source.learner)  # type: ignore[arg-type]  # a `Part`
     config.update({name: now[name] for name, _ in fields_given(content.get("ramp", ""))})
     known = settings_of(Finetune)
     decided = {

@@ -10,13 +10,12 @@ import numpy as np
 
 from xql_jax.data.dataset import Dataset
 from xql_jax.errors import UserError, needing
-from xql_jax.learners.fields import hyperparameters
 from xql_jax.learners.registry import FIRST_PHASES, LEADING, method_of
 from xql_jax.paths import located
 from xql_jax.rollout.scores import steps_in_words
 from xql_jax.runs.folder import RunFolder, run_label
 from xql_jax.runs.run_settings import FromData, Training
-from xql_jax.settings import as_typed
+from xql_jax.settings import as_typed, values_of
 from xql_jax.tasks import OWN, Task
 from xql_jax.training.members import Member, fields_given, make_members, parse_sweep
 from xql_jax.training.schedule import Ramp, parse_ramps
@@ -179,7 +178,7 @@ def log_beginning(job: Job, folder: RunFolder, dataset: Dataset, streamed: bool)
 def _warn_of_first_phases(job: Job) -> None:
     """Warns if the run, or its offline phase, ends before a first phase of learning does."""
     updates = job.settings.schedule.handover or job.settings.max_steps
-    base = hyperparameters(job.learner)
+    base = values_of(job.learner)
     for name in FIRST_PHASES:
         if name not in base:
             continue

@@ -21,7 +21,6 @@ from xql_jax.envs import Simulation, action_bounds
 from xql_jax.errors import Damaged, UserError
 from xql_jax.files import with_numbers
 from xql_jax.jax_settings import check_platforms, settings_of_jax
-from xql_jax.learners.fields import hyperparameters
 from xql_jax.learners.registry import learner_from_config, make_learner
 from xql_jax.logs.csv_rows import Row, parse_rows
 from xql_jax.paths import as_written, located
@@ -30,6 +29,7 @@ from xql_jax.rollout.acting import Act, deciding, deterministic_policy, finite_p
 from xql_jax.rollout.scores import steps_in_words
 from xql_jax.runs.folder import defining, kind_of, read_config, read_summary, settings_by_name
 from xql_jax.runs.run_settings import HORIZON
+from xql_jax.settings import values_of
 from xql_jax.tasks import References, Task, get_task, module_to_run, referenced
 from xql_jax.training.checkpoints import Checkpoints, Progress, TrainingFiles
 from xql_jax.training.members import Member, learners_of, make_members, parse_sweep, stacked
@@ -168,7 +168,7 @@ class SavedRun:
     @property
     def whole_config(self) -> Json:
         """Its config, with the defaults of hyperparameters that later versions have added."""
-        return {**hyperparameters(make_learner(self.algorithm)), **with_numbers(self.config)}
+        return {**values_of(make_learner(self.algorithm)), **with_numbers(self.config)}
 
     @functools.cached_property
     def learner(self) -> Learner:

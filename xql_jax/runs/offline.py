@@ -13,13 +13,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from xql_jax.data.sampling import Trajectories, fits_on_device
-from xql_jax.learners.fields import Part, hyperparameters
+from xql_jax.learners.method import Part
 from xql_jax.learners.registry import learner_from_config
 from xql_jax.runs.job import Job, log_beginning, make_job
 from xql_jax.runs.machine import prepare_acting
 from xql_jax.runs.run import Summary, make_evaluator, run_resources, train_and_summarize
 from xql_jax.runs.run_data import data_folder, load_data
 from xql_jax.runs.run_settings import Offline
+from xql_jax.settings import values_of
 from xql_jax.training.data_population import offline_population
 from xql_jax.training.loop import RowCallback
 from xql_jax.training.members import Member, learners_of
@@ -91,7 +92,7 @@ def watch_values(
     """
     least, most = min(0.0, float(rewards.min())), max(0.0, float(rewards.max()))
     discounts = [float(getattr(own, "discount", 1.0)) for own in learners_of(learner, members)]
-    is_xql = "beta" in hyperparameters(learner)
+    is_xql = "beta" in values_of(learner)
     hint = "it needs a larger beta, or use xql_bellman" if is_xql else "try lower learning rates"
     warned: set[str] = set()
 

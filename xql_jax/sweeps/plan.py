@@ -10,7 +10,6 @@ from xql_jax.data.dataset import SOURCE_PREFIXES
 from xql_jax.data.loading import cached_file, stamps
 from xql_jax.errors import UserError, nearest
 from xql_jax.files import as_json
-from xql_jax.learners.fields import traced_names
 from xql_jax.learners.registry import OFFLINE, ONLINE, make_learner, method_of
 from xql_jax.paths import located
 from xql_jax.runs.config_files import choose_config
@@ -28,7 +27,7 @@ from xql_jax.runs.run_settings import (
     hyperparameters_of,
     settings_from,
 )
-from xql_jax.settings import Setting, advice
+from xql_jax.settings import Setting, advice, settings_of
 from xql_jax.sweeps.sweep_settings import Sweep
 from xql_jax.tasks import References, Task, get_task, references_given
 from xql_jax.training.members import fields_given
@@ -207,10 +206,11 @@ def _variants(method: str, dataset: str, settings: Sweep) -> Iterator[tuple[str,
     a program, so they form the grid of a run. Fields that the method does not have are left out.
     """
     file = config_for(method, get_task(dataset.partition("=")[0]), settings.finetune)
-    traced = traced_names(make_learner(file.config.algorithm))
+    known = settings_of(make_learner(file.config.algorithm))
+    traced = {name for name, one in known.items() if one.traced}
     parts = fields_given(settings.sweep)
     grid = " ".join(f"{name}={values}" for name, values in parts if name in traced)
-    static = {*_fields_of(file)} - {*traced}
+    static = {*_fields_of(file)} - traced
     own = [[f"{name}={one}" for one in values.split(",")] for name, values in parts if name in static]
     for chosen in itertools.product(*own):
         yield ":".join((method, *chosen)), grid

@@ -21,7 +21,6 @@ from xql_jax.data.views import view_for
 from xql_jax.errors import UserError
 from xql_jax.files import as_json
 from xql_jax.jax_settings import settings_of_jax
-from xql_jax.learners.fields import hyperparameters, with_hyperparameters
 from xql_jax.learners.fitted_q_evaluation import FittedQEvaluation, root_mean_square, value_statistics
 from xql_jax.outputs import check_output, write_output
 from xql_jax.reports.run_summary import grouped
@@ -42,6 +41,8 @@ from xql_jax.settings import (
     WIDTHS,
     Checked,
     setting,
+    values_of,
+    with_values,
     within,
 )
 from xql_jax.tasks import module_to_run
@@ -149,7 +150,7 @@ def choose(settings: ChoiceSettings) -> Json:
         "transitions": dataset.size,
         "initial_states": len(starts),
         "evaluation": {
-            **hyperparameters(evaluation),
+            **values_of(evaluation),
             "max_steps": settings.max_steps,
             "batch_size": settings.batch_size,
             "seed": settings.seed,
@@ -168,7 +169,7 @@ def choose(settings: ChoiceSettings) -> Json:
 
 def _evaluation(settings: ChoiceSettings, saved: SavedRun) -> FittedQEvaluation:
     discounts = {
-        float(hyperparameters(learner).get("discount", USUAL_DISCOUNT))
+        float(values_of(learner).get("discount", USUAL_DISCOUNT))
         for learner in learners_of(saved.learner, saved.members)
     }
     if settings.discount is None and len(discounts) > 1:
@@ -189,7 +190,7 @@ def _evaluation(settings: ChoiceSettings, saved: SavedRun) -> FittedQEvaluation:
             f"--max_steps={settings.max_steps}: fewer than 1 / (tau * (1 - discount)) = {needed:,.0f}: "
             "rewards that are far away will not be known yet"
         )
-    return with_hyperparameters(FittedQEvaluation(saved.learner), values)
+    return with_values(FittedQEvaluation(saved.learner), values)
 
 
 def _dataset(settings: ChoiceSettings, saved: SavedRun) -> Dataset:

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from xql_jax.errors import UserError
-from xql_jax.learners import fields
-from xql_jax.learners.fields import check_value, with_hyperparameters
+from xql_jax.learners.method import Part
+from xql_jax.settings import with_values
 from xql_jax.settings import advice, settings_of
 from xql_jax.types import Array, Json, Learner, Metrics, PRNGKey, State
 
@@ -101,7 +101,7 @@ def fields_given(text: str) -> list[tuple[str, str]]:
 
 
 def numbers_given(
-    text: str, learner: fields.Part, flag: str, verb: str, separator: str
+    text: str, learner: Part, flag: str, verb: str, separator: str
 ) -> Iterator[tuple[str, list[float], str]]:
     """Parses the flag's text, such as 'beta=0.6,1,2': yields each field, its numbers, and their text."""
     seen, known = set(), {name: one for name, one in settings_of(learner).items() if one.traced}
@@ -119,12 +119,12 @@ def numbers_given(
         except ValueError:
             raise UserError(f"{flag} wants FIELD=NUMBER{separator}NUMBER..., not {given!r}") from None
         for number in numbers:
-            check_value(learner, f"{flag}: {name}", name, number)
+            known[name].checked(f"{flag}: {name}", number)
         seen.add(name)
         yield name, numbers, given
 
 
-def parse_sweep(text: str, learner: fields.Part) -> dict[str, list[float]]:
+def parse_sweep(text: str, learner: Part) -> dict[str, list[float]]:
     """Parses 'beta=0.6,1,2 tau=0.005,0.01' into a grid."""
     grid = {}
     for name, numbers, given in numbers_given(text, learner, "--sweep", "vary", ","):
@@ -143,7 +143,7 @@ def make_members(seeds: Sequence[int], grid: Mapping[str, Sequence[float]]) -> l
 
 def learners_of(learner: Any, members: Sequence[Member]) -> list[Any]:
     """Returns one learner per member, with that member's hyperparameters; leaves are arrays f32[]."""
-    learners = (with_hyperparameters(learner, member.hyperparameters) for member in members)
+    learners = (with_values(learner, member.hyperparameters) for member in members)
     return [jax.tree.map(jnp.asarray, member) for member in learners]
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from jax.sharding import Sharding
 
 from xql_jax.jax_settings import settings_of_jax
-from xql_jax.learners.fields import hyperparameters
+from xql_jax.settings import values_of
 from xql_jax.pytrees import select_leaves
 from xql_jax.rollout.acting import Act, deterministic_policy, finite_policy
 from xql_jax.training.checkpoints import Progress
@@ -259,7 +259,7 @@ class Population(Program):
 
 
 def can_clip(learner: Any, members: Sequence[Member], ramps: Sequence[Ramp]) -> bool:
-    usual = hyperparameters(learner).get(GRADIENT_LIMIT, np.inf)
+    usual = values_of(learner).get(GRADIENT_LIMIT, np.inf)
     limits = [member.hyperparameters.get(GRADIENT_LIMIT, usual) for member in members]
     return bool(np.isfinite(limits).any()) or any(ramp.name == GRADIENT_LIMIT for ramp in ramps)
 

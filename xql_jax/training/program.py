@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec
 
-from xql_jax.learners.fields import traced_names, with_hyperparameters
+from xql_jax.settings import settings_of, with_values
 from xql_jax.training.groups import AXIS, DEVICES, Group
 from xql_jax.training.members import MemberState, Sums
 from xql_jax.training.schedule import Ramp, ramped
@@ -163,8 +163,8 @@ def run_updates(
 
 def without_clipping(learner: Any) -> Any:
     """Returns the learner without a limit, as a constant: the compiler leaves out the gradient's norm."""
-    has_limit = GRADIENT_LIMIT in traced_names(learner)
-    return with_hyperparameters(learner, {GRADIENT_LIMIT: np.inf}) if has_limit else learner
+    has_limit = GRADIENT_LIMIT in settings_of(learner)
+    return with_values(learner, {GRADIENT_LIMIT: np.inf}) if has_limit else learner
 
 
 @jax.jit

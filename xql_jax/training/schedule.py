@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from xql_jax.errors import UserError
-from xql_jax.learners.fields import Part, with_hyperparameters
+from xql_jax.learners.method import Part
+from xql_jax.settings import with_values
 from xql_jax.training.checkpoints import KEPT
 from xql_jax.training.members import fields_given, numbers_given
 from xql_jax.types import ONE_STEP, Array, Horizon, Learner, Numeric
@@ -78,7 +79,7 @@ def ramped(learner: Learner, ramps: Sequence[Ramp], step: int | Array, count: in
     values: dict[str, Numeric] = {ramp.name: ramp.at(step) for ramp in ramps}
     if count:
         values = {name: jnp.full(count, value, jnp.float32) for name, value in values.items()}
-    return with_hyperparameters(learner, values)  # type: ignore[type-var]
+    return with_values(learner, values)  # type: ignore[type-var]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""A learner's fields, which are settings; the base class of learners and parts; and methods."""
+"""Methods: how a name's learner is made; the base class of learners and parts; settings that many have."""
 
 from collections.abc import Callable, Mapping
 from typing import Generic, Self, TypeVar
@@ -6,33 +6,22 @@ from typing import Generic, Self, TypeVar
 import flax.struct
 
 from xql_jax.pytrees import Distinct
-from xql_jax.settings import ABOVE_ZERO as ABOVE_ZERO
-from xql_jax.settings import AT_LEAST_ONE as AT_LEAST_ONE
-from xql_jax.settings import BELOW_ONE as BELOW_ONE
-from xql_jax.settings import EITHER as EITHER
-from xql_jax.settings import NOT_NEGATIVE as NOT_NEGATIVE
-from xql_jax.settings import OPEN_UNIT_INTERVAL as OPEN_UNIT_INTERVAL
-from xql_jax.settings import POSITIVE as POSITIVE
-from xql_jax.settings import POSITIVE_OR_OFF as POSITIVE_OR_OFF
-from xql_jax.settings import UNIT_INTERVAL as UNIT_INTERVAL
-from xql_jax.settings import Checked, parts_of, settings_of, with_values
-from xql_jax.settings import Domain as Domain
-from xql_jax.settings import choice as choice
-from xql_jax.settings import declared as declared
-from xql_jax.settings import internal as internal
-from xql_jax.settings import part as part
-from xql_jax.settings import static as static
-from xql_jax.settings import traced as traced
-from xql_jax.settings import values_of as values_of
-from xql_jax.settings import widths as widths
+from xql_jax.settings import (
+    ABOVE_ZERO,
+    NOT_NEGATIVE,
+    POSITIVE,
+    UNIT_INTERVAL,
+    Checked,
+    parts_of,
+    traced,
+    with_values,
+)
 
 P = TypeVar("P", bound="Part")
-# The names that these functions had here.
-hyperparameters, with_hyperparameters = values_of, with_values
 
 
 class Part(Checked, Distinct, flax.struct.PyTreeNode):
-    """Base class of learners and parts: subclasses are frozen pytree dataclasses that check their fields."""
+    """Base class of learners and parts: frozen pytree dataclasses, which check their settings."""
 
     def scheduled(self, steps: float) -> Self:
         """Returns a copy in which the learning rates that decay fall to 0 over this many updates."""
@@ -40,14 +29,11 @@ class Part(Checked, Distinct, flax.struct.PyTreeNode):
         return self.replace(**changes)
 
 
-# Fields that learners of several families declare.
-
-
-def discount() -> float:
+def discount_setting() -> float:
     return traced(0.99, UNIT_INTERVAL, "Discount of rewards, per step.", theirs="gamma")
 
 
-def polyak_rate() -> float:
+def tau_setting() -> float:
     return traced(
         0.005,
         ABOVE_ZERO,
@@ -56,12 +42,12 @@ def polyak_rate() -> float:
     )
 
 
-def learning_rate(default: float, of: str) -> float:
+def rate_setting(default: float, of: str) -> float:
     """Declares the learning rate of Adam; `of` says what it trains."""
     return traced(default, POSITIVE, f"Learning rate of {of}.", theirs="lr learning_rate")
 
 
-def awr_temperature() -> float:
+def temperature_setting() -> float:
     return traced(
         3.0,
         NOT_NEGATIVE,
@@ -71,16 +57,6 @@ def awr_temperature() -> float:
     )
 
 
-def traced_names(learner: Part) -> list[str]:
-    """Returns the names of the hyperparameters that a sweep may vary."""
-    return [name for name, one in settings_of(learner).items() if one.traced]
-
-
-def check_value(learner: Part, where: str, name: str, value: object) -> None:
-    """Raises UserError, which names `where`, if the learner's hyperparameter cannot have the value."""
-    settings_of(learner)[name].checked(where, value)
-
-
 class Method(Generic[P]):
     """Makes a learner from hyperparameters by their flat names: `OFFLINE["xql"](beta=0.6, loss="plain")`.
 
@@ -88,7 +64,7 @@ class Method(Generic[P]):
 
     Args:
         defaults: the hyperparameters with another default than in the parts' classes.
-        settings: those of `FinetuningSettings` with another default than there. A suite's values for the
+        settings: the settings of a run with another default than a run's own. A suite's values for the
             method are rows of the files in configs/.
     """
 
