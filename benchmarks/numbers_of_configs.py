@@ -72,7 +72,7 @@ def collect_configs(case, shop):
 def config_of(kind, method, task):
     try:
         from xql_jax.runs.config_files import choose_config
-        from xql_jax.runs.run_settings import Finetune, Offline, Online
+        from xql_jax.runs.kinds import Finetune, Offline, Online
     except ImportError:  # a checkout of 1.0
         return config_of_1_0(kind, method, task)
     kinds = {"finetune": Finetune, "online": Online, "small": Online}

@@ -25,7 +25,7 @@ import xql_jax
 from xql_jax.data.loading import load_dataset
 from xql_jax.data.views import discounted_returns
 from xql_jax.runs.config_files import choose_config
-from xql_jax.runs.run_settings import Offline
+from xql_jax.runs.kinds import Offline
 from xql_jax.tasks import get_task
 
 SCALES = (0.01, 0.1, 1.0, 10.0, 100.0)

@@ -35,7 +35,7 @@ def main(settings: CompileSettings) -> int:
 def print_costs(report: dict[str, Any]) -> None:
     used, each, taken = report["devices_used"], report["members_per_device"], report["bytes"]
     print(
-        f"{report['algorithm']}: {report['members']} member(s), batches of {report['batch_size']}, "
+        f"{report['method']}: {report['members']} member(s), batches of {report['batch_size']}, "
         f"{report['transitions']:,} transitions of {report['sizes'][0]} and {report['sizes'][1]} numbers\n"
         f"  for {report['topology']}: {used} of {report['devices']} device(s), {report['device_kind']}, "
         f"at most {each} member(s) each\n"

@@ -8,7 +8,7 @@ Examples:
   xql-train-finetune --online='beta=0.2:0.1 awr_temperature=10' --exploration_noise=0.1
 
 Training has two phases. Before the hand-over, a step is an update; after it, a step is a step of the
-environment, and there are --max_steps of these. A run writes to SAVE_DIR/ENV/ALGORITHM/RUN/. `--resume` goes
+environment, and there are --max_steps of these. A run writes to SAVE_DIR/TASK/METHOD/RUN/. `--resume` goes
 on with a run that was stopped in either phase.
 """
 
@@ -16,7 +16,7 @@ from absl import flags
 
 from xql_jax.commands import command_line, messages
 from xql_jax.runs.finetuning import finetune_job, run_finetuning
-from xql_jax.runs.run_settings import Finetune
+from xql_jax.runs.kinds import Finetune
 
 
 def main(settings: Finetune) -> int:

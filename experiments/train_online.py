@@ -8,15 +8,15 @@ Examples:
 
 In the last example, environments are part of the compiled program, see docs/compiled.md.
 
-A run writes to SAVE_DIR/ENV/ALGORITHM/RUN/. `--resume` goes on with a run that was stopped. It restores the
+A run writes to SAVE_DIR/TASK/METHOD/RUN/. `--resume` goes on with a run that was stopped. It restores the
 networks, optimisers and replay buffer. Episodes begin anew, except in compiled simulators, where they go on.
 """
 
 from absl import flags
 
 from xql_jax.commands import command_line, messages
+from xql_jax.runs.kinds import Online
 from xql_jax.runs.online import online_job, run_online
-from xql_jax.runs.run_settings import Online
 
 
 def main(settings: Online) -> int:

@@ -216,7 +216,8 @@ def test_a_system_without_posix_signals():
 MADE = """
 from jax._src import xla_bridge
 from xql_jax.runs.config_files import choose_config
-from xql_jax.runs.run_settings import Finetune, Online, settings_from
+from xql_jax.runs.kinds import Finetune, Online
+from xql_jax.runs.resolving import settings_from
 from xql_jax.runs.finetuning import finetune_job
 from xql_jax.runs.online import online_job
 for settings, job, task in (

@@ -110,7 +110,7 @@ def test_a_worker_of_a_sweep_begins_in_the_sweeps_folder(place, monkeypatch):
     monkeypatch.setattr("xql_jax.sweeps.executors.train_run", train)
     monkeypatch.setattr("xql_jax.sweeps.executors.check_method", lambda *given: None)
     os.chdir("/")
-    settings = type("Settings", (), {"config": type("Config", (), {"algorithm": "xql"})})()
+    settings = type("Settings", (), {"method": "xql"})()
     assert re.match("enough", work(settings, str(place)).failure)
     assert began == [place / "runs"]
 

@@ -28,17 +28,11 @@ from xql_jax.errors import NO_HOME, UNGUARDED, UserError
 from xql_jax.paths import located, paths_from_here
 from xql_jax.policy import Policy, load_policy
 from xql_jax.runs.config_files import check_method, choose_config
-from xql_jax.runs.kinds import train_run
+from xql_jax.runs.groups import DEFAULT_ENV_NAME, ConfigFile, Training
+from xql_jax.runs.kinds import Finetune, Offline, Online
 from xql_jax.runs.load import load_run
-from xql_jax.runs.run_settings import (
-    DEFAULT_ENV_NAME,
-    ConfigFile,
-    Finetune,
-    Offline,
-    Online,
-    Training,
-    settings_from,
-)
+from xql_jax.runs.resolving import settings_from
+from xql_jax.runs.train import train_run
 from xql_jax.settings import settings_of
 from xql_jax.tasks import get_task
 from xql_jax.training.progress import print_lines
@@ -80,7 +74,7 @@ def train(
         method: such as xql, iql or xql+reverse_kl. None: the method of `config`, or xql.
         config: the file with the hyperparameters, by its path or its name (`kitchen`), or the ConfigDict that
             its get_config returns. None: the file for the task's suite.
-        save_dir: the folder under which the run is written, as SAVE_DIR/ENV/METHOD/RUN. None: a temporary
+        save_dir: the folder under which the run is written, as SAVE_DIR/TASK/METHOD/RUN. None: a temporary
             folder, which is deleted with the policy.
         resume: whether to go on with a run of these settings under `save_dir`. A finished run is only loaded.
         progress: whether to show a bar, on a terminal or in a notebook, and to print scores, speed and time
@@ -241,8 +235,8 @@ def _settings(
         method = of_run if of_run in kind.methods else None
     if isinstance(config, ConfigDict):
         if method:
-            raise UserError(f"method={method!r}: the config is one for {config.algorithm}: leave out one")
-        check_method(config.algorithm, kind)
+            raise UserError(f"method={method!r}: the config is one for {config.method}: leave out one")
+        check_method(config.method, kind)
         file = ConfigFile(None, config, config)
     else:
         file = choose_config(

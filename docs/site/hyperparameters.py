@@ -16,10 +16,9 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from xql_jax.learners.method import Method
-from xql_jax.settings import declared, values_of
 from xql_jax.learners.registry import OFFLINE, ONLINE, make_learner, method_named, method_of
-from xql_jax.runs.run_settings import OF_OFFLINE, OF_ONLINE, Offline, Online
-from xql_jax.settings import settings_of
+from xql_jax.runs.kinds import OF_OFFLINE, OF_ONLINE, Offline, Online
+from xql_jax.settings import declared, settings_of, values_of
 from xql_jax.tasks import SUITES, TASKS
 
 ROOT = Path(__file__).resolve().parents[2]

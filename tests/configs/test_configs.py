@@ -1,15 +1,15 @@
-"""Every config file for every algorithm, and their numbers against the paper's Tables 4, 5 and 6."""
+"""Every config file for every method, and their numbers against the paper's Tables 4, 5 and 6."""
 
 import csv
 import runpy
 from pathlib import Path
 
 import pytest
-from ml_collections import ConfigDict
 
-from xql_jax.learners.registry import OFFLINE, ONLINE, learner_from_config, make_learner
+from xql_jax.learners.registry import OFFLINE, ONLINE, make_learner
 from xql_jax.runs.config_files import choose_config, config_of, file_for_suite
-from xql_jax.runs.run_settings import OF_OFFLINE, Offline, Online, settings_from
+from xql_jax.runs.kinds import OF_OFFLINE, Offline, Online
+from xql_jax.runs.resolving import settings_from
 from xql_jax.settings import values_of
 from xql_jax.tasks import SUITES, get_task
 from xql_jax.training.schedule import parse_ramps
@@ -23,8 +23,8 @@ def get_config(name, *text):
     return runpy.run_path(str(ROOT / "configs" / f"{name}_config.py"))["get_config"](*text)
 
 
-def online(algorithm, task="cartpole-swingup", network="paper"):
-    file = choose_config(Online, algorithm, env_name=task, network=network)
+def online(method, task="cartpole-swingup", network="paper"):
+    file = choose_config(Online, method, env_name=task, network=network)
     return settings_from(Online, file, {"env_name": task, "network": network})
 
 
@@ -43,23 +43,22 @@ def test_there_is_a_file_for_every_suite():
         assert file_for_suite(config.suite) == file_for_suite(suite)
 
 
-@pytest.mark.parametrize("algorithm", sorted(OFFLINE))
+@pytest.mark.parametrize("method", sorted(OFFLINE))
 @pytest.mark.parametrize("tag", ["", "finetune"])
 @pytest.mark.parametrize("name", sorted(FILES))
-def test_every_file_gives_every_algorithm(name, tag, algorithm):
-    config = get_config(name, f"{algorithm}@{tag}")
-    known = values_of(make_learner(algorithm))
-    assert set(config) == {*known, *OF_OFFLINE, "algorithm", "suite"}
+def test_every_file_gives_every_method(name, tag, method):
+    config = get_config(name, f"{method}@{tag}")
+    known = values_of(make_learner(method))
+    assert set(config) == {*known, *OF_OFFLINE, "method", "suite"}
     with pytest.raises(AttributeError):
         config.betta = 1.0
-    hyperparameters_alone = {name: config[name] for name in (*known, "algorithm")}
-    learner = learner_from_config(ConfigDict(hyperparameters_alone), max_steps=500)
+    learner = make_learner(method, {name: config[name] for name in known}).scheduled(500)
     for field, value in values_of(learner).items():
         assert config[field] == (pytest.approx(value) if isinstance(value, float) else value), field
     changes = parse_ramps(config.online, learner, 10, {})  # raises for a field that it lacks
     cloning = "xql", "xql_bellman", "mxql", "iql", "bc"
     changing = {"pointmaze": ("xql", "iql") if tag else (), "kitchen": cloning, "mujoco": cloning}
-    assert bool(changes) == (algorithm in changing.get(name, ()))
+    assert bool(changes) == (method in changing.get(name, ()))
 
 
 def test_a_layer_wins_over_those_before_it():
@@ -122,11 +121,11 @@ def test_table_4(row):
     assert values.batch_size == int(row["batch_size_tuned"])
 
 
-@pytest.mark.parametrize("algorithm", ONLINE)
-def test_table_5_and_small_networks_for_a_laptop(algorithm):
-    column = "SAC" if "sac" in algorithm else "TD3"
+@pytest.mark.parametrize("method", ONLINE)
+def test_table_5_and_small_networks_for_a_laptop(method):
+    column = "SAC" if "sac" in method else "TD3"
     rows = {row["parameter"]: row[column] for row in table(5)}
-    settings, small = online(algorithm), online(algorithm, network="small")
+    settings, small = online(method), online(method, network="small")
     config = settings.config
     assert settings.batch_size == int(rows["Batch Size"])
     assert config.actor_lr == config.critic_lr == float(rows["Learning Rate"])
@@ -134,21 +133,21 @@ def test_table_5_and_small_networks_for_a_laptop(algorithm):
     printed = tuple(map(int, rows["Actor and Critic Arch"].split(",")))
     assert set(widths_of(config).values()) == {printed}
     assert settings.buffer_size == int(rows["Buffer Size"].replace(",", ""))
-    assert (config.num_critics == 1) == algorithm.endswith("_dq")
+    assert (config.num_critics == 1) == method.endswith("_dq")
     if column == "TD3":
         assert config.target_noise == float(rows["Target Noise"])
         assert f"{config.exploration_noise:g}, 0.05 (Hopper)" == rows["Actor Noise"]
-        assert online(algorithm, "hopper-hop").config.exploration_noise == 0.05
+        assert online(method, "hopper-hop").config.exploration_noise == 0.05
     assert (small.batch_size, small.warmup_steps) == (256, 1_000)
     assert set(widths_of(small.config).values()) == {(256, 256)}
 
 
 @pytest.mark.parametrize(
-    ("algorithm", "column"), [("xsac", "X-SAC"), ("xtd3", "X-TD3"), ("xtd3_dq", "X-TD3-DQ")]
+    ("method", "column"), [("xsac", "X-SAC"), ("xtd3", "X-TD3"), ("xtd3_dq", "X-TD3-DQ")]
 )
-def test_table_6(algorithm, column):
+def test_table_6(method, column):
     assert len(table(6)) == 4
     for row in table(6):
-        config = online(algorithm, row["task"].lower().replace(" ", "-")).config
+        config = online(method, row["task"].lower().replace(" ", "-")).config
         assert config.beta == float(row[column])
         assert (config.clip, config.clip_rule) == (8.0, "both")  # Appendix D.6, and their online code

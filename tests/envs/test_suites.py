@@ -14,9 +14,10 @@ import pytest
 from xql_jax.envs import Simulation, action_bounds, describe_environment, environment_maker
 from xql_jax.envs.simulated import SimulatedEnv
 from xql_jax.runs.config_files import choose_config
-from xql_jax.runs.kinds import train_run
+from xql_jax.runs.kinds import Offline
 from xql_jax.runs.load import load_run
-from xql_jax.runs.run_settings import Offline, settings_from
+from xql_jax.runs.resolving import settings_from
+from xql_jax.runs.train import train_run
 from xql_jax.suites import DataFolder, Suite
 from xql_jax.suites.online import PLAYGROUND
 from xql_jax.tasks import LISTED_TASKS, SUITES, TASKS, Task, get_task

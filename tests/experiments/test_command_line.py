@@ -7,7 +7,7 @@ from main_runs import ROOT
 from xql_jax.commands import command_line
 from xql_jax.errors import UserError
 from xql_jax.runs import config_files
-from xql_jax.runs.run_settings import Finetune, Offline, Online
+from xql_jax.runs.kinds import Finetune, Offline, Online
 from xql_jax.settings import Setting, settings_of, within
 from xql_jax.sweeps.sweep_settings import Sweep
 from xql_jax.tools.choose import ChoiceSettings
@@ -91,7 +91,7 @@ def test_a_config_file_is_read_once_whatever_is_before_its_colon(read, tmp_path,
     own = "from pathlib import Path\n\nwith Path('reads').open('a') as file:\n    file.write('x')\n"
     (tmp_path / "own_config.py").write_text(own + (ROOT / "configs" / "own_config.py").read_text())
     settings = read("--config=own_config.py:iql", "--dataset=data.npz", "--expectile=0.8")
-    assert (settings.config.algorithm, settings.config.expectile) == ("iql", 0.8)
+    assert (settings.method, settings.config.expectile) == ("iql", 0.8)
     assert (tmp_path / "reads").read_text() == "x"
     with monkeypatch.context() as windows:
         windows.setattr("os.path.splitdrive", lambda path: (path[:2], path[2:]))

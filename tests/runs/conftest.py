@@ -4,7 +4,7 @@ import pytest
 from blank_pictures import blank_pictures  # noqa: F401
 from tiny_runs import SIX, offline_settings, write_dataset
 
-from xql_jax.runs.kinds import train_run as run_offline
+from xql_jax.runs.train import train_run as run_offline
 
 
 @pytest.fixture(scope="session")

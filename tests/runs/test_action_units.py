@@ -20,11 +20,11 @@ from xql_jax.errors import UserError
 from xql_jax.policy import load_policy
 from xql_jax.rollout.evaluation import episode_seed
 from xql_jax.runs.finetuning import finetune_job, finetuning_data
-from xql_jax.runs.kinds import train_run as run_finetuning
-from xql_jax.runs.kinds import train_run as run_offline
-from xql_jax.runs.kinds import train_run as run_online
+from xql_jax.runs.kinds import Finetune, Offline
 from xql_jax.runs.load import load_run
-from xql_jax.runs.run_settings import Finetune, Offline
+from xql_jax.runs.train import train_run as run_finetuning
+from xql_jax.runs.train import train_run as run_offline
+from xql_jax.runs.train import train_run as run_online
 from xql_jax.tasks import get_task
 from xql_jax.tools.choose import ChoiceSettings, choose
 from xql_jax.tools.collect import CollectionSettings, collect

@@ -17,8 +17,8 @@ from tiny_runs import (
 
 from xql_jax.errors import EnvironmentFailure
 from xql_jax.rollout.evaluation import Evaluator
-from xql_jax.runs.kinds import train_run as run_offline
 from xql_jax.runs.load import load_run
+from xql_jax.runs.train import train_run as run_offline
 from xql_jax.training.loop import TrainingLoop
 from xql_jax.training.signals import StopSignals
 

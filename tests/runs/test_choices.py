@@ -11,8 +11,8 @@ import xql_jax
 from xql_jax.data.arrays import from_arrays
 from xql_jax.errors import UserError
 from xql_jax.files import as_json
-from xql_jax.runs.kinds import train_run
 from xql_jax.runs.load import load_run
+from xql_jax.runs.train import train_run
 from xql_jax.tools import choose as tool
 from xql_jax.tools.choose import STATISTICS, ChoiceSettings, agreement_of, best_first, by_setting
 

@@ -24,9 +24,9 @@ from xql_jax.runs import run_data
 from xql_jax.runs.config_files import config_of
 from xql_jax.runs.finetuning import finetune_job, finetuning_data
 from xql_jax.runs.job import request
-from xql_jax.runs.kinds import train_run as run_finetuning
-from xql_jax.runs.kinds import train_run as run_offline
 from xql_jax.runs.load import load_run
+from xql_jax.runs.train import train_run as run_finetuning
+from xql_jax.runs.train import train_run as run_offline
 from xql_jax.types import Batch
 
 pytestmark = pytest.mark.slow

@@ -20,9 +20,9 @@ from tiny_runs import (
 import xql_jax
 from xql_jax.errors import UserError
 from xql_jax.runs.finetuning import finetune_job
-from xql_jax.runs.kinds import train_run
 from xql_jax.runs.load import load_run
 from xql_jax.runs.offline import offline_job
+from xql_jax.runs.train import train_run
 from xql_jax.settings import values_of
 from xql_jax.tools.choose import ChoiceSettings, choose
 from xql_jax.tools.collect import CollectionSettings, collect

@@ -27,10 +27,10 @@ from tiny_runs import (
 from xql_jax.errors import UserError
 from xql_jax.jax_settings import GOOGLE, SETTINGS, settings_of_jax
 from xql_jax.policy import load_policy
-from xql_jax.runs.kinds import train_run as run_finetuning
-from xql_jax.runs.kinds import train_run as run_offline
-from xql_jax.runs.kinds import train_run as run_online
-from xql_jax.runs.run_settings import Offline
+from xql_jax.runs.kinds import Offline
+from xql_jax.runs.train import train_run as run_finetuning
+from xql_jax.runs.train import train_run as run_offline
+from xql_jax.runs.train import train_run as run_online
 from xql_jax.tools.export import export_policy, read_artifact
 
 PCI = [file.read_text().strip() for file in Path("/sys/bus/pci/devices").glob("*/vendor")]

@@ -18,8 +18,8 @@ from tiny_runs import (
 )
 
 from xql_jax.errors import UserError
-from xql_jax.runs.kinds import train_run
 from xql_jax.runs.load import load_run
+from xql_jax.runs.train import train_run
 from xql_jax.training.loop import TrainingLoop
 from xql_jax.training.signals import StopSignals
 

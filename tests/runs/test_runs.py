@@ -19,8 +19,8 @@ from tiny_runs import (
 
 from xql_jax.errors import UserError
 from xql_jax.rollout.evaluation import Evaluator
-from xql_jax.runs.kinds import train_run as run_offline
 from xql_jax.runs.load import load_run
+from xql_jax.runs.train import train_run as run_offline
 from xql_jax.training.population import Population
 
 O, A = 4, 2

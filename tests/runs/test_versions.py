@@ -24,9 +24,9 @@ from xql_jax.data.policy_files import read_policy
 from xql_jax.errors import UserError
 from xql_jax.files import read_record, write_record
 from xql_jax.policy import load_policy
-from xql_jax.runs.kinds import train_run
+from xql_jax.runs.kinds import Offline
 from xql_jax.runs.load import load_run
-from xql_jax.runs.run_settings import Offline
+from xql_jax.runs.train import train_run
 from xql_jax.tools.evaluate import EvaluationSettings, evaluate
 from xql_jax.tools.export import export_policy
 from xql_jax.tools.list_runs import list_runs

@@ -10,15 +10,10 @@ from main_runs import contents, write_dataset  # noqa: F401
 
 from xql_jax.runs.config_files import config_of
 from xql_jax.runs.finetuning import OF_THE_CHECKPOINT
+from xql_jax.runs.groups import ConfigFile
+from xql_jax.runs.kinds import METHOD_SETTINGS, Finetune, Offline, Online
 from xql_jax.runs.load import load_run
-from xql_jax.runs.run_settings import (
-    METHOD_SETTINGS,
-    ConfigFile,
-    Finetune,
-    Offline,
-    Online,
-    settings_from,
-)
+from xql_jax.runs.resolving import settings_from
 from xql_jax.training import population
 from xql_jax.training.signals import StopSignals
 

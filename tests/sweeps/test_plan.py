@@ -50,7 +50,7 @@ def test_online_methods_have_their_own_configs(tmp_path):
     tasks, methods = ("cartpole-swingup", "cheetah-run"), ("xsac:network=small", "xtd3_dq")
     changes = {"methods": methods, "datasets": tasks, "sweep": "beta=1,2", "max_steps": 100_000}
     planned = make_plan(sweep_settings(tmp_path, **changes))
-    assert [(cell.settings.config.algorithm, cell.settings.env_name, cell.members) for cell in planned] == [
+    assert [(cell.settings.method, cell.settings.env_name, cell.members) for cell in planned] == [
         (method, task, 4) for task in tasks for method in ("xsac", "xtd3_dq")
     ]
     assert planned[0].identity["config"]["actor_hidden_dims"] == [256, 256]  # the paper's is 1024

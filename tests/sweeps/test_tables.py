@@ -11,7 +11,7 @@ from xql_jax.commands import sweeping
 from xql_jax.data.loading import cached_file
 from xql_jax.reports.printed_tables import read_paper_table
 from xql_jax.runs import machine
-from xql_jax.runs.kinds import train_run
+from xql_jax.runs.train import train_run
 from xql_jax.sweeps import tables
 from xql_jax.sweeps.plan import make_plan
 from xql_jax.sweeps.tables import of_table

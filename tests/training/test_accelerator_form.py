@@ -9,9 +9,9 @@ from training_runs import make_data, snapshot
 from xql_jax.data.dataset import Dataset
 from xql_jax.data.views import view_for
 from xql_jax.learners.few_kernels import SideBySide, as_kept
-from xql_jax.settings import values_of, with_values
 from xql_jax.learners.parts import CriticState, ValueFit, in_few_kernels
 from xql_jax.learners.registry import OFFLINE, make_learner
+from xql_jax.settings import values_of, with_values
 from xql_jax.training.data_population import offline_population
 from xql_jax.training.members import make_members
 from xql_jax.training.program import without_clipping

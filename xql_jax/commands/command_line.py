@@ -3,7 +3,7 @@
 absl parses argv once. Which hyperparameters there are depends on the method, so `config_typed` reads its
 name, and that of the config file, from argv first. `--config.NAME` is another form of `--NAME`. The way of
 --beta=0.5: `define_flags` makes its flag of the declaration in the learner, whose domain checks the value,
-and `settings_from` of `runs/run_settings.py` sets it in the settings' config.
+and `settings_from` of `runs/resolving.py` sets it in the settings' config.
 
 A user's mistake ends the program with exit code 2 and one line on stderr, without a traceback.
 """
@@ -23,7 +23,8 @@ from xql_jax.errors import NO_HOME, UserError
 from xql_jax.learners.registry import unknown_setting
 from xql_jax.paths import as_written, paths_from_here
 from xql_jax.runs.config_files import choose_config
-from xql_jax.runs.run_settings import METHOD, ConfigFile, Training, hyperparameters_of, settings_from
+from xql_jax.runs.groups import ConfigFile, Training
+from xql_jax.runs.resolving import METHOD, hyperparameters_of, settings_from
 from xql_jax.settings import Command, Setting, settings_of
 from xql_jax.tasks import own_attribute
 from xql_jax.training.progress import print_lines
@@ -123,7 +124,7 @@ def parse(argv: Sequence[str], kind: type[Any]) -> tuple[list[str], ConfigFile |
         define_training(kind)
     if issubclass(kind, Training) and not {"--help", "--helpfull", "--version"} & {*typed}:
         file = config_typed(kind, typed[1:])
-        of_method = hyperparameters_of(file.config.algorithm)
+        of_method = hyperparameters_of(file.config.method)
         define_flags({name: one for name, one in of_method.items() if name not in known})
         known = {**known, **of_method, "method": METHOD}
     try:
@@ -131,7 +132,7 @@ def parse(argv: Sequence[str], kind: type[Any]) -> tuple[list[str], ConfigFile |
     except SystemExit:  # absl ends with 1 after --help
         sys.exit(0)
     except flags.UnrecognizedFlagError as error:
-        method = file.config.algorithm if file else ""
+        method = file.config.method if file else ""
         raise UserError(f"--{unknown_setting(error.flagname, known, method)}") from None
     except flags.IllegalFlagValueError as error:  # of those that are true or false
         given = str(error).removeprefix("flag ").partition(": ")[0]
@@ -147,7 +148,7 @@ def parse(argv: Sequence[str], kind: type[Any]) -> tuple[list[str], ConfigFile |
 def settings_of_flags(kind: type[S], arguments: Sequence[str], file: ConfigFile | None) -> S:
     """Makes settings of a kind from the flags, and from the arguments that are no flags."""
     known = settings_of(kind)
-    names = {**known, **(hyperparameters_of(file.config.algorithm) if file else {})}
+    names = {**known, **(hyperparameters_of(file.config.method) if file else {})}
     present = [name for name in names if name in FLAGS and FLAGS[name].present]
     given: dict[str, Any] = {name: FLAGS[name].value for name in present}
     if given.get("method"):  # of a tool

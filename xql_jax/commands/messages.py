@@ -11,9 +11,9 @@ from xql_jax.paths import as_written, located
 from xql_jax.reports.run_summary import ranked
 from xql_jax.rollout.scores import shown
 from xql_jax.runs.config_files import config_of
+from xql_jax.runs.groups import Training
 from xql_jax.runs.job import Job, request
 from xql_jax.runs.run import Summary
-from xql_jax.runs.run_settings import Training
 from xql_jax.settings import as_typed, settings_of, values_of
 
 LOG = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ def print_settings(job: Job) -> int:
     print(f"{request(settings)}; nothing is trained: the settings, as --NAME=VALUE (where it is from)")
     origins = [name for name in ("method", "config") if flags.FLAGS[name].present]
     origin = "run of --checkpoint" if job.source else "flag" if origins else "default"
-    print(f"--method={settings.config.algorithm} ({origin}): The method, and after a plus its policy.")
+    print(f"--method={settings.method} ({origin}): The method, and after a plus its policy.")
     if not job.source:
         origin = "flag" if "config" in origins else "chosen by the method and the task"
         print(f"--config={_path(settings)} ({origin}): The file of hyperparameters.")
@@ -51,7 +51,7 @@ def print_beginning(job: Job) -> None:
 
 def sources_of(job: Job) -> dict[str, str]:
     """Returns where the value of each setting and hyperparameter is from: the last layer that changed it."""
-    settings, file, method = job.settings, job.settings.config_file, job.settings.config.algorithm
+    settings, file, method = job.settings, job.settings.config_file, job.settings.method
     recipe, known = method_named(method_of(method)), settings_of(type(settings))
     found = dict.fromkeys([*known, *settings.config], "default")
     found |= {name: "method" for name in (*recipe.defaults, *recipe.settings) if name in found}

@@ -20,13 +20,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from xql_jax.learners.method import Part, temperature_setting
-from xql_jax.settings import AT_LEAST_ONE, EITHER, NOT_NEGATIVE, part, static, traced
 from xql_jax.learners import parts
 from xql_jax.learners.actor_critic import at_each, chosen
+from xql_jax.learners.method import Part, temperature_setting
 from xql_jax.learners.parts import CriticState, Estimates, LearnerState, NetworkState, S
 from xql_jax.learners.td3_bc import normalized_mean
 from xql_jax.networks.flow import Velocity, integrate
+from xql_jax.settings import AT_LEAST_ONE, EITHER, NOT_NEGATIVE, part, static, traced
 from xql_jax.types import AnyBatch, Array, Metrics, Numeric, Params, PRNGKey
 
 

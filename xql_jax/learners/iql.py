@@ -4,11 +4,11 @@ Hyperparameters: Kostrikov et al. 2021, Appendix B, as in ikostrikov/implicit_q_
 Differs: that code adds up the squared errors of the two Q; here they are averaged.
 """
 
-from xql_jax.learners.method import Method
-from xql_jax.settings import OPEN_UNIT_INTERVAL, traced
 from xql_jax.learners import parts
+from xql_jax.learners.method import Method
 from xql_jax.learners.xql import InSample
 from xql_jax.losses.regression import expectile_loss
+from xql_jax.settings import OPEN_UNIT_INTERVAL, traced
 from xql_jax.types import Array, Numeric
 
 

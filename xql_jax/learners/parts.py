@@ -10,12 +10,22 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from xql_jax.learners.method import Part, rate_setting, temperature_setting
-from xql_jax.settings import AT_LEAST_ONE, BELOW_ONE, EITHER, POSITIVE_OR_OFF, internal, part, static, traced, widths
 from xql_jax.learners.few_kernels import BETA_1, BETA_2, EPSILON, FusedAdam, SideBySide, retyped
+from xql_jax.learners.method import Part, rate_setting, temperature_setting
 from xql_jax.losses.regression import advantage_weight, mse_loss, td_target
 from xql_jax.networks.mlp import GaussianPolicy, Initializer, Value, iql_init
 from xql_jax.pytrees import Distinct
+from xql_jax.settings import (
+    AT_LEAST_ONE,
+    BELOW_ONE,
+    EITHER,
+    POSITIVE_OR_OFF,
+    internal,
+    part,
+    static,
+    traced,
+    widths,
+)
 from xql_jax.types import AnyBatch, Array, Batch, ChunkBatch, Metrics, Numeric, Params, PRNGKey, Windows
 
 ADAM = optax.scale_by_adam(BETA_1, BETA_2, EPSILON)  # the rate stays outside, so that it can be traced
@@ -209,9 +219,7 @@ class Gaussian(Part):
     """IQL's head: the mean is a tanh, the standard deviation does not depend on the state."""
 
     actor_hidden_dims: tuple[int, ...] = policy_widths(256, 256)
-    dropout_rate: float = static(
-        0.0, BELOW_ONE, "Dropout of the policy's hidden layers in training."
-    )
+    dropout_rate: float = static(0.0, BELOW_ONE, "Dropout of the policy's hidden layers in training.")
     policy_network: Callable[..., nn.Module] = internal(GaussianPolicy)
 
     def network(self, action_dim: int) -> nn.Module:

@@ -21,11 +21,11 @@ import math
 import jax
 import jax.numpy as jnp
 
-from xql_jax.learners.method import Method
-from xql_jax.settings import POSITIVE, traced
 from xql_jax.learners import parts
+from xql_jax.learners.method import Method
 from xql_jax.learners.xql import InSample
 from xql_jax.losses.regression import pinball_loss, td_target
+from xql_jax.settings import POSITIVE, traced
 from xql_jax.types import AnyBatch, Array, Metrics, Numeric, PRNGKey
 
 W = 0.5772156649  # Euler's constant, the mean of a Gumbel variable of scale 1

@@ -11,8 +11,7 @@ from typing import Any
 
 from xql_jax.errors import UserError, nearest
 from xql_jax.learners.method import Method, Part
-from xql_jax.settings import values_of, with_values
-from xql_jax.settings import Setting, advice, called, settings_of
+from xql_jax.settings import Setting, advice, called, settings_of, values_of, with_values
 
 
 class Modules(Mapping[str, Any]):
@@ -134,15 +133,6 @@ def make_learner(name: str, config: Mapping[str, Any] | None = None) -> Any:
     known = values_of(learner)
     defaults = {name: value for name, value in made.defaults.items() if name in known}
     return with_values(learner, {**defaults, **(config or {})})
-
-
-def learner_from_config(config: Mapping[str, Any], max_steps: float) -> Any:
-    """Builds the learner, whose decaying learning rates reach 0 at `max_steps`; UserError for a bad field."""
-    learner, method = make_learner(config["algorithm"]), config["algorithm"]
-    values = {name: value for name, value in config.items() if name != "algorithm"}
-    if missing := [name for name in settings_of(learner) if name not in values]:
-        raise UserError(f"the config has no {missing[0]}, a field of {method}")
-    return with_values(learner, values).scheduled(max_steps)
 
 
 @functools.cache

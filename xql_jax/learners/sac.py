@@ -10,13 +10,13 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from xql_jax.learners.method import Method, rate_setting
-from xql_jax.settings import EITHER, POSITIVE, part, static, traced
 from xql_jax.learners import parts
 from xql_jax.learners.actor_critic import Delayed, every, fit_multiplier
+from xql_jax.learners.method import Method, rate_setting
 from xql_jax.learners.parts import LearnerState, NetworkState, QFunction
 from xql_jax.learners.xql import GumbelFit
 from xql_jax.networks.policies import TanhGaussianPolicy, sac_init
+from xql_jax.settings import EITHER, POSITIVE, part, static, traced
 from xql_jax.types import Array, Batch, Metrics, Numeric, PRNGKey
 
 
@@ -41,9 +41,7 @@ class MaximumEntropy(parts.PolicyPart):
 
     actor_lr: Numeric = rate_setting(1e-4, "the policy")
     actor_hidden_dims: tuple[int, ...] = parts.policy_widths(1024, 1024)
-    entropy_coef_lr: Numeric = traced(
-        1e-4, POSITIVE, "Learning rate of the entropy coefficient."
-    )
+    entropy_coef_lr: Numeric = traced(1e-4, POSITIVE, "Learning rate of the entropy coefficient.")
     initial_entropy_coef: Numeric = traced(
         0.1, POSITIVE, "Entropy coefficient at the start, reward units per nat.", theirs="alpha"
     )

@@ -15,14 +15,14 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from xql_jax.learners.method import Method, rate_setting
-from xql_jax.settings import NOT_NEGATIVE, choice, internal, part, traced
 from xql_jax.learners import parts
 from xql_jax.learners.actor_critic import Delayed, every
+from xql_jax.learners.method import Method, rate_setting
 from xql_jax.learners.parts import CriticState, LearnerState, NetworkState
 from xql_jax.learners.xql import GumbelRegression
 from xql_jax.networks.mlp import Initializer
 from xql_jax.networks.policies import DeterministicPolicy, sac_init, td3_init
+from xql_jax.settings import NOT_NEGATIVE, choice, internal, part, traced
 from xql_jax.types import AnyBatch, Array, Metrics, Numeric, Params, PRNGKey
 
 

@@ -2,7 +2,7 @@
 
 A file's `get_config(text)` returns the config of `METHOD[+POLICY][@TAG...]`: xql@antmaze-umaze-v0@tuned. Tags
 are the task, and what is done: `finetune`, `tuned` (Table 4), `small` (networks for a laptop). A config is
-flat: `algorithm` and `suite` say what it is for, and all else are hyperparameters and the settings of a run
+flat: `method` and `suite` say what it is for, and all else are hyperparameters and the settings of a run
 that are declared by `by_config`, by name. Its values come in layers, of which later ones win: the fields' own
 defaults, the method's (`Method`), the file's rows, its rows for the tags. After these come what the user
 gives, and --sweep.
@@ -29,18 +29,9 @@ from xql_jax.learners.registry import (
     method_of,
 )
 from xql_jax.paths import located
-from xql_jax.runs.run_settings import (
-    DEFAULT_ENV_NAME,
-    METHOD_SETTINGS,
-    OF_OFFLINE,
-    OF_ONLINE,
-    ConfigFile,
-    Finetune,
-    Offline,
-    Online,
-    Training,
-    with_every_width,
-)
+from xql_jax.runs.groups import DEFAULT_ENV_NAME, ConfigFile, Training
+from xql_jax.runs.kinds import METHOD_SETTINGS, OF_OFFLINE, OF_ONLINE, Finetune, Offline, Online
+from xql_jax.runs.resolving import with_every_width
 from xql_jax.settings import values_of
 from xql_jax.tasks import OWN, SUITES, Task, get_task, name_in_dm_control, own_attribute
 
@@ -71,7 +62,7 @@ def config_of(
         own_attribute(method, "--method")  # imports it: a user named it, not a file of a run
     recipe, of_runs = method_named(method), OF_ONLINE if method in ONLINE else OF_OFFLINE
     values = {one: setting.default for one, setting in of_runs.items()} | values_of(make_learner(name))
-    config = ConfigDict({"algorithm": name, "suite": suite, **values}).lock()
+    config = ConfigDict({"method": name, "suite": suite, **values}).lock()
     config.update(recipe.settings)
     given = [one for start, one in (when or {}).items() if any(tag.startswith(start) for tag in tags)]
     for who, row in [pair for table in (rows, *given) for pair in table.items()]:
@@ -153,8 +144,8 @@ def config_in(file: Path, method: str | None = None, *tags: str) -> ConfigDict:
         raise UserError(f"--config: {file} does not load: {type(error).__name__}: {message}") from error
     if not isinstance(config, ConfigDict) or "suite" not in config:
         raise UserError(f"--config={file}: gives no config: make it as the files in configs/ do")
-    if method and config.algorithm != method:
-        raise UserError(f"--config={file}: gives a config of {config.algorithm}: leave out {method}")
+    if method and config.method != method:
+        raise UserError(f"--config={file}: gives a config of {config.method}: leave out {method}")
     return config
 
 
@@ -202,7 +193,7 @@ def choose_config(
     else:
         found = find_config(drive + file)
     untuned = config_in(found, chosen, *tags)
-    check_method(untuned.algorithm, kind)
+    check_method(untuned.method, kind)
     if task and not is_online:
         check_suite(untuned, task)
     if tuned and not tags[0]:

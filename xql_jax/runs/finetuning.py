@@ -10,19 +10,21 @@ from ml_collections import ConfigDict
 from xql_jax.data.dataset import drawn_rows
 from xql_jax.data.replay import PriorData
 from xql_jax.errors import UserError
-from xql_jax.learners.registry import learner_from_config, make_learner
+from xql_jax.learners.registry import make_learner
 from xql_jax.logs.csv_rows import Row
 from xql_jax.reports.run_summary import summarize_finetuning
 from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.runs.config_files import choose_config
+from xql_jax.runs.groups import HORIZON
 from xql_jax.runs.job import Job, log_beginning, make_job
+from xql_jax.runs.kinds import Finetune
 from xql_jax.runs.load import SavedRun, load_run
 from xql_jax.runs.machine import prepare_acting
 from xql_jax.runs.offline import watch_values
 from xql_jax.runs.online import acting_schedule, check_room, host_population
+from xql_jax.runs.resolving import settings_from
 from xql_jax.runs.run import Summary, make_evaluator, run_resources, train_and_summarize
 from xql_jax.runs.run_data import RunData, data_folder, load_data
-from xql_jax.runs.run_settings import HORIZON, Finetune, settings_from
 from xql_jax.settings import settings_of, values_of
 from xql_jax.tasks import has_own_scores, name_in_dm_control
 from xql_jax.training.data_population import offline_population
@@ -45,11 +47,13 @@ def finetune_job(settings: Finetune) -> Job:
     source = _source(settings)
     settings = (_settings_of_source(settings, source) if source else settings).resolved()
     identity = {"checkpoint": {"run": source.run_id, "step": source.step}} if source else {}
-    learner = learner_from_config(settings.config, settings.num_pretraining_steps or math.inf)
+    learner = make_learner(settings.method, settings.config).scheduled(
+        settings.num_pretraining_steps or math.inf
+    )
     job = make_job(settings, learner, settings.online, "--online", **identity)
     if job.learner.batch_type not in (Batch, CalibratedBatch):
         raise UserError(
-            f"{settings.config.algorithm} cannot be fine-tuned: a replay buffer has single transitions, and "
+            f"{settings.method} cannot be fine-tuned: a replay buffer has single transitions, and "
             f"it learns from {job.learner.batch_type.__name__}"
         )
     if settings.task and settings.task.suite.is_compiled:
@@ -157,7 +161,7 @@ def _source(settings: Finetune) -> SavedRun | None:
     source = load_run(settings.checkpoint, member=settings.member, env_name=settings.env_name)
     make_learner(source.algorithm)  # UserError for a user's own method, unless they named or imported it
     changeable = settings_of(Finetune).keys() - OF_THE_CHECKPOINT
-    if settings.config.algorithm == source.algorithm:
+    if settings.method == source.algorithm:
         changeable.add("method")
     if unfit := sorted(settings.given - changeable):
         remedy = "what may change is given by --online"

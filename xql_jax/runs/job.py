@@ -14,7 +14,7 @@ from xql_jax.learners.registry import FIRST_PHASES, LEADING, method_of
 from xql_jax.paths import located
 from xql_jax.rollout.scores import steps_in_words
 from xql_jax.runs.folder import RunFolder, run_label
-from xql_jax.runs.run_settings import FromData, Training
+from xql_jax.runs.groups import FromData, Training
 from xql_jax.settings import as_typed, values_of
 from xql_jax.tasks import OWN, Task
 from xql_jax.training.members import Member, fields_given, make_members, parse_sweep
@@ -91,11 +91,11 @@ def _check_horizon(settings: Training, learner: Any, varied: Collection[str]) ->
     flag = "--action_chunk" if horizon.is_chunk else "--n_step"
     if learner.batch_type is not Batch:
         raise UserError(
-            f"{flag}={horizon.steps}: {settings.config.algorithm} cannot learn over several steps: choose a "
+            f"{flag}={horizon.steps}: {settings.method} cannot learn over several steps: choose a "
             "method that learns from single transitions, such as xql, iql, td3_bc or bc"
         )
     if "discount" in varied and isinstance(settings, FromData):
-        method = f"{settings.config.algorithm}:{flag[2:]}={horizon.steps}"
+        method = f"{settings.method}:{flag[2:]}={horizon.steps}"
         raise UserError(
             f"discount: {flag} sums the data's rewards by one value: a run for each is trained by xql-sweep "
             f"--methods={method}:discount=VALUE,{method}:discount=VALUE"
@@ -106,7 +106,7 @@ def request(settings: Training) -> str:
     """Returns a line that describes the training that is asked for."""
     seeds = settings.seeds
     numbers = f"seeds {seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else f"seed {seeds[0]}"
-    return f"{settings.config.algorithm}: {_all_steps(settings)}, {numbers}"
+    return f"{settings.method}: {_all_steps(settings)}, {numbers}"
 
 
 def _all_steps(settings: Training) -> str:
@@ -119,7 +119,7 @@ def folder_of(
     """Returns the run's folder, whose name is derived from its identity.
 
     Args:
-        name: ENV in SAVE_DIR/ENV/ALGORITHM/RUN.
+        name: TASK in SAVE_DIR/TASK/METHOD/RUN.
         task: scored as the run scores it.
         sizes: the lengths of an observation and of an action.
         about: further entries of config.json, on which no number depends.
@@ -137,7 +137,7 @@ def folder_of(
     return RunFolder(
         located(settings.save_dir),
         name,
-        settings.config.algorithm,
+        settings.method,
         settings.seeds,
         job.members,
         identity,
@@ -167,7 +167,7 @@ def log_beginning(job: Job, folder: RunFolder, dataset: Dataset, streamed: bool)
     where = "in the host's memory, streamed in blocks" if streamed else "on the device"
     LOG.info(f"{folder.env_name}: {dataset.size:,} transitions from {dataset.source}")
     LOG.info(
-        f"{settings.config.algorithm}: {len(job.members)} member(s), {_all_steps(settings)}, "
+        f"{settings.method}: {len(job.members)} member(s), {_all_steps(settings)}, "
         f"data {where}; files in {folder.path}"
     )
     if not job.source:  # else the phase began in another run
@@ -196,7 +196,7 @@ def _warn_of_a_guessed_beta(job: Job) -> None:
     suite = settings.task.suite if settings.task else OWN
     ramped = (name for name, _ in fields_given(job.identity.get("ramp", "")))
     is_chosen = {"beta", "config"} & {*settings.given, *job.members[0].hyperparameters, *ramped}
-    if method_of(config.algorithm) != "xql" or is_chosen:
+    if method_of(settings.method) != "xql" or is_chosen:
         return
     if (steps := settings.horizon.steps) > 1:
         LOG.warning(

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-from ml_collections import ConfigDict
 
 from xql_jax.data.dataset import SOURCE_PREFIXES, Dataset
 from xql_jax.data.preprocessing import Preprocessing
@@ -21,14 +20,14 @@ from xql_jax.envs import Simulation, action_bounds
 from xql_jax.errors import Damaged, UserError
 from xql_jax.files import with_numbers
 from xql_jax.jax_settings import check_platforms, settings_of_jax
-from xql_jax.learners.registry import learner_from_config, make_learner
+from xql_jax.learners.registry import make_learner
 from xql_jax.logs.csv_rows import Row, parse_rows
 from xql_jax.paths import as_written, located
 from xql_jax.reports.run_summary import ONLINE_TRAINING
 from xql_jax.rollout.acting import Act, deciding, deterministic_policy, finite_policy, open_loop
 from xql_jax.rollout.scores import steps_in_words
 from xql_jax.runs.folder import defining, kind_of, read_config, read_summary, settings_by_name
-from xql_jax.runs.run_settings import HORIZON
+from xql_jax.runs.groups import HORIZON
 from xql_jax.settings import values_of
 from xql_jax.tasks import References, Task, get_task, module_to_run, referenced
 from xql_jax.training.checkpoints import Checkpoints, Progress, TrainingFiles
@@ -167,8 +166,9 @@ class SavedRun:
 
     @property
     def whole_config(self) -> Json:
-        """Its config, with the defaults of hyperparameters that later versions have added."""
-        return {**values_of(make_learner(self.algorithm)), **with_numbers(self.config)}
+        """Its hyperparameters, with the defaults of those that later versions have added."""
+        own = {name: value for name, value in with_numbers(self.config).items() if name != "algorithm"}
+        return {**values_of(make_learner(self.algorithm)), **own}
 
     @functools.cached_property
     def learner(self) -> Learner:
@@ -187,7 +187,8 @@ class SavedRun:
         """The learner of its config."""
         check_platforms()
         try:
-            return learner_from_config(ConfigDict(self.whole_config), self.content["max_steps"])
+            learner = make_learner(self.algorithm, self.whole_config)
+            return learner.scheduled(self.content["max_steps"])
         except UserError as error:
             if ":" in self.algorithm:  # a user's own method, which may not be imported
                 raise

@@ -44,7 +44,7 @@ def commit() -> str | None:
     return None
 
 
-def surroundings(task: Task | None = None, simulation: Simulation = OURS, algorithm: str = "") -> Json:
+def surroundings(task: Task | None = None, simulation: Simulation = OURS, method: str = "") -> Json:
     """Returns what config.json records of program, environment and machine at each start of a run."""
     machine = {  # what affects XLA's programs
         "device": jax.devices()[0].device_kind,
@@ -54,7 +54,7 @@ def surroundings(task: Task | None = None, simulation: Simulation = OURS, algori
         **{name: os.environ.get(name, "") for name in ("XLA_FLAGS", "NVIDIA_TF32_OVERRIDE")},
     }
     used = versions() | (describe_environment(task, simulation)["versions"] if task else {})
-    used |= _method_source(algorithm)
+    used |= _method_source(method)
     return {"versions": used, "machine": machine, "commit": commit(), "code": code_digest()}
 
 
@@ -74,9 +74,9 @@ def other_code(content: Json, task: Task | None) -> str:
     return differences([content, *content["resumed"]][-1], now)
 
 
-def _method_source(algorithm: str) -> dict[str, str]:
+def _method_source(method: str) -> dict[str, str]:
     """Returns the digest of the sources of a user's method, MODULE:NAME, by its module's name."""
-    module, colon, _ = algorithm.partition(":")
+    module, colon, _ = method.partition(":")
     root = module.partition(".")[0]
     return {root: sources_digest(root)} if colon else {}
 

@@ -14,12 +14,12 @@ import numpy as np
 
 from xql_jax.data.sampling import Trajectories, fits_on_device
 from xql_jax.learners.method import Part
-from xql_jax.learners.registry import learner_from_config
+from xql_jax.learners.registry import make_learner
 from xql_jax.runs.job import Job, log_beginning, make_job
+from xql_jax.runs.kinds import Offline
 from xql_jax.runs.machine import prepare_acting
 from xql_jax.runs.run import Summary, make_evaluator, run_resources, train_and_summarize
 from xql_jax.runs.run_data import data_folder, load_data
-from xql_jax.runs.run_settings import Offline
 from xql_jax.settings import values_of
 from xql_jax.training.data_population import offline_population
 from xql_jax.training.loop import RowCallback
@@ -33,7 +33,9 @@ LOG = logging.getLogger(__name__)
 def offline_job(settings: Offline) -> Job:
     """Returns the run's job; raises UserError for mistakes in the settings."""
     settings = settings.resolved()
-    return make_job(settings, learner_from_config(settings.config, settings.max_steps), settings.ramp)
+    return make_job(
+        settings, make_learner(settings.method, settings.config).scheduled(settings.max_steps), settings.ramp
+    )
 
 
 def run_offline(job: Job, stop: StopSignals | None = None, callbacks: Sequence[RowCallback] = ()) -> Summary:

@@ -14,14 +14,14 @@ from xql_jax.envs import action_bounds, environment_maker
 from xql_jax.envs.compiled import compiled_environment
 from xql_jax.envs.vector import Patience
 from xql_jax.errors import UserError
-from xql_jax.learners.registry import learner_from_config
+from xql_jax.learners.registry import make_learner
 from xql_jax.logs.csv_rows import Row
 from xql_jax.runs.folder import RunFolder
 from xql_jax.runs.job import Job, folder_of, make_job
+from xql_jax.runs.kinds import Finetune, Online
 from xql_jax.runs.machine import prepare_acting
 from xql_jax.runs.run import Summary, make_evaluator, run_resources, train_and_summarize
 from xql_jax.runs.run_data import scored
-from xql_jax.runs.run_settings import Finetune, Online
 from xql_jax.training.compiled_population import CompiledPopulation
 from xql_jax.training.host_population import HostPopulation
 from xql_jax.training.loop import RowCallback
@@ -49,7 +49,7 @@ def online_job(settings: Online) -> Job:
         for flag in (flag for flag, is_given in refused.items() if is_given):
             raise UserError(f"{flag} is not for {task.name}, which is part of the compiled program")
         schedule = dataclasses.replace(schedule, round_steps=schedule.num_environments)
-    learner = learner_from_config(settings.config, settings.max_steps)
+    learner = make_learner(settings.method, settings.config).scheduled(settings.max_steps)
     job = make_job(settings, learner, round_steps=schedule.round_steps)
     return job._replace(acting=schedule)
 
@@ -71,7 +71,7 @@ def run_online(job: Job, stop: StopSignals | None = None, callbacks: Sequence[Ro
         preprocessing = Preprocessing(action_bounds=action_bounds(task), action_chunk=settings.action_chunk)
         preprocessing.save(folder.files.preprocessing, folder.run_id)
         LOG.info(
-            f"{task.name}, {settings.config.algorithm}: {len(job.members)} member(s), "
+            f"{task.name}, {settings.method}: {len(job.members)} member(s), "
             f"{settings.max_steps:,} steps; files in {folder.path}"
         )
         if task.suite.is_compiled:

@@ -21,8 +21,8 @@ from xql_jax.rollout.acting import prepared
 from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.rollout.scores import steps_in_words
 from xql_jax.runs.folder import RunFolder
+from xql_jax.runs.groups import EVALUATION_SEED, FromData, Training
 from xql_jax.runs.job import Job, log_settings
-from xql_jax.runs.run_settings import EVALUATION_SEED, FromData, Training
 from xql_jax.tasks import Task
 from xql_jax.training.loop import RowCallback, TrainingLoop
 from xql_jax.training.population import Population
@@ -142,7 +142,7 @@ def _save_learning_curve(job: Job, rows: Sequence[Row], task: Task, folder: Path
     from xql_jax.reports.run_pictures import plot_learning_curve  # matplotlib takes a second
 
     settings, picture = job.settings, folder / "learning_curve.png"
-    title = f"{settings.config.algorithm} on {task.name}"
+    title = f"{settings.method} on {task.name}"
     quantity = "normalised score" if task.is_normalised else "return"
     with writing(picture):
         plot_learning_curve(rows, title, picture, f"{settings.unit}s", settings.schedule.handover, quantity)
@@ -164,7 +164,7 @@ def _save_maze_picture(
     paths = evaluator.run(prepared(population.policy(), preprocessing), record_paths=True).paths
     assert paths is not None  # they were asked for
     picture = folder / "maze.png"
-    title = f"{settings.config.algorithm} on {settings.task.name}, {job.members[0]}"
+    title = f"{settings.method} on {settings.task.name}, {job.members[0]}"
     with writing(picture):
         plot_maze(maze, values, paths[0], title, picture)
 
@@ -177,7 +177,7 @@ def _results_of(job: Job, loop: TrainingLoop, rows: Sequence[Row]) -> Json:
     updates = progress.step * len(job.members)
     return {
         "status": "finished" if loop.finished else "interrupted",
-        "algorithm": settings.config.algorithm,
+        "algorithm": settings.method,
         "step": progress.step,
         "results": summarize(rows),
         "diverged": [

@@ -19,9 +19,9 @@ from typing import Any
 from xql_jax.errors import Busy, UserError, needing
 from xql_jax.paths import located, paths_from_here
 from xql_jax.runs.config_files import check_method
-from xql_jax.runs.kinds import train_run
+from xql_jax.runs.groups import Acting, Training
 from xql_jax.runs.machine import prepare_acting
-from xql_jax.runs.run_settings import Acting, Training
+from xql_jax.runs.train import train_run
 from xql_jax.sweeps.plan import ABSENT, BEGUN, Cell, refreshed
 from xql_jax.sweeps.sweep_settings import Sweep
 from xql_jax.tasks import SUITES
@@ -88,7 +88,7 @@ def work(settings: Training, folder: str = ".", stop: StopSignals | None = None)
     try:
         os.chdir(located(folder))
         with paths_from_here():
-            check_method(settings.config.algorithm, type(settings))  # imports a user's own
+            check_method(settings.method, type(settings))  # imports a user's own
             if isinstance(settings, Acting):
                 prepare_acting()
             while not (stop and stop.received):

@@ -14,19 +14,11 @@ from xql_jax.learners.registry import OFFLINE, ONLINE, make_learner, method_of
 from xql_jax.paths import located
 from xql_jax.runs.config_files import choose_config
 from xql_jax.runs.folder import digests_of
-from xql_jax.runs.kinds import data_run_folder, job_of
+from xql_jax.runs.groups import ConfigFile, FromData, Training
+from xql_jax.runs.kinds import METHOD_SETTINGS, Finetune, Offline, Online
 from xql_jax.runs.load import SavedRun, all_runs
-from xql_jax.runs.run_settings import (
-    METHOD_SETTINGS,
-    ConfigFile,
-    Finetune,
-    FromData,
-    Offline,
-    Online,
-    Training,
-    hyperparameters_of,
-    settings_from,
-)
+from xql_jax.runs.resolving import hyperparameters_of, settings_from
+from xql_jax.runs.train import data_run_folder, job_of
 from xql_jax.settings import Setting, advice, settings_of
 from xql_jax.sweeps.sweep_settings import Sweep
 from xql_jax.tasks import References, Task, get_task, references_given
@@ -128,34 +120,29 @@ def check_methods(methods: Sequence[str], known: Collection[str] = (*OFFLINE, *O
             raise UserError(f"--methods: unknown method {name!r}; nearest known: {nearest(name, known)}")
 
 
-def kind_for(method: str, finetune: bool) -> type[Training]:
+def kind_for(typed: str, finetune: bool) -> type[Training]:
     """Returns the kind of training of METHOD[:FIELD=VALUE...]."""
-    if method_of(method.split(":")[0]) in ONLINE:
+    if method_of(typed.split(":")[0]) in ONLINE:
         return Online
     return Finetune if finetune else Offline
 
 
-def config_for(method: str, task: Task, finetune: bool, network: str = "paper") -> ConfigFile:
-    """Returns the method's config for the task."""
-    name = re.split(FIELD_SEPARATOR, method)[0]
-    algorithm, tuned = ("xql", True) if name == TUNED else (name, False)
-    return choose_config(
-        kind_for(algorithm, finetune), algorithm, env_name=task.name, network=network, tuned=tuned
-    )
+def config_for(typed: str, task: Task, finetune: bool, network: str = "paper") -> ConfigFile:
+    """Returns the config of METHOD[:FIELD=VALUE...] for the task."""
+    name = re.split(FIELD_SEPARATOR, typed)[0]
+    method, tuned = ("xql", True) if name == TUNED else (name, False)
+    return choose_config(kind_for(method, finetune), method, env_name=task.name, network=network, tuned=tuned)
 
 
-def run_settings(dataset: str, method: str, grid: str, seeds: range, settings: Sweep) -> Training:
+def run_settings(dataset: str, typed: str, grid: str, seeds: range, settings: Sweep) -> Training:
     """Returns the settings of one run of the sweep."""
     name, _, file = dataset.partition("=")
-    algorithm, *fields = re.split(FIELD_SEPARATOR, method)
+    method, *fields = re.split(FIELD_SEPARATOR, typed)
     task, given = get_task(name), {field.partition("=")[0]: field.partition("=")[2] for field in fields}
     if len(given) < len(fields):
-        raise UserError(f"--methods={method}: gives a field twice: give it once")
-    network = given.pop("network", "paper") if algorithm in ONLINE else "paper"
-    chosen, kind = (
-        config_for(method, task, settings.finetune, network),
-        kind_for(algorithm, settings.finetune),
-    )
+        raise UserError(f"--methods={typed}: gives a field twice: give it once")
+    network = given.pop("network", "paper") if method in ONLINE else "paper"
+    chosen, kind = config_for(typed, task, settings.finetune, network), kind_for(typed, settings.finetune)
     same = ("max_steps", "checkpoint_interval", "save_dir", "tqdm", "wandb", "wandb_project", "wandb_group")
     shared: Json = {one: getattr(settings, one) for one in same}
     shared |= {"sweep": grid, "env_name": name, "resume": True}
@@ -168,10 +155,10 @@ def run_settings(dataset: str, method: str, grid: str, seeds: range, settings: S
     }
     if kind is Online:
         if file:
-            raise UserError(f"--datasets={dataset}: {algorithm} learns online, from no file")
+            raise UserError(f"--datasets={dataset}: {method} learns online, from no file")
         shared |= {"network": network}
     else:
-        shared |= {"dataset": (file,) if file else (), "tuned": algorithm == TUNED}
+        shared |= {"dataset": (file,) if file else (), "tuned": method == TUNED}
     if kind is Finetune and settings.num_pretraining_steps is not None:
         shared |= {"num_pretraining_steps": settings.num_pretraining_steps}
     try:
@@ -196,7 +183,7 @@ def _check_swept(settings: Sweep, datasets: Sequence[str], methods: Sequence[str
 def _fields_of(file: ConfigFile) -> dict[str, Setting]:
     """Returns what METHOD:FIELD=VALUE may set: what a config file may choose."""
     settings = {name: one for name, one in METHOD_SETTINGS.items() if name in file.config}
-    return settings | hyperparameters_of(file.config.algorithm)
+    return settings | hyperparameters_of(file.config.method)
 
 
 def _variants(method: str, dataset: str, settings: Sweep) -> Iterator[tuple[str, str]]:
@@ -206,7 +193,7 @@ def _variants(method: str, dataset: str, settings: Sweep) -> Iterator[tuple[str,
     a program, so they form the grid of a run. Fields that the method does not have are left out.
     """
     file = config_for(method, get_task(dataset.partition("=")[0]), settings.finetune)
-    known = settings_of(make_learner(file.config.algorithm))
+    known = settings_of(make_learner(file.config.method))
     traced = {name for name, one in known.items() if one.traced}
     parts = fields_given(settings.sweep)
     grid = " ".join(f"{name}={values}" for name, values in parts if name in traced)

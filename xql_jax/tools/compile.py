@@ -26,9 +26,9 @@ from xql_jax.envs import environment_maker
 from xql_jax.errors import UserError, needing
 from xql_jax.jax_settings import check_matmul_precision, settings_of_jax
 from xql_jax.runs.job import Job
+from xql_jax.runs.kinds import Offline
 from xql_jax.runs.offline import offline_job
 from xql_jax.runs.run_data import load_data
-from xql_jax.runs.run_settings import Offline
 from xql_jax.settings import (
     ANY,
     EITHER,
@@ -186,7 +186,7 @@ def compile_run(settings: CompileSettings) -> Json:
         fitting = f"{rows:,} transitions and {members} member(s) do not fit into the memory of {kind}"
         raise UserError(f"{fitting}: {error}") from None
     report = {
-        "algorithm": job.settings.config.algorithm,
+        "method": job.settings.method,
         "env_name": job.settings.env_name,
         "topology": settings.topology or "this machine",
         "device_kind": kind,

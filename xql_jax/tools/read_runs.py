@@ -12,8 +12,8 @@ from xql_jax.paths import as_written, located
 from xql_jax.reports.method_scores import LARGEST_DRAWN, FoundRuns, LeftOut, RunFacts, RunMember, as_text
 from xql_jax.reports.run_summary import FINE_TUNING, OFFLINE_TRAINING, ONLINE_TRAINING, grouped
 from xql_jax.runs.folder import LOCK, digests_of
+from xql_jax.runs.kinds import Finetune, Offline, Online
 from xql_jax.runs.load import SavedRun, load_run, run_folders
-from xql_jax.runs.run_settings import Finetune, Offline, Online
 from xql_jax.settings import settings_of
 from xql_jax.tasks import LISTED_TASKS
 from xql_jax.types import Json

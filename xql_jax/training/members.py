@@ -12,8 +12,7 @@ import numpy as np
 
 from xql_jax.errors import UserError
 from xql_jax.learners.method import Part
-from xql_jax.settings import with_values
-from xql_jax.settings import advice, settings_of
+from xql_jax.settings import advice, settings_of, with_values
 from xql_jax.types import Array, Json, Learner, Metrics, PRNGKey, State
 
 OF_RUNS = ("hidden_dims", "batch_size", "n_step", "action_chunk")  # which a sweep of programs varies

@@ -15,9 +15,9 @@ import numpy as np
 from jax.sharding import Sharding
 
 from xql_jax.jax_settings import settings_of_jax
-from xql_jax.settings import values_of
 from xql_jax.pytrees import select_leaves
 from xql_jax.rollout.acting import Act, deterministic_policy, finite_policy
+from xql_jax.settings import values_of
 from xql_jax.training.checkpoints import Progress
 from xql_jax.training.divergence import Divergence, find_divergence
 from xql_jax.training.groups import Call, Group, copied_to, make_groups

@@ -1,15 +1,13 @@
-"""The settings of training: groups that several kinds of training have, and the kinds.
+"""Groups of settings that several kinds of training have, see `kinds.py`.
 
-A kind is a dataclass whose bases are its groups. From the declarations come the flags of the commands, the
-arguments of `xql_jax.train`, the checks, and what `--print_config` prints. `resolved` decides what a user
-leaves open; `identity` is what config.json records.
+From the declarations come the flags of the commands, the arguments of `xql_jax.train`, the checks, and what
+`--print_config` prints. `resolved` decides what a user leaves open; `identity` is what config.json records.
 """
 
 import dataclasses
-import logging
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Self, TypeVar
+from typing import ClassVar, NamedTuple, Self
 
 from ml_collections import ConfigDict
 
@@ -17,7 +15,7 @@ from xql_jax.data.dataset import Dataset, name_of
 from xql_jax.envs import BACKENDS, Simulation
 from xql_jax.errors import UserError
 from xql_jax.jax_settings import MATMUL_PRECISIONS
-from xql_jax.learners.registry import OFFLINE, ONLINE, make_learner, unknown_setting
+from xql_jax.learners.registry import OFFLINE
 from xql_jax.settings import (
     ANY,
     AT_LEAST_ONE,
@@ -27,10 +25,7 @@ from xql_jax.settings import (
     NOT_NEGATIVE,
     SEVERAL,
     TEXT,
-    UNIT_INTERVAL,
-    WIDTHS,
     Checked,
-    Setting,
     by_config,
     one_of,
     recorded,
@@ -41,15 +36,12 @@ from xql_jax.settings import (
 )
 from xql_jax.tasks import TASKS, Task, get_task
 from xql_jax.training.checkpoints import KEPT
-from xql_jax.training.members import fields_given
 from xql_jax.training.schedule import Schedule
 from xql_jax.types import Horizon, Json, horizon_of
 
-LOG = logging.getLogger(__name__)
 EVALUATION_SEED = 10_000  # of the initial states; the same for every member, evaluation and run
 DEFAULT_ENV_NAME = "pointmaze-umaze-v0"  # if neither a task nor data are given; it needs no download
 HORIZON = ("n_step", "action_chunk")  # the settings of a `Horizon`
-K = TypeVar("K", bound="Training")
 
 
 class ConfigFile(NamedTuple):
@@ -70,9 +62,8 @@ class Training(Checked):
     default_method: ClassVar[str]
     unit: ClassVar[str] = "update"  # the name of one step
 
-    config: ConfigDict = dataclasses.field(
-        default_factory=ConfigDict
-    )  # the algorithm and its hyperparameters
+    method: str = ""  # METHOD or METHOD+POLICY
+    config: ConfigDict = dataclasses.field(default_factory=ConfigDict)  # its hyperparameters
     config_file: ConfigFile | None = None  # what the config was before the user changed it
     given: frozenset[str] = frozenset()  # names of settings and hyperparameters that the user gave
 
@@ -190,7 +181,7 @@ class Training(Checked):
         return {
             **{name: value for name, value in values.items() if known[name].is_recorded(value)},
             "env_name": self.task.name if self.task else None,
-            "config": {**self.config},
+            "config": {"algorithm": self.method, **self.config},  # files of runs call it so
             "seeds": [self.seeds[0], self.seeds[-1]],
             "max_steps": self.schedule.max_steps,
             "evaluation_seed": EVALUATION_SEED,
@@ -299,215 +290,4 @@ class Acting(Training):
     )
     max_policy_lag: int = setting(
         100, within(1, 1_000_000), "Most updates by which the policy that acts may lag behind the learner."
-    )
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Offline(FromData):
-    """The settings of `xql-train-offline`."""
-
-    command = "xql-train-offline"
-    function = "train"
-
-    data_on: str = setting(
-        "auto",
-        one_of("auto", "device", "host"),
-        "device: the data are in its memory; host: streamed from the host's; auto: device if there is room.",
-    )
-    ramp: str = recorded(
-        "",
-        ANY,
-        "Hyperparameters that change with the update: 'beta=2:0.5' goes linearly from 2 to 0.5, "
-        "'beta=2:0.5@0.3:2' to 0.5 in the first 0.3 of --max_steps, and then back.",
-        neutral="",
-    )
-    background_evaluation: bool = setting(
-        False,
-        EITHER,
-        "Evaluate on the host's cores while training goes on: for accelerators. The numbers are the same; a "
-        "stop goes back to the step of an evaluation that is not over.",
-    )
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Online(Acting):
-    """The settings of `xql-train-online`."""
-
-    command = "xql-train-online"
-    function = "train_online"
-    methods = ONLINE
-    default_method = "xsac"
-
-    env_name: str = setting(
-        "cartpole-swingup",
-        TEXT,
-        "Task: cheetah-run, HalfCheetah-v5, playground:CheetahRun, or MODULE:ID, which MODULE registers.",
-        theirs="env env_id env_names task tasks",
-    )
-    eval_interval: int = recorded(10_000, COUNT, "")
-    checkpoint_interval: int = setting(10_000, COUNT, "")
-    buffer_size: int = by_config(
-        1_000_000,
-        within(1, 100_000_000),
-        "Transitions that the replay buffer of each seed holds; the oldest are overwritten.",
-    )
-    on_divergence: str = recorded(
-        "freeze",
-        one_of("freeze", "restart"),
-        "What to do if a member's numbers stop being finite. freeze: keep its last finite state. restart: "
-        "begin with new networks and the same buffer; the summary says so.",
-    )
-    network: str = recorded(
-        "paper", one_of("paper", "small"), 'Size of the networks: "paper", or "small" for a laptop.'
-    )
-    bellman_error_interval: int = recorded(
-        5_000, COUNT_OR_NONE, "{Steps} between rows of bellman_errors.csv; 0: none."
-    )
-
-    @property
-    def task(self) -> Task:
-        return get_task(self.env_name)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Finetune(FromData, Acting):
-    """The settings of `xql-train-finetune`; `max_steps` counts environment steps."""
-
-    command = "xql-train-finetune"
-    function = "train_finetune"
-
-    checkpoint: str | None = setting(
-        None,
-        TEXT,
-        "A run of xql-train-offline, or RUN/checkpoints/STEP of it, to go on from: its learner, "
-        "hyperparameters, members, data and preprocessing.",
-    )
-    member: int | None = setting(
-        None, COUNT_OR_NONE, "With --checkpoint, its member, counted from 0. Default: all."
-    )
-    num_pretraining_steps: int = by_config(
-        1_000_000, within(0, 2**30), "Updates before the hand-over; none with --checkpoint."
-    )
-    offline_fraction: float | None = by_config(
-        None,
-        UNIT_INTERVAL,
-        "Share of the data in every minibatch after the hand-over, 0.5 in RLPD. None: data and online "
-        "transitions are drawn with equal probability, as in IQL.",
-        kind=float,
-    )
-    acting_temperature: float = by_config(
-        1.0,
-        within(0, 10),
-        "Scale of the policy's own spread while it collects; 0: its centre, by which it is evaluated.",
-    )
-    online: str = by_config(
-        "",
-        ANY,
-        "Hyperparameters that change at the hand-over: 'beta=0.5' sets another value, 'beta=1:0.2' goes "
-        "linearly from one to another over --max_steps.",
-    )
-    replay_buffer_size: int = recorded(
-        2_000_000,
-        within(1, 100_000_000),
-        "Transitions in the replay buffer, the data included unless there is an --offline_fraction.",
-    )
-    init_dataset_size: int | None = recorded(None, COUNT, "Transitions drawn from the data. Default: all.")
-    exploration_noise: float = recorded(
-        0.0, within(0, 10), "Standard deviation of Gaussian noise that is added to the policy's actions."
-    )
-
-    @property
-    def schedule(self) -> Schedule:
-        """The schedule of both phases."""
-        handover = self.num_pretraining_steps
-        return dataclasses.replace(super().schedule, max_steps=handover + self.max_steps, handover=handover)
-
-    def resolved(self) -> Self:
-        resolved = super().resolved()
-        if resolved.env_name is None:
-            raise UserError("fine-tuning needs an environment: give --env_name")
-        handover = 0 if self.checkpoint is not None else self.num_pretraining_steps
-        online = self.online if "online" in self.given else self._online_of_config()
-        return dataclasses.replace(resolved, num_pretraining_steps=handover, online=online)
-
-    def _online_of_config(self) -> str:
-        """Returns the config's changes at the hand-over, without those of what the user sets or sweeps."""
-        given, changes = {*dict(fields_given(self.sweep)), *self.given}, []
-        for name, value in fields_given(self.online):
-            if name in given:
-                LOG.info(f"{name} stays after the hand-over: --online={name}={value} was the config's")
-            else:
-                changes.append(f"{name}={value}")
-        return " ".join(changes)
-
-
-OF_OFFLINE = {name: one for name, one in settings_of(Finetune).items() if one.by_config}
-OF_ONLINE = {name: one for name, one in settings_of(Online).items() if one.by_config}
-METHOD_SETTINGS = OF_OFFLINE | OF_ONLINE  # those that methods and config files give defaults to
-# What a user may give for a method besides its hyperparameters.
-METHOD = Setting(None, TEXT, "The method, and after a plus its policy.", str, theirs="algo algorithm agent")
-EVERY_WIDTH = Setting(
-    None,
-    WIDTHS,
-    "Widths of the hidden layers of all networks.",
-    tuple,
-    theirs="hidden hidden_dim hidden_size hidden_sizes width",
-)
-
-
-def hyperparameters_of(method: str) -> dict[str, Setting]:
-    """Returns what a user may give for a method: its hyperparameters, and the widths of all networks."""
-    known = settings_of(make_learner(method))
-    has_widths = any(name.endswith("_hidden_dims") for name in known)
-    return known | ({"hidden_dims": EVERY_WIDTH} if has_widths else {})
-
-
-def with_every_width(values: Mapping[str, Any], known: Iterable[str]) -> dict[str, Any]:
-    """Returns the values with `hidden_dims`, if given, replaced by the widths of every network."""
-    others = {name: value for name, value in values.items() if name != "hidden_dims"}
-    if "hidden_dims" not in values:
-        return others
-    return {name: values["hidden_dims"] for name in known if name.endswith("_hidden_dims")} | others
-
-
-def settings_from(
-    kind: type[K],
-    file: ConfigFile,
-    values: Mapping[str, object],
-    given: Iterable[str] | None = None,
-    flag: str = "",
-) -> K:
-    """Returns the settings of a kind of training; UserError for a name or a value that cannot be.
-
-    Args:
-        file: the method, its hyperparameters, and the settings that a config file chooses.
-        values: settings and hyperparameters by name, which may be text; those left out are the config's.
-        given: the names of what the user gave; None: those of the values.
-        flag: what is before a name in messages, such as --.
-    """
-    method = file.config.algorithm
-    of_run, of_method = settings_of(kind), hyperparameters_of(method)
-    known = of_run | of_method
-    for name in values:
-        if name not in known:
-            raise UserError(f"{flag}{unknown_setting(name, known | {'method': METHOD}, method)}")
-    values = {
-        name: known[name].as_plain(known[name].checked(flag + name, one)) for name, one in values.items()
-    }
-    every = with_every_width(values, of_method)
-    if missing := [name for name in of_method if name not in file.config and name != "hidden_dims"]:
-        raise UserError(f"the config has no {missing[0]}, a field of {method}")
-    for name in file.config:
-        if name not in of_method and name not in METHOD_SETTINGS and name not in ("algorithm", "suite"):
-            raise unknown_setting(name, of_method, method)
-    changed = {**file.config, **every}
-    config = {name: changed[name] for name in of_method if name != "hidden_dims"}
-    by_file = [name for name, one in of_run.items() if one.by_config and name in file.config]
-    own = {name: changed[name] for name in (*by_file, *every) if name in of_run}
-    names = with_every_width(dict.fromkeys(values if given is None else given), of_method)
-    return kind(
-        config=ConfigDict({"algorithm": method, **config}),
-        config_file=file,
-        given=frozenset(names),
-        **own,
     )
