@@ -53,7 +53,7 @@ from xql_jax.envs import environment_maker  # noqa: E402
 from xql_jax.files import write_atomically  # noqa: E402
 from xql_jax.learners.registry import make_learner  # noqa: E402
 from xql_jax.runs.machine import commit  # noqa: E402
-from xql_jax.tasks import get_task  # noqa: E402
+from xql_jax.suites.tasks import get_task  # noqa: E402
 from xql_jax.tools.compile import kernels_in  # noqa: E402
 from xql_jax.training.data_population import offline_population  # noqa: E402
 from xql_jax.training.members import make_members  # noqa: E402

@@ -33,7 +33,7 @@ D4RL_TASKS = (
 def configs_cases():
     """Name -> {kind, method, tasks}; only for `write`; `compare` reads cases.json."""
     from xql_jax.learners.registry import OFFLINE, ONLINE
-    from xql_jax.tasks import TASKS
+    from xql_jax.suites.tasks import TASKS
 
     ogbench = {name.split("-singletask")[0]: name for name in TASKS if "singletask" in name}
     tasks, cases = [*D4RL_TASKS, *ogbench.values(), None], {}

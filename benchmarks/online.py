@@ -24,7 +24,7 @@ from hopper_size import learner_of
 from xql_jax.data import replay
 from xql_jax.envs import environment_maker
 from xql_jax.learners.registry import ONLINE
-from xql_jax.tasks import get_task
+from xql_jax.suites.tasks import get_task
 from xql_jax.training.host_population import HostPopulation
 from xql_jax.training.members import Member
 from xql_jax.training.population import Population

@@ -26,7 +26,7 @@ from xql_jax.data.loading import load_dataset
 from xql_jax.data.views import discounted_returns
 from xql_jax.runs.config_files import choose_config
 from xql_jax.runs.kinds import Offline
-from xql_jax.tasks import get_task
+from xql_jax.suites.tasks import get_task
 
 SCALES = (0.01, 0.1, 1.0, 10.0, 100.0)
 SEEDS = 3

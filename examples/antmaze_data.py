@@ -20,7 +20,7 @@ from xql_jax.data.rows import Rows, cut_off, joined_rows, write_hdf5
 from xql_jax.envs.ant_maze import START_CELL, AntMaze, cell_middle, draw_goal
 from xql_jax.envs.mazes import GOAL_RADIUS, MAZES, Cell
 from xql_jax.files import replacing
-from xql_jax.tasks import Task, get_task
+from xql_jax.suites.tasks import Task, get_task
 
 WALKER = Path(__file__).with_name("ant_walker.npz")
 WALKER_NOISE = 0.2
@@ -175,7 +175,7 @@ def main() -> None:
     with tqdm.tqdm(total=given.transitions, unit="transition", disable=None) as bar:
         rows = generate_antmaze(task, given.transitions, given.seed, bar.update)
     about = {"env_name": task.name, "action_units": "environment", "policy": "ant_walker", "seed": given.seed}
-    with replacing(given.output, f"{given.output.name}.tmp") as unfinished:
+    with replacing(given.output) as unfinished:
         write_hdf5(unfinished, rows, about)
 
 

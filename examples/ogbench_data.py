@@ -24,7 +24,7 @@ from xql_jax.data.loading import cached_file
 from xql_jax.data.rows import Rows
 from xql_jax.envs.ogbench import OwnRandomness, environment_of, make_simulation
 from xql_jax.files import replacing
-from xql_jax.tasks import Task, get_task
+from xql_jax.suites.tasks import Task, get_task
 from xql_jax.types import Json
 
 EPISODE_ROWS = 1_001  # rows; the last one has no transition
@@ -176,7 +176,7 @@ def main() -> None:
         rows = generate_oracle(task, given.transitions, given.seed, bar.update)
     command = f"ogbench_data.py {task.name} --transitions={given.transitions} --seed={given.seed}"
     output.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(output, f"{output.name}.tmp") as unfinished, unfinished.open("wb") as archive:
+    with replacing(output) as unfinished, unfinished.open("wb") as archive:
         np.savez_compressed(archive, **rows, made_by=np.array(command))
 
 

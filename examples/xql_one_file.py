@@ -25,9 +25,10 @@ import optax
 
 from xql_jax.data.loading import load_dataset
 from xql_jax.data.preprocessing import fit_preprocessing
+from xql_jax.envs import environment_maker
 from xql_jax.errors import UserError
 from xql_jax.rollout.evaluation import episode_seed
-from xql_jax.tasks import Task, get_task
+from xql_jax.suites.tasks import Task, get_task
 from xql_jax.types import Array, Batch, Numeric, Params
 
 
@@ -161,7 +162,7 @@ def train(agent: Agent, data: Batch, key: Array, start: int, stop: int, end: int
 
 def mean_score(policy: Params, task: Task, episodes: int = 10) -> float:
     """The mean score of the policy's mean action, in the episodes of the library's evaluations."""
-    env = task.suite.vector_env(task, episodes)
+    env = environment_maker(task).vector_env(task, episodes)
     act = jax.jit(Policy(env.action_space.shape[0]).apply)
     s, returns = env.reset([episode_seed(10_000, episode) for episode in range(episodes)]), np.zeros(episodes)
     while env.running.any():

@@ -15,7 +15,7 @@ made. The same command makes the same bytes. AntMaze's and OGBench's sets are ma
 """
 
 from xql_jax.commands import command_line
-from xql_jax.paths import as_written
+from xql_jax.files.paths import as_written
 from xql_jax.tools.collect import CollectionSettings, collect
 
 

@@ -17,7 +17,7 @@ from xql_jax.commands import command_line
 from xql_jax.errors import UserError
 from xql_jax.rollout.scores import mean_and_interval, shown
 from xql_jax.settings import settings_of
-from xql_jax.tasks import get_task
+from xql_jax.suites.tasks import get_task
 from xql_jax.tools.evaluate import EvaluationSettings, evaluate
 
 _SUCCESS_RATE = "success {:.1%} [{:.1%}, {:.1%}], "  # with its interval

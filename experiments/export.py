@@ -15,7 +15,7 @@ which needs only NumPy, uses policy.npz.
 from typing import Any
 
 from xql_jax.commands import command_line
-from xql_jax.paths import as_written
+from xql_jax.files.paths import as_written
 from xql_jax.rollout.scores import shown
 from xql_jax.tools.export import export_policy
 

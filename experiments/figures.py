@@ -17,10 +17,10 @@ from collections.abc import Sequence
 
 from xql_jax.commands import command_line
 from xql_jax.errors import UserError
-from xql_jax.jax_settings import check_platforms
-from xql_jax.outputs import check_output
+from xql_jax.files.outputs import check_output
+from xql_jax.files.paths import as_written, located
+from xql_jax.numerics.jax_settings import check_platforms
 from xql_jax.paper.figures import FIGURES, FIGURES_OF_RUNS, write_figure
-from xql_jax.paths import as_written, located
 from xql_jax.reports.style import FORMATS
 from xql_jax.settings import (
     COUNT_OR_NONE,

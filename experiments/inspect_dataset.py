@@ -13,7 +13,7 @@ from xql_jax.commands import command_line
 from xql_jax.data.dataset import check_spaces
 from xql_jax.data.loading import load_dataset
 from xql_jax.envs import action_bounds, own_sizes
-from xql_jax.outputs import check_output, write_output
+from xql_jax.files.outputs import check_output, write_output
 from xql_jax.reports.dataset_report import describe_dataset, draw_dataset, report_lines
 from xql_jax.reports.style import FORMATS, render
 from xql_jax.settings import (
@@ -22,7 +22,7 @@ from xql_jax.settings import (
     Command,
     setting,
 )
-from xql_jax.tasks import get_task, referenced
+from xql_jax.suites.tasks import get_task, referenced
 
 
 @Command

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 
 from xql_jax.commands import command_line
 from xql_jax.errors import UserError, needing
-from xql_jax.outputs import check_output, write_output
+from xql_jax.files.outputs import check_output, write_output
 from xql_jax.reports.method_scores import FOLDERS_HELP
 from xql_jax.reports.printed_tables import read_published
 from xql_jax.reports.report import Report

@@ -29,7 +29,7 @@ import yaml
 
 from xql_jax.commands import command_line, sweeping
 from xql_jax.errors import UserError
-from xql_jax.paths import located
+from xql_jax.files.paths import located
 from xql_jax.sweeps.sweep_settings import Sweep
 
 

@@ -16,7 +16,7 @@ import pytest
 import submitit  # noqa: F401 (early: its import closes the streams of the handlers of logs)
 
 from xql_jax.data.loading import cached_file
-from xql_jax.tasks import get_task
+from xql_jax.suites.tasks import get_task
 
 # Pictures are drawn where that needs no screen. MuJoCo reads the variable when it is imported.
 if not os.environ.get("DISPLAY") and ctypes.util.find_library("EGL"):

@@ -102,7 +102,7 @@ def reached(graph, start):
         ("learners", TO_TRAIN),
         ("data", {"learners", "networks", "losses", "training"}),
         ("envs", {"learners", "networks", "losses", "training", "data"}),
-        ("suites", {"tasks", "losses", "networks", "learners", *TO_TRAIN}),
+        ("suites", {"losses", "networks", "learners", *TO_TRAIN} - {"files"}),
         ("rollout", {"learners", "training", "data"}),
         ("training", {"runs"} | TO_SHOW),
         ("reports", {"runs", "commands", "paper"}),

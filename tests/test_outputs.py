@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from xql_jax.errors import UserError
-from xql_jax.outputs import writing_output
+from xql_jax.files.outputs import writing_output
 
 
 @pytest.fixture(autouse=True)
@@ -19,12 +19,12 @@ def write(path, content=b"new"):
         unfinished.write_bytes(content)
 
 
-def test_a_folder_is_there_whole():
-    with writing_output("output", Path("new/set")) as unfinished:
-        unfinished.mkdir()
-        (unfinished / "a").write_bytes(b"new")
-        assert not Path("new/set").exists()
-    assert [str(path) for path in Path().rglob("*")] == ["new", "new/set", "new/set/a"]
+def test_a_file_is_there_whole():
+    with writing_output("output", Path("new/set.npz")) as unfinished:
+        unfinished.write_bytes(b"new")
+        assert not Path("new/set.npz").exists()
+        assert unfinished.suffix == ".npz"  # by which writers choose the format
+    assert [str(path) for path in Path().rglob("*")] == ["new", "new/set.npz"]
 
 
 def test_a_full_disk_leaves_the_old_file():

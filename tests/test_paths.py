@@ -11,7 +11,7 @@ from main_runs import COLLECT, MAIN, run_main
 from python_cases import SMALL, bandit
 
 import xql_jax
-from xql_jax.paths import as_written, located, paths_from_here
+from xql_jax.files.paths import as_written, located, paths_from_here
 from xql_jax.sweeps.executors import work
 from xql_jax.tools.read_runs import read_runs
 

@@ -11,7 +11,7 @@ import pytest
 from main_runs import ROOT, run_main
 
 from xql_jax.runs.config_files import config_of
-from xql_jax.tasks import get_task
+from xql_jax.suites.tasks import get_task
 
 # In the form of a file of JAX-CORL. V is 100 times the number of updates, less the share of rows that are
 # terminal; the action is 0.

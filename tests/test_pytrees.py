@@ -4,7 +4,7 @@ import flax.struct
 import jax
 
 from xql_jax.learners.method import Part
-from xql_jax.pytrees import Distinct
+from xql_jax.numerics.pytrees import Distinct
 
 
 def one_of_a_new_class(base):

@@ -25,7 +25,7 @@ from xql_jax.data.arrays import Layout, from_arrays
 from xql_jax.data.dataset import Dataset
 from xql_jax.data.names import PARTS
 from xql_jax.errors import NO_HOME, UNGUARDED, UserError
-from xql_jax.paths import located, paths_from_here
+from xql_jax.files.paths import located, paths_from_here
 from xql_jax.policy import Policy, load_policy
 from xql_jax.runs.config_files import check_method, choose_config
 from xql_jax.runs.groups import DEFAULT_ENV_NAME, ConfigFile, Training
@@ -34,7 +34,7 @@ from xql_jax.runs.load import load_run
 from xql_jax.runs.resolving import settings_from
 from xql_jax.runs.train import train_run
 from xql_jax.settings import settings_of
-from xql_jax.tasks import get_task
+from xql_jax.suites.tasks import get_task
 from xql_jax.training.progress import print_lines
 from xql_jax.training.signals import StopSignals
 

@@ -15,13 +15,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from xql_jax.envs import EnvironmentMaker, environment_maker
 from xql_jax.errors import UserError, others_code
-from xql_jax.jax_settings import settings_of_jax
-from xql_jax.paths import paths_from_here
+from xql_jax.files.paths import paths_from_here
+from xql_jax.numerics.jax_settings import settings_of_jax
 from xql_jax.rollout.acting import Act, RecurrentPolicy, with_memory_of
 from xql_jax.rollout.evaluation import EVALUATION_START_SEED, Evaluator
 from xql_jax.rollout.scores import describe_episodes
 from xql_jax.runs.load import SavedRun, load_run
-from xql_jax.tasks import OWN, RETURN_ITSELF, Task
+from xql_jax.suites.tasks import OWN, RETURN_ITSELF, Task
 from xql_jax.training.members import Member, learners_of
 from xql_jax.types import ActionBounds, Json, Learner, Params, State
 

@@ -19,7 +19,7 @@ from xql_jax.learners.method import Method
 from xql_jax.learners.registry import OFFLINE, ONLINE, make_learner, method_named, method_of
 from xql_jax.runs.kinds import OF_OFFLINE, OF_ONLINE, Offline, Online
 from xql_jax.settings import declared, settings_of, values_of
-from xql_jax.tasks import SUITES, TASKS
+from xql_jax.suites.tasks import SUITES, TASKS
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "hyperparameters.md"

@@ -11,7 +11,7 @@ from xql_jax.runs.config_files import choose_config, config_of, file_for_suite
 from xql_jax.runs.kinds import OF_OFFLINE, Offline, Online
 from xql_jax.runs.resolving import settings_from
 from xql_jax.settings import values_of
-from xql_jax.tasks import SUITES, get_task
+from xql_jax.suites.tasks import SUITES, get_task
 from xql_jax.training.schedule import parse_ramps
 
 ROOT = Path(__file__).resolve().parents[2]

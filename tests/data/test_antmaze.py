@@ -7,7 +7,7 @@ from antmaze_data import PLAY_CELLS, generate_antmaze, set_out
 from xql_jax.data.rows import ends_of
 from xql_jax.envs.ant_maze import AntMaze, cell_middle
 from xql_jax.envs.mazes import GOAL_RADIUS, MAZES
-from xql_jax.tasks import get_task
+from xql_jax.suites.tasks import get_task
 
 UMAZE = get_task("antmaze-umaze-v2")
 

@@ -14,7 +14,7 @@ from xql_jax.data.dataset import ROWS_OF_SAMPLE, from_transitions
 from xql_jax.data.loading import cached_file, load_dataset, stamps
 from xql_jax.data.suspicions import warn_of_suspicions
 from xql_jax.errors import UserError
-from xql_jax.tasks import get_task
+from xql_jax.suites.tasks import get_task
 from xql_jax.types import Batch
 
 KITCHEN = "mini_kitchen_microwave_kettle_light_slider-v0.hdf5"

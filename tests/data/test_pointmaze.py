@@ -11,7 +11,7 @@ from xql_jax.data.loading import load_dataset
 from xql_jax.data.preprocessing import fit_preprocessing
 from xql_jax.envs.mazes import maze_of
 from xql_jax.envs.point_maze import PointMaze
-from xql_jax.tasks import get_task
+from xql_jax.suites.tasks import get_task
 from xql_jax.types import Batch
 
 TASK = get_task("pointmaze-umaze-v0")

@@ -9,7 +9,7 @@ from xql_jax.data.dataset import Dataset, summed
 from xql_jax.data.preprocessing import Preprocessing, fit_preprocessing, has_data_rewards
 from xql_jax.errors import Damaged, UserError
 from xql_jax.files import read_record, write_record
-from xql_jax.tasks import get_task
+from xql_jax.suites.tasks import get_task
 from xql_jax.types import Batch
 
 HOPPER, KITCHEN = get_task("hopper-medium-v2"), get_task("kitchen-complete-v0")

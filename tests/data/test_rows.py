@@ -15,7 +15,7 @@ from xql_jax.data.rows import (
     write_hdf5,
 )
 from xql_jax.errors import UserError
-from xql_jax.tasks import References
+from xql_jax.suites.tasks import References
 from xql_jax.types import Batch
 
 KINDS = ("terminal", "timeout", "timeout", "terminal", "timeout")

@@ -14,7 +14,7 @@ import pytest
 
 from xql_jax.envs.ant_maze import AntMaze
 from xql_jax.envs.mazes import MAZES
-from xql_jax.tasks import get_task
+from xql_jax.suites.tasks import get_task
 
 ALL_MAZES = pytest.mark.parametrize("name", MAZES)
 # By maze: D4RL's name of its map, and the corner of the square of 1.5 in which its goals lie.

@@ -15,7 +15,7 @@ from xql_jax.envs.processes import Processes
 from xql_jax.envs.registered import Registered
 from xql_jax.envs.vector import UNKNOWN_SUCCESS, Local
 from xql_jax.errors import UserError
-from xql_jax.tasks import OWN, RETURN_ITSELF, Task, get_task
+from xql_jax.suites.tasks import OWN, RETURN_ITSELF, Task, get_task
 
 LONGEST = 40  # steps of an episode without a limit
 LOW, HIGH = -1.0, 2.0  # of actions; these and all other numbers here are exact in every type

@@ -15,7 +15,7 @@ from xql_jax.envs import compiled, environment_maker
 from xql_jax.envs.compiled import compiled_environment
 from xql_jax.errors import UserError
 from xql_jax.rollout.evaluation import Evaluator
-from xql_jax.tasks import get_task
+from xql_jax.suites.tasks import get_task
 
 KEY = jax.random.key(5)
 N, STEPS = 4, 50

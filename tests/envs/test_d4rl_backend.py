@@ -8,7 +8,7 @@ import pytest
 from xql_jax.envs.d4rl_backend import D4RLEnvironment, check_d4rl
 from xql_jax.errors import UserError
 from xql_jax.suites import Suite, Task
-from xql_jax.tasks import get_task
+from xql_jax.suites.tasks import get_task
 
 pytestmark = pytest.mark.usefixtures("d4rl_package")
 

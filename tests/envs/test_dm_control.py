@@ -14,7 +14,7 @@ from dm_control.rl.control import flatten_observation
 
 from xql_jax.envs.dm_control import DMControl
 from xql_jax.errors import EnvironmentFailure
-from xql_jax.tasks import get_task
+from xql_jax.suites.tasks import get_task
 
 slow = functools.partial(pytest.param, marks=pytest.mark.slow)
 NAMES = ["-".join(pair) for pair in suite.ALL_TASKS if pair[0] != "lqr"]

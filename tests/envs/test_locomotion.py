@@ -9,7 +9,7 @@ from gymnasium.envs.mujoco.walker2d_v4 import Walker2dEnv
 
 from xql_jax.envs import Simulation, environment_maker
 from xql_jax.envs.locomotion import ROBOTS, Locomotion
-from xql_jax.tasks import get_task
+from xql_jax.suites.tasks import get_task
 
 GYMNASIUM = {"halfcheetah": HalfCheetahEnv, "hopper": HopperEnv, "walker2d": Walker2dEnv}
 ALL_ROBOTS = pytest.mark.parametrize("name", ROBOTS)

@@ -17,7 +17,7 @@ from xql_jax.data.loading import cached_file, load_dataset  # noqa: E402
 from xql_jax.envs.ogbench import OGBench, environment_of, make_simulation, rewarded  # noqa: E402
 from xql_jax.runs.config_files import choose_config  # noqa: E402
 from xql_jax.runs.kinds import Offline  # noqa: E402
-from xql_jax.tasks import SUITES, get_task  # noqa: E402
+from xql_jax.suites.tasks import SUITES, get_task  # noqa: E402
 
 OURS = list(SUITES["ogbench"].tasks())
 POINT = "pointmaze-medium-navigate-singletask-task3-v0"

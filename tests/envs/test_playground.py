@@ -6,7 +6,7 @@ import pytest
 
 from xql_jax.envs.compiled import compiled_environment
 from xql_jax.envs.dm_control import DMControl, _flat
-from xql_jax.tasks import SUITES, get_task, name_in_dm_control
+from xql_jax.suites.tasks import SUITES, get_task, name_in_dm_control
 
 pytest.importorskip("mujoco_playground", reason="the extra `compiled` is not installed")
 

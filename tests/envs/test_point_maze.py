@@ -10,7 +10,7 @@ from xql_jax.envs import environment_maker
 from xql_jax.envs.mazes import MAZES, Maze
 from xql_jax.envs.point_maze import PointMaze
 from xql_jax.rollout.evaluation import Evaluator
-from xql_jax.tasks import get_task
+from xql_jax.suites.tasks import get_task
 
 ALL_MAZES = pytest.mark.parametrize("name", MAZES)
 AT_REST = np.zeros(2)

@@ -20,7 +20,7 @@ from xql_jax.envs.registered import Registered
 from xql_jax.envs.vector import Local, warn_once
 from xql_jax.errors import UserError
 from xql_jax.rollout.evaluation import Evaluator
-from xql_jax.tasks import SUITES, References, get_task, referenced
+from xql_jax.suites.tasks import SUITES, References, get_task, referenced
 from xql_jax.tools.evaluate import EvaluationSettings, evaluate
 from xql_jax.types import ActionBounds
 

@@ -11,7 +11,7 @@ import mujoco
 import numpy as np
 import pytest
 
-from xql_jax.tasks import get_task
+from xql_jax.suites.tasks import get_task
 
 pytest.importorskip("gymnasium_robotics")
 

@@ -20,7 +20,7 @@ from xql_jax.runs.resolving import settings_from
 from xql_jax.runs.train import train_run
 from xql_jax.suites import DataFolder, Suite
 from xql_jax.suites.online import PLAYGROUND
-from xql_jax.tasks import LISTED_TASKS, SUITES, TASKS, Task, get_task
+from xql_jax.suites.tasks import LISTED_TASKS, SUITES, TASKS, Task, get_task
 from xql_jax.tools.evaluate import EvaluationSettings, evaluate
 
 slow = functools.partial(pytest.param, marks=pytest.mark.slow)

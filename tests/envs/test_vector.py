@@ -25,7 +25,7 @@ from xql_jax.envs.processes import GRACE, TICK, Processes
 from xql_jax.envs.vector import EpisodeSeeds, Local, Patience, start_seed
 from xql_jax.errors import EnvironmentFailure, UserError
 from xql_jax.rollout.evaluation import episode_seed
-from xql_jax.tasks import get_task
+from xql_jax.suites.tasks import get_task
 
 slow = functools.partial(pytest.param, marks=pytest.mark.slow)
 PLACE = "FILE:LINE, in break_down"

@@ -10,7 +10,7 @@ from main_runs import EVALUATE, ROOT, contents, run_folder, succeed, write_datas
 
 from xql_jax.envs import Simulation, describe_environment
 from xql_jax.runs.run import EVALUATION_SEED
-from xql_jax.tasks import get_task
+from xql_jax.suites.tasks import get_task
 
 pytestmark = pytest.mark.slow
 

@@ -9,7 +9,7 @@ from written_runs import write_run
 from xql_jax.errors import UserError
 from xql_jax.reports.method_scores import method_scores
 from xql_jax.reports.run_summary import FINE_TUNING, ONLINE_TRAINING
-from xql_jax.tasks import References
+from xql_jax.suites.tasks import References
 from xql_jax.tools.read_runs import read_runs
 
 

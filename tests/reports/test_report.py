@@ -11,7 +11,7 @@ from written_runs import COMMIT, write_run
 from xql_jax.errors import UserError
 from xql_jax.reports.printed_tables import read_published
 from xql_jax.reports.report import Report
-from xql_jax.tasks import get_task, references_given
+from xql_jax.suites.tasks import get_task, references_given
 from xql_jax.tools.read_runs import read_runs
 
 EVIL = "<b>&{{7*7}}"  # a name that is text, and neither HTML nor a template

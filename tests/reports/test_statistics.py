@@ -16,7 +16,7 @@ from xql_jax.reports.statistics import (
     statistics_of,
     tuning_curves,
 )
-from xql_jax.tasks import References
+from xql_jax.suites.tasks import References
 
 SAMPLES = 300
 

@@ -10,7 +10,7 @@ from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.rollout.acting import RecurrentPolicy, prepared, with_memory_of
 from xql_jax.rollout.evaluation import Evaluator, episode_seed
 from xql_jax.suites import Suite
-from xql_jax.tasks import Task, get_task
+from xql_jax.suites.tasks import Task, get_task
 
 TASK = Task("clock-v0", Suite("fake", config="own", environment=""), None, 0.0, 1.0, 5)
 

@@ -8,7 +8,7 @@ from scipy import stats
 
 from xql_jax.rollout.evaluation import EpisodeResults
 from xql_jax.rollout.scores import agreement, describe_episodes, mean_and_interval, shown, steps_in_words
-from xql_jax.tasks import get_task
+from xql_jax.suites.tasks import get_task
 
 
 def test_means_by_hand():

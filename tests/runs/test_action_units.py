@@ -25,7 +25,7 @@ from xql_jax.runs.load import load_run
 from xql_jax.runs.train import train_run as run_finetuning
 from xql_jax.runs.train import train_run as run_offline
 from xql_jax.runs.train import train_run as run_online
-from xql_jax.tasks import get_task
+from xql_jax.suites.tasks import get_task
 from xql_jax.tools.choose import ChoiceSettings, choose
 from xql_jax.tools.collect import CollectionSettings, collect
 from xql_jax.tools.evaluate import EvaluationSettings, evaluate

@@ -7,7 +7,7 @@ from gymnasium import spaces
 from xql_jax.data.rows import ends_of
 from xql_jax.envs import EnvironmentMaker
 from xql_jax.errors import UserError
-from xql_jax.tasks import get_task
+from xql_jax.suites.tasks import get_task
 from xql_jax.tools import behaviours
 from xql_jax.tools.behaviours import Behaviour, episodes_of
 

@@ -8,14 +8,14 @@ import pytest
 from slow_cases import slow_but
 from tiny_runs import online_settings, stopped_at
 
-from xql_jax import tasks
 from xql_jax.data.loading import load_dataset
 from xql_jax.data.rows import read_rows, returns_of
 from xql_jax.envs.registered import Registered
 from xql_jax.errors import Busy, UserError
-from xql_jax.outputs import alone_at
+from xql_jax.files.outputs import alone_at
 from xql_jax.runs.load import load_run
 from xql_jax.runs.train import train_run as run_online
+from xql_jax.suites import tasks
 from xql_jax.tools.collect import CollectionSettings, collect
 from xql_jax.tools.evaluate import EvaluationSettings, evaluate
 

@@ -17,7 +17,7 @@ from xql_jax.runs import machine
 from xql_jax.runs.config_files import choose_config
 from xql_jax.runs.folder import RunFolder, defining, read_config, run_label
 from xql_jax.runs.kinds import Offline
-from xql_jax.tasks import get_task
+from xql_jax.suites.tasks import get_task
 from xql_jax.training.members import make_members
 
 IDENTITY = {

@@ -25,7 +25,7 @@ from tiny_runs import (
 )
 
 from xql_jax.errors import UserError
-from xql_jax.jax_settings import GOOGLE, SETTINGS, settings_of_jax
+from xql_jax.numerics.jax_settings import GOOGLE, SETTINGS, settings_of_jax
 from xql_jax.policy import load_policy
 from xql_jax.runs.kinds import Offline
 from xql_jax.runs.train import train_run as run_finetuning
@@ -175,7 +175,8 @@ def test_a_policy_acts_in_any_thread_and_beside_any_settings(saved):
 def test_no_tpu_is_asked_for_where_libtpu_is_but_a_compiler(tmp_path):
     """Each command began with the library's errors, because JAX tried it before the CPU."""
     (tmp_path / "libtpu.py").write_text("def get_library_path(): return 'no library'")
-    program = "import xql_jax.jax_settings, jax; print(jax.devices()[0].platform, jax.config.jax_platforms)"
+    shown = "print(jax.devices()[0].platform, jax.config.jax_platforms)"
+    program = f"import xql_jax.numerics.jax_settings, jax; {shown}"
     environment = environment_of_processes(JAX_PLATFORMS="")
     environment["PYTHONPATH"] += f"{os.pathsep}{tmp_path}"
     run = subprocess.run(

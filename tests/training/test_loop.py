@@ -14,7 +14,7 @@ import pytest
 from training_runs import TASK, OneStep, Start, make_growth, make_training, train, untimed
 
 from xql_jax.rollout.evaluation import EpisodeResults
-from xql_jax.tasks import OWN
+from xql_jax.suites.tasks import OWN
 from xql_jax.training.checkpoints import TrainingFiles
 from xql_jax.training.loop import TrainingLoop
 from xql_jax.training.schedule import Schedule

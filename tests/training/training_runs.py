@@ -8,7 +8,7 @@ import numpy as np
 from xql_jax.learners.method import Part
 from xql_jax.rollout.evaluation import EpisodeResults
 from xql_jax.settings import EITHER, POSITIVE, static, traced
-from xql_jax.tasks import get_task
+from xql_jax.suites.tasks import get_task
 from xql_jax.training.checkpoints import TrainingFiles
 from xql_jax.training.data_population import offline_population
 from xql_jax.training.loop import TrainingLoop

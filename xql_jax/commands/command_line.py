@@ -20,13 +20,13 @@ from absl import logging as absl_logging
 
 import xql_jax
 from xql_jax.errors import NO_HOME, UserError
+from xql_jax.files.paths import as_written, paths_from_here
 from xql_jax.learners.registry import unknown_setting
-from xql_jax.paths import as_written, paths_from_here
 from xql_jax.runs.config_files import choose_config
 from xql_jax.runs.groups import ConfigFile, Training
 from xql_jax.runs.resolving import METHOD, hyperparameters_of, settings_from
 from xql_jax.settings import Command, Setting, settings_of
-from xql_jax.tasks import own_attribute
+from xql_jax.suites.tasks import own_attribute
 from xql_jax.training.progress import print_lines
 
 S = TypeVar("S")

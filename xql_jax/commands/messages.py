@@ -6,8 +6,8 @@ from typing import Any
 
 from absl import flags
 
+from xql_jax.files.paths import as_written, located
 from xql_jax.learners.registry import method_named, method_of
-from xql_jax.paths import as_written, located
 from xql_jax.reports.run_summary import ranked
 from xql_jax.rollout.scores import shown
 from xql_jax.runs.config_files import config_of

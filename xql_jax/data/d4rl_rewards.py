@@ -3,7 +3,7 @@
 import numpy as np
 
 from xql_jax.envs.mazes import GOAL_RADIUS, maze_of
-from xql_jax.tasks import Task
+from xql_jax.suites.tasks import Task
 from xql_jax.types import Array
 
 POSITIONS = 30  # the kitchen's joints and objects; as many goal positions follow in an observation

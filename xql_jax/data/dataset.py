@@ -12,7 +12,7 @@ import numpy as np
 
 from xql_jax.data.sampling import Trajectories
 from xql_jax.errors import UserError
-from xql_jax.tasks import References
+from xql_jax.suites.tasks import References
 from xql_jax.types import ActionBounds, Batch
 
 FILE_SUFFIXES = (".hdf5", ".h5", ".npz")  # of data files

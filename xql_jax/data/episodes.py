@@ -15,7 +15,7 @@ from xql_jax.data.arrays import UNITS, Layout, from_arrays, says_normalized
 from xql_jax.data.dataset import Dataset, checked_references, joined
 from xql_jax.data.readers import check_memory, read_npz, reading
 from xql_jax.errors import UserError, nearest, needing
-from xql_jax.paths import located
+from xql_jax.files.paths import located
 from xql_jax.types import Json
 
 ONE_EPISODE = Layout(is_episode=True)

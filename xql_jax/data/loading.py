@@ -19,9 +19,9 @@ from xql_jax.data.dataset import FILE_SUFFIXES, SOURCE_PREFIXES, Dataset, as_lea
 from xql_jax.data.readers import read_hdf5, read_npz, read_ogbench
 from xql_jax.errors import UserError
 from xql_jax.files import replacing
-from xql_jax.paths import located
+from xql_jax.files.paths import located
 from xql_jax.suites import D4RL_FOLDER
-from xql_jax.tasks import Task
+from xql_jax.suites.tasks import Task
 from xql_jax.types import UNKNOWN, ActionBounds
 
 TIMEOUT = 60.0  # seconds, to connect and without a byte

@@ -20,7 +20,7 @@ from xql_jax.data.rows import write_hdf5
 from xql_jax.envs.mazes import Cell, Maze, maze_of
 from xql_jax.envs.point_maze import point_mass_model, push, random_start, random_target
 from xql_jax.files import replacing, writing
-from xql_jax.tasks import Task
+from xql_jax.suites.tasks import Task
 
 NUM_STEPS = 200_000
 DATA_SEED = 0

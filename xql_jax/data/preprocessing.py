@@ -11,7 +11,7 @@ import numpy as np
 from xql_jax.data.dataset import Dataset, alike, known_successors, listed, spread_rows
 from xql_jax.errors import Damaged, UserError
 from xql_jax.files import read_record, with_numbers, write_record
-from xql_jax.tasks import Task, get_task
+from xql_jax.suites.tasks import Task, get_task
 from xql_jax.types import UNKNOWN, ActionBounds, AnyBatch, Array
 
 LOG = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ from xql_jax.data.arrays import REQUIRED, UNITS, Layout, brief, from_arrays, is_
 from xql_jax.data.dataset import Dataset, Note, checked_references
 from xql_jax.data.names import OUR_NAMES, PARTS, is_known
 from xql_jax.errors import UserError
-from xql_jax.tasks import TASKS, References, Task
+from xql_jax.suites.tasks import TASKS, References, Task
 
 COPIES = 3  # of a file's arrays in memory: as they are read, as transitions, and preprocessed
 D4RL_KEYS = (*REQUIRED, "timeouts")

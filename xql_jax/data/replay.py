@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from xql_jax.data import sampling
-from xql_jax.pytrees import Distinct
+from xql_jax.numerics.pytrees import Distinct
 from xql_jax.types import (
     AnyBatch,
     Array,

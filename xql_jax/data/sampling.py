@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import psutil
 
-from xql_jax.pytrees import Distinct
+from xql_jax.numerics.pytrees import Distinct
 from xql_jax.types import AnyBatch, Array, Minibatch, PRNGKey, Windows
 
 Tree = TypeVar("Tree")

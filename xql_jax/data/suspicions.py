@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from xql_jax.data.dataset import Dataset, alike, jumping_rows, listed, spread_rows
-from xql_jax.tasks import Task
+from xql_jax.suites.tasks import Task
 
 LOG = logging.getLogger(__name__)
 FEW_VALUES = 10

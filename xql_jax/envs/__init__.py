@@ -12,7 +12,7 @@ from typing import NamedTuple
 from xql_jax.envs.vector import Local, VectorEnv
 from xql_jax.errors import UserError
 from xql_jax.files import sources_digest
-from xql_jax.tasks import LIBRARIES, SUITES, Task
+from xql_jax.suites.tasks import LIBRARIES, SUITES, Task
 from xql_jax.types import ActionBounds, Environment, Json
 
 CORES = os.cpu_count() or 1

@@ -7,7 +7,7 @@ import numpy as np
 
 from xql_jax.envs.mazes import GOAL_RADIUS, MAZES, Cell, Maze
 from xql_jax.envs.simulated import ASSETS, ActResult, MujocoRobot, View
-from xql_jax.tasks import Task
+from xql_jax.suites.tasks import Task
 
 CELL_SIZE = 4.0  # metres
 WALL_HEIGHT = 2.0

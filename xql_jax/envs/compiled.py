@@ -13,8 +13,8 @@ import numpy as np
 
 from xql_jax.envs.vector import UNKNOWN_SUCCESS, VectorEnv
 from xql_jax.errors import UserError, others_code
-from xql_jax.pytrees import Distinct, select_leaves
-from xql_jax.tasks import Task, own_attribute
+from xql_jax.numerics.pytrees import Distinct, select_leaves
+from xql_jax.suites.tasks import Task, own_attribute
 from xql_jax.types import Array, Batch, PRNGKey
 
 LOG = logging.getLogger(__name__)

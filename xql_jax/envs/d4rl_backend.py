@@ -12,7 +12,7 @@ from gymnasium import spaces
 from xql_jax.envs.simulated import SimulatedEnv
 from xql_jax.envs.vector import GymStep, Info, Start
 from xql_jax.errors import UserError, needing
-from xql_jax.tasks import Task
+from xql_jax.suites.tasks import Task
 
 
 def check_d4rl(task: Task) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from xql_jax.envs.simulated import ActResult, SimulatedEnv, View
 from xql_jax.errors import EnvironmentFailure, needing
-from xql_jax.tasks import Task
+from xql_jax.suites.tasks import Task
 
 # The linear-quadratic regulators (lqr) draw their springs when they are made: here always the same ones.
 MODEL_SEED = 0

@@ -7,7 +7,7 @@ import mujoco
 import numpy as np
 
 from xql_jax.envs.simulated import ASSETS, ActResult, MujocoRobot, View
-from xql_jax.tasks import Task
+from xql_jax.suites.tasks import Task
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,7 +12,7 @@ import numpy as np
 
 from xql_jax.envs.simulated import ActResult, SimulatedEnv, View
 from xql_jax.errors import needing
-from xql_jax.tasks import Task
+from xql_jax.suites.tasks import Task
 
 # It rounds the bounds of its actions anew whenever it is asked for them.
 warnings.filterwarnings("ignore", ".*precision lowered", module="gymnasium")

@@ -7,7 +7,7 @@ import numpy as np
 from xql_jax.envs.compiled import EnvState, Step
 from xql_jax.envs.simulated import Camera, View
 from xql_jax.errors import needing
-from xql_jax.tasks import Task
+from xql_jax.suites.tasks import Task
 from xql_jax.types import Array, PRNGKey
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from xql_jax.envs.mazes import GOAL_RADIUS, Maze, maze_of
 from xql_jax.envs.simulated import ActResult, SimulatedEnv, View
-from xql_jax.tasks import Task
+from xql_jax.suites.tasks import Task
 
 MAX_SPEED = 5.0  # per axis; D4RL clips the velocity before each step
 BODY_POSITION = 1.2  # in x and y, of the ball when its joints' positions are 0

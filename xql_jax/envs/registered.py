@@ -11,7 +11,7 @@ from xql_jax.envs.simulated import SimulatedEnv, View
 from xql_jax.envs.vector import UNKNOWN_SUCCESS, GymStep, Info, Start, act, start, warn_once
 from xql_jax.errors import EnvironmentFailure, UserError, described, others_code
 from xql_jax.suites import LONGEST
-from xql_jax.tasks import Task
+from xql_jax.suites.tasks import Task
 from xql_jax.types import ActionBounds
 
 STEPS_PER_SECOND = 30.0  # of videos, if an environment does not state its rate

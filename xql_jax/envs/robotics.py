@@ -11,7 +11,7 @@ import numpy as np
 
 from xql_jax.envs.simulated import ActResult, SimulatedEnv, View
 from xql_jax.errors import needing
-from xql_jax.tasks import Task
+from xql_jax.suites.tasks import Task
 
 
 def _import_robotics(module: str) -> types.ModuleType:

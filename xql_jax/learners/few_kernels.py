@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from xql_jax.pytrees import Distinct
+from xql_jax.numerics.pytrees import Distinct
 from xql_jax.types import Numeric, Params
 
 BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8  # Adam's

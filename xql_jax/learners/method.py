@@ -5,7 +5,7 @@ from typing import Generic, Self, TypeVar
 
 import flax.struct
 
-from xql_jax.pytrees import Distinct
+from xql_jax.numerics.pytrees import Distinct
 from xql_jax.settings import (
     ABOVE_ZERO,
     NOT_NEGATIVE,

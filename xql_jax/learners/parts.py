@@ -14,7 +14,7 @@ from xql_jax.learners.few_kernels import BETA_1, BETA_2, EPSILON, FusedAdam, Sid
 from xql_jax.learners.method import Part, rate_setting, temperature_setting
 from xql_jax.losses.regression import advantage_weight, mse_loss, td_target
 from xql_jax.networks.mlp import GaussianPolicy, Initializer, Value, iql_init
-from xql_jax.pytrees import Distinct
+from xql_jax.numerics.pytrees import Distinct
 from xql_jax.settings import (
     AT_LEAST_ONE,
     BELOW_ONE,

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from xql_jax.data.dataset import Dataset, as_learners_see, listed
 from xql_jax.data.suspicions import duplicates, suspicions
 from xql_jax.reports.style import BLUE, count_axis, legend_below, styled
-from xql_jax.tasks import Task
+from xql_jax.suites.tasks import Task
 from xql_jax.types import UNKNOWN, ActionBounds, Json
 
 MOST_ENTRIES = 8  # of actions whose ranges are printed one by one; the .json has all

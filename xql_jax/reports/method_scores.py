@@ -20,7 +20,7 @@ from xql_jax.reports.run_summary import (
 )
 from xql_jax.reports.score_table import Entry
 from xql_jax.rollout.scores import steps_in_words
-from xql_jax.tasks import References
+from xql_jax.suites.tasks import References
 
 FOLDERS_HELP = "folders of runs, or folders that contain runs"  # what commands read
 FINGERPRINT = "dataset_fingerprint"

@@ -8,7 +8,7 @@ from importlib import resources
 from typing import NamedTuple
 
 from xql_jax.errors import UserError
-from xql_jax.paths import located
+from xql_jax.files.paths import located
 
 PAPER_TABLES = ("1", "2", "3")
 FINETUNING_TABLE = "2"  # the table with the scores before and after fine-tuning

@@ -20,7 +20,7 @@ from xql_jax.reports.score_table import (
 )
 from xql_jax.reports.statistics import AGGREGATES, TuningCurve, compared_scores, tuning_curves
 from xql_jax.reports.style import render
-from xql_jax.tasks import references_given
+from xql_jax.suites.tasks import references_given
 
 
 class Report:

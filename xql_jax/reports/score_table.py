@@ -12,7 +12,7 @@ import numpy as np
 
 from xql_jax.reports.run_summary import cumulative_regret
 from xql_jax.rollout.scores import mean_and_interval, shown
-from xql_jax.tasks import References
+from xql_jax.suites.tasks import References
 
 REFERENCES_HELP = "TASK=RANDOM,EXPERT: returns that are 0 and 100 in the tables, for a task without scores."
 

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from xql_jax.errors import UserError
-from xql_jax.jax_settings import settings_of_jax
+from xql_jax.numerics.jax_settings import settings_of_jax
 from xql_jax.types import Array, Learner, Params, RememberingLearner, State
 
 Act = Callable[[np.ndarray], np.ndarray]  # observations f32[M, K, O] to actions f32[M, K, A]

@@ -11,7 +11,7 @@ from xql_jax.envs import EnvironmentMaker
 from xql_jax.envs.vector import UNKNOWN_SUCCESS, VectorStep, repeats
 from xql_jax.rollout import rollout
 from xql_jax.rollout.acting import Act
-from xql_jax.tasks import OWN, Task
+from xql_jax.suites.tasks import OWN, Task
 
 LOG = logging.getLogger(__name__)
 EVALUATION_START_SEED = 20_000  # default of the tools; evaluations during training use another one

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from xql_jax.rollout.evaluation import EpisodeResults
-from xql_jax.tasks import Task
+from xql_jax.suites.tasks import Task
 from xql_jax.types import Json
 
 ALL_ORDERS_BELOW = 8  # policies; fewer have so few orders that all of them are counted

@@ -15,7 +15,7 @@ from PIL import Image
 
 from xql_jax.envs.vector import VectorEnv
 from xql_jax.errors import UserError, needing
-from xql_jax.outputs import writing_output
+from xql_jax.files.outputs import writing_output
 from xql_jax.rollout import rollout
 from xql_jax.rollout.acting import Act
 

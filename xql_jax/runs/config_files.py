@@ -20,6 +20,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from xql_jax.errors import UserError, nearest
+from xql_jax.files.paths import located
 from xql_jax.learners.registry import (
     IN_SAMPLE,
     ONLINE,
@@ -28,12 +29,11 @@ from xql_jax.learners.registry import (
     method_named,
     method_of,
 )
-from xql_jax.paths import located
 from xql_jax.runs.groups import DEFAULT_ENV_NAME, ConfigFile, Training
 from xql_jax.runs.kinds import METHOD_SETTINGS, OF_OFFLINE, OF_ONLINE, Finetune, Offline, Online
 from xql_jax.runs.resolving import with_every_width
 from xql_jax.settings import values_of
-from xql_jax.tasks import OWN, SUITES, Task, get_task, name_in_dm_control, own_attribute
+from xql_jax.suites.tasks import OWN, SUITES, Task, get_task, name_in_dm_control, own_attribute
 
 # Values by who has them: "all" methods, the "in_sample" ones and users' own, or names of methods by spaces.
 Rows = Mapping[str, Mapping[str, Any]]

@@ -18,7 +18,7 @@ from xql_jax.logs.csv_rows import TIMES
 from xql_jax.reports.run_summary import FINE_TUNING, OFFLINE_TRAINING, ONLINE_TRAINING
 from xql_jax.runs.machine import differences, other_code, surroundings
 from xql_jax.settings import as_typed
-from xql_jax.tasks import Task
+from xql_jax.suites.tasks import Task
 from xql_jax.training.checkpoints import Checkpoints, TrainingFiles
 from xql_jax.training.members import Member, fields_given
 from xql_jax.types import Json

@@ -14,8 +14,8 @@ from ml_collections import ConfigDict
 from xql_jax.data.dataset import Dataset, name_of
 from xql_jax.envs import BACKENDS, Simulation
 from xql_jax.errors import UserError
-from xql_jax.jax_settings import MATMUL_PRECISIONS
 from xql_jax.learners.registry import OFFLINE
+from xql_jax.numerics.jax_settings import MATMUL_PRECISIONS
 from xql_jax.settings import (
     ANY,
     AT_LEAST_ONE,
@@ -34,7 +34,7 @@ from xql_jax.settings import (
     values_of,
     within,
 )
-from xql_jax.tasks import TASKS, Task, get_task
+from xql_jax.suites.tasks import TASKS, Task, get_task
 from xql_jax.training.checkpoints import KEPT
 from xql_jax.training.schedule import Schedule
 from xql_jax.types import Horizon, Json, horizon_of

@@ -10,13 +10,13 @@ import numpy as np
 
 from xql_jax.data.dataset import Dataset
 from xql_jax.errors import UserError, needing
+from xql_jax.files.paths import located
 from xql_jax.learners.registry import FIRST_PHASES, LEADING, method_of
-from xql_jax.paths import located
 from xql_jax.rollout.scores import steps_in_words
 from xql_jax.runs.folder import RunFolder, run_label
 from xql_jax.runs.groups import FromData, Training
 from xql_jax.settings import as_typed, values_of
-from xql_jax.tasks import OWN, Task
+from xql_jax.suites.tasks import OWN, Task
 from xql_jax.training.members import Member, fields_given, make_members, parse_sweep
 from xql_jax.training.schedule import Ramp, parse_ramps
 from xql_jax.types import Batch, Json

@@ -21,7 +21,7 @@ from xql_jax.settings import (
     settings_of,
     within,
 )
-from xql_jax.tasks import Task, get_task
+from xql_jax.suites.tasks import Task, get_task
 from xql_jax.training.members import fields_given
 from xql_jax.training.schedule import Schedule
 

@@ -19,17 +19,17 @@ from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.envs import Simulation, action_bounds
 from xql_jax.errors import Damaged, UserError
 from xql_jax.files import with_numbers
-from xql_jax.jax_settings import check_platforms, settings_of_jax
+from xql_jax.files.paths import as_written, located
 from xql_jax.learners.registry import make_learner
 from xql_jax.logs.csv_rows import Row, parse_rows
-from xql_jax.paths import as_written, located
+from xql_jax.numerics.jax_settings import check_platforms, settings_of_jax
 from xql_jax.reports.run_summary import ONLINE_TRAINING
 from xql_jax.rollout.acting import Act, deciding, deterministic_policy, finite_policy, open_loop
 from xql_jax.rollout.scores import steps_in_words
 from xql_jax.runs.folder import defining, kind_of, read_config, read_summary, settings_by_name
 from xql_jax.runs.groups import HORIZON
 from xql_jax.settings import values_of
-from xql_jax.tasks import References, Task, get_task, module_to_run, referenced
+from xql_jax.suites.tasks import References, Task, get_task, module_to_run, referenced
 from xql_jax.training.checkpoints import Checkpoints, Progress, TrainingFiles
 from xql_jax.training.members import Member, learners_of, make_members, parse_sweep, stacked
 from xql_jax.training.schedule import parse_ramps, ramped

@@ -15,8 +15,8 @@ import xql_jax
 from xql_jax.envs import OURS, Simulation, describe_environment, own_sources
 from xql_jax.errors import UserError
 from xql_jax.files import sources_digest
-from xql_jax.jax_settings import check_platforms
-from xql_jax.tasks import Task
+from xql_jax.numerics.jax_settings import check_platforms
+from xql_jax.suites.tasks import Task
 from xql_jax.types import Json
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "gymnasium", "mujoco")

@@ -14,8 +14,8 @@ from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.envs import describe_environment, environment_maker
 from xql_jax.errors import UserError
 from xql_jax.files import writing
-from xql_jax.jax_settings import check_matmul_precision, settings_of_jax
 from xql_jax.logs.csv_rows import Row, parse_rows
+from xql_jax.numerics.jax_settings import check_matmul_precision, settings_of_jax
 from xql_jax.reports.run_summary import summarize
 from xql_jax.rollout.acting import prepared
 from xql_jax.rollout.evaluation import Evaluator
@@ -23,7 +23,7 @@ from xql_jax.rollout.scores import steps_in_words
 from xql_jax.runs.folder import RunFolder
 from xql_jax.runs.groups import EVALUATION_SEED, FromData, Training
 from xql_jax.runs.job import Job, log_settings
-from xql_jax.tasks import Task
+from xql_jax.suites.tasks import Task
 from xql_jax.training.loop import RowCallback, TrainingLoop
 from xql_jax.training.population import Population
 from xql_jax.training.row_writer import MetricsLogger

@@ -21,11 +21,11 @@ from xql_jax.data.suspicions import warn_of_suspicions
 from xql_jax.data.views import view_for
 from xql_jax.envs import action_bounds, own_sizes
 from xql_jax.errors import UserError
-from xql_jax.paths import as_written, located
+from xql_jax.files.paths import as_written, located
 from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.runs.folder import RunFolder
 from xql_jax.runs.job import Job, folder_of
-from xql_jax.tasks import References, Task, has_own_scores, referenced
+from xql_jax.suites.tasks import References, Task, has_own_scores, referenced
 from xql_jax.types import ActionBounds, ChunkBatch
 
 if TYPE_CHECKING:  # what reads a run is needed where one goes on from another

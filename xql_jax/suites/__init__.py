@@ -1,9 +1,8 @@
 """What a task is, and what all tasks of a suite share: its record. The files here have them, as `RECORDS`."""
 
 import dataclasses
-import pkgutil
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -70,11 +69,6 @@ class Suite:
         """The section of the guide that describes its environments."""
         guide = self.guide or f"tasks.md#{self.name}"
         return f"docs/{guide}"
-
-    def vector_env(self, task: "Task", num_envs: int) -> Any:
-        """Returns N environments of a task of this suite in this process, a `VectorEnv`."""
-        maker = pkgutil.resolve_name("xql_jax.envs:environment_maker")(task)
-        return maker.vector_env(task, num_envs)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,14 +17,14 @@ from types import ModuleType
 from typing import Any
 
 from xql_jax.errors import Busy, UserError, needing
-from xql_jax.paths import located, paths_from_here
+from xql_jax.files.paths import located, paths_from_here
 from xql_jax.runs.config_files import check_method
 from xql_jax.runs.groups import Acting, Training
 from xql_jax.runs.machine import prepare_acting
 from xql_jax.runs.train import train_run
+from xql_jax.suites.tasks import SUITES
 from xql_jax.sweeps.plan import ABSENT, BEGUN, Cell, refreshed
 from xql_jax.sweeps.sweep_settings import Sweep
-from xql_jax.tasks import SUITES
 from xql_jax.training.signals import StopSignals
 from xql_jax.types import Json
 

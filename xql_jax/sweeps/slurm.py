@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from xql_jax.errors import UserError, nearest, needing
 from xql_jax.files import as_json, digest, write_atomically
-from xql_jax.paths import located
+from xql_jax.files.paths import located
 from xql_jax.sweeps.executors import SECONDS_PER_LOOK, Outcome, work
 from xql_jax.sweeps.plan import Cell
 from xql_jax.sweeps.sweep_settings import Sweep

@@ -14,11 +14,11 @@ from xql_jax.data.policy_files import read_policy
 from xql_jax.data.rows import Rows, cut_off
 from xql_jax.envs import EnvironmentMaker, action_bounds
 from xql_jax.errors import UserError
-from xql_jax.paths import located
+from xql_jax.files.paths import located
 from xql_jax.rollout import rollout
 from xql_jax.rollout.acting import ActionQueue
 from xql_jax.runs.load import load_run
-from xql_jax.tasks import Task
+from xql_jax.suites.tasks import Task
 from xql_jax.training.members import learners_of
 from xql_jax.types import Array, Learner, Params
 

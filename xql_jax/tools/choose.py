@@ -20,9 +20,9 @@ from xql_jax.data.sampling import fits_on_device
 from xql_jax.data.views import view_for
 from xql_jax.errors import UserError
 from xql_jax.files import as_json
-from xql_jax.jax_settings import settings_of_jax
+from xql_jax.files.outputs import check_output, write_output
 from xql_jax.learners.fitted_q_evaluation import FittedQEvaluation, root_mean_square, value_statistics
-from xql_jax.outputs import check_output, write_output
+from xql_jax.numerics.jax_settings import settings_of_jax
 from xql_jax.reports.run_summary import grouped
 from xql_jax.reports.score_table import csv_table
 from xql_jax.rollout.scores import agreement
@@ -45,7 +45,7 @@ from xql_jax.settings import (
     with_values,
     within,
 )
-from xql_jax.tasks import module_to_run
+from xql_jax.suites.tasks import module_to_run
 from xql_jax.tools.opening import open_run, own_method
 from xql_jax.training.data_population import offline_population
 from xql_jax.training.members import Member, learners_of

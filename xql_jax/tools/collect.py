@@ -26,8 +26,8 @@ from xql_jax.data.rows import (
 )
 from xql_jax.envs import Simulation, describe_environment, environment_maker
 from xql_jax.errors import UserError
-from xql_jax.jax_settings import settings_of_jax
-from xql_jax.outputs import alone_at, check_output, writing_output
+from xql_jax.files.outputs import alone_at, check_output, writing_output
+from xql_jax.numerics.jax_settings import settings_of_jax
 from xql_jax.runs.groups import Simulated
 from xql_jax.runs.machine import versions
 from xql_jax.settings import (
@@ -42,7 +42,7 @@ from xql_jax.settings import (
     setting,
     within,
 )
-from xql_jax.tasks import References, Task, get_task, referenced
+from xql_jax.suites.tasks import References, Task, get_task, referenced
 from xql_jax.tools.behaviours import RANDOM, Behaviour, episodes_of, open_behaviour
 from xql_jax.tools.opening import open_run, own_method
 from xql_jax.training.progress import counted

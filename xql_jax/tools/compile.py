@@ -24,7 +24,7 @@ from xql_jax.data.dataset import Dataset, from_transitions
 from xql_jax.data.views import view_for
 from xql_jax.envs import environment_maker
 from xql_jax.errors import UserError, needing
-from xql_jax.jax_settings import check_matmul_precision, settings_of_jax
+from xql_jax.numerics.jax_settings import check_matmul_precision, settings_of_jax
 from xql_jax.runs.job import Job
 from xql_jax.runs.kinds import Offline
 from xql_jax.runs.offline import offline_job

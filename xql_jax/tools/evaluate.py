@@ -11,8 +11,8 @@ from xql_jax.envs import BACKENDS, EnvironmentMaker, Simulation, describe_enviro
 from xql_jax.envs.vector import VectorEnv
 from xql_jax.errors import UserError
 from xql_jax.files import as_json
-from xql_jax.jax_settings import settings_of_jax
-from xql_jax.outputs import check_output, write_output
+from xql_jax.files.outputs import check_output, write_output
+from xql_jax.numerics.jax_settings import settings_of_jax
 from xql_jax.rollout.acting import Act
 from xql_jax.rollout.evaluation import EVALUATION_START_SEED, MOST_EPISODES, Evaluator, episode_seed
 from xql_jax.rollout.scores import describe_episodes
@@ -29,7 +29,7 @@ from xql_jax.settings import (
     setting,
     within,
 )
-from xql_jax.tasks import Task, get_task
+from xql_jax.suites.tasks import Task, get_task
 from xql_jax.tools.opening import open_run, own_method
 from xql_jax.training.progress import counted
 from xql_jax.types import Json

@@ -23,13 +23,13 @@ from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.envs import environment_maker
 from xql_jax.errors import UserError, needing
 from xql_jax.files import as_json
-from xql_jax.jax_settings import settings_of_jax
+from xql_jax.files.outputs import write_output, writing_output
+from xql_jax.files.paths import located
 from xql_jax.learners.flow_policies import FlowActor, fixed_noise
 from xql_jax.learners.parts import NetworkState
 from xql_jax.networks.mlp import GaussianPolicy
 from xql_jax.networks.policies import DeterministicPolicy, MixturePolicy, TanhGaussianPolicy
-from xql_jax.outputs import write_output, writing_output
-from xql_jax.paths import located
+from xql_jax.numerics.jax_settings import settings_of_jax
 from xql_jax.rollout.acting import open_loop
 from xql_jax.rollout.evaluation import EVALUATION_START_SEED, MOST_EPISODES, Evaluator
 from xql_jax.runs.load import SavedRun
@@ -42,7 +42,7 @@ from xql_jax.settings import (
     some_of,
     within,
 )
-from xql_jax.tasks import Task
+from xql_jax.suites.tasks import Task
 from xql_jax.tools.onnx_graph import import_onnx, read_onnx, write_onnx
 from xql_jax.tools.opening import open_run, own_method
 from xql_jax.training.members import learners_of

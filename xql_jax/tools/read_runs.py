@@ -8,14 +8,14 @@ from pathlib import Path
 
 from xql_jax.errors import UserError
 from xql_jax.files import is_locked
-from xql_jax.paths import as_written, located
+from xql_jax.files.paths import as_written, located
 from xql_jax.reports.method_scores import LARGEST_DRAWN, FoundRuns, LeftOut, RunFacts, RunMember, as_text
 from xql_jax.reports.run_summary import FINE_TUNING, OFFLINE_TRAINING, ONLINE_TRAINING, grouped
 from xql_jax.runs.folder import LOCK, digests_of
 from xql_jax.runs.kinds import Finetune, Offline, Online
 from xql_jax.runs.load import SavedRun, load_run, run_folders
 from xql_jax.settings import settings_of
-from xql_jax.tasks import LISTED_TASKS
+from xql_jax.suites.tasks import LISTED_TASKS
 from xql_jax.types import Json
 
 SETTINGS_OF = {

@@ -10,7 +10,7 @@ import numpy as np
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.rollout.acting import prepared, with_memory_of
 from xql_jax.rollout.evaluation import EpisodeResults, Evaluator
-from xql_jax.tasks import Task
+from xql_jax.suites.tasks import Task
 from xql_jax.training.checkpoints import Progress
 from xql_jax.training.population import Population
 from xql_jax.training.signals import StopSignals

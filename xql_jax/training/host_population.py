@@ -20,7 +20,7 @@ from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.data.replay import PriorData, Spans
 from xql_jax.envs.vector import PATIENT, EpisodeSeeds, Local, Patience, VectorEnv
 from xql_jax.errors import EnvironmentFailure
-from xql_jax.jax_settings import settings_of_jax
+from xql_jax.numerics.jax_settings import settings_of_jax
 from xql_jax.rollout.acting import ActionQueue
 from xql_jax.training.checkpoints import Progress
 from xql_jax.training.divergence import Divergence

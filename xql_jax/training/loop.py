@@ -18,7 +18,7 @@ from xql_jax.errors import EnvironmentFailure, UserError
 from xql_jax.logs.tensorboard import TensorBoardLogger
 from xql_jax.rollout.evaluation import EpisodeResults, Evaluator
 from xql_jax.rollout.scores import shown
-from xql_jax.tasks import Task
+from xql_jax.suites.tasks import Task
 from xql_jax.training.checkpoints import Checkpoints, Progress, TrainingFiles
 from xql_jax.training.divergence import Divergence
 from xql_jax.training.evaluations import (

@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Sharding
 
-from xql_jax.jax_settings import settings_of_jax
-from xql_jax.pytrees import select_leaves
+from xql_jax.numerics.jax_settings import settings_of_jax
+from xql_jax.numerics.pytrees import select_leaves
 from xql_jax.rollout.acting import Act, deterministic_policy, finite_policy
 from xql_jax.settings import values_of
 from xql_jax.training.checkpoints import Progress

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 from tqdm import tqdm
 
-from xql_jax.paths import as_written
+from xql_jax.files.paths import as_written
 
 LOG = logging.getLogger(__name__)
 SECONDS_PER_LINE = 30.0  # between log lines that report nothing but progress

@@ -36,9 +36,9 @@ def writing(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def replacing(path: Path, unfinished: str) -> Iterator[Path]:
+def replacing(path: Path, unfinished: str = "") -> Iterator[Path]:
     """Context manager that yields a temporary path beside `path`; it becomes `path` if nothing fails."""
-    temporary = path.with_name(unfinished)
+    temporary = path.with_name(unfinished or f"{path.name}.tmp")
     try:
         yield temporary
         os.replace(temporary, path)
@@ -53,7 +53,7 @@ def write_atomically(path: Path, content: str | bytes | memoryview) -> None:
     So do they after a loss of power: the new file is flushed to the disk before it is renamed.
     """
     with writing(path):
-        with replacing(path, path.name + ".tmp") as temporary, temporary.open("wb") as file:
+        with replacing(path) as temporary, temporary.open("wb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())

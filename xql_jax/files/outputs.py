@@ -1,14 +1,13 @@
-"""Output files and folders named by flags: whole or not at all."""
+"""Output files named by flags: whole or not at all."""
 
 import contextlib
 import os
-import tempfile
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from xql_jax.errors import UserError
-from xql_jax.files import locked
-from xql_jax.paths import located
+from xql_jax.files import locked, replacing
+from xql_jax.files.paths import located
 
 
 def check_output(flag: str, name: str, suffixes: Collection[str] = ()) -> Path:
@@ -45,16 +44,14 @@ def alone_at(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def writing_output(flag: str, path: Path) -> Iterator[Path]:
-    """Context manager that yields a path to write a file or folder to, which becomes `path` if nothing fails.
+    """Context manager that yields a path to write to, which becomes `path` if nothing fails.
 
     Missing folders above it are made. UserError, with flag and file, if the system refuses something.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=path.parent) as folder:
-            unfinished = Path(folder) / path.name
+        with replacing(path, f".unfinished-{path.name}") as unfinished:
             yield unfinished
-            os.replace(unfinished, path)
     except OSError as error:
         stays = "; the old file is as it was" if path.exists() else ""
         raise UserError(f"--{flag}={path}: cannot be written: {error.strerror or error}{stays}") from error

@@ -11,18 +11,17 @@ from typing import NamedTuple
 
 from xql_jax import suites
 from xql_jax.errors import UserError, nearest, others_code
-from xql_jax.paths import located
+from xql_jax.files.paths import located
 from xql_jax.suites import RETURN_ITSELF, Suite, Task
 from xql_jax.suites.online import COMPILED, DM_CONTROL_NAMES, OWN, PLAYGROUND_MODULE
 
 # Modules that are no user's own.
 LIBRARIES = ("gymnasium", "gymnasium_robotics", PLAYGROUND_MODULE, "xql_jax")
 
-# The suites by name. Each file in `suites` has some, its `RECORDS`.
-SUITES: dict[str, Suite] = {}
-for _file in pkgutil.iter_modules(suites.__path__):
-    for _suite in importlib.import_module(f"{suites.__name__}.{_file.name}").RECORDS:
-        SUITES[_suite.name] = _suite
+# The suites by name. Each other file beside this one has some, its `RECORDS`.
+_FILES = [f"{suites.__name__}.{file.name}" for file in pkgutil.iter_modules(suites.__path__)]
+_MODULES = [importlib.import_module(name) for name in _FILES if name != __name__]
+SUITES: dict[str, Suite] = {suite.name: suite for module in _MODULES for suite in module.RECORDS}
 LISTED_TASKS = {task.name: task for suite in SUITES.values() for task in suite.tasks()}
 TASKS = {name: task for name, task in LISTED_TASKS.items() if task.has_data}  # others are learned online
 

@@ -1,0 +1,1 @@
+"""JAX while this package computes: its settings, and pytrees."""
