@@ -87,6 +87,19 @@ def test_rewards_that_are_one_row_late_are_told(layout, tmp_path, monkeypatch):
     assert any("first reward" in line and "rewards one row late" in line for line in told), told
 
 
+@pytest.mark.parametrize("layout", ["transitions.npz", "minari"])  # rows leave each last one out
+def test_rewards_that_are_one_row_early_are_told(layout, tmp_path, monkeypatch):
+    early = walks("timeout")
+    for episode in early:
+        episode.rewards = np.append(episode.rewards[1:], np.float32([0]))
+    (told,) = told_of(early, layout, tmp_path, monkeypatch)
+    assert "rewards one row early" in told
+    for episode in early:  # each step costs 1 until a goal, where the recording stops
+        episode.rewards = np.append(np.full(episode.length - 1, -1, np.float32), np.float32([0]))
+    (tmp_path / "goals").mkdir()
+    assert not told_of(early, layout, tmp_path / "goals", monkeypatch)
+
+
 def transitions(kind="timeout", **changes):
     """The walks' transitions by name, and a function that makes each change of them."""
     rows = joined([episode.arrays() for episode in walks(kind)])
@@ -104,6 +117,10 @@ def at_ends(value):
     return lambda rows: np.where(rows["timeouts"][:, None], value(rows), rows["next_observations"])
 
 
+def at_starts(rows):
+    return np.roll(rows["timeouts"] | rows["terminals"], 1)[:, None]
+
+
 ROWS = {"next_observations": lambda rows: None}
 NEXT = "the next observation of most time-outs is the "
 SEAMS = {
@@ -119,6 +136,10 @@ SEAMS = {
     "rows with late time-outs": ({"timeouts": late("timeouts"), **ROWS}, "flags one row late"),
     "rows with early time-outs": ({"timeouts": late("timeouts", -1), **ROWS}, "flags are one row early"),
     "rows with late terminals": ({"terminals": late("terminals"), **ROWS}, "flags one row late"),
+    "actions late": (
+        {"actions": lambda rows: np.where(at_starts(rows), 0.0, np.roll(rows["actions"], 1, axis=0))},
+        "first action of every trajectory is 0",
+    ),
     "rows with early terminals": ({"terminals": late("terminals", -1), **ROWS}, "flags are one row early"),
 }
 
@@ -130,6 +151,20 @@ def test_ends_that_do_not_fit_are_told_once(name):
     rows = {key: value for key, value in transitions(kind, **changes).items() if value is not None}
     (told,) = suspicions(from_arrays(rows, "arrays"))
     assert words in told
+
+
+@pytest.mark.parametrize("falls", [1, 2])
+def test_flags_that_are_inverted_are_told(falls):
+    """Of time-outs, each second trajectory's, or of none."""
+    episodes = [Walk(seed, 12, "timeout" if seed % falls else "terminal") for seed in range(40)]
+    rows = joined([episode.arrays() for episode in episodes])
+    names = ("observations", "actions", "rewards", "next_observations")
+    given = {name: rows[name] for name in names} | {"masks": rows["terminals"]}
+    told = suspicions(from_arrays(given, "arrays"))
+    assert [line for line in told if "are the flags inverted?" in line], told
+    given["masks"] = np.zeros(len(rows["terminals"]))  # whatever is done ends the episode
+    given["next_observations"] = given["observations"]
+    assert not [line for line in suspicions(from_arrays(given, "arrays")) if "inverted" in line]
 
 
 def test_what_a_mask_hides_is_not_told_of():

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from xql_jax.data.dataset import Dataset, alike, jumping_rows, listed, spread_rows
+from xql_jax.data.dataset import Dataset, alike, jumping_rows, jumps, listed, spread_rows
 from xql_jax.suites.tasks import Task
 
 LOG = logging.getLogger(__name__)
@@ -81,6 +81,13 @@ def _terminals(dataset: Dataset, task: Task | None) -> Iterator[str]:
             f"at all {len(longer):,} terminals the reward is that of the step before: if these are "
             "time-outs, store them as timeouts, for at a terminal the value of what follows is taken to be 0"
         )
+    final, jumping = terminals[:-1], jumps(dataset.batch.next_observations, dataset.batch.observations)
+    most = final.size < 2 * final.sum() < 2 * final.size
+    if most and jumping[final].mean() < 0.5 < jumping[~final].mean():
+        yield (
+            f"most of the {terminals.sum():,} terminals lead to the next row's observation, and most other "
+            "rows do not: are the flags inverted? masks are 0 where terminals are 1"
+        )
     if len(lengths) == 1 and not terminals.any():
         yield "one trajectory without a terminal: do the data say where episodes end?"
 
@@ -133,21 +140,33 @@ def _entries(dataset: Dataset, task: Task | None) -> Iterator[str]:
 
 
 def _layouts(dataset: Dataset, task: Task | None) -> Iterator[str]:
-    """Rows as in dm_env and RLDS, a buffer's empty rows, and first rewards that belong to no step."""
+    """Rows as in dm_env and RLDS, a buffer's empty rows, and rewards that belong to no step."""
     observations, actions, rewards = dataset.batch[:3]
-    terminals, nothing = _terminal(dataset), ~actions.any(axis=1) & (rewards == 0)
-    starts = dataset.begins & ~dataset.ends
-    zeros, others = np.count_nonzero(rewards[starts] == 0), rewards[~dataset.begins] == 0
-    if nothing[dataset.begins].all() and dataset.begins.sum() > 1 and not nothing.all():
+    terminals, idle = _terminal(dataset), ~actions.any(axis=1)
+    nothing, begins, ends = idle & (rewards == 0), dataset.begins, dataset.ends
+    starts, cuts = begins & ~ends, ends & ~begins & ~terminals
+    zeros, others = np.count_nonzero(rewards[starts] == 0), rewards[~begins] == 0
+    acts_later = others.size and idle[~begins].mean() <= HARDLY_ANY
+    if begins.sum() > 1 and not nothing.all() and (idle if acts_later else nothing)[begins].all():
         yield (
-            "the first action and reward of every trajectory are 0: if an action stands in the row that it "
-            "led to, as in dm_env's layout, leave out each episode's first action and reward"
+            "the first action of every trajectory is 0: if an action stands in the row that it led to, as in "
+            "dm_env's layout, leave out each episode's first action, and its first reward if that is 0, too"
         )
     elif zeros > max(1, starts.sum() // 2) and others.size and others.mean() <= HARDLY_ANY:
         yield (
             f"the first reward of {zeros:,} of {starts.sum():,} trajectories is 0, and hardly any other is: "
             "are rewards one row late? Then move them up. Or did the environment reset itself in these "
             "rows? Then leave them out"
+        )
+    elif (
+        np.count_nonzero(cuts) > 1
+        and not rewards[cuts].any()
+        and np.count_nonzero(rewards[~ends] == 0) <= HARDLY_ANY * np.count_nonzero(~ends)
+        and len(np.unique(rewards)) > FEW_VALUES  # else a step may cost 1, until a goal
+    ):
+        yield (
+            "the last reward of every trajectory that was cut off is 0, and hardly any other is: are rewards "
+            "one row early? Then move them down"
         )
     if terminals.any() and nothing[terminals].all() and not nothing[~terminals].all():
         yield (
