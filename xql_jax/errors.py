@@ -53,7 +53,7 @@ def place_of(error: BaseException) -> str:
 
 
 def described(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}{place_of(error)}"
+    return f"{type(error).__name__}: {' '.join(str(error).split())}{place_of(error)}"
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ and `settings_from` of `runs/resolving.py` sets it in the settings' config.
 A user's mistake ends the program with exit code 2 and one line on stderr, without a traceback.
 """
 
+import contextlib
 import os
 import re
 import signal
@@ -210,7 +211,8 @@ def run(
     wanted: Any = main.settings if isinstance(main, Command) else kind
     absl_logging.set_verbosity(absl_logging.WARNING)  # otherwise JAX logs every step
     print_lines()
-    with paths_from_here():
+    with contextlib.ExitStack() as paths:
+        guarded(lambda: paths.enter_context(paths_from_here()))
         app.run(
             lambda parsed: guarded(lambda: call(settings_of_flags(wanted, *parsed))),
             flags_parser=lambda argv: guarded(lambda: parse(expanded(argv), wanted)),

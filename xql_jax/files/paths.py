@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from xql_jax.errors import UserError
+
 _began_in: Path | None = None
 _written: dict[str, str] = {}  # how the user wrote a path, by the absolute one
 
@@ -21,7 +23,10 @@ def paths_from_here() -> Iterator[None]:
     if _began_in is not None:
         yield
         return
-    _began_in = here = Path.cwd()
+    try:
+        _began_in = here = Path.cwd()
+    except FileNotFoundError:
+        raise UserError("the current folder has been deleted: change to another, or to it again") from None
     try:
         yield
     finally:

@@ -114,8 +114,15 @@ class RunFolder:
 
         Raises:
             Busy: if another process uses the folder.
-            UserError: if the run exists and `resume` is false, or if the folder cannot be created.
+            UserError: if the run exists and `resume` is false, or if the folder cannot be created or is in
+                another run, where commands do not look for runs.
         """
+        here = self.save_dir.resolve()
+        for place in () if self.has_begun else (here, *here.parents):
+            if (place / LOCK).exists() and (place / "config.json").exists():
+                raise UserError(
+                    f"--save_dir={self.save_dir} is in a run, whose own is --save_dir={place.parents[2]}"
+                )
         with contextlib.ExitStack() as held:
             try:
                 self.path.mkdir(parents=True, exist_ok=True)

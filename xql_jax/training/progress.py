@@ -53,6 +53,8 @@ class Printer(logging.Handler):
     """
 
     def emit(self, record: logging.LogRecord) -> None:
+        if sys.stdout is None:  # closed from the start, as by >&-
+            return
         prefix = "warning: " if record.levelno >= logging.WARNING else ""
         try:
             tqdm.write(prefix + as_written(record.getMessage()))
@@ -75,8 +77,8 @@ def progress_bar(total: int, unit: str, show: bool, done: int = 0, name: str | N
     In a notebook it shares a stream with the lines, so that it stays below them.
     """
     in_notebook = "ipykernel" in sys.modules
-    disable = (False if in_notebook else None) if show else True  # None: unless stderr is a terminal
-    stream = sys.stdout if in_notebook else sys.stderr
+    stream = sys.stdout if in_notebook else sys.stderr  # None if it is closed
+    disable = (False if in_notebook else None) if show and stream else True  # None: unless on a terminal
     return tqdm(total=total, initial=done, unit=f" {unit}s", desc=name, disable=disable, file=stream)
 
 
