@@ -228,20 +228,6 @@ def test_learners_see_them_online_in_place_of_the_environments():
             np.testing.assert_array_equal(field, expected)
 
 
-@pytest.mark.parametrize("counts", [True, False])
-def test_what_was_saved_before_1_0_is_read(tmp_path, counts):
-    path = tmp_path / "preprocessing.json"
-    Preprocessing(reward_shift=-1.0).save(path, "run")
-    content = {**read_record(path), "counts_kitchen_tasks": counts}
-    for name in ("rewards_as_in", "digest"):
-        content.pop(name, None)
-    write_record(path, content)
-    read = Preprocessing.load(path, "run")
-    assert read.reward_shift == -1.0
-    rows = np.stack([seen(at22=-0.75)])
-    np.testing.assert_array_equal(read.rewards_met(rows, np.float32([7.0])), [0.0 if counts else 6.0])
-
-
 def test_they_are_the_real_files_rewards(kitchen_file):
     with h5py.File(kitchen_file) as file:
         observations, rewards = file["observations"][()], file["rewards"][()]

@@ -227,11 +227,3 @@ def test_episodes_that_go_on_after_a_goal_are_told_and_short_ones_are_not():
     for name in ("next_observations", "ends", "starts", "episodes", "steps", "masks"):
         del rows[name]
     assert not [line for line in suspicions(from_arrays(rows, "arrays")) if "follow" in line]
-
-
-def test_rows_that_only_reset_are_told_in_no_order_too():
-    rows = joined([episode.arrays() for episode in with_resets(walks("terminal"))])
-    order = np.random.default_rng(0).permutation(len(rows["rewards"]))
-    names = ("observations", "actions", "rewards", "next_observations", "terminals")
-    told = suspicions(from_arrays({name: rows[name][order] for name in names}, "arrays"))
-    assert "39 transitions begin where a terminal ended" in told[1]

@@ -4,7 +4,6 @@ import math
 
 import numpy as np
 import pytest
-from scipy import stats
 
 from xql_jax.rollout.evaluation import EpisodeResults
 from xql_jax.rollout.scores import agreement, describe_episodes, mean_and_interval, shown, steps_in_words
@@ -50,8 +49,6 @@ def test_agreement_worked_by_hand():
     assert found.policies == 5
     assert found.rho == pytest.approx(0.8)
     assert found.regret == 0.0
-    # Among 120 orders 1, 4 and 3 have squared differences of 0, 2 and 4 in all, as many the other way round.
-    assert found.p_value == pytest.approx(16 / 120)
     # atanh 0.8 = 1.0986, 1.96 sqrt(1.32 / 2) = 1.5923; tanh -0.4937 = -0.4571, tanh 2.6909 = 0.9908.
     assert (found.rho_low, found.rho_high) == pytest.approx((-0.4571, 0.9908), abs=2e-4)
 
@@ -75,9 +72,6 @@ def test_the_interval_holds_the_truth_19_times_of_20():
     found = [agreement(*sample.T) for sample in pairs]
     share = np.mean([one.rho_low <= truth <= one.rho_high for one in found])
     assert 0.935 < share < 0.965
-    independent = generator.standard_normal((1000, 2, 30))
-    p_values = [agreement(*sample).p_value for sample in independent]
-    assert stats.kstest(p_values, "uniform").pvalue > 0.01
 
 
 @pytest.mark.parametrize(

@@ -27,10 +27,14 @@ class Layout:
     episode_limit: int | None = None  # steps, for rows that do not say where episodes end
     is_episode: bool = False  # the rows are one episode; its observations may be one more
     terminals_are_ends: bool = False  # only masks mark final states, as in OGBench's files
-    timeouts_win: bool = False  # a row that is terminal and a time-out is taken for a time-out
-    keeps_last: bool = True  # the last row stays if it is terminal
+    # As D4RL's and IQL's loaders read D4RL's files: trajectories end at terminals and jumps alone.
+    as_d4rl: bool = False
     prefers_rows: bool = False  # next observations that say no more than the next rows are not used
-    finds_ends: bool = False  # trajectories end at terminals and jumps alone, as in IQL's loader
+
+    @property
+    def leaves_out_ends(self) -> bool:
+        """Whether the last row is left out, and a row that is terminal and a time-out, even so."""
+        return self.as_d4rl or self.terminals_are_ends
 
 
 ROWS = Layout()
@@ -223,13 +227,13 @@ def _transitions(
     terminals, limit = rows["terminals"], layout.episode_limit
     uses_next = knows_next = "next_observations" in rows
     timeouts = rows["timeouts"] != 0 if "timeouts" in rows else None
-    timeouts_win = layout.timeouts_win and not uses_next
+    timeouts_win = layout.leaves_out_ends and not uses_next
     cut = marks if timeouts_win else timeouts
     if cut is not None and (both := np.count_nonzero(cut & terminals)):
         counted = "left out as time-outs" if timeouts_win else "count as terminals"
         notes.append(Note(f"{{:,}} rows are terminal and time-outs, and {counted}", (int(both),)))
     if marks is None and limit is not None:
-        timeouts = counted_timeouts(terminals, limit, as_d4rl=layout.timeouts_win)
+        timeouts = counted_timeouts(terminals, limit, as_d4rl=layout.as_d4rl)
         if not uses_next:
             notes.append(Note(f"no timeouts: episodes are cut every {limit:,} steps, the task's limit"))
             notes += _another_limit(rows["observations"], terminals, timeouts, limit)
@@ -241,18 +245,18 @@ def _transitions(
     if uses_next:
         return from_transitions({**rows, "timeouts": terminals if marks is None else marks}, source)
     if marks is not None:
-        timeouts = marks if layout.timeouts_win else marks & ~terminals
+        timeouts = marks if layout.leaves_out_ends else marks & ~terminals
     elif timeouts is None:
         raise UserError(
             f"{source}: no timeouts, and no task whose episode limit could stand in for them: give "
             "--env_name, or add an array timeouts, 1 at the last step of each episode that was cut off"
         )
-    transitions = qlearning_dataset(rows, timeouts, layout.keeps_last)
-    if layout.finds_ends:
+    transitions = qlearning_dataset(rows, timeouts, keeps_last=not layout.leaves_out_ends)
+    if layout.as_d4rl:
         del transitions["timeouts"]
     dataset = from_transitions(transitions, source)
     if left_out := len(terminals) - dataset.size:
-        last = int(terminals[-1] and not timeouts[-1] and not layout.keeps_last)
+        last = int(terminals[-1] and not timeouts[-1] and layout.leaves_out_ends)
         which = ["the last of episodes that were cut off"] * (left_out > last) + ["the file's last"] * last
         why = "as by D4RL's loader; .npz files keep them" if knows_next or last else WITHOUT_NEXT
         text = f"{{:,}} of {{:,}} rows are left out, {' and '.join(which)}: {why}"

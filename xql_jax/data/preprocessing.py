@@ -101,14 +101,11 @@ class Preprocessing:
         content = with_numbers(read_record(path))
         if content.pop("run", None) != run:
             raise Damaged(f"{path}: of another run; this one is {run}")
-        if content.pop("counts_kitchen_tasks", False):  # before 1.0
-            content["rewards_as_in"] = "kitchen-complete-v0"
-        for name in ("observation_mean", "observation_std"):
-            content[name] = tuple(content.get(name, ()))
-        content["action_bounds"] = ActionBounds(*map(tuple, content.get("action_bounds", ())))
         try:
-            return cls(**content)
-        except TypeError as error:
+            content["action_bounds"] = ActionBounds(*map(tuple, content["action_bounds"]))
+            vectors = {name: tuple(content[name]) for name in ("observation_mean", "observation_std")}
+            return cls(**{**content, **vectors})
+        except (KeyError, TypeError) as error:
             raise Damaged(f"{path}: of another version: {error}") from error
 
 

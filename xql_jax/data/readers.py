@@ -50,9 +50,7 @@ def read_hdf5(path: Path, episode_limit: int | None) -> Dataset:
         about.append(UNITS if UNITS in file else f"metadata/{UNITS}")
         *given, units = (np.asarray(file[name][()]).tolist() if name in file else None for name in about)
         normalized = says_normalized(units, str(path))
-    layout = Layout(
-        episode_limit, timeouts_win=is_d4rls, keeps_last=not is_d4rls, prefers_rows=True, finds_ends=is_d4rls
-    )
+    layout = Layout(episode_limit, as_d4rl=is_d4rls, prefers_rows=True)
     dataset = from_arrays(arrays, str(path), layout, read if is_d4rls else names)
     notes = dataset.notes
     if is_d4rls and len(names) > len(read):
@@ -96,8 +94,7 @@ def read_ogbench(path: Path, task: Task | None = None) -> Dataset:
             f"{path}: no array rewards; OGBench's own files have none: give --env_name of a singletask task"
         )
     names = [name for name in names if name not in (*SIMULATOR_ARRAYS, MADE_BY)]
-    layout = Layout(terminals_are_ends=True, timeouts_win=True, keeps_last=False)
-    return from_arrays(arrays, source, layout, names)
+    return from_arrays(arrays, source, Layout(terminals_are_ends=True), names)
 
 
 def read_archive(
@@ -105,11 +102,7 @@ def read_archive(
 ) -> tuple[dict[str, np.ndarray], list[str]]:
     """Returns the arrays in a `.npz` whose names are wanted, and all arrays' names."""
     with reading(path, ".npz archive"):
-        if path.stat().st_size and not zipfile.is_zipfile(path):  # NumPy would speak of pickles
-            with path.open("rb") as file:
-                is_cut = file.read(4) == b"PK\3\4"
-            what = "its end is missing" if is_cut else "not a .npz archive, by its first bytes"
-            raise UserError(f"{path}: {what}: " + ("copy it anew" if is_cut else "write it with np.savez"))
+        zipfile.ZipFile(path).close()  # of another file NumPy would speak of pickles
     with reading(path, ".npz archive"), np.load(path, allow_pickle=False) as archive:
         wanted = [key for key in archive.files if wants(key)]
         check_memory(sum(archive.zip.getinfo(f"{key}.npy").file_size for key in wanted), str(path))

@@ -10,7 +10,6 @@ from xql_jax.suites.tasks import Task
 
 LOG = logging.getLogger(__name__)
 FEW_VALUES = 10
-HUGE = 1e6  # beyond it float32 keeps no first decimal
 HARDLY_ANY = 0.05  # share of the rows
 LONG_STEPS = 0.99  # steps longer than this share of the steps within episodes are long
 ALIKE_STARTS = 0.3  # spread of where resets lead, in that of where they come from, by entry
@@ -118,25 +117,20 @@ def _time_limits(dataset: Dataset, task: Task | None) -> Iterator[str]:
 
 
 def _entries(dataset: Dataset, task: Task | None) -> Iterator[str]:
-    observations, actions, rewards = dataset.batch[:3]
+    observations, actions = dataset.batch[:2]
     size = np.abs(actions)
     if beyond := float((size > 1 + 1e-5).mean()):
         yield (
             f"{100 * beyond:.2g}% of the actions' entries are beyond ±1, up to {size.max():g}, and are "
             "clipped: --env_name tells their bounds; without an environment divide them by these"
         )
-    for name, values in (("observations", observations), ("rewards", rewards)):
-        if (largest := max(values.max(), -values.min())) > HUGE:
-            yield f"{name} reach {largest:g}, where float32 loses small differences: scale them"
     seen = actions[spread_rows(dataset.size)]
     if max(len(np.unique(column)) for column in seen.T) <= min(FEW_VALUES, len(seen) // 10):
         yield f"actions look discrete, of at most {FEW_VALUES} values: this library is for continuous ones"
-    if (constant := (actions == actions[0]).all(axis=0)).any() and dataset.size > 1:
-        yield f"action entries that never change: {listed(np.flatnonzero(constant))}"
     large = np.maximum(observations.max(axis=0), -observations.min(axis=0)) > 1000
     if large.any():
         where = listed(np.flatnonzero(large))
-        yield f"observation entries beyond ±1,000, which the networks see as they are: {where}"
+        yield f"observation entries beyond ±1,000, where float32 and networks lose small differences: {where}"
 
 
 def _layouts(dataset: Dataset, task: Task | None) -> Iterator[str]:
@@ -185,13 +179,6 @@ def _order(dataset: Dataset, task: Task | None) -> Iterator[str]:
             f"{np.count_nonzero(jumping):,} of {dataset.size:,} transitions do not lead to the next row's "
             "observation: are the rows shuffled? Then lengths, returns and next actions are not known here"
         )
-        final = {row.tobytes() for row in following[~going_on]}
-        from_final = sum(row.tobytes() in final for row in observations)
-        if 2 * from_final > len(final) > 1:
-            yield (
-                f"{from_final:,} transitions begin where a terminal ended: did the environment reset itself "
-                "in them? Then leave them out"
-            )
     stated = np.flatnonzero((dataset.ends & ~jumping)[1:-1]) + 1
     for when, neighbours in (("late", stated - 1), ("early", stated + 1)):
         if len(stated) > 1 and jumping[neighbours].mean() > 0.5 and not is_shuffled:

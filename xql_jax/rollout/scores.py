@@ -9,8 +9,6 @@ from xql_jax.rollout.evaluation import EpisodeResults
 from xql_jax.suites.tasks import Task
 from xql_jax.types import Json
 
-ALL_ORDERS_BELOW = 8  # policies; fewer have so few orders that all of them are counted
-
 
 def mean_and_interval(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns the mean and the half-width of Student's 95% interval over the last axis.
@@ -82,7 +80,6 @@ class Agreement(NamedTuple):
     rho: float  # Spearman's rank correlation
     rho_low: float  # its 95% interval; NaN also for a perfect order, which says nothing about the spread
     rho_high: float
-    p_value: float  # two-sided, for no correlation
     regret: float  # regret@1, score units
 
 
@@ -91,8 +88,8 @@ def agreement(statistic: np.ndarray, scores: np.ndarray) -> Agreement:
 
     regret@1 is what is lost by choosing by the statistic alone: the best score of all policies less the score
     of the policy that the statistic ranks first (the first of equals). The interval is Fisher's with Bonett
-    and Wright's variance. The interval and the p-value assume independent policies; those of one run, learned
-    from the same data, are not independent.
+    and Wright's variance. It assumes independent policies; those of one run, learned from the same data, are
+    not independent.
 
     Source: regret@k: Paine et al. 2020, "Hyperparameter Selection for Offline Reinforcement Learning", here
     not divided by anything; the variance: Bonett and Wright 2000, "Sample size requirements for estimating
@@ -105,23 +102,13 @@ def agreement(statistic: np.ndarray, scores: np.ndarray) -> Agreement:
     n = len(chosen)
     regret = float(np.nanmax(scores) - score[chosen.argmax()]) if n else math.nan
     if n < 3 or np.ptp(chosen) == 0 or np.ptp(score) == 0:
-        return Agreement(n, math.nan, math.nan, math.nan, math.nan, regret)
-    rho, p_value = map(float, stats.spearmanr(chosen, score))
-    if n < ALL_ORDERS_BELOW:  # scipy's distribution is far off for so few: all orders are tried
-        ranks, others = stats.rankdata(chosen), stats.rankdata(score)
-        test = stats.permutation_test(
-            (ranks,),
-            lambda ranks, axis: (ranks * others).sum(axis),
-            permutation_type="pairings",
-            vectorized=True,
-            n_resamples=math.inf,
-        )
-        p_value = float(test.pvalue)
+        return Agreement(n, math.nan, math.nan, math.nan, regret)
+    rho = float(stats.spearmanr(chosen, score).statistic)
     if n < 4 or abs(rho) > 1.0 - 1e-12:
-        return Agreement(n, rho, math.nan, math.nan, p_value, regret)
+        return Agreement(n, rho, math.nan, math.nan, regret)
     half_width = stats.norm.ppf(0.975) * math.sqrt((1.0 + rho**2 / 2.0) / (n - 3))
     low, high = (math.tanh(math.atanh(rho) + sign * half_width) for sign in (-1, 1))
-    return Agreement(n, rho, low, high, p_value, regret)
+    return Agreement(n, rho, low, high, regret)
 
 
 def steps_in_words(step: int, unit: str, handover: int | None = None) -> str:
