@@ -65,9 +65,9 @@ def train(
     The run is the same as that of `xql-train-offline` with these settings: same numbers, same folder.
 
     Args:
-        env_name: the task in which the policy is evaluated. Without `dataset`, the method learns from the
-            task's own data. If neither is given, the task is pointmaze-umaze-v0.
-        max_steps: the number of updates, which must be given: 30_000 is a first try, the paper has 1_000_000.
+        env_name: the task in which the policy is evaluated, and whose data it learns from without `dataset`.
+            If neither is given, the task is pointmaze-umaze-v0.
+        max_steps: the number of updates: 30_000 is a first try, the paper has 1_000_000.
         dataset: arrays by name (`observations` [N, O], `actions` [N, A], `rewards` [N], `terminals` or
             `masks` [N], and either `next_observations` [N, O] or, if a time limit ends episodes, `timeouts`
             [N]); or whatever --dataset takes; or a list of these, which are joined.
@@ -112,14 +112,12 @@ def train_finetune(
     The run is the same as that of `xql-train-finetune` with these settings.
 
     Args:
-        max_steps: the number of environment steps after the offline phase, which must be given.
+        max_steps: the number of environment steps after the offline phase.
         checkpoint: a policy of `train`, or a run's folder or checkpoint, from which to go on with its method,
             hyperparameters and data (arrays must be given again). None: trains offline first, for
             `num_pretraining_steps` updates.
-        env_name, dataset, method, config, save_dir, resume, progress, callbacks: as for `train`.
-        settings: hyperparameters, and all flags of the command, by their names.
-    Raises:
-        UserError, KeyboardInterrupt: as `train`.
+        env_name, dataset, method, config, save_dir, resume, progress, callbacks, settings: as for `train`. So
+            are the errors.
     """
     if isinstance(checkpoint, Policy):
         if len(checkpoint.members) < len(checkpoint.run.members):
@@ -149,12 +147,9 @@ def train_online(
 
     Args:
         env_name: a task of DM Control, such as cheetah-run, of Gymnasium, or of your own (MODULE:NAME).
-        max_steps: the number of environment steps, which must be given.
+        max_steps: the number of environment steps.
         method: xsac, sac, xtd3, td3, xtd3_dq or td3_dq. None: the method of `config`, or xsac.
-        config, save_dir, resume, progress, callbacks: as for `train`.
-        settings: hyperparameters, and all flags of the command, by their names.
-    Raises:
-        UserError, KeyboardInterrupt: as `train`.
+        config, save_dir, resume, progress, callbacks, settings: as for `train`. So are the errors.
     """
     named: Named = {"env_name": env_name, "max_steps": max_steps, "resume": resume}
     named |= {"method": method, "config": config}
@@ -203,17 +198,8 @@ def _trained(
     return policy
 
 
-def _settings(
-    kind: type[Training],
-    named: Named,
-    settings: Mapping[str, object],
-) -> Training:
-    """Makes settings of class `kind`; UserError if a name is unknown, or a value is invalid.
-
-    Args:
-        named: the settings that are arguments of their own.
-        settings: others, and hyperparameters of the config.
-    """
+def _settings(kind: type[Training], named: Named, settings: Mapping[str, object]) -> Training:
+    """Makes settings of class `kind` of those that are arguments, `named`, and of others."""
     for name in ("env_name", "method"):
         if not isinstance(named.get(name), str | None):
             raise UserError(f"{name}={named[name]!r}: must be a name, as text")
@@ -254,8 +240,7 @@ def _settings(
 class _Stop(StopSignals):
     """What ends a call: a signal, or a callback that returns True.
 
-    Signals are recorded from the beginning of the call on, not only while it trains: an exception that one
-    raises while JAX compiles may be lost, or crash the program at its end.
+    Signals are recorded from its beginning on: an exception that one raises while JAX compiles may be lost.
     """
 
     def __init__(self, callbacks: Sequence[Callback]):

@@ -44,7 +44,7 @@ def load_policy(run: str | Path, *, seed: int | None = None, **hyperparameters: 
 
 
 class Evaluation(TypedDict):
-    """The results of `Policy.evaluate`: of its E episodes, and the statistics that `xql-evaluate` writes."""
+    """The results of E episodes, and the statistics that `xql-evaluate` writes."""
 
     returns: NDArray[np.float64]  # [E], undiscounted, in the environment's reward units
     lengths: NDArray[np.int64]  # [E], steps
@@ -66,8 +66,7 @@ class Policy:
     With a single member, it acts: call it with the environment's own observations.
 
     Attributes:
-        run: the saved run, see `SavedRun`.
-        path: the run's folder.
+        run, path: the saved run, and its folder.
         step: the number of updates, or online of environment steps, that it was trained for.
         members: the seeds and hyperparameters of the members.
         observation_dim, action_dim: numbers of entries of an observation and of an action.
@@ -108,13 +107,13 @@ class Policy:
         and `evaluate` scales them to an environment's bounds.
 
         Args:
-            observations: f32[..., O], the environment's own, one or a batch: the run's preprocessing is
-                applied. Those of an environment with more axes are flattened.
+            observations: f32[..., O], one or a batch: the run's preprocessing is applied. Those of an
+                environment with more axes are flattened.
             key: None returns the likeliest actions, as in evaluations. A JAX key, or a seed for one, draws
-                actions from the policy; the same key gives the same actions.
+                actions from the policy.
         Returns:
             f32[..., A], finite. A policy that decides on chunks of h actions carries them out: it decides in
-            every h-th call since `begin`, which is to be called when episodes begin. See `chunk`.
+            every h-th call since `begin`. See `chunk`.
         Raises:
             UserError: if the observations are not finite numbers that fit, there are several members, or a
                 key is given to a policy with a memory.
@@ -133,11 +132,7 @@ class Policy:
         return actions.reshape(*seen.shape[:-1], self.action_dim)
 
     def chunk(self, observations: ArrayLike, key: int | jax.Array | None = None) -> NDArray[np.float32]:
-        """Returns the h actions that the policy decides on, f32[..., h, A]; h is 1 for most.
-
-        They are meant to be carried out one after the other, before the next call. The arguments are those of
-        a call of the policy.
-        """
+        """Returns the h actions that the policy decides on, f32[..., h, A]; arguments as for a call of it."""
         seen = _numbers("observations", observations, (self.observation_dim,))
         batch = seen.reshape(-1, self.observation_dim)
         actions = self._decide(batch[None])[0] if key is None else self._drawn(batch, key)
@@ -150,7 +145,7 @@ class Policy:
         V and Q are the learner's own: XQL's V is a soft maximum of Q, SAC's contains the entropy. Both are in
         the reward units of the data, which D4RL's kitchen does not share with its environment. AntMaze's
         rewards are learned less 1.
-        UserError if the method learns none, as bc and dt; td3 learns no V.
+        UserError if the method learns none: bc and dt, and td3 no V.
         """
         seen = _numbers("observations", observations, (self.observation_dim,))
         return self._estimates("V(s)", "value", seen)
@@ -158,10 +153,8 @@ class Policy:
     def q(self, observations: ArrayLike, actions: ArrayLike) -> NDArray[np.float32]:
         """Returns Q, the minimum over the critics, as f32[...]; see `value`.
 
-        Args:
-            observations: f32[..., O], the environment's own.
-            actions: f32[..., A], in the units of the actions that the policy returns, or f32[..., h, A] as
-                `chunk` returns them. Of chunks, all actions in a row, f32[..., h * A], will do, too.
+        `actions` are f32[..., A], in the units that the policy returns; of chunks f32[..., h, A] as `chunk`
+        returns them, or all in a row, f32[..., h * A].
         """
         seen = _numbers("observations", observations, (self.observation_dim,))
         chunk, batch = (self.action_chunk, self.action_dim), seen.shape[:-1]
@@ -181,15 +174,10 @@ class Policy:
         """Runs episodes with the policy's likeliest actions, the same episodes as `xql-evaluate`.
 
         Args:
-            env: a task's name, or an environment of Gymnasium, whose episodes must end; it stays open. None:
-                the run's own task. Actions that were learned from data alone are scaled to its bounds.
+            env: a task's name, or an environment of Gymnasium, which stays open. None: the run's own task.
+                Actions that were learned from data alone are scaled to its bounds.
             seed: episode e depends on (seed, e) alone.
-            max_steps: of an episode of an environment that is given; a longer one might never end.
-        Returns:
-            a dict with the episodes' `returns`, `lengths` and `successes`, and statistics: see `Evaluation`.
-        Raises:
-            UserError: if there is no such task, or it does not fit; if there are several members; or if an
-                episode is longer than `max_steps`.
+            max_steps: of an episode of an environment that is given; UserError if one is longer.
         """
         if not isinstance(episodes, int | np.integer) or episodes < 1:
             raise UserError(f"episodes={episodes}: must be a whole number, at least 1")
@@ -222,21 +210,14 @@ class Policy:
         return cast(Evaluation, statistics)
 
     def begin(self) -> None:
-        """Clears the memory of a policy that has one: Decision Transformer, chunks of actions.
-
-        Call it when episodes begin.
-        """
-        if isinstance(act := self._act, RecurrentPolicy):
-            act.begin()
+        """Clears the memory of a policy that has one (dt, chunks of actions): call it when episodes begin."""
+        if isinstance(self._act, RecurrentPolicy):
+            self._act.begin()
 
     def remember(self, rewards: ArrayLike) -> None:
-        """Tells a policy with a memory the rewards of its last actions, f32[...]. See `begin`.
-
-        In the kitchen, the reward is computed from the observations: its data have another one than its
-        environment.
-        """
-        if isinstance(act := self._act, RecurrentPolicy):
-            act.remember(_numbers("rewards", rewards, ()).reshape(1, -1))
+        """Tells a policy with a memory the rewards of its last actions, f32[...], the environment's own."""
+        if isinstance(self._act, RecurrentPolicy):
+            self._act.remember(_numbers("rewards", rewards, ()).reshape(1, -1))
 
     def __reduce__(self) -> tuple[object, ...]:
         """Pickles the run's folder, step and members. Memories begin anew."""
@@ -304,9 +285,9 @@ class Policy:
 def _numbers(
     name: str, given: ArrayLike, *shapes: tuple[int, ...], batch: tuple[int, ...] | None = None
 ) -> np.ndarray:
-    """Returns what a user gives to a policy in float32, [..., *shape] with one of the shapes.
+    """Returns what enters a policy in float32, [..., *shape] with one of the shapes; else UserError.
 
-    `batch` are the leading axes; None: any. Raises UserError for anything but finite numbers of this shape.
+    `batch` are the leading axes; None: any.
     """
     leads = ("...",) if batch is None else batch
     wanted = " or ".join(f"[{', '.join(map(str, (*leads, *shape)))}]" for shape in shapes)

@@ -53,12 +53,8 @@ def from_arrays(
     They are transitions if there are next observations. Else they are rows: row i was seen, done and earned
     at step i, and its next observation is the next row's. An episode's last row has none: it is left out,
     unless it is terminal, where the mask hides the next observation.
-
-    Args:
-        names: of all arrays in the source, if some were not read.
-    Raises:
-        UserError: naming source and array, if one is missing, unfit (see `_validated`), contradicts another,
-            or concerns ends or next states in a way that is not certain.
+    UserError if an array is missing, unfit, contradicts another, or concerns ends or next states in a way
+    that is not certain. `names` are those of all arrays in the source, if some were not read.
     """
     names = names or list(arrays)
     meanings = by_meaning(names, STEP_ARRAYS if layout.is_episode else REQUIRED, source)
@@ -103,8 +99,8 @@ def _ordered(
 ) -> tuple[dict[str, np.ndarray], Mapping[str, ArrayLike]]:
     """Returns rows and arrays with each episode's or environment's rows together, if they were in turn.
 
-    Without next observations they are in turn if the number changes in every row: a number that comes again
-    later may also be another file's episode, which then nothing tells apart.
+    Without next observations they are if the number changes in every row: one that comes again later may also
+    be another file's episode.
     """
     changes = np.count_nonzero(number[1:] != number[:-1])
     if changes < (len(np.unique(number)) if "next_observations" in rows else len(number) - 1):
@@ -126,10 +122,9 @@ def _agreed(names: Sequence[str], arrays: Mapping[str, ArrayLike], source: str) 
 
 
 def _steps_of_episode(given: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Returns the arrays of an episode as rows, of which the last is an end.
+    """Returns the arrays of an episode as rows, of which the last is an end; a single flag is for that one.
 
-    A single flag is for the last step. If there is one observation more than there are actions, each step's
-    next observation is known.
+    If there is one observation more than there are actions, each step's next observation is known.
     """
     steps = len(given["actions"]) if given["actions"].ndim else 0
     last = np.arange(steps) == steps - 1
@@ -279,8 +274,8 @@ def _another_limit(
 ) -> list[Note]:
     """Returns a note if no reset is seen where time-outs were counted.
 
-    A reset is a jump, larger than steps within episodes, or it leads to initial states, which are alike in an
-    entry at least: on locomotion steps are as large as resets, and in mazes initial places are everywhere.
+    A reset is a larger jump than steps are, as in mazes, or leads to states that are alike in an entry, as on
+    locomotion.
     """
     scale = observations.std(axis=0) + 1e-6
     steps = np.linalg.norm(np.diff(observations, axis=0) / scale, axis=1)
@@ -324,10 +319,9 @@ def qlearning_dataset(
 def counted_timeouts(terminals: np.ndarray, episode_limit: int, as_d4rl: bool) -> np.ndarray:
     """Returns bool[N]: the last rows of the episodes that are as long as the limit and not terminal.
 
-    With `as_d4rl`, for its own files, its loader's step counter stands at the limit there. It restarts from 0
-    after a time-out but from 1 after a terminal, because D4RL resets it before it counts the terminal row. So
-    an episode after a terminal is cut one row early, and the next row leads into another episode. A terminal
-    row at the limit counts as cut.
+    With `as_d4rl`, its loader's step counter stands at the limit there, which restarts from 0 after a
+    time-out but from 1 after a terminal: an episode after a terminal is cut one row early, and the next row
+    leads into another episode. A terminal row at the limit counts as cut.
     """
     starts = np.append(0, np.flatnonzero(terminals[:-1]) + 1)
     counter = np.empty(len(terminals), np.int64)
@@ -344,7 +338,7 @@ def _validated(
 ) -> dict[str, np.ndarray]:
     """Returns the arrays, by our names, as C-contiguous f32[N, O], f32[N, A] and f32[N], N >= min_rows.
 
-    A vector [N] may be a column [N, 1], as in D4RL. Messages use the names in `called`. Raises UserError.
+    A vector [N] may be a column [N, 1], as in D4RL. Messages use the names in `called`.
     """
     checked = {key: _float32(array, key, called.get(key, key), source) for key, array in arrays.items()}
     shape = checked["observations"].shape

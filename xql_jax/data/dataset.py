@@ -127,15 +127,14 @@ def spread_rows(size: int) -> np.ndarray:
 
 
 def drawn_rows(size: int, number: int, seed: int) -> np.ndarray:
-    """Returns i64[number], rows drawn without replacement in ascending order, the same for the same seed."""
+    """Returns i64[number], rows drawn without replacement, ascending, the same for the same seed."""
     return np.sort(np.random.default_rng(seed).permutation(size)[:number])
 
 
 def as_learners_see(dataset: Dataset, bounds: ActionBounds) -> Dataset:
-    """Returns the dataset with actions scaled from the environment's bounds to ±1.
+    """Returns the dataset with actions scaled from the environment's bounds to ±1; UserError if beyond these.
 
-    Notes if they lie within ±1 already, although the bounds are wider. Raises UserError if they are beyond
-    bounds that are not ±1, because then their units are not certain.
+    Notes if they lie within ±1 already, although the bounds are wider: their units are not certain.
     """
     if bounds.are_unit or dataset.is_normalized:
         return dataset
@@ -164,14 +163,10 @@ def name_of(source: str | Dataset) -> str:
 
 
 def from_transitions(arrays: Mapping[str, np.ndarray], source: str) -> Dataset:
-    """Builds a dataset from checked transitions.
+    """Builds a dataset from checked transitions, of which `goes_on` marks terminals that end no episode.
 
     A trajectory ends where it does in IQL (its `dones_float`): at a terminal, at a jump, and at the last row;
     also at time-outs, if given.
-
-    The arrays are f32[N, O] observations and next_observations, f32[N, A] actions, f32[N] rewards; [N]
-    terminals and, optionally, timeouts and goes_on, as bool or 0/1. `goes_on` marks terminals after which the
-    episode goes on.
     """
     terminals = arrays["terminals"] != 0
     observations, next_observations = arrays["observations"], arrays["next_observations"]
@@ -187,10 +182,7 @@ def from_transitions(arrays: Mapping[str, np.ndarray], source: str) -> Dataset:
 
 
 def known_successors(dataset: Dataset, why: str) -> np.ndarray:
-    """Returns bool[N]: the next row goes on, or a terminal ends.
-
-    UserError, which says why they must be known, if the rows are in no order.
-    """
+    """Returns bool[N]: the next row goes on, or a terminal ends. UserError if the rows are in no order."""
     count = np.count_nonzero(jumping_rows(dataset))
     if 2 * count > dataset.size:
         raise UserError(
@@ -230,7 +222,7 @@ def check_spaces(dataset: Dataset, observation_dim: int, action_dim: int, name: 
 def joined(datasets: Sequence[Dataset]) -> Dataset:
     """Concatenates the datasets in their order; no trajectory continues from one into the next.
 
-    References count if all datasets that bring some agree. Raises UserError if sizes differ.
+    References count if all datasets that bring some agree.
     """
     first, *others = datasets
     if not others:
@@ -260,11 +252,7 @@ def joined(datasets: Sequence[Dataset]) -> Dataset:
 
 
 def checked_references(given: Sequence[object], source: str) -> References | None:
-    """Returns the given returns of a random policy and of an expert; None if both are None.
-
-    Raises UserError, naming `source`, if only one is given, if one is not finite, or if the expert's is not
-    higher.
-    """
+    """Returns the given returns of a random policy and of an expert, if any; UserError if they are unfit."""
     low, high = given
     if low is None and high is None:
         return None

@@ -23,11 +23,7 @@ MINARI_REFERENCES = ("ref_min_score", "ref_max_score")  # returns of a random po
 
 
 def read_npz_folder(folder: Path) -> Dataset:
-    """Reads every `.npz` in the folder, sorted by name, as an episode.
-
-    Each file holds observations [T + 1, O] or [T, O], actions [T, A], rewards [T] and, if the episode ends in
-    a terminal state, `terminals`: [T], or one value for the last step; and what else `from_arrays` takes.
-    """
+    """Reads every `.npz` in the folder, sorted by name, as an episode."""
     paths = sorted(path for path in folder.iterdir() if path.suffix.lower() == ".npz" and path.is_file())
     if not paths:
         raise UserError(f"{folder}: no .npz file in this directory; if it is Minari's, give minari:{folder}")
@@ -41,12 +37,10 @@ def read_npz_folder(folder: Path) -> Dataset:
 
 
 def read_minari(name: str) -> Dataset:
-    """Reads the dataset with an ID such as `D4RL/door/human-v2`, or the one in a folder.
+    """Reads the dataset with an ID such as `D4RL/door/human-v2`, or the one in a folder; downloads nothing.
 
     Observations are vectors as `gymnasium.spaces.flatten` makes them, in the order of the stored space: the
     same that `gymnasium.wrappers.FlattenObservation` shows a policy. Actions must be vectors.
-
-    Nothing is downloaded: Minari's own command does that, and says how much it will be.
     """
     folder, source = _minari_folder(name), f"minari:{name}"
     with needing(source, "minari"):

@@ -37,14 +37,10 @@ def load_dataset(
 
     Args:
         task: also gives the episode limit for files without time-outs. It may be None if there are sources.
-        sources: each a file (`.hdf5` or `.h5` in D4RL's layout, `.npz`), a folder of `.npz` episodes,
-            `ogbench:FILE.npz`, `minari:ID` or `minari:FOLDER`; or a dataset that is in memory already.
+        sources: see docs/data.md; or datasets that are in memory already.
         url: address to download the task's own file from, instead of D4RL's; only without `sources`.
         bounds: of the environment's actions, which are scaled to ±1, unless the source says that they are
             normalised. Unknown bounds leave actions as they are.
-    Raises:
-        UserError: naming the source, if the data are missing, unfit, too large for the memory, or do not fit
-            together.
     """
     if not sources:
         if task is None:
@@ -82,10 +78,7 @@ def _read(source: str, episode_limit: int | None, task: Task | None) -> Dataset:
 
 
 def stamps(task: Task | None, sources: Sequence[str | Dataset]) -> list[list[str | int]] | None:
-    """Returns name, size in bytes and SHA-256 of each file that `load_dataset` reads.
-
-    If they are equal, the data are the same. None if a file is missing, or if the data are in memory.
-    """
+    """Returns name, size in bytes and SHA-256 of each file that is read; None if there is none to read."""
     found: list[list[str | int]] = []
     for source in sources or ([str(cached_file(task))] if task else []):
         if not isinstance(source, str):
@@ -136,10 +129,7 @@ def task_file(task: Task, url: str | None = None) -> Path:
 
 
 def download_file(url: str, path: Path, variable: str = D4RL_FOLDER.variable) -> None:
-    """Downloads an HDF5 or NumPy file to `path`. It gets its name only when it is whole.
-
-    `variable` of the environment, which names the folder, is for the message.
-    """
+    """Downloads an HDF5 or NumPy file to `path`, which is in the folder that a `variable` names."""
     open_file = zipfile.ZipFile if path.suffix == ".npz" else h5py.File
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -12,14 +12,9 @@ from xql_jax.data.names import missing_arrays
 from xql_jax.data.readers import read_archive
 from xql_jax.errors import UserError
 
-# By name, the arrays of an exported policy, a deterministic one. With x = (observation - shift) / scale, each
-# of the `num_hidden` layers is relu(x kernel_i + bias_i), and the action is the tanh of the layer action_*. A
-# mixture of K Gaussians has K such outputs, and uses the one with the largest of logits_*. A flow has instead
-# `noise` [N, A], `flow_steps` (0: one network) and the networks flow_*, q0_*, q1_* and so on, whose hidden
-# layers, in number `flow`, `q0` and so on, may have layer norm's scale_i and shift_i. The environment's
-# bounds are low and high. f32: shift and scale [O], low and high [A], kernels [N, M], biases [M]; the
-# action's have K * A columns. `act.py` acts by them. If `action_chunk` is there, A counts the entries of that
-# many actions, which are carried out one after the other.
+# By name, the arrays of an exported policy, by which `act.py` acts: f32 shift, scale [O], low, high [A],
+# kernels [N, M], biases [M]. If `action_chunk` is there, A counts the entries of that many actions, which are
+# carried out one after the other.
 Weights = dict[str, np.ndarray]
 
 # The arrays of a Gaussian MLP's file: W0 [H, O], W1 [G, H], W2 [A, G], the others vectors.

@@ -83,10 +83,7 @@ class Preprocessing:
         return scaled if self.reward_shift == 0.0 else scaled + np.float32(self.reward_shift)
 
     def rewards_met(self, observations: np.ndarray, rewards: np.ndarray) -> np.ndarray:
-        """Returns an environment's rewards f32[...] as a learner sees them, see `of_environment`.
-
-        The observations f32[..., O] are those before the steps, unnormalised.
-        """
+        """Returns an environment's rewards f32[...] of steps from observations f32[..., O] likewise."""
         if self.rewards_as_in:
             rewards = data_rewards(get_task(self.rewards_as_in), observations)
         return self.rewards(rewards)
@@ -184,10 +181,7 @@ def best_trajectories(dataset: Dataset, most_rows: float) -> Dataset:
 
 
 def has_data_rewards(dataset: Dataset, task: Task | None) -> bool:
-    """Whether data have the rewards of D4RL's, which are of s, and not the environment's.
-
-    Most rows of a maze have the same reward either way, so those of s' must not fit better.
-    """
+    """Whether data have the rewards of D4RL's, which are of s, not of s'; most rows fit either in a maze."""
     if task is None or not task.suite.data_rewards:
         return False
     rows = dataset.take(spread_rows(dataset.size))

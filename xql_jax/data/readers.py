@@ -33,12 +33,7 @@ def read_hdf5(path: Path, episode_limit: int | None) -> Dataset:
     """Reads a file of rows; those of D4RL's tasks exactly as D4RL does.
 
     In other files `next_observations` are used if, inside an episode, they are not the next rows'
-    observations, or if nothing says where episodes end.
-
-    Args:
-        episode_limit: of the task in steps, for a file that does not say where episodes end.
-    Raises:
-        UserError: if the file is absent or damaged, or its arrays are unfit, see `from_arrays`.
+    observations, or if nothing says where episodes end. Then `episode_limit` steps are cut off.
     """
     is_d4rls = path.name in D4RL_FILES
     with reading(path, "HDF5 file"), h5py.File(path, "r") as file:
@@ -61,10 +56,7 @@ def read_hdf5(path: Path, episode_limit: int | None) -> Dataset:
 
 
 def read_npz(path: Path, layout: Layout) -> Dataset:
-    """Reads a `.npz` of transitions, of rows, or of an episode if the layout says so.
-
-    Raises what `read_hdf5` does. Pickled objects are refused, not run.
-    """
+    """Reads a `.npz` of transitions, of rows, or of an episode if the layout says so."""
     arrays, names = read_archive(path, is_read)
     tells_ends = {"next_observations", "timeouts", "ends"} & {OUR_NAMES.get(name) for name in names}
     if "qpos" in names and not layout.is_episode and not tells_ends:
@@ -115,10 +107,7 @@ def read_archive(
 
 
 def dataset_names(file: h5py.File) -> list[str]:
-    """Returns the names of all arrays in an HDF5 file; UserError if the numbers of one are in other files.
-
-    Those read as zeros where the other file is missing.
-    """
+    """Returns the names of all arrays in an HDF5 file; UserError if the numbers of one are in other files."""
     links: dict[str, object] = {}
     file.visititems_links(links.__setitem__)
     names = []

@@ -57,11 +57,9 @@ def whole_returns_of(
 def rows_of_replay(first: int, transitions: Batch | EpisodeBatch, num_environments: int) -> Rows:
     """Turns a replay buffer's transitions, which N environments inserted in turn, into whole episodes.
 
-    A buffer records terminals, but not where an episode ended for another reason, such as its limit or a
-    resumption of the run. Such an end is found where a transition's next observation differs, in any bit,
-    from the one that its environment's next transition starts from.
-
-    An `EpisodeBatch` also tells the ends that it knows.
+    A buffer records terminals, and an `EpisodeBatch` the ends that it knows. Where one ended otherwise,
+    as by its limit or a resumption of the run, a transition's next observation differs, in any bit, from the
+    one that its environment's next transition starts from.
 
     The transitions are NumPy f32[n, ...], oldest first, and transition k, counted from `first` on, is of
     environment k % N. The rows are those of one environment after the other.

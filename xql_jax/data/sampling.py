@@ -92,10 +92,7 @@ class Packed(Distinct):
 def sample(
     data: AnyBatch | Trajectories | Packed, key: PRNGKey, batch_size: int, size: Array | None = None
 ) -> Minibatch:
-    """Draws transitions [batch_size, ...] uniformly, with replacement; from `Trajectories`, windows.
-
-    If a `size` i32[] is given, only the first so many transitions of the data [N, ...] are drawn from.
-    """
+    """Draws transitions [batch_size, ...], or windows, of the first `size` i32[] uniformly, with replacement."""
     if isinstance(data, Packed):
         return data.take(sample_indices(key, len(data.rows), batch_size))
     indices = sample_indices(key, len(data.observations) if size is None else size, batch_size)

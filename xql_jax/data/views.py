@@ -11,7 +11,7 @@ from xql_jax.data.sampling import Trajectories
 from xql_jax.errors import UserError
 from xql_jax.types import ONE_STEP, Batch, CalibratedBatch, ChunkBatch, Horizon, SarsaBatch, Windows
 
-SEQUENCES = "the algorithm learns from sequences"
+SEQUENCES = "the method learns from sequences"
 
 
 def with_next_actions(dataset: Dataset) -> Dataset:
@@ -132,7 +132,7 @@ def _trajectories(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
     if len(last) == 1 and dataset.batch.masks[-1] != 0:
         raise UserError(
             f"{dataset.source}: all rows are one trajectory that does not end (no terminals, no timeouts), "
-            "and the algorithm learns from returns"
+            "and the method learns from returns"
         )
     return last, lengths
 

@@ -93,8 +93,7 @@ def describe_environment(task: Task, simulation: Simulation) -> Json:
     """Returns the environment in which a task's scores were earned, as JSON values, for reports.
 
     `versions` has all packages that determine a step's result, null for one that is not installed, and for
-    a user's module a digest of its sources.
-    `described_in` is the section of the guide that says in which respects the environment equals D4RL's.
+    a user's module a digest of its sources. `described_in` is a section of the guide.
     """
     suite, described_in = task.suite, task.suite.described_in
     packages = suite.packages
@@ -110,10 +109,7 @@ def describe_environment(task: Task, simulation: Simulation) -> Json:
 
 
 def own_sources(task: Task) -> dict[str, str | None]:
-    """Returns digests of the sources of a user's environment, by the names of its module and its class's.
-
-    For the modules in `LIBRARIES` it returns their versions.
-    """
+    """Returns digests of a user's environment's modules by name; of those in `LIBRARIES`, the versions."""
     module, colon, name = task.name.partition(":")
     if not colon:
         return {}

@@ -130,14 +130,12 @@ def step(
     key: PRNGKey,
     anywhere: Callable[[Array], Array] = lambda condition: condition,
 ) -> tuple[Episodes, Batch, Ended]:
-    """Steps all environments, and starts a new episode where one ends.
+    """Steps all environments by actions f32[N, A], and starts a new episode where one ends.
 
     Args:
-        actions: f32[N, A].
         key: the one given to `begin`.
-        anywhere: from bool[], whether an episode of these environments has ended, to the same for all
-            environments that share the program's control flow. New starts cost as much as a step, and are
-            made only if it is true.
+        anywhere: from bool[], whether an episode of these environments has ended, to the same for all that
+            share the program's control flow. New starts cost as much as a step: they are made only then.
     Returns:
         The episodes that run now; the transitions [N, ...], whose next observations are never a start, and
         whose masks are 1 at a time limit; and what ended.

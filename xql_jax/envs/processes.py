@@ -44,12 +44,8 @@ LEFT_TO_PARENT = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if IS_SUPPORTED 
 class Processes(VectorEnv):
     """Environments in one process each. This pays if a step takes much longer than a message's 0.1 ms.
 
-    The results are those of `Local`, bit for bit. The processes ignore SIGINT, SIGTERM and SIGHUP, which this
-    process handles. After a failure all of them have ended.
-
-    Args:
-        make: makes one environment; it is pickled. One is also made here, for its spaces.
-        num_envs: N. All of them always have an episode.
+    The results are those of `Local`, bit for bit. All always have an episode. The processes ignore SIGINT,
+    SIGTERM and SIGHUP, which this process handles. After a failure all of them have ended.
     """
 
     def __init__(self, make: Callable[[], Environment], num_envs: int, patience: Patience = PATIENT):

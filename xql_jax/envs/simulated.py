@@ -190,9 +190,8 @@ def compile_with_legacy_inertia(spec: mujoco.MjSpec) -> mujoco.MjModel:
     """Compiles `spec`, and changes it: capsules get the mass and inertia of a cylinder in their place.
 
     They had these before MuJoCo 2.1.2, when D4RL's data was made. That cylinder is longer than the capsule's
-    cylindrical part by half a radius at each end, which makes it lighter than the capsule. Shapes, contacts,
-    joints and motors are today's. MuJoCo's own compiler adds up the cylinders' masses, and scales them if the
-    robot's file fixes the total.
+    cylindrical part by half a radius at each end, and lighter than the capsule. MuJoCo's own compiler adds up
+    the cylinders' masses, and scales them if the robot's file fixes the total.
 
     Source: MuJoCo's changelog, version 2.1.2. Differs: MuJoCo 2.1 itself was not available for comparison;
     the resulting masses are those that others quote for Gym's v2 robots.

@@ -92,9 +92,8 @@ class VectorEnv(ABC):
     def reset(self, seeds: Sequence[int | None], next_seed: NextSeed = lambda index: None) -> np.ndarray:
         """Starts an episode in each environment; returns f32[N, O], the observations to act on.
 
-        Args:
-            seeds: N of them, in [0, 2**32); with None an environment stays idle, and observes zeros.
-            next_seed: gives the seed of the episode after one that has ended, in the environments' order.
+        `seeds` are N, in [0, 2**32); with None an environment stays idle, and observes zeros. `next_seed`
+        gives the seed of the episode after one that has ended, in the environments' order.
         """
         self._next_seed = next_seed
         self.running = np.zeros(self.num_envs, bool)
@@ -107,8 +106,8 @@ class VectorEnv(ABC):
     def step(self, actions: np.ndarray) -> VectorStep:
         """Acts once in each environment that has an episode, by actions [N, A] clipped to the action space.
 
-        Raises FloatingPointError if an action is NaN or infinite; EnvironmentFailure, which names the
-        environment, if it fails or what it returns is not finite.
+        FloatingPointError if an action is not finite; EnvironmentFailure, which names the environment, if it
+        fails or what it returns is not finite.
         """
         space, shape = self.action_space, (self.num_envs, *self.action_space.shape)
         actions = np.asarray(actions)
@@ -212,11 +211,7 @@ class Local(VectorEnv):
 
 
 def repeats(env: VectorEnv, seed: int, steps: int = 5) -> bool:
-    """Whether the first steps of an episode are the same when it begins again from its seed.
-
-    They are not if an environment ignores the seed, or keeps a state from one episode to the next, such as
-    the running statistics of `NormalizeObservation` and `NormalizeReward`.
-    """
+    """Whether the first steps of an episode are the same when it begins again from its seed."""
     low, high = env.action_space.low, env.action_space.high
     actions = np.tile(0.25 * low + 0.75 * high, (env.num_envs, 1))
 
@@ -242,10 +237,7 @@ PATIENT = Patience()
 
 
 class EpisodeSeeds:
-    """The seeds of endless episodes, a `NextSeed`: episode e of environment i has `start_seed(seed, i, e)`.
-
-    `episodes` are the numbers of the running ones, all that is needed to begin them again.
-    """
+    """The seeds of endless episodes, a `NextSeed`; `episodes` are the numbers of the running ones."""
 
     def __init__(self, seed: int, episodes: Sequence[int]):
         self._seed, self.episodes = seed, list(episodes)

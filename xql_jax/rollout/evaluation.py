@@ -47,8 +47,7 @@ class Evaluator:
     Episodes run in batches, which begin together, so that policies can remember. At most the maker's
     `max_environments` exist at once, or one per member if that is more.
 
-    With `checks_seeds` an environment of a user's is begun twice, and it is warned of if its seed does not
-    determine the episode.
+    With `checks_seeds` a user's environment is warned of if its seed does not determine an episode.
     """
 
     def __init__(
@@ -87,12 +86,10 @@ class Evaluator:
         record_paths: bool = False,
         on_step: Callable[[VectorStep], object] = lambda step: None,
     ) -> EpisodeResults:
-        """Runs all episodes, K of each member at a time.
+        """Runs all episodes, K of each member at a time, by a policy from f32[M, K, O] to [M, K, A].
 
-        Args:
-            policy: from f32[M, K, O] to [M, K, A]. Places whose episode is over keep its last observation,
-                and places without an episode are zero; their actions are not used.
-            on_step: called after each step of M * K environments, member by member.
+        Places whose episode is over keep its last observation, places without an episode are zero; their
+        actions are not used. `on_step` is called after each step of M * K environments, member by member.
         """
         members, places, count = self._num_members, self._batch_size, len(self._seeds)
         seeds = [*self._seeds, *[None] * (-count % places)]  # the last batch may have empty places

@@ -11,13 +11,9 @@ from xql_jax.types import Json
 
 
 def mean_and_interval(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the mean and the half-width of Student's 95% interval over the last axis.
+    """Returns the mean and the half-width of Student's 95% interval over the last axis, f64[...] each.
 
-    Args:
-        scores: f64[..., N], one per independent run, in any unit.
-    Returns:
-        f64[...] each, in the scores' unit; the half-width is NaN for N = 1, because one score says nothing
-        about the spread.
+    The scores are f64[..., N], one per independent run. The half-width of a single one is NaN.
     """
     scores = np.asarray(scores, dtype=np.float64)
     n = scores.shape[-1]
@@ -39,9 +35,8 @@ def shown(score: float) -> str:
 def describe_episodes(results: EpisodeResults, task: Task) -> list[Json]:
     """Returns each member's episodes and a summary; intervals are over episodes, not over training runs.
 
-    Scores are normalised. `score_interval_95` is the half-width of the mean's interval, None for one episode.
-    `success_interval_95` has both ends of Wilson's binomial interval of `success_rate`; they and `successes`
-    are None if the task does not define success.
+    `score_interval_95` is the half-width of the mean's interval, None for one episode. `success_interval_95`
+    has both ends of Wilson's binomial interval; all of successes is None if the task does not define them.
     """
     from scipy import stats  # takes half a second
 
@@ -86,8 +81,8 @@ class Agreement(NamedTuple):
 def agreement(statistic: np.ndarray, scores: np.ndarray) -> Agreement:
     """Compares a statistic f64[N], where more is better, with the scores f64[N]; NaN means unknown.
 
-    regret@1 is what is lost by choosing by the statistic alone: the best score of all policies less the score
-    of the policy that the statistic ranks first (the first of equals). The interval is Fisher's with Bonett
+    regret@1 is the best score of all policies less that of the policy that the statistic ranks first (the
+    first of equals). The interval is Fisher's with Bonett
     and Wright's variance. It assumes independent policies; those of one run, learned from the same data, are
     not independent.
 

@@ -222,7 +222,7 @@ def weights_of(actor: NetworkState, preprocessing: Preprocessing, observation_di
 def networks_of(weights: Weights) -> Json:
     """Returns the layers of each network, in order, as policy.json has them, with the names of their arrays.
 
-    A layer computes x @ kernel + bias, then the functions in its list `then`. `Weights` says what a policy
+    A layer computes x @ kernel + bias, then the functions in its list `then`. `act.py` says what a policy
     makes of the networks' outputs.
     """
 
