@@ -5,7 +5,7 @@ import pytest
 from data_formats import KINDS, Episode, joined
 
 from xql_jax.data import dataset as datasets
-from xql_jax.data.arrays import ROWS, WITHOUT_NEXT, Layout, from_arrays
+from xql_jax.data.arrays import ROWS, Layout, from_arrays
 from xql_jax.data.loading import load_dataset
 from xql_jax.data.suspicions import suspicions
 from xql_jax.errors import UserError
@@ -129,7 +129,9 @@ def test_terminals_that_are_time_outs_too_are_told():
     rows = rows_like()
     both = from_arrays({**rows, "timeouts": rows["timeouts"] | rows["terminals"]}, "arrays")
     count = rows["terminals"].sum()
-    assert [*map(str, both.notes)] == [f"{count} rows are terminal and time-outs, and count as terminals"]
+    assert [*map(str, both.notes)] == [
+        f"{count} of 20 rows are terminal and time-outs, and count as terminals"
+    ]
 
 
 def test_rows_without_next_observations_that_environments_filled_in_turn_are_put_together():
@@ -161,15 +163,16 @@ def test_an_episode_number_that_comes_again_is_another_episode():
     np.testing.assert_array_equal(dataset.batch.observations[8:12], rows["observations"][10:14])
 
 
-def test_counts_of_joined_sources_are_summed():
-    rows = rows_like() | {"timeouts": rows_like()["timeouts"] | rows_like()["terminals"]}
+def test_what_several_sources_have_in_common_is_told_once():
+    rows = rows_like()
     del rows["next_observations"]
-    left_out, both = rows_like()["timeouts"].sum(), rows_like()["terminals"].sum()
-    notes = [*map(str, datasets.joined([from_arrays(rows, name) for name in "abc"]).notes)]
-    assert notes == [
-        f"{3 * both} rows are terminal and time-outs, and count as terminals",
-        f"{3 * left_out} of 60 rows are left out, the last of episodes that were cut off: {WITHOUT_NEXT}",
-    ]
+    one, other = (
+        from_arrays(rows, "a"),
+        from_arrays(rows | {"timeouts": np.zeros(20), "more": np.zeros(20)}, "c"),
+    )
+    notes = [*map(str, datasets.joined([one, one, other]).notes)]
+    assert notes == list(dict.fromkeys([*map(str, one.notes), *map(str, other.notes)]))
+    assert len(notes) > len(one.notes)
 
 
 def test_a_text_file_is_no_archive(tmp_path):

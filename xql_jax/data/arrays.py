@@ -220,13 +220,17 @@ def _transitions(
 ) -> Dataset:
     """Builds a dataset from rows and the result of `_marks`, and adds to the notes what may surprise."""
     terminals, limit = rows["terminals"], layout.episode_limit
+
+    def counting(number: int) -> str:  # alike in all episodes of a folder, which has one line for all
+        return "rows" if layout.is_episode else f"{number:,} of {len(terminals):,} rows"
+
     uses_next = knows_next = "next_observations" in rows
     timeouts = rows["timeouts"] != 0 if "timeouts" in rows else None
     timeouts_win = layout.leaves_out_ends and not uses_next
     cut = marks if timeouts_win else timeouts
-    if cut is not None and (both := np.count_nonzero(cut & terminals)):
+    if cut is not None and (both := int(np.count_nonzero(cut & terminals))):
         counted = "left out as time-outs" if timeouts_win else "count as terminals"
-        notes.append(Note(f"{{:,}} rows are terminal and time-outs, and {counted}", (int(both),)))
+        notes.append(Note(f"{counting(both)} are terminal and time-outs, and {counted}"))
     if marks is None and limit is not None:
         timeouts = counted_timeouts(terminals, limit, as_d4rl=layout.as_d4rl)
         if not uses_next:
@@ -235,8 +239,10 @@ def _transitions(
     if uses_next and layout.prefers_rows and timeouts is not None:
         jumping = jumps(rows["next_observations"], rows["observations"]) & ~(terminals | timeouts)[:-1]
         if uses_next := bool(jumping.any()):
-            text = "next_observations are used: inside episodes, {:,} are not the next row's"
-            notes.append(Note(text, (int(jumping.sum()),)))
+            number = np.count_nonzero(jumping)
+            notes.append(
+                Note(f"next_observations are used: inside episodes, {number:,} are not the next row's")
+            )
     if uses_next:
         return from_transitions({**rows, "timeouts": terminals if marks is None else marks}, source)
     if marks is not None:
@@ -254,18 +260,18 @@ def _transitions(
         last = int(terminals[-1] and not timeouts[-1] and layout.leaves_out_ends)
         which = ["the last of episodes that were cut off"] * (left_out > last) + ["the file's last"] * last
         why = "as by D4RL's loader; .npz files keep them" if knows_next or last else WITHOUT_NEXT
-        text = f"{{:,}} of {{:,}} rows are left out, {' and '.join(which)}: {why}"
+        text = f"{counting(left_out)} are left out, {' and '.join(which)}: {why}"
         if is_odd := 2 * left_out > len(terminals) and not layout.is_episode:
             text += ": are the rows in the order in which they were recorded?"
-        notes.append(Note(text, (left_out, len(terminals)), is_odd))
+        notes.append(Note(text, is_odd))
     given = int(np.count_nonzero(rows["rewards"]))
     if given and not np.any(dataset.batch.rewards):
         whose = " of some episodes" if layout.is_episode else ""
         text = (
-            f"every reward{whose} that is not 0 ({{:,}} rows) is in a row that is left out: a time-out or "
-            "the last row. Save transitions as .npz, with next_observations, to keep all rows"
+            f"every reward{whose} that is not 0 ({counting(given)}) is in a row that is left out: a time-out "
+            "or the last row. Save transitions as .npz, with next_observations, to keep all rows"
         )
-        notes.append(Note(text, (given,), is_suspicion=True))
+        notes.append(Note(text, is_suspicion=True))
     return dataset
 
 
@@ -288,10 +294,11 @@ def _another_limit(
     if jumping >= 0.75 * len(cuts) or spread.min() <= 0.5:
         return []
     text = (
-        f"no timeouts, and after every {limit:,} steps, the task's limit, a reset is seen in {{:,}} of "
-        "{:,} places: were episodes cut elsewhere? Then add an array timeouts, 1 at the last step of each"
+        f"no timeouts, and after every {limit:,} steps, the task's limit, a reset is seen in {jumping:,} of "
+        f"{len(cuts):,} places: were episodes cut elsewhere? Then add an array timeouts, 1 at the last step "
+        "of each"
     )
-    return [Note(text, (int(jumping), len(cuts)), is_suspicion=True)]
+    return [Note(text, is_suspicion=True)]
 
 
 def qlearning_dataset(

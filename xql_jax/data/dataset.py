@@ -27,14 +27,13 @@ ACTION_UNITS_REMEDY = "if the actions are normalised to ±1, say so beside them:
 
 
 class Note(NamedTuple):
-    """How a source was read, where it might surprise; of sources that are joined the counts are summed."""
+    """How a source was read, where it might surprise."""
 
-    text: str  # with a {:,} for each count
-    counts: tuple[int, ...] = ()
+    text: str
     is_suspicion: bool = False  # then it is warned of, as all `suspicions` are
 
     def __str__(self) -> str:
-        return self.text.format(*self.counts) if self.counts else self.text
+        return self.text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -232,9 +231,6 @@ def joined(datasets: Sequence[Dataset]) -> Dataset:
     references = {dataset.references for dataset in datasets} - {None}
     if len(references) > 1:
         LOG.warning(f"the data bring different reference returns, so none of them counts: {references}")
-    counts: dict[tuple[str, bool], list[tuple[int, ...]]] = {}
-    for text, numbers, is_suspicion in (note for dataset in datasets for note in dataset.notes):
-        counts.setdefault((text, is_suspicion), []).append(numbers)
     # No ends need to be added: each dataset's last transition is marked as one.
     return Dataset(
         jax.tree.map(lambda *fields: np.concatenate(fields), *(dataset.batch for dataset in datasets)),
@@ -242,10 +238,7 @@ def joined(datasets: Sequence[Dataset]) -> Dataset:
         ", ".join(dataset.source for dataset in datasets),
         references.pop() if len(references) == 1 else None,
         all(dataset.is_normalized for dataset in datasets),
-        tuple(
-            Note(text, tuple(map(sum, zip(*each, strict=True))), doubt)
-            for (text, doubt), each in counts.items()
-        ),
+        tuple(dict.fromkeys(note for dataset in datasets for note in dataset.notes)),
         np.concatenate([dataset.begins for dataset in datasets]),
         np.concatenate([dataset.stated for dataset in datasets]),
     )

@@ -1,5 +1,6 @@
 """Loads a dataset from any source: a file, a folder, a library, or the task's own file, which it fetches."""
 
+import dataclasses
 import functools
 import hashlib
 import http.client
@@ -54,7 +55,11 @@ def load_dataset(
         raise UserError(
             f"{empty[0]}: no transition is left: each row is the last of an episode that was cut off"
         )
-    return joined([as_learners_see(part, bounds) for part in parts])
+    parts = [as_learners_see(part, bounds) for part in parts]
+    for index, part in enumerate(parts if len(parts) > 1 else ()):
+        notes = tuple(note._replace(text=f"{part.source}: {note}") for note in part.notes)
+        parts[index] = dataclasses.replace(part, notes=notes)
+    return joined(parts)
 
 
 def _read(source: str, episode_limit: int | None, task: Task | None) -> Dataset:

@@ -34,13 +34,9 @@ WAYPOINT_NOISE = 0.2  # a waypoint lies up to this much below its cell's integer
 def generate_pointmaze(task: Task, num_steps: int, seed: int) -> dict[str, np.ndarray]:
     """Runs the noisy controller from target to random target, in one unbroken run without resets.
 
-    The task's episode limit bounds the steps to one target.
-
-    Returns:
-        D4RL's arrays. observations f32[N, 4]; actions f32[N, 2], about a third of the entries at ±1; rewards
-        f32[N], 1 where `observations` (not the next one) are within 0.5 of the *evaluation* goal, which the
-        controller does not know; terminals bool[N], all false; timeouts bool[N], arrivals at targets;
-        infos/goal f32[N, 2], the targets; infos/qpos, infos/qvel f32[N, 2].
+    The task's episode limit bounds the steps to one target. Returns D4RL's arrays: rewards are 1 where
+    `observations` (not the next one) are within 0.5 of the *evaluation* goal, which the controller does not
+    know; terminals are all false; timeouts mark arrivals at targets, which are infos/goal f32[N, 2].
     """
     maze = maze_of(task.name)
     rng = np.random.default_rng(seed)
@@ -92,8 +88,8 @@ def _waypoints(
     """Returns the shortest path from one position [2] to another, one waypoint for each cell.
 
     A waypoint is a cell's integer position less U(0, 0.2) per axis; the last is the target cell's, exactly.
-    Source: D4RL's controller. Its rounding of the position to find the start cell is left out: near a cell's
-    lower edge it gives the neighbouring cell.
+    Source: D4RL's controller, without its rounding of the position, which near a cell's lower edge gives the
+    neighbouring cell.
     """
     path = np.array(maze.shortest_path(_cell_at(position), _cell_at(target)), dtype=float)
     path[:-1] -= WAYPOINT_NOISE * rng.uniform(size=path[:-1].shape)
@@ -103,9 +99,8 @@ def _waypoints(
 def _act(waypoints: list[list[float]], x: float, y: float, vx: float, vy: float) -> tuple[float, float, bool]:
     """Returns a PD controller's action in [-1, 1]^2 and whether the last waypoint has been reached.
 
-    The first waypoint is removed once it has been reached, unless it is the last.
-    Source: D4RL's controller. Its test of the speed is left out: it compares a step's displacement, which is
-    at most 0.05, with 0.1.
+    Removes the first waypoint once it has been reached, unless it is the last. Source: D4RL's controller,
+    without its test of the speed, which is always met.
     """
     goal_x, goal_y = waypoints[0]
     action = _clip(10.0 * (goal_x - x) - vx), _clip(10.0 * (goal_y - y) - vy)

@@ -117,13 +117,10 @@ def fit_preprocessing(
     """Fits IQL's preprocessing for a task, and whatever else is asked for.
 
     IQL clips actions to ±(1 - 1e-5), scales locomotion's rewards so that trajectories' returns span 1000, and
-    adds -1 to AntMaze's rewards. Rewards of Gymnasium's tasks are scaled here, too.
-    Without a task, nothing says what rewards mean, so they are not changed.
+    adds -1 to AntMaze's rewards. Rewards of Gymnasium's tasks are scaled here, too, and without a task none.
 
     Args:
-        normalize_observations: give each entry mean 0 and standard deviation 1 over the transitions that are
-            learned from.
-        scale_rewards: False leaves all rewards unscaled, for a method whose settings assume that.
+        normalize_observations: give each entry mean 0 and deviation 1 over the transitions learned from.
         top_returns: share of the transitions to learn from: whole trajectories, those of the highest returns,
             as many as fit (10%BC; Chen et al. 2021).
     """

@@ -53,8 +53,7 @@ class ReplayBuffer(Distinct):
 class PriorData(Distinct):
     """Offline transitions, and their share of each minibatch, for fine-tuning.
 
-    They are never copied into the buffer: they lie once on the device, however many members there are, and
-    checkpoints do not need them.
+    They lie once on the device, however many members there are, and checkpoints do not need them.
     """
 
     batch: AnyBatch  # of the buffer's type, f32[D, ...], preprocessed, oldest first
@@ -173,9 +172,8 @@ def _drawn(
 ) -> Array:
     """Draws rows i32[batch_size] below `total`, of which the first `others` are not of the buffer.
 
-    Of the buffer's, they are those from which the horizon's chunk was carried out to its end. So each place
-    takes the first such row of `TRIES`. If it finds none, which is likely only where most episodes are
-    shorter than the horizon, its chunk is cut: V of the last known state follows.
+    Each place takes the first of `TRIES` rows from which the horizon's chunk was carried out to its end. If
+    there is none, as where most episodes are shorter, its chunk is cut: V of the last known state follows.
     """
     if spans is None or not spans.horizon.is_chunk:
         return sampling.sample_indices(key, total, batch_size)

@@ -92,7 +92,7 @@ class Packed(Distinct):
 def sample(
     data: AnyBatch | Trajectories | Packed, key: PRNGKey, batch_size: int, size: Array | None = None
 ) -> Minibatch:
-    """Draws transitions [batch_size, ...], or windows, of the first `size` i32[] uniformly, with replacement."""
+    """Draws transitions [batch_size, ...] or windows, of the first `size` i32[], with replacement."""
     if isinstance(data, Packed):
         return data.take(sample_indices(key, len(data.rows), batch_size))
     indices = sample_indices(key, len(data.observations) if size is None else size, batch_size)

@@ -17,9 +17,9 @@ SEQUENCES = "the method learns from sequences"
 def with_next_actions(dataset: Dataset) -> Dataset:
     """Gives every transition the action that the data's policy took next, in s'.
 
-    A trajectory's last transition has no next action. If it is terminal, its mask hides whatever stands
-    there. If it is a time-out or a jump, it is left out. In D4RL's layout the row of a time-out has been
-    dropped before, as by D4RL's own loader, so such a trajectory loses two; other codes keep one.
+    A trajectory's last transition has none. If it is terminal, its mask hides whatever stands there; else it
+    is left out. In D4RL's layout the row of a time-out has been dropped before, so such a trajectory loses
+    two; other codes keep one.
     """
     batch, known = dataset.batch, known_successors(dataset, SEQUENCES)
     if not known.any():

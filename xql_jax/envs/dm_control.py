@@ -19,9 +19,8 @@ MODEL_SEED = 0
 class DMControl(SimulatedEnv):
     """A `domain-task` of dm_control.suite, such as cheetah-run or ball_in_cup-catch.
 
-    Observations f32[O]: the suite's own entries, in the order of its observation specification, each
-    flattened in C order; a scalar is one number. Actions [A] are clipped to [-1, 1], then mapped affinely to
-    the range of each actuator. An actuator without a range (in lqr) takes the action itself.
+    Observations f32[O]: the suite's own entries, in its order, flattened. Actions [A] are clipped to [-1, 1],
+    then mapped to the range of each actuator. An actuator without a range (in lqr) takes the action itself.
 
     Rewards are the suite's: in [0, 1] per step, except in lqr. An episode is truncated at `episode_limit`
     steps. It terminates only if the suite gives a discount of 0: in lqr, once the state is nearly at rest.

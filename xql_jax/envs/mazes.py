@@ -42,8 +42,7 @@ class Maze:
     def shortest_path(self, start: Cell, target: Cell) -> list[Cell]:
         """Returns the cells from `start` (not included) to `target` (included); ValueError if there is none.
 
-        It is the greedy path of D4RL's tabular Q-iteration (reward 1 at the target, discount 0.99): there, a
-        value is the discount to the power of the distance, and ties go to the first move, as here. A path
+        It is the greedy path of D4RL's tabular Q-iteration, where ties go to the first move, as here. A path
         from a cell to itself is that cell.
         """
         distances = self.distances(target)

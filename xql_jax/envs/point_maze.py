@@ -17,15 +17,14 @@ RESET_NOISE = 0.1  # half-range of a start about a cell's integer position, and 
 class PointMaze(SimulatedEnv):
     """A ball of 4.19 kg in a maze without gravity, pushed by two motors of up to 100 N, 100 steps per second.
 
-    Observations f32[4]: position x, y and velocity. Actions [2] in [-1, 1]. The goal is the maze's goal cell,
-    fixed. The reward of a step is computed, as in D4RL's environment, from the position *after* the step: 1
-    within 0.5 of the goal, else 0; or exp(-distance) if `dense`. (D4RL's datasets hold the reward of the
-    position *before* it.) An episode never terminates; it is truncated at `episode_limit` steps. It succeeds
-    once it has been within 0.5 of the goal.
+    Observations f32[4]: position x, y and velocity. Actions [2] in [-1, 1]. The goal is the maze's goal cell.
+    The reward of a step is that of the position *after* it: 1 within 0.5 of the goal, else 0; or
+    exp(-distance) if `dense`. (D4RL's datasets hold the reward of the position *before* it.) An episode never
+    terminates; it is truncated at `episode_limit` steps. It succeeds once it has been within 0.5 of the goal.
 
     Source: the dynamics and rules of D4RL's maze_model.py, rebuilt on today's MuJoCo. Gymnasium-Robotics'
-    PointMaze has the same dynamics in a maze turned by 90 degrees, but other starts, goals and reward radius.
-    Scores above 100 are no mistake: the controller behind D4RL's reference return plans only once.
+    PointMaze has other starts, goals and reward radius. Scores above 100 are no mistake: the controller
+    behind D4RL's reference return plans only once.
     """
 
     def __init__(self, task: Task):
@@ -89,8 +88,7 @@ def random_target(maze: Maze, rng: np.random.Generator) -> np.ndarray:
 def point_mass_model(maze: Maze) -> mujoco.MjModel:
     """Compiles the maze with D4RL's masses, contacts and motors.
 
-    D4RL's ground plane is left out. It has no effect, because the ball cannot move vertically and contacts
-    are frictionless.
+    D4RL's ground plane is left out, on which the ball would move without friction.
     """
     walls = "\n".join(
         f'<geom type="box" size="0.5 0.5 0.2" pos="{r + 1} {c + 1} 0"/>' for r, c in np.argwhere(maze.walls)

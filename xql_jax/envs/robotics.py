@@ -42,10 +42,8 @@ class Kitchen(SimulatedEnv):
     reward is the number of tasks newly done in the step. The episode terminates with success when all are
     done; it is truncated at `episode_limit` steps.
 
-    Source: D4RL's kitchen, by way of Gymnasium-Robotics' FrankaKitchen-v1, which has the same bodies, tasks,
-    threshold and starts. Differs from the latter: the noise is D4RL's (there, robot and objects have less,
-    and the objects' amplitudes are shifted by one index), and observations have D4RL's layout. Differs from
-    D4RL: see docs/tasks.md.
+    Source: D4RL's kitchen, by way of Gymnasium-Robotics' FrankaKitchen-v1, which has less noise, shifted by
+    one index, and another layout of observations. Differs from D4RL: see docs/tasks.md.
     """
 
     def __init__(self, task: Task):
@@ -117,10 +115,9 @@ class Adroit(SimulatedEnv):
     terminates when the pen is dropped. It succeeds once the goal was met in more than 25 steps (pen: 20), not
     necessarily consecutive, as in D4RL's `evaluate_success`.
 
-    Source: D4RL's hand_manipulation_suite, by way of Gymnasium-Robotics' AdroitHand*-v1, which has the same
-    bodies, starts and observations. Differs from the latter, whose rule is in brackets: the distance of the
-    palm from the object is a cost (a reward in door, hammer and relocate); a dropped pen ends the episode
-    (nothing does); pen has 100 steps (200).
+    Source: D4RL's hand_manipulation_suite, by way of Gymnasium-Robotics' AdroitHand*-v1. Differs from the
+    latter, whose rule is in brackets: the distance of the palm from the object is a cost (a reward in door,
+    hammer and relocate); a dropped pen ends the episode (nothing does); pen has 100 steps (200).
     """
 
     def __init__(self, task: Task):

@@ -143,9 +143,8 @@ def deterministic_policy(learners: Learner, states: State, device: jax.Device | 
 def finite_policy(act: Act, report: Callable[[int], object]) -> Act:
     """Returns the policies with every NaN or infinite action entry replaced by 0, the centre of its bounds.
 
-    So the other members' episodes can continue. Parameters can be finite and yet so large that an action is
-    not. This comes before `prepared`, whose clipping to the environment's bounds would hide infinity.
-    `report` is called with a member's index each time one of its actions is not finite.
+    So the other members' episodes can continue. This comes before `prepared`, whose clipping would hide
+    infinity. `report` is called with a member's index each time one of its actions is not finite.
     """
 
     def act_finite(observations: np.ndarray) -> np.ndarray:
