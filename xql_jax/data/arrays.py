@@ -71,18 +71,18 @@ def from_arrays(
         given = _steps_of_episode(given)
     if "next_observations" not in given:
         _refuse_shifted(given, names, source)
+    given |= {name: np.asarray(arrays[name]) for name in AMBIGUOUS.keys() & arrays.keys()}
     called = {ours: " and ".join(theirs) for ours, theirs in meanings.items()}
     rows = _validated(given, source, called, min_rows=1 if layout.is_episode else 2)
-    terminals = _terminals(rows, source)
-    rows["terminals"] = terminals
-    if "episodes" in meanings:
-        rows, arrays = _ordered(rows, arrays, np.ravel(arrays[meanings["episodes"][0]]))
-        terminals = rows["terminals"]
-    marks = _marks(rows, arrays, meanings, source)
+    # As they are given: large numbers are rounded in float32.
+    rows |= {key: np.ravel(given[key]) for key in ("episodes", "steps") if key in given}
+    rows["terminals"] = _terminals(rows, source)
+    rows = _ordered(rows)
+    terminals, marks = rows["terminals"], _marks(rows, called, source)
     ends = terminals
     if marks is not None and ("terminals" in meanings or "masks" in meanings):  # not terminals by default
         ends = terminals | marks
-    _refuse_ambiguous(arrays, terminals, ends, source)
+    _refuse_ambiguous(rows, ends, source)
     notes = [Note(f"{theirs} is read as {ours}") for ours, theirs in called.items() if theirs != ours]
     if unused := [name for name in names if not is_read(name)]:
         notes.append(Note(f"not used: {brief(', '.join(unused))}"))
@@ -94,23 +94,18 @@ def from_arrays(
     return dataclasses.replace(dataset, is_normalized=normalized, notes=tuple(notes))
 
 
-def _ordered(
-    rows: dict[str, np.ndarray], arrays: Mapping[str, ArrayLike], number: np.ndarray
-) -> tuple[dict[str, np.ndarray], Mapping[str, ArrayLike]]:
-    """Returns rows and arrays with each episode's or environment's rows together, if they were in turn.
+def _ordered(rows: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Returns the rows with each episode's or environment's together, if they were in turn.
 
     Without next observations they are if the number changes in every row: one that comes again later may also
     be another file's episode.
     """
+    number = rows.get("episodes", np.zeros(0))
     changes = np.count_nonzero(number[1:] != number[:-1])
-    if changes < (len(np.unique(number)) if "next_observations" in rows else len(number) - 1):
-        return rows, arrays
+    if changes < (len(np.unique(number)) if "next_observations" in rows else len(number) - 1) or not changes:
+        return rows
     order = np.argsort(number, kind="stable")
-    rows = {name: array[order] for name, array in rows.items()}
-    of_rows = {
-        name: np.asarray(array)[order] for name, array in arrays.items() if np.shape(array)[:1] == order.shape
-    }
-    return rows, {**arrays, **of_rows}
+    return {name: array[order] for name, array in rows.items()}
 
 
 def _agreed(names: Sequence[str], arrays: Mapping[str, ArrayLike], source: str) -> np.ndarray:
@@ -173,28 +168,23 @@ def _terminals(rows: Mapping[str, np.ndarray], source: str) -> np.ndarray:
     return terminals
 
 
-def _marks(
-    rows: Mapping[str, np.ndarray],
-    arrays: Mapping[str, ArrayLike],
-    meanings: Mapping[str, Sequence[str]],
-    source: str,
-) -> np.ndarray | None:
+def _marks(rows: Mapping[str, np.ndarray], called: Mapping[str, str], source: str) -> np.ndarray | None:
     """Returns bool[N], where anything but terminals marks the end of an episode; None if nothing is given."""
     marks = [rows[key] != 0 for key in ("timeouts", "ends") if key in rows]
     if "starts" in rows:
         marks.append(np.append(rows["starts"][1:] != 0, False))
-    if "episodes" in rows:  # as they are given: large numbers are rounded in float32, and text has none
-        number = np.ravel(arrays[meanings["episodes"][0]])
+    if "episodes" in rows:
+        number = rows["episodes"]
         marks.append(np.append(number[1:] != number[:-1], False))
     if "steps" in rows:
-        number = np.ravel(arrays[meanings["steps"][0]]).astype(np.float64)
+        number = rows["steps"].astype(np.float64)
         breaks = np.diff(number) != 1
         # Rows are missing, or it counts something else: what follows a row is not certain.
         others = breaks & ((number[1:] != number[0]) | (number[0] not in (0, 1)))
         if "next_observations" not in rows and others.any():
             row = int(others.argmax())
             raise UserError(
-                f"{source}: {meanings['steps'][0]} is {number[row]:g} at row {row}, then "
+                f"{source}: {called['steps']} is {number[row]:g} at row {row}, then "
                 f"{number[row + 1]:g}: steps grow by 1, from 0 or 1 in each episode; rename it if it is "
                 "something else, or give next_observations"
             )
@@ -203,14 +193,11 @@ def _marks(
     return np.logical_or.reduce(marks) if marks else None
 
 
-def _refuse_ambiguous(
-    arrays: Mapping[str, ArrayLike], terminals: np.ndarray, ends: np.ndarray, source: str
-) -> None:
+def _refuse_ambiguous(rows: Mapping[str, np.ndarray], ends: np.ndarray, source: str) -> None:
     """Raises UserError for an array with an ambiguous name that equals neither the terminals nor the ends."""
-    for name in AMBIGUOUS.keys() & arrays.keys():
-        array = _float32(np.asarray(arrays[name]), name, name, source)
-        flags = array != 0 if name in ("done", "dones") else array == 0
-        says_it = [terminals] if "discount" in name else [terminals, ends]
+    for name in AMBIGUOUS.keys() & rows.keys():
+        flags = rows[name] != 0 if name in ("done", "dones") else rows[name] == 0
+        says_it = [rows["terminals"]] if "discount" in name else [rows["terminals"], ends]
         if name == "step_type" or not any(np.array_equal(flags, each) for each in says_it):
             raise UserError(f"{source}: {AMBIGUOUS[name].format(name)}")
 
