@@ -226,16 +226,7 @@ class Policy:
         return _unpickled, (str(self.path), self.step, [member.name for member in self.members])
 
     def __repr__(self) -> str:
-        run, summary = self.run, self.summary
-        quantity = summary.get("quantity", "score")
-        scores = {}
-        for result in summary.get("results", []):
-            if result["last_step"] == self.step:
-                for seed, score in zip(result["seeds"], result["last_score_by_seed"], strict=True):
-                    scores[str(Member(seed, result["hyperparameters"]))] = f", {quantity} {score:.1f}"
-        listed = [f"{member}{scores.get(str(member), '')}" for member in self.members[:50]]
-        lines = "\n  ".join(["", *listed] if len(listed) > 1 else [f" {listed[0]}"])
-        return f"<{run.algorithm} on {run.name} after {run.how_far}:{lines}>"
+        return f"<{self.run.algorithm} on {self.run.name} after {self.run.how_far}: {self._listed()}>"
 
     @settings_of_jax()
     def _estimates(self, what: str, part: str, observations: np.ndarray, *actions: np.ndarray) -> np.ndarray:
