@@ -1,1 +1,1 @@
-"""Learners: one algorithm per file, each a frozen pytree dataclass with init, update and act."""
+"""Learners: one method per file, each a frozen pytree dataclass with init, update and act."""
