@@ -52,7 +52,7 @@ class Methods(Modules):
             found = getattr(sys.modules[module], attribute)
             is_class = isinstance(found, type) and issubclass(found, Part)
             if not (is_class or isinstance(found, Method | Part)):
-                raise TypeError("it is no Method, and has not the base xql_jax.learners.fields.Part")
+                raise TypeError("it is no Method, and has not the base xql_jax.learners.method.Part")
             method = found if isinstance(found, Method) else Method(found if is_class else lambda: found)
             learner = method()
             for needed in ("update", "init", "actor", "act", "batch_type"):
