@@ -30,10 +30,8 @@ from xql_jax.policy import Policy, load_policy
 from xql_jax.runs.config_files import check_method, choose_config
 from xql_jax.runs.groups import DEFAULT_ENV_NAME, ConfigFile, Training
 from xql_jax.runs.kinds import Finetune, Offline, Online
-from xql_jax.runs.load import load_run
 from xql_jax.runs.resolving import settings_from
 from xql_jax.runs.train import train_run
-from xql_jax.settings import settings_of
 from xql_jax.suites.tasks import get_task
 from xql_jax.training.progress import print_lines
 from xql_jax.training.signals import StopSignals
@@ -216,9 +214,6 @@ def _settings(kind: type[Training], named: Named, settings: Mapping[str, object]
     plain = {name: _plain(value) for name, value in settings.items()}
     method, config = named.pop("method"), named.pop("config")
     chosen = {name for name, value in (("method", method), ("config", config)) if value}
-    if named.get("checkpoint") and not method and "member" in settings_of(kind):
-        of_run = load_run(named["checkpoint"]).algorithm
-        method = of_run if of_run in kind.methods else None
     if isinstance(config, ConfigDict):
         if method:
             raise UserError(f"method={method!r}: the config is one for {config.method}: leave out one")
@@ -233,6 +228,7 @@ def _settings(kind: type[Training], named: Named, settings: Mapping[str, object]
             has_data=bool(named.get("dataset")),
             network=str(plain.get("network", "paper")),
             tuned=bool(plain.get("tuned")),
+            checkpoint=named.get("checkpoint"),
         )
     return settings_from(kind, file, {**plain, **named}, {*settings, *chosen})
 

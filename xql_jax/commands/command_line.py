@@ -1,9 +1,9 @@
 """The command line: a flag for each setting of a command and, in training, for each hyperparameter.
 
-absl parses argv once. Which hyperparameters there are depends on the method, so `config_typed` reads its
-name, and that of the config file, from argv first. `--config.NAME` is another form of `--NAME`. The way of
---beta=0.5: `define_flags` makes its flag of the declaration in the learner, whose domain checks the value,
-and `settings_from` of `runs/resolving.py` sets it in the settings' config.
+Which hyperparameters there are depends on the method and its config file, so absl parses the flags of the run
+first, and then what is left. `--config.NAME` is another form of `--NAME`. The way of --beta=0.5:
+`define_flags` makes its flag of the declaration in the learner, whose domain checks the value, and
+`settings_from` of `runs/resolving.py` sets it in the settings' config.
 
 A user's mistake ends the program with exit code 2 and one line on stderr, without a traceback.
 """
@@ -91,27 +91,18 @@ def define_training(kind: type[Training]) -> None:
     flags.DEFINE_boolean("print_config", False, meaning, FLAGS)
 
 
-def config_typed(kind: type[Training], argv: Sequence[str]) -> ConfigFile:
-    """Returns what the config file gives for the method and the task that argv names."""
-    typed = {}
-    for one, after in zip(argv, [*argv[1:], ""], strict=True):
-        name, has_value, value = one.lstrip("-").partition("=")
-        if one.startswith("-"):
-            typed[name] = value if has_value else after
-    method = typed.get("method")
-    if "member" in settings_of(kind) and "checkpoint" in typed and not method:
-        from xql_jax.runs.load import load_run  # which reads the run that has the method
-
-        of_run = load_run(typed["checkpoint"]).algorithm
-        method = of_run if of_run in kind.methods else None
+def config_of_flags(kind: type[Training]) -> ConfigFile:
+    """Returns what the config file gives for the method and the task that the flags name."""
+    given = {name: FLAGS[name].value for name in settings_of(kind)}
     return choose_config(
         kind,
-        method,
-        typed.get("config"),
-        env_name=typed.get("env_name"),
-        has_data="dataset" in typed,
-        network=typed.get("network", "paper"),
-        tuned="tuned" in typed and typed["tuned"] != "false",
+        FLAGS.method,
+        FLAGS.config,
+        env_name=given["env_name"],
+        has_data=bool(given.get("dataset")),
+        network=given.get("network") or "paper",
+        tuned=bool(given.get("tuned")),
+        checkpoint=given.get("checkpoint"),
     )
 
 
@@ -121,14 +112,15 @@ def parse(argv: Sequence[str], kind: type[Any]) -> tuple[list[str], ConfigFile |
     known, file = settings_of(kind), None
     flags.DEFINE_boolean("version", False, "Print the version. Do nothing.", FLAGS)
     define_flags(known)
-    if issubclass(kind, Training):
-        define_training(kind)
-    if issubclass(kind, Training) and not {"--help", "--helpfull", "--version"} & {*typed}:
-        file = config_typed(kind, typed[1:])
-        of_method = hyperparameters_of(file.config.method)
-        define_flags({name: one for name, one in of_method.items() if name not in known})
-        known = {**known, **of_method, "method": METHOD}
     try:
+        if issubclass(kind, Training):
+            define_training(kind)
+            typed = FLAGS(typed, known_only=True)
+        if issubclass(kind, Training) and not FLAGS.version:
+            file = config_of_flags(kind)
+            of_method = hyperparameters_of(file.config.method)
+            define_flags({name: one for name, one in of_method.items() if name not in known})
+            known = {**known, **of_method, "method": METHOD}
         rest = FLAGS(typed)
     except SystemExit:  # absl ends with 1 after --help
         sys.exit(0)
@@ -150,23 +142,10 @@ def settings_of_flags(kind: type[S], arguments: Sequence[str], file: ConfigFile 
     """Makes settings of a kind from the flags, and from the arguments that are no flags."""
     known = settings_of(kind)
     names = {**known, **(hyperparameters_of(file.config.method) if file else {})}
-    present = [name for name in names if name in FLAGS and FLAGS[name].present]
-    given: dict[str, Any] = {name: FLAGS[name].value for name in present}
+    given: dict[str, Any] = {one: FLAGS[one].value for one in names if one in FLAGS and FLAGS[one].present}
     if given.get("method"):  # of a tool
         own_attribute(given["method"], "--method")  # imports it, before a run names it
-    positional = [*arguments]
-    for name in (name for name in known if known[name].positional):
-        several = known[name].kind is list
-        if known[name].meaning and not positional:
-            raise UserError(f"name {known[name].meaning}")
-        if positional:
-            given[name] = positional if several else positional[0]
-        positional = [] if several else positional[1:]
-    if positional:
-        raise UserError(
-            f"unexpected argument {positional[0]!r}: no path, or one too many (a * may match several), is "
-            "taken here; flags are --name=value, see --help"
-        )
+    given |= by_position(known, arguments)
     if file and issubclass(kind, Training):
         chosen = [name for name in ("method", "config") if FLAGS[name].present]
         return settings_from(kind, file, given, [*given, *chosen], "--")
@@ -176,6 +155,28 @@ def settings_of_flags(kind: type[S], arguments: Sequence[str], file: ConfigFile 
         return kind(**given)
     except UserError as error:
         raise UserError(f"--{error}") from None
+
+
+def by_position(known: Mapping[str, Setting], arguments: Sequence[str]) -> dict[str, Any]:
+    """Returns the setting that is given without a flag: a path, or several."""
+    for name, one in known.items():
+        if one.positional and arguments:
+            several = one.kind is list
+            given, arguments = (
+                {name: arguments if several else arguments[0]},
+                [] if several else arguments[1:],
+            )
+            break
+        if one.positional and one.meaning:
+            raise UserError(f"name {one.meaning}")
+    else:
+        given = {}
+    if arguments:
+        raise UserError(
+            f"unexpected argument {arguments[0]!r}: no path, or one too many (a * may match several), is "
+            "taken here; flags are --name=value, see --help"
+        )
+    return given
 
 
 def settings_typed(argv: Sequence[str], kind: type[S]) -> S:

@@ -158,6 +158,7 @@ def choose_config(
     has_data: bool = False,
     network: str = "paper",
     tuned: bool = False,
+    checkpoint: str | Path | None = None,
 ) -> ConfigFile:
     """Returns what the file that a user means gives for the method and the task.
 
@@ -169,9 +170,15 @@ def choose_config(
         has_data: whether there are data of the user's own.
         network: of online methods, the size of their networks.
         tuned: whether Table 4's values for the task are wanted.
+        checkpoint: a run, whose method is meant unless another is named.
     Raises:
         UserError: if there is no such method, task or file, or they contradict each other.
     """
+    if checkpoint and not method:
+        from xql_jax.runs.load import load_run  # which few choices need
+
+        of_run = load_run(checkpoint).algorithm
+        method = of_run if of_run in kind.methods else None
     drive, path = os.path.splitdrive(config or "")  # the drive has a colon, too, on Windows
     file, _, own = path.partition(":")
     for name in (method, own):
