@@ -20,7 +20,6 @@ from xql_jax.runs.job import Job, log_beginning, make_job
 from xql_jax.runs.kinds import Finetune
 from xql_jax.runs.load import SavedRun, load_run
 from xql_jax.runs.machine import prepare_acting
-from xql_jax.runs.offline import watch_values
 from xql_jax.runs.online import acting_schedule, check_room, host_population
 from xql_jax.runs.resolving import settings_from
 from xql_jax.runs.run import Summary, make_evaluator, run_resources, train_and_summarize
@@ -32,6 +31,7 @@ from xql_jax.training.loop import RowCallback
 from xql_jax.training.members import Member, fields_given
 from xql_jax.training.population import Population
 from xql_jax.training.signals import StopSignals
+from xql_jax.training.values import watch_values
 from xql_jax.types import Batch, CalibratedBatch, Json, State
 
 LOG = logging.getLogger(__name__)
