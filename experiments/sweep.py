@@ -21,7 +21,6 @@ sweep is stopped or killed, the same command trains the rest. Its table is
 SAVE_DIR/tables/sweep_DIGEST.{txt,csv,md,tex}, where the digest is of the sweep's runs.
 """
 
-import runpy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -36,23 +35,21 @@ from xql_jax.sweeps.sweep_settings import Sweep
 def with_flags_of_file(arguments: Sequence[str]) -> list[str]:
     """Replaces the name of a sweep's file among the arguments by the flags that the file gives, put first.
 
-    The file is YAML, or Python with a `get_config` that returns a ConfigDict. A list gives several values;
-    `sweep` and `slurm_options` may be mappings.
+    A list gives several values; `sweep` and `slurm_options` may be mappings.
 
     Raises:
-        UserError: if the file cannot be read.
+        UserError: if the file is not YAML that gives flags by their names.
     """
     program, *typed = arguments
-    is_file = [not one.startswith("-") and one.endswith((".yaml", ".yml", ".py")) for one in typed]
+    is_file = [not one.startswith("-") and one.endswith((".yaml", ".yml")) for one in typed]
     if True not in is_file:
         return list(arguments)
     path = located(typed.pop(is_file.index(True)))
     text = path.read_text(encoding="utf-8")
     try:
-        is_python = path.suffix == ".py"
-        content = runpy.run_path(str(path))["get_config"]().to_dict() if is_python else yaml.safe_load(text)
-    except Exception as error:  # a Python file is the user's code, and may fail in any way
-        raise UserError(f"{path}: not YAML, or no Python with a get_config: {error}") from error
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not YAML: {error}") from error
     if not isinstance(content, dict):
         raise UserError(f"{path}: it must give flags by their names, as `methods: [xql, iql]`")
     given = {name: value for name, value in content.items() if value is not None}

@@ -12,7 +12,6 @@ from pathlib import Path
 _FOLDERS = (*map(sysconfig.get_path, ("stdlib", "purelib", "platlib")), Path(__file__).parent)
 NOT_USERS_CODE = (*(f"{folder}{os.sep}" for folder in _FOLDERS), "<")
 
-NO_HOME = "there is no home directory: set HOME, or name files and folders (D4RL_DATASET_DIR, ...) without ~"
 UNGUARDED = (
     "new processes run the main script again: put it into a file if it comes from stdin, train below "
     '`if __name__ == "__main__":`, and put environments of your own, as a notebook\'s, into a module'

@@ -24,7 +24,7 @@ from numpy.typing import ArrayLike
 from xql_jax.data.arrays import Layout, from_arrays
 from xql_jax.data.dataset import Dataset
 from xql_jax.data.names import PARTS
-from xql_jax.errors import NO_HOME, UNGUARDED, UserError
+from xql_jax.errors import UNGUARDED, UserError
 from xql_jax.files.paths import located, paths_from_here
 from xql_jax.policy import Policy, load_policy
 from xql_jax.runs.config_files import check_method, choose_config
@@ -187,8 +187,6 @@ def _trained(
             shutil.rmtree(place)
         elif save_dir is None and saved not in str(error):
             error.add_note(saved)
-        if isinstance(error, RuntimeError) and "home directory" in str(error):
-            raise UserError(NO_HOME) from error
         raise
     policy = load_policy(summary.path)
     if save_dir is None:

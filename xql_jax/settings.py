@@ -75,7 +75,6 @@ class Setting:
     functions: Mapping[str, Callable] = dataclasses.field(default_factory=dict)
     by_config: bool = False  # a method or a config file may choose its default
     theirs: str = ""  # what other programs call it
-    alias: str = ""  # another name for the flag
     by_commas: bool = False  # how several texts are typed; else by a flag each
     positional: bool = False  # given without a flag, by its position; with a meaning it must be given
 

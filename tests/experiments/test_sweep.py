@@ -31,17 +31,9 @@ def test_a_file_gives_flags_and_the_command_line_wins(folder):
         "num_seeds: 5\nmax_steps: 4\neval_interval: 2\neval_episodes: 1\n"
     )
     (folder / "sweep.yaml").write_text(text)
-    (folder / "sweep.py").write_text(
-        "import yaml\nfrom ml_collections import ConfigDict\n\n\n"
-        "def get_config():\n    return ConfigDict(yaml.safe_load(open('sweep.yaml')))\n"
-    )
-    planned = [
-        run_main([name, "--num_seeds=2", *WRITTEN, "--dry_run"], folder, SWEEP)
-        for name in ("sweep.yaml", "sweep.py")
-    ]
-    assert planned[0].out == planned[1].out
-    assert "3 to do:" in planned[0].out
-    assert "critic_loss=huber expectile=0.7,0.9 seeds 0 to 1: to do, 16 updates" in planned[0].out
+    planned = run_main(["sweep.yaml", "--num_seeds=2", *WRITTEN, "--dry_run"], folder, SWEEP)
+    assert "3 to do:" in planned.out
+    assert "critic_loss=huber expectile=0.7,0.9 seeds 0 to 1: to do, 16 updates" in planned.out
     assert not {"runs", "tables"} & {path.name for path in folder.iterdir()}
 
     succeed(["--num_seeds=2", "sweep.yaml", "--name=mine", *WRITTEN], folder, SWEEP)

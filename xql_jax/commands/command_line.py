@@ -20,7 +20,7 @@ from absl import app, flags
 from absl import logging as absl_logging
 
 import xql_jax
-from xql_jax.errors import NO_HOME, UserError
+from xql_jax.errors import UserError
 from xql_jax.files.paths import as_written, paths_from_here
 from xql_jax.learners.registry import unknown_setting
 from xql_jax.runs.config_files import choose_config
@@ -35,7 +35,7 @@ FLAGS = flags.FLAGS
 flags.disclaim_key_flags()  # flags defined here count as the main's own, so that its `--help` lists them
 
 # Errors that end the program with one line: mistakes of the user, and what the system refuses.
-ONE_LINE_ERRORS = (UserError, flags.Error, MemoryError, OSError, RuntimeError)
+ONE_LINE_ERRORS = (UserError, flags.Error, MemoryError, OSError)
 
 
 class DomainParser(flags.ArgumentParser):
@@ -60,8 +60,6 @@ def define_flags(known: Mapping[str, Setting]) -> None:
             define(name, None if one.default is None else list(one.default), one.meaning, flag_values=FLAGS)
         else:
             flags.DEFINE(DomainParser(name, one), name, None, f"{one.meaning}\n{_default(one)}", FLAGS)
-        if one.alias:
-            flags.DEFINE_alias(one.alias, name, FLAGS)
 
 
 def _default(one: Setting) -> str:
@@ -225,10 +223,6 @@ def fail(error: Exception) -> int:
     text = str(error).removeprefix("ERROR:: ")  # absl's prefix
     if isinstance(error, MemoryError):
         text = f"there is too little memory ({error}): use less data, or more memory"
-    elif isinstance(error, RuntimeError):
-        if "home directory" not in text:
-            raise error
-        text = NO_HOME
     elif isinstance(error, OSError):
         if error.strerror is None:
             raise error

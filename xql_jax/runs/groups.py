@@ -53,7 +53,25 @@ class ConfigFile(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Training(Checked):
+class Kept(Checked):
+    """What is kept of runs, and shown while they train."""
+
+    checkpoint_interval: int = setting(
+        5_000, COUNT, "{Steps} between checkpoints.", theirs="save_freq save_interval"
+    )
+    save_dir: str = setting(
+        "results", TEXT, "Folder under which runs are written.", theirs="out output output_dir logdir log_dir"
+    )
+    tqdm: bool = setting(
+        True, EITHER, "Show a progress bar, if stderr is a terminal.", theirs="verbose quiet progress tqdm"
+    )
+    wandb: bool = setting(False, EITHER, "Also log to Weights & Biases; WANDB_MODE=offline needs no network.")
+    wandb_project: str = setting("xql_jax", TEXT, "Project on Weights & Biases.")
+    wandb_group: str = setting("", ANY, "Group of runs there.")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Training(Kept):
     """What every training has. `settings_from` makes settings from a config and what a user gives."""
 
     command: ClassVar[str]
@@ -116,25 +134,13 @@ class Training(Checked):
         theirs="eval_freq eval_every eval_period",
     )
     eval_at_start: bool = recorded(False, EITHER, "Also evaluate before the first step: a row for step 0.")
-    checkpoint_interval: int = setting(
-        5_000, COUNT, "{Steps} between checkpoints.", theirs="save_freq save_interval"
-    )
     checkpoint_minutes: float = setting(
         10.0, NOT_NEGATIVE, "Also save when the last checkpoint is so old; 0: never."
     )
     keep_checkpoints: int = setting(
         KEPT, COUNT_OR_NONE, "Checkpoints to keep, the last and a hand-over's; 0: all."
     )
-    save_dir: str = setting(
-        "results", TEXT, "Folder under which runs are written.", theirs="out output output_dir logdir log_dir"
-    )
     resume: bool = setting(False, EITHER, "Go on from the run's last checkpoint, or start if there is none.")
-    tqdm: bool = setting(
-        True, EITHER, "Show a progress bar, if stderr is a terminal.", theirs="verbose quiet progress tqdm"
-    )
-    wandb: bool = setting(False, EITHER, "Also log to Weights & Biases; WANDB_MODE=offline needs no network.")
-    wandb_project: str = setting("xql_jax", TEXT, "Project on Weights & Biases.")
-    wandb_group: str = setting("", ANY, "Group of runs there.")
 
     @property
     def task(self) -> Task | None:

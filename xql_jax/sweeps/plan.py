@@ -14,7 +14,7 @@ from xql_jax.files.paths import located
 from xql_jax.learners.registry import OFFLINE, ONLINE, make_learner, method_of
 from xql_jax.runs.config_files import choose_config
 from xql_jax.runs.folder import digests_of
-from xql_jax.runs.groups import ConfigFile, FromData, Training
+from xql_jax.runs.groups import ConfigFile, FromData, Kept, Training
 from xql_jax.runs.kinds import METHOD_SETTINGS, Finetune, Offline, Online
 from xql_jax.runs.load import SavedRun, all_runs
 from xql_jax.runs.resolving import hyperparameters_of, settings_from
@@ -143,8 +143,7 @@ def run_settings(dataset: str, typed: str, grid: str, seeds: range, settings: Sw
         raise UserError(f"--methods={typed}: gives a field twice: give it once")
     network = given.pop("network", "paper") if method in ONLINE else "paper"
     chosen, kind = config_for(typed, task, settings.finetune, network), kind_for(typed, settings.finetune)
-    same = ("max_steps", "checkpoint_interval", "save_dir", "tqdm", "wandb", "wandb_project", "wandb_group")
-    shared: Json = {one: getattr(settings, one) for one in same}
+    shared: Json = {one: getattr(settings, one) for one in ("max_steps", *settings_of(Kept))}
     shared |= {"sweep": grid, "env_name": name, "resume": True}
     shared |= {
         "seed": seeds[0],

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from xql_jax.errors import UserError
 from xql_jax.reports.printed_tables import FINETUNING_TABLE, PAPER_TABLES
 from xql_jax.reports.score_table import REFERENCES_HELP
+from xql_jax.runs.groups import Kept
 from xql_jax.settings import (
     ANY,
     COUNT,
@@ -14,7 +15,6 @@ from xql_jax.settings import (
     NOT_NEGATIVE,
     SEVERAL,
     TEXT,
-    Checked,
     one_of,
     setting,
     within,
@@ -28,7 +28,7 @@ USED_BY = {  # the executors that use a setting
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Sweep(Checked):
+class Sweep(Kept):
     """The settings of `xql-sweep` and, with a table of the paper, of `xql-reproduce`."""
 
     given: frozenset[str] = frozenset()  # names of the settings that the user gave
@@ -59,7 +59,7 @@ class Sweep(Checked):
     )
     seed: int = setting(0, COUNT_OR_NONE, "First random seed.")
     num_seeds: int = setting(
-        6, within(1, 100_000), "Seeds of each method and setting.", alias="seeds", theirs="n_seeds seeds"
+        6, within(1, 100_000), "Seeds of each method and setting.", theirs="n_seeds seeds"
     )
     seeds_per_run: int | None = setting(None, COUNT, "Seeds that share a program. Default: all.")
     finetune: bool = setting(
@@ -92,15 +92,6 @@ class Sweep(Checked):
         kind=int,
         theirs="episodes n_episodes",
     )
-    checkpoint_interval: int = setting(
-        5_000, COUNT, "Updates between checkpoints.", theirs="save_freq save_interval"
-    )
-    save_dir: str = setting(
-        "results",
-        TEXT,
-        "Folder under which runs are found and written.",
-        theirs="out output output_dir logdir log_dir",
-    )
     output: str | None = setting(None, TEXT, "Folder for the tables. Default: SAVE_DIR/tables.")
     name: str | None = setting(
         None, TEXT, "Name of the tables' files. Default: sweep_ and a digest of its runs."
@@ -108,12 +99,6 @@ class Sweep(Checked):
     references: Sequence[str] = setting((), SEVERAL, REFERENCES_HELP)
     dry_run: bool = setting(False, EITHER, "Print the plan and the current table. Train and write nothing.")
     download: bool = setting(False, EITHER, "Download D4RL's datasets that are missing, then train.")
-    tqdm: bool = setting(
-        True, EITHER, "Show the progress, if stderr is a terminal.", theirs="verbose quiet progress tqdm"
-    )
-    wandb: bool = setting(False, EITHER, "Also log each run to Weights & Biases.")
-    wandb_project: str = setting("xql_jax", TEXT, "Project on Weights & Biases.")
-    wandb_group: str = setting("", ANY, "Group of the runs there.")
     executor: str = setting(
         "in_process", one_of("in_process", "ray", "slurm"), "Runs are trained here, by Ray or by SLURM."
     )
