@@ -1,8 +1,7 @@
-"""The executor of SLURM: through submitit each cell (run) of a sweep is a job, or a process here."""
+"""The executor of SLURM: through submitit each cell (run) of a sweep is a job."""
 
 import functools
 import json
-import math
 import shlex
 import shutil
 import time
@@ -39,28 +38,23 @@ class Slurm:
     """The executor that submits one job per cell.
 
     If the sweep is stopped or killed, SLURM's jobs stay queued or running, and the same command follows them
-    instead of submitting them again. Processes on this machine end with the sweep. Scripts, logs and
-    submitit's files are in `folder`, on shared disks.
+    instead of submitting them again. Scripts, logs and submitit's files are in `folder`, on shared disks.
     """
 
     def __init__(self, settings: Sweep):
         with needing("--executor=slurm", "sweep"):
             import submitit
         self._submitit, self._settings = submitit, settings
-        self._is_local, self._gpus = settings.slurm_cluster == "local", int(settings.task_gpus)
-        self._parallel: float = math.inf
-        if self._is_local:
-            self._parallel = 1 if self._gpus else 2
         self.folder = located(settings.save_dir) / "slurm"
-        if self._gpus != settings.task_gpus:
+        if settings.task_gpus % 1:
             raise UserError(f"--task_gpus={settings.task_gpus:g}: with SLURM it must be a whole number")
         self._parameters: Json = {
             "job_name": "xql_jax",
             "time": DEFAULT_MINUTES,
             "cpus_per_task": settings.task_cpus,
         }
-        if self._gpus:
-            self._parameters["gpus_per_node"] = self._gpus
+        if settings.task_gpus:
+            self._parameters["gpus_per_node"] = int(settings.task_gpus)
         self._parameters |= dict(map(_option, settings.slurm_options))
         known = submitit.SlurmExecutor._valid_parameters()
         if unknown := [name for name in self._parameters if name not in known]:
@@ -76,26 +70,19 @@ class Slurm:
 
     def __call__(self, cells: Sequence[Cell], stop: StopSignals) -> Iterator[tuple[Cell, Outcome]]:
         """See `executors`. When stopped, it leaves SLURM's jobs alone."""
-        executor, waiting = self._executor(), list(cells)
+        executor = self._executor()
         jobs: dict[submitit.Job[Outcome], Cell] = {}
-        while (waiting or jobs) and not stop.received:
-            while waiting and len(jobs) < self._parallel:
-                cell = waiting.pop(0)
-                try:
-                    jobs[self.followed(cell) or self._submit(executor, cell)] = cell
-                except (RuntimeError, OSError) as error:  # sbatch refuses it
-                    yield cell, Outcome(failure=f"not submitted: {str(error).strip().splitlines()[-1]}")
+        for cell in cells:
+            try:
+                jobs[self.followed(cell) or self._submit(executor, cell)] = cell
+            except (RuntimeError, OSError) as error:  # sbatch refuses it
+                yield cell, Outcome(failure=f"not submitted: {str(error).strip().splitlines()[-1]}")
+        while jobs and not stop.received:
             ended = [job for job in jobs if job.done()]
             for job in ended:
                 yield jobs.pop(job), self._outcome(job)
             if not ended:
                 time.sleep(SECONDS_PER_LOOK)
-        if self._is_local:
-            for job in jobs:
-                job._process.terminate()  # type: ignore[attr-defined]  # the job gets SIGTERM, and saves its state
-            for job, cell in jobs.items():
-                job._process.wait()  # type: ignore[attr-defined]
-                yield cell, self._outcome(job)
 
     def followed(self, cell: Cell) -> "submitit.SlurmJob[Outcome] | None":
         """Returns SLURM's job that trains the cell already; None if there is none.
@@ -103,7 +90,7 @@ class Slurm:
         A job that was preempted, or that SLURM no longer knows, may never end. If it does run, the lock of
         its run lets the next job wait.
         """
-        if self._is_local or not (file := self.job_file(cell)).exists():
+        if not (file := self.job_file(cell)).exists():
             return None
         job: submitit.SlurmJob[Outcome] = self._submitit.SlurmJob(self.folder, file.read_text())
         if job.done(force_check=True) or job.state == "PREEMPTED":
@@ -116,16 +103,9 @@ class Slurm:
         return self.folder / f"{digest(json.loads(as_json(cell.identity)))[:16]}.job"
 
     def _executor(self) -> "submitit.Executor":
-        retries = self._settings.retries
-        if self._is_local:
-            here = self._submitit.LocalExecutor(self.folder, max_num_timeout=retries)
-            gpus = self._gpus  # all of one job at a time
-            here.update_parameters(timeout_min=DEFAULT_MINUTES, gpus_per_node=gpus, visible_gpus=range(gpus))
-            return here
         if not shutil.which("sbatch"):
-            advice = "run it on the cluster, or give --slurm_cluster=local"
-            raise UserError(f"--executor=slurm: no sbatch here: {advice}")
-        executor = self._submitit.SlurmExecutor(self.folder, max_num_timeout=retries)
+            raise UserError("--executor=slurm: no sbatch here: run it on the cluster")
+        executor = self._submitit.SlurmExecutor(self.folder, max_num_timeout=self._settings.retries)
         executor.update_parameters(**self._parameters)
         return executor
 

@@ -22,7 +22,7 @@ from xql_jax.settings import (
 
 USED_BY = {  # the executors that use a setting
     **dict.fromkeys(("task_cpus", "task_gpus", "retries"), ("ray", "slurm")),
-    **dict.fromkeys(("slurm_cluster", "slurm_options"), ("slurm",)),
+    "slurm_options": ("slurm",),
     "ray_address": ("ray",),
 }
 
@@ -108,7 +108,6 @@ class Sweep(Kept):
         3, COUNT_OR_NONE, "How often a run is started again after its worker or its time has ended."
     )
     ray_address: str | None = setting(None, TEXT, "A Ray cluster. Default: RAY_ADDRESS, or a new one here.")
-    slurm_cluster: str = setting("slurm", one_of("slurm", "local"), "local: the jobs are processes here.")
     slurm_options: Sequence[str] = setting(
         (),
         SEVERAL,
