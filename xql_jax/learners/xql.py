@@ -66,7 +66,7 @@ class TemporalDifference(parts.Critic):
 class InSample(parts.PolicyLearner):
     """Algorithm 1 in three parts: how V is fitted, how the policy is extracted, how Q is fitted."""
 
-    value: parts.ValueFit = part(GumbelFit)  # another method's: IQL's is `Expectile`
+    value: parts.ValueFit = part(GumbelFit)  # XQL's; IQL has `Expectile`
     policy: parts.PolicyObjective = part(parts.ForwardKL)
     critic: parts.Critic = part(TemporalDifference)
     discount: Numeric = discount_setting()
@@ -91,7 +91,7 @@ class InSample(parts.PolicyLearner):
         target_q = state.critic.at_target().min_q
         q = target_q(batch.observations, batch.actions)
 
-        # V goes to Q of the data's actions by `GumbelFit.loss_of` (Eq. 11), or of random ones and near them.
+        # V goes to Q of the data's actions (Eq. 11: `GumbelFit.loss_of`), or of others, near them or random.
         observations, value_targets = batch.observations, q
         if self.uniform_actions or self.action_noise:
             observations, actions = smoothed(batch, key_value, self.uniform_actions, self.action_noise)
