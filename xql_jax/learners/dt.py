@@ -157,9 +157,4 @@ def _pushed(window: Windows, *now: Array) -> Windows:
     return Windows._make((*map(push, window[:-1], latest), window.highest_return))
 
 
-METHODS = {
-    "dt": Method(
-        DecisionTransformer,
-        settings={"batch_size": 64, "normalize_observations": True},
-    )
-}
+METHODS = {"dt": Method(DecisionTransformer, settings={"batch_size": 64, "normalize_observations": True})}
