@@ -1,8 +1,10 @@
 """What command lines take: numbers as people write them, names by commas, configs by their names."""
 
+import re
+
 import pytest
 from absl import flags
-from main_runs import ROOT
+from main_runs import COLLECT, MAIN, ROOT, succeed
 
 from xql_jax.commands import command_line
 from xql_jax.errors import UserError
@@ -58,6 +60,13 @@ def test_every_setting_is_explained_takes_its_default_and_refuses_what_is_beyond
                 continue
             with pytest.raises(UserError, match=f"^{name}=.*: must be "):
                 one.checked(name, value)
+
+
+@pytest.mark.parametrize(("main", "kind"), [(MAIN, Offline), (COLLECT, CollectionSettings)])
+def test_help_lists_the_commands_own_flags_and_no_others(main, kind):
+    listed = set(re.findall(r"^  --(?:\[no\])?(\w+):", succeed(["--help"], main=main), re.MULTILINE))
+    of_training = {"method", "config", "print_config"} if kind is Offline else set()
+    assert listed == set(settings_of(kind)) | of_training | {"version"}
 
 
 @pytest.fixture

@@ -32,7 +32,6 @@ from xql_jax.training.progress import print_lines
 
 S = TypeVar("S")
 FLAGS = flags.FLAGS
-flags.disclaim_key_flags()  # flags defined here count as the main's own, so that its `--help` lists them
 
 # Errors that end the program with one line: mistakes of the user, and what the system refuses.
 ONE_LINE_ERRORS = (UserError, flags.Error, MemoryError, OSError)
@@ -42,7 +41,7 @@ class DomainParser(flags.ArgumentParser):
     """absl's parser of a setting's flag: its domain checks the value."""
 
     def __init__(self, name: str, one: Setting):
-        self.name, self.one, self.syntactic_help = name, one, f"({one.valid})"
+        self.name, self.one, self.syntactic_help = name, one, one.valid
 
     def parse(self, argument: Any) -> Any:
         return self.one.checked(f"--{self.name}", argument)
@@ -110,9 +109,12 @@ def parse(argv: Sequence[str], kind: type[Any]) -> tuple[list[str], ConfigFile |
     known, file = settings_of(kind), None
     flags.DEFINE_boolean("version", False, "Print the version. Do nothing.", FLAGS)
     define_flags(known)
+    if issubclass(kind, Training):
+        define_training(kind)
+    for one in FLAGS.get_flags_for_module(__name__):  # `--help` lists them
+        FLAGS.register_key_flag_for_module(sys.argv[0], one)
     try:
         if issubclass(kind, Training):
-            define_training(kind)
             typed = FLAGS(typed, known_only=True)
         if issubclass(kind, Training) and not FLAGS.version:
             file = config_of_flags(kind)
