@@ -130,7 +130,7 @@ def _entries(dataset: Dataset, task: Task | None) -> Iterator[str]:
     large = np.maximum(observations.max(axis=0), -observations.min(axis=0)) > 1000
     if large.any():
         where = listed(np.flatnonzero(large))
-        yield f"observation entries beyond ±1,000, which the networks see as they are: {where}"
+        yield f"observation entries beyond ±1,000, for which --normalize_observations is: {where}"
 
 
 def _layouts(dataset: Dataset, task: Task | None) -> Iterator[str]:

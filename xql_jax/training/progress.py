@@ -53,7 +53,7 @@ class Printer(logging.Handler):
     """
 
     def emit(self, record: logging.LogRecord) -> None:
-        if sys.stdout is None:  # closed from the start, as by >&-
+        if sys.stdout is None or sys.stdout.closed:  # by >&-, or by an environment
             return
         prefix = "warning: " if record.levelno >= logging.WARNING else ""
         try:
