@@ -32,6 +32,7 @@ install: $(VENV)/run.stamp
 demo: $(VENV)/run.stamp
 	$(TRAIN) --method=bc --max_steps=10000 --eval_interval=5000
 	$(TRAIN) --method=xql --max_steps=30000 --eval_interval=3000
+	$(BIN)/python examples/draw_maze.py results/pointmaze-umaze-v0
 
 finetune-demo: $(VENV)/run.stamp
 	$(FINETUNE) --method=xql

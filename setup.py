@@ -85,7 +85,8 @@ setup(
     include_package_data=False,  # only what follows: not each file that the sdist has
     package_data={
         "xql_jax": ["py.typed"],
-        "xql_jax.reports": ["printed/*.csv", "report.html", "style.mplstyle"],
+        "xql_jax.pictures": ["style.mplstyle"],
+        "xql_jax.reports": ["printed/*.csv", "report.html"],
     },
     # Ranges; the exact versions that were tested are in requirements.txt.
     install_requires=[

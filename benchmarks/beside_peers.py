@@ -43,7 +43,7 @@ from xql_jax.rollout.acting import prepared
 from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.rollout.scores import mean_and_interval
 from xql_jax.runs.groups import EVALUATION_SEED
-from xql_jax.runs.load import SavedRun
+from xql_jax.runs.load import Run
 
 METHODS = sorted({name for peer in PEERS for name in peer.methods})
 STATES = 4096  # of the data, over which V is averaged
@@ -158,17 +158,17 @@ def parsed(text: str) -> tuple[str, Any]:
         return name, value
 
 
-def values_of(run: SavedRun) -> Settings:
+def values_of(run: Run) -> Settings:
     """Returns our settings and hyperparameters by name, with tuples for lists."""
     values = {**run.whole_config, **run.settings, "max_steps": FLAGS.max_steps}
     return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
 
 
-def digest_of(peer: type[Peer], theirs: Settings, run: SavedRun) -> str:
+def digest_of(peer: type[Peer], theirs: Settings, run: Run) -> str:
     """Returns a digest of all that a row depends on but the seed."""
     ours = {name: value for name, value in run.settings.items() if name != "dataset"}
     data = run.content["dataset_fingerprint"]
-    content = [peer.mark, FLAGS.method, theirs, ours, data, run.name, FLAGS.max_steps, FLAGS.time_outs_end]
+    content = [peer.mark, FLAGS.method, theirs, ours, data, run.dataset, FLAGS.max_steps, FLAGS.time_outs_end]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
 
 
@@ -185,7 +185,7 @@ def our_rows(policy: Policy, method: Method, states: np.ndarray, digest: str) ->
             yield Row("ours", seed, step, scores[step, seed], float(v.mean()), digest)
 
 
-def their_rows(learner: Peer, run: SavedRun, states: np.ndarray, seed: int, digest: str) -> Iterator[Row]:
+def their_rows(learner: Peer, run: Run, states: np.ndarray, seed: int, digest: str) -> Iterator[Row]:
     """Trains the peer's learner, and yields its evaluations, in the episodes of ours."""
     maker = environment_maker(run.task, run.simulation)
     evaluator = Evaluator(run.task, 1, FLAGS.eval_episodes, EVALUATION_SEED, maker=maker, checks_seeds=False)

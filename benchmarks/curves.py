@@ -12,7 +12,7 @@ import numpy as np
 
 from xql_jax.paper.columns import long_table
 from xql_jax.paper.figures import FIGURES_OF_RUNS
-from xql_jax.reports.style import render
+from xql_jax.pictures.style import render
 from xql_jax.rollout.scores import mean_and_interval
 
 RESULTS = Path(__file__).resolve().parents[1] / "docs" / "results"

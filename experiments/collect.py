@@ -3,8 +3,6 @@
 Examples:
   xql-collect --env_name=Hopper-v5 --policy=random --episodes=100 --output=random.hdf5
   xql-collect --env_name=pen-human-v1 --policy=pen.npz --episodes=250 --output=pen.hdf5
-  xql-collect --append --env_name=pen-human-v1 --policy=random --episodes=250 \\
-      --output=pen.hdf5
   xql-collect --env_name=Hopper-v5 --policy=RUN/checkpoints/50000 --noise=0.1 \\
       --transitions=100000 --expert=RUN --output=medium.hdf5
   xql-collect --replay=RUN --until=50000 --output=replay.hdf5

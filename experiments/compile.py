@@ -46,18 +46,11 @@ def print_costs(report: dict[str, Any]) -> None:
     listed = ", ".join(f"{name} {taken[name] / MIB:,.0f} MiB" for name in parts)
     room = f" of {taken['of_device'] / GIB:g}" if taken["of_device"] else ""
     print(f"  memory of a device: {listed}: {taken['together'] / GIB:.2f}{room} GiB")
-    if report["members_that_fit"]:
-        more = taken["a_member_more"] / MIB
-        print(f"  a member more takes {more:.1f} MiB: some {report['members_that_fit']:,} fit")
     kernels = ", ".join(f"{number} {kind}" for kind, number in report["kernels_by_kind"].items())
     print(
         f"  an update of {each} member(s): {report['operations_per_update'] / 1e9:.2f} GFLOP, "
         f"{report['bytes_per_update'] / 1e6:,.0f} MB read and written, {report['kernels']} kernels: {kernels}"
     )
-    if report["bounds"]:
-        least = min(report["bounds"], key=report["bounds"].get)
-        rates = ", ".join(f"{rate:,.0f} by {name}" for name, rate in report["bounds"].items())
-        print(f"  updates/s of all members by the data sheet: at most {rates}; {least} bounds it")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ Examples:
   xql-export results/pointmaze-umaze-v0/xql/seed42_1a2b3c4d
   xql-export results/pointmaze-umaze-v0/xql/seeds0-2_1a2b3c4d --member=0  # the first of three seeds
   xql-export results/.../checkpoints/20000 --member=1 --formats=npz --output=policy
-  xql-export results/.../seed42_1a2b3c4d --episodes=20  # and scores of each file
 
 The argument is a run's folder, or one of its checkpoints. Every file takes the environment's observations
 float32[B, O] and returns the mode of the policy, actions float32[B, A] as the environment takes them, from
@@ -16,14 +15,11 @@ from typing import Any
 
 from xql_jax.commands import command_line
 from xql_jax.files.paths import as_written
-from xql_jax.rollout.scores import shown
 from xql_jax.tools.export import export_policy
 
 
 def main(settings: Any) -> int:
     report = export_policy(**vars(settings))
-    for name, score in report["scores"].items():
-        print(f"  {name}: {report['quantity']} {shown(score)}")
     print(as_written(f"{report['policy']}: {report['folder']}"))
     return 0
 

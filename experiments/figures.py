@@ -21,7 +21,7 @@ from xql_jax.files.outputs import check_output
 from xql_jax.files.paths import as_written, located
 from xql_jax.numerics.jax_settings import check_platforms
 from xql_jax.paper.figures import FIGURES, FIGURES_OF_RUNS, write_figure
-from xql_jax.reports.style import FORMATS
+from xql_jax.pictures.style import FORMATS
 from xql_jax.settings import (
     COUNT_OR_NONE,
     SEVERAL,

@@ -2,7 +2,7 @@
 
 Examples:
   xql-inspect --env_name=kitchen-complete-v0
-  xql-inspect --dataset=mine.npz --dataset=more.npz --plot=mine.png
+  xql-inspect --dataset=mine.npz --dataset=more.npz
   xql-inspect --env_name=antmaze-umaze-v2 --dataset=mine.hdf5 --json=mine.json
 """
 
@@ -14,8 +14,7 @@ from xql_jax.data.dataset import check_spaces
 from xql_jax.data.loading import load_dataset
 from xql_jax.envs import action_bounds, own_sizes
 from xql_jax.files.outputs import check_output, write_output
-from xql_jax.reports.dataset_report import describe_dataset, draw_dataset, report_lines
-from xql_jax.reports.style import FORMATS, render
+from xql_jax.reports.dataset_report import describe_dataset, report_lines
 from xql_jax.settings import (
     SEVERAL,
     TEXT,
@@ -42,12 +41,9 @@ def main(
     dataset_url: str | None = setting(
         None, TEXT, "Where to download the task's own dataset from, instead of D4RL's."
     ),
-    plot: str | None = setting(None, TEXT, "Draw a picture to this .png, .pdf or .svg file."),
     json: str | None = setting(None, TEXT, "Write the numbers to this .json file."),
 ) -> int:
     task = get_task(env_name) if env_name else None
-    kinds = [f".{kind}" for kind in FORMATS]
-    picture = check_output("plot", plot, kinds) if plot else None
     numbers = check_output("json", json, [".json"]) if json else None
     data = load_dataset(task, dataset, dataset_url)
     if task and (sizes := own_sizes(task)):
@@ -55,10 +51,6 @@ def main(
     task = referenced(task, data.references) if task else None
     report = describe_dataset(data, task, action_bounds(task))
     print("\n".join(report_lines(report)), flush=True)
-    if picture:
-        figure = draw_dataset(data, f"{task.name}: {data.source}" if task else data.source)
-        write_output("plot", picture, render(figure, picture.suffix.lower()[1:]))
-        print(f"  written: {plot}")
     if numbers:
         write_output("json", numbers, dumps(report, indent=2) + "\n")
         print(f"  written: {json}")

@@ -3,14 +3,13 @@
 Examples:
   xql-report results
   xql-report results/pointmaze-umaze-v0/xql results/pointmaze-umaze-v0/iql --output=report
-  xql-report results --published=docs/results/published.csv
 
 The arguments are runs, finished or not, or folders that contain runs. Nothing in them is changed. A damaged
 run is left out, and the report says why.
 
 Writes OUTPUT/index.html, a page that needs no other file: scores by dataset and method beside the paper's,
 statistics over datasets, learning curves, the score under a tuning budget, and the source of each number.
-Also writes OUTPUT/{scores,statistics,tuning,runs}.csv, OUTPUT/scores.md and OUTPUT/scores.tex.
+Also writes OUTPUT/{scores,statistics,tuning}.csv, OUTPUT/scores.md and OUTPUT/scores.tex.
 """
 
 import time
@@ -19,12 +18,10 @@ from collections.abc import Sequence
 from xql_jax.commands import command_line
 from xql_jax.errors import UserError, needing
 from xql_jax.files.outputs import check_output, write_output
-from xql_jax.reports.method_scores import FOLDERS_HELP
-from xql_jax.reports.printed_tables import read_published
+from xql_jax.reports.read_runs import FOLDERS_HELP, read_runs
 from xql_jax.reports.report import Report
 from xql_jax.reports.score_table import REFERENCES_HELP
-from xql_jax.settings import ANY, SEVERAL, TEXT, Command, setting, within
-from xql_jax.tools.read_runs import read_runs
+from xql_jax.settings import SEVERAL, TEXT, Command, setting, within
 
 
 @Command
@@ -35,9 +32,6 @@ def main(
         2_000, within(100, 1_000_000), "Bootstrap samples for the intervals of statistics over datasets."
     ),
     references: Sequence[str] = setting((), SEVERAL, REFERENCES_HELP),
-    published: str = setting(
-        "", ANY, "CSV of published scores for the tables, as docs/results/published.csv."
-    ),
     output: str = setting("results/report", TEXT, "Folder for the page and the tables."),
 ) -> int:
     with needing("a report", "report"):
@@ -48,8 +42,7 @@ def main(
     folder = check_output("output", f"{output}/index.html").parent
     episodes = read_runs(folders, "episodes.csv")
     report = Report(found, episodes, ", ".join(folders), bootstrap_samples, references)
-    theirs = read_published(published, report.table.datasets) if published else []
-    files = report.files(f"Made {time.strftime('%Y-%m-%d %H:%M:%S %Z')}.", theirs)
+    files = report.files(f"Made {time.strftime('%Y-%m-%d %H:%M:%S %Z')}.")
     for name, text in files.items():
         write_output("output", folder / name, text)
     print(f"{len(report.runs)} runs, {len(report.scores)} scores of a method on a dataset")

@@ -14,16 +14,25 @@ it is that of the best setting, among those with the values that --filter names.
 
 import math
 import sys
+import time
 from collections.abc import Sequence
 from csv import writer
 
 from xql_jax.commands import command_line
 from xql_jax.errors import UserError
-from xql_jax.reports.method_scores import FOLDERS_HELP
-from xql_jax.reports.score_table import text_table
+from xql_jax.reports.read_runs import FOLDERS_HELP
+from xql_jax.reports.score_table import MethodScore, plain_number, text_table
+from xql_jax.runs.load import Run
 from xql_jax.settings import ANY, EITHER, SEVERAL, Command, one_of, setting
-from xql_jax.tools.list_runs import SORTS, ListedRun, differing, filtered, list_runs
-from xql_jax.tools.read_runs import local_time
+from xql_jax.tools.list_runs import (
+    SORTS,
+    best_of,
+    differing,
+    filtered,
+    list_runs,
+    score_text,
+    shown_settings,
+)
 
 CELLS = ("state", "score", "when")  # titles of `cells`
 
@@ -44,45 +53,53 @@ def main(
     sort: str = setting("task", one_of(*SORTS), "Order: by task and method, best score, newest or name."),
     csv: bool = setting(False, EITHER, "Print CSV."),
 ) -> int:
-    runs = filtered(list_runs(folders), filter)
-    if not runs:
+    listed, damaged = list_runs(folders)
+    listed = filtered(listed, filter)
+    damaged = damaged if filter in ("", "state=damaged") else []
+    if not listed and not damaged:
         raise UserError(f"{', '.join(folders)}: no such runs there")
-    order = {
-        "score": lambda run: (math.isnan(run.score), -run.score),
+    means = {run: best.mean if (best := best_of(scores)) else math.nan for run, scores in listed.items()}
+    orders = {
+        "task": lambda run: (run.dataset, run.method, run.name),
+        "score": lambda run: (math.isnan(means[run]), -means[run]),
         "when": lambda run: -run.written,
         "name": lambda run: run.name,
     }
-    if sort in order:
-        runs.sort(key=order[sort])
+    runs = sorted(listed, key=orders[sort])
     names = differing(runs) if compare else []
     titles = [name.removeprefix("config.") for name in names]
-    values = [[run.settings.get(name, "-") for name in names] for run in runs]
+    values = [[shown_settings(run).get(name, "-") for name in names] for run in runs]
     if csv:
         rows = [["run", "task", "method", "seeds", "mean", "half_width", *CELLS, *titles, "note"]]
+        rows += [[one.run, *[""] * 5, "damaged", "", "", *["-"] * len(names), one.reason] for one in damaged]
         for run, of_run in zip(runs, values, strict=True):
-            whose = [run.name, run.task, run.method, "-".join(map(str, run.seeds))]
-            numbers = ["" if math.isnan(x) else f"{x:.6g}" for x in (run.score, run.half_width)]
-            rows.append([*whose, *numbers, *cells(run), *of_run, run.note])
+            whose = [run.name, run.dataset, run.method, f"{run.seeds[0]}-{run.seeds[-1]}"]
+            best = best_of(listed[run])
+            numbers = plain_number(means[run]), plain_number(best.interval if best else math.nan)
+            rows.append([*whose, *numbers, *cells(run, listed[run]), *of_run, ""])
         writer(sys.stdout, lineterminator="\n").writerows(rows)
         return 0
     # The fewer of settings and runs are the columns. The name, which may be long, is the last one.
     is_below = len(names) > len(runs)
     beside = [[str(number)] for number in range(1, len(runs) + 1)] if is_below else values
-    lines = [[*cells(run), *more, run.name] for run, more in zip(runs, beside, strict=True)]
-    print(text_table([[*CELLS, *(["#"] if is_below else titles), "run"], *lines]))
+    header = [*CELLS, *(["#"] if is_below else titles), "run"]
+    lines = [["damaged", *[""] * (len(header) - 2), one.run] for one in damaged]
+    lines += [[*cells(run, listed[run]), *more, run.name] for run, more in zip(runs, beside, strict=True)]
+    print(text_table([header, *lines]))
     if is_below:
-        header = ["setting", *(f"#{number}" for (number,) in beside)]
-        print(f"\n{text_table([header, *zip(titles, *values, strict=True)])}")
-    for run in runs:
-        if run.note:
-            print(f"{run.note}: {run.name}")
+        numbered = ["setting", *(f"#{number}" for (number,) in beside)]
+        print(f"\n{text_table([numbered, *zip(titles, *values, strict=True)])}")
+    for one in damaged:
+        print(f"{one.reason}: {one.run}")
     same = ", all settings that they share are the same" if compare and not names else ""
-    print(f"{len(runs)} runs{same}")
+    print(f"{len(lines)} runs{same}")
     return 0
 
 
-def cells(run: ListedRun) -> list[str]:
-    return [run.state + run.how_far, run.score_text, local_time(run.written) if run.written else ""]
+def cells(run: Run, scores: Sequence[MethodScore]) -> list[str]:
+    how_far = "" if run.status == "finished" else f" at {run.reached:,} of {run.max_steps:,}"
+    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(run.written))
+    return [run.status + how_far, score_text(scores), when]
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import pytest
 
-from xql_jax.reports import style
+from xql_jax.pictures import style
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -8,7 +8,8 @@ import pytest
 from main_runs import ROOT, run_main
 
 EXAMPLES = ROOT / "examples"
-NO_SCRIPTS = {"ant_field.py", "antmaze_data.py", "ogbench_agent.py", "ogbench_data.py"}  # tested elsewhere
+# Tested elsewhere.
+NO_SCRIPTS = {"ant_field.py", "antmaze_data.py", "draw_maze.py", "ogbench_agent.py", "ogbench_data.py"}
 pytestmark = pytest.mark.slow
 NUMBER = re.compile(r"(?<!\S)(?:-?\d+(?:\.\d+)?(?:e-?\d+)?|inf|-)(?!\S)")
 

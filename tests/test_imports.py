@@ -105,8 +105,9 @@ def reached(graph, start):
         ("suites", {"losses", "networks", "learners", *TO_TRAIN} - {"files"}),
         ("rollout", {"learners", "training", "data"}),
         ("training", {"runs"} | TO_SHOW),
-        ("reports", {"runs", "commands", "paper"}),
-        ("runs", {"tools", "sweeps", "commands", "paper"}),
+        ("pictures", {"training", "reports", "runs", "commands", "paper"}),
+        ("runs", {"tools", "sweeps", *TO_SHOW}),
+        ("reports", {"tools", "sweeps", "commands", "paper"}),
         ("tools", {"sweeps", "commands", "paper"}),
     ],
 )

@@ -94,8 +94,8 @@ def test_a_run_does_not_import_its_method_and_the_user_does(place):
     for main, *words in commands:
         outcome = run_main(words, place, EXPERIMENTS / f"{main}.py")
         assert (outcome.code, "--method=own_methods:gumbel" in outcome.err) == (2, True), outcome
-    [listed] = list_runs(["runs"])
-    assert (listed.method, listed.state) == ("own_methods:gumbel", "finished")
+    [listed] = list_runs(["runs"])[0]
+    assert (listed.method, listed.status) == ("own_methods:gumbel", "finished")
     assert contents(place) == before
     assert "own_methods" not in sys.modules
     for main, *words in commands:

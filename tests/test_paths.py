@@ -15,8 +15,8 @@ from python_cases import SMALL, bandit
 import xql_jax
 from xql_jax.errors import UserError
 from xql_jax.files.paths import as_written, located, paths_from_here
+from xql_jax.reports.read_runs import read_runs
 from xql_jax.sweeps.executors import work
-from xql_jax.tools.read_runs import read_runs
 
 MOVING = """
     import os, tempfile
@@ -142,7 +142,7 @@ def test_a_worker_of_a_sweep_begins_in_the_sweeps_folder(place, monkeypatch):
     monkeypatch.setattr("xql_jax.sweeps.executors.check_method", lambda *given: None)
     os.chdir("/")
     settings = type("Settings", (), {"method": "xql"})()
-    assert re.match("enough", work(settings, str(place)).failure)
+    assert re.match("enough", work(settings, str(place)))
     assert began == [place / "runs"]
 
 

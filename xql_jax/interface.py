@@ -176,19 +176,19 @@ def _trained(
     try:
         with stop, _printed_lines(progress):
             named = {**named, "save_dir": str(place), "tqdm": progress}
-            summary = train_run(_settings(kind, named, settings), stop, [stop.call_back])
+            run = train_run(_settings(kind, named, settings), stop, [stop.call_back])
         if stop.received and not stop.by_callback:  # also if it came when nothing was left to do
             if stop.received != signal.SIGINT:
                 signal.raise_signal(stop.received)
-            kept = f", {saved}" if summary.content["step"] else ""
-            raise KeyboardInterrupt(f"stopped after {summary.how_far}{kept}")
+            kept = f", {saved}" if run.summary["step"] else ""
+            raise KeyboardInterrupt(f"stopped after {run.in_words(run.summary['step'])}{kept}")
     except BaseException as error:  # whatever ends it, what was trained is kept
         if save_dir is None and not any(place.rglob("checkpoints/*")):
             shutil.rmtree(place)
         elif save_dir is None and saved not in str(error):
             error.add_note(saved)
         raise
-    policy = load_policy(summary.path)
+    policy = load_policy(run.path)
     if save_dir is None:
         policy.run.delete_with_it(place)
     return policy

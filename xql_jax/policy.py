@@ -20,7 +20,7 @@ from xql_jax.numerics.jax_settings import settings_of_jax
 from xql_jax.rollout.acting import Act, RecurrentPolicy, with_memory_of
 from xql_jax.rollout.evaluation import EVALUATION_START_SEED, Evaluator
 from xql_jax.rollout.scores import describe_episodes
-from xql_jax.runs.load import SavedRun, load_run
+from xql_jax.runs.load import Run, load_run
 from xql_jax.suites.tasks import OWN, RETURN_ITSELF, Task
 from xql_jax.training.members import Member, learners_of
 from xql_jax.types import ActionBounds, Json, Learner, Params, State
@@ -73,7 +73,7 @@ class Policy:
         action_chunk: the number h of actions that it decides on at once, 1 for most.
     """
 
-    def __init__(self, run: SavedRun, members: list[Member], states: Mapping[str, State]):
+    def __init__(self, run: Run, members: list[Member], states: Mapping[str, State]):
         self.run, self.members, self._states = run, members, states
         self.path, self.step = run.path, run.step
         self.observation_dim, self.action_dim = run.sizes
@@ -121,7 +121,7 @@ class Policy:
         seen = _numbers("observations", observations, (self.observation_dim,))
         batch = seen.reshape(-1, self.observation_dim)
         if key is not None and self.action_chunk > 1:
-            raise UserError(f"{self.run.algorithm} decides on chunks of actions: policy.chunk draws them")
+            raise UserError(f"{self.run.method} decides on chunks of actions: policy.chunk draws them")
         actions = self._act(batch[None])[0] if key is None else self._drawn(batch, key)
         if len(actions) != len(batch):  # the queue's of another batch
             raise UserError(
@@ -226,13 +226,13 @@ class Policy:
         return _unpickled, (str(self.path), self.step, [member.name for member in self.members])
 
     def __repr__(self) -> str:
-        return f"<{self.run.algorithm} on {self.run.name} after {self.run.how_far}: {self._listed()}>"
+        return f"<{self.run.method} on {self.run.dataset} after {self.run.how_far}: {self._listed()}>"
 
     @settings_of_jax()
     def _estimates(self, what: str, part: str, observations: np.ndarray, *actions: np.ndarray) -> np.ndarray:
         run, networks = self.run, getattr(self._states[self.member.name], part)
         if networks is None:
-            raise UserError(f"{run.algorithm} learns no {what}")
+            raise UserError(f"{run.method} learns no {what}")
         params = networks.params if actions else (networks.params,)
         to_learner = run.preprocessing.chunk_bounds.to_learner
         seen = run.preprocessing.observations(observations)
@@ -243,7 +243,7 @@ class Policy:
         run, member = self.run, self.member
         [learner] = learners_of(run.learner, [member])
         if hasattr(learner, "act_remembering"):
-            raise UserError(f"{run.algorithm} acts by what it remembers: leave out key")
+            raise UserError(f"{run.method} acts by what it remembers: leave out key")
         if not isinstance(key, int | np.integer):
             key = _key(key)  # of the kind that the caller's settings make
         with settings_of_jax():

@@ -30,8 +30,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy import stats
 
+from xql_jax.pictures.style import BLUE, SOFT, VERMILION, render, styled
 from xql_jax.reports.statistics import AGGREGATES, Statistics, statistics_of
-from xql_jax.reports.style import BLUE, SOFT, VERMILION, render, styled
 from xql_jax.rollout.scores import mean_and_interval
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -7,7 +7,7 @@ from main_runs import CHOOSE, run_folder, succeed, write_dataset
 
 
 @pytest.mark.slow
-def test_members_settings_and_how_well_each_statistic_orders_them(tmp_path):
+def test_members_and_settings(tmp_path):
     data = write_dataset(tmp_path / "maze.npz")
     succeed((
         f"--dataset={data}", f"--save_dir={tmp_path}", "--config.hidden_dims=(8,)", "--max_steps=4",
@@ -21,5 +21,4 @@ def test_members_settings_and_how_well_each_statistic_orders_them(tmp_path):
     for row in rows:
         [line] = [line for line in outcome.splitlines() if line.startswith(f"{row['member']} ")]
         assert f"{float(row['score']):.4g}" in line.split()
-    for statistic in ("FQE value, most first", "TD error, least first"):
-        assert outcome.count(statistic) == 2  # of members; of settings
+    assert [line.split()[0] for line in outcome.splitlines()].count("setting") == 1

@@ -1,5 +1,6 @@
 """Whose scores make one number, what the number is, and which of the paper's stands beside it."""
 
+import dataclasses
 import math
 
 import pytest
@@ -8,9 +9,9 @@ from written_runs import write_run
 
 from xql_jax.errors import UserError
 from xql_jax.reports.method_scores import method_scores
-from xql_jax.reports.run_summary import FINE_TUNING, ONLINE_TRAINING
+from xql_jax.reports.read_runs import read_runs
+from xql_jax.runs.kinds import FINE_TUNING, ONLINE_TRAINING
 from xql_jax.suites.tasks import References
-from xql_jax.tools.read_runs import read_runs
 
 
 def by_place(members):
@@ -21,8 +22,10 @@ def test_a_number_is_the_last_score_and_the_best_has_its_own_name():
     by_name = by_place([member(0, 90.0, 10.0), member(1, 5.0, 20.0, diverged=True)])
     entry = by_name["kitchen-complete-v0", "xql"]
     assert (entry.last, entry.best, entry.mean, entry.diverged) == ((10.0, 20.0), (90.0, 20.0), 15.0, 1)
-    assert (entry.updates, entry.run, entry.note) == (20, "there", "")
-    restarted = {"restarted": ("seed 0", "seed 1", "seed 0")}
+    record = entry.record()
+    assert (record["updates"], record["run"], entry.note) == (20, "there", "")
+    whose = [{"member": f"seed {seed}"} for seed in (0, 1, 0)]
+    restarted = {"summary": {"restarts": whose}}
     both = by_place([member(0, 1.0, run=restarted), member(2, 1.0, run=restarted)])
     assert both["kitchen-complete-v0", "xql"].restarts == 2
     last = member(0, 3.0, math.nan)
@@ -42,8 +45,8 @@ def test_a_name_has_what_was_varied_on_its_dataset_and_no_more():
         member(0, 1.0, beta=1, tau=0.1, log_interval=1),
         member(0, 2.0, beta=2, tau=0.1, run={"name": "b"}),
         member(0, 3.0, beta=2, tau=0.2, run={"name": "c", **other}),
-        member(0, 4.0, beta=7, run={"name": "d", "algorithm": "bc"}),
-        member(0, 5.0, beta=8, run={"name": "e", "algorithm": "bc", **other}),
+        member(0, 4.0, beta=7, run={"name": "d", "method": "bc"}),
+        member(0, 5.0, beta=8, run={"name": "e", "method": "bc", **other}),
     ]
     by_name = by_place(members)
     kitchens, pens = ("bc", "xql beta=1", "xql beta=2"), ("bc", "xql")
@@ -82,7 +85,7 @@ def test_what_makes_scores_of_two_algorithms_incomparable_is_in_their_names(tmp_
 
 
 def test_what_was_learned_from_data_and_what_was_fine_tuned_are_apart():
-    tuned = {"phase": FINE_TUNING, "handover": 10, "name": "tuned"}
+    tuned = {"kind": FINE_TUNING, "handover": 10, "name": "tuned"}
     by_name = by_place([member(0, 1.0), member(0, 4.0, 9.0, run=tuned)])
     entry = by_name["kitchen-complete-v0", "xql fine-tuned"]
     assert (entry.before, entry.last, entry.regret) == ((4.0,), (9.0,), pytest.approx(0.91))
@@ -91,10 +94,10 @@ def test_what_was_learned_from_data_and_what_was_fine_tuned_are_apart():
 
 def test_returns_have_a_regret_as_soon_as_references_make_scores_of_them():
     """With 100 and 300 as references the returns 200 and 300 after the hand-over are scores of 50 and 100."""
-    tuned = {"phase": FINE_TUNING, "handover": 10, "is_normalised": False}
+    tuned = {"kind": FINE_TUNING, "handover": 10, "is_normalised": False}
     (entry,) = method_scores([member(0, 100.0, 200.0, 300.0, run=tuned)])
     assert math.isnan(entry.regret)
-    scored = entry.scored(References(100.0, 300.0))
+    scored = dataclasses.replace(entry, given=References(100.0, 300.0))
     assert (scored.before, scored.last, scored.regret) == ((0.0,), (100.0,), 0.25)
 
 
@@ -130,10 +133,10 @@ def test_unfinished_runs_count_only_where_nothing_has_finished():
     ("run", "paper", "before"),
     [
         ({}, 72.5, None),  # as the paper prints them
-        ({"algorithm": "td3_bc"}, None, None),  # a dash in the paper
-        ({"has_own_data": True}, None, None),
-        ({"phase": ONLINE_TRAINING}, None, None),
-        ({"phase": FINE_TUNING, "dataset": "antmaze-umaze-diverse-v0", "algorithm": "cql"}, 99.4, 31.1),
+        ({"method": "td3_bc"}, None, None),  # a dash in the paper
+        ({"content": {"dataset": ["mine.npz"]}}, None, None),
+        ({"kind": ONLINE_TRAINING}, None, None),
+        ({"kind": FINE_TUNING, "dataset": "antmaze-umaze-diverse-v0", "method": "cql"}, 99.4, 31.1),
     ],
 )
 def test_the_papers_number_stands_beside_the_same_dataset_and_algorithm(run, paper, before):

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from xql_jax.envs.mazes import maze_of
 from xql_jax.logs.csv_rows import Row
-from xql_jax.reports import run_pictures, style
+from xql_jax.pictures import run_pictures, style
 
 
 @pytest.fixture
@@ -41,17 +40,3 @@ def test_a_mean_is_of_all_seeds_that_go_on():
     values = np.array([[1.0, 1.0, 1.0, 1.0], [3.0, np.nan, 3.0, 3.0], [8.0, 17.0, np.nan, np.nan]])
     style.draw_curve(axes, [1, 2, 3, 4], values, {"color": "k"}, True)
     np.testing.assert_array_equal(axes.lines[-1].get_xydata(), [[1, 4], [3, 2], [4, 2]])
-
-
-def test_values_inside_walls_are_not_drawn_and_stretch_no_colours(figures, tmp_path):
-    maze = maze_of("pointmaze-medium-v0")
-    positions = run_pictures.position_grid(maze)  # D4RL's free cell (r, c) spans [r - 0.7, r + 0.3]
-    cells = np.floor(positions + 0.7).astype(int)
-    in_wall = maze.walls[cells[..., 0], cells[..., 1]]
-    np.testing.assert_array_equal(in_wall, maze.walls.repeat(24, 0).repeat(24, 1))
-    values = np.where(in_wall, 1000.0, positions.sum(-1)).astype(np.float32)
-    run_pictures.plot_maze(maze, values, [np.zeros((2, 4))], "", tmp_path / "maze.png")
-    image, walls = figures[0].axes[0].images
-    np.testing.assert_array_equal(np.ma.getmaskarray(image.get_array()), in_wall)
-    assert image.get_clim() == (values[~in_wall].min(), values[~in_wall].max())
-    np.testing.assert_array_equal(walls.get_array()[..., 3] == 1, maze.walls)

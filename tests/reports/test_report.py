@@ -9,10 +9,9 @@ from main_runs import ROOT
 from written_runs import COMMIT, write_run
 
 from xql_jax.errors import UserError
-from xql_jax.reports.printed_tables import read_published
+from xql_jax.reports.read_runs import read_runs
 from xql_jax.reports.report import Report
 from xql_jax.suites.tasks import get_task, references_given
-from xql_jax.tools.read_runs import read_runs
 
 EVIL = "<b>&{{7*7}}"  # a name that is text, and neither HTML nor a template
 
@@ -78,7 +77,10 @@ def test_the_page_has_every_score_and_run_and_needs_nothing_from_elsewhere(files
     assert {link for link in links if not link.startswith("#")} == files.keys() - {"index.html"}
     assert {link[1:] for link in links if link.startswith("#")} <= set(re.findall(r'id="([^"]*)"', page))
     assert page.count('src="data:image/png;base64,') == page.count("src=") == 3 + 1
-    assert COMMIT in page
+    assert f"commit: {COMMIT}" in page
+    assert "61.0 min" in page
+    assert "250 updates per second" in page
+    assert "simulator: backend=mujoco mujoco=3.8.1" in page
     assert "note in config.json: &lt;b&gt;&amp;{{7*7}}" in page
     assert "summary.json: damaged: it is not JSON" in page
 
@@ -104,46 +106,10 @@ def test_a_report_of_nothing_is_a_page(tmp_path):
     assert files["scores.csv"].startswith("dataset,method")
 
 
-def test_published_scores_are_columns_beside_ours(report, tmp_path):
-    file, columns = tmp_path / "published.csv", "method,task,score,spread,updates,source"
-    text = f"{columns}\nFQL,kitchen-complete-v0,57,3,1000000,<a paper>\nFQL,pen-human-v1,1,1,,\n"
-    file.write_text(text + "IFQL,pen-human-v0,20,4,,b\n", "utf-8")
-    published = read_published(str(file), report.table.datasets)
-    files = report.files("", published)
-    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in files["scores.md"].splitlines()]
-    assert rows[0][-2:] == ["FQL, published", "IFQL, published"]
-    beside = {row[0]: row[-2:] for row in rows if row}
-    assert beside["kitchen-complete-v0"] == ["57 ± 3", ""]
-    assert beside["pen-human-v0"] == ["", "20 ± 4"]
-    assert "pen-human-v1" not in files["index.html"]
-    assert "&lt;a paper&gt;" in files["index.html"]
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("", "its first line must be method,task"),
-        ("method,task,score,std,updates,source\n", "its first line must be method,task"),
-        ("{columns}\nFQL,pen-human-v1,57\n", "line 2: must have 6 cells"),
-        ("{columns}\nFQL,pen-human-v1,abc,,,a\n", "line 2: the score must be a number, not 'abc'"),
-        ("{columns}\nFQL,pen-human-v1,5,3 %,,a\n", "the spread must be a number"),
-        ("{columns}\nFQL,pen-human-v1,5,,,a\nFQL,pen-human-v1,6,,,b\n", "line 3: a second score of FQL"),
-        (None, "cannot be read"),
-    ],
-)
-def test_files_of_published_scores_that_are_refused(tmp_path, text, words):
-    file = tmp_path / "published.csv"
-    if text is not None:
-        file.write_text(text.format(columns="method,task,score,spread,updates,source"), "utf-8")
-    with pytest.raises(UserError, match=words) as error:
-        read_published(str(file), [])
-    assert "\n" not in str(error.value)
-
-
 def test_our_file_of_published_scores_names_its_sources():
     with (ROOT / "docs" / "results" / "published.csv").open(encoding="utf-8") as file:
-        tasks = {row["task"] for row in csv.DictReader(file)}
-    published = read_published(str(ROOT / "docs" / "results" / "published.csv"), tasks)
-    assert len({(one.task, one.method) for one in published}) == len(published) > 0
-    assert all(0 <= float(one.score) <= 100 and float(one.spread) >= 0 and one.source for one in published)
-    assert all(get_task(one.task) for one in published if one.task.endswith("-v0"))
+        published = list(csv.DictReader(file))
+    assert len({(one["task"], one["method"]) for one in published}) == len(published) > 0
+    assert all(0 <= float(one["score"]) <= 100 and float(one["spread"]) >= 0 for one in published)
+    assert all(one["source"] for one in published)
+    assert all(get_task(one["task"]) for one in published if one["task"].endswith("-v0"))

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from xql_jax.logs.csv_rows import parse_rows
-from xql_jax.reports.run_summary import (
+from xql_jax.rollout.run_summary import (
     by_seed_and_step,
     has_all_seeds,
     scores_by_setting,

@@ -4,14 +4,16 @@ import csv
 import dataclasses
 
 import pytest
+from members import member
 
 from xql_jax.reports.printed_tables import PAPER_TABLES, read_paper_table
-from xql_jax.reports.score_table import Entry, ScoreTable, latex_table, markdown_table, text_table
+from xql_jax.reports.score_table import MethodScore, ScoreTable, latex_table, markdown_table, text_table
 
 # Mean 3, deviation 1: the half-width is t(0.975, 2) / sqrt(3) = 4.302653 / 1.7320508 = 2.484138.
-THREE = Entry(last=(2.0, 3.0, 4.0), best=(9.0, 9.0, 9.0), updates=500, paper=2.5, run="there")
-ONE = Entry(last=(-7.25,), best=(1.0,), diverged=1, updates=500)
-NONE = Entry(paper=60.0, note="no data: x_y.hdf5")
+THREE = MethodScore(members=[member(seed, 9.0, 2.0 + seed) for seed in range(3)], paper=2.5)
+ONE = MethodScore(members=[member(0, 1.0, -7.25, diverged=True)])
+NONE = MethodScore(paper=60.0, note="no data: x_y.hdf5")
+RETURNS = [member(seed, 2.0 + seed, run={"is_normalised": False}) for seed in range(3)]
 TABLE = ScoreTable(
     ["kitchen", "maze_a", "maze_b"],
     ["xql", "td3_bc"],
@@ -21,9 +23,9 @@ TABLE = ScoreTable(
 
 
 def test_fine_tuning_is_before_and_after():
-    tuned = dataclasses.replace(
-        THREE, before=(0.0, 1.0, 2.0), regret=0.25, paper_before=1.5, diverged=1, restarts=2
-    )
+    run = {"handover": 10, "summary": {"restarts": [{"member": "seed 1"}] * 2}}
+    seeds = [member(seed, seed, 147.0, 2.0 + seed, run=run, diverged=seed == 0) for seed in range(3)]
+    tuned = MethodScore(members=seeds, paper=2.5, paper_before=1.5)
     assert tuned.cell() == "1.0 ± 2.5 → 3.0 ± 2.5 div (restarts: 2) [1.5 → 2.5]"
     table = ScoreTable(["a", "b"], ["xql"], {("a", "xql"): tuned, ("b", "xql"): tuned})
     assert table.rows()[-1] == ["mean of 2", "1.0 → 3.0 div"]
@@ -42,7 +44,7 @@ def test_rows_and_the_mean_of_the_datasets_that_are_whole():
     ]
 
 
-@pytest.mark.parametrize("change", [{"note": "to do"}, {"is_normalised": False}])
+@pytest.mark.parametrize("change", [{"note": "to do"}, {"members": RETURNS}])
 def test_a_score_of_some_of_the_seeds_and_a_return_are_in_no_mean_over_datasets(change):
     some = dataclasses.replace(THREE, **change)
     assert some.cell() == f"3.0 ± 2.5 {'(3 seed(s) so far)' if some.note else '(return)'} [2.5]"

@@ -22,8 +22,7 @@ SAMPLES = 300
 
 
 def aggregates_of(scores):
-    gap = np.maximum(100 - scores, 0).mean()
-    return [stats.trim_mean(scores, 0.25, axis=None), scores.mean(), np.median(scores.mean(0)), gap]
+    return [stats.trim_mean(scores, 0.25, axis=None), scores.mean()]
 
 
 def improvement_of(scores, others):
@@ -81,8 +80,8 @@ def test_intervals_of_rliable():
     matrices = {"one": np.array(one, float), "two": np.array(two, float)}
     statistics = statistics_of(["a", "b", "c", "d"], matrices, SAMPLES)
     low, high = statistics.aggregates["one"][1:]
-    np.testing.assert_allclose(low, [44, 43.5, 42, 37], rtol=1e-12)
-    np.testing.assert_allclose(high, [65, 63, 65, 56.5], rtol=1e-12)
+    np.testing.assert_allclose(low, [44, 43.5], rtol=1e-12)
+    np.testing.assert_allclose(high, [65, 63], rtol=1e-12)
     expected = [0.5338392857142857, 0.8268749999999999]
     np.testing.assert_allclose(statistics.improvements["one", "two"][1:], expected, rtol=1e-12)
 
@@ -104,7 +103,7 @@ def test_with_one_seed_there_is_no_interval():
 )
 def test_methods_that_have_a_score_on_every_dataset_count(places, datasets, methods):
     members = [
-        member(0, 50.0, run={"dataset": place[0], "algorithm": place[1], "name": place}) for place in places
+        member(0, 50.0, run={"dataset": place[0], "method": place[1], "name": place}) for place in places
     ]
     statistics, left_out = compared_scores(method_scores(members), SAMPLES)
     found = (statistics.datasets, sorted(statistics.aggregates)) if statistics else ([], [])
@@ -148,9 +147,9 @@ def test_policies_with_few_and_with_many_episodes():
 def test_scores_with_other_references_are_not_compared():
     """Two methods have the references that are given for a third one's return; a fourth has others."""
     settings = {"xql": [0.0, 50.0], "iql": [0.0, 50.0], "td3_bc": [0.0, 100.0]}
-    members = [member(0, 40.0, run={"algorithm": name}, references=of) for name, of in settings.items()]
-    members.append(member(0, 10.0, run={"algorithm": "bc", "is_normalised": False}))
-    scores = [score.scored(References(0.0, 50.0)) for score in method_scores(members)]
+    members = [member(0, 40.0, run={"method": name}, references=of) for name, of in settings.items()]
+    members.append(member(0, 10.0, run={"method": "bc", "is_normalised": False}))
+    scores = [dataclasses.replace(score, given=References(0.0, 50.0)) for score in method_scores(members)]
     statistics, left_out = compared_scores(scores, SAMPLES)
     assert {name: numbers[0, 1] for name, numbers in statistics.aggregates.items()} == {
         "bc": 20.0,
@@ -172,14 +171,14 @@ def test_a_grid_has_a_curve_of_the_last_evaluations_episodes():
     """On one dataset XQL with two values of beta and two seeds each is four policies, BC is one."""
     grid = {(0, 1.0): [0, 0, 0], (1, 1.0): [10, 20, 30], (0, 2.0): [50, 50, 50], (1, 2.0): [4, 4, 4]}
     members = [of_episodes(seed, last, beta=beta) for (seed, beta), last in grid.items()]
-    cloning, elsewhere = {"algorithm": "bc"}, {"dataset": "pen-human-v0"}
+    cloning, elsewhere = {"method": "bc"}, {"dataset": "pen-human-v0"}
     members.append(of_episodes(0, [7, 8, 9], run=cloning, beta=1.0))
     members += [of_episodes(seed, [1, 2, 3], run=elsewhere, beta=1.0) for seed in range(3)]  # no grid
-    members.append(of_episodes(0, [90, 90, 90], run={"algorithm": "iql"}, finished=False, beta=1.0))
+    members.append(of_episodes(0, [90, 90, 90], run={"method": "iql"}, finished=False, beta=1.0))
     xql, bc = sorted(tuning_curves(method_scores(members)), key=lambda curve: -curve.policies)
     assert xql.run.dataset == bc.run.dataset == "kitchen-complete-v0"
-    assert (xql.run.algorithm, xql.settings, xql.policies) == ("xql", 2, 4)
-    assert (bc.run.algorithm, bc.settings, bc.policies) == ("bc", 1, 1)
+    assert (xql.run.method, xql.settings, xql.policies) == ("xql", 2, 4)
+    assert (bc.run.method, bc.settings, bc.policies) == ("bc", 1, 1)
     assert xql.found[0, -1] == 50.0
     np.testing.assert_array_equal(bc.found, 8.0)
 

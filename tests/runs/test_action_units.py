@@ -7,13 +7,14 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium import spaces
+from read_rows import read_rows
 from slow_cases import slow_but
 from tiny_runs import SCHEDULE, online_settings, small
 from tiny_runs import made as made_settings
 
 from xql_jax.data.arrays import from_arrays
 from xql_jax.data.loading import load_dataset
-from xql_jax.data.rows import read_rows, write_hdf5
+from xql_jax.data.rows import write_hdf5
 from xql_jax.data.suspicions import suspicions
 from xql_jax.envs import action_bounds
 from xql_jax.errors import UserError
@@ -138,16 +139,15 @@ def test_every_way_of_acting_has_the_same_score(made):
     low, high = (np.array(bound, np.float32) for bound in BOUNDS[name])
     policy, expected = load_policy(path), evaluated(path)
     assert score_by_hand(name, policy) == same(expected)
-    report = export_policy(checkpoint=str(path), episodes=EPISODES, seed=0)
+    export_policy(checkpoint=str(path))
     files = path / "export"
     ways = {
         "jax": read_artifact(files / "policy.jax"),
         "onnx": read_onnx(files / "policy.onnx"),
         "npz": runpy.run_path(str(files / "act.py"))["load"](files / "policy.npz")[0],
     }
-    for way, act in ways.items():
+    for act in ways.values():
         assert score_by_hand(name, lambda seen, act=act: act(seen[None])[0]) == same(expected)
-        assert report["scores"][way] == same(expected)
     written = json.loads((files / "policy.json").read_text())
     np.testing.assert_array_equal(np.float32([written["low"], written["high"]]), [low, high])
     far = 100 * np.random.default_rng(0).normal(size=(50, len(low) + 1)).astype(np.float32)

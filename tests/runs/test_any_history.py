@@ -110,12 +110,12 @@ class History(RuleBasedStateMachine):
     def finish(self, in_background=False):
         summary = self.train(background_evaluation=in_background)
         expected = self.whole[self.length]
-        assert summary.content["status"] == "finished"
+        assert summary.summary["status"] == "finished"
         with contextlib.suppress(*[Damaged] * self.is_damaged):
             assert_same_bits(states_of(summary, self.length), states_of(expected, self.length))
         assert_same_rows(summary, expected)
         for key in ("results", "diverged"):
-            assert summary.content[key] == expected.content[key]
+            assert summary.summary[key] == expected.summary[key]
         run = load_run(summary.path)
         assert run.rows(run.files.evaluations)
 
@@ -169,7 +169,7 @@ def test_any_history_ends_as_the_unbroken_run(tmp_path, monkeypatch):
         length: run_offline(run_settings(tmp_path, length, save_dir=str(tmp_path / f"whole {length}")))
         for length in LENGTHS
     }
-    assert [run.content["diverged"][0]["step"] for run in History.whole.values()] == [8, 9]
+    assert [run.summary["diverged"][0]["step"] for run in History.whole.values()] == [8, 9]
     few = settings(
         max_examples=int(os.environ.get("XQL_JAX_HISTORIES", "10")),
         stateful_step_count=6,

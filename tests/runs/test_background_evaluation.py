@@ -64,7 +64,7 @@ def assert_equal(run, other):
     assert_same_rows(run, other)
     assert_same_bits(states_of(run, 12), states_of(other, 12))
     for key in ("results", "status", "step"):
-        assert run.content[key] == other.content[key]
+        assert run.summary[key] == other.summary[key]
 
 
 def test_rows_and_states_are_those_of_a_training_that_waits(settings, ahead):
@@ -83,11 +83,11 @@ def test_a_member_whose_actions_break_late_in_an_episode_is_frozen_at_the_evalua
         stop = StopSignals()
         stop_at_8 = [lambda step, columns: step == 8 and stop.request()]
         stopped = run_offline(settings("a", background_evaluation=True), stop, stop_at_8)
-        assert stopped.content["status"] == "interrupted"
+        assert stopped.summary["status"] == "interrupted"
     background = run_offline(settings("a", background_evaluation=True, resume=stops))
     expected = run_offline(settings("b"))
-    assert [found["step"] for found in expected.content["diverged"]] == [4, 8]
-    assert background.content["diverged"] == expected.content["diverged"]
+    assert [found["step"] for found in expected.summary["diverged"]] == [4, 8]
+    assert background.summary["diverged"] == expected.summary["diverged"]
     assert_equal(background, expected)
     assert stops or load_run(background.path).steps == load_run(expected.path).steps
 
@@ -108,7 +108,7 @@ def test_a_stop_goes_back_to_the_step_whose_evaluation_is_not_over(settings, ahe
     # The checkpoint of step 3 is older, and that of 6 would need the evaluation's rows.
     with mock.patch.object(TrainingLoop, "_train", stopping):
         stopped = run_offline(settings("a", background_evaluation=True), stop)
-    assert (stopped.content["status"], stopped.content["step"]) == ("interrupted", 4)
+    assert (stopped.summary["status"], stopped.summary["step"]) == ("interrupted", 4)
     run = load_run(stopped.path)
     assert run.step == 4
     assert not run.rows(run.files.evaluations)

@@ -46,18 +46,15 @@ def test_xql_on_a_tpu_beside_what_is_known():
     inputs = 2 * 14 * 256 + 2 * 11 * 256
     known = 2 * 256 * (2 * q + 3 * v + policy + 2 * q + 2 * (2 * q + v + policy) - inputs)
     np.testing.assert_allclose(found["operations_per_update"], 16 * known, rtol=0.1)
-    assert found["bounds"]["arithmetic"] == pytest.approx(64 * 197e12 / found["operations_per_update"])
 
 
 @pytest.mark.slow
-def test_of_too_many_members_it_says_how_many_fit():
+def test_what_is_too_much_for_the_memory():
     pytest.importorskip("libtpu")
-    outcome = run_main([*HOPPER, "--num_seeds=9000", "--hidden_dims=256,256"], main=MAIN)
-    assert outcome.code == 2
-    assert "error: --num_seeds=9000: 9000 member(s) do not fit: on 4 device(s) they take" in outcome.err
-    outcome = run_main([*HOPPER, "--transitions=1_000_000_000"], main=MAIN)
-    assert outcome.code == 2
-    assert "1,000,000,000 transitions and 1 member(s) do not fit into the memory of TPU" in outcome.err
+    for flag, what in (("num_seeds=9000", "1,000,000 transitions and 9000"), ("transitions=1e9", "and 1")):
+        outcome = run_main([*HOPPER, f"--{flag}", "--hidden_dims=256,256"], main=MAIN)
+        assert outcome.code == 2
+        assert f"{what} member(s) do not fit into the memory of TPU v5 lite" in outcome.err
 
 
 def population(name):

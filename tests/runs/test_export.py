@@ -23,7 +23,7 @@ from xql_jax.errors import UserError
 from xql_jax.learners.registry import make_learner
 from xql_jax.policy import load_policy
 from xql_jax.runs.train import train_run as run_offline
-from xql_jax.tools.export import FILES, export_policy, networks_of, weights_of, write_policy
+from xql_jax.tools.export import FILES, export_policy, weights_of, write_policy
 
 ROOT = Path(__file__).resolve().parents[2]
 O, A = 5, 3
@@ -74,7 +74,7 @@ def test_every_format_acts_as_the_learner(policy, name, tmp_path):
     np.testing.assert_allclose(read(observations[:3]), expected[:3], atol=1e-5)  # any number at once
 
 
-@pytest.mark.parametrize("number", range(4), ids=["onnx", "numpy", "jax", "layers"])
+@pytest.mark.parametrize("number", range(3), ids=["onnx", "numpy", "jax"])
 def test_the_guides_examples_act_without_this_project(unbroken, tmp_path, number):
     """As they stand in docs/finetune.md; without JAX too, but for its own file."""
     export_policy(checkpoint=str(unbroken.path), output=str(tmp_path), member=0, formats=tuple(FILES))
@@ -89,39 +89,6 @@ def test_the_guides_examples_act_without_this_project(unbroken, tmp_path, number
     printed = np.array(run.stdout.replace("[", " ").replace("]", " ").split(), float)
     expected = load_policy(unbroken.path).select(seed=3)(np.zeros(4, np.float32))
     np.testing.assert_allclose(printed, expected, atol=1e-5)
-
-
-def test_networks_say_what_to_compute_from_the_arrays(policy):
-    """An interpreter of policy.json, which knows the names of few arrays: those in docs/finetune.md."""
-    observations, expected, weights, _ = policy
-    networks = networks_of(weights)
-
-    def run(name, *inputs):
-        x = np.concatenate(inputs, -1)
-        for layer in networks[name]:
-            x = x @ weights[layer["kernel"]] + weights[layer["bias"]]
-            for function in layer["then"]:
-                if function == "layer_norm":
-                    x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-6)
-                    x = x * weights[layer["scale"]] + weights[layer["shift"]]
-                else:
-                    x = {"relu": jax.nn.relu, "tanh": np.tanh, "gelu": jax.nn.gelu}[function](x)
-        return np.asarray(x)
-
-    x = (observations - weights["shift"]) / weights["scale"]
-    if "flow" not in networks:
-        candidates = run("action", x).reshape(len(x), -1, A)
-        quality = run("logits", x) if "logits" in networks else np.zeros((len(x), 1))
-    else:
-        x = np.repeat(x[:, None], len(weights["noise"]), 1)
-        candidates, steps = np.repeat(weights["noise"][None], len(x), 0), int(weights["flow_steps"])
-        for step in range(steps):
-            time = np.full((*x.shape[:-1], 1), step / steps, np.float32)
-            candidates = candidates + run("flow", x, candidates, time) / steps
-        candidates = (candidates if steps else run("flow", x, candidates)).clip(-1, 1)
-        quality = np.min([run(name, x, candidates)[..., 0] for name in networks if name != "flow"], 0)
-    actions = candidates[np.arange(len(x)), quality.argmax(-1)]
-    np.testing.assert_allclose(actions, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize(

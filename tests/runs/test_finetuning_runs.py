@@ -67,7 +67,7 @@ def test_what_changes_at_the_hand_over_is_the_configs_but_for_what_the_user_sets
 
 def test_one_run_from_offline_to_online(finetuned):
     run = load_run(finetuned.path)
-    assert finetuned.content == run.summary
+    assert finetuned.summary == run.summary
     assert (run.summary["status"], run.summary["step"]) == ("finished", PRETRAINING + 12)
     assert (run.handover, run.steps) == (PRETRAINING, [6, 12, 18])  # the hand-over's is kept
     evaluations, metrics = run.rows(run.files.evaluations), run.rows(run.files.metrics)
@@ -96,7 +96,7 @@ def test_a_checkpoint_is_where_the_online_phase_begins(data, source, tmp_path):
     assert first == second
     assert first.observation_mean
     assert first.most_rows < np.inf
-    (entry,) = summary.content["finetuning"]
+    (entry,) = summary.summary["finetuning"]
     assert entry["offline_score_by_seed"] == scores_of(source, 12)
     content = json.loads((summary.path / "config.json").read_text())
     assert content["checkpoint"] == {"run": load_run(source.path).run_id, "step": 12}
@@ -107,20 +107,20 @@ def test_one_member_of_a_population(data, source, tmp_path):
     changes = {"checkpoint": str(source.path / "checkpoints" / "6"), "member": 2, "save_dir": str(tmp_path)}
     summary = run_finetuning(finetune_settings(data, **changes))
     assert [member.seed for member in load_run(summary.path).members] == [5]
-    (entry,) = summary.content["finetuning"]
+    (entry,) = summary.summary["finetuning"]
     assert entry["offline_score_by_seed"] == scores_of(source, 6, seed=5)
 
 
 def test_a_member_of_a_sweep_if_it_has_not_diverged(data, tmp_path):
     sweep = {"save_dir": str(tmp_path / "a"), "seed": 3, "sweep": "actor_lr=0.003,1e30"}
     source = run_offline(offline_settings(data, **sweep))
-    assert source.content["diverged"]
+    assert source.summary["diverged"]
     changes = {"save_dir": str(tmp_path / "b"), "checkpoint": str(source.path)}
     with pytest.raises(UserError, match="has diverged: choose another with --member"):
         run_finetuning(finetune_settings(data, **changes))
     summary = run_finetuning(finetune_settings(data, member=0, **changes))
     assert [member.name for member in load_run(summary.path).members] == ["seed3_actor_lr=0.003"]
-    assert summary.content["finetuning"][0]["offline_score_by_seed"] == scores_of(source, 12)[:1]
+    assert summary.summary["finetuning"][0]["offline_score_by_seed"] == scores_of(source, 12)[:1]
 
 
 def test_rlpd_needs_no_pretraining(data, tmp_path):

@@ -15,8 +15,9 @@ from xql_jax.errors import Damaged, UserError
 from xql_jax.files import read_record
 from xql_jax.runs import machine
 from xql_jax.runs.config_files import choose_config
-from xql_jax.runs.folder import RunFolder, defining, read_config, run_label
+from xql_jax.runs.folder import RunFolder, run_label
 from xql_jax.runs.kinds import Offline
+from xql_jax.runs.load import defining, read_config
 from xql_jax.suites.tasks import get_task
 from xql_jax.training.members import make_members
 
@@ -30,7 +31,8 @@ IDENTITY = {
 def make_folder(path, seeds=(4,), grid=None, label="", env_name="pen-human-v1", **identity):
     members = make_members(seeds, grid or {})
     identity = {"env_name": env_name, **IDENTITY, **identity}
-    return RunFolder(path, env_name, "xql", list(seeds), members, identity, label, max_steps=10)
+    about = {"sizes": [3, 1], "env_backend": "mujoco", "legacy_inertia": False}
+    return RunFolder(path, env_name, "xql", list(seeds), members, identity, label, about, max_steps=10)
 
 
 def begun(path, resume=False, **options):
@@ -121,15 +123,15 @@ def test_a_finished_run_of_other_code_is_only_loaded_and_that_is_told(tmp_path, 
     with folder.locked(resume=False):
         Preprocessing().save(folder.files.preprocessing, folder.run_id)
         folder.write_summary({"status": "finished", "step": 10})
-    assert folder.finished_summary()
+    assert folder.finished()
     assert told() == []
     for change in (lambda: rewards.write_text("SCALE = 2\n"), lambda: own.write_text("")):
         change()
-        assert folder.finished_summary()
+        assert folder.finished()
         [line] = told()
         assert "world" in line
     monkeypatch.setattr(machine, "code_digest", lambda: "edited")
-    assert folder.finished_summary()
+    assert folder.finished()
     assert "here edited" in told()[0]
 
 
@@ -147,7 +149,7 @@ def test_a_note_in_config_is_kept_and_what_defines_the_run_is_not_edited(tmp_pat
     folder.write_summary({"status": "finished", "step": 10})
     edited = {**json.loads(file.read_text()), "machine": {"cores": 2}, "note": "mine", "why": ["a", "test"]}
     file.write_text(json.dumps(edited))
-    assert folder.finished_summary()["status"] == "finished"
+    assert folder.finished().status == "finished"
     assert defining(read_config(file)) == folder.recorded
     assert read_record(begun(tmp_path, resume=True).path / "config.json")["why"] == ["a", "test"]
     for change in ({"max_steps": 11}, {"config": {}}, {"defining": ["config"]}, {"run": "0"}):
@@ -162,15 +164,14 @@ def test_a_folder_that_cannot_be_made(tmp_path):
         begun(tmp_path / "file")
 
 
-def test_only_a_finished_run_has_a_finished_summary_whose_scores_are_numbers(tmp_path):
+def test_only_a_finished_run_has_a_summary_whose_scores_are_numbers(tmp_path):
     folder = begun(tmp_path)
-    assert folder.finished_summary() is None
+    assert folder.finished() is None
     folder.write_summary({"status": "interrupted", "step": 5})
-    assert folder.finished_summary() is None
+    assert folder.finished() is None
     entry = {"hyperparameters": {"clip": np.inf}, "last_score_by_seed": [-np.inf, 1.5]}
-    written = folder.write_summary({"status": "finished", "step": 10, "results": [entry]})
-    assert folder.finished_summary() == written
-    assert written["results"] == [entry]
+    folder.write_summary({"status": "finished", "step": 10, "results": [entry]})
+    assert folder.finished().summary["results"] == [entry]
 
 
 @pytest.mark.parametrize("name", ["config.json", "summary.json"])
@@ -181,9 +182,9 @@ def test_a_damaged_record_is_refused_until_it_is_deleted(tmp_path, name, content
     folder.write_summary({"status": "finished", "step": 10})
     (folder.path / name).write_bytes(content)
     with pytest.raises(Damaged, match=rf"{name}: damaged: .*; delete it: --resume writes it again$"):
-        folder.finished_summary()
+        folder.finished()
     (folder.path / name).unlink()
-    assert folder.finished_summary() is None
+    assert folder.finished() is None
     again = read_record(begun(tmp_path, resume=True).path / "config.json")
     assert {**again, "resumed": []} == {**whole, "resumed": []}
 

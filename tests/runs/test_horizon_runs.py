@@ -129,7 +129,7 @@ def test_online_methods_act_by_chunks(tmp_path, method):
     config = small(method, batch_size=4, buffer_size=64, warmup_steps=4)
     run = train_run(online_settings(tmp_path, config=config, action_chunk=3, max_steps=24))
     assert xql_jax.load_policy(run.path).chunk(np.zeros(4)).shape == (3, 2)
-    assert np.isfinite(run.content["results"][0]["last_score_by_seed"]).all()
+    assert np.isfinite(run.summary["results"][0]["last_score_by_seed"]).all()
 
 
 @pytest.mark.parametrize(

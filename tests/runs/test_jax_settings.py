@@ -86,11 +86,11 @@ def said(path, output):
     policy = load_policy(path)
     policy.begin()
     found = {"central": policy(SEEN), "evaluated": policy.evaluate(episodes=1)["returns"]}
-    if policy.run.algorithm != "dt":
+    if policy.run.method != "dt":
         found |= {"drawn": policy(SEEN, key=0), "q": policy.q(SEEN, found["central"])}
-    if policy.run.algorithm.startswith(("xql", "iql")):
+    if policy.run.method.startswith(("xql", "iql")):
         found["v"] = policy.value(SEEN)
-    if not policy.run.algorithm.startswith(("dt", "bear")):
+    if not policy.run.method.startswith(("dt", "bear")):
         export_policy(checkpoint=str(path), output=str(output), formats=("jax", "npz"))
         found |= {**np.load(output / "policy.npz"), "exported": read_artifact(output / "policy.jax")(SEEN)}
     return found

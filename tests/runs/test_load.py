@@ -113,7 +113,6 @@ def test_a_strangers_run_acts_and_is_exported_without_running_the_code_that_it_n
     for act in (
         lambda: evaluate(EvaluationSettings(checkpoint=path)),
         lambda: load_policy(path).evaluate(),
-        lambda: export_policy(checkpoint=path, episodes=1),
         lambda: run_finetuning(finetune),
     ):
         with pytest.raises(UserError, match=r"strangers\.py .* give --env_name=strangers:Strange-v0"):

@@ -44,7 +44,7 @@ def assert_same_runs(summary, expected, steps):
     assert_same_bits(states_of(summary, steps), states_of(expected, steps))
     assert_same_rows(summary, expected)
     for key in ("results", "diverged", "status", "step"):
-        assert summary.content[key] == expected.content[key]
+        assert summary.summary[key] == expected.summary[key]
 
 
 def test_a_run_that_goes_on_is_the_long_one(settings):
@@ -77,7 +77,7 @@ def test_a_shorter_run_whose_last_evaluation_was_interrupted_goes_on(settings, m
     with monkeypatch.context() as patch:
         patch.setattr(TrainingLoop, "_train", stopped_at_the_end)
         begun = train_run(settings(SHORT), stop)
-    assert (begun.content["status"], load_run(begun.path).progress.evaluation_due) == ("interrupted", True)
+    assert (begun.summary["status"], load_run(begun.path).progress.evaluation_due) == ("interrupted", True)
     assert_same_runs(train_run(settings(LONG, resume=True)), expected, LONG)
 
 
@@ -86,9 +86,9 @@ def test_a_divergence_that_only_the_last_evaluation_found_is_not_the_longer_runs
     breaking(monkeypatch, {0: 6, 1: 9})
     expected = train_run(settings(LONG, "unbroken"))
     shorter = train_run(settings(SHORT))
-    assert [found["step"] for found in shorter.content["diverged"]] == [6, 10]
+    assert [found["step"] for found in shorter.summary["diverged"]] == [6, 10]
     longer = train_run(settings(LONG, resume=True))
-    assert [found["step"] for found in expected.content["diverged"]] == [6, 12]
+    assert [found["step"] for found in expected.summary["diverged"]] == [6, 12]
     assert_same_runs(longer, expected, LONG)
 
 

@@ -1,6 +1,6 @@
 """Runs read for reports and lists: every number from its files, damage with its reason."""
 
-import dataclasses
+import copy
 import math
 import threading
 import time
@@ -10,10 +10,11 @@ from written_runs import COMMIT, write_run
 
 from xql_jax.errors import UserError
 from xql_jax.files import is_locked, locked
-from xql_jax.reports.run_summary import FINE_TUNING, OFFLINE_TRAINING, ONLINE_TRAINING
-from xql_jax.runs.folder import LOCK
-from xql_jax.tools.list_runs import differing, filtered, list_runs
-from xql_jax.tools.read_runs import read_runs
+from xql_jax.reports.read_runs import read_runs
+from xql_jax.reports.report import warnings_of
+from xql_jax.runs.kinds import FINE_TUNING, OFFLINE_TRAINING, ONLINE_TRAINING
+from xql_jax.runs.load import LOCK
+from xql_jax.tools.list_runs import best_of, differing, filtered, list_runs, score_text, values_by_name
 
 
 def found_in(*folders):
@@ -26,15 +27,16 @@ def test_a_run_is_read_as_its_files_say(tmp_path):
     found = found_in(tmp_path)
     (run,) = found.runs
     expected = {
-        "seeds": (0, 1), "algorithm": "xql", "phase": OFFLINE_TRAINING, "status": "finished", "step": 2_000,
-        "unit": "update", "seconds": 3660.0, "rate": 250.0, "is_normalised": True, "has_own_data": False,
+        "seeds": range(2), "method": "xql", "kind": OFFLINE_TRAINING, "status": "finished", "reached": 2_000,
+        "unit": "update", "is_normalised": True,
     }  # fmt: skip
     assert {name: getattr(run, name) for name in expected} == expected
-    assert (run.made_by["commit"], run.settings["config.tau"]) == (COMMIT, "0.005")
+    assert run.content["commit"] == COMMIT
+    assert run.settings["config.tau"] == "0.005"
     members = {(member.seed, float(member.settings["config.beta"])): member for member in found.members}
     assert {key: list(member.values) for key, member in members.items()} == scores
     assert all(list(member.steps) == [1_000, 2_000] and member.is_finished for member in found.members)
-    assert [key for key, member in members.items() if member.has_diverged] == [(1, 2.0)]
+    assert [key for key, member in members.items() if any(member.diverged)] == [(1, 2.0)]
     returns = read_runs([str(tmp_path)], column="return").members
     assert next(list(member.values) for member in returns) == [2.0, 5.0]
 
@@ -43,11 +45,10 @@ def test_unfinished_runs_are_read_with_their_state(tmp_path):
     write_run(tmp_path, "walker-run", "sac", {0: [1.0, 2.0]}, status=None, content={"max_steps": 9_000})
     write_run(tmp_path, "walker-run", "xsac", {0: [None]})
     found = found_in(tmp_path)
-    run, without_rows = sorted(found.runs, key=lambda run: run.algorithm)
-    assert (run.status, run.step, run.phase, run.unit) == ("interrupted", 2_000, ONLINE_TRAINING, "step")
-    assert math.isnan(run.seconds)
+    run, without_rows = sorted(found.runs, key=lambda run: run.method)
+    assert (run.status, run.reached, run.kind, run.unit) == ("interrupted", 2_000, ONLINE_TRAINING, "step")
     assert [member.is_finished for member in found.members] == [False]
-    assert without_rows.warnings == ("nothing was evaluated",)
+    assert list(warnings_of(without_rows)) == ["nothing was evaluated"]
     # One of two members was cut.
     write_run(tmp_path / "cut", "pen-human-v1", "xql", {0: [1.0, 2.0, 3.0], 1: [4.0]})
     kept, cut = found_in(tmp_path / "cut").members
@@ -58,7 +59,7 @@ def test_a_hand_over(tmp_path):
     content = {"num_pretraining_steps": 1_000}
     write_run(tmp_path, "antmaze-umaze-v0", "iql", {0: [50.0, 80.0]}, content=content)
     found = found_in(tmp_path)
-    assert (found.runs[0].phase, found.runs[0].handover) == (FINE_TUNING, 1_000)
+    assert (found.runs[0].kind, found.runs[0].handover) == (FINE_TUNING, 1_000)
     assert (found.members[0].before, found.members[0].last) == (50.0, 80.0)
 
 
@@ -74,8 +75,8 @@ def test_a_hand_over(tmp_path):
 def test_scores_without_reference_returns_are_returns(tmp_path, task, content, scale, is_normalised):
     write_run(tmp_path, task, "xql", {0: [1.0]}, content=content, scale=scale)
     assert found_in(tmp_path).runs[0].is_normalised == is_normalised
-    [run] = list_runs([str(tmp_path)])
-    assert run.score_text == "1.0" + ("" if is_normalised else " (return)")
+    [scores] = list_runs([str(tmp_path)])[0].values()
+    assert score_text(scores) == "1.0" + ("" if is_normalised else " (return)")
 
 
 def test_damage_is_listed_and_the_rest_is_read(tmp_path):
@@ -102,21 +103,24 @@ def listed(tmp_path):
     write_run(tmp_path, "hopper-medium-v2", "iql", {3: [7.0]}, status="interrupted", expectile=0.9)
     damaged = write_run(tmp_path, "pen-human-v1", "bc", {0: [1.0]})
     (damaged / "config.json").write_text("{")
-    return list_runs([str(tmp_path)])
+    listed, [left_out] = list_runs([str(tmp_path)])
+    assert left_out.run == str(damaged.relative_to(tmp_path))
+    return listed
 
 
 def test_states_scores_and_what_differs(listed, tmp_path):
-    damaged, iql, *both = listed
-    assert (damaged.state, damaged.task) == ("damaged", "")
-    assert (iql.state, iql.method, iql.seeds, iql.score) == ("interrupted", "iql", (3, 3), 7.0)
+    iql, *both = sorted(listed, key=lambda run: run.method)
+    score = {run: best_of(scores) for run, scores in listed.items()}
+    assert (iql.status, iql.method, [*iql.seeds], score[iql].mean) == ("interrupted", "iql", [3], 7.0)
     # The mean of the last scores of the seeds, 4 and 8.
-    assert {run.settings["config.beta"]: run.score for run in both} == {"1": 6.0, "2": 5.0}
+    assert {run.settings["config.beta"]: score[run].mean for run in both} == {"1": 6.0, "2": 5.0}
     # Student's interval of 4 and 8: 12.706 times 2.828 / sqrt(2). Of one seed there is none.
-    widths = {run.settings["config.beta"]: run.half_width for run in both}
+    widths = {run.settings["config.beta"]: score[run].interval for run in both}
     assert widths == {"1": pytest.approx(25.41, abs=0.01), "2": pytest.approx(math.nan, nan_ok=True)}
     assert differing(both) == ["config.beta"]
     assert differing(listed) == ["config.beta", "max_steps"]  # and no expectile, which one method alone has
-    other = dataclasses.replace(both[0], settings={**both[0].settings, "dataset_fingerprint": "other"})
+    other = copy.copy(both[0])
+    other.settings = {**both[0].settings, "dataset_fingerprint": "other"}
     assert differing([both[0], other]) == ["dataset_fingerprint"]
     assert differing([both[1], other]) == ["config.beta"]
     # What is not recorded has its neutral value, and what varies within a run is no single value.
@@ -124,23 +128,22 @@ def test_states_scores_and_what_differs(listed, tmp_path):
     write_run(tmp_path / "h", "maze", "xql", {0: [1.0]}, content={"ramp": "beta=2:0.5"}, beta=1.0)
     write_run(tmp_path / "h", "maze", "xql", {0: [1.0]}, content={"sweep": "beta=0.5,1;tau=0.1"}, beta=1.0)
     write_run(tmp_path / "h", "maze", "xql", {0: [1.0]}, diverged=[0], beta=1.0)
-    variants = list_runs([str(tmp_path / "h")])
+    variants, _ = list_runs([str(tmp_path / "h")])
     assert differing(variants) == ["config.beta", "config.tau", "n_step", "ramp"]
     assert len(filtered(variants, "n_step=1")) == 3
     assert len(filtered(variants, "beta=1")) == 3
-    assert [run.value("tau") for run in filtered(variants, "beta=0.5")] == ["0.1"]
-    assert sum("1 diverged" in run.score_text for run in variants) == 1
+    assert [values_by_name(run)["tau"] for run in filtered(variants, "beta=0.5")] == ["0.1"]
+    assert sum("1 diverged" in score_text(scores) for scores in variants.values()) == 1
     # The score of a sweep is that of its best setting that is finite.
     scores = {(0, 1.0): [math.nan], (0, 2.0): [3.0], (0, 4.0): [math.inf]}
     write_run(tmp_path / "swept", "maze", "xql", scores, swept=["beta"])
-    (run,) = list_runs([str(tmp_path / "swept")])
-    assert (run.state, run.score, run.score_text) == ("finished", 3.0, "3.0 (beta=2)")
+    [(run, scores)] = list_runs([str(tmp_path / "swept")])[0].items()
+    assert (run.status, score_text(scores)) == ("finished", "3.0 (beta=2)")
 
 
 def test_a_filter_takes_columns_and_settings(listed):
     assert [run.settings["config.beta"] for run in filtered(listed, "method=xql beta=2.0")] == ["2"]
     assert [run.method for run in filtered(listed, "state=interrupted")] == ["iql"]
-    assert [run.state for run in filtered(listed, "state=damaged")] == ["damaged"]
     with pytest.raises(UserError, match=r"--filter: no run has 'betta'; nearest: beta"):
         filtered(listed, "betta=1")
     with pytest.raises(UserError, match=r"--filter wants NAME=VALUE"):
@@ -153,17 +156,17 @@ def test_a_filter_by_a_swept_value_shows_the_score_of_that_value(tmp_path):
     members = {(0, *values): [score] for values, score in scores.items()}
     sweep = {"sweep": "beta=1,2,4;tau=0.1,0.2"}
     write_run(tmp_path, "maze", "xql", members, swept=["beta", "tau"], content=sweep, beta=7.0)
-    runs = list_runs([str(tmp_path)])
+    listed, _ = list_runs([str(tmp_path)])
     shown = {
-        text: [(run.score, run.score_text) for run in filtered(runs, text)]
+        text: [score_text(scores) for scores in filtered(listed, text).values()]
         for text in ("", "beta=1", "beta=1.0 tau=0.1", "config.tau=0.2", "beta=4", "beta=7")
     }
-    assert math.isnan(shown.pop("beta=4")[0][0])
     assert shown == {
-        "": [(9.0, "9.0 (beta=2, tau=0.1)")],
-        "beta=1": [(4.0, "4.0 (beta=1, tau=0.2)")],
-        "beta=1.0 tau=0.1": [(3.0, "3.0 (beta=1, tau=0.1)")],
-        "config.tau=0.2": [(8.0, "8.0 (beta=2, tau=0.2)")],
+        "": ["9.0 (beta=2, tau=0.1)"],
+        "beta=1": ["4.0 (beta=1, tau=0.2)"],
+        "beta=1.0 tau=0.1": ["3.0 (beta=1, tau=0.1)"],
+        "config.tau=0.2": ["8.0 (beta=2, tau=0.2)"],
+        "beta=4": [""],
         "beta=7": [],
     }
 
@@ -172,8 +175,8 @@ def test_a_run_that_a_process_holds_is_running(tmp_path):
     folder = write_run(tmp_path, "maze", "xql", {0: [1.0]}, status=None)
 
     def state():
-        (run,) = list_runs([str(tmp_path)])
-        return run.state
+        (run,) = list_runs([str(tmp_path)])[0]
+        return run.status
 
     assert state() == "interrupted"  # it was killed, or ended by an error
     with locked(folder / LOCK, "run"):
@@ -204,4 +207,4 @@ def test_runs_behind_links_are_found_once_and_loops_end(tmp_path):
     (results / "linked").symlink_to(elsewhere)  # one run
     (results / "again").symlink_to(tmp_path / "scratch")  # a folder of runs, the same one
     (results / "maze" / "loop").symlink_to(results)
-    assert sorted(run.seeds for run in found_in(results, results).runs) == [(0, 0), (1, 1)]
+    assert sorted(run.seeds[0] for run in found_in(results, results).runs) == [0, 1]

@@ -41,13 +41,12 @@ def without_times(content):
 
 def test_a_summary_is_a_value_and_what_the_file_holds(unbroken):
     run = load_run(unbroken.path)
-    assert unbroken.content == run.summary
+    assert unbroken.summary == run.summary
     assert (run.summary["status"], run.summary["step"], run.summary["algorithm"]) == ("finished", 12, "bc")
     (result,) = run.summary["results"]
     rows = run.rows(run.files.evaluations)
     assert result["last_score_by_seed"] == [row.results["score"] for row in rows if row.step == 12]
     assert (run.steps, run.env_name, run.unit, run.sizes) == ([6, 12], "pointmaze-umaze-v0", "update", (O, A))
-    assert (run.path / "maze.png").exists()
     assert (run.path / "learning_curve.png").exists()
 
 
@@ -64,11 +63,11 @@ def test_a_stopped_run_goes_on_as_if_nothing_had_been(data, tmp_path, capsys, me
     broken = dataclasses.replace(settings, save_dir=str(tmp_path / "broken"), resume=True)
     with stopped_at("update 6: score") as stop:
         begun = run_offline(broken, stop)
-    assert (begun.content["status"], begun.content["step"]) == ("interrupted", 6)
+    assert (begun.summary["status"], begun.summary["step"]) == ("interrupted", 6)
     assert begun.stopped_by is signal.SIGINT
     summary = run_offline(broken)
     assert capsys.readouterr() == ("", "")
-    assert without_times(summary.content) == without_times(whole.content)
+    assert without_times(summary.summary) == without_times(whole.summary)
     assert_same_rows(summary, whole)
     for step in (6, 12):
         assert_same_bits(states_of(summary, step), states_of(whole, step))
@@ -76,7 +75,7 @@ def test_a_stopped_run_goes_on_as_if_nothing_had_been(data, tmp_path, capsys, me
 
     before = contents(summary.path)
     again = run_offline(broken)
-    assert (again.content, again.had_ended) == (summary.content, True)
+    assert (again.summary, again.had_ended) == (summary.summary, True)
     assert contents(summary.path) == before
 
 
@@ -109,7 +108,7 @@ def test_what_a_run_holds_is_let_go_whatever_ends_it(data, tmp_path, monkeypatch
     assert is_free(path)
     assert load_run(path).steps == [6]  # was in flight, and is written
     resumed = run_offline(dataclasses.replace(settings, resume=True))
-    assert resumed.content["status"] == "finished"
+    assert resumed.summary["status"] == "finished"
     assert [row.step for row in evaluations_of(resumed)] == [6, 12]
 
 

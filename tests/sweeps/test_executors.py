@@ -19,7 +19,7 @@ from tiny_sweeps import TINY, rows, states, sweep_settings, train_all
 from xql_jax.errors import UserError
 from xql_jax.runs import offline
 from xql_jax.settings import settings_of
-from xql_jax.sweeps.executors import ray_tasks
+from xql_jax.sweeps.executors import in_process, ray_tasks, train_cells
 from xql_jax.sweeps.plan import make_plan
 from xql_jax.sweeps.slurm import Slurm
 from xql_jax.sweeps.sweep_settings import Sweep
@@ -47,7 +47,7 @@ def test_a_signal_at_a_runs_very_end_still_stops_the_sweep(tmp_path, monkeypatch
     monkeypatch.setattr(offline, "train_and_summarize", train_and_stop)
     settings = sweep_settings(tmp_path)
     [(_, outcome)] = train_all(settings)
-    assert (outcome.summary["status"], outcome.stopped) == ("finished", signal.SIGINT)
+    assert (outcome.status, outcome.stopped_by) == ("finished", signal.SIGINT)
     assert states(settings) == ["finished", "to do"]
 
 
@@ -72,7 +72,8 @@ def test_a_cell_whose_worker_is_stopped_goes_on_as_long_as_it_gets_further(tmp_p
             stop.received = None  # only this worker was stopped, not the sweep
 
         monkeypatch.setattr(TrainingLoop, "run", run)
-        return [outcome.summary["status"] for _, outcome in train_all(settings)]
+        cells = train_cells(make_plan(settings), settings, in_process, StopSignals())
+        return [run.status for _, run in cells]  # as it is when the cell ends
 
     assert stopped_after(0) == ["interrupted"]
     assert stopped_after(2) == ["interrupted"] * 3 + ["finished"]
@@ -190,7 +191,7 @@ def test_jobs_that_were_left_are_followed_and_not_submitted_again(tmp_path, slur
     assert train_all(settings, Slurm(settings), stop) == []  # nobody has waited for them
     assert slurm.submitted == 3
     outcomes = train_all(settings, Slurm(settings))
-    assert [outcome.summary["status"] for _, outcome in outcomes] == ["finished"] * 3
+    assert [outcome.status for _, outcome in outcomes] == ["finished"] * 3
     assert rows(settings) == {seed: expected[seed] for seed in (0, 1, 2)}
     assert slurm.submitted == 3
 

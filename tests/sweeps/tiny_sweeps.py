@@ -42,8 +42,8 @@ def rows(settings):
     return {
         cell.settings.seed: [
             (row.step, row.seed, row.setting, row.results["score"], row.results["length"])
-            for row in cell.record.rows(cell.record.files.evaluations)
+            for row in cell.run.rows(cell.run.files.evaluations)
         ]
         for cell in make_plan(settings)
-        if cell.record
+        if cell.run
     }

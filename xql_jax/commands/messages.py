@@ -8,12 +8,12 @@ from absl import flags
 
 from xql_jax.files.paths import as_written, located
 from xql_jax.learners.registry import method_named, method_of
-from xql_jax.reports.run_summary import ranked
+from xql_jax.rollout.run_summary import ranked
 from xql_jax.rollout.scores import shown
 from xql_jax.runs.config_files import config_of
 from xql_jax.runs.groups import Training
 from xql_jax.runs.job import Job, request
-from xql_jax.runs.run import Summary
+from xql_jax.runs.load import Run
 from xql_jax.settings import as_typed, settings_of, values_of
 
 LOG = logging.getLogger(__name__)
@@ -70,13 +70,13 @@ def _path(settings: Training) -> str:
     return as_written(str(settings.config_file.path)).removeprefix(f"{located('.')}/")
 
 
-def print_end(summary: Summary) -> int:
+def print_end(run: Run) -> int:
     """Prints how a training ended; returns the exit code."""
-    content, unit, stopped_by = summary.content, summary.settings.unit, summary.stopped_by
-    heading = "this run has ended already" if summary.had_ended else "done"
+    content, stopped_by = run.summary, run.stopped_by
+    heading = "this run has ended already" if run.had_ended else "done"
     if stopped_by:
         heading = f"stopped by {stopped_by.name}; go on with --resume"
-    LOG.info(f"{heading}: {content['env_name']}, {content['algorithm']}, {summary.how_far}")
+    LOG.info(f"{heading}: {content['env_name']}, {run.method}, {run.in_words(content['step'])}")
     results, quantity = content["results"], content.get("quantity") or "score"
     if len(results) > 1:
         LOG.info(f"  settings by their last {quantity}, the best of {len(results)} first:")
@@ -89,9 +89,9 @@ def print_end(summary: Summary) -> int:
         before, after = entry["offline_score"], entry["online_score"]
         LOG.info(f"  {_values_of(entry)}before → after: {shown(before)} → {shown(after)}{regret}")
     for divergence in content["diverged"]:
-        where = f"{unit} {divergence['step']} ({divergence['quantity']})"
+        where = f"{run.unit} {divergence['step']} ({divergence['quantity']})"
         LOG.info(f"  diverged: {divergence['member']} at {where}")
-    LOG.info(f"  results: {summary.path}")
+    LOG.info(f"  results: {run.path}")
     return 128 + stopped_by if stopped_by else 0
 
 

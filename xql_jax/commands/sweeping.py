@@ -75,8 +75,8 @@ def sweep(settings: Sweep) -> int:
     with StopSignals() as stop:
         for cell, outcome in train_cells(plan, settings, executor, stop):
             _print_outcome(cell, outcome)
-            if outcome.failure:
-                failures[str(cell)] = outcome.failure
+            if isinstance(outcome, str):
+                failures[str(cell)] = outcome
             plan = refreshed(plan, settings.save_dir)
             print(f"{sum(cell.state in (ABSENT, BEGUN) for cell in plan)} to train", flush=True)
     _write(table_of(plan, paper), folder, name)
@@ -105,8 +105,8 @@ def _print_plan(plan: Sequence[Cell]) -> None:
     print(", ".join(f"{number} {state}" for state, number in counts.items()) + ":")
     for cell in plan:
         what = (
-            f"{cell.state}: {as_written(str(cell.record.path))}"
-            if cell.state == FINISHED and cell.record
+            f"{cell.state}: {as_written(str(cell.run.path))}"
+            if cell.state == FINISHED and cell.run
             else cell.state
         )
         if cell.state != FINISHED:
@@ -114,7 +114,7 @@ def _print_plan(plan: Sequence[Cell]) -> None:
             steps = steps_in_words(left * cell.members, cell.settings.unit, max(0, updates) * cell.members)
             what += f", {steps} of {cell.members} members"
         print(f"  {cell}: {what}")
-    ended = [(cell, cell.record) for cell in plan if cell.state == FINISHED and cell.record]
+    ended = [(cell, cell.run) for cell in plan if cell.state == FINISHED and cell.run]
     if others := [cell for cell, run in ended if other_code(run.content, cell.settings.task)]:
         print(f"  trained by other code: {len(others)}, as {others[0]}; delete a run to train it anew")
     for file in dict.fromkeys(as_written(cell.missing) for cell in plan if cell.missing):
@@ -124,10 +124,11 @@ def _print_plan(plan: Sequence[Cell]) -> None:
 
 
 def _print_outcome(cell: Cell, outcome: Outcome) -> None:
-    if outcome.failure:
-        print(f"{cell}: failed: {outcome.failure}", flush=True)
-    elif outcome.summary.get("status") != "finished":
-        why = f"stopped by {outcome.stopped.name}" if outcome.stopped else "not finished"
+    if isinstance(outcome, str):
+        print(f"{cell}: failed: {outcome}", flush=True)
+    elif outcome is None or outcome.status != "finished":
+        signal = outcome and outcome.stopped_by
+        why = f"stopped by {signal.name}" if signal else "not finished"
         print(f"{cell}: {why}; the same command goes on", flush=True)
     else:
         print(f"{cell}:", flush=True)

@@ -17,7 +17,7 @@ from scipy import stats
 from xql_jax.errors import UserError
 from xql_jax.paper.columns import Tables, long_table, where
 from xql_jax.paper.curves import Point, points_of, scores_in
-from xql_jax.reports.style import BLUE, GREEN, VERMILION, legend_below, legend_height, styled
+from xql_jax.pictures.style import BLUE, GREEN, VERMILION, legend_below, legend_height, styled
 from xql_jax.theory import arguments
 from xql_jax.theory.gumbel import fit_gaussian, fit_gumbel
 

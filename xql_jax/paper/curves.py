@@ -16,11 +16,13 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 from xql_jax.errors import UserError
 from xql_jax.learners.registry import OFFLINE, method_of
 from xql_jax.paper.columns import Table, Tables, long_table, unique, where
-from xql_jax.reports import style
-from xql_jax.reports.method_scores import MethodScore, method_scores
-from xql_jax.reports.run_summary import FINE_TUNING, by_seed_and_step, grouped, has_all_seeds
+from xql_jax.pictures import style
+from xql_jax.reports.method_scores import method_scores
+from xql_jax.reports.read_runs import read_runs
+from xql_jax.reports.score_table import MethodScore
+from xql_jax.rollout.run_summary import by_seed_and_step, grouped, has_all_seeds
 from xql_jax.rollout.scores import mean_and_interval
-from xql_jax.tools.read_runs import read_runs
+from xql_jax.runs.kinds import FINE_TUNING
 
 LOG = logging.getLogger(__name__)
 PANEL = (3.5, 2.9)  # inches, without the legend
@@ -58,11 +60,11 @@ def scores_in(
         UserError: if there is no such folder or run, or if two runs have the same seed of a method.
     """
     found = read_runs([str(root)], file_name, column)
-    finished = [run for run in found.runs if run.status == "finished" and run.phase != FINE_TUNING]
-    of_methods = [run for run in finished if method_of(run.algorithm) in algorithms]
+    finished = [run for run in found.runs if run.status == "finished" and run.kind != FINE_TUNING]
+    of_methods = [run for run in finished if method_of(run.method) in algorithms]
     shown = [run.path for run in of_methods if tasks is None or run.dataset in tasks]
     if not shown:
-        there = ", ".join(sorted({f"{run.algorithm} on {run.dataset}" for run in finished})) or "none"
+        there = ", ".join(sorted({f"{run.method} on {run.dataset}" for run in finished})) or "none"
         wanted = " or ".join(algorithms) + (f" on {' or '.join(tasks)}" if tasks else "")
         raise UserError(f"--runs={root}: needs a finished run of {wanted}; there are: {there}")
     members = [member for member in found.members if member.run.path in shown]

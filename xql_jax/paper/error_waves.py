@@ -8,7 +8,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import NullLocator
 
 from xql_jax.paper.columns import Tables, long_table, where
-from xql_jax.reports.style import LINES, SOFT, count_axis, legend_below, styled
+from xql_jax.pictures.style import LINES, SOFT, count_axis, legend_below, styled
 from xql_jax.theory.error_model import error_wave, evolve, evolve_samples
 from xql_jax.theory.gumbel import Gumbel
 from xql_jax.theory.soft_mdp import SoftMDP

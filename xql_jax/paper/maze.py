@@ -4,9 +4,12 @@ Source: Garg et al. 2023, Appendix D.1. Its caption says that V comes closer to 
 beta. By Lemma 3.1 it does so with a smaller beta, which this figure confirms.
 """
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.patheffects import Normal, Stroke
@@ -16,8 +19,8 @@ from xql_jax.learners.deterministic_dynamics import ValueIteration
 from xql_jax.learners.method import Method
 from xql_jax.learners.parts import ValueFit
 from xql_jax.paper.columns import Tables, long_table, unique, where
-from xql_jax.reports.run_pictures import mark_ends
-from xql_jax.reports.style import INK, WALL, styled
+from xql_jax.pictures import style
+from xql_jax.pictures.style import INK, WALL, styled
 from xql_jax.settings import with_values
 from xql_jax.theory.error_model import optimal_q
 from xql_jax.theory.gridworld import FIGURE_4, greedy_path, gridworld
@@ -117,3 +120,12 @@ def draw_maze(tables: Tables) -> Figure:
     bar = figure.colorbar(image, ax=row_of_axes, label=label, shrink=0.75)
     bar.outline.set_visible(False)  # type: ignore[operator]
     return figure
+
+
+def mark_ends(axes: Axes, starts: Sequence[np.ndarray | Cell], goal: Cell, size: float) -> None:
+    """Marks the starts with dots of that size, and the goal with a star; all are (row, column)."""
+    rows, columns = np.array(starts).reshape(-1, 2).T
+    edge: style.Look = {"markeredgecolor": style.INK, "markeredgewidth": 0.6, "zorder": 3}
+    axes.plot(columns, rows, "o", color=style.ORANGE, markersize=size, label="start", **edge)
+    edge = {"markeredgecolor": "white", "zorder": 4}
+    axes.plot(goal[1], goal[0], "*", color=style.VERMILION, markersize=15, label="goal", **edge)

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from xql_jax.errors import needing
 from xql_jax.paper.columns import Table, Tables, long_table, where
-from xql_jax.reports import style
+from xql_jax.pictures import style
 from xql_jax.theory import bounds
 from xql_jax.theory.gumbel import Gumbel
 from xql_jax.theory.log_partition import log_partition

@@ -1,11 +1,9 @@
 """A report on a dataset: its statistics, and warnings about what is likely to spoil a training."""
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from xql_jax.data.dataset import Dataset, as_learners_see, listed
 from xql_jax.data.suspicions import duplicates, suspicions
-from xql_jax.reports.style import BLUE, count_axis, legend_below, styled
 from xql_jax.suites.tasks import Task
 from xql_jax.types import UNKNOWN, ActionBounds, Json
 
@@ -101,34 +99,3 @@ def report_lines(report: Json) -> list[str]:
     lines += [f"  read          {note}" for note in report["notes"]]
     warnings = [f"  warning: {warning}" for warning in report["warnings"]]
     return lines + (warnings or ["  nothing to warn of"])
-
-
-@styled()
-def draw_dataset(dataset: Dataset, title: str) -> Figure:
-    """Returns a figure of lengths, returns, rewards, actions and observations."""
-    figure = Figure(figsize=(10, 5.6))
-    figure.suptitle(title)
-    (lengths, returns, in_order), (of_rewards, of_actions, of_entries) = figure.subplots(2, 3)
-    observations, actions, rewards = (np.asarray(field) for field in dataset.batch[:3])
-    lengths.hist(dataset.trajectory_lengths(), bins=40)
-    lengths.set(xlabel="length of trajectory (steps)", ylabel="trajectories")
-    returns.hist(dataset.trajectory_returns(), bins=40)
-    returns.set(xlabel="return of trajectory (reward units)", ylabel="trajectories")
-    in_order.plot(dataset.trajectory_returns(), ".", markersize=3)
-    in_order.set(xlabel="trajectory, in file order", ylabel="return (reward units)")
-    of_rewards.hist(rewards.astype(np.float64), bins=60, log=True)  # float64 separates bins of close rewards
-    of_rewards.set(xlabel="reward (reward units)", ylabel="transitions", ylim=(0.5, None))
-    of_actions.hist(actions.ravel().astype(np.float64), bins=60)
-    of_actions.set(xlabel="action (all entries)", ylabel="entries")
-    # Differences of extreme float32 values overflow, so entries are converted, one at a time to save memory.
-    columns = (column.astype(np.float64) for column in observations.T)
-    least, low, middle, high, most = np.transpose([np.percentile(c, (0, 5, 50, 95, 100)) for c in columns])
-    entries = np.arange(len(least))
-    of_entries.vlines(entries, least, most, color=BLUE, linewidth=1, label="range")
-    of_entries.vlines(entries, low, high, color=BLUE, linewidth=4, label="5 % to 95 %")
-    of_entries.plot(entries, middle, ".", color="white", markeredgecolor="black", label="median")
-    of_entries.set(xlabel="observation entry", ylabel="value (its own unit)")
-    legend_below(of_entries, 3)
-    for axis in (lengths.yaxis, returns.yaxis, in_order.xaxis, of_actions.yaxis, of_entries.xaxis):
-        count_axis(axis)
-    return figure

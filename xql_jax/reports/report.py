@@ -1,16 +1,18 @@
 """A report of runs: one self-contained HTML page, and the same numbers as CSV, Markdown and LaTeX."""
 
 import base64
+import dataclasses
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 
 import numpy as np
 from matplotlib.figure import Figure
 
+from xql_jax.pictures.style import render
 from xql_jax.reports import report_pictures
-from xql_jax.reports.method_scores import FoundRuns, RunFacts, method_scores
-from xql_jax.reports.printed_tables import PublishedScore, with_published
+from xql_jax.reports.method_scores import method_scores
+from xql_jax.reports.read_runs import FoundRuns
 from xql_jax.reports.score_table import (
     ScoreTable,
     csv_table,
@@ -19,7 +21,7 @@ from xql_jax.reports.score_table import (
     plain_number,
 )
 from xql_jax.reports.statistics import AGGREGATES, TuningCurve, compared_scores, tuning_curves
-from xql_jax.reports.style import render
+from xql_jax.runs.load import Run
 from xql_jax.suites.tasks import references_given
 
 
@@ -42,7 +44,7 @@ class Report:
         self.runs = found.runs
         scores = method_scores(found.members)
         given = references_given(references, {run.dataset for run in found.runs})
-        self.scores = [score.scored(given.get(score.dataset)) for score in scores]
+        self.scores = [dataclasses.replace(score, given=given.get(score.dataset)) for score in scores]
         entries = {(score.dataset, score.method): score for score in self.scores}
         methods = sorted({score.method for score in self.scores})
         self.table = ScoreTable(sorted({score.dataset for score in self.scores}), methods, entries)
@@ -54,30 +56,24 @@ class Report:
             for method, intervals in self.statistics.aggregates.items():
                 self.aggregates.append([method, *map(_with_ends, intervals.T)])
 
-    def files(self, built: str, published: Sequence[PublishedScore] = ()) -> dict[str, str]:
-        """Returns the report's files: text by file name.
-
-        Args:
-            built: a sentence that says when the report was made.
-            published: scores of others, beside which ours are shown.
-        """
-        rows = with_published(self.table.rows(), published)
+    def files(self, built: str) -> dict[str, str]:
+        """Returns the report's files: text by file name. `built` is a sentence that says when it was made."""
+        rows = self.table.rows()
         markdown, latex = markdown_table(rows), latex_table(rows)
         if self.statistics:
             on = f"over {', '.join(self.statistics.datasets)}; 95% intervals by stratified bootstrap"
             markdown += f"\n{on}\n\n{markdown_table(self.aggregates)}"
             latex += f"\n% {on}\n{latex_table(self.aggregates)}"
         return {
-            "index.html": self._page(built, published),
+            "index.html": self._page(built),
             "scores.csv": self.table.as_csv(),
             "statistics.csv": csv_table(self._statistics_rows()),
             "tuning.csv": csv_table(_tuning_rows(self.tuning)),
-            "runs.csv": csv_table(_run_rows(self.runs)),
             "scores.md": markdown,
             "scores.tex": latex,
         }
 
-    def _page(self, built: str, published: Sequence[PublishedScore]) -> str:
+    def _page(self, built: str) -> str:
         """Returns the HTML page, which needs no other file. All texts in it are escaped."""
         import jinja2
 
@@ -85,11 +81,11 @@ class Report:
             autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
         )
         environment.filters |= {"score": _one_decimal, "interval": _with_ends, "png": _png}
+        environment.filters |= {"pairs": _pairs, "warnings": warnings_of}
         template = (resources.files("xql_jax.reports") / "report.html").read_text("utf-8")
         return environment.from_string(template).render(
             report=self,
             built=built,
-            published=published,
             curves=report_pictures.learning_curves(self.scores),
             tuning=report_pictures.tuning(self.tuning),
         )
@@ -109,20 +105,32 @@ def _tuning_rows(curves: Sequence[TuningCurve]) -> Iterator[Sequence[object]]:
     numbers = ("settings", "policies", "episodes", "score", "low_95", "high_95")
     yield "dataset", "phase", "algorithm", *numbers, "quantity"
     for run, apart, *counts, found in curves:
-        what = (run.dataset, run.phase, f"{run.algorithm} {apart}".rstrip())
+        what = (run.dataset, run.kind, f"{run.method} {apart}".rstrip())
         quantity = "score" if run.is_normalised else "return"
         for number, with_ends in enumerate(found.T, start=1):
             yield *what, *counts, number, *map(plain_number, with_ends), quantity
 
 
-def _run_rows(runs: Sequence[RunFacts]) -> Iterator[Sequence[object]]:
-    columns = ("dataset", "algorithm", "phase", "status", "step", "max_steps", "unit")
-    made_by = runs[0].made_by if runs else ()
-    yield "run", *columns, "wall_clock_seconds", "steps_per_second", "notes", *made_by
-    for run in runs:
-        facts = (getattr(run, column) for column in columns)
-        times = plain_number(run.seconds), plain_number(run.rate)
-        yield run.name, *facts, *times, "; ".join(run.warnings), *run.made_by.values()
+def warnings_of(run: Run) -> Iterator[str]:
+    """Yields what a reader of its numbers should know."""
+    content, summary = run.content, run.summary
+    if not run.rows(run.files.evaluations):
+        yield "nothing was evaluated" + ("" if summary else " yet")
+    if str(content.get("commit")).endswith("-dirty"):
+        yield "the source tree had changes that are in no commit"
+    for resumed in content["resumed"]:
+        if resumed.get("code") != content.get("code"):
+            yield f"trained by other code after {run.unit} {resumed['after_step']:,}"
+    if "note" in content:
+        yield f"note in config.json: {content['note']}"
+    for divergence in summary.get("diverged", []):
+        where = f"{run.unit} {divergence['step']} ({divergence['quantity']})"
+        yield f"{divergence['member']} diverged at {where}"
+
+
+def _pairs(values: Mapping[str, object]) -> str:
+    shown = {name: value for name, value in values.items() if value not in (None, "", False)}
+    return " ".join(f"{name}={value}" for name, value in shown.items() if not isinstance(value, Mapping))
 
 
 def _with_ends(with_ends: np.ndarray, digits: int = 1) -> str:

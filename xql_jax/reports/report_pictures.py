@@ -7,10 +7,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from xql_jax.reports import style
-from xql_jax.reports.method_scores import MethodScore, RunFacts, comparable
-from xql_jax.reports.run_summary import OFFLINE_TRAINING, by_seed_and_step, grouped
+from xql_jax.pictures import style
+from xql_jax.reports.method_scores import comparable
+from xql_jax.reports.score_table import MethodScore
 from xql_jax.reports.statistics import TuningCurve
+from xql_jax.rollout.run_summary import by_seed_and_step, grouped
+from xql_jax.runs.kinds import OFFLINE_TRAINING
+from xql_jax.runs.load import Run
 
 
 class Picture(NamedTuple):
@@ -38,7 +41,7 @@ def learning_curves(scores: Sequence[MethodScore]) -> list[Picture]:
                 for member in score.members
                 for step, value in zip(member.steps, member.values, strict=True)
             )
-        run = best[0].facts
+        run = best[0].run
         handovers = {run.handover for score in best for run in score.runs}
         handover = run.handover if len(handovers) == 1 else None
         figure, axes = style.single_axes(look["label"] for look in looks.values())
@@ -56,9 +59,9 @@ def tuning(curves: Sequence[TuningCurve]) -> list[Picture]:
     places = grouped(curves, lambda curve: (_place(curve.run, curve.apart), curve.run.is_normalised))
     for (place, _), group in places.items():
         episodes = np.arange(1, group[0].found.shape[1] + 1)
-        figure, axes = _with_bands(episodes, {curve.run.algorithm: curve.found for curve in group})
+        figure, axes = _with_bands(episodes, {curve.run.method: curve.found for curve in group})
         axes.set(xlabel="evaluation episodes", ylabel=_unit(group[0].run))
-        of_curve = (f"{c.run.algorithm} {c.policies} ({c.settings} settings)" for c in group)
+        of_curve = (f"{c.run.method} {c.policies} ({c.settings} settings)" for c in group)
         pictures.append(Picture(place, figure, [f"Policies: {', '.join(of_curve)}."]))
     return pictures
 
@@ -74,10 +77,10 @@ def _with_bands(x: np.ndarray, curves: Mapping[str, np.ndarray]) -> tuple[Figure
     return figure, axes
 
 
-def _place(run: RunFacts, apart: str) -> str:
-    place = run.dataset if run.phase == OFFLINE_TRAINING else f"{run.dataset}, {run.phase}"
+def _place(run: Run, apart: str) -> str:
+    place = run.dataset if run.kind == OFFLINE_TRAINING else f"{run.dataset}, {run.kind}"
     return f"{place} {apart}".rstrip()
 
 
-def _unit(run: RunFacts) -> str:
+def _unit(run: Run) -> str:
     return "normalised score" if run.is_normalised else "return"

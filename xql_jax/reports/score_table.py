@@ -6,36 +6,88 @@ import io
 import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Self
 
 import numpy as np
 
-from xql_jax.reports.run_summary import cumulative_regret
+from xql_jax.reports.read_runs import Curve
+from xql_jax.rollout.run_summary import cumulative_regret
 from xql_jax.rollout.scores import mean_and_interval, shown
+from xql_jax.runs.load import Run
 from xql_jax.suites.tasks import References
 
 REFERENCES_HELP = "TASK=RANDOM,EXPERT: returns that are 0 and 100 in the tables, for a task without scores."
 
 
 @dataclasses.dataclass(frozen=True)
-class Entry:
-    """The scores of one method on one dataset, and the paper's score if it has one."""
+class MethodScore:
+    """The score of one method on one dataset, and those of its seeds, in the order of the members."""
 
-    last: tuple[float, ...] = ()  # the last score of every seed; empty if no run has finished
-    best: tuple[float, ...] = ()  # the best score of every seed in training: it flatters, and is no result
-    diverged: int = 0  # number of seeds
-    restarts: int = 0  # of networks that diverged, over all seeds
-    updates: int = 0
-    before: tuple[float, ...] = ()  # fine-tuning: the score of every seed at the hand-over; else empty
-    after: float = math.nan  # fine-tuning: the mean over seeds and evaluations after the hand-over, if known
-    regret: float = math.nan  # cumulative regret after the hand-over, see `summarize_finetuning`
-    paper: float | None = None
-    paper_before: float | None = None
-    run: str = ""  # the run's folder
-    commits: frozenset[str] = frozenset()  # of the code that trained the runs
+    dataset: str = ""
+    method: str = ""
+    members: Sequence[Curve] = ()  # they differ only in the seed; none if no run has finished
     note: str = ""  # why there is no score, or none for some of the seeds
-    is_normalised: bool = True  # else the scores are returns
-    references: References | None = None  # returns that are 0 and 100; None: the task's own
+    paper: float | None = None  # the paper's score, if it has one
+    paper_before: float | None = None
+    given: References | None = None  # the user's returns that are 0 and 100, if the runs have none
+
+    @property
+    def runs(self) -> list[Run]:
+        """The runs that the score comes from, each once."""
+        return list({member.run.name: member.run for member in self.members}.values())
+
+    @property
+    def run(self) -> Run:
+        """One of the runs, for what all have in common."""
+        return self.members[0].run
+
+    @property
+    def is_normalised(self) -> bool:
+        """Whether 100 is an expert's score; else scores are returns."""
+        return not self.members or self.given is not None or self.run.is_normalised
+
+    @property
+    def references(self) -> References | None:
+        """The returns that are 0 and 100; None: the task's own."""
+        return self.run.references or self.given if self.members else None
+
+    def _of_seeds(self, name: str) -> tuple[float, ...]:
+        """Returns each member's number of that name, as a score if the user's references make one of it."""
+        numbers = [getattr(member, name) for member in self.members]
+        if self.given is None or self.run.is_normalised:
+            return tuple(numbers)
+        low, high = self.given
+        return tuple(100.0 * (number - low) / (high - low) for number in numbers)
+
+    @property
+    def last(self) -> tuple[float, ...]:
+        return self._of_seeds("last")
+
+    @property
+    def best(self) -> tuple[float, ...]:
+        """The best scores in training: they flatter, and are no result."""
+        return self._of_seeds("best")
+
+    @property
+    def before(self) -> tuple[float, ...]:
+        """In fine-tuning the scores at the hand-over; else empty."""
+        is_known = all(member.before is not None for member in self.members)
+        return self._of_seeds("before") if is_known else ()
+
+    @property
+    def regret(self) -> float:
+        """In fine-tuning the cumulative regret after the hand-over, see `summarize_finetuning`; else NaN."""
+        after = self._of_seeds("after")
+        return float(cumulative_regret(np.array(after))) if after and self.is_normalised else math.nan
+
+    @property
+    def diverged(self) -> int:
+        """The number of seeds that diverged."""
+        return sum(any(member.diverged) for member in self.members)
+
+    @property
+    def restarts(self) -> int:
+        """How often networks that diverged were initialised again, over all seeds."""
+        return sum(member.restarts for member in self.members)
 
     @property
     def mean(self) -> float:
@@ -64,25 +116,6 @@ class Entry:
         papers = [f"{score:g}" for score in (self.paper_before, self.paper) if score is not None]
         return f"{text} [{' → '.join(papers)}]" if papers else text
 
-    def scored(self, references: References | None) -> Self:
-        """Returns the entry with scores instead of returns, if it has these."""
-        if references is None or self.is_normalised:
-            return self
-        low, high = references
-
-        def scores(returns: Sequence[float]) -> tuple[float, ...]:
-            return tuple(100.0 * (value - low) / (high - low) for value in returns)
-
-        return dataclasses.replace(
-            self,
-            is_normalised=True,
-            references=references,
-            last=scores(self.last),
-            best=scores(self.best),
-            before=scores(self.before),
-            regret=float(cumulative_regret(np.array(scores([self.after])))),
-        )
-
     def record(self) -> dict[str, object]:
         """Returns the entry's columns in the CSV, scores with six digits; some are of fine-tuning alone."""
         return {
@@ -92,10 +125,10 @@ class Entry:
             "best_score_by_seed": " ".join(map(plain_number, self.best)),
             "diverged_seeds": self.diverged,
             "restarts": self.restarts,
-            "updates": self.updates or "",
+            "updates": max((member.steps[-1] for member in self.members), default=""),
             "paper_score": self.paper,
-            "run": self.run,
-            "commit": " ".join(sorted(self.commits)),
+            "run": "; ".join(run.name for run in self.runs),
+            "commit": " ".join(sorted({str(run.content.get("commit") or "unknown") for run in self.runs})),
             "note": self.note,
             "offline_score": plain_number(_mean(self.before)),
             "offline_score_by_seed": " ".join(map(plain_number, self.before)),
@@ -107,11 +140,11 @@ class Entry:
 
 @dataclasses.dataclass(frozen=True)
 class ScoreTable:
-    """Entries by dataset and method; a missing one is an empty `Entry`."""
+    """Entries by dataset and method; a missing one is an empty `MethodScore`."""
 
     datasets: Sequence[str]
     methods: Sequence[str]
-    entries: Mapping[tuple[str, str], Entry]
+    entries: Mapping[tuple[str, str], MethodScore]
 
     def rows(self) -> list[list[str]]:
         """Returns the header, one row per dataset, and the means over the datasets that all methods have.
@@ -119,7 +152,7 @@ class ScoreTable:
         Datasets whose scores are returns do not count in the means.
         """
         by_dataset = {
-            name: [self.entries.get((name, method), Entry()) for method in self.methods]
+            name: [self.entries.get((name, method), MethodScore()) for method in self.methods]
             for name in self.datasets
         }
         rows = [["", *self.methods]]
@@ -137,7 +170,7 @@ class ScoreTable:
         """Returns one row per entry: scores with six digits, and best scores in a column of their own."""
         places = itertools.product(self.datasets, self.methods)
         rows = [[*place, *self.entries[place].record().values()] for place in places if place in self.entries]
-        return csv_table([["dataset", "method", *Entry().record()], *rows])
+        return csv_table([["dataset", "method", *MethodScore().record()], *rows])
 
 
 def text_table(rows: Sequence[Sequence[str]]) -> str:
@@ -180,7 +213,7 @@ def with_interval(scores: Sequence[float]) -> str:
     return shown(mean) + ("" if math.isnan(half_width) else f" ± {shown(half_width)}")
 
 
-def _mean_cell(entries: Sequence[Entry]) -> str:
+def _mean_cell(entries: Sequence[MethodScore]) -> str:
     phases = [[_mean(entry.before) for entry in entries if entry.before], [entry.mean for entry in entries]]
     text = " → ".join(f"{_mean(means):.1f}" for means in phases if means)
     return text + (" div" if any(entry.diverged for entry in entries) else "")

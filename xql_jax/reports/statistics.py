@@ -8,16 +8,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from xql_jax.reports.method_scores import LeftOut, MethodScore, RunFacts, comparable
-from xql_jax.reports.run_summary import grouped
+from xql_jax.reports.method_scores import comparable
+from xql_jax.reports.score_table import MethodScore
+from xql_jax.rollout.run_summary import grouped
 from xql_jax.rollout.scores import mean_and_interval
+from xql_jax.runs.load import LeftOut, Run
 
 BOOTSTRAP_SEED = 0  # of the bootstrap: the same scores have the same intervals
 TAIL = (1 - 0.95) / 2  # the share of samples below and above a 95% interval
 MOST_COMPARED = 8  # methods that are compared in pairs, which makes 28 pairs
-AGGREGATES = ("interquartile_mean", "mean", "median", "optimality_gap")
+AGGREGATES = ("interquartile_mean", "mean")
 SEARCHES, PULLS, SEARCHED = 1_000, 200, 8  # simulated searches, their episodes and their policies
-EXPERT = 100.0  # an expert's score, from which the optimality gap counts; see `Task.normalized_score`
 
 
 class Statistics(NamedTuple):
@@ -29,7 +30,7 @@ class Statistics(NamedTuple):
 
     datasets: Sequence[str]
     seeds: Mapping[str, int]  # per dataset, by method
-    aggregates: Mapping[str, np.ndarray]  # f64[3, 4], `AGGREGATES`; the best interquartile mean first
+    aggregates: Mapping[str, np.ndarray]  # f64[3, 2], `AGGREGATES`; the best interquartile mean first
     # The probability that a run of one method scores above one of the other, averaged over datasets: f64[3],
     # of each pair of the first `MOST_COMPARED` methods once, the better one first.
     improvements: Mapping[tuple[str, str], np.ndarray]
@@ -109,7 +110,7 @@ def statistics_of(datasets: Sequence[str], matrices: Mapping[str, np.ndarray], s
         estimates = [function(*map(resampled, scores)) for _ in range(samples)]
         return np.stack([value, *np.quantile(estimates, [TAIL, 1 - TAIL], axis=0)])
 
-    aggregates = {method: interval(four_aggregates, method) for method in matrices}
+    aggregates = {method: interval(both_means, method) for method in matrices}
     order = sorted(matrices, key=lambda method: (-aggregates[method][0, 0], method))
     return Statistics(
         datasets,
@@ -125,17 +126,11 @@ def statistics_of(datasets: Sequence[str], matrices: Mapping[str, np.ndarray], s
 # The bootstrap calls these two very often, so they are written for speed.
 
 
-def four_aggregates(scores: np.ndarray) -> np.ndarray:
-    """Returns the `AGGREGATES` of scores f64[seeds, datasets], in percent.
-
-    The interquartile mean is that of the middle half of all scores. The median is over datasets, of the mean
-    over seeds. The optimality gap is 100 minus the mean score, in which scores above 100 count as 100.
-    """
+def both_means(scores: np.ndarray) -> np.ndarray:
+    """Returns the `AGGREGATES` of scores f64[seeds, datasets]: the mean of their middle half, and of all."""
     ordered = np.sort(scores, axis=None)
     cut = ordered.size // 4  # as in SciPy's trimmed mean: a whole number of scores, at either end
-    middle, of_datasets = ordered[cut : ordered.size - cut], scores.mean(0)
-    gap = EXPERT - np.minimum(ordered, EXPERT).mean()
-    return np.array([middle.mean(), of_datasets.mean(), np.median(of_datasets), gap])
+    return np.array([ordered[cut : ordered.size - cut].mean(), scores.mean(0).mean()])
 
 
 def probability_of_improvement(scores: np.ndarray, others: np.ndarray) -> np.ndarray:
@@ -144,9 +139,9 @@ def probability_of_improvement(scores: np.ndarray, others: np.ndarray) -> np.nda
 
 
 class TuningCurve(NamedTuple):
-    """The score of the best policy that a search over an algorithm's trained policies finds."""
+    """The score of the best policy that a search over a method's trained policies finds."""
 
-    run: RunFacts  # of one of the policies
+    run: Run  # of one of the policies
     apart: str  # what sets its data or references apart from others on the dataset, see `comparable`
     settings: int  # that were tried
     policies: int  # of all settings and seeds
@@ -164,14 +159,14 @@ def tuning_curves(scores: Sequence[MethodScore]) -> Iterator[TuningCurve]:
     """
     finished = [score for score in scores if not score.note]
     for apart, group in comparable(finished):
-        by_algorithm = grouped(group, lambda score: score.facts.algorithm).values()
-        if max(map(len, by_algorithm)) == 1:
+        by_method = grouped(group, lambda score: score.run.method).values()
+        if max(map(len, by_method)) == 1:
             continue
-        for methods in by_algorithm:
+        for methods in by_method:
             members = [member for score in methods for member in score.members]
             episodes = [member.values[member.steps.index(member.steps[-1]) :] for member in members]
             found = best_found(episodes)
-            yield TuningCurve(methods[0].facts, apart, len(methods), len(members), found)
+            yield TuningCurve(methods[0].run, apart, len(methods), len(members), found)
 
 
 def best_found(scores: Sequence[Sequence[float]]) -> np.ndarray:

@@ -1,7 +1,4 @@
-"""Statistics of a few scores, and how well statistics that need no environment rank policies."""
-
-import math
-from typing import NamedTuple
+"""Statistics of a few scores, and scores and steps in words."""
 
 import numpy as np
 
@@ -66,44 +63,6 @@ def describe_episodes(results: EpisodeResults, task: Task) -> list[Json]:
             entry["success_interval_95"] = [float(low), float(high)]
         described.append(entry)
     return described
-
-
-class Agreement(NamedTuple):
-    """Agreement of a statistic with the true scores of the same policies; NaN if there are too few."""
-
-    policies: int  # that have both numbers
-    rho: float  # Spearman's rank correlation
-    rho_low: float  # its 95% interval; NaN also for a perfect order, which says nothing about the spread
-    rho_high: float
-    regret: float  # regret@1, score units
-
-
-def agreement(statistic: np.ndarray, scores: np.ndarray) -> Agreement:
-    """Compares a statistic f64[N], where more is better, with the scores f64[N]; NaN means unknown.
-
-    regret@1 is the best score of all policies less that of the policy that the statistic ranks first (the
-    first of equals). The interval is Fisher's with Bonett
-    and Wright's variance. It assumes independent policies; those of one run, learned from the same data, are
-    not independent.
-
-    Source: regret@k: Paine et al. 2020, "Hyperparameter Selection for Offline Reinforcement Learning", here
-    not divided by anything; the variance: Bonett and Wright 2000, "Sample size requirements for estimating
-    Pearson, Kendall and Spearman correlations".
-    """
-    from scipy import stats
-
-    known = np.isfinite(statistic) & np.isfinite(scores)
-    chosen, score = statistic[known], scores[known]
-    n = len(chosen)
-    regret = float(np.nanmax(scores) - score[chosen.argmax()]) if n else math.nan
-    if n < 3 or np.ptp(chosen) == 0 or np.ptp(score) == 0:
-        return Agreement(n, math.nan, math.nan, math.nan, regret)
-    rho = float(stats.spearmanr(chosen, score).statistic)
-    if n < 4 or abs(rho) > 1.0 - 1e-12:
-        return Agreement(n, rho, math.nan, math.nan, regret)
-    half_width = stats.norm.ppf(0.975) * math.sqrt((1.0 + rho**2 / 2.0) / (n - 3))
-    low, high = (math.tanh(math.atanh(rho) + sign * half_width) for sign in (-1, 1))
-    return Agreement(n, rho, low, high, regret)
 
 
 def steps_in_words(step: int, unit: str, handover: int | None = None) -> str:

@@ -177,7 +177,7 @@ def choose_config(
     if checkpoint and not method:
         from xql_jax.runs.load import load_run  # which few choices need
 
-        of_run = load_run(checkpoint).algorithm
+        of_run = load_run(checkpoint).method
         method = of_run if of_run in kind.methods else None
     drive, path = os.path.splitdrive(config or "")  # the drive has a colon, too, on Windows
     file, _, own = path.partition(":")

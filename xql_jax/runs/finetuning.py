@@ -12,17 +12,17 @@ from xql_jax.data.replay import PriorData
 from xql_jax.errors import UserError
 from xql_jax.learners.registry import make_learner
 from xql_jax.logs.csv_rows import Row
-from xql_jax.reports.run_summary import summarize_finetuning
 from xql_jax.rollout.evaluation import Evaluator
+from xql_jax.rollout.run_summary import summarize_finetuning
 from xql_jax.runs.config_files import choose_config
 from xql_jax.runs.groups import HORIZON
 from xql_jax.runs.job import Job, log_beginning, make_job
 from xql_jax.runs.kinds import Finetune
-from xql_jax.runs.load import SavedRun, load_run
+from xql_jax.runs.load import Run, load_run
 from xql_jax.runs.machine import prepare_acting
 from xql_jax.runs.online import acting_schedule, check_room, host_population
 from xql_jax.runs.resolving import settings_from
-from xql_jax.runs.run import Summary, make_evaluator, run_resources, train_and_summarize
+from xql_jax.runs.run import make_evaluator, run_resources, train_and_summarize
 from xql_jax.runs.run_data import RunData, data_folder, load_data
 from xql_jax.settings import settings_of, values_of
 from xql_jax.suites.tasks import has_own_scores, name_in_dm_control
@@ -71,9 +71,7 @@ def finetune_job(settings: Finetune) -> Job:
     return job._replace(identity={**job.identity, **rounds}, acting=schedule, source=source)
 
 
-def run_finetuning(
-    job: Job, stop: StopSignals | None = None, callbacks: Sequence[RowCallback] = ()
-) -> Summary:
+def run_finetuning(job: Job, stop: StopSignals | None = None, callbacks: Sequence[RowCallback] = ()) -> Run:
     """Trains a population on a dataset, or takes that of another run, and then trains it online.
 
     Observations and rewards of the environments pass through the preprocessing of the data. The optimisers'
@@ -86,8 +84,8 @@ def run_finetuning(
         data = finetuning_data(job, evaluator)
         check_room(job, data.sizes, "--replay_buffer_size")
         folder = data_folder(job, data)
-        if settings.resume and (finished := folder.finished_summary()):
-            return Summary(folder.path, settings, finished, had_ended=True)
+        if settings.resume and (finished := folder.finished()):
+            return finished
         pretrained = None
         if job.source and not folder.steps:
             pretrained = _pretrained(job.source, job.members, data)
@@ -152,16 +150,16 @@ def finetuning_data(job: Job, evaluator: Evaluator | None) -> RunData:
     return data._replace(dataset=dataset)
 
 
-def _source(settings: Finetune) -> SavedRun | None:
+def _source(settings: Finetune) -> Run | None:
     """Opens the run of --checkpoint; None if there is none."""
     if settings.checkpoint is None:
         if settings.member is not None:
             raise UserError("--member chooses among those of --checkpoint, which is not given")
         return None
     source = load_run(settings.checkpoint, member=settings.member, env_name=settings.env_name)
-    make_learner(source.algorithm)  # UserError for a user's own method, unless they named or imported it
+    make_learner(source.method)  # UserError for a user's own method, unless they named or imported it
     changeable = settings_of(Finetune).keys() - OF_THE_CHECKPOINT
-    if settings.method == source.algorithm:
+    if settings.method == source.method:
         changeable.add("method")
     if unfit := sorted(settings.given - changeable):
         remedy = "what may change is given by --online"
@@ -169,7 +167,7 @@ def _source(settings: Finetune) -> SavedRun | None:
             remedy = "it stays, so leave this out"
         raise UserError(f"--{unfit[0]}: the run of --checkpoint has its own; {remedy}")
     if source.is_online:
-        raise UserError(f"--checkpoint={source.path}: {source.algorithm} learned online; give an offline run")
+        raise UserError(f"--checkpoint={source.path}: {source.method} learned online; give an offline run")
     if source.handover is not None and source.step > source.handover:
         raise UserError(
             f"--checkpoint={source.path}: step {source.step:,} is after its hand-over; what it collected "
@@ -178,7 +176,7 @@ def _source(settings: Finetune) -> SavedRun | None:
     return source
 
 
-def _settings_of_source(settings: Finetune, source: SavedRun) -> Finetune:
+def _settings_of_source(settings: Finetune, source: Run) -> Finetune:
     """Returns the settings with those of --checkpoint's run, where it decides."""
     content, seeds, sweep = source.content, source.seeds, source.content["sweep"]
     if settings.member is not None:
@@ -187,10 +185,10 @@ def _settings_of_source(settings: Finetune, source: SavedRun) -> Finetune:
         sweep = " ".join(f"{name}={value:.9g}" for name, value in member.hyperparameters.items())
     env_name = settings.env_name or (source.env_name and source.task.name)
     references = settings.returns_given
-    is_scored_alike = env_name == source.env_name and not has_own_scores(source.name)  # else by its data's
+    is_scored_alike = env_name == source.env_name and not has_own_scores(source.dataset)  # else by its data's
     if references == (None, None) and source.references and is_scored_alike:
         references = source.references
-    file = choose_config(Finetune, source.algorithm, env_name=env_name, has_data=True)
+    file = choose_config(Finetune, source.method, env_name=env_name, has_data=True)
     config = ConfigDict({**file.config, **source.whole_config, "batch_size": content["batch_size"]})
     now = values_of(source.learner)  # type: ignore[arg-type]  # a `Part`
     config.update({name: now[name] for name, _ in fields_given(content.get("ramp", ""))})
@@ -214,7 +212,7 @@ def _settings_of_source(settings: Finetune, source: SavedRun) -> Finetune:
     return settings_from(Finetune, of_source, {**given, **decided}, settings.given)
 
 
-def _pretrained(source: SavedRun, members: Sequence[Member], data: RunData) -> Mapping[str, State]:
+def _pretrained(source: Run, members: Sequence[Member], data: RunData) -> Mapping[str, State]:
     if source.sizes != data.sizes:
         raise UserError(
             f"--checkpoint={source.path}: its observations and actions have {source.sizes} entries, those "

@@ -12,10 +12,9 @@ from pathlib import Path
 
 from xql_jax.envs import OURS, Simulation
 from xql_jax.errors import Damaged, UserError
-from xql_jax.files import as_json, digest, locked, read_record, with_numbers, write_record
-from xql_jax.learners import registry
+from xql_jax.files import as_json, digest, locked, write_record
 from xql_jax.logs.csv_rows import TIMES
-from xql_jax.reports.run_summary import FINE_TUNING, OFFLINE_TRAINING, ONLINE_TRAINING
+from xql_jax.runs.load import LOCK, Run, defining, kind_of, load_run, read_config
 from xql_jax.runs.machine import differences, other_code, surroundings
 from xql_jax.settings import as_typed
 from xql_jax.suites.tasks import Task
@@ -24,7 +23,6 @@ from xql_jax.training.members import Member, fields_given
 from xql_jax.types import Json
 
 LOG = logging.getLogger(__name__)
-LOCK = ".lock"  # a file that a run holds as long as it lives
 LONGEST_LABEL = 60  # characters
 # Settings that a label can contain besides the config's fields.
 LABELLED = (
@@ -43,7 +41,7 @@ class RunFolder:
 
     save_dir: Path
     env_name: str
-    algorithm: str
+    method: str
     seeds: Sequence[int]
     members: Sequence[Member]
     identity: Json
@@ -62,7 +60,7 @@ class RunFolder:
     def parent(self) -> Path:
         """The folder that this run and similar ones are in."""
         env_name = re.sub(r'[:*?"<>|\\]', ".", self.env_name)
-        return self.save_dir / env_name / self.algorithm.replace(":", ".")
+        return self.save_dir / env_name / self.method.replace(":", ".")
 
     @property
     def parents(self) -> list[Path]:
@@ -74,7 +72,7 @@ class RunFolder:
     def path(self) -> Path:
         """The run's existing folder, whatever its label; if there is none, the path of the new folder."""
         seeds = f"seed{self.seeds[0]}" if len(self.seeds) == 1 else f"seeds{self.seeds[0]}-{self.seeds[-1]}"
-        start, short_id = f"{seeds}_{kind_of(self.algorithm, self.identity)}_", self.run_id[:8]
+        start, short_id = f"{seeds}_{kind_of(self.method, self.identity)}_", self.run_id[:8]
         for parent in self.parents:
             if there := sorted(parent.glob(f"{start}*{short_id}")):
                 return there[0]
@@ -133,7 +131,7 @@ class RunFolder:
             yield
 
     def _surroundings(self) -> Json:
-        return surroundings(*self.environment, self.algorithm)
+        return surroundings(*self.environment, self.method)
 
     def _record_start(self, resume: bool) -> None:
         """Writes config.json or, if the run continues, records that there."""
@@ -189,8 +187,8 @@ class RunFolder:
         }
         write_record(self.config_file, {**began, **content})
 
-    def finished_summary(self) -> Json | None:
-        """Returns the summary if the run has finished; None if it must go on.
+    def finished(self) -> Run | None:
+        """Returns the run if it has finished; None if it must go on.
 
         Damaged if summary.json or config.json is; UserError if the run is longer than asked for.
         """
@@ -202,22 +200,24 @@ class RunFolder:
         if not (self.files.summary.exists() and self.config_file.exists()):
             return None
         try:
-            summary, content = read_summary(self.files.summary, self.run_id), read_config(self.config_file)
+            run = load_run(self.path)
+            summary = run.summary
         except Damaged as error:
             raise _to_be_deleted(error) from None
         if summary["status"] != "finished" or summary["step"] < self.max_steps:
             return None
-        if changed := other_code(content, self.environment[0]):
+        if changed := other_code(run.content, self.environment[0]):
             LOG.warning(
                 f"{self.path} was trained by other code ({changed}), and is only loaded: to train anew, give "
                 "another --save_dir, or delete it"
             )
-        return summary
+        run.had_ended = True
+        return run
 
-    def write_summary(self, summary: Json, logs: Iterable[Path] = ()) -> Json:
-        """Writes summary.json, with digests of the CSV files; returns its content as `read_summary` does."""
-        own = {"logs": {path.name: rows_digest(path) for path in logs}, "run": self.run_id}
-        return with_numbers(write_record(self.files.summary, {**summary, **own}))
+    def write_summary(self, summary: Json, logs: Iterable[Path] = ()) -> None:
+        """Writes summary.json, with digests of the CSV files."""
+        digests = {log.name: hashlib.sha256(log.read_bytes()).hexdigest() for log in logs if log.exists()}
+        write_record(self.files.summary, {**summary, "logs": digests, "run": self.run_id})
 
 
 def _to_be_deleted(error: Damaged) -> Damaged:
@@ -249,52 +249,3 @@ def run_label(base: Json, identity: Json) -> str:
         if len("_".join([*label, part])) <= LONGEST_LABEL:
             label.append(part)
     return "_".join(label)
-
-
-def digests_of(stamps: Sequence[Sequence[object]] | None) -> list[object]:
-    """Returns the digests of data files, without the files' names."""
-    return [file_digest for *_, file_digest in stamps or ()]
-
-
-def kind_of(algorithm: str, identity: Json) -> str:
-    """Returns the kind of a run's training: `OFFLINE_TRAINING`, `ONLINE_TRAINING` or `FINE_TUNING`."""
-    if algorithm in registry.ONLINE:
-        return ONLINE_TRAINING
-    return FINE_TUNING if "num_pretraining_steps" in identity else OFFLINE_TRAINING
-
-
-def settings_by_name(identity: Json) -> Json:
-    """Returns the settings in a run's config.json by their names on the command line."""
-    settings = {name: value for name, value in identity.items() if name != "config"}
-    return settings | {f"config.{name}": value for name, value in identity["config"].items()}
-
-
-def defining(content: Json) -> Json:
-    """Returns the entries of config.json that define the run: its numbers depend on no other."""
-    return {name: content[name] for name in content.get("defining", ()) if name in content}
-
-
-def read_config(file: Path) -> Json:
-    """Returns the content of config.json, in which entries that do not define the run may be edited or added.
-
-    Raises the errors of `read_record`.
-    """
-    return read_record(file, lambda content: digest(defining(content))[:16] == content.get("run"))
-
-
-def read_summary(file: Path, run: str) -> Json:
-    """Returns the content of the run's summary.json, in which scores that are not finite are floats again.
-
-    Raises the errors of `read_record`, and Damaged if the file belongs to another run.
-    """
-    summary = read_record(file)
-    if summary.get("run") != run:
-        raise Damaged(f"{file}: of another run, {summary.get('run')}; this one is {run}")
-    return with_numbers(summary)
-
-
-def rows_digest(file: Path) -> str | None:
-    """Returns a digest of a CSV file's rows; None if it cannot be read."""
-    with contextlib.suppress(OSError):
-        return hashlib.sha256(file.read_bytes()).hexdigest()
-    return None

@@ -22,7 +22,7 @@ from xql_jax.training.schedule import Ramp, parse_ramps
 from xql_jax.types import Batch, Json
 
 if TYPE_CHECKING:  # what reads a run is needed where one goes on from another
-    from xql_jax.runs.load import SavedRun
+    from xql_jax.runs.load import Run
 
 LOG = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class Job(NamedTuple):
     fixed_length: str = ""  # why a longer run has other numbers from the start; "": it has not
     ramps: Sequence[Ramp] = ()  # hyperparameters that change with the update
     acting: Any = None  # the `ActingSchedule`, how acting and learning alternate, if it acts
-    source: "SavedRun | None" = None  # the run of --checkpoint whose members it fine-tunes
+    source: "Run | None" = None  # the run of --checkpoint whose members it fine-tunes
 
 
 def make_job(

@@ -170,3 +170,7 @@ class Finetune(FromData, Acting):
 OF_OFFLINE = {name: one for name, one in settings_of(Finetune).items() if one.by_config}
 OF_ONLINE = {name: one for name, one in settings_of(Online).items() if one.by_config}
 METHOD_SETTINGS = OF_OFFLINE | OF_ONLINE  # those that methods and config files give defaults to
+
+# By the name that a run's folder has; `Run.kind` is one.
+OFFLINE_TRAINING, ONLINE_TRAINING, FINE_TUNING = "offline", "online", "finetune"
+KINDS = {OFFLINE_TRAINING: Offline, ONLINE_TRAINING: Online, FINE_TUNING: Finetune}

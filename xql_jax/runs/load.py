@@ -1,4 +1,4 @@
-"""Opens runs, finished or not: settings, rows, learner, states and policies. Changes no file."""
+"""`Run`: what is in a run's folder, finished or not. Nothing here changes a file."""
 
 import dataclasses
 import functools
@@ -7,9 +7,11 @@ import itertools
 import logging
 import os
 import shutil
+import signal
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,30 +20,29 @@ from xql_jax.data.dataset import SOURCE_PREFIXES, Dataset
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.envs import Simulation, action_bounds
 from xql_jax.errors import Damaged, UserError
-from xql_jax.files import with_numbers
+from xql_jax.files import digest, is_locked, read_record, with_numbers
 from xql_jax.files.paths import as_written, located
-from xql_jax.learners.registry import make_learner
+from xql_jax.learners.registry import ONLINE, make_learner
 from xql_jax.logs.csv_rows import Row, parse_rows
 from xql_jax.numerics.jax_settings import check_platforms, settings_of_jax
-from xql_jax.reports.run_summary import ONLINE_TRAINING
 from xql_jax.rollout.acting import Act, deciding, deterministic_policy, finite_policy, open_loop
 from xql_jax.rollout.scores import steps_in_words
-from xql_jax.runs.folder import defining, kind_of, read_config, read_summary, settings_by_name
 from xql_jax.runs.groups import HORIZON
+from xql_jax.runs.kinds import FINE_TUNING, OFFLINE_TRAINING, ONLINE_TRAINING
 from xql_jax.settings import values_of
-from xql_jax.suites.tasks import References, Task, get_task, module_to_run, referenced
+from xql_jax.suites.tasks import LISTED_TASKS, References, Task, get_task, module_to_run, referenced
 from xql_jax.training.checkpoints import Checkpoints, Progress, TrainingFiles
 from xql_jax.training.members import Member, learners_of, make_members, parse_sweep, stacked
 from xql_jax.training.schedule import parse_ramps, ramped
 from xql_jax.types import ActionBounds, Horizon, Json, Learner, State, horizon_of
 
 LOG = logging.getLogger(__name__)
-NO_SETTINGS = ("env_name", "seeds", "dataset", "dataset_episodes")  # that are not settings of the method
+LOCK = ".lock"  # a file that a run holds as long as it lives
 
 
 def load_run(
     path: str | Path, step: int | None = None, member: int | None = None, env_name: str | None = None
-) -> "SavedRun":
+) -> "Run":
     """Opens a run, for reading.
 
     Args:
@@ -65,13 +66,13 @@ def load_run(
         raise UserError(f"{path}: not the folder of a run: it has no config.json{below}")
     content = read_config(path / "config.json")
     try:
-        return SavedRun(path, content, step, member, env_name)
+        return Run(path, content, step, member, env_name)
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path / 'config.json'}: {_made_by(content)}, cannot be read ({error!r})") from error
 
 
-class SavedRun:
-    """A run in its folder; see `load_run`.
+class Run:
+    """A run in its folder; see `load_run`. What is not in config.json is read when it is first asked for.
 
     A member is one seed with one setting of the swept hyperparameters. `states`, `progress` and `policy` are
     of the checkpoint at `step`.
@@ -79,15 +80,18 @@ class SavedRun:
 
     def __init__(self, path: Path, content: Json, step: int | None, member: int | None, env_name: str | None):
         self.path, self.content = path, content  # of config.json
+        self.name = as_written(str(path))  # for lists
+        self.had_ended = False  # before the training that returned it, so that nothing was done
+        self.stopped_by: signal.Signals | None = None  # the signal that ended that training early
         self.is_temporary = False  # whether its folder is deleted with this object
         self._wanted_step, self._wanted_member = step, member
         self.identity = defining(content)
         self.run_id: str = content["run"]  # the digest of its identity, which all files of the run contain
         self.files = TrainingFiles(path, self.run_id)
-        self.config: Json = content["config"]  # the algorithm and its hyperparameters
-        self.algorithm: str = self.config["algorithm"]
+        self.config: Json = content["config"]  # the method and its hyperparameters
+        self.method: str = self.config["algorithm"]
         self.env_name: str | None = content["env_name"]  # None for a run on data without a task
-        self.name: str = content["name"]  # the task's or, without one, the data's
+        self.dataset: str = content["name"]  # the task's name or, without one, the data's
         self._acts_in: str | None = env_name or self.env_name
         self._is_named = env_name is not None  # by the user, who may have the run from somebody else
         self.references = References(*content["references"]) if "references" in content else None
@@ -97,16 +101,12 @@ class SavedRun:
         self.sizes: tuple[int, int] = observation_dim, action_dim
         # Which environments of the task its evaluations used.
         self.simulation = Simulation(content["env_backend"], content["legacy_inertia"])
-        self.kind = kind_of(self.algorithm, self.identity)
+        self.kind = kind_of(self.method, self.identity)
         self.is_online = self.kind == ONLINE_TRAINING  # it learned from its own replay buffer alone
         self.handover: int | None = content.get("num_pretraining_steps")  # updates before the first step
+        self.max_steps = int(content["max_steps"])
         self.unit = "step" if self.is_online or self.handover is not None else "update"
-
-    @property
-    def settings(self) -> Json:
-        """All settings that its numbers depend on but task, seeds and names of data; and its length."""
-        by_name = settings_by_name({**self.identity, "max_steps": self.content["max_steps"]}).items()
-        return {name: value for name, value in by_name if name not in NO_SETTINGS}
+        self.settings: dict[str, str] = {}  # all, as text by their names: `read_runs` fills it
 
     @property
     def sources(self) -> list[str]:
@@ -125,6 +125,34 @@ class SavedRun:
     def summary(self) -> Json:
         """The content of summary.json, {} if there is none; raises Damaged if the file has changed."""
         return read_summary(self.files.summary, self.run_id) if self.files.summary.exists() else {}
+
+    @property
+    def status(self) -> str:
+        """`finished`, `running` or `interrupted`."""
+        if summary := self.summary:
+            return summary["status"]
+        return "running" if is_locked(self.path / LOCK) else "interrupted"
+
+    @property
+    def reached(self) -> int:
+        """The last step that its files know of."""
+        evaluated = (row.step for row in self.rows(self.files.evaluations))
+        return max([int(self.summary.get("step", 0)), *self.steps, *evaluated])
+
+    @property
+    def written(self) -> float:
+        """When its files last changed, in seconds since the epoch."""
+        written = [self.files.summary, self.files.evaluations, self.files.metrics]
+        config = self.path / "config.json"  # which users may edit, so it counts only if it is alone
+        return max(file.stat().st_mtime for file in [each for each in written if each.exists()] or [config])
+
+    @functools.cached_property
+    def is_normalised(self) -> bool:
+        """Whether 100 is an expert's score; else a score is the return itself."""
+        if self.references or self.dataset in LISTED_TASKS:
+            return bool(self.references) or LISTED_TASKS[self.dataset].is_normalised
+        results = (row.results for row in self.rows(self.files.evaluations))  # a user's own is not imported
+        return any(of_row["score"] != of_row["return"] for of_row in results)
 
     def rows(self, file: Path) -> list[Row]:
         """Returns the rows of a CSV file; Damaged if they changed after the run's end."""
@@ -168,7 +196,7 @@ class SavedRun:
     def whole_config(self) -> Json:
         """Its hyperparameters, with the defaults of those that later versions have added."""
         own = {name: value for name, value in with_numbers(self.config).items() if name != "algorithm"}
-        return {**values_of(make_learner(self.algorithm)), **own}
+        return {**values_of(make_learner(self.method)), **own}
 
     @functools.cached_property
     def learner(self) -> Learner:
@@ -187,10 +215,10 @@ class SavedRun:
         """The learner of its config."""
         check_platforms()
         try:
-            learner = make_learner(self.algorithm, self.whole_config)
+            learner = make_learner(self.method, self.whole_config)
             return learner.scheduled(self.content["max_steps"])
         except UserError as error:
-            if ":" in self.algorithm:  # a user's own method, which may not be imported
+            if ":" in self.method:  # a user's own method, which may not be imported
                 raise
             raise UserError(f"{self.path / 'config.json'}: {_made_by(self.content)} ({error})") from error
 
@@ -285,12 +313,16 @@ class SavedRun:
     @property
     def what(self) -> str:
         """A description of the policies, for messages."""
-        return f"{self.algorithm}, {self.how_far}, {as_written(str(self.path))}"
+        return f"{self.method}, {self.how_far}, {as_written(str(self.path))}"
 
     @property
     def how_far(self) -> str:
         """The steps that are done, in words."""
-        return steps_in_words(self.step, self.unit, self.handover)
+        return self.in_words(self.step)
+
+    def in_words(self, step: int) -> str:
+        """Returns a number of its steps in words, such as "200 updates + 600 steps"."""
+        return steps_in_words(step, self.unit, self.handover)
 
     def policy(
         self, members: Sequence[Member] | None = None, report: Callable[[int], object] | None = None
@@ -318,16 +350,47 @@ def _made_by(content: Json) -> str:
     return f"made by xql_jax {content.get('versions', {}).get('xql_jax', 'of another version')}"
 
 
-def all_runs(root: Path) -> Iterator[SavedRun]:
-    """Yields the runs below a folder, unfinished ones included; skips damaged ones with a warning."""
-    for folder in run_folders(root):
+class LeftOut(NamedTuple):
+    """A run, or a score, that is not used, and why."""
+
+    run: str
+    reason: str
+
+
+def find_runs(
+    folders: Sequence[str], read: Callable[[Run], object] = lambda run: run.summary
+) -> tuple[list[Run], list[LeftOut]]:
+    """Opens all runs below some folders, unfinished ones, too. Damaged ones are left out, with the reason.
+
+    Args:
+        folders: folders of runs, or folders that contain runs.
+        read: called with each run, reads what is wanted of it: a run with which it fails is damaged.
+    Returns:
+        The runs by their names, which begin below the folder if there is one.
+    Raises:
+        UserError: if there is no such folder.
+    """
+    named: dict[Path, tuple[str, Path]] = {}
+    for root in map(located, folders):
+        if not root.is_dir():
+            raise UserError(f"{root}: no such folder: name folders of runs, or folders that contain runs")
+        for folder in run_folders(root):
+            is_below = len(folders) == 1 and folder != root
+            name = str(folder.relative_to(root)) if is_below else as_written(str(folder))
+            named.setdefault(folder.resolve(), (name, folder))
+    found, left_out = [], []
+    for name, folder in sorted(named.values()):
         try:
             run = load_run(folder)
-            _ = run.summary  # raises if it is damaged
+            run.name = name
+            read(run)
+            found.append(run)
         except UserError as error:
-            LOG.warning(f"{error}; its run is left out")
-            continue
-        yield run
+            reason = str(error).replace(f"{folder}{os.sep}", "").replace(str(folder), name)
+            left_out.append(LeftOut(name, reason))
+        except (ValueError, LookupError, TypeError, AttributeError, OSError) as error:
+            left_out.append(LeftOut(name, f"of another version ({type(error).__name__}: {error})"))
+    return found, left_out
 
 
 def run_folders(root: Path) -> Iterator[Path]:
@@ -345,3 +408,39 @@ def run_folders(root: Path) -> Iterator[Path]:
         if "config.json" in files:
             below.clear()  # there are no runs inside a run
             yield Path(folder)
+
+
+def kind_of(method: str, identity: Json) -> str:
+    """Returns the kind of a run's training: `OFFLINE_TRAINING`, `ONLINE_TRAINING` or `FINE_TUNING`."""
+    if method in ONLINE:
+        return ONLINE_TRAINING
+    return FINE_TUNING if "num_pretraining_steps" in identity else OFFLINE_TRAINING
+
+
+def defining(content: Json) -> Json:
+    """Returns the entries of config.json that define the run: its numbers depend on no other."""
+    return {name: content[name] for name in content.get("defining", ()) if name in content}
+
+
+def read_config(file: Path) -> Json:
+    """Returns the content of config.json, in which entries that do not define the run may be edited or added.
+
+    Raises the errors of `read_record`.
+    """
+    return read_record(file, lambda content: digest(defining(content))[:16] == content.get("run"))
+
+
+def read_summary(file: Path, run: str) -> Json:
+    """Returns the content of the run's summary.json, in which scores that are not finite are floats again.
+
+    Raises the errors of `read_record`, and Damaged if the file belongs to another run.
+    """
+    summary = read_record(file)
+    if summary.get("run") != run:
+        raise Damaged(f"{file}: of another run, {summary.get('run')}; this one is {run}")
+    return with_numbers(summary)
+
+
+def digests_of(stamps: Sequence[Sequence[object]] | None) -> list[object]:
+    """Returns the digests of data files, without the files' names."""
+    return [file_digest for *_, file_digest in stamps or ()]

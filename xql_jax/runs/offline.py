@@ -13,8 +13,9 @@ from xql_jax.data.sampling import Trajectories, fits_on_device
 from xql_jax.learners.registry import make_learner
 from xql_jax.runs.job import Job, log_beginning, make_job
 from xql_jax.runs.kinds import Offline
+from xql_jax.runs.load import Run
 from xql_jax.runs.machine import prepare_acting
-from xql_jax.runs.run import Summary, make_evaluator, run_resources, train_and_summarize
+from xql_jax.runs.run import make_evaluator, run_resources, train_and_summarize
 from xql_jax.runs.run_data import data_folder, load_data
 from xql_jax.training.data_population import offline_population
 from xql_jax.training.loop import RowCallback
@@ -32,7 +33,7 @@ def offline_job(settings: Offline) -> Job:
     )
 
 
-def run_offline(job: Job, stop: StopSignals | None = None, callbacks: Sequence[RowCallback] = ()) -> Summary:
+def run_offline(job: Job, stop: StopSignals | None = None, callbacks: Sequence[RowCallback] = ()) -> Run:
     """Trains a population on a dataset, and evaluates it in the task's environment.
 
     Args:
@@ -48,8 +49,8 @@ def run_offline(job: Job, stop: StopSignals | None = None, callbacks: Sequence[R
         evaluator = make_evaluator(job, resources)
         data = load_data(job, evaluator)
         folder = data_folder(job, data)
-        if settings.resume and (finished := folder.finished_summary()):
-            return Summary(folder.path, settings, finished, had_ended=True)
+        if settings.resume and (finished := folder.finished()):
+            return finished
 
         resources.enter_context(folder.locked(settings.resume))
         data.preprocessing.save(folder.files.preprocessing, folder.run_id)

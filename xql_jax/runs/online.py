@@ -19,8 +19,9 @@ from xql_jax.logs.csv_rows import Row
 from xql_jax.runs.folder import RunFolder
 from xql_jax.runs.job import Job, folder_of, make_job
 from xql_jax.runs.kinds import Finetune, Online
+from xql_jax.runs.load import Run
 from xql_jax.runs.machine import prepare_acting
-from xql_jax.runs.run import Summary, make_evaluator, run_resources, train_and_summarize
+from xql_jax.runs.run import make_evaluator, run_resources, train_and_summarize
 from xql_jax.runs.run_data import scored
 from xql_jax.training.compiled_population import CompiledPopulation
 from xql_jax.training.host_population import HostPopulation
@@ -54,7 +55,7 @@ def online_job(settings: Online) -> Job:
     return job._replace(acting=schedule)
 
 
-def run_online(job: Job, stop: StopSignals | None = None, callbacks: Sequence[RowCallback] = ()) -> Summary:
+def run_online(job: Job, stop: StopSignals | None = None, callbacks: Sequence[RowCallback] = ()) -> Run:
     """Trains a population whose members have their own environments and buffers; see `run_offline`."""
     prepare_acting()
     settings, stop = job.settings, stop or StopSignals()
@@ -64,8 +65,8 @@ def run_online(job: Job, stop: StopSignals | None = None, callbacks: Sequence[Ro
         sizes = environment_maker(task, settings.simulation).sizes(task)
         check_room(job, sizes, "--buffer_size")
         folder = folder_of(job, task.name, task, sizes, {})
-        if settings.resume and (finished := folder.finished_summary()):
-            return Summary(folder.path, settings, finished, had_ended=True)
+        if settings.resume and (finished := folder.finished()):
+            return finished
 
         resources.enter_context(folder.locked(settings.resume))
         preprocessing = Preprocessing(action_bounds=action_bounds(task), action_chunk=settings.action_chunk)

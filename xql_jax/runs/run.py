@@ -3,12 +3,10 @@
 import contextlib
 import dataclasses
 import logging
-import signal
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import jax
-import numpy as np
 
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.envs import describe_environment, environment_maker
@@ -16,13 +14,13 @@ from xql_jax.errors import UserError
 from xql_jax.files import writing
 from xql_jax.logs.csv_rows import Row, parse_rows
 from xql_jax.numerics.jax_settings import check_matmul_precision, settings_of_jax
-from xql_jax.reports.run_summary import summarize
-from xql_jax.rollout.acting import prepared
 from xql_jax.rollout.evaluation import Evaluator
+from xql_jax.rollout.run_summary import summarize
 from xql_jax.rollout.scores import steps_in_words
 from xql_jax.runs.folder import RunFolder
-from xql_jax.runs.groups import EVALUATION_SEED, FromData, Training
+from xql_jax.runs.groups import EVALUATION_SEED, Training
 from xql_jax.runs.job import Job, log_settings
+from xql_jax.runs.load import Run, load_run
 from xql_jax.suites.tasks import Task
 from xql_jax.training.loop import RowCallback, TrainingLoop
 from xql_jax.training.population import Population
@@ -31,22 +29,6 @@ from xql_jax.training.signals import StopSignals
 from xql_jax.types import Json
 
 LOG = logging.getLogger(__name__)
-
-
-@dataclasses.dataclass(frozen=True)
-class Summary:
-    """How a training ended."""
-
-    path: Path  # of the run's folder
-    settings: Training
-    content: Json  # of summary.json
-    had_ended: bool = False  # before, so that nothing was done
-    stopped_by: signal.Signals | None = None  # the signal that ended it before its last step
-
-    @property
-    def how_far(self) -> str:
-        """The steps that are done, in words."""
-        return steps_in_words(self.content["step"], self.settings.unit, self.settings.schedule.handover)
 
 
 @contextlib.contextmanager
@@ -93,7 +75,7 @@ def train_and_summarize(
     *,
     details: Callable[[Population, Sequence[Row]], Json] = lambda population, rows: {},
     make_online: Callable[[Population], Population] | None = None,
-) -> Summary:
+) -> Run:
     """Trains to the end, or until a signal, then draws the learning curve and writes the summary.
 
     Args:
@@ -122,51 +104,29 @@ def train_and_summarize(
             loop.run(stop, show_progress=settings.tqdm)
 
         rows = parse_rows(files.evaluations.read_bytes(), folder.setting_columns, files.evaluations)
-        if loop.finished and task:  # an interrupted run skips the pictures
-            if rows:
-                _save_learning_curve(job, rows, task, folder.path)
-            if evaluator and task.suite.draws_maze and isinstance(settings, FromData):
-                _save_maze_picture(job, loop.population, evaluator, preprocessing, folder.path)
+        if loop.finished and task and rows:  # an interrupted run skips the picture
+            _save_learning_curve(job, rows, task, folder.path)
         content = {
             "env_name": folder.env_name,
             **_results_of(job, loop, rows),
             **details(loop.population, rows),
             "quantity": task.quantity if task else None,
         }
-        summary = folder.write_summary(content, loop.csv_files)  # last: "finished" means that all else exists
-        return Summary(folder.path, settings, summary, stopped_by=None if loop.finished else stop.received)
+        folder.write_summary(content, loop.csv_files)  # last: "finished" means that all else exists
+        run = load_run(folder.path)
+        run.stopped_by = None if loop.finished else stop.received
+        return run
 
 
 def _save_learning_curve(job: Job, rows: Sequence[Row], task: Task, folder: Path) -> None:
     """Draws learning_curve.png from the rows of evaluations.csv."""
-    from xql_jax.reports.run_pictures import plot_learning_curve  # matplotlib takes a second
+    from xql_jax.pictures.run_pictures import plot_learning_curve  # matplotlib takes a second
 
     settings, picture = job.settings, folder / "learning_curve.png"
     title = f"{settings.method} on {task.name}"
     quantity = "normalised score" if task.is_normalised else "return"
     with writing(picture):
         plot_learning_curve(rows, title, picture, f"{settings.unit}s", settings.schedule.handover, quantity)
-
-
-def _save_maze_picture(
-    job: Job, population: Population, evaluator: Evaluator, preprocessing: Preprocessing, folder: Path
-) -> None:
-    """Draws maze.png: V over the maze, if the method has one, and the paths of the first member's policy."""
-    from xql_jax.envs.mazes import maze_of
-    from xql_jax.reports.run_pictures import plot_maze, position_grid
-
-    settings = job.settings
-    maze, state, values = maze_of(settings.task.name), population.member(0)[1], None
-    if state.value is not None:
-        positions = position_grid(maze)
-        at_rest = np.concatenate([positions, np.zeros_like(positions)], axis=-1).reshape(-1, 4)
-        values = state.value(preprocessing.observations(at_rest)).reshape(positions.shape[:2])
-    paths = evaluator.run(prepared(population.policy(), preprocessing), record_paths=True).paths
-    assert paths is not None  # they were asked for
-    picture = folder / "maze.png"
-    title = f"{settings.method} on {settings.task.name}, {job.members[0]}"
-    with writing(picture):
-        plot_maze(maze, values, paths[0], title, picture)
 
 
 def _results_of(job: Job, loop: TrainingLoop, rows: Sequence[Row]) -> Json:

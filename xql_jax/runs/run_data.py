@@ -29,7 +29,7 @@ from xql_jax.suites.tasks import References, Task, has_own_scores, referenced
 from xql_jax.types import ActionBounds, ChunkBatch
 
 if TYPE_CHECKING:  # what reads a run is needed where one goes on from another
-    from xql_jax.runs.load import SavedRun
+    from xql_jax.runs.load import Run
 
 LOG = logging.getLogger(__name__)
 
@@ -98,7 +98,7 @@ def load_data(job: Job, evaluator: Evaluator | None) -> RunData:
     return RunData(view, preprocessing, task, dataset.batch.rewards)
 
 
-def bounds_of_data(run: "SavedRun", task: Task | None, sources: Sequence[str | Dataset]) -> ActionBounds:
+def bounds_of_data(run: "Run", task: Task | None, sources: Sequence[str | Dataset]) -> ActionBounds:
     """Returns the bounds of the actions of data that are given for a run: its own data's, or its task's.
 
     Data are its own by the name or, whatever they are called, by the content.
@@ -107,7 +107,7 @@ def bounds_of_data(run: "SavedRun", task: Task | None, sources: Sequence[str | D
     if own == acting or [*sources] == run.content.get("dataset", []):
         return own
     dataset = load_dataset(task, sources, bounds=own)
-    check_spaces(dataset, *run.sizes, run.name)
+    check_spaces(dataset, *run.sizes, run.dataset)
     learned = view_for(run.learner, run.preprocessing_of(dataset).dataset(dataset), run.horizon)
     return own if learned.fingerprint() == run.content["dataset_fingerprint"] else acting
 

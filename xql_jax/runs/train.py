@@ -7,8 +7,8 @@ from xql_jax.runs.folder import RunFolder
 from xql_jax.runs.groups import Training
 from xql_jax.runs.job import Job
 from xql_jax.runs.kinds import Finetune, Online
+from xql_jax.runs.load import Run
 from xql_jax.runs.offline import offline_job, run_offline
-from xql_jax.runs.run import Summary
 from xql_jax.runs.run_data import data_folder, load_data
 from xql_jax.training.loop import RowCallback
 from xql_jax.training.signals import StopSignals
@@ -16,7 +16,7 @@ from xql_jax.training.signals import StopSignals
 
 def train_run(
     settings: Training, stop: StopSignals | None = None, callbacks: Sequence[RowCallback] = ()
-) -> Summary:
+) -> Run:
     """Trains, or goes on with, the run that has these settings."""
     return functions_of(settings)[1](job_of(settings), stop, callbacks)
 
@@ -26,7 +26,7 @@ def job_of(settings: Training) -> Job:
     return functions_of(settings)[0](settings)
 
 
-def functions_of(settings: Training) -> tuple[Callable[[Any], Job], Callable[..., Summary]]:
+def functions_of(settings: Training) -> tuple[Callable[[Any], Job], Callable[..., Run]]:
     """Returns the functions that make a run's job and that train it."""
     if isinstance(settings, Online):
         from xql_jax.runs.online import online_job, run_online

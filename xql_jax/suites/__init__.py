@@ -48,7 +48,6 @@ class Suite:
     # is `info["success"]` of the environment; `Task.by_success` makes it the score.
     success: str = ""
     tells_success_late: bool = False  # it may be reported for the first time after some evaluations
-    draws_maze: bool = False  # whether runs have a picture of the policy in its maze
 
     # Data.
     data_folder: DataFolder = D4RL_FOLDER

@@ -175,7 +175,6 @@ _MAZE2D = Suite(
     is_in_d4rl=True,
     success="the goal was reached at least once in the episode; the score counts the steps that are spent "
     "there",
-    draws_maze=True,
     data_rewards="xql_jax.data.d4rl_rewards:maze_rewards",
 )
 _POINTMAZE = dataclasses.replace(  # its data are generated on this machine

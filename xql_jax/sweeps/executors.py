@@ -4,11 +4,9 @@ An executor is a generator that trains each cell and yields it when it has ended
 cells that are running, and yields them, too.
 """
 
-import dataclasses
 import logging
 import math
 import os
-import signal
 import socket
 import time
 import traceback
@@ -20,6 +18,7 @@ from xql_jax.errors import Busy, UserError, needing
 from xql_jax.files.paths import located, paths_from_here
 from xql_jax.runs.config_files import check_method
 from xql_jax.runs.groups import Acting, Training
+from xql_jax.runs.load import Run
 from xql_jax.runs.machine import prepare_acting
 from xql_jax.runs.train import train_run
 from xql_jax.suites.tasks import SUITES
@@ -41,15 +40,9 @@ PASSED_ON = (
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class Outcome:
-    """How a cell's training ended: the run's summary, or the reason why there is none."""
-
-    summary: Json = dataclasses.field(default_factory=dict)
-    stopped: signal.Signals | None = None  # the signal that it got; it may have finished nevertheless
-    failure: str = ""
-
-
+# What became of a cell: its run, which may have been stopped, or why there is none, or None if it was stopped
+# before it began.
+Outcome = Run | str | None
 Executor = Callable[[Sequence[Cell], StopSignals], Iterator[tuple[Cell, Outcome]]]
 
 
@@ -69,7 +62,7 @@ def train_cells(
             return
         begun_at |= {str(cell): cell.step for cell in cells}
         for cell, outcome in executor(cells, stop):
-            if outcome.failure:
+            if isinstance(outcome, str):
                 begun_at[str(cell)] = math.inf
             yield cell, outcome
         plan = refreshed(plan, settings.save_dir)
@@ -95,18 +88,20 @@ def work(settings: Training, folder: str = ".", stop: StopSignals | None = None)
                 own = StopSignals()
                 own.outer = stop
                 try:
-                    return Outcome(train_run(settings, own).content, own.received)
+                    run = train_run(settings, own)
+                    run.stopped_by = own.received  # it may have finished nevertheless
+                    return run
                 except Busy as error:
                     if not is_told:
                         LOG.info(f"{error}; waiting for it")
                     is_told = True
                     time.sleep(SECONDS_PER_LOOK)
-            return Outcome(stopped=stop.received)
+            return None
     except UserError as error:
-        return Outcome(failure=str(error))
+        return str(error)
     except Exception as error:  # other cells go on
         LOG.warning(traceback.format_exc())
-        return Outcome(failure=f"{type(error).__name__}: {error}")
+        return f"{type(error).__name__}: {error}"
 
 
 def in_process(cells: Sequence[Cell], stop: StopSignals) -> Iterator[tuple[Cell, Outcome]]:
@@ -115,7 +110,8 @@ def in_process(cells: Sequence[Cell], stop: StopSignals) -> Iterator[tuple[Cell,
         if stop.received:
             return
         outcome = work(cell.settings, stop=stop)
-        stop.received = stop.received or outcome.stopped
+        if isinstance(outcome, Run):
+            stop.received = stop.received or outcome.stopped_by
         yield cell, outcome
 
 
@@ -136,11 +132,11 @@ def ray_tasks(settings: Sweep) -> Executor:
         try:
             return ray.get(ended)
         except ray.exceptions.TaskCancelledError:  # it had not begun, or had not saved its state yet
-            return Outcome(stopped=signal.SIGINT)
+            return None
         except ray.exceptions.OutOfMemoryError:
-            return Outcome(failure="its machine's memory was full: give more --task_cpus")
+            return "its machine's memory was full: give more --task_cpus"
         except ray.exceptions.RayError as error:
-            return Outcome(failure=str(error).strip().splitlines()[-1])
+            return str(error).strip().splitlines()[-1]
 
     def run(cells: Sequence[Cell], stop: StopSignals) -> Iterator[tuple[Cell, Outcome]]:
         _connect(ray, settings.ray_address or os.environ.get("RAY_ADDRESS") or "local")

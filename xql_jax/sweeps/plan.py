@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+import logging
 import re
 from collections.abc import Collection, Iterator, Sequence
 
@@ -13,10 +14,9 @@ from xql_jax.files import as_json
 from xql_jax.files.paths import located
 from xql_jax.learners.registry import OFFLINE, ONLINE, make_learner, method_of
 from xql_jax.runs.config_files import choose_config
-from xql_jax.runs.folder import digests_of
 from xql_jax.runs.groups import ConfigFile, FromData, Kept, Training
 from xql_jax.runs.kinds import METHOD_SETTINGS, Finetune, Offline, Online
-from xql_jax.runs.load import SavedRun, all_runs
+from xql_jax.runs.load import Run, digests_of, find_runs
 from xql_jax.runs.resolving import hyperparameters_of, settings_from
 from xql_jax.runs.train import data_run_folder, job_of
 from xql_jax.settings import Setting, advice, settings_of
@@ -25,6 +25,7 @@ from xql_jax.sweeps.sweep_settings import Sweep
 from xql_jax.training.members import fields_given
 from xql_jax.types import Json
 
+LOG = logging.getLogger(__name__)
 TUNED = "xql_t"  # XQL with the values of Table 4 for each dataset
 FINISHED, BEGUN, ABSENT, NO_DATA = "finished", "begun", "to do", "no data"
 FIELD_SEPARATOR = ":(?=[^:]*=)"  # what METHOD:FIELD=VALUE is split at; the colon in MODULE:NAME is no such
@@ -43,7 +44,7 @@ class Cell:
     steps: int  # of the whole run
     identity: Json  # the settings that define its run, without a digest of the data
     state: str = ABSENT
-    record: SavedRun | None = None  # its run's files, if the run was begun
+    run: Run | None = None  # if it was begun
     missing: str = ""  # the data file, if it does not exist
     references: References | None = None  # of the user, for the table
 
@@ -55,7 +56,7 @@ class Cell:
     @property
     def step(self) -> int:
         """The step of its last checkpoint; 0 if there is none."""
-        return self.record.steps[-1] if self.record and self.record.steps else 0
+        return self.run.steps[-1] if self.run and self.run.steps else 0
 
 
 def make_plan(settings: Sweep) -> list[Cell]:
@@ -97,7 +98,9 @@ def make_plan(settings: Sweep) -> list[Cell]:
 
 def refreshed(cells: Sequence[Cell], save_dir: str) -> list[Cell]:
     """Returns the cells with their present states, and with the runs that exist by now."""
-    records = list(all_runs(located(save_dir)))
+    records, left_out = find_runs([save_dir]) if located(save_dir).is_dir() else ([], [])
+    for name, reason in left_out:
+        LOG.warning(f"{name}: {reason}; left out")
     found = []
     for cell in cells:
         record, missing = _record_of(cell, records), _missing(cell.settings)
@@ -106,7 +109,7 @@ def refreshed(cells: Sequence[Cell], save_dir: str) -> list[Cell]:
             state, missing = FINISHED, ""  # its data are no longer needed
         elif missing:
             state = NO_DATA
-        found.append(dataclasses.replace(cell, state=state, record=record, missing=missing))
+        found.append(dataclasses.replace(cell, state=state, run=record, missing=missing))
     return found
 
 
@@ -202,7 +205,7 @@ def _variants(method: str, dataset: str, settings: Sweep) -> Iterator[tuple[str,
         yield ":".join((method, *chosen)), grid
 
 
-def _record_of(cell: Cell, records: Sequence[SavedRun]) -> SavedRun | None:
+def _record_of(cell: Cell, records: Sequence[Run]) -> Run | None:
     """Returns the cell's run; reads data whose files have changed since, to tell whether they are others.
 
     A run to which the user gave references of its own is no cell's.

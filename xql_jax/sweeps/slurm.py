@@ -76,7 +76,7 @@ class Slurm:
             try:
                 jobs[self.followed(cell) or self._submit(executor, cell)] = cell
             except (RuntimeError, OSError) as error:  # sbatch refuses it
-                yield cell, Outcome(failure=f"not submitted: {str(error).strip().splitlines()[-1]}")
+                yield cell, f"not submitted: {str(error).strip().splitlines()[-1]}"
         while jobs and not stop.received:
             ended = [job for job in jobs if job.done()]
             for job in ended:
@@ -119,7 +119,7 @@ class Slurm:
             return job.result()
         except self._submitit.core.utils.UncompletedJobError as error:
             lines = [line for line in str(error).splitlines() if line.strip()]
-            return Outcome(failure=f"job {job.job_id}: {lines[-1].strip()}; its log: {job.paths.stderr}")
+            return f"job {job.job_id}: {lines[-1].strip()}; its log: {job.paths.stderr}"
 
 
 def _option(text: str) -> tuple[str, str | int | list[str]]:

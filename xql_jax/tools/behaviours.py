@@ -83,7 +83,7 @@ def open_behaviour(
     run = load_run(name, member=member, env_name=task.name)
     one = run.one_member()
     if hasattr(run.learner, "act_remembering"):
-        raise UserError(f"policy {name}: {run.algorithm} acts by what it remembers, and cannot collect")
+        raise UserError(f"policy {name}: {run.method} acts by what it remembers, and cannot collect")
     run.check_fits(task, *sizes)
     [learner] = learners_of(run.learner, [one])
     on_device = jax.device_put((learner, learner.actor(run.states[one.name])), jax.devices()[0])
@@ -95,7 +95,7 @@ def open_behaviour(
         return transform.chunk_bounds.to_environment(actions)
 
     how = "deterministic" if deterministic else "sampled"
-    what = f"{run.algorithm}, {one}, {run.how_far}, {how}, run {run.run_id}"
+    what = f"{run.method}, {one}, {run.how_far}, {how}, run {run.run_id}"
     return Behaviour(name, what, act, transform.action_chunk)
 
 

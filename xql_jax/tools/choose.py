@@ -9,7 +9,6 @@ import dataclasses
 import logging
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -23,10 +22,9 @@ from xql_jax.files import as_json
 from xql_jax.files.outputs import check_output, write_output
 from xql_jax.learners.fitted_q_evaluation import FittedQEvaluation, root_mean_square, value_statistics
 from xql_jax.numerics.jax_settings import settings_of_jax
-from xql_jax.reports.run_summary import grouped
 from xql_jax.reports.score_table import csv_table
-from xql_jax.rollout.scores import agreement
-from xql_jax.runs.load import SavedRun
+from xql_jax.rollout.run_summary import grouped
+from xql_jax.runs.load import Run
 from xql_jax.runs.run_data import bounds_of_data
 from xql_jax.settings import (
     ABOVE_ZERO,
@@ -86,24 +84,18 @@ class ChoiceSettings(Checked):
         None, UNIT_INTERVAL, "Discount of the values. Default: the run's own.", kind=float
     )
     seed: int = setting(0, COUNT_OR_NONE, "Random seed, the same for all members.")
-    output: str | None = setting(None, TEXT, "FILE.csv for the members, or FILE.json with correlations, too.")
+    output: str | None = setting(None, TEXT, "FILE.csv for the members, or FILE.json with settings, too.")
     tqdm: bool = setting(True, EITHER, "Show a progress bar, if stderr is a terminal.")
 
 
-class Statistic(NamedTuple):
-    """A number by which policies are ranked without an environment."""
-
-    title: str
-    sign: float  # 1: the highest is best; -1: the lowest
-
-
+# Titles of the numbers that rank policies without an environment. The largest is best, of errors the least.
 STATISTICS = {
-    "fqe_value": Statistic("FQE value", 1.0),
-    "initial_v": Statistic("own V", 1.0),
-    "initial_q": Statistic("own Q", 1.0),
-    "advantage": Statistic("Q - V", 1.0),
-    "td_error": Statistic("TD error", -1.0),
-    "fqe_error": Statistic("FQE error", -1.0),
+    "fqe_value": "FQE value",
+    "initial_v": "own V",
+    "initial_q": "own Q",
+    "advantage": "Q - V",
+    "td_error": "TD error",
+    "fqe_error": "FQE error",
 }
 
 
@@ -112,14 +104,14 @@ def choose(settings: ChoiceSettings) -> Json:
     """Evaluates a run's members on its data; UserError if a setting or the data are invalid, before that.
 
     Returns:
-        The content of --output: the members, best by FQE first, and how each statistic agrees with scores.
+        The content of --output: the members, best by FQE first, and the settings of a sweep.
     """
     output = check_output("output", settings.output, (".csv", ".json")) if settings.output else None
     saved = open_run(settings.checkpoint, settings.method, env_name=settings.env_name)
     if saved.is_online:
-        raise UserError(f"{saved.path}: {saved.algorithm} learned online: no dataset to judge by")
+        raise UserError(f"{saved.path}: {saved.method} learned online: no dataset to judge by")
     if hasattr(saved.learner, "act_remembering"):
-        raise UserError(f"{saved.path}: {saved.algorithm} acts by what it remembers, which no Q judges")
+        raise UserError(f"{saved.path}: {saved.method} acts by what it remembers, which no Q judges")
     if saved.horizon.is_chunk:
         raise UserError(f"{saved.path}: it decides on chunks of actions, fitted-Q evaluation on one")
     evaluation = _evaluation(settings, saved)
@@ -140,11 +132,10 @@ def choose(settings: ChoiceSettings) -> Json:
         entry |= {**statistics[index], "score": scores[index], "diverged": has_diverged}
         entries.append(entry)
     members = best_first(entries)
-    by_sweep = by_setting(members, list(saved.members[0].hyperparameters))
     report = {
         "run": str(saved.path),
         "env_name": saved.env_name,
-        "algorithm": saved.algorithm,
+        "method": saved.method,
         "step": saved.step,
         "dataset": dataset.source,
         "transitions": dataset.size,
@@ -156,9 +147,7 @@ def choose(settings: ChoiceSettings) -> Json:
             "seed": settings.seed,
         },
         "members": members,
-        "agreement": agreement_of(members),
-        "settings": by_sweep,
-        "agreement_of_settings": agreement_of(by_sweep),
+        "settings": by_setting(members, list(saved.members[0].hyperparameters)),
     }
     if output:
         is_table = output.suffix.lower() == ".csv"
@@ -167,7 +156,7 @@ def choose(settings: ChoiceSettings) -> Json:
     return report
 
 
-def _evaluation(settings: ChoiceSettings, saved: SavedRun) -> FittedQEvaluation:
+def _evaluation(settings: ChoiceSettings, saved: Run) -> FittedQEvaluation:
     discounts = {
         float(values_of(learner).get("discount", USUAL_DISCOUNT))
         for learner in learners_of(saved.learner, saved.members)
@@ -193,7 +182,7 @@ def _evaluation(settings: ChoiceSettings, saved: SavedRun) -> FittedQEvaluation:
     return with_values(FittedQEvaluation(saved.learner), values)
 
 
-def _dataset(settings: ChoiceSettings, saved: SavedRun) -> Dataset:
+def _dataset(settings: ChoiceSettings, saved: Run) -> Dataset:
     """Returns the run's own data, or those given, preprocessed; an episode begins in one row at least."""
     runs_code = saved.env_name and not settings.env_name and module_to_run(saved.env_name)
     task = None if runs_code or not saved.env_name else saved.task  # data that need its limit say so
@@ -218,7 +207,7 @@ def _dataset(settings: ChoiceSettings, saved: SavedRun) -> Dataset:
     return judged
 
 
-def _scores(saved: SavedRun) -> list[float | None]:
+def _scores(saved: Run) -> list[float | None]:
     """Returns each member's score in the run's own evaluation at this step; None if there is none."""
     rows = saved.rows(saved.files.evaluations)
     now = [row for row in rows if row.step == saved.step]
@@ -229,7 +218,7 @@ def _scores(saved: SavedRun) -> list[float | None]:
 
 
 def _trained(
-    settings: ChoiceSettings, saved: SavedRun, evaluation: FittedQEvaluation, dataset: Dataset
+    settings: ChoiceSettings, saved: Run, evaluation: FittedQEvaluation, dataset: Dataset
 ) -> Population:
     """Returns the trained evaluations of the members' policies: of the same networks and minibatches."""
     data = dataset.batch if fits_on_device(dataset.batch) else dataset
@@ -252,7 +241,7 @@ def _trained(
 
 
 def _statistics(
-    saved: SavedRun, population: Population, dataset: Dataset, starts: np.ndarray
+    saved: Run, population: Population, dataset: Dataset, starts: np.ndarray
 ) -> list[dict[str, float | None]]:
     """Returns each member's `STATISTICS`; None if its method lacks a statistic or it is not finite."""
     initial = dataset.take(starts[spread_rows(len(starts))]).observations
@@ -296,26 +285,6 @@ def by_setting(members: Sequence[Json], names: Sequence[str]) -> list[Json]:
         diverged = sum(member["diverged"] for member in group)
         entries.append({"setting": label, "seeds": len(group), **setting, **means, "diverged": diverged})
     return best_first(entries) if names else []
-
-
-def agreement_of(entries: Sequence[Json]) -> Json:
-    """Returns how well each statistic ranks the entries; {} if fewer than two have a score.
-
-    `statistics`: by name, an `Agreement` as a dictionary. `regret_by_chance`: the expected regret of an entry
-    chosen at random.
-    """
-    scores = _column(entries, "score")
-    if np.isfinite(scores).sum() < 2:
-        return {}
-    found = {
-        name: agreement(statistic.sign * _column(entries, name), scores)
-        for name, statistic in STATISTICS.items()
-        if np.isfinite(_column(entries, name)).any()
-    }
-    return {
-        "statistics": {name: one._asdict() for name, one in found.items()},
-        "regret_by_chance": float(np.nanmax(scores) - np.nanmean(scores)),
-    }
 
 
 def _column(entries: Sequence[Json], name: str) -> np.ndarray:

@@ -7,13 +7,11 @@ No data are read: their shapes are enough.
 
 import copy
 import dataclasses
-import functools
-import math
 import os
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -79,24 +77,16 @@ GPUS = {
 MIB, GIB = 2**20, 2**30
 
 
-class DeviceSpecs(NamedTuple):
-    """What one device can do, as JAX counts devices: a chip of TPU v4 and of TPU7x is two."""
-
-    memory: float  # GiB that programs can use
-    tflops: float  # of matrix products as JAX multiplies float32 there: bfloat16 on TPUs, TF32 on these GPUs
-    bandwidth: float  # GB/s of the memory
-
-
-# By `device_kind`. TPUs multiply float32 in bfloat16 by default; GPUs' numbers are float32's. Sources:
-# cloud.google.com/tpu/docs (system architecture) and NVIDIA's data sheets.
-SPECS_BY_KIND = {
-    "TPU v4": DeviceSpecs(15.75, 137.5, 614),
-    "TPU v5 lite": DeviceSpecs(15.75, 197, 819),
-    "TPU v5": DeviceSpecs(95, 459, 2765),
-    "TPU v6 lite": DeviceSpecs(31.25, 918, 1640),
-    "TPU7x": DeviceSpecs(94.75, 1153, 3690),
-    "NVIDIA H100 80GB HBM3": DeviceSpecs(79, 494.7, 3350),
-    "NVIDIA H200": DeviceSpecs(140, 494.7, 4800),
+# GiB that programs can use, by `device_kind`, as JAX counts devices: a chip of TPU v4 and of TPU7x is two.
+# Sources: cloud.google.com/tpu/docs (system architecture) and NVIDIA's data sheets.
+MEMORY_BY_KIND = {
+    "TPU v4": 15.75,
+    "TPU v5 lite": 15.75,
+    "TPU v5": 95,
+    "TPU v6 lite": 31.25,
+    "TPU7x": 94.75,
+    "NVIDIA H100 80GB HBM3": 79,
+    "NVIDIA H200": 140,
 }
 
 
@@ -120,7 +110,6 @@ class CompileSettings(Offline):
 class ProgramCosts(NamedTuple):
     """The costs of a compiled program for one device, as the compiler states them."""
 
-    members: int
     compile_seconds: float
     state_bytes: int  # the data, and the members' states before and after the program
     temporary_bytes: int
@@ -136,15 +125,12 @@ class ProgramCosts(NamedTuple):
         return self.state_bytes + self.temporary_bytes + self.code_bytes
 
 
-CompileFor = Callable[[int, int], ProgramCosts]  # from members a device and rows of data
-
-
 @settings_of_jax()
 def compile_run(settings: CompileSettings) -> Json:
     """Compiles the run's program; returns what --json prints.
 
     Raises:
-        UserError: if a setting is invalid, or the members do not fit; then it says how many do.
+        UserError: if a setting is invalid, or the members do not fit.
     """
     if settings.data_on == "host":
         raise UserError("--data_on=host: what is compiled has its data on the device: leave it out")
@@ -160,32 +146,19 @@ def compile_run(settings: CompileSettings) -> Json:
     population.matmul_precision = settings.matmul_precision
     population.clips = can_clip(job.learner, job.members, job.ramps)
     singly = copy.copy(population)
-    # What is drawn ahead would count as one update's. Many members draw nothing ahead: it has a fixed room.
-    singly.most_ahead = 1
-    compile_for = functools.cache(functools.partial(compile_population, singly, view.size, used))
+    singly.most_ahead = 1  # what is drawn for many updates would count as one update's
     kind = devices[0].device_kind
-    specs = SPECS_BY_KIND.get(kind)
-    members_that_fit = None
+    room = MEMORY_BY_KIND.get(kind)
+    what = f"{rows:,} transitions and {members} member(s) do not fit into the memory of {kind}"
     try:
-        compile_for(1, rows)  # if not even one member fits, nothing else is tried
-        sample = largest_sample(compile_for, per_device)
-        data, fixed, per_member = memory_line(compile_for, sample, rows)
-        if specs:
-            on_a_device = max(0, math.floor((specs.memory * GIB - fixed) / per_member))
-            members_that_fit = len(used) * on_a_device
-            if members_that_fit < members:
-                needed = (fixed + per_device * per_member) / GIB
-                raise UserError(
-                    f"--num_seeds={settings.num_seeds}: {members} member(s) do not fit: on {len(used)} "
-                    f"device(s) they take {needed:.1f} GiB each, and {kind} has {specs.memory:g}; at most "
-                    f"{members_that_fit} fit"
-                )
         whole = compile_population(population, view.size, used, per_device, rows)
-        counted = compile_for(sample.members, SAMPLE_ROWS)
+        counted = compile_population(singly, view.size, used, per_device, SAMPLE_ROWS)
     except MemoryError as error:
-        fitting = f"{rows:,} transitions and {members} member(s) do not fit into the memory of {kind}"
-        raise UserError(f"{fitting}: {error}") from None
-    report = {
+        raise UserError(f"{what}: {error}") from None
+    if room and whole.memory > room * GIB:  # GPUs' compiler does not look
+        raise UserError(f"{what}: they take {whole.memory / GIB:.1f} GiB of each, which has {room:g}")
+    data = whole.state_bytes - counted.state_bytes
+    return {
         "method": job.settings.method,
         "env_name": job.settings.env_name,
         "topology": settings.topology or "this machine",
@@ -207,23 +180,13 @@ def compile_run(settings: CompileSettings) -> Json:
             "temporaries": whole.temporary_bytes,
             "program": whole.code_bytes,
             "together": whole.memory,
-            "of_device": round(specs.memory * GIB) if specs else None,
-            "a_member_more": round(per_member),
+            "of_device": round(room * GIB) if room else None,
         },
-        "members_that_fit": members_that_fit,
         # What all members of a device do. Bytes are counted with few rows of data: the compiler counts
         # all rows as read when a minibatch is taken from them.
         "operations_per_update": counted.operations,
         "bytes_per_update": counted.bytes_accessed,
-        "bounds": None,
     }
-    if specs:
-        # Updates per second of all members that the data sheet allows, by what bounds them.
-        report["bounds"] = {
-            "arithmetic": members * specs.tflops * 1e12 / counted.operations,
-            "memory": members * specs.bandwidth * 1e9 / counted.bytes_accessed,
-        }
-    return report
 
 
 def devices_of(topology: str) -> Sequence[jax.Device]:
@@ -269,30 +232,6 @@ def data_shapes(job: Job, settings: CompileSettings) -> tuple[Dataset, int]:
     return view_for(job.learner, from_transitions(rows, "shapes"), job.settings.horizon), settings.transitions
 
 
-def largest_sample(compile_for: CompileFor, members: int) -> ProgramCosts:
-    """Returns the program for few rows and so many members a device, or half as many until it fits."""
-    while True:
-        try:
-            return compile_for(members, SAMPLE_ROWS)
-        except MemoryError:
-            members //= 2
-
-
-def memory_line(compile_for: CompileFor, sample: ProgramCosts, rows: int) -> tuple[int, float, float]:
-    """Returns the bytes on a device of the data, of all that its members share, and of a member more.
-
-    They are those of the line through the sample and a program with half of its members.
-    """
-    data = compile_for(1, rows).state_bytes - compile_for(1, SAMPLE_ROWS).state_bytes
-    smaller = compile_for(sample.members // 2 or 2, SAMPLE_ROWS)
-    added = sample.members - smaller.members
-    # Temporaries and code may shrink with more members; their states do not.
-    per_member = max(
-        (sample.memory - smaller.memory) / added, (sample.state_bytes - smaller.state_bytes) / added
-    )
-    return data, data + sample.memory - sample.members * per_member, per_member
-
-
 def compile_population(
     population: Population, size: int, devices: Sequence[jax.Device], members: int, rows: int
 ) -> ProgramCosts:
@@ -330,7 +269,6 @@ def compile_population(
         [module] = program.runtime_executable().hlo_modules()  # type: ignore[union-attr]
         costs = xla_client._xla.hlo_module_cost_analysis(jax.devices("cpu")[0].client, module)
     return ProgramCosts(
-        members=members,
         compile_seconds=seconds,
         state_bytes=memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes,
         temporary_bytes=memory.temp_size_in_bytes,

@@ -17,7 +17,7 @@ from xql_jax.rollout.acting import Act
 from xql_jax.rollout.evaluation import EVALUATION_START_SEED, MOST_EPISODES, Evaluator, episode_seed
 from xql_jax.rollout.scores import describe_episodes
 from xql_jax.rollout.video import VIDEO_SUFFIXES, check_draws, prepare_to_draw, record_video
-from xql_jax.runs.load import SavedRun
+from xql_jax.runs.load import Run
 from xql_jax.runs.run_data import scored
 from xql_jax.settings import (
     ANY,
@@ -145,7 +145,7 @@ def evaluate(settings: EvaluationSettings) -> Json:
         return report
 
 
-def _run_of(settings: EvaluationSettings) -> SavedRun | None:
+def _run_of(settings: EvaluationSettings) -> Run | None:
     """Opens the run whose policies are evaluated; None for random actions."""
     if not settings.random_policy:
         if not settings.checkpoint:

@@ -3,7 +3,6 @@
 The files are layers in a NumPy archive, an ONNX graph and a `jax.export` artifact.
 """
 
-import contextlib
 import inspect
 import logging
 import runpy
@@ -20,7 +19,6 @@ import xql_jax
 from xql_jax.data import act as act_script
 from xql_jax.data.policy_files import Weights
 from xql_jax.data.preprocessing import Preprocessing
-from xql_jax.envs import environment_maker
 from xql_jax.errors import UserError, needing
 from xql_jax.files import as_json
 from xql_jax.files.outputs import write_output, writing_output
@@ -30,9 +28,7 @@ from xql_jax.learners.parts import NetworkState
 from xql_jax.networks.mlp import GaussianPolicy
 from xql_jax.networks.policies import DeterministicPolicy, MixturePolicy, TanhGaussianPolicy
 from xql_jax.numerics.jax_settings import settings_of_jax
-from xql_jax.rollout.acting import open_loop
-from xql_jax.rollout.evaluation import EVALUATION_START_SEED, MOST_EPISODES, Evaluator
-from xql_jax.runs.load import SavedRun
+from xql_jax.runs.load import Run
 from xql_jax.settings import (
     ANY,
     COUNT_OR_NONE,
@@ -40,9 +36,7 @@ from xql_jax.settings import (
     Command,
     setting,
     some_of,
-    within,
 )
-from xql_jax.suites.tasks import Task
 from xql_jax.tools.onnx_graph import import_onnx, read_onnx, write_onnx
 from xql_jax.tools.opening import open_run, own_method
 from xql_jax.training.members import learners_of
@@ -66,7 +60,7 @@ def export_policy(
     checkpoint: str = setting("", ANY, "a run's folder or one of its checkpoints", positional=True),
     method: str | None = own_method(),
     env_name: str | None = setting(
-        None, TEXT, "Task of --episodes. Default: the run's own; a MODULE:ID must be named."
+        None, TEXT, "Task whose bounds the actions have, for a run on data alone."
     ),
     member: int | None = setting(
         None, COUNT_OR_NONE, "Member, counted from 0. Must be given if the run has several, such as seeds."
@@ -79,17 +73,11 @@ def export_policy(
         by_commas=True,
     ),
     output: str | None = setting(None, TEXT, "Folder for the files. Default: `export` in the run's folder."),
-    episodes: int = setting(
-        0, within(0, MOST_EPISODES), "Evaluate the run and every file over that many episodes."
-    ),
-    seed: int = setting(
-        EVALUATION_START_SEED, COUNT_OR_NONE, "Seed of the episodes; training's evaluations use another."
-    ),
 ) -> Json:
     """Writes the policy in every format, reads each file back and compares it with the original.
 
-    Returns the content of policy.json: the largest difference per format, and the scores if requested.
-    UserError if the policy cannot be exported, or a file's actions differ from the original's.
+    Returns the content of policy.json, and the folder. UserError if the policy cannot be exported, or a
+    file's actions differ from the original's.
     """
     run = open_run(checkpoint, method, member=member, env_name=env_name)
     chosen = run.one_member()
@@ -98,10 +86,6 @@ def export_policy(
     weights = weights_of(actor, run.preprocessing, run.sizes[0])
     chunk = run.preprocessing.action_chunk
     bounds = run.preprocessing.chunk_bounds.filled(run.sizes[1] * chunk)
-    task = run.task if episodes else None
-    maker = environment_maker(task, run.simulation) if task else None
-    if task and maker:
-        run.check_fits(task, *maker.sizes(task))
     folder = located(output or run.path / "export")
     for name in (REPORT, *FILES.values()):  # the report first: it must not describe files of another policy
         (folder / name).unlink(missing_ok=True)
@@ -111,26 +95,18 @@ def export_policy(
         return bounds.to_environment(learner.act(actor, seen, jax.random.key(0), deterministic=True))
 
     original = run.deciding_policy()
-    policies: dict[str, Policy] = {"run": lambda observations: original(observations[None])[0]}
     # Where two actions of a flow have the same Q but for rounding, either may be chosen.
     accepted = 0.995 if isinstance(actor, FlowActor) else 1.0
     observations = _observations(run)
-    expected = bounds.to_learner(policies["run"](observations))
+    expected = bounds.to_learner(original(observations[None])[0])
     differences: dict[str, float] = {}
     for name in _formats(formats):
-        policies[name] = write_policy(name, folder, weights, act)
-        found = bounds.to_learner(policies[name](observations))
+        found = bounds.to_learner(write_policy(name, folder, weights, act)(observations))
         difference = float(np.quantile(np.abs(found - expected).max(-1), accepted))
         if not difference <= LARGEST_DIFFERENCE:
             raise UserError(f"{folder / FILES[name]}: its actions differ from the run's by {difference:.2g}")
         LOG.info(f"{folder / FILES[name]}: differs by at most {difference:.1e} of half an action's range")
         differences[name] = difference
-    scores = {}
-    if task and maker:
-        evaluator = Evaluator(task, 1, episodes, seed, maker=maker)
-        with contextlib.closing(evaluator):
-            for name, policy in policies.items():  # all in the same episodes
-                scores[name] = _score(policy, evaluator, task, chunk)
     report = {
         "version": xql_jax.__version__,
         "policy": f"{run.what}, {chosen}",
@@ -141,10 +117,7 @@ def export_policy(
         + (f": {chunk} actions to carry out one after the other, each {run.sizes[1]}" if chunk > 1 else ""),
         "action_chunk": chunk,
         **bounds._asdict(),
-        "networks": networks_of(weights),
         "largest_difference": differences,  # of an action's entry from the run's policy; bounds are ±1
-        "scores": scores,
-        "quantity": task.quantity if task else None,
     }
     write_output("output", folder / REPORT, as_json(report) + "\n")
     return {**report, "folder": str(folder)}
@@ -165,18 +138,12 @@ def _formats(named: Sequence[str] | None) -> list[str]:
     return found
 
 
-def _observations(run: SavedRun) -> np.ndarray:
+def _observations(run: Run) -> np.ndarray:
     """Returns Gaussian observations: three times as wide as the data, if the run normalises by these."""
     drawn = 3 * np.random.default_rng(0).standard_normal((NUM_OBSERVATIONS, run.sizes[0]))
     if run.preprocessing.observation_mean:
         drawn = np.asarray(run.preprocessing.observation_mean) + drawn * run.preprocessing.observation_std
     return drawn.astype(np.float32)
-
-
-def _score(policy: Policy, evaluator: Evaluator, task: Task, action_chunk: int) -> float:
-    decide = open_loop(lambda observations: policy(observations[0])[None], action_chunk)
-    results = evaluator.run(decide)
-    return float(task.normalized_score(results.returns, results.successes).mean())
 
 
 def write_policy(name: str, folder: Path, weights: Weights, act: Callable[[Array], Array]) -> Policy:
@@ -217,36 +184,6 @@ def weights_of(actor: NetworkState, preprocessing: Preprocessing, observation_di
     if preprocessing.action_chunk > 1:
         weights["action_chunk"] = np.asarray(preprocessing.action_chunk)
     return weights
-
-
-def networks_of(weights: Weights) -> Json:
-    """Returns the layers of each network, in order, as policy.json has them, with the names of their arrays.
-
-    A layer computes x @ kernel + bias, then the functions in its list `then`. `act.py` says what a policy
-    makes of the networks' outputs.
-    """
-
-    def layer(kernel: str, bias: str, *then: str) -> Json:
-        return {"kernel": kernel, "bias": bias, "then": list(then)}
-
-    if "noise" not in weights:
-        hidden = [layer(f"kernel_{i}", f"bias_{i}", "relu") for i in range(int(weights["num_hidden"]))]
-        networks = {"action": [*hidden, layer("action_kernel", "action_bias", "tanh")]}
-        if "logits_kernel" in weights:
-            networks["logits"] = [*hidden, layer("logits_kernel", "logits_bias")]
-        return networks
-    networks = {}
-    for name in ("flow", *(f"q{i}" for i in range(int(weights["num_critics"])))):
-        layers = []
-        for i in range(int(weights[name])):
-            norm = ["layer_norm"] if f"{name}_scale_{i}" in weights else []
-            then = ["gelu", *norm] if name == "flow" else [*norm, "relu"]
-            one = layer(f"{name}_kernel_{i}", f"{name}_bias_{i}", *then)
-            if norm:
-                one |= {"scale": f"{name}_scale_{i}", "shift": f"{name}_shift_{i}"}
-            layers.append(one)
-        networks[name] = [*layers, layer(f"{name}_kernel_last", f"{name}_bias_last")]
-    return networks
 
 
 def _layers(actor: NetworkState) -> Layers:

@@ -1,137 +1,100 @@
 """The list of runs that `xql-runs` prints."""
 
-import dataclasses
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from xql_jax.errors import UserError, nearest
-from xql_jax.reports.method_scores import (
-    FINGERPRINT,
-    MethodScore,
-    RunFacts,
-    RunMember,
-    data_differ,
-    method_scores,
-)
-from xql_jax.reports.run_summary import grouped
-from xql_jax.reports.score_table import with_interval
-from xql_jax.tools.read_runs import read_runs
+from xql_jax.reports.method_scores import FINGERPRINT, data_differ, method_scores
+from xql_jax.reports.read_runs import read_runs
+from xql_jax.reports.score_table import MethodScore, with_interval
+from xql_jax.rollout.run_summary import grouped
+from xql_jax.runs.load import LeftOut, Run
 from xql_jax.training.members import fields_given
 
-COLUMNS = ("state", "task", "method", "name")  # what a filter knows besides settings
 NO_DIFFERENCE = ("config.algorithm", "sweep")  # shown otherwise
 SORTS = ("task", "score", "when", "name")
 
 
-@dataclasses.dataclass(frozen=True)
-class ListedRun:
-    """One entry of a list of runs."""
+def list_runs(folders: Sequence[str]) -> tuple[dict[Run, list[MethodScore]], Sequence[LeftOut]]:
+    """Reads all runs below the folders, and which are damaged, and why.
 
-    name: str  # its folder, relative to the folder that was searched
-    state: str  # finished, running, interrupted or damaged
-    note: str = ""  # why it is damaged
-    task: str = ""
-    method: str = ""
-    seeds: tuple[int, int] = (0, 0)  # first and last
-    how_far: str = ""  # unless it is finished
-    scores: Sequence[MethodScore] = ()  # the finite ones, of a sweep by setting
-    written: float = 0.0  # when its files last changed, in seconds since the epoch
-    settings: Mapping[str, str] = dataclasses.field(default_factory=dict)
-
-    @property
-    def best(self) -> MethodScore | None:
-        return max(self.scores, default=None, key=lambda score: score.mean)
-
-    @property
-    def score(self) -> float:
-        """The mean over the seeds at the last evaluation; in a sweep, the best setting's."""
-        return self.best.mean if self.best else math.nan
-
-    @property
-    def half_width(self) -> float:
-        """Half the width of the score's 95% interval."""
-        return self.best.interval if self.best else math.nan
-
-    @property
-    def score_text(self) -> str:
-        """The score, its 95% interval, in a sweep the setting, and whether it is a return."""
-        if not (best := self.best):
-            return ""
-        text = with_interval(best.last)
-        if swept := best.members[0].swept:
-            text += f" ({swept})"
-        if not best.is_normalised:
-            text += " (return)"
-        if best.diverged:
-            text += f" ({best.diverged} diverged)"
-        return text
-
-    def value(self, key: str) -> str | None:
-        """Returns the value that a filter compares: a column, or a setting without its "config."."""
-        known = {column: getattr(self, column) for column in COLUMNS} | dict(self.settings)
-        return known.get(key, known.get(f"config.{key}"))
+    Each run comes with its finite scores: in a sweep, those of all settings.
+    """
+    found = read_runs(folders)
+    members = grouped(found.members, lambda member: member.run)
+    listed = {
+        run: [score for score in method_scores(members.get(run, [])) if math.isfinite(score.mean)]
+        for run in found.runs
+    }
+    return listed, found.left_out
 
 
-def list_runs(folders: Sequence[str]) -> list[ListedRun]:
-    """Reads all runs below the folders, sorted by task, method and name; damaged ones with the reason."""
-    results = read_runs(folders)
-    members = grouped(results.members, lambda member: member.run.path)
-    listed = [ListedRun(name, "damaged", reason) for name, reason in results.left_out]
-    listed += [_listed(run, members.get(run.path, [])) for run in results.runs]
-    return sorted(listed, key=lambda run: (run.task, run.method, run.name))
+def best_of(scores: Sequence[MethodScore]) -> MethodScore | None:
+    """Returns the best setting's score, the mean over its seeds at the last evaluation."""
+    return max(scores, default=None, key=lambda score: score.mean)
 
 
-def _listed(run: RunFacts, members: Sequence[RunMember]) -> ListedRun:
-    varying = dict(fields_given(f"{run.settings.get('sweep', '')} {run.settings.get('ramp', '')}"))
-    files = [run.path / name for name in ("summary.json", "evaluations.csv", "metrics.csv")]
-    files = [file for file in files if file.exists()] or [run.path / "config.json"]  # users may write in this
-    saved = [int(path.name) for path in run.path.glob("checkpoints/*") if path.name.isdigit()]
-    return ListedRun(
-        name=run.name,
-        state=run.status,
-        task=run.dataset,
-        method=run.algorithm,
-        seeds=run.seeds,
-        how_far="" if run.status == "finished" else f" at {max(run.step, *saved, 0):,} of {run.max_steps:,}",
-        scores=[score for score in method_scores(members) if math.isfinite(score.mean)],
-        written=max(file.stat().st_mtime for file in files),
-        settings={
-            name: varying.get(name.removeprefix("config."), value)
-            for name, value in run.settings.items()
-            if name not in NO_DIFFERENCE
-        },
-    )
+def score_text(scores: Sequence[MethodScore]) -> str:
+    """Returns the best score, its 95% interval, in a sweep the setting, and whether it is a return."""
+    if not (best := best_of(scores)):
+        return ""
+    text = with_interval(best.last)
+    if swept := best.members[0].swept:
+        text += f" ({', '.join(f'{name}={value:g}' for name, value in swept.items())})"
+    if not best.is_normalised:
+        text += " (return)"
+    if best.diverged:
+        text += f" ({best.diverged} diverged)"
+    return text
 
 
-def filtered(runs: Sequence[ListedRun], text: str) -> list[ListedRun]:
+def shown_settings(run: Run) -> dict[str, str]:
+    """Returns the settings by which runs are told apart; what varies within the run has all of its values."""
+    settings = run.settings
+    varying = dict(fields_given(f"{settings.get('sweep', '')} {settings.get('ramp', '')}"))
+    return {
+        name: varying.get(name.removeprefix("config."), value)
+        for name, value in settings.items()
+        if name not in NO_DIFFERENCE
+    }
+
+
+def values_by_name(run: Run) -> dict[str, str]:
+    """Returns what a filter knows: the list's columns, and settings with or without their "config."."""
+    settings = shown_settings(run)
+    columns = {"state": run.status, "task": run.dataset, "method": run.method, "name": run.name}
+    return {name.removeprefix("config."): value for name, value in settings.items()} | settings | columns
+
+
+def filtered(listed: Mapping[Run, list[MethodScore]], text: str) -> dict[Run, list[MethodScore]]:
     """Returns the runs that match every NAME=VALUE of the text, such as 'method=xql beta=1'.
 
     A name is a column of the list or a setting; UserError if no run has it. Spaces within brackets belong to
     a value, such as [256, 256]. If a run swept the setting, only the scores with the value are kept.
     """
-    chosen = list(runs)
+    chosen = dict(listed)
+    values = {run: values_by_name(run) for run in listed}
     for part in re.sub(r",\s+(?=[^[]*\])", ",", text).split():
         key, equals, wanted = part.partition("=")
         if not equals or not key:
             raise UserError(f"--filter wants NAME=VALUE NAME=VALUE ..., not {part!r}")
-        if key not in COLUMNS and all(run.value(key) is None for run in runs if run.state != "damaged"):
-            known = {*COLUMNS, *(name.removeprefix("config.") for run in runs for name in run.settings)}
+        if values and not any(key in of_run for of_run in values.values()):
+            known = {name.removeprefix("config.") for of_run in values.values() for name in of_run}
             raise UserError(f"--filter: no run has {key!r}; nearest: {nearest(key, known)}")
-        chosen = [_with_scores_of(run, key, wanted) for run in chosen if _equal(run.value(key), wanted)]
+        chosen = {
+            run: [score for score in scores if _fits(score, key.removeprefix("config."), wanted)]
+            for run, scores in chosen.items()
+            if _equal(values[run].get(key), wanted)
+        }
     return chosen
 
 
-def _with_scores_of(run: ListedRun, key: str, wanted: str) -> ListedRun:
-    name = key.removeprefix("config.")
-
-    def fits(score: MethodScore) -> bool:
-        member = score.members[0]
-        is_swept = name in dict(fields_given(member.swept.replace(",", "")))
-        return not is_swept or _equal(member.settings.get(f"config.{name}"), wanted)
-
-    return dataclasses.replace(run, scores=list(filter(fits, run.scores)))
+def _fits(score: MethodScore, name: str, wanted: str) -> bool:
+    """Whether its run did not sweep the setting, or it is of the wanted value."""
+    member = score.members[0]
+    return name not in member.swept or _equal(member.settings.get(f"config.{name}"), wanted)
 
 
 def _equal(value: str | None, wanted: str) -> bool:
@@ -143,14 +106,14 @@ def _equal(value: str | None, wanted: str) -> bool:
         return wanted in (value, bare) or f"[{wanted}]" == bare
 
 
-def differing(runs: Sequence[ListedRun]) -> list[str]:
+def differing(runs: Collection[Run]) -> list[str]:
     """Returns the names of the settings with several values; that a method lacks one is no difference.
 
     The data's digest is among them if it tells runs apart that differ in nothing else.
     """
-    pairs = {pair for run in runs for pair in run.settings.items() if pair[0] != FINGERPRINT}
+    settings = list(map(shown_settings, runs))
+    pairs = {pair for of_run in settings for pair in of_run.items() if pair[0] != FINGERPRINT}
     found = [name for name, number in Counter(name for name, _ in pairs).items() if number > 1]
-    settings = [{**run.settings, "task": run.task, "method": run.method} for run in runs]
-    if data_differ(settings, [*found, "task", "method"]):
+    if data_differ(list(map(values_by_name, runs)), [*found, "task", "method"]):
         found.append(FINGERPRINT)
     return sorted(found)

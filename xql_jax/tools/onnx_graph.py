@@ -10,8 +10,8 @@ import numpy as np
 from xql_jax.data.policy_files import Weights
 from xql_jax.errors import needing
 
-OPSET = 17  # version of ONNX's operators; onnxruntime has it from 1.12 on
-IR_VERSION = 8  # version of ONNX's file format; likewise
+OPSET = 20  # version of ONNX's operators; onnxruntime has it from 1.17 on
+IR_VERSION = 9  # version of ONNX's file format; likewise
 
 
 def import_onnx() -> ModuleType:
@@ -70,8 +70,8 @@ def _nodes(arrays: Weights, action_dim: int) -> list[str]:
 def _flow_nodes(arrays: Weights) -> list[str]:
     """Returns the graph from x_0 to `scaled` of a flow, see `act.py`; it adds constants to the arrays."""
     steps = int(arrays["flow_steps"])
-    numbers = {"half": 0.5, "one": 1.0, "minus": -1.0, "slope": np.sqrt(2 / np.pi), "cubic": 0.044715}
-    numbers |= {"steps": max(steps, 1), **{f"t_{step}": step / steps for step in range(steps)}}
+    numbers = {f"t_{step}": step / steps for step in range(steps)}
+    numbers |= {"one": 1.0, "minus": -1.0, "steps": max(steps, 1)}
     arrays |= {name: np.array(value, np.float32) for name, value in numbers.items()}
     sizes = {"first": 0, "single": 1, "count": len(arrays["noise"])}
     arrays |= {name: np.array([value]) for name, value in sizes.items()} | {"noise": arrays["noise"][:, None]}
@@ -114,9 +114,7 @@ def _network_nodes(arrays: Weights, name: str, output: str, inputs: str) -> list
         nodes += [f"{p}_m = MatMul ({x}, {name}_kernel_{i})", f"{p}_0 = Add ({p}_m, {name}_bias_{i})"]
         x = f"{p}_0"
         if name == "flow":
-            nodes += [f"{p}_2 = Mul ({x}, {x})", f"{p}_3 = Mul ({p}_2, {x})", f"{p}_c = Mul ({p}_3, cubic)"]
-            nodes += [f"{p}_s = Add ({x}, {p}_c)", f"{p}_u = Mul ({p}_s, slope)", f"{p}_t = Tanh ({p}_u)"]
-            nodes += [f"{p}_g = Add ({p}_t, one)", f"{p}_h = Mul ({x}, half)", f"{p}_y = Mul ({p}_h, {p}_g)"]
+            nodes.append(f'{p}_y = Gelu <approximate = "tanh"> ({x})')
             x = f"{p}_y"
         if f"{name}_scale_{i}" in arrays:
             norm = f"LayerNormalization <axis = -1, epsilon = 1e-6> ({x}, {name}_scale_{i}, {name}_shift_{i})"

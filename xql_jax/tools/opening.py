@@ -4,7 +4,7 @@ from typing import Any
 
 from xql_jax.errors import UserError
 from xql_jax.learners.registry import method_of
-from xql_jax.runs.load import SavedRun, load_run
+from xql_jax.runs.load import Run, load_run
 from xql_jax.settings import TEXT, setting
 
 
@@ -13,9 +13,9 @@ def own_method() -> Any:
     return setting(None, TEXT, "MODULE:NAME, the run's method if it is one of your own: MODULE is imported.")
 
 
-def open_run(path: str, method: str | None, **chosen: Any) -> SavedRun:
+def open_run(path: str, method: str | None, **chosen: Any) -> Run:
     """Opens a run, see `load_run`; UserError if its method is another one than the user's."""
     run = load_run(path, **chosen)
-    if method not in (None, run.algorithm, method_of(run.algorithm)):
-        raise UserError(f"--method={method}: the run is of {run.algorithm}: {run.path}")
+    if method not in (None, run.method, method_of(run.method)):
+        raise UserError(f"--method={method}: the run is of {run.method}: {run.path}")
     return run

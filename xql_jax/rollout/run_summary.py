@@ -10,7 +10,6 @@ from xql_jax.logs.csv_rows import Row
 from xql_jax.rollout.scores import mean_and_interval
 from xql_jax.types import Json
 
-OFFLINE_TRAINING, ONLINE_TRAINING, FINE_TUNING = "offline", "online", "finetune"  # the kinds of training
 T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
 BySeed = tuple[list[int], list[int], np.ndarray]  # steps, seeds, and values f64[seeds, steps]

@@ -23,7 +23,7 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 from matplotlib.transforms import ScaledTranslation
 
 from xql_jax.files import write_atomically
-from xql_jax.reports.run_summary import BySeed, has_all_seeds
+from xql_jax.rollout.run_summary import BySeed, has_all_seeds
 from xql_jax.rollout.scores import mean_and_interval
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart, from dark to light.

@@ -1,0 +1,1 @@
+"""Pictures: their one style, and those of a single run."""

@@ -1,0 +1,132 @@
+"""The runs below some folders with their members' numbers, for reports, lists and figures."""
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from xql_jax.rollout.run_summary import grouped
+from xql_jax.runs.kinds import KINDS
+from xql_jax.runs.load import LeftOut, Run, digests_of, find_runs
+from xql_jax.settings import settings_of
+from xql_jax.training.members import Member
+
+FOLDERS_HELP = "folders of runs, or folders that contain runs"  # what commands read
+LARGEST_DRAWN = float(np.finfo(np.float32).max)  # larger values, such as infinity, cannot be drawn
+NO_SETTINGS = ("env_name", "seeds", "dataset", "dataset_episodes", "config")  # that are none of a method
+
+
+@dataclasses.dataclass(frozen=True)
+class Curve:
+    """The numbers of one member, a seed with one setting, from a column of one of its run's CSV files."""
+
+    run: Run
+    settings: dict[str, str]  # as text, swept values included
+    swept: Mapping[str, float]  # the sweep's values
+    seed: int
+    steps: Sequence[int]  # ascending, at least one; several numbers may be of one step
+    values: Sequence[float]  # NaN if not finite
+    diverged: Sequence[bool]  # whether it had diverged by then
+    is_finished: bool  # whether it was trained to the end
+
+    @property
+    def last(self) -> float:
+        return self.values[-1]
+
+    @property
+    def best(self) -> float:
+        """The best of all evaluations; NaN if none was finite."""
+        return max((value for value in self.values if not math.isnan(value)), default=math.nan)
+
+    @property
+    def before(self) -> float | None:
+        """The score at the hand-over from offline to online training; None if there was no hand-over."""
+        handover = self.run.handover
+        if handover is None or handover not in self.steps:
+            return None
+        return self.values[self.steps.index(handover)]
+
+    @property
+    def after(self) -> float:
+        """The mean of its evaluations after the hand-over; NaN without one."""
+        handover = math.inf if self.run.handover is None else self.run.handover
+        after = [value for step, value in zip(self.steps, self.values, strict=True) if step > handover]
+        return float(np.mean(after)) if after else math.nan
+
+    @property
+    def restarts(self) -> int:
+        """How often it initialised its networks again after it had diverged."""
+        name = str(Member(self.seed, dict(self.swept)))
+        return sum(restart.get("member") == name for restart in self.run.summary.get("restarts", ()))
+
+
+class FoundRuns(NamedTuple):
+    """The runs found in some folders, and their members' numbers."""
+
+    runs: Sequence[Run]
+    members: Sequence[Curve]
+    left_out: Sequence[LeftOut]
+
+
+def read_runs(folders: Sequence[str], file_name: str = "evaluations.csv", column: str = "score") -> FoundRuns:
+    """Reads all runs below some folders, see `find_runs`, with the numbers in a column of a CSV file."""
+    members: list[Curve] = []
+    spellings: dict[str, str] = {}  # all runs on the same files have the names of data that the first one has
+
+    def read(run: Run) -> None:
+        run.settings = _settings_of_run(run)
+        if "dataset" in run.content:
+            names, digests = run.content["dataset"], digests_of(run.content.get("data_files"))
+            run.settings["dataset"] = spellings.setdefault(as_text(digests or names), as_text(names))
+        members.extend(curves_of(run, file_name, column))
+
+    runs, left_out = find_runs(folders, read)
+    return FoundRuns(runs, members, left_out)
+
+
+def as_text(value: object) -> str:
+    """Returns a setting as text for showing and comparing; equal numbers give the same text."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return f"{value:.9g}"
+    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+
+
+def _settings_of_run(run: Run) -> dict[str, str]:
+    """Returns all settings that its numbers depend on, as text, by their names on the command line."""
+    declared = settings_of(KINDS[run.kind])
+    values = {name: one.neutral for name, one in declared.items() if one.neutral is not None}  # not recorded
+    recorded = {**run.identity, "max_steps": run.max_steps}
+    values |= {name: value for name, value in recorded.items() if name not in NO_SETTINGS}
+    values |= {f"config.{name}": value for name, value in run.config.items()}
+    widths = [name for name in values if name.endswith("_hidden_dims")]
+    if len(widths) > 1 and len({as_text(values[name]) for name in widths}) == 1:
+        values["config.hidden_dims"] = values[widths[0]]
+        values = {name: value for name, value in values.items() if name not in widths}
+    return {name: as_text(value) for name, value in values.items()}
+
+
+def curves_of(run: Run, file_name: str = "evaluations.csv", column: str = "score") -> list[Curve]:
+    """Returns the numbers of each of its members; see `read_runs`."""
+    rows, is_finished = run.rows(run.path / file_name), run.status == "finished"
+    last = max((row.step for row in rows), default=0)
+    curves = []
+    for (swept, seed), of_member in grouped(rows, lambda row: (row.setting, row.seed)).items():
+        of_member.sort(key=lambda row: row.step)
+        values, settings = [row.results[column] for row in of_member], dict(run.settings)
+        for name, value in swept:
+            settings[f"config.{name}" if f"config.{name}" in settings else name] = as_text(value)
+        curve = Curve(
+            run=run,
+            settings=settings,
+            swept=dict(swept),
+            seed=seed,
+            steps=[row.step for row in of_member],
+            values=[value if abs(value) <= LARGEST_DRAWN else math.nan for value in values],
+            diverged=[not math.isnan(row.results.get("diverged_at", math.nan)) for row in of_member],
+            is_finished=is_finished and of_member[-1].step == last,
+        )
+        curves.append(curve)
+    return curves
