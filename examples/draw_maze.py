@@ -31,13 +31,13 @@ POINTS_PER_CELL = 24  # of the picture of V, each way
 def main(folder: str) -> None:
     runs, _ = find_runs([folder])
     for run in runs:
-        first = run.members[0]
+        if not run.steps:
+            continue  # it has no policy yet
+        first, maze = run.members[0], maze_of(run.task.name)
         policy = load_policy(run.path).select(seed=first.seed, **first.hyperparameters)
-        picture = run.path / "maze.png"
-        maze = maze_of(run.task.name)
-        title = f"{run.method} on {run.task.name}, {first}"
-        style.save(draw(maze, values_in(maze, policy), paths_of(run, policy), title), picture)
-        print(f"written: {picture}")
+        figure = draw(maze, values_in(maze, policy), paths_of(run), f"{run.method} on {run.dataset}, {first}")
+        style.save(figure, run.path / "maze.png")
+        print(f"written: {run.path / 'maze.png'}")
 
 
 def values_in(maze: Maze, policy: Policy) -> np.ndarray | None:
@@ -56,11 +56,11 @@ def position_grid(maze: Maze) -> np.ndarray:
     return np.stack(np.meshgrid(x, y, indexing="ij"), axis=-1).astype(np.float32)
 
 
-def paths_of(run: Run, policy: Policy) -> list[np.ndarray]:
-    """The observations f32[T + 1, 4] of each episode."""
+def paths_of(run: Run) -> list[np.ndarray]:
+    """The observations f32[T + 1, 4] of each episode of the first member."""
     maker = environment_maker(run.task, run.simulation)
     with contextlib.closing(Evaluator(run.task, 1, EPISODES, seed=0, maker=maker)) as evaluator:
-        paths = evaluator.run(lambda seen: policy(seen[0])[None], record_paths=True).paths
+        paths = evaluator.run(run.policy(run.members[:1]), record_paths=True).paths
     return paths[0]
 
 

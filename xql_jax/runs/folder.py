@@ -33,7 +33,7 @@ LABELLED = (
 
 @dataclasses.dataclass(frozen=True)
 class RunFolder:
-    """The folder SAVE_DIR/ENV/ALGORITHM/SEEDS_KIND[_LABEL]_DIGEST/ of a run.
+    """The folder SAVE_DIR/TASK/METHOD/SEEDS_KIND[_LABEL]_DIGEST/ of a run.
 
     DIGEST is that of `identity`, which holds everything that the run's numbers depend on. So `--resume` finds
     the run again, and a run with other settings never changes it.
