@@ -28,9 +28,9 @@ from xql_jax.errors import UNGUARDED, UserError
 from xql_jax.files.paths import located, paths_from_here
 from xql_jax.policy import Policy, load_policy
 from xql_jax.runs.config_files import check_method, choose_config
-from xql_jax.runs.groups import DEFAULT_ENV_NAME, ConfigFile, Training
 from xql_jax.runs.kinds import Finetune, Offline, Online
 from xql_jax.runs.resolving import settings_from
+from xql_jax.runs.shared_settings import DEFAULT_ENV_NAME, Preset, Training
 from xql_jax.runs.train import train_run
 from xql_jax.suites.tasks import get_task
 from xql_jax.training.progress import print_lines
@@ -216,9 +216,9 @@ def _settings(kind: type[Training], named: Named, settings: Mapping[str, object]
         if method:
             raise UserError(f"method={method!r}: the config is one for {config.method}: leave out one")
         check_method(config.method, kind)
-        file = ConfigFile(None, config, config)
+        preset = Preset(None, config, config)
     else:
-        file = choose_config(
+        preset = choose_config(
             kind,
             method,
             None if config is None else str(config),
@@ -228,7 +228,7 @@ def _settings(kind: type[Training], named: Named, settings: Mapping[str, object]
             tuned=bool(plain.get("tuned")),
             checkpoint=named.get("checkpoint"),
         )
-    return settings_from(kind, file, {**plain, **named}, {*settings, *chosen})
+    return settings_from(kind, preset, {**plain, **named}, {*settings, *chosen})
 
 
 class _Stop(StopSignals):

@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 import pytest
 
+from xql_jax.data.arrays import Layout, from_arrays
 from xql_jax.envs import Simulation, action_bounds, describe_environment, environment_maker
 from xql_jax.envs.simulated import SimulatedEnv
 from xql_jax.runs.config_files import choose_config
@@ -155,13 +156,22 @@ def write_walks(task, path):
     places = np.random.default_rng(0).uniform(-1.0, 1.0, (200, 1)).astype(np.float32)
     timeouts = np.arange(200) % task.episode_limit == task.episode_limit - 1
     with h5py.File(path, "w") as file:
-        file.update({"observations": places, "actions": np.ones((200, 1), np.float32), "timeouts": timeouts})
-        file.update({"rewards": places[:, 0] - 1.0, "terminals": np.zeros(200, bool)})
+        file.update({"place": places, "step": np.ones((200, 1), np.float32), "is_last": timeouts})
+        file.update({"distance": 1.0 - places[:, 0]})
+
+
+def read_walks(path, task):
+    names = {"observations": "place", "actions": "step", "timeouts": "is_last", "rewards": "distance"}
+    with h5py.File(path) as file:
+        arrays = {ours: file[theirs][()] for ours, theirs in names.items()}
+    arrays |= {"rewards": -arrays["rewards"], "terminals": np.zeros(200, bool)}
+    return from_arrays(arrays, str(path), Layout(task.episode_limit))
 
 
 def test_a_suite_is_its_record_and_its_environment(tmp_path, monkeypatch):
-    """Its data are made and preprocessed, a policy learns from them, and is evaluated, by these two alone."""
-    code = {"environment": f"{__name__}:Walk", "generates": f"{__name__}:write_walks"}
+    """Its data, in their own layout, are made, read and preprocessed; a policy learns and is evaluated."""
+    functions = {"environment": Walk, "generates": write_walks, "reader": read_walks}
+    code = {name: f"{__name__}:{one.__name__}" for name, one in functions.items()}
     folder, rule = DataFolder("WALKS", "~/walks"), {"reward_shift": -3.0, "takes_any_config": True}
     suite = Suite("walks", config="own", packages=("numpy",), data_folder=folder, **code, **rule)
     task = Task("walk-v0", suite, None, -20.0, 0.0, 10)
@@ -169,9 +179,9 @@ def test_a_suite_is_its_record_and_its_environment(tmp_path, monkeypatch):
     monkeypatch.setitem(LISTED_TASKS, task.name, task)
     monkeypatch.setitem(TASKS, task.name, task)
     monkeypatch.setenv("WALKS", str(tmp_path))
-    file = choose_config(Offline, "bc", env_name=task.name)
+    preset = choose_config(Offline, "bc", env_name=task.name)
     how = {"save_dir": str(tmp_path / "runs"), "log_interval": 2, "eval_episodes": 2, "tqdm": False}
-    run = train_run(settings_from(Offline, file, {"env_name": task.name, "max_steps": 4, **how})).path
+    run = train_run(settings_from(Offline, preset, {"env_name": task.name, "max_steps": 4, **how})).path
     assert load_run(run).preprocessing.reward_shift == -3.0
     report = evaluate(EvaluationSettings(checkpoint=str(run), episodes=3, tqdm=False))
     assert report["environment"]["described_in"] == "docs/tasks.md#walks"

@@ -90,7 +90,7 @@ def test_a_flag_is_read_by_its_domain_and_the_last_one_counts(read):
     assert (config.beta, config.num_critics, config.layer_norm, config.loss) == (0.2, 1, False, "plain")
     assert (config.actor_hidden_dims, config.value_hidden_dims) == ((8,), (8,))
     assert (settings.max_steps, settings.batch_size, settings.scale_rewards) == (1_000, 32, False)
-    assert settings.config_file.config.num_critics == 2  # the file's values stay as they are
+    assert settings.preset.config.num_critics == 2  # the file's values stay as they are
     assert settings.given >= {"beta", "value_hidden_dims", "max_steps"}
     assert "discount" not in settings.given
 

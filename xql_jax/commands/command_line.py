@@ -3,7 +3,8 @@
 Which hyperparameters there are depends on the method and its config file, so absl parses the flags of the run
 first, and then what is left. `--config.NAME` is another form of `--NAME`. The way of --beta=0.5:
 `define_flags` makes its flag of the declaration in the learner, whose domain checks the value, and
-`settings_from` of `runs/resolving.py` sets it in the settings' config.
+`settings_from` of `runs/resolving.py` sets it in the settings' config. `make_learner` puts it into the
+learner, and `Training.identity` of `runs/shared_settings.py` records it.
 
 A user's mistake ends the program with exit code 2 and one line on stderr, without a traceback.
 """
@@ -24,8 +25,8 @@ from xql_jax.errors import UserError
 from xql_jax.files.paths import as_written, paths_from_here
 from xql_jax.learners.registry import unknown_setting
 from xql_jax.runs.config_files import choose_config
-from xql_jax.runs.groups import ConfigFile, Training
 from xql_jax.runs.resolving import METHOD, hyperparameters_of, settings_from
+from xql_jax.runs.shared_settings import Preset, Training
 from xql_jax.settings import Command, Setting, settings_of
 from xql_jax.suites.tasks import own_attribute
 from xql_jax.training.progress import print_lines
@@ -88,7 +89,7 @@ def define_training(kind: type[Training]) -> None:
     flags.DEFINE_boolean("print_config", False, meaning, FLAGS)
 
 
-def config_of_flags(kind: type[Training]) -> ConfigFile:
+def config_of_flags(kind: type[Training]) -> Preset:
     """Returns what the config file gives for the method and the task that the flags name."""
     given = {name: FLAGS[name].value for name in settings_of(kind)}
     return choose_config(
@@ -103,10 +104,10 @@ def config_of_flags(kind: type[Training]) -> ConfigFile:
     )
 
 
-def parse(argv: Sequence[str], kind: type[Any]) -> tuple[list[str], ConfigFile | None]:
+def parse(argv: Sequence[str], kind: type[Any]) -> tuple[list[str], Preset | None]:
     """Parses argv into absl's FLAGS; returns what is no flag, and the config of a training's method."""
     typed = ["--help" if one == "-h" else re.sub(r"^(--?(?:no)?)config\.", r"\1", one) for one in argv]
-    known, file = settings_of(kind), None
+    known, preset = settings_of(kind), None
     flags.DEFINE_boolean("version", False, "Print the version. Do nothing.", FLAGS)
     define_flags(known)
     if issubclass(kind, Training):
@@ -117,15 +118,15 @@ def parse(argv: Sequence[str], kind: type[Any]) -> tuple[list[str], ConfigFile |
         if issubclass(kind, Training):
             typed = FLAGS(typed, known_only=True)
         if issubclass(kind, Training) and not FLAGS.version:
-            file = config_of_flags(kind)
-            of_method = hyperparameters_of(file.config.method)
+            preset = config_of_flags(kind)
+            of_method = hyperparameters_of(preset.config.method)
             define_flags({name: one for name, one in of_method.items() if name not in known})
             known = {**known, **of_method, "method": METHOD}
         rest = FLAGS(typed)
     except SystemExit:  # absl ends with 1 after --help
         sys.exit(0)
     except flags.UnrecognizedFlagError as error:
-        method = file.config.method if file else ""
+        method = preset.config.method if preset else ""
         raise UserError(f"--{unknown_setting(error.flagname, known, method)}") from None
     except flags.IllegalFlagValueError as error:  # of those that are true or false
         given = str(error).removeprefix("flag ").partition(": ")[0]
@@ -135,20 +136,20 @@ def parse(argv: Sequence[str], kind: type[Any]) -> tuple[list[str], ConfigFile |
     if FLAGS.version:
         print(f"xql_jax {xql_jax.__version__}")
         sys.exit(0)
-    return rest[1:], file
+    return rest[1:], preset
 
 
-def settings_of_flags(kind: type[S], arguments: Sequence[str], file: ConfigFile | None) -> S:
+def settings_of_flags(kind: type[S], arguments: Sequence[str], preset: Preset | None) -> S:
     """Makes settings of a kind from the flags, and from the arguments that are no flags."""
     known = settings_of(kind)
-    names = {**known, **(hyperparameters_of(file.config.method) if file else {})}
+    names = {**known, **(hyperparameters_of(preset.config.method) if preset else {})}
     given: dict[str, Any] = {one: FLAGS[one].value for one in names if one in FLAGS and FLAGS[one].present}
     if given.get("method"):  # of a tool
         own_attribute(given["method"], "--method")  # imports it, before a run names it
     given |= by_position(known, arguments)
-    if file and issubclass(kind, Training):
+    if preset and issubclass(kind, Training):
         chosen = [name for name in ("method", "config") if FLAGS[name].present]
-        return settings_from(kind, file, given, [*given, *chosen], "--")
+        return settings_from(kind, preset, given, [*given, *chosen], "--")
     if "given" in kind.__dataclass_fields__:  # type: ignore[attr-defined]
         given["given"] = frozenset(given)
     try:

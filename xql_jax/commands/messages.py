@@ -11,9 +11,9 @@ from xql_jax.learners.registry import method_named, method_of
 from xql_jax.rollout.run_summary import ranked
 from xql_jax.rollout.scores import shown
 from xql_jax.runs.config_files import config_of
-from xql_jax.runs.groups import Training
 from xql_jax.runs.job import Job, request
 from xql_jax.runs.load import Run
+from xql_jax.runs.shared_settings import Kept, Training
 from xql_jax.settings import as_typed, settings_of, values_of
 
 LOG = logging.getLogger(__name__)
@@ -33,8 +33,9 @@ def print_settings(job: Job) -> int:
     sources = sources_of(job)
     settings_then_method = settings_of(settings), settings_of(job.learner)
     for known, values in zip(settings_then_method, (values_of(settings), settings.config), strict=True):
-        for name, one in known.items():
+        for name in sorted(known, key=lambda name: name in settings_of(Kept)):
             if name not in NOT_PRINTED:
+                one = known[name]
                 print(f"--{name}={as_typed(values[name])} ({sources[name]}): {one.meaning}")
     return 0
 
@@ -51,11 +52,11 @@ def print_beginning(job: Job) -> None:
 
 def sources_of(job: Job) -> dict[str, str]:
     """Returns where the value of each setting and hyperparameter is from: the last layer that changed it."""
-    settings, file, method = job.settings, job.settings.config_file, job.settings.method
+    settings, preset, method = job.settings, job.settings.preset, job.settings.method
     recipe, known = method_named(method_of(method)), settings_of(type(settings))
     found = dict.fromkeys([*known, *settings.config], "default")
     found |= {name: "method" for name in (*recipe.defaults, *recipe.settings) if name in found}
-    layers = config_of(method), file.untuned, file.config
+    layers = config_of(method), preset.untuned, preset.config
     for source, before, after in zip(("config file", "Table 4 (--tuned)"), layers, layers[1:], strict=False):
         found |= {name: source for name in after if name in found and after[name] != before[name]}
     if job.source:
@@ -66,8 +67,8 @@ def sources_of(job: Job) -> dict[str, str]:
 
 def _path(settings: Training) -> str:
     """Returns the path of the file of hyperparameters, from the current folder if it is below it."""
-    assert settings.config_file is not None  # as in every job
-    return as_written(str(settings.config_file.path)).removeprefix(f"{located('.')}/")
+    assert settings.preset is not None  # as in every job
+    return as_written(str(settings.preset.path)).removeprefix(f"{located('.')}/")
 
 
 def print_end(run: Run) -> int:

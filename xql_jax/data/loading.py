@@ -46,7 +46,8 @@ def load_dataset(
     if not sources:
         if task is None:
             raise UserError("no data: name a D4RL task or give a dataset file")
-        sources = [f"{task.suite.source_prefix}{task_file(task, url)}"]
+        path, reader = task_file(task, url), task.suite.reader
+        sources = [pkgutil.resolve_name(reader)(path, task) if reader else str(path)]
     elif url is not None:
         raise UserError("--dataset_url is for a task's own dataset; --dataset replaces that")
     limit = task.episode_limit if task else None

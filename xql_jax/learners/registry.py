@@ -62,7 +62,7 @@ class Methods(Modules):
         return method
 
 
-# Methods like XQL, which share values in configs/
+# Methods whose learner is `InSample`, and value iteration; they share values in configs/.
 IN_SAMPLE = {
     "dvl_chi2": "f_dvl",
     "dvl_tv": "f_dvl",

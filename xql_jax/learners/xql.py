@@ -91,7 +91,7 @@ class InSample(parts.PolicyLearner):
         target_q = state.critic.at_target().min_q
         q = target_q(batch.observations, batch.actions)
 
-        # V goes to Q of the data's actions (Eq. 11: `GumbelFit.loss_of`), or of others, near them or random.
+        # V goes to Q of the data's actions (Eq. 11, by `GumbelRegression`), or of others: near them, random.
         observations, value_targets = batch.observations, q
         if self.uniform_actions or self.action_noise:
             observations, actions = smoothed(batch, key_value, self.uniform_actions, self.action_noise)

@@ -29,9 +29,9 @@ from xql_jax.learners.registry import (
     method_named,
     method_of,
 )
-from xql_jax.runs.groups import DEFAULT_ENV_NAME, ConfigFile, Training
 from xql_jax.runs.kinds import METHOD_SETTINGS, OF_OFFLINE, OF_ONLINE, Finetune, Offline, Online
 from xql_jax.runs.resolving import with_every_width
+from xql_jax.runs.shared_settings import DEFAULT_ENV_NAME, Preset, Training
 from xql_jax.settings import values_of
 from xql_jax.suites.tasks import OWN, SUITES, Task, get_task, name_in_dm_control, own_attribute
 
@@ -159,7 +159,7 @@ def choose_config(
     network: str = "paper",
     tuned: bool = False,
     checkpoint: str | Path | None = None,
-) -> ConfigFile:
+) -> Preset:
     """Returns what the file that a user means gives for the method and the task.
 
     Args:
@@ -205,7 +205,7 @@ def choose_config(
         check_suite(untuned, task)
     if tuned and not tags[0]:
         raise UserError("--tuned needs --env_name: its values are those of a task")
-    return ConfigFile(found, config_in(found, chosen, *tags, "tuned") if tuned else untuned, untuned)
+    return Preset(found, config_in(found, chosen, *tags, "tuned") if tuned else untuned, untuned)
 
 
 def check_suite(config: ConfigDict, task: Task) -> None:

@@ -14,7 +14,7 @@ from xql_jax.files.paths import located
 from xql_jax.learners.registry import FIRST_PHASES, LEADING, method_of
 from xql_jax.rollout.scores import steps_in_words
 from xql_jax.runs.folder import RunFolder, run_label
-from xql_jax.runs.groups import FromData, Training
+from xql_jax.runs.shared_settings import FromData, Training
 from xql_jax.settings import as_typed, values_of
 from xql_jax.suites.tasks import OWN, Task
 from xql_jax.training.members import Member, fields_given, make_members, parse_sweep
@@ -141,7 +141,7 @@ def folder_of(
         settings.seeds,
         job.members,
         identity,
-        run_label({"network": "paper", **settings.config_file.untuned}, identity),
+        run_label({"network": "paper", **settings.preset.untuned}, identity),
         about,
         (settings.task, settings.simulation),
         settings.schedule.max_steps,

@@ -6,7 +6,7 @@ from typing import Self
 
 from xql_jax.errors import UserError
 from xql_jax.learners.registry import ONLINE
-from xql_jax.runs.groups import Acting, FromData
+from xql_jax.runs.shared_settings import Acting, FromData
 from xql_jax.settings import (
     ANY,
     COUNT,

@@ -16,7 +16,7 @@ from xql_jax.runs.kinds import Offline
 from xql_jax.runs.load import Run
 from xql_jax.runs.machine import prepare_acting
 from xql_jax.runs.run import make_evaluator, run_resources, train_and_summarize
-from xql_jax.runs.run_data import data_folder, load_data
+from xql_jax.runs.run_data import load_data, run_folder
 from xql_jax.training.data_population import offline_population
 from xql_jax.training.loop import RowCallback
 from xql_jax.training.signals import StopSignals
@@ -48,7 +48,7 @@ def run_offline(job: Job, stop: StopSignals | None = None, callbacks: Sequence[R
     with run_resources(settings) as resources:
         evaluator = make_evaluator(job, resources)
         data = load_data(job, evaluator)
-        folder = data_folder(job, data)
+        folder = run_folder(job, data)
         if settings.resume and (finished := folder.finished()):
             return finished
 

@@ -7,8 +7,8 @@ from ml_collections import ConfigDict
 
 from xql_jax.errors import UserError
 from xql_jax.learners.registry import make_learner, unknown_setting
-from xql_jax.runs.groups import ConfigFile, Training
 from xql_jax.runs.kinds import METHOD_SETTINGS
+from xql_jax.runs.shared_settings import Preset, Training
 from xql_jax.settings import TEXT, WIDTHS, Setting, settings_of
 
 K = TypeVar("K", bound=Training)
@@ -39,7 +39,7 @@ def with_every_width(values: Mapping[str, Any], known: Iterable[str]) -> dict[st
 
 def settings_from(
     kind: type[K],
-    file: ConfigFile,
+    preset: Preset,
     values: Mapping[str, object],
     given: Iterable[str] | None = None,
     flag: str = "",
@@ -47,12 +47,12 @@ def settings_from(
     """Returns the settings of a kind of training; UserError for a name or a value that cannot be.
 
     Args:
-        file: the method, its hyperparameters, and the settings that a config file chooses.
+        preset: the method, its hyperparameters, and the settings that a config file chooses.
         values: settings and hyperparameters by name, which may be text; those left out are the config's.
         given: the names of what the user gave; None: those of the values.
         flag: what is before a name in messages, such as --.
     """
-    method, of_run = file.config.method, settings_of(kind)
+    method, of_run = preset.config.method, settings_of(kind)
     of_method = hyperparameters_of(method)
     known = of_run | of_method
     for name in values:
@@ -60,17 +60,17 @@ def settings_from(
             raise UserError(f"{flag}{unknown_setting(name, known | {'method': METHOD}, method)}")
     checked = {name: known[name].checked(flag + name, value) for name, value in values.items()}
     every = with_every_width({name: known[name].as_plain(one) for name, one in checked.items()}, of_method)
-    if missing := [name for name in of_method if name not in file.config and name != "hidden_dims"]:
+    if missing := [name for name in of_method if name not in preset.config and name != "hidden_dims"]:
         raise UserError(f"the config has no {missing[0]}, a field of {method}")
-    for name in file.config:
+    for name in preset.config:
         if name not in of_method and name not in METHOD_SETTINGS and name not in ("method", "suite"):
             raise unknown_setting(name, of_method, method)
-    changed = {**file.config, **every}
-    by_file = [name for name, one in of_run.items() if one.by_config and name in file.config]
+    changed = {**preset.config, **every}
+    by_file = [name for name, one in of_run.items() if one.by_config and name in preset.config]
     return kind(
         method=method,
         config=ConfigDict({name: changed[name] for name in of_method if name != "hidden_dims"}),
-        config_file=file,
+        preset=preset,
         given=frozenset(with_every_width(dict.fromkeys(values if given is None else given), of_method)),
         **{name: changed[name] for name in (*by_file, *every) if name in of_run},
     )

@@ -112,7 +112,7 @@ def bounds_of_data(run: "Run", task: Task | None, sources: Sequence[str | Datase
     return own if learned.fingerprint() == run.content["dataset_fingerprint"] else acting
 
 
-def data_folder(job: Job, data: RunData) -> RunFolder:
+def run_folder(job: Job, data: RunData) -> RunFolder:
     """Returns the folder of a run that learns from data."""
     sources, task = job.settings.dataset, data.task
     name = task.name if task else _name_of([name_of(source) for source in sources])

@@ -4,12 +4,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from xql_jax.runs.folder import RunFolder
-from xql_jax.runs.groups import Training
 from xql_jax.runs.job import Job
 from xql_jax.runs.kinds import Finetune, Online
 from xql_jax.runs.load import Run
 from xql_jax.runs.offline import offline_job, run_offline
-from xql_jax.runs.run_data import data_folder, load_data
+from xql_jax.runs.run_data import load_data, run_folder
+from xql_jax.runs.shared_settings import Training
 from xql_jax.training.loop import RowCallback
 from xql_jax.training.signals import StopSignals
 
@@ -45,5 +45,5 @@ def data_run_folder(settings: Training) -> RunFolder:
     if isinstance(settings, Finetune):
         from xql_jax.runs.finetuning import finetuning_data
 
-        return data_folder(job, finetuning_data(job, None))
-    return data_folder(job, load_data(job, None))
+        return run_folder(job, finetuning_data(job, None))
+    return run_folder(job, load_data(job, None))

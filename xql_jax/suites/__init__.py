@@ -51,12 +51,13 @@ class Suite:
 
     # Data.
     data_folder: DataFolder = D4RL_FOLDER
-    source_prefix: str = ""  # what its files' names begin with as sources of `load_dataset`
+    reader: str = ""  # the function that reads a task's own file, given its path and the task; "": by suffix
     # Whether its files are read by D4RL's rule: observations, actions, rewards, terminals and timeouts alone,
     # the next row's observation is the next. Else as any file of their suffix.
     reads_as_d4rl: bool = False
-    labels: str = ""  # the function that computes the rewards of data that have none
-    generates: str = ""  # the function that writes the data of a task without an address
+    labels: str = ""  # the function that computes the rewards of data that have none, for `read_ogbench`
+    # The function that writes the HDF5 file of a task without an address, or makes it of files of others.
+    generates: str = ""
 
     # Rewards, see `fit_preprocessing`.
     reward_shift: float = 0.0  # added to every reward

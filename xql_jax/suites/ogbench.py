@@ -38,7 +38,7 @@ _OGBENCH = Suite(
     packages=("mujoco", "ogbench"),
     max_environments=16,  # steps of 1 to 9 ms, mostly Python
     data_folder=DataFolder("OGBENCH_DATASET_DIR", "~/.ogbench/data"),
-    source_prefix="ogbench:",
+    reader="xql_jax.data.readers:read_ogbench",
     labels="xql_jax.envs.ogbench:rewarded",
 )
 

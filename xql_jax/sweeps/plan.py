@@ -14,10 +14,10 @@ from xql_jax.files import as_json
 from xql_jax.files.paths import located
 from xql_jax.learners.registry import OFFLINE, ONLINE, make_learner, method_of
 from xql_jax.runs.config_files import choose_config
-from xql_jax.runs.groups import ConfigFile, FromData, Kept, Training
 from xql_jax.runs.kinds import METHOD_SETTINGS, Finetune, Offline, Online
 from xql_jax.runs.load import Run, digests_of, find_runs
 from xql_jax.runs.resolving import hyperparameters_of, settings_from
+from xql_jax.runs.shared_settings import FromData, Kept, Preset, Training
 from xql_jax.runs.train import data_run_folder, job_of
 from xql_jax.settings import Setting, advice, settings_of
 from xql_jax.suites.tasks import References, Task, get_task, references_given
@@ -130,7 +130,7 @@ def kind_for(typed: str, finetune: bool) -> type[Training]:
     return Finetune if finetune else Offline
 
 
-def config_for(typed: str, task: Task, finetune: bool, network: str = "paper") -> ConfigFile:
+def config_for(typed: str, task: Task, finetune: bool, network: str = "paper") -> Preset:
     """Returns the config of METHOD[:FIELD=VALUE...] for the task."""
     name = re.split(FIELD_SEPARATOR, typed)[0]
     method, tuned = ("xql", True) if name == TUNED else (name, False)
@@ -182,10 +182,10 @@ def _check_swept(settings: Sweep, datasets: Sequence[str], methods: Sequence[str
             raise UserError(f"--sweep: no method asked for has {name!r}; {advice(name, known)}")
 
 
-def _fields_of(file: ConfigFile) -> dict[str, Setting]:
+def _fields_of(preset: Preset) -> dict[str, Setting]:
     """Returns what METHOD:FIELD=VALUE may set: what a config file may choose."""
-    settings = {name: one for name, one in METHOD_SETTINGS.items() if name in file.config}
-    return settings | hyperparameters_of(file.config.method)
+    settings = {name: one for name, one in METHOD_SETTINGS.items() if name in preset.config}
+    return settings | hyperparameters_of(preset.config.method)
 
 
 def _variants(method: str, dataset: str, settings: Sweep) -> Iterator[tuple[str, str]]:
@@ -194,12 +194,12 @@ def _variants(method: str, dataset: str, settings: Sweep) -> Iterator[tuple[str,
     Static fields need a program for each value, so each combination of theirs is a run. Traced fields share
     a program, so they form the grid of a run. Fields that the method does not have are left out.
     """
-    file = config_for(method, get_task(dataset.partition("=")[0]), settings.finetune)
-    known = settings_of(make_learner(file.config.method))
+    preset = config_for(method, get_task(dataset.partition("=")[0]), settings.finetune)
+    known = settings_of(make_learner(preset.config.method))
     traced = {name for name, one in known.items() if one.traced}
     parts = fields_given(settings.sweep)
     grid = " ".join(f"{name}={values}" for name, values in parts if name in traced)
-    static = {*_fields_of(file)} - traced
+    static = {*_fields_of(preset)} - traced
     own = [[f"{name}={one}" for one in values.split(",")] for name, values in parts if name in static]
     for chosen in itertools.product(*own):
         yield ":".join((method, *chosen)), grid

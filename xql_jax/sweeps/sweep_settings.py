@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from xql_jax.errors import UserError
 from xql_jax.reports.printed_tables import FINETUNING_TABLE, PAPER_TABLES
 from xql_jax.reports.score_table import REFERENCES_HELP
-from xql_jax.runs.groups import Kept
+from xql_jax.runs.shared_settings import Kept
 from xql_jax.settings import (
     ANY,
     COUNT,

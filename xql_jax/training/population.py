@@ -56,7 +56,8 @@ class Population(Program):
     program, which is of `Program`, a kind defines `draw`, and may override `train_member`. On the host it may
     override `calls`, `advance`, `checkpoint` and `resume`.
 
-    The loop (`training/loop.py`) calls `advance`, that calls `train`, and that `run_program`.
+    The loop (`training/loop.py`) calls `advance`, that calls `train`, and that `run_program`, whose programs
+    `compile` makes by `Program.program`.
 
     The results of `advance` do not depend on how the steps are split into calls: everything random in update
     t is drawn from `fold_in(key, t)`, and one program serves every start and stop.
@@ -125,32 +126,6 @@ class Population(Program):
         self.step = stop
         return self.gathered(lambda members: members.metrics)
 
-    def checkpoint(self) -> CheckpointContent:
-        sums = unstack(self.gathered(lambda members: members.sums), self.members)
-        contents: dict[str, Json] = {}
-        for index, member in enumerate(self.members):
-            found = self.diverged.get(index)
-            contents[member.name] = {
-                "diverged": dataclasses.asdict(found) if found else None,
-                "sums": jax.tree.map(lambda leaf: leaf.item(), sums[member.name]._asdict()),
-            }
-        items = {"states": unstack(self.states, self.members)}
-        return CheckpointContent(items, contents, {"seconds": dict(self.seconds)})
-
-    def resume(self, items: Mapping[str, Mapping[str, State]], progress: Progress) -> None:
-        self.step = progress.step
-        contents = [progress.members[member.name] for member in self.members]
-        self.diverged = {
-            index: Divergence(**content["diverged"])
-            for index, content in enumerate(contents)
-            if content["diverged"]
-        }
-        states = [items["states"][member.name] for member in self.members]
-        self.set_in_members(state=states, sums=[Sums.restored(content["sums"]) for content in contents])
-
-    def close(self) -> None:
-        """Closes environments and threads, if there are any."""
-
     def train(self, start: int, stop: int, reported_at: int | None = None) -> None:
         """Trains all members that have not diverged from update `start` to `stop`.
 
@@ -206,6 +181,32 @@ class Population(Program):
                     arguments = *group.members.apart, data, np.int32(0), np.int32(0)
                     self._programs[group.split] = self.program(group).lower(*arguments).compile()
         self.compile_seconds += time.perf_counter() - started
+
+    def checkpoint(self) -> CheckpointContent:
+        sums = unstack(self.gathered(lambda members: members.sums), self.members)
+        contents: dict[str, Json] = {}
+        for index, member in enumerate(self.members):
+            found = self.diverged.get(index)
+            contents[member.name] = {
+                "diverged": dataclasses.asdict(found) if found else None,
+                "sums": jax.tree.map(lambda leaf: leaf.item(), sums[member.name]._asdict()),
+            }
+        items = {"states": unstack(self.states, self.members)}
+        return CheckpointContent(items, contents, {"seconds": dict(self.seconds)})
+
+    def resume(self, items: Mapping[str, Mapping[str, State]], progress: Progress) -> None:
+        self.step = progress.step
+        contents = [progress.members[member.name] for member in self.members]
+        self.diverged = {
+            index: Divergence(**content["diverged"])
+            for index, content in enumerate(contents)
+            if content["diverged"]
+        }
+        states = [items["states"][member.name] for member in self.members]
+        self.set_in_members(state=states, sums=[Sums.restored(content["sums"]) for content in contents])
+
+    def close(self) -> None:
+        """Closes environments and threads, if there are any."""
 
     def interval_means(self) -> Metrics:
         """Returns the metrics' means over the updates since `begin_interval`, each f32[M]."""

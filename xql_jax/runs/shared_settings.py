@@ -44,7 +44,7 @@ DEFAULT_ENV_NAME = "pointmaze-umaze-v0"  # if neither a task nor data are given;
 HORIZON = ("n_step", "action_chunk")  # the settings of a `Horizon`
 
 
-class ConfigFile(NamedTuple):
+class Preset(NamedTuple):
     """What a config file gives for a method, before the user changes it."""
 
     path: Path | None  # None: a ConfigDict that was made in Python
@@ -82,7 +82,7 @@ class Training(Kept):
 
     method: str = ""  # METHOD or METHOD+POLICY
     config: ConfigDict = dataclasses.field(default_factory=ConfigDict)  # its hyperparameters
-    config_file: ConfigFile | None = None  # what the config was before the user changed it
+    preset: Preset | None = None  # what the config was before the user changed it
     given: frozenset[str] = frozenset()  # names of settings and hyperparameters that the user gave
 
     env_name: str | None = setting(None, TEXT, "", theirs="env env_id env_names task tasks")
@@ -182,7 +182,10 @@ class Training(Kept):
 
     @property
     def identity(self) -> Json:
-        """The settings that a run's numbers depend on; `resolved` must have decided what they leave open."""
+        """The settings that a run's numbers depend on; `resolved` must have decided what they leave open.
+
+        `make_job` and `folder_of` (job.py) add the data's digest, and leave out what no number depends on.
+        """
         known, values = settings_of(self), values_of(self)
         return {
             **{name: value for name, value in values.items() if known[name].is_recorded(value)},
