@@ -10,7 +10,7 @@ from xql_jax.learners.registry import OFFLINE, ONLINE, make_learner
 from xql_jax.runs.config_files import choose_config, config_of, file_for_suite
 from xql_jax.runs.kinds import OF_OFFLINE, Offline, Online
 from xql_jax.runs.resolving import settings_from
-from xql_jax.settings import values_of
+from xql_jax.settings import settings_of, values_of
 from xql_jax.suites.tasks import SUITES, get_task
 from xql_jax.training.schedule import parse_ramps
 
@@ -55,7 +55,7 @@ def test_every_file_gives_every_method(name, tag, method):
     learner = make_learner(method, {name: config[name] for name in known}).scheduled(500)
     for field, value in values_of(learner).items():
         assert config[field] == (pytest.approx(value) if isinstance(value, float) else value), field
-    changes = parse_ramps(config.online, learner, 10, {})  # raises for a field that it lacks
+    changes = parse_ramps(config.online, settings_of(learner), 10, {})  # raises for a field that it lacks
     cloning = "xql", "xql_bellman", "mxql", "iql", "bc"
     changing = {"pointmaze": ("xql", "iql") if tag else (), "kitchen": cloning, "mujoco": cloning}
     assert bool(changes) == (method in changing.get(name, ()))

@@ -6,11 +6,12 @@ import pytest
 
 from xql_jax.errors import UserError
 from xql_jax.learners.registry import make_learner
+from xql_jax.settings import settings_of
 from xql_jax.training.members import Member, learners_of, make_members, member_keys, parse_sweep
 
 
 def parsed(text):
-    return parse_sweep(text, make_learner("xql"))
+    return parse_sweep(text, settings_of(make_learner("xql")))
 
 
 def test_grid_times_seeds():

@@ -8,9 +8,11 @@ import pytest
 
 from xql_jax.errors import UserError
 from xql_jax.learners.registry import make_learner
-from xql_jax.settings import values_of
+from xql_jax.settings import settings_of, values_of
 from xql_jax.training.progress import SECONDS_PER_LINE, Pace
 from xql_jax.training.schedule import Ramp, Schedule, parse_ramps, ramped
+
+KNOWN = settings_of(make_learner("xql"))
 
 
 def test_stops_and_what_is_due():
@@ -29,23 +31,23 @@ def test_stops_and_what_is_due():
 
 def test_ramps_go_evenly_and_stay():
     learner = make_learner("xql")
-    ramps = parse_ramps("beta=1:0.2 awr_temperature=3", learner, 100, "--ramp")
+    ramps = parse_ramps("beta=1:0.2 awr_temperature=3", settings_of(learner), 100, "--ramp")
     assert ramps == (Ramp("beta", (1.0, 0.2), (0.0, 100.0)), Ramp("awr_temperature", (3.0,), (0.0,)))
-    assert parse_ramps("", learner, 100, "--ramp") == ()
+    assert parse_ramps("", settings_of(learner), 100, "--ramp") == ()
     for step, beta in {0: 1.0, 25: 0.8, 100: 0.2, 500: 0.2}.items():
         values = values_of(ramped(learner, ramps, step))
         assert (values["beta"], values["awr_temperature"]) == (pytest.approx(beta), 3.0)
 
 
 def test_a_ramp_there_and_back():
-    (ramp,) = parse_ramps("beta=2:0.5@0.3:2", make_learner("xql"), 1_000, "--ramp")
+    (ramp,) = parse_ramps("beta=2:0.5@0.3:2", KNOWN, 1_000, "--ramp")
     expected = {0: 2.0, 150: 1.25, 300: 0.5, 650: 1.25, 1_000: 2.0, 2_000: 2.0}
     for step, beta in expected.items():
         assert ramp.at(step) == pytest.approx(beta)
         np.testing.assert_allclose(ramp.at(jnp.int32(step)), beta, rtol=1e-6)  # in a program
-    two = parse_ramps("beta=2:0.5@0.3\ttau=0.01", make_learner("xql"), 1_000, "--ramp")
+    two = parse_ramps("beta=2:0.5@0.3\ttau=0.01", KNOWN, 1_000, "--ramp")
     assert [ramp.name for ramp in two] == ["beta", "tau"]
-    (ramp,) = parse_ramps("beta=2:0.5@0.3", make_learner("xql"), 1_000, "--ramp")
+    (ramp,) = parse_ramps("beta=2:0.5@0.3", KNOWN, 1_000, "--ramp")
     assert [ramp.at(step) for step in (300, 1_000)] == [0.5, 0.5]
 
 
@@ -63,7 +65,7 @@ def test_a_ramp_there_and_back():
 )
 def test_mistakes_in_ramps(text, told):
     with pytest.raises(UserError, match=told):
-        parse_ramps(text, make_learner("xql"), 100, "--ramp", taken=("tau",))
+        parse_ramps(text, KNOWN, 100, "--ramp", taken=("tau",))
 
 
 def test_the_time_left_is_that_of_this_process_alone(monkeypatch):

@@ -15,7 +15,7 @@ from xql_jax.learners.registry import FIRST_PHASES, LEADING, method_of
 from xql_jax.rollout.scores import steps_in_words
 from xql_jax.runs.folder import RunFolder, run_label
 from xql_jax.runs.shared_settings import FromData, Training
-from xql_jax.settings import as_typed, values_of
+from xql_jax.settings import as_typed, settings_of, values_of
 from xql_jax.suites.tasks import OWN, Task
 from xql_jax.training.members import Member, fields_given, make_members, parse_sweep
 from xql_jax.training.schedule import Ramp, parse_ramps
@@ -52,11 +52,12 @@ def make_job(
     if settings.wandb:  # before the data are loaded
         with needing("--wandb", "wandb"):
             import wandb  # noqa: F401
-    grid = parse_sweep(settings.sweep, learner)
+    known = settings_of(learner)
+    grid = parse_sweep(settings.sweep, known)
     if twice := [name for name in grid if name in settings.given]:
         raise UserError(f"--{twice[0]}: --sweep varies {twice[0]}, too: leave out one of them")
     members = make_members(settings.seeds, grid)
-    parsed = parse_ramps(ramps, learner, settings.max_steps, flag, grid)
+    parsed = parse_ramps(ramps, known, settings.max_steps, flag, grid)
     lost = [] if settings.schedule.handover else [ramp.name for ramp in parsed if ramp.name in settings.given]
     if lost:
         raise UserError(f"--{lost[0]}: {flag} sets {lost[0]} from the first update on: leave out one of them")

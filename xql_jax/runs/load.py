@@ -29,7 +29,7 @@ from xql_jax.rollout.acting import Act, deciding, deterministic_policy, finite_p
 from xql_jax.rollout.scores import steps_in_words
 from xql_jax.runs.kinds import FINE_TUNING, OFFLINE_TRAINING, ONLINE_TRAINING
 from xql_jax.runs.shared_settings import HORIZON
-from xql_jax.settings import values_of
+from xql_jax.settings import settings_of, values_of
 from xql_jax.suites.tasks import LISTED_TASKS, References, Task, get_task, module_to_run, referenced
 from xql_jax.training.checkpoints import Checkpoints, Progress, TrainingFiles
 from xql_jax.training.members import Member, learners_of, make_members, parse_sweep, stacked
@@ -207,7 +207,7 @@ class Run:
         if not (text := self.content.get(flag)):
             return learner
         steps = self.content["max_steps"] - first
-        ramps = parse_ramps(text, learner, steps, f"--{flag}")  # type: ignore[arg-type]  # a `Part`
+        ramps = parse_ramps(text, settings_of(learner), steps, f"--{flag}")
         return ramped(learner, ramps, self.step - first)
 
     @functools.cached_property
@@ -225,7 +225,7 @@ class Run:
     @functools.cached_property
     def members(self) -> list[Member]:
         """The members, or the wanted one alone."""
-        grid = parse_sweep(self.content["sweep"], self._configured)  # type: ignore[arg-type]
+        grid = parse_sweep(self.content["sweep"], settings_of(self._configured))
         every, index = make_members(self.seeds, grid), self._wanted_member
         if index is None:
             return every

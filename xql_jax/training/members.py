@@ -11,8 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from xql_jax.errors import UserError
-from xql_jax.learners.method import Part
-from xql_jax.settings import advice, settings_of, with_values
+from xql_jax.settings import Setting, advice, with_values
 from xql_jax.types import Array, Json, Learner, Metrics, PRNGKey, State
 
 OF_RUNS = ("hidden_dims", "batch_size", "n_step", "action_chunk")  # which a sweep of programs varies
@@ -100,15 +99,19 @@ def fields_given(text: str) -> list[tuple[str, str]]:
 
 
 def numbers_given(
-    text: str, learner: Part, flag: str, verb: str, separator: str
+    text: str, known: Mapping[str, Setting], flag: str, verb: str, separator: str
 ) -> Iterator[tuple[str, list[float], str]]:
-    """Parses the flag's text, such as 'beta=0.6,1,2': yields each field, its numbers, and their text."""
-    seen, known = set(), {name: one for name, one in settings_of(learner).items() if one.traced}
+    """Parses the flag's text, such as 'beta=0.6,1,2': yields each field, its numbers, and their text.
+
+    Args:
+        known: the learner's settings, of which those that are traced may be given.
+    """
+    seen, traced = set(), {name: one for name, one in known.items() if one.traced}
     for name, values in fields_given(text):
         given = f"{name}={values}"
-        if name not in known:
-            hint = advice(name, known)
-            if name in settings_of(learner) or name in OF_RUNS:
+        if name not in traced:
+            hint = advice(name, traced)
+            if name in known or name in OF_RUNS:
                 hint = f"xql-sweep --methods=METHOD:{name}=VALUE,... trains a run for each value"
             raise UserError(f"{flag} cannot {verb} {name!r}; {hint}")
         if name in seen:
@@ -118,15 +121,15 @@ def numbers_given(
         except ValueError:
             raise UserError(f"{flag} wants FIELD=NUMBER{separator}NUMBER..., not {given!r}") from None
         for number in numbers:
-            known[name].checked(f"{flag}: {name}", number)
+            traced[name].checked(f"{flag}: {name}", number)
         seen.add(name)
         yield name, numbers, given
 
 
-def parse_sweep(text: str, learner: Part) -> dict[str, list[float]]:
+def parse_sweep(text: str, known: Mapping[str, Setting]) -> dict[str, list[float]]:
     """Parses 'beta=0.6,1,2 tau=0.005,0.01' into a grid."""
     grid = {}
-    for name, numbers, given in numbers_given(text, learner, "--sweep", "vary", ","):
+    for name, numbers, given in numbers_given(text, known, "--sweep", "vary", ","):
         if len(np.unique(np.asarray(numbers, np.float32))) < len(numbers):
             raise UserError(f"--sweep gives {name} the same value (in float32) twice: {given!r}")
         grid[name] = numbers

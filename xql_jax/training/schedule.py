@@ -4,14 +4,13 @@ import dataclasses
 import itertools
 import math
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import jax.numpy as jnp
 import numpy as np
 
 from xql_jax.errors import UserError
-from xql_jax.learners.method import Part
-from xql_jax.settings import with_values
+from xql_jax.settings import Setting, with_values
 from xql_jax.training.checkpoints import KEPT
 from xql_jax.training.members import fields_given, numbers_given
 from xql_jax.types import ONE_STEP, Array, Horizon, Learner, Numeric
@@ -35,7 +34,7 @@ class Ramp:
 
 
 def parse_ramps(
-    text: str, learner: Part, steps: int, flag: str, taken: Collection[str] = ()
+    text: str, known: Mapping[str, Setting], steps: int, flag: str, taken: Collection[str] = ()
 ) -> tuple[Ramp, ...]:
     """Parses text such as 'beta=1:0.2 awr_temperature=3'.
 
@@ -45,7 +44,7 @@ def parse_ramps(
     """
     ramps, places = [], dict(fields_given(text))
     plain = " ".join(f"{name}={re.sub('@[^:]*', '', values)}" for name, values in fields_given(text))
-    for name, numbers, _ in numbers_given(plain, learner, flag, "change", ":"):
+    for name, numbers, _ in numbers_given(plain, known, flag, "change", ":"):
         given = f"{name}={places[name]}"
         if name in taken:
             raise UserError(f"{flag}={given}: --sweep varies {name}, whose members would become alike")
