@@ -4,7 +4,8 @@ IQL's and IFQL's expectile and temperature are those of its iql.py; FQL's `flow_
 units, is by environment. Its README has ReBRAC's coefficients and IQL's temperature for humanoidmaze and,
 seen by cameras, the cube; the cube's are taken for all cubes, the maze's elsewhere. ReBRAC there has batches
 of 256: pass --batch_size=256. XQL's values are AntMaze's, with IQL's temperature. AntMaze's reward is -1 a
-step; at the table it is minus the number of parts that are not done, and so much larger is beta.
+step; at the table it is minus the number of parts that are not done, and so much larger is beta. Q has
+Huber's loss, as AntMaze's, and the clip is on both sides: docs/choosing-beta.md says why.
 """
 
 from ml_collections import ConfigDict
@@ -16,7 +17,7 @@ ROWS = {
     "all": {"hidden_dims": (512,) * 4, "actor_lr": 3e-4, "value_lr": 3e-4, "critic_lr": 3e-4}
     | {"layer_norm": True, "critic_layer_norm": True, "decay_actor_lr": False},
     "in_sample": {"awr_temperature": 10.0},
-    XQL: {"beta": BETA, "clip": 7.0},
+    XQL: {"beta": BETA, "clip": 7.0, "critic_loss": "huber"},
     "iql": {"expectile": 0.9},
     "rebrac": {"actor_bc_coef": 0.01, "critic_bc_coef": 0.01},
     "fql": {"normalize_q": False, "flow_alpha": 10.0},

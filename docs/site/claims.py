@@ -200,7 +200,10 @@ def figure(words: str) -> str:
         case ["losses", task, *one, "-", clip_rule, critic_loss]:
             return changed(*difference(by_losses(task, *one), by_losses(task, clip_rule, critic_loss)))
         case ["losses", task, clip_rule, critic_loss]:
-            return "{:.1f} ± {:.1f}".format(*mean_and_interval(by_losses(task, clip_rule, critic_loss)))
+            scores = by_losses(task, clip_rule, critic_loss)
+            if len(scores) == 1:
+                return f"{scores[0]:.1f}"
+            return "{:.1f} ± {:.1f}".format(*mean_and_interval(scores))
         case ["law", cell]:
             mean, half = mean_and_interval(log_likelihoods(cell))
             return changed(mean, mean - half, mean + half, digits=3)

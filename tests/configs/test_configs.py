@@ -121,6 +121,12 @@ def test_table_4(row):
     assert values.batch_size == int(row["batch_size_tuned"])
 
 
+@pytest.mark.parametrize("given", [{"has_data": True}, {"env_name": "scene-play-singletask-v0"}])
+def test_xql_has_the_losses_that_lose_least_where_no_suite_of_d4rls_decides(given):
+    config = choose_config(Offline, **given).config
+    assert (config.clip_rule, config.critic_loss) == ("both", "huber")
+
+
 @pytest.mark.parametrize("method", ONLINE)
 def test_table_5_and_small_networks_for_a_laptop(method):
     column = "SAC" if "sac" in method else "TD3"

@@ -69,7 +69,7 @@ def assert_equal(run, other):
 
 def test_rows_and_states_are_those_of_a_training_that_waits(settings, ahead):
     background = run_offline(settings("a", background_evaluation=True))
-    assert ahead[0] == [True, True, False, False]  # the last, and the picture's, when training has ended
+    assert ahead[0] == [True, True, False]  # the last, when training has ended
     assert_equal(background, run_offline(settings("b")))
 
 

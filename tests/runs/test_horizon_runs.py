@@ -84,11 +84,10 @@ def test_the_policy_in_python(chunked):
 def test_exports_give_the_whole_chunk(chunked, tmp_path):
     policy = xql_jax.load_policy(chunked.path, seed=42)
     report = export_policy(
-        checkpoint=str(chunked.path), member=0, formats=("jax", "npz"), output=str(tmp_path), episodes=1
+        checkpoint=str(chunked.path), member=0, formats=("jax", "npz"), output=str(tmp_path)
     )
     assert report["action_chunk"] == 3
     assert report["actions"].startswith("float32[B, 6]")
-    assert report["scores"]["jax"] == report["scores"]["run"]
     call = jax.export.deserialize(bytearray((tmp_path / "policy.jax").read_bytes())).call
     seen = np.random.default_rng(0).uniform(0.5, 3.5, (4, policy.observation_dim)).astype(np.float32)
     np.testing.assert_allclose(np.asarray(call(seen)).reshape(4, 3, 2), policy.chunk(seen), atol=1e-6)
