@@ -200,10 +200,10 @@ def figure(words: str) -> str:
         case ["losses", task, *one, "-", clip_rule, critic_loss]:
             return changed(*difference(by_losses(task, *one), by_losses(task, clip_rule, critic_loss)))
         case ["losses", task, clip_rule, critic_loss]:
-            scores = by_losses(task, clip_rule, critic_loss)
-            if len(scores) == 1:
-                return f"{scores[0]:.1f}"
-            return "{:.1f} ± {:.1f}".format(*mean_and_interval(scores))
+            of_seeds = by_losses(task, clip_rule, critic_loss)
+            if len(of_seeds) == 1:
+                return f"{of_seeds[0]:.1f}"
+            return "{:.1f} ± {:.1f}".format(*mean_and_interval(of_seeds))
         case ["law", cell]:
             mean, half = mean_and_interval(log_likelihoods(cell))
             return changed(mean, mean - half, mean + half, digits=3)
