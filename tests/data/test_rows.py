@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 from data_formats import Episode, joined
-from read_rows import read_rows
 
 from xql_jax.data.loading import load_dataset
 from xql_jax.data.rows import (
     cut_off,
     joined_rows,
+    read_rows,
     returns_of,
     rows_of_replay,
     whole_returns_of,

@@ -5,12 +5,11 @@ import dataclasses
 import gymnasium
 import numpy as np
 import pytest
-from read_rows import read_rows
 from slow_cases import slow_but
 from tiny_runs import online_settings, stopped_at
 
 from xql_jax.data.loading import load_dataset
-from xql_jax.data.rows import returns_of
+from xql_jax.data.rows import read_rows, returns_of
 from xql_jax.envs.registered import Registered
 from xql_jax.errors import Busy, UserError
 from xql_jax.files.outputs import alone_at
@@ -158,23 +157,35 @@ def test_the_checkpoints_that_stay_have_their_buffers(tmp_path, keep, steps):
     assert len(rows["rewards"]) == min(30, steps[0])  # what the buffer had lost is no part of the set
 
 
-def test_two_files_are_one_dataset_and_none_is_written_over(known, tmp_path):
-    common = {"transitions": 60, "random_return": -100.0, "expert_return": 100.0, **RANDOM}
-    parts = [{**common, "policy": f"{known[0]}/checkpoints/20"}, {**common, "seed": 1, "noise": 0.1}]
-    files = []
+def test_appended_rows_come_behind_and_every_command_is_recorded(known, tmp_path):
+    run, file = str(known[0]), tmp_path / "set.hdf5"
+    common = {"transitions": 60, "random_return": -100.0, "expert_return": 100.0}
+    parts = [
+        {**RANDOM, **common, "policy": f"{run}/checkpoints/20"},
+        {**RANDOM, **common, "seed": 1, "noise": 0.1},
+        {"replay": run, "until": 50},
+    ]
+    alone = []
     for number, part in enumerate(parts):
         (tmp_path / str(number)).mkdir()
-        collected(tmp_path / str(number), **part)
-        files.append(tmp_path / str(number) / "set.hdf5")
-    both, alone = load_dataset(None, list(map(str, files))), [load_dataset(None, [str(one)]) for one in files]
-    np.testing.assert_array_equal(both.batch.actions, np.concatenate([one.batch.actions for one in alone]))
-    assert both.references == (-100.0, 100.0)
-    before = files[0].read_bytes()
-    with pytest.raises(UserError, match=r"set\.hdf5: exists already"):
-        collected(tmp_path / "0", **parts[1])
-    with alone_at(files[0]), pytest.raises(Busy, match=r"at this file: .*set\.hdf5"):
-        collected(tmp_path / "0", **parts[1])
-    assert files[0].read_bytes() == before
+        alone.append(collected(tmp_path / str(number), **part)[0])
+        whole, _ = collected(tmp_path, append=True, **part)
+    for key, array in whole.items():
+        np.testing.assert_array_equal(array, np.concatenate([rows[key] for rows in alone]))
+    _, metadata = read_rows(file)
+    assert metadata["transitions"] == [60, 60, 50]
+    assert metadata["policy"] == [parts[0]["policy"], "random"]
+    assert load_dataset(None, [str(file)]).references == (-100.0, 100.0)
+    # What cannot be added leaves the file as it is.
+    before, other = file.read_bytes(), {**parts[1], "append": True, "seed": 2}
+    for part in (parts[1] | {"transitions": 12}, {"replay": run}):
+        with pytest.raises(UserError, match=r"set\.hdf5 has rows of this policy and seed.*--seed"):
+            collected(tmp_path, append=True, **part)
+    with pytest.raises(UserError, match="is no dataset of Hopper-v5"):
+        collected(tmp_path, **other | {"env_name": "Hopper-v5"})
+    with alone_at(file), pytest.raises(Busy, match=r"at this file: .*set\.hdf5"):
+        collected(tmp_path, **other)
+    assert file.read_bytes() == before
 
 
 def test_measured_references_are_mean_returns_of_episodes(known, tmp_path):

@@ -17,6 +17,8 @@ from xql_jax.data.replay import empty
 from xql_jax.data.rows import (
     Rows,
     ends_of,
+    joined_rows,
+    read_rows,
     returns_of,
     rows_of_replay,
     whole_returns_of,
@@ -50,7 +52,9 @@ from xql_jax.types import Batch, EpisodeBatch, Json
 LOG = logging.getLogger(__name__)
 HDF5_SUFFIXES = (".hdf5", ".h5")
 REFERENCE_EPISODES = 100  # for each return that is measured
-OUTPUT_SETTINGS = ("output", "tqdm")  # settings that do not change the rows
+OUTPUT_SETTINGS = ("output", "append", "tqdm")  # settings that do not change the rows
+# Metadata of a whole file; all other metadata have an entry for each command that added rows.
+FILE_METADATA = ("env_name", UNITS, "environment", "versions", "random_return", "expert_return")
 UNUSED_BY = {  # settings that a source of rows does not use
     "replay": ["policy", "noise", "deterministic", "transitions", "episodes"],
     "policy": ["until"],
@@ -70,6 +74,7 @@ class CollectionSettings(Simulated):
         None, ANY, "Return that is a score of 100, written with the data.", kind=float
     )
     output: str | None = setting(None, TEXT, "FILE.hdf5; it must not exist yet.")
+    append: bool = setting(False, EITHER, "If --output exists, add the rows to it.")
     env_name: str | None = setting(
         None, TEXT, "Task, as for xql-evaluate. --policy needs it; with --replay, the run's own."
     )
@@ -116,18 +121,22 @@ class Source:
     cuts: Sequence[int] = (-1,)  # rows at which an episode may be cut off, see `whole_returns_of`
     headless: Sequence[int] = ()  # rows of episodes whose first steps are lost
 
+    @property
+    def origin(self) -> str:
+        """What the rows depend on, but for their number."""
+        return json.dumps([self.metadata.get(name) for name in ("seed", "policy_is", "noise", "replay_of")])
+
 
 @settings_of_jax()
 def collect(settings: CollectionSettings) -> Json:
-    """Makes a dataset; returns a summary of its rows. UserError comes before these."""
+    """Makes a dataset, or adds to it; returns a summary of the new rows. UserError comes before these."""
     kind = next((name for name in UNUSED_BY if getattr(settings, name)), "policy")
     if unused := [name for name in UNUSED_BY[kind] if getattr(settings, name)]:
         raise UserError(f"--{', --'.join(unused)}: not with --{kind}")
     source = {"policy": _policy, "replay": _replay_buffer}[kind](settings)
     output = _check_output(settings)
     with alone_at(output):
-        if os.path.lexists(output):
-            raise UserError(f"--output={output}: exists already: give another name")
+        earlier = _rows_before(settings, output, source)
         references = _references(settings, source)
         rows = source.rows()
         task = referenced(source.task, references)
@@ -149,11 +158,14 @@ def collect(settings: CollectionSettings) -> Json:
             "environment": json.dumps(describe_environment(task, source.simulation), sort_keys=True),
             "versions": json.dumps(versions(), sort_keys=True),
             "command": _command_of(settings),
+            "origin": source.origin,
             **source.metadata,
             **summary,
         }
         if references:
             metadata |= references._asdict()
+        if earlier:
+            rows, metadata = joined_rows([earlier[0], rows]), _joined_metadata(earlier[1], metadata)
         with writing_output("output", output) as unfinished:
             write_hdf5(unfinished, rows, metadata)
         return report
@@ -255,6 +267,30 @@ def _check_output(settings: CollectionSettings) -> Path:
     if not settings.output:
         raise UserError("give --output: the file to write")
     return check_output("output", settings.output, HDF5_SUFFIXES)
+
+
+def _rows_before(settings: CollectionSettings, output: Path, source: Source) -> tuple[Rows, Json] | None:
+    """Reads what --append adds to, None if there is nothing; UserError if the rows do not fit it."""
+    if not os.path.lexists(output):
+        return None
+    if not settings.append:
+        raise UserError(f"--output={output}: exists already: add to it by --append, or give another name")
+    (rows, metadata), task = read_rows(output), source.task
+    if metadata.get("env_name") != task.name or metadata.get(UNITS) != ENVIRONMENT:
+        raise UserError(f"--append: {output} is no dataset of {task.name} by this version of xql-collect")
+    if source.origin in [*np.ravel(metadata.get("origin", []))]:
+        raise UserError(f"--append: {output} has rows of this policy and seed: give another --seed")
+    return rows, metadata
+
+
+def _joined_metadata(before: Json, new: Json) -> Json:
+    """Returns the metadata of a file to which rows were added: lists with one entry per command."""
+    joined = {**before, **{key: new[key] for key in FILE_METADATA if key in new}}
+    for key in new:
+        if key not in FILE_METADATA:
+            old = before.get(key, [])
+            joined[key] = [*(old if isinstance(old, list) else [old]), new[key]]
+    return joined
 
 
 def _command_of(settings: CollectionSettings) -> str:
