@@ -160,13 +160,15 @@ def parsed(text: str) -> tuple[str, Any]:
 
 def values_of(run: Run) -> Settings:
     """Returns our settings and hyperparameters by name, with tuples for lists."""
-    values = {**run.whole_config, **run.settings, "max_steps": FLAGS.max_steps}
+    values = {**run.whole_config, **run.identity, "max_steps": FLAGS.max_steps}
     return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
 
 
 def digest_of(peer: type[Peer], theirs: Settings, run: Run) -> str:
     """Returns a digest of all that a row depends on but the seed."""
-    ours = {name: value for name, value in run.settings.items() if name != "dataset"}
+    ours = {
+        name: value for name, value in run.identity.items() if name not in ("env_name", "seeds", "dataset")
+    }
     data = run.content["dataset_fingerprint"]
     content = [peer.mark, FLAGS.method, theirs, ours, data, run.dataset, FLAGS.max_steps, FLAGS.time_outs_end]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]

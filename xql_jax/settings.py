@@ -106,8 +106,10 @@ class Setting:
         if self.kind is object:
             return value if value in self.functions.values() else self.functions[value]
         if self.kind is tuple:
-            text = value.strip("()[] ").replace("/", ",").removesuffix(",") if isinstance(value, str) else ""
-            return tuple(_number(part, int) for part in (text.split(",") if text else value))
+            if isinstance(value, str):  # () is a tuple without an entry, and no text is none
+                text = value.strip("()[] ").replace("/", ",").removesuffix(",")
+                value = text.split(",") if text or not value.strip() else ()
+            return tuple(_number(part, int) for part in value)
         if self.kind is bool:
             return {"true": True, "false": False}[as_typed(value).lower()]
         if self.kind is str:

@@ -10,7 +10,7 @@ from xql_jax.commands import command_line
 from xql_jax.errors import UserError
 from xql_jax.runs import config_files
 from xql_jax.runs.kinds import Finetune, Offline, Online
-from xql_jax.settings import Setting, settings_of, within
+from xql_jax.settings import WIDTHS, Setting, settings_of, within
 from xql_jax.sweeps.sweep_settings import Sweep
 from xql_jax.tools.choose import ChoiceSettings
 from xql_jax.tools.collect import CollectionSettings
@@ -26,6 +26,15 @@ def test_a_whole_number_may_be_written_as_people_write_it():
             UserError, match=r"^steps=.*: must be a whole number, at least 1, at most 200,000"
         ):
             steps.checked("steps", text)
+
+
+def test_widths_are_written_in_several_ways():
+    widths = Setting((8,), WIDTHS, "", tuple)
+    for text, value in {"256/64": (256, 64), "(8,)": (8,), "[8, 4]": (8, 4), "()": (), "8": (8,)}.items():
+        assert widths.checked("hidden_dims", text) == value
+    for text in ("", " ", "8,,4", "0", "wide"):
+        with pytest.raises(UserError, match=r"^hidden_dims=.*: must be positive whole numbers"):
+            widths.checked("hidden_dims", text)
 
 
 def test_a_users_own_config_comes_before_those_of_the_package(tmp_path, monkeypatch):

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 SCRIPT = """
 disk=$0 copy=$1; shift
 mount -t tmpfs -o size=12k tmpfs "$disk" || exit 9
-for size in 12k 24k 120k 400k 50m; do
+for size in 12k 24k 80k 120k 50m; do
   mount -o remount,size=$size "$disk"
   case $size in 12k|24k) interval=600;; *) interval=100;; esac
   "$@" --checkpoint_interval=$interval; echo "exit code $?"

@@ -82,8 +82,8 @@ def test_one_run_from_offline_to_online(finetuned):
 
 def test_the_first_phase_is_an_offline_run(data, finetuned, tmp_path):
     """To the bit, with a rate that has decayed by the hand-over."""
-    config, steps = finetune_settings(data).config, {"max_steps": PRETRAINING}
-    changes = {"config": config, "seed": 3, "num_seeds": 2, "top_returns": 1.0, **steps}
+    steps = {"max_steps": PRETRAINING}
+    changes = {"config": small("xql"), "seed": 3, "num_seeds": 2, "top_returns": 1.0, **steps}
     run = run_offline(offline_settings(data, save_dir=str(tmp_path), **changes))
     assert_same_bits(states_of(run, PRETRAINING), states_of(finetuned, PRETRAINING))
 

@@ -104,8 +104,9 @@ def test_a_saved_policy_acts_as_in_its_run(saved, name, tmp_path):
 
 
 def train_offline_in_background(settings):
-    config = made(Offline, small("iql+flow")).config
-    return run_offline(dataclasses.replace(settings, background_evaluation=True, config=config))
+    flow = made(Offline, small("iql+flow"))
+    changes = {"method": flow.method, "config": flow.config, "background_evaluation": True}
+    return run_offline(dataclasses.replace(settings, **changes))
 
 
 KINDS = {
