@@ -22,7 +22,8 @@ from xql_jax.paper.maze import mark_ends
 from xql_jax.pictures import style
 from xql_jax.policy import Policy, load_policy
 from xql_jax.rollout.evaluation import Evaluator
-from xql_jax.runs.load import Run, find_runs
+from xql_jax.runs.find import find_runs
+from xql_jax.runs.load import Run
 
 EPISODES = 20
 POINTS_PER_CELL = 24  # of the picture of V, each way

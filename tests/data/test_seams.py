@@ -155,7 +155,7 @@ def test_ends_that_do_not_fit_are_told_once(name):
 
 @pytest.mark.parametrize("falls", [1, 2])
 def test_flags_that_are_inverted_are_told(falls):
-    """Of time-outs, each second trajectory's, or of none."""
+    """Each second trajectory ends by a time-out, or none does."""
     episodes = [Walk(seed, 12, "timeout" if seed % falls else "terminal") for seed in range(40)]
     rows = joined([episode.arrays() for episode in episodes])
     names = ("observations", "actions", "rewards", "next_observations")

@@ -3,9 +3,9 @@
 import types
 from pathlib import Path
 
-from xql_jax.reports.read_runs import Curve, as_text
+from xql_jax.reports.read_runs import Curve
 from xql_jax.runs.kinds import OFFLINE_TRAINING
-from xql_jax.runs.load import Run
+from xql_jax.runs.load import Run, as_text
 from xql_jax.suites.tasks import References
 
 RUN = {

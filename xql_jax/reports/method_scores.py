@@ -4,14 +4,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from xql_jax.errors import UserError
 from xql_jax.reports.printed_tables import FINETUNING_TABLE, PAPER_TABLES, read_paper_table
-from xql_jax.reports.read_runs import Curve, as_text
+from xql_jax.reports.read_runs import Curve
 from xql_jax.reports.score_table import MethodScore
 from xql_jax.rollout.run_summary import grouped, varying_names
 from xql_jax.runs.kinds import FINE_TUNING, OFFLINE_TRAINING
-from xql_jax.runs.load import Run
+from xql_jax.runs.load import Run, as_text
 
 FINGERPRINT = "dataset_fingerprint"
-# What scores of different algorithms must share to be compared: else it is in their names.
+# What scores of different methods must share to be compared: else it is in their names.
 COMMON = ("references", "dataset", "env_backend", "legacy_inertia")
 # Settings that distinguish no methods.
 NO_METHOD = ("sweep", "log_interval", "eval_interval", "eval_episodes", "eval_at_start")

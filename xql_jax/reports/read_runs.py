@@ -1,7 +1,6 @@
 """The runs below some folders with their members' numbers, for reports, lists and figures."""
 
 import dataclasses
-import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -9,14 +8,12 @@ from typing import NamedTuple
 import numpy as np
 
 from xql_jax.rollout.run_summary import grouped
-from xql_jax.runs.kinds import KINDS
-from xql_jax.runs.load import LeftOut, Run, digests_of, find_runs
-from xql_jax.settings import settings_of
+from xql_jax.runs.find import LeftOut, find_runs
+from xql_jax.runs.load import Run, as_text, digests_of
 from xql_jax.training.members import Member
 
 FOLDERS_HELP = "folders of runs, or folders that contain runs"  # what commands read
 LARGEST_DRAWN = float(np.finfo(np.float32).max)  # larger values, such as infinity, cannot be drawn
-NO_SETTINGS = ("env_name", "seeds", "dataset", "dataset_episodes", "config")  # that are none of a method
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +74,6 @@ def read_runs(folders: Sequence[str], file_name: str = "evaluations.csv", column
     spellings: dict[str, str] = {}  # all runs on the same files have the names of data that the first one has
 
     def read(run: Run) -> None:
-        run.settings = _settings_of_run(run)
         if "dataset" in run.content:
             names, digests = run.content["dataset"], digests_of(run.content.get("data_files"))
             run.settings["dataset"] = spellings.setdefault(as_text(digests or names), as_text(names))
@@ -85,27 +81,6 @@ def read_runs(folders: Sequence[str], file_name: str = "evaluations.csv", column
 
     runs, left_out = find_runs(folders, read)
     return FoundRuns(runs, members, left_out)
-
-
-def as_text(value: object) -> str:
-    """Returns a setting as text for showing and comparing; equal numbers give the same text."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return f"{value:.9g}"
-    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
-
-
-def _settings_of_run(run: Run) -> dict[str, str]:
-    """Returns all settings that its numbers depend on, as text, by their names on the command line."""
-    declared = settings_of(KINDS[run.kind])
-    values = {name: one.neutral for name, one in declared.items() if one.neutral is not None}  # not recorded
-    recorded = {**run.identity, "max_steps": run.max_steps}
-    values |= {name: value for name, value in recorded.items() if name not in NO_SETTINGS}
-    values |= {f"config.{name}": value for name, value in run.config.items()}
-    widths = [name for name in values if name.endswith("_hidden_dims")]
-    if len(widths) > 1 and len({as_text(values[name]) for name in widths}) == 1:
-        values["config.hidden_dims"] = values[widths[0]]
-        values = {name: value for name, value in values.items() if name not in widths}
-    return {name: as_text(value) for name, value in values.items()}
 
 
 def curves_of(run: Run, file_name: str = "evaluations.csv", column: str = "score") -> list[Curve]:

@@ -12,7 +12,8 @@ from xql_jax.reports.method_scores import comparable
 from xql_jax.reports.score_table import MethodScore
 from xql_jax.rollout.run_summary import grouped
 from xql_jax.rollout.scores import mean_and_interval
-from xql_jax.runs.load import LeftOut, Run
+from xql_jax.runs.find import LeftOut
+from xql_jax.runs.load import Run
 
 BOOTSTRAP_SEED = 0  # of the bootstrap: the same scores have the same intervals
 TAIL = (1 - 0.95) / 2  # the share of samples below and above a 95% interval
@@ -149,7 +150,7 @@ class TuningCurve(NamedTuple):
 
 
 def tuning_curves(scores: Sequence[MethodScore]) -> Iterator[TuningCurve]:
-    """Yields a curve of each algorithm on the datasets where one of them was trained with several settings.
+    """Yields a curve of each method on the datasets where one of them was trained with several settings.
 
     Policies whose scores cannot be compared, see `comparable`, are in searches of their own.
 

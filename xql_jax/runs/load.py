@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import hashlib
 import itertools
+import json
 import logging
 import os
 import shutil
@@ -11,7 +12,6 @@ import signal
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +27,7 @@ from xql_jax.logs.csv_rows import Row, parse_rows
 from xql_jax.numerics.jax_settings import check_platforms, settings_of_jax
 from xql_jax.rollout.acting import Act, deciding, deterministic_policy, finite_policy, open_loop
 from xql_jax.rollout.scores import steps_in_words
-from xql_jax.runs.kinds import FINE_TUNING, OFFLINE_TRAINING, ONLINE_TRAINING
+from xql_jax.runs.kinds import FINE_TUNING, KINDS, OFFLINE_TRAINING, ONLINE_TRAINING
 from xql_jax.runs.shared_settings import HORIZON
 from xql_jax.settings import settings_of, values_of
 from xql_jax.suites.tasks import LISTED_TASKS, References, Task, get_task, module_to_run, referenced
@@ -37,6 +37,7 @@ from xql_jax.training.schedule import parse_ramps, ramped
 from xql_jax.types import ActionBounds, Horizon, Json, Learner, State, horizon_of
 
 LOG = logging.getLogger(__name__)
+NO_SETTINGS = ("env_name", "seeds", "dataset", "dataset_episodes", "config")  # that are none of a method
 LOCK = ".lock"  # a file that a run holds as long as it lives
 
 
@@ -106,7 +107,22 @@ class Run:
         self.handover: int | None = content.get("num_pretraining_steps")  # updates before the first step
         self.max_steps = int(content["max_steps"])
         self.unit = "step" if self.is_online or self.handover is not None else "update"
-        self.settings: dict[str, str] = {}  # all, as text by their names: `read_runs` fills it
+
+    @functools.cached_property
+    def settings(self) -> dict[str, str]:
+        """All settings that its numbers depend on, as text, by their names on the command line."""
+        declared = settings_of(KINDS[self.kind])
+        values = {
+            name: one.neutral for name, one in declared.items() if one.neutral is not None
+        }  # not recorded
+        recorded = {**self.identity, "max_steps": self.max_steps}
+        values |= {name: value for name, value in recorded.items() if name not in NO_SETTINGS}
+        values |= {f"config.{name}": value for name, value in self.config.items()}
+        widths = [name for name in values if name.endswith("_hidden_dims")]
+        if len(widths) > 1 and len({as_text(values[name]) for name in widths}) == 1:
+            values["config.hidden_dims"] = values[widths[0]]
+            values = {name: value for name, value in values.items() if name not in widths}
+        return {name: as_text(value) for name, value in values.items()}
 
     @property
     def sources(self) -> list[str]:
@@ -350,49 +366,6 @@ def _made_by(content: Json) -> str:
     return f"made by xql_jax {content.get('versions', {}).get('xql_jax', 'of another version')}"
 
 
-class LeftOut(NamedTuple):
-    """A run, or a score, that is not used, and why."""
-
-    run: str
-    reason: str
-
-
-def find_runs(
-    folders: Sequence[str], read: Callable[[Run], object] = lambda run: run.summary
-) -> tuple[list[Run], list[LeftOut]]:
-    """Opens all runs below some folders, unfinished ones, too. Damaged ones are left out, with the reason.
-
-    Args:
-        folders: folders of runs, or folders that contain runs.
-        read: called with each run, reads what is wanted of it: a run with which it fails is damaged.
-    Returns:
-        The runs by their names, which begin below the folder if there is one.
-    Raises:
-        UserError: if there is no such folder.
-    """
-    named: dict[Path, tuple[str, Path]] = {}
-    for root in map(located, folders):
-        if not root.is_dir():
-            raise UserError(f"{root}: no such folder: name folders of runs, or folders that contain runs")
-        for folder in run_folders(root):
-            is_below = len(folders) == 1 and folder != root
-            name = str(folder.relative_to(root)) if is_below else as_written(str(folder))
-            named.setdefault(folder.resolve(), (name, folder))
-    found, left_out = [], []
-    for name, folder in sorted(named.values()):
-        try:
-            run = load_run(folder)
-            run.name = name
-            read(run)
-            found.append(run)
-        except UserError as error:
-            reason = str(error).replace(f"{folder}{os.sep}", "").replace(str(folder), name)
-            left_out.append(LeftOut(name, reason))
-        except (ValueError, LookupError, TypeError, AttributeError, OSError) as error:
-            left_out.append(LeftOut(name, f"of another version ({type(error).__name__}: {error})"))
-    return found, left_out
-
-
 def run_folders(root: Path) -> Iterator[Path]:
     """Yields the folders below `root` that have a config.json, damaged runs included.
 
@@ -408,6 +381,13 @@ def run_folders(root: Path) -> Iterator[Path]:
         if "config.json" in files:
             below.clear()  # there are no runs inside a run
             yield Path(folder)
+
+
+def as_text(value: object) -> str:
+    """Returns a setting as text for showing and comparing; equal numbers give the same text."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return f"{value:.9g}"
+    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
 
 
 def kind_of(method: str, identity: Json) -> str:

@@ -10,7 +10,8 @@ from xql_jax.reports.method_scores import FINGERPRINT, data_differ, method_score
 from xql_jax.reports.read_runs import read_runs
 from xql_jax.reports.score_table import MethodScore, with_interval
 from xql_jax.rollout.run_summary import grouped
-from xql_jax.runs.load import LeftOut, Run
+from xql_jax.runs.find import LeftOut
+from xql_jax.runs.load import Run
 from xql_jax.training.members import fields_given
 
 NO_DIFFERENCE = ("config.algorithm", "sweep")  # shown otherwise
