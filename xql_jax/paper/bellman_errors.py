@@ -99,8 +99,8 @@ def fit_logistic(errors: np.ndarray) -> tuple[float, float]:
     raise ArithmeticError(f"no logistic distribution found in {MAX_NEWTON_STEPS} steps")
 
 
-def read(root: Path, *, algorithm: str, tasks: Sequence[str] | None = None) -> Tables:
-    """Reads `bellman_errors.csv` of each run of the algorithm.
+def read(root: Path, *, method: str, tasks: Sequence[str] | None = None) -> Tables:
+    """Reads `bellman_errors.csv` of each run of the method.
 
     Source: Garg et al. 2023, Appendix D.2: errors are logged every 5,000 steps and clipped, and laws
     (distributions) are fitted to them.
@@ -114,7 +114,7 @@ def read(root: Path, *, algorithm: str, tasks: Sequence[str] | None = None) -> T
     Raises:
         UserError: if all recorded errors are equal, or if no run has recorded errors.
     """
-    scores = scores_in(root, (algorithm,), tasks, file_name="bellman_errors.csv", column="error")
+    scores = scores_in(root, (method,), tasks, file_name="bellman_errors.csv", column="error")
     points = points_of(scores, "Bellman errors")
     table = long_table(*Point._fields, rows=points)
     ranges, fits, fits_by_step = [], [], []

@@ -41,14 +41,14 @@ class Point(NamedTuple):
 
 def scores_in(
     root: Path,
-    algorithms: Sequence[str],
+    methods: Sequence[str],
     tasks: Sequence[str] | None = None,
     *,
     file_name: str = "evaluations.csv",
     column: str = "score",
     but: str = "",
 ) -> list[MethodScore]:
-    """Reads the finished runs below a folder that learned these tasks (None: all) by these algorithms.
+    """Reads the finished runs below a folder that learned these tasks (None: all) by these methods.
 
     Fine-tuned runs are left out, damaged ones with a warning. Where a score is the return, the dataset's name
     says so.
@@ -61,11 +61,11 @@ def scores_in(
     """
     found = read_runs([str(root)], file_name, column)
     finished = [run for run in found.runs if run.status == "finished" and run.kind != FINE_TUNING]
-    of_methods = [run for run in finished if method_of(run.method) in algorithms]
+    of_methods = [run for run in finished if method_of(run.method) in methods]
     shown = [run.path for run in of_methods if tasks is None or run.dataset in tasks]
     if not shown:
         there = ", ".join(sorted({f"{run.method} on {run.dataset}" for run in finished})) or "none"
-        wanted = " or ".join(algorithms) + (f" on {' or '.join(tasks)}" if tasks else "")
+        wanted = " or ".join(methods) + (f" on {' or '.join(tasks)}" if tasks else "")
         raise UserError(f"--runs={root}: needs a finished run of {wanted}; there are: {there}")
     members = [member for member in found.members if member.run.path in shown]
     scores = method_scores(members, but)
@@ -95,7 +95,7 @@ def points_of(scores: Sequence[MethodScore], what: str) -> list[Point]:
 
 
 def read_curves(
-    root: Path, *, algorithms: Sequence[str], tasks: Sequence[str] | None = None, quantity: str
+    root: Path, *, methods: Sequence[str], tasks: Sequence[str] | None = None, quantity: str
 ) -> Tables:
     """Reads learning curves.
 
@@ -109,7 +109,7 @@ def read_curves(
     Raises:
         UserError: if nothing was evaluated.
     """
-    scores = scores_in(root, algorithms, tasks, column=quantity)
+    scores = scores_in(root, methods, tasks, column=quantity)
     points = points_of(scores, f"{quantity}s")
     if not points:
         raise UserError(f"--runs={root}: nothing was evaluated in the runs there")
@@ -136,7 +136,7 @@ def read_curves(
 
 @style.styled()
 def draw_panels(tables: Tables, *, families: Sequence[Sequence[str]], unit: str, quantity: str) -> Figure:
-    """Draws one column per task and one row per family of algorithms; with one task, all panels in a row.
+    """Draws one column per task and one row per family of methods; with one task, all panels in a row.
 
     If a task has too many methods, only the best are drawn. A method looks the same on all tasks.
     """

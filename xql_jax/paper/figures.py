@@ -56,10 +56,10 @@ def _curves(
 ) -> PaperFigure:
     """Returns a figure of learning curves on the suite's tasks, with a row of panels for each family."""
     tasks = [task.name for task in SUITES[suite].tasks()] if suite else None
-    algorithms = [algorithm for family in families for algorithm in family]
+    methods = [method for family in families for method in family]
     return PaperFigure(
         f"{what} over training, mean over seeds with 95% interval",
-        functools.partial(curves.read_curves, algorithms=algorithms, tasks=tasks, quantity=column),
+        functools.partial(curves.read_curves, methods=methods, tasks=tasks, quantity=column),
         functools.partial(curves.draw_panels, families=families, unit=unit, quantity=quantity),
     )
 
@@ -72,10 +72,10 @@ def _ablation(what: str, field: str) -> PaperFigure:
     )
 
 
-def _bellman_errors(whose: str, algorithm: str, tasks: Sequence[str] | None = None) -> PaperFigure:
+def _bellman_errors(whose: str, method: str, tasks: Sequence[str] | None = None) -> PaperFigure:
     return PaperFigure(
         f"Bellman errors of {whose}; Gumbel, Gaussian and logistic laws fitted",
-        functools.partial(bellman_errors.read, algorithm=algorithm, tasks=tasks),
+        functools.partial(bellman_errors.read, method=method, tasks=tasks),
         bellman_errors.draw_bellman_errors,
     )
 

@@ -112,9 +112,8 @@ class Run:
     def settings(self) -> dict[str, str]:
         """All settings that its numbers depend on, as text, by their names on the command line."""
         declared = settings_of(KINDS[self.kind])
-        values = {
-            name: one.neutral for name, one in declared.items() if one.neutral is not None
-        }  # not recorded
+        # A neutral value is not recorded.
+        values = {name: one.neutral for name, one in declared.items() if one.neutral is not None}
         recorded = {**self.identity, "max_steps": self.max_steps}
         values |= {name: value for name, value in recorded.items() if name not in NO_SETTINGS}
         values |= {f"config.{name}": value for name, value in self.config.items()}
