@@ -27,6 +27,7 @@ from xql_jax.policy import load_policy
 from xql_jax.runs.kinds import Offline
 from xql_jax.runs.load import load_run
 from xql_jax.runs.train import train_run
+from xql_jax.settings import values_of
 from xql_jax.tools.evaluate import EvaluationSettings, evaluate
 from xql_jax.tools.export import export_policy
 from xql_jax.tools.list_runs import list_runs
@@ -102,6 +103,11 @@ def test_an_old_folder_is_read(expected):
         assert run.rows(run.files.evaluations)[-1].step == 6
         report = evaluate(EvaluationSettings(checkpoint=str(run_of(kind)), episodes=1))
         assert all(member["length_mean"] > 0 for member in report["members"])
+    run = load_run(run_of("offline"))  # the defaults of its losses were others
+    losses = {"clip_rule": "both", "critic_loss": "mse"}
+    assert {name: run.settings[f"config.{name}"] for name in losses} == losses
+    learned = values_of(run.learner)
+    assert {name: learned[name] for name in losses} == losses
     exported = read_policy(run_of("offline") / "export" / "policy.npz", 4, 2)
     np.testing.assert_allclose(exported.act(OBSERVATIONS), expected["offline"][1], atol=1e-5)
 
