@@ -5,7 +5,8 @@ That example also has batches of 1024: --batch_size=1024.
 
 from ml_collections import ConfigDict
 
-from xql_jax.runs.config_files import XQL, config_of
+from xql_jax.learners.registry import XQL
+from xql_jax.runs.config_files import config_of
 
 THREE_LAYERS = {"actor_hidden_dims": (256,) * 3, "critic_hidden_dims": (256,) * 3}
 ROWS = {

@@ -8,7 +8,8 @@ authors' scripts over 100. Here training evaluates over 10 unless --eval_episode
 
 from ml_collections import ConfigDict
 
-from xql_jax.runs.config_files import XQL, config_of
+from xql_jax.learners.registry import XQL
+from xql_jax.runs.config_files import config_of
 
 SLOWER = {"actor_lr": 2e-4, "value_lr": 2e-4, "critic_lr": 2e-4}
 THREE_LAYERS = {"actor_hidden_dims": (256,) * 3, "critic_hidden_dims": (256,) * 3}

@@ -6,7 +6,8 @@ actor's dropout (`dropout_rate`), which IQL has too.
 
 from ml_collections import ConfigDict
 
-from xql_jax.runs.config_files import XQL, config_of
+from xql_jax.learners.registry import XQL
+from xql_jax.runs.config_files import config_of
 
 ROWS = {
     "in_sample": {"awr_temperature": 0.5, "dropout_rate": 0.1},

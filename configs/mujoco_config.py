@@ -7,7 +7,8 @@ not in Table 4 but in the authors' scripts and configuration: the untuned clip a
 
 from ml_collections import ConfigDict
 
-from xql_jax.runs.config_files import XQL, config_of
+from xql_jax.learners.registry import XQL
+from xql_jax.runs.config_files import config_of
 
 ROWS = {
     "in_sample": {"awr_temperature": 3.0},

@@ -10,7 +10,8 @@ Huber's loss, as AntMaze's, and the clip is on both sides: docs/choosing-beta.md
 
 from ml_collections import ConfigDict
 
-from xql_jax.runs.config_files import XQL, config_of
+from xql_jax.learners.registry import XQL
+from xql_jax.runs.config_files import config_of
 
 BETA = 0.6  # for a reward of -1 a step
 ROWS = {

@@ -10,7 +10,8 @@ instead of 10, and one update per step instead of 20.
 
 from ml_collections import ConfigDict
 
-from xql_jax.runs.config_files import XQL, config_of
+from xql_jax.learners.registry import XQL
+from xql_jax.runs.config_files import config_of
 
 ROWS = {
     # Chosen for XQL on umaze, seeds 100 to 103. Nothing in the data stays at a goal, so the policy must learn

@@ -70,7 +70,7 @@ class Setting:
     meaning: str  # empty: that of the base class's field of the same name
     kind: type  # int, float, bool, str; tuple: widths; list: several texts; object: a function by its name
     traced: bool = False  # a learner's number that sweeps within one program
-    recorded: bool = False  # part of a run's identity, because its numbers depend on it
+    recorded: bool = False  # of a run's: part of its identity, as all of a learner's are
     neutral: Any = None  # the value with which a run is as without the setting, and which is not recorded
     functions: Mapping[str, Callable] = dataclasses.field(default_factory=dict)
     by_config: bool = False  # a method or a config file may choose its default
@@ -165,23 +165,23 @@ def by_config(default: Any, domain: Domain, meaning: str, **more: Any) -> Any:
 
 def traced(default: float, domain: Domain, meaning: str = "", **more: Any) -> float:
     """Declares a learner's number that sweeps within one program."""
-    return recorded(default, domain, meaning, kind=float, traced=True, **more)
+    return setting(default, domain, meaning, kind=float, traced=True, **more)
 
 
 def static(default: Number, domain: Domain, meaning: str = "", **more: Any) -> Number:
     """Declares a learner's number or switch that shapes the program: changing it compiles another one."""
-    return recorded(default, domain, meaning, **more)
+    return setting(default, domain, meaning, **more)
 
 
 def widths(*default: int, meaning: str = "") -> tuple[int, ...]:
     """Declares the widths of a network's hidden layers."""
-    return recorded(default, WIDTHS, meaning)
+    return setting(default, WIDTHS, meaning)
 
 
 def choice(meaning: str = "", /, **functions: Function) -> Function:
     """Declares a choice among functions, set by name or by the function itself; the first is the default."""
     first, domain = next(iter(functions.values())), Domain(f"one of {', '.join(functions)}")
-    return recorded(first, domain, meaning, kind=object, functions=functions)
+    return setting(first, domain, meaning, kind=object, functions=functions)
 
 
 def part(make: Callable[[], T]) -> T:

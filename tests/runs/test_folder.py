@@ -150,7 +150,7 @@ def test_a_note_in_config_is_kept_and_what_defines_the_run_is_not_edited(tmp_pat
     edited = {**json.loads(file.read_text()), "machine": {"cores": 2}, "note": "mine", "why": ["a", "test"]}
     file.write_text(json.dumps(edited))
     assert folder.finished().status == "finished"
-    assert defining(read_config(file)) == folder.recorded
+    assert defining(read_config(file)) == folder.identity_as_json
     assert read_record(begun(tmp_path, resume=True).path / "config.json")["why"] == ["a", "test"]
     for change in ({"max_steps": 11}, {"config": {}}, {"defining": ["config"]}, {"run": "0"}):
         file.write_text(json.dumps({**edited, **change}))

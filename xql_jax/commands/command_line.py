@@ -2,9 +2,10 @@
 
 Which hyperparameters there are depends on the method and its config file, so absl parses the flags of the run
 first, and then what is left. `--config.NAME` is another form of `--NAME`. The way of --beta=0.5:
-`define_flags` makes its flag of the declaration in the learner, whose domain checks the value, and
-`settings_from` of `runs/resolving.py` sets it in the settings' config. `make_learner` puts it into the
-learner, and `Training.identity` of `runs/shared_settings.py` records it.
+`define_flags` makes its flag of `GumbelRegression.beta` in `learners/xql.py`, whose domain checks the value.
+`settings_from` of `runs/resolving.py` sets it in the settings' config, of which `make_learner`
+(`learners/registry.py`) makes the learner. `Training.identity` of `runs/shared_settings.py` records it, and
+the digest of all that, `RunFolder.run_id` of `runs/folder.py`, names the run's folder.
 
 A user's mistake ends the program with exit code 2 and one line on stderr, without a traceback.
 """

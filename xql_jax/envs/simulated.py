@@ -33,7 +33,7 @@ class View(NamedTuple):
 class SimulatedEnv(gymnasium.Env):
     """Base class of environments with observations f32[O] and actions f32[A], usually in [-1, 1].
 
-    A subclass defines `start` and `act`. Pictures show its `model` and `data`.
+    A subclass defines `start` and `act`. Pictures show its `model` and `data`; without MuJoCo it has neither.
     """
 
     model: mujoco.MjModel

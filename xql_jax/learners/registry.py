@@ -62,7 +62,9 @@ class Methods(Modules):
         return method
 
 
-# Methods whose learner is `InSample`, and value iteration; they share values in configs/.
+# Those of them that take XQL's values in configs/, too: the loss's, and layer norm's.
+XQL = "xql value_iteration q_iteration"
+# Methods whose learner is `InSample`, and value iteration; they share the values `in_sample` in configs/.
 IN_SAMPLE = {
     "dvl_chi2": "f_dvl",
     "dvl_tv": "f_dvl",

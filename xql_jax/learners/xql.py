@@ -45,7 +45,10 @@ class GumbelRegression(Part):
 
 
 class GumbelFit(GumbelRegression, parts.ValueFit):
-    """Fits V to beta * log E[exp(Q / beta)], the soft maximum of Q (Eq. 11); `ValueFit.fit` takes steps."""
+    """Fits V to beta * log E[exp(Q / beta)], the soft maximum of Q (Eq. 11).
+
+    `ValueFit.fit` (parts.py) takes gradient steps on `loss_of`, by `Trained.minimize`.
+    """
 
 
 class TemporalDifference(parts.Critic):
@@ -66,7 +69,7 @@ class TemporalDifference(parts.Critic):
 class InSample(parts.PolicyLearner):
     """Algorithm 1 in three parts: how V is fitted, how the policy is extracted, how Q is fitted."""
 
-    value: parts.ValueFit = part(GumbelFit)  # XQL's; IQL has `Expectile`
+    value: parts.ValueFit = part(GumbelFit)  # XQL's; IQL has `Expectile`; `ValueFit` fits the mean
     policy: parts.PolicyObjective = part(parts.ForwardKL)
     critic: parts.Critic = part(TemporalDifference)
     discount: Numeric = discount_setting()

@@ -38,7 +38,6 @@ from xql_jax.suites.tasks import OWN, SUITES, Task, get_task, name_in_dm_control
 # Values by who has them: "all" methods, the "in_sample" ones and users' own, or names of methods by spaces.
 Rows = Mapping[str, Mapping[str, Any]]
 NONE: Rows = {}
-XQL = "xql value_iteration q_iteration"  # the methods that take XQL's values
 ENDING = "_config"
 
 

@@ -54,7 +54,7 @@ class RunFolder:
     @property
     def run_id(self) -> str:
         """A digest of the identity; all files of the run contain it."""
-        return digest(self.recorded)[:16]
+        return digest(self.identity_as_json)[:16]
 
     @property
     def parent(self) -> Path:
@@ -79,7 +79,7 @@ class RunFolder:
         return self.parent / (start + "_".join(filter(None, (self.label, short_id))))
 
     @property
-    def recorded(self) -> Json:
+    def identity_as_json(self) -> Json:
         """The identity as config.json has it."""
         return json.loads(as_json(self.identity))
 
@@ -161,7 +161,7 @@ class RunFolder:
         files = sorted(self.parent.glob("*/config.json"))
         for file in files:
             with contextlib.suppress(UserError):
-                if {**defining(read_config(file)), "max_steps": self.max_steps} == self.recorded:
+                if {**defining(read_config(file)), "max_steps": self.max_steps} == self.identity_as_json:
                     LOG.warning(
                         f"{file.parent} has the same settings but for --max_steps, and cannot go on to "
                         f"{self.max_steps:,}: {self.fixed_length}; so a new run begins"
@@ -175,13 +175,13 @@ class RunFolder:
 
     def _write_config(self, began: Json, resumed: Sequence[Json]) -> None:
         content = {
-            **self.recorded,
+            **self.identity_as_json,
             "max_steps": self.max_steps,
             **self.about,
-            **self.recorded,
+            **self.identity_as_json,
             "name": self.env_name,
             "run": self.run_id,
-            "defining": list(self.recorded),
+            "defining": list(self.identity_as_json),
             "columns": {"times": TIMES, "settings": self.setting_columns},
             "resumed": resumed,
         }

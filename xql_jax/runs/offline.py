@@ -3,7 +3,7 @@
 The way to the gradient: `Population.advance` (`training/population.py`), which the loop calls again and again
 (`train_and_summarize` in run.py, `training/loop.py`). Its compiled program (`training/program.py`) is
 `run_updates`, whose line `learner.update(...)` is the method's own: XQL's is `InSample.update` in
-`learners/xql.py`.
+`learners/xql.py`. Its `value.fit` comes to `jax.grad` in `Trained.minimize` of `learners/parts.py`.
 """
 
 import logging

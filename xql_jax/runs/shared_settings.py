@@ -190,7 +190,8 @@ class Training(Kept):
         return {
             **{name: value for name, value in values.items() if known[name].is_recorded(value)},
             "env_name": self.task.name if self.task else None,
-            "config": {"algorithm": self.method, **self.config},  # files of runs call it so
+            # All hyperparameters: with another beta it is another run. Files of runs say "algorithm".
+            "config": {"algorithm": self.method, **self.config},
             "seeds": [self.seeds[0], self.seeds[-1]],
             "max_steps": self.schedule.max_steps,
             "evaluation_seed": EVALUATION_SEED,

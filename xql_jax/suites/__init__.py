@@ -1,4 +1,8 @@
-"""What a task is, and what all tasks of a suite share: its record. The files here have them, as `RECORDS`."""
+"""What a task is, and what all tasks of a suite share: its record.
+
+Every file beside this one that has a tuple `RECORDS` is found by itself. A new suite needs its record, an
+environment and configs/CONFIG_config.py; test_a_suite_is_its_record_and_its_environment makes one.
+"""
 
 import dataclasses
 from collections.abc import Callable, Iterable
@@ -25,16 +29,16 @@ class Suite:
     """All that the tasks of a suite share. Code is named "module:name", and imported at its first use."""
 
     name: str
-    config: str  # its hyperparameters are in configs/CONFIG_config.py
-    environment: str  # the class, which takes a `Task`
+    config: str  # its hyperparameters offline and in fine-tuning are in configs/CONFIG_config.py
+    environment: str  # the class, as a rule a `SimulatedEnv` of envs/simulated.py; takes a `Task`
     takes_any_config: bool = False  # those of other suites, too
     tasks: Callable[[], Iterable["Task"]] = tuple  # those that can be listed
-    guide: str = ""  # PAGE.md#SECTION that describes its environments; "": tasks.md#NAME
+    guide: str = ""  # PAGE.md#SECTION that describes its environments; "": tasks.md#NAME, which a test wants
 
     # Environments.
     jax_environment: str = ""  # if `environment` is `CompiledEnv`: a `JaxEnvironment`, which takes a `Task`
     is_compiled: bool = False  # environments in JAX, which are part of the program that learns
-    packages: tuple[str, ...] = ()  # the simulator, then others with models or rules
+    packages: tuple[str, ...] = ()  # the simulator, if it is one, then others with models or rules
     max_threads: int = 1  # threads pay for steps of a millisecond, and slow those of microseconds
     max_environments: int = 64  # at once, or one per evaluated policy if that is more: few if they are costly
     has_legacy_inertia: bool = False  # robots whose masses today's MuJoCo computes differently from D4RL's
