@@ -79,6 +79,16 @@ def test_the_bound_is_that_of_the_ramps_discount_so_far(caplog):
     assert "needs a larger beta" in watched([0, 1], [[111]], caplog)[0]
 
 
+def test_a_clip_on_both_sides_is_the_first_suspect(caplog):
+    members, rewards = make_members([0], {}), np.float32([0, 1])
+    for clip_rule in ("both", "above"):
+        caplog.clear()
+        watch_values(make_learner("xql", {"clip_rule": clip_rule}), members, rewards)(
+            1, {"value/v_mean": [111]}
+        )
+        assert ("try clip_rule=above first" in warnings_of(caplog)[0]) == (clip_rule == "both")
+
+
 def test_networks_that_have_just_begun_are_no_reason(caplog):
     """Their V is near 0, however small the rewards are."""
     assert watched([-1e-4], [[0.9]], caplog) == []

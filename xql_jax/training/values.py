@@ -35,8 +35,10 @@ def watch_values(
     """
     least, most = min(0.0, float(rewards.min())), max(0.0, float(rewards.max()))
     discounts = [float(getattr(own, "discount", 1.0)) for own in learners_of(learner, members)]
-    is_xql = "beta" in values_of(learner)
-    hint = "it needs a larger beta, or use xql_bellman" if is_xql else "try lower learning rates"
+    own = values_of(learner)
+    hint = "it needs a larger beta, or use xql_bellman" if "beta" in own else "try lower learning rates"
+    if own.get("clip_rule") == "both":  # beyond which V has no gradient that leads back
+        hint = f"try clip_rule=above first; if that does not help, {hint}"
     warned: set[str] = set()
 
     def watch(step: int, columns: Mapping[str, Sequence[float]]) -> None:
