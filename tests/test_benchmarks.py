@@ -37,6 +37,17 @@ def test_it_measures(name):
         assert all(math.isfinite(number) and number > 0 for number in numbers)
 
 
+def test_claims_runs(tmp_path):
+    """What is trained is evaluated member by member, and is left out the second time."""
+    words = ["maze-xql", "--updates=3", "--episodes=1", f"--output={tmp_path}"]
+    for _ in range(2):
+        outcome = run_process(words, ROOT, 900, ROOT / "benchmarks" / "claims_runs.py", JAX_PLATFORMS="cpu")
+        assert outcome.code == 0, outcome.err
+    assert outcome.out == ""
+    rows = (tmp_path / "maze-xql.csv").read_text().splitlines()
+    assert [row.split(",")[:2] for row in rows] == [["step", "seed"], *(["3", str(n)] for n in range(8))]
+
+
 def test_accelerator(tmp_path):
     """All that is planned is measured."""
     arguments = "--batch_sizes=16 --transitions=500 --repeats=2 --seconds=0.01 --online=xtd3 --minutes=60"
