@@ -2,6 +2,7 @@
 
 import decimal
 import pickle
+import shutil
 import subprocess
 import sys
 
@@ -124,6 +125,24 @@ def test_a_policy_is_pickled_and_acts_in_another_process(policy, tmp_path):
         cwd=tmp_path, env=environment_of_processes(), capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert run.stdout == f"{chosen([0.1, 0.2, 0.3]).tolist()} {chosen.members} {kept.path}\n"
+    other = xql_jax.train(dataset=rows(), save_dir=tmp_path / "other", max_steps=20, discount=0.9, **SMALL)
+    shutil.rmtree(kept.path)
+    shutil.copytree(other.path, kept.path)
+    with pytest.raises(UserError, match="another run than that of the policy"):
+        pickle.loads((tmp_path / "policy.pickle").read_bytes())
+
+
+def test_all_64_bits_of_a_key_count(policy):
+    keys = [0, 1, 2**32 - 1, 2**32, 2**32 + 1, 2**40, 2**64 - 1, -1, -(2**32)]
+    actions = {key: policy([0.1, 0.2, 0.3], key=key).tobytes() for key in keys}
+    assert actions[-1] == actions.pop(2**32 - 1)  # as `jax.random.key` has it
+    assert len(set(actions.values())) == len(actions)
+
+
+@pytest.mark.parametrize("run", [None, 5, b"run"])
+def test_a_run_is_named_by_a_path(run):
+    with pytest.raises(UserError, match="run: must be the path of a run's folder"):
+        xql_jax.load_policy(run)
 
 
 @flax.struct.dataclass

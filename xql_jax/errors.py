@@ -52,7 +52,10 @@ def place_of(error: BaseException) -> str:
 
 
 def described(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}{place_of(error)}"
+    said = " ".join(str(error).split())
+    if not said and (calls := traceback.extract_tb(error.__traceback__)):  # as of `assert spec is not None`
+        said = f"at {calls[-1].line!r} of {Path(calls[-1].filename).name}"
+    return f"{type(error).__name__}: {said}{place_of(error)}"
 
 
 @contextlib.contextmanager

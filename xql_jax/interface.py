@@ -11,7 +11,7 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any, Self, TypeAlias
@@ -170,9 +170,9 @@ def _trained(
     """
     if hasattr(multiprocessing.current_process(), "_inheriting"):  # it does not work yet
         raise UserError(UNGUARDED)
+    stop = _Stop(callbacks)
     place = located(save_dir or tempfile.mkdtemp(prefix="xql_jax-"))
     saved = f"saved in {place}; the same call with save_dir={str(place)!r} goes on"
-    stop = _Stop(callbacks)
     try:
         with stop, _printed_lines(progress):
             named = {**named, "save_dir": str(place), "tqdm": progress}
@@ -200,10 +200,6 @@ def _settings(kind: type[Training], named: Named, settings: Mapping[str, object]
         if not isinstance(named.get(name), str | None):
             raise UserError(f"{name}={named[name]!r}: must be a name, as text")
     named = {**named, "max_steps": _plain(named["max_steps"])}
-    if named["max_steps"] is None:
-        raise UserError(
-            f"max_steps: give the number of {kind.unit}s: 30_000 is a first try, the paper has 1_000_000"
-        )
     if "dataset" in named:
         data, env_name = named["dataset"], named["env_name"]
         sources = [*data] if isinstance(data, list | tuple) else [data]
@@ -228,7 +224,14 @@ def _settings(kind: type[Training], named: Named, settings: Mapping[str, object]
             tuned=bool(plain.get("tuned")),
             checkpoint=named.get("checkpoint"),
         )
-    return settings_from(kind, preset, {**plain, **named}, {*settings, *chosen})
+    lacks_steps = named["max_steps"] is None
+    given = {**plain, **named, **({"max_steps": 1} if lacks_steps else {})}
+    made = settings_from(kind, preset, given, {*settings, *chosen})
+    if lacks_steps:  # told after a name that is spelt wrong
+        raise UserError(
+            f"max_steps: give the number of {kind.unit}s: 30_000 is a first try, the paper has 1_000_000"
+        )
+    return made
 
 
 class _Stop(StopSignals):
@@ -238,7 +241,11 @@ class _Stop(StopSignals):
     """
 
     def __init__(self, callbacks: Sequence[Callback]):
-        self._callbacks, self.by_callback, self._previous = callbacks, False, {}
+        super().__init__()
+        functions = [*callbacks] if isinstance(callbacks, Iterable) else [None]
+        if not all(map(callable, functions)):
+            raise UserError("callbacks: give a list of functions f(step, numbers)")
+        self._callbacks, self.by_callback = functions, False
 
     def __enter__(self) -> Self:
         return self if self._previous else super().__enter__()

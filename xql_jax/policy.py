@@ -4,6 +4,7 @@ import contextlib
 import functools
 import math
 import numbers
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, cast
@@ -39,6 +40,8 @@ def load_policy(run: str | Path, *, seed: int | None = None, **hyperparameters: 
     Raises:
         UserError: if there is no such run, checkpoint or member, or it is damaged.
     """
+    if not isinstance(run, str | os.PathLike):
+        raise UserError(f"run: must be the path of a run's folder, not a {type(run).__name__}")
     saved = load_run(run)
     return Policy(saved, saved.members, saved.states).select(seed=seed, **hyperparameters)
 
@@ -223,7 +226,8 @@ class Policy:
         """Pickles the run's folder, step and members. Memories begin anew."""
         if self.run.is_temporary:
             raise UserError("a policy is pickled by its run's folder, which is temporary: give save_dir")
-        return _unpickled, (str(self.path), self.step, [member.name for member in self.members])
+        members = [member.name for member in self.members]
+        return _unpickled, (str(self.path), self.run.run_id, self.step, members)
 
     def __repr__(self) -> str:
         return f"<{self.run.method} on {self.run.dataset} after {self.run.how_far}: {self._listed()}>"
@@ -321,7 +325,11 @@ def _key(key: Any) -> jax.Array:
     """Returns a user's seed or key of JAX as a key of a run's kind; UserError if it is neither."""
     try:
         if isinstance(key, int | np.integer) and not isinstance(key, bool):
-            return jax.random.key(key)
+            number = int(key)
+            if -(2**31) <= number < 2**32:
+                return jax.random.key(number)
+            # `jax.random.key` would forget the upper half.
+            key = np.frombuffer(number.to_bytes(8, "big", signed=number < 0), ">u4").astype(np.uint32)
         if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
             key = jax.random.wrap_key_data(key)
         if key.shape == ():
@@ -331,9 +339,11 @@ def _key(key: Any) -> jax.Array:
     raise UserError(f"key: must be a whole number of 64 bits or one key of JAX, not a {type(key).__name__}")
 
 
-def _unpickled(folder: str, step: int, names: Sequence[str]) -> Policy:
+def _unpickled(folder: str, run_id: str, step: int, names: Sequence[str]) -> Policy:
     """Returns the policy of these members after so many steps of the run in a folder."""
     run = load_run(folder, step)
+    if run.run_id != run_id:
+        raise UserError(f"{folder}: another run than that of the policy that was pickled")
     return Policy(run, [member for member in run.members if member.name in names], run.states)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from xql_jax.errors import UserError
 from xql_jax.learners.registry import OFFLINE, ONLINE, make_learner
 from xql_jax.runs.config_files import choose_config, config_of, file_for_suite
 from xql_jax.runs.kinds import OF_OFFLINE, Offline, Online
@@ -157,3 +158,15 @@ def test_table_6(method, column):
         config = online(method, row["task"].lower().replace(" ", "-")).config
         assert config.beta == float(row[column])
         assert (config.clip, config.clip_rule) == (8.0, "both")  # Appendix D.6, and their online code
+
+
+@pytest.mark.parametrize("parameters", ["text", "text=None", "*texts"])
+def test_a_file_that_names_no_method_by_default_needs_one(parameters, tmp_path):
+    file = tmp_path / "mine.py"
+    head = "from xql_jax.runs.config_files import config_of"
+    name = parameters.strip("*").partition("=")[0]
+    body = f"return config_of({name if parameters[0] != '*' else 'texts[0]'}, 'own', {{}})"
+    file.write_text(f"{head}\ndef get_config({parameters}):\n    {body}\n")
+    with pytest.raises(UserError, match="its get_config names no method by default: give --method"):
+        choose_config(Offline, config=str(file), has_data=True)
+    assert choose_config(Offline, "iql", str(file), has_data=True).config.method == "iql"

@@ -10,6 +10,7 @@ from xql_jax.data.arrays import from_arrays
 from xql_jax.data.loading import load_dataset
 from xql_jax.data.rows import rows_of_replay, write_hdf5
 from xql_jax.data.suspicions import suspicions
+from xql_jax.errors import UserError
 from xql_jax.types import Batch
 
 LAYOUTS = [*KEYS, "transitions.hdf5", "minari", "replay"]
@@ -165,6 +166,40 @@ def test_flags_that_are_inverted_are_told(falls):
     given["masks"] = np.zeros(len(rows["terminals"]))  # whatever is done ends the episode
     given["next_observations"] = given["observations"]
     assert not [line for line in suspicions(from_arrays(given, "arrays")) if "inverted" in line]
+
+
+@pytest.mark.parametrize("names", [("next_observations",), ("timeouts",)])
+def test_terminals_that_are_all_1_are_told(names):
+    """Unless what follows is not the next row: then whatever is done ends the episode."""
+    rows = joined([episode.arrays() for episode in walks("timeout")])
+    given = {name: rows[name] for name in ("observations", "actions", "rewards", *names)}
+    given["terminals"] = np.ones(len(rows["rewards"]))
+    told = suspicions(from_arrays(given, "arrays"))
+    assert [line for line in told if "terminals must be 0 where an episode goes on" in line], told
+    bandit = given | {"next_observations": given["observations"]}
+    assert not [line for line in suspicions(from_arrays(bandit, "arrays")) if "goes on" in line]
+
+
+@pytest.mark.parametrize("place", ["first", "last"])
+def test_an_episode_of_its_own_that_goes_on_after_a_terminal_is_told(tmp_path, place):
+    for number, episode in enumerate(walks("terminal")):
+        arrays = episode.arrays()
+        arrays["terminals"] = np.arange(episode.length) == (0 if place == "first" else episode.length - 1)
+        np.savez(
+            tmp_path / f"{number:03}.npz",
+            **{name: arrays[name] for name in arrays if name not in ("timeouts", "masks")},
+        )
+    told = suspicions(load_dataset(None, [str(tmp_path)]))
+    words = "40 of 40 episodes go on after a terminal"
+    assert bool([line for line in told if words in line]) == (place == "first"), told
+
+
+def test_an_episode_whose_file_is_gone_is_not_left_out(tmp_path):
+    for number, episode in enumerate(walks("terminal")[:3]):
+        np.savez(tmp_path / f"{number}.npz", **episode.arrays())
+    (tmp_path / "3.npz").symlink_to(tmp_path / "elsewhere.npz")
+    with pytest.raises(UserError, match=r"3\.npz: no such file"):
+        load_dataset(None, [str(tmp_path)])
 
 
 def test_what_a_mask_hides_is_not_told_of():

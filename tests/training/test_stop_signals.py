@@ -52,6 +52,28 @@ def test_a_terminal_that_closes_stops_it_once(heard):
     signal.signal(signal.SIGHUP, previous)
 
 
+def test_what_an_environment_does_with_signals_stops_no_run(heard):
+    """It is made before the run begins, or steps while the run goes on."""
+    signals = StopSignals()
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    with signals:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signals.hold()
+        os.kill(os.getpid(), signal.SIGINT)
+        assert signals.received is signal.SIGINT
+        signals.hold()  # a second signal goes through
+        assert signal.getsignal(signal.SIGINT) != signals._record
+    with StopSignals() as later:
+        pass
+    signals = StopSignals()
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    with signals:
+        assert later.received is None
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert signals.received is None  # ignored by whoever made this object
+
+
 def test_handlers_are_put_back(heard):
     with StopSignals():
         pass

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import tqdm
 from gymnasium import spaces
 
 from xql_jax.data.arrays import UNITS, Layout, from_arrays, says_normalized
-from xql_jax.data.dataset import Dataset, checked_references, joined
+from xql_jax.data.dataset import Dataset, Note, checked_references, joined
 from xql_jax.data.readers import check_memory, read_npz, reading
 from xql_jax.errors import UserError, nearest, needing
 from xql_jax.files.paths import located
@@ -24,16 +25,16 @@ MINARI_REFERENCES = ("ref_min_score", "ref_max_score")  # returns of a random po
 
 def read_npz_folder(folder: Path) -> Dataset:
     """Reads every `.npz` in the folder, sorted by name, as an episode."""
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() == ".npz" and path.is_file())
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() == ".npz")
     if not paths:
         raise UserError(f"{folder}: no .npz file in this directory; if it is Minari's, give minari:{folder}")
-    check_memory(sum(path.stat().st_size for path in paths), str(folder))
+    check_memory(sum(path.stat().st_size for path in paths if path.is_file()), str(folder))
     files = tqdm.tqdm(paths, desc=f"reading {folder.name}", unit="episode", disable=None)
     episodes = [read_npz(path, ONE_EPISODE) for path in files]
     units = {episode.is_normalized: episode.source for episode in episodes}
     if len(units) > 1:
         raise UserError(f"{folder}: {units[True]} has normalized actions, and {units[False]} has not")
-    return dataclasses.replace(joined(episodes), source=str(folder))
+    return _of_episodes(episodes, source=str(folder))
 
 
 def read_minari(name: str) -> Dataset:
@@ -71,12 +72,25 @@ def read_minari(name: str) -> Dataset:
             }
         episodes.append(from_arrays(arrays, what, ONE_EPISODE))
     given = [metadata.get(key) for key in MINARI_REFERENCES]
-    return dataclasses.replace(
-        joined(episodes),
+    return _of_episodes(
+        episodes,
         source=source,
         references=checked_references(given, source),
         is_normalized=says_normalized(metadata.get(UNITS), source),
     )
+
+
+def _of_episodes(episodes: Sequence[Dataset], **changes: Any) -> Dataset:
+    """Returns the episodes as one dataset; it is noted if most go on after a terminal."""
+    whole = dataclasses.replace(joined(episodes), **changes)
+    going_on = sum(bool((episode.batch.masks[:-1] == 0).any()) for episode in episodes)
+    if 2 * going_on <= len(episodes):
+        return whole
+    text = (
+        f"{going_on:,} of {len(episodes):,} episodes go on after a terminal: mark a terminal in the last "
+        "row, whose step ended the episode"
+    )
+    return dataclasses.replace(whole, notes=(*whole.notes, Note(text, is_suspicion=True)))
 
 
 def _minari_folder(name: str) -> Path:

@@ -87,6 +87,11 @@ def _terminals(dataset: Dataset, task: Task | None) -> Iterator[str]:
             f"most of the {terminals.sum():,} terminals lead to the next row's observation, and most other "
             "rows do not: are the flags inverted? masks are 0 where terminals are 1"
         )
+    elif 2 * final.sum() > final.size and len(final) >= ENOUGH and jumping[final].mean() < 0.5:
+        yield (
+            f"{terminals.sum():,} of {dataset.size:,} rows are terminals, and most lead to the next row's "
+            "observation: unless episodes have one step, terminals must be 0 where an episode goes on"
+        )
     if len(lengths) == 1 and not terminals.any():
         yield "one trajectory without a terminal: do the data say where episodes end?"
 

@@ -99,7 +99,7 @@ def digest(content: object) -> str:
 def sources_digest(module: str) -> str:
     """Returns a digest of an imported module's file or, of a package, of all files; "" if it has none."""
     place = getattr(sys.modules.get(module), "__file__", None)
-    if place is None:
+    if place is None or not Path(place).is_file():  # <stdin>, or deleted meanwhile
         return ""
     file, sources = Path(place), hashlib.sha256()
     for each in sorted(file.parent.rglob("*.py")) if file.name == "__init__.py" else [file]:

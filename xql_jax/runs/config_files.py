@@ -132,6 +132,8 @@ def config_in(file: Path, method: str | None = None, *tags: str) -> ConfigDict:
     try:
         get_config = runpy.run_path(str(file))["get_config"]
         parameters = [*inspect.signature(get_config).parameters.values()]
+        if parameters and not method and not isinstance(parameters[0].default, str):
+            raise UserError(f"--config={file}: its get_config names no method by default: give --method")
         texts = ["@".join((method or each.default, *tags)) for each in parameters[:1]]
         config = get_config(*texts)
     except UserError:

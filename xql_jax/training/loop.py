@@ -124,6 +124,7 @@ class TrainingLoop:
                 if self.progress.evaluation_due:
                     self._evaluate(again=self.progress.step > 0)  # at the start it is the first
                 while self.progress.step < last and not stop.received:
+                    stop.hold()
                     if self._make_online and self.progress.step == schedule.handover:
                         self.population, call = self._make_online(self._first_phase), steps_per_call or 1
                     self._compile()

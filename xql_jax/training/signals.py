@@ -6,7 +6,7 @@ import signal
 import threading
 from collections.abc import Callable
 from types import FrameType
-from typing import Self
+from typing import Any, Self
 
 LOG = logging.getLogger(__name__)
 STOPS = [signal.SIGINT, signal.SIGTERM]
@@ -18,25 +18,35 @@ class StopSignals:
     """Context manager that records SIGINT, SIGTERM or SIGHUP in `received` instead of ending the process.
 
     After the first signal the previous handlers are restored, so a second one ends the process. Only SIGHUP
-    does not, because it comes more than once when a terminal closes; under `nohup` it is ignored throughout.
+    does not, because it comes more than once when a terminal closes. What is ignored when this object is
+    made, as by `nohup`, is ignored throughout.
     Python handles signals only in the main thread. A run in another thread is stopped by `request`.
     """
 
     received: signal.Signals | None = None
     outer: "StopSignals | None" = None  # had the handlers until `__enter__`; its signal is taken over
 
+    def __init__(self) -> None:
+        self._heard = [number for number in STOPS if signal.getsignal(number) is not signal.SIG_IGN]
+        self._previous: dict[int, Any] = {}
+
     def __enter__(self) -> Self:
         self._previous = {}
         if threading.current_thread() is threading.main_thread():
-            for number in STOPS:
-                if signal.getsignal(number) is not signal.SIG_IGN:
-                    self._previous[number] = signal.signal(number, self._record)
+            for number in self._heard:
+                self._previous[number] = signal.signal(number, self._record)
         if self.outer:
             self.received = self.received or self.outer.received
         return self
 
     def __exit__(self, *exception: object) -> None:
         self._restore(*self._previous)
+
+    def hold(self) -> None:
+        """Takes the handlers back from code of others, such as an environment, that has taken them."""
+        for number in self._previous if not self.received else ():
+            if signal.getsignal(number) != self._record:
+                signal.signal(number, self._record)
 
     def request(self) -> None:
         """Asks the run to stop, as SIGINT does."""
