@@ -19,7 +19,7 @@ def test_what_code_of_others_raises_is_one_line():
     assert described(ValueError("no viewer:\n  open it")) == "ValueError: no viewer: open it"
     with pytest.raises(StopIteration) as raised:
         next(iter(()))
-    assert described(raised.value) == "StopIteration: at 'next(iter(()))' of test_errors.py"
+    assert described(raised.value).startswith("StopIteration: at 'next(iter(()))' of test_errors.py")
 
 
 def test_a_python_that_is_not_supported_is_named_before_anything_is_resolved(monkeypatch):
