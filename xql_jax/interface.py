@@ -11,7 +11,7 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any, Self, TypeAlias
@@ -242,10 +242,9 @@ class _Stop(StopSignals):
 
     def __init__(self, callbacks: Sequence[Callback]):
         super().__init__()
-        functions = [*callbacks] if isinstance(callbacks, Iterable) else [None]
-        if not all(map(callable, functions)):
+        if not isinstance(callbacks, Sequence) or not all(map(callable, callbacks)):
             raise UserError("callbacks: give a list of functions f(step, numbers)")
-        self._callbacks, self.by_callback = functions, False
+        self._callbacks, self.by_callback = callbacks, False
 
     def __enter__(self) -> Self:
         return self if self._previous else super().__enter__()

@@ -62,8 +62,6 @@ class Methods(Modules):
         return method
 
 
-# Those of them that take XQL's values in configs/, too: the loss's, and layer norm's.
-XQL = "xql value_iteration q_iteration"
 # Methods whose learner is `InSample`, and value iteration; they share the values `in_sample` in configs/.
 IN_SAMPLE = {
     "dvl_chi2": "f_dvl",
@@ -78,6 +76,8 @@ IN_SAMPLE = {
     "value_iteration": "deterministic_dynamics",
     "q_iteration": "deterministic_dynamics",
 }
+# Those of them that take XQL's own values there, too: the loss's, and layer norm's.
+XQL = "xql value_iteration q_iteration"
 # Each in its own file.
 OTHERS = ("cql", "cal_ql", "brac_p", "bear", "td3_bc", "rebrac", "awac", "onestep", "dt", "rlpd", "fql")
 OFFLINE = Methods(IN_SAMPLE | {"bc": "bc", "bc10": "bc"} | {name: name for name in OTHERS})
