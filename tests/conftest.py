@@ -1,7 +1,6 @@
 """What several rooms' tests need: the legacy d4rl package as an oracle, and the one real dataset."""
 
 import ctypes.util
-import functools
 import gc
 import os
 import signal
@@ -60,7 +59,11 @@ def full_compiler(request):
     compile_fully = jax.stages.Lowered.compile
     with pytest.MonkeyPatch.context() as patch:
         if "not slow" in request.config.getoption("markexpr"):
-            quickly = functools.partialmethod(compile_fully, {"xla_backend_optimization_level": 0})
+
+            def quickly(lowered, compiler_options=None):
+                options = {**(compiler_options or {}), "xla_backend_optimization_level": 0}
+                return compile_fully(lowered, options)
+
             patch.setattr(jax.stages.Lowered, "compile", quickly)
         yield compile_fully
 

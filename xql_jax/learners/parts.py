@@ -79,7 +79,9 @@ class CriticState(NetworkState):
     def each(self, params: Params, observations: Array, actions: Array) -> Sequence[Array]:
         """Every network's Q(s, a), f32[..., B], under other parameters."""
         if isinstance(params, SideBySide):
-            return jax.vmap(self.apply, (0, None, None))(params.joined, observations, actions)
+            # Inputs for each, else XLA makes one product of their first layers, and kernels for the biases.
+            inputs = [jnp.broadcast_to(each, (len(params), *each.shape)) for each in (observations, actions)]
+            return jax.vmap(self.apply)(params.joined, *inputs)
         return [self.apply(own, observations, actions) for own in params]
 
     def all_q(self, observations: Array, actions: Array) -> Array:

@@ -38,6 +38,7 @@ from xql_jax.training.data_population import offline_population
 from xql_jax.training.groups import make_groups, population_mesh
 from xql_jax.training.members import member_shapes
 from xql_jax.training.population import Population, can_clip
+from xql_jax.training.program import COMPILER_OPTIONS
 from xql_jax.types import Array, Json
 
 SAMPLE_ROWS = 1_024  # rows of data in the programs whose operations and bytes are counted
@@ -257,7 +258,8 @@ def compile_population(
     try:
         with settings_of_jax(population.matmul_precision):
             traced = population.program(group).trace(*states, data, number, number)
-            program = traced.lower(lowering_platforms=(platform.replace("gpu", "cuda"),)).compile()
+            lowered = traced.lower(lowering_platforms=(platform.replace("gpu", "cuda"),))
+            program = lowered.compile(compiler_options=COMPILER_OPTIONS.get(platform))
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise

@@ -31,7 +31,7 @@ from xql_jax.training.members import (
     stacked,
     unstack,
 )
-from xql_jax.training.program import GRADIENT_LIMIT, Program, at_place
+from xql_jax.training.program import COMPILER_OPTIONS, GRADIENT_LIMIT, Program, at_place
 from xql_jax.training.schedule import Ramp
 from xql_jax.types import Json, Learner, Metrics, Minibatch, State
 
@@ -173,13 +173,14 @@ class Population(Program):
     def compile(self) -> None:
         if self.is_compiled:
             return
-        started = time.perf_counter()
+        started, options = time.perf_counter(), COMPILER_OPTIONS.get(jax.default_backend())
         with settings_of_jax(self.matmul_precision):
             for group in self.groups:
                 if group.split not in self._programs:
                     data = next(self.calls(group, 0, 1)).data
                     arguments = *group.members.apart, data, np.int32(0), np.int32(0)
-                    self._programs[group.split] = self.program(group).lower(*arguments).compile()
+                    lowered = self.program(group).lower(*arguments)
+                    self._programs[group.split] = lowered.compile(compiler_options=options)
         self.compile_seconds += time.perf_counter() - started
 
     def checkpoint(self) -> CheckpointContent:

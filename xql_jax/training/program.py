@@ -20,6 +20,9 @@ Tree = TypeVar("Tree")
 STATE = "state"  # what is checked to be finite, besides each metric
 AHEAD = 50  # most updates whose minibatches are drawn at once; a divisor of usual intervals
 AHEAD_BYTES = 32 * 2**20  # most bytes of these minibatches, on a device
+# By the platform. A GPU's compiler would make one product of those that share an input, and more kernels for
+# what follows each.
+COMPILER_OPTIONS = {"gpu": {"xla_gpu_dot_merger_threshold_mb": 0}}
 GRADIENT_LIMIT = "max_grad_norm"  # of `parts.Trained`; inf: none
 
 # What the loop carries: the state, and of all metrics f32[m] their sums, the last ones and, bool[m],
@@ -138,10 +141,10 @@ def run_updates(
 
     def several(first: Array, number: int | Array, carry: Carry) -> Carry:
         """Runs `number` updates, at most `ahead`; a GPU need not wait for a number that is an int."""
-        prepared = jax.vmap(prepare)(first + jnp.arange(ahead))
+        prepared = rows_of(jax.vmap(prepare)(first + jnp.arange(ahead)))
 
         def at(place: Array, carry: Carry) -> Carry:
-            return update(first + place, jax.tree.map(lambda leaf: leaf[place], prepared), carry)
+            return update(first + place, prepared(place), carry)
 
         return jax.lax.fori_loop(0, number, at, carry)
 
@@ -159,6 +162,22 @@ def run_updates(
     leaves = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(state)]
     was_finite = dict(zip(names, finite, strict=True)) | {STATE: jnp.stack(leaves).all()}
     return member.replace(state=state, sums=sums, metrics=metrics), was_finite
+
+
+def rows_of(tree: Tree) -> Callable[[Array], Tree]:
+    """Returns a function that takes one row of each array; one kernel takes those of all equal shapes."""
+    leaves, structure = jax.tree.flatten(tree)
+    kinds = [(leaf.shape, leaf.dtype) for leaf in leaves]
+    stacks = {
+        kind: jnp.stack([leaf for leaf, own in zip(leaves, kinds, strict=True) if own == kind], axis=1)
+        for kind in kinds
+    }
+
+    def at(place: Array) -> Tree:
+        rows = {kind: iter(stack[place]) for kind, stack in stacks.items()}
+        return jax.tree.unflatten(structure, [next(rows[kind]) for kind in kinds])
+
+    return at
 
 
 def without_clipping(learner: Any) -> Any:
