@@ -5,13 +5,12 @@ That example also has batches of 1024: --batch_size=1024.
 
 from ml_collections import ConfigDict
 
-from xql_jax.learners.registry import XQL
 from xql_jax.runs.config_files import config_of
 
 THREE_LAYERS = {"actor_hidden_dims": (256,) * 3, "critic_hidden_dims": (256,) * 3}
 ROWS = {
     "in_sample": {"awr_temperature": 0.5, "dropout_rate": 0.1},
-    XQL: {"beta": 8.0, "clip": 5.0, "clip_rule": "above", "uniform_actions": 1, "layer_norm": True},
+    "xql": {"beta": 8.0, "clip": 5.0, "clip_rule": "above", "uniform_actions": 1, "layer_norm": True},
     "iql": {"expectile": 0.7},
     "mxql": {"beta": 8.0},  # XQL's
     "bc bc10": {"dropout_rate": 0.1},

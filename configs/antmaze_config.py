@@ -8,7 +8,6 @@ authors' scripts over 100. Here training evaluates over 10 unless --eval_episode
 
 from ml_collections import ConfigDict
 
-from xql_jax.learners.registry import XQL
 from xql_jax.runs.config_files import config_of
 
 SLOWER = {"actor_lr": 2e-4, "value_lr": 2e-4, "critic_lr": 2e-4}
@@ -16,7 +15,7 @@ THREE_LAYERS = {"actor_hidden_dims": (256,) * 3, "critic_hidden_dims": (256,) * 
 ROWS = {
     "in_sample": {"awr_temperature": 10.0},
     # Their code has both on all tasks. Here V spans 100, so targets may be far: docs/choosing-beta.md.
-    XQL: {"beta": 0.6, "clip": 7.0, "clip_rule": "above", "critic_loss": "huber"}
+    "xql": {"beta": 0.6, "clip": 7.0, "clip_rule": "above", "critic_loss": "huber"}
     | {"layer_norm": True, "decay_actor_lr": False},
     "iql": {"expectile": 0.9},
     "mxql": {"beta": 0.6, "decay_actor_lr": False},

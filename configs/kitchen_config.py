@@ -6,12 +6,11 @@ actor's dropout (`dropout_rate`), which IQL has too.
 
 from ml_collections import ConfigDict
 
-from xql_jax.learners.registry import XQL
 from xql_jax.runs.config_files import config_of
 
 ROWS = {
     "in_sample": {"awr_temperature": 0.5, "dropout_rate": 0.1},
-    XQL: {"beta": 5.0, "clip": 7.0, "clip_rule": "above", "layer_norm": True},
+    "xql": {"beta": 5.0, "clip": 7.0, "clip_rule": "above", "layer_norm": True},
     "iql": {"expectile": 0.7},
     "mxql": {"beta": 5.0},
     "sql": {"alpha": 0.5},

@@ -10,7 +10,6 @@ Huber's loss, as AntMaze's, and the clip is on both sides: docs/choosing-beta.md
 
 from ml_collections import ConfigDict
 
-from xql_jax.learners.registry import XQL
 from xql_jax.runs.config_files import config_of
 
 BETA = 0.6  # for a reward of -1 a step
@@ -18,7 +17,7 @@ ROWS = {
     "all": {"hidden_dims": (512,) * 4, "actor_lr": 3e-4, "value_lr": 3e-4, "critic_lr": 3e-4}
     | {"layer_norm": True, "critic_layer_norm": True, "decay_actor_lr": False},
     "in_sample": {"awr_temperature": 10.0},
-    XQL: {"beta": BETA, "clip": 7.0, "critic_loss": "huber"},
+    "xql": {"beta": BETA, "clip": 7.0, "critic_loss": "huber"},
     "iql": {"expectile": 0.9},
     "rebrac": {"actor_bc_coef": 0.01, "critic_bc_coef": 0.01},
     "fql": {"normalize_q": False, "flow_alpha": 10.0},
@@ -31,19 +30,19 @@ WHEN = {
     "antmaze-giant": FAR | {"fql": {"target_q": "min"}},
     "antmaze-large": {"fql": {"target_q": "min"}},
     "cube": {
-        f"{XQL} iql xql_bellman mxql": {"awr_temperature": 1.0},
+        "xql iql xql_bellman mxql": {"awr_temperature": 1.0},
         "rebrac": {"actor_bc_coef": 1.0, "critic_bc_coef": 0.0},
         "fql": {"flow_alpha": 300.0},
     },
-    "cube-double": {XQL: {"beta": 2 * BETA}},
-    "cube-triple": {XQL: {"beta": 3 * BETA}},
-    "cube-quadruple": {XQL: {"beta": 4 * BETA}},
-    "scene": {XQL: {"beta": 5 * BETA}, "fql": {"flow_alpha": 300.0}},
+    "cube-double": {"xql": {"beta": 2 * BETA}},
+    "cube-triple": {"xql": {"beta": 3 * BETA}},
+    "cube-quadruple": {"xql": {"beta": 4 * BETA}},
+    "scene": {"xql": {"beta": 5 * BETA}, "fql": {"flow_alpha": 300.0}},
     "puzzle": {"fql": {"flow_alpha": 1000.0}},
-    "puzzle-3x3": {XQL: {"beta": 9 * BETA}},
-    "puzzle-4x4": {XQL: {"beta": 16 * BETA}},
-    "puzzle-4x5": {XQL: {"beta": 20 * BETA}},
-    "puzzle-4x6": {XQL: {"beta": 24 * BETA}},
+    "puzzle-3x3": {"xql": {"beta": 9 * BETA}},
+    "puzzle-4x4": {"xql": {"beta": 16 * BETA}},
+    "puzzle-4x5": {"xql": {"beta": 20 * BETA}},
+    "puzzle-4x6": {"xql": {"beta": 24 * BETA}},
 }
 
 

@@ -10,7 +10,6 @@ instead of 10, and one update per step instead of 20.
 
 from ml_collections import ConfigDict
 
-from xql_jax.learners.registry import XQL
 from xql_jax.runs.config_files import config_of
 
 ROWS = {
@@ -21,7 +20,7 @@ ROWS = {
     "all": {"hidden_dims": (128, 128), "actor_lr": 1e-3, "value_lr": 1e-3, "critic_lr": 1e-3}
     | {"tau": 0.02, "discount": 0.97, "layer_norm": False},
     "in_sample": {"num_critics": 1, "awr_temperature": 30.0},
-    XQL: {"beta": 0.2, "clip": 5.0},
+    "xql": {"beta": 0.2, "clip": 5.0},
     "iql": {"expectile": 0.9},
     # Those of the next six were chosen on seeds 100 and 101.
     "mxql": {"beta": 0.5},
@@ -43,9 +42,8 @@ WHEN = {
     "finetune": {
         "all": {"discount": 0.99},
         "in_sample": {"awr_temperature": 10.0},
-        XQL: {"beta": 0.5},
         "xql iql cal_ql": {"num_pretraining_steps": 20_000},
-        "xql": {"online": "beta=5:2 actor_lr=0.0003:0.00003"},
+        "xql": {"beta": 0.5, "online": "beta=5:2 actor_lr=0.0003:0.00003"},
         "iql": {"online": "expectile=0.7 actor_lr=0.0003:0.00003"},
         "rlpd": {"num_critics": 2, "actor_period": 1, "warmup_steps": 1_000, "updates_per_step": 1.0},
     }

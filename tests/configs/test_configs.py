@@ -59,7 +59,7 @@ def test_every_file_gives_every_method(name, tag, method):
     changes = parse_ramps(config.online, settings_of(learner), 10, {})  # raises for a field that it lacks
     cloning = "xql", "xql_bellman", "mxql", "iql", "bc"
     changing = {"pointmaze": ("xql", "iql") if tag else (), "kitchen": cloning, "mujoco": cloning}
-    assert bool(changes) == (method in changing.get(name, ()))
+    assert bool(changes) == bool({method, OFFLINE[method].like} & {*changing.get(name, ())})
 
 
 def test_a_layer_wins_over_those_before_it():
@@ -97,6 +97,7 @@ def test_a_row_is_for_whom_it_names():
     assert found("xql@cube-single@small", "beta", "suite") == [7.0, "suite"]
     assert found("iql", "actor_lr", "awr_temperature") == [0.5, 5.0]
     assert found("bc", "actor_lr", "actor_hidden_dims") == [0.5, (3,)]  # without the fields that it lacks
+    assert found("q_iteration@cube", "beta") == [7.0]  # it is like XQL
     # A method's own default stays against a row for methods like XQL.
     assert found("eql", "awr_temperature") == [OFFLINE["eql"].defaults["awr_temperature"]]
     for wrong in ({"all": {"betta": 1.0}}, {"in_sample": {"betta": 1.0}}, {"xql bc": {"betta": 1.0}}):

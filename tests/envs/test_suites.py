@@ -212,8 +212,9 @@ def test_every_task_has_one_row_that_says_what_it_does(task):
     assert int(row["steps"]) == task.episode_limit
     if task.by_success:
         return
-    assert row["return at 0"] == f"{task.min_return:.2f}".replace("-", "−")  # the typographic minus
-    assert row["return at 100"] == f"{task.max_return:.2f}"
+    columns = "return at 0", "return at 100"
+    printed = [f"{value:.2f}".replace("-", "−") for value in (task.min_return, task.max_return)]
+    assert [row[column] for column in columns] == printed  # the typographic minus
 
 
 @pytest.mark.parametrize("suite", [*SUITES.values(), PLAYGROUND], ids=lambda suite: suite.described_in)

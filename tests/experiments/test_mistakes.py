@@ -14,7 +14,7 @@ SOURCE = (ROOT / "configs" / "pointmaze_config.py").read_text()
 CONFIGS = {  # by name of the file, what is in it
     "syntax": SOURCE.replace("def get_config(", "def get_config(("),
     "dictionary": "def get_config():\n    return {'beta': 1.0}\n",
-    "betta": SOURCE.replace("    XQL: {", '    "xql": {"betta": 0.5},\n    XQL: {', 1),
+    "betta": SOURCE.replace('    "xql": {', '    "xql": {"betta": 0.5},\n    "in_sample": {', 1),
     "for_all": SOURCE.replace('"tau": 0.02', '"betta": 0.02'),
     "in_sample": SOURCE.replace('"num_critics": 1', '"betta": 1'),
     "of_iql": SOURCE.replace('text: str = "xql"', "").replace("(text,", '("iql",'),

@@ -1,11 +1,13 @@
 """The command line: a flag for each setting of a command and, in training, for each hyperparameter.
 
 Which hyperparameters there are depends on the method and its config file, so absl parses the flags of the run
-first, and then what is left. `--config.NAME` is another form of `--NAME`. The way of --beta=0.5:
-`define_flags` makes its flag of `GumbelRegression.beta` in `learners/xql.py`, whose domain checks the value.
-`settings_from` of `runs/resolving.py` sets it in the settings' config, of which `make_learner`
-(`learners/registry.py`) makes the learner. `Training.identity` of `runs/shared_settings.py` records it, and
-the digest of all that, `RunFolder.run_id` of `runs/folder.py`, names the run's folder.
+first, and then what is left. `--config.NAME` is another form of `--NAME`.
+
+The way of --beta=0.5: `parse` makes its flag of `GumbelRegression.beta` in `learners/xql.py`, whose domain
+checks the value. `settings_of_flags` calls `settings_from` of `runs/resolving.py`, which sets it in the
+settings' `config`. Of that, `offline_job` (`runs/offline.py`) makes the learner by `make_learner`
+(`learners/registry.py`), whose `with_values` (`settings.py`) sets the field in the part that has it. Nothing
+else on the way changes it.
 
 A user's mistake ends the program with exit code 2 and one line on stderr, without a traceback.
 """

@@ -81,4 +81,7 @@ class QIteration(InSample):
         return after.replace(critic=critic.polyak_update(self.tau)), {**info, **critic_info}
 
 
-METHODS = {"value_iteration": Method(ValueIteration), "q_iteration": Method(QIteration)}
+METHODS = {
+    "value_iteration": Method(ValueIteration, like="xql"),
+    "q_iteration": Method(QIteration, like="xql"),
+}

@@ -66,6 +66,7 @@ class Method(Generic[P]):
         defaults: the hyperparameters with another default than in the parts' classes.
         settings: the settings of a run with another default than a run's own. A suite's values for the
             method are rows of the files in configs/.
+        like: a method whose rows there are for this one, too, as far as it has their hyperparameters.
     """
 
     def __init__(
@@ -74,10 +75,11 @@ class Method(Generic[P]):
         defaults: Mapping[str, object] | None = None,
         *,
         settings: Mapping[str, object] | None = None,
+        like: str = "",
         **parts: Callable,
     ):
         self.learner, self.defaults, self.parts = learner, defaults or {}, parts
-        self.settings = settings or {}
+        self.settings, self.like = settings or {}, like
 
     def __call__(self, **hyperparameters: object) -> P:
         """Makes the learner; raises UserError if a hyperparameter is unknown or its value is impossible."""

@@ -76,8 +76,6 @@ IN_SAMPLE = {
     "value_iteration": "deterministic_dynamics",
     "q_iteration": "deterministic_dynamics",
 }
-# Those of them that take XQL's own values there, too: the loss's, and layer norm's.
-XQL = "xql value_iteration q_iteration"
 # Each in its own file.
 OTHERS = ("cql", "cal_ql", "brac_p", "bear", "td3_bc", "rebrac", "awac", "onestep", "dt", "rlpd", "fql")
 OFFLINE = Methods(IN_SAMPLE | {"bc": "bc", "bc10": "bc"} | {name: name for name in OTHERS})

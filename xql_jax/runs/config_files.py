@@ -35,7 +35,8 @@ from xql_jax.runs.shared_settings import DEFAULT_ENV_NAME, Preset, Training
 from xql_jax.settings import values_of
 from xql_jax.suites.tasks import OWN, SUITES, Task, get_task, name_in_dm_control, own_attribute
 
-# Values by who has them: "all" methods, the "in_sample" ones and users' own, or names of methods by spaces.
+# Values by who has them: "all" methods, the "in_sample" ones and users' own, or names of methods by spaces. A
+# method's row is also for methods that are `like` it.
 Rows = Mapping[str, Mapping[str, Any]]
 NONE: Rows = {}
 ENDING = "_config"
@@ -69,7 +70,7 @@ def config_of(
             _set(config, {one: value for one, value in row.items() if one not in recipe.defaults})
         elif who == name:
             config.update(with_every_width(row, config))
-        elif who == "all" or method in who.split():
+        elif who == "all" or {method, recipe.like} & {*who.split()}:
             _set(config, row)
     if "tuned" in tags:
         config.update(of_table_4(name, tags[0], tuned))
