@@ -163,29 +163,20 @@ def settings_of_flags(kind: type[S], arguments: Sequence[str], preset: Preset | 
 
 def by_position(known: Mapping[str, Setting], arguments: Sequence[str]) -> dict[str, Any]:
     """Returns the setting that is given without a flag: a path, or several."""
+    given: dict[str, Any] = {}
     for name, one in known.items():
-        if one.positional and arguments:
-            several = one.kind is list
-            given, arguments = (
-                {name: arguments if several else arguments[0]},
-                [] if several else arguments[1:],
-            )
-            break
-        if one.positional and one.meaning:
+        if one.positional and one.meaning and not arguments:
             raise UserError(f"name {one.meaning}")
-    else:
-        given = {}
+        if one.positional and arguments:
+            taken = len(arguments) if one.kind is list else 1
+            given[name] = arguments if one.kind is list else arguments[0]
+            arguments = arguments[taken:]
     if arguments:
         raise UserError(
             f"unexpected argument {arguments[0]!r}: no path, or one too many (a * may match several), is "
             "taken here; flags are --name=value, see --help"
         )
     return given
-
-
-def settings_typed(argv: Sequence[str], kind: type[S]) -> S:
-    """Returns the settings of a kind that argv gives."""
-    return settings_of_flags(kind, *parse(argv, kind))
 
 
 def run(
