@@ -27,10 +27,9 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("curves.png"))
     options = parser.parse_args()
     folders, quantity = FIGURES[options.figure]
-    points, curves, restarts = [], [], []
+    points, curves = [], []
     for file in sorted(RESULTS.glob(f"{folders}/*.csv")):
         name = file.parent.name.removesuffix("-200k"), file.stem
-        restarts.append((*name, 0))
         by_step: dict[int, list[float]] = {}
         with file.open() as lines:
             for row in csv.DictReader(lines):
@@ -43,7 +42,6 @@ def main() -> None:
     tables = {
         "curves": long_table(*COLUMNS, rows=curves),
         "seeds": long_table("task", "method", "seed", "step", "value", "diverged", rows=points),
-        "restarts": long_table("task", "method", "restarts", rows=restarts),
     }
     picture = FIGURES_OF_RUNS[options.figure].draw(tables)
     options.output.write_bytes(render(picture, options.output.suffix[1:]))

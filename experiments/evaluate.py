@@ -3,7 +3,6 @@
 Examples:
   xql-evaluate results/kitchen-complete-v0/xql/seeds0-2_1a2b3c4d --episodes=100
   xql-evaluate results/.../checkpoints/20000 --member=1 --video=member1.mp4
-  xql-evaluate --random_policy --env_name=hammer-human-v1
 
 The argument is a run's folder, or one of its checkpoints; the default is the last checkpoint. Nothing in the
 folder is changed.
@@ -48,7 +47,7 @@ def print_members(members: list[dict[str, Any]], quantity: str) -> None:
     settings: dict[str, list[dict[str, Any]]] = {}
     for entry in members:
         interval, rate = entry["score_interval_95"], entry["success_rate"]
-        note = " (diverged in training)" if entry.get("diverged") else ""
+        note = " (diverged in training)" if entry["diverged"] else ""
         if entry["non_finite_actions"]:
             note = " (diverged: actions that were not finite became the centre)"
         print(
@@ -59,7 +58,7 @@ def print_members(members: list[dict[str, Any]], quantity: str) -> None:
             + (f"return {entry['return_mean']:.4g}, " if quantity == "score" else "")
             + f"length {entry['length_mean']:.1f}{note}"
         )
-        settings.setdefault(entry.get("setting", ""), []).append(entry)
+        settings.setdefault(entry["setting"], []).append(entry)
     for of_setting in settings.values():
         if len(of_setting) > 1:
             _, _, setting = of_setting[0]["member"].partition(", ")

@@ -92,12 +92,12 @@ def test_the_mazes_need_no_extra(typed):
 @pytest.mark.parametrize(
     ("line", "package", "extra"),
     [
-        ("xql-evaluate --random_policy --env_name=pen-human-v1", "gymnasium_robotics", "simulators"),
         (
-            "xql-evaluate --random_policy --env_name=pointmaze-umaze-v0 --video=a.mp4",
-            "imageio_ffmpeg",
-            "video",
+            "xql-collect --policy=random --env_name=pen-human-v1 --episodes=1 --output=a.hdf5",
+            "gymnasium_robotics",
+            "simulators",
         ),
+        ("xql-evaluate RUN --video=a.mp4", "imageio_ffmpeg", "video"),
         ("xql-figures --figure=2", "sklearn", "theory"),
         ("xql-train-offline --wandb", "wandb", "wandb"),
     ],

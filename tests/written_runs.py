@@ -22,7 +22,6 @@ def write_run(
     status="finished",
     environment=True,
     content=(),
-    summary=(),
     **config,
 ):
     """Writes config.json, evaluations.csv and, unless the status is None, summary.json; returns the folder.
@@ -35,7 +34,7 @@ def write_run(
         swept: the names of those values.
         scale: a return by its score.
         diverged: keys of `scores`, from the first evaluation on.
-        content: further entries of config.json; `summary` of summary.json.
+        content: further entries of config.json.
     """
     members = {key if isinstance(key, tuple) else (key,): of_member for key, of_member in scores.items()}
     seeds = [key[0] for key in members]
@@ -86,5 +85,5 @@ def write_run(
             "diverged": [],
             "environment": {"backend": "mujoco", "versions": {"mujoco": "3.8.1"}} if environment else None,
         }
-        write_record(folder / "summary.json", {**of_run, **dict(summary), "run": run})
+        write_record(folder / "summary.json", {**of_run, "run": run})
     return folder

@@ -14,14 +14,14 @@ from gymnasium import spaces
 from gymnasium.wrappers import NormalizeObservation, NormalizeReward
 from own_maze import Line
 
-from xql_jax.envs import EnvironmentMaker, action_bounds
+from xql_jax.envs import EnvironmentMaker, action_bounds, environment_maker
 from xql_jax.envs.processes import Processes
 from xql_jax.envs.registered import Registered
 from xql_jax.envs.vector import Local, warn_once
 from xql_jax.errors import UserError
 from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.suites.tasks import SUITES, References, get_task, referenced
-from xql_jax.tools.evaluate import EvaluationSettings, evaluate
+from xql_jax.tools.evaluate import filmed_environment
 from xql_jax.types import ActionBounds
 
 
@@ -125,15 +125,14 @@ class Drawn(gymnasium.Env):
         return np.full((64, 64, 3), self.count, np.uint8)
 
 
-def test_a_video_of_an_own_environment_asks_it_to_draw(tmp_path, monkeypatch):
+def test_a_video_of_an_own_environment_asks_it_to_draw(monkeypatch):
     gymnasium.register("Drawn-v0", Drawn, max_episode_steps=3)
-    video = tmp_path / "drawn.mp4"
-    settings = EvaluationSettings(random_policy=True, env_name="Drawn-v0", episodes=1, video=str(video))
-    evaluate(settings)
-    assert video.stat().st_size > 0
+    task = get_task("Drawn-v0")
+    with contextlib.closing(filmed_environment(task, environment_maker(task))) as env:
+        assert env.render().shape == (64, 64, 3)
     monkeypatch.delattr(Drawn, "render")
     with pytest.raises(UserError, match="no pictures: the environment has no method `render`"):
-        evaluate(settings)
+        filmed_environment(task, environment_maker(task))
 
 
 PICTURES = {

@@ -7,6 +7,8 @@ import pytest
 from main_runs import COLLECT, EVALUATE, MAIN, ROOT, run_folder, succeed
 
 from xql_jax.data.loading import load_dataset
+from xql_jax.data.rows import read_rows, returns_of
+from xql_jax.suites.tasks import get_task
 
 MUJOCO = f"--config={ROOT / 'configs' / 'mujoco_config.py'}"
 RANDOM = ("--env_name=InvertedPendulum-v5", "--policy=random")
@@ -56,3 +58,12 @@ def test_a_run_on_it_is_scored_by_its_references(main, data, folder):
     mean = float(re.search(r"return (-?[\d.]+)", evaluated)[1])
     assert score == pytest.approx(100 * (mean - random_return) / (50 - random_return), abs=0.1)
     assert f"last score {score:.1f}" in out
+
+
+@pytest.mark.slow
+def test_random_actions_have_a_score_of_0(main, folder):
+    """D4RL's reference minimum, within two standard errors of 100 episodes."""
+    main("--env_name=maze2d-umaze-v1", "--policy=random", "--episodes=100", "--output=maze.hdf5")
+    returns = returns_of(read_rows(folder / "maze.hdf5")[0])
+    scores = get_task("maze2d-umaze-v1").normalized_score(returns)
+    assert abs(scores.mean()) < 2 * scores.std(ddof=1) / 10

@@ -69,7 +69,6 @@ train --dataset=good.hdf5 --dataset=nan.hdf5 => nan.hdf5 | row 77
 evaluate results => config.json | runs below it | seed42
 evaluate {run} --env_name=kitchen-mixed-v0 => kitchen-mixed-v0 | 60
 evaluate {run} --member=1 => --member=1 | 0 to 0
-evaluate --random_policy => --random_policy | --env_name
 export {run} --formats= => --formats= | jax, onnx, npz
 # collection
 collect --policy=random --episodes=1 --output=x.hdf5 => --policy needs --env_name

@@ -52,8 +52,6 @@ def test_figure_gem_simulation_and_theory_agree():
     means = tables("GEM")["means"]
     np.testing.assert_allclose(means["shuffled"], means["eq_26"], atol=0.02)
     assert means["eq_25"][8] < 0.5 * means["eq_26"][8]  # successors are shared: Eq. 26 does not hold
-    densities = tables("GEM")["densities"]
-    assert np.abs(densities["simulated"] - densities["exact"]).max() < 0.1
 
 
 @pytest.mark.parametrize("name", slow_but(FIGURES, "B1", "B2"))

@@ -10,10 +10,10 @@ from xql_jax.pictures import run_pictures, style
 
 @pytest.fixture
 def figures(monkeypatch):
-    """The figures saved while the test ran."""
-    saved = []
-    monkeypatch.setattr(style, "save", lambda figure, path: saved.append(figure))
-    return saved
+    """The figures rendered while the test ran."""
+    rendered = []
+    monkeypatch.setattr(style, "render", lambda figure: rendered.append(figure) or b"")
+    return rendered
 
 
 def test_a_learning_curve_has_the_seeds_their_mean_and_students_interval(figures, tmp_path):

@@ -16,13 +16,8 @@ TIMES = ("step", "seconds")  # columns that say when; columns that are neither t
 class CSVLogger:
     """Appends rows to a CSV file. A row is in the file when `write` returns, even if the process is killed.
 
-    A resumed run begins with the rows of its checkpoint. It drops the file's rows of later steps, because it
-    writes them again.
-
-    Args:
-        rows: the rows in the checkpoint, header first; none for a new run.
-    Raises:
-        UserError: if the file's rows are not the checkpoint's: it was changed by hand.
+    A resumed run begins with the rows of its checkpoint, header first. It drops the file's rows of later
+    steps, because it writes them again. UserError if the earlier ones are not the checkpoint's.
     """
 
     def __init__(self, path: Path, rows: bytes = b""):
@@ -76,13 +71,9 @@ class Row(NamedTuple):
 
 
 def parse_rows(text: bytes, settings: Sequence[str], path: Path) -> list[Row]:
-    """Returns the rows of a file's text, header first; none if there is no row yet.
+    """Returns the rows of a file's text; Damaged if a column is missing, or a cell is no number.
 
-    Args:
-        settings: the columns of the seed and of the swept hyperparameters.
-        path: of the file, for messages.
-    Raises:
-        Damaged: if a column is missing, or a cell is no number.
+    `settings` are the columns of the seed and of the swept hyperparameters.
     """
     try:
         reader = csv.DictReader(io.StringIO(text.decode(), newline=""), strict=True)

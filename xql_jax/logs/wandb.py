@@ -11,8 +11,7 @@ class WandbLogger:
     """Writes the numbers of all members (seeds and settings) to one run on Weights & Biases.
 
     With several members each name ends with the member's, as in `critic/loss/seed3_beta=0.5`. A resumed
-    training keeps the id of its run, and W&B ignores the steps that are repeated. W&B's own files are in the
-    folder `wandb` of the training's folder. An empty group is none.
+    training keeps the id of its run, and W&B ignores the steps that are repeated.
     """
 
     def __init__(

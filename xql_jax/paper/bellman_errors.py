@@ -27,10 +27,6 @@ NUM_BINS = 100
 MAX_NEWTON_STEPS = 200
 MAX_COLUMNS = 3
 WIDEST = 40  # characters per line of a title
-HOW = (
-    "Errors of all snapshots and seeds in one histogram. Before the laws are fitted, the 1% outside the "
-    "middle 99% are moved to its ends, where they make two atoms. A log-likelihood is a mean over the errors."
-)
 
 
 class Fit(NamedTuple):
@@ -48,12 +44,10 @@ def fit_errors(errors: ArrayLike) -> dict[str, Fit]:
     Differs: the paper fits no logistic distribution, does not say which sign its Gumbel has, and judges the
     fits by eye.
     Args:
-        errors: f64[...], reward units; at least two of them differ.
+        errors: f64[...], reward units; ValueError if one is not finite, or all are equal.
     Returns:
         The fits by name of their law. Of the Gumbel and its mirror image there is the likelier one; the name
         says on which side its long tail is.
-    Raises:
-        ValueError: if an error is not finite, or all are equal.
     """
     x = arguments.samples("errors", errors).ravel()
 
@@ -77,11 +71,7 @@ def fit_logistic(errors: np.ndarray) -> tuple[float, float]:
     """Returns location and scale of the likeliest logistic distribution of errors that are not all equal.
 
     Uses Newton's method: the log-likelihood is concave in the slope 1 / scale and the shift location / scale.
-    The moment estimate is so good a start that full steps converge. SciPy's fit can stop too early: for some
-    errors with mean 0 it is off by 0.05 of the scale.
-
-    Raises:
-        ArithmeticError: if Newton's method does not converge.
+    SciPy's fit can stop too early: for some errors with mean 0 it is off by 0.05 of the scale.
     """
     mean, deviation = fit_gaussian(errors)
     x = (errors - mean) / deviation
@@ -105,62 +95,43 @@ def read(root: Path, *, method: str, tasks: Sequence[str] | None = None) -> Tabl
     Source: Garg et al. 2023, Appendix D.2: errors are logged every 5,000 steps and clipped, and laws
     (distributions) are fitted to them.
     Differs: D.2 does not say whether it pools the errors of several snapshots. Here a panel pools all its
-    steps and seeds. Because a mixture of several scales has heavier tails than its parts, there are also fits
-    to the errors of each single step. Errors are clipped to the range of the middle 99%: the other 1% stay in
-    the sample, at the ends of the range.
+    steps and seeds. Errors are clipped to the range of the middle 99%: the other 1% stay in the sample, at
+    the ends of the range.
     Returns:
         `errors`: as recorded. `ranges`: the clip's range for each panel. `fits`: the fit of each law to a
-        panel's clipped errors. `fits_by_step`: the same for the errors of each single step.
-    Raises:
-        UserError: if all recorded errors are equal, or if no run has recorded errors.
+        panel's clipped errors. UserError if no run has recorded errors that differ.
     """
     scores = scores_in(root, (method,), tasks, file_name="bellman_errors.csv", column="error")
     points = points_of(scores, "Bellman errors")
     table = long_table(*Point._fields, rows=points)
-    ranges, fits, fits_by_step = [], [], []
+    ranges, fits = [], []
     for task, method in dict.fromkeys((point.task, point.method) for point in points):
-        panel = task, method
-        of_panel = where(table, task=task, method=method)
-        found = _clipped_fits(panel, of_panel["value"])
-        if not found:
+        errors = where(table, task=task, method=method)["value"]
+        low, high = np.quantile(errors, QUANTILES).tolist()
+        if low == high:
             continue
-        fits += found
-        ranges.append((*panel, *map(float, np.quantile(of_panel["value"], QUANTILES))))
-        for step in np.unique(of_panel["step"]).tolist():
-            fits_by_step += _clipped_fits((*panel, step), where(of_panel, step=step)["value"])
+        ranges.append((task, method, low, high))
+        for law, fit in fit_errors(np.clip(errors, low, high)).items():
+            fits.append((task, method, law, fit.log_likelihood, fit.kolmogorov_smirnov))
     if not ranges:
         raise UserError(
             f"--runs={root}: the runs there have recorded no Bellman errors that differ: train with "
             "--bellman_error_interval=5000"
         )
-    quality = ("law", "log_likelihood", "kolmogorov_smirnov")
     return {
         "errors": table,
         "ranges": long_table("task", "method", "low", "high", rows=ranges),
-        "fits": long_table("task", "method", *quality, rows=fits),
-        "fits_by_step": long_table("task", "method", "step", *quality, rows=fits_by_step),
+        "fits": long_table("task", "method", "law", "log_likelihood", "kolmogorov_smirnov", rows=fits),
     }
-
-
-def _clipped_fits(key: tuple, errors: np.ndarray) -> list[tuple]:
-    """Returns a row per law, fitted to the clipped errors; none if these are all equal."""
-    low, high = np.quantile(errors, QUANTILES)
-    if low == high:
-        return []
-    fits = fit_errors(np.clip(errors, low, high))
-    return [(*key, law, fit.log_likelihood, fit.kolmogorov_smirnov) for law, fit in fits.items()]
 
 
 @styled()
 def draw_bellman_errors(tables: Tables) -> Figure:
-    """Draws one panel per task and method: histogram and three laws. The title says what is pooled.
-
-    For each law the legend gives the mean log-likelihood per error and the Kolmogorov-Smirnov distance.
-    """
+    """Draws one panel per task and method: histogram and three laws."""
     count = len(tables["ranges"]["low"])
     columns = min(MAX_COLUMNS, math.ceil(math.sqrt(count)))
     rows = -(-count // columns)
-    figure = Figure(figsize=(3.9 * columns, 0.5 + (3.0 + legend_height(["law"] * 4, 1)) * rows))
+    figure = Figure(figsize=(3.9 * columns, (3.0 + legend_height(["law"] * 4)) * rows))
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes, row in zip(panels, zip(*tables["ranges"].values(), strict=True), strict=False):
         task, method, low, high = row
@@ -179,8 +150,7 @@ def draw_bellman_errors(tables: Tables) -> Figure:
         axes.set(title=f"{title}\npooled: {snapshots} snapshot(s) of {seeds} seed(s)")
         axes.set(xlabel="Bellman error (reward units)", ylabel="density (1 / reward units)")
         axes.margins(x=0)
-        legend_below(axes, 1)
+        legend_below(axes)
     for axes in panels[count:]:
         axes.remove()
-    figure.suptitle("\n".join(textwrap.wrap(HOW, 62 * columns)), x=0.01, ha="left", fontsize="small")
     return figure

@@ -53,11 +53,11 @@ def scores_in(
     Fine-tuned runs are left out, damaged ones with a warning. Where a score is the return, the dataset's name
     says so.
 
+    UserError if there is no such run, or if two runs have the same seed of a method.
+
     Args:
         file_name, column: where a run's folder has the numbers that the figure shows.
         but: the setting that the figure shows on an axis, see `method_scores`.
-    Raises:
-        UserError: if there is no such folder or run, or if two runs have the same seed of a method.
     """
     found = read_runs([str(root)], file_name, column)
     finished = [run for run in found.runs if run.status == "finished" and run.kind != FINE_TUNING]
@@ -97,25 +97,18 @@ def points_of(scores: Sequence[MethodScore], what: str) -> list[Point]:
 def read_curves(
     root: Path, *, methods: Sequence[str], tasks: Sequence[str] | None = None, quantity: str
 ) -> Tables:
-    """Reads learning curves.
+    """Reads learning curves of the "return" or the "score"; UserError if nothing was evaluated.
 
-    Args:
-        quantity: the column that is shown, "return" or "score".
     Returns:
         `seeds`: each seed's values. `curves`: at each step at which all seeds that go on have one, see
         `has_all_seeds`, their mean with its 95% interval (Student's t), which is NaN for a single seed, the
-        number of seeds, and the number that had diverged. `restarts`: how often the method's runs have
-        initialised their networks again.
-    Raises:
-        UserError: if nothing was evaluated.
+        number of seeds, and the number that had diverged.
     """
-    scores = scores_in(root, methods, tasks, column=quantity)
-    points = points_of(scores, f"{quantity}s")
+    points = points_of(scores_in(root, methods, tasks, column=quantity), f"{quantity}s")
     if not points:
         raise UserError(f"--runs={root}: nothing was evaluated in the runs there")
-    places = grouped(points, lambda point: (point.task, point.method))
-    curves, restarts = [], []
-    for place, of_place in places.items():
+    curves = []
+    for place, of_place in grouped(points, lambda point: (point.task, point.method)).items():
         steps, _, values = by_seed_and_step((point.seed, point.step, point.value) for point in of_place)
         at_step = grouped(of_place, lambda point: point.step)
         for step in itertools.compress(steps, has_all_seeds(values)):
@@ -123,20 +116,13 @@ def read_curves(
             mean, half_width = mean_and_interval(np.array([point.value for point in at]))
             diverged = sum(point.diverged for point in at)
             curves.append((*place, step, mean, mean - half_width, mean + half_width, len(at), diverged))
-    for score in scores:
-        if (score.dataset, score.method) in places:
-            restarts.append((score.dataset, score.method, score.restarts))
     names = ("task", "method", "step", "mean", "low", "high", "seeds", "diverged")
-    return {
-        "curves": long_table(*names, rows=curves),
-        "seeds": long_table(*Point._fields, rows=points),
-        "restarts": long_table("task", "method", "restarts", rows=restarts),
-    }
+    return {"curves": long_table(*names, rows=curves), "seeds": long_table(*Point._fields, rows=points)}
 
 
 @style.styled()
 def draw_panels(tables: Tables, *, families: Sequence[Sequence[str]], unit: str, quantity: str) -> Figure:
-    """Draws one column per task and one row per family of methods; with one task, all panels in a row.
+    """Draws one column per task and one row per family of methods.
 
     If a task has too many methods, only the best are drawn. A method looks the same on all tasks.
     """
@@ -148,13 +134,10 @@ def draw_panels(tables: Tables, *, families: Sequence[Sequence[str]], unit: str,
         if any(of_task.values()):
             looks = style.looks_of(m for methods in of_task.values() for m in methods[: style.MOST_LINES])
             rows.append((of_task, looks))
-    heights = [PANEL[1] + style.legend_height(looks, 1) for _, looks in rows]
-    num_columns = len(tasks)
-    if len(tasks) == 1:
-        heights, num_columns = [max(heights)], len(rows)
-    figure = Figure(figsize=(PANEL[0] * num_columns, sum(heights)))
-    grid = figure.subplots(len(heights), num_columns, squeeze=False, height_ratios=heights)
-    for panels, (of_task, looks) in zip(grid.reshape(len(rows), len(tasks)), rows, strict=True):
+    heights = [PANEL[1] + style.legend_height(looks) for _, looks in rows]
+    figure = Figure(figsize=(PANEL[0] * len(tasks), sum(heights)))
+    grid = figure.subplots(len(rows), len(tasks), squeeze=False, height_ratios=heights)
+    for panels, (of_task, looks) in zip(grid, rows, strict=True):
         for axes, (task, methods) in zip(panels, of_task.items(), strict=True):
             if methods:
                 shown = methods[: style.MOST_LINES]
@@ -177,14 +160,9 @@ def _draw_panel(
         columns = (of_method["seeds"][name].tolist() for name in ("seed", "step", "value"))
         curves[method] = by_seed_and_step(zip(*columns, strict=True))
         seeds, diverged = (of_method["curves"][name][-1] for name in ("seeds", "diverged"))
-        (restarts,) = of_method["restarts"]["restarts"]
-        label = look["label"]
-        if diverged:
-            label += f" ({diverged} of {seeds} diverged)"
-        if restarts:
-            label += f" (restarts: {restarts})"
-        marked[method] = look | {"label": label}
-    style.draw_curves(axes, curves, marked, True, columns=1)
+        mark = f" ({diverged} of {seeds} diverged)" if diverged else ""
+        marked[method] = look | {"label": look["label"] + mark}
+    style.draw_curves(axes, curves, marked, True)
 
 
 def _best_first(curves: Table) -> list[str]:
@@ -195,23 +173,19 @@ def _best_first(curves: Table) -> list[str]:
 
 
 def read_ablation(root: Path, *, field: str) -> Tables:
-    """Reads every evaluation of the offline runs that have the field, as a setting or in a sweep.
+    """Reads the last scores of the offline runs that vary the field; UserError if there are none.
 
     Returns:
-        `curves`: one row per evaluation of a member (one seed with one setting), with the field's value and
-        whether the member had diverged by then. `last`: by task, method and value the mean of the last
-        scores, the half-width of its 95% interval over seeds, and the share of members that diverged.
-    Raises:
-        UserError: if no task and method has runs with different values of the field.
+        `last`: by task, method and value of the field the mean of the last scores, the half-width of its 95%
+        interval over seeds, and the share of members (one seed with one setting) that diverged.
     """
     by_value: dict[tuple[str, str, float], list[Point]] = {}  # by task, method and value
     for score in scores_in(root, tuple(OFFLINE), but=field):
         settings = score.members[0].settings
         value = settings.get(field, settings.get(f"config.{field}"))
-        if value is not None:
-            place = score.dataset, score.method, float(value)
-            by_value.setdefault(place, []).extend(points_of([score], "scores"))
-    values = grouped((place for place, points in by_value.items() if points), lambda place: place[:2])
+        if value is not None and (points := points_of([score], "scores")):
+            by_value.setdefault((score.dataset, score.method, float(value)), []).extend(points)
+    values = grouped(by_value, lambda place: place[:2])
     places = [place for of_method in values.values() if len(of_method) > 1 for place in of_method]
     if not places:
         raise UserError(f"no runs that vary {field}: train some, such as --{field}=1 and --{field}=2")
@@ -223,29 +197,22 @@ def read_ablation(root: Path, *, field: str) -> Tables:
         score_and_interval = mean_and_interval(np.array([point.value for point in ended]))
         last.append((*place, *score_and_interval, len(ended), share))
     columns = ("task", "method", "value", "score", "interval", "seeds", "share_diverged")
-    curves = [(*place, *point[2:]) for place in places for point in by_value[place]]
-    return {
-        "curves": long_table("task", "method", "value", "seed", "step", "score", "diverged", rows=curves),
-        "last": long_table(*columns, rows=last),
-    }
+    return {"last": long_table(*columns, rows=last)}
 
 
 @style.styled()
 def draw_ablation(tables: Tables, *, field: str) -> Figure:
-    """Draws one column per task: last scores, the share of members that diverged, and learning curves.
+    """Draws one column per task: last scores, and the share of members that diverged.
 
-    Methods are drawn a little apart. An interval needs three seeds. Curves are left out if there is only one
-    evaluation step.
+    Methods are drawn a little apart. An interval needs three seeds.
     """
-    last, curves = tables["last"], tables["curves"]
+    last = tables["last"]
     tasks, looks = unique(last["task"]), style.looks_of(last["method"].tolist())
     values = sorted(set(last["value"].tolist()))
     heights = [2.6, 0.9 + style.legend_height(looks)]
-    if len(np.unique(curves["step"])) > 1:
-        heights.append(2.9 + style.legend_height(map(str, values), 4) + 0.19)
     figure = Figure(figsize=(4.6 * len(tasks), 0.4 + sum(heights)))
-    grid = figure.subplots(len(heights), len(tasks), squeeze=False, height_ratios=heights)
-    for (scores, shares, *below), task in zip(grid.T, tasks, strict=True):
+    grid = figure.subplots(2, len(tasks), squeeze=False, height_ratios=heights)
+    for (scores, shares), task in zip(grid.T, tasks, strict=True):
         for number, (method, look) in enumerate(looks.items()):
             rows = where(last, task=task, method=method)
             beside = rows["value"] * 1.03 ** (number - (len(looks) - 1) / 2)
@@ -262,15 +229,4 @@ def draw_ablation(tables: Tables, *, field: str) -> Figure:
         shares.sharex(scores)
         scores.tick_params(labelbottom=False)
         style.legend_below(shares)
-        for axes in below:
-            first = where(last, task=task)["method"][0]
-            axes.set(ylabel=f"score (percent): {first}", xlabel="updates (steps)")
-            for value, color in zip(values, style.scale(len(values)), strict=True):
-                rows = where(curves, task=task, method=first, value=value)
-                columns = [rows[name].tolist() for name in ("seed", "step", "score")]
-                if columns[0]:  # else it is another task's value
-                    steps, _, of_seeds = by_seed_and_step(zip(*columns, strict=True))
-                    style.draw_curve(axes, steps, of_seeds, {"color": color, "label": f"{value:g}"}, False)
-            style.count_axis(axes.xaxis)
-            style.legend_below(axes, 4, field)
     return figure

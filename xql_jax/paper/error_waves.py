@@ -1,13 +1,10 @@
 """Figure GEM: a Gumbel error moves backwards through an MDP and fades (Garg et al. 2023, Appendix A.2.1)."""
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 from matplotlib.ticker import NullLocator
 
-from xql_jax.paper.columns import Tables, long_table, where
+from xql_jax.paper.columns import Tables, long_table
 from xql_jax.pictures.style import LINES, SOFT, count_axis, legend_below, styled
 from xql_jax.theory.error_model import error_wave, evolve, evolve_samples
 from xql_jax.theory.gumbel import Gumbel
@@ -20,7 +17,6 @@ WAVE_STEPS = 20
 NUM_DRAWS = 20_000
 NUM_INDEPENDENT_DRAWS = 200_000
 INDEPENDENT_STEPS = 10  # more would need more draws, see `evolve_samples`
-SHOWN = (0, 3, 8)  # steps for which the distribution is drawn
 
 
 def chain() -> SoftMDP:
@@ -48,15 +44,10 @@ def compute_error_waves(seed: int) -> Tables:
     as_they_are = samples
     deviations: list[tuple] = []
     means: list[tuple] = []
-    shuffled: list[tuple] = []
-    unshuffled: list[tuple] = []
     for t in range(INDEPENDENT_STEPS + 1):
-        law = Gumbel(float(location[0, 0]), scale)
+        law_mean = Gumbel(float(location[0, 0]), scale).mean
         deviations.append((t, float(samples.std(0).mean()), np.pi / np.sqrt(6.0) * scale))
-        means.append((t, float(as_they_are[:, 0, 0].mean()), float(samples[:, 0, 0].mean()), law.mean))
-        if t in SHOWN:
-            shuffled += _histogram(t, samples[:, 0, 0], law)
-            unshuffled += _histogram(t, as_they_are[:, 0, 0], law)
+        means.append((t, float(as_they_are[:, 0, 0].mean()), float(samples[:, 0, 0].mean()), law_mean))
         samples = evolve_samples(mdp, generator.permuted(samples, axis=0))
         as_they_are = evolve_samples(mdp, as_they_are)
         location, scale = evolve(mdp, location, scale)
@@ -65,22 +56,13 @@ def compute_error_waves(seed: int) -> Tables:
         "wave": {name: column.ravel() for name, column in zip(names, of_wave, strict=True)},
         "deviations": long_table("step", "simulated", "exact", rows=deviations),
         "means": long_table("step", "eq_25", "shuffled", "eq_26", rows=means),
-        "densities": long_table("step", "z", "simulated", "exact", rows=shuffled),
-        "densities_of_eq_25": long_table("step", "z", "simulated", "exact", rows=unshuffled),
     }
-
-
-def _histogram(step: int, draws: np.ndarray, law: Gumbel) -> list[tuple]:
-    """Returns rows of the step, a bin's centre, and the densities there of the draws and of the law."""
-    density, edges = np.histogram(draws, bins=60, density=True)
-    centres = (edges[:-1] + edges[1:]) / 2
-    return [(step, *row) for row in zip(centres, density, law.density(centres), strict=True)]
 
 
 @styled()
 def draw_error_waves(tables: Tables) -> Figure:
-    figure = Figure(figsize=(7.6, 7.6))
-    (wave, scales), (means, densities) = figure.subplots(2, 2)
+    figure = Figure(figsize=(11.4, 3.8))
+    wave, scales, means = figure.subplots(1, 3)
     grid = tables["wave"]["simulated_deviation"].reshape(WAVE_STEPS + 1, CHAIN)
     wave.grid(False)
     image = wave.imshow(grid, origin="lower", aspect="auto")
@@ -108,26 +90,6 @@ def draw_error_waves(tables: Tables) -> Figure:
 
     for axis in (wave.yaxis, scales.xaxis, means.xaxis):
         count_axis(axis)
-    legend_below(scales, 1)
-    legend_below(means, 1)
-    _draw_densities(densities, tables)
+    legend_below(scales)
+    legend_below(means)
     return figure
-
-
-def _draw_densities(axes: Axes, tables: Tables) -> None:
-    for step, color in zip(SHOWN, LINES, strict=False):
-        shuffled, as_it_is = (where(tables[name], step=step) for name in ("densities", "densities_of_eq_25"))
-        centres, half = shuffled["z"], (shuffled["z"][1] - shuffled["z"][0]) / 2
-        edges = [*(centres - half), centres[-1] + half]
-        axes.stairs(shuffled["simulated"], edges, color=color, alpha=0.3, fill=True)
-        axes.plot(centres, shuffled["exact"], color=color, linewidth=1.2, label=f"t = {step}")
-        axes.plot(as_it_is["z"], as_it_is["simulated"], color=color, linestyle=":")
-    axes.set(title="Q of one pair: its law")
-    axes.set(xlabel="Z_t (reward units)", ylabel="density (1 / reward units)")
-    handles, _ = axes.get_legend_handles_labels()
-    handles += [
-        Line2D([], [], color=SOFT, linewidth=1.2, label="Eq. 26"),
-        Patch(color=SOFT, alpha=0.3, label="Eq. 25, shuffled"),
-        Line2D([], [], color=SOFT, linestyle=":", label="Eq. 25 as it is"),
-    ]
-    legend_below(axes, 2, handles=handles)

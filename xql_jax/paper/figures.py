@@ -27,13 +27,7 @@ class PaperFigure(NamedTuple):
 def write_figure(
     name: str, folder: Path, tables: Tables, picture: Figure, formats: Collection[str]
 ) -> list[Path]:
-    """Writes figure_NAME.FORMAT in each of these formats, and figure_NAME_TABLE.csv for each table.
-
-    Returns:
-        The paths of these files.
-    Raises:
-        UserError: if a file cannot be written.
-    """
+    """Writes figure_NAME.FORMAT in each of these formats, and figure_NAME_TABLE.csv; returns their paths."""
     contents = {f"figure_{name}.{kind}": render(picture, kind) for kind in formats}
     for table_name, table in tables.items():
         rows = [

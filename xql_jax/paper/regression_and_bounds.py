@@ -60,8 +60,8 @@ def compute_2(seed: int) -> Tables:
 def draw_2(tables: Tables) -> Figure:
     figure = Figure(figsize=(9.6, 3.5))
     left, centre, right = figure.subplots(1, 3)
-    dashes = ("-", "--", "-.", ":")
-    looks = [{"color": color, "linestyle": dash} for color, dash in zip(style.LINES, dashes, strict=False)]
+    lines = zip(style.LINES, style.DASHES, strict=False)
+    looks = [{"color": color, "linestyle": dash} for color, dash in lines]
     for beta, look in zip(DENSITY_BETAS, looks, strict=True):
         for axes, name, x, y in ((left, "density", "x", "density"), (centre, "loss", "error", "loss")):
             rows = where(tables[name], beta=beta)
@@ -196,5 +196,5 @@ def draw_b2(tables: Tables) -> Figure:
     right.set(title=f"exp(L̂/β) beyond its bound, N = {NUM_FAILING}", xscale="log", yscale="log")
     right.set(xlabel="δ (probability)", ylabel="frequency of failures")
     for axes in figure.axes:
-        style.legend_below(axes, 1)
+        style.legend_below(axes)
     return figure

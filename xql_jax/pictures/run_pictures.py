@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from xql_jax.files import write_atomically
 from xql_jax.logs.csv_rows import Row
 from xql_jax.pictures import style
 from xql_jax.rollout.run_summary import scores_by_setting
@@ -21,10 +22,7 @@ def plot_learning_curve(
 
     Args:
         rows: of an evaluations.csv, not empty.
-        path: of the PNG.
-        unit: what the steps are.
         handover: the step at which fine-tuning begins. It is marked, and steps before it are updates.
-        quantity: what the score is: of a task without references, the return.
     """
     groups = {
         " ".join(f"{name}={value:g}" for name, value in setting): scores
@@ -38,4 +36,4 @@ def plot_learning_curve(
     figure, axes = style.single_axes([look["label"] for look in looks.values()])
     style.draw_curves(axes, groups, looks, len(groups) <= style.MOST_WITH_SEEDS, handover)
     axes.set(title=title, xlabel=f"updates, then {unit}" if handover else unit, ylabel=quantity)
-    style.save(figure, path)
+    write_atomically(path, style.render(figure))

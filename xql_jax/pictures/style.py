@@ -5,6 +5,7 @@ The user's matplotlib settings have no effect.
 
 import functools
 import io
+import itertools
 import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,12 +18,10 @@ from matplotlib import style as styles
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
-from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 from matplotlib.transforms import ScaledTranslation
 
-from xql_jax.files import write_atomically
 from xql_jax.rollout.run_summary import BySeed, has_all_seeds
 from xql_jax.rollout.scores import mean_and_interval
 
@@ -32,13 +31,13 @@ LINES = (BLUE, VERMILION, GREEN, "#CC79A7", ORANGE, "#56B4E9")
 DASHES = ("-", "--", "-.", ":")
 WALL, INK, SOFT = "0.3", "0.15", "0.45"  # walls of mazes; text and axes; background elements
 
-FORMATS = ("png", "pdf", "svg")
 MOST_LINES = 12  # methods or settings in one picture, the best; more lines look alike
 LEAST_FOR_BAND = 3  # fewest seeds for an interval: with two it is too wide to say anything
 MOST_WITH_DOTS = 20  # largest number of points that a line marks
 MOST_WITH_SEEDS = 3  # with more lines in one picture, bands and single seeds are not drawn
 # The time of creation is left out, so that the same numbers give the same bytes.
 METADATA: dict[str, dict[str, None]] = {"png": {}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
+FORMATS = tuple(METADATA)
 
 Look = dict[str, Any]  # a line's colour, dashes, label and the like, as matplotlib names them
 
@@ -46,28 +45,16 @@ Look = dict[str, Any]  # a line's colour, dashes, label and the like, as matplot
 styled = functools.partial(styles.context, ["default", Path(__file__).with_name("style.mplstyle")])
 
 
-def scale(count: int) -> list[str]:
-    """Returns `count` different colours from dark to light, in equal steps."""
-    return [to_hex(colormaps["viridis"](0.85 * number / max(count - 1, 1))) for number in range(count)]
-
-
 def looks_of(names: Iterable[str]) -> dict[str, Look]:
     """Returns the label, colour and dashes of a line for each name, ordered by name, numbers as numbers.
 
-    Up to six lines have colours of their own. More have colours from dark to light, and dashes that change
-    from line to line.
+    More than six have colours from dark to light, and dashes that change from line to line.
     """
     ordered = sorted(dict.fromkeys(names), key=number_order)
     is_many = len(ordered) > len(LINES)
-    colors = scale(len(ordered)) if is_many else LINES
-    return {
-        name: {
-            "label": wrapped(name),
-            "color": colors[number],
-            "linestyle": DASHES[number % len(DASHES)] if is_many else "-",
-        }
-        for number, name in enumerate(ordered)
-    }
+    colors: Iterable[Any] = colormaps["viridis"](np.linspace(0.0, 0.85, len(ordered))) if is_many else LINES
+    looks = zip(ordered, colors, itertools.cycle(DASHES if is_many else "-"), strict=False)
+    return {name: {"label": wrapped(name), "color": color, "linestyle": dash} for name, color, dash in looks}
 
 
 def wrapped(label: str) -> str:
@@ -81,39 +68,27 @@ def number_order(text: str) -> list[tuple[float, str]]:
     return [(float(part), "") if index % 2 else (0.0, part) for index, part in enumerate(parts)]
 
 
-def legend_below(
-    axes: Axes, columns: int | None = None, title: str | None = None, handles: Sequence[Artist] = ()
-) -> None:
+def legend_below(axes: Axes, columns: int = 1, handles: Sequence[Artist] | None = None) -> None:
     """Puts the legend below the axes and their label; the figure should be higher by `legend_height`.
 
-    Without `columns` there are as many as fit; without handles, those of the axes that have a label.
+    Without handles, it has those of the axes that have a label.
     """
     figure = axes.get_figure(root=True)
     assert figure is not None
-    shown = list(handles) or axes.get_legend_handles_labels()[0]
     half_an_inch = ScaledTranslation(0.0, -0.5, figure.dpi_scale_trans)  # for the ticks
     axes.legend(
-        handles=shown,
+        handles=handles,
         loc="upper left",
         bbox_to_anchor=(0.0, 0.0),
         bbox_transform=axes.transAxes + half_an_inch,
         alignment="left",
-        ncols=columns or _columns(str(handle.get_label()) for handle in shown),
-        title=title,
+        ncols=columns,
     )
 
 
-def legend_height(labels: Iterable[str], columns: int | None = None) -> float:
-    """Returns the height of a legend in inches; columns as in `legend_below`."""
-    texts = list(map(wrapped, labels))
-    lines = sum(1 + text.count("\n") for text in texts)
-    return 0.19 * -(-lines // (columns or _columns(texts)))
-
-
-def _columns(labels: Iterable[str]) -> int:
-    """Returns how many columns of these labels fit below axes of 4.3 inches, at most four."""
-    widest = max((len(line) for label in labels for line in label.splitlines()), default=0)
-    return max(1, min(4, 58 // (widest + 6)))
+def legend_height(labels: Iterable[str]) -> float:
+    """Returns the height of a legend of one column, in inches."""
+    return 0.19 * sum(1 + wrapped(label).count("\n") for label in labels)
 
 
 def single_axes(labels: Iterable[str]) -> tuple[Figure, Axes]:
@@ -134,7 +109,6 @@ def draw_curves(
     looks: Mapping[str, Look],
     with_seeds: bool,
     handover: int | None = None,
-    columns: int | None = None,
 ) -> None:
     """Draws the curves that have a look, see `draw_curve`, the hand-over if there is one, and a legend below.
 
@@ -147,24 +121,19 @@ def draw_curves(
     drawn = np.concatenate([np.asarray(line.get_ydata(), float) for line in axes.lines])
     finite = drawn[np.isfinite(drawn)]
     low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 0.0)
-    least = max(0.02 * max(abs(low), abs(high)), 1e-3)
-    margin = max(0.0, least - (high - low)) / 2.0 + 0.05 * max(high - low, least)
+    margin = max(0.05 * (high - low), 0.01 * max(abs(low), abs(high)), 1e-3)
     axes.set_ylim(low - margin, high + margin)
     if handover is not None:
         axes.axvline(handover, color=INK, linestyle="--", linewidth=1, label="hand-over")
     count_axis(axes.xaxis)
-    legend_below(axes, columns)
+    legend_below(axes)
 
 
 def draw_curve(axes: Axes, steps: Sequence[int], values: np.ndarray, look: Look, with_seeds: bool) -> None:
     """Draws the mean over seeds; `with_seeds` also each seed, thinly, and from three seeds on a band.
 
-    The band is the 95% interval of the mean (Student's t). Many points are not marked by dots. The mean is
-    drawn at the steps at which every seed that has not ended has a value, see `has_all_seeds`.
-
-    Args:
-        values: f64[seeds, steps]; NaN where a seed has no finite value.
-        look: of the mean's line.
+    The band is the 95% interval of the mean (Student's t). The mean is drawn at the steps at which every seed
+    that has not ended has a value, see `has_all_seeds`. `values` are f64[seeds, steps], NaN if not finite.
     """
     marker = "o" if len(steps) <= MOST_WITH_DOTS else None
     whole = has_all_seeds(values)
@@ -189,8 +158,3 @@ def render(figure: Figure, kind: str = "png", dpi: int = 200) -> bytes:
     with styled():
         figure.savefig(picture, format=kind, dpi=dpi, metadata=METADATA[kind])
     return picture.getvalue()
-
-
-def save(figure: Figure, path: Path) -> None:
-    """Writes the picture as PNG, whole or not at all."""
-    write_atomically(path, render(figure))

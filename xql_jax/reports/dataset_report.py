@@ -16,9 +16,7 @@ def describe_dataset(dataset: Dataset, task: Task | None, bounds: ActionBounds =
 
     Args:
         task: gives the episode limit and the scores; None if it is not known.
-        bounds: of the task's actions.
-    Raises:
-        UserError: if actions are beyond bounds that are not ±1.
+        bounds: of the task's actions; UserError if they are not ±1 and actions are beyond them.
     """
     observations, actions, rewards, masks, _ = (np.asarray(field) for field in dataset.batch)
     lengths, returns = dataset.trajectory_lengths(), dataset.trajectory_returns()
@@ -27,7 +25,7 @@ def describe_dataset(dataset: Dataset, task: Task | None, bounds: ActionBounds =
     ranges, action_ranges = (
         np.stack([each.min(0), each.max(0)], axis=1).astype(float) for each in (observations, actions)
     )
-    report: Json = {
+    return {
         "source": dataset.source,
         "notes": [str(note) for note in dataset.notes if not note.is_suspicion],
         "transitions": dataset.size,
@@ -51,19 +49,12 @@ def describe_dataset(dataset: Dataset, task: Task | None, bounds: ActionBounds =
         "duplicates": duplicates(dataset),
         "warnings": suspicions(seen, task),
     }
-    return report
 
 
 def _summary(numbers: np.ndarray) -> dict[str, float]:
-    """Returns the range, mean and median of a set of numbers, in their own unit."""
-    numbers = np.asarray(numbers, np.float64)
-    least, most = float(np.min(numbers)), float(np.max(numbers))
-    return {
-        "least": least,
-        "mean": float(np.mean(numbers)),
-        "median": float(np.median(numbers)),
-        "most": most,
-    }
+    x = np.asarray(numbers, np.float64)
+    found = {"least": x.min(), "mean": x.mean(), "median": np.median(x), "most": x.max()}
+    return {name: float(number) for name, number in found.items()}
 
 
 def report_lines(report: Json) -> list[str]:

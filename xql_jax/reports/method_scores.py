@@ -20,14 +20,9 @@ NO_METHOD = ("sweep", "log_interval", "eval_interval", "eval_episodes", "eval_at
 def method_scores(members: Iterable[Curve], but: str = "") -> list[MethodScore]:
     """Groups members that differ only in the seed, ordered by dataset and method.
 
-    A score's name is its method's, with the settings that differ among its members on this dataset. So values
-    that a suite's config sets per dataset have one name, and values that were tried on the same dataset have
-    several. So do data, references and simulators that differ between methods.
-
-    Args:
-        but: a setting that names leave out, although members with different values stay apart.
-    Raises:
-        UserError: if two runs have the same seed of a method.
+    A score's name is its method's, with the settings that differ among its members on this dataset, and the
+    data, references and simulators that differ between methods. The setting `but` is in no name, although
+    members with different values stay apart. UserError if two runs have the same seed of a method.
     """
     scores: list[MethodScore] = []
     members = list(members)
@@ -48,10 +43,9 @@ def method_scores(members: Iterable[Curve], but: str = "") -> list[MethodScore]:
 
 
 def comparable(scores: Sequence[MethodScore]) -> Iterator[tuple[str, list[MethodScore]]]:
-    """Yields groups of scores whose numbers may share an axis or a search, and what sets each group apart.
+    """Yields what sets a group of scores apart, such as `references=[0, 4]` or nothing, and the group.
 
-    A group has one dataset, kind of run and unit, and the same references, data and simulator. What sets it
-    apart is text, such as `references=[0, 4]`, or empty.
+    Its numbers may share an axis or a search: it has one dataset, kind of run, unit, simulator and the like.
     """
     for of_place in grouped(scores, lambda score: (score.dataset, score.run.kind)).values():
         varying = {*_names([score.members[0] for score in of_place], "")}
@@ -80,7 +74,7 @@ def _names(members: Iterable[Curve], but: str) -> list[str]:
 def data_differ(settings: Sequence[Mapping[str, str]], names: Sequence[str]) -> bool:
     """Whether the data's digest tells apart settings that are equal in `names`.
 
-    Settings that differ may have it only because methods have the same data in several forms.
+    Settings that differ may have another digest only because methods have the same data in several forms.
     """
     alike = grouped(settings, lambda one: tuple(one.get(name) for name in names)).values()
     return any(len({one.get(FINGERPRINT) for one in same}) > 1 for same in alike)
@@ -96,17 +90,14 @@ def _score(method: str, dataset: str, members: Sequence[Curve]) -> MethodScore:
         if len(of_seed) > 1:
             names = " and ".join(member.run.name for member in of_seed)
             raise UserError(f"{method} on {dataset} has seed {seed} twice: in {names}: move one elsewhere")
+    run, note = members[0].run, ""
     finished = [member for member in members if member.is_finished]
-    note = "" if finished else _how_far(members)
-    paper_before, paper = _of_paper(members[0].run)
+    if not finished:
+        how = "stopped early" if run.status == "finished" else run.status
+        step = min(member.steps[-1] for member in members)
+        note = f"{how} after {run.in_words(step)} of {run.in_words(run.max_steps)}"
+    paper_before, paper = _of_paper(run)
     return MethodScore(dataset, method, finished or members, note, paper, paper_before)
-
-
-def _how_far(members: Sequence[Curve]) -> str:
-    run = members[0].run
-    how = "stopped early" if run.status == "finished" else run.status
-    step = min(member.steps[-1] for member in members)
-    return f"{how} after {run.in_words(step)} of {run.in_words(run.max_steps)}"
 
 
 def _of_paper(run: Run) -> tuple[float | None, float | None]:

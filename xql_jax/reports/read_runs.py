@@ -61,8 +61,6 @@ class Curve:
 
 
 class FoundRuns(NamedTuple):
-    """The runs found in some folders, and their members' numbers."""
-
     runs: Sequence[Run]
     members: Sequence[Curve]
     left_out: Sequence[LeftOut]

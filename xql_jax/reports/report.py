@@ -2,7 +2,6 @@
 
 import base64
 import dataclasses
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 
@@ -13,13 +12,7 @@ from xql_jax.pictures.style import render
 from xql_jax.reports import report_pictures
 from xql_jax.reports.method_scores import method_scores
 from xql_jax.reports.read_runs import FoundRuns
-from xql_jax.reports.score_table import (
-    ScoreTable,
-    csv_table,
-    latex_table,
-    markdown_table,
-    plain_number,
-)
+from xql_jax.reports.score_table import ScoreTable, csv_table, latex_table, markdown_table, plain_number
 from xql_jax.reports.statistics import AGGREGATES, TuningCurve, compared_scores, tuning_curves
 from xql_jax.runs.load import Run
 from xql_jax.suites.tasks import references_given
@@ -31,7 +24,6 @@ class Report:
     Args:
         found: runs with the numbers of their evaluations.
         episodes: the same runs with the numbers of single episodes.
-        title: the folders of the runs, for the page's head.
         samples: of the bootstrap.
         references: TASK=RANDOM,EXPERT each, which turn returns into scores in tables and statistics.
     """
@@ -143,6 +135,4 @@ def _png(figure: Figure) -> str:
 
 
 def _one_decimal(value: float | None) -> str:
-    if value is None:
-        return "–"
-    return "not finite" if math.isnan(value) else f"{value:.1f}"
+    return "–" if value is None else f"{value:.1f}"

@@ -1,10 +1,9 @@
 """The pictures of a report: learning curves and tuning budgets."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from xql_jax.pictures import style
@@ -17,8 +16,6 @@ from xql_jax.runs.load import Run
 
 
 class Picture(NamedTuple):
-    """A picture with its heading and notes."""
-
     heading: str
     figure: Figure
     notes: Sequence[str]
@@ -58,23 +55,18 @@ def tuning(curves: Sequence[TuningCurve]) -> list[Picture]:
     pictures = []
     places = grouped(curves, lambda curve: (_place(curve.run, curve.apart), curve.run.is_normalised))
     for (place, _), group in places.items():
-        episodes = np.arange(1, group[0].found.shape[1] + 1)
-        figure, axes = _with_bands(episodes, {curve.run.method: curve.found for curve in group})
+        looks = style.looks_of(curve.run.method for curve in group)
+        figure, axes = style.single_axes(looks)
+        for curve in group:
+            look, (found, low, high) = looks[curve.run.method], curve.found
+            episodes = np.arange(1, len(found) + 1)
+            axes.plot(episodes, found, **look)
+            axes.fill_between(episodes, low, high, color=look["color"], alpha=0.12)
+        style.legend_below(axes)
         axes.set(xlabel="evaluation episodes", ylabel=_unit(group[0].run))
         of_curve = (f"{c.run.method} {c.policies} ({c.settings} settings)" for c in group)
         pictures.append(Picture(place, figure, [f"Policies: {', '.join(of_curve)}."]))
     return pictures
-
-
-def _with_bands(x: np.ndarray, curves: Mapping[str, np.ndarray]) -> tuple[Figure, Axes]:
-    """Draws lines with a legend; by name f64[3, N], the values f64[N] and the two ends of the band."""
-    looks = style.looks_of(curves)
-    figure, axes = style.single_axes(looks)
-    for name, (values, low, high) in curves.items():
-        axes.plot(x, values, **looks[name])
-        axes.fill_between(x, low, high, color=looks[name]["color"], alpha=0.12)
-    style.legend_below(axes)
-    return figure, axes
 
 
 def _place(run: Run, apart: str) -> str:

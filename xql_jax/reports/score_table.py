@@ -81,7 +81,6 @@ class MethodScore:
 
     @property
     def diverged(self) -> int:
-        """The number of seeds that diverged."""
         return sum(any(member.diverged) for member in self.members)
 
     @property

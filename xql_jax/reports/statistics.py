@@ -38,10 +38,7 @@ class Statistics(NamedTuple):
 
 
 def compared_scores(scores: Sequence[MethodScore], samples: int) -> tuple[Statistics | None, list[LeftOut]]:
-    """Returns the statistics over the comparable scores, and the reasons why other scores are left out.
-
-    The methods are those that have a score on every dataset; None if there is none.
-    """
+    """Returns the statistics of methods with scores on every dataset, and why other scores are left out."""
     fit: dict[tuple[str, str], MethodScore] = {}
     reasons: dict[tuple[str, str], str] = {}
     for score in scores:
@@ -70,33 +67,27 @@ def compared_scores(scores: Sequence[MethodScore], samples: int) -> tuple[Statis
     left_out = [LeftOut(f"{method} on {dataset}", reason) for (dataset, method), reason in reasons.items()]
     if not methods:
         return None, left_out
-    matrices = {
-        method: score_matrix([fit[dataset, method].last for dataset in datasets]) for method in methods
-    }
+    matrices = {}
+    for method in methods:
+        scores_of = [fit[dataset, method].last for dataset in datasets]
+        seeds = min(map(len, scores_of))  # as many as the dataset with the fewest has
+        matrices[method] = np.array([of_one[:seeds] for of_one in scores_of], np.float64).T
     return statistics_of(datasets, matrices, samples), left_out
 
 
-def score_matrix(by_dataset: Sequence[Sequence[float]]) -> np.ndarray:
-    """Returns the scores f64[seeds, datasets], with as many seeds as the dataset with the fewest has."""
-    seeds = min(map(len, by_dataset))
-    return np.array([scores[:seeds] for scores in by_dataset], np.float64).T
-
-
 def statistics_of(datasets: Sequence[str], matrices: Mapping[str, np.ndarray], samples: int) -> Statistics:
-    """Computes the aggregates and probabilities of improvement.
+    """Computes the aggregates and probabilities of improvement, with so many samples of the bootstrap.
 
     Args:
-        datasets: the names of the matrices' columns.
         matrices: by method f64[seeds, datasets], normalised scores in percent, all finite. Methods may differ
             in seeds.
-        samples: of the bootstrap.
     """
 
     def interval(function: Callable[..., np.ndarray], *methods: str) -> np.ndarray:
         """Returns the function's value, and the two ends of its 95% interval by the stratified bootstrap.
 
-        Each sample draws as many seeds as there are, with replacement, anew for each method and dataset. The
-        ends are percentiles over the samples. With the same seed, rliable 1.2 has the same intervals.
+        Each sample draws as many seeds as there are, with replacement, anew for each method and dataset. With
+        the same seed, rliable 1.2 has the same intervals.
         """
         scores = [matrices[method] for method in methods]
         value = function(*scores)
@@ -124,9 +115,6 @@ def statistics_of(datasets: Sequence[str], matrices: Mapping[str, np.ndarray], s
     )
 
 
-# The bootstrap calls these two very often, so they are written for speed.
-
-
 def both_means(scores: np.ndarray) -> np.ndarray:
     """Returns the `AGGREGATES` of scores f64[seeds, datasets]: the mean of their middle half, and of all."""
     ordered = np.sort(scores, axis=None)
@@ -152,11 +140,8 @@ class TuningCurve(NamedTuple):
 def tuning_curves(scores: Sequence[MethodScore]) -> Iterator[TuningCurve]:
     """Yields a curve of each method on the datasets where one of them was trained with several settings.
 
-    Policies whose scores cannot be compared, see `comparable`, are in searches of their own.
-
-    Args:
-        scores: of methods whose members have the scores of single episodes as their values. Those of the last
-            evaluation count, and finished runs alone.
+    The members' values are scores of single episodes. Those of the last evaluation count, and finished runs
+    alone. Policies whose scores cannot be compared, see `comparable`, are in searches of their own.
     """
     finished = [score for score in scores if not score.note]
     for apart, group in comparable(finished):
@@ -186,8 +171,7 @@ def best_found(scores: Sequence[Sequence[float]]) -> np.ndarray:
     Args:
         scores: of the episodes of each policy, in any unit. Policies may differ in their number.
     Returns:
-        f64[3, PULLS], in the scores' unit: the mean, and the two ends of its 95% interval. The interval tells
-        what more searches among the same policies would change, and nothing of other trainings.
+        f64[3, PULLS], in the scores' unit: the mean over searches, and the two ends of its 95% interval.
     """
     generator, every = np.random.default_rng(0), np.arange(SEARCHES)
     worth, lengths = np.array([np.mean(of_one) for of_one in scores]), np.array([*map(len, scores)])

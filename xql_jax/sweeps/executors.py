@@ -40,8 +40,7 @@ PASSED_ON = (
 )
 
 
-# What became of a cell: its run, which may have been stopped, or why there is none, or None if it was stopped
-# before it began.
+# What became of a cell: its run, finished or stopped; why there is none; None: stopped before it began.
 Outcome = Run | str | None
 Executor = Callable[[Sequence[Cell], StopSignals], Iterator[tuple[Cell, Outcome]]]
 
@@ -49,10 +48,9 @@ Executor = Callable[[Sequence[Cell], StopSignals], Iterator[tuple[Cell, Outcome]
 def train_cells(
     plan: Sequence[Cell], settings: Sweep, executor: Executor, stop: StopSignals
 ) -> Iterator[tuple[Cell, Outcome]]:
-    """Trains the unfinished cells, going on from their checkpoints, whatever becomes of the others.
+    """Trains the unfinished cells; yields each when it has finished, stopped or failed.
 
-    Yields each cell when it has finished or stopped, or has failed. One whose worker was stopped goes on as
-    long as it gets further each time.
+    One whose worker was stopped goes on as long as it gets further each time.
     """
     begun_at: dict[str, float] = {}
     while not stop.received:
@@ -72,10 +70,7 @@ def work(settings: Training, folder: str = ".", stop: StopSignals | None = None)
     """Trains the run with these settings, or goes on with it if it was begun before.
 
     If another process is training the run, waits for it: it may be a worker whose driver was killed.
-
-    Args:
-        folder: where the sweep was started: relative paths begin there.
-        stop: checked while waiting. The run itself has its own signal handlers.
+    Relative paths begin in the folder, where the sweep was started.
     """
     is_told = False
     try:

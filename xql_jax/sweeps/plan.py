@@ -63,9 +63,7 @@ class Cell:
 def make_plan(settings: Sweep) -> list[Cell]:
     """Returns the sweep's cells, with their runs as far as these exist. Nothing is trained or downloaded.
 
-    Raises:
-        UserError: if a dataset, method or field is unknown, a value is impossible, or an unfinished run needs
-            a file of the user's that does not exist.
+    UserError if something is unknown or impossible, or a file of the user's that is needed does not exist.
     """
     check_methods(settings.methods)
     datasets = list(dict.fromkeys(settings.datasets))
@@ -132,14 +130,12 @@ def kind_for(typed: str, finetune: bool) -> type[Training]:
 
 
 def config_for(typed: str, task: Task, finetune: bool, network: str = "paper") -> Preset:
-    """Returns the config of METHOD[:FIELD=VALUE...] for the task."""
     name = re.split(FIELD_SEPARATOR, typed)[0]
     method, tuned = ("xql", True) if name == TUNED else (name, False)
     return choose_config(kind_for(method, finetune), method, env_name=task.name, network=network, tuned=tuned)
 
 
 def run_settings(dataset: str, typed: str, grid: str, seeds: range, settings: Sweep) -> Training:
-    """Returns the settings of one run of the sweep."""
     name, _, file = dataset.partition("=")
     method, *fields = re.split(FIELD_SEPARATOR, typed)
     task, given = get_task(name), {field.partition("=")[0]: field.partition("=")[2] for field in fields}
@@ -192,8 +188,8 @@ def _fields_of(preset: Preset) -> dict[str, Setting]:
 def _variants(method: str, dataset: str, settings: Sweep) -> Iterator[tuple[str, str]]:
     """Yields pairs (method with fields, grid), one for each run that the sweep needs of a method.
 
-    Static fields need a program for each value, so each combination of theirs is a run. Traced fields share
-    a program, so they form the grid of a run. Fields that the method does not have are left out.
+    Each combination of static fields needs a program and a run; traced fields form its grid. Fields that the
+    method does not have are left out.
     """
     preset = config_for(method, get_task(dataset.partition("=")[0]), settings.finetune)
     known = settings_of(make_learner(preset.config.method))

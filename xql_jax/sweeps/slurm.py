@@ -35,10 +35,9 @@ class SlurmJob(functools.partial[Outcome]):
 
 
 class Slurm:
-    """The executor that submits one job per cell.
+    """The executor that submits one job per cell, with submitit's files in `folder`, on shared disks.
 
-    If the sweep is stopped or killed, SLURM's jobs stay queued or running, and the same command follows them
-    instead of submitting them again. Scripts, logs and submitit's files are in `folder`, on shared disks.
+    If the sweep is stopped or killed, the jobs stay queued or running, and the same command follows them.
     """
 
     def __init__(self, settings: Sweep):
@@ -70,17 +69,24 @@ class Slurm:
 
     def __call__(self, cells: Sequence[Cell], stop: StopSignals) -> Iterator[tuple[Cell, Outcome]]:
         """See `executors`. When stopped, it leaves SLURM's jobs alone."""
-        executor = self._executor()
+        if not shutil.which("sbatch"):
+            raise UserError("--executor=slurm: no sbatch here: run it on the cluster")
+        executor = self._submitit.SlurmExecutor(self.folder, max_num_timeout=self._settings.retries)
+        executor.update_parameters(**self._parameters)
         jobs: dict[submitit.Job[Outcome], Cell] = {}
         for cell in cells:
             try:
-                jobs[self.followed(cell) or self._submit(executor, cell)] = cell
+                job: submitit.Job[Outcome] | None = self.followed(cell)
+                if job is None:
+                    job = executor.submit(SlurmJob(work, cell.settings, str(located("."))))
+                    write_atomically(self.job_file(cell), job.job_id)
+                jobs[job] = cell
             except (RuntimeError, OSError) as error:  # sbatch refuses it
                 yield cell, f"not submitted: {str(error).strip().splitlines()[-1]}"
         while jobs and not stop.received:
             ended = [job for job in jobs if job.done()]
-            for job in ended:
-                yield jobs.pop(job), self._outcome(job)
+            for done in ended:
+                yield jobs.pop(done), self._outcome(done)
             if not ended:
                 time.sleep(SECONDS_PER_LOOK)
 
@@ -99,20 +105,8 @@ class Slurm:
         return None if job.state == "UNKNOWN" and is_old else job
 
     def job_file(self, cell: Cell) -> Path:
-        """Returns the path of the file that holds the number of the cell's last job."""
+        """Holds the number of the cell's last job."""
         return self.folder / f"{digest(json.loads(as_json(cell.identity)))[:16]}.job"
-
-    def _executor(self) -> "submitit.Executor":
-        if not shutil.which("sbatch"):
-            raise UserError("--executor=slurm: no sbatch here: run it on the cluster")
-        executor = self._submitit.SlurmExecutor(self.folder, max_num_timeout=self._settings.retries)
-        executor.update_parameters(**self._parameters)
-        return executor
-
-    def _submit(self, executor: "submitit.Executor", cell: Cell) -> "submitit.Job[Outcome]":
-        job = executor.submit(SlurmJob(work, cell.settings, str(located("."))))
-        write_atomically(self.job_file(cell), job.job_id)
-        return job
 
     def _outcome(self, job: "submitit.Job[Outcome]") -> Outcome:
         try:

@@ -54,7 +54,7 @@ def open_behaviour(
     Args:
         name: `random`, FILE.npz (a Gaussian MLP, or an exported policy, which always acts by its mode), a
             run's folder or one of its checkpoints.
-        member: index of the run's member (one seed and hyperparameter setting); needed if it has several.
+        member: index of the run's member; needed if it has several.
         deterministic: act by the mean or mode instead of a sample; does not affect random actions.
     """
     path, sizes = located(name), maker.sizes(task)
@@ -136,14 +136,12 @@ def episodes_of(
     The start and the randomness of episode e depend on (seed, stream, e) alone.
 
     Args:
-        number: how many units to collect.
-        unit: `episode`, or `transition`: then the last episode is cut off by a time-out.
+        unit: what is counted: `episode`, or `transition`: then the last episode is cut off by a time-out.
         noise: standard deviation of Gaussian noise on the actions, in halves of their range.
         stream: a number from 0; another stream has other episodes.
         count: called after each step with how many units are new.
     Raises:
-        UserError: if an action is not finite.
-        EnvironmentFailure: naming the environment, if one fails, or gives NaN or infinity.
+        UserError: if an action is not finite, or an environment fails.
     """
     by_transitions = unit == "transition"
     steps = 0  # of all environments together

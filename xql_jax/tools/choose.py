@@ -1,8 +1,7 @@
 """Policy selection without an environment: ranks a run's members by what their data say of them.
 
-A member is one seed with one setting of the swept hyperparameters. Every member's policy is evaluated by
-fitted-Q evaluation (FQE), all of them as one population. Statistics of the members' own V and Q are reported
-as well, and the scores of the run's evaluations if there are any.
+Every member's policy is evaluated by fitted-Q evaluation (FQE), all of them as one population. Statistics of
+the members' own V and Q are reported as well, and the scores of the run's evaluations if there are any.
 """
 
 import dataclasses
@@ -18,7 +17,6 @@ from xql_jax.data.loading import load_dataset
 from xql_jax.data.sampling import fits_on_device
 from xql_jax.data.views import view_for
 from xql_jax.errors import UserError
-from xql_jax.files import as_json
 from xql_jax.files.outputs import check_output, write_output
 from xql_jax.learners.fitted_q_evaluation import FittedQEvaluation, root_mean_square, value_statistics
 from xql_jax.numerics.jax_settings import settings_of_jax
@@ -58,8 +56,6 @@ _own_statistics = jax.jit(value_statistics)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ChoiceSettings(Checked):
-    """Settings of `xql-choose`."""
-
     checkpoint: str = setting("", ANY, "a run's folder or one of its checkpoints", positional=True)
     method: str | None = own_method()
     env_name: str | None = setting(
@@ -84,7 +80,7 @@ class ChoiceSettings(Checked):
         None, UNIT_INTERVAL, "Discount of the values. Default: the run's own.", kind=float
     )
     seed: int = setting(0, COUNT_OR_NONE, "Random seed, the same for all members.")
-    output: str | None = setting(None, TEXT, "FILE.csv for the members, or FILE.json with settings, too.")
+    output: str | None = setting(None, TEXT, "Also write the members to FILE.csv.")
     tqdm: bool = setting(True, EITHER, "Show a progress bar, if stderr is a terminal.")
 
 
@@ -104,9 +100,10 @@ def choose(settings: ChoiceSettings) -> Json:
     """Evaluates a run's members on its data; UserError if a setting or the data are invalid, before that.
 
     Returns:
-        The content of --output: the members, best by FQE first, and the settings of a sweep.
+        The `members`, best by FQE first, and their means by `settings` of a sweep, see `by_setting`. Entries
+        have their `STATISTICS` and `score`, None if unknown.
     """
-    output = check_output("output", settings.output, (".csv", ".json")) if settings.output else None
+    output = check_output("output", settings.output, (".csv",)) if settings.output else None
     saved = open_run(settings.checkpoint, settings.method, env_name=settings.env_name)
     if saved.is_online:
         raise UserError(f"{saved.path}: {saved.method} learned online: no dataset to judge by")
@@ -125,35 +122,16 @@ def choose(settings: ChoiceSettings) -> Json:
     )
     population = _trained(settings, saved, evaluation, dataset)
     statistics = _statistics(saved, population, dataset, starts)
-    entries: list[Json] = []  # of each member: its `STATISTICS` and `score`, None if unknown
+    entries: list[Json] = []
     for index, member in enumerate(saved.members):
         entry = {"index": index, "member": str(member), "seed": member.seed, **member.hyperparameters}
         has_diverged = bool(saved.progress.members[member.name]["diverged"])
         entry |= {**statistics[index], "score": scores[index], "diverged": has_diverged}
         entries.append(entry)
     members = best_first(entries)
-    report = {
-        "run": str(saved.path),
-        "env_name": saved.env_name,
-        "method": saved.method,
-        "step": saved.step,
-        "dataset": dataset.source,
-        "transitions": dataset.size,
-        "initial_states": len(starts),
-        "evaluation": {
-            **values_of(evaluation),
-            "max_steps": settings.max_steps,
-            "batch_size": settings.batch_size,
-            "seed": settings.seed,
-        },
-        "members": members,
-        "settings": by_setting(members, list(saved.members[0].hyperparameters)),
-    }
     if output:
-        is_table = output.suffix.lower() == ".csv"
-        table = csv_table([list(members[0]), *(entry.values() for entry in members)])
-        write_output("output", output, table if is_table else as_json(report) + "\n")
-    return report
+        write_output("output", output, csv_table([members[0], *(entry.values() for entry in members)]))
+    return {"members": members, "settings": by_setting(members, [*saved.members[0].hyperparameters])}
 
 
 def _evaluation(settings: ChoiceSettings, saved: Run) -> FittedQEvaluation:
@@ -209,11 +187,8 @@ def _dataset(settings: ChoiceSettings, saved: Run) -> Dataset:
 
 def _scores(saved: Run) -> list[float | None]:
     """Returns each member's score in the run's own evaluation at this step; None if there is none."""
-    rows = saved.rows(saved.files.evaluations)
-    now = [row for row in rows if row.step == saved.step]
+    now = [row for row in saved.rows(saved.files.evaluations) if row.step == saved.step]
     score = {Member(row.seed, dict(row.setting)).name: row.results["score"] for row in now}
-    if not now:
-        LOG.info(f"the run has no evaluation of {saved.unit} {saved.step:,}: nothing to compare with")
     return [score.get(member.name) for member in saved.members]
 
 
@@ -265,7 +240,7 @@ def _of_evaluation(learner: FittedQEvaluation, state: State, initial: Array, bat
 
 def best_first(entries: Sequence[Json]) -> list[Json]:
     """Returns the entries with the highest value in fitted-Q evaluation first, unknown values last."""
-    return [entries[index] for index in np.argsort(-_column(entries, "fqe_value"), kind="stable")]
+    return sorted(entries, key=lambda one: math.inf if one["fqe_value"] is None else -one["fqe_value"])
 
 
 def by_setting(members: Sequence[Json], names: Sequence[str]) -> list[Json]:
@@ -279,14 +254,9 @@ def by_setting(members: Sequence[Json], names: Sequence[str]) -> list[Json]:
         label = ", ".join(f"{name}={value:g}" for name, value in setting.items())
         means: Json = {}
         for name in (*STATISTICS, "score"):
-            numbers = _column(group, name)
-            known = numbers[np.isfinite(numbers)]
-            means[name] = float(known.mean()) if len(known) else None
+            numbers = (member[name] for member in group)
+            known = [number for number in numbers if number is not None and math.isfinite(number)]
+            means[name] = float(np.mean(known)) if known else None
         diverged = sum(member["diverged"] for member in group)
         entries.append({"setting": label, "seeds": len(group), **setting, **means, "diverged": diverged})
     return best_first(entries) if names else []
-
-
-def _column(entries: Sequence[Json], name: str) -> np.ndarray:
-    """Returns one number of all entries, f64[N], NaN where it is unknown."""
-    return np.array([entry[name] for entry in entries], float)

@@ -55,17 +55,12 @@ REFERENCE_EPISODES = 100  # for each return that is measured
 OUTPUT_SETTINGS = ("output", "append", "tqdm")  # settings that do not change the rows
 # Metadata of a whole file; all other metadata have an entry for each command that added rows.
 FILE_METADATA = ("env_name", UNITS, "environment", "versions", "random_return", "expert_return")
-UNUSED_BY = {  # settings that a source of rows does not use
-    "replay": ["policy", "noise", "deterministic", "transitions", "episodes"],
-    "policy": ["until"],
-}
+NOT_OF_REPLAY = ("policy", "noise", "deterministic", "transitions", "episodes")
 REFERENCE_STREAM = 1  # the stream of random numbers of the episodes that measure reference returns
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CollectionSettings(Simulated):
-    """Settings of `xql-collect`."""
-
     method: str | None = own_method()
     random_return: float | None = setting(
         None, ANY, "Return that is a score of 0. Default: measured.", kind=float
@@ -90,11 +85,7 @@ class CollectionSettings(Simulated):
     deterministic: bool = setting(False, EITHER, "Use the policy's mode instead of sampling.")
     transitions: int | None = setting(None, COUNT, "Transitions to collect; the last episode is cut off.")
     episodes: int | None = setting(None, COUNT, "Whole episodes to collect.")
-    seed: int = setting(
-        0,
-        COUNT_OR_NONE,
-        "Random seed. Episode e depends on (seed, e) alone.",
-    )
+    seed: int = setting(0, COUNT_OR_NONE, "Random seed. Episode e depends on (seed, e) alone.")
     replay: str | None = setting(None, TEXT, "Folder of an online run whose replay buffer is written.")
     until: int | None = setting(
         None, within(2, MOST), "With --replay, the buffer after N transitions. Default: all.", kind=int
@@ -112,8 +103,6 @@ class CollectionSettings(Simulated):
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """A source of a dataset's rows."""
-
     task: Task
     simulation: Simulation
     rows: Callable[[], Rows]
@@ -130,11 +119,10 @@ class Source:
 @settings_of_jax()
 def collect(settings: CollectionSettings) -> Json:
     """Makes a dataset, or adds to it; returns a summary of the new rows. UserError comes before these."""
-    kind = next((name for name in UNUSED_BY if getattr(settings, name)), "policy")
-    if unused := [name for name in UNUSED_BY[kind] if getattr(settings, name)]:
-        raise UserError(f"--{', --'.join(unused)}: not with --{kind}")
-    source = {"policy": _policy, "replay": _replay_buffer}[kind](settings)
-    output = _check_output(settings)
+    source = _replay_buffer(settings) if settings.replay else _policy(settings)
+    if not settings.output:
+        raise UserError("give --output: the file to write")
+    output = check_output("output", settings.output, HDF5_SUFFIXES)
     with alone_at(output):
         earlier = _rows_before(settings, output, source)
         references = _references(settings, source)
@@ -172,6 +160,8 @@ def collect(settings: CollectionSettings) -> Json:
 
 
 def _policy(settings: CollectionSettings) -> Source:
+    if settings.until:
+        raise UserError("--until: only with --replay")
     if not settings.policy:
         raise UserError("no policy: give --policy=random, FILE.npz or a run's folder, or --replay=RUN")
     if not settings.env_name:
@@ -196,6 +186,8 @@ def _policy(settings: CollectionSettings) -> Source:
 
 def _replay_buffer(settings: CollectionSettings) -> Source:
     """Transitions from an online run's replay buffer, up to --until or all of them."""
+    if unused := [name for name in NOT_OF_REPLAY if getattr(settings, name)]:
+        raise UserError(f"--{', --'.join(unused)}: not with --replay")
     run = open_run(settings.replay or "", settings.method, member=settings.member, env_name=settings.env_name)
     if not run.is_online:
         raise UserError(f"--replay={run.path}: no run of xql-train-online, whose replay buffers are read")
@@ -231,10 +223,9 @@ def _replay_buffer(settings: CollectionSettings) -> Source:
 
 
 def _references(settings: CollectionSettings, source: Source) -> References | None:
-    """Gives or measures the returns of scores 0 and 100.
+    """Returns the given returns of scores 0 and 100, or means of episodes by the random or the best policy.
 
-    A return that is not given is the mean of episodes by the random policy, or by the best expert, which act
-    by their means or modes. These episodes differ from those that are collected.
+    These act by their means or modes. Their episodes differ from those that are collected.
     """
     random, expert, experts = settings.random_return, settings.expert_return, settings.expert
     if expert is not None and experts:
@@ -261,12 +252,6 @@ def _references(settings: CollectionSettings, source: Source) -> References | No
     low = mean_return(random_policy) if random is None else random
     high = max(map(mean_return, expert_policies)) if expert is None else expert
     return checked_references((low, high), "returns of scores 0 and 100")
-
-
-def _check_output(settings: CollectionSettings) -> Path:
-    if not settings.output:
-        raise UserError("give --output: the file to write")
-    return check_output("output", settings.output, HDF5_SUFFIXES)
 
 
 def _rows_before(settings: CollectionSettings, output: Path, source: Source) -> tuple[Rows, Json] | None:

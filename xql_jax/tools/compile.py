@@ -27,13 +27,7 @@ from xql_jax.runs.job import Job
 from xql_jax.runs.kinds import Offline
 from xql_jax.runs.offline import offline_job
 from xql_jax.runs.run_data import load_data
-from xql_jax.settings import (
-    ANY,
-    EITHER,
-    MOST,
-    setting,
-    within,
-)
+from xql_jax.settings import ANY, EITHER, MOST, setting, within
 from xql_jax.training.data_population import offline_population
 from xql_jax.training.groups import make_groups, population_mesh
 from xql_jax.training.members import member_shapes
@@ -76,8 +70,6 @@ GPUS = {
     "h200": GPU_TARGET.format("NVIDIA H200", 150754820096, 4814000000000),
 }
 MIB, GIB = 2**20, 2**30
-
-
 # GiB that programs can use, by `device_kind`, as JAX counts devices: a chip of TPU v4 and of TPU7x is two.
 # Sources: cloud.google.com/tpu/docs (system architecture) and NVIDIA's data sheets.
 MEMORY_BY_KIND = {
@@ -122,17 +114,12 @@ class ProgramCosts(NamedTuple):
 
     @property
     def memory(self) -> int:
-        """All bytes that the program takes."""
         return self.state_bytes + self.temporary_bytes + self.code_bytes
 
 
 @settings_of_jax()
 def compile_run(settings: CompileSettings) -> Json:
-    """Compiles the run's program; returns what --json prints.
-
-    Raises:
-        UserError: if a setting is invalid, or the members do not fit.
-    """
+    """Compiles the run's program; returns what --json prints. UserError if the members do not fit."""
     if settings.data_on == "host":
         raise UserError("--data_on=host: what is compiled has its data on the device: leave it out")
     job = offline_job(settings)
@@ -154,8 +141,10 @@ def compile_run(settings: CompileSettings) -> Json:
     try:
         whole = compile_population(population, view.size, used, per_device, rows)
         counted = compile_population(singly, view.size, used, per_device, SAMPLE_ROWS)
-    except MemoryError as error:
-        raise UserError(f"{what}: {error}") from None
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise UserError(f"{what}: {str(error).splitlines()[0]}") from None
     if room and whole.memory > room * GIB:  # GPUs' compiler does not look
         raise UserError(f"{what}: they take {whole.memory / GIB:.1f} GiB of each, which has {room:g}")
     data = whole.state_bytes - counted.state_bytes
@@ -236,10 +225,7 @@ def data_shapes(job: Job, settings: CompileSettings) -> tuple[Dataset, int]:
 def compile_population(
     population: Population, size: int, devices: Sequence[jax.Device], members: int, rows: int
 ) -> ProgramCosts:
-    """Compiles the program for `members` a device and data of `rows`, from a population with `size` rows.
-
-    Raises MemoryError if the program does not fit into the devices' memory.
-    """
+    """Compiles the program for `members` a device and data of `rows`, from a population with `size` rows."""
     [group] = make_groups(members * len(devices), True, devices)
 
     def of_members(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
@@ -255,15 +241,10 @@ def compile_population(
     platform = devices[0].platform
     check_matmul_precision(population.matmul_precision, platform)
     started = time.perf_counter()
-    try:
-        with settings_of_jax(population.matmul_precision):
-            traced = population.program(group).trace(*states, data, number, number)
-            lowered = traced.lower(lowering_platforms=(platform.replace("gpu", "cuda"),))
-            program = lowered.compile(compiler_options=COMPILER_OPTIONS.get(platform))
-    except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
-            raise
-        raise MemoryError(str(error).splitlines()[0]) from error
+    with settings_of_jax(population.matmul_precision):
+        traced = population.program(group).trace(*states, data, number, number)
+        lowered = traced.lower(lowering_platforms=(platform.replace("gpu", "cuda"),))
+        program = lowered.compile(compiler_options=COMPILER_OPTIONS.get(platform))
     seconds = time.perf_counter() - started
     memory, text = program.memory_analysis(), program.as_text()
     costs = program.cost_analysis()
@@ -283,10 +264,7 @@ def compile_population(
 
 
 def kernels_in(text: str) -> dict[str, int]:
-    """Counts the kernels of the loop that has most of them, in XLA's text of a program.
-
-    By kind: products of matrices, reductions, other arithmetic, copies and others.
-    """
+    """Counts the kernels of the loop that has most of them, by kind, in XLA's text of a program."""
     bodies = dict(COMPUTATION.findall(text))
 
     def count(name: str) -> Counter[str]:
@@ -305,6 +283,7 @@ def kernels_in(text: str) -> dict[str, int]:
 
 
 def kernel_kind(operation: str, rest: str) -> str:
+    """Returns the kind of a kernel: products of matrices, reductions, other arithmetic, copies or others."""
     if operation == "dot" or re.search(r"kind=kOutput|triton\w*gemm|__cublas", rest):
         return "products"
     kinds = {"kind=kInput": "reductions", "kind=kLoop": "arithmetic"}
@@ -313,5 +292,4 @@ def kernel_kind(operation: str, rest: str) -> str:
 
 
 def collectives_in(text: str) -> list[str]:
-    """Returns the collective operations in XLA's text of a program."""
     return [name for name in COLLECTIVES if f" {name}(" in text or f" {name}-start(" in text]

@@ -1,4 +1,4 @@
-"""Evaluation of a run's policies, or of random actions, in episodes of a task."""
+"""Evaluation of a run's policies in episodes of a task."""
 
 import contextlib
 import dataclasses
@@ -9,27 +9,15 @@ import numpy as np
 
 from xql_jax.envs import BACKENDS, EnvironmentMaker, Simulation, describe_environment, environment_maker
 from xql_jax.envs.vector import VectorEnv
-from xql_jax.errors import UserError
 from xql_jax.files import as_json
 from xql_jax.files.outputs import check_output, write_output
 from xql_jax.numerics.jax_settings import settings_of_jax
-from xql_jax.rollout.acting import Act
 from xql_jax.rollout.evaluation import EVALUATION_START_SEED, MOST_EPISODES, Evaluator, episode_seed
 from xql_jax.rollout.scores import describe_episodes
 from xql_jax.rollout.video import VIDEO_SUFFIXES, check_draws, prepare_to_draw, record_video
-from xql_jax.runs.load import Run
 from xql_jax.runs.run_data import scored
-from xql_jax.settings import (
-    ANY,
-    COUNT_OR_NONE,
-    EITHER,
-    TEXT,
-    Checked,
-    one_of,
-    setting,
-    within,
-)
-from xql_jax.suites.tasks import Task, get_task
+from xql_jax.settings import ANY, COUNT_OR_NONE, EITHER, TEXT, Checked, one_of, setting, within
+from xql_jax.suites.tasks import Task
 from xql_jax.tools.opening import open_run, own_method
 from xql_jax.training.progress import counted
 from xql_jax.types import Json
@@ -39,11 +27,7 @@ LOG = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EvaluationSettings(Checked):
-    """Settings of `xql-evaluate`."""
-
-    checkpoint: str | None = setting(
-        None, TEXT, "", positional=True
-    )  # a run's folder or one of its checkpoints
+    checkpoint: str = setting("", ANY, "a run's folder or one of its checkpoints", positional=True)
     method: str | None = own_method()
     env_name: str | None = setting(
         None,
@@ -62,9 +46,6 @@ class EvaluationSettings(Checked):
     num_environments: int | None = setting(
         None, within(1, 100_000), "Most environments at once. Default: chosen by the suite.", kind=int
     )
-    random_policy: bool = setting(
-        False, EITHER, "Evaluate uniformly random actions instead. They also depend on --num_environments."
-    )
     env_backend: str | None = setting(
         None, one_of(*BACKENDS), "As for training. Default: the run's own.", kind=str
     )
@@ -79,53 +60,46 @@ class EvaluationSettings(Checked):
 
 @settings_of_jax()
 def evaluate(settings: EvaluationSettings) -> Json:
-    """Evaluates the policies that the settings name, and records a video if they ask for one.
-
-    Returns the content of --output. Raises UserError if a setting is invalid, before anything is evaluated.
-    """
+    """Evaluates policies, and records a video if one is asked for; returns the content of --output."""
     output = check_output("output", settings.output) if settings.output else None
     video = check_output("video", settings.video, VIDEO_SUFFIXES) if settings.video else None
     if video:
         prepare_to_draw(video)
-    run = _run_of(settings)
-    task = run.task if run else get_task(settings.env_name or "")
-    task = scored(task, (settings.random_return, settings.expert_return))
-    own = run.simulation if run else Simulation()
+    run = open_run(settings.checkpoint, settings.method, member=settings.member, env_name=settings.env_name)
+    task = scored(run.task, (settings.random_return, settings.expert_return))
+    own = run.simulation
     simulation = Simulation(
         own.env_backend if settings.env_backend is None else settings.env_backend,
         own.legacy_inertia if settings.legacy_inertia is None else settings.legacy_inertia,
     )
     maker = environment_maker(task, simulation)
+    run.check_fits(task, *maker.sizes(task))
     non_finite: set[int] = set()  # members whose actions were not finite: see `finite_policy`
-    if run:
-        run.check_fits(task, *maker.sizes(task))
-        members = [str(member) for member in run.members]
-        what, act = run.what, run.policy(report=non_finite.add)
-    else:
-        members = ["random"]
-        what, act = "the random policy", _random(task, maker, settings.seed)
+    act = run.policy(report=non_finite.add)
     with contextlib.ExitStack() as stack:
         if video:  # tried before the evaluation, because rendering may not work on this machine
-            filmed = stack.enter_context(contextlib.closing(_filmed_environment(task, maker)))
-        LOG.info(f"{task.name}: {settings.episodes} episodes of {what}")
+            filmed = stack.enter_context(contextlib.closing(filmed_environment(task, maker)))
+        LOG.info(f"{task.name}: {settings.episodes} episodes of {run.what}")
         at_once = settings.num_environments or maker.max_environments
         limited = dataclasses.replace(maker, max_environments=at_once)
-        evaluator = Evaluator(task, len(members), settings.episodes, settings.seed, limited)
+        evaluator = Evaluator(task, len(run.members), settings.episodes, settings.seed, limited)
         stack.enter_context(contextlib.closing(evaluator))
-        with counted(settings.episodes * len(members), "episode", settings.tqdm) as count:
+        with counted(settings.episodes * len(run.members), "episode", settings.tqdm) as count:
             results = evaluator.run(act, on_step=lambda step: count(int(step.ended.sum())))
         entries = []
         for index, described in enumerate(describe_episodes(results, task)):
-            entry = {"member": members[index], "non_finite_actions": index in non_finite}
-            if run:
-                name = run.members[index].name
-                entry["diverged"] = bool(run.progress.members[name]["diverged"])
-                entry["setting"] = name.partition("_")[2]  # of a sweep, to its last digit
+            member = run.members[index]
+            entry = {
+                "member": str(member),
+                "non_finite_actions": index in non_finite,
+                "diverged": bool(run.progress.members[member.name]["diverged"]),
+                "setting": member.name.partition("_")[2],  # of a sweep, to its last digit
+            }
             entries.append(entry | described)
         report = {
             "env_name": task.name,
             "quantity": task.quantity,
-            "policies": what,
+            "policies": run.what,
             "seed": settings.seed,
             "environment": describe_environment(task, simulation),
             "members": entries,
@@ -133,7 +107,7 @@ def evaluate(settings: EvaluationSettings) -> Json:
         if output:  # before the video, which may fail: the results must not be lost
             write_output("output", output, as_json(report) + "\n")
         if video:
-            act = run.policy(run.members[:1], non_finite.add) if run else act
+            act = run.policy(run.members[:1], non_finite.add)
             seeds = [episode_seed(settings.seed, episode) for episode in range(settings.video_episodes)]
             with counted(len(seeds) * task.longest, "step", settings.tqdm, "video") as count:
                 returns = record_video(filmed, act, seeds, video, count)
@@ -145,34 +119,7 @@ def evaluate(settings: EvaluationSettings) -> Json:
         return report
 
 
-def _run_of(settings: EvaluationSettings) -> Run | None:
-    """Opens the run whose policies are evaluated; None for random actions."""
-    if not settings.random_policy:
-        if not settings.checkpoint:
-            raise UserError("name a run's folder or one of its checkpoints, or give --random_policy")
-        return open_run(
-            settings.checkpoint, settings.method, member=settings.member, env_name=settings.env_name
-        )
-    if settings.checkpoint or settings.member is not None:
-        raise UserError("--random_policy evaluates no run: leave out the run and --member")
-    if not settings.env_name:
-        raise UserError("--random_policy needs --env_name")
-    return None
-
-
-def _random(task: Task, maker: EnvironmentMaker, seed: int) -> Act:
-    """Returns a policy that draws actions uniformly from the task's action space."""
-    with contextlib.closing(maker.vector_env(task, 1)) as env:
-        space = env.action_space
-    generator = np.random.default_rng(seed)
-
-    def act(observations: np.ndarray) -> np.ndarray:
-        return generator.uniform(space.low, space.high, (*observations.shape[:2], *space.shape))
-
-    return act
-
-
-def _filmed_environment(task: Task, maker: EnvironmentMaker) -> VectorEnv:
+def filmed_environment(task: Task, maker: EnvironmentMaker) -> VectorEnv:
     """Returns an environment that draws pictures; UserError if it draws none."""
     make = functools.partial(maker.make, render_mode="rgb_array") if task.suite.draws_itself else maker.make
     env = dataclasses.replace(maker, make=make).vector_env(task, 1)

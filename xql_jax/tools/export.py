@@ -29,14 +29,7 @@ from xql_jax.networks.mlp import GaussianPolicy
 from xql_jax.networks.policies import DeterministicPolicy, MixturePolicy, TanhGaussianPolicy
 from xql_jax.numerics.jax_settings import settings_of_jax
 from xql_jax.runs.load import Run
-from xql_jax.settings import (
-    ANY,
-    COUNT_OR_NONE,
-    TEXT,
-    Command,
-    setting,
-    some_of,
-)
+from xql_jax.settings import ANY, COUNT_OR_NONE, TEXT, Command, setting, some_of
 from xql_jax.tools.onnx_graph import import_onnx, read_onnx, write_onnx
 from xql_jax.tools.opening import open_run, own_method
 from xql_jax.training.members import learners_of
@@ -69,15 +62,14 @@ def export_policy(
         None,
         some_of(*FILES),
         "Files to write. jax: an artifact of jax.export; onnx: a graph; npz: weights. "
-        "All but npz need xql_jax[export]. Default: npz and, if their packages are installed, jax and onnx.",
+        "All but npz need xql_jax[export]. Default: all that can be written.",
         by_commas=True,
     ),
     output: str | None = setting(None, TEXT, "Folder for the files. Default: `export` in the run's folder."),
 ) -> Json:
-    """Writes the policy in every format, reads each file back and compares it with the original.
+    """Writes the policy in every format; returns the content of policy.json, and the folder.
 
-    Returns the content of policy.json, and the folder. UserError if the policy cannot be exported, or a
-    file's actions differ from the original's.
+    UserError if the policy cannot be exported, or a file, read back, has other actions.
     """
     run = open_run(checkpoint, method, member=member, env_name=env_name)
     chosen = run.one_member()
@@ -100,7 +92,7 @@ def export_policy(
     observations = _observations(run)
     expected = bounds.to_learner(original(observations[None])[0])
     differences: dict[str, float] = {}
-    for name in _formats(formats):
+    for name in _formats(formats, weights):
         found = bounds.to_learner(write_policy(name, folder, weights, act)(observations))
         difference = float(np.quantile(np.abs(found - expected).max(-1), accepted))
         if not difference <= LARGEST_DIFFERENCE:
@@ -123,12 +115,16 @@ def export_policy(
     return {**report, "folder": str(folder)}
 
 
-def _formats(named: Sequence[str] | None) -> list[str]:
-    """Returns the formats to write: those that the user named, or all whose packages are installed."""
-    imports, found = {"jax": import_flatbuffers, "onnx": import_onnx}, []
+def _formats(named: Sequence[str] | None, weights: Weights) -> list[str]:
+    """Returns the formats to write: those that the user named, or all that can be."""
+    found = []
     for name in named or FILES:
         try:
-            imports.get(name, lambda: None)()
+            if name == "onnx":
+                import_onnx(weights)
+            elif name == "jax":
+                with needing("--formats: jax", "export"):
+                    import flatbuffers  # noqa: F401  (of which jax.export makes files)
         except UserError as error:
             if named:
                 raise
@@ -163,12 +159,6 @@ def write_policy(name: str, folder: Path, weights: Weights, act: Callable[[Array
     return runpy.run_path(str(folder / SCRIPT))["load"](file)[0]
 
 
-def import_flatbuffers() -> None:
-    """Raises UserError with what to install if the package is missing of which jax.export makes files."""
-    with needing("--formats: jax", "export"):
-        import flatbuffers  # noqa: F401
-
-
 def weights_of(actor: NetworkState, preprocessing: Preprocessing, observation_dim: int) -> Weights:
     """Returns the weights of an actor (a network and its parameters); UserError if it is more than layers."""
     shift, scale = preprocessing.observation_mean, preprocessing.observation_std
@@ -187,7 +177,6 @@ def weights_of(actor: NetworkState, preprocessing: Preprocessing, observation_di
 
 
 def _layers(actor: NetworkState) -> Layers:
-    """Returns the layers of a policy that is one stack of them."""
     stacks = GaussianPolicy | MixturePolicy | TanhGaussianPolicy | DeterministicPolicy
     if type(actor) is not NetworkState or not isinstance(actor.network, stacks):
         raise UserError(
@@ -240,16 +229,12 @@ def _stack(name: str, hidden: Params, last: Params, number: int) -> Layers:
 
 
 def _write_artifact(act: Callable[[Array], Array], observation_dim: int, path: Path) -> None:
-    """Writes the function of f32[B, O], for any B, as StableHLO for `PLATFORMS`.
-
-    jax.export promises that versions of JAX up to six months newer can read it.
-    """
+    """Writes the function of f32[B, O], for any B, as StableHLO for `PLATFORMS`."""
     (size,) = jax.export.symbolic_shape("B")
     observations = jax.ShapeDtypeStruct((size, observation_dim), np.float32)
     path.write_bytes(jax.export.export(jax.jit(act), platforms=PLATFORMS)(observations).serialize())
 
 
 def read_artifact(path: Path) -> Policy:
-    """Returns the function in an artifact of `jax.export`."""
     called = jax.export.deserialize(bytearray(path.read_bytes())).call
     return lambda observations: np.asarray(called(observations))

@@ -9,7 +9,6 @@ from xql_jax.settings import TEXT, setting
 
 
 def own_method() -> Any:
-    """Declares the setting that names the run's method."""
     return setting(None, TEXT, "MODULE:NAME, the run's method if it is one of your own: MODULE is imported.")
 
 
