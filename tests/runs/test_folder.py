@@ -17,7 +17,7 @@ from xql_jax.runs import machine
 from xql_jax.runs.config_files import choose_config
 from xql_jax.runs.folder import RunFolder, run_label
 from xql_jax.runs.kinds import Offline
-from xql_jax.runs.load import defining, read_config
+from xql_jax.runs.records import defining, read_config
 from xql_jax.suites.tasks import get_task
 from xql_jax.training.members import make_members
 

@@ -13,7 +13,7 @@ from xql_jax.files import is_locked, locked
 from xql_jax.reports.read_runs import read_runs
 from xql_jax.reports.report import warnings_of
 from xql_jax.runs.kinds import FINE_TUNING, OFFLINE_TRAINING, ONLINE_TRAINING
-from xql_jax.runs.load import LOCK
+from xql_jax.runs.records import LOCK
 from xql_jax.tools.list_runs import best_of, differing, filtered, list_runs, score_text, values_by_name
 
 

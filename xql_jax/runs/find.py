@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 from xql_jax.errors import UserError
 from xql_jax.files.paths import as_written, located
-from xql_jax.runs.load import Run, load_run, run_folders
+from xql_jax.runs.load import Run, load_run
+from xql_jax.runs.records import run_folders
 
 
 class LeftOut(NamedTuple):

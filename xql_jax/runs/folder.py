@@ -14,8 +14,10 @@ from xql_jax.envs import OURS, Simulation
 from xql_jax.errors import Damaged, UserError
 from xql_jax.files import as_json, digest, locked, write_record
 from xql_jax.logs.csv_rows import TIMES
-from xql_jax.runs.load import LOCK, Run, defining, kind_of, load_run, read_config
+from xql_jax.runs.kinds import kind_of
+from xql_jax.runs.load import Run, load_run
 from xql_jax.runs.machine import differences, other_code, surroundings
+from xql_jax.runs.records import LOCK, defining, read_config
 from xql_jax.settings import as_typed
 from xql_jax.suites.tasks import Task
 from xql_jax.training.checkpoints import Checkpoints, TrainingFiles

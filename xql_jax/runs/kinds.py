@@ -24,6 +24,7 @@ from xql_jax.settings import (
 from xql_jax.suites.tasks import Task, get_task
 from xql_jax.training.members import fields_given
 from xql_jax.training.schedule import Schedule
+from xql_jax.types import Json
 
 LOG = logging.getLogger(__name__)
 
@@ -174,3 +175,10 @@ METHOD_SETTINGS = OF_OFFLINE | OF_ONLINE  # those that methods and config files 
 # By the name that a run's folder has; `Run.kind` is one.
 OFFLINE_TRAINING, ONLINE_TRAINING, FINE_TUNING = "offline", "online", "finetune"
 KINDS = {OFFLINE_TRAINING: Offline, ONLINE_TRAINING: Online, FINE_TUNING: Finetune}
+
+
+def kind_of(method: str, identity: Json) -> str:
+    """Returns the kind of a run's training: `OFFLINE_TRAINING`, `ONLINE_TRAINING` or `FINE_TUNING`."""
+    if method in ONLINE:
+        return ONLINE_TRAINING
+    return FINE_TUNING if "num_pretraining_steps" in identity else OFFLINE_TRAINING

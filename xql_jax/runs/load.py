@@ -4,13 +4,11 @@ import dataclasses
 import functools
 import hashlib
 import itertools
-import json
 import logging
-import os
 import shutil
 import signal
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import jax
@@ -20,14 +18,15 @@ from xql_jax.data.dataset import SOURCE_PREFIXES, Dataset
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.envs import Simulation, action_bounds
 from xql_jax.errors import Damaged, UserError
-from xql_jax.files import digest, is_locked, read_record, with_numbers
+from xql_jax.files import is_locked, with_numbers
 from xql_jax.files.paths import as_written, located
-from xql_jax.learners.registry import ONLINE, make_learner
+from xql_jax.learners.registry import make_learner
 from xql_jax.logs.csv_rows import Row, parse_rows
 from xql_jax.numerics.jax_settings import check_platforms, settings_of_jax
 from xql_jax.rollout.acting import Act, deciding, deterministic_policy, finite_policy, open_loop
 from xql_jax.rollout.scores import steps_in_words
-from xql_jax.runs.kinds import FINE_TUNING, KINDS, OFFLINE_TRAINING, ONLINE_TRAINING
+from xql_jax.runs.kinds import KINDS, ONLINE_TRAINING, kind_of
+from xql_jax.runs.records import LOCK, as_text, defining, read_config, read_summary, run_folders
 from xql_jax.runs.shared_settings import HORIZON
 from xql_jax.settings import settings_of, values_of
 from xql_jax.suites.tasks import LISTED_TASKS, References, Task, get_task, module_to_run, referenced
@@ -38,7 +37,6 @@ from xql_jax.types import ActionBounds, Horizon, Json, Learner, State, horizon_o
 
 LOG = logging.getLogger(__name__)
 NO_SETTINGS = ("env_name", "seeds", "dataset", "dataset_episodes", "config")  # that are none of a method
-LOCK = ".lock"  # a file that a run holds as long as it lives
 
 
 def load_run(
@@ -363,63 +361,3 @@ class Run:
 def _made_by(content: Json) -> str:
     """Returns which version made a run, for messages, from its config.json."""
     return f"made by xql_jax {content.get('versions', {}).get('xql_jax', 'of another version')}"
-
-
-def run_folders(root: Path) -> Iterator[Path]:
-    """Yields the folders below `root` that have a config.json, damaged runs included.
-
-    Follows symbolic links. A folder that several paths lead to is visited once.
-    """
-    visited = set()
-    for folder, below, files in os.walk(root, followlinks=True):
-        below.sort()
-        if (place := os.path.realpath(folder)) in visited:
-            below.clear()
-            continue
-        visited.add(place)
-        if "config.json" in files:
-            below.clear()  # there are no runs inside a run
-            yield Path(folder)
-
-
-def as_text(value: object) -> str:
-    """Returns a setting as text for showing and comparing; equal numbers give the same text."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return f"{value:.9g}"
-    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
-
-
-def kind_of(method: str, identity: Json) -> str:
-    """Returns the kind of a run's training: `OFFLINE_TRAINING`, `ONLINE_TRAINING` or `FINE_TUNING`."""
-    if method in ONLINE:
-        return ONLINE_TRAINING
-    return FINE_TUNING if "num_pretraining_steps" in identity else OFFLINE_TRAINING
-
-
-def defining(content: Json) -> Json:
-    """Returns the entries of config.json that define the run: its numbers depend on no other."""
-    return {name: content[name] for name in content.get("defining", ()) if name in content}
-
-
-def read_config(file: Path) -> Json:
-    """Returns the content of config.json, in which entries that do not define the run may be edited or added.
-
-    Raises the errors of `read_record`.
-    """
-    return read_record(file, lambda content: digest(defining(content))[:16] == content.get("run"))
-
-
-def read_summary(file: Path, run: str) -> Json:
-    """Returns the content of the run's summary.json, in which scores that are not finite are floats again.
-
-    Raises the errors of `read_record`, and Damaged if the file belongs to another run.
-    """
-    summary = read_record(file)
-    if summary.get("run") != run:
-        raise Damaged(f"{file}: of another run, {summary.get('run')}; this one is {run}")
-    return with_numbers(summary)
-
-
-def digests_of(stamps: Sequence[Sequence[object]] | None) -> list[object]:
-    """Returns the digests of data files, without the files' names."""
-    return [file_digest for *_, file_digest in stamps or ()]

@@ -16,7 +16,8 @@ from xql_jax.learners.registry import OFFLINE, ONLINE, make_learner, method_of
 from xql_jax.runs.config_files import choose_config
 from xql_jax.runs.find import find_runs
 from xql_jax.runs.kinds import METHOD_SETTINGS, Finetune, Offline, Online
-from xql_jax.runs.load import Run, digests_of
+from xql_jax.runs.load import Run
+from xql_jax.runs.records import digests_of
 from xql_jax.runs.resolving import hyperparameters_of, settings_from
 from xql_jax.runs.shared_settings import FromData, Kept, Preset, Training
 from xql_jax.runs.train import data_run_folder, job_of
