@@ -21,7 +21,8 @@ from xql_jax.errors import UserError
 from xql_jax.paper.maze import mark_ends
 from xql_jax.pictures import style
 from xql_jax.policy import Policy, load_policy
-from xql_jax.rollout.evaluation import Evaluator
+from xql_jax.rollout import rollout
+from xql_jax.rollout.evaluation import episode_seed
 from xql_jax.runs.find import find_runs
 from xql_jax.runs.load import Run
 
@@ -60,9 +61,11 @@ def position_grid(maze: Maze) -> np.ndarray:
 def paths_of(run: Run) -> list[np.ndarray]:
     """The observations f32[T + 1, 4] of each episode of the first member."""
     maker = environment_maker(run.task, run.simulation)
-    with contextlib.closing(Evaluator(run.task, 1, EPISODES, seed=0, maker=maker)) as evaluator:
-        paths = evaluator.run(run.policy(run.members[:1]), record_paths=True).paths
-    return paths[0]
+    with contextlib.closing(maker.vector_env(run.task, EPISODES)) as env:
+        start = env.reset([episode_seed(0, episode) for episode in range(EPISODES)])
+        steps = [step for _, step in rollout(env, run.policy(run.members[:1]), start)]
+    seen = np.stack([start, *(step.observations for step in steps)])
+    return [seen[: length + 1, episode] for episode, length in enumerate(steps[-1].lengths)]
 
 
 @style.styled()

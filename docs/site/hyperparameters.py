@@ -146,7 +146,7 @@ def of_runs() -> Iterator[str]:
     yield from table(("method", "values"), [("all", assignments(usual)), *others])
 
 
-def of_method(method: Method[Any], usual: Mapping[str, Any]) -> dict[str, Any]:
+def of_method(method: Method, usual: Mapping[str, Any]) -> dict[str, Any]:
     """The settings, of these, that the method itself gives."""
     return {name: method.settings[name] for name in usual if name in method.settings}
 

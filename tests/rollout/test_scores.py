@@ -35,7 +35,7 @@ def test_wilsons_interval_of_a_success_rate():
     ends = np.array([center - half_width, center + half_width]) / (1 + z**2 / n)
     successes = np.zeros((2, n), bool)
     successes[0, :8] = True
-    results = EpisodeResults(np.zeros((2, n)), np.ones((2, n), np.int64), successes, None)
+    results = EpisodeResults(np.zeros((2, n)), np.ones((2, n), np.int64), successes)
     most, none = describe_episodes(results, get_task("antmaze-umaze-v0"))
     np.testing.assert_allclose(most["success_interval_95"], ends, rtol=1e-8)
     np.testing.assert_allclose(none["success_interval_95"], [0.0, z**2 / (n + z**2)], rtol=1e-8, atol=1e-12)

@@ -103,9 +103,9 @@ def test_empirical_mdp_counts():
     [
         ({"beta": 0.0}, "beta must be positive and finite, not 0.0"),
         ({"discount": 1.0}, r"discount must be within \[0, 1\), not 1.0"),
-        ({"behavior": np.full((5, 3), 0.3)}, "behavior must sum to 1, and sums to 0.9"),
+        ({"behavior": np.full((5, 3), 0.3)}, "behavior must not be negative, and must sum to 1"),
         ({"probabilities": np.full((5, 3, 2), 0.5)}, "the shapes of next_states, probabilities"),
-        ({"rewards": np.full((5, 3), np.nan)}, "rewards must be finite and not empty, not nan"),
+        ({"rewards": np.full((5, 3), np.nan)}, "rewards must be finite and not empty"),
     ],
 )
 def test_impossible_mdp_is_refused(changes, message):

@@ -74,7 +74,7 @@ def test_numbers_beyond_those_of_floats(tmp_path):
     """Updates that are due are counted exactly, where float32 has no odd numbers any more."""
     population = make_in_program(tmp_path)
     start = 2**24 + 3
-    updates = next(population.calls(population.groups[0], start, start + 4 * N)).data
+    *_, updates = next(population.calls(population.groups[0], start, start + 4 * N))
     np.testing.assert_array_equal(updates[:5], start - 6 + N * np.arange(5))
 
 

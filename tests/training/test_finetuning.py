@@ -242,9 +242,9 @@ def test_resumed_in_the_second_phase_it_has_networks_and_buffer(tmp_path):
         train(loop)
     expected = loop.population.states, ring(loop.population, 1)
     again, _ = make_loop(tmp_path)
-    assert again.progress.step == again.population.step == HANDOVER + 12
-    same((again.population.states, ring(again.population, 1)), expected)
-    again.close()
+    with again:
+        assert again.progress.step == again.population.step == HANDOVER + 12
+        same((again.population.states, ring(again.population, 1)), expected)
     for file in (tmp_path / "replay").rglob("*.npz"):
         file.write_bytes(b"damaged")
     early, _ = make_loop(tmp_path)

@@ -99,7 +99,7 @@ def test_every_episode_has_a_row_whose_means_are_the_evaluation(start, tmp_path)
 
     class Judged(OneStep):
         def run(self, act):
-            return EpisodeResults(returns, lengths, successes, None)
+            return EpisodeResults(returns, lengths, successes)
 
     files = TrainingFiles(tmp_path)
     with TrainingLoop(start.again(), Judged(2), TASK, Schedule(8, 4, 4, 4), files) as training:

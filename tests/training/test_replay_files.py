@@ -160,12 +160,10 @@ def test_a_damaged_file_is_an_error_of_the_checkpoints_that_need_it(run, content
             run.files.load(inserted, shapes(8))
 
 
-def test_files_of_another_run_member_or_shape_are_refused(run):
+def test_files_of_another_run_or_member_are_refused(run):
     for files in (ReplayFiles(run.files.folder, "other"), ReplayFiles(run.files.folder.parent).of("replay")):
         with pytest.raises(Damaged, match="damaged, or another run's or member's"):
             files.load(13, shapes(8))
-    with pytest.raises(UserError, match=r"of observations, a row is float32\[3\], not float32\[4\]"):
-        run.files.load(13, jax.eval_shape(lambda: replay.empty(8, 4, A)))
 
 
 def test_reading_the_longest_sequence(run):

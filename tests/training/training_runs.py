@@ -118,7 +118,7 @@ class OneStep:
 
     def run(self, act):
         actions = act(self._observations).astype(np.float64)
-        return EpisodeResults(actions.sum(-1), np.ones(actions.shape[:2], np.int64), None, None)
+        return EpisodeResults(actions.sum(-1), np.ones(actions.shape[:2], np.int64), None)
 
 
 def make_training(path, population, schedule):

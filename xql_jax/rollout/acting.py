@@ -21,7 +21,7 @@ class RecurrentPolicy:
 
     act: Act
     begin: Callable[[], None]  # to be called before the first step
-    remember: Callable[[np.ndarray], None]  # to be called after every step with its rewards f64[M, K]
+    remember: Callable[[np.ndarray], None] = lambda rewards: None  # after every step, its rewards f64[M, K]
 
     def __call__(self, observations: np.ndarray) -> np.ndarray:
         return self.act(observations)
@@ -70,9 +70,7 @@ def open_loop(policy: Act, action_chunk: int) -> Act:
     if action_chunk == 1:
         return policy
     queue = ActionQueue(action_chunk)
-    return RecurrentPolicy(
-        lambda observations: queue.next(lambda: policy(observations)), queue.begin, lambda rewards: None
-    )
+    return RecurrentPolicy(lambda observations: queue.next(lambda: policy(observations)), queue.begin)
 
 
 def prepared(policy: Act, preprocessing: Any) -> Act:
@@ -82,23 +80,21 @@ def prepared(policy: Act, preprocessing: Any) -> Act:
 
 def deciding(policy: Act, preprocessing: Any) -> Act:
     """Returns the policy in an environment's own units as it decides: chunks f32[M, K, h * A] stay chunks."""
-    recurrent = policy if isinstance(policy, RecurrentPolicy) else None
     latest = np.empty(0)  # the observations before the step whose rewards come next
 
     def act(observations: np.ndarray) -> np.ndarray:
         nonlocal latest
-        if recurrent:
-            latest = np.array(observations)  # a copy: the caller may overwrite them
+        latest = np.array(observations)  # a copy: the caller may overwrite them
         actions = policy(preprocessing.observations(observations))
         return preprocessing.chunk_bounds.to_environment(actions)
 
-    if recurrent is None:
+    if not isinstance(policy, RecurrentPolicy):
         return act
 
     def remember(rewards: np.ndarray) -> None:
-        recurrent.remember(preprocessing.rewards_met(latest, np.asarray(rewards, np.float32)))
+        policy.remember(preprocessing.rewards_met(latest, np.asarray(rewards, np.float32)))
 
-    return RecurrentPolicy(act, recurrent.begin, remember)
+    return RecurrentPolicy(act, policy.begin, remember)
 
 
 @settings_of_jax()
@@ -110,7 +106,6 @@ def deterministic_policy(learners: Learner, states: State, device: jax.Device | 
     learners, actors = jax.device_put((learners, learners.actor(states)), device or jax.local_devices()[0])
     if not hasattr(learners, "act_remembering"):
         return settings_of_jax()(lambda observations: np.asarray(_act(learners, actors, observations)))
-    places = 0, 0  # M and K of the previous step
     memory: State = None  # None: the next step is the first of the episodes
     rewards: np.ndarray | None = None  # of the previous step; None: not passed yet
 
@@ -124,16 +119,15 @@ def deterministic_policy(learners: Learner, states: State, device: jax.Device | 
 
     @settings_of_jax()
     def act(observations: np.ndarray) -> np.ndarray:
-        nonlocal memory, rewards, places
-        if rewards is None:
-            raise UserError("a policy with a memory needs a call of begin or remember before each step")
+        nonlocal memory, rewards
         shape = observations.shape[:2]
-        if (memory is not None and places != shape) or rewards.size not in (1, math.prod(shape)):
+        if rewards is None or rewards.size not in (1, math.prod(shape)):
+            told = "no rewards" if rewards is None else f"{rewards.size} rewards"
             raise UserError(
-                f"{shape[1]} observations, but {places[1]} before, and {rewards.size} rewards: call "
-                "policy.begin() when episodes begin"
+                f"{shape[1]} observations, but {told} of the step before: call policy.begin() when episodes "
+                "begin, and policy.remember(rewards) after each step"
             )
-        given, rewards, places = np.broadcast_to(rewards, shape), None, shape
+        given, rewards = np.broadcast_to(rewards, shape), None
         actions, memory = _act_remembering(learners, actors, memory, observations, given)
         return np.asarray(actions)
 
@@ -141,10 +135,10 @@ def deterministic_policy(learners: Learner, states: State, device: jax.Device | 
 
 
 def finite_policy(act: Act, report: Callable[[int], object]) -> Act:
-    """Returns the policies with every NaN or infinite action entry replaced by 0, the centre of its bounds.
+    """Returns the policies with 0, the centre of the bounds, for each NaN or infinite entry of an action.
 
-    So the other members' episodes can continue. This comes before `prepared`, whose clipping would hide
-    infinity. `report` is called with a member's index each time one of its actions is not finite.
+    So the other members' episodes can continue. `report` is called with a member's index each time one of its
+    actions is not finite. `prepared` comes later, because its clipping would hide infinity.
     """
 
     def act_finite(observations: np.ndarray) -> np.ndarray:

@@ -25,7 +25,6 @@ class EpisodeResults:
     returns: np.ndarray  # f64[M, E], undiscounted, in the task's own reward units
     lengths: np.ndarray  # i64[M, E], steps
     successes: np.ndarray | None  # bool[M, E]; None if no environment has ever said
-    paths: list[list[np.ndarray]] | None  # [member][episode], observations f32[length + 1, O]; if asked for
 
     def columns(self, task: Task) -> dict[str, np.ndarray]:
         """Returns each episode's number, return, score, length and, if known, success: [M, E] each."""
@@ -68,24 +67,14 @@ class Evaluator:
         self._batch_size = math.ceil(num_episodes / math.ceil(num_episodes / affordable))
         self._env = env = maker.vector_env(task, num_members * self._batch_size)
         self.sizes = env.observation_space.shape[0], env.action_space.shape[0]
-        try:
-            is_repeated = not checks_seeds or task.suite is not OWN or repeats(env, self._seeds[0])
-        except BaseException:
-            self.close()
-            raise
-        if not is_repeated:
+        if checks_seeds and task.suite is OWN and not repeats(env, self._seeds[0]):
             LOG.warning(
                 f"{task.name}: two episodes from one seed differ: it ignores the seed, or keeps a state from "
                 "one episode to the next, as NormalizeObservation and NormalizeReward do. Scores then depend "
                 "on the number of environments and on the episodes before"
             )
 
-    def run(
-        self,
-        policy: Act,
-        record_paths: bool = False,
-        on_step: Callable[[VectorStep], object] = lambda step: None,
-    ) -> EpisodeResults:
+    def run(self, policy: Act, on_step: Callable[[VectorStep], object] = lambda step: None) -> EpisodeResults:
         """Runs all episodes, K of each member at a time, by a policy from f32[M, K, O] to [M, K, A].
 
         Places whose episode is over keep its last observation, places without an episode are zero; their
@@ -96,31 +85,20 @@ class Evaluator:
         shape = members, len(seeds)
         returns, lengths = np.zeros(shape), np.zeros(shape, np.int64)
         successes = np.full(shape, UNKNOWN_SUCCESS)
-        paths: list[list[np.ndarray]] = [[] for _ in range(members)]
         for first in range(0, count, places):
             batch = slice(first, first + places)
-            history = [self._env.reset(seeds[batch] * members)]
-            for _, step in rollout(self._env, policy, history[0], members):
+            starts = self._env.reset(seeds[batch] * members)
+            for _, step in rollout(self._env, policy, starts, members):
                 ended = step.ended.reshape(members, places)
                 if ended.any():
                     returns[:, batch][ended] = step.returns[step.ended]
                     lengths[:, batch][ended] = step.lengths[step.ended]
                 told = step.successes != UNKNOWN_SUCCESS
                 successes[:, batch][told.reshape(members, places)] = step.successes[told]
-                if record_paths:
-                    history.append(step.observations)
                 on_step(step)
-            if record_paths:
-                for member, place in np.ndindex(members, min(places, count - first)):
-                    index, length = member * places + place, lengths[member, first + place]
-                    paths[member].append(np.stack([seen[index] for seen in history[: length + 1]]))
         self.tells_success |= bool((successes != UNKNOWN_SUCCESS).any())
-        return EpisodeResults(
-            returns[:, :count],
-            lengths[:, :count],
-            successes[:, :count] == 1 if self.tells_success else None,
-            paths if record_paths else None,
-        )
+        known = successes[:, :count] == 1 if self.tells_success else None
+        return EpisodeResults(returns[:, :count], lengths[:, :count], known)
 
     def close(self) -> None:
         self._env.close()

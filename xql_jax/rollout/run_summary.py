@@ -49,10 +49,7 @@ def has_all_seeds(values: np.ndarray) -> np.ndarray:
     """Returns bool[steps], whether every seed has a finite value there that has one there or later.
 
     A line through the means at all steps would jump where seeds were evaluated at different steps. A seed
-    that has ended lacks nothing.
-
-    Args:
-        values: f64[seeds, steps], as `by_seed_and_step` arranges them.
+    that has ended lacks nothing. The values are f64[seeds, steps].
     """
     known = np.isfinite(values)
     goes_on = np.logical_or.accumulate(known[:, ::-1], axis=1)[:, ::-1]
@@ -82,10 +79,7 @@ def summarize(rows: Sequence[Row]) -> list[Json]:
 
 
 def summarize_finetuning(rows: Sequence[Row], handover: int, is_normalised: bool) -> list[Json]:
-    """Returns one entry per setting: the score at the hand-over, the last score, and the regret between them.
-
-    Plain returns have no regret.
-    """
+    """Returns one entry per setting: the score at the hand-over and the last; of scores the regret, too."""
     results = []
     for setting, (steps, seeds, scores) in scores_by_setting(rows).items():
         if handover not in steps or steps[-1] == handover:
@@ -104,10 +98,7 @@ def summarize_finetuning(rows: Sequence[Row], handover: int, is_normalised: bool
 
 
 def cumulative_regret(scores: np.ndarray) -> np.ndarray:
-    """Returns f64[...], the mean of 1 - score / 100 over evaluations f64[..., E] after the hand-over.
-
-    An expert has 0, a random policy 1. Source: Nakamoto et al. 2023, "Cal-QL".
-    """
+    """Returns the mean of 1 - score / 100 over f64[..., E] evaluations; Nakamoto et al. 2023, "Cal-QL"."""
     return 1.0 - scores.mean(axis=-1) / 100.0
 
 

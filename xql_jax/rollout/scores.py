@@ -8,10 +8,7 @@ from xql_jax.types import Json
 
 
 def mean_and_interval(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the mean and the half-width of Student's 95% interval over the last axis, f64[...] each.
-
-    The scores are f64[..., N], one per independent run. The half-width of a single one is NaN.
-    """
+    """Returns the mean of f64[..., N], and the half-width of Student's 95% interval: NaN if N is 1."""
     scores = np.asarray(scores, dtype=np.float64)
     n = scores.shape[-1]
     mean = scores.mean(-1)

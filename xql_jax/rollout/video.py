@@ -80,7 +80,6 @@ def record_video(
 
 @contextlib.contextmanager
 def _write_gif(path: Path, frames_per_second: float) -> Iterator[Append]:
-    """Yields a function that appends a frame. Writes the file at the end, in one go: complete, or OSError."""
     frames: list[Image.Image] = []
 
     def append(frame: np.ndarray) -> None:

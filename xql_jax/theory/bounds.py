@@ -50,7 +50,6 @@ def partition_upper_bound(
     """Returns a bound that the mean of exp(X / beta) over samples exceeds with probability at most delta.
 
     It is Z + sinh(x_max / beta) * sqrt(2 log(1 / delta) / N), by Hoeffding's inequality; inf if it overflows.
-
     `partition` is Z = E[exp(X / beta)], x_max bounds |X|, and N is the number of independent samples.
 
     Source: Garg et al. 2023, Lemma B.2, first part, and Eq. 29.
@@ -65,7 +64,6 @@ def log_partition_upper_bound(
     """Returns a bound that the estimate of L^beta(X) from samples exceeds with probability at most delta.
 
     It is beta times the logarithm of `partition_upper_bound`, and finite at any beta.
-
     Source: Garg et al. 2023, Eq. 30, the sharper of Lemma B.2's two bounds on L^beta.
     """
     # beta * log(1 + exp(excess / beta)), which overflows only in the middle.
@@ -80,7 +78,6 @@ def linear_log_partition_upper_bound(
     """Returns L + beta * sinh(x_max / beta) / Z * sqrt(2 log(1 / delta) / N), with Z = exp(L / beta).
 
     It is never below `log_partition_upper_bound`, because log(1 + x) <= x; inf if it overflows.
-
     Source: Garg et al. 2023, Lemma B.2, second part, and Eq. 31 and 32.
     Differs: Eq. 31 prints "=" but "<=" is meant. The paper also says that the bound tightens as beta grows,
     but for some X the term after L grows: for X = +-x_max, each with probability 1/2, it is beta * tanh(x_max

@@ -69,8 +69,7 @@ def error_wave(
     In a corridor of one-way moves V is Gumbel there, as Eq. 26 says, with discount^t times the scale. Where
     other moves are possible, only errors pass that make the way to the state the best one.
 
-    Returns the standard deviation of V in every state after each step, f64[T + 1, S]. The simulation takes
-    N * S * A numbers for N samples.
+    Returns the standard deviation of V in every state after each step, f64[T + 1, S].
 
     Source: Garg et al. 2023, App. A.2.1, Eq. 25 and 26. The paper calls the parents "child states".
     """

@@ -48,10 +48,10 @@ def gridworld(maze: Maze, *, discount: float = 0.95, beta: float = 0.1) -> SoftM
 
 
 def greedy_path(maze: Maze, q: np.ndarray, start: Cell) -> list[Cell]:
-    """Returns the cells that the best actions of Q, f64[S, A], lead through if no move slips.
+    """Returns the cells that the best actions of Q, f64[S, A], lead through from `start`, a free cell.
 
-    The path begins with `start`, a free cell. It ends at the goal, or before a move into a wall or into a
-    cell already visited. Among equally good actions the first is taken.
+    The path ends at the goal, or before a move into a wall or into a cell already visited. Among equally good
+    actions the first is taken.
     """
     cells = [tuple(cell) for cell in maze.free_cells.tolist()]
     best = dict(zip(cells, np.argmax(q, axis=-1), strict=True))

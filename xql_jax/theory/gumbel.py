@@ -43,8 +43,7 @@ def fit_gumbel(samples: ArrayLike) -> tuple[float, float]:
     """Returns location and scale of the likeliest Gumbel distribution of samples.
 
     The likelihood equation is scale = mean(x) - sum(x w) / sum(w) with w = exp(-x / scale). Its right side
-    falls as the scale grows, so there is one root, at most mean(x) - min(x). The location follows as
-    -L^scale(-x).
+    falls as the scale grows, so there is one root, at most mean(x) - min(x). The location is -L^scale(-x).
     """
     x = _varied(samples)
     least = x.min()

@@ -15,8 +15,6 @@ A = TypeVar("A", np.ndarray, Array)
 def log_partition(x: ArrayLike, beta: float, probabilities: ArrayLike | None = None) -> np.ndarray:
     """Returns L^beta(X) = beta * log E[exp(X / beta)] along the last axis, without overflow at any beta.
 
-    `losses.gumbel.log_mean_exp` is its float32 counterpart for programs on the device.
-
     Values f64[..., N] with probability 0 are ignored. Without probabilities, which broadcast, all are equally
     likely, so that the result is the estimate from samples.
     """

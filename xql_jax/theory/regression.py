@@ -45,11 +45,9 @@ Models = tuple[Params, optax.OptState]  # of K models, stacked
 def tangent_gumbel_loss(values: Array, targets: Array, beta: Array, count: int) -> Array:
     """beta * `gumbel_loss`, continued by its tangent above the z at which exp(z) is STEEPEST * count.
 
-    At an optimum over `count` samples the mean of exp(z) is 1, because the output's bias has gradient 0. So
-    no exp(z) exceeds `count`, and the minimiser is that of Eq. 7. The loss is convex, and finite in float32
-    at any z.
-
-    `count` is the number of all samples that are fitted.
+    At an optimum over all `count` samples the mean of exp(z) is 1, because the output's bias has gradient 0.
+    So no exp(z) exceeds `count`, and the minimiser is that of Eq. 7. The loss is convex, and finite in
+    float32 at any z.
     """
     steepest = STEEPEST * count
     edge = targets - beta * jnp.log(steepest)
@@ -116,7 +114,6 @@ class GumbelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
 
     It minimises exp(z) - z - 1 with z = (y - f(x)) / beta by stochastic gradients over a linear model or an
     MLP. The result is the mean of Y for a large beta and its largest value for a small one (Lemma 3.1).
-    Several betas are fitted by one compiled program, on the same minibatches and from the same start.
     The plain loss is used, because minibatches do not change its minimiser (Lemma 3.2). `fit` scales X and y
     to mean 0 and variance 1, and beta with them, so a Pipeline needs no scaler. It refuses a beta beyond
     `BETA_RANGE`, and warns if too few updates leave a constant error above 1%.
@@ -145,12 +142,16 @@ class GumbelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
         inputs, targets = validate_data(self, X, y, dtype=np.float64, y_numeric=True)
-        for name in ("learning_rate", "batch_size", "num_updates"):
-            arguments.positive(name, getattr(self, name))
         self.input_scaler_ = StandardScaler().fit(inputs)
         self.target_scaler_ = StandardScaler().fit(targets[:, None])
         self.betas_ = np.asarray(self.beta, np.float64)
-        betas = self._standardised_betas()
+        scale = float(self.target_scaler_.scale_[0])
+        betas, (lowest, highest) = self.betas_.ravel() / scale, BETA_RANGE
+        if not (betas.size and (lowest <= betas).all() and (betas <= highest).all()):
+            raise ValueError(
+                f"beta must be within {lowest:g} and {highest:g} times the standard deviation of y "
+                f"({scale:g}) for float32, not {self.beta}"
+            )
         # As few minibatches as the size allows, all of one size. An epoch leaves out samples that remain.
         num_batches = -(-len(targets) // self.batch_size)
         self.n_iter_ = -(-self.num_updates // num_batches)
@@ -174,18 +175,6 @@ class GumbelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         self.params_ = jax.tree.map(np.asarray, params)
         self._warn_unless_converged(targets - self._predict(inputs))
         return self
-
-    def _standardised_betas(self) -> np.ndarray:
-        """Returns f64[K], in standard deviations of y; ValueError if one is beyond `BETA_RANGE`."""
-        scale = float(self.target_scaler_.scale_[0])
-        betas = self.betas_.ravel() / scale
-        lowest, highest = BETA_RANGE
-        if not (betas.size and (lowest <= betas).all() and (betas <= highest).all()):
-            raise ValueError(
-                f"beta must be within {lowest:g} and {highest:g} times the standard deviation of y "
-                f"({scale:g}) for float32, not {self.beta}"
-            )
-        return betas
 
     def _warn_unless_converged(self, residuals: np.ndarray) -> None:
         """Warns if the best constant to add to a model's predictions exceeds INTERCEPT_TOLERANCE."""
@@ -222,13 +211,11 @@ class GumbelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         """
         targets = arguments.samples("y", y)
         values = self.predict(X).T.reshape(-1, *targets.shape)
+
+        def mean_loss(values: ArrayLike, beta: float) -> float:
+            z = (targets - values) / beta
+            return float((np.expm1(z) - z).mean())
+
         models = zip(values, self.betas_.ravel(), strict=True)
-        return float(np.mean([_d2(row, targets, beta) for row, beta in models]))
-
-
-def _d2(values: np.ndarray, targets: np.ndarray, beta: float) -> float:
-    def mean_loss(values: ArrayLike) -> float:
-        z = (targets - values) / beta
-        return float((np.expm1(z) - z).mean())
-
-    return 1.0 - mean_loss(values) / mean_loss(log_partition(targets, beta))
+        ratios = [mean_loss(row, b) / mean_loss(log_partition(targets, b), b) for row, b in models]
+        return float(np.mean([1.0 - ratio for ratio in ratios]))

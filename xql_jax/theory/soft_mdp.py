@@ -21,9 +21,7 @@ from xql_jax.types import Array
 class SoftMDP:
     """A finite MDP regularised towards a reference policy mu by beta * KL(pi, mu).
 
-    Transitions are lists of K successors per state-action pair. They take S * A * K numbers, while a dense
-    matrix takes S * A * S. All real arrays are float64.
-
+    Transitions are lists of K successors per state-action pair, smaller than a dense matrix.
     Source: Garg et al. 2023, Sec. 2.1.
     """
 
@@ -131,9 +129,7 @@ class SoftMDP:
         """Returns the expected discounted return of a policy from every state, f64[S], reward units.
 
         No KL cost is subtracted, so neither mu nor beta plays a part; for Eq. 2's policy this is not V. It
-        solves (I - discount * P_pi) v = r_pi, exactly up to rounding, by a sparse factorisation: for many
-        thousands of states if successors are near, as in a maze.
-
+        solves (I - discount * P_pi) v = r_pi by a sparse factorisation.
         Source: Garg et al. 2023, Sec. 2.1, the return without regularisation.
         """
         pi = arguments.probabilities("policy", policy)
@@ -149,10 +145,7 @@ class SoftMDP:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Solution:
-    """Soft-optimal values and policy, with a bound on their error.
-
-    V and Q are each within `error_bound` of the optimum in every entry, up to float64's rounding.
-    """
+    """Soft-optimal values and policy, with a bound on the error of each entry of V and Q, up to rounding."""
 
     v: np.ndarray  # f64[S], the soft value of q
     q: np.ndarray  # f64[S, A]
@@ -166,7 +159,6 @@ def value_iteration(mdp: SoftMDP, tolerance: float = 1e-9) -> Solution:
 
     If rounding makes the tolerance unreachable, the sweeps end when exact arithmetic would have reached it,
     and `residual` is what was reached. 10,000 states with 10 actions take a second or two.
-
     Source: Garg et al. 2023, Eq. 35, with V(s') under the expectation; the paper prints V(s).
     """
     arguments.positive("tolerance", tolerance)

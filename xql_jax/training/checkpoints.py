@@ -14,7 +14,6 @@ import hashlib
 import io
 import logging
 import os
-import re
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -32,8 +31,6 @@ MANIFEST = "checkpoint.json"
 
 
 class TrainingFiles:
-    """Paths of a training's files in its folder."""
-
     def __init__(self, folder: Path, run_id: str = ""):
         self.folder = folder
         self.run_id = run_id  # the digest of the run's identity; files of other runs are refused by it
@@ -50,7 +47,7 @@ class TrainingFiles:
 
 @dataclasses.dataclass(frozen=True)
 class Progress:
-    """What the loop needs, besides the states, to continue a run. Times are in seconds."""
+    """What the loop needs, besides the states, to continue a run."""
 
     step: int = 0
     evaluation_due: bool = False  # at `step`: a signal came before or during the evaluation
@@ -62,14 +59,10 @@ class Progress:
 
 
 class Checkpoints(contextlib.AbstractContextManager):
-    """The last checkpoints of a run, in one folder.
+    """The last checkpoints of a run, in one folder: the latest `kept` (0: all), and that of step `spared`.
 
     A background thread writes them, one at a time, while training continues. An error in the thread is raised
-    by the next `save`, `wait` or `close`. Checkpoints of other runs, by the digest `run`, are refused.
-
-    Args:
-        kept: number of checkpoints to keep, the latest ones; 0 keeps all.
-        spared: the step of a checkpoint that is kept as well.
+    by the next `save` or `wait`, or at the end. Checkpoints of other runs, by the digest `run`, are refused.
     """
 
     def __init__(self, folder: Path, run: str = "", kept: int = KEPT, spared: int | None = None):
@@ -81,7 +74,7 @@ class Checkpoints(contextlib.AbstractContextManager):
     def steps(self) -> list[int]:
         """Ascending; of complete checkpoints."""
         names = os.listdir(self._folder) if self._folder.exists() else []
-        return sorted(int(name) for name in names if re.fullmatch("0|[1-9][0-9]*", name))
+        return sorted(int(name) for name in names if name.isdigit())
 
     def save(
         self,
@@ -91,8 +84,8 @@ class Checkpoints(contextlib.AbstractContextManager):
     ) -> None:
         """Starts writing the checkpoint of `progress.step`, unless it exists: it holds the same state.
 
-        Items are "states" and others, each NumPy arrays of the same shapes by the member's name, which must
-        not be written to. The thread calls `write_more` with the folder, for further files.
+        Items are "states" and others, each NumPy arrays of the same shapes by the member's name. The thread
+        calls `write_more` with the folder, for further files.
         """
         self.wait()
         if progress.step not in self.steps:
@@ -105,9 +98,6 @@ class Checkpoints(contextlib.AbstractContextManager):
             write.result()
 
     def __exit__(self, *exception: object) -> None:
-        self.close()
-
-    def close(self) -> None:
         try:
             self.wait()
         finally:
@@ -122,17 +112,13 @@ class Checkpoints(contextlib.AbstractContextManager):
             like: by the member's name, arrays of the expected shapes and types, or their `jax.eval_shape`.
         Raises:
             Damaged: if a file of the item is missing or has changed.
-            UserError: if there is no such checkpoint, if it lacks a member or its arrays differ in name,
-                shape or type from `like`, or if the system cannot read it at present.
+            UserError: if there is no such checkpoint, or its arrays are not as those in `like`.
         """
         if step not in self.steps:
             there = ", ".join(map(str, self.steps)) or "none"
             raise UserError(f"no checkpoint {step} in {self._folder}; there are: {there}")
         path = self._folder / str(step)
         manifest = self._manifest(path)
-        members = manifest["members"]
-        if unknown := [name for name in like if name not in members]:
-            raise UserError(f"checkpoint {path}: has no member {unknown[0]}; it has: {', '.join(members)}")
         with np.load(io.BytesIO(_read(path, f"{item}.npz", manifest))) as file:
             arrays = dict(file)
         wanted, structure = jax.tree_util.tree_flatten_with_path(next(iter(like.values())))
@@ -147,7 +133,8 @@ class Checkpoints(contextlib.AbstractContextManager):
                 )
         trees = {}
         for name in like:
-            leaves = [np.asarray(arrays[spec][members.index(name)]) for spec in specs]
+            place = manifest["members"].index(name)
+            leaves = [np.asarray(arrays[spec][place]) for spec in specs]
             trees[name] = jax.tree.unflatten(structure, leaves)
         return trees, Progress(**manifest["progress"])
 
@@ -166,11 +153,8 @@ class Checkpoints(contextlib.AbstractContextManager):
         """Passes the last undamaged checkpoint to `resume`, deletes later ones, and returns its progress.
 
         Returns None if there is no checkpoint. Raises UserError, without deleting any, if all are damaged, or
-        the last undamaged one cannot be used.
-
-        Args:
-            like: by item, as for `restore`.
-            resume: raises `Damaged` if files that belong to the checkpoint (the replay buffer's) are damaged.
+        the last undamaged one cannot be used. `like` is by item, as for `restore`. `resume` raises `Damaged`
+        if files that belong to the checkpoint (the replay buffer's) are damaged.
         """
         damaged: dict[int, Damaged] = {}
         for step in reversed(self.steps):
@@ -181,19 +165,14 @@ class Checkpoints(contextlib.AbstractContextManager):
             except Damaged as error:
                 damaged[step] = error
                 continue
-            for later in damaged:
+            for later, reason in damaged.items():
                 self._delete(later)
-            if damaged:
-                LOG.warning(
-                    f"{next(iter(damaged.values()))}; it is deleted, and the run goes on from {step:,}"
-                )
+                LOG.warning(f"{reason}; it is deleted, and the run goes on from {step:,}")
             return read["states"][1]
         if damaged:
-            last = next(iter(damaged.values()))
-            others = f", nor can the {len(damaged) - 1} before it" if len(damaged) > 1 else ""
             raise UserError(
-                f"{last}{others}, so the run cannot go on: delete {self._folder.parent} or start anew with "
-                "another --save_dir"
+                f"{damaged[max(damaged)]}; no checkpoint is whole, so the run cannot go on: delete "
+                f"{self._folder.parent} or start anew with another --save_dir"
             )
         return None
 

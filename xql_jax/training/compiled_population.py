@@ -17,7 +17,7 @@ from xql_jax.envs.compiled import Ended, Episodes, JaxEnvironment
 from xql_jax.training.checkpoints import Progress
 from xql_jax.training.divergence import Divergence, freeze_in_program, not_finite
 from xql_jax.training.groups import AXIS, Call, Group
-from xql_jax.training.members import Member, MemberState, member_keys, member_shapes, unstack
+from xql_jax.training.members import Member, MemberState, member_keys, member_shapes
 from xql_jax.training.population import EPISODE_METRICS, CheckpointContent, Population
 from xql_jax.training.program import STATE, run_updates
 from xql_jax.training.replay_buffers import ReplayBuffers
@@ -86,13 +86,13 @@ class CompiledPopulation(Population):
         return replay.sample_buffer(member.buffer, key, self.schedule.batch_size)
 
     def calls(self, group: Group, start: int, stop: int) -> Iterator[Call]:
-        """Yields calls with the number of updates due before each time of acting, and after the last."""
+        """Yields calls with the updates due before each time of acting and after, i32[TIMES_PER_CALL + 1]."""
         for first in range(start, max(stop, start + 1), TIMES_PER_CALL * self.stride):
             after = min(first + TIMES_PER_CALL * self.stride, stop)
             # Counted on the host, in 64 bits; the program, with 32-bit floats, would miscount from 2^24 on.
             times = np.minimum(first + self.stride * np.arange(TIMES_PER_CALL + 1), max(after, first))
             updates = np.array([self.schedule.updates_by(int(step)) for step in times], np.int32)
-            yield Call(first, after, jax.device_put(updates, group.shared))
+            yield first, after, jax.device_put(updates, group.shared)
 
     def train_member(
         self, member: MemberState, data: Array, start: Array, stop: Array, ahead: int = 1
@@ -100,7 +100,7 @@ class CompiledPopulation(Population):
         """Acts in all N environments, and does the due updates, each time from step `start` to `stop`.
 
         A member that diverges keeps its last finite state, acts by it, and continues to fill its buffer.
-        `data` i32[TIMES_PER_CALL + 1] are the updates that are due in total, see `calls`.
+        `data` are those of `calls`.
         """
         number, due = self.stride, data
 
@@ -144,25 +144,19 @@ class CompiledPopulation(Population):
             LOG.warning(f"{self.failures:,} episode(s) so far {words}")
         if not self.schedule.updates_by(self.step):
             return {}
-        running = self.gathered(
-            lambda members: (members.running.episode_return, members.running.episode_length)
+        metrics, *episodes = self.gathered(
+            lambda of: (of.metrics, of.running.episode_return, of.running.episode_length)
         )
-        of_episodes = zip(EPISODE_METRICS, running, strict=True)
-        return self.gathered(lambda members: members.metrics) | dict(of_episodes)
+        return metrics | dict(zip(EPISODE_METRICS, episodes, strict=True))
 
-    def saved_shapes(self) -> dict[str, dict[str, State]]:
-        one = jax.eval_shape(_numbers, member_shapes(_rest(self.groups[0].members)))
-        return {**super().saved_shapes(), "episodes": {member.name: one for member in self.members}}
+    def saved(self, members: MemberState) -> dict[str, State]:
+        return {**super().saved(members), "episodes": _numbers(_rest(members))}
 
     def checkpoint(self) -> CheckpointContent:
-        content = super().checkpoint()
-        rests = self.gathered(lambda members: _numbers(_rest(members)))
-        content.items["episodes"] = unstack(rests, self.members)
-        return content._replace(write=self._buffers.prepare_saving(self.step))
+        return super().checkpoint()._replace(write=self._buffers.prepare_saving(self.step))
 
     def resume(self, items: Mapping[str, Mapping[str, State]], progress: Progress) -> None:
         super().resume(items, progress)
-        self.seconds = dict(progress.held["seconds"])
         self._buffers.load(self.step)
         like = member_shapes(_rest(self.groups[0].members))
         rests = [_with_keys(items["episodes"][member.name], like) for member in self.members]
@@ -217,7 +211,6 @@ def _counted(running: Running, ended: Ended) -> Running:
 
 
 def _rest(members: MemberState) -> dict[str, State]:
-    """What a checkpoint holds of members besides their states, sums and buffers."""
     return {"episodes": members.running, "metrics": members.metrics}
 
 

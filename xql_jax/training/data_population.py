@@ -54,8 +54,6 @@ class Streamed(Population):
     """Minibatches sent from the host in blocks; a thread gathers and sends the next one meanwhile.
 
     The thread that calls a GPU's program also starts its kernels, one by one, so it has no time to gather.
-    Transitions are drawn uniformly from all of the data. A block is not a shuffled subset of the data, so the
-    draw has no bias.
     """
 
     shares_data = False
@@ -83,7 +81,7 @@ class Streamed(Population):
             block = coming.result()
             if first != firsts[-1]:  # before `yield`: the device runs what it is given in order
                 coming = gather(first + length)
-            yield Call(first, min(first + length, stop), block)
+            yield first, min(first + length, stop), block
 
     def close(self) -> None:
         self._thread.shutdown()
@@ -134,10 +132,7 @@ def offline_population(
     batch_size: int,
     **options: Any,
 ) -> Population:
-    """Returns the population for data on the device (`Batch`, `Trajectories`) or the host (`Transitions`).
-
-    The options are those of `Population`.
-    """
+    """Returns the population for data on the device (`Batch`, `Trajectories`) or the host (`Transitions`)."""
     if isinstance(data, AnyBatch | Trajectories):
         return Resident(learner, members, data, batch_size, **options)
     return Streamed(learner, members, data, batch_size, **options)

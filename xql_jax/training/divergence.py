@@ -1,15 +1,14 @@
 """Divergence: a member whose numbers stop being finite is frozen at its last finite state, and reported.
 
-There are two ways to find that state. Both begin with the compiled program, which returns whether all numbers
-of a call were finite.
-
-`find_divergence` runs the updates of a call that was not finite again, by bisection. It costs nothing while
-all is well. To choose between two states in every update would take a CPU about a tenth of its speed.
+The compiled program returns whether all numbers of a call were finite. `find_divergence` runs the updates of
+a call that was not finite again, by bisection. It costs nothing while all is well. To choose between two
+states in every update would take a CPU about a tenth of its speed.
 
 `freeze_in_program` makes that choice in the program, once each time that all environments have acted. Members
 that act inside the program need it: their updates cannot be run again, because their experience has changed.
 """
 
+import bisect
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
@@ -61,18 +60,15 @@ def find_divergence(
         [finite] = run_program([group], first, last)
         return {name: of[place] for name, of in finite.items()}
 
-    good, bad = start, stop
-    while bad - good > 1:
-        middle = (good + bad) // 2
-        if all(finite_after(before, start, middle).values()):
-            good = middle
-        else:
-            bad = middle
+    def is_broken(step: int) -> bool:
+        return not all(finite_after(before, start, step).values())
+
+    good = start + bisect.bisect_left(range(start + 1, stop), True, key=is_broken)
     finite_after(before, start, good)
     last_finite = group.members.apart[0]
-    quantity = not_finite(finite_after(last_finite, good, bad))
+    quantity = not_finite(finite_after(last_finite, good, good + 1))
     group.members = after.joined(group.members.apart[1])
-    return last_finite, bad, quantity
+    return last_finite, good + 1, quantity
 
 
 def freeze_in_program(

@@ -49,7 +49,7 @@ class PolicyEvaluations:
         Asking for its results raises EvaluationInterrupted after a signal, or EnvironmentFailure.
         """
         not_finite: set[int] = set()
-        policy = population.policy(snapshot is not None, not_finite.add)
+        policy = population.policy(not_finite.add, snapshot is not None)
         if self._preprocessing:
             policy = prepared(policy, self._preprocessing)
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ from xql_jax.types import State
 Tree = TypeVar("Tree")
 AXIS = "members"  # of the members that share a program under `vmap`
 DEVICES = "devices"
+Call = tuple[int, int, State]  # of the program: it trains from one step to another, on data
 
 
 @dataclasses.dataclass
@@ -31,24 +32,13 @@ class Group:
         return len(self.indices) // len(self.split.device_set)
 
 
-class Call(NamedTuple):
-    """A call of the program: it trains from `first` to `after` on the data."""
-
-    first: int
-    after: int
-    data: State = ()
-
-
 def copied_to(tree: Tree, sharding: Sharding) -> Tree:
     """Puts arrays on devices. A copy: `device_put` may share NumPy's memory, which must not be donated."""
     return jax.tree.map(jnp.copy, jax.device_put(tree, sharding))
 
 
 def population_mesh(num_members: int, devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """Returns a mesh of the fewest of the devices (None: this machine's) on which members finish soonest.
-
-    5 members use 3 of 4 devices (two, two and one): a fourth would not make the run finish earlier.
-    """
+    """Returns a mesh of the fewest devices on which members finish soonest: 5 members use 3 of 4."""
     devices = devices or jax.local_devices()
     each = -(-num_members // len(devices))  # members on the fullest device
     return Mesh(np.array(devices[: -(-num_members // each)]), (DEVICES,))

@@ -46,13 +46,14 @@ from xql_jax.types import (
 LOG = logging.getLogger(__name__)
 UNCHANGED = Preprocessing()
 WORK = ("environment", "acting", "waiting for the learner")
+# A member's transitions of a round, NumPy f32[round_steps, ...], and `RunningReturns.known`.
+Acted = tuple[Batch, list[tuple[int, float]]]
 
 
 class Collector:
     """One member's environments, and how it acts in them."""
 
     seeds: EpisodeSeeds
-    known: list[tuple[int, float]]  # the last round's `RunningReturns.known`, for a `CalibratedBatch`
 
     def __init__(
         self, member: Member, environments: VectorEnv, schedule: ActingSchedule, preprocessing: Preprocessing
@@ -76,8 +77,8 @@ class Collector:
         self.bad_actions_at = None
         self._queue.begin()
 
-    def act(self, learner: Learner, params: Params, step: int, seconds: dict[str, float]) -> Batch:
-        """Acts for a round from `step` on; returns its transitions, NumPy f32[round_steps, ...]."""
+    def act(self, learner: Learner, params: Params, step: int, seconds: dict[str, float]) -> Acted:
+        """Acts for a round from `step` on."""
         schedule, rows = self._schedule, []
         for first in range(step, step + schedule.round_steps, schedule.num_environments):
             started = time.perf_counter()
@@ -102,8 +103,7 @@ class Collector:
             rows.append(batch)
             seconds["acting"] += acted - started
             seconds["environment"] += time.perf_counter() - acted
-        self.known = self._returns.known()
-        return jax.tree.map(lambda *fields: np.concatenate(fields), *rows)
+        return jax.tree.map(lambda *fields: np.concatenate(fields), *rows), self._returns.known()
 
     def _decided(self, learner: Learner, params: Params, step: int) -> np.ndarray:
         """Returns actions f32[N, h * A] at `step`: by the policy, or random in the warm-up."""
@@ -125,7 +125,6 @@ class HostPopulation(Population):
 
     Args:
         make: makes one environment.
-        schedule: `round_steps` must be a multiple of N.
         handover: the step before the first that acts: the number of updates of the offline phase.
         prior_data: learned from besides the buffer.
     """
@@ -196,25 +195,21 @@ class HostPopulation(Population):
         self._start_acting()
 
     def advance(self, stop: int) -> Metrics:
-        """Lets the members act and learn until step `stop`, in rounds; see `Population.advance`."""
         self.compile()
         self._handle_bad_actions()
         while self.step < stop:
-            rows = self._act_for_a_round()
+            acted = self._act_for_a_round()
             self._await_learner()
             self._forget_old_actions()
             self._handle_bad_actions()
-            known = [collector.known for collector in self._collectors]
-            self._learning = self._thread.submit(self._learn, self.acted, rows, known)
+            self._learning = self._thread.submit(self._learn, self.acted, *zip(*acted, strict=True))
             self.step += self.stride
             self._record_episodes()
         self._await_learner()
         if not self.schedule.updates_by(self.acted):
             return {}
-        of_episodes = {
-            name: jnp.array([collector.episode[name] for collector in self._collectors], jnp.float32)
-            for name in EPISODE_METRICS
-        }
+        episodes = [collector.episode for collector in self._collectors]
+        of_episodes = {name: jnp.float32([each[name] for each in episodes]) for name in EPISODE_METRICS}
         return self.gathered(lambda members: members.metrics) | of_episodes
 
     def checkpoint(self) -> CheckpointContent:
@@ -226,9 +221,7 @@ class HostPopulation(Population):
         return content._replace(write=self._buffers.prepare_saving(self.acted))
 
     def resume(self, items: Mapping[str, Mapping[str, State]], progress: Progress) -> None:
-        """Restores states and buffers; new episodes start."""
         super().resume(items, progress)
-        self.seconds = dict(progress.held["seconds"])
         self._buffers.load(self.acted)
         for index, (member, collector) in enumerate(zip(self.members, self._collectors, strict=True)):
             content = progress.members[member.name]
@@ -242,12 +235,9 @@ class HostPopulation(Population):
         for collector in self._collectors:
             collector.environments.close()
 
-    def _act_for_a_round(self) -> list[Batch]:
-        """Acts for one round in all members' environments; returns one batch of transitions per member.
-
-        The policy is the newest while the round before is still learned, else the one before that.
-        """
+    def _act_for_a_round(self) -> list[Acted]:
         acted = []
+        # After the round before the last: the newest while the last one is still learned.
         policies = self._policy_newest if self._learning else self._policy_before
         for member, collector, learner, params in zip(
             self.members, self._collectors, self._learners, policies, strict=True
@@ -261,7 +251,7 @@ class HostPopulation(Population):
         return acted
 
     @settings_of_jax()
-    def _learn(self, begun: int, rows: Sequence[Batch], known: Sequence[Sequence[tuple[int, float]]]) -> None:
+    def _learn(self, begun: int, rows: Sequence[Batch], known: Sequence[list[tuple[int, float]]]) -> None:
         """Inserts the transitions of the round from `begun` on, and does the due updates; in the thread."""
         first, ended = self.handover, begun + self.stride
         for group in self.groups:
@@ -278,7 +268,7 @@ class HostPopulation(Population):
         jax.block_until_ready([group.members for group in self.groups])
 
     def _await_learner(self) -> None:
-        """Waits for the round being learned, if any; its policy acts from the next round on."""
+        """Waits for the round being learned, if any."""
         if self._learning is None:
             return
         started = time.perf_counter()
@@ -296,7 +286,7 @@ class HostPopulation(Population):
                 self.diverged.setdefault(index, found)
                 collector.bad_actions_at = None
         if self._restart():
-            self._start_policies()
+            self._start_acting()
             self._forget_old_actions()
 
     def _forget_old_actions(self) -> None:
@@ -322,13 +312,13 @@ class HostPopulation(Population):
             self._restarted.add(index)
         return bool(restarting)
 
-    def _start_policies(self) -> None:
+    def _start_acting(self) -> None:
         cpu = jax.devices("cpu")[0]
         self._learners = [jax.device_put(self.member(index)[0], cpu) for index in range(len(self.members))]
         self._policy_before = self._policy_newest = self._current_policies()
+        self._record_episodes()
 
     def _current_policies(self) -> list[Params]:
-        """Returns the members' actors' parameters on the CPU, where acting takes place."""
         policies: list[Params] = []
         for group in self.groups:
             policies += _acting_params(group.members.learner, group.members.state)
@@ -337,10 +327,6 @@ class HostPopulation(Population):
         there = all(leaf.devices() == {cpu} for leaf in jax.tree.leaves(policies))
         return policies if there else jax.device_put(policies, cpu)  # 0.2 ms
 
-    def _start_acting(self) -> None:
-        self._start_policies()
-        self._record_episodes()
-
     def _record_episodes(self) -> None:
         """A checkpoint needs the running episodes' numbers if an environment fails later."""
         self._episodes = [list(collector.seeds.episodes) for collector in self._collectors]
@@ -348,7 +334,6 @@ class HostPopulation(Population):
 
 @jax.jit
 def _acting_params(learners: Learner, states: State) -> list[Params]:
-    """Returns one tree of parameters a member, from stacked learners and states."""
     params = jax.vmap(lambda learner, state: learner.actor(state))(learners, states)
     number = len(jax.tree.leaves(params)[0])
     return [jax.tree.map(lambda leaf, place=place: leaf[place], params) for place in range(number)]

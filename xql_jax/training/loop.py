@@ -7,14 +7,13 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from tqdm import tqdm
 
 from xql_jax.data.preprocessing import Preprocessing
-from xql_jax.errors import EnvironmentFailure, UserError
+from xql_jax.errors import EnvironmentFailure
 from xql_jax.logs.tensorboard import TensorBoardLogger
 from xql_jax.rollout.evaluation import EpisodeResults, Evaluator
 from xql_jax.rollout.scores import shown
@@ -42,19 +41,15 @@ SECONDS_PER_CALL = 1.0  # of one compiled call; the progress bar and signals wai
 RowCallback = Callable[[int, Mapping[str, Sequence[float]]], object]
 
 
-class TrainingLoop:
+class TrainingLoop(contextlib.AbstractContextManager):
     """The training of a population, with its log files, evaluations and checkpoints.
 
-    Making one continues from the last good checkpoint in `files`, if there is one. A resumed training writes
-    the same rows as an uninterrupted one, except online with simulators outside the compiled program, where
-    episodes start again.
-
-    Fine-tuning is two trainings: at the schedule's hand-over, `make_online` makes the population of the
-    second one, with the states of the first one's members.
+    Making one continues from the last good checkpoint in `files`, if there is one.
 
     Args:
         evaluator, task: None for no evaluation.
         preprocessing: applied to observations and rewards before the policies see them; None: unchanged.
+        make_online: in fine-tuning, makes the population of the second phase, with the states of the first.
         loggers: get the numbers of the rows as TensorBoard does; closed at the end.
     """
 
@@ -76,15 +71,10 @@ class TrainingLoop:
         self._checkpoints = Checkpoints(
             files.checkpoints, files.run_id, schedule.keep_checkpoints, schedule.handover
         )
-        try:
-            resumed = self._checkpoints.resume_last_good(population.saved_shapes(), self._resume)
-        except BaseException:
-            self.population.close()  # that of the second phase, if it was made
-            raise
         # With a hand-over at 0 the offline phase is empty, so the given policies are evaluated first.
         evaluates_first = schedule.handover == 0 or schedule.eval_at_start
-        resumed = resumed and _without_an_early_end(resumed, schedule)
-        self.progress = resumed or Progress(evaluation_due=evaluator is not None and evaluates_first)
+        self.progress = Progress(evaluation_due=evaluator is not None and evaluates_first)
+        resumed = self._checkpoints.resume_last_good(population.saved_shapes(), self._resume)
         self._reported = set(self.population.diverged)
         saved: Mapping[str, bytes] = self._rows_of(resumed.step) if resumed else {}
         self._evaluations: PolicyEvaluations | None = None
@@ -100,8 +90,6 @@ class TrainingLoop:
         names = [member.name for member in population.members]
         tensorboard = TensorBoardLogger(files.events, names, self.progress.step)
         self._rows = RowWriter(population.members, self.csv_files, [tensorboard, *loggers], saved)
-        self._stop: StopSignals
-        self._bar: tqdm
 
     @property
     def finished(self) -> bool:
@@ -112,9 +100,7 @@ class TrainingLoop:
 
         If an environment fails, what was trained until then is saved before EnvironmentFailure is raised; if
         a stop was requested as well, the failure is only logged.
-
-        Args:
-            steps_per_call: the most steps in one compiled call; None: about one second's worth.
+        `steps_per_call` are the most steps in one compiled call; None: about one second's worth.
         """
         schedule, last, call = self._schedule, self._schedule.max_steps, steps_per_call or 1
         self._stop, self._saved_at = stop, time.monotonic()
@@ -146,32 +132,22 @@ class TrainingLoop:
             finally:
                 self._checkpoints.wait()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        try:
-            self.close()
-        except UserError:
-            if error is None:
-                raise  # else the reason why the training ended matters more than an error while closing files
-
-    def close(self) -> None:
+    def __exit__(self, *exception: object) -> None:
         with contextlib.ExitStack() as stack:  # closes the last first, and the others if one fails
             stack.callback(self.population.close)
             stack.callback(self._rows.close)
-            stack.callback(self._checkpoints.close)
+            stack.enter_context(self._checkpoints)
             if self._evaluations:
                 stack.callback(self._evaluations.close)
 
     def _resume(self, items: dict[str, dict[str, State]], progress: Progress) -> None:
-        """Continues from a checkpoint, of the phase that it belongs to."""
         if self.population is not self._first_phase:  # made for a later checkpoint, which was damaged
             self.population.close()
             self.population = self._first_phase
         if self._make_online and progress.step > (self._schedule.handover or 0):
             self.population = self._make_online(self._first_phase)
-        self.population.resume(items, _without_an_early_end(progress, self._schedule))
+        self.progress = _without_an_early_end(progress, self._schedule)
+        self.population.resume(items, self.progress)
 
     def _rows_of(self, step: int) -> dict[str, bytes]:
         """Returns the rows of a checkpoint, by file name, without those of a run that was to end there."""
@@ -216,6 +192,8 @@ class TrainingLoop:
         if schedule.is_due(step, schedule.log_interval) and metrics:  # there are none before the first update
             self._log(metrics)
         if schedule.is_due(step, schedule.bellman_error_interval) and metrics:
+            from xql_jax.training.replay_buffers import bellman_errors  # which only online runs need
+
             from xql_jax.training.replay_buffers import bellman_errors  # which only online runs need
 
             errors = {"error": bellman_errors(self.population)}
@@ -283,12 +261,9 @@ class TrainingLoop:
     def _evaluate(self, again: bool = False) -> None:
         """Evaluates the policies and writes one row per member, at once or while training goes on.
 
-        At a signal the evaluation is abandoned, and the resumed run repeats it. The same holds if an
-        environment fails, but only once, because the same initial states may fail every time. If training
-        has gone on meanwhile, it goes back to the evaluation's step.
-
-        Args:
-            again: this repeats an abandoned evaluation.
+        At a signal it is abandoned, and the resumed run repeats it (`again`). So it is, once, if an
+        environment fails: the same initial states may fail every time. If training has gone on meanwhile, it
+        goes back to the evaluation's step.
         """
         if self._finish_evaluation():
             return
@@ -340,7 +315,6 @@ class TrainingLoop:
         return goes_back
 
     def _write_evaluation(self, step: int, results: EpisodeResults) -> Mapping[str, list[float]]:
-        """Writes the rows of an evaluation of this step, and logs them; returns the members' means."""
         assert self._task is not None
         means, progress = means_by_member(results, self._task), dataclasses.replace(self.progress, step=step)
         steps = {index: found.step for index, found in self.population.diverged.items() if found.step <= step}

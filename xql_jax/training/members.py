@@ -43,17 +43,13 @@ def member_keys(member: Member) -> Array:
 
 
 class Sums(NamedTuple):
-    """The sums of metrics over successive updates, such as those since the last row of the log.
-
-    They are added up inside the program, so they do not depend on how the updates are split into calls.
-    """
+    """The sums of metrics over the updates since the last row of the log, added up inside the program."""
 
     updates: Array  # i32[], their number
     totals: Metrics
 
     @classmethod
     def none(cls, metrics: Metrics) -> Self:
-        """Returns the sums over no update, for metrics of these shapes."""
         return cls(jnp.int32(0), {name: jnp.zeros(of.shape, of.dtype) for name, of in metrics.items()})
 
     def means(self) -> Metrics:
@@ -62,7 +58,6 @@ class Sums(NamedTuple):
 
     @classmethod
     def restored(cls, saved: Json) -> Self:
-        """Returns one member's sums from the numbers in JSON."""
         totals = {name: jnp.float32(float(total)) for name, total in saved["totals"].items()}
         return cls(jnp.int32(saved["updates"]), totals)
 
@@ -80,15 +75,14 @@ class MemberState(flax.struct.PyTreeNode):
 
     @property
     def apart(self) -> tuple[Self, Experience]:
-        """The member without its experience, and that: its buffer and its running episodes.
+        """The member without its experience, and that, as the compiled program gets them.
 
-        The compiled program gets these apart. Experience is donated, so that buffers are written in place.
-        States are kept, because `find_divergence` goes back to them.
+        Experience is donated, so that buffers are written in place. States are kept: `find_divergence` goes
+        back to them.
         """
         return self.replace(buffer=(), running=()), (self.buffer, self.running)
 
     def joined(self, experience: Experience) -> Self:
-        """Undoes `apart`."""
         return self.replace(buffer=experience[0], running=experience[1])
 
 
@@ -103,8 +97,7 @@ def numbers_given(
 ) -> Iterator[tuple[str, list[float], str]]:
     """Parses the flag's text, such as 'beta=0.6,1,2': yields each field, its numbers, and their text.
 
-    Args:
-        known: the learner's settings, of which those that are traced may be given.
+    Of the `known` settings of the learner, those that are traced may be given.
     """
     seen, traced = set(), {name: one for name, one in known.items() if one.traced}
     for name, values in fields_given(text):
@@ -144,26 +137,22 @@ def make_members(seeds: Sequence[int], grid: Mapping[str, Sequence[float]]) -> l
 
 
 def learners_of(learner: Any, members: Sequence[Member]) -> list[Any]:
-    """Returns one learner per member, with that member's hyperparameters; leaves are arrays f32[]."""
+    """Returns one learner per member, with its hyperparameters; leaves are arrays f32[]."""
     learners = (with_values(learner, member.hyperparameters) for member in members)
     return [jax.tree.map(jnp.asarray, member) for member in learners]
 
 
 def stacked(trees: Sequence[Tree]) -> Tree:
-    """Stacks trees of the same structure along a new leading axis of every leaf."""
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
 
 def member_shapes(stack: Tree) -> Tree:
-    """Returns the shapes and types of one member's part of stacked arrays."""
+    """Returns the shapes and types of one member's part."""
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), stack)
 
 
 def unstack(tree: Tree, members: Sequence[Member]) -> dict[str, Tree]:
-    """Splits a stacked tree into one tree per member, by member name; the leaves are NumPy arrays.
-
-    The leaves are copies, not views: another thread may read them while training goes on.
-    """
+    """Splits a stacked tree into one tree per member, by name: copies, which another thread may read."""
     arrays = jax.device_get(tree)
     return {
         member.name: jax.tree.map(lambda leaf, index=index: np.array(leaf[index]), arrays)

@@ -40,11 +40,11 @@ EPISODE_METRICS = ("episode/return", "episode/length")  # of members that act: m
 
 
 class CheckpointContent(NamedTuple):
-    """What a checkpoint holds of a population."""
+    """What a checkpoint holds of a population; see `Progress` for `members` and `held`."""
 
     items: dict[str, dict[str, State]]  # "states" and others: NumPy arrays by the member's name
-    members: dict[str, Json]  # what each member needs besides its state
-    held: Json  # what the population as a whole needs
+    members: dict[str, Json]
+    held: Json
     write: Callable[[], None] = lambda: None  # writes other files; called in the checkpoints' thread
 
 
@@ -52,19 +52,14 @@ class Population(Program):
     """Several members with their states, and the program that advances them.
 
     The kinds of populations differ in what members learn from: data (`data_population.py`), environments on
-    the host (`host_population.py`), or environments inside the program (`compiled_population.py`). Inside the
-    program, which is of `Program`, a kind defines `draw`, and may override `train_member`. On the host it may
-    override `calls`, `advance`, `checkpoint` and `resume`.
+    the host (`host_population.py`), or environments inside the program (`compiled_population.py`).
 
-    The loop (`training/loop.py`) calls `advance`, that calls `train`, and that `run_program`, whose programs
-    `compile` makes by `Program.program`.
-
-    The results of `advance` do not depend on how the steps are split into calls: everything random in update
-    t is drawn from `fold_in(key, t)`, and one program serves every start and stop.
+    The loop calls `advance`, that calls `train`, and that `run_program`, whose programs are `Program`'s. The
+    results do not depend on how the steps are split into calls: everything random in update t is drawn from
+    `fold_in(key, t)`, and one program serves every start and stop.
 
     Args:
         learner: its traced fields are overridden by each member's hyperparameters.
-        members: M of them.
         minibatch: shapes of one update's minibatch.
         together: run members under `vmap`; None: on accelerators only.
         ramps: hyperparameters that change with the update.
@@ -113,13 +108,12 @@ class Population(Program):
         """Yields at least one call of the program."""
         if group.shared not in self._placed:
             self._placed[group.shared] = jax.device_put(self.data, group.shared)
-        yield Call(start, stop, self._placed[group.shared])
+        yield start, stop, self._placed[group.shared]
 
     def advance(self, stop: int) -> Metrics:
         """Trains until step `stop`; returns the last update's metrics, each f32[M], or {} before the first.
 
-        Raises:
-            EnvironmentFailure: if an environment fails; `step` is then the last that can be saved.
+        Raises EnvironmentFailure if an environment fails; `step` is then the last that can be saved.
         """
         self.compile()
         self.train(self.step, stop)
@@ -129,8 +123,7 @@ class Population(Program):
     def train(self, start: int, stop: int, reported_at: int | None = None) -> None:
         """Trains all members that have not diverged from update `start` to `stop`.
 
-        Args:
-            reported_at: the step reported for a divergence; None: the update after which it was found.
+        `reported_at` is the step reported for a divergence; None: the update after which it was found.
         """
         work = [group for group in self.groups if not self._frozen(group).all()]
         before = [group.members.apart[0] for group in work]
@@ -151,10 +144,10 @@ class Population(Program):
         """Runs the program for groups; returns by name whether all was finite meanwhile, bool[m]."""
         outcomes: list[list[Metrics]] = [[] for _ in work]
         for calls in zip(*(self.calls(group, start, stop) for group in work), strict=True):
-            for group, call, finite in zip(work, calls, outcomes, strict=True):
-                numbers = np.int32(call.first), np.int32(call.after)
+            for group, (first, after, data), finite in zip(work, calls, outcomes, strict=True):
                 members, experience = group.members.apart
-                trained, ok = self._programs[group.split](members, experience, call.data, *numbers)
+                arguments = members, experience, data, np.int32(first), np.int32(after)
+                trained, ok = self._programs[group.split](*arguments)
                 group.members = trained.replace(learner=members.learner, key=members.key)
                 finite.append(ok)
             jax.block_until_ready([of[-2:-1] for of in outcomes])  # prepare at most one call's data ahead
@@ -177,7 +170,7 @@ class Population(Program):
         with settings_of_jax(self.matmul_precision):
             for group in self.groups:
                 if group.split not in self._programs:
-                    data = next(self.calls(group, 0, 1)).data
+                    *_, data = next(self.calls(group, 0, 1))
                     arguments = *group.members.apart, data, np.int32(0), np.int32(0)
                     lowered = self.program(group).lower(*arguments)
                     self._programs[group.split] = lowered.compile(compiler_options=options)
@@ -192,11 +185,12 @@ class Population(Program):
                 "diverged": dataclasses.asdict(found) if found else None,
                 "sums": jax.tree.map(lambda leaf: leaf.item(), sums[member.name]._asdict()),
             }
-        items = {"states": unstack(self.states, self.members)}
+        saved = self.gathered(self.saved).items()
+        items = {name: unstack(stack, self.members) for name, stack in saved}
         return CheckpointContent(items, contents, {"seconds": dict(self.seconds)})
 
     def resume(self, items: Mapping[str, Mapping[str, State]], progress: Progress) -> None:
-        self.step = progress.step
+        self.step, self.seconds = progress.step, dict(progress.held["seconds"])
         contents = [progress.members[member.name] for member in self.members]
         self.diverged = {
             index: Divergence(**content["diverged"])
@@ -218,18 +212,16 @@ class Population(Program):
             none = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), group.members.sums)
             group.members = group.members.replace(sums=jax.device_put(none, group.split))
 
-    def policy(self, on_host: bool = False, report: Callable[[int], object] | None = None) -> Act:
+    def policy(self, report: Callable[[int], object], on_host: bool = False) -> Act:
         """Returns the members' deterministic policies as they are now: f32[M, K, O] to f32[M, K, A].
 
         Args:
+            report: see `finite_policy`.
             on_host: act on the CPU, where no program that trains is in the way.
-            report: see `finite_policy`; None: a member whose action is not finite has diverged from now on.
         """
         device = jax.local_devices(backend="cpu" if on_host else None)[0]
         learners = self.gathered(lambda members: members.learner)
-        policies = deterministic_policy(learners, self.states, device)
-        found = Divergence(self.step, "actions")
-        return finite_policy(policies, report or (lambda index: self.diverged.setdefault(index, found)))
+        return finite_policy(deterministic_policy(learners, self.states, device), report)
 
     @property
     def states(self) -> State:
@@ -255,9 +247,14 @@ class Population(Program):
             new = {name: stacked([of[index] for index in group.indices]) for name, of in fields.items()}
             group.members = group.members.replace(**copied_to(new, group.split))
 
+    def saved(self, members: MemberState) -> dict[str, State]:
+        """Returns the items of a checkpoint, arrays of some members."""
+        return {"states": members.state}
+
     def saved_shapes(self) -> dict[str, dict[str, State]]:
-        one = member_shapes(self.groups[0].members.state)
-        return {"states": {member.name: one for member in self.members}}
+        shapes = jax.eval_shape(self.saved, member_shapes(self.groups[0].members))
+        names = [member.name for member in self.members]
+        return {item: dict.fromkeys(names, shape) for item, shape in shapes.items()}
 
 
 def can_clip(learner: Any, members: Sequence[Member], ramps: Sequence[Ramp]) -> bool:

@@ -34,7 +34,7 @@ class Program(abc.ABC):
     """What a `Population` does inside its compiled program; all other methods of one run on the host.
 
     `program` maps `train_member` over the members of a group. That is `run_updates`, which calls the method's
-    own `update`. These are pure functions, traced once.
+    own `update`.
 
     On an accelerator the members of all devices run in one program under `vmap`, with as few kernels as can
     be: a lone member has no axis of members, states are `in_few_kernels`, minibatches are drawn `ahead`,
@@ -56,10 +56,7 @@ class Program(abc.ABC):
     def train_member(
         self, member: MemberState, data: State, start: Array, stop: Array, ahead: int = 1
     ) -> tuple[MemberState, Metrics]:
-        """Trains one member from step `start` to `stop`.
-
-        Returns the member, and by name whether each metric and the state were finite meanwhile, bool[].
-        """
+        """Trains one member from step `start` to `stop`; see `run_updates`."""
         draw = functools.partial(self.draw, member, data)
         return run_updates(member, start, stop, draw, self.ramps, ahead)
 
@@ -117,7 +114,6 @@ def run_updates(
     """Runs updates start, ..., stop - 1 of one member, each on the minibatch `draw(key, step)`.
 
     In update t the learner has the ramps' values at t. The minibatches of `ahead` updates are drawn at once.
-
     Returns the member; and bool[] by name: whether the metric was finite in all of these updates, and whether
     the last state is.
     """

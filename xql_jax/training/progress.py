@@ -1,7 +1,6 @@
 """Progress of a training or other long work: its speed, the time left, and how they are shown."""
 
 import contextlib
-import errno
 import logging
 import sys
 import time
@@ -27,7 +26,6 @@ class Pace:
         self._first, self._began = step, time.monotonic()
 
     def has_been_silent(self) -> bool:
-        """Whether the last line was logged at least SECONDS_PER_LINE ago."""
         return time.monotonic() - self._said_at >= SECONDS_PER_LINE
 
     def line(self, step: int, news: str = "", reached: int = 0) -> str:
@@ -47,21 +45,13 @@ class Pace:
 
 
 class Printer(logging.Handler):
-    """Prints the library's log messages without breaking a progress bar.
-
-    If the terminal or pipe has closed, as at a logout, the program goes on; other errors are raised.
-    """
+    """Prints the library's log messages without breaking a progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        if sys.stdout is None or sys.stdout.closed:  # by >&-, or by an environment
-            return
         prefix = "warning: " if record.levelno >= logging.WARNING else ""
-        try:
+        with contextlib.suppress(OSError):  # the terminal may close, and the run is still to be saved
             tqdm.write(prefix + as_written(record.getMessage()))
             sys.stdout.flush()
-        except OSError as error:
-            if error.errno not in (errno.EIO, errno.EPIPE):
-                raise
 
 
 def print_lines() -> None:
@@ -77,8 +67,8 @@ def progress_bar(total: int, unit: str, show: bool, done: int = 0, name: str | N
     In a notebook it shares a stream with the lines, so that it stays below them.
     """
     in_notebook = "ipykernel" in sys.modules
-    stream = sys.stdout if in_notebook else sys.stderr  # None if it is closed
-    disable = (False if in_notebook else None) if show and stream else True  # None: unless on a terminal
+    stream = sys.stdout if in_notebook else sys.stderr
+    disable = (False if in_notebook else None) if show else True  # None: unless on a terminal
     return tqdm(total=total, initial=done, unit=f" {unit}s", desc=name, disable=disable, file=stream)
 
 

@@ -22,9 +22,9 @@ NUM_ERRORS = 1_024  # Bellman errors per member and measurement
 
 
 class ReplayBuffers:
-    """A replay buffer for each member, kept with its state on its devices, and the buffers' files.
+    """A replay buffer for each member, empty at first, kept with its state, and the buffers' files.
 
-    The population's members get empty buffers; `sizes` are the lengths of an observation and of an action.
+    `sizes` are the lengths of an observation and of an action.
     """
 
     def __init__(
@@ -89,10 +89,7 @@ class ReplayBuffers:
 
 
 def bellman_errors(population: Population) -> np.ndarray:
-    """Bellman errors of the members on transitions drawn from their buffers, f32[M, `NUM_ERRORS`].
-
-    The learner must have `bellman_errors`, as `Delayed` has.
-    """
+    """Bellman errors of the members on transitions drawn from their buffers, f32[M, `NUM_ERRORS`]."""
     schedule = population.schedule  # type: ignore[attr-defined]  # those whose members act have one
     places, step = map(population.place_of, range(len(population.members))), np.int32(population.step)
     return np.stack([_errors(schedule, *group.members.apart, place, step) for group, place in places])
@@ -119,10 +116,9 @@ class RunningReturns:
         self._known: list[tuple[int, float]] = []
 
     def step(self, first: int, batch: AnyBatch, ended: np.ndarray, learner: Any) -> CalibratedBatch:
-        """Returns the environments' transitions with an unknown return-to-go, -inf.
+        """Returns the transitions `first`, ..., first + N - 1 with an unknown return-to-go, -inf.
 
-        Their numbers are `first`, ..., first + N - 1. `ended` bool[N] is true where an episode ends, by a
-        terminal or a time-out.
+        `ended` bool[N] is true where an episode ends, by a terminal or a time-out.
         """
         for index, rows in enumerate(self._rows):
             rows.append((first + index, float(batch.rewards[index]), float(batch.masks[index])))
@@ -142,18 +138,13 @@ class RunningReturns:
 
 
 def with_returns(buffers: ReplayBuffer, known: Sequence[Sequence[tuple[int, float]]]) -> ReplayBuffer:
-    """Returns buffers of a `CalibratedBatch` f32[m, capacity, ...] with the returns-to-go of `known`.
-
-    These are, for each of the m, pairs (transition's number, return-to-go). Overwritten transitions are
-    passed over.
-    """
+    """Returns buffers f32[m, capacity, ...] with each one's `RunningReturns.known`, unless overwritten."""
     returns = np.array(buffers.data.returns_to_go)
     for ring, inserted, pairs in zip(returns, np.asarray(buffers.inserted), known, strict=True):
         for number, value in pairs:
             if number >= inserted - len(ring):
                 ring[number % len(ring)] = value
-    # A copy, because `device_put` may share NumPy's memory, which must not be donated.
-    placed = jnp.copy(jax.device_put(returns, buffers.data.rewards.sharding))
+    placed = copied_to(returns, buffers.data.rewards.sharding)
     return ReplayBuffer(buffers.data._replace(returns_to_go=placed), buffers.inserted)
 
 

@@ -67,10 +67,7 @@ class ReplayFiles:
         self._remove(lambda segment: segment.stop <= needed)
 
     def load(self, inserted: int, like: ReplayBuffer) -> ReplayBuffer:
-        """Returns the buffer, bit for bit as it was after an `append` with that `inserted`.
-
-        Raises Damaged if a file is missing or changed, and UserError if it has other shapes than `like`.
-        """
+        """Returns the buffer as it was after an `append` with that `inserted`; Damaged if a file is."""
         capacity = len(like.data.rewards)
         ring = jax.tree.map(lambda field: np.zeros(field.shape, field.dtype), like.data)
         needed = max(0, inserted - capacity)  # the first transition that the ring holds
@@ -126,14 +123,7 @@ class ReplayFiles:
         if self._digest(content) != segment.digest:
             raise Damaged(f"{segment.path}: damaged, or another run's or member's")
         with np.load(io.BytesIO(content)) as arrays:
-            rows = type(like)(**arrays)
-        for name, found, field in zip(like._fields, rows, like, strict=True):
-            if (found.shape[1:], found.dtype) != (field.shape[1:], field.dtype):
-                raise UserError(
-                    f"{segment.path}: written for another task: of {name}, a row is "
-                    f"{found.dtype}{list(found.shape[1:])}, not {field.dtype}{list(field.shape[1:])}"
-                )
-        return rows
+            return type(like)(**arrays)
 
     def _segments(self) -> list[_Segment]:
         paths = list(self.folder.iterdir()) if self.folder.exists() else []
@@ -149,10 +139,7 @@ class ReplayFiles:
 
 
 def rows_since(buffers: ReplayBuffer, first: int, place: int) -> Batch:
-    """Returns NumPy f32[n, ...], a member's transitions from number `first` on that its buffer still has.
-
-    The buffers f32[m, capacity, ...] are those of several members, and `place` is this one's among them.
-    """
+    """Returns what a member's buffer, of m stacked ones at `place`, still has from number `first` on."""
     inserted, capacity = int(buffers.inserted[place]), buffers.data.rewards.shape[1]
     rows = np.arange(max(first, inserted - capacity), inserted) % capacity  # a ring
     return jax.device_get(jax.tree.map(lambda field: field[place, rows], buffers.data))

@@ -1,6 +1,5 @@
 """What a training measures, written as rows of CSV files and to loggers such as TensorBoard's."""
 
-import contextlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -47,10 +46,7 @@ class RowWriter:
         skipped: Collection[int] = (),
         prefix: str = "",
     ) -> None:
-        """Writes a row, and events of its numbers, for each member that is not skipped.
-
-        Columns have an entry a member; the prefix is that of the events' names.
-        """
+        """Writes a row, and events of its numbers, for each member that is not skipped, from columns [M]."""
         seconds = round(progress.update_seconds + progress.evaluation_seconds, 3)
         for index, member in enumerate(self._members):
             if index not in skipped:
@@ -83,11 +79,10 @@ class RowWriter:
         return write
 
     def close(self) -> None:
-        with contextlib.ExitStack() as stack:  # closes the others if one fails
-            for logger in self._loggers:
-                stack.callback(logger.close)
-            for log in self._logs.values():
-                stack.callback(log.close)
+        for log in self._logs.values():
+            log.close()
+        for logger in self._loggers:
+            logger.close()
 
 
 def _start(member: Member, progress: Progress) -> Json:

@@ -85,8 +85,7 @@ def ramped(learner: Learner, ramps: Sequence[Ramp], step: int | Array, count: in
 class Schedule:
     """Intervals of the training loop, in steps. The last step is always logged, evaluated and saved.
 
-    A step is one update in offline training and one environment step in online training. In fine-tuning,
-    steps are updates until the hand-over (the end of the offline phase) and environment steps after it.
+    In fine-tuning, steps are updates until the hand-over and environment steps after it.
     """
 
     max_steps: int
@@ -104,7 +103,6 @@ class Schedule:
         return interval > 0 and (self.is_multiple(step, interval) or step == self.max_steps)
 
     def is_multiple(self, step: int, interval: int) -> bool:
-        """Whether it is due in a longer run, too."""
         return (step - (self.handover or 0)) % interval == 0
 
     def next_stop(self, step: int) -> int:
@@ -134,12 +132,12 @@ class ActingSchedule:
     ramps: Sequence[Ramp] = ()  # hyperparameters that change with the step
 
     def updates_by(self, step: int) -> int:
-        """Returns the number of updates that are due after `step` steps."""
+        """The updates that are due after `step` steps."""
         return max(0, int((step - self.warmup_steps) * self.updates_per_step + 1e-9))
 
     @property
     def most_updates(self) -> int:
-        """The most updates that become due in a round; at least 1."""
+        """The most updates that become due in a round."""
         return max(1, math.ceil(self.round_steps * self.updates_per_step))
 
     @property
