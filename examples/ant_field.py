@@ -11,7 +11,7 @@ from antmaze_data import seen_from_ant, turned
 
 from xql_jax.envs.ant_maze import FRAME_SKIP, ant_maze_spec
 from xql_jax.envs.mazes import Maze
-from xql_jax.envs.simulated import ActResult, MujocoRobot, View
+from xql_jax.envs.simulated import FOLLOWING, ActResult, MujocoRobot
 
 EPISODE_LIMIT = 300
 NEAREST, FARTHEST = 2.0, 8.0  # metres from the ant to a new target
@@ -37,7 +37,7 @@ class AntField(MujocoRobot):
             ant_maze_spec(Maze(("   ",) * 3)),
             frame_skip=FRAME_SKIP,
             episode_limit=EPISODE_LIMIT,
-            view=View(follow="torso", distance=6.0),
+            view={**FOLLOWING, "distance": 6.0},
         )
 
     def start(self, seed: int | None) -> np.ndarray:

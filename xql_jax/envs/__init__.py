@@ -76,7 +76,7 @@ def environment_maker(task: Task, simulation: Simulation = OURS) -> EnvironmentM
 
 def action_bounds(task: Task | None) -> ActionBounds:
     """Returns the bounds of a task's actions, which are others than ±1 only in Gymnasium's registry."""
-    if task is None or not task.suite.bounds_from_environment:
+    if task is None or not task.suite.is_registered:
         return ActionBounds()
     with contextlib.closing(EnvironmentMaker().vector_env(task, 1)) as env:
         return ActionBounds.of(env.action_space)
@@ -84,7 +84,7 @@ def action_bounds(task: Task | None) -> ActionBounds:
 
 def own_sizes(task: Task | None) -> tuple[int, int] | None:
     """Returns the lengths of an observation and of an action of a task in Gymnasium's registry, else None."""
-    if task is None or not task.suite.bounds_from_environment:
+    if task is None or not task.suite.is_registered:
         return None
     return EnvironmentMaker().sizes(task)
 
@@ -93,18 +93,14 @@ def describe_environment(task: Task, simulation: Simulation) -> Json:
     """Returns the environment in which a task's scores were earned, as JSON values, for reports.
 
     `versions` has all packages that determine a step's result, null for one that is not installed, and for
-    a user's module a digest of its sources. `described_in` is a section of the guide.
+    a user's module a digest of its sources.
     """
-    suite, described_in = task.suite, task.suite.described_in
-    packages = suite.packages
-    if simulation.env_backend == "d4rl":
-        packages, described_in = D4RL_PACKAGES, "docs/tasks.md#backend-d4rl"
+    packages = D4RL_PACKAGES if simulation.env_backend == "d4rl" else task.suite.packages
     return {
         "backend": simulation.env_backend,
         "simulator": next(iter(packages), None),
         "versions": {package: _version(package) for package in packages} | own_sources(task),
         "legacy_inertia": simulation.legacy_inertia,
-        "described_in": described_in,
     }
 
 

@@ -6,7 +6,7 @@ import mujoco
 import numpy as np
 
 from xql_jax.envs.mazes import GOAL_RADIUS, MAZES, Cell, Maze
-from xql_jax.envs.simulated import ASSETS, ActResult, MujocoRobot, View
+from xql_jax.envs.simulated import ASSETS, ActResult, MujocoRobot
 from xql_jax.suites.tasks import Task
 
 CELL_SIZE = 4.0  # metres
@@ -25,13 +25,10 @@ class AntMaze(MujocoRobot):
     Observations f32[29]: position x, y, z of the torso, its quaternion and 8 joint angles, then the 14
     velocities. Actions [8] in [-1, 1]. The ant starts near the origin, the middle of the cell (1, 1); x grows
     with the column and y with the row. The reward of a step is 1 if it ends within 0.5 of the goal, which
-    terminates the episode as a success, and otherwise 0. An ant on its back does not end the episode. An
-    episode is truncated at `episode_limit` steps.
+    terminates the episode as a success, and otherwise 0. An ant on its back does not end the episode.
 
-    Source: D4RL's ant.py and maze_env.py, rebuilt on today's MuJoCo. Gymnasium-Robotics' AntMaze has mirror
-    images of D4RL's mazes, another ant (half the time step, five times the torque, harder contacts), other
-    starts and another goal radius. Differs: in v0 and v1 D4RL draws the goal once per process from numpy's
-    global generator; here it is the same in every process. For scores over many goals, use v2's rule.
+    Source: D4RL's ant.py and maze_env.py, rebuilt on today's MuJoCo. Differs: in v0 and v1 D4RL draws the
+    goal once per process; here it is the same in every process.
     """
 
     def __init__(self, task: Task, legacy_inertia: bool = False):
@@ -44,12 +41,12 @@ class AntMaze(MujocoRobot):
             frame_skip=FRAME_SKIP,
             episode_limit=task.longest,
             legacy_inertia=legacy_inertia,
-            view=View(
-                lookat=[*(cell_middle((0, 0)) + last) / 2, 0.0],
+            view={
+                "lookat": [*(cell_middle((0, 0)) + last) / 2, 0.0],
                 # Half of the outer walls are seen.
-                distance=1.21 * CELL_SIZE * max(rows - 1, 0.75 * (columns - 1)),
-                elevation=-90.0,
-            ),
+                "distance": 1.21 * CELL_SIZE * max(rows - 1, 0.75 * (columns - 1)),
+                "elevation": -90.0,
+            },
         )
         self._redraws_goal = task.name.endswith("-v2")  # at each reset; else it stays
         self.goal = draw_goal(self.goal_cell, np.random.default_rng(GOAL_SEED))
@@ -60,7 +57,6 @@ class AntMaze(MujocoRobot):
         return super().start(seed)
 
     def act(self, action: np.ndarray) -> ActResult:
-        """Walks for 0.1 s; see the class for the reward."""
         self.advance(action)
         reached = math.dist(self.data.qpos[:2].tolist(), self.goal.tolist()) <= GOAL_RADIUS
         return self.observe(), float(reached), reached, {"success": reached}

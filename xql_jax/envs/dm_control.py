@@ -8,8 +8,8 @@ from collections.abc import Mapping
 import mujoco
 import numpy as np
 
-from xql_jax.envs.simulated import ActResult, SimulatedEnv, View
-from xql_jax.errors import EnvironmentFailure, needing
+from xql_jax.envs.simulated import FIRST_CAMERA, ActResult, SimulatedEnv
+from xql_jax.errors import needing
 from xql_jax.suites.tasks import Task
 
 # The linear-quadratic regulators (lqr) draw their springs when they are made: here always the same ones.
@@ -22,8 +22,8 @@ class DMControl(SimulatedEnv):
     Observations f32[O]: the suite's own entries, in its order, flattened. Actions [A] are clipped to [-1, 1],
     then mapped to the range of each actuator. An actuator without a range (in lqr) takes the action itself.
 
-    Rewards are the suite's: in [0, 1] per step, except in lqr. An episode is truncated at `episode_limit`
-    steps. It terminates only if the suite gives a discount of 0: in lqr, once the state is nearly at rest.
+    Rewards are the suite's: in [0, 1] per step, except in lqr. An episode terminates only if the suite gives
+    a discount of 0: in lqr, once the state is nearly at rest.
 
     An episode equals the first of `suite.load(domain, task, {"random": seed})`, bit for bit.
     Differs: the springs of lqr are the same in every episode; `suite.load` draws new ones for each seed.
@@ -37,12 +37,9 @@ class DMControl(SimulatedEnv):
         self._environment = environment = suite.load(
             domain, name, task_kwargs={"random": MODEL_SEED, "time_limit": math.inf}
         )
-        self._name = task.name
-        self._physics_error = importlib.import_module("dm_control.rl.control").PhysicsError
         self.physics = environment.physics
-        # At each reset quadruped-escape asks for the suite's renderer in a way that creates it. That needs
-        # OpenGL even if nothing is drawn, and takes OpenGL from `Camera`. So the renderer is made
-        # unavailable.
+        # At each reset quadruped-escape would create the suite's own renderer, which needs OpenGL even if
+        # nothing is drawn. Two renderers return each other's pictures.
         self.physics.__class__ = type("Undrawn", (type(self.physics),), {"contexts": None})
         actions = environment.action_spec()
         limited = actions.maximum < mujoco.mjMAXVAL  # the suite's way to say that there is no limit
@@ -53,11 +50,10 @@ class DMControl(SimulatedEnv):
             *actions.shape,
             episode_limit=task.longest,
             steps_per_second=1 / environment.control_timestep(),
-            view=View(through_model=True),
+            view=FIRST_CAMERA,
         )
 
     def start(self, seed: int | None) -> np.ndarray:
-        """Starts as the suite does, by `seed` in [0, 2**32); without one, its random generator continues."""
         if seed is not None:
             self._environment.task.random.seed(seed)  # in place, so that the model is not rebuilt
         if self.physics.model.nhfield:
@@ -65,12 +61,9 @@ class DMControl(SimulatedEnv):
         return _flat(self._environment.reset().observation)
 
     def act(self, action: np.ndarray) -> ActResult:
-        """Acts for one control step; EnvironmentFailure if the action is NaN, or the simulation diverges."""
+        """Acts for one control step; the suite's PhysicsError if the simulation diverges."""
         control = self._middle + self._reach * np.minimum(np.maximum(action, -1.0), 1.0)
-        try:
-            moment = self._environment.step(control)
-        except self._physics_error as error:
-            raise EnvironmentFailure(f"{self._name}: the simulation failed: {error}") from error
+        moment = self._environment.step(control)
         return _flat(moment.observation), moment.reward, moment.discount == 0.0, {}
 
     def render(self) -> np.ndarray:

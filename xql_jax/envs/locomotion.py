@@ -6,14 +6,12 @@ from collections.abc import Callable
 import mujoco
 import numpy as np
 
-from xql_jax.envs.simulated import ASSETS, ActResult, MujocoRobot, View
+from xql_jax.envs.simulated import ASSETS, FOLLOWING, ActResult, MujocoRobot
 from xql_jax.suites.tasks import Task
 
 
 @dataclasses.dataclass(frozen=True)
 class Robot:
-    """The differences between the three tasks."""
-
     file: str  # in Gymnasium's assets
     is_healthy: Callable[[np.ndarray, np.ndarray], bool]  # of positions and velocities; ends the episode
     frame_skip: int = 4
@@ -56,7 +54,7 @@ class Locomotion(MujocoRobot):
     Observations f32: positions except the forward one, then velocities, which hopper and walker2d see clipped
     to 10 m/s or rad/s. Actions in [-1, 1]. The reward of a step is the mean forward speed, + 1 if the robot
     can fall, - the cost of the action, which is not clipped here. An episode terminates when the robot has
-    fallen; that step gets the + 1, too. It is truncated at `episode_limit` steps. Success is not defined.
+    fallen; that step gets the + 1, too. Success is not defined.
 
     Source: Gym's v2 environments, which D4RL uses, in their v4 form on today's MuJoCo, bit for bit. Version 5
     differs: no + 1 for the last step, and other friction under one of walker2d's feet.
@@ -71,12 +69,11 @@ class Locomotion(MujocoRobot):
             normal_velocities=robot.normal_velocities,
             legacy_inertia=legacy_inertia,
             episode_limit=task.longest,
-            view=View(follow="torso", distance=4.0, elevation=-15.0),
+            view={**FOLLOWING, "distance": 4.0, "elevation": -15.0},
         )
         self._seconds = self.model.opt.timestep * robot.frame_skip
 
     def act(self, action: np.ndarray) -> ActResult:
-        """Moves for 0.05 s (halfcheetah) or 0.008 s; see the class for the reward."""
         robot, qpos = self.robot, self.data.qpos
         before = qpos[0]
         self.advance(action)

@@ -10,7 +10,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from xql_jax.envs.simulated import ActResult, SimulatedEnv, View
+from xql_jax.envs.simulated import FIRST_CAMERA, ActResult, SimulatedEnv
 from xql_jax.errors import needing
 from xql_jax.suites.tasks import Task
 
@@ -55,8 +55,8 @@ class OGBench(SimulatedEnv):
     """A robot that has one of five tasks in a maze, with a ball, or with cubes, buttons, a drawer, a window.
 
     Observations, actions in [-1, 1], rewards and terminations are OGBench's: in the mazes -1 a step until the
-    goal is reached, at the table minus the number of parts of the task that are not done. An episode ends
-    with success, or is truncated at `episode_limit` steps. `seed` determines an episode.
+    goal is reached, at the table minus the number of parts of the task that are not done. Success ends an
+    episode.
 
     Source: Park et al. 2025, "OGBench: Benchmarking Offline Goal-Conditioned RL"; package ogbench, 1.2.2.
     """
@@ -70,7 +70,7 @@ class OGBench(SimulatedEnv):
             *simulation.action_space.shape,
             episode_limit=task.longest,
             steps_per_second=1 / (self._robot._control_timestep if self._is_table else self._robot.dt),
-            view=View(through_model=self._is_table),
+            view=FIRST_CAMERA if self._is_table else {},
         )
 
     def start(self, seed: int | None) -> np.ndarray:

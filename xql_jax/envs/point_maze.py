@@ -6,7 +6,7 @@ import mujoco
 import numpy as np
 
 from xql_jax.envs.mazes import GOAL_RADIUS, Maze, maze_of
-from xql_jax.envs.simulated import ActResult, SimulatedEnv, View
+from xql_jax.envs.simulated import ActResult, SimulatedEnv
 from xql_jax.suites.tasks import Task
 
 MAX_SPEED = 5.0  # per axis; D4RL clips the velocity before each step
@@ -20,11 +20,10 @@ class PointMaze(SimulatedEnv):
     Observations f32[4]: position x, y and velocity. Actions [2] in [-1, 1]. The goal is the maze's goal cell.
     The reward of a step is that of the position *after* it: 1 within 0.5 of the goal, else 0; or
     exp(-distance) if `dense`. (D4RL's datasets hold the reward of the position *before* it.) An episode never
-    terminates; it is truncated at `episode_limit` steps. It succeeds once it has been within 0.5 of the goal.
+    terminates. It succeeds once it has been within 0.5 of the goal.
 
-    Source: the dynamics and rules of D4RL's maze_model.py, rebuilt on today's MuJoCo. Gymnasium-Robotics'
-    PointMaze has other starts, goals and reward radius. Scores above 100 are no mistake: the controller
-    behind D4RL's reference return plans only once.
+    Source: the dynamics and rules of D4RL's maze_model.py, rebuilt on today's MuJoCo. Scores above 100 are no
+    mistake: the controller behind D4RL's reference return plans only once.
     """
 
     def __init__(self, task: Task):
@@ -32,12 +31,12 @@ class PointMaze(SimulatedEnv):
         self.model = point_mass_model(maze)
         self.data = mujoco.MjData(self.model)
         rows, columns = maze.walls.shape
-        view = View(  # from above; rows grow downwards as in the maze
-            lookat=((rows + 1) / 2, (columns + 1) / 2, 0.0),
-            distance=1.3 * max(rows, columns),
-            azimuth=180.0,
-            elevation=-90.0,
-        )
+        view = {  # from above; rows grow downwards as in the maze
+            "lookat": ((rows + 1) / 2, (columns + 1) / 2, 0.0),
+            "distance": 1.3 * max(rows, columns),
+            "azimuth": 180.0,
+            "elevation": -90.0,
+        }
         super().__init__(4, 2, episode_limit=task.longest, steps_per_second=100.0, view=view)
         self._goal = tuple(map(float, maze.goal))
         self._dense = "-dense" in task.name
@@ -55,7 +54,6 @@ class PointMaze(SimulatedEnv):
         return self._observation()
 
     def act(self, action: np.ndarray) -> ActResult:
-        """Pushes for 0.01 s; see the class for the reward."""
         push(self.model, self.data, action)
         distance = math.dist(self.data.qpos.tolist(), self._goal)
         reward = math.exp(-distance) if self._dense else float(distance <= GOAL_RADIUS)
@@ -76,7 +74,7 @@ def push(model: mujoco.MjModel, data: mujoco.MjData, action: np.ndarray | tuple[
 
 
 def random_start(maze: Maze, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Draws a start as D4RL does; returns position and velocity, f64[2] each."""
+    """Draws a start as D4RL does: position and velocity, f64[2] each."""
     return random_target(maze, rng), RESET_NOISE * rng.standard_normal(2)
 
 

@@ -1,13 +1,12 @@
 """Environments of Gymnasium's registry: its own MuJoCo tasks, such as HalfCheetah-v5, and those of users."""
 
 import warnings
-from typing import Any
 
 import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from xql_jax.envs.simulated import SimulatedEnv, View
+from xql_jax.envs.simulated import SimulatedEnv
 from xql_jax.envs.vector import UNKNOWN_SUCCESS, GymStep, Info, Start, act, start, warn_once
 from xql_jax.errors import EnvironmentFailure, UserError, described, others_code
 from xql_jax.suites import LONGEST
@@ -44,15 +43,11 @@ class Registered(SimulatedEnv):
             raise UserError(f"{name}: its actions are {acted}, and must be a Box of floats with bounds")
         self._acted, self._shape = acted, observed.shape
         self._longest = max(longest, task.episode_limit or 0)
-        robot: Any = None if task.suite.draws_itself else simulation.unwrapped
-        rate = 1 / robot.dt if robot else self._pictures_per_second()
-        self._robot = robot
         super().__init__(
             int(np.prod(observed.shape)),
             int(np.prod(acted.shape)),
             episode_limit=task.longest,
-            steps_per_second=rate,
-            view=View(through_model=True),
+            steps_per_second=self._pictures_per_second(),
         )
         low, high = np.array(ActionBounds.of(acted), np.float32)
         self.action_space = spaces.Box(low, high, dtype=np.float32)
@@ -78,9 +73,6 @@ class Registered(SimulatedEnv):
 
     def render(self) -> np.ndarray:
         """Returns a picture of the state, u8[height, width, 3]; UserError if the environment draws none."""
-        if self._robot:
-            self.model, self.data = self._robot.model, self._robot.data
-            return super().render()
         with others_code(f"{self._name}: no pictures", NotImplementedError):  # which `check_draws` reports
             mode, picture = self.simulation.render_mode, None
             if mode == "rgb_array":

@@ -5,11 +5,10 @@ import importlib
 import io
 import types
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
 
 import numpy as np
 
-from xql_jax.envs.simulated import ActResult, SimulatedEnv, View
+from xql_jax.envs.simulated import FIRST_CAMERA, ActResult, SimulatedEnv
 from xql_jax.errors import needing
 from xql_jax.suites.tasks import Task
 
@@ -29,8 +28,7 @@ SUBTASKS = {
 NOISE_RATIO = 0.1  # D4RL's: scales the amplitudes of the robot and of the objects
 NUM_JOINTS = 9  # arm and gripper come first in positions and velocities
 # D4RL's noise amplitudes of positions 9 to 29: knobs and burners, light switch, slide cabinet, hinge cabinet,
-# microwave, kettle (position and quaternion). The metres and radians of the robot's are in the simulator's
-# own config.
+# microwave, kettle (position and quaternion). The robot's are in the simulator's own config.
 OBJECT_NOISE = np.repeat([0.005, 0.0005, 0.005, 0.1, 0.005, 0.1, 0.005], [2, 6, 3, 3, 3, 3, 1])
 
 
@@ -39,8 +37,7 @@ class Kitchen(SimulatedEnv):
 
     Observations f32[60]: noisy positions of the 9 joints and of the objects (21), then the goal positions
     (30), which are zero except for the four tasks. Actions [9] in [-1, 1], times 2 rad/s, for 0.08 s. The
-    reward is the number of tasks newly done in the step. The episode terminates with success when all are
-    done; it is truncated at `episode_limit` steps.
+    reward is the number of tasks newly done in the step. When all are done, the episode ends with success.
 
     Source: D4RL's kitchen, by way of Gymnasium-Robotics' FrankaKitchen-v1, which has less noise, shifted by
     one index, and another layout of observations. Differs from D4RL: see docs/tasks.md.
@@ -53,9 +50,8 @@ class Kitchen(SimulatedEnv):
             tasks_to_complete=list(subtasks), robot_noise_ratio=NOISE_RATIO, object_noise_ratio=0.0
         )
         self.model, self.data = simulation.model, simulation.data
-        view = View(lookat=(-0.2, 0.5, 2.0), distance=2.4)  # over the robot's shoulder
-        limit = task.longest
-        super().__init__(60, NUM_JOINTS, episode_limit=limit, steps_per_second=12.5, view=view)
+        view = {"lookat": (-0.2, 0.5, 2.0), "distance": 2.4}  # over the robot's shoulder
+        super().__init__(60, NUM_JOINTS, episode_limit=task.longest, steps_per_second=12.5, view=view)
         self._goal = np.zeros(30)
         for subtask in subtasks:
             self._goal[kitchen_env.OBS_ELEMENT_INDICES[subtask]] = kitchen_env.OBS_ELEMENT_GOALS[subtask]
@@ -82,27 +78,12 @@ PEN_HEIGHT = 26  # index of the pen's z in its observations
 DROPPED = 0.075  # metres: a pen below this has fallen from the hand
 
 
-class Hand(NamedTuple):
-    """What differs between Adroit's tasks."""
-
-    reach: Callable[[np.ndarray], np.ndarray]  # from an observation: what the palm is to reach, seen from it
-    goal_steps: int  # an episode succeeds once its goal was met in more steps than these
-    view: View  # of the hand's front
-
-
-HANDS = {
-    "pen": Hand(  # it is in the hand from the start
-        lambda seen: np.zeros(3), 20, View(lookat=(-0.02, -0.2, 0.25), distance=0.6, azimuth=-45.0)
-    ),
-    "door": Hand(lambda seen: seen[35:38], 25, View(lookat=(-0.1, 0.0, 0.25), distance=1.1, azimuth=60.0)),
-    "hammer": Hand(
-        lambda seen: seen[33:36] - seen[36:39],
-        25,
-        View(lookat=(0.0, -0.15, 0.15), distance=1.0, azimuth=45.0),
-    ),
-    "relocate": Hand(
-        lambda seen: seen[30:33], 25, View(lookat=(0.0, -0.05, 0.15), distance=1.1, azimuth=60.0)
-    ),
+# From an observation: what the palm is to reach, seen from it. The pen is in the hand from the start.
+REACH: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "pen": lambda seen: np.zeros(3),
+    "door": lambda seen: seen[35:38],
+    "hammer": lambda seen: seen[33:36] - seen[36:39],
+    "relocate": lambda seen: seen[30:33],
 }
 
 
@@ -111,13 +92,11 @@ class Adroit(SimulatedEnv):
 
     Turn a pen to a given orientation in the hand (observations f32[45], actions [24]), open a door (f32[39],
     [28]), hammer a nail into a board (f32[46], [26]), or carry a ball to a given place (f32[39], [30]).
-    Actions in [-1, 1] span the joints' ranges. The episode is truncated at `episode_limit` steps, and pen's
-    terminates when the pen is dropped. It succeeds once the goal was met in more than 25 steps (pen: 20), not
-    necessarily consecutive, as in D4RL's `evaluate_success`.
+    Actions in [-1, 1] span the joints' ranges. A dropped pen terminates its episode. An episode succeeds once
+    the goal was met in more than 25 steps (pen: 20), as in D4RL's `evaluate_success`.
 
     Source: D4RL's hand_manipulation_suite, by way of Gymnasium-Robotics' AdroitHand*-v1. Differs from the
-    latter, whose rule is in brackets: the distance of the palm from the object is a cost (a reward in door,
-    hammer and relocate); a dropped pen ends the episode (nothing does); pen has 100 steps (200).
+    latter: the distance of the palm from the object is a cost, and a dropped pen ends the episode.
     """
 
     def __init__(self, task: Task):
@@ -125,29 +104,23 @@ class Adroit(SimulatedEnv):
         module = _import_robotics(f"adroit_hand.adroit_{robot}")
         self.simulation = simulation = getattr(module, f"AdroitHand{robot.capitalize()}Env")()
         self.model, self.data = simulation.model, simulation.data
-        self._hand = HANDS[robot]
-        self._can_drop = robot == "pen"
+        self._reach, self._is_pen = REACH[robot], robot == "pen"
         super().__init__(
             *simulation.observation_space.shape,
             *simulation.action_space.shape,
             episode_limit=task.longest,
             steps_per_second=1 / simulation.dt,
-            view=self._hand.view,
+            view=FIRST_CAMERA,
         )
 
     def start(self, seed: int | None) -> np.ndarray:
-        """Starts an episode. The hand always has the same pose.
-
-        `seed` draws what varies: the place of the door, of hammer's board, or of relocate's ball and goal, or
-        the orientation that the pen is to take.
-        """
+        """Draws the place of the door, hammer's board, relocate's ball and goal, or pen's orientation."""
         self._goal_steps = 0
         return self.simulation.reset(seed=seed)[0]
 
     def act(self, action: np.ndarray) -> ActResult:
-        """Moves the joints towards these positions for 0.01 s."""
         observation, reward, _, _, info = self.simulation.step(action)
-        reward -= 0.2 * np.linalg.norm(self._hand.reach(observation))  # from +0.1 to D4RL's -0.1
+        reward -= 0.2 * np.linalg.norm(self._reach(observation))  # from +0.1 to D4RL's -0.1
         self._goal_steps += bool(info["success"])
-        dropped = self._can_drop and observation[PEN_HEIGHT] < DROPPED
-        return observation, reward, dropped, {"success": self._goal_steps > self._hand.goal_steps}
+        dropped = self._is_pen and observation[PEN_HEIGHT] < DROPPED
+        return observation, reward, dropped, {"success": self._goal_steps > (20 if self._is_pen else 25)}

@@ -1,8 +1,8 @@
 """Base classes of simulated environments and robots: spaces, time limits, pictures without a screen."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import gymnasium
 import mujoco
@@ -19,21 +19,17 @@ INERTIAL_FIELDS = ("body_mass", "body_inertia", "body_ipos", "body_iquat")
 ActResult = tuple[np.ndarray, float, bool, Info]
 
 
-class View(NamedTuple):
-    """From where pictures are taken. None: as MuJoCo chooses for the model."""
-
-    through_model: bool = False  # through the model's first camera, if it has one
-    follow: str | None = None  # the name of a body; None: the camera stands still
-    lookat: Sequence[float] | None = None  # metres
-    distance: float | None = None  # metres
-    azimuth: float = 90.0  # degrees
-    elevation: float = -30.0  # degrees
+# From where pictures are taken: attributes of MuJoCo's `MjvCamera`.
+View = Mapping[str, Any]
+FIRST_CAMERA: View = {"type": mujoco.mjtCamera.mjCAMERA_FIXED, "fixedcamid": 0}  # the model's own
+FOLLOWING: View = {"type": mujoco.mjtCamera.mjCAMERA_TRACKING, "trackbodyid": 1}  # the robot's torso
 
 
 class SimulatedEnv(gymnasium.Env):
     """Base class of environments with observations f32[O] and actions f32[A], usually in [-1, 1].
 
-    A subclass defines `start` and `act`. Pictures show its `model` and `data`; without MuJoCo it has neither.
+    A subclass defines `start` and `act`. An episode is truncated at `episode_limit` steps. Pictures show its
+    `model` and `data`; without MuJoCo it has neither.
     """
 
     model: mujoco.MjModel
@@ -52,8 +48,8 @@ class SimulatedEnv(gymnasium.Env):
         self.observation_space: spaces.Box = spaces.Box(-np.inf, np.inf, (observation_size,), np.float32)
         self.action_space: spaces.Box = spaces.Box(-1.0, 1.0, (action_size,), np.float32)
         self.steps_per_second = steps_per_second
-        self._view, self._episode_limit, self._steps = view or View(), episode_limit, 0
-        self._camera: Camera | None = None
+        self._view, self._episode_limit, self._steps = view or {}, episode_limit, 0
+        self._renderer: mujoco.Renderer | None = None
 
     def start(self, seed: int | None) -> np.ndarray:
         """Starts an episode, determined by `seed`; returns the observation [O]."""
@@ -68,61 +64,34 @@ class SimulatedEnv(gymnasium.Env):
         return np.asarray(self.start(seed), np.float32), {}
 
     def step(self, action: np.ndarray) -> GymStep:
-        """Acts once; the episode is truncated at its limit."""
         observation, reward, terminated, info = self.act(np.asarray(action))
         self._steps += 1
         truncated = not terminated and self._steps >= self._episode_limit
         return np.asarray(observation, np.float32), float(reward), bool(terminated), truncated, info
 
     def render(self) -> np.ndarray:  # type: ignore[override]
-        """Returns a picture of the state, u8[height, width, 3]."""
         if not hasattr(self, "model"):  # an environment without MuJoCo
             raise NotImplementedError
-        if self._camera is None:
-            self._camera = Camera(self.model, self.data, self._view)
-        return self._camera.picture()
-
-    def close(self) -> None:
-        if self._camera:
-            self._camera.close()
-        self._camera = None
-        if self.simulation is not None:
-            self.simulation.close()
-
-
-class Camera:
-    """Looks at a MuJoCo simulation; made on first use, since it needs OpenGL.
-
-    A suite's own renderer must not be used beside this: each would return the other's pictures, because it
-    does not notice that OpenGL now draws to another canvas. Height fields stay as they are when it is made.
-    """
-
-    def __init__(self, model: mujoco.MjModel, data: mujoco.MjData, view: View):
-        self._model, self._data = model, data
-        width, height = int(model.vis.global_.offwidth), int(model.vis.global_.offheight)
-        self._renderer = mujoco.Renderer(model, min(HEIGHT, height), min(WIDTH, width))
-        self._camera = camera = mujoco.MjvCamera()
-        mujoco.mjv_defaultFreeCamera(model, camera)
-        if view.through_model and model.ncam:
-            camera.type, camera.fixedcamid = mujoco.mjtCamera.mjCAMERA_FIXED, 0
-        if view.follow is not None:
-            camera.type, camera.trackbodyid = mujoco.mjtCamera.mjCAMERA_TRACKING, model.body(view.follow).id
-        camera.azimuth, camera.elevation = view.azimuth, view.elevation
-        if view.lookat is not None:
-            camera.lookat = view.lookat
-        if view.distance is not None:
-            camera.distance = view.distance
-
-    def picture(self) -> np.ndarray:
-        """Returns u8[height, width, 3]."""
+        if self._renderer is None:  # which needs OpenGL
+            size = self.model.vis.global_
+            height, width = min(HEIGHT, int(size.offheight)), min(WIDTH, int(size.offwidth))
+            self._renderer = mujoco.Renderer(self.model, height, width)
+            self._camera = mujoco.MjvCamera()
+            mujoco.mjv_defaultFreeCamera(self.model, self._camera)
+            for name, value in {"elevation": -30.0, **self._view}.items():
+                setattr(self._camera, name, value)
         # Updates bodies and lights to the state after the step; nothing dynamic depends on this.
-        mujoco.mj_kinematics(self._model, self._data)
-        mujoco.mj_camlight(self._model, self._data)
-        self._renderer.update_scene(self._data, self._camera)
+        mujoco.mj_kinematics(self.model, self.data)
+        mujoco.mj_camlight(self.model, self.data)
+        self._renderer.update_scene(self.data, self._camera)
         return self._renderer.render()
 
     def close(self) -> None:
-        self._renderer.close()
+        if self._renderer:
+            self._renderer.close()
+        self._renderer = None
+        if self.simulation is not None:
+            self.simulation.close()
 
 
 class MujocoRobot(SimulatedEnv):
@@ -132,7 +101,6 @@ class MujocoRobot(SimulatedEnv):
         frame_skip: simulator steps per step of the environment.
         noise: scale of a start's deviations from the model's rest pose; those of positions are uniform.
         normal_velocities: whether those of velocities are normal; else they are uniform, too.
-        legacy_inertia: see `compile_with_legacy_inertia`.
     """
 
     def __init__(
@@ -190,11 +158,10 @@ def compile_with_legacy_inertia(spec: mujoco.MjSpec) -> mujoco.MjModel:
     """Compiles `spec`, and changes it: capsules get the mass and inertia of a cylinder in their place.
 
     They had these before MuJoCo 2.1.2, when D4RL's data was made. That cylinder is longer than the capsule's
-    cylindrical part by half a radius at each end, and lighter than the capsule. MuJoCo's own compiler adds up
-    the cylinders' masses, and scales them if the robot's file fixes the total.
+    cylindrical part by half a radius at each end, and lighter than the capsule.
 
-    Source: MuJoCo's changelog, version 2.1.2. Differs: MuJoCo 2.1 itself was not available for comparison;
-    the resulting masses are those that others quote for Gym's v2 robots.
+    Source: MuJoCo's changelog, version 2.1.2. The resulting masses are those that others quote for Gym's v2
+    robots; MuJoCo 2.1 itself was not available for comparison.
     """
     model = spec.compile()
     # Ids are collected first, because they shift as geoms are added.

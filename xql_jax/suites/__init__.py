@@ -33,9 +33,7 @@ class Suite:
     environment: str  # the class, as a rule a `SimulatedEnv` of envs/simulated.py; takes a `Task`
     takes_any_config: bool = False  # those of other suites, too
     tasks: Callable[[], Iterable["Task"]] = tuple  # those that can be listed
-    guide: str = ""  # PAGE.md#SECTION that describes its environments; "": tasks.md#NAME, which a test wants
 
-    # Environments.
     jax_environment: str = ""  # if `environment` is `CompiledEnv`: a `JaxEnvironment`, which takes a `Task`
     is_compiled: bool = False  # environments in JAX, which are part of the program that learns
     packages: tuple[str, ...] = ()  # the simulator, if it is one, then others with models or rules
@@ -43,36 +41,25 @@ class Suite:
     max_environments: int = 64  # at once, or one per evaluated policy if that is more: few if they are costly
     has_legacy_inertia: bool = False  # robots whose masses today's MuJoCo computes differently from D4RL's
     is_in_d4rl: bool = False  # whether the package d4rl has its tasks, for --env_backend=d4rl
-    bounds_from_environment: bool = False  # of actions; else they are ±1
-    draws_itself: bool = False  # if Gymnasium's `render_mode` asks for it; else a `Camera` draws the model
+    # Whether they are in Gymnasium's registry: bounds of actions are their own, else ±1, and they draw if
+    # `render_mode` asks for it, else `SimulatedEnv` does.
+    is_registered: bool = False
 
-    # Episodes.
     eval_episodes: int = 10  # of an evaluation in a sweep
-    # When an episode counts as a success, a sentence that evaluations print; "": none is printed. What counts
-    # is `info["success"]` of the environment; `Task.by_success` makes it the score.
-    success: str = ""
+    success: str = ""  # when an episode counts as one, a sentence that evaluations print; "": none is printed
     tells_success_late: bool = False  # it may be reported for the first time after some evaluations
 
-    # Data.
     data_folder: DataFolder = D4RL_FOLDER
     reader: str = ""  # the function that reads a task's own file, given its path and the task; "": by suffix
     # Whether its files are read by D4RL's rule: observations, actions, rewards, terminals and timeouts alone,
     # the next row's observation is the next. Else as any file of their suffix.
     reads_as_d4rl: bool = False
-    labels: str = ""  # the function that computes the rewards of data that have none, for `read_ogbench`
     # The function that writes the HDF5 file of a task without an address, or makes it of files of others.
     generates: str = ""
 
-    # Rewards, see `fit_preprocessing`.
     reward_shift: float = 0.0  # added to every reward
     scales_rewards: bool = False  # so that the data's returns span 1000
     data_rewards: str = ""  # the function that computes those of its data, if they are not the environment's
-
-    @property
-    def described_in(self) -> str:
-        """The section of the guide that describes its environments."""
-        guide = self.guide or f"tasks.md#{self.name}"
-        return f"docs/{guide}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,8 +68,7 @@ class Task:
 
     name: str
     suite: Suite = dataclasses.field(repr=False)
-    # Address of the file, whose last part is its name in the suite's `data_folder`, also if you put it there
-    # yourself. None: the data are generated, or there are none.
+    # Address of the file, whose last part is its name in the suite's `data_folder`. None: it is generated.
     dataset_url: str | None
     min_return: float | None  # D4RL's reference returns: random policy ...
     max_return: float | None  # ... and expert; of tasks without a dataset see their suites
@@ -91,7 +77,6 @@ class Task:
 
     @property
     def has_data(self) -> bool:
-        """Whether it has a dataset of its own."""
         return self.dataset_url is not None or bool(self.suite.generates)
 
     @property
@@ -111,7 +96,6 @@ class Task:
 
     @property
     def quantity(self) -> str:
-        """What its scores are called."""
         return "score" if self.is_normalised else "return"
 
     def normalized_score(self, returns: np.ndarray, successes: np.ndarray | None = None) -> np.ndarray:

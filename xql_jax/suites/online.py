@@ -24,7 +24,7 @@ _GYMNASIUM = Suite(
     tasks=_gymnasium_tasks,
     environment="xql_jax.envs.registered:Registered",
     packages=("mujoco", "gymnasium"),
-    bounds_from_environment=True,
+    is_registered=True,
     scales_rewards=True,
 )
 
@@ -34,8 +34,7 @@ OWN = Suite(  # users' own environments, and those of other packages, which Gymn
     takes_any_config=True,
     environment="xql_jax.envs.registered:Registered",
     packages=("gymnasium",),
-    bounds_from_environment=True,
-    draws_itself=True,
+    is_registered=True,
     tells_success_late=True,
 )
 
@@ -107,7 +106,6 @@ COMPILED = Suite(  # environments in JAX: users' own, and Playground's
     "compiled",
     config="own",
     tasks=_playground_tasks,
-    guide="compiled.md#your-own-environment",
     environment="xql_jax.envs.compiled:CompiledEnv",
     is_compiled=True,
     packages=("jax",),
@@ -115,7 +113,6 @@ COMPILED = Suite(  # environments in JAX: users' own, and Playground's
 )
 PLAYGROUND = dataclasses.replace(
     COMPILED,
-    guide="compiled.md#what-differs",
     jax_environment="xql_jax.envs.playground:Playground",
     packages=("mujoco-mjx", "playground", "mujoco", "jax"),
 )

@@ -121,7 +121,7 @@ def evaluate(settings: EvaluationSettings) -> Json:
 
 def filmed_environment(task: Task, maker: EnvironmentMaker) -> VectorEnv:
     """Returns an environment that draws pictures; UserError if it draws none."""
-    make = functools.partial(maker.make, render_mode="rgb_array") if task.suite.draws_itself else maker.make
+    make = functools.partial(maker.make, render_mode="rgb_array") if task.suite.is_registered else maker.make
     env = dataclasses.replace(maker, make=make).vector_env(task, 1)
     env.reset([0])
     check_draws(env)

@@ -194,8 +194,6 @@ class TrainingLoop(contextlib.AbstractContextManager):
         if schedule.is_due(step, schedule.bellman_error_interval) and metrics:
             from xql_jax.training.replay_buffers import bellman_errors  # which only online runs need
 
-            from xql_jax.training.replay_buffers import bellman_errors  # which only online runs need
-
             errors = {"error": bellman_errors(self.population)}
             self._rows.write_each(self._files.bellman_errors, self.progress, errors, diverged)
         if self._evaluations and schedule.is_due(step, schedule.eval_interval):
