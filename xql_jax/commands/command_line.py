@@ -7,7 +7,7 @@ The way of --beta=0.5: `parse` makes its flag of `GumbelRegression.beta` in `lea
 checks the value. `settings_of_flags` calls `settings_from` of `runs/resolving.py`, which sets it in the
 settings' `config`. Of that, `offline_job` (`runs/offline.py`) makes the learner by `make_learner`
 (`learners/registry.py`), whose `with_values` (`settings.py`) sets the field in the part that has it. Nothing
-else on the way changes it.
+else on the way changes it (`resolved` decides the task): --sweep and --ramp, if given, override it later.
 
 A user's mistake ends the program with exit code 2 and one line on stderr, without a traceback.
 """

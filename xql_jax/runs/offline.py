@@ -2,11 +2,12 @@
 
 The way to the gradient: `Population.advance` (`training/population.py`), which the loop calls again and again
 (`train_and_summarize` in run.py, `training/loop.py`). The population is `Resident` or `Streamed`
-(`training/data_population.py`), which only draw minibatches. Its compiled program (`training/program.py`) is
-`run_updates`, whose line `learner.update(...)` is the method's own: that of XQL, the default method, is
-`InSample.update` in `learners/xql.py`. Its `value.fit` comes to `jax.grad` in `Trained.minimize` of
-`learners/parts.py`. The objective there is the mean of `GumbelRegression.loss_of`, by default of
-`gumbel_rescaled_loss` in `losses/gumbel.py`.
+(`training/data_population.py`), which only draw minibatches. `advance` calls `train`, that `run_program`, and
+that the compiled program: `train_member` (`training/program.py`), which is `run_updates`. Its line
+`learner.update(...)` is the method's own: that of XQL, the default method, is `InSample.update` in
+`learners/xql.py`. Its `value.fit` comes to `jax.grad` in `Trained.minimize` of `learners/parts.py`. The
+objective there is the mean of `GumbelRegression.loss_of`, by default of `gumbel_rescaled_loss` in
+`losses/gumbel.py`; no loss has a gradient of its own.
 """
 
 import logging
