@@ -18,6 +18,7 @@ from matplotlib.patheffects import Normal, Stroke
 from xql_jax.envs import environment_maker
 from xql_jax.envs.mazes import Maze, maze_of
 from xql_jax.errors import UserError
+from xql_jax.files import write_atomically
 from xql_jax.paper.maze import mark_ends
 from xql_jax.pictures import style
 from xql_jax.policy import Policy, load_policy
@@ -38,7 +39,7 @@ def main(folder: str) -> None:
         first, maze = run.members[0], maze_of(run.task.name)
         policy = load_policy(run.path).select(seed=first.seed, **first.hyperparameters)
         figure = draw(maze, values_in(maze, policy), paths_of(run), f"{run.method} on {run.dataset}, {first}")
-        style.save(figure, run.path / "maze.png")
+        write_atomically(run.path / "maze.png", style.render(figure))
         print(f"written: {run.path / 'maze.png'}")
 
 

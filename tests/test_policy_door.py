@@ -166,13 +166,13 @@ def test_a_memory_of_other_episodes_is_one_line():
     act = deterministic_policy(Remembering(jax.numpy.ones(1)), jax.numpy.zeros(1))
     act.begin()
     np.testing.assert_array_equal(act(np.zeros((1, 2, 3))), [[[0.0], [0.0]]])
-    with pytest.raises(UserError, match="2 observations, but no rewards of the step before: call"):
+    with pytest.raises(UserError, match="needs a call of begin or remember"):
         act(np.zeros((1, 2, 3)))
     act.remember(np.ones((1, 3)))
-    with pytest.raises(UserError, match="2 observations, but 3 rewards"):
+    with pytest.raises(UserError, match="2 observations, but 2 before, and 3 rewards"):
         act(np.zeros((1, 2, 3)))
     act.remember(np.full((1, 2), 5.0))
-    with pytest.raises(UserError, match="4 observations, but 2 rewards"):
+    with pytest.raises(UserError, match="4 observations, but 2 before"):
         act(np.zeros((1, 4, 3)))
     np.testing.assert_array_equal(act(np.zeros((1, 2, 3))), [[[5.0], [5.0]]])
     act.remember(np.ones((1, 1)))  # of all

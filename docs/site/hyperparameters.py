@@ -20,6 +20,7 @@ from xql_jax.learners.registry import OFFLINE, ONLINE, make_learner, method_name
 from xql_jax.runs.kinds import OF_OFFLINE, OF_ONLINE, Offline, Online
 from xql_jax.settings import declared, settings_of, values_of
 from xql_jax.suites.tasks import SUITES, TASKS
+from xql_jax.types import Batch, CalibratedBatch
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "hyperparameters.md"
@@ -158,6 +159,8 @@ def finetuning() -> Iterator[str]:
     usual = {name: one.default for name, one in OF_OFFLINE.items() if name in names}
     rows = [("all", "", assignments(usual))]
     for method, recipe in sorted(OFFLINE.items()):
+        if recipe().batch_type not in (Batch, CalibratedBatch):  # it cannot be fine-tuned
+            continue
         own = of_method(recipe, usual)
         if own:
             rows.append((f"`{method}`", "", assignments(own)))

@@ -106,6 +106,7 @@ def deterministic_policy(learners: Learner, states: State, device: jax.Device | 
     learners, actors = jax.device_put((learners, learners.actor(states)), device or jax.local_devices()[0])
     if not hasattr(learners, "act_remembering"):
         return settings_of_jax()(lambda observations: np.asarray(_act(learners, actors, observations)))
+    places = 0, 0  # M and K of the previous step
     memory: State = None  # None: the next step is the first of the episodes
     rewards: np.ndarray | None = None  # of the previous step; None: not passed yet
 
@@ -119,15 +120,16 @@ def deterministic_policy(learners: Learner, states: State, device: jax.Device | 
 
     @settings_of_jax()
     def act(observations: np.ndarray) -> np.ndarray:
-        nonlocal memory, rewards
+        nonlocal memory, rewards, places
         shape = observations.shape[:2]
-        if rewards is None or rewards.size not in (1, math.prod(shape)):
-            told = "no rewards" if rewards is None else f"{rewards.size} rewards"
+        if rewards is None:
+            raise UserError("a policy with a memory needs a call of begin or remember before each step")
+        if (memory is not None and places != shape) or rewards.size not in (1, math.prod(shape)):
             raise UserError(
-                f"{shape[1]} observations, but {told} of the step before: call policy.begin() when episodes "
-                "begin, and policy.remember(rewards) after each step"
+                f"{shape[1]} observations, but {places[1]} before, and {rewards.size} rewards: call "
+                "policy.begin() when episodes begin"
             )
-        given, rewards = np.broadcast_to(rewards, shape), None
+        given, rewards, places = np.broadcast_to(rewards, shape), None, shape
         actions, memory = _act_remembering(learners, actors, memory, observations, given)
         return np.asarray(actions)
 

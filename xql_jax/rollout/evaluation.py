@@ -67,7 +67,12 @@ class Evaluator:
         self._batch_size = math.ceil(num_episodes / math.ceil(num_episodes / affordable))
         self._env = env = maker.vector_env(task, num_members * self._batch_size)
         self.sizes = env.observation_space.shape[0], env.action_space.shape[0]
-        if checks_seeds and task.suite is OWN and not repeats(env, self._seeds[0]):
+        try:
+            is_repeated = not checks_seeds or task.suite is not OWN or repeats(env, self._seeds[0])
+        except BaseException:
+            self.close()
+            raise
+        if not is_repeated:
             LOG.warning(
                 f"{task.name}: two episodes from one seed differ: it ignores the seed, or keeps a state from "
                 "one episode to the next, as NormalizeObservation and NormalizeReward do. Scores then depend "

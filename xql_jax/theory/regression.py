@@ -145,6 +145,8 @@ class GumbelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         self.input_scaler_ = StandardScaler().fit(inputs)
         self.target_scaler_ = StandardScaler().fit(targets[:, None])
         self.betas_ = np.asarray(self.beta, np.float64)
+        for name in ("learning_rate", "batch_size", "num_updates"):
+            arguments.positive(name, getattr(self, name))
         scale = float(self.target_scaler_.scale_[0])
         betas, (lowest, highest) = self.betas_.ravel() / scale, BETA_RANGE
         if not (betas.size and (lowest <= betas).all() and (betas <= highest).all()):

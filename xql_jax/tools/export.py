@@ -78,7 +78,7 @@ def export_policy(
     weights = weights_of(actor, run.preprocessing, run.sizes[0])
     chunk = run.preprocessing.action_chunk
     bounds = run.preprocessing.chunk_bounds.filled(run.sizes[1] * chunk)
-    folder = located(output or run.path / "export")
+    folder, names = located(output or run.path / "export"), _formats(formats, weights)
     for name in (REPORT, *FILES.values()):  # the report first: it must not describe files of another policy
         (folder / name).unlink(missing_ok=True)
 
@@ -92,7 +92,7 @@ def export_policy(
     observations = _observations(run)
     expected = bounds.to_learner(original(observations[None])[0])
     differences: dict[str, float] = {}
-    for name in _formats(formats, weights):
+    for name in names:
         found = bounds.to_learner(write_policy(name, folder, weights, act)(observations))
         difference = float(np.quantile(np.abs(found - expected).max(-1), accepted))
         if not difference <= LARGEST_DIFFERENCE:

@@ -72,12 +72,12 @@ def values_by_name(run: Run) -> dict[str, str]:
 def filtered(listed: Mapping[Run, list[MethodScore]], text: str) -> dict[Run, list[MethodScore]]:
     """Returns the runs that match every NAME=VALUE of the text, such as 'method=xql beta=1'.
 
-    A name is a column of the list or a setting; UserError if no run has it. If a run swept the setting, only
-    the scores with the value are kept.
+    A name is a column of the list or a setting; UserError if no run has it. Spaces within brackets belong to
+    a value, such as [256, 256]. If a run swept the setting, only the scores with the value are kept.
     """
     chosen = dict(listed)
     values = {run: values_by_name(run) for run in listed}
-    for part in text.split():
+    for part in re.sub(r",\s+(?=[^[]*\])", ",", text).split():
         key, equals, wanted = part.partition("=")
         if not equals or not key:
             raise UserError(f"--filter wants NAME=VALUE NAME=VALUE ..., not {part!r}")

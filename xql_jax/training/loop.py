@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from xql_jax.data.preprocessing import Preprocessing
-from xql_jax.errors import EnvironmentFailure
+from xql_jax.errors import EnvironmentFailure, UserError
 from xql_jax.logs.tensorboard import TensorBoardLogger
 from xql_jax.rollout.evaluation import EpisodeResults, Evaluator
 from xql_jax.rollout.scores import shown
@@ -74,7 +74,11 @@ class TrainingLoop(contextlib.AbstractContextManager):
         # With a hand-over at 0 the offline phase is empty, so the given policies are evaluated first.
         evaluates_first = schedule.handover == 0 or schedule.eval_at_start
         self.progress = Progress(evaluation_due=evaluator is not None and evaluates_first)
-        resumed = self._checkpoints.resume_last_good(population.saved_shapes(), self._resume)
+        try:
+            resumed = self._checkpoints.resume_last_good(population.saved_shapes(), self._resume)
+        except BaseException:
+            self.population.close()  # that of the second phase, if it was made
+            raise
         self._reported = set(self.population.diverged)
         saved: Mapping[str, bytes] = self._rows_of(resumed.step) if resumed else {}
         self._evaluations: PolicyEvaluations | None = None
@@ -132,8 +136,10 @@ class TrainingLoop(contextlib.AbstractContextManager):
             finally:
                 self._checkpoints.wait()
 
-    def __exit__(self, *exception: object) -> None:
-        with contextlib.ExitStack() as stack:  # closes the last first, and the others if one fails
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        # Why the training ended matters more than an error while closing files.
+        quietly = contextlib.suppress(UserError) if error else contextlib.nullcontext()
+        with quietly, contextlib.ExitStack() as stack:  # closes the last first, and the others if one fails
             stack.callback(self.population.close)
             stack.callback(self._rows.close)
             stack.enter_context(self._checkpoints)

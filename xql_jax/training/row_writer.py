@@ -1,5 +1,6 @@
 """What a training measures, written as rows of CSV files and to loggers such as TensorBoard's."""
 
+import contextlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -79,10 +80,11 @@ class RowWriter:
         return write
 
     def close(self) -> None:
-        for log in self._logs.values():
-            log.close()
-        for logger in self._loggers:
-            logger.close()
+        with contextlib.ExitStack() as stack:  # closes the others if one fails
+            for logger in self._loggers:
+                stack.callback(logger.close)
+            for log in self._logs.values():
+                stack.callback(log.close)
 
 
 def _start(member: Member, progress: Progress) -> Json:
