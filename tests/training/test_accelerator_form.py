@@ -1,6 +1,7 @@
 """The program as an accelerator runs it, on a CPU, beside the CPU's own: equal numbers but for rounding."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from slow_cases import slow_but
@@ -14,7 +15,7 @@ from xql_jax.learners.registry import OFFLINE, make_learner
 from xql_jax.settings import values_of, with_values
 from xql_jax.training.data_population import offline_population
 from xql_jax.training.members import make_members
-from xql_jax.training.program import without_clipping
+from xql_jax.training.program import rows_of, without_clipping
 from xql_jax.types import Windows
 
 UPDATES = 20
@@ -54,6 +55,16 @@ def test_a_lone_member_has_the_numbers_of_a_cpu(name):
 @pytest.mark.parametrize("name", slow_but(METHODS, "xql"))
 def test_members_together_have_the_numbers_of_a_cpu(name):
     assert_alike(make_population(name, True, (3, 4)), make_population(name, False, (3, 4)))
+
+
+def test_rows_that_are_read_together_are_those_of_each_array():
+    """Two of one shape, another shape, another type, and keys."""
+    first = jnp.arange(12.0).reshape(4, 3)
+    tree = {"a": first, "b": (-first, jnp.arange(4.0)), "c": jnp.arange(12).reshape(4, 3)}
+    keys = jax.random.split(jax.random.key(0), 4)
+    row, key = jax.jit(lambda place: rows_of((tree, keys))(place))(2)
+    jax.tree.map(np.testing.assert_array_equal, row, jax.tree.map(lambda leaf: leaf[2], tree))
+    assert key == keys[2]
 
 
 @pytest.mark.parametrize("limits", [[0.05], [0.05, np.inf]])
