@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import pkgutil
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -77,10 +78,8 @@ def read_ogbench(path: Path, task: Task | None = None) -> Dataset:
     arrays, names = read_archive(path, lambda name: is_read(name) or name in (*SIMULATOR_ARRAYS, MADE_BY))
     made_by = arrays.pop(MADE_BY, None)
     source = str(path) if made_by is None else f"{path} (made by {made_by})"
-    if "rewards" not in arrays and "qpos" in arrays and task and task.suite.name == "ogbench":
-        from xql_jax.envs.ogbench import rewarded  # loads a simulator
-
-        arrays = rewarded(task, arrays)
+    if "rewards" not in arrays and "qpos" in arrays and task and task.suite.labels:
+        arrays = pkgutil.resolve_name(task.suite.labels)(task, arrays)
         names = [*names, "rewards", "masks"]
     if "rewards" not in arrays:
         raise UserError(

@@ -84,7 +84,8 @@ def deciding(policy: Act, preprocessing: Any) -> Act:
 
     def act(observations: np.ndarray) -> np.ndarray:
         nonlocal latest
-        latest = np.array(observations)  # a copy: the caller may overwrite them
+        if isinstance(policy, RecurrentPolicy):
+            latest = np.array(observations)  # a copy: the caller may overwrite them
         actions = policy(preprocessing.observations(observations))
         return preprocessing.chunk_bounds.to_environment(actions)
 

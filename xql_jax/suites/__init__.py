@@ -54,6 +54,7 @@ class Suite:
     # Whether its files are read by D4RL's rule: observations, actions, rewards, terminals and timeouts alone,
     # the next row's observation is the next. Else as any file of their suffix.
     reads_as_d4rl: bool = False
+    labels: str = ""  # the function that computes the rewards of data that have none, for `read_ogbench`
     # The function that writes the HDF5 file of a task without an address, or makes it of files of others.
     generates: str = ""
 
@@ -68,7 +69,8 @@ class Task:
 
     name: str
     suite: Suite = dataclasses.field(repr=False)
-    # Address of the file, whose last part is its name in the suite's `data_folder`. None: it is generated.
+    # Address of the file, whose last part is its name in the suite's `data_folder`. None: the data are
+    # generated, or there are none.
     dataset_url: str | None
     min_return: float | None  # D4RL's reference returns: random policy ...
     max_return: float | None  # ... and expert; of tasks without a dataset see their suites

@@ -8,6 +8,8 @@ from xql_jax.suites import Suite, Task
 _SERVER = "http://rail.eecs.berkeley.edu/datasets/offline_rl"
 _QUALITIES = ("random", "medium", "expert", "medium-replay", "medium-expert")  # of the data
 
+# Locomotion: halfcheetah, hopper and walker2d are to run as fast as they can.
+
 _ROBOT_RETURNS = {  # of a random policy and of an expert, from `d4rl.infos`
     "halfcheetah": (-280.178953, 12135.0),
     "hopper": (-20.272305, 3234.3),
@@ -39,6 +41,8 @@ _LOCOMOTION = Suite(
     is_in_d4rl=True,
     scales_rewards=True,
 )
+
+# Antmaze: a four-legged robot is to walk through a maze to a goal.
 
 _OLD_MAZES = {"umaze": "u-maze", "medium": "big-maze", "large": "hardest-maze"}
 # For each version: D4RL's folder, its names of the mazes, and the ending of the file's name.
@@ -74,6 +78,8 @@ _ANTMAZE = Suite(
     reward_shift=-1.0,
 )
 
+# Kitchen: an arm is to do four household tasks.
+
 _KITCHEN_FILES = {
     "complete": "mini_kitchen_microwave_kettle_light_slider",
     "partial": "kitchen_microwave_kettle_light_slider",
@@ -100,6 +106,8 @@ _KITCHEN = Suite(
     success="all four subtasks were done, which ends the episode; the score is the share of them",
     data_rewards="xql_jax.data.d4rl_rewards:kitchen_rewards",
 )
+
+# Adroit: a hand is to turn a pen, open a door, hammer in a nail, or move a ball.
 
 _ADROIT_RULES = {  # returns of a random policy and of an expert, from `d4rl.infos`; steps of an episode
     "pen": (96.262799, 3076.8331017826877, 100),
@@ -133,6 +141,8 @@ _ADROIT = Suite(
     is_in_d4rl=True,
     success="the goal was met in more steps than D4RL asks for; the score is of the summed rewards",
 )
+
+# Maze2d: a ball is to be pushed through a maze to a goal, and kept there.
 
 # Returns of a random policy and of an expert, from `d4rl.infos`: sparse, dense; steps of an episode.
 _MAZE2D_RULES = {

@@ -39,6 +39,7 @@ _OGBENCH = Suite(
     max_environments=16,  # steps of 1 to 9 ms, mostly Python
     data_folder=DataFolder("OGBENCH_DATASET_DIR", "~/.ogbench/data"),
     reader="xql_jax.data.readers:read_ogbench",
+    labels="xql_jax.envs.ogbench:rewarded",
 )
 
 RECORDS = (_OGBENCH,)
