@@ -70,6 +70,7 @@ flags.DEFINE_float("minutes", 8.0, "No measurement is begun after these.", lower
 flags.DEFINE_list("algorithms", [*OFFLINE], "Offline learners.")
 flags.DEFINE_list("members", ["1", "8", "64", "256"], "Sizes of populations.")
 flags.DEFINE_list("batch_sizes", ["256", "1024"], "Transitions per update.")
+flags.DEFINE_list("feeds", ["resident", "streamed"], "Where the data are.")
 flags.DEFINE_list("online", [*ONLINE], "Online learners.")
 flags.DEFINE_string("unifloral", None, "unifloral's algorithms/iql.py.")
 flags.DEFINE_string("jaxcorl", None, "JAX-CORL's algos/xql.py.")
@@ -141,7 +142,7 @@ def make_plan() -> Iterator[tuple[int, str, str, str, Callable[[], dict[str, Any
     yield from peers_plan(feeds["resident"])
     for rank_a, algorithm in enumerate(FLAGS.algorithms):
         for rank_b, batch_size in enumerate(map(int, FLAGS.batch_sizes)):
-            for rank_d, (where, data) in enumerate(feeds.items()):
+            for rank_d, (where, data) in enumerate((where, feeds[where]) for where in FLAGS.feeds):
                 for members in map(int, FLAGS.members):
                     like = f"{members} members"
                     run = functools.partial(measure_training, algorithm, members, batch_size, where, data)

@@ -59,3 +59,12 @@ def test_accelerator(tmp_path):
     # 2 * 16 * (11 * 256 + 256 * 256 + 256 * 3) = 2,211,840 forward; three times that, less the first layer's
     # gradient of its input, 2 * 16 * 11 * 256.
     assert {row["flops_per_update"] for row in results["training"]} == {6_545_408}
+
+
+def test_device_check():
+    """What a CPU has, too, is right; after so few updates the scores cannot be."""
+    main = ROOT / "benchmarks" / "device_check.py"
+    outcome = run_process(["--quick"], ROOT, 900, main, JAX_PLATFORMS="cpu")
+    verdicts = [line.split(",")[0] for line in outcome.out.splitlines()[:5]]
+    wanted = ["SKIPPED speed", "PASS members", "PASS resume", "PASS divergence", "FAIL scores"]
+    assert (verdicts, outcome.code) == (wanted, 1), outcome.err
