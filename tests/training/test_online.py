@@ -153,26 +153,14 @@ def test_actions_that_are_not_finite_are_told_and_replaced(make, kind):
     assert float(population.states["updates"][0]) == at - 6.0
 
 
-@pytest.mark.parametrize(
-    ("kind", "options"),
-    [
-        ("host", {}),
-        ("compiled", {}),
-        pytest.param("host", {"restarts": True}, marks=pytest.mark.slow),
-    ],
-)
-def test_together_equals_in_turn(make, options):
-    """One member diverges at its ninth update: it stays, or begins anew, and the other goes on."""
+def test_together_equals_in_turn(make):
+    """One member diverges at its ninth update and stays, and the other goes on."""
     members = [Member(3, {"breaks_at": 1e9}), Member(4, {"rate": 5.0, "breaks_at": 9.0})]
-    first, metrics = trained(make("a", members, together=True, **options), 6, 18, 24, 42)
-    second, others = trained(make("b", members, together=False, **options), 42)
+    first, metrics = trained(make("a", members, together=True), 6, 18, 24, 42)
+    second, others = trained(make("b", members, together=False), 42)
     close = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
     for index in range(2):
         jax.tree.map(close, transitions(first, index), transitions(second, index))
     jax.tree.map(close, (first.states, metrics), (second.states, others))
     assert first.diverged == second.diverged
-    if options:
-        assert len(first.restarts) == 1
-        assert (first.restarts, first.diverged) == (second.restarts, {})
-    else:
-        assert len(first.diverged) == 1
+    assert len(first.diverged) == 1

@@ -52,7 +52,7 @@ class CompiledPopulation(Population):
 
     Args:
         environment: each member has `schedule.num_environments` copies of it.
-        schedule: `round_steps` must be N. Restarts, exploration noise, ramps and processes are not supported.
+        schedule: `round_steps` must be N. Exploration noise, ramps and processes are not supported.
     """
 
     unit = "step"

@@ -4,9 +4,7 @@ A *round* is a fixed number of environment steps, followed by the updates that t
 """
 
 import concurrent.futures
-import dataclasses
 import functools
-import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -43,7 +41,6 @@ from xql_jax.types import (
     State,
 )
 
-LOG = logging.getLogger(__name__)
 UNCHANGED = Preprocessing()
 WORK = ("environment", "acting", "waiting for the learner")
 # A member's transitions of a round, NumPy f32[round_steps, ...], and `RunningReturns.known`.
@@ -71,11 +68,6 @@ class Collector:
         self._observations = self.environments.reset(self.seeds.running(), self.seeds)
         self._returns = RunningReturns(self._schedule.num_environments)
         self._queue = ActionQueue(self._schedule.horizon.action_chunk)
-
-    def forget_actions(self) -> None:
-        """Drops the chunks that are being carried out, and that actions were not finite."""
-        self.bad_actions_at = None
-        self._queue.begin()
 
     def act(self, learner: Learner, params: Params, step: int, seconds: dict[str, float]) -> Acted:
         """Acts for a round from `step` on."""
@@ -147,9 +139,6 @@ class HostPopulation(Population):
     ):
         self.data, self.schedule, self.handover = prior_data, schedule, handover
         self.stride = schedule.round_steps
-        # By index: the divergences after which a member's networks were reinitialised.
-        self.restarts: dict[int, list[Divergence]] = {}
-        self._restarted: set[int] = set()  # members whose old networks still act in the next round
         self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="learner")
         self._learning: concurrent.futures.Future | None = None  # of the round before
         vector_env: Callable[..., VectorEnv] = Local
@@ -196,12 +185,10 @@ class HostPopulation(Population):
 
     def advance(self, stop: int) -> Metrics:
         self.compile()
-        self._handle_bad_actions()
         while self.step < stop:
             acted = self._act_for_a_round()
             self._await_learner()
-            self._forget_old_actions()
-            self._handle_bad_actions()
+            self._freeze_bad_actors()
             self._learning = self._thread.submit(self._learn, self.acted, *zip(*acted, strict=True))
             self.step += self.stride
             self._record_episodes()
@@ -215,19 +202,14 @@ class HostPopulation(Population):
     def checkpoint(self) -> CheckpointContent:
         content = super().checkpoint()
         for index, member in enumerate(self.members):
-            restarts = [dataclasses.asdict(divergence) for divergence in self.restarts.get(index, [])]
-            content.members[member.name]["restarts"] = restarts
             content.members[member.name]["episodes"] = self._episodes[index]
         return content._replace(write=self._buffers.prepare_saving(self.acted))
 
     def resume(self, items: Mapping[str, Mapping[str, State]], progress: Progress) -> None:
         super().resume(items, progress)
         self._buffers.load(self.acted)
-        for index, (member, collector) in enumerate(zip(self.members, self._collectors, strict=True)):
-            content = progress.members[member.name]
-            if content["restarts"]:
-                self.restarts[index] = [Divergence(**restart) for restart in content["restarts"]]
-            collector.reset(content["episodes"])
+        for member, collector in zip(self.members, self._collectors, strict=True):
+            collector.reset(progress.members[member.name]["episodes"])
         self._start_acting()
 
     def close(self) -> None:
@@ -274,43 +256,16 @@ class HostPopulation(Population):
         started = time.perf_counter()
         learning, self._learning = self._learning, None
         learning.result()
-        self._restart()
         self._policy_before, self._policy_newest = self._policy_newest, self._current_policies()
         self.seconds["waiting for the learner"] += time.perf_counter() - started
 
-    def _handle_bad_actions(self) -> None:
-        """Freezes or restarts members whose actions were not finite; the learner is idle."""
+    def _freeze_bad_actors(self) -> None:
+        """Freezes members whose actions were not finite; the learner is idle."""
         for index, collector in enumerate(self._collectors):
             if collector.bad_actions_at is not None:
                 found = Divergence(self.handover + collector.bad_actions_at, "actions")
                 self.diverged.setdefault(index, found)
                 collector.bad_actions_at = None
-        if self._restart():
-            self._start_acting()
-            self._forget_old_actions()
-
-    def _forget_old_actions(self) -> None:
-        """Drops what the networks before a restart have decided."""
-        for index in self._restarted:
-            self._collectors[index].forget_actions()
-        self._restarted.clear()
-
-    def _restart(self) -> bool:
-        """Reinitialises diverged members' networks if the schedule asks for it; returns whether it did."""
-        restarting = sorted(self.diverged) if self.schedule.restarts else []
-        for index in restarting:
-            member, divergence = self.members[index], self.diverged.pop(index)
-            LOG.info(
-                f"{member} diverged at step {divergence.step} ({divergence.quantity} not finite); its "
-                "networks begin anew"
-            )
-            self.restarts.setdefault(index, []).append(divergence)
-            key = jax.random.fold_in(member_keys(member)[0], len(self.restarts[index]))
-            states = [self.member(other)[1] for other in range(len(self.members))]
-            states[index] = self._init(self.member(index)[0], key)
-            self.set_in_members(state=states)
-            self._restarted.add(index)
-        return bool(restarting)
 
     def _start_acting(self) -> None:
         cpu = jax.devices("cpu")[0]
