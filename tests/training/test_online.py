@@ -20,9 +20,9 @@ from online_fakes import (
 
 from xql_jax.data import replay
 from xql_jax.training import compiled_population
+from xql_jax.training.acting_population import NUM_ERRORS
 from xql_jax.training.divergence import Divergence
 from xql_jax.training.members import Member
-from xql_jax.training.replay_buffers import NUM_ERRORS, bellman_errors
 
 KINDS = {"host": make_population, "compiled": make_in_program}
 TWO = (Member(3, {"rate": 1.0}), Member(4, {"rate": 5.0}))
@@ -96,7 +96,7 @@ def test_bellman_errors_are_of_what_was_met(make):
     measured, untouched = make("a", TWO), make("b", TWO)
     for stop in (24, 30):
         measured.advance(stop)
-        errors = bellman_errors(measured)
+        errors = measured.bellman_errors()
         assert errors.shape == (2, NUM_ERRORS)
         for index in range(2):
             own = transitions(measured, index).rewards + (stop - 6)  # updates

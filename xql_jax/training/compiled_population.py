@@ -14,16 +14,16 @@ import numpy as np
 from xql_jax.data import replay
 from xql_jax.envs import compiled
 from xql_jax.envs.compiled import Ended, Episodes, JaxEnvironment
+from xql_jax.training.acting_population import ActingPopulation
 from xql_jax.training.checkpoints import Progress
 from xql_jax.training.divergence import Divergence, freeze_in_program, not_finite
 from xql_jax.training.groups import AXIS, Call, Group
 from xql_jax.training.members import Member, MemberState, member_keys, member_shapes
-from xql_jax.training.population import EPISODE_METRICS, CheckpointContent, Population
+from xql_jax.training.population import EPISODE_METRICS
 from xql_jax.training.program import STATE, run_updates
-from xql_jax.training.replay_buffers import ReplayBuffers
 from xql_jax.training.replay_files import ReplayFiles
 from xql_jax.training.schedule import ActingSchedule
-from xql_jax.types import Array, Learner, Metrics, Minibatch, PRNGKey, State
+from xql_jax.types import Array, Learner, Metrics, PRNGKey, State
 
 LOG = logging.getLogger(__name__)
 Tree = TypeVar("Tree")
@@ -43,7 +43,7 @@ class Running(flax.struct.PyTreeNode):
     diverged_at: Array  # i32[], the step at which the member diverged; -1: it has not
 
 
-class CompiledPopulation(Population):
+class CompiledPopulation(ActingPopulation):
     """Each member acts in its own compiled environments and fills its own buffer.
 
     One program repeats three things: it acts in N environments, inserts N transitions, and does the updates
@@ -55,8 +55,6 @@ class CompiledPopulation(Population):
         schedule: `round_steps` must be N. Exploration noise, ramps and processes are not supported.
     """
 
-    unit = "step"
-
     def __init__(
         self,
         learner: Learner,
@@ -67,10 +65,7 @@ class CompiledPopulation(Population):
         together: bool | None = None,
     ):
         sizes = environment.observation_size, environment.action_size
-        self.schedule, self.stride = schedule, schedule.round_steps
-        super().__init__(learner, members, replay.empty(schedule.batch_size, *sizes).data, together)
-        self.most_ahead = min(self.most_ahead, schedule.most_updates)
-        self._buffers = ReplayBuffers(self, schedule, files, sizes)
+        super().__init__(learner, members, schedule, files, sizes, together=together)
         self.seconds = {"acting and learning": 0.0}
         self.failures = 0  # episodes, over all members, that ended because their simulation failed
         self._environment, nan = environment, jnp.float32(jnp.nan)
@@ -81,9 +76,6 @@ class CompiledPopulation(Population):
             *_, key_acting, key = member_keys(member)
             running.append(Running(begin(key), key_acting, key, nan, nan, jnp.int32(0), jnp.int32(-1)))
         self.set_in_members(running=running)
-
-    def draw(self, member: MemberState, data: State, key: PRNGKey, step: Array) -> Minibatch:
-        return replay.sample_buffer(member.buffer, key, self.schedule.batch_size)
 
     def calls(self, group: Group, start: int, stop: int) -> Iterator[Call]:
         """Yields calls with the updates due before each time of acting and after, i32[TIMES_PER_CALL + 1]."""
@@ -152,12 +144,8 @@ class CompiledPopulation(Population):
     def saved(self, members: MemberState) -> dict[str, State]:
         return {**super().saved(members), "episodes": _numbers(_rest(members))}
 
-    def checkpoint(self) -> CheckpointContent:
-        return super().checkpoint()._replace(write=self._buffers.prepare_saving(self.step))
-
     def resume(self, items: Mapping[str, Mapping[str, State]], progress: Progress) -> None:
         super().resume(items, progress)
-        self._buffers.load(self.step)
         like = member_shapes(_rest(self.groups[0].members))
         rests = [_with_keys(items["episodes"][member.name], like) for member in self.members]
         self.set_in_members(

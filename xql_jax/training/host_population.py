@@ -8,6 +8,7 @@ import functools
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,16 +16,15 @@ import numpy as np
 
 from xql_jax.data import replay
 from xql_jax.data.preprocessing import Preprocessing
-from xql_jax.data.replay import PriorData, Spans
 from xql_jax.envs.vector import PATIENT, EpisodeSeeds, Local, Patience, VectorEnv
 from xql_jax.errors import EnvironmentFailure
 from xql_jax.numerics.jax_settings import settings_of_jax
 from xql_jax.rollout.acting import ActionQueue
+from xql_jax.training.acting_population import ActingPopulation, RunningReturns, with_returns
 from xql_jax.training.checkpoints import Progress
 from xql_jax.training.divergence import Divergence
-from xql_jax.training.members import Member, MemberState, member_keys
-from xql_jax.training.population import EPISODE_METRICS, CheckpointContent, Population, can_clip
-from xql_jax.training.replay_buffers import ReplayBuffers, RunningReturns, with_returns
+from xql_jax.training.members import Member, member_keys
+from xql_jax.training.population import EPISODE_METRICS, CheckpointContent, Population
 from xql_jax.training.replay_files import ReplayFiles
 from xql_jax.training.schedule import ActingSchedule, ramped
 from xql_jax.types import (
@@ -35,7 +35,6 @@ from xql_jax.types import (
     EpisodeBatch,
     Learner,
     Metrics,
-    Minibatch,
     Params,
     PRNGKey,
     State,
@@ -108,7 +107,7 @@ class Collector:
         return np.asarray(_sampled_actions(*spread, learner, params, observations, self._key, np.int32(step)))
 
 
-class HostPopulation(Population):
+class HostPopulation(ActingPopulation):
     """Each member acts in its own environments on the host, and fills its own replay buffer.
 
     The updates of a round run in a thread while the next round acts. Round j acts by the policy after the
@@ -117,11 +116,8 @@ class HostPopulation(Population):
 
     Args:
         make: makes one environment.
-        handover: the step before the first that acts: the number of updates of the offline phase.
-        prior_data: learned from besides the buffer.
+        options: see `ActingPopulation`.
     """
-
-    unit = "step"
 
     def __init__(
         self,
@@ -131,14 +127,9 @@ class HostPopulation(Population):
         schedule: ActingSchedule,
         files: ReplayFiles,
         patience: Patience = PATIENT,
-        *,
-        handover: int = 0,
-        prior_data: PriorData | None = None,
         preprocessing: Preprocessing = UNCHANGED,
-        together: bool | None = None,
+        **options: Any,
     ):
-        self.data, self.schedule, self.handover = prior_data, schedule, handover
-        self.stride = schedule.round_steps
         self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="learner")
         self._learning: concurrent.futures.Future | None = None  # of the round before
         vector_env: Callable[..., VectorEnv] = Local
@@ -152,30 +143,11 @@ class HostPopulation(Population):
         ]
         environments = self._collectors[0].environments
         sizes = environments.observation_space.shape[0], environments.action_space.shape[0]
-        batch_type, horizon = type(prior_data.batch) if prior_data else Batch, schedule.horizon
-        if horizon.steps > 1:
-            batch_type = EpisodeBatch
-        spans, example = self._spans(learner), replay.empty(1, *sizes, batch_type)
-        minibatch = replay.take(example, jnp.zeros(schedule.batch_size, int), spans)
-        super().__init__(learner, members, minibatch, together)
-        self.clips = can_clip(learner, members, schedule.ramps)
-        self.most_ahead = min(self.most_ahead, schedule.most_updates)
-        self._buffers = ReplayBuffers(self, schedule, files, sizes, batch_type)
+        super().__init__(learner, members, schedule, files, sizes, **options)
         self.seconds = dict.fromkeys(WORK, 0.0)
         self._policy_before: list[Params]  # after the last round but one
         self._policy_newest: list[Params]  # after the last round
         self._start_acting()
-
-    @property
-    def acted(self) -> int:
-        return self.step - self.handover
-
-    def draw(self, member: MemberState, data: PriorData | None, key: PRNGKey, step: Array) -> Minibatch:
-        spans = self._spans(member.learner)
-        return replay.sample_buffer(member.buffer, key, self.schedule.batch_size, data, spans)
-
-    def _spans(self, learner: Learner) -> Spans | None:
-        return replay.spans_of(learner, self.schedule.horizon, self.schedule.num_environments)
 
     def take_over(self, other: Population) -> None:
         self.step, self.diverged = other.step, dict(other.diverged)
@@ -203,11 +175,10 @@ class HostPopulation(Population):
         content = super().checkpoint()
         for index, member in enumerate(self.members):
             content.members[member.name]["episodes"] = self._episodes[index]
-        return content._replace(write=self._buffers.prepare_saving(self.acted))
+        return content
 
     def resume(self, items: Mapping[str, Mapping[str, State]], progress: Progress) -> None:
         super().resume(items, progress)
-        self._buffers.load(self.acted)
         for member, collector in zip(self.members, self._collectors, strict=True):
             collector.reset(progress.members[member.name]["episodes"])
         self._start_acting()

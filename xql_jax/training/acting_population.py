@@ -1,7 +1,7 @@
-"""The replay buffers of a population whose members act, their files, and returns-to-go found out later."""
+"""Populations whose members act: each fills a replay buffer of its own, and learns from it."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -9,53 +9,93 @@ import jax.numpy as jnp
 import numpy as np
 
 from xql_jax.data import replay
-from xql_jax.data.replay import ReplayBuffer
+from xql_jax.data.replay import PriorData, ReplayBuffer, Spans
 from xql_jax.data.views import discounted_returns
+from xql_jax.training.checkpoints import Progress
 from xql_jax.training.groups import copied_to
-from xql_jax.training.members import Experience, MemberState
-from xql_jax.training.population import Population
+from xql_jax.training.members import Experience, Member, MemberState
+from xql_jax.training.population import CheckpointContent, Population, can_clip
 from xql_jax.training.replay_files import ReplayFiles, rows_since
 from xql_jax.training.schedule import ActingSchedule
-from xql_jax.types import AnyBatch, Array, Batch, CalibratedBatch
+from xql_jax.types import (
+    AnyBatch,
+    Array,
+    Batch,
+    CalibratedBatch,
+    EpisodeBatch,
+    Learner,
+    Minibatch,
+    PRNGKey,
+    State,
+)
 
 NUM_ERRORS = 1_024  # Bellman errors per member and measurement
 
 
-class ReplayBuffers:
-    """A replay buffer for each member, empty at first, kept with its state, and the buffers' files.
+class ActingPopulation(Population):
+    """A population whose members act. Their buffers are kept with their states, and have files of their own.
 
-    `sizes` are the lengths of an observation and of an action.
+    Args:
+        sizes: the lengths of an observation and of an action.
+        handover: the step before the first that acts: the number of updates of the offline phase.
+        prior_data: learned from besides the buffer.
     """
+
+    unit = "step"
 
     def __init__(
         self,
-        population: Population,
+        learner: Learner,
+        members: Sequence[Member],
         schedule: ActingSchedule,
         files: ReplayFiles,
         sizes: tuple[int, int],
-        batch_type: type[AnyBatch] = Batch,
+        *,
+        handover: int = 0,
+        prior_data: PriorData | None = None,
+        together: bool | None = None,
     ):
-        self._population, self._schedule, self._files = population, schedule, files
+        self.data, self.schedule, self.handover = prior_data, schedule, handover
+        self.stride, self._files = schedule.round_steps, files
         self._saved_at = [0]  # acting steps of the last checkpoints
         self._changing: dict[str, int] = {}  # by member: the first transition that had no return-to-go there
+        batch_type: type[AnyBatch] = type(prior_data.batch) if prior_data else Batch
+        if schedule.horizon.steps > 1:
+            batch_type = EpisodeBatch
 
         def empty(_: Array | None = None) -> ReplayBuffer:
             return replay.empty(schedule.buffer_size, *sizes, batch_type)
 
+        rows, spans = jnp.zeros(schedule.batch_size, int), self._spans(learner)
+        minibatch = replay.take(replay.empty(1, *sizes, batch_type), rows, spans)
+        super().__init__(learner, members, minibatch, together)
+        self.clips = can_clip(learner, members, schedule.ramps)
+        self.most_ahead = min(self.most_ahead, schedule.most_updates)
         self._shapes = jax.eval_shape(empty)
-        for group in population.groups:
+        for group in self.groups:
             buffers = jax.jit(jax.vmap(empty), out_shardings=group.split)(jnp.arange(len(group.indices)))
             group.members = group.members.replace(buffer=buffers)
 
-    def prepare_saving(self, acted: int) -> Callable[[], None]:
-        """Returns a function that writes the transitions from the last checkpoint until step `acted`.
+    @property
+    def acted(self) -> int:
+        return self.step - self.handover
+
+    def draw(self, member: MemberState, data: PriorData | None, key: PRNGKey, step: Array) -> Minibatch:
+        spans = self._spans(member.learner)
+        return replay.sample_buffer(member.buffer, key, self.schedule.batch_size, data, spans)
+
+    def _spans(self, learner: Learner) -> Spans | None:
+        return replay.spans_of(learner, self.schedule.horizon, self.schedule.num_environments)
+
+    def checkpoint(self) -> CheckpointContent:
+        """Returns the checkpoint, which also writes the transitions since the last one.
 
         It writes those again of the episodes that were running then, because their returns-to-go may have
         become known. It also removes the files that no checkpoint needs any more.
         """
-        rows, kept, saved = {}, self._schedule.keep_checkpoints, self._saved_at[-1]
-        for index, member in enumerate(self._population.members):
-            group, place = self._population.place_of(index)
+        rows, kept, saved, acted = {}, self.schedule.keep_checkpoints, self._saved_at[-1], self.acted
+        for index, member in enumerate(self.members):
+            group, place = self.place_of(index)
             first = self._changing.get(member.name, saved)
             rows[member.name] = rows_since(group.members.buffer, first, place)
             self._changing[member.name] = first_unknown(rows[member.name], acted)
@@ -68,31 +108,30 @@ class ReplayBuffers:
             for name, new in rows.items():
                 files = self._files.of(name)
                 files.append(acted, new, saved)
-                files.prune(oldest - self._schedule.buffer_size)
+                files.prune(oldest - self.schedule.buffer_size)
 
-        return write
+        return super().checkpoint()._replace(write=write)
 
-    def load(self, acted: int) -> None:
-        """Reads the buffers as they were at step `acted` of acting; Damaged if their files are."""
-        for group in self._population.groups:
+    def resume(self, items: Mapping[str, Mapping[str, State]], progress: Progress) -> None:
+        """Reads the buffers, too, as they were at the checkpoint; Damaged if their files are."""
+        super().resume(items, progress)
+        names, num_environments = [member.name for member in self.members], self.schedule.num_environments
+        for group in self.groups:
             group.members = group.members.replace(buffer=())  # frees the old ones before reading
-            names = [self._population.members[index].name for index in group.indices]
-            rings = [self._files.of(name).load(acted, self._shapes) for name in names]
-            rings = [replay.end_episodes(ring, self._schedule.num_environments) for ring in rings]
+            rings = [self._files.of(names[index]).load(self.acted, self._shapes) for index in group.indices]
+            rings = [replay.end_episodes(ring, num_environments) for ring in rings]
             stack = jax.tree.map(lambda *fields: np.stack(fields), *rings)
             group.members = group.members.replace(buffer=copied_to(stack, group.split))
         # Episodes that ran then will never end: their last transitions are marked, and written again.
-        first = max(0, acted - self._schedule.num_environments)
-        marked = self._schedule.horizon.steps > 1
-        names = [member.name for member in self._population.members]
-        self._saved_at, self._changing = [acted], dict.fromkeys(names, first) if marked else {}
+        first = max(0, self.acted - num_environments)
+        marked = self.schedule.horizon.steps > 1
+        self._saved_at, self._changing = [self.acted], dict.fromkeys(names, first) if marked else {}
 
-
-def bellman_errors(population: Population) -> np.ndarray:
-    """Bellman errors of the members on transitions drawn from their buffers, f32[M, `NUM_ERRORS`]."""
-    schedule = population.schedule  # type: ignore[attr-defined]  # those whose members act have one
-    places, step = map(population.place_of, range(len(population.members))), np.int32(population.step)
-    return np.stack([_errors(schedule, *group.members.apart, place, step) for group, place in places])
+    def bellman_errors(self) -> np.ndarray:
+        """Bellman errors of the members on transitions drawn from their buffers, f32[M, `NUM_ERRORS`]."""
+        schedule, step = self.schedule, np.int32(self.step)
+        places = map(self.place_of, range(len(self.members)))
+        return np.stack([_errors(schedule, *group.members.apart, place, step) for group, place in places])
 
 
 @functools.partial(jax.jit, static_argnums=0)
