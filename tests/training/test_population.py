@@ -24,9 +24,8 @@ from training_runs import (
 
 from xql_jax.learners.registry import make_learner
 from xql_jax.training import data_population as offline_module
-from xql_jax.training import groups as groups_module
-from xql_jax.training.groups import population_mesh
-from xql_jax.training.members import make_members
+from xql_jax.training import members as members_module
+from xql_jax.training.members import make_members, population_mesh
 from xql_jax.training.schedule import Ramp
 from xql_jax.types import Batch
 
@@ -120,8 +119,8 @@ def test_streamed_equals_resident_bit_for_bit(monkeypatch, together, compiled_fu
     [(7, 1, 1), (3, 4, 3), (5, 4, 3), (7, 4, 4), (9, 8, 5)],
 )
 def test_devices_that_make_the_members_finish_sooner(monkeypatch, members, number, used):
-    monkeypatch.setattr(groups_module.jax, "local_devices", lambda: list(range(number)))
-    monkeypatch.setattr(groups_module, "Mesh", lambda array, names: SimpleNamespace(size=array.size))
+    monkeypatch.setattr(members_module.jax, "local_devices", lambda: list(range(number)))
+    monkeypatch.setattr(members_module, "Mesh", lambda array, names: SimpleNamespace(size=array.size))
     assert population_mesh(members).size == used
 
 

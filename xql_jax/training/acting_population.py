@@ -12,8 +12,7 @@ from xql_jax.data import replay
 from xql_jax.data.replay import PriorData, ReplayBuffer, Spans
 from xql_jax.data.views import discounted_returns
 from xql_jax.training.checkpoints import Progress
-from xql_jax.training.groups import copied_to
-from xql_jax.training.members import Experience, Member, MemberState
+from xql_jax.training.members import Experience, Member, MemberState, copied_to
 from xql_jax.training.population import CheckpointContent, Population, can_clip
 from xql_jax.training.replay_files import ReplayFiles, rows_since
 from xql_jax.training.schedule import ActingSchedule

@@ -17,8 +17,7 @@ from xql_jax.envs.compiled import Ended, Episodes, JaxEnvironment
 from xql_jax.training.acting_population import ActingPopulation
 from xql_jax.training.checkpoints import Progress
 from xql_jax.training.divergence import Divergence, freeze_in_program, not_finite
-from xql_jax.training.groups import AXIS, Call, Group
-from xql_jax.training.members import Member, MemberState, member_keys, member_shapes
+from xql_jax.training.members import AXIS, Call, Group, Member, MemberState, member_keys, member_shapes
 from xql_jax.training.population import EPISODE_METRICS
 from xql_jax.training.program import STATE, run_updates
 from xql_jax.training.replay_files import ReplayFiles

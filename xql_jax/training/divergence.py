@@ -1,6 +1,6 @@
 """Divergence: a member whose numbers stop being finite is frozen at its last finite state, and reported.
 
-The compiled program returns whether all numbers of a call were finite. `find_divergence` runs the updates of
+The compiled program returns whether all numbers of a call were finite. `Population.train` runs the updates of
 a call that was not finite again, by bisection. It costs nothing while all is well. To choose between two
 states in every update would take a CPU about a tenth of its speed.
 
@@ -8,20 +8,16 @@ states in every update would take a CPU about a tenth of its speed.
 that act inside the program need it: their updates cannot be run again, because their experience has changed.
 """
 
-import bisect
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from xql_jax.training.groups import Group
 from xql_jax.training.members import MemberState
 from xql_jax.training.program import STATE
 from xql_jax.types import Array, Metrics
-
-Finite = dict[str, np.ndarray]  # by the name of a metric or `STATE`: whether it was finite, bool[m]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,37 +34,6 @@ def not_finite(finite: Mapping[str, np.ndarray]) -> str:
     """Returns the names of what was not finite; the state only if nothing else names the cause."""
     broken = [name for name, was_finite in finite.items() if not was_finite]
     return ", ".join([name for name in broken if name != STATE] or broken)
-
-
-def find_divergence(
-    run_program: Callable[[Sequence[Group], int, int], list[Finite]],
-    group: Group,
-    before: MemberState,
-    place: int,
-    start: int,
-    stop: int,
-) -> tuple[MemberState, int, str]:
-    """Finds a member's last finite state by bisection; numbers that stop being finite stay so.
-
-    `before` are the group's members at update `start`; after update `stop` the one at `place` is not finite.
-    Returns the group's members at that state, the update after it, and what is not finite then.
-    """
-    after = group.members
-
-    def finite_after(members: MemberState, first: int, last: int) -> Finite:
-        group.members = members.joined(group.members.apart[1])
-        [finite] = run_program([group], first, last)
-        return {name: of[place] for name, of in finite.items()}
-
-    def is_broken(step: int) -> bool:
-        return not all(finite_after(before, start, step).values())
-
-    good = start + bisect.bisect_left(range(start + 1, stop), True, key=is_broken)
-    finite_after(before, start, good)
-    last_finite = group.members.apart[0]
-    quantity = not_finite(finite_after(last_finite, good, good + 1))
-    group.members = after.joined(group.members.apart[1])
-    return last_finite, good + 1, quantity
 
 
 def freeze_in_program(
