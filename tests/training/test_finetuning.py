@@ -205,9 +205,9 @@ def make_loop(path, stop=None):
     loop = TrainingLoop(phases.offline, OneStep(2, 2), TASK, schedule, files, make_online=phases.make_online)
     save = loop._checkpoints.save
 
-    def save_and_die(items, progress, write_more):
-        save(items, progress, write_more)
-        if progress.step == stop:
+    def save_and_die(snapshot):
+        save(snapshot)
+        if snapshot.progress.step == stop:
             raise Killed
 
     loop._checkpoints.save = save_and_die

@@ -133,6 +133,7 @@ import json, sys, jax
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from test_population import OnHost, make_xql
 from training_runs import advance, make_data, snapshot
+from xql_jax.training.checkpoints import Progress
 ends = []
 for data in (make_data(), OnHost(make_data())):
     population = make_xql(range(7), {{}}, data, together={together})
@@ -143,7 +144,7 @@ for data in (make_data(), OnHost(make_data())):
 assert ends[0] == ends[1]
 assert actions.shape == (7, 4, 2)
 used = sorted({{shard.device.id for leaf in leaves for shard in leaf.addressable_shards}})
-print(json.dumps([used, *ends[0], list(population.checkpoint().items["states"])]))
+print(json.dumps([used, *ends[0], list(population.snapshot(Progress()).items["states"])]))
 """
     run = subprocess.run(
         [sys.executable, "-c", script],

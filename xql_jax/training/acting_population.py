@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -11,9 +12,9 @@ import numpy as np
 from xql_jax.data import replay
 from xql_jax.data.replay import PriorData, ReplayBuffer, Spans
 from xql_jax.data.views import discounted_returns
-from xql_jax.training.checkpoints import Progress
+from xql_jax.training.checkpoints import Progress, Snapshot
 from xql_jax.training.members import Experience, Member, MemberState, copied_to
-from xql_jax.training.population import CheckpointContent, Population, can_clip
+from xql_jax.training.population import Population, can_clip
 from xql_jax.training.replay_files import ReplayFiles, rows_since
 from xql_jax.training.schedule import ActingSchedule
 from xql_jax.types import (
@@ -86,8 +87,8 @@ class ActingPopulation(Population):
     def _spans(self, learner: Learner) -> Spans | None:
         return replay.spans_of(learner, self.schedule.horizon, self.schedule.num_environments)
 
-    def checkpoint(self) -> CheckpointContent:
-        """Returns the checkpoint, which also writes the transitions since the last one.
+    def snapshot(self, progress: Progress) -> Snapshot:
+        """Returns the snapshot, which also writes the transitions since the last one.
 
         It writes those again of the episodes that were running then, because their returns-to-go may have
         become known. It also removes the files that no checkpoint needs any more.
@@ -103,13 +104,13 @@ class ActingPopulation(Population):
         self._saved_at = [*self._saved_at, acted][-kept - 1 if kept else 0 :]
         oldest = self._saved_at[0] if 0 < kept < len(self._saved_at) else 0
 
-        def write() -> None:
+        def write(_: Path) -> None:
             for name, new in rows.items():
                 files = self._files.of(name)
                 files.append(acted, new, saved)
                 files.prune(oldest - self.schedule.buffer_size)
 
-        return super().checkpoint()._replace(write=write)
+        return super().snapshot(progress)._replace(write_more=write)
 
     def resume(self, items: Mapping[str, Mapping[str, State]], progress: Progress) -> None:
         """Reads the buffers, too, as they were at the checkpoint; Damaged if their files are."""

@@ -21,10 +21,10 @@ from xql_jax.errors import EnvironmentFailure
 from xql_jax.numerics.jax_settings import settings_of_jax
 from xql_jax.rollout.acting import ActionQueue
 from xql_jax.training.acting_population import ActingPopulation, RunningReturns, with_returns
-from xql_jax.training.checkpoints import Progress
+from xql_jax.training.checkpoints import Progress, Snapshot
 from xql_jax.training.divergence import Divergence
 from xql_jax.training.members import Member, member_keys
-from xql_jax.training.population import EPISODE_METRICS, CheckpointContent, Population
+from xql_jax.training.population import EPISODE_METRICS, Population
 from xql_jax.training.replay_files import ReplayFiles
 from xql_jax.training.schedule import ActingSchedule, ramped
 from xql_jax.types import (
@@ -171,11 +171,11 @@ class HostPopulation(ActingPopulation):
         of_episodes = {name: jnp.float32([each[name] for each in episodes]) for name in EPISODE_METRICS}
         return self.gathered(lambda members: members.metrics) | of_episodes
 
-    def checkpoint(self) -> CheckpointContent:
-        content = super().checkpoint()
+    def snapshot(self, progress: Progress) -> Snapshot:
+        snapshot = super().snapshot(progress)
         for index, member in enumerate(self.members):
-            content.members[member.name]["episodes"] = self._episodes[index]
-        return content
+            snapshot.progress.members[member.name]["episodes"] = self._episodes[index]
+        return snapshot
 
     def resume(self, items: Mapping[str, Mapping[str, State]], progress: Progress) -> None:
         super().resume(items, progress)

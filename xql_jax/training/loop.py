@@ -20,7 +20,7 @@ from xql_jax.rollout.acting import prepared, with_memory_of
 from xql_jax.rollout.evaluation import EpisodeResults, Evaluator
 from xql_jax.rollout.scores import shown
 from xql_jax.suites.tasks import Task
-from xql_jax.training.checkpoints import Checkpoints, Progress, TrainingFiles
+from xql_jax.training.checkpoints import Checkpoints, Progress, Snapshot, TrainingFiles
 from xql_jax.training.divergence import Divergence
 from xql_jax.training.population import EPISODE_METRICS, Population
 from xql_jax.training.progress import Pace, progress_bar
@@ -34,10 +34,6 @@ SECONDS_PER_CALL = 1.0  # of one compiled call; the progress bar and signals wai
 
 # Called with the step and each quantity's numbers, one a member, after each row and evaluation.
 RowCallback = Callable[[int, Mapping[str, Sequence[float]]], object]
-
-
-# The arguments of `Checkpoints.save`.
-Snapshot = tuple[dict[str, dict[str, State]], Progress, Callable[[Path], None]]
 
 
 class EvaluationInterrupted(Exception):
@@ -262,18 +258,17 @@ class TrainingLoop(contextlib.AbstractContextManager):
         if not self._evaluator and self.progress.step == self._schedule.max_steps:
             LOG.info(self._pace.line(self.progress.step))  # no evaluation logs the last step
         self._change(evaluation_due=self.progress.evaluation_due or self._evaluation is not None)
-        self._checkpoints.save(*self._snapshot())
+        self._checkpoints.save(self._snapshot())
 
     def _snapshot(self) -> Snapshot:
-        """Returns what a checkpoint of this step is written from, also at a later step."""
-        content, write_rows = self.population.checkpoint(), self._rows.saving()
-        self._change(members=content.members, held=content.held)
+        snapshot, write_rows = self.population.snapshot(self.progress), self._rows.saving()
+        self.progress = snapshot.progress
 
         def write_more(folder: Path) -> None:
-            content.write()
+            snapshot.write_more(folder)
             write_rows(folder)
 
-        return content.items, self.progress, write_more
+        return snapshot._replace(write_more=write_more)
 
     def _evaluate(self, again: bool = False) -> None:
         """Evaluates the policies and writes one row per member, at once or while training goes on.
@@ -330,9 +325,8 @@ class TrainingLoop(contextlib.AbstractContextManager):
             results = evaluation.results()
         except (EvaluationInterrupted, EnvironmentFailure) as error:
             if evaluation.snapshot:
-                self.progress = evaluation.snapshot[1]
-                self.population.resume(*evaluation.snapshot[:2])
-                self._checkpoints.save(*evaluation.snapshot)
+                self._go_back_to(evaluation.snapshot)
+                self._checkpoints.save(evaluation.snapshot)
             if isinstance(error, EvaluationInterrupted):
                 return True
             if again and self.progress.step < self._schedule.max_steps and not self._stop.received:
@@ -344,8 +338,7 @@ class TrainingLoop(contextlib.AbstractContextManager):
         found, diverged = evaluation.not_finite, self.population.diverged
         goes_back = any(index not in diverged or diverged[index].step > step for index in found)
         if goes_back and evaluation.snapshot:
-            self.progress = evaluation.snapshot[1]
-            self.population.resume(*evaluation.snapshot[:2])
+            self._go_back_to(evaluation.snapshot)
         for index in found:
             self.population.diverged.setdefault(index, Divergence(step, "actions"))
         self._change(evaluation_seconds=seconds, evaluation_due=False)
@@ -356,6 +349,10 @@ class TrainingLoop(contextlib.AbstractContextManager):
                 self._rows.write(*row)
         self._call_back(step, means)
         return goes_back
+
+    def _go_back_to(self, snapshot: Snapshot) -> None:
+        self.progress = snapshot.progress
+        self.population.resume(snapshot.items, snapshot.progress)
 
     def _write_evaluation(self, step: int, results: EpisodeResults) -> Mapping[str, list[float]]:
         assert self._task is not None

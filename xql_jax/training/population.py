@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ from xql_jax.numerics.jax_settings import settings_of_jax
 from xql_jax.numerics.pytrees import select_leaves
 from xql_jax.rollout.acting import Act, deterministic_policy, finite_policy
 from xql_jax.settings import values_of
-from xql_jax.training.checkpoints import Progress
+from xql_jax.training.checkpoints import Progress, Snapshot
 from xql_jax.training.divergence import Divergence, not_finite
 from xql_jax.training.members import (
     AXIS,
@@ -52,15 +52,6 @@ Tree = TypeVar("Tree")
 AHEAD = 50  # most updates whose minibatches are drawn at once; a divisor of usual intervals
 AHEAD_BYTES = 32 * 2**20  # most bytes of these minibatches, on a device
 EPISODE_METRICS = ("episode/return", "episode/length")  # of members that act: means over the last episodes
-
-
-class CheckpointContent(NamedTuple):
-    """What a checkpoint holds of a population; see `Progress` for `members` and `held`."""
-
-    items: dict[str, dict[str, State]]  # "states" and others: NumPy arrays by the member's name
-    members: dict[str, Json]
-    held: Json
-    write: Callable[[], None] = lambda: None  # writes other files; called in the checkpoints' thread
 
 
 class Population:
@@ -269,7 +260,8 @@ class Population:
                     self._programs[group.split] = lowered.compile(compiler_options=options)
         self.compile_seconds += time.perf_counter() - started
 
-    def checkpoint(self) -> CheckpointContent:
+    def snapshot(self, progress: Progress) -> Snapshot:
+        """Returns what a checkpoint of this step holds: the progress gets what the members need."""
         sums = unstack(self.gathered(lambda members: members.sums), self.members)
         contents: dict[str, Json] = {}
         for index, member in enumerate(self.members):
@@ -280,7 +272,8 @@ class Population:
             }
         saved = self.gathered(self.saved).items()
         items = {name: unstack(stack, self.members) for name, stack in saved}
-        return CheckpointContent(items, contents, {"seconds": dict(self.seconds)})
+        held = {"seconds": dict(self.seconds)}
+        return Snapshot(items, dataclasses.replace(progress, members=contents, held=held))
 
     def resume(self, items: Mapping[str, Mapping[str, State]], progress: Progress) -> None:
         self.step, self.seconds = progress.step, dict(progress.held["seconds"])
