@@ -14,8 +14,8 @@ from training_runs import Growth, assert_same_bits, make_data, make_growth, offl
 
 from xql_jax.errors import Damaged, UserError
 from xql_jax.training.checkpoints import Checkpoints, Progress, Snapshot
-from xql_jax.training.divergence import Divergence
 from xql_jax.training.members import make_members
+from xql_jax.training.population import Divergence
 
 # Numbers that a detour by text or arithmetic may lose: a subnormal, -0.0, the largest, a NaN with a payload.
 BITS = np.array([1, 0x80000000, 0x7F7FFFFF, 0x7FC12345, 0x3DCCCCCD], np.uint32).view(np.float32)

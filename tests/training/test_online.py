@@ -21,8 +21,8 @@ from online_fakes import (
 from xql_jax.data import replay
 from xql_jax.training import compiled_population
 from xql_jax.training.acting_population import NUM_ERRORS
-from xql_jax.training.divergence import Divergence
 from xql_jax.training.members import Member
+from xql_jax.training.population import Divergence
 
 KINDS = {"host": make_population, "compiled": make_in_program}
 TWO = (Member(3, {"rate": 1.0}), Member(4, {"rate": 5.0}))

@@ -16,9 +16,8 @@ from xql_jax.envs import compiled
 from xql_jax.envs.compiled import Ended, Episodes, JaxEnvironment
 from xql_jax.training.acting_population import ActingPopulation
 from xql_jax.training.checkpoints import Progress
-from xql_jax.training.divergence import Divergence, freeze_in_program, not_finite
 from xql_jax.training.members import AXIS, Call, Group, Member, MemberState, member_keys, member_shapes
-from xql_jax.training.population import EPISODE_METRICS
+from xql_jax.training.population import EPISODE_METRICS, Divergence, not_finite
 from xql_jax.training.program import STATE, run_updates
 from xql_jax.training.replay_files import ReplayFiles
 from xql_jax.training.schedule import ActingSchedule
@@ -111,7 +110,7 @@ class CompiledPopulation(ActingPopulation):
             # Actions diverge at the step that they are for, everything else at the end of that step.
             at = jnp.where(was_finite[ACTIONS], step + number, step)
             updated = updated.replace(running=_counted(running, ended).replace(episodes=episodes))
-            return freeze_in_program(member, updated, was_finite, finite, at)
+            return _frozen_if_diverged(member, updated, was_finite, finite, at)
 
         finite = dict.fromkeys((*member.metrics, STATE, ACTIONS), jnp.bool_(True))
         return jax.lax.fori_loop(0, (stop - start) // number, act_and_learn, (member, finite))
@@ -181,6 +180,30 @@ class CompiledPopulation(ActingPopulation):
             return learner.act(learner.actor(member.state), observations, key, False)
 
         return jax.lax.cond(step < self.schedule.warmup_steps, random, by_policy, key)
+
+
+def _frozen_if_diverged(
+    before: MemberState, after: MemberState, was_finite: Metrics, finite: Metrics, at: Array
+) -> tuple[MemberState, Metrics]:
+    """Returns `after`, but with the state, sums and metrics of `before` once the member has diverged.
+
+    That is chosen each time that all environments have acted, because the updates cannot be run again, as in
+    `Population.train`: the experience has changed.
+
+    Args:
+        was_finite: by name whether all was finite in the updates between, bool[].
+        finite: the same of the updates at which the member diverged; returned unless these are those.
+        at: i32[], the step that is reported if they are.
+    """
+    known = after.running.diverged_at
+    is_new = (known < 0) & ~jnp.stack(list(was_finite.values())).all()
+    diverged_at = jnp.where(is_new, at, known)
+    new = after.state, after.sums, after.metrics
+    old = before.state, before.sums, before.metrics
+    state, sums, metrics = jax.tree.map(lambda a, b: jnp.where(diverged_at >= 0, a, b), old, new)
+    finite = jax.tree.map(lambda a, b: jnp.where(is_new, a, b), was_finite, finite)
+    running = after.running.replace(diverged_at=diverged_at)
+    return after.replace(state=state, sums=sums, metrics=metrics, running=running), finite
 
 
 def _counted(running: Running, ended: Ended) -> Running:

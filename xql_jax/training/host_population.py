@@ -22,9 +22,8 @@ from xql_jax.numerics.jax_settings import settings_of_jax
 from xql_jax.rollout.acting import ActionQueue
 from xql_jax.training.acting_population import ActingPopulation, RunningReturns, with_returns
 from xql_jax.training.checkpoints import Progress, Snapshot
-from xql_jax.training.divergence import Divergence
 from xql_jax.training.members import Member, member_keys
-from xql_jax.training.population import EPISODE_METRICS, Population
+from xql_jax.training.population import EPISODE_METRICS, Divergence, Population
 from xql_jax.training.replay_files import ReplayFiles
 from xql_jax.training.schedule import ActingSchedule, ramped
 from xql_jax.types import (

@@ -21,8 +21,7 @@ from xql_jax.rollout.evaluation import EpisodeResults, Evaluator
 from xql_jax.rollout.scores import shown
 from xql_jax.suites.tasks import Task
 from xql_jax.training.checkpoints import Checkpoints, Progress, Snapshot, TrainingFiles
-from xql_jax.training.divergence import Divergence
-from xql_jax.training.population import EPISODE_METRICS, Population
+from xql_jax.training.population import EPISODE_METRICS, Divergence, Population
 from xql_jax.training.progress import Pace, progress_bar
 from xql_jax.training.row_writer import MetricsLogger, RowWriter
 from xql_jax.training.schedule import Schedule

@@ -21,7 +21,6 @@ from xql_jax.numerics.pytrees import select_leaves
 from xql_jax.rollout.acting import Act, deterministic_policy, finite_policy
 from xql_jax.settings import values_of
 from xql_jax.training.checkpoints import Progress, Snapshot
-from xql_jax.training.divergence import Divergence, not_finite
 from xql_jax.training.members import (
     AXIS,
     DEVICES,
@@ -41,6 +40,7 @@ from xql_jax.training.members import (
 from xql_jax.training.program import (
     COMPILER_OPTIONS,
     GRADIENT_LIMIT,
+    STATE,
     at_place,
     run_updates,
     without_clipping,
@@ -52,6 +52,22 @@ Tree = TypeVar("Tree")
 AHEAD = 50  # most updates whose minibatches are drawn at once; a divisor of usual intervals
 AHEAD_BYTES = 32 * 2**20  # most bytes of these minibatches, on a device
 EPISODE_METRICS = ("episode/return", "episode/length")  # of members that act: means over the last episodes
+
+
+@dataclasses.dataclass(frozen=True)
+class Divergence:
+    """The first step after which a member's metrics, state or actions were found not to be all finite."""
+
+    # Offline, the update, counted from 1 as in the logs. Online, the environment step that ends the round; if
+    # actions were not finite, the step that they were for.
+    step: int
+    quantity: str  # the metrics that were not finite, or "state", or "actions"
+
+
+def not_finite(finite: Mapping[str, np.ndarray]) -> str:
+    """Returns the names of what was not finite; the state only if nothing else names the cause."""
+    broken = [name for name, was_finite in finite.items() if not was_finite]
+    return ", ".join([name for name in broken if name != STATE] or broken)
 
 
 class Population:
@@ -182,6 +198,10 @@ class Population:
 
     def train(self, start: int, stop: int, reported_at: int | None = None) -> None:
         """Trains all members that have not diverged from update `start` to `stop`.
+
+        The program returns whether all numbers of a call were finite. If not, its updates are run again, by
+        bisection, which costs nothing while all is well. To choose between two states in every update would
+        take a CPU about a tenth of its speed.
 
         `reported_at` is the step reported for a divergence; None: the update after which it was found.
         """
