@@ -1,6 +1,7 @@
 """Populations whose members act: each fills a replay buffer of its own, and learns from it."""
 
 import functools
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -63,29 +64,25 @@ class ActingPopulation(Population):
         if schedule.horizon.steps > 1:
             batch_type = EpisodeBatch
 
-        def empty(_: Array | None = None) -> ReplayBuffer:
-            return replay.empty(schedule.buffer_size, *sizes, batch_type)
-
-        rows, spans = jnp.zeros(schedule.batch_size, int), self._spans(learner)
+        empty = functools.partial(replay.empty, schedule.buffer_size, *sizes, batch_type)
+        rows, spans = jnp.zeros(schedule.batch_size, int), _spans(schedule, learner)
         minibatch = replay.take(replay.empty(1, *sizes, batch_type), rows, spans)
         super().__init__(learner, members, minibatch, together)
         self.clips = can_clip(learner, members, schedule.ramps)
-        self.most_ahead = min(self.most_ahead, schedule.most_updates)
+        updates_a_round = math.ceil(self.stride * schedule.updates_per_step)
+        self.most_ahead = max(1, min(self.most_ahead, updates_a_round))
         self._shapes = jax.eval_shape(empty)
         for group in self.groups:
-            buffers = jax.jit(jax.vmap(empty), out_shardings=group.split)(jnp.arange(len(group.indices)))
-            group.members = group.members.replace(buffer=buffers)
+            make = jax.jit(jax.vmap(lambda _: empty()), out_shardings=group.split)
+            group.members = group.members.replace(buffer=make(jnp.arange(len(group.indices))))
 
     @property
     def acted(self) -> int:
         return self.step - self.handover
 
     def draw(self, member: MemberState, data: PriorData | None, key: PRNGKey, step: Array) -> Minibatch:
-        spans = self._spans(member.learner)
+        spans = _spans(self.schedule, member.learner)
         return replay.sample_buffer(member.buffer, key, self.schedule.batch_size, data, spans)
-
-    def _spans(self, learner: Learner) -> Spans | None:
-        return replay.spans_of(learner, self.schedule.horizon, self.schedule.num_environments)
 
     def snapshot(self, progress: Progress) -> Snapshot:
         """Returns the snapshot, which also writes the transitions since the last one.
@@ -134,6 +131,14 @@ class ActingPopulation(Population):
         return np.stack([_errors(schedule, *group.members.apart, place, step) for group, place in places])
 
 
+def _spans(schedule: ActingSchedule, learner: Learner) -> Spans | None:
+    """Returns how the learner's transitions are made of the buffer's; None: they are the same."""
+    if schedule.horizon.steps == 1:
+        return None
+    discount = getattr(learner, "discount", 1.0)  # cloning has none
+    return Spans(discount, schedule.horizon, schedule.num_environments)
+
+
 @functools.partial(jax.jit, static_argnums=0)
 def _errors(
     schedule: ActingSchedule, members: MemberState, experience: Experience, place: Array, step: Array
@@ -141,8 +146,7 @@ def _errors(
     member, buffer = jax.tree.map(lambda leaf: leaf[place], (members, experience[0]))
     # No update uses the key folded with -step, because updates are numbered from 0 on.
     key = jax.random.fold_in(member.key, -step)
-    spans = replay.spans_of(member.learner, schedule.horizon, schedule.num_environments)
-    batch = replay.sample_buffer(buffer, key, NUM_ERRORS, spans=spans)
+    batch = replay.sample_buffer(buffer, key, NUM_ERRORS, spans=_spans(schedule, member.learner))
     learner: Any = member.learner
     return learner.bellman_errors(member.state, batch)
 
@@ -152,7 +156,7 @@ class RunningReturns:
 
     def __init__(self, number: int):
         self._rows: list[list[tuple[int, float, float]]] = [[] for _ in range(number)]
-        self._known: list[tuple[int, float]] = []
+        self.known: list[tuple[int, float]] = []  # number and return-to-go of episodes' transitions
 
     def step(self, first: int, batch: AnyBatch, ended: np.ndarray, learner: Any) -> CalibratedBatch:
         """Returns the transitions `first`, ..., first + N - 1 with an unknown return-to-go, -inf.
@@ -165,15 +169,10 @@ class RunningReturns:
                 numbers, rewards, masks = zip(*rows, strict=True)
                 is_last = np.arange(len(rows)) == len(rows) - 1
                 returns = discounted_returns(rewards, masks, is_last, learner.discount, learner.endless)
-                self._known += zip(numbers, returns.tolist(), strict=True)
+                self.known += zip(numbers, returns.tolist(), strict=True)
                 rows.clear()
         unknown: Any = np.full(len(ended), -np.inf, np.float32)  # NumPy's
         return CalibratedBatch(**batch._asdict(), returns_to_go=unknown)
-
-    def known(self) -> list[tuple[int, float]]:
-        """Returns (transition's number, return-to-go) of the episodes that have ended since the last call."""
-        known, self._known = self._known, []
-        return known
 
 
 def with_returns(buffers: ReplayBuffer, known: Sequence[Sequence[tuple[int, float]]]) -> ReplayBuffer:

@@ -82,8 +82,7 @@ class Checkpoints(contextlib.AbstractContextManager):
     @property
     def steps(self) -> list[int]:
         """Ascending; of complete checkpoints."""
-        names = os.listdir(self._folder) if self._folder.exists() else []
-        return sorted(int(name) for name in names if name.isdigit())
+        return sorted(int(path.name) for path in self._folder.glob("*") if path.name.isdigit())
 
     def save(self, snapshot: Snapshot) -> None:
         """Starts writing the checkpoint of the snapshot's step, unless it exists: it holds the same state."""

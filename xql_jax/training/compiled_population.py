@@ -4,7 +4,6 @@ import functools
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TypeVar
 
 import flax.struct
 import jax
@@ -24,7 +23,6 @@ from xql_jax.training.schedule import ActingSchedule
 from xql_jax.types import Array, Learner, Metrics, PRNGKey, State
 
 LOG = logging.getLogger(__name__)
-Tree = TypeVar("Tree")
 TIMES_PER_CALL = 1_024  # most times that all environments act in one call of the program
 ACTIONS = "actions"  # what is checked to be finite, besides each metric and the state
 
@@ -140,12 +138,17 @@ class CompiledPopulation(ActingPopulation):
         return metrics | dict(zip(EPISODE_METRICS, episodes, strict=True))
 
     def saved(self, members: MemberState) -> dict[str, State]:
-        return {**super().saved(members), "episodes": _numbers(_rest(members))}
+        rest = jax.tree.map(lambda leaf: jax.random.key_data(leaf) if _is_key(leaf) else leaf, _rest(members))
+        return {**super().saved(members), "episodes": rest}  # with keys' numbers: files hold no keys
 
     def resume(self, items: Mapping[str, Mapping[str, State]], progress: Progress) -> None:
         super().resume(items, progress)
         like = member_shapes(_rest(self.groups[0].members))
-        rests = [_with_keys(items["episodes"][member.name], like) for member in self.members]
+
+        def restored(like: Array, numbers: np.ndarray) -> Array:
+            return jax.random.wrap_key_data(jnp.array(numbers)) if _is_key(like) else jnp.array(numbers)
+
+        rests = [jax.tree.map(restored, like, items["episodes"][member.name]) for member in self.members]
         self.set_in_members(
             running=[rest["episodes"] for rest in rests], metrics=[rest["metrics"] for rest in rests]
         )
@@ -226,17 +229,3 @@ def _rest(members: MemberState) -> dict[str, State]:
 
 def _is_key(leaf: Array) -> bool:
     return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
-def _numbers(tree: Tree) -> Tree:
-    """Returns the tree with the numbers of keys in their place, because files hold no keys."""
-    return jax.tree.map(lambda leaf: jax.random.key_data(leaf) if _is_key(leaf) else leaf, tree)
-
-
-def _with_keys(numbers: Tree, like: Tree) -> Tree:
-    """Undoes `_numbers`; `like` has keys where they were."""
-
-    def leaf(like: Array, numbers: np.ndarray) -> Array:
-        return jax.random.wrap_key_data(jnp.array(numbers)) if _is_key(like) else jnp.array(numbers)
-
-    return jax.tree.map(leaf, like, numbers)

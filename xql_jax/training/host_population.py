@@ -40,15 +40,12 @@ from xql_jax.types import (
 )
 
 UNCHANGED = Preprocessing()
-WORK = ("environment", "acting", "waiting for the learner")
 # A member's transitions of a round, NumPy f32[round_steps, ...], and `RunningReturns.known`.
 Acted = tuple[Batch, list[tuple[int, float]]]
 
 
 class Collector:
     """One member's environments, and how it acts in them."""
-
-    seeds: EpisodeSeeds
 
     def __init__(
         self, member: Member, environments: VectorEnv, schedule: ActingSchedule, preprocessing: Preprocessing
@@ -70,6 +67,7 @@ class Collector:
     def act(self, learner: Learner, params: Params, step: int, seconds: dict[str, float]) -> Acted:
         """Acts for a round from `step` on."""
         schedule, rows = self._schedule, []
+        self._returns.known = []
         for first in range(step, step + schedule.round_steps, schedule.num_environments):
             started = time.perf_counter()
             own = ramped(learner, schedule.ramps, first)  # acting may depend on it, as TD3's noise
@@ -93,7 +91,7 @@ class Collector:
             rows.append(batch)
             seconds["acting"] += acted - started
             seconds["environment"] += time.perf_counter() - acted
-        return jax.tree.map(lambda *fields: np.concatenate(fields), *rows), self._returns.known()
+        return jax.tree.map(lambda *fields: np.concatenate(fields), *rows), self._returns.known
 
     def _decided(self, learner: Learner, params: Params, step: int) -> np.ndarray:
         """Returns actions f32[N, h * A] at `step`: by the policy, or random in the warm-up."""
@@ -143,9 +141,9 @@ class HostPopulation(ActingPopulation):
         environments = self._collectors[0].environments
         sizes = environments.observation_space.shape[0], environments.action_space.shape[0]
         super().__init__(learner, members, schedule, files, sizes, **options)
-        self.seconds = dict.fromkeys(WORK, 0.0)
         self._policy_before: list[Params]  # after the last round but one
         self._policy_newest: list[Params]  # after the last round
+        self.seconds = dict.fromkeys(("environment", "acting", "waiting for the learner"), 0.0)
         self._start_acting()
 
     def take_over(self, other: Population) -> None:

@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -39,8 +39,7 @@ class EvaluationInterrupted(Exception):
     """By a signal, or because training ends."""
 
 
-@dataclasses.dataclass(frozen=True)
-class BegunEvaluation:
+class BegunEvaluation(NamedTuple):
     """An evaluation whose rows are not written yet."""
 
     step: int

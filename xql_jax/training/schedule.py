@@ -130,11 +130,6 @@ class ActingSchedule:
         return max(0, int((step - self.warmup_steps) * self.updates_per_step + 1e-9))
 
     @property
-    def most_updates(self) -> int:
-        """The most updates that become due in a round."""
-        return max(1, math.ceil(self.round_steps * self.updates_per_step))
-
-    @property
     def policy_lag(self) -> int:
         """The most updates by which the acting policy is behind those that are due before its step."""
         return math.ceil((2 * self.round_steps - self.num_environments) * self.updates_per_step)
