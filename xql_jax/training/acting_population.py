@@ -56,8 +56,11 @@ class ActingPopulation(Population):
         prior_data: PriorData | None = None,
         together: bool | None = None,
     ):
-        self.data, self.schedule, self.handover = prior_data, schedule, handover
-        self.stride, self._files = schedule.round_steps, files
+        self.data = prior_data
+        self.schedule = schedule
+        self.handover = handover
+        self.stride = schedule.round_steps
+        self._files = files
         self._saved_at = [0]  # acting steps of the last checkpoints
         self._changing: dict[str, int] = {}  # by member: the first transition that had no return-to-go there
         batch_type: type[AnyBatch] = type(prior_data.batch) if prior_data else Batch
@@ -112,7 +115,8 @@ class ActingPopulation(Population):
     def resume(self, items: Mapping[str, Mapping[str, State]], progress: Progress) -> None:
         """Reads the buffers, too, as they were at the checkpoint; Damaged if their files are."""
         super().resume(items, progress)
-        names, num_environments = [member.name for member in self.members], self.schedule.num_environments
+        names = [member.name for member in self.members]
+        num_environments = self.schedule.num_environments
         for group in self.groups:
             group.members = group.members.replace(buffer=())  # frees the old ones before reading
             rings = [self._files.of(names[index]).load(self.acted, self._shapes) for index in group.indices]

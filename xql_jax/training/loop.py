@@ -75,7 +75,8 @@ class TrainingLoop(contextlib.AbstractContextManager):
     ):
         self.population, self._first_phase, self._make_online = population, population, make_online
         self.unit = "step" if make_online else population.unit  # the name of one step
-        self._evaluator, self._task, self._preprocessing = evaluator if task else None, task, preprocessing
+        self._evaluator = evaluator if task else None
+        self._task, self._preprocessing = task, preprocessing
         self._schedule, self._files, self._callbacks = schedule, files, callbacks
         self._checkpoints = Checkpoints(
             files.checkpoints, files.run_id, schedule.keep_checkpoints, schedule.handover
@@ -259,7 +260,8 @@ class TrainingLoop(contextlib.AbstractContextManager):
         self._checkpoints.save(self._snapshot())
 
     def _snapshot(self) -> Snapshot:
-        snapshot, write_rows = self.population.snapshot(self.progress), self._rows.saving()
+        snapshot = self.population.snapshot(self.progress)
+        write_rows = self._rows.saving()
         self.progress = snapshot.progress
 
         def write_more(folder: Path) -> None:
