@@ -24,10 +24,6 @@ def test_a_number_is_the_last_score_and_the_best_has_its_own_name():
     assert (entry.last, entry.best, entry.mean, entry.diverged) == ((10.0, 20.0), (90.0, 20.0), 15.0, 1)
     record = entry.record()
     assert (record["updates"], record["run"], entry.note) == (20, "there", "")
-    whose = [{"member": f"seed {seed}"} for seed in (0, 1, 0)]
-    restarted = {"summary": {"restarts": whose}}
-    both = by_place([member(0, 1.0, run=restarted), member(2, 1.0, run=restarted)])
-    assert both["kitchen-complete-v0", "xql"].restarts == 2
     last = member(0, 3.0, math.nan)
     assert (last.best, math.isnan(last.last)) == (3.0, True)
     assert math.isnan(member(0, math.nan).best)

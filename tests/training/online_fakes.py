@@ -118,10 +118,10 @@ def make_in_program(tmp_path, members=ONE, environment=PointMass, learner=None, 
 
 def save(population):
     """Writes the buffers' files; returns the arrays of a checkpoint, and the progress as it is read."""
-    checkpoint = population.checkpoint()
-    checkpoint.write()
-    content = json.loads(json.dumps([checkpoint.members, checkpoint.held]))
-    return checkpoint.items, Progress(population.step, members=content[0], held=content[1])
+    snapshot = population.snapshot(Progress(population.step))
+    snapshot.write_more(None)
+    progress = json.loads(json.dumps(dataclasses.asdict(snapshot.progress)))
+    return snapshot.items, Progress(**progress)
 
 
 def buffer_of(population, index=0):

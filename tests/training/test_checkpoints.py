@@ -13,9 +13,9 @@ import pytest
 from training_runs import Growth, assert_same_bits, make_data, make_growth, offline_population, snapshot
 
 from xql_jax.errors import Damaged, UserError
-from xql_jax.training.checkpoints import Checkpoints, Progress
-from xql_jax.training.divergence import Divergence
+from xql_jax.training.checkpoints import Checkpoints, Progress, Snapshot
 from xql_jax.training.members import make_members
+from xql_jax.training.population import Divergence
 
 # Numbers that a detour by text or arithmetic may lose: a subnormal, -0.0, the largest, a NaN with a payload.
 BITS = np.array([1, 0x80000000, 0x7F7FFFFF, 0x7FC12345, 0x3DCCCCCD], np.uint32).view(np.float32)
@@ -48,7 +48,7 @@ def save(folder, *steps, run="", **options):
     """Checkpoints of these steps, whose one number is the step."""
     with Checkpoints(folder, run, **options) as checkpoints:
         for step in steps:
-            checkpoints.save({"states": number(step)}, Progress(step=step))
+            checkpoints.save(Snapshot({"states": number(step)}, Progress(step=step)))
     return checkpoints
 
 
@@ -67,10 +67,10 @@ def test_bits_and_progress_come_back(tmp_path):
         checkpoints.restore(LIKE, 7)
     assert list(tmp_path.iterdir()) == []  # reading makes nothing
     with checkpoints:
-        checkpoints.save({"states": STATES}, PROGRESS)
+        checkpoints.save(Snapshot({"states": STATES}, PROGRESS))
         checkpoints.wait()
         before = {path: path.read_bytes() for path in files(tmp_path)}
-        checkpoints.save({"states": STATES}, Progress(step=7, update_seconds=5.0))  # the same step, once
+        checkpoints.save(Snapshot({"states": STATES}, Progress(step=7, update_seconds=5.0)))  # once
     assert {path: path.read_bytes() for path in files(tmp_path)} == before
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), STATES)
     restored, progress = Checkpoints(tmp_path / "run").restore(shapes, 7)
@@ -97,7 +97,7 @@ def test_training_on_at_once_does_not_change_what_is_written(tmp_path):
     population = make_growth(seeds=(0, 1), grid={"growth": [2.0]})
     for step in (1, 5, 9):
         population.advance(step)
-        expected = snapshot(population.checkpoint().items["states"])
+        expected = snapshot(population.snapshot(Progress()).items["states"])
         released, reached = threading.Event(), threading.Event()
 
         def write_more(folder, reached=reached, released=released):
@@ -107,13 +107,13 @@ def test_training_on_at_once_does_not_change_what_is_written(tmp_path):
         with Checkpoints(tmp_path / str(step)) as checkpoints:
             before = threading.Event()
             checkpoints._thread.submit(before.wait, 30)  # nothing is written until the updates are done
-            checkpoints.save(population.checkpoint().items, Progress(step=step), write_more)
+            checkpoints.save(population.snapshot(Progress(step))._replace(write_more=write_more))
             population.advance(population.step + 3)
             before.set()
             assert reached.wait(30)
             assert checkpoints.steps == []  # nor is it there before the logs are
             threading.Timer(0.1, released.set).start()
-            checkpoints.save(population.checkpoint().items, Progress(step=99))  # waits for the first
+            checkpoints.save(population.snapshot(Progress(99)))  # waits for the first
             assert released.is_set()
             assert step in checkpoints.steps
             assert_same_bits(checkpoints.restore(population.saved_shapes()["states"], step)[0], expected)
@@ -125,8 +125,8 @@ def test_an_error_of_the_thread_is_raised_by_the_next_call(tmp_path, then):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     checkpoints = Checkpoints(tmp_path)
-    checkpoints.save({"states": LIKE}, Progress(step=5), full)
-    arguments = ({"states": LIKE}, Progress(step=6)) if then == "save" else ()
+    checkpoints.save(Snapshot({"states": LIKE}, Progress(step=5), full))
+    arguments = (Snapshot({"states": LIKE}, Progress(step=6)),) if then == "save" else ()
     with pytest.raises(UserError, match=r"cannot write .*/5: No space left on device; free space .*--resume"):
         getattr(checkpoints, then)(*arguments)
     assert list(tmp_path.iterdir()) == []  # what there was of it makes room
@@ -199,9 +199,8 @@ def test_some_members_go_on_alone(tmp_path):
     six, chosen = make_members([3, 4, 5], {"growth": [1.0, 4.0]}), [4, 0, 2]  # the last three diverge at 32
     population = offline_population(Growth(), six, make_data(), 4)
     population.advance(40)
-    saving = population.checkpoint()
     with Checkpoints(tmp_path) as checkpoints:
-        checkpoints.save(saving.items, Progress(40, members=saving.members, held=saving.held))
+        checkpoints.save(population.snapshot(Progress(40)))
     metrics = snapshot(population.advance(60))
     some = offline_population(Growth(), [six[index] for index in chosen], make_data(), 4)
     checkpoints.resume_last_good(some.saved_shapes(), some.resume)

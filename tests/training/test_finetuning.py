@@ -14,10 +14,10 @@ from training_runs import TASK, OneStep, offline_population, train
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.data.replay import PriorData
 from xql_jax.training.checkpoints import TrainingFiles
-from xql_jax.training.divergence import Divergence
 from xql_jax.training.host_population import HostPopulation
 from xql_jax.training.loop import TrainingLoop
 from xql_jax.training.members import Member
+from xql_jax.training.population import Divergence
 from xql_jax.training.replay_files import ReplayFiles
 from xql_jax.training.schedule import Ramp, Schedule
 from xql_jax.types import Batch, CalibratedBatch
@@ -205,9 +205,9 @@ def make_loop(path, stop=None):
     loop = TrainingLoop(phases.offline, OneStep(2, 2), TASK, schedule, files, make_online=phases.make_online)
     save = loop._checkpoints.save
 
-    def save_and_die(items, progress, write_more):
-        save(items, progress, write_more)
-        if progress.step == stop:
+    def save_and_die(snapshot):
+        save(snapshot)
+        if snapshot.progress.step == stop:
             raise Killed
 
     loop._checkpoints.save = save_and_die

@@ -13,8 +13,6 @@ from online_fakes import (
     transitions,
 )
 
-from xql_jax.training.members import Member
-
 
 def test_the_policy_is_that_of_the_round_before_last(tmp_path):
     population = make_population(tmp_path)
@@ -88,37 +86,17 @@ def test_every_kept_checkpoint_can_be_gone_back_to_also_after_a_resumption(tmp_p
     assert files == []  # and what none of them needs is gone
 
 
-def test_a_member_that_diverges_begins_anew_if_asked(tmp_path):
-    members = [Member(0, {"breaks_at": 9.0}), Member(1, {"breaks_at": 1e9})]
-    population = make_population(tmp_path, members, restarts=True)
-    population.advance(40)
-    assert population.diverged == {}
-    (restarts,) = population.restarts.items()
-    # Every ninth update; the round of two in which it comes is lost.
-    assert (restarts[0], [restart.step for restart in restarts[1]]) == (0, [16, 26, 36])
-    assert population.states["updates"].tolist() == [4.0, 34.0]
-    again = make_population(tmp_path, members, restarts=True)
-    again.resume(*save(population))
-    assert again.restarts == population.restarts
-    again.advance(46)
-    assert [restart.step for restart in again.restarts[0]] == [16, 26, 36, 46]
-
-
-@pytest.mark.parametrize(
-    ("learner", "restarts"),
-    [(BadActor(), False), (BadActor(), True), (BadActor(breaks_at=13.0), True)],
-)
-def test_what_follows_bad_actions_does_not_depend_on_calls(tmp_path, learner, restarts):
+@pytest.mark.parametrize("learner", [BadActor(), BadActor(breaks_at=13.0)])
+def test_what_follows_bad_actions_does_not_depend_on_calls(tmp_path, learner):
     """Nor does it where the loss is not finite at the same time."""
     ends = []
     for stops in ((40,), range(2, 42, 2), (20, 26, 40)):
-        population = make_population(tmp_path, learner=learner, restarts=restarts)
+        population = make_population(tmp_path, learner=learner)
         for stop in stops:
             population.advance(stop)
-        what_broke = population.restarts if restarts else population.diverged
-        assert list(what_broke) == [0]
-        ends.append((population.states, transitions(population), str(what_broke)))
+        assert list(population.diverged) == [0]
+        ends.append((population.states, transitions(population), population.diverged))
         population.close()
-    for states, rows, what_broke in ends[1:]:
+    for states, rows, diverged in ends[1:]:
         same(ends[0][:2], (states, rows))
-        assert what_broke == ends[0][2]
+        assert diverged == ends[0][2]

@@ -20,9 +20,9 @@ from online_fakes import (
 
 from xql_jax.data import replay
 from xql_jax.training import compiled_population
-from xql_jax.training.divergence import Divergence
+from xql_jax.training.acting_population import NUM_ERRORS
 from xql_jax.training.members import Member
-from xql_jax.training.replay_buffers import NUM_ERRORS, bellman_errors
+from xql_jax.training.population import Divergence
 
 KINDS = {"host": make_population, "compiled": make_in_program}
 TWO = (Member(3, {"rate": 1.0}), Member(4, {"rate": 5.0}))
@@ -96,7 +96,7 @@ def test_bellman_errors_are_of_what_was_met(make):
     measured, untouched = make("a", TWO), make("b", TWO)
     for stop in (24, 30):
         measured.advance(stop)
-        errors = bellman_errors(measured)
+        errors = measured.bellman_errors()
         assert errors.shape == (2, NUM_ERRORS)
         for index in range(2):
             own = transitions(measured, index).rewards + (stop - 6)  # updates
@@ -153,26 +153,14 @@ def test_actions_that_are_not_finite_are_told_and_replaced(make, kind):
     assert float(population.states["updates"][0]) == at - 6.0
 
 
-@pytest.mark.parametrize(
-    ("kind", "options"),
-    [
-        ("host", {}),
-        ("compiled", {}),
-        pytest.param("host", {"restarts": True}, marks=pytest.mark.slow),
-    ],
-)
-def test_together_equals_in_turn(make, options):
-    """One member diverges at its ninth update: it stays, or begins anew, and the other goes on."""
+def test_together_equals_in_turn(make):
+    """One member diverges at its ninth update and stays, and the other goes on."""
     members = [Member(3, {"breaks_at": 1e9}), Member(4, {"rate": 5.0, "breaks_at": 9.0})]
-    first, metrics = trained(make("a", members, together=True, **options), 6, 18, 24, 42)
-    second, others = trained(make("b", members, together=False, **options), 42)
+    first, metrics = trained(make("a", members, together=True), 6, 18, 24, 42)
+    second, others = trained(make("b", members, together=False), 42)
     close = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
     for index in range(2):
         jax.tree.map(close, transitions(first, index), transitions(second, index))
     jax.tree.map(close, (first.states, metrics), (second.states, others))
     assert first.diverged == second.diverged
-    if options:
-        assert len(first.restarts) == 1
-        assert (first.restarts, first.diverged) == (second.restarts, {})
-    else:
-        assert len(first.diverged) == 1
+    assert len(first.diverged) == 1

@@ -24,9 +24,8 @@ from training_runs import (
 
 from xql_jax.learners.registry import make_learner
 from xql_jax.training import data_population as offline_module
-from xql_jax.training import groups as groups_module
-from xql_jax.training.groups import population_mesh
-from xql_jax.training.members import make_members
+from xql_jax.training import members as members_module
+from xql_jax.training.members import make_members, population_mesh
 from xql_jax.training.schedule import Ramp
 from xql_jax.types import Batch
 
@@ -120,8 +119,8 @@ def test_streamed_equals_resident_bit_for_bit(monkeypatch, together, compiled_fu
     [(7, 1, 1), (3, 4, 3), (5, 4, 3), (7, 4, 4), (9, 8, 5)],
 )
 def test_devices_that_make_the_members_finish_sooner(monkeypatch, members, number, used):
-    monkeypatch.setattr(groups_module.jax, "local_devices", lambda: list(range(number)))
-    monkeypatch.setattr(groups_module, "Mesh", lambda array, names: SimpleNamespace(size=array.size))
+    monkeypatch.setattr(members_module.jax, "local_devices", lambda: list(range(number)))
+    monkeypatch.setattr(members_module, "Mesh", lambda array, names: SimpleNamespace(size=array.size))
     assert population_mesh(members).size == used
 
 
@@ -134,6 +133,7 @@ import json, sys, jax
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from test_population import OnHost, make_xql
 from training_runs import advance, make_data, snapshot
+from xql_jax.training.checkpoints import Progress
 ends = []
 for data in (make_data(), OnHost(make_data())):
     population = make_xql(range(7), {{}}, data, together={together})
@@ -144,7 +144,7 @@ for data in (make_data(), OnHost(make_data())):
 assert ends[0] == ends[1]
 assert actions.shape == (7, 4, 2)
 used = sorted({{shard.device.id for leaf in leaves for shard in leaf.addressable_shards}})
-print(json.dumps([used, *ends[0], list(population.checkpoint().items["states"])]))
+print(json.dumps([used, *ends[0], list(population.snapshot(Progress()).items["states"])]))
 """
     run = subprocess.run(
         [sys.executable, "-c", script],

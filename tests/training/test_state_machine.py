@@ -129,7 +129,7 @@ def machine(kind):
             training, _ = kind.open(self.folder)
             owner, name = training.population, "advance"
             if evaluating:
-                owner, name = training._evaluations._evaluator, "run"
+                owner, name = training._evaluator, "run"
             method = getattr(owner, name)
 
             def call_and_signal(argument):
@@ -184,7 +184,7 @@ def machine(kind):
             for owner, name in (
                 (training.population, "advance"),
                 *((log, "write") for log in logs),
-                (training._evaluations._evaluator, "run"),
+                (training._evaluator, "run"),
                 (training._checkpoints, "save"),
             ):
                 guard(owner, name)

@@ -96,7 +96,6 @@ def test_a_signal_to_the_outer_one_is_taken_over():
     """A sweep's own handler hears what comes before a run has put its own in place."""
     outer = StopSignals()
     outer.received = signal.SIGTERM
-    inner = StopSignals()
-    inner.outer = outer
+    inner = StopSignals(outer)
     with inner:
         assert inner.received is signal.SIGTERM

@@ -6,7 +6,7 @@ program inserts before it samples. If it samples first, and the insertion does n
 copies the whole ring, which takes a thousand times as long.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import chex
 import flax
@@ -23,7 +23,6 @@ from xql_jax.types import (
     ChunkBatch,
     EpisodeBatch,
     Horizon,
-    Learner,
     Minibatch,
     PRNGKey,
 )
@@ -116,13 +115,6 @@ class Spans(Distinct):
     num_environments: int = flax.struct.field(pytree_node=False, default=1)  # that inserted in turn
 
 
-def spans_of(learner: Learner, horizon: Horizon, num_environments: int) -> Spans | None:
-    """Returns how the learner's transitions are made of the buffer's; None: they are the same."""
-    if horizon.steps == 1:
-        return None
-    return Spans(getattr(learner, "discount", 1.0), horizon, num_environments)  # cloning has no discount
-
-
 def sample_buffer(
     buffer: ReplayBuffer,
     key: PRNGKey,
@@ -178,23 +170,18 @@ def _drawn(
     if spans is None or not spans.horizon.is_chunk:
         return sampling.sample_indices(key, total, batch_size)
     rows = sampling.sample_indices(key, total, TRIES * batch_size)
-    is_whole = (rows < others) | _window(buffer, jnp.maximum(rows - others, 0), spans).is_whole
+    *_, is_whole = _window(buffer, jnp.maximum(rows - others, 0), spans)
+    is_whole |= rows < others
     rows, is_whole = rows.reshape(TRIES, batch_size), is_whole.reshape(TRIES, batch_size)
     return jnp.take_along_axis(rows, is_whole.argmax(0)[None], axis=0)[0]
 
 
-class _Window(NamedTuple):
-    """The steps of a transition over a horizon, h of them, in a buffer's rows."""
+def _window(buffer: ReplayBuffer, starts: Array, spans: Spans) -> tuple[Array, Array, Array, Array]:
+    """Returns the windows of h steps, the horizon's, that begin at rows i32[B] of the buffer.
 
-    rows: Array  # i32[B, h]
-    within: Array  # bool[B, h], false after an episode's end, or what was inserted last
-    final: Array  # i32[B], the row of the last step within
-
-    is_whole: Array  # bool[B], of h steps, or ended by a terminal
-
-
-def _window(buffer: ReplayBuffer, starts: Array, spans: Spans) -> _Window:
-    """Returns the windows that begin at rows i32[B] of the buffer."""
+    They are rows i32[B, h]; bool[B, h], false after an episode's end or what was inserted last; i32[B], the
+    row of the last step within; and bool[B], whether a window is whole: of h steps, or ended by a terminal.
+    """
     newest, capacity = buffer.inserted - 1, buffer.capacity
     numbers = newest - (newest - starts) % capacity  # of the transitions, over all ever inserted
     numbers = numbers[:, None] + spans.num_environments * jnp.arange(spans.horizon.steps)
@@ -204,23 +191,23 @@ def _window(buffer: ReplayBuffer, starts: Array, spans: Spans) -> _Window:
     length = within.sum(1)
     final = jnp.take_along_axis(rows, length[:, None] - 1, axis=1)[:, 0]
     is_whole = (length == spans.horizon.steps) | (buffer.data.masks[final] == 0)
-    return _Window(rows, within, final, is_whole)
+    return rows, within, final, is_whole
 
 
 def take(buffer: ReplayBuffer, rows: Array, spans: Spans | None = None) -> Minibatch:
     """Returns the transitions of rows i32[B], over the horizon of `spans`."""
     if spans is None:
         return sampling.gather(buffer.data, rows)
-    data, window = buffer.data, _window(buffer, rows, spans)
+    data, (steps, within, final, _) = buffer.data, _window(buffer, rows, spans)
     powers = spans.discount ** jnp.arange(spans.horizon.steps)
-    rewards = (data.rewards[window.rows] * powers * window.within).sum(1)
-    masks = data.masks[window.final] * powers[window.within.sum(1) - 1]
-    observations, following = data.observations[rows], data.next_observations[window.final]
+    rewards = (data.rewards[steps] * powers * within).sum(1)
+    masks = data.masks[final] * powers[within.sum(1) - 1]
+    observations, following = data.observations[rows], data.next_observations[final]
     if not spans.horizon.is_chunk:
         return Batch(observations, data.actions[rows], rewards, masks, following)
     chunk = spans.horizon.steps * data.actions.shape[1]  # no -1: there may be no rows
-    actions = data.actions[window.rows].reshape(len(rows), chunk)
-    return ChunkBatch(observations, actions, rewards, masks, following, window.within.astype(jnp.float32))
+    actions = data.actions[steps].reshape(len(rows), chunk)
+    return ChunkBatch(observations, actions, rewards, masks, following, within.astype(jnp.float32))
 
 
 def end_episodes(buffer: ReplayBuffer, count: int) -> ReplayBuffer:

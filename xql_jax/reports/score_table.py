@@ -84,11 +84,6 @@ class MethodScore:
         return sum(any(member.diverged) for member in self.members)
 
     @property
-    def restarts(self) -> int:
-        """How often networks that diverged were initialised again, over all seeds."""
-        return sum(member.restarts for member in self.members)
-
-    @property
     def mean(self) -> float:
         return _mean(self.last)
 
@@ -106,8 +101,6 @@ class MethodScore:
         text = " → ".join(with_interval(scores) for scores in (self.before, self.last) if scores) or "–"
         if self.diverged:
             text += " div"
-        if self.restarts:
-            text += f" (restarts: {self.restarts})"
         if self.last and not self.is_normalised:
             text += " (return)"
         if self.last and self.note:
@@ -123,7 +116,6 @@ class MethodScore:
             "last_score_by_seed": " ".join(map(plain_number, self.last)),
             "best_score_by_seed": " ".join(map(plain_number, self.best)),
             "diverged_seeds": self.diverged,
-            "restarts": self.restarts,
             "updates": max((member.steps[-1] for member in self.members), default=""),
             "paper_score": self.paper,
             "run": "; ".join(run.name for run in self.runs),

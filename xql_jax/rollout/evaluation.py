@@ -38,6 +38,17 @@ class EpisodeResults:
             columns["success"] = 1 * self.successes
         return columns
 
+    def means(self, task: Task) -> dict[str, list[float]]:
+        """Returns by name each member's mean return, score, length and, if known, rate of success."""
+        returns, rates = self.returns.mean(axis=1), None
+        if self.successes is not None:
+            rates = self.successes.mean(axis=1)
+        score = np.asarray(task.normalized_score(returns, rates))
+        means = {"return": returns, "score": score, "length": self.lengths.mean(axis=1)}
+        if rates is not None:
+            means["success_rate"] = rates
+        return {name: mean.tolist() for name, mean in means.items()}
+
 
 class Evaluator:
     """Runs the same E episodes for each of M members (policies), and the same again at every call.

@@ -78,12 +78,6 @@ class Online(Acting):
         within(1, 100_000_000),
         "Transitions that the replay buffer of each seed holds; the oldest are overwritten.",
     )
-    on_divergence: str = recorded(
-        "freeze",
-        one_of("freeze", "restart"),
-        "What to do if a member's numbers stop being finite. freeze: keep its last finite state. restart: "
-        "begin with new networks and the same buffer; the summary says so.",
-    )
     network: str = recorded(
         "paper", one_of("paper", "small"), 'Size of the networks: "paper", or "small" for a laptop.'
     )

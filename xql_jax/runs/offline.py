@@ -3,7 +3,7 @@
 The way to the gradient: `Population.advance` (`training/population.py`), which the loop calls again and again
 (`train_and_summarize` in run.py, `training/loop.py`). The population is `Resident` or `Streamed`
 (`training/data_population.py`), which only draw minibatches. `advance` calls `train`, that `run_program`, and
-that the compiled program: `train_member` (`training/program.py`), which is `run_updates`. Its line
+that the compiled program: `train_member`, which is `run_updates` (`training/program.py`). Its line
 `learner.update(...)` is the method's own: that of XQL, the default method, is `InSample.update` in
 `learners/xql.py`. Its `value.fit` comes to `jax.grad` in `Trained.minimize` of `learners/parts.py`. The
 objective there is the mean of `GumbelRegression.loss_of`, by default of `gumbel_rescaled_loss` in

@@ -38,12 +38,10 @@ LOG = logging.getLogger(__name__)
 def online_job(settings: Online) -> Job:
     """Returns the run's job; raises UserError for mistakes in the settings."""
     settings = settings.resolved()
-    task, restarts = settings.task, settings.on_divergence == "restart"
-    schedule = acting_schedule(settings, restarts=restarts)
+    task, schedule = settings.task, acting_schedule(settings)
     if task.suite.is_compiled:
         refused = {
             "--processes": settings.processes,
-            "--on_divergence=restart": restarts,
             "--n_step": settings.n_step > 1,
             "--action_chunk": settings.action_chunk > 1,
         }
@@ -85,7 +83,7 @@ def run_online(job: Job, stop: StopSignals | None = None, callbacks: Sequence[Ro
             population = host_population(job, job.learner, folder, stop, preprocessing=preprocessing)
         return train_and_summarize(
             job, folder, population, evaluator, task, stop, preprocessing, callbacks,
-            details=functools.partial(details_of, job),
+            details=details_of,
         )  # fmt: skip
 
 
@@ -109,21 +107,15 @@ def host_population(
     )
 
 
-def details_of(job: Job, population: Population, rows: Sequence[Row]) -> Json:
+def details_of(population: Population, rows: Sequence[Row]) -> Json:
     """Returns the entries of summary.json that only online runs have."""
-    details: Json = {
-        "restarts": [],
-        "seconds_by_work": {name: round(value, 3) for name, value in population.seconds.items()},
-    }
+    seconds = {name: round(value, 3) for name, value in population.seconds.items()}
+    details: Json = {"seconds_by_work": seconds}
     if isinstance(population, CompiledPopulation):
         details["policy_lag"] = 0
         details["failed_episodes"] = population.failures
     elif isinstance(population, HostPopulation):
         details["policy_lag"] = population.schedule.policy_lag
-        for index, divergences in population.restarts.items():
-            for divergence in divergences:
-                restart = {"member": str(job.members[index]), **dataclasses.asdict(divergence)}
-                details["restarts"].append(restart)
     return details
 
 

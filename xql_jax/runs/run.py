@@ -13,6 +13,7 @@ from xql_jax.envs import describe_environment, environment_maker
 from xql_jax.errors import UserError
 from xql_jax.files import writing
 from xql_jax.logs.csv_rows import Row, parse_rows
+from xql_jax.logs.wandb import WandbLogger
 from xql_jax.numerics.jax_settings import check_matmul_precision, settings_of_jax
 from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.rollout.run_summary import summarize
@@ -24,7 +25,6 @@ from xql_jax.runs.shared_settings import EVALUATION_SEED, Training
 from xql_jax.suites.tasks import Task
 from xql_jax.training.loop import RowCallback, TrainingLoop
 from xql_jax.training.population import Population
-from xql_jax.training.row_writer import MetricsLogger
 from xql_jax.training.signals import StopSignals
 from xql_jax.types import Json
 
@@ -154,11 +154,9 @@ def _results_of(job: Job, loop: TrainingLoop, rows: Sequence[Row]) -> Json:
     }
 
 
-def _loggers(job: Job, folder: Path) -> list[MetricsLogger]:
+def _loggers(job: Job, folder: Path) -> list[WandbLogger]:
     settings = job.settings
     if not settings.wandb:
         return []
-    from xql_jax.logs.wandb import WandbLogger  # which few runs need
-
     names, config = [member.name for member in job.members], {**job.identity, **job.identity["config"]}
     return [WandbLogger(folder, names, settings.wandb_project, settings.wandb_group, config)]

@@ -80,8 +80,7 @@ def work(settings: Training, folder: str = ".", stop: StopSignals | None = None)
             if isinstance(settings, Acting):
                 prepare_acting()
             while not (stop and stop.received):
-                own = StopSignals()
-                own.outer = stop
+                own = StopSignals(stop)
                 try:
                     run = train_run(settings, own)
                     run.stopped_by = own.received  # it may have finished nevertheless

@@ -29,8 +29,7 @@ from xql_jax.runs.offline import offline_job
 from xql_jax.runs.run_data import load_data
 from xql_jax.settings import ANY, EITHER, MOST, setting, within
 from xql_jax.training.data_population import offline_population
-from xql_jax.training.groups import make_groups, population_mesh
-from xql_jax.training.members import member_shapes
+from xql_jax.training.members import make_groups, member_shapes, population_mesh
 from xql_jax.training.population import Population, can_clip
 from xql_jax.training.program import COMPILER_OPTIONS
 from xql_jax.types import Array, Json

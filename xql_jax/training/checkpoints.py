@@ -17,6 +17,7 @@ import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -58,6 +59,14 @@ class Progress:
     held: Json = dataclasses.field(default_factory=dict)  # what the population as a whole needs
 
 
+class Snapshot(NamedTuple):
+    """What a checkpoint is written from, also at a later step."""
+
+    items: Mapping[str, Mapping[str, State]]  # "states" and others: NumPy arrays by the member's name
+    progress: Progress
+    write_more: Callable[[Path], None] = lambda folder: None  # in the thread; its further files
+
+
 class Checkpoints(contextlib.AbstractContextManager):
     """The last checkpoints of a run, in one folder: the latest `kept` (0: all), and that of step `spared`.
 
@@ -73,23 +82,13 @@ class Checkpoints(contextlib.AbstractContextManager):
     @property
     def steps(self) -> list[int]:
         """Ascending; of complete checkpoints."""
-        names = os.listdir(self._folder) if self._folder.exists() else []
-        return sorted(int(name) for name in names if name.isdigit())
+        return sorted(int(path.name) for path in self._folder.glob("*") if path.name.isdigit())
 
-    def save(
-        self,
-        items: Mapping[str, Mapping[str, State]],
-        progress: Progress,
-        write_more: Callable[[Path], None] = lambda folder: None,
-    ) -> None:
-        """Starts writing the checkpoint of `progress.step`, unless it exists: it holds the same state.
-
-        Items are "states" and others, each NumPy arrays of the same shapes by the member's name. The thread
-        calls `write_more` with the folder, for further files.
-        """
+    def save(self, snapshot: Snapshot) -> None:
+        """Starts writing the checkpoint of the snapshot's step, unless it exists: it holds the same state."""
         self.wait()
-        if progress.step not in self.steps:
-            self._write_in_flight = self._thread.submit(self._write, items, progress, write_more)
+        if snapshot.progress.step not in self.steps:
+            self._write_in_flight = self._thread.submit(self._write, *snapshot)
 
     def wait(self) -> None:
         """Waits until no write is in progress; UserError if the last one failed."""

@@ -4,7 +4,6 @@ import functools
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TypeVar
 
 import flax.struct
 import jax
@@ -14,19 +13,16 @@ import numpy as np
 from xql_jax.data import replay
 from xql_jax.envs import compiled
 from xql_jax.envs.compiled import Ended, Episodes, JaxEnvironment
+from xql_jax.training.acting_population import ActingPopulation
 from xql_jax.training.checkpoints import Progress
-from xql_jax.training.divergence import Divergence, freeze_in_program, not_finite
-from xql_jax.training.groups import AXIS, Call, Group
-from xql_jax.training.members import Member, MemberState, member_keys, member_shapes
-from xql_jax.training.population import EPISODE_METRICS, CheckpointContent, Population
+from xql_jax.training.members import AXIS, Call, Group, Member, MemberState, member_keys, member_shapes
+from xql_jax.training.population import EPISODE_METRICS, Divergence, not_finite
 from xql_jax.training.program import STATE, run_updates
-from xql_jax.training.replay_buffers import ReplayBuffers
 from xql_jax.training.replay_files import ReplayFiles
 from xql_jax.training.schedule import ActingSchedule
-from xql_jax.types import Array, Learner, Metrics, Minibatch, PRNGKey, State
+from xql_jax.types import Array, Learner, Metrics, PRNGKey, State
 
 LOG = logging.getLogger(__name__)
-Tree = TypeVar("Tree")
 TIMES_PER_CALL = 1_024  # most times that all environments act in one call of the program
 ACTIONS = "actions"  # what is checked to be finite, besides each metric and the state
 
@@ -43,7 +39,7 @@ class Running(flax.struct.PyTreeNode):
     diverged_at: Array  # i32[], the step at which the member diverged; -1: it has not
 
 
-class CompiledPopulation(Population):
+class CompiledPopulation(ActingPopulation):
     """Each member acts in its own compiled environments and fills its own buffer.
 
     One program repeats three things: it acts in N environments, inserts N transitions, and does the updates
@@ -52,10 +48,8 @@ class CompiledPopulation(Population):
 
     Args:
         environment: each member has `schedule.num_environments` copies of it.
-        schedule: `round_steps` must be N. Restarts, exploration noise, ramps and processes are not supported.
+        schedule: `round_steps` must be N. Exploration noise, ramps and processes are not supported.
     """
-
-    unit = "step"
 
     def __init__(
         self,
@@ -67,10 +61,7 @@ class CompiledPopulation(Population):
         together: bool | None = None,
     ):
         sizes = environment.observation_size, environment.action_size
-        self.schedule, self.stride = schedule, schedule.round_steps
-        super().__init__(learner, members, replay.empty(schedule.batch_size, *sizes).data, together)
-        self.most_ahead = min(self.most_ahead, schedule.most_updates)
-        self._buffers = ReplayBuffers(self, schedule, files, sizes)
+        super().__init__(learner, members, schedule, files, sizes, together=together)
         self.seconds = {"acting and learning": 0.0}
         self.failures = 0  # episodes, over all members, that ended because their simulation failed
         self._environment, nan = environment, jnp.float32(jnp.nan)
@@ -81,9 +72,6 @@ class CompiledPopulation(Population):
             *_, key_acting, key = member_keys(member)
             running.append(Running(begin(key), key_acting, key, nan, nan, jnp.int32(0), jnp.int32(-1)))
         self.set_in_members(running=running)
-
-    def draw(self, member: MemberState, data: State, key: PRNGKey, step: Array) -> Minibatch:
-        return replay.sample_buffer(member.buffer, key, self.schedule.batch_size)
 
     def calls(self, group: Group, start: int, stop: int) -> Iterator[Call]:
         """Yields calls with the updates due before each time of acting and after, i32[TIMES_PER_CALL + 1]."""
@@ -120,7 +108,7 @@ class CompiledPopulation(Population):
             # Actions diverge at the step that they are for, everything else at the end of that step.
             at = jnp.where(was_finite[ACTIONS], step + number, step)
             updated = updated.replace(running=_counted(running, ended).replace(episodes=episodes))
-            return freeze_in_program(member, updated, was_finite, finite, at)
+            return _frozen_if_diverged(member, updated, was_finite, finite, at)
 
         finite = dict.fromkeys((*member.metrics, STATE, ACTIONS), jnp.bool_(True))
         return jax.lax.fori_loop(0, (stop - start) // number, act_and_learn, (member, finite))
@@ -150,16 +138,17 @@ class CompiledPopulation(Population):
         return metrics | dict(zip(EPISODE_METRICS, episodes, strict=True))
 
     def saved(self, members: MemberState) -> dict[str, State]:
-        return {**super().saved(members), "episodes": _numbers(_rest(members))}
-
-    def checkpoint(self) -> CheckpointContent:
-        return super().checkpoint()._replace(write=self._buffers.prepare_saving(self.step))
+        rest = jax.tree.map(lambda leaf: jax.random.key_data(leaf) if _is_key(leaf) else leaf, _rest(members))
+        return {**super().saved(members), "episodes": rest}  # with keys' numbers: files hold no keys
 
     def resume(self, items: Mapping[str, Mapping[str, State]], progress: Progress) -> None:
         super().resume(items, progress)
-        self._buffers.load(self.step)
         like = member_shapes(_rest(self.groups[0].members))
-        rests = [_with_keys(items["episodes"][member.name], like) for member in self.members]
+
+        def restored(like: Array, numbers: np.ndarray) -> Array:
+            return jax.random.wrap_key_data(jnp.array(numbers)) if _is_key(like) else jnp.array(numbers)
+
+        rests = [jax.tree.map(restored, like, items["episodes"][member.name]) for member in self.members]
         self.set_in_members(
             running=[rest["episodes"] for rest in rests], metrics=[rest["metrics"] for rest in rests]
         )
@@ -196,6 +185,30 @@ class CompiledPopulation(Population):
         return jax.lax.cond(step < self.schedule.warmup_steps, random, by_policy, key)
 
 
+def _frozen_if_diverged(
+    before: MemberState, after: MemberState, was_finite: Metrics, finite: Metrics, at: Array
+) -> tuple[MemberState, Metrics]:
+    """Returns `after`, but with the state, sums and metrics of `before` once the member has diverged.
+
+    That is chosen each time that all environments have acted, because the updates cannot be run again, as in
+    `Population.train`: the experience has changed.
+
+    Args:
+        was_finite: by name whether all was finite in the updates between, bool[].
+        finite: the same of the updates at which the member diverged; returned unless these are those.
+        at: i32[], the step that is reported if they are.
+    """
+    known = after.running.diverged_at
+    is_new = (known < 0) & ~jnp.stack(list(was_finite.values())).all()
+    diverged_at = jnp.where(is_new, at, known)
+    new = after.state, after.sums, after.metrics
+    old = before.state, before.sums, before.metrics
+    state, sums, metrics = jax.tree.map(lambda a, b: jnp.where(diverged_at >= 0, a, b), old, new)
+    finite = jax.tree.map(lambda a, b: jnp.where(is_new, a, b), was_finite, finite)
+    running = after.running.replace(diverged_at=diverged_at)
+    return after.replace(state=state, sums=sums, metrics=metrics, running=running), finite
+
+
 def _counted(running: Running, ended: Ended) -> Running:
     count = ended.now.sum()
 
@@ -216,17 +229,3 @@ def _rest(members: MemberState) -> dict[str, State]:
 
 def _is_key(leaf: Array) -> bool:
     return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
-def _numbers(tree: Tree) -> Tree:
-    """Returns the tree with the numbers of keys in their place, because files hold no keys."""
-    return jax.tree.map(lambda leaf: jax.random.key_data(leaf) if _is_key(leaf) else leaf, tree)
-
-
-def _with_keys(numbers: Tree, like: Tree) -> Tree:
-    """Undoes `_numbers`; `like` has keys where they were."""
-
-    def leaf(like: Array, numbers: np.ndarray) -> Array:
-        return jax.random.wrap_key_data(jnp.array(numbers)) if _is_key(like) else jnp.array(numbers)
-
-    return jax.tree.map(leaf, like, numbers)

@@ -13,8 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from xql_jax.data.sampling import Packed, Trajectories, sample, sample_indices
-from xql_jax.training.groups import Call, Group
-from xql_jax.training.members import Member, MemberState
+from xql_jax.training.members import Call, Group, Member, MemberState
 from xql_jax.training.population import Population
 from xql_jax.training.program import update_keys
 from xql_jax.types import AnyBatch, Array, Learner, Minibatch, PRNGKey, State, Transitions

@@ -4,12 +4,11 @@ A *round* is a fixed number of environment steps, followed by the updates that t
 """
 
 import concurrent.futures
-import dataclasses
 import functools
-import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,16 +16,14 @@ import numpy as np
 
 from xql_jax.data import replay
 from xql_jax.data.preprocessing import Preprocessing
-from xql_jax.data.replay import PriorData, Spans
 from xql_jax.envs.vector import PATIENT, EpisodeSeeds, Local, Patience, VectorEnv
 from xql_jax.errors import EnvironmentFailure
 from xql_jax.numerics.jax_settings import settings_of_jax
 from xql_jax.rollout.acting import ActionQueue
-from xql_jax.training.checkpoints import Progress
-from xql_jax.training.divergence import Divergence
-from xql_jax.training.members import Member, MemberState, member_keys
-from xql_jax.training.population import EPISODE_METRICS, CheckpointContent, Population, can_clip
-from xql_jax.training.replay_buffers import ReplayBuffers, RunningReturns, with_returns
+from xql_jax.training.acting_population import ActingPopulation, RunningReturns, with_returns
+from xql_jax.training.checkpoints import Progress, Snapshot
+from xql_jax.training.members import Member, member_keys
+from xql_jax.training.population import EPISODE_METRICS, Divergence, Population
 from xql_jax.training.replay_files import ReplayFiles
 from xql_jax.training.schedule import ActingSchedule, ramped
 from xql_jax.types import (
@@ -37,23 +34,18 @@ from xql_jax.types import (
     EpisodeBatch,
     Learner,
     Metrics,
-    Minibatch,
     Params,
     PRNGKey,
     State,
 )
 
-LOG = logging.getLogger(__name__)
 UNCHANGED = Preprocessing()
-WORK = ("environment", "acting", "waiting for the learner")
 # A member's transitions of a round, NumPy f32[round_steps, ...], and `RunningReturns.known`.
 Acted = tuple[Batch, list[tuple[int, float]]]
 
 
 class Collector:
     """One member's environments, and how it acts in them."""
-
-    seeds: EpisodeSeeds
 
     def __init__(
         self, member: Member, environments: VectorEnv, schedule: ActingSchedule, preprocessing: Preprocessing
@@ -72,14 +64,10 @@ class Collector:
         self._returns = RunningReturns(self._schedule.num_environments)
         self._queue = ActionQueue(self._schedule.horizon.action_chunk)
 
-    def forget_actions(self) -> None:
-        """Drops the chunks that are being carried out, and that actions were not finite."""
-        self.bad_actions_at = None
-        self._queue.begin()
-
     def act(self, learner: Learner, params: Params, step: int, seconds: dict[str, float]) -> Acted:
         """Acts for a round from `step` on."""
         schedule, rows = self._schedule, []
+        self._returns.known = []
         for first in range(step, step + schedule.round_steps, schedule.num_environments):
             started = time.perf_counter()
             own = ramped(learner, schedule.ramps, first)  # acting may depend on it, as TD3's noise
@@ -103,7 +91,7 @@ class Collector:
             rows.append(batch)
             seconds["acting"] += acted - started
             seconds["environment"] += time.perf_counter() - acted
-        return jax.tree.map(lambda *fields: np.concatenate(fields), *rows), self._returns.known()
+        return jax.tree.map(lambda *fields: np.concatenate(fields), *rows), self._returns.known
 
     def _decided(self, learner: Learner, params: Params, step: int) -> np.ndarray:
         """Returns actions f32[N, h * A] at `step`: by the policy, or random in the warm-up."""
@@ -116,7 +104,7 @@ class Collector:
         return np.asarray(_sampled_actions(*spread, learner, params, observations, self._key, np.int32(step)))
 
 
-class HostPopulation(Population):
+class HostPopulation(ActingPopulation):
     """Each member acts in its own environments on the host, and fills its own replay buffer.
 
     The updates of a round run in a thread while the next round acts. Round j acts by the policy after the
@@ -125,11 +113,8 @@ class HostPopulation(Population):
 
     Args:
         make: makes one environment.
-        handover: the step before the first that acts: the number of updates of the offline phase.
-        prior_data: learned from besides the buffer.
+        options: see `ActingPopulation`.
     """
-
-    unit = "step"
 
     def __init__(
         self,
@@ -139,17 +124,9 @@ class HostPopulation(Population):
         schedule: ActingSchedule,
         files: ReplayFiles,
         patience: Patience = PATIENT,
-        *,
-        handover: int = 0,
-        prior_data: PriorData | None = None,
         preprocessing: Preprocessing = UNCHANGED,
-        together: bool | None = None,
+        **options: Any,
     ):
-        self.data, self.schedule, self.handover = prior_data, schedule, handover
-        self.stride = schedule.round_steps
-        # By index: the divergences after which a member's networks were reinitialised.
-        self.restarts: dict[int, list[Divergence]] = {}
-        self._restarted: set[int] = set()  # members whose old networks still act in the next round
         self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="learner")
         self._learning: concurrent.futures.Future | None = None  # of the round before
         vector_env: Callable[..., VectorEnv] = Local
@@ -163,30 +140,11 @@ class HostPopulation(Population):
         ]
         environments = self._collectors[0].environments
         sizes = environments.observation_space.shape[0], environments.action_space.shape[0]
-        batch_type, horizon = type(prior_data.batch) if prior_data else Batch, schedule.horizon
-        if horizon.steps > 1:
-            batch_type = EpisodeBatch
-        spans, example = self._spans(learner), replay.empty(1, *sizes, batch_type)
-        minibatch = replay.take(example, jnp.zeros(schedule.batch_size, int), spans)
-        super().__init__(learner, members, minibatch, together)
-        self.clips = can_clip(learner, members, schedule.ramps)
-        self.most_ahead = min(self.most_ahead, schedule.most_updates)
-        self._buffers = ReplayBuffers(self, schedule, files, sizes, batch_type)
-        self.seconds = dict.fromkeys(WORK, 0.0)
+        super().__init__(learner, members, schedule, files, sizes, **options)
         self._policy_before: list[Params]  # after the last round but one
         self._policy_newest: list[Params]  # after the last round
+        self.seconds = dict.fromkeys(("environment", "acting", "waiting for the learner"), 0.0)
         self._start_acting()
-
-    @property
-    def acted(self) -> int:
-        return self.step - self.handover
-
-    def draw(self, member: MemberState, data: PriorData | None, key: PRNGKey, step: Array) -> Minibatch:
-        spans = self._spans(member.learner)
-        return replay.sample_buffer(member.buffer, key, self.schedule.batch_size, data, spans)
-
-    def _spans(self, learner: Learner) -> Spans | None:
-        return replay.spans_of(learner, self.schedule.horizon, self.schedule.num_environments)
 
     def take_over(self, other: Population) -> None:
         self.step, self.diverged = other.step, dict(other.diverged)
@@ -196,12 +154,10 @@ class HostPopulation(Population):
 
     def advance(self, stop: int) -> Metrics:
         self.compile()
-        self._handle_bad_actions()
         while self.step < stop:
             acted = self._act_for_a_round()
             self._await_learner()
-            self._forget_old_actions()
-            self._handle_bad_actions()
+            self._freeze_bad_actors()
             self._learning = self._thread.submit(self._learn, self.acted, *zip(*acted, strict=True))
             self.step += self.stride
             self._record_episodes()
@@ -212,22 +168,16 @@ class HostPopulation(Population):
         of_episodes = {name: jnp.float32([each[name] for each in episodes]) for name in EPISODE_METRICS}
         return self.gathered(lambda members: members.metrics) | of_episodes
 
-    def checkpoint(self) -> CheckpointContent:
-        content = super().checkpoint()
+    def snapshot(self, progress: Progress) -> Snapshot:
+        snapshot = super().snapshot(progress)
         for index, member in enumerate(self.members):
-            restarts = [dataclasses.asdict(divergence) for divergence in self.restarts.get(index, [])]
-            content.members[member.name]["restarts"] = restarts
-            content.members[member.name]["episodes"] = self._episodes[index]
-        return content._replace(write=self._buffers.prepare_saving(self.acted))
+            snapshot.progress.members[member.name]["episodes"] = self._episodes[index]
+        return snapshot
 
     def resume(self, items: Mapping[str, Mapping[str, State]], progress: Progress) -> None:
         super().resume(items, progress)
-        self._buffers.load(self.acted)
-        for index, (member, collector) in enumerate(zip(self.members, self._collectors, strict=True)):
-            content = progress.members[member.name]
-            if content["restarts"]:
-                self.restarts[index] = [Divergence(**restart) for restart in content["restarts"]]
-            collector.reset(content["episodes"])
+        for member, collector in zip(self.members, self._collectors, strict=True):
+            collector.reset(progress.members[member.name]["episodes"])
         self._start_acting()
 
     def close(self) -> None:
@@ -274,43 +224,16 @@ class HostPopulation(Population):
         started = time.perf_counter()
         learning, self._learning = self._learning, None
         learning.result()
-        self._restart()
         self._policy_before, self._policy_newest = self._policy_newest, self._current_policies()
         self.seconds["waiting for the learner"] += time.perf_counter() - started
 
-    def _handle_bad_actions(self) -> None:
-        """Freezes or restarts members whose actions were not finite; the learner is idle."""
+    def _freeze_bad_actors(self) -> None:
+        """Freezes members whose actions were not finite; the learner is idle."""
         for index, collector in enumerate(self._collectors):
             if collector.bad_actions_at is not None:
                 found = Divergence(self.handover + collector.bad_actions_at, "actions")
                 self.diverged.setdefault(index, found)
                 collector.bad_actions_at = None
-        if self._restart():
-            self._start_acting()
-            self._forget_old_actions()
-
-    def _forget_old_actions(self) -> None:
-        """Drops what the networks before a restart have decided."""
-        for index in self._restarted:
-            self._collectors[index].forget_actions()
-        self._restarted.clear()
-
-    def _restart(self) -> bool:
-        """Reinitialises diverged members' networks if the schedule asks for it; returns whether it did."""
-        restarting = sorted(self.diverged) if self.schedule.restarts else []
-        for index in restarting:
-            member, divergence = self.members[index], self.diverged.pop(index)
-            LOG.info(
-                f"{member} diverged at step {divergence.step} ({divergence.quantity} not finite); its "
-                "networks begin anew"
-            )
-            self.restarts.setdefault(index, []).append(divergence)
-            key = jax.random.fold_in(member_keys(member)[0], len(self.restarts[index]))
-            states = [self.member(other)[1] for other in range(len(self.members))]
-            states[index] = self._init(self.member(index)[0], key)
-            self.set_in_members(state=states)
-            self._restarted.add(index)
-        return bool(restarting)
 
     def _start_acting(self) -> None:
         cpu = jax.devices("cpu")[0]

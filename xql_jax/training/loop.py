@@ -1,5 +1,6 @@
 """The training loop: it advances a population, and logs, evaluates and saves checkpoints in between."""
 
+import concurrent.futures
 import contextlib
 import csv
 import dataclasses
@@ -7,7 +8,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -15,19 +16,12 @@ import numpy as np
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.errors import EnvironmentFailure, UserError
 from xql_jax.logs.tensorboard import TensorBoardLogger
+from xql_jax.rollout.acting import prepared, with_memory_of
 from xql_jax.rollout.evaluation import EpisodeResults, Evaluator
 from xql_jax.rollout.scores import shown
 from xql_jax.suites.tasks import Task
-from xql_jax.training.checkpoints import Checkpoints, Progress, TrainingFiles
-from xql_jax.training.divergence import Divergence
-from xql_jax.training.evaluations import (
-    BegunEvaluation,
-    EvaluationInterrupted,
-    PolicyEvaluations,
-    Snapshot,
-    means_by_member,
-)
-from xql_jax.training.population import EPISODE_METRICS, Population
+from xql_jax.training.checkpoints import Checkpoints, Progress, Snapshot, TrainingFiles
+from xql_jax.training.population import EPISODE_METRICS, Divergence, Population
 from xql_jax.training.progress import Pace, progress_bar
 from xql_jax.training.row_writer import MetricsLogger, RowWriter
 from xql_jax.training.schedule import Schedule
@@ -39,6 +33,20 @@ SECONDS_PER_CALL = 1.0  # of one compiled call; the progress bar and signals wai
 
 # Called with the step and each quantity's numbers, one a member, after each row and evaluation.
 RowCallback = Callable[[int, Mapping[str, Sequence[float]]], object]
+
+
+class EvaluationInterrupted(Exception):
+    """By a signal, or because training ends."""
+
+
+class BegunEvaluation(NamedTuple):
+    """An evaluation whose rows are not written yet."""
+
+    step: int
+    results: Callable[[], EpisodeResults]  # waits for the thread; without one, runs the episodes now
+    # In a thread: the state of its step, to which training goes back if it is abandoned or a member diverged.
+    snapshot: Snapshot | None
+    not_finite: set[int]  # members with an action that was not finite
 
 
 class TrainingLoop(contextlib.AbstractContextManager):
@@ -67,7 +75,9 @@ class TrainingLoop(contextlib.AbstractContextManager):
     ):
         self.population, self._first_phase, self._make_online = population, population, make_online
         self.unit = "step" if make_online else population.unit  # the name of one step
-        self._task, self._schedule, self._files, self._callbacks = task, schedule, files, callbacks
+        self._evaluator = evaluator if task else None
+        self._task, self._preprocessing = task, preprocessing
+        self._schedule, self._files, self._callbacks = schedule, files, callbacks
         self._checkpoints = Checkpoints(
             files.checkpoints, files.run_id, schedule.keep_checkpoints, schedule.handover
         )
@@ -81,12 +91,12 @@ class TrainingLoop(contextlib.AbstractContextManager):
             raise
         self._reported = set(self.population.diverged)
         saved: Mapping[str, bytes] = self._rows_of(resumed.step) if resumed else {}
-        self._evaluations: PolicyEvaluations | None = None
-        if evaluator and task:
+        if self._evaluator:
             rows = csv.DictReader(saved.get(files.evaluations.name, b"").decode().splitlines())
-            evaluator.tells_success = any(row.get("success_rate", "nan") != "nan" for row in rows)
-            self._evaluations = PolicyEvaluations(evaluator, task, preprocessing)
+            self._evaluator.tells_success = any(row.get("success_rate", "nan") != "nan" for row in rows)
         self._evaluation: BegunEvaluation | None = None
+        self._evaluation_thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="evaluation")
+        self._is_closing = False
         self._rows_after_it: list[tuple[Path, Progress, dict[str, list[float]], set[int]]] = []
         self.csv_files = [files.metrics, files.evaluations, files.episodes]
         if schedule.bellman_error_interval:
@@ -143,8 +153,8 @@ class TrainingLoop(contextlib.AbstractContextManager):
             stack.callback(self.population.close)
             stack.callback(self._rows.close)
             stack.enter_context(self._checkpoints)
-            if self._evaluations:
-                stack.callback(self._evaluations.close)
+            stack.callback(self._evaluation_thread.shutdown)
+            self._is_closing = True
 
     def _resume(self, items: dict[str, dict[str, State]], progress: Progress) -> None:
         if self.population is not self._first_phase:  # made for a later checkpoint, which was damaged
@@ -198,11 +208,9 @@ class TrainingLoop(contextlib.AbstractContextManager):
         if schedule.is_due(step, schedule.log_interval) and metrics:  # there are none before the first update
             self._log(metrics)
         if schedule.is_due(step, schedule.bellman_error_interval) and metrics:
-            from xql_jax.training.replay_buffers import bellman_errors  # which only online runs need
-
-            errors = {"error": bellman_errors(self.population)}
+            errors = {"error": self.population.bellman_errors()}  # type: ignore[attr-defined]  # as it acts
             self._rows.write_each(self._files.bellman_errors, self.progress, errors, diverged)
-        if self._evaluations and schedule.is_due(step, schedule.eval_interval):
+        if self._evaluator and schedule.is_due(step, schedule.eval_interval):
             self._evaluate()
             step = self.progress.step  # training may have gone back
         if self._bar.disable and step < schedule.max_steps and self._pace.has_been_silent():
@@ -246,21 +254,21 @@ class TrainingLoop(contextlib.AbstractContextManager):
             went_back = self._finish_evaluation()
             if went_back and not self._stop.received:
                 return
-        if not self._evaluations and self.progress.step == self._schedule.max_steps:
+        if not self._evaluator and self.progress.step == self._schedule.max_steps:
             LOG.info(self._pace.line(self.progress.step))  # no evaluation logs the last step
         self._change(evaluation_due=self.progress.evaluation_due or self._evaluation is not None)
-        self._checkpoints.save(*self._snapshot())
+        self._checkpoints.save(self._snapshot())
 
     def _snapshot(self) -> Snapshot:
-        """Returns what a checkpoint of this step is written from, also at a later step."""
-        content, write_rows = self.population.checkpoint(), self._rows.saving()
-        self._change(members=content.members, held=content.held)
+        snapshot = self.population.snapshot(self.progress)
+        write_rows = self._rows.saving()
+        self.progress = snapshot.progress
 
         def write_more(folder: Path) -> None:
-            content.write()
+            snapshot.write_more(folder)
             write_rows(folder)
 
-        return content.items, self.progress, write_more
+        return snapshot._replace(write_more=write_more)
 
     def _evaluate(self, again: bool = False) -> None:
         """Evaluates the policies and writes one row per member, at once or while training goes on.
@@ -271,14 +279,40 @@ class TrainingLoop(contextlib.AbstractContextManager):
         """
         if self._finish_evaluation():
             return
-        assert self._evaluations is not None
         in_background = self._schedule.background_evaluation and not again
         in_background &= self.progress.step < self._schedule.max_steps
         self._change(evaluation_due=True)
-        snapshot = self._snapshot() if in_background else None
-        self._evaluation = self._evaluations.begin(self.population, self._stop, snapshot)
+        self._evaluation = self._begin_evaluation(in_background)
         if not in_background:
             self._finish_evaluation(again)
+
+    def _begin_evaluation(self, in_background: bool) -> BegunEvaluation:
+        """Begins an evaluation of the policies as they are now.
+
+        Asking for its results raises EvaluationInterrupted after a signal, or EnvironmentFailure.
+        """
+        assert self._evaluator is not None
+        assert self._task is not None
+        evaluator, task, stop = self._evaluator, self._task, self._stop
+        snapshot = self._snapshot() if in_background else None
+        not_finite: set[int] = set()
+        policy = self.population.policy(not_finite.add, in_background)
+        if self._preprocessing:
+            policy = prepared(policy, self._preprocessing)
+
+        def act(observations: np.ndarray) -> np.ndarray:
+            if stop.received or self._is_closing:
+                raise EvaluationInterrupted
+            return policy(observations)
+
+        def run() -> EpisodeResults:
+            results = evaluator.run(with_memory_of(policy, act))
+            if results.successes is None and task.suite.tells_success_late:  # it may tell it later
+                results = dataclasses.replace(results, successes=np.full(results.returns.shape, np.nan))
+            return results
+
+        results = self._evaluation_thread.submit(run).result if in_background else run
+        return BegunEvaluation(self.population.step, results, snapshot, not_finite)
 
     def _finish_evaluation(self, again: bool = False) -> bool:
         """Waits for the evaluation that has begun, if any, and writes its rows. True: training went back."""
@@ -291,9 +325,8 @@ class TrainingLoop(contextlib.AbstractContextManager):
             results = evaluation.results()
         except (EvaluationInterrupted, EnvironmentFailure) as error:
             if evaluation.snapshot:
-                self.progress = evaluation.snapshot[1]
-                self.population.resume(*evaluation.snapshot[:2])
-                self._checkpoints.save(*evaluation.snapshot)
+                self._go_back_to(evaluation.snapshot)
+                self._checkpoints.save(evaluation.snapshot)
             if isinstance(error, EvaluationInterrupted):
                 return True
             if again and self.progress.step < self._schedule.max_steps and not self._stop.received:
@@ -305,8 +338,7 @@ class TrainingLoop(contextlib.AbstractContextManager):
         found, diverged = evaluation.not_finite, self.population.diverged
         goes_back = any(index not in diverged or diverged[index].step > step for index in found)
         if goes_back and evaluation.snapshot:
-            self.progress = evaluation.snapshot[1]
-            self.population.resume(*evaluation.snapshot[:2])
+            self._go_back_to(evaluation.snapshot)
         for index in found:
             self.population.diverged.setdefault(index, Divergence(step, "actions"))
         self._change(evaluation_seconds=seconds, evaluation_due=False)
@@ -318,9 +350,13 @@ class TrainingLoop(contextlib.AbstractContextManager):
         self._call_back(step, means)
         return goes_back
 
+    def _go_back_to(self, snapshot: Snapshot) -> None:
+        self.progress = snapshot.progress
+        self.population.resume(snapshot.items, snapshot.progress)
+
     def _write_evaluation(self, step: int, results: EpisodeResults) -> Mapping[str, list[float]]:
         assert self._task is not None
-        means, progress = means_by_member(results, self._task), dataclasses.replace(self.progress, step=step)
+        means, progress = results.means(self._task), dataclasses.replace(self.progress, step=step)
         steps = {index: found.step for index, found in self.population.diverged.items() if found.step <= step}
         diverged_at = [steps.get(index, "") for index in range(len(self.population.members))]
         self._rows.write_each(self._files.episodes, progress, results.columns(self._task))

@@ -1,4 +1,7 @@
-"""Members of a population: each has a seed, the hyperparameters that a sweep gives it, and a state."""
+"""Members of a population: each has a seed, the hyperparameters that a sweep gives it, and a state.
+
+A *group* of them is what one call of the compiled program advances, on one or more devices.
+"""
 
 import dataclasses
 import itertools
@@ -9,6 +12,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
 
 from xql_jax.errors import UserError
 from xql_jax.settings import Setting, advice, with_values
@@ -17,6 +21,9 @@ from xql_jax.types import Array, Json, Learner, Metrics, PRNGKey, State
 OF_RUNS = ("hidden_dims", "batch_size", "n_step", "action_chunk")  # which a sweep of programs varies
 Experience = tuple[State, State]  # a member's buffer and its running episodes
 Tree = TypeVar("Tree")
+AXIS = "members"  # of the members that share a program under `vmap`
+DEVICES = "devices"
+Call = tuple[int, int, State]  # of the program: it trains from one step to another, on data
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,13 +84,51 @@ class MemberState(flax.struct.PyTreeNode):
     def apart(self) -> tuple[Self, Experience]:
         """The member without its experience, and that, as the compiled program gets them.
 
-        Experience is donated, so that buffers are written in place. States are kept: `find_divergence` goes
-        back to them.
+        Experience is donated, so that buffers are written in place. States are kept: `Population.train`
+        goes back to them.
         """
         return self.replace(buffer=(), running=()), (self.buffer, self.running)
 
     def joined(self, experience: Experience) -> Self:
         return self.replace(buffer=experience[0], running=experience[1])
+
+
+@dataclasses.dataclass
+class Group:
+    """The members that one call of the program advances."""
+
+    indices: list[int]  # of the population's members; the last may repeat, to fill all devices evenly
+    split: Sharding  # of arrays with a leading axis over the group
+    shared: Sharding  # of arrays that all its members share
+    members: MemberState = dataclasses.field(init=False)  # stacked
+
+    @property
+    def per_device(self) -> int:
+        return len(self.indices) // len(self.split.device_set)
+
+
+def copied_to(tree: Tree, sharding: Sharding) -> Tree:
+    """Puts arrays on devices. A copy: `device_put` may share NumPy's memory, which must not be donated."""
+    return jax.tree.map(jnp.copy, jax.device_put(tree, sharding))
+
+
+def population_mesh(num_members: int, devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """Returns a mesh of the fewest devices on which members finish soonest: 5 members use 3 of 4."""
+    devices = devices or jax.local_devices()
+    each = -(-num_members // len(devices))  # members on the fullest device
+    return Mesh(np.array(devices[: -(-num_members // each)]), (DEVICES,))
+
+
+def make_groups(number: int, together: bool, devices: Sequence[jax.Device] | None = None) -> list[Group]:
+    """Returns one group of all members, followed by copies of the last one; or in turn a group for each."""
+    mesh = population_mesh(number, devices)
+    if together:
+        indices = [*range(number), *[number - 1] * (-number % mesh.size)]
+        split, shared = PartitionSpec(DEVICES), PartitionSpec()
+        return [Group(indices, NamedSharding(mesh, split), NamedSharding(mesh, shared))]
+    each = -(-number // mesh.size)
+    shardings = [SingleDeviceSharding(mesh.devices[index // each]) for index in range(number)]
+    return [Group([index], sharding, sharding) for index, sharding in enumerate(shardings)]
 
 
 def fields_given(text: str) -> list[tuple[str, str]]:

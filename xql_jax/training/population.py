@@ -4,59 +4,86 @@ A *member* is one training: one seed with one setting of the swept hyperparamete
 anything, so each can be on any device, and its numbers do not depend on the others.
 """
 
+import bisect
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Sharding
+from jax.sharding import PartitionSpec, Sharding
 
 from xql_jax.numerics.jax_settings import settings_of_jax
 from xql_jax.numerics.pytrees import select_leaves
 from xql_jax.rollout.acting import Act, deterministic_policy, finite_policy
 from xql_jax.settings import values_of
-from xql_jax.training.checkpoints import Progress
-from xql_jax.training.divergence import Divergence, find_divergence
-from xql_jax.training.groups import Call, Group, copied_to, make_groups
+from xql_jax.training.checkpoints import Progress, Snapshot
 from xql_jax.training.members import (
+    AXIS,
+    DEVICES,
+    Call,
+    Group,
     Member,
     MemberState,
     Sums,
+    copied_to,
     learners_of,
+    make_groups,
     member_keys,
     member_shapes,
     stacked,
     unstack,
 )
-from xql_jax.training.program import COMPILER_OPTIONS, GRADIENT_LIMIT, Program, at_place
+from xql_jax.training.program import (
+    COMPILER_OPTIONS,
+    GRADIENT_LIMIT,
+    STATE,
+    at_place,
+    run_updates,
+    without_clipping,
+)
 from xql_jax.training.schedule import Ramp
-from xql_jax.types import Json, Learner, Metrics, Minibatch, State
+from xql_jax.types import Array, Json, Learner, Metrics, Minibatch, PRNGKey, State
 
 Tree = TypeVar("Tree")
+AHEAD = 50  # most updates whose minibatches are drawn at once; a divisor of usual intervals
+AHEAD_BYTES = 32 * 2**20  # most bytes of these minibatches, on a device
 EPISODE_METRICS = ("episode/return", "episode/length")  # of members that act: means over the last episodes
 
 
-class CheckpointContent(NamedTuple):
-    """What a checkpoint holds of a population; see `Progress` for `members` and `held`."""
+@dataclasses.dataclass(frozen=True)
+class Divergence:
+    """The first step after which a member's metrics, state or actions were found not to be all finite."""
 
-    items: dict[str, dict[str, State]]  # "states" and others: NumPy arrays by the member's name
-    members: dict[str, Json]
-    held: Json
-    write: Callable[[], None] = lambda: None  # writes other files; called in the checkpoints' thread
+    # Offline, the update, counted from 1 as in the logs. Online, the environment step that ends the round; if
+    # actions were not finite, the step that they were for.
+    step: int
+    quantity: str  # the metrics that were not finite, or "state", or "actions"
 
 
-class Population(Program):
+def not_finite(finite: Mapping[str, np.ndarray]) -> str:
+    """Returns the names of what was not finite; the state only if nothing else names the cause."""
+    broken = [name for name, was_finite in finite.items() if not was_finite]
+    return ", ".join([name for name in broken if name != STATE] or broken)
+
+
+class Population:
     """Several members with their states, and the program that advances them.
 
     The kinds of populations differ in what members learn from: data (`data_population.py`), environments on
     the host (`host_population.py`), or environments inside the program (`compiled_population.py`).
 
-    The loop calls `advance`, that calls `train`, and that `run_program`, whose programs are `Program`'s. The
-    results do not depend on how the steps are split into calls: everything random in update t is drawn from
-    `fold_in(key, t)`, and one program serves every start and stop.
+    The loop calls `advance`, that calls `train`, and that `run_program`. The results do not depend on how the
+    steps are split into calls: everything random in update t is drawn from `fold_in(key, t)`, and one program
+    serves every start and stop.
+
+    On an accelerator the members of all devices run in one program under `vmap`, with as few kernels as can
+    be: a lone member has no axis of members, states are `in_few_kernels`, minibatches are drawn `ahead`,
+    and the gradient's norm is left out if no member clips. On a CPU members run one after the other on each
+    device, because batched matrix products are slower there. The two differ in rounding alone.
 
     Args:
         learner: its traced fields are overridden by each member's hyperparameters.
@@ -69,6 +96,8 @@ class Population(Program):
     stride = 1  # `advance` goes by this number of steps or a multiple of it
     data: State = None  # what `draw` gets, on every device
     matmul_precision = "default"  # of the program, see `MATMUL_PRECISIONS`
+    most_ahead = AHEAD
+    shares_data = True  # all members of a group share a call's data; else each has its own part [m, ...]
 
     def __init__(
         self,
@@ -93,16 +122,63 @@ class Population(Program):
         # initialisation) waits for the thread pool that runs it, and two at once on two cores deadlock.
         fields = minibatch.observations, minibatch.actions
         example = [jnp.zeros((1, *field.shape[1:])) for field in fields]  # only the shapes matter
-        self._init = jax.jit(lambda learner, key: learner.init(key, *example))
+        init = jax.jit(lambda learner, key: learner.init(key, *example))
         learners, keys = learners_of(learner, members), [member_keys(member) for member in self.members]
         pairs = zip(learners, keys, strict=True)
-        states = [jax.block_until_ready(self._init(own, key[0])) for own, key in pairs]
+        states = [jax.block_until_ready(init(own, key[0])) for own, key in pairs]
         metrics = jax.eval_shape(learners[0].update, states[0], minibatch, keys[0][1])[1]
         nan = {name: jnp.full(of.shape, jnp.nan, of.dtype) for name, of in metrics.items()}
         parts = zip(learners, states, [key[1] for key in keys], strict=True)
         begun = [MemberState(*own, Sums.none(metrics), nan) for own in parts]
         for group in self.groups:
             group.members = jax.device_put(stacked([begun[index] for index in group.indices]), group.split)
+
+    def draw(self, member: MemberState, data: State, key: PRNGKey, step: Array) -> Minibatch:
+        """Returns the minibatch of a member's update `step`, inside the program."""
+        raise NotImplementedError
+
+    def train_member(
+        self, member: MemberState, data: State, start: Array, stop: Array, ahead: int = 1
+    ) -> tuple[MemberState, Metrics]:
+        """Trains one member from step `start` to `stop`, inside the program; see `run_updates`."""
+        draw = functools.partial(self.draw, member, data)
+        return run_updates(member, start, stop, draw, self.ramps, ahead)
+
+    def program(self, group: Group) -> Any:
+        """Returns the jitted function that maps `train_member` over the members of a group."""
+        from xql_jax.learners.few_kernels import as_kept  # `--help` does without their optax
+        from xql_jax.learners.parts import in_few_kernels
+
+        own, ahead = None if self.shares_data else 0, 1
+        if self.together:
+            room = AHEAD_BYTES // (group.per_device * self.minibatch_bytes)
+            ahead = max(1, min(self.most_ahead, room))
+
+        def one(member, experience, data, start, stop):
+            member = member.joined(experience)
+            if self.together:
+                learner = member.learner if self.clips else without_clipping(member.learner)
+                member = member.replace(learner=learner, state=in_few_kernels(member.state))
+            trained, finite = self.train_member(member, data, start, stop, ahead)
+            return trained.replace(learner=(), key=(), state=as_kept(trained.state)), finite
+
+        def alone(members, experience, data, start, stop):
+            member, experience = at_place((members, experience), 0)
+            trained = one(member, experience, data if own is None else at_place(data, 0), start, stop)
+            return jax.tree.map(lambda leaf: leaf[None], trained)
+
+        if not self.together:
+            return jax.jit(alone, donate_argnums=1)
+        several = jax.vmap(one, in_axes=(0, 0, own, None, None), axis_name=AXIS)
+        split, shared = PartitionSpec(DEVICES), PartitionSpec()
+        program = jax.shard_map(
+            several if group.per_device > 1 else alone,
+            mesh=group.split.mesh,  # type: ignore[attr-defined]
+            in_specs=(split, split, shared if own is None else split, shared, shared),
+            out_specs=split,
+            check_vma=False,  # members never exchange anything
+        )
+        return jax.jit(program, donate_argnums=1)
 
     def calls(self, group: Group, start: int, stop: int) -> Iterator[Call]:
         """Yields at least one call of the program."""
@@ -123,6 +199,10 @@ class Population(Program):
     def train(self, start: int, stop: int, reported_at: int | None = None) -> None:
         """Trains all members that have not diverged from update `start` to `stop`.
 
+        The program returns whether all numbers of a call were finite. If not, its updates are run again, by
+        bisection, which costs nothing while all is well. To choose between two states in every update would
+        take a CPU about a tenth of its speed.
+
         `reported_at` is the step reported for a divergence; None: the update after which it was found.
         """
         work = [group for group in self.groups if not self._frozen(group).all()]
@@ -132,8 +212,7 @@ class Population(Program):
             broken = ~np.stack(list(was_finite.values())).all(0) & ~self._frozen(group)
             for place in np.flatnonzero(broken).tolist():
                 if group.indices[place] not in self.diverged:
-                    found = find_divergence(self.run_program, group, old, place, start, stop)
-                    last_finite, step, quantity = found
+                    last_finite, step, quantity = self._find_divergence(group, old, place, start, stop)
                     self.diverged[group.indices[place]] = Divergence(reported_at or step, quantity)
                     old = _select(np.arange(len(group.indices)) == place, last_finite, old)
             if (frozen := self._frozen(group)).any():
@@ -156,6 +235,31 @@ class Population(Program):
             for finite in jax.device_get(outcomes)
         ]
 
+    def _find_divergence(
+        self, group: Group, before: MemberState, place: int, start: int, stop: int
+    ) -> tuple[MemberState, int, str]:
+        """Finds a member's last finite state by bisection; numbers that stop being finite stay so.
+
+        `before` are the group's members at update `start`; after update `stop` the one at `place` is not
+        finite. Returns the group's members at that state, the update after it, and what is not finite then.
+        """
+        after = group.members
+
+        def finite_after(members: MemberState, first: int, last: int) -> dict[str, np.ndarray]:
+            group.members = members.joined(group.members.apart[1])
+            [finite] = self.run_program([group], first, last)
+            return {name: of[place] for name, of in finite.items()}
+
+        def is_broken(step: int) -> bool:
+            return not all(finite_after(before, start, step).values())
+
+        good = start + bisect.bisect_left(range(start + 1, stop), True, key=is_broken)
+        finite_after(before, start, good)
+        last_finite = group.members.apart[0]
+        quantity = not_finite(finite_after(last_finite, good, good + 1))
+        group.members = after.joined(group.members.apart[1])
+        return last_finite, good + 1, quantity
+
     def _frozen(self, group: Group) -> np.ndarray:
         return np.isin(group.indices, list(self.diverged))
 
@@ -176,7 +280,8 @@ class Population(Program):
                     self._programs[group.split] = lowered.compile(compiler_options=options)
         self.compile_seconds += time.perf_counter() - started
 
-    def checkpoint(self) -> CheckpointContent:
+    def snapshot(self, progress: Progress) -> Snapshot:
+        """Returns what a checkpoint of this step holds: the progress gets what the members need."""
         sums = unstack(self.gathered(lambda members: members.sums), self.members)
         contents: dict[str, Json] = {}
         for index, member in enumerate(self.members):
@@ -187,7 +292,8 @@ class Population(Program):
             }
         saved = self.gathered(self.saved).items()
         items = {name: unstack(stack, self.members) for name, stack in saved}
-        return CheckpointContent(items, contents, {"seconds": dict(self.seconds)})
+        held = {"seconds": dict(self.seconds)}
+        return Snapshot(items, dataclasses.replace(progress, members=contents, held=held))
 
     def resume(self, items: Mapping[str, Mapping[str, State]], progress: Progress) -> None:
         self.step, self.seconds = progress.step, dict(progress.held["seconds"])

@@ -11,7 +11,6 @@ content and its owner, so a changed file is recognised and never used.
 import dataclasses
 import hashlib
 import io
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -126,9 +125,8 @@ class ReplayFiles:
             return type(like)(**arrays)
 
     def _segments(self) -> list[_Segment]:
-        paths = list(self.folder.iterdir()) if self.folder.exists() else []
-        found = ((re.fullmatch(r"(\d+)-(\d+)-([0-9a-f]+)\.npz", path.name), path) for path in paths)
-        return [_Segment(int(name[1]), int(name[2]), name[3], path) for name, path in found if name]
+        found = ((path.stem.split("-"), path) for path in self.folder.glob("*-*-*.npz"))
+        return [_Segment(int(first), int(stop), digest, path) for (first, stop, digest), path in found]
 
     def _remove(self, is_old: Callable[[_Segment], bool]) -> None:
         with writing(self.folder):

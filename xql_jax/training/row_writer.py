@@ -3,24 +3,17 @@
 import contextlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
 from xql_jax.logs.csv_rows import CSVLogger
+from xql_jax.logs.tensorboard import TensorBoardLogger
+from xql_jax.logs.wandb import WandbLogger
 from xql_jax.training.checkpoints import Progress
 from xql_jax.training.members import Member
 from xql_jax.types import Json
 
-
-class MetricsLogger(Protocol):
-    """Shows numbers as curves, as `TensorBoardLogger` does; a member is given by its index."""
-
-    def write(self, member: int, step: int, scalars: Mapping[str, float]) -> None: ...
-
-    def flush(self) -> None: ...
-
-    def close(self) -> None: ...
+MetricsLogger = TensorBoardLogger | WandbLogger  # which show numbers as curves
 
 
 class RowWriter:

@@ -50,25 +50,20 @@ def parse_ramps(
             raise UserError(f"{flag}={given}: --sweep varies {name}, whose members would become alike")
         if len(numbers) > 1 and not np.isfinite(numbers).all():
             raise UserError(f"{flag}={given}: nothing goes linearly to or from inf")
-        ramps.append(Ramp(name, tuple(numbers), _reached(given, steps, flag)))
+        shares = [place.partition("@")[2] for place in places[name].split(":")]
+        if len(shares) > 1:
+            shares[-1] = shares[-1] or "1"
+        try:
+            reached = [0.0, *(float(share) for share in shares[1:])]
+        except ValueError:
+            reached = []
+        if shares[0] or not reached or not all(a < b <= 1 for a, b in itertools.pairwise(reached)):
+            raise UserError(
+                f"{flag} wants FIELD=NUMBER, FIELD=NUMBER:NUMBER or FIELD=NUMBER:NUMBER@SHARE:NUMBER with "
+                f"ascending shares of the steps between 0 and 1, not {given!r}"
+            )
+        ramps.append(Ramp(name, tuple(numbers), tuple(share * steps for share in reached)))
     return tuple(ramps)
-
-
-def _reached(given: str, steps: int, flag: str) -> tuple[float, ...]:
-    """Returns the steps at which the values of FIELD=NUMBER:NUMBER@SHARE:NUMBER are reached."""
-    shares = [place.partition("@")[2] for place in given.split("=")[1].split(":")]
-    if len(shares) > 1:
-        shares[-1] = shares[-1] or "1"
-    try:
-        reached = [0.0, *(float(share) for share in shares[1:])]
-    except ValueError:
-        reached = []
-    if shares[0] or not reached or not all(a < b <= 1 for a, b in itertools.pairwise(reached)):
-        raise UserError(
-            f"{flag} wants FIELD=NUMBER, FIELD=NUMBER:NUMBER or FIELD=NUMBER:NUMBER@SHARE:NUMBER with "
-            f"ascending shares of the steps between 0 and 1, not {given!r}"
-        )
-    return tuple(share * steps for share in reached)
 
 
 def ramped(learner: Learner, ramps: Sequence[Ramp], step: int | Array, count: int | None = None) -> Learner:
@@ -125,7 +120,6 @@ class ActingSchedule:
     updates_per_step: float = 1.0
     round_steps: int = 1  # transitions per round, which are inserted at once; a multiple of N
     keep_checkpoints: int = KEPT  # the latest ones; 0 keeps all. The buffer's files are kept as long
-    restarts: bool = False  # a diverged member starts again with new networks; else it is frozen
     acting_temperature: float = 1.0  # scale of the actions' distance from the policy's centre
     exploration_noise: float = 0.0  # standard deviation of Gaussian noise added to actions, in their units
     horizon: Horizon = ONE_STEP  # of the transitions that are learned from
@@ -134,11 +128,6 @@ class ActingSchedule:
     def updates_by(self, step: int) -> int:
         """The updates that are due after `step` steps."""
         return max(0, int((step - self.warmup_steps) * self.updates_per_step + 1e-9))
-
-    @property
-    def most_updates(self) -> int:
-        """The most updates that become due in a round."""
-        return max(1, math.ceil(self.round_steps * self.updates_per_step))
 
     @property
     def policy_lag(self) -> int:

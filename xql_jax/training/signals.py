@@ -24,9 +24,9 @@ class StopSignals:
     """
 
     received: signal.Signals | None = None
-    outer: "StopSignals | None" = None  # had the handlers until `__enter__`; its signal is taken over
 
-    def __init__(self) -> None:
+    def __init__(self, outer: "StopSignals | None" = None) -> None:
+        self._outer = outer  # had the handlers until `__enter__`; its signal is taken over
         self._heard = [number for number in STOPS if signal.getsignal(number) is not signal.SIG_IGN]
         self._previous: dict[int, Any] = {}
 
@@ -35,8 +35,8 @@ class StopSignals:
         if threading.current_thread() is threading.main_thread():
             for number in self._heard:
                 self._previous[number] = signal.signal(number, self._record)
-        if self.outer:
-            self.received = self.received or self.outer.received
+        if self._outer:
+            self.received = self.received or self._outer.received
         return self
 
     def __exit__(self, *exception: object) -> None:

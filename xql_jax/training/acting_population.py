@@ -1,0 +1,196 @@
+"""Populations whose members act: each fills a replay buffer of its own, and learns from it."""
+
+import functools
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from xql_jax.data import replay
+from xql_jax.data.replay import PriorData, ReplayBuffer, Spans
+from xql_jax.data.views import discounted_returns
+from xql_jax.training.checkpoints import Progress, Snapshot
+from xql_jax.training.members import Experience, Member, MemberState, copied_to
+from xql_jax.training.population import Population, can_clip
+from xql_jax.training.replay_files import ReplayFiles, rows_since
+from xql_jax.training.schedule import ActingSchedule
+from xql_jax.types import (
+    AnyBatch,
+    Array,
+    Batch,
+    CalibratedBatch,
+    EpisodeBatch,
+    Learner,
+    Minibatch,
+    PRNGKey,
+    State,
+)
+
+NUM_ERRORS = 1_024  # Bellman errors per member and measurement
+
+
+class ActingPopulation(Population):
+    """A population whose members act. Their buffers are kept with their states, and have files of their own.
+
+    Args:
+        sizes: the lengths of an observation and of an action.
+        handover: the step before the first that acts: the number of updates of the offline phase.
+        prior_data: learned from besides the buffer.
+    """
+
+    unit = "step"
+
+    def __init__(
+        self,
+        learner: Learner,
+        members: Sequence[Member],
+        schedule: ActingSchedule,
+        files: ReplayFiles,
+        sizes: tuple[int, int],
+        *,
+        handover: int = 0,
+        prior_data: PriorData | None = None,
+        together: bool | None = None,
+    ):
+        self.data = prior_data
+        self.schedule = schedule
+        self.handover = handover
+        self.stride = schedule.round_steps
+        self._files = files
+        self._saved_at = [0]  # acting steps of the last checkpoints
+        self._changing: dict[str, int] = {}  # by member: the first transition that had no return-to-go there
+        batch_type: type[AnyBatch] = type(prior_data.batch) if prior_data else Batch
+        if schedule.horizon.steps > 1:
+            batch_type = EpisodeBatch
+
+        empty = functools.partial(replay.empty, schedule.buffer_size, *sizes, batch_type)
+        rows, spans = jnp.zeros(schedule.batch_size, int), _spans(schedule, learner)
+        minibatch = replay.take(replay.empty(1, *sizes, batch_type), rows, spans)
+        super().__init__(learner, members, minibatch, together)
+        self.clips = can_clip(learner, members, schedule.ramps)
+        updates_a_round = math.ceil(self.stride * schedule.updates_per_step)
+        self.most_ahead = max(1, min(self.most_ahead, updates_a_round))
+        self._shapes = jax.eval_shape(empty)
+        for group in self.groups:
+            make = jax.jit(jax.vmap(lambda _: empty()), out_shardings=group.split)
+            group.members = group.members.replace(buffer=make(jnp.arange(len(group.indices))))
+
+    @property
+    def acted(self) -> int:
+        return self.step - self.handover
+
+    def draw(self, member: MemberState, data: PriorData | None, key: PRNGKey, step: Array) -> Minibatch:
+        spans = _spans(self.schedule, member.learner)
+        return replay.sample_buffer(member.buffer, key, self.schedule.batch_size, data, spans)
+
+    def snapshot(self, progress: Progress) -> Snapshot:
+        """Returns the snapshot, which also writes the transitions since the last one.
+
+        It writes those again of the episodes that were running then, because their returns-to-go may have
+        become known. It also removes the files that no checkpoint needs any more.
+        """
+        rows, kept, saved, acted = {}, self.schedule.keep_checkpoints, self._saved_at[-1], self.acted
+        for index, member in enumerate(self.members):
+            group, place = self.place_of(index)
+            first = self._changing.get(member.name, saved)
+            rows[member.name] = rows_since(group.members.buffer, first, place)
+            self._changing[member.name] = first_unknown(rows[member.name], acted)
+        # One more than the number to keep, because the newest is written before the oldest is removed.
+        # After a resumption there can be checkpoints that are not known here.
+        self._saved_at = [*self._saved_at, acted][-kept - 1 if kept else 0 :]
+        oldest = self._saved_at[0] if 0 < kept < len(self._saved_at) else 0
+
+        def write(_: Path) -> None:
+            for name, new in rows.items():
+                files = self._files.of(name)
+                files.append(acted, new, saved)
+                files.prune(oldest - self.schedule.buffer_size)
+
+        return super().snapshot(progress)._replace(write_more=write)
+
+    def resume(self, items: Mapping[str, Mapping[str, State]], progress: Progress) -> None:
+        """Reads the buffers, too, as they were at the checkpoint; Damaged if their files are."""
+        super().resume(items, progress)
+        names = [member.name for member in self.members]
+        num_environments = self.schedule.num_environments
+        for group in self.groups:
+            group.members = group.members.replace(buffer=())  # frees the old ones before reading
+            rings = [self._files.of(names[index]).load(self.acted, self._shapes) for index in group.indices]
+            rings = [replay.end_episodes(ring, num_environments) for ring in rings]
+            stack = jax.tree.map(lambda *fields: np.stack(fields), *rings)
+            group.members = group.members.replace(buffer=copied_to(stack, group.split))
+        # Episodes that ran then will never end: their last transitions are marked, and written again.
+        first = max(0, self.acted - num_environments)
+        marked = self.schedule.horizon.steps > 1
+        self._saved_at, self._changing = [self.acted], dict.fromkeys(names, first) if marked else {}
+
+    def bellman_errors(self) -> np.ndarray:
+        """Bellman errors of the members on transitions drawn from their buffers, f32[M, `NUM_ERRORS`]."""
+        schedule, step = self.schedule, np.int32(self.step)
+        places = map(self.place_of, range(len(self.members)))
+        return np.stack([_errors(schedule, *group.members.apart, place, step) for group, place in places])
+
+
+def _spans(schedule: ActingSchedule, learner: Learner) -> Spans | None:
+    """Returns how the learner's transitions are made of the buffer's; None: they are the same."""
+    if schedule.horizon.steps == 1:
+        return None
+    discount = getattr(learner, "discount", 1.0)  # cloning has none
+    return Spans(discount, schedule.horizon, schedule.num_environments)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _errors(
+    schedule: ActingSchedule, members: MemberState, experience: Experience, place: Array, step: Array
+) -> Array:
+    member, buffer = jax.tree.map(lambda leaf: leaf[place], (members, experience[0]))
+    # No update uses the key folded with -step, because updates are numbered from 0 on.
+    key = jax.random.fold_in(member.key, -step)
+    batch = replay.sample_buffer(buffer, key, NUM_ERRORS, spans=_spans(schedule, member.learner))
+    learner: Any = member.learner
+    return learner.bellman_errors(member.state, batch)
+
+
+class RunningReturns:
+    """The rewards of N environments' running episodes; when these end, their returns-to-go are known."""
+
+    def __init__(self, number: int):
+        self._rows: list[list[tuple[int, float, float]]] = [[] for _ in range(number)]
+        self.known: list[tuple[int, float]] = []  # number and return-to-go of episodes' transitions
+
+    def step(self, first: int, batch: AnyBatch, ended: np.ndarray, learner: Any) -> CalibratedBatch:
+        """Returns the transitions `first`, ..., first + N - 1 with an unknown return-to-go, -inf.
+
+        `ended` bool[N] is true where an episode ends, by a terminal or a time-out.
+        """
+        for index, rows in enumerate(self._rows):
+            rows.append((first + index, float(batch.rewards[index]), float(batch.masks[index])))
+            if ended[index]:
+                numbers, rewards, masks = zip(*rows, strict=True)
+                is_last = np.arange(len(rows)) == len(rows) - 1
+                returns = discounted_returns(rewards, masks, is_last, learner.discount, learner.endless)
+                self.known += zip(numbers, returns.tolist(), strict=True)
+                rows.clear()
+        unknown: Any = np.full(len(ended), -np.inf, np.float32)  # NumPy's
+        return CalibratedBatch(**batch._asdict(), returns_to_go=unknown)
+
+
+def with_returns(buffers: ReplayBuffer, known: Sequence[Sequence[tuple[int, float]]]) -> ReplayBuffer:
+    """Returns buffers f32[m, capacity, ...] with each one's `RunningReturns.known`, unless overwritten."""
+    returns = np.array(buffers.data.returns_to_go)
+    for ring, inserted, pairs in zip(returns, np.asarray(buffers.inserted), known, strict=True):
+        for number, value in pairs:
+            if number >= inserted - len(ring):
+                ring[number % len(ring)] = value
+    placed = copied_to(returns, buffers.data.rewards.sharding)
+    return ReplayBuffer(buffers.data._replace(returns_to_go=placed), buffers.inserted)
+
+
+def first_unknown(rows: AnyBatch, stop: int) -> int:
+    """Returns which of transitions stop - n, ..., stop - 1 is the first without a return-to-go, or `stop`."""
+    unknown = np.isneginf(rows.returns_to_go) if isinstance(rows, CalibratedBatch) else np.zeros(0, bool)
+    return stop - len(unknown) + int(np.argmax(unknown)) if unknown.any() else stop
