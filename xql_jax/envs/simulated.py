@@ -13,6 +13,7 @@ from xql_jax.envs.vector import GymStep, Info, Start
 
 WIDTH, HEIGHT = 640, 480
 ASSETS = Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets"
+START_NOISE = 0.1  # scale of a robot's deviations from the model's rest pose
 INERTIAL_FIELDS = ("body_mass", "body_inertia", "body_ipos", "body_iquat")
 
 # What `act` returns: the observation [O], the reward, whether the state is terminal, and `info`.
@@ -97,10 +98,7 @@ class SimulatedEnv(gymnasium.Env):
 class MujocoRobot(SimulatedEnv):
     """Base class of a robot's task; starts and steps are those of Gymnasium's MujocoEnv.
 
-    Args:
-        frame_skip: simulator steps per step of the environment.
-        noise: scale of a start's deviations from the model's rest pose; those of positions are uniform.
-        normal_velocities: whether those of velocities are normal; else they are uniform, too.
+    A step of the environment has `frame_skip` steps of the simulator.
     """
 
     def __init__(
@@ -108,15 +106,15 @@ class MujocoRobot(SimulatedEnv):
         spec: mujoco.MjSpec,
         *,
         frame_skip: int,
-        noise: float = 0.1,
-        normal_velocities: bool = True,
         legacy_inertia: bool = False,
         episode_limit: int,
         view: View,
     ):
-        self.model = model = compile_with_legacy_inertia(spec) if legacy_inertia else spec.compile()
+        self.model = model = spec.compile()
+        if legacy_inertia:
+            set_legacy_inertia(model, spec)
         self.data = mujoco.MjData(model)
-        self._frame_skip, self._noise, self._normal_velocities = frame_skip, noise, normal_velocities
+        self._frame_skip = frame_skip
         rate = 1 / (frame_skip * model.opt.timestep)
         super().__init__(
             len(self.observe()), model.nu, episode_limit=episode_limit, steps_per_second=rate, view=view
@@ -131,11 +129,9 @@ class MujocoRobot(SimulatedEnv):
 
     def random_start(self) -> tuple[np.ndarray, np.ndarray]:
         """Draws positions and velocities, in Gym's order, so that the same generator gives the same ones."""
-        rng, noise, model = self.np_random, self._noise, self.model
-        position = model.qpos0 + rng.uniform(-noise, noise, model.nq)
-        if self._normal_velocities:
-            return position, noise * rng.standard_normal(model.nv)
-        return position, rng.uniform(-noise, noise, model.nv)
+        rng, model = self.np_random, self.model
+        position = model.qpos0 + rng.uniform(-START_NOISE, START_NOISE, model.nq)
+        return position, START_NOISE * rng.standard_normal(model.nv)
 
     def set_state(self, position: np.ndarray, velocity: np.ndarray) -> np.ndarray:
         """Begins an episode at these positions [nq] and velocities [nv]; returns the observation."""
@@ -154,8 +150,8 @@ class MujocoRobot(SimulatedEnv):
         mujoco.mj_step(self.model, self.data, self._frame_skip)
 
 
-def compile_with_legacy_inertia(spec: mujoco.MjSpec) -> mujoco.MjModel:
-    """Compiles `spec`, and changes it: capsules get the mass and inertia of a cylinder in their place.
+def set_legacy_inertia(model: mujoco.MjModel, spec: mujoco.MjSpec) -> None:
+    """Gives the model's capsules the mass and inertia of a cylinder in their place; changes its `spec`, too.
 
     They had these before MuJoCo 2.1.2, when D4RL's data was made. That cylinder is longer than the capsule's
     cylindrical part by half a radius at each end, and lighter than the capsule.
@@ -163,7 +159,7 @@ def compile_with_legacy_inertia(spec: mujoco.MjSpec) -> mujoco.MjModel:
     Source: MuJoCo's changelog, version 2.1.2. The resulting masses are those that others quote for Gym's v2
     robots; MuJoCo 2.1 itself was not available for comparison.
     """
-    model = spec.compile()
+    spec.compile()  # numbers the geoms
     # Ids are collected first, because they shift as geoms are added.
     capsules = [(geom, geom.id) for geom in spec.geoms if geom.type == mujoco.mjtGeom.mjGEOM_CAPSULE]
     for capsule, i in capsules:
@@ -180,4 +176,3 @@ def compile_with_legacy_inertia(spec: mujoco.MjSpec) -> mujoco.MjModel:
     for field in INERTIAL_FIELDS:
         getattr(model, field)[:] = getattr(cylinders, field)
     mujoco.mj_setConst(model, mujoco.MjData(model))  # recomputes derived values, such as the solver's weights
-    return model
