@@ -200,7 +200,7 @@ def test_rewards_that_all_lie_in_dropped_rows_are_told(tmp_path):
     assert read(write(tmp_path / "a.npz", rows)).batch.rewards.tolist() == [0, 0, 0, 0, 0, 1]
     lost = read(write(tmp_path / "hopper_medium-v2.hdf5", rows))
     assert lost.batch.rewards.tolist() == [0] * 5
-    assert "every reward that is not 0 (1 of 6 rows) is in a row that is left out" in suspicions(lost)[0]
+    assert any("every reward is 0" in line and "left out do not count" in line for line in suspicions(lost))
 
 
 def test_an_episode_without_a_last_observation_keeps_its_last_step_only_if_it_is_terminal(tmp_path):

@@ -221,8 +221,11 @@ def _transitions(
     if marks is None and limit is not None:
         timeouts = counted_timeouts(terminals, limit, as_d4rl=layout.as_d4rl)
         if not uses_next:
-            notes.append(Note(f"no timeouts: episodes are cut every {limit:,} steps, the task's limit"))
-            notes += _another_limit(rows["observations"], terminals, timeouts, limit)
+            text = (
+                f"no timeouts: episodes are cut every {limit:,} steps, the task's limit; if they ended "
+                "elsewhere, add an array timeouts, 1 at the last step of each"
+            )
+            notes.append(Note(text, is_suspicion=not layout.as_d4rl))
     if uses_next and layout.prefers_rows and timeouts is not None:
         jumping = jumps(rows["next_observations"], rows["observations"]) & ~(terminals | timeouts)[:-1]
         if uses_next := bool(jumping.any()):
@@ -251,41 +254,7 @@ def _transitions(
         if is_odd := 2 * left_out > len(terminals) and not layout.is_episode:
             text += ": are the rows in the order in which they were recorded?"
         notes.append(Note(text, is_odd))
-    given = int(np.count_nonzero(rows["rewards"]))
-    if given and not np.any(dataset.batch.rewards):
-        whose = " of some episodes" if layout.is_episode else ""
-        text = (
-            f"every reward{whose} that is not 0 ({counting(given)}) is in a row that is left out: a time-out "
-            "or the last row. Save transitions as .npz, with next_observations, to keep all rows"
-        )
-        notes.append(Note(text, is_suspicion=True))
     return dataset
-
-
-def _another_limit(
-    observations: np.ndarray, terminals: np.ndarray, timeouts: np.ndarray, limit: int
-) -> list[Note]:
-    """Returns a note if no reset is seen where time-outs were counted.
-
-    A reset is a larger jump than steps are, as in mazes, or leads to states that are alike in an entry, as on
-    locomotion.
-    """
-    scale = observations.std(axis=0) + 1e-6
-    steps = np.linalg.norm(np.diff(observations, axis=0) / scale, axis=1)
-    within = steps[~(terminals | timeouts)[:-1]]
-    cuts = np.flatnonzero((timeouts & ~terminals)[:-1])
-    if len(cuts) < 5 or not within.size:
-        return []
-    jumping = np.count_nonzero(steps[cuts] > 1.5 * np.median(within))
-    spread = (observations[cuts + 1].std(axis=0) + 1e-6) / scale
-    if jumping >= 0.75 * len(cuts) or spread.min() <= 0.5:
-        return []
-    text = (
-        f"no timeouts, and after every {limit:,} steps, the task's limit, a reset is seen in {jumping:,} of "
-        f"{len(cuts):,} places: were episodes cut elsewhere? Then add an array timeouts, 1 at the last step "
-        "of each"
-    )
-    return [Note(text, is_suspicion=True)]
 
 
 def qlearning_dataset(
@@ -362,10 +331,8 @@ def _float32(array: np.ndarray, key: str, name: str, source: str) -> np.ndarray:
         array = np.ascontiguousarray(array, dtype=np.float32)
     if not (finite := np.isfinite(array)).all():
         rows = np.flatnonzero(~finite.reshape(len(array), -1).all(axis=1))
-        listed = ", ".join(map(str, rows[:10])) + (", ..." if len(rows) > 10 else "")
         raise UserError(
-            f"{source}: {name} holds {array[~finite][0]} at row {rows[0]}; rows with such values: "
-            f"{len(rows):,} ({listed})"
+            f"{source}: {name} holds {array[~finite][0]} at row {rows[0]}, the first of {len(rows):,} such rows"
         )
     if key in FLAGS and (others := np.flatnonzero((array != 0) & (array != 1))).size:
         raise UserError(f"{source}: {name} holds {array[others[0]]} at row {others[0]}, must be 0 or 1")

@@ -49,7 +49,10 @@ def _sizes_of_rewards(dataset: Dataset, task: Task | None) -> Iterator[str]:
     least, most = float(rewards.min()), float(rewards.max())
     largest = max(-least, most)
     if largest == 0:
-        yield "every reward is 0: there is nothing to learn but the data's own behaviour"
+        yield (
+            "every reward is 0: there is nothing to learn but the data's own behaviour; rewards in rows that "
+            "are left out do not count (an .npz with next_observations keeps all rows)"
+        )
     elif least == most:
         yield f"every reward is {least:g}: only the length of trajectories can be learned from"
     elif not 1e-3 <= largest <= 1e3:
@@ -81,16 +84,11 @@ def _terminals(dataset: Dataset, task: Task | None) -> Iterator[str]:
             "time-outs, store them as timeouts, for at a terminal the value of what follows is taken to be 0"
         )
     final, jumping = terminals[:-1], jumps(dataset.batch.next_observations, dataset.batch.observations)
-    most = final.size < 2 * final.sum() < 2 * final.size
-    if most and jumping[final].mean() < 0.5 < jumping[~final].mean():
-        yield (
-            f"most of the {terminals.sum():,} terminals lead to the next row's observation, and most other "
-            "rows do not: are the flags inverted? masks are 0 where terminals are 1"
-        )
-    elif 2 * final.sum() > final.size and len(final) >= ENOUGH and jumping[final].mean() < 0.5:
+    if 2 * final.sum() > final.size and len(final) >= ENOUGH and jumping[final].mean() < 0.5:
         yield (
             f"{terminals.sum():,} of {dataset.size:,} rows are terminals, and most lead to the next row's "
-            "observation: unless episodes have one step, terminals must be 0 where an episode goes on"
+            "observation: are the flags inverted? Unless episodes have one step, "
+            "terminals must be 0 where an episode goes on"
         )
     if len(lengths) == 1 and not terminals.any():
         yield "one trajectory without a terminal: do the data say where episodes end?"
