@@ -332,7 +332,8 @@ def _float32(array: np.ndarray, key: str, name: str, source: str) -> np.ndarray:
     if not (finite := np.isfinite(array)).all():
         rows = np.flatnonzero(~finite.reshape(len(array), -1).all(axis=1))
         raise UserError(
-            f"{source}: {name} holds {array[~finite][0]} at row {rows[0]}, the first of {len(rows):,} such rows"
+            f"{source}: {name} holds {array[~finite][0]} at row {rows[0]}; rows with such values: "
+            f"{len(rows):,}"
         )
     if key in FLAGS and (others := np.flatnonzero((array != 0) & (array != 1))).size:
         raise UserError(f"{source}: {name} holds {array[others[0]]} at row {others[0]}, must be 0 or 1")

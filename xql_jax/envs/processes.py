@@ -24,12 +24,10 @@ from xql_jax.envs.vector import (
     Patience,
     Start,
     VectorEnv,
-    act,
     close,
     describe,
     failure,
     naming,
-    start,
 )
 from xql_jax.errors import UNGUARDED, EnvironmentFailure, UserError
 from xql_jax.types import Environment
@@ -123,15 +121,15 @@ class _Reporting(gymnasium.Wrapper):
     def reset(self, *, seed: int | None = None, options: Info | None = None) -> Start:
         nothing = np.zeros(self.env.observation_space.shape or (), np.float32)
         try:
-            return start(self.env, seed, nothing.shape), {}  # type: ignore[arg-type]
+            return self.env.reset(seed=seed)[0], {}
         except BaseException as error:  # signals are left to the parent: KeyboardInterrupt is its own, too
             return nothing, {"failure": describe(error)}
 
     def step(self, action: np.ndarray) -> GymStep:
         nothing = np.zeros(self.env.observation_space.shape or (), np.float32)
         try:
-            seen, reward, ended, cut, success = act(self.env, action, nothing.shape)  # type: ignore[arg-type]
-            return seen, reward, ended, cut, {"success": success}
+            *outcome, info = self.env.step(action)
+            return *outcome, {"success": int(info.get("success", UNKNOWN_SUCCESS))}
         except BaseException as error:
             return nothing, 0.0, False, False, {"success": UNKNOWN_SUCCESS, "failure": describe(error)}
 
