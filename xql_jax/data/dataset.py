@@ -249,11 +249,11 @@ def checked_references(given: Sequence[object], source: str) -> References | Non
     low, high = given
     if low is None and high is None:
         return None
-    if not (isinstance(low, int | float) and isinstance(high, int | float) and math.isfinite(high - low)):
-        raise UserError(f"{source}: give two finite numbers or none, not {[low, high]}")
-    if low >= high:
+    are_numbers = isinstance(low, int | float) and isinstance(high, int | float)
+    if not are_numbers or not 0 < high - low < math.inf:
         raise UserError(
-            f"{source}: the expert's return, {high:g}, must be above the random policy's, {low:g}"
+            f"{source}: give none or two finite numbers, and the expert's return, {high}, must be above the "
+            f"random policy's, {low}"
         )
     return References(float(low), float(high))
 

@@ -1,7 +1,6 @@
-"""Base classes of simulated environments and robots: spaces, time limits, pictures without a screen."""
+"""Base class of simulated environments: spaces, time limits, pictures without a screen; and old masses."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -12,8 +11,6 @@ from gymnasium import spaces
 from xql_jax.envs.vector import GymStep, Info, Start
 
 WIDTH, HEIGHT = 640, 480
-ASSETS = Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets"
-START_NOISE = 0.1  # scale of a robot's deviations from the model's rest pose
 INERTIAL_FIELDS = ("body_mass", "body_inertia", "body_ipos", "body_iquat")
 
 # What `act` returns: the observation [O], the reward, whether the state is terminal, and `info`.
@@ -93,61 +90,6 @@ class SimulatedEnv(gymnasium.Env):
         self._renderer = None
         if self.simulation is not None:
             self.simulation.close()
-
-
-class MujocoRobot(SimulatedEnv):
-    """Base class of a robot's task; starts and steps are those of Gymnasium's MujocoEnv.
-
-    A step of the environment has `frame_skip` steps of the simulator.
-    """
-
-    def __init__(
-        self,
-        spec: mujoco.MjSpec,
-        *,
-        frame_skip: int,
-        legacy_inertia: bool = False,
-        episode_limit: int,
-        view: View,
-    ):
-        self.model = model = spec.compile()
-        if legacy_inertia:
-            set_legacy_inertia(model, spec)
-        self.data = mujoco.MjData(model)
-        self._frame_skip = frame_skip
-        rate = 1 / (frame_skip * model.opt.timestep)
-        super().__init__(
-            len(self.observe()), model.nu, episode_limit=episode_limit, steps_per_second=rate, view=view
-        )
-
-    def observe(self) -> np.ndarray:
-        raise NotImplementedError
-
-    def start(self, seed: int | None) -> np.ndarray:
-        """Starts near the model's rest pose, determined by `seed`."""
-        return self.set_state(*self.random_start())
-
-    def random_start(self) -> tuple[np.ndarray, np.ndarray]:
-        """Draws positions and velocities, in Gym's order, so that the same generator gives the same ones."""
-        rng, model = self.np_random, self.model
-        position = model.qpos0 + rng.uniform(-START_NOISE, START_NOISE, model.nq)
-        return position, START_NOISE * rng.standard_normal(model.nv)
-
-    def set_state(self, position: np.ndarray, velocity: np.ndarray) -> np.ndarray:
-        """Begins an episode at these positions [nq] and velocities [nv]; returns the observation."""
-        mujoco.mj_resetData(self.model, self.data)  # also resets the solver's warm start
-        self.data.qpos[:] = position
-        self.data.qvel[:] = velocity
-        # Until MuJoCo 3.2.0 `mj_forward` did this itself; since then, only the first step does.
-        mujoco.mj_normalizeQuat(self.model, self.data.qpos)
-        mujoco.mj_forward(self.model, self.data)  # not needed by steps, but by the camera: the centre of mass
-        self._steps = 0
-        return self.observe()
-
-    def advance(self, action: np.ndarray) -> None:
-        """Moves by one step. The model's control range clips the action."""
-        self.data.ctrl[:] = action
-        mujoco.mj_step(self.model, self.data, self._frame_skip)
 
 
 def set_legacy_inertia(model: mujoco.MjModel, spec: mujoco.MjSpec) -> None:
