@@ -170,7 +170,7 @@ def rows_of(count=6, **changes):
 
 @pytest.mark.parametrize("name", ["a.hdf5", "hopper_medium-v2.hdf5"])
 def test_a_terminal_in_the_last_row_is_lost_in_d4rls_own_files_alone(tmp_path, name):
-    """And what is said of it: no episode was cut off."""
+    """And what is said of it."""
     rows = rows_of(next_observations=None, terminals=np.isin(np.arange(6), (2, 5)), timeouts=np.zeros(6))
     dataset = read(write(tmp_path / name, rows))
     of_d4rl = name != "a.hdf5"
@@ -178,7 +178,11 @@ def test_a_terminal_in_the_last_row_is_lost_in_d4rls_own_files_alone(tmp_path, n
     notes = [str(note) for note in dataset.notes if "left out" in str(note)]
     assert (
         notes
-        == ["1 of 6 rows are left out, the file's last: as by D4RL's loader; .npz files keep them"] * of_d4rl
+        == [
+            "1 of 6 rows are left out, the last of episodes that were cut off and of the file: as by D4RL's "
+            "loader; .npz files keep them"
+        ]
+        * of_d4rl
     )
 
 

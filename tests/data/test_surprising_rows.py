@@ -45,7 +45,7 @@ SUSPECT = {
         )
     ),
     "was not full": {key: np.append(array, np.zeros_like(array[:3]), 0) for key, array in R.items()},
-    "one and the same next": rows_like(next_observations=R["next_observations"] * ~R["timeouts"][:, None]),
+    "is one and the same": rows_like(next_observations=R["next_observations"] * ~R["timeouts"][:, None]),
 }
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from xql_jax.data.dataset import Dataset, Note, from_transitions, jumps
-from xql_jax.data.names import AMBIGUOUS, PARTS, by_meaning, is_known, missing_arrays
+from xql_jax.data.names import AMBIGUOUS, PARTS, UNITS, by_meaning, is_known, missing_arrays
 from xql_jax.errors import UserError
 
 STEP_ARRAYS = ("observations", "actions", "rewards")
@@ -16,7 +16,6 @@ REQUIRED = (*STEP_ARRAYS, "terminals")
 MATRICES = ("observations", "actions", "next_observations")  # [N, entries]; all other arrays are [N]
 NUMERIC = "biuf"  # kinds of NumPy's types
 FLAGS = ("terminals", "timeouts", "ends", "starts")  # 0 or 1
-UNITS = "action_units"  # beside the arrays: whether actions are in the environment's units or within ±1
 NORMALIZED, ENVIRONMENT = "normalized", "environment"
 
 
@@ -39,10 +38,6 @@ class Layout:
 
 ROWS = Layout()
 WITHOUT_NEXT = "without next_observations their next states are not known"
-
-
-def is_read(name: str) -> bool:
-    return is_known(name) or name == UNITS
 
 
 def from_arrays(
@@ -84,7 +79,7 @@ def from_arrays(
         ends = terminals | marks
     _refuse_ambiguous(rows, ends, source)
     notes = [Note(f"{theirs} is read as {ours}") for ours, theirs in called.items() if theirs != ours]
-    if unused := [name for name in names if not is_read(name)]:
+    if unused := [name for name in names if not is_known(name)]:
         notes.append(Note(f"not used: {brief(', '.join(unused))}"))
     numbers_episodes = "episodes" in rows and not meanings["episodes"][0].startswith("env")
     if marks is not None and ("ends" in rows or "starts" in rows or numbers_episodes):  # all ends are stated
@@ -247,10 +242,9 @@ def _transitions(
         del transitions["timeouts"]
     dataset = from_transitions(transitions, source)
     if left_out := len(terminals) - dataset.size:
-        last = int(terminals[-1] and not timeouts[-1] and layout.leaves_out_ends)
-        which = ["the last of episodes that were cut off"] * (left_out > last) + ["the file's last"] * last
-        why = "as by D4RL's loader; .npz files keep them" if knows_next or last else WITHOUT_NEXT
-        text = f"{counting(left_out)} are left out, {' and '.join(which)}: {why}"
+        of_file = " and of the file" if layout.as_d4rl else ""
+        why = "as by D4RL's loader; .npz files keep them" if knows_next or layout.as_d4rl else WITHOUT_NEXT
+        text = f"{counting(left_out)} are left out, the last of episodes that were cut off{of_file}: {why}"
         if is_odd := 2 * left_out > len(terminals) and not layout.is_episode:
             text += ": are the rows in the order in which they were recorded?"
         notes.append(Note(text, is_odd))

@@ -72,6 +72,11 @@ class Dataset:
     def action_dim(self) -> int:
         return self.batch.actions.shape[1]
 
+    @property
+    def terminals(self) -> np.ndarray:
+        """bool[N], the transitions that end in a terminal state."""
+        return np.asarray(self.batch.masks == 0)
+
     def take(self, indices: np.ndarray) -> Any:
         """Returns transitions i64[K], each below N, in that order: float32 fields [K, ...]; or windows."""
         if isinstance(self.batch, Trajectories):
@@ -189,12 +194,12 @@ def known_successors(dataset: Dataset, why: str) -> np.ndarray:
             f"observation, but {why}: are the rows shuffled, or a part of the data? Give all in the order in "
             "which they were recorded"
         )
-    return ~dataset.ends | (dataset.batch.masks == 0)
+    return ~dataset.ends | dataset.terminals
 
 
 def jumping_rows(dataset: Dataset) -> np.ndarray:
     """Returns bool[N], where a trajectory ends though nothing says so; many if the rows are in no order."""
-    return dataset.ends & ~dataset.stated & np.asarray(dataset.batch.masks != 0)
+    return dataset.ends & ~dataset.stated & ~dataset.terminals
 
 
 def alike(least: float, most: float) -> bool:

@@ -69,13 +69,8 @@ def _sizes_of_rewards(dataset: Dataset, task: Task | None) -> Iterator[str]:
         )
 
 
-def _copies(dataset: Dataset, task: Task | None) -> Iterator[str]:
-    if (count := duplicates(dataset)) > 0.01 * dataset.size:
-        yield f"{count:,} transitions ({count / dataset.size:.0%}) are there more than once"
-
-
 def _terminals(dataset: Dataset, task: Task | None) -> Iterator[str]:
-    rewards, terminals, lengths = dataset.batch.rewards, _terminal(dataset), dataset.trajectory_lengths()
+    rewards, terminals, lengths = dataset.batch.rewards, dataset.terminals, dataset.trajectory_lengths()
     last = np.flatnonzero(dataset.ends)
     longer = last[terminals[last] & (lengths > 1)]  # terminals of trajectories with more than one step
     if len(longer) > 1 and (rewards[longer] == rewards[longer - 1]).all():
@@ -98,7 +93,7 @@ def _time_limits(dataset: Dataset, task: Task | None) -> Iterator[str]:
     """A time limit is the longest length, by far more frequent than others of about that length."""
     limit = task.episode_limit if task else None
     last, lengths = np.flatnonzero(dataset.ends), dataset.trajectory_lengths()
-    ended = _terminal(dataset)[last]
+    ended = dataset.terminals[last]
     cut_off = np.count_nonzero(~ended)
     at_limit = np.count_nonzero(ended & (lengths == limit))
     *shorter, longest = np.bincount(lengths[ended], minlength=lengths.max() + 1)
@@ -134,12 +129,14 @@ def _entries(dataset: Dataset, task: Task | None) -> Iterator[str]:
     if large.any():
         where = listed(np.flatnonzero(large))
         yield f"observation entries beyond ±1,000, for which --normalize_observations is: {where}"
+    if (count := duplicates(dataset)) > 0.01 * dataset.size:
+        yield f"{count:,} transitions ({count / dataset.size:.0%}) are there more than once"
 
 
 def _layouts(dataset: Dataset, task: Task | None) -> Iterator[str]:
     """Rows as in dm_env and RLDS, a buffer's empty rows, and rewards that belong to no step."""
     observations, actions, rewards = dataset.batch[:3]
-    terminals, idle = _terminal(dataset), ~actions.any(axis=1)
+    terminals, idle = dataset.terminals, ~actions.any(axis=1)
     nothing, begins, ends = idle & (rewards == 0), dataset.begins, dataset.ends
     starts, cuts = begins & ~ends, ends & ~begins & ~terminals
     zeros, others = np.count_nonzero(rewards[starts] == 0), rewards[~begins] == 0
@@ -176,7 +173,7 @@ def _layouts(dataset: Dataset, task: Task | None) -> Iterator[str]:
 
 def _order(dataset: Dataset, task: Task | None) -> Iterator[str]:
     observations, following = dataset.batch.observations, dataset.batch.next_observations
-    jumping, going_on = jumping_rows(dataset), ~_terminal(dataset)
+    jumping, going_on = jumping_rows(dataset), ~dataset.terminals
     if is_shuffled := 2 * np.count_nonzero(jumping) > dataset.size:
         yield (
             f"{np.count_nonzero(jumping):,} of {dataset.size:,} transitions do not lead to the next row's "
@@ -205,15 +202,12 @@ def _order(dataset: Dataset, task: Task | None) -> Iterator[str]:
         and unchanged[cuts].mean() > 0.5
         and np.count_nonzero(within) <= HARDLY_ANY * len(within)
     ):
-        yield (
-            "the next observation of most time-outs is the observation itself: store the last observation of "
-            "the episode there"
-        )
+        what = "the observation itself"
     elif _share_of_one(following[cuts]) > 0.5 >= _share_of_one(observations[cuts]):
-        yield (
-            "most time-outs have one and the same next observation, such as 0: store the last observation of "
-            "the episode there"
-        )
+        what = "one and the same, such as 0"
+    else:
+        return
+    yield f"the next observation of most time-outs is {what}: store the last one of the episode there"
 
 
 def _resets(dataset: Dataset, task: Task | None) -> Iterator[str]:
@@ -224,7 +218,7 @@ def _resets(dataset: Dataset, task: Task | None) -> Iterator[str]:
     next row stands for what was not stored, else a → b.
     """
     observations, following = dataset.batch.observations, dataset.batch.next_observations
-    ends, terminals = dataset.ends, _terminal(dataset)
+    ends, terminals = dataset.ends, dataset.terminals
     if 2 * np.count_nonzero(jumping_rows(dataset)) > dataset.size:
         return
     sample = observations[spread_rows(dataset.size)].astype(np.float64)
@@ -296,12 +290,8 @@ def _resets(dataset: Dataset, task: Task | None) -> Iterator[str]:
 
 # In the order in which they are told.
 TABLE: tuple[Callable[[Dataset, Task | None], Iterator[str]], ...] = (
-    *(_sizes_of_rewards, _copies, _terminals, _time_limits, _entries, _layouts, _order, _resets),
+    *(_sizes_of_rewards, _terminals, _time_limits, _entries, _layouts, _order, _resets),
 )
-
-
-def _terminal(dataset: Dataset) -> np.ndarray:
-    return np.asarray(dataset.batch.masks == 0)
 
 
 def _within(numbers: np.ndarray, others: np.ndarray) -> bool:
