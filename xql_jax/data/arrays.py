@@ -52,7 +52,8 @@ def from_arrays(
     that is not certain. `names` are those of all arrays in the source, if some were not read.
     """
     names = names or list(arrays)
-    meanings = by_meaning(names, STEP_ARRAYS if layout.is_episode else REQUIRED, source)
+    read = list(arrays) if layout.as_d4rl else names  # D4RL's other arrays concern nothing
+    meanings = by_meaning(read, STEP_ARRAYS if layout.is_episode else REQUIRED, source)
     if "episodes" in meanings and not np.ndim(arrays[meanings["episodes"][0]]):
         del meanings["episodes"]  # the name of the environment, not a number in each row
     if layout.terminals_are_ends:
@@ -79,7 +80,7 @@ def from_arrays(
         ends = terminals | marks
     _refuse_ambiguous(rows, ends, source)
     notes = [Note(f"{theirs} is read as {ours}") for ours, theirs in called.items() if theirs != ours]
-    if unused := [name for name in names if not is_known(name)]:
+    if unused := [name for name in names if name not in arrays or not is_known(name)]:
         notes.append(Note(f"not used: {brief(', '.join(unused))}"))
     numbers_episodes = "episodes" in rows and not meanings["episodes"][0].startswith("env")
     if marks is not None and ("ends" in rows or "starts" in rows or numbers_episodes):  # all ends are stated

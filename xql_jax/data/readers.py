@@ -12,7 +12,7 @@ import numpy as np
 import psutil
 
 from xql_jax.data.arrays import REQUIRED, Layout, brief, from_arrays, says_normalized
-from xql_jax.data.dataset import Dataset, Note, checked_references
+from xql_jax.data.dataset import Dataset, checked_references
 from xql_jax.data.names import OUR_NAMES, PARTS, UNITS, is_known
 from xql_jax.errors import UserError
 from xql_jax.suites.tasks import TASKS, References, Task
@@ -44,14 +44,10 @@ def read_hdf5(path: Path, episode_limit: int | None) -> Dataset:
         about = [f"metadata/{name}" for name in (*References._fields, UNITS)]
         *given, units = (np.asarray(file[name][()]).tolist() if name in file else None for name in about)
     layout = Layout(episode_limit, as_d4rl=is_d4rls, prefers_rows=True)
-    dataset = from_arrays(arrays, str(path), layout, read if is_d4rls else names)
-    notes = dataset.notes
-    if is_d4rls and len(names) > len(read):
-        unused = [name for name in names if name not in read]
-        notes = (*notes, Note(f"not used: {brief(', '.join(unused))}"))
+    dataset = from_arrays(arrays, str(path), layout, names)
     references = checked_references(given, str(path))
     normalized = dataset.is_normalized or says_normalized(units, str(path))
-    return dataclasses.replace(dataset, references=references, is_normalized=normalized, notes=notes)
+    return dataclasses.replace(dataset, references=references, is_normalized=normalized)
 
 
 def read_npz(path: Path, layout: Layout) -> Dataset:
