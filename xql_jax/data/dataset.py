@@ -254,8 +254,7 @@ def checked_references(given: Sequence[object], source: str) -> References | Non
     low, high = given
     if low is None and high is None:
         return None
-    are_numbers = isinstance(low, int | float) and isinstance(high, int | float)
-    if not are_numbers or not 0 < high - low < math.inf:
+    if not (isinstance(low, int | float) and isinstance(high, int | float) and 0 < high - low < math.inf):
         raise UserError(
             f"{source}: give none or two finite numbers, and the expert's return, {high}, must be above the "
             f"random policy's, {low}"

@@ -50,7 +50,7 @@ def compiled_environment(task: Task) -> JaxEnvironment:
     """Returns this process's environment of a task; UserError for a class that is no `JaxEnvironment`."""
     if task.suite.jax_environment:
         return pkgutil.resolve_name(task.suite.jax_environment)(task)
-    array = jax.ShapeDtypeStruct
+    array: Any = jax.ShapeDtypeStruct
     with others_code(f"{task.name}: cannot be made or compiled"):
         make: Any = own_attribute(task.name)
         environment: JaxEnvironment = make()

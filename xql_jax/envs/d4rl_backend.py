@@ -34,8 +34,6 @@ class D4RLEnvironment(SimulatedEnv):
                 "leave out --env_backend"
             ) from error
         super().__init__(
-            *env.observation_space.shape,
-            *env.action_space.shape,
             episode_limit=task.longest,
             steps_per_second=float(env.metadata.get("video.frames_per_second", 30)),
         )

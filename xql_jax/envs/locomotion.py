@@ -30,16 +30,10 @@ class Locomotion(SimulatedEnv):
         if legacy_inertia:
             set_legacy_inertia(self.model, mujoco.MjSpec.from_file(simulation.fullpath))
         super().__init__(
-            *simulation.observation_space.shape,
-            *simulation.action_space.shape,
             episode_limit=task.longest,
             steps_per_second=1 / simulation.dt,
             view={**FOLLOWING, "distance": 4.0, "elevation": -15.0},
         )
-
-    def start(self, seed: int | None) -> np.ndarray:
-        """Starts near the model's rest pose, determined by `seed`."""
-        return self.simulation.reset(seed=seed)[0]
 
     def act(self, action: np.ndarray) -> ActResult:
         observation, reward, terminated, _, _ = self.simulation.step(action)

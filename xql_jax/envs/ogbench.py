@@ -59,8 +59,6 @@ class OGBench(SimulatedEnv):
         self._robot, self._random = simulation.unwrapped, np.random.RandomState(0)
         self._is_table = hasattr(self._robot, "_control_timestep")
         super().__init__(
-            *simulation.observation_space.shape,
-            *simulation.action_space.shape,
             episode_limit=task.longest,
             steps_per_second=1 / (self._robot._control_timestep if self._is_table else self._robot.dt),
             view=FIRST_CAMERA if self._is_table else {},
@@ -70,7 +68,7 @@ class OGBench(SimulatedEnv):
         if seed is not None:
             self._random.seed(seed)
         with drawing_from(self._random):
-            return self.simulation.reset(seed=seed)[0]
+            return super().start(seed)
 
     def act(self, action: np.ndarray) -> ActResult:
         with drawing_from(self._random):

@@ -26,24 +26,27 @@ FOLLOWING: View = {"type": mujoco.mjtCamera.mjCAMERA_TRACKING, "trackbodyid": 1}
 class SimulatedEnv(gymnasium.Env):
     """Base class of environments with observations f32[O] and actions f32[A], usually in [-1, 1].
 
-    A subclass defines `start` and `act`. An episode is truncated at `episode_limit` steps. Pictures show its
-    `model` and `data`; without MuJoCo it has neither.
+    A subclass defines `act`, and `start` unless its `simulation` starts. An episode is truncated at
+    `episode_limit` steps. Pictures show its `model` and `data`; without MuJoCo it has neither.
+
+    Args:
+        sizes: O and A, if they are not those of the `simulation`.
     """
 
     model: mujoco.MjModel
     data: mujoco.MjData
-    simulation: Any = None  # of another package, to be closed
+    simulation: Any = None  # an environment of another package, to be closed
 
     def __init__(
         self,
-        observation_size: int,
-        action_size: int,
-        *,
+        *sizes: int,
         episode_limit: int,
         steps_per_second: float,
         view: View | None = None,
     ):
-        self.observation_space: spaces.Box = spaces.Box(-np.inf, np.inf, (observation_size,), np.float32)
+        wrapped = self.simulation
+        size, action_size = sizes or (*wrapped.observation_space.shape, *wrapped.action_space.shape)
+        self.observation_space: spaces.Box = spaces.Box(-np.inf, np.inf, (size,), np.float32)
         self.action_space: spaces.Box = spaces.Box(-1.0, 1.0, (action_size,), np.float32)
         self.steps_per_second = steps_per_second
         self._view, self._episode_limit, self._steps = view or {}, episode_limit, 0
@@ -51,7 +54,7 @@ class SimulatedEnv(gymnasium.Env):
 
     def start(self, seed: int | None) -> np.ndarray:
         """Starts an episode, determined by `seed`; returns the observation [O]."""
-        raise NotImplementedError
+        return self.simulation.reset(seed=seed)[0]
 
     def act(self, action: np.ndarray) -> ActResult:
         raise NotImplementedError
