@@ -15,7 +15,7 @@ from xql_jax.errors import UserError
 from xql_jax.suites.tasks import References
 from xql_jax.types import ActionBounds, Batch
 
-FILE_SUFFIXES = (".hdf5", ".h5", ".npz")  # of data files
+FILE_SUFFIXES = (".hdf5", ".h5", ".npz")
 SOURCE_PREFIXES = ("minari:", "ogbench:")  # of sources that are no plain files
 
 LOG = logging.getLogger(__name__)

@@ -82,8 +82,8 @@ def _terminals(dataset: Dataset, task: Task | None) -> Iterator[str]:
     if 2 * final.sum() > final.size and len(final) >= ENOUGH and jumping[final].mean() < 0.5:
         yield (
             f"{terminals.sum():,} of {dataset.size:,} rows are terminals, and most lead to the next row's "
-            "observation: are the flags inverted? Unless episodes have one step, "
-            "terminals must be 0 where an episode goes on"
+            "observation: are the flags inverted? Unless episodes have one step, terminals "
+            "must be 0 where an episode goes on"
         )
     if len(lengths) == 1 and not terminals.any():
         yield "one trajectory without a terminal: do the data say where episodes end?"

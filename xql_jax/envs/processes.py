@@ -30,7 +30,7 @@ from xql_jax.envs.vector import (
 from xql_jax.errors import UNGUARDED, EnvironmentFailure, UserError
 from xql_jax.types import Environment
 
-GRACE = 2.0  # seconds that workers get to end by themselves
+GRACE = 2.0  # seconds for workers to end
 STOPPING = 5.0  # seconds that a run waits for an answer once it is to stop
 TICK = 0.1  # seconds between checks of whether the run is to stop
 IS_SUPPORTED = hasattr(select, "poll")  # not on Windows

@@ -13,7 +13,7 @@ from xql_jax.suites import LONGEST
 from xql_jax.suites.tasks import Task
 from xql_jax.types import ActionBounds
 
-SUCCESSES = ("success", "is_success")  # names in `info`
+SUCCESSES = ("success", "is_success")  # in `info`
 STEPS_PER_SECOND = 30.0  # of videos, if an environment does not state its rate
 
 
@@ -71,13 +71,11 @@ class Registered(SimulatedEnv):
         if terminated and info.get("TimeLimit.truncated"):
             raise EnvironmentFailure("it terminates at a time limit: return truncated instead")
         if (terminated or truncated) and not {"final_observation", "final_obs"}.isdisjoint(info):
-            raise EnvironmentFailure(
-                "it resets itself (final_observation): return the last observation instead"
-            )
+            raise EnvironmentFailure("it resets itself (final_observation): return the last one instead")
         self._steps += 1
         if self._steps > self._longest:
             raise EnvironmentFailure(
-                f"an episode goes on after {self._longest:,} steps: end it by gymnasium.wrappers.TimeLimit, "
+                f"an episode goes on after {self._longest:,} steps: end it by gymnasium.wrappers.TimeLimit "
                 "or register it with max_episode_steps"
             )
         told = [_truth(name, info[name]) for name in SUCCESSES if info.get(name) is not None]
@@ -93,8 +91,8 @@ class Registered(SimulatedEnv):
             raise UserError(f"{self._name}: no pictures: render must return uint8[H, W, 3], not {is_now}")
         return picture
 
-    def _flat(self, observation: object) -> np.ndarray:
-        return _numbers("observation", observation, self._shape).astype(np.float32).ravel()
+    def _flat(self, seen: object) -> np.ndarray:
+        return _numbers("observation", seen, self._shape).astype(np.float32).ravel()
 
 
 def _returned(method: str, names: str, given: object) -> tuple[list[object], Info]:

@@ -25,7 +25,7 @@ RESET, STEP = "observation, info", "observation, reward, terminated, truncated, 
 
 # From an environment's index to the seed of its next episode; None: no more.
 NextSeed = Callable[[int], int | None]
-# What one environment's `reset` returns, and its `step`.
+# What an environment's `reset` and `step` return.
 Start = tuple[np.ndarray, Info]
 GymStep = tuple[np.ndarray, float, bool, bool, Info]
 
@@ -64,7 +64,7 @@ class VectorEnv(ABC):
     The kinds are `Local`, `envs.processes.Processes` and `envs.compiled.CompiledEnv`.
     """
 
-    observation_space: spaces.Box  # of one environment
+    observation_space: spaces.Box  # of one of them
     action_space: spaces.Box
     steps_per_second: float  # of simulated time; not known of environments in processes
     running: np.ndarray  # bool[N], which environments have an episode
