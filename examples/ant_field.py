@@ -9,9 +9,9 @@ import gymnasium
 import numpy as np
 from antmaze_data import seen_from_ant, turned
 
-from xql_jax.envs.ant_maze import FRAME_SKIP, ant_maze_spec
+from xql_jax.envs.ant_maze import Ant
 from xql_jax.envs.mazes import Maze
-from xql_jax.envs.simulated import FOLLOWING, ActResult, MujocoRobot
+from xql_jax.envs.simulated import FOLLOWING, ActResult
 
 EPISODE_LIMIT = 300
 NEAREST, FARTHEST = 2.0, 8.0  # metres from the ant to a new target
@@ -20,7 +20,7 @@ UPRIGHT_BONUS = 0.3
 EFFORT_COST = 0.1
 
 
-class AntField(MujocoRobot):
+class AntField(Ant):
     """Antmaze's ant with targets in an open field, one after the other.
 
     Observations f32[29]: `seen_from_ant`. Actions [8] in [-1, 1]. The reward is the speed towards the target
@@ -34,10 +34,7 @@ class AntField(MujocoRobot):
     def __init__(self) -> None:
         self.target = np.zeros(2)
         super().__init__(
-            ant_maze_spec(Maze(("   ",) * 3)),
-            frame_skip=FRAME_SKIP,
-            episode_limit=EPISODE_LIMIT,
-            view={**FOLLOWING, "distance": 6.0},
+            Maze(("   ",) * 3), episode_limit=EPISODE_LIMIT, view={**FOLLOWING, "distance": 6.0}
         )
 
     def start(self, seed: int | None) -> np.ndarray:

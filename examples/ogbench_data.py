@@ -22,7 +22,7 @@ import tqdm
 
 from xql_jax.data.loading import cached_file
 from xql_jax.data.rows import Rows
-from xql_jax.envs.ogbench import OwnRandomness, environment_of, make_simulation
+from xql_jax.envs.ogbench import drawing_from, environment_of, make_simulation
 from xql_jax.files import replacing
 from xql_jax.suites.tasks import Task, get_task
 from xql_jax.types import Json
@@ -56,7 +56,7 @@ def generate_oracle(task: Task, transitions: int, seed: int, count: Callable[[in
     env = make_simulation(f"{name}-v0", terminate_at_goal=False, max_episode_steps=EPISODE_ROWS, **options)
     generator = np.random.default_rng(seed)
     episodes: list[Rows] = []
-    with contextlib.closing(env), OwnRandomness().active(seed):
+    with contextlib.closing(env), drawing_from(np.random.RandomState(seed)):
         env.reset(seed=seed)
         walk = _on_table(env, name, "noisy" in task.name, generator) if is_table else _in_maze(env, generator)
         while len(episodes) * (EPISODE_ROWS - 1) < transitions:

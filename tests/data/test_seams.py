@@ -127,11 +127,11 @@ NEXT = "the next observation of most time-outs is the "
 SEAMS = {
     "the row's own": (
         {"next_observations": at_ends(lambda rows: rows["observations"])},
-        NEXT + "observation",
+        "most time-outs is the observation itself",
     ),
     "the next row's": ({"next_observations": at_ends(late("observations", -1))}, NEXT + "next row's"),
-    "zeros": ({"next_observations": at_ends(lambda rows: 0.0)}, "one and the same next observation"),
-    "a filler": ({"next_observations": at_ends(lambda rows: -99.0)}, "one and the same next observation"),
+    "zeros": ({"next_observations": at_ends(lambda rows: 0.0)}, "most time-outs is one and the same"),
+    "a filler": ({"next_observations": at_ends(lambda rows: -99.0)}, "most time-outs is one and the same"),
     "time-outs late": ({"timeouts": late("timeouts")}, "flags one row late"),
     "time-outs early": ({"timeouts": late("timeouts", -1)}, "flags one row early"),
     "rows with late time-outs": ({"timeouts": late("timeouts"), **ROWS}, "flags one row late"),

@@ -104,8 +104,8 @@ def test_an_evaluation_says_that_the_simulation_broke(caplog):
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("Misshapen", r"reset's observation is float32\[2\], and must be float32\[3\]"),
-        ("Growing", "the state that step returns has other arrays"),
+        ("Misshapen", r"differ in leaves 'observation of reset': shapes: \(2,\) != \(3,\)"),
+        ("Growing", "trees 0 and 1 do not match.*'state of step': {'point'"),
     ],
 )
 def test_an_unfit_environment_is_told(name, told):

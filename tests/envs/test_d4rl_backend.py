@@ -5,7 +5,8 @@ import sys
 import numpy as np
 import pytest
 
-from xql_jax.envs.d4rl_backend import D4RLEnvironment, check_d4rl
+from xql_jax.envs import Simulation, environment_maker
+from xql_jax.envs.d4rl_backend import D4RLEnvironment
 from xql_jax.errors import UserError
 from xql_jax.suites import Suite, Task
 from xql_jax.suites.tasks import get_task
@@ -38,11 +39,12 @@ def test_episode_is_that_of_the_package():
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("hopper-medium-v2", r"hopper-medium-v2 \(suite locomotion\) needs MuJoCo 2.1 and mujoco-py"),
+        ("hopper-medium-v2", "no environment hopper-medium-v2 here, as without MuJoCo 2.1 and mujoco-py"),
         ("pointmaze-umaze-v0", r"pointmaze-umaze-v0 is not D4RL's: leave out --env_backend"),
     ],
 )
 def test_says_what_is_not_here(name, told, monkeypatch):
     monkeypatch.setitem(sys.modules, "mujoco_py", None)
+    task = get_task(name)
     with pytest.raises(UserError, match=told):
-        check_d4rl(get_task(name))
+        environment_maker(task, Simulation("d4rl")).make(task)

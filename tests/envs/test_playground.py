@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from xql_jax.envs.compiled import compiled_environment
-from xql_jax.envs.dm_control import DMControl, _flat
+from xql_jax.envs.dm_control import DMControl
 from xql_jax.suites.tasks import SUITES, get_task, name_in_dm_control
 
 pytest.importorskip("mujoco_playground", reason="the extra `compiled` is not installed")
@@ -16,6 +16,7 @@ STATES = 4  # of each task, that a few random steps from a start lead to, with r
 def seen_and_earned(name):
     """By state what each of the two sees and earns, from the same positions, velocities and controls."""
     from dm_control import suite
+    from dm_control.rl.control import flatten_observation
     from mujoco import mjx
 
     task = get_task(f"playground:{name}")
@@ -36,7 +37,8 @@ def seen_and_earned(name):
         physics.forward()
         compiled = mjx.put_data(model, data, impl="jax")
         ours = np.asarray(playground._get_obs(compiled, {})), float(reward(compiled, action, {}, {}))
-        yield ours, (_flat(environment.task.get_observation(physics)), environment.task.get_reward(physics))
+        seen = flatten_observation(environment.task.get_observation(physics))["observations"]
+        yield ours, (seen, environment.task.get_reward(physics))
 
 
 slow = pytest.mark.slow  # models take a second or more to load

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from xql_jax.data.dataset import Dataset, Note, from_transitions, jumps
-from xql_jax.data.names import AMBIGUOUS, PARTS, by_meaning, is_known, missing_arrays
+from xql_jax.data.names import AMBIGUOUS, PARTS, UNITS, by_meaning, is_known, missing_arrays
 from xql_jax.errors import UserError
 
 STEP_ARRAYS = ("observations", "actions", "rewards")
@@ -16,7 +16,6 @@ REQUIRED = (*STEP_ARRAYS, "terminals")
 MATRICES = ("observations", "actions", "next_observations")  # [N, entries]; all other arrays are [N]
 NUMERIC = "biuf"  # kinds of NumPy's types
 FLAGS = ("terminals", "timeouts", "ends", "starts")  # 0 or 1
-UNITS = "action_units"  # beside the arrays: whether actions are in the environment's units or within ±1
 NORMALIZED, ENVIRONMENT = "normalized", "environment"
 
 
@@ -41,10 +40,6 @@ ROWS = Layout()
 WITHOUT_NEXT = "without next_observations their next states are not known"
 
 
-def is_read(name: str) -> bool:
-    return is_known(name) or name == UNITS
-
-
 def from_arrays(
     arrays: Mapping[str, ArrayLike], source: str, layout: Layout = ROWS, names: Sequence[str] = ()
 ) -> Dataset:
@@ -57,7 +52,8 @@ def from_arrays(
     that is not certain. `names` are those of all arrays in the source, if some were not read.
     """
     names = names or list(arrays)
-    meanings = by_meaning(names, STEP_ARRAYS if layout.is_episode else REQUIRED, source)
+    read = list(arrays) if layout.as_d4rl else names  # D4RL's other arrays concern nothing
+    meanings = by_meaning(read, STEP_ARRAYS if layout.is_episode else REQUIRED, source)
     if "episodes" in meanings and not np.ndim(arrays[meanings["episodes"][0]]):
         del meanings["episodes"]  # the name of the environment, not a number in each row
     if layout.terminals_are_ends:
@@ -84,7 +80,7 @@ def from_arrays(
         ends = terminals | marks
     _refuse_ambiguous(rows, ends, source)
     notes = [Note(f"{theirs} is read as {ours}") for ours, theirs in called.items() if theirs != ours]
-    if unused := [name for name in names if not is_read(name)]:
+    if unused := [name for name in names if name not in arrays or not is_known(name)]:
         notes.append(Note(f"not used: {brief(', '.join(unused))}"))
     numbers_episodes = "episodes" in rows and not meanings["episodes"][0].startswith("env")
     if marks is not None and ("ends" in rows or "starts" in rows or numbers_episodes):  # all ends are stated
@@ -221,8 +217,11 @@ def _transitions(
     if marks is None and limit is not None:
         timeouts = counted_timeouts(terminals, limit, as_d4rl=layout.as_d4rl)
         if not uses_next:
-            notes.append(Note(f"no timeouts: episodes are cut every {limit:,} steps, the task's limit"))
-            notes += _another_limit(rows["observations"], terminals, timeouts, limit)
+            text = (
+                f"no timeouts: episodes are cut every {limit:,} steps, the task's limit; if they ended "
+                "elsewhere, add an array timeouts, 1 at the last step of each"
+            )
+            notes.append(Note(text, is_suspicion=not layout.as_d4rl))
     if uses_next and layout.prefers_rows and timeouts is not None:
         jumping = jumps(rows["next_observations"], rows["observations"]) & ~(terminals | timeouts)[:-1]
         if uses_next := bool(jumping.any()):
@@ -244,48 +243,13 @@ def _transitions(
         del transitions["timeouts"]
     dataset = from_transitions(transitions, source)
     if left_out := len(terminals) - dataset.size:
-        last = int(terminals[-1] and not timeouts[-1] and layout.leaves_out_ends)
-        which = ["the last of episodes that were cut off"] * (left_out > last) + ["the file's last"] * last
-        why = "as by D4RL's loader; .npz files keep them" if knows_next or last else WITHOUT_NEXT
-        text = f"{counting(left_out)} are left out, {' and '.join(which)}: {why}"
+        of_file = " and of the file" if layout.as_d4rl else ""
+        why = "as by D4RL's loader; .npz files keep them" if knows_next or layout.as_d4rl else WITHOUT_NEXT
+        text = f"{counting(left_out)} are left out, the last of episodes that were cut off{of_file}: {why}"
         if is_odd := 2 * left_out > len(terminals) and not layout.is_episode:
             text += ": are the rows in the order in which they were recorded?"
         notes.append(Note(text, is_odd))
-    given = int(np.count_nonzero(rows["rewards"]))
-    if given and not np.any(dataset.batch.rewards):
-        whose = " of some episodes" if layout.is_episode else ""
-        text = (
-            f"every reward{whose} that is not 0 ({counting(given)}) is in a row that is left out: a time-out "
-            "or the last row. Save transitions as .npz, with next_observations, to keep all rows"
-        )
-        notes.append(Note(text, is_suspicion=True))
     return dataset
-
-
-def _another_limit(
-    observations: np.ndarray, terminals: np.ndarray, timeouts: np.ndarray, limit: int
-) -> list[Note]:
-    """Returns a note if no reset is seen where time-outs were counted.
-
-    A reset is a larger jump than steps are, as in mazes, or leads to states that are alike in an entry, as on
-    locomotion.
-    """
-    scale = observations.std(axis=0) + 1e-6
-    steps = np.linalg.norm(np.diff(observations, axis=0) / scale, axis=1)
-    within = steps[~(terminals | timeouts)[:-1]]
-    cuts = np.flatnonzero((timeouts & ~terminals)[:-1])
-    if len(cuts) < 5 or not within.size:
-        return []
-    jumping = np.count_nonzero(steps[cuts] > 1.5 * np.median(within))
-    spread = (observations[cuts + 1].std(axis=0) + 1e-6) / scale
-    if jumping >= 0.75 * len(cuts) or spread.min() <= 0.5:
-        return []
-    text = (
-        f"no timeouts, and after every {limit:,} steps, the task's limit, a reset is seen in {jumping:,} of "
-        f"{len(cuts):,} places: were episodes cut elsewhere? Then add an array timeouts, 1 at the last step "
-        "of each"
-    )
-    return [Note(text, is_suspicion=True)]
 
 
 def qlearning_dataset(
@@ -362,10 +326,9 @@ def _float32(array: np.ndarray, key: str, name: str, source: str) -> np.ndarray:
         array = np.ascontiguousarray(array, dtype=np.float32)
     if not (finite := np.isfinite(array)).all():
         rows = np.flatnonzero(~finite.reshape(len(array), -1).all(axis=1))
-        listed = ", ".join(map(str, rows[:10])) + (", ..." if len(rows) > 10 else "")
         raise UserError(
             f"{source}: {name} holds {array[~finite][0]} at row {rows[0]}; rows with such values: "
-            f"{len(rows):,} ({listed})"
+            f"{len(rows):,}"
         )
     if key in FLAGS and (others := np.flatnonzero((array != 0) & (array != 1))).size:
         raise UserError(f"{source}: {name} holds {array[others[0]]} at row {others[0]}, must be 0 or 1")

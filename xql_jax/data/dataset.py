@@ -15,7 +15,7 @@ from xql_jax.errors import UserError
 from xql_jax.suites.tasks import References
 from xql_jax.types import ActionBounds, Batch
 
-FILE_SUFFIXES = (".hdf5", ".h5", ".npz")  # of data files
+FILE_SUFFIXES = (".hdf5", ".h5", ".npz")
 SOURCE_PREFIXES = ("minari:", "ogbench:")  # of sources that are no plain files
 
 LOG = logging.getLogger(__name__)
@@ -71,6 +71,11 @@ class Dataset:
     @property
     def action_dim(self) -> int:
         return self.batch.actions.shape[1]
+
+    @property
+    def terminals(self) -> np.ndarray:
+        """bool[N], the transitions that end in a terminal state."""
+        return np.asarray(self.batch.masks == 0)
 
     def take(self, indices: np.ndarray) -> Any:
         """Returns transitions i64[K], each below N, in that order: float32 fields [K, ...]; or windows."""
@@ -189,12 +194,12 @@ def known_successors(dataset: Dataset, why: str) -> np.ndarray:
             f"observation, but {why}: are the rows shuffled, or a part of the data? Give all in the order in "
             "which they were recorded"
         )
-    return ~dataset.ends | (dataset.batch.masks == 0)
+    return ~dataset.ends | dataset.terminals
 
 
 def jumping_rows(dataset: Dataset) -> np.ndarray:
     """Returns bool[N], where a trajectory ends though nothing says so; many if the rows are in no order."""
-    return dataset.ends & ~dataset.stated & np.asarray(dataset.batch.masks != 0)
+    return dataset.ends & ~dataset.stated & ~dataset.terminals
 
 
 def alike(least: float, most: float) -> bool:
@@ -249,11 +254,10 @@ def checked_references(given: Sequence[object], source: str) -> References | Non
     low, high = given
     if low is None and high is None:
         return None
-    if not (isinstance(low, int | float) and isinstance(high, int | float) and math.isfinite(high - low)):
-        raise UserError(f"{source}: give two finite numbers or none, not {[low, high]}")
-    if low >= high:
+    if not (isinstance(low, int | float) and isinstance(high, int | float) and 0 < high - low < math.inf):
         raise UserError(
-            f"{source}: the expert's return, {high:g}, must be above the random policy's, {low:g}"
+            f"{source}: give none or two finite numbers, and the expert's return, {high}, must be above the "
+            f"random policy's, {low}"
         )
     return References(float(low), float(high))
 

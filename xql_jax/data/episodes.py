@@ -12,8 +12,9 @@ import numpy as np
 import tqdm
 from gymnasium import spaces
 
-from xql_jax.data.arrays import UNITS, Layout, from_arrays, says_normalized
+from xql_jax.data.arrays import Layout, from_arrays, says_normalized
 from xql_jax.data.dataset import Dataset, Note, checked_references, joined
+from xql_jax.data.names import UNITS
 from xql_jax.data.readers import check_memory, read_npz, reading
 from xql_jax.errors import UserError, nearest, needing
 from xql_jax.files.paths import located

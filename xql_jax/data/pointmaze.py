@@ -100,7 +100,7 @@ def _act(waypoints: list[list[float]], x: float, y: float, vx: float, vy: float)
     """Returns a PD controller's action in [-1, 1]^2 and whether the last waypoint has been reached.
 
     Removes the first waypoint once it has been reached, unless it is the last. Source: D4RL's controller,
-    without its test of the speed, which is always met.
+    without its test of the speed, always met.
     """
     goal_x, goal_y = waypoints[0]
     action = _clip(10.0 * (goal_x - x) - vx), _clip(10.0 * (goal_y - y) - vy)

@@ -44,14 +44,12 @@ def read_policy(path: Path, observation_dim: int, action_dim: int) -> FilePolicy
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise UserError(f"{path}: {name} holds NaN or infinity")
     is_exported = "shift" in names
-    if missing := [name for name in GAUSSIAN_MLP if not is_exported and name not in names]:
-        raise missing_arrays(missing, names, str(path))
     try:
         policy = _exported(arrays) if is_exported else _of_gaussian_mlp(arrays)
         with np.errstate(all="ignore"):
             actions = policy.act(np.ones((1, observation_dim), np.float32))
     except KeyError as error:
-        raise UserError(f"{path}: no array {error.args[0]}") from error
+        raise missing_arrays([error.args[0]], names, str(path)) from error
     except (ValueError, TypeError, ZeroDivisionError) as error:
         raise UserError(
             f"{path}: its arrays do not fit observations of {observation_dim} entries: {error}"

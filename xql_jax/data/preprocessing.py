@@ -142,7 +142,7 @@ def fit_preprocessing(
     learned = dataset
     if top_returns < 1.0:
         known_successors(dataset, "the trajectories of the highest returns are to be chosen")
-        most_rows = float(top_returns * dataset.size)
+        most_rows = top_returns * dataset.size
         learned = best_trajectories(dataset, most_rows)
     if normalize_observations:
         observations = np.asarray(learned.batch.observations, np.float64)

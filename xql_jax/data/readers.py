@@ -11,9 +11,9 @@ import h5py
 import numpy as np
 import psutil
 
-from xql_jax.data.arrays import REQUIRED, UNITS, Layout, brief, from_arrays, is_read, says_normalized
-from xql_jax.data.dataset import Dataset, Note, checked_references
-from xql_jax.data.names import OUR_NAMES, PARTS, is_known
+from xql_jax.data.arrays import REQUIRED, Layout, brief, from_arrays, says_normalized
+from xql_jax.data.dataset import Dataset, checked_references
+from xql_jax.data.names import OUR_NAMES, PARTS, UNITS, is_known
 from xql_jax.errors import UserError
 from xql_jax.suites.tasks import TASKS, References, Task
 
@@ -41,23 +41,18 @@ def read_hdf5(path: Path, episode_limit: int | None) -> Dataset:
         read = [name for name in names if (name in D4RL_KEYS if is_d4rls else is_known(name))]
         check_memory(sum(file[name].nbytes for name in read), str(path))
         arrays = {name: file[name][()] for name in read}
-        about = [f"metadata/{name}" for name in References._fields]
-        about.append(UNITS if UNITS in file else f"metadata/{UNITS}")
+        about = [f"metadata/{name}" for name in (*References._fields, UNITS)]
         *given, units = (np.asarray(file[name][()]).tolist() if name in file else None for name in about)
-        normalized = says_normalized(units, str(path))
     layout = Layout(episode_limit, as_d4rl=is_d4rls, prefers_rows=True)
-    dataset = from_arrays(arrays, str(path), layout, read if is_d4rls else names)
-    notes = dataset.notes
-    if is_d4rls and len(names) > len(read):
-        unused = [name for name in names if name not in read]
-        notes = (*notes, Note(f"not used: {brief(', '.join(unused))}"))
+    dataset = from_arrays(arrays, str(path), layout, names)
     references = checked_references(given, str(path))
-    return dataclasses.replace(dataset, references=references, is_normalized=normalized, notes=notes)
+    normalized = dataset.is_normalized or says_normalized(units, str(path))
+    return dataclasses.replace(dataset, references=references, is_normalized=normalized)
 
 
 def read_npz(path: Path, layout: Layout) -> Dataset:
     """Reads a `.npz` of transitions, of rows, or of an episode if the layout says so."""
-    arrays, names = read_archive(path, is_read)
+    arrays, names = read_archive(path, is_known)
     tells_ends = {"next_observations", "timeouts", "ends"} & {OUR_NAMES.get(name) for name in names}
     if "qpos" in names and not layout.is_episode and not tells_ends:
         raise UserError(
@@ -75,7 +70,7 @@ def read_ogbench(path: Path, task: Task | None = None) -> Dataset:
 
     OGBench's own files have no rewards: a single-task task gives them, from the states in `qpos`.
     """
-    arrays, names = read_archive(path, lambda name: is_read(name) or name in (*SIMULATOR_ARRAYS, MADE_BY))
+    arrays, names = read_archive(path, lambda name: is_known(name) or name in (*SIMULATOR_ARRAYS, MADE_BY))
     made_by = arrays.pop(MADE_BY, None)
     source = str(path) if made_by is None else f"{path} (made by {made_by})"
     if "rewards" not in arrays and "qpos" in arrays and task and task.suite.labels:

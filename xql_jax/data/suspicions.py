@@ -49,7 +49,10 @@ def _sizes_of_rewards(dataset: Dataset, task: Task | None) -> Iterator[str]:
     least, most = float(rewards.min()), float(rewards.max())
     largest = max(-least, most)
     if largest == 0:
-        yield "every reward is 0: there is nothing to learn but the data's own behaviour"
+        yield (
+            "every reward is 0: there is nothing to learn but the data's own behaviour; rewards in rows that "
+            "are left out do not count (an .npz with next_observations keeps all rows)"
+        )
     elif least == most:
         yield f"every reward is {least:g}: only the length of trajectories can be learned from"
     elif not 1e-3 <= largest <= 1e3:
@@ -66,13 +69,8 @@ def _sizes_of_rewards(dataset: Dataset, task: Task | None) -> Iterator[str]:
         )
 
 
-def _copies(dataset: Dataset, task: Task | None) -> Iterator[str]:
-    if (count := duplicates(dataset)) > 0.01 * dataset.size:
-        yield f"{count:,} transitions ({count / dataset.size:.0%}) are there more than once"
-
-
 def _terminals(dataset: Dataset, task: Task | None) -> Iterator[str]:
-    rewards, terminals, lengths = dataset.batch.rewards, _terminal(dataset), dataset.trajectory_lengths()
+    rewards, terminals, lengths = dataset.batch.rewards, dataset.terminals, dataset.trajectory_lengths()
     last = np.flatnonzero(dataset.ends)
     longer = last[terminals[last] & (lengths > 1)]  # terminals of trajectories with more than one step
     if len(longer) > 1 and (rewards[longer] == rewards[longer - 1]).all():
@@ -81,16 +79,11 @@ def _terminals(dataset: Dataset, task: Task | None) -> Iterator[str]:
             "time-outs, store them as timeouts, for at a terminal the value of what follows is taken to be 0"
         )
     final, jumping = terminals[:-1], jumps(dataset.batch.next_observations, dataset.batch.observations)
-    most = final.size < 2 * final.sum() < 2 * final.size
-    if most and jumping[final].mean() < 0.5 < jumping[~final].mean():
-        yield (
-            f"most of the {terminals.sum():,} terminals lead to the next row's observation, and most other "
-            "rows do not: are the flags inverted? masks are 0 where terminals are 1"
-        )
-    elif 2 * final.sum() > final.size and len(final) >= ENOUGH and jumping[final].mean() < 0.5:
+    if 2 * final.sum() > final.size and len(final) >= ENOUGH and jumping[final].mean() < 0.5:
         yield (
             f"{terminals.sum():,} of {dataset.size:,} rows are terminals, and most lead to the next row's "
-            "observation: unless episodes have one step, terminals must be 0 where an episode goes on"
+            "observation: are the flags inverted? Unless episodes have one step, terminals "
+            "must be 0 where an episode goes on"
         )
     if len(lengths) == 1 and not terminals.any():
         yield "one trajectory without a terminal: do the data say where episodes end?"
@@ -100,7 +93,7 @@ def _time_limits(dataset: Dataset, task: Task | None) -> Iterator[str]:
     """A time limit is the longest length, by far more frequent than others of about that length."""
     limit = task.episode_limit if task else None
     last, lengths = np.flatnonzero(dataset.ends), dataset.trajectory_lengths()
-    ended = _terminal(dataset)[last]
+    ended = dataset.terminals[last]
     cut_off = np.count_nonzero(~ended)
     at_limit = np.count_nonzero(ended & (lengths == limit))
     *shorter, longest = np.bincount(lengths[ended], minlength=lengths.max() + 1)
@@ -136,12 +129,14 @@ def _entries(dataset: Dataset, task: Task | None) -> Iterator[str]:
     if large.any():
         where = listed(np.flatnonzero(large))
         yield f"observation entries beyond ±1,000, for which --normalize_observations is: {where}"
+    if (count := duplicates(dataset)) > 0.01 * dataset.size:
+        yield f"{count:,} transitions ({count / dataset.size:.0%}) are there more than once"
 
 
 def _layouts(dataset: Dataset, task: Task | None) -> Iterator[str]:
     """Rows as in dm_env and RLDS, a buffer's empty rows, and rewards that belong to no step."""
     observations, actions, rewards = dataset.batch[:3]
-    terminals, idle = _terminal(dataset), ~actions.any(axis=1)
+    terminals, idle = dataset.terminals, ~actions.any(axis=1)
     nothing, begins, ends = idle & (rewards == 0), dataset.begins, dataset.ends
     starts, cuts = begins & ~ends, ends & ~begins & ~terminals
     zeros, others = np.count_nonzero(rewards[starts] == 0), rewards[~begins] == 0
@@ -178,7 +173,7 @@ def _layouts(dataset: Dataset, task: Task | None) -> Iterator[str]:
 
 def _order(dataset: Dataset, task: Task | None) -> Iterator[str]:
     observations, following = dataset.batch.observations, dataset.batch.next_observations
-    jumping, going_on = jumping_rows(dataset), ~_terminal(dataset)
+    jumping, going_on = jumping_rows(dataset), ~dataset.terminals
     if is_shuffled := 2 * np.count_nonzero(jumping) > dataset.size:
         yield (
             f"{np.count_nonzero(jumping):,} of {dataset.size:,} transitions do not lead to the next row's "
@@ -207,15 +202,12 @@ def _order(dataset: Dataset, task: Task | None) -> Iterator[str]:
         and unchanged[cuts].mean() > 0.5
         and np.count_nonzero(within) <= HARDLY_ANY * len(within)
     ):
-        yield (
-            "the next observation of most time-outs is the observation itself: store the last observation of "
-            "the episode there"
-        )
+        what = "the observation itself"
     elif _share_of_one(following[cuts]) > 0.5 >= _share_of_one(observations[cuts]):
-        yield (
-            "most time-outs have one and the same next observation, such as 0: store the last observation of "
-            "the episode there"
-        )
+        what = "one and the same, such as 0"
+    else:
+        return
+    yield f"the next observation of most time-outs is {what}: store the last one of the episode there"
 
 
 def _resets(dataset: Dataset, task: Task | None) -> Iterator[str]:
@@ -226,7 +218,7 @@ def _resets(dataset: Dataset, task: Task | None) -> Iterator[str]:
     next row stands for what was not stored, else a → b.
     """
     observations, following = dataset.batch.observations, dataset.batch.next_observations
-    ends, terminals = dataset.ends, _terminal(dataset)
+    ends, terminals = dataset.ends, dataset.terminals
     if 2 * np.count_nonzero(jumping_rows(dataset)) > dataset.size:
         return
     sample = observations[spread_rows(dataset.size)].astype(np.float64)
@@ -298,12 +290,8 @@ def _resets(dataset: Dataset, task: Task | None) -> Iterator[str]:
 
 # In the order in which they are told.
 TABLE: tuple[Callable[[Dataset, Task | None], Iterator[str]], ...] = (
-    *(_sizes_of_rewards, _copies, _terminals, _time_limits, _entries, _layouts, _order, _resets),
+    *(_sizes_of_rewards, _terminals, _time_limits, _entries, _layouts, _order, _resets),
 )
-
-
-def _terminal(dataset: Dataset) -> np.ndarray:
-    return np.asarray(dataset.batch.masks == 0)
 
 
 def _within(numbers: np.ndarray, others: np.ndarray) -> bool:

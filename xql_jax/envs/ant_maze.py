@@ -1,25 +1,73 @@
 """D4RL's antmaze: a four-legged robot has to walk through a maze to a goal that it does not see."""
 
 import math
+from pathlib import Path
 
+import gymnasium
 import mujoco
 import numpy as np
 
 from xql_jax.envs.mazes import GOAL_RADIUS, MAZES, Cell, Maze
-from xql_jax.envs.simulated import ASSETS, ActResult, MujocoRobot
+from xql_jax.envs.simulated import ActResult, SimulatedEnv, View, set_legacy_inertia
 from xql_jax.suites.tasks import Task
 
+ANT = Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets" / "ant.xml"
 CELL_SIZE = 4.0  # metres
 WALL_HEIGHT = 2.0
 START_CELL: Cell = (1, 1)
 GOAL_CELLS: dict[str, Cell] = {"umaze": (3, 1), "medium": (6, 6), "large": (7, 9)}  # umaze's is not maze2d's
 TIMESTEP, FRAME_SKIP = 0.02, 5
+START_NOISE = 0.1  # scale of a start's deviations from the model's rest pose
 MAX_TORQUE = 30.0  # newton metres
 CONTACT_IMPEDANCE = (0.8, 0.8, 0.01, 0.5, 2.0)  # MuJoCo's `solimp`: softer than its default
 GOAL_SEED = 0
 
 
-class AntMaze(MujocoRobot):
+class Ant(SimulatedEnv):
+    """Base class of the ant's tasks in a maze; starts and steps are those of Gymnasium's MujocoEnv."""
+
+    def __init__(self, maze: Maze, *, episode_limit: int, view: View, legacy_inertia: bool = False):
+        spec = ant_maze_spec(maze)
+        self.model = model = spec.compile()
+        if legacy_inertia:
+            set_legacy_inertia(model, spec)
+        self.data = mujoco.MjData(model)
+        rate = 1 / (FRAME_SKIP * TIMESTEP)
+        super().__init__(
+            len(self.observe()), model.nu, episode_limit=episode_limit, steps_per_second=rate, view=view
+        )
+
+    def observe(self) -> np.ndarray:
+        return np.concatenate((self.data.qpos, self.data.qvel), dtype=np.float32)
+
+    def start(self, seed: int | None) -> np.ndarray:
+        """Starts near the model's rest pose, determined by `seed`."""
+        return self.set_state(*self.random_start())
+
+    def random_start(self) -> tuple[np.ndarray, np.ndarray]:
+        """Draws positions and velocities, in Gym's order, so that the same generator gives the same ones."""
+        rng, model = self.np_random, self.model
+        position = model.qpos0 + rng.uniform(-START_NOISE, START_NOISE, model.nq)
+        return position, START_NOISE * rng.standard_normal(model.nv)
+
+    def set_state(self, position: np.ndarray, velocity: np.ndarray) -> np.ndarray:
+        """Begins an episode at these positions [nq] and velocities [nv]; returns the observation."""
+        mujoco.mj_resetData(self.model, self.data)  # also resets the solver's warm start
+        self.data.qpos[:] = position
+        self.data.qvel[:] = velocity
+        # Until MuJoCo 3.2.0 `mj_forward` did this itself; since then, only the first step does.
+        mujoco.mj_normalizeQuat(self.model, self.data.qpos)
+        mujoco.mj_forward(self.model, self.data)  # not needed by steps, but by the camera: the centre of mass
+        self._steps = 0
+        return self.observe()
+
+    def advance(self, action: np.ndarray) -> None:
+        """Moves by one step. The model's control range clips the action."""
+        self.data.ctrl[:] = action
+        mujoco.mj_step(self.model, self.data, FRAME_SKIP)
+
+
+class AntMaze(Ant):
     """An ant of 0.9 kg with eight motors of 30 N m in a maze with cells of 4 m, 10 steps per second.
 
     Observations f32[29]: position x, y, z of the torso, its quaternion and 8 joint angles, then the 14
@@ -37,8 +85,7 @@ class AntMaze(MujocoRobot):
         rows, columns = maze.walls.shape
         last = cell_middle((rows - 1, columns - 1))
         super().__init__(
-            ant_maze_spec(maze),
-            frame_skip=FRAME_SKIP,
+            maze,
             episode_limit=task.longest,
             legacy_inertia=legacy_inertia,
             view={
@@ -61,9 +108,6 @@ class AntMaze(MujocoRobot):
         reached = math.dist(self.data.qpos[:2].tolist(), self.goal.tolist()) <= GOAL_RADIUS
         return self.observe(), float(reached), reached, {"success": reached}
 
-    def observe(self) -> np.ndarray:
-        return np.concatenate((self.data.qpos, self.data.qvel), dtype=np.float32)
-
     def render(self) -> np.ndarray:
         """Returns the maze seen from above, u8[height, width, 3]; rows grow upwards, the goal is green."""
         self.model.site("goal").pos[:2] = self.goal
@@ -83,7 +127,7 @@ def draw_goal(cell: Cell, rng: np.random.Generator) -> np.ndarray:
 
 def ant_maze_spec(maze: Maze) -> mujoco.MjSpec:
     """Puts Gymnasium's ant, with D4RL's changes, into the maze."""
-    spec = mujoco.MjSpec.from_file(str(ASSETS / "ant.xml"))
+    spec = mujoco.MjSpec.from_file(str(ANT))
     spec.option.timestep = TIMESTEP
     for motor in spec.actuators:
         motor.gear[0] = MAX_TORQUE

@@ -6,6 +6,7 @@ import pkgutil
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
+import chex
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -49,32 +50,22 @@ def compiled_environment(task: Task) -> JaxEnvironment:
     """Returns this process's environment of a task; UserError for a class that is no `JaxEnvironment`."""
     if task.suite.jax_environment:
         return pkgutil.resolve_name(task.suite.jax_environment)(task)
+    array: Any = jax.ShapeDtypeStruct
     with others_code(f"{task.name}: cannot be made or compiled"):
         make: Any = own_attribute(task.name)
         environment: JaxEnvironment = make()
-        action = jax.ShapeDtypeStruct((environment.action_size,), jnp.float32)
+        seen = array((environment.observation_size,), jnp.float32)
         before, start = jax.eval_shape(environment.reset, jax.random.key(0))
+        action = array((environment.action_size,), jnp.float32)
         after, given = jax.eval_shape(environment.step, before, action)
         float(environment.steps_per_second)
-    observation = f"float32[{environment.observation_size}]"
-    for what, array, wanted in (
-        ("reset's observation", start, observation),
-        ("step's observation", given.observation, observation),
-        ("step's reward", given.reward, "float32[]"),
-        ("step's terminal", given.terminal, "bool[]"),
-    ):
-        is_now = f"{array.dtype}{list(array.shape)}"
-        if is_now != wanted:
-            raise UserError(f"{task.name}: {what} is {is_now}, and must be {wanted}")
-    if _kind_of(before) != _kind_of(after):
-        raise UserError(f"{task.name}: the state that step returns has other arrays than what it is given")
+        given = Step(given.observation, given.reward, given.terminal)
+        wanted = Step(seen, array((), jnp.float32), array((), jnp.bool_))
+        chex.assert_trees_all_equal_shapes_and_dtypes(
+            {"observation of reset": start, "step": given, "state of step": after},
+            {"observation of reset": seen, "step": wanted, "state of step": before},
+        )
     return environment
-
-
-def _kind_of(state: EnvState) -> tuple[object, list[object]]:
-    """Returns the structure of a state, and the shapes and types of its arrays."""
-    leaves, structure = jax.tree.flatten(state)
-    return structure, [(leaf.shape, leaf.dtype) for leaf in leaves]
 
 
 def safe_step(

@@ -3,7 +3,6 @@
 import importlib
 import math
 import warnings
-from collections.abc import Mapping
 
 import mujoco
 import numpy as np
@@ -35,7 +34,10 @@ class DMControl(SimulatedEnv):
             warnings.filterwarnings("ignore", module="glfw")  # no screen: other backends are tried then
             suite = importlib.import_module("dm_control.suite")  # takes a second or more
         self._environment = environment = suite.load(
-            domain, name, task_kwargs={"random": MODEL_SEED, "time_limit": math.inf}
+            domain,
+            name,
+            task_kwargs={"random": MODEL_SEED, "time_limit": math.inf},
+            environment_kwargs={"flat_observation": True},
         )
         self.physics = environment.physics
         # At each reset quadruped-escape would create the suite's own renderer, which needs OpenGL even if
@@ -46,7 +48,7 @@ class DMControl(SimulatedEnv):
         self._middle = np.where(limited, (actions.maximum + actions.minimum) / 2, 0.0)
         self._reach = np.where(limited, (actions.maximum - actions.minimum) / 2, 1.0)
         super().__init__(
-            sum(math.prod(entry.shape) for entry in environment.observation_spec().values()),
+            *environment.observation_spec()["observations"].shape,
             *actions.shape,
             episode_limit=task.longest,
             steps_per_second=1 / environment.control_timestep(),
@@ -58,19 +60,14 @@ class DMControl(SimulatedEnv):
             self._environment.task.random.seed(seed)  # in place, so that the model is not rebuilt
         if self.physics.model.nhfield:
             self.close()  # the camera still shows the last episode's terrain
-        return _flat(self._environment.reset().observation)
+        return self._environment.reset().observation["observations"]
 
     def act(self, action: np.ndarray) -> ActResult:
         """Acts for one control step; the suite's PhysicsError if the simulation diverges."""
         control = self._middle + self._reach * np.minimum(np.maximum(action, -1.0), 1.0)
         moment = self._environment.step(control)
-        return _flat(moment.observation), moment.reward, moment.discount == 0.0, {}
+        return moment.observation["observations"], moment.reward, moment.discount == 0.0, {}
 
     def render(self) -> np.ndarray:
         self.model, self.data = self.physics.model.ptr, self.physics.data.ptr
         return super().render()
-
-
-def _flat(observation: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Returns f32[O]; the suite's dictionaries are ordered."""
-    return np.concatenate([np.ravel(entry) for entry in observation.values()], dtype=np.float32)

@@ -32,23 +32,16 @@ def environment_of(task: Task) -> str:
     return re.sub(r"-(\w+)-singletask", "-singletask", task.name)
 
 
-class OwnRandomness:
-    """NumPy's global random numbers, of which OGBench draws some, as those of one environment or oracle."""
-
-    def __init__(self) -> None:
-        self._state = np.random.RandomState(0).get_state()
-
-    @contextlib.contextmanager
-    def active(self, seed: int | None = None) -> Iterator[None]:
-        """Within it the global numbers are the own ones, from the seed on if one is given."""
-        others = np.random.get_state()  # noqa: NPY002  (OGBench uses it)
-        own = self._state if seed is None else np.random.RandomState(seed).get_state()
-        np.random.set_state(own)  # noqa: NPY002
-        try:
-            yield
-        finally:
-            self._state = np.random.get_state()  # noqa: NPY002
-            np.random.set_state(others)  # noqa: NPY002
+@contextlib.contextmanager
+def drawing_from(own: np.random.RandomState) -> Iterator[None]:
+    """Within it NumPy's global random numbers, of which OGBench draws some, are those of `own`."""
+    others = np.random.get_state()  # noqa: NPY002  (OGBench uses it)
+    np.random.set_state(own.get_state())  # noqa: NPY002
+    try:
+        yield
+    finally:
+        own.set_state(np.random.get_state())  # noqa: NPY002
+        np.random.set_state(others)  # noqa: NPY002
 
 
 class OGBench(SimulatedEnv):
@@ -63,22 +56,22 @@ class OGBench(SimulatedEnv):
 
     def __init__(self, task: Task):
         self.simulation = simulation = make_simulation(environment_of(task))
-        self._robot, self._random = simulation.unwrapped, OwnRandomness()
+        self._robot, self._random = simulation.unwrapped, np.random.RandomState(0)
         self._is_table = hasattr(self._robot, "_control_timestep")
         super().__init__(
-            *simulation.observation_space.shape,
-            *simulation.action_space.shape,
             episode_limit=task.longest,
             steps_per_second=1 / (self._robot._control_timestep if self._is_table else self._robot.dt),
             view=FIRST_CAMERA if self._is_table else {},
         )
 
     def start(self, seed: int | None) -> np.ndarray:
-        with self._random.active(seed):
-            return self.simulation.reset(seed=seed)[0]
+        if seed is not None:
+            self._random.seed(seed)
+        with drawing_from(self._random):
+            return super().start(seed)
 
     def act(self, action: np.ndarray) -> ActResult:
-        with self._random.active():
+        with drawing_from(self._random):
             observation, reward, terminated, _, info = self.simulation.step(action.astype(np.float32))
         return observation, reward, terminated, {"success": bool(info["success"])}
 
@@ -95,7 +88,7 @@ def rewarded(task: Task, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarr
         arrays: rows with `qpos` f32[N, Q], for buttons also `button_states` i64[N, K].
     """
     name = environment_of(task)
-    with contextlib.closing(make_simulation(name)) as simulation, OwnRandomness().active():
-        labelled = dict(arrays)
+    own, labelled = np.random.RandomState(0), dict(arrays)
+    with contextlib.closing(make_simulation(name)) as simulation, drawing_from(own):
         importlib.import_module("ogbench.relabel_utils").relabel_dataset(name, simulation, labelled)
     return labelled

@@ -4,11 +4,9 @@ import contextlib
 import multiprocessing.util
 import select
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing import resource_tracker
-from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -24,17 +22,15 @@ from xql_jax.envs.vector import (
     Patience,
     Start,
     VectorEnv,
-    act,
     close,
     describe,
     failure,
     naming,
-    start,
 )
 from xql_jax.errors import UNGUARDED, EnvironmentFailure, UserError
 from xql_jax.types import Environment
 
-GRACE = 2.0  # seconds that workers get to end by themselves
+GRACE = 2.0  # seconds for workers to end
 STOPPING = 5.0  # seconds that a run waits for an answer once it is to stop
 TICK = 0.1  # seconds between checks of whether the run is to stop
 IS_SUPPORTED = hasattr(select, "poll")  # not on Windows
@@ -51,10 +47,6 @@ class Processes(VectorEnv):
     def __init__(self, make: Callable[[], Environment], num_envs: int, patience: Patience = PATIENT):
         if not IS_SUPPORTED:
             raise UserError("--processes is not for Windows: leave it out")
-        main = sys.modules["__main__"]
-        file = getattr(main, "__file__", None)
-        if file and main.__spec__ is None and not Path(file).exists():  # as <stdin>
-            raise UserError(f"--processes: there is no file {file}: {UNGUARDED}")
         super().__init__(num_envs)
         self._patience = patience
         made = [lambda: _Reporting(make())] * num_envs  # type: ignore[arg-type]
@@ -123,15 +115,15 @@ class _Reporting(gymnasium.Wrapper):
     def reset(self, *, seed: int | None = None, options: Info | None = None) -> Start:
         nothing = np.zeros(self.env.observation_space.shape or (), np.float32)
         try:
-            return start(self.env, seed, nothing.shape), {}  # type: ignore[arg-type]
+            return self.env.reset(seed=seed)[0], {}
         except BaseException as error:  # signals are left to the parent: KeyboardInterrupt is its own, too
             return nothing, {"failure": describe(error)}
 
     def step(self, action: np.ndarray) -> GymStep:
         nothing = np.zeros(self.env.observation_space.shape or (), np.float32)
         try:
-            seen, reward, ended, cut, success = act(self.env, action, nothing.shape)  # type: ignore[arg-type]
-            return seen, reward, ended, cut, {"success": success}
+            *outcome, info = self.env.step(action)
+            return *outcome, {"success": int(info.get("success", UNKNOWN_SUCCESS))}
         except BaseException as error:
             return nothing, 0.0, False, False, {"success": UNKNOWN_SUCCESS, "failure": describe(error)}
 

@@ -7,12 +7,13 @@ import numpy as np
 from gymnasium import spaces
 
 from xql_jax.envs.simulated import SimulatedEnv
-from xql_jax.envs.vector import UNKNOWN_SUCCESS, GymStep, Info, Start, act, start, warn_once
-from xql_jax.errors import EnvironmentFailure, UserError, described, others_code
+from xql_jax.envs.vector import RESET, STEP, GymStep, Info, Start
+from xql_jax.errors import EnvironmentFailure, UserError, others_code
 from xql_jax.suites import LONGEST
 from xql_jax.suites.tasks import Task
 from xql_jax.types import ActionBounds
 
+SUCCESSES = ("success", "is_success")  # in `info`
 STEPS_PER_SECOND = 30.0  # of videos, if an environment does not state its rate
 
 
@@ -36,6 +37,7 @@ class Registered(SimulatedEnv):
                 name, max_episode_steps=task.episode_limit, disable_env_checker=True, **options
             )
             observed, acted = simulation.observation_space, simulation.action_space
+            rate = float(simulation.metadata.get("render_fps") or STEPS_PER_SECOND)
         if not isinstance(observed, spaces.Box) or 0 in observed.shape:
             flatten = "gymnasium.wrappers.FlattenObservation"
             raise UserError(f"{name}: its observations must be a Box (wrap it in {flatten}), not {observed}")
@@ -47,7 +49,7 @@ class Registered(SimulatedEnv):
             int(np.prod(observed.shape)),
             int(np.prod(acted.shape)),
             episode_limit=task.longest,
-            steps_per_second=self._pictures_per_second(),
+            steps_per_second=rate,
         )
         low, high = np.array(ActionBounds.of(acted), np.float32)
         self.action_space = spaces.Box(low, high, dtype=np.float32)
@@ -55,45 +57,71 @@ class Registered(SimulatedEnv):
     def reset(self, *, seed: int | None = None, options: Info | None = None) -> Start:
         """Starts as the environment does, determined by `seed`."""
         self._steps = 0
-        return start(self.simulation, seed, self._shape).flatten(), {}
+        [observation], _ = _returned("reset", RESET, self.simulation.reset(seed=seed))
+        return self._flat(observation), {}
 
     def step(self, action: np.ndarray) -> GymStep:
         acted = self._acted
         control = np.reshape(action, acted.shape).astype(acted.dtype, copy=False)
         control = np.asarray(np.minimum(np.maximum(control, acted.low), acted.high))  # faster than np.clip
-        observation, reward, terminated, truncated, success = act(self.simulation, control, self._shape)
+        values, info = _returned("step", STEP, self.simulation.step(control))
+        observation = self._flat(values[0])
+        reward = values[1] if isinstance(values[1], float) else float(_numbers("reward", values[1], ()))
+        terminated, truncated = _truth("terminated", values[2]), _truth("truncated", values[3])
+        if terminated and info.get("TimeLimit.truncated"):
+            raise EnvironmentFailure("it terminates at a time limit: return truncated instead")
+        if (terminated or truncated) and not {"final_observation", "final_obs"}.isdisjoint(info):
+            raise EnvironmentFailure("it resets itself (final_observation): return the last one instead")
         self._steps += 1
         if self._steps > self._longest:
             raise EnvironmentFailure(
-                f"an episode goes on after {self._longest:,} steps: end it by gymnasium.wrappers.TimeLimit, "
+                f"an episode goes on after {self._longest:,} steps: end it by gymnasium.wrappers.TimeLimit "
                 "or register it with max_episode_steps"
             )
-        info: Info = {} if success == UNKNOWN_SUCCESS else {"success": bool(success)}
-        return observation.flatten(), reward, terminated, truncated and not terminated, info
+        told = [_truth(name, info[name]) for name in SUCCESSES if info.get(name) is not None]
+        success: Info = {"success": any(told)} if told else {}
+        return observation, reward, terminated, truncated and not terminated, success
 
     def render(self) -> np.ndarray:
         """Returns a picture of the state, u8[height, width, 3]; UserError if the environment draws none."""
         with others_code(f"{self._name}: no pictures", NotImplementedError):  # which `check_draws` reports
-            mode, picture = self.simulation.render_mode, None
-            if mode == "rgb_array":
-                picture = np.asarray(self.simulation.render())
-        if picture is None:
-            raise UserError(f"{self._name}: no pictures: it has no render_mode 'rgb_array'")
+            picture = np.asarray(self.simulation.render())
         if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
             is_now = f"{picture.dtype}{list(picture.shape)}"
             raise UserError(f"{self._name}: no pictures: render must return uint8[H, W, 3], not {is_now}")
         return picture
 
-    def _pictures_per_second(self) -> float:
-        """Returns the rate that it states for videos; if it states none that is one, the usual rate."""
-        try:
-            rate = float(self.simulation.metadata.get("render_fps") or STEPS_PER_SECOND)
-            if not 0 < rate < np.inf:
-                raise ValueError(f"render_fps={rate}")
-        except (Exception, SystemExit) as error:
-            warn_once(f"{self._name}: its metadata are not used: {described(error)}")
-            return STEPS_PER_SECOND
-        return rate
+    def _flat(self, seen: object) -> np.ndarray:
+        return _numbers("observation", seen, self._shape).astype(np.float32).ravel()
+
+
+def _returned(method: str, names: str, given: object) -> tuple[list[object], Info]:
+    """Returns what `reset` or `step` gave, its `info` apart; EnvironmentFailure if it is anything else."""
+    if isinstance(given, tuple | list) and len(given) == names.count(",") + 1:
+        *values, info = given
+        if isinstance(info, dict):
+            return values, info
+    raise EnvironmentFailure(f"{method} must return ({names}), and returned {given!r:.80}")
+
+
+def _numbers(name: str, value: object, shape: tuple[int, ...]) -> np.ndarray:
+    """Returns a value as an array of this shape; EnvironmentFailure if it is another, or no real numbers."""
+    array = np.asarray(value)
+    if array.shape == shape and array.dtype.kind in "biuf" and not isinstance(value, np.ma.MaskedArray):
+        return array
+    is_now = f"{value!r:.80}" if array.shape in (shape, ()) else f"of shape {array.shape}"
+    wanted = f"numbers of shape {shape}" if shape else "a number"
+    raise EnvironmentFailure(f"its {name} must be {wanted}, and is {is_now}")
+
+
+def _truth(name: str, value: object) -> bool:
+    """Returns a bool, or the number 0 or 1, alone or in an array of one, as a bool."""
+    if isinstance(value, bool):
+        return value
+    number = _numbers(name, np.squeeze(value), ()).item()  # type: ignore[call-overload]
+    if number not in (0, 1):
+        raise EnvironmentFailure(f"its {name} must be true or false, and is {number}")
+    return bool(number)
 
 
 def _are_bounded(actions: spaces.Box) -> bool:

@@ -105,18 +105,12 @@ class Adroit(SimulatedEnv):
         self.simulation = simulation = getattr(module, f"AdroitHand{robot.capitalize()}Env")()
         self.model, self.data = simulation.model, simulation.data
         self._reach, self._is_pen = REACH[robot], robot == "pen"
-        super().__init__(
-            *simulation.observation_space.shape,
-            *simulation.action_space.shape,
-            episode_limit=task.longest,
-            steps_per_second=1 / simulation.dt,
-            view=FIRST_CAMERA,
-        )
+        super().__init__(episode_limit=task.longest, steps_per_second=1 / simulation.dt, view=FIRST_CAMERA)
 
     def start(self, seed: int | None) -> np.ndarray:
         """Draws the place of the door, hammer's board, relocate's ball and goal, or pen's orientation."""
         self._goal_steps = 0
-        return self.simulation.reset(seed=seed)[0]
+        return super().start(seed)
 
     def act(self, action: np.ndarray) -> ActResult:
         observation, reward, _, _, info = self.simulation.step(action)

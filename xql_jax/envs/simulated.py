@@ -1,7 +1,6 @@
-"""Base classes of simulated environments and robots: spaces, time limits, pictures without a screen."""
+"""Base class of simulated environments: spaces, time limits, pictures without a screen; and old masses."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -12,7 +11,6 @@ from gymnasium import spaces
 from xql_jax.envs.vector import GymStep, Info, Start
 
 WIDTH, HEIGHT = 640, 480
-ASSETS = Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets"
 INERTIAL_FIELDS = ("body_mass", "body_inertia", "body_ipos", "body_iquat")
 
 # What `act` returns: the observation [O], the reward, whether the state is terminal, and `info`.
@@ -28,24 +26,27 @@ FOLLOWING: View = {"type": mujoco.mjtCamera.mjCAMERA_TRACKING, "trackbodyid": 1}
 class SimulatedEnv(gymnasium.Env):
     """Base class of environments with observations f32[O] and actions f32[A], usually in [-1, 1].
 
-    A subclass defines `start` and `act`. An episode is truncated at `episode_limit` steps. Pictures show its
-    `model` and `data`; without MuJoCo it has neither.
+    A subclass defines `act`, and `start` unless its `simulation` starts. An episode is truncated at
+    `episode_limit` steps. Pictures show its `model` and `data`; without MuJoCo it has neither.
+
+    Args:
+        sizes: O and A, if they are not those of the `simulation`.
     """
 
     model: mujoco.MjModel
     data: mujoco.MjData
-    simulation: Any = None  # of another package, to be closed
+    simulation: Any = None  # an environment of another package, to be closed
 
     def __init__(
         self,
-        observation_size: int,
-        action_size: int,
-        *,
+        *sizes: int,
         episode_limit: int,
         steps_per_second: float,
         view: View | None = None,
     ):
-        self.observation_space: spaces.Box = spaces.Box(-np.inf, np.inf, (observation_size,), np.float32)
+        wrapped = self.simulation
+        size, action_size = sizes or (*wrapped.observation_space.shape, *wrapped.action_space.shape)
+        self.observation_space: spaces.Box = spaces.Box(-np.inf, np.inf, (size,), np.float32)
         self.action_space: spaces.Box = spaces.Box(-1.0, 1.0, (action_size,), np.float32)
         self.steps_per_second = steps_per_second
         self._view, self._episode_limit, self._steps = view or {}, episode_limit, 0
@@ -53,7 +54,7 @@ class SimulatedEnv(gymnasium.Env):
 
     def start(self, seed: int | None) -> np.ndarray:
         """Starts an episode, determined by `seed`; returns the observation [O]."""
-        raise NotImplementedError
+        return self.simulation.reset(seed=seed)[0]
 
     def act(self, action: np.ndarray) -> ActResult:
         raise NotImplementedError
@@ -94,68 +95,8 @@ class SimulatedEnv(gymnasium.Env):
             self.simulation.close()
 
 
-class MujocoRobot(SimulatedEnv):
-    """Base class of a robot's task; starts and steps are those of Gymnasium's MujocoEnv.
-
-    Args:
-        frame_skip: simulator steps per step of the environment.
-        noise: scale of a start's deviations from the model's rest pose; those of positions are uniform.
-        normal_velocities: whether those of velocities are normal; else they are uniform, too.
-    """
-
-    def __init__(
-        self,
-        spec: mujoco.MjSpec,
-        *,
-        frame_skip: int,
-        noise: float = 0.1,
-        normal_velocities: bool = True,
-        legacy_inertia: bool = False,
-        episode_limit: int,
-        view: View,
-    ):
-        self.model = model = compile_with_legacy_inertia(spec) if legacy_inertia else spec.compile()
-        self.data = mujoco.MjData(model)
-        self._frame_skip, self._noise, self._normal_velocities = frame_skip, noise, normal_velocities
-        rate = 1 / (frame_skip * model.opt.timestep)
-        super().__init__(
-            len(self.observe()), model.nu, episode_limit=episode_limit, steps_per_second=rate, view=view
-        )
-
-    def observe(self) -> np.ndarray:
-        raise NotImplementedError
-
-    def start(self, seed: int | None) -> np.ndarray:
-        """Starts near the model's rest pose, determined by `seed`."""
-        return self.set_state(*self.random_start())
-
-    def random_start(self) -> tuple[np.ndarray, np.ndarray]:
-        """Draws positions and velocities, in Gym's order, so that the same generator gives the same ones."""
-        rng, noise, model = self.np_random, self._noise, self.model
-        position = model.qpos0 + rng.uniform(-noise, noise, model.nq)
-        if self._normal_velocities:
-            return position, noise * rng.standard_normal(model.nv)
-        return position, rng.uniform(-noise, noise, model.nv)
-
-    def set_state(self, position: np.ndarray, velocity: np.ndarray) -> np.ndarray:
-        """Begins an episode at these positions [nq] and velocities [nv]; returns the observation."""
-        mujoco.mj_resetData(self.model, self.data)  # also resets the solver's warm start
-        self.data.qpos[:] = position
-        self.data.qvel[:] = velocity
-        # Until MuJoCo 3.2.0 `mj_forward` did this itself; since then, only the first step does.
-        mujoco.mj_normalizeQuat(self.model, self.data.qpos)
-        mujoco.mj_forward(self.model, self.data)  # not needed by steps, but by the camera: the centre of mass
-        self._steps = 0
-        return self.observe()
-
-    def advance(self, action: np.ndarray) -> None:
-        """Moves by one step. The model's control range clips the action."""
-        self.data.ctrl[:] = action
-        mujoco.mj_step(self.model, self.data, self._frame_skip)
-
-
-def compile_with_legacy_inertia(spec: mujoco.MjSpec) -> mujoco.MjModel:
-    """Compiles `spec`, and changes it: capsules get the mass and inertia of a cylinder in their place.
+def set_legacy_inertia(model: mujoco.MjModel, spec: mujoco.MjSpec) -> None:
+    """Gives the model's capsules the mass and inertia of a cylinder in their place; changes its `spec`, too.
 
     They had these before MuJoCo 2.1.2, when D4RL's data was made. That cylinder is longer than the capsule's
     cylindrical part by half a radius at each end, and lighter than the capsule.
@@ -163,7 +104,7 @@ def compile_with_legacy_inertia(spec: mujoco.MjSpec) -> mujoco.MjModel:
     Source: MuJoCo's changelog, version 2.1.2. The resulting masses are those that others quote for Gym's v2
     robots; MuJoCo 2.1 itself was not available for comparison.
     """
-    model = spec.compile()
+    spec.compile()  # numbers the geoms
     # Ids are collected first, because they shift as geoms are added.
     capsules = [(geom, geom.id) for geom in spec.geoms if geom.type == mujoco.mjtGeom.mjGEOM_CAPSULE]
     for capsule, i in capsules:
@@ -180,4 +121,3 @@ def compile_with_legacy_inertia(spec: mujoco.MjSpec) -> mujoco.MjModel:
     for field in INERTIAL_FIELDS:
         getattr(model, field)[:] = getattr(cylinders, field)
     mujoco.mj_setConst(model, mujoco.MjData(model))  # recomputes derived values, such as the solver's weights
-    return model

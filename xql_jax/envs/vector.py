@@ -21,15 +21,13 @@ if TYPE_CHECKING:  # takes half a second to import
 
 LOG = logging.getLogger(__name__)
 UNKNOWN_SUCCESS = -1  # the environment does not say whether the episode succeeds
-SUCCESSES = ("success", "is_success")  # its names in `info`
 RESET, STEP = "observation, info", "observation, reward, terminated, truncated, info"
 
 # From an environment's index to the seed of its next episode; None: no more.
 NextSeed = Callable[[int], int | None]
-# What one environment's `reset` returns, its `step`, and `act` below.
+# What an environment's `reset` and `step` return.
 Start = tuple[np.ndarray, Info]
 GymStep = tuple[np.ndarray, float, bool, bool, Info]
-Outcome = tuple[np.ndarray, float, bool, bool, int]  # observation, reward, terminated, truncated, success
 
 
 class VectorStep(NamedTuple):
@@ -66,7 +64,7 @@ class VectorEnv(ABC):
     The kinds are `Local`, `envs.processes.Processes` and `envs.compiled.CompiledEnv`.
     """
 
-    observation_space: spaces.Box  # of one environment
+    observation_space: spaces.Box  # of one of them
     action_space: spaces.Box
     steps_per_second: float  # of simulated time; not known of environments in processes
     running: np.ndarray  # bool[N], which environments have an episode
@@ -80,7 +78,10 @@ class VectorEnv(ABC):
 
     @abstractmethod
     def _act(self, actions: np.ndarray, running: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Steps the environments that are `running` bool[N]; returns the entries of `Outcome`, each [N]."""
+        """Steps the environments that are `running` bool[N].
+
+        Returns observations, rewards, terminations, truncations, and successes or UNKNOWN_SUCCESS, each [N].
+        """
 
     def render(self) -> np.ndarray:
         """Returns a picture of environment 0, u8[height, width, 3]; UserError if it draws none."""
@@ -174,7 +175,7 @@ class Local(VectorEnv):
         for index, (environment, seed) in enumerate(zip(self._environments, seeds, strict=True)):
             if seed is not None:
                 with naming(index):
-                    observations[index] = start(environment, seed, observations[index].shape)
+                    observations[index], _ = environment.reset(seed=seed)
         return observations
 
     def _act(self, actions: np.ndarray, running: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -186,8 +187,10 @@ class Local(VectorEnv):
         def step(indices: list[int]) -> None:
             for i in indices:
                 with naming(i):
-                    outcome = act(self._environments[i], actions[i].copy(), observations[i].shape)
-                    observations[i], rewards[i], terminals[i], truncations[i], successes[i] = outcome
+                    observations[i], rewards[i], terminals[i], truncations[i], info = self._environments[
+                        i
+                    ].step(actions[i].copy())
+                    successes[i] = info.get("success", UNKNOWN_SUCCESS)
 
         indices = running.nonzero()[0].tolist()
         if self._threads:
@@ -256,26 +259,6 @@ def start_seed(seed: int, environment: int, episode: int) -> int:
     return int(np.random.SeedSequence(seed, spawn_key=(environment, episode)).generate_state(1)[0])
 
 
-def start(environment: Environment, seed: int | None, shape: tuple[int, ...]) -> np.ndarray:
-    """Starts an episode; returns its observation of this shape, in float32, or raises EnvironmentFailure."""
-    [observation], _ = _returned("reset", RESET, environment.reset(seed=seed))
-    return _numbers("observation", observation, shape).astype(np.float32, copy=False)
-
-
-def act(environment: Environment, action: np.ndarray, shape: tuple[int, ...]) -> Outcome:
-    """Steps one environment; EnvironmentFailure if it returns anything else, or another shape."""
-    values, info = _returned("step", STEP, environment.step(action))
-    observation = _numbers("observation", values[0], shape).astype(np.float32, copy=False)
-    reward = values[1] if isinstance(values[1], float) else float(_numbers("reward", values[1], ()))
-    terminated, truncated = _truth("terminated", values[2]), _truth("truncated", values[3])
-    if terminated and info.get("TimeLimit.truncated"):
-        raise EnvironmentFailure("it terminates at a time limit: return truncated instead")
-    if (terminated or truncated) and not {"final_observation", "final_obs"}.isdisjoint(info):
-        raise EnvironmentFailure("it resets itself (final_observation): return the last observation instead")
-    successes = [int(_truth(name, info[name])) for name in SUCCESSES if info.get(name) is not None]
-    return observation, reward, terminated, truncated, max(successes, default=UNKNOWN_SUCCESS)
-
-
 def close(environment: Environment) -> None:
     """Closes an environment. Its work is done, so if this fails, a warning says so, once."""
     try:
@@ -287,35 +270,6 @@ def close(environment: Environment) -> None:
 @functools.cache
 def warn_once(line: str) -> None:
     LOG.warning(line)
-
-
-def _returned(method: str, names: str, given: object) -> tuple[list[object], Info]:
-    """Returns what `reset` or `step` gave, its `info` apart; EnvironmentFailure if it is anything else."""
-    if isinstance(given, tuple | list) and len(given) == names.count(",") + 1:
-        *values, info = given
-        if isinstance(info, dict):
-            return values, info
-    raise EnvironmentFailure(f"{method} must return ({names}), and returned {given!r:.80}")
-
-
-def _numbers(name: str, value: object, shape: tuple[int, ...]) -> np.ndarray:
-    """Returns a value as an array of this shape; EnvironmentFailure if it is another, or no real numbers."""
-    array = np.asarray(value)
-    if array.shape == shape and array.dtype.kind in "biuf" and not isinstance(value, np.ma.MaskedArray):
-        return array
-    is_now = f"{value!r:.80}" if array.shape in (shape, ()) else f"of shape {array.shape}"
-    wanted = f"numbers of shape {shape}" if shape else "a number"
-    raise EnvironmentFailure(f"its {name} must be {wanted}, and is {is_now}")
-
-
-def _truth(name: str, value: object) -> bool:
-    """Returns a bool, or the number 0 or 1, alone or in an array of one, as a bool."""
-    if isinstance(value, bool):
-        return value
-    number = _numbers(name, np.squeeze(value), ()).item()  # type: ignore[call-overload]
-    if number not in (0, 1):
-        raise EnvironmentFailure(f"its {name} must be true or false, and is {number}")
-    return bool(number)
 
 
 @contextlib.contextmanager

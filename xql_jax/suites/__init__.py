@@ -58,7 +58,7 @@ class Suite:
     # The function that writes the HDF5 file of a task without an address, or makes it of files of others.
     generates: str = ""
 
-    reward_shift: float = 0.0  # added to every reward
+    reward_shift: float = 0.0  # added to rewards
     scales_rewards: bool = False  # so that the data's returns span 1000
     data_rewards: str = ""  # the function that computes those of its data, if they are not the environment's
 

@@ -117,14 +117,11 @@ def _own_task(name: str) -> Task:
         limit = gymnasium.spec(registered).max_episode_steps
     except gymnasium.error.Error as error:
         if not hasattr(attribute, "episode_limit"):
-            how = "nor is it there as an environment in JAX, a class with an episode_limit"
-            if isinstance(attribute, type) and issubclass(attribute, gymnasium.Env):
-                how = (
-                    f"but has the class: give --env_name={name}-v0 and put into {module}: gymnasium.register("
-                    f"'{registered}-v0', entry_point='{name}', max_episode_steps=STEPS)"
-                )
             raise UserError(
-                f"--env_name={name}: {module} registers no such environment ({error}), {how}"
+                f"--env_name={name}: {module} registers no such environment ({error}), nor is it there as an "
+                "environment in JAX, a class with an episode_limit. For a class of Gymnasium's, give "
+                f"--env_name={name}-v0 and put into {module}: gymnasium.register('{registered}-v0', "
+                f"entry_point='{name}', max_episode_steps=STEPS)"
             ) from error
         suite, limit = COMPILED, attribute.episode_limit
     ends_itself = limit is None and not suite.is_compiled
