@@ -19,7 +19,6 @@ from xql_jax.paper.columns import Tables, long_table, where
 from xql_jax.paper.curves import Point, points_of, scores_in
 from xql_jax.pictures.style import BLUE, GREEN, VERMILION, legend_below, legend_height, styled
 from xql_jax.theory import arguments
-from xql_jax.theory.gumbel import fit_gaussian, fit_gumbel
 
 # The paper clips errors "to the ranges shown", which it does not give; here the middle 99% are shown.
 QUANTILES = (0.005, 0.995)
@@ -44,7 +43,7 @@ def fit_errors(errors: ArrayLike) -> dict[str, Fit]:
     Differs: the paper fits no logistic distribution, does not say which sign its Gumbel has, and judges the
     fits by eye.
     Args:
-        errors: f64[...], reward units; ValueError if one is not finite, or all are equal.
+        errors: f64[...], reward units, not all equal; ValueError if one is not finite.
     Returns:
         The fits by name of their law. Of the Gumbel and its mirror image there is the likelier one; the name
         says on which side its long tail is.
@@ -56,13 +55,12 @@ def fit_errors(errors: ArrayLike) -> dict[str, Fit]:
         statistic = stats.kstest(x, law.cdf, method="asymp").statistic
         return Fit(law, float(law.logpdf(x).mean()), float(statistic))
 
-    location, scale = fit_gumbel(-x)
-    right, left = judged(stats.gumbel_r(*fit_gumbel(x))), judged(stats.gumbel_l(-location, scale))
+    right, left = (judged(law(*law.fit(x))) for law in (stats.gumbel_r, stats.gumbel_l))
     fits = {"Gumbel (right-skewed)": right}
     if left.log_likelihood > right.log_likelihood:
         fits = {"Gumbel (left-skewed)": left}
     return fits | {
-        "Gaussian": judged(stats.norm(*fit_gaussian(x))),
+        "Gaussian": judged(stats.norm(*stats.norm.fit(x))),
         "logistic": judged(stats.logistic(*fit_logistic(x))),
     }
 
@@ -73,7 +71,7 @@ def fit_logistic(errors: np.ndarray) -> tuple[float, float]:
     Uses Newton's method: the log-likelihood is concave in the slope 1 / scale and the shift location / scale.
     SciPy's fit can stop too early: for some errors with mean 0 it is off by 0.05 of the scale.
     """
-    mean, deviation = fit_gaussian(errors)
+    mean, deviation = stats.norm.fit(errors)
     x = (errors - mean) / deviation
     slope, shift = math.pi / math.sqrt(3.0), 0.0
     for _ in range(MAX_NEWTON_STEPS):

@@ -4,8 +4,6 @@ import dataclasses
 import math
 from typing import Self
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import sparse
@@ -14,7 +12,6 @@ from scipy.sparse.linalg import spsolve
 from xql_jax.theory import arguments
 from xql_jax.theory.conservatism import soft_policy
 from xql_jax.theory.log_partition import weighted_log_partition
-from xql_jax.types import Array
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -158,54 +155,19 @@ def value_iteration(mdp: SoftMDP, tolerance: float = 1e-9) -> Solution:
     """Solves by V <- L^beta_mu(r + discount * E[V(s')]) from V = 0, until V changes by at most `tolerance`.
 
     If rounding makes the tolerance unreachable, the sweeps end when exact arithmetic would have reached it,
-    and `residual` is what was reached. 10,000 states with 10 actions take a second or two.
+    and `residual` is what was reached. 10,000 states with 10 actions take some seconds.
     Source: Garg et al. 2023, Eq. 35, with V(s') under the expectation; the paper prints V(s).
     """
     arguments.positive("tolerance", tolerance)
-    with jax.enable_x64(True):
-        tables = (
-            np.moveaxis(mdp.next_states, -1, 0),  # i32[K, S, A]
-            np.moveaxis(mdp.probabilities, -1, 0),
-            mdp.rewards,
-            mdp.behavior,
-            np.float64(mdp.discount),
-            np.float64(mdp.beta),
-        )
-        last = np.asarray(_sweeps(tables, np.zeros(len(mdp.behavior)), np.float64(tolerance)))
-    q = mdp.backup(last)
-    v = mdp.soft_value(q)
-    residual = float(np.abs(v - last).max())
+    v = np.zeros(len(mdp.behavior))
+    largest = float(np.abs(mdp.rewards).max())  # bound on the residual in exact arithmetic
+    while True:
+        last, q = v, mdp.backup(v)
+        v = mdp.soft_value(q)
+        residual = float(np.abs(v - last).max())
+        # The slack of two sweeps is for rounding, which may keep the residual above the tolerance for ever.
+        if residual <= tolerance or largest <= tolerance * mdp.discount**2:
+            break
+        largest *= mdp.discount
     bound = residual * mdp.discount / (1.0 - mdp.discount)
     return Solution(v, q, soft_policy(q, mdp.behavior, mdp.beta), residual, bound)
-
-
-@jax.jit
-def _sweeps(tables: tuple[Array, ...], start: Array, tolerance: Array) -> Array:
-    """Returns the argument of the last sweep, which changed it by at most the tolerance."""
-    next_states, probabilities, rewards, behavior, discount, beta = tables
-
-    def sweep(v: Array) -> Array:
-        # One successor at a time: XLA gathers S * A numbers K times faster than S * A * K numbers once.
-        def add(total: Array, successor: tuple[Array, Array]) -> tuple[Array, None]:
-            states, weights = successor
-            return total + weights * v[states], None
-
-        expected, _ = jax.lax.scan(add, jnp.zeros_like(rewards), (next_states, probabilities))
-        return weighted_log_partition(rewards + discount * expected, behavior, beta, xp=jnp)
-
-    first = sweep(start)
-    change = jnp.abs(first - start).max()
-    # A contraction needs at most this many. Rounding may keep the change above the tolerance for ever.
-    most = jnp.ceil(jnp.log(tolerance / change) / jnp.log(discount)) + 2
-
-    def unfinished(carry: tuple[Array, Array, Array, Array]) -> Array:
-        _, _, change, count = carry
-        return (change > tolerance) & (count < most)
-
-    def step(carry: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
-        _, current, _, count = carry
-        following = sweep(current)
-        return current, following, jnp.abs(following - current).max(), count + 1
-
-    last, *_ = jax.lax.while_loop(unfinished, step, (start, first, change, jnp.ones(())))
-    return last
