@@ -12,9 +12,8 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 
-from xql_jax.learners.actor_critic import NormalizedCritic
 from xql_jax.learners.method import Part, discount_setting, tau_setting
-from xql_jax.learners.parts import LearnerState
+from xql_jax.learners.parts import Critic, LearnerState
 from xql_jax.losses.regression import td_target
 from xql_jax.settings import internal, part
 from xql_jax.types import Array, Batch, Metrics, Numeric, Params, PRNGKey
@@ -28,7 +27,7 @@ class FittedQEvaluation(Part):
     """
 
     evaluated: Any = internal(None, leaf=True)  # the learner whose policy it is
-    critic: NormalizedCritic = part(NormalizedCritic)
+    critic: Critic = part(Critic)
     discount: Numeric = discount_setting()
     tau: Numeric = tau_setting()
     batch_type: ClassVar[type] = Batch
