@@ -31,30 +31,6 @@ class Curve:
     is_finished: bool  # whether it was trained to the end
 
     @property
-    def last(self) -> float:
-        return self.values[-1]
-
-    @property
-    def best(self) -> float:
-        """The best of all evaluations; NaN if none was finite."""
-        return max((value for value in self.values if not math.isnan(value)), default=math.nan)
-
-    @property
-    def before(self) -> float | None:
-        """The score at the hand-over from offline to online training; None if there was no hand-over."""
-        handover = self.run.handover
-        if handover is None or handover not in self.steps:
-            return None
-        return self.values[self.steps.index(handover)]
-
-    @property
-    def after(self) -> float:
-        """The mean of its evaluations after the hand-over; NaN without one."""
-        handover = math.inf if self.run.handover is None else self.run.handover
-        after = [value for step, value in zip(self.steps, self.values, strict=True) if step > handover]
-        return float(np.mean(after)) if after else math.nan
-
-    @property
     def restarts(self) -> int:
         """How often it initialised its networks again after it had diverged."""
         name = str(Member(self.seed, dict(self.swept)))
