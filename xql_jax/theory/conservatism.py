@@ -6,10 +6,9 @@ f64[..., A], and broadcast. If mu is 0 for an action and pi is not, a divergence
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import rel_entr
+from scipy.special import rel_entr, softmax
 
 from xql_jax.theory import arguments
-from xql_jax.theory.log_partition import weighted_log_partition
 
 
 def chi_square_divergence(pi: ArrayLike, mu: ArrayLike) -> np.ndarray:
@@ -27,9 +26,8 @@ def kl_divergence(pi: ArrayLike, mu: ArrayLike) -> np.ndarray:
 def soft_policy(q: ArrayLike, mu: ArrayLike, beta: float) -> np.ndarray:
     """Returns mu * exp((Q - V) / beta) with V = L^beta_mu(Q), f64[..., A]: the policy of Eq. 2, 12, 13."""
     values, weights = _weighted(q, mu, beta)
-    v = weighted_log_partition(values, weights, beta)[..., None]
-    pi = weights * np.exp(np.where(weights > 0, values - v, 0.0) / beta)
-    return pi / pi.sum(-1, keepdims=True)  # 1 except for rounding, which a tiny beta amplifies
+    with np.errstate(divide="ignore"):  # the logarithm of 0 is -inf
+        return softmax(np.log(weights) + values / beta, axis=-1)
 
 
 def chi_square_policy(q: ArrayLike, mu: ArrayLike, beta: float) -> np.ndarray:
