@@ -126,7 +126,7 @@ def compute_b1(seed: int) -> Tables:
         for beta in B1_BETAS:
             simulated = log_partition(estimates, beta)
             error = simulated.std() / np.sqrt(NUM_ESTIMATES)
-            printed = bounds.printed_soft_value_upper_bound(mean_q, Q_MAX, beta)
+            printed = mean_q + bounds.log_cosh_bias(Q_MAX, beta)
             corrected = bounds.soft_value_upper_bound(mean_q, Q_MAX, beta)
             exact = log_partition(expected, beta)
             rows.append((case, beta, exact, simulated.mean(), error, printed, corrected, mean_q))
