@@ -14,7 +14,7 @@ from xql_jax.theory.conservatism import soft_policy
 from xql_jax.theory.log_partition import weighted_log_partition
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(eq=False)
 class SoftMDP:
     """A finite MDP regularised towards a reference policy mu by beta * KL(pi, mu).
 
@@ -30,22 +30,19 @@ class SoftMDP:
     beta: float  # Gumbel scale, positive, reward units
 
     def __post_init__(self):
-        tables = {
-            "next_states": np.asarray(self.next_states, np.int32),
-            "probabilities": arguments.probabilities("probabilities", self.probabilities),
-            "rewards": arguments.samples("rewards", self.rewards),
-            "behavior": arguments.probabilities("behavior", self.behavior),
-        }
-        shape, *shapes = (table.shape for table in tables.values())
-        if shapes != [shape, shape[:-1], shape[:-1]]:
-            raise ValueError(f"the shapes of {', '.join(tables)} do not fit: {shape}, {shapes}")
-        if tables["next_states"].min() < 0 or tables["next_states"].max() >= shape[0]:
+        self.next_states = np.asarray(self.next_states, np.int32)
+        self.probabilities = arguments.probabilities("probabilities", self.probabilities)
+        self.rewards = arguments.samples("rewards", self.rewards)
+        self.behavior = arguments.probabilities("behavior", self.behavior)
+        shape = self.next_states.shape
+        shapes = self.probabilities.shape, self.rewards.shape, self.behavior.shape
+        if shapes != (shape, shape[:-1], shape[:-1]):
+            raise ValueError(f"the shapes of the four tables do not fit: {shape}, {shapes}")
+        if self.next_states.min() < 0 or self.next_states.max() >= shape[0]:
             raise ValueError(f"next_states must be states, 0 to {shape[0] - 1}")
         arguments.positive("beta", self.beta)
         if not 0.0 <= self.discount < 1.0:
             raise ValueError(f"discount must be within [0, 1), not {self.discount}")
-        for name, table in tables.items():
-            object.__setattr__(self, name, table)  # sets a field of a frozen dataclass
 
     @classmethod
     def dense(
