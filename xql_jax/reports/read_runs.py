@@ -11,7 +11,6 @@ from xql_jax.rollout.run_summary import grouped
 from xql_jax.runs.find import LeftOut, find_runs
 from xql_jax.runs.load import Run
 from xql_jax.runs.records import as_text, digests_of
-from xql_jax.training.members import Member
 
 FOLDERS_HELP = "folders of runs, or folders that contain runs"  # what commands read
 LARGEST_DRAWN = float(np.finfo(np.float32).max)  # larger values, such as infinity, cannot be drawn
@@ -29,12 +28,6 @@ class Curve:
     values: Sequence[float]  # NaN if not finite
     diverged: Sequence[bool]  # whether it had diverged by then
     is_finished: bool  # whether it was trained to the end
-
-    @property
-    def restarts(self) -> int:
-        """How often it initialised its networks again after it had diverged."""
-        name = str(Member(self.seed, dict(self.swept)))
-        return sum(restart.get("member") == name for restart in self.run.summary.get("restarts", ()))
 
 
 class FoundRuns(NamedTuple):

@@ -14,6 +14,7 @@ from xql_jax.rollout.run_summary import cumulative_regret
 from xql_jax.rollout.scores import mean_and_interval, shown
 from xql_jax.runs.load import Run
 from xql_jax.suites.tasks import References
+from xql_jax.training.members import Member
 
 REFERENCES_HELP = "TASK=RANDOM,EXPERT: returns that are 0 and 100 in the tables, for a task without scores."
 
@@ -90,7 +91,8 @@ class MethodScore:
     @property
     def restarts(self) -> int:
         """How often networks that diverged were initialised again, over all seeds."""
-        return sum(member.restarts for member in self.members)
+        restarted = [each.get("member") for run in self.runs for each in run.summary.get("restarts", ())]
+        return sum(restarted.count(str(Member(one.seed, dict(one.swept)))) for one in self.members)
 
     @property
     def mean(self) -> float:
