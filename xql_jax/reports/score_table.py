@@ -208,7 +208,7 @@ def csv_table(rows: Iterable[Iterable[object]]) -> str:
     return text.getvalue()
 
 
-def _mean(scores: Sequence[float]) -> float:
+def _mean(scores: Sequence[float] | np.ndarray) -> float:
     return float(np.mean(scores)) if len(scores) else math.nan
 
 

@@ -114,7 +114,8 @@ def choose(settings: ChoiceSettings) -> Json:
     evaluation = _evaluation(settings, saved)
     dataset = _dataset(settings, saved)
     starts = np.flatnonzero(dataset.begins)
-    scores = _scores(saved)
+    now = [row for row in saved.rows(saved.files.evaluations) if row.step == saved.step]
+    scores = {Member(row.seed, dict(row.setting)).name: row.results["score"] for row in now}
     LOG.info(f"{len(saved.members)} member(s) of {saved.what}")
     LOG.info(
         f"{dataset.size:,} transitions and {len(starts):,} initial states from {dataset.source}; "
@@ -126,7 +127,7 @@ def choose(settings: ChoiceSettings) -> Json:
     for index, member in enumerate(saved.members):
         entry = {"index": index, "member": str(member), "seed": member.seed, **member.hyperparameters}
         has_diverged = bool(saved.progress.members[member.name]["diverged"])
-        entry |= {**statistics[index], "score": scores[index], "diverged": has_diverged}
+        entry |= {**statistics[index], "score": scores.get(member.name), "diverged": has_diverged}
         entries.append(entry)
     members = best_first(entries)
     if output:
@@ -182,13 +183,6 @@ def _dataset(settings: ChoiceSettings, saved: Run) -> Dataset:
     if not judged.begins.any():
         raise UserError(f"{saved.path}: no episode begins in its part of the data: give --dataset")
     return judged
-
-
-def _scores(saved: Run) -> list[float | None]:
-    """Returns each member's score in the run's own evaluation at this step; None if there is none."""
-    now = [row for row in saved.rows(saved.files.evaluations) if row.step == saved.step]
-    score = {Member(row.seed, dict(row.setting)).name: row.results["score"] for row in now}
-    return [score.get(member.name) for member in saved.members]
 
 
 def _trained(

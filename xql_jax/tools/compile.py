@@ -12,6 +12,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -129,7 +130,8 @@ def compile_run(settings: CompileSettings) -> Json:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         raise UserError(f"{what}: {str(error).splitlines()[0]}") from None
-    state, memory, text = state_bytes(whole), whole.memory_analysis(), whole.as_text()
+    memory: Any = whole.memory_analysis()
+    state, text = state_bytes(whole), whole.as_text() or ""
     temporaries, code = memory.temp_size_in_bytes, memory.generated_code_size_in_bytes
     together = state + temporaries + code
     if room and together > room * GIB:  # GPUs' compiler does not look
@@ -236,7 +238,7 @@ def compile_population(
 
 def state_bytes(program: jax.stages.Compiled) -> int:
     """Returns the bytes of the data, and of the members' states before and after the program."""
-    memory = program.memory_analysis()
+    memory: Any = program.memory_analysis()
     return memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
 
 
