@@ -41,9 +41,7 @@ class ReBRAC(DelayedDeterministic):
         0.01, NOT_NEGATIVE, "Weight of the policy's squared distance from the data: ReBRAC's beta_1."
     )
     critic_bc_coef: Numeric = traced(
-        0.01,
-        NOT_NEGATIVE,
-        "Penalty in Q's targets per squared distance, reward units: ReBRAC's beta_2.",
+        0.01, NOT_NEGATIVE, "Penalty in Q's targets per squared distance, reward units: ReBRAC's beta_2."
     )
 
     batch_type: ClassVar[type] = SarsaBatch
