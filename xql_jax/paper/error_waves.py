@@ -13,6 +13,8 @@ CHAIN_DISCOUNT = 0.9
 FIRST_SCALE = 1.0  # beta of the first errors, reward units
 CHAIN = 24  # states, each of which leads to the previous one
 WAVE_STEPS = 20
+# The deviation of the error after each step, by Eq. 26.
+DEVIATIONS = FIRST_SCALE * np.pi / np.sqrt(6.0) * CHAIN_DISCOUNT ** np.arange(WAVE_STEPS + 1)
 NUM_DRAWS = 20_000
 NUM_INDEPENDENT_DRAWS = 200_000
 INDEPENDENT_STEPS = 10  # more would need more draws, see `evolve_samples`
@@ -29,8 +31,7 @@ def chain() -> SoftMDP:
 def compute_error_waves(seed: int) -> Tables:
     generator = np.random.default_rng(seed)
     wave = error_wave(generator, chain(), FIRST_SCALE, state=1, steps=WAVE_STEPS, num_samples=NUM_DRAWS)
-    shrinking = FIRST_SCALE * np.pi / np.sqrt(6.0) * CHAIN_DISCOUNT ** np.arange(WAVE_STEPS + 1)
-    exact = shrinking[:, None] * np.eye(WAVE_STEPS + 1, CHAIN, k=1)  # after t steps it is in state 1 + t
+    exact = DEVIATIONS[:, None] * np.eye(WAVE_STEPS + 1, CHAIN, k=1)  # after t steps it is in state 1 + t
     of_wave = [*np.indices(wave.shape), wave, exact]
 
     # Errors in all state-action pairs at once: Eq. 25 unchanged, and Eq. 25 with the draws made independent
@@ -69,9 +70,8 @@ def draw_error_waves(tables: Tables) -> Figure:
     wave.set(title="One wrong state: its error runs to the parents")
     wave.set(xlabel="state (moves from the chain's end)", ylabel="step t of Eq. 25")
 
-    predicted = FIRST_SCALE * np.pi / np.sqrt(6.0) * CHAIN_DISCOUNT ** np.arange(WAVE_STEPS + 1)
     everywhere = tables["deviations"]["step"], tables["deviations"]["simulated"]
-    scales.plot(predicted, color=SOFT, label="γ^t β π / √6, by Eq. 26")
+    scales.plot(DEVIATIONS, color=SOFT, label="γ^t β π / √6, by Eq. 26")
     scales.plot(*everywhere, "o", color=LINES[0], label="errors in all pairs, shuffled")
     scales.plot(grid.max(1), "x", color=LINES[1], markersize=5, label="crest of the wave on the left")
     scales.set(title=f"The scale shrinks by γ = {CHAIN_DISCOUNT:g} a step", yscale="log")

@@ -6,8 +6,6 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import sparse
-from scipy.sparse.linalg import spsolve
 
 from xql_jax.theory import arguments
 from xql_jax.theory.conservatism import soft_policy
@@ -112,8 +110,7 @@ class SoftMDP:
 
     def backup(self, v: ArrayLike) -> np.ndarray:
         """Returns Q = r + discount * E[V(s')], f64[S, A] (Eq. 10 and 33, which prints V(s) for V(s'))."""
-        values = np.asarray(v, np.float64)
-        return self.rewards + self.discount * (self.probabilities * values[self.next_states]).sum(-1)
+        return self.rewards + self.discount * (self.probabilities * np.asarray(v)[self.next_states]).sum(-1)
 
     def soft_value(self, q: ArrayLike) -> np.ndarray:
         """Returns V = L^beta_mu(Q) = beta * log E_mu[exp(Q / beta)], f64[S] (Eq. 1, 34)."""
@@ -123,18 +120,14 @@ class SoftMDP:
         """Returns the expected discounted return of a policy from every state, f64[S], reward units.
 
         No KL cost is subtracted, so neither mu nor beta plays a part; for Eq. 2's policy this is not V. It
-        solves (I - discount * P_pi) v = r_pi by a sparse factorisation.
+        solves (I - discount * P_pi) v = r_pi, with a dense matrix of the states.
         Source: Garg et al. 2023, Sec. 2.1, the return without regularisation.
         """
         pi = arguments.probabilities("policy", policy)
-        num_states = len(pi)
-        weights = pi[..., None] * self.probabilities
-        states, actions, successors = weights.nonzero()
-        entries = (states, self.next_states[states, actions, successors])
-        # A pair of states that occurs more than once gets the sum.
-        transitions = sparse.csc_array((weights[weights > 0], entries), (num_states, num_states))
-        system = sparse.eye_array(num_states, format="csc") - self.discount * transitions
-        return spsolve(system, (pi * self.rewards).sum(-1))
+        system = np.eye(len(pi))
+        pairs = np.arange(len(pi))[:, None, None], self.next_states  # one that occurs twice gets the sum
+        np.subtract.at(system, pairs, self.discount * pi[..., None] * self.probabilities)
+        return np.linalg.solve(system, (pi * self.rewards).sum(-1))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
