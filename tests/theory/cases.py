@@ -67,4 +67,4 @@ def observed_solution(mdp, location, scale, tolerance):
     solution = value_iteration(
         dataclasses.replace(mdp, rewards=rewards, behavior=uniform, beta=scale), tolerance
     )
-    return dataclasses.replace(solution, v=solution.v + constant)
+    return solution._replace(v=solution.v + constant)

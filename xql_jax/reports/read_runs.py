@@ -1,6 +1,5 @@
 """The runs below some folders with their members' numbers, for reports, lists and figures."""
 
-import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -16,8 +15,7 @@ FOLDERS_HELP = "folders of runs, or folders that contain runs"  # what commands 
 LARGEST_DRAWN = float(np.finfo(np.float32).max)  # larger values, such as infinity, cannot be drawn
 
 
-@dataclasses.dataclass(frozen=True)
-class Curve:
+class Curve(NamedTuple):
     """The numbers of one member, a seed with one setting, from a column of one of its run's CSV files."""
 
     run: Run

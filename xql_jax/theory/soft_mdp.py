@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -130,8 +130,7 @@ class SoftMDP:
         return np.linalg.solve(system, (pi * self.rewards).sum(-1))
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Solution:
+class Solution(NamedTuple):
     """Soft-optimal values and policy, with a bound on the error of each entry of V and Q, up to rounding."""
 
     v: np.ndarray  # f64[S], the soft value of q
