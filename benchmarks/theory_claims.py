@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import gumbel_r, kstest, norm
 
-from xql_jax.theory.gumbel import fit_gaussian, fit_gumbel
 from xql_jax.theory.log_partition import log_partition
 from xql_jax.theory.regression import GumbelRegressor
 
@@ -37,7 +36,7 @@ def rows() -> Iterator[tuple[str, str, str]]:
         for count in (1, 4, 100, 1_000):
             parts = [draw(generator, (1_000, count)).max(axis=1) for _ in range(MAXIMA // 1_000)]
             maxima = np.concatenate(parts)
-            fitted = {"Gumbel": gumbel_r(*fit_gumbel(maxima)), "Gaussian": norm(*fit_gaussian(maxima))}
+            fitted = {"Gumbel": gumbel_r(*gumbel_r.fit(maxima)), "Gaussian": norm(*norm.fit(maxima))}
             for name, distribution in fitted.items():
                 distance = kstest(maxima, distribution.cdf, method="asymp").statistic
                 yield "maximum", f"{law} {count} {name}", f"{distance:.4f}"

@@ -12,7 +12,7 @@ import sys
 import numpy as np
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
+from matplotlib.patches import Rectangle
 from matplotlib.patheffects import Normal, Stroke
 
 from xql_jax.envs import environment_maker
@@ -98,8 +98,8 @@ def draw(maze: Maze, values: np.ndarray | None, paths: list[np.ndarray], title: 
     axes.set(title=title, xlabel="y (columns)", ylabel="x (rows)", **edges)
     axes.set(xticks=range(1, columns - 1), yticks=range(1, rows - 1))
     axes.spines[:].set_visible(False)
-    handles, _ = axes.get_legend_handles_labels()
-    style.legend_below(axes, 4, handles=[*handles, Patch(color=style.WALL, label="wall")])
+    axes.add_patch(Rectangle((0.0, 0.0), 0.0, 0.0, color=style.WALL, label="wall"))  # for the legend
+    style.legend_below(axes, 4)
     return figure
 
 

@@ -7,11 +7,10 @@ from xql_jax.losses.divergence import gaussian_kernel, laplacian_kernel, mmd_squ
 
 
 @pytest.mark.parametrize(("kernel", "power"), [(gaussian_kernel, 2), (laplacian_kernel, 1)])
-@pytest.mark.parametrize("weights", [None, (0.5, 0.3, 0.2)])
+@pytest.mark.parametrize("weights", [(1 / 3, 1 / 3, 1 / 3), (0.5, 0.3, 0.2)])
 def test_mmd_is_the_weighted_sum_over_all_pairs(kernel, power, weights):
     generator = np.random.default_rng(0)
     first, second = generator.normal(size=(3, 5, 2)), generator.normal(0.5, 1.2, (2, 5, 2))
-    first_weights = weights or np.full(3, 1 / 3)
 
     def mean(x, x_weights, y, y_weights):
         pairs = [
@@ -21,8 +20,8 @@ def test_mmd_is_the_weighted_sum_over_all_pairs(kernel, power, weights):
         ]
         return sum(weight * np.exp(-(np.abs(d) ** power).sum(-1) / 1.4) for d, weight in pairs)
 
-    ones, others = (first, first_weights), (second, np.full(2, 1 / 2))
+    ones, others = (first, weights), (second, np.full(2, 1 / 2))
     expected = mean(*ones, *ones) + mean(*others, *others) - 2 * mean(*ones, *others)
-    given = None if weights is None else np.tile(np.float32(weights)[:, None], 5)
-    found = mmd_squared(np.float32(first), np.float32(second), kernel=kernel, sigma=0.7, first_weights=given)
+    arrays = np.float32(first), np.float32(second), np.tile(np.float32(weights)[:, None], 5)
+    found = mmd_squared(*arrays, kernel=kernel, sigma=0.7)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)

@@ -164,7 +164,7 @@ def test_scores_with_other_references_are_not_compared():
 def of_episodes(seed, last, **settings):
     """A member whose evaluations are of three episodes each: of no use first, then with these scores."""
     of_six = member(seed, -99.0, -99.0, -99.0, *last, **settings)
-    return dataclasses.replace(of_six, steps=[10] * 3 + [20] * 3)
+    return of_six._replace(steps=[10] * 3 + [20] * 3)
 
 
 def test_a_grid_has_a_curve_of_the_last_evaluations_episodes():

@@ -10,6 +10,7 @@ from written_runs import COMMIT, write_run
 
 from xql_jax.errors import UserError
 from xql_jax.files import is_locked, locked
+from xql_jax.reports.method_scores import method_scores
 from xql_jax.reports.read_runs import read_runs
 from xql_jax.reports.report import warnings_of
 from xql_jax.runs.kinds import FINE_TUNING, OFFLINE_TRAINING, ONLINE_TRAINING
@@ -60,7 +61,8 @@ def test_a_hand_over(tmp_path):
     write_run(tmp_path, "antmaze-umaze-v0", "iql", {0: [50.0, 80.0]}, content=content)
     found = found_in(tmp_path)
     assert (found.runs[0].kind, found.runs[0].handover) == (FINE_TUNING, 1_000)
-    assert (found.members[0].before, found.members[0].last) == (50.0, 80.0)
+    (score,) = method_scores(found.members)
+    assert (score.before, score.last) == ((50.0,), (80.0,))
 
 
 @pytest.mark.parametrize(

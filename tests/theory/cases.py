@@ -54,17 +54,17 @@ def evaluated(mdp, policy, rewards):
     return np.linalg.solve(np.eye(len(policy)) - mdp.discount * dynamics, (policy * rewards).sum(-1))
 
 
-def observed_solution(mdp, noise, tolerance):
+def observed_solution(mdp, location, scale, tolerance):
     """Lemma A.1, an MDP with hidden Gumbel noise: q, v(s) = E max(q + noise) and pi = softmax(q / beta).
 
     In every state the agent sees new noise for each action and takes the largest q + noise; that action's
     noise is added to its reward. E max(q + noise) is L^beta[q] + beta log A + E[noise] under a uniform mu, so
     q solves the soft-Bellman equation with that constant, discounted, in the rewards.
     """
-    constant = noise.scale * np.log(mdp.rewards.shape[1]) + noise.mean
+    constant = scale * np.log(mdp.rewards.shape[1]) + location + scale * EULER
     uniform = np.full(mdp.rewards.shape, 1.0 / mdp.rewards.shape[1])
     rewards = mdp.rewards + mdp.discount * constant
     solution = value_iteration(
-        dataclasses.replace(mdp, rewards=rewards, behavior=uniform, beta=noise.scale), tolerance
+        dataclasses.replace(mdp, rewards=rewards, behavior=uniform, beta=scale), tolerance
     )
-    return dataclasses.replace(solution, v=solution.v + constant)
+    return solution._replace(v=solution.v + constant)

@@ -39,7 +39,7 @@ def test_lower_and_corrected_upper_bound(ratio, q_max, seed):
 def test_counter_example_to_the_printed_upper_bound():
     """Lemma B.1 as printed lacks a factor 2: Q = +-1, P(+1) = 1/4, beta = 0.1."""
     value, mean = two_point(0.25, 1.0, 0.1), -0.5
-    printed = bounds.printed_soft_value_upper_bound(mean, 1.0, 0.1)
+    printed = mean + bounds.log_cosh_bias(1.0, 0.1)
     corrected = bounds.soft_value_upper_bound(mean, 1.0, 0.1)
     np.testing.assert_allclose([value, printed, corrected], [0.861, 0.431, 1.361], atol=5e-4)
 

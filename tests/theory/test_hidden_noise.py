@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import special, stats
 
-from xql_jax.theory.gumbel import Gumbel, gumbel_max_law
+from xql_jax.theory.gumbel import gumbel_max_law
 from xql_jax.theory.soft_mdp import value_iteration
 
 
@@ -48,8 +48,7 @@ def noisy_choice(q, law):
 def test_lemma_a1_hidden_gumbel_noise_gives_the_soft_bellman_equation(seed, beta, discount, at, actions):
     """Lemma A.1: the solution satisfies Eq. 17-20, whose expectations are integrated numerically."""
     mdp = random_mdp(seed, num_actions=actions, discount=discount)
-    noise = Gumbel(at, beta)
-    solution = observed_solution(mdp, noise, 1e-11)
+    solution = observed_solution(mdp, at, beta, 1e-11)
     choice, maximum = noisy_choice(solution.q, stats.gumbel_r(at, beta))
     np.testing.assert_allclose(solution.v, maximum, atol=1e-8)  # Eq. 18
     np.testing.assert_allclose(solution.q, mdp.backup(maximum), atol=1e-8)  # Eq. 19
@@ -65,9 +64,9 @@ def test_eq_21_as_printed_holds_for_centred_noise_only(seed, beta, discount):
     printed = np.zeros(mdp.rewards.shape)
     for _ in range(130):
         printed = mdp.backup(beta * np.logaddexp.reduce(printed / beta, axis=-1))
-    of_centred = observed_solution(mdp, Gumbel(-EULER * beta, beta), 1e-11).q
+    of_centred = observed_solution(mdp, -EULER * beta, beta, 1e-11).q
     np.testing.assert_allclose(printed, of_centred, atol=1e-8)
-    uncentred = observed_solution(mdp, Gumbel(0.0, beta), 1e-11).q
+    uncentred = observed_solution(mdp, 0.0, beta, 1e-11).q
     np.testing.assert_allclose(uncentred - printed, discount * EULER * beta / (1.0 - discount), atol=1e-8)
     # With L^beta of Eq. 1, a mean under mu, log A is missing as well.
     uniform = dataclasses.replace(mdp, beta=beta, behavior=np.full(mdp.rewards.shape, 1 / 3))

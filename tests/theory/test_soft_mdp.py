@@ -104,7 +104,7 @@ def test_empirical_mdp_counts():
         ({"beta": 0.0}, "beta must be positive and finite, not 0.0"),
         ({"discount": 1.0}, r"discount must be within \[0, 1\), not 1.0"),
         ({"behavior": np.full((5, 3), 0.3)}, "behavior must not be negative, and must sum to 1"),
-        ({"probabilities": np.full((5, 3, 2), 0.5)}, "the shapes of next_states, probabilities"),
+        ({"probabilities": np.full((5, 3, 2), 0.5)}, "the shapes of the four tables do not fit"),
         ({"rewards": np.full((5, 3), np.nan)}, "rewards must be finite and not empty"),
     ],
 )

@@ -10,16 +10,10 @@ from xql_jax.learners import parts
 from xql_jax.learners.method import discount_setting, tau_setting
 from xql_jax.learners.parts import CriticState, LearnerState, NetworkState, S
 from xql_jax.losses.regression import td_target
-from xql_jax.settings import AT_LEAST_ONE, EITHER, part, static
+from xql_jax.settings import AT_LEAST_ONE, part, static
 from xql_jax.types import AnyBatch, Array, Metrics, Numeric, PRNGKey
 
 T = TypeVar("T")
-
-
-class NormalizedCritic(parts.Critic):
-    """Critics with layer norm in every hidden layer."""
-
-    critic_layer_norm: bool = static(True, EITHER, "Normalise the hidden layers of Q.")
 
 
 class ActorCritic(parts.PolicyLearner):

@@ -168,7 +168,7 @@ def mmd_to_clone(
     key_policy, key_behavior = jax.random.split(key)
     draws = repeated_draws(distribution, key_policy, count)
     actions = sampled_actions(behavior, key_behavior, count)
-    return mmd_squared(draws.actions, actions, kernel=kernel, sigma=sigma, first_weights=draws.weights)
+    return mmd_squared(draws.actions, actions, draws.weights, kernel=kernel, sigma=sigma)
 
 
 class BRACP(BehaviorRegularized):

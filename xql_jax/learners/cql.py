@@ -66,10 +66,7 @@ class ConservativeCritic(parts.Critic):
     """
 
     cql_alpha: Numeric = traced(
-        5.0,
-        NOT_NEGATIVE,
-        "Weight of the penalty that lowers Q at actions not in the data.",
-        theirs="alpha",
+        5.0, NOT_NEGATIVE, "Weight of the penalty that lowers Q at actions not in the data.", theirs="alpha"
     )
     cql_threshold: Numeric = traced(
         jnp.inf,
@@ -77,9 +74,7 @@ class ConservativeCritic(parts.Critic):
         "A tuned multiplier's target for cql_alpha * Q gap (sampled - data); inf: none.",
     )
     cql_actions: int = static(
-        10,
-        AT_LEAST_ONE,
-        "Actions at which Q is lowered: as many uniform, the policy's at s, and at s'.",
+        10, AT_LEAST_ONE, "Actions at which Q is lowered: as many uniform, the policy's at s, and at s'."
     )
 
     def init(self, keys: Sequence[PRNGKey], observations: Array, actions: Array) -> ConservativeState:

@@ -12,9 +12,8 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 
-from xql_jax.learners.actor_critic import NormalizedCritic
 from xql_jax.learners.method import Part, discount_setting, tau_setting
-from xql_jax.learners.parts import LearnerState
+from xql_jax.learners.parts import Critic, LearnerState
 from xql_jax.losses.regression import td_target
 from xql_jax.settings import internal, part
 from xql_jax.types import Array, Batch, Metrics, Numeric, Params, PRNGKey
@@ -28,7 +27,7 @@ class FittedQEvaluation(Part):
     """
 
     evaluated: Any = internal(None, leaf=True)  # the learner whose policy it is
-    critic: NormalizedCritic = part(NormalizedCritic)
+    critic: Critic = part(functools.partial(Critic, num_critics=1))
     discount: Numeric = discount_setting()
     tau: Numeric = tau_setting()
     batch_type: ClassVar[type] = Batch
@@ -42,24 +41,11 @@ class FittedQEvaluation(Part):
         )
 
     def update(self, state: LearnerState, batch: Batch, key: PRNGKey) -> tuple[LearnerState, Metrics]:
-        critic, info = self.critic.fit(state.critic, batch, self.targets(state, batch))
+        next_actions = self.act(self.actor(state), batch.next_observations, jax.random.key(0), True)
+        next_q = state.critic.at_target().min_q(batch.next_observations, next_actions)
+        targets = td_target(batch.rewards, batch.masks, next_q, discount=self.discount)
+        critic, info = self.critic.fit(state.critic, batch, targets)
         return state.replace(step=state.step + 1, critic=critic.polyak_update(self.tau)), info
-
-    def targets(self, state: LearnerState, batch: Batch) -> Array:
-        next_q = self.values(state, batch.next_observations)
-        return td_target(batch.rewards, batch.masks, next_q, discount=self.discount)
-
-    def values(self, state: LearnerState, observations: Array) -> Array:
-        actions = self.act(self.actor(state), observations, jax.random.key(0), deterministic=True)
-        return self.q(state, observations, actions)
-
-    def q(self, state: LearnerState, observations: Array, actions: Array) -> Array:
-        """Q(s, a), f32[B], by the target networks, averaged over the critics.
-
-        The target networks average about the last 1 / tau updates, which is steadier than the last update
-        alone. The minimum over the critics would underestimate every policy.
-        """
-        return state.critic.at_target().mean_q(observations, actions)
 
     def actor(self, state: LearnerState) -> Params:
         return state.policy
@@ -91,8 +77,4 @@ def value_statistics(learner: Any, state: LearnerState, initial: Array, batch: B
     else:
         v, targets, _ = learner.value.v_and_q_targets(value, batch, learner.discount)
         found["advantage"] = (q - v).mean()
-    return {**found, "td_error": root_mean_square(targets - q)}
-
-
-def root_mean_square(errors: Array) -> Array:
-    return jnp.sqrt(jnp.square(errors).mean())
+    return {**found, "td_error": jnp.sqrt(jnp.square(targets - q).mean())}

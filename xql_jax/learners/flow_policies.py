@@ -15,7 +15,7 @@ there have GELU and then layer norm, here layer norm and then ReLU.
 """
 
 import functools
-from typing import Any, NamedTuple
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -42,25 +42,22 @@ class FlowHead(Part):
 
 
 class FlowActor(NetworkState, kw_only=True):
-    """A flow, the critics that choose among its actions, and the policy's hyperparameters."""
+    """A flow, the critics that choose among its actions, and the policy's hyperparameters.
+
+    Called with observations f32[B, O], it is a `Distribution` in these states, but without a density.
+    """
 
     critic: CriticState
     policy: "FlowPolicy"
+    observations: Array = None  # type: ignore[assignment]  # before it is called
 
-    def __call__(self, observations: Array) -> "FlowActions":  # type: ignore[override]
-        return FlowActions(self, observations)
-
-
-class FlowActions(NamedTuple):
-    """The actions of a flow policy in some states, as a `Distribution` without a density."""
-
-    actor: FlowActor
-    observations: Array
+    def __call__(self, observations: Array) -> Self:  # type: ignore[override]
+        return self.replace(observations=observations)
 
     def central_action(self) -> Array:
         """The best by the critics of the actions to which `fixed_noise` is carried."""
-        count = self.actor.policy.candidates
-        fixed = fixed_noise(count, self.actor.network.action_dim)
+        count = self.policy.candidates
+        fixed = fixed_noise(count, self.network.action_dim)
         noise = jnp.broadcast_to(fixed[:, None], (count, self.observations.shape[0], fixed.shape[-1]))
         if count == 1:
             return self.carried(noise[0])
@@ -68,20 +65,20 @@ class FlowActions(NamedTuple):
         return chosen(actions, q.argmax(0))
 
     def sample(self, key: PRNGKey) -> Array:
-        return self.actor.policy.sample(self, key)
+        return self.policy.sample(self, key)
 
     def carried(self, noise: Array) -> Array:
         """The actions f32[..., B, A] to which noise f32[..., B, A] is carried."""
         observations = jnp.broadcast_to(self.observations, (*noise.shape[:-1], self.observations.shape[-1]))
-        return self.actor.policy.carry(self.actor, observations, noise)
+        return self.policy.carry(self, observations, noise)
 
     def judged(self, noise: Array) -> tuple[Array, Array]:
         """The actions of noise f32[N, B, A], and the minimum of their Q, f32[N, B]."""
         actions = self.carried(noise)
-        return actions, self.actor.critic.min_q(at_each(self.observations, actions), actions)
+        return actions, self.critic.min_q(at_each(self.observations, actions), actions)
 
     def noise(self, key: PRNGKey, *count: int) -> Array:
-        return jax.random.normal(key, (*count, self.observations.shape[0], self.actor.network.action_dim))
+        return jax.random.normal(key, (*count, self.observations.shape[0], self.network.action_dim))
 
 
 class FlowPolicy(parts.PolicyObjective):
@@ -113,7 +110,7 @@ class FlowPolicy(parts.PolicyObjective):
         velocity = functools.partial(actor.apply, actor.params)
         return integrate(velocity, observations, noise, self.head.flow_steps)
 
-    def sample(self, distribution: FlowActions, key: PRNGKey) -> Array:
+    def sample(self, distribution: FlowActor, key: PRNGKey) -> Array:
         """Actions drawn from the policy, f32[B, A]."""
         return distribution.carried(distribution.noise(key))
 
@@ -154,7 +151,7 @@ class Flow(FlowPolicy):
     def update(self, actor: Any, estimates: Estimates, batch: AnyBatch, key: PRNGKey) -> tuple[Any, Metrics]:
         return self.clone(actor, batch, key)
 
-    def sample(self, distribution: FlowActions, key: PRNGKey) -> Array:
+    def sample(self, distribution: FlowActor, key: PRNGKey) -> Array:
         key_noise, key_choice = jax.random.split(key)
         actions, q = distribution.judged(distribution.noise(key_noise, self.candidates))
         return chosen(actions, jax.random.categorical(key_choice, self.awr_temperature * q, axis=0))

@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import jax
 
-from xql_jax.learners.actor_critic import ActorCritic, NormalizedCritic
+from xql_jax.learners.actor_critic import ActorCritic
 from xql_jax.learners.flow_policies import OneStepFlow
 from xql_jax.learners.method import Method
 from xql_jax.learners.parts import CriticState, Estimates, LearnerState
@@ -26,7 +26,6 @@ class FQL(ActorCritic):
     """Q by temporal differences at the one-step policy's actions; that policy by `OneStepFlow`."""
 
     policy: OneStepFlow = part(OneStepFlow)
-    critic: NormalizedCritic = part(NormalizedCritic)
     target_q: Callable[..., Array] = choice(
         "What Q's targets take over the critics: mean or min.", mean=CriticState.mean_q, min=CriticState.min_q
     )
@@ -44,4 +43,4 @@ class FQL(ActorCritic):
         return state, {**critic_info, **policy_info}
 
 
-METHODS = {"fql": Method(FQL, settings={"scale_rewards": False})}
+METHODS = {"fql": Method(FQL, {"critic_layer_norm": True}, settings={"scale_rewards": False})}

@@ -14,18 +14,15 @@ precedes the ReLU, and the target is as in the project's TD3. They update the po
 here at 2, 4, 6, ...
 """
 
-import functools
 from typing import ClassVar
 
 import jax.numpy as jnp
 
-from xql_jax.learners.actor_critic import NormalizedCritic
 from xql_jax.learners.method import Method
 from xql_jax.learners.parts import CriticState, LearnerState
 from xql_jax.learners.td3 import DelayedDeterministic
 from xql_jax.learners.td3_bc import normalized_mean
-from xql_jax.networks.policies import td3_init
-from xql_jax.settings import NOT_NEGATIVE, part, traced
+from xql_jax.settings import NOT_NEGATIVE, traced
 from xql_jax.types import AnyBatch, Array, Metrics, Numeric, PRNGKey, SarsaBatch
 
 
@@ -40,14 +37,11 @@ class ReBRAC(DelayedDeterministic):
     The policy maximises min Q in units of its mean size.
     """
 
-    critic: NormalizedCritic = part(functools.partial(NormalizedCritic, critic_init=td3_init))
     actor_bc_coef: Numeric = traced(
         0.01, NOT_NEGATIVE, "Weight of the policy's squared distance from the data: ReBRAC's beta_1."
     )
     critic_bc_coef: Numeric = traced(
-        0.01,
-        NOT_NEGATIVE,
-        "Penalty in Q's targets per squared distance, reward units: ReBRAC's beta_2.",
+        0.01, NOT_NEGATIVE, "Penalty in Q's targets per squared distance, reward units: ReBRAC's beta_2."
     )
 
     batch_type: ClassVar[type] = SarsaBatch
@@ -69,7 +63,8 @@ HIDDEN = (256, 256, 256)
 METHODS = {
     "rebrac": Method(
         ReBRAC,
-        {"actor_lr": 1e-3, "critic_lr": 1e-3, "actor_hidden_dims": HIDDEN, "critic_hidden_dims": HIDDEN},
+        {"actor_lr": 1e-3, "critic_lr": 1e-3, "actor_hidden_dims": HIDDEN, "critic_hidden_dims": HIDDEN}
+        | {"critic_layer_norm": True},
         settings={"batch_size": 1024, "scale_rewards": False},
     )
 }

@@ -19,12 +19,7 @@ def laplacian_kernel(differences: Array, *, sigma: Numeric) -> Array:
 
 
 def mmd_squared(
-    first: Array,
-    second: Array,
-    *,
-    kernel: Callable[..., Array],
-    sigma: Numeric,
-    first_weights: Array | None = None,
+    first: Array, second: Array, first_weights: Array, *, kernel: Callable[..., Array], sigma: Numeric
 ) -> Array:
     """Squared maximum mean discrepancy of two sets of actions in each state, f32[B], within [0, 2].
 
@@ -35,11 +30,9 @@ def mmd_squared(
     Source: Gretton et al. 2012, Eq. 5 (the biased estimate); in Kumar et al. 2019 (BEAR) and Wu et al. 2019.
     Args:
         first, second: f32[M, B, A] and f32[N, B, A].
-        first_weights: f32[M, B] with sum 1 over M, how much each first action counts; None: all the same.
+        first_weights: f32[M, B] with sum 1 over M, how much each first action counts.
     """
     chex.assert_rank([first, second], 3)
-    if first_weights is None:
-        first_weights = jnp.full(first.shape[:2], 1.0 / len(first))
     second_weights = jnp.full(second.shape[:2], 1.0 / len(second))
 
     def mean(x: Array, y: Array, x_weights: Array, y_weights: Array) -> Array:

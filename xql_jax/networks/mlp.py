@@ -51,7 +51,7 @@ class Value(nn.Module):
 
 
 def sum_of_known(densities: Array, known: Array | None) -> Array:
-    """The sum over the last axis, of the known entries only if `known` says which, 0 or 1."""
+    """The sum over the last axis, of an action's entries where `known` f32[..., A] is 1; None: of all."""
     return densities.sum(-1) if known is None else (densities * known).sum(-1)
 
 
@@ -62,7 +62,7 @@ class DiagonalGaussian(NamedTuple):
     std: Array  # f32[A] or f32[..., A]
 
     def log_prob(self, actions: Array, known: Array | None = None) -> Array:
-        """Log density, nats: f32[..., A] -> f32[...]; of the entries that are `known`, see `Distribution`."""
+        """Log density, nats: f32[..., A] -> f32[...]; of the entries that are `known` alone."""
         return sum_of_known(jax.scipy.stats.norm.logpdf(actions, self.mean, self.std), known)
 
     def central_action(self) -> Array:

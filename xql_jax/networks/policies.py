@@ -1,7 +1,7 @@
 """Distributions over actions and policies other than XQL's: SAC's tanh of a Gaussian, TD3's, mixtures."""
 
 import math
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -26,20 +26,6 @@ sac_init: Initializer = nn.initializers.orthogonal(1.0)  # of Yarats & Kostrikov
 td3_init: Initializer = nn.initializers.variance_scaling(1.0 / 3.0, "fan_in", "uniform")
 
 
-class Distribution(Protocol):
-    """A distribution over actions f32[..., A], which a policy gives for a state."""
-
-    def log_prob(self, actions: Array, known: Array | None = None) -> Array:
-        """Log density, nats: f32[..., A] -> f32[...].
-
-        With `known` f32[..., A], it is that of the action's entries where it is 1, whatever the others are.
-        """
-
-    def central_action(self) -> Array: ...  # the deterministic action, f32[..., A]
-
-    def sample(self, key: PRNGKey) -> Array: ...
-
-
 class GaussianMixture(NamedTuple):
     """Mixture of K normal distributions with independent components."""
 
@@ -48,7 +34,7 @@ class GaussianMixture(NamedTuple):
     std: Array  # f32[..., K, A]
 
     def log_prob(self, actions: Array, known: Array | None = None) -> Array:
-        """Log density, nats: f32[..., A] -> f32[...]; of the entries that are `known`, see `Distribution`."""
+        """Log density, nats: f32[..., A] -> f32[...]; of the entries that are `known` alone."""
         entries = None if known is None else known[..., None, :]
         components = jax.scipy.stats.norm.logpdf(actions[..., None, :], self.mean, self.std)
         components = sum_of_known(components, entries)
@@ -78,7 +64,7 @@ class TanhGaussian(NamedTuple):
         return jnp.tanh(self.gaussian.sample(key))
 
     def log_prob(self, actions: Array, known: Array | None = None) -> Array:
-        """Log density, nats: f32[..., A] -> f32[...]; of the entries that are `known`, see `Distribution`.
+        """Log density, nats: f32[..., A] -> f32[...]; of the entries that are `known` alone.
 
         Actions at the bounds count as just within them.
         """
@@ -97,6 +83,10 @@ class TanhGaussian(NamedTuple):
         """
         log_slope = 2.0 * (math.log(2.0) - u - jax.nn.softplus(-2.0 * u))
         return self.gaussian.log_prob(u, known) - sum_of_known(log_slope, known)
+
+
+# Over actions f32[..., A], which a policy gives for a state; `central_action` is the deterministic action.
+Distribution = DiagonalGaussian | GaussianMixture | TanhGaussian
 
 
 class Draws(NamedTuple):

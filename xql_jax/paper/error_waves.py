@@ -7,13 +7,14 @@ from matplotlib.ticker import NullLocator
 from xql_jax.paper.columns import Tables, long_table
 from xql_jax.pictures.style import LINES, SOFT, count_axis, legend_below, styled
 from xql_jax.theory.error_model import error_wave, evolve, evolve_samples
-from xql_jax.theory.gumbel import Gumbel
 from xql_jax.theory.soft_mdp import SoftMDP
 
 CHAIN_DISCOUNT = 0.9
 FIRST_SCALE = 1.0  # beta of the first errors, reward units
 CHAIN = 24  # states, each of which leads to the previous one
 WAVE_STEPS = 20
+# The deviation of the error after each step, by Eq. 26.
+DEVIATIONS = FIRST_SCALE * np.pi / np.sqrt(6.0) * CHAIN_DISCOUNT ** np.arange(WAVE_STEPS + 1)
 NUM_DRAWS = 20_000
 NUM_INDEPENDENT_DRAWS = 200_000
 INDEPENDENT_STEPS = 10  # more would need more draws, see `evolve_samples`
@@ -29,10 +30,8 @@ def chain() -> SoftMDP:
 
 def compute_error_waves(seed: int) -> Tables:
     generator = np.random.default_rng(seed)
-    noise = Gumbel(0.0, FIRST_SCALE)
-    wave = error_wave(generator, chain(), noise, state=1, steps=WAVE_STEPS, num_samples=NUM_DRAWS)
-    shrinking = FIRST_SCALE * np.pi / np.sqrt(6.0) * CHAIN_DISCOUNT ** np.arange(WAVE_STEPS + 1)
-    exact = shrinking[:, None] * np.eye(WAVE_STEPS + 1, CHAIN, k=1)  # after t steps it is in state 1 + t
+    wave = error_wave(generator, chain(), FIRST_SCALE, state=1, steps=WAVE_STEPS, num_samples=NUM_DRAWS)
+    exact = DEVIATIONS[:, None] * np.eye(WAVE_STEPS + 1, CHAIN, k=1)  # after t steps it is in state 1 + t
     of_wave = [*np.indices(wave.shape), wave, exact]
 
     # Errors in all state-action pairs at once: Eq. 25 unchanged, and Eq. 25 with the draws made independent
@@ -40,12 +39,12 @@ def compute_error_waves(seed: int) -> Tables:
     # so the maximum over them is smaller than Eq. 26 says.
     mdp = SoftMDP.random(generator, num_states=4, num_actions=2, num_successors=1, discount=CHAIN_DISCOUNT)
     location, scale = np.zeros(mdp.rewards.shape), FIRST_SCALE
-    samples = noise.sample(generator, (NUM_INDEPENDENT_DRAWS, *location.shape))
+    samples = generator.gumbel(0.0, FIRST_SCALE, (NUM_INDEPENDENT_DRAWS, *location.shape))
     as_they_are = samples
     deviations: list[tuple] = []
     means: list[tuple] = []
     for t in range(INDEPENDENT_STEPS + 1):
-        law_mean = Gumbel(float(location[0, 0]), scale).mean
+        law_mean = float(location[0, 0]) + scale * float(np.euler_gamma)
         deviations.append((t, float(samples.std(0).mean()), np.pi / np.sqrt(6.0) * scale))
         means.append((t, float(as_they_are[:, 0, 0].mean()), float(samples[:, 0, 0].mean()), law_mean))
         samples = evolve_samples(mdp, generator.permuted(samples, axis=0))
@@ -71,9 +70,8 @@ def draw_error_waves(tables: Tables) -> Figure:
     wave.set(title="One wrong state: its error runs to the parents")
     wave.set(xlabel="state (moves from the chain's end)", ylabel="step t of Eq. 25")
 
-    predicted = FIRST_SCALE * np.pi / np.sqrt(6.0) * CHAIN_DISCOUNT ** np.arange(WAVE_STEPS + 1)
     everywhere = tables["deviations"]["step"], tables["deviations"]["simulated"]
-    scales.plot(predicted, color=SOFT, label="γ^t β π / √6, by Eq. 26")
+    scales.plot(DEVIATIONS, color=SOFT, label="γ^t β π / √6, by Eq. 26")
     scales.plot(*everywhere, "o", color=LINES[0], label="errors in all pairs, shuffled")
     scales.plot(grid.max(1), "x", color=LINES[1], markersize=5, label="crest of the wave on the left")
     scales.set(title=f"The scale shrinks by γ = {CHAIN_DISCOUNT:g} a step", yscale="log")

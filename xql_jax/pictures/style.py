@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 from matplotlib import colormaps
 from matplotlib import style as styles
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
@@ -68,16 +67,12 @@ def number_order(text: str) -> list[tuple[float, str]]:
     return [(float(part), "") if index % 2 else (0.0, part) for index, part in enumerate(parts)]
 
 
-def legend_below(axes: Axes, columns: int = 1, handles: Sequence[Artist] | None = None) -> None:
-    """Puts the legend below the axes and their label; the figure should be higher by `legend_height`.
-
-    Without handles, it has those of the axes that have a label.
-    """
+def legend_below(axes: Axes, columns: int = 1) -> None:
+    """Puts the legend below the axes and their label; the figure should be higher by `legend_height`."""
     figure = axes.get_figure(root=True)
     assert figure is not None
     half_an_inch = ScaledTranslation(0.0, -0.5, figure.dpi_scale_trans)  # for the ticks
     axes.legend(
-        handles=handles,
         loc="upper left",
         bbox_to_anchor=(0.0, 0.0),
         bbox_transform=axes.transAxes + half_an_inch,

@@ -1,18 +1,17 @@
 """The scores on D4RL that the paper prints in its tables."""
 
 import csv
-import dataclasses
 import functools
 from collections.abc import Mapping
 from importlib import resources
+from typing import NamedTuple
 
 PAPER_TABLES = ("1", "2", "3")
 FINETUNING_TABLE = "2"  # the table with the scores before and after fine-tuning
 BEFORE_FINETUNING = "_offline"  # ends the name of a column with the scores before
 
 
-@dataclasses.dataclass(frozen=True)
-class PaperTable:
+class PaperTable(NamedTuple):
     """Normalised scores by dataset and method, without the cells that the paper leaves blank.
 
     Methods have this project's names; xql_t is XQL with Table 4's values for each dataset.

@@ -1,6 +1,5 @@
 """The runs below some folders with their members' numbers, for reports, lists and figures."""
 
-import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -16,8 +15,7 @@ FOLDERS_HELP = "folders of runs, or folders that contain runs"  # what commands 
 LARGEST_DRAWN = float(np.finfo(np.float32).max)  # larger values, such as infinity, cannot be drawn
 
 
-@dataclasses.dataclass(frozen=True)
-class Curve:
+class Curve(NamedTuple):
     """The numbers of one member, a seed with one setting, from a column of one of its run's CSV files."""
 
     run: Run
@@ -28,30 +26,6 @@ class Curve:
     values: Sequence[float]  # NaN if not finite
     diverged: Sequence[bool]  # whether it had diverged by then
     is_finished: bool  # whether it was trained to the end
-
-    @property
-    def last(self) -> float:
-        return self.values[-1]
-
-    @property
-    def best(self) -> float:
-        """The best of all evaluations; NaN if none was finite."""
-        return max((value for value in self.values if not math.isnan(value)), default=math.nan)
-
-    @property
-    def before(self) -> float | None:
-        """The score at the hand-over from offline to online training; None if there was no hand-over."""
-        handover = self.run.handover
-        if handover is None or handover not in self.steps:
-            return None
-        return self.values[self.steps.index(handover)]
-
-    @property
-    def after(self) -> float:
-        """The mean of its evaluations after the hand-over; NaN without one."""
-        handover = math.inf if self.run.handover is None else self.run.handover
-        after = [value for step, value in zip(self.steps, self.values, strict=True) if step > handover]
-        return float(np.mean(after)) if after else math.nan
 
 
 class FoundRuns(NamedTuple):

@@ -50,9 +50,8 @@ class MethodScore:
         """The returns that are 0 and 100; None: the task's own."""
         return self.run.references or self.given if self.members else None
 
-    def _of_seeds(self, name: str) -> tuple[float, ...]:
-        """Returns each member's number of that name, as a score if the user's references make one of it."""
-        numbers = [getattr(member, name) for member in self.members]
+    def _scores(self, numbers: Sequence[float]) -> tuple[float, ...]:
+        """Returns the members' numbers as scores, if the user's references make scores of them."""
         if self.given is None or self.run.is_normalised:
             return tuple(numbers)
         low, high = self.given
@@ -60,24 +59,29 @@ class MethodScore:
 
     @property
     def last(self) -> tuple[float, ...]:
-        return self._of_seeds("last")
+        return self._scores([member.values[-1] for member in self.members])
 
     @property
     def best(self) -> tuple[float, ...]:
-        """The best scores in training: they flatter, and are no result."""
-        return self._of_seeds("best")
+        """The best scores in training: they flatter, and are no result; NaN if none was finite."""
+        return self._scores([float(np.fmax.reduce(member.values)) for member in self.members])
 
     @property
     def before(self) -> tuple[float, ...]:
         """In fine-tuning the scores at the hand-over; else empty."""
-        is_known = all(member.before is not None for member in self.members)
-        return self._of_seeds("before") if is_known else ()
+        at = [(member, member.run.handover) for member in self.members]
+        if not all(step in member.steps for member, step in at):
+            return ()
+        return self._scores([member.values[member.steps.index(step)] for member, step in at])
 
     @property
     def regret(self) -> float:
         """In fine-tuning the cumulative regret after the hand-over, see `summarize_finetuning`; else NaN."""
-        after = self._of_seeds("after")
-        return float(cumulative_regret(np.array(after))) if after and self.is_normalised else math.nan
+        if not self.members or not self.is_normalised or self.run.handover is None:
+            return math.nan
+        values = [np.array(one.values)[np.array(one.steps) > one.run.handover] for one in self.members]
+        after = self._scores([_mean(of_member) for of_member in values])
+        return float(cumulative_regret(np.array(after)))
 
     @property
     def diverged(self) -> int:
@@ -194,7 +198,7 @@ def csv_table(rows: Iterable[Iterable[object]]) -> str:
     return text.getvalue()
 
 
-def _mean(scores: Sequence[float]) -> float:
+def _mean(scores: Sequence[float] | np.ndarray) -> float:
     return float(np.mean(scores)) if len(scores) else math.nan
 
 

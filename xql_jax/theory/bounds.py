@@ -14,12 +14,8 @@ def log_cosh_bias(q_max: Numbers, beta: Numbers) -> np.ndarray:
 
     It falls with beta, from q_max at 0 to q_max**2 / (2 beta) for a large beta.
     """
-    with np.errstate(over="ignore"):
-        ratio = q_max / beta
-    # A small ratio leaves nothing of |x| - log 2; a large one overflows the hyperbolic sine.
-    small = beta * np.log1p(2.0 * np.sinh(np.minimum(ratio, 1.0) / 2.0) ** 2)
-    large = q_max + beta * (np.log1p(np.exp(-2.0 * ratio)) - np.log(2.0))
-    return np.where(ratio < 1.0, small, large)
+    ratio = q_max / beta
+    return beta * (np.logaddexp(ratio, -ratio) - np.log(2.0))
 
 
 def soft_value_upper_bound(mean_q: Numbers, q_max: Numbers, beta: Numbers) -> np.ndarray:
@@ -28,20 +24,13 @@ def soft_value_upper_bound(mean_q: Numbers, q_max: Numbers, beta: Numbers) -> np
     The lower bound of the lemma is V = L^beta(E[Q_hat]), `log_partition` of the expected values.
 
     Source: Garg et al. 2023, Lemma B.1.
-    Differs: the paper lacks the factor 2, see `printed_soft_value_upper_bound`. It also assumes Q within
-    [-q_max, q_max], but the proof needs the estimates Q_hat within it.
+    Differs: the paper lacks the factor 2: the reverse Jensen inequality that its proof cites ends in
+    -2 f((a + b) / 2). For any q_max and beta, some distribution of Q exceeds the bound as printed, which is
+    tight at E[Q] = 0. It also assumes Q within [-q_max, q_max], but the proof needs the estimates Q_hat
+    within it.
     `mean_q` is the expectation over actions from mu of unbiased estimates Q_hat, and q_max bounds |Q_hat|.
     """
     return mean_q + 2.0 * log_cosh_bias(q_max, beta)
-
-
-def printed_soft_value_upper_bound(mean_q: Numbers, q_max: Numbers, beta: Numbers) -> np.ndarray:
-    """Returns E[Q] + beta log cosh(q_max / beta), the upper bound of Lemma B.1 as printed: it does not hold.
-
-    The reverse Jensen inequality that the proof cites ends in -2 f((a + b) / 2); the paper omits the 2. For
-    any q_max and beta, some distribution of Q exceeds the bound. At E[Q] = 0 it holds and is tight.
-    """
-    return mean_q + log_cosh_bias(q_max, beta)
 
 
 def partition_upper_bound(

@@ -6,30 +6,28 @@ f64[..., A], and broadcast. If mu is 0 for an action and pi is not, a divergence
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import rel_entr
+from scipy.special import rel_entr, softmax
 
 from xql_jax.theory import arguments
-from xql_jax.theory.log_partition import weighted_log_partition
 
 
 def chi_square_divergence(pi: ArrayLike, mu: ArrayLike) -> np.ndarray:
     """Returns chi^2(pi || mu) = E_mu[(pi / mu - 1)^2] = E_pi[pi / mu - 1], f64[...]: CQL's (Appendix C.2)."""
-    pi, mu = _pair(pi, mu)
+    pi, mu = _weighted(arguments.probabilities("pi", pi), mu)
     beyond = np.where(pi > 0, np.inf, 0.0)
     return np.divide((pi - mu) ** 2, mu, out=beyond, where=mu > 0).sum(-1)
 
 
 def kl_divergence(pi: ArrayLike, mu: ArrayLike) -> np.ndarray:
     """Returns KL(pi || mu) = E_pi[log(pi / mu)], nats, f64[...]."""
-    return rel_entr(*_pair(pi, mu)).sum(-1)
+    return rel_entr(*_weighted(arguments.probabilities("pi", pi), mu)).sum(-1)
 
 
 def soft_policy(q: ArrayLike, mu: ArrayLike, beta: float) -> np.ndarray:
     """Returns mu * exp((Q - V) / beta) with V = L^beta_mu(Q), f64[..., A]: the policy of Eq. 2, 12, 13."""
-    values, weights = _weighted(q, mu, beta)
-    v = weighted_log_partition(values, weights, beta)[..., None]
-    pi = weights * np.exp(np.where(weights > 0, values - v, 0.0) / beta)
-    return pi / pi.sum(-1, keepdims=True)  # 1 except for rounding, which a tiny beta amplifies
+    values, weights = _weighted(q, mu)
+    with np.errstate(divide="ignore"):  # the logarithm of 0 is -inf
+        return softmax(np.log(weights) + values / arguments.positive("beta", beta), axis=-1)
 
 
 def chi_square_policy(q: ArrayLike, mu: ArrayLike, beta: float) -> np.ndarray:
@@ -37,7 +35,8 @@ def chi_square_policy(q: ArrayLike, mu: ArrayLike, beta: float) -> np.ndarray:
 
     It is mu * max(0, 1 + (Q - c) / (2 beta)), with the c that makes it sum to 1. Arguments as `soft_policy`.
     """
-    values, weights = _weighted(q, mu, beta)
+    arguments.positive("beta", beta)
+    values, weights = _weighted(q, mu)
     largest = values.max(-1, where=weights > 0, initial=-np.inf, keepdims=True)
     values = values - largest  # so that at a small beta nothing cancels
     order = np.argsort(-values, axis=-1)
@@ -52,14 +51,7 @@ def chi_square_policy(q: ArrayLike, mu: ArrayLike, beta: float) -> np.ndarray:
     return weights * np.maximum(0.0, 1.0 + (values - c) / (2.0 * beta))
 
 
-def _pair(pi: ArrayLike, mu: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """Returns both as float64 of one shape, checked."""
-    pi, mu = np.broadcast_arrays(arguments.probabilities("pi", pi), arguments.probabilities("mu", mu))
-    return pi, mu
-
-
-def _weighted(q: ArrayLike, mu: ArrayLike, beta: float) -> tuple[np.ndarray, np.ndarray]:
-    """Returns q and mu as float64 of one shape; checks mu and beta."""
-    arguments.positive("beta", beta)
-    values, weights = np.broadcast_arrays(np.asarray(q, np.float64), arguments.probabilities("mu", mu))
+def _weighted(values: ArrayLike, mu: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the values and mu, which is checked, as float64 of one shape."""
+    values, weights = np.broadcast_arrays(np.asarray(values, np.float64), arguments.probabilities("mu", mu))
     return values, weights

@@ -9,7 +9,6 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
-from xql_jax.theory.gumbel import Gumbel
 from xql_jax.theory.log_partition import log_partition
 from xql_jax.theory.soft_mdp import SoftMDP
 
@@ -61,9 +60,9 @@ def sole_successors(mdp: SoftMDP) -> np.ndarray:
 
 
 def error_wave(
-    generator: np.random.Generator, mdp: SoftMDP, noise: Gumbel, *, state: int, steps: int, num_samples: int
+    generator: np.random.Generator, mdp: SoftMDP, scale: float, *, state: int, steps: int, num_samples: int
 ) -> np.ndarray:
-    """Starts at Q*, adds noise to the actions of one state, and follows V = max_a Z for some steps of Eq. 25.
+    """Starts at Q*, adds G(0, scale) to a state's actions, follows V = max_a Z for some steps of Eq. 25.
 
     Values flow backwards: after t steps the error is in the states from which t moves can lead to that state.
     In a corridor of one-way moves V is Gumbel there, as Eq. 26 says, with discount^t times the scale. Where
@@ -75,7 +74,7 @@ def error_wave(
     """
     optimum = optimal_q(mdp)
     samples = np.tile(optimum, (num_samples, 1, 1))
-    samples[:, state] += noise.sample(generator, (num_samples, optimum.shape[1]))
+    samples[:, state] += generator.gumbel(0.0, scale, (num_samples, optimum.shape[1]))
     deviations = []
     for _ in range(steps + 1):
         deviations.append(samples.max(-1).std(0))

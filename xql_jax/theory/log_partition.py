@@ -1,15 +1,9 @@
 """The operator L^beta, between the mean and the maximum, in float64 (Garg et al. 2023, Eq. 1, Sec. 3.2.1)."""
 
-from types import ModuleType
-from typing import TypeVar
-
 import numpy as np
 from numpy.typing import ArrayLike
 
 from xql_jax.theory import arguments
-from xql_jax.types import Array
-
-A = TypeVar("A", np.ndarray, Array)
 
 
 def log_partition(x: ArrayLike, beta: float, probabilities: ArrayLike | None = None) -> np.ndarray:
@@ -28,13 +22,13 @@ def log_partition(x: ArrayLike, beta: float, probabilities: ArrayLike | None = N
         return weighted_log_partition(values, weights, beta)
 
 
-def weighted_log_partition(values: A, weights: A, beta: float | Array, xp: ModuleType = np) -> A:
-    """`log_partition` along the last axis, unchecked; `xp` is the arrays' module, numpy or jax.numpy."""
-    largest = xp.where(weights > 0, values, -xp.inf).max(-1, keepdims=True)
+def weighted_log_partition(values: np.ndarray, weights: np.ndarray, beta: float) -> np.ndarray:
+    """`log_partition` along the last axis, unchecked."""
+    largest = np.where(weights > 0, values, -np.inf).max(-1, keepdims=True)
     # A value without weight may exceed `largest`. Its exponential could overflow and give inf * 0.
-    excess = xp.minimum(values - largest, 0.0) / beta
-    total = (weights * xp.exp(excess)).sum(-1)
+    excess = np.minimum(values - largest, 0.0) / beta
+    total = (weights * np.exp(excess)).sum(-1)
     # For a large beta the sum is close to 1 and loses digits that `expm1` keeps.
-    near_one = xp.log1p(xp.maximum((weights * xp.expm1(excess)).sum(-1), -0.5))
-    logarithm = xp.where(total > 0.5, near_one, xp.log(total))
+    near_one = np.log1p(np.maximum((weights * np.expm1(excess)).sum(-1), -0.5))
+    logarithm = np.where(total > 0.5, near_one, np.log(total))
     return largest[..., 0] + beta * logarithm

@@ -18,7 +18,7 @@ from xql_jax.data.sampling import fits_on_device
 from xql_jax.data.views import view_for
 from xql_jax.errors import UserError
 from xql_jax.files.outputs import check_output, write_output
-from xql_jax.learners.fitted_q_evaluation import FittedQEvaluation, root_mean_square, value_statistics
+from xql_jax.learners.fitted_q_evaluation import FittedQEvaluation, value_statistics
 from xql_jax.numerics.jax_settings import settings_of_jax
 from xql_jax.reports.score_table import csv_table
 from xql_jax.rollout.run_summary import grouped
@@ -47,11 +47,11 @@ from xql_jax.training.data_population import offline_population
 from xql_jax.training.members import Member, learners_of
 from xql_jax.training.population import Population
 from xql_jax.training.progress import counted
-from xql_jax.types import Array, Batch, Json, Metrics, State
+from xql_jax.types import Json
 
 LOG = logging.getLogger(__name__)
 USUAL_DISCOUNT = 0.99  # for methods without a discount
-_own_statistics = jax.jit(value_statistics)
+_statistics_of = jax.jit(value_statistics)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -114,7 +114,8 @@ def choose(settings: ChoiceSettings) -> Json:
     evaluation = _evaluation(settings, saved)
     dataset = _dataset(settings, saved)
     starts = np.flatnonzero(dataset.begins)
-    scores = _scores(saved)
+    now = [row for row in saved.rows(saved.files.evaluations) if row.step == saved.step]
+    scores = {Member(row.seed, dict(row.setting)).name: row.results["score"] for row in now}
     LOG.info(f"{len(saved.members)} member(s) of {saved.what}")
     LOG.info(
         f"{dataset.size:,} transitions and {len(starts):,} initial states from {dataset.source}; "
@@ -126,7 +127,7 @@ def choose(settings: ChoiceSettings) -> Json:
     for index, member in enumerate(saved.members):
         entry = {"index": index, "member": str(member), "seed": member.seed, **member.hyperparameters}
         has_diverged = bool(saved.progress.members[member.name]["diverged"])
-        entry |= {**statistics[index], "score": scores[index], "diverged": has_diverged}
+        entry |= {**statistics[index], "score": scores.get(member.name), "diverged": has_diverged}
         entries.append(entry)
     members = best_first(entries)
     if output:
@@ -146,7 +147,6 @@ def _evaluation(settings: ChoiceSettings, saved: Run) -> FittedQEvaluation:
     values = {
         "discount": discount,
         "critic_hidden_dims": settings.hidden_dims,
-        "num_critics": 1,
         "critic_layer_norm": settings.critic_layer_norm,
         "critic_lr": settings.critic_lr,
         "tau": settings.tau,
@@ -185,13 +185,6 @@ def _dataset(settings: ChoiceSettings, saved: Run) -> Dataset:
     return judged
 
 
-def _scores(saved: Run) -> list[float | None]:
-    """Returns each member's score in the run's own evaluation at this step; None if there is none."""
-    now = [row for row in saved.rows(saved.files.evaluations) if row.step == saved.step]
-    score = {Member(row.seed, dict(row.setting)).name: row.results["score"] for row in now}
-    return [score.get(member.name) for member in saved.members]
-
-
 def _trained(
     settings: ChoiceSettings, saved: Run, evaluation: FittedQEvaluation, dataset: Dataset
 ) -> Population:
@@ -223,19 +216,16 @@ def _statistics(
     batch = dataset.take(spread_rows(dataset.size))
     found = []
     for index, learner in enumerate(learners_of(saved.learner, saved.members)):
-        numbers = _own_statistics(learner, saved.states[saved.members[index].name], initial, batch)
+        numbers = _statistics_of(learner, saved.states[saved.members[index].name], initial, batch)
         if index not in population.diverged:
-            numbers |= _of_evaluation(*population.member(index), initial, batch)
+            evaluation, state = population.member(index)
+            # Its target averages about the last 1 / tau updates, so it is steadier than the last one alone.
+            judge = state.replace(critic=state.critic.at_target())
+            of_judge = _statistics_of(evaluation, judge, initial, batch)
+            numbers |= {"fqe_value": of_judge["initial_q"], "fqe_error": of_judge["td_error"]}
         finite = {name: float(number) for name, number in numbers.items() if np.isfinite(number)}
         found.append({name: finite.get(name) for name in STATISTICS})
     return found
-
-
-@jax.jit
-def _of_evaluation(learner: FittedQEvaluation, state: State, initial: Array, batch: Batch) -> Metrics:
-    """Returns FQE's mean value of initial states f32[K, O], and its root-mean-square error on transitions."""
-    errors = learner.targets(state, batch) - learner.q(state, batch.observations, batch.actions)
-    return {"fqe_value": learner.values(state, initial).mean(), "fqe_error": root_mean_square(errors)}
 
 
 def best_first(entries: Sequence[Json]) -> list[Json]:

@@ -12,7 +12,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -99,23 +99,6 @@ class CompileSettings(Offline):
     json: bool = setting(False, EITHER, "Print the numbers as JSON.")
 
 
-class ProgramCosts(NamedTuple):
-    """The costs of a compiled program for one device, as the compiler states them."""
-
-    compile_seconds: float
-    state_bytes: int  # the data, and the members' states before and after the program
-    temporary_bytes: int
-    code_bytes: int
-    operations: float  # of an update of the device's members
-    bytes_accessed: float  # that an update reads and writes
-    kernels: dict[str, int]  # of an update, by kind, see `kernels_in`
-    collectives: list[str]
-
-    @property
-    def memory(self) -> int:
-        return self.state_bytes + self.temporary_bytes + self.code_bytes
-
-
 @settings_of_jax()
 def compile_run(settings: CompileSettings) -> Json:
     """Compiles the run's program; returns what --json prints. UserError if the members do not fit."""
@@ -138,15 +121,22 @@ def compile_run(settings: CompileSettings) -> Json:
     room = MEMORY_BY_KIND.get(kind)
     what = f"{rows:,} transitions and {members} member(s) do not fit into the memory of {kind}"
     try:
+        started = time.perf_counter()
         whole = compile_population(population, view.size, used, per_device, rows)
+        seconds = time.perf_counter() - started
         counted = compile_population(singly, view.size, used, per_device, SAMPLE_ROWS)
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         raise UserError(f"{what}: {str(error).splitlines()[0]}") from None
-    if room and whole.memory > room * GIB:  # GPUs' compiler does not look
-        raise UserError(f"{what}: they take {whole.memory / GIB:.1f} GiB of each, which has {room:g}")
-    data = whole.state_bytes - counted.state_bytes
+    memory: Any = whole.memory_analysis()
+    state, text = state_bytes(whole), whole.as_text() or ""
+    temporaries, code = memory.temp_size_in_bytes, memory.generated_code_size_in_bytes
+    together = state + temporaries + code
+    if room and together > room * GIB:  # GPUs' compiler does not look
+        raise UserError(f"{what}: they take {together / GIB:.1f} GiB of each, which has {room:g}")
+    data = state - state_bytes(counted)
+    kernels, costs = kernels_in(text), cost_analysis(counted)
     return {
         "method": job.settings.method,
         "env_name": job.settings.env_name,
@@ -159,22 +149,22 @@ def compile_run(settings: CompileSettings) -> Json:
         "batch_size": job.settings.batch_size,
         "transitions": rows,
         "sizes": [view.observation_dim, view.action_dim // job.settings.action_chunk],
-        "compile_seconds": round(whole.compile_seconds, 1),
-        "collectives": whole.collectives,
-        "kernels": sum(whole.kernels.values()),
-        "kernels_by_kind": whole.kernels,
+        "compile_seconds": round(seconds, 1),
+        "collectives": collectives_in(text),
+        "kernels": sum(kernels.values()),
+        "kernels_by_kind": kernels,
         "bytes": {
             "data": data,
-            "members": whole.state_bytes - data,
-            "temporaries": whole.temporary_bytes,
-            "program": whole.code_bytes,
-            "together": whole.memory,
+            "members": state - data,
+            "temporaries": temporaries,
+            "program": code,
+            "together": together,
             "of_device": round(room * GIB) if room else None,
         },
         # What all members of a device do. Bytes are counted with few rows of data: the compiler counts
         # all rows as read when a minibatch is taken from them.
-        "operations_per_update": counted.operations,
-        "bytes_per_update": counted.bytes_accessed,
+        "operations_per_update": costs["flops"],
+        "bytes_per_update": costs["bytes accessed"],
     }
 
 
@@ -223,7 +213,7 @@ def data_shapes(job: Job, settings: CompileSettings) -> tuple[Dataset, int]:
 
 def compile_population(
     population: Population, size: int, devices: Sequence[jax.Device], members: int, rows: int
-) -> ProgramCosts:
+) -> jax.stages.Compiled:
     """Compiles the program for `members` a device and data of `rows`, from a population with `size` rows."""
     [group] = make_groups(members * len(devices), True, devices)
 
@@ -239,27 +229,24 @@ def compile_population(
     number = jax.ShapeDtypeStruct((), np.int32)
     platform = devices[0].platform
     check_matmul_precision(population.matmul_precision, platform)
-    started = time.perf_counter()
     with settings_of_jax(population.matmul_precision):
         traced = population.program(group).trace(*states, data, number, number)
         lowered = traced.lower(lowering_platforms=(platform.replace("gpu", "cuda"),))
-        program = lowered.compile(compiler_options=COMPILER_OPTIONS.get(platform))
-    seconds = time.perf_counter() - started
-    memory, text = program.memory_analysis(), program.as_text()
-    costs = program.cost_analysis()
-    if costs is None:  # the compiler of GPUs that are not there states none: XLA's general count
-        [module] = program.runtime_executable().hlo_modules()  # type: ignore[union-attr]
-        costs = xla_client._xla.hlo_module_cost_analysis(jax.devices("cpu")[0].client, module)
-    return ProgramCosts(
-        compile_seconds=seconds,
-        state_bytes=memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes,
-        temporary_bytes=memory.temp_size_in_bytes,
-        code_bytes=memory.generated_code_size_in_bytes,
-        operations=costs["flops"],
-        bytes_accessed=costs["bytes accessed"],
-        kernels=kernels_in(text),
-        collectives=collectives_in(text),
-    )
+        return lowered.compile(compiler_options=COMPILER_OPTIONS.get(platform))
+
+
+def state_bytes(program: jax.stages.Compiled) -> int:
+    """Returns the bytes of the data, and of the members' states before and after the program."""
+    memory: Any = program.memory_analysis()
+    return memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
+
+
+def cost_analysis(program: jax.stages.Compiled) -> dict[str, float]:
+    """Returns the compiler's counts; those of GPUs that are not there state none: XLA's general ones."""
+    if costs := program.cost_analysis():
+        return costs
+    [module] = program.runtime_executable().hlo_modules()  # type: ignore[union-attr]
+    return xla_client._xla.hlo_module_cost_analysis(jax.devices("cpu")[0].client, module)
 
 
 def kernels_in(text: str) -> dict[str, int]:

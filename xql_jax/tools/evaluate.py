@@ -67,11 +67,9 @@ def evaluate(settings: EvaluationSettings) -> Json:
         prepare_to_draw(video)
     run = open_run(settings.checkpoint, settings.method, member=settings.member, env_name=settings.env_name)
     task = scored(run.task, (settings.random_return, settings.expert_return))
-    own = run.simulation
-    simulation = Simulation(
-        own.env_backend if settings.env_backend is None else settings.env_backend,
-        own.legacy_inertia if settings.legacy_inertia is None else settings.legacy_inertia,
-    )
+    named = {name: getattr(settings, name) for name in Simulation._fields}
+    given = {name: value for name, value in named.items() if value is not None}
+    simulation = run.simulation._replace(**given)
     maker = environment_maker(task, simulation)
     run.check_fits(task, *maker.sizes(task))
     non_finite: set[int] = set()  # members whose actions were not finite: see `finite_policy`
