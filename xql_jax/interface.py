@@ -28,9 +28,8 @@ from xql_jax.errors import UNGUARDED, UserError
 from xql_jax.files.paths import located, paths_from_here
 from xql_jax.policy import Policy, load_policy
 from xql_jax.runs.config_files import check_method, choose_config
-from xql_jax.runs.kinds import Finetune, Offline, Online
+from xql_jax.runs.kinds import DEFAULT_ENV_NAME, Finetune, Offline, Online, Preset, Training
 from xql_jax.runs.resolving import settings_from
-from xql_jax.runs.shared_settings import DEFAULT_ENV_NAME, Preset, Training
 from xql_jax.runs.train import train_run
 from xql_jax.suites.tasks import get_task
 from xql_jax.training.progress import print_lines

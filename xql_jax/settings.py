@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, NoReturn, TypeVar
 import jax
 import numpy as np
 
-from xql_jax.errors import UserError, nearest
+from xql_jax.errors import UserError, advice
 
 T = TypeVar("T")
 Number = TypeVar("Number", bound=float)  # bool, int or float
@@ -74,7 +74,6 @@ class Setting:
     neutral: Any = None  # the value with which a run is as without the setting, and which is not recorded
     functions: Mapping[str, Callable] = dataclasses.field(default_factory=dict)
     by_config: bool = False  # a method or a config file may choose its default
-    theirs: str = ""  # what other programs call it
     by_commas: bool = False  # how several texts are typed; else by a flag each
     positional: bool = False  # given without a flag, by its position; with a meaning it must be given
 
@@ -254,8 +253,7 @@ def settings_of(tree: Any) -> dict[str, Setting]:
         same = (field.metadata["setting"] for field in fields if field and "setting" in field.metadata)
         explained = next((each for each in same if each.meaning), one)
         meaning = explained.meaning.replace("{steps}", unit).replace("{Steps}", unit.capitalize())
-        changes = {"meaning": meaning, "theirs": explained.theirs, "default": getattr(owner, name)}
-        found[name] = dataclasses.replace(one, **changes)
+        found[name] = dataclasses.replace(one, meaning=meaning, default=getattr(owner, name))
     return found
 
 
@@ -277,14 +275,3 @@ def _with(tree: Any, values: Mapping[str, object]) -> Any:
     changes = {f.name: values[f.name] for f in dataclasses.fields(tree) if f.name in values}
     inner = {name: _with(one, values) for name, one in parts_of(tree)}
     return dataclasses.replace(tree, **changes, **inner)
-
-
-def called(name: str, known: Mapping[str, Setting]) -> list[str]:
-    """Returns the names of those settings that other programs call `name`."""
-    return [ours for ours, one in known.items() if name in one.theirs.split()]
-
-
-def advice(name: str, known: Mapping[str, Setting]) -> str:
-    """Returns which of the known settings to give: those that other programs call so, or the nearest."""
-    ours = called(name, known)
-    return f"give {' or '.join(ours)}" if ours else f"nearest known: {nearest(name, known)}"

@@ -28,8 +28,8 @@ from xql_jax.errors import UserError
 from xql_jax.files.paths import as_written, paths_from_here
 from xql_jax.learners.registry import unknown_setting
 from xql_jax.runs.config_files import choose_config
+from xql_jax.runs.kinds import Preset, Training
 from xql_jax.runs.resolving import METHOD, hyperparameters_of, settings_from
-from xql_jax.runs.shared_settings import Preset, Training
 from xql_jax.settings import Command, Setting, settings_of
 from xql_jax.suites.tasks import own_attribute
 from xql_jax.training.progress import print_lines

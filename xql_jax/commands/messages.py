@@ -12,8 +12,8 @@ from xql_jax.rollout.run_summary import ranked
 from xql_jax.rollout.scores import shown
 from xql_jax.runs.config_files import config_of
 from xql_jax.runs.job import Job, request
+from xql_jax.runs.kinds import Kept, Training
 from xql_jax.runs.load import Run
-from xql_jax.runs.shared_settings import Kept, Training
 from xql_jax.settings import as_typed, settings_of, values_of
 
 LOG = logging.getLogger(__name__)

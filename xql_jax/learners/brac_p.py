@@ -174,7 +174,7 @@ def mmd_to_clone(
 class BRACP(BehaviorRegularized):
     """pi maximises Q with a constant penalty per unit of divergence from the clone."""
 
-    brac_alpha: Numeric = traced(1.0, NOT_NEGATIVE, "Penalty per divergence, reward units.", theirs="alpha")
+    brac_alpha: Numeric = traced(1.0, NOT_NEGATIVE, "Penalty per divergence, reward units.")
     divergence: Callable[..., Array] = choice(
         "Distance of policy and clone: kl, or mmd, the maximum mean discrepancy.",
         kl=kl_to_clone,

@@ -123,10 +123,7 @@ class Trained(Part):
     """A part whose networks learn by Adam. All parts of a learner have the same `max_grad_norm`."""
 
     max_grad_norm: Numeric = traced(
-        jnp.inf,
-        POSITIVE_OR_OFF,
-        "Gradients with a larger norm are scaled down to this norm; inf: never.",
-        theirs="grad_clip clip_grad grad_norm",
+        jnp.inf, POSITIVE_OR_OFF, "Gradients with a larger norm are scaled down to this norm; inf: never."
     )
 
     def minimize(self, state: S, objective: Callable, learning_rate: Numeric) -> tuple[S, Metrics]:

@@ -9,9 +9,9 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from xql_jax.errors import UserError, nearest
+from xql_jax.errors import UserError, advice, called, nearest
 from xql_jax.learners.method import Method, Part
-from xql_jax.settings import Setting, advice, called, settings_of, values_of, with_values
+from xql_jax.settings import Setting, settings_of, values_of, with_values
 
 
 class Modules(Mapping[str, Any]):

@@ -29,9 +29,18 @@ from xql_jax.learners.registry import (
     method_named,
     method_of,
 )
-from xql_jax.runs.kinds import METHOD_SETTINGS, OF_OFFLINE, OF_ONLINE, Finetune, Offline, Online
+from xql_jax.runs.kinds import (
+    DEFAULT_ENV_NAME,
+    METHOD_SETTINGS,
+    OF_OFFLINE,
+    OF_ONLINE,
+    Finetune,
+    Offline,
+    Online,
+    Preset,
+    Training,
+)
 from xql_jax.runs.resolving import with_every_width
-from xql_jax.runs.shared_settings import DEFAULT_ENV_NAME, Preset, Training
 from xql_jax.settings import values_of
 from xql_jax.suites.tasks import OWN, SUITES, Task, get_task, name_in_dm_control, own_attribute
 

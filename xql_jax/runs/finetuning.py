@@ -16,14 +16,13 @@ from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.rollout.run_summary import summarize_finetuning
 from xql_jax.runs.config_files import choose_config
 from xql_jax.runs.job import Job, log_beginning, make_job
-from xql_jax.runs.kinds import Finetune
+from xql_jax.runs.kinds import HORIZON, Finetune
 from xql_jax.runs.load import Run, load_run
 from xql_jax.runs.machine import prepare_acting
 from xql_jax.runs.online import acting_schedule, check_room, host_population
 from xql_jax.runs.resolving import settings_from
 from xql_jax.runs.run import make_evaluator, run_resources, train_and_summarize
 from xql_jax.runs.run_data import RunData, load_data, run_folder
-from xql_jax.runs.shared_settings import HORIZON
 from xql_jax.settings import settings_of, values_of
 from xql_jax.suites.tasks import has_own_scores, name_in_dm_control
 from xql_jax.training.data_population import offline_population

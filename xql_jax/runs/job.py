@@ -14,7 +14,7 @@ from xql_jax.files.paths import located
 from xql_jax.learners.registry import FIRST_PHASES, LEADING, method_of
 from xql_jax.rollout.scores import steps_in_words
 from xql_jax.runs.folder import RunFolder, run_label
-from xql_jax.runs.shared_settings import FromData, Training
+from xql_jax.runs.kinds import FromData, Training
 from xql_jax.settings import as_typed, settings_of, values_of
 from xql_jax.suites.tasks import OWN, Task
 from xql_jax.training.members import Member, fields_given, make_members, parse_sweep

@@ -25,9 +25,8 @@ from xql_jax.logs.csv_rows import Row, parse_rows
 from xql_jax.numerics.jax_settings import check_platforms, settings_of_jax
 from xql_jax.rollout.acting import Act, deciding, deterministic_policy, finite_policy, open_loop
 from xql_jax.rollout.scores import steps_in_words
-from xql_jax.runs.kinds import KINDS, ONLINE_TRAINING, kind_of
+from xql_jax.runs.kinds import HORIZON, KINDS, ONLINE_TRAINING, kind_of
 from xql_jax.runs.records import LOCK, as_text, defining, read_config, read_summary, run_folders
-from xql_jax.runs.shared_settings import HORIZON
 from xql_jax.settings import settings_of, values_of
 from xql_jax.suites.tasks import LISTED_TASKS, References, Task, get_task, module_to_run, referenced
 from xql_jax.training.checkpoints import Checkpoints, Progress, TrainingFiles

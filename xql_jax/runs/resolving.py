@@ -7,19 +7,12 @@ from ml_collections import ConfigDict
 
 from xql_jax.errors import UserError
 from xql_jax.learners.registry import make_learner, unknown_setting
-from xql_jax.runs.kinds import METHOD_SETTINGS
-from xql_jax.runs.shared_settings import Preset, Training
+from xql_jax.runs.kinds import METHOD_SETTINGS, Preset, Training
 from xql_jax.settings import TEXT, WIDTHS, Setting, settings_of
 
 K = TypeVar("K", bound=Training)
-METHOD = Setting(None, TEXT, "The method, and after a plus its policy.", str, theirs="algo algorithm agent")
-EVERY_WIDTH = Setting(
-    None,
-    WIDTHS,
-    "Widths of the hidden layers of all networks.",
-    tuple,
-    theirs="hidden hidden_dim hidden_size hidden_sizes width",
-)
+METHOD = Setting(None, TEXT, "The method, and after a plus its policy.", str)
+EVERY_WIDTH = Setting(None, WIDTHS, "Widths of the hidden layers of all networks.", tuple)
 
 
 def hyperparameters_of(method: str) -> dict[str, Setting]:

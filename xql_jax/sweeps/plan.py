@@ -9,19 +9,18 @@ from collections.abc import Collection, Iterator, Sequence
 
 from xql_jax.data.dataset import SOURCE_PREFIXES
 from xql_jax.data.loading import cached_file, stamps
-from xql_jax.errors import UserError, nearest
+from xql_jax.errors import UserError, advice, nearest
 from xql_jax.files import as_json
 from xql_jax.files.paths import located
 from xql_jax.learners.registry import OFFLINE, ONLINE, make_learner, method_of
 from xql_jax.runs.config_files import choose_config
 from xql_jax.runs.find import find_runs
-from xql_jax.runs.kinds import METHOD_SETTINGS, Finetune, Offline, Online
+from xql_jax.runs.kinds import METHOD_SETTINGS, Finetune, FromData, Kept, Offline, Online, Preset, Training
 from xql_jax.runs.load import Run
 from xql_jax.runs.records import digests_of
 from xql_jax.runs.resolving import hyperparameters_of, settings_from
-from xql_jax.runs.shared_settings import FromData, Kept, Preset, Training
 from xql_jax.runs.train import data_run_folder, job_of
-from xql_jax.settings import Setting, advice, settings_of
+from xql_jax.settings import Setting, settings_of
 from xql_jax.suites.tasks import References, Task, get_task, references_given
 from xql_jax.sweeps.sweep_settings import Sweep
 from xql_jax.training.members import fields_given
