@@ -12,9 +12,9 @@ from python_cases import bandit
 import xql_jax.learners
 from xql_jax.errors import UserError
 from xql_jax.learners import registry
+from xql_jax.runs.config_files import settings_from
 from xql_jax.runs.kinds import Offline, Preset
 from xql_jax.runs.load import load_run
-from xql_jax.runs.resolving import settings_from
 from xql_jax.runs.train import train_run as run_offline
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -218,7 +218,7 @@ MADE = """
 from jax._src import xla_bridge
 from xql_jax.runs.config_files import choose_config
 from xql_jax.runs.kinds import Finetune, Online
-from xql_jax.runs.resolving import settings_from
+from xql_jax.runs.config_files import settings_from
 from xql_jax.runs.finetuning import finetune_job
 from xql_jax.runs.online import online_job
 for settings, job, task in (

@@ -27,9 +27,8 @@ from xql_jax.data.names import PARTS
 from xql_jax.errors import UNGUARDED, UserError
 from xql_jax.files.paths import located, paths_from_here
 from xql_jax.policy import Policy, load_policy
-from xql_jax.runs.config_files import check_method, choose_config
+from xql_jax.runs.config_files import check_method, choose_config, settings_from
 from xql_jax.runs.kinds import DEFAULT_ENV_NAME, Finetune, Offline, Online, Preset, Training
-from xql_jax.runs.resolving import settings_from
 from xql_jax.runs.train import train_run
 from xql_jax.suites.tasks import get_task
 from xql_jax.training.progress import print_lines
@@ -213,16 +212,7 @@ def _settings(kind: type[Training], named: Named, settings: Mapping[str, object]
         check_method(config.method, kind)
         preset = Preset(None, config, config)
     else:
-        preset = choose_config(
-            kind,
-            method,
-            None if config is None else str(config),
-            env_name=named["env_name"],
-            has_data=bool(named.get("dataset")),
-            network=str(plain.get("network", "paper")),
-            tuned=bool(plain.get("tuned")),
-            checkpoint=named.get("checkpoint"),
-        )
+        preset = choose_config(kind, method, None if config is None else str(config), **{**plain, **named})
     lacks_steps = named["max_steps"] is None
     given = {**plain, **named, **({"max_steps": 1} if lacks_steps else {})}
     made = settings_from(kind, preset, given, {*settings, *chosen})

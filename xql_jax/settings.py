@@ -10,7 +10,7 @@ import dataclasses
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
@@ -92,9 +92,8 @@ class Setting:
             made = self._converted(value)
             with np.errstate(over="ignore"):
                 tested = float(np.float32(made)) if self.kind is float else made
-            is_off = self.kind is float and tested == np.inf
-            if not self.domain.holds(tested) or (is_off and not self.domain.infinite):
-                _refuse()
+            if not self.domain.holds(tested) or (tested == np.inf and not self.domain.infinite):
+                raise ValueError
         except (ValueError, TypeError, KeyError, OverflowError):
             raise UserError(f"{name}={as_typed(value)}: must be {self.valid}") from None
         return made
@@ -111,9 +110,11 @@ class Setting:
             return tuple(_number(part, int) for part in value)
         if self.kind is bool:
             return {"true": True, "false": False}[as_typed(value).lower()]
-        if self.kind is str:
-            return str(value) if isinstance(value, str | Path) else _refuse()
-        return _number(value, self.kind)
+        if self.kind is not str:
+            return _number(value, self.kind)
+        if not isinstance(value, str | Path):
+            raise TypeError
+        return str(value)
 
     def as_plain(self, value: Any) -> Any:
         """Returns a value as config files and config.json have it: functions by their names."""
@@ -130,12 +131,8 @@ class Setting:
 def _number(value: Any, kind: type[Number]) -> Number:
     number = float(value) if isinstance(value, str) else value
     if isinstance(number, bool | np.bool_) or np.isnan(number) or kind(number) != number:
-        _refuse()
+        raise ValueError
     return kind(number)
-
-
-def _refuse() -> NoReturn:
-    raise ValueError
 
 
 def as_typed(value: object) -> str:
@@ -149,7 +146,8 @@ def as_typed(value: object) -> str:
 
 def setting(default: Any, domain: Domain, meaning: str, *, kind: type | None = None, **more: Any) -> Any:
     """Declares a setting; `more` are further fields of its `Setting`."""
-    return _declared(Setting(default, domain, meaning, kind or domain.kind or type(default), **more))
+    one = Setting(default, domain, meaning, kind or domain.kind or type(default), **more)
+    return dataclasses.field(default=default, metadata={"setting": one, "pytree_node": one.traced})
 
 
 def recorded(default: Any, domain: Domain, meaning: str, **more: Any) -> Any:
@@ -191,10 +189,6 @@ def part(make: Callable[[], T]) -> T:
 def internal(default: T, *, leaf: bool = False) -> T:
     """Declares a field that a method or a run sets and users do not: it is no setting."""
     return dataclasses.field(default=default, metadata={"internal": True, "pytree_node": leaf})
-
-
-def _declared(one: Setting) -> Any:
-    return dataclasses.field(default=one.default, metadata={"setting": one, "pytree_node": one.traced})
 
 
 class Checked:

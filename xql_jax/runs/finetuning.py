@@ -14,13 +14,12 @@ from xql_jax.learners.registry import make_learner
 from xql_jax.logs.csv_rows import Row
 from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.rollout.run_summary import summarize_finetuning
-from xql_jax.runs.config_files import choose_config
+from xql_jax.runs.config_files import choose_config, settings_from
 from xql_jax.runs.job import Job, log_beginning, make_job
 from xql_jax.runs.kinds import HORIZON, Finetune
 from xql_jax.runs.load import Run, load_run
 from xql_jax.runs.machine import prepare_acting
 from xql_jax.runs.online import acting_schedule, check_room, host_population
-from xql_jax.runs.resolving import settings_from
 from xql_jax.runs.run import make_evaluator, run_resources, train_and_summarize
 from xql_jax.runs.run_data import RunData, load_data, run_folder
 from xql_jax.settings import settings_of, values_of
@@ -187,7 +186,7 @@ def _settings_of_source(settings: Finetune, source: Run) -> Finetune:
     is_scored_alike = env_name == source.env_name and not has_own_scores(source.dataset)  # else by its data's
     if references == (None, None) and source.references and is_scored_alike:
         references = source.references
-    file = choose_config(Finetune, source.method, env_name=env_name, has_data=True)
+    file = choose_config(Finetune, source.method, env_name=env_name, dataset=True)
     config = ConfigDict({**file.config, **source.whole_config, "batch_size": content["batch_size"]})
     now = values_of(source.learner)  # type: ignore[arg-type]  # a `Part`
     config.update({name: now[name] for name, _ in fields_given(content.get("ramp", ""))})

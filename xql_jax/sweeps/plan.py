@@ -13,12 +13,11 @@ from xql_jax.errors import UserError, advice, nearest
 from xql_jax.files import as_json
 from xql_jax.files.paths import located
 from xql_jax.learners.registry import OFFLINE, ONLINE, make_learner, method_of
-from xql_jax.runs.config_files import choose_config
+from xql_jax.runs.config_files import choose_config, hyperparameters_of, settings_from
 from xql_jax.runs.find import find_runs
 from xql_jax.runs.kinds import METHOD_SETTINGS, Finetune, FromData, Kept, Offline, Online, Preset, Training
 from xql_jax.runs.load import Run
 from xql_jax.runs.records import digests_of
-from xql_jax.runs.resolving import hyperparameters_of, settings_from
 from xql_jax.runs.train import data_run_folder, job_of
 from xql_jax.settings import Setting, settings_of
 from xql_jax.suites.tasks import References, Task, get_task, references_given
