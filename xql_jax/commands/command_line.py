@@ -59,13 +59,9 @@ def define_flags(known: Mapping[str, Setting]) -> None:
             define = flags.DEFINE_list if one.by_commas else flags.DEFINE_multi_string
             define(name, None if one.default is None else list(one.default), one.meaning, flag_values=FLAGS)
         else:
-            flags.DEFINE(DomainParser(name, one), name, None, f"{one.meaning}\n{_default(one)}", FLAGS)
-
-
-def _default(one: Setting) -> str:
-    if one.by_config:
-        return "(default: the method's own)"
-    return "" if one.default is None else f"(default: {one.as_plain(one.default)})"
+            default = "the method's own" if one.by_config else one.as_plain(one.default)
+            note = "" if default is None else f"\n(default: {default})"
+            flags.DEFINE(DomainParser(name, one), name, None, one.meaning + note, FLAGS)
 
 
 def further_flags(kind: type[Any]) -> dict[str, Setting]:
@@ -125,8 +121,6 @@ def parse(argv: Sequence[str], kind: type[S]) -> S:
         if issubclass(kind, Training) and preset:
             chosen = [name for name in ("method", "config") if FLAGS[name].present]
             return settings_from(kind, preset, given, [*given, *chosen])
-        if "given" in kind.__dataclass_fields__:  # type: ignore[attr-defined]
-            given["given"] = frozenset(given)
         return kind(**given)
     except UserError as error:
         raise UserError(f"--{error}") from None

@@ -4,8 +4,6 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from absl import flags
-
 from xql_jax.files.paths import as_written, located
 from xql_jax.learners.registry import method_named, method_of
 from xql_jax.rollout.run_summary import ranked
@@ -24,19 +22,18 @@ def print_settings(job: Job) -> int:
     """Prints every setting with its source and its meaning, for --print_config; returns the exit code."""
     settings = job.settings
     print(f"{request(settings)}; nothing is trained: the settings, as --NAME=VALUE (where it is from)")
-    origins = [name for name in ("method", "config") if flags.FLAGS[name].present]
-    origin = "run of --checkpoint" if job.source else "flag" if origins else "default"
+    is_chosen = {"method", "config"} & settings.given
+    origin = "run of --checkpoint" if job.source else "flag" if is_chosen else "default"
     print(f"--method={settings.method} ({origin}): The method, and after a plus its policy.")
     if not job.source:
-        origin = "flag" if "config" in origins else "chosen by the method and the task"
+        origin = "flag" if "config" in settings.given else "chosen by the method and the task"
         print(f"--config={_path(settings)} ({origin}): The file of hyperparameters.")
     sources = sources_of(job)
-    settings_then_method = settings_of(settings), settings_of(job.learner)
-    for known, values in zip(settings_then_method, (values_of(settings), settings.config), strict=True):
-        for name in sorted(known, key=lambda name: name in settings_of(Kept)):
-            if name not in NOT_PRINTED:
-                one = known[name]
-                print(f"--{name}={as_typed(values[name])} ({sources[name]}): {one.meaning}")
+    known = settings_of(settings) | settings_of(job.learner)
+    values = {**values_of(settings), **settings.config}
+    for name in sorted(known, key=lambda name: name in settings_of(Kept)):
+        if name not in NOT_PRINTED:
+            print(f"--{name}={as_typed(values[name])} ({sources[name]}): {known[name].meaning}")
     return 0
 
 

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from ml_collections import ConfigDict
 
-from xql_jax.errors import UserError, nearest
+from xql_jax.errors import UserError, nearest, others_code
 from xql_jax.files.paths import located
 from xql_jax.learners.registry import (
     IN_SAMPLE,
@@ -41,7 +41,7 @@ from xql_jax.runs.kinds import (
     Training,
 )
 from xql_jax.settings import WIDTHS, Setting, settings_of, values_of
-from xql_jax.suites.tasks import OWN, SUITES, Task, get_task, name_in_dm_control, own_attribute
+from xql_jax.suites.tasks import OWN, SUITES, get_task, name_in_dm_control, own_attribute
 
 K = TypeVar("K", bound=Training)
 EVERY_WIDTH = Setting(None, WIDTHS, "Widths of the hidden layers of all networks.", tuple)
@@ -131,19 +131,13 @@ def config_in(file: Path, method: str | None, *tags: str) -> ConfigDict:
     Raises:
         UserError: if the file does not load, or gives no config.
     """
-    try:
+    with others_code(f"--config={file}: gives no config as the files in configs/ do", UserError):
         get_config = runpy.run_path(str(file))["get_config"]
         wanted = method or get_config().method
-        config = get_config("@".join((wanted, *tags)))
-        found = config.method
-    except UserError:
-        raise
-    except (Exception, SystemExit) as error:  # it is the user's code, and may fail in any way
-        how = "gives no config as the files in configs/ do"
-        raise UserError(f"--config={file}: {how}: {type(error).__name__}: {error}") from error
-    if found != wanted:
-        raise UserError(f"--config={file}: gives a config of {found}: leave out {wanted}")
-    return config
+        config: ConfigDict = get_config("@".join((wanted, *tags)))
+        if config.method != wanted:
+            raise UserError(f"--config={file}: gives a config of {config.method}: leave out {wanted}")
+        return config
 
 
 def choose_config(
@@ -172,40 +166,29 @@ def choose_config(
     file, _, own = path.partition(":")
     if method and own and own != method:
         raise UserError(f"--method={method}: --config={config} names another method: leave out one")
-    is_online, chosen, task = issubclass(kind, Online), own or method, None
-    env_name = given.get("env_name")
+    env_name, is_online = given.get("env_name"), issubclass(kind, Online)
     if not env_name and not given.get("dataset"):
         env_name = kind().env_name or DEFAULT_ENV_NAME
-    if env_name and (":" not in env_name or is_online):  # else the user's own, which the run imports
-        task = get_task(env_name)
-    suite = task.suite.name if task else OWN.name
+    is_own = not env_name or (":" in env_name and not is_online)  # the run imports a user's environment
+    task = None if is_own else get_task(env_name)
+    usual = file_for_suite("online" if is_online else task.suite.name if task else OWN.name)
+    found = find_config(drive + file) if config else shipped("configs") / usual
     tags = [name_in_dm_control(task) if task else env_name or ""]
     tags += ["finetune"] * issubclass(kind, Finetune) + ["small"] * (given.get("network") == "small")
-    if config is None:
-        found = shipped("configs") / (f"online{ENDING}.py" if is_online else file_for_suite(suite))
-        chosen = chosen or kind.default_method
-    else:
-        found = find_config(drive + file)
+    chosen = own or method or (None if config else kind.default_method)
     untuned = config_in(found, chosen, *tags)
     check_method(untuned.method, kind)
-    if task and not is_online:
-        check_suite(untuned, task)
+    fits_any = is_online or task is None or task.suite.takes_any_config
+    if not fits_any and usual != file_for_suite(untuned.suite):
+        raise UserError(
+            f"--config is for {untuned.suite}, and {task.name} is of the suite {task.suite.name}: give "
+            f"configs/{usual}, or in a file of your own config_of(text, {task.suite.name!r})"
+        )
     if not given.get("tuned"):
         return Preset(found, untuned, untuned)
     if not tags[0]:
         raise UserError("--tuned needs --env_name: its values are those of a task")
     return Preset(found, config_in(found, chosen, *tags, "tuned"), untuned)
-
-
-def check_suite(config: ConfigDict, task: Task) -> None:
-    """Raises UserError if the config is for tasks of other suites, which have a file of their own."""
-    suite = task.suite.name
-    file = file_for_suite(suite)
-    if file != file_for_suite(config.suite) and not task.suite.takes_any_config:
-        raise UserError(
-            f"--config is for {config.suite}, and {task.name} is of the suite {suite}: give "
-            f"configs/{file}, or in a file of your own config_of(text, {suite!r})"
-        )
 
 
 def check_method(method: str, kind: type[Training]) -> None:
@@ -255,14 +238,12 @@ def settings_from(
             raise unknown_setting(name, [*known, "method"], method)
     checked = {name: known[name].checked(name, value) for name, value in values.items()}
     every = with_every_width({name: known[name].as_plain(one) for name, one in checked.items()}, of_method)
-    for name in preset.config:
-        if name not in of_method and name not in METHOD_SETTINGS and name not in ("method", "suite"):
-            raise unknown_setting(name, of_method, method)
     changed = {**preset.config, **every}
+    others = {"method", "suite", *METHOD_SETTINGS, *of_run} - of_method.keys()
     by_file = [name for name, one in of_run.items() if one.by_config and name in preset.config]
     return kind(
         method=method,
-        config=ConfigDict({name: changed[name] for name in of_method if name != "hidden_dims"}),
+        config=ConfigDict({name: one for name, one in changed.items() if name not in others}),
         preset=preset,
         given=frozenset(with_every_width(dict.fromkeys(values if given is None else given), of_method)),
         **{name: changed[name] for name in (*by_file, *every) if name in of_run},

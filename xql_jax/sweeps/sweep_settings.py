@@ -31,7 +31,6 @@ USED_BY = {  # the executors that use a setting
 class Sweep(Kept):
     """The settings of `xql-sweep` and, with a table of the paper, of `xql-reproduce`."""
 
-    given: frozenset[str] = frozenset()  # names of the settings that the user gave
     table: str | None = setting(
         None,
         one_of(*PAPER_TABLES),
@@ -97,16 +96,17 @@ class Sweep(Kept):
     )
 
     def check(self) -> None:
-        """Raises UserError for a setting that is missing, or that the user gave and nothing would use."""
+        """Raises UserError for a setting that is missing, or that the user changed and nothing would use."""
         for name in ("datasets", "methods") if self.table is None else ():
             if not getattr(self, name):
                 raise UserError(f"--{name}: give at least one, see --help")
-        for name in sorted(self.given & USED_BY.keys()):
-            if self.executor not in USED_BY[name]:
-                users = " or ".join(f"--executor={one}" for one in USED_BY[name])
+        for name, executors in USED_BY.items():
+            if self.executor not in executors and getattr(self, name) != getattr(Sweep, name):
+                users = " or ".join(f"--executor={one}" for one in executors)
                 raise UserError(f"--{name}: only used with {users}, not with --executor={self.executor}")
-        if self.table and "finetune" in self.given:
+        if self.table and self.finetune:
             raise UserError(f"--finetune: --table={FINETUNING_TABLE} is the one of fine-tuning")
-        if "num_pretraining_steps" in self.given and not (self.finetune or self.table == FINETUNING_TABLE):
+        is_finetuned = self.finetune or self.table == FINETUNING_TABLE
+        if self.num_pretraining_steps is not None and not is_finetuned:
             needed = f"--finetune, or --table={FINETUNING_TABLE}"
             raise UserError(f"--num_pretraining_steps: only used in fine-tuning: add {needed}")
