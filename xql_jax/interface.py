@@ -46,7 +46,7 @@ Callback = Callable[[int, Mapping[str, Any]], object]
 def train(
     env_name: str | None = None,
     *,
-    max_steps: int | None = None,
+    max_steps: int,
     dataset: Source | Sequence[Source] = (),
     method: str | None = None,
     config: Config | None = None,
@@ -92,7 +92,7 @@ def train(
 def train_finetune(
     env_name: str | None = None,
     *,
-    max_steps: int | None = None,
+    max_steps: int,
     checkpoint: str | Path | Policy | None = None,
     dataset: Source | Sequence[Source] = (),
     method: str | None = None,
@@ -128,7 +128,7 @@ def train_finetune(
 def train_online(
     env_name: str = "cartpole-swingup",
     *,
-    max_steps: int | None = None,
+    max_steps: int,
     method: str | None = None,
     config: Config | None = None,
     save_dir: str | Path | None = None,
@@ -213,14 +213,7 @@ def _settings(kind: type[Training], named: Named, settings: Mapping[str, object]
         preset = Preset(None, config, config)
     else:
         preset = choose_config(kind, method, None if config is None else str(config), **{**plain, **named})
-    lacks_steps = named["max_steps"] is None
-    given = {**plain, **named, **({"max_steps": 1} if lacks_steps else {})}
-    made = settings_from(kind, preset, given, {*settings, *chosen})
-    if lacks_steps:  # told after a name that is spelt wrong
-        raise UserError(
-            f"max_steps: give the number of {kind.unit}s: 30_000 is a first try, the paper has 1_000_000"
-        )
-    return made
+    return settings_from(kind, preset, {**plain, **named}, {*settings, *chosen})
 
 
 class _Stop(StopSignals):

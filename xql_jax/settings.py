@@ -1,9 +1,9 @@
 """Settings: each is declared once, by its default, its domain and its meaning, in the dataclass that uses it.
 
-A learner's fields and the settings of commands are declared in the same way. A learner has parts with fields
-of their own; names are flat all the same: `beta` is that of whichever part holds it. `settings_of`,
-`values_of` and `with_values` walk a class or a tree of parts, whatever is in it. From the declarations come
-flags and their help, the keywords of Python's functions, the checks, and what `--print_config` prints.
+Learners and commands declare theirs alike. A learner has parts with fields of their own; names are flat all
+the same: `beta` is that of whichever part holds it. `settings_of`, `values_of` and `with_values` walk a class
+or a tree of parts. From the declarations come flags, their help, keywords in Python, checks, and the lines of
+`--print_config`.
 """
 
 import dataclasses

@@ -34,9 +34,6 @@ from xql_jax.training.progress import print_lines
 S = TypeVar("S")
 FLAGS = flags.FLAGS
 
-# Errors that end the program with one line: mistakes of the user, and what the system refuses.
-ONE_LINE_ERRORS = (UserError, flags.Error, MemoryError, OSError)
-
 
 class DomainParser(flags.ArgumentParser):
     """absl's parser of a setting's flag: its domain checks the value."""
@@ -49,9 +46,9 @@ class DomainParser(flags.ArgumentParser):
 
 
 def define_flags(known: Mapping[str, Setting]) -> None:
-    """Defines a flag for each setting, but for those that are given by their position."""
+    """Defines a flag for each setting that has none, but for those that are given by their position."""
     for name, one in known.items():
-        if one.positional:
+        if one.positional or name in FLAGS:
             continue
         if one.kind is bool:
             flags.DEFINE_boolean(name, one.default, one.meaning, FLAGS)
@@ -103,9 +100,8 @@ def parse(argv: Sequence[str], kind: type[S]) -> S:
         if issubclass(kind, Training):
             preset = choose_config(kind, **FLAGS.flag_values_dict())
             method = preset.config.method
-            of_method = hyperparameters_of(method)
-            define_flags({name: one for name, one in of_method.items() if name not in known})
-            known |= of_method
+            known |= hyperparameters_of(method)
+            define_flags(known)
         _, *arguments = FLAGS(typed)
     except SystemExit:  # absl ends with 1 after --help
         sys.exit(0)
@@ -163,7 +159,7 @@ def run(
     try:
         with paths_from_here():
             app.run(call, flags_parser=lambda argv: parse(expanded(argv), wanted))
-    except ONE_LINE_ERRORS as error:
+    except (UserError, flags.Error, MemoryError, OSError) as error:  # also what the system refuses
         sys.exit(fail(error))
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr, flush=True)

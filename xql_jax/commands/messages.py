@@ -10,7 +10,7 @@ from xql_jax.rollout.run_summary import ranked
 from xql_jax.rollout.scores import shown
 from xql_jax.runs.config_files import config_of
 from xql_jax.runs.job import Job, request
-from xql_jax.runs.kinds import Kept, Training
+from xql_jax.runs.kinds import Kept
 from xql_jax.runs.load import Run
 from xql_jax.settings import as_typed, settings_of, values_of
 
@@ -40,10 +40,9 @@ def print_settings(job: Job) -> int:
 def print_beginning(job: Job) -> None:
     """Prints what is trained, before training, so that a full disk is not found out after hours."""
     settings = job.settings
+    line = f"{request(settings)}; values of {_path(settings)}"
     if job.source:
         line = f"fine-tuning of {settings.checkpoint}: {settings.max_steps:,} steps"
-    else:
-        line = f"{request(settings)}; values of {_path(settings)}"
     print(line, flush=True)
 
 
@@ -62,9 +61,8 @@ def sources_of(job: Job) -> dict[str, str]:
     return found | {name: "flag" for name in settings.given if name in found}
 
 
-def _path(settings: Training) -> str:
+def _path(settings: Any) -> str:
     """Returns the path of the file of hyperparameters, from the current folder if it is below it."""
-    assert settings.preset is not None  # as in every job
     return as_written(str(settings.preset.path)).removeprefix(f"{located('.')}/")
 
 

@@ -13,7 +13,6 @@ import os
 import runpy
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, TypeVar
 
 from ml_collections import ConfigDict
@@ -48,7 +47,7 @@ EVERY_WIDTH = Setting(None, WIDTHS, "Widths of the hidden layers of all networks
 # Values by who has them: "all" methods, the "in_sample" ones and users' own, or names of methods by spaces. A
 # method's row is also for methods that are `like` it.
 Rows = Mapping[str, Mapping[str, Any]]
-NONE: Mapping[str, Any] = MappingProxyType({})
+NONE: Rows = {}
 ENDING = "_config"
 
 
@@ -88,9 +87,9 @@ def config_of(
                 raise ValueError(f"no method has {field!r}; nearest known: {nearest(field, known)}")
     if "tuned" in tags:
         task = tags[0]
-        known = [one for one in tuned if method == "xql" and one.split("-")[0] == task.split("-")[0]]
-        if task not in known:
-            has = nearest(task, known) if known else "none for this task or method"
+        alike = [one for one in tuned if method == "xql" and one.split("-")[0] == task.split("-")[0]]
+        if task not in alike:
+            has = nearest(task, alike) if alike else "none for this task or method"
             raise UserError(f"--tuned has no values for {task} with {name}; it has: {has}")
         config.update(tuned[task])
     return config
@@ -128,8 +127,7 @@ def file_for_suite(suite: str) -> str:
 def config_in(file: Path, method: str | None, *tags: str) -> ConfigDict:
     """Returns the config that the file gives for METHOD[+POLICY], or for its own default, and tags.
 
-    Raises:
-        UserError: if the file does not load, or gives no config.
+    UserError if the file does not load, or gives no config.
     """
     with others_code(f"--config={file}: gives no config as the files in configs/ do", UserError):
         get_config = runpy.run_path(str(file))["get_config"]
@@ -141,10 +139,7 @@ def config_in(file: Path, method: str | None, *tags: str) -> ConfigDict:
 
 
 def choose_config(
-    kind: type[Training],
-    method: str | None = None,
-    config: str | None = None,
-    **given: Any,
+    kind: type[Training], method: str | None = None, config: str | None = None, **given: Any
 ) -> Preset:
     """Returns what the file that a user means gives for the method and the task.
 
@@ -166,20 +161,19 @@ def choose_config(
     file, _, own = path.partition(":")
     if method and own and own != method:
         raise UserError(f"--method={method}: --config={config} names another method: leave out one")
-    env_name, is_online = given.get("env_name"), issubclass(kind, Online)
+    env_name, is_online = given.get("env_name") or "", issubclass(kind, Online)
     if not env_name and not given.get("dataset"):
         env_name = kind().env_name or DEFAULT_ENV_NAME
-    is_own = not env_name or (":" in env_name and not is_online)  # the run imports a user's environment
-    task = None if is_own else get_task(env_name)
+    is_named = env_name and (is_online or ":" not in env_name)  # else the run imports a user's environment
+    task = get_task(env_name) if is_named else None
     usual = file_for_suite("online" if is_online else task.suite.name if task else OWN.name)
     found = find_config(drive + file) if config else shipped("configs") / usual
-    tags = [name_in_dm_control(task) if task else env_name or ""]
+    tags = [name_in_dm_control(task) if task else env_name]
     tags += ["finetune"] * issubclass(kind, Finetune) + ["small"] * (given.get("network") == "small")
     chosen = own or method or (None if config else kind.default_method)
     untuned = config_in(found, chosen, *tags)
     check_method(untuned.method, kind)
-    fits_any = is_online or task is None or task.suite.takes_any_config
-    if not fits_any and usual != file_for_suite(untuned.suite):
+    if task and not (is_online or task.suite.takes_any_config) and usual != file_for_suite(untuned.suite):
         raise UserError(
             f"--config is for {untuned.suite}, and {task.name} is of the suite {task.suite.name}: give "
             f"configs/{usual}, or in a file of your own config_of(text, {task.suite.name!r})"
