@@ -46,7 +46,7 @@ def make_learner(config: ConfigDict) -> Learner:
     method, env_name = config["method"], config["env_name"] or None
     file = choose_config(Offline, method, "ogbench", env_name=env_name, dataset=True)
     given = {name: value for name, value in config.items() if name not in PROGRAM and value is not None}
-    settings = settings_from(Offline, file, given)
+    settings = settings_from(file, given)
     learner = learner_of(method, settings.config)
     learner = learner.scheduled(config["max_steps"])  # a decaying rate falls to 0 by then
     if learner.batch_type is not Batch:

@@ -48,7 +48,7 @@ def run(tmp_path, algorithm, sweep="", **fields):
     np.savez(tmp_path / "data.npz", **bandit(60))
     config = runpy.run_path(str(ROOT / "configs" / "pointmaze_config.py"))["get_config"](algorithm)
     config.update({name: (8,) for name in config if name.endswith("_hidden_dims")} | fields)
-    preset = Preset(None, config, config)
+    preset = Preset(Offline, None, config, config)
     settings = {
         "max_steps": 20,
         "log_interval": 10,
@@ -59,7 +59,7 @@ def run(tmp_path, algorithm, sweep="", **fields):
         "batch_size": 8,
         "sweep": sweep,
     }
-    trained = load_run(run_offline(settings_from(Offline, preset, settings)).path)
+    trained = load_run(run_offline(settings_from(preset, settings)).path)
     return trained.summary, trained.rows(trained.files.evaluations)
 
 

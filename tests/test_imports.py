@@ -226,7 +226,7 @@ for settings, job, task in (
     (Finetune, finetune_job, "pointmaze-umaze-v0"),
 ):
     values = {"env_name": task, "max_steps": 20_000, "sweep": "tau=0.1,0.2", "num_seeds": 2}
-    job(settings_from(settings, choose_config(settings, env_name=task), values))
+    job(settings_from(choose_config(settings, env_name=task), values))
 assert not xla_bridge.backends_are_initialized()
 """
 

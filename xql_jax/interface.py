@@ -120,8 +120,7 @@ def train_finetune(
             settings["member"] = checkpoint.run.members.index(checkpoint.member)
         checkpoint = checkpoint.path / "checkpoints" / str(checkpoint.step)
     named: Named = {"env_name": env_name, "max_steps": max_steps, "dataset": dataset, "resume": resume}
-    named["checkpoint"] = checkpoint
-    named |= {"method": method, "config": config}
+    named |= {"method": method, "config": config, "checkpoint": checkpoint}
     return _trained(Finetune, named, settings, save_dir, progress, callbacks)
 
 
@@ -192,7 +191,7 @@ def _trained(
     return policy
 
 
-def _settings(kind: type[Training], named: Named, settings: Mapping[str, object]) -> Training:
+def _settings(kind: type[Training], named: Named, settings: Mapping[str, object]) -> Any:
     """Makes settings of class `kind` of those that are arguments, `named`, and of others."""
     for name in ("env_name", "method"):
         if not isinstance(named.get(name), str | None):
@@ -210,10 +209,10 @@ def _settings(kind: type[Training], named: Named, settings: Mapping[str, object]
         if method:
             raise UserError(f"method={method!r}: the config is one for {config.method}: leave out one")
         check_method(config.method, kind)
-        preset = Preset(None, config, config)
+        preset = Preset(kind, None, config, config)
     else:
         preset = choose_config(kind, method, None if config is None else str(config), **{**plain, **named})
-    return settings_from(kind, preset, {**plain, **named}, {*settings, *chosen})
+    return settings_from(preset, {**plain, **named}, {*settings, *chosen})
 
 
 class _Stop(StopSignals):
@@ -280,9 +279,7 @@ def _source(source: Source, episode_limit: int | None) -> str | Dataset:
         arrays = {name: getattr(source, name) for name in ("batch", "ends", "begins", "stated")}
         return dataclasses.replace(source, **jax.tree.map(np.array, arrays))
     if not isinstance(source, Mapping):
-        raise UserError(
-            f"dataset: cannot use a {type(source).__name__}: give arrays by name, or a file's name"
-        )
+        raise UserError(f"dataset: cannot use a {type(source).__name__}: give arrays by name, or a path")
     arrays = {}
     for key in source:
         try:

@@ -75,7 +75,7 @@ class Setting:
     functions: Mapping[str, Callable] = dataclasses.field(default_factory=dict)
     by_config: bool = False  # a method or a config file may choose its default
     by_commas: bool = False  # how several texts are typed; else by a flag each
-    positional: bool = False  # given without a flag, by its position; with a meaning it must be given
+    positional: bool = False  # given without a flag, by its position; it must be given
 
     @property
     def valid(self) -> str:
@@ -165,14 +165,9 @@ def traced(default: float, domain: Domain, meaning: str = "", **more: Any) -> fl
     return setting(default, domain, meaning, kind=float, traced=True, **more)
 
 
-def static(default: Number, domain: Domain, meaning: str = "", **more: Any) -> Number:
-    """Declares a learner's number or switch that shapes the program: changing it compiles another one."""
+def static(default: T, domain: Domain, meaning: str = "", **more: Any) -> T:
+    """Declares what shapes a learner's program, a number, a switch or widths: another value compiles anew."""
     return setting(default, domain, meaning, **more)
-
-
-def widths(*default: int, meaning: str = "") -> tuple[int, ...]:
-    """Declares the widths of a network's hidden layers."""
-    return setting(default, WIDTHS, meaning)
 
 
 def choice(meaning: str = "", /, **functions: Function) -> Function:

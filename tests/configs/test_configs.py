@@ -25,7 +25,7 @@ def get_config(name, *text):
 
 def online(method, task="cartpole-swingup", network="paper"):
     file = choose_config(Online, method, env_name=task, network=network)
-    return settings_from(Online, file, {"env_name": task, "network": network})
+    return settings_from(file, {"env_name": task, "network": network})
 
 
 def table(number):
@@ -73,7 +73,7 @@ def test_a_layer_wins_over_those_before_it():
     task = "antmaze-umaze-v0"
     file = choose_config(Offline, env_name=task, tuned=True)
     assert (file.untuned.beta, file.config.beta) == (0.6, 1.0)
-    settings = settings_from(Offline, file, {"env_name": task, "beta": 3.5, "batch_size": 8})
+    settings = settings_from(file, {"env_name": task, "beta": 3.5, "batch_size": 8})
     assert (settings.config.beta, settings.config.v_updates, settings.batch_size) == (3.5, 4, 8)
 
 

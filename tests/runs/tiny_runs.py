@@ -45,7 +45,7 @@ def made(kind, config, **values):
     """
     values = {name: value for name, value in values.items() if value is not None}
     given = values.pop("given", {name for name in values if name in METHOD_SETTINGS} - OF_THE_CHECKPOINT)
-    return settings_from(kind, Preset(None, config, config), values, given)
+    return settings_from(Preset(kind, None, config, config), values, given)
 
 
 def offline_settings(folder, **changes):

@@ -114,9 +114,9 @@ def parse(argv: Sequence[str], kind: type[S]) -> S:
     given: dict[str, Any] = {one: FLAGS[one].value for one in known if one in FLAGS and FLAGS[one].present}
     given |= by_position(known, arguments)
     try:
-        if issubclass(kind, Training) and preset:
+        if preset:
             chosen = [name for name in ("method", "config") if FLAGS[name].present]
-            return settings_from(kind, preset, given, [*given, *chosen])
+            return settings_from(preset, given, [*given, *chosen])
         return kind(**given)
     except UserError as error:
         raise UserError(f"--{error}") from None
@@ -133,10 +133,7 @@ def by_position(known: Mapping[str, Setting], arguments: Sequence[str]) -> dict[
         if one.positional:
             given[name], *arguments = arguments
     if arguments:
-        raise UserError(
-            f"unexpected argument {arguments[0]!r}: no path, or one too many (a * may match several), is "
-            "taken here; flags are --name=value, see --help"
-        )
+        raise UserError(f"unexpected argument {arguments[0]!r}: flags are --name=value, see --help")
     return given
 
 

@@ -13,7 +13,7 @@ import os
 import runpy
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -42,7 +42,6 @@ from xql_jax.runs.kinds import (
 from xql_jax.settings import WIDTHS, Setting, settings_of, values_of
 from xql_jax.suites.tasks import OWN, SUITES, get_task, name_in_dm_control, own_attribute
 
-K = TypeVar("K", bound=Training)
 EVERY_WIDTH = Setting(None, WIDTHS, "Widths of the hidden layers of all networks.", tuple)
 # Values by who has them: "all" methods, the "in_sample" ones and users' own, or names of methods by spaces. A
 # method's row is also for methods that are `like` it.
@@ -179,10 +178,10 @@ def choose_config(
             f"configs/{usual}, or in a file of your own config_of(text, {task.suite.name!r})"
         )
     if not given.get("tuned"):
-        return Preset(found, untuned, untuned)
+        return Preset(kind, found, untuned, untuned)
     if not tags[0]:
         raise UserError("--tuned needs --env_name: its values are those of a task")
-    return Preset(found, config_in(found, chosen, *tags, "tuned"), untuned)
+    return Preset(kind, found, config_in(found, chosen, *tags, "tuned"), untuned)
 
 
 def check_method(method: str, kind: type[Training]) -> None:
@@ -214,17 +213,15 @@ def with_every_width(values: Mapping[str, Any], known: Iterable[str]) -> dict[st
     return {name: values["hidden_dims"] for name in known if name.endswith("_hidden_dims")} | others
 
 
-def settings_from(
-    kind: type[K], preset: Preset, values: Mapping[str, object], given: Iterable[str] | None = None
-) -> K:
-    """Returns the settings of a kind of training; UserError for a name or a value that cannot be.
+def settings_from(preset: Preset, values: Mapping[str, object], given: Iterable[str] | None = None) -> Any:
+    """Returns the settings of the preset's kind; UserError for a name or a value that cannot be.
 
     Args:
-        preset: the method, its hyperparameters, and the settings that a config file chooses.
+        preset: the kind, the method, its hyperparameters, and the settings that a config file chooses.
         values: settings and hyperparameters by name, which may be text; those left out are the config's.
         given: the names of what the user gave; None: those of the values.
     """
-    method, of_run = preset.config.method, settings_of(kind)
+    method, of_run = preset.config.method, settings_of(preset.kind)
     of_method = hyperparameters_of(method)
     known = of_run | of_method
     for name in values:
@@ -235,7 +232,7 @@ def settings_from(
     changed = {**preset.config, **every}
     others = {"method", "suite", *METHOD_SETTINGS, *of_run} - of_method.keys()
     by_file = [name for name, one in of_run.items() if one.by_config and name in preset.config]
-    return kind(
+    return preset.kind(
         method=method,
         config=ConfigDict({name: one for name, one in changed.items() if name not in others}),
         preset=preset,

@@ -50,15 +50,10 @@ def finetune_job(settings: Finetune) -> Job:
     )
     job = make_job(settings, learner, settings.online, "--online", **identity)
     if job.learner.batch_type not in (Batch, CalibratedBatch):
-        raise UserError(
-            f"{settings.method} cannot be fine-tuned: a replay buffer has single transitions, and "
-            f"it learns from {job.learner.batch_type.__name__}"
-        )
+        raise UserError(f"{settings.method} cannot be fine-tuned: it does not learn from single transitions")
     if settings.task and settings.task.suite.is_compiled:
-        raise UserError(
-            f"--env_name={settings.task.name}: fine-tuning acts in other environments than compiled ones: "
-            f"{name_in_dm_control(settings.task)} is the same task"
-        )
+        same = name_in_dm_control(settings.task)
+        raise UserError(f"--env_name={settings.task.name}: is compiled: fine-tune in {same}, the same task")
     size = min(settings.replay_buffer_size, max(settings.max_steps, settings.batch_size))
     # A learner with noise of its own, as td3_bc, gets no other, and the noise is no spread of its policy.
     own = (
@@ -90,7 +85,7 @@ def run_finetuning(job: Job, stop: StopSignals | None = None, callbacks: Sequenc
 
         resources.enter_context(folder.locked(settings.resume))
         data.preprocessing.save(folder.files.preprocessing, folder.run_id)
-        log_beginning(job, folder, data.dataset, streamed=False)
+        log_beginning(job, folder.env_name, folder.path, data.dataset, streamed=False)
         batch = jax.device_put(data.dataset.batch)
         population = offline_population(job.learner, job.members, batch, job.settings.batch_size)
         if pretrained:
@@ -182,7 +177,7 @@ def _settings_of_source(settings: Finetune, source: Run) -> Finetune:
         seeds = range(member.seed, member.seed + 1)
         sweep = " ".join(f"{name}={value:.9g}" for name, value in member.hyperparameters.items())
     env_name = settings.env_name or (source.env_name and source.task.name)
-    references = settings.returns_given
+    references = settings.random_return, settings.expert_return
     is_scored_alike = env_name == source.env_name and not has_own_scores(source.dataset)  # else by its data's
     if references == (None, None) and source.references and is_scored_alike:
         references = source.references
@@ -207,7 +202,7 @@ def _settings_of_source(settings: Finetune, source: Run) -> Finetune:
     own = [name for name, one in known.items() if not one.by_config or name in settings.given]
     given = {name: getattr(settings, name) for name in own}
     of_source = file._replace(config=config, untuned=config)
-    return settings_from(Finetune, of_source, {**given, **decided}, settings.given)
+    return settings_from(of_source, {**given, **decided}, settings.given)
 
 
 def _pretrained(source: Run, members: Sequence[Member], data: RunData) -> Mapping[str, State]:
@@ -218,7 +213,5 @@ def _pretrained(source: Run, members: Sequence[Member], data: RunData) -> Mappin
         )
     for member in members:
         if source.progress.members[member.name]["diverged"]:
-            raise UserError(
-                f"--checkpoint={source.path}: {member} has diverged: choose another with --member"
-            )
+            raise UserError(f"--checkpoint={source.path}: {member} has diverged: choose another --member")
     return source.states

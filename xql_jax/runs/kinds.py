@@ -51,6 +51,7 @@ HORIZON = ("n_step", "action_chunk")  # the settings of a `Horizon`
 class Preset(NamedTuple):
     """What a config file gives for a method, before the user changes it."""
 
+    kind: "type[Training]"
     path: Path | None  # None: a ConfigDict that was made in Python
     config: ConfigDict
     untuned: ConfigDict  # without --tuned
@@ -136,11 +137,6 @@ class Training(Kept):
         return range(self.seed, self.seed + self.num_seeds)
 
     @property
-    def returns_given(self) -> tuple[float | None, float | None]:
-        """The user's returns of scores 0 and 100."""
-        return self.random_return, self.expert_return
-
-    @property
     def horizon(self) -> Horizon:
         """What a transition spans; UserError if the two settings ask for different spans."""
         if self.n_step > 1 and self.action_chunk > 1:
@@ -168,7 +164,7 @@ class Training(Kept):
     def identity(self) -> Json:
         """The settings that a run's numbers depend on; `resolved` must have decided what they leave open.
 
-        `make_job` and `folder_of` (job.py) add the data's digest, and leave out what no number depends on.
+        `make_job` and `folder_of` add the data's digest, and leave out what no number depends on.
         """
         known, values = settings_of(self), values_of(self)
         return {

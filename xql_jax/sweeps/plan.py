@@ -121,17 +121,11 @@ def check_methods(methods: Sequence[str], known: Collection[str] = (*OFFLINE, *O
             raise UserError(f"--methods: unknown method {name!r}; nearest known: {nearest(name, known)}")
 
 
-def kind_for(typed: str, finetune: bool) -> type[Training]:
-    """Returns the kind of training of METHOD[:FIELD=VALUE...]."""
-    if method_of(typed.split(":")[0]) in ONLINE:
-        return Online
-    return Finetune if finetune else Offline
-
-
 def config_for(typed: str, task: Task, finetune: bool, network: str = "paper") -> Preset:
     name = re.split(FIELD_SEPARATOR, typed)[0]
     method, tuned = ("xql", True) if name == TUNED else (name, False)
-    return choose_config(kind_for(method, finetune), method, env_name=task.name, network=network, tuned=tuned)
+    kind = Online if method_of(method) in ONLINE else Finetune if finetune else Offline
+    return choose_config(kind, method, env_name=task.name, network=network, tuned=tuned)
 
 
 def run_settings(dataset: str, typed: str, grid: str, seeds: range, settings: Sweep) -> Training:
@@ -141,7 +135,7 @@ def run_settings(dataset: str, typed: str, grid: str, seeds: range, settings: Sw
     if len(given) < len(fields):
         raise UserError(f"--methods={typed}: gives a field twice: give it once")
     network = given.pop("network", "paper") if method in ONLINE else "paper"
-    chosen, kind = config_for(typed, task, settings.finetune, network), kind_for(typed, settings.finetune)
+    chosen = config_for(typed, task, settings.finetune, network)
     shared: Json = {one: getattr(settings, one) for one in ("max_steps", *settings_of(Kept))}
     shared |= {"sweep": grid, "env_name": name, "resume": True}
     shared |= {
@@ -151,16 +145,16 @@ def run_settings(dataset: str, typed: str, grid: str, seeds: range, settings: Sw
         "eval_interval": settings.eval_interval or max(1, settings.max_steps // 10),
         "eval_episodes": settings.eval_episodes or task.suite.eval_episodes,
     }
-    if kind is Online:
+    if chosen.kind is Online:
         if file:
             raise UserError(f"--datasets={dataset}: {method} learns online, from no file")
         shared |= {"network": network}
     else:
         shared |= {"dataset": (file,) if file else (), "tuned": method == TUNED}
-    if kind is Finetune and settings.num_pretraining_steps is not None:
+    if chosen.kind is Finetune and settings.num_pretraining_steps is not None:
         shared |= {"num_pretraining_steps": settings.num_pretraining_steps}
     try:
-        return settings_from(kind, chosen, {**shared, **given}, given)
+        return settings_from(chosen, {**shared, **given}, given)
     except UserError as error:
         raise UserError(f"--methods: {error}") from None
 
@@ -219,16 +213,12 @@ def _record_of(cell: Cell, records: Sequence[Run]) -> Run | None:
     now = stamps(settings.task, settings.dataset) if isinstance(settings, FromData) else None
     if now is None:
         names = cell.identity.get("dataset")
-        same = [record for record in same if record.content.get("dataset") == names]
-    elif same:
-        unchanged = [
-            record for record in same if digests_of(record.content.get("data_files")) == digests_of(now)
-        ]
-        if not unchanged:
-            run_id = data_run_folder(settings).run_id
-            unchanged = [record for record in same if record.run_id == run_id]
-        same = unchanged
-    return same[0] if same else None
+        return next((record for record in same if record.content.get("dataset") == names), None)
+    unchanged = [each for each in same if digests_of(each.content.get("data_files")) == digests_of(now)]
+    if same and not unchanged:
+        run_id = data_run_folder(settings).run_id
+        unchanged = [record for record in same if record.run_id == run_id]
+    return unchanged[0] if unchanged else None
 
 
 def _missing(settings: Training) -> str:
