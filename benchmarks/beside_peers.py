@@ -42,8 +42,8 @@ from xql_jax.policy import Policy
 from xql_jax.rollout.acting import prepared
 from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.rollout.scores import mean_and_interval
+from xql_jax.runs.kinds import EVALUATION_SEED
 from xql_jax.runs.load import Run
-from xql_jax.runs.shared_settings import EVALUATION_SEED
 
 METHODS = sorted({name for peer in PEERS for name in peer.methods})
 STATES = 4096  # of the data, over which V is averaged

@@ -77,10 +77,8 @@ def config_of(kind, method, task):
         return config_of_1_0(kind, method, task)
     kinds = {"finetune": Finetune, "online": Online, "small": Online}
     network, tuned = "small" if kind == "small" else "paper", kind == "tuned"
-    has_data = task is None
-    return choose_config(
-        kinds.get(kind, Offline), method, env_name=task, has_data=has_data, network=network, tuned=tuned
-    ).config
+    given = {"env_name": task, "dataset": task is None, "network": network, "tuned": tuned}
+    return choose_config(kinds.get(kind, Offline), method, **given).config
 
 
 def config_of_1_0(kind, method, task):

@@ -63,7 +63,7 @@ def train(
     """Trains the seeds, two layers of `width` in all networks; returns a row for each."""
     task, given = get_task(name), dict(CURES[cure])
     method = given.pop("method", "xql")
-    config = choose_config(Offline, method, env_name=name, has_data=True).config
+    config = choose_config(Offline, method, env_name=name, dataset=True).config
     if "ramp" in given:
         given["ramp"] = given["ramp"].format(high=10 * config.beta, beta=config.beta)
     rewards = (data["rewards"] * unit * scale).astype(np.float32)

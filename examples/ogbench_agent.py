@@ -24,9 +24,8 @@ from ml_collections.config_dict import placeholder
 from xql_jax import UserError
 from xql_jax.learners.registry import all_hyperparameters
 from xql_jax.learners.registry import make_learner as learner_of
-from xql_jax.runs.config_files import choose_config
+from xql_jax.runs.config_files import choose_config, settings_from
 from xql_jax.runs.kinds import Offline
-from xql_jax.runs.resolving import settings_from
 from xql_jax.types import Array, Batch, Learner, Metrics, PRNGKey, State
 
 # What is no hyperparameter of a method.
@@ -45,9 +44,9 @@ def get_config() -> ConfigDict:
 def make_learner(config: ConfigDict) -> Learner:
     """Returns the method with its values for OGBench, changed by those of the config that are not None."""
     method, env_name = config["method"], config["env_name"] or None
-    file = choose_config(Offline, method, "ogbench", env_name=env_name, has_data=True)
+    file = choose_config(Offline, method, "ogbench", env_name=env_name, dataset=True)
     given = {name: value for name, value in config.items() if name not in PROGRAM and value is not None}
-    settings = settings_from(Offline, file, given)
+    settings = settings_from(file, given)
     learner = learner_of(method, settings.config)
     learner = learner.scheduled(config["max_steps"])  # a decaying rate falls to 0 by then
     if learner.batch_type is not Batch:

@@ -218,7 +218,7 @@ MADE = """
 from jax._src import xla_bridge
 from xql_jax.runs.config_files import choose_config
 from xql_jax.runs.kinds import Finetune, Online
-from xql_jax.runs.resolving import settings_from
+from xql_jax.runs.config_files import settings_from
 from xql_jax.runs.finetuning import finetune_job
 from xql_jax.runs.online import online_job
 for settings, job, task in (
@@ -226,7 +226,7 @@ for settings, job, task in (
     (Finetune, finetune_job, "pointmaze-umaze-v0"),
 ):
     values = {"env_name": task, "max_steps": 20_000, "sweep": "tau=0.1,0.2", "num_seeds": 2}
-    job(settings_from(settings, choose_config(settings, env_name=task), values))
+    job(settings_from(choose_config(settings, env_name=task), values))
 assert not xla_bridge.backends_are_initialized()
 """
 

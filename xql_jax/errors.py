@@ -18,6 +18,40 @@ UNGUARDED = (
 )
 
 
+# Other programs' names for settings, by ours: the hint for a name that is unknown here.
+SYNONYMS = {
+    "actor_lr": "lr learning_rate",
+    "awr_temperature": "beta temperature temp inverse_temperature",
+    "batch_size": "batch",
+    "beta": "alpha temperature temp inverse_temperature",
+    "brac_alpha": "alpha",
+    "checkpoint_interval": "save_freq save_interval",
+    "cql_alpha": "alpha",
+    "critic_lr": "lr learning_rate",
+    "dataset": "data file data_path dataset_path",
+    "datasets": "env env_id env_name env_names task tasks",
+    "discount": "gamma",
+    "env_name": "env env_id env_names task tasks",
+    "eval_episodes": "episodes n_episodes",
+    "eval_interval": "eval_freq eval_every eval_period",
+    "expectile": "quantile iql_tau",
+    "hidden_dims": "hidden hidden_dim hidden_size hidden_sizes width",
+    "initial_entropy_coef": "alpha",
+    "log_interval": "log_freq log_every",
+    "max_grad_norm": "grad_clip clip_grad grad_norm",
+    "max_steps": "steps num_steps total_steps total_timesteps epochs updates num_updates",
+    "method": "algo algorithm agent",
+    "methods": "algo algorithm agent",
+    "num_seeds": "n_seeds seeds",
+    "q_weight": "alpha",
+    "save_dir": "out output output_dir logdir log_dir",
+    "tau": "polyak target_update_rate soft_target_update_rate",
+    "tqdm": "verbose quiet progress",
+    "updates_per_step": "utd utd_ratio",
+    "value_lr": "lr learning_rate",
+}
+
+
 class UserError(Exception):
     """A mistake in the user's input. Its message is one line that names what, where and the valid choices.
 
@@ -92,3 +126,14 @@ def nearest(name: str, known: Iterable[str]) -> str:
     cutoff = 0.5 if len(as_known) <= 40 else 0.0  # of many names, show the closest, however distant
     close = difflib.get_close_matches(name.casefold(), as_known, cutoff=cutoff) or as_known
     return ", ".join(as_known[one] for one in close)
+
+
+def called(name: str, known: Iterable[str]) -> list[str]:
+    """Returns those of the known settings that other programs call `name`."""
+    return [ours for ours in known if name in SYNONYMS.get(ours, "").split()]
+
+
+def advice(name: str, known: Iterable[str]) -> str:
+    """Returns which of the known settings to give: those that other programs call so, or the nearest."""
+    ours = called(name, known)
+    return f"give {' or '.join(ours)}" if ours else f"nearest known: {nearest(name, known)}"

@@ -27,10 +27,8 @@ from xql_jax.data.names import PARTS
 from xql_jax.errors import UNGUARDED, UserError
 from xql_jax.files.paths import located, paths_from_here
 from xql_jax.policy import Policy, load_policy
-from xql_jax.runs.config_files import check_method, choose_config
-from xql_jax.runs.kinds import Finetune, Offline, Online
-from xql_jax.runs.resolving import settings_from
-from xql_jax.runs.shared_settings import DEFAULT_ENV_NAME, Preset, Training
+from xql_jax.runs.config_files import check_method, choose_config, settings_from
+from xql_jax.runs.kinds import DEFAULT_ENV_NAME, Finetune, Offline, Online, Preset, Training
 from xql_jax.runs.train import train_run
 from xql_jax.suites.tasks import get_task
 from xql_jax.training.progress import print_lines
@@ -48,7 +46,7 @@ Callback = Callable[[int, Mapping[str, Any]], object]
 def train(
     env_name: str | None = None,
     *,
-    max_steps: int | None = None,
+    max_steps: int,
     dataset: Source | Sequence[Source] = (),
     method: str | None = None,
     config: Config | None = None,
@@ -94,7 +92,7 @@ def train(
 def train_finetune(
     env_name: str | None = None,
     *,
-    max_steps: int | None = None,
+    max_steps: int,
     checkpoint: str | Path | Policy | None = None,
     dataset: Source | Sequence[Source] = (),
     method: str | None = None,
@@ -122,15 +120,14 @@ def train_finetune(
             settings["member"] = checkpoint.run.members.index(checkpoint.member)
         checkpoint = checkpoint.path / "checkpoints" / str(checkpoint.step)
     named: Named = {"env_name": env_name, "max_steps": max_steps, "dataset": dataset, "resume": resume}
-    named["checkpoint"] = checkpoint
-    named |= {"method": method, "config": config}
+    named |= {"method": method, "config": config, "checkpoint": checkpoint}
     return _trained(Finetune, named, settings, save_dir, progress, callbacks)
 
 
 def train_online(
     env_name: str = "cartpole-swingup",
     *,
-    max_steps: int | None = None,
+    max_steps: int,
     method: str | None = None,
     config: Config | None = None,
     save_dir: str | Path | None = None,
@@ -194,7 +191,7 @@ def _trained(
     return policy
 
 
-def _settings(kind: type[Training], named: Named, settings: Mapping[str, object]) -> Training:
+def _settings(kind: type[Training], named: Named, settings: Mapping[str, object]) -> Any:
     """Makes settings of class `kind` of those that are arguments, `named`, and of others."""
     for name in ("env_name", "method"):
         if not isinstance(named.get(name), str | None):
@@ -212,26 +209,10 @@ def _settings(kind: type[Training], named: Named, settings: Mapping[str, object]
         if method:
             raise UserError(f"method={method!r}: the config is one for {config.method}: leave out one")
         check_method(config.method, kind)
-        preset = Preset(None, config, config)
+        preset = Preset(kind, None, config, config)
     else:
-        preset = choose_config(
-            kind,
-            method,
-            None if config is None else str(config),
-            env_name=named["env_name"],
-            has_data=bool(named.get("dataset")),
-            network=str(plain.get("network", "paper")),
-            tuned=bool(plain.get("tuned")),
-            checkpoint=named.get("checkpoint"),
-        )
-    lacks_steps = named["max_steps"] is None
-    given = {**plain, **named, **({"max_steps": 1} if lacks_steps else {})}
-    made = settings_from(kind, preset, given, {*settings, *chosen})
-    if lacks_steps:  # told after a name that is spelt wrong
-        raise UserError(
-            f"max_steps: give the number of {kind.unit}s: 30_000 is a first try, the paper has 1_000_000"
-        )
-    return made
+        preset = choose_config(kind, method, None if config is None else str(config), **{**plain, **named})
+    return settings_from(preset, {**plain, **named}, {*settings, *chosen})
 
 
 class _Stop(StopSignals):
@@ -298,9 +279,7 @@ def _source(source: Source, episode_limit: int | None) -> str | Dataset:
         arrays = {name: getattr(source, name) for name in ("batch", "ends", "begins", "stated")}
         return dataclasses.replace(source, **jax.tree.map(np.array, arrays))
     if not isinstance(source, Mapping):
-        raise UserError(
-            f"dataset: cannot use a {type(source).__name__}: give arrays by name, or a file's name"
-        )
+        raise UserError(f"dataset: cannot use a {type(source).__name__}: give arrays by name, or a path")
     arrays = {}
     for key in source:
         try:

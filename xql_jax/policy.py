@@ -4,7 +4,6 @@ import contextlib
 import functools
 import math
 import numbers
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, cast
@@ -40,8 +39,6 @@ def load_policy(run: str | Path, *, seed: int | None = None, **hyperparameters: 
     Raises:
         UserError: if there is no such run, checkpoint or member, or it is damaged.
     """
-    if not isinstance(run, str | os.PathLike):
-        raise UserError(f"run: must be the path of a run's folder, not a {type(run).__name__}")
     saved = load_run(run)
     return Policy(saved, saved.members, saved.states).select(seed=seed, **hyperparameters)
 
@@ -121,26 +118,13 @@ class Policy:
             UserError: if the observations are not finite numbers that fit, there are several members, or a
                 key is given to a policy with a memory.
         """
-        seen = _numbers("observations", observations, (self.observation_dim,))
-        batch = seen.reshape(-1, self.observation_dim)
         if key is not None and self.action_chunk > 1:
             raise UserError(f"{self.run.method} decides on chunks of actions: policy.chunk draws them")
-        actions = self._act(batch[None])[0] if key is None else self._drawn(batch, key)
-        if len(actions) != len(batch):  # the queue's of another batch
-            raise UserError(
-                f"{len(batch)} observations, but the chunks that are carried out are of {len(actions)}: call "
-                "policy.begin() when episodes begin"
-            )
-        actions = _finite("the action", np.array(actions))  # the caller's own
-        return actions.reshape(*seen.shape[:-1], self.action_dim)
+        return self._actions(observations, key, self._act, self.action_dim)
 
     def chunk(self, observations: ArrayLike, key: int | jax.Array | None = None) -> NDArray[np.float32]:
         """Returns the h actions that the policy decides on, f32[..., h, A]; arguments as for a call of it."""
-        seen = _numbers("observations", observations, (self.observation_dim,))
-        batch = seen.reshape(-1, self.observation_dim)
-        actions = self._decide(batch[None])[0] if key is None else self._drawn(batch, key)
-        actions = _finite("the action", np.array(actions))
-        return actions.reshape(*seen.shape[:-1], self.action_chunk, self.action_dim)
+        return self._actions(observations, key, self._decide, self.action_chunk, self.action_dim)
 
     def value(self, observations: ArrayLike) -> NDArray[np.float32]:
         """Returns V of the environment's own observations f32[..., O], as f32[...].
@@ -231,6 +215,21 @@ class Policy:
 
     def __repr__(self) -> str:
         return f"<{self.run.method} on {self.run.dataset} after {self.run.how_far}: {self._listed()}>"
+
+    def _actions(
+        self, observations: ArrayLike, key: int | jax.Array | None, act: Act, *sizes: int
+    ) -> np.ndarray:
+        """Returns the actions f32[..., *sizes] that `act` gives, or that the key draws."""
+        seen = _numbers("observations", observations, (self.observation_dim,))
+        batch = seen.reshape(-1, self.observation_dim)
+        actions = act(batch[None])[0] if key is None else self._drawn(batch, key)
+        if len(actions) != len(batch):  # the queue's of another batch
+            raise UserError(
+                f"{len(batch)} observations, but the chunks that are carried out are of {len(actions)}: call "
+                "policy.begin() when episodes begin"
+            )
+        actions = _finite("the action", np.array(actions))  # the caller's own
+        return actions.reshape(*seen.shape[:-1], *sizes)
 
     @settings_of_jax()
     def _estimates(self, what: str, part: str, observations: np.ndarray, *actions: np.ndarray) -> np.ndarray:
@@ -324,19 +323,15 @@ def _finite(what: str, found: np.ndarray) -> np.ndarray:
 def _key(key: Any) -> jax.Array:
     """Returns a user's seed or key of JAX as a key of a run's kind; UserError if it is neither."""
     try:
-        if isinstance(key, int | np.integer) and not isinstance(key, bool):
-            number = int(key)
-            if -(2**31) <= number < 2**32:
-                return jax.random.key(number)
-            # `jax.random.key` would forget the upper half.
-            key = np.frombuffer(number.to_bytes(8, "big", signed=number < 0), ">u4").astype(np.uint32)
+        if isinstance(key, int | np.integer) and not isinstance(key, bool) and -(2**31) <= key < 2**32:
+            return jax.random.key(int(key))  # of a larger one it would forget the upper half
         if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
             key = jax.random.wrap_key_data(key)
         if key.shape == ():
             return cast(jax.Array, key)
     except Exception:  # it may be anything
         pass
-    raise UserError(f"key: must be a whole number of 64 bits or one key of JAX, not a {type(key).__name__}")
+    raise UserError(f"key: must be a whole number of 32 bits or one key of JAX, not a {type(key).__name__}")
 
 
 def _unpickled(folder: str, run_id: str, step: int, names: Sequence[str]) -> Policy:

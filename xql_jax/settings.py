@@ -1,21 +1,21 @@
 """Settings: each is declared once, by its default, its domain and its meaning, in the dataclass that uses it.
 
-A learner's fields and the settings of commands are declared in the same way. A learner has parts with fields
-of their own; names are flat all the same: `beta` is that of whichever part holds it. `settings_of`,
-`values_of` and `with_values` walk a class or a tree of parts, whatever is in it. From the declarations come
-flags and their help, the keywords of Python's functions, the checks, and what `--print_config` prints.
+Learners and commands declare theirs alike. A learner has parts with fields of their own; names are flat all
+the same: `beta` is that of whichever part holds it. `settings_of`, `values_of` and `with_values` walk a class
+or a tree of parts. From the declarations come flags, their help, keywords in Python, checks, and the lines of
+`--print_config`.
 """
 
 import dataclasses
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
 
-from xql_jax.errors import UserError, nearest
+from xql_jax.errors import UserError, advice
 
 T = TypeVar("T")
 Number = TypeVar("Number", bound=float)  # bool, int or float
@@ -74,9 +74,8 @@ class Setting:
     neutral: Any = None  # the value with which a run is as without the setting, and which is not recorded
     functions: Mapping[str, Callable] = dataclasses.field(default_factory=dict)
     by_config: bool = False  # a method or a config file may choose its default
-    theirs: str = ""  # what other programs call it
     by_commas: bool = False  # how several texts are typed; else by a flag each
-    positional: bool = False  # given without a flag, by its position; with a meaning it must be given
+    positional: bool = False  # given without a flag, by its position; it must be given
 
     @property
     def valid(self) -> str:
@@ -93,9 +92,8 @@ class Setting:
             made = self._converted(value)
             with np.errstate(over="ignore"):
                 tested = float(np.float32(made)) if self.kind is float else made
-            is_off = self.kind is float and tested == np.inf
-            if not self.domain.holds(tested) or (is_off and not self.domain.infinite):
-                _refuse()
+            if not self.domain.holds(tested) or (tested == np.inf and not self.domain.infinite):
+                raise ValueError
         except (ValueError, TypeError, KeyError, OverflowError):
             raise UserError(f"{name}={as_typed(value)}: must be {self.valid}") from None
         return made
@@ -112,9 +110,11 @@ class Setting:
             return tuple(_number(part, int) for part in value)
         if self.kind is bool:
             return {"true": True, "false": False}[as_typed(value).lower()]
-        if self.kind is str:
-            return str(value) if isinstance(value, str | Path) else _refuse()
-        return _number(value, self.kind)
+        if self.kind is not str:
+            return _number(value, self.kind)
+        if not isinstance(value, str | Path):
+            raise TypeError
+        return str(value)
 
     def as_plain(self, value: Any) -> Any:
         """Returns a value as config files and config.json have it: functions by their names."""
@@ -131,12 +131,8 @@ class Setting:
 def _number(value: Any, kind: type[Number]) -> Number:
     number = float(value) if isinstance(value, str) else value
     if isinstance(number, bool | np.bool_) or np.isnan(number) or kind(number) != number:
-        _refuse()
+        raise ValueError
     return kind(number)
-
-
-def _refuse() -> NoReturn:
-    raise ValueError
 
 
 def as_typed(value: object) -> str:
@@ -150,7 +146,8 @@ def as_typed(value: object) -> str:
 
 def setting(default: Any, domain: Domain, meaning: str, *, kind: type | None = None, **more: Any) -> Any:
     """Declares a setting; `more` are further fields of its `Setting`."""
-    return _declared(Setting(default, domain, meaning, kind or domain.kind or type(default), **more))
+    one = Setting(default, domain, meaning, kind or domain.kind or type(default), **more)
+    return dataclasses.field(default=default, metadata={"setting": one, "pytree_node": one.traced})
 
 
 def recorded(default: Any, domain: Domain, meaning: str, **more: Any) -> Any:
@@ -168,14 +165,9 @@ def traced(default: float, domain: Domain, meaning: str = "", **more: Any) -> fl
     return setting(default, domain, meaning, kind=float, traced=True, **more)
 
 
-def static(default: Number, domain: Domain, meaning: str = "", **more: Any) -> Number:
-    """Declares a learner's number or switch that shapes the program: changing it compiles another one."""
+def static(default: T, domain: Domain, meaning: str = "", **more: Any) -> T:
+    """Declares what shapes a learner's program, a number, a switch or widths: another value compiles anew."""
     return setting(default, domain, meaning, **more)
-
-
-def widths(*default: int, meaning: str = "") -> tuple[int, ...]:
-    """Declares the widths of a network's hidden layers."""
-    return setting(default, WIDTHS, meaning)
 
 
 def choice(meaning: str = "", /, **functions: Function) -> Function:
@@ -192,10 +184,6 @@ def part(make: Callable[[], T]) -> T:
 def internal(default: T, *, leaf: bool = False) -> T:
     """Declares a field that a method or a run sets and users do not: it is no setting."""
     return dataclasses.field(default=default, metadata={"internal": True, "pytree_node": leaf})
-
-
-def _declared(one: Setting) -> Any:
-    return dataclasses.field(default=one.default, metadata={"setting": one, "pytree_node": one.traced})
 
 
 class Checked:
@@ -254,8 +242,7 @@ def settings_of(tree: Any) -> dict[str, Setting]:
         same = (field.metadata["setting"] for field in fields if field and "setting" in field.metadata)
         explained = next((each for each in same if each.meaning), one)
         meaning = explained.meaning.replace("{steps}", unit).replace("{Steps}", unit.capitalize())
-        changes = {"meaning": meaning, "theirs": explained.theirs, "default": getattr(owner, name)}
-        found[name] = dataclasses.replace(one, **changes)
+        found[name] = dataclasses.replace(one, meaning=meaning, default=getattr(owner, name))
     return found
 
 
@@ -277,14 +264,3 @@ def _with(tree: Any, values: Mapping[str, object]) -> Any:
     changes = {f.name: values[f.name] for f in dataclasses.fields(tree) if f.name in values}
     inner = {name: _with(one, values) for name, one in parts_of(tree)}
     return dataclasses.replace(tree, **changes, **inner)
-
-
-def called(name: str, known: Mapping[str, Setting]) -> list[str]:
-    """Returns the names of those settings that other programs call `name`."""
-    return [ours for ours, one in known.items() if name in one.theirs.split()]
-
-
-def advice(name: str, known: Mapping[str, Setting]) -> str:
-    """Returns which of the known settings to give: those that other programs call so, or the nearest."""
-    ours = called(name, known)
-    return f"give {' or '.join(ours)}" if ours else f"nearest known: {nearest(name, known)}"

@@ -8,7 +8,7 @@ from typing import Any
 import griffe
 
 SECTION = re.compile(r"^(Args|Returns|Raises|Yields|Attributes|Source|Differs)(?=:)", re.MULTILINE)
-DECLARING = ("traced", "static", "widths", "choice", "setting", "recorded", "by_config")
+DECLARING = ("traced", "static", "choice", "setting", "recorded", "by_config")
 COMMENT = re.compile(r"\s#\s(.+)$")
 
 

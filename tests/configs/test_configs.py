@@ -8,9 +8,8 @@ import pytest
 
 from xql_jax.errors import UserError
 from xql_jax.learners.registry import OFFLINE, ONLINE, make_learner
-from xql_jax.runs.config_files import choose_config, config_of, file_for_suite
+from xql_jax.runs.config_files import choose_config, config_of, file_for_suite, settings_from
 from xql_jax.runs.kinds import OF_OFFLINE, Offline, Online
-from xql_jax.runs.resolving import settings_from
 from xql_jax.settings import settings_of, values_of
 from xql_jax.suites.tasks import SUITES, get_task
 from xql_jax.training.schedule import parse_ramps
@@ -26,7 +25,7 @@ def get_config(name, *text):
 
 def online(method, task="cartpole-swingup", network="paper"):
     file = choose_config(Online, method, env_name=task, network=network)
-    return settings_from(Online, file, {"env_name": task, "network": network})
+    return settings_from(file, {"env_name": task, "network": network})
 
 
 def table(number):
@@ -74,7 +73,7 @@ def test_a_layer_wins_over_those_before_it():
     task = "antmaze-umaze-v0"
     file = choose_config(Offline, env_name=task, tuned=True)
     assert (file.untuned.beta, file.config.beta) == (0.6, 1.0)
-    settings = settings_from(Offline, file, {"env_name": task, "beta": 3.5, "batch_size": 8})
+    settings = settings_from(file, {"env_name": task, "beta": 3.5, "batch_size": 8})
     assert (settings.config.beta, settings.config.v_updates, settings.batch_size) == (3.5, 4, 8)
 
 
@@ -123,7 +122,7 @@ def test_table_4(row):
     assert values.batch_size == int(row["batch_size_tuned"])
 
 
-@pytest.mark.parametrize("given", [{"has_data": True}, {"env_name": "scene-play-singletask-v0"}])
+@pytest.mark.parametrize("given", [{"dataset": True}, {"env_name": "scene-play-singletask-v0"}])
 def test_xql_has_the_losses_that_lose_least_where_no_suite_of_d4rls_decides(given):
     config = choose_config(Offline, **given).config
     assert (config.clip_rule, config.critic_loss) == ("both", "huber")
@@ -161,13 +160,10 @@ def test_table_6(method, column):
         assert (config.clip, config.clip_rule) == (8.0, "both")  # Appendix D.6, and their online code
 
 
-@pytest.mark.parametrize("parameters", ["text", "text=None", "*texts"])
-def test_a_file_that_names_no_method_by_default_needs_one(parameters, tmp_path):
+def test_a_file_that_names_no_method_by_default_needs_one(tmp_path):
     file = tmp_path / "mine.py"
     head = "from xql_jax.runs.config_files import config_of"
-    name = parameters.strip("*").partition("=")[0]
-    body = f"return config_of({name if parameters[0] != '*' else 'texts[0]'}, 'own', {{}})"
-    file.write_text(f"{head}\ndef get_config({parameters}):\n    {body}\n")
-    with pytest.raises(UserError, match="its get_config names no method by default: give --method"):
-        choose_config(Offline, config=str(file), has_data=True)
-    assert choose_config(Offline, "iql", str(file), has_data=True).config.method == "iql"
+    file.write_text(f"{head}\ndef get_config(text):\n    return config_of(text, 'own', {{}})\n")
+    with pytest.raises(UserError, match=r"mine\.py: gives no config as .*: TypeError: .*'text'"):
+        choose_config(Offline, config=str(file), dataset=True)
+    assert choose_config(Offline, "iql", str(file), dataset=True).config.method == "iql"

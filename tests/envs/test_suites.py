@@ -14,10 +14,9 @@ import pytest
 from xql_jax.data.arrays import Layout, from_arrays
 from xql_jax.envs import action_bounds, environment_maker
 from xql_jax.envs.simulated import SimulatedEnv
-from xql_jax.runs.config_files import choose_config
+from xql_jax.runs.config_files import choose_config, settings_from
 from xql_jax.runs.kinds import Offline
 from xql_jax.runs.load import load_run
-from xql_jax.runs.resolving import settings_from
 from xql_jax.runs.train import train_run
 from xql_jax.suites import DataFolder, Suite
 from xql_jax.suites.tasks import LISTED_TASKS, SUITES, TASKS, Task, get_task
@@ -183,7 +182,7 @@ def test_a_suite_is_its_record_and_its_environment(tmp_path, monkeypatch):
     monkeypatch.setenv("WALKS", str(tmp_path))
     preset = choose_config(Offline, "bc", env_name=task.name)
     how = {"save_dir": str(tmp_path / "runs"), "log_interval": 2, "eval_episodes": 2, "tqdm": False}
-    run = train_run(settings_from(Offline, preset, {"env_name": task.name, "max_steps": 4, **how})).path
+    run = train_run(settings_from(preset, {"env_name": task.name, "max_steps": 4, **how})).path
     assert load_run(run).preprocessing.reward_shift == -3.0
     report = evaluate(EvaluationSettings(checkpoint=str(run), episodes=3, tqdm=False))
     [member] = report["members"]

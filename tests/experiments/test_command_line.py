@@ -84,7 +84,7 @@ def read(monkeypatch):
 
     def read(*typed):
         monkeypatch.setattr(command_line, "FLAGS", flags.FlagValues())
-        return command_line.settings_of_flags(Offline, *command_line.parse(["main", *typed], Offline))
+        return command_line.parse(["main", *typed], Offline)
 
     return read
 

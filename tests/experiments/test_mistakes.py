@@ -17,7 +17,7 @@ CONFIGS = {  # by name of the file, what is in it
     "betta": SOURCE.replace('    "xql": {', '    "xql": {"betta": 0.5},\n    "in_sample": {', 1),
     "for_all": SOURCE.replace('"tau": 0.02', '"betta": 0.02'),
     "in_sample": SOURCE.replace('"num_critics": 1', '"betta": 1'),
-    "of_iql": SOURCE.replace('text: str = "xql"', "").replace("(text,", '("iql",'),
+    "of_iql": SOURCE.replace("(text,", '("iql",'),
 }
 MISTAKES = """
 # flags

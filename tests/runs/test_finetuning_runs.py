@@ -116,7 +116,7 @@ def test_a_member_of_a_sweep_if_it_has_not_diverged(data, tmp_path):
     source = run_offline(offline_settings(data, **sweep))
     assert source.summary["diverged"]
     changes = {"save_dir": str(tmp_path / "b"), "checkpoint": str(source.path)}
-    with pytest.raises(UserError, match="has diverged: choose another with --member"):
+    with pytest.raises(UserError, match="has diverged: choose another --member"):
         run_finetuning(finetune_settings(data, **changes))
     summary = run_finetuning(finetune_settings(data, member=0, **changes))
     assert [member.name for member in load_run(summary.path).members] == ["seed3_actor_lr=0.003"]
@@ -164,7 +164,7 @@ def test_a_part_of_the_data_is_drawn_for_all_members_and_kept(data, tmp_path, ca
         ({"env_name": None}, "needs an environment: give --env_name"),
         (
             {"env_name": "playground:CheetahRun", "config": config_of("xql", "compiled")},
-            "other environments than compiled ones: cheetah-run is the same task",
+            "is compiled: fine-tune in cheetah-run, the same task",
         ),
         ({"member": 0}, "--member chooses among those of --checkpoint"),
         ({"replay_buffer_size": 100}, "--replay_buffer_size=100: smaller than the data, 117 transitions"),

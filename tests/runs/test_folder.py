@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import json
+import types
 from unittest import mock
 
 import jax
@@ -12,7 +13,7 @@ import pytest
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.envs import OURS
 from xql_jax.errors import Damaged, UserError
-from xql_jax.files import read_record
+from xql_jax.files import as_json, read_record
 from xql_jax.runs import machine
 from xql_jax.runs.config_files import choose_config
 from xql_jax.runs.folder import RunFolder, run_label
@@ -28,11 +29,16 @@ IDENTITY = {
 }
 
 
-def make_folder(path, seeds=(4,), grid=None, label="", env_name="pen-human-v1", **identity):
+def make_folder(path, seeds=(4,), grid=None, label="", env_name="pen-human-v1", task=None, **identity):
     members = make_members(seeds, grid or {})
     identity = {"env_name": env_name, **IDENTITY, **identity}
     about = {"sizes": [3, 1], "env_backend": "mujoco", "legacy_inertia": False}
-    return RunFolder(path, env_name, "xql", list(seeds), members, identity, label, about, max_steps=10)
+    settings = types.SimpleNamespace(
+        save_dir=str(path), method="xql", seeds=seeds, task=task, simulation=OURS,
+        schedule=types.SimpleNamespace(max_steps=10),
+    )  # fmt: skip
+    job = types.SimpleNamespace(settings=settings, members=members, fixed_length="")
+    return RunFolder(job, env_name, json.loads(as_json(identity)), label, about)
 
 
 def begun(path, resume=False, **options):
@@ -119,7 +125,7 @@ def test_a_finished_run_of_other_code_is_only_loaded_and_that_is_told(tmp_path, 
     (tmp_path / "world" / "__init__.py").touch()
     importlib.import_module("world")
     task = get_task("own_world:W-v0")
-    folder = dataclasses.replace(make_folder(tmp_path), environment=(task, OURS))
+    folder = make_folder(tmp_path, task=task)
     with folder.locked(resume=False):
         Preprocessing().save(folder.files.preprocessing, folder.run_id)
         folder.write_summary({"status": "finished", "step": 10})
@@ -150,7 +156,7 @@ def test_a_note_in_config_is_kept_and_what_defines_the_run_is_not_edited(tmp_pat
     edited = {**json.loads(file.read_text()), "machine": {"cores": 2}, "note": "mine", "why": ["a", "test"]}
     file.write_text(json.dumps(edited))
     assert folder.finished().status == "finished"
-    assert defining(read_config(file)) == folder.identity_as_json
+    assert defining(read_config(file)) == folder.identity
     assert read_record(begun(tmp_path, resume=True).path / "config.json")["why"] == ["a", "test"]
     for change in ({"max_steps": 11}, {"config": {}}, {"defining": ["config"]}, {"run": "0"}):
         file.write_text(json.dumps({**edited, **change}))

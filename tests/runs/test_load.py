@@ -11,9 +11,8 @@ from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.errors import UserError
 from xql_jax.files import read_record, write_record
 from xql_jax.policy import load_policy
-from xql_jax.runs.kinds import Finetune, Offline
+from xql_jax.runs.kinds import EVALUATION_SEED, Finetune, Offline
 from xql_jax.runs.load import load_run
-from xql_jax.runs.shared_settings import EVALUATION_SEED
 from xql_jax.runs.train import train_run as run_finetuning
 from xql_jax.runs.train import train_run as run_offline
 from xql_jax.tools.choose import ChoiceSettings, choose

@@ -4,15 +4,14 @@ Which hyperparameters there are depends on the method and its config file, so ab
 first, and then what is left. `--config.NAME` is another form of `--NAME`.
 
 The way of --beta=0.5: `parse` makes its flag of `GumbelRegression.beta` in `learners/xql.py`, whose domain
-checks the value. `settings_of_flags` calls `settings_from` of `runs/resolving.py`, which sets it in the
-settings' `config`. Of that, `offline_job` (`runs/offline.py`) makes the learner by `make_learner`
-(`learners/registry.py`), whose `with_values` (`settings.py`) sets the field in the part that has it. Nothing
-else on the way changes it (`resolved` decides the task): --sweep and --ramp, if given, override it later.
+checks the value. It calls `settings_from` of `runs/config_files.py`, which sets it in the settings' `config`.
+Of that, `offline_job` (`runs/offline.py`) makes the learner by `make_learner` (`learners/registry.py`), whose
+`with_values` (`settings.py`) sets the field in the part that has it. Nothing else on the way changes it
+(`resolved` decides the task): --sweep and --ramp, if given, override it later.
 
 A user's mistake ends the program with exit code 2 and one line on stderr, without a traceback.
 """
 
-import contextlib
 import os
 import re
 import signal
@@ -27,18 +26,13 @@ import xql_jax
 from xql_jax.errors import UserError
 from xql_jax.files.paths import as_written, paths_from_here
 from xql_jax.learners.registry import unknown_setting
-from xql_jax.runs.config_files import choose_config
-from xql_jax.runs.resolving import METHOD, hyperparameters_of, settings_from
-from xql_jax.runs.shared_settings import Preset, Training
-from xql_jax.settings import Command, Setting, settings_of
-from xql_jax.suites.tasks import own_attribute
+from xql_jax.runs.config_files import choose_config, hyperparameters_of, settings_from
+from xql_jax.runs.kinds import Training
+from xql_jax.settings import ANY, EITHER, Command, Setting, settings_of
 from xql_jax.training.progress import print_lines
 
 S = TypeVar("S")
 FLAGS = flags.FLAGS
-
-# Errors that end the program with one line: mistakes of the user, and what the system refuses.
-ONE_LINE_ERRORS = (UserError, flags.Error, MemoryError, OSError)
 
 
 class DomainParser(flags.ArgumentParser):
@@ -52,9 +46,9 @@ class DomainParser(flags.ArgumentParser):
 
 
 def define_flags(known: Mapping[str, Setting]) -> None:
-    """Defines a flag for each setting, but for those that are given by their position."""
+    """Defines a flag for each setting that has none, but for those that are given by their position."""
     for name, one in known.items():
-        if one.positional:
+        if one.positional or name in FLAGS:
             continue
         if one.kind is bool:
             flags.DEFINE_boolean(name, one.default, one.meaning, FLAGS)
@@ -62,100 +56,67 @@ def define_flags(known: Mapping[str, Setting]) -> None:
             define = flags.DEFINE_list if one.by_commas else flags.DEFINE_multi_string
             define(name, None if one.default is None else list(one.default), one.meaning, flag_values=FLAGS)
         else:
-            flags.DEFINE(DomainParser(name, one), name, None, f"{one.meaning}\n{_default(one)}", FLAGS)
+            default = "the method's own" if one.by_config else one.as_plain(one.default)
+            note = "" if default is None else f"\n(default: {default})"
+            flags.DEFINE(DomainParser(name, one), name, None, one.meaning + note, FLAGS)
 
 
-def _default(one: Setting) -> str:
-    if one.by_config:
-        return "(default: the method's own)"
-    return "" if one.default is None else f"(default: {one.as_plain(one.default)})"
-
-
-def define_training(kind: type[Training]) -> None:
-    """Defines the flags that choose the method and its file."""
-    flags.DEFINE_string(
-        "method",
-        None,
+def further_flags(kind: type[Any]) -> dict[str, Setting]:
+    """Returns the flags that are no settings: what chooses a method and its file, and what is printed."""
+    version = Setting(False, EITHER, "Print the version. Do nothing.", bool)
+    if not issubclass(kind, Training):
+        return {"version": version}
+    method = (
         "METHOD, METHOD+POLICY (xql+reverse_kl) for another policy than its own, or MODULE:NAME: "
         f"{', '.join(sorted(kind.methods))}. Default: {kind.default_method}. A hyperparameter is set by its "
-        "name, as in --discount=0.9; docs/hyperparameters.md lists all.",
-        FLAGS,
+        "name, as in --discount=0.9; docs/hyperparameters.md lists all."
     )
-    flags.DEFINE_string(
-        "config",
-        None,
+    config = (
         "File of hyperparameters: configs/NAME.py, or configs/NAME.py:METHOD. Default: the suite's. "
-        "--config.FIELD=VALUE is the same as --FIELD=VALUE.",
-        FLAGS,
+        "--config.FIELD=VALUE is the same as --FIELD=VALUE."
     )
-    meaning = "Print every setting, its value, its source and its meaning. Train nothing."
-    flags.DEFINE_boolean("print_config", False, meaning, FLAGS)
+    printed = "Print every setting, its value, its source and its meaning. Train nothing."
+    return {
+        "version": version,
+        "method": Setting(None, ANY, method, str),
+        "config": Setting(None, ANY, config, str),
+        "print_config": Setting(False, EITHER, printed, bool),
+    }
 
 
-def config_of_flags(kind: type[Training]) -> Preset:
-    """Returns what the config file gives for the method and the task that the flags name."""
-    given = {name: FLAGS[name].value for name in settings_of(kind)}
-    return choose_config(
-        kind,
-        FLAGS.method,
-        FLAGS.config,
-        env_name=given["env_name"],
-        has_data=bool(given.get("dataset")),
-        network=given.get("network") or "paper",
-        tuned=bool(given.get("tuned")),
-        checkpoint=given.get("checkpoint"),
-    )
-
-
-def parse(argv: Sequence[str], kind: type[Any]) -> tuple[list[str], Preset | None]:
-    """Parses argv into absl's FLAGS; returns what is no flag, and the config of a training's method."""
+def parse(argv: Sequence[str], kind: type[S]) -> S:
+    """Parses argv into absl's FLAGS; returns the settings of the kind."""
     typed = ["--help" if one == "-h" else re.sub(r"^(--?(?:no)?)config\.", r"\1", one) for one in argv]
-    known, preset = settings_of(kind), None
-    flags.DEFINE_boolean("version", False, "Print the version. Do nothing.", FLAGS)
-    define_flags(known)
-    if issubclass(kind, Training):
-        define_training(kind)
+    known, preset, method = settings_of(kind), None, ""
+    further = further_flags(kind)
+    define_flags(further | known)
     for one in FLAGS.get_flags_for_module(__name__):  # `--help` lists them
         FLAGS.register_key_flag_for_module(sys.argv[0], one)
     try:
+        typed = FLAGS(typed, known_only=True)
+        if FLAGS.version:
+            print(f"xql_jax {xql_jax.__version__}")
+            sys.exit(0)
         if issubclass(kind, Training):
-            typed = FLAGS(typed, known_only=True)
-        if issubclass(kind, Training) and not FLAGS.version:
-            preset = config_of_flags(kind)
-            of_method = hyperparameters_of(preset.config.method)
-            define_flags({name: one for name, one in of_method.items() if name not in known})
-            known = {**known, **of_method, "method": METHOD}
-        rest = FLAGS(typed)
+            preset = choose_config(kind, **FLAGS.flag_values_dict())
+            method = preset.config.method
+            known |= hyperparameters_of(method)
+            define_flags(known)
+        _, *arguments = FLAGS(typed)
     except SystemExit:  # absl ends with 1 after --help
         sys.exit(0)
     except flags.UnrecognizedFlagError as error:
-        method = preset.config.method if preset else ""
-        raise UserError(f"--{unknown_setting(error.flagname, known, method)}") from None
+        raise UserError(f"--{unknown_setting(error.flagname, [*known, *further], method)}") from None
     except flags.IllegalFlagValueError as error:  # of those that are true or false
-        given = str(error).removeprefix("flag ").partition(": ")[0]
-        raise UserError(f"{given}: must be true or false") from None
+        raise UserError(f"{str(error).split()[1].rstrip(':')}: must be true or false") from None
     except ValueError as error:  # --noFLAG=VALUE
         raise UserError(str(error)) from None
-    if FLAGS.version:
-        print(f"xql_jax {xql_jax.__version__}")
-        sys.exit(0)
-    return rest[1:], preset
-
-
-def settings_of_flags(kind: type[S], arguments: Sequence[str], preset: Preset | None) -> S:
-    """Makes settings of a kind from the flags, and from the arguments that are no flags."""
-    known = settings_of(kind)
-    names = {**known, **(hyperparameters_of(preset.config.method) if preset else {})}
-    given: dict[str, Any] = {one: FLAGS[one].value for one in names if one in FLAGS and FLAGS[one].present}
-    if given.get("method"):  # of a tool
-        own_attribute(given["method"], "--method")  # imports it, before a run names it
+    given: dict[str, Any] = {one: FLAGS[one].value for one in known if one in FLAGS and FLAGS[one].present}
     given |= by_position(known, arguments)
-    if preset and issubclass(kind, Training):
-        chosen = [name for name in ("method", "config") if FLAGS[name].present]
-        return settings_from(kind, preset, given, [*given, *chosen], "--")
-    if "given" in kind.__dataclass_fields__:  # type: ignore[attr-defined]
-        given["given"] = frozenset(given)
     try:
+        if preset:
+            chosen = [name for name in ("method", "config") if FLAGS[name].present]
+            return settings_from(preset, given, [*given, *chosen])
         return kind(**given)
     except UserError as error:
         raise UserError(f"--{error}") from None
@@ -165,17 +126,14 @@ def by_position(known: Mapping[str, Setting], arguments: Sequence[str]) -> dict[
     """Returns the setting that is given without a flag: a path, or several."""
     given: dict[str, Any] = {}
     for name, one in known.items():
-        if one.positional and one.meaning and not arguments:
+        if one.positional and not arguments:
             raise UserError(f"name {one.meaning}")
-        if one.positional and arguments:
-            taken = len(arguments) if one.kind is list else 1
-            given[name] = arguments if one.kind is list else arguments[0]
-            arguments = arguments[taken:]
+        if one.positional and one.kind is list:
+            return {name: arguments}
+        if one.positional:
+            given[name], *arguments = arguments
     if arguments:
-        raise UserError(
-            f"unexpected argument {arguments[0]!r}: no path, or one too many (a * may match several), is "
-            "taken here; flags are --name=value, see --help"
-        )
+        raise UserError(f"unexpected argument {arguments[0]!r}: flags are --name=value, see --help")
     return given
 
 
@@ -191,28 +149,19 @@ def run(
         expanded: returns the arguments to parse, given those that were typed.
     """
 
-    def call(settings: Any) -> Any:
-        return main(**vars(settings)) if isinstance(main, Command) else main(settings)
-
-    def guarded(work: Callable[[], Any]) -> Any:
-        try:
-            return work()
-        except ONE_LINE_ERRORS as error:
-            sys.exit(fail(error))
-        except KeyboardInterrupt:
-            print("interrupted", file=sys.stderr, flush=True)
-            sys.stdout.flush()
-            os._exit(128 + signal.SIGINT)  # if XLA was compiling, the interpreter's clean-up would crash
-
+    call: Any = (lambda settings: main(**vars(settings))) if isinstance(main, Command) else main
     wanted: Any = main.settings if isinstance(main, Command) else kind
     absl_logging.set_verbosity(absl_logging.WARNING)  # otherwise JAX logs every step
     print_lines()
-    with contextlib.ExitStack() as paths:
-        guarded(lambda: paths.enter_context(paths_from_here()))
-        app.run(
-            lambda parsed: guarded(lambda: call(settings_of_flags(wanted, *parsed))),
-            flags_parser=lambda argv: guarded(lambda: parse(expanded(argv), wanted)),
-        )
+    try:
+        with paths_from_here():
+            app.run(call, flags_parser=lambda argv: parse(expanded(argv), wanted))
+    except (UserError, flags.Error, MemoryError, OSError) as error:  # also what the system refuses
+        sys.exit(fail(error))
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr, flush=True)
+        sys.stdout.flush()
+        os._exit(128 + signal.SIGINT)  # if XLA was compiling, the interpreter's clean-up would crash
 
 
 def fail(error: Exception) -> int:

@@ -4,16 +4,14 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from absl import flags
-
 from xql_jax.files.paths import as_written, located
 from xql_jax.learners.registry import method_named, method_of
 from xql_jax.rollout.run_summary import ranked
 from xql_jax.rollout.scores import shown
 from xql_jax.runs.config_files import config_of
 from xql_jax.runs.job import Job, request
+from xql_jax.runs.kinds import Kept
 from xql_jax.runs.load import Run
-from xql_jax.runs.shared_settings import Kept, Training
 from xql_jax.settings import as_typed, settings_of, values_of
 
 LOG = logging.getLogger(__name__)
@@ -24,29 +22,27 @@ def print_settings(job: Job) -> int:
     """Prints every setting with its source and its meaning, for --print_config; returns the exit code."""
     settings = job.settings
     print(f"{request(settings)}; nothing is trained: the settings, as --NAME=VALUE (where it is from)")
-    origins = [name for name in ("method", "config") if flags.FLAGS[name].present]
-    origin = "run of --checkpoint" if job.source else "flag" if origins else "default"
+    is_chosen = {"method", "config"} & settings.given
+    origin = "run of --checkpoint" if job.source else "flag" if is_chosen else "default"
     print(f"--method={settings.method} ({origin}): The method, and after a plus its policy.")
     if not job.source:
-        origin = "flag" if "config" in origins else "chosen by the method and the task"
+        origin = "flag" if "config" in settings.given else "chosen by the method and the task"
         print(f"--config={_path(settings)} ({origin}): The file of hyperparameters.")
     sources = sources_of(job)
-    settings_then_method = settings_of(settings), settings_of(job.learner)
-    for known, values in zip(settings_then_method, (values_of(settings), settings.config), strict=True):
-        for name in sorted(known, key=lambda name: name in settings_of(Kept)):
-            if name not in NOT_PRINTED:
-                one = known[name]
-                print(f"--{name}={as_typed(values[name])} ({sources[name]}): {one.meaning}")
+    known = settings_of(settings) | settings_of(job.learner)
+    values = {**values_of(settings), **settings.config}
+    for name in sorted(known, key=lambda name: name in settings_of(Kept)):
+        if name not in NOT_PRINTED:
+            print(f"--{name}={as_typed(values[name])} ({sources[name]}): {known[name].meaning}")
     return 0
 
 
 def print_beginning(job: Job) -> None:
     """Prints what is trained, before training, so that a full disk is not found out after hours."""
     settings = job.settings
+    line = f"{request(settings)}; values of {_path(settings)}"
     if job.source:
         line = f"fine-tuning of {settings.checkpoint}: {settings.max_steps:,} steps"
-    else:
-        line = f"{request(settings)}; values of {_path(settings)}"
     print(line, flush=True)
 
 
@@ -65,9 +61,8 @@ def sources_of(job: Job) -> dict[str, str]:
     return found | {name: "flag" for name in settings.given if name in found}
 
 
-def _path(settings: Training) -> str:
+def _path(settings: Any) -> str:
     """Returns the path of the file of hyperparameters, from the current folder if it is below it."""
-    assert settings.preset is not None  # as in every job
     return as_written(str(settings.preset.path)).removeprefix(f"{located('.')}/")
 
 

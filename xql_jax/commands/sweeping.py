@@ -104,12 +104,10 @@ def _print_plan(plan: Sequence[Cell]) -> None:
     counts = Counter(cell.state for cell in plan)
     print(", ".join(f"{number} {state}" for state, number in counts.items()) + ":")
     for cell in plan:
-        what = (
-            f"{cell.state}: {as_written(str(cell.run.path))}"
-            if cell.state == FINISHED and cell.run
-            else cell.state
-        )
-        if cell.state != FINISHED:
+        what = cell.state
+        if cell.state == FINISHED and cell.run:
+            what += f": {as_written(str(cell.run.path))}"
+        else:
             left, updates = cell.steps - cell.step, (cell.settings.schedule.handover or 0) - cell.step
             steps = steps_in_words(left * cell.members, cell.settings.unit, max(0, updates) * cell.members)
             what += f", {steps} of {cell.members} members"

@@ -36,11 +36,11 @@ from xql_jax.settings import (
     NOT_NEGATIVE,
     POSITIVE,
     UNIT_INTERVAL,
+    WIDTHS,
     choice,
     part,
     static,
     traced,
-    widths,
 )
 from xql_jax.types import Array, Batch, Metrics, Numeric, PRNGKey
 
@@ -65,7 +65,7 @@ class RegularizedPolicy(parts.PolicyPart):
     head: parts.Gaussian = part(Squashed)  # of pi and of the clone
     actor_lr: Numeric = rate_setting(1e-4, "the policy")
     behavior_lr: Numeric = traced(3e-4, POSITIVE, "Learning rate of the clone.")
-    behavior_hidden_dims: tuple[int, ...] = widths(256, 256, meaning="Hidden layers of the clone.")
+    behavior_hidden_dims: tuple[int, ...] = static((256, 256), WIDTHS, "Hidden layers of the clone.")
     warm_start: Numeric = traced(
         20000.0, NOT_NEGATIVE, "Updates at the start in which the policy only follows the clone."
     )
@@ -174,7 +174,7 @@ def mmd_to_clone(
 class BRACP(BehaviorRegularized):
     """pi maximises Q with a constant penalty per unit of divergence from the clone."""
 
-    brac_alpha: Numeric = traced(1.0, NOT_NEGATIVE, "Penalty per divergence, reward units.", theirs="alpha")
+    brac_alpha: Numeric = traced(1.0, NOT_NEGATIVE, "Penalty per divergence, reward units.")
     divergence: Callable[..., Array] = choice(
         "Distance of policy and clone: kl, or mmd, the maximum mean discrepancy.",
         kl=kl_to_clone,

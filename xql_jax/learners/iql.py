@@ -16,10 +16,7 @@ class Expectile(parts.ValueFit):
     """Fits V to an expectile of Q (IQL; Kostrikov et al. 2021, Eq. 5)."""
 
     expectile: Numeric = traced(
-        0.7,
-        OPEN_UNIT_INTERVAL,
-        "Expectile of Q that V is fitted to: 0.5: the mean, near 1: the maximum.",
-        theirs="quantile iql_tau",
+        0.7, OPEN_UNIT_INTERVAL, "Expectile of Q that V is fitted to: 0.5: the mean, near 1: the maximum."
     )
 
     def loss_of(self, values: Array, targets: Array) -> Array:

@@ -30,7 +30,7 @@ class Part(Checked, Distinct, flax.struct.PyTreeNode):
 
 
 def discount_setting() -> float:
-    return traced(0.99, UNIT_INTERVAL, "Discount of rewards, per step.", theirs="gamma")
+    return traced(0.99, UNIT_INTERVAL, "Discount of rewards, per step.")
 
 
 def tau_setting() -> float:
@@ -38,13 +38,12 @@ def tau_setting() -> float:
         0.005,
         ABOVE_ZERO,
         "Polyak rate: the share by which targets move to the trained networks, per update of the targets.",
-        theirs="polyak target_update_rate soft_target_update_rate",
     )
 
 
 def rate_setting(default: float, of: str) -> float:
     """Declares the learning rate of Adam; `of` says what it trains."""
-    return traced(default, POSITIVE, f"Learning rate of {of}.", theirs="lr learning_rate")
+    return traced(default, POSITIVE, f"Learning rate of {of}.")
 
 
 def temperature_setting() -> float:
@@ -53,7 +52,6 @@ def temperature_setting() -> float:
         NOT_NEGATIVE,
         "Multiplies the advantage in the policy's objective, in 1 / reward units: 0 clones the data, a large "
         "value follows only the best actions.",
-        theirs="beta temperature temp inverse_temperature",
     )
 
 

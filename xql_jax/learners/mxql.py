@@ -21,12 +21,7 @@ EVEN = Domain("even and at least 2", lambda n: n >= 2 and n % 2 == 0)
 class Maclaurin(parts.ValueFit):
     """Fits V to a value between the mean of Q, at order 2, and its soft maximum, as the order grows."""
 
-    beta: Numeric = traced(
-        2.0,
-        POSITIVE,
-        "Scale of the expanded Gumbel loss, reward units.",
-        theirs="alpha temperature temp inverse_temperature",
-    )
+    beta: Numeric = traced(2.0, POSITIVE, "Scale of the expanded Gumbel loss, reward units.")
     order: int = static(4, EVEN, "Order of the expansion: 2 is least squares, a high one nearly XQL.")
 
     def loss_of(self, values: Array, targets: Array) -> Array:

@@ -20,11 +20,11 @@ from xql_jax.settings import (
     BELOW_ONE,
     EITHER,
     POSITIVE_OR_OFF,
+    WIDTHS,
     internal,
     part,
     static,
     traced,
-    widths,
 )
 from xql_jax.types import AnyBatch, Array, Batch, ChunkBatch, Metrics, Numeric, Params, PRNGKey, Windows
 
@@ -123,10 +123,7 @@ class Trained(Part):
     """A part whose networks learn by Adam. All parts of a learner have the same `max_grad_norm`."""
 
     max_grad_norm: Numeric = traced(
-        jnp.inf,
-        POSITIVE_OR_OFF,
-        "Gradients with a larger norm are scaled down to this norm; inf: never.",
-        theirs="grad_clip clip_grad grad_norm",
+        jnp.inf, POSITIVE_OR_OFF, "Gradients with a larger norm are scaled down to this norm; inf: never."
     )
 
     def minimize(self, state: S, objective: Callable, learning_rate: Numeric) -> tuple[S, Metrics]:
@@ -147,7 +144,7 @@ class ValueFit(Trained):
     """Base value fit: V goes to the mean of its targets. Subclasses override `loss_of`, or `fit` for more."""
 
     value_lr: Numeric = rate_setting(3e-4, "V")
-    value_hidden_dims: tuple[int, ...] = widths(256, 256, meaning="Widths of the hidden layers of V.")
+    value_hidden_dims: tuple[int, ...] = static((256, 256), WIDTHS, "Widths of the hidden layers of V.")
     layer_norm: bool = static(False, EITHER, "Normalise the hidden layers of V.")
     v_updates: int = static(1, AT_LEAST_ONE, "Gradient steps of V on each minibatch.")
     value_init: Initializer = internal(iql_init)
@@ -185,7 +182,7 @@ class Critic(Trained):
     """Q networks and their gradient steps."""
 
     critic_lr: Numeric = rate_setting(3e-4, "Q")
-    critic_hidden_dims: tuple[int, ...] = widths(256, 256, meaning="Widths of the hidden layers of Q.")
+    critic_hidden_dims: tuple[int, ...] = static((256, 256), WIDTHS, "Widths of the hidden layers of Q.")
     num_critics: int = static(2, AT_LEAST_ONE, "Number of critics. Their minimum is used.")
     critic_layer_norm: bool = static(False, EITHER, "Normalise the hidden layers of Q.")
     critic_init: Initializer = internal(iql_init)
@@ -214,7 +211,7 @@ class Critic(Trained):
 
 
 def policy_widths(*default: int) -> tuple[int, ...]:
-    return widths(*default, meaning="Widths of the hidden layers of the policy.")
+    return static(default, WIDTHS, "Widths of the hidden layers of the policy.")
 
 
 class Gaussian(Part):

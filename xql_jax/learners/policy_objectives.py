@@ -135,7 +135,7 @@ class MaxQ(parts.PolicyObjective):
     """
 
     q_weight: Numeric = traced(
-        2.5, NOT_NEGATIVE, "Weight of Q relative to cloning the data; 0: only cloning.", theirs="alpha"
+        2.5, NOT_NEGATIVE, "Weight of Q relative to cloning the data; 0: only cloning."
     )
 
     def update(self, actor: Any, estimates: Estimates, batch: AnyBatch, key: PRNGKey) -> tuple[Any, Metrics]:

@@ -6,12 +6,12 @@ A name's module is imported when the name is used.
 import functools
 import importlib
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from xql_jax.errors import UserError, nearest
+from xql_jax.errors import UserError, advice, called, nearest
 from xql_jax.learners.method import Method, Part
-from xql_jax.settings import Setting, advice, called, settings_of, values_of, with_values
+from xql_jax.settings import values_of, with_values
 
 
 class Modules(Mapping[str, Any]):
@@ -171,16 +171,15 @@ LEADING = (
 FIRST_PHASES = ("warm_start", "cloning_updates", "actor_warmup_steps")
 
 
-def unknown_setting(name: str, known: Mapping[str, Setting], method: str = "") -> UserError:
+def unknown_setting(name: str, known: Collection[str], method: str = "") -> UserError:
     """Returns the error for a name that is none of the known settings; `method` is empty if none is trained.
 
     Its line says what is meant, if that is known: another program's name for one of ours, or a hyperparameter
     of other methods. Else it names the nearest.
     """
     ours, hint = called(name, known), advice(name, known)
-    by_method: dict[str, Mapping[str, Setting]] = {}
-    if method or "methods" in known:
-        by_method = {one: settings_of(make_learner(one)) for one in (*OFFLINE, *ONLINE)}
+    methods = (*OFFLINE, *ONLINE) if method or "methods" in known else ()
+    by_method = {one: values_of(make_learner(one)) for one in methods}
     theirs = [] if ours else [each for of in by_method.values() for each in called(name, of)]
     meant = next((one for one in (name, *theirs) if any(one in of for of in by_method.values())), "")
     having = [one for one, of in by_method.items() if meant in of]

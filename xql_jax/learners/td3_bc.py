@@ -26,7 +26,7 @@ class TD3_BC(DelayedDeterministic):
     """TD3 whose policy maximises the first Q and clones the data; the scale of Q does not matter."""
 
     q_weight: Numeric = traced(
-        2.5, NOT_NEGATIVE, "Weight of Q relative to cloning the data; 0: only cloning.", theirs="alpha"
+        2.5, NOT_NEGATIVE, "Weight of Q relative to cloning the data; 0: only cloning."
     )
 
     def actor_loss(self, critic: CriticState, batch: AnyBatch, actions: Array) -> Array:

@@ -21,12 +21,7 @@ from xql_jax.types import AnyBatch, Array, Metrics, Numeric, PRNGKey
 class GumbelRegression(Part):
     """A part that fits its network to beta * log E[exp(targets / beta)], their soft maximum."""
 
-    beta: Numeric = traced(
-        2.0,
-        POSITIVE,
-        "Gumbel scale; if small, near the largest target.",
-        theirs="alpha temperature temp inverse_temperature",
-    )
+    beta: Numeric = traced(2.0, POSITIVE, "Gumbel scale; if small, near the largest target.")
     clip: Numeric = traced(7.0, POSITIVE_OR_OFF, "Bound on (target - fit) / beta; inf: none.")
     loss: Callable[..., Array] = choice(
         "Form of the Gumbel loss. rescaled: divided by exp of the batch's largest exponent (App. D.3); "

@@ -1,25 +1,23 @@
-"""Config files: a suite's values for its methods, as tables of rows.
+"""Config files: a suite's values for its methods, as tables of rows; and what a user changes in them.
 
 A file's `get_config(text)` returns the config of `METHOD[+POLICY][@TAG...]`: xql@antmaze-umaze-v0@tuned. Tags
 are the task, and what is done: `finetune`, `tuned` (Table 4), `small` (networks for a laptop). A config is
 flat: `method` and `suite` say what it is for, and all else are hyperparameters and the settings of a run
 that are declared by `by_config`, by name. Its values come in layers, of which later ones win: the fields' own
 defaults, the method's (`Method`), the file's rows, its rows for the tags. After these come what the user
-gives, and --sweep.
+gives (`settings_from`), and --sweep.
 """
 
 import functools
-import inspect
 import os
-import re
 import runpy
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from xql_jax.errors import UserError, nearest
+from xql_jax.errors import UserError, nearest, others_code
 from xql_jax.files.paths import located
 from xql_jax.learners.registry import (
     IN_SAMPLE,
@@ -28,13 +26,23 @@ from xql_jax.learners.registry import (
     make_learner,
     method_named,
     method_of,
+    unknown_setting,
 )
-from xql_jax.runs.kinds import METHOD_SETTINGS, OF_OFFLINE, OF_ONLINE, Finetune, Offline, Online
-from xql_jax.runs.resolving import with_every_width
-from xql_jax.runs.shared_settings import DEFAULT_ENV_NAME, Preset, Training
-from xql_jax.settings import values_of
-from xql_jax.suites.tasks import OWN, SUITES, Task, get_task, name_in_dm_control, own_attribute
+from xql_jax.runs.kinds import (
+    DEFAULT_ENV_NAME,
+    METHOD_SETTINGS,
+    OF_OFFLINE,
+    OF_ONLINE,
+    Finetune,
+    Offline,
+    Online,
+    Preset,
+    Training,
+)
+from xql_jax.settings import WIDTHS, Setting, settings_of, values_of
+from xql_jax.suites.tasks import OWN, SUITES, get_task, name_in_dm_control, own_attribute
 
+EVERY_WIDTH = Setting(None, WIDTHS, "Widths of the hidden layers of all networks.", tuple)
 # Values by who has them: "all" methods, the "in_sample" ones and users' own, or names of methods by spaces. A
 # method's row is also for methods that are `like` it.
 Rows = Mapping[str, Mapping[str, Any]]
@@ -66,33 +74,24 @@ def config_of(
     config.update(recipe.settings)
     given = [one for start, one in (when or {}).items() if any(tag.startswith(start) for tag in tags)]
     for who, row in [pair for table in (rows, *given) for pair in table.items()]:
-        if who == "in_sample" and (method in IN_SAMPLE or ":" in method):
-            _set(config, {one: value for one, value in row.items() if one not in recipe.defaults})
-        elif who == name:
-            config.update(with_every_width(row, config))
-        elif who == "all" or {method, recipe.like} & {*who.split()}:
-            _set(config, row)
+        own = recipe.defaults if who == "in_sample" else ()
+        is_in_sample = who == "in_sample" and (method in IN_SAMPLE or ":" in method)
+        if not (is_in_sample or who in ("all", name) or {method, recipe.like} & {*who.split()}):
+            continue
+        values = {one: value for one, value in row.items() if one not in own}
+        for field, value in with_every_width(values, config).items():
+            if field in config or who == name:
+                config[field] = value
+            elif field not in (known := all_hyperparameters().keys() | METHOD_SETTINGS.keys()):
+                raise ValueError(f"no method has {field!r}; nearest known: {nearest(field, known)}")
     if "tuned" in tags:
-        config.update(of_table_4(name, tags[0], tuned))
+        task = tags[0]
+        alike = [one for one in tuned if method == "xql" and one.split("-")[0] == task.split("-")[0]]
+        if task not in alike:
+            has = nearest(task, alike) if alike else "none for this task or method"
+            raise UserError(f"--tuned has no values for {task} with {name}; it has: {has}")
+        config.update(tuned[task])
     return config
-
-
-def _set(config: ConfigDict, row: Mapping[str, Any]) -> None:
-    """Sets those of the values that the method has. ValueError for a name that no method has."""
-    for name, value in with_every_width(row, config).items():
-        if name in config:
-            config[name] = value
-        elif name not in (known := all_hyperparameters().keys() | METHOD_SETTINGS.keys()):
-            raise ValueError(f"no method has {name!r}; nearest known: {nearest(name, known)}")
-
-
-def of_table_4(method: str, task: str, tuned: Rows) -> Mapping[str, Any]:
-    """Returns Table 4's values for the task; UserError if it has none for it or for the method."""
-    known = [one for one in tuned if method_of(method) == "xql" and one.split("-")[0] == task.split("-")[0]]
-    if task not in known:
-        has = nearest(task, known) if known else "none for this task or method"
-        raise UserError(f"--tuned has no values for {task} with {method}; it has: {has}")
-    return tuned[task]
 
 
 @functools.cache
@@ -124,43 +123,22 @@ def file_for_suite(suite: str) -> str:
     return f"{SUITES[suite].config if suite in SUITES else suite}{ENDING}.py"
 
 
-def config_in(file: Path, method: str | None = None, *tags: str) -> ConfigDict:
+def config_in(file: Path, method: str | None, *tags: str) -> ConfigDict:
     """Returns the config that the file gives for METHOD[+POLICY], or for its own default, and tags.
 
-    Raises:
-        UserError: if the file does not load, or gives no config.
+    UserError if the file does not load, or gives no config.
     """
-    try:
+    with others_code(f"--config={file}: gives no config as the files in configs/ do", UserError):
         get_config = runpy.run_path(str(file))["get_config"]
-        parameters = [*inspect.signature(get_config).parameters.values()]
-        if parameters and not method and not isinstance(parameters[0].default, str):
-            raise UserError(f"--config={file}: its get_config names no method by default: give --method")
-        texts = ["@".join((method or each.default, *tags)) for each in parameters[:1]]
-        config = get_config(*texts)
-    except UserError:
-        raise
-    except (Exception, SystemExit) as error:  # it is the user's code, and may fail in any way
-        message = re.sub(
-            "Other fields present: .*(?=Did you)", "", str(error), flags=re.DOTALL
-        )  # ConfigDict's
-        raise UserError(f"--config: {file} does not load: {type(error).__name__}: {message}") from error
-    if not isinstance(config, ConfigDict) or "suite" not in config:
-        raise UserError(f"--config={file}: gives no config: make it as the files in configs/ do")
-    if method and config.method != method:
-        raise UserError(f"--config={file}: gives a config of {config.method}: leave out {method}")
-    return config
+        wanted = method or get_config().method
+        config: ConfigDict = get_config("@".join((wanted, *tags)))
+        if config.method != wanted:
+            raise UserError(f"--config={file}: gives a config of {config.method}: leave out {wanted}")
+        return config
 
 
 def choose_config(
-    kind: type[Training],
-    method: str | None = None,
-    config: str | None = None,
-    *,
-    env_name: str | None = None,
-    has_data: bool = False,
-    network: str = "paper",
-    tuned: bool = False,
-    checkpoint: str | Path | None = None,
+    kind: type[Training], method: str | None = None, config: str | None = None, **given: Any
 ) -> Preset:
     """Returns what the file that a user means gives for the method and the task.
 
@@ -168,57 +146,42 @@ def choose_config(
         kind: of training.
         method: METHOD or METHOD+POLICY. None: that of `config`, or the kind's default.
         config: FILE or FILE:METHOD, see `find_config`. None: the file for the method and the task's suite.
-        env_name: the task. None: the default task, or data alone.
-        has_data: whether there are data of the user's own.
-        network: of online methods, the size of their networks.
-        tuned: whether Table 4's values for the task are wanted.
-        checkpoint: a run, whose method is meant unless another is named.
+        given: settings that the user gives, of which `env_name`, `dataset`, `network`, `tuned` and
+            `checkpoint`, whose run's method is meant unless one is named, decide.
     Raises:
         UserError: if there is no such method, task or file, or they contradict each other.
     """
-    if checkpoint and not method:
+    if given.get("checkpoint") and not method:
         from xql_jax.runs.load import load_run  # which few choices need
 
-        of_run = load_run(checkpoint).method
+        of_run = load_run(given["checkpoint"]).method
         method = of_run if of_run in kind.methods else None
     drive, path = os.path.splitdrive(config or "")  # the drive has a colon, too, on Windows
     file, _, own = path.partition(":")
-    for name in (method, own):
-        if name:
-            check_method(name, kind)
     if method and own and own != method:
         raise UserError(f"--method={method}: --config={config} names another method: leave out one")
-    is_online, chosen, task = issubclass(kind, Online), own or method, None
-    if not env_name and not has_data:
+    env_name, is_online = given.get("env_name") or "", issubclass(kind, Online)
+    if not env_name and not given.get("dataset"):
         env_name = kind().env_name or DEFAULT_ENV_NAME
-    if env_name and (":" not in env_name or is_online):  # else the user's own, which the run imports
-        task = get_task(env_name)
-    suite = task.suite.name if task else OWN.name
-    tags = [name_in_dm_control(task) if task else env_name or ""]
-    tags += ["finetune"] * issubclass(kind, Finetune) + ["small"] * (network == "small")
-    if config is None:
-        found = shipped("configs") / (f"online{ENDING}.py" if is_online else file_for_suite(suite))
-        chosen = chosen or kind.default_method
-    else:
-        found = find_config(drive + file)
+    is_named = env_name and (is_online or ":" not in env_name)  # else the run imports a user's environment
+    task = get_task(env_name) if is_named else None
+    usual = file_for_suite("online" if is_online else task.suite.name if task else OWN.name)
+    found = find_config(drive + file) if config else shipped("configs") / usual
+    tags = [name_in_dm_control(task) if task else env_name]
+    tags += ["finetune"] * issubclass(kind, Finetune) + ["small"] * (given.get("network") == "small")
+    chosen = own or method or (None if config else kind.default_method)
     untuned = config_in(found, chosen, *tags)
     check_method(untuned.method, kind)
-    if task and not is_online:
-        check_suite(untuned, task)
-    if tuned and not tags[0]:
-        raise UserError("--tuned needs --env_name: its values are those of a task")
-    return Preset(found, config_in(found, chosen, *tags, "tuned") if tuned else untuned, untuned)
-
-
-def check_suite(config: ConfigDict, task: Task) -> None:
-    """Raises UserError if the config is for tasks of other suites, which have a file of their own."""
-    suite = task.suite.name
-    file = file_for_suite(suite)
-    if file != file_for_suite(config.suite) and not task.suite.takes_any_config:
+    if task and not (is_online or task.suite.takes_any_config) and usual != file_for_suite(untuned.suite):
         raise UserError(
-            f"--config is for {config.suite}, and {task.name} is of the suite {suite}: give "
-            f"configs/{file}, or in a file of your own config_of(text, {suite!r})"
+            f"--config is for {untuned.suite}, and {task.name} is of the suite {task.suite.name}: give "
+            f"configs/{usual}, or in a file of your own config_of(text, {task.suite.name!r})"
         )
+    if not given.get("tuned"):
+        return Preset(kind, found, untuned, untuned)
+    if not tags[0]:
+        raise UserError("--tuned needs --env_name: its values are those of a task")
+    return Preset(kind, found, config_in(found, chosen, *tags, "tuned"), untuned)
 
 
 def check_method(method: str, kind: type[Training]) -> None:
@@ -233,3 +196,46 @@ def check_method(method: str, kind: type[Training]) -> None:
         if name in other.methods:
             hint = f"{other.command} trains it, in Python xql_jax.{other.function}"
     raise UserError(f"unknown method {name!r} here: {hint}")
+
+
+def hyperparameters_of(method: str) -> dict[str, Setting]:
+    """Returns what a user may give for a method: its hyperparameters, and the widths of all networks."""
+    known = settings_of(make_learner(method))
+    has_widths = any(name.endswith("_hidden_dims") for name in known)
+    return known | ({"hidden_dims": EVERY_WIDTH} if has_widths else {})
+
+
+def with_every_width(values: Mapping[str, Any], known: Iterable[str]) -> dict[str, Any]:
+    """Returns the values with `hidden_dims`, if given, replaced by the widths of every network."""
+    others = {name: value for name, value in values.items() if name != "hidden_dims"}
+    if "hidden_dims" not in values:
+        return others
+    return {name: values["hidden_dims"] for name in known if name.endswith("_hidden_dims")} | others
+
+
+def settings_from(preset: Preset, values: Mapping[str, object], given: Iterable[str] | None = None) -> Any:
+    """Returns the settings of the preset's kind; UserError for a name or a value that cannot be.
+
+    Args:
+        preset: the kind, the method, its hyperparameters, and the settings that a config file chooses.
+        values: settings and hyperparameters by name, which may be text; those left out are the config's.
+        given: the names of what the user gave; None: those of the values.
+    """
+    method, of_run = preset.config.method, settings_of(preset.kind)
+    of_method = hyperparameters_of(method)
+    known = of_run | of_method
+    for name in values:
+        if name not in known:
+            raise unknown_setting(name, [*known, "method"], method)
+    checked = {name: known[name].checked(name, value) for name, value in values.items()}
+    every = with_every_width({name: known[name].as_plain(one) for name, one in checked.items()}, of_method)
+    changed = {**preset.config, **every}
+    others = {"method", "suite", *METHOD_SETTINGS, *of_run} - of_method.keys()
+    by_file = [name for name, one in of_run.items() if one.by_config and name in preset.config]
+    return preset.kind(
+        method=method,
+        config=ConfigDict({name: one for name, one in changed.items() if name not in others}),
+        preset=preset,
+        given=frozenset(with_every_width(dict.fromkeys(values if given is None else given), of_method)),
+        **{name: changed[name] for name in (*by_file, *every) if name in of_run},
+    )

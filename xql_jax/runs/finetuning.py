@@ -14,16 +14,14 @@ from xql_jax.learners.registry import make_learner
 from xql_jax.logs.csv_rows import Row
 from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.rollout.run_summary import summarize_finetuning
-from xql_jax.runs.config_files import choose_config
+from xql_jax.runs.config_files import choose_config, settings_from
 from xql_jax.runs.job import Job, log_beginning, make_job
-from xql_jax.runs.kinds import Finetune
+from xql_jax.runs.kinds import HORIZON, Finetune
 from xql_jax.runs.load import Run, load_run
 from xql_jax.runs.machine import prepare_acting
 from xql_jax.runs.online import acting_schedule, check_room, host_population
-from xql_jax.runs.resolving import settings_from
 from xql_jax.runs.run import make_evaluator, run_resources, train_and_summarize
 from xql_jax.runs.run_data import RunData, load_data, run_folder
-from xql_jax.runs.shared_settings import HORIZON
 from xql_jax.settings import settings_of, values_of
 from xql_jax.suites.tasks import has_own_scores, name_in_dm_control
 from xql_jax.training.data_population import offline_population
@@ -52,15 +50,10 @@ def finetune_job(settings: Finetune) -> Job:
     )
     job = make_job(settings, learner, settings.online, "--online", **identity)
     if job.learner.batch_type not in (Batch, CalibratedBatch):
-        raise UserError(
-            f"{settings.method} cannot be fine-tuned: a replay buffer has single transitions, and "
-            f"it learns from {job.learner.batch_type.__name__}"
-        )
+        raise UserError(f"{settings.method} cannot be fine-tuned: it does not learn from single transitions")
     if settings.task and settings.task.suite.is_compiled:
-        raise UserError(
-            f"--env_name={settings.task.name}: fine-tuning acts in other environments than compiled ones: "
-            f"{name_in_dm_control(settings.task)} is the same task"
-        )
+        same = name_in_dm_control(settings.task)
+        raise UserError(f"--env_name={settings.task.name}: is compiled: fine-tune in {same}, the same task")
     size = min(settings.replay_buffer_size, max(settings.max_steps, settings.batch_size))
     # A learner with noise of its own, as td3_bc, gets no other, and the noise is no spread of its policy.
     own = (
@@ -92,7 +85,7 @@ def run_finetuning(job: Job, stop: StopSignals | None = None, callbacks: Sequenc
 
         resources.enter_context(folder.locked(settings.resume))
         data.preprocessing.save(folder.files.preprocessing, folder.run_id)
-        log_beginning(job, folder, data.dataset, streamed=False)
+        log_beginning(job, folder.env_name, folder.path, data.dataset, streamed=False)
         batch = jax.device_put(data.dataset.batch)
         population = offline_population(job.learner, job.members, batch, job.settings.batch_size)
         if pretrained:
@@ -184,11 +177,11 @@ def _settings_of_source(settings: Finetune, source: Run) -> Finetune:
         seeds = range(member.seed, member.seed + 1)
         sweep = " ".join(f"{name}={value:.9g}" for name, value in member.hyperparameters.items())
     env_name = settings.env_name or (source.env_name and source.task.name)
-    references = settings.returns_given
+    references = settings.random_return, settings.expert_return
     is_scored_alike = env_name == source.env_name and not has_own_scores(source.dataset)  # else by its data's
     if references == (None, None) and source.references and is_scored_alike:
         references = source.references
-    file = choose_config(Finetune, source.method, env_name=env_name, has_data=True)
+    file = choose_config(Finetune, source.method, env_name=env_name, dataset=True)
     config = ConfigDict({**file.config, **source.whole_config, "batch_size": content["batch_size"]})
     now = values_of(source.learner)  # type: ignore[arg-type]  # a `Part`
     config.update({name: now[name] for name, _ in fields_given(content.get("ramp", ""))})
@@ -209,7 +202,7 @@ def _settings_of_source(settings: Finetune, source: Run) -> Finetune:
     own = [name for name, one in known.items() if not one.by_config or name in settings.given]
     given = {name: getattr(settings, name) for name in own}
     of_source = file._replace(config=config, untuned=config)
-    return settings_from(Finetune, of_source, {**given, **decided}, settings.given)
+    return settings_from(of_source, {**given, **decided}, settings.given)
 
 
 def _pretrained(source: Run, members: Sequence[Member], data: RunData) -> Mapping[str, State]:
@@ -220,7 +213,5 @@ def _pretrained(source: Run, members: Sequence[Member], data: RunData) -> Mappin
         )
     for member in members:
         if source.progress.members[member.name]["diverged"]:
-            raise UserError(
-                f"--checkpoint={source.path}: {member} has diverged: choose another with --member"
-            )
+            raise UserError(f"--checkpoint={source.path}: {member} has diverged: choose another --member")
     return source.states

@@ -10,10 +10,11 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from xql_jax.envs import OURS, Simulation
 from xql_jax.errors import Damaged, UserError
 from xql_jax.files import as_json, digest, locked, write_record
+from xql_jax.files.paths import located
 from xql_jax.logs.csv_rows import TIMES
+from xql_jax.runs.job import Job
 from xql_jax.runs.kinds import kind_of
 from xql_jax.runs.load import Run, load_run
 from xql_jax.runs.machine import differences, other_code, surroundings
@@ -21,7 +22,7 @@ from xql_jax.runs.records import LOCK, defining, read_config
 from xql_jax.settings import as_typed
 from xql_jax.suites.tasks import Task
 from xql_jax.training.checkpoints import Checkpoints, TrainingFiles
-from xql_jax.training.members import Member, fields_given
+from xql_jax.training.members import fields_given
 from xql_jax.types import Json
 
 LOG = logging.getLogger(__name__)
@@ -41,49 +42,42 @@ class RunFolder:
     the run again, and a run with other settings never changes it.
     """
 
-    save_dir: Path
+    job: Job
     env_name: str
-    method: str
-    seeds: Sequence[int]
-    members: Sequence[Member]
-    identity: Json
-    label: str = ""  # part of a new folder's name, see `run_label`
-    about: Json = dataclasses.field(default_factory=dict)  # further entries of config.json
-    environment: tuple[Task | None, Simulation] = None, OURS  # in which it acts
-    max_steps: int = 0  # part of the identity only if `fixed_length` says why
-    fixed_length: str = ""  # see `Job`
+    identity: Json  # as config.json has it
+    label: str  # part of a new folder's name, see `run_label`
+    about: Json  # further entries of config.json
 
     @property
     def run_id(self) -> str:
         """A digest of the identity; all files of the run contain it."""
-        return digest(self.identity_as_json)[:16]
+        return digest(self.identity)[:16]
+
+    @property
+    def max_steps(self) -> int:
+        """Part of the identity only if the job's `fixed_length` says why."""
+        return self.job.settings.schedule.max_steps
 
     @property
     def parent(self) -> Path:
         """The folder that this run and similar ones are in."""
         env_name = re.sub(r'[:*?"<>|\\]', ".", self.env_name)
-        return self.save_dir / env_name / self.method.replace(":", ".")
-
-    @property
-    def parents(self) -> list[Path]:
-        """`parent`, and others that may have the run: data without a task are named by their file alone."""
-        anywhere = [] if self.environment[0] else sorted(self.save_dir.glob(f"*/{self.parent.name}"))
-        return list(dict.fromkeys([self.parent, *anywhere]))
+        settings = self.job.settings
+        return located(settings.save_dir) / env_name / settings.method.replace(":", ".")
 
     @functools.cached_property
     def path(self) -> Path:
         """The run's existing folder, whatever its label; if there is none, the path of the new folder."""
-        seeds = f"seed{self.seeds[0]}" if len(self.seeds) == 1 else f"seeds{self.seeds[0]}-{self.seeds[-1]}"
-        start, short_id = f"{seeds}_{kind_of(self.method, self.identity)}_", self.run_id[:8]
-        for parent in self.parents:
-            if there := sorted(parent.glob(f"{start}*{short_id}")):
+        settings, seeds = self.job.settings, self.job.settings.seeds
+        numbers = f"seed{seeds[0]}" if len(seeds) == 1 else f"seeds{seeds[0]}-{seeds[-1]}"
+        start, short_id = f"{numbers}_{kind_of(settings.method, self.identity)}_", self.run_id[:8]
+        parent = self.parent
+        # Data without a task are named by their file alone, so the run may be under another name.
+        others = [] if settings.task else sorted(parent.parents[1].glob(f"*/{parent.name}"))
+        for each in (parent, *others):
+            if there := sorted(each.glob(f"{start}*{short_id}")):
                 return there[0]
-        return self.parent / (start + "_".join(filter(None, (self.label, short_id))))
-
-    @property
-    def identity_as_json(self) -> Json:
-        """The identity as config.json has it."""
-        return json.loads(as_json(self.identity))
+        return parent / (start + "_".join(filter(None, (self.label, short_id))))
 
     @property
     def files(self) -> TrainingFiles:
@@ -96,7 +90,7 @@ class RunFolder:
     @property
     def setting_columns(self) -> list[str]:
         """The columns of its CSV files with the seed and the swept hyperparameters."""
-        return ["seed", *self.members[0].hyperparameters]
+        return ["seed", *self.job.members[0].hyperparameters]
 
     @property
     def has_begun(self) -> bool:
@@ -117,12 +111,11 @@ class RunFolder:
             UserError: if the run exists and `resume` is false, or if the folder cannot be created or is in
                 another run, where commands do not look for runs.
         """
-        here = self.save_dir.resolve()
+        save_dir = self.job.settings.save_dir
+        here = located(save_dir).resolve()
         for place in () if self.has_begun else (here, *here.parents):
             if (place / LOCK).exists() and (place / "config.json").exists():
-                raise UserError(
-                    f"--save_dir={self.save_dir} is in a run, whose own is --save_dir={place.parents[2]}"
-                )
+                raise UserError(f"--save_dir={save_dir} is in a run, whose own is {place.parents[2]}")
         with contextlib.ExitStack() as held:
             try:
                 self.path.mkdir(parents=True, exist_ok=True)
@@ -132,25 +125,22 @@ class RunFolder:
             self._record_start(resume)
             yield
 
-    def _surroundings(self) -> Json:
-        return surroundings(*self.environment, self.method)
-
     def _record_start(self, resume: bool) -> None:
         """Writes config.json or, if the run continues, records that there."""
         if self.has_begun and not resume:
-            raise UserError(
-                f"this run exists: {self.path}; go on with --resume, or give another --save_dir or --seed"
-            )
+            raise UserError(f"this run exists: {self.path}; go on with --resume, or give another --seed")
         if resume and not self.has_begun:
             self._say_that_it_begins()
+        settings = self.job.settings
+        here = surroundings(settings.task, settings.simulation, settings.method)
         if not self.config_file.exists():
-            self._write_config(self._surroundings(), [])
+            self._write_config(here, [])
             return
         try:
             began = read_config(self.config_file)
         except Damaged as error:
             raise _to_be_deleted(error) from None
-        here, step = self._surroundings(), max(self.steps, default=0)
+        step = max(self.steps, default=0)
         if changed := differences(began, here):
             LOG.warning(
                 f"the run began with another setup, so its numbers may differ after step {step:,} (another "
@@ -163,27 +153,24 @@ class RunFolder:
         files = sorted(self.parent.glob("*/config.json"))
         for file in files:
             with contextlib.suppress(UserError):
-                if {**defining(read_config(file)), "max_steps": self.max_steps} == self.identity_as_json:
+                if {**defining(read_config(file)), "max_steps": self.max_steps} == self.identity:
                     LOG.warning(
                         f"{file.parent} has the same settings but for --max_steps, and cannot go on to "
-                        f"{self.max_steps:,}: {self.fixed_length}; so a new run begins"
+                        f"{self.max_steps:,}: {self.job.fixed_length}; so a new run begins"
                     )
                     return
         if files:
-            LOG.info(
-                f"a new run begins, as none has these settings: xql-runs {self.parent} --compare shows in "
-                "what the others differ"
-            )
+            LOG.info(f"a new run begins, as none has these settings: xql-runs {self.parent} --compare")
 
     def _write_config(self, began: Json, resumed: Sequence[Json]) -> None:
         content = {
-            **self.identity_as_json,
+            **self.identity,
             "max_steps": self.max_steps,
             **self.about,
-            **self.identity_as_json,
+            **self.identity,
             "name": self.env_name,
             "run": self.run_id,
-            "defining": list(self.identity_as_json),
+            "defining": list(self.identity),
             "columns": {"times": TIMES, "settings": self.setting_columns},
             "resumed": resumed,
         }
@@ -208,7 +195,7 @@ class RunFolder:
             raise _to_be_deleted(error) from None
         if summary["status"] != "finished" or summary["step"] < self.max_steps:
             return None
-        if changed := other_code(run.content, self.environment[0]):
+        if changed := other_code(run.content, self.job.settings.task):
             LOG.warning(
                 f"{self.path} was trained by other code ({changed}), and is only loaded: to train anew, give "
                 "another --save_dir, or delete it"
@@ -224,6 +211,31 @@ class RunFolder:
 
 def _to_be_deleted(error: Damaged) -> Damaged:
     return Damaged(f"{error}; delete it: --resume writes it again")
+
+
+def folder_of(
+    job: Job, name: str, task: Task | None, sizes: Sequence[int], about: Json, **identity: object
+) -> RunFolder:
+    """Returns the run's folder, whose name is derived from its identity.
+
+    Args:
+        name: TASK in SAVE_DIR/TASK/METHOD/RUN.
+        task: scored as the run scores it.
+        sizes: the lengths of an observation and of an action.
+        about: further entries of config.json, on which no number depends.
+        identity: what the numbers depend on besides the job's identity.
+    """
+    settings = job.settings
+    identity = {**identity, **job.identity}
+    if task and settings.task and task != settings.task:  # the user's or the data's references
+        identity["references"] = [task.min_return, task.max_return]
+    about = {"sizes": list(sizes), **about}
+    if identity.get("dataset"):  # the user's own data: their digests tell, whatever the files are called
+        about["dataset"] = identity.pop("dataset")
+    if settings.random_return is not None:
+        about["given_references"] = True
+    label = run_label({"network": "paper", **settings.preset.untuned}, identity)
+    return RunFolder(job, name, json.loads(as_json(identity)), label, about)
 
 
 def run_label(base: Json, identity: Json) -> str:

@@ -1,8 +1,9 @@
-"""A run as far as its settings tell: its learner, its members, its identity, its folder."""
+"""A run as far as its settings tell: its learner, its members, its identity."""
 
 import logging
 import math
 from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -10,13 +11,11 @@ import numpy as np
 
 from xql_jax.data.dataset import Dataset
 from xql_jax.errors import UserError, needing
-from xql_jax.files.paths import located
 from xql_jax.learners.registry import FIRST_PHASES, LEADING, method_of
 from xql_jax.rollout.scores import steps_in_words
-from xql_jax.runs.folder import RunFolder, run_label
-from xql_jax.runs.shared_settings import FromData, Training
+from xql_jax.runs.kinds import FromData, Training
 from xql_jax.settings import as_typed, settings_of, values_of
-from xql_jax.suites.tasks import OWN, Task
+from xql_jax.suites.tasks import OWN
 from xql_jax.training.members import Member, fields_given, make_members, parse_sweep
 from xql_jax.training.schedule import Ramp, parse_ramps
 from xql_jax.types import Batch, Json
@@ -114,42 +113,6 @@ def _all_steps(settings: Training) -> str:
     return steps_in_words(settings.schedule.max_steps, settings.unit, settings.schedule.handover)
 
 
-def folder_of(
-    job: Job, name: str, task: Task | None, sizes: Sequence[int], about: Json, **identity: object
-) -> RunFolder:
-    """Returns the run's folder, whose name is derived from its identity.
-
-    Args:
-        name: TASK in SAVE_DIR/TASK/METHOD/RUN.
-        task: scored as the run scores it.
-        sizes: the lengths of an observation and of an action.
-        about: further entries of config.json, on which no number depends.
-        identity: what the numbers depend on besides the job's identity.
-    """
-    settings = job.settings
-    identity = {**identity, **job.identity}
-    if task and settings.task and task != settings.task:  # the user's or the data's references
-        identity["references"] = [task.min_return, task.max_return]
-    about = {"sizes": list(sizes), **about}
-    if identity.get("dataset"):  # the user's own data: their digests tell, whatever the files are called
-        about["dataset"] = identity.pop("dataset")
-    if settings.random_return is not None:
-        about["given_references"] = True
-    return RunFolder(
-        located(settings.save_dir),
-        name,
-        settings.method,
-        settings.seeds,
-        job.members,
-        identity,
-        run_label({"network": "paper", **settings.preset.untuned}, identity),
-        about,
-        (settings.task, settings.simulation),
-        settings.schedule.max_steps,
-        job.fixed_length,
-    )
-
-
 def log_settings(job: Job) -> None:
     """Logs the hyperparameters that vary, the leading ones, and those that the user gave."""
     settings = job.settings
@@ -162,14 +125,14 @@ def log_settings(job: Job) -> None:
     LOG.info(f"settings: {line}; --print_config lists all")
 
 
-def log_beginning(job: Job, folder: RunFolder, dataset: Dataset, streamed: bool) -> None:
-    """Logs what is trained on which data, and warns of settings that seldom are as meant."""
+def log_beginning(job: Job, name: str, path: Path, dataset: Dataset, streamed: bool) -> None:
+    """Logs what is trained on which data and where, and warns of settings that seldom are as meant."""
     settings = job.settings
     where = "in the host's memory, streamed in blocks" if streamed else "on the device"
-    LOG.info(f"{folder.env_name}: {dataset.size:,} transitions from {dataset.source}")
+    LOG.info(f"{name}: {dataset.size:,} transitions from {dataset.source}")
     LOG.info(
         f"{settings.method}: {len(job.members)} member(s), {_all_steps(settings)}, "
-        f"data {where}; files in {folder.path}"
+        f"data {where}; files in {path}"
     )
     if not job.source:  # else the phase began in another run
         _warn_of_first_phases(job)

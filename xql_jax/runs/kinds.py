@@ -1,32 +1,282 @@
-"""The kinds of training, each a list of groups of settings and its own."""
+"""The kinds of training, each made of groups of settings that several kinds have, and of its own.
+
+From the declarations come the flags of the commands, the arguments of `xql_jax.train`, the checks, and what
+`--print_config` prints. `resolved` decides what a user leaves open; `identity` is what config.json records.
+"""
 
 import dataclasses
 import logging
-from typing import Self
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import ClassVar, NamedTuple, Self
 
+from ml_collections import ConfigDict
+
+from xql_jax.data.dataset import Dataset, name_of
+from xql_jax.envs import BACKENDS, Simulation
 from xql_jax.errors import UserError
-from xql_jax.learners.registry import ONLINE
-from xql_jax.runs.shared_settings import Acting, FromData
+from xql_jax.learners.registry import OFFLINE, ONLINE
+from xql_jax.numerics.jax_settings import MATMUL_PRECISIONS
 from xql_jax.settings import (
     ANY,
+    AT_LEAST_ONE,
     COUNT,
     COUNT_OR_NONE,
     EITHER,
+    NOT_NEGATIVE,
+    SEVERAL,
     TEXT,
     UNIT_INTERVAL,
+    Checked,
     by_config,
     one_of,
     recorded,
     setting,
     settings_of,
+    values_of,
     within,
 )
-from xql_jax.suites.tasks import Task, get_task
+from xql_jax.suites.tasks import TASKS, Task, get_task
+from xql_jax.training.checkpoints import KEPT
 from xql_jax.training.members import fields_given
 from xql_jax.training.schedule import Schedule
-from xql_jax.types import Json
+from xql_jax.types import Horizon, Json, horizon_of
 
 LOG = logging.getLogger(__name__)
+EVALUATION_SEED = 10_000  # of the initial states; the same for every member, evaluation and run
+DEFAULT_ENV_NAME = "pointmaze-umaze-v0"  # if neither a task nor data are given; it needs no download
+HORIZON = ("n_step", "action_chunk")  # the settings of a `Horizon`
+
+
+class Preset(NamedTuple):
+    """What a config file gives for a method, before the user changes it."""
+
+    kind: "type[Training]"
+    path: Path | None  # None: a ConfigDict that was made in Python
+    config: ConfigDict
+    untuned: ConfigDict  # without --tuned
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Kept(Checked):
+    """What is kept of runs, and shown while they train."""
+
+    checkpoint_interval: int = setting(5_000, COUNT, "{Steps} between checkpoints.")
+    save_dir: str = setting("results", TEXT, "Folder under which runs are written.")
+    tqdm: bool = setting(True, EITHER, "Show a progress bar, if stderr is a terminal.")
+    wandb: bool = setting(False, EITHER, "Also log to Weights & Biases; WANDB_MODE=offline needs no network.")
+    wandb_project: str = setting("xql_jax", TEXT, "Project on Weights & Biases.")
+    wandb_group: str = setting("", ANY, "Group of runs there.")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Training(Kept):
+    """What every training has. `settings_from` makes settings from a config and what a user gives."""
+
+    command: ClassVar[str]
+    function: ClassVar[str]  # of `xql_jax`, which does the same
+    methods: ClassVar[Collection[str]]
+    default_method: ClassVar[str]
+    unit: ClassVar[str] = "update"  # the name of one step
+
+    method: str = ""  # METHOD or METHOD+POLICY
+    config: ConfigDict = dataclasses.field(default_factory=ConfigDict)  # its hyperparameters
+    preset: Preset | None = None  # what the config was before the user changed it
+    given: frozenset[str] = frozenset()  # names of settings and hyperparameters that the user gave
+
+    env_name: str | None = setting(None, TEXT, "")
+    random_return: float | None = setting(
+        None, ANY, "Return of score 0, for a task that has none. Needs --expert_return, too.", kind=float
+    )
+    expert_return: float | None = setting(None, ANY, "Return of score 100, see --random_return.", kind=float)
+    seed: int = setting(42, COUNT_OR_NONE, "First random seed.")
+    num_seeds: int = setting(1, within(1, 100_000), "Number of seeds in one run: seed, seed + 1, ...")
+    matmul_precision: str = recorded(
+        "default",
+        one_of(*MATMUL_PRECISIONS),
+        "How the updates multiply matrices: highest (float32), tf32 (GPUs), bfloat16 (GPUs, TPUs); default: "
+        "TF32 on GPUs, bfloat16 on TPUs, float32 on CPUs.",
+        neutral="default",
+    )
+    sweep: str = recorded("", ANY, "Grid over numeric hyperparameters: 'beta=0.6,1,2 tau=0.005,0.01'.")
+    batch_size: int = by_config(256, within(1, 100_000_000), "Transitions in a minibatch.")
+    n_step: int = by_config(
+        1,
+        within(1, 1_000),
+        "Steps of reward in the targets of V and Q. The later actions are the data's: uncorrected.",
+        neutral=1,
+    )
+    action_chunk: int = by_config(
+        1,
+        within(1, 1_000),
+        "Actions that the policy decides on together and carries out one after the other.",
+        neutral=1,
+    )
+    max_steps: int = setting(1_000_000, COUNT, "Number of {steps}.")
+    log_interval: int = recorded(1_000, COUNT, "{Steps} between rows of metrics.csv.")
+    eval_episodes: int = recorded(10, within(0, 1_000_000), "Episodes of each evaluation, per seed; 0: none.")
+    eval_interval: int = recorded(
+        5_000, COUNT, "{Steps} between evaluations; checkpoints are saved by --checkpoint_interval."
+    )
+    eval_at_start: bool = recorded(False, EITHER, "Also evaluate before the first step: a row for step 0.")
+    checkpoint_minutes: float = setting(
+        10.0, NOT_NEGATIVE, "Also save when the last checkpoint is so old; 0: never."
+    )
+    keep_checkpoints: int = setting(
+        KEPT, COUNT_OR_NONE, "Checkpoints to keep, the last and a hand-over's; 0: all."
+    )
+    resume: bool = setting(False, EITHER, "Go on from the run's last checkpoint, or start if there is none.")
+
+    @property
+    def task(self) -> Task | None:
+        """The task, without returns of scores 0 and 100 that the user or the data give."""
+        raise NotImplementedError
+
+    @property
+    def seeds(self) -> range:
+        return range(self.seed, self.seed + self.num_seeds)
+
+    @property
+    def horizon(self) -> Horizon:
+        """What a transition spans; UserError if the two settings ask for different spans."""
+        if self.n_step > 1 and self.action_chunk > 1:
+            raise UserError(
+                f"--n_step={self.n_step}: --action_chunk={self.action_chunk} learns from the rewards of as "
+                "many steps: leave out --n_step"
+            )
+        return horizon_of(self.n_step, self.action_chunk)
+
+    @property
+    def schedule(self) -> Schedule:
+        names = [field.name for field in dataclasses.fields(Schedule) if hasattr(self, field.name)]
+        return Schedule(**{name: getattr(self, name) for name in names})
+
+    @property
+    def simulation(self) -> Simulation:
+        """Which environments of the task are used."""
+        return Simulation()
+
+    def resolved(self) -> Self:
+        """Returns the settings with all decided that they leave open; UserError for contradictions."""
+        return dataclasses.replace(self, env_name=self.task.name if self.task else None)
+
+    @property
+    def identity(self) -> Json:
+        """The settings that a run's numbers depend on; `resolved` must have decided what they leave open.
+
+        `make_job` and `folder_of` add the data's digest, and leave out what no number depends on.
+        """
+        known, values = settings_of(self), values_of(self)
+        return {
+            **{name: value for name, value in values.items() if known[name].is_recorded(value)},
+            "env_name": self.task.name if self.task else None,
+            # All hyperparameters: with another beta it is another run. Files of runs say "algorithm".
+            "config": {"algorithm": self.method, **self.config},
+            "seeds": [self.seeds[0], self.seeds[-1]],
+            "max_steps": self.schedule.max_steps,
+            "evaluation_seed": EVALUATION_SEED,
+            **self.simulation._asdict(),
+        }
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Simulated(Checked):
+    """What chooses among the environments of a task, see `Simulation`."""
+
+    env_backend: str = setting(
+        "mujoco",
+        one_of(*BACKENDS),
+        "mujoco: the environments of this project; d4rl: those of the d4rl package with gym and mujoco-py.",
+    )
+    legacy_inertia: bool = setting(
+        False,
+        EITHER,
+        "Give Hopper, Walker2d, HalfCheetah and Ant the capsule masses of the MuJoCo that made D4RL's data.",
+    )
+
+    @property
+    def simulation(self) -> Simulation:
+        return Simulation(self.env_backend, self.legacy_inertia)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FromData(Simulated, Training):
+    """What every training on data has."""
+
+    methods = OFFLINE
+    default_method = "xql"
+
+    env_name: str | None = setting(
+        None,
+        TEXT,
+        "Task: a name of D4RL or OGBench, pointmaze-{umaze,medium,large,large-rare}-v0, or MODULE:ID, which "
+        f"MODULE registers with Gymnasium. If neither this flag nor --dataset is given, {DEFAULT_ENV_NAME}. "
+        "With --dataset alone, nothing is evaluated.",
+    )
+    dataset: Sequence[str | Dataset] = setting(
+        (),
+        SEVERAL,
+        "Data to use instead of the task's own: FILE.hdf5 in D4RL's layout, FILE.npz, a folder of .npz "
+        "episodes, minari:ID, minari:FOLDER or ogbench:FILE.npz. Several --dataset flags are joined. A file "
+        "has observations, actions, rewards, terminals, and next_observations or timeouts (docs/data.md).",
+    )
+    dataset_url: str | None = setting(None, TEXT, "Where to download the task's own dataset from.")
+    normalize_observations: bool = by_config(
+        False, EITHER, "Observations of mean 0 and standard deviation 1 (divided by 0.001 at least)."
+    )
+    scale_rewards: bool = by_config(True, EITHER, "Scale the rewards where IQL does, on locomotion.")
+    top_returns: float = by_config(
+        1.0, within(1e-6, 1), "Share of the transitions that is learned from, of the highest returns."
+    )
+    tuned: bool = setting(
+        False, EITHER, "Apply the paper's per-dataset values (Table 4, in parentheses) to XQL."
+    )
+
+    @property
+    def task(self) -> Task | None:
+        """None if only data are given: then rewards are unchanged and nothing is evaluated."""
+        return None if self.env_name is None and self.dataset else get_task(self.env_name or DEFAULT_ENV_NAME)
+
+    def resolved(self) -> Self:
+        task = self.task
+        if task is None:
+            for name in ("random_return", "expert_return", "eval_at_start"):
+                if getattr(self, name) not in (None, False):
+                    raise UserError(f"--{name}: nothing is evaluated without a task: give --env_name")
+        elif task.name not in TASKS and not self.dataset:
+            raise UserError(
+                f"--env_name={task.name}: an online task, which has no dataset: xql-train-online "
+                "trains in it; to learn from data of your own give --dataset"
+            )
+        return super().resolved()
+
+    @property
+    def identity(self) -> Json:
+        return {**super().identity, "dataset": [name_of(source) for source in self.dataset]}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Acting(Training):
+    """What every training has that acts in environments."""
+
+    unit = "step"
+
+    warmup_steps: int = by_config(
+        0,
+        COUNT_OR_NONE,
+        "Steps of random actions without updates: at the start, in fine-tuning after the hand-over.",
+    )
+    updates_per_step: float = by_config(1.0, within(1e-6, 1_000), "Updates per step of the environment.")
+    num_environments: int = recorded(1, within(1, 10_000), "Environments per member, stepped together.")
+    processes: bool = setting(False, EITHER, "Run each environment in a process of its own.")
+    environment_timeout: float = setting(
+        60.0,
+        AT_LEAST_ONE,
+        "With --processes, seconds to wait for an environment before the run is saved and ends.",
+    )
+    max_policy_lag: int = setting(
+        100, within(1, 1_000_000), "Most updates by which the policy that acts may lag behind the learner."
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -69,7 +319,6 @@ class Online(Acting):
         "cartpole-swingup",
         TEXT,
         "Task: cheetah-run, HalfCheetah-v5, playground:CheetahRun, or MODULE:ID, which MODULE registers.",
-        theirs="env env_id env_names task tasks",
     )
     eval_interval: int = recorded(10_000, COUNT, "")
     checkpoint_interval: int = setting(10_000, COUNT, "")

@@ -25,9 +25,8 @@ from xql_jax.logs.csv_rows import Row, parse_rows
 from xql_jax.numerics.jax_settings import check_platforms, settings_of_jax
 from xql_jax.rollout.acting import Act, deciding, deterministic_policy, finite_policy, open_loop
 from xql_jax.rollout.scores import steps_in_words
-from xql_jax.runs.kinds import KINDS, ONLINE_TRAINING, kind_of
+from xql_jax.runs.kinds import HORIZON, KINDS, ONLINE_TRAINING, kind_of
 from xql_jax.runs.records import LOCK, as_text, defining, read_config, read_summary, run_folders
-from xql_jax.runs.shared_settings import HORIZON
 from xql_jax.settings import settings_of, values_of
 from xql_jax.suites.tasks import LISTED_TASKS, References, Task, get_task, module_to_run, referenced
 from xql_jax.training.checkpoints import Checkpoints, Progress, TrainingFiles
@@ -255,18 +254,14 @@ class Run:
     @functools.cached_property
     def preprocessing(self) -> Preprocessing:
         """Its transforms. Bounds of actions that are not known are those of the task that a user names."""
-        if self.data_bounds.low or not self._is_named:
-            return self._fitted
-        return dataclasses.replace(self._fitted, action_bounds=self.scaled_to(action_bounds(self.task)))
+        if self.fitted.action_bounds.low or not self._is_named:
+            return self.fitted
+        return dataclasses.replace(self.fitted, action_bounds=self.scaled_to(action_bounds(self.task)))
 
     @functools.cached_property
-    def _fitted(self) -> Preprocessing:
+    def fitted(self) -> Preprocessing:
+        """Its transforms as saved. Without bounds of actions, it learned from data alone, within ±1."""
         return Preprocessing.load(self.files.preprocessing, self.run_id)
-
-    @property
-    def data_bounds(self) -> ActionBounds:
-        """The bounds of its own data's actions; not known, so ±1, if it learned from data alone."""
-        return self._fitted.action_bounds
 
     def scaled_to(self, bounds: ActionBounds) -> ActionBounds:
         """Returns an environment's bounds; warns that actions of unknown bounds are scaled to them."""

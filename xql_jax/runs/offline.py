@@ -61,7 +61,7 @@ def run_offline(job: Job, stop: StopSignals | None = None, callbacks: Sequence[R
         streamed = settings.data_on == "host"
         if settings.data_on == "auto":
             streamed = not fits_on_device(data.dataset.batch)
-        log_beginning(job, folder, data.dataset, streamed)
+        log_beginning(job, folder.env_name, folder.path, data.dataset, streamed)
         source = data.dataset if streamed else data.dataset.batch
         population = offline_population(
             job.learner, job.members, source, settings.batch_size, ramps=job.ramps

@@ -16,8 +16,8 @@ from xql_jax.envs.vector import Patience
 from xql_jax.errors import UserError
 from xql_jax.learners.registry import make_learner
 from xql_jax.logs.csv_rows import Row
-from xql_jax.runs.folder import RunFolder
-from xql_jax.runs.job import Job, folder_of, make_job
+from xql_jax.runs.folder import RunFolder, folder_of
+from xql_jax.runs.job import Job, make_job
 from xql_jax.runs.kinds import Finetune, Online
 from xql_jax.runs.load import Run
 from xql_jax.runs.machine import prepare_acting
@@ -57,7 +57,7 @@ def run_online(job: Job, stop: StopSignals | None = None, callbacks: Sequence[Ro
     """Trains a population whose members have their own environments and buffers; see `run_offline`."""
     prepare_acting()
     settings, stop = job.settings, stop or StopSignals()
-    task = scored(job.settings.task, job.settings.returns_given)
+    task = scored(settings.task, (settings.random_return, settings.expert_return))
     with run_resources(settings) as resources:
         evaluator = make_evaluator(job, resources)
         sizes = environment_maker(task, settings.simulation).sizes(task)
@@ -92,10 +92,8 @@ def host_population(
 ) -> HostPopulation:
     """Returns the population that steps simulators while it learns; for the options see `HostPopulation`."""
     settings, schedule = job.settings, job.acting
-    LOG.info(
-        f"  rounds of {schedule.round_steps} step(s): the policy that acts is at most {schedule.policy_lag} "
-        "updates behind"
-    )
+    rounds, lag = schedule.round_steps, schedule.policy_lag
+    LOG.info(f"  rounds of {rounds} step(s): the policy that acts is at most {lag} updates behind")
     return HostPopulation(
         learner,
         job.members,

@@ -20,8 +20,8 @@ from xql_jax.rollout.run_summary import summarize
 from xql_jax.rollout.scores import steps_in_words
 from xql_jax.runs.folder import RunFolder
 from xql_jax.runs.job import Job, log_settings
+from xql_jax.runs.kinds import EVALUATION_SEED, Training
 from xql_jax.runs.load import Run, load_run
-from xql_jax.runs.shared_settings import EVALUATION_SEED, Training
 from xql_jax.suites.tasks import Task
 from xql_jax.training.loop import RowCallback, TrainingLoop
 from xql_jax.training.population import Population

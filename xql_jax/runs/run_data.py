@@ -23,8 +23,8 @@ from xql_jax.envs import action_bounds, own_sizes
 from xql_jax.errors import UserError
 from xql_jax.files.paths import as_written, located
 from xql_jax.rollout.evaluation import Evaluator
-from xql_jax.runs.folder import RunFolder
-from xql_jax.runs.job import Job, folder_of
+from xql_jax.runs.folder import RunFolder, folder_of
+from xql_jax.runs.job import Job
 from xql_jax.suites.tasks import References, Task, has_own_scores, referenced
 from xql_jax.types import ActionBounds, ChunkBatch
 
@@ -57,7 +57,7 @@ def load_data(job: Job, evaluator: Evaluator | None) -> RunData:
         bounds = bounds_of_data(job.source, task, settings.dataset)
     dataset = load_dataset(task, settings.dataset, settings.dataset_url, bounds)
     if task:
-        task = scored(task, settings.returns_given, dataset.references)
+        task = scored(task, (settings.random_return, settings.expert_return), dataset.references)
     if sizes and task:
         check_spaces(dataset, *sizes, task.name)
     for note in dataset.notes:
@@ -103,7 +103,7 @@ def bounds_of_data(run: "Run", task: Task | None, sources: Sequence[str | Datase
 
     Data are its own by the name or, whatever they are called, by the content.
     """
-    own, acting = run.data_bounds, run.preprocessing.action_bounds
+    own, acting = run.fitted.action_bounds, run.preprocessing.action_bounds
     if own == acting or [*sources] == run.content.get("dataset", []):
         return own
     dataset = load_dataset(task, sources, bounds=own)

@@ -5,11 +5,10 @@ from typing import Any
 
 from xql_jax.runs.folder import RunFolder
 from xql_jax.runs.job import Job
-from xql_jax.runs.kinds import Finetune, Online
+from xql_jax.runs.kinds import Finetune, Online, Training
 from xql_jax.runs.load import Run
 from xql_jax.runs.offline import offline_job, run_offline
 from xql_jax.runs.run_data import load_data, run_folder
-from xql_jax.runs.shared_settings import Training
 from xql_jax.training.loop import RowCallback
 from xql_jax.training.signals import StopSignals
 

@@ -17,9 +17,9 @@ from typing import Any
 from xql_jax.errors import Busy, UserError, needing
 from xql_jax.files.paths import located, paths_from_here
 from xql_jax.runs.config_files import check_method
+from xql_jax.runs.kinds import Acting, Training
 from xql_jax.runs.load import Run
 from xql_jax.runs.machine import prepare_acting
-from xql_jax.runs.shared_settings import Acting, Training
 from xql_jax.runs.train import train_run
 from xql_jax.suites.tasks import SUITES
 from xql_jax.sweeps.plan import ABSENT, BEGUN, Cell, refreshed

@@ -9,19 +9,17 @@ from collections.abc import Collection, Iterator, Sequence
 
 from xql_jax.data.dataset import SOURCE_PREFIXES
 from xql_jax.data.loading import cached_file, stamps
-from xql_jax.errors import UserError, nearest
+from xql_jax.errors import UserError, advice, nearest
 from xql_jax.files import as_json
 from xql_jax.files.paths import located
 from xql_jax.learners.registry import OFFLINE, ONLINE, make_learner, method_of
-from xql_jax.runs.config_files import choose_config
+from xql_jax.runs.config_files import choose_config, hyperparameters_of, settings_from
 from xql_jax.runs.find import find_runs
-from xql_jax.runs.kinds import METHOD_SETTINGS, Finetune, Offline, Online
+from xql_jax.runs.kinds import METHOD_SETTINGS, Finetune, FromData, Kept, Offline, Online, Preset, Training
 from xql_jax.runs.load import Run
 from xql_jax.runs.records import digests_of
-from xql_jax.runs.resolving import hyperparameters_of, settings_from
-from xql_jax.runs.shared_settings import FromData, Kept, Preset, Training
 from xql_jax.runs.train import data_run_folder, job_of
-from xql_jax.settings import Setting, advice, settings_of
+from xql_jax.settings import Setting, settings_of
 from xql_jax.suites.tasks import References, Task, get_task, references_given
 from xql_jax.sweeps.sweep_settings import Sweep
 from xql_jax.training.members import fields_given
@@ -123,17 +121,11 @@ def check_methods(methods: Sequence[str], known: Collection[str] = (*OFFLINE, *O
             raise UserError(f"--methods: unknown method {name!r}; nearest known: {nearest(name, known)}")
 
 
-def kind_for(typed: str, finetune: bool) -> type[Training]:
-    """Returns the kind of training of METHOD[:FIELD=VALUE...]."""
-    if method_of(typed.split(":")[0]) in ONLINE:
-        return Online
-    return Finetune if finetune else Offline
-
-
 def config_for(typed: str, task: Task, finetune: bool, network: str = "paper") -> Preset:
     name = re.split(FIELD_SEPARATOR, typed)[0]
     method, tuned = ("xql", True) if name == TUNED else (name, False)
-    return choose_config(kind_for(method, finetune), method, env_name=task.name, network=network, tuned=tuned)
+    kind = Online if method_of(method) in ONLINE else Finetune if finetune else Offline
+    return choose_config(kind, method, env_name=task.name, network=network, tuned=tuned)
 
 
 def run_settings(dataset: str, typed: str, grid: str, seeds: range, settings: Sweep) -> Training:
@@ -143,7 +135,7 @@ def run_settings(dataset: str, typed: str, grid: str, seeds: range, settings: Sw
     if len(given) < len(fields):
         raise UserError(f"--methods={typed}: gives a field twice: give it once")
     network = given.pop("network", "paper") if method in ONLINE else "paper"
-    chosen, kind = config_for(typed, task, settings.finetune, network), kind_for(typed, settings.finetune)
+    chosen = config_for(typed, task, settings.finetune, network)
     shared: Json = {one: getattr(settings, one) for one in ("max_steps", *settings_of(Kept))}
     shared |= {"sweep": grid, "env_name": name, "resume": True}
     shared |= {
@@ -153,16 +145,16 @@ def run_settings(dataset: str, typed: str, grid: str, seeds: range, settings: Sw
         "eval_interval": settings.eval_interval or max(1, settings.max_steps // 10),
         "eval_episodes": settings.eval_episodes or task.suite.eval_episodes,
     }
-    if kind is Online:
+    if chosen.kind is Online:
         if file:
             raise UserError(f"--datasets={dataset}: {method} learns online, from no file")
         shared |= {"network": network}
     else:
         shared |= {"dataset": (file,) if file else (), "tuned": method == TUNED}
-    if kind is Finetune and settings.num_pretraining_steps is not None:
+    if chosen.kind is Finetune and settings.num_pretraining_steps is not None:
         shared |= {"num_pretraining_steps": settings.num_pretraining_steps}
     try:
-        return settings_from(kind, chosen, {**shared, **given}, given)
+        return settings_from(chosen, {**shared, **given}, given)
     except UserError as error:
         raise UserError(f"--methods: {error}") from None
 
@@ -221,16 +213,12 @@ def _record_of(cell: Cell, records: Sequence[Run]) -> Run | None:
     now = stamps(settings.task, settings.dataset) if isinstance(settings, FromData) else None
     if now is None:
         names = cell.identity.get("dataset")
-        same = [record for record in same if record.content.get("dataset") == names]
-    elif same:
-        unchanged = [
-            record for record in same if digests_of(record.content.get("data_files")) == digests_of(now)
-        ]
-        if not unchanged:
-            run_id = data_run_folder(settings).run_id
-            unchanged = [record for record in same if record.run_id == run_id]
-        same = unchanged
-    return same[0] if same else None
+        return next((record for record in same if record.content.get("dataset") == names), None)
+    unchanged = [each for each in same if digests_of(each.content.get("data_files")) == digests_of(now)]
+    if same and not unchanged:
+        run_id = data_run_folder(settings).run_id
+        unchanged = [record for record in same if record.run_id == run_id]
+    return unchanged[0] if unchanged else None
 
 
 def _missing(settings: Training) -> str:

@@ -1,7 +1,6 @@
 """The executor of SLURM: through submitit each cell (run) of a sweep is a job."""
 
 import functools
-import json
 import shlex
 import shutil
 import time
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xql_jax.errors import UserError, nearest, needing
-from xql_jax.files import as_json, digest, write_atomically
+from xql_jax.files import digest, write_atomically
 from xql_jax.files.paths import located
 from xql_jax.sweeps.executors import SECONDS_PER_LOOK, Outcome, work
 from xql_jax.sweeps.plan import Cell
@@ -106,7 +105,7 @@ class Slurm:
 
     def job_file(self, cell: Cell) -> Path:
         """Holds the number of the cell's last job."""
-        return self.folder / f"{digest(json.loads(as_json(cell.identity)))[:16]}.job"
+        return self.folder / f"{digest(cell.identity)[:16]}.job"
 
     def _outcome(self, job: "submitit.Job[Outcome]") -> Outcome:
         try:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from xql_jax.errors import UserError
 from xql_jax.reports.printed_tables import FINETUNING_TABLE, PAPER_TABLES
 from xql_jax.reports.score_table import REFERENCES_HELP
-from xql_jax.runs.shared_settings import Kept
+from xql_jax.runs.kinds import Kept
 from xql_jax.settings import (
     ANY,
     COUNT,
@@ -31,7 +31,6 @@ USED_BY = {  # the executors that use a setting
 class Sweep(Kept):
     """The settings of `xql-sweep` and, with a table of the paper, of `xql-reproduce`."""
 
-    given: frozenset[str] = frozenset()  # names of the settings that the user gave
     table: str | None = setting(
         None,
         one_of(*PAPER_TABLES),
@@ -45,22 +44,13 @@ class Sweep(Kept):
         "Any method, also METHOD+POLICY. METHOD:FIELD=VALUE changes fields of its config (widths: 256/256; "
         "several by colons); xql_t is XQL with --tuned.",
         by_commas=True,
-        theirs="algo algorithm agent",
     )
-    datasets: Sequence[str] = setting(
-        (),
-        SEVERAL,
-        "Any task; TASK=FILE for your own data.",
-        by_commas=True,
-        theirs="env env_id env_name env_names task tasks",
-    )
+    datasets: Sequence[str] = setting((), SEVERAL, "Any task; TASK=FILE for your own data.", by_commas=True)
     sweep: str = setting(
         "", ANY, "Values of fields, for the methods that have them: 'beta=0.1,0.5,2 loss=plain,rescaled'."
     )
     seed: int = setting(0, COUNT_OR_NONE, "First random seed.")
-    num_seeds: int = setting(
-        6, within(1, 100_000), "Seeds of each method and setting.", theirs="n_seeds seeds"
-    )
+    num_seeds: int = setting(6, within(1, 100_000), "Seeds of each method and setting.")
     seeds_per_run: int | None = setting(None, COUNT, "Seeds that share a program. Default: all.")
     finetune: bool = setting(
         False,
@@ -73,24 +63,13 @@ class Sweep(Kept):
         "In fine-tuning, updates before the hand-over. Default: the method's own.",
         kind=int,
     )
-    max_steps: int = setting(
-        1_000_000,
-        COUNT,
-        "Updates; online and in fine-tuning, environment steps.",
-        theirs="steps num_steps total_steps total_timesteps epochs updates num_updates",
-    )
-    eval_interval: int | None = setting(
-        None,
-        COUNT,
-        "Steps between evaluations. Default: --max_steps / 10.",
-        theirs="eval_freq eval_every eval_period",
-    )
+    max_steps: int = setting(1_000_000, COUNT, "Updates; online and in fine-tuning, environment steps.")
+    eval_interval: int | None = setting(None, COUNT, "Steps between evaluations. Default: --max_steps / 10.")
     eval_episodes: int | None = setting(
         None,
         within(1, 1_000_000),
         "Episodes per evaluation and seed. Default: the suite's, 10 but on AntMaze 100.",
         kind=int,
-        theirs="episodes n_episodes",
     )
     output: str | None = setting(None, TEXT, "Folder for the tables. Default: SAVE_DIR/tables.")
     name: str | None = setting(
@@ -117,16 +96,17 @@ class Sweep(Kept):
     )
 
     def check(self) -> None:
-        """Raises UserError for a setting that is missing, or that the user gave and nothing would use."""
+        """Raises UserError for a setting that is missing, or that the user changed and nothing would use."""
         for name in ("datasets", "methods") if self.table is None else ():
             if not getattr(self, name):
                 raise UserError(f"--{name}: give at least one, see --help")
-        for name in sorted(self.given & USED_BY.keys()):
-            if self.executor not in USED_BY[name]:
-                users = " or ".join(f"--executor={one}" for one in USED_BY[name])
+        for name, executors in USED_BY.items():
+            if self.executor not in executors and getattr(self, name) != getattr(Sweep, name):
+                users = " or ".join(f"--executor={one}" for one in executors)
                 raise UserError(f"--{name}: only used with {users}, not with --executor={self.executor}")
-        if self.table and "finetune" in self.given:
+        if self.table and self.finetune:
             raise UserError(f"--finetune: --table={FINETUNING_TABLE} is the one of fine-tuning")
-        if "num_pretraining_steps" in self.given and not (self.finetune or self.table == FINETUNING_TABLE):
+        is_finetuned = self.finetune or self.table == FINETUNING_TABLE
+        if self.num_pretraining_steps is not None and not is_finetuned:
             needed = f"--finetune, or --table={FINETUNING_TABLE}"
             raise UserError(f"--num_pretraining_steps: only used in fine-tuning: add {needed}")

@@ -28,8 +28,8 @@ from xql_jax.envs import Simulation, describe_environment, environment_maker
 from xql_jax.errors import UserError
 from xql_jax.files.outputs import alone_at, check_output, writing_output
 from xql_jax.numerics.jax_settings import settings_of_jax
+from xql_jax.runs.kinds import Simulated
 from xql_jax.runs.machine import versions
-from xql_jax.runs.shared_settings import Simulated
 from xql_jax.settings import (
     ANY,
     COUNT,

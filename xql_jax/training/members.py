@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
 
-from xql_jax.errors import UserError
-from xql_jax.settings import Setting, advice, with_values
+from xql_jax.errors import UserError, advice
+from xql_jax.settings import Setting, with_values
 from xql_jax.types import Array, Json, Learner, Metrics, PRNGKey, State
 
 OF_RUNS = ("hidden_dims", "batch_size", "n_step", "action_chunk")  # which a sweep of programs varies
