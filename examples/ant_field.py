@@ -33,9 +33,7 @@ class AntField(Ant):
 
     def __init__(self) -> None:
         self.target = np.zeros(2)
-        super().__init__(
-            Maze(("   ",) * 3), episode_limit=EPISODE_LIMIT, view={**FOLLOWING, "distance": 6.0}
-        )
+        super().__init__(Maze(("   ",) * 3), episode_limit=EPISODE_LIMIT, view={**FOLLOWING, "distance": 6.0})
 
     def start(self, seed: int | None) -> np.ndarray:
         """Starts near the origin, facing anywhere, with a first target, all from `seed`."""
