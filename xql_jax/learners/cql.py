@@ -66,7 +66,7 @@ class ConservativeCritic(parts.Critic):
     """
 
     cql_alpha: Numeric = traced(
-        5.0, NOT_NEGATIVE, "Weight of the penalty that lowers Q at actions not in the data.", theirs="alpha"
+        5.0, NOT_NEGATIVE, "Weight of the penalty that lowers Q at actions not in the data."
     )
     cql_threshold: Numeric = traced(
         jnp.inf,
