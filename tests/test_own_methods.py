@@ -102,7 +102,8 @@ def test_a_run_does_not_import_its_method_and_the_user_does(place):
         outcome = run_main([*words, "--method=own_methods:instance"], place, EXPERIMENTS / f"{main}.py")
         assert outcome.code == 2
         assert "--method=own_methods:instance: the run is of own_methods:gumbel" in outcome.err, outcome
-    for main, *words in commands[:2]:
+    collect = ["collect", f"--policy={path}", f"--env_name={task}", "--episodes=1", "--output=rows.hdf5"]
+    for main, *words in (collect, *commands[:2]):
         outcome = run_main([*words, "--method=own_methods:gumbel"], place, EXPERIMENTS / f"{main}.py")
         assert outcome.code == 0, outcome
     np.testing.assert_array_equal(xql_jax.load_policy(path)(np.zeros((3, 4))), actions)

@@ -3,6 +3,7 @@
 import contextlib
 import difflib
 import os
+import re
 import sysconfig
 import traceback
 from collections.abc import Iterable, Iterator
@@ -86,7 +87,7 @@ def place_of(error: BaseException) -> str:
 
 
 def described(error: BaseException) -> str:
-    said = " ".join(str(error).split())
+    said = re.sub("Other fields present: .*(?=Did you)", "", " ".join(str(error).split()))  # ConfigDict's
     if not said and (calls := traceback.extract_tb(error.__traceback__)):  # as of `assert spec is not None`
         said = f"at {calls[-1].line!r} of {Path(calls[-1].filename).name}"
     return f"{type(error).__name__}: {said}{place_of(error)}"

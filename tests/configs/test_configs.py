@@ -164,6 +164,46 @@ def test_a_file_that_names_no_method_by_default_needs_one(tmp_path):
     file = tmp_path / "mine.py"
     head = "from xql_jax.runs.config_files import config_of"
     file.write_text(f"{head}\ndef get_config(text):\n    return config_of(text, 'own', {{}})\n")
-    with pytest.raises(UserError, match=r"mine\.py: gives no config as .*: TypeError: .*'text'"):
+    with pytest.raises(UserError, match=r"mine\.py: its get_config names no method by default: give --method"):
         choose_config(Offline, config=str(file), dataset=True)
     assert choose_config(Offline, "iql", str(file), dataset=True).config.method == "iql"
+
+
+CONFIG = '''
+from xql_jax.runs.config_files import config_of
+def get_config(text="xql@mine"):
+    config = config_of(text, "pointmaze", {"xql": {"beta": 0.2}}, when={"mine": {"xql": {"beta": 9.0}}}).unlock()
+    EDIT
+    return config
+'''
+
+
+def preset_of(tmp_path, edit):
+    (tmp_path / "mine.py").write_text(CONFIG.replace("EDIT", edit))
+    return choose_config(Offline, config=str(tmp_path / "mine.py"), env_name="pointmaze-umaze-v0")
+
+
+def test_tags_of_a_files_own_method_hold(tmp_path):
+    assert settings_from(preset_of(tmp_path, "pass"), {}).config.beta == 9.0
+
+
+@pytest.mark.parametrize(
+    ("edit", "words"),
+    {
+        "del config['beta']": "it has no beta, a field of xql",
+        "config.seed = 7": "seed: unknown setting",
+        "config.matmul_precision = 'highest'": "matmul_precision: unknown setting",
+        "del config['suite']": "gives no config as .*KeyError: 'suite'",
+        "config.lock().betta = 1.0": r"AttributeError: [^{]{,80}Did you mean .beta. instead of .betta.",
+    }.items(),
+)
+def test_a_config_that_would_train_something_else_is_refused(edit, words, tmp_path):
+    with pytest.raises(UserError, match=words):
+        settings_from(preset_of(tmp_path, edit), {})
+
+
+@pytest.mark.parametrize(("kind", "method"), [(Offline, "xqll"), (Online, "saac")])
+def test_a_misspelt_method_is_answered_by_those_of_its_kind(kind, method):
+    with pytest.raises(UserError, match="unknown method .* here: nearest known: (xql|sac)") as told:
+        choose_config(kind, method)
+    assert len(str(told.value)) < 90

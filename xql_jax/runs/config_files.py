@@ -9,6 +9,7 @@ gives (`settings_from`), and --sweep.
 """
 
 import functools
+import inspect
 import os
 import runpy
 from collections.abc import Iterable, Mapping
@@ -130,15 +131,20 @@ def config_in(file: Path, method: str | None, *tags: str) -> ConfigDict:
     """
     with others_code(f"--config={file}: gives no config as the files in configs/ do", UserError):
         get_config = runpy.run_path(str(file))["get_config"]
-        wanted = method or get_config().method
+        (text,) = inspect.signature(get_config).parameters.values()
+        wanted = method or text.default
+        if not isinstance(wanted, str):
+            raise UserError(f"--config={file}: its get_config names no method by default: give --method")
         config: ConfigDict = get_config("@".join((wanted, *tags)))
-        if config.method != wanted:
-            raise UserError(f"--config={file}: gives a config of {config.method}: leave out {wanted}")
+        if "suite" not in config:
+            raise KeyError("suite")
+        if method not in (None, config.method):
+            raise UserError(f"--config={file}: gives a config of {config.method}: leave out {method}")
         return config
 
 
 def choose_config(
-    kind: type[Training], method: str | None = None, config: str | None = None, **given: Any
+    kind: type[Training], /, method: str | None = None, config: str | None = None, **given: Any
 ) -> Preset:
     """Returns what the file that a user means gives for the method and the task.
 
@@ -158,6 +164,8 @@ def choose_config(
         method = of_run if of_run in kind.methods else None
     drive, path = os.path.splitdrive(config or "")  # the drive has a colon, too, on Windows
     file, _, own = path.partition(":")
+    for name in filter(None, (method, own)):
+        check_method(name, kind)
     if method and own and own != method:
         raise UserError(f"--method={method}: --config={config} names another method: leave out one")
     env_name, is_online = given.get("env_name") or "", issubclass(kind, Online)
@@ -227,14 +235,18 @@ def settings_from(preset: Preset, values: Mapping[str, object], given: Iterable[
     for name in values:
         if name not in known:
             raise unknown_setting(name, [*known, "method"], method)
+    if missing := of_method.keys() - {*preset.config, "hidden_dims"}:
+        raise UserError(f"config: it has no {min(missing)}, a field of {method}")
+    for name in preset.config:
+        if name not in {*of_method, *METHOD_SETTINGS, "method", "suite"}:
+            raise unknown_setting(name, of_method, method)
     checked = {name: known[name].checked(name, value) for name, value in values.items()}
     every = with_every_width({name: known[name].as_plain(one) for name, one in checked.items()}, of_method)
     changed = {**preset.config, **every}
-    others = {"method", "suite", *METHOD_SETTINGS, *of_run} - of_method.keys()
     by_file = [name for name, one in of_run.items() if one.by_config and name in preset.config]
     return preset.kind(
         method=method,
-        config=ConfigDict({name: one for name, one in changed.items() if name not in others}),
+        config=ConfigDict({name: changed[name] for name in of_method if name != "hidden_dims"}),
         preset=preset,
         given=frozenset(with_every_width(dict.fromkeys(values if given is None else given), of_method)),
         **{name: changed[name] for name in (*by_file, *every) if name in of_run},

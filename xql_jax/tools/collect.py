@@ -42,7 +42,7 @@ from xql_jax.settings import (
     setting,
     within,
 )
-from xql_jax.suites.tasks import References, Task, get_task, referenced
+from xql_jax.suites.tasks import References, Task, get_task, own_attribute, referenced
 from xql_jax.tools.behaviours import RANDOM, Behaviour, episodes_of, open_behaviour
 from xql_jax.tools.opening import open_run, own_method
 from xql_jax.training.progress import counted
@@ -119,6 +119,8 @@ class Source:
 @settings_of_jax()
 def collect(settings: CollectionSettings) -> Json:
     """Makes a dataset, or adds to it; returns a summary of the new rows. UserError comes before these."""
+    if settings.method:
+        own_attribute(settings.method, "--method")  # imports it, before a run names it
     source = _replay_buffer(settings) if settings.replay else _policy(settings)
     if not settings.output:
         raise UserError("give --output: the file to write")
