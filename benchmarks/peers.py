@@ -125,11 +125,12 @@ JAX_CORL = {
     "awac": Method(
         {
             **JAX_CORL_LEARNING,
-            **same("actor_hidden_dims", "critic_hidden_dims"),
+            **same("critic_hidden_dims"),
             "n_jitted_updates": lambda ours: 1,  # its targets move once a call
         },
         {
             "num_critics": 2,
+            "actor_hidden_dims": (256,) * 4,  # their default, which their own type of the setting refuses
             "awr_temperature": 1.0,
             "max_weight": np.inf,
             "critic_layer_norm": True,

@@ -164,18 +164,20 @@ def test_a_file_that_names_no_method_by_default_needs_one(tmp_path):
     file = tmp_path / "mine.py"
     head = "from xql_jax.runs.config_files import config_of"
     file.write_text(f"{head}\ndef get_config(text):\n    return config_of(text, 'own', {{}})\n")
-    with pytest.raises(UserError, match=r"mine\.py: its get_config names no method by default: give --method"):
+    with pytest.raises(
+        UserError, match=r"mine\.py: its get_config names no method by default: give --method"
+    ):
         choose_config(Offline, config=str(file), dataset=True)
     assert choose_config(Offline, "iql", str(file), dataset=True).config.method == "iql"
 
 
-CONFIG = '''
+CONFIG = """
 from xql_jax.runs.config_files import config_of
 def get_config(text="xql@mine"):
     config = config_of(text, "pointmaze", {"xql": {"beta": 0.2}}, when={"mine": {"xql": {"beta": 9.0}}}).unlock()
     EDIT
     return config
-'''
+"""
 
 
 def preset_of(tmp_path, edit):

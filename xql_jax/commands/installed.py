@@ -1,7 +1,4 @@
-"""The installed commands: `xql-train-offline` runs experiments/train_offline.py, and so on for the others.
-
-setup.py names the commands. Each is an attribute of this module, created on first access.
-"""
+"""The installed commands, as setup.py has them: `train_offline` runs experiments/train_offline.py, and so on."""
 
 import functools
 import runpy

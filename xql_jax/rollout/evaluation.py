@@ -40,9 +40,8 @@ class EpisodeResults:
 
     def means(self, task: Task) -> dict[str, list[float]]:
         """Returns by name each member's mean return, score, length and, if known, rate of success."""
-        returns, rates = self.returns.mean(axis=1), None
-        if self.successes is not None:
-            rates = self.successes.mean(axis=1)
+        returns = self.returns.mean(axis=1)
+        rates = None if self.successes is None else self.successes.mean(axis=1)
         score = np.asarray(task.normalized_score(returns, rates))
         means = {"return": returns, "score": score, "length": self.lengths.mean(axis=1)}
         if rates is not None:

@@ -62,8 +62,7 @@ def config_of(
         when: rows that hold if a tag begins so, such as a task's name.
         tuned: XQL's values by task, for the tag `tuned`.
     Raises:
-        UserError: if there is no such method, or no values for --tuned.
-        AttributeError, ValueError: for a name in the rows that is no value of the methods.
+        UserError: if there is no such method, or no values for --tuned; ValueError: for a row's unknown name.
     """
     name, *tags = text.split("@")
     method = method_of(name)

@@ -33,8 +33,7 @@ def list_runs(folders: Sequence[str]) -> tuple[dict[Run, list[MethodScore]], Seq
 
 
 def best_of(scores: Sequence[MethodScore]) -> MethodScore | None:
-    """Returns the best setting's score, the mean over its seeds at the last evaluation."""
-    return max(scores, default=None, key=lambda score: score.mean)
+    return max(scores, default=None, key=lambda score: score.mean)  # over seeds, at the last evaluation
 
 
 def score_text(scores: Sequence[MethodScore]) -> str:
