@@ -174,7 +174,8 @@ def test_a_file_that_names_no_method_by_default_needs_one(tmp_path):
 CONFIG = """
 from xql_jax.runs.config_files import config_of
 def get_config(text="xql@mine"):
-    config = config_of(text, "pointmaze", {"xql": {"beta": 0.2}}, when={"mine": {"xql": {"beta": 9.0}}}).unlock()
+    rows, mine = {"xql": {"beta": 0.2}}, {"mine": {"xql": {"beta": 9.0}}}
+    config = config_of(text, "pointmaze", rows, when=mine).unlock()
     EDIT
     return config
 """
@@ -206,6 +207,6 @@ def test_a_config_that_would_train_something_else_is_refused(edit, words, tmp_pa
 
 @pytest.mark.parametrize(("kind", "method"), [(Offline, "xqll"), (Online, "saac")])
 def test_a_misspelt_method_is_answered_by_those_of_its_kind(kind, method):
-    with pytest.raises(UserError, match="unknown method .* here: nearest known: (xql|sac)") as told:
+    with pytest.raises(UserError, match=r"unknown method .* here: nearest known: (xql|sac)") as told:
         choose_config(kind, method)
     assert len(str(told.value)) < 90

@@ -1,4 +1,4 @@
-"""The installed commands, as setup.py has them: `train_offline` runs experiments/train_offline.py, and so on."""
+"""The installed commands, which setup.py names: `train_offline` runs experiments/train_offline.py."""
 
 import functools
 import runpy

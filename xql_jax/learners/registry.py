@@ -172,7 +172,7 @@ FIRST_PHASES = ("warm_start", "cloning_updates", "actor_warmup_steps")
 
 
 def unknown_setting(name: str, known: Collection[str], method: str = "") -> UserError:
-    """Returns the error for an unknown name, which says what is meant or nearest; `method`: what is trained."""
+    """Returns the error for an unknown name: it says what is meant, or nearest. `method` is trained."""
     ours, hint = called(name, known), advice(name, known)
     methods = (*OFFLINE, *ONLINE) if method or "methods" in known else ()
     by_method = {one: values_of(make_learner(one)) for one in methods}
