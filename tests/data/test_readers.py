@@ -253,6 +253,20 @@ def test_what_contradicts_itself_or_has_other_names_is_refused(tmp_path, name, c
             from_arrays({key: np.asarray(x) for key, x in rows_of(**changes).items()}, "arrays")
 
 
+@pytest.mark.parametrize("name", ["a.hdf5", "hopper_medium-v2.hdf5"])
+@pytest.mark.parametrize("where", ["action_units", "metadata/action_units"])
+def test_units_are_read_beside_the_arrays_and_from_the_metadata(tmp_path, name, where):
+    """The metadata are of the file that the arrays were copied from, perhaps: what is beside them counts."""
+    rows = rows_of(next_observations=None)
+    for said in ("normalized", "environment"):
+        others = {"metadata/action_units": "radians"} if where == "action_units" else {}
+        dataset = read(write(tmp_path / name, rows | {where: said} | others))
+        assert dataset.is_normalized == (said == "normalized")
+        assert not any("units" in str(note) for note in dataset.notes)
+    with pytest.raises(UserError, match="action_units is 'radians', must be normalized or environment"):
+        read(write(tmp_path / name, rows | {where: "radians"}))
+
+
 def test_an_hdf5_file_must_hold_its_arrays_itself(tmp_path):
     path = write(tmp_path / "rows.hdf5", arrays_of("rows.hdf5", EPISODES))
     with h5py.File(path, "a") as file:

@@ -36,15 +36,17 @@ def test_episode_is_that_of_the_package():
     assert done  # it falls within a few steps
 
 
-@pytest.mark.parametrize(
-    ("name", "told"),
-    [
-        ("hopper-medium-v2", "no environment hopper-medium-v2 here, as without MuJoCo 2.1 and mujoco-py"),
-        ("pointmaze-umaze-v0", r"pointmaze-umaze-v0 is not D4RL's: leave out --env_backend"),
-    ],
-)
-def test_says_what_is_not_here(name, told, monkeypatch):
+NEEDS = r"{} \(suite {}\) needs MuJoCo 2.1 and mujoco-py, which do not work here: leave out --env_backend"
+UNHAVABLE = {
+    "hopper-medium-v2": NEEDS.format("hopper-medium-v2", "locomotion"),
+    "kitchen-mixed-v0": NEEDS.format("kitchen-mixed-v0", "kitchen"),
+    "maze2d-umaze-v1": NEEDS.format("maze2d-umaze-v1", "maze2d"),
+    "pointmaze-umaze-v0": "pointmaze-umaze-v0 is not D4RL's: leave out --env_backend=d4rl",
+}
+
+
+@pytest.mark.parametrize(("name", "told"), UNHAVABLE.items())
+def test_says_what_is_not_here_before_anything_is_made(name, told, monkeypatch):
     monkeypatch.setitem(sys.modules, "mujoco_py", None)
-    task = get_task(name)
     with pytest.raises(UserError, match=told):
-        environment_maker(task, Simulation("d4rl")).make(task)
+        environment_maker(get_task(name), Simulation("d4rl"))

@@ -8,8 +8,11 @@ import pytest
 from learner_runs import METHODS, REPLACED, same
 
 from xql_jax.errors import UserError
+from xql_jax.learners.fql import FQL
 from xql_jax.learners.method import Part
+from xql_jax.learners.rebrac import ReBRAC
 from xql_jax.learners.registry import make_learner
+from xql_jax.learners.rlpd import RLPD
 from xql_jax.settings import settings_of, values_of, with_values
 
 INF = float("inf")
@@ -47,6 +50,14 @@ def test_hyperparameters_round_trip(name):
     same(make_learner(name, config), make_learner(name))
     same(METHODS[name](**config), make_learner(name))
     assert all(isinstance(value, str | bool | int | float | tuple) for value in config.values())
+
+
+@pytest.mark.parametrize("learner", [FQL, ReBRAC, RLPD])
+def test_methods_with_layer_norm_in_q_have_it_as_classes_of_ones_own_too(learner):
+    class Own(learner):
+        pass
+
+    assert values_of(Own())["critic_layer_norm"]
 
 
 def test_values_arrive():

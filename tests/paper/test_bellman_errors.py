@@ -37,6 +37,33 @@ def test_the_law_of_the_samples_wins_and_scores_are_scipys(name):
 @settings(max_examples=100)
 @given(
     st.integers(0, 2**32 - 1),
+    st.sampled_from(["gumbel", "normal", "laplace", "exponential"]),
+    st.integers(2, 300),
+    st.sampled_from([-100.0, 0.0, 100.0]),
+    st.sampled_from([-500.0, 0.0, 7.0]),
+    st.sampled_from([1e-2, 1.0, 100.0]),
+)
+def test_gumbel_fits_solve_their_likelihood_equations(seed, law, size, outlier, offset, scale):
+    """The derivatives of the mean log-likelihood by the location and by log scale vanish: it has one peak."""
+    errors = getattr(np.random.default_rng(seed), law)(size=size)
+    errors[0] += outlier
+    errors = offset + scale * errors
+    for name, fit in fit_errors(errors).items():
+        if "Gumbel" in name:
+            location, scale = fit.law.args
+            z = (errors - location) / scale * (1 if "right" in name else -1)
+            found = [np.exp(-z).mean(), (z - z * np.exp(-z)).mean()]
+            np.testing.assert_allclose(found, 1.0, atol=1e-6)
+
+
+def test_equal_errors_have_no_fit():
+    with pytest.raises(ValueError, match="errors must not all be equal, as they are to 3"):
+        fit_errors([3.0, 3.0])
+
+
+@settings(max_examples=100)
+@given(
+    st.integers(0, 2**32 - 1),
     st.sampled_from(["logistic", "standard_cauchy", "exponential", "normal"]),
     st.integers(2, 300),
     st.sampled_from([0.0, 3.0, 1e6]),

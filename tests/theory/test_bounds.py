@@ -3,6 +3,7 @@
 import itertools
 
 import numpy as np
+import pytest
 from cases import seeds, several
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -42,6 +43,16 @@ def test_counter_example_to_the_printed_upper_bound():
     printed = mean + bounds.log_cosh_bias(1.0, 0.1)
     corrected = bounds.soft_value_upper_bound(mean, 1.0, 0.1)
     np.testing.assert_allclose([value, printed, corrected], [0.861, 0.431, 1.361], atol=5e-4)
+
+
+@pytest.mark.parametrize("ratio", [1e-9, 1e-6, 1e-3, 0.03, 0.999, 1.0, 3.0, 50.0, 1e4, np.inf])
+def test_log_cosh_at_any_beta(ratio):
+    """By its series where the ratio of q_max to beta is small, by its definition, and by its limit."""
+    series = ratio**2 / 2 - ratio**4 / 12 + ratio**6 / 45
+    exact = series if ratio < 0.02 else np.log(np.cosh(ratio)) if ratio < 100 else ratio - np.log(2)
+    beta = 7.0 / ratio if ratio < np.inf else 1e-320
+    wanted = beta * exact if ratio < np.inf else 7.0
+    np.testing.assert_allclose(bounds.log_cosh_bias(7.0, beta), wanted, rtol=1e-12)
 
 
 def test_bounded_values_are_not_enough():

@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+import pytest
 from cases import distributions, several, triples
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -122,6 +123,22 @@ def test_policies_where_mu_gives_no_weight():
     np.testing.assert_allclose(conservatism.chi_square_policy(q, mu, 1.0), [[0.0, 0.625, 0.375], mu])
     e = np.exp(1.0)
     np.testing.assert_allclose(conservatism.soft_policy(q, mu, 1.0), [[0.0, e / (1 + e), 1 / (1 + e)], mu])
+
+
+POLICIES = pytest.mark.parametrize("policy", [conservatism.soft_policy, conservatism.chi_square_policy])
+
+
+@POLICIES
+@pytest.mark.parametrize("beta", [1e-6, 1e-300])
+def test_a_common_level_of_q_costs_no_digits(policy, beta):
+    q = np.array([1e8, 1e8 - 1e-6])
+    np.testing.assert_array_equal(policy(q, [0.3, 0.7], beta), policy(q - q[0], [0.3, 0.7], beta))
+
+
+@POLICIES
+@pytest.mark.parametrize("value", [1e300, np.inf, -np.inf, np.nan])
+def test_the_q_of_an_action_without_weight_is_of_no_account(policy, value):
+    np.testing.assert_array_equal(policy([0.0, value], [1.0, 0.0], 1e-9), [1.0, 0.0])
 
 
 def test_a_noisy_action_has_more_weight_under_kl_than_under_chi_square():

@@ -39,6 +39,15 @@ def test_gumbel_max_trick_exactly(x, beta, tenths):
     np.testing.assert_allclose(probabilities, softmax(x / beta), rtol=1e-12, atol=1e-300)
 
 
+@pytest.mark.parametrize("beta", [1e-6, 1e-300])
+def test_the_gumbel_max_trick_loses_no_digits_to_a_common_level(beta):
+    x = np.array([1e8, 1e8 - 1e-6])
+    law, probabilities = gumbel_max_law(x, beta)
+    near_0, wanted = gumbel_max_law(x - x[0], beta)
+    np.testing.assert_array_equal(probabilities, wanted)
+    assert law.median() == x[0] + near_0.median()
+
+
 # Theorem 1 says that the maximum of n variables with exponential tails "follows" the Gumbel distribution as n
 # grows. What converges is (max - b_n) / a_n. A sufficient condition (von Mises) is that the slope of the
 # reciprocal hazard rate, (1 - F(x)) / f(x), goes to 0. For bounded variables the limit is another law.

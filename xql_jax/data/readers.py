@@ -18,7 +18,7 @@ from xql_jax.errors import UserError
 from xql_jax.suites.tasks import TASKS, References, Task
 
 COPIES = 3  # of a file's arrays in memory: as they are read, as transitions, and preprocessed
-D4RL_KEYS = (*REQUIRED, "timeouts")
+D4RL_KEYS = (*REQUIRED, "timeouts", UNITS)
 MADE_BY = "made_by"  # the command that made a file, as of examples/ogbench_data.py
 SIMULATOR_ARRAYS = ("qpos", "button_states")  # from which OGBench's tasks give rewards
 # The names of the files that are read as D4RL reads its own, the embedded mazes' among them.
@@ -46,7 +46,7 @@ def read_hdf5(path: Path, episode_limit: int | None) -> Dataset:
     layout = Layout(episode_limit, as_d4rl=is_d4rls, prefers_rows=True)
     dataset = from_arrays(arrays, str(path), layout, names)
     references = checked_references(given, str(path))
-    normalized = dataset.is_normalized or says_normalized(units, str(path))
+    normalized = says_normalized(arrays.get(UNITS, units), str(path))
     return dataclasses.replace(dataset, references=references, is_normalized=normalized)
 
 

@@ -61,10 +61,9 @@ def environment_maker(task: Task, simulation: Simulation = OURS) -> EnvironmentM
     if simulation.env_backend == "d4rl":
         if simulation.legacy_inertia:
             raise UserError("--legacy_inertia is for --env_backend=mujoco: D4RL's MuJoCo has those masses")
-        if not suite.is_in_d4rl:
-            raise UserError(f"{task.name} is not D4RL's: leave out --env_backend=d4rl")
-        from xql_jax.envs.d4rl_backend import D4RLEnvironment
+        from xql_jax.envs.d4rl_backend import D4RLEnvironment, check_d4rl
 
+        check_d4rl(task)
         return EnvironmentMaker(D4RLEnvironment)
     make: Callable[..., Environment] = make_environment
     if simulation.legacy_inertia:

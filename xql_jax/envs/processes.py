@@ -4,9 +4,11 @@ import contextlib
 import multiprocessing.util
 import select
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing import resource_tracker
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -47,6 +49,10 @@ class Processes(VectorEnv):
     def __init__(self, make: Callable[[], Environment], num_envs: int, patience: Patience = PATIENT):
         if not IS_SUPPORTED:
             raise UserError("--processes is not for Windows: leave it out")
+        main = sys.modules["__main__"]
+        file = getattr(main, "__file__", None)
+        if file and main.__spec__ is None and not Path(file).exists():  # as <stdin>
+            raise UserError(f"--processes: there is no file {file}: {UNGUARDED}")
         super().__init__(num_envs)
         self._patience = patience
         made = [lambda: _Reporting(make())] * num_envs  # type: ignore[arg-type]

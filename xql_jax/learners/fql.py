@@ -10,6 +10,7 @@ loss is the mean over both, here the sum, with the same steps of Adam; they have
 here layer norm and then ReLU, as all critics here. But for these, 30 updates equal theirs to 1e-6.
 """
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -17,7 +18,7 @@ import jax
 from xql_jax.learners.actor_critic import ActorCritic
 from xql_jax.learners.flow_policies import OneStepFlow
 from xql_jax.learners.method import Method
-from xql_jax.learners.parts import CriticState, Estimates, LearnerState
+from xql_jax.learners.parts import Critic, CriticState, Estimates, LearnerState
 from xql_jax.settings import choice, part
 from xql_jax.types import Array, Batch, Metrics, PRNGKey
 
@@ -26,6 +27,7 @@ class FQL(ActorCritic):
     """Q by temporal differences at the one-step policy's actions; that policy by `OneStepFlow`."""
 
     policy: OneStepFlow = part(OneStepFlow)
+    critic: Critic = part(functools.partial(Critic, critic_layer_norm=True))
     target_q: Callable[..., Array] = choice(
         "What Q's targets take over the critics: mean or min.", mean=CriticState.mean_q, min=CriticState.min_q
     )
@@ -43,4 +45,4 @@ class FQL(ActorCritic):
         return state, {**critic_info, **policy_info}
 
 
-METHODS = {"fql": Method(FQL, {"critic_layer_norm": True}, settings={"scale_rewards": False})}
+METHODS = {"fql": Method(FQL, settings={"scale_rewards": False})}

@@ -14,15 +14,17 @@ precedes the ReLU, and the target is as in the project's TD3. They update the po
 here at 2, 4, 6, ...
 """
 
+import functools
 from typing import ClassVar
 
 import jax.numpy as jnp
 
 from xql_jax.learners.method import Method
-from xql_jax.learners.parts import CriticState, LearnerState
+from xql_jax.learners.parts import Critic, CriticState, LearnerState
 from xql_jax.learners.td3 import DelayedDeterministic
 from xql_jax.learners.td3_bc import normalized_mean
-from xql_jax.settings import NOT_NEGATIVE, traced
+from xql_jax.networks.policies import td3_init
+from xql_jax.settings import NOT_NEGATIVE, part, traced
 from xql_jax.types import AnyBatch, Array, Metrics, Numeric, PRNGKey, SarsaBatch
 
 
@@ -37,6 +39,7 @@ class ReBRAC(DelayedDeterministic):
     The policy maximises min Q in units of its mean size.
     """
 
+    critic: Critic = part(functools.partial(Critic, critic_init=td3_init, critic_layer_norm=True))
     actor_bc_coef: Numeric = traced(
         0.01, NOT_NEGATIVE, "Weight of the policy's squared distance from the data: ReBRAC's beta_1."
     )
@@ -63,8 +66,7 @@ HIDDEN = (256, 256, 256)
 METHODS = {
     "rebrac": Method(
         ReBRAC,
-        {"actor_lr": 1e-3, "critic_lr": 1e-3, "actor_hidden_dims": HIDDEN, "critic_hidden_dims": HIDDEN}
-        | {"critic_layer_norm": True},
+        {"actor_lr": 1e-3, "critic_lr": 1e-3, "actor_hidden_dims": HIDDEN, "critic_hidden_dims": HIDDEN},
         settings={"batch_size": 1024, "scale_rewards": False},
     )
 }

@@ -10,19 +10,23 @@ Differs: they average the critics' errors over the ensemble. Here the errors are
 difference with Adam. They act by the newest policy; here it lacks up to `--max_policy_lag` updates of Q.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
 from xql_jax.learners.method import Method
-from xql_jax.learners.parts import LearnerState
+from xql_jax.learners.parts import Critic, LearnerState
 from xql_jax.learners.sac import SoftActorCritic
-from xql_jax.settings import AT_LEAST_ONE, EITHER, NOT_NEGATIVE, static, traced
+from xql_jax.networks.policies import sac_init
+from xql_jax.settings import AT_LEAST_ONE, EITHER, NOT_NEGATIVE, part, static, traced
 from xql_jax.types import Batch, Metrics, Numeric, Params, PRNGKey
 
 
 class RLPD(SoftActorCritic):
     """SAC without V. Q's targets take the minimum of a few critics drawn anew; pi climbs the mean of all."""
 
+    critic: Critic = part(functools.partial(Critic, critic_init=sac_init, critic_layer_norm=True))
     target_entropy_share: Numeric = traced(
         0.5, NOT_NEGATIVE, "Target entropy in units of SAC's, -1 nat per action dimension."
     )
@@ -62,7 +66,6 @@ METHODS = {
             **dict.fromkeys(("actor_lr", "critic_lr", "entropy_coef_lr"), 3e-4),
             **dict.fromkeys(("actor_hidden_dims", "critic_hidden_dims"), (256, 256)),
             "num_critics": 10,
-            "critic_layer_norm": True,
             "initial_entropy_coef": 1.0,
             "actor_period": 20,
             "target_period": 1,

@@ -14,8 +14,12 @@ def log_cosh_bias(q_max: Numbers, beta: Numbers) -> np.ndarray:
 
     It falls with beta, from q_max at 0 to q_max**2 / (2 beta) for a large beta.
     """
-    ratio = q_max / beta
-    return beta * (np.logaddexp(ratio, -ratio) - np.log(2.0))
+    with np.errstate(over="ignore"):
+        ratio = q_max / beta
+    # A small ratio leaves nothing of |x| - log 2; a large one overflows the hyperbolic sine.
+    small = beta * np.log1p(2.0 * np.sinh(np.minimum(ratio, 1.0) / 2.0) ** 2)
+    large = q_max + beta * (np.log1p(np.exp(-2.0 * ratio)) - np.log(2.0))
+    return np.where(ratio < 1.0, small, large)
 
 
 def soft_value_upper_bound(mean_q: Numbers, q_max: Numbers, beta: Numbers) -> np.ndarray:

@@ -15,5 +15,6 @@ def gumbel_max_law(x: ArrayLike, beta: float) -> tuple[stats.distributions.rv_fr
         softmax(x / beta). Here the sum is not a mean: the location is L^beta(x) + beta log N.
     """
     arguments.positive("beta", beta)
-    z = np.asarray(x, np.float64) / beta
-    return stats.gumbel_r(beta * logsumexp(z), beta), softmax(z)
+    largest = np.max(x)
+    z = (np.asarray(x, np.float64) - largest) / beta  # the division first would cost digits at a small beta
+    return stats.gumbel_r(largest + beta * logsumexp(z), beta), softmax(z)

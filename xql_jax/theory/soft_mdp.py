@@ -6,6 +6,8 @@ from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy import sparse
+from scipy.sparse.linalg import spsolve
 
 from xql_jax.theory import arguments
 from xql_jax.theory.conservatism import soft_policy
@@ -120,14 +122,15 @@ class SoftMDP:
         """Returns the expected discounted return of a policy from every state, f64[S], reward units.
 
         No KL cost is subtracted, so neither mu nor beta plays a part; for Eq. 2's policy this is not V. It
-        solves (I - discount * P_pi) v = r_pi, with a dense matrix of the states.
+        solves (I - discount * P_pi) v = r_pi by a sparse factorisation.
         Source: Garg et al. 2023, Sec. 2.1, the return without regularisation.
         """
         pi = arguments.probabilities("policy", policy)
-        system = np.eye(len(pi))
-        pairs = np.arange(len(pi))[:, None, None], self.next_states  # one that occurs twice gets the sum
-        np.subtract.at(system, pairs, self.discount * pi[..., None] * self.probabilities)
-        return np.linalg.solve(system, (pi * self.rewards).sum(-1))
+        states, weights = np.arange(len(pi)), pi[..., None] * self.probabilities
+        pairs = np.repeat(states, weights[0].size), self.next_states.ravel()  # those of one pair add up
+        dynamics = sparse.csc_array((weights.ravel(), pairs), (len(pi), len(pi)))
+        system = sparse.eye_array(len(pi), format="csc") - self.discount * dynamics
+        return spsolve(system, (pi * self.rewards).sum(-1))
 
 
 class Solution(NamedTuple):
