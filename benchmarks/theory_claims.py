@@ -43,9 +43,10 @@ def rows() -> Iterator[tuple[str, str, str]]:
     for law, draw in LAWS.items():
         y = draw(generator, (SAMPLES,))
         betas = BETAS * y.std()
-        fitted = GumbelRegressor(beta=betas, random_state=0).fit(np.zeros((SAMPLES, 1)), y)
+        zeros = np.zeros((SAMPLES, 1))
+        fitted = [GumbelRegressor(beta, random_state=0).fit(zeros, y).predict(zeros[:1])[0] for beta in betas]
         exact = np.array([log_partition(y, beta) for beta in betas])
-        worst = np.abs(fitted.predict(np.zeros((1, 1)))[0] - exact).max() / y.std()
+        worst = np.abs(fitted - exact).max() / y.std()
         yield "minimiser", law, f"{worst:.4f}"
 
 

@@ -73,7 +73,7 @@ def learn_values() -> None:
     assert_type(expectile_loss(np.zeros(50), targets, expectile=0.7), jax.Array)
     assert_type(mse_loss(values, jnp.asarray(targets)), jax.Array)
     assert_type(log_mean_exp(targets, beta=0.5), jax.Array)
-    regressor = GumbelRegressor(beta=[2.0, 5.0], random_state=0).fit(targets[:, None], targets)
+    regressor = GumbelRegressor(beta=2.0, random_state=0).fit(targets[:, None], targets)
     assert_type(regressor, GumbelRegressor)
     assert_type(regressor.predict(targets[:, None]), NDArray[np.float64])
     assert_type(regressor.score(targets[:, None], targets), float)

@@ -44,13 +44,13 @@ def _every_fit_converges():
 
 @pytest.mark.parametrize("name", ["normal", "exponential", "uniform", "mixture"])
 def test_reaches_the_log_partition_within_one_percent(name):
-    """Lemma 3.2: minibatch gradients lead to beta log E[exp(X / beta)], all betas in one fit."""
+    """Lemma 3.2: minibatch gradients lead to beta log E[exp(X / beta)]."""
     y = 5.0 * draw(name, 10_000, 0)
     betas = BETAS * y.std()
-    model = GumbelRegressor(betas, random_state=0).fit(no_inputs(y), y)
+    models = [GumbelRegressor(beta, random_state=0).fit(no_inputs(y), y) for beta in betas]
     expected = np.array([log_partition(y, beta) for beta in betas])
-    assert model.n_iter_ * 40 == 10_000  # 40 minibatches an epoch
-    fitted = model.predict([[0.0]])[0]
+    assert {model.n_iter_ * 40 for model in models} == {10_000}  # 40 minibatches an epoch
+    fitted = np.concatenate([model.predict([[0.0]]) for model in models])
     assert (np.abs(fitted - expected) <= 0.01 * y.std()).all()
     # Relative to how far L^beta is from the mean.
     np.testing.assert_allclose(fitted - y.mean(), expected - y.mean(), rtol=0.01)
@@ -58,12 +58,12 @@ def test_reaches_the_log_partition_within_one_percent(name):
 
 def test_a_fit_that_ends_early_warns_of_its_error():
     y = draw("normal", 1000, 0)
-    model = GumbelRegressor([1.0, 0.1], num_updates=100, learning_rate=0.001, random_state=0)
+    model = GumbelRegressor(0.1, num_updates=100, learning_rate=0.001, random_state=0)
     warnings.simplefilter("always", ConvergenceWarning)
-    with pytest.warns(ConvergenceWarning, match="model 1 of 2, at beta 0.1, lacks") as record:
+    with pytest.warns(ConvergenceWarning, match="its intercept lacks") as record:
         model.fit(no_inputs(y), y)
-    lacks = (log_partition(y, 0.1) - model.predict([[0.0]])[0, 1]) / y.std()
-    assert f"lacks {lacks:.3g} standard deviations" in str(record[0].message)
+    lacks = (log_partition(y, 0.1) - model.predict([[0.0]])[0]) / y.std()
+    assert f"lacks {lacks:.3g} deviations" in str(record[0].message)
     assert lacks > 1.0
 
 
@@ -124,14 +124,7 @@ def test_scikit_learn_searches_its_settings_within_a_pipeline():
     assert best.score(x[:, None], y) == pytest.approx(expected, abs=1e-3)
 
 
-def test_the_score_of_several_betas_is_their_mean():
-    y, inputs = draw("exponential", 500, 0), np.arange(500)[:, None]
-    both = GumbelRegressor([0.5, 2.0], random_state=0).fit(inputs, y)
-    alone = [GumbelRegressor(beta, random_state=0).fit(inputs, y).score(inputs, y) for beta in (0.5, 2.0)]
-    assert both.score(inputs, y) == pytest.approx(np.mean(alone), abs=1e-4)
-
-
-@pytest.mark.parametrize("beta", [0.0, [1.0, 1e9]])
+@pytest.mark.parametrize("beta", [0.0, 1e9, np.nan])
 def test_a_beta_beyond_float32_is_refused(beta):
     with pytest.raises(ValueError, match="beta must be within"):
         GumbelRegressor(beta).fit([[0.0], [1.0]], [0.0, 1.0])

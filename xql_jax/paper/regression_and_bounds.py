@@ -1,6 +1,7 @@
 """Figures 2, B1 and B2: Gumbel regression, and the bounds of Appendix B. They need no runs."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -38,10 +39,9 @@ def compute_2(seed: int) -> Tables:
     generator = np.random.default_rng(seed)
     inputs = generator.uniform(-2.0, 2.0, NUM_SAMPLES)
     y = np.sin(2.0 * inputs) + spread_around(inputs) * generator.uniform(-1.0, 1.0, NUM_SAMPLES)
-    regressor = GumbelRegressor(
-        REGRESSION_BETAS, hidden_dims=(64, 64), learning_rate=3e-3, num_updates=20_000, random_state=seed
-    )
-    fitted = regressor.fit(inputs[:, None], y).predict(line[:, None])
+    how: Any = {"hidden_dims": (64, 64), "learning_rate": 3e-3, "num_updates": 20_000, "random_state": seed}
+    models = [GumbelRegressor(beta, **how).fit(inputs[:, None], y) for beta in REGRESSION_BETAS]
+    fitted = [model.predict(line[:, None]) for model in models]
     # L^beta(Y | x), integrated numerically over the quantiles of the uniform distribution.
     quantiles = (np.arange(2_000) + 0.5) / 1_000 - 1.0
     values = np.sin(2.0 * line)[:, None] + spread_around(line)[:, None] * quantiles
@@ -52,7 +52,7 @@ def compute_2(seed: int) -> Tables:
         "density": by_beta(DENSITY_BETAS, "x", x, density=density),
         "loss": by_beta(DENSITY_BETAS, "error", error, loss=loss),
         "samples": {"x": inputs, "y": y},
-        "regression": by_beta(REGRESSION_BETAS, "x", line, fitted=list(fitted.T), exact=exact),
+        "regression": by_beta(REGRESSION_BETAS, "x", line, fitted=fitted, exact=exact),
     }
 
 

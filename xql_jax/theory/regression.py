@@ -39,7 +39,7 @@ INTERCEPT_TOLERANCE = 0.01  # of the intercept, in standard deviations of y; bey
 # optimum no batch has more than 2N. With a smaller bound, one outlier could be in balance with all others.
 STEEPEST = 4.0
 
-Models = tuple[Params, optax.OptState]  # of K models, stacked
+Model = tuple[Params, optax.OptState]
 
 
 def tangent_gumbel_loss(values: Array, targets: Array, beta: Array, count: int) -> Array:
@@ -61,31 +61,28 @@ def descend(
     params: Params,
     inputs: Array,
     targets: Array,
-    betas: Array,
+    beta: float,
     learning_rate: float,
     key: PRNGKey,
     *,
     num_batches: int,
     num_epochs: int,
 ) -> Params:
-    """Returns the parameters, stacked, of K models that Adam fits side by side.
+    """Returns the parameters that Adam fits to inputs f32[N, D] and targets f32[N], of variance 1.
 
-    All see the same minibatches, drawn without replacement. The learning rate falls to 0 along a cosine. Adam
-    keeps its long second moment (b2 = 0.999). With a short one, a rare batch with a large gradient is divided
-    by itself, and the frequent small gradients dominate.
-
-    Args:
-        params: of K models, stacked.
-        inputs: f32[N, D]. targets: f32[N], of variance 1. betas: f32[K], in the units of these targets.
+    Minibatches are drawn without replacement. The learning rate falls to 0 along a cosine. Adam keeps its
+    long second moment (b2 = 0.999). With a short one, a rare batch with a large gradient is divided by
+    itself, and the frequent small gradients dominate. `beta` is in the units of these targets.
     """
     count = targets.size
     batch_size = count // num_batches
     optimiser = optax.adam(optax.cosine_decay_schedule(learning_rate, num_epochs * num_batches))
 
-    def update(params: Params, state: optax.OptState, beta: Array, indices: Array) -> Models:
+    def update(model: Model, indices: Array) -> tuple[Model, None]:
         def total_loss(values: Array) -> Array:
             return tangent_gumbel_loss(values, targets[indices], beta, count).sum()
 
+        params, state = model
         values, pull_back = jax.vjp(lambda p: network.apply(p, inputs[indices]), params)
         slopes = jax.grad(total_loss)(values)
         # This has no effect at the optimum, so the limit is not biased. On the way there it keeps huge
@@ -93,18 +90,15 @@ def descend(
         slopes *= jnp.minimum(1.0, STEEPEST * count / jnp.maximum(jnp.abs(slopes).sum(), 1.0))
         (gradient,) = pull_back(slopes / batch_size)
         change, state = optimiser.update(gradient, state)
-        return optax.apply_updates(params, change), state
+        return (optax.apply_updates(params, change), state), None
 
-    def minibatch(models: Models, indices: Array) -> tuple[Models, None]:
-        return jax.vmap(update, in_axes=(0, 0, 0, None))(*models, betas, indices), None
-
-    def epoch(models: Models, key: PRNGKey) -> tuple[Models, None]:
+    def epoch(model: Model, key: PRNGKey) -> tuple[Model, None]:
         # A random permutation that compiles in half the time of `jax.random.permutation`.
         order = jnp.argsort(jax.random.bits(key, (count,)))[: num_batches * batch_size]
-        return jax.lax.scan(minibatch, models, order.reshape(num_batches, batch_size))
+        return jax.lax.scan(update, model, order.reshape(num_batches, batch_size))
 
-    models = params, jax.vmap(optimiser.init)(params)
-    (fitted, _), _ = jax.lax.scan(epoch, models, jax.random.split(key, num_epochs))
+    model = params, optimiser.init(params)
+    (fitted, _), _ = jax.lax.scan(epoch, model, jax.random.split(key, num_epochs))
     return fitted
 
 
@@ -120,19 +114,18 @@ class GumbelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
 
     Source: Garg et al. 2023, Eq. 7, Section 3.2 and Lemma 3.2.
     Args:
-        beta: Gumbel scale, positive, in the units of y; or K of them, f64[K].
+        beta: Gumbel scale, positive, in the units of y.
         hidden_dims: widths of the hidden layers, with ReLU; () is the linear model.
         learning_rate: Adam's at the start, in standardised units; it falls to 0 along a cosine.
         batch_size: upper bound; all data if there are fewer.
         num_updates: gradient steps, rounded up to whole epochs.
         random_state: int, RandomState or None; it seeds the initialisation and the order of the samples.
     Attributes:
-        betas_: f64[] or f64[K].
-        params_: the network's parameters in standardised units, f32, stacked along a first axis over beta.
+        params_: the network's parameters in standardised units, f32.
         n_iter_: epochs done.
     """
 
-    beta: float | ArrayLike = 1.0
+    beta: float = 1.0
     _: dataclasses.KW_ONLY
     hidden_dims: Sequence[int] = ()
     learning_rate: float = 0.02
@@ -144,12 +137,10 @@ class GumbelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         inputs, targets = validate_data(self, X, y, dtype=np.float64, y_numeric=True)
         self.input_scaler_ = StandardScaler().fit(inputs)
         self.target_scaler_ = StandardScaler().fit(targets[:, None])
-        self.betas_ = np.asarray(self.beta, np.float64)
         for name in ("learning_rate", "batch_size", "num_updates"):
             arguments.positive(name, getattr(self, name))
-        scale = float(self.target_scaler_.scale_[0])
-        betas, (lowest, highest) = self.betas_.ravel() / scale, BETA_RANGE
-        if not (betas.size and (lowest <= betas).all() and (betas <= highest).all()):
+        scale, (lowest, highest) = float(self.target_scaler_.scale_[0]), BETA_RANGE
+        if not lowest <= self.beta / scale <= highest:
             raise ValueError(
                 f"beta must be within {lowest:g} and {highest:g} times the standard deviation of y "
                 f"({scale:g}) for float32, not {self.beta}"
@@ -161,63 +152,46 @@ class GumbelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
         key_init, key_epochs = jax.random.split(jax.random.key(seed))
         scaled = np.asarray(self.input_scaler_.transform(inputs), np.float32)
-        # One initialisation for all betas, because a vmapped orthogonal one can hang in jaxlib.
-        start = network.init(key_init, scaled[:1])
         params = descend(
             network,
-            jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (betas.size, *leaf.shape)), start),
+            network.init(key_init, scaled[:1]),
             scaled,
             np.asarray(self.target_scaler_.transform(targets[:, None])[:, 0], np.float32),
-            np.asarray(betas, np.float32),
+            self.beta / scale,
             float(self.learning_rate),
             key_epochs,
             num_batches=num_batches,
             num_epochs=self.n_iter_,
         )
         self.params_ = jax.tree.map(np.asarray, params)
-        self._warn_unless_converged(targets - self._predict(inputs))
+        miss = float(log_partition(targets - self.predict(inputs), self.beta)) / scale
+        if not abs(miss) <= INTERCEPT_TOLERANCE:  # NaN has not converged either
+            warnings.warn(
+                f"GumbelRegressor has not converged: its intercept lacks {miss:.3g} deviations of y. "
+                "More num_updates, a larger batch_size or another learning_rate may help",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
         return self
 
-    def _warn_unless_converged(self, residuals: np.ndarray) -> None:
-        """Warns if the best constant to add to a model's predictions exceeds INTERCEPT_TOLERANCE."""
-        betas, scale = self.betas_.ravel(), float(self.target_scaler_.scale_[0])
-        misses = [float(log_partition(*model)) / scale for model in zip(residuals, betas, strict=True)]
-        worst = int(np.argmax(np.abs(misses)))
-        if not abs(misses[worst]) <= INTERCEPT_TOLERANCE:  # NaN has not converged either
-            warnings.warn(
-                f"GumbelRegressor has not converged: the intercept of model {worst} of {len(misses)}, at "
-                f"beta {betas[worst]:g}, lacks {misses[worst]:.3g} standard deviations of y. More "
-                "num_updates, a larger batch_size or another learning_rate may help",
-                ConvergenceWarning,
-                stacklevel=3,
-            )
-
-    def _predict(self, X: np.ndarray) -> NDArray[np.float64]:
-        inputs = self.input_scaler_.transform(X)
-        network = Value(tuple(self.hidden_dims))
+    def predict(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Returns f64[N]."""
+        check_is_fitted(self)
+        inputs = self.input_scaler_.transform(validate_data(self, X, dtype=np.float64, reset=False))
         with jax.enable_x64(True):  # so that a prediction does not depend on the number of rows
             params = jax.tree.map(np.float64, self.params_)
-            values = np.asarray(jax.vmap(network.apply, in_axes=(0, None))(params, inputs))
+            values = np.asarray(Value(tuple(self.hidden_dims)).apply(params, inputs))
         return np.asarray(self.target_scaler_.mean_[0] + self.target_scaler_.scale_[0] * values)
-
-    def predict(self, X: ArrayLike) -> NDArray[np.float64]:
-        """Returns f64[N], or f64[N, K] of K betas."""
-        check_is_fitted(self)
-        values = self._predict(validate_data(self, X, dtype=np.float64, reset=False))
-        return values.T if self.betas_.ndim else values[0]
 
     def score(self, X: ArrayLike, y: ArrayLike) -> float:
         """Returns D^2 = 1 - mean loss of the predictions / mean loss of the best constant, L^beta of this y.
 
-        For several betas it is the mean over them. It is at most 1, and not defined if y is constant.
+        It is at most 1, and not defined if y is constant.
         """
         targets = arguments.samples("y", y)
-        values = self.predict(X).T.reshape(-1, *targets.shape)
 
-        def mean_loss(values: ArrayLike, beta: float) -> float:
-            z = (targets - values) / beta
+        def mean_loss(values: ArrayLike) -> float:
+            z = (targets - values) / self.beta
             return float((np.expm1(z) - z).mean())
 
-        models = zip(values, self.betas_.ravel(), strict=True)
-        ratios = [mean_loss(row, b) / mean_loss(log_partition(targets, b), b) for row, b in models]
-        return float(np.mean([1.0 - ratio for ratio in ratios]))
+        return 1.0 - mean_loss(self.predict(X)) / mean_loss(log_partition(targets, self.beta))
