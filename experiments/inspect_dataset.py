@@ -38,14 +38,11 @@ def main(
         "Data: a file (.hdf5, .npz), a folder of .npz episodes, ogbench:FILE.npz or minari:ID. Several are "
         "joined.",
     ),
-    dataset_url: str | None = setting(
-        None, TEXT, "Where to download the task's own dataset from, instead of D4RL's."
-    ),
     json: str | None = setting(None, TEXT, "Write the numbers to this .json file."),
 ) -> int:
     task = get_task(env_name) if env_name else None
     numbers = check_output("json", json, [".json"]) if json else None
-    data = load_dataset(task, dataset, dataset_url)
+    data = load_dataset(task, dataset)
     if task and (sizes := own_sizes(task)):
         check_spaces(data, *sizes, task.name)
     task = referenced(task, data.references) if task else None

@@ -44,7 +44,7 @@ def server(monkeypatch):
 
 def test_the_file_arrives_whole_and_alone(server, tmp_path):
     path = tmp_path / "a" / "folder" / "data.hdf5"  # neither is there yet
-    download_file(server.url, path)
+    download_file(server.url, path, "D4RL_DATASET_DIR")
     assert path.read_bytes() == CONTENT
     assert list(path.parent.iterdir()) == [path]
     assert path.stat().st_mode & 0o077 == 0o044  # others may read it
@@ -60,6 +60,8 @@ def test_the_file_arrives_whole_and_alone(server, tmp_path):
 )
 def test_what_is_not_the_file_is_refused(server, tmp_path, answer, message):
     server.answer = answer
-    with pytest.raises(UserError, match=f"data.hdf5 cannot be downloaded from {server.url}: .*({message})"):
-        download_file(server.url, tmp_path / "data.hdf5")
+    with pytest.raises(
+        UserError, match=f"data.hdf5 cannot be downloaded from {server.url}: .*({message}).*FOLDER"
+    ):
+        download_file(server.url, tmp_path / "data.hdf5", "FOLDER")
     assert list(tmp_path.iterdir()) == []  # not even a part of it

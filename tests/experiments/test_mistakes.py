@@ -34,7 +34,6 @@ train --sweep=beta=1,1.0 => --sweep | same value | beta
 train --sweep=beta=1,2 --beta=3 => --beta: | --sweep
 # a run
 train --tuned => --tuned | pointmaze-umaze-v0 | none
-train --dataset_url=http://127.0.0.1/a => --dataset_url | --dataset
 train => this run exists | seed42_ | --resume
 # configs
 train --config={configs}/mojuco_config.py => mojuco_c | mujoco,

@@ -3,11 +3,11 @@
 Which hyperparameters there are depends on the method and its config file, so absl parses the flags of the run
 first, and then what is left. `--config.NAME` is another form of `--NAME`.
 
-The way of --beta=0.5: `parse` makes its flag of `GumbelRegression.beta` in `learners/xql.py`, whose domain
-checks the value. It calls `settings_from` of `runs/config_files.py`, which sets it in the settings' `config`.
-Of that, `offline_job` (`runs/offline.py`) makes the learner by `make_learner` (`learners/registry.py`), whose
-`with_values` (`settings.py`) sets the field in the part that has it. Nothing else on the way changes it
-(`resolved` decides the task): --sweep and --ramp, if given, override it later.
+The way of --beta=0.5: `parse` has its flag defined (`define_flags`) by `GumbelRegression.beta` in
+`learners/xql.py`, whose domain checks the value, and calls `settings_from` of `runs/config_files.py`, which
+sets it in the settings' `config`. Of that, `offline_job` (`runs/offline.py`) makes the learner by
+`make_learner` (`learners/registry.py`): `with_values` (`settings.py`) passes it to the part that has the
+field. Nothing else on the way changes it, but --sweep and --ramp, if given, override it later.
 
 A user's mistake ends the program with exit code 2 and one line on stderr, without a traceback.
 """

@@ -21,7 +21,6 @@ from xql_jax.data.readers import read_hdf5, read_npz, read_ogbench
 from xql_jax.errors import UserError
 from xql_jax.files import replacing
 from xql_jax.files.paths import located
-from xql_jax.suites import D4RL_FOLDER
 from xql_jax.suites.tasks import Task
 from xql_jax.types import UNKNOWN, ActionBounds
 
@@ -31,7 +30,6 @@ TIMEOUT = 60.0  # seconds, to connect and without a byte
 def load_dataset(
     task: Task | None,
     sources: Sequence[str | Dataset],
-    url: str | None = None,
     bounds: ActionBounds = UNKNOWN,
 ) -> Dataset:
     """Loads the given sources, or the task's own dataset if there are none; does no preprocessing.
@@ -39,17 +37,14 @@ def load_dataset(
     Args:
         task: also gives the episode limit for files without time-outs. It may be None if there are sources.
         sources: see docs/data.md; or datasets that are in memory already.
-        url: address to download the task's own file from, instead of D4RL's; only without `sources`.
         bounds: of the environment's actions, which are scaled to ±1, unless the source says that they are
             normalised. Unknown bounds leave actions as they are.
     """
     if not sources:
         if task is None:
             raise UserError("no data: name a D4RL task or give a dataset file")
-        path, reader = task_file(task, url), task.suite.reader
+        path, reader = task_file(task), task.suite.reader
         sources = [pkgutil.resolve_name(reader)(path, task) if reader else str(path)]
-    elif url is not None:
-        raise UserError("--dataset_url is for a task's own dataset; --dataset replaces that")
     limit = task.episode_limit if task else None
     parts = [source if isinstance(source, Dataset) else _read(source, limit, task) for source in sources]
     if empty := [part.source for part in parts if not part.size]:
@@ -118,23 +113,21 @@ def cached_file(task: Task) -> Path:
     return folder / (task.dataset_url.rsplit("/", 1)[1] if task.dataset_url else f"{task.name}.hdf5")
 
 
-def task_file(task: Task, url: str | None = None) -> Path:
+def task_file(task: Task) -> Path:
     """Returns the path of the task's own dataset, which is downloaded or generated if it is not there."""
     if not task.has_data:
         raise UserError(f"{task.name} has no dataset: learn it with xql-train-online, or give --dataset")
     path = cached_file(task)
-    if task.dataset_url is None and url is not None:
-        raise UserError(f"{task.name} is generated on this machine: it takes no --dataset_url")
     if path.exists():
         return path
     if task.dataset_url is None:
         pkgutil.resolve_name(task.suite.generates)(task, path)
     else:
-        download_file(url or task.dataset_url, path, task.suite.data_folder.variable)
+        download_file(task.dataset_url, path, task.suite.data_folder.variable)
     return path
 
 
-def download_file(url: str, path: Path, variable: str = D4RL_FOLDER.variable) -> None:
+def download_file(url: str, path: Path, variable: str) -> None:
     """Downloads an HDF5 or NumPy file to `path`, which is in the folder that a `variable` names."""
     open_file = zipfile.ZipFile if path.suffix == ".npz" else h5py.File
     try:
@@ -148,6 +141,6 @@ def download_file(url: str, path: Path, variable: str = D4RL_FOLDER.variable) ->
             open_file(unfinished, "r").close()  # fails if it is not of that kind, or cut off
     except (OSError, ValueError, zipfile.BadZipFile, http.client.HTTPException) as error:
         raise UserError(
-            f"{path} cannot be downloaded from {url}: {brief(error)}; put the file there by hand, name a "
-            f"mirror with --dataset_url=ADDRESS, or another folder with {variable}"
+            f"{path} cannot be downloaded from {url}: {brief(error)}; put the file there by hand, as from a "
+            f"mirror, or name another folder with {variable}"
         ) from error

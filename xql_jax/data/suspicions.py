@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from xql_jax.data.dataset import Dataset, alike, jumping_rows, jumps, listed, spread_rows
+from xql_jax.data.dataset import Dataset, jumping_rows, jumps, listed, spread_rows
 from xql_jax.suites.tasks import Task
 
 LOG = logging.getLogger(__name__)
@@ -57,11 +57,6 @@ def _sizes_of_rewards(dataset: Dataset, task: Task | None) -> Iterator[str]:
         yield f"every reward is {least:g}: only the length of trajectories can be learned from"
     elif not 1e-3 <= largest <= 1e3:
         yield f"the largest reward is {largest:g}, but the defaults, such as beta's, are for about 1"
-    if task and task.suite.scales_rewards and alike(returns.min(), returns.max()):
-        yield (
-            f"trajectories return {returns.min():g} to {returns.max():g}: methods that scale rewards by the "
-            "range of returns refuse this; --noscale_rewards leaves rewards as they are"
-        )
     if task and task.scores_returns and (score := task.normalized_score(returns).max()) > 200:
         yield (
             f"scores reach {score:,.0f}, and an expert's is 100: the data's rewards are not those of the "

@@ -14,9 +14,7 @@ class WandbLogger:
     training keeps the id of its run, and W&B ignores the steps that are repeated.
     """
 
-    def __init__(
-        self, folder: Path, names: Sequence[str], project: str, group: str, config: Mapping[str, object]
-    ):
+    def __init__(self, folder: Path, names: Sequence[str], project: str, config: Mapping[str, object]):
         import wandb  # takes a second
 
         self._endings = [f"/{name}" if len(names) > 1 else "" for name in names]
@@ -24,7 +22,6 @@ class WandbLogger:
         try:
             self._run = wandb.init(
                 project=project,
-                group=group or None,
                 id=earlier[-1].name.rpartition("-")[2] if earlier else None,
                 resume="allow",
                 dir=folder,

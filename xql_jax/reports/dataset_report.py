@@ -42,10 +42,8 @@ def describe_dataset(dataset: Dataset, task: Task | None, bounds: ActionBounds =
         "actions": _summary(actions),  # over all entries
         "action_ranges": action_ranges.tolist(),  # by entry
         "actions_at_bound": float((size >= AT_BOUND).mean()),  # share of the entries
-        "actions_beyond_bound": float((size > 1).mean()),  # share of the entries
         "observation_ranges": ranges.tolist(),  # by entry
         "constant_observations": np.flatnonzero(ranges[:, 0] == ranges[:, 1]).tolist(),  # entries
-        "constant_actions": np.flatnonzero(action_ranges[:, 0] == action_ranges[:, 1]).tolist(),  # entries
         "duplicates": duplicates(dataset),
         "warnings": suspicions(seen, task),
     }

@@ -66,7 +66,6 @@ class Kept(Checked):
     tqdm: bool = setting(True, EITHER, "Show a progress bar, if stderr is a terminal.")
     wandb: bool = setting(False, EITHER, "Also log to Weights & Biases; WANDB_MODE=offline needs no network.")
     wandb_project: str = setting("xql_jax", TEXT, "Project on Weights & Biases.")
-    wandb_group: str = setting("", ANY, "Group of runs there.")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -220,7 +219,6 @@ class FromData(Simulated, Training):
         "episodes, minari:ID, minari:FOLDER or ogbench:FILE.npz. Several --dataset flags are joined. A file "
         "has observations, actions, rewards, terminals, and next_observations or timeouts (docs/data.md).",
     )
-    dataset_url: str | None = setting(None, TEXT, "Where to download the task's own dataset from.")
     normalize_observations: bool = by_config(
         False, EITHER, "Observations of mean 0 and standard deviation 1 (divided by 0.001 at least)."
     )

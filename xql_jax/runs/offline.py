@@ -5,9 +5,9 @@ The way to the gradient: `Population.advance` (`training/population.py`), which 
 (`training/data_population.py`), which only draw minibatches. `advance` calls `train`, that `run_program`, and
 that the compiled program: `train_member`, which is `run_updates` (`training/program.py`). Its line
 `learner.update(...)` is the method's own: that of XQL, the default method, is `InSample.update` in
-`learners/xql.py`. Its `value.fit` comes to `jax.grad` in `Trained.minimize` of `learners/parts.py`. The
-objective there is the mean of `GumbelRegression.loss_of`, by default of `gumbel_rescaled_loss` in
-`losses/gumbel.py`; no loss has a gradient of its own.
+`learners/xql.py`. Its `value.fit` comes to `jax.grad` in `Trained.minimize` of `learners/parts.py`, of the
+mean of `GumbelRegression.loss_of`: by default `gumbel_rescaled_loss` in `losses/gumbel.py`. The fields, such
+as `clip_rule`, have the values of the config file, which override a class's defaults.
 """
 
 import logging

@@ -159,4 +159,4 @@ def _loggers(job: Job, folder: Path) -> list[WandbLogger]:
     if not settings.wandb:
         return []
     names, config = [member.name for member in job.members], {**job.identity, **job.identity["config"]}
-    return [WandbLogger(folder, names, settings.wandb_project, settings.wandb_group, config)]
+    return [WandbLogger(folder, names, settings.wandb_project, config)]

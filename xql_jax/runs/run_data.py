@@ -55,7 +55,7 @@ def load_data(job: Job, evaluator: Evaluator | None) -> RunData:
     bounds = action_bounds(task)
     if job.source:
         bounds = bounds_of_data(job.source, task, settings.dataset)
-    dataset = load_dataset(task, settings.dataset, settings.dataset_url, bounds)
+    dataset = load_dataset(task, settings.dataset, bounds)
     if task:
         task = scored(task, (settings.random_return, settings.expert_return), dataset.references)
     if sizes and task:

@@ -115,8 +115,6 @@ def check_methods(methods: Sequence[str], known: Collection[str] = (*OFFLINE, *O
     """Raises UserError if one is not among the known."""
     for method in methods:
         name = method_of(re.split(FIELD_SEPARATOR, method)[0])
-        if name.isdigit():  # the second width of METHOD:hidden_dims=256,256
-            raise UserError(f"--methods: {name} is no method: type several widths as hidden_dims=256/256")
         if name not in known and ":" not in name:  # `config_of` looks at users' own
             raise UserError(f"--methods: unknown method {name!r}; nearest known: {nearest(name, known)}")
 
