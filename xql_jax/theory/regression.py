@@ -20,7 +20,7 @@ from xql_jax.losses.gumbel import gumbel_loss
 from xql_jax.networks.mlp import Value, iql_init
 from xql_jax.theory import arguments
 from xql_jax.theory.log_partition import log_partition
-from xql_jax.types import Array, Params, PRNGKey
+from xql_jax.types import Array, Numeric, Params, PRNGKey
 
 with needing("xql_jax.theory.regression", "theory"):
     from sklearn.base import BaseEstimator, RegressorMixin
@@ -42,7 +42,7 @@ STEEPEST = 4.0
 Model = tuple[Params, optax.OptState]
 
 
-def tangent_gumbel_loss(values: Array, targets: Array, beta: Array, count: int) -> Array:
+def tangent_gumbel_loss(values: Array, targets: Array, beta: Numeric, count: int) -> Array:
     """beta * `gumbel_loss`, continued by its tangent above the z at which exp(z) is STEEPEST * count.
 
     At an optimum over all `count` samples the mean of exp(z) is 1, because the output's bias has gradient 0.
@@ -61,7 +61,7 @@ def descend(
     params: Params,
     inputs: Array,
     targets: Array,
-    beta: float,
+    beta: Numeric,
     learning_rate: float,
     key: PRNGKey,
     *,
