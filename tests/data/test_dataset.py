@@ -89,19 +89,24 @@ def test_a_task_finds_its_own_file_in_d4rls_folder(kitchen_file, folder, monkeyp
 
 
 @pytest.mark.parametrize(
-    ("task", "sources", "url", "message"),
+    ("task", "sources", "message"),
     [
-        (None, ["no-such-file.npz"], None, "no-such-file.npz: no such file"),
-        (None, [], None, "name a D4RL task or give a dataset file"),
-        ("pointmaze-umaze-v0", [], "http://mirror/a.hdf5", "umaze-v0 is generated on this machine"),
-        ("Hopper-v5", [], None, "Hopper-v5 has no dataset: learn it with xql-train-online"),
-        ("hopper-medium-v2", ["a.npz"], "http://mirror/a.hdf5", "--dataset replaces that"),
-        ("hopper-medium-v2", [], "ftp://mirror/a.hdf5", "cannot be downloaded from ftp://mirror/a.hdf5"),
+        (None, ["no-such-file.npz"], "no-such-file.npz: no such file"),
+        (None, [], "name a D4RL task or give a dataset file"),
+        ("Hopper-v5", [], "Hopper-v5 has no dataset: learn it with xql-train-online"),
     ],
 )
-def test_what_cannot_be_loaded_is_said(task, sources, url, message):
+def test_what_cannot_be_loaded_is_said(task, sources, message):
     with pytest.raises(UserError, match=message):
-        load_dataset(task and get_task(task), sources, url)
+        load_dataset(task and get_task(task), sources)
+
+
+def test_a_failed_download_names_the_file_to_put_there_and_its_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("D4RL_DATASET_DIR", str(tmp_path))
+    task = dataclasses.replace(get_task("hopper-medium-v2"), dataset_url="ftp://nowhere/a.hdf5")
+    told = f"{tmp_path}/a.hdf5 cannot be downloaded from ftp://nowhere/a.hdf5: .* with D4RL_DATASET_DIR"
+    with pytest.raises(UserError, match=told):
+        load_dataset(task, [])
 
 
 def test_several_sources_are_joined_in_their_order(folder):

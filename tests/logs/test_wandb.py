@@ -44,7 +44,7 @@ def test_offline_files_have_every_row_and_a_resumed_run_its_id(tmp_path, monkeyp
     monkeypatch.setenv("WANDB_MODE", "offline")
     pytest.importorskip("wandb")
     for first in (1, 3):
-        logger = WandbLogger(tmp_path, ["seed_0", "seed_1"], "project", "group", {"algorithm": "xql"})
+        logger = WandbLogger(tmp_path, ["seed_0", "seed_1"], "project", {"algorithm": "xql"})
         for step in (first, first + 1):
             logger.write(0, step, {"value/loss": step / 2, "value/v": float("nan")})
             logger.write(1, step, {"value/loss": step / 4})

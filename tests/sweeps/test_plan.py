@@ -66,7 +66,6 @@ def test_tuned_xql_is_xql_with_table_4s_values(tmp_path):
     ("change", "message"),
     [
         ({"methods": ("xqll",)}, "--methods: unknown method 'xqll'; nearest known: xql"),
-        ({"methods": ("xql:hidden_dims=8", "8")}, "--methods: 8 is no method: type several widths as "),
         ({"sweep": "betta=1"}, "--sweep: no method asked for has 'betta'; nearest known: beta"),
         ({"sweep": "lr=1"}, "--sweep: no method asked for has 'lr'; give value_lr or actor_lr or critic_lr"),
         ({"methods": ("xql_t",), "datasets": ("pen-human-v0",)}, "--tuned has no values for pen-human-v0"),
