@@ -169,6 +169,8 @@ def test_a_file_that_names_no_method_by_default_needs_one(tmp_path):
     ):
         choose_config(Offline, config=str(file), dataset=True)
     assert choose_config(Offline, "iql", str(file), dataset=True).config.method == "iql"
+    file.write_text(file.read_text().replace("(text)", "(text='bc', tau=0.1)"))
+    assert choose_config(Offline, config=str(file), dataset=True).config.method == "bc"
 
 
 CONFIG = """

@@ -79,6 +79,7 @@ figures --figure=13 => --figure=13: must be one of 2, 4, B1, B2, GEM, | all
 # outputs
 evaluate {run} --output=results => --output=results | a directory
 # sweeps and tables
+sweep --partition=gpu => --partition: unknown setting | slurm_options
 sweep --beta=1 => --beta: a hyperparameter | --methods=METHOD:beta=
 sweep --executor=ray --ray_address=127.0.0.1:9 => --ray_address=127.0.0.1:9: no cluster there
 sweep --num_pretraining_steps=2 => --num_pretraining_steps: only used in fine-tuning: add --finetune

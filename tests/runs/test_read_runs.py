@@ -56,6 +56,15 @@ def test_unfinished_runs_are_read_with_their_state(tmp_path):
     assert (kept.is_finished, cut.is_finished, list(cut.steps)) == (True, False, [1_000])
 
 
+@pytest.mark.parametrize(("on_divergence", "apart"), [("freeze", 1), ("restart", 2)])
+def test_runs_of_before_and_after_a_setting_left_are_of_one_method(tmp_path, on_divergence, apart):
+    """Of 1.0: what it froze is frozen now; what it trained again is another result."""
+    write_run(tmp_path, "walker-run", "xsac", {0: [1.0]}, content={"on_divergence": on_divergence})
+    write_run(tmp_path, "walker-run", "xsac", {1: [3.0]})
+    scores = method_scores(found_in(tmp_path).members)
+    assert [len(score.last) for score in scores] == [2] * (apart == 1) + [1, 1] * (apart == 2)
+
+
 def test_a_hand_over(tmp_path):
     content = {"num_pretraining_steps": 1_000}
     write_run(tmp_path, "antmaze-umaze-v0", "iql", {0: [50.0, 80.0]}, content=content)

@@ -119,6 +119,13 @@ def test_training_on_at_once_does_not_change_what_is_written(tmp_path):
             assert_same_bits(checkpoints.restore(population.saved_shapes()["states"], step)[0], expected)
 
 
+def test_a_folder_that_cannot_be_listed_is_no_empty_one(tmp_path):
+    """Else `--resume` would begin anew."""
+    (tmp_path / "checkpoints").touch()
+    with pytest.raises(OSError, match="checkpoints"):
+        _ = Checkpoints(tmp_path / "checkpoints").steps
+
+
 @pytest.mark.parametrize("then", ["wait", "save", "__exit__"])
 def test_an_error_of_the_thread_is_raised_by_the_next_call(tmp_path, then):
     def full(folder):

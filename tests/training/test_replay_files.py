@@ -166,6 +166,19 @@ def test_files_of_another_run_or_member_are_refused(run):
             files.load(13, shapes(8))
 
 
+def test_files_of_other_programs_are_no_transitions(run):
+    """Copies that sync tools make, and what macOS puts beside files on network volumes."""
+    [last] = run.files.folder.glob("0000000008-*")
+    others = [f"{last.stem} (1).npz", f"._{last.name}", "a-b-c.npz", "1-2-3-4.npz", "5-13-0g.npz"]
+    for name in others:
+        (last.parent / name).write_bytes(b"x")
+    assert_same_bits(run.files.load(13, shapes(8)), run.checkpoints[13])
+    run.insert(3)
+    run.save()
+    run.check()
+    assert {*others} <= {path.name for path in last.parent.iterdir()}
+
+
 def test_reading_the_longest_sequence(run):
     """For collecting: up to any transition that is there, of what is there without a gap."""
     everything = jax.tree.map(lambda *fields: np.concatenate(fields), noise(1, 5), noise(2, 3), noise(3, 5))

@@ -106,7 +106,7 @@ def parse(argv: Sequence[str], kind: type[S]) -> S:
     except SystemExit:  # absl ends with 1 after --help
         sys.exit(0)
     except flags.UnrecognizedFlagError as error:
-        raise UserError(f"--{unknown_setting(error.flagname, [*known, *further], method)}") from None
+        raise UserError(f"--{unknown_setting(error.flagname, [*known, 'method'], method)}") from None
     except flags.IllegalFlagValueError as error:  # of those that are true or false
         raise UserError(f"{str(error).split()[1].rstrip(':')}: must be true or false") from None
     except ValueError as error:  # --noFLAG=VALUE

@@ -1,7 +1,7 @@
 """What suggests that data are not what they seem to be: one table, for training and `xql-inspect` alike."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -284,9 +284,7 @@ def _resets(dataset: Dataset, task: Task | None) -> Iterator[str]:
 
 
 # In the order in which they are told.
-TABLE: tuple[Callable[[Dataset, Task | None], Iterator[str]], ...] = (
-    *(_sizes_of_rewards, _terminals, _time_limits, _entries, _layouts, _order, _resets),
-)
+TABLE = (_sizes_of_rewards, _terminals, _time_limits, _entries, _layouts, _order, _resets)
 
 
 def _within(numbers: np.ndarray, others: np.ndarray) -> bool:

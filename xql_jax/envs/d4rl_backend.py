@@ -19,8 +19,8 @@ def check_d4rl(task: Task) -> None:
     """Raises UserError unless D4RL's own environment of the task can be made here."""
     if not task.suite.is_in_d4rl:
         raise UserError(f"{task.name} is not D4RL's: leave out --env_backend=d4rl")
-    _, has_mujoco = _import_d4rl()
-    if not has_mujoco:
+    _import_d4rl()
+    if sys.modules["mujoco_py"] is None:
         raise UserError(
             f"D4RL's own environment of {task.name} (suite {task.suite.name}) needs MuJoCo 2.1 and "
             "mujoco-py, which do not work here: leave out --env_backend"
@@ -36,7 +36,7 @@ class D4RLEnvironment(SimulatedEnv):
     """
 
     def __init__(self, task: Task):
-        gym, _ = _import_d4rl()
+        gym = _import_d4rl()
         np.random.seed(0)  # noqa: NPY002  (AntMaze draws its goals from the global generator)
         try:
             self.simulation = env = gym.make(task.name, disable_env_checker=True)
@@ -71,18 +71,16 @@ class D4RLEnvironment(SimulatedEnv):
         return self.simulation.render(mode="rgb_array")
 
 
-def _import_d4rl() -> tuple[types.ModuleType, bool]:
-    """Imports D4RL, which creates `$D4RL_DATASET_DIR`; returns gym, and whether mujoco-py works."""
+def _import_d4rl() -> types.ModuleType:
+    """Imports D4RL, which creates `$D4RL_DATASET_DIR`; returns gym, where it registers its environments."""
     os.environ["D4RL_SUPPRESS_IMPORT_ERROR"] = "1"
-    has_mujoco = True
     try:
         importlib.import_module("mujoco_py")
     except Exception:  # it looks for MuJoCo and compiles: it may raise anything
-        has_mujoco = False
         sys.modules["mujoco_py"] = None  # type: ignore[assignment]  # D4RL expects an ImportError
     with needing("--env_backend=d4rl", "d4rl"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         importlib.import_module("d4rl")
         gym = importlib.import_module("gym")
     gym.logger.set_level(gym.logger.ERROR)
-    return gym, has_mujoco
+    return gym

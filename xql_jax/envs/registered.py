@@ -94,12 +94,12 @@ class Registered(SimulatedEnv):
         """Returns the rate that it states for videos; the usual one if it states none, or what is none."""
         try:
             rate = float(self.simulation.metadata.get("render_fps") or STEPS_PER_SECOND)
-            if not 0 < rate < np.inf:
-                raise ValueError(f"render_fps={rate}")
+            if 0 < rate < np.inf:
+                return rate
+            raise ValueError(f"render_fps={rate}")
         except (Exception, SystemExit) as error:
             warn_once(f"{self._name}: its metadata are not used: {described(error)}")
             return STEPS_PER_SECOND
-        return rate
 
     def _flat(self, seen: object) -> np.ndarray:
         return _numbers("observation", seen, self._shape).astype(np.float32).ravel()

@@ -36,8 +36,7 @@ def alone_at(path: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            # While it is held: later the file may be another process's lock. Windows refuses, and its lock
-            # removes the file.
+            # Later the file may be another process's lock. Windows refuses, and its lock removes the file.
             with contextlib.suppress(OSError):
                 lock.unlink()
 

@@ -130,7 +130,7 @@ def config_in(file: Path, method: str | None, *tags: str) -> ConfigDict:
     """
     with others_code(f"--config={file}: gives no config as the files in configs/ do", UserError):
         get_config = runpy.run_path(str(file))["get_config"]
-        (text,) = inspect.signature(get_config).parameters.values()
+        text, *_ = inspect.signature(get_config).parameters.values()
         wanted = method or text.default
         if not isinstance(wanted, str):
             raise UserError(f"--config={file}: its get_config names no method by default: give --method")
@@ -156,7 +156,7 @@ def choose_config(
     Raises:
         UserError: if there is no such method, task or file, or they contradict each other.
     """
-    if given.get("checkpoint") and not method:
+    if issubclass(kind, Finetune) and given.get("checkpoint") and not method:
         from xql_jax.runs.load import load_run  # which few choices need
 
         of_run = load_run(given["checkpoint"]).method
@@ -173,10 +173,10 @@ def choose_config(
     is_named = env_name and (is_online or ":" not in env_name)  # else the run imports a user's environment
     task = get_task(env_name) if is_named else None
     usual = file_for_suite("online" if is_online else task.suite.name if task else OWN.name)
-    found = find_config(drive + file) if config else shipped("configs") / usual
+    found = find_config(drive + file) if config is not None else shipped("configs") / usual
     tags = [name_in_dm_control(task) if task else env_name]
     tags += ["finetune"] * issubclass(kind, Finetune) + ["small"] * (given.get("network") == "small")
-    chosen = own or method or (None if config else kind.default_method)
+    chosen = own or method or (None if config is not None else kind.default_method)
     untuned = config_in(found, chosen, *tags)
     check_method(untuned.method, kind)
     if task and not (is_online or task.suite.takes_any_config) and usual != file_for_suite(untuned.suite):

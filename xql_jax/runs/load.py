@@ -84,6 +84,8 @@ class Run:
         self.is_temporary = False  # whether its folder is deleted with this object
         self._wanted_step, self._wanted_member = step, member
         self.identity = defining(content)
+        if self.identity.get("on_divergence") == "freeze":  # of earlier versions; now there is nothing else
+            del self.identity["on_divergence"]
         self.run_id: str = content["run"]  # the digest of its identity, which all files of the run contain
         self.files = TrainingFiles(path, self.run_id)
         self.config: Json = content["config"]  # the method and its hyperparameters

@@ -82,7 +82,8 @@ class Checkpoints(contextlib.AbstractContextManager):
     @property
     def steps(self) -> list[int]:
         """Ascending; of complete checkpoints."""
-        return sorted(int(path.name) for path in self._folder.glob("*") if path.name.isdigit())
+        names = os.listdir(self._folder) if self._folder.exists() else []  # `glob` would hide that it fails
+        return sorted(int(name) for name in names if name.isdigit())
 
     def save(self, snapshot: Snapshot) -> None:
         """Starts writing the checkpoint of the snapshot's step, unless it exists: it holds the same state."""

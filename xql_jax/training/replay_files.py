@@ -11,6 +11,7 @@ content and its owner, so a changed file is recognised and never used.
 import dataclasses
 import hashlib
 import io
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -125,8 +126,9 @@ class ReplayFiles:
             return type(like)(**arrays)
 
     def _segments(self) -> list[_Segment]:
-        found = ((path.stem.split("-"), path) for path in self.folder.glob("*-*-*.npz"))
-        return [_Segment(int(first), int(stop), digest, path) for (first, stop, digest), path in found]
+        paths = self.folder.glob("*.npz")
+        found = ((re.fullmatch(r"(\d+)-(\d+)-([0-9a-f]+)\.npz", path.name), path) for path in paths)
+        return [_Segment(int(name[1]), int(name[2]), name[3], path) for name, path in found if name]
 
     def _remove(self, is_old: Callable[[_Segment], bool]) -> None:
         with writing(self.folder):
