@@ -204,7 +204,23 @@ def test_rewards_that_all_lie_in_dropped_rows_are_told(tmp_path):
     assert read(write(tmp_path / "a.npz", rows)).batch.rewards.tolist() == [0, 0, 0, 0, 0, 1]
     lost = read(write(tmp_path / "hopper_medium-v2.hdf5", rows))
     assert lost.batch.rewards.tolist() == [0] * 5
-    assert any("every reward is 0" in line and "left out do not count" in line for line in suspicions(lost))
+    assert any(
+        "and of the file: " in line and "with every reward that is not 0" in line for line in suspicions(lost)
+    )
+    none = read(write(tmp_path / "hopper_medium-v2.hdf5", rows | {"rewards": np.zeros(6)}))
+    assert not any("that is not 0" in line for line in suspicions(none))
+
+
+def test_episodes_of_a_folder_that_lose_their_only_reward_are_told(tmp_path):
+    """In an episode that was cut off nothing says where its last step led."""
+    for number, end in enumerate(("terminal", "timeout") * 3):
+        arrays = Episode(number, 6, end).arrays()
+        kept = {key: arrays[key] for key in KEYS["episodes"]}
+        np.savez(tmp_path / f"{number}.npz", **kept | {"rewards": np.arange(6) == 5})
+    dataset = load_dataset(None, [str(tmp_path)])
+    assert dataset.batch.rewards.sum() == 3
+    told = "with every reward of some episodes that is not 0"
+    assert any(told in line for line in suspicions(dataset))
 
 
 def test_an_episode_without_a_last_observation_keeps_its_last_step_only_if_it_is_terminal(tmp_path):

@@ -153,6 +153,16 @@ def test_what_is_no_picture_is_one_line(kind, monkeypatch):
         env.render()
 
 
+@pytest.mark.parametrize("mode", ["human", None])
+def test_an_environment_that_draws_elsewhere_is_not_asked(mode, monkeypatch):
+    monkeypatch.setattr(Drawn, "render", lambda self: 1 / 0)
+    env = Registered(get_task("own_maze:Line-v0"), simulation=Drawn(mode))
+    with pytest.raises(
+        UserError, match=r"^own_maze:Line-v0: no pictures: it has no render_mode 'rgb_array'$"
+    ):
+        env.render()
+
+
 class Careless(Line):
     """Fails where no episode is concerned."""
 

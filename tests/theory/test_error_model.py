@@ -1,6 +1,7 @@
 """Appendix A.2.1: errors that travel, against closed forms, integrals and the best policy."""
 
 import numpy as np
+import pytest
 from cases import EULER, deterministic_mdp, discounts, instances, observed_solution, random_mdp, scales, seeds
 from hypothesis import given
 
@@ -84,3 +85,10 @@ def test_the_wave_runs_to_parents():
     np.testing.assert_allclose(crest, 0.9**steps * 2.0 * np.pi / np.sqrt(6.0), atol=0.06)
     simulated[steps, 3 - steps] = 0.0
     assert simulated.max() < 1e-12
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0, np.nan, np.inf])
+def test_a_wave_needs_a_scale(scale):
+    corridor = deterministic_mdp([[1], [1]], 1.0, 0.9)
+    with pytest.raises(ValueError, match="scale must be positive and finite"):
+        error_model.error_wave(np.random.default_rng(0), corridor, scale, state=1, steps=1, num_samples=2)

@@ -6,7 +6,6 @@ from cases import instances
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import integrate, stats
-from scipy.special import softmax
 
 from xql_jax.theory.gumbel import gumbel_max_law
 
@@ -36,7 +35,19 @@ def test_gumbel_max_trick_exactly(x, beta, tenths):
     t = max(x) + beta * tenths / 10
     product = np.prod(stats.gumbel_r.cdf((t - x) / beta))
     np.testing.assert_allclose(law.cdf(t), product, rtol=0, atol=1e-12)
-    np.testing.assert_allclose(probabilities, softmax(x / beta), rtol=1e-12, atol=1e-300)
+    weights = np.exp((x - x.max()) / beta)
+    np.testing.assert_allclose(probabilities, weights / weights.sum(), rtol=1e-12, atol=1e-300)
+
+
+def test_the_gumbel_max_trick_of_several_rows_at_once_and_of_no_number():
+    rows = np.random.default_rng(0).normal(size=(3, 4))
+    law, probabilities = gumbel_max_law(rows, 0.7)
+    alone = [gumbel_max_law(row, 0.7) for row in rows]
+    np.testing.assert_allclose(law.mean(), [each.mean() for each, _ in alone], rtol=1e-14)
+    np.testing.assert_allclose(probabilities, [of_row for _, of_row in alone], rtol=1e-14)
+    for number in (np.nan, np.inf, -np.inf):
+        with pytest.raises(ValueError, match="x must be finite"):
+            gumbel_max_law([0.0, number], 1.0)
 
 
 @pytest.mark.parametrize("beta", [1e-6, 1e-300])

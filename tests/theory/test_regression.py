@@ -124,7 +124,18 @@ def test_scikit_learn_searches_its_settings_within_a_pipeline():
     assert best.score(x[:, None], y) == pytest.approx(expected, abs=1e-3)
 
 
-@pytest.mark.parametrize("beta", [0.0, 1e9, np.nan])
-def test_a_beta_beyond_float32_is_refused(beta):
-    with pytest.raises(ValueError, match="beta must be within"):
+@pytest.mark.parametrize(("beta", "told"), [(0.0, "positive"), (np.nan, "positive"), (1e9, "within")])
+def test_a_beta_beyond_float32_is_refused(beta, told):
+    with pytest.raises(ValueError, match=f"beta must be {told}"):
         GumbelRegressor(beta).fit([[0.0], [1.0]], [0.0, 1.0])
+
+
+def test_several_betas_are_refused_before_the_fit():
+    with pytest.raises(TypeError):
+        GumbelRegressor([1.0, 2.0]).fit([[0.0], [1.0]], [0.0, 1.0])
+
+
+def test_the_score_of_a_column_is_that_of_its_numbers():
+    y, inputs = draw("exponential", 500, 0), np.arange(500)[:, None]
+    model = GumbelRegressor(0.5, num_updates=2_000, random_state=0).fit(inputs, y)
+    assert model.score(inputs, y[:, None]) == model.score(inputs, y)

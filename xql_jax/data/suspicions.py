@@ -49,10 +49,7 @@ def _sizes_of_rewards(dataset: Dataset, task: Task | None) -> Iterator[str]:
     least, most = float(rewards.min()), float(rewards.max())
     largest = max(-least, most)
     if largest == 0:
-        yield (
-            "every reward is 0: there is nothing to learn but the data's own behaviour; rewards in rows that "
-            "are left out do not count (an .npz with next_observations keeps all rows)"
-        )
+        yield "every reward is 0: there is nothing to learn but the data's own behaviour"
     elif least == most:
         yield f"every reward is {least:g}: only the length of trajectories can be learned from"
     elif not 1e-3 <= largest <= 1e3:

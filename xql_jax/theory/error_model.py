@@ -9,6 +9,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
+from xql_jax.theory import arguments
 from xql_jax.theory.log_partition import log_partition
 from xql_jax.theory.soft_mdp import SoftMDP
 
@@ -74,7 +75,8 @@ def error_wave(
     """
     optimum = optimal_q(mdp)
     samples = np.tile(optimum, (num_samples, 1, 1))
-    samples[:, state] += generator.gumbel(0.0, scale, (num_samples, optimum.shape[1]))
+    noise = generator.gumbel(0.0, arguments.positive("scale", scale), (num_samples, optimum.shape[1]))
+    samples[:, state] += noise
     deviations = []
     for _ in range(steps + 1):
         deviations.append(samples.max(-1).std(0))

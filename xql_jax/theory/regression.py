@@ -137,7 +137,7 @@ class GumbelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
         inputs, targets = validate_data(self, X, y, dtype=np.float64, y_numeric=True)
         self.input_scaler_ = StandardScaler().fit(inputs)
         self.target_scaler_ = StandardScaler().fit(targets[:, None])
-        for name in ("learning_rate", "batch_size", "num_updates"):
+        for name in ("beta", "learning_rate", "batch_size", "num_updates"):
             arguments.positive(name, getattr(self, name))
         scale, (lowest, highest) = float(self.target_scaler_.scale_[0]), BETA_RANGE
         if not lowest <= self.beta / scale <= highest:
@@ -188,7 +188,7 @@ class GumbelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # s
 
         It is at most 1, and not defined if y is constant.
         """
-        targets = arguments.samples("y", y)
+        targets = arguments.samples("y", y).ravel()
 
         def mean_loss(values: ArrayLike) -> float:
             z = (targets - values) / self.beta
