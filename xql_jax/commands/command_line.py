@@ -4,10 +4,11 @@ Which hyperparameters there are depends on the method and its config file, so ab
 first, and then what is left. `--config.NAME` is another form of `--NAME`.
 
 The way of --beta=0.5: `parse` has its flag defined (`define_flags`) by `GumbelRegression.beta` in
-`learners/xql.py`, whose domain checks the value, and calls `settings_from` of `runs/config_files.py`, which
-sets it in the settings' `config`. Of that, `offline_job` (`runs/offline.py`) makes the learner by
-`make_learner` (`learners/registry.py`): `with_values` (`settings.py`) passes it to the part that has the
-field. Nothing else on the way changes it, but --sweep and --ramp, if given, override it later.
+`learners/xql.py`, whose domain checks the value (`Setting.checked`), and calls `settings_from` of
+`runs/config_files.py`, which sets it in the settings' `config`. Of that, `offline_job` (`runs/offline.py`)
+makes the learner by `make_learner` (`learners/registry.py`): `with_values` (`settings.py`) passes it to the
+part that has the field, as float32. Nothing else on the way changes it, but --sweep and --ramp, if given,
+override it later. `GumbelRegression.loss_of` hands it to a loss in `losses/gumbel.py`, which divides by it.
 
 A user's mistake ends the program with exit code 2 and one line on stderr, without a traceback.
 """
