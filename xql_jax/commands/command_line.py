@@ -3,12 +3,11 @@
 Which hyperparameters there are depends on the method and its config file, so absl parses the flags of the run
 first, and then what is left. `--config.NAME` is another form of `--NAME`.
 
-The way of --beta=0.5: `parse` has its flag defined (`define_flags`) by `GumbelRegression.beta` in
-`learners/xql.py`, whose domain checks the value (`Setting.checked`), and calls `settings_from` of
-`runs/config_files.py`, which sets it in the settings' `config`. Of that, `offline_job` (`runs/offline.py`)
-makes the learner by `make_learner` (`learners/registry.py`): `with_values` (`settings.py`) passes it to the
-part that has the field, as float32. Nothing else on the way changes it, but --sweep and --ramp, if given,
-override it later. `GumbelRegression.loss_of` hands it to a loss in `losses/gumbel.py`, which divides by it.
+The way of --beta=0.5: `parse` has its flag defined by `GumbelRegression.beta` in `learners/xql.py`, whose
+domain checks it, and calls `settings_from` (`runs/config_files.py`), which sets it in the settings' `config`.
+Of that, `offline_job` (`runs/offline.py`) makes the learner: `make_learner` (`learners/registry.py`) has
+`with_values` (`settings.py`) pass it to the part with the field, as float32. Nothing else changes it, but
+--sweep and --ramp, if given. `GumbelRegression.loss_of` gives it to `losses/gumbel.py`, which divides by it.
 
 A user's mistake ends the program with exit code 2 and one line on stderr, without a traceback.
 """
@@ -149,7 +148,6 @@ def run(
         kind: of the settings that main takes; a `Command` has its own, as keyword arguments.
         expanded: returns the arguments to parse, given those that were typed.
     """
-
     call: Any = (lambda settings: main(**vars(settings))) if isinstance(main, Command) else main
     wanted: Any = main.settings if isinstance(main, Command) else kind
     absl_logging.set_verbosity(absl_logging.WARNING)  # otherwise JAX logs every step
