@@ -58,7 +58,7 @@ def test_unfinished_runs_are_read_with_their_state(tmp_path):
 
 @pytest.mark.parametrize(("on_divergence", "apart"), [("freeze", 1), ("restart", 2)])
 def test_runs_of_before_and_after_a_setting_left_are_of_one_method(tmp_path, on_divergence, apart):
-    """Of 1.0: what it froze is frozen now; what it trained again is another result."""
+    """1.0 froze what diverged, as is done now, or trained it again, which is another result."""
     write_run(tmp_path, "walker-run", "xsac", {0: [1.0]}, content={"on_divergence": on_divergence})
     write_run(tmp_path, "walker-run", "xsac", {1: [3.0]})
     scores = method_scores(found_in(tmp_path).members)

@@ -5,7 +5,7 @@ first, and then what is left. `--config.NAME` is another form of `--NAME`.
 
 The way of --beta=0.5: `parse` has its flag defined by `GumbelRegression.beta` in `learners/xql.py`, whose
 domain checks it, and calls `settings_from` (`runs/config_files.py`), which sets it in the settings' `config`.
-Of that, `offline_job` (`runs/offline.py`) makes the learner: `make_learner` (`learners/registry.py`) has
+From it `offline_job` (`runs/offline.py`) makes the learner: `make_learner` (`learners/registry.py`) has
 `with_values` (`settings.py`) pass it to the part with the field, as float32. Nothing else changes it, but
 --sweep and --ramp, if given. `GumbelRegression.loss_of` gives it to `losses/gumbel.py`, which divides by it.
 

@@ -247,10 +247,10 @@ def _transitions(
         is_known = knows_next or (layout.as_d4rl and terminals[-1])
         why = "as by D4RL's loader; .npz files keep them" if is_known else WITHOUT_NEXT
         text = f"{counting(left_out)} are left out, the last of episodes that were cut off{of_file}: {why}"
-        if is_odd := 2 * left_out > len(terminals) and not layout.is_episode:
-            text += ": are the rows in the order in which they were recorded?"
         if loses := np.any(rows["rewards"]) and not np.any(dataset.batch.rewards):
             text += f", with every reward{' of some episodes' if layout.is_episode else ''} that is not 0"
+        if is_odd := 2 * left_out > len(terminals) and not layout.is_episode:
+            text += ": are the rows in the order in which they were recorded?"
         notes.append(Note(text, is_odd or bool(loses)))
     return dataset
 

@@ -14,7 +14,8 @@ def gumbel_max_law(x: ArrayLike, beta: float) -> tuple[stats.distributions.rv_fr
     Source: Garg et al. 2023, Section 2.2 (Gumbel-Max trick): G(beta log sum exp(x / beta), beta) and
         softmax(x / beta). Here the sum is not a mean: the location is L^beta(x) + beta log N.
     """
-    largest = arguments.samples("x", x).max(-1)
+    values = arguments.samples("x", x)
+    largest = values.max(-1)
     # Subtracted before the division, so that at a small beta nothing cancels.
-    z = (np.asarray(x) - largest[..., None]) / arguments.positive("beta", beta)
+    z = (values - largest[..., None]) / arguments.positive("beta", beta)
     return stats.gumbel_r(largest + beta * logsumexp(z, axis=-1), beta), softmax(z, axis=-1)
