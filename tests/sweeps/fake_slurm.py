@@ -6,7 +6,8 @@ SBATCH = """#!/bin/sh
 number=$(cat "{folder}/next")
 echo $((number + 1)) > "{folder}/next"
 export SLURM_JOB_ID=$number SLURM_NTASKS=1 SLURM_JOB_NUM_NODES=1 SLURM_NODEID=0
-(sh "$1" > "{folder}/$number.log" 2>&1
+cp "$1" "{folder}/$number.sh"  # as SLURM does: submitit moves its own once this command has ended
+(sh "{folder}/$number.sh" > "{folder}/$number.log" 2>&1
  echo $? > "{folder}/$number.code") > /dev/null 2>&1 &
 echo "Submitted batch job $number"
 """
@@ -43,3 +44,8 @@ class FakeSlurm:
     def submitted(self) -> int:
         """Jobs so far."""
         return int((self.folder / "next").read_text()) - 100
+
+    @property
+    def logs(self) -> str:
+        """What its jobs have printed."""
+        return "\n".join(file.read_text() for file in sorted(self.folder.glob("*.log")))

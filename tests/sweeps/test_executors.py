@@ -188,10 +188,11 @@ def test_jobs_that_were_left_are_followed_and_not_submitted_again(tmp_path, slur
         stop.request()
 
     threading.Thread(target=stop_once_two_have_begun, daemon=True).start()
-    assert train_all(settings, Slurm(settings), stop) == []  # nobody has waited for them
+    outcomes = train_all(settings, Slurm(settings), stop)
+    assert outcomes == [], slurm.logs  # nobody has waited for them
     assert slurm.submitted == 3
     outcomes = train_all(settings, Slurm(settings))
-    assert [outcome.status for _, outcome in outcomes] == ["finished"] * 3
+    assert [outcome.status for _, outcome in outcomes] == ["finished"] * 3, slurm.logs
     assert rows(settings) == {seed: expected[seed] for seed in (0, 1, 2)}
     assert slurm.submitted == 3
 
