@@ -174,20 +174,6 @@ AnyBatch = Batch | SarsaBatch | CalibratedBatch | ChunkBatch | EpisodeBatch
 Minibatch = AnyBatch | Windows
 
 
-class Transitions(Protocol):
-    """Transitions on the host, read by index."""
-
-    @property
-    def size(self) -> int:
-        """N, the number of transitions."""
-
-    def take(self, indices: np.ndarray) -> Minibatch:
-        """Returns the transitions with these indices i32[K], in that order, as NumPy fields [K, ...].
-
-        For a learner from `Windows`, returns the windows that start at these indices.
-        """
-
-
 class Learner(Protocol):
     """An algorithm: a frozen pytree dataclass with traced floats, static structure and pure methods."""
 

@@ -13,7 +13,7 @@ from xql_jax.types import AnyBatch, Array, Minibatch, PRNGKey, Windows
 
 Tree = TypeVar("Tree")
 EXACT_BELOW = 2**24  # rows; up to so many, JAX's draw favours none over another by more than 0.4%
-SHARE_OF_DEVICE = 0.6  # of its memory, for the data; the rest is for networks, their gradients and XLA
+SHARE_OF_MEMORY = 0.6  # of what is free, for data; the rest is for networks, their gradients and XLA
 
 
 @flax.struct.dataclass
@@ -130,14 +130,19 @@ def _upper_word(x: Array, y: int | Array) -> Array:
     return x_high * y_high + (middle >> 16) + ((x_low * y_high + (middle & 0xFFFF)) >> 16)
 
 
-def fits_on_device(data: object) -> bool:
-    """Returns whether each device that JAX uses has room for the arrays."""
-    return sum(field.nbytes for field in jax.tree.leaves(data)) < room_on_device()
+def fits(data: object, room: int) -> bool:
+    """Returns whether the arrays take less than so many bytes."""
+    return sum(field.nbytes for field in jax.tree.leaves(data)) < room
 
 
 def room_on_device() -> int:
     """Returns the bytes that data may take on each device that JAX uses."""
     statistics = jax.local_devices()[0].memory_stats()
     if statistics is None or "bytes_limit" not in statistics:  # a CPU, which has no memory of its own
-        return int(SHARE_OF_DEVICE * psutil.virtual_memory().available)
-    return int(SHARE_OF_DEVICE * (statistics["bytes_limit"] - statistics["bytes_in_use"]))
+        return room_on_host()
+    return int(SHARE_OF_MEMORY * (statistics["bytes_limit"] - statistics["bytes_in_use"]))
+
+
+def room_on_host() -> int:
+    """Returns the bytes that data, or one more copy of them, may take in the host's memory."""
+    return int(SHARE_OF_MEMORY * psutil.virtual_memory().available)

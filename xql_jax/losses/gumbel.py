@@ -31,17 +31,6 @@ def saturate(z: Array, clip: Numeric) -> tuple[Array, Array]:
     return clipped, z - clipped
 
 
-def log_mean_exp(x: Array | np.ndarray, *, beta: Numeric, axis: int | tuple[int, ...] | None = None) -> Array:
-    """Returns L^beta(x) = beta * log mean exp(x / beta) along `axis` (Eq. 1): it minimises `gumbel_loss`."""
-    largest = jnp.max(jnp.asarray(x), axis, keepdims=True)
-    largest = jnp.where(jnp.isfinite(largest), largest, 0.0)
-    excess = (x - largest) / beta
-    mean = jnp.exp(excess).mean(axis)
-    # For a large beta the mean is close to 1 and loses digits that `expm1` keeps.
-    logarithm = jnp.where(mean > 0.5, jnp.log1p(jnp.expm1(excess).mean(axis)), jnp.log(mean))
-    return jnp.squeeze(largest, axis) + beta * logarithm
-
-
 def gumbel_loss(
     values: Vector, targets: Vector, *, beta: Numeric, clip: Numeric = np.inf, clip_rule: ClipRule = clip_both
 ) -> Array:

@@ -13,7 +13,7 @@ as `clip_rule`, have the values of the config file, which override a class's def
 import logging
 from collections.abc import Sequence
 
-from xql_jax.data.sampling import Trajectories, fits_on_device
+from xql_jax.data.sampling import Trajectories, fits, room_on_device
 from xql_jax.learners.registry import make_learner
 from xql_jax.runs.job import Job, log_beginning, make_job
 from xql_jax.runs.kinds import Offline
@@ -60,7 +60,7 @@ def run_offline(job: Job, stop: StopSignals | None = None, callbacks: Sequence[R
         data.preprocessing.save(folder.files.preprocessing, folder.run_id)
         streamed = settings.data_on == "host"
         if settings.data_on == "auto":
-            streamed = not fits_on_device(data.dataset.batch)
+            streamed = not fits(data.dataset.batch, room_on_device())
         log_beginning(job, folder.env_name, folder.path, data.dataset, streamed)
         source = data.dataset if streamed else data.dataset.batch
         population = offline_population(

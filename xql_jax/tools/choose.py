@@ -14,7 +14,7 @@ import numpy as np
 
 from xql_jax.data.dataset import Dataset, drawn_rows, known_successors, spread_rows
 from xql_jax.data.loading import load_dataset
-from xql_jax.data.sampling import fits_on_device
+from xql_jax.data.sampling import fits, room_on_device
 from xql_jax.data.views import view_for
 from xql_jax.errors import UserError
 from xql_jax.files.outputs import check_output, write_output
@@ -189,7 +189,7 @@ def _trained(
     settings: ChoiceSettings, saved: Run, evaluation: FittedQEvaluation, dataset: Dataset
 ) -> Population:
     """Returns the trained evaluations of the members' policies: of the same networks and minibatches."""
-    data = dataset.batch if fits_on_device(dataset.batch) else dataset
+    data = dataset.batch if fits(dataset.batch, room_on_device()) else dataset
     members = [Member(settings.seed, {}) for _ in saved.members]
     population = offline_population(evaluation, members, data, settings.batch_size)
     states = []
