@@ -224,7 +224,7 @@ def test_lines_are_printed_once(shows_itself, capsys, tmp_path):
         ({"betta": 1.0}, "betta: unknown setting; nearest known: beta"),
         ({"checkpoint": "x"}, "checkpoint: unknown setting"),
         ({"config": ""}, "--config: no file ''; configs/ of the package has"),
-        ({"max_steps": None}, "max_steps=: must be a whole number"),
+        ({"max_steps": None}, "max_steps=None: must be a whole number"),
         ({"max_step": 20}, "max_step: unknown setting; nearest known: max_steps"),
         ({"callbacks": print}, "callbacks: give a list of functions"),
         ({"callbacks": [None]}, "callbacks: give a list of functions"),

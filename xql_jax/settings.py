@@ -95,7 +95,8 @@ class Setting:
             if not self.domain.holds(tested) or (tested == np.inf and not self.domain.infinite):
                 raise ValueError
         except (ValueError, TypeError, KeyError, OverflowError):
-            raise UserError(f"{name}={as_typed(value)}: must be {self.valid}") from None
+            shown = None if value is None else as_typed(value)
+            raise UserError(f"{name}={shown}: must be {self.valid}") from None
         return made
 
     def _converted(self, value: Any) -> Any:
