@@ -71,7 +71,7 @@ class Streamed(Population):
         self._data, self._batch_size = data, batch_size
         self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="data")
         super().__init__(learner, members, data.take(np.zeros(batch_size, int)), **options)
-        # Five fields gathered one by one, and then joined, take four times as long as the rows of one array.
+        # Five fields gathered one by one, and then joined, take two to three times as long as whole rows.
         self._packed: Packed | None = None
         if self.together and isinstance(data.batch, AnyBatch) and fits(data.batch, room_on_host()):
             self._packed = Packed.of(data.batch)
