@@ -2,14 +2,14 @@
 
 Examples:
   xql-runs results
-  xql-runs results --filter='method=xql beta=0.2 state=finished' --sort=score
+  xql-runs results/pointmaze-umaze-v0/xql --sort=score
   xql-runs results/pointmaze-umaze-v0 --compare
   xql-runs results --csv > runs.csv
 
 The arguments are runs' folders, or folders that contain runs. Nothing in them is changed. A run is finished,
 running, interrupted (--resume goes on with it) or damaged. A score is the mean over the run's seeds at the
 last evaluation, with half the width of its 95% interval; a return, where a task has no scores. For a sweep,
-it is that of the best setting, among those with the values that --filter names.
+it is that of the best setting.
 """
 
 import math
@@ -23,12 +23,11 @@ from xql_jax.errors import UserError
 from xql_jax.reports.read_runs import FOLDERS_HELP
 from xql_jax.reports.score_table import MethodScore, plain_number, text_table
 from xql_jax.runs.load import Run
-from xql_jax.settings import ANY, EITHER, SEVERAL, Command, one_of, setting
+from xql_jax.settings import EITHER, SEVERAL, Command, one_of, setting
 from xql_jax.tools.list_runs import (
     SORTS,
     best_of,
     differing,
-    filtered,
     list_runs,
     score_text,
     shown_settings,
@@ -41,12 +40,6 @@ CELLS = ("state", "score", "when")  # titles of `cells`
 def main(
     *,
     folders: Sequence[str] = setting((), SEVERAL, FOLDERS_HELP, positional=True),
-    filter: str = setting(
-        "",
-        ANY,
-        "List only runs with each NAME=VALUE. A name is task, method, state or a setting, such as beta. "
-        "The score of a sweep is then of its members with the value.",
-    ),
     compare: bool = setting(
         False, EITHER, "Show the settings that have several values among the listed runs."
     ),
@@ -54,8 +47,6 @@ def main(
     csv: bool = setting(False, EITHER, "Print CSV."),
 ) -> int:
     listed, damaged = list_runs(folders)
-    listed = filtered(listed, filter)
-    damaged = damaged if filter in ("", "state=damaged") else []
     if not listed and not damaged:
         raise UserError(f"{', '.join(folders)}: no such runs there")
     means = {run: best.mean if (best := best_of(scores)) else math.nan for run, scores in listed.items()}

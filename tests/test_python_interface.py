@@ -129,10 +129,46 @@ class Echo(gymnasium.Env):
         return self.state, float(action[0]), False, self.steps == 10, {"success": bool(action[0] > 0)}
 
 
-@pytest.mark.parametrize("episodes", [0, -1, 2.5])
-def test_no_number_of_episodes_is_one_line(of_several, episodes):
-    with pytest.raises(UserError, match=f"episodes={episodes}: must be a whole number, at least 1"):
-        of_several.evaluate(episodes=episodes)
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"episodes": 0},
+        {"episodes": 2.5},
+        {"seed": -1},
+        {"seed": None},
+        {"max_steps": "x"},
+        {"max_steps": True},
+    ],
+)
+def test_no_number_in_an_evaluation_is_one_line(of_several, settings):
+    with pytest.raises(UserError, match=f"{next(iter(settings))}=.*: must be a whole number, at least [01]"):
+        of_several.evaluate(Echo(), **settings)
+
+
+@pytest.mark.parametrize("path", [None, 5, b"results", []])
+def test_what_is_no_path_is_one_line(path):
+    with pytest.raises(UserError, match=f"a {type(path).__name__} is no path"):
+        xql_jax.load_policy(path)
+
+
+@pytest.mark.parametrize("choice", [{"seed": "x"}, {"beta": None}, {"seed": np.array([42, 43])}])
+def test_what_chooses_no_member_is_one_line(of_several, choice):
+    with pytest.raises(UserError, match="select: give a seed, and values"):
+        of_several.select(**choice)
+    assert [str(one) for one in of_several.select(seed=43, beta="0.5").members] == ["seed 43, beta=0.5"]
+
+
+def test_arrays_that_are_given_again_are_cut_at_the_runs_own_limit(tmp_path, monkeypatch):
+    """Without `timeouts` the limit of the run's task ends episodes, as it did when the run was trained."""
+    arrays = {name: of for name, of in bandit(700).items() if name not in ("timeouts", "next_observations")}
+    wide = {"observations": np.zeros((700, 4)), "actions": np.zeros((700, 2)), "terminals": np.zeros(700)}
+    policy = xql_jax.train("pointmaze-umaze-v0", dataset=arrays | wide, max_steps=2, **SMALL, eval_episodes=0)
+    asked = lambda kind, named, settings, *_: xql_jax.interface._settings(kind, named, settings)  # noqa: E731
+    monkeypatch.setattr(xql_jax.interface, "_trained", asked)
+    settings = xql_jax.train_finetune(checkpoint=policy, dataset=arrays | wide, max_steps=3)
+    [again] = settings.dataset
+    # Rows 299, 599 and 699 are left out: the next observation of a row that was cut off is not known.
+    np.testing.assert_array_equal(np.flatnonzero(again.ends), [298, 597, 696])
 
 
 def test_it_is_evaluated_in_an_environment_that_is_given(of_several):
@@ -174,6 +210,8 @@ def test_callbacks_hear_and_end_a_run(tmp_path):
     np.testing.assert_allclose(
         [row.results["value/v"] for row in rows[2:]], heard[1][1]["value/v"], rtol=1e-5
     )
+    with pytest.raises(UserError, match="callbacks: return one True or False"):  # for each of two members
+        xql_jax.train(callbacks=[lambda _, numbers: numbers["value/v"] > 0], **settings)
     assert xql_jax.train(**settings).step == 200
 
 
@@ -229,6 +267,15 @@ def test_lines_are_printed_once(shows_itself, capsys, tmp_path):
         ({"callbacks": print}, "callbacks: give a list of functions"),
         ({"callbacks": [None]}, "callbacks: give a list of functions"),
         ({"dataset": 3.0}, "dataset: cannot use a float"),
+        ({"dataset": []}, "dataset: the list is empty"),
+        ({"dataset": ""}, "dataset=.*: must be text, not empty"),
+        ({"config": {"beta": 1}}, "config=.*beta.*: must be a file's path or name"),
+        ({"save_dir": ""}, "save_dir=: must be text, not empty"),
+        ({"save_dir": 5}, "save_dir=5: must be text, not empty"),
+        ({"method": ""}, "method='': must be a name"),
+        ({"sweep": {"beta": {0.1, 0.2}}}, "beta=.*: must be a number, or a list of numbers"),
+        ({"hidden_dims": {8, 16}}, "hidden_dims=.*: give a number, text, or a list"),
+        ({"hidden_dims": b"8"}, "hidden_dims=.*: give a number, text, or a list"),
         ({"env_name": object}, "env_name=.*object.*: must be a name"),
         ({"method": 3}, "method=3: must be a name"),
         ({"dataset": bandit() | {"rewards": [[1.0, 2.0]] * 9 + [[1.0]]}}, "dataset: rewards"),
@@ -236,13 +283,14 @@ def test_lines_are_printed_once(shows_itself, capsys, tmp_path):
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
-def test_a_mistake_is_one_line_and_leaves_nothing(settings, words, tmp_path):
+def test_a_mistake_is_one_line_and_leaves_nothing(settings, words, tmp_path, monkeypatch):
     given = {"dataset": bandit(), "max_steps": 50, "save_dir": tmp_path / "runs", **settings}
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=words) as raised:
         xql_jax.train(**given, progress=False)
     assert "\n" not in str(raised.value)
     assert raised.value._render_traceback_() == [f"UserError: {raised.value}"]  # what a notebook shows
-    assert not (tmp_path / "runs").exists()
+    assert not [*tmp_path.iterdir()]
 
 
 def test_a_main_that_a_new_process_runs_is_a_line(monkeypatch, tmp_path):

@@ -29,7 +29,9 @@ from xql_jax.files.paths import located, paths_from_here
 from xql_jax.policy import Policy, load_policy
 from xql_jax.runs.config_files import check_method, choose_config, settings_from
 from xql_jax.runs.kinds import DEFAULT_ENV_NAME, Finetune, Offline, Online, Preset, Training
+from xql_jax.runs.load import load_run
 from xql_jax.runs.train import train_run
+from xql_jax.settings import settings_of
 from xql_jax.suites.tasks import get_task
 from xql_jax.training.progress import print_lines
 from xql_jax.training.signals import StopSignals
@@ -168,7 +170,10 @@ def _trained(
     if hasattr(multiprocessing.current_process(), "_inheriting"):  # it does not work yet
         raise UserError(UNGUARDED)
     stop = _Stop(callbacks)
-    place = located(save_dir or tempfile.mkdtemp(prefix="xql_jax-"))
+    settings_of(kind)["tqdm"].checked("progress", progress)
+    if save_dir is not None:
+        settings_of(kind)["save_dir"].checked("save_dir", save_dir)
+    place = located(tempfile.mkdtemp(prefix="xql_jax-") if save_dir is None else save_dir)
     saved = f"saved in {place}; the same call with save_dir={str(place)!r} goes on"
     try:
         with stop, _printed_lines(progress):
@@ -194,17 +199,29 @@ def _trained(
 def _settings(kind: type[Training], named: Named, settings: Mapping[str, object]) -> Any:
     """Makes settings of class `kind` of those that are arguments, `named`, and of others."""
     for name in ("env_name", "method"):
-        if not isinstance(named.get(name), str | None):
+        if not isinstance(named.get(name), str | None) or named.get(name) == "":
             raise UserError(f"{name}={named[name]!r}: must be a name, as text")
     named = {**named, "max_steps": _plain(named["max_steps"])}
     if "dataset" in named:
         data, env_name = named["dataset"], named["env_name"]
+        if isinstance(data, list) and not data:
+            raise UserError("dataset: the list is empty: leave it out for the task's own data")
         sources = [*data] if isinstance(data, list | tuple) else [data]
+        if named.get("checkpoint") and not env_name:
+            env_name = load_run(named["checkpoint"]).env_name or ""
+            env_name = "" if ":" in env_name else env_name  # whose module is run only if it is named here
         task = get_task(env_name or DEFAULT_ENV_NAME) if env_name or not sources else None
         named["dataset"] = [_source(source, task.episode_limit if task else None) for source in sources]
+    for name, value in settings.items():
+        if isinstance(
+            value, bytes | set | frozenset | Iterator
+        ):  # widths in an order of chance, or of no use
+            raise UserError(f"{name}={value!r}: give a number, text, or a list of these")
     plain = {name: _plain(value) for name, value in settings.items()}
     method, config = named.pop("method"), named.pop("config")
     chosen = {name for name, value in (("method", method), ("config", config)) if value}
+    if not isinstance(config, str | Path | ConfigDict | None):
+        raise UserError(f"config={config!r}: must be a file's path or name, or a ConfigDict")
     if isinstance(config, ConfigDict):
         if method:
             raise UserError(f"method={method!r}: the config is one for {config.method}: leave out one")
@@ -239,6 +256,8 @@ class _Stop(StopSignals):
     def call_back(self, step: int, columns: Mapping[str, Sequence[float]]) -> None:
         shown = {name: each[0] if len(each) == 1 else np.array(each) for name, each in columns.items()}
         answers = [callback(step, shown) for callback in self._callbacks]
+        if any(getattr(answer, "size", 1) > 1 for answer in answers):
+            raise UserError("callbacks: return one True or False; of all members, (...).all() or .any()")
         if any(answers) and not self.received:
             self.by_callback = True
             self.request()
@@ -267,7 +286,10 @@ def _plain(value: object) -> object:
         return value.tolist() if hasattr(value, "tolist") else value
     parts = []
     for name, each in value.items():
-        texts = [x if isinstance(x, str) else f"{x:.9g}" for x in np.ravel(each).tolist()]
+        try:
+            texts = [x if isinstance(x, str) else f"{x:.9g}" for x in np.ravel(each).tolist()]
+        except (TypeError, ValueError):
+            raise UserError(f"{name}={each!r}: must be a number, or a list of numbers") from None
         parts.append(f"{name}={','.join(texts)}")
     return " ".join(parts)
 

@@ -90,11 +90,16 @@ class Policy:
         if unknown := [name for name in hyperparameters if name not in known]:
             varied = ", ".join(known) or "only its seeds"
             raise UserError(f"{self.path}: the run does not vary {unknown[0]}: it varies {varied}")
+        try:
+            number = None if seed is None else float(seed)
+            wanted = {name: float(value) for name, value in hyperparameters.items()}
+        except (TypeError, ValueError):
+            raise UserError("select: give a seed, and values of hyperparameters, as numbers") from None
         chosen = []
         for member in self.members:
-            values = [member.hyperparameters[name] for name in hyperparameters]
-            has_values = np.allclose(values, [*hyperparameters.values()], 1e-6, 0.0)
-            if seed in (None, member.seed) and has_values:
+            values = [member.hyperparameters[name] for name in wanted]
+            has_values = np.allclose(values, [*wanted.values()], 1e-6, 0.0)
+            if number in (None, member.seed) and has_values:
                 chosen.append(member)
         if not chosen:
             raise UserError(f"{self.path}: no such member; there are {self._listed()}")
@@ -166,8 +171,9 @@ class Policy:
             seed: episode e depends on (seed, e) alone.
             max_steps: of an episode of an environment that is given; UserError if one is longer.
         """
-        if not isinstance(episodes, int | np.integer) or episodes < 1:
-            raise UserError(f"episodes={episodes}: must be a whole number, at least 1")
+        for name, value, least in (("episodes", episodes, 1), ("seed", seed, 0), ("max_steps", max_steps, 1)):
+            if type(value) is bool or not isinstance(value, int | np.integer) or value < least:
+                raise UserError(f"{name}={value!r}: must be a whole number, at least {least}")
         given = None if isinstance(env, str) else env
         run = load_run(self.path, self.step, env_name=env if isinstance(env, str) else None)
         policy = run.policy([self.member])

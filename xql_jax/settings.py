@@ -56,7 +56,7 @@ BELOW_ONE = Domain("within [0, 1)", lambda x: 0 <= x < 1)
 OPEN_UNIT_INTERVAL = Domain("within (0, 1)", lambda x: 0 < x < 1)
 EITHER = Domain("true or false")
 TEXT = Domain("text, not empty", lambda text: text != "", kind=str)
-SEVERAL = Domain("", kind=list)
+SEVERAL = Domain("text, not empty", lambda texts: "" not in texts, kind=list)
 WIDTHS = Domain("positive whole numbers", lambda widths: all(width >= 1 for width in widths))
 ANY = Domain("")
 
@@ -95,8 +95,7 @@ class Setting:
             if not self.domain.holds(tested) or (tested == np.inf and not self.domain.infinite):
                 raise ValueError
         except (ValueError, TypeError, KeyError, OverflowError):
-            shown = None if value is None else as_typed(value)
-            raise UserError(f"{name}={shown}: must be {self.valid}") from None
+            raise UserError(f"{name}={as_typed(value) or value}: must be {self.valid}") from None
         return made
 
     def _converted(self, value: Any) -> Any:

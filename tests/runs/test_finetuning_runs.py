@@ -17,19 +17,22 @@ from tiny_runs import (
     write_dataset,
 )
 
+from xql_jax.commands.messages import sources_of
 from xql_jax.data.dataset import Dataset
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.errors import UserError
 from xql_jax.runs import run_data
-from xql_jax.runs.config_files import config_of
+from xql_jax.runs.config_files import choose_config, config_of, settings_from
 from xql_jax.runs.finetuning import finetune_job, finetuning_data
 from xql_jax.runs.job import request
+from xql_jax.runs.kinds import Finetune, Offline
 from xql_jax.runs.load import load_run
 from xql_jax.runs.train import train_run as run_finetuning
 from xql_jax.runs.train import train_run as run_offline
 from xql_jax.types import Batch
 
 pytestmark = pytest.mark.slow
+MAZE = "pointmaze-umaze-v0"
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +66,27 @@ def test_what_changes_at_the_hand_over_is_the_configs_but_for_what_the_user_sets
     job = finetune_job(finetune_settings(data, config=config, **asked))
     assert job.identity["online"] == changes
     assert {ramp.name for ramp in job.acting.ramps} == {part.split("=")[0] for part in changes.split()}
+
+
+@pytest.mark.parametrize(("beta", "changes"), [(None, "beta=5:2 "), (1.5, "")])
+def test_a_value_that_the_checkpoints_run_was_given_stays(data, tmp_path, beta, changes, caplog):
+    """Its usual value changes as the config of the task says."""
+    changed = offline_settings(data, config=choose_config(Offline, "xql", env_name=MAZE).config)
+    if beta:
+        changed.config.beta = beta
+    given = {"save_dir": str(tmp_path), "normalize_observations": False, "max_steps": 2, "seed": 7}
+    run = run_offline(dataclasses.replace(changed, **given))
+    usual = choose_config(Finetune, "xql", env_name=MAZE, dataset=True)
+    assert usual.config.online == "beta=5:2 actor_lr=0.0003:0.00003"
+    settings = settings_from(usual, {"checkpoint": str(run.path), "max_steps": 12}, set())
+    with caplog.at_level("INFO", "xql_jax"):
+        job = finetune_job(settings)
+    assert job.identity["online"] == f"{changes}actor_lr=0.0003:0.00003"
+    assert ("beta stays after the hand-over: --online=beta=5:2 was the config's" in caplog.text) == bool(beta)
+    assert job.identity["config"]["beta"] == (beta or 0.2)
+    where = sources_of(job)
+    assert where["beta"] == where["seed"] == where["dataset"] == "run of --checkpoint"
+    assert where["online"] == "config file"
 
 
 def test_one_run_from_offline_to_online(finetuned):

@@ -8,14 +8,13 @@ import time
 import pytest
 from written_runs import COMMIT, write_run
 
-from xql_jax.errors import UserError
 from xql_jax.files import is_locked, locked
 from xql_jax.reports.method_scores import method_scores
 from xql_jax.reports.read_runs import read_runs
 from xql_jax.reports.report import warnings_of
 from xql_jax.runs.kinds import FINE_TUNING, OFFLINE_TRAINING, ONLINE_TRAINING
 from xql_jax.runs.records import LOCK
-from xql_jax.tools.list_runs import best_of, differing, filtered, list_runs, score_text, values_by_name
+from xql_jax.tools.list_runs import best_of, differing, list_runs, score_text
 
 
 def found_in(*folders):
@@ -141,45 +140,12 @@ def test_states_scores_and_what_differs(listed, tmp_path):
     write_run(tmp_path / "h", "maze", "xql", {0: [1.0]}, diverged=[0], beta=1.0)
     variants, _ = list_runs([str(tmp_path / "h")])
     assert differing(variants) == ["config.beta", "config.tau", "n_step", "ramp"]
-    assert len(filtered(variants, "n_step=1")) == 3
-    assert len(filtered(variants, "beta=1")) == 3
-    assert [values_by_name(run)["tau"] for run in filtered(variants, "beta=0.5")] == ["0.1"]
     assert sum("1 diverged" in score_text(scores) for scores in variants.values()) == 1
     # The score of a sweep is that of its best setting that is finite.
     scores = {(0, 1.0): [math.nan], (0, 2.0): [3.0], (0, 4.0): [math.inf]}
     write_run(tmp_path / "swept", "maze", "xql", scores, swept=["beta"])
     [(run, scores)] = list_runs([str(tmp_path / "swept")])[0].items()
     assert (run.status, score_text(scores)) == ("finished", "3.0 (beta=2)")
-
-
-def test_a_filter_takes_columns_and_settings(listed):
-    assert [run.settings["config.beta"] for run in filtered(listed, "method=xql beta=2.0")] == ["2"]
-    assert [run.method for run in filtered(listed, "state=interrupted")] == ["iql"]
-    with pytest.raises(UserError, match=r"--filter: no run has 'betta'; nearest: beta"):
-        filtered(listed, "betta=1")
-    with pytest.raises(UserError, match=r"--filter wants NAME=VALUE"):
-        filtered(listed, "xql")
-
-
-def test_a_filter_by_a_swept_value_shows_the_score_of_that_value(tmp_path):
-    """The best of all has beta 2; with beta 1, the better tau counts; beta 4 has no finite score."""
-    scores = {(1.0, 0.1): 3.0, (1.0, 0.2): 4.0, (2.0, 0.1): 9.0, (2.0, 0.2): 8.0, (4.0, 0.1): math.nan}
-    members = {(0, *values): [score] for values, score in scores.items()}
-    sweep = {"sweep": "beta=1,2,4;tau=0.1,0.2"}
-    write_run(tmp_path, "maze", "xql", members, swept=["beta", "tau"], content=sweep, beta=7.0)
-    listed, _ = list_runs([str(tmp_path)])
-    shown = {
-        text: [score_text(scores) for scores in filtered(listed, text).values()]
-        for text in ("", "beta=1", "beta=1.0 tau=0.1", "config.tau=0.2", "beta=4", "beta=7")
-    }
-    assert shown == {
-        "": ["9.0 (beta=2, tau=0.1)"],
-        "beta=1": ["4.0 (beta=1, tau=0.2)"],
-        "beta=1.0 tau=0.1": ["3.0 (beta=1, tau=0.1)"],
-        "config.tau=0.2": ["8.0 (beta=2, tau=0.2)"],
-        "beta=4": [""],
-        "beta=7": [],
-    }
 
 
 def test_a_run_that_a_process_holds_is_running(tmp_path):

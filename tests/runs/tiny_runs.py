@@ -9,8 +9,7 @@ import numpy as np
 from main_runs import contents, write_dataset  # noqa: F401
 
 from xql_jax.runs.config_files import config_of, settings_from
-from xql_jax.runs.finetuning import OF_THE_CHECKPOINT
-from xql_jax.runs.kinds import METHOD_SETTINGS, Finetune, Offline, Online, Preset
+from xql_jax.runs.kinds import METHOD_SETTINGS, OF_THE_CHECKPOINT, Finetune, Offline, Online, Preset
 from xql_jax.runs.load import load_run
 from xql_jax.training import population
 from xql_jax.training.signals import StopSignals

@@ -10,7 +10,7 @@ from xql_jax.rollout.run_summary import ranked
 from xql_jax.rollout.scores import shown
 from xql_jax.runs.config_files import config_of
 from xql_jax.runs.job import Job, request
-from xql_jax.runs.kinds import Kept
+from xql_jax.runs.kinds import OFTEN_OF_IT, Kept
 from xql_jax.runs.load import Run
 from xql_jax.settings import as_typed, settings_of, values_of
 
@@ -56,7 +56,7 @@ def sources_of(job: Job) -> dict[str, str]:
     for source, before, after in zip(("config file", "Table 4 (--tuned)"), layers, layers[1:], strict=False):
         found |= {name: source for name in after if name in found and after[name] != before[name]}
     if job.source:
-        changed = [name for name, one in known.items() if getattr(settings, name) not in (one.default, None)]
+        changed = [name for name in OFTEN_OF_IT if getattr(settings, name) not in (known[name].default, None)]
         found |= dict.fromkeys([*settings.config, *changed], "run of --checkpoint")
     return found | {name: "flag" for name in settings.given if name in found}
 

@@ -37,6 +37,8 @@ def paths_from_here() -> Iterator[None]:
 
 def located(typed: str | Path) -> Path:
     """Returns the absolute path of a file or folder that a user names; `as_written` undoes it in messages."""
+    if not isinstance(typed, str | os.PathLike):
+        raise UserError(f"a {type(typed).__name__} is no path of a file or folder")
     path = Path(typed).expanduser()
     if path.is_absolute():
         return path

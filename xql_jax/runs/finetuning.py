@@ -16,7 +16,7 @@ from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.rollout.run_summary import summarize_finetuning
 from xql_jax.runs.config_files import choose_config, settings_from
 from xql_jax.runs.job import Job, log_beginning, make_job
-from xql_jax.runs.kinds import HORIZON, Finetune
+from xql_jax.runs.kinds import HORIZON, OF_THE_CHECKPOINT, Finetune, Offline, online_of_config
 from xql_jax.runs.load import Run, load_run
 from xql_jax.runs.machine import prepare_acting
 from xql_jax.runs.online import acting_schedule, check_room, host_population
@@ -33,11 +33,6 @@ from xql_jax.training.values import watch_values
 from xql_jax.types import Batch, CalibratedBatch, Json, State
 
 LOG = logging.getLogger(__name__)
-# Settings that are those of --checkpoint's run, as are all hyperparameters.
-OF_THE_CHECKPOINT = {
-    *("seed", "num_seeds", "sweep", "num_pretraining_steps", "tuned", "normalize_observations"),
-    *("scale_rewards", "top_returns", "env_backend", "legacy_inertia", "n_step", "action_chunk"),
-}
 
 
 def finetune_job(settings: Finetune) -> Job:
@@ -185,6 +180,10 @@ def _settings_of_source(settings: Finetune, source: Run) -> Finetune:
     config = ConfigDict({**file.config, **source.whole_config, "batch_size": content["batch_size"]})
     now = values_of(source.learner)  # type: ignore[arg-type]  # a `Part`
     config.update({name: now[name] for name, _ in fields_given(content.get("ramp", ""))})
+    if "online" not in settings.given:
+        usual = choose_config(Offline, source.method, env_name=source.env_name, dataset=True).config
+        chosen = {name for name in usual if config.get(name) not in (usual[name], file.config.get(name))}
+        config.online = online_of_config(file.config.get("online", ""), chosen)
     known = settings_of(Finetune)
     decided = {
         "env_name": env_name,

@@ -118,6 +118,8 @@ def log_settings(job: Job) -> None:
     settings = job.settings
     values = {**job.identity["config"], **job.identity}
     shown = dict(fields_given(f"{settings.sweep} {job.identity.get('ramp', '')}"))
+    if job.identity.get("online"):
+        shown["online"] = repr(job.identity["online"])
     for name in (*LEADING, *sorted(settings.given & set(settings.config))):
         if values.get(name) is not None and name not in shown:
             shown[name] = as_typed(values[name])

@@ -395,19 +395,28 @@ class Finetune(FromData, Acting):
         if resolved.env_name is None:
             raise UserError("fine-tuning needs an environment: give --env_name")
         handover = 0 if self.checkpoint is not None else self.num_pretraining_steps
-        online = self.online if "online" in self.given else self._online_of_config()
+        online, chosen = self.online, {*dict(fields_given(self.sweep)), *self.given}
+        if "online" not in self.given:
+            online = online_of_config(online, chosen)
         return dataclasses.replace(resolved, num_pretraining_steps=handover, online=online)
 
-    def _online_of_config(self) -> str:
-        """Returns the config's changes at the hand-over, without those of what the user sets or sweeps."""
-        given, changes = {*dict(fields_given(self.sweep)), *self.given}, []
-        for name, value in fields_given(self.online):
-            if name in given:
-                LOG.info(f"{name} stays after the hand-over: --online={name}={value} was the config's")
-            else:
-                changes.append(f"{name}={value}")
-        return " ".join(changes)
 
+def online_of_config(online: str, chosen: Collection[str]) -> str:
+    """Returns the config's changes at the hand-over, without those of what the user has chosen."""
+    for name, value in fields_given(online):
+        if name in chosen:
+            LOG.info(f"{name} stays after the hand-over: --online={name}={value} was the config's")
+    return " ".join(f"{name}={value}" for name, value in fields_given(online) if name not in chosen)
+
+
+# Settings that are those of --checkpoint's run, as are all hyperparameters; and others that are unless given.
+OF_THE_CHECKPOINT = {
+    *("seed", "num_seeds", "sweep", "num_pretraining_steps", "tuned", "normalize_observations"),
+    *("scale_rewards", "top_returns", "env_backend", "legacy_inertia", "n_step", "action_chunk"),
+}
+OFTEN_OF_IT = OF_THE_CHECKPOINT | {
+    *("env_name", "dataset", "batch_size", "init_dataset_size", "random_return", "expert_return"),
+}
 
 OF_OFFLINE = {name: one for name, one in settings_of(Finetune).items() if one.by_config}
 OF_ONLINE = {name: one for name, one in settings_of(Online).items() if one.by_config}

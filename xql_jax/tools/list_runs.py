@@ -1,11 +1,9 @@
 """The list of runs that `xql-runs` prints."""
 
 import math
-import re
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 
-from xql_jax.errors import UserError, nearest
 from xql_jax.reports.method_scores import FINGERPRINT, data_differ, method_scores
 from xql_jax.reports.read_runs import read_runs
 from xql_jax.reports.score_table import MethodScore, with_interval
@@ -61,51 +59,6 @@ def shown_settings(run: Run) -> dict[str, str]:
     }
 
 
-def values_by_name(run: Run) -> dict[str, str]:
-    """Returns what a filter knows: the list's columns, and settings with or without their "config."."""
-    settings = shown_settings(run)
-    columns = {"state": run.status, "task": run.dataset, "method": run.method, "name": run.name}
-    return {name.removeprefix("config."): value for name, value in settings.items()} | settings | columns
-
-
-def filtered(listed: Mapping[Run, list[MethodScore]], text: str) -> dict[Run, list[MethodScore]]:
-    """Returns the runs that match every NAME=VALUE of the text, such as 'method=xql beta=1'.
-
-    A name is a column of the list or a setting; UserError if no run has it. Spaces within brackets belong to
-    a value, such as [256, 256]. If a run swept the setting, only the scores with the value are kept.
-    """
-    chosen = dict(listed)
-    values = {run: values_by_name(run) for run in listed}
-    for part in re.sub(r",\s+(?=[^[]*\])", ",", text).split():
-        key, equals, wanted = part.partition("=")
-        if not equals or not key:
-            raise UserError(f"--filter wants NAME=VALUE NAME=VALUE ..., not {part!r}")
-        if values and not any(key in of_run for of_run in values.values()):
-            known = {name.removeprefix("config.") for of_run in values.values() for name in of_run}
-            raise UserError(f"--filter: no run has {key!r}; nearest: {nearest(key, known)}")
-        chosen = {
-            run: [score for score in scores if _fits(score, key.removeprefix("config."), wanted)]
-            for run, scores in chosen.items()
-            if _equal(values[run].get(key), wanted)
-        }
-    return chosen
-
-
-def _fits(score: MethodScore, name: str, wanted: str) -> bool:
-    """Whether its run did not sweep the setting, or it is of the wanted value."""
-    member = score.members[0]
-    return name not in member.swept or _equal(member.settings.get(f"config.{name}"), wanted)
-
-
-def _equal(value: str | None, wanted: str) -> bool:
-    """Whether a value, or one of a sweep's values, is the wanted one; lists need no spaces and quotes."""
-    bare = re.sub(r'[\s"]', "", value or "")
-    try:
-        return float(wanted) in [float(each) for each in bare.split(",")]
-    except ValueError:
-        return wanted in (value, bare) or f"[{wanted}]" == bare
-
-
 def differing(runs: Collection[Run]) -> list[str]:
     """Returns the names of the settings with several values; that a method lacks one is no difference.
 
@@ -114,6 +67,10 @@ def differing(runs: Collection[Run]) -> list[str]:
     settings = list(map(shown_settings, runs))
     pairs = {pair for of_run in settings for pair in of_run.items() if pair[0] != FINGERPRINT}
     found = [name for name, number in Counter(name for name, _ in pairs).items() if number > 1]
-    if data_differ(list(map(values_by_name, runs)), [*found, "task", "method"]):
+    known = [
+        of_run | {"task": run.dataset, "method": run.method}
+        for run, of_run in zip(runs, settings, strict=True)
+    ]
+    if data_differ(known, [*found, "task", "method"]):
         found.append(FINGERPRINT)
     return sorted(found)
