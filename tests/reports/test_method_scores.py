@@ -139,3 +139,9 @@ def test_unfinished_runs_count_only_where_nothing_has_finished():
 def test_the_papers_number_stands_beside_the_same_dataset_and_algorithm(run, paper, before):
     (score,) = method_scores([member(0, 1.0, run=run)])
     assert (score.paper, score.paper_before) == (paper, before)
+
+
+def test_scores_are_in_the_order_of_seeds_whatever_their_runs_are_called():
+    """So are the seeds that statistics use where datasets have different numbers of them."""
+    [score] = method_scores([member(2, 7.0, run={"name": "a"}), member(1, 5.0), member(0, 3.0)])
+    assert score.last == (3.0, 5.0, 7.0)

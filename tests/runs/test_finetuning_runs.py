@@ -68,9 +68,9 @@ def test_what_changes_at_the_hand_over_is_the_configs_but_for_what_the_user_sets
     assert {ramp.name for ramp in job.acting.ramps} == {part.split("=")[0] for part in changes.split()}
 
 
-@pytest.mark.parametrize(("beta", "changes"), [(None, "beta=5:2 "), (1.5, "")])
+@pytest.mark.parametrize(("beta", "changes"), [(None, "beta=5:2 "), (1.5, ""), (0.5, "")])
 def test_a_value_that_the_checkpoints_run_was_given_stays(data, tmp_path, beta, changes, caplog):
-    """Its usual value changes as the config of the task says."""
+    """Its usual value changes as the config of the task says; 0.5 is fine-tuning's own first phase's."""
     changed = offline_settings(data, config=choose_config(Offline, "xql", env_name=MAZE).config)
     if beta:
         changed.config.beta = beta

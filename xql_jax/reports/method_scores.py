@@ -91,6 +91,7 @@ def _score(method: str, dataset: str, members: Sequence[Curve]) -> MethodScore:
         if len(of_seed) > 1:
             names = " and ".join(member.run.name for member in of_seed)
             raise UserError(f"{method} on {dataset} has seed {seed} twice: in {names}: move one elsewhere")
+    members = sorted(members, key=lambda member: member.seed)
     run, note = members[0].run, ""
     finished = [member for member in members if member.is_finished]
     if not finished:

@@ -181,8 +181,9 @@ def _settings_of_source(settings: Finetune, source: Run) -> Finetune:
     now = values_of(source.learner)  # type: ignore[arg-type]  # a `Part`
     config.update({name: now[name] for name, _ in fields_given(content.get("ramp", ""))})
     if "online" not in settings.given:
-        usual = choose_config(Offline, source.method, env_name=source.env_name, dataset=True).config
-        chosen = {name for name in usual if config.get(name) not in (usual[name], file.config.get(name))}
+        kind = Offline if source.handover is None else Finetune
+        usual = choose_config(kind, source.method, env_name=source.env_name, dataset=True).config
+        chosen = {name for name in usual if config.get(name) != usual[name]}
         config.online = online_of_config(file.config.get("online", ""), chosen)
     known = settings_of(Finetune)
     decided = {

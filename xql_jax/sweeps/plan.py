@@ -151,6 +151,8 @@ def run_settings(dataset: str, typed: str, grid: str, seeds: range, settings: Sw
         shared |= {"dataset": (file,) if file else (), "tuned": method == TUNED}
     if chosen.kind is Finetune and settings.num_pretraining_steps is not None:
         shared |= {"num_pretraining_steps": settings.num_pretraining_steps}
+    if own := sorted(given.keys() & {*shared, "method", "config"} - _fields_of(chosen).keys()):
+        raise UserError(f"--methods={typed}: {own[0]} is the sweep's own, for all methods: leave it out")
     try:
         return settings_from(chosen, {**shared, **given}, given)
     except UserError as error:
