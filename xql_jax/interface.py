@@ -213,9 +213,7 @@ def _settings(kind: type[Training], named: Named, settings: Mapping[str, object]
         task = get_task(env_name or DEFAULT_ENV_NAME) if env_name or not sources else None
         named["dataset"] = [_source(source, task.episode_limit if task else None) for source in sources]
     for name, value in settings.items():
-        if isinstance(
-            value, bytes | set | frozenset | Iterator
-        ):  # widths in an order of chance, or of no use
+        if isinstance(value, bytes | set | frozenset | Iterator):  # numbers, no order, or read once
             raise UserError(f"{name}={value!r}: give a number, text, or a list of these")
     plain = {name: _plain(value) for name, value in settings.items()}
     method, config = named.pop("method"), named.pop("config")
