@@ -13,21 +13,28 @@ from xql_jax.errors import UserError
 from xql_jax.learners.registry import make_learner
 from xql_jax.sweeps.plan import make_plan
 from xql_jax.sweeps.sweep_settings import Sweep
+from xql_jax.tools.choose import ChoiceSettings, choose
 from xql_jax.tools.list_runs import list_runs
 
 # XQL's own loss by another name, so that its numbers are known; and what is no method.
 MODULE = """
 from pathlib import Path
+from xql_jax.learners import bc
 from xql_jax.learners.method import Method
 from xql_jax.learners.iql import Expectile
 from xql_jax.learners.td3_bc import TD3_BC
 from xql_jax.learners.xql import GumbelFit, InSample
+from xql_jax.settings import ANY, traced
 
 Path("imported").touch()
 gumbel = Method(InSample, value=GumbelFit)
 instance = InSample(value=Expectile(expectile=0.8))
 part = Expectile
 class Plain: pass
+class Shifted(bc.METHODS["bc"].learner):
+    shift: float = traced(0.0, ANY, "Added to the policy's action.")
+    def act(self, actor, observations, key, deterministic):
+        return super().act(actor, observations, key, deterministic) + self.shift
 """
 
 
@@ -121,3 +128,23 @@ def test_a_sweep_tells_the_colon_of_a_module_from_that_of_a_field(place):
     found = [(cell.settings.method, cell.settings.sweep) for cell in cells]
     assert found == [("own_methods:gumbel", "beta=0.5,2"), ("own_methods:instance+flow", ""), ("bc", "")]
     assert cells[0].settings.config.critic_hidden_dims == (8, 8)
+
+
+@pytest.mark.slow
+def test_members_that_act_by_what_is_swept_are_judged_by_their_own_actions(place):
+    """The reward is the action, and an episode one step: Q(s, a) is a, and a policy's value its action."""
+    rng = np.random.default_rng(0)
+    observations, actions = rng.uniform(-1.0, 1.0, (2, 500, 1)).astype(np.float32)
+    data = {
+        "observations": observations, "actions": actions, "rewards": actions[:, 0],
+        "next_observations": observations, "terminals": np.ones(500),
+    }  # fmt: skip
+    np.savez("rewarded.npz", **data)
+    shifts = [-0.5, 0.0, 0.25]
+    settings = {**SMALL, "sweep": {"shift": shifts}, "save_dir": "runs"}
+    policy = xql_jax.train(dataset="rewarded.npz", max_steps=20, method="own_methods:Shifted", **settings)
+    judged = {"hidden_dims": (), "critic_lr": 3e-3, "max_steps": 2_000, "discount": 0.5}
+    report = choose(ChoiceSettings(checkpoint=str(policy.path), method="own_methods:Shifted", **judged))
+    values = {entry["shift"]: entry["fqe_value"] for entry in report["members"]}
+    actions = [policy.select(shift=shift)(observations).mean() for shift in shifts]
+    assert [values[shift] for shift in shifts] == pytest.approx(actions, abs=0.02)

@@ -10,6 +10,7 @@ import imageio.v2 as imageio
 import numpy as np
 import pytest
 from gymnasium import spaces
+from PIL import Image
 
 from xql_jax.envs.vector import Local
 from xql_jax.errors import UserError
@@ -53,7 +54,7 @@ def names(folder):
     return [path.name for path in folder.iterdir()]
 
 
-@pytest.mark.parametrize(("steps_per_second", "stride"), [(100.0, 2), (100 / 3, 1), (0.5, 1)])
+@pytest.mark.parametrize(("steps_per_second", "stride"), [(125.0, 3), (100.0, 2), (100 / 3, 1), (0.5, 1)])
 def test_mp4_holds_every_frame(tmp_path, steps_per_second, stride):
     path, seeds = tmp_path / "new" / "policy.mp4", [3, 30]
     assert record_video(Stage(steps_per_second), act, seeds, path) == seeds
@@ -105,6 +106,18 @@ def test_a_gif_is_narrow_and_holds_every_frame(tmp_path, monkeypatch):
     frames = [np.asarray(frame) for frame in imageio.get_reader(path)]
     assert {frame.shape[:2] for frame in frames} == {(32, 48)}
     assert len(frames) == 21
+
+
+@pytest.mark.parametrize(("steps_per_second", "frames"), [(30.0, 16), (200 / 3, 11), (12.5, 31)])
+def test_a_gif_lasts_as_long_as_its_episode(tmp_path, steps_per_second, frames):
+    """30 steps, and the first state; a GIF counts in hundredths of seconds."""
+    path = tmp_path / "policy.gif"
+    record_video(Stage(steps_per_second), act, [30], path)
+    with Image.open(path) as picture:
+        shown = [picture.seek(index) or picture.info["duration"] for index in range(picture.n_frames)]
+    assert len(shown) == frames
+    assert min(shown) >= 40
+    assert sum(shown) == pytest.approx(30_000 * frames / (frames - 1) / steps_per_second, abs=5)
 
 
 def test_an_environment_that_draws_nothing_is_one_line():

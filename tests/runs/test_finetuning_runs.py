@@ -127,6 +127,18 @@ def test_a_checkpoint_is_where_the_online_phase_begins(data, source, tmp_path):
     assert (content["seeds"], content["num_pretraining_steps"]) == ([3, 8], 0)
 
 
+def test_checkpoints_that_differ_in_the_seed_alone_are_one_setting(data, tmp_path):
+    """So reports put their fine-tuned seeds together, but not those of another pretraining."""
+    settings = []
+    for name, changes in (("a", {}), ("b", {"seed": 9}), ("c", {"top_returns": 1.0})):
+        run = run_offline(offline_settings(data, save_dir=str(tmp_path / name), **changes))
+        of_source = {"checkpoint": str(run.path), "dataset": (), "env_name": None, "warmup_steps": 8}
+        finetuned = run_finetuning(finetune_settings(data, "bc", save_dir=str(tmp_path / name), **of_source))
+        settings.append(load_run(finetuned.path).settings)
+    assert settings[0] == settings[1]
+    assert settings[0]["checkpoint"] != settings[2]["checkpoint"]
+
+
 def test_one_member_of_a_population(data, source, tmp_path):
     changes = {"checkpoint": str(source.path / "checkpoints" / "6"), "member": 2, "save_dir": str(tmp_path)}
     summary = run_finetuning(finetune_settings(data, **changes))
@@ -166,6 +178,16 @@ def test_a_learner_with_noise_of_its_own_gets_no_other(data, method, given, nois
     assert (own, job.acting.exploration_noise) == pytest.approx(noises)
     # The temperature scales the policy's spread, not the noise.
     assert job.acting.acting_temperature == (0.5 if own is None else 1.0)
+
+
+@pytest.mark.parametrize(("changes", "noise"), [({}, 0.2), ({"exploration_noise": 0.3}, 0.3)])
+def test_a_checkpoint_keeps_the_noise_that_its_learner_has(data, tmp_path, changes, noise):
+    source = run_offline(
+        offline_settings(data, config=small("td3_bc", exploration_noise=0.2), save_dir=str(tmp_path))
+    )
+    of_source = {"checkpoint": str(source.path), "dataset": (), "env_name": None, "given": {*changes}}
+    job = finetune_job(finetune_settings(data, "td3_bc", **of_source, **changes))
+    assert (job.learner.exploration_noise, job.acting.exploration_noise) == (pytest.approx(noise), 0.0)
 
 
 def test_a_part_of_the_data_is_drawn_for_all_members_and_kept(data, tmp_path, caplog):

@@ -217,10 +217,25 @@ def test_a_job_that_never_ends_is_not_waited_for(tmp_path, slurm, monkeypatch, s
 
 
 def test_the_script_that_slurm_would_be_given(tmp_path):
-    options = ("partition=gpu", "mem=16GB", "time=150", "exclusive=true", "setup=module load cuda")
+    options = (
+        "partition=gpu",
+        "mem=16GB",
+        "time=150",
+        "account=007",
+        "exclusive=true",
+        "setup=module load cuda",
+    )
     resources = {"task_cpus": 4, "task_gpus": 1, "slurm_options": (*options, "srun_args=--mpi=none --quiet")}
     lines = Slurm(sweep_settings(tmp_path, **resources)).script().splitlines()
-    asked = ("partition=gpu", "cpus-per-task=4", "gpus-per-node=1", "mem=16GB", "time=150", "exclusive")
+    asked = (
+        "partition=gpu",
+        "cpus-per-task=4",
+        "gpus-per-node=1",
+        "mem=16GB",
+        "time=150",
+        "account=007",
+        "exclusive",
+    )
     assert {f"#SBATCH --{one}" for one in asked} | {"module load cuda"} <= {*lines}
     assert any(line.startswith("#SBATCH --signal=USR2@") for line in lines)  # before the hours are over
     assert any(" --mpi=none --quiet python " in line and "submitit.core._submit" in line for line in lines)

@@ -9,6 +9,7 @@ from tiny_sweeps import TINY, states, sweep_settings, train_all
 
 from xql_jax.commands import sweeping
 from xql_jax.data.loading import cached_file
+from xql_jax.errors import UserError
 from xql_jax.reports.printed_tables import read_paper_table
 from xql_jax.runs import machine
 from xql_jax.runs.train import train_run
@@ -101,6 +102,13 @@ def test_runs_of_other_settings_data_or_code_are_others(tmp_path, monkeypatch, c
     others.rename(data)  # of the same size and time, as rsync -t leaves it
     assert data.stat()[6:9] == before[6:9]
     assert states(asked()) == ["to do"]
+
+
+def test_a_sweep_of_which_something_is_left_has_not_succeeded(tmp_path, monkeypatch):
+    """Workers that were stopped, by nobody here."""
+    monkeypatch.setattr(sweeping, "in_process", lambda cells, stop: ((cell, None) for cell in cells))
+    with pytest.raises(UserError, match=r"^1 of 1 not finished, as .* bc.* seeds 0 to 1; the same command"):
+        sweeping.sweep(table_settings(tmp_path, methods=(BC,)))
 
 
 @pytest.mark.slow

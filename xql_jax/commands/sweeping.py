@@ -86,6 +86,8 @@ def sweep(settings: Sweep) -> int:
     if failures:
         first, why = next(iter(failures.items()))
         raise UserError(f"{len(failures)} of {len(plan)} failed; the first: {first}: {why}")
+    if left := [cell for cell in plan if cell.state in (ABSENT, BEGUN)]:
+        raise UserError(f"{len(left)} of {len(plan)} not finished, as {left[0]}; the same command goes on")
     return 0
 
 

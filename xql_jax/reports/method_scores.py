@@ -104,9 +104,9 @@ def _score(method: str, dataset: str, members: Sequence[Curve]) -> MethodScore:
 
 def _of_paper(run: Run) -> tuple[float | None, float | None]:
     """Returns the paper's scores before and after fine-tuning; None if it has none on these data."""
-    place = (run.dataset, run.method)
     for name in PAPER_TABLES:
         table = read_paper_table(name)
+        place = (run.dataset, "xql_t" if (run.method, name) == ("xql", FINETUNING_TABLE) else run.method)
         kind = FINE_TUNING if name == FINETUNING_TABLE else OFFLINE_TRAINING
         if run.kind == kind and place in table.scores and not run.content.get("dataset"):
             return table.before.get(place), table.scores[place]

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from xql_jax.pictures.style import render
 from xql_jax.reports import report_pictures
@@ -72,8 +71,9 @@ class Report:
         environment = jinja2.Environment(
             autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
         )
-        environment.filters |= {"score": _one_decimal, "interval": _with_ends, "png": _png}
-        environment.filters |= {"pairs": _pairs, "warnings": warnings_of}
+        environment.filters |= {"interval": _with_ends, "pairs": _pairs, "warnings": warnings_of}
+        environment.filters["score"] = lambda value: "–" if value is None else f"{value:.1f}"
+        environment.filters["png"] = lambda figure: base64.b64encode(render(figure, dpi=120)).decode()
         template = (resources.files("xql_jax.reports") / "report.html").read_text("utf-8")
         return environment.from_string(template).render(
             report=self,
@@ -128,11 +128,3 @@ def _pairs(values: Mapping[str, object]) -> str:
 def _with_ends(with_ends: np.ndarray, digits: int = 1) -> str:
     value, low, high = (f"{number:.{digits}f}" for number in with_ends)
     return value if low == "nan" else f"{value} [{low}, {high}]"
-
-
-def _png(figure: Figure) -> str:
-    return base64.b64encode(render(figure, dpi=120)).decode()
-
-
-def _one_decimal(value: float | None) -> str:
-    return "–" if value is None else f"{value:.1f}"

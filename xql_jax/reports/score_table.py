@@ -120,7 +120,7 @@ class MethodScore:
             "last_score_by_seed": " ".join(map(plain_number, self.last)),
             "best_score_by_seed": " ".join(map(plain_number, self.best)),
             "diverged_seeds": self.diverged,
-            "updates": max((member.steps[-1] for member in self.members), default=""),
+            "step": max((member.steps[-1] for member in self.members), default=""),
             "paper_score": self.paper,
             "run": "; ".join(run.name for run in self.runs),
             "commit": " ".join(sorted({str(run.content.get("commit") or "unknown") for run in self.runs})),

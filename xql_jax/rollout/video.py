@@ -3,6 +3,7 @@
 import contextlib
 import importlib
 import logging
+import math
 import os
 import shutil
 import sys
@@ -58,7 +59,7 @@ def record_video(
         path: its suffix is one of `VIDEO_SUFFIXES`; an older file is replaced once the new one is complete.
     """
     suffix = path.suffix.lower()
-    stride = max(1, round(env.steps_per_second / MAX_FRAMES_PER_SECOND[suffix]))
+    stride = math.ceil(env.steps_per_second / MAX_FRAMES_PER_SECOND[suffix])
     write = _write_gif if suffix == ".gif" else _write_mp4
     returns: list[float] = []
     with (
@@ -88,8 +89,11 @@ def _write_gif(path: Path, frames_per_second: float) -> Iterator[Append]:
         frames.append(picture.resize((round(narrower * picture.width), round(narrower * picture.height))))
 
     yield append
-    duration = 1000 / frames_per_second  # milliseconds
-    frames[0].save(path, format="gif", save_all=True, append_images=frames[1:], duration=duration, loop=0)
+    ends = np.round(
+        100 / frames_per_second * np.arange(len(frames) + 1)
+    )  # GIFs count in hundredths of seconds
+    durations = (10 * np.diff(ends)).tolist()  # milliseconds
+    frames[0].save(path, format="gif", save_all=True, append_images=frames[1:], duration=durations, loop=0)
 
 
 @contextlib.contextmanager

@@ -51,9 +51,8 @@ def finetune_job(settings: Finetune) -> Job:
         raise UserError(f"--env_name={settings.task.name}: is compiled: fine-tune in {same}, the same task")
     size = min(settings.replay_buffer_size, max(settings.max_steps, settings.batch_size))
     # A learner with noise of its own, as td3_bc, gets no other, and the noise is no spread of its policy.
-    own = (
-        {"exploration_noise": 0.0, "acting_temperature": 1.0} if hasattr(learner, "exploration_noise") else {}
-    )
+    has_noise = hasattr(learner, "exploration_noise")
+    own = {"exploration_noise": 0.0, "acting_temperature": 1.0} if has_noise else {}
     schedule = acting_schedule(settings, buffer_size=size, ramps=job.ramps, **own)
     rounds = {"round_steps": schedule.round_steps}
     return job._replace(identity={**job.identity, **rounds}, acting=schedule, source=source)
@@ -199,7 +198,9 @@ def _settings_of_source(settings: Finetune, source: Run) -> Finetune:
         "random_return": references[0],
         "expert_return": references[1],
     }
-    own = [name for name, one in known.items() if not one.by_config or name in settings.given]
+    own = [
+        name for name, one in known.items() if name in settings.given or not (one.by_config or name in now)
+    ]
     given = {name: getattr(settings, name) for name in own}
     of_source = file._replace(config=config, untuned=config)
     return settings_from(of_source, {**given, **decided}, settings.given)

@@ -116,6 +116,8 @@ class Run:
         recorded = {**self.identity, "max_steps": self.max_steps}
         values |= {name: value for name, value in recorded.items() if name not in NO_SETTINGS}
         values |= {f"config.{name}": value for name, value in self.config.items()}
+        if "checkpoint_settings" in self.content:  # 1.0 has none; its seeds are no setting
+            values["checkpoint"] = {**values["checkpoint"], "run": self.content["checkpoint_settings"]}
         widths = [name for name in values if name.endswith("_hidden_dims")]
         if len(widths) > 1 and len({as_text(values[name]) for name in widths}) == 1:
             values["config.hidden_dims"] = values[widths[0]]

@@ -21,6 +21,7 @@ from xql_jax.data.suspicions import warn_of_suspicions
 from xql_jax.data.views import view_for
 from xql_jax.envs import action_bounds, own_sizes
 from xql_jax.errors import UserError
+from xql_jax.files import digest
 from xql_jax.files.paths import as_written, located
 from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.runs.folder import RunFolder, folder_of
@@ -117,6 +118,8 @@ def run_folder(job: Job, data: RunData) -> RunFolder:
     sources, task = job.settings.dataset, data.task
     name = task.name if task else _name_of([name_of(source) for source in sources])
     about = {"data_files": stamps(task, sources), "data_source": as_written(data.dataset.source)}
+    if job.source:  # what runs of other seeds have, too
+        about["checkpoint_settings"] = digest({**job.source.settings, "sweep": ""})[:16]
     digests = {"dataset_fingerprint": data.dataset.fingerprint()}
     if sources:  # else the task's name tells
         digests["dataset_episodes"] = data.dataset.episodes_digest()
@@ -128,9 +131,8 @@ def _name_of(sources: Sequence[str]) -> str:
 
     For example mine for mine.npz, and door-human-v2 for minari:door/human-v2.
     """
-    kind, _, name = (
-        sources[0].rpartition(":") if sources[0].startswith(SOURCE_PREFIXES) else ("", "", sources[0])
-    )
+    has_kind = sources[0].startswith(SOURCE_PREFIXES)
+    kind, _, name = sources[0].rpartition(":") if has_kind else ("", "", sources[0])
     if kind == "minari" and not located(name).exists():
         stem = name.replace("/", "-")
     else:

@@ -91,6 +91,8 @@ def make_plan(settings: Sweep) -> list[Cell]:
     for cell in cells:
         if cell.state == NO_DATA and "=" in cell.dataset:
             raise UserError(f"--datasets={cell.dataset}: no such file")
+        if cell.step > cell.steps:
+            raise UserError(f"--max_steps={cell.steps}: {cell} has {cell.step:,}; give another --save_dir")
     return cells
 
 

@@ -192,12 +192,14 @@ def _trained(
     data = dataset.batch if fits(dataset.batch, room_on_device()) else dataset
     members = [Member(settings.seed, {}) for _ in saved.members]
     population = offline_population(evaluation, members, data, settings.batch_size)
-    states = []
+    evaluations, states = [], []
     learners = learners_of(saved.learner, saved.members)
     for index, (learner, member) in enumerate(zip(learners, saved.members, strict=True)):
-        actor = learner.actor(saved.states[member.name])
-        states.append(population.member(index)[1].replace(policy=actor))
-    population.set_in_members(state=states)
+        own, state = population.member(index)
+        own = dataclasses.replace(own, evaluated=learner)  # type: ignore[type-var]  # a `Part`
+        evaluations.append(own)  # which acts by the member's own values
+        states.append(state.replace(policy=learner.actor(saved.states[member.name])))
+    population.set_in_members(learner=evaluations, state=states)
     with counted(settings.max_steps, "update", settings.tqdm, "evaluating") as count:
         stops = np.unique(np.linspace(1, settings.max_steps, 200).astype(int)).tolist()
         for before, stop in zip([0, *stops], stops, strict=False):
