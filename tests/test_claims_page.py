@@ -27,7 +27,8 @@ def test_seeds_of_several_files_count_once():
     scores = claims["scores"]
     assert len(scores("xql@maze")) == 8
     by_seed = [62.32073, 68.8131266, 67.3940018, 65.2766201, 66.0777188]
-    assert scores("xql@walker2d") == pytest.approx(by_seed)
+    assert scores("printed@walker2d") == pytest.approx(by_seed)
+    assert len(scores("default@walker2d")) == 3
     assert len(scores("xql_rescaled@betas:0.2")) == 3
 
 
@@ -55,13 +56,13 @@ def test_what_holds_is_above_and_not_only_different(monkeypatch):
         "iql@near": [-0.25, -0.15, -0.05],  # p = 0.04
     }
     functions = claims["figure"].__globals__
-    monkeypatch.setitem(functions, "tasks_of", lambda method: ("up", "down", "near"))
+    monkeypatch.setitem(functions, "GROUPS", {"three": (("up", "down", "near"), ())})
     monkeypatch.setitem(functions, "scores", lambda cell: np.array(cells[cell]))
-    assert claims["figure"]("holds xql - iql") == "2"
-    assert claims["figure"]("Holm xql - iql") == "2"
+    assert claims["figure"]("three holds xql - iql") == "2"
+    assert claims["figure"]("three Holm xql - iql") == "2"
     cells["iql@down"] = [0.0, 0.1, 0.3]  # p = 0.8: the third is then compared with 0.05 / 2
-    assert claims["figure"]("holds xql - iql") == "2"
-    assert claims["figure"]("Holm xql - iql") == "1"
+    assert claims["figure"]("three holds xql - iql") == "2"
+    assert claims["figure"]("three Holm xql - iql") == "1"
 
 
 def test_gains_are_in_pairs(tmp_path, monkeypatch):

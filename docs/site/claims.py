@@ -12,11 +12,12 @@ Q}} the difference of two, with Welch's interval. {{gain FILE STEP}} is the last
 step, in pairs of seeds, with Student's interval, and {{gain FILE - FILE STEP}} the difference of two, with
 Welch's. {{nearer METHOD@TASK}} is in how many of the runs that {{law METHOD@TASK}} is of it is above 0.
 {{theory CLAIM: CASE}} is one of theory.csv. {{speed METHOD}} is the mean of its updates per second over
-XQL's beside it in speed.csv, with Student's interval. Over the tasks of the methods' group (offline: the
-picture's {{tasks}}), {{P METHOD - METHOD}} is the probability of improvement, {{IQM METHOD}} the
-interquartile mean, {{mean METHOD}} the mean, {{holds METHOD - METHOD}} on how many tasks the difference's
-interval is above 0, and {{Holm METHOD - METHOD}} on how many it stays so after Holm's correction for that
-number of tasks.
+XQL's beside it in speed.csv, with Student's interval. XQL offline is `default@TASK` by the losses that are
+its default, and `printed@TASK` by the paper's. Over the tasks of GROUP ({{tasks GROUP}}),
+{{GROUP P METHOD - METHOD}} is the probability of improvement, {{GROUP IQM METHOD}} the interquartile mean,
+{{GROUP mean METHOD}} the mean, {{GROUP holds METHOD - METHOD}} on how many tasks the difference's interval
+is above 0, and {{GROUP Holm METHOD - METHOD}} on how many it stays so after Holm's correction for that number
+of tasks.
 A test compares the page with what this would write.
 """
 
@@ -47,6 +48,8 @@ class Cells(NamedTuple):
     title: str
     updates: int  # the evaluation that counts is the last one up to this
     files: tuple[str, ...]  # below docs/results/, {} is the method; the seeds of all count
+    default: str = "xql"  # the method whose runs have the losses of today's default
+    printed: str = "xql"  # and those as printed
 
 
 ONLINE = ("cheetah-run", "walker-run")
@@ -55,33 +58,31 @@ TASKS = {
     "kitchen": Cells("kitchen", 30_000, ("kitchen-complete-v0/{}", "eight-seeds/kitchen-complete-v0_{}")),
     "kitchen-again": Cells("kitchen", 30_000, ("kitchen-complete-v0-1m/{}_30000",)),
     "kitchen-1m": Cells("kitchen, 1,000,000 updates", 1_000_000, ("kitchen-complete-v0-1m/{}",)),
-    "pen": Cells("pen, mixed data", 30_000, ("eight-seeds/pen-human-v1_{}",)),
+    "pen": Cells("pen, mixed data", 30_000, ("eight-seeds/pen-human-v1_{}",), printed="xql_printed"),
     "pen-again": Cells("pen, mixed data", 30_000, ("pen-mixed/{}",)),
-    "halfcheetah": Cells("halfcheetah", 200_000, ("halfcheetah-medium-replay-200k/{}",)),
-    "hopper": Cells("hopper", 200_000, ("hopper-medium-replay-200k/{}",)),
+    "halfcheetah": Cells("halfcheetah", 200_000, ("halfcheetah-medium-replay-200k/{}",), "xql_above"),
+    "hopper": Cells("hopper", 200_000, ("hopper-medium-replay-200k/{}",), "xql_above"),
     "hopper-60k": Cells("hopper", 60_000, ("hopper-medium-replay-200k/{}",)),
-    "walker2d": Cells("walker2d", 200_000, ("walker2d-medium-replay-200k/{}",)),
+    "walker2d": Cells("walker2d", 200_000, ("walker2d-medium-replay-200k/{}",), "xql_above"),
     "cube-2": Cells("cube, task 2", 30_000, ("cube-single-play-300k/{}",)),
     "cube-3": Cells("cube, task 3", 30_000, ("cube-single-play-300k/task3_{}",)),
-    "cube-3-100k": Cells("cube, task 3", 100_000, ("cube-single-play-300k/task3_{}",)),
     "scene-1": Cells("scene, task 1", 30_000, ("scene-play-300k/task1_{}",)),
     "antmaze-umaze": Cells("antmaze-umaze", 40_000, ("finetune/antmaze-umaze_{}_offline",)),
-    "antmaze-medium": Cells("antmaze-medium", 200_000, ("antmaze-medium-diverse/{}",)),
+    "antmaze-medium": Cells("antmaze-medium", 200_000, ("antmaze-medium-diverse/{}",), "xql_above_huber"),
     "antmaze-large": Cells("antmaze-large", 200_000, ("antmaze-large-diverse/{}",)),
     **{task: Cells(task, 100_000, (f"{task}/{{}}",)) for task in ONLINE},
     "betas": Cells("point maze", 10_000, ("stability/pointmaze-umaze-v0/{}",)),
 }
-# What is aggregated, each with XQL, IQL and cloning.
-COMPARED = (
-    "maze", "kitchen", "pen", "halfcheetah", "hopper", "walker2d", "cube-2", "cube-3", "scene-1",
-    "antmaze-medium",
-)  # fmt: skip
+# What is aggregated, offline each with XQL, IQL and cloning.
+DEFAULT = ("maze", "kitchen", "pen", "halfcheetah", "hopper", "walker2d", "antmaze-medium")
+PRINTED = (*DEFAULT, "cube-2", "cube-3", "scene-1")
 # What the picture shows besides: other betas than the config's.
-BESIDES = (("xql_beta_2", "antmaze-medium", "antmaze-medium, best of four β"),)
-GROUPS = (
-    (COMPARED, ("xql", "iql", "bc")),
-    (ONLINE, ("xsac", "sac", "xtd3", "td3", "xtd3_dq", "td3_dq")),
-)
+BESIDES = (("xql_above_huber_beta_2", "antmaze-medium", "antmaze-medium, β = 2"),)
+GROUPS = {
+    "default": (DEFAULT, ("default", "iql", "bc")),
+    "printed": (PRINTED, ("printed", "iql", "bc")),
+    "online": (ONLINE, ("xsac", "sac", "xtd3", "td3", "xtd3_dq", "td3_dq")),
+}
 
 
 def read(name: str) -> list[dict[str, str]]:
@@ -97,6 +98,7 @@ def scores(cell: str, *, area: bool = False) -> np.ndarray:
     """Returns f64[seeds], by seed the last score of METHOD@TASK or METHOD@TASK:BETA (area: the mean)."""
     method, task, beta = re.fullmatch(r"(.+)@([^:]+):?(.*)", cell).groups()
     cells, all_seeds = TASKS[task], {}
+    method = {"default": cells.default, "printed": cells.printed}.get(method, method)
     for name in cells.files:
         rows = [row for row in read(name.format(method)) if int(row["step"]) <= cells.updates]
         if beta:
@@ -148,15 +150,12 @@ def by_losses(task: str, clip_rule: str, critic_loss: str) -> np.ndarray:
     return np.array([float(row["value"]) for row in rows if int(row["step"]) == last])
 
 
-def tasks_of(method: str) -> tuple[str, ...]:
-    return next(tasks for tasks, methods in GROUPS if method in methods)
-
-
 @functools.cache
-def statistics(tasks: tuple[str, ...]) -> Statistics:
+def statistics(group: str) -> Statistics:
     """The statistics of a group's methods over its tasks, of as many seeds as each task has."""
+    tasks, methods = GROUPS[group]
     matrices = {}
-    for method in dict(GROUPS)[tasks]:
+    for method in methods:
         by_task = [scores(f"{method}@{task}") for task in tasks]
         seeds = min(map(len, by_task))
         matrices[method] = np.array([of_task[:seeds] for of_task in by_task]).T
@@ -170,23 +169,21 @@ def filled(text: str) -> str:
 
 def figure(words: str) -> str:
     match words.split():
-        case ["P", one, "-", other]:
-            return "{:.2f} ({:.2f} to {:.2f})".format(*improvement(one, other))
-        case ["tasks"]:
-            return str(len(COMPARED))
-        case ["holds", one, "-", other]:
-            tasks = tasks_of(one)
-            differences = (difference(scores(f"{one}@{task}"), scores(f"{other}@{task}")) for task in tasks)
-            return str(sum(low > 0 for _, low, _ in differences))
-        case ["Holm", one, "-", other]:
-            pairs = [(scores(f"{one}@{task}"), scores(f"{other}@{task}")) for task in tasks_of(one)]
+        case ["tasks", group]:
+            return str(len(GROUPS[group][0]))
+        case [group, "P", one, "-", other]:
+            return "{:.2f} ({:.2f} to {:.2f})".format(*improvement(group, one, other))
+        case [group, "holds", one, "-", other]:
+            pairs = [(scores(f"{one}@{task}"), scores(f"{other}@{task}")) for task in GROUPS[group][0]]
+            return str(sum(difference(*pair)[1] > 0 for pair in pairs))
+        case [group, "Holm", one, "-", other]:
+            pairs = [(scores(f"{one}@{task}"), scores(f"{other}@{task}")) for task in GROUPS[group][0]]
             significant = holm(np.array([stats.ttest_ind(*pair, equal_var=False).pvalue for pair in pairs]))
             above = np.array([of_one.mean() > of_other.mean() for of_one, of_other in pairs])
             return str(int((significant & above).sum()))
-        case [("IQM" | "mean") as aggregate, method]:
+        case [group, ("IQM" | "mean") as aggregate, method]:
             column = AGGREGATES.index("interquartile_mean" if aggregate == "IQM" else aggregate)
-            aggregates = statistics(tasks_of(method)).aggregates[method]
-            return "{:.1f} ({:.1f} to {:.1f})".format(*aggregates[:, column])
+            return "{:.1f} ({:.1f} to {:.1f})".format(*statistics(group).aggregates[method][:, column])
         case ["theory", claim, *case]:
             return next(
                 row["value"]
@@ -231,8 +228,8 @@ def changed(value: float, low: float, high: float, digits: int = 1) -> str:
     return f"**{text}**" if low * high > 0 else text
 
 
-def improvement(one: str, other: str) -> tuple[float, float, float]:
-    improvements = statistics(tasks_of(one)).improvements
+def improvement(group: str, one: str, other: str) -> tuple[float, float, float]:
+    improvements = statistics(group).improvements
     if (one, other) in improvements:
         value, low, high = improvements[one, other]
         return value, low, high
@@ -243,7 +240,7 @@ def improvement(one: str, other: str) -> tuple[float, float, float]:
 @styled()
 def picture() -> Figure:
     """The difference to IQL and to cloning on each task, with its 95% interval."""
-    drawn = [*(("xql", task, TASKS[task].title) for task in COMPARED), *BESIDES]
+    drawn = [*(("default", task, TASKS[task].title) for task in DEFAULT), *BESIDES]
     drawing = Figure(figsize=(7, 0.42 * len(drawn) + 1.2))
     axes = drawing.add_subplot()
     axes.axvline(0, color=SOFT, linewidth=1)
