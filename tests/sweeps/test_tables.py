@@ -126,7 +126,7 @@ def test_sweeps_and_changed_fields_are_columns_of_their_own(tmp_path):
     entries = [table.entries[settings.datasets[0], column] for column in columns]
     results = [result for _, outcome in outcomes for result in outcome.summary["results"]]
     assert [entry.last for entry in entries] == [tuple(result["last_score_by_seed"]) for result in results]
-    counts = [(len(entry.last), entry.record()["updates"], entry.paper) for entry in entries]
+    counts = [(len(entry.last), entry.record()["step"], entry.paper) for entry in entries]
     assert counts == [(2, 20, None)] * 3
 
 
