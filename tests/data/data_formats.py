@@ -10,6 +10,8 @@ import numpy as np
 from gymnasium import spaces
 from minari.data_collector import EpisodeBuffer
 
+from xql_jax.data.loading import load_dataset
+
 KINDS = ("terminal", "timeout", "both", "unmarked")  # how an episode ends; unmarked for the last one alone
 ALL = ("observations", "actions", "rewards", "terminals", "timeouts", "next_observations")
 # By name, the arrays of a format; of a folder, those of one episode.
@@ -94,6 +96,11 @@ def write(path, arrays):
     else:
         np.savez(path, **arrays)
     return path
+
+
+def read(path, name=None):
+    prefix = {"ogbench.npz": "ogbench:", "minari": "minari:"}.get(name or path.name, "")
+    return load_dataset(None, [f"{prefix}{path}"])
 
 
 def write_minari(folder, episodes, observations=None, space=None, action_space=None, name="made-v0"):

@@ -95,7 +95,7 @@ class Report:
 
 def _tuning_rows(curves: Sequence[TuningCurve]) -> Iterator[Sequence[object]]:
     numbers = ("settings", "policies", "episodes", "score", "low_95", "high_95")
-    yield "dataset", "phase", "algorithm", *numbers, "quantity"
+    yield "dataset", "phase", "method", *numbers, "quantity"
     for run, apart, *counts, found in curves:
         what = (run.dataset, run.kind, f"{run.method} {apart}".rstrip())
         quantity = "score" if run.is_normalised else "return"

@@ -89,9 +89,7 @@ def _write_gif(path: Path, frames_per_second: float) -> Iterator[Append]:
         frames.append(picture.resize((round(narrower * picture.width), round(narrower * picture.height))))
 
     yield append
-    ends = np.round(
-        100 / frames_per_second * np.arange(len(frames) + 1)
-    )  # GIFs count in hundredths of seconds
+    ends = np.round(100 / frames_per_second * np.arange(len(frames) + 1))  # a GIF's unit: 0.01 seconds
     durations = (10 * np.diff(ends)).tolist()  # milliseconds
     frames[0].save(path, format="gif", save_all=True, append_images=frames[1:], duration=durations, loop=0)
 

@@ -126,4 +126,4 @@ def _option(text: str) -> tuple[str, str | int | list[str]]:
         return name, shlex.split(value)
     if value in ("true", "false"):
         return name, value == "true"
-    return name, int(value) if value.isdigit() and value == str(int(value)) else value
+    return name, int(value) if value.isdecimal() and value == str(int(value)) else value

@@ -192,14 +192,14 @@ def _trained(
     data = dataset.batch if fits(dataset.batch, room_on_device()) else dataset
     members = [Member(settings.seed, {}) for _ in saved.members]
     population = offline_population(evaluation, members, data, settings.batch_size)
-    evaluations, states = [], []
+    judges, states = [], []
     learners = learners_of(saved.learner, saved.members)
     for index, (learner, member) in enumerate(zip(learners, saved.members, strict=True)):
-        own, state = population.member(index)
-        own = dataclasses.replace(own, evaluated=learner)  # type: ignore[type-var]  # a `Part`
-        evaluations.append(own)  # which acts by the member's own values
+        state = population.member(index)[1]
+        judge = dataclasses.replace(evaluation, evaluated=learner)  # which may act by what is swept
+        judges.append(jax.tree.map(jax.numpy.asarray, judge))
         states.append(state.replace(policy=learner.actor(saved.states[member.name])))
-    population.set_in_members(learner=evaluations, state=states)
+    population.set_in_members(learner=judges, state=states)
     with counted(settings.max_steps, "update", settings.tqdm, "evaluating") as count:
         stops = np.unique(np.linspace(1, settings.max_steps, 200).astype(int)).tolist()
         for before, stop in zip([0, *stops], stops, strict=False):
