@@ -11,6 +11,8 @@ uniform in Fujimoto et al.'s. PyTorch draws the biases from the same range, too;
 """
 
 import functools
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +20,7 @@ import jax.numpy as jnp
 from xql_jax.learners import parts
 from xql_jax.learners.actor_critic import Delayed, every
 from xql_jax.learners.method import Method, rate_setting
+from xql_jax.learners.nats import HeldScale
 from xql_jax.learners.parts import CriticState, LearnerState, NetworkState
 from xql_jax.learners.xql import GumbelRegression
 from xql_jax.networks.mlp import Initializer
@@ -121,8 +124,31 @@ class TD3(DelayedDeterministic):
         return DelayedDeterministic.init(initialized, key, observations, actions)
 
 
+class GumbelCriticState(CriticState, kw_only=True):
+    """The critics, and the beta to which they are fitted."""
+
+    held: HeldScale
+
+
 class GumbelCritic(GumbelRegression, parts.Critic):
     """X-TD3's critics, fitted to L^beta of their targets (Eq. 9, 42); all else is TD3's."""
+
+    of: ClassVar[str] = "critic"
+
+    def init(self, keys: Sequence[PRNGKey], observations: Array, actions: Array) -> GumbelCriticState:
+        critic = super().init(keys, observations, actions)
+        held = HeldScale.create(self.beta, self.beta_nats)
+        return GumbelCriticState(
+            critic.network, critic.params, critic.optimizer_state, critic.target, held=held
+        )
+
+    def fit(
+        self, critic: Any, batch: AnyBatch, targets: Array, loss: parts.Loss | None = None
+    ) -> tuple[Any, Metrics]:
+        held, metrics = self.follow(critic.held, critic.all_q(batch.observations, batch.actions), targets)
+        loss = functools.partial(self.loss_of, beta=self.beta_of(critic.held))
+        critic, info = super().fit(critic, batch, targets, loss)
+        return critic.replace(held=held), {**info, **metrics}
 
 
 OF_TD3 = {"critic_lr": 1e-3}

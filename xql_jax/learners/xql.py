@@ -4,13 +4,16 @@
 Hyperparameters: the paper's Table 4, in configs/. Where the authors' code differs: docs/differences.md.
 """
 
+import functools
 from collections.abc import Callable
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 
 from xql_jax.learners import parts
 from xql_jax.learners.method import Method, Part, discount_setting, tau_setting
+from xql_jax.learners.nats import HeldScale, nats_setting
 from xql_jax.learners.parts import LearnerState
 from xql_jax.losses import gumbel
 from xql_jax.losses.regression import huber_loss, mse_loss
@@ -21,7 +24,13 @@ from xql_jax.types import AnyBatch, Array, Metrics, Numeric, PRNGKey
 class GumbelRegression(Part):
     """A part that fits its network to beta * log E[exp(targets / beta)], their soft maximum."""
 
+    of: ClassVar[str] = "value"  # the network, in the names of metrics
+
     beta: Numeric = traced(2.0, POSITIVE, "Gumbel scale; if small, near the largest target.")
+    beta_nats: Numeric = nats_setting(
+        "Finds beta: the weights exp((Q - V) / beta) are held at this divergence from the data, in nats, and "
+        "beta is where it begins; 0: beta stays."
+    )
     clip: Numeric = traced(7.0, POSITIVE_OR_OFF, "Bound on (target - fit) / beta; inf: none.")
     loss: Callable[..., Array] = choice(
         "Form of the Gumbel loss. rescaled: divided by exp of the batch's largest exponent (App. D.3); "
@@ -35,8 +44,26 @@ class GumbelRegression(Part):
         **gumbel.CLIP_RULES,
     )
 
-    def loss_of(self, values: Array, targets: Array) -> Array:
-        return self.loss(values, targets, beta=self.beta, clip=self.clip, clip_rule=self.clip_rule)
+    def loss_of(self, values: Array, targets: Array, beta: Numeric | None = None) -> Array:
+        beta = self.beta if beta is None else beta
+        return self.loss(values, targets, beta=beta, clip=self.clip, clip_rule=self.clip_rule)
+
+    def beta_of(self, held: HeldScale) -> Array:
+        """The beta of the next update."""
+        return held.scale(self.beta_nats, self.beta)
+
+    def follow(self, held: HeldScale, values: Array, targets: Array) -> tuple[HeldScale, Metrics]:
+        """The state of beta after a minibatch, and metrics; values f32[..., B], targets f32[B]."""
+        beta = self.beta_of(held)
+        z = jax.lax.stop_gradient((targets - values) / beta)
+        held, divergence = held.follow(z, self.beta_nats, self.beta)
+        return held, {f"{self.of}/beta": beta, f"{self.of}/divergence": divergence}
+
+
+class GumbelState(parts.NetworkState, kw_only=True):
+    """The network V, and the beta to which it is fitted."""
+
+    held: HeldScale
 
 
 class GumbelFit(GumbelRegression, parts.ValueFit):
@@ -44,6 +71,19 @@ class GumbelFit(GumbelRegression, parts.ValueFit):
 
     `ValueFit.fit` (parts.py) takes gradient steps on `loss_of`, by `Trained.minimize`.
     """
+
+    def init(self, key: PRNGKey, observations: Array) -> GumbelState:
+        value = super().init(key, observations)
+        held = HeldScale.create(self.beta, self.beta_nats)
+        return GumbelState(value.network, value.params, value.optimizer_state, held=held)
+
+    def fit(
+        self, value: GumbelState, observations: Array, targets: Array, loss: parts.Loss | None = None
+    ) -> tuple[Any, Metrics]:
+        held, metrics = self.follow(value.held, value(observations), targets)
+        loss = functools.partial(self.loss_of, beta=self.beta_of(value.held))
+        value, info = super().fit(value, observations, targets, loss)
+        return value.replace(held=held), {**info, **metrics}
 
 
 class TemporalDifference(parts.Critic):

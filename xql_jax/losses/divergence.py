@@ -1,9 +1,11 @@
-"""Divergences between two policies in each state, estimated from sampled actions."""
+"""Divergences between policies, estimated from sampled actions."""
 
 from collections.abc import Callable
 
 import chex
+import jax
 import jax.numpy as jnp
+import numpy as np
 
 from xql_jax.types import Array, Numeric
 
@@ -53,3 +55,19 @@ def sampled_kl(log_probs: Array, other_log_probs: Array, weights: Array) -> Arra
     """
     chex.assert_equal_shape([log_probs, other_log_probs, weights])
     return (weights * (log_probs - other_log_probs)).sum(0)
+
+
+def batch_divergence(log_weights: Array) -> Array:
+    """KL divergence of a weighted minibatch from the minibatch itself, f32[...], nats.
+
+    With p = softmax(log_weights) it is log B + sum of p * log p: 0 for equal weights, at most log B. A
+    constant that is added to all log weights does not change it. With log weights (Q - V) / beta it estimates
+    E_s KL(pi || mu) of pi = mu * exp((Q - V) / beta), if V is right; an error of V that differs between
+    states adds to it.
+
+    Args:
+        log_weights: f32[..., B].
+    """
+    log_p = jax.nn.log_softmax(log_weights)
+    divergence: Array = (jnp.exp(log_p) * log_p).sum(-1) + np.log(log_weights.shape[-1])
+    return divergence
