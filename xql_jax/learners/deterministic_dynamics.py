@@ -43,10 +43,12 @@ class ValueIteration(parts.PolicyLearner):
         next_v = state.value.at_target()(batch.next_observations)
         q = td_target(batch.rewards, batch.masks, next_v, discount=self.discount)  # Eq. 36
         value, value_info = self.value.fit(state.value, batch.observations, q)  # Eq. 37
-        estimates = parts.Estimates(q, value(batch.observations))
+        v = value(batch.observations)
+        value, scale_info = self.value.follow(value, q, v)
+        estimates = parts.Estimates(q, v)
         policy, policy_info = self.policy.update(state.policy, estimates, batch, key)
         state = LearnerState(state.step + 1, policy, value.polyak_update(self.tau))
-        return state, {**value_info, **policy_info}
+        return state, {**value_info, **scale_info, **policy_info}
 
 
 class QIteration(InSample):

@@ -172,6 +172,10 @@ class ValueFit(Trained):
             value, info = self.minimize(value, mean_loss, self.value_lr)
         return value, info
 
+    def follow(self, value: Any, q: Array, v: Array) -> tuple[Any, Metrics]:
+        """What is learned beside the network, from Q(s, a) and V(s) f32[B] of the data's actions: nothing."""
+        return value, {}
+
     def v_and_q_targets(self, value: Any, batch: AnyBatch, discount: Numeric) -> tuple[Array, Array, Numeric]:
         """V(s), Q's targets r + discount * V(s'), both f32[B], and what advantages are divided by."""
         # One pass over s and s': two of half the size are slower on a CPU.

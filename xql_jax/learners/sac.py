@@ -115,10 +115,12 @@ class WithValue(SoftActorCritic):
         # V and pi use the same actions, sampled before pi's step. If both are updated every time, the
         # compiler notices and computes these actions and their Q only once.
         q, cost = state.policy.sampled_q(critic.min_q, batch.observations, key_actions)
-        value, value_info = self.value.fit(state.value, batch.observations, self.value_targets(q, cost))
+        targets, v = self.value_targets(q, cost), state.value(batch.observations)
+        value, value_info = self.value.fit(state.value, batch.observations, targets)
+        value, scale_info = self.value.follow(value, targets, v)
         policy, info = self.improve(state, critic.min_q, batch.observations, key_actions)
         state = LearnerState(step, policy, self.follow(value, step), critic)
-        return state, {**critic_info, **value_info, **info}
+        return state, {**critic_info, **value_info, **scale_info, **info}
 
 
 class SAC(WithValue):

@@ -145,7 +145,7 @@ class GumbelCritic(GumbelRegression, parts.Critic):
     def fit(
         self, critic: Any, batch: AnyBatch, targets: Array, loss: parts.Loss | None = None
     ) -> tuple[Any, Metrics]:
-        held, metrics = self.follow(critic.held, critic.all_q(batch.observations, batch.actions), targets)
+        held, metrics = self.followed(critic.held, critic.all_q(batch.observations, batch.actions), targets)
         loss = functools.partial(self.loss_of, beta=self.beta_of(critic.held))
         critic, info = super().fit(critic, batch, targets, loss)
         return critic.replace(held=held), {**info, **metrics}

@@ -49,10 +49,10 @@ class GumbelRegression(Part):
         return self.loss(values, targets, beta=beta, clip=self.clip, clip_rule=self.clip_rule)
 
     def beta_of(self, held: HeldScale) -> Array:
-        """The beta of the next update."""
+        """The beta of the next update: the one found, or the given one."""
         return held.scale(self.beta_nats, self.beta)
 
-    def follow(self, held: HeldScale, values: Array, targets: Array) -> tuple[HeldScale, Metrics]:
+    def followed(self, held: HeldScale, values: Array, targets: Array) -> tuple[HeldScale, Metrics]:
         """The state of beta after a minibatch, and metrics; values f32[..., B], targets f32[B]."""
         beta = self.beta_of(held)
         z = jax.lax.stop_gradient((targets - values) / beta)
@@ -80,10 +80,12 @@ class GumbelFit(GumbelRegression, parts.ValueFit):
     def fit(
         self, value: GumbelState, observations: Array, targets: Array, loss: parts.Loss | None = None
     ) -> tuple[Any, Metrics]:
-        held, metrics = self.follow(value.held, value(observations), targets)
         loss = functools.partial(self.loss_of, beta=self.beta_of(value.held))
-        value, info = super().fit(value, observations, targets, loss)
-        return value.replace(held=held), {**info, **metrics}
+        return super().fit(value, observations, targets, loss)
+
+    def follow(self, value: Any, q: Array, v: Array) -> tuple[Any, Metrics]:
+        held, metrics = self.followed(value.held, v, q)
+        return value.replace(held=held), metrics
 
 
 class TemporalDifference(parts.Critic):
@@ -138,12 +140,13 @@ class InSample(parts.PolicyLearner):
 
         # pi imitates the data's actions, weighted by Q - V (Eq. 12); Q goes to r + discount * V(s') (Eq. 14).
         v, q_targets, scale = self.value.v_and_q_targets(value, batch, self.discount)
+        value, scale_info = self.value.follow(value, q, v)
         estimates = parts.Estimates(q, v, scale, target_q)
         policy, policy_info = self.policy.update(state.policy, estimates, batch, key_policy)
         critic, critic_info = self.critic.fit(state.critic, batch, q_targets)
 
         state = LearnerState(state.step + 1, policy, value, critic.polyak_update(self.tau))
-        return state, {**value_info, **policy_info, **critic_info}
+        return state, {**value_info, **scale_info, **policy_info, **critic_info}
 
 
 def smoothed(batch: AnyBatch, key: PRNGKey, uniform_actions: int, action_noise: float) -> tuple[Array, Array]:

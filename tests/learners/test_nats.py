@@ -1,0 +1,119 @@
+"""Beta and the policy's temperature, found by their divergence: exact values for normal advantages."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from xql_jax.learners.nats import HeldScale
+from xql_jax.learners.parts import Estimates, ForwardKL
+from xql_jax.learners.registry import make_learner
+from xql_jax.learners.xql import GumbelFit
+from xql_jax.losses.divergence import batch_divergence
+from xql_jax.losses.gumbel import clip_above
+from xql_jax.settings import values_of
+from xql_jax.types import Batch
+
+B = 256
+
+
+def averages(update, state, steps, last):
+    """The state after `steps` updates by numbered keys, and the means of the metrics of the last ones."""
+
+    def step(state, number):
+        return update(state, jax.random.fold_in(jax.random.key(0), number))
+
+    state, metrics = jax.lax.scan(step, state, jnp.arange(steps))
+    return state, {name: float(values[-last:].mean()) for name, values in metrics.items()}
+
+
+def test_the_divergence_of_a_minibatch():
+    # p = (3/4, 1/4)
+    by_hand = np.log(2.0) + 0.75 * np.log(0.75) + 0.25 * np.log(0.25)
+    log_weights = jnp.array([np.log(3.0), 0.0])
+    np.testing.assert_allclose(batch_divergence(log_weights + 50.0), by_hand, atol=1e-6)
+    np.testing.assert_allclose(batch_divergence(jnp.zeros(B)), 0.0, atol=1e-5)
+    np.testing.assert_allclose(batch_divergence(1e6 * jnp.arange(B)), np.log(B), rtol=1e-6)  # one row is all
+
+
+@pytest.mark.parametrize("nats", [0.05, 0.5])
+@pytest.mark.parametrize("draw", [jax.random.normal, jax.random.exponential, jax.random.gumbel])
+@pytest.mark.parametrize("begin", [1e-3, 1e3])
+def test_the_divergence_that_is_wanted_is_held_whatever_the_distribution(nats, draw, begin):
+    def update(held, key):
+        held, divergence = held.follow(draw(key, (B,)) / held.scale(nats, begin), nats, begin)
+        return held, {"divergence": divergence, "scale": held.scale(nats, begin)}
+
+    _, metrics = averages(update, HeldScale.create(begin, nats), 6_000, 2_000)
+    np.testing.assert_allclose(metrics["divergence"], nats, rtol=0.03)
+    if draw is jax.random.normal:  # KL = 1 / (2 scale^2)
+        np.testing.assert_allclose(metrics["scale"], np.sqrt(0.5 / nats), rtol=0.05)
+
+
+@pytest.mark.parametrize("unit", [0.1, 1.0, 10.0])
+def test_beta_is_in_the_unit_of_the_rewards(unit):
+    """Q ~ N(0, unit^2) in one state: beta is unit / sqrt(2 eps), and V = unit^2 / (2 beta)."""
+    fit = GumbelFit(beta_nats=0.125, clip_rule=clip_above, value_lr=3e-3 * max(unit, 0.5), value_hidden_dims=())
+    observations = jnp.ones((B, 1))
+    value = fit.init(jax.random.key(1), observations)
+
+    def update(value, key):
+        targets = unit * jax.random.normal(key, (B,))
+        value, info = fit.fit(value, observations, targets)
+        value, more = fit.follow(value, targets, value(observations))
+        return value, {**info, **more}
+
+    _, metrics = averages(update, value, 6_000, 3_000)
+    np.testing.assert_allclose(metrics["value/beta"], 2.0 * unit, rtol=0.05)
+    np.testing.assert_allclose(metrics["value/v"], 0.25 * unit, rtol=0.1)
+
+
+def test_without_nats_beta_is_the_given_one_and_nats_begin_there():
+    key, observations = jax.random.key(0), jnp.ones((B, 1))
+    targets = jax.random.normal(key, (B,))
+    fit = GumbelFit(beta=0.7, value_hidden_dims=())
+    value = fit.init(key, observations)
+    for given in (0.7, 0.3):  # as a ramp changes it
+        value, metrics = fit.replace(beta=jnp.float32(given)).follow(value, targets, 0 * targets)
+        assert metrics["value/beta"] == np.float32(given)
+    _, metrics = GumbelFit(beta_nats=0.25, value_hidden_dims=()).follow(value, targets, 0 * targets)
+    np.testing.assert_allclose(metrics["value/beta"], 0.3, rtol=1e-6)
+
+
+@pytest.mark.parametrize("nats", [0.25, 1.5])
+def test_the_policy_is_as_sharp_as_its_nats_say(nats):
+    """For advantages of standard deviation 4 the temperature is sqrt(2 eps) / 4; the mean weight is 1."""
+    policy = ForwardKL(policy_nats=nats, awr_temperature=30.0)
+    rows = jnp.zeros((B, 2))
+    batch = Batch(rows, rows, rows[:, 0], rows[:, 0], rows)
+
+    def update(actor, key):
+        advantages = 4.0 * jax.random.normal(key, (B,)) - 7.0  # V may be off
+        return policy.update(actor, Estimates(advantages, jnp.zeros(B)), batch, key)
+
+    _, metrics = averages(update, policy.init(jax.random.key(0), rows, rows), 5_000, 2_000)
+    np.testing.assert_allclose(metrics["actor/divergence"], nats, rtol=0.03)
+    np.testing.assert_allclose(metrics["actor/weight"], 1.0, atol=2e-2)
+    if nats < 1:  # of 256 rows, the sharper ones see too few of the tail
+        np.testing.assert_allclose(metrics["actor/awr_temperature"], np.sqrt(2 * nats) / 4, rtol=0.05)
+
+
+@pytest.mark.parametrize(("method", "network"), [("xql", "value"), ("xsac", "value"), ("xtd3", "critic")])
+def test_every_soft_maximum_holds_its_nats(method, network):
+    widths = {f"{of}_hidden_dims": (16,) for of in ("actor", "critic", "value")}
+    known = values_of(make_learner(method))
+    small = {name: of for name, of in widths.items() if name in known}
+    learner = make_learner(method, small | {"beta_nats": 0.2, "beta": 100.0, "clip_rule": clip_above})
+    draw = np.random.default_rng(0).normal
+    rows = [jnp.asarray(draw(size=(2_000, size)), jnp.float32) for size in (3, 2, 1, 1, 3)]
+    data = Batch(rows[0], jnp.clip(rows[1], -1, 1), 10 * rows[2][:, 0], 0 * rows[3][:, 0], rows[4])
+
+    def update(state, key):
+        chosen = jax.random.randint(key, (B,), 0, 2_000)
+        state, metrics = learner.update(state, jax.tree.map(lambda rows: rows[chosen], data), key)
+        return state, {name: metrics[f"{network}/{name}"] for name in ("divergence", "beta")}
+
+    state = learner.init(jax.random.key(0), data.observations, data.actions)
+    _, metrics = averages(update, state, 4_000, 1_000)
+    np.testing.assert_allclose(metrics["divergence"], 0.2, rtol=0.15)
+    assert metrics["beta"] < 50
