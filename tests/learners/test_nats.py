@@ -53,7 +53,9 @@ def test_the_divergence_that_is_wanted_is_held_whatever_the_distribution(nats, d
 @pytest.mark.parametrize("unit", [0.1, 1.0, 10.0])
 def test_beta_is_in_the_unit_of_the_rewards(unit):
     """Q ~ N(0, unit^2) in one state: beta is unit / sqrt(2 eps), and V = unit^2 / (2 beta)."""
-    fit = GumbelFit(beta_nats=0.125, clip_rule=clip_above, value_lr=3e-3 * max(unit, 0.5), value_hidden_dims=())
+    fit = GumbelFit(
+        beta_nats=0.125, clip_rule=clip_above, value_lr=3e-3 * max(unit, 0.5), value_hidden_dims=()
+    )
     observations = jnp.ones((B, 1))
     value = fit.init(jax.random.key(1), observations)
 
@@ -80,22 +82,23 @@ def test_without_nats_beta_is_the_given_one_and_nats_begin_there():
     np.testing.assert_allclose(metrics["value/beta"], 0.3, rtol=1e-6)
 
 
-@pytest.mark.parametrize("nats", [0.25, 1.5])
-def test_the_policy_is_as_sharp_as_its_nats_say(nats):
-    """For advantages of standard deviation 4 the temperature is sqrt(2 eps) / 4; the mean weight is 1."""
-    policy = ForwardKL(policy_nats=nats, awr_temperature=30.0)
+def test_the_policy_is_sharper_than_v_by_a_factor_of_no_unit():
+    """With beta = 4 and A = +-2, weights are exp(+-6 * 2 / 4); without nats awr_temperature decides."""
     rows = jnp.zeros((B, 2))
     batch = Batch(rows, rows, rows[:, 0], rows[:, 0], rows)
-
-    def update(actor, key):
-        advantages = 4.0 * jax.random.normal(key, (B,)) - 7.0  # V may be off
-        return policy.update(actor, Estimates(advantages, jnp.zeros(B)), batch, key)
-
-    _, metrics = averages(update, policy.init(jax.random.key(0), rows, rows), 5_000, 2_000)
-    np.testing.assert_allclose(metrics["actor/divergence"], nats, rtol=0.03)
-    np.testing.assert_allclose(metrics["actor/weight"], 1.0, atol=2e-2)
-    if nats < 1:  # of 256 rows, the sharper ones see too few of the tail
-        np.testing.assert_allclose(metrics["actor/awr_temperature"], np.sqrt(2 * nats) / 4, rtol=0.05)
+    policy = ForwardKL(awr_temperature=0.5)
+    actor = policy.init(jax.random.key(0), rows, rows)
+    advantages = jnp.where(jnp.arange(B) % 2 == 0, 2.0, -2.0)
+    for nats, temperature in ((0.25, 1.5), (0.0, 0.5)):
+        fit = GumbelFit(beta=4.0, beta_nats=nats, value_hidden_dims=())
+        found = fit.temperature(fit.init(jax.random.key(0), rows))
+        estimates = Estimates(advantages, 0 * advantages, found=found)
+        _, metrics = policy.update(actor, estimates, batch, jax.random.key(0))
+        np.testing.assert_allclose(metrics["actor/awr_temperature"], temperature, rtol=1e-5)
+        np.testing.assert_allclose(metrics["actor/weight"], np.cosh(2 * temperature), rtol=1e-5)
+        p = 1 / (1 + np.exp(-4 * temperature))  # the share of the better half
+        nats_of_weights = np.log(2) + p * np.log(p) + (1 - p) * np.log(1 - p)
+        np.testing.assert_allclose(metrics["actor/divergence"], nats_of_weights, rtol=1e-3)
 
 
 @pytest.mark.parametrize(("method", "network"), [("xql", "value"), ("xsac", "value"), ("xtd3", "critic")])

@@ -10,12 +10,12 @@ from xql_jax.learners.registry import make_learner
 from xql_jax.runs.train import train_run
 from xql_jax.training.members import make_members
 from xql_jax.training.schedule import Ramp
-from xql_jax.training.values import watch_values
+from xql_jax.training.values import watch_divergence, watch_values
 
 
 def warnings_of(caplog):
     warned = (record.getMessage() for record in caplog.records if record.levelno == logging.WARNING)
-    return [line for line in warned if "V is" in line]
+    return [line for line in warned if "V is" in line or "V follows" in line]
 
 
 def watched(rewards, rows, caplog, sweep=None):
@@ -50,6 +50,17 @@ def test_each_member_is_named_once_by_its_own_discount(caplog):
 @pytest.mark.parametrize("values", [[np.nan], [-np.inf], [np.inf]])
 def test_what_is_not_finite_is_none_of_its_business(caplog, values):
     assert watched([-1], [values], caplog) == []
+
+
+def test_weights_of_few_rows_are_told_without_knowing_rewards(caplog):
+    """Of 256 rows log(256) = 5.55 nats are the most, where one row has all of the weight."""
+    watch = watch_divergence(make_members([0, 1], {}), 256)
+    for step, row in enumerate([[0.2, 4.9], [0.3, 5.2], [np.nan, 5.5]]):
+        watch(step, {"value/divergence_mean": row})
+    (warning,) = warnings_of(caplog)
+    assert warning.startswith("seed 1: V follows single rows: their weights are 5.2 nats from the data")
+    watch(3, {"value/v_mean": [1.0, 1.0]})  # a method without a soft maximum
+    assert len(warnings_of(caplog)) == 1
 
 
 def test_less_than_the_least_return_is_a_reason(caplog):

@@ -162,9 +162,6 @@ class WeightedFlow(FlowPolicy, parts.ForwardKL):
 
     candidates: int = static(1, AT_LEAST_ONE)
 
-    def init(self, key: PRNGKey, observations: Array, actions: Array) -> parts.TemperedState:
-        return self.tempered(FlowPolicy.init(self, key, observations, actions))
-
 
 class OneStepFlow(FlowPolicy):
     """FQL's policy mu(s, z): it maximises Q, and stays near the actions of a flow that clones the data.

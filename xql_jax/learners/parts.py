@@ -12,8 +12,8 @@ import optax
 
 from xql_jax.learners.few_kernels import BETA_1, BETA_2, EPSILON, FusedAdam, SideBySide, retyped
 from xql_jax.learners.method import Part, rate_setting, temperature_setting
-from xql_jax.learners.nats import HeldScale, nats_setting
-from xql_jax.losses.regression import mse_loss, td_target
+from xql_jax.losses.divergence import batch_divergence
+from xql_jax.losses.regression import advantage_weight, mse_loss, td_target
 from xql_jax.networks.mlp import GaussianPolicy, Initializer, Value, iql_init
 from xql_jax.numerics.pytrees import Distinct
 from xql_jax.settings import (
@@ -182,6 +182,10 @@ class ValueFit(Trained):
         v, next_v = jnp.split(value(jnp.concatenate([batch.observations, batch.next_observations])), 2)
         return v, td_target(batch.rewards, batch.masks, next_v, discount=discount), 1.0
 
+    def temperature(self, value: Any) -> Numeric:
+        """An inverse temperature for the policy that is found with V; 0: none."""
+        return 0.0
+
 
 class Critic(Trained):
     """Q networks and their gradient steps."""
@@ -248,6 +252,11 @@ class Estimates(NamedTuple):
     v: Array  # f32[B], V(s)
     scale: Numeric = 1.0  # divides advantages, f32[] or f32[B]: 1, or a method's own, in reward units
     q_of: QFunction = None  # type: ignore[assignment]  # None: there is no Q
+    found: Numeric = 0.0  # an inverse temperature that was found with V, f32[]; 0: none
+
+    def temperature(self, given: Numeric) -> Array:
+        """The inverse temperature of the policy: the one that was found, else the given one."""
+        return jnp.where(self.found > 0.0, self.found, given)
 
 
 def carried_out(batch: AnyBatch) -> Array | None:
@@ -304,50 +313,25 @@ class PolicyObjective(PolicyPart):
         return self.actor_lr * 0.5 * (1.0 + jnp.cos(jnp.pi * progress))
 
 
-class TemperedState(NetworkState, kw_only=True):
-    """The actor, and the inverse temperature of its weights."""
-
-    held: HeldScale
-
-
 class ForwardKL(PolicyObjective):
     """Advantage-weighted regression (Eq. 12): the policy nearest in forward KL to mu * weight, normalised.
 
-    The weight is min(exp(awr_temperature * (Q - V) / scale), max_weight). With `policy_nats` the temperature
-    is found, and the weights are divided by the minibatch's mean.
+    The weight is min(exp(awr_temperature * (Q - V) / scale), max_weight).
     """
 
     max_weight: Numeric = traced(
         100.0, POSITIVE_OR_OFF, "Largest weight of an action in the policy's loss; inf: no bound."
     )
     awr_temperature: Numeric = temperature_setting()
-    policy_nats: Numeric = nats_setting(
-        "Finds awr_temperature: the policy's weights are held at this divergence from the data, in nats, and "
-        "awr_temperature is where it begins; 0: awr_temperature stays."
-    )
-
-    def init(self, key: PRNGKey, observations: Array, actions: Array) -> NetworkState:
-        return self.tempered(super().init(key, observations, actions))
-
-    def tempered(self, actor: NetworkState) -> TemperedState:
-        held = HeldScale.create(1.0 / self.awr_temperature, self.policy_nats)
-        return TemperedState(actor.network, actor.params, actor.optimizer_state, held=held)
 
     def update(self, actor: Any, estimates: Estimates, batch: AnyBatch, key: PRNGKey) -> tuple[Any, Metrics]:
         advantages = (estimates.q - estimates.v) / estimates.scale
-        is_found = self.policy_nats > 0.0
-        temperature = jnp.where(is_found, jnp.exp(-actor.held.log_scale), self.awr_temperature)
-        log_weights = jax.lax.stop_gradient(temperature * advantages)
-        divided = jax.nn.log_softmax(log_weights) + np.log(len(log_weights))  # by their mean
-        log_weights = jnp.where(is_found, divided, log_weights)
-        weights = jnp.minimum(jnp.exp(log_weights), self.max_weight)
-        held, divergence = actor.held.follow(
-            jnp.minimum(log_weights, jnp.log(self.max_weight)), self.policy_nats, 1.0 / self.awr_temperature
-        )
+        temperature = estimates.temperature(self.awr_temperature)
+        weights = advantage_weight(advantages, awr_temperature=temperature, max_weight=self.max_weight)
+        divergence = batch_divergence(jnp.minimum(temperature * advantages, jnp.log(self.max_weight)))
         actor, info = self.regress(actor, weights, batch, key)
         info |= {"actor/advantage": advantages.mean(), "actor/weight": weights.mean()}
-        info |= {"actor/awr_temperature": temperature, "actor/divergence": divergence}
-        return actor.replace(held=held), info
+        return actor, {**info, "actor/awr_temperature": temperature, "actor/divergence": divergence}
 
 
 class PolicyLearner(Part):

@@ -66,7 +66,7 @@ class GumbelState(parts.NetworkState, kw_only=True):
     held: HeldScale
 
 
-class GumbelFit(GumbelRegression, parts.ValueFit):
+class GumbelValue(GumbelRegression, parts.ValueFit):
     """Fits V to beta * log E[exp(Q / beta)], the soft maximum of Q (Eq. 11).
 
     `ValueFit.fit` (parts.py) takes gradient steps on `loss_of`, by `Trained.minimize`.
@@ -86,6 +86,17 @@ class GumbelFit(GumbelRegression, parts.ValueFit):
     def follow(self, value: Any, q: Array, v: Array) -> tuple[Any, Metrics]:
         held, metrics = self.followed(value.held, v, q)
         return value.replace(held=held), metrics
+
+
+class GumbelFit(GumbelValue):
+    """XQL's V. Where beta is found, the policy's temperature is a multiple of it."""
+
+    policy_sharpness: Numeric = traced(
+        6.0, POSITIVE, "Where beta_nats finds beta, the policy's awr_temperature is this / beta."
+    )
+
+    def temperature(self, value: Any) -> Numeric:
+        return jnp.where(self.beta_nats > 0.0, self.policy_sharpness / self.beta_of(value.held), 0.0)
 
 
 class TemporalDifference(parts.Critic):
@@ -140,8 +151,8 @@ class InSample(parts.PolicyLearner):
 
         # pi imitates the data's actions, weighted by Q - V (Eq. 12); Q goes to r + discount * V(s') (Eq. 14).
         v, q_targets, scale = self.value.v_and_q_targets(value, batch, self.discount)
+        estimates = parts.Estimates(q, v, scale, target_q, self.value.temperature(value))
         value, scale_info = self.value.follow(value, q, v)
-        estimates = parts.Estimates(q, v, scale, target_q)
         policy, policy_info = self.policy.update(state.policy, estimates, batch, key_policy)
         critic, critic_info = self.critic.fit(state.critic, batch, q_targets)
 

@@ -26,6 +26,7 @@ from xql_jax.suites.tasks import Task
 from xql_jax.training.loop import RowCallback, TrainingLoop
 from xql_jax.training.population import Population
 from xql_jax.training.signals import StopSignals
+from xql_jax.training.values import watch_divergence
 from xql_jax.types import Json
 
 LOG = logging.getLogger(__name__)
@@ -85,6 +86,7 @@ def train_and_summarize(
     """
     settings, files = job.settings, folder.files
     population.matmul_precision = settings.matmul_precision
+    callbacks = *callbacks, watch_divergence(job.members, settings.batch_size)
     with contextlib.ExitStack() as resources:
         resources.callback(population.close)
         loop = TrainingLoop(

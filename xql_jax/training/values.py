@@ -1,4 +1,4 @@
-"""Warns of a V that has run away from the returns that the rewards allow."""
+"""Warns of a V that has run away: from the returns that the rewards allow, or from the data."""
 
 import logging
 import math
@@ -13,6 +13,8 @@ from xql_jax.training.members import Member, learners_of
 from xql_jax.training.schedule import Ramp
 
 LOG = logging.getLogger(__name__)
+NEEDED = "it needs a larger beta, which --beta_nats=0.1 finds"
+FEW = 0.9  # of the most nats; then a handful of rows has all of the weight
 
 
 def watch_values(
@@ -36,7 +38,7 @@ def watch_values(
     least, most = min(0.0, float(rewards.min())), max(0.0, float(rewards.max()))
     discounts = [float(getattr(own, "discount", 1.0)) for own in learners_of(learner, members)]
     own = values_of(learner)
-    hint = "it needs a larger beta, or use xql_bellman" if "beta" in own else "try lower learning rates"
+    hint = NEEDED if "beta" in own else "try lower learning rates"
     if own.get("clip_rule") == "both":  # beyond which V has no gradient that leads back
         hint = f"try clip_rule=above first; if that does not help, {hint}"
     warned: set[str] = set()
@@ -61,6 +63,26 @@ def watch_values(
                 LOG.warning(
                     f"{member}: V is {value:.4g} on average, but the rewards allow no return {bound}: V has "
                     f"run away: {hint}"
+                )
+
+    return watch
+
+
+def watch_divergence(members: Sequence[Member], batch_size: int) -> RowCallback:
+    """Returns a callback that warns once of each member whose V follows single rows; it needs no rewards.
+
+    The divergence of the weights exp((Q - V) / beta) is at most log(batch_size), where one row has all of it.
+    """
+    most, warned = math.log(batch_size), set[str]()
+
+    def watch(step: int, columns: Mapping[str, Sequence[float]]) -> None:
+        divergences = columns.get("value/divergence_mean", [math.nan] * len(members))
+        for member, divergence in zip(members, divergences, strict=True):
+            if divergence > FEW * most and member.name not in warned:
+                warned.add(member.name)
+                LOG.warning(
+                    f"{member}: V follows single rows: their weights are {divergence:.3g} nats from the "
+                    f"data, of at most {most:.3g}: {NEEDED}"
                 )
 
     return watch
