@@ -33,6 +33,8 @@ SEEDS = 3
 CURES = {
     "xql": {},  # rescaled, two-sided clip
     "clip_rule=above": {"clip_rule": "above"},
+    "clip_rule=above beta_nats=0.25": {"clip_rule": "above", "beta_nats": 0.25},
+    "clip_rule=above beta_nats=1": {"clip_rule": "above", "beta_nats": 1.0},
     "clip_rule=saturate": {"clip_rule": "saturate"},
     "loss=plain": {"loss": "plain"},
     "loss=log": {"loss": "log"},

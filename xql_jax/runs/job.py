@@ -161,16 +161,16 @@ def _warn_of_a_guessed_beta(job: Job) -> None:
     settings, config = job.settings, job.settings.config
     suite = settings.task.suite if settings.task else OWN
     ramped = (name for name, _ in fields_given(job.identity.get("ramp", "")))
-    is_chosen = {"beta", "config"} & {*settings.given, *job.members[0].hyperparameters, *ramped}
+    is_chosen = {"beta", "beta_nats", "config"} & {*settings.given, *job.members[0].hyperparameters, *ramped}
     if method_of(settings.method) != "xql" or is_chosen:
         return
     if (steps := settings.horizon.steps) > 1:
         LOG.warning(
             f"beta={config.beta:g} is for single steps, and rewards of {steps} steps spread more: give about "
-            f"--beta={steps * config.beta:g}, or --method=xql_bellman, which finds it from the data"
+            f"--beta={steps * config.beta:g}, or --beta_nats=0.25, which finds it from the data"
         )
     elif suite.config == OWN.config:
         LOG.info(
-            f"beta={config.beta:g} is a guess, for the rewards' scale is unknown: --method=xql_bellman finds "
+            f"beta={config.beta:g} is a guess, for the rewards' scale is unknown: --beta_nats=0.25 finds "
             "it from the data, --sweep='beta=0.1,0.3,1,3' tries several"
         )

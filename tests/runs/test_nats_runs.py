@@ -1,0 +1,47 @@
+"""Runs whose beta is found: swept, ramped, through a hand-over, and told in the logs."""
+
+import csv
+
+import numpy as np
+import pytest
+from tiny_runs import finetune_settings, offline_settings, small, states_of, write_dataset
+
+from xql_jax.runs.train import train_run
+
+
+def metrics_of(run):
+    with run.files.metrics.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture
+def data(tmp_path):
+    write_dataset(tmp_path / "data.npz")
+    return tmp_path
+
+
+def test_nats_sweep_and_ramp_like_other_settings(data):
+    """Beta stays 0.7 with 0 nats, and is found with more, in one program; a ramp begins where beta was."""
+    given = {"config": small("xql", beta=0.7), "eval_episodes": 0, "max_steps": 40, "log_interval": 20}
+    swept = train_run(offline_settings(data, **given, sweep="beta_nats=0,0.5"))
+    fixed, found = [
+        [row for row in metrics_of(swept) if float(row["beta_nats"]) == nats] for nats in (0, 0.5)
+    ]
+    assert {float(row["value/beta"]) for row in fixed} == {0.699999988}
+    assert float(found[-1]["value/beta"]) < float(found[0]["value/beta"]) < 0.7
+    assert all(float(row["value/divergence"]) >= 0 for row in metrics_of(swept))
+    ramped = train_run(offline_settings(data, **given, ramp="beta_nats=0:0@0.5:0.5"))
+    first, last = metrics_of(ramped)
+    assert float(first["value/beta"]) == 0.699999988 != float(last["value/beta"])
+    np.testing.assert_allclose(float(last["value/beta"]), 0.7, rtol=0.1)  # some steps of 0.3% at most
+
+
+def test_a_found_beta_goes_on_from_where_the_data_left_it(data):
+    """In the online phase nothing sets it back to where it began."""
+    config = small("xql", beta=5.0, beta_nats=0.5, batch_size=4, buffer_size=16, warmup_steps=0)
+    run = train_run(
+        finetune_settings(data, config=config, num_pretraining_steps=300, num_seeds=1, max_steps=12)
+    )
+    at = [np.exp(float(states_of(run, step)["seed3"].value.held.log_scale)) for step in (300, 312)]
+    assert at[0] < 3.0  # the divergence began far below 0.5 nats
+    assert 0.9 * at[0] < at[1] < at[0]
