@@ -51,7 +51,7 @@ OPTIONS = {"max_steps": 30_000, "eval_interval": 30_000, "eval_episodes": 20, "n
 def arrays_of(name: str, file: str) -> tuple[dict[str, np.ndarray], float]:
     """Returns the task's data, and the scale that locomotion's rewards have, else 1."""
     task = get_task(name)
-    dataset = load_dataset(task, [file] if file else [], None)
+    dataset = load_dataset(task, [file] if file else [])
     batch, unit = dataset.batch, 1.0
     if task.suite.scales_rewards:
         unit = 1_000 / np.ptp(dataset.trajectory_returns())
