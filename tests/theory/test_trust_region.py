@@ -88,7 +88,7 @@ def test_no_digits_are_lost_at_any_beta(seed, beta):
     if beta > 100.0:  # Var_mu(Q) / (2 beta^2), but for the third moment
         variances = (mu * (q - (mu * q).sum(-1, keepdims=True)) ** 2).sum(-1)
         np.testing.assert_allclose(found, weights @ variances / (2.0 * beta**2), rtol=4.0 / beta + 1e-5)
-    np.testing.assert_allclose(divergence(q, mu, 1e-300, weights), largest_divergence(q, mu, weights))
+    np.testing.assert_allclose(divergence(q, mu, 1e-308, weights), largest_divergence(q, mu, weights))
     assert divergence(q, mu, 1e300, weights) == 0.0
 
 

@@ -24,8 +24,8 @@ from xql_jax.theory.soft_mdp import SoftMDP, Solution, value_iteration
 def divergence(q: ArrayLike, behavior: ArrayLike, beta: float, state_weights: ArrayLike) -> float:
     """Returns E_s KL(pi_beta || mu) in nats; it falls with beta, from E_s[-log mu(best actions)] to 0."""
     excess, mu = below_largest(arguments.samples("q", q), behavior)
-    v = weighted_log_partition(excess, mu, arguments.positive("beta", beta))
     with np.errstate(over="ignore"):
+        v = weighted_log_partition(excess, mu, arguments.positive("beta", beta))
         log_w = np.maximum((excess - v[..., None]) / beta, -800.0)  # exp is 0 there, and 0 * inf is NaN
     # E_mu[w log w] with w = pi / mu. E_mu[w - 1] is 0; subtracted, it keeps the digits of a w close to 1.
     by_state = (mu * (np.exp(log_w) * log_w - np.expm1(log_w))).sum(-1)
