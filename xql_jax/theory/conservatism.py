@@ -25,7 +25,7 @@ def kl_divergence(pi: ArrayLike, mu: ArrayLike) -> np.ndarray:
 
 def soft_policy(q: ArrayLike, mu: ArrayLike, beta: float) -> np.ndarray:
     """Returns mu * exp((Q - V) / beta) with V = L^beta_mu(Q), f64[..., A]: the policy of Eq. 2, 12, 13."""
-    advantages, weights = _advantages(q, mu)
+    advantages, weights = below_largest(q, mu)
     with np.errstate(divide="ignore", over="ignore"):  # the logarithm of 0 is -inf
         return softmax(np.log(weights) + advantages / arguments.positive("beta", beta), axis=-1)
 
@@ -36,7 +36,7 @@ def chi_square_policy(q: ArrayLike, mu: ArrayLike, beta: float) -> np.ndarray:
     It is mu * max(0, 1 + (Q - c) / (2 beta)), with the c that makes it sum to 1. Arguments as `soft_policy`.
     """
     arguments.positive("beta", beta)
-    values, weights = _advantages(q, mu)
+    values, weights = below_largest(q, mu)
     order = np.argsort(-values, axis=-1)
     ordered, mass = np.take_along_axis(values, order, -1), np.take_along_axis(weights, order, -1)
     total, moment = mass.cumsum(-1), (mass * ordered).cumsum(-1)
@@ -49,7 +49,7 @@ def chi_square_policy(q: ArrayLike, mu: ArrayLike, beta: float) -> np.ndarray:
     return weights * np.maximum(0.0, 1.0 + (values - c) / (2.0 * beta))
 
 
-def _advantages(q: ArrayLike, mu: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+def below_largest(q: ArrayLike, mu: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Returns Q less its largest value with weight, so that at a small beta nothing cancels, and mu."""
     values, weights = _weighted(q, mu)
     largest = values.max(-1, where=weights > 0, initial=-np.inf, keepdims=True)
