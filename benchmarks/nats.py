@@ -1,0 +1,91 @@
+"""Scores beside the divergence of V's weights: runs whose beta was found (--beta_nats), or given.
+
+  for NATS in ...; do xql-train-offline --env_name=TASK --beta_nats=... --clip_rule=above ...; done
+  python benchmarks/nats.py --runs=results     # adds these runs to docs/results/nats.csv
+  python benchmarks/nats.py --table            # the scores, with 95% intervals over seeds, as Markdown
+
+A row is a seed of a finished run: its last score, and beta and the divergence as they were at the end.
+"""
+
+import argparse
+import csv
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+from xql_jax.rollout.scores import mean_and_interval
+from xql_jax.runs.load import Run, load_run
+from xql_jax.runs.records import run_folders
+
+RESULTS = Path(__file__).resolve().parents[1] / "docs" / "results" / "nats.csv"
+SETTINGS = ("task", "updates", "method", "clip_rule", "critic_loss", "beta_nats", "given_beta")
+COLUMNS = (*SETTINGS, "seed", "score", "beta", "divergence")
+
+Row = dict[str, str]
+
+
+def rows_of(run: Run) -> Iterator[Row]:
+    """Yields a row for each member of a finished run."""
+    scores, metrics = (
+        [row for row in run.rows(file) if row.step == run.step]
+        for file in (run.files.evaluations, run.files.metrics)
+    )
+    for member, score, metric in zip(run.members, scores, metrics, strict=True):
+        own = {**run.config, **member.hyperparameters}
+        found = {name: metric.results.get(f"value/{name}_mean", "") for name in ("beta", "divergence")}
+        values = {
+            "task": run.env_name, "updates": run.step, "method": run.method, "seed": member.seed,
+            "score": f"{score.results['score']:.1f}", "given_beta": own.get("beta", ""),
+            **{name: own.get(name, "") for name in ("clip_rule", "critic_loss", "beta_nats")},
+            **{name: f"{value:.3g}" if value else "" for name, value in found.items()},
+        }  # fmt: skip
+        yield {name: str(values[name]) for name in COLUMNS}
+
+
+def read() -> list[Row]:
+    if not RESULTS.exists():
+        return []
+    with RESULTS.open(newline="") as lines:
+        return list(csv.DictReader(lines))
+
+
+def add_runs(folder: Path) -> None:
+    """Adds finished runs that RESULTS has not."""
+    rows = read()
+    for path in run_folders(folder):
+        run = load_run(path)
+        if run.status == "finished":
+            rows += [row for row in rows_of(run) if row not in rows]
+    with RESULTS.open("w", newline="") as lines:
+        writer = csv.DictWriter(lines, COLUMNS)
+        writer.writeheader()
+        writer.writerows(sorted(rows, key=lambda row: [row[name] for name in COLUMNS]))
+
+
+def table() -> str:
+    """Returns a row for each setting: its score over seeds, its beta and its divergence."""
+    lines = ["| " + " | ".join((*SETTINGS, "score", "beta", "divergence")) + " |"]
+    lines.append("|---" * (len(SETTINGS) + 3) + "|")
+    for setting, group in itertools.groupby(read(), key=lambda row: [row[name] for name in SETTINGS]):
+        rows = list(group)
+        mean, interval = mean_and_interval([float(row["score"]) for row in rows])
+        score = f"{mean:.1f}" if len(rows) == 1 else f"{mean:.1f} ± {interval:.1f}"
+        found = [", ".join(dict.fromkeys(row[name] for row in rows)) for name in ("beta", "divergence")]
+        seeds = ", ".join(row["score"] for row in rows)
+        lines.append("| " + " | ".join((*setting, f"{score} ({seeds})", *found)) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", type=Path, help="add the runs below this folder")
+    parser.add_argument("--table", action="store_true", help="print the scores")
+    options = parser.parse_args()
+    if options.runs:
+        add_runs(options.runs)
+    if options.table:
+        print(table())
+
+
+if __name__ == "__main__":
+    main()
