@@ -1,22 +1,34 @@
 """The program as an accelerator runs it, on a CPU, beside the CPU's own: equal numbers but for rounding."""
 
+from typing import Any, ClassVar, NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from slow_cases import slow_but
 from training_runs import make_data, snapshot
 
 from xql_jax.data.dataset import Dataset
 from xql_jax.data.views import view_for
-from xql_jax.learners.few_kernels import SideBySide, as_kept
-from xql_jax.learners.parts import CriticState, ValueFit, in_few_kernels
+from xql_jax.learners.method import Method, Part
+from xql_jax.learners.parts import ADAM, CriticState, ValueFit
 from xql_jax.learners.registry import OFFLINE, make_learner
-from xql_jax.settings import values_of, with_values
+from xql_jax.learners.xql import InSample, TemporalDifference
+from xql_jax.settings import internal, values_of, with_values
+from xql_jax.training.accelerator import (
+    SideBySide,
+    apart,
+    rows_of,
+    side_by_side,
+    switched_off,
+    with_constants,
+)
 from xql_jax.training.data_population import offline_population
 from xql_jax.training.members import make_members
-from xql_jax.training.program import rows_of, without_clipping
-from xql_jax.types import Windows
+from xql_jax.training.schedule import Ramp
+from xql_jax.types import Batch, Windows
 
 UPDATES = 20
 METHODS = [name for name in OFFLINE if make_learner(name).batch_type is not Windows]
@@ -78,21 +90,112 @@ def test_the_norm_is_left_out_if_no_member_clips():
     batch = make_data()
     value = ValueFit().init(jax.random.key(0), batch.observations)
 
-    def roots(change):
-        fit = jax.jit(lambda part, value: change(part).fit(value, batch.observations, batch.rewards))
-        return fit.lower(ValueFit(max_grad_norm=0.05), value).compile().as_text().count(" sqrt(")
+    def roots(grid, ramps=()):
+        part = ValueFit()
+        is_off = switched_off(part, make_members([0], grid), ramps)
 
-    assert (roots(lambda part: part), roots(without_clipping)) == (7, 6)
+        def fit(part, value):
+            return with_constants(part, is_off).fit(value, batch.observations, batch.rewards)
+
+        return jax.jit(fit).lower(part, value).compile().as_text().count(" sqrt(")
+
+    limited = {"max_grad_norm": [np.inf, 0.05]}
+    falling = Ramp("max_grad_norm", (1.0, 0.1), (0.0, 5.0))
+    assert (roots({}), roots(limited), roots({}, [falling])) == (6, 7, 7)
 
 
 def test_critics_side_by_side_and_back_are_the_same_bits():
     state = make_population("cql", False).member(0)[1]
-    joined = in_few_kernels(state)
-    assert isinstance(joined.critic, CriticState)
+    joined = side_by_side(state)
     for trees in (joined.critic.params, joined.critic.target, joined.critic.optimizer_state.mu):
         assert isinstance(trees, SideBySide)
-        assert len(trees) == 3
-    back = as_kept(joined)
+    back = apart(joined)
     assert jax.tree.structure(back) == jax.tree.structure(state)
     for leaf, expected in zip(snapshot(back), snapshot(state), strict=True):
         np.testing.assert_array_equal(leaf, expected)
+
+
+class Pair(NamedTuple):
+    first: Any
+    second: Any
+
+
+class OwnCriticState(CriticState, kw_only=True):
+    sizes: tuple
+    averages: tuple  # of the networks
+
+
+class OwnCritic(TemporalDifference):
+    """Critics of a method of the package, with their averages and with leaves of several shapes."""
+
+    def init(self, keys, observations, actions):
+        critic = super().init(keys, observations, actions)
+        averages = jax.tree.map(jnp.copy, critic.params)
+        own = OwnCriticState.create(
+            critic.network, critic.params, sizes=(jnp.zeros(2), jnp.zeros(3)), averages=averages
+        )
+        return own.with_target()
+
+    def fit(self, critic, batch, targets, loss=None):
+        critic, info = super().fit(critic, batch, targets, loss)
+        averages = jax.tree.map(lambda old, new: 0.9 * old + 0.1 * new, critic.averages, critic.params)
+        return critic.replace(averages=averages), info
+
+
+class OwnLearner(Part):
+    """Optimisers of one's own in states of several kinds, beside the package's critics."""
+
+    tx: Any = internal(optax.adam(1e-2))
+    batch_type: ClassVar[type] = Batch
+
+    def init(self, key, observations, actions):
+        params = jnp.zeros((observations.shape[-1], 2)), jnp.zeros((observations.shape[-1], 3))
+        critic = CRITIC.init(jax.random.split(key), observations, actions)
+        own = critic.replace(optimizer_state=self.tx.init(critic.params), target=None)
+        states = Pair(self.tx.init(params), [ADAM.init(params)])
+        return {"params": params, "states": states, "own": own, "critic": critic.with_target()}
+
+    def update(self, state, batch, key):
+        def loss(params):
+            return sum(((batch.observations @ each) ** 2).mean() + each.mean() for each in params)
+
+        def squared(params):
+            return sum((q**2).mean() for q in state["own"].each(params, batch.observations, batch.actions))
+
+        def stepped(tx, tx_state, objective, params):
+            steps, tx_state = tx.update(jax.grad(objective)(params), tx_state, params)
+            return jax.tree.map(lambda param, step: param + step, params, steps), tx_state
+
+        params, first = stepped(self.tx, state["states"].first, loss, state["params"])
+        params, second = stepped(ADAM, state["states"].second[0], loss, params)
+        moved, own = stepped(self.tx, state["own"].optimizer_state, squared, state["own"].params)
+        critic, info = CRITIC.fit(state["critic"], batch, batch.rewards)
+        critic = CriticState(critic.network, critic.params, critic.optimizer_state, (*moved,))
+        own = state["own"].replace(params=moved, optimizer_state=own)
+        new = {"params": params, "states": Pair(first, [second]), "own": own, "critic": critic}
+        return new, {"loss": loss(params), **info}
+
+    def actor(self, state):
+        return state["params"]
+
+    def act(self, actor, observations, key, deterministic):
+        return jnp.tanh(observations @ actor[0])
+
+
+CRITIC = TemporalDifference(critic_hidden_dims=(8, 8))
+OWN = {
+    "adam": OwnLearner(tx=optax.adam(1e-2)),
+    "chain": OwnLearner(tx=optax.chain(optax.clip(0.1), optax.adamw(1e-2))),
+    "part": Method(InSample, critic=OwnCritic)(
+        actor_hidden_dims=(8, 8), value_hidden_dims=(8, 8), critic_hidden_dims=(8, 8)
+    ),
+}
+
+
+@pytest.mark.parametrize(("name", "seeds"), [("adam", (3,)), ("chain", (3, 4)), ("part", (3, 4))])
+def test_states_and_optimisers_of_ones_own_train_as_on_a_cpu(name, seeds):
+    ours, expected = (
+        offline_population(OWN[name], make_members(seeds, {}), make_data(200), 32, together=together)
+        for together in (True, False)
+    )
+    assert_alike(ours, expected)

@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from xql_jax.learners.few_kernels import BETA_1, BETA_2, EPSILON, FusedAdam, SideBySide, retyped
 from xql_jax.learners.method import Part, rate_setting, temperature_setting
 from xql_jax.losses.divergence import batch_divergence
 from xql_jax.losses.regression import advantage_weight, mse_loss, td_target
@@ -29,11 +28,10 @@ from xql_jax.settings import (
 )
 from xql_jax.types import AnyBatch, Array, Batch, ChunkBatch, Metrics, Numeric, Params, PRNGKey, Windows
 
-ADAM = optax.scale_by_adam(BETA_1, BETA_2, EPSILON)  # the rate stays outside, so that it can be traced
+ADAM = optax.scale_by_adam()  # the rate stays outside, so that it can be traced
 Loss = Callable[[Array, Array], Array]  # of values and targets, f32[B] each; one number an example
 QFunction = Callable[[Array, Array], Array]  # Q f32[..., B] of f32[..., B, O] and f32[..., B, A]
 
-T = TypeVar("T")
 S = TypeVar("S", bound="NetworkState")
 
 
@@ -64,6 +62,12 @@ class NetworkState(Distinct, flax.struct.PyTreeNode):
         """`apply` with dropout."""
         return self.network.apply(params, inputs, training=True, rngs={"dropout": key})
 
+    def stepped(self, gradients: Params, rate: Numeric) -> Self:
+        """After one step of Adam."""
+        directions, optimizer_state = ADAM.update(gradients, self.optimizer_state)
+        params = jax.tree.map(lambda param, step: param - rate * step, self.params, directions)
+        return self.replace(params=params, optimizer_state=optimizer_state)
+
     def polyak_update(self, tau: Numeric) -> Self:
         return self.replace(target=optax.incremental_update(self.params, self.target, tau))
 
@@ -72,17 +76,10 @@ class NetworkState(Distinct, flax.struct.PyTreeNode):
 
 
 class CriticState(NetworkState):
-    """Networks Q; their parameters, and their targets', are a tuple with those of each network.
-
-    While an accelerator trains, they are `SideBySide` instead: one kernel then serves all networks.
-    """
+    """Networks Q; their parameters, and their targets', are a tuple with those of each network."""
 
     def each(self, params: Params, observations: Array, actions: Array) -> Sequence[Array]:
         """Every network's Q(s, a), f32[..., B], under other parameters."""
-        if isinstance(params, SideBySide):
-            # Inputs for each, else XLA makes one product of their first layers, and kernels for the biases.
-            inputs = [jnp.broadcast_to(each, (len(params), *each.shape)) for each in (observations, actions)]
-            return jax.vmap(self.apply)(params.joined, *inputs)
         return [self.apply(own, observations, actions) for own in params]
 
     def all_q(self, observations: Array, actions: Array) -> Array:
@@ -94,21 +91,6 @@ class CriticState(NetworkState):
 
     def mean_q(self, observations: Array, actions: Array) -> Array:
         return self.all_q(observations, actions).mean(axis=0)
-
-
-def in_few_kernels(state: T) -> T:
-    """A learner's state as an accelerator trains it: networks Q `SideBySide`, and `FusedAdam`."""
-
-    def joined(trees: Any) -> Any:
-        if type(trees) is not tuple or len(trees) == 1:
-            return trees
-        return SideBySide(jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees))
-
-    def of_critics(critics: Any) -> Any:
-        return jax.tree.map(joined, critics, is_leaf=lambda tree: type(tree) is tuple)
-
-    state = retyped(CriticState, of_critics, state)
-    return retyped(optax.ScaleByAdamState, lambda adam: FusedAdam(*adam), state)
 
 
 class LearnerState(Distinct, flax.struct.PyTreeNode):
@@ -133,12 +115,7 @@ class Trained(Part):
         shrink = jnp.minimum(1.0, self.max_grad_norm / (optax.global_norm(gradients) + 1e-12))
         shrink = jnp.where(jnp.isinf(self.max_grad_norm), 1.0, shrink)  # the norm itself may overflow
         gradients = jax.tree.map(lambda gradient: gradient * shrink, gradients)
-        if isinstance(state.optimizer_state, FusedAdam):
-            params, fused = state.optimizer_state.step(state.params, gradients, learning_rate)
-            return state.replace(params=params, optimizer_state=fused), metrics
-        directions, optimizer_state = ADAM.update(gradients, state.optimizer_state)
-        params = jax.tree.map(lambda param, step: param - learning_rate * step, state.params, directions)
-        return state.replace(params=params, optimizer_state=optimizer_state), metrics
+        return state.stepped(gradients, learning_rate), metrics
 
 
 class ValueFit(Trained):

@@ -28,10 +28,10 @@ from xql_jax.runs.kinds import Offline
 from xql_jax.runs.offline import offline_job
 from xql_jax.runs.run_data import load_data
 from xql_jax.settings import ANY, EITHER, MOST, setting, within
+from xql_jax.training.accelerator import switched_off
 from xql_jax.training.data_population import offline_population
 from xql_jax.training.members import make_groups, member_shapes, population_mesh
-from xql_jax.training.population import Population, can_clip
-from xql_jax.training.program import COMPILER_OPTIONS
+from xql_jax.training.population import Population
 from xql_jax.types import Array, Json
 
 SAMPLE_ROWS = 1_024  # rows of data in the programs whose operations and bytes are counted
@@ -114,7 +114,7 @@ def compile_run(settings: CompileSettings) -> Json:
         job.learner, job.members[:1], view.batch, job.settings.batch_size, together=True, ramps=job.ramps
     )
     population.matmul_precision = settings.matmul_precision
-    population.clips = can_clip(job.learner, job.members, job.ramps)
+    population.is_off = switched_off(job.learner, job.members, job.ramps)
     singly = copy.copy(population)
     singly.most_ahead = 1  # what is drawn for many updates would count as one update's
     kind = devices[0].device_kind
@@ -232,7 +232,7 @@ def compile_population(
     with settings_of_jax(population.matmul_precision):
         traced = population.program(group).trace(*states, data, number, number)
         lowered = traced.lower(lowering_platforms=(platform.replace("gpu", "cuda"),))
-        return lowered.compile(compiler_options=COMPILER_OPTIONS.get(platform))
+        return lowered.compile()
 
 
 def state_bytes(program: jax.stages.Compiled) -> int:

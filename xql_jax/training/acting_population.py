@@ -15,7 +15,7 @@ from xql_jax.data.replay import PriorData, ReplayBuffer, Spans
 from xql_jax.data.views import discounted_returns
 from xql_jax.training.checkpoints import Progress, Snapshot
 from xql_jax.training.members import Experience, Member, MemberState, copied_to
-from xql_jax.training.population import Population, can_clip
+from xql_jax.training.population import Population
 from xql_jax.training.replay_files import ReplayFiles, rows_since
 from xql_jax.training.schedule import ActingSchedule
 from xql_jax.types import (
@@ -70,8 +70,8 @@ class ActingPopulation(Population):
         empty = functools.partial(replay.empty, schedule.buffer_size, *sizes, batch_type)
         rows, spans = jnp.zeros(schedule.batch_size, int), _spans(schedule, learner)
         minibatch = replay.take(replay.empty(1, *sizes, batch_type), rows, spans)
-        super().__init__(learner, members, minibatch, together)
-        self.clips = can_clip(learner, members, schedule.ramps)
+        super().__init__(learner, members, minibatch, together, schedule.ramps)
+        self.ramps = ()  # which change with the step, not with the update
         updates_a_round = math.ceil(self.stride * schedule.updates_per_step)
         self.most_ahead = max(1, min(self.most_ahead, updates_a_round))
         self._shapes = jax.eval_shape(empty)

@@ -17,7 +17,7 @@ from xql_jax.training.acting_population import ActingPopulation
 from xql_jax.training.checkpoints import Progress
 from xql_jax.training.members import AXIS, Call, Group, Member, MemberState, member_keys, member_shapes
 from xql_jax.training.population import EPISODE_METRICS, Divergence, not_finite
-from xql_jax.training.program import STATE, run_updates
+from xql_jax.training.program import STATE, Loop, one_by_one, run_updates
 from xql_jax.training.replay_files import ReplayFiles
 from xql_jax.training.schedule import ActingSchedule
 from xql_jax.types import Array, Learner, Metrics, PRNGKey, State
@@ -83,7 +83,7 @@ class CompiledPopulation(ActingPopulation):
             yield first, after, jax.device_put(updates, group.shared)
 
     def train_member(
-        self, member: MemberState, data: Array, start: Array, stop: Array, ahead: int = 1
+        self, member: MemberState, data: Array, start: Array, stop: Array, loop: Loop = one_by_one
     ) -> tuple[MemberState, Metrics]:
         """Acts in all N environments, and does the due updates, each time from step `start` to `stop`.
 
@@ -103,7 +103,7 @@ class CompiledPopulation(ActingPopulation):
             member = member.replace(buffer=replay.insert(member.buffer, transitions))
 
             draw = functools.partial(self.draw, member, None)
-            updated, was_finite = run_updates(member, due[turn], due[turn + 1], draw, ahead=ahead)
+            updated, was_finite = run_updates(member, due[turn], due[turn + 1], draw, (), loop)
             was_finite = {**was_finite, ACTIONS: jnp.isfinite(actions).all()}
             # Actions diverge at the step that they are for, everything else at the end of that step.
             at = jnp.where(was_finite[ACTIONS], step + number, step)

@@ -14,16 +14,13 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import PartitionSpec, Sharding
+from jax.sharding import Sharding
 
 from xql_jax.numerics.jax_settings import settings_of_jax
 from xql_jax.numerics.pytrees import select_leaves
 from xql_jax.rollout.acting import Act, deterministic_policy, finite_policy
-from xql_jax.settings import values_of
 from xql_jax.training.checkpoints import Progress, Snapshot
 from xql_jax.training.members import (
-    AXIS,
-    DEVICES,
     Call,
     Group,
     Member,
@@ -37,20 +34,11 @@ from xql_jax.training.members import (
     stacked,
     unstack,
 )
-from xql_jax.training.program import (
-    COMPILER_OPTIONS,
-    GRADIENT_LIMIT,
-    STATE,
-    at_place,
-    run_updates,
-    without_clipping,
-)
+from xql_jax.training.program import STATE, Loop, at_place, of_lone_member, one_by_one, run_updates
 from xql_jax.training.schedule import Ramp
 from xql_jax.types import Array, Json, Learner, Metrics, Minibatch, PRNGKey, State
 
 Tree = TypeVar("Tree")
-AHEAD = 50  # most updates whose minibatches are drawn at once; a divisor of usual intervals
-AHEAD_BYTES = 32 * 2**20  # most bytes of these minibatches, on a device
 EPISODE_METRICS = ("episode/return", "episode/length")  # of members that act: means over the last episodes
 
 
@@ -80,10 +68,9 @@ class Population:
     steps are split into calls: everything random in update t is drawn from `fold_in(key, t)`, and one program
     serves every start and stop.
 
-    On an accelerator the members of all devices run in one program under `vmap`, with as few kernels as can
-    be: a lone member has no axis of members, states are `in_few_kernels`, minibatches are drawn `ahead`,
-    and the gradient's norm is left out if no member clips. On a CPU members run one after the other on each
-    device, because batched matrix products are slower there. The two differ in rounding alone.
+    On an accelerator the members of all devices run in one program under `vmap`, see `accelerator.py`. On a
+    CPU they run one after the other on each device, because batched matrix products are slower there. The two
+    differ in rounding alone.
 
     Args:
         learner: its traced fields are overridden by each member's hyperparameters.
@@ -96,7 +83,7 @@ class Population:
     stride = 1  # `advance` goes by this number of steps or a multiple of it
     data: State = None  # what `draw` gets, on every device
     matmul_precision = "default"  # of the program, see `MATMUL_PRECISIONS`
-    most_ahead = AHEAD
+    most_ahead = 50  # updates whose minibatches an accelerator draws at once; a divisor of usual intervals
     shares_data = True  # all members of a group share a call's data; else each has its own part [m, ...]
 
     def __init__(
@@ -109,7 +96,6 @@ class Population:
     ):
         self.members, self.ramps = list(members), ramps
         self.together = jax.default_backend() != "cpu" if together is None else together
-        self.clips = can_clip(learner, members, ramps)
         self.step = 0  # steps done so far; if `advance` failed, fewer than it was asked for
         self.compile_seconds = 0.0
         self.seconds: dict[str, float] = {}  # spent so far on each kind of work, if it is measured
@@ -125,6 +111,10 @@ class Population:
         init = jax.jit(lambda learner, key: learner.init(key, *example))
         learners, keys = learners_of(learner, members), [member_keys(member) for member in self.members]
         pairs = zip(learners, keys, strict=True)
+        if self.together:
+            from xql_jax.training.accelerator import switched_off  # `--help` does without its optax
+
+            self.is_off = switched_off(learner, members, ramps)
         states = [jax.block_until_ready(init(own, key[0])) for own, key in pairs]
         metrics = jax.eval_shape(learners[0].update, states[0], minibatch, keys[0][1])[1]
         nan = {name: jnp.full(of.shape, jnp.nan, of.dtype) for name, of in metrics.items()}
@@ -138,47 +128,24 @@ class Population:
         raise NotImplementedError
 
     def train_member(
-        self, member: MemberState, data: State, start: Array, stop: Array, ahead: int = 1
+        self, member: MemberState, data: State, start: Array, stop: Array, loop: Loop = one_by_one
     ) -> tuple[MemberState, Metrics]:
         """Trains one member from step `start` to `stop`, inside the program; see `run_updates`."""
         draw = functools.partial(self.draw, member, data)
-        return run_updates(member, start, stop, draw, self.ramps, ahead)
+        return run_updates(member, start, stop, draw, self.ramps, loop)
 
     def program(self, group: Group) -> Any:
         """Returns the jitted function that maps `train_member` over the members of a group."""
-        from xql_jax.learners.few_kernels import as_kept  # `--help` does without their optax
-        from xql_jax.learners.parts import in_few_kernels
-
-        own, ahead = None if self.shares_data else 0, 1
         if self.together:
-            room = AHEAD_BYTES // (group.per_device * self.minibatch_bytes)
-            ahead = max(1, min(self.most_ahead, room))
+            from xql_jax.training import accelerator
+
+            return accelerator.program(self, group)
 
         def one(member, experience, data, start, stop):
-            member = member.joined(experience)
-            if self.together:
-                learner = member.learner if self.clips else without_clipping(member.learner)
-                member = member.replace(learner=learner, state=in_few_kernels(member.state))
-            trained, finite = self.train_member(member, data, start, stop, ahead)
-            return trained.replace(learner=(), key=(), state=as_kept(trained.state)), finite
+            trained, finite = self.train_member(member.joined(experience), data, start, stop)
+            return trained.replace(learner=(), key=()), finite
 
-        def alone(members, experience, data, start, stop):
-            member, experience = at_place((members, experience), 0)
-            trained = one(member, experience, data if own is None else at_place(data, 0), start, stop)
-            return jax.tree.map(lambda leaf: leaf[None], trained)
-
-        if not self.together:
-            return jax.jit(alone, donate_argnums=1)
-        several = jax.vmap(one, in_axes=(0, 0, own, None, None), axis_name=AXIS)
-        split, shared = PartitionSpec(DEVICES), PartitionSpec()
-        program = jax.shard_map(
-            several if group.per_device > 1 else alone,
-            mesh=group.split.mesh,  # type: ignore[attr-defined]
-            in_specs=(split, split, shared if own is None else split, shared, shared),
-            out_specs=split,
-            check_vma=False,  # members never exchange anything
-        )
-        return jax.jit(program, donate_argnums=1)
+        return jax.jit(of_lone_member(one, self.shares_data), donate_argnums=1)
 
     def calls(self, group: Group, start: int, stop: int) -> Iterator[Call]:
         """Yields at least one call of the program."""
@@ -270,14 +237,13 @@ class Population:
     def compile(self) -> None:
         if self.is_compiled:
             return
-        started, options = time.perf_counter(), COMPILER_OPTIONS.get(jax.default_backend())
+        started = time.perf_counter()
         with settings_of_jax(self.matmul_precision):
             for group in self.groups:
                 if group.split not in self._programs:
                     *_, data = next(self.calls(group, 0, 1))
                     arguments = *group.members.apart, data, np.int32(0), np.int32(0)
-                    lowered = self.program(group).lower(*arguments)
-                    self._programs[group.split] = lowered.compile(compiler_options=options)
+                    self._programs[group.split] = self.program(group).lower(*arguments).compile()
         self.compile_seconds += time.perf_counter() - started
 
     def snapshot(self, progress: Progress) -> Snapshot:
@@ -361,12 +327,6 @@ class Population:
         shapes = jax.eval_shape(self.saved, member_shapes(self.groups[0].members))
         names = [member.name for member in self.members]
         return {item: dict.fromkeys(names, shape) for item, shape in shapes.items()}
-
-
-def can_clip(learner: Any, members: Sequence[Member], ramps: Sequence[Ramp]) -> bool:
-    usual = values_of(learner).get(GRADIENT_LIMIT, np.inf)
-    limits = [member.hyperparameters.get(GRADIENT_LIMIT, usual) for member in members]
-    return bool(np.isfinite(limits).any()) or any(ramp.name == GRADIENT_LIMIT for ramp in ramps)
 
 
 _select = jax.jit(select_leaves)

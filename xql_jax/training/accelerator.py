@@ -1,0 +1,209 @@
+"""The program as an accelerator runs it: the same updates, up to rounding, in fewer kernels.
+
+A small update takes as long there as its kernels take to start. So minibatches are drawn for many updates at
+once, a lone member has no axis of members, what is off for all members is a constant, the networks of a
+critic are one array, and Adam's step has fewer operations. Learners do not know of it, and only what is the
+package's own is changed: states and optimisers of one's own are trained as they are.
+"""
+
+import contextvars
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import PartitionSpec
+
+from xql_jax.learners.parts import CriticState, NetworkState
+from xql_jax.numerics.pytrees import Distinct
+from xql_jax.training.members import AXIS, DEVICES, Group, Member, learners_of
+from xql_jax.training.program import Carry, Loop, Prepare, Update, of_lone_member, one_by_one
+from xql_jax.training.schedule import Ramp, ramped
+from xql_jax.types import Array, Learner, Numeric, Params
+
+Tree = TypeVar("Tree")
+AHEAD_BYTES = 32 * 2**20  # most bytes of the minibatches that are drawn at once, on a device
+BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8  # optax's, which `parts.ADAM` has
+# By the platform. A GPU's compiler would make one product of those that share an input, and more kernels for
+# what follows each.
+COMPILER_OPTIONS = {"gpu": {"xla_gpu_dot_merger_threshold_mb": 0}}
+IS_TRACED = contextvars.ContextVar("IS_TRACED", default=False)  # the update of such a program
+
+
+def program(population: Any, group: Group) -> Any:
+    """Returns the jitted function that maps the population's `train_member` over the members of a group."""
+    room = AHEAD_BYTES // (group.per_device * population.minibatch_bytes)
+    ahead = max(1, min(population.most_ahead, room))
+
+    def one(member, experience, data, start, stop):
+        loop = in_blocks(ahead, is_ours(type(member.learner).update))
+        learner = with_constants(member.learner, population.is_off)
+        member = member.replace(learner=learner).joined(experience)
+        trained, finite = population.train_member(member, data, start, stop, loop)
+        return trained.replace(learner=(), key=()), finite
+
+    own = None if population.shares_data else 0
+    split, shared = PartitionSpec(DEVICES), PartitionSpec()
+    several = jax.vmap(one, in_axes=(0, 0, own, None, None), axis_name=AXIS)
+    mesh: Any = group.split.mesh  # type: ignore[attr-defined]
+    mapped = jax.shard_map(
+        several if group.per_device > 1 else of_lone_member(one, population.shares_data),
+        mesh=mesh,
+        in_specs=(split, split, shared if own is None else split, shared, shared),
+        out_specs=split,
+        check_vma=False,  # members never exchange anything
+    )
+    options = COMPILER_OPTIONS.get(mesh.devices.flat[0].platform)
+    return jax.jit(mapped, donate_argnums=1, compiler_options=options)
+
+
+def switched_off(learner: Learner, members: Sequence[Member], ramps: Sequence[Ramp]) -> list[bool]:
+    """Returns for each number of the learner whether it is infinite for all members in every update.
+
+    The compiler leaves out what such a constant switches off, as the gradient's norm if nobody clips.
+    """
+    learners = learners_of(ramped(learner, ramps, 0), members)  # a ramp is finite, or one value
+    leaves = zip(*map(jax.tree.leaves, jax.device_get(learners)), strict=True)
+    return [each[0].dtype == np.float32 and bool(np.all(np.isposinf(each))) for each in leaves]
+
+
+def with_constants(learner: Learner, is_off: Sequence[bool]) -> Learner:
+    leaves, structure = jax.tree.flatten(learner)
+    pairs = zip(leaves, is_off, strict=True)
+    new = [jnp.full_like(leaf, jnp.inf) if off else leaf for leaf, off in pairs]
+    return jax.tree.unflatten(structure, new)
+
+
+def is_ours(thing: Any) -> bool:
+    return thing.__module__.startswith("xql_jax.")
+
+
+def in_blocks(ahead: int, joins: bool) -> Loop:
+    """Returns a loop that draws `ahead` minibatches at once, and `joins` the networks of critics."""
+
+    def loop(start: Array, stop: Array, prepare: Prepare, update: Update, carry: Carry) -> Carry:
+        def rewritten(step: Array, prepared: Any, carry: Carry) -> Carry:
+            token = IS_TRACED.set(True)
+            try:
+                return update(step, prepared, carry)
+            finally:
+                IS_TRACED.reset(token)
+
+        def several(first: Array, number: int | Array, carry: Carry) -> Carry:
+            """Runs `number` updates, at most `ahead`; a GPU need not wait for a number that is an int."""
+            prepared = rows_of(jax.vmap(prepare)(first + jnp.arange(ahead)))
+
+            def at(place: Array, carry: Carry) -> Carry:
+                return rewritten(first + place, prepared(place), carry)
+
+            return jax.lax.fori_loop(0, number, at, carry)
+
+        carry = side_by_side(carry) if joins else carry
+        if ahead == 1:
+            return apart(one_by_one(start, stop, prepare, rewritten, carry))
+        whole = jnp.maximum(stop - start, 0) // ahead
+        carry = jax.lax.fori_loop(0, whole, lambda n, carry: several(start + n * ahead, ahead, carry), carry)
+        rest = start + whole * ahead
+        return apart(several(rest, stop - rest, carry))
+
+    return loop
+
+
+def rows_of(tree: Tree) -> Callable[[Array], Tree]:
+    """Returns a function that takes one row of each array; one kernel takes those of all equal shapes."""
+    leaves, structure = jax.tree.flatten(tree)
+    kinds = [(leaf.shape, leaf.dtype) for leaf in leaves]
+    stacks = {
+        kind: jnp.stack([leaf for leaf, own in zip(leaves, kinds, strict=True) if own == kind], axis=1)
+        for kind in kinds
+    }
+
+    def at(place: Array) -> Tree:
+        rows: dict[Any, Iterator[Array]] = {kind: iter(stack[place]) for kind, stack in stacks.items()}
+        return jax.tree.unflatten(structure, [next(rows[kind]) for kind in kinds])
+
+    return at
+
+
+class SideBySide(Distinct, flax.struct.PyTreeNode):
+    """Trees of equal shapes along a new leading axis of each leaf; it is read as a tuple of these trees."""
+
+    joined: Params
+
+    def __len__(self) -> int:
+        return len(jax.tree.leaves(self.joined)[0])
+
+    def __getitem__(self, place: int) -> Params:
+        if place >= len(self):
+            raise IndexError(place)
+        return jax.tree.map(lambda leaf: leaf[place], self.joined)
+
+
+def side_by_side(tree: Tree) -> Tree:
+    """Returns the tree with the networks of critics, their targets and Adam's moments `SideBySide`."""
+
+    def joined(trees: Any) -> Any:
+        shapes = {str(jax.tree.map(jax.typeof, tree)) for tree in trees} if type(trees) is tuple else ()
+        if len(shapes) != 1 or len(trees) == 1:
+            return trees
+        return SideBySide(jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees))
+
+    def of_critics(part: Any) -> Any:
+        adam = getattr(part, "optimizer_state", None)
+        if not (
+            isinstance(part, CriticState) and is_ours(type(part)) and type(adam) is optax.ScaleByAdamState
+        ):
+            return part
+        adam = adam._replace(mu=joined(adam.mu), nu=joined(adam.nu))
+        return part.replace(params=joined(part.params), target=joined(part.target), optimizer_state=adam)
+
+    return jax.tree.map(of_critics, tree, is_leaf=lambda part: isinstance(part, CriticState))
+
+
+def apart(tree: Tree) -> Tree:
+    """Undoes `side_by_side`."""
+
+    def is_joined(part: Any) -> bool:
+        return isinstance(part, SideBySide)
+
+    return jax.tree.map(lambda part: tuple(part) if is_joined(part) else part, tree, is_leaf=is_joined)
+
+
+def instead_of(usual: Callable, kind: type) -> Callable[[Callable], Callable]:
+    """Returns a decorator: its function takes the place of a state's method while `IS_TRACED`."""
+
+    def decorate(ours: Callable) -> Callable:
+        @functools.wraps(usual)
+        def method(*given: Any) -> Any:
+            return (ours if IS_TRACED.get() else usual)(*given)
+
+        setattr(kind, usual.__name__, method)
+        return ours
+
+    return decorate
+
+
+@instead_of(CriticState.each, CriticState)
+def each(critic: CriticState, params: Params, observations: Array, actions: Array) -> Sequence[Array]:
+    """One kernel serves all networks."""
+    if not isinstance(params, SideBySide):
+        return [critic.apply(own, observations, actions) for own in params]
+    # Inputs for each, else XLA makes one product of their first layers, and kernels for the biases.
+    inputs = [jnp.broadcast_to(one, (len(params), *one.shape)) for one in (observations, actions)]
+    return jax.vmap(critic.apply)(params.joined, *inputs)
+
+
+@instead_of(NetworkState.stepped, NetworkState)
+def stepped(network: NetworkState, gradients: Params, rate: Numeric) -> NetworkState:
+    """Adam in fewer operations: one kernel for each array and for each network's scalars."""
+    count = optax.safe_increment(network.optimizer_state.count)
+    mu, nu, scale = network.optimizer_state.mu, network.optimizer_state.nu, jnp.sqrt(1.0 - BETA_2**count)
+    mu = jax.tree.map(lambda m, g: m + (1.0 - BETA_1) * (g - m), mu, gradients)
+    nu = jax.tree.map(lambda n, g: n + (1.0 - BETA_2) * (g * g - n), nu, gradients)
+    size, least = rate * scale / (1.0 - BETA_1**count), EPSILON * scale
+    params = jax.tree.map(lambda p, m, n: p - size * (m / (jnp.sqrt(n) + least)), network.params, mu, nu)
+    return network.replace(params=params, optimizer_state=optax.ScaleByAdamState(count, mu, nu))
