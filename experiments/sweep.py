@@ -65,7 +65,7 @@ def with_flags_of_file(arguments: Sequence[str]) -> list[str]:
     try:
         content = yaml.load(path.read_bytes(), FlagsLoader)
     except yaml.YAMLError as error:
-        raise UserError(f"{path}: cannot be read as YAML: {error}") from error
+        raise UserError(f"{path}: must be YAML in UTF-8: {error}") from error
     if not isinstance(content, dict):
         raise UserError(f"{path}: it must give flags by their names, as `methods: [xql, iql]`")
     words = (word.partition("=")[0] for word in typed if word.startswith("-"))

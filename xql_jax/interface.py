@@ -286,7 +286,7 @@ def _typed(flag: str, fields: Mapping[str, Any]) -> str:
     for name, given in fields.items():
         try:
             each = given if np.ndim(given) else [given]
-            texts = [one if isinstance(one, str) else f"{as_number(one):.9g}" for one in each]
+            texts = [one if isinstance(one, str) else str(as_number(one)).removesuffix(".0") for one in each]
         except (TypeError, ValueError):
             raise UserError(f"{name}={given!r}: must be a number, or a list of numbers") from None
         parts.append(f"{name}={(',' if flag == 'sweep' else ':').join(texts)}")

@@ -138,7 +138,7 @@ def make_learner(name: str, config: Mapping[str, Any] | None = None) -> Any:
         if (value := one.as_plain(getattr(owner, field))) != values[field]:
             raise UserError(
                 f"{name}: {field} is {as_typed(value)} in a part and {as_typed(values[field])} in another, "
-                f"but it is one setting: give one value by Method(..., defaults={{{field!r}: VALUE}}), or rename it"
+                f"but is one setting: Method(..., defaults={{{field!r}: VALUE}}) gives all one, or rename it"
             )
     return learner
 

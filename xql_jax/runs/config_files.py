@@ -69,9 +69,8 @@ def config_of(
     if ":" in method:
         own_attribute(method, "--method")  # imports it: a user named it, not a file of a run
     recipe, of_runs = method_named(method), OF_ONLINE if method in ONLINE else OF_OFFLINE
-    learner = make_learner(name)
-    values = {one: setting.default for one, setting in of_runs.items()} | values_of(learner)
-    config = ConfigDict({"method": name, "suite": suite, **values}).lock()
+    learner, of_run = make_learner(name), {one: setting.default for one, setting in of_runs.items()}
+    config = ConfigDict({"method": name, "suite": suite, **of_run, **values_of(learner)}).lock()
     config.update(recipe.settings)
     own = {*recipe.defaults, *(one for owner, one, _ in declared(learner) if _redeclared(owner, one))}
     given = [one for start, one in (when or {}).items() if any(tag.startswith(start) for tag in tags)]
