@@ -34,6 +34,9 @@ from xql_jax.settings import ANY, POSITIVE_OR_OFF, WIDTHS, part, static, traced
 
 class Clipped(ValueFit):
     max_grad_norm: float = traced(0.25, POSITIVE_OR_OFF)
+class Wide(ValueFit):
+    hidden_dims: tuple[int, ...] = static((8,), WIDTHS)
+wide = Method(InSample, value=Wide)
 class Narrow(Gaussian):
     actor_hidden_dims: tuple[int, ...] = static((8,), WIDTHS)
 class Sharp(ForwardKL):
@@ -96,6 +99,11 @@ def test_a_setting_of_several_parts_has_one_default(place, method):
         UserError, match=f"^own_methods:{re.escape(method)}: max_grad_norm is .* and inf in another"
     ):
         train(f"own_methods:{method}")
+
+
+def test_the_name_for_all_widths_is_no_parts_own(place):
+    with pytest.raises(UserError, match="hidden_dims means the widths of all networks"):
+        train("own_methods:wide")
 
 
 def test_own_defaults_come_before_what_a_suite_has_for_all_methods(place):

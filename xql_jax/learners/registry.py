@@ -132,8 +132,9 @@ def make_learner(name: str, config: Mapping[str, Any] | None = None) -> Any:
         learner = _with_policy(learner, policy, method)
     known = values_of(learner)
     defaults = {name: value for name, value in made.defaults.items() if name in known}
-    learner = with_values(learner, {**defaults, **(config or {})})
-    values = values_of(learner)
+    values = values_of(learner := with_values(learner, {**defaults, **(config or {})}))
+    if "hidden_dims" in values:
+        raise UserError(f"{name}: hidden_dims means the widths of all networks: name its own ..._hidden_dims")
     for owner, field, one in declared(learner):
         if (value := one.as_plain(getattr(owner, field))) != values[field]:
             raise UserError(
