@@ -134,7 +134,7 @@ class Setting:
 
 
 def as_number(value: Any, kind: type[Number] = float) -> Number:  # type: ignore[assignment]
-    """Returns what a text or a number gives, as one of NumPy or JAX; ValueError if it is no number."""
+    """Returns the number that a text or one of Python, NumPy or JAX says; ValueError if it says none."""
     is_printed = isinstance(value, str) or hasattr(value, "dtype")  # so that a float32 of 0.7 is 0.7
     number = float(str(np.asarray(value)[()])) if is_printed else value
     if isinstance(number, bool) or np.isnan(number) or kind(number) != number:

@@ -10,7 +10,7 @@ from main_runs import COLLECT, MAIN, ROOT, succeed
 
 from xql_jax.commands import command_line
 from xql_jax.errors import UserError
-from xql_jax.learners.registry import make_learner
+from xql_jax.learners.registry import OFFLINE, ONLINE, make_learner
 from xql_jax.runs import config_files
 from xql_jax.runs.kinds import Finetune, Offline, Online
 from xql_jax.settings import WIDTHS, Setting, settings_of, within
@@ -150,9 +150,10 @@ def test_several_texts_are_joined_and_what_they_name_is_given_once():
 
 
 def test_the_valid_values_are_said_once():
-    for one in settings_of(make_learner("dt")).values():
-        words = one.valid.split(", ")
-        assert len({*words}) == len(words)
+    for method in (*OFFLINE, *ONLINE):
+        for one in settings_of(make_learner(method)).values():
+            words = one.valid.split(", ")
+            assert len({*words}) == len(words)
 
 
 @pytest.mark.parametrize(
