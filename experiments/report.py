@@ -21,7 +21,7 @@ from xql_jax.files.outputs import check_output, write_output
 from xql_jax.reports.read_runs import FOLDERS_HELP, read_runs
 from xql_jax.reports.report import Report
 from xql_jax.reports.score_table import REFERENCES_HELP
-from xql_jax.settings import SEVERAL, TEXT, Command, setting, within
+from xql_jax.settings import NAMED, SEVERAL, TEXT, Command, setting, within
 
 
 @Command
@@ -31,7 +31,7 @@ def main(
     bootstrap_samples: int = setting(
         2_000, within(100, 1_000_000), "Bootstrap samples for the intervals of statistics over datasets."
     ),
-    references: Sequence[str] = setting((), SEVERAL, REFERENCES_HELP),
+    references: Sequence[str] = setting((), NAMED, REFERENCES_HELP),
     output: str = setting("results/report", TEXT, "Folder for the page and the tables."),
 ) -> int:
     with needing("a report", "report"):

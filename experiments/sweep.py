@@ -21,6 +21,8 @@ sweep is stopped or killed, the same command trains the rest. Its table is
 SAVE_DIR/tables/sweep_DIGEST.{txt,csv,md,tex}, where the digest is of the sweep's runs.
 """
 
+import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -32,27 +34,43 @@ from xql_jax.files.paths import located
 from xql_jax.sweeps.sweep_settings import Sweep
 
 
+class FlagsLoader(yaml.SafeLoader):
+    """Reads YAML as flags are read: a key is given once, and 010 and 1:30:00 stay as they are typed."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012  # as the base class has it
+        first: [pair for pair in pairs if not pair[0].endswith(":int")]
+        for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        counts = Counter(str(key.value) for key, _ in node.value)
+        if twice := [key for key, count in counts.items() if count > 1]:
+            raise yaml.MarkedYAMLError(problem=f"{twice[0]} is given twice", problem_mark=node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
 def with_flags_of_file(arguments: Sequence[str]) -> list[str]:
     """Replaces the name of a sweep's file among the arguments by the flags that the file gives, put first.
 
     A list gives several values; `sweep` and `slurm_options` may be mappings.
 
     Raises:
-        UserError: if the file is not YAML that gives flags by their names.
+        UserError: if the file is not YAML that gives flags by their names, each once.
     """
     program, *typed = arguments
     is_file = [not one.startswith("-") and one.endswith((".yaml", ".yml")) for one in typed]
     if True not in is_file:
         return list(arguments)
     path = located(typed.pop(is_file.index(True)))
-    text = path.read_text(encoding="utf-8")
     try:
-        content = yaml.safe_load(text)
+        content = yaml.load(path.read_bytes(), FlagsLoader)
     except yaml.YAMLError as error:
-        raise UserError(f"{path}: not YAML: {error}") from error
+        raise UserError(f"{path}: must be YAML in UTF-8: {error}") from error
     if not isinstance(content, dict):
         raise UserError(f"{path}: it must give flags by their names, as `methods: [xql, iql]`")
-    given = {name: value for name, value in content.items() if value is not None}
+    words = (word.partition("=")[0] for word in typed if word.startswith("-"))
+    preceding = {re.sub(r"^--?(no)?(config\.)?", "", word) for word in words}
+    given = {name: value for name, value in content.items() if value is not None and name not in preceding}
     flags = [f"--{name}={typed_as(value, ' ' if name == 'sweep' else ',')}" for name, value in given.items()]
     return [program, *flags, *typed]
 

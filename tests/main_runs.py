@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import os
+import re
 import runpy
 import subprocess
 import sys
@@ -39,10 +40,20 @@ def environment_of_processes(**changes):
     return {**os.environ, "PYTHONPATH": str(ROOT), **changes}
 
 
+def latest(arguments):
+    """The arguments of which later ones replace those of the same flag, which a command line gives once."""
+    places = {}
+    for place, one in enumerate(map(str, arguments)):
+        flag = re.sub(r"^--?(no)?(config\.)?|=.*", "", one)
+        several = not one.startswith("-") or flag in ("dataset", "expert", "references")
+        places[place if several else flag] = place
+    return [str(arguments[place]) for place in sorted(places.values())]
+
+
 def run_process(arguments, cwd=None, timeout=120, main=MAIN, **environment):
     """Runs the main as a user does."""
     run = subprocess.run(
-        [sys.executable, str(main), *arguments],
+        [sys.executable, str(main), *latest(arguments)],
         cwd=cwd,
         env=environment_of_processes(**environment),
         capture_output=True,
@@ -61,7 +72,7 @@ def run_main(arguments, cwd=ROOT, main=MAIN, **environment):
     with (
         contextlib.chdir(cwd),
         mock.patch.dict(os.environ, environment),
-        mock.patch.object(sys, "argv", [str(main), *map(str, arguments)]),
+        mock.patch.object(sys, "argv", [str(main), *latest(arguments)]),
         mock.patch.object(sys, "path", [str(main.parent), *sys.path]),
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),

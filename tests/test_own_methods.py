@@ -1,5 +1,6 @@
 """Methods of a user's own module, MODULE:NAME: what they train, and that no run imports their module."""
 
+import re
 import sys
 
 import jax
@@ -11,6 +12,10 @@ from python_cases import SMALL, bandit
 import xql_jax
 from xql_jax.errors import UserError
 from xql_jax.learners.registry import make_learner
+from xql_jax.runs.config_files import choose_config, settings_from
+from xql_jax.runs.kinds import Offline
+from xql_jax.runs.train import job_of
+from xql_jax.settings import values_of
 from xql_jax.sweeps.plan import make_plan
 from xql_jax.sweeps.sweep_settings import Sweep
 from xql_jax.tools.choose import ChoiceSettings, choose
@@ -24,7 +29,24 @@ from xql_jax.learners.method import Method
 from xql_jax.learners.iql import Expectile
 from xql_jax.learners.td3_bc import TD3_BC
 from xql_jax.learners.xql import GumbelFit, InSample
-from xql_jax.settings import ANY, traced
+from xql_jax.learners.parts import ForwardKL, Gaussian, ValueFit
+from xql_jax.settings import ANY, POSITIVE_OR_OFF, WIDTHS, part, static, traced
+
+class Clipped(ValueFit):
+    max_grad_norm: float = traced(0.25, POSITIVE_OR_OFF)
+class Wide(ValueFit):
+    hidden_dims: tuple[int, ...] = static((8,), WIDTHS)
+wide = Method(InSample, value=Wide)
+class Narrow(Gaussian):
+    actor_hidden_dims: tuple[int, ...] = static((8,), WIDTHS)
+class Sharp(ForwardKL):
+    awr_temperature: float = traced(7.0, POSITIVE_OR_OFF)
+    head: Gaussian = part(Narrow)
+clipped = Method(InSample, value=Clipped)
+sharp = Method(InSample, value=Expectile, policy=Sharp)
+agreed = Method(InSample, {"max_grad_norm": 0.5, "awr_temperature": 7.0}, value=Clipped)
+differing = InSample(value=Clipped(max_grad_norm=1.0))
+soft = InSample(policy=ForwardKL(awr_temperature=7.0))
 
 Path("imported").touch()
 gumbel = Method(InSample, value=GumbelFit)
@@ -69,6 +91,39 @@ def test_an_instance_a_class_and_another_policy(place):
     assert train("own_methods:instance", expectile=0.6).run.config["expectile"] == 0.6
     assert make_learner("own_methods:instance+reverse_kl").value.expectile == np.float32(0.8)
     assert train("own_methods:TD3_BC", q_weight=0.5).run.config["q_weight"] == 0.5
+
+
+@pytest.mark.parametrize("method", ["clipped", "differing", "clipped+reverse_kl"])
+def test_a_setting_of_several_parts_has_one_default(place, method):
+    with pytest.raises(
+        UserError, match=f"^own_methods:{re.escape(method)}: max_grad_norm is .* and inf in another"
+    ):
+        train(f"own_methods:{method}")
+
+
+def test_the_name_for_all_widths_is_no_parts_own(place):
+    with pytest.raises(UserError, match="hidden_dims means the widths of all networks"):
+        train("own_methods:wide")
+
+
+def test_own_defaults_come_before_what_a_suite_has_for_all_methods(place):
+    """The maze's are 30 and two layers of 128."""
+
+    def trained(method, **given):
+        chosen = choose_config(Offline, f"own_methods:{method}", env_name="pointmaze-umaze-v0")
+        job = job_of(settings_from(chosen, given))
+        recorded = {"algorithm": f"own_methods:{method}", **values_of(job.learner)}
+        assert job.identity["config"] == recorded
+        return job.learner
+
+    assert trained("sharp").policy.awr_temperature == 7.0
+    assert trained("sharp").policy.head.actor_hidden_dims == (8,)
+    assert trained("sharp").value.value_hidden_dims == (128, 128)
+    given = trained("sharp", awr_temperature=5, hidden_dims=16).policy
+    assert (given.awr_temperature, given.head.actor_hidden_dims) == (5.0, (16,))
+    agreed = trained("agreed")
+    assert agreed.policy.max_grad_norm == agreed.value.max_grad_norm == 0.5
+    assert agreed.policy.awr_temperature == trained("soft").policy.awr_temperature == 7.0
 
 
 NO_METHODS = {

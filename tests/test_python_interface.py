@@ -9,6 +9,7 @@ from pathlib import Path
 
 import gymnasium
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from main_runs import run_folder, succeed
@@ -18,7 +19,12 @@ import xql_jax
 from xql_jax.data.arrays import ROWS, from_arrays
 from xql_jax.data.readers import read_npz
 from xql_jax.errors import UserError
+from xql_jax.files import as_json
+from xql_jax.interface import _settings
+from xql_jax.runs.config_files import choose_config, settings_from
+from xql_jax.runs.kinds import Offline
 from xql_jax.runs.load import load_run
+from xql_jax.runs.train import job_of
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -297,6 +303,25 @@ def test_a_main_that_a_new_process_runs_is_a_line(monkeypatch, tmp_path):
     monkeypatch.setattr(multiprocessing.current_process(), "_inheriting", True, raising=False)
     with pytest.raises(UserError, match="__main__"):
         xql_jax.train(dataset=bandit(), max_steps=1, save_dir=tmp_path)
+
+
+@pytest.mark.parametrize("make", [float, np.float64, np.float32, np.float16, np.array, jnp.float32, str])
+def test_a_number_is_that_of_the_flag_with_its_text(make):
+    """Float32's 0.7 is 0.699999988, float16's 0.70019531."""
+    called = {
+        "beta": make(0.7), "layer_norm": np.bool_(True), "num_critics": np.int64(2), "tuned": "false",
+        "hidden_dims": np.int64(16), "ramp": {"value_lr": [make(0.001), make(0.00001)]},
+        "sweep": {"tau": [make(0.7), make(0.1)], "discount": np.float32([0.9, 1])},
+    }  # fmt: skip
+    typed = {
+        "beta": "0.7", "layer_norm": "true", "num_critics": "2", "tuned": "false", "hidden_dims": "16",
+        "ramp": "value_lr=0.001:1e-05", "sweep": "tau=0.70,1e-1 discount=.9,1.0",
+    }  # fmt: skip
+    named = {"env_name": "pointmaze-umaze-v0", "max_steps": 10}
+    ours = job_of(_settings(Offline, {**named, "dataset": (), "method": None, "config": None}, called))
+    theirs = job_of(settings_from(choose_config(Offline, **named), {**named, **typed}))
+    assert as_json(ours.identity) == as_json(theirs.identity)
+    assert [member.name for member in ours.members] == [member.name for member in theirs.members]
 
 
 def test_numpys_numbers_and_datasets_of_several_kinds(data, tmp_path):

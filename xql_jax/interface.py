@@ -31,7 +31,7 @@ from xql_jax.runs.config_files import check_method, choose_config, settings_from
 from xql_jax.runs.kinds import DEFAULT_ENV_NAME, Finetune, Offline, Online, Preset, Training
 from xql_jax.runs.load import load_run
 from xql_jax.runs.train import train_run
-from xql_jax.settings import settings_of
+from xql_jax.settings import as_number, settings_of
 from xql_jax.suites.tasks import get_task
 from xql_jax.training.progress import print_lines
 from xql_jax.training.signals import StopSignals
@@ -201,7 +201,7 @@ def _settings(kind: type[Training], named: Named, settings: Mapping[str, object]
     for name in ("env_name", "method"):
         if not isinstance(named.get(name), str | None) or named.get(name) == "":
             raise UserError(f"{name}={named[name]!r}: must be a name, as text")
-    named = {**named, "max_steps": _plain(named["max_steps"])}
+    named = {**named}
     if "dataset" in named:
         data, env_name = named["dataset"], named["env_name"]
         if isinstance(data, list) and not data:
@@ -215,7 +215,9 @@ def _settings(kind: type[Training], named: Named, settings: Mapping[str, object]
     for name, value in settings.items():
         if isinstance(value, bytes | set | frozenset | Iterator):  # numbers, no order, or read once
             raise UserError(f"{name}={value!r}: give a number, text, or a list of these")
-    plain = {name: _plain(value) for name, value in settings.items()}
+    of_run = settings_of(kind)
+    plain = {name: _typed(name, one) if isinstance(one, Mapping) else one for name, one in settings.items()}
+    plain |= {name: of_run[name].checked(name, plain[name]) for name in plain.keys() & of_run}
     method, config = named.pop("method"), named.pop("config")
     chosen = {name for name, value in (("method", method), ("config", config)) if value}
     if not isinstance(config, str | Path | ConfigDict | None):
@@ -278,17 +280,16 @@ def _printed_lines(show: bool) -> Iterator[None]:
         library.propagate, library.handlers = propagate, []
 
 
-def _plain(value: object) -> object:
-    """Returns a setting as the flags have it: arrays as numbers or lists, a sweep's dict of lists as text."""
-    if not isinstance(value, Mapping):
-        return value.tolist() if hasattr(value, "tolist") else value
+def _typed(flag: str, fields: Mapping[str, Any]) -> str:
+    """Returns a dict of numbers, or lists of numbers, as the text of --sweep, --ramp or --online."""
     parts = []
-    for name, each in value.items():
+    for name, given in fields.items():
         try:
-            texts = [x if isinstance(x, str) else f"{x:.9g}" for x in np.ravel(each).tolist()]
+            each = given if np.ndim(given) else [given]
+            texts = [one if isinstance(one, str) else str(as_number(one)).removesuffix(".0") for one in each]
         except (TypeError, ValueError):
-            raise UserError(f"{name}={each!r}: must be a number, or a list of numbers") from None
-        parts.append(f"{name}={','.join(texts)}")
+            raise UserError(f"{name}={given!r}: must be a number, or a list of numbers") from None
+        parts.append(f"{name}={(',' if flag == 'sweep' else ':').join(texts)}")
     return " ".join(parts)
 
 

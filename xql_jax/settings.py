@@ -57,6 +57,10 @@ OPEN_UNIT_INTERVAL = Domain("within (0, 1)", lambda x: 0 < x < 1)
 EITHER = Domain("true or false")
 TEXT = Domain("text, not empty", lambda text: text != "", kind=str)
 SEVERAL = Domain("text, not empty", lambda texts: "" not in texts, kind=list)
+NAMED = SEVERAL._replace(
+    text="NAME=VALUE, each name once",
+    holds=lambda texts: len({text.partition("=")[0] for text in texts}) == len(texts),
+)
 WIDTHS = Domain("positive whole numbers", lambda widths: all(width >= 1 for width in widths))
 ANY = Domain("")
 
@@ -100,18 +104,19 @@ class Setting:
 
     def _converted(self, value: Any) -> Any:
         if self.kind is list:
-            return (value,) if isinstance(value, str) else tuple(value)
+            texts = (value,) if isinstance(value, str) else tuple(value)
+            return tuple(map(str.strip, ",".join(texts).split(","))) if self.by_commas and texts else texts
         if self.kind is object:
             return value if value in self.functions.values() else self.functions[value]
         if self.kind is tuple:
             if isinstance(value, str):  # () is a tuple without an entry, and no text is none
                 text = value.strip("()[] ").replace("/", ",").removesuffix(",")
                 value = text.split(",") if text or not value.strip() else ()
-            return tuple(_number(part, int) for part in value)
+            return tuple(as_number(part, int) for part in (value if np.ndim(value) else [value]))
         if self.kind is bool:
             return {"true": True, "false": False}[as_typed(value).lower()]
         if self.kind is not str:
-            return _number(value, self.kind)
+            return as_number(value, self.kind)
         if not isinstance(value, str | Path):
             raise TypeError
         return str(value)
@@ -128,9 +133,11 @@ class Setting:
         return self.recorded and (self.neutral is None or value != self.neutral)
 
 
-def _number(value: Any, kind: type[Number]) -> Number:
-    number = float(value) if isinstance(value, str) else value
-    if isinstance(number, bool | np.bool_) or np.isnan(number) or kind(number) != number:
+def as_number(value: Any, kind: type[Number] = float) -> Number:  # type: ignore[assignment]
+    """Returns the number that a text or one of Python, NumPy or JAX says; ValueError if it says none."""
+    is_printed = isinstance(value, str) or hasattr(value, "dtype")  # so that a float32 of 0.7 is 0.7
+    number = float(str(np.asarray(value)[()])) if is_printed else value
+    if isinstance(number, bool) or np.isnan(number) or kind(number) != number:
         raise ValueError
     return kind(number)
 

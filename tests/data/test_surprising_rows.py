@@ -57,6 +57,35 @@ def test_rows_that_do_not_belong_together_are_told(suspicion):
     assert not suspicions(from_arrays(rows_like(terminals=R["terminals"] | (np.arange(20) == 4)), "arrays"))
 
 
+@pytest.mark.parametrize(("by", "asked"), [(0, None), (1, "are the flags one row late")])
+def test_rows_of_a_fixed_start_whose_flags_are_late_are_asked_for_their_layout(by, asked):
+    walks = np.random.default_rng(0).uniform(-1, 1, (40, 50, 1))
+    rows = {
+        "observations": (np.cumsum(walks, 1) - walks).reshape(-1, 1),  # each begins at 0
+        "actions": walks.reshape(-1, 1),
+        "rewards": walks.ravel(),
+        "terminals": np.zeros(2000),
+        "timeouts": np.roll(np.arange(2000) % 50 == 49, by) & (np.arange(2000) > 0),
+    }
+    told = suspicions(from_arrays(rows, "arrays"))
+    assert [line.partition(": ")[2].partition(",")[0] for line in told] == [asked] * by
+
+
+def test_right_data_that_look_odd_are_asked_about_and_not_told_what_to_do():
+    """Terminals at a fixed length; time-outs that end at one point, which steps of their own length reach."""
+    far = np.random.default_rng(0).uniform(1, 2, (20, 1, 1)) * np.linspace(1, 0, 11)[:, None]
+    rows = {
+        "observations": far[:, :-1].reshape(-1, 1),
+        "next_observations": far[:, 1:].reshape(-1, 1),
+        "actions": np.diff(far, axis=1).reshape(-1, 1),
+        "rewards": np.random.default_rng(1).normal(size=200),
+    }
+    ends = np.arange(200) % 10 == 9
+    for flags in ("terminals", "timeouts"):
+        told = suspicions(from_arrays({**rows, "terminals": 0 * ends, flags: ends}, "arrays"))
+        assert all("?" in line for line in told), told
+
+
 def test_rows_that_are_left_out_are_counted():
     rows = rows_like()
     assert not from_arrays(rows, "arrays").notes

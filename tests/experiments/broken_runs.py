@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from main_runs import FINETUNE, MAIN, ONLINE, ROOT, rows, run_folder, write_dataset
+from main_runs import FINETUNE, MAIN, ONLINE, ROOT, latest, rows, run_folder, write_dataset
 from mistakes import ONLINE_ARGUMENTS, TD3
 
 MAX_STEPS = 600
@@ -53,9 +53,10 @@ class Bench:
             "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
         }
         given = [str(argument).format(folder=self.folder) for argument in KINDS[kind]]
+        given = latest([*given, f"--save_dir={save_dir}", "--resume", *arguments])
         with (self.folder / "log").open("a") as file:
             return subprocess.Popen(
-                [*prefix, sys.executable, *given, f"--save_dir={save_dir}", "--resume", *arguments],
+                [*prefix, sys.executable, *given],
                 cwd=self.folder, env={**os.environ, **environment}, stdout=log or file, stderr=log or file,
                 **options,
             )  # fmt: skip

@@ -2,12 +2,15 @@
 
 import re
 
+import jax.numpy as jnp
+import numpy as np
 import pytest
 from absl import flags
 from main_runs import COLLECT, MAIN, ROOT, succeed
 
 from xql_jax.commands import command_line
 from xql_jax.errors import UserError
+from xql_jax.learners.registry import OFFLINE, ONLINE, make_learner
 from xql_jax.runs import config_files
 from xql_jax.runs.kinds import Finetune, Offline, Online
 from xql_jax.settings import WIDTHS, Setting, settings_of, within
@@ -32,7 +35,9 @@ def test_widths_are_written_in_several_ways():
     widths = Setting((8,), WIDTHS, "", tuple)
     for text, value in {"256/64": (256, 64), "(8,)": (8,), "[8, 4]": (8, 4), "()": (), "8": (8,)}.items():
         assert widths.checked("hidden_dims", text) == value
-    for text in ("", " ", "8,,4", "0", "wide"):
+    for eight in (8, 8.0, np.int64(8), np.array(8), np.array([8]), jnp.float32(8), [jnp.int32(8)], ("8",)):
+        assert widths.checked("hidden_dims", eight) == (8,)
+    for text in ("", " ", "8,,4", "0", "wide", True, 8.5, np.ones((2, 2))):
         with pytest.raises(UserError, match=r"^hidden_dims=.*: must be positive whole numbers"):
             widths.checked("hidden_dims", text)
 
@@ -89,10 +94,10 @@ def read(monkeypatch):
     return read
 
 
-def test_a_flag_is_read_by_its_domain_and_the_last_one_counts(read):
+def test_a_flag_is_read_by_its_domain(read):
     settings = read(
-        *("--beta", "1e-1", "--config.num_critics=1e0", "--nolayer_norm", "--hidden_dims=256/64"),
-        *("--actor_hidden_dims=(8,)", "--loss=plain", "--beta=0.2", "--max_steps=1e3", "--num_seeds=2"),
+        *("--config.num_critics=1e0", "--nolayer_norm"),
+        *("--actor_hidden_dims=(8,)", "--loss=plain", "--beta", "2e-1", "--max_steps=1e3", "--num_seeds=2"),
         *("--hidden_dims=8", "--noscale_rewards", "--batch_size=32", "--env_name=antmaze-umaze-v0"),
     )
     config = settings.config
@@ -115,6 +120,40 @@ def test_a_config_file_is_read_once_whatever_is_before_its_colon(read, tmp_path,
         windows.setattr("os.path.splitdrive", lambda path: (path[:2], path[2:]))
         with pytest.raises(UserError, match=r"no file 'D:own_config\.py'"):
             read("--config=D:own_config.py:iql", "--dataset=data.npz")
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        *(("--beta=1", "--beta=2"), ("--beta=1", "--beta", "1"), ("--beta=1", "--config.beta=2")),
+        *(("--seed=1", "-seed=1"), ("--tqdm", "--notqdm"), ("--layer_norm", "--noconfig.layer_norm")),
+        *(("--sweep=beta=1,2", "--sweep=tau=0.1,0.2"), ("--method=iql", "--method=xql")),
+        *(
+            ("--ramp=beta=2:1@0.5:2", "--ramp=tau=0.1"),
+            ("--config=own", "--config=own"),
+            ("--version", "--version"),
+        ),
+    ],
+)
+def test_what_has_one_value_is_given_once(read, typed):
+    name = re.sub(r"^--?(config\.)?|=.*", "", typed[0])
+    with pytest.raises(UserError, match=f"^--{name}: is given twice"):
+        read("--dataset=a.npz", *typed)
+    assert read("--dataset=a.npz", "--dataset=b.npz").dataset == ("a.npz", "b.npz")
+
+
+def test_several_texts_are_joined_and_what_they_name_is_given_once():
+    methods, references = (settings_of(Sweep)[name] for name in ("methods", "references"))
+    assert methods.checked("methods", ["xql, iql", "bc"]) == ("xql", "iql", "bc")
+    with pytest.raises(UserError, match=r"^references=a=0,1,a=0,2: must be NAME=VALUE, each name once"):
+        references.checked("references", ["a=0,1", "a=0,2"])
+
+
+def test_the_valid_values_are_said_once():
+    for method in (*OFFLINE, *ONLINE):
+        for one in settings_of(make_learner(method)).values():
+            words = one.valid.split(", ")
+            assert len({*words}) == len(words)
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,8 @@ online --config.buffer_size=4 => buffer_size=4 | batch_size=8
 online --num_environments=3 => --max_steps=200 | multiple of --num_environments=3
 online --num_environments=50 --max_policy_lag=1 => --max_policy_lag=1 | --num_environments=50
 # fine-tuning
-finetune-from --checkpoint={run} --config.beta=1 => the run of --checkpoint has its own | --online
+finetune-from --checkpoint={run} --config.beta=1 => the run of --checkpoint has its own | --online=beta=VALUE
+finetune-from --checkpoint={run} --hidden_dims=4 => --hidden_dims: the run of --checkpoint | leave this out
 finetune-from --checkpoint={run} --member=3 => --member=3 | members 0 to 0
 finetune --random_return=1 --expert_return=2 => pointmaze-umaze-v0 has references of its own
 # data
@@ -84,6 +85,10 @@ sweep --beta=1 => --beta: a hyperparameter | --methods=METHOD:beta=
 sweep --executor=ray --ray_address=127.0.0.1:9 => --ray_address=127.0.0.1:9: no cluster there
 sweep --num_pretraining_steps=2 => --num_pretraining_steps: only used in fine-tuning: add --finetune
 sweep unknown.yaml => --method: unknown | methods
+sweep twice.yaml => twice.yaml | num_seeds is given twice | line 1
+sweep nested.yaml => nested.yaml | beta is given twice | line 2
+sweep latin.yaml => latin.yaml | UTF-8
+sweep config.yaml => --num_seeds: is given twice
 reproduce --methods=xql,bc --datasets=hopper-medium-v2 => nothing can be trained
 """
 
@@ -103,6 +108,10 @@ DAMAGES = {
 FILES = {
     **{f"{name}_config.py": source for name, source in CONFIGS.items()},
     "unknown.yaml": "method: [xql]",
+    "twice.yaml": "num_seeds: 1\nnum_seeds: 2",
+    "nested.yaml": "slurm_options:\n  mem: [{beta: 1, beta: 2}]",
+    "latin.yaml": "# caf\xe9",
+    "config.yaml": "num_seeds: 1\nconfig.num_seeds: 2",
 }
 
 
@@ -110,7 +119,7 @@ FILES = {
 def furnished(place):
     """The place with what the commands name."""
     for name, text in FILES.items():
-        (place.folder / name).write_text(text)
+        (place.folder / name).write_bytes(text.encode("latin-1"))
     observations = np.zeros((120, 4), np.float32)
     observations[77, 2] = np.nan
     write_dataset(place.folder / "nan.hdf5", observations=observations)

@@ -15,6 +15,7 @@ from main_runs import (
     ROOT,
     assert_every_documented_file,
     environment_of_processes,
+    latest,
     rows,
     run_folder,
     strict_json,
@@ -73,10 +74,11 @@ def steps(folder):
 @contextlib.contextmanager
 def started(folder, *arguments):
     """An online run in processes that would take hours."""
-    command = [
-        sys.executable, str(ONLINE), TD3, *ONLINE_ARGUMENTS, "--processes", "--num_environments=2",
+    given = [
+        TD3, *ONLINE_ARGUMENTS, "--processes", "--num_environments=2",
         "--max_steps=1000000", "--checkpoint_interval=1000", f"--save_dir={folder}", *arguments,
     ]  # fmt: skip
+    command = [sys.executable, str(ONLINE), *latest(given)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, env=environment_of_processes(), **pipes) as run:
         try:

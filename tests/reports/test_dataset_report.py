@@ -108,7 +108,7 @@ def test_each_warning_on_data_that_deserve_it(change, task, message):
 
 def test_training_warns_of_terminals_at_the_limit_as_well(caplog):
     warn_of_suspicions(dataset(**AT_LIMIT), HOPPER)
-    assert "1 terminals are at the episode limit, 1000 steps: store time-outs as timeouts" in caplog.text
+    assert "1 terminals are at the episode limit, 1000 steps: are these time-outs?" in caplog.text
     caplog.clear()
     warn_of_suspicions(dataset(**WITH_TIMEOUTS), HOPPER)
     assert "episode limit" not in caplog.text

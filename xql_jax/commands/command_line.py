@@ -53,12 +53,12 @@ def define_flags(known: Mapping[str, Setting]) -> None:
         if one.kind is bool:
             flags.DEFINE_boolean(name, one.default, one.meaning, FLAGS)
         elif one.kind is list:
-            define = flags.DEFINE_list if one.by_commas else flags.DEFINE_multi_string
-            define(name, None if one.default is None else list(one.default), one.meaning, flag_values=FLAGS)
+            flags.DEFINE_multi_string(name, one.default, one.meaning, FLAGS)
         else:
             default = "the method's own" if one.by_config else one.as_plain(one.default)
             note = "" if default is None else f"\n(default: {default})"
             flags.DEFINE(DomainParser(name, one), name, None, one.meaning + note, FLAGS)
+        FLAGS[name].allow_overwrite = False  # several texts are joined, anything else is given once
 
 
 def further_flags(kind: type[Any]) -> dict[str, Setting]:
@@ -107,8 +107,10 @@ def parse(argv: Sequence[str], kind: type[S]) -> S:
         sys.exit(0)
     except flags.UnrecognizedFlagError as error:
         raise UserError(f"--{unknown_setting(error.flagname, [*known, 'method'], method)}") from None
-    except flags.IllegalFlagValueError as error:  # of those that are true or false
-        raise UserError(f"{str(error).split()[1].rstrip(':')}: must be true or false") from None
+    except flags.IllegalFlagValueError as error:
+        flag, is_second = str(error).split()[1].rstrip(":"), ": already defined as " in str(error)
+        what = "is given twice: give it once, with all of it" if is_second else "must be true or false"
+        raise UserError(f"{flag.partition('=')[0] if is_second else flag}: {what}") from None
     except ValueError as error:  # --noFLAG=VALUE
         raise UserError(str(error)) from None
     given: dict[str, Any] = {one: FLAGS[one].value for one in known if one in FLAGS and FLAGS[one].present}

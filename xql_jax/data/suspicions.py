@@ -14,6 +14,7 @@ HARDLY_ANY = 0.05  # share of the rows
 LONG_STEPS = 0.99  # steps longer than this share of the steps within episodes are long
 ALIKE_STARTS = 0.3  # spread of where resets lead, in that of where they come from, by entry
 ENOUGH = 10  # rows for a spread
+TIME_OUTS = "are these time-outs? Then store them as timeouts"
 
 
 def suspicions(dataset: Dataset, task: Task | None = None) -> list[str]:
@@ -90,7 +91,7 @@ def _time_limits(dataset: Dataset, task: Task | None) -> Iterator[str]:
     at_limit = np.count_nonzero(ended & (lengths == limit))
     *shorter, longest = np.bincount(lengths[ended], minlength=lengths.max() + 1)
     if at_limit > cut_off:
-        yield f"{at_limit:,} terminals are at the episode limit, {limit} steps: store time-outs as timeouts"
+        yield f"{at_limit:,} terminals are at the episode limit, {limit} steps: {TIME_OUTS}"
     elif lengths.max() > 1 and longest > max(2, cut_off, 3 * max(shorter[len(shorter) // 2 :])):
         at = last[ended & (lengths == lengths.max())]
         rewards = dataset.batch.rewards
@@ -100,7 +101,7 @@ def _time_limits(dataset: Dataset, task: Task | None) -> Iterator[str]:
         if _within(rewards[at], np.delete(rewards, at)) or _within(changes[at], changes[others]):
             yield (
                 f"{longest:,} of {len(lengths):,} trajectories end in a terminal after {lengths.max():,} "
-                "steps, the most of all, with rewards as at other steps: store time-outs as timeouts"
+                f"steps, the most of all, with rewards as at other steps: {TIME_OUTS}"
             )
     if limit and cut_off < 2 and (too_long := np.count_nonzero(lengths > limit)):
         yield f"{too_long:,} trajectories are longer than an episode, {limit} steps: time-outs may be missing"
@@ -194,12 +195,12 @@ def _order(dataset: Dataset, task: Task | None) -> Iterator[str]:
         and unchanged[cuts].mean() > 0.5
         and np.count_nonzero(within) <= HARDLY_ANY * len(within)
     ):
-        what = "the observation itself"
+        what = "the observation itself:"
     elif _share_of_one(following[cuts]) > 0.5 >= _share_of_one(observations[cuts]):
-        what = "one and the same, such as 0"
+        what = "one and the same: are the flags one row late, so that a new episode starts there? Or"
     else:
         return
-    yield f"the next observation of most time-outs is {what}: store the last one of the episode there"
+    yield f"the next observation of most time-outs is {what} is it filled in? Then store the episode's last"
 
 
 def _resets(dataset: Dataset, task: Task | None) -> Iterator[str]:

@@ -38,7 +38,7 @@ from xql_jax.settings import (
 )
 from xql_jax.types import Array, Metrics, Numeric, Params, PRNGKey, Windows
 
-A_RETURN = Domain("a number, or inf for the highest return of the data", lambda x: x > -float("inf"), True)
+A_RETURN = Domain("or inf for the highest return of the data", lambda x: x > -float("inf"), True)
 
 
 class TransformerState(LearnerState, kw_only=True):

@@ -11,7 +11,7 @@ from typing import Any
 
 from xql_jax.errors import UserError, advice, called, nearest
 from xql_jax.learners.method import Method, Part
-from xql_jax.settings import values_of, with_values
+from xql_jax.settings import as_typed, declared, values_of, with_values
 
 
 class Modules(Mapping[str, Any]):
@@ -132,7 +132,16 @@ def make_learner(name: str, config: Mapping[str, Any] | None = None) -> Any:
         learner = _with_policy(learner, policy, method)
     known = values_of(learner)
     defaults = {name: value for name, value in made.defaults.items() if name in known}
-    return with_values(learner, {**defaults, **(config or {})})
+    values = values_of(learner := with_values(learner, {**defaults, **(config or {})}))
+    if "hidden_dims" in values:
+        raise UserError(f"{name}: hidden_dims means the widths of all networks: name its own ..._hidden_dims")
+    for owner, field, one in declared(learner):
+        if (value := one.as_plain(getattr(owner, field))) != values[field]:
+            raise UserError(
+                f"{name}: {field} is {as_typed(value)} in a part and {as_typed(values[field])} in another, "
+                f"but is one setting: Method(..., defaults={{{field!r}: VALUE}}) gives all one, or rename it"
+            )
+    return learner
 
 
 @functools.cache

@@ -40,7 +40,7 @@ from xql_jax.runs.kinds import (
     Preset,
     Training,
 )
-from xql_jax.settings import WIDTHS, Setting, settings_of, values_of
+from xql_jax.settings import WIDTHS, Setting, declared, settings_of, values_of
 from xql_jax.suites.tasks import OWN, SUITES, get_task, name_in_dm_control, own_attribute
 
 EVERY_WIDTH = Setting(None, WIDTHS, "Widths of the hidden layers of all networks.", tuple)
@@ -69,17 +69,19 @@ def config_of(
     if ":" in method:
         own_attribute(method, "--method")  # imports it: a user named it, not a file of a run
     recipe, of_runs = method_named(method), OF_ONLINE if method in ONLINE else OF_OFFLINE
-    values = {one: setting.default for one, setting in of_runs.items()} | values_of(make_learner(name))
-    config = ConfigDict({"method": name, "suite": suite, **values}).lock()
+    learner, of_run = make_learner(name), {one: setting.default for one, setting in of_runs.items()}
+    config = ConfigDict({"method": name, "suite": suite, **of_run, **values_of(learner)}).lock()
     config.update(recipe.settings)
+    own = {*recipe.defaults, *(one for owner, one, _ in declared(learner) if _redeclared(owner, one))}
     given = [one for start, one in (when or {}).items() if any(tag.startswith(start) for tag in tags)]
     for who, row in [pair for table in (rows, *given) for pair in table.items()]:
-        own = recipe.defaults if who == "in_sample" else ()
         is_in_sample = who == "in_sample" and (method in IN_SAMPLE or ":" in method)
         if not (is_in_sample or who in ("all", name) or {method, recipe.like} & {*who.split()}):
             continue
-        values = {one: value for one, value in row.items() if one not in own}
-        for field, value in with_every_width(values, config).items():
+        is_for_others = who == "in_sample" or (":" in method and not {method, name} & {*who.split()})
+        for field, value in with_every_width(row, config).items():
+            if is_for_others and field in own:
+                continue
             if field in config or who == name:
                 config[field] = value
             elif field not in (known := all_hyperparameters().keys() | METHOD_SETTINGS.keys()):
@@ -92,6 +94,12 @@ def config_of(
             raise UserError(f"--tuned has no values for {task} with {name}; it has: {has}")
         config.update(tuned[task])
     return config
+
+
+def _redeclared(owner: Any, name: str) -> bool:
+    """Whether a user's own part has another value than the class of the package that it is derived from."""
+    ours = next(base for base in type(owner).__mro__ if base.__module__.startswith("xql_jax."))
+    return bool(getattr(ours, name, value := getattr(owner, name)) != value)
 
 
 @functools.cache
@@ -241,12 +249,12 @@ def settings_from(preset: Preset, values: Mapping[str, object], given: Iterable[
             raise unknown_setting(name, of_method, method)
     checked = {name: known[name].checked(name, value) for name, value in values.items()}
     every = with_every_width({name: known[name].as_plain(one) for name, one in checked.items()}, of_method)
-    changed = {**preset.config, **every}
+    changed, names = {**preset.config, **every}, [*(values if given is None else given)]
     by_file = [name for name, one in of_run.items() if one.by_config and name in preset.config]
     return preset.kind(
         method=method,
         config=ConfigDict({name: changed[name] for name in of_method if name != "hidden_dims"}),
         preset=preset,
-        given=frozenset(with_every_width(dict.fromkeys(values if given is None else given), of_method)),
+        given=frozenset({*names, *with_every_width(dict.fromkeys(names), of_method)}),
         **{name: changed[name] for name in (*by_file, *every) if name in of_run},
     )

@@ -144,14 +144,14 @@ def _source(settings: Finetune) -> Run | None:
             raise UserError("--member chooses among those of --checkpoint, which is not given")
         return None
     source = load_run(settings.checkpoint, member=settings.member, env_name=settings.env_name)
-    make_learner(source.method)  # UserError for a user's own method, unless they named or imported it
+    known = settings_of(make_learner(source.method))  # UserError for a user's own method that is not imported
     changeable = settings_of(Finetune).keys() - OF_THE_CHECKPOINT
     if settings.method == source.method:
         changeable.add("method")
-    if unfit := sorted(settings.given - changeable):
-        remedy = "what may change is given by --online"
-        if unfit[0] not in source.config:
-            remedy = "it stays, so leave this out"
+    if unfit := sorted(settings.given - changeable, key=lambda name: (name != "hidden_dims", name)):
+        remedy, swept = "it stays, so leave this out", dict(fields_given(source.content["sweep"]))
+        if unfit[0] in known.keys() - swept and known[unfit[0]].traced:
+            remedy = f"--online={unfit[0]}=VALUE changes it at the hand-over"
         raise UserError(f"--{unfit[0]}: the run of --checkpoint has its own; {remedy}")
     if source.is_online:
         raise UserError(f"--checkpoint={source.path}: {source.method} learned online; give an offline run")

@@ -61,7 +61,8 @@ def make_job(
     if lost:
         raise UserError(f"--{lost[0]}: {flag} sets {lost[0]} from the first update on: leave out one of them")
     _check_horizon(settings, learner, {*grid, *(ramp.name for ramp in parsed)})
-    identity = {**settings.identity, **identity}
+    sweep = " ".join(f"{name}={','.join(f'{x:.9g}' for x in values)}" for name, values in grid.items())
+    identity = {**settings.identity, "sweep": sweep, **identity}
     if not (fixed_length := _why_its_length_is_fixed(settings, learner, parsed)):
         del identity["max_steps"]
     return Job(settings, learner, members, identity, fixed_length, parsed)

@@ -12,6 +12,7 @@ from xql_jax.settings import (
     COUNT,
     COUNT_OR_NONE,
     EITHER,
+    NAMED,
     NOT_NEGATIVE,
     SEVERAL,
     TEXT,
@@ -75,7 +76,7 @@ class Sweep(Kept):
     name: str | None = setting(
         None, TEXT, "Name of the tables' files. Default: sweep_ and a digest of its runs."
     )
-    references: Sequence[str] = setting((), SEVERAL, REFERENCES_HELP)
+    references: Sequence[str] = setting((), NAMED, REFERENCES_HELP)
     dry_run: bool = setting(False, EITHER, "Print the plan and the current table. Train and write nothing.")
     download: bool = setting(False, EITHER, "Download D4RL's datasets that are missing, then train.")
     executor: str = setting(
@@ -89,7 +90,7 @@ class Sweep(Kept):
     ray_address: str | None = setting(None, TEXT, "A Ray cluster. Default: RAY_ADDRESS, or a new one here.")
     slurm_options: Sequence[str] = setting(
         (),
-        SEVERAL,
+        NAMED,
         "Options for sbatch, by submitit's names: 'partition=gpu,mem=16GB,time=240' (minutes, else a day). A "
         "job whose time is over is queued again and goes on.",
         by_commas=True,

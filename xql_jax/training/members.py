@@ -170,7 +170,7 @@ def parse_sweep(text: str, known: Mapping[str, Setting]) -> dict[str, list[float
     for name, numbers, given in numbers_given(text, known, "--sweep", "vary", ","):
         if len(np.unique(np.asarray(numbers, np.float32))) < len(numbers):
             raise UserError(f"--sweep gives {name} the same value (in float32) twice: {given!r}")
-        grid[name] = numbers
+        grid[name] = [float(f"{number:.9g}") for number in numbers]  # as runs and members are named
     return grid
 
 
