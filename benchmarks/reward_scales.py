@@ -36,6 +36,7 @@ CURES = {
     "clip_rule=above beta_nats=0.25": {"clip_rule": "above", "beta_nats": 0.25},
     "clip_rule=above beta_nats=1": {"clip_rule": "above", "beta_nats": 1.0},
     "clip_rule=saturate": {"clip_rule": "saturate"},
+    "clip_rule=saturate beta_nats=1": {"clip_rule": "saturate", "beta_nats": 1.0},
     "loss=plain": {"loss": "plain"},
     "loss=log": {"loss": "log"},
     "loss=normalized": {"loss": "normalized"},
