@@ -117,7 +117,7 @@ def gumbel_loss(v: Array, q: Array, h: Settings) -> Array:
 def minimize(loss: Callable[[Params], Array], old: Trained, rate: Numeric, h: Settings) -> Trained:
     """One step of Adam on the gradient, scaled down to `max_grad_norm`."""
     gradient = jax.grad(loss)(old.params)
-    shrink = jnp.minimum(1.0, h.max_grad_norm / optax.global_norm(gradient))
+    shrink = jnp.minimum(1.0, h.max_grad_norm / optax.tree.norm(gradient))
     steps, moments = ADAM.update(jax.tree.map(lambda g: g * shrink, gradient), old.moments)
     return Trained(jax.tree.map(lambda param, step: param - rate * step, old.params, steps), moments)
 

@@ -9,7 +9,8 @@ Examples:
 
 RUN is a run's folder, such as results/Hopper-v5/sac/seed0_1a2b3c4d. Files are in D4RL's layout, and can be
 used with `xql-train-offline --env_name=TASK --dataset=FILE`. The group metadata/ in a file says how it was
-made. The same command makes the same bytes. AntMaze's and OGBench's sets are made by scripts in examples/.
+made. The same command makes the same bytes. Ctrl-C keeps the episodes that have ended.
+AntMaze's and OGBench's sets are made by scripts in examples/.
 """
 
 from xql_jax.commands import command_line
@@ -22,11 +23,13 @@ def main(settings: CollectionSettings) -> int:
     score = "" if made["mean_score"] is None else f", score {made['mean_score']:.1f}"
     whole = made["whole_episodes"]
     of_them = "" if whole == made["episodes"] else f" of the {whole:,} whole episodes:"
+    stopped = f"stopped by {made['stopped_by'].name}, what had ended is kept: " if made["stopped_by"] else ""
     print(
-        f"{as_written(made['output'])}: {made['transitions']:,} transitions, {made['episodes']:,} episodes, "
-        f"{made['terminals']:,} terminal; mean return{of_them} {made['mean_return']:.4g}{score}"
+        f"{stopped}{as_written(made['output'])}: {made['transitions']:,} transitions, "
+        f"{made['episodes']:,} episodes, {made['terminals']:,} terminal; "
+        f"mean return{of_them} {made['mean_return']:.4g}{score}"
     )
-    return 0
+    return 128 + made["stopped_by"] if made["stopped_by"] else 0
 
 
 if __name__ == "__main__":

@@ -220,7 +220,8 @@ class Policy:
         return _unpickled, (str(self.path), self.run.run_id, self.step, members)
 
     def __repr__(self) -> str:
-        return f"<{self.run.method} on {self.run.dataset} after {self.run.how_far}: {self._listed()}>"
+        said = "; ".join([self._listed(), *self.run.caveats(self.members)])
+        return f"<{self.run.method} on {self.run.dataset} after {self.run.how_far}: {said}>"
 
     def _actions(
         self, observations: ArrayLike, key: int | jax.Array | None, act: Act, *sizes: int
@@ -250,13 +251,12 @@ class Policy:
 
     def _drawn(self, batch: np.ndarray, key: int | jax.Array) -> np.ndarray:
         run, member = self.run, self.member
-        [learner] = learners_of(run.learner, [member])
-        if hasattr(learner, "act_remembering"):
+        if hasattr(run.learner, "act_remembering"):
             raise UserError(f"{run.method} acts by what it remembers: leave out key")
         if not isinstance(key, int | np.integer):
             key = _key(key)  # of the kind that the caller's settings make
         with settings_of_jax():
-            key = _key(key)
+            key, [learner] = _key(key), learners_of(run.learner, [member])
             actor = learner.actor(self._states[member.name])
             drawn = np.asarray(_draw(learner, actor, run.preprocessing.observations(batch), key))
         return np.asarray(run.preprocessing.chunk_bounds.to_environment(drawn))

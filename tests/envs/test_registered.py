@@ -14,6 +14,7 @@ from gymnasium import spaces
 from gymnasium.wrappers import NormalizeObservation, NormalizeReward
 from own_maze import Line
 
+from xql_jax.data.rows import read_rows
 from xql_jax.envs import EnvironmentMaker, action_bounds, environment_maker
 from xql_jax.envs.processes import Processes
 from xql_jax.envs.registered import Registered
@@ -21,6 +22,7 @@ from xql_jax.envs.vector import Local, warn_once
 from xql_jax.errors import UserError
 from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.suites.tasks import SUITES, References, get_task, referenced
+from xql_jax.tools.collect import CollectionSettings, collect
 from xql_jax.tools.evaluate import filmed_environment
 from xql_jax.types import ActionBounds
 
@@ -89,7 +91,7 @@ WRAPPED = {
 
 
 @pytest.mark.parametrize("name", WRAPPED)
-def test_an_environment_whose_seed_does_not_determine_the_episode_is_warned_of(name, caplog):
+def test_an_environment_whose_seed_does_not_determine_the_episode_is_warned_of(name, caplog, tmp_path):
     make, is_warned_of = WRAPPED[name]
     gymnasium.register(f"{name}-v0", make, max_episode_steps=30)
     task = get_task(f"test_registered:{name}-v0")
@@ -101,7 +103,10 @@ def test_an_environment_whose_seed_does_not_determine_the_episode_is_warned_of(n
 
     depends_on_number = not np.array_equal(returns(1), returns(4))
     assert depends_on_number == is_warned_of
-    assert caplog.text.count("two episodes from one seed differ") == 2 * is_warned_of
+    wanted = {"env_name": task.name, "policy": "random", "episodes": 1, "output": f"{tmp_path}/d.hdf5"}
+    collect(CollectionSettings(**wanted, tqdm=False))
+    assert caplog.text.count("two episodes from one seed differ") == 3 * is_warned_of
+    assert ("one seed differ" in read_rows(tmp_path / "d.hdf5")[1]["warnings"]) == is_warned_of
 
 
 class Drawn(gymnasium.Env):

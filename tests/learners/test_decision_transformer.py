@@ -48,7 +48,7 @@ def test_the_step_is_adamws_with_a_clipped_gradient_and_a_growing_rate():
     def step(params, optimizer_state):
         value, gradients = jax.value_and_grad(loss)(params)
         updates, optimizer_state = optimizer.update(gradients, optimizer_state, params)
-        return optax.apply_updates(params, updates), optimizer_state, value, optax.global_norm(gradients)
+        return optax.apply_updates(params, updates), optimizer_state, value, optax.tree.norm(gradients)
 
     for _ in range(6):
         params, optimizer_state, value, norm = step(params, optimizer_state)

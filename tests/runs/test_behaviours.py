@@ -10,6 +10,7 @@ from xql_jax.errors import UserError
 from xql_jax.suites.tasks import get_task
 from xql_jax.tools import behaviours
 from xql_jax.tools.behaviours import Behaviour, episodes_of
+from xql_jax.training.signals import StopSignals
 
 TASK = get_task("pointmaze-umaze-v0")
 LIMIT = 6
@@ -111,3 +112,25 @@ def test_noise_has_its_standard_deviation_and_is_clipped():
 def test_an_action_that_is_not_finite_is_refused():
     with pytest.raises(UserError, match="policy nan: gave an action that is not finite"):
         rows_of(1, behaviour=constant(np.nan))
+
+
+def test_a_stop_keeps_the_episodes_that_ended():
+    class Stopping(Counting):
+        def step(self, action):
+            steps.append(stop.request() if len(steps) == after else None)
+            return super().step(action)
+
+    maker = EnvironmentMaker(lambda task: Stopping(), max_environments=4)
+    steps, after, stop = [], 60, StopSignals()
+    whole = rows_of(40)
+    kept = episodes_of(RANDOM, TASK, maker, 3, 40, stop=stop)
+    ends, found = np.flatnonzero(ends_of(whole)), np.flatnonzero(ends_of(kept))
+    episodes = {
+        whole["observations"][a : b + 1].tobytes() for a, b in zip([0, *ends + 1], ends, strict=False)
+    }
+    assert 5 < len(found) < 40
+    assert found[-1] == len(kept["rewards"]) - 1
+    for first, last in zip([0, *found + 1], found, strict=False):
+        assert kept["observations"][first : last + 1].tobytes() in episodes
+    with pytest.raises(KeyboardInterrupt):  # at once, when none has ended
+        episodes_of(RANDOM, TASK, maker, 3, 40, stop=stop)

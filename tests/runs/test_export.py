@@ -78,6 +78,42 @@ def test_every_format_acts_as_the_learner(policy, name, tmp_path):
     np.testing.assert_allclose(read(observations[:3]), expected[:3], atol=1e-5)  # any number at once
 
 
+@pytest.mark.parametrize("name", FILES)
+def test_no_format_gives_actions_for_what_is_no_observation(policy, name, tmp_path):
+    """act.py refuses it, as `Policy` does; a graph and an artifact refuse shapes, and else give NaN."""
+    observations, expected, weights, act = policy
+    if name == "onnx" and "noise" in weights:
+        return
+    read = write_policy(name, tmp_path, weights, act)
+    one = observations[:1]
+    for odd in (one.T, one[:, :1], one[0, 0], np.zeros((0,), np.float32), one[:, :4], np.tile(one, 2)):
+        with pytest.raises(Exception, match=r"shape|Rank|rank|dimension|size|float32"):
+            read(odd)
+    unfit = np.repeat(one, 3, 0)
+    unfit[np.arange(3), [0, 2, 4]] = np.nan, np.inf, -np.inf
+    if name != "npz":
+        found = np.asarray(read(np.concatenate([unfit, one])))
+        assert np.isnan(found[:3]).all()
+        np.testing.assert_allclose(found[3:], expected[:1], atol=1e-5)
+        return
+    np.testing.assert_allclose(read(one[0].tolist()), expected[0], atol=1e-5)
+    for odd in (*unfit, unfit, np.full((1, O), 1e39), np.full((1, O), 1e38), [["a"] * O], [[1j] * O]):
+        with pytest.raises(ValueError, match=r"^observations: must be .*"):
+            read(odd)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_policy_without_observations_is_exported(name, tmp_path):
+    learner = make_learner("xql", {"actor_hidden_dims": (8,)})
+    actor = learner.actor(jax.jit(learner.init)(jax.random.key(1), jnp.zeros((1, 0)), jnp.zeros((1, A))))
+
+    def act(seen):
+        return learner.act(actor, seen, jax.random.key(0), deterministic=True)
+
+    read = write_policy(name, tmp_path, weights_of(actor, Preprocessing(), 0), act)
+    np.testing.assert_allclose(read(np.zeros((2, 0), np.float32)), act(np.zeros((2, 0))), atol=1e-6)
+
+
 @pytest.mark.parametrize("number", range(3), ids=["onnx", "numpy", "jax"])
 def test_the_guides_examples_act_without_this_project(unbroken, tmp_path, number):
     """As they stand in docs/finetune.md; without JAX too, but for its own file."""

@@ -42,6 +42,10 @@ ODD = {
     "jax_numpy_dtype_promotion": "strict",
     "jax_numpy_rank_promotion": "raise",
     "jax_default_matmul_precision": "bfloat16",
+    "jax_disable_jit": True,
+    "jax_transfer_guard_host_to_device": "disallow_explicit",
+    "jax_transfer_guard_device_to_host": "disallow_explicit",
+    "jax_transfer_guard_device_to_device": "disallow_explicit",
 }
 # Those that draw noise when they act deterministically, then others.
 METHODS = ("xql+flow", "xql+weighted_flow", "fql", "iql+flow", "bear", "bear+mixture")
@@ -92,7 +96,9 @@ def said(path, output):
         found["v"] = policy.value(SEEN)
     if not policy.run.method.startswith(("dt", "bear")):
         export_policy(checkpoint=str(path), output=str(output), formats=("jax", "npz"))
-        found |= {**np.load(output / "policy.npz"), "exported": read_artifact(output / "policy.jax")(SEEN)}
+        with jax.transfer_guard("allow"):  # an artifact is called by the user
+            exported = read_artifact(output / "policy.jax")(SEEN)
+        found |= {**np.load(output / "policy.npz"), "exported": exported}
     return found
 
 

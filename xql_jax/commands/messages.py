@@ -84,9 +84,8 @@ def print_end(run: Run) -> int:
             regret = f"; cumulative regret {entry['cumulative_regret']:.2f}"
         before, after = entry["offline_score"], entry["online_score"]
         LOG.info(f"  {_values_of(entry)}before → after: {shown(before)} → {shown(after)}{regret}")
-    for divergence in content["diverged"]:
-        where = f"{run.unit} {divergence['step']} ({divergence['quantity']})"
-        LOG.info(f"  diverged: {divergence['member']} at {where}")
+    for line in run.caveats():
+        LOG.info(f"  {line}")
     LOG.info(f"  results: {run.path}")
     return 128 + stopped_by if stopped_by else 0
 

@@ -6,13 +6,24 @@ import numpy as np
 
 
 def acting(w):
-    """Returns the function of observations f32[B, O] to actions f32[B, A], from low to high."""
+    """Returns the function of observations f32[O] or f32[B, O] to actions f32[A] or f32[B, A], low to high.
+
+    ValueError for another shape, and for what is not finite or so large that the networks overflow.
+    """
+    size, low, high = len(w["shift"]), w["low"], w["high"]
 
     def act(observations):
-        x = (observations - w["shift"]) / w["scale"]
-        actions = best_flow(w, x) if "noise" in w else central(w, x)
-        low, high = w["low"], w["high"]
-        return ((high + low) / 2 + (high - low) / 2 * actions).clip(low, high)
+        seen = np.asarray(observations)
+        if seen.dtype.kind not in "biuf" or seen.ndim > 2 or seen.shape[-1:] != (size,):
+            found = f"{seen.dtype}{list(seen.shape)}"
+            raise ValueError(f"observations: must be numbers of shape [{size}] or [B, {size}], not {found}")
+        with np.errstate(all="ignore"):
+            x = (np.atleast_2d(seen).astype(np.float32) - w["shift"]) / w["scale"]
+            actions = best_flow(w, x) if "noise" in w else central(w, x)
+            actions = ((high + low) / 2 + (high - low) / 2 * actions).clip(low, high)
+        if np.ma.is_masked(observations) or not (np.isfinite(x).all() and np.isfinite(actions).all()):
+            raise ValueError("observations: must be finite numbers, and not far beyond those of the data")
+        return actions if seen.ndim == 2 else actions[0]
 
     return act
 

@@ -28,10 +28,11 @@ def suspicions(dataset: Dataset, task: Task | None = None) -> list[str]:
     return noted + [line for check in TABLE for line in check(dataset, task)]
 
 
-def warn_of_suspicions(dataset: Dataset, task: Task | None = None) -> None:
-    """Warns of all `suspicions`."""
-    for suspicion in suspicions(dataset, task):
-        LOG.warning(f"{dataset.source}: {suspicion}")
+def warn_of_suspicions(dataset: Dataset, task: Task | None = None) -> list[str]:
+    """Warns of all `suspicions`; returns the lines."""
+    for line in (lines := [f"{dataset.source}: {suspicion}" for suspicion in suspicions(dataset, task)]):
+        LOG.warning(line)
+    return lines
 
 
 def duplicates(dataset: Dataset) -> int:

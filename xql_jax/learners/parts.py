@@ -112,7 +112,7 @@ class Trained(Part):
     def minimize(self, state: S, objective: Callable, learning_rate: Numeric) -> tuple[S, Metrics]:
         """One Adam step on objective(params) -> (scalar, metrics); the gradient's global norm is clipped."""
         gradients, metrics = jax.grad(objective, has_aux=True)(state.params)
-        shrink = jnp.minimum(1.0, self.max_grad_norm / (optax.global_norm(gradients) + 1e-12))
+        shrink = jnp.minimum(1.0, self.max_grad_norm / (optax.tree.norm(gradients) + 1e-12))
         shrink = jnp.where(jnp.isinf(self.max_grad_norm), 1.0, shrink)  # the norm itself may overflow
         gradients = jax.tree.map(lambda gradient: gradient * shrink, gradients)
         return state.stepped(gradients, learning_rate), metrics

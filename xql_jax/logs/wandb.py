@@ -11,7 +11,7 @@ class WandbLogger:
     """Writes the numbers of all members (seeds and settings) to one run on Weights & Biases.
 
     With several members each name ends with the member's, as in `critic/loss/seed3_beta=0.5`. A resumed
-    training keeps the id of its run, and W&B ignores the steps that are repeated.
+    training keeps the id of its run and sends all rows again: W&B ignores the steps that it has.
     """
 
     def __init__(self, folder: Path, names: Sequence[str], project: str, config: Mapping[str, object]):
@@ -39,7 +39,7 @@ class WandbLogger:
         )
 
     def flush(self) -> None:
-        """Does nothing: W&B's own process writes the files."""
+        """Does nothing: W&B's own process writes the files. What a kill loses is sent again."""
 
     def close(self) -> None:
         self._run.finish()

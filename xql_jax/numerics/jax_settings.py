@@ -24,6 +24,10 @@ SETTINGS: Mapping[str, bool | int | str | None] = {
     "jax_numpy_rank_promotion": "allow",  # it could warn, or raise errors
     "jax_debug_nans": False,  # they would raise errors; the training loop handles NaN itself
     "jax_debug_infs": False,
+    "jax_disable_jit": False,  # programs are compiled before they are called
+    "jax_transfer_guard_host_to_device": "allow",
+    "jax_transfer_guard_device_to_host": "allow",
+    "jax_transfer_guard_device_to_device": "allow",
 }
 GOOGLE = "0x1ae0"  # the number of the makers of TPUs on a PCI bus
 

@@ -115,9 +115,7 @@ def warnings_of(run: Run) -> Iterator[str]:
             yield f"trained by other code after {run.unit} {resumed['after_step']:,}"
     if "note" in content:
         yield f"note in config.json: {content['note']}"
-    for divergence in summary.get("diverged", []):
-        where = f"{run.unit} {divergence['step']} ({divergence['quantity']})"
-        yield f"{divergence['member']} diverged at {where}"
+    yield from run.caveats()
 
 
 def _pairs(values: Mapping[str, object]) -> str:

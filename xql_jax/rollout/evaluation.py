@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from xql_jax.envs import EnvironmentMaker
-from xql_jax.envs.vector import UNKNOWN_SUCCESS, VectorStep, repeats
+from xql_jax.envs.vector import UNKNOWN_SUCCESS, VectorEnv, VectorStep, repeats
 from xql_jax.rollout import rollout
 from xql_jax.rollout.acting import Act
 from xql_jax.suites.tasks import OWN, Task
@@ -77,17 +77,11 @@ class Evaluator:
         self._batch_size = math.ceil(num_episodes / math.ceil(num_episodes / affordable))
         self._env = env = maker.vector_env(task, num_members * self._batch_size)
         self.sizes = env.observation_space.shape[0], env.action_space.shape[0]
-        try:
-            is_repeated = not checks_seeds or task.suite is not OWN or repeats(env, self._seeds[0])
+        try:  # what the run is to tell
+            self.caveats = warn_of_its_seeds(env, task, self._seeds[0]) if checks_seeds else []
         except BaseException:
             self.close()
             raise
-        if not is_repeated:
-            LOG.warning(
-                f"{task.name}: two episodes from one seed differ: it ignores the seed, or keeps a state from "
-                "one episode to the next, as NormalizeObservation and NormalizeReward do. Scores then depend "
-                "on the number of environments and on the episodes before"
-            )
 
     def run(self, policy: Act, on_step: Callable[[VectorStep], object] = lambda step: None) -> EpisodeResults:
         """Runs all episodes, K of each member at a time, by a policy from f32[M, K, O] to [M, K, A].
@@ -117,6 +111,19 @@ class Evaluator:
 
     def close(self) -> None:
         self._env.close()
+
+
+def warn_of_its_seeds(env: VectorEnv, task: Task, seed: int) -> list[str]:
+    """Warns if a user's environment does not repeat an episode from its seed; returns the line, if any."""
+    if task.suite is not OWN or repeats(env, seed):
+        return []
+    line = (
+        f"{task.name}: two episodes from one seed differ: it ignores the seed, or keeps a state from one "
+        "episode to the next, as NormalizeObservation and NormalizeReward do. Scores and rows then depend on "
+        "the number of environments and on the episodes before"
+    )
+    LOG.warning(line)
+    return [line]
 
 
 def episode_seed(seed: int, episode: int) -> int:

@@ -312,15 +312,31 @@ class Run:
             leaf.setflags(write=False)  # whoever asks for the states gets these arrays
         return found
 
-    @property
+    @functools.cached_property
     def states(self) -> Mapping[str, State]:
-        """The members' states, by the member's name; raises the errors of `Checkpoints.restore`."""
+        """The members' states, by name. Who uses a policy needs them, so here its `caveats` are told.
+
+        Raises the errors of `Checkpoints.restore`.
+        """
+        for line in self.caveats(self.members):
+            LOG.warning(f"{self.path}: {line}")
         return self._checkpoint[0]
 
     @property
     def progress(self) -> Progress:
         """The progress of the whole run."""
         return self._checkpoint[1]
+
+    def caveats(self, members: Sequence[Member] | None = None) -> list[str]:
+        """Returns what to know of the policies of members at `step`, or of the run by its summary, in lines.
+
+        That is which diverged, and what training warned of in the data and the environment.
+        """
+        known = [] if members is None else [(str(one), self.progress.members[one.name]) for one in members]
+        found = [{"member": name, **one["diverged"]} for name, one in known if one["diverged"]]
+        diverged = self.summary.get("diverged", []) if members is None else found
+        said = [f"{one['member']} at {self.unit} {one['step']} ({one['quantity']})" for one in diverged]
+        return [*(f"diverged: {one}, and is as before" for one in said), *self.content.get("warnings", ())]
 
     @property
     def what(self) -> str:

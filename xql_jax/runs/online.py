@@ -62,7 +62,8 @@ def run_online(job: Job, stop: StopSignals | None = None, callbacks: Sequence[Ro
         evaluator = make_evaluator(job, resources)
         sizes = environment_maker(task, settings.simulation).sizes(task)
         check_room(job, sizes, "--buffer_size")
-        folder = folder_of(job, task.name, task, sizes, {})
+        about: Json = {"warnings": evaluator.caveats if evaluator else []}
+        folder = folder_of(job, task.name, task, sizes, about)
         if settings.resume and (finished := folder.finished()):
             return finished
 

@@ -27,7 +27,7 @@ from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.runs.folder import RunFolder, folder_of
 from xql_jax.runs.job import Job
 from xql_jax.suites.tasks import References, Task, has_own_scores, referenced
-from xql_jax.types import ActionBounds, ChunkBatch
+from xql_jax.types import ActionBounds, ChunkBatch, Json
 
 if TYPE_CHECKING:  # what reads a run is needed where one goes on from another
     from xql_jax.runs.load import Run
@@ -42,6 +42,7 @@ class RunData(NamedTuple):
     preprocessing: Preprocessing
     task: Task | None  # with the returns of scores 0 and 100 that the user or the data give
     rewards: np.ndarray  # f32[N], preprocessed, of single steps, whatever the learner's form
+    warnings: Sequence[str]  # what was warned of in the data and the environment
 
     @property
     def sizes(self) -> tuple[int, int]:
@@ -64,8 +65,9 @@ def load_data(job: Job, evaluator: Evaluator | None) -> RunData:
     for note in dataset.notes:
         if not note.is_suspicion:
             LOG.info(f"{dataset.source}: {note}")
-    warn_of_suspicions(dataset, task)
+    warnings = [*warn_of_suspicions(dataset, task), *(evaluator.caveats if evaluator else ())]
     if job.source:
+        warnings += job.source.content.get("warnings", ())
         preprocessing = job.source.preprocessing_of(dataset)
     else:
         preprocessing = fit_preprocessing(
@@ -96,7 +98,7 @@ def load_data(job: Job, evaluator: Evaluator | None) -> RunData:
             f"--action_chunk={settings.action_chunk}: {complete:.0%} of the chunks are complete, terminals "
             "end the others: a smaller one fits these data better"
         )
-    return RunData(view, preprocessing, task, dataset.batch.rewards)
+    return RunData(view, preprocessing, task, dataset.batch.rewards, warnings)
 
 
 def bounds_of_data(run: "Run", task: Task | None, sources: Sequence[str | Dataset]) -> ActionBounds:
@@ -117,7 +119,8 @@ def run_folder(job: Job, data: RunData) -> RunFolder:
     """Returns the folder of a run that learns from data."""
     sources, task = job.settings.dataset, data.task
     name = task.name if task else _name_of([name_of(source) for source in sources])
-    about = {"data_files": stamps(task, sources), "data_source": as_written(data.dataset.source)}
+    about: Json = {"data_files": stamps(task, sources), "data_source": as_written(data.dataset.source)}
+    about["warnings"] = list(dict.fromkeys(map(as_written, data.warnings)))
     if job.source:  # what runs of other seeds have, too
         about["checkpoint_settings"] = digest({**job.source.settings, "sweep": ""})[:16]
     digests = {"dataset_fingerprint": data.dataset.fingerprint()}

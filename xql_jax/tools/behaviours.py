@@ -13,13 +13,14 @@ import numpy as np
 from xql_jax.data.policy_files import read_policy
 from xql_jax.data.rows import Rows, cut_off
 from xql_jax.envs import EnvironmentMaker, action_bounds
-from xql_jax.errors import UserError
+from xql_jax.errors import UserError, others_code
 from xql_jax.files.paths import located
 from xql_jax.rollout import rollout
 from xql_jax.rollout.acting import ActionQueue
 from xql_jax.runs.load import load_run
 from xql_jax.suites.tasks import Task
 from xql_jax.training.members import learners_of
+from xql_jax.training.signals import StopSignals
 from xql_jax.types import Array, Learner, Params
 
 AT_ONCE = 16  # environments; constant, because a policy may round differently for another batch shape
@@ -73,7 +74,8 @@ def open_behaviour(
         what = f"{policy.what}, {how}, file of sha256 {digest}"
 
         def act_by_file(seen: np.ndarray, numbers: RandomNumbers) -> np.ndarray:
-            return policy.act(seen, numbers.normal if is_drawn else None)
+            with others_code(f"policy {name}"):  # observations may be so large that it overflows
+                return policy.act(seen, numbers.normal if is_drawn else None)
 
         return Behaviour(name, what, act_by_file, policy.action_chunk)
     if not path.is_dir():
@@ -95,7 +97,7 @@ def open_behaviour(
         return transform.chunk_bounds.to_environment(actions)
 
     how = "deterministic" if deterministic else "sampled"
-    what = f"{run.method}, {one}, {run.how_far}, {how}, run {run.run_id}"
+    what = "; ".join([f"{run.method}, {one}, {run.how_far}, {how}, run {run.run_id}", *run.caveats([one])])
     return Behaviour(name, what, act, transform.action_chunk)
 
 
@@ -130,6 +132,7 @@ def episodes_of(
     noise: float = 0.0,
     stream: int = 0,
     count: Callable[[int], object] = lambda number: None,
+    stop: StopSignals | None = None,
 ) -> Rows:
     """Rolls out whole episodes and returns their rows in D4RL's layout, in the order of their numbers.
 
@@ -140,6 +143,7 @@ def episodes_of(
         noise: standard deviation of Gaussian noise on the actions, in halves of their range.
         stream: a number from 0; another stream has other episodes.
         count: called after each step with how many units are new.
+        stop: after a signal, only the episodes that have ended come; KeyboardInterrupt if none has.
     Raises:
         UserError: if an action is not finite, or an environment fails.
     """
@@ -181,6 +185,10 @@ def episodes_of(
             history.append((observations, *step[1:6]))
             count(made - before if by_transitions else int(step.ended.sum()))
             before = made
+            if stop and stop.received:
+                if not (begun := [one for one in begun if one.stop > 0]):
+                    raise KeyboardInterrupt
+                break
     rows: Rows = {}
     for name, column in zip(ROW_NAMES, zip(*history, strict=True), strict=True):
         stacked = np.stack(column)

@@ -1,5 +1,6 @@
 """Collection of a dataset: made by a policy, or taken from the replay buffer of an online run."""
 
+import contextlib
 import dataclasses
 import json
 import logging
@@ -28,6 +29,7 @@ from xql_jax.envs import Simulation, describe_environment, environment_maker
 from xql_jax.errors import UserError
 from xql_jax.files.outputs import alone_at, check_output, writing_output
 from xql_jax.numerics.jax_settings import settings_of_jax
+from xql_jax.rollout.evaluation import episode_seed, warn_of_its_seeds
 from xql_jax.runs.kinds import Simulated
 from xql_jax.runs.machine import versions
 from xql_jax.settings import (
@@ -47,6 +49,7 @@ from xql_jax.tools.behaviours import RANDOM, Behaviour, episodes_of, open_behavi
 from xql_jax.tools.opening import open_run, own_method
 from xql_jax.training.progress import counted
 from xql_jax.training.replay_files import ReplayFiles
+from xql_jax.training.signals import StopSignals
 from xql_jax.types import Batch, EpisodeBatch, Json
 
 LOG = logging.getLogger(__name__)
@@ -105,7 +108,7 @@ class CollectionSettings(Simulated):
 class Source:
     task: Task
     simulation: Simulation
-    rows: Callable[[], Rows]
+    rows: Callable[[StopSignals], Rows]
     metadata: Json  # of the rows, which the dataset's file will contain
     cuts: Sequence[int] = (-1,)  # rows at which an episode may be cut off, see `whole_returns_of`
     headless: Sequence[int] = ()  # rows of episodes whose first steps are lost
@@ -128,7 +131,8 @@ def collect(settings: CollectionSettings) -> Json:
     with alone_at(output):
         earlier = _rows_before(settings, output, source)
         references = _references(settings, source)
-        rows = source.rows()
+        with StopSignals() as stop:  # the episodes that have ended are not lost
+            rows = source.rows(stop)
         task = referenced(source.task, references)
         returns = whole_returns_of(rows, task.longest, source.cuts, source.headless)
         summary = {
@@ -141,13 +145,14 @@ def collect(settings: CollectionSettings) -> Json:
             "whole_episodes": len(returns),  # those of the mean return
             "terminals": int(rows["terminals"].sum()),
             "mean_score": float(task.normalized_score(returns).mean()) if task.scores_returns else None,
+            "stopped_by": stop.received,
         }
         metadata: Json = {
             "env_name": task.name,
             UNITS: ENVIRONMENT,
             "environment": json.dumps(describe_environment(task, source.simulation), sort_keys=True),
             "versions": json.dumps(versions(), sort_keys=True),
-            "command": _command_of(settings),
+            "command": _command_of(settings) + (f"  # {stop.received.name}" if stop.received else ""),
             "origin": source.origin,
             **source.metadata,
             **summary,
@@ -178,11 +183,17 @@ def _policy(settings: CollectionSettings) -> Source:
         settings.policy, task, maker, member=settings.member, deterministic=settings.deterministic
     )
 
-    def rows() -> Rows:
+    with contextlib.closing(maker.vector_env(task, 1)) as env:
+        caveats = warn_of_its_seeds(env, task, episode_seed(seed, 0))
+
+    def rows(stop: StopSignals) -> Rows:
         with counted(number, unit, settings.tqdm) as count:
-            return episodes_of(behaviour, task, maker, seed, number, unit, noise=noise, count=count)
+            return episodes_of(
+                behaviour, task, maker, seed, number, unit, noise=noise, count=count, stop=stop
+            )
 
     metadata = {"seed": seed, "policy": behaviour.name, "policy_is": behaviour.what, "noise": noise}
+    metadata |= {"warnings": "; ".join(caveats)}
     return Source(task, settings.simulation, rows, metadata)
 
 
@@ -196,6 +207,8 @@ def _replay_buffer(settings: CollectionSettings) -> Source:
     if settings.env_name not in (None, run.env_name):
         raise UserError(f"--env_name={settings.env_name}: the run {run.path} is of {run.env_name}")
     member = run.one_member()
+    for line in run.caveats():
+        LOG.warning(f"{run.path}: {line}")
     files = ReplayFiles(run.files.replay / member.name, f"{run.run_id} {member.name}")
     stored = empty(1, *run.sizes, EpisodeBatch if run.horizon.steps > 1 else Batch)
     begin, found = files.read(settings.until, stored.data)
@@ -211,17 +224,16 @@ def _replay_buffer(settings: CollectionSettings) -> Source:
     cuts = np.flatnonzero(np.isin(order, np.subtract.outer(breaks, range(1, number + 1)))).tolist()
     headless = np.flatnonzero(order < first + number).tolist() if first else []
 
-    def rows() -> Rows:
-        return rows_of_replay(first, transitions, number)
-
     metadata = {
         "replay_of": f"{run.method}, {member}, run {run.run_id}",
+        "warnings": "; ".join(run.caveats()),
         "first_transition": first,
         "stop_transition": stop,
         "episode_ends": "terminals are the buffer's, and time-outs that it knows; others were recovered: "
         "a row is one where its next observation is not exactly what the next row starts from",
     }
-    return Source(get_task(run.task.name), run.simulation, rows, metadata, cuts, headless)
+    task, rows = get_task(run.task.name), rows_of_replay(first, transitions, number)
+    return Source(task, run.simulation, lambda stop: rows, metadata, cuts, headless)
 
 
 def _references(settings: CollectionSettings, source: Source) -> References | None:

@@ -98,6 +98,7 @@ def evaluate(settings: EvaluationSettings) -> Json:
             "env_name": task.name,
             "quantity": task.quantity,
             "policies": run.what,
+            "warnings": run.caveats(run.members),
             "seed": settings.seed,
             "environment": describe_environment(task, simulation),
             "members": entries,

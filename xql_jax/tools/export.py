@@ -91,6 +91,8 @@ def export_policy(
     accepted = 0.995 if isinstance(actor, FlowActor) else 1.0
     observations = _observations(run)
     expected = bounds.to_learner(original(observations[None])[0])
+    if not np.isfinite(expected).all():
+        raise UserError(f"{run.path}: its actions are not finite: {'; '.join(run.caveats([chosen]))}")
     differences: dict[str, float] = {}
     for name in names:
         found = bounds.to_learner(write_policy(name, folder, weights, act)(observations))
@@ -103,8 +105,10 @@ def export_policy(
         "version": xql_jax.__version__,
         "policy": f"{run.what}, {chosen}",
         "run": run.run_id,
+        "warnings": run.caveats([chosen]),
         "env_name": run.env_name,
         "observations": f"float32[B, {run.sizes[0]}], as the environment gives them",
+        "not_finite": "observations with NaN or infinity: act.py raises ValueError, the others return NaN",
         "actions": f"float32[B, {run.sizes[1] * chunk}], from low to high, as the environment takes them"
         + (f": {chunk} actions to carry out one after the other, each {run.sizes[1]}" if chunk > 1 else ""),
         "action_chunk": chunk,
@@ -229,10 +233,11 @@ def _stack(name: str, hidden: Params, last: Params, number: int) -> Layers:
 
 
 def _write_artifact(act: Callable[[Array], Array], observation_dim: int, path: Path) -> None:
-    """Writes the function of f32[B, O], for any B, as StableHLO for `PLATFORMS`."""
+    """Writes the function of f32[B, O] as StableHLO for `PLATFORMS`; NaN where one is not finite."""
     (size,) = jax.export.symbolic_shape("B")
     observations = jax.ShapeDtypeStruct((size, observation_dim), np.float32)
-    path.write_bytes(jax.export.export(jax.jit(act), platforms=PLATFORMS)(observations).serialize())
+    checked = jax.jit(lambda seen: jnp.where(jnp.isfinite(seen).all(1, keepdims=True), act(seen), jnp.nan))
+    path.write_bytes(jax.export.export(checked, platforms=PLATFORMS)(observations).serialize())
 
 
 def read_artifact(path: Path) -> Policy:

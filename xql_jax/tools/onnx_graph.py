@@ -25,7 +25,7 @@ def import_onnx(weights: Weights) -> ModuleType:
 
 
 def write_onnx(weights: Weights, path: Path) -> None:
-    """Writes a graph with the input `observations` f32[B, O] and the output `actions` f32[B, A]."""
+    """Writes a graph from `observations` f32[B, O] to `actions` f32[B, A]; NaN where one is not finite."""
     onnx, arrays = import_onnx(weights), dict(weights)
     low, high = weights["low"], weights["high"]
     action_dim = len(low)
@@ -33,7 +33,9 @@ def write_onnx(weights: Weights, path: Path) -> None:
     nodes = ["shifted = Sub (observations, shift)", "x_0 = Div (shifted, scale)"]
     nodes += _nodes(arrays, action_dim)
     nodes += ["wide = Mul (scaled, reach)", "moved = Add (wide, middle)"]
-    nodes += ["raised = Max (moved, low)", "actions = Min (raised, high)"]
+    nodes += ["raised = Max (moved, low)", "bounded = Min (raised, high)"]
+    arrays["zeros"] = np.zeros((len(weights["shift"]), 1), np.float32)
+    nodes += ["fault = MatMul (observations, zeros)", "actions = Add (bounded, fault)"]  # 0, or NaN
     model = onnx.parser.parse_model(
         f'<ir_version: {IR_VERSION}, opset_import: ["" : {OPSET}], producer_name: "xql_jax"> '
         f"policy (float[B, {len(weights['shift'])}] observations) => "

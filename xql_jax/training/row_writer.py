@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from xql_jax.logs.csv_rows import CSVLogger
+from xql_jax.logs.csv_rows import CSVLogger, parse_rows
 from xql_jax.logs.tensorboard import TensorBoardLogger
 from xql_jax.logs.wandb import WandbLogger
 from xql_jax.training.checkpoints import Progress
@@ -31,6 +31,17 @@ class RowWriter:
     ):
         self._members, self._loggers = members, loggers
         self._logs = {path: CSVLogger(path, saved.get(path.name, b"")) for path in paths}
+        for logger in (one for one in loggers if isinstance(one, WandbLogger)):  # a kill may have lost rows
+            self._send_again(logger, saved)
+
+    def _send_again(self, logger: WandbLogger, saved: Mapping[str, bytes]) -> None:
+        rows, columns = [], ["seed", *self._members[0].hyperparameters]
+        for name, prefix in (("metrics.csv", ""), ("evaluations.csv", "evaluation/")):
+            rows += [(prefix, row) for row in parse_rows(saved.get(name, b""), columns, Path(name))]
+        names = [member.name for member in self._members]
+        for prefix, row in sorted(rows, key=lambda one: one[1].step):
+            numbers = {prefix + name: cell for name, cell in row.results.items() if name != "diverged_at"}
+            logger.write(names.index(Member(row.seed, dict(row.setting)).name), row.step, numbers)
 
     def write(
         self,
