@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from xql_jax.data.dataset import Dataset, Note, from_transitions, jumps
+from xql_jax.data.memory import COPIES, check_memory
 from xql_jax.data.names import AMBIGUOUS, PARTS, UNITS, by_meaning, is_known, missing_arrays
 from xql_jax.errors import UserError
 
@@ -51,6 +52,8 @@ def from_arrays(
     UserError if an array is missing, unfit, contradicts another, or concerns ends or next states in a way
     that is not certain. `names` are those of all arrays in the source, if some were not read.
     """
+    if not layout.is_episode:  # episodes are checked when they are joined
+        check_memory(sum(getattr(array, "nbytes", 0) for array in arrays.values()), source, COPIES - 1)
     names = names or list(arrays)
     read = list(arrays) if layout.as_d4rl else names  # D4RL's other arrays concern nothing
     meanings = by_meaning(read, STEP_ARRAYS if layout.is_episode else REQUIRED, source)
@@ -223,7 +226,8 @@ def _transitions(
             )
             notes.append(Note(text, is_suspicion=not layout.as_d4rl))
     if uses_next and layout.prefers_rows and timeouts is not None:
-        jumping = jumps(rows["next_observations"], rows["observations"]) & ~(terminals | timeouts)[:-1]
+        stated = terminals | timeouts
+        jumping = jumps(rows["next_observations"], rows["observations"], stated.any()) & ~stated[:-1]
         if uses_next := bool(jumping.any()):
             number = np.count_nonzero(jumping)
             notes.append(
@@ -239,9 +243,7 @@ def _transitions(
             "--env_name, or add an array timeouts, 1 at the last step of each episode that was cut off"
         )
     transitions = qlearning_dataset(rows, timeouts, keeps_last=not layout.leaves_out_ends)
-    if layout.as_d4rl:
-        del transitions["timeouts"]
-    dataset = from_transitions(transitions, source)
+    dataset = from_transitions(transitions, source, layout.as_d4rl)
     if left_out := len(terminals) - dataset.size:
         of_file = " and of the file" if layout.as_d4rl else ""
         is_known = knows_next or (layout.as_d4rl and terminals[-1])

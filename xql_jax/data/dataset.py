@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from xql_jax.data.memory import check_memory
 from xql_jax.data.sampling import Trajectories
 from xql_jax.errors import UserError
 from xql_jax.suites.tasks import References
@@ -22,7 +23,8 @@ LOG = logging.getLogger(__name__)
 ROWS_OF_SAMPLE = 16_384
 ROUNDING = 1e-3  # of actions within ±1, so that bounds in half precision are no mistake
 SMALL_RANGE = 0.01
-JUMP = 1e-6  # a next observation farther than this from the next row's observation ends a trajectory
+JUMP = 1e-6  # in D4RL's own files a next observation farther than this from the next row's is a jump
+SINGLE, HALF = 1e-6, 2.0**-9  # relative size of some roundings in float32, in float16
 ACTION_UNITS_REMEDY = "if the actions are normalised to ±1, say so beside them: action_units = 'normalized'"
 
 
@@ -52,6 +54,7 @@ class Dataset:
     begins: np.ndarray = None  # type: ignore[assignment]  # made by __post_init__
     # bool[N], the ends that the source states. Others are jumps, which nothing explains, and the last row.
     stated: np.ndarray = None  # type: ignore[assignment]
+    parts: tuple[tuple[str, int], ...] = ()  # of several sources joined: their names and numbers of rows
 
     def __post_init__(self) -> None:
         if self.begins is None:
@@ -77,16 +80,18 @@ class Dataset:
         """bool[N], the transitions that end in a terminal state."""
         return np.asarray(self.batch.masks == 0)
 
-    def take(self, indices: np.ndarray) -> Any:
+    def take(self, indices: np.ndarray | slice) -> Any:
         """Returns transitions i64[K], each below N, in that order: float32 fields [K, ...]; or windows."""
+        if isinstance(indices, slice):  # views
+            return jax.tree.map(lambda field: field[indices], self.batch)
         if isinstance(self.batch, Trajectories):
             return self.batch.windows(indices)
         return jax.tree.map(lambda field: np.take(field, indices, axis=0), self.batch)
 
-    def part(self, rows: np.ndarray) -> "Dataset":
+    def part(self, rows: np.ndarray | slice) -> "Dataset":
         """Returns the dataset of these rows i64[K] only, in that order."""
         flags = {name: getattr(self, name)[rows] for name in ("ends", "begins", "stated")}
-        return dataclasses.replace(self, batch=self.take(rows), **flags)
+        return dataclasses.replace(self, batch=self.take(rows), parts=(), **flags)
 
     def trajectory_lengths(self) -> np.ndarray:
         """Returns i64[T], the number of transitions of each trajectory, in file order."""
@@ -166,17 +171,21 @@ def name_of(source: str | Dataset) -> str:
     return source if isinstance(source, str) else source.source
 
 
-def from_transitions(arrays: Mapping[str, np.ndarray], source: str) -> Dataset:
+def from_transitions(arrays: Mapping[str, np.ndarray], source: str, as_iql: bool = False) -> Dataset:
     """Builds a dataset from checked transitions, of which `goes_on` marks terminals that end no episode.
 
     A trajectory ends where it does in IQL (its `dones_float`): at a terminal, at a jump, and at the last row;
-    also at time-outs, if given.
+    also at time-outs, if given. What a jump is: see `jumps`; with `as_iql`, more than 1e-6.
     """
     terminals = arrays["terminals"] != 0
     observations, next_observations = arrays["observations"], arrays["next_observations"]
     breaks = arrays["timeouts"] != 0 if "timeouts" in arrays else np.zeros(len(terminals), bool)
     stated = terminals | breaks
-    breaks[:-1] |= jumps(next_observations, observations)
+    if as_iql:  # a time-out alone ends nothing
+        breaks = np.zeros_like(terminals)
+        breaks[:-1] = np.linalg.norm(next_observations[:-1] - observations[1:], axis=1) > JUMP
+    else:
+        breaks[:-1] |= jumps(next_observations, observations, are_marked=bool(stated.any()))
     ends = terminals | breaks
     ends[-1:] = True
     stops = ends & (breaks | (arrays["goes_on"] == 0)) if "goes_on" in arrays else ends
@@ -187,14 +196,24 @@ def from_transitions(arrays: Mapping[str, np.ndarray], source: str) -> Dataset:
 
 def known_successors(dataset: Dataset, why: str) -> np.ndarray:
     """Returns bool[N]: the next row goes on, or a terminal ends. UserError if the rows are in no order."""
-    count = np.count_nonzero(jumping_rows(dataset))
-    if 2 * count > dataset.size:
+    if told := out_of_order(dataset):
         raise UserError(
-            f"{dataset.source}: {count:,} of {dataset.size:,} transitions do not lead to the next row's "
-            f"observation, but {why}: are the rows shuffled, or a part of the data? Give all in the order in "
-            "which they were recorded"
+            f"{dataset.source}: {told}, but {why}: are the rows shuffled, or a part of the data? Give all in "
+            "the order in which they were recorded"
         )
     return ~dataset.ends | dataset.terminals
+
+
+def out_of_order(dataset: Dataset) -> str:
+    """Returns how many rows do not lead to the next one, and by how much they miss it, if these are most."""
+    if 2 * (count := np.count_nonzero(jumping_rows(dataset))) <= dataset.size:
+        return ""
+    observations, following = dataset.batch.observations, dataset.batch.next_observations
+    size = np.median(np.abs(following[:-1] - observations[1:]).max(axis=1))
+    return (
+        f"{count:,} of {dataset.size:,} transitions do not lead to the next row's observation, which differs "
+        f"by {size:.3g} in the median"
+    )
 
 
 def jumping_rows(dataset: Dataset) -> np.ndarray:
@@ -207,10 +226,25 @@ def alike(least: float, most: float) -> bool:
     return most - least <= SMALL_RANGE * max(abs(least), abs(most))
 
 
-def jumps(next_observations: np.ndarray, observations: np.ndarray) -> np.ndarray:
-    """Returns bool[N - 1]: the next observation, f32[N, O], is farther than 1e-6 from the next row's."""
-    with np.errstate(over="ignore"):  # a difference that overflows is a jump
-        return np.linalg.norm(next_observations[:-1] - observations[1:], axis=1) > JUMP
+def jumps(next_observations: np.ndarray, observations: np.ndarray, are_marked: bool) -> np.ndarray:
+    """Returns bool[N - 1]: the next observation, f32[N, O], is not the next row's, even if it was rounded.
+
+    If ends are marked, or one of the two was in half precision, a rounding is what half precision loses.
+    """
+    with np.errstate(over="ignore"):
+        halves = [(each.astype(np.float16) == each).all() for each in (next_observations, observations)]
+    is_coarse = are_marked or halves[0] != halves[1]
+    return differ(next_observations[:-1], observations[1:], HALF if is_coarse else SINGLE)
+
+
+def differ(vectors: np.ndarray, others: np.ndarray, rounding: float = SINGLE) -> np.ndarray:
+    """Returns bool[N]: an entry of f32[N, O] differs from the other by more than this share of its size.
+
+    Its size is its own and, as numbers may have been shifted to be scaled, the mean one of its column.
+    """
+    mean = np.abs(others).sum(axis=0, dtype=np.float64) / max(1, len(others))
+    with np.errstate(over="ignore"):  # a difference that overflows is one
+        return (np.abs(vectors - others) > rounding * (np.abs(others) + np.float32(mean))).any(axis=1)
 
 
 def check_spaces(dataset: Dataset, observation_dim: int, action_dim: int, name: str) -> None:
@@ -236,6 +270,7 @@ def joined(datasets: Sequence[Dataset]) -> Dataset:
     references = {dataset.references for dataset in datasets} - {None}
     if len(references) > 1:
         LOG.warning(f"the data bring different reference returns, so none of them counts: {references}")
+    check_memory(sum(field.nbytes for each in datasets for field in each.batch), first.source, copies=1)
     # No ends need to be added: each dataset's last transition is marked as one.
     return Dataset(
         jax.tree.map(lambda *fields: np.concatenate(fields), *(dataset.batch for dataset in datasets)),
@@ -246,6 +281,7 @@ def joined(datasets: Sequence[Dataset]) -> Dataset:
         tuple(dict.fromkeys(note for dataset in datasets for note in dataset.notes)),
         np.concatenate([dataset.begins for dataset in datasets]),
         np.concatenate([dataset.stated for dataset in datasets]),
+        tuple(part for data in datasets for part in data.parts or [(data.source, data.size)]),
     )
 
 

@@ -14,8 +14,9 @@ from gymnasium import spaces
 
 from xql_jax.data.arrays import Layout, from_arrays, says_normalized
 from xql_jax.data.dataset import Dataset, Note, checked_references, joined
+from xql_jax.data.memory import check_memory
 from xql_jax.data.names import UNITS
-from xql_jax.data.readers import check_memory, read_npz, reading
+from xql_jax.data.readers import read_npz, reading
 from xql_jax.errors import UserError, nearest, needing
 from xql_jax.files.paths import located
 from xql_jax.types import Json
@@ -83,7 +84,7 @@ def read_minari(name: str) -> Dataset:
 
 def _of_episodes(episodes: Sequence[Dataset], **changes: Any) -> Dataset:
     """Returns the episodes as one dataset; it is noted if most go on after a terminal."""
-    whole = dataclasses.replace(joined(episodes), **changes)
+    whole = dataclasses.replace(joined(episodes), parts=(), **changes)
     going_on = sum(bool((episode.batch.masks[:-1] == 0).any()) for episode in episodes)
     if 2 * going_on <= len(episodes):
         return whole

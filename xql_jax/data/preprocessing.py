@@ -117,7 +117,7 @@ def fit_preprocessing(
     """Fits IQL's preprocessing for a task, and whatever else is asked for.
 
     IQL clips actions to ±(1 - 1e-5), scales locomotion's rewards so that trajectories' returns span 1000, and
-    adds -1 to AntMaze's rewards. Rewards of Gymnasium's tasks are scaled here, too, and without a task none.
+    adds -1 to AntMaze's rewards. Rewards of Gymnasium's MuJoCo tasks are scaled here, too.
 
     Args:
         normalize_observations: give each entry mean 0 and deviation 1 over the transitions learned from.

@@ -9,15 +9,14 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-import psutil
 
 from xql_jax.data.arrays import REQUIRED, Layout, brief, from_arrays, says_normalized
 from xql_jax.data.dataset import Dataset, checked_references
+from xql_jax.data.memory import check_memory
 from xql_jax.data.names import OUR_NAMES, PARTS, UNITS, is_known
 from xql_jax.errors import UserError
 from xql_jax.suites.tasks import TASKS, References, Task
 
-COPIES = 3  # of a file's arrays in memory: as they are read, as transitions, and preprocessed
 D4RL_KEYS = (*REQUIRED, "timeouts", UNITS)
 MADE_BY = "made_by"  # the command that made a file, as of examples/ogbench_data.py
 SIMULATOR_ARRAYS = ("qpos", "button_states")  # from which OGBench's tasks give rewards
@@ -128,13 +127,3 @@ def reading(path: Path, what: str) -> Iterator[None]:
         raise
     except Exception as error:  # h5py, zipfile, zlib and NumPy raise almost anything for a damaged file
         raise UserError(f"{path}: not a readable {what} ({brief(error)})") from error
-
-
-def check_memory(num_bytes: int, what: str) -> None:
-    """Raises UserError if the host's free memory has no room for a dataset of arrays of so many bytes."""
-    needed, free = COPIES * num_bytes, psutil.virtual_memory().available
-    if needed > free:
-        raise UserError(
-            f"{what}: {needed / 1e9:,.3f} GB of memory are needed, {free / 1e9:,.3f} GB are free: use a "
-            "machine with more memory, or a part of the data"
-        )

@@ -6,8 +6,8 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
-import psutil
 
+from xql_jax.data.memory import free_memory
 from xql_jax.numerics.pytrees import Distinct
 from xql_jax.types import AnyBatch, Array, Minibatch, PRNGKey, Windows
 
@@ -144,5 +144,5 @@ def room_on_device() -> int:
 
 
 def room_on_host() -> int:
-    """Returns the bytes that data, or one more copy of them, may take in the host's memory."""
-    return int(SHARE_OF_MEMORY * psutil.virtual_memory().available)
+    """Returns the bytes that data, or one more copy of them, may take in the host's memory, or its job's."""
+    return int(SHARE_OF_MEMORY * free_memory())

@@ -1,11 +1,13 @@
 """What suggests that data are not what they seem to be: one table, for training and `xql-inspect` alike."""
 
+import itertools
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from xql_jax.data.dataset import Dataset, jumping_rows, jumps, listed, spread_rows
+from xql_jax.data.dataset import Dataset, differ, jumping_rows, listed, out_of_order, spread_rows
+from xql_jax.data.readers import D4RL_FILES
 from xql_jax.suites.tasks import Task
 
 LOG = logging.getLogger(__name__)
@@ -13,8 +15,9 @@ FEW_VALUES = 10
 HARDLY_ANY = 0.05  # share of the rows
 LONG_STEPS = 0.99  # steps longer than this share of the steps within episodes are long
 ALIKE_STARTS = 0.3  # spread of where resets lead, in that of where they come from, by entry
-ENOUGH = 10  # rows for a spread
+ENOUGH = 10  # rows for a spread, or episodes to be looked at by themselves
 TIME_OUTS = "are these time-outs? Then store them as timeouts"
+Check = Callable[[Dataset, Task | None], Iterator[str]]
 
 
 def suspicions(dataset: Dataset, task: Task | None = None) -> list[str]:
@@ -24,13 +27,32 @@ def suspicions(dataset: Dataset, task: Task | None = None) -> list[str]:
         dataset: before any preprocessing, with actions as learners see them.
         task: gives the episode limit, the scores and whether rewards are scaled; None if it is not known.
     """
-    noted = [str(note) for note in dataset.notes if note.is_suspicion]
-    return noted + [line for check in TABLE for line in check(dataset, task)]
+    told, start = [str(note) for note in dataset.notes if note.is_suspicion], 0
+    again = duplicates(dataset) if dataset.parts else 0
+    for name, size in dataset.parts or [("", dataset.size)]:
+        source, start = dataset.part(slice(start, start + size)), start + size
+        lines = [line for check in TABLE for line in _lines(check, source, task)]
+        told += [f"{name}: {line}" if name else line for line in lines]
+        again -= duplicates(source) if dataset.parts else 0
+    return told + [f"{again:,} transitions are in more than one source"] * (again > 0.01 * dataset.size)
+
+
+def _lines(check: Check, source: Dataset, task: Task | None) -> Iterator[str]:
+    """Yields what a check tells of a source; if nothing, of the first of up to 16 parts that it tells of."""
+    yield from (lines := list(check(source, task)))
+    begins = np.flatnonzero(source.begins)
+    near = np.linspace(0, source.size, 1 + min(16, len(begins) // ENOUGH))[1:-1]
+    bounds = np.unique([0, *begins[np.searchsorted(begins[:-1], near)], source.size])
+    for start, stop in itertools.pairwise(() if lines or check not in BY_PART else bounds):
+        for line in check(source.part(slice(start, stop)), task) if len(bounds) > 2 else ():
+            yield f"transitions {start:,} to {stop - 1:,}: {line}"
+            return
 
 
 def warn_of_suspicions(dataset: Dataset, task: Task | None = None) -> list[str]:
     """Warns of all `suspicions`; returns the lines."""
-    for line in (lines := [f"{dataset.source}: {suspicion}" for suspicion in suspicions(dataset, task)]):
+    told = suspicions(dataset, task)
+    for line in (lines := told if dataset.parts else [f"{dataset.source}: {one}" for one in told]):
         LOG.warning(line)
     return lines
 
@@ -72,15 +94,12 @@ def _terminals(dataset: Dataset, task: Task | None) -> Iterator[str]:
             f"at all {len(longer):,} terminals the reward is that of the step before: if these are "
             "time-outs, store them as timeouts, for at a terminal the value of what follows is taken to be 0"
         )
-    final, jumping = terminals[:-1], jumps(dataset.batch.next_observations, dataset.batch.observations)
-    if 2 * final.sum() > final.size and len(final) >= ENOUGH and jumping[final].mean() < 0.5:
-        yield (
-            f"{terminals.sum():,} of {dataset.size:,} rows are terminals, and most lead to the next row's "
-            "observation: are the flags inverted? Unless episodes have one step, terminals "
-            "must be 0 where an episode goes on"
-        )
-    if len(lengths) == 1 and not terminals.any():
+    most, *others = np.sort(lengths)[::-1].tolist()
+    if not others and not terminals.any():
         yield "one trajectory without a terminal: do the data say where episodes end?"
+    elif len(others) >= ENOUGH and most > max(5 * others[0], 0.2 * dataset.size):
+        of = f"{most:,} of all {dataset.size:,} steps, the others up to {others[0]:,}"
+        yield f"one trajectory has {of}: do its rows say where episodes end?"
 
 
 def _time_limits(dataset: Dataset, task: Task | None) -> Iterator[str]:
@@ -104,7 +123,10 @@ def _time_limits(dataset: Dataset, task: Task | None) -> Iterator[str]:
                 f"{longest:,} of {len(lengths):,} trajectories end in a terminal after {lengths.max():,} "
                 f"steps, the most of all, with rewards as at other steps: {TIME_OUTS}"
             )
-    if limit and cut_off < 2 and (too_long := np.count_nonzero(lengths > limit)):
+    own = lengths[~ended].max(initial=0)  # the data's own limit, if it recurs and is no sum of episodes
+    recurs = np.count_nonzero(lengths[~ended] == own) > 1 and limit and own % limit not in (0, limit - 1)
+    is_d4rls = dataset.source.rpartition("/")[2] in D4RL_FILES  # people's demonstrations take longer
+    if limit and not (recurs or is_d4rls) and (too_long := np.count_nonzero(lengths > limit)):
         yield f"{too_long:,} trajectories are longer than an episode, {limit} steps: time-outs may be missing"
 
 
@@ -165,22 +187,37 @@ def _layouts(dataset: Dataset, task: Task | None) -> Iterator[str]:
         yield "the last rows are 0: is this a buffer that was not full? Then leave these rows out"
 
 
+def _splits(dataset: Dataset, task: Task | None) -> Iterator[str]:
+    """Jumps beside marked ends; if terminals alone are marked, those that are too small for resets."""
+    observations, following = dataset.batch.observations, dataset.batch.next_observations
+    marked, rows = dataset.stated | dataset.terminals, np.flatnonzero(jumping_rows(dataset)[:-1])
+    if not len(rows) or out_of_order(dataset):
+        return
+    missed, moved = (np.abs(following[rows] - observations[rows + by]).max(axis=1) for by in (1, 0))
+    before, after = marked[rows - 1].mean(), marked[rows + 1].mean()
+    shifted = "late" if after > 0.5 > before else "early" if before > 0.5 > after else ""
+    if shifted or (marked & ~dataset.terminals).any() or 4 * np.median(missed) < np.median(moved):
+        remedy = "if episodes end there, add timeouts; else store that observation as the next one"
+        yield (
+            f"{len(rows):,} trajectories are split where no end is marked, the first at transition "
+            f"{rows[0]:,}: the next row's observation differs by {np.median(missed):.3g} in the median, by "
+            f"up to {missed.max():.3g}: {f'are the flags one row {shifted}?' if shifted else remedy}"
+        )
+
+
 def _order(dataset: Dataset, task: Task | None) -> Iterator[str]:
     observations, following = dataset.batch.observations, dataset.batch.next_observations
-    jumping, going_on = jumping_rows(dataset), ~dataset.terminals
-    if is_shuffled := 2 * np.count_nonzero(jumping) > dataset.size:
+    going_on, final = ~dataset.terminals, np.flatnonzero(dataset.terminals[:-1])
+    unlike = differ(following[final], observations[final + 1])
+    if 2 * len(final) >= dataset.size >= ENOUGH and unlike.mean() < 0.5:
         yield (
-            f"{np.count_nonzero(jumping):,} of {dataset.size:,} transitions do not lead to the next row's "
-            "observation: are the rows shuffled? Then lengths, returns and next actions are not known here"
+            f"{np.count_nonzero(~going_on):,} of {dataset.size:,} rows are terminals, and most lead to the "
+            "next row's observation: are the flags inverted? Unless episodes have one step, terminals must "
+            "be 0 where an episode goes on"
         )
-    stated = np.flatnonzero((dataset.ends & ~jumping)[1:-1]) + 1
-    for when, neighbours in (("late", stated - 1), ("early", stated + 1)):
-        if len(stated) > 1 and jumping[neighbours].mean() > 0.5 and not is_shuffled:
-            yield (
-                f"the observation jumps one row {'before' if when == 'late' else 'after'} most terminals and "
-                f"time-outs: are the flags one row {when}?"
-            )
-    unchanged = (observations == following).all(axis=1)
+    if told := out_of_order(dataset):
+        yield f"{told}: are the rows shuffled? Then lengths, returns and next actions are not known here"
+    unchanged = ~differ(observations, following)
     if 2 * np.count_nonzero(unchanged & going_on) > np.count_nonzero(going_on):
         yield (
             f"in {np.count_nonzero(unchanged & going_on):,} of {going_on.sum():,} transitions the next "
@@ -213,7 +250,7 @@ def _resets(dataset: Dataset, task: Task | None) -> Iterator[str]:
     """
     observations, following = dataset.batch.observations, dataset.batch.next_observations
     ends, terminals = dataset.ends, dataset.terminals
-    if 2 * np.count_nonzero(jumping_rows(dataset)) > dataset.size:
+    if out_of_order(dataset):
         return
     sample = observations[spread_rows(dataset.size)].astype(np.float64)
     scale = sample.std(axis=0)
@@ -250,7 +287,7 @@ def _resets(dataset: Dataset, task: Task | None) -> Iterator[str]:
         at_last, between = are_resets(z, a), are_resets(a, b)
         after = are_resets(observations[first], following[first])
         before = are_resets(observations[earlier], following[earlier])
-        next_is_row = what == "time-outs" and (a == b).all(axis=1).mean() > 0.5
+        next_is_row = what == "time-outs" and differ(a, b).mean() < 0.5
         varied = _share_of_one(a) <= 0.5  # else they are fillers
         surely_goes_on = not (at_last or after) and long < apart / 2
         if next_is_row and not surely_goes_on:
@@ -271,10 +308,10 @@ def _resets(dataset: Dataset, task: Task | None) -> Iterator[str]:
             )
 
     again = np.flatnonzero(terminals[1:] & terminals[:-1] & dataset.begins[1:]) + 1
-    again = again[(following[again - 1] == observations[again]).all(axis=1)]
+    again = again[~differ(following[again - 1], observations[again])]
     can_tell = long < 1.2 * apart  # else steps are as long as resets
     goes_on = can_tell and not are_resets(observations[again - 1], observations[again])
-    if goes_on and 10 * len(again) > np.count_nonzero(terminals):
+    if goes_on and len(again) > max(ENOUGH, np.count_nonzero(terminals) / 10):
         yield (
             f"{len(again):,} of {terminals.sum():,} terminals follow a terminal, the first at transition "
             f"{again[0]:,}: episodes went on after their goal, as in AntMaze; lengths and returns here are "
@@ -283,7 +320,8 @@ def _resets(dataset: Dataset, task: Task | None) -> Iterator[str]:
 
 
 # In the order in which they are told.
-TABLE = (_sizes_of_rewards, _terminals, _time_limits, _entries, _layouts, _order, _resets)
+TABLE = (_sizes_of_rewards, _terminals, _time_limits, _entries, _layouts, _splits, _order, _resets)
+BY_PART = (_layouts, _order, _resets)  # what a part that was recorded otherwise shows
 
 
 def _within(numbers: np.ndarray, others: np.ndarray) -> bool:

@@ -336,7 +336,10 @@ class Run:
         found = [{"member": name, **one["diverged"]} for name, one in known if one["diverged"]]
         diverged = self.summary.get("diverged", []) if members is None else found
         said = [f"{one['member']} at {self.unit} {one['step']} ({one['quantity']})" for one in diverged]
-        return [*(f"diverged: {one}; its policy is from before" for one in said), *self.content.get("warnings", ())]
+        return [
+            *(f"diverged: {one}; its policy is from before" for one in said),
+            *self.content.get("warnings", ()),
+        ]
 
     @property
     def what(self) -> str:
