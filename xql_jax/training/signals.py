@@ -9,17 +9,20 @@ from types import FrameType
 from typing import Any, Self
 
 LOG = logging.getLogger(__name__)
-STOPS = [signal.SIGINT, signal.SIGTERM]
-if hasattr(signal, "SIGHUP"):  # Windows has none
+# What schedulers are asked to send before a time limit or a preemption. Windows has none of them, nor SIGHUP.
+WARNINGS = [getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name)]
+STOPS = [signal.SIGINT, signal.SIGTERM, *WARNINGS]
+if hasattr(signal, "SIGHUP"):
     STOPS.append(signal.SIGHUP)
 
 
 class StopSignals:
-    """Context manager that records SIGINT, SIGTERM or SIGHUP in `received` instead of ending the process.
+    """Context manager that records a signal of `STOPS` in `received` instead of ending the process.
 
-    After the first signal the previous handlers are restored, so a second one ends the process. Only SIGHUP
-    does not, because it comes more than once when a terminal closes. What is ignored when this object is
-    made, as by `nohup`, is ignored throughout.
+    After the first signal the previous handlers of SIGINT and SIGTERM are restored, so that a second one ends
+    the process. SIGHUP, SIGUSR1 and SIGUSR2 do not, because terminals and schedulers send them more than
+    once. What is ignored when this object is made, as by `nohup`, is ignored throughout, and a handler that
+    is not Python's, as faulthandler's, stays.
     Python handles signals only in the main thread. A run in another thread is stopped by `request`.
     """
 
@@ -27,7 +30,7 @@ class StopSignals:
 
     def __init__(self, outer: "StopSignals | None" = None) -> None:
         self._outer = outer  # had the handlers until `__enter__`; its signal is taken over
-        self._heard = [number for number in STOPS if signal.getsignal(number) is not signal.SIG_IGN]
+        self._heard = [number for number in STOPS if signal.getsignal(number) not in (signal.SIG_IGN, None)]
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
