@@ -11,7 +11,7 @@ await() {  # NAME COMMAND: until the command succeeds
 }
 
 daemon() {  # NAME COMMAND...
-  nice -n 10 "${@:2}" > "$folder/$1.log" 2>&1 &
+  "${@:2}" > "$folder/$1.log" 2>&1 &
   echo $! > "$folder/$1.process"
 }
 

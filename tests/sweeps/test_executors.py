@@ -96,7 +96,7 @@ def expected(tmp_path_factory):
     return rows(settings)
 
 
-def start_driver(settings):
+def start_driver(settings, executor="ray"):
     """The sweep as a user types it."""
     fields = settings_of(Sweep)
     asked = {
@@ -105,7 +105,7 @@ def start_driver(settings):
     log = Path(settings.save_dir).parent / "driver.log"
     log.with_name("sweep.yaml").write_text(json.dumps(asked))  # which is YAML, too
     main = ROOT / "experiments" / "sweep.py"
-    command = [sys.executable, str(main), "sweep.yaml", "--executor=ray"]
+    command = [sys.executable, str(main), "sweep.yaml", f"--executor={executor}"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with log.open("a") as file:
         return subprocess.Popen(command, cwd=log.parent, stdout=file, stderr=file, env=environment)

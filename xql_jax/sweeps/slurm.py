@@ -56,9 +56,10 @@ def train_in_job(settings: Training, folder: str, retries: int) -> Outcome:
         elif number and not (outcome and outcome.status == "finished"):
             step = outcome.summary["step"] if outcome else 0
             began = outcome.content["resumed"][-1:] if outcome else []
-            LOG.info(f"stopped by {number.name}; saved after step {step:,}")
-            goes_on = step > (began[0]["after_step"] if began else 0)
-            if goes_on or int(os.environ.get("SLURM_RESTART_COUNT", 0)) < retries:
+            got_further = step > (began[0]["after_step"] if began else 0)
+            LOG.info(f"stopped by {number.name} after step {step:,}")
+            restarts = int(os.environ.get("SLURM_RESTART_COUNT", 0))
+            if number not in WARNINGS or got_further or restarts < retries:
                 sys.exit(128 + number)
             LOG.warning("it got no further: give its jobs more time")
         return outcome
@@ -187,7 +188,7 @@ def known_states() -> dict[str, str] | None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("SQUEUE_")}
     answer = subprocess.run(command, env=environment, capture_output=True, text=True)
     if answer.returncode:
-        LOG.warning(f"SLURM does not answer, and is asked again: {answer.stderr.strip()}")
+        LOG.warning(f"SLURM does not answer, and is asked again: {answer.stderr.strip().splitlines()[-1:]}")
         return None
     return dict(line.split(maxsplit=1) for line in answer.stdout.splitlines())
 
