@@ -181,6 +181,7 @@ def test_a_time_limit_shorter_than_the_interval_of_checkpoints(tmp_path):
     settings = sweep_settings(tmp_path, **{**TASKS, **limited}, slurm_options=("time=2", "signal_delay_s=60"))
     front = start_driver(settings, "slurm")
     [job] = until_submitted(settings, 1)
+    until(lambda: "stopped by SIGUSR2" in log(settings, job), "warning")
     let_it_begin_again(job)
     until(lambda: "resuming after" in log(settings, job), "second time")
     assert re.search(r"stopped by SIGUSR2 after step [1-9]", log(settings, job))

@@ -19,10 +19,9 @@ if hasattr(signal, "SIGHUP"):
 class StopSignals:
     """Context manager that records a signal of `STOPS` in `received` instead of ending the process.
 
-    After the first signal the previous handlers of SIGINT and SIGTERM are restored, so that a second one ends
-    the process. SIGHUP, SIGUSR1 and SIGUSR2 do not, because terminals and schedulers send them more than
-    once. What is ignored when this object is made, as by `nohup`, is ignored throughout, and a handler that
-    is not Python's, as faulthandler's, stays.
+    After SIGINT, SIGTERM or SIGHUP the previous handlers of the first two are restored, so that a second one
+    ends the process. The others do not end it, because terminals and schedulers send them more than once.
+    What is ignored when this object is made, as by `nohup`, is ignored throughout.
     Python handles signals only in the main thread. A run in another thread is stopped by `request`.
     """
 
@@ -30,7 +29,7 @@ class StopSignals:
 
     def __init__(self, outer: "StopSignals | None" = None) -> None:
         self._outer = outer  # had the handlers until `__enter__`; its signal is taken over
-        self._heard = [number for number in STOPS if signal.getsignal(number) not in (signal.SIG_IGN, None)]
+        self._heard = [number for number in STOPS if signal.getsignal(number) is not signal.SIG_IGN]
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
@@ -57,7 +56,8 @@ class StopSignals:
 
     def _record(self, number: int, frame: FrameType | None) -> None:
         self.received = self.received or signal.Signals(number)
-        self._restore(signal.SIGINT, signal.SIGTERM)
+        if number not in WARNINGS:  # SIGTERM may follow these, before the run is saved
+            self._restore(signal.SIGINT, signal.SIGTERM)
 
     def _restore(self, *numbers: int) -> None:
         for number in self._previous.keys() & set(numbers):
