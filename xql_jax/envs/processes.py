@@ -36,9 +36,7 @@ GRACE = 2.0  # seconds for workers to end
 STOPPING = 5.0  # seconds that a run waits for an answer once it is to stop
 TICK = 0.1  # seconds between checks of whether the run is to stop
 IS_SUPPORTED = hasattr(select, "poll")  # not on Windows
-LEFT_TO_PARENT = (
-    (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2) if IS_SUPPORTED else ()
-)
+LEFT_TO_PARENT = [one for one in signal.Signals if one.name[3:] in ("INT", "TERM", "HUP", "USR1", "USR2")]
 
 
 class Processes(VectorEnv):

@@ -1,5 +1,6 @@
 """The executor of SLURM: through submitit each cell (run) of a sweep is a job."""
 
+import contextlib
 import logging
 import os
 import shlex
@@ -31,21 +32,15 @@ DEFAULT_MINUTES = 24 * 60  # of a job, unless --slurm_options has a time
 SECONDS_PER_QUESTION = 10.0  # between two questions to SLURM, which has other users, too
 SECONDS_PER_TRY = 60.0  # between two submissions while SLURM admits no more jobs, unless one has ended
 LIMITS = "SubmitJob", "temporarily"  # in what sbatch says when the user has, or all have, as many as may be
-SECONDS_TO_APPEAR = 15.0  # for a file that another machine has written
 # SLURM's words for jobs that will not run again; each other word is that of one that runs, or will.
-ENDED = (
-    "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED",
-    "REVOKED", "TIMEOUT",
-)  # fmt: skip
-GONE = "UNKNOWN"  # the word for a job that SLURM has forgotten, some minutes after its end
+ENDED = "BOOT_FAIL CANCELLED COMPLETED DEADLINE FAILED NODE_FAIL OUT_OF_MEMORY PREEMPTED REVOKED TIMEOUT"
 
 
 def train_in_job(settings: Training, folder: str, retries: int) -> Outcome:
     """Trains the run in a job, whose log has the run's lines; see `work`.
 
-    A job that a signal stops ends without a result: what SLURM does with it decides whether it goes on. If
-    the signal was a warning, the job's script has SLURM queue it again. Only if the run got no further, and
-    the job was started again `retries` times, the result is the unfinished run.
+    A job that a signal stops has no result: SLURM decides whether it goes on. After a warning its script has
+    it queued again, but only `retries` times in vain; then the result is the run, unfinished.
     """
     print_lines()
     with StopSignals() as stop:
@@ -54,12 +49,10 @@ def train_in_job(settings: Training, folder: str, retries: int) -> Outcome:
         if isinstance(outcome, str):
             LOG.warning(outcome)
         elif number and not (outcome and outcome.status == "finished"):
-            step = outcome.summary["step"] if outcome else 0
-            began = outcome.content["resumed"][-1:] if outcome else []
-            got_further = step > (began[0]["after_step"] if began else 0)
+            step, begun = (outcome.summary["step"], outcome.content["resumed"]) if outcome else (0, [])
+            got_further = step > (begun[-1]["after_step"] if begun else 0)
             LOG.info(f"stopped by {number.name} after step {step:,}")
-            restarts = int(os.environ.get("SLURM_RESTART_COUNT", 0))
-            if number not in WARNINGS or got_further or restarts < retries:
+            if number not in WARNINGS or got_further or int(os.getenv("SLURM_RESTART_COUNT", 0)) < retries:
                 sys.exit(128 + number)
             LOG.warning("it got no further: give its jobs more time")
         return outcome
@@ -88,9 +81,8 @@ class Slurm:
             self._parameters["gpus_per_node"] = int(settings.task_gpus)
         self._parameters |= dict(map(_option, settings.slurm_options))
         known = submitit.SlurmExecutor._valid_parameters()
-        # USR1 and USR2 come before a time limit and, if SLURM sends signals then, at a preemption.
-        codes = " | ".join(str(128 + number) for number in WARNINGS)
-        again = f'case $code in {codes}) scontrol requeue "$SLURM_JOB_ID" ;; esac'
+        # 128 + USR1 or USR2, which come before a time limit and, if SLURM sends signals then, at a preemption.
+        again = 'case $code in 138 | 140) scontrol requeue "$SLURM_JOB_ID" ;; esac'
         self._parameters["teardown"] = ["code=$?", *self._parameters.get("teardown", ()), again, "exit $code"]
         if unknown := [name for name in self._parameters if name not in known]:
             near = nearest(unknown[0], known)
@@ -125,11 +117,11 @@ class Slurm:
                 else:
                     jobs[job] = waiting.pop(0)
                 continue
-            now_known = None
+            states = None
             if time.monotonic() >= ask_at:
-                now_known, ask_at = known_states(), time.monotonic() + SECONDS_PER_QUESTION
-            for job in [job for job in jobs if not self._is_alive(job, now_known)]:
-                yield jobs.pop(job), self._outcome(job, (now_known or {}).get(job.job_id, GONE))
+                states, ask_at = known_states(), time.monotonic() + SECONDS_PER_QUESTION
+            for job in [job for job in jobs if not self._is_alive(job, states)]:
+                yield jobs.pop(job), self._outcome(job, (states or {}).get(job.job_id, ""))
                 try_at = 0.0
             time.sleep(SECONDS_PER_LOOK)
 
@@ -138,9 +130,8 @@ class Slurm:
         try:
             executor = self._submitit.SlurmExecutor(self.folder)
             executor.update_parameters(**self._parameters)
-            job: submitit.Job[Outcome] = executor.submit(
-                train_in_job, cell.settings, str(located(".")), self._settings.retries
-            )
+            call = train_in_job, cell.settings, str(located(".")), self._settings.retries
+            job: submitit.Job[Outcome] = executor.submit(*call)
             write_atomically(self.job_file(cell), job.job_id)
             return job
         except (RuntimeError, OSError) as error:
@@ -159,26 +150,17 @@ class Slurm:
 
     def _is_alive(self, job: "submitit.Job[Outcome]", states: Mapping[str, str] | None) -> bool:
         """Returns whether the job runs or will; if SLURM has not been asked, whether it has no result."""
-        has_ended = states is not None and states.get(job.job_id, GONE) in (*ENDED, GONE)
-        return not (has_ended or job.paths.result_pickle.exists())
+        has_ended = states is not None and states.get(job.job_id, "") in ENDED  # "": SLURM has forgotten it
+        return not has_ended and job.paths.result_pickle.name not in os.listdir(self.folder)  # asks NFS anew
 
     def _outcome(self, job: "submitit.Job[Outcome]", state: str) -> Outcome:
-        if state == "COMPLETED":
-            deadline = time.monotonic() + SECONDS_TO_APPEAR
-            while not job.paths.result_pickle.exists() and time.monotonic() < deadline:
-                self.folder.chmod(self.folder.stat().st_mode)  # has NFS look again
-                time.sleep(SECONDS_PER_LOOK)
         if job.paths.result_pickle.exists():
-            try:
+            with contextlib.suppress(RuntimeError):  # submitit's, for what `work` does not catch
                 return job.result()
-            except (
-                self._submitit.core.utils.UncompletedJobError
-            ) as error:  # the job's own trace, between lines
-                trace = str(error).split("-" * 22)[1:2] or [str(error)]
-                return f"job {job.job_id}: {trace[0].strip().splitlines()[-1]}; its log: {job.paths.stdout}"
         if state == "CANCELLED":
             return f"job {job.job_id} was cancelled; the same command goes on"
-        LOG.warning(f"job {job.job_id} has ended without a result ({state}); its log: {job.paths.stdout}")
+        last = " ".join((job.stdout() or "").splitlines()[-1:])
+        LOG.warning(f"job {job.job_id} has no result ({state}): {last}; its log: {job.paths.stdout}")
         return None
 
 
@@ -188,7 +170,7 @@ def known_states() -> dict[str, str] | None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("SQUEUE_")}
     answer = subprocess.run(command, env=environment, capture_output=True, text=True)
     if answer.returncode:
-        LOG.warning(f"SLURM does not answer, and is asked again: {answer.stderr.strip().splitlines()[-1:]}")
+        LOG.warning(f"SLURM does not answer, and is asked again: {answer.stderr.strip()}")
         return None
     return dict(line.split(maxsplit=1) for line in answer.stdout.splitlines())
 

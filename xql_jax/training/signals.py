@@ -9,11 +9,8 @@ from types import FrameType
 from typing import Any, Self
 
 LOG = logging.getLogger(__name__)
-# What schedulers are asked to send before a time limit or a preemption. Windows has none of them, nor SIGHUP.
-WARNINGS = [getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name)]
-STOPS = [signal.SIGINT, signal.SIGTERM, *WARNINGS]
-if hasattr(signal, "SIGHUP"):
-    STOPS.append(signal.SIGHUP)
+STOPS = [one for one in signal.Signals if one.name[3:] in ("INT", "TERM", "HUP", "USR1", "USR2")]
+WARNINGS = [one for one in STOPS if "USR" in one.name]  # schedulers', before a time limit or a preemption
 
 
 class StopSignals:
