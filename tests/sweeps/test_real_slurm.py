@@ -169,7 +169,7 @@ def test_a_cell_that_fails_does_not_end_the_others(tmp_path):
     settings = sweep_settings(tmp_path, **broken)
     write_dataset(bad)
     bad.write_bytes(bad.read_bytes()[:100])
-    settings = sweep_settings(tmp_path, **broken, datasets=(*settings.datasets, f"pointmaze-umaze-v0={bad}"))
+    settings = sweep_settings(tmp_path, **broken, datasets=(*settings.datasets, f"pointmaze-medium-v0={bad}"))
     assert start_driver(settings, "slurm").wait(SECONDS) == 2
     assert f"{bad}" in re.search("failed: (.*)", front_log(settings))[1]
     assert [cell.state for cell in make_plan(settings)] == ["finished", "to do"]
@@ -200,7 +200,8 @@ srun {command} --max_steps=100000000 --log_interval=10000 --hidden_dims=8 --save
 [ $? = 140 ] && scontrol requeue $SLURM_JOB_ID
 """)
     job = asked("sbatch", "--parsable", str(script)).strip()
-    until(lambda: list(tmp_path.glob("runs/*/*/*/metrics.csv")), "training")
+    rows = "runs/*/*/*/metrics.csv"
+    until(lambda: any(file.read_text().count("\n") > 1 for file in tmp_path.glob(rows)), "row of metrics")
     asked("scancel", "--signal=USR2", job)
     let_it_begin_again(job)
     until(lambda: "resuming after" in output.read_text(), "second time")

@@ -81,7 +81,7 @@ class Slurm:
             self._parameters["gpus_per_node"] = int(settings.task_gpus)
         self._parameters |= dict(map(_option, settings.slurm_options))
         known = submitit.SlurmExecutor._valid_parameters()
-        # 128 + USR1 or USR2, which come before a time limit and, if SLURM sends signals then, at a preemption.
+        # 128 + USR1 or USR2, which come before a time limit and, if SLURM is set so, at a preemption.
         again = 'case $code in 138 | 140) scontrol requeue "$SLURM_JOB_ID" ;; esac'
         self._parameters["teardown"] = ["code=$?", *self._parameters.get("teardown", ()), again, "exit $code"]
         if unknown := [name for name in self._parameters if name not in known]:
