@@ -6,7 +6,6 @@ import os
 import shlex
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -53,7 +52,7 @@ def train_in_job(settings: Training, folder: str, retries: int) -> Outcome:
             got_further = step > (begun[-1]["after_step"] if begun else 0)
             LOG.info(f"stopped by {number.name} after step {step:,}")
             if number not in WARNINGS or got_further or int(os.getenv("SLURM_RESTART_COUNT", 0)) < retries:
-                sys.exit(128 + number)
+                raise SystemExit(128 + number)  # submitit writes no result
             LOG.warning("it got no further: give its jobs more time")
         return outcome
 
