@@ -43,8 +43,8 @@ finetune-demo: $(VENV)/run.stamp
 # Two processes; --dist=loadfile: tests of a file share what they train. Most of the suite's time is XLA's compiler: the
 # second time, what it made is at hand.
 PYTEST = $(BIN)/python -m pytest --numprocesses=2 --dist=loadfile
-test test-slow update: export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/$(VENV)/jax_cache
-test test-slow update: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0
+test test-slow test-cluster update: export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/$(VENV)/jax_cache
+test test-slow test-cluster update: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0
 # This flag halves the time of compiling, and changes some last bits. The slow tests have the compiler that runs have. JAX 0.11
 # ends at it: `XLA_FLAGS= make test` there.
 test: export XLA_FLAGS ?= --xla_cpu_use_fusion_emitters=false

@@ -198,7 +198,7 @@ def test_jobs_that_were_left_are_followed_and_not_submitted_again(tmp_path, slur
 
 
 @slow
-def test_a_limit_of_jobs_makes_the_others_wait(tmp_path, slurm, monkeypatch, capsys):
+def test_a_limit_of_jobs_makes_the_others_wait(tmp_path, slurm, monkeypatch):
     """All are trained, one after the other, and each is submitted once."""
     monkeypatch.setattr("xql_jax.sweeps.slurm.SECONDS_PER_QUESTION", 1.0)
     (slurm.folder / "most").write_text("1\n")

@@ -121,7 +121,7 @@ class Slurm:
                 states, ask_at = known_states(), time.monotonic() + SECONDS_PER_QUESTION
             for job in [job for job in jobs if not self._is_alive(job, states)]:
                 yield jobs.pop(job), self._outcome(job, (states or {}).get(job.job_id, ""))
-                try_at = 0.0
+                try_at = min(try_at, time.monotonic() + SECONDS_PER_QUESTION)  # SLURM counts it until then
             time.sleep(SECONDS_PER_LOOK)
 
     def _submitted(self, cell: Cell) -> "submitit.Job[Outcome] | str":
