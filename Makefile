@@ -12,13 +12,14 @@ export JAX_PLATFORMS ?= cpu
 FINETUNE := $(BIN)/xql-train-finetune --env_name=pointmaze-large-rare-v0 --save_dir=results \
 	--seed=0 --num_seeds=3 --max_steps=10000 --eval_interval=2500 --eval_episodes=20 --checkpoint_interval=5000 --resume
 
-.PHONY: help install demo finetune-demo test test-slow test-wheel test-release test-all lint update docs docs-serve dist clean
+.PHONY: help install demo finetune-demo test test-slow test-cluster test-wheel test-release test-all lint update docs docs-serve dist clean
 
 help:
 	@echo "make demo           trains XQL and BC on a generated maze, two to five minutes; the first time it installs into .venv"
 	@echo "make finetune-demo  the same, from data to the environment: XQL, IQL and RLPD, about eight minutes"
 	@echo "make install        installs what every task, figure and video needs into .venv; the mazes do without"
-	@echo "make test           runs the quick tests; test-slow the longer ones, test-all also README's installation"
+	@echo "make test           runs the quick tests; test-slow the longer ones, test-all also README's installation;"
+	@echo "                    test-cluster installs a SLURM on this machine (root, Debian), and trains sweeps on it"
 	@echo "make docs           builds the documentation's site in build/site; docs-serve shows it at http://127.0.0.1:8000"
 	@echo "make lint           checks format, style and types"
 	@echo "make update         tries newer packages than those of requirements.txt, and says what breaks"
@@ -42,8 +43,8 @@ finetune-demo: $(VENV)/run.stamp
 # Two processes; --dist=loadfile: tests of a file share what they train. Most of the suite's time is XLA's compiler: the
 # second time, what it made is at hand.
 PYTEST = $(BIN)/python -m pytest --numprocesses=2 --dist=loadfile
-test test-slow update: export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/$(VENV)/jax_cache
-test test-slow update: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0
+test test-slow test-cluster update: export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/$(VENV)/jax_cache
+test test-slow test-cluster update: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0
 # This flag halves the time of compiling, and changes some last bits. The slow tests have the compiler that runs have. JAX 0.11
 # ends at it: `XLA_FLAGS= make test` there.
 test: export XLA_FLAGS ?= --xla_cpu_use_fusion_emitters=false
@@ -53,6 +54,11 @@ test: $(VENV)/dev.stamp
 # What is long by nature: kills, fuzzing, thousands of random instances, full sizes.
 test-slow: $(VENV)/dev.stamp
 	$(PYTEST) -m slow
+
+# Sweeps on a real SLURM of this machine. For root on Debian, where it installs SLURM; elsewhere the stand-in must do.
+test-cluster: $(VENV)/dev.stamp
+	command -v slurmctld > /dev/null || (apt-get update --quiet && apt-get install --yes --no-install-recommends slurm-wlm munge)
+	$(BIN)/python -m pytest -m slow tests/sweeps/test_real_slurm.py
 
 # The wheel in fresh environments, one for each Python at hand.
 test-wheel: $(VENV)/dev.stamp

@@ -240,6 +240,7 @@ def test_processes_that_die_or_are_signalled(made, capfd):
     for worker in workers_now():  # which they leave to this process
         worker.send_signal(signal.SIGINT)
         worker.send_signal(signal.SIGTERM)
+        worker.send_signal(signal.SIGUSR2)
     env.step(np.zeros((2, 1)))
     assert not signal.pthread_sigmask(signal.SIG_BLOCK, ()) & {signal.SIGINT, signal.SIGTERM}
     assert_ends(env, np.array([[0.0], [1.0]]), "environment 1 failed: its process ended with exit code 7")

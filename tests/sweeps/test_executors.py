@@ -96,7 +96,7 @@ def expected(tmp_path_factory):
     return rows(settings)
 
 
-def start_driver(settings):
+def start_driver(settings, executor="ray"):
     """The sweep as a user types it."""
     fields = settings_of(Sweep)
     asked = {
@@ -105,7 +105,7 @@ def start_driver(settings):
     log = Path(settings.save_dir).parent / "driver.log"
     log.with_name("sweep.yaml").write_text(json.dumps(asked))  # which is YAML, too
     main = ROOT / "experiments" / "sweep.py"
-    command = [sys.executable, str(main), "sweep.yaml", "--executor=ray"]
+    command = [sys.executable, str(main), "sweep.yaml", f"--executor={executor}"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with log.open("a") as file:
         return subprocess.Popen(command, cwd=log.parent, stdout=file, stderr=file, env=environment)
@@ -197,23 +197,42 @@ def test_jobs_that_were_left_are_followed_and_not_submitted_again(tmp_path, slur
     assert slurm.submitted == 3
 
 
+@slow
+def test_a_limit_of_jobs_makes_the_others_wait(tmp_path, slurm, monkeypatch):
+    """All are trained, one after the other, and each is submitted once."""
+    monkeypatch.setattr("xql_jax.sweeps.slurm.SECONDS_PER_QUESTION", 1.0)
+    (slurm.folder / "most").write_text("1\n")
+    settings = sweep_settings(tmp_path)
+    assert [outcome.status for _, outcome in train_all(settings, Slurm(settings))] == ["finished"] * 2
+    assert slurm.submitted == 2
+
+
 @pytest.mark.parametrize(
-    ("state", "follows"),
-    [("UNKNOWN", (True, False)), ("PREEMPTED", (False, False)), ("RUNNING", (True, True))],
+    ("state", "is_followed"),
+    [
+        (None, False),  # SLURM knows it no longer
+        ("RUNNING", True),
+        ("PENDING", True),
+        ("REQUEUED", True),
+        ("COMPLETING", True),
+        ("SPECIAL_EXIT", True),
+        ("CANCELLED", False),
+        ("NODE_FAIL", False),
+        ("PREEMPTED", False),  # else it would be pending again
+    ],
 )
-def test_a_job_that_never_ends_is_not_waited_for(tmp_path, slurm, monkeypatch, state, follows):
-    """A new job is followed unless it was preempted; an old one only if SLURM knows it."""
+def test_a_job_that_runs_or_will_is_followed(tmp_path, state, is_followed):
     settings = sweep_settings(tmp_path, methods=CLONING)
     [cell] = make_plan(settings)
     executor = Slurm(settings)
-    monkeypatch.setattr("submitit.SlurmJob.state", state)
+    assert executor.followed(cell, {"7": "RUNNING"}) is None  # there is no job
     file = executor.job_file(cell)
     file.parent.mkdir(parents=True)
     file.write_text("7")
-    found = [executor.followed(cell)]
-    os.utime(file, (0, 0))
-    found.append(executor.followed(cell))
-    assert [job is not None and job.job_id == "7" for job in found] == list(follows)
+    job = executor.followed(cell, {"6": "RUNNING"} | ({"7": state} if state else {}))
+    assert (job is not None and job.job_id == "7") is is_followed
+    (file.parent / "7_0_result.pkl").touch()
+    assert executor.followed(cell, {"7": "RUNNING"}) is None
 
 
 def test_the_script_that_slurm_would_be_given(tmp_path):

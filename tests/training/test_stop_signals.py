@@ -52,6 +52,17 @@ def test_a_terminal_that_closes_stops_it_once(heard):
     signal.signal(signal.SIGHUP, previous)
 
 
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGUSR2])
+def test_a_schedulers_warning_stops_it_however_often_it_comes(heard, number):
+    with StopSignals() as signals:
+        for _ in range(3):
+            os.kill(os.getpid(), number)  # without a handler it would end the tests
+        os.kill(os.getpid(), signal.SIGTERM)  # as at the limit itself: the run may still save
+        assert (signals.received, heard) == (number, [])
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert heard == [signal.SIGTERM]
+
+
 def test_what_an_environment_does_with_signals_stops_no_run(heard):
     """It is made before the run begins, or steps while the run goes on."""
     signals = StopSignals()

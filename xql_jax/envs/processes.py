@@ -36,14 +36,14 @@ GRACE = 2.0  # seconds for workers to end
 STOPPING = 5.0  # seconds that a run waits for an answer once it is to stop
 TICK = 0.1  # seconds between checks of whether the run is to stop
 IS_SUPPORTED = hasattr(select, "poll")  # not on Windows
-LEFT_TO_PARENT = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if IS_SUPPORTED else ()
+LEFT_TO_PARENT = [one for one in signal.Signals if one.name[3:] in ("INT", "TERM", "HUP", "USR1", "USR2")]
 
 
 class Processes(VectorEnv):
     """Environments in one process each. This pays if a step takes much longer than a message's 0.1 ms.
 
-    The results are those of `Local`, bit for bit. All always have an episode. The processes ignore SIGINT,
-    SIGTERM and SIGHUP, which this process handles. After a failure all of them have ended.
+    The results are those of `Local`, bit for bit. All always have an episode. The processes ignore the
+    signals that stop a run, which this process handles. After a failure all of them have ended.
     """
 
     def __init__(self, make: Callable[[], Environment], num_envs: int, patience: Patience = PATIENT):

@@ -36,6 +36,7 @@ PASSED_ON = (
     *(suite.data_folder.variable for suite in SUITES.values()),
     "MINARI_DATASETS_PATH",
     "JAX_",
+    "NPROC",  # XLA's threads on a CPU, which decide last bits
     "XLA_",
 )
 

@@ -1,36 +1,60 @@
 """The executor of SLURM: through submitit each cell (run) of a sweep is a job."""
 
-import functools
+import contextlib
+import logging
+import os
 import shlex
 import shutil
+import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xql_jax.errors import UserError, nearest, needing
 from xql_jax.files import digest, write_atomically
 from xql_jax.files.paths import located
+from xql_jax.runs.kinds import Training
+from xql_jax.runs.load import Run
 from xql_jax.sweeps.executors import SECONDS_PER_LOOK, Outcome, work
 from xql_jax.sweeps.plan import Cell
 from xql_jax.sweeps.sweep_settings import Sweep
-from xql_jax.training.signals import StopSignals
+from xql_jax.training.progress import print_lines
+from xql_jax.training.signals import WARNINGS, StopSignals
 from xql_jax.types import Json
 
 if TYPE_CHECKING:
     import submitit
 
+LOG = logging.getLogger(__name__)
 DEFAULT_MINUTES = 24 * 60  # of a job, unless --slurm_options has a time
-SECONDS_UNTIL_LOST = 600.0  # after its submission, for a job that SLURM does not know
+SECONDS_PER_QUESTION = 10.0  # between two questions to SLURM, which has other users, too
+SECONDS_PER_TRY = 60.0  # between two submissions while SLURM admits no more jobs, unless one has ended
+LIMITS = "SubmitJob", "temporarily"  # in what sbatch says when the user has, or all have, as many as may be
+# SLURM's words for jobs that will not run again; each other word is that of one that runs, or will.
+ENDED = "BOOT_FAIL CANCELLED COMPLETED DEADLINE FAILED NODE_FAIL OUT_OF_MEMORY PREEMPTED REVOKED TIMEOUT"
 
 
-class SlurmJob(functools.partial[Outcome]):
-    """The call that a job makes. Near its time limit submitit queues it again, and the run goes on."""
+def train_in_job(settings: Training, folder: str, retries: int) -> Outcome:
+    """Trains the run in a job, whose log has the run's lines; see `work`.
 
-    def checkpoint(self) -> "submitit.helpers.DelayedSubmission":
-        import submitit
-
-        return submitit.helpers.DelayedSubmission(self)
+    A job that a signal stops has no result: SLURM decides whether it goes on. After a warning its script has
+    it queued again, but only `retries` times in vain; then the result is the run, unfinished.
+    """
+    print_lines()
+    with StopSignals() as stop:
+        outcome = work(settings, folder, stop)
+        number = outcome.stopped_by if isinstance(outcome, Run) else stop.received
+        if isinstance(outcome, str):
+            LOG.warning(outcome)
+        elif number and not (outcome and outcome.status == "finished"):
+            step, begun = (outcome.summary["step"], outcome.content["resumed"]) if outcome else (0, [])
+            got_further = step > (begun[-1]["after_step"] if begun else 0)
+            LOG.info(f"stopped by {number.name} after step {step:,}")
+            if number not in WARNINGS or got_further or int(os.getenv("SLURM_RESTART_COUNT", 0)) < retries:
+                raise SystemExit(128 + number)  # submitit writes no result
+            LOG.warning("it got no further: give its jobs more time")
+        return outcome
 
 
 class Slurm:
@@ -50,11 +74,15 @@ class Slurm:
             "job_name": "xql_jax",
             "time": DEFAULT_MINUTES,
             "cpus_per_task": settings.task_cpus,
+            "stderr_to_stdout": True,
         }
         if settings.task_gpus:
             self._parameters["gpus_per_node"] = int(settings.task_gpus)
         self._parameters |= dict(map(_option, settings.slurm_options))
         known = submitit.SlurmExecutor._valid_parameters()
+        # 128 + USR1 or USR2, which come before a time limit and, if SLURM is set so, at a preemption.
+        again = 'case $code in 138 | 140) scontrol requeue "$SLURM_JOB_ID" ;; esac'
+        self._parameters["teardown"] = ["code=$?", *self._parameters.get("teardown", ()), again, "exit $code"]
         if unknown := [name for name in self._parameters if name not in known]:
             near = nearest(unknown[0], known)
             raise UserError(f"--slurm_options: unknown option {unknown[0]!r}; nearest: {near}")
@@ -70,49 +98,80 @@ class Slurm:
         """See `executors`. When stopped, it leaves SLURM's jobs alone."""
         if not shutil.which("sbatch"):
             raise UserError("--executor=slurm: no sbatch here: run it on the cluster")
-        executor = self._submitit.SlurmExecutor(self.folder, max_num_timeout=self._settings.retries)
-        executor.update_parameters(**self._parameters)
-        jobs: dict[submitit.Job[Outcome], Cell] = {}
-        for cell in cells:
-            try:
-                job: submitit.Job[Outcome] | None = self.followed(cell)
-                if job is None:
-                    job = executor.submit(SlurmJob(work, cell.settings, str(located("."))))
-                    write_atomically(self.job_file(cell), job.job_id)
-                jobs[job] = cell
-            except (RuntimeError, OSError) as error:  # sbatch refuses it
-                yield cell, f"not submitted: {str(error).strip().splitlines()[-1]}"
-        while jobs and not stop.received:
-            ended = [job for job in jobs if job.done()]
-            for done in ended:
-                yield jobs.pop(done), self._outcome(done)
-            if not ended:
-                time.sleep(SECONDS_PER_LOOK)
+        while (states := known_states()) is None and not stop.received:
+            time.sleep(SECONDS_PER_LOOK)
+        followed = [(self.followed(cell, states), cell) for cell in cells]
+        jobs = {job: cell for job, cell in followed if job}
+        waiting = [cell for job, cell in followed if not job]
+        ask_at = try_at = 0.0
+        while (jobs or waiting) and not stop.received:
+            if waiting and time.monotonic() >= try_at:
+                job = self._submitted(waiting[0])
+                if isinstance(job, str) and any(sign in job for sign in LIMITS):
+                    if not try_at:
+                        LOG.info(f"SLURM admits no more jobs: {len(waiting)} wait until one ends: {job}")
+                    try_at = time.monotonic() + SECONDS_PER_TRY
+                elif isinstance(job, str):
+                    yield waiting.pop(0), f"not submitted: {job.splitlines()[-1]}"
+                else:
+                    jobs[job] = waiting.pop(0)
+                continue
+            states = None
+            if time.monotonic() >= ask_at:
+                states, ask_at = known_states(), time.monotonic() + SECONDS_PER_QUESTION
+            for job in [job for job in jobs if not self._is_alive(job, states)]:
+                yield jobs.pop(job), self._outcome(job, (states or {}).get(job.job_id, ""))
+                try_at = min(try_at, time.monotonic() + SECONDS_PER_QUESTION)  # SLURM counts it until then
+            time.sleep(SECONDS_PER_LOOK)
 
-    def followed(self, cell: Cell) -> "submitit.SlurmJob[Outcome] | None":
-        """Returns SLURM's job that trains the cell already; None if there is none.
+    def _submitted(self, cell: Cell) -> "submitit.Job[Outcome] | str":
+        """Returns the cell's new job; what sbatch says if it refuses."""
+        try:
+            executor = self._submitit.SlurmExecutor(self.folder)
+            executor.update_parameters(**self._parameters)
+            call = train_in_job, cell.settings, str(located(".")), self._settings.retries
+            job: submitit.Job[Outcome] = executor.submit(*call)
+            write_atomically(self.job_file(cell), job.job_id)
+            return job
+        except (RuntimeError, OSError) as error:
+            return str(error).strip()
 
-        A job that was preempted, or that SLURM no longer knows, may never end. If it does run, the lock of
-        its run lets the next job wait.
-        """
+    def followed(self, cell: Cell, states: Mapping[str, str] | None) -> "submitit.Job[Outcome] | None":
+        """Returns the job that runs the cell already, or will; None if there is none."""
         if not (file := self.job_file(cell)).exists():
             return None
-        job: submitit.SlurmJob[Outcome] = self._submitit.SlurmJob(self.folder, file.read_text())
-        if job.done(force_check=True) or job.state == "PREEMPTED":
-            return None
-        is_old = time.time() - file.stat().st_mtime > SECONDS_UNTIL_LOST
-        return None if job.state == "UNKNOWN" and is_old else job
+        job: submitit.Job[Outcome] = self._submitit.SlurmJob(self.folder, file.read_text())
+        return job if self._is_alive(job, states) else None
 
     def job_file(self, cell: Cell) -> Path:
         """Holds the number of the cell's last job."""
         return self.folder / f"{digest(cell.identity)[:16]}.job"
 
-    def _outcome(self, job: "submitit.Job[Outcome]") -> Outcome:
-        try:
-            return job.result()
-        except self._submitit.core.utils.UncompletedJobError as error:
-            lines = [line for line in str(error).splitlines() if line.strip()]
-            return f"job {job.job_id}: {lines[-1].strip()}; its log: {job.paths.stderr}"
+    def _is_alive(self, job: "submitit.Job[Outcome]", states: Mapping[str, str] | None) -> bool:
+        """Returns whether the job runs or will; if SLURM has not been asked, whether it has no result."""
+        has_ended = states is not None and states.get(job.job_id, "") in ENDED  # "": SLURM has forgotten it
+        return not has_ended and job.paths.result_pickle.name not in os.listdir(self.folder)  # asks NFS anew
+
+    def _outcome(self, job: "submitit.Job[Outcome]", state: str) -> Outcome:
+        if job.paths.result_pickle.exists():
+            with contextlib.suppress(RuntimeError):  # submitit's, for what `work` does not catch
+                return job.result()
+        if state == "CANCELLED":
+            return f"job {job.job_id} was cancelled; the same command goes on"
+        last = " ".join((job.stdout() or "").splitlines()[-1:])
+        LOG.warning(f"job {job.job_id} has no result ({state}): {last}; its log: {job.paths.stdout}")
+        return None
+
+
+def known_states() -> dict[str, str] | None:
+    """Returns SLURM's words for this user's jobs, by their numbers; None if it does not answer."""
+    command = ["squeue", "--noheader", "--states=all", f"--user={os.getuid()}", "--format=%A %T"]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("SQUEUE_")}
+    answer = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if answer.returncode:
+        LOG.warning(f"SLURM does not answer, and is asked again: {answer.stderr.strip()}")
+        return None
+    return dict(line.split(maxsplit=1) for line in answer.stdout.splitlines())
 
 
 def _option(text: str) -> tuple[str, str | int | list[str]]:

@@ -85,14 +85,14 @@ class Sweep(Kept):
     task_cpus: int = setting(1, COUNT, "Cores for each run, with ray and slurm.")
     task_gpus: float = setting(0.0, NOT_NEGATIVE, "GPUs for each run, with ray also a fraction.")
     retries: int = setting(
-        3, COUNT_OR_NONE, "How often a run is started again after its worker or its time has ended."
+        3, COUNT_OR_NONE, "How often a run is started again after its worker or, in vain, its time has ended."
     )
     ray_address: str | None = setting(None, TEXT, "A Ray cluster. Default: RAY_ADDRESS, or a new one here.")
     slurm_options: Sequence[str] = setting(
         (),
         NAMED,
         "Options for sbatch, by submitit's names: 'partition=gpu,mem=16GB,time=240' (minutes, else a day). A "
-        "job whose time is over is queued again and goes on.",
+        "job whose time is nearly over is saved, queued again and goes on.",
         by_commas=True,
     )
 

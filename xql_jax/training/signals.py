@@ -9,17 +9,16 @@ from types import FrameType
 from typing import Any, Self
 
 LOG = logging.getLogger(__name__)
-STOPS = [signal.SIGINT, signal.SIGTERM]
-if hasattr(signal, "SIGHUP"):  # Windows has none
-    STOPS.append(signal.SIGHUP)
+STOPS = [one for one in signal.Signals if one.name[3:] in ("INT", "TERM", "HUP", "USR1", "USR2")]
+WARNINGS = [one for one in STOPS if "USR" in one.name]  # schedulers', before a time limit or a preemption
 
 
 class StopSignals:
-    """Context manager that records SIGINT, SIGTERM or SIGHUP in `received` instead of ending the process.
+    """Context manager that records a signal of `STOPS` in `received` instead of ending the process.
 
-    After the first signal the previous handlers are restored, so a second one ends the process. Only SIGHUP
-    does not, because it comes more than once when a terminal closes. What is ignored when this object is
-    made, as by `nohup`, is ignored throughout.
+    After SIGINT, SIGTERM or SIGHUP the previous handlers of the first two are restored, so that a second one
+    ends the process. The others do not end it, because terminals and schedulers send them more than once.
+    What is ignored when this object is made, as by `nohup`, is ignored throughout.
     Python handles signals only in the main thread. A run in another thread is stopped by `request`.
     """
 
@@ -54,7 +53,8 @@ class StopSignals:
 
     def _record(self, number: int, frame: FrameType | None) -> None:
         self.received = self.received or signal.Signals(number)
-        self._restore(signal.SIGINT, signal.SIGTERM)
+        if number not in WARNINGS:  # SIGTERM may follow these, before the run is saved
+            self._restore(signal.SIGINT, signal.SIGTERM)
 
     def _restore(self, *numbers: int) -> None:
         for number in self._previous.keys() & set(numbers):
