@@ -49,7 +49,9 @@ def print_costs(report: dict[str, Any]) -> None:
     kernels = ", ".join(f"{number} {kind}" for kind, number in report["kernels_by_kind"].items())
     print(
         f"  an update of {each} member(s): {report['operations_per_update'] / 1e9:.2f} GFLOP, "
-        f"{report['bytes_per_update'] / 1e6:,.0f} MB read and written, {report['kernels']} kernels: {kernels}"
+        f"{report['bytes_per_update'] / 1e6:,.0f} MB read and written, "
+        f"{report['kernels']} kernels: {kernels}\n"
+        f"    {report['longest_path']} of these wait for each other"
     )
 
 

@@ -14,7 +14,14 @@ from xql_jax.data.dataset import Dataset
 from xql_jax.data.views import view_for
 from xql_jax.learners.registry import OFFLINE, make_learner
 from xql_jax.settings import values_of, with_values
-from xql_jax.tools.compile import SAMPLE_ROWS, collectives_in, compile_population, devices_of, kernels_in
+from xql_jax.tools.compile import (
+    SAMPLE_ROWS,
+    collectives_in,
+    compile_population,
+    devices_of,
+    kernels_in,
+    longest_path,
+)
 from xql_jax.training.data_population import offline_population
 from xql_jax.training.members import make_members
 from xql_jax.types import Batch
@@ -122,6 +129,11 @@ ENTRY %main (x: f32[8]) -> f32[8] {
 
 def test_kernels_are_those_of_the_loop_that_has_most_of_them():
     assert kernels_in(PROGRAM) == {"products": 1, "reductions": 1, "arithmetic": 1, "copies": 1}
+
+
+def test_the_longest_path_is_that_of_kernels_that_wait_for_each_other():
+    assert longest_path(PROGRAM) == 4
+    assert longest_path(PROGRAM.replace("fusion(%gemm_fusion)", "fusion(%x)")) == 3
 
 
 @pytest.mark.slow

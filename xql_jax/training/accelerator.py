@@ -40,10 +40,10 @@ def program(population: Any, group: Group) -> Any:
     ahead = max(1, min(population.most_ahead, room))
 
     def one(member, experience, data, start, stop):
-        loop = in_blocks(ahead, is_ours(type(member.learner).update))
+        form = side_by_side if is_ours(type(member.learner).update) else lambda carry: carry
         learner = with_constants(member.learner, population.is_off)
         member = member.replace(learner=learner).joined(experience)
-        trained, finite = population.train_member(member, data, start, stop, loop)
+        trained, finite = population.train_member(member, data, start, stop, in_blocks(ahead, form))
         return trained.replace(learner=(), key=()), finite
 
     own = None if population.shares_data else 0
@@ -82,14 +82,14 @@ def is_ours(thing: Any) -> bool:
     return thing.__module__.startswith("xql_jax.")
 
 
-def in_blocks(ahead: int, joins: bool) -> Loop:
-    """Returns a loop that draws `ahead` minibatches at once, and `joins` the networks of critics."""
+def in_blocks(ahead: int, form: Callable[[Carry], Carry]) -> Loop:
+    """Returns a loop that draws `ahead` minibatches at once, and carries what `form` makes of states."""
 
     def loop(start: Array, stop: Array, prepare: Prepare, update: Update, carry: Carry) -> Carry:
         def rewritten(step: Array, prepared: Any, carry: Carry) -> Carry:
             token = IS_TRACED.set(True)
             try:
-                return update(step, prepared, carry)
+                return form(update(step, prepared, carry))
             finally:
                 IS_TRACED.reset(token)
 
@@ -102,7 +102,7 @@ def in_blocks(ahead: int, joins: bool) -> Loop:
 
             return jax.lax.fori_loop(0, number, at, carry)
 
-        carry = side_by_side(carry) if joins else carry
+        carry = form(carry)
         if ahead == 1:
             return apart(one_by_one(start, stop, prepare, rewritten, carry))
         whole = jnp.maximum(stop - start, 0) // ahead
@@ -153,10 +153,8 @@ def side_by_side(tree: Tree) -> Tree:
         return SideBySide(jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees))
 
     def of_critics(part: Any) -> Any:
-        adam = getattr(part, "optimizer_state", None)
-        if not (
-            isinstance(part, CriticState) and is_ours(type(part)) and type(adam) is optax.ScaleByAdamState
-        ):
+        adam: Any = part.optimizer_state if isinstance(part, CriticState) and is_ours(type(part)) else None
+        if type(adam) is not optax.ScaleByAdamState:
             return part
         adam = adam._replace(mu=joined(adam.mu), nu=joined(adam.nu))
         return part.replace(params=joined(part.params), target=joined(part.target), optimizer_state=adam)
