@@ -2,7 +2,8 @@
 
 XQL's values are the first ones of Table 4, IQL's those of Kostrikov et al. 2021, Appendix B. Two settings are
 not in Table 4 but in the authors' scripts and configuration: the untuned clip and V's layer norm
-(`layer_norm`).
+(`layer_norm`). With your own data XQL has the losses of own_config.py, as on every task that has no data of
+its own.
 """
 
 from ml_collections import ConfigDict
@@ -26,6 +27,19 @@ ROWS = {
     "xql xql_bellman mxql iql bc": {"online": "actor_lr=1e-5", "acting_temperature": 0.0}
     | {"offline_fraction": 0.9},
 }
+GYMNASIUM = (
+    "Ant",
+    "HalfCheetah",
+    "Hopper",
+    "Humanoid",
+    "Inverted",
+    "Pusher",
+    "Reacher",
+    "Swimmer",
+    "Walker2d",
+)
+OWN_LOSSES = {"clip_rule": "both", "critic_loss": "huber"}
+WHEN = {name: {"xql": OWN_LOSSES} for name in GYMNASIUM}  # by the beginning of the task's name
 TUNED = {  # Table 4, in parentheses
     "halfcheetah-medium-v2": {"beta": 1.0, "clip": 7.0, "batch_size": 256, "v_updates": 1},
     "hopper-medium-v2": {"beta": 5.0, "clip": 7.0, "batch_size": 256, "v_updates": 1},
@@ -40,4 +54,4 @@ TUNED = {  # Table 4, in parentheses
 
 
 def get_config(text: str = "xql") -> ConfigDict:
-    return config_of(text, "locomotion", ROWS, tuned=TUNED)
+    return config_of(text, "locomotion", ROWS, WHEN, TUNED)

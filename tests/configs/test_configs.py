@@ -122,7 +122,10 @@ def test_table_4(row):
     assert values.batch_size == int(row["batch_size_tuned"])
 
 
-@pytest.mark.parametrize("given", [{"dataset": True}, {"env_name": "scene-play-singletask-v0"}])
+OWN = [{"env_name": name, "dataset": True} for name in ("Hopper-v5", "Walker2d-v4", "Pendulum-v1", None)]
+
+
+@pytest.mark.parametrize("given", [*OWN, {"env_name": "scene-play-singletask-v0"}])
 def test_xql_has_the_losses_that_lose_least_where_no_suite_of_d4rls_decides(given):
     config = choose_config(Offline, **given).config
     assert (config.clip_rule, config.critic_loss) == ("both", "huber")

@@ -137,7 +137,7 @@ def test_a_config_file_is_read_once_whatever_is_before_its_colon(read, tmp_path,
 )
 def test_what_has_one_value_is_given_once(read, typed):
     name = re.sub(r"^--?(config\.)?|=.*", "", typed[0])
-    with pytest.raises(UserError, match=f"^--{name}: is given twice"):
+    with pytest.raises(UserError, match=f"^--{name} is given twice"):
         read("--dataset=a.npz", *typed)
     assert read("--dataset=a.npz", "--dataset=b.npz").dataset == ("a.npz", "b.npz")
 

@@ -88,7 +88,7 @@ sweep unknown.yaml => --method: unknown | methods
 sweep twice.yaml => twice.yaml | num_seeds is given twice | line 1
 sweep nested.yaml => nested.yaml | beta is given twice | line 2
 sweep latin.yaml => latin.yaml | UTF-8
-sweep config.yaml => --num_seeds: is given twice
+sweep config.yaml => --num_seeds is given twice
 reproduce --methods=xql,bc --datasets=hopper-medium-v2 => nothing can be trained
 """
 

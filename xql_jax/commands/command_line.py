@@ -109,8 +109,8 @@ def parse(argv: Sequence[str], kind: type[S]) -> S:
         raise UserError(f"--{unknown_setting(error.flagname, [*known, 'method'], method)}") from None
     except flags.IllegalFlagValueError as error:
         flag, is_second = str(error).split()[1].rstrip(":"), ": already defined as " in str(error)
-        what = "is given twice: give it once, with all of it" if is_second else "must be true or false"
-        raise UserError(f"{flag.partition('=')[0] if is_second else flag}: {what}") from None
+        twice = f"{flag.partition('=')[0]} is given twice: give it once, with all of it"
+        raise UserError(twice if is_second else f"{flag}: must be true or false") from None
     except ValueError as error:  # --noFLAG=VALUE
         raise UserError(str(error)) from None
     given: dict[str, Any] = {one: FLAGS[one].value for one in known if one in FLAGS and FLAGS[one].present}
