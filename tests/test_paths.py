@@ -2,14 +2,12 @@
 
 import os
 import re
-import subprocess
-import sys
 import textwrap
 from pathlib import Path
 
 import numpy as np
 import pytest
-from main_runs import COLLECT, INSPECT, MAIN, environment_of_processes, run_main
+from main_runs import COLLECT, MAIN, run_main
 from python_cases import SMALL, bandit
 
 import xql_jax
@@ -113,21 +111,6 @@ def test_a_run_is_not_looked_for_in_itself(place):
     os.chdir(run)
     settings["dataset"] = place / "mine.npz"
     assert xql_jax.train(**settings, seed=43, save_dir="../../..").path.parent.samefile(run.parent)
-
-
-def test_a_folder_that_is_gone_and_streams_that_are_closed_are_no_tracebacks(place):
-    """As of a shell in a folder that was made anew, and of programs that are started without a terminal."""
-    inspect = f"{sys.executable} {INSPECT} --dataset={place / 'mine.npz'}"
-    train = f"{sys.executable} {MAIN} --dataset={place / 'mine.npz'} --max_steps=50 --hidden_dims=16"
-    for command, code, said in (
-        (f"mkdir gone; cd gone; rmdir ../gone; {inspect}", 2, "error: the current folder has been deleted"),
-        (f"{train} --batch_size=32 --save_dir=closed >&- 2>&-", 0, ""),
-    ):
-        ended = subprocess.run(
-            command, shell=True, capture_output=True, text=True, env=environment_of_processes()
-        )
-        assert (ended.returncode, ended.stderr[: len(said)]) == (code, said), ended.stderr
-    assert list(place.glob("closed/*/*/*/summary.json"))
 
 
 def test_a_worker_of_a_sweep_begins_in_the_sweeps_folder(place, monkeypatch):

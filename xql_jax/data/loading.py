@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import hashlib
-import http.client
 import os
 import pkgutil
 import shutil
@@ -139,7 +138,7 @@ def download_file(url: str, path: Path, variable: str) -> None:
             with unfinished.open("wb") as file, shown as body:
                 shutil.copyfileobj(body, file)
             open_file(unfinished, "r").close()  # fails if it is not of that kind, or cut off
-    except (OSError, ValueError, zipfile.BadZipFile, http.client.HTTPException) as error:
+    except (OSError, zipfile.BadZipFile) as error:
         raise UserError(
             f"{path} cannot be downloaded from {url}: {brief(error)}; put the file there by hand, as from a "
             f"mirror, or name another folder with {variable}"

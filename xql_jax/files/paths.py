@@ -23,10 +23,7 @@ def paths_from_here() -> Iterator[None]:
     if _began_in is not None:
         yield
         return
-    try:
-        _began_in = here = Path.cwd()
-    except FileNotFoundError:
-        raise UserError("the current folder has been deleted: change to another, or to it again") from None
+    _began_in = here = Path.cwd()
     try:
         yield
     finally:

@@ -48,8 +48,6 @@ class Printer(logging.Handler):
     """Prints the library's log messages without breaking a progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        if sys.stdout is None or sys.stdout.closed:  # by >&-, or by an environment
-            return
         prefix = "warning: " if record.levelno >= logging.WARNING else ""
         with contextlib.suppress(OSError):  # the terminal may close, and the run is still to be saved
             tqdm.write(prefix + as_written(record.getMessage()))
@@ -69,8 +67,8 @@ def progress_bar(total: int, unit: str, show: bool, done: int = 0, name: str | N
     In a notebook it shares a stream with the lines, so that it stays below them.
     """
     in_notebook = "ipykernel" in sys.modules
-    stream = sys.stdout if in_notebook else sys.stderr  # None if it is closed
-    disable = (False if in_notebook else None) if show and stream else True  # None: unless on a terminal
+    stream = sys.stdout if in_notebook else sys.stderr
+    disable = (False if in_notebook else None) if show else True  # None: unless on a terminal
     return tqdm(total=total, initial=done, unit=f" {unit}s", desc=name, disable=disable, file=stream)
 
 

@@ -12,7 +12,7 @@ import dataclasses
 import hashlib
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -75,11 +75,7 @@ class ReplayFiles:
         reached = chain[-1].first if chain else inserted
         if reached > needed:
             raise Damaged(f"{self.folder}: the file of the transitions up to {reached:,} is missing")
-        for segment in reversed(chain):  # from the oldest file to the newest, which can change earlier rows
-            found = self._read(segment, ring)
-            numbers = np.arange(max(needed, segment.stop - len(found.rewards)), segment.stop)
-            for place, rows in zip(ring, found, strict=True):
-                place[numbers % capacity] = rows[len(rows) - len(numbers) :]
+        self._fill(ring, chain, needed)
         return ReplayBuffer(ring, np.int32(inserted))  # type: ignore[arg-type]
 
     def read(self, stop: int | None, like: Batch) -> tuple[int, Batch]:
@@ -88,21 +84,24 @@ class ReplayFiles:
         They are NumPy f32[n, ...], of the types and widths of `like`; before them, the first one's number.
         """
         last = max((segment.stop for segment in self._segments()), default=0)
-        chain = self._chain(last)[::-1]
-        first = chain[0].first if chain else 0
+        chain = self._chain(last)
+        first = chain[-1].first if chain else 0
         end = last if stop is None else stop
         if not first < end <= last:
             raise UserError(
                 f"{self.folder}: has transitions {first:,} to {last:,} of the run, not those up to {end:,}"
             )
-        parts, upper = [], end
-        for segment in reversed(chain):  # from the newest, which may hold earlier rows anew
-            rows = self._read(segment, like)
-            start = segment.stop - len(rows.rewards)
-            low, high = max(first - start, 0), max(upper - start, 0)
-            parts.append(jax.tree.map(lambda field, low=low, high=high: field[low:high], rows))
-            upper = min(upper, start)
-        return first, jax.tree.map(lambda *fields: np.concatenate(fields), *reversed(parts))
+        rows = jax.tree.map(lambda field: np.zeros((last - first, *field.shape[1:]), field.dtype), like)
+        self._fill(rows, chain, first, first)
+        return first, jax.tree.map(lambda field: field[: end - first], rows)
+
+    def _fill(self, rows: Batch, chain: Sequence[_Segment], needed: int, start: int = 0) -> None:
+        """Writes the transitions of the files from number `needed` on into a ring that began at `start`."""
+        for segment in reversed(chain):  # from the oldest file to the newest, which can change earlier rows
+            found = self._read(segment, rows)
+            numbers = np.arange(max(needed, segment.stop - len(found.rewards)), segment.stop)
+            for place, field in zip(rows, found, strict=True):
+                place[(numbers - start) % len(place)] = field[len(field) - len(numbers) :]
 
     def _chain(self, stop: int) -> list[_Segment]:
         """Returns the files of the transitions up to `stop`, newest first, as far as none is missing."""
