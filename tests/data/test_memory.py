@@ -35,13 +35,14 @@ def test_slurm_gives_mebibytes_of_a_node_or_of_each_cpu(monkeypatch):
     free = free_memory()
     monkeypatch.setenv("SLURM_MEM_PER_NODE", "0")  # all of it
     assert free_memory() == pytest.approx(free, rel=0.2)
-    monkeypatch.setenv("SLURM_MEM_PER_NODE", "2000")
     taken = psutil.Process().memory_info().rss
-    assert free_memory() == pytest.approx(2000 * 2**20 - taken, abs=50 * 2**20)
+    mebibytes = 2 * (taken // 2**21 + 500)  # 1,000 more than this process has
+    monkeypatch.setenv("SLURM_MEM_PER_NODE", str(mebibytes))
+    assert free_memory() == pytest.approx(1000 * 2**20, abs=50 * 2**20)
     monkeypatch.delenv("SLURM_MEM_PER_NODE")
-    monkeypatch.setenv("SLURM_MEM_PER_CPU", "1000")
+    monkeypatch.setenv("SLURM_MEM_PER_CPU", str(mebibytes // 2))
     monkeypatch.setenv("SLURM_CPUS_ON_NODE", "2")
-    assert room_on_host() == pytest.approx(SHARE_OF_MEMORY * (2000 * 2**20 - taken), abs=50 * 2**20)
+    assert room_on_host() == pytest.approx(SHARE_OF_MEMORY * 1000 * 2**20, abs=50 * 2**20)
 
 
 @pytest.mark.parametrize("limit", ["RLIMIT_AS", "RLIMIT_DATA", "SLURM_MEM_PER_NODE"])

@@ -61,7 +61,7 @@ def test_actions_are_the_formulas(tmp_path):
         ({}, (O + 1, A), "do not fit observations of 6 entries"),
         ({}, (O, A + 1), "not by 4 finite numbers"),
         ({"b1": np.full(G, np.nan, np.float32)}, (O, A), "b1 holds NaN"),
-        ({"shift": np.zeros(O), "scale": np.ones(O), "num_hidden": 1}, (O, A), "no array kernel_0"),
+        ({"shift": np.zeros(O), "scale": np.ones(O), "num_hidden": 1}, (O, A), "no array low"),
         ({**EXPORTED, "action_chunk": np.ones(2)}, (O, A), r"action_chunk is \[1. 1.\], and must be"),
         ({**EXPORTED, "action_chunk": 0}, (O, A), "action_chunk is 0, and must be a whole number"),
         ({**EXPORTED, "action_chunk": 2}, (O, A), "acts by 3 numbers, not by 6"),
