@@ -76,7 +76,9 @@ def test_a_resumed_training_sends_the_rows_that_a_kill_lost(tmp_path, monkeypatc
     resumed = RowWriter(members, paths, [logger], saved)  # nothing of them is in W&B
     resumed.write(paths[0], Progress(step=30), {"loss": [30.0] * 4, "diverged_at": [""] * 4})
     resumed.close()
-    rows, *_ = written(tmp_path)
+    until = time.monotonic() + 60.0
+    while not (rows := written(tmp_path)[0]) and time.monotonic() < until:
+        time.sleep(0.2)  # W&B's own process writes the file, when it comes to it
     expected = [
         {"_step": step}
         | {
