@@ -110,3 +110,22 @@ def test_beside_terminals_alone_resets_are_time_outs_and_small_jumps_are_said():
     assert not told_of(rows)
     rows["next_observations"][::3, 0] += 0.15
     assert len(told_of(rows)) == 1
+
+
+def test_gaps_as_small_as_roundings_are_told_where_terminals_alone_are_marked():
+    """Three digits are too few for entries near 0: there trajectories are split that go on."""
+    generator = np.random.default_rng(0)
+    starts, steps = generator.normal(size=(E, 1, 3)), generator.normal(size=(E, T + 1, 3))
+    seen = np.float32(0.3 * starts + 5e-4 * steps.cumsum(1))
+    rows = walks() | {
+        "observations": seen[:, :-1].reshape(-1, 3),
+        "next_observations": np.round(seen[:, 1:].reshape(-1, 3), 3),
+        "terminals": LAST,
+        "timeouts": LAST & False,
+    }
+    dataset = from_arrays(rows, "arrays", Layout())
+    split = np.count_nonzero(dataset.ends) - E
+    assert 0 < split < 0.2 * dataset.size
+    assert any(
+        f"{split} trajectories are split where no end is marked" in line for line in suspicions(dataset)
+    )

@@ -43,7 +43,14 @@ def by_collection(path, folder):
     return [open_behaviour(str(path), task, environment_maker(task), member=0).what]
 
 
+def by_exported_file(path, folder):
+    by_export(path, folder)
+    task = get_task(TASK)
+    return [open_behaviour(str(folder / "policy.npz"), task, environment_maker(task), member=None).what]
+
+
 DOORS = {
+    "exported file": by_exported_file,
     "export": by_export,
     "collection": by_collection,
     "load_policy": lambda path, folder: [repr(xql_jax.load_policy(path))],
@@ -65,7 +72,8 @@ def test_it_is_told_at_every_door(path, door, tmp_path, caplog):
     if kept:  # in what is handed on
         assert all(line in "; ".join(kept) for line in (DIVERGED, OF_DATA))
     if door != "report":  # and to who asks
-        assert sum(DIVERGED in line for line in caplog.messages) == 1
+        times = 2 if door == "exported file" else 1  # by the export, too
+        assert sum(DIVERGED in line for line in caplog.messages) == times
         assert any(OF_DATA in line for line in caplog.messages)
 
 

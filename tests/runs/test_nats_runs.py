@@ -43,3 +43,15 @@ def test_a_found_beta_goes_on_from_where_the_data_left_it(data):
     at = [np.exp(float(states_of(run, step)["seed3"].value.held.log_scale)) for step in (300, 312)]
     assert at[0] < 3.0  # the divergence began far below 0.5 nats
     assert 0.9 * at[0] < at[1] < at[0]
+
+
+def test_a_temperature_that_is_not_used_is_told_and_a_fixed_member_of_a_sweep_too(data, caplog):
+    given = {"config": small("xql"), "eval_episodes": 0, "max_steps": 4, "top_returns": 1.0}
+    train_run(offline_settings(data, **given, sweep="beta_nats=0.1,0.5 awr_temperature=1,2"))
+    assert "awr_temperature is not used where beta_nats finds beta" in caplog.text
+    caplog.clear()
+    train_run(offline_settings(data, **given, sweep="beta_nats=0,0.5", n_step=3))
+    assert "is for single steps" in caplog.text  # of the member with 0
+    caplog.clear()
+    train_run(offline_settings(data, **given, sweep="beta_nats=0.1,0.5", n_step=3))
+    assert "is for single steps" not in caplog.text and "awr_temperature" not in caplog.text

@@ -188,15 +188,22 @@ def _layouts(dataset: Dataset, task: Task | None) -> Iterator[str]:
 
 
 def _splits(dataset: Dataset, task: Task | None) -> Iterator[str]:
-    """Jumps beside marked ends; if terminals alone are marked, those that are too small for resets."""
+    """Jumps beside marked ends; if terminals alone are marked, those that are too small for resets.
+
+    Such are those of the size by which next observations differ from the next rows' where a trajectory goes
+    on, as where they were rounded.
+    """
     observations, following = dataset.batch.observations, dataset.batch.next_observations
     marked, rows = dataset.stated | dataset.terminals, np.flatnonzero(jumping_rows(dataset)[:-1])
     if not len(rows) or out_of_order(dataset):
         return
     missed, moved = (np.abs(following[rows] - observations[rows + by]).max(axis=1) for by in (1, 0))
+    going_on = np.setdiff1d(np.flatnonzero(~marked[:-1]), rows)
+    rounding = np.abs(following[going_on] - observations[going_on + 1]).max(initial=0.0)
+    is_small = 4 * np.median(missed) < np.median(moved) or np.median(missed) <= 2 * rounding
     before, after = marked[rows - 1].mean(), marked[rows + 1].mean()
     shifted = "late" if after > 0.5 > before else "early" if before > 0.5 > after else ""
-    if shifted or (marked & ~dataset.terminals).any() or 4 * np.median(missed) < np.median(moved):
+    if shifted or (marked & ~dataset.terminals).any() or is_small:
         remedy = "if episodes end there, add timeouts; else store that observation as the next one"
         yield (
             f"{len(rows):,} trajectories are split where no end is marked, the first at transition "
@@ -216,7 +223,8 @@ def _order(dataset: Dataset, task: Task | None) -> Iterator[str]:
             "be 0 where an episode goes on"
         )
     if told := out_of_order(dataset):
-        yield f"{told}: are the rows shuffled? Then lengths, returns and next actions are not known here"
+        why = "are the rows shuffled, or rounded? Then lengths, returns and next actions are not known here"
+        yield f"{told}: {why}"
     unchanged = ~differ(observations, following)
     if 2 * np.count_nonzero(unchanged & going_on) > np.count_nonzero(going_on):
         yield (

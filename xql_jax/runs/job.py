@@ -161,9 +161,13 @@ def _warn_of_a_guessed_beta(job: Job) -> None:
     """Tells where XQL's default `beta` is not chosen for the rewards: one's own data, and several steps."""
     settings, config = job.settings, job.settings.config
     suite = settings.task.suite if settings.task else OWN
-    ramped = (name for name, _ in fields_given(job.identity.get("ramp", "")))
-    is_chosen = {"beta", "beta_nats", "config"} & {*settings.given, *job.members[0].hyperparameters, *ramped}
-    if method_of(settings.method) != "xql" or is_chosen:
+    ramped = [name for name, _ in fields_given(job.identity.get("ramp", ""))]
+    chosen = {*settings.given, *job.members[0].hyperparameters, *ramped}
+    nats = [one.hyperparameters.get("beta_nats", config.get("beta_nats", 0.0)) for one in job.members]
+    is_found = "beta_nats" in ramped or min(nats) > 0
+    if "awr_temperature" in chosen and max(nats) > 0:
+        LOG.warning("awr_temperature is not used where beta_nats finds beta: --policy_sharpness is for that")
+    if method_of(settings.method) != "xql" or is_found or {"beta", "config"} & chosen:
         return
     if (steps := settings.horizon.steps) > 1:
         LOG.warning(

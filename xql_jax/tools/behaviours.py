@@ -4,7 +4,10 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
+import json
+import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -23,6 +26,7 @@ from xql_jax.training.members import learners_of
 from xql_jax.training.signals import StopSignals
 from xql_jax.types import Array, Learner, Params
 
+LOG = logging.getLogger(__name__)
 AT_ONCE = 16  # environments; constant, because a policy may round differently for another batch shape
 RANDOM = "random"
 ROW_NAMES = ("observations", "actions", "rewards", "terminals", "timeouts", "next_observations")
@@ -45,6 +49,17 @@ class Behaviour(NamedTuple):
     # Pure: observations f32[K, O] to actions [K, A], or to chunks of actions [K, h * A].
     act: Callable[[np.ndarray, RandomNumbers], np.ndarray]
     action_chunk: int = 1  # h
+
+
+def _told_of(path: Path) -> list[str]:
+    """Warns of what an export's policy.json, beside its file, tells of the policy; returns the lines."""
+    try:
+        lines = list(json.loads(path.with_name("policy.json").read_text())["warnings"])
+    except (OSError, ValueError, TypeError, KeyError):  # a file of another's, or on its own
+        return []
+    for line in lines:
+        LOG.warning(f"{path}: {line}")
+    return lines
 
 
 def open_behaviour(
@@ -71,7 +86,7 @@ def open_behaviour(
         is_drawn = not (deterministic or policy.is_deterministic)
         how = "sampled" if is_drawn else "deterministic"
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        what = f"{policy.what}, {how}, file of sha256 {digest}"
+        what = "; ".join([f"{policy.what}, {how}, file of sha256 {digest}", *_told_of(path)])
 
         def act_by_file(seen: np.ndarray, numbers: RandomNumbers) -> np.ndarray:
             with others_code(f"policy {name}"):  # observations may be so large that it overflows
