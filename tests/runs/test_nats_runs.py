@@ -54,4 +54,5 @@ def test_a_temperature_that_is_not_used_is_told_and_a_fixed_member_of_a_sweep_to
     assert "is for single steps" in caplog.text  # of the member with 0
     caplog.clear()
     train_run(offline_settings(data, **given, sweep="beta_nats=0.1,0.5", n_step=3))
-    assert "is for single steps" not in caplog.text and "awr_temperature" not in caplog.text
+    assert "is for single steps" not in caplog.text
+    assert "awr_temperature" not in caplog.text

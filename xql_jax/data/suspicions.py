@@ -198,8 +198,8 @@ def _splits(dataset: Dataset, task: Task | None) -> Iterator[str]:
     if not len(rows) or out_of_order(dataset):
         return
     missed, moved = (np.abs(following[rows] - observations[rows + by]).max(axis=1) for by in (1, 0))
-    going_on = np.setdiff1d(np.flatnonzero(~marked[:-1]), rows)
-    rounding = np.abs(following[going_on] - observations[going_on + 1]).max(initial=0.0)
+    goes_on = ~marked[:-1] & ~differ(following[:-1], observations[1:])
+    rounding = np.abs(following[:-1] - observations[1:])[goes_on].max(initial=0.0)
     is_small = 4 * np.median(missed) < np.median(moved) or np.median(missed) <= 2 * rounding
     before, after = marked[rows - 1].mean(), marked[rows + 1].mean()
     shifted = "late" if after > 0.5 > before else "early" if before > 0.5 > after else ""
