@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from xql_jax.data.dataset import Dataset, differ, jumping_rows, listed, out_of_order, spread_rows
+from xql_jax.data.dataset import HALF, Dataset, differ, jumping_rows, listed, out_of_order, spread_rows
 from xql_jax.data.readers import D4RL_FILES
 from xql_jax.suites.tasks import Task
 
@@ -198,7 +198,7 @@ def _splits(dataset: Dataset, task: Task | None) -> Iterator[str]:
     if not len(rows) or out_of_order(dataset):
         return
     missed, moved = (np.abs(following[rows] - observations[rows + by]).max(axis=1) for by in (1, 0))
-    goes_on = ~marked[:-1] & ~differ(following[:-1], observations[1:])
+    goes_on = ~marked[:-1] & ~differ(following[:-1], observations[1:], HALF)
     rounding = np.abs(following[:-1] - observations[1:])[goes_on].max(initial=0.0)
     is_small = 4 * np.median(missed) < np.median(moved) or np.median(missed) <= 2 * rounding
     before, after = marked[rows - 1].mean(), marked[rows + 1].mean()
