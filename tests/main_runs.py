@@ -45,7 +45,7 @@ def latest(arguments):
     places = {}
     for place, one in enumerate(map(str, arguments)):
         flag = re.sub(r"^--?(no)?(config\.)?|=.*", "", one)
-        several = not one.startswith("-") or flag in ("dataset", "expert", "references")
+        several = not one.startswith("-") or flag in ("dataset", "expert", "references", "set")
         places[place if several else flag] = place
     return [str(arguments[place]) for place in sorted(places.values())]
 
