@@ -120,3 +120,16 @@ def test_every_soft_maximum_holds_its_nats(method, network):
     _, metrics = averages(update, state, 4_000, 1_000)
     np.testing.assert_allclose(metrics["divergence"], 0.2, rtol=0.15)
     assert metrics["beta"] < 50
+
+
+def test_a_loss_of_ones_own_sees_the_beta_that_was_found():
+    class Own(GumbelFit):
+        def loss_of(self, values, targets):
+            return (values - self.beta) ** 2  # so V goes to beta
+
+    fit, observations = Own(beta=3.0, beta_nats=0.25, value_lr=0.1, value_hidden_dims=()), jnp.ones((B, 1))
+    value = fit.init(jax.random.key(0), observations)
+    value = value.replace(held=HeldScale.create(0.5, 0.25))
+    for _ in range(200):
+        value, info = fit.fit(value, observations, jnp.zeros(B))
+    np.testing.assert_allclose(info["value/v"], 0.5, atol=0.02)

@@ -74,10 +74,11 @@ class QIteration(InSample):
         after, info = super().update(state, batch, key)
         next_q = state.critic.at_target().min_q(batch.next_observations, batch.next_actions)
         targets = td_target(batch.rewards, batch.masks, next_q, discount=self.discount)  # Eq. 41
-        beta = self.discount * self.value.beta_of(state.value.held)  # Eq. 42
+        beta = self.value.beta_of(state.value.held)
+        scaled = self.value.replace(beta=self.discount * beta)  # Eq. 42
 
         def loss(q: Array, targets: Array) -> Array:
-            return self.value.loss_of(q, targets, beta) / self.critic.num_critics
+            return scaled.loss_of(q, targets) / self.critic.num_critics
 
         critic, critic_info = self.critic.fit(state.critic, batch, targets, loss)
         return after.replace(critic=critic.polyak_update(self.tau)), {**info, **critic_info}

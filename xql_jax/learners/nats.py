@@ -1,4 +1,4 @@
-"""Scales that are found by a divergence: beta, and the policy's temperature, as numbers of nats.
+"""A scale that is found by a divergence: beta as a number of nats.
 
 Weights exp(A / scale), with A = Q - V, tilt the data's actions. How far the tilted data are from the data is
 a divergence in nats, whose size means the same for all rewards; a scale is in reward units, and no value fits
@@ -16,7 +16,6 @@ import jax.numpy as jnp
 
 from xql_jax.losses.divergence import batch_divergence
 from xql_jax.numerics.pytrees import Distinct
-from xql_jax.settings import NOT_NEGATIVE, traced
 from xql_jax.types import Array, Numeric
 
 AVERAGED = 0.02  # share of the new divergence in its running mean, per update
@@ -55,10 +54,6 @@ class HeldScale(Distinct, flax.struct.PyTreeNode):
         found = jnp.clip(self.log_scale + RATE * step, -FAR, FAR)
         log_scale = jnp.where(nats > 0.0, found, _log(given))
         return self.replace(log_scale=log_scale, divergence=mean), divergence
-
-
-def nats_setting(meaning: str) -> float:
-    return traced(0.0, NOT_NEGATIVE, meaning)
 
 
 def _log(scale: Numeric) -> Array:

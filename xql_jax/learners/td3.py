@@ -146,8 +146,8 @@ class GumbelCritic(GumbelRegression, parts.Critic):
         self, critic: Any, batch: AnyBatch, targets: Array, loss: parts.Loss | None = None
     ) -> tuple[Any, Metrics]:
         held, metrics = self.followed(critic.held, critic.all_q(batch.observations, batch.actions), targets)
-        loss = functools.partial(self.loss_of, beta=self.beta_of(critic.held))
-        critic, info = super().fit(critic, batch, targets, loss)
+        found = self.replace(beta=self.beta_of(critic.held))
+        critic, info = super().fit(critic, batch, targets, found.loss_of)
         return critic.replace(held=held), {**info, **metrics}
 
 

@@ -4,7 +4,6 @@
 Hyperparameters: the paper's Table 4, in configs/. Where the authors' code differs: docs/differences.md.
 """
 
-import functools
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -13,7 +12,7 @@ import jax.numpy as jnp
 
 from xql_jax.learners import parts
 from xql_jax.learners.method import Method, Part, discount_setting, tau_setting
-from xql_jax.learners.nats import HeldScale, nats_setting
+from xql_jax.learners.nats import HeldScale
 from xql_jax.learners.parts import LearnerState
 from xql_jax.losses import gumbel
 from xql_jax.losses.regression import huber_loss, mse_loss
@@ -27,9 +26,11 @@ class GumbelRegression(Part):
     of: ClassVar[str] = "value"  # the network, in the names of metrics
 
     beta: Numeric = traced(2.0, POSITIVE, "Gumbel scale; if small, near the largest target.")
-    beta_nats: Numeric = nats_setting(
+    beta_nats: Numeric = traced(
+        0.0,
+        NOT_NEGATIVE,
         "Finds beta: the weights exp((Q - V) / beta) are held at this divergence from the data, in nats, and "
-        "beta is where it begins; 0: beta stays."
+        "beta is where it begins; 0: beta stays.",
     )
     clip: Numeric = traced(7.0, POSITIVE_OR_OFF, "Bound on (target - fit) / beta; inf: none.")
     loss: Callable[..., Array] = choice(
@@ -44,9 +45,8 @@ class GumbelRegression(Part):
         **gumbel.CLIP_RULES,
     )
 
-    def loss_of(self, values: Array, targets: Array, beta: Numeric | None = None) -> Array:
-        beta = self.beta if beta is None else beta
-        return self.loss(values, targets, beta=beta, clip=self.clip, clip_rule=self.clip_rule)
+    def loss_of(self, values: Array, targets: Array) -> Array:
+        return self.loss(values, targets, beta=self.beta, clip=self.clip, clip_rule=self.clip_rule)
 
     def beta_of(self, held: HeldScale) -> Array:
         """The beta of the next update: the one found, or the given one."""
@@ -80,8 +80,8 @@ class GumbelValue(GumbelRegression, parts.ValueFit):
     def fit(
         self, value: GumbelState, observations: Array, targets: Array, loss: parts.Loss | None = None
     ) -> tuple[Any, Metrics]:
-        loss = functools.partial(self.loss_of, beta=self.beta_of(value.held))
-        return super().fit(value, observations, targets, loss)
+        found = self.replace(beta=self.beta_of(value.held))
+        return super().fit(value, observations, targets, found.loss_of)
 
     def follow(self, value: Any, q: Array, v: Array) -> tuple[Any, Metrics]:
         held, metrics = self.followed(value.held, v, q)

@@ -165,7 +165,7 @@ def _warn_of_a_guessed_beta(job: Job) -> None:
     chosen = {*settings.given, *job.members[0].hyperparameters, *ramped}
     nats = [one.hyperparameters.get("beta_nats", config.get("beta_nats", 0.0)) for one in job.members]
     is_found = "beta_nats" in ramped or min(nats) > 0
-    if "awr_temperature" in chosen and max(nats) > 0:
+    if "awr_temperature" in chosen and max(nats) > 0 and not settings.method.endswith("+flow"):
         LOG.warning("awr_temperature is not used where beta_nats finds beta: --policy_sharpness is for that")
     if method_of(settings.method) != "xql" or is_found or {"beta", "config"} & chosen:
         return
