@@ -300,7 +300,7 @@ class Offline(FromData):
         False,
         EITHER,
         "Evaluate on the host's cores while training goes on: for accelerators. The numbers are the same; a "
-        "stop goes back to the step of an evaluation that is not over.",
+        "stop keeps the policies whose evaluation is not over, for --resume.",
     )
 
 
