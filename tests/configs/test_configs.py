@@ -1,6 +1,7 @@
 """Every config file for every method, and their numbers against the paper's Tables 4, 5 and 6."""
 
 import csv
+import json
 import runpy
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,7 +10,14 @@ import pytest
 
 from xql_jax.errors import UserError
 from xql_jax.learners.registry import OFFLINE, ONLINE, make_learner
-from xql_jax.runs.config_files import choose_config, config_of, file_for_suite, settings_from
+from xql_jax.runs.config_files import (
+    as_plain,
+    choose_config,
+    config_of,
+    file_for_suite,
+    from_plain,
+    settings_from,
+)
 from xql_jax.runs.kinds import OF_OFFLINE, Offline, Online
 from xql_jax.settings import settings_of, values_of
 from xql_jax.suites.tasks import SUITES, get_task
@@ -162,6 +170,18 @@ def test_table_6(method, column):
         values = online(method, row["task"].lower().replace(" ", "-")).values
         assert values["beta"] == float(row[column])
         assert (values["clip"], values["clip_rule"]) == (8.0, "both")  # Appendix D.6, and their online code
+
+
+@pytest.mark.parametrize("method", [*OFFLINE, "xql+flow", "iql+mixture", *ONLINE])
+def test_a_runs_value_goes_through_json(method):
+    kind, task = (Online, "cheetah-run") if method in ONLINE else (Offline, "kitchen-complete-v0")
+    value = settings_from(
+        choose_config(kind, method, env_name=task), {"env_name": task, "hidden_dims": (8, 9)}
+    )
+    again = from_plain(json.loads(json.dumps(as_plain(value))))
+    assert (again.identity, again.given) == (value.identity, value.given)
+    assert again.by_file.values == value.by_file.values
+    assert again.learner == value.learner
 
 
 def test_a_file_that_names_no_method_by_default_needs_one(tmp_path):

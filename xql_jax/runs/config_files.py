@@ -32,6 +32,7 @@ from xql_jax.learners.registry import (
 )
 from xql_jax.runs.kinds import (
     DEFAULT_ENV_NAME,
+    KINDS,
     METHOD_SETTINGS,
     OF_OFFLINE,
     OF_ONLINE,
@@ -42,6 +43,7 @@ from xql_jax.runs.kinds import (
 )
 from xql_jax.settings import WIDTHS, Setting, declared, settings_of, values_of, with_values
 from xql_jax.suites.tasks import OWN, SUITES, get_task, name_in_dm_control, own_attribute
+from xql_jax.types import Json
 
 T = TypeVar("T", bound=Training)
 EVERY_WIDTH = Setting(None, WIDTHS, "Widths of the hidden layers of all networks.", tuple)
@@ -218,6 +220,32 @@ def value_of(kind: type[T], config: ConfigDict, path: Path | None = None) -> T:
         **{name: config[name] for name in by_config},
     )
     return dataclasses.replace(value, by_file=value)
+
+
+def as_plain(value: Training) -> Json:
+    """Returns the value of a run as JSON has it, for another process."""
+    return {
+        "kind": next(name for name, kind in KINDS.items() if type(value) is kind),
+        "method": value.method,
+        "settings": values_of(value),
+        "learner": values_of(value.learner),
+        "given": sorted(value.given),
+        "path": value.path and str(value.path),
+        "by_file": value.by_file and as_plain(value.by_file),
+    }
+
+
+def from_plain(plain: Json) -> Training:
+    """Returns the value that `as_plain` was given. Imports the module of a user's own method."""
+    check_method(plain["method"], KINDS[plain["kind"]])
+    return KINDS[plain["kind"]](
+        method=plain["method"],
+        learner=make_learner(plain["method"], plain["learner"]),
+        given=frozenset(plain["given"]),
+        path=plain["path"] and Path(plain["path"]),
+        by_file=plain["by_file"] and from_plain(plain["by_file"]),
+        **plain["settings"],
+    )
 
 
 def check_method(method: str, kind: type[Training]) -> None:
