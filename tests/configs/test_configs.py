@@ -175,9 +175,8 @@ def test_table_6(method, column):
 @pytest.mark.parametrize("method", [*OFFLINE, "xql+flow", "iql+mixture", *ONLINE])
 def test_a_runs_value_goes_through_json(method):
     kind, task = (Online, "cheetah-run") if method in ONLINE else (Offline, "kitchen-complete-v0")
-    value = settings_from(
-        choose_config(kind, method, env_name=task), {"env_name": task, "hidden_dims": (8, 9)}
-    )
+    given = {"env_name": task, "max_grad_norm": 2.0}
+    value = settings_from(choose_config(kind, method, env_name=task), given)
     again = from_plain(json.loads(json.dumps(as_plain(value))))
     assert (again.identity, again.given) == (value.identity, value.given)
     assert again.by_file.values == value.by_file.values
