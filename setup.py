@@ -49,7 +49,7 @@ def readme() -> str:
 
 
 # The mains and their configs, which are edited at the top of a clone, are within the package where it is
-# installed; the commands of `xql_jax.commands.installed` run the same files.
+# installed; the commands of `xql_jax.workshop.commands.installed` run the same files.
 MAINS = {
     "xql-train-offline": "train_offline",
     "xql-train-online": "train_online",
@@ -80,13 +80,15 @@ setup(
     options={"editable_wheel": {"mode": "compat"}},
     package_dir={"xql_jax.experiments": "experiments", "xql_jax.configs": "configs"},
     entry_points={
-        "console_scripts": [f"{name} = xql_jax.commands.installed:{main}" for name, main in MAINS.items()]
+        "console_scripts": [
+            f"{name} = xql_jax.workshop.commands.installed:{main}" for name, main in MAINS.items()
+        ]
     },
     include_package_data=False,  # only what follows: not each file that the sdist has
     package_data={
         "xql_jax": ["py.typed"],
         "xql_jax.pictures": ["style.mplstyle"],
-        "xql_jax.reports": ["printed/*.csv", "report.html"],
+        "xql_jax.workshop.reports": ["printed/*.csv", "report.html"],
     },
     # Ranges; the exact versions that were tested are in requirements.txt.
     install_requires=[

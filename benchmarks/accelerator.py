@@ -54,9 +54,9 @@ from xql_jax.files import write_atomically  # noqa: E402
 from xql_jax.learners.registry import make_learner  # noqa: E402
 from xql_jax.runs.machine import commit  # noqa: E402
 from xql_jax.suites.tasks import get_task  # noqa: E402
-from xql_jax.tools.compile import kernels_in  # noqa: E402
 from xql_jax.training.data_population import offline_population  # noqa: E402
 from xql_jax.training.members import make_members  # noqa: E402
+from xql_jax.workshop.tools.compile import kernels_in  # noqa: E402
 
 OFFLINE, ONLINE = ("xql", "iql", "bc"), ("xsac", "xtd3")
 PAPER_SIZES = {"xsac": (1024, 1024), "xtd3": (256, 256)}  # Table 5: width of two hidden layers, batch size

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from xql_jax.paper.columns import long_table
-from xql_jax.paper.figures import FIGURES_OF_RUNS
 from xql_jax.pictures.style import render
 from xql_jax.rollout.scores import mean_and_interval
+from xql_jax.workshop.paper.columns import long_table
+from xql_jax.workshop.paper.figures import FIGURES_OF_RUNS
 
 RESULTS = Path(__file__).resolve().parents[1] / "docs" / "results"
 # The folders of each figure, and the column that it shows.

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from xql_jax.paper.bellman_errors import QUANTILES, fit_errors
+from xql_jax.workshop.paper.bellman_errors import QUANTILES, fit_errors
 
 Rows = list[dict[str, str]]
 

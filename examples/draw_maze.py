@@ -19,13 +19,13 @@ from xql_jax.envs import environment_maker
 from xql_jax.envs.mazes import Maze, maze_of
 from xql_jax.errors import UserError
 from xql_jax.files import write_atomically
-from xql_jax.paper.maze import mark_ends
 from xql_jax.pictures import style
 from xql_jax.policy import Policy, load_policy
 from xql_jax.rollout import rollout
 from xql_jax.rollout.evaluation import episode_seed
 from xql_jax.runs.find import find_runs
 from xql_jax.runs.load import Run
+from xql_jax.workshop.paper.maze import mark_ends
 
 EPISODES = 20
 POINTS_PER_CELL = 24  # of the picture of V, each way

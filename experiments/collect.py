@@ -13,9 +13,9 @@ made. The same command makes the same bytes. Ctrl-C keeps the episodes that have
 AntMaze's and OGBench's sets are made by scripts in examples/.
 """
 
-from xql_jax.commands import command_line
 from xql_jax.files.paths import as_written
-from xql_jax.tools.collect import CollectionSettings, collect
+from xql_jax.workshop.commands import command_line
+from xql_jax.workshop.tools.collect import CollectionSettings, collect
 
 
 def main(settings: CollectionSettings) -> int:

@@ -14,10 +14,10 @@ from typing import Any
 
 from absl import flags
 
-from xql_jax.commands import command_line, messages
 from xql_jax.numerics.jax_settings import check_platforms
 from xql_jax.runs.offline import offline_job
-from xql_jax.tools.compile import GIB, MIB, CompileSettings, compile_run
+from xql_jax.workshop.commands import command_line, messages
+from xql_jax.workshop.tools.compile import GIB, MIB, CompileSettings, compile_run
 
 
 def main(settings: CompileSettings) -> int:

@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from xql_jax.commands import command_line
 from xql_jax.errors import UserError
 from xql_jax.rollout.scores import mean_and_interval, shown
 from xql_jax.settings import settings_of
 from xql_jax.suites.tasks import get_task
-from xql_jax.tools.evaluate import EvaluationSettings, evaluate
+from xql_jax.workshop.commands import command_line
+from xql_jax.workshop.tools.evaluate import EvaluationSettings, evaluate
 
 _SUCCESS_RATE = "success {:.1%} [{:.1%}, {:.1%}], "  # with its interval
 

@@ -13,9 +13,9 @@ which needs only NumPy, uses policy.npz.
 
 from typing import Any
 
-from xql_jax.commands import command_line
 from xql_jax.files.paths import as_written
-from xql_jax.tools.export import export_policy
+from xql_jax.workshop.commands import command_line
+from xql_jax.workshop.tools.export import export_policy
 
 
 def main(settings: Any) -> int:

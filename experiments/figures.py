@@ -15,12 +15,10 @@ show runs of xql-train-offline or xql-reproduce.
 import time
 from collections.abc import Sequence
 
-from xql_jax.commands import command_line
 from xql_jax.errors import UserError
 from xql_jax.files.outputs import check_output
 from xql_jax.files.paths import as_written, located
 from xql_jax.numerics.jax_settings import check_platforms
-from xql_jax.paper.figures import FIGURES, FIGURES_OF_RUNS, write_figure
 from xql_jax.pictures.style import FORMATS
 from xql_jax.settings import (
     COUNT_OR_NONE,
@@ -30,6 +28,8 @@ from xql_jax.settings import (
     setting,
     some_of,
 )
+from xql_jax.workshop.commands import command_line
+from xql_jax.workshop.paper.figures import FIGURES, FIGURES_OF_RUNS, write_figure
 
 ALL = FIGURES | FIGURES_OF_RUNS
 

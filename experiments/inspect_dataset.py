@@ -9,12 +9,10 @@ Examples:
 from collections.abc import Sequence
 from json import dumps
 
-from xql_jax.commands import command_line
 from xql_jax.data.dataset import check_spaces
 from xql_jax.data.loading import load_dataset
 from xql_jax.envs import action_bounds, own_sizes
 from xql_jax.files.outputs import check_output, write_output
-from xql_jax.reports.dataset_report import describe_dataset, report_lines
 from xql_jax.settings import (
     SEVERAL,
     TEXT,
@@ -22,6 +20,8 @@ from xql_jax.settings import (
     setting,
 )
 from xql_jax.suites.tasks import get_task, referenced
+from xql_jax.workshop.commands import command_line
+from xql_jax.workshop.reports.dataset_report import describe_dataset, report_lines
 
 
 @Command

@@ -15,13 +15,13 @@ Also writes OUTPUT/{scores,statistics,tuning}.csv, OUTPUT/scores.md and OUTPUT/s
 import time
 from collections.abc import Sequence
 
-from xql_jax.commands import command_line
 from xql_jax.errors import UserError, needing
 from xql_jax.files.outputs import check_output, write_output
-from xql_jax.reports.read_runs import FOLDERS_HELP, read_runs
-from xql_jax.reports.report import Report
-from xql_jax.reports.score_table import REFERENCES_HELP
 from xql_jax.settings import NAMED, SEVERAL, TEXT, Command, setting, within
+from xql_jax.workshop.commands import command_line
+from xql_jax.workshop.reports.read_runs import FOLDERS_HELP, read_runs
+from xql_jax.workshop.reports.report import Report
+from xql_jax.workshop.reports.score_table import REFERENCES_HELP
 
 
 @Command

@@ -20,8 +20,8 @@ they flatter, and are no result.
 
 import dataclasses
 
-from xql_jax.commands import command_line, sweeping
-from xql_jax.sweeps.sweep_settings import Sweep
+from xql_jax.workshop.commands import command_line, sweeping
+from xql_jax.workshop.sweeps.sweep_settings import Sweep
 
 
 def main(settings: Sweep) -> int:

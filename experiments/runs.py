@@ -18,13 +18,13 @@ import time
 from collections.abc import Sequence
 from csv import writer
 
-from xql_jax.commands import command_line
 from xql_jax.errors import UserError
-from xql_jax.reports.read_runs import FOLDERS_HELP
-from xql_jax.reports.score_table import MethodScore, plain_number, text_table
 from xql_jax.runs.load import Run
 from xql_jax.settings import EITHER, SEVERAL, Command, one_of, setting
-from xql_jax.tools.list_runs import (
+from xql_jax.workshop.commands import command_line
+from xql_jax.workshop.reports.read_runs import FOLDERS_HELP
+from xql_jax.workshop.reports.score_table import MethodScore, plain_number, text_table
+from xql_jax.workshop.tools.list_runs import (
     SORTS,
     best_of,
     differing,

@@ -28,10 +28,10 @@ from typing import Any
 
 import yaml
 
-from xql_jax.commands import command_line, sweeping
 from xql_jax.errors import UserError
 from xql_jax.files.paths import located
-from xql_jax.sweeps.sweep_settings import Sweep
+from xql_jax.workshop.commands import command_line, sweeping
+from xql_jax.workshop.sweeps.sweep_settings import Sweep
 
 
 class FlagsLoader(yaml.SafeLoader):

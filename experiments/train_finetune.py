@@ -14,9 +14,9 @@ on with a run that was stopped in either phase.
 
 from absl import flags
 
-from xql_jax.commands import command_line, messages
 from xql_jax.runs.finetuning import finetune_job, run_finetuning
 from xql_jax.runs.kinds import Finetune
+from xql_jax.workshop.commands import command_line, messages
 
 
 def main(settings: Finetune) -> int:

@@ -14,9 +14,9 @@ networks, optimisers and replay buffer. Episodes begin anew, except in compiled 
 
 from absl import flags
 
-from xql_jax.commands import command_line, messages
 from xql_jax.runs.kinds import Online
 from xql_jax.runs.online import online_job, run_online
+from xql_jax.workshop.commands import command_line, messages
 
 
 def main(settings: Online) -> int:

@@ -11,14 +11,18 @@ import pytest
 import xql_jax
 
 PACKAGE = Path(xql_jax.__file__).parent
-TO_SHOW = {"commands", "paper", "reports"}
+TO_SHOW = {"commands", "paper", "reports", "tools", "sweeps"}  # the rooms of the workshop
 # What a learner is not to know of.
 TO_TRAIN = {"data", "envs", "rollout", "training", "logs", "files", "runs"} | TO_SHOW
 
 
 def room(module):
-    """`xql_jax.losses.gumbel` is of the room `losses`; a module at the top is a room of its own."""
-    return module.split(".")[1]
+    """`xql_jax.losses.gumbel` is of the room `losses`; a module at the top is a room of its own.
+
+    So are those below the second roof: `xql_jax.workshop.tools.choose` is of `tools`.
+    """
+    parts = [part for part in module.split(".")[1:] if part != "workshop"]
+    return parts[0] if parts else "workshop"
 
 
 def imported(path, with_names=False):
@@ -46,7 +50,7 @@ def graph():
     """By room, the other rooms that it imports."""
     rooms = {}
     for path in PACKAGE.rglob("*.py"):
-        here = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        here = room(".".join((PACKAGE.name, *path.relative_to(PACKAGE).with_suffix("").parts)))
         if here != "__init__":
             rooms.setdefault(here, set()).update(map(room, imported(path)))
     return {here: others - {here} for here, others in rooms.items()}
@@ -106,13 +110,20 @@ def reached(graph, start):
         ("rollout", {"learners", "training", "data"}),
         ("training", {"runs"} | TO_SHOW),
         ("pictures", {"training", "reports", "runs", "commands", "paper"}),
-        ("runs", {"tools", "sweeps", *TO_SHOW}),
+        ("runs", TO_SHOW),
         ("reports", {"tools", "sweeps", "commands", "paper"}),
         ("tools", {"sweeps", "commands", "paper"}),
     ],
 )
 def test_rooms_below_know_nothing_of_those_above(graph, start, unknown):
     assert not reached(graph, start) & unknown
+
+
+def test_what_trains_imports_nothing_of_what_works_on_runs():
+    for path in PACKAGE.rglob("*.py"):
+        if "workshop" not in path.relative_to(PACKAGE).parts:
+            above = [module for module in imported(path) if module.startswith("xql_jax.workshop")]
+            assert not above, f"{path}: {above}"
 
 
 def test_imports_point_one_way_through_few_levels(graph):
@@ -127,7 +138,7 @@ def test_imports_point_one_way_through_few_levels(graph):
 def test_nothing_but_the_commands_prints():
     """Nor knows of the command line: a run in plain Python says what it has to say to `logging`."""
     for path in sorted(PACKAGE.rglob("*.py")):
-        if path.relative_to(PACKAGE).parts[0] == "commands" or path.name == "act.py":
+        if "commands" in path.parts or path.name == "act.py":
             continue  # act.py is also the script beside an exported policy
         for node in ast.walk(ast.parse(path.read_text())):
             called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
@@ -170,7 +181,7 @@ PICTURES = "matplotlib imageio PIL"
         # MuJoCo chooses how it draws when it is imported, and `prepare_to_draw` tells it what to choose.
         (
             "import runpy; runpy.run_path('experiments/evaluate.py')",
-            "xql_jax.tools.evaluate",
+            "xql_jax.workshop.tools.evaluate",
             f"scipy {SIMULATORS} matplotlib imageio",
         ),
         (
@@ -196,7 +207,7 @@ def test_what_a_program_imports(code, brings, does_not_bring):
 LIKE_WINDOWS = """
 import select, signal
 del signal.SIGHUP, signal.pthread_sigmask, select.poll
-import xql_jax.interface, xql_jax.commands.command_line, xql_jax.sweeps.executors
+import xql_jax.interface, xql_jax.workshop.commands.command_line, xql_jax.workshop.sweeps.executors
 from xql_jax.envs.processes import Processes
 from xql_jax.training.signals import StopSignals
 with StopSignals() as stop:

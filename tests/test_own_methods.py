@@ -16,10 +16,10 @@ from xql_jax.runs.config_files import choose_config, settings_from
 from xql_jax.runs.kinds import Offline
 from xql_jax.runs.train import job_of
 from xql_jax.settings import values_of
-from xql_jax.sweeps.plan import make_plan
-from xql_jax.sweeps.sweep_settings import Sweep
-from xql_jax.tools.choose import ChoiceSettings, choose
-from xql_jax.tools.list_runs import list_runs
+from xql_jax.workshop.sweeps.plan import make_plan
+from xql_jax.workshop.sweeps.sweep_settings import Sweep
+from xql_jax.workshop.tools.choose import ChoiceSettings, choose
+from xql_jax.workshop.tools.list_runs import list_runs
 
 # XQL's own loss by another name, so that its numbers are known; and what is no method.
 MODULE = """

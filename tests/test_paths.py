@@ -13,10 +13,10 @@ from python_cases import SMALL, bandit
 import xql_jax
 from xql_jax.errors import UserError
 from xql_jax.files.paths import as_written, located, paths_from_here
-from xql_jax.reports.read_runs import read_runs
 from xql_jax.runs.config_files import as_plain, choose_config
 from xql_jax.runs.kinds import Offline
-from xql_jax.sweeps.executors import work
+from xql_jax.workshop.reports.read_runs import read_runs
+from xql_jax.workshop.sweeps.executors import work
 
 MOVING = """
     import os, tempfile
@@ -123,7 +123,7 @@ def test_a_worker_of_a_sweep_begins_in_the_sweeps_folder(place, monkeypatch):
         began.append(located("runs"))
         raise xql_jax.UserError("enough")
 
-    monkeypatch.setattr("xql_jax.sweeps.executors.train_run", train)
+    monkeypatch.setattr("xql_jax.workshop.sweeps.executors.train_run", train)
     os.chdir("/")
     assert re.match("enough", work(as_plain(choose_config(Offline)), str(place)))
     assert began == [place / "runs"]

@@ -22,9 +22,9 @@ from xql_jax.envs.vector import Local, warn_once
 from xql_jax.errors import UserError
 from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.suites.tasks import SUITES, References, get_task, referenced
-from xql_jax.tools.collect import CollectionSettings, collect
-from xql_jax.tools.evaluate import filmed_environment
 from xql_jax.types import ActionBounds
+from xql_jax.workshop.tools.collect import CollectionSettings, collect
+from xql_jax.workshop.tools.evaluate import filmed_environment
 
 
 @pytest.mark.parametrize("name", [task.name for task in SUITES["gymnasium"].tasks()])

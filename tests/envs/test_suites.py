@@ -20,7 +20,7 @@ from xql_jax.runs.load import load_run
 from xql_jax.runs.train import train_run
 from xql_jax.suites import DataFolder, Suite
 from xql_jax.suites.tasks import LISTED_TASKS, SUITES, TASKS, Task, get_task
-from xql_jax.tools.evaluate import EvaluationSettings, evaluate
+from xql_jax.workshop.tools.evaluate import EvaluationSettings, evaluate
 
 slow = functools.partial(pytest.param, marks=pytest.mark.slow)
 OF_EACH_SUITE = [

@@ -8,17 +8,17 @@ import pytest
 from absl import flags
 from main_runs import COLLECT, MAIN, ROOT, succeed
 
-from xql_jax.commands import command_line
 from xql_jax.errors import UserError
 from xql_jax.learners.registry import OFFLINE, ONLINE, make_learner
 from xql_jax.runs import config_files
 from xql_jax.runs.kinds import Finetune, Offline, Online
 from xql_jax.settings import WIDTHS, Setting, settings_of, within
-from xql_jax.sweeps.sweep_settings import Sweep
-from xql_jax.tools.choose import ChoiceSettings
-from xql_jax.tools.collect import CollectionSettings
-from xql_jax.tools.evaluate import EvaluationSettings
-from xql_jax.tools.export import export_policy
+from xql_jax.workshop.commands import command_line
+from xql_jax.workshop.sweeps.sweep_settings import Sweep
+from xql_jax.workshop.tools.choose import ChoiceSettings
+from xql_jax.workshop.tools.collect import CollectionSettings
+from xql_jax.workshop.tools.evaluate import EvaluationSettings
+from xql_jax.workshop.tools.export import export_policy
 
 
 def test_a_whole_number_may_be_written_as_people_write_it():

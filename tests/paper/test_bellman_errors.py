@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from xql_jax.paper.bellman_errors import fit_errors
+from xql_jax.workshop.paper.bellman_errors import fit_errors
 
 LAWS = {
     "Gumbel (right-skewed)": stats.gumbel_r,

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 from slow_cases import slow_but
 
-from xql_jax.paper.columns import unique, where
-from xql_jax.paper.figures import FIGURES, write_figure
+from xql_jax.workshop.paper.columns import unique, where
+from xql_jax.workshop.paper.figures import FIGURES, write_figure
 
 
 @functools.cache

@@ -7,9 +7,9 @@ import pytest
 from written_runs import write_run
 
 from xql_jax.errors import UserError
-from xql_jax.paper.columns import where
-from xql_jax.paper.figures import FIGURES_OF_RUNS
 from xql_jax.pictures.style import render
+from xql_jax.workshop.paper.columns import where
+from xql_jax.workshop.paper.figures import FIGURES_OF_RUNS
 
 T_1 = 12.7062047  # Student's 97.5% quantile of one degree of freedom
 

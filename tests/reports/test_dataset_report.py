@@ -7,9 +7,9 @@ import pytest
 
 from xql_jax.data.dataset import Dataset
 from xql_jax.data.suspicions import warn_of_suspicions
-from xql_jax.reports.dataset_report import describe_dataset, report_lines
 from xql_jax.suites.tasks import get_task
 from xql_jax.types import Batch
+from xql_jax.workshop.reports.dataset_report import describe_dataset, report_lines
 
 HOPPER = get_task("hopper-medium-v2")  # limit 1000, references -20.272305 and 3234.3
 

@@ -9,9 +9,9 @@ from main_runs import ROOT
 from written_runs import COMMIT, write_run
 
 from xql_jax.errors import UserError
-from xql_jax.reports.read_runs import read_runs
-from xql_jax.reports.report import Report
 from xql_jax.suites.tasks import get_task, references_given
+from xql_jax.workshop.reports.read_runs import read_runs
+from xql_jax.workshop.reports.report import Report
 
 EVIL = "<b>&{{7*7}}"  # a name that is text, and neither HTML nor a template
 

@@ -8,15 +8,15 @@ import pytest
 from members import member
 from scipy import stats
 
-from xql_jax.reports.method_scores import method_scores
-from xql_jax.reports.report_pictures import learning_curves, tuning
-from xql_jax.reports.statistics import (
+from xql_jax.suites.tasks import References
+from xql_jax.workshop.reports.method_scores import method_scores
+from xql_jax.workshop.reports.report_pictures import learning_curves, tuning
+from xql_jax.workshop.reports.statistics import (
     best_found,
     compared_scores,
     statistics_of,
     tuning_curves,
 )
-from xql_jax.suites.tasks import References
 
 SAMPLES = 300
 

@@ -26,10 +26,10 @@ from xql_jax.runs.train import train_run as run_finetuning
 from xql_jax.runs.train import train_run as run_offline
 from xql_jax.runs.train import train_run as run_online
 from xql_jax.suites.tasks import get_task
-from xql_jax.tools.choose import ChoiceSettings, choose
-from xql_jax.tools.collect import CollectionSettings, collect
-from xql_jax.tools.evaluate import EvaluationSettings, evaluate
-from xql_jax.tools.export import export_policy, read_artifact, read_onnx
+from xql_jax.workshop.tools.choose import ChoiceSettings, choose
+from xql_jax.workshop.tools.collect import CollectionSettings, collect
+from xql_jax.workshop.tools.evaluate import EvaluationSettings, evaluate
+from xql_jax.workshop.tools.export import export_policy, read_artifact, read_onnx
 
 BOUNDS = {
     "Two": ((-2.0,), (2.0,)),

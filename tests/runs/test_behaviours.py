@@ -8,9 +8,9 @@ from xql_jax.data.rows import ends_of
 from xql_jax.envs import EnvironmentMaker
 from xql_jax.errors import UserError
 from xql_jax.suites.tasks import get_task
-from xql_jax.tools import behaviours
-from xql_jax.tools.behaviours import Behaviour, episodes_of
 from xql_jax.training.signals import StopSignals
+from xql_jax.workshop.tools import behaviours
+from xql_jax.workshop.tools.behaviours import Behaviour, episodes_of
 
 TASK = get_task("pointmaze-umaze-v0")
 LIMIT = 6

@@ -13,8 +13,8 @@ from xql_jax.data.arrays import from_arrays
 from xql_jax.errors import UserError
 from xql_jax.runs.load import load_run
 from xql_jax.runs.train import train_run
-from xql_jax.tools import choose as tool
-from xql_jax.tools.choose import STATISTICS, ChoiceSettings, best_first, by_setting
+from xql_jax.workshop.tools import choose as tool
+from xql_jax.workshop.tools.choose import STATISTICS, ChoiceSettings, best_first, by_setting
 
 pytestmark = pytest.mark.slow
 

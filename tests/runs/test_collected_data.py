@@ -16,8 +16,8 @@ from xql_jax.files.outputs import alone_at
 from xql_jax.runs.load import load_run
 from xql_jax.runs.train import train_run as run_online
 from xql_jax.suites import tasks
-from xql_jax.tools.collect import CollectionSettings, collect
-from xql_jax.tools.evaluate import EvaluationSettings, evaluate
+from xql_jax.workshop.tools.collect import CollectionSettings, collect
+from xql_jax.workshop.tools.evaluate import EvaluationSettings, evaluate
 
 ENV_NAME = "InvertedPendulum-v5"
 LIMIT = 9  # steps; random actions let the pole fall after 3 to some 20

@@ -14,7 +14,10 @@ from xql_jax.data.dataset import Dataset
 from xql_jax.data.views import view_for
 from xql_jax.learners.registry import OFFLINE, make_learner
 from xql_jax.settings import values_of, with_values
-from xql_jax.tools.compile import (
+from xql_jax.training.data_population import offline_population
+from xql_jax.training.members import make_members
+from xql_jax.types import Batch
+from xql_jax.workshop.tools.compile import (
     SAMPLE_ROWS,
     collectives_in,
     compile_population,
@@ -22,9 +25,6 @@ from xql_jax.tools.compile import (
     kernels_in,
     longest_path,
 )
-from xql_jax.training.data_population import offline_population
-from xql_jax.training.members import make_members
-from xql_jax.types import Batch
 
 MAIN = ROOT / "experiments" / "compile.py"
 HOPPER = ("--env_name=hopper-medium-v2", "--topology=v5e:2x2")

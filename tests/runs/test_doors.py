@@ -8,13 +8,13 @@ import pytest
 
 import xql_jax
 from xql_jax.envs import environment_maker
-from xql_jax.reports.report import warnings_of
 from xql_jax.runs.load import load_run
 from xql_jax.suites.tasks import get_task
-from xql_jax.tools.behaviours import open_behaviour
-from xql_jax.tools.choose import ChoiceSettings, choose
-from xql_jax.tools.evaluate import EvaluationSettings, evaluate
-from xql_jax.tools.export import export_policy
+from xql_jax.workshop.reports.report import warnings_of
+from xql_jax.workshop.tools.behaviours import open_behaviour
+from xql_jax.workshop.tools.choose import ChoiceSettings, choose
+from xql_jax.workshop.tools.evaluate import EvaluationSettings, evaluate
+from xql_jax.workshop.tools.export import export_policy
 
 TASK = "pointmaze-umaze-v0"
 DIVERGED, OF_DATA = "diverged: seed 1 at update 2 (", "every reward is 1"

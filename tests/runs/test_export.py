@@ -23,7 +23,7 @@ from xql_jax.errors import UserError
 from xql_jax.learners.registry import make_learner
 from xql_jax.policy import load_policy
 from xql_jax.runs.train import train_run as run_offline
-from xql_jax.tools.export import FILES, export_policy, weights_of, write_policy
+from xql_jax.workshop.tools.export import FILES, export_policy, weights_of, write_policy
 
 ROOT = Path(__file__).resolve().parents[2]
 O, A = 5, 3

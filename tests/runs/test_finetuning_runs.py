@@ -17,7 +17,6 @@ from tiny_runs import (
     write_dataset,
 )
 
-from xql_jax.commands.messages import sources_of
 from xql_jax.data.dataset import Dataset
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.errors import UserError
@@ -30,6 +29,7 @@ from xql_jax.runs.load import load_run
 from xql_jax.runs.train import train_run as run_finetuning
 from xql_jax.runs.train import train_run as run_offline
 from xql_jax.types import Batch
+from xql_jax.workshop.commands.messages import sources_of
 
 pytestmark = pytest.mark.slow
 MAZE = "pointmaze-umaze-v0"

@@ -24,9 +24,9 @@ from xql_jax.runs.load import load_run
 from xql_jax.runs.offline import offline_job
 from xql_jax.runs.train import train_run
 from xql_jax.settings import values_of
-from xql_jax.tools.choose import ChoiceSettings, choose
-from xql_jax.tools.collect import CollectionSettings, collect
-from xql_jax.tools.export import export_policy
+from xql_jax.workshop.tools.choose import ChoiceSettings, choose
+from xql_jax.workshop.tools.collect import CollectionSettings, collect
+from xql_jax.workshop.tools.export import export_policy
 
 CHUNKS = {"action_chunk": 3, "config": small("xql"), "top_returns": 1.0}
 

@@ -31,7 +31,7 @@ from xql_jax.runs.kinds import Offline
 from xql_jax.runs.train import train_run as run_finetuning
 from xql_jax.runs.train import train_run as run_offline
 from xql_jax.runs.train import train_run as run_online
-from xql_jax.tools.export import export_policy, read_artifact
+from xql_jax.workshop.tools.export import export_policy, read_artifact
 
 PCI = [file.read_text().strip() for file in Path("/sys/bus/pci/devices").glob("*/vendor")]
 ODD = {

@@ -15,9 +15,9 @@ from xql_jax.runs.kinds import EVALUATION_SEED, Finetune, Offline
 from xql_jax.runs.load import load_run
 from xql_jax.runs.train import train_run as run_finetuning
 from xql_jax.runs.train import train_run as run_offline
-from xql_jax.tools.choose import ChoiceSettings, choose
-from xql_jax.tools.evaluate import EvaluationSettings, evaluate
-from xql_jax.tools.export import export_policy
+from xql_jax.workshop.tools.choose import ChoiceSettings, choose
+from xql_jax.workshop.tools.evaluate import EvaluationSettings, evaluate
+from xql_jax.workshop.tools.export import export_policy
 
 O, A = 4, 2
 

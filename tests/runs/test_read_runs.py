@@ -9,12 +9,12 @@ import pytest
 from written_runs import COMMIT, write_run
 
 from xql_jax.files import is_locked, locked
-from xql_jax.reports.method_scores import method_scores
-from xql_jax.reports.read_runs import read_runs
-from xql_jax.reports.report import warnings_of
 from xql_jax.runs.kinds import FINE_TUNING, OFFLINE_TRAINING, ONLINE_TRAINING
 from xql_jax.runs.records import LOCK
-from xql_jax.tools.list_runs import best_of, differing, list_runs, score_text
+from xql_jax.workshop.reports.method_scores import method_scores
+from xql_jax.workshop.reports.read_runs import read_runs
+from xql_jax.workshop.reports.report import warnings_of
+from xql_jax.workshop.tools.list_runs import best_of, differing, list_runs, score_text
 
 
 def found_in(*folders):

@@ -28,9 +28,9 @@ from xql_jax.runs.kinds import Offline
 from xql_jax.runs.load import load_run
 from xql_jax.runs.train import train_run
 from xql_jax.settings import values_of
-from xql_jax.tools.evaluate import EvaluationSettings, evaluate
-from xql_jax.tools.export import export_policy
-from xql_jax.tools.list_runs import list_runs
+from xql_jax.workshop.tools.evaluate import EvaluationSettings, evaluate
+from xql_jax.workshop.tools.export import export_policy
+from xql_jax.workshop.tools.list_runs import list_runs
 
 VERSIONS = sorted((Path(__file__).parents[1] / "data_of_versions").glob("*"))
 OBSERVATIONS = np.random.default_rng(0).uniform(0.5, 3.5, (5, 4)).astype(np.float32)

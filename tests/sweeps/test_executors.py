@@ -19,12 +19,12 @@ from tiny_sweeps import TINY, rows, states, sweep_settings, train_all
 from xql_jax.errors import UserError
 from xql_jax.runs import offline
 from xql_jax.settings import settings_of
-from xql_jax.sweeps.executors import in_process, ray_tasks, train_cells
-from xql_jax.sweeps.plan import make_plan
-from xql_jax.sweeps.slurm import Slurm
-from xql_jax.sweeps.sweep_settings import Sweep
 from xql_jax.training.loop import TrainingLoop
 from xql_jax.training.signals import StopSignals
+from xql_jax.workshop.sweeps.executors import in_process, ray_tasks, train_cells
+from xql_jax.workshop.sweeps.plan import make_plan
+from xql_jax.workshop.sweeps.slurm import Slurm
+from xql_jax.workshop.sweeps.sweep_settings import Sweep
 
 ROOT = Path(__file__).resolve().parents[2]
 slow = pytest.mark.slow
@@ -200,7 +200,7 @@ def test_jobs_that_were_left_are_followed_and_not_submitted_again(tmp_path, slur
 @slow
 def test_a_limit_of_jobs_makes_the_others_wait(tmp_path, slurm, monkeypatch):
     """All are trained, one after the other, and each is submitted once."""
-    monkeypatch.setattr("xql_jax.sweeps.slurm.SECONDS_PER_QUESTION", 1.0)
+    monkeypatch.setattr("xql_jax.workshop.sweeps.slurm.SECONDS_PER_QUESTION", 1.0)
     (slurm.folder / "most").write_text("1\n")
     settings = sweep_settings(tmp_path)
     assert [outcome.status for _, outcome in train_all(settings, Slurm(settings))] == ["finished"] * 2

@@ -7,7 +7,7 @@ import pytest
 from tiny_sweeps import TINY, states, sweep_settings, train_all
 
 from xql_jax.errors import UserError
-from xql_jax.sweeps.plan import make_plan
+from xql_jax.workshop.sweeps.plan import make_plan
 
 
 def cells(settings):

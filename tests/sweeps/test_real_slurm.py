@@ -16,7 +16,7 @@ from main_runs import write_dataset
 from test_executors import ROOT, SECONDS, start_driver
 from tiny_sweeps import sweep_settings, train_all
 
-from xql_jax.sweeps.plan import make_plan
+from xql_jax.workshop.sweeps.plan import make_plan
 
 IS_HERE = shutil.which("slurmctld") and os.geteuid() == 0
 pytestmark = [

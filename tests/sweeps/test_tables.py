@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 from tiny_sweeps import TINY, states, sweep_settings, train_all
 
-from xql_jax.commands import sweeping
 from xql_jax.data.loading import cached_file
 from xql_jax.errors import UserError
-from xql_jax.reports.printed_tables import read_paper_table
 from xql_jax.runs import machine
 from xql_jax.runs.train import train_run
-from xql_jax.sweeps import tables
-from xql_jax.sweeps.plan import make_plan
-from xql_jax.sweeps.tables import of_table
+from xql_jax.workshop.commands import sweeping
+from xql_jax.workshop.reports.printed_tables import read_paper_table
+from xql_jax.workshop.sweeps import tables
+from xql_jax.workshop.sweeps.plan import make_plan
+from xql_jax.workshop.sweeps.tables import of_table
 
 BC, IQL = f"bc{TINY}", f"iql{TINY}"
 

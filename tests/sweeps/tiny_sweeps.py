@@ -2,10 +2,10 @@
 
 from tiny_runs import write_dataset
 
-from xql_jax.sweeps.executors import in_process, train_cells
-from xql_jax.sweeps.plan import make_plan
-from xql_jax.sweeps.sweep_settings import Sweep
 from xql_jax.training.signals import StopSignals
+from xql_jax.workshop.sweeps.executors import in_process, train_cells
+from xql_jax.workshop.sweeps.plan import make_plan
+from xql_jax.workshop.sweeps.sweep_settings import Sweep
 
 TINY = ":hidden_dims=8:batch_size=8"  # of every method
 

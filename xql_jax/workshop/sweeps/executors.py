@@ -22,10 +22,10 @@ from xql_jax.runs.load import Run
 from xql_jax.runs.machine import prepare_acting
 from xql_jax.runs.train import train_run
 from xql_jax.suites.tasks import SUITES
-from xql_jax.sweeps.plan import ABSENT, BEGUN, Cell, refreshed
-from xql_jax.sweeps.sweep_settings import Sweep
 from xql_jax.training.signals import StopSignals
 from xql_jax.types import Json
+from xql_jax.workshop.sweeps.plan import ABSENT, BEGUN, Cell, refreshed
+from xql_jax.workshop.sweeps.sweep_settings import Sweep
 
 LOG = logging.getLogger(__name__)
 SECONDS_PER_LOOK = 1.0  # between two checks whether another process has released the run, or has ended

@@ -5,13 +5,13 @@ import itertools
 from collections.abc import Sequence
 
 from xql_jax.learners.registry import OFFLINE
-from xql_jax.reports.printed_tables import FINETUNING_TABLE, PaperTable
-from xql_jax.reports.read_runs import Curve, curves_of
-from xql_jax.reports.score_table import MethodScore, ScoreTable
 from xql_jax.rollout.run_summary import grouped
-from xql_jax.sweeps.plan import FINISHED, TUNED, Cell, check_methods
-from xql_jax.sweeps.sweep_settings import Sweep
 from xql_jax.training.members import fields_given
+from xql_jax.workshop.reports.printed_tables import FINETUNING_TABLE, PaperTable
+from xql_jax.workshop.reports.read_runs import Curve, curves_of
+from xql_jax.workshop.reports.score_table import MethodScore, ScoreTable
+from xql_jax.workshop.sweeps.plan import FINISHED, TUNED, Cell, check_methods
+from xql_jax.workshop.sweeps.sweep_settings import Sweep
 
 
 def of_table(settings: Sweep, paper: PaperTable) -> Sweep:

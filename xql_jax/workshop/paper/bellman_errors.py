@@ -15,10 +15,10 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from xql_jax.errors import UserError
-from xql_jax.paper.columns import Tables, long_table, where
-from xql_jax.paper.curves import Point, points_of, scores_in
 from xql_jax.pictures.style import BLUE, GREEN, VERMILION, legend_below, legend_height, styled
 from xql_jax.theory import arguments
+from xql_jax.workshop.paper.columns import Tables, long_table, where
+from xql_jax.workshop.paper.curves import Point, points_of, scores_in
 
 # The paper clips errors "to the ranges shown", which it does not give; here the middle 99% are shown.
 QUANTILES = (0.005, 0.995)

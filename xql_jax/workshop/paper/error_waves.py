@@ -4,10 +4,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from xql_jax.paper.columns import Tables, long_table
 from xql_jax.pictures.style import LINES, SOFT, count_axis, legend_below, styled
 from xql_jax.theory.error_model import error_wave, evolve, evolve_samples
 from xql_jax.theory.soft_mdp import SoftMDP
+from xql_jax.workshop.paper.columns import Tables, long_table
 
 CHAIN_DISCOUNT = 0.9
 FIRST_SCALE = 1.0  # beta of the first errors, reward units

@@ -20,7 +20,6 @@ from xql_jax.errors import UserError
 from xql_jax.files.outputs import check_output, write_output
 from xql_jax.learners.fitted_q_evaluation import FittedQEvaluation, value_statistics
 from xql_jax.numerics.jax_settings import settings_of_jax
-from xql_jax.reports.score_table import csv_table
 from xql_jax.rollout.run_summary import grouped
 from xql_jax.runs.load import Run
 from xql_jax.runs.run_data import bounds_of_data
@@ -42,12 +41,13 @@ from xql_jax.settings import (
     within,
 )
 from xql_jax.suites.tasks import module_to_run
-from xql_jax.tools.opening import open_run, own_method
 from xql_jax.training.data_population import offline_population
 from xql_jax.training.members import Member, learners_of
 from xql_jax.training.population import Population
 from xql_jax.training.progress import counted
 from xql_jax.types import Json
+from xql_jax.workshop.reports.score_table import csv_table
+from xql_jax.workshop.tools.opening import open_run, own_method
 
 LOG = logging.getLogger(__name__)
 USUAL_DISCOUNT = 0.99  # for methods without a discount

@@ -9,11 +9,11 @@ from matplotlib.figure import Figure
 
 from xql_jax.files.outputs import write_output
 from xql_jax.learners.registry import OFFLINE
-from xql_jax.paper import bellman_errors, curves, error_waves, maze, regression_and_bounds
-from xql_jax.paper.columns import Tables
 from xql_jax.pictures.style import render
-from xql_jax.reports.score_table import csv_table
 from xql_jax.suites.tasks import SUITES
+from xql_jax.workshop.paper import bellman_errors, curves, error_waves, maze, regression_and_bounds
+from xql_jax.workshop.paper.columns import Tables
+from xql_jax.workshop.reports.score_table import csv_table
 
 
 class PaperFigure(NamedTuple):

@@ -18,9 +18,9 @@ from xql_jax.rollout.video import VIDEO_SUFFIXES, check_draws, prepare_to_draw, 
 from xql_jax.runs.run_data import scored
 from xql_jax.settings import ANY, COUNT_OR_NONE, EITHER, TEXT, Checked, one_of, setting, within
 from xql_jax.suites.tasks import Task
-from xql_jax.tools.opening import open_run, own_method
 from xql_jax.training.progress import counted
 from xql_jax.types import Json
+from xql_jax.workshop.tools.opening import open_run, own_method
 
 LOG = logging.getLogger(__name__)
 

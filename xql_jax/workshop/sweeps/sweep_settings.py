@@ -4,8 +4,6 @@ import dataclasses
 from collections.abc import Sequence
 
 from xql_jax.errors import UserError
-from xql_jax.reports.printed_tables import FINETUNING_TABLE, PAPER_TABLES
-from xql_jax.reports.score_table import REFERENCES_HELP
 from xql_jax.runs.kinds import Kept
 from xql_jax.settings import (
     ANY,
@@ -20,6 +18,8 @@ from xql_jax.settings import (
     setting,
     within,
 )
+from xql_jax.workshop.reports.printed_tables import FINETUNING_TABLE, PAPER_TABLES
+from xql_jax.workshop.reports.score_table import REFERENCES_HELP
 
 USED_BY = {  # the executors that use a setting
     **dict.fromkeys(("task_cpus", "task_gpus", "retries"), ("ray", "slurm")),

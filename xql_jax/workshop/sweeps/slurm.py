@@ -16,12 +16,12 @@ from xql_jax.files import digest, write_atomically
 from xql_jax.files.paths import located
 from xql_jax.runs.config_files import as_plain
 from xql_jax.runs.load import Run
-from xql_jax.sweeps.executors import SECONDS_PER_LOOK, Outcome, work
-from xql_jax.sweeps.plan import Cell
-from xql_jax.sweeps.sweep_settings import Sweep
 from xql_jax.training.progress import print_lines
 from xql_jax.training.signals import WARNINGS, StopSignals
 from xql_jax.types import Json
+from xql_jax.workshop.sweeps.executors import SECONDS_PER_LOOK, Outcome, work
+from xql_jax.workshop.sweeps.plan import Cell
+from xql_jax.workshop.sweeps.sweep_settings import Sweep
 
 if TYPE_CHECKING:
     import submitit

@@ -4,13 +4,13 @@ import math
 from collections import Counter
 from collections.abc import Collection, Sequence
 
-from xql_jax.reports.method_scores import FINGERPRINT, data_differ, method_scores
-from xql_jax.reports.read_runs import read_runs
-from xql_jax.reports.score_table import MethodScore, with_interval
 from xql_jax.rollout.run_summary import grouped
 from xql_jax.runs.find import LeftOut
 from xql_jax.runs.load import Run
 from xql_jax.training.members import fields_given
+from xql_jax.workshop.reports.method_scores import FINGERPRINT, data_differ, method_scores
+from xql_jax.workshop.reports.read_runs import read_runs
+from xql_jax.workshop.reports.score_table import MethodScore, with_interval
 
 NO_DIFFERENCE = ("config.algorithm", "sweep")  # shown otherwise
 SORTS = ("task", "score", "when", "name")

@@ -8,13 +8,19 @@ from importlib import resources
 import numpy as np
 
 from xql_jax.pictures.style import render
-from xql_jax.reports import report_pictures
-from xql_jax.reports.method_scores import method_scores
-from xql_jax.reports.read_runs import FoundRuns
-from xql_jax.reports.score_table import ScoreTable, csv_table, latex_table, markdown_table, plain_number
-from xql_jax.reports.statistics import AGGREGATES, TuningCurve, compared_scores, tuning_curves
 from xql_jax.runs.load import Run
 from xql_jax.suites.tasks import references_given
+from xql_jax.workshop.reports import report_pictures
+from xql_jax.workshop.reports.method_scores import method_scores
+from xql_jax.workshop.reports.read_runs import FoundRuns
+from xql_jax.workshop.reports.score_table import (
+    ScoreTable,
+    csv_table,
+    latex_table,
+    markdown_table,
+    plain_number,
+)
+from xql_jax.workshop.reports.statistics import AGGREGATES, TuningCurve, compared_scores, tuning_curves
 
 
 class Report:
@@ -74,7 +80,7 @@ class Report:
         environment.filters |= {"interval": _with_ends, "pairs": _pairs, "warnings": warnings_of}
         environment.filters["score"] = lambda value: "–" if value is None else f"{value:.1f}"
         environment.filters["png"] = lambda figure: base64.b64encode(render(figure, dpi=120)).decode()
-        template = (resources.files("xql_jax.reports") / "report.html").read_text("utf-8")
+        template = (resources.files("xql_jax.workshop.reports") / "report.html").read_text("utf-8")
         return environment.from_string(template).render(
             report=self,
             built=built,

@@ -30,10 +30,10 @@ from xql_jax.networks.policies import DeterministicPolicy, MixturePolicy, TanhGa
 from xql_jax.numerics.jax_settings import settings_of_jax
 from xql_jax.runs.load import Run
 from xql_jax.settings import ANY, COUNT_OR_NONE, TEXT, Command, setting, some_of
-from xql_jax.tools.onnx_graph import import_onnx, read_onnx, write_onnx
-from xql_jax.tools.opening import open_run, own_method
 from xql_jax.training.members import learners_of
 from xql_jax.types import Array, Json, Params
+from xql_jax.workshop.tools.onnx_graph import import_onnx, read_onnx, write_onnx
+from xql_jax.workshop.tools.opening import open_run, own_method
 
 LOG = logging.getLogger(__name__)
 NUM_OBSERVATIONS = 1_000  # on which the files are compared with the original

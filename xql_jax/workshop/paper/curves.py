@@ -15,14 +15,14 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 
 from xql_jax.errors import UserError
 from xql_jax.learners.registry import OFFLINE, method_of
-from xql_jax.paper.columns import Table, Tables, long_table, unique, where
 from xql_jax.pictures import style
-from xql_jax.reports.method_scores import method_scores
-from xql_jax.reports.read_runs import read_runs
-from xql_jax.reports.score_table import MethodScore
 from xql_jax.rollout.run_summary import by_seed_and_step, grouped, has_all_seeds
 from xql_jax.rollout.scores import mean_and_interval
 from xql_jax.runs.kinds import FINE_TUNING
+from xql_jax.workshop.paper.columns import Table, Tables, long_table, unique, where
+from xql_jax.workshop.reports.method_scores import method_scores
+from xql_jax.workshop.reports.read_runs import read_runs
+from xql_jax.workshop.reports.score_table import MethodScore
 
 LOG = logging.getLogger(__name__)
 PANEL = (3.5, 2.9)  # inches, without the legend

@@ -45,12 +45,12 @@ from xql_jax.settings import (
     within,
 )
 from xql_jax.suites.tasks import References, Task, get_task, own_attribute, referenced
-from xql_jax.tools.behaviours import RANDOM, Behaviour, episodes_of, open_behaviour
-from xql_jax.tools.opening import open_run, own_method
 from xql_jax.training.progress import counted
 from xql_jax.training.replay_files import ReplayFiles
 from xql_jax.training.signals import StopSignals
 from xql_jax.types import Batch, EpisodeBatch, Json
+from xql_jax.workshop.tools.behaviours import RANDOM, Behaviour, episodes_of, open_behaviour
+from xql_jax.workshop.tools.opening import open_run, own_method
 
 LOG = logging.getLogger(__name__)
 HDF5_SUFFIXES = (".hdf5", ".h5")

@@ -8,10 +8,10 @@ from matplotlib.figure import Figure
 from scipy.stats import gumbel_r
 
 from xql_jax.errors import needing
-from xql_jax.paper.columns import Table, Tables, long_table, where
 from xql_jax.pictures import style
 from xql_jax.theory import bounds
 from xql_jax.theory.log_partition import log_partition
+from xql_jax.workshop.paper.columns import Table, Tables, long_table, where
 
 # Figure 2: Gumbel density, Gumbel loss, and regression of a two-dimensional variable at several betas.
 

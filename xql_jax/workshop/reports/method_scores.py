@@ -3,13 +3,13 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from xql_jax.errors import UserError
-from xql_jax.reports.printed_tables import FINETUNING_TABLE, PAPER_TABLES, read_paper_table
-from xql_jax.reports.read_runs import Curve
-from xql_jax.reports.score_table import MethodScore
 from xql_jax.rollout.run_summary import grouped, varying_names
 from xql_jax.runs.kinds import FINE_TUNING, OFFLINE_TRAINING
 from xql_jax.runs.load import Run
 from xql_jax.runs.records import as_text
+from xql_jax.workshop.reports.printed_tables import FINETUNING_TABLE, PAPER_TABLES, read_paper_table
+from xql_jax.workshop.reports.read_runs import Curve
+from xql_jax.workshop.reports.score_table import MethodScore
 
 FINGERPRINT = "dataset_fingerprint"
 # What scores of different methods must share to be compared: else it is in their names.

@@ -7,12 +7,12 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from xql_jax.pictures import style
-from xql_jax.reports.method_scores import comparable
-from xql_jax.reports.score_table import MethodScore
-from xql_jax.reports.statistics import TuningCurve
 from xql_jax.rollout.run_summary import by_seed_and_step, grouped
 from xql_jax.runs.kinds import OFFLINE_TRAINING
 from xql_jax.runs.load import Run
+from xql_jax.workshop.reports.method_scores import comparable
+from xql_jax.workshop.reports.score_table import MethodScore
+from xql_jax.workshop.reports.statistics import TuningCurve
 
 
 class Picture(NamedTuple):

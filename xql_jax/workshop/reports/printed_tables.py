@@ -29,7 +29,7 @@ class PaperTable(NamedTuple):
 @functools.cache
 def read_paper_table(name: str) -> PaperTable:
     """Returns the paper's table with that number, one of `PAPER_TABLES`."""
-    text = (resources.files("xql_jax.reports") / "printed" / f"table_{name}.csv").read_text()
+    text = (resources.files("xql_jax.workshop.reports") / "printed" / f"table_{name}.csv").read_text()
     (_, *columns), *rows = csv.reader(text.splitlines())
     scores: dict[tuple[str, str], float] = {}
     before: dict[tuple[str, str], float] = {}

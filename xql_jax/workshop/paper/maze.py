@@ -18,7 +18,6 @@ from xql_jax.envs.mazes import Cell
 from xql_jax.learners.deterministic_dynamics import ValueIteration
 from xql_jax.learners.method import Method
 from xql_jax.learners.parts import ValueFit
-from xql_jax.paper.columns import Tables, long_table, unique, where
 from xql_jax.pictures import style
 from xql_jax.pictures.style import INK, WALL, styled
 from xql_jax.settings import with_values
@@ -26,6 +25,7 @@ from xql_jax.theory.error_model import optimal_q
 from xql_jax.theory.gridworld import FIGURE_4, greedy_path, gridworld
 from xql_jax.theory.soft_mdp import value_iteration
 from xql_jax.types import Array, Batch
+from xql_jax.workshop.paper.columns import Tables, long_table, unique, where
 
 START: Cell = (7, 1)
 MAZE_DISCOUNT = 0.95

@@ -4,24 +4,24 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from xql_jax.commands.messages import print_result
 from xql_jax.data.loading import task_file
 from xql_jax.errors import UserError
 from xql_jax.files import digest
 from xql_jax.files.outputs import check_output, write_output
 from xql_jax.files.paths import as_written, located
 from xql_jax.learners.registry import ONLINE
-from xql_jax.reports.printed_tables import read_paper_table
-from xql_jax.reports.score_table import ScoreTable, latex_table, markdown_table, text_table
 from xql_jax.rollout.scores import steps_in_words
 from xql_jax.runs.machine import other_code, prepare_acting
 from xql_jax.suites.tasks import get_task
-from xql_jax.sweeps.executors import Executor, Outcome, in_process, ray_tasks, train_cells
-from xql_jax.sweeps.plan import ABSENT, BEGUN, FINISHED, NO_DATA, Cell, make_plan, refreshed
-from xql_jax.sweeps.slurm import Slurm
-from xql_jax.sweeps.sweep_settings import Sweep
-from xql_jax.sweeps.tables import of_table, table_of
 from xql_jax.training.signals import StopSignals
+from xql_jax.workshop.commands.messages import print_result
+from xql_jax.workshop.reports.printed_tables import read_paper_table
+from xql_jax.workshop.reports.score_table import ScoreTable, latex_table, markdown_table, text_table
+from xql_jax.workshop.sweeps.executors import Executor, Outcome, in_process, ray_tasks, train_cells
+from xql_jax.workshop.sweeps.plan import ABSENT, BEGUN, FINISHED, NO_DATA, Cell, make_plan, refreshed
+from xql_jax.workshop.sweeps.slurm import Slurm
+from xql_jax.workshop.sweeps.sweep_settings import Sweep
+from xql_jax.workshop.sweeps.tables import of_table, table_of
 
 STATE_MEANINGS = {
     ABSENT: "not begun",

@@ -9,11 +9,11 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from xql_jax.reports.read_runs import Curve
 from xql_jax.rollout.run_summary import cumulative_regret
 from xql_jax.rollout.scores import mean_and_interval, shown
 from xql_jax.runs.load import Run
 from xql_jax.suites.tasks import References
+from xql_jax.workshop.reports.read_runs import Curve
 
 REFERENCES_HELP = "TASK=RANDOM,EXPERT: returns that are 0 and 100 in the tables, for a task without scores."
 

@@ -21,9 +21,9 @@ from xql_jax.runs.records import digests_of
 from xql_jax.runs.train import data_run_folder, job_of
 from xql_jax.settings import Setting, settings_of
 from xql_jax.suites.tasks import References, Task, get_task, references_given
-from xql_jax.sweeps.sweep_settings import Sweep
 from xql_jax.training.members import fields_given
 from xql_jax.types import Json
+from xql_jax.workshop.sweeps.sweep_settings import Sweep
 
 LOG = logging.getLogger(__name__)
 TUNED = "xql_t"  # XQL with the values of Table 4 for each dataset
