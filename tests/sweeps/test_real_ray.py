@@ -11,9 +11,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-
-pytest.importorskip("ray", reason="needs ray: `pip install 'xql_jax[sweep]'`")
-
 from test_executors import ROOT, SECONDS, checkpoints, start_driver, until
 from test_real_slurm import front_log, results
 from tiny_sweeps import sweep_settings, train_all
@@ -21,66 +18,84 @@ from tiny_sweeps import sweep_settings, train_all
 from xql_jax.sweeps.plan import make_plan
 
 pytestmark = pytest.mark.slow
-HEAD, OTHER = "127.0.0.2", "127.0.0.3"  # Ray replaces 127.0.0.1 by the machine's address
 METHODS = ("bc:hidden_dims=8:batch_size=32", "bc:hidden_dims=16:batch_size=32")
 TASKS = {"methods": METHODS, "max_steps": 40_000, "eval_interval": 10_000, "checkpoint_interval": 500}
-ONE_CORE = ("--num-cpus=1", "--num-gpus=0", "--disable-usage-stats", f"--object-store-memory={10**8}")
+START = (
+    *(sys.executable, "-m", "ray.scripts.scripts", "start", "--num-cpus=1", "--num-gpus=0"),
+    *("--disable-usage-stats", f"--object-store-memory={10**8}"),
+)
+# Once its input is closed, also by the death of the tests' process, it ends all that have the token.
+CLEANER = """cat
+while them=$(grep -lsz "^RAY_AUTH_TOKEN=$1" /proc/[0-9]*/environ | cut -d/ -f3); [ "$them" ]; do
+  kill -9 $them; sleep 0.1
+done
+rm -rf "$2"
+"""
 
 
-def start_cluster(folder, address):
-    head = ("--head", f"--port={address.partition(':')[2]}", "--include-dashboard=false")
-    for ip, options in ((HEAD, head), (OTHER, (f"--address={address}",))):
-        log, places = folder / f"{ip}.log", (f"--node-ip-address={ip}", f"--temp-dir={folder / ip}")
-        with log.open("w") as file:  # not a pipe, which the daemons would keep open
-            command = (sys.executable, "-m", "ray.scripts.scripts", "start", *ONE_CORE, *options, *places)
-            code = subprocess.run(command, stdout=file, stderr=file, timeout=SECONDS).returncode
-        assert code == 0, log.read_text()
+class Cluster:
+    """Two nodes: a node is what has the variable NODE, the folder of its files, whose name is its address."""
+
+    def __init__(self, folder):
+        self.head, self.other = folder / "127.0.0.2", folder / "127.0.0.3"  # Ray takes no 127.0.0.1
+        with socket.create_server((self.head.name, 0)) as free:
+            self.port = free.getsockname()[1]
+        self.address = f"{self.head.name}:{self.port}"
+
+    def start(self):
+        head = ("--head", f"--port={self.port}", "--include-dashboard=false")
+        for node, options in ((self.head, head), (self.other, (f"--address={self.address}",))):
+            command = (*START, *options, f"--node-ip-address={node.name}", f"--temp-dir={node}")
+            log = node.with_suffix(".log")
+            with log.open("w") as file:  # not a pipe, which the daemons would keep open
+                started = subprocess.run(
+                    command, stdout=file, stderr=file, timeout=SECONDS, env={**os.environ, "NODE": str(node)}
+                )
+            assert started.returncode == 0, log.read_text()
 
 
-def processes(program="", *words):
-    """Those with this test's token, of this program, in whose command these words are."""
+def processes(node, name=""):
+    """Those of a node, whose program's name ends so."""
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):  # it has ended
-            is_ours = process.environ().get("RAY_AUTH_TOKEN") == os.environ["RAY_AUTH_TOKEN"]
-            command = process.cmdline() if is_ours and process.pid != os.getpid() else []
-            if command and command[0].endswith(program) and {*words} <= {*command}:
+            if process.environ().get("NODE") == str(node) and "".join(process.cmdline()[:1]).endswith(name):
                 found.append(process)
     return found
 
 
-def worker(node, seen=()):
-    """The node's, once its run has a checkpoint that was not seen."""
-    for process in processes("ray::work"):
-        with contextlib.suppress(psutil.Error):
-            files = [Path(file.path) for file in process.open_files() if process.ppid() == node.pid]
-            runs = [file.parent for file in files if file.name == ".lock"]
-            if any({*run.glob("checkpoints/[1-9]*[0-9]")} - {*seen} for run in runs):
-                return process
-    return None
-
-
-def killed(them):
+def kill(them):
     for process in them:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
-    return them
+
+
+def workers(node, seen=()):
+    """Those that train a run which has a checkpoint that was not seen."""
+    found = []
+    for process in processes(node, "ray::work"):
+        with contextlib.suppress(psutil.Error):
+            runs = [Path(file.path).parent for file in process.open_files() if file.path.endswith("/.lock")]
+            if any({*run.glob("checkpoints/[1-9]*[0-9]")} - {*seen} for run in runs):
+                found.append(process)
+    return found
 
 
 @pytest.fixture
 def cluster(monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.setenv("RAY_AUTH_MODE", "token")
-    monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    monkeypatch.setenv("RAY_gcs_rpc_server_reconnect_timeout_s", "10")  # not a minute, once the head is dead
-    with socket.create_server((HEAD, 0)) as free:
-        address = f"{HEAD}:{free.getsockname()[1]}"
-    with tempfile.TemporaryDirectory() as folder:  # a short path, for sockets
-        try:
-            start_cluster(Path(folder), address)
-            yield Path(folder), address
-        finally:
-            until(lambda: not killed(processes()), "end of what was started")
+    token, folder = secrets.token_hex(32), tempfile.mkdtemp()  # a short path, for sockets
+    cleaner = ("bash", "-c", CLEANER, "cleaner", token, folder)
+    with subprocess.Popen(cleaner, stdin=subprocess.PIPE, start_new_session=True):
+        monkeypatch.setenv("PYTHONPATH", str(ROOT))
+        monkeypatch.setenv("RAY_AUTH_MODE", "token")
+        monkeypatch.setenv("RAY_AUTH_TOKEN", token)
+        monkeypatch.setenv("RAY_worker_niceness", "0")  # not 15: workers would starve where others train, too
+        monkeypatch.setenv(
+            "RAY_gcs_rpc_server_reconnect_timeout_s", "10"
+        )  # not a minute after the head's end
+        cluster = Cluster(Path(folder))
+        cluster.start()
+        yield cluster
 
 
 @pytest.fixture(scope="module")
@@ -91,13 +106,12 @@ def here(tmp_path_factory):
 
 
 def test_a_killed_raylet_and_a_killed_worker_lose_nothing(tmp_path, cluster, here):
-    settings = sweep_settings(tmp_path, **TASKS, ray_address=cluster[1])
-    [head], [other] = (processes("/raylet", f"--node_ip_address={ip}") for ip in (HEAD, OTHER))
+    settings = sweep_settings(tmp_path, **TASKS, ray_address=cluster.address)
     driver = start_driver(settings)
-    until(lambda: worker(other), "training on the second node")
-    other.kill()
+    until(lambda: workers(cluster.other), "training on the second node")
+    kill(processes(cluster.other, "/raylet"))
     seen = checkpoints(settings)
-    until(lambda: worker(head, seen), "training on the first node").kill()
+    kill(until(lambda: workers(cluster.head, seen), "training on the first node"))
     assert driver.wait(SECONDS) == 0, front_log(settings)
     assert ": failed: " not in front_log(settings)
     assert sum(len(cell.run.content["resumed"]) for cell in make_plan(settings)) == 2
@@ -105,14 +119,13 @@ def test_a_killed_raylet_and_a_killed_worker_lose_nothing(tmp_path, cluster, her
 
 
 def test_after_the_heads_death_the_same_command_goes_on_in_a_new_cluster(tmp_path, cluster, here):
-    settings = sweep_settings(tmp_path, **TASKS, ray_address=cluster[1])
-    [head] = processes("/raylet", f"--node_ip_address={HEAD}")
+    settings = sweep_settings(tmp_path, **TASKS, ray_address=cluster.address)
     driver = start_driver(settings)
-    until(lambda: worker(head), "training on the first node")
-    killed([*processes("/gcs_server"), head, *head.children(recursive=True)])
+    until(lambda: workers(cluster.head), "training on the first node")
+    kill(processes(cluster.head))
     assert driver.wait(SECONDS) != 0
-    until(lambda: not killed(processes()), "end of the other node")
-    start_cluster(*cluster)
+    until(lambda: not processes(cluster.other, "/raylet"), "end of the second node")
+    cluster.start()
     assert start_driver(settings).wait(SECONDS) == 0, front_log(settings)
     assert any(cell.run.content["resumed"] for cell in make_plan(settings))
     assert results(settings) == here
