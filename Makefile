@@ -19,7 +19,7 @@ help:
 	@echo "make finetune-demo  the same, from data to the environment: XQL, IQL and RLPD, about eight minutes"
 	@echo "make install        installs what every task, figure and video needs into .venv; the mazes do without"
 	@echo "make test           runs the quick tests; test-slow the longer ones, test-all also README's installation;"
-	@echo "                    test-cluster installs a SLURM on this machine (root, Debian), and trains sweeps on it"
+	@echo "                    test-cluster installs a SLURM on this machine (root, Debian), and trains sweeps on it and on Ray"
 	@echo "make docs           builds the documentation's site in build/site; docs-serve shows it at http://127.0.0.1:8000"
 	@echo "make lint           checks format, style and types"
 	@echo "make update         tries newer packages than those of requirements.txt, and says what breaks"

@@ -18,13 +18,18 @@ from tiny_sweeps import sweep_settings, train_all
 from xql_jax.sweeps.plan import make_plan
 
 pytestmark = pytest.mark.slow
+HEAD, OTHER = "127.0.0.2", "127.0.0.3"  # Ray replaces 127.0.0.1 by the machine's address
 METHODS = ("bc:hidden_dims=8:batch_size=32", "bc:hidden_dims=16:batch_size=32")
 TASKS = {"methods": METHODS, "max_steps": 40_000, "eval_interval": 10_000, "checkpoint_interval": 500}
-START = (
-    *(sys.executable, "-m", "ray.scripts.scripts", "start", "--num-cpus=1", "--num-gpus=0"),
-    *("--disable-usage-stats", f"--object-store-memory={10**8}"),
-)
-# Once its input is closed, also by the death of the tests' process, it ends all that have the token.
+VARIABLES = {
+    "PYTHONPATH": str(ROOT),
+    "RAY_AUTH_MODE": "token",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "10",  # a minute by default, once the head is dead
+    "RAY_worker_niceness": "0",  # 15 by default: on a busy machine they would hardly train
+}
+START = (sys.executable, "-m", "ray.scripts.scripts", "start", "--num-cpus=1", "--num-gpus=0")
+# Ends all that have the token, and their folder, once its input is closed: also if the tests are killed.
 CLEANER = """cat
 while them=$(grep -lsz "^RAY_AUTH_TOKEN=$1" /proc/[0-9]*/environ | cut -d/ -f3); [ "$them" ]; do
   kill -9 $them; sleep 0.1
@@ -33,33 +38,20 @@ rm -rf "$2"
 """
 
 
-class Cluster:
-    """Two nodes: a node is what has the variable NODE, the folder of its files, whose name is its address."""
-
-    def __init__(self, folder):
-        self.head, self.other = folder / "127.0.0.2", folder / "127.0.0.3"  # Ray takes no 127.0.0.1
-        with socket.create_server((self.head.name, 0)) as free:
-            self.port = free.getsockname()[1]
-        self.address = f"{self.head.name}:{self.port}"
-
-    def start(self):
-        head = ("--head", f"--port={self.port}", "--include-dashboard=false")
-        for node, options in ((self.head, head), (self.other, (f"--address={self.address}",))):
-            command = (*START, *options, f"--node-ip-address={node.name}", f"--temp-dir={node}")
-            log = node.with_suffix(".log")
-            with log.open("w") as file:  # not a pipe, which the daemons would keep open
-                started = subprocess.run(
-                    command, stdout=file, stderr=file, timeout=SECONDS, env={**os.environ, "NODE": str(node)}
-                )
-            assert started.returncode == 0, log.read_text()
+def start_cluster(address):
+    head = ("--head", f"--port={address.partition(':')[2]}", "--include-dashboard=false")
+    for node, options in ((HEAD, head), (OTHER, (f"--address={address}",))):
+        command = (*START, *options, f"--node-ip-address={node}", f"--object-store-memory={10**8}")
+        subprocess.run(command, check=True, timeout=SECONDS, env={**os.environ, "NODE": node})
 
 
 def processes(node, name=""):
     """Those of a node, whose program's name ends so."""
+    of_it = {"NODE": node, "RAY_AUTH_TOKEN": os.environ["RAY_AUTH_TOKEN"]}.items()
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):  # it has ended
-            if process.environ().get("NODE") == str(node) and "".join(process.cmdline()[:1]).endswith(name):
+            if of_it <= process.environ().items() and "".join(process.cmdline()[:1]).endswith(name):
                 found.append(process)
     return found
 
@@ -82,20 +74,17 @@ def workers(node, seen=()):
 
 
 @pytest.fixture
-def cluster(monkeypatch):
-    token, folder = secrets.token_hex(32), tempfile.mkdtemp()  # a short path, for sockets
+def address(monkeypatch):
+    """Of a cluster of two nodes, each with one core."""
+    token, folder = secrets.token_hex(32), tempfile.mkdtemp()
     cleaner = ("bash", "-c", CLEANER, "cleaner", token, folder)
     with subprocess.Popen(cleaner, stdin=subprocess.PIPE, start_new_session=True):
-        monkeypatch.setenv("PYTHONPATH", str(ROOT))
-        monkeypatch.setenv("RAY_AUTH_MODE", "token")
-        monkeypatch.setenv("RAY_AUTH_TOKEN", token)
-        monkeypatch.setenv("RAY_worker_niceness", "0")  # not 15: workers would starve where others train, too
-        monkeypatch.setenv(
-            "RAY_gcs_rpc_server_reconnect_timeout_s", "10"
-        )  # not a minute after the head's end
-        cluster = Cluster(Path(folder))
-        cluster.start()
-        yield cluster
+        for name, value in {**VARIABLES, "RAY_AUTH_TOKEN": token, "RAY_TMPDIR": folder}.items():
+            monkeypatch.setenv(name, value)
+        with socket.create_server((HEAD, 0)) as free:
+            address = f"{HEAD}:{free.getsockname()[1]}"
+        start_cluster(address)
+        yield address
 
 
 @pytest.fixture(scope="module")
@@ -105,27 +94,27 @@ def here(tmp_path_factory):
     return results(settings)
 
 
-def test_a_killed_raylet_and_a_killed_worker_lose_nothing(tmp_path, cluster, here):
-    settings = sweep_settings(tmp_path, **TASKS, ray_address=cluster.address)
+def test_a_killed_raylet_and_a_killed_worker_lose_nothing(tmp_path, address, here):
+    settings = sweep_settings(tmp_path, **TASKS, ray_address=address)
     driver = start_driver(settings)
-    until(lambda: workers(cluster.other), "training on the second node")
-    kill(processes(cluster.other, "/raylet"))
+    until(lambda: workers(OTHER), "training on the second node")
+    kill(processes(OTHER, "/raylet"))
     seen = checkpoints(settings)
-    kill(until(lambda: workers(cluster.head, seen), "training on the first node"))
+    kill(until(lambda: workers(HEAD, seen), "training on the first node"))
     assert driver.wait(SECONDS) == 0, front_log(settings)
     assert ": failed: " not in front_log(settings)
     assert sum(len(cell.run.content["resumed"]) for cell in make_plan(settings)) == 2
     assert results(settings) == here
 
 
-def test_after_the_heads_death_the_same_command_goes_on_in_a_new_cluster(tmp_path, cluster, here):
-    settings = sweep_settings(tmp_path, **TASKS, ray_address=cluster.address)
+def test_after_the_heads_death_the_same_command_goes_on_in_a_new_cluster(tmp_path, address, here):
+    settings = sweep_settings(tmp_path, **TASKS, ray_address=address)
     driver = start_driver(settings)
-    until(lambda: workers(cluster.head), "training on the first node")
-    kill(processes(cluster.head))
+    until(lambda: workers(HEAD), "training on the first node")
+    kill(processes(HEAD))
     assert driver.wait(SECONDS) != 0
-    until(lambda: not processes(cluster.other, "/raylet"), "end of the second node")
-    cluster.start()
+    until(lambda: not processes(OTHER, "/raylet"), "end of the second node")
+    start_cluster(address)
     assert start_driver(settings).wait(SECONDS) == 0, front_log(settings)
     assert any(cell.run.content["resumed"] for cell in make_plan(settings))
     assert results(settings) == here
