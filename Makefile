@@ -19,7 +19,7 @@ help:
 	@echo "make finetune-demo  the same, from data to the environment: XQL, IQL and RLPD, about eight minutes"
 	@echo "make install        installs what every task, figure and video needs into .venv; the mazes do without"
 	@echo "make test           runs the quick tests; test-slow the longer ones, test-all also README's installation;"
-	@echo "                    test-cluster installs a SLURM on this machine (root, Debian), and trains sweeps on it"
+	@echo "                    test-cluster installs a SLURM on this machine (root, Debian), and trains sweeps on it and on Ray"
 	@echo "make docs           builds the documentation's site in build/site; docs-serve shows it at http://127.0.0.1:8000"
 	@echo "make lint           checks format, style and types"
 	@echo "make update         tries newer packages than those of requirements.txt, and says what breaks"
@@ -55,10 +55,11 @@ test: $(VENV)/dev.stamp
 test-slow: $(VENV)/dev.stamp
 	$(PYTEST) -m slow
 
-# Sweeps on a real SLURM of this machine. For root on Debian, where it installs SLURM; elsewhere the stand-in must do.
+# Sweeps on a real SLURM and on two Ray nodes of this machine. For root on Debian, where it installs SLURM; elsewhere SLURM's
+# stand-in must do.
 test-cluster: $(VENV)/dev.stamp
 	command -v slurmctld > /dev/null || (apt-get update --quiet && apt-get install --yes --no-install-recommends slurm-wlm munge)
-	$(BIN)/python -m pytest -m slow tests/sweeps/test_real_slurm.py
+	$(BIN)/python -m pytest -m slow tests/sweeps/test_real_slurm.py tests/sweeps/test_real_ray.py
 
 # The wheel in fresh environments, one for each Python at hand.
 test-wheel: $(VENV)/dev.stamp
