@@ -78,6 +78,7 @@ class Setting:
     neutral: Any = None  # the value with which a run is as without the setting, and which is not recorded
     functions: Mapping[str, Callable] = dataclasses.field(default_factory=dict)
     by_config: bool = False  # a method or a config file may choose its default
+    of_checkpoint: bool = False  # in fine-tuning it is that of --checkpoint's run
     by_commas: bool = False  # how several texts are typed; else by a flag each
     positional: bool = False  # given without a flag, by its position; it must be given
 

@@ -15,7 +15,7 @@ from test_executors import ROOT, SECONDS, checkpoints, start_driver, until
 from test_real_slurm import front_log, results
 from tiny_sweeps import sweep_settings, train_all
 
-from xql_jax.sweeps.plan import make_plan
+from xql_jax.workshop.sweeps.plan import make_plan
 
 pytestmark = pytest.mark.slow
 HEAD, OTHER = "127.0.0.2", "127.0.0.3"  # Ray replaces 127.0.0.1 by the machine's address

@@ -17,7 +17,6 @@ from xql_jax.rollout.run_summary import summarize_finetuning
 from xql_jax.runs.config_files import choose_config, settings_from
 from xql_jax.runs.job import Job, log_beginning, make_job
 from xql_jax.runs.kinds import (
-    HORIZON,
     METHOD_SETTINGS,
     OF_THE_CHECKPOINT,
     Finetune,
@@ -197,11 +196,10 @@ def _settings_of_source(settings: Finetune, source: Run) -> Finetune:
         of_source = dataclasses.replace(of_source, online=online_of_config(by_file.online, chosen))
     known = settings_of(Finetune)
     decided = {
+        **{name: one.neutral for name, one in known.items() if one.of_checkpoint and one.neutral is not None},
+        **{name: content[name] for name in OF_THE_CHECKPOINT & content.keys()},
         "env_name": env_name,
         "dataset": settings.dataset or source.sources,
-        **{name: content[name] for name in ("normalize_observations", "scale_rewards", "top_returns")},
-        **source.simulation._asdict(),
-        **{name: content.get(name, 1) for name in HORIZON},
         "seed": seeds[0],
         "num_seeds": len(seeds),
         "sweep": sweep,

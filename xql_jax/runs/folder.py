@@ -15,7 +15,7 @@ from xql_jax.files import as_json, digest, locked, write_record
 from xql_jax.files.paths import located
 from xql_jax.logs.csv_rows import TIMES
 from xql_jax.runs.job import Job
-from xql_jax.runs.kinds import kind_of
+from xql_jax.runs.kinds import METHOD_SETTINGS, kind_of
 from xql_jax.runs.load import Run, load_run
 from xql_jax.runs.machine import differences, other_code, surroundings
 from xql_jax.runs.records import LOCK, defining, read_config
@@ -27,11 +27,7 @@ from xql_jax.types import Json
 
 LOG = logging.getLogger(__name__)
 LONGEST_LABEL = 60  # characters
-# Settings that a label can contain besides the config's fields.
-LABELLED = (
-    *("batch_size", "n_step", "action_chunk", "normalize_observations", "top_returns", "scale_rewards"),
-    *("ramp", "network", "buffer_size", "warmup_steps", "updates_per_step"),
-)
+LABELLED = *METHOD_SETTINGS, "ramp", "network"  # settings that a label can contain besides hyperparameters
 
 
 @dataclasses.dataclass(frozen=True)

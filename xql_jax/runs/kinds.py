@@ -81,8 +81,10 @@ class Training(Kept):
         None, ANY, "Return of score 0, for a task that has none. Needs --expert_return, too.", kind=float
     )
     expert_return: float | None = setting(None, ANY, "Return of score 100, see --random_return.", kind=float)
-    seed: int = setting(42, COUNT_OR_NONE, "First random seed.")
-    num_seeds: int = setting(1, within(1, 100_000), "Number of seeds in one run: seed, seed + 1, ...")
+    seed: int = setting(42, COUNT_OR_NONE, "First random seed.", of_checkpoint=True)
+    num_seeds: int = setting(
+        1, within(1, 100_000), "Number of seeds in one run: seed, seed + 1, ...", of_checkpoint=True
+    )
     matmul_precision: str = recorded(
         "default",
         one_of(*MATMUL_PRECISIONS),
@@ -90,19 +92,23 @@ class Training(Kept):
         "TF32 on GPUs, bfloat16 on TPUs, float32 on CPUs.",
         neutral="default",
     )
-    sweep: str = recorded("", ANY, "Grid over numeric hyperparameters: 'beta=0.6,1,2 tau=0.005,0.01'.")
+    sweep: str = recorded(
+        "", ANY, "Grid over numeric hyperparameters: 'beta=0.6,1,2 tau=0.005,0.01'.", of_checkpoint=True
+    )
     batch_size: int = by_config(256, within(1, 100_000_000), "Transitions in a minibatch.")
     n_step: int = by_config(
         1,
         within(1, 1_000),
         "Steps of reward in the targets of V and Q. The later actions are the data's: uncorrected.",
         neutral=1,
+        of_checkpoint=True,
     )
     action_chunk: int = by_config(
         1,
         within(1, 1_000),
         "Actions that the policy decides on together and carries out one after the other.",
         neutral=1,
+        of_checkpoint=True,
     )
     max_steps: int = setting(1_000_000, COUNT, "Number of {steps}.")
     log_interval: int = recorded(1_000, COUNT, "{Steps} between rows of metrics.csv.")
@@ -184,11 +190,13 @@ class Simulated(Checked):
         "mujoco",
         one_of(*BACKENDS),
         "mujoco: the environments of this project; d4rl: those of the d4rl package with gym and mujoco-py.",
+        of_checkpoint=True,
     )
     legacy_inertia: bool = setting(
         False,
         EITHER,
         "Give Hopper, Walker2d, HalfCheetah and Ant the capsule masses of the MuJoCo that made D4RL's data.",
+        of_checkpoint=True,
     )
 
     @property
@@ -218,14 +226,25 @@ class FromData(Simulated, Training):
         "has observations, actions, rewards, terminals, and next_observations or timeouts (docs/data.md).",
     )
     normalize_observations: bool = by_config(
-        False, EITHER, "Observations of mean 0 and standard deviation 1 (divided by 0.001 at least)."
+        False,
+        EITHER,
+        "Observations of mean 0 and standard deviation 1 (divided by 0.001 at least).",
+        of_checkpoint=True,
     )
-    scale_rewards: bool = by_config(True, EITHER, "Scale the rewards where IQL does, on locomotion.")
+    scale_rewards: bool = by_config(
+        True, EITHER, "Scale the rewards where IQL does, on locomotion.", of_checkpoint=True
+    )
     top_returns: float = by_config(
-        1.0, within(1e-6, 1), "Share of the transitions that is learned from, of the highest returns."
+        1.0,
+        within(1e-6, 1),
+        "Share of the transitions that is learned from, of the highest returns.",
+        of_checkpoint=True,
     )
     tuned: bool = setting(
-        False, EITHER, "Apply the paper's per-dataset values (Table 4, in parentheses) to XQL."
+        False,
+        EITHER,
+        "Apply the paper's per-dataset values (Table 4, in parentheses) to XQL.",
+        of_checkpoint=True,
     )
 
     @property
@@ -352,7 +371,10 @@ class Finetune(FromData, Acting):
         None, COUNT_OR_NONE, "With --checkpoint, its member, counted from 0. Default: all."
     )
     num_pretraining_steps: int = by_config(
-        1_000_000, within(0, 2**30), "Updates before the hand-over; none with --checkpoint."
+        1_000_000,
+        within(0, 2**30),
+        "Updates before the hand-over; none with --checkpoint.",
+        of_checkpoint=True,
     )
     offline_fraction: float | None = by_config(
         None,
@@ -407,11 +429,8 @@ def online_of_config(online: str, chosen: Collection[str]) -> str:
     return " ".join(f"{name}={value}" for name, value in fields_given(online) if name not in chosen)
 
 
-# Settings that are those of --checkpoint's run, as are all hyperparameters; and others that are unless given.
-OF_THE_CHECKPOINT = {
-    *("seed", "num_seeds", "sweep", "num_pretraining_steps", "tuned", "normalize_observations"),
-    *("scale_rewards", "top_returns", "env_backend", "legacy_inertia", "n_step", "action_chunk"),
-}
+# Those of --checkpoint's run, as are all hyperparameters; and others that are unless given.
+OF_THE_CHECKPOINT = {name for name, one in settings_of(Finetune).items() if one.of_checkpoint}
 OFTEN_OF_IT = OF_THE_CHECKPOINT | {
     *("env_name", "dataset", "batch_size", "init_dataset_size", "random_return", "expert_return"),
 }
