@@ -76,7 +76,7 @@ collect-random --episodes=1 --policy={run} => does not fit the run
 collect-random --episodes=1 --output=good.hdf5 => exists already
 collect --replay={run} --output=x.hdf5 => no run of xql-train-online
 # reports and figures
-figures --figure=13 => --figure=13: must be one of 2, 4, B1, B2, GEM, | all
+figures --figure=13 => --figure=13: must be one of 2, 4, | all
 # outputs
 evaluate {run} --output=results => --output=results | a directory
 # sweeps and tables
