@@ -86,7 +86,7 @@ class Registered(SimulatedEnv):
         """Returns a picture of the state, u8[height, width, 3]; UserError if the environment draws none."""
         if getattr(self.simulation, "render_mode", None) != "rgb_array":  # `human` would open a window
             raise UserError(f"{self._name}: no pictures: it has no render_mode 'rgb_array'")
-        with others_code(f"{self._name}: no pictures", NotImplementedError):  # which `check_draws` reports
+        with others_code(f"{self._name}: no pictures", NotImplementedError):  # which xql-evaluate reports
             picture = np.asarray(self.simulation.render())
         if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
             is_now = f"{picture.dtype}{list(picture.shape)}"
