@@ -8,7 +8,7 @@ from written_runs import write_run
 
 from xql_jax import __version__
 
-TABLES = ("scores.csv", "statistics.csv", "tuning.csv", "scores.md", "scores.tex")
+TABLES = ("scores.csv", "statistics.csv", "scores.md", "scores.tex")
 
 
 def test_figures_are_drawn_from_runs(tmp_path):

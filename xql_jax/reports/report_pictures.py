@@ -1,4 +1,4 @@
-"""The pictures of a report: learning curves and tuning budgets."""
+"""The pictures of a report: learning curves."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -9,8 +9,7 @@ from matplotlib.figure import Figure
 from xql_jax.pictures import style
 from xql_jax.reports.method_scores import comparable
 from xql_jax.reports.score_table import MethodScore
-from xql_jax.reports.statistics import TuningCurve
-from xql_jax.rollout.run_summary import by_seed_and_step, grouped
+from xql_jax.rollout.run_summary import by_seed_and_step
 from xql_jax.runs.kinds import OFFLINE_TRAINING
 from xql_jax.runs.load import Run
 
@@ -46,26 +45,6 @@ def learning_curves(scores: Sequence[MethodScore]) -> list[Picture]:
         axes.set(xlabel=f"updates, then {run.unit}s" if run.handover else f"{run.unit}s", ylabel=_unit(run))
         notes = [f"The {len(best)} best of {len(group)} methods."] if len(best) < len(group) else []
         pictures.append(Picture(_place(run, apart), figure, notes))
-    return pictures
-
-
-@style.styled()
-def tuning(curves: Sequence[TuningCurve]) -> list[Picture]:
-    """Returns a picture per group of `comparable`: the best policy found against evaluation episodes."""
-    pictures = []
-    places = grouped(curves, lambda curve: (_place(curve.run, curve.apart), curve.run.is_normalised))
-    for (place, _), group in places.items():
-        looks = style.looks_of(curve.run.method for curve in group)
-        figure, axes = style.single_axes(looks)
-        for curve in group:
-            look, (found, low, high) = looks[curve.run.method], curve.found
-            episodes = np.arange(1, len(found) + 1)
-            axes.plot(episodes, found, **look)
-            axes.fill_between(episodes, low, high, color=look["color"], alpha=0.12)
-        style.legend_below(axes)
-        axes.set(xlabel="evaluation episodes", ylabel=_unit(group[0].run))
-        of_curve = (f"{c.run.method} {c.policies} ({c.settings} settings)" for c in group)
-        pictures.append(Picture(place, figure, [f"Policies: {', '.join(of_curve)}."]))
     return pictures
 
 
