@@ -354,16 +354,13 @@ def _is_reached(dataset: Dataset, rows: np.ndarray) -> bool:
     """Whether most of these steps end at one point, by steps as within episodes, which begin farther away."""
     observations, following = dataset.batch.observations, dataset.batch.next_observations
     points, counts = np.unique(following[rows], axis=0, return_counts=True)
-    within = np.flatnonzero(~dataset.ends)
-    within = within[spread_rows(len(within))]
+    point, within = points[counts.argmax()], np.flatnonzero(~dataset.ends)
     if not len(within):
         return False
+    within = within[spread_rows(len(within))]
     longest = np.quantile(np.abs(following[within] - observations[within]), LONG_STEPS, axis=0)
-    at_last, at_first = (
-        (np.abs(observations[each] - points[counts.argmax()]) <= longest).all(axis=1).mean()
-        for each in (rows, dataset.begins)
-    )
-    return bool(at_last > 0.5 and at_first <= HARDLY_ANY)
+    is_near = (np.abs(observations - point) <= longest).all(axis=1)
+    return bool(is_near[rows].mean() > 0.5 and is_near[dataset.begins].mean() <= HARDLY_ANY)
 
 
 def _share_of_one(vectors: np.ndarray) -> float:

@@ -14,7 +14,6 @@ from xql_jax.suites.tasks import Task
 from xql_jax.types import ActionBounds
 
 SUCCESSES = ("success", "is_success")  # in `info`
-STEPS_PER_SECOND = 30.0  # of videos, if an environment does not state its rate
 
 
 class Registered(SimulatedEnv):
@@ -37,7 +36,7 @@ class Registered(SimulatedEnv):
                 name, max_episode_steps=task.episode_limit, disable_env_checker=True, **options
             )
             observed, acted = simulation.observation_space, simulation.action_space
-            rate = float(simulation.metadata.get("render_fps") or STEPS_PER_SECOND)
+            rate = float(simulation.metadata.get("render_fps") or 30.0)  # of videos
         if not isinstance(observed, spaces.Box) or 0 in observed.shape:
             flatten = "gymnasium.wrappers.FlattenObservation"
             raise UserError(f"{name}: its observations must be a Box (wrap it in {flatten}), not {observed}")

@@ -11,7 +11,6 @@ from xql_jax.reports.method_scores import comparable
 from xql_jax.reports.score_table import MethodScore
 from xql_jax.rollout.run_summary import by_seed_and_step
 from xql_jax.runs.kinds import OFFLINE_TRAINING
-from xql_jax.runs.load import Run
 
 
 class Picture(NamedTuple):
@@ -42,16 +41,9 @@ def learning_curves(scores: Sequence[MethodScore]) -> list[Picture]:
         handover = run.handover if len(handovers) == 1 else None
         figure, axes = style.single_axes(look["label"] for look in looks.values())
         style.draw_curves(axes, curves, looks, len(best) <= style.MOST_WITH_SEEDS, handover)
-        axes.set(xlabel=f"updates, then {run.unit}s" if run.handover else f"{run.unit}s", ylabel=_unit(run))
+        axes.set(xlabel=f"updates, then {run.unit}s" if run.handover else f"{run.unit}s")
+        axes.set(ylabel="normalised score" if run.is_normalised else "return")
         notes = [f"The {len(best)} best of {len(group)} methods."] if len(best) < len(group) else []
-        pictures.append(Picture(_place(run, apart), figure, notes))
+        place = run.dataset if run.kind == OFFLINE_TRAINING else f"{run.dataset}, {run.kind}"
+        pictures.append(Picture(f"{place} {apart}".rstrip(), figure, notes))
     return pictures
-
-
-def _place(run: Run, apart: str) -> str:
-    place = run.dataset if run.kind == OFFLINE_TRAINING else f"{run.dataset}, {run.kind}"
-    return f"{place} {apart}".rstrip()
-
-
-def _unit(run: Run) -> str:
-    return "normalised score" if run.is_normalised else "return"

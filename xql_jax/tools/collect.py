@@ -61,12 +61,8 @@ NOT_OF_REPLAY = ("policy", "noise", "deterministic", "transitions", "episodes")
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CollectionSettings(Simulated):
     method: str | None = own_method()
-    random_return: float | None = setting(
-        None, ANY, "Return that is a score of 0, written with the data.", kind=float
-    )
-    expert_return: float | None = setting(
-        None, ANY, "Return that is a score of 100, written with the data.", kind=float
-    )
+    random_return: float | None = setting(None, ANY, "Return of score 0, written with the data.", kind=float)
+    expert_return: float | None = setting(None, ANY, "Return of score 100, see --random_return.", kind=float)
     output: str | None = setting(None, TEXT, "FILE.hdf5; it must not exist yet.")
     append: bool = setting(False, EITHER, "If --output exists, add the rows to it.")
     env_name: str | None = setting(
