@@ -281,7 +281,7 @@ def collect_exports(case, shop):
 
 
 def figures_cases():
-    return {"theory's": {"arguments": ["--figure=2,4,B1,B2,GEM"]}}
+    return {"theory's": {"arguments": ["--figure=2,4"]}}
 
 
 def collect_figures(case, shop):

@@ -4,7 +4,7 @@ Examples:
   xql-collect --env_name=Hopper-v5 --policy=random --episodes=100 --output=random.hdf5
   xql-collect --env_name=pen-human-v1 --policy=pen.npz --episodes=250 --output=pen.hdf5
   xql-collect --env_name=Hopper-v5 --policy=RUN/checkpoints/50000 --noise=0.1 \\
-      --transitions=100000 --expert=RUN --output=medium.hdf5
+      --transitions=100000 --random_return=20 --expert_return=3000 --output=medium.hdf5
   xql-collect --replay=RUN --until=50000 --output=replay.hdf5
 
 RUN is a run's folder, such as results/Hopper-v5/sac/seed0_1a2b3c4d. Files are in D4RL's layout, and can be

@@ -2,14 +2,14 @@
 
 Examples:
   xql-figures --figure=2
-  xql-figures --figure=4,B1 --output=pictures
+  xql-figures --figure=2,4 --output=pictures
   xql-figures --figure=3 --runs=results
   xql-figures
 
 Writes OUTPUT/figure_NAME.png (or other --formats) and OUTPUT/figure_NAME_TABLE.csv.
-Figures 2, 4, B1, B2 and GEM need no runs, and take 20 seconds in all on two CPU cores; they are drawn if no
---figure is given. Figures 1, 3, 5 and 6 show finished runs of xql-train-online under --runs; figures 7 to 12
-show runs of xql-train-offline or xql-reproduce.
+Figures 2 and 4 need no runs, and take 20 seconds in all on two CPU cores; they are drawn if no --figure is
+given. Figures 1, 3, 5 and 6 show finished runs of xql-train-online under --runs; figures 7 to 12 show runs of
+xql-train-offline or xql-reproduce.
 """
 
 import time

@@ -8,8 +8,8 @@ The arguments are runs, finished or not, or folders that contain runs. Nothing i
 run is left out, and the report says why.
 
 Writes OUTPUT/index.html, a page that needs no other file: scores by dataset and method beside the paper's,
-statistics over datasets, learning curves, the score under a tuning budget, and the source of each number.
-Also writes OUTPUT/{scores,statistics,tuning}.csv, OUTPUT/scores.md and OUTPUT/scores.tex.
+statistics over datasets, learning curves, and the source of each number. Also writes
+OUTPUT/{scores,statistics}.csv, OUTPUT/scores.md and OUTPUT/scores.tex.
 """
 
 import time
@@ -40,8 +40,7 @@ def main(
     if not found.runs and not found.left_out:
         raise UserError(f"{', '.join(folders)}: no runs there: a run is a folder with a config.json")
     folder = check_output("output", f"{output}/index.html").parent
-    episodes = read_runs(folders, "episodes.csv")
-    report = Report(found, episodes, ", ".join(folders), bootstrap_samples, references)
+    report = Report(found, ", ".join(folders), bootstrap_samples, references)
     files = report.files(f"Made {time.strftime('%Y-%m-%d %H:%M:%S %Z')}.")
     for name, text in files.items():
         write_output("output", folder / name, text)

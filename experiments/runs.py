@@ -90,7 +90,7 @@ def main(
 def cells(run: Run, scores: Sequence[MethodScore]) -> list[str]:
     how_far = "" if run.status == "finished" else f" at {run.reached:,} of {run.max_steps:,}"
     when = time.strftime("%Y-%m-%d %H:%M", time.localtime(run.written))
-    return [run.status + how_far, score_text(scores), when]
+    return [run.status + how_far, score_text(run, scores), when]
 
 
 if __name__ == "__main__":

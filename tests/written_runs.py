@@ -82,7 +82,9 @@ def write_run(
             "seconds": {"compile": 1.0, "update": 3600.0, "evaluation": 59.0},
             "updates_per_second": 250.0,
             "logs": {"evaluations.csv": hashlib.sha256(text).hexdigest()},
-            "diverged": [],
+            "diverged": [
+                {"member": f"seed{seed}", "step": 7, "quantity": "critic/loss"} for seed in diverged
+            ],
             "environment": {"backend": "mujoco", "versions": {"mujoco": "3.8.1"}} if environment else None,
         }
         write_record(folder / "summary.json", {**of_run, "run": run})

@@ -19,37 +19,23 @@ UNGUARDED = (
 )
 
 
-# Other programs' names for settings, by ours: the hint for a name that is unknown here.
+# Other programs' names for settings, by ours, where the nearest known name is another.
 SYNONYMS = {
-    "actor_lr": "lr learning_rate",
+    **dict.fromkeys(("actor_lr", "critic_lr", "value_lr"), "lr learning_rate"),
+    **dict.fromkeys(("brac_alpha", "cql_alpha", "initial_entropy_coef", "q_weight"), "alpha"),
     "awr_temperature": "beta temperature temp inverse_temperature",
-    "batch_size": "batch",
     "beta": "alpha temperature temp inverse_temperature",
-    "brac_alpha": "alpha",
     "checkpoint_interval": "save_freq save_interval",
-    "cql_alpha": "alpha",
-    "critic_lr": "lr learning_rate",
-    "dataset": "data file data_path dataset_path",
     "datasets": "env env_id env_name env_names task tasks",
     "discount": "gamma",
     "env_name": "env env_id env_names task tasks",
-    "eval_episodes": "episodes n_episodes",
-    "eval_interval": "eval_freq eval_every eval_period",
     "expectile": "quantile iql_tau",
-    "hidden_dims": "hidden hidden_dim hidden_size hidden_sizes width",
-    "initial_entropy_coef": "alpha",
-    "log_interval": "log_freq log_every",
-    "max_grad_norm": "grad_clip clip_grad grad_norm",
     "max_steps": "steps num_steps total_steps total_timesteps epochs updates num_updates",
-    "method": "algo algorithm agent",
-    "methods": "algo algorithm agent",
-    "num_seeds": "n_seeds seeds",
-    "q_weight": "alpha",
+    **dict.fromkeys(("method", "methods"), "algo algorithm agent"),
     "save_dir": "out output output_dir logdir log_dir",
     "tau": "polyak target_update_rate soft_target_update_rate",
     "tqdm": "verbose quiet progress",
     "updates_per_step": "utd utd_ratio",
-    "value_lr": "lr learning_rate",
 }
 
 

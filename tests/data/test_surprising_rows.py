@@ -71,19 +71,46 @@ def test_rows_of_a_fixed_start_whose_flags_are_late_are_asked_for_their_layout(b
     assert [line.partition(": ")[2].partition(",")[0] for line in told] == [asked] * by
 
 
-def test_right_data_that_look_odd_are_asked_about_and_not_told_what_to_do():
-    """Terminals at a fixed length; time-outs that end at one point, which steps of their own length reach."""
+def trips(**changes):
+    """Twenty episodes of ten steps from 1 to 2 to the goal 0, in equal steps, with random rewards."""
     far = np.random.default_rng(0).uniform(1, 2, (20, 1, 1)) * np.linspace(1, 0, 11)[:, None]
     rows = {
         "observations": far[:, :-1].reshape(-1, 1),
         "next_observations": far[:, 1:].reshape(-1, 1),
         "actions": np.diff(far, axis=1).reshape(-1, 1),
         "rewards": np.random.default_rng(1).normal(size=200),
+        "terminals": np.zeros(200),
+        "timeouts": np.zeros(200),
     }
-    ends = np.arange(200) % 10 == 9
-    for flags in ("terminals", "timeouts"):
-        told = suspicions(from_arrays({**rows, "terminals": 0 * ends, flags: ends}, "arrays"))
-        assert all("?" in line for line in told), told
+    return rows | changes
+
+
+AT_LAST = np.arange(200) % 10 == 9
+FILLED = np.where(AT_LAST[:, None], -9.0, trips()["next_observations"])
+CLOCK = np.stack([np.random.default_rng(0).normal(size=201), np.arange(201) % 10], 1)
+BACK = np.sin(np.pi * np.arange(10) / 9.5) * np.random.default_rng(0).uniform(1, 2, (20, 1))
+ROWS_BACK = {"observations": BACK.reshape(-1, 1), "next_observations": np.roll(BACK, -1).reshape(-1, 1)}
+ARE_TIME_OUTS, FILLED_IN = "are these time-outs? Then store them", "is it filled in?"
+
+
+@pytest.mark.parametrize(
+    ("rows", "asked"),
+    [
+        (trips(terminals=AT_LAST), ""),  # these steps alone lead to the goal
+        (trips(timeouts=AT_LAST), ""),  # steps as all others lead to it
+        (trips(terminals=AT_LAST, observations=CLOCK[:-1], next_observations=CLOCK[1:]), ""),
+        (
+            trips(terminals=AT_LAST, observations=CLOCK[:-1, :1], next_observations=CLOCK[1:, :1]),
+            ARE_TIME_OUTS,
+        ),
+        (trips(terminals=AT_LAST, next_observations=FILLED), ARE_TIME_OUTS),
+        (trips(timeouts=AT_LAST, next_observations=FILLED), FILLED_IN),
+        (trips(timeouts=AT_LAST, **ROWS_BACK), FILLED_IN),  # a short step leads to the next episode's start
+    ],
+)
+def test_ends_that_the_state_tells_are_right_and_others_are_asked_about(rows, asked):
+    told = suspicions(from_arrays(rows, "arrays"))
+    assert any(asked in line for line in told) if asked else not told, told
 
 
 def test_rows_that_are_left_out_are_counted():

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 import time
-import types
 from pathlib import Path
 
 import gymnasium
@@ -23,7 +22,7 @@ from jax_point_mass import PointMass
 from xql_jax.envs import EnvironmentMaker, processes
 from xql_jax.envs.processes import GRACE, TICK, Processes
 from xql_jax.envs.vector import EpisodeSeeds, Local, Patience, start_seed
-from xql_jax.errors import EnvironmentFailure, UserError
+from xql_jax.errors import EnvironmentFailure
 from xql_jax.rollout.evaluation import episode_seed
 from xql_jax.suites.tasks import get_task
 
@@ -199,15 +198,6 @@ def test_an_environment_that_fails_is_named(made, kind, breaks, told):
         env.step(np.array([[0.0], [1.0], [0.0]]))
     line = re.sub(r"test_vector.py:\d+", "FILE:LINE", str(caught.value))
     assert line == f"environment 1 failed: {told}"
-
-
-def test_processes_of_a_script_from_stdin_are_one_line(monkeypatch):
-    """They would each run the file `<stdin>` again, which is none."""
-    main = types.ModuleType("__main__")
-    main.__file__ = "<stdin>"
-    monkeypatch.setitem(sys.modules, "__main__", main)
-    with pytest.raises(UserError, match=r"no file <stdin>: .* put it into a file .* `if __name__ == "):
-        Processes(Clock, 1)
 
 
 def workers_now():

@@ -29,14 +29,14 @@ def main(folder):
 
 @pytest.fixture(scope="module")
 def data(main, folder):
-    """A file with references that are measured for the random policy."""
-    out = main(*RANDOM, "--transitions=300", "--expert_return=50", "--output=set.hdf5")
+    """A file with references."""
+    out = main(*RANDOM, "--transitions=300", "--random_return=5", "--expert_return=50", "--output=set.hdf5")
     assert re.search(r"set\.hdf5: 300 transitions, \d+ episodes, \d+ terminal; mean return .*, score ", out)
     return folder / "set.hdf5"
 
 
 def test_the_same_command_makes_the_same_bytes(main, data, folder):
-    main(*RANDOM, "--transitions=300", "--expert_return=50", "--output=new/b.hdf5")
+    main(*RANDOM, "--transitions=300", "--random_return=5", "--expert_return=50", "--output=new/b.hdf5")
     assert (folder / "new" / "b.hdf5").read_bytes() == data.read_bytes()
     main(*RANDOM, "--transitions=300", "--seed=1", "--output=other.hdf5")
     with h5py.File(folder / "other.hdf5") as other, h5py.File(data) as file:

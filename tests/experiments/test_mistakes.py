@@ -76,7 +76,7 @@ collect-random --episodes=1 --policy={run} => does not fit the run
 collect-random --episodes=1 --output=good.hdf5 => exists already
 collect --replay={run} --output=x.hdf5 => no run of xql-train-online
 # reports and figures
-figures --figure=13 => --figure=13: must be one of 2, 4, B1, B2, GEM, | all
+figures --figure=13 => --figure=13: must be one of 2, 4, | all
 # outputs
 evaluate {run} --output=results => --output=results | a directory
 # sweeps and tables
@@ -85,8 +85,8 @@ sweep --beta=1 => --beta: a hyperparameter | --methods=METHOD:beta=
 sweep --executor=ray --ray_address=127.0.0.1:9 => --ray_address=127.0.0.1:9: no cluster there
 sweep --num_pretraining_steps=2 => --num_pretraining_steps: only used in fine-tuning: add --finetune
 sweep unknown.yaml => --method: unknown | methods
-sweep twice.yaml => twice.yaml | num_seeds is given twice | line 1
-sweep nested.yaml => nested.yaml | beta is given twice | line 2
+sweep twice.yaml => twice.yaml | num_seeds is given twice | line 3
+sweep nested.yaml => nested.yaml | beta is given twice | line 2, column 19
 sweep latin.yaml => latin.yaml | UTF-8
 sweep config.yaml => --num_seeds is given twice
 reproduce --methods=xql,bc --datasets=hopper-medium-v2 => nothing can be trained
@@ -108,7 +108,7 @@ DAMAGES = {
 FILES = {
     **{f"{name}_config.py": source for name, source in CONFIGS.items()},
     "unknown.yaml": "method: [xql]",
-    "twice.yaml": "num_seeds: 1\nnum_seeds: 2",
+    "twice.yaml": "num_seeds: 1\nseed: 0\nnum_seeds: 2",
     "nested.yaml": "slurm_options:\n  mem: [{beta: 1, beta: 2}]",
     "latin.yaml": "# caf\xe9",
     "config.yaml": "num_seeds: 1\nconfig.num_seeds: 2",

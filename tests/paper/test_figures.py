@@ -2,12 +2,13 @@
 
 import csv
 import functools
+import runpy
 import xml.etree.ElementTree as ElementTree
 
 import numpy as np
 import pytest
+from guides import ROOT
 from PIL import Image
-from slow_cases import slow_but
 
 from xql_jax.workshop.paper.columns import unique, where
 from xql_jax.workshop.paper.figures import FIGURES, write_figure
@@ -41,20 +42,22 @@ def test_figure_4_fits_are_exact_and_a_smaller_beta_is_nearer_to_the_maximum():
         assert (path["row"][-1], path["column"][-1]) == (1, 1)  # the goal
 
 
-def test_figure_gem_simulation_and_theory_agree():
-    wave = tables("GEM")["wave"]
+def test_the_picture_of_gumbel_waves_agrees_with_theory():
+    made = runpy.run_path(str(ROOT / "docs/site/gumbel_waves.py"))["compute_error_waves"](0)
+    wave = made["wave"]
     np.testing.assert_allclose(wave["simulated_deviation"], wave["exact_deviation"], atol=0.03)
     for step in range(5):
         rows = where(wave, step=step)
         assert rows["state"][rows["exact_deviation"].argmax()] == 1 + step  # it runs to the parents
-    deviations = tables("GEM")["deviations"]
+    deviations = made["deviations"]
     np.testing.assert_allclose(deviations["simulated"], deviations["exact"], rtol=0.03)
-    means = tables("GEM")["means"]
+    means = made["means"]
     np.testing.assert_allclose(means["shuffled"], means["eq_26"], atol=0.02)
     assert means["eq_25"][8] < 0.5 * means["eq_26"][8]  # successors are shared: Eq. 26 does not hold
 
 
-@pytest.mark.parametrize("name", slow_but(FIGURES, "B1", "B2"))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FIGURES)
 def test_every_figure_writes_its_picture_and_its_tables(name, tmp_path):
     figure = FIGURES[name].draw(tables(name))
     picture, drawing, *paths = write_figure(name, tmp_path, tables(name), figure, ("png", "svg"))

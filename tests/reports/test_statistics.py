@@ -1,4 +1,4 @@
-"""Statistics over datasets and the best policy found, by enumeration."""
+"""Statistics over datasets, by enumeration; what shares an axis."""
 
 import dataclasses
 import itertools
@@ -10,13 +10,8 @@ from scipy import stats
 
 from xql_jax.suites.tasks import References
 from xql_jax.workshop.reports.method_scores import method_scores
-from xql_jax.workshop.reports.report_pictures import learning_curves, tuning
-from xql_jax.workshop.reports.statistics import (
-    best_found,
-    compared_scores,
-    statistics_of,
-    tuning_curves,
-)
+from xql_jax.workshop.reports.report_pictures import learning_curves
+from xql_jax.workshop.reports.statistics import compared_scores, statistics_of
 
 SAMPLES = 300
 
@@ -111,39 +106,6 @@ def test_methods_that_have_a_score_on_every_dataset_count(places, datasets, meth
     assert len(left_out) == sum(place[1] not in methods for place in places)
 
 
-def test_the_first_episodes_go_to_one_policy_each():
-    """After n of them the best of n drawn from ten is found: its mean by enumeration. Eight are searched."""
-    powers = 2.0 ** np.arange(10)  # scores of ten policies, each the same in every episode
-    means, _, high = best_found(np.repeat(powers[:, None], 5, axis=1))
-    for n in range(1, 9):
-        best = np.array([max(drawn) for drawn in itertools.combinations(powers, n)])
-        assert means[n - 1] == pytest.approx(best.mean(), abs=4 * best.std() / np.sqrt(1_000))
-        assert high[n - 1] - means[n - 1] == pytest.approx(1.96 * best.std() / np.sqrt(1_000), rel=0.1)
-    np.testing.assert_array_equal(means[8:], means[7])  # they are known by now
-    every, *_ = best_found(np.repeat(powers[:6, None], 5, axis=1))
-    np.testing.assert_array_equal(every[5:], 32.0)
-
-
-def test_two_policies_that_succeed_in_a_share_of_their_episodes():
-    """Rates 0.8 and 0.2. After two episodes the better looks better with 0.64, and equal with 0.32: 0.68.
-
-    Without a bonus a search that saw the better fail and the other succeed (0.04) would never return to it.
-    """
-    means, *_ = best_found(np.array([[1, 1, 1, 1, 0], [1, 0, 0, 0, 0]], float))
-    np.testing.assert_allclose(means[:2], [0.5, 0.68], atol=4 * 0.3 / np.sqrt(1_000))
-    assert means[-1] > 0.8 - 0.04 * 0.6 / 2
-
-
-def test_policies_with_few_and_with_many_episodes():
-    """The many count: the good policy is worth its mean over all of its episodes, and is found."""
-    good, bad = [0.0, 0.0, *[100.0] * 98], [10.0, 10.0]
-    means, *_ = best_found([good, bad])
-    assert means[0] == pytest.approx((98 + 10) / 2, abs=4 * 44 / np.sqrt(1_000))
-    assert means[-1] > 97
-    same = np.random.default_rng(0).uniform(size=(4, 6))
-    np.testing.assert_array_equal(best_found(same), best_found([row.tolist() for row in same]))
-
-
 def test_scores_with_other_references_are_not_compared():
     """Two methods have the references that are given for a third one's return; a fourth has others."""
     settings = {"xql": [0.0, 50.0], "iql": [0.0, 50.0], "td3_bc": [0.0, 100.0]}
@@ -161,44 +123,17 @@ def test_scores_with_other_references_are_not_compared():
     ]
 
 
-def of_episodes(seed, last, **settings):
-    """A member whose evaluations are of three episodes each: of no use first, then with these scores."""
-    of_six = member(seed, -99.0, -99.0, -99.0, *last, **settings)
-    return of_six._replace(steps=[10] * 3 + [20] * 3)
-
-
-def test_a_grid_has_a_curve_of_the_last_evaluations_episodes():
-    """On one dataset XQL with two values of beta and two seeds each is four policies, BC is one."""
-    grid = {(0, 1.0): [0, 0, 0], (1, 1.0): [10, 20, 30], (0, 2.0): [50, 50, 50], (1, 2.0): [4, 4, 4]}
-    members = [of_episodes(seed, last, beta=beta) for (seed, beta), last in grid.items()]
-    cloning, elsewhere = {"method": "bc"}, {"dataset": "pen-human-v0"}
-    members.append(of_episodes(0, [7, 8, 9], run=cloning, beta=1.0))
-    members += [of_episodes(seed, [1, 2, 3], run=elsewhere, beta=1.0) for seed in range(3)]  # no grid
-    members.append(of_episodes(0, [90, 90, 90], run={"method": "iql"}, finished=False, beta=1.0))
-    xql, bc = sorted(tuning_curves(method_scores(members)), key=lambda curve: -curve.policies)
-    assert xql.run.dataset == bc.run.dataset == "kitchen-complete-v0"
-    assert (xql.run.method, xql.settings, xql.policies) == ("xql", 2, 4)
-    assert (bc.run.method, bc.settings, bc.policies) == ("bc", 1, 1)
-    assert xql.found[0, -1] == 50.0
-    np.testing.assert_array_equal(bc.found, 8.0)
-
-
-def test_a_search_and_an_axis_have_one_unit_one_set_of_references_and_one_dataset():
+def test_an_axis_has_one_unit_one_set_of_references_and_one_dataset():
     """Two policies as returns, with two sets of references, and on other data, twice under one name."""
     returns = {"is_normalised": False, "name": "returns"}
     kinds = [({}, returns), ({"references": [0, 50]}, {}), ({"references": [0, 100]}, {})]
     kinds += [({"dataset": ["b.npz"], "dataset_fingerprint": digest}, returns) for digest in ("aa", "bb")]
     members = [
-        of_episodes(0, [value * scale] * 3, run=run, beta=beta, **settings)
+        member(0, value * scale, run=run, beta=beta, **settings)
         for scale, (settings, run) in enumerate(kinds, start=1)
         for beta, value in ((1.0, 20.0), (2.0, 30.0))
     ]
-    scores = method_scores(members)
-    curves = list(tuning_curves(scores))
-    assert [(curve.settings, curve.policies) for curve in curves] == [(2, 2)] * 5
-    assert sorted(curve.found[0, -1] for curve in curves) == [30.0, 60.0, 90.0, 120.0, 150.0]
-    assert len({curve.apart for curve in curves}) == 5
-    for pictures in (learning_curves(scores), tuning(curves)):
-        units = [picture.figure.axes[0].get_ylabel() for picture in pictures]
-        assert sorted(units) == ["normalised score"] * 2 + ["return"] * 3
-    assert [len(picture.figure.axes[0].lines) for picture in learning_curves(scores)] == [2] * 5
+    pictures = learning_curves(method_scores(members))
+    units = [picture.figure.axes[0].get_ylabel() for picture in pictures]
+    assert sorted(units) == ["normalised score"] * 2 + ["return"] * 3
+    assert [len(picture.figure.axes[0].lines) for picture in pictures] == [2] * 5

@@ -5,7 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import gymnasium
 import imageio.v2 as imageio
 import numpy as np
 import pytest
@@ -118,8 +117,3 @@ def test_a_gif_lasts_as_long_as_its_episode(tmp_path, steps_per_second, frames):
     assert len(shown) == frames
     assert min(shown) >= 40
     assert sum(shown) == pytest.approx(30_000 * frames / (frames - 1) / steps_per_second, abs=5)
-
-
-def test_an_environment_that_draws_nothing_is_one_line():
-    with pytest.raises(UserError, match=r"--video: .*render"):
-        video.check_draws(gymnasium.Env())

@@ -100,6 +100,15 @@ def test_no_format_gives_actions_for_what_is_no_observation(policy, name, tmp_pa
     for odd in (*unfit, unfit, np.full((1, O), 1e39), np.full((1, O), 1e38), [["a"] * O], [[1j] * O]):
         with pytest.raises(ValueError, match=r"^observations: must be .*"):
             read(odd)
+    hidden = np.ma.masked_array(one[0], [1] + [0] * (O - 1))
+    for odd, what in (
+        (hidden, "masked ones"),
+        ([hidden], "masked ones"),
+        ([[1.0], one[0]], "lists of several"),
+    ):
+        with pytest.raises(ValueError, match=rf"^observations: must be numbers of shape .*, not {what}"):
+            read(odd)
+    np.testing.assert_allclose(read(np.ma.masked_array(one, False)), expected[:1], atol=1e-5)
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -85,8 +85,8 @@ def test_a_hand_over(tmp_path):
 def test_scores_without_reference_returns_are_returns(tmp_path, task, content, scale, is_normalised):
     write_run(tmp_path, task, "xql", {0: [1.0]}, content=content, scale=scale)
     assert found_in(tmp_path).runs[0].is_normalised == is_normalised
-    [scores] = list_runs([str(tmp_path)])[0].values()
-    assert score_text(scores) == "1.0" + ("" if is_normalised else " (return)")
+    [each] = list_runs([str(tmp_path)])[0].items()
+    assert score_text(*each) == "1.0" + ("" if is_normalised else " (return)")
 
 
 def test_damage_is_listed_and_the_rest_is_read(tmp_path):
@@ -140,12 +140,16 @@ def test_states_scores_and_what_differs(listed, tmp_path):
     write_run(tmp_path / "h", "maze", "xql", {0: [1.0]}, diverged=[0], beta=1.0)
     variants, _ = list_runs([str(tmp_path / "h")])
     assert differing(variants) == ["config.beta", "config.tau", "n_step", "ramp"]
-    assert sum("1 diverged" in score_text(scores) for scores in variants.values()) == 1
+    assert sum("1 diverged" in score_text(*each) for each in variants.items()) == 1
     # The score of a sweep is that of its best setting that is finite.
     scores = {(0, 1.0): [math.nan], (0, 2.0): [3.0], (0, 4.0): [math.inf]}
     write_run(tmp_path / "swept", "maze", "xql", scores, swept=["beta"])
     [(run, scores)] = list_runs([str(tmp_path / "swept")])[0].items()
-    assert (run.status, score_text(scores)) == ("finished", "3.0 (beta=2)")
+    assert (run.status, score_text(run, scores)) == ("finished", "3.0 (beta=2)")
+    # Without evaluations the summary tells it.
+    write_run(tmp_path / "none", "maze", "xql", {0: [None], 1: [None]}, diverged=[1])
+    [each] = list_runs([str(tmp_path / "none")])[0].items()
+    assert score_text(*each) == "(1 diverged)"
 
 
 def test_a_run_that_a_process_holds_is_running(tmp_path):

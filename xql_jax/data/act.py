@@ -13,15 +13,21 @@ def acting(w):
     size, low, high = len(w["shift"]), w["low"], w["high"]
 
     def act(observations):
-        seen = np.asarray(observations)
-        if seen.dtype.kind not in "biuf" or seen.ndim > 2 or seen.shape[-1:] != (size,):
+        parts = observations if isinstance(observations, (list, tuple)) else []
+        try:
+            seen = np.asarray(observations)
             found = f"{seen.dtype}{list(seen.shape)}"
+        except ValueError:
+            seen, found = np.asarray(None), "lists of several lengths"
+        if any(map(np.ma.is_masked, [observations, *parts])):
+            seen, found = np.asarray(None), "masked ones"
+        if seen.dtype.kind not in "biuf" or seen.ndim > 2 or seen.shape[-1:] != (size,):
             raise ValueError(f"observations: must be numbers of shape [{size}] or [B, {size}], not {found}")
         with np.errstate(all="ignore"):
             x = (np.atleast_2d(seen).astype(np.float32) - w["shift"]) / w["scale"]
             actions = best_flow(w, x) if "noise" in w else central(w, x)
             actions = ((high + low) / 2 + (high - low) / 2 * actions).clip(low, high)
-        if np.ma.is_masked(observations) or not (np.isfinite(x).all() and np.isfinite(actions).all()):
+        if not (np.isfinite(x).all() and np.isfinite(actions).all()):
             raise ValueError("observations: must be finite numbers, and not far beyond those of the data")
         return actions if seen.ndim == 2 else actions[0]
 

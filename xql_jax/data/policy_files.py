@@ -43,9 +43,12 @@ def read_policy(path: Path, observation_dim: int, action_dim: int) -> FilePolicy
     for name, array in arrays.items():
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise UserError(f"{path}: {name} holds NaN or infinity")
-    is_exported = "shift" in names
     try:
-        policy = _exported(arrays) if is_exported else _of_gaussian_mlp(arrays)
+        if "shift" in names:
+            policy = _exported(arrays)
+        else:
+            weights = {name: arrays[name].astype(np.float64) for name in GAUSSIAN_MLP}
+            policy = FilePolicy("Gaussian MLP", False, functools.partial(_gaussian_mlp, weights))
         with np.errstate(all="ignore"):
             actions = policy.act(np.ones((1, observation_dim), np.float32))
     except KeyError as error:
@@ -67,11 +70,6 @@ def _exported(weights: Weights) -> FilePolicy:
     if chunk.shape or chunk.dtype.kind not in "iu" or chunk < 1:
         raise ValueError(f"action_chunk is {chunk}, and must be a whole number of at least 1")
     return FilePolicy("exported policy", True, lambda seen, normal=None: act_by_mode(seen), int(chunk))
-
-
-def _of_gaussian_mlp(arrays: Weights) -> FilePolicy:
-    weights = {name: arrays[name].astype(np.float64) for name in GAUSSIAN_MLP}
-    return FilePolicy("Gaussian MLP", False, functools.partial(_gaussian_mlp, weights))
 
 
 def _gaussian_mlp(w: Weights, observations: np.ndarray, normal: np.ndarray | None = None) -> np.ndarray:

@@ -104,16 +104,13 @@ def dataset_names(file: h5py.File) -> list[str]:
     """Returns the names of all arrays in an HDF5 file; UserError if the numbers of one are in other files."""
     links: dict[str, object] = {}
     file.visititems_links(links.__setitem__)
-    names = []
-    for name, link in links.items():
-        member = file.get(name)
-        is_array = isinstance(member, h5py.Dataset)
-        if not isinstance(link, h5py.HardLink) or (is_array and (member.is_virtual or member.external)):
-            where = f"{file.filename}: {name}"
-            raise UserError(f"{where} is a link, or its numbers are in other files: copy them into this one")
-        if is_array:
-            names.append(name)
-    return names
+    arrays = {name: each for name in links if isinstance(each := file.get(name), h5py.Dataset)}
+    elsewhere = [name for name, array in arrays.items() if array.is_virtual or array.external]
+    elsewhere += [name for name, link in links.items() if not isinstance(link, h5py.HardLink)]
+    if elsewhere:
+        where = f"{file.filename}: {elsewhere[0]}"
+        raise UserError(f"{where} is a link, or its numbers are in other files: copy them into this one")
+    return list(arrays)
 
 
 @contextlib.contextmanager

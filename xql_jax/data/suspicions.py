@@ -118,7 +118,8 @@ def _time_limits(dataset: Dataset, task: Task | None) -> Iterator[str]:
         changes = np.diff(rewards, prepend=rewards[0])
         others = np.flatnonzero(~dataset.begins & ~np.isin(np.arange(dataset.size), at))
         # Unlike a goal's, neither the rewards nor their changes are beyond those at other steps.
-        if _within(rewards[at], np.delete(rewards, at)) or _within(changes[at], changes[others]):
+        is_usual = _within(rewards[at], np.delete(rewards, at)) or _within(changes[at], changes[others])
+        if is_usual and not _shows(dataset, at):
             yield (
                 f"{longest:,} of {len(lengths):,} trajectories end in a terminal after {lengths.max():,} "
                 f"steps, the most of all, with rewards as at other steps: {TIME_OUTS}"
@@ -243,6 +244,8 @@ def _order(dataset: Dataset, task: Task | None) -> Iterator[str]:
     ):
         what = "the observation itself:"
     elif _share_of_one(following[cuts]) > 0.5 >= _share_of_one(observations[cuts]):
+        if _is_reached(dataset, cuts):
+            return
         what = "one and the same: are the flags one row late, so that a new episode starts there? Or"
     else:
         return
@@ -334,6 +337,30 @@ BY_PART = (_layouts, _order, _resets)  # what a part that was recorded otherwise
 
 def _within(numbers: np.ndarray, others: np.ndarray) -> bool:
     return bool(others.size and others.min() <= numbers.min() and numbers.max() <= others.max())
+
+
+def _shows(dataset: Dataset, rows: np.ndarray) -> bool:
+    """Whether the state tells these ends: an entry has one value there, as of a clock, and nowhere else."""
+
+    def tell(states: np.ndarray) -> bool:
+        is_value = states == states[rows[0]]
+        return bool((is_value[rows].all(axis=0) & (is_value.sum(axis=0) == len(rows))).any())
+
+    observations, following = dataset.batch.observations, dataset.batch.next_observations
+    return tell(observations) or (tell(following) and _is_reached(dataset, rows))
+
+
+def _is_reached(dataset: Dataset, rows: np.ndarray) -> bool:
+    """Whether most of these steps end at one point, by steps as within episodes, which begin farther away."""
+    observations, following = dataset.batch.observations, dataset.batch.next_observations
+    points, counts = np.unique(following[rows], axis=0, return_counts=True)
+    point, within = points[counts.argmax()], np.flatnonzero(~dataset.ends)
+    if not len(within):
+        return False
+    within = within[spread_rows(len(within))]
+    longest = np.quantile(np.abs(following[within] - observations[within]), LONG_STEPS, axis=0)
+    is_near = (np.abs(observations - point) <= longest).all(axis=1)
+    return bool(is_near[rows].mean() > 0.5 and is_near[dataset.begins].mean() <= HARDLY_ANY)
 
 
 def _share_of_one(vectors: np.ndarray) -> float:

@@ -1,14 +1,15 @@
-"""Environments in one process each, by Gymnasium's `AsyncVectorEnv`, with a limit on every wait."""
+"""Environments in one process each, by Gymnasium's `AsyncVectorEnv`, with a limit on every wait.
+
+Its own time-outs do not do: they name no environment, `close` waits for one that hangs, and Ctrl-C ends all.
+"""
 
 import contextlib
 import multiprocessing.util
 import select
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing import resource_tracker
-from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -49,10 +50,6 @@ class Processes(VectorEnv):
     def __init__(self, make: Callable[[], Environment], num_envs: int, patience: Patience = PATIENT):
         if not IS_SUPPORTED:
             raise UserError("--processes is not for Windows: leave it out")
-        main = sys.modules["__main__"]
-        file = getattr(main, "__file__", None)
-        if file and main.__spec__ is None and not Path(file).exists():  # as <stdin>
-            raise UserError(f"--processes: there is no file {file}: {UNGUARDED}")
         super().__init__(num_envs)
         self._patience = patience
         made = [lambda: _Reporting(make())] * num_envs  # type: ignore[arg-type]

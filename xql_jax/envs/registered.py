@@ -7,14 +7,13 @@ import numpy as np
 from gymnasium import spaces
 
 from xql_jax.envs.simulated import SimulatedEnv
-from xql_jax.envs.vector import RESET, STEP, GymStep, Info, Start, warn_once
-from xql_jax.errors import EnvironmentFailure, UserError, described, others_code
+from xql_jax.envs.vector import RESET, STEP, GymStep, Info, Start
+from xql_jax.errors import EnvironmentFailure, UserError, others_code
 from xql_jax.suites import LONGEST
 from xql_jax.suites.tasks import Task
 from xql_jax.types import ActionBounds
 
 SUCCESSES = ("success", "is_success")  # in `info`
-STEPS_PER_SECOND = 30.0  # of videos, if an environment does not state its rate
 
 
 class Registered(SimulatedEnv):
@@ -37,6 +36,7 @@ class Registered(SimulatedEnv):
                 name, max_episode_steps=task.episode_limit, disable_env_checker=True, **options
             )
             observed, acted = simulation.observation_space, simulation.action_space
+            rate = float(simulation.metadata.get("render_fps") or 30.0)  # of videos
         if not isinstance(observed, spaces.Box) or 0 in observed.shape:
             flatten = "gymnasium.wrappers.FlattenObservation"
             raise UserError(f"{name}: its observations must be a Box (wrap it in {flatten}), not {observed}")
@@ -48,7 +48,7 @@ class Registered(SimulatedEnv):
             int(np.prod(observed.shape)),
             int(np.prod(acted.shape)),
             episode_limit=task.longest,
-            steps_per_second=self._pictures_per_second(),
+            steps_per_second=rate,
         )
         low, high = np.array(ActionBounds.of(acted), np.float32)
         self.action_space = spaces.Box(low, high, dtype=np.float32)
@@ -85,23 +85,12 @@ class Registered(SimulatedEnv):
         """Returns a picture of the state, u8[height, width, 3]; UserError if the environment draws none."""
         if getattr(self.simulation, "render_mode", None) != "rgb_array":  # `human` would open a window
             raise UserError(f"{self._name}: no pictures: it has no render_mode 'rgb_array'")
-        with others_code(f"{self._name}: no pictures", NotImplementedError):  # which `check_draws` reports
+        with others_code(f"{self._name}: no pictures", NotImplementedError):  # which xql-evaluate reports
             picture = np.asarray(self.simulation.render())
         if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
             is_now = f"{picture.dtype}{list(picture.shape)}"
             raise UserError(f"{self._name}: no pictures: render must return uint8[H, W, 3], not {is_now}")
         return picture
-
-    def _pictures_per_second(self) -> float:
-        """Returns the rate that it states for videos; the usual one if it states none, or what is none."""
-        try:
-            rate = float(self.simulation.metadata.get("render_fps") or STEPS_PER_SECOND)
-            if 0 < rate < np.inf:
-                return rate
-            raise ValueError(f"render_fps={rate}")
-        except (Exception, SystemExit) as error:
-            warn_once(f"{self._name}: its metadata are not used: {described(error)}")
-            return STEPS_PER_SECOND
 
     def _flat(self, seen: object) -> np.ndarray:
         return _numbers("observation", seen, self._shape).astype(np.float32).ravel()

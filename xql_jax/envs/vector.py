@@ -195,10 +195,7 @@ class Local(VectorEnv):
         indices = running.nonzero()[0].tolist()
         if self._threads:
             shares = [indices[i :: self._num_threads] for i in range(self._num_threads)]
-            parts = [self._threads.submit(step, share) for share in shares]
-            concurrent.futures.wait(parts)  # so that none still steps when a failure closes them
-            for part in parts:
-                part.result()
+            list(self._threads.map(step, shares))
         else:
             step(indices)
         return observations, rewards, terminals, truncations, successes
@@ -207,10 +204,10 @@ class Local(VectorEnv):
         return self._environments[0].render()
 
     def close(self) -> None:
+        if self._threads:
+            self._threads.shutdown()  # first, so that none still steps
         for environment in self._environments:
             close(environment)
-        if self._threads:
-            self._threads.shutdown()
 
 
 def repeats(env: VectorEnv, seed: int, steps: int = 5) -> bool:

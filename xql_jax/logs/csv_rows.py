@@ -42,7 +42,9 @@ class CSVLogger:
             text = ",".join(self._columns) + "\n"
         if row.keys() != set(self._columns):
             raise UserError(f"{self.path}: made by another version, with the columns {self._columns}")
-        text += ",".join(_text(row[column]) for column in self._columns) + "\n"
+        values = [row[column] for column in self._columns]
+        # 9 digits give a float32 back exactly.
+        text += ",".join(f"{one:.9g}" if isinstance(one, float) else str(one) for one in values) + "\n"
         with writing(self.path):
             self._file.write(text.encode())
             self._file.flush()
@@ -55,10 +57,6 @@ class CSVLogger:
     def close(self) -> None:
         with writing(self.path):
             self._file.close()
-
-
-def _text(value: object) -> str:
-    return f"{value:.9g}" if isinstance(value, float) else str(value)  # 9 digits give a float32 back exactly
 
 
 class Row(NamedTuple):

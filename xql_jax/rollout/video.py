@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from xql_jax.envs.vector import VectorEnv
-from xql_jax.errors import UserError, needing
+from xql_jax.errors import needing
 from xql_jax.files.outputs import writing_output
 from xql_jax.rollout import rollout
 from xql_jax.rollout.acting import Act
@@ -33,14 +33,6 @@ def prepare_to_draw(path: Path) -> None:
             importlib.import_module("imageio_ffmpeg")
     if sys.platform == "linux" and not os.environ.get("DISPLAY"):  # other systems need no screen to draw
         os.environ.setdefault("MUJOCO_GL", "egl")
-
-
-def check_draws(env: VectorEnv) -> None:
-    """Raises UserError if the environment draws no pictures."""
-    try:
-        env.render()
-    except NotImplementedError:  # of `gymnasium.Env`
-        raise UserError("--video: no pictures: the environment has no method `render`") from None
 
 
 def record_video(

@@ -11,7 +11,7 @@ from xql_jax.files.outputs import write_output
 from xql_jax.learners.registry import OFFLINE
 from xql_jax.pictures.style import render
 from xql_jax.suites.tasks import SUITES
-from xql_jax.workshop.paper import bellman_errors, curves, error_waves, maze, regression_and_bounds
+from xql_jax.workshop.paper import bellman_errors, curves, maze, regression
 from xql_jax.workshop.paper.columns import Tables
 from xql_jax.workshop.reports.score_table import csv_table
 
@@ -77,28 +77,13 @@ def _bellman_errors(whose: str, method: str, tasks: Sequence[str] | None = None)
 FIGURES = {
     "2": PaperFigure(
         "Gumbel density, Gumbel loss, and regression at several β",
-        regression_and_bounds.compute_2,
-        regression_and_bounds.draw_2,
+        regression.compute_2,
+        regression.draw_2,
     ),
     "4": PaperFigure(
         "V and greedy paths in a maze: squared error, Gumbel at several β, exact maximum",
         maze.compute_maze,
         maze.draw_maze,
-    ),
-    "B1": PaperFigure(
-        "Lemma B.1: bias of soft values against its bounds, printed and corrected",
-        regression_and_bounds.compute_b1,
-        regression_and_bounds.draw_b1,
-    ),
-    "B2": PaperFigure(
-        "Lemma B.2: estimates from N samples against both bounds, and how often they fail",
-        regression_and_bounds.compute_b2,
-        regression_and_bounds.draw_b2,
-    ),
-    "GEM": PaperFigure(
-        "Gumbel errors in time: the wave, its scale, and where Eq. 26 departs from Eq. 25",
-        error_waves.compute_error_waves,
-        error_waves.draw_error_waves,
     ),
 }
 FIGURES_OF_RUNS = {

@@ -20,7 +20,7 @@ from xql_jax.workshop.reports.score_table import (
     markdown_table,
     plain_number,
 )
-from xql_jax.workshop.reports.statistics import AGGREGATES, TuningCurve, compared_scores, tuning_curves
+from xql_jax.workshop.reports.statistics import AGGREGATES, compared_scores
 
 
 class Report:
@@ -28,14 +28,11 @@ class Report:
 
     Args:
         found: runs with the numbers of their evaluations.
-        episodes: the same runs with the numbers of single episodes.
         samples: of the bootstrap.
         references: TASK=RANDOM,EXPERT each, which turn returns into scores in tables and statistics.
     """
 
-    def __init__(
-        self, found: FoundRuns, episodes: FoundRuns, title: str, samples: int, references: Sequence[str] = ()
-    ):
+    def __init__(self, found: FoundRuns, title: str, samples: int, references: Sequence[str] = ()):
         self.title = title
         self.samples = samples
         self.runs = found.runs
@@ -45,8 +42,7 @@ class Report:
         entries = {(score.dataset, score.method): score for score in self.scores}
         methods = sorted({score.method for score in self.scores})
         self.table = ScoreTable(sorted({score.dataset for score in self.scores}), methods, entries)
-        self.left_out = list(dict.fromkeys([*found.left_out, *episodes.left_out]))
-        self.tuning = list(tuning_curves(method_scores(episodes.members)))
+        self.left_out = found.left_out
         self.statistics, self.not_compared = compared_scores(self.scores, samples)
         self.aggregates = [["", *(name.replace("_", " ") for name in AGGREGATES)]]
         if self.statistics:
@@ -65,7 +61,6 @@ class Report:
             "index.html": self._page(built),
             "scores.csv": self.table.as_csv(),
             "statistics.csv": csv_table(self._statistics_rows()),
-            "tuning.csv": csv_table(_tuning_rows(self.tuning)),
             "scores.md": markdown,
             "scores.tex": latex,
         }
@@ -85,7 +80,6 @@ class Report:
             report=self,
             built=built,
             curves=report_pictures.learning_curves(self.scores),
-            tuning=report_pictures.tuning(self.tuning),
         )
 
     def _statistics_rows(self) -> Iterator[Sequence[object]]:
@@ -97,16 +91,6 @@ class Report:
                     yield name, method, "", *map(plain_number, with_ends), self.statistics.seeds[method]
             for pair, probability in self.statistics.improvements.items():
                 yield "probability_of_improvement", *pair, *map(plain_number, probability), ""
-
-
-def _tuning_rows(curves: Sequence[TuningCurve]) -> Iterator[Sequence[object]]:
-    numbers = ("settings", "policies", "episodes", "score", "low_95", "high_95")
-    yield "dataset", "phase", "method", *numbers, "quantity"
-    for run, apart, *counts, found in curves:
-        what = (run.dataset, run.kind, f"{run.method} {apart}".rstrip())
-        quantity = "score" if run.is_normalised else "return"
-        for number, with_ends in enumerate(found.T, start=1):
-            yield *what, *counts, number, *map(plain_number, with_ends), quantity
 
 
 def warnings_of(run: Run) -> Iterator[str]:

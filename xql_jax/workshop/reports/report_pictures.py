@@ -1,4 +1,4 @@
-"""The pictures of a report: learning curves and tuning budgets."""
+"""The pictures of a report: learning curves."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -7,12 +7,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from xql_jax.pictures import style
-from xql_jax.rollout.run_summary import by_seed_and_step, grouped
+from xql_jax.rollout.run_summary import by_seed_and_step
 from xql_jax.runs.kinds import OFFLINE_TRAINING
-from xql_jax.runs.load import Run
 from xql_jax.workshop.reports.method_scores import comparable
 from xql_jax.workshop.reports.score_table import MethodScore
-from xql_jax.workshop.reports.statistics import TuningCurve
 
 
 class Picture(NamedTuple):
@@ -43,36 +41,9 @@ def learning_curves(scores: Sequence[MethodScore]) -> list[Picture]:
         handover = run.handover if len(handovers) == 1 else None
         figure, axes = style.single_axes(look["label"] for look in looks.values())
         style.draw_curves(axes, curves, looks, len(best) <= style.MOST_WITH_SEEDS, handover)
-        axes.set(xlabel=f"updates, then {run.unit}s" if run.handover else f"{run.unit}s", ylabel=_unit(run))
+        axes.set(xlabel=f"updates, then {run.unit}s" if run.handover else f"{run.unit}s")
+        axes.set(ylabel="normalised score" if run.is_normalised else "return")
         notes = [f"The {len(best)} best of {len(group)} methods."] if len(best) < len(group) else []
-        pictures.append(Picture(_place(run, apart), figure, notes))
+        place = run.dataset if run.kind == OFFLINE_TRAINING else f"{run.dataset}, {run.kind}"
+        pictures.append(Picture(f"{place} {apart}".rstrip(), figure, notes))
     return pictures
-
-
-@style.styled()
-def tuning(curves: Sequence[TuningCurve]) -> list[Picture]:
-    """Returns a picture per group of `comparable`: the best policy found against evaluation episodes."""
-    pictures = []
-    places = grouped(curves, lambda curve: (_place(curve.run, curve.apart), curve.run.is_normalised))
-    for (place, _), group in places.items():
-        looks = style.looks_of(curve.run.method for curve in group)
-        figure, axes = style.single_axes(looks)
-        for curve in group:
-            look, (found, low, high) = looks[curve.run.method], curve.found
-            episodes = np.arange(1, len(found) + 1)
-            axes.plot(episodes, found, **look)
-            axes.fill_between(episodes, low, high, color=look["color"], alpha=0.12)
-        style.legend_below(axes)
-        axes.set(xlabel="evaluation episodes", ylabel=_unit(group[0].run))
-        of_curve = (f"{c.run.method} {c.policies} ({c.settings} settings)" for c in group)
-        pictures.append(Picture(place, figure, [f"Policies: {', '.join(of_curve)}."]))
-    return pictures
-
-
-def _place(run: Run, apart: str) -> str:
-    place = run.dataset if run.kind == OFFLINE_TRAINING else f"{run.dataset}, {run.kind}"
-    return f"{place} {apart}".rstrip()
-
-
-def _unit(run: Run) -> str:
-    return "normalised score" if run.is_normalised else "return"

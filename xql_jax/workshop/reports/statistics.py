@@ -1,25 +1,21 @@
-"""Statistics of scores: over datasets and seeds (Agarwal et al. 2021), and under a budget for tuning."""
+"""Statistics of scores over datasets and seeds (Agarwal et al. 2021)."""
 
 import itertools
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from xql_jax.rollout.run_summary import grouped
-from xql_jax.rollout.scores import mean_and_interval
 from xql_jax.runs.find import LeftOut
-from xql_jax.runs.load import Run
-from xql_jax.workshop.reports.method_scores import comparable
 from xql_jax.workshop.reports.score_table import MethodScore
 
 BOOTSTRAP_SEED = 0  # of the bootstrap: the same scores have the same intervals
 TAIL = (1 - 0.95) / 2  # the share of samples below and above a 95% interval
 MOST_COMPARED = 8  # methods that are compared in pairs, which makes 28 pairs
 AGGREGATES = ("interquartile_mean", "mean")
-SEARCHES, PULLS, SEARCHED = 1_000, 200, 8  # simulated searches, their episodes and their policies
 
 
 class Statistics(NamedTuple):
@@ -125,71 +121,3 @@ def both_means(scores: np.ndarray) -> np.ndarray:
 def probability_of_improvement(scores: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Returns f64[1], P(score > other) + P(score = other) / 2 over pairs of seeds, averaged over datasets."""
     return np.array([0.5 + 0.5 * np.sign(scores[:, None] - others[None]).mean()])
-
-
-class TuningCurve(NamedTuple):
-    """The score of the best policy that a search over a method's trained policies finds."""
-
-    run: Run  # of one of the policies
-    apart: str  # what sets its data or references apart from others on the dataset, see `comparable`
-    settings: int  # that were tried
-    policies: int  # of all settings and seeds
-    found: np.ndarray  # f64[3, PULLS], after each evaluation episode, see `best_found`
-
-
-def tuning_curves(scores: Sequence[MethodScore]) -> Iterator[TuningCurve]:
-    """Yields a curve of each method on the datasets where one of them was trained with several settings.
-
-    The members' values are scores of single episodes. Those of the last evaluation count, and finished runs
-    alone. Policies whose scores cannot be compared, see `comparable`, are in searches of their own.
-    """
-    finished = [score for score in scores if not score.note]
-    for apart, group in comparable(finished):
-        by_method = grouped(group, lambda score: score.run.method).values()
-        if max(map(len, by_method)) == 1:
-            continue
-        for methods in by_method:
-            members = [member for score in methods for member in score.members]
-            episodes = [member.values[member.steps.index(member.steps[-1]) :] for member in members]
-            found = best_found(episodes)
-            yield TuningCurve(methods[0].run, apart, len(methods), len(members), found)
-
-
-def best_found(scores: Sequence[Sequence[float]]) -> np.ndarray:
-    """Returns the mean score of the policy that looks best after each episode, over simulated searches.
-
-    A search has `SEARCHED` of the policies (all if there are fewer), drawn without replacement in random
-    order. Each pull evaluates the one with the largest upper confidence bound, its mean so far + sqrt(2
-    log(pull) / its pulls), in one of its episodes, drawn with replacement. It has found the policy with the
-    best mean so far, and is worth that policy's mean over all of its episodes. A policy without an episode is
-    tried before the others.
-
-    Source: Jackson et al. 2025, "A Clean Slate for Offline Reinforcement Learning", and its code, Unifloral.
-    Differs: the bonus is for scores that are scaled to [0, 1] here, by the least and the largest of all; in
-    their code a policy without an episode looks like one with score 0; the interval is Student's, which for
-    so many searches equals their bootstrap's.
-    Args:
-        scores: of the episodes of each policy, in any unit. Policies may differ in their number.
-    Returns:
-        f64[3, PULLS], in the scores' unit: the mean over searches, and the two ends of its 95% interval.
-    """
-    generator, every = np.random.default_rng(0), np.arange(SEARCHES)
-    worth, lengths = np.array([np.mean(of_one) for of_one in scores]), np.array([*map(len, scores)])
-    table = np.zeros((len(scores), lengths.max()))
-    for row, of_one in zip(table, scores, strict=True):
-        row[: len(of_one)] = of_one
-    values = np.concatenate(scores)
-    scaled = (table - values.min()) / (np.ptp(values) or 1.0)
-    arms = generator.permuted(np.tile(np.arange(len(scores)), (SEARCHES, 1)), axis=1)[:, :SEARCHED]
-    counts, sums, found = np.zeros(arms.shape), np.zeros(arms.shape), np.empty((PULLS, SEARCHES))
-    for pull in range(PULLS):
-        tried = np.maximum(counts, 1)
-        bounds = sums / tried + np.sqrt(2.0 * np.log(pull + 1) / tried)
-        pulled = every, np.where(counts, bounds, np.inf).argmax(axis=1)
-        episode = generator.integers(lengths[arms[pulled]])
-        sums[pulled] += scaled[arms[pulled], episode]
-        counts[pulled] += 1
-        looks_best = np.where(counts, sums / np.maximum(counts, 1), -np.inf).argmax(axis=1)
-        found[pull] = worth[arms[every, looks_best]]
-    means, half_widths = mean_and_interval(found)
-    return np.stack([means, means - half_widths, means + half_widths])

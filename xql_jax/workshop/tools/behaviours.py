@@ -145,18 +145,16 @@ def episodes_of(
     unit: str = "episode",
     *,
     noise: float = 0.0,
-    stream: int = 0,
     count: Callable[[int], object] = lambda number: None,
     stop: StopSignals | None = None,
 ) -> Rows:
     """Rolls out whole episodes and returns their rows in D4RL's layout, in the order of their numbers.
 
-    The start and the randomness of episode e depend on (seed, stream, e) alone.
+    The start and the randomness of episode e depend on (seed, e) alone.
 
     Args:
         unit: what is counted: `episode`, or `transition`: then the last episode is cut off by a time-out.
         noise: standard deviation of Gaussian noise on the actions, in halves of their range.
-        stream: a number from 0; another stream has other episodes.
         count: called after each step with how many units are new.
         stop: after a signal, only the episodes that have ended come; KeyboardInterrupt if none has.
     Raises:
@@ -177,7 +175,7 @@ def episodes_of(
             ended.stop = steps
         if (made if by_transitions else len(begun)) >= number:
             return None
-        start, own = np.random.SeedSequence((seed, len(begun)), spawn_key=(stream,)).spawn(2)
+        start, own = np.random.SeedSequence((seed, len(begun)), spawn_key=(0,)).spawn(2)
         running[place] = _Episode(place, steps, np.random.default_rng(own))
         begun.append(running[place])
         return int(start.generate_state(1)[0])

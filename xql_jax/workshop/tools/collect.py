@@ -20,7 +20,6 @@ from xql_jax.data.rows import (
     ends_of,
     joined_rows,
     read_rows,
-    returns_of,
     rows_of_replay,
     whole_returns_of,
     write_hdf5,
@@ -39,38 +38,31 @@ from xql_jax.settings import (
     EITHER,
     MOST,
     NOT_NEGATIVE,
-    SEVERAL,
     TEXT,
     setting,
     within,
 )
-from xql_jax.suites.tasks import References, Task, get_task, own_attribute, referenced
+from xql_jax.suites.tasks import Task, get_task, own_attribute, referenced
 from xql_jax.training.progress import counted
 from xql_jax.training.replay_files import ReplayFiles
 from xql_jax.training.signals import StopSignals
 from xql_jax.types import Batch, EpisodeBatch, Json
-from xql_jax.workshop.tools.behaviours import RANDOM, Behaviour, episodes_of, open_behaviour
+from xql_jax.workshop.tools.behaviours import episodes_of, open_behaviour
 from xql_jax.workshop.tools.opening import open_run, own_method
 
 LOG = logging.getLogger(__name__)
 HDF5_SUFFIXES = (".hdf5", ".h5")
-REFERENCE_EPISODES = 100  # for each return that is measured
 OUTPUT_SETTINGS = ("output", "append", "tqdm")  # settings that do not change the rows
 # Metadata of a whole file; all other metadata have an entry for each command that added rows.
 FILE_METADATA = ("env_name", UNITS, "environment", "versions", "random_return", "expert_return")
 NOT_OF_REPLAY = ("policy", "noise", "deterministic", "transitions", "episodes")
-REFERENCE_STREAM = 1  # the stream of random numbers of the episodes that measure reference returns
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CollectionSettings(Simulated):
     method: str | None = own_method()
-    random_return: float | None = setting(
-        None, ANY, "Return that is a score of 0. Default: measured.", kind=float
-    )
-    expert_return: float | None = setting(
-        None, ANY, "Return that is a score of 100, written with the data.", kind=float
-    )
+    random_return: float | None = setting(None, ANY, "Return of score 0, written with the data.", kind=float)
+    expert_return: float | None = setting(None, ANY, "Return of score 100, see --random_return.", kind=float)
     output: str | None = setting(None, TEXT, "FILE.hdf5; it must not exist yet.")
     append: bool = setting(False, EITHER, "If --output exists, add the rows to it.")
     env_name: str | None = setting(
@@ -95,11 +87,6 @@ class CollectionSettings(Simulated):
     )
     member: int | None = setting(
         None, COUNT_OR_NONE, "Member, counted from 0. Needed if the run has several."
-    )
-    expert: Sequence[str] = setting(
-        (),
-        SEVERAL,
-        "Policies, as for --policy, whose returns are measured; the best is the return of score 100.",
     )
     tqdm: bool = setting(True, EITHER, "Show a progress bar, if stderr is a terminal.")
 
@@ -130,7 +117,8 @@ def collect(settings: CollectionSettings) -> Json:
     output = check_output("output", settings.output, HDF5_SUFFIXES)
     with alone_at(output):
         earlier = _rows_before(settings, output, source)
-        references = _references(settings, source)
+        given = settings.random_return, settings.expert_return
+        references = checked_references(given, "returns of scores 0 and 100")
         with StopSignals() as stop:  # the episodes that have ended are not lost
             rows = source.rows(stop)
         task = referenced(source.task, references)
@@ -234,38 +222,6 @@ def _replay_buffer(settings: CollectionSettings) -> Source:
     }
     task, rows = get_task(run.task.name), rows_of_replay(first, transitions, number)
     return Source(task, run.simulation, lambda stop: rows, metadata, cuts, headless)
-
-
-def _references(settings: CollectionSettings, source: Source) -> References | None:
-    """Returns the given returns of scores 0 and 100, or means of episodes by the random or the best policy.
-
-    These act by their means or modes. Their episodes differ from those that are collected.
-    """
-    random, expert, experts = settings.random_return, settings.expert_return, settings.expert
-    if expert is not None and experts:
-        raise UserError(f"--expert_return={expert:g} beside --expert={experts[0]}: give one of them")
-    if expert is None and not experts:
-        if random is not None:
-            raise UserError(f"--random_return={random:g} says nothing without --expert_return or --expert")
-        return None
-    task = source.task
-    maker = environment_maker(task, source.simulation)
-    random_policy, *expert_policies = (
-        open_behaviour(name, task, maker, member=settings.member, deterministic=True)
-        for name in (RANDOM, *experts)
-    )
-
-    def mean_return(behaviour: Behaviour) -> float:
-        rows = episodes_of(behaviour, task, maker, settings.seed, REFERENCE_EPISODES, stream=REFERENCE_STREAM)
-        mean = float(np.mean(returns_of(rows)))
-        LOG.info(
-            f"reference: {behaviour.name} has a mean return of {mean:.6g} in {REFERENCE_EPISODES} episodes"
-        )
-        return mean
-
-    low = mean_return(random_policy) if random is None else random
-    high = max(map(mean_return, expert_policies)) if expert is None else expert
-    return checked_references((low, high), "returns of scores 0 and 100")
 
 
 def _rows_before(settings: CollectionSettings, output: Path, source: Source) -> tuple[Rows, Json] | None:

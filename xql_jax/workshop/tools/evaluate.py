@@ -9,12 +9,13 @@ import numpy as np
 
 from xql_jax.envs import BACKENDS, EnvironmentMaker, Simulation, describe_environment, environment_maker
 from xql_jax.envs.vector import VectorEnv
+from xql_jax.errors import UserError
 from xql_jax.files import as_json
 from xql_jax.files.outputs import check_output, write_output
 from xql_jax.numerics.jax_settings import settings_of_jax
 from xql_jax.rollout.evaluation import EVALUATION_START_SEED, MOST_EPISODES, Evaluator, episode_seed
 from xql_jax.rollout.scores import describe_episodes
-from xql_jax.rollout.video import VIDEO_SUFFIXES, check_draws, prepare_to_draw, record_video
+from xql_jax.rollout.video import VIDEO_SUFFIXES, prepare_to_draw, record_video
 from xql_jax.runs.run_data import scored
 from xql_jax.settings import ANY, COUNT_OR_NONE, EITHER, TEXT, Checked, one_of, setting, within
 from xql_jax.suites.tasks import Task
@@ -123,5 +124,8 @@ def filmed_environment(task: Task, maker: EnvironmentMaker) -> VectorEnv:
     make = functools.partial(maker.make, render_mode="rgb_array") if task.suite.is_registered else maker.make
     env = dataclasses.replace(maker, make=make).vector_env(task, 1)
     env.reset([0])
-    check_draws(env)
+    try:
+        env.render()
+    except NotImplementedError:  # of `gymnasium.Env`
+        raise UserError("--video: no pictures: the environment has no method `render`") from None
     return env

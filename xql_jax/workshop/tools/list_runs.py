@@ -34,10 +34,11 @@ def best_of(scores: Sequence[MethodScore]) -> MethodScore | None:
     return max(scores, default=None, key=lambda score: score.mean)  # over seeds, at the last evaluation
 
 
-def score_text(scores: Sequence[MethodScore]) -> str:
-    """Returns the best score, its 95% interval, in a sweep the setting, and whether it is a return."""
+def score_text(run: Run, scores: Sequence[MethodScore]) -> str:
+    """Returns the best score, its 95% interval, in a sweep the setting, and how many seeds diverged."""
     if not (best := best_of(scores)):
-        return ""
+        count = len(run.summary.get("diverged", ()))
+        return f"({count} diverged)" if count else ""
     text = with_interval(best.last)
     if swept := best.members[0].swept:
         text += f" ({', '.join(f'{name}={value:g}' for name, value in swept.items())})"

@@ -1,10 +1,17 @@
-"""Figure GEM: a Gumbel error moves backwards through an MDP and fades (Garg et al. 2023, Appendix A.2.1)."""
+"""Draws docs/images/figure_GEM.png: a Gumbel error moves backwards through an MDP and fades.
+
+  python docs/site/gumbel_waves.py
+
+Source: Garg et al. 2023, Appendix A.2.1.
+"""
+
+from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from xql_jax.pictures.style import LINES, SOFT, count_axis, legend_below, styled
+from xql_jax.pictures.style import LINES, SOFT, count_axis, legend_below, render, styled
 from xql_jax.theory.error_model import error_wave, evolve, evolve_samples
 from xql_jax.theory.soft_mdp import SoftMDP
 from xql_jax.workshop.paper.columns import Tables, long_table
@@ -91,3 +98,8 @@ def draw_error_waves(tables: Tables) -> Figure:
     legend_below(scales)
     legend_below(means)
     return figure
+
+
+if __name__ == "__main__":
+    picture = Path(__file__).resolve().parents[1] / "images" / "figure_GEM.png"
+    picture.write_bytes(render(draw_error_waves(compute_error_waves(0))))
