@@ -83,8 +83,9 @@ update:
 	build/newest/bin/python benchmarks/newest.py $(TESTS)
 
 # The site, in build/site: index.html opens in a browser as it is, and searching needs `make docs-serve`.
+# Not --quiet: with it --strict counts no warning.
 docs: $(VENV)/docs.stamp
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo the site is in build/site, its first page is build/site/index.html
 
 # The same at http://127.0.0.1:8000, made anew whenever a page changes.
