@@ -17,9 +17,9 @@ its default, and `printed@TASK` by the paper's. Over the tasks of GROUP ({{tasks
 {{GROUP P METHOD - METHOD}} is the probability of improvement, {{GROUP IQM METHOD}} the interquartile mean,
 {{GROUP mean METHOD}} the mean, {{GROUP holds METHOD - METHOD}} on how many tasks the difference's interval
 is above 0, and {{GROUP Holm METHOD - METHOD}} on how many it stays so after Holm's correction for that number
-of tasks. {{rows TASKS: METHODS}} are rows of a table, one for each method. {{moved FILE STEP}} is the mean score at the
-step and the last one, {{last FILE}} the last one with its interval. {{program WHOSE FILE}} is the last score of `ours`
-or `theirs`.
+of tasks. {{rows TASKS: METHODS}} are rows of a table, one for each method. {{moved FILE STEP}} is the mean
+score at the step and the last one, {{last FILE}} the last with its interval. {{program WHOSE FILE}} is the
+last score of `ours` or `theirs`.
 A test compares the page with what this would write.
 """
 

@@ -1,4 +1,4 @@
-"""What the site has beside the pages of docs/: the repository's own pages, the tutorial, hyperparameters, the API.
+"""What the site has beside the pages of docs/: the repository's, the tutorial, hyperparameters, the API.
 
 MkDocs calls the functions whose names begin with `on_`. Only the page of hyperparameters imports xql_jax.
 """

@@ -1,6 +1,8 @@
 """The site's page of hyperparameters: every one by method and config file, its default and its source.
 
-  python docs/site/hyperparameters.py   # prints it; `make docs` puts it on the site
+  python docs/site/hyperparameters.py
+
+prints it, and `make docs` puts it on the site.
 """
 
 import functools
@@ -149,7 +151,7 @@ def of_method(method: Method, usual: Mapping[str, Any]) -> dict[str, Any]:
 
 def finetuning() -> Iterator[str]:
     yield "## Fine-tuning\n"
-    yield "The first row has the defaults of fine-tuning. The other rows have what a method or a file changes.\n"
+    yield "The first row has the defaults of fine-tuning. The other rows have what a method changes.\n"
     names = OF_OFFLINE.keys() - settings_of(Offline).keys()
     usual = {name: one.default for name, one in OF_OFFLINE.items() if name in names}
     rows = [("all", "", assignments(usual))]
