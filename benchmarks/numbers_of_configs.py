@@ -1,6 +1,10 @@
 """Values of every method's config, for same_numbers.py: each suite's tasks, offline, in fine-tuning, tuned and online."""
 
 # ruff: noqa: E501
+from xql_jax.runs.config_files import choose_config
+from xql_jax.runs.kinds import METHOD_SETTINGS, Finetune, Offline, Online
+from xql_jax.settings import settings_of, values_of
+
 NOT_VALUES = ("algorithm", "method", "suite")
 POLICIES = (
     "xql+reverse_kl",
@@ -70,26 +74,18 @@ def collect_configs(case, shop):
 
 
 def config_of(kind, method, task):
-    try:
-        from xql_jax.runs.config_files import choose_config
-        from xql_jax.runs.kinds import Finetune, Offline, Online
-    except ImportError:  # a checkout of 1.0
-        return config_of_1_0(kind, method, task)
     kinds = {"finetune": Finetune, "online": Online, "small": Online}
     network, tuned = "small" if kind == "small" else "paper", kind == "tuned"
     given = {"env_name": task, "dataset": task is None, "network": network, "tuned": tuned}
-    return choose_config(kinds.get(kind, Offline), method, **given).config
-
-
-def config_of_1_0(kind, method, task):
-    from xql_jax.configuration import choose_config, tuned
-    from xql_jax.method_settings import BufferSettings, DataSettings, FinetuningSettings
-
-    kinds = {"finetune": FinetuningSettings, "online": BufferSettings, "small": BufferSettings}
-    network = "small" if kind == "small" else "paper"
-    config = choose_config(
-        kinds.get(kind, DataSettings), method, env_name=task, has_data=task is None, network=network
-    ).config
-    if kind == "tuned":
-        config.update(tuned(config, task))
-    return config
+    value = choose_config(kinds.get(kind, Offline), method, **given)
+    if hasattr(value, "config"):  # a checkout before a run was one value
+        return {
+            name: one
+            for name, one in value.config.items()
+            if name in settings_of(kinds.get(kind, Offline)) or name not in METHOD_SETTINGS
+        }
+    return {
+        name: one
+        for name, one in value.values.items()
+        if name in METHOD_SETTINGS or name in values_of(value.learner)
+    }

@@ -18,6 +18,7 @@ import argparse
 import csv
 import itertools
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -66,7 +67,7 @@ def train(
     """Trains the seeds, two layers of `width` in all networks; returns a row for each."""
     task, given = get_task(name), dict(CURES[cure])
     method = given.pop("method", "xql")
-    config = choose_config(Offline, method, env_name=name, dataset=True).config
+    config = SimpleNamespace(**choose_config(Offline, method, env_name=name, dataset=True).values)
     if "ramp" in given:
         given["ramp"] = given["ramp"].format(high=10 * config.beta, beta=config.beta)
     rewards = (data["rewards"] * unit * scale).astype(np.float32)

@@ -23,9 +23,9 @@ from ml_collections.config_dict import placeholder
 
 from xql_jax import UserError
 from xql_jax.learners.registry import all_hyperparameters
-from xql_jax.learners.registry import make_learner as learner_of
 from xql_jax.runs.config_files import choose_config, settings_from
 from xql_jax.runs.kinds import Offline
+from xql_jax.settings import values_of
 from xql_jax.types import Array, Batch, Learner, Metrics, PRNGKey, State
 
 # What is no hyperparameter of a method.
@@ -47,13 +47,12 @@ def make_learner(config: ConfigDict) -> Learner:
     file = choose_config(Offline, method, "ogbench", env_name=env_name, dataset=True)
     given = {name: value for name, value in config.items() if name not in PROGRAM and value is not None}
     settings = settings_from(file, given)
-    learner = learner_of(method, settings.config)
-    learner = learner.scheduled(config["max_steps"])  # a decaying rate falls to 0 by then
+    learner = settings.learner.scheduled(config["max_steps"])  # a decaying rate falls to 0 by then
     if learner.batch_type is not Batch:
         raise UserError(f"{method} learns from {learner.batch_type.__name__}, which main.py does not have")
     if settings.normalize_observations or settings.top_returns < 1:
         raise UserError(f"{method} changes its data, which main.py does not: use xql-train-offline")
-    print(f"{method}: " + ", ".join(f"{name}={value}" for name, value in settings.config.items()))
+    print(f"{method}: " + ", ".join(f"{name}={value}" for name, value in values_of(settings.learner).items()))
     return learner
 
 

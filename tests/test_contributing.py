@@ -12,8 +12,8 @@ from python_cases import bandit
 import xql_jax.learners
 from xql_jax.errors import UserError
 from xql_jax.learners import registry
-from xql_jax.runs.config_files import settings_from
-from xql_jax.runs.kinds import Offline, Preset
+from xql_jax.runs.config_files import settings_from, value_of
+from xql_jax.runs.kinds import Offline
 from xql_jax.runs.load import load_run
 from xql_jax.runs.train import train_run as run_offline
 
@@ -48,7 +48,6 @@ def run(tmp_path, algorithm, sweep="", **fields):
     np.savez(tmp_path / "data.npz", **bandit(60))
     config = runpy.run_path(str(ROOT / "configs" / "pointmaze_config.py"))["get_config"](algorithm)
     config.update({name: (8,) for name in config if name.endswith("_hidden_dims")} | fields)
-    preset = Preset(Offline, None, config, config)
     settings = {
         "max_steps": 20,
         "log_interval": 10,
@@ -59,7 +58,7 @@ def run(tmp_path, algorithm, sweep="", **fields):
         "batch_size": 8,
         "sweep": sweep,
     }
-    trained = load_run(run_offline(settings_from(preset, settings)).path)
+    trained = load_run(run_offline(settings_from(value_of(Offline, config), settings)).path)
     return trained.summary, trained.rows(trained.files.evaluations)
 
 

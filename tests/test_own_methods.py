@@ -182,7 +182,7 @@ def test_a_sweep_tells_the_colon_of_a_module_from_that_of_a_field(place):
     cells = make_plan(Sweep(datasets=settings.datasets, methods=methods, sweep="beta=0.5,2"))
     found = [(cell.settings.method, cell.settings.sweep) for cell in cells]
     assert found == [("own_methods:gumbel", "beta=0.5,2"), ("own_methods:instance+flow", ""), ("bc", "")]
-    assert cells[0].settings.config.critic_hidden_dims == (8, 8)
+    assert cells[0].settings.values["critic_hidden_dims"] == (8, 8)
 
 
 @pytest.mark.slow

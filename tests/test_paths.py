@@ -14,6 +14,8 @@ import xql_jax
 from xql_jax.errors import UserError
 from xql_jax.files.paths import as_written, located, paths_from_here
 from xql_jax.reports.read_runs import read_runs
+from xql_jax.runs.config_files import as_plain, choose_config
+from xql_jax.runs.kinds import Offline
 from xql_jax.sweeps.executors import work
 
 MOVING = """
@@ -122,10 +124,8 @@ def test_a_worker_of_a_sweep_begins_in_the_sweeps_folder(place, monkeypatch):
         raise xql_jax.UserError("enough")
 
     monkeypatch.setattr("xql_jax.sweeps.executors.train_run", train)
-    monkeypatch.setattr("xql_jax.sweeps.executors.check_method", lambda *given: None)
     os.chdir("/")
-    settings = type("Settings", (), {"method": "xql"})()
-    assert re.match("enough", work(settings, str(place)))
+    assert re.match("enough", work(as_plain(choose_config(Offline)), str(place)))
     assert began == [place / "runs"]
 
 

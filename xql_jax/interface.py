@@ -27,8 +27,8 @@ from xql_jax.data.names import PARTS
 from xql_jax.errors import UNGUARDED, UserError
 from xql_jax.files.paths import located, paths_from_here
 from xql_jax.policy import Policy, load_policy
-from xql_jax.runs.config_files import check_method, choose_config, settings_from
-from xql_jax.runs.kinds import DEFAULT_ENV_NAME, Finetune, Offline, Online, Preset, Training
+from xql_jax.runs.config_files import check_method, choose_config, settings_from, value_of
+from xql_jax.runs.kinds import DEFAULT_ENV_NAME, Finetune, Offline, Online, Training
 from xql_jax.runs.load import load_run
 from xql_jax.runs.train import train_run
 from xql_jax.settings import as_number, settings_of
@@ -226,10 +226,10 @@ def _settings(kind: type[Training], named: Named, settings: Mapping[str, object]
         if method:
             raise UserError(f"method={method!r}: the config is one for {config.method}: leave out one")
         check_method(config.method, kind)
-        preset = Preset(kind, None, config, config)
+        value = value_of(kind, config)
     else:
-        preset = choose_config(kind, method, None if config is None else str(config), **{**plain, **named})
-    return settings_from(preset, {**plain, **named}, {*settings, *chosen})
+        value = choose_config(kind, method, None if config is None else str(config), **{**plain, **named})
+    return settings_from(value, {**plain, **named}, {*settings, *chosen})
 
 
 class _Stop(StopSignals):

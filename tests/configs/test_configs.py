@@ -1,14 +1,23 @@
 """Every config file for every method, and their numbers against the paper's Tables 4, 5 and 6."""
 
 import csv
+import json
 import runpy
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from xql_jax.errors import UserError
 from xql_jax.learners.registry import OFFLINE, ONLINE, make_learner
-from xql_jax.runs.config_files import choose_config, config_of, file_for_suite, settings_from
+from xql_jax.runs.config_files import (
+    as_plain,
+    choose_config,
+    config_of,
+    file_for_suite,
+    from_plain,
+    settings_from,
+)
 from xql_jax.runs.kinds import OF_OFFLINE, Offline, Online
 from xql_jax.settings import settings_of, values_of
 from xql_jax.suites.tasks import SUITES, get_task
@@ -72,9 +81,9 @@ def test_a_layer_wins_over_those_before_it():
     assert get_config("pointmaze", "xql@finetune").beta == 0.5
     task = "antmaze-umaze-v0"
     file = choose_config(Offline, env_name=task, tuned=True)
-    assert (file.untuned.beta, file.config.beta) == (0.6, 1.0)
+    assert (file.by_file.values["beta"], file.values["beta"]) == (0.6, 1.0)
     settings = settings_from(file, {"env_name": task, "beta": 3.5, "batch_size": 8})
-    assert (settings.config.beta, settings.config.v_updates, settings.batch_size) == (3.5, 4, 8)
+    assert (settings.values["beta"], settings.values["v_updates"], settings.batch_size) == (3.5, 4, 8)
 
 
 def test_a_row_is_for_whom_it_names():
@@ -113,7 +122,7 @@ def test_table_4(row):
     # The table leaves the first clip of locomotion blank; the authors' script passes 7.
     assert (config.beta, config.clip) == (float(row["beta"]), float(row["grad_clip"] or 7))
     assert (config.v_updates, config.batch_size) == (int(row["v_updates"]), int(row["batch_size"]))
-    values = choose_config(Offline, env_name=task.name, tuned=True).config
+    values = SimpleNamespace(**choose_config(Offline, env_name=task.name, tuned=True).values)
     assert (values.beta, values.clip) == (float(row["beta_tuned"]), float(row["grad_clip_tuned"]))
     assert values.v_updates == int(row["v_updates_tuned"])
     # The losses by which the authors' code made the paper's scores; the table does not list them.
@@ -127,8 +136,8 @@ OWN = [{"env_name": name, "dataset": True} for name in ("Hopper-v5", "Walker2d-v
 
 @pytest.mark.parametrize("given", [*OWN, {"env_name": "scene-play-singletask-v0"}])
 def test_xql_has_the_losses_that_lose_least_where_no_suite_of_d4rls_decides(given):
-    config = choose_config(Offline, **given).config
-    assert (config.clip_rule, config.critic_loss) == ("both", "huber")
+    values = choose_config(Offline, **given).values
+    assert (values["clip_rule"], values["critic_loss"]) == ("both", "huber")
 
 
 @pytest.mark.parametrize("method", ONLINE)
@@ -136,20 +145,20 @@ def test_table_5_and_small_networks_for_a_laptop(method):
     column = "SAC" if "sac" in method else "TD3"
     rows = {row["parameter"]: row[column] for row in table(5)}
     settings, small = online(method), online(method, network="small")
-    config = settings.config
+    config = SimpleNamespace(**settings.values)
     assert settings.batch_size == int(rows["Batch Size"])
     assert config.actor_lr == config.critic_lr == float(rows["Learning Rate"])
     assert config.actor_period == int(rows["Actor Freq"])
     printed = tuple(map(int, rows["Actor and Critic Arch"].split(",")))
-    assert set(widths_of(config).values()) == {printed}
+    assert set(widths_of(settings.values).values()) == {printed}
     assert settings.buffer_size == int(rows["Buffer Size"].replace(",", ""))
     assert (config.num_critics == 1) == method.endswith("_dq")
     if column == "TD3":
         assert config.target_noise == float(rows["Target Noise"])
         assert f"{config.exploration_noise:g}, 0.05 (Hopper)" == rows["Actor Noise"]
-        assert online(method, "hopper-hop").config.exploration_noise == 0.05
+        assert online(method, "hopper-hop").values["exploration_noise"] == 0.05
     assert (small.batch_size, small.warmup_steps) == (256, 1_000)
-    assert set(widths_of(small.config).values()) == {(256, 256)}
+    assert set(widths_of(small.values).values()) == {(256, 256)}
 
 
 @pytest.mark.parametrize(
@@ -158,9 +167,20 @@ def test_table_5_and_small_networks_for_a_laptop(method):
 def test_table_6(method, column):
     assert len(table(6)) == 4
     for row in table(6):
-        config = online(method, row["task"].lower().replace(" ", "-")).config
-        assert config.beta == float(row[column])
-        assert (config.clip, config.clip_rule) == (8.0, "both")  # Appendix D.6, and their online code
+        values = online(method, row["task"].lower().replace(" ", "-")).values
+        assert values["beta"] == float(row[column])
+        assert (values["clip"], values["clip_rule"]) == (8.0, "both")  # Appendix D.6, and their online code
+
+
+@pytest.mark.parametrize("method", [*OFFLINE, "xql+flow", "iql+mixture", *ONLINE])
+def test_a_runs_value_goes_through_json(method):
+    kind, task = (Online, "cheetah-run") if method in ONLINE else (Offline, "kitchen-complete-v0")
+    given = {"env_name": task, "max_grad_norm": 2.0}
+    value = settings_from(choose_config(kind, method, env_name=task), given)
+    again = from_plain(json.loads(json.dumps(as_plain(value))))
+    assert (again.identity, again.given) == (value.identity, value.given)
+    assert again.by_file.values == value.by_file.values
+    assert again.learner == value.learner
 
 
 def test_a_file_that_names_no_method_by_default_needs_one(tmp_path):
@@ -171,9 +191,9 @@ def test_a_file_that_names_no_method_by_default_needs_one(tmp_path):
         UserError, match=r"mine\.py: its get_config names no method by default: give --method"
     ):
         choose_config(Offline, config=str(file), dataset=True)
-    assert choose_config(Offline, "iql", str(file), dataset=True).config.method == "iql"
+    assert choose_config(Offline, "iql", str(file), dataset=True).method == "iql"
     file.write_text(file.read_text().replace("(text)", "(text='bc', tau=0.1)"))
-    assert choose_config(Offline, config=str(file), dataset=True).config.method == "bc"
+    assert choose_config(Offline, config=str(file), dataset=True).method == "bc"
 
 
 CONFIG = """
@@ -186,13 +206,13 @@ def get_config(text="xql@mine"):
 """
 
 
-def preset_of(tmp_path, edit):
+def value_in(tmp_path, edit):
     (tmp_path / "mine.py").write_text(CONFIG.replace("EDIT", edit))
     return choose_config(Offline, config=str(tmp_path / "mine.py"), env_name="pointmaze-umaze-v0")
 
 
 def test_tags_of_a_files_own_method_hold(tmp_path):
-    assert settings_from(preset_of(tmp_path, "pass"), {}).config.beta == 9.0
+    assert settings_from(value_in(tmp_path, "pass"), {}).values["beta"] == 9.0
 
 
 @pytest.mark.parametrize(
@@ -207,7 +227,7 @@ def test_tags_of_a_files_own_method_hold(tmp_path):
 )
 def test_a_config_that_would_train_something_else_is_refused(edit, words, tmp_path):
     with pytest.raises(UserError, match=words):
-        settings_from(preset_of(tmp_path, edit), {})
+        settings_from(value_in(tmp_path, edit), {})
 
 
 @pytest.mark.parametrize(("kind", "method"), [(Offline, "xqll"), (Online, "saac")])

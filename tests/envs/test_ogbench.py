@@ -102,5 +102,5 @@ def test_beta_is_as_large_as_the_rewards(start):
     env = make_simulation(environment_of(task))
     env.reset(seed=0)
     parts = sum(np.size(done) for done in env.unwrapped._compute_successes())
-    config = choose_config(Offline, "xql", env_name=task.name).config
-    assert config.beta == pytest.approx(0.6 * parts)
+    values = choose_config(Offline, "xql", env_name=task.name).values
+    assert values["beta"] == pytest.approx(0.6 * parts)

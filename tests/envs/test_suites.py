@@ -180,9 +180,9 @@ def test_a_suite_is_its_record_and_its_environment(tmp_path, monkeypatch):
     monkeypatch.setitem(LISTED_TASKS, task.name, task)
     monkeypatch.setitem(TASKS, task.name, task)
     monkeypatch.setenv("WALKS", str(tmp_path))
-    preset = choose_config(Offline, "bc", env_name=task.name)
+    value = choose_config(Offline, "bc", env_name=task.name)
     how = {"save_dir": str(tmp_path / "runs"), "log_interval": 2, "eval_episodes": 2, "tqdm": False}
-    run = train_run(settings_from(preset, {"env_name": task.name, "max_steps": 4, **how})).path
+    run = train_run(settings_from(value, {"env_name": task.name, "max_steps": 4, **how})).path
     assert load_run(run).preprocessing.reward_shift == -3.0
     report = evaluate(EvaluationSettings(checkpoint=str(run), episodes=3, tqdm=False))
     [member] = report["members"]

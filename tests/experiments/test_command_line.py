@@ -100,11 +100,11 @@ def test_a_flag_is_read_by_its_domain(read):
         *("--actor_hidden_dims=(8,)", "--loss=plain", "--beta", "2e-1", "--max_steps=1e3", "--num_seeds=2"),
         *("--hidden_dims=8", "--noscale_rewards", "--batch_size=32", "--env_name=antmaze-umaze-v0"),
     )
-    config = settings.config
-    assert (config.beta, config.num_critics, config.layer_norm, config.loss) == (0.2, 1, False, "plain")
-    assert (config.actor_hidden_dims, config.value_hidden_dims) == ((8,), (8,))
+    read = {name: settings.values[name] for name in ("beta", "num_critics", "layer_norm", "loss")}
+    assert read == {"beta": 0.2, "num_critics": 1, "layer_norm": False, "loss": "plain"}
+    assert (settings.values["actor_hidden_dims"], settings.values["value_hidden_dims"]) == ((8,), (8,))
     assert (settings.max_steps, settings.batch_size, settings.scale_rewards) == (1_000, 32, False)
-    assert settings.preset.config.num_critics == 2  # the file's values stay as they are
+    assert settings.by_file.values["num_critics"] == 2  # the file's values stay as they are
     assert settings.given >= {"beta", "value_hidden_dims", "max_steps"}
     assert "discount" not in settings.given
 
@@ -114,7 +114,7 @@ def test_a_config_file_is_read_once_whatever_is_before_its_colon(read, tmp_path,
     own = "from pathlib import Path\n\nwith Path('reads').open('a') as file:\n    file.write('x')\n"
     (tmp_path / "own_config.py").write_text(own + (ROOT / "configs" / "own_config.py").read_text())
     settings = read("--config=own_config.py:iql", "--dataset=data.npz", "--expectile=0.8")
-    assert (settings.method, settings.config.expectile) == ("iql", 0.8)
+    assert (settings.method, settings.values["expectile"]) == ("iql", 0.8)
     assert (tmp_path / "reads").read_text() == "x"
     with monkeypatch.context() as windows:
         windows.setattr("os.path.splitdrive", lambda path: (path[:2], path[2:]))

@@ -3,12 +3,13 @@
 import threading
 from unittest import mock
 
+import numpy as np
 import pytest
-from slow_cases import slow_but
 from tiny_runs import (
     assert_same_bits,
     assert_same_rows,
     breaking,
+    evaluations_of,
     offline_settings,
     small,
     states_of,
@@ -17,7 +18,6 @@ from tiny_runs import (
 
 from xql_jax.errors import EnvironmentFailure
 from xql_jax.rollout.evaluation import Evaluator
-from xql_jax.runs.load import load_run
 from xql_jax.runs.train import train_run as run_offline
 from xql_jax.training.loop import TrainingLoop
 from xql_jax.training.signals import StopSignals
@@ -73,26 +73,23 @@ def test_rows_and_states_are_those_of_a_training_that_waits(settings, ahead):
     assert_equal(background, run_offline(settings("b")))
 
 
-@pytest.mark.parametrize("stops", slow_but([False, True], True))
-def test_a_member_whose_actions_break_late_in_an_episode_is_frozen_at_the_evaluated_step(
-    settings, ahead, monkeypatch, stops
-):
+def test_a_row_says_whose_actions_broke_and_no_member_changes(settings, ahead, monkeypatch):
     """Member 1 in the evaluation of step 4, which ends when training is at step 6; member 0 in that of 8."""
+    expected = run_offline(settings("finite"))
     breaking(monkeypatch, {0: 8, 1: 4})
-    if stops:
-        stop = StopSignals()
-        stop_at_8 = [lambda step, columns: step == 8 and stop.request()]
-        stopped = run_offline(settings("a", background_evaluation=True), stop, stop_at_8)
-        assert stopped.summary["status"] == "interrupted"
-    background = run_offline(settings("a", background_evaluation=True, resume=stops))
-    expected = run_offline(settings("b"))
-    assert [found["step"] for found in expected.summary["diverged"]] == [4, 8]
-    assert background.summary["diverged"] == expected.summary["diverged"]
-    assert_equal(background, expected)
-    assert stops or load_run(background.path).steps == load_run(expected.path).steps
+    ahead[0].clear()
+    background, foreground = (
+        run_offline(settings(str(way), background_evaluation=way)) for way in (True, False)
+    )
+    assert_equal(background, foreground)
+    diverged_at = [row.results["diverged_at"] for row in evaluations_of(background)]
+    np.testing.assert_array_equal(diverged_at, [np.nan, 4, 8, 8, 12, 12])
+    assert background.summary["results"][0]["diverged_seeds"] == [42, 43]
+    assert background.summary["diverged"] == []
+    assert_same_bits(states_of(background, 12), states_of(expected, 12))
 
 
-def test_a_stop_goes_back_to_the_step_whose_evaluation_is_not_over(settings, ahead):
+def test_a_stop_keeps_the_policies_whose_evaluation_is_not_over(settings, ahead):
     (in_background, reached), stop = ahead, StopSignals()
     expected = run_offline(settings("b"))
     in_background.clear()
@@ -100,18 +97,40 @@ def test_a_stop_goes_back_to_the_step_whose_evaluation_is_not_over(settings, ahe
 
     def stopping(loop, end):
         given = TRAIN(loop, end)
-        if loop.population.step >= 5:
+        if loop.population.step >= 6:
             stop.request()
             reached.set()
         return given
 
-    # The checkpoint of step 3 is older, and that of 6 would need the evaluation's rows.
     with mock.patch.object(TrainingLoop, "_train", stopping):
         stopped = run_offline(settings("a", background_evaluation=True), stop)
-    assert (stopped.summary["status"], stopped.summary["step"]) == ("interrupted", 4)
-    run = load_run(stopped.path)
-    assert run.step == 4
-    assert not run.rows(run.files.evaluations)
+    assert (stopped.summary["status"], stopped.summary["step"]) == ("interrupted", 6)
+    assert not evaluations_of(stopped)
+    assert_equal(run_offline(settings("a", resume=True)), expected)
+
+
+def test_two_evaluations_that_a_stop_cut_short_are_both_made(settings, ahead):
+    """A stop at step 8, which is to be evaluated, while the evaluation of step 4 is not over."""
+    (in_background, reached), stop, save = ahead, StopSignals(), TrainingLoop._save
+    expected = run_offline(settings("b"))
+    in_background.clear()
+    reached.clear()
+
+    def stopping(loop, end):
+        given = TRAIN(loop, end)
+        if loop.population.step >= 8:
+            stop.request()
+            reached.set()
+        return given
+
+    def saving(loop):
+        return save(loop) if loop.progress.step != 6 else None  # which would wait
+
+    with (
+        mock.patch.object(TrainingLoop, "_train", stopping),
+        mock.patch.object(TrainingLoop, "_save", saving),
+    ):
+        run_offline(settings("a", background_evaluation=True), stop)
     assert_equal(run_offline(settings("a", resume=True)), expected)
 
 

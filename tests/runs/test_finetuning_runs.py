@@ -22,10 +22,10 @@ from xql_jax.data.dataset import Dataset
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.errors import UserError
 from xql_jax.runs import run_data
-from xql_jax.runs.config_files import choose_config, config_of, settings_from
+from xql_jax.runs.config_files import choose_config, config_in, config_of, find_config, settings_from
 from xql_jax.runs.finetuning import finetune_job, finetuning_data
 from xql_jax.runs.job import request
-from xql_jax.runs.kinds import Finetune, Offline
+from xql_jax.runs.kinds import Finetune
 from xql_jax.runs.load import load_run
 from xql_jax.runs.train import train_run as run_finetuning
 from xql_jax.runs.train import train_run as run_offline
@@ -71,13 +71,14 @@ def test_what_changes_at_the_hand_over_is_the_configs_but_for_what_the_user_sets
 @pytest.mark.parametrize(("beta", "changes"), [(None, "beta=5:2 "), (1.5, ""), (0.5, "")])
 def test_a_value_that_the_checkpoints_run_was_given_stays(data, tmp_path, beta, changes, caplog):
     """Its usual value changes as the config of the task says; 0.5 is fine-tuning's own first phase's."""
-    changed = offline_settings(data, config=choose_config(Offline, "xql", env_name=MAZE).config)
+    config = config_in(find_config("pointmaze"), "xql", MAZE)
     if beta:
-        changed.config.beta = beta
+        config.beta = beta
+    changed = offline_settings(data, config=config)
     given = {"save_dir": str(tmp_path), "normalize_observations": False, "max_steps": 2, "seed": 7}
     run = run_offline(dataclasses.replace(changed, **given))
     usual = choose_config(Finetune, "xql", env_name=MAZE, dataset=True)
-    assert usual.config.online == "beta=5:2 actor_lr=0.0003:0.00003"
+    assert usual.online == "beta=5:2 actor_lr=0.0003:0.00003"
     settings = settings_from(usual, {"checkpoint": str(run.path), "max_steps": 12}, set())
     with caplog.at_level("INFO", "xql_jax"):
         job = finetune_job(settings)

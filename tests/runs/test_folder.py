@@ -237,7 +237,7 @@ def test_one_process_at_a_time(tmp_path):
     ],
 )
 def test_the_label_has_what_differs_from_the_file(sweep, fields, expected):
-    base = choose_config(Offline).config.to_dict()
+    base = choose_config(Offline).values
     batch_size = 64 if expected else 256
     identity = {"config": base | fields, "sweep": sweep, "batch_size": batch_size}
     assert run_label(base, identity) == expected

@@ -8,8 +8,8 @@ import jax
 import numpy as np
 from main_runs import contents, write_dataset  # noqa: F401
 
-from xql_jax.runs.config_files import config_of, settings_from
-from xql_jax.runs.kinds import METHOD_SETTINGS, OF_THE_CHECKPOINT, Finetune, Offline, Online, Preset
+from xql_jax.runs.config_files import config_of, settings_from, value_of
+from xql_jax.runs.kinds import METHOD_SETTINGS, OF_THE_CHECKPOINT, Finetune, Offline, Online
 from xql_jax.runs.load import load_run
 from xql_jax.training import population
 from xql_jax.training.signals import StopSignals
@@ -44,7 +44,7 @@ def made(kind, config, **values):
     """
     values = {name: value for name, value in values.items() if value is not None}
     given = values.pop("given", {name for name in values if name in METHOD_SETTINGS} - OF_THE_CHECKPOINT)
-    return settings_from(Preset(kind, None, config, config), values, given)
+    return settings_from(value_of(kind, config), values, given)
 
 
 def offline_settings(folder, **changes):

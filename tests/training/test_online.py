@@ -64,7 +64,7 @@ def test_members_do_not_know_of_each_other(make):
         alone, _ = trained(make(str(index), [member]), 30)
         same(both.member(index)[1], alone.member(0)[1])
         same(transitions(both, index), transitions(alone))
-    assert both.policy(print)(np.zeros((2, 5, 2), np.float32)).shape == (2, 5, 1)
+    assert both.policy()(np.zeros((2, 5, 2), np.float32)).shape == (2, 5, 1)
 
 
 def test_the_last_episodes_are_among_the_metrics(make, kind):

@@ -79,7 +79,7 @@ def test_data_is_held_once_or_streamed(on_device):
     source = data if on_device else OnHost(data)
     population = offline_population(Growth(), make_members(range(6), {}), source, 4)
     population.advance(3)
-    population.policy(print)(np.zeros((6, 1, 3), np.float32))
+    population.policy()(np.zeros((6, 1, 3), np.float32))
     held = [array for array in jax.live_arrays() if 41 in array.shape]
     assert sum(array.nbytes for array in held) == on_device * sum(array.nbytes for array in data)
 
@@ -145,7 +145,7 @@ for data in (make_data(), OnHost(make_data())):
     population = make_xql(range(7), {{}}, data, together={together})
     leaves = [jax.tree.leaves(group.members.state)[0] for group in population.groups]
     metrics = advance(population, 10, 10)
-    actions = population.policy(print)(make_data().observations[None, :4].repeat(7, 0))
+    actions = population.policy()(make_data().observations[None, :4].repeat(7, 0))
     ends.append([metrics["value/loss"].tolist(), [leaf.tolist() for leaf in snapshot(population.states)]])
 assert ends[0] == ends[1]
 assert actions.shape == (7, 4, 2)

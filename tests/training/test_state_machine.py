@@ -129,7 +129,7 @@ def machine(kind):
             training, _ = kind.open(self.folder)
             owner, name = training.population, "advance"
             if evaluating:
-                owner, name = training._evaluator, "run"
+                owner, name = training._evaluations.evaluator, "run"
             method = getattr(owner, name)
 
             def call_and_signal(argument):
@@ -145,13 +145,12 @@ def machine(kind):
             assert (received is signal.SIGTERM) or training.finished
             if received:
                 assert self.intact()[-1] == training.progress.step
-                assert training.progress.evaluation_due or not evaluating
+                assert not training.finished
 
         @rule(number=st.sampled_from([signal.SIGINT, signal.SIGTERM, signal.SIGHUP]))
         def stop_while_it_compiles(self, number):
             training, _ = kind.open(self.folder)
             step, population = training.progress.step, training.population
-            due = training.progress.evaluation_due
             with (
                 mock.patch.object(Population, "is_compiled", False),
                 mock.patch.object(population, "compile", functools.partial(os.kill, os.getpid(), number)),
@@ -159,7 +158,6 @@ def machine(kind):
             ):
                 received = train(training)
             assert training.finished or (received is number and training.progress.step == step)
-            assert not training.progress.evaluation_due or not due
 
         @rule(operation=st.integers(0, 40), late=st.booleans())
         def kill(self, operation, late):
@@ -184,7 +182,7 @@ def machine(kind):
             for owner, name in (
                 (training.population, "advance"),
                 *((log, "write") for log in logs),
-                (training._evaluator, "run"),
+                (training._evaluations.evaluator, "run"),
                 (training._checkpoints, "save"),
             ):
                 guard(owner, name)

@@ -4,9 +4,8 @@ Which hyperparameters there are depends on the method and its config file, so ab
 first, and then what is left. `--config.NAME` is another form of `--NAME`.
 
 The way of --beta=0.5: `parse` has its flag defined by `GumbelRegression.beta` in `learners/xql.py`, whose
-domain checks it, and calls `settings_from` (`runs/config_files.py`), which sets it in the settings' `config`.
-From it `offline_job` (`runs/offline.py`) makes the learner: `make_learner` (`learners/registry.py`) has
-`with_values` (`settings.py`) pass it to the part with the field, as float32. Nothing else changes it, but
+domain checks it, and calls `settings_from` (`runs/config_files.py`). There `with_values` (`settings.py`) sets
+it, as float32, in the learner of the run's value, in the part with the field. Nothing else changes it, but
 --sweep and --ramp, if given. `GumbelRegression.loss_of` gives it to `losses/gumbel.py`, which divides by it.
 
 A user's mistake ends the program with exit code 2 and one line on stderr, without a traceback.
@@ -87,7 +86,7 @@ def further_flags(kind: type[Any]) -> dict[str, Setting]:
 def parse(argv: Sequence[str], kind: type[S]) -> S:
     """Parses argv into absl's FLAGS; returns the settings of the kind."""
     typed = ["--help" if one == "-h" else re.sub(r"^(--?(?:no)?)config\.", r"\1", one) for one in argv]
-    known, preset, method = settings_of(kind), None, ""
+    known, chosen, method = settings_of(kind), None, ""
     further = further_flags(kind)
     define_flags(further | known)
     for one in FLAGS.get_flags_for_module(__name__):  # `--help` lists them
@@ -98,9 +97,9 @@ def parse(argv: Sequence[str], kind: type[S]) -> S:
             print(f"xql_jax {xql_jax.__version__}")
             sys.exit(0)
         if issubclass(kind, Training):
-            preset = choose_config(kind, **FLAGS.flag_values_dict())
-            method = preset.config.method
-            known |= hyperparameters_of(method)
+            chosen = choose_config(kind, **FLAGS.flag_values_dict())
+            method = chosen.method
+            known |= hyperparameters_of(chosen.learner)
             define_flags(known)
         _, *arguments = FLAGS(typed)
     except SystemExit:  # absl ends with 1 after --help
@@ -116,9 +115,9 @@ def parse(argv: Sequence[str], kind: type[S]) -> S:
     given: dict[str, Any] = {one: FLAGS[one].value for one in known if one in FLAGS and FLAGS[one].present}
     given |= by_position(known, arguments)
     try:
-        if preset:
-            chosen = [name for name in ("method", "config") if FLAGS[name].present]
-            return settings_from(preset, given, [*given, *chosen])
+        if chosen:
+            named = [name for name in ("method", "config") if FLAGS[name].present]
+            return settings_from(chosen, given, [*given, *named])
         return kind(**given)
     except UserError as error:
         raise UserError(f"--{error}") from None

@@ -8,7 +8,7 @@ from xql_jax.files.paths import as_written, located
 from xql_jax.learners.registry import method_named, method_of
 from xql_jax.rollout.run_summary import ranked
 from xql_jax.rollout.scores import shown
-from xql_jax.runs.config_files import config_of
+from xql_jax.runs.config_files import config_of, value_of
 from xql_jax.runs.job import Job, request
 from xql_jax.runs.kinds import OFTEN_OF_IT, Kept
 from xql_jax.runs.load import Run
@@ -30,7 +30,7 @@ def print_settings(job: Job) -> int:
         print(f"--config={_path(settings)} ({origin}): The file of hyperparameters.")
     sources = sources_of(job)
     known = settings_of(settings) | settings_of(job.learner)
-    values = {**values_of(settings), **settings.config}
+    values = settings.values
     for name in sorted(known, key=lambda name: name in settings_of(Kept)):
         if name not in NOT_PRINTED:
             print(f"--{name}={as_typed(values[name])} ({sources[name]}): {known[name].meaning}")
@@ -48,22 +48,24 @@ def print_beginning(job: Job) -> None:
 
 def sources_of(job: Job) -> dict[str, str]:
     """Returns where the value of each setting and hyperparameter is from: the last layer that changed it."""
-    settings, preset, method = job.settings, job.settings.preset, job.settings.method
+    settings, method = job.settings, job.settings.method
     recipe, known = method_named(method_of(method)), settings_of(type(settings))
-    found = dict.fromkeys([*known, *settings.config], "default")
+    of_learner, by_file, values = values_of(settings.learner), settings.by_file.values, settings.values
+    found = dict.fromkeys([*known, *of_learner], "default")
     found |= {name: "method" for name in (*recipe.defaults, *recipe.settings) if name in found}
-    layers = config_of(method), preset.untuned, preset.config
-    for source, before, after in zip(("config file", "Table 4 (--tuned)"), layers, layers[1:], strict=False):
-        found |= {name: source for name in after if name in found and after[name] != before[name]}
+    usual = value_of(type(settings), config_of(method)).values
+    found |= {name: "config file" for name in found if by_file[name] != usual[name]}
+    tuned = [name for name in ("batch_size", *of_learner) if values[name] != by_file[name]]
+    found |= dict.fromkeys(tuned, "Table 4 (--tuned)")
     if job.source:
         changed = [name for name in OFTEN_OF_IT if getattr(settings, name) not in (known[name].default, None)]
-        found |= dict.fromkeys([*settings.config, *changed], "run of --checkpoint")
+        found |= dict.fromkeys([*of_learner, *changed], "run of --checkpoint")
     return found | {name: "flag" for name in settings.given if name in found}
 
 
 def _path(settings: Any) -> str:
     """Returns the path of the file of hyperparameters, from the current folder if it is below it."""
-    return as_written(str(settings.preset.path)).removeprefix(f"{located('.')}/")
+    return as_written(str(settings.path)).removeprefix(f"{located('.')}/")
 
 
 def print_end(run: Run) -> int:

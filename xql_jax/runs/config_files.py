@@ -8,13 +8,14 @@ defaults, the method's (`Method`), the file's rows, its rows for the tags. After
 gives (`settings_from`), and --sweep.
 """
 
+import dataclasses
 import functools
 import inspect
 import os
 import runpy
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ml_collections import ConfigDict
 
@@ -31,18 +32,20 @@ from xql_jax.learners.registry import (
 )
 from xql_jax.runs.kinds import (
     DEFAULT_ENV_NAME,
+    KINDS,
     METHOD_SETTINGS,
     OF_OFFLINE,
     OF_ONLINE,
     Finetune,
     Offline,
     Online,
-    Preset,
     Training,
 )
-from xql_jax.settings import WIDTHS, Setting, declared, settings_of, values_of
+from xql_jax.settings import WIDTHS, Setting, declared, settings_of, values_of, with_values
 from xql_jax.suites.tasks import OWN, SUITES, get_task, name_in_dm_control, own_attribute
+from xql_jax.types import Json
 
+T = TypeVar("T", bound=Training)
 EVERY_WIDTH = Setting(None, WIDTHS, "Widths of the hidden layers of all networks.", tuple)
 # Values by who has them: "all" methods, the "in_sample" ones and users' own, or names of methods by spaces. A
 # method's row is also for methods that are `like` it.
@@ -152,8 +155,8 @@ def config_in(file: Path, method: str | None, *tags: str) -> ConfigDict:
 
 def choose_config(
     kind: type[Training], /, method: str | None = None, config: str | None = None, **given: Any
-) -> Preset:
-    """Returns what the file that a user means gives for the method and the task.
+) -> Any:
+    """Returns the training, of class `kind`, that the file which a user means gives for method and task.
 
     Args:
         kind: of training.
@@ -192,11 +195,57 @@ def choose_config(
             f"--config is for {untuned.suite}, and {task.name} is of the suite {task.suite.name}: give "
             f"configs/{usual}, or in a file of your own config_of(text, {task.suite.name!r})"
         )
+    by_file = value_of(kind, untuned, found)
     if not given.get("tuned"):
-        return Preset(kind, found, untuned, untuned)
+        return by_file
     if not tags[0]:
         raise UserError("--tuned needs --env_name: its values are those of a task")
-    return Preset(kind, found, config_in(found, chosen, *tags, "tuned"), untuned)
+    tuned = value_of(kind, config_in(found, chosen, *tags, "tuned"), found)
+    return dataclasses.replace(tuned, by_file=by_file)
+
+
+def value_of(kind: type[T], config: ConfigDict, path: Path | None = None) -> T:
+    """Returns the training, of class `kind`, that a config describes; UserError if its names do not fit."""
+    of_run = {*METHOD_SETTINGS, "method", "suite"}
+    known = settings_of(make_learner(config.method))
+    if missing := known.keys() - {*config}:
+        raise UserError(f"config: it has no {min(missing)}, a field of {config.method}")
+    if unknown := [name for name in config if name not in known.keys() | of_run]:
+        raise unknown_setting(unknown[0], known, config.method)
+    by_config = [name for name, one in settings_of(kind).items() if one.by_config and name in config]
+    value: Any = kind(
+        method=config.method,
+        learner=make_learner(config.method, {name: config[name] for name in known}),
+        path=path,
+        **{name: config[name] for name in by_config},
+    )
+    return dataclasses.replace(value, by_file=value)
+
+
+def as_plain(value: Training) -> Json:
+    """Returns the value of a run as JSON has it, for another process."""
+    return {
+        "kind": next(name for name, kind in KINDS.items() if type(value) is kind),
+        "method": value.method,
+        "settings": values_of(value),
+        "learner": values_of(value.learner),
+        "given": sorted(value.given),
+        "path": value.path and str(value.path),
+        "by_file": value.by_file and as_plain(value.by_file),
+    }
+
+
+def from_plain(plain: Json) -> Training:
+    """Returns the value that `as_plain` was given. Imports the module of a user's own method."""
+    check_method(plain["method"], KINDS[plain["kind"]])
+    return KINDS[plain["kind"]](
+        method=plain["method"],
+        learner=make_learner(plain["method"], plain["learner"]),
+        given=frozenset(plain["given"]),
+        path=plain["path"] and Path(plain["path"]),
+        by_file=plain["by_file"] and from_plain(plain["by_file"]),
+        **plain["settings"],
+    )
 
 
 def check_method(method: str, kind: type[Training]) -> None:
@@ -213,9 +262,9 @@ def check_method(method: str, kind: type[Training]) -> None:
     raise UserError(f"unknown method {name!r} here: {hint}")
 
 
-def hyperparameters_of(method: str) -> dict[str, Setting]:
-    """Returns what a user may give for a method: its hyperparameters, and the widths of all networks."""
-    known = settings_of(make_learner(method))
+def hyperparameters_of(learner: Any) -> dict[str, Setting]:
+    """Returns what a user may give for a learner: its hyperparameters, and the widths of all networks."""
+    known = settings_of(learner)
     has_widths = any(name.endswith("_hidden_dims") for name in known)
     return known | ({"hidden_dims": EVERY_WIDTH} if has_widths else {})
 
@@ -228,33 +277,24 @@ def with_every_width(values: Mapping[str, Any], known: Iterable[str]) -> dict[st
     return {name: values["hidden_dims"] for name in known if name.endswith("_hidden_dims")} | others
 
 
-def settings_from(preset: Preset, values: Mapping[str, object], given: Iterable[str] | None = None) -> Any:
-    """Returns the settings of the preset's kind; UserError for a name or a value that cannot be.
+def settings_from(value: T, values: Mapping[str, object], given: Iterable[str] | None = None) -> T:
+    """Returns the training with what a user gives; UserError for a name or a value that cannot be.
 
     Args:
-        preset: the kind, the method, its hyperparameters, and the settings that a config file chooses.
-        values: settings and hyperparameters by name, which may be text; those left out are the config's.
+        value: the training as a config file has it.
+        values: settings and hyperparameters by name, which may be text.
         given: the names of what the user gave; None: those of the values.
     """
-    method, of_run = preset.config.method, settings_of(preset.kind)
-    of_method = hyperparameters_of(method)
-    known = of_run | of_method
+    of_run, of_learner = settings_of(type(value)), hyperparameters_of(value.learner)
+    known = of_run | of_learner
     for name in values:
         if name not in known:
-            raise unknown_setting(name, [*known, "method"], method)
-    if missing := of_method.keys() - {*preset.config, "hidden_dims"}:
-        raise UserError(f"config: it has no {min(missing)}, a field of {method}")
-    for name in preset.config:
-        if name not in {*of_method, *METHOD_SETTINGS, "method", "suite"}:
-            raise unknown_setting(name, of_method, method)
-    checked = {name: known[name].checked(name, value) for name, value in values.items()}
-    every = with_every_width({name: known[name].as_plain(one) for name, one in checked.items()}, of_method)
-    changed, names = {**preset.config, **every}, [*(values if given is None else given)]
-    by_file = [name for name, one in of_run.items() if one.by_config and name in preset.config]
-    return preset.kind(
-        method=method,
-        config=ConfigDict({name: changed[name] for name in of_method if name != "hidden_dims"}),
-        preset=preset,
-        given=frozenset({*names, *with_every_width(dict.fromkeys(names), of_method)}),
-        **{name: changed[name] for name in (*by_file, *every) if name in of_run},
+            raise unknown_setting(name, [*known, "method"], value.method)
+    checked = {name: known[name].checked(name, one) for name, one in values.items()}
+    changed, names = with_every_width(checked, of_learner), [*(values if given is None else given)]
+    return dataclasses.replace(
+        value,
+        learner=with_values(value.learner, {name: changed[name] for name in changed if name in of_learner}),
+        given=frozenset({*names, *with_every_width(dict.fromkeys(names), of_learner)}),
+        **{name: one for name, one in changed.items() if name in of_run},
     )

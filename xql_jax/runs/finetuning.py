@@ -1,11 +1,11 @@
 """Fine-tuning run: members trained offline, here or by another run, continue to learn online."""
 
+import dataclasses
 import logging
 import math
 from collections.abc import Mapping, Sequence
 
 import jax
-from ml_collections import ConfigDict
 
 from xql_jax.data.dataset import drawn_rows
 from xql_jax.data.replay import PriorData
@@ -16,7 +16,14 @@ from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.rollout.run_summary import summarize_finetuning
 from xql_jax.runs.config_files import choose_config, settings_from
 from xql_jax.runs.job import Job, log_beginning, make_job
-from xql_jax.runs.kinds import HORIZON, OF_THE_CHECKPOINT, Finetune, Offline, online_of_config
+from xql_jax.runs.kinds import (
+    HORIZON,
+    METHOD_SETTINGS,
+    OF_THE_CHECKPOINT,
+    Finetune,
+    Offline,
+    online_of_config,
+)
 from xql_jax.runs.load import Run, load_run
 from xql_jax.runs.machine import prepare_acting
 from xql_jax.runs.online import acting_schedule, check_room, host_population
@@ -40,9 +47,7 @@ def finetune_job(settings: Finetune) -> Job:
     source = _source(settings)
     settings = (_settings_of_source(settings, source) if source else settings).resolved()
     identity = {"checkpoint": {"run": source.run_id, "step": source.step}} if source else {}
-    learner = make_learner(settings.method, settings.config).scheduled(
-        settings.num_pretraining_steps or math.inf
-    )
+    learner = settings.learner.scheduled(settings.num_pretraining_steps or math.inf)
     job = make_job(settings, learner, settings.online, "--online", **identity)
     if job.learner.batch_type not in (Batch, CalibratedBatch):
         raise UserError(f"{settings.method} cannot be fine-tuned: it does not learn from single transitions")
@@ -175,15 +180,21 @@ def _settings_of_source(settings: Finetune, source: Run) -> Finetune:
     is_scored_alike = env_name == source.env_name and not has_own_scores(source.dataset)  # else by its data's
     if references == (None, None) and source.references and is_scored_alike:
         references = source.references
-    file = choose_config(Finetune, source.method, env_name=env_name, dataset=True)
-    config = ConfigDict({**file.config, **source.whole_config, "batch_size": content["batch_size"]})
+    by_file = choose_config(Finetune, source.method, env_name=env_name, dataset=True)
     now = values_of(source.learner)  # type: ignore[arg-type]  # a `Part`
-    config.update({name: now[name] for name, _ in fields_given(content.get("ramp", ""))})
+    ramped = {name: now[name] for name, _ in fields_given(content.get("ramp", ""))}
+    of_source = dataclasses.replace(
+        by_file,
+        learner=make_learner(source.method, {**source.whole_config, **ramped}),
+        batch_size=content["batch_size"],
+    )
     if "online" not in settings.given:
         kind = Offline if source.handover is None else Finetune
-        usual = choose_config(kind, source.method, env_name=source.env_name, dataset=True).config
-        chosen = {name for name in usual if config.get(name) != usual[name]}
-        config.online = online_of_config(file.config.get("online", ""), chosen)
+        usual = choose_config(kind, source.method, env_name=source.env_name, dataset=True)
+        theirs, here = usual.values, of_source.values
+        names = {*values_of(usual.learner), *METHOD_SETTINGS} & theirs.keys()
+        chosen = {name for name in names if here.get(name) != theirs[name]}
+        of_source = dataclasses.replace(of_source, online=online_of_config(by_file.online, chosen))
     known = settings_of(Finetune)
     decided = {
         "env_name": env_name,
@@ -202,7 +213,7 @@ def _settings_of_source(settings: Finetune, source: Run) -> Finetune:
         name for name, one in known.items() if name in settings.given or not (one.by_config or name in now)
     ]
     given = {name: getattr(settings, name) for name in own}
-    of_source = file._replace(config=config, untuned=config)
+    of_source = dataclasses.replace(of_source, by_file=of_source)
     return settings_from(of_source, {**given, **decided}, settings.given)
 
 

@@ -234,7 +234,7 @@ def folder_of(
         about["dataset"] = identity.pop("dataset")
     if settings.random_return is not None:
         about["given_references"] = True
-    label = run_label({"network": "paper", **settings.preset.untuned}, identity)
+    label = run_label({"network": "paper", **settings.by_file.values}, identity)
     return RunFolder(job, name, json.loads(as_json(identity)), label, about)
 
 

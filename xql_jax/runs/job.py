@@ -121,7 +121,7 @@ def log_settings(job: Job) -> None:
     shown = dict(fields_given(f"{settings.sweep} {job.identity.get('ramp', '')}"))
     if job.identity.get("online"):
         shown["online"] = repr(job.identity["online"])
-    for name in (*LEADING, *sorted(settings.given & set(settings.config))):
+    for name in (*LEADING, *sorted(settings.given & {*values_of(settings.learner)})):
         if values.get(name) is not None and name not in shown:
             shown[name] = as_typed(values[name])
     line = " ".join(f"{name}={value}" for name, value in shown.items())
@@ -159,23 +159,24 @@ def _warn_of_first_phases(job: Job) -> None:
 
 def _warn_of_a_guessed_beta(job: Job) -> None:
     """Tells where XQL's default `beta` is not chosen for the rewards: one's own data, and several steps."""
-    settings, config = job.settings, job.settings.config
+    settings, values = job.settings, job.settings.values
     suite = settings.task.suite if settings.task else OWN
     ramped = [name for name, _ in fields_given(job.identity.get("ramp", ""))]
     chosen = {*settings.given, *job.members[0].hyperparameters, *ramped}
-    nats = [one.hyperparameters.get("beta_nats", config.get("beta_nats", 0.0)) for one in job.members]
+    nats = [one.hyperparameters.get("beta_nats", values.get("beta_nats", 0.0)) for one in job.members]
     is_found = "beta_nats" in ramped or min(nats) > 0
     if "awr_temperature" in chosen and max(nats) > 0 and not settings.method.endswith("+flow"):
         LOG.warning("awr_temperature is not used where beta_nats finds beta: --policy_sharpness is for that")
     if method_of(settings.method) != "xql" or is_found or {"beta", "config"} & chosen:
         return
+    beta = values["beta"]
     if (steps := settings.horizon.steps) > 1:
         LOG.warning(
-            f"beta={config.beta:g} is for single steps, and rewards of {steps} steps spread more: give about "
-            f"--beta={steps * config.beta:g}, or --beta_nats=0.25, which finds it from the data"
+            f"beta={beta:g} is for single steps, and rewards of {steps} steps spread more: give about "
+            f"--beta={steps * beta:g}, or --beta_nats=0.25, which finds it from the data"
         )
     elif suite.config == OWN.config:
         LOG.info(
-            f"beta={config.beta:g} is a guess, for the rewards' scale is unknown: --beta_nats=0.25 finds "
+            f"beta={beta:g} is a guess, for the rewards' scale is unknown: --beta_nats=0.25 finds "
             "it from the data, --sweep='beta=0.1,0.3,1,3' tries several"
         )

@@ -8,9 +8,7 @@ import dataclasses
 import logging
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import ClassVar, NamedTuple, Self
-
-from ml_collections import ConfigDict
+from typing import Any, ClassVar, Self
 
 from xql_jax.data.dataset import Dataset, name_of
 from xql_jax.envs import BACKENDS, Simulation
@@ -48,15 +46,6 @@ DEFAULT_ENV_NAME = "pointmaze-umaze-v0"  # if neither a task nor data are given;
 HORIZON = ("n_step", "action_chunk")  # the settings of a `Horizon`
 
 
-class Preset(NamedTuple):
-    """What a config file gives for a method, before the user changes it."""
-
-    kind: "type[Training]"
-    path: Path | None  # None: a ConfigDict that was made in Python
-    config: ConfigDict
-    untuned: ConfigDict  # without --tuned
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Kept(Checked):
     """What is kept of runs, and shown while they train."""
@@ -70,7 +59,10 @@ class Kept(Checked):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Training(Kept):
-    """What every training has. `settings_from` makes settings from a config and what a user gives."""
+    """What every training has; the value of a run.
+
+    `value_of` makes it of a config, and `settings_from` lays over it what a user gives.
+    """
 
     command: ClassVar[str]
     function: ClassVar[str]  # of `xql_jax`, which does the same
@@ -79,8 +71,9 @@ class Training(Kept):
     unit: ClassVar[str] = "update"  # the name of one step
 
     method: str = ""  # METHOD or METHOD+POLICY
-    config: ConfigDict = dataclasses.field(default_factory=ConfigDict)  # its hyperparameters
-    preset: Preset | None = None  # what the config was before the user changed it
+    learner: Any = None  # with its hyperparameters
+    path: Path | None = None  # of the config file; None: a ConfigDict that was made in Python
+    by_file: Self | None = None  # as the config file has it, before --tuned and what the user gives
     given: frozenset[str] = frozenset()  # names of settings and hyperparameters that the user gave
 
     env_name: str | None = setting(None, TEXT, "")
@@ -132,6 +125,11 @@ class Training(Kept):
         raise NotImplementedError
 
     @property
+    def values(self) -> Json:
+        """All settings and hyperparameters by name."""
+        return {**values_of(self), **values_of(self.learner)}
+
+    @property
     def seeds(self) -> range:
         return range(self.seed, self.seed + self.num_seeds)
 
@@ -170,7 +168,7 @@ class Training(Kept):
             **{name: value for name, value in values.items() if known[name].is_recorded(value)},
             "env_name": self.task.name if self.task else None,
             # All hyperparameters: with another beta it is another run. Files of runs say "algorithm".
-            "config": {"algorithm": self.method, **self.config},
+            "config": {"algorithm": self.method, **dict(sorted(values_of(self.learner).items()))},
             "seeds": [self.seeds[0], self.seeds[-1]],
             "max_steps": self.schedule.max_steps,
             "evaluation_seed": EVALUATION_SEED,
@@ -300,7 +298,7 @@ class Offline(FromData):
         False,
         EITHER,
         "Evaluate on the host's cores while training goes on: for accelerators. The numbers are the same; a "
-        "stop goes back to the step of an evaluation that is not over.",
+        "stop keeps the policies whose evaluation is not over, for --resume.",
     )
 
 

@@ -14,7 +14,6 @@ import logging
 from collections.abc import Sequence
 
 from xql_jax.data.sampling import Trajectories, fits, room_on_device
-from xql_jax.learners.registry import make_learner
 from xql_jax.runs.job import Job, log_beginning, make_job
 from xql_jax.runs.kinds import Offline
 from xql_jax.runs.load import Run
@@ -32,9 +31,7 @@ LOG = logging.getLogger(__name__)
 def offline_job(settings: Offline) -> Job:
     """Returns the run's job; raises UserError for mistakes in the settings."""
     settings = settings.resolved()
-    return make_job(
-        settings, make_learner(settings.method, settings.config).scheduled(settings.max_steps), settings.ramp
-    )
+    return make_job(settings, settings.learner.scheduled(settings.max_steps), settings.ramp)
 
 
 def run_offline(job: Job, stop: StopSignals | None = None, callbacks: Sequence[RowCallback] = ()) -> Run:

@@ -14,7 +14,6 @@ from xql_jax.envs import action_bounds, environment_maker
 from xql_jax.envs.compiled import compiled_environment
 from xql_jax.envs.vector import Patience
 from xql_jax.errors import UserError
-from xql_jax.learners.registry import make_learner
 from xql_jax.logs.csv_rows import Row
 from xql_jax.runs.folder import RunFolder, folder_of
 from xql_jax.runs.job import Job, make_job
@@ -48,7 +47,7 @@ def online_job(settings: Online) -> Job:
         for flag in (flag for flag, is_given in refused.items() if is_given):
             raise UserError(f"{flag} is not for {task.name}, which is part of the compiled program")
         schedule = dataclasses.replace(schedule, round_steps=schedule.num_environments)
-    learner = make_learner(settings.method, settings.config).scheduled(settings.max_steps)
+    learner = settings.learner.scheduled(settings.max_steps)
     job = make_job(settings, learner, round_steps=schedule.round_steps)
     return job._replace(acting=schedule)
 

@@ -16,8 +16,8 @@ from typing import Any
 
 from xql_jax.errors import Busy, UserError, needing
 from xql_jax.files.paths import located, paths_from_here
-from xql_jax.runs.config_files import check_method
-from xql_jax.runs.kinds import Acting, Training
+from xql_jax.runs.config_files import as_plain, from_plain
+from xql_jax.runs.kinds import Acting
 from xql_jax.runs.load import Run
 from xql_jax.runs.machine import prepare_acting
 from xql_jax.runs.train import train_run
@@ -67,8 +67,8 @@ def train_cells(
         plan = refreshed(plan, settings.save_dir)
 
 
-def work(settings: Training, folder: str = ".", stop: StopSignals | None = None) -> Outcome:
-    """Trains the run with these settings, or goes on with it if it was begun before.
+def work(plain: Json, folder: str = ".", stop: StopSignals | None = None) -> Outcome:
+    """Trains the run with this value (`as_plain`), or goes on with it if it was begun before.
 
     If another process is training the run, waits for it: it may be a worker whose driver was killed.
     Relative paths begin in the folder, where the sweep was started.
@@ -77,7 +77,7 @@ def work(settings: Training, folder: str = ".", stop: StopSignals | None = None)
     try:
         os.chdir(located(folder))
         with paths_from_here():
-            check_method(settings.method, type(settings))  # imports a user's own
+            settings = from_plain(plain)
             if isinstance(settings, Acting):
                 prepare_acting()
             while not (stop and stop.received):
@@ -104,7 +104,7 @@ def in_process(cells: Sequence[Cell], stop: StopSignals) -> Iterator[tuple[Cell,
     for cell in cells:
         if stop.received:
             return
-        outcome = work(cell.settings, stop=stop)
+        outcome = work(as_plain(cell.settings), stop=stop)
         if isinstance(outcome, Run):
             stop.received = stop.received or outcome.stopped_by
         yield cell, outcome
@@ -137,7 +137,7 @@ def ray_tasks(settings: Sweep) -> Executor:
         _connect(ray, settings.ray_address or os.environ.get("RAY_ADDRESS") or "local")
         try:
             _check_room(ray, {"CPU": settings.task_cpus, "GPU": settings.task_gpus})
-            pending = {task.remote(cell.settings, str(located("."))): cell for cell in cells}
+            pending = {task.remote(as_plain(cell.settings), str(located("."))): cell for cell in cells}
             while pending and not stop.received:
                 for ended in ray.wait(list(pending), timeout=SECONDS_PER_LOOK)[0]:
                     yield pending.pop(ended), outcome(ended)

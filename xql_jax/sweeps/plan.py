@@ -12,10 +12,10 @@ from xql_jax.data.loading import cached_file, stamps
 from xql_jax.errors import UserError, advice, nearest
 from xql_jax.files import as_json
 from xql_jax.files.paths import located
-from xql_jax.learners.registry import OFFLINE, ONLINE, make_learner, method_of
+from xql_jax.learners.registry import OFFLINE, ONLINE, method_of
 from xql_jax.runs.config_files import choose_config, hyperparameters_of, settings_from
 from xql_jax.runs.find import find_runs
-from xql_jax.runs.kinds import METHOD_SETTINGS, Finetune, FromData, Kept, Offline, Online, Preset, Training
+from xql_jax.runs.kinds import METHOD_SETTINGS, Finetune, FromData, Kept, Offline, Online, Training
 from xql_jax.runs.load import Run
 from xql_jax.runs.records import digests_of
 from xql_jax.runs.train import data_run_folder, job_of
@@ -121,7 +121,7 @@ def check_methods(methods: Sequence[str], known: Collection[str] = (*OFFLINE, *O
             raise UserError(f"--methods: unknown method {name!r}; nearest known: {nearest(name, known)}")
 
 
-def config_for(typed: str, task: Task, finetune: bool, network: str = "paper") -> Preset:
+def config_for(typed: str, task: Task, finetune: bool, network: str = "paper") -> Training:
     name = re.split(FIELD_SEPARATOR, typed)[0]
     method, tuned = ("xql", True) if name == TUNED else (name, False)
     kind = Online if method_of(method) in ONLINE else Finetune if finetune else Offline
@@ -145,13 +145,13 @@ def run_settings(dataset: str, typed: str, grid: str, seeds: range, settings: Sw
         "eval_interval": settings.eval_interval or max(1, settings.max_steps // 10),
         "eval_episodes": settings.eval_episodes or task.suite.eval_episodes,
     }
-    if chosen.kind is Online:
+    if isinstance(chosen, Online):
         if file:
             raise UserError(f"--datasets={dataset}: {method} learns online, from no file")
         shared |= {"network": network}
     else:
         shared |= {"dataset": (file,) if file else (), "tuned": method == TUNED}
-    if chosen.kind is Finetune and settings.num_pretraining_steps is not None:
+    if isinstance(chosen, Finetune) and settings.num_pretraining_steps is not None:
         shared |= {"num_pretraining_steps": settings.num_pretraining_steps}
     if own := sorted(given.keys() & {*shared, "method", "config"} - _fields_of(chosen).keys()):
         raise UserError(f"--methods={typed}: {own[0]} is the sweep's own, for all methods: leave it out")
@@ -174,10 +174,10 @@ def _check_swept(settings: Sweep, datasets: Sequence[str], methods: Sequence[str
             raise UserError(f"--sweep: no method asked for has {name!r}; {advice(name, known)}")
 
 
-def _fields_of(preset: Preset) -> dict[str, Setting]:
+def _fields_of(chosen: Training) -> dict[str, Setting]:
     """Returns what METHOD:FIELD=VALUE may set: what a config file may choose."""
-    settings = {name: one for name, one in METHOD_SETTINGS.items() if name in preset.config}
-    return settings | hyperparameters_of(preset.config.method)
+    settings = {name: one for name, one in METHOD_SETTINGS.items() if name in settings_of(chosen)}
+    return settings | hyperparameters_of(chosen.learner)
 
 
 def _variants(method: str, dataset: str, settings: Sweep) -> Iterator[tuple[str, str]]:
@@ -186,12 +186,12 @@ def _variants(method: str, dataset: str, settings: Sweep) -> Iterator[tuple[str,
     Each combination of static fields needs a program and a run; traced fields form its grid. Fields that the
     method does not have are left out.
     """
-    preset = config_for(method, get_task(dataset.partition("=")[0]), settings.finetune)
-    known = settings_of(make_learner(preset.config.method))
+    value = config_for(method, get_task(dataset.partition("=")[0]), settings.finetune)
+    known = settings_of(value.learner)
     traced = {name for name, one in known.items() if one.traced}
     parts = fields_given(settings.sweep)
     grid = " ".join(f"{name}={values}" for name, values in parts if name in traced)
-    static = {*_fields_of(preset)} - traced
+    static = {*_fields_of(value)} - traced
     own = [[f"{name}={one}" for one in values.split(",")] for name, values in parts if name in static]
     for chosen in itertools.product(*own):
         yield ":".join((method, *chosen)), grid

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from xql_jax.errors import UserError, nearest, needing
 from xql_jax.files import digest, write_atomically
 from xql_jax.files.paths import located
-from xql_jax.runs.kinds import Training
+from xql_jax.runs.config_files import as_plain
 from xql_jax.runs.load import Run
 from xql_jax.sweeps.executors import SECONDS_PER_LOOK, Outcome, work
 from xql_jax.sweeps.plan import Cell
@@ -35,7 +35,7 @@ LIMITS = "SubmitJob", "temporarily"  # in what sbatch says when the user has, or
 ENDED = "BOOT_FAIL CANCELLED COMPLETED DEADLINE FAILED NODE_FAIL OUT_OF_MEMORY PREEMPTED REVOKED TIMEOUT"
 
 
-def train_in_job(settings: Training, folder: str, retries: int) -> Outcome:
+def train_in_job(plain: Json, folder: str, retries: int) -> Outcome:
     """Trains the run in a job, whose log has the run's lines; see `work`.
 
     A job that a signal stops has no result: SLURM decides whether it goes on. After a warning its script has
@@ -43,7 +43,7 @@ def train_in_job(settings: Training, folder: str, retries: int) -> Outcome:
     """
     print_lines()
     with StopSignals() as stop:
-        outcome = work(settings, folder, stop)
+        outcome = work(plain, folder, stop)
         number = outcome.stopped_by if isinstance(outcome, Run) else stop.received
         if isinstance(outcome, str):
             LOG.warning(outcome)
@@ -129,7 +129,7 @@ class Slurm:
         try:
             executor = self._submitit.SlurmExecutor(self.folder)
             executor.update_parameters(**self._parameters)
-            call = train_in_job, cell.settings, str(located(".")), self._settings.retries
+            call = train_in_job, as_plain(cell.settings), str(located(".")), self._settings.retries
             job: submitit.Job[Outcome] = executor.submit(*call)
             write_atomically(self.job_file(cell), job.job_id)
             return job

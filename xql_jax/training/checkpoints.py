@@ -29,6 +29,7 @@ from xql_jax.types import Json, State
 LOG = logging.getLogger(__name__)
 KEPT = 3  # checkpoints; the default of every run
 MANIFEST = "checkpoint.json"
+DUE = "due"  # the item with the states of an earlier step, whose evaluation a stop cut short
 LATER = (".held.log_scale", ".held.divergence")  # leaves that states of 1.1 lack; they are 0 in these
 
 
@@ -52,7 +53,7 @@ class Progress:
     """What the loop needs, besides the states, to continue a run."""
 
     step: int = 0
-    evaluation_due: bool = False  # at `step`: a signal came before or during the evaluation
+    evaluation_due: int = 0  # the earlier step of the item `DUE`, if the checkpoint has it
     update_seconds: float = 0.0
     evaluation_seconds: float = 0.0
     # What each member needs besides its state, such as its divergence; by the member's name.
@@ -157,13 +158,19 @@ class Checkpoints(contextlib.AbstractContextManager):
         """Passes the last undamaged checkpoint to `resume`, deletes later ones, and returns its progress.
 
         Returns None if there is no checkpoint. Raises UserError, without deleting any, if all are damaged, or
-        the last undamaged one cannot be used. `like` is by item, as for `restore`. `resume` raises `Damaged`
-        if files that belong to the checkpoint (the replay buffer's) are damaged.
+        the last undamaged one cannot be used. `like` is by item, as for `restore`; a checkpoint need not have
+        the item `DUE`. `resume` raises `Damaged` if files that belong to the checkpoint (the replay buffer's)
+        are damaged.
         """
         damaged: dict[int, Damaged] = {}
         for step in reversed(self.steps):
             try:
-                read = {item: self.restore(shapes, step, item) for item, shapes in like.items()}
+                there = self._manifest(self._folder / str(step))["files"]
+                read = {
+                    item: self.restore(shapes, step, item)
+                    for item, shapes in like.items()
+                    if item != DUE or f"{item}.npz" in there
+                }
                 self.logs(step)
                 resume({item: arrays for item, (arrays, _) in read.items()}, read["states"][1])
             except Damaged as error:

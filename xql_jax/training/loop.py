@@ -1,6 +1,5 @@
 """The training loop: it advances a population, and logs, evaluates and saves checkpoints in between."""
 
-import concurrent.futures
 import contextlib
 import csv
 import dataclasses
@@ -8,7 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -16,12 +15,13 @@ import numpy as np
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.errors import EnvironmentFailure, UserError
 from xql_jax.logs.tensorboard import TensorBoardLogger
-from xql_jax.rollout.acting import prepared, with_memory_of
-from xql_jax.rollout.evaluation import EpisodeResults, Evaluator
+from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.rollout.scores import shown
 from xql_jax.suites.tasks import Task
-from xql_jax.training.checkpoints import Checkpoints, Progress, Snapshot, TrainingFiles
-from xql_jax.training.population import EPISODE_METRICS, Divergence, Population
+from xql_jax.training.checkpoints import DUE, Checkpoints, Progress, Snapshot, TrainingFiles
+from xql_jax.training.evaluations import Due, Evaluated, Evaluations
+from xql_jax.training.members import stacked, unstack
+from xql_jax.training.population import EPISODE_METRICS, Population
 from xql_jax.training.progress import Pace, progress_bar
 from xql_jax.training.row_writer import MetricsLogger, RowWriter
 from xql_jax.training.schedule import Schedule
@@ -33,20 +33,6 @@ SECONDS_PER_CALL = 1.0  # of one compiled call; the progress bar and signals wai
 
 # Called with the step and each quantity's numbers, one a member, after each row and evaluation.
 RowCallback = Callable[[int, Mapping[str, Sequence[float]]], object]
-
-
-class EvaluationInterrupted(Exception):
-    """By a signal, or because training ends."""
-
-
-class BegunEvaluation(NamedTuple):
-    """An evaluation whose rows are not written yet."""
-
-    step: int
-    results: Callable[[], EpisodeResults]  # waits for the thread; without one, runs the episodes now
-    # In a thread: the state of its step, to which training goes back if it is abandoned or a member diverged.
-    snapshot: Snapshot | None
-    not_finite: set[int]  # members with an action that was not finite
 
 
 class TrainingLoop(contextlib.AbstractContextManager):
@@ -75,29 +61,24 @@ class TrainingLoop(contextlib.AbstractContextManager):
     ):
         self.population, self._first_phase, self._make_online = population, population, make_online
         self.unit = "step" if make_online else population.unit  # the name of one step
-        self._evaluator = evaluator if task else None
-        self._task, self._preprocessing = task, preprocessing
-        self._schedule, self._files, self._callbacks = schedule, files, callbacks
+        self._task, self._schedule, self._files, self._callbacks = task, schedule, files, callbacks
+        self._evaluations = Evaluations(evaluator if task else None, task, preprocessing)
+        self._rows_after_it: list[tuple[Path, Progress, dict[str, list[float]], set[int]]] = []
         self._checkpoints = Checkpoints(
             files.checkpoints, files.run_id, schedule.keep_checkpoints, schedule.handover
         )
-        # With a hand-over at 0 the offline phase is empty, so the given policies are evaluated first.
-        evaluates_first = schedule.handover == 0 or schedule.eval_at_start
-        self.progress = Progress(evaluation_due=evaluator is not None and evaluates_first)
+        self.progress, shapes = Progress(), population.saved_shapes()
         try:
-            resumed = self._checkpoints.resume_last_good(population.saved_shapes(), self._resume)
+            resumed = self._checkpoints.resume_last_good({**shapes, DUE: shapes["states"]}, self._resume)
         except BaseException:
             self.population.close()  # that of the second phase, if it was made
             raise
         self._reported = set(self.population.diverged)
         saved: Mapping[str, bytes] = self._rows_of(resumed.step) if resumed else {}
-        if self._evaluator:
-            rows = csv.DictReader(saved.get(files.evaluations.name, b"").decode().splitlines())
-            self._evaluator.tells_success = any(row.get("success_rate", "nan") != "nan" for row in rows)
-        self._evaluation: BegunEvaluation | None = None
-        self._evaluation_thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="evaluation")
-        self._is_closing = False
-        self._rows_after_it: list[tuple[Path, Progress, dict[str, list[float]], set[int]]] = []
+        rows = [*csv.DictReader(saved.get(files.evaluations.name, b"").decode().splitlines())]
+        self._evaluated = int(rows[-1]["step"]) if rows else -1  # the last step that was
+        if evaluator:
+            evaluator.tells_success = any(row.get("success_rate", "nan") != "nan" for row in rows)
         self.csv_files = [files.metrics, files.evaluations, files.episodes]
         if schedule.bellman_error_interval:
             self.csv_files.append(files.bellman_errors)
@@ -107,7 +88,16 @@ class TrainingLoop(contextlib.AbstractContextManager):
 
     @property
     def finished(self) -> bool:
-        return self.progress.step == self._schedule.max_steps and not self.progress.evaluation_due
+        return self.progress.step == self._schedule.max_steps and not self._is_to_be_evaluated
+
+    @property
+    def _is_to_be_evaluated(self) -> bool:
+        """Whether the rows of this step's evaluation are missing."""
+        schedule, step = self._schedule, self.progress.step
+        is_due = schedule.is_due(step, schedule.eval_interval)
+        if step == 0:  # with a hand-over at 0 the policies that are given are evaluated
+            is_due = schedule.handover == 0 or schedule.eval_at_start
+        return self._evaluations.evaluator is not None and is_due and self._evaluated < step
 
     def run(self, stop: StopSignals, *, show_progress: bool, steps_per_call: int | None = None) -> None:
         """Trains until max_steps, or until a signal asks it to stop.
@@ -121,8 +111,7 @@ class TrainingLoop(contextlib.AbstractContextManager):
         self._pace = Pace(self.progress.step, last, self.unit)
         with progress_bar(last, self.unit, show_progress, self.progress.step) as self._bar:
             try:
-                if self.progress.evaluation_due:
-                    self._evaluate(again=self.progress.step > 0)  # at the start it is the first
+                self._evaluate_what_is_missing()
                 while self.progress.step < last and not stop.received:
                     stop.hold()
                     if self._make_online and self.progress.step == schedule.handover:
@@ -153,8 +142,7 @@ class TrainingLoop(contextlib.AbstractContextManager):
             stack.callback(self.population.close)
             stack.callback(self._rows.close)
             stack.enter_context(self._checkpoints)
-            stack.callback(self._evaluation_thread.shutdown)
-            self._is_closing = True
+            stack.callback(self._evaluations.close)
 
     def _resume(self, items: dict[str, dict[str, State]], progress: Progress) -> None:
         if self.population is not self._first_phase:  # made for a later checkpoint, which was damaged
@@ -162,8 +150,11 @@ class TrainingLoop(contextlib.AbstractContextManager):
             self.population = self._first_phase
         if self._make_online and progress.step > (self._schedule.handover or 0):
             self.population = self._make_online(self._first_phase)
-        self.progress = _without_an_early_end(progress, self._schedule)
-        self.population.resume(items, self.progress)
+        self.progress = progress
+        self.population.resume(items, progress)
+        if DUE in items and self._evaluations.evaluator:
+            states = stacked([items[DUE][member.name] for member in self.population.members])
+            self._evaluations.due = Due(progress.evaluation_due, states)
 
     def _rows_of(self, step: int) -> dict[str, bytes]:
         """Returns the rows of a checkpoint, by file name, without those of a run that was to end there."""
@@ -195,7 +186,7 @@ class TrainingLoop(contextlib.AbstractContextManager):
         finally:  # if an environment failed, population.step is less than `end`
             seconds = time.perf_counter() - began
             seconds_of_all = self.progress.update_seconds + seconds
-            self._change(step=self.population.step, update_seconds=seconds_of_all, evaluation_due=False)
+            self._change(step=self.population.step, update_seconds=seconds_of_all)
         return metrics, seconds
 
     def _change(self, **changes: Any) -> None:
@@ -210,9 +201,8 @@ class TrainingLoop(contextlib.AbstractContextManager):
         if schedule.is_due(step, schedule.bellman_error_interval) and metrics:
             errors = {"error": self.population.bellman_errors()}  # type: ignore[attr-defined]  # as it acts
             self._rows.write_each(self._files.bellman_errors, self.progress, errors, diverged)
-        if self._evaluator and schedule.is_due(step, schedule.eval_interval):
+        if self._is_to_be_evaluated:
             self._evaluate()
-            step = self.progress.step  # training may have gone back
         if self._bar.disable and step < schedule.max_steps and self._pace.has_been_silent():
             mean = np.mean(metrics.get("episode/return", np.nan))  # online, once one has ended
             news = f"episode return {mean:.1f}" if np.isfinite(mean) else ""
@@ -235,7 +225,7 @@ class TrainingLoop(contextlib.AbstractContextManager):
         metrics = metrics | self.population.interval_means()
         columns = {name: np.asarray(metric, np.float64).tolist() for name, metric in metrics.items()}
         row = self._files.metrics, self.progress, columns, set(self.population.diverged)
-        if self._evaluation:  # its rows come first
+        if self._evaluations.due:  # whose rows come first
             self._rows_after_it.append(row)
         else:
             self._rows.write(*row)
@@ -249,18 +239,19 @@ class TrainingLoop(contextlib.AbstractContextManager):
 
     def _save(self) -> None:
         self._saved_at = time.monotonic()
-        # The rows of the evaluation that has begun belong into a checkpoint of a later step.
-        if self._evaluation and self._evaluation.step < self.progress.step:
-            went_back = self._finish_evaluation()
-            if went_back and not self._stop.received:
-                return
-        if not self._evaluator and self.progress.step == self._schedule.max_steps:
+        if not self._stop.received:  # a checkpoint has the rows of all evaluations before it
+            self._finish_evaluation()
+        if not self._evaluations.evaluator and self.progress.step == self._schedule.max_steps:
             LOG.info(self._pace.line(self.progress.step))  # no evaluation logs the last step
-        self._change(evaluation_due=self.progress.evaluation_due or self._evaluation is not None)
         self._checkpoints.save(self._snapshot())
 
     def _snapshot(self) -> Snapshot:
+        due, late = self._evaluations.due, {}
+        if due and due.step < self.progress.step:
+            late = {DUE: unstack(due.states, self.population.members)}
+        self._change(evaluation_due=due.step if due else 0)
         snapshot = self.population.snapshot(self.progress)
+        self._write_rows_after_it()
         write_rows = self._rows.saving()
         self.progress = snapshot.progress
 
@@ -268,119 +259,73 @@ class TrainingLoop(contextlib.AbstractContextManager):
             snapshot.write_more(folder)
             write_rows(folder)
 
-        return snapshot._replace(write_more=write_more)
+        return snapshot._replace(items={**snapshot.items, **late}, write_more=write_more)
 
-    def _evaluate(self, again: bool = False) -> None:
-        """Evaluates the policies and writes one row per member, at once or while training goes on.
+    def _evaluate(self, due: Due | None = None, again: bool = False) -> None:
+        """Evaluates policies, those of this step if none are due, and writes a row per member.
 
-        At a signal it is abandoned, and the resumed run repeats it (`again`). So it is, once, if an
-        environment fails: the same initial states may fail every time. If training has gone on meanwhile, it
-        goes back to the evaluation's step.
+        With --background_evaluation training goes on meanwhile. What a signal or a failing environment cuts
+        short, the resumed run does first (`again`). If the environment fails then, too, the evaluation is
+        left out: the same initial states may fail every time.
         """
-        if self._finish_evaluation():
-            return
-        in_background = self._schedule.background_evaluation and not again
-        in_background &= self.progress.step < self._schedule.max_steps
-        self._change(evaluation_due=True)
-        self._evaluation = self._begin_evaluation(in_background)
+        self._finish_evaluation()  # that of an earlier step
+        if self._evaluations.due and not due:
+            return  # a signal came
+        is_last = self.progress.step == self._schedule.max_steps
+        in_background = self._schedule.background_evaluation and not again and not is_last
+        due = due or Due(self.progress.step, self.population.states)
+        policy = self.population.policy(due.states, in_background)
+        self._evaluations.begin(due, policy, self._stop, in_background)
         if not in_background:
-            self._finish_evaluation(again)
+            self._finish_evaluation(may_fail=again and not is_last)
 
-    def _begin_evaluation(self, in_background: bool) -> BegunEvaluation:
-        """Begins an evaluation of the policies as they are now.
+    def _evaluate_what_is_missing(self) -> None:
+        """Evaluates what a resumed run has not, of an earlier step and of this one; and before the first."""
+        if due := self._evaluations.due:
+            self._evaluate(due, again=True)
+        if self._is_to_be_evaluated and not self._stop.received:
+            self._evaluate(again=self.progress.step > 0)
 
-        Asking for its results raises EvaluationInterrupted after a signal, or EnvironmentFailure.
-        """
-        assert self._evaluator is not None
-        assert self._task is not None
-        evaluator, task, stop = self._evaluator, self._task, self._stop
-        snapshot = self._snapshot() if in_background else None
-        not_finite: set[int] = set()
-        policy = self.population.policy(not_finite.add, in_background)
-        if self._preprocessing:
-            policy = prepared(policy, self._preprocessing)
-
-        def act(observations: np.ndarray) -> np.ndarray:
-            if stop.received or self._is_closing:
-                raise EvaluationInterrupted
-            return policy(observations)
-
-        def run() -> EpisodeResults:
-            results = evaluator.run(with_memory_of(policy, act))
-            if results.successes is None and task.suite.tells_success_late:  # it may tell it later
-                results = dataclasses.replace(results, successes=np.full(results.returns.shape, np.nan))
-            return results
-
-        results = self._evaluation_thread.submit(run).result if in_background else run
-        return BegunEvaluation(self.population.step, results, snapshot, not_finite)
-
-    def _finish_evaluation(self, again: bool = False) -> bool:
-        """Waits for the evaluation that has begun, if any, and writes its rows. True: training went back."""
-        evaluation, self._evaluation = self._evaluation, None
-        rows_after_it, self._rows_after_it = self._rows_after_it, []
-        if evaluation is None:
-            return False
-        began, step = time.perf_counter(), evaluation.step
+    def _finish_evaluation(self, may_fail: bool = False) -> None:
+        """Waits for the evaluation that has begun, if any, and writes its rows."""
+        began = time.perf_counter()
         try:
-            results = evaluation.results()
-        except (EvaluationInterrupted, EnvironmentFailure) as error:
-            if evaluation.snapshot:
-                self._go_back_to(evaluation.snapshot)
-                self._checkpoints.save(evaluation.snapshot)
-            if isinstance(error, EvaluationInterrupted):
-                return True
-            if again and self.progress.step < self._schedule.max_steps and not self._stop.received:
-                self._change(evaluation_due=False)
-                LOG.warning(f"{error}; the evaluation of step {step:,} failed twice, left out")
-                return False
-            raise
+            evaluated = self._evaluations.finish()
+        except EnvironmentFailure as error:
+            if not may_fail or self._stop.received or not (due := self._evaluations.due):
+                raise
+            LOG.warning(f"{error}; the evaluation of step {due.step:,} failed twice, left out")
+            self._evaluations.due, self._evaluated = None, due.step
+            return
+        if evaluated is None:
+            return
         seconds = self.progress.evaluation_seconds + time.perf_counter() - began
-        found, diverged = evaluation.not_finite, self.population.diverged
-        goes_back = any(index not in diverged or diverged[index].step > step for index in found)
-        if goes_back and evaluation.snapshot:
-            self._go_back_to(evaluation.snapshot)
-        for index in found:
-            self.population.diverged.setdefault(index, Divergence(step, "actions"))
-        self._change(evaluation_seconds=seconds, evaluation_due=False)
-        self._report_divergences()
-        means = self._write_evaluation(step, results)
-        if not goes_back:
-            for row in rows_after_it:
-                self._rows.write(*row)
-        self._call_back(step, means)
-        return goes_back
+        self._change(evaluation_seconds=seconds)
+        means = self._write_evaluation(evaluated)
+        self._write_rows_after_it()
+        self._call_back(evaluated.step, means)
 
-    def _go_back_to(self, snapshot: Snapshot) -> None:
-        self.progress = snapshot.progress
-        self.population.resume(snapshot.items, snapshot.progress)
+    def _write_rows_after_it(self) -> None:
+        rows, self._rows_after_it = self._rows_after_it, []
+        for row in rows:
+            self._rows.write(*row)
 
-    def _write_evaluation(self, step: int, results: EpisodeResults) -> Mapping[str, list[float]]:
+    def _write_evaluation(self, evaluated: Evaluated) -> Mapping[str, list[float]]:
         assert self._task is not None
+        step, results, not_finite = evaluated
         means, progress = results.means(self._task), dataclasses.replace(self.progress, step=step)
-        steps = {index: found.step for index, found in self.population.diverged.items() if found.step <= step}
+        diverged = {index: found.step for index, found in self.population.diverged.items()}
+        steps = dict.fromkeys(not_finite, step) | {at: of for at, of in diverged.items() if of <= step}
         diverged_at = [steps.get(index, "") for index in range(len(self.population.members))]
         self._rows.write_each(self._files.episodes, progress, results.columns(self._task))
         rows: dict[str, Sequence[float | str]] = {**means, "diverged_at": diverged_at}
         self._rows.write(self._files.evaluations, progress, rows, prefix="evaluation/")
+        self._evaluated = step
         scores = np.array(means["score"])
         spread = f" ({shown(scores.min())} to {shown(scores.max())})" if len(scores) > 1 else ""
         news = f"{self._task.quantity} {shown(scores.mean())}{spread}"
         self._bar.set_postfix_str(news)
         LOG.info(self._pace.line(step, news, self.progress.step))
+        for index in sorted(not_finite - diverged.keys()):
+            LOG.warning(f"{self.population.members[index]}: actions at {self.unit} {step:,} were not finite")
         return means
-
-
-def _without_an_early_end(progress: Progress, schedule: Schedule) -> Progress:
-    """Returns the progress of a run that was to end there as the longer run has it.
-
-    The longer run has no evaluation there: none is due, and none has found a divergence.
-    """
-    step = progress.step
-    if not 0 < step < schedule.max_steps or schedule.is_multiple(step, schedule.eval_interval):
-        return progress
-    found = {"step": step, "quantity": "actions"}
-    members = {
-        name: {**of_member, "diverged": None} if of_member["diverged"] == found else of_member
-        for name, of_member in progress.members.items()
-    }
-    return dataclasses.replace(progress, evaluation_due=False, members=members)

@@ -18,7 +18,7 @@ from jax.sharding import Sharding
 
 from xql_jax.numerics.jax_settings import settings_of_jax
 from xql_jax.numerics.pytrees import select_leaves
-from xql_jax.rollout.acting import Act, deterministic_policy, finite_policy
+from xql_jax.rollout.acting import Act, deterministic_policy
 from xql_jax.training.checkpoints import Progress, Snapshot
 from xql_jax.training.members import (
     Call,
@@ -284,16 +284,16 @@ class Population:
             none = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), group.members.sums)
             group.members = group.members.replace(sums=jax.device_put(none, group.split))
 
-    def policy(self, report: Callable[[int], object], on_host: bool = False) -> Act:
-        """Returns the members' deterministic policies as they are now: f32[M, K, O] to f32[M, K, A].
+    def policy(self, states: State = None, on_host: bool = False) -> Act:
+        """Returns the members' deterministic policies: f32[M, K, O] to f32[M, K, A].
 
         Args:
-            report: see `finite_policy`.
+            states: stacked; None: as they are now.
             on_host: act on the CPU, where no program that trains is in the way.
         """
         device = jax.local_devices(backend="cpu" if on_host else None)[0]
         learners = self.gathered(lambda members: members.learner)
-        return finite_policy(deterministic_policy(learners, self.states, device), report)
+        return deterministic_policy(learners, self.states if states is None else states, device)
 
     @property
     def states(self) -> State:

@@ -1,0 +1,87 @@
+"""Evaluations during training: they read policies that the loop hands over, and change nothing of a run."""
+
+import concurrent.futures
+import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from xql_jax.data.preprocessing import Preprocessing
+from xql_jax.rollout.acting import Act, finite_policy, prepared, with_memory_of
+from xql_jax.rollout.evaluation import EpisodeResults, Evaluator
+from xql_jax.suites.tasks import Task
+from xql_jax.training.signals import StopSignals
+from xql_jax.types import State
+
+
+class EvaluationInterrupted(Exception):
+    """By a signal, or because training ends."""
+
+
+class Due(NamedTuple):
+    """Policies whose rows are not written yet."""
+
+    step: int
+    states: State  # of all members, stacked
+
+
+class Evaluated(NamedTuple):
+    step: int
+    results: EpisodeResults
+    not_finite: set[int]  # members with an action that was not finite, for which 0 was taken
+
+
+class Evaluations:
+    """Evaluates policies, at once or in a thread while training goes on.
+
+    What a signal or a failure cuts short stays `due`, to be evaluated again.
+    """
+
+    def __init__(self, evaluator: Evaluator | None, task: Task | None, preprocessing: Preprocessing | None):
+        self.due: Due | None = None
+        self.evaluator, self._task, self._preprocessing = evaluator, task, preprocessing
+        self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="evaluation")
+        self._results: Callable[[], EpisodeResults] | None = None  # waits for the thread; else acts now
+        self._is_closing = False
+
+    def begin(self, due: Due, policy: Act, stop: StopSignals, in_background: bool) -> None:
+        """Begins with the due policies, which `policy` calls: f32[M, K, O] to f32[M, K, A]."""
+        self.due, self._not_finite = due, set[int]()
+        by_policy = finite_policy(policy, self._not_finite.add)
+        if self._preprocessing:
+            by_policy = prepared(by_policy, self._preprocessing)
+
+        def act(observations: np.ndarray) -> np.ndarray:
+            if stop.received or self._is_closing:
+                raise EvaluationInterrupted
+            return by_policy(observations)
+
+        def run() -> EpisodeResults:
+            assert self.evaluator is not None
+            assert self._task is not None
+            results = self.evaluator.run(with_memory_of(by_policy, act))
+            if results.successes is None and self._task.suite.tells_success_late:  # it may tell it later
+                results = dataclasses.replace(results, successes=np.full(results.returns.shape, np.nan))
+            return results
+
+        self._results = self._thread.submit(run).result if in_background else run
+
+    def finish(self) -> Evaluated | None:
+        """Returns what the evaluation that has begun has found; None if none has, or a signal ended it.
+
+        Raises EnvironmentFailure. After that, and after a signal, the policies stay due.
+        """
+        results, self._results = self._results, None
+        if results is None or self.due is None:
+            return None
+        try:
+            found = Evaluated(self.due.step, results(), self._not_finite)
+        except EvaluationInterrupted:
+            return None
+        self.due = None
+        return found
+
+    def close(self) -> None:
+        self._is_closing = True
+        self._thread.shutdown()
