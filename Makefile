@@ -114,7 +114,7 @@ $(VENV)/run.stamp: setup.py requirements.txt
 	$(BIN)/pip install --quiet --constraint requirements.txt --editable .
 	touch $@
 
-# What the site needs. It reads the package and does not import it.
+# What the site needs. It reads the package, and imports it for the page of hyperparameters.
 $(VENV)/docs.stamp: $(VENV)/run.stamp
 	$(BIN)/pip install --quiet --constraint requirements.txt --editable '.[docs]'
 	touch $@
