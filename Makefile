@@ -15,7 +15,7 @@ FINETUNE := $(BIN)/xql-train-finetune --env_name=pointmaze-large-rare-v0 --save_
 .PHONY: help install demo finetune-demo test test-slow test-cluster test-wheel test-release test-all lint update docs docs-serve dist clean
 
 help:
-	@echo "make demo           trains XQL and BC on a generated maze, two to five minutes; the first time it installs into .venv"
+	@echo "make demo           trains XQL, IQL and BC on a generated maze, three to six minutes; the first time it installs into .venv"
 	@echo "make finetune-demo  the same, from data to the environment: XQL, IQL and RLPD, about eight minutes"
 	@echo "make install        installs what every task, figure and video needs into .venv; the mazes do without"
 	@echo "make test           runs the quick tests; test-slow the longer ones, test-all also README's installation;"
@@ -32,7 +32,8 @@ install: $(VENV)/run.stamp
 
 demo: $(VENV)/run.stamp
 	$(TRAIN) --method=bc --max_steps=10000 --eval_interval=5000
-	$(TRAIN) --method=xql --max_steps=30000 --eval_interval=3000
+	$(TRAIN) --method=iql --max_steps=25000 --eval_interval=12500
+	$(TRAIN) --method=xql --max_steps=25000 --eval_interval=2500
 	$(BIN)/python examples/draw_maze.py results/pointmaze-umaze-v0
 
 finetune-demo: $(VENV)/run.stamp
@@ -83,8 +84,9 @@ update:
 	build/newest/bin/python benchmarks/newest.py $(TESTS)
 
 # The site, in build/site: index.html opens in a browser as it is, and searching needs `make docs-serve`.
+# Not --quiet: with it --strict counts no warning.
 docs: $(VENV)/docs.stamp
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo the site is in build/site, its first page is build/site/index.html
 
 # The same at http://127.0.0.1:8000, made anew whenever a page changes.
@@ -113,7 +115,7 @@ $(VENV)/run.stamp: setup.py requirements.txt
 	$(BIN)/pip install --quiet --constraint requirements.txt --editable .
 	touch $@
 
-# What the site needs. It reads the package and does not import it.
+# What the site needs. It reads the package, and imports it for the page of hyperparameters.
 $(VENV)/docs.stamp: $(VENV)/run.stamp
 	$(BIN)/pip install --quiet --constraint requirements.txt --editable '.[docs]'
 	touch $@

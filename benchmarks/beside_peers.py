@@ -257,7 +257,7 @@ def compared(rows: Sequence[Row]) -> list[Comparison]:
 
 
 def print_comparison(rows: Sequence[Row]) -> None:
-    """Prints the comparison as a table, as docs/benchmarks.md has it."""
+    """Prints the comparison as a table, as docs/claims.md has it."""
     print("| updates | score, ours | theirs | intervals overlap | V, ours | theirs | within 5% |")
     print("|---|---|---|---|---|---|---|")
     words = {True: "yes", False: "**no**", None: "one seed"}

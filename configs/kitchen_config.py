@@ -24,7 +24,7 @@ ROWS = {
     "dt": {"return_scale": 100.0},
     # After a hand-over these collect by the centre of their policy, and learn slowly and mostly from the
     # data. At the full rate, and the more of their own actions they imitate, the sooner they forget what the
-    # data show: docs/finetune.md has the measurements.
+    # data show: docs/online.md has the measurements.
     "xql xql_bellman mxql iql bc": {"online": "actor_lr=1e-5", "acting_temperature": 0.0}
     | {"offline_fraction": 0.9},
 }

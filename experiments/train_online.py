@@ -6,7 +6,7 @@ Examples:
   xql-train-online --env_name=walker-run --method=sac --num_seeds=3
   xql-train-online --env_name=playground:CheetahRun --num_environments=100
 
-In the last example, environments are part of the compiled program, see docs/compiled.md.
+In the last example, environments are part of the compiled program, see docs/online.md.
 
 A run writes to SAVE_DIR/TASK/METHOD/RUN/. `--resume` goes on with a run that was stopped. It restores the
 networks, optimisers and replay buffer. Episodes begin anew, except in compiled simulators, where they go on.

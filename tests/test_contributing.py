@@ -69,7 +69,7 @@ def test_the_example_is_its_own_oracle(registered, blocks):
 
 
 def test_the_example_is_described_by_its_own_file(registered):
-    """So it needs no other: tests compare the page with what the program writes, and want each meaning."""
+    """So it needs no other: the site's page of hyperparameters has its meaning."""
     program = runpy.run_path(str(ROOT / "docs/site/hyperparameters.py"))
     rows = {row.name: row for row in program["describe_fields"]("quantile")}
     assert rows["quantile"].meaning.startswith("Quantile of Q")

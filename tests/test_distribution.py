@@ -100,7 +100,7 @@ def test_the_wheel_runs_what_readme_shows(python, wheel, tmp_path):
     commands = fresh_environment(python, tmp_path)
     run(commands / "pip", "install", "--quiet", wheel, folder=tmp_path)
     run(commands / "pip", "check", folder=tmp_path)
-    (block,) = blocks("README.md", "python")
+    *_, block = blocks("README.md", "python")
     *_, action = run(commands / "python", "-c", block.code, folder=tmp_path).splitlines()
     assert float(action.strip("[]")) == pytest.approx(0.5, abs=0.05)
     shown = "\n".join(block.code for block in blocks("README.md", "sh") if not block.reason)

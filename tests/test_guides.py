@@ -6,17 +6,20 @@ import shutil
 import subprocess
 import warnings
 
+import numpy as np
 import pytest
 import yaml
 from guides import PAGES, ROOT, anchors, blocks, links
+
+from xql_jax.losses.gumbel import clip_above, gumbel_rescaled_loss
 
 LANGUAGES = {"sh", "python", "yaml", "text", "bibtex", "console"}
 # Pages whose Python has tests of its own, which run it and look at what it does.
 RUN_BY = {
     "CONTRIBUTING.md": "tests/test_contributing.py",
-    "docs/compiled.md": "tests/envs/test_compiled.py",
+    "docs/online.md": "tests/envs/test_compiled.py",
     "docs/data.md": "tests/data/test_readers.py",
-    "docs/finetune.md": "tests/runs/test_export.py",
+    "docs/evaluate.md": "tests/runs/test_export.py",
     "docs/python.md": "tests/test_python_interface.py",
     "docs/theory.md": "tests/theory/test_theory_guide.py",
 }
@@ -68,6 +71,15 @@ def test_a_page_s_python_runs_from_its_first_block_to_its_last(page, tmp_path, m
                 exec(compile("\n" * block.line + block.code, page, "exec"), space)
 
 
+def test_readme_s_loss_is_the_default_of_d4rl_s_tasks():
+    loss, *_ = blocks("README.md", "python")
+    space = {}
+    exec(loss.code, space)
+    v, q = np.linspace(-3, 3, 7, dtype=np.float32), np.linspace(4, -5, 7, dtype=np.float32)
+    terms = gumbel_rescaled_loss(v, q, beta=1.5, clip=2.0, clip_rule=clip_above)
+    np.testing.assert_allclose(space["gumbel_loss"](v, q, 1.5, 2.0), terms.mean(), rtol=1e-6)
+
+
 @pytest.mark.release
 @pytest.mark.timeout(3_600)
 def test_every_command_runs_as_printed_in_a_bare_clone(tmp_path):
@@ -88,6 +100,6 @@ def test_every_command_runs_as_printed_in_a_bare_clone(tmp_path):
     assert run.returncode == 0, f"{run.stdout[-3_000:]}\n{run.stderr[-3_000:]}"
     assert "Traceback" not in run.stderr
     assert "error:" not in run.stderr
-    assert "done: pointmaze-umaze-v0, xql, 30,000 updates" in run.stdout
+    assert "done: pointmaze-umaze-v0, xql, 25,000 updates" in run.stdout
     pictures = sorted(path.name for path in clone.glob("results/**/*.png"))
     assert {"maze.png", "learning_curve.png", "figure_2.png"} <= set(pictures)

@@ -17,7 +17,9 @@ its default, and `printed@TASK` by the paper's. Over the tasks of GROUP ({{tasks
 {{GROUP P METHOD - METHOD}} is the probability of improvement, {{GROUP IQM METHOD}} the interquartile mean,
 {{GROUP mean METHOD}} the mean, {{GROUP holds METHOD - METHOD}} on how many tasks the difference's interval
 is above 0, and {{GROUP Holm METHOD - METHOD}} on how many it stays so after Holm's correction for that number
-of tasks.
+of tasks. {{rows TASKS: METHODS}} are rows of a table, one for each method. {{moved FILE STEP}} is the mean
+score at the step and the last one, {{last FILE}} the last with its interval. {{program WHOSE FILE}} is the
+last score of `ours` or `theirs`.
 A test compares the page with what this would write.
 """
 
@@ -62,7 +64,14 @@ TASKS = {
     "pen-again": Cells("pen, mixed data", 30_000, ("pen-mixed/{}",)),
     "halfcheetah": Cells("halfcheetah", 200_000, ("halfcheetah-medium-replay-200k/{}",), "xql_above"),
     "hopper": Cells("hopper", 200_000, ("hopper-medium-replay-200k/{}",), "xql_above"),
-    "hopper-60k": Cells("hopper", 60_000, ("hopper-medium-replay-200k/{}",)),
+    "maze-3": Cells("point maze", 30_000, ("pointmaze-umaze-v0/{}",)),
+    "kitchen-3": Cells("kitchen", 30_000, ("kitchen-complete-v0/{}",)),
+    "hopper-30k": Cells("hopper", 30_000, ("hopper-medium-replay/{}",)),
+    "cube-3-long": Cells("cube, task 3", 100_000, ("cube-single-play-300k/task3_{}",)),
+    "navigate": Cells("pointmaze-medium-navigate", 30_000, ("pointmaze-medium-navigate-300k/{}",)),
+    "maze-steps": Cells("point maze", 30_000, ("horizons/pointmaze-umaze-v0_{}",)),
+    "cube-2-steps": Cells("cube, task 2", 30_000, ("horizons/cube-single_task2_{}",)),
+    "scene-1-steps": Cells("scene, task 1", 30_000, ("horizons/scene_task1_{}",)),
     "walker2d": Cells("walker2d", 200_000, ("walker2d-medium-replay-200k/{}",), "xql_above"),
     "cube-2": Cells("cube, task 2", 30_000, ("cube-single-play-300k/{}",)),
     "cube-3": Cells("cube, task 3", 30_000, ("cube-single-play-300k/task3_{}",)),
@@ -111,11 +120,16 @@ def scores(cell: str, *, area: bool = False) -> np.ndarray:
     return np.array([all_seeds[seed] for seed in sorted(all_seeds)])
 
 
+def at(name: str, step: int | None = None) -> np.ndarray:
+    """Returns f64[seeds], by seed the scores at the step; at the last one if none is given."""
+    rows = read(name)
+    of_step = by_seed(rows, max(int(row["step"]) for row in rows) if step is None else step)
+    return np.array([of_step[seed] for seed in sorted(of_step)])
+
+
 def gains(name: str, start: int) -> np.ndarray:
     """Returns f64[seeds], each seed's last score less that at the step `start`."""
-    rows = read(name)
-    first, last = by_seed(rows, start), by_seed(rows, max(int(row["step"]) for row in rows))
-    return np.array([last[seed] - first[seed] for seed in sorted(first)])
+    return at(name) - at(name, start)
 
 
 def difference(one: np.ndarray, other: np.ndarray) -> tuple[float, float, float]:
@@ -167,8 +181,25 @@ def filled(text: str) -> str:
     return re.sub(r"\{\{(.+?)\}\}", lambda match: figure(match[1]).replace("-", "−"), text)
 
 
+def table(tasks: list[str], methods: list[str]) -> str:
+    """A row for each method, with its score on each task; empty where it was not run."""
+    rows = []
+    for method in methods:
+        run = [(RESULTS / f"{TASKS[task].files[0].format(method)}.csv").exists() for task in tasks]
+        cells = [figure(f"{method}@{task}") if one else "" for task, one in zip(tasks, run, strict=True)]
+        rows.append(" | ".join(["", f"`{method}`", *cells, ""]).strip())
+    return "\n".join(rows)
+
+
 def figure(words: str) -> str:
     match words.split():
+        case ["rows", *_]:
+            tasks, methods = words.removeprefix("rows").split(":")
+            return table(tasks.split(), methods.split())
+        case ["program", whose, name]:
+            rows = [row for row in read(name) if row["program"] == whose]
+            last = by_seed(rows, max(int(row["step"]) for row in rows))
+            return "{:.1f} ± {:.1f}".format(*mean_and_interval(np.array([*last.values()])))
         case ["tasks", group]:
             return str(len(GROUPS[group][0]))
         case [group, "P", one, "-", other]:
@@ -209,6 +240,10 @@ def figure(words: str) -> str:
             return f"{(gaps > 0).sum()} of {len(gaps)}"
         case ["gain", one, "-", other, start]:
             return changed(*difference(gains(one, int(start)), gains(other, int(start))))
+        case ["moved", name, start]:
+            return f"{at(name, int(start)).mean():.1f} → {at(name).mean():.1f}"
+        case ["last", name]:
+            return "{:.1f} ± {:.1f}".format(*mean_and_interval(at(name)))
         case ["gain", name, start]:
             mean, half = mean_and_interval(gains(name, int(start)))
             return changed(mean, mean - half, mean + half)

@@ -1,12 +1,13 @@
-"""What the site has beside the pages of docs/: the repository's own pages, the tutorial, and the API.
+"""What the site has beside the pages of docs/: the repository's, the tutorial, hyperparameters, the API.
 
-MkDocs calls the functions whose names begin with `on_`. Nothing here imports xql_jax: its files are read.
+MkDocs calls the functions whose names begin with `on_`. Only the page of hyperparameters imports xql_jax.
 """
 
 import ast
 import os
 import posixpath
 import re
+import runpy
 from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
@@ -24,10 +25,9 @@ PLACES = {
     "index.md": "README.md",
     "changelog.md": "CHANGELOG.md",
     "contributing.md": "CONTRIBUTING.md",
-    "guides.md": "docs/README.md",
     "tutorial.md": "docs/tutorial.ipynb",
 }
-PAGES = {place: page for page, place in PLACES.items()} | {"docs/results": "benchmarks.md"}
+PAGES = {place: page for page, place in PLACES.items()}
 CODE = re.compile(r"(^ *```.*?^ *```$|`[^`\n]+`)", re.MULTILINE | re.DOTALL)
 # In a search, guides come before the API, whose names repeat each word many times, and before the history.
 LATE = {"search": {"boost": 0.1}}
@@ -41,12 +41,12 @@ def on_config(config: MkDocsConfig) -> None:
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Adds the pages that lie elsewhere or are made, and the API's part of the navigation."""
-    files.remove(files.src_uris["README.md"])  # which MkDocs would take for the site's first page
     pages: dict[str, str | bytes] = {
         page: (ROOT / place).read_text("utf-8") for page, place in PLACES.items() if place.endswith(".md")
     }
     rooms = [path.parent for path in sorted(PACKAGE.glob("*/__init__.py"))]
     pages |= tutorial() | {"api/index.md": api_index(rooms)}
+    pages["hyperparameters.md"] = runpy.run_path(str(ROOT / "docs/site/hyperparameters.py"))["page"]()
     config.nav[-1]["API"] = ["api/index.md"]
     for room in rooms:
         modules = sorted(path for path in room.rglob("*.py") if not path.name.startswith("_"))

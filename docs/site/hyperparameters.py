@@ -1,8 +1,8 @@
-"""Writes docs/hyperparameters.md: every hyperparameter by method and config file, its default and its source.
+"""The site's page of hyperparameters: every one by method and config file, its default and its source.
 
   python docs/site/hyperparameters.py
 
-A test compares the page with what this would write.
+prints it, and `make docs` puts it on the site.
 """
 
 import functools
@@ -23,12 +23,9 @@ from xql_jax.suites.tasks import SUITES, TASKS
 from xql_jax.types import Batch, CalibratedBatch
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGE = ROOT / "docs" / "hyperparameters.md"
 BLANK = "\n\n"  # ends the first paragraph of a docstring
 INTRODUCTION = """\
 # Hyperparameters
-
-`python docs/site/hyperparameters.py` writes this page from the code.
 
 - `--method=METHOD` selects a method with the values of the task's file below, `--config=FILE:METHOD` with
   another file's. `--NAME=VALUE` changes one, and `--hidden_dims='(256, 256)'` the widths of all networks.
@@ -140,7 +137,7 @@ def changed_by_task(
 
 def of_runs() -> Iterator[str]:
     yield "## Settings of the run\n"
-    yield "What offline methods do unless flags say otherwise: the first row, but for what the others say.\n"
+    yield "The first row has the defaults of offline methods. The other rows have what a method changes.\n"
     usual = {name: one.default for name, one in settings_of(Offline).items() if one.by_config}
     own = {name: of_method(method, usual) for name, method in sorted(OFFLINE.items())}
     others = [(f"`{name}`", assignments(values)) for name, values in own.items() if values]
@@ -154,7 +151,7 @@ def of_method(method: Method, usual: Mapping[str, Any]) -> dict[str, Any]:
 
 def finetuning() -> Iterator[str]:
     yield "## Fine-tuning\n"
-    yield "What fine-tuning does unless flags say otherwise: the first row, but for what the others say.\n"
+    yield "The first row has the defaults of fine-tuning. The other rows have what a method changes.\n"
     names = OF_OFFLINE.keys() - settings_of(Offline).keys()
     usual = {name: one.default for name, one in OF_OFFLINE.items() if name in names}
     rows = [("all", "", assignments(usual))]
@@ -256,4 +253,4 @@ def table(head: Sequence[str], rows: Any) -> list[str]:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page(), "utf-8")
+    print(page())

@@ -114,7 +114,7 @@ def test_an_unfit_environment_is_told(name, told):
 
 
 def test_the_environment_of_the_guide(tmp_path, monkeypatch):
-    guide = (Path(__file__).resolve().parents[2] / "docs" / "compiled.md").read_text()
+    guide = (Path(__file__).resolve().parents[2] / "docs" / "online.md").read_text()
     (example,) = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
     (tmp_path / "docking_of_the_guide.py").write_text(example)
     monkeypatch.chdir(tmp_path)

@@ -203,7 +203,7 @@ def rows_of(task):
 
 
 def test_every_suite_has_its_section():
-    assert set(SECTIONS) == {*SUITES, "backend-d4rl"} - {"compiled"}  # which has a guide of its own
+    assert set(SECTIONS) == {*SUITES, "backend-d4rl"} - {"compiled"}  # which is in docs/online.md
 
 
 @pytest.mark.parametrize("task", TASKS.values(), ids=lambda task: task.name)

@@ -125,9 +125,9 @@ def test_a_policy_without_observations_is_exported(name, tmp_path):
 
 @pytest.mark.parametrize("number", range(3), ids=["onnx", "numpy", "jax"])
 def test_the_guides_examples_act_without_this_project(unbroken, tmp_path, number):
-    """As they stand in docs/finetune.md; without JAX too, but for its own file."""
+    """As they stand in docs/evaluate.md; without JAX too, but for its own file."""
     export_policy(checkpoint=str(unbroken.path), output=str(tmp_path), member=0, formats=tuple(FILES))
-    examples = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "finetune.md").read_text(), re.DOTALL)
+    examples = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "evaluate.md").read_text(), re.DOTALL)
     (tmp_path / "example.py").write_text(examples[number] + "print(actions)\n")
     for name in ("flax", "onnx", "xql_jax", *["jax"] * (number != 2)):
         (tmp_path / f"{name}.py").write_text("raise ImportError")

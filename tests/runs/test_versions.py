@@ -1,4 +1,4 @@
-"""Folders of earlier versions are read, listed and evaluated: what docs/versions.md promises.
+"""Folders of earlier versions are read, listed and evaluated: what docs/resume.md promises.
 
 tests/data_of_versions/VERSION was written by that version, and is never changed:
 

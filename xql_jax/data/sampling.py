@@ -65,7 +65,7 @@ class Trajectories(Distinct):
 class Packed(Distinct):
     """Transitions with all their fields in one row: a minibatch is one gather, not one for each field.
 
-    Compiled for a TPU v5e, an update of XQL then reads and writes 74 MB instead of 334 (docs/scaling.md).
+    Compiled for a TPU v5e, an update of XQL then reads and writes 74 MB instead of 334.
     """
 
     rows: Array  # f32[N, W]

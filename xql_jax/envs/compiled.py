@@ -31,7 +31,7 @@ class Step(NamedTuple):
 
 
 class JaxEnvironment(Protocol):
-    """One environment as pure functions; see docs/compiled.md for users' own."""
+    """One environment as pure functions; see docs/online.md for users' own."""
 
     observation_size: int  # O
     action_size: int  # A

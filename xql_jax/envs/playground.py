@@ -11,7 +11,7 @@ from xql_jax.types import Array, PRNGKey
 class Playground:
     """A task such as CartpoleSwingup, as a `JaxEnvironment`; observations and rewards are Playground's own.
 
-    Differs from DM Control: see docs/compiled.md.
+    Differs from DM Control: see docs/differences.md.
     """
 
     def __init__(self, task: Task):

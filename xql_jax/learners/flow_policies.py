@@ -89,7 +89,7 @@ class FlowPolicy(parts.PolicyObjective):
     candidates: int = static(
         32,
         AT_LEAST_ONE,
-        "Flows of which the deterministic action is that of the largest Q; `flow` samples so, too.",
+        "The policy takes the action of the largest Q among this many; `flow` also samples among them.",
     )
 
     def init(self, key: PRNGKey, observations: Array, actions: Array) -> NetworkState:

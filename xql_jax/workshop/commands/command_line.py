@@ -68,7 +68,7 @@ def further_flags(kind: type[Any]) -> dict[str, Setting]:
     method = (
         "METHOD, METHOD+POLICY (xql+reverse_kl) for another policy than its own, or MODULE:NAME: "
         f"{', '.join(sorted(kind.methods))}. Default: {kind.default_method}. A hyperparameter is set by its "
-        "name, as in --discount=0.9; docs/hyperparameters.md lists all."
+        "name, as in --discount=0.9; --print_config lists all."
     )
     config = (
         "File of hyperparameters: configs/NAME.py, or configs/NAME.py:METHOD. Default: the suite's. "
