@@ -2,7 +2,7 @@
 
 XQL's values are the first ones of Table 4, IQL's those of Kostrikov et al. 2021, Appendix B. Two settings are
 not in Table 4 but in the authors' scripts and configuration: the untuned clip and V's layer norm
-(`layer_norm`). With your own data XQL has the losses of own_config.py, as on every task that has no data of
+(`layer_norm`). With your own data XQL finds beta as by own_config.py, as on every task that has no data of
 its own.
 """
 
@@ -38,8 +38,8 @@ GYMNASIUM = (
     "Swimmer",
     "Walker2d",
 )
-OWN_LOSSES = {"clip_rule": "both", "critic_loss": "huber"}
-WHEN = {name: {"xql": OWN_LOSSES} for name in GYMNASIUM}  # by the beginning of the task's name
+FOUND = {"beta_nats": 1.0, "clip_rule": "saturate"}
+WHEN = {name: {"xql": FOUND} for name in GYMNASIUM}  # by the beginning of the task's name
 TUNED = {  # Table 4, in parentheses
     "halfcheetah-medium-v2": {"beta": 1.0, "clip": 7.0, "batch_size": 256, "v_updates": 1},
     "hopper-medium-v2": {"beta": 5.0, "clip": 7.0, "batch_size": 256, "v_updates": 1},

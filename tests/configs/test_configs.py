@@ -134,10 +134,19 @@ def test_table_4(row):
 OWN = [{"env_name": name, "dataset": True} for name in ("Hopper-v5", "Walker2d-v4", "Pendulum-v1", None)]
 
 
-@pytest.mark.parametrize("given", [*OWN, {"env_name": "scene-play-singletask-v0"}])
-def test_xql_has_the_losses_that_lose_least_where_no_suite_of_d4rls_decides(given):
-    values = choose_config(Offline, **given).values
-    assert (values["clip_rule"], values["critic_loss"]) == ("both", "huber")
+@pytest.mark.parametrize("given", OWN)
+def test_xql_finds_beta_on_own_data_unless_it_is_given(given):
+    chosen, data = choose_config(Offline, **given), {**given, "dataset": "mine.npz"}
+    nats = [chosen.values["beta_nats"]]
+    for more in ({"beta": 0.5}, {"sweep": "beta=1,2"}, {"ramp": "beta=2:1"}, {"beta": 0.5, "beta_nats": 2.0}):
+        nats.append(settings_from(chosen, {**data, **more}).resolved().values["beta_nats"])
+    assert nats == [1.0, 0.0, 0.0, 0.0, 2.0]
+    assert chosen.values["clip_rule"] == "saturate"
+
+
+def test_on_ogbench_xql_has_the_losses_that_lose_least():
+    values = choose_config(Offline, env_name="scene-play-singletask-v0").values
+    assert (values["clip_rule"], values["critic_loss"], values["beta_nats"]) == ("both", "huber", 0.0)
 
 
 @pytest.mark.parametrize("method", ONLINE)

@@ -35,15 +35,15 @@ def test_frozen_at_the_last_finite_state(six, call):
 
 
 def test_finite_parameters_whose_actions_are_not(tmp_path):
-    # The square of x = 2^t is finite until update 64; its cube, in the actions, overflows from update 43 on.
+    """The square of x = 2^t is finite until update 64; its cube, in the actions, overflows from 43 on."""
     population = make_growth(seeds=[0], grid={"growth": [1.0, 2.0]}, fragile=True)
     training, files = make_training(tmp_path, population, (100, 100, 25, 100))
     with training:
         train(training)
-    assert population.diverged == {1: Divergence(50, "actions")}
-    assert float(population.states["x"][1]) == 2.0**50
+    assert population.diverged == {1: Divergence(64, "walk/square")}  # an evaluation changes no member
+    assert float(population.states["x"][1]) == 2.0**63
     header, *rows = [line.split(",") for line in files.evaluations.read_text().splitlines()]
-    assert [row[header.index("diverged_at")] for row in rows] == ["", "", "", "50", "", "50", "", "50"]
+    assert [row[header.index("diverged_at")] for row in rows] == ["", "", "", "50", "", "64", "", "64"]
     assert np.isfinite([float(row[header.index("return")]) for row in rows]).all()
 
 

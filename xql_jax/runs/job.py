@@ -15,7 +15,6 @@ from xql_jax.learners.registry import FIRST_PHASES, LEADING, method_of
 from xql_jax.rollout.scores import steps_in_words
 from xql_jax.runs.kinds import FromData, Training
 from xql_jax.settings import as_typed, settings_of, values_of
-from xql_jax.suites.tasks import OWN
 from xql_jax.training.members import Member, fields_given, make_members, parse_sweep
 from xql_jax.training.schedule import Ramp, parse_ramps
 from xql_jax.types import Batch, Json
@@ -158,9 +157,8 @@ def _warn_of_first_phases(job: Job) -> None:
 
 
 def _warn_of_a_guessed_beta(job: Job) -> None:
-    """Tells where XQL's default `beta` is not chosen for the rewards: one's own data, and several steps."""
+    """Warns where XQL's `beta` is for the rewards of single steps, and of an unused temperature."""
     settings, values = job.settings, job.settings.values
-    suite = settings.task.suite if settings.task else OWN
     ramped = [name for name, _ in fields_given(job.identity.get("ramp", ""))]
     chosen = {*settings.given, *job.members[0].hyperparameters, *ramped}
     nats = [one.hyperparameters.get("beta_nats", values.get("beta_nats", 0.0)) for one in job.members]
@@ -173,10 +171,5 @@ def _warn_of_a_guessed_beta(job: Job) -> None:
     if (steps := settings.horizon.steps) > 1:
         LOG.warning(
             f"beta={beta:g} is for single steps, and rewards of {steps} steps spread more: give about "
-            f"--beta={steps * beta:g}, or --beta_nats=0.25, which finds it from the data"
-        )
-    elif suite.config == OWN.config:
-        LOG.info(
-            f"beta={beta:g} is a guess, for the rewards' scale is unknown: --beta_nats=0.25 finds "
-            "it from the data, --sweep='beta=0.1,0.3,1,3' tries several"
+            f"--beta={steps * beta:g}, or --beta_nats=1, which finds it from the data"
         )

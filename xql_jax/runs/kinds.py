@@ -32,6 +32,7 @@ from xql_jax.settings import (
     setting,
     settings_of,
     values_of,
+    with_values,
     within,
 )
 from xql_jax.suites.tasks import TASKS, Task, get_task
@@ -263,7 +264,12 @@ class FromData(Simulated, Training):
                 f"--env_name={task.name}: an online task, which has no dataset: xql-train-online "
                 "trains in it; to learn from data of your own give --dataset"
             )
-        return super().resolved()
+        resolved, names = super().resolved(), f"{self.sweep} {getattr(self, 'ramp', '')}"
+        chosen = {*self.given, *dict(fields_given(names))}
+        if "beta" in chosen and "beta_nats" not in chosen and self.values.get("beta_nats"):
+            learner, given = with_values(self.learner, {"beta_nats": 0.0}), self.given | {"beta_nats"}
+            return dataclasses.replace(resolved, learner=learner, given=given)  # a given beta is kept
+        return resolved
 
     @property
     def identity(self) -> Json:
