@@ -77,7 +77,7 @@ def steps_together(task: Task) -> float:
         *(np.zeros(2, np.float32),) * 2,
         np.zeros((2, evaluator.sizes[0]), np.float32),
     )
-    policy = offline_population(make_learner("bc", {}), make_members([0], {}), data, 2).policy(print)
+    policy = offline_population(make_learner("bc", {}), make_members([0], {}), data, 2).policy()
     policy(np.zeros((1, EPISODES, evaluator.sizes[0]), np.float32))  # compiles
     evaluator.run(policy)  # makes the environments
     steps, started = 0, time.perf_counter()

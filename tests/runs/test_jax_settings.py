@@ -111,7 +111,7 @@ def test_a_saved_policy_acts_as_in_its_run(saved, name, tmp_path):
 
 def train_offline_in_background(settings):
     flow = made(Offline, small("iql+flow"))
-    changes = {"method": flow.method, "config": flow.config, "background_evaluation": True}
+    changes = {"method": flow.method, "learner": flow.learner, "background_evaluation": True}
     return run_offline(dataclasses.replace(settings, **changes))
 
 
