@@ -68,7 +68,7 @@ def test_what_is_in_two_sources_is_told():
 
 @pytest.mark.parametrize("limit", ["missing", "own"])
 def test_the_first_trajectory_beyond_the_limit_is_told(limit):
-    """Of 23 episodes of Hopper's 1,000 steps two are not parted; or all have a limit of their own."""
+    """Among 23 episodes of Hopper's 1,000 steps two are not parted; or all have a limit of their own."""
     rows = walks(0, length=1000, number=6) if limit == "missing" else walks(0, length=1500, number=6)
     rows["timeouts"] |= rows["terminals"]
     rows["terminals"][:] = False

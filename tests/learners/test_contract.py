@@ -48,7 +48,7 @@ def test_one_trace_serves_every_float_and_each_has_its_effect(case):
     }  # fmt: skip
     learner = make(name, **statics)
     config = values_of(learner)
-    # Of acting alone, and where beta is found (test_nats.py).
+    # Those of acting alone, and where beta is found (test_nats.py).
     elsewhere = {"exploration_noise", "target_return", "policy_sharpness"}
     fields = {one for one, known in settings_of(learner).items() if known.traced} - elsewhere
     if case == "sac without V":

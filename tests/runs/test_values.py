@@ -53,7 +53,7 @@ def test_what_is_not_finite_is_none_of_its_business(caplog, values):
 
 
 def test_weights_of_few_rows_are_told_without_knowing_rewards(caplog):
-    """Of 256 rows log(256) = 5.55 nats are the most, where one row has all of the weight."""
+    """With 256 rows log(256) = 5.55 nats are the most, where one row has all of the weight."""
     watch = watch_divergence(make_members([0, 1], {}), 256)
     for step, row in enumerate([[0.2, 4.9], [0.3, 5.2], [np.nan, 5.5]]):
         watch(step, {"value/divergence_mean": row})

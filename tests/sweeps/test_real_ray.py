@@ -75,7 +75,7 @@ def workers(node, seen=()):
 
 @pytest.fixture
 def address(monkeypatch):
-    """Of a cluster of two nodes, each with one core."""
+    """The address of a cluster of two nodes, each with one core."""
     token, folder = secrets.token_hex(32), tempfile.mkdtemp()
     cleaner = ("bash", "-c", CLEANER, "cleaner", token, folder)
     with subprocess.Popen(cleaner, stdin=subprocess.PIPE, start_new_session=True):

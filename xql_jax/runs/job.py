@@ -138,7 +138,7 @@ def log_beginning(job: Job, name: str, path: Path, dataset: Dataset, streamed: b
     )
     if not job.source:  # else the phase began in another run
         _warn_of_first_phases(job)
-        _warn_of_a_guessed_beta(job)
+        _warn_of_beta(job)
 
 
 def _warn_of_first_phases(job: Job) -> None:
@@ -156,7 +156,7 @@ def _warn_of_first_phases(job: Job) -> None:
             )
 
 
-def _warn_of_a_guessed_beta(job: Job) -> None:
+def _warn_of_beta(job: Job) -> None:
     """Warns where XQL's `beta` is for the rewards of single steps, and of an unused temperature."""
     settings, values = job.settings, job.settings.values
     ramped = [name for name, _ in fields_given(job.identity.get("ramp", ""))]

@@ -55,11 +55,7 @@ def sources_of(job: Job) -> dict[str, str]:
     found |= {name: "method" for name in (*recipe.defaults, *recipe.settings) if name in found}
     usual = value_of(type(settings), config_of(method)).values
     found |= {name: "config file" for name in found if by_file[name] != usual[name]}
-    tuned = [
-        name
-        for name in ("batch_size", *of_learner)
-        if values[name] != by_file[name] and getattr(settings, "tuned", False)
-    ]
+    tuned = [name for name in ("batch_size", *of_learner) if values[name] != by_file[name]]
     found |= dict.fromkeys(tuned, "Table 4 (--tuned)")
     if job.source:
         changed = [name for name in OFTEN_OF_IT if getattr(settings, name) not in (known[name].default, None)]
