@@ -56,3 +56,12 @@ def test_a_temperature_that_is_not_used_is_told_and_a_fixed_member_of_a_sweep_to
     train_run(offline_settings(data, **given, sweep="beta_nats=0.1,0.5", n_step=3))
     assert "is for single steps" not in caplog.text
     assert "awr_temperature" not in caplog.text
+
+
+@pytest.mark.parametrize(("online", "is_kept"), [("beta=0.5", False), ("beta=0.5 beta_nats=0", True)])
+def test_a_beta_for_the_hand_over_is_kept_or_it_is_told_that_it_is_not(data, caplog, online, is_kept):
+    config = small("xql", beta=5.0, beta_nats=0.5, batch_size=4, buffer_size=16, warmup_steps=0)
+    run = train_run(finetune_settings(data, config=config, online=online))
+    last = metrics_of(run)[-1]
+    assert (float(last["value/beta"]) == 0.5) == is_kept
+    assert ("beta=0.5 is not used where beta_nats finds beta" in caplog.text) != is_kept

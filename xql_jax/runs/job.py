@@ -165,6 +165,11 @@ def _warn_of_beta(job: Job) -> None:
     is_found = "beta_nats" in ramped or min(nats) > 0
     if "awr_temperature" in chosen and max(nats) > 0 and not settings.method.endswith("+flow"):
         LOG.warning("awr_temperature is not used where beta_nats finds beta: --policy_sharpness is for that")
+    later = dict(fields_given(f"{job.identity.get('ramp', '')} {job.identity.get('online', '')}"))
+    if "beta" in later and "beta_nats" not in later and max(nats) > 0:
+        LOG.warning(
+            f"beta={later['beta']} is not used where beta_nats finds beta: beta_nats=0 beside it keeps it"
+        )
     if method_of(settings.method) != "xql" or is_found or {"beta", "config"} & chosen:
         return
     beta = values["beta"]
