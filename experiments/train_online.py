@@ -12,19 +12,13 @@ A run writes to SAVE_DIR/TASK/METHOD/RUN/. `--resume` goes on with a run that wa
 networks, optimisers and replay buffer. Episodes begin anew, except in compiled simulators, where they go on.
 """
 
-from absl import flags
-
 from xql_jax.runs.kinds import Online
-from xql_jax.runs.online import online_job, run_online
+from xql_jax.runs.online import run_online
 from xql_jax.workshop.commands import command_line, messages
 
 
 def main(settings: Online) -> int:
-    job = online_job(settings)
-    if flags.FLAGS.print_config:
-        return messages.print_settings(job)
-    messages.print_beginning(job)
-    return messages.print_end(run_online(job))
+    return messages.train(settings, run_online)
 
 
 if __name__ == "__main__":

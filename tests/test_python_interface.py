@@ -22,9 +22,10 @@ from xql_jax.errors import UserError
 from xql_jax.files import as_json
 from xql_jax.interface import _settings
 from xql_jax.runs.config_files import choose_config, settings_from
+from xql_jax.runs.folder import identity_of
 from xql_jax.runs.kinds import Offline
 from xql_jax.runs.load import load_run
-from xql_jax.runs.train import job_of
+from xql_jax.runs.resolve import resolved
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -318,9 +319,9 @@ def test_a_number_is_that_of_the_flag_with_its_text(make):
         "ramp": "value_lr=0.001:1e-05", "sweep": "tau=0.70,1e-1 discount=.9,1.0",
     }  # fmt: skip
     named = {"env_name": "pointmaze-umaze-v0", "max_steps": 10}
-    ours = job_of(_settings(Offline, {**named, "dataset": (), "method": None, "config": None}, called))
-    theirs = job_of(settings_from(choose_config(Offline, **named), {**named, **typed}))
-    assert as_json(ours.identity) == as_json(theirs.identity)
+    ours = resolved(_settings(Offline, {**named, "dataset": (), "method": None, "config": None}, called))
+    theirs = resolved(settings_from(choose_config(Offline, **named), {**named, **typed}))
+    assert as_json(identity_of(ours)) == as_json(identity_of(theirs))
     assert [member.name for member in ours.members] == [member.name for member in theirs.members]
 
 

@@ -19,6 +19,7 @@ from xql_jax.runs.config_files import (
     settings_from,
 )
 from xql_jax.runs.kinds import OF_OFFLINE, Offline, Online
+from xql_jax.runs.resolve import resolved
 from xql_jax.settings import settings_of, values_of
 from xql_jax.suites.tasks import SUITES, get_task
 from xql_jax.training.schedule import parse_ramps
@@ -139,7 +140,7 @@ def test_xql_finds_beta_on_own_data_unless_it_is_given(given):
     chosen, data = choose_config(Offline, **given), {**given, "dataset": "mine.npz"}
     nats = [chosen.values["beta_nats"]]
     for more in ({"beta": 0.5}, {"sweep": "beta=1,2"}, {"ramp": "beta=2:1"}, {"beta": 0.5, "beta_nats": 2.0}):
-        nats.append(settings_from(chosen, {**data, **more}).resolved().values["beta_nats"])
+        nats.append(resolved(settings_from(chosen, {**data, **more})).values["beta_nats"])
     assert nats == [1.0, 0.0, 0.0, 0.0, 2.0]
     assert chosen.values["clip_rule"] == "saturate"
 

@@ -14,7 +14,7 @@ import logging
 from collections.abc import Sequence
 
 from xql_jax.data.sampling import Trajectories, fits, room_on_device
-from xql_jax.runs.job import Job, log_beginning, make_job
+from xql_jax.runs.beginning import log_beginning
 from xql_jax.runs.kinds import Offline
 from xql_jax.runs.load import Run
 from xql_jax.runs.machine import prepare_acting
@@ -28,28 +28,25 @@ from xql_jax.training.values import watch_values
 LOG = logging.getLogger(__name__)
 
 
-def offline_job(settings: Offline) -> Job:
-    """Returns the run's job; raises UserError for mistakes in the settings."""
-    settings = settings.resolved()
-    return make_job(settings, settings.learner.scheduled(settings.max_steps), settings.ramp)
-
-
-def run_offline(job: Job, stop: StopSignals | None = None, callbacks: Sequence[RowCallback] = ()) -> Run:
+def run_offline(
+    settings: Offline, stop: StopSignals | None = None, callbacks: Sequence[RowCallback] = ()
+) -> Run:
     """Trains a population on a dataset, and evaluates it in the task's environment.
 
     Args:
+        settings: resolved.
         stop: ends it after saving a checkpoint; it takes the signals SIGINT and SIGTERM meanwhile.
         callbacks: see `RowCallback`.
     Raises:
         UserError: if a setting or the data are invalid; earlier runs are not changed then.
     """
-    settings, stop = job.settings, stop or StopSignals()
+    stop = stop or StopSignals()
     if settings.background_evaluation:
         prepare_acting()
     with run_resources(settings) as resources:
-        evaluator = make_evaluator(job, resources)
-        data = load_data(job, evaluator)
-        folder = run_folder(job, data)
+        evaluator = make_evaluator(settings, resources)
+        data = load_data(settings, evaluator)
+        folder = run_folder(settings, data)
         if settings.resume and (finished := folder.finished()):
             return finished
 
@@ -58,13 +55,14 @@ def run_offline(job: Job, stop: StopSignals | None = None, callbacks: Sequence[R
         streamed = settings.data_on == "host"
         if settings.data_on == "auto":
             streamed = not fits(data.dataset.batch, room_on_device())
-        log_beginning(job, folder.env_name, folder.path, data.dataset, streamed)
+        log_beginning(folder, data.dataset, streamed)
         source = data.dataset if streamed else data.dataset.batch
         population = offline_population(
-            job.learner, job.members, source, settings.batch_size, ramps=job.ramps
+            settings.learner, settings.members, source, settings.batch_size, ramps=settings.ramps
         )
         if not isinstance(data.dataset.batch, Trajectories):  # what learns from these has no V
-            callbacks = *callbacks, watch_values(job.learner, job.members, data.rewards, job.ramps)
+            watch = watch_values(settings.learner, settings.members, data.rewards, settings.ramps)
+            callbacks = *callbacks, watch
         return train_and_summarize(
-            job, folder, population, evaluator, data.task, stop, data.preprocessing, callbacks
+            folder, population, evaluator, data.task, stop, data.preprocessing, callbacks
         )

@@ -1,9 +1,7 @@
 """Online run: trains a population in its own environments."""
 
-import dataclasses
 import functools
 import logging
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,8 +14,7 @@ from xql_jax.envs.vector import Patience
 from xql_jax.errors import UserError
 from xql_jax.logs.csv_rows import Row
 from xql_jax.runs.folder import RunFolder, folder_of
-from xql_jax.runs.job import Job, make_job
-from xql_jax.runs.kinds import Finetune, Online
+from xql_jax.runs.kinds import Acting, Online
 from xql_jax.runs.load import Run
 from xql_jax.runs.machine import prepare_acting
 from xql_jax.runs.run import make_evaluator, run_resources, train_and_summarize
@@ -27,42 +24,25 @@ from xql_jax.training.host_population import HostPopulation
 from xql_jax.training.loop import RowCallback
 from xql_jax.training.population import Population
 from xql_jax.training.replay_files import ReplayFiles
-from xql_jax.training.schedule import ActingSchedule
 from xql_jax.training.signals import StopSignals
 from xql_jax.types import Json, Learner
 
 LOG = logging.getLogger(__name__)
 
 
-def online_job(settings: Online) -> Job:
-    """Returns the run's job; raises UserError for mistakes in the settings."""
-    settings = settings.resolved()
-    task, schedule = settings.task, acting_schedule(settings)
-    if task.suite.is_compiled:
-        refused = {
-            "--processes": settings.processes,
-            "--n_step": settings.n_step > 1,
-            "--action_chunk": settings.action_chunk > 1,
-        }
-        for flag in (flag for flag, is_given in refused.items() if is_given):
-            raise UserError(f"{flag} is not for {task.name}, which is part of the compiled program")
-        schedule = dataclasses.replace(schedule, round_steps=schedule.num_environments)
-    learner = settings.learner.scheduled(settings.max_steps)
-    job = make_job(settings, learner, round_steps=schedule.round_steps)
-    return job._replace(acting=schedule)
-
-
-def run_online(job: Job, stop: StopSignals | None = None, callbacks: Sequence[RowCallback] = ()) -> Run:
+def run_online(
+    settings: Online, stop: StopSignals | None = None, callbacks: Sequence[RowCallback] = ()
+) -> Run:
     """Trains a population whose members have their own environments and buffers; see `run_offline`."""
     prepare_acting()
-    settings, stop = job.settings, stop or StopSignals()
+    stop = stop or StopSignals()
     task = scored(settings.task, (settings.random_return, settings.expert_return))
     with run_resources(settings) as resources:
-        evaluator = make_evaluator(job, resources)
+        evaluator = make_evaluator(settings, resources)
         sizes = environment_maker(task, settings.simulation).sizes(task)
-        check_room(job, sizes, "--buffer_size")
+        check_room(settings, sizes, "--buffer_size")
         about: Json = {"warnings": evaluator.caveats if evaluator else []}
-        folder = folder_of(job, task.name, task, sizes, about)
+        folder = folder_of(settings, task.name, task, sizes, about)
         if settings.resume and (finished := folder.finished()):
             return finished
 
@@ -70,33 +50,31 @@ def run_online(job: Job, stop: StopSignals | None = None, callbacks: Sequence[Ro
         preprocessing = Preprocessing(action_bounds=action_bounds(task), action_chunk=settings.action_chunk)
         preprocessing.save(folder.files.preprocessing, folder.run_id)
         LOG.info(
-            f"{task.name}, {settings.method}: {len(job.members)} member(s), "
+            f"{task.name}, {settings.method}: {len(settings.members)} member(s), "
             f"{settings.max_steps:,} steps; files in {folder.path}"
         )
         if task.suite.is_compiled:
             files = ReplayFiles(folder.files.replay, folder.run_id)
             environment = compiled_environment(task)
             population: Population = CompiledPopulation(
-                job.learner, job.members, environment, job.acting, files
+                settings.learner, settings.members, environment, settings.acting, files
             )
         else:
-            population = host_population(job, job.learner, folder, stop, preprocessing=preprocessing)
+            population = host_population(settings.learner, folder, stop, preprocessing=preprocessing)
         return train_and_summarize(
-            job, folder, population, evaluator, task, stop, preprocessing, callbacks,
-            details=details_of,
-        )  # fmt: skip
+            folder, population, evaluator, task, stop, preprocessing, callbacks, details=details_of
+        )
 
 
-def host_population(
-    job: Job, learner: Learner, folder: RunFolder, stop: StopSignals, **options: Any
-) -> HostPopulation:
+def host_population(learner: Learner, folder: RunFolder, stop: StopSignals, **options: Any) -> HostPopulation:
     """Returns the population that steps simulators while it learns; for the options see `HostPopulation`."""
-    settings, schedule = job.settings, job.acting
+    settings: Any = folder.settings
+    schedule = settings.acting
     rounds, lag = schedule.round_steps, schedule.policy_lag
     LOG.info(f"  rounds of {rounds} step(s): the policy that acts is at most {lag} updates behind")
     return HostPopulation(
         learner,
-        job.members,
+        settings.members,
         functools.partial(environment_maker(settings.task, settings.simulation).make, settings.task),
         schedule,
         ReplayFiles(folder.files.replay, folder.run_id),
@@ -117,48 +95,12 @@ def details_of(population: Population, rows: Sequence[Row]) -> Json:
     return details
 
 
-def acting_schedule(settings: Online | Finetune, **fields: Any) -> ActingSchedule:
-    """Chooses how acting and learning alternate; UserError if settings contradict, or nothing is learned.
-
-    The rounds are as long as --max_policy_lag allows, and every interval of the settings is a multiple of
-    them. `fields` are those of the `ActingSchedule` that are no settings.
-    """
-    number = settings.num_environments
-    names = ("max_steps", "log_interval", "eval_interval", "checkpoint_interval", "bellman_error_interval")
-    intervals = {name: getattr(settings, name, 0) for name in names}  # 0 is a multiple of everything
-    if unfit := [f"--{name}={interval}" for name, interval in intervals.items() if interval % number]:
-        raise UserError(f"{', '.join(unfit)}: must be a multiple of --num_environments={number}")
-    for field in dataclasses.fields(ActingSchedule):
-        if hasattr(settings, field.name):
-            fields.setdefault(field.name, getattr(settings, field.name))
-    shortest = ActingSchedule(round_steps=number, **fields)
-    flag = "--replay_buffer_size" if isinstance(settings, Finetune) else "--buffer_size"
-    for name, least in (("--batch_size", shortest.batch_size), ("--num_environments", number)):
-        if shortest.buffer_size < least:
-            raise UserError(f"{flag}={shortest.buffer_size}: smaller than {name}={least}")
-    if not shortest.updates_by(settings.max_steps):
-        raise UserError(
-            f"--max_steps={settings.max_steps}: nothing is learned in so few: --warmup_steps="
-            f"{shortest.warmup_steps} are random, and --updates_per_step={shortest.updates_per_step:g}"
-        )
-    strides = math.gcd(*intervals.values()) // number
-    for length in range(min(strides, shortest.buffer_size // number), 0, -1):
-        if strides % length == 0:
-            chosen = dataclasses.replace(shortest, round_steps=number * length)
-            if chosen.policy_lag <= settings.max_policy_lag:
-                return chosen
-    raise UserError(
-        f"--max_policy_lag={settings.max_policy_lag}: too small for --num_environments={number}, with which "
-        f"it is at least {shortest.policy_lag}"
-    )
-
-
-def check_room(job: Job, sizes: tuple[int, int], flag: str) -> None:
+def check_room(settings: Acting, sizes: tuple[int, int], flag: str) -> None:
     """Raises UserError if the members' replay buffers, whose size the flag sets, do not fit into memory.
 
     `sizes` are the lengths of an observation and of an action.
     """
-    buffer_size, num_members = job.acting.buffer_size, len(job.members)
+    buffer_size, num_members = settings.acting.buffer_size, len(settings.members)
     wanted, room = (num_members + 1) * replay.num_bytes(buffer_size, *sizes), room_on_device()
     if wanted > room:
         raise UserError(

@@ -18,8 +18,8 @@ from xql_jax.numerics.jax_settings import check_matmul_precision, settings_of_ja
 from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.rollout.run_summary import summarize
 from xql_jax.rollout.scores import steps_in_words
-from xql_jax.runs.folder import RunFolder
-from xql_jax.runs.job import Job, log_settings
+from xql_jax.runs.beginning import log_settings
+from xql_jax.runs.folder import RunFolder, identity_of
 from xql_jax.runs.kinds import EVALUATION_SEED, Training
 from xql_jax.runs.load import Run, load_run
 from xql_jax.suites.tasks import Task
@@ -53,19 +53,18 @@ def run_resources(settings: Training) -> Iterator[contextlib.ExitStack]:
         ) from error
 
 
-def make_evaluator(job: Job, resources: contextlib.ExitStack) -> Evaluator | None:
+def make_evaluator(settings: Training, resources: contextlib.ExitStack) -> Evaluator | None:
     """Returns the members' evaluator; None without a task or with --eval_episodes=0."""
-    settings, task = job.settings, job.settings.task
+    task = settings.task
     if task is None or not settings.eval_episodes:
         LOG.info("no evaluation: " + ("--eval_episodes=0" if task else "no --env_name is given"))
         return None
     maker = environment_maker(task, settings.simulation)
-    evaluator = Evaluator(task, len(job.members), settings.eval_episodes, EVALUATION_SEED, maker=maker)
+    evaluator = Evaluator(task, len(settings.members), settings.eval_episodes, EVALUATION_SEED, maker=maker)
     return resources.enter_context(contextlib.closing(evaluator))
 
 
 def train_and_summarize(
-    job: Job,
     folder: RunFolder,
     population: Population,
     evaluator: Evaluator | None,
@@ -84,17 +83,17 @@ def train_and_summarize(
         details: returns entries of summary.json, given the rows of evaluations.csv.
         make_online: see `TrainingLoop`.
     """
-    settings, files = job.settings, folder.files
+    settings, files = folder.settings, folder.files
     population.matmul_precision = settings.matmul_precision
-    callbacks = *callbacks, watch_divergence(job.members, settings.batch_size)
+    callbacks = *callbacks, watch_divergence(settings.members, settings.batch_size)
     with contextlib.ExitStack() as resources:
         resources.callback(population.close)
         loop = TrainingLoop(
             population, evaluator, task, settings.schedule, files, preprocessing, make_online,
-            _loggers(job, files.folder), callbacks,
+            _loggers(settings, files.folder), callbacks,
         )  # fmt: skip
         resources.enter_context(loop)
-        log_settings(job)
+        log_settings(settings)
         if step := loop.progress.step:
             done, all_steps = (
                 steps_in_words(each, settings.unit, settings.schedule.handover)
@@ -107,10 +106,10 @@ def train_and_summarize(
 
         rows = parse_rows(files.evaluations.read_bytes(), folder.setting_columns, files.evaluations)
         if loop.finished and task and rows:  # an interrupted run skips the picture
-            _save_learning_curve(job, rows, task, folder.path)
+            _save_learning_curve(settings, rows, task, folder.path)
         content = {
             "env_name": folder.env_name,
-            **_results_of(job, loop, rows),
+            **_results_of(settings, loop, rows),
             **details(loop.population, rows),
             "quantity": task.quantity if task else None,
         }
@@ -120,30 +119,29 @@ def train_and_summarize(
         return run
 
 
-def _save_learning_curve(job: Job, rows: Sequence[Row], task: Task, folder: Path) -> None:
+def _save_learning_curve(settings: Training, rows: Sequence[Row], task: Task, folder: Path) -> None:
     """Draws learning_curve.png from the rows of evaluations.csv."""
     from xql_jax.pictures.run_pictures import plot_learning_curve  # matplotlib takes a second
 
-    settings, picture = job.settings, folder / "learning_curve.png"
-    title = f"{settings.method} on {task.name}"
+    picture, title = folder / "learning_curve.png", f"{settings.method} on {task.name}"
     quantity = "normalised score" if task.is_normalised else "return"
     with writing(picture):
         plot_learning_curve(rows, title, picture, f"{settings.unit}s", settings.schedule.handover, quantity)
 
 
-def _results_of(job: Job, loop: TrainingLoop, rows: Sequence[Row]) -> Json:
+def _results_of(settings: Training, loop: TrainingLoop, rows: Sequence[Row]) -> Json:
     """Returns what every summary.json has of a training, from the rows of evaluations.csv."""
-    settings, progress, environment = job.settings, loop.progress, None
+    progress, environment = loop.progress, None
     if settings.task and settings.eval_episodes:
         environment = describe_environment(settings.task, settings.simulation)
-    updates = progress.step * len(job.members)
+    updates = progress.step * len(settings.members)
     return {
         "status": "finished" if loop.finished else "interrupted",
         "algorithm": settings.method,
         "step": progress.step,
         "results": summarize(rows),
         "diverged": [
-            {"member": str(job.members[index]), **dataclasses.asdict(divergence)}
+            {"member": str(settings.members[index]), **dataclasses.asdict(divergence)}
             for index, divergence in loop.population.diverged.items()
         ],
         "environment": environment,
@@ -156,9 +154,8 @@ def _results_of(job: Job, loop: TrainingLoop, rows: Sequence[Row]) -> Json:
     }
 
 
-def _loggers(job: Job, folder: Path) -> list[WandbLogger]:
-    settings = job.settings
+def _loggers(settings: Training, folder: Path) -> list[WandbLogger]:
     if not settings.wandb:
         return []
-    names, config = [member.name for member in job.members], {**job.identity, **job.identity["config"]}
-    return [WandbLogger(folder, names, settings.wandb_project, config)]
+    names, identity = [member.name for member in settings.members], identity_of(settings)
+    return [WandbLogger(folder, names, settings.wandb_project, {**identity, **identity["config"]})]
