@@ -12,14 +12,8 @@ environment, and there are --max_steps of these. A run writes to SAVE_DIR/TASK/M
 on with a run that was stopped in either phase.
 """
 
-from xql_jax.runs.finetuning import run_finetuning
 from xql_jax.runs.kinds import Finetune
 from xql_jax.workshop.commands import command_line, messages
 
-
-def main(settings: Finetune) -> int:
-    return messages.train(settings, run_finetuning)
-
-
 if __name__ == "__main__":
-    command_line.run(main, Finetune)
+    command_line.run(messages.train, Finetune)

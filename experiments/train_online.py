@@ -13,13 +13,7 @@ networks, optimisers and replay buffer. Episodes begin anew, except in compiled 
 """
 
 from xql_jax.runs.kinds import Online
-from xql_jax.runs.online import run_online
 from xql_jax.workshop.commands import command_line, messages
 
-
-def main(settings: Online) -> int:
-    return messages.train(settings, run_online)
-
-
 if __name__ == "__main__":
-    command_line.run(main, Online)
+    command_line.run(messages.train, Online)

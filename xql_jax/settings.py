@@ -130,10 +130,6 @@ class Setting:
         # float32's shortest decimal: 0.005, not 0.004999999888241291
         return float(str(np.float32(value))) if isinstance(value, np.floating | jax.Array) else value
 
-    def is_recorded(self, value: object) -> bool:
-        """Whether the value is part of a run's identity."""
-        return self.recorded and (self.neutral is None or value != self.neutral)
-
 
 def as_number(value: Any, kind: type[Number] = float) -> Number:  # type: ignore[assignment]
     """Returns the number that a text or one of Python, NumPy or JAX says; ValueError if it says none."""

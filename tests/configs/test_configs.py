@@ -188,7 +188,7 @@ def test_a_runs_value_goes_through_json(method):
     given = {"env_name": task, "max_grad_norm": 2.0}
     value = settings_from(choose_config(kind, method, env_name=task), given)
     again = from_plain(json.loads(json.dumps(as_plain(value))))
-    assert (again.identity, again.given) == (value.identity, value.given)
+    assert again == value
     assert again.by_file.values == value.by_file.values
     assert again.learner == value.learner
 

@@ -3,94 +3,61 @@
 import dataclasses
 import logging
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection
+from typing import Any
 
 import jax
 
 from xql_jax.data.replay import PriorData
 from xql_jax.errors import UserError
 from xql_jax.learners.registry import make_learner
-from xql_jax.logs.csv_rows import Row
-from xql_jax.rollout.run_summary import summarize_finetuning
 from xql_jax.runs.beginning import log_beginning
 from xql_jax.runs.config_files import choose_config, settings_from
+from xql_jax.runs.folder import RunFolder
 from xql_jax.runs.kinds import METHOD_SETTINGS, Finetune, Offline
 from xql_jax.runs.load import Run, load_run
-from xql_jax.runs.machine import prepare_acting
-from xql_jax.runs.online import check_room, host_population
-from xql_jax.runs.run import make_evaluator, run_resources, train_and_summarize
-from xql_jax.runs.run_data import RunData, load_data, run_folder
+from xql_jax.runs.online import host_population
+from xql_jax.runs.run import Populations
+from xql_jax.runs.run_data import RunData
 from xql_jax.settings import settings_of, values_of
 from xql_jax.suites.tasks import has_own_scores
 from xql_jax.training.data_population import offline_population
-from xql_jax.training.loop import RowCallback
-from xql_jax.training.members import Member, fields_given
+from xql_jax.training.members import fields_given
 from xql_jax.training.population import Population
 from xql_jax.training.signals import StopSignals
 from xql_jax.training.values import watch_values
-from xql_jax.types import Json, State
 
 LOG = logging.getLogger(__name__)
 
 
-def run_finetuning(
-    settings: Finetune, stop: StopSignals | None = None, callbacks: Sequence[RowCallback] = ()
-) -> Run:
-    """Trains a population on a dataset, or takes that of another run, and then trains it online.
+def populate_both_phases(folder: RunFolder, data: RunData, stop: StopSignals) -> Populations:
+    """Makes the population that learns from the data, and then the one that learns online.
 
     Observations and rewards of the environments pass through the preprocessing of the data. The optimisers'
-    states are kept. Learning rates do not decay in the online phase. See `run_offline`.
+    states are kept. Learning rates do not decay in the online phase.
     """
-    prepare_acting()
+    settings: Any = folder.settings
     learner, members, handover = settings.learner, settings.members, settings.num_pretraining_steps
-    stop = stop or StopSignals()
-    with run_resources(settings) as resources:
-        evaluator = make_evaluator(settings, resources)
-        data = load_data(settings, evaluator)
-        check_room(settings, data.sizes, "--replay_buffer_size")
-        folder = run_folder(settings, data)
-        if settings.resume and (finished := folder.finished()):
-            return finished
-        pretrained = None
-        if settings.source and not folder.steps:
-            pretrained = _pretrained(settings.source, members, data)
+    log_beginning(folder, data.dataset, streamed=False)
+    batch = jax.device_put(data.dataset.batch)
+    population = offline_population(learner, members, batch, settings.batch_size)
 
-        resources.enter_context(folder.locked(settings.resume))
-        data.preprocessing.save(folder.files.preprocessing, folder.run_id)
-        log_beginning(folder, data.dataset, streamed=False)
-        batch = jax.device_put(data.dataset.batch)
-        population = offline_population(learner, members, batch, settings.batch_size)
-        if pretrained:
-            population.set_in_members(state=[pretrained[member.name] for member in members])
+    def make_online(first: Population) -> Population:
+        """Returns the population of the second phase, with the states of the first phase's members."""
+        online = host_population(
+            learner.scheduled(math.inf),
+            folder,
+            stop,
+            handover=handover,
+            prior_data=PriorData(batch, settings.offline_fraction, settings.replay_buffer_size),
+            preprocessing=data.preprocessing,
+        )
+        online.take_over(first)
+        return online
 
-        # The ramps of --online begin after the hand-over.
-        watch = watch_values(learner, members, data.rewards, until=handover)
-
-        def make_online(first: Population) -> Population:
-            """Returns the population of the second phase, with the states of the first phase's members."""
-            online = host_population(
-                learner.scheduled(math.inf),
-                folder,
-                stop,
-                handover=handover,
-                prior_data=PriorData(batch, settings.offline_fraction, settings.replay_buffer_size),
-                preprocessing=data.preprocessing,
-            )
-            online.take_over(first)
-            return online
-
-        def details(population: Population, rows: Sequence[Row]) -> Json:
-            is_normalised = data.task is not None and data.task.is_normalised
-            return {
-                "finetuning": summarize_finetuning(rows, handover, is_normalised),
-                "policy_lag": settings.acting.policy_lag,
-                "seconds_by_work": {name: round(value, 3) for name, value in population.seconds.items()},
-            }
-
-        return train_and_summarize(
-            folder, population, evaluator, data.task, stop, data.preprocessing, (*callbacks, watch),
-            details=details, make_online=make_online,
-        )  # fmt: skip
+    # The ramps of --online begin after the hand-over.
+    watch = watch_values(learner, members, data.rewards, until=handover)
+    return Populations(population, (watch,), make_online)
 
 
 def with_source(settings: Finetune) -> Finetune:
@@ -179,15 +146,3 @@ def _online_of_config(online: str, chosen: Collection[str]) -> str:
         if name in chosen:
             LOG.info(f"{name} stays after the hand-over: --online={name}={value} was the config's")
     return " ".join(f"{name}={value}" for name, value in fields_given(online) if name not in chosen)
-
-
-def _pretrained(source: Run, members: Sequence[Member], data: RunData) -> Mapping[str, State]:
-    if source.sizes != data.sizes:
-        raise UserError(
-            f"--checkpoint={source.path}: its observations and actions have {source.sizes} entries, those "
-            f"of the data {data.sizes}"
-        )
-    for member in members:
-        if source.progress.members[member.name]["diverged"]:
-            raise UserError(f"--checkpoint={source.path}: {member} has diverged: choose another --member")
-    return source.states

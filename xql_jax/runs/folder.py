@@ -239,9 +239,14 @@ def folder_of(
 
 def identity_of(settings: Any) -> Json:
     """Returns what a run's numbers depend on, of its resolved settings; `folder_of` adds what data say."""
-    known = settings_of(settings)
+    values = values_of(settings)
+    recorded = [
+        name
+        for name, one in settings_of(settings).items()
+        if one.recorded and (one.neutral is None or values[name] != one.neutral)
+    ]
     identity = {
-        **{name: value for name, value in values_of(settings).items() if known[name].is_recorded(value)},
+        **{name: values[name] for name in recorded},
         "env_name": settings.env_name,
         # All hyperparameters: with another beta it is another run. Files of runs say "algorithm".
         "config": {"algorithm": settings.method, **dict(sorted(values_of(settings.learner).items()))},

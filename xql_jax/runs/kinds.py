@@ -43,7 +43,6 @@ from xql_jax.types import Horizon, Json, horizon_of
 
 EVALUATION_SEED = 10_000  # of the initial states; the same for every member, evaluation and run
 DEFAULT_ENV_NAME = "pointmaze-umaze-v0"  # if neither a task nor data are given; it needs no download
-HORIZON = ("n_step", "action_chunk")  # the settings of a `Horizon`
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -131,7 +130,7 @@ class Training(Kept):
     @property
     def task(self) -> Task | None:
         """The task, without returns of scores 0 and 100 that the user or the data give."""
-        raise NotImplementedError
+        return get_task(self.env_name or "")
 
     @property
     def values(self) -> Json:
@@ -348,10 +347,6 @@ class Online(Acting):
     bellman_error_interval: int = recorded(
         5_000, COUNT_OR_NONE, "{Steps} between rows of bellman_errors.csv; 0: none."
     )
-
-    @property
-    def task(self) -> Task:
-        return get_task(self.env_name)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

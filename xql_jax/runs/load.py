@@ -25,7 +25,7 @@ from xql_jax.logs.csv_rows import Row, parse_rows
 from xql_jax.numerics.jax_settings import check_platforms, settings_of_jax
 from xql_jax.rollout.acting import Act, deciding, deterministic_policy, finite_policy, open_loop
 from xql_jax.rollout.scores import steps_in_words
-from xql_jax.runs.kinds import FINE_TUNING, HORIZON, KINDS, OFFLINE_TRAINING, ONLINE_TRAINING
+from xql_jax.runs.kinds import FINE_TUNING, KINDS, OFFLINE_TRAINING, ONLINE_TRAINING
 from xql_jax.runs.records import LOCK, as_text, defining, read_config, read_summary, run_folders
 from xql_jax.settings import settings_of
 from xql_jax.suites.tasks import LISTED_TASKS, References, Task, get_task, module_to_run, referenced
@@ -207,7 +207,7 @@ class Run:
     @property
     def horizon(self) -> Horizon:
         """What its transitions span."""
-        return horizon_of(*(self.content.get(name, 1) for name in HORIZON))
+        return horizon_of(self.content.get("n_step", 1), self.content.get("action_chunk", 1))
 
     @functools.cached_property
     def learner(self) -> Learner:

@@ -5,10 +5,10 @@ import dataclasses
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 
-from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.envs import describe_environment, environment_maker
 from xql_jax.errors import UserError
 from xql_jax.files import writing
@@ -16,20 +16,29 @@ from xql_jax.logs.csv_rows import Row, parse_rows
 from xql_jax.logs.wandb import WandbLogger
 from xql_jax.numerics.jax_settings import check_matmul_precision, settings_of_jax
 from xql_jax.rollout.evaluation import Evaluator
-from xql_jax.rollout.run_summary import summarize
+from xql_jax.rollout.run_summary import summarize, summarize_finetuning
 from xql_jax.rollout.scores import steps_in_words
 from xql_jax.runs.beginning import log_settings
 from xql_jax.runs.folder import RunFolder, identity_of
-from xql_jax.runs.kinds import EVALUATION_SEED, Training
+from xql_jax.runs.kinds import EVALUATION_SEED, Acting, Training
 from xql_jax.runs.load import Run, load_run
+from xql_jax.runs.run_data import RunData
 from xql_jax.suites.tasks import Task
 from xql_jax.training.loop import RowCallback, TrainingLoop
 from xql_jax.training.population import Population
 from xql_jax.training.signals import StopSignals
 from xql_jax.training.values import watch_divergence
-from xql_jax.types import Json
+from xql_jax.types import Json, State
 
 LOG = logging.getLogger(__name__)
+
+
+class Populations(NamedTuple):
+    """What a run trains."""
+
+    first: Population
+    watches: tuple[RowCallback, ...] = ()  # warn of its values
+    make_online: Callable[[Population], Population] | None = None  # in fine-tuning, see `TrainingLoop`
 
 
 @contextlib.contextmanager
@@ -64,32 +73,37 @@ def make_evaluator(settings: Training, resources: contextlib.ExitStack) -> Evalu
     return resources.enter_context(contextlib.closing(evaluator))
 
 
+def states_of_source(settings: Any, sizes: tuple[int, int]) -> list[State]:
+    """Returns the members' states in the run of --checkpoint; UserError if they do not fit the data."""
+    source, members = settings.source, settings.members
+    if source.sizes != sizes:
+        raise UserError(
+            f"--checkpoint={source.path}: its observations and actions have {source.sizes} entries, those "
+            f"of the data {sizes}"
+        )
+    for member in members:
+        if source.progress.members[member.name]["diverged"]:
+            raise UserError(f"--checkpoint={source.path}: {member} has diverged: choose another --member")
+    return [source.states[member.name] for member in members]
+
+
 def train_and_summarize(
     folder: RunFolder,
-    population: Population,
+    data: RunData,
+    populations: Populations,
     evaluator: Evaluator | None,
-    task: Task | None,
     stop: StopSignals,
-    preprocessing: Preprocessing,
     callbacks: Sequence[RowCallback] = (),
-    *,
-    details: Callable[[Population, Sequence[Row]], Json] = lambda population, rows: {},
-    make_online: Callable[[Population], Population] | None = None,
 ) -> Run:
-    """Trains to the end, or until a signal, then draws the learning curve and writes the summary.
-
-    Args:
-        task: scored as the run scores it.
-        details: returns entries of summary.json, given the rows of evaluations.csv.
-        make_online: see `TrainingLoop`.
-    """
-    settings, files = folder.settings, folder.files
+    """Trains to the end, or until a signal, then draws the learning curve and writes the summary."""
+    settings, files, task = folder.settings, folder.files, data.task
+    population, watches, make_online = populations
     population.matmul_precision = settings.matmul_precision
-    callbacks = *callbacks, watch_divergence(settings.members, settings.batch_size)
+    callbacks = *callbacks, *watches, watch_divergence(settings.members, settings.batch_size)
     with contextlib.ExitStack() as resources:
         resources.callback(population.close)
         loop = TrainingLoop(
-            population, evaluator, task, settings.schedule, files, preprocessing, make_online,
+            population, evaluator, task, settings.schedule, files, data.preprocessing, make_online,
             _loggers(settings, files.folder), callbacks,
         )  # fmt: skip
         resources.enter_context(loop)
@@ -110,9 +124,12 @@ def train_and_summarize(
         content = {
             "env_name": folder.env_name,
             **_results_of(settings, loop, rows),
-            **details(loop.population, rows),
+            **_details_of(settings, loop.population),
             "quantity": task.quantity if task else None,
         }
+        if (handover := settings.schedule.handover) is not None:
+            is_normalised = task is not None and task.is_normalised
+            content["finetuning"] = summarize_finetuning(rows, handover, is_normalised)
         folder.write_summary(content, loop.csv_files)  # last: "finished" means that all else exists
         run = load_run(folder.path)
         run.stopped_by = None if loop.finished else stop.received
@@ -152,6 +169,17 @@ def _results_of(settings: Training, loop: TrainingLoop, rows: Sequence[Row]) -> 
         },
         f"{settings.unit}s_per_second": round(updates / progress.update_seconds, 1) if updates else None,
     }
+
+
+def _details_of(settings: Any, population: Population) -> Json:
+    """Returns the entries of summary.json that only runs that act have."""
+    if not isinstance(settings, Acting):
+        return {}
+    seconds = {name: round(value, 3) for name, value in population.seconds.items()}
+    details: Json = {"seconds_by_work": seconds, "policy_lag": settings.acting.policy_lag}
+    if (failures := getattr(population, "failures", None)) is not None:  # in the compiled program
+        details |= {"policy_lag": 0, "failed_episodes": failures}
+    return details
 
 
 def _loggers(settings: Training, folder: Path) -> list[WandbLogger]:

@@ -5,8 +5,7 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
+from xql_jax.data import replay
 from xql_jax.data.dataset import (
     FILE_SUFFIXES,
     SOURCE_PREFIXES,
@@ -18,15 +17,16 @@ from xql_jax.data.dataset import (
 )
 from xql_jax.data.loading import load_dataset, stamps
 from xql_jax.data.preprocessing import Preprocessing, fit_preprocessing, has_data_rewards
+from xql_jax.data.sampling import room_on_device
 from xql_jax.data.suspicions import warn_of_suspicions
 from xql_jax.data.views import view_for
-from xql_jax.envs import action_bounds, own_sizes
+from xql_jax.envs import action_bounds, environment_maker, own_sizes
 from xql_jax.errors import UserError
 from xql_jax.files import digest
 from xql_jax.files.paths import as_written, located
 from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.runs.folder import RunFolder, folder_of
-from xql_jax.runs.kinds import Acting, Finetune
+from xql_jax.runs.kinds import Acting, Finetune, Online
 from xql_jax.suites.tasks import References, Task, has_own_scores, referenced
 from xql_jax.types import ActionBounds, ChunkBatch, Json
 
@@ -39,21 +39,22 @@ LOG = logging.getLogger(__name__)
 class RunData(NamedTuple):
     """What a run learns from."""
 
-    dataset: Dataset  # in the learner's form, preprocessed
     preprocessing: Preprocessing
     task: Task | None  # with the returns of scores 0 and 100 that the user or the data give
-    rewards: np.ndarray  # f32[N], preprocessed, of single steps, whatever the learner's form
+    sizes: tuple[int, int]  # the lengths of an observation and of an action
     warnings: Sequence[str]  # what was warned of in the data and the environment
-
-    @property
-    def sizes(self) -> tuple[int, int]:
-        """The lengths of an observation and of an action."""
-        return self.dataset.observation_dim, self.dataset.action_dim // self.preprocessing.action_chunk
+    dataset: Any = None  # in the learner's form, preprocessed; None if it learns from no data
+    rewards: Any = None  # f32[N], preprocessed, of single steps, whatever the learner's form
 
 
 def load_data(settings: Any, evaluator: Evaluator | None) -> RunData:
     """Loads the data in the learner's form, preprocessed; for fine-tuning as in the run of --checkpoint."""
     task, source = settings.task, settings.source
+    if isinstance(settings, Online):
+        task = scored(task, (settings.random_return, settings.expert_return))
+        preprocessing = Preprocessing(action_bounds=action_bounds(task), action_chunk=settings.action_chunk)
+        own = environment_maker(task, settings.simulation).sizes(task)
+        return RunData(preprocessing, task, own, evaluator.caveats if evaluator else ())
     sizes = evaluator.sizes if evaluator else own_sizes(task)  # before a download
     bounds = action_bounds(task)
     if source:
@@ -101,7 +102,21 @@ def load_data(settings: Any, evaluator: Evaluator | None) -> RunData:
         )
     if isinstance(settings, Finetune):
         view = _prior_data(settings, view)
-    return RunData(view, preprocessing, task, dataset.batch.rewards, warnings)
+    own = view.observation_dim, view.action_dim // settings.action_chunk
+    return RunData(preprocessing, task, own, warnings, view, dataset.batch.rewards)
+
+
+def check_room(settings: Acting, sizes: tuple[int, int]) -> None:
+    """Raises UserError if the members' replay buffers do not fit into memory."""
+    buffer_size, num_members = settings.acting.buffer_size, len(settings.members)
+    wanted, room = (num_members + 1) * replay.num_bytes(buffer_size, *sizes), room_on_device()
+    if wanted > room:
+        flag = "--buffer_size" if isinstance(settings, Online) else "--replay_buffer_size"
+        raise UserError(
+            f"{flag}={buffer_size}: {num_members} buffer(s) of that size, and one more while a "
+            f"resumed run reads their files, take {wanted / 2**30:.1f} GiB, and there is room for "
+            f"{room / 2**30:.1f}: give a smaller one or fewer members"
+        )
 
 
 def _prior_data(settings: Finetune, dataset: Dataset) -> Dataset:
@@ -136,8 +151,11 @@ def bounds_of_data(run: "Run", task: Task | None, sources: Sequence[str | Datase
 
 
 def run_folder(settings: Any, data: RunData) -> RunFolder:
-    """Returns the folder of a run that learns from data."""
-    sources, task = settings.dataset, data.task
+    """Returns the folder of a run."""
+    task = data.task
+    if isinstance(settings, Online):
+        return folder_of(settings, settings.env_name, task, data.sizes, {"warnings": data.warnings})
+    sources = settings.dataset
     name = task.name if task else _name_of([name_of(source) for source in sources])
     about: Json = {"data_files": stamps(task, sources), "data_source": as_written(data.dataset.source)}
     about["warnings"] = list(dict.fromkeys(map(as_written, data.warnings)))

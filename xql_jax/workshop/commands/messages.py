@@ -1,7 +1,7 @@
 """What the mains that train print: the settings, how a training begins, and how it ended."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from absl import flags
@@ -15,14 +15,15 @@ from xql_jax.runs.config_files import config_of, value_of
 from xql_jax.runs.kinds import Kept, Training
 from xql_jax.runs.load import Run
 from xql_jax.runs.resolve import resolved
+from xql_jax.runs.train import train_resolved
 from xql_jax.settings import as_typed, settings_of, values_of
 
 LOG = logging.getLogger(__name__)
 NOT_PRINTED = ("resume", "tqdm")  # they say what the program does, or what it shows
 
 
-def train(settings: Training, run: Callable[[Any], Run]) -> int:
-    """Prints the settings for --print_config, else trains by `run` and prints that; returns the exit code."""
+def train(settings: Training) -> int:
+    """Prints the settings for --print_config, else trains and prints how it went; returns the exit code."""
     made: Any = resolved(settings)
     if flags.FLAGS.print_config:
         return print_settings(made)
@@ -31,7 +32,7 @@ def train(settings: Training, run: Callable[[Any], Run]) -> int:
     if made.source:
         line = f"fine-tuning of {made.checkpoint}: {made.max_steps:,} steps"
     print(line, flush=True)
-    return print_end(run(made))
+    return print_end(train_resolved(made))
 
 
 def print_settings(settings: Training) -> int:
