@@ -104,21 +104,15 @@ def compile_run(settings: CompileSettings) -> Json:
     if settings.data_on == "host":
         raise UserError("--data_on=host: what is compiled has its data on the device: leave it out")
     settings = resolved(settings)
-    members = len(settings.members)
+    learner, every, ramps, members = settings.learner, settings.members, settings.ramps, len(settings.members)
     devices = devices_of(settings.topology)
     view, rows = data_shapes(settings)
     used = population_mesh(members, devices).devices.tolist()
     per_device = -(-members // len(used))
-    population = offline_population(
-        settings.learner,
-        settings.members[:1],
-        view.batch,
-        settings.batch_size,
-        together=True,
-        ramps=settings.ramps,
-    )
+    batch, size = view.batch, settings.batch_size
+    population = offline_population(learner, every[:1], batch, size, together=True, ramps=ramps)
     population.matmul_precision = settings.matmul_precision
-    population.is_off = switched_off(settings.learner, settings.members, settings.ramps)
+    population.is_off = switched_off(learner, every, ramps)
     singly = copy.copy(population)
     singly.most_ahead = 1  # what is drawn for many updates would count as one update's
     kind = devices[0].device_kind
