@@ -16,4 +16,4 @@ from xql_jax.runs.kinds import Finetune
 from xql_jax.workshop.commands import command_line, messages
 
 if __name__ == "__main__":
-    command_line.run(messages.train, Finetune)
+    command_line.run(messages.train_and_print, Finetune)

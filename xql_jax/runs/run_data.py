@@ -5,7 +5,6 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from xql_jax.data import replay
 from xql_jax.data.dataset import (
     FILE_SUFFIXES,
     SOURCE_PREFIXES,
@@ -108,8 +107,10 @@ def load_data(settings: Any, evaluator: Evaluator | None) -> RunData:
 
 def check_room(settings: Acting, sizes: tuple[int, int]) -> None:
     """Raises UserError if the members' replay buffers do not fit into memory."""
+    from xql_jax.data.replay import num_bytes  # imports chex
+
     buffer_size, num_members = settings.acting.buffer_size, len(settings.members)
-    wanted, room = (num_members + 1) * replay.num_bytes(buffer_size, *sizes), room_on_device()
+    wanted, room = (num_members + 1) * num_bytes(buffer_size, *sizes), room_on_device()
     if wanted > room:
         flag = "--buffer_size" if isinstance(settings, Online) else "--replay_buffer_size"
         raise UserError(

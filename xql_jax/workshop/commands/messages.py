@@ -22,7 +22,7 @@ LOG = logging.getLogger(__name__)
 NOT_PRINTED = ("resume", "tqdm")  # they say what the program does, or what it shows
 
 
-def train(settings: Training) -> int:
+def train_and_print(settings: Training) -> int:
     """Prints the settings for --print_config, else trains and prints how it went; returns the exit code."""
     made: Any = resolved(settings)
     if flags.FLAGS.print_config:
