@@ -37,7 +37,7 @@ from xql_jax.settings import (
 )
 from xql_jax.suites.tasks import TASKS, Task, get_task
 from xql_jax.training.checkpoints import KEPT
-from xql_jax.training.members import fields_given
+from xql_jax.training.members import fields_given, parse_sweep
 from xql_jax.training.schedule import Schedule
 from xql_jax.types import Horizon, Json, horizon_of
 
@@ -233,7 +233,11 @@ class FromData(Simulated, Training):
         of_checkpoint=True,
     )
     scale_rewards: bool = by_config(
-        True, EITHER, "Scale the rewards where IQL does, on locomotion.", of_checkpoint=True
+        True,
+        EITHER,
+        "Scale the rewards where IQL does, on locomotion; elsewhere, if beta_nats finds beta, to a root mean "
+        "square of 1.",
+        of_checkpoint=True,
     )
     top_returns: float = by_config(
         1.0,
@@ -272,8 +276,16 @@ class FromData(Simulated, Training):
         return resolved
 
     @property
+    def unit_rewards(self) -> bool:
+        """Whether rewards are divided by their root mean square: every member finds its beta."""
+        swept = parse_sweep(self.sweep, settings_of(self.learner))
+        nats: list[float] = swept.get("beta_nats", [self.values.get("beta_nats", 0.0)])
+        return self.scale_rewards and min(nats) > 0
+
+    @property
     def identity(self) -> Json:
-        return {**super().identity, "dataset": [name_of(source) for source in self.dataset]}
+        unit_rewards = {"unit_rewards": True} if self.unit_rewards else {}
+        return {**super().identity, **unit_rewards, "dataset": [name_of(source) for source in self.dataset]}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
