@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from tiny_runs import finetune_settings, offline_settings, small, states_of, write_dataset
 
+import xql_jax
 from xql_jax.runs.train import train_run
 
 
@@ -43,6 +44,37 @@ def test_a_found_beta_goes_on_from_where_the_data_left_it(data):
     at = [np.exp(float(states_of(run, step)["seed3"].value.held.log_scale)) for step in (300, 312)]
     assert at[0] < 3.0  # the divergence began far below 0.5 nats
     assert 0.9 * at[0] < at[1] < at[0]
+
+
+def test_the_unit_of_the_rewards_does_not_matter_where_beta_is_found(tmp_path, caplog):
+    """Rewards times 0.01 or 1000 give the same V, beta and divergence; not with a given beta."""
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(64, 3)).astype(np.float32)
+    data = {"observations": rows, "next_observations": np.roll(rows, -1, axis=0)}
+    data["actions"] = np.tanh(rows[:, :1])
+    data |= {
+        "rewards": rng.normal(2.0, 3.0, 64),
+        "terminals": np.zeros(64),
+        "timeouts": np.arange(64) % 8 == 7,
+    }
+
+    settings = {"hidden_dims": 8, "batch_size": 16, "max_steps": 40, "log_interval": 40, "save_dir": tmp_path}
+    settings |= {"value_lr": 0.01, "critic_lr": 0.01, "tau": 0.5}
+
+    def last(factor, **given):
+        run = xql_jax.train(
+            dataset={**data, "rewards": factor * data["rewards"]},
+            **settings | given,
+        )
+        row = metrics_of(run.run)[-1]
+        return [float(row[name]) for name in ("value/v", "value/beta", "actor/divergence")]
+
+    unit = last(1.0)
+    for factor in (0.01, 1000.0):
+        np.testing.assert_allclose(last(factor), unit, rtol=1e-3)
+    assert "defaults" not in caplog.text
+    for others in ({"scale_rewards": False}, {"beta": 1.0}, {"sweep": "beta_nats=1,0"}):
+        assert not np.allclose(last(100.0, **others), last(1.0, **others), rtol=0.1)
 
 
 def test_a_temperature_that_is_not_used_is_told_and_a_fixed_member_of_a_sweep_too(data, caplog):

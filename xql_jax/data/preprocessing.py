@@ -112,6 +112,7 @@ def fit_preprocessing(
     *,
     normalize_observations: bool = False,
     scale_rewards: bool = True,
+    unit_rewards: bool = False,
     top_returns: float = 1.0,
 ) -> Preprocessing:
     """Fits IQL's preprocessing for a task, and whatever else is asked for.
@@ -120,11 +121,13 @@ def fit_preprocessing(
     adds -1 to AntMaze's rewards. Rewards of Gymnasium's MuJoCo tasks are scaled here, too.
 
     Args:
+        unit_rewards: divide rewards by their root mean square, unless the suite scales or shifts them.
         normalize_observations: give each entry mean 0 and deviation 1 over the transitions learned from.
         top_returns: share of the transitions to learn from: whole trajectories, those of the highest returns,
             as many as fit (10%BC; Chen et al. 2021).
     """
     reward_scale, most_rows = 1.0, np.inf
+    reward_shift = task.suite.reward_shift if task else 0.0
     mean, std = np.empty(0), np.empty(0)
     if scale_rewards and task and task.suite.scales_rewards:
         known_successors(dataset, "rewards are scaled by returns (--noscale_rewards leaves them)")
@@ -137,6 +140,12 @@ def fit_preprocessing(
         reward_scale = SPAN / float(returns.max() - returns.min())
         LOG.info(
             f"rewards are multiplied by {reward_scale:.4g}, so that trajectories' returns span {SPAN:g} "
+            "(--noscale_rewards leaves them)"
+        )
+    elif unit_rewards and not reward_shift and np.any(dataset.batch.rewards):
+        reward_scale = 1.0 / float(np.sqrt(np.mean(np.square(dataset.batch.rewards, dtype=np.float64))))
+        LOG.info(
+            f"rewards are multiplied by {reward_scale:.4g}, so that their root mean square is 1 "
             "(--noscale_rewards leaves them)"
         )
     learned = dataset
@@ -158,7 +167,7 @@ def fit_preprocessing(
     return Preprocessing(
         action_bound=IQL_ACTION_BOUND,
         reward_scale=reward_scale,
-        reward_shift=task.suite.reward_shift if task else 0.0,
+        reward_shift=reward_shift,
         observation_mean=tuple(mean.tolist()),
         observation_std=tuple(std.tolist()),
         most_rows=most_rows,

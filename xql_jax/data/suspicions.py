@@ -16,6 +16,7 @@ HARDLY_ANY = 0.05  # share of the rows
 LONG_STEPS = 0.99  # steps longer than this share of the steps within episodes are long
 ALIKE_STARTS = 0.3  # spread of where resets lead, in that of where they come from, by entry
 ENOUGH = 10  # rows for a spread, or episodes to be looked at by themselves
+OF_THEIR_UNIT = "but the defaults, such as beta's, are for about 1"
 TIME_OUTS = "are these time-outs? Then store them as timeouts"
 Check = Callable[[Dataset, Task | None], Iterator[str]]
 
@@ -49,9 +50,9 @@ def _lines(check: Check, source: Dataset, task: Task | None) -> Iterator[str]:
             return
 
 
-def warn_of_suspicions(dataset: Dataset, task: Task | None = None) -> list[str]:
-    """Warns of all `suspicions`; returns the lines."""
-    told = suspicions(dataset, task)
+def warn_of_suspicions(dataset: Dataset, task: Task | None = None, unit_rewards: bool = False) -> list[str]:
+    """Warns of all `suspicions`; returns the lines. With `unit_rewards` the unit of the rewards is none."""
+    told = [line for line in suspicions(dataset, task) if not (unit_rewards and OF_THEIR_UNIT in line)]
     for line in (lines := told if dataset.parts else [f"{dataset.source}: {one}" for one in told]):
         LOG.warning(line)
     return lines
@@ -77,7 +78,7 @@ def _sizes_of_rewards(dataset: Dataset, task: Task | None) -> Iterator[str]:
     elif least == most:
         yield f"every reward is {least:g}: only the length of trajectories can be learned from"
     elif not 1e-3 <= largest <= 1e3:
-        yield f"the largest reward is {largest:g}, but the defaults, such as beta's, are for about 1"
+        yield f"the largest reward is {largest:g}, {OF_THEIR_UNIT}"
     if task and task.scores_returns and (score := task.normalized_score(returns).max()) > 200:
         yield (
             f"scores reach {score:,.0f}, and an expert's is 100: the data's rewards are not those of the "

@@ -68,9 +68,8 @@ def _warn_of_first_phases(settings: Training) -> None:
 
 def _warn_of_beta(settings: Training) -> None:
     """Warns where XQL's `beta` is for the rewards of single steps, and of an unused temperature."""
-    values, chosen = settings.values, settings.chosen
+    values, chosen, nats = settings.values, settings.chosen, settings.nats
     later = dict(fields_given(values.get(settings.changing, "")))
-    nats = settings.grid.get("beta_nats", [values.get("beta_nats", 0.0)])
     is_found = min(nats) > 0 or (settings.changing == "ramp" and "beta_nats" in later)
     if "awr_temperature" in chosen and max(nats) > 0 and not settings.method.endswith("+flow"):
         LOG.warning("awr_temperature is not used where beta_nats finds beta: --policy_sharpness is for that")

@@ -256,6 +256,7 @@ def identity_of(settings: Any) -> Json:
         **settings.simulation._asdict(),
     }
     if isinstance(settings, FromData):
+        identity |= {"unit_rewards": True} if settings.unit_rewards else {}
         identity["dataset"] = [name_of(source) for source in settings.dataset]
     if settings.source:
         identity["checkpoint"] = {"run": settings.source.run_id, "step": settings.source.step}

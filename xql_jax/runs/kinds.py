@@ -165,6 +165,11 @@ class Training(Kept):
         """The values of the swept hyperparameters, by name."""
         return parse_sweep(self.sweep, settings_of(self.learner))
 
+    @property
+    def nats(self) -> list[float]:
+        """The members' values of `beta_nats`; [0] if the learner has none."""
+        return self.grid.get("beta_nats", [self.values.get("beta_nats", 0.0)])
+
     @functools.cached_property
     def members(self) -> list[Member]:
         """One per seed and setting of the swept hyperparameters."""
@@ -238,7 +243,11 @@ class FromData(Simulated, Training):
         of_checkpoint=True,
     )
     scale_rewards: bool = by_config(
-        True, EITHER, "Scale the rewards where IQL does, on locomotion.", of_checkpoint=True
+        True,
+        EITHER,
+        "Scale the rewards where IQL does, on locomotion; elsewhere, if beta_nats finds beta, to a root mean "
+        "square of 1.",
+        of_checkpoint=True,
     )
     top_returns: float = by_config(
         1.0,
@@ -257,6 +266,11 @@ class FromData(Simulated, Training):
     def task(self) -> Task | None:
         """None if only data are given: then rewards are unchanged and nothing is evaluated."""
         return None if self.env_name is None and self.dataset else get_task(self.env_name or DEFAULT_ENV_NAME)
+
+    @property
+    def unit_rewards(self) -> bool:
+        """Whether rewards are divided by their root mean square: every member finds its beta."""
+        return self.scale_rewards and min(self.nats) > 0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -66,7 +66,8 @@ def load_data(settings: Any, evaluator: Evaluator | None) -> RunData:
     for note in dataset.notes:
         if not note.is_suspicion:
             LOG.info(f"{dataset.source}: {note}")
-    warnings = [*warn_of_suspicions(dataset, task), *(evaluator.caveats if evaluator else ())]
+    warnings = warn_of_suspicions(dataset, task, settings.unit_rewards)
+    warnings += evaluator.caveats if evaluator else ()
     if source:
         warnings += source.content.get("warnings", ())
         preprocessing = source.preprocessing_of(dataset)
@@ -76,6 +77,7 @@ def load_data(settings: Any, evaluator: Evaluator | None) -> RunData:
             task,
             normalize_observations=settings.normalize_observations,
             scale_rewards=settings.scale_rewards,
+            unit_rewards=settings.unit_rewards,
             top_returns=settings.top_returns,
         )
         preprocessing = dataclasses.replace(
