@@ -423,6 +423,7 @@ class Finetune(FromData, Acting):
 
     @property
     def buffer_size(self) -> int:
+        """Transitions in the buffer of each seed."""
         return min(self.replay_buffer_size, max(self.max_steps, self.batch_size))
 
     @property

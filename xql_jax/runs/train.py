@@ -1,4 +1,4 @@
-"""The way of a run of any kind, from its settings to its summary. It neither prints nor sets exit codes."""
+"""The way of a run of any kind, from its settings to its summary."""
 
 from collections.abc import Sequence
 from typing import Any
