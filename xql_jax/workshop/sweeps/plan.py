@@ -16,7 +16,7 @@ from xql_jax.learners.registry import OFFLINE, ONLINE, method_of
 from xql_jax.runs.config_files import choose_config, hyperparameters_of, settings_from
 from xql_jax.runs.find import find_runs
 from xql_jax.runs.folder import identity_of
-from xql_jax.runs.kinds import METHOD_SETTINGS, Finetune, FromData, Kept, Offline, Online, Training
+from xql_jax.runs.kinds import Finetune, FromData, Kept, Offline, Online, Training
 from xql_jax.runs.load import Run
 from xql_jax.runs.records import digests_of
 from xql_jax.runs.resolve import resolved
@@ -178,7 +178,7 @@ def _check_swept(settings: Sweep, datasets: Sequence[str], methods: Sequence[str
 
 def _fields_of(chosen: Training) -> dict[str, Setting]:
     """Returns what METHOD:FIELD=VALUE may set: what a config file may choose."""
-    settings = {name: one for name, one in METHOD_SETTINGS.items() if name in settings_of(chosen)}
+    settings = {name: one for name, one in settings_of(chosen).items() if one.by_config}
     return settings | hyperparameters_of(chosen.learner)
 
 
