@@ -3,6 +3,7 @@
   for NATS in ...; do xql-train-offline --env_name=TASK --beta_nats=... --clip_rule=above ...; done
   python benchmarks/nats.py --runs=results     # adds these runs to docs/results/nats.csv
   python benchmarks/nats.py --table            # the scores, with 95% intervals over seeds, as Markdown
+  python benchmarks/nats.py --picture=docs/images/nats.png
 
 A row is a seed of a finished run: its last score, and beta and the divergence as they were at the end.
 """
@@ -18,9 +19,13 @@ from xql_jax.runs.load import Run, load_run
 from xql_jax.runs.records import run_folders
 
 RESULTS = Path(__file__).resolve().parents[1] / "docs" / "results" / "nats.csv"
-SETTINGS = ("task", "updates", "method", "clip_rule", "critic_loss", "beta_nats", "given_beta")
+SETTINGS = (
+    *("task", "updates", "method", "clip_rule", "critic_loss", "beta_nats", "policy_sharpness", "given_beta"),
+    "reward_scale",
+)
 COLUMNS = (*SETTINGS, "seed", "score", "beta", "divergence")
 
+DRAWN = {"pointmaze-umaze-v0": "maze", "pen-human-v1": "pen", "kitchen-complete-v0": "kitchen"}
 Row = dict[str, str]
 
 
@@ -36,7 +41,8 @@ def rows_of(run: Run) -> Iterator[Row]:
         values = {
             "task": run.env_name, "updates": run.step, "method": run.method, "seed": member.seed,
             "score": f"{score.results['score']:.1f}", "given_beta": own.get("beta", ""),
-            **{name: own.get(name, "") for name in ("clip_rule", "critic_loss", "beta_nats")},
+            "reward_scale": f"{run.preprocessing.reward_scale:.3g}",
+            **{name: own.get(name, "") for name in ("clip_rule", "critic_loss", "beta_nats", "policy_sharpness")},
             **{name: f"{value:.3g}" if value else "" for name, value in found.items()},
         }  # fmt: skip
         yield {name: str(values[name]) for name in COLUMNS}
@@ -76,15 +82,40 @@ def table() -> str:
     return "\n".join(lines)
 
 
+def picture(path: Path) -> None:
+    """Draws the same runs of three tasks twice: their scores by beta, and by the divergence of V's weights."""
+    figure = Figure(figsize=(8.0, 3.2), layout="constrained")
+    rows = [row for row in read() if row["method"] == "xql" and row["divergence"] and row["task"] in DRAWN]
+    panels = zip(figure.subplots(1, 2, sharey=True), ("beta", "divergence"), strict=True)
+    for (axes, name), label in zip(panels, ("β, in units of the rewards", "divergence, nats"), strict=True):
+        for task, color in zip(DRAWN, LINES, strict=False):
+            own = [row for row in rows if row["task"] == task]
+            for is_found, marker, face in ((True, "o", color), (False, "s", "none")):
+                shown = [row for row in own if (float(row["beta_nats"]) > 0) == is_found]
+                axes.scatter(
+                    [float(row[name]) for row in shown], [float(row["score"]) for row in shown],
+                    marker=marker, edgecolors=color, facecolors=face, s=22,
+                    label=f"{DRAWN[task]}, β {'found' if is_found else 'given'}",
+                )  # fmt: skip
+        axes.set(xscale="log", xlabel=label)
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    figure.axes[0].set_ylabel("last score")
+    save_figure(figure, path)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=Path, help="add the runs below this folder")
     parser.add_argument("--table", action="store_true", help="print the scores")
+    parser.add_argument("--picture", type=Path, help="draw scores by beta and by the divergence")
     options = parser.parse_args()
     if options.runs:
         add_runs(options.runs)
     if options.table:
         print(table())
+    if options.picture:
+        with styled():
+            picture(options.picture)
 
 
 if __name__ == "__main__":
