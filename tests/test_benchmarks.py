@@ -5,7 +5,7 @@ import math
 
 import jax
 import pytest
-from main_runs import ROOT, run_main, run_process
+from driver import ROOT, run_main, run_process
 
 pytestmark = pytest.mark.slow
 RESULTS = {  # arguments, and what is measured

@@ -4,7 +4,7 @@ import importlib
 
 import numpy as np
 import pytest
-from main_runs import ROOT, run_main
+from driver import ROOT, run_main
 
 import xql_jax
 from xql_jax.envs.mazes import maze_of

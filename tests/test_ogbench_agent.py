@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 from absl import flags
-from main_runs import ROOT
+from driver import ROOT
 from ml_collections.config_flags import config_flags
 
 import xql_jax

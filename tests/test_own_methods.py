@@ -6,7 +6,7 @@ import sys
 import jax
 import numpy as np
 import pytest
-from main_runs import EXPERIMENTS, contents, run_main, write_dataset
+from driver import EXPERIMENTS, contents, run_main, write_dataset
 from python_cases import SMALL, bandit
 
 import xql_jax

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from main_runs import COLLECT, MAIN, run_main
+from driver import COLLECT, MAIN, run_main
 from python_cases import SMALL, bandit
 
 import xql_jax

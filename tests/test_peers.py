@@ -8,7 +8,7 @@ import sys
 import gymnasium
 import numpy as np
 import pytest
-from main_runs import ROOT, run_main
+from driver import ROOT, run_main
 
 from xql_jax.runs.config_files import config_of
 from xql_jax.suites.tasks import get_task

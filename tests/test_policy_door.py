@@ -11,10 +11,10 @@ import gymnasium
 import jax
 import numpy as np
 import pytest
+from driver import environment_of_processes
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from main_runs import environment_of_processes
 from python_cases import SMALL
 
 import xql_jax

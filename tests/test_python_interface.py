@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from main_runs import run_folder, succeed
+from driver import run_folder, succeed
 from python_cases import SMALL, bandit
 
 import xql_jax

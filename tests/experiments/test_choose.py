@@ -3,7 +3,7 @@
 import csv
 
 import pytest
-from main_runs import CHOOSE, run_folder, succeed, write_dataset
+from driver import CHOOSE, run_folder, succeed, write_dataset
 
 
 @pytest.mark.slow

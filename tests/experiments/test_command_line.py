@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from absl import flags
-from main_runs import COLLECT, MAIN, ROOT, succeed
+from driver import COLLECT, MAIN, ROOT, succeed
 
 from xql_jax.errors import UserError
 from xql_jax.learners.registry import OFFLINE, ONLINE, make_learner

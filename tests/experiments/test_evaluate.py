@@ -6,7 +6,7 @@ import json
 import imageio.v2 as imageio
 import numpy as np
 import pytest
-from main_runs import EVALUATE, ROOT, contents, run_folder, succeed, write_dataset
+from driver import EVALUATE, ROOT, contents, run_folder, succeed, write_dataset
 
 from xql_jax.envs import Simulation, describe_environment
 from xql_jax.runs.run import EVALUATION_SEED

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from broken_runs import assert_same_run
-from main_runs import run_folder
+from driver import run_folder
 
 pytestmark = pytest.mark.slow
 # In a mount namespace of its own, which needs no rights but to make one: the same command again and again,

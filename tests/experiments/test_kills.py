@@ -14,7 +14,7 @@ import jax
 import numpy as np
 import pytest
 from broken_runs import HANDOVER, KINDS, MAX_STEPS, arrays, assert_same_run, checkpoint_steps
-from main_runs import rows, run_folder
+from driver import rows, run_folder
 
 from xql_jax.training.replay_files import ReplayFiles
 from xql_jax.types import Batch, EpisodeBatch

@@ -5,7 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
-from main_runs import ROOT, contents, run_process, write_dataset
+from driver import ROOT, contents, run_process, write_dataset
 from mistakes import assert_told, mistakes
 
 from xql_jax.files import read_record, write_record

@@ -9,7 +9,7 @@ import time
 
 import psutil
 import pytest
-from main_runs import (
+from driver import (
     EVALUATE,
     ONLINE,
     ROOT,

@@ -3,7 +3,7 @@
 import json
 import re
 
-from main_runs import FIGURES, INSPECT, REPORT, contents, succeed, write_dataset
+from driver import FIGURES, INSPECT, REPORT, contents, succeed, write_dataset
 from written_runs import write_run
 
 from xql_jax import __version__

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from main_runs import (
+from driver import (
     ONLINE,
     ROOT,
     assert_every_documented_file,

@@ -5,7 +5,7 @@ import io
 import re
 
 import pytest
-from main_runs import ROOT
+from driver import ROOT
 from written_runs import COMMIT, write_run
 
 from xql_jax.errors import UserError

@@ -8,7 +8,7 @@ import json
 import jax
 import numpy as np
 import pytest
-from main_runs import ROOT, run_main
+from driver import ROOT, run_main
 
 from xql_jax.data.dataset import Dataset
 from xql_jax.data.views import view_for

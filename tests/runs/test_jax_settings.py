@@ -12,7 +12,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from main_runs import environment_of_processes
+from driver import environment_of_processes
 from slow_cases import slow_but
 from tiny_runs import (
     assert_same_bits,

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from main_runs import write_dataset
+from driver import write_dataset
 from test_executors import ROOT, SECONDS, start_driver
 from tiny_sweeps import sweep_settings, train_all
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from main_runs import ROOT, environment_of_processes
+from driver import ROOT, environment_of_processes
 
 from xql_jax.training.signals import StopSignals
 

@@ -1,5 +1,7 @@
 """What the training tests share: a learner of exact arithmetic that compiles quickly, and its runs."""
 
+from typing import ClassVar
+
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -32,6 +34,8 @@ class Growth(Part):
     growth: float = traced(1.0, POSITIVE)
     silent_growth: float = traced(1.0, POSITIVE)
     fragile: bool = static(False, EITHER)  # the actions need x^3 to be finite
+
+    batch_type: ClassVar[type] = Batch
 
     def init(self, key, observations, actions):
         return {"x": jnp.float32(1.0), "y": jnp.float32(1.0), "z": jax.random.normal(key, (3,))}
