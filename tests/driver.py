@@ -1,7 +1,7 @@
 """Drives runs by public means alone: the mains and the Python interface, files, signals, and deaths.
 
-A `Driver` opens a run, steps it until a signal, kills it, resumes it, and reads its outcome. For both, time is
-counted in moments: a call of a callback, a step of `Drift`, a compilation, and each change of a file or folder.
+A `Driver` opens a run, steps it until a signal, kills it, resumes it, and reads its outcome. Time is counted
+in moments: a call of a callback, a step of `Drift`, a compilation, and each change of a file or folder.
 """
 
 import contextlib
@@ -211,17 +211,18 @@ gymnasium.register("Drift-v0", entry_point=Drift, max_episode_steps=3)
 @contextlib.contextmanager
 def watched(watch):
     """Calls `watch` with each moment of a run, before what happens there."""
+
+    def noted(name, do):
+        def call(*given, **options):
+            happens(name)
+            return do(*given, **options)
+
+        return call
+
+    places = [(os, name) for name in ("replace", "fsync", "mkdir", "unlink", "rmdir")]
     with contextlib.ExitStack() as patches:
-        for owner, name in (
-            *((os, name) for name in ("replace", "fsync", "mkdir", "unlink", "rmdir")),
-            (jax.stages.Lowered, "compile"),
-        ):
-
-            def noted(*given, do=getattr(owner, name), name=name, **options):
-                happens(name)
-                return do(*given, **options)
-
-            patches.enter_context(mock.patch.object(owner, name, noted))
+        for owner, name in (*places, (jax.stages.Lowered, "compile")):
+            patches.enter_context(mock.patch.object(owner, name, noted(name, getattr(owner, name))))
         WATCHES.append(watch)
         patches.callback(WATCHES.remove, watch)
         yield

@@ -204,50 +204,6 @@ def test_what_a_program_imports(code, brings, does_not_bring):
     assert sorted(set(does_not_bring.split()) & loaded) == []
 
 
-LIKE_WINDOWS = """
-import select, signal
-del signal.SIGHUP, signal.pthread_sigmask, select.poll
-import xql_jax.interface, xql_jax.workshop.commands.command_line, xql_jax.workshop.sweeps.executors
-from xql_jax.envs.processes import Processes
-from xql_jax.training.signals import StopSignals
-with StopSignals() as stop:
-    signal.raise_signal(signal.SIGTERM)
-print(stop.received.name)
-try:
-    Processes(None, 1)
-except xql_jax.UserError as error:
-    print(error)
-"""
-
-
-def test_a_system_without_posix_signals():
-    run = subprocess.run([sys.executable, "-c", LIKE_WINDOWS], **PROCESS)
-    assert run.stdout.splitlines() == ["SIGTERM", "--processes is not for Windows: leave it out"]
-
-
-MADE = """
-from jax._src import xla_bridge
-from xql_jax.runs.config_files import choose_config
-from xql_jax.runs.kinds import Finetune, Online
-from xql_jax.runs.config_files import settings_from
-from xql_jax.runs.finetuning import finetune_job
-from xql_jax.runs.online import online_job
-for settings, job, task in (
-    (Online, online_job, "cheetah-run"),
-    (Finetune, finetune_job, "pointmaze-umaze-v0"),
-):
-    values = {"env_name": task, "max_steps": 20_000, "sweep": "tau=0.1,0.2", "num_seeds": 2}
-    job(settings_from(choose_config(settings, env_name=task), values))
-assert not xla_bridge.backends_are_initialized()
-"""
-
-
-def test_a_job_is_made_before_jax_begins():
-    """The mains make it before `prepare_acting`, which has no effect after JAX's start."""
-    run = subprocess.run([sys.executable, "-c", MADE], capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
-
-
 def test_a_misspelt_name_of_the_package():
     assert {"train", "load_policy"} <= set(dir(xql_jax))
     with pytest.raises(AttributeError, match="no attribute 'trian'"):

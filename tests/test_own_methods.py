@@ -16,8 +16,6 @@ from xql_jax.runs.config_files import choose_config, settings_from
 from xql_jax.runs.kinds import Offline
 from xql_jax.runs.train import job_of
 from xql_jax.settings import values_of
-from xql_jax.workshop.sweeps.plan import make_plan
-from xql_jax.workshop.sweeps.sweep_settings import Sweep
 from xql_jax.workshop.tools.choose import ChoiceSettings, choose
 from xql_jax.workshop.tools.list_runs import list_runs
 
@@ -169,20 +167,6 @@ def test_a_run_does_not_import_its_method_and_the_user_does(place):
         outcome = run_main([*words, "--method=own_methods:gumbel"], place, EXPERIMENTS / f"{main}.py")
         assert outcome.code == 0, outcome
     np.testing.assert_array_equal(xql_jax.load_policy(path)(np.zeros((3, 4))), actions)
-
-
-def test_a_sweep_tells_the_colon_of_a_module_from_that_of_a_field(place):
-    np.savez(place / "data.npz", **bandit(60))
-    methods = ("own_methods:gumbel:num_critics=1:hidden_dims=8/8", "own_methods:instance+flow", "bc")
-    settings = Sweep(
-        datasets=("pointmaze-umaze-v0=data.npz",), methods=methods, sweep="beta=0.5,2 num_critics=2,3"
-    )
-    with pytest.raises(UserError, match="twice"):
-        make_plan(settings)
-    cells = make_plan(Sweep(datasets=settings.datasets, methods=methods, sweep="beta=0.5,2"))
-    found = [(cell.settings.method, cell.settings.sweep) for cell in cells]
-    assert found == [("own_methods:gumbel", "beta=0.5,2"), ("own_methods:instance+flow", ""), ("bc", "")]
-    assert cells[0].settings.values["critic_hidden_dims"] == (8, 8)
 
 
 @pytest.mark.slow

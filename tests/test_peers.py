@@ -167,16 +167,3 @@ class TestBesidePeers:
         assert refused.code == 2
         assert "other settings" in refused.err
         assert self.table.read_bytes() == before
-
-    def test_what_does_not_fit_is_said_before_training(self, command, tmp_path):
-        for words, said in (
-            ((f"--peer={tmp_path}",), "algos/xql.py"),
-            (("--method=fql",), "xql, iql, td3_bc, cql, awac"),
-            (("--eval_interval=4",), "multiple of 8"),
-            (("--max_steps=20",), "multiple of 8"),
-            (("--set=expectile",), "FIELD=VALUE"),
-        ):
-            outcome = self.run(*command, *words)
-            assert outcome.code == 2
-            assert said in outcome.err
-        assert not (tmp_path / "runs").exists()

@@ -237,10 +237,3 @@ def test_tags_of_a_files_own_method_hold(tmp_path):
 def test_a_config_that_would_train_something_else_is_refused(edit, words, tmp_path):
     with pytest.raises(UserError, match=words):
         settings_from(value_in(tmp_path, edit), {})
-
-
-@pytest.mark.parametrize(("kind", "method"), [(Offline, "xqll"), (Online, "saac")])
-def test_a_misspelt_method_is_answered_by_those_of_its_kind(kind, method):
-    with pytest.raises(UserError, match=r"unknown method .* here: nearest known: (xql|sac)") as told:
-        choose_config(kind, method)
-    assert len(str(told.value)) < 90

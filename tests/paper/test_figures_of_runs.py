@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from written_runs import write_run
 
-from xql_jax.errors import UserError
 from xql_jax.pictures.style import render
 from xql_jax.workshop.paper.columns import where
 from xql_jax.workshop.paper.figures import FIGURES_OF_RUNS
@@ -52,12 +51,6 @@ def test_returns_are_no_scores_in_figures_of_scores(tmp_path):
     assert set(tables("7", tmp_path)["curves"]["task"]) == {"Hopper-v5 (return)", "hopper-medium-v2"}
     assert set(tables("8", tmp_path)["last"]["task"]) == {"Hopper-v5 (return)", "hopper-medium-v2"}
     assert "xql+reverse_kl beta=1" in tables("7", tmp_path)["curves"]["method"]
-
-
-def test_seeds_that_ended_early_are_left_out_and_told(tmp_path, caplog):
-    write_run(tmp_path, "walker-run", "sac", {0: [1.0, 2.0], 1: [9.0, None]}, scale=1.0)
-    assert tables("3", tmp_path)["curves"]["mean"].tolist() == [1.0, 2.0]
-    assert "1 of 2 seeds have no numbers of their run's end" in caplog.text
 
 
 def test_curves_go_by_step_and_divergence_stands_in_the_legend(tmp_path):
@@ -136,15 +129,3 @@ def test_errors_of_a_sweep_are_apart(tmp_path, caplog):
     assert "1 of 12002 Bellman errors are not finite, and left out" in caplog.messages
     of_two_heaps = where(found["fits"], law="Gaussian", method="td3 tau=1")
     assert of_two_heaps["log_likelihood"][0] < -5.0
-
-
-def test_what_is_missing_is_an_error(tmp_path):
-    write_run(tmp_path, "walker-run", "sac", {0: [None]})
-    write_run(tmp_path, "pen-human-v1", "xql", {0: [1.0]})
-    for name, message in {
-        "6": r"needs a finished run of td3; there are: sac on walker-run, xql on pen-human-v1",
-        "3": "nothing was evaluated",
-        "8": "no runs that vary beta: .*beta=",
-    }.items():
-        with pytest.raises(UserError, match=message):
-            tables(name, tmp_path)

@@ -81,13 +81,6 @@ def test_intervals_of_rliable():
     np.testing.assert_allclose(statistics.improvements["one", "two"][1:], expected, rtol=1e-12)
 
 
-def test_with_one_seed_there_is_no_interval():
-    matrices = {"one": np.array([[50.0]]), "two": np.array([[40.0], [60.0]])}
-    statistics = statistics_of(["a"], matrices, SAMPLES)
-    assert np.isnan(statistics.aggregates["one"][1:]).all()
-    assert not np.isnan(statistics.aggregates["two"]).any()
-
-
 @pytest.mark.parametrize(
     ("places", "datasets", "methods"),
     [

@@ -83,18 +83,6 @@ def offline_settings(folder, name, data, **changes):
     return made_settings(Offline, **settings)
 
 
-def test_data_of_another_size_are_refused_also_without_an_evaluation(tmp_path):
-    rows = collected(tmp_path / "small.hdf5", "Small", policy="random", episodes=4)[0]
-    write_hdf5(
-        tmp_path / "cut.hdf5",
-        {**rows, **{key: rows[key][:, :2] for key in ("observations", "next_observations")}},
-        {},
-    )
-    message = r"cut.hdf5: observations have 2 entries, those of .*Small-v0 have 3"
-    with pytest.raises(UserError, match=message):
-        run_offline(offline_settings(tmp_path / "runs", "Small", tmp_path / "cut.hdf5", eval_episodes=0))
-
-
 def trained(folder, name, data, **changes):
     return run_offline(offline_settings(folder, name, data, **changes)).path
 
@@ -250,14 +238,6 @@ def test_the_data_of_a_run_on_data_alone_are_known_by_their_content(tmp_path, mo
     np.testing.assert_array_equal(actions(from_arrays(others, "arrays")), others["actions"] / 2)
 
 
-def test_statistics_of_a_run_are_of_its_own_data(made, caplog, tmp_path):
-    output = tmp_path / "of one member.csv"
-    settings = {"max_steps": 3, "hidden_dims": "4", "tqdm": False, "output": str(output)}
-    choose(ChoiceSettings(checkpoint=str(made[2]), **settings))
-    assert len(output.read_text().splitlines()) == 2  # the header, and the member
-    assert "not the data that the run learned from" not in caplog.text
-
-
 def arrays_of(rows, actions, **others):
     keys = ("observations", "rewards", "terminals", "next_observations")
     return {**{key: rows[key] for key in keys}, "actions": actions, **others}
@@ -305,14 +285,3 @@ def test_actions_in_other_units_are_warned_of_or_refused(tmp_path, caplog):
         loaded(rows["actions"] * 1.1)
     with pytest.raises(UserError, match="action_units is 'radians', must be normalized or environment"):
         from_arrays(arrays_of(rows, rows["actions"], action_units="radians"), "arrays")
-
-
-def test_discrete_actions_are_warned_of_or_refused(tmp_path, caplog):
-    """Whole numbers by their type are refused; a few values among floats are warned of."""
-    rows, _ = collected(tmp_path / "own.hdf5", "Two", policy="random", episodes=4)
-    chosen = np.arange(len(rows["rewards"]))[:, None] % 2
-    with pytest.raises(UserError, match="arrays: actions look discrete, of type int64"):
-        from_arrays(arrays_of(rows, chosen), "arrays")
-    np.savez(tmp_path / "few.npz", **arrays_of(rows, chosen.astype(np.float32)))
-    trained(tmp_path, "Two", tmp_path / "few.npz", env_name=None, max_steps=2, log_interval=2)
-    assert "few.npz: actions look discrete" in caplog.text

@@ -111,18 +111,6 @@ def test_no_format_gives_actions_for_what_is_no_observation(policy, name, tmp_pa
     np.testing.assert_allclose(read(np.ma.masked_array(one, False)), expected[:1], atol=1e-5)
 
 
-@pytest.mark.parametrize("name", FILES)
-def test_a_policy_without_observations_is_exported(name, tmp_path):
-    learner = make_learner("xql", {"actor_hidden_dims": (8,)})
-    actor = learner.actor(jax.jit(learner.init)(jax.random.key(1), jnp.zeros((1, 0)), jnp.zeros((1, A))))
-
-    def act(seen):
-        return learner.act(actor, seen, jax.random.key(0), deterministic=True)
-
-    read = write_policy(name, tmp_path, weights_of(actor, Preprocessing(), 0), act)
-    np.testing.assert_allclose(read(np.zeros((2, 0), np.float32)), act(np.zeros((2, 0))), atol=1e-6)
-
-
 @pytest.mark.parametrize("number", range(3), ids=["onnx", "numpy", "jax"])
 def test_the_guides_examples_act_without_this_project(unbroken, tmp_path, number):
     """As they stand in docs/evaluate.md; without JAX too, but for its own file."""

@@ -23,7 +23,6 @@ from xql_jax.errors import UserError
 from xql_jax.runs import run_data
 from xql_jax.runs.config_files import choose_config, config_in, config_of, find_config, settings_from
 from xql_jax.runs.finetuning import finetune_job, finetuning_data
-from xql_jax.runs.job import request
 from xql_jax.runs.kinds import Finetune
 from xql_jax.runs.load import load_run
 from xql_jax.runs.train import train_run as run_finetuning
@@ -258,15 +257,6 @@ def test_a_task_of_dm_control_is_scored_by_references_in_the_data_alone(data, tm
     again = finetune_settings(data, config=config, checkpoint=str(source.path), **changes)
     task = finetuning_data(finetune_job(again), None).task
     assert (task.min_return, task.max_return) == (0.0, 500.0)
-
-
-def test_updates_and_steps_are_told_apart_wherever_they_are_counted(data, finetuned):
-    """The same run: what is asked for, what was done, and what is read again."""
-    assert f"xql: {PRETRAINING} updates + 12 steps, " in request(
-        finetune_job(finetune_settings(data)).settings
-    )
-    assert finetuned.how_far == load_run(finetuned.path).how_far == f"{PRETRAINING} updates + 12 steps"
-    assert load_run(finetuned.path / "checkpoints" / str(PRETRAINING)).how_far == f"{PRETRAINING} updates"
 
 
 def test_a_run_that_has_learned_online_is_no_source(data, finetuned, tmp_path):

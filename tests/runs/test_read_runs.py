@@ -2,13 +2,11 @@
 
 import copy
 import math
-import threading
-import time
 
 import pytest
 from written_runs import COMMIT, write_run
 
-from xql_jax.files import is_locked, locked
+from xql_jax.files import locked
 from xql_jax.runs.kinds import FINE_TUNING, OFFLINE_TRAINING, ONLINE_TRAINING
 from xql_jax.runs.records import LOCK
 from xql_jax.workshop.reports.method_scores import method_scores
@@ -53,15 +51,6 @@ def test_unfinished_runs_are_read_with_their_state(tmp_path):
     write_run(tmp_path / "cut", "pen-human-v1", "xql", {0: [1.0, 2.0, 3.0], 1: [4.0]})
     kept, cut = found_in(tmp_path / "cut").members
     assert (kept.is_finished, cut.is_finished, list(cut.steps)) == (True, False, [1_000])
-
-
-@pytest.mark.parametrize(("on_divergence", "apart"), [("freeze", 1), ("restart", 2)])
-def test_runs_of_before_and_after_a_setting_left_are_of_one_method(tmp_path, on_divergence, apart):
-    """1.0 froze what diverged, as is done now, or trained it again, which is another result."""
-    write_run(tmp_path, "walker-run", "xsac", {0: [1.0]}, content={"on_divergence": on_divergence})
-    write_run(tmp_path, "walker-run", "xsac", {1: [3.0]})
-    scores = method_scores(found_in(tmp_path).members)
-    assert [len(score.last) for score in scores] == [2] * (apart == 1) + [1, 1] * (apart == 2)
 
 
 def test_a_hand_over(tmp_path):
@@ -163,22 +152,6 @@ def test_a_run_that_a_process_holds_is_running(tmp_path):
     with locked(folder / LOCK, "run"):
         assert state() == "running"
     assert state() == "interrupted"
-
-
-def test_a_list_that_looks_at_the_lock_for_a_moment_keeps_no_run_from_starting(tmp_path):
-    held, file = threading.Event(), tmp_path / LOCK
-
-    def look():
-        with locked(file, "run"):
-            held.set()
-            time.sleep(0.2)
-
-    thread = threading.Thread(target=look)
-    thread.start()
-    held.wait()
-    with locked(file, "run"):
-        assert is_locked(file)
-    thread.join()
 
 
 def test_runs_behind_links_are_found_once_and_loops_end(tmp_path):

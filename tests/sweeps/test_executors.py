@@ -14,14 +14,12 @@ import psutil
 import pytest
 import ray
 from fake_slurm import FakeSlurm
-from tiny_sweeps import TINY, rows, states, sweep_settings, train_all
+from tiny_sweeps import TINY, rows, sweep_settings, train_all
 
 from xql_jax.errors import UserError
-from xql_jax.runs import offline
 from xql_jax.settings import settings_of
-from xql_jax.training.loop import TrainingLoop
 from xql_jax.training.signals import StopSignals
-from xql_jax.workshop.sweeps.executors import in_process, ray_tasks, train_cells
+from xql_jax.workshop.sweeps.executors import ray_tasks
 from xql_jax.workshop.sweeps.plan import make_plan
 from xql_jax.workshop.sweeps.slurm import Slurm
 from xql_jax.workshop.sweeps.sweep_settings import Sweep
@@ -34,49 +32,6 @@ TASKS = {
     "checkpoint_interval": 200,
 }  # fmt: skip
 SECONDS = 600  # for what is waited for
-
-
-def test_a_signal_at_a_runs_very_end_still_stops_the_sweep(tmp_path, monkeypatch):
-    train = offline.train_and_summarize
-
-    def train_and_stop(*arguments):
-        summary = train(*arguments)
-        next(one for one in arguments if isinstance(one, StopSignals)).request()
-        return summary
-
-    monkeypatch.setattr(offline, "train_and_summarize", train_and_stop)
-    settings = sweep_settings(tmp_path)
-    [(_, outcome)] = train_all(settings)
-    assert (outcome.status, outcome.stopped_by) == ("finished", signal.SIGINT)
-    assert states(settings) == ["finished", "to do"]
-
-
-def test_a_cell_whose_worker_is_stopped_goes_on_as_long_as_it_gets_further(tmp_path, monkeypatch):
-    """Stopped after each two updates, it is trained four times; stopped at once, it is given up."""
-    train = TrainingLoop.run
-    settings = sweep_settings(tmp_path, methods=CLONING, max_steps=8, eval_interval=8)
-
-    def stopped_after(steps):
-        def run(loop, stop, **options):
-            last, report = loop.progress.step + steps, loop._report_divergences
-
-            def report_and_stop():
-                report()
-                if last <= loop.progress.step < 8:
-                    stop.request()
-
-            if steps == 0:
-                stop.request()
-            loop._report_divergences = report_and_stop
-            train(loop, stop, **options, steps_per_call=1)
-            stop.received = None  # only this worker was stopped, not the sweep
-
-        monkeypatch.setattr(TrainingLoop, "run", run)
-        cells = train_cells(make_plan(settings), settings, in_process, StopSignals())
-        return [run.status for _, run in cells]  # as it is when the cell ends
-
-    assert stopped_after(0) == ["interrupted"]
-    assert stopped_after(2) == ["interrupted"] * 3 + ["finished"]
 
 
 def until(happens, what):

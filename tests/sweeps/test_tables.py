@@ -7,8 +7,6 @@ import numpy as np
 import pytest
 from tiny_sweeps import TINY, states, sweep_settings, train_all
 
-from xql_jax.data.loading import cached_file
-from xql_jax.errors import UserError
 from xql_jax.runs import machine
 from xql_jax.runs.train import train_run
 from xql_jax.workshop.commands import sweeping
@@ -31,23 +29,6 @@ def table_of(settings, name="1"):
 
 def entries_of(settings):
     return list(tables.table_of(make_plan(settings)).entries.values())
-
-
-def test_missing_data_are_downloaded_once(tmp_path, monkeypatch):
-    fetched = []
-
-    def fetch(task):
-        fetched.append(task.name)
-        cached_file(task).parent.mkdir()
-        cached_file(task).touch()
-
-    monkeypatch.setenv("D4RL_DATASET_DIR", str(tmp_path / "d4rl"))
-    monkeypatch.setattr(sweeping, "task_file", fetch)
-    settings = table_settings(tmp_path, datasets=("hopper-medium-v2",))
-    plan = make_plan(settings)
-    assert {cell.state for cell in plan} == {"no data"}
-    assert {cell.state for cell in sweeping.downloaded(plan, settings)} == {"to do"}
-    assert fetched == ["hopper-medium-v2"]
 
 
 @pytest.mark.slow
@@ -102,13 +83,6 @@ def test_runs_of_other_settings_data_or_code_are_others(tmp_path, monkeypatch, c
     others.rename(data)  # of the same size and time, as rsync -t leaves it
     assert data.stat()[6:9] == before[6:9]
     assert states(asked()) == ["to do"]
-
-
-def test_a_sweep_of_which_something_is_left_has_not_succeeded(tmp_path, monkeypatch):
-    """Workers that were stopped, by nobody here."""
-    monkeypatch.setattr(sweeping, "in_process", lambda cells, stop: ((cell, None) for cell in cells))
-    with pytest.raises(UserError, match=r"^1 of 1 not finished, as .* bc.* seeds 0 to 1; the same command"):
-        sweeping.sweep(table_settings(tmp_path, methods=(BC,)))
 
 
 @pytest.mark.slow

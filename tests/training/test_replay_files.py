@@ -1,7 +1,5 @@
 """A buffer that is saved incrementally comes back bit for bit, whatever killed the run."""
 
-import itertools
-import os
 import pathlib
 import tempfile
 
@@ -109,42 +107,6 @@ def test_every_checkpoint_comes_back_bit_for_bit(capacity, operations):
             run.check()
         stops = [segment.stop for segment in run.files._segments()]
         assert all(stop > min(run.checkpoints) - capacity for stop in stops)  # what none needs is gone
-
-
-@pytest.mark.slow
-def test_a_kill_at_every_point(tmp_path, monkeypatch):
-    """Before any call that changes the disk: the checkpoints that were there are whole, and it goes on."""
-    left = -1
-
-    def mortal(function):
-        def call(*arguments, **options):
-            nonlocal left
-            left -= 1
-            if left == -1:
-                raise KeyboardInterrupt
-            return function(*arguments, **options)
-
-        return call
-
-    for module, name in ((os, "fsync"), (os, "replace"), (pathlib.Path, "unlink"), (pathlib.Path, "mkdir")):
-        monkeypatch.setattr(module, name, mortal(getattr(module, name)))
-    for moment in itertools.count():
-        run, left, died = Run(tmp_path / str(moment), 8), moment, False
-        for count in (5, 3, 5, 0, 8, 2, 4):
-            run.insert(count)
-            try:
-                run.save()
-            except KeyboardInterrupt:
-                died = True
-                run.check()
-                run.restore()
-                run.insert(1)
-                run.save()
-            run.check()
-        assert not list(run.files.folder.glob("*.tmp"))
-        if not died:
-            break
-    assert moment > 25
 
 
 @pytest.mark.parametrize("content", [None, lambda old: old[:-9] + b"x" + old[-8:], lambda old: old[:-5]])
