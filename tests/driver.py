@@ -228,6 +228,20 @@ def watched(watch):
         yield
 
 
+def failing(since, until=None):
+    """As `watched`: the environment fails in these of its steps, counted from 0; None: for ever.
+
+    The first six are those that are tried before a run begins.
+    """
+    steps = itertools.count()
+
+    def watch(name):
+        if name == "step" and since <= next(steps) < (until or sys.maxsize):
+            raise RuntimeError("it stands still")
+
+    return watched(watch)
+
+
 @dataclasses.dataclass(frozen=True)
 class Driver:
     """A run of one of the interface's functions with its settings, in a folder; opening it begins nothing."""

@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 
-import gymnasium
 import jax
 import numpy as np
 import pytest
@@ -97,14 +96,6 @@ def test_more_axes_are_a_batch_and_chunks_of_one_action_are_actions(policy):
     expected = policy.q(flat, policy(flat))
     np.testing.assert_array_equal(policy.q(flat, policy.chunk(flat)), expected)
     np.testing.assert_array_equal(policy.q(seen, policy.chunk(seen)), expected.reshape(4, 2))
-
-
-def test_what_reset_and_step_return_is_named(policy):
-    env = gymnasium.make("Pendulum-v1")
-    for returned in (env.reset(seed=0), env.step(np.zeros(1, np.float32))):
-        with pytest.raises(UserError, match=r"reset\(\) returns \(observation, info\)"):
-            policy(returned)
-    env.close()
 
 
 def test_a_policy_is_pickled_and_acts_in_another_process(policy, tmp_path):

@@ -3,8 +3,6 @@
 import contextlib
 import functools
 import re
-import sys
-from unittest import mock
 
 import gymnasium
 import numpy as np
@@ -139,34 +137,6 @@ def test_a_video_of_an_own_environment_asks_it_to_draw(monkeypatch):
         filmed_environment(task, environment_maker(task))
 
 
-PICTURES = {
-    "none": (lambda: None, r"uint8\[H, W, 3\], not object\[\]"),
-    "a list": (lambda: [np.zeros((4, 4, 3), np.uint8)], r"not uint8\[1, 4, 4, 3\]"),
-    "floats": (lambda: np.zeros((4, 4, 3)), r"not float64\[4, 4, 3\]"),
-    "an error": (lambda: {}["viewer"], r"KeyError: 'viewer' \(test_registered\.py:\d+, in "),
-    "an exit": (sys.exit, r"SystemExit"),
-}
-
-
-@pytest.mark.parametrize("kind", PICTURES)
-def test_what_is_no_picture_is_one_line(kind, monkeypatch):
-    drawn, told = PICTURES[kind]
-    monkeypatch.setattr(Drawn, "render", lambda self: drawn())
-    env = Local(lambda: Registered(get_task("own_maze:Line-v0"), simulation=Drawn("rgb_array")), 1)
-    with pytest.raises(UserError, match=f"no pictures: .*{told}"):
-        env.render()
-
-
-@pytest.mark.parametrize("mode", ["human", None])
-def test_an_environment_that_draws_elsewhere_is_not_asked(mode, monkeypatch):
-    monkeypatch.setattr(Drawn, "render", lambda self: 1 / 0)
-    env = Registered(get_task("own_maze:Line-v0"), simulation=Drawn(mode))
-    with pytest.raises(
-        UserError, match=r"^own_maze:Line-v0: no pictures: it has no render_mode 'rgb_array'$"
-    ):
-        env.render()
-
-
 class Careless(Line):
     """Fails where no episode is concerned."""
 
@@ -198,42 +168,6 @@ def test_what_fails_beside_the_episodes_is_warned_of_once_with_its_place(kind, c
 
 def registered(make):
     return Registered(get_task("own_maze:Line-v0"), simulation=make())
-
-
-@pytest.mark.parametrize("rate", [0.0, None])
-def test_a_rate_that_is_none_is_the_usual_one(rate):
-    simulation = Line()
-    simulation.metadata = {"render_fps": rate}
-    env = Registered(get_task("own_maze:Line-v0"), simulation=simulation)
-    assert env.steps_per_second == 30.0
-
-
-def test_those_that_were_made_are_closed_if_another_cannot_be(monkeypatch):
-    made = []
-
-    def make():
-        if len(made) == 2:
-            raise Exception("no licence")
-        made.append(mock.Mock(wraps=registered(Line)))
-        return made[-1]
-
-    with pytest.raises(UserError, match=r"environment 2 failed: Exception: no licence"):
-        Local(make, 3)
-    assert [environment.close.call_count for environment in made] == [1, 1]
-
-
-class Unspecified(Line):
-    """Its spaces are made by the simulator, which is not there."""
-
-    @property
-    def observation_space(self):
-        raise Exception("start the simulator first")
-
-
-def test_spaces_that_fail_are_one_line():
-    told = r"cannot be made: Exception: start the simulator first \(test_registered\.py:\d+, in observation_s"
-    with pytest.raises(UserError, match=told):
-        registered(Unspecified)
 
 
 @pytest.mark.parametrize("value", [-1.0, 1.0, 0.9999999])

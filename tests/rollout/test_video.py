@@ -87,26 +87,6 @@ def record_with_room(room, seed, name):
         print(error, file=sys.stderr)
 
 
-@pytest.mark.parametrize("suffix", [".mp4", ".gif"])
-def test_the_environments_failure_is_told_as_its_own(tmp_path, monkeypatch, suffix):
-    def fail(self, action):
-        raise UserError("the simulator has failed")
-
-    monkeypatch.setattr(Stage, "step", fail)
-    with pytest.raises(UserError, match=r"^the simulator has failed$"):
-        record_video(Stage(), act, [3], tmp_path / f"policy{suffix}")
-    assert names(tmp_path) == []
-
-
-def test_a_gif_is_narrow_and_holds_every_frame(tmp_path, monkeypatch):
-    monkeypatch.setattr(video, "GIF_WIDTH", 48)
-    path = tmp_path / "policy.gif"
-    record_video(Stage(), act, [20], path)
-    frames = [np.asarray(frame) for frame in imageio.get_reader(path)]
-    assert {frame.shape[:2] for frame in frames} == {(32, 48)}
-    assert len(frames) == 21
-
-
 @pytest.mark.parametrize(("steps_per_second", "frames"), [(30.0, 16), (200 / 3, 11), (12.5, 31)])
 def test_a_gif_lasts_as_long_as_its_episode(tmp_path, steps_per_second, frames):
     """30 steps, and the first state; a GIF counts in hundredths of seconds."""

@@ -179,21 +179,6 @@ def test_fine_tuned_and_online_runs_act_in_the_same_units(made):
     np.testing.assert_allclose(moved, rows["next_observations"][:, :-1], rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("action", [np.nan, np.inf])
-def test_an_action_that_is_not_finite_becomes_the_centre_of_the_bounds(made, monkeypatch, action):
-    name, _, path = made
-    low, high = (np.array(bound, np.float32) for bound in BOUNDS[name])
-
-    def act(observations):
-        return np.full((*observations.shape[:2], len(low)), action, np.float32)
-
-    monkeypatch.setattr("xql_jax.runs.load.deterministic_policy", lambda *stacked: act)
-    settings = EvaluationSettings(checkpoint=str(path), episodes=EPISODES, seed=0)
-    [member] = evaluate(settings)["members"]
-    assert member["non_finite_actions"]
-    assert member["return_mean"] == same(score_by_hand(name, lambda seen: (low + high) / 2))
-
-
 def test_a_run_on_data_alone_takes_the_bounds_of_the_task_it_acts_in(made, tmp_path, caplog):
     """Without a task its actions are within ±1, and so are those of its data when they are read again."""
     name, folder, path = made
@@ -214,28 +199,6 @@ def test_a_run_on_data_alone_takes_the_bounds_of_the_task_it_acts_in(made, tmp_p
     assert again.fingerprint() == load_run(alone).content["dataset_fingerprint"]
     choose(ChoiceSettings(**place, max_steps=3, hidden_dims="4", tqdm=False))
     assert "not the data" not in caplog.text
-
-
-def test_the_data_of_a_run_on_data_alone_are_known_by_their_content(tmp_path, monkeypatch, caplog):
-    """Under another name, and as arrays; others are in the units of the environment."""
-    rows, _ = collected(tmp_path / "own.hdf5", "Two", policy="random", episodes=4)
-    within, others = (arrays_of(rows, rows["actions"] / scale) for scale in (2, 4))
-    np.savez(tmp_path / "within.npz", **within)
-    monkeypatch.chdir(tmp_path)
-    alone = trained(tmp_path, "Two", "within.npz", env_name=None)
-    place = {"checkpoint": str(alone), "env_name": env_name_of("Two")}
-    settings = {**SCHEDULE, **place, "save_dir": str(tmp_path)}
-
-    def actions(source):
-        job = finetune_job(made_settings(Finetune, config=small("xql"), dataset=(source,), **settings))
-        return finetuning_data(job, None).dataset.batch.actions
-
-    own = np.clip(within["actions"], -1 + 1e-5, 1 - 1e-5)
-    for source in ("within.npz", "./within.npz", str(tmp_path / "within.npz"), from_arrays(within, "arrays")):
-        np.testing.assert_array_equal(actions(source), own)
-    choose(ChoiceSettings(**place, dataset=("./within.npz",), max_steps=3, hidden_dims="4", tqdm=False))
-    assert "not the data" not in caplog.text
-    np.testing.assert_array_equal(actions(from_arrays(others, "arrays")), others["actions"] / 2)
 
 
 def arrays_of(rows, actions, **others):

@@ -5,7 +5,6 @@
 
 import json
 
-import jax
 import numpy as np
 import pytest
 from driver import ROOT, run_main
@@ -89,44 +88,3 @@ def test_kernels_of_an_update_of_xql_on_a_gpu(members, most):
     assert sum(found["kernels_by_kind"].values()) == found["kernels"] <= most
     # Two products a layer forwards and backwards cannot be left out; last layers of width 1 are reductions.
     assert found["kernels_by_kind"]["products"] >= 10
-
-
-PROGRAM = """
-%joined (p: f32[8]) -> f32[8] {
-  %p = f32[8]{0} parameter(0)
-  ROOT %copy.3 = f32[8]{0} copy(%p)
-}
-
-%body (carry: (s32[], f32[8])) -> (s32[], f32[8]) {
-  %gemm_fusion = f32[8]{0} fusion(%x), kind=kCustom, calls=%a, backend_config={"kind":"__triton_gemm"}
-  %sum = (f32[], f32[8]{0}) fusion(%gemm_fusion), kind=kInput, calls=%b
-  %add = f32[8]{0} fusion(%sum), kind=kLoop, calls=%c
-  %call = f32[8]{0} call(%add), to_apply=%joined
-  %inner = (s32[], f32[8]{0}) while(%t), condition=%d, body=%short
-  ROOT %tuple = (s32[], f32[8]{0}) tuple(%i, %call)
-}
-
-%short (carry: (s32[], f32[8])) -> (s32[], f32[8]) {
-  ROOT %add.2 = f32[8]{0} fusion(%sum), kind=kLoop, calls=%c
-}
-
-ENTRY %main (x: f32[8]) -> f32[8] {
-  %before = f32[8]{0} fusion(%x), kind=kLoop, calls=%c
-  ROOT %loop = (s32[], f32[8]{0}) while(%t), condition=%d, body=%body
-}
-"""
-
-
-def test_kernels_are_those_of_the_loop_that_has_most_of_them():
-    assert kernels_in(PROGRAM) == {"products": 1, "reductions": 1, "arithmetic": 1, "copies": 1}
-
-
-@pytest.mark.slow
-def test_what_devices_exchange_is_seen():
-    """Else no program would be found to exchange anything."""
-    pytest.importorskip("libtpu")
-    mesh = jax.sharding.Mesh(np.array(devices_of("v5e:2x2")), ("devices",))
-    split = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("devices"))
-    shape = jax.ShapeDtypeStruct((4, 1_000), np.float32, sharding=split)
-    program = jax.jit(lambda x: x.sum(0)).lower(shape).compile()
-    assert "all-reduce" in collectives_in(program.as_text())

@@ -51,22 +51,6 @@ def scores_of(summary, step, seed=None):
     return [row.results["score"] for row in rows if row.step == step and seed in (None, row.seed)]
 
 
-@pytest.mark.parametrize(
-    ("asked", "changes"),
-    [
-        ({}, "beta=5:2 actor_lr=0.001"),
-        ({"online": ""}, ""),
-        ({"online": "beta=3"}, "beta=3"),
-        ({"sweep": "tau=0.1;actor_lr=0.1,0.2"}, "beta=5:2"),
-    ],
-)
-def test_what_changes_at_the_hand_over_is_the_configs_but_for_what_the_user_sets(data, asked, changes):
-    config = small("xql", online="beta=5:2 actor_lr=0.001")
-    job = finetune_job(finetune_settings(data, config=config, **asked))
-    assert job.identity["online"] == changes
-    assert {ramp.name for ramp in job.acting.ramps} == {part.split("=")[0] for part in changes.split()}
-
-
 @pytest.mark.parametrize(("beta", "changes"), [(None, "beta=5:2 "), (1.5, ""), (0.5, "")])
 def test_a_value_that_the_checkpoints_run_was_given_stays(data, tmp_path, beta, changes, caplog):
     """Its usual value changes as the config of the task says; 0.5 is fine-tuning's own first phase's."""

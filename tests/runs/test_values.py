@@ -85,23 +85,6 @@ def test_a_run_whose_v_runs_away_says_so(tmp_path, caplog, beta, is_warned_of):
     assert bool(warnings_of(caplog)) == is_warned_of
 
 
-@pytest.mark.parametrize("horizon", [{}, {"n_step": 5}, {"action_chunk": 5}], ids=str)
-def test_rewards_of_several_steps_raise_no_bound(tmp_path, caplog, monkeypatch, horizon):
-    """1 a step is at most 10 at a discount of 0.9, however many steps a transition spans."""
-    write_dataset(tmp_path / "data.npz", rewards=np.ones(120, np.float32))
-    row = {"value/v_mean": [11.5]}
-    monkeypatch.setattr(
-        "xql_jax.runs.offline.train_and_summarize", lambda *given: [call(1, row) for call in given[-1]]
-    )
-    config = small("xql", discount=0.9)
-    settings = offline_settings(
-        tmp_path, config=config, top_returns=1.0, eval_episodes=0, num_seeds=1, **horizon
-    )
-    train_run(settings)
-    (warning,) = [line for line in warnings_of(caplog) if "V is" in line]
-    assert "no return above 10:" in warning
-
-
 @pytest.mark.parametrize(("updates", "is_warned_of"), [(60, True), (6, False)])
 def test_fine_tuning_watches_what_learns_from_the_data_alone(tmp_path, caplog, updates, is_warned_of):
     """After the hand-over the environment may give more than the data did."""

@@ -1,25 +1,20 @@
 """A sweep gets to its end here, on Ray and on SLURM: the same rows, whoever is killed meanwhile."""
 
-import contextlib
 import json
 import os
-import signal
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
 
-import psutil
 import pytest
-import ray
 from fake_slurm import FakeSlurm
 from tiny_sweeps import TINY, rows, sweep_settings, train_all
 
 from xql_jax.errors import UserError
 from xql_jax.settings import settings_of
 from xql_jax.training.signals import StopSignals
-from xql_jax.workshop.sweeps.executors import ray_tasks
 from xql_jax.workshop.sweeps.plan import make_plan
 from xql_jax.workshop.sweeps.slurm import Slurm
 from xql_jax.workshop.sweeps.sweep_settings import Sweep
@@ -66,17 +61,6 @@ def start_driver(settings, executor="ray"):
         return subprocess.Popen(command, cwd=log.parent, stdout=file, stderr=file, env=environment)
 
 
-def workers(of=None):
-    """The processes that train now, of a process if one is given."""
-    found = psutil.Process(of.pid).children(recursive=True) if of else psutil.process_iter()
-    alive = []
-    for process in found:
-        with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
-            if process.cmdline()[:1] == ["ray::work"]:
-                alive.append(process)
-    return alive
-
-
 def checkpoints(settings):
     """The checkpoints of runs that have not finished."""
     there = Path(settings.save_dir).glob("*/*/*/checkpoints/[1-9]*[0-9]")
@@ -87,43 +71,6 @@ def checkpoints(settings):
 def finished(settings):
     summaries = sorted(Path(settings.save_dir).glob("*/*/*/summary.json"))
     return [file for file in summaries if json.loads(file.read_text())["status"] == "finished"]
-
-
-@slow
-def test_ray_loses_nothing_by_stops_and_kills(tmp_path, expected):
-    settings = sweep_settings(tmp_path, **TASKS)
-    driver = start_driver(settings)
-    until(lambda: checkpoints(settings), "checkpoint")
-    driver.send_signal(signal.SIGINT)
-    assert driver.wait(SECONDS) == 128 + signal.SIGINT
-    text = (tmp_path / "driver.log").read_text()
-    assert text.count("stopped by SIGINT; the same command goes on") >= 2  # a run and the sweep
-    assert "failed" not in text
-    driver = start_driver(settings)
-    for _ in range(2):
-        before = until(lambda: checkpoints(settings), "checkpoint")
-        until(lambda: workers(driver), "worker")[0].kill()
-        until(lambda seen=before: checkpoints(settings) - seen, "training after a worker was killed")
-    until(lambda: len(finished(settings)) >= 2, "run that finished")
-    driver.kill()
-    driver.wait()
-    until(lambda: not workers(), "end of the workers, whose driver is gone")
-    there = {path: path.read_bytes() for path in finished(settings)}
-    assert len(there) < 6
-    assert start_driver(settings).wait(SECONDS) == 0, (tmp_path / "driver.log").read_text()
-    assert {path: path.read_bytes() for path in there} == there  # the rest only
-    assert rows(settings) == expected
-    configs = [json.loads((path.parent / "config.json").read_text()) for path in finished(settings)]
-    assert sum(bool(config["resumed"]) for config in configs) >= 2
-
-
-@slow
-def test_a_task_that_no_node_has_room_for_is_refused(tmp_path):
-    settings = sweep_settings(tmp_path, methods=CLONING, task_gpus=100.0, ray_address="local")
-    message = r"^--task_cpus, --task_gpus: no node of the cluster has so much"
-    with pytest.raises(UserError, match=message):
-        train_all(settings, ray_tasks(settings))
-    assert not ray.is_initialized()
 
 
 @pytest.fixture

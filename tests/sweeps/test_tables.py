@@ -86,25 +86,6 @@ def test_runs_of_other_settings_data_or_code_are_others(tmp_path, monkeypatch, c
 
 
 @pytest.mark.slow
-def test_sweeps_and_changed_fields_are_columns_of_their_own(tmp_path):
-    method = f"{IQL}:critic_loss=huber:tau=0.25"
-    settings = table_settings(tmp_path, methods=(BC, method), sweep="expectile=0.6,0.9")
-    unfinished = table_of(settings).methods
-    outcomes = train_all(settings)
-    run = make_plan(settings)[1].run
-    assert [len(result["seeds"]) for result in run.summary["results"]] == [2, 2]
-    assert (run.config["critic_loss"], run.config["tau"]) == ("huber", 0.25)
-    columns = [BC, f"{method} expectile=0.6", f"{method} expectile=0.9"]  # cloning has no expectile
-    table = table_of(settings)
-    assert table.methods == unfinished == columns
-    entries = [table.entries[settings.datasets[0], column] for column in columns]
-    results = [result for _, outcome in outcomes for result in outcome.summary["results"]]
-    assert [entry.last for entry in entries] == [tuple(result["last_score_by_seed"]) for result in results]
-    counts = [(len(entry.last), entry.record()["step"], entry.paper) for entry in entries]
-    assert counts == [(2, 20, None)] * 3
-
-
-@pytest.mark.slow
 def test_returns_are_scores_by_the_users_references_alone(tmp_path):
     random = np.random.default_rng(0)
     shapes = {"observations": (40, 11), "actions": (40, 3), "rewards": 40, "next_observations": (40, 11)}

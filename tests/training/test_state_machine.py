@@ -18,16 +18,13 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 from jax.experimental.compilation_cache import compilation_cache
-from training_runs import make_data
+from training_runs import ARRAYS
 
 import xql_jax
 from xql_jax.errors import UserError
 from xql_jax.pictures import style
 
 INTERVALS = {"max_steps": 42, "log_interval": 4, "eval_interval": 10, "checkpoint_interval": 6}
-ARRAYS = dict(
-    zip(("observations", "actions", "rewards", "masks", "next_observations"), make_data(), strict=True)
-)
 KINDS = {
     # The second member (growth 4) diverges at update 32.
     "offline": (

@@ -71,6 +71,9 @@ def make_data(size=40, seed=0, reward_scale=1.0):
     return Batch(*(np.asarray(array, np.float32) for array in arrays))
 
 
+ARRAYS = make_data()._asdict()
+
+
 def widths(*sizes):
     """Hyperparameters that give all networks of an in-sample learner hidden layers of these sizes."""
     return dict.fromkeys(("actor_hidden_dims", "critic_hidden_dims", "value_hidden_dims"), sizes)
