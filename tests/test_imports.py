@@ -126,15 +126,6 @@ def test_what_trains_imports_nothing_of_what_works_on_runs():
             assert not above, f"{path}: {above}"
 
 
-def test_imports_point_one_way_through_few_levels(graph):
-    levels = {}
-    for here in graphlib.TopologicalSorter(graph).static_order():  # raises if there is a way round
-        levels[here] = 1 + max((levels[other] for other in graph[here]), default=0)
-    upwards = ("losses", "learners", "training", "runs", "sweeps", "commands")
-    assert sorted(upwards, key=levels.__getitem__) == list(upwards)
-    assert max(levels.values()) <= 10, levels
-
-
 def test_nothing_but_the_commands_prints():
     """Nor knows of the command line: a run in plain Python says what it has to say to `logging`."""
     for path in sorted(PACKAGE.rglob("*.py")):

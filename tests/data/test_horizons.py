@@ -15,7 +15,7 @@ from xql_jax.data.replay import PriorData, Spans
 from xql_jax.data.views import over_horizon, view_for, with_next_actions
 from xql_jax.errors import UserError
 from xql_jax.learners.registry import make_learner
-from xql_jax.types import Batch, ChunkBatch, EpisodeBatch, Horizon
+from xql_jax.types import EpisodeBatch, Horizon
 
 DISCOUNT = 0.9
 EPISODES = st.lists(st.tuples(st.integers(1, 7), st.booleans()), min_size=1, max_size=6)
@@ -236,10 +236,3 @@ def test_time_outs_that_are_stated_are_no_jumps():
         over_horizon(from_transitions({**rows, "timeouts": np.zeros(6)}, "x"), Horizon(2), DISCOUNT)
     with pytest.raises(UserError, match="every step is cut off by a time-out"):
         with_next_actions(from_transitions(rows | {"timeouts": np.ones(6)}, "x"))
-
-
-def test_methods_of_other_batches_take_their_own_view():
-    dataset = from_transitions(rows_of([(6, False), (4, True)]), "x")
-    for method, kind in (("xql", ChunkBatch), ("bc", ChunkBatch)):
-        assert type(view_for(make_learner(method), dataset, Horizon(2, True)).batch) is kind
-    assert type(view_for(make_learner("xql"), dataset, Horizon(2)).batch) is Batch

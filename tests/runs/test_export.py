@@ -128,16 +128,6 @@ def test_the_guides_examples_act_without_this_project(unbroken, tmp_path, number
     np.testing.assert_allclose(printed, expected, atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("name", "config"), [("dt", {"embed_dim": 8, "num_layers": 1}), ("bear", {"actor_hidden_dims": (8,)})]
-)
-def test_a_policy_that_is_more_than_its_layers_is_refused(name, config):
-    learner = make_learner(name, config)
-    actor = learner.actor(learner.init(jax.random.key(0), np.zeros((1, O)), np.zeros((1, A))))
-    with pytest.raises(UserError, match=r"not one with a memory \(dt\), or one that draws .* \(bear\)"):
-        weights_of(actor, Preprocessing(), O)
-
-
 def test_a_run_on_data_alone_is_exported_with_and_without_onnx(data, tmp_path, monkeypatch):
     run = run_offline(offline_settings(data, env_name=None, save_dir=str(tmp_path / "runs")))
     place = {"checkpoint": str(run.path), "output": str(tmp_path / "export")}

@@ -1,114 +1,78 @@
-"""Where a run lies, that only the run itself may lie there, and that damage to its files is noticed."""
+"""What a run records of its beginning and of each resumption, and that other code is told of."""
 
 import importlib
 import json
-import types
 
-import jax
+import numpy as np
 import pytest
+from driver import Driver
+from python_cases import SMALL, bandit
 
-from xql_jax.data.preprocessing import Preprocessing
-from xql_jax.envs import OURS
+import xql_jax
 from xql_jax.errors import Damaged
-from xql_jax.files import as_json, read_record
-from xql_jax.runs import machine
-from xql_jax.runs.folder import RunFolder
-from xql_jax.runs.records import defining, read_config
-from xql_jax.suites.tasks import get_task
-from xql_jax.training.members import make_members
-
-IDENTITY = {
-    "config": {"algorithm": "xql", "beta": 0.5, "hidden_dims": (8, 8)},
-    "seeds": [4, 4],
-    "max_steps": 10,
-}
+from xql_jax.files import read_record
+from xql_jax.runs.load import load_run
 
 
-def make_folder(path, seeds=(4,), grid=None, label="", env_name="pen-human-v1", task=None, **identity):
-    members = make_members(seeds, grid or {})
-    identity = {"env_name": env_name, **IDENTITY, **identity}
-    about = {"sizes": [3, 1], "env_backend": "mujoco", "legacy_inertia": False}
-    settings = types.SimpleNamespace(
-        save_dir=str(path), method="xql", seeds=seeds, task=task, simulation=OURS,
-        schedule=types.SimpleNamespace(max_steps=10),
-    )  # fmt: skip
-    job = types.SimpleNamespace(settings=settings, members=members, fixed_length="")
-    return RunFolder(job, env_name, json.loads(as_json(identity)), label, about)
+def edited(path, **changes):
+    """Writes entries of config.json by hand."""
+    content = json.loads((path / "config.json").read_text())
+    (path / "config.json").write_text(json.dumps(content | changes))
+    return content
 
 
-def begun(path, resume=False, **options):
-    """A folder in which the run has begun."""
-    folder = make_folder(path, **options)
-    with folder.locked(resume):
-        Preprocessing().save(folder.files.preprocessing, folder.run_id)
-    return folder
-
-
-@pytest.fixture
-def told(caplog):
-    """Returns the warnings since it was last asked."""
-
-    def take():
-        lines = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-        caplog.clear()
-        return lines
-
-    return take
-
-
-def test_a_resumed_run_keeps_what_began_it_and_says_what_is_another(tmp_path, monkeypatch, told):
+def test_a_resumed_run_keeps_what_began_it_and_says_what_is_another(tmp_path, monkeypatch, caplog):
+    """Notes of one's own stay; what defines the run is not edited."""
     monkeypatch.setenv("NPROC", "7")
-    folder = begun(tmp_path)
-    began = read_record(folder.path / "config.json")
-    monkeypatch.setattr("xql_jax.runs.machine.versions", lambda: {**began["versions"], "jax": "0.0"})
-    monkeypatch.setattr("xql_jax.runs.machine.code_digest", lambda: "edited")
+    run = Driver(
+        xql_jax.train, tmp_path, {"dataset": bandit(60), "max_steps": 20, "log_interval": 5, **SMALL}
+    )
+    run.step(1, of=("row",), log_interval=5)
+    began = edited(run.path, note="mine")
+    of_then = {"versions": {**began["versions"], "jax": "0.0"}, "code": "edited"}
+    edited(run.path, **of_then)
     monkeypatch.setenv("NPROC", "1")
-    (folder.files.checkpoints / "500").mkdir(parents=True)
-    resumed = read_record(begun(tmp_path, resume=True).path / "config.json")
-    versions, machine = {**began["versions"], "jax": "0.0"}, {**began["machine"], "cores": 1}
-    here = {"versions": versions, "machine": machine, "commit": began["commit"], "code": "edited"}
-    assert resumed == {**began, "resumed": [{**here, "after_step": 500}]}
-    [line] = told()
-    for part in ("500", f"{began['code']}, here edited", f"jax {jax.__version__}, here 0.0", "NPROC=7"):
+    caplog.clear()
+    run.resume(log_interval=5)
+    content = read_record(run.path / "config.json")
+    assert (content["note"], content["versions"]["jax"], content["code"]) == ("mine", "0.0", "edited")
+    [resumed] = content["resumed"]
+    assert (resumed["after_step"], resumed["code"]) == (10, began["code"])
+    [line] = [line for line in caplog.messages if "another setup" in line]
+    for part in ("step 10", f"edited, here {began['code']}", "jax 0.0, here", "NPROC=7"):
         assert part in line
+    caplog.clear()
+    run.resume(log_interval=5)  # it has ended, and is only loaded
+    assert "edited, here" in caplog.text
+    for change in ({"max_steps": 21}, {"config": {}}, {"defining": ["config"]}, {"run": "0"}):
+        before = (run.path / "config.json").read_bytes()
+        edited(run.path, **change)
+        with pytest.raises(Damaged, match=r"config\.json: damaged"):
+            load_run(run.path)
+        (run.path / "config.json").write_bytes(before)
 
 
-def test_a_finished_run_of_other_code_is_only_loaded_and_that_is_told(tmp_path, monkeypatch, told):
-    """The package's, and an own environment's: its module, or the package of its class."""
+def test_other_code_of_an_own_environment_is_told_when_a_finished_run_is_loaded(
+    tmp_path, monkeypatch, caplog
+):
+    """Its module's, or that of the package of its class."""
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "world").mkdir()
-    own, rewards = tmp_path / "own_world.py", tmp_path / "world" / "rewards.py"
-    own.write_text("import gymnasium\ngymnasium.register('W-v0', 'world.make:World', max_episode_steps=9)\n")
-    rewards.write_text("SCALE = 1\n")
-    (tmp_path / "world" / "__init__.py").touch()
+    for name, text in {
+        "world/__init__.py": "",
+        "world/make.py": "from driver import Drift as World\n",
+        "world/rewards.py": "SCALE = 1\n",
+        "own_world.py": "from gymnasium import register\nregister('W-v0', 'world.make:World', max_episode_steps=3)",
+    }.items():
+        (tmp_path / name).write_text(text)
     importlib.import_module("world")
-    task = get_task("own_world:W-v0")
-    folder = make_folder(tmp_path, task=task)
-    with folder.locked(resume=False):
-        Preprocessing().save(folder.files.preprocessing, folder.run_id)
-        folder.write_summary({"status": "finished", "step": 10})
-    assert folder.finished()
-    assert told() == []
-    for change in (lambda: rewards.write_text("SCALE = 2\n"), lambda: own.write_text("")):
-        change()
-        assert folder.finished()
-        [line] = told()
-        assert "world" in line
-    monkeypatch.setattr(machine, "code_digest", lambda: "edited")
-    assert folder.finished()
-    assert "here edited" in told()[0]
-
-
-def test_a_note_in_config_is_kept_and_what_defines_the_run_is_not_edited(tmp_path, told):
-    folder = begun(tmp_path)
-    file = folder.path / "config.json"
-    folder.write_summary({"status": "finished", "step": 10})
-    edited = {**json.loads(file.read_text()), "machine": {"cores": 2}, "note": "mine", "why": ["a", "test"]}
-    file.write_text(json.dumps(edited))
-    assert folder.finished().status == "finished"
-    assert defining(read_config(file)) == folder.identity
-    assert read_record(begun(tmp_path, resume=True).path / "config.json")["why"] == ["a", "test"]
-    for change in ({"max_steps": 11}, {"config": {}}, {"defining": ["config"]}, {"run": "0"}):
-        file.write_text(json.dumps({**edited, **change}))
-        with pytest.raises(Damaged, match=r"config\.json: damaged"):
-            read_config(file)
+    seen = {name: np.zeros((400, 3)) for name in ("observations", "next_observations")}
+    data = {**bandit(), **seen, "actions": np.zeros((400, 2))}
+    settings = {"env_name": "own_world:W-v0", "dataset": data, "max_steps": 2, "eval_episodes": 1, **SMALL}
+    run = Driver(xql_jax.train, tmp_path / "runs", settings)
+    run.resume()
+    for name, text in (("world/rewards.py", "SCALE = 2\n"), ("own_world.py", "")):
+        (tmp_path / name).write_text(text)
+        caplog.clear()
+        run.resume()
+        assert [line for line in caplog.messages if "trained by other code" in line and "world" in line]

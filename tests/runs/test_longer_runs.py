@@ -86,8 +86,9 @@ def test_a_run_whose_numbers_depend_on_its_length_begins_anew_and_says_why(make,
 
 def test_an_online_run_says_that_a_longer_one_begins_anew(tmp_path, caplog):
     settings = {
-        "env_name": "driver:Drift-v0", "method": "td3", "hidden_dims": (4,), "batch_size": 4, "warmup_steps": 4,
-        "log_interval": 2, "eval_interval": 2, "bellman_error_interval": 0, "eval_episodes": 0,
+        "env_name": "driver:Drift-v0", "method": "td3", "hidden_dims": (4,), "batch_size": 4,
+        "warmup_steps": 4, "log_interval": 2, "eval_interval": 2, "bellman_error_interval": 0,
+        "eval_episodes": 0,
     }  # fmt: skip
     run = Driver(xql_jax.train_online, tmp_path, settings)
     shorter = run.resume(max_steps=6)

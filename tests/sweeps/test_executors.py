@@ -1,31 +1,23 @@
-"""A sweep gets to its end here, on Ray and on SLURM: the same rows, whoever is killed meanwhile."""
+"""What SLURM is asked for, and which jobs are followed. test_real_ray.py and test_real_slurm.py train."""
 
 import json
 import os
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
 import pytest
-from fake_slurm import FakeSlurm
-from tiny_sweeps import TINY, rows, sweep_settings, train_all
+from tiny_sweeps import TINY, sweep_settings, train_all
 
 from xql_jax.errors import UserError
 from xql_jax.settings import settings_of
-from xql_jax.training.signals import StopSignals
 from xql_jax.workshop.sweeps.plan import make_plan
 from xql_jax.workshop.sweeps.slurm import Slurm
 from xql_jax.workshop.sweeps.sweep_settings import Sweep
 
 ROOT = Path(__file__).resolve().parents[2]
-slow = pytest.mark.slow
 CLONING = (f"bc{TINY}",)
-TASKS = {
-    "methods": CLONING, "num_seeds": 6, "seeds_per_run": 1, "max_steps": 8_000, "eval_interval": 2_000,
-    "checkpoint_interval": 200,
-}  # fmt: skip
 SECONDS = 600  # for what is waited for
 
 
@@ -36,14 +28,6 @@ def until(happens, what):
         assert time.monotonic() < deadline, f"no {what} in {SECONDS} s"
         time.sleep(0.02)
     return found
-
-
-@pytest.fixture(scope="module")
-def expected(tmp_path_factory):
-    """The rows of the six seeds, trained here."""
-    settings = sweep_settings(tmp_path_factory.mktemp("expected"), **TASKS)
-    train_all(settings)
-    return rows(settings)
 
 
 def start_driver(settings, executor="ray"):
@@ -64,49 +48,9 @@ def start_driver(settings, executor="ray"):
 def checkpoints(settings):
     """The checkpoints of runs that have not finished."""
     there = Path(settings.save_dir).glob("*/*/*/checkpoints/[1-9]*[0-9]")
-    whole = {file.parent for file in finished(settings)}
-    return {path for path in there if path.parents[1] not in whole}
-
-
-def finished(settings):
-    summaries = sorted(Path(settings.save_dir).glob("*/*/*/summary.json"))
-    return [file for file in summaries if json.loads(file.read_text())["status"] == "finished"]
-
-
-@pytest.fixture
-def slurm(tmp_path, monkeypatch):
-    fake = FakeSlurm(tmp_path / "slurm commands")
-    monkeypatch.setenv("PATH", f"{fake.commands}{os.pathsep}{os.environ['PATH']}")
-    return fake
-
-
-@slow
-def test_jobs_that_were_left_are_followed_and_not_submitted_again(tmp_path, slurm, expected):
-    settings = sweep_settings(tmp_path, **{**TASKS, "num_seeds": 3})
-    stop = StopSignals()
-
-    def stop_once_two_have_begun():
-        until(lambda: len({path.parents[1] for path in checkpoints(settings)}) >= 2, "two runs")
-        stop.request()
-
-    threading.Thread(target=stop_once_two_have_begun, daemon=True).start()
-    outcomes = train_all(settings, Slurm(settings), stop)
-    assert outcomes == [], slurm.logs  # nobody has waited for them
-    assert slurm.submitted == 3
-    outcomes = train_all(settings, Slurm(settings))
-    assert [outcome.status for _, outcome in outcomes] == ["finished"] * 3, slurm.logs
-    assert rows(settings) == {seed: expected[seed] for seed in (0, 1, 2)}
-    assert slurm.submitted == 3
-
-
-@slow
-def test_a_limit_of_jobs_makes_the_others_wait(tmp_path, slurm, monkeypatch):
-    """All are trained, one after the other, and each is submitted once."""
-    monkeypatch.setattr("xql_jax.workshop.sweeps.slurm.SECONDS_PER_QUESTION", 1.0)
-    (slurm.folder / "most").write_text("1\n")
-    settings = sweep_settings(tmp_path)
-    assert [outcome.status for _, outcome in train_all(settings, Slurm(settings))] == ["finished"] * 2
-    assert slurm.submitted == 2
+    ended = {file.parent for file in Path(settings.save_dir).glob("*/*/*/summary.json")
+             if json.loads(file.read_text())["status"] == "finished"}  # fmt: skip
+    return {path for path in there if path.parents[1] not in ended}
 
 
 @pytest.mark.parametrize(
