@@ -34,11 +34,11 @@ from xql_jax.runs.load import load_run
 
 ROOT = Path(__file__).resolve().parents[1]
 EXPERIMENTS = ROOT / "experiments"
-MAIN, ONLINE, FINETUNE, EXPORT, EVALUATE, INSPECT, COLLECT, CHOOSE, FIGURES, REPORT = (
+MAIN, ONLINE, FINETUNE, EVALUATE, INSPECT, COLLECT, FIGURES, REPORT = (
     EXPERIMENTS / f"{name}.py"
     for name in (
-        *("train_offline", "train_online", "train_finetune", "export", "evaluate"),
-        *("inspect_dataset", "collect", "choose", "figures", "report"),
+        *("train_offline", "train_online", "train_finetune", "evaluate"),
+        *("inspect_dataset", "collect", "figures", "report"),
     )
 )
 

@@ -78,17 +78,6 @@ def test_no_files_import_each_other():
     assert order.index("xql_jax.losses.gumbel") < order.index("xql_jax.learners.xql")
 
 
-def test_one_name_is_one_thing():
-    """No public class or function of the library has the name of another one."""
-    homes = {}
-    for module, path in modules().items():
-        for node in ast.parse(path.read_text()).body:
-            if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_"):
-                homes.setdefault(node.name, []).append(module)
-    assert len(homes) > 500
-    assert {name: places for name, places in homes.items() if len(places) > 1} == {}
-
-
 def reached(graph, start):
     found, pending = set(), [start]
     while pending:

@@ -16,7 +16,6 @@ from xql_jax.runs.config_files import choose_config, settings_from
 from xql_jax.runs.kinds import Offline
 from xql_jax.runs.train import job_of
 from xql_jax.settings import values_of
-from xql_jax.workshop.tools.choose import ChoiceSettings, choose
 from xql_jax.workshop.tools.list_runs import list_runs
 
 # XQL's own loss by another name, so that its numbers are known; and what is no method.
@@ -167,23 +166,3 @@ def test_a_run_does_not_import_its_method_and_the_user_does(place):
         outcome = run_main([*words, "--method=own_methods:gumbel"], place, EXPERIMENTS / f"{main}.py")
         assert outcome.code == 0, outcome
     np.testing.assert_array_equal(xql_jax.load_policy(path)(np.zeros((3, 4))), actions)
-
-
-@pytest.mark.slow
-def test_members_that_act_by_what_is_swept_are_judged_by_their_own_actions(place):
-    """The reward is the action, and an episode one step: Q(s, a) is a, and a policy's value its action."""
-    rng = np.random.default_rng(0)
-    observations, actions = rng.uniform(-1.0, 1.0, (2, 500, 1)).astype(np.float32)
-    data = {
-        "observations": observations, "actions": actions, "rewards": actions[:, 0],
-        "next_observations": observations, "terminals": np.ones(500),
-    }  # fmt: skip
-    np.savez("rewarded.npz", **data)
-    shifts = [-0.5, 0.0, 0.25]
-    settings = {**SMALL, "sweep": {"shift": shifts}, "save_dir": "runs"}
-    policy = xql_jax.train(dataset="rewarded.npz", max_steps=20, method="own_methods:Shifted", **settings)
-    judged = {"hidden_dims": (), "critic_lr": 3e-3, "max_steps": 2_000, "discount": 0.5}
-    report = choose(ChoiceSettings(checkpoint=str(policy.path), method="own_methods:Shifted", **judged))
-    values = {entry["shift"]: entry["fqe_value"] for entry in report["members"]}
-    actions = [policy.select(shift=shift)(observations).mean() for shift in shifts]
-    assert [values[shift] for shift in shifts] == pytest.approx(actions, abs=0.02)

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from driver import COLLECT, MAIN, run_main
 from python_cases import SMALL, bandit
 
 import xql_jax
@@ -75,16 +74,6 @@ def test_a_training_in_python_keeps_its_paths_and_the_current_folder(place, caps
     assert Path.cwd() == place
     os.chdir("/")
     assert policy.evaluate(episodes=1)["episodes"] == 1  # the run is where it was
-
-
-def test_commands_write_where_they_were_typed(place):
-    flags = ["--env_name=moving_env:Moving-v0", "--policy=random", "--transitions=6", "--output=made.hdf5"]
-    made = run_main(flags, place, COLLECT)
-    assert (made.code, made.err) == (0, "")
-    assert made.out.startswith("made.hdf5: 6 transitions")
-    assert (place / "made.hdf5").is_file()
-    flags = ["--env_name=moving_env:Moving-v0", "--dataset=none.npz", "--max_steps=5"]
-    assert run_main(flags, place, MAIN).err.startswith("error: none.npz: no such file")
 
 
 def test_a_run_is_not_looked_for_in_itself(place):

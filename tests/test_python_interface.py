@@ -1,10 +1,8 @@
 """Training and acting from Python: the run is the command line's, and the policy is the run's."""
 
 import dataclasses
-import logging
 import multiprocessing
 import re
-import sys
 from pathlib import Path
 
 import gymnasium
@@ -133,22 +131,6 @@ class Echo(gymnasium.Env):
 gymnasium.register("Echo-v0", Echo, max_episode_steps=10)
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"episodes": 0},
-        {"episodes": 2.5},
-        {"seed": -1},
-        {"seed": None},
-        {"max_steps": "x"},
-        {"max_steps": True},
-    ],
-)
-def test_no_number_in_an_evaluation_is_one_line(of_several, settings):
-    with pytest.raises(UserError, match=f"{next(iter(settings))}=.*: must be a whole number, at least [01]"):
-        of_several.evaluate(Echo(), **settings)
-
-
 @pytest.mark.parametrize("path", [None, 5, b"results", []])
 def test_what_is_no_path_is_one_line(path):
     with pytest.raises(UserError, match=f"a {type(path).__name__} is no path"):
@@ -246,21 +228,6 @@ def test_a_caller_that_reuses_its_memory_changes_nothing(kind, data_on, tmp_path
     before = first(np.zeros(1))
     first(np.zeros(1))[:] = 2
     np.testing.assert_array_equal(first(np.zeros(1)), before)
-
-
-@pytest.mark.parametrize("shows_itself", [True, False])
-def test_lines_are_printed_once(shows_itself, capsys, tmp_path):
-    """By the library, or by the user's own logging if that shows them."""
-    root = logging.getLogger()
-    handlers, level = root.handlers, root.level
-    try:
-        root.handlers = [logging.StreamHandler(sys.stdout)] if shows_itself else []
-        root.setLevel(logging.INFO if shows_itself else logging.WARNING)
-        xql_jax.train(dataset=bandit(), max_steps=3, **SMALL | {"progress": True})
-    finally:
-        root.handlers = handlers
-        root.setLevel(level)
-    assert "".join(capsys.readouterr()).count("compiling ...") == 1
 
 
 @pytest.mark.parametrize(

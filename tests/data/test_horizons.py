@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 from xql_jax.data import replay
 from xql_jax.data.dataset import from_transitions
 from xql_jax.data.replay import PriorData, Spans
-from xql_jax.data.views import over_horizon, view_for, with_next_actions
+from xql_jax.data.views import over_horizon, with_next_actions
 from xql_jax.errors import UserError
-from xql_jax.learners.registry import make_learner
 from xql_jax.types import EpisodeBatch, Horizon
 
 DISCOUNT = 0.9
@@ -171,13 +170,6 @@ def test_ends_of_episodes_that_a_resumption_breaks():
     buffer = jax.tree.map(np.array, filled(rows, 4))
     marked = replay.end_episodes(buffer, 2)
     np.testing.assert_array_equal(marked.data.ends, [1, 1, 0, 0])  # transitions 4 and 5, in rows 0 and 1
-
-
-def test_one_step_is_the_data_themselves():
-    dataset = from_transitions(rows_of([(6, False), (4, True)]), "x")
-    assert view_for(make_learner("xql"), dataset, Horizon()) is dataset
-    by_one = over_horizon(dataset, Horizon(1), DISCOUNT)
-    jax.tree.map(np.testing.assert_array_equal, by_one.batch, dataset.batch)
 
 
 def paths(depth, discount, is_terminal):

@@ -8,7 +8,6 @@ import pytest
 from absl import flags
 
 from xql_jax.errors import UserError
-from xql_jax.runs import config_files
 from xql_jax.runs.kinds import Finetune, Offline, Online
 from xql_jax.settings import WIDTHS, Setting, settings_of, within
 from xql_jax.workshop.commands import command_line
@@ -38,19 +37,6 @@ def test_widths_are_written_in_several_ways():
     for text in ("", " ", "8,,4", "0", "wide", True, 8.5, np.ones((2, 2))):
         with pytest.raises(UserError, match=r"^hidden_dims=.*: must be positive whole numbers"):
             widths.checked("hidden_dims", text)
-
-
-def test_a_users_own_config_comes_before_those_of_the_package(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    shipped = config_files.shipped("configs") / "kitchen_config.py"
-    assert config_files.find_config("configs/kitchen_config.py") == shipped
-    assert config_files.find_config("kitchen") == shipped
-    own = tmp_path / "configs" / "kitchen_config.py"
-    own.parent.mkdir()
-    own.touch()
-    assert config_files.find_config("kitchen").resolve() == own
-    with pytest.raises(UserError, match=r"no file 'elsewhere/kitchen\.py'"):
-        config_files.find_config("elsewhere/kitchen.py")
 
 
 KINDS = (

@@ -6,9 +6,6 @@ import pytest
 from xql_jax.errors import UserError
 from xql_jax.logs.csv_rows import CSVLogger, Row, parse_rows
 
-FULL = b"step,seed,loss\n4,1,0.5\n4,2,0.25\n8,1,-2\n8,2,1e-07\n12,1,3\n"
-HELD = FULL[:32]  # by the checkpoint of step 4
-LATER = ((8, 1, -2.0), (8, 2, 1e-7), (12, 1, 3.0))
 SETTINGS = ("seed", "beta")
 HEADER = b"step,seed,beta,return,diverged_at,seconds\n"
 

@@ -9,7 +9,6 @@ import pytest
 from tiny_runs import contents, offline_settings, online_settings, small
 
 import xql_jax
-from xql_jax.data.arrays import from_arrays
 from xql_jax.errors import UserError
 from xql_jax.runs.load import load_run
 from xql_jax.runs.train import train_run
@@ -143,16 +142,6 @@ def test_data_that_are_given(unbroken, data, tmp_path, caplog):
     np.savez(tmp_path / "three.npz", **arrays)
     with pytest.raises(UserError, match=r"observations and actions have \(3, 2\) entries, not \(4, 2\)$"):
         choose(unbroken.path, dataset=(str(tmp_path / "three.npz"),))
-
-
-def test_arrays_in_memory_are_no_file(data, tmp_path, monkeypatch):
-    """Not even if there is a folder of the name that they have in messages."""
-    arrays = from_arrays(dict(np.load(data / "data.npz")), "arrays")
-    run = train_run(offline_settings(data, save_dir=str(tmp_path), dataset=(arrays,)))
-    (tmp_path / "arrays").mkdir()
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match="its data were arrays in memory: give dataset= again, or --dataset"):
-        choose(run.path)
 
 
 def test_initial_states_are_those_in_which_episodes_begin(tmp_path, caplog):

@@ -9,21 +9,6 @@ import numpy as np
 import pytest
 from driver import ROOT, run_main
 
-from xql_jax.data.dataset import Dataset
-from xql_jax.data.views import view_for
-from xql_jax.learners.registry import OFFLINE, make_learner
-from xql_jax.settings import values_of, with_values
-from xql_jax.training.data_population import offline_population
-from xql_jax.training.members import make_members
-from xql_jax.types import Batch
-from xql_jax.workshop.tools.compile import (
-    SAMPLE_ROWS,
-    collectives_in,
-    compile_population,
-    devices_of,
-    kernels_in,
-)
-
 MAIN = ROOT / "experiments" / "compile.py"
 HOPPER = ("--env_name=hopper-medium-v2", "--topology=v5e:2x2")
 
@@ -51,29 +36,6 @@ def test_xql_on_a_tpu_beside_what_is_known():
     inputs = 2 * 14 * 256 + 2 * 11 * 256
     known = 2 * 256 * (2 * q + 3 * v + policy + 2 * q + 2 * (2 * q + v + policy) - inputs)
     np.testing.assert_allclose(found["operations_per_update"], 16 * known, rtol=0.1)
-
-
-def population(name):
-    ends, rng = np.arange(SAMPLE_ROWS) % 2 == 1, np.random.default_rng(0)
-    observations, actions = rng.normal(size=(SAMPLE_ROWS, 5)), rng.uniform(-1, 1, (SAMPLE_ROWS, 2))
-    columns = (observations, actions, np.zeros(SAMPLE_ROWS), 1.0 - ends, observations)
-    dataset = Dataset(Batch(*(column.astype(np.float32) for column in columns)), ends, "random")
-    learner = make_learner(name)
-    small = {field: (16, 16) for field in values_of(learner) if field.endswith("_hidden_dims")}
-    small |= {"embed_dim": 8, "num_layers": 1, "context_length": 4} if name == "dt" else {}
-    learner = with_values(learner, small)
-    return offline_population(
-        learner, make_members([0], {}), view_for(learner, dataset).batch, 32, together=True
-    )
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", [*OFFLINE, "xql+flow", "xql+one_step_flow", "xql+reverse_kl+mixture"])
-def test_every_method_compiles_for_tpus_and_exchanges_nothing(name):
-    pytest.importorskip("libtpu")
-    four = compile_population(population(name), SAMPLE_ROWS, devices_of("v5e:2x2"), 2, SAMPLE_ROWS)
-    assert collectives_in(four.as_text()) == []
-    assert sum(kernels_in(four.as_text()).values()) > 0
 
 
 @pytest.mark.slow

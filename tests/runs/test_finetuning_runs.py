@@ -189,28 +189,6 @@ def test_a_part_of_the_data_is_drawn_for_all_members_and_kept(data, tmp_path, ca
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
-    [
-        ({"env_name": None}, "needs an environment: give --env_name"),
-        (
-            {"env_name": "playground:CheetahRun", "config": config_of("xql", "compiled")},
-            "is compiled: fine-tune in cheetah-run, the same task",
-        ),
-        ({"member": 0}, "--member chooses among those of --checkpoint"),
-        ({"replay_buffer_size": 100}, "--replay_buffer_size=100: smaller than the data, 117 transitions"),
-        ({"replay_buffer_size": 4, "offline_fraction": 0.5}, "=4: smaller than --batch_size"),
-        ({"warmup_steps": 12}, "nothing is learned in so few"),
-        ({"method": "dt"}, "dt cannot be fine-tuned"),
-    ],
-)
-def test_mistakes(data, tmp_path, changes, told):
-    with pytest.raises(UserError) as raised:
-        run_finetuning(finetune_settings(data, save_dir=str(tmp_path), **changes))
-    assert told in str(raised.value)
-    assert not list(tmp_path.rglob("*.json"))
-
-
-@pytest.mark.parametrize(
     ("env_name", "reward", "counts"),
     [("kitchen-mixed-v0", 1.0, True), ("kitchen-mixed-v0", 0.0, False), ("pointmaze-umaze-v0", 1.0, False)],
 )

@@ -21,7 +21,6 @@ from xql_jax.runs.load import load_run
 from xql_jax.runs.offline import offline_job
 from xql_jax.runs.train import train_run
 from xql_jax.settings import values_of
-from xql_jax.workshop.tools.choose import ChoiceSettings, choose
 from xql_jax.workshop.tools.collect import CollectionSettings, collect
 from xql_jax.workshop.tools.export import export_policy
 
@@ -153,14 +152,6 @@ def test_a_lock_that_only_a_chunk_opens(chunk):
     assert opened.sum() == 8 if chunk == 3 else opened.sum() <= 2
 
 
-def test_a_chunk_of_another_batch_is_refused(chunked):
-    policy = xql_jax.load_policy(chunked.path, seed=42)
-    policy.begin()
-    policy(np.zeros(4))
-    with pytest.raises(UserError, match=r"carried out are of 1: call policy\.begin"):
-        policy(np.zeros((3, 4)))
-
-
 @pytest.fixture(scope="module")
 def ramped_run(data, tmp_path_factory):
     settings = {"ramp": "beta=2:0.5@0.5", "config": small("xql"), "top_returns": 1.0}
@@ -202,13 +193,3 @@ def test_fine_tuning_goes_on_with_the_ramps_last_value(data, ramped_run, tmp_pat
     checkpoint = str(ramped_run.path)
     job = finetune_job(finetune_settings(data, checkpoint=checkpoint))
     assert job.learner.value.beta == 0.5
-
-
-def test_the_part_of_the_data_that_a_fine_tuned_run_had_is_known_again(data, tmp_path, caplog):
-    """Its transitions over three steps were made before rows were drawn, and are again."""
-    settings = {"save_dir": str(tmp_path), "n_step": 3, "init_dataset_size": 60, "num_seeds": 1}
-    run = train_run(finetune_settings(data, **settings))
-    with caplog.at_level("INFO"):
-        choose(ChoiceSettings(checkpoint=str(run.path), max_steps=3, tqdm=False))
-    assert any(line.startswith("60 transitions and") for line in caplog.messages)
-    assert not any("not the data" in line for line in caplog.messages)

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import threading
 
 import jax
 import numpy as np
@@ -149,22 +148,3 @@ def test_a_precision_is_recorded_and_refused_where_there_is_none(data, tmp_path)
     )
     assert "matmul_precision" not in default
     assert highest == {**default, "matmul_precision": "highest"}
-
-
-def test_a_policy_acts_in_any_thread_and_beside_any_settings(saved):
-    path, expected = saved
-    policy, found = load_policy(path), []
-
-    def act():
-        with set_by_user({"jax_enable_x64": False, "jax_default_prng_impl": "rbg"}, in_thread=True):
-            policy.begin()
-            found.append(policy(SEEN))
-
-    with set_by_user(ODD), set_by_user({"jax_enable_x64": True}, in_thread=True):
-        for thread in (threading.Thread(target=act), threading.Thread(target=act)):
-            thread.start()
-            thread.join(60)
-        policy.begin()
-        found.append(policy(SEEN))
-    for actions in found:
-        assert_same_bits(actions, expected["central"])

@@ -4,7 +4,7 @@ import logging
 
 import numpy as np
 import pytest
-from tiny_runs import finetune_settings, offline_settings, small, write_dataset
+from tiny_runs import offline_settings, small, write_dataset
 
 from xql_jax.learners.registry import make_learner
 from xql_jax.runs.train import train_run
@@ -82,17 +82,4 @@ def test_a_run_whose_v_runs_away_says_so(tmp_path, caplog, beta, is_warned_of):
     write_dataset(tmp_path / "data.npz", rewards=-np.ones(120, np.float32))
     config = small("xql", beta=beta, value_lr=0.3, critic_lr=0.3, tau=0.5, layer_norm=False)
     train_run(offline_settings(tmp_path, config=config, max_steps=60, top_returns=1.0, eval_episodes=0))
-    assert bool(warnings_of(caplog)) == is_warned_of
-
-
-@pytest.mark.parametrize(("updates", "is_warned_of"), [(60, True), (6, False)])
-def test_fine_tuning_watches_what_learns_from_the_data_alone(tmp_path, caplog, updates, is_warned_of):
-    """After the hand-over the environment may give more than the data did."""
-    write_dataset(tmp_path / "data.npz", rewards=-np.ones(120, np.float32))
-    config = small("xql", beta=1e-3, value_lr=0.3, critic_lr=0.3, tau=0.5, layer_norm=False)
-    train_run(
-        finetune_settings(
-            tmp_path, config=config, num_pretraining_steps=updates, max_steps=60, num_seeds=1, eval_episodes=0
-        )
-    )
     assert bool(warnings_of(caplog)) == is_warned_of

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from training_runs import assert_same_bits
 
 from xql_jax.data import replay
-from xql_jax.errors import Damaged, UserError
+from xql_jax.errors import Damaged
 from xql_jax.training.replay_files import ReplayFiles, rows_since
 from xql_jax.types import Batch
 
@@ -139,18 +139,3 @@ def test_files_of_other_programs_are_no_transitions(run):
     run.save()
     run.check()
     assert {*others} <= {path.name for path in last.parent.iterdir()}
-
-
-def test_reading_the_longest_sequence(run):
-    """For collecting: up to any transition that is there, of what is there without a gap."""
-    everything = jax.tree.map(lambda *fields: np.concatenate(fields), noise(1, 5), noise(2, 3), noise(3, 5))
-    like = shapes(8).data
-    first, rows = run.files.read(6, like)
-    assert first == 0
-    assert_same_bits(rows, jax.tree.map(lambda field: field[:6], everything))
-    next(iter(run.files.folder.glob("0000000005-*"))).unlink()
-    assert run.files.read(None, like)[0] == 8
-    with pytest.raises(UserError, match="has transitions 8 to 13 of the run, not those up to 7"):
-        run.files.read(7, like)
-    with pytest.raises(UserError, match="has transitions 0 to 0 of the run"):
-        ReplayFiles(run.files.folder / "nowhere").read(None, like)

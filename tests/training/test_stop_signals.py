@@ -1,13 +1,9 @@
 """Signals to this very process: the first is noted, the second does what it would have done."""
 
 import os
-import shlex
 import signal
-import subprocess
-import sys
 
 import pytest
-from driver import ROOT, environment_of_processes
 
 from xql_jax.training.signals import StopSignals
 
@@ -82,13 +78,3 @@ def test_handlers_are_put_back(heard):
         raise RuntimeError
     os.kill(os.getpid(), signal.SIGINT)
     assert heard == [signal.SIGTERM, signal.SIGINT]
-
-
-def test_the_tests_hear_interrupts_where_a_shell_has_them_ignored():
-    """As in `nohup make test &`: so does all that the tests start, which would wait for ever."""
-    program = "import signal, conftest; print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)"
-    command = f"trap '' INT; exec {shlex.quote(sys.executable)} -c {shlex.quote(program)}"
-    environment = environment_of_processes()
-    environment["PYTHONPATH"] += f"{os.pathsep}{ROOT / 'tests'}"
-    run = subprocess.run(["sh", "-c", command], env=environment, capture_output=True, text=True, check=True)
-    assert run.stdout == "True\n"
