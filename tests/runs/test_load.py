@@ -19,7 +19,7 @@ from xql_jax.workshop.tools.choose import ChoiceSettings, choose
 from xql_jax.workshop.tools.evaluate import EvaluationSettings, evaluate
 from xql_jax.workshop.tools.export import export_policy
 
-O, A = 4, 2
+O = 4
 
 
 def with_preprocessing(path, preprocessing):
