@@ -14,15 +14,17 @@ import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
+from matplotlib.figure import Figure
+
+from xql_jax.pictures.style import LINES, render, styled
 from xql_jax.rollout.scores import mean_and_interval
 from xql_jax.runs.load import Run, load_run
 from xql_jax.runs.records import run_folders
 
 RESULTS = Path(__file__).resolve().parents[1] / "docs" / "results" / "nats.csv"
-SETTINGS = (
-    *("task", "updates", "method", "clip_rule", "critic_loss", "beta_nats", "policy_sharpness", "given_beta"),
-    "reward_scale",
-)
+LOSSES = ("clip_rule", "critic_loss")
+OWN = ("beta_nats", "policy_sharpness", "given_beta", "reward_scale")
+SETTINGS = ("task", "updates", "method", *LOSSES, *OWN)
 COLUMNS = (*SETTINGS, "seed", "score", "beta", "divergence")
 
 DRAWN = {"pointmaze-umaze-v0": "maze", "pen-human-v1": "pen", "kitchen-complete-v0": "kitchen"}
@@ -42,7 +44,7 @@ def rows_of(run: Run) -> Iterator[Row]:
             "task": run.env_name, "updates": run.step, "method": run.method, "seed": member.seed,
             "score": f"{score.results['score']:.1f}", "given_beta": own.get("beta", ""),
             "reward_scale": f"{run.preprocessing.reward_scale:.3g}",
-            **{name: own.get(name, "") for name in ("clip_rule", "critic_loss", "beta_nats", "policy_sharpness")},
+            **{name: own.get(name, "") for name in (*LOSSES, "beta_nats", "policy_sharpness")},
             **{name: f"{value:.3g}" if value else "" for name, value in found.items()},
         }  # fmt: skip
         yield {name: str(values[name]) for name in COLUMNS}
@@ -83,7 +85,7 @@ def table() -> str:
 
 
 def picture(path: Path) -> None:
-    """Draws the same runs of three tasks twice: their scores by beta, and by the divergence of V's weights."""
+    """Draws the same runs of three tasks twice: scores by beta, and by the divergence of V's weights."""
     figure = Figure(figsize=(8.0, 3.2), layout="constrained")
     rows = [row for row in read() if row["method"] == "xql" and row["divergence"] and row["task"] in DRAWN]
     panels = zip(figure.subplots(1, 2, sharey=True), ("beta", "divergence"), strict=True)
@@ -100,7 +102,7 @@ def picture(path: Path) -> None:
         axes.set(xscale="log", xlabel=label)
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     figure.axes[0].set_ylabel("last score")
-    save_figure(figure, path)
+    path.write_bytes(render(figure))
 
 
 def main() -> None:

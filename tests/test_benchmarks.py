@@ -5,7 +5,7 @@ import math
 
 import jax
 import pytest
-from main_runs import ROOT, run_main, run_process
+from driver import ROOT, run_main, run_process
 
 pytestmark = pytest.mark.slow
 RESULTS = {  # arguments, and what is measured
@@ -46,25 +46,3 @@ def test_claims_runs(tmp_path):
     assert outcome.out == ""
     rows = (tmp_path / "maze-xql.csv").read_text().splitlines()
     assert [row.split(",")[:2] for row in rows] == [["step", "seed"], *(["3", str(n)] for n in range(8))]
-
-
-def test_accelerator(tmp_path):
-    """All that is planned is measured."""
-    arguments = "--batch_sizes=16 --transitions=500 --repeats=2 --seconds=0.01 --online=xtd3 --minutes=60"
-    words = [*arguments.split(), "--algorithms=bc", "--members=2", f"--output={tmp_path / 'found.json'}"]
-    outcome = run_process(words, ROOT, 900, ROOT / "benchmarks" / "accelerator.py", JAX_PLATFORMS="cpu")
-    assert outcome.code == 0, outcome.err
-    results = json.loads((tmp_path / "found.json").read_text())
-    assert results["failed"] == []
-    # 2 * 16 * (11 * 256 + 256 * 256 + 256 * 3) = 2,211,840 forward; three times that, less the first layer's
-    # gradient of its input, 2 * 16 * 11 * 256.
-    assert {row["flops_per_update"] for row in results["training"]} == {6_545_408}
-
-
-def test_device_check():
-    """What a CPU has, too, is right; after so few updates the scores cannot be."""
-    main = ROOT / "benchmarks" / "device_check.py"
-    outcome = run_process(["--quick"], ROOT, 900, main, JAX_PLATFORMS="cpu")
-    verdicts = [line.split(",")[0] for line in outcome.out.splitlines()[:5]]
-    wanted = ["SKIPPED speed", "PASS members", "PASS resume", "PASS divergence", "FAIL scores"]
-    assert (verdicts, outcome.code) == (wanted, 1), outcome.err

@@ -1,17 +1,13 @@
 """What a release is made of: the wheel away from the clone, who is cited, what the workflows call."""
 
-import json
 import os
 import re
-import runpy
 import shutil
 import subprocess
-import tomllib
 
 import pytest
 import yaml
 from guides import ROOT, blocks
-from test_tutorial import NOTEBOOK, check
 
 import xql_jax
 
@@ -27,36 +23,6 @@ def test_the_citation_and_the_changelog_name_this_version():
     assert citation["version"] == xql_jax.__version__
     headings = re.findall(r"^## (\d\S*)", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
     assert headings[0] == xql_jax.__version__
-
-
-def test_the_supported_pythons_are_the_same_everywhere():
-    supported = [name.removeprefix("python") for name in PYTHONS]
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    classified = re.findall(r"Python :: (3\.\d+)", "\n".join(project["classifiers"]))
-    workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text("utf-8"))
-    inputs = [step.get("with", {}) for step in workflow["jobs"]["wheel"]["steps"]]
-    (tested,) = [sorted(given["python-version"].split()) for given in inputs if "python-version" in given]
-    low, high = re.search(r'python_requires=">=3\.(\d+),<3\.(\d+)"', (ROOT / "setup.py").read_text()).groups()
-    admitted = [f"3.{minor}" for minor in range(int(low), int(high))]
-    assert supported == classified == tested == admitted
-
-
-def test_what_a_workflow_builds_links_to_its_repository(monkeypatch):
-    """As a package index shows it, which has README alone: no link may be relative."""
-    monkeypatch.setenv("GITHUB_REPOSITORY", "someone/xql_jax")
-    monkeypatch.setenv("GITHUB_REF_NAME", "v9.9.9")
-    given = {}
-    monkeypatch.setattr("setuptools.setup", lambda **options: given.update(options))
-    runpy.run_path(str(ROOT / "setup.py"))
-    links = re.findall(r"\]\(([^)]+)\)", given["long_description"])
-    assert not [link for link in links if not link.startswith(("https://", "#"))]
-    assert "https://github.com/someone/xql_jax/blob/v9.9.9/docs/data.md" in links
-    assert "https://github.com/someone/xql_jax/raw/v9.9.9/docs/images/xql_maze.png" in links
-    assert given["project_urls"]["Source"] == "https://github.com/someone/xql_jax"
-    monkeypatch.delenv("GITHUB_REPOSITORY")
-    runpy.run_path(str(ROOT / "setup.py"))
-    assert given["long_description"] == (ROOT / "README.md").read_text("utf-8")
-    assert not given["project_urls"]
 
 
 @pytest.mark.parametrize(
@@ -110,15 +76,3 @@ def test_the_wheel_runs_what_readme_shows(python, wheel, tmp_path):
     printed = run("bash", "-euc", "\n".join(lines), folder=tmp_path, PATH=path)
     assert "done: pointmaze-umaze-v0, xql, 10,000 updates" in printed
     assert re.search(r"^1 runs$", printed, re.MULTILINE)
-
-
-@pytest.mark.release
-@pytest.mark.timeout(1_800)
-def test_the_tutorial_s_first_cell_installs_what_it_needs(wheel, tmp_path):
-    commands = fresh_environment("python3.11", tmp_path)
-    run(commands / "pip", "install", "--quiet", "ipykernel", "nbclient", folder=tmp_path)
-    shutil.copy(NOTEBOOK, tmp_path)
-    links = f"{wheel.parent} {ENVIRONMENT.get('PIP_FIND_LINKS', '')}"
-    path = f"{commands}:{ENVIRONMENT['PATH']}"
-    run("jupyter-execute", "--inplace", NOTEBOOK.name, folder=tmp_path, PIP_FIND_LINKS=links, PATH=path)
-    check(json.loads((tmp_path / NOTEBOOK.name).read_text("utf-8")))

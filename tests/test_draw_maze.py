@@ -4,9 +4,8 @@ import importlib
 
 import numpy as np
 import pytest
-from main_runs import ROOT, run_main
+from driver import ROOT
 
-import xql_jax
 from xql_jax.envs.mazes import maze_of
 
 
@@ -27,13 +26,3 @@ def test_values_inside_walls_are_not_drawn_and_stretch_no_colours(draw_maze):
     np.testing.assert_array_equal(np.ma.getmaskarray(image.get_array()), in_wall)
     assert image.get_clim() == (values[~in_wall].min(), values[~in_wall].max())
     np.testing.assert_array_equal(walls.get_array()[..., 3] == 1, maze.walls)
-
-
-@pytest.mark.parametrize("method", ["xql", "bc"])
-def test_each_run_below_a_folder_gets_its_picture(method, tmp_path, draw_maze):
-    options = {"env_name": "pointmaze-umaze-v0", "max_steps": 2, "hidden_dims": (8,), "batch_size": 8}
-    run = xql_jax.train(method=method, save_dir=tmp_path, eval_episodes=1, progress=False, **options)
-    assert (draw_maze.values_in(maze_of("pointmaze-umaze-v0"), run) is None) == (method == "bc")
-    outcome = run_main([str(tmp_path)], main=ROOT / "examples" / "draw_maze.py")
-    assert (outcome.code, outcome.out) == (0, f"written: {run.path / 'maze.png'}\n")
-    assert (run.path / "maze.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"

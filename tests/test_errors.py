@@ -1,9 +1,5 @@
 """A mistake is told in one line."""
 
-import runpy
-import sys
-from pathlib import Path
-
 import pytest
 
 from xql_jax.errors import Damaged, UserError, described
@@ -20,9 +16,3 @@ def test_what_code_of_others_raises_is_one_line():
     with pytest.raises(StopIteration) as raised:
         next(iter(()))
     assert described(raised.value).startswith("StopIteration: at 'next(iter(()))' of test_errors.py")
-
-
-def test_a_python_that_is_not_supported_is_named_before_anything_is_resolved(monkeypatch):
-    monkeypatch.setattr(sys, "version_info", (3, 10, 1))
-    with pytest.raises(SystemExit, match=r"3\.11 to 3\.13"):
-        runpy.run_path(str(Path(__file__).resolve().parents[1] / "setup.py"))

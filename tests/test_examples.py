@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 import pytest
-from main_runs import ROOT, run_main
+from driver import ROOT, run_main
 
 EXAMPLES = ROOT / "examples"
 # Tested elsewhere.

@@ -3,14 +3,12 @@
 import errno
 import json
 import os
-import sys
-import types
 from unittest import mock
 
 import pytest
 
 from xql_jax.errors import UserError
-from xql_jax.files import as_json, sources_digest, with_numbers, write_atomically
+from xql_jax.files import as_json, with_numbers, write_atomically
 
 
 def test_readers_see_the_old_file_or_the_new_one(tmp_path, monkeypatch):
@@ -59,12 +57,3 @@ def test_json_has_no_infinity(tmp_path):
     restored = with_numbers(content)
     assert restored["a"] == [float("inf"), 1.5]
     assert restored["b"]["c"] != restored["b"]["c"]  # a float that is NaN
-
-
-@pytest.mark.parametrize("place", [None, "<stdin>", "deleted.py"])
-def test_a_module_without_a_file_has_no_digest(place, monkeypatch):
-    """As the main module of `python - <<EOF`, with an environment of its own."""
-    module = types.ModuleType("written_nowhere")
-    module.__file__ = place
-    monkeypatch.setitem(sys.modules, module.__name__, module)
-    assert sources_digest(module.__name__) == ""

@@ -78,17 +78,6 @@ def test_no_files_import_each_other():
     assert order.index("xql_jax.losses.gumbel") < order.index("xql_jax.learners.xql")
 
 
-def test_one_name_is_one_thing():
-    """No public class or function of the library has the name of another one."""
-    homes = {}
-    for module, path in modules().items():
-        for node in ast.parse(path.read_text()).body:
-            if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_"):
-                homes.setdefault(node.name, []).append(module)
-    assert len(homes) > 500
-    assert {name: places for name, places in homes.items() if len(places) > 1} == {}
-
-
 def reached(graph, start):
     found, pending = set(), [start]
     while pending:
@@ -124,15 +113,6 @@ def test_what_trains_imports_nothing_of_what_works_on_runs():
         if "workshop" not in path.relative_to(PACKAGE).parts:
             above = [module for module in imported(path) if module.startswith("xql_jax.workshop")]
             assert not above, f"{path}: {above}"
-
-
-def test_imports_point_one_way_through_few_levels(graph):
-    levels = {}
-    for here in graphlib.TopologicalSorter(graph).static_order():  # raises if there is a way round
-        levels[here] = 1 + max((levels[other] for other in graph[here]), default=0)
-    upwards = ("losses", "learners", "training", "runs", "sweeps", "commands")
-    assert sorted(upwards, key=levels.__getitem__) == list(upwards)
-    assert max(levels.values()) <= 10, levels
 
 
 def test_nothing_but_the_commands_prints():
@@ -202,46 +182,6 @@ def test_what_a_program_imports(code, brings, does_not_bring):
     loaded = set(run.stdout.splitlines()[-1].split())
     assert sorted(set(brings.split()) - loaded) == []
     assert sorted(set(does_not_bring.split()) & loaded) == []
-
-
-LIKE_WINDOWS = """
-import select, signal
-del signal.SIGHUP, signal.pthread_sigmask, select.poll
-import xql_jax.interface, xql_jax.workshop.commands.command_line, xql_jax.workshop.sweeps.executors
-from xql_jax.envs.processes import Processes
-from xql_jax.training.signals import StopSignals
-with StopSignals() as stop:
-    signal.raise_signal(signal.SIGTERM)
-print(stop.received.name)
-try:
-    Processes(None, 1)
-except xql_jax.UserError as error:
-    print(error)
-"""
-
-
-def test_a_system_without_posix_signals():
-    run = subprocess.run([sys.executable, "-c", LIKE_WINDOWS], **PROCESS)
-    assert run.stdout.splitlines() == ["SIGTERM", "--processes is not for Windows: leave it out"]
-
-
-MADE = """
-from jax._src import xla_bridge
-from xql_jax.runs.config_files import choose_config
-from xql_jax.runs.kinds import Finetune, Online
-from xql_jax.runs.config_files import settings_from
-from xql_jax.runs.resolve import resolved
-for settings, task in ((Online, "cheetah-run"), (Finetune, "pointmaze-umaze-v0")):
-    values = {"env_name": task, "max_steps": 20_000, "sweep": "tau=0.1,0.2", "num_seeds": 2}
-    resolved(settings_from(choose_config(settings, env_name=task), values))
-assert not xla_bridge.backends_are_initialized()
-"""
-
-
-def test_settings_are_resolved_before_jax_begins():
-    """The mains do it before `prepare_acting`, which has no effect after JAX's start."""
-    run = subprocess.run([sys.executable, "-c", MADE], capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
 
 
 def test_a_misspelt_name_of_the_package():

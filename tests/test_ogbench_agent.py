@@ -9,14 +9,13 @@ import jax
 import numpy as np
 import pytest
 from absl import flags
-from main_runs import ROOT
+from driver import ROOT
 from ml_collections.config_flags import config_flags
 
 import xql_jax
 from xql_jax.data.loading import load_dataset
 from xql_jax.data.preprocessing import fit_preprocessing
 from xql_jax.data.sampling import sample
-from xql_jax.errors import UserError
 from xql_jax.settings import declared, values_of
 from xql_jax.training.program import update_keys
 
@@ -101,13 +100,6 @@ def test_it_acts_validates_and_is_restored(data):
     _, metrics = agent.total_loss(arrays, grad_params=None)
     assert metrics.keys() == agent.update(arrays)[1].keys()
     jax.tree.map(np.testing.assert_array_equal, restored.state, agent.state)  # it learns nothing from it
-
-
-def test_chunks_are_no_single_transitions(data):
-    arrays = {name: np.asarray(field[:BATCH_SIZE]) for name, field in data[1]._asdict().items()}
-    chunks = {**arrays, "actions": arrays["actions"][:, None]}
-    with pytest.raises(UserError, match=r"\[B, A\], not"):
-        agent_given(arrays, method="bc").update(chunks)
 
 
 def changed(value, one):

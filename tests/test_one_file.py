@@ -7,7 +7,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from main_runs import ROOT
+from driver import ROOT
 
 import xql_jax
 from xql_jax.data.loading import load_dataset

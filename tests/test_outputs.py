@@ -19,14 +19,6 @@ def write(path, content=b"new"):
         unfinished.write_bytes(content)
 
 
-def test_a_file_is_there_whole():
-    with writing_output("output", Path("new/set.npz")) as unfinished:
-        unfinished.write_bytes(b"new")
-        assert not Path("new/set.npz").exists()
-        assert unfinished.suffix == ".npz"  # by which writers choose the format
-    assert [str(path) for path in Path().rglob("*")] == ["new", "new/set.npz"]
-
-
 def test_a_full_disk_leaves_the_old_file():
     path, limits = Path("a.json"), resource.getrlimit(resource.RLIMIT_FSIZE)
     path.write_bytes(b"old")

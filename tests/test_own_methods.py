@@ -6,7 +6,7 @@ import sys
 import jax
 import numpy as np
 import pytest
-from main_runs import EXPERIMENTS, contents, run_main, write_dataset
+from driver import EXPERIMENTS, contents, run_main, write_dataset
 from python_cases import SMALL, bandit
 
 import xql_jax
@@ -17,9 +17,6 @@ from xql_jax.runs.folder import identity_of
 from xql_jax.runs.kinds import Offline
 from xql_jax.runs.resolve import resolved
 from xql_jax.settings import values_of
-from xql_jax.workshop.sweeps.plan import make_plan
-from xql_jax.workshop.sweeps.sweep_settings import Sweep
-from xql_jax.workshop.tools.choose import ChoiceSettings, choose
 from xql_jax.workshop.tools.list_runs import list_runs
 
 # XQL's own loss by another name, so that its numbers are known; and what is no method.
@@ -170,37 +167,3 @@ def test_a_run_does_not_import_its_method_and_the_user_does(place):
         outcome = run_main([*words, "--method=own_methods:gumbel"], place, EXPERIMENTS / f"{main}.py")
         assert outcome.code == 0, outcome
     np.testing.assert_array_equal(xql_jax.load_policy(path)(np.zeros((3, 4))), actions)
-
-
-def test_a_sweep_tells_the_colon_of_a_module_from_that_of_a_field(place):
-    np.savez(place / "data.npz", **bandit(60))
-    methods = ("own_methods:gumbel:num_critics=1:hidden_dims=8/8", "own_methods:instance+flow", "bc")
-    settings = Sweep(
-        datasets=("pointmaze-umaze-v0=data.npz",), methods=methods, sweep="beta=0.5,2 num_critics=2,3"
-    )
-    with pytest.raises(UserError, match="twice"):
-        make_plan(settings)
-    cells = make_plan(Sweep(datasets=settings.datasets, methods=methods, sweep="beta=0.5,2"))
-    found = [(cell.settings.method, cell.settings.sweep) for cell in cells]
-    assert found == [("own_methods:gumbel", "beta=0.5,2"), ("own_methods:instance+flow", ""), ("bc", "")]
-    assert cells[0].settings.values["critic_hidden_dims"] == (8, 8)
-
-
-@pytest.mark.slow
-def test_members_that_act_by_what_is_swept_are_judged_by_their_own_actions(place):
-    """The reward is the action, and an episode one step: Q(s, a) is a, and a policy's value its action."""
-    rng = np.random.default_rng(0)
-    observations, actions = rng.uniform(-1.0, 1.0, (2, 500, 1)).astype(np.float32)
-    data = {
-        "observations": observations, "actions": actions, "rewards": actions[:, 0],
-        "next_observations": observations, "terminals": np.ones(500),
-    }  # fmt: skip
-    np.savez("rewarded.npz", **data)
-    shifts = [-0.5, 0.0, 0.25]
-    settings = {**SMALL, "sweep": {"shift": shifts}, "save_dir": "runs"}
-    policy = xql_jax.train(dataset="rewarded.npz", max_steps=20, method="own_methods:Shifted", **settings)
-    judged = {"hidden_dims": (), "critic_lr": 3e-3, "max_steps": 2_000, "discount": 0.5}
-    report = choose(ChoiceSettings(checkpoint=str(policy.path), method="own_methods:Shifted", **judged))
-    values = {entry["shift"]: entry["fqe_value"] for entry in report["members"]}
-    actions = [policy.select(shift=shift)(observations).mean() for shift in shifts]
-    assert [values[shift] for shift in shifts] == pytest.approx(actions, abs=0.02)

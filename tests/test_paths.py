@@ -1,22 +1,17 @@
 """Paths mean what they meant when they were typed, though an environment changes the current folder."""
 
 import os
-import re
 import textwrap
 from pathlib import Path
 
 import numpy as np
 import pytest
-from main_runs import COLLECT, MAIN, run_main
 from python_cases import SMALL, bandit
 
 import xql_jax
 from xql_jax.errors import UserError
-from xql_jax.files.paths import as_written, located, paths_from_here
-from xql_jax.runs.config_files import as_plain, choose_config
-from xql_jax.runs.kinds import Offline
+from xql_jax.files.paths import located, paths_from_here
 from xql_jax.workshop.reports.read_runs import read_runs
-from xql_jax.workshop.sweeps.executors import work
 
 MOVING = """
     import os, tempfile
@@ -68,17 +63,6 @@ def test_a_relative_path_begins_where_the_outermost_call_began(tmp_path, monkeyp
     assert located("a") == tmp_path / "deep" / "a"
 
 
-def test_messages_have_the_users_spelling(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    runs, data = located("runs"), located("../mine.npz")
-    beside, within = runs.with_name("runs-2"), Path(f"/elsewhere{runs}")
-    assert as_written(f"{runs}: {runs / 'a'}, {data}; {beside}; {within}") == (
-        f"runs: runs/a, ../mine.npz; {beside}; {within}"
-    )
-    assert located(".") == tmp_path  # which a user types seldom, and programs often
-    assert as_written(f"{tmp_path / 'absolute.npz'}") == f"{tmp_path / 'absolute.npz'}"
-
-
 def test_a_training_in_python_keeps_its_paths_and_the_current_folder(place, capsys):
     settings = {"max_steps": 50, "eval_interval": 50, "eval_episodes": 1, **SMALL, "progress": True}
     policy = xql_jax.train("moving_env:Moving-v0", dataset="mine.npz", save_dir="runs", **settings)
@@ -92,16 +76,6 @@ def test_a_training_in_python_keeps_its_paths_and_the_current_folder(place, caps
     assert policy.evaluate(episodes=1)["episodes"] == 1  # the run is where it was
 
 
-def test_commands_write_where_they_were_typed(place):
-    flags = ["--env_name=moving_env:Moving-v0", "--policy=random", "--transitions=6", "--output=made.hdf5"]
-    made = run_main(flags, place, COLLECT)
-    assert (made.code, made.err) == (0, "")
-    assert made.out.startswith("made.hdf5: 6 transitions")
-    assert (place / "made.hdf5").is_file()
-    flags = ["--env_name=moving_env:Moving-v0", "--dataset=none.npz", "--max_steps=5"]
-    assert run_main(flags, place, MAIN).err.startswith("error: none.npz: no such file")
-
-
 def test_a_run_is_not_looked_for_in_itself(place):
     """Whoever resumes with the run's folder as --save_dir would begin anew, where no command looks."""
     settings = {"dataset": "mine.npz", "max_steps": 50, **SMALL}
@@ -113,20 +87,6 @@ def test_a_run_is_not_looked_for_in_itself(place):
     os.chdir(run)
     settings["dataset"] = place / "mine.npz"
     assert xql_jax.train(**settings, seed=43, save_dir="../../..").path.parent.samefile(run.parent)
-
-
-def test_a_worker_of_a_sweep_begins_in_the_sweeps_folder(place, monkeypatch):
-    began = []
-
-    def train(settings, stop):
-        os.chdir("/")
-        began.append(located("runs"))
-        raise xql_jax.UserError("enough")
-
-    monkeypatch.setattr("xql_jax.workshop.sweeps.executors.train_run", train)
-    os.chdir("/")
-    assert re.match("enough", work(as_plain(choose_config(Offline)), str(place)))
-    assert began == [place / "runs"]
 
 
 def test_data_are_the_same_by_whatever_name_for_resuming_and_in_reports(place):

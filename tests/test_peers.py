@@ -1,62 +1,11 @@
 """Other programs beside ours: what each gets, and the comparison, with a program of this file as the peer."""
 
-import csv
 import importlib
-import os
-import sys
 
-import gymnasium
-import numpy as np
 import pytest
-from main_runs import ROOT, run_main
+from driver import ROOT
 
 from xql_jax.runs.config_files import config_of
-from xql_jax.suites.tasks import get_task
-
-# In the form of a file of JAX-CORL. V is 100 times the number of updates, less the share of rows that are
-# terminal; the action is 0.
-PEER = """
-import os
-from types import SimpleNamespace
-from typing import Any, NamedTuple
-import d4rl, gym, jax, jax.numpy as jnp, wandb
-from flax.training.train_state import TrainState
-from omegaconf import OmegaConf
-import optax
-
-os.environ["XLA_FLAGS"] = "--none"
-
-class Config:
-    def __init__(self, **settings):
-        vars(self).update(settings)
-
-config = Config(**OmegaConf.from_cli())
-assert (config.beta, config.expectile, config.layer_norm) == (4.0, 0.7, False)
-
-class Transition(NamedTuple):
-    observations: Any
-    dones: Any
-    actions: Any
-
-class State(NamedTuple):
-    value: TrainState
-
-def create_iql_train_state(key, observations, actions, config):
-    assert observations.ndim == actions.ndim == 1
-    value = lambda v, observations: jnp.full(len(observations), v)
-    return State(TrainState.create(apply_fn=value, params=jnp.zeros(()), tx=optax.sgd(1.0)))
-
-class IQL:
-    @classmethod
-    def update_n_times(self, state, data, key, config):
-        v = (state.value.step + config.n_jitted_updates) * 100.0 - data.dones.mean()
-        step = state.value.step + config.n_jitted_updates
-        return State(state.value.replace(params=v, step=step)), {}
-
-    @classmethod
-    def get_action(self, state, observations, seed, temperature=1.0):
-        return jnp.full(2, temperature)
-"""
 
 
 @pytest.fixture
@@ -65,118 +14,9 @@ def peers(monkeypatch):
     return importlib.import_module("peers")
 
 
-def test_every_setting_is_one_of_ours(peers):
-    for peer in peers.PEERS:
-        for name, method in peer.methods.items():
-            ours = {**config_of(name, "locomotion"), "max_steps": 1}
-            assert {*method.ours} <= {*ours}
-            assert {*method.settings({**ours, **method.ours})} == {*method.theirs}
-
-
 def test_beta_of_jax_corl_is_our_temperature(peers):
     ours = {**config_of("xql", "adroit"), "beta": 8.0, "awr_temperature": 0.5, "max_steps": 1}
     theirs = peers.JaxCorl.methods["xql"].settings(ours)
     assert (theirs["loss_temp"], theirs["beta"]) == (8.0, 0.5)
     theirs = peers.Authors.methods["xql"].settings(ours)
     assert (theirs["loss_temp"], theirs["temperature"]) == (8.0, 0.5)
-
-
-@pytest.mark.slow
-class TestBesidePeers:
-    @pytest.fixture
-    def command(self, tmp_path):
-        """A clone of the peer, data with 4 terminals and 4 time-outs in 80 rows, and the command's words."""
-        algos = tmp_path / "clone" / "algos"
-        algos.mkdir(parents=True)
-        (algos / "iql.py").write_text(PEER)
-        (algos / "xql.py").touch()
-        random = np.random.default_rng(0)
-        observations, actions = random.normal(size=(80, 4)), random.uniform(-1, 1, size=(80, 2))
-        ends = np.arange(80) % 10 == 9
-        np.savez(
-            tmp_path / "data.npz",
-            observations=observations,
-            next_observations=np.where(ends[:, None], observations + 1, np.roll(observations, -1, axis=0)),
-            actions=actions,
-            rewards=random.normal(size=80),
-            terminals=ends & (np.arange(80) % 20 == 9),
-            timeouts=ends & (np.arange(80) % 20 == 19),
-        )
-        self.table = tmp_path / "table.csv"
-        settings = ["awr_temperature=4", "hidden_dims=[4]", "expectile=0.7", "layer_norm=false"]
-        return [
-            f"--peer={tmp_path / 'clone'}",
-            *("--method=iql", "--env_name=pointmaze-umaze-v0", f"--dataset={tmp_path / 'data.npz'}"),
-            *("--max_steps=16", "--eval_interval=8", "--eval_episodes=1", "--num_seeds=2"),
-            *(f"--set={setting}" for setting in settings),
-            *(f"--save_dir={tmp_path / 'runs'}", f"--output={self.table}"),
-        ]
-
-    def run(self, *words):
-        return run_main(words, main=ROOT / "benchmarks" / "beside_peers.py")
-
-    def rows(self):
-        with self.table.open(newline="") as lines:
-            return [*csv.DictReader(lines)]
-
-    def test_the_peer_learns_from_our_data_and_acts_in_our_episodes(self, command):
-        outcome = self.run(*command)
-        assert outcome.code == 0, outcome.err
-        theirs = [row for row in self.rows() if row["program"] == "theirs"]
-        assert [(row["seed"], row["step"], float(row["v"])) for row in theirs] == [
-            (seed, step, pytest.approx(v)) for seed in "01" for step, v in (("8", 799.95), ("16", 1599.95))
-        ]
-        still = get_task("pointmaze-umaze-v0").normalized_score(np.zeros(1))[0]
-        assert [float(row["score"]) for row in theirs] == pytest.approx(4 * [still], rel=1e-4)
-        assert [(row["seed"], row["step"]) for row in self.rows() if row["program"] == "ours"] == [
-            (seed, step) for seed in "01" for step in ("8", "16")
-        ]
-        assert sys.modules.get("gym") is not gymnasium
-        assert os.environ.get("XLA_FLAGS") != "--none"
-
-        assert self.run(*command, "--time_outs_end", f"--output={self.table.with_name('2.csv')}").code == 0
-        self.table = self.table.with_name("2.csv")
-        theirs = [row for row in self.rows() if row["program"] == "theirs"]
-        assert [float(row["v"]) for row in theirs] == pytest.approx([799.9, 1599.9, 799.9, 1599.9])
-
-    def test_what_is_in_the_table_is_not_trained_again(self, command):
-        assert self.run(*command).code == 0
-        ours = [float(row["v"]) for row in self.rows() if (row["program"], row["step"]) == ("ours", "16")]
-        lines = []
-        for line in self.table.read_text().splitlines():
-            program, seed, step, _, _, settings = line.split(",")
-            if program == "theirs":  # scores 0 and 2: 1 ± 12.706, Student's quantile with 1 degree of freedom
-                factor = 1.06 if step == "8" else 1.0
-                line = f"theirs,{seed},{step},{2 * int(seed)},{factor * np.mean(ours)},{settings}"
-            lines.append(line)
-        self.table.write_text("\n".join(lines) + "\n")
-        outcome = self.run(*command)
-        assert "theirs, seed" not in outcome.out
-        last = outcome.out.splitlines()[-1]
-        *_, first, last = outcome.out.splitlines()
-        assert "| 1.0 ± 12.7 |" in last
-        assert (first.split(" | ")[-1], last.split(" | ")[-1]) == ("**no** |", "yes |")
-
-        # 1999 and 2001: 2000 ± 12.7, far above ours.
-        far = self.table.read_text().replace("theirs,0,16,0,", "theirs,0,16,1999,")
-        self.table.write_text(far.replace("theirs,1,16,2,", "theirs,1,16,2001,"))
-        assert "| 2000.0 ± 12.7 | **no** |" in self.run(*command).out.splitlines()[-1]
-
-        before = self.table.read_bytes()
-        refused = self.run(*command, "--set=batch_size=64")
-        assert refused.code == 2
-        assert "other settings" in refused.err
-        assert self.table.read_bytes() == before
-
-    def test_what_does_not_fit_is_said_before_training(self, command, tmp_path):
-        for words, said in (
-            ((f"--peer={tmp_path}",), "algos/xql.py"),
-            (("--method=fql",), "xql, iql, td3_bc, cql, awac"),
-            (("--eval_interval=4",), "multiple of 8"),
-            (("--max_steps=20",), "multiple of 8"),
-            (("--set=expectile",), "FIELD=VALUE"),
-        ):
-            outcome = self.run(*command, *words)
-            assert outcome.code == 2
-            assert said in outcome.err
-        assert not (tmp_path / "runs").exists()

@@ -6,20 +6,17 @@ import shutil
 import subprocess
 import sys
 
-import flax.struct
-import gymnasium
 import jax
 import numpy as np
 import pytest
+from driver import environment_of_processes
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from main_runs import environment_of_processes
 from python_cases import SMALL
 
 import xql_jax
 from xql_jax.errors import UserError
-from xql_jax.rollout.acting import deterministic_policy
 
 LIKE_OBSERVATIONS = arrays.arrays(
     st.sampled_from([np.float64, np.float32, np.int64, np.bool_, np.complex64, "U3", object]),
@@ -101,14 +98,6 @@ def test_more_axes_are_a_batch_and_chunks_of_one_action_are_actions(policy):
     np.testing.assert_array_equal(policy.q(seen, policy.chunk(seen)), expected.reshape(4, 2))
 
 
-def test_what_reset_and_step_return_is_named(policy):
-    env = gymnasium.make("Pendulum-v1")
-    for returned in (env.reset(seed=0), env.step(np.zeros(1, np.float32))):
-        with pytest.raises(UserError, match=r"reset\(\) returns \(observation, info\)"):
-            policy(returned)
-    env.close()
-
-
 def test_a_policy_is_pickled_and_acts_in_another_process(policy, tmp_path):
     with pytest.raises(UserError, match="temporary: give save_dir"):
         pickle.dumps(policy)
@@ -139,37 +128,3 @@ def test_all_bits_of_a_key_count(policy):
     for key in (2**32, -(2**31) - 1):
         with pytest.raises(UserError, match="key: must be a whole number of 32 bits"):
             policy([0.1, 0.2, 0.3], key=key)
-
-
-@flax.struct.dataclass
-class Remembering:
-    """A learner whose action is the sum of the rewards that it was told."""
-
-    scale: jax.Array
-
-    def actor(self, states):
-        return states
-
-    def begin(self, actor, seen):
-        return jax.numpy.zeros(len(seen))
-
-    def act_remembering(self, actor, memory, seen, rewards):
-        memory = memory + self.scale * rewards
-        return memory[:, None], memory
-
-
-def test_a_memory_of_other_episodes_is_one_line():
-    act = deterministic_policy(Remembering(jax.numpy.ones(1)), jax.numpy.zeros(1))
-    act.begin()
-    np.testing.assert_array_equal(act(np.zeros((1, 2, 3))), [[[0.0], [0.0]]])
-    with pytest.raises(UserError, match="needs a call of begin or remember"):
-        act(np.zeros((1, 2, 3)))
-    act.remember(np.ones((1, 3)))
-    with pytest.raises(UserError, match="2 observations, but 2 before, and 3 rewards"):
-        act(np.zeros((1, 2, 3)))
-    act.remember(np.full((1, 2), 5.0))
-    with pytest.raises(UserError, match="4 observations, but 2 before"):
-        act(np.zeros((1, 4, 3)))
-    np.testing.assert_array_equal(act(np.zeros((1, 2, 3))), [[[5.0], [5.0]]])
-    act.remember(np.ones((1, 1)))  # of all
-    np.testing.assert_array_equal(act(np.zeros((1, 2, 3))), [[[6.0], [6.0]]])

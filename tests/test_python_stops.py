@@ -10,12 +10,11 @@ import time
 import gymnasium
 import numpy as np
 import pytest
+from driver import watched
 from python_cases import SMALL, bandit
 
 import xql_jax
 from xql_jax.errors import EnvironmentFailure, UserError
-from xql_jax.runs import train
-from xql_jax.training.population import Population
 
 
 @pytest.mark.slow
@@ -41,24 +40,19 @@ def test_a_call_typed_again_goes_on_or_loads_what_has_ended(tmp_path):
         xql_jax.train(save_dir=tmp_path / "broken", resume=False, **settings)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("failure", [EnvironmentFailure, KeyError, KeyboardInterrupt])
 def test_a_run_in_a_temporary_folder_that_fails_or_is_stopped_is_kept(tmp_path, monkeypatch, failure):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     settings = {"dataset": bandit(), "max_steps": 200, "checkpoint_interval": 50, **SMALL}
-    advance = Population.advance
 
-    def fail(population, stop):
-        if stop > 100 and failure is not KeyboardInterrupt:
+    def fail(step, numbers):
+        if step == 100 and failure is not KeyboardInterrupt:
             raise failure("stopped after")
-        if stop > 100:
+        if step == 100:
             os.kill(os.getpid(), signal.SIGINT)
-        return advance(population, stop)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(Population, "advance", fail)
-        with pytest.raises(failure, match=r"^.?stopped after") as failed:
-            xql_jax.train(**settings)
+    with pytest.raises(failure, match=r"^.?stopped after") as failed:
+        xql_jax.train(callbacks=[fail], **settings)
     gc.collect()
     [place] = tmp_path.iterdir()
     told = [str(failed.value), *getattr(failed.value, "__notes__", [])]
@@ -96,32 +90,30 @@ def test_a_temporary_folder_goes_with_the_policy():
     assert not path.exists()
 
 
-def test_an_interrupt_during_the_last_updates_ends_a_loop_of_runs(monkeypatch):
+def test_an_interrupt_during_the_last_updates_ends_a_loop_of_runs():
     """The run has ended, as nothing was left to do; the call raises nevertheless."""
-    advance = Population.advance
-
-    def interrupt(population, stop):
-        if stop == 50:
-            os.kill(os.getpid(), signal.SIGINT)
-        return advance(population, stop)
-
-    monkeypatch.setattr(Population, "advance", interrupt)
     with pytest.raises(KeyboardInterrupt, match="stopped after 50 updates, saved in"):
-        xql_jax.train(dataset=bandit(), max_steps=50, **SMALL)
+        xql_jax.train(
+            dataset=bandit(),
+            max_steps=50,
+            callbacks=[lambda *told: os.kill(os.getpid(), signal.SIGINT)],
+            **SMALL,
+        )
 
 
 def test_an_interrupt_before_the_training_is_not_lost_in_jax(monkeypatch, tmp_path, capfd):
     """Python drops what a handler raises in JAX's callbacks, so signals are recorded from the beginning."""
+    told = []
 
-    def load(*given):
-        os.kill(os.getpid(), signal.SIGINT)
-        return load_data(*given)
+    def interrupt(moment):
+        if moment == "step" and not told:  # the environment is tried
+            told.append(os.kill(os.getpid(), signal.SIGINT))
 
-    load_data = train.load_data
-    monkeypatch.setattr(train, "load_data", load)
+    seen = {name: np.zeros((400, 3)) for name in ("observations", "next_observations")}
+    data = {**bandit(), **seen, "actions": np.ones((400, 2))}
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    with pytest.raises(KeyboardInterrupt, match="after 0"):
-        xql_jax.train(dataset=bandit(), max_steps=50, **SMALL)
+    with watched(interrupt), pytest.raises(KeyboardInterrupt, match="after 0"):
+        xql_jax.train("driver:Drift-v0", dataset=data, max_steps=50, **SMALL)
     assert not [*tmp_path.iterdir()]
     assert "SIGINT: ends after" in capfd.readouterr().err
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

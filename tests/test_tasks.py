@@ -10,7 +10,7 @@ import pytest
 
 from xql_jax.errors import UserError
 from xql_jax.runs.run_data import scored
-from xql_jax.suites.tasks import LISTED_TASKS, SUITES, TASKS, References, get_task
+from xql_jax.suites.tasks import SUITES, TASKS, References, get_task
 from xql_jax.workshop.reports.printed_tables import PAPER_TABLES, read_paper_table
 
 D4RL_TASKS = [task for task in TASKS.values() if task.suite.is_in_d4rl]
@@ -120,11 +120,6 @@ def test_the_suites_without_datasets_are_those_installed():
     }
 
 
-@pytest.mark.parametrize("name", ["Pendulum-v1", "HalfCheetah-v4"])
-def test_gymnasiums_own_tasks_need_no_module(name):
-    assert get_task(name) == get_task(f"gymnasium:{name}")
-
-
 @pytest.mark.parametrize(
     ("name", "near"),
     [
@@ -137,7 +132,3 @@ def test_gymnasiums_own_tasks_need_no_module(name):
 def test_a_misspelt_task_names_the_nearest(name, near):
     with pytest.raises(UserError, match=rf"(unknown|gone) .*'{name}'; nearest known: .*{near}\b"):
         get_task(name)
-
-
-def test_each_name_is_one_task_of_one_suite():
-    assert sum(len(list(suite.tasks())) for suite in SUITES.values()) == len(LISTED_TASKS)

@@ -201,19 +201,6 @@ def test_a_runs_value_goes_through_json(method):
     assert again.learner == value.learner
 
 
-def test_a_file_that_names_no_method_by_default_needs_one(tmp_path):
-    file = tmp_path / "mine.py"
-    head = "from xql_jax.runs.config_files import config_of"
-    file.write_text(f"{head}\ndef get_config(text):\n    return config_of(text, 'own', {{}})\n")
-    with pytest.raises(
-        UserError, match=r"mine\.py: its get_config names no method by default: give --method"
-    ):
-        choose_config(Offline, config=str(file), dataset=True)
-    assert choose_config(Offline, "iql", str(file), dataset=True).method == "iql"
-    file.write_text(file.read_text().replace("(text)", "(text='bc', tau=0.1)"))
-    assert choose_config(Offline, config=str(file), dataset=True).method == "bc"
-
-
 CONFIG = """
 from xql_jax.runs.config_files import config_of
 def get_config(text="xql@mine"):
@@ -246,10 +233,3 @@ def test_tags_of_a_files_own_method_hold(tmp_path):
 def test_a_config_that_would_train_something_else_is_refused(edit, words, tmp_path):
     with pytest.raises(UserError, match=words):
         settings_from(value_in(tmp_path, edit), {})
-
-
-@pytest.mark.parametrize(("kind", "method"), [(Offline, "xqll"), (Online, "saac")])
-def test_a_misspelt_method_is_answered_by_those_of_its_kind(kind, method):
-    with pytest.raises(UserError, match=r"unknown method .* here: nearest known: (xql|sac)") as told:
-        choose_config(kind, method)
-    assert len(str(told.value)) < 90

@@ -139,13 +139,6 @@ def test_any_layout_gives_the_truth_or_one_line(tmp_path, layout, episodes):
     assert check(layout, episodes, tmp_path) or may_refuse(layout, episodes)
 
 
-@pytest.mark.slow
-@settings(shared, max_examples=500)
-@given(layout=layouts(), episodes=episode_lists())
-def test_many_layouts_give_the_truth_or_one_line(tmp_path, layout, episodes):
-    assert check(layout, episodes, tmp_path) or may_refuse(layout, episodes)
-
-
 PLAIN = {
     "next": False, "all observations": False, "dones": None, "column": False,
     "names": {ours: ours for ours in NAMES}, "terminals": ("terminals",), "marks": {"timeouts"},

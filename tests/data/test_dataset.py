@@ -4,15 +4,13 @@ import dataclasses
 import hashlib
 import os
 import shutil
-import types
 
 import numpy as np
 import pytest
-from data_formats import EPISODES, Episode, arrays_of, write
+from data_formats import EPISODES, arrays_of, write
 
 from xql_jax.data.dataset import ROWS_OF_SAMPLE, from_transitions
 from xql_jax.data.loading import cached_file, load_dataset, stamps
-from xql_jax.data.suspicions import warn_of_suspicions
 from xql_jax.errors import UserError
 from xql_jax.suites.tasks import get_task
 from xql_jax.types import Batch
@@ -88,27 +86,6 @@ def test_a_task_finds_its_own_file_in_d4rls_folder(kitchen_file, folder, monkeyp
     assert str(generated) == "/home/someone/.d4rl/datasets/pointmaze-umaze-v0.hdf5"
 
 
-@pytest.mark.parametrize(
-    ("task", "sources", "message"),
-    [
-        (None, ["no-such-file.npz"], "no-such-file.npz: no such file"),
-        (None, [], "name a D4RL task or give a dataset file"),
-        ("Hopper-v5", [], "Hopper-v5 has no dataset: learn it with xql-train-online"),
-    ],
-)
-def test_what_cannot_be_loaded_is_said(task, sources, message):
-    with pytest.raises(UserError, match=message):
-        load_dataset(task and get_task(task), sources)
-
-
-def test_a_failed_download_names_the_file_to_put_there_and_its_folder(monkeypatch, tmp_path):
-    monkeypatch.setenv("D4RL_DATASET_DIR", str(tmp_path))
-    task = dataclasses.replace(get_task("hopper-medium-v2"), dataset_url="ftp://nowhere/a.hdf5")
-    told = f"{tmp_path}/a.hdf5 cannot be downloaded from ftp://nowhere/a.hdf5: .* with D4RL_DATASET_DIR"
-    with pytest.raises(UserError, match=told):
-        load_dataset(task, [])
-
-
 def test_several_sources_are_joined_in_their_order(folder):
     arrays = arrays_of("transitions.npz", EPISODES)
     first = write(folder / "b.npz", arrays)
@@ -122,25 +99,6 @@ def test_several_sources_are_joined_in_their_order(folder):
     other = write(folder / "c.npz", arrays | {"actions": np.ones((9, 7))})
     with pytest.raises(UserError, match=r"c.npz: actions have 7 entries, those of .*b.npz have 2"):
         load_dataset(None, [str(first), str(other)])
-
-
-@pytest.mark.parametrize("name", ["rows.npz", "rows.hdf5", "episodes"])
-def test_data_larger_than_memory_are_one_line(folder, monkeypatch, name):
-    arrays = arrays_of(name, [Episode(seed, 2_000, "timeout") for seed in range(3)])
-    path = write(folder / name, arrays)
-    parts = arrays if isinstance(arrays, list) else [arrays]
-    memory = types.SimpleNamespace(available=3.2 * sum(x.nbytes for part in parts for x in part.values()))
-    monkeypatch.setattr("psutil.virtual_memory", lambda: memory)
-    load_dataset(None, [str(path)])
-    memory.available *= 2.9 / 3.2  # a `.npy` has a header
-    with pytest.raises(UserError, match=rf"{path}: 0.000 GB of memory are needed, 0.000 GB are free"):
-        load_dataset(None, [str(path)])
-
-
-def test_actions_beyond_the_bounds_are_warned_of(caplog):
-    actions = np.array([[0.5], [-1], [1.1], [1]])
-    warn_of_suspicions(transitions([0, 1, 7, 8], [1, 2, 8, 9], [0, 0, 1, 0], actions=actions))
-    assert "25% of the actions' entries are beyond ±1" in caplog.text
 
 
 def test_stamps_tell_any_file_with_other_content(tmp_path, monkeypatch):

@@ -12,10 +12,9 @@ from hypothesis import strategies as st
 from xql_jax.data import replay
 from xql_jax.data.dataset import from_transitions
 from xql_jax.data.replay import PriorData, Spans
-from xql_jax.data.views import over_horizon, view_for, with_next_actions
+from xql_jax.data.views import over_horizon, with_next_actions
 from xql_jax.errors import UserError
-from xql_jax.learners.registry import make_learner
-from xql_jax.types import Batch, ChunkBatch, EpisodeBatch, Horizon
+from xql_jax.types import EpisodeBatch, Horizon
 
 DISCOUNT = 0.9
 EPISODES = st.lists(st.tuples(st.integers(1, 7), st.booleans()), min_size=1, max_size=6)
@@ -173,13 +172,6 @@ def test_ends_of_episodes_that_a_resumption_breaks():
     np.testing.assert_array_equal(marked.data.ends, [1, 1, 0, 0])  # transitions 4 and 5, in rows 0 and 1
 
 
-def test_one_step_is_the_data_themselves():
-    dataset = from_transitions(rows_of([(6, False), (4, True)]), "x")
-    assert view_for(make_learner("xql"), dataset, Horizon()) is dataset
-    by_one = over_horizon(dataset, Horizon(1), DISCOUNT)
-    jax.tree.map(np.testing.assert_array_equal, by_one.batch, dataset.batch)
-
-
 def paths(depth, discount, is_terminal):
     """All paths of a tree in which the data's policy takes one of two actions, and exact values V(s).
 
@@ -236,10 +228,3 @@ def test_time_outs_that_are_stated_are_no_jumps():
         over_horizon(from_transitions({**rows, "timeouts": np.zeros(6)}, "x"), Horizon(2), DISCOUNT)
     with pytest.raises(UserError, match="every step is cut off by a time-out"):
         with_next_actions(from_transitions(rows | {"timeouts": np.ones(6)}, "x"))
-
-
-def test_methods_of_other_batches_take_their_own_view():
-    dataset = from_transitions(rows_of([(6, False), (4, True)]), "x")
-    for method, kind in (("xql", ChunkBatch), ("bc", ChunkBatch)):
-        assert type(view_for(make_learner(method), dataset, Horizon(2, True)).batch) is kind
-    assert type(view_for(make_learner("xql"), dataset, Horizon(2)).batch) is Batch

@@ -1,10 +1,5 @@
 """What is left of the memory of a container or of a job counts, not the host's alone."""
 
-import re
-import subprocess
-import sys
-
-import numpy as np
 import psutil
 import pytest
 
@@ -43,23 +38,3 @@ def test_slurm_gives_mebibytes_of_a_node_or_of_each_cpu(monkeypatch):
     monkeypatch.setenv("SLURM_MEM_PER_CPU", str(mebibytes // 2))
     monkeypatch.setenv("SLURM_CPUS_ON_NODE", "2")
     assert room_on_host() == pytest.approx(SHARE_OF_MEMORY * 1000 * 2**20, abs=50 * 2**20)
-
-
-@pytest.mark.parametrize("limit", ["RLIMIT_AS", "RLIMIT_DATA", "SLURM_MEM_PER_NODE"])
-def test_data_that_fit_the_host_and_not_the_job_are_refused_in_one_line(limit, tmp_path):
-    rows = 200_000  # 160 MB, of which three copies are needed
-    np.savez(tmp_path / "d.npz", observations=np.zeros((rows, 200), np.float32))
-    program = f"""
-import os, psutil
-from xql_jax.data.readers import read_archive
-from pathlib import Path
-used = psutil.Process().memory_info()
-if {limit!r}.startswith("SLURM"):
-    os.environ[{limit!r}] = str(used.rss // 2**20 + 300)
-else:
-    taken = used.vms if {limit!r} == "RLIMIT_AS" else used.data
-    psutil.Process().rlimit(getattr(psutil, {limit!r}), (taken + 300 * 2**20,) * 2)
-read_archive(Path({str(tmp_path / "d.npz")!r}))
-"""
-    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert re.search(r"UserError: .*0\.480 GB of memory are needed, 0\.3\d\d GB are free", ended.stderr)

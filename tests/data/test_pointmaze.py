@@ -107,13 +107,6 @@ def test_timeouts_are_arrivals_at_targets(data):
     assert len(np.unique(np.round(targets), axis=0)) == 7
 
 
-def test_a_target_that_is_not_reached_is_given_up_at_the_limit(monkeypatch):
-    monkeypatch.setattr(pointmaze, "ARRIVAL_RADIUS", 0.0)
-    data = pointmaze.generate_pointmaze(TASK, num_steps=1_000, seed=0)
-    stops = np.flatnonzero(data["timeouts"])
-    np.testing.assert_array_equal(stops, np.arange(TASK.episode_limit, 1_000, TASK.episode_limit + 1))
-
-
 @pytest.mark.parametrize("name", ["pointmaze-umaze-v0", "pointmaze-large-rare-v0"])
 def test_the_file_has_the_same_bytes_each_time_and_is_made_once(tmp_path, monkeypatch, name):
     monkeypatch.setenv("D4RL_DATASET_DIR", str(tmp_path / "datasets"))

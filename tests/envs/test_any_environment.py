@@ -11,7 +11,6 @@ from gymnasium import spaces
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from xql_jax.envs.processes import Processes
 from xql_jax.envs.registered import Registered
 from xql_jax.envs.vector import UNKNOWN_SUCCESS, Local
 from xql_jax.errors import UserError
@@ -314,14 +313,3 @@ def test_every_fault_is_refused_in_one_line(kind, name, case, at, seed):
 @given(case=CASES, seed=SEEDS)
 def test_an_environment_runs_with_its_own_numbers(case, seed):
     check_steps(Local(functools.partial(made, case, NO_FAULT), 2), case, seed)
-
-
-@pytest.mark.slow
-@settings(shared, max_examples=12)
-@given(case=CASES, seed=SEEDS)
-def test_some_run_so_in_processes(case, seed):
-    env = Processes(functools.partial(made, case, NO_FAULT), 2)
-    try:
-        check_steps(env, case, seed)
-    finally:
-        env.close()

@@ -1,7 +1,6 @@
 """OGBench: environments and rewards against the package itself, its oracles' data, scores by success."""
 
 import dataclasses
-import shutil
 
 import numpy as np
 import pytest
@@ -10,13 +9,10 @@ from slow_cases import slow_but
 ogbench = pytest.importorskip("ogbench")
 
 import gymnasium  # noqa: E402
-import ogbench_data  # noqa: E402
 from ogbench_data import EPISODE_ROWS, generate_oracle  # noqa: E402
 
-from xql_jax.data.loading import cached_file, load_dataset  # noqa: E402
-from xql_jax.envs.ogbench import OGBench, environment_of, make_simulation, rewarded  # noqa: E402
-from xql_jax.runs.config_files import choose_config  # noqa: E402
-from xql_jax.runs.kinds import Offline  # noqa: E402
+from xql_jax.data.loading import load_dataset  # noqa: E402
+from xql_jax.envs.ogbench import OGBench, environment_of, rewarded  # noqa: E402
 from xql_jax.suites.tasks import SUITES, get_task  # noqa: E402
 
 OURS = list(SUITES["ogbench"].tasks())
@@ -75,32 +71,9 @@ def test_data_by_oracles_are_read_as_the_package_reads_them(name, tmp_path):
     assert (batch.rewards < 0).all() or (batch.masks == 0).any()
 
 
-def test_the_data_say_that_oracles_made_them(tmp_path, monkeypatch):
-    """Under the official file's name, and the package reads it."""
-    monkeypatch.setenv("OGBENCH_DATASET_DIR", str(tmp_path))
-    monkeypatch.setattr("sys.argv", ["ogbench_data.py", POINT, "--transitions=1000"])
-    ogbench_data.main()
-    made = str(cached_file(get_task(POINT)))
-    command = f"made by ogbench_data.py {POINT} --transitions=1000"
-    assert command in load_dataset(get_task(POINT), []).source
-    shutil.copy(made, made.replace(".npz", "-val.npz"))
-    ogbench.make_env_and_datasets(POINT, dataset_path=made)
-
-
 def test_oracles_reach_the_tasks_goals():
     """In a point's episode some cell of the task's goal is visited, and its rows end the return."""
     rows = generate_oracle(get_task(POINT), 4 * (EPISODE_ROWS - 1), 0, count=lambda number: None)
     labelled = rewarded(get_task(POINT), rows)
     assert 0 < (labelled["rewards"] == 0).sum() < len(rows["actions"]) / 10
     np.testing.assert_array_equal(labelled["masks"] == 0, labelled["rewards"] == 0)
-
-
-@pytest.mark.parametrize("start", ["cube-triple", "scene", "puzzle-4x6"])
-def test_beta_is_as_large_as_the_rewards(start):
-    """At the table a step's reward is minus the number of parts that are not done; AntMaze's is -1."""
-    task = get_task(f"{start}-play-singletask-v0")
-    env = make_simulation(environment_of(task))
-    env.reset(seed=0)
-    parts = sum(np.size(done) for done in env.unwrapped._compute_successes())
-    values = choose_config(Offline, "xql", env_name=task.name).values
-    assert values["beta"] == pytest.approx(0.6 * parts)

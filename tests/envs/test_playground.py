@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 
 from xql_jax.envs.compiled import compiled_environment
-from xql_jax.envs.dm_control import DMControl
-from xql_jax.suites.tasks import SUITES, get_task, name_in_dm_control
+from xql_jax.suites.tasks import get_task, name_in_dm_control
 
 pytest.importorskip("mujoco_playground", reason="the extra `compiled` is not installed")
 
@@ -53,21 +52,3 @@ def test_the_same_state_is_seen_and_pays_as_in_dm_control(name):
     for (seen, reward), (their_seen, their_reward) in seen_and_earned(name):
         np.testing.assert_allclose(seen, their_seen, rtol=1e-6, atol=1e-6)
         assert reward == pytest.approx(their_reward, abs=1e-6)
-
-
-@slow
-def test_every_task_has_the_sizes_and_times_of_dm_control():
-    import mujoco_playground
-
-    known = {f"playground:{name}" for name in mujoco_playground.dm_control_suite.ALL_ENVS}
-    assert known == {task.name for task in SUITES["compiled"].tasks()}
-    for task in SUITES["compiled"].tasks():
-        config = mujoco_playground.dm_control_suite.get_default_config(task.name.partition(":")[2])
-        assert (config.episode_length, config.action_repeat) == (task.episode_limit, 1)
-        environment = compiled_environment(task)
-        model = environment._environment.mj_model
-        np.testing.assert_array_equal(model.actuator_ctrlrange, [[-1.0, 1.0]] * environment.action_size)
-        theirs = DMControl(get_task(name_in_dm_control(task)))
-        assert environment.action_size == theirs.action_space.shape[0]
-        assert environment.observation_size == theirs.observation_space.shape[0]
-        assert environment.steps_per_second == pytest.approx(theirs.steps_per_second)

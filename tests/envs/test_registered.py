@@ -1,10 +1,6 @@
 """Environments of Gymnasium's registry: its MuJoCo tasks against Gymnasium itself, and users' own."""
 
 import contextlib
-import functools
-import re
-import sys
-from unittest import mock
 
 import gymnasium
 import numpy as np
@@ -14,16 +10,13 @@ from gymnasium.wrappers import NormalizeObservation, NormalizeReward
 from own_maze import Line
 
 from xql_jax.data.rows import read_rows
-from xql_jax.envs import EnvironmentMaker, action_bounds, environment_maker
-from xql_jax.envs.processes import Processes
+from xql_jax.envs import EnvironmentMaker, action_bounds
 from xql_jax.envs.registered import Registered
-from xql_jax.envs.vector import Local, warn_once
 from xql_jax.errors import UserError
 from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.suites.tasks import SUITES, References, get_task, referenced
 from xql_jax.types import ActionBounds
 from xql_jax.workshop.tools.collect import CollectionSettings, collect
-from xql_jax.workshop.tools.evaluate import filmed_environment
 
 
 @pytest.mark.parametrize("name", [task.name for task in SUITES["gymnasium"].tasks()])
@@ -106,134 +99,6 @@ def test_an_environment_whose_seed_does_not_determine_the_episode_is_warned_of(n
     collect(CollectionSettings(**wanted, tqdm=False))
     assert caplog.text.count("two episodes from one seed differ") == 3 * is_warned_of
     assert ("one seed differ" in read_rows(tmp_path / "d.hdf5")[1]["warnings"]) == is_warned_of
-
-
-class Drawn(gymnasium.Env):
-    """Draws its step number, if it is made to draw."""
-
-    metadata = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012  # as Gymnasium has it
-    observation_space = action_space = spaces.Box(-1.0, 1.0, (1,), np.float32)
-
-    def __init__(self, render_mode=None):
-        self.render_mode = render_mode
-
-    def reset(self, *, seed=None, options=None):
-        self.count = 0
-        return np.zeros(1, np.float32), {}
-
-    def step(self, action):
-        self.count += 1
-        return np.zeros(1, np.float32), 1.0, False, False, {}
-
-    def render(self):
-        return np.full((64, 64, 3), self.count, np.uint8)
-
-
-def test_a_video_of_an_own_environment_asks_it_to_draw(monkeypatch):
-    gymnasium.register("Drawn-v0", Drawn, max_episode_steps=3)
-    task = get_task("Drawn-v0")
-    with contextlib.closing(filmed_environment(task, environment_maker(task))) as env:
-        assert env.render().shape == (64, 64, 3)
-    monkeypatch.delattr(Drawn, "render")
-    with pytest.raises(UserError, match="no pictures: the environment has no method `render`"):
-        filmed_environment(task, environment_maker(task))
-
-
-PICTURES = {
-    "none": (lambda: None, r"uint8\[H, W, 3\], not object\[\]"),
-    "a list": (lambda: [np.zeros((4, 4, 3), np.uint8)], r"not uint8\[1, 4, 4, 3\]"),
-    "floats": (lambda: np.zeros((4, 4, 3)), r"not float64\[4, 4, 3\]"),
-    "an error": (lambda: {}["viewer"], r"KeyError: 'viewer' \(test_registered\.py:\d+, in "),
-    "an exit": (sys.exit, r"SystemExit"),
-}
-
-
-@pytest.mark.parametrize("kind", PICTURES)
-def test_what_is_no_picture_is_one_line(kind, monkeypatch):
-    drawn, told = PICTURES[kind]
-    monkeypatch.setattr(Drawn, "render", lambda self: drawn())
-    env = Local(lambda: Registered(get_task("own_maze:Line-v0"), simulation=Drawn("rgb_array")), 1)
-    with pytest.raises(UserError, match=f"no pictures: .*{told}"):
-        env.render()
-
-
-@pytest.mark.parametrize("mode", ["human", None])
-def test_an_environment_that_draws_elsewhere_is_not_asked(mode, monkeypatch):
-    monkeypatch.setattr(Drawn, "render", lambda self: 1 / 0)
-    env = Registered(get_task("own_maze:Line-v0"), simulation=Drawn(mode))
-    with pytest.raises(
-        UserError, match=r"^own_maze:Line-v0: no pictures: it has no render_mode 'rgb_array'$"
-    ):
-        env.render()
-
-
-class Careless(Line):
-    """Fails where no episode is concerned."""
-
-    closed = 0
-
-    def close(self):
-        type(self).closed += 1
-        self.viewer.close()
-
-
-@pytest.mark.parametrize("kind", [Local, Processes])
-def test_what_fails_beside_the_episodes_is_warned_of_once_with_its_place(kind, caplog, capfd):
-    """All the others are closed, and the numbers are those of an environment that does not fail."""
-    warn_once.cache_clear()
-    seen = {}
-    for make in (Line, Careless):
-        env = kind(functools.partial(registered, make), 2)
-        env.reset([1, 2])
-        seen[make] = env.step(np.ones((2, 1))).observations
-        assert env.close() is None
-    np.testing.assert_array_equal(seen[Line], seen[Careless])
-    told = caplog.text if kind is Local else caplog.text + capfd.readouterr().err
-    place = r"AttributeError: 'Careless' object has no attribute 'viewer' \(test_registered\.py:\d+, in "
-    assert re.search(rf"an environment cannot be closed: {place}close\)", told)
-    assert "Traceback" not in told
-    if kind is Local:
-        assert (len(caplog.records), Careless.closed) == (1, 2)
-
-
-def registered(make):
-    return Registered(get_task("own_maze:Line-v0"), simulation=make())
-
-
-@pytest.mark.parametrize("rate", [0.0, None])
-def test_a_rate_that_is_none_is_the_usual_one(rate):
-    simulation = Line()
-    simulation.metadata = {"render_fps": rate}
-    env = Registered(get_task("own_maze:Line-v0"), simulation=simulation)
-    assert env.steps_per_second == 30.0
-
-
-def test_those_that_were_made_are_closed_if_another_cannot_be(monkeypatch):
-    made = []
-
-    def make():
-        if len(made) == 2:
-            raise Exception("no licence")
-        made.append(mock.Mock(wraps=registered(Line)))
-        return made[-1]
-
-    with pytest.raises(UserError, match=r"environment 2 failed: Exception: no licence"):
-        Local(make, 3)
-    assert [environment.close.call_count for environment in made] == [1, 1]
-
-
-class Unspecified(Line):
-    """Its spaces are made by the simulator, which is not there."""
-
-    @property
-    def observation_space(self):
-        raise Exception("start the simulator first")
-
-
-def test_spaces_that_fail_are_one_line():
-    told = r"cannot be made: Exception: start the simulator first \(test_registered\.py:\d+, in observation_s"
-    with pytest.raises(UserError, match=told):
-        registered(Unspecified)
 
 
 @pytest.mark.parametrize("value", [-1.0, 1.0, 0.9999999])

@@ -3,7 +3,6 @@
 import dataclasses
 import fnmatch
 import functools
-import itertools
 import re
 from pathlib import Path
 
@@ -127,17 +126,6 @@ def test_an_episode_is_truncated_at_its_limit(vector_env, name):
         assert not any(step.terminals.any() for step in steps)
 
 
-@pytest.mark.draws
-@pytest.mark.parametrize("name", OF_EACH_SUITE[:-2])
-def test_pictures_show_the_state_and_leave_it_alone(vector_env, name):
-    env, pictures = vector_env(name), []
-    unseen = episode(env, 1)
-    np.testing.assert_array_equal(episode(env, 1, look=lambda: pictures.append(env.render())), unseen)
-    assert {(picture.dtype, picture.shape[2]) for picture in pictures} == {(np.dtype(np.uint8), 3)}
-    assert pictures[0].std() > 1
-    assert all((before != after).any() for before, after in itertools.pairwise(pictures))
-
-
 class Walk(SimulatedEnv):
     """The environment of a suite that there is not: a point that is to walk to 1."""
 
@@ -200,10 +188,6 @@ def rows_of(task):
     cells = [[cell.strip(" `") for cell in line.split("|")[1:-1]] for line in lines]
     rows = [dict(zip(cells[0], row, strict=True)) for row in cells[2:]]
     return [row for row in rows if fnmatch.fnmatchcase(task.name, row["tasks"])]
-
-
-def test_every_suite_has_its_section():
-    assert set(SECTIONS) == {*SUITES, "backend-d4rl"} - {"compiled"}  # which is in docs/online.md
 
 
 @pytest.mark.parametrize("task", TASKS.values(), ids=lambda task: task.name)

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from main_runs import FINETUNE, MAIN, ONLINE, ROOT, latest, rows, run_folder, write_dataset
+from driver import FINETUNE, MAIN, ONLINE, ROOT, latest, rows, run_folder, write_dataset
 from mistakes import ONLINE_ARGUMENTS, TD3
 
 MAX_STEPS = 600

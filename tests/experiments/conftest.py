@@ -2,7 +2,7 @@
 
 import pytest
 
-pytest.register_assert_rewrite("broken_runs", "main_runs", "mistakes")
+pytest.register_assert_rewrite("broken_runs", "driver", "mistakes")
 
 from broken_runs import Bench  # noqa: E402
 from mistakes import make_place  # noqa: E402

@@ -9,7 +9,7 @@ import dataclasses
 import shlex
 from pathlib import Path
 
-from main_runs import EXPERIMENTS, MAIN, ROOT, Outcome, run_folder, run_main, succeed, write_dataset
+from driver import EXPERIMENTS, MAIN, ROOT, Outcome, run_folder, run_main, succeed, write_dataset
 
 MAINS = {
     **{path.stem: path for path in EXPERIMENTS.glob("*.py")},

@@ -4,7 +4,7 @@ import re
 
 import h5py
 import pytest
-from main_runs import COLLECT, EVALUATE, MAIN, ROOT, run_folder, succeed
+from driver import COLLECT, EVALUATE, MAIN, ROOT, run_folder, succeed
 
 from xql_jax.data.loading import load_dataset
 from xql_jax.data.rows import read_rows, returns_of

@@ -6,11 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from absl import flags
-from main_runs import COLLECT, MAIN, ROOT, succeed
 
 from xql_jax.errors import UserError
-from xql_jax.learners.registry import OFFLINE, ONLINE, make_learner
-from xql_jax.runs import config_files
 from xql_jax.runs.kinds import Finetune, Offline, Online
 from xql_jax.settings import WIDTHS, Setting, settings_of, within
 from xql_jax.workshop.commands import command_line
@@ -42,19 +39,6 @@ def test_widths_are_written_in_several_ways():
             widths.checked("hidden_dims", text)
 
 
-def test_a_users_own_config_comes_before_those_of_the_package(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    shipped = config_files.shipped("configs") / "kitchen_config.py"
-    assert config_files.find_config("configs/kitchen_config.py") == shipped
-    assert config_files.find_config("kitchen") == shipped
-    own = tmp_path / "configs" / "kitchen_config.py"
-    own.parent.mkdir()
-    own.touch()
-    assert config_files.find_config("kitchen").resolve() == own
-    with pytest.raises(UserError, match=r"no file 'elsewhere/kitchen\.py'"):
-        config_files.find_config("elsewhere/kitchen.py")
-
-
 KINDS = (
     *(Offline, Online, Finetune, Sweep),
     *(ChoiceSettings, CollectionSettings, EvaluationSettings, export_policy.settings),
@@ -74,13 +58,6 @@ def test_every_setting_is_explained_takes_its_default_and_refuses_what_is_beyond
                 continue
             with pytest.raises(UserError, match=f"^{name}=.*: must be "):
                 one.checked(name, value)
-
-
-@pytest.mark.parametrize(("main", "kind"), [(MAIN, Offline), (COLLECT, CollectionSettings)])
-def test_help_lists_the_commands_own_flags_and_no_others(main, kind):
-    listed = set(re.findall(r"^  --(?:\[no\])?(\w+):", succeed(["--help"], main=main), re.MULTILINE))
-    of_training = {"method", "config", "print_config"} if kind is Offline else set()
-    assert listed == set(settings_of(kind)) | of_training | {"version"}
 
 
 @pytest.fixture
@@ -109,19 +86,6 @@ def test_a_flag_is_read_by_its_domain(read):
     assert "discount" not in settings.given
 
 
-def test_a_config_file_is_read_once_whatever_is_before_its_colon(read, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    own = "from pathlib import Path\n\nwith Path('reads').open('a') as file:\n    file.write('x')\n"
-    (tmp_path / "own_config.py").write_text(own + (ROOT / "configs" / "own_config.py").read_text())
-    settings = read("--config=own_config.py:iql", "--dataset=data.npz", "--expectile=0.8")
-    assert (settings.method, settings.values["expectile"]) == ("iql", 0.8)
-    assert (tmp_path / "reads").read_text() == "x"
-    with monkeypatch.context() as windows:
-        windows.setattr("os.path.splitdrive", lambda path: (path[:2], path[2:]))
-        with pytest.raises(UserError, match=r"no file 'D:own_config\.py'"):
-            read("--config=D:own_config.py:iql", "--dataset=data.npz")
-
-
 @pytest.mark.parametrize(
     "typed",
     [
@@ -140,36 +104,3 @@ def test_what_has_one_value_is_given_once(read, typed):
     with pytest.raises(UserError, match=f"^--{name} is given twice"):
         read("--dataset=a.npz", *typed)
     assert read("--dataset=a.npz", "--dataset=b.npz").dataset == ("a.npz", "b.npz")
-
-
-def test_several_texts_are_joined_and_what_they_name_is_given_once():
-    methods, references = (settings_of(Sweep)[name] for name in ("methods", "references"))
-    assert methods.checked("methods", ["xql, iql", "bc"]) == ("xql", "iql", "bc")
-    with pytest.raises(UserError, match=r"^references=a=0,1,a=0,2: must be NAME=VALUE, each name once"):
-        references.checked("references", ["a=0,1", "a=0,2"])
-
-
-def test_the_valid_values_are_said_once():
-    for method in (*OFFLINE, *ONLINE):
-        for one in settings_of(make_learner(method)).values():
-            words = one.valid.split(", ")
-            assert len({*words}) == len(words)
-
-
-@pytest.mark.parametrize(
-    ("typed", "told"),
-    [
-        (["--beta=-1"], "--beta=-1: must be a finite number, positive"),
-        (["--config.beta=many"], "--beta=many: must be a finite number, positive"),
-        (["--layer_norm=3"], "--layer_norm=3: must be true or false"),
-        (["--expectile=1"], "--expectile: no hyperparameter of xql, but of iql"),
-        (["--method=iql", "--beta=1"], "--beta: no hyperparameter of iql, but of"),
-        (["--max_steps=0"], "--max_steps=0: must be a whole number, at least 1, at most 2,147,483,647"),
-        (["--online=beta=1"], "--online: unknown setting"),  # fine-tuning's
-        (["--suite=own"], "--suite: unknown setting"),
-    ],
-)
-def test_a_mistake_is_told_by_its_flag(read, typed, told):
-    with pytest.raises(UserError) as caught:
-        read(*typed)
-    assert str(caught.value).startswith(told)

@@ -5,8 +5,8 @@ import re
 import shlex
 
 import pytest
+from driver import EXPERIMENTS, run_main
 from guides import PAGES, ROOT, blocks
-from main_runs import EXPERIMENTS, run_main
 
 EXTRA = "NOT-A-FLAG"  # arguments more than any main takes: it parses its flags, refuses these, and ends
 SETUP = (ROOT / "setup.py").read_text("utf-8")

@@ -3,10 +3,9 @@
 import csv
 import json
 
-import imageio.v2 as imageio
 import numpy as np
 import pytest
-from main_runs import EVALUATE, ROOT, contents, run_folder, succeed, write_dataset
+from driver import EVALUATE, ROOT, contents, run_folder, succeed, write_dataset
 
 from xql_jax.envs import Simulation, describe_environment
 from xql_jax.runs.run import EVALUATION_SEED
@@ -76,15 +75,3 @@ def test_the_same_episodes_give_what_training_wrote(run, tmp_path, path, step, m
     assert len(set(returns(report))) == len(expected)
     assert report["environment"] == describe_environment(TASK, Simulation(legacy_inertia=True))
     assert contents(run) == before
-
-
-@pytest.mark.draws
-def test_a_video_shows_the_evaluated_episodes(run, tmp_path):
-    video, results = tmp_path / "policy.mp4", tmp_path / "results.json"
-    outputs = (f"--video={video}", "--video_episodes=2", f"--output={results}")
-    evaluate(run, "--member=0", "--episodes=2", *outputs)
-    report = json.loads(results.read_text())
-    assert np.mean(report["video_returns"]) == pytest.approx(report["members"][0]["return_mean"])
-    frames = [np.asarray(frame, float)[..., :3] for frame in imageio.get_reader(video)]
-    assert frames[0].shape == (480, 640, 3)
-    assert np.abs(frames[len(frames) // 3] - frames[0]).max() > 30  # the hopper falls

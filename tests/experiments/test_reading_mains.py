@@ -3,10 +3,8 @@
 import json
 import re
 
-from main_runs import FIGURES, INSPECT, REPORT, contents, succeed, write_dataset
+from driver import FIGURES, INSPECT, REPORT, contents, succeed, write_dataset
 from written_runs import write_run
-
-from xql_jax import __version__
 
 TABLES = ("scores.csv", "statistics.csv", "scores.md", "scores.tex")
 
@@ -49,9 +47,3 @@ def test_the_inspector_prints_and_writes_what_is_in_two_files(tmp_path):
     assert "transitions   195" in out
     numbers = json.loads((tmp_path / "new" / "a.json").read_text())
     assert (numbers["transitions"], numbers["lengths"]["most"]) == (195, 39)
-
-
-def test_a_command_prints_the_version_and_does_nothing_else(tmp_path):
-    for script in (FIGURES, REPORT):
-        assert succeed(["--version", "runs"], tmp_path, script) == f"xql_jax {__version__}\n"
-    assert not contents(tmp_path)

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from main_runs import EXPERIMENTS, contents, run_main, succeed, write_dataset
+from driver import EXPERIMENTS, contents, run_main, succeed, write_dataset
 from mistakes import SWEEP_ARGUMENTS, assert_told
 
 SWEEP, REPRODUCE = EXPERIMENTS / "sweep.py", EXPERIMENTS / "reproduce.py"

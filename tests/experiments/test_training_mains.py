@@ -3,12 +3,11 @@
 import re
 
 import pytest
-from main_runs import (
+from driver import (
     ONLINE,
     ROOT,
     assert_every_documented_file,
     contents,
-    rows,
     run_folder,
     strict_json,
     succeed,
@@ -24,8 +23,6 @@ SETTINGS = (
 )  # fmt: skip
 MAZE = ("--env_name=pointmaze-umaze-v0", "--dataset=maze.npz")
 POINTMAZE = ROOT / "configs" / "pointmaze_config.py"
-BETAS, SEEDS = (0.3, 0.5), (42, 43)
-SWEEP = (f"--config={POINTMAZE}", "--sweep=beta=0.3,0.5", "--num_seeds=2", *MAZE)
 LINE = re.compile(r"--([\w.]+)=(.*?) \((.*?(?:\(.*?\))?.*?)\): (.*)")  # of --print_config
 slow = pytest.mark.slow
 
@@ -51,20 +48,6 @@ def test_an_offline_run_leaves_every_documented_file(folder, algorithm):
     summary = strict_json(run / "summary.json")
     assert (summary["status"], summary["algorithm"], summary["step"]) == ("finished", algorithm, 4)
     assert ("left out 3 of 117 transitions" in out) == (algorithm == "q_iteration")
-
-
-@slow
-def test_a_sweep_trains_every_beta_with_every_seed_and_is_summed_up_by_setting(folder):
-    train(folder, *SWEEP)
-    sweep = run_folder(folder)
-    assert_every_documented_file(sweep, 4, "preprocessing.json")
-    members = [(beta, seed) for beta in BETAS for seed in SEEDS]
-    for name in ("metrics.csv", "evaluations.csv"):
-        found = [(row["step"], float(row["beta"]), int(row["seed"])) for row in rows(sweep / name)]
-        assert found == [(step, *member) for step in ("2", "4") for member in members]
-    results = strict_json(sweep / "summary.json")["results"]
-    assert [result["hyperparameters"] for result in results] == [{"beta": beta} for beta in BETAS]
-    assert "has ended already" in train(folder, *SWEEP, "--resume")
 
 
 def printed(folder, *arguments, **options):

@@ -1,8 +1,6 @@
 """What all learners promise: one trace for every float, delays, Bellman errors, documented metrics."""
 
 import itertools
-import re
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -11,7 +9,6 @@ from learner_runs import DECAYING, METHODS, QUICKLY, fitting, flat, init, make, 
 from linear_runs import MEANS, SLOPES, STATE_TERMS, STDS, linear_actor, transition, with_critics
 from slow_cases import slow_but
 
-from xql_jax.learners.registry import OFFLINE, ONLINE, POLICIES
 from xql_jax.settings import settings_of, values_of
 
 CASES = {name: (name, {}) for name in METHODS}
@@ -134,26 +131,3 @@ def test_bellman_errors_are_those_of_appendix_d2(name):
     next_q = STATE_TERMS[0][successors] + SLOPES[0] * np.tanh(MEANS[successors, 0])
     expected = rewards + 0.9 * masks * next_q - q
     np.testing.assert_allclose(learner.bellman_errors(state, batch), expected, rtol=1e-5, atol=1e-6)
-
-
-PAGE = Path(__file__).parents[2] / "docs" / "results.md"
-
-
-def columns_of(methods):
-    found = set()
-    for learner in map(make, methods):
-        state = jax.eval_shape(init, learner, BATCH)
-        found |= set(jax.eval_shape(learner.update, state, fitting(learner, BATCH), jax.random.key(0))[1])
-    return found
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("methods", "of_runs", "table"),
-    [([*OFFLINE, *(f"xql+{name}" for name in POLICIES)], set(), 0), (ONLINE, {"episode"}, 1)],
-)
-def test_the_page_explains_every_column_and_no_others(methods, of_runs, table):
-    section = PAGE.read_text().split("## metrics.csv")[1].split("\n## ")[0].split("Online, where rows")[table]
-    rows = re.findall(r"^\| (`.+?`) \|", section, re.MULTILINE)
-    explained = {name for row in rows for name in re.findall(r"`([^`]+)`", row)}
-    assert {name for name in explained if name.split("/")[0] not in of_runs} == columns_of(methods)

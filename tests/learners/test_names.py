@@ -1,14 +1,11 @@
 """The names of methods, policies, heads and hyperparameters: what they make, mean and refuse."""
 
-import runpy
-
 import jax
 import pytest
-from guides import ROOT
-from learner_runs import METHODS, REPLACED, init, make, make_batch, update
+from learner_runs import REPLACED, init, make, make_batch, update
 
 from xql_jax.errors import UserError
-from xql_jax.learners.registry import HEADS, IN_SAMPLE, OFFLINE, POLICIES, make_learner
+from xql_jax.learners.registry import IN_SAMPLE, OFFLINE, make_learner
 from xql_jax.learners.xql import InSample
 
 
@@ -39,14 +36,3 @@ def test_every_method_trains_with_every_policy(name):
 def test_names_that_are_unknown_and_policies_that_a_method_does_not_have(name, message):
     with pytest.raises(UserError, match=f"^{message}"):
         make_learner(name)
-
-
-def test_each_hyperparameter_has_a_meaning_and_says_where_its_default_is_from():
-    names = (*METHODS, *(f"xql+{name}" for name in (*POLICIES, *HEADS)))
-    describe_fields = runpy.run_path(str(ROOT / "docs/site/hyperparameters.py"))["describe_fields"]
-    described = {name: describe_fields(name) for name in names}
-    rows = {(name, row.name): row for name, rows in described.items() for row in rows}
-    assert [row for row in rows.values() if not row.meaning] == []
-    awacs, xqls = (rows[name, "awr_temperature"] for name in ("awac", "xql"))
-    # AWAC's temperature is its own, not that of the objective that it shares with XQL.
-    assert (awacs.default, awacs.source, xqls.default, xqls.source) == (0.5, "method awac", 3.0, "ForwardKL")

@@ -6,43 +6,8 @@ import pytest
 from xql_jax.errors import UserError
 from xql_jax.logs.csv_rows import CSVLogger, Row, parse_rows
 
-FULL = b"step,seed,loss\n4,1,0.5\n4,2,0.25\n8,1,-2\n8,2,1e-07\n12,1,3\n"
-HELD = FULL[:32]  # by the checkpoint of step 4
-LATER = ((8, 1, -2.0), (8, 2, 1e-7), (12, 1, 3.0))
 SETTINGS = ("seed", "beta")
 HEADER = b"step,seed,beta,return,diverged_at,seconds\n"
-
-
-def test_header_and_rows(tmp_path):
-    path = tmp_path / "metrics.csv"
-    logger = CSVLogger(path)
-    assert path.read_text() == ""  # a run without rows yet
-    logger.write({"step": 4, "seed": 1, "loss": 0.5})
-    assert path.read_text() == "step,seed,loss\n4,1,0.5\n"  # whole on disk before the next one
-    logger.write({"loss": 1e-7, "seed": 2, "step": 4})  # columns are the header's
-    assert path.read_text() == "step,seed,loss\n4,1,0.5\n4,2,1e-07\n"
-    assert logger.size == len(path.read_bytes())
-    for row in ({"step": 8}, {"step": 8, "seed": 1, "loss": 1.0, "x": 2.0}):
-        with pytest.raises(UserError, match=r"metrics\.csv: made by another version"):
-            logger.write(row)
-
-
-@pytest.mark.parametrize("length", [0, 3, len(HELD), len(HELD) + 7, len(FULL)])
-def test_a_resumed_run_writes_the_later_rows_again(tmp_path, length):
-    """Whatever a kill left of the file: later rows, one cut short, or less than the checkpoint has."""
-    path = tmp_path / "metrics.csv"
-    path.write_bytes(FULL[:length])
-    logger = CSVLogger(path, HELD)
-    assert path.read_bytes() == HELD
-    for step, seed, loss in LATER:
-        logger.write({"step": step, "seed": seed, "loss": loss})
-    logger.close()
-    assert path.read_bytes() == FULL
-    edited = FULL.replace(b"0.25", b"0.26")  # rows changed by hand are refused, and stay
-    path.write_bytes(edited)
-    with pytest.raises(UserError, match=r"metrics\.csv: not as the run wrote it"):
-        CSVLogger(path, HELD)
-    assert path.read_bytes() == edited
 
 
 def test_every_float32_that_is_logged_comes_back(tmp_path):

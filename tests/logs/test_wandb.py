@@ -7,9 +7,6 @@ import time
 import pytest
 
 from xql_jax.logs.wandb import WandbLogger
-from xql_jax.training.checkpoints import Progress
-from xql_jax.training.members import make_members
-from xql_jax.training.row_writer import RowWriter
 
 BLOCK = 32_768  # bytes; W&B's files are logs as LevelDB's are, after 7 bytes
 
@@ -59,33 +56,3 @@ def test_offline_files_have_every_row_and_a_resumed_run_its_id(tmp_path, monkeyp
     ]
     assert config["algorithm"] == "xql"
     assert len(ids) == 1
-
-
-def test_a_resumed_training_sends_the_rows_that_a_kill_lost(tmp_path, monkeypatch):
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    pytest.importorskip("wandb")
-    members = make_members(range(2), {"beta": [0.1, 3.0]})
-    paths = [tmp_path / "metrics.csv", tmp_path / "evaluations.csv"]
-    writer = RowWriter(members, paths, [], {})
-    for step in (10, 20):
-        for path, name, prefix in zip(paths, ("loss", "score"), ("", "evaluation/"), strict=True):
-            numbers = {name: [step + 0.1 * index for index in range(4)], "diverged_at": ["", 5, "", ""]}
-            writer.write(path, Progress(step=step), numbers, {3} if step == 20 else (), prefix)
-    saved = {path.name: path.read_bytes() for path in paths}
-    logger = WandbLogger(tmp_path, [member.name for member in members], "project", {})
-    resumed = RowWriter(members, paths, [logger], saved)  # nothing of them is in W&B
-    resumed.write(paths[0], Progress(step=30), {"loss": [30.0] * 4, "diverged_at": [""] * 4})
-    resumed.close()
-    until = time.monotonic() + 60.0
-    while not (rows := written(tmp_path)[0]) and time.monotonic() < until:
-        time.sleep(0.2)  # W&B's own process writes the file, when it comes to it
-    expected = [
-        {"_step": step}
-        | {
-            f"{name}/{members[i].name}": step + 0.1 * i
-            for i in range(number)
-            for name in ("loss", "evaluation/score")
-        }
-        for step, number in ((10, 4), (20, 3))
-    ]
-    assert rows == [*expected, {"_step": 30} | {f"loss/{member.name}": 30.0 for member in members}]

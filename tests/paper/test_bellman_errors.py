@@ -56,11 +56,6 @@ def test_gumbel_fits_solve_their_likelihood_equations(seed, law, size, outlier, 
             np.testing.assert_allclose(found, 1.0, atol=1e-6)
 
 
-def test_equal_errors_have_no_fit():
-    with pytest.raises(ValueError, match="errors must not all be equal, as they are to 3"):
-        fit_errors([3.0, 3.0])
-
-
 @settings(max_examples=100)
 @given(
     st.integers(0, 2**32 - 1),

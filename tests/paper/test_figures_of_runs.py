@@ -1,12 +1,9 @@
 """Figures of runs made by hand: numbers by formula, and what the pictures show."""
 
-import math
-
 import numpy as np
 import pytest
 from written_runs import write_run
 
-from xql_jax.errors import UserError
 from xql_jax.pictures.style import render
 from xql_jax.workshop.paper.columns import where
 from xql_jax.workshop.paper.figures import FIGURES_OF_RUNS
@@ -44,22 +41,6 @@ def test_figure_3_has_means_and_students_intervals(tmp_path):
     assert (curves["method"].tolist(), curves["mean"].tolist()) == (["xql"], [50.0])
 
 
-def test_returns_are_no_scores_in_figures_of_scores(tmp_path):
-    """Hopper-v5 has no references. A policy after a plus is still of its method."""
-    for task, method in (("Hopper-v5", "xql"), ("hopper-medium-v2", "xql+reverse_kl")):
-        for beta in (1.0, 2.0):
-            write_run(tmp_path, task, method, {0: [100.0, 50.0]}, beta=beta)
-    assert set(tables("7", tmp_path)["curves"]["task"]) == {"Hopper-v5 (return)", "hopper-medium-v2"}
-    assert set(tables("8", tmp_path)["last"]["task"]) == {"Hopper-v5 (return)", "hopper-medium-v2"}
-    assert "xql+reverse_kl beta=1" in tables("7", tmp_path)["curves"]["method"]
-
-
-def test_seeds_that_ended_early_are_left_out_and_told(tmp_path, caplog):
-    write_run(tmp_path, "walker-run", "sac", {0: [1.0, 2.0], 1: [9.0, None]}, scale=1.0)
-    assert tables("3", tmp_path)["curves"]["mean"].tolist() == [1.0, 2.0]
-    assert "1 of 2 seeds have no numbers of their run's end" in caplog.text
-
-
 def test_curves_go_by_step_and_divergence_stands_in_the_legend(tmp_path):
     write_run(tmp_path, "walker-run", "sac", {0: [1.0, None, 3.0]}, scale=1.0)
     write_run(tmp_path, "walker-run", "sac", {1: [3.0, 2.0, 5.0]}, scale=1.0, diverged=[1])
@@ -72,18 +53,6 @@ def test_curves_go_by_step_and_divergence_stands_in_the_legend(tmp_path):
     (axes,) = FIGURES_OF_RUNS["3"].draw(found).axes
     shown = [text.get_text() for text in axes.get_legend().get_texts()]
     assert shown == ["sac (1 of 2 diverged)", "xsac beta=1", "xsac beta=2"]
-
-
-def test_what_is_damaged_or_not_finite_is_left_out(tmp_path, caplog):
-    damaged = write_run(tmp_path, "walker-run", "sac", {0: [1.0]})
-    (damaged / "evaluations.csv").write_text("step,seed,score\n10,0,1\n")
-    values = [1.0, math.nan, math.inf, 1e308, -2.0]
-    write_run(tmp_path, "walker-run", "sac", {1: values}, scale=1.0)
-    found = tables("3", tmp_path)
-    assert found["seeds"]["seed"].tolist() == [1, 1]
-    assert found["curves"]["step"].tolist() == [1_000, 5_000]
-    assert "3 of 5 returns are not finite, and left out" in caplog.messages
-    render(FIGURES_OF_RUNS["3"].draw(found))
 
 
 def test_figures_8_and_9_have_means_intervals_and_shares_of_the_last_scores(tmp_path):
@@ -136,15 +105,3 @@ def test_errors_of_a_sweep_are_apart(tmp_path, caplog):
     assert "1 of 12002 Bellman errors are not finite, and left out" in caplog.messages
     of_two_heaps = where(found["fits"], law="Gaussian", method="td3 tau=1")
     assert of_two_heaps["log_likelihood"][0] < -5.0
-
-
-def test_what_is_missing_is_an_error(tmp_path):
-    write_run(tmp_path, "walker-run", "sac", {0: [None]})
-    write_run(tmp_path, "pen-human-v1", "xql", {0: [1.0]})
-    for name, message in {
-        "6": r"needs a finished run of td3; there are: sac on walker-run, xql on pen-human-v1",
-        "3": "nothing was evaluated",
-        "8": "no runs that vary beta: .*beta=",
-    }.items():
-        with pytest.raises(UserError, match=message):
-            tables(name, tmp_path)

@@ -9,7 +9,7 @@ from xql_jax.data.dataset import Dataset
 from xql_jax.data.suspicions import warn_of_suspicions
 from xql_jax.suites.tasks import get_task
 from xql_jax.types import Batch
-from xql_jax.workshop.reports.dataset_report import describe_dataset, report_lines
+from xql_jax.workshop.reports.dataset_report import describe_dataset
 
 HOPPER = get_task("hopper-medium-v2")  # limit 1000, references -20.272305 and 3234.3
 
@@ -53,13 +53,6 @@ def test_numbers_by_hand():
         "constant_observations": [1], "duplicates": 0, "warnings": [],
     }  # fmt: skip
     assert describe_dataset(dataset(), None)["scores"] is None
-
-
-def test_actions_of_several_entries_have_a_range_each():
-    actions = [[0, -2], [20, 2], [5, 0], [1, 1], [0, 0]]
-    lines = report_lines(describe_dataset(dataset(actions=actions), None))
-    assert "  by entry      0 to 20, -2 to 2" in lines
-    assert not [line for line in report_lines(describe_dataset(dataset(), None)) if "by entry" in line]
 
 
 def test_duplicates_are_counted_bit_for_bit():

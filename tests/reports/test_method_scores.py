@@ -108,15 +108,6 @@ def test_a_seed_that_two_runs_have_is_refused():
         method_scores(members)
 
 
-def test_how_often_a_run_is_evaluated_makes_no_method():
-    members = [
-        member(0, 2.0, run={"name": "b"}, eval_episodes=10),
-        member(1, 4.0, run={"name": "c"}, eval_episodes=9, eval_at_start=True),
-    ]
-    (score,) = method_scores(members)
-    assert score.last == (2.0, 4.0)
-
-
 def test_unfinished_runs_count_only_where_nothing_has_finished():
     going_on = {"name": "on", "status": "unfinished", "max_steps": 3_000}
     unfinished = member(1, 50.0, run=going_on, finished=False)

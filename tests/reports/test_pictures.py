@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 
 from xql_jax.logs.csv_rows import Row
 from xql_jax.pictures import run_pictures, style
@@ -32,11 +31,3 @@ def test_a_learning_curve_has_the_seeds_their_mean_and_students_interval(figures
     half_width = 4.3026527 * np.sqrt(7.0) / np.sqrt(3.0)
     ends = axes.collections[0].get_paths()[0].vertices[:, 1]
     assert (ends.min(), ends.max()) == pytest.approx((30 - 10 * half_width, 30 + 10 * half_width))
-
-
-def test_a_mean_is_of_all_seeds_that_go_on():
-    """The second seed has other steps, and the third ends: the mean goes from 4 to 2, and never to 9."""
-    axes = Figure().add_subplot()
-    values = np.array([[1.0, 1.0, 1.0, 1.0], [3.0, np.nan, 3.0, 3.0], [8.0, 17.0, np.nan, np.nan]])
-    style.draw_curve(axes, [1, 2, 3, 4], values, {"color": "k"}, True)
-    np.testing.assert_array_equal(axes.lines[-1].get_xydata(), [[1, 4], [3, 2], [4, 2]])

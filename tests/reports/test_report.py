@@ -5,11 +5,10 @@ import io
 import re
 
 import pytest
-from main_runs import ROOT
 from written_runs import COMMIT, write_run
 
 from xql_jax.errors import UserError
-from xql_jax.suites.tasks import get_task, references_given
+from xql_jax.suites.tasks import references_given
 from xql_jax.workshop.reports.read_runs import read_runs
 from xql_jax.workshop.reports.report import Report
 
@@ -95,20 +94,3 @@ def test_statistics_are_over_what_can_be_compared(report):
         "xql beta=0.5 on kitchen-complete-v0": "the method has no score on pen-human-v0",
         "xql beta=2 on kitchen-complete-v0": "the method has no score on pen-human-v0",
     }
-
-
-def test_a_report_of_nothing_is_a_page(tmp_path):
-    write_run(tmp_path, "pen-human-v0", "bc", {0: [None]})  # a run, but no evaluation
-    files = report_of(tmp_path, "").files("")
-    assert "Nothing has been evaluated yet" in files["index.html"]
-    assert "nothing was evaluated" in files["index.html"]
-    assert files["scores.csv"].startswith("dataset,method")
-
-
-def test_our_file_of_published_scores_names_its_sources():
-    with (ROOT / "docs" / "results" / "published.csv").open(encoding="utf-8") as file:
-        published = list(csv.DictReader(file))
-    assert len({(one["task"], one["method"]) for one in published}) == len(published) > 0
-    assert all(0 <= float(one["score"]) <= 100 and float(one["spread"]) >= 0 for one in published)
-    assert all(one["source"] for one in published)
-    assert all(get_task(one["task"]) for one in published if one["task"].endswith("-v0"))

@@ -10,7 +10,6 @@ from scipy import stats
 
 from xql_jax.suites.tasks import References
 from xql_jax.workshop.reports.method_scores import method_scores
-from xql_jax.workshop.reports.report_pictures import learning_curves
 from xql_jax.workshop.reports.statistics import compared_scores, statistics_of
 
 SAMPLES = 300
@@ -81,13 +80,6 @@ def test_intervals_of_rliable():
     np.testing.assert_allclose(statistics.improvements["one", "two"][1:], expected, rtol=1e-12)
 
 
-def test_with_one_seed_there_is_no_interval():
-    matrices = {"one": np.array([[50.0]]), "two": np.array([[40.0], [60.0]])}
-    statistics = statistics_of(["a"], matrices, SAMPLES)
-    assert np.isnan(statistics.aggregates["one"][1:]).all()
-    assert not np.isnan(statistics.aggregates["two"]).any()
-
-
 @pytest.mark.parametrize(
     ("places", "datasets", "methods"),
     [
@@ -121,19 +113,3 @@ def test_scores_with_other_references_are_not_compared():
     assert [one.run for one in left_out if "reference" in one.reason] == [
         "td3_bc references=[0.0, 100.0] on kitchen-complete-v0"
     ]
-
-
-def test_an_axis_has_one_unit_one_set_of_references_and_one_dataset():
-    """Two policies as returns, with two sets of references, and on other data, twice under one name."""
-    returns = {"is_normalised": False, "name": "returns"}
-    kinds = [({}, returns), ({"references": [0, 50]}, {}), ({"references": [0, 100]}, {})]
-    kinds += [({"dataset": ["b.npz"], "dataset_fingerprint": digest}, returns) for digest in ("aa", "bb")]
-    members = [
-        member(0, value * scale, run=run, beta=beta, **settings)
-        for scale, (settings, run) in enumerate(kinds, start=1)
-        for beta, value in ((1.0, 20.0), (2.0, 30.0))
-    ]
-    pictures = learning_curves(method_scores(members))
-    units = [picture.figure.axes[0].get_ylabel() for picture in pictures]
-    assert sorted(units) == ["normalised score"] * 2 + ["return"] * 3
-    assert [len(picture.figure.axes[0].lines) for picture in pictures] == [2] * 5

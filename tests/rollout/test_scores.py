@@ -3,10 +3,9 @@
 import math
 
 import numpy as np
-import pytest
 
 from xql_jax.rollout.evaluation import EpisodeResults
-from xql_jax.rollout.scores import describe_episodes, mean_and_interval, shown, steps_in_words
+from xql_jax.rollout.scores import describe_episodes, mean_and_interval
 from xql_jax.suites.tasks import get_task
 
 
@@ -17,15 +16,6 @@ def test_means_by_hand():
     np.testing.assert_allclose(half_width, np.array([1.0, 10.0]) * 4.302653 / np.sqrt(3), rtol=1e-6)
     mean, half_width = mean_and_interval(np.array([7.0]))  # one score says nothing of the spread
     assert (mean, math.isnan(half_width)) == (7.0, True)
-
-
-@pytest.mark.parametrize(
-    ("score", "text"),
-    [(117.66, "117.7"), (-1.0, "-1.0"), (0.0118, "0.0118"), (-0.00472, "-0.00472"), (0.3, "0.3"), (0, "0.0"),
-     (-0.0, "0.0"), (np.nan, "nan"), (np.inf, "inf")],
-)  # fmt: skip
-def test_small_returns_keep_their_digits(score, text):
-    assert shown(score) == text
 
 
 def test_wilsons_interval_of_a_success_rate():
@@ -41,16 +31,3 @@ def test_wilsons_interval_of_a_success_rate():
     np.testing.assert_allclose(none["success_interval_95"], [0.0, z**2 / (n + z**2)], rtol=1e-8, atol=1e-12)
     assert (most["success_rate"], none["success_rate"]) == (0.8, 0.0)
     assert most["successes"] == [True] * 8 + [False] * 2
-
-
-@pytest.mark.parametrize(
-    ("step", "handover", "words"),
-    [
-        (1600, None, "1,600 steps"),
-        (600, 0, "600 steps"),
-        (150, 200, "150 updates"),
-        (800, 200, "200 updates + 600 steps"),
-    ],
-)
-def test_updates_and_steps_are_counted_apart(step, handover, words):
-    assert steps_in_words(step, "step", handover) == words

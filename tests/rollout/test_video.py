@@ -1,18 +1,11 @@
 """Videos: what was appended can be seen, and a file that is not whole is none."""
 
-import resource
-import subprocess
-import sys
-from pathlib import Path
-
 import imageio.v2 as imageio
 import numpy as np
 import pytest
 from gymnasium import spaces
-from PIL import Image
 
 from xql_jax.envs.vector import Local
-from xql_jax.errors import UserError
 from xql_jax.rollout import video
 
 
@@ -59,61 +52,3 @@ def test_mp4_holds_every_frame(tmp_path, steps_per_second, stride):
     assert record_video(Stage(steps_per_second), act, seeds, path) == seeds
     assert sum(1 for _ in imageio.get_reader(path)) == sum(1 + -(-seed // stride) for seed in seeds)
     assert names(path.parent) == ["policy.mp4"]
-
-
-@pytest.mark.parametrize(
-    ("suffix", "room", "seed"), [(".mp4", 0, 1), (".mp4", 3_000, 60), (".gif", 3_000, 60)]
-)
-def test_a_disk_that_takes_no_more(tmp_path, suffix, room, seed):
-    """The short one is written when ffmpeg ends, which tells nobody; of the long one it fails midway."""
-    path = tmp_path / f"policy{suffix}"
-    path.write_text("older")
-    program = (
-        "import sys; sys.path.append('tests/rollout'); import test_video; "
-        f"test_video.record_with_room({room}, {seed}, sys.argv[1])"
-    )
-    run = subprocess.run([sys.executable, "-c", program, path], capture_output=True, text=True, check=False)
-    (line,) = run.stderr.splitlines()
-    assert line.startswith(f"--video={path}: cannot be written: ")
-    assert line.endswith("; the old file is as it was")
-    assert (names(tmp_path), path.read_text()) == ([path.name], "older")
-
-
-def record_with_room(room, seed, name):
-    resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
-    try:
-        record_video(Stage(), act, [seed], Path(name))
-    except UserError as error:
-        print(error, file=sys.stderr)
-
-
-@pytest.mark.parametrize("suffix", [".mp4", ".gif"])
-def test_the_environments_failure_is_told_as_its_own(tmp_path, monkeypatch, suffix):
-    def fail(self, action):
-        raise UserError("the simulator has failed")
-
-    monkeypatch.setattr(Stage, "step", fail)
-    with pytest.raises(UserError, match=r"^the simulator has failed$"):
-        record_video(Stage(), act, [3], tmp_path / f"policy{suffix}")
-    assert names(tmp_path) == []
-
-
-def test_a_gif_is_narrow_and_holds_every_frame(tmp_path, monkeypatch):
-    monkeypatch.setattr(video, "GIF_WIDTH", 48)
-    path = tmp_path / "policy.gif"
-    record_video(Stage(), act, [20], path)
-    frames = [np.asarray(frame) for frame in imageio.get_reader(path)]
-    assert {frame.shape[:2] for frame in frames} == {(32, 48)}
-    assert len(frames) == 21
-
-
-@pytest.mark.parametrize(("steps_per_second", "frames"), [(30.0, 16), (200 / 3, 11), (12.5, 31)])
-def test_a_gif_lasts_as_long_as_its_episode(tmp_path, steps_per_second, frames):
-    """30 steps, and the first state; a GIF counts in hundredths of seconds."""
-    path = tmp_path / "policy.gif"
-    record_video(Stage(steps_per_second), act, [30], path)
-    with Image.open(path) as picture:
-        shown = [picture.seek(index) or picture.info["duration"] for index in range(picture.n_frames)]
-    assert len(shown) == frames
-    assert min(shown) >= 40
-    assert sum(shown) == pytest.approx(30_000 * frames / (frames - 1) / steps_per_second, abs=5)

@@ -1,6 +1,12 @@
 """Runs of a few updates, each made once."""
 
+import sys
+from pathlib import Path
+
 import pytest
+
+sys.path.append(str(Path(__file__).parents[1] / "training"))  # a learner of exact arithmetic
+
 from blank_pictures import blank_pictures  # noqa: F401
 from tiny_runs import SIX, offline_settings, write_dataset
 

@@ -84,18 +84,6 @@ def offline_settings(folder, name, data, **changes):
     return made_settings(Offline, **settings)
 
 
-def test_data_of_another_size_are_refused_also_without_an_evaluation(tmp_path):
-    rows = collected(tmp_path / "small.hdf5", "Small", policy="random", episodes=4)[0]
-    write_hdf5(
-        tmp_path / "cut.hdf5",
-        {**rows, **{key: rows[key][:, :2] for key in ("observations", "next_observations")}},
-        {},
-    )
-    message = r"cut.hdf5: observations have 2 entries, those of .*Small-v0 have 3"
-    with pytest.raises(UserError, match=message):
-        run_offline(offline_settings(tmp_path / "runs", "Small", tmp_path / "cut.hdf5", eval_episodes=0))
-
-
 def trained(folder, name, data, **changes):
     return run_offline(offline_settings(folder, name, data, **changes)).path
 
@@ -192,21 +180,6 @@ def test_fine_tuned_and_online_runs_act_in_the_same_units(made):
     np.testing.assert_allclose(moved, rows["next_observations"][:, :-1], rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("action", [np.nan, np.inf])
-def test_an_action_that_is_not_finite_becomes_the_centre_of_the_bounds(made, monkeypatch, action):
-    name, _, path = made
-    low, high = (np.array(bound, np.float32) for bound in BOUNDS[name])
-
-    def act(observations):
-        return np.full((*observations.shape[:2], len(low)), action, np.float32)
-
-    monkeypatch.setattr("xql_jax.runs.load.deterministic_policy", lambda *stacked: act)
-    settings = EvaluationSettings(checkpoint=str(path), episodes=EPISODES, seed=0)
-    [member] = evaluate(settings)["members"]
-    assert member["non_finite_actions"]
-    assert member["return_mean"] == same(score_by_hand(name, lambda seen: (low + high) / 2))
-
-
 def test_a_run_on_data_alone_takes_the_bounds_of_the_task_it_acts_in(made, tmp_path, caplog):
     """Without a task its actions are within ±1, and so are those of its data when they are read again."""
     name, folder, path = made
@@ -225,36 +198,6 @@ def test_a_run_on_data_alone_takes_the_bounds_of_the_task_it_acts_in(made, tmp_p
     assert again.fingerprint() == load_run(alone).content["dataset_fingerprint"]
     choose(ChoiceSettings(**place, max_steps=3, hidden_dims="4", tqdm=False))
     assert "not the data" not in caplog.text
-
-
-def test_the_data_of_a_run_on_data_alone_are_known_by_their_content(tmp_path, monkeypatch, caplog):
-    """Under another name, and as arrays; others are in the units of the environment."""
-    rows, _ = collected(tmp_path / "own.hdf5", "Two", policy="random", episodes=4)
-    within, others = (arrays_of(rows, rows["actions"] / scale) for scale in (2, 4))
-    np.savez(tmp_path / "within.npz", **within)
-    monkeypatch.chdir(tmp_path)
-    alone = trained(tmp_path, "Two", "within.npz", env_name=None)
-    place = {"checkpoint": str(alone), "env_name": env_name_of("Two")}
-    settings = {**SCHEDULE, **place, "save_dir": str(tmp_path)}
-
-    def actions(source):
-        made = resolved(made_settings(Finetune, config=small("xql"), dataset=(source,), **settings))
-        return load_data(made, None).dataset.batch.actions
-
-    own = np.clip(within["actions"], -1 + 1e-5, 1 - 1e-5)
-    for source in ("within.npz", "./within.npz", str(tmp_path / "within.npz"), from_arrays(within, "arrays")):
-        np.testing.assert_array_equal(actions(source), own)
-    choose(ChoiceSettings(**place, dataset=("./within.npz",), max_steps=3, hidden_dims="4", tqdm=False))
-    assert "not the data" not in caplog.text
-    np.testing.assert_array_equal(actions(from_arrays(others, "arrays")), others["actions"] / 2)
-
-
-def test_statistics_of_a_run_are_of_its_own_data(made, caplog, tmp_path):
-    output = tmp_path / "of one member.csv"
-    settings = {"max_steps": 3, "hidden_dims": "4", "tqdm": False, "output": str(output)}
-    choose(ChoiceSettings(checkpoint=str(made[2]), **settings))
-    assert len(output.read_text().splitlines()) == 2  # the header, and the member
-    assert "not the data that the run learned from" not in caplog.text
 
 
 def arrays_of(rows, actions, **others):
@@ -304,14 +247,3 @@ def test_actions_in_other_units_are_warned_of_or_refused(tmp_path, caplog):
         loaded(rows["actions"] * 1.1)
     with pytest.raises(UserError, match="action_units is 'radians', must be normalized or environment"):
         from_arrays(arrays_of(rows, rows["actions"], action_units="radians"), "arrays")
-
-
-def test_discrete_actions_are_warned_of_or_refused(tmp_path, caplog):
-    """Whole numbers by their type are refused; a few values among floats are warned of."""
-    rows, _ = collected(tmp_path / "own.hdf5", "Two", policy="random", episodes=4)
-    chosen = np.arange(len(rows["rewards"]))[:, None] % 2
-    with pytest.raises(UserError, match="arrays: actions look discrete, of type int64"):
-        from_arrays(arrays_of(rows, chosen), "arrays")
-    np.savez(tmp_path / "few.npz", **arrays_of(rows, chosen.astype(np.float32)))
-    trained(tmp_path, "Two", tmp_path / "few.npz", env_name=None, max_steps=2, log_interval=2)
-    assert "few.npz: actions look discrete" in caplog.text

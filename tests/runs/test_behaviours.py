@@ -6,9 +6,7 @@ from gymnasium import spaces
 
 from xql_jax.data.rows import ends_of
 from xql_jax.envs import EnvironmentMaker
-from xql_jax.errors import UserError
 from xql_jax.suites.tasks import get_task
-from xql_jax.training.signals import StopSignals
 from xql_jax.workshop.tools import behaviours
 from xql_jax.workshop.tools.behaviours import Behaviour, episodes_of
 
@@ -94,43 +92,8 @@ def test_an_episode_depends_on_the_seed_and_its_number_alone(monkeypatch):
     assert len(np.unique(whole["actions"])) == whole["actions"].size
 
 
-def test_a_number_of_transitions_is_the_first_of_the_same_episodes():
-    whole, rows = rows_of(60), rows_of(100, "transition")
-    for key in rows.keys() - {"timeouts"}:
-        np.testing.assert_array_equal(rows[key], whole[key][:100])
-    np.testing.assert_array_equal(rows["timeouts"][:-1], whole["timeouts"][:99])
-    assert ends_of(rows)[-1]
-
-
 def test_noise_has_its_standard_deviation_and_is_clipped():
     actions = rows_of(3_000, behaviour=constant(0.0), noise=0.2)["actions"]
     assert np.std(actions) == pytest.approx(0.2, rel=4 / np.sqrt(2 * actions.size))
     assert abs(np.corrcoef(actions.T)[0, 1]) < 4 / np.sqrt(len(actions))
     assert rows_of(50, behaviour=constant(0.9), noise=0.5)["actions"].max() == 1.0
-
-
-def test_an_action_that_is_not_finite_is_refused():
-    with pytest.raises(UserError, match="policy nan: gave an action that is not finite"):
-        rows_of(1, behaviour=constant(np.nan))
-
-
-def test_a_stop_keeps_the_episodes_that_ended():
-    class Stopping(Counting):
-        def step(self, action):
-            steps.append(stop.request() if len(steps) == after else None)
-            return super().step(action)
-
-    maker = EnvironmentMaker(lambda task: Stopping(), max_environments=4)
-    steps, after, stop = [], 60, StopSignals()
-    whole = rows_of(40)
-    kept = episodes_of(RANDOM, TASK, maker, 3, 40, stop=stop)
-    ends, found = np.flatnonzero(ends_of(whole)), np.flatnonzero(ends_of(kept))
-    episodes = {
-        whole["observations"][a : b + 1].tobytes() for a, b in zip([0, *ends + 1], ends, strict=False)
-    }
-    assert 5 < len(found) < 40
-    assert found[-1] == len(kept["rewards"]) - 1
-    for first, last in zip([0, *found + 1], found, strict=False):
-        assert kept["observations"][first : last + 1].tobytes() in episodes
-    with pytest.raises(KeyboardInterrupt):  # at once, when none has ended
-        episodes_of(RANDOM, TASK, maker, 3, 40, stop=stop)

@@ -9,11 +9,10 @@ from slow_cases import slow_but
 from tiny_runs import online_settings, stopped_at
 
 from xql_jax.data.loading import load_dataset
-from xql_jax.data.rows import read_rows, returns_of
+from xql_jax.data.rows import read_rows
 from xql_jax.envs.registered import Registered
 from xql_jax.errors import Busy, UserError
 from xql_jax.files.outputs import alone_at
-from xql_jax.runs.load import load_run
 from xql_jax.runs.train import train_run as run_online
 from xql_jax.suites import tasks
 from xql_jax.workshop.tools.collect import CollectionSettings, collect
@@ -143,19 +142,6 @@ def test_only_a_stop_or_the_end_cuts_an_episode_off(tmp_path, n_step):
     assert (summary["episodes"], summary["whole_episodes"]) == (len(ends), whole.sum())
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("keep", "steps"), [(3, [80, 100, 120]), (0, [20, 40, 60, 80, 100, 120])])
-def test_the_checkpoints_that_stay_have_their_buffers(tmp_path, keep, steps):
-    path = online_run(tmp_path, keep=keep, buffer_size=30)
-    assert load_run(path).steps == steps
-    stops = sorted(int(file.name.split("-")[1]) for file in (path / "replay" / "seed0").iterdir())
-    # The newest was written before the oldest went, whose 30 transitions are all there.
-    oldest = steps[0] - 20 if keep else 0
-    assert stops == [stop for stop in range(20, 121, 20) if stop > oldest - 30]
-    rows, _ = collected(tmp_path, replay=str(path), until=steps[0])
-    assert len(rows["rewards"]) == min(30, steps[0])  # what the buffer had lost is no part of the set
-
-
 def test_appended_rows_come_behind_and_every_command_is_recorded(known, tmp_path):
     run, file = str(known[0]), tmp_path / "set.hdf5"
     common = {"transitions": 60, "random_return": -100.0, "expert_return": 100.0}
@@ -185,12 +171,3 @@ def test_appended_rows_come_behind_and_every_command_is_recorded(known, tmp_path
     with alone_at(file), pytest.raises(Busy, match=r"at this file: .*set\.hdf5"):
         collected(tmp_path, **other)
     assert file.read_bytes() == before
-
-
-def test_references_are_given_and_score_the_rows(tmp_path):
-    settings = {**RANDOM, "episodes": 4, "expert_return": 8.0}
-    for low in (None, 8.0):
-        with pytest.raises(UserError, match=r"the expert's return, .*, must be above the random policy's"):
-            collected(tmp_path, random_return=low, **settings)
-    rows, summary = collected(tmp_path, random_return=0.0, **settings)
-    assert summary["mean_score"] == pytest.approx(100 * returns_of(rows).mean() / 8.0)

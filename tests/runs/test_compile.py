@@ -5,26 +5,9 @@
 
 import json
 
-import jax
 import numpy as np
 import pytest
-from main_runs import ROOT, run_main
-
-from xql_jax.data.dataset import Dataset
-from xql_jax.data.views import view_for
-from xql_jax.learners.registry import OFFLINE, make_learner
-from xql_jax.settings import values_of, with_values
-from xql_jax.training.data_population import offline_population
-from xql_jax.training.members import make_members
-from xql_jax.types import Batch
-from xql_jax.workshop.tools.compile import (
-    SAMPLE_ROWS,
-    collectives_in,
-    compile_population,
-    devices_of,
-    kernels_in,
-    longest_path,
-)
+from driver import ROOT, run_main
 
 MAIN = ROOT / "experiments" / "compile.py"
 HOPPER = ("--env_name=hopper-medium-v2", "--topology=v5e:2x2")
@@ -56,38 +39,6 @@ def test_xql_on_a_tpu_beside_what_is_known():
 
 
 @pytest.mark.slow
-def test_what_is_too_much_for_the_memory():
-    pytest.importorskip("libtpu")
-    for flag, what in (("num_seeds=9000", "1,000,000 transitions and 9000"), ("transitions=1e9", "and 1")):
-        outcome = run_main([*HOPPER, f"--{flag}", "--hidden_dims=256,256"], main=MAIN)
-        assert outcome.code == 2
-        assert f"{what} member(s) do not fit into the memory of TPU v5 lite" in outcome.err
-
-
-def population(name):
-    ends, rng = np.arange(SAMPLE_ROWS) % 2 == 1, np.random.default_rng(0)
-    observations, actions = rng.normal(size=(SAMPLE_ROWS, 5)), rng.uniform(-1, 1, (SAMPLE_ROWS, 2))
-    columns = (observations, actions, np.zeros(SAMPLE_ROWS), 1.0 - ends, observations)
-    dataset = Dataset(Batch(*(column.astype(np.float32) for column in columns)), ends, "random")
-    learner = make_learner(name)
-    small = {field: (16, 16) for field in values_of(learner) if field.endswith("_hidden_dims")}
-    small |= {"embed_dim": 8, "num_layers": 1, "context_length": 4} if name == "dt" else {}
-    learner = with_values(learner, small)
-    return offline_population(
-        learner, make_members([0], {}), view_for(learner, dataset).batch, 32, together=True
-    )
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", [*OFFLINE, "xql+flow", "xql+one_step_flow", "xql+reverse_kl+mixture"])
-def test_every_method_compiles_for_tpus_and_exchanges_nothing(name):
-    pytest.importorskip("libtpu")
-    four = compile_population(population(name), SAMPLE_ROWS, devices_of("v5e:2x2"), 2, SAMPLE_ROWS)
-    assert collectives_in(four.as_text()) == []
-    assert sum(kernels_in(four.as_text()).values()) > 0
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize(("members", "most"), [(1, 80), (64, 65)])
 def test_kernels_of_an_update_of_xql_on_a_gpu(members, most):
     """Each takes some microseconds, so their number is the time of an update; 139 and 111 before."""
@@ -99,49 +50,3 @@ def test_kernels_of_an_update_of_xql_on_a_gpu(members, most):
     assert sum(found["kernels_by_kind"].values()) == found["kernels"] <= most
     # Two products a layer forwards and backwards cannot be left out; last layers of width 1 are reductions.
     assert found["kernels_by_kind"]["products"] >= 10
-
-
-PROGRAM = """
-%joined (p: f32[8]) -> f32[8] {
-  %p = f32[8]{0} parameter(0)
-  ROOT %copy.3 = f32[8]{0} copy(%p)
-}
-
-%body (carry: (s32[], f32[8])) -> (s32[], f32[8]) {
-  %gemm_fusion = f32[8]{0} fusion(%x), kind=kCustom, calls=%a, backend_config={"kind":"__triton_gemm"}
-  %sum = (f32[], f32[8]{0}) fusion(%gemm_fusion), kind=kInput, calls=%b
-  %add = f32[8]{0} fusion(%sum), kind=kLoop, calls=%c
-  %call = f32[8]{0} call(%add), to_apply=%joined
-  %inner = (s32[], f32[8]{0}) while(%t), condition=%d, body=%short
-  ROOT %tuple = (s32[], f32[8]{0}) tuple(%i, %call)
-}
-
-%short (carry: (s32[], f32[8])) -> (s32[], f32[8]) {
-  ROOT %add.2 = f32[8]{0} fusion(%sum), kind=kLoop, calls=%c
-}
-
-ENTRY %main (x: f32[8]) -> f32[8] {
-  %before = f32[8]{0} fusion(%x), kind=kLoop, calls=%c
-  ROOT %loop = (s32[], f32[8]{0}) while(%t), condition=%d, body=%body
-}
-"""
-
-
-def test_kernels_are_those_of_the_loop_that_has_most_of_them():
-    assert kernels_in(PROGRAM) == {"products": 1, "reductions": 1, "arithmetic": 1, "copies": 1}
-
-
-def test_the_longest_path_is_that_of_kernels_that_wait_for_each_other():
-    assert longest_path(PROGRAM) == 4
-    assert longest_path(PROGRAM.replace("fusion(%gemm_fusion)", "fusion(%x)")) == 3
-
-
-@pytest.mark.slow
-def test_what_devices_exchange_is_seen():
-    """Else no program would be found to exchange anything."""
-    pytest.importorskip("libtpu")
-    mesh = jax.sharding.Mesh(np.array(devices_of("v5e:2x2")), ("devices",))
-    split = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("devices"))
-    shape = jax.ShapeDtypeStruct((4, 1_000), np.float32, sharding=split)
-    program = jax.jit(lambda x: x.sum(0)).lower(shape).compile()
-    assert "all-reduce" in collectives_in(program.as_text())

@@ -7,11 +7,8 @@ import numpy as np
 import pytest
 
 import xql_jax
-from xql_jax.envs import environment_maker
 from xql_jax.runs.load import load_run
-from xql_jax.suites.tasks import get_task
 from xql_jax.workshop.reports.report import warnings_of
-from xql_jax.workshop.tools.behaviours import open_behaviour
 from xql_jax.workshop.tools.choose import ChoiceSettings, choose
 from xql_jax.workshop.tools.evaluate import EvaluationSettings, evaluate
 from xql_jax.workshop.tools.export import export_policy
@@ -38,21 +35,8 @@ def by_export(path, folder):
     return json.loads((folder / "policy.json").read_text())["warnings"]
 
 
-def by_collection(path, folder):
-    task = get_task(TASK)
-    return [open_behaviour(str(path), task, environment_maker(task), member=0).what]
-
-
-def by_exported_file(path, folder):
-    by_export(path, folder)
-    task = get_task(TASK)
-    return [open_behaviour(str(folder / "policy.npz"), task, environment_maker(task), member=None).what]
-
-
 DOORS = {
-    "exported file": by_exported_file,
     "export": by_export,
-    "collection": by_collection,
     "load_policy": lambda path, folder: [repr(xql_jax.load_policy(path))],
     "evaluation": lambda path, folder: evaluate(
         EvaluationSettings(checkpoint=str(path), member=0, episodes=1, tqdm=False)
@@ -72,8 +56,7 @@ def test_it_is_told_at_every_door(path, door, tmp_path, caplog):
     if kept:  # in what is handed on
         assert all(line in "; ".join(kept) for line in (DIVERGED, OF_DATA))
     if door != "report":  # and to who asks
-        times = 2 if door == "exported file" else 1  # by the export, too
-        assert sum(DIVERGED in line for line in caplog.messages) == times
+        assert sum(DIVERGED in line for line in caplog.messages) == 1
         assert any(OF_DATA in line for line in caplog.messages)
 
 

@@ -111,18 +111,6 @@ def test_no_format_gives_actions_for_what_is_no_observation(policy, name, tmp_pa
     np.testing.assert_allclose(read(np.ma.masked_array(one, False)), expected[:1], atol=1e-5)
 
 
-@pytest.mark.parametrize("name", FILES)
-def test_a_policy_without_observations_is_exported(name, tmp_path):
-    learner = make_learner("xql", {"actor_hidden_dims": (8,)})
-    actor = learner.actor(jax.jit(learner.init)(jax.random.key(1), jnp.zeros((1, 0)), jnp.zeros((1, A))))
-
-    def act(seen):
-        return learner.act(actor, seen, jax.random.key(0), deterministic=True)
-
-    read = write_policy(name, tmp_path, weights_of(actor, Preprocessing(), 0), act)
-    np.testing.assert_allclose(read(np.zeros((2, 0), np.float32)), act(np.zeros((2, 0))), atol=1e-6)
-
-
 @pytest.mark.parametrize("number", range(3), ids=["onnx", "numpy", "jax"])
 def test_the_guides_examples_act_without_this_project(unbroken, tmp_path, number):
     """As they stand in docs/evaluate.md; without JAX too, but for its own file."""
@@ -138,16 +126,6 @@ def test_the_guides_examples_act_without_this_project(unbroken, tmp_path, number
     printed = np.array(run.stdout.replace("[", " ").replace("]", " ").split(), float)
     expected = load_policy(unbroken.path).select(seed=3)(np.zeros(4, np.float32))
     np.testing.assert_allclose(printed, expected, atol=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("name", "config"), [("dt", {"embed_dim": 8, "num_layers": 1}), ("bear", {"actor_hidden_dims": (8,)})]
-)
-def test_a_policy_that_is_more_than_its_layers_is_refused(name, config):
-    learner = make_learner(name, config)
-    actor = learner.actor(learner.init(jax.random.key(0), np.zeros((1, O)), np.zeros((1, A))))
-    with pytest.raises(UserError, match=r"not one with a memory \(dt\), or one that draws .* \(bear\)"):
-        weights_of(actor, Preprocessing(), O)
 
 
 def test_a_run_on_data_alone_is_exported_with_and_without_onnx(data, tmp_path, monkeypatch):

@@ -21,7 +21,6 @@ from xql_jax.data.dataset import Dataset
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.errors import UserError
 from xql_jax.runs import run_data
-from xql_jax.runs.beginning import request
 from xql_jax.runs.config_files import choose_config, config_in, config_of, find_config, settings_from
 from xql_jax.runs.folder import identity_of
 from xql_jax.runs.kinds import Finetune
@@ -52,22 +51,6 @@ def source(data, tmp_path_factory):
 def scores_of(summary, step, seed=None):
     rows = evaluations_of(summary)
     return [row.results["score"] for row in rows if row.step == step and seed in (None, row.seed)]
-
-
-@pytest.mark.parametrize(
-    ("asked", "changes"),
-    [
-        ({}, "beta=5:2 actor_lr=0.001"),
-        ({"online": ""}, ""),
-        ({"online": "beta=3"}, "beta=3"),
-        ({"sweep": "tau=0.1;actor_lr=0.1,0.2"}, "beta=5:2"),
-    ],
-)
-def test_what_changes_at_the_hand_over_is_the_configs_but_for_what_the_user_sets(data, asked, changes):
-    config = small("xql", online="beta=5:2 actor_lr=0.001")
-    made = resolved(finetune_settings(data, config=config, **asked))
-    assert identity_of(made)["online"] == changes
-    assert {ramp.name for ramp in made.acting.ramps} == {part.split("=")[0] for part in changes.split()}
 
 
 @pytest.mark.parametrize(("beta", "changes"), [(None, "beta=5:2 "), (1.5, ""), (0.5, "")])
@@ -208,28 +191,6 @@ def test_a_part_of_the_data_is_drawn_for_all_members_and_kept(data, tmp_path, ca
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
-    [
-        ({"env_name": None}, "needs an environment: give --env_name"),
-        (
-            {"env_name": "playground:CheetahRun", "config": config_of("xql", "compiled")},
-            "is compiled: fine-tune in cheetah-run, the same task",
-        ),
-        ({"member": 0}, "--member chooses among those of --checkpoint"),
-        ({"replay_buffer_size": 100}, "--replay_buffer_size=100: smaller than the data, 117 transitions"),
-        ({"replay_buffer_size": 4, "offline_fraction": 0.5}, "=4: smaller than --batch_size"),
-        ({"warmup_steps": 12}, "nothing is learned in so few"),
-        ({"method": "dt"}, "dt cannot be fine-tuned"),
-    ],
-)
-def test_mistakes(data, tmp_path, changes, told):
-    with pytest.raises(UserError) as raised:
-        run_finetuning(finetune_settings(data, save_dir=str(tmp_path), **changes))
-    assert told in str(raised.value)
-    assert not list(tmp_path.rglob("*.json"))
-
-
-@pytest.mark.parametrize(
     ("env_name", "reward", "counts"),
     [("kitchen-mixed-v0", 1.0, True), ("kitchen-mixed-v0", 0.0, False), ("pointmaze-umaze-v0", 1.0, False)],
 )
@@ -260,13 +221,6 @@ def test_a_task_of_dm_control_is_scored_by_references_in_the_data_alone(data, tm
     again = finetune_settings(data, config=config, checkpoint=str(source.path), **changes)
     task = load_data(resolved(again), None).task
     assert (task.min_return, task.max_return) == (0.0, 500.0)
-
-
-def test_updates_and_steps_are_told_apart_wherever_they_are_counted(data, finetuned):
-    """The same run: what is asked for, what was done, and what is read again."""
-    assert f"xql: {PRETRAINING} updates + 12 steps, " in request(resolved(finetune_settings(data)))
-    assert finetuned.how_far == load_run(finetuned.path).how_far == f"{PRETRAINING} updates + 12 steps"
-    assert load_run(finetuned.path / "checkpoints" / str(PRETRAINING)).how_far == f"{PRETRAINING} updates"
 
 
 def test_a_run_that_has_learned_online_is_no_source(data, finetuned, tmp_path):

@@ -8,13 +8,10 @@ import numpy as np
 import pytest
 from tiny_runs import (
     assert_same_bits,
-    assert_same_rows,
     finetune_settings,
     offline_settings,
-    online_settings,
     small,
     states_of,
-    stopped_at,
 )
 
 import xql_jax
@@ -23,7 +20,6 @@ from xql_jax.runs.load import load_run
 from xql_jax.runs.resolve import resolved
 from xql_jax.runs.train import train_run
 from xql_jax.settings import values_of
-from xql_jax.workshop.tools.choose import ChoiceSettings, choose
 from xql_jax.workshop.tools.collect import CollectionSettings, collect
 from xql_jax.workshop.tools.export import export_policy
 
@@ -34,17 +30,6 @@ CHUNKS = {"action_chunk": 3, "config": small("xql"), "top_returns": 1.0}
 def chunked(data, tmp_path_factory):
     folder = str(tmp_path_factory.mktemp("chunked"))
     return train_run(offline_settings(data, save_dir=folder, num_seeds=2, **CHUNKS))
-
-
-@pytest.mark.parametrize("horizon", [{"action_chunk": 3}, {"n_step": 3}])
-def test_a_resumed_run_has_the_bits_of_the_unbroken_one(data, tmp_path, horizon, compiled_fully):
-    settings = {**CHUNKS, "action_chunk": 1, **horizon, "num_seeds": 2}
-    unbroken = train_run(offline_settings(data, save_dir=str(tmp_path / "unbroken"), **settings))
-    with stopped_at("update 6: score") as stop:
-        train_run(offline_settings(data, save_dir=str(tmp_path), **settings), stop)
-    resumed = train_run(offline_settings(data, save_dir=str(tmp_path), resume=True, **settings))
-    assert_same_bits(states_of(resumed, 12), states_of(unbroken, 12))
-    assert_same_rows(resumed, unbroken)
 
 
 def test_one_step_is_the_run_without_the_setting(data, tmp_path):
@@ -108,28 +93,6 @@ def test_collected_episodes_carry_out_chunks(chunked, tmp_path, exported):
         np.testing.assert_allclose(actions[start : start + 3], policy.chunk(observations[start]), atol=1e-6)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("horizon", [{"action_chunk": 3}, {"n_step": 3}])
-def test_fine_tuned_in_two_parts_twice_it_is_the_same(data, tmp_path, horizon):
-    finished = []
-    for name in ("first", "second"):
-        settings = {**horizon, "save_dir": str(tmp_path / name), "warmup_steps": 0}
-        with stopped_at("step 12: score") as stop:
-            train_run(finetune_settings(data, **settings), stop)
-        finished.append(train_run(finetune_settings(data, resume=True, **settings)))
-    assert_same_bits(states_of(finished[0], 18), states_of(finished[1], 18))
-    assert_same_rows(*finished)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("method", ["td3", "xtd3", "sac", "xsac"])
-def test_online_methods_act_by_chunks(tmp_path, method):
-    config = small(method, batch_size=4, buffer_size=64, warmup_steps=4)
-    run = train_run(online_settings(tmp_path, config=config, action_chunk=3, max_steps=24))
-    assert xql_jax.load_policy(run.path).chunk(np.zeros(4)).shape == (3, 2)
-    assert np.isfinite(run.summary["results"][0]["last_score_by_seed"]).all()
-
-
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
@@ -188,14 +151,6 @@ def test_a_lock_that_only_a_chunk_opens(chunk):
     assert opened.sum() == 8 if chunk == 3 else opened.sum() <= 2
 
 
-def test_a_chunk_of_another_batch_is_refused(chunked):
-    policy = xql_jax.load_policy(chunked.path, seed=42)
-    policy.begin()
-    policy(np.zeros(4))
-    with pytest.raises(UserError, match=r"carried out are of 1: call policy\.begin"):
-        policy(np.zeros((3, 4)))
-
-
 @pytest.fixture(scope="module")
 def ramped_run(data, tmp_path_factory):
     settings = {"ramp": "beta=2:0.5@0.5", "config": small("xql"), "top_returns": 1.0}
@@ -235,46 +190,4 @@ def test_a_value_that_no_update_would_see_is_refused(data):
 
 def test_fine_tuning_goes_on_with_the_ramps_last_value(data, ramped_run, tmp_path):
     checkpoint = str(ramped_run.path)
-    made = resolved(finetune_settings(data, checkpoint=checkpoint))
-    assert made.learner.value.beta == 0.5
-
-
-def test_the_part_of_the_data_that_a_fine_tuned_run_had_is_known_again(data, tmp_path, caplog):
-    """Its transitions over three steps were made before rows were drawn, and are again."""
-    settings = {"save_dir": str(tmp_path), "n_step": 3, "init_dataset_size": 60, "num_seeds": 1}
-    run = train_run(finetune_settings(data, **settings))
-    with caplog.at_level("INFO"):
-        choose(ChoiceSettings(checkpoint=str(run.path), max_steps=3, tqdm=False))
-    assert any(line.startswith("60 transitions and") for line in caplog.messages)
-    assert not any("not the data" in line for line in caplog.messages)
-
-
-@pytest.mark.parametrize(
-    ("settings", "is_told"),
-    [
-        ({"action_chunk": 2}, True),
-        ({"n_step": 2}, True),
-        ({"action_chunk": 2, "given": frozenset({"beta"})}, False),
-        ({"action_chunk": 2, "ramp": "beta=5:4"}, False),
-        ({}, False),
-    ],
-)
-def test_a_beta_for_single_steps_is_told_of(data, tmp_path, caplog, settings, is_told):
-    with caplog.at_level("INFO"):
-        train_run(offline_settings(data, config=small("xql"), save_dir=str(tmp_path), **settings))
-    assert any("give about --beta=4" in line for line in caplog.messages) == is_told
-    [line] = [line for line in caplog.messages if line.startswith("settings:")]
-    assert f" beta={'5:4' if 'ramp' in settings else '2'} " in line
-
-
-@pytest.mark.parametrize(("length", "is_told"), [(2, False), (4, True)])
-def test_data_whose_terminals_cut_most_chunks_are_told_of(tmp_path, caplog, length, is_told):
-    """Episodes of three steps: two thirds of the chunks of two actions are complete, none of four."""
-    arrays = {name: np.asarray(values, np.float32) for name, values in locks(20, 0).items()}
-    arrays["terminals"] = arrays["terminals"] > 0
-    with caplog.at_level("INFO"):
-        xql_jax.train(
-            dataset=arrays, method="bc", action_chunk=length, max_steps=1, hidden_dims=(4,), batch_size=8,
-            progress=True, save_dir=str(tmp_path),
-        )  # fmt: skip
-    assert any("of the chunks are complete" in line for line in caplog.messages) == is_told
+    assert resolved(finetune_settings(data, checkpoint=checkpoint)).learner.value.beta == 0.5

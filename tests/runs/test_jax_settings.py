@@ -2,17 +2,10 @@
 
 import contextlib
 import dataclasses
-import importlib.util
-import os
-import subprocess
-import sys
-import threading
-from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
-from main_runs import environment_of_processes
 from slow_cases import slow_but
 from tiny_runs import (
     assert_same_bits,
@@ -25,7 +18,7 @@ from tiny_runs import (
 )
 
 from xql_jax.errors import UserError
-from xql_jax.numerics.jax_settings import GOOGLE, SETTINGS, settings_of_jax
+from xql_jax.numerics.jax_settings import SETTINGS, settings_of_jax
 from xql_jax.policy import load_policy
 from xql_jax.runs.folder import identity_of
 from xql_jax.runs.kinds import Offline
@@ -35,7 +28,6 @@ from xql_jax.runs.train import train_run as run_offline
 from xql_jax.runs.train import train_run as run_online
 from xql_jax.workshop.tools.export import export_policy, read_artifact
 
-PCI = [file.read_text().strip() for file in Path("/sys/bus/pci/devices").glob("*/vendor")]
 ODD = {
     "jax_enable_x64": True,
     "jax_default_prng_impl": "rbg",
@@ -158,37 +150,3 @@ def test_a_precision_is_recorded_and_refused_where_there_is_none(data, tmp_path)
     )
     assert "matmul_precision" not in default
     assert highest == {**default, "matmul_precision": "highest"}
-
-
-def test_a_policy_acts_in_any_thread_and_beside_any_settings(saved):
-    path, expected = saved
-    policy, found = load_policy(path), []
-
-    def act():
-        with set_by_user({"jax_enable_x64": False, "jax_default_prng_impl": "rbg"}, in_thread=True):
-            policy.begin()
-            found.append(policy(SEEN))
-
-    with set_by_user(ODD), set_by_user({"jax_enable_x64": True}, in_thread=True):
-        for thread in (threading.Thread(target=act), threading.Thread(target=act)):
-            thread.start()
-            thread.join(60)
-        policy.begin()
-        found.append(policy(SEEN))
-    for actions in found:
-        assert_same_bits(actions, expected["central"])
-
-
-@pytest.mark.skipif(bool(importlib.util.find_spec("jax_plugins")), reason="JAX looks for another accelerator")
-@pytest.mark.skipif(GOOGLE in PCI, reason="there may be a TPU")
-def test_no_tpu_is_asked_for_where_libtpu_is_but_a_compiler(tmp_path):
-    """Each command began with the library's errors, because JAX tried it before the CPU."""
-    (tmp_path / "libtpu.py").write_text("def get_library_path(): return 'no library'")
-    shown = "print(jax.devices()[0].platform, jax.config.jax_platforms)"
-    program = f"import xql_jax.numerics.jax_settings, jax; {shown}"
-    environment = environment_of_processes(JAX_PLATFORMS="")
-    environment["PYTHONPATH"] += f"{os.pathsep}{tmp_path}"
-    run = subprocess.run(
-        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
-    )
-    assert (run.stdout, run.stderr) == ("cpu cpu\n", "")

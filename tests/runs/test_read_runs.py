@@ -2,15 +2,11 @@
 
 import copy
 import math
-import threading
-import time
 
 import pytest
 from written_runs import COMMIT, write_run
 
-from xql_jax.files import is_locked, locked
 from xql_jax.runs.kinds import FINE_TUNING, OFFLINE_TRAINING, ONLINE_TRAINING
-from xql_jax.runs.records import LOCK
 from xql_jax.workshop.reports.method_scores import method_scores
 from xql_jax.workshop.reports.read_runs import read_runs
 from xql_jax.workshop.reports.report import warnings_of
@@ -55,15 +51,6 @@ def test_unfinished_runs_are_read_with_their_state(tmp_path):
     assert (kept.is_finished, cut.is_finished, list(cut.steps)) == (True, False, [1_000])
 
 
-@pytest.mark.parametrize(("on_divergence", "apart"), [("freeze", 1), ("restart", 2)])
-def test_runs_of_before_and_after_a_setting_left_are_of_one_method(tmp_path, on_divergence, apart):
-    """1.0 froze what diverged, as is done now, or trained it again, which is another result."""
-    write_run(tmp_path, "walker-run", "xsac", {0: [1.0]}, content={"on_divergence": on_divergence})
-    write_run(tmp_path, "walker-run", "xsac", {1: [3.0]})
-    scores = method_scores(found_in(tmp_path).members)
-    assert [len(score.last) for score in scores] == [2] * (apart == 1) + [1, 1] * (apart == 2)
-
-
 def test_a_hand_over(tmp_path):
     content = {"num_pretraining_steps": 1_000}
     write_run(tmp_path, "antmaze-umaze-v0", "iql", {0: [50.0, 80.0]}, content=content)
@@ -71,22 +58,6 @@ def test_a_hand_over(tmp_path):
     assert (found.runs[0].kind, found.runs[0].handover) == (FINE_TUNING, 1_000)
     (score,) = method_scores(found.members)
     assert (score.before, score.last) == ((50.0,), (80.0,))
-
-
-@pytest.mark.parametrize(
-    ("task", "content", "scale", "is_normalised"),
-    [
-        ("cheetah-run", {}, 10.0, True),
-        ("Hopper-v5", {}, 1.0, False),
-        ("Hopper-v5", {"references": [-20.0, 3_000.0]}, 30.2, True),
-        ("mine:Maze-v0", {}, 10.0, True),  # a module that is not there, and that nothing imports
-    ],
-)
-def test_scores_without_reference_returns_are_returns(tmp_path, task, content, scale, is_normalised):
-    write_run(tmp_path, task, "xql", {0: [1.0]}, content=content, scale=scale)
-    assert found_in(tmp_path).runs[0].is_normalised == is_normalised
-    [each] = list_runs([str(tmp_path)])[0].items()
-    assert score_text(*each) == "1.0" + ("" if is_normalised else " (return)")
 
 
 def test_damage_is_listed_and_the_rest_is_read(tmp_path):
@@ -150,42 +121,3 @@ def test_states_scores_and_what_differs(listed, tmp_path):
     write_run(tmp_path / "none", "maze", "xql", {0: [None], 1: [None]}, diverged=[1])
     [each] = list_runs([str(tmp_path / "none")])[0].items()
     assert score_text(*each) == "(1 diverged)"
-
-
-def test_a_run_that_a_process_holds_is_running(tmp_path):
-    folder = write_run(tmp_path, "maze", "xql", {0: [1.0]}, status=None)
-
-    def state():
-        (run,) = list_runs([str(tmp_path)])[0]
-        return run.status
-
-    assert state() == "interrupted"  # it was killed, or ended by an error
-    with locked(folder / LOCK, "run"):
-        assert state() == "running"
-    assert state() == "interrupted"
-
-
-def test_a_list_that_looks_at_the_lock_for_a_moment_keeps_no_run_from_starting(tmp_path):
-    held, file = threading.Event(), tmp_path / LOCK
-
-    def look():
-        with locked(file, "run"):
-            held.set()
-            time.sleep(0.2)
-
-    thread = threading.Thread(target=look)
-    thread.start()
-    held.wait()
-    with locked(file, "run"):
-        assert is_locked(file)
-    thread.join()
-
-
-def test_runs_behind_links_are_found_once_and_loops_end(tmp_path):
-    results = tmp_path / "results"
-    write_run(results, "maze", "xql", {0: [1.0]})
-    elsewhere = write_run(tmp_path / "scratch", "maze", "xql", {1: [2.0]})
-    (results / "linked").symlink_to(elsewhere)  # one run
-    (results / "again").symlink_to(tmp_path / "scratch")  # a folder of runs, the same one
-    (results / "maze" / "loop").symlink_to(results)
-    assert sorted(run.seeds[0] for run in found_in(results, results).runs) == [0, 1]

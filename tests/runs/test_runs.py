@@ -1,115 +1,38 @@
-"""Runs in plain Python: begun, stopped, gone on with, read; what they hold is let go, whatever happens."""
+"""Runs in plain Python: what they hold is let go, whatever happens; data on the host and on the device."""
 
-import dataclasses
 import signal
 
 import filelock
 import pytest
+from driver import Driver, rows
 from slow_cases import slow_but
-from tiny_runs import (
-    assert_same_bits,
-    assert_same_rows,
-    contents,
-    evaluations_of,
-    offline_settings,
-    small,
-    states_of,
-    stopped_at,
-)
+from tiny_runs import assert_same_bits, assert_same_rows, offline_settings, small, states_of
+from training_runs import ARRAYS
 
-from xql_jax.errors import UserError
-from xql_jax.rollout.evaluation import Evaluator
-from xql_jax.runs.load import load_run
+import xql_jax
 from xql_jax.runs.train import train_run as run_offline
-from xql_jax.training.population import Population
-
-O, A = 4, 2
 
 
-def is_free(path):
-    """Whether nobody is at the run."""
-    try:
-        with filelock.FileLock(path / ".lock", timeout=0):
-            return True
-    except filelock.Timeout:
-        return False
-
-
-def without_times(content):
-    return {key: value for key, value in content.items() if "second" not in key and key != "logs"}
-
-
-def test_a_summary_is_a_value_and_what_the_file_holds(unbroken):
-    run = load_run(unbroken.path)
-    assert unbroken.summary == run.summary
-    assert (run.summary["status"], run.summary["step"], run.summary["algorithm"]) == ("finished", 12, "bc")
-    (result,) = run.summary["results"]
-    rows = run.rows(run.files.evaluations)
-    assert result["last_score_by_seed"] == [row.results["score"] for row in rows if row.step == 12]
-    assert (run.steps, run.env_name, run.unit, run.sizes) == ([6, 12], "pointmaze-umaze-v0", "update", (O, A))
-    assert (run.path / "learning_curve.png").exists()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("method", "sizes"),
-    [("dt", {"embed_dim": 4, "num_layers": 1, "context_length": 3}), ("xql+flow", {}), ("fql", {})],
-)
-def test_a_stopped_run_goes_on_as_if_nothing_had_been(data, tmp_path, capsys, method, sizes):
-    """Bit for bit: states, rows and results; and nothing is printed."""
-    config = small(method, **sizes)
-    settings = offline_settings(data, config=config, save_dir=str(tmp_path / "unbroken"), num_seeds=2)
-    whole = run_offline(settings)
-    broken = dataclasses.replace(settings, save_dir=str(tmp_path / "broken"), resume=True)
-    with stopped_at("update 6: score") as stop:
-        begun = run_offline(broken, stop)
-    assert (begun.summary["status"], begun.summary["step"]) == ("interrupted", 6)
-    assert begun.stopped_by is signal.SIGINT
-    summary = run_offline(broken)
-    assert capsys.readouterr() == ("", "")
-    assert without_times(summary.summary) == without_times(whole.summary)
-    assert_same_rows(summary, whole)
-    for step in (6, 12):
-        assert_same_bits(states_of(summary, step), states_of(whole, step))
-    assert is_free(summary.path)
-
-    before = contents(summary.path)
-    again = run_offline(broken)
-    assert (again.summary, again.had_ended) == (summary.summary, True)
-    assert contents(summary.path) == before
-
-
-def test_a_run_that_cannot_begin_leaves_nothing(data, tmp_path):
-    with pytest.raises(UserError, match=r"none\.npz"):
-        run_offline(offline_settings(data, dataset=("/none.npz",), save_dir=str(tmp_path)))
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.slow
-def test_what_a_run_holds_is_let_go_whatever_ends_it(data, tmp_path, monkeypatch):
-    """An error in the midst: lock, environments and signals are as before, and the run goes on."""
+def test_what_a_run_holds_is_let_go_whatever_ends_it(tmp_path):
+    """An error in the midst: lock and signals are as before, and the run goes on."""
     handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    closed, close, advance = [], Evaluator.close, Population.advance
-    monkeypatch.setattr(Evaluator, "close", lambda self: (closed.append(self), close(self))[1])
+    settings = {
+        "env_name": "driver:Drift-v0", "dataset": ARRAYS, "method": "training_runs:Growth", "batch_size": 4,
+        "max_steps": 12, "log_interval": 4, "eval_interval": 6, "checkpoint_interval": 6, "eval_episodes": 1,
+    }  # fmt: skip
+    run = Driver(xql_jax.train, tmp_path, settings)
 
-    def fail(population, stop):
-        if stop > 8:
+    def fail(step, numbers):
+        if step == 8:
             raise RuntimeError("in the midst")
-        return advance(population, stop)
 
-    settings = offline_settings(data, save_dir=str(tmp_path))
-    with monkeypatch.context() as patch:
-        patch.setattr(Population, "advance", fail)
-        with pytest.raises(RuntimeError, match="in the midst"):
-            run_offline(settings)
-    assert len(closed) == 1
+    with pytest.raises(RuntimeError, match="in the midst"):
+        run.resume(fail)
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
-    (path,) = (file.parent for file in tmp_path.rglob("config.json"))
-    assert is_free(path)
-    assert load_run(path).steps == [6]  # was in flight, and is written
-    resumed = run_offline(dataclasses.replace(settings, resume=True))
-    assert resumed.summary["status"] == "finished"
-    assert [row.step for row in evaluations_of(resumed)] == [6, 12]
+    with filelock.FileLock(run.path / ".lock", timeout=0):
+        assert run.steps == [6]  # was in flight, and is written
+    run.resume()
+    assert [row["step"] for row in rows(run.path / "evaluations.csv")] == ["6", "12"]
 
 
 @pytest.mark.parametrize("length", slow_but([1, 10], 10))

@@ -38,20 +38,6 @@ def test_the_best_return_is_no_reason_and_more_is(caplog):
     assert "no return above 0:" in warning
 
 
-def test_each_member_is_named_once_by_its_own_discount(caplog):
-    sweep = {"discount": [0.9, 0.99]}  # returns of at most 10 and 100
-    warnings = watched([1], [[5, 5], [50, 50], [60, 200], [70, 300]], caplog, sweep)
-    assert [warning.partition(":")[0] for warning in warnings] == [
-        "seed 0, discount=0.9",
-        "seed 0, discount=0.99",
-    ]
-
-
-@pytest.mark.parametrize("values", [[np.nan], [-np.inf], [np.inf]])
-def test_what_is_not_finite_is_none_of_its_business(caplog, values):
-    assert watched([-1], [values], caplog) == []
-
-
 def test_weights_of_few_rows_are_told_without_knowing_rewards(caplog):
     """With 256 rows log(256) = 5.55 nats are the most, where one row has all of the weight."""
     watch = watch_divergence(make_members([0, 1], {}), 256)
@@ -88,21 +74,6 @@ def test_the_bound_is_that_of_the_ramps_discount_so_far(caplog):
     assert "no return above 10: V has run away" in warning
     assert "beta" not in warning  # IQL has none
     assert "needs a larger beta" in watched([0, 1], [[111]], caplog)[0]
-
-
-def test_a_clip_on_both_sides_is_the_first_suspect(caplog):
-    members, rewards = make_members([0], {}), np.float32([0, 1])
-    for clip_rule in ("both", "above"):
-        caplog.clear()
-        watch_values(make_learner("xql", {"clip_rule": clip_rule}), members, rewards)(
-            1, {"value/v_mean": [111]}
-        )
-        assert ("try clip_rule=above first" in warnings_of(caplog)[0]) == (clip_rule == "both")
-
-
-def test_networks_that_have_just_begun_are_no_reason(caplog):
-    """Their V is near 0, however small the rewards are."""
-    assert watched([-1e-4], [[0.9]], caplog) == []
 
 
 @pytest.mark.parametrize(("beta", "is_warned_of"), [(1e-3, True), (1.0, False)])

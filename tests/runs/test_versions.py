@@ -9,7 +9,6 @@ expected.json has what the policies do.
 """
 
 import contextlib
-import importlib
 import json
 import shutil
 import sys
@@ -19,7 +18,6 @@ import numpy as np
 import pytest
 from tiny_runs import SCHEDULE, made, online_settings, small, stopped_at, write_dataset
 
-import xql_jax
 from xql_jax.data.policy_files import read_policy
 from xql_jax.errors import UserError
 from xql_jax.files import read_record, write_record
@@ -110,40 +108,6 @@ def test_an_old_folder_is_read(expected):
     assert {name: learned[name] for name in losses} == losses
     exported = read_policy(run_of("offline") / "export" / "policy.npz", 4, 2)
     np.testing.assert_allclose(exported.act(OBSERVATIONS), expected["offline"][1], atol=1e-5)
-
-
-METHOD = """
-from xql_jax.learners.method import Method
-from xql_jax.settings import NOT_NEGATIVE, traced
-from xql_jax.learners.xql import GumbelFit, InSample
-from xql_jax.types import Numeric
-
-class Fit(GumbelFit):
-    {field}
-
-fit = Method(InSample, value=Fit)
-"""
-
-
-def test_a_hyperparameter_that_a_later_version_adds_has_its_default_in_earlier_runs(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(sys, "dont_write_bytecode", True)
-    write_dataset(Path("data.npz"), 80)
-    given = {**SCHEDULE, **PLACES, "hidden_dims": (4,), "batch_size": 8, "progress": False}
-    given = {name: value for name, value in given.items() if name != "tqdm"}
-
-    def version(field):
-        Path("growing.py").write_text(METHOD.format(field=field))
-        sys.modules.pop("growing", None)
-        importlib.import_module("growing")
-
-    version("pass")
-    earlier = xql_jax.train(method="growing:fit", dataset="data.npz", **given)
-    expected = earlier(OBSERVATIONS)
-    version("margin: Numeric = traced(0.5, NOT_NEGATIVE)")
-    assert load_run(earlier.path).learner.value.margin == 0.5
-    np.testing.assert_array_equal(load_policy(earlier.path)(OBSERVATIONS), expected)
 
 
 def test_a_run_that_cannot_be_read_names_its_version(expected):

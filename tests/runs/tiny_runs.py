@@ -6,7 +6,7 @@ import logging
 
 import jax
 import numpy as np
-from main_runs import contents, write_dataset  # noqa: F401
+from driver import contents, write_dataset  # noqa: F401
 
 from xql_jax.runs.config_files import config_of, settings_from, value_of
 from xql_jax.runs.kinds import METHOD_SETTINGS, Finetune, Offline, Online

@@ -1,17 +1,12 @@
 """A table's plan, what it trains, and that what is there is not trained again."""
 
 import dataclasses
-import os
 
 import numpy as np
 import pytest
 from tiny_sweeps import TINY, states, sweep_settings, train_all
 
-from xql_jax.data.loading import cached_file
-from xql_jax.errors import UserError
-from xql_jax.runs import machine
 from xql_jax.runs.train import train_run
-from xql_jax.workshop.commands import sweeping
 from xql_jax.workshop.reports.printed_tables import read_paper_table
 from xql_jax.workshop.sweeps import tables
 from xql_jax.workshop.sweeps.plan import make_plan
@@ -33,35 +28,6 @@ def entries_of(settings):
     return list(tables.table_of(make_plan(settings)).entries.values())
 
 
-def test_missing_data_are_downloaded_once(tmp_path, monkeypatch):
-    fetched = []
-
-    def fetch(task):
-        fetched.append(task.name)
-        cached_file(task).parent.mkdir()
-        cached_file(task).touch()
-
-    monkeypatch.setenv("D4RL_DATASET_DIR", str(tmp_path / "d4rl"))
-    monkeypatch.setattr(sweeping, "task_file", fetch)
-    settings = table_settings(tmp_path, datasets=("hopper-medium-v2",))
-    plan = make_plan(settings)
-    assert {cell.state for cell in plan} == {"no data"}
-    assert {cell.state for cell in sweeping.downloaded(plan, settings)} == {"to do"}
-    assert fetched == ["hopper-medium-v2"]
-
-
-@pytest.mark.slow
-def test_seeds_of_several_runs_are_one_entry_of_the_table(tmp_path):
-    asked = [
-        sweep_settings(tmp_path / f"{number}", methods=(BC,), num_seeds=3, seeds_per_run=number)
-        for number in (3, 2)
-    ]
-    assert [len(train_all(settings)) for settings in asked] == [1, 2]
-    [[one], [other]] = map(entries_of, asked)
-    assert len(one.last) == 3
-    assert (one.last, one.best) == (other.last, other.best)  # companions change no number
-
-
 @pytest.mark.slow
 def test_the_table_of_fine_tuning_has_both_phases(tmp_path):
     changes = {"methods": (IQL,), "eval_interval": 2}
@@ -76,58 +42,6 @@ def test_the_table_of_fine_tuning_has_both_phases(tmp_path):
     assert entry.last == tuple(phases["online_score_by_seed"])
     assert entry.regret == pytest.approx(phases["cumulative_regret"], rel=1e-12)
     assert states(table_settings(tmp_path, **changes, max_steps=30)) == ["to do"]  # as long as the run is
-
-
-@pytest.mark.slow
-def test_runs_of_other_settings_data_or_code_are_others(tmp_path, monkeypatch, capsys):
-    def asked(**changes):
-        return table_settings(tmp_path, **{"methods": (BC,), **changes})
-
-    train_all(asked())
-    assert states(asked()) == ["finished"]
-    other_method = ("methods", (f"{BC}:actor_lr=0.5",))
-    for name, value in (("seed", 1), ("num_seeds", 3), ("max_steps", 21), ("eval_episodes", 2), other_method):
-        assert states(asked(**{name: value})) == ["to do"], name
-    monkeypatch.setattr(machine, "code_digest", lambda: "edited")
-    sweeping.sweep(asked(dry_run=True))
-    assert "trained by other code: 1" in capsys.readouterr().out
-    data = tmp_path / "data.npz"
-    before = data.stat()
-    data.touch()
-    assert states(asked()) == ["finished"]  # the same data, written later
-    others = data.with_name("others.npz")
-    with np.load(data) as arrays:
-        np.savez(others, **{**arrays, "actions": -arrays["actions"]})
-    os.utime(others, ns=(before.st_atime_ns, before.st_mtime_ns))
-    others.rename(data)  # of the same size and time, as rsync -t leaves it
-    assert data.stat()[6:9] == before[6:9]
-    assert states(asked()) == ["to do"]
-
-
-def test_a_sweep_of_which_something_is_left_has_not_succeeded(tmp_path, monkeypatch):
-    """Workers that were stopped, by nobody here."""
-    monkeypatch.setattr(sweeping, "in_process", lambda cells, stop: ((cell, None) for cell in cells))
-    with pytest.raises(UserError, match=r"^1 of 1 not finished, as .* bc.* seeds 0 to 1; the same command"):
-        sweeping.sweep(table_settings(tmp_path, methods=(BC,)))
-
-
-@pytest.mark.slow
-def test_sweeps_and_changed_fields_are_columns_of_their_own(tmp_path):
-    method = f"{IQL}:critic_loss=huber:tau=0.25"
-    settings = table_settings(tmp_path, methods=(BC, method), sweep="expectile=0.6,0.9")
-    unfinished = table_of(settings).methods
-    outcomes = train_all(settings)
-    run = make_plan(settings)[1].run
-    assert [len(result["seeds"]) for result in run.summary["results"]] == [2, 2]
-    assert (run.config["critic_loss"], run.config["tau"]) == ("huber", 0.25)
-    columns = [BC, f"{method} expectile=0.6", f"{method} expectile=0.9"]  # cloning has no expectile
-    table = table_of(settings)
-    assert table.methods == unfinished == columns
-    entries = [table.entries[settings.datasets[0], column] for column in columns]
-    results = [result for _, outcome in outcomes for result in outcome.summary["results"]]
-    assert [entry.last for entry in entries] == [tuple(result["last_score_by_seed"]) for result in results]
-    counts = [(len(entry.last), entry.record()["step"], entry.paper) for entry in entries]
-    assert counts == [(2, 20, None)] * 3
 
 
 @pytest.mark.slow

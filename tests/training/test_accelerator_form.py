@@ -13,21 +13,12 @@ from training_runs import make_data, snapshot
 from xql_jax.data.dataset import Dataset
 from xql_jax.data.views import view_for
 from xql_jax.learners.method import Method, Part
-from xql_jax.learners.parts import ADAM, CriticState, ValueFit
+from xql_jax.learners.parts import ADAM, CriticState
 from xql_jax.learners.registry import OFFLINE, make_learner
 from xql_jax.learners.xql import InSample, TemporalDifference
 from xql_jax.settings import internal, values_of, with_values
-from xql_jax.training.accelerator import (
-    SideBySide,
-    apart,
-    rows_of,
-    side_by_side,
-    switched_off,
-    with_constants,
-)
 from xql_jax.training.data_population import offline_population
 from xql_jax.training.members import make_members
-from xql_jax.training.schedule import Ramp
 from xql_jax.types import Batch, Windows
 
 UPDATES = 20
@@ -69,50 +60,10 @@ def test_members_together_have_the_numbers_of_a_cpu(name):
     assert_alike(make_population(name, True, (3, 4)), make_population(name, False, (3, 4)))
 
 
-def test_rows_that_are_read_together_are_those_of_each_array():
-    """Two of one shape, another shape, another type, and keys."""
-    first = jnp.arange(12.0).reshape(4, 3)
-    tree = {"a": first, "b": (-first, jnp.arange(4.0)), "c": jnp.arange(12).reshape(4, 3)}
-    keys = jax.random.split(jax.random.key(0), 4)
-    row, key = jax.jit(lambda place: rows_of((tree, keys))(place))(2)
-    jax.tree.map(np.testing.assert_array_equal, row, jax.tree.map(lambda leaf: leaf[2], tree))
-    assert key == keys[2]
-
-
 @pytest.mark.parametrize("limits", [[0.05], [0.05, np.inf]])
 def test_gradients_are_clipped_if_any_member_asks_for_it(limits):
     grid = {"max_grad_norm": limits}
     assert_alike(make_population("xql", True, grid=grid), make_population("xql", False, grid=grid))
-
-
-def test_the_norm_is_left_out_if_no_member_clips():
-    """Adam takes a root for each of the six arrays of V, and the norm is one more."""
-    batch = make_data()
-    value = ValueFit().init(jax.random.key(0), batch.observations)
-
-    def roots(grid, ramps=()):
-        part = ValueFit()
-        is_off = switched_off(part, make_members([0], grid), ramps)
-
-        def fit(part, value):
-            return with_constants(part, is_off).fit(value, batch.observations, batch.rewards)
-
-        return jax.jit(fit).lower(part, value).compile().as_text().count(" sqrt(")
-
-    limited = {"max_grad_norm": [np.inf, 0.05]}
-    falling = Ramp("max_grad_norm", (1.0, 0.1), (0.0, 5.0))
-    assert (roots({}), roots(limited), roots({}, [falling])) == (6, 7, 7)
-
-
-def test_critics_side_by_side_and_back_are_the_same_bits():
-    state = make_population("cql", False).member(0)[1]
-    joined = side_by_side(state)
-    for trees in (joined.critic.params, joined.critic.target, joined.critic.optimizer_state.mu):
-        assert isinstance(trees, SideBySide)
-    back = apart(joined)
-    assert jax.tree.structure(back) == jax.tree.structure(state)
-    for leaf, expected in zip(snapshot(back), snapshot(state), strict=True):
-        np.testing.assert_array_equal(leaf, expected)
 
 
 class Pair(NamedTuple):

@@ -4,7 +4,7 @@ import flax.struct
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from online_fakes import EPISODE, ONE, Counter, buffer_of, make_population, same, save
+from online_fakes import EPISODE, ONE, Counter, buffer_of, make_population, save
 
 from xql_jax.data.rows import rows_of_replay
 from xql_jax.rollout.acting import ActionQueue
@@ -80,19 +80,6 @@ def test_a_resumption_ends_the_episodes_for_good(tmp_path):
         np.testing.assert_array_equal(found, expected)
     rows = rows_of_replay(0, read, 1)
     np.testing.assert_array_equal(np.flatnonzero(rows["timeouts"]), [6, 9, 16, 17])
-
-
-def test_what_a_resumed_member_learns_depends_on_the_checkpoint_alone(tmp_path):
-    def learned():
-        population = make_population(tmp_path, learner=Planner(), horizon=CHUNK)
-        population.resume(*saved)
-        population.advance(40)
-        return population.states
-
-    population = make_population(tmp_path, learner=Planner(), horizon=CHUNK)
-    population.advance(20)
-    saved = save(population)
-    same(learned(), learned())
 
 
 def test_the_queue_of_episodes_that_begin_at_different_steps():

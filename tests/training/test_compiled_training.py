@@ -5,23 +5,15 @@ import numpy as np
 import online_fakes
 import pytest
 from jax_point_mass import FRICTION, PUSH, Breaking, PointMass
-from online_fakes import make_in_program, same, save
-
-from xql_jax.training.members import Member
+from online_fakes import make_in_program
 
 N = 3
-THREE = (Member(0, {}), Member(1, {}), Member(0, {"rate": 2.0}))
 
 
 def transitions(population, index=0):
     """What a member's buffer holds, oldest first, before it is full; [steps, N, ...]."""
     rows = online_fakes.transitions(population, index)
     return jax.tree.map(lambda field: field.reshape(-1, N, *field.shape[1:]), rows)
-
-
-def ends_of(population):
-    """All that is to be the same bit by bit."""
-    return [group.members for group in population.groups]
 
 
 @pytest.mark.slow
@@ -76,24 +68,6 @@ def test_numbers_beyond_those_of_floats(tmp_path):
     start = 2**24 + 3
     *_, updates = next(population.calls(population.groups[0], start, start + 4 * N))
     np.testing.assert_array_equal(updates[:5], start - 6 + N * np.arange(5))
-
-
-@pytest.mark.slow
-def test_a_resumed_run_is_the_unbroken_one(tmp_path):
-    """Members together; test_state_machine.py has them in turn. The stop is in the midst of episodes."""
-
-    def make(name):
-        return make_in_program(tmp_path / name, THREE, together=True, buffer_size=20)
-
-    unbroken, population, resumed = make("unbroken"), make("broken"), make("broken")
-    expected = unbroken.advance(90) | unbroken.interval_means()
-    population.advance(45)
-    saved = save(population)
-    population.advance(60)  # and is killed
-    resumed.resume(*saved)
-    assert resumed.step == 45
-    found = resumed.advance(90) | resumed.interval_means()
-    same((ends_of(resumed), found), (ends_of(unbroken), expected))
 
 
 def test_simulations_that_fail_are_counted(tmp_path):

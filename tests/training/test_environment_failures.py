@@ -1,16 +1,13 @@
 """An environment fails in the midst of a training: what was trained until then is saved, and gone on with."""
 
-import json
-
 import pytest
+from driver import Driver, failing, rows
 from online_fakes import Counting, make_population, same, save, transitions
-from training_runs import TASK, OneStep, train
+from training_runs import ARRAYS
 
+import xql_jax
 from xql_jax.errors import EnvironmentFailure
-from xql_jax.training.checkpoints import TrainingFiles
-from xql_jax.training.loop import TrainingLoop
 from xql_jax.training.members import Member
-from xql_jax.training.schedule import Schedule
 
 MEMBERS = [Member(3, {"rate": 1.0}), Member(4, {"rate": 5.0})]
 # The last step of both members' third episodes, in the round of two steps from 20 on.
@@ -49,58 +46,31 @@ def test_all_members_are_at_the_last_round_that_all_acted(tmp_path):
     failed.close()
 
 
-def make_loop(folder, *environments, evaluator=None):
-    files = TrainingFiles(folder)
-    population = population_of(files.replay, *environments)
-    schedule = Schedule(40, log_interval=4, eval_interval=10, checkpoint_interval=16)
-    return TrainingLoop(population, evaluator, TASK, schedule, files), files
-
-
-def checkpoint(files, step):
-    return json.loads((files.checkpoints / str(step) / "checkpoint.json").read_text())["progress"]
-
-
-def test_the_loop_saves_before_it_raises(tmp_path):
-    loop, files = make_loop(tmp_path, Counting, Breaking)
-    with loop, pytest.raises(EnvironmentFailure, match="stands still"):
-        train(loop, steps_per_call=8)
-    assert sorted(path.name for path in files.checkpoints.iterdir()) == ["16", "20"]
-    progress = checkpoint(files, 20)
-    assert progress["step"] == 20
-    assert progress["update_seconds"] > 0
-    assert files.metrics.read_text().splitlines()[-1].startswith("20,4,")
-    resumed, _ = make_loop(tmp_path, Counting, Counting)
-    with resumed:
-        assert resumed.progress.step == 20
-        train(resumed, steps_per_call=8)
-    steps = [line.split(",")[:2] for line in files.metrics.read_text().splitlines()[1:]]
-    assert steps == [[str(step), seed] for step in range(8, 41, 4) for seed in "34"]
-
-
-class Failing(OneStep):
-    """An evaluator whose environment fails twice."""
-
-    failures = 2
-
-    def __init__(self):
-        super().__init__(2)
-        self._observations = self._observations[..., :2]
-
-    def run(self, act):
-        if self.failures:
-            self.failures -= 1
-            raise EnvironmentFailure("the simulation failed")
-        return super().run(act)
+def test_a_run_saves_before_it_raises_and_goes_on(tmp_path):
+    settings = {
+        "env_name": "driver:Drift-v0", "method": "td3", "hidden_dims": (4,), "batch_size": 4,
+        "buffer_size": 64, "warmup_steps": 6, "max_steps": 40, "log_interval": 4,
+        "checkpoint_interval": 16, "eval_episodes": 0,
+    }  # fmt: skip
+    run = Driver(xql_jax.train_online, tmp_path, settings)
+    with failing(22, 23), pytest.raises(EnvironmentFailure, match="it stands still"):
+        run.resume()
+    assert run.steps == [16, 20]  # at the last round that was whole
+    assert rows(run.path / "metrics.csv")[-1]["step"] == "20"
+    run.resume()
+    assert [int(row["step"]) for row in rows(run.path / "metrics.csv")] == list(range(8, 41, 4))
 
 
 def test_an_evaluation_that_fails_again_is_left_out_but_for_the_last(tmp_path):
     """From the same starts it may fail for ever, and training would never go on."""
+    settings = {
+        "env_name": "driver:Drift-v0", "dataset": ARRAYS, "method": "training_runs:Growth", "batch_size": 4,
+        "max_steps": 40, "log_interval": 10, "eval_interval": 10, "eval_episodes": 1,
+    }  # fmt: skip
+    run = Driver(xql_jax.train, tmp_path, settings)
     for step in (10, 20, 30, 40, 40):  # a run without its last score is not finished
-        evaluator = Failing()
-        loop, files = make_loop(tmp_path, Counting, Counting, evaluator=evaluator)
-        with loop, pytest.raises(EnvironmentFailure, match="the simulation failed"):
-            train(loop)
-        assert checkpoint(files, step)["step"] == step
-        assert not loop.finished
-    rows = loop._files.evaluations.read_text().splitlines()
-    assert rows == []  # none of the evaluations was over
+        with failing(6), pytest.raises(EnvironmentFailure, match="it stands still"):
+            run.resume()
+        assert run.steps[-1] == step
+    run.resume()
+    assert [row["step"] for row in rows(run.path / "evaluations.csv")] == ["40"]

@@ -1,25 +1,26 @@
 """Two phases: what the second goes on from, what its transitions pass through, and how either is resumed."""
 
 import dataclasses
+import shutil
 
 import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from driver import Driver
 from online_fakes import EPISODE, ONE, SCHEDULE, Counter, Counting, Flickering, buffer_of, same, save
 from online_fakes import transitions as ring
-from training_runs import TASK, OneStep, offline_population, train
+from training_runs import ARRAYS, offline_population
 
+import xql_jax
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.data.replay import PriorData
-from xql_jax.training.checkpoints import TrainingFiles
 from xql_jax.training.host_population import HostPopulation
-from xql_jax.training.loop import TrainingLoop
 from xql_jax.training.members import Member
 from xql_jax.training.population import Divergence
 from xql_jax.training.replay_files import ReplayFiles
-from xql_jax.training.schedule import Ramp, Schedule
+from xql_jax.training.schedule import Ramp
 from xql_jax.types import Batch, CalibratedBatch
 
 HANDOVER = 8
@@ -192,66 +193,53 @@ def test_returns_to_go_are_known_when_the_episode_ends(tmp_path):
     assert lengths == [40, 40]
 
 
-class Killed(BaseException):
-    pass
+TUNED = {
+    "env_name": "driver:Drift-v0", "dataset": ARRAYS, "method": "training_runs:Growth", "num_seeds": 2,
+    "batch_size": 4, "warmup_steps": 0, "num_pretraining_steps": HANDOVER, "max_steps": 40, "log_interval": 4,
+    "eval_interval": 20, "checkpoint_interval": 4, "keep_checkpoints": 0, "eval_episodes": 1,
+}  # fmt: skip
 
 
-def make_loop(path, stop=None):
-    """Logs and saves every 4 steps; it is killed when the checkpoint of `stop` is written."""
-    path.mkdir(exist_ok=True)
-    phases = Phases(path / "replay", TWO)
-    schedule = Schedule(HANDOVER + 20, 4, 20, 4, keep_checkpoints=0, handover=HANDOVER)
-    files = TrainingFiles(path)
-    loop = TrainingLoop(phases.offline, OneStep(2, 2), TASK, schedule, files, make_online=phases.make_online)
-    save = loop._checkpoints.save
-
-    def save_and_die(snapshot):
-        save(snapshot)
-        if snapshot.progress.step == stop:
-            raise Killed
-
-    loop._checkpoints.save = save_and_die
-    return loop, files
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    run = Driver(xql_jax.train_finetune, tmp_path_factory.mktemp("unbroken"), TUNED)
+    run.resume()
+    return run
 
 
-@pytest.mark.parametrize("stop", [4, HANDOVER])
-def test_resumed_before_or_at_the_hand_over_it_is_as_unbroken(tmp_path, stop):
-    ends = []
-    for name in ("unbroken", "resumed"):
-        if name == "resumed":
-            loop, files = make_loop(tmp_path / name, stop)
-            with pytest.raises(Killed), loop:
-                train(loop)
-        loop, files = make_loop(tmp_path / name)
-        assert loop.progress.step == (0 if name == "unbroken" else stop)
-        with loop:
-            train(loop)
-            population = loop.population
-            ends.append((population.states, ring(population, 0), ring(population, 1)))
-        rows = files.metrics.read_text()
-        steps = [line.split(",")[0] for line in rows.splitlines()]
-        assert steps == ["step", *(str(step) for step in range(4, HANDOVER + 21, 4) for _ in TWO)]
-        assert "nan" in rows  # the returns of episodes, in the first phase
-    same(*ends)
+@pytest.mark.parametrize("rows", [1, 2])
+def test_resumed_before_or_at_the_hand_over_it_is_as_unbroken(unbroken, tmp_path, rows):
+    """Stopped at a row of the first phase, of which there are two before the environment's first."""
+    run = Driver(xql_jax.train_finetune, tmp_path, TUNED)
+    run.step(rows - 1, of=("row",))
+    assert run.steps[-1] == 4 * rows <= HANDOVER
+    run.resume()
+    assert run.outcome() == unbroken.outcome()
+    assert "nan" in (run.path / "metrics.csv").read_text()  # the returns of episodes, in the first phase
 
 
-def test_resumed_in_the_second_phase_it_has_networks_and_buffer(tmp_path):
-    """Damage of the buffer's files leads back over the hand-over."""
-    loop, _ = make_loop(tmp_path, HANDOVER + 12)
-    with pytest.raises(Killed), loop:
-        train(loop)
-    expected = loop.population.states, ring(loop.population, 1)
-    again, _ = make_loop(tmp_path)
-    with again:
-        assert again.progress.step == again.population.step == HANDOVER + 12
-        same((again.population.states, ring(again.population, 1)), expected)
-    for file in (tmp_path / "replay").rglob("*.npz"):
+def test_resumed_in_the_second_phase_it_has_networks_and_buffer(unbroken, tmp_path):
+    """Two that go on from one checkpoint are alike. Damage of the buffer leads back over the hand-over."""
+    first, second = (Driver(xql_jax.train_finetune, tmp_path / name, TUNED) for name in "ab")
+    first.step(5, of=("row",))
+    step = first.steps[-1]
+    assert step > HANDOVER
+    shutil.copytree(first.place, second.place)
+    before = first.outcome()
+    first.resume()
+    second.resume()
+    assert first.outcome() == second.outcome()
+    assert (
+        before[3].items()
+        <= {
+            name: dict([*rows.items()][: step - HANDOVER]) for name, rows in first.outcome()[3].items()
+        }.items()
+    )
+    (first.path / "summary.json").unlink()
+    for file in (first.path / "replay").rglob("*.npz"):
         file.write_bytes(b"damaged")
-    early, _ = make_loop(tmp_path)
-    assert (early.population.step, early.population.stride) == (HANDOVER, 1)
-    with early:
-        train(early)
-    assert early.finished
+    first.resume()
+    assert first.outcome() == unbroken.outcome()
 
 
 def test_who_diverged_offline_stays_there(tmp_path):

@@ -6,10 +6,8 @@ from online_fakes import (
     EPISODE,
     BadActor,
     acting_updates,
-    buffer_of,
     make_population,
     same,
-    save,
     transitions,
 )
 
@@ -36,54 +34,6 @@ def test_the_buffer_holds_the_episodes(tmp_path):
     np.testing.assert_allclose(rows.rewards, rows.actions[:, 0])
     assert np.abs(rows.actions[:6]).max() > 0.1  # random, while warming up
     assert len(np.unique(rows.observations[:, 1])) == 6  # three starts of each
-
-
-def test_a_checkpoint_brings_back_networks_buffer_and_counters(tmp_path):
-    """Episodes begin again: two runs from one checkpoint are alike, and go another way than the unbroken."""
-    population = make_population(tmp_path)
-    saved = []
-    for stop in (30, 60, 100):  # the ring of 64 wraps
-        population.advance(stop)
-        saved.append((*save(population), buffer_of(population)))
-    states, progress, buffer = saved[-1]
-    ends = []
-    for _ in range(2):
-        again = make_population(tmp_path)
-        again.resume(states, progress)
-        assert again.seconds == progress.held["seconds"] == population.seconds
-        same(again.states, population.states)
-        same(again.interval_means(), population.interval_means())
-        same(buffer_of(again), buffer)
-        again.advance(120)
-        ends.append((again.states, buffer_of(again)))
-    same(*ends)
-    rows = ends[0][1].data
-    assert rows.observations[100 % 64, 0] == 0.0  # the episode from its start
-    assert rows.observations[100 % 64, 1] == buffer.data.observations[99 % 64, 1]  # the same one
-
-
-def test_every_kept_checkpoint_can_be_gone_back_to_also_after_a_resumption(tmp_path):
-    """A ring of 64 is saved every 20 steps; three checkpoints are kept."""
-    population, again, kept = make_population(tmp_path), make_population(tmp_path), {}
-
-    def train_and_save(population, stop):
-        population.advance(stop)
-        checkpoint = save(population)
-        for old in sorted(kept)[:-3]:  # removed after the newest is written: four can be gone back to
-            del kept[old]
-        kept[stop] = *checkpoint, buffer_of(population)
-        for states, progress, buffer in kept.values():
-            again.resume(states, progress)
-            same(buffer_of(again), buffer)
-
-    for stop in range(20, 160, 20):
-        train_and_save(population, stop)
-    resumed = make_population(tmp_path)
-    resumed.resume(*kept[140][:2])
-    for stop in range(160, 260, 20):
-        train_and_save(resumed, stop)
-    files = [path for path in tmp_path.rglob("*.npz") if int(path.name.split("-")[1]) <= 160 - 64]
-    assert files == []  # and what none of them needs is gone
 
 
 @pytest.mark.parametrize("learner", [BadActor(), BadActor(breaks_at=13.0)])

@@ -2,11 +2,7 @@
 
 import csv
 import dataclasses
-import logging
 import os
-import signal
-import threading
-import time
 from pathlib import Path
 
 import numpy as np
@@ -51,42 +47,6 @@ def test_rows_have_the_means_of_their_intervals(tmp_path):
     assert [float(row["walk/x"]) for row in rows] == [16, 256, 1024]
     assert [float(row["walk/x_mean"]) for row in rows] == [30 / 4, 480 / 4, 768]
     assert [float(row["walk/square_mean"]) for row in rows] == [85, 21760, (2**18 + 2**20) / 2]
-
-
-def test_a_second_signal_while_it_compiles_is_answered_at_once(start, tmp_path, monkeypatch, caplog):
-    """The compiler holds up only its own thread. test_state_machine.py has the first signal."""
-    population, over = start.again(), threading.Event()
-
-    def compile():
-        os.kill(os.getpid(), signal.SIGINT)
-        over.wait(20.0)
-
-    def answer(record):
-        if "ends after the compilation" in record.getMessage():
-            os.kill(os.getpid(), signal.SIGINT)
-        return True
-
-    log = logging.getLogger("xql_jax.training.signals")
-    monkeypatch.setattr(type(population), "is_compiled", False)
-    monkeypatch.setattr(population, "compile", compile)
-    monkeypatch.setattr(log, "filters", [answer])
-    caplog.set_level("INFO")
-    training, _ = make_training(tmp_path, population, (30, 20, 1000, 1000))
-    began = time.monotonic()
-    with training, pytest.raises(KeyboardInterrupt):
-        train(training)
-    over.set()
-    assert time.monotonic() - began < 15.0
-
-
-def test_checkpoints_by_the_clock(start, tmp_path, monkeypatch):
-    """An update takes a minute; from a checkpoint on they count anew."""
-    population = start.again()
-    monkeypatch.setattr("xql_jax.training.loop.time.monotonic", lambda: 1000.0 + 60.0 * population.step)
-    training, _ = make_training(tmp_path, population, (42, 4, 10, 20, 7.0, 0))
-    with training:
-        train(training, steps_per_call=1)
-    assert training._checkpoints.steps == [7, 14, 20, 27, 34, 40, 42]
 
 
 def test_every_episode_has_a_row_whose_means_are_the_evaluation(start, tmp_path):

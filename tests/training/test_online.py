@@ -18,7 +18,6 @@ from online_fakes import (
     transitions,
 )
 
-from xql_jax.data import replay
 from xql_jax.training import compiled_population
 from xql_jax.training.acting_population import NUM_ERRORS
 from xql_jax.training.members import Member
@@ -103,16 +102,6 @@ def test_bellman_errors_are_of_what_was_met(make):
             assert set(errors[index]) == set(own)  # over a thousand of 30 at most
     untouched.advance(30)
     same(measured.states, untouched.states)
-
-
-@pytest.mark.parametrize("together", [False, True])
-def test_the_ring_is_written_in_place(make, together):
-    """The program needs no room for another one."""
-    population = make("run", TWO, together=together, buffer_size=1_000_000)
-    population.compile()
-    needed = population._programs[population.groups[0].split].memory_analysis().temp_size_in_bytes
-    assert needed < replay.num_bytes(1_000_000, 2, 1) / 10
-    population.close()
 
 
 def test_a_member_that_diverges_stays_where_it_was(make, kind):

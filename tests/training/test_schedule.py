@@ -9,7 +9,6 @@ import pytest
 from xql_jax.errors import UserError
 from xql_jax.learners.registry import make_learner
 from xql_jax.settings import settings_of, values_of
-from xql_jax.training.progress import SECONDS_PER_LINE, Pace
 from xql_jax.training.schedule import Ramp, Schedule, parse_ramps, ramped
 
 KNOWN = settings_of(make_learner("xql"))
@@ -66,19 +65,3 @@ def test_a_ramp_there_and_back():
 def test_mistakes_in_ramps(text, told):
     with pytest.raises(UserError, match=told):
         parse_ramps(text, KNOWN, 100, "--ramp", taken=("tau",))
-
-
-def test_the_time_left_is_that_of_this_process_alone(monkeypatch):
-    now = [100.0]
-    monkeypatch.setattr("xql_jax.training.progress.time.monotonic", lambda: now[0])
-    pace = Pace(13_000, 30_000, "update")
-    now[0] += 10.0
-    # 2,000 updates in 10 seconds, whatever went before the resumption: 15,000 more take 75 seconds.
-    assert pace.line(15_000) == "update 15,000 of 30,000, 200 updates/s, about 01:15 left"
-    pace.begin_at(15_000)  # a program was compiled
-    now[0] += SECONDS_PER_LINE - 1
-    assert not pace.has_been_silent()
-    now[0] += 1
-    assert pace.has_been_silent()
-    assert "100 updates/s, about 02:00 left" in pace.line(18_000)
-    assert not pace.has_been_silent()

@@ -1,251 +1,183 @@
-"""Trainings that are stopped, killed and damaged in any order end as the unbroken one, bit for bit.
+"""Runs that are stopped, killed, damaged and moved in any order end as the unbroken one, bit for bit.
 
-Offline; online, in the compiled program; both in populations of several members, one of which diverges.
+Offline; online, in the compiled program; both with several members, one of which diverges. A run says why it
+cannot go on, if a file of it is damaged beyond the last whole checkpoint.
 """
 
-import concurrent.futures
-import functools
-import itertools
 import os
 import random
 import shutil
 import signal
 import tempfile
 from pathlib import Path
-from unittest import mock
 
+import jax
 import pytest
+from driver import Driver
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    initialize,
-    precondition,
-    rule,
-    run_state_machine_as_test,
-)
-from jax_point_mass import PointMass
-from online_fakes import Counter
-from training_runs import (
-    TASK,
-    OneStep,
-    Start,
-    make_growth,
-    make_training,
-    snapshot,
-    train,
-    untimed,
-)
+from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
+from jax.experimental.compilation_cache import compilation_cache
+from training_runs import ARRAYS
 
-from xql_jax.training.checkpoints import TrainingFiles
-from xql_jax.training.compiled_population import CompiledPopulation
-from xql_jax.training.loop import TrainingLoop
-from xql_jax.training.members import Member
-from xql_jax.training.population import Population
-from xql_jax.training.replay_files import ReplayFiles
-from xql_jax.training.schedule import ActingSchedule, Schedule
+import xql_jax
+from xql_jax.errors import UserError
+from xql_jax.pictures import style
 
-# Steps, and those between logs, evaluations and checkpoints.
-SCHEDULE = 42, 4, 10, 6
-
-
-class Killed(BaseException):
-    """Stands in for SIGKILL: nothing between here and the machine catches it."""
-
-
-class Offline:
-    """Two members, of which the second (growth 4) diverges at update 32."""
-
-    def __init__(self):
-        self.start = Start(make_growth(seeds=[3], grid={"growth": [1.0, 4.0]}))
-
-    def open(self, folder):
-        return make_training(folder, self.start.again(), SCHEDULE)
-
-
-class InProgram:
-    """Two members that act in two compiled environments each; the second diverges at its 25th update."""
-
-    programs = {}  # noqa: RUF012
-
-    def open(self, folder):
-        members = [Member(0, {"breaks_at": 1e9}), Member(1, {"breaks_at": 25.0})]
-        schedule = ActingSchedule(
-            num_environments=2, round_steps=2, buffer_size=16, batch_size=4, warmup_steps=6
-        )
-        folder.mkdir(parents=True, exist_ok=True)
-        files = TrainingFiles(folder)
-        population = CompiledPopulation(Counter(), members, PointMass(), schedule, ReplayFiles(files.replay))
-        population._programs = self.programs  # compiled once
-        population.compile()
-        evaluator = OneStep(2, 2)
-        return TrainingLoop(population, evaluator, TASK, Schedule(*SCHEDULE), files), files
-
-
-def outcome(training, files):
-    assert training.progress.step == SCHEDULE[0]
-    population = training.population
-    buffers = [snapshot(group.members.buffer) for group in population.groups]
-    leaves = [leaf.tobytes() for leaf in (*snapshot(population.states), *itertools.chain(*buffers))]
-    rows = untimed(files.metrics), untimed(files.evaluations), files.episodes.read_text()
-    return leaves, rows, dict(population.diverged)
-
-
-class LateThread:
-    """Stands in for the checkpoints' thread: it writes when it is waited for, and not at all once killed."""
-
-    killed = False
-
-    def submit(self, write, *arguments):
-        future = concurrent.futures.Future()
-        future.result = lambda: None if self.killed else write(*arguments)
-        return future
-
-    def shutdown(self):
-        pass
+INTERVALS = {"max_steps": 42, "log_interval": 4, "eval_interval": 10, "checkpoint_interval": 6}
+KINDS = {
+    # The second member (growth 4) diverges at update 32.
+    "offline": (
+        xql_jax.train,
+        {
+            "env_name": "driver:Drift-v0", "dataset": ARRAYS, "method": "training_runs:Growth", "seed": 3,
+            "sweep": {"growth": [1.0, 4.0]}, "batch_size": 4, "eval_episodes": 2,
+        },
+    ),
+    # The second member diverges at its second update.
+    "in the program": (
+        xql_jax.train_online,
+        {
+            "env_name": "jax_point_mass:PointMass", "method": "td3", "hidden_dims": (), "batch_size": 4,
+            "buffer_size": 16, "warmup_steps": 6, "num_environments": 2, "eval_episodes": 1,
+            "sweep": {"critic_lr": [1e-3, 1e30]}, "bellman_error_interval": 0,
+        },
+    ),
+}  # fmt: skip
+SLOW = pytest.mark.slow
+DAMAGES = {
+    "flip": lambda content, at: content[:at] + bytes([content[at] ^ 4]) + content[at + 1 :],
+    "cut": lambda content, at: content[:at],
+    "zeros": lambda content, at: bytes(len(content)),
+    "gone": None,
+}
 
 
 def machine(kind):
-    """Returns a machine over trainings of this kind."""
+    """Returns a machine over runs of this kind."""
+    train, given = KINDS[kind]
     with tempfile.TemporaryDirectory() as folder:
-        training, files = kind.open(Path(folder) / "unbroken")
-        with training:
-            train(training, steps_per_call=2)
-        expected = outcome(training, files)
-        assert list(training.population.diverged) == [1]
+        unbroken = Driver(train, Path(folder), given | INTERVALS)
+        unbroken.resume()
+        expected = unbroken.outcome()
+    assert expected[2].count("diverged_seeds': []") == 1  # of one of two members
 
     class Machine(RuleBasedStateMachine):
-        @initialize(linked=st.booleans())
-        def begin(self, linked):
-            """In a folder, or in one that is reached by a symbolic link, as on a scratch disk."""
-            self.folder = Path(tempfile.mkdtemp()) / "run"
-            if linked:
-                (self.folder.parent / "scratch").mkdir()
-                self.folder.symlink_to("scratch")
+        def __init__(self):
+            super().__init__()
+            self.run, self.is_damaged = Driver(train, Path(tempfile.mkdtemp()), given | INTERVALS), False
 
-        @rule(stop=st.integers(0, 21), call=st.sampled_from([2, 6, 100]), evaluating=st.booleans())
-        def stop_by_a_signal(self, stop, call, evaluating):
-            """After an update, or in the midst of an evaluation, which the next training repeats."""
-            training, _ = kind.open(self.folder)
-            owner, name = training.population, "advance"
-            if evaluating:
-                owner, name = training._evaluations.evaluator, "run"
-            method = getattr(owner, name)
+        def evaluated(self, behind):
+            return {"background_evaluation": behind} if kind == "offline" else {}
 
-            def call_and_signal(argument):
-                given = None if evaluating else method(argument)
-                if training.population.step >= 2 * stop:
-                    os.kill(os.getpid(), signal.SIGTERM)
-                return method(argument) if evaluating else given
+        @property
+        def has_begun(self):
+            return any(self.run.place.rglob("config.json"))
 
-            setattr(owner, name, call_and_signal)
-            with training:
-                received = train(training, steps_per_call=call)
-            delattr(owner, name)
-            assert (received is signal.SIGTERM) or training.finished
-            if received:
-                assert self.intact()[-1] == training.progress.step
-                assert not training.finished
-
-        @rule(number=st.sampled_from([signal.SIGINT, signal.SIGTERM, signal.SIGHUP]))
-        def stop_while_it_compiles(self, number):
-            training, _ = kind.open(self.folder)
-            step, population = training.progress.step, training.population
-            with (
-                mock.patch.object(Population, "is_compiled", False),
-                mock.patch.object(population, "compile", functools.partial(os.kill, os.getpid(), number)),
-                training,
-            ):
-                received = train(training)
-            assert training.finished or (received is number and training.progress.step == step)
-
-        @rule(operation=st.integers(0, 40), late=st.booleans())
-        def kill(self, operation, late):
-            """Before an operation on states or files; late: before the last checkpoint's write, too."""
-            training, files = kind.open(self.folder)
-            thread, calls = LateThread(), itertools.count()
-            if late:
-                training._checkpoints._thread = thread
-
-            def guard(owner, name):
-                method = getattr(owner, name)
-
-                def guarded(*arguments):
-                    if next(calls) == operation:
-                        thread.killed = True
-                        raise Killed
-                    return method(*arguments)
-
-                setattr(owner, name, guarded)
-
-            logs = training._rows._logs.values()
-            for owner, name in (
-                (training.population, "advance"),
-                *((log, "write") for log in logs),
-                (training._evaluations.evaluator, "run"),
-                (training._checkpoints, "save"),
-            ):
-                guard(owner, name)
+        def go_on(self, how, **options):
+            """What is damaged beyond the last whole checkpoint is told, and begun anew."""
             try:
-                with training:
-                    train(training, steps_per_call=4)
-            except Killed:
-                for path in (files.metrics, files.evaluations, files.episodes):
-                    with path.open("a") as file:
-                        file.write("31,3,4,1.2")  # a row that the kill cut short
-            del training.population.advance
+                return how(**options)
+            except UserError:
+                if not self.is_damaged:
+                    raise
+            for path in self.run.place.iterdir():
+                shutil.rmtree(path)
+            self.is_damaged = False
+            return how(**options)
 
-        @precondition(lambda self: len(self.intact()) > 1)
-        @rule(seed=st.integers(0, 1_000), way=st.sampled_from(["flip", "cut", "lose", "empty"]))
-        def damage_the_last_checkpoint(self, seed, way):
-            step = self.intact()[-1]
-            files = sorted(p for p in (self.folder / "checkpoints" / str(step)).rglob("*") if p.is_file())
-            path = random.Random(seed).choice(files)
+        @rule(
+            at=st.integers(0, 40),
+            number=st.sampled_from([signal.SIGINT, signal.SIGTERM, signal.SIGHUP]),
+            behind=st.booleans(),
+        )
+        def stop(self, at, number, behind):
+            """In a compilation, after a row, or in the midst of an evaluation, maybe behind the training."""
+            self.go_on(self.run.step, at=at, number=number, **self.evaluated(behind))
+
+        @rule(at=st.integers(0, 300), late=st.booleans(), behind=st.booleans())
+        def kill(self, at, late, behind):
+            self.go_on(self.run.kill, at=at, late=late, **self.evaluated(behind))
+
+        @precondition(lambda self: self.has_begun)
+        @rule(seed=st.integers(0, 1_000), way=st.sampled_from(sorted(DAMAGES)), of_last=st.booleans())
+        def damage(self, seed, way, of_last):
+            """Any file of the run, or one of its last checkpoint."""
+            folder, choice = self.run.path, random.Random(seed)
+            if of_last and self.run.steps:
+                folder = folder / "checkpoints" / str(self.run.steps[-1])
+            files = sorted(p for p in folder.rglob("*") if p.is_file() and "tb" not in p.parts)
+            path = choice.choice([path for path in files if path.name != ".lock"])
             content = path.read_bytes()
-            if way == "lose" or not content:
+            self.is_damaged = True
+            if way == "gone" or not content:
                 path.unlink()
-            elif way == "flip":
-                place = seed % len(content)
-                path.write_bytes(content[:place] + bytes([content[place] ^ 4]) + content[place + 1 :])
             else:
-                path.write_bytes(content[: -1 if way == "cut" else 0])
-            training, _ = kind.open(self.folder)
-            with training:
-                assert training.progress.step < step or way == "flip"  # white space in JSON may change
+                path.write_bytes(DAMAGES[way](content, choice.randrange(len(content))))
 
-        @rule(name=st.sampled_from(["42.tmp", "12.tmp"]))
-        def leave_an_unfinished_checkpoint(self, name):
-            if steps := self.intact():
-                shutil.copytree(
-                    self.folder / "checkpoints" / str(steps[-1]),
-                    self.folder / "checkpoints" / name,
-                    dirs_exist_ok=True,
-                )
-
-        def intact(self):
-            folder = self.folder / "checkpoints"
-            names = [path.name for path in folder.iterdir()] if folder.exists() else []
-            return sorted(int(name) for name in names if name.isdigit())
+        @precondition(lambda self: self.has_begun)
+        @rule(is_linked=st.booleans())
+        def move(self, is_linked):
+            """To another folder, maybe one that is reached by a symbolic link, as on a scratch disk."""
+            place = Path(tempfile.mkdtemp())
+            shutil.move(self.run.place.resolve(), place / "moved")
+            if is_linked:
+                (place / "link").symlink_to("moved")
+            self.run = Driver(train, place / ("link" if is_linked else "moved"), self.run.settings)
 
         def teardown(self):
-            if not hasattr(self, "folder"):
-                return
-            training, files = kind.open(self.folder)
-            with training:
-                train(training, steps_per_call=6)
-            assert outcome(training, files) == expected
-            shutil.rmtree(self.folder.parent)
+            def finish():
+                self.run.resume()
+                return self.run.outcome()
+
+            found = self.go_on(finish)
+            assert found[: 3 if self.is_damaged else 4] == expected[: 3 if self.is_damaged else 4]
+            shutil.rmtree(self.run.place.resolve())
 
     return Machine
 
 
-@pytest.mark.parametrize("kind", [Offline, InProgram])
-def test_whatever_happens_the_training_ends_as_the_unbroken_one(kind, monkeypatch):
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # no loss of power is tried here
-    examples = int(os.environ.get("XQL_JAX_SIEGE", "8" if kind is Offline else "4"))
+@pytest.fixture(scope="module", autouse=True)
+def _programs_are_compiled_once(tmp_path_factory):
+    """Every process has a run compile its programs again: JAX's cache has them."""
+    before = {name: getattr(jax.config, name) for name in (
+        "jax_compilation_cache_dir",
+        "jax_persistent_cache_min_compile_time_secs",
+        "jax_persistent_cache_min_entry_size_bytes",
+    )}  # fmt: skip
+    after = str(tmp_path_factory.mktemp("programs")), 0.0, -1
+    for values in (dict(zip(before, after, strict=True)), before):
+        for name, value in values.items():
+            jax.config.update(name, value)
+        compilation_cache.reset_cache()
+        if values is not before:
+            yield
+
+
+@pytest.fixture(autouse=True)
+def _quick_files(monkeypatch):
+    """No loss of power is tried here, and no picture is looked at."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+    monkeypatch.setattr(style, "render", lambda figure, kind="png", dpi=200: b"")
+
+
+@pytest.mark.parametrize(
+    ("kind", "examples"),
+    [("offline", 3), pytest.param("offline", 20, marks=SLOW), pytest.param("in the program", 8, marks=SLOW)],
+)
+def test_whatever_happens_the_run_ends_as_the_unbroken_one(kind, examples):
     options = settings(
-        max_examples=examples,
-        stateful_step_count=8,
+        max_examples=int(os.environ.get("XQL_JAX_SIEGE", examples)),
+        stateful_step_count=5,
         suppress_health_check=list(HealthCheck),
     )
-    run_state_machine_as_test(machine(kind()), settings=options)
+    run_state_machine_as_test(machine(kind), settings=options)
+
+
+def test_one_history_online():
+    """Killed while a checkpoint is written, which is damaged then; stopped; gone on with."""
+    history = machine("in the program")()
+    history.kill(at=130, late=True, behind=False)
+    history.damage(seed=1, way="flip", of_last=True)
+    history.stop(at=3, number=signal.SIGTERM, behind=False)
+    history.teardown()

@@ -1,13 +1,9 @@
 """Signals to this very process: the first is noted, the second does what it would have done."""
 
 import os
-import shlex
 import signal
-import subprocess
-import sys
 
 import pytest
-from main_runs import ROOT, environment_of_processes
 
 from xql_jax.training.signals import StopSignals
 
@@ -72,15 +68,6 @@ def test_what_an_environment_does_with_signals_stops_no_run(heard):
         signals.hold()
         os.kill(os.getpid(), signal.SIGINT)
         assert signals.received is signal.SIGINT
-        signals.hold()  # a second signal goes through
-        assert signal.getsignal(signal.SIGINT) != signals._record
-
-
-def test_what_was_ignored_when_it_was_made_stays_so(heard):
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # as by nohup
-    with StopSignals() as signals:
-        os.kill(os.getpid(), signal.SIGTERM)
-        assert signals.received is None
 
 
 def test_handlers_are_put_back(heard):
@@ -91,22 +78,3 @@ def test_handlers_are_put_back(heard):
         raise RuntimeError
     os.kill(os.getpid(), signal.SIGINT)
     assert heard == [signal.SIGTERM, signal.SIGINT]
-
-
-def test_the_tests_hear_interrupts_where_a_shell_has_them_ignored():
-    """As in `nohup make test &`: so does all that the tests start, which would wait for ever."""
-    program = "import signal, conftest; print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)"
-    command = f"trap '' INT; exec {shlex.quote(sys.executable)} -c {shlex.quote(program)}"
-    environment = environment_of_processes()
-    environment["PYTHONPATH"] += f"{os.pathsep}{ROOT / 'tests'}"
-    run = subprocess.run(["sh", "-c", command], env=environment, capture_output=True, text=True, check=True)
-    assert run.stdout == "True\n"
-
-
-def test_a_signal_to_the_outer_one_is_taken_over():
-    """A sweep's own handler hears what comes before a run has put its own in place."""
-    outer = StopSignals()
-    outer.received = signal.SIGTERM
-    inner = StopSignals(outer)
-    with inner:
-        assert inner.received is signal.SIGTERM

@@ -1,5 +1,7 @@
 """What the training tests share: a learner of exact arithmetic that compiles quickly, and its runs."""
 
+from typing import ClassVar
+
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -33,6 +35,8 @@ class Growth(Part):
     silent_growth: float = traced(1.0, POSITIVE)
     fragile: bool = static(False, EITHER)  # the actions need x^3 to be finite
 
+    batch_type: ClassVar[type] = Batch
+
     def init(self, key, observations, actions):
         return {"x": jnp.float32(1.0), "y": jnp.float32(1.0), "z": jax.random.normal(key, (3,))}
 
@@ -65,6 +69,9 @@ def make_data(size=40, seed=0, reward_scale=1.0):
         generator.normal(size=(size, 3)),
     )
     return Batch(*(np.asarray(array, np.float32) for array in arrays))
+
+
+ARRAYS = make_data()._asdict()
 
 
 def widths(*sizes):
