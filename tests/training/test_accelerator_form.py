@@ -18,6 +18,7 @@ from xql_jax.learners.registry import OFFLINE, make_learner
 from xql_jax.learners.xql import InSample, TemporalDifference
 from xql_jax.settings import internal, values_of, with_values
 from xql_jax.training.accelerator import (
+    WITH_BIAS,
     SideBySide,
     apart,
     rows_of,
@@ -104,11 +105,14 @@ def test_the_norm_is_left_out_if_no_member_clips():
     assert (roots({}), roots(limited), roots({}, [falling])) == (6, 7, 7)
 
 
-def test_critics_side_by_side_and_back_are_the_same_bits():
+def test_critics_and_first_layers_joined_and_back_are_the_same_bits():
     state = make_population("cql", False).member(0)[1]
     joined = side_by_side(state)
     for trees in (joined.critic.params, joined.critic.target, joined.critic.optimizer_state.mu):
         assert isinstance(trees, SideBySide)
+        assert trees[0]["params"]["MLP_0"]["Dense_0"].keys() == {WITH_BIAS}
+    again = side_by_side(joined)
+    assert jax.tree.structure(again) == jax.tree.structure(joined)
     back = apart(joined)
     assert jax.tree.structure(back) == jax.tree.structure(state)
     for leaf, expected in zip(snapshot(back), snapshot(state), strict=True):
