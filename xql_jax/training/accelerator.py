@@ -184,7 +184,7 @@ def apart(tree: Tree) -> Tree:
 
     def undone(part: Any) -> Any:
         if isinstance(part, SideBySide):
-            return apart(tuple(part))
+            return apart(tuple(part[place] for place in range(len(part))))
         rows = part[WITH_BIAS] if is_joined(part) else None
         return part if rows is None else {"kernel": rows[..., :-1, :], "bias": rows[..., -1, :]}
 
