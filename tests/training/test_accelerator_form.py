@@ -17,6 +17,7 @@ from xql_jax.learners.parts import ADAM, CriticState
 from xql_jax.learners.registry import OFFLINE, make_learner
 from xql_jax.learners.xql import InSample, TemporalDifference
 from xql_jax.settings import internal, values_of, with_values
+from xql_jax.training.accelerator import WITH_BIAS, SideBySide, apart, side_by_side
 from xql_jax.training.data_population import offline_population
 from xql_jax.training.members import make_members
 from xql_jax.types import Batch, Windows
@@ -64,6 +65,20 @@ def test_members_together_have_the_numbers_of_a_cpu(name):
 def test_gradients_are_clipped_if_any_member_asks_for_it(limits):
     grid = {"max_grad_norm": limits}
     assert_alike(make_population("xql", True, grid=grid), make_population("xql", False, grid=grid))
+
+
+def test_critics_and_first_layers_joined_and_back_are_the_same_bits():
+    state = make_population("cql", False).member(0)[1]
+    joined = side_by_side(state)
+    for trees in (joined.critic.params, joined.critic.target, joined.critic.optimizer_state.mu):
+        assert isinstance(trees, SideBySide)
+        assert trees[0]["params"]["MLP_0"]["Dense_0"].keys() == {WITH_BIAS}
+    again = side_by_side(joined)
+    assert jax.tree.structure(again) == jax.tree.structure(joined)
+    back = apart(joined)
+    assert jax.tree.structure(back) == jax.tree.structure(state)
+    for leaf, expected in zip(snapshot(back), snapshot(state), strict=True):
+        np.testing.assert_array_equal(leaf, expected)
 
 
 class Pair(NamedTuple):

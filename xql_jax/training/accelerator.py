@@ -2,8 +2,9 @@
 
 A small update takes as long there as its kernels take to start. So minibatches are drawn for many updates at
 once, a lone member has no axis of members, what is off for all members is a constant, the networks of a
-critic are one array, and Adam's step has fewer operations. Learners do not know of it, and only what is the
-package's own is changed: states and optimisers of one's own are trained as they are.
+critic are one array, as are a first layer's kernel and bias, and Adam's step has fewer operations. Learners
+do not know of it, and only what is the package's own is changed: states and optimisers of one's own are
+trained as they are.
 """
 
 import contextvars
@@ -11,6 +12,7 @@ import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
+import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -19,6 +21,7 @@ import optax
 from jax.sharding import PartitionSpec
 
 from xql_jax.learners.parts import CriticState, NetworkState
+from xql_jax.networks.mlp import GaussianPolicy, Value
 from xql_jax.numerics.pytrees import Distinct
 from xql_jax.training.members import AXIS, DEVICES, Group, Member, learners_of
 from xql_jax.training.program import Carry, Loop, Prepare, Update, of_lone_member, one_by_one
@@ -31,6 +34,7 @@ BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8  # optax's, which `parts.ADAM` has
 # By the platform. A GPU's compiler would make one product of those that share an input, and more kernels for
 # what follows each.
 COMPILER_OPTIONS = {"gpu": {"xla_gpu_dot_merger_threshold_mb": 0}}
+WITH_BIAS = "kernel_and_bias"  # the array of a layer that has one
 IS_TRACED = contextvars.ContextVar("IS_TRACED", default=False)  # the update of such a program
 
 
@@ -144,7 +148,7 @@ class SideBySide(Distinct, flax.struct.PyTreeNode):
 
 
 def side_by_side(tree: Tree) -> Tree:
-    """Returns the tree with the networks of critics, their targets and Adam's moments `SideBySide`."""
+    """Returns the tree with critics' networks `SideBySide`, and first layers' biases in kernels."""
 
     def joined(trees: Any) -> Any:
         shapes = {str(jax.tree.map(jax.typeof, tree)) for tree in trees} if type(trees) is tuple else ()
@@ -152,23 +156,43 @@ def side_by_side(tree: Tree) -> Tree:
             return trees
         return SideBySide(jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees))
 
-    def of_critics(part: Any) -> Any:
-        adam: Any = part.optimizer_state if isinstance(part, CriticState) and is_ours(type(part)) else None
+    def with_bias(layer: Any) -> Any:
+        is_first = is_layer(layer) and "kernel" in layer and np.less(*layer["kernel"].shape[-2:])
+        rows = (layer["kernel"], layer["bias"][..., None, :]) if is_first else ()
+        return {WITH_BIAS: jnp.concatenate(rows, axis=-2)} if is_first else layer
+
+    def of_network(part: Any) -> Any:
+        adam: Any = part.optimizer_state if isinstance(part, NetworkState) and is_ours(type(part)) else None
         if type(adam) is not optax.ScaleByAdamState:
             return part
-        adam = adam._replace(mu=joined(adam.mu), nu=joined(adam.nu))
-        return part.replace(params=joined(part.params), target=joined(part.target), optimizer_state=adam)
+        trees = part.params, part.target, adam.mu, adam.nu
+        if isinstance(part, CriticState):
+            trees = tuple(map(joined, trees))
+        if type(part.network) in (Value, GaussianPolicy):
+            trees = jax.tree.map(with_bias, trees, is_leaf=is_layer)
+        params, target, mu, nu = trees
+        return part.replace(params=params, target=target, optimizer_state=adam._replace(mu=mu, nu=nu))
 
-    return jax.tree.map(of_critics, tree, is_leaf=lambda part: isinstance(part, CriticState))
+    return jax.tree.map(of_network, tree, is_leaf=lambda part: isinstance(part, NetworkState))
 
 
 def apart(tree: Tree) -> Tree:
     """Undoes `side_by_side`."""
 
     def is_joined(part: Any) -> bool:
-        return isinstance(part, SideBySide)
+        return isinstance(part, SideBySide) or (isinstance(part, dict) and WITH_BIAS in part)
 
-    return jax.tree.map(lambda part: tuple(part) if is_joined(part) else part, tree, is_leaf=is_joined)
+    def undone(part: Any) -> Any:
+        if isinstance(part, SideBySide):
+            return apart(tuple(part[place] for place in range(len(part))))
+        rows = part[WITH_BIAS] if is_joined(part) else None
+        return part if rows is None else {"kernel": rows[..., :-1, :], "bias": rows[..., -1, :]}
+
+    return jax.tree.map(undone, tree, is_leaf=is_joined)
+
+
+def is_layer(part: Any) -> bool:
+    return isinstance(part, dict) and not part.keys().isdisjoint(("kernel", WITH_BIAS))
 
 
 def instead_of(usual: Callable, kind: type) -> Callable[[Callable], Callable]:
@@ -193,6 +217,23 @@ def each(critic: CriticState, params: Params, observations: Array, actions: Arra
     # Inputs for each, else XLA makes one product of their first layers, and kernels for the biases.
     inputs = [jnp.broadcast_to(one, (len(params), *one.shape)) for one in (observations, actions)]
     return jax.vmap(critic.apply)(params.joined, *inputs)
+
+
+def of_ones(call: Callable, given: Sequence[Array], options: Any, context: Any) -> Any:
+    """A layer's output, where its bias is a row of its kernel: its inputs get a column of ones."""
+    if not context.module.has_variable("params", WITH_BIAS):
+        return call(*given, **options)
+    inputs = jnp.concatenate([*given, jnp.ones_like(given[0][..., :1])], axis=-1)
+    return inputs @ context.module.get_variable("params", WITH_BIAS)
+
+
+def apply(usual: Callable, *given: Any) -> Any:
+    with nn.intercept_methods(of_ones):
+        return usual(*given)
+
+
+for usual in (NetworkState.apply, NetworkState.in_training):
+    instead_of(usual, NetworkState)(functools.partial(apply, usual))
 
 
 @instead_of(NetworkState.stepped, NetworkState)
