@@ -24,7 +24,7 @@ from main_runs import (
 from mistakes import ONLINE_ARGUMENTS, TD3
 
 from xql_jax.envs.processes import STOPPING
-from xql_jax.training.acting_population import NUM_ERRORS
+from xql_jax.training.acting import NUM_ERRORS
 
 pytestmark = pytest.mark.slow
 MINUTE = 60.0

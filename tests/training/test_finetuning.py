@@ -14,10 +14,10 @@ from training_runs import TASK, OneStep, offline_population, train
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.data.replay import PriorData
 from xql_jax.training.checkpoints import TrainingFiles
-from xql_jax.training.host_population import HostPopulation
+from xql_jax.training.host_acting import HostActing
 from xql_jax.training.loop import TrainingLoop
 from xql_jax.training.members import Member
-from xql_jax.training.population import Divergence
+from xql_jax.training.population import Divergence, Population
 from xql_jax.training.replay_files import ReplayFiles
 from xql_jax.training.schedule import Ramp, Schedule
 from xql_jax.types import Batch, CalibratedBatch
@@ -75,10 +75,11 @@ class Phases:
         schedule = dataclasses.replace(SCHEDULE, **{"warmup_steps": 0, **changes})
 
         def make_online(offline):
-            online = HostPopulation(
-                learner, members, Counting, schedule, ReplayFiles(path), handover=handover,
+            acting = HostActing(
+                members, Counting, schedule, ReplayFiles(path), handover=handover,
                 prior_data=PriorData(data, fraction), preprocessing=preprocessing,
             )  # fmt: skip
+            online = Population(learner, members, acting)
             online.take_over(offline)
             return online
 
@@ -155,7 +156,8 @@ def test_returns_to_go_are_known_when_the_episode_ends(tmp_path):
     def population():
         schedule = dataclasses.replace(SCHEDULE, num_environments=2, round_steps=4)
         files, prior = ReplayFiles(tmp_path), PriorData(data, 0.5)
-        return HostPopulation(Calibrated(), TWO, Counting, schedule, files, prior_data=prior)
+        acting = HostActing(TWO, Counting, schedule, files, prior_data=prior)
+        return Population(Calibrated(), TWO, acting)
 
     def expected(rewards, steps):
         """The returns-to-go of one environment's rewards, oldest first; the first is of step `steps`."""
@@ -248,7 +250,7 @@ def test_resumed_in_the_second_phase_it_has_networks_and_buffer(tmp_path):
     for file in (tmp_path / "replay").rglob("*.npz"):
         file.write_bytes(b"damaged")
     early, _ = make_loop(tmp_path)
-    assert (early.population.step, early.population.stride) == (HANDOVER, 1)
+    assert (early.population.step, early.population.kind.stride) == (HANDOVER, 1)
     with early:
         train(early)
     assert early.finished

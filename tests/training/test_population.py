@@ -24,9 +24,10 @@ from training_runs import (
 
 from xql_jax.data.dataset import Dataset
 from xql_jax.learners.registry import make_learner
-from xql_jax.training import data_population as offline_module
-from xql_jax.training import members as members_module
-from xql_jax.training.members import make_members, population_mesh
+from xql_jax.training import data_kinds as offline_module
+from xql_jax.training import program as program_module
+from xql_jax.training.members import make_members
+from xql_jax.training.program import population_mesh
 from xql_jax.training.schedule import Ramp
 
 FIELDS = {**widths(8, 8), "beta": 2.0, "layer_norm": True, "dropout_rate": 0.1}
@@ -125,8 +126,8 @@ def test_streamed_equals_resident_bit_for_bit(monkeypatch, together, has_room, c
     [(7, 1, 1), (3, 4, 3), (5, 4, 3), (7, 4, 4), (9, 8, 5)],
 )
 def test_devices_that_make_the_members_finish_sooner(monkeypatch, members, number, used):
-    monkeypatch.setattr(members_module.jax, "local_devices", lambda: list(range(number)))
-    monkeypatch.setattr(members_module, "Mesh", lambda array, names: SimpleNamespace(size=array.size))
+    monkeypatch.setattr(program_module.jax, "local_devices", lambda: list(range(number)))
+    monkeypatch.setattr(program_module, "Mesh", lambda array, names: SimpleNamespace(size=array.size))
     assert population_mesh(members).size == used
 
 

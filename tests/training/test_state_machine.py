@@ -38,7 +38,7 @@ from training_runs import (
 )
 
 from xql_jax.training.checkpoints import TrainingFiles
-from xql_jax.training.compiled_population import CompiledPopulation
+from xql_jax.training.compiled_acting import CompiledActing
 from xql_jax.training.loop import TrainingLoop
 from xql_jax.training.members import Member
 from xql_jax.training.population import Population
@@ -75,7 +75,8 @@ class InProgram:
         )
         folder.mkdir(parents=True, exist_ok=True)
         files = TrainingFiles(folder)
-        population = CompiledPopulation(Counter(), members, PointMass(), schedule, ReplayFiles(files.replay))
+        acting = CompiledActing(PointMass(), schedule, ReplayFiles(files.replay))
+        population = Population(Counter(), members, acting)
         population._programs = self.programs  # compiled once
         population.compile()
         evaluator = OneStep(2, 2)

@@ -30,7 +30,7 @@ from xql_jax.runs.run import make_evaluator, run_resources, train_and_summarize
 from xql_jax.runs.run_data import RunData, load_data, run_folder
 from xql_jax.settings import settings_of, values_of
 from xql_jax.suites.tasks import has_own_scores, name_in_dm_control
-from xql_jax.training.data_population import offline_population
+from xql_jax.training.data_kinds import offline_population
 from xql_jax.training.loop import RowCallback
 from xql_jax.training.members import Member, fields_given
 from xql_jax.training.population import Population

@@ -20,7 +20,7 @@ from xql_jax.runs.load import Run
 from xql_jax.runs.machine import prepare_acting
 from xql_jax.runs.run import make_evaluator, run_resources, train_and_summarize
 from xql_jax.runs.run_data import load_data, run_folder
-from xql_jax.training.data_population import offline_population
+from xql_jax.training.data_kinds import offline_population
 from xql_jax.training.loop import RowCallback
 from xql_jax.training.signals import StopSignals
 from xql_jax.training.values import watch_values

@@ -22,8 +22,8 @@ from xql_jax.runs.load import Run
 from xql_jax.runs.machine import prepare_acting
 from xql_jax.runs.run import make_evaluator, run_resources, train_and_summarize
 from xql_jax.runs.run_data import scored
-from xql_jax.training.compiled_population import CompiledPopulation
-from xql_jax.training.host_population import HostPopulation
+from xql_jax.training.compiled_acting import CompiledActing
+from xql_jax.training.host_acting import HostActing
 from xql_jax.training.loop import RowCallback
 from xql_jax.training.population import Population
 from xql_jax.training.replay_files import ReplayFiles
@@ -75,10 +75,8 @@ def run_online(job: Job, stop: StopSignals | None = None, callbacks: Sequence[Ro
         )
         if task.suite.is_compiled:
             files = ReplayFiles(folder.files.replay, folder.run_id)
-            environment = compiled_environment(task)
-            population: Population = CompiledPopulation(
-                job.learner, job.members, environment, job.acting, files
-            )
+            acting = CompiledActing(compiled_environment(task), job.acting, files)
+            population = Population(job.learner, job.members, acting)
         else:
             population = host_population(job, job.learner, folder, stop, preprocessing=preprocessing)
         return train_and_summarize(
@@ -89,13 +87,12 @@ def run_online(job: Job, stop: StopSignals | None = None, callbacks: Sequence[Ro
 
 def host_population(
     job: Job, learner: Learner, folder: RunFolder, stop: StopSignals, **options: Any
-) -> HostPopulation:
-    """Returns the population that steps simulators while it learns; for the options see `HostPopulation`."""
+) -> Population:
+    """Returns the population that steps simulators while it learns; for the options see `HostActing`."""
     settings, schedule = job.settings, job.acting
     rounds, lag = schedule.round_steps, schedule.policy_lag
     LOG.info(f"  rounds of {rounds} step(s): the policy that acts is at most {lag} updates behind")
-    return HostPopulation(
-        learner,
+    acting = HostActing(
         job.members,
         functools.partial(environment_maker(settings.task, settings.simulation).make, settings.task),
         schedule,
@@ -103,17 +100,18 @@ def host_population(
         Patience(settings.environment_timeout, lambda: stop.received is not None),
         **options,
     )
+    return Population(learner, job.members, acting)
 
 
 def details_of(population: Population, rows: Sequence[Row]) -> Json:
     """Returns the entries of summary.json that only online runs have."""
     seconds = {name: round(value, 3) for name, value in population.seconds.items()}
     details: Json = {"seconds_by_work": seconds}
-    if isinstance(population, CompiledPopulation):
+    if isinstance(population.kind, CompiledActing):
         details["policy_lag"] = 0
-        details["failed_episodes"] = population.failures
-    elif isinstance(population, HostPopulation):
-        details["policy_lag"] = population.schedule.policy_lag
+        details["failed_episodes"] = population.kind.failures
+    elif isinstance(population.kind, HostActing):
+        details["policy_lag"] = population.kind.schedule.policy_lag
     return details
 
 

@@ -88,7 +88,7 @@ def train_and_summarize(
     population.matmul_precision = settings.matmul_precision
     callbacks = *callbacks, watch_divergence(job.members, settings.batch_size)
     with contextlib.ExitStack() as resources:
-        resources.callback(population.close)
+        resources.callback(population.kind.close)
         loop = TrainingLoop(
             population, evaluator, task, settings.schedule, files, preprocessing, make_online,
             _loggers(job, files.folder), callbacks,

@@ -1,8 +1,8 @@
-"""Populations whose members act: each fills a replay buffer of its own, and learns from it."""
+"""Members that act: each fills a replay buffer of its own, and learns from it."""
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,8 @@ from xql_jax.data import replay
 from xql_jax.data.replay import PriorData, ReplayBuffer, Spans
 from xql_jax.data.views import discounted_returns
 from xql_jax.training.checkpoints import Progress, Snapshot
-from xql_jax.training.members import Experience, Member, MemberState, copied_to
-from xql_jax.training.population import Population
+from xql_jax.training.population import Items, Kind, Population
+from xql_jax.training.program import Experience, MemberState, copied_to
 from xql_jax.training.replay_files import ReplayFiles, rows_since
 from xql_jax.training.schedule import ActingSchedule
 from xql_jax.types import (
@@ -27,14 +27,13 @@ from xql_jax.types import (
     Learner,
     Minibatch,
     PRNGKey,
-    State,
 )
 
 NUM_ERRORS = 1_024  # Bellman errors per member and measurement
 
 
-class ActingPopulation(Population):
-    """A population whose members act. Their buffers are kept with their states, and have files of their own.
+class ActingKind(Kind):
+    """Members that act. Their buffers are kept with their states, and have files of their own.
 
     Args:
         sizes: the lengths of an observation and of an action.
@@ -46,56 +45,44 @@ class ActingPopulation(Population):
 
     def __init__(
         self,
-        learner: Learner,
-        members: Sequence[Member],
         schedule: ActingSchedule,
         files: ReplayFiles,
         sizes: tuple[int, int],
-        *,
         handover: int = 0,
         prior_data: PriorData | None = None,
-        together: bool | None = None,
     ):
-        self.data = prior_data
-        self.schedule = schedule
-        self.handover = handover
-        self.stride = schedule.round_steps
+        self.schedule, self.handover, self.data = schedule, handover, prior_data
+        self.stride, self.ramps = schedule.round_steps, schedule.ramps
+        self.most_ahead = max(1, min(self.most_ahead, math.ceil(self.stride * schedule.updates_per_step)))
         self._files = files
         self._saved_at = [0]  # acting steps of the last checkpoints
         self._changing: dict[str, int] = {}  # by member: the first transition that had no return-to-go there
-        batch_type: type[AnyBatch] = type(prior_data.batch) if prior_data else Batch
-        if schedule.horizon.steps > 1:
-            batch_type = EpisodeBatch
+        kind: type[AnyBatch] = type(prior_data.batch) if prior_data else Batch
+        kind = EpisodeBatch if schedule.horizon.steps > 1 else kind
+        self._empty = functools.partial(replay.empty, schedule.buffer_size, *sizes, kind)
+        self._shapes = jax.eval_shape(self._empty)
+        take = functools.partial(replay.take, spans=_spans(schedule, None))
+        self.minibatch = jax.eval_shape(take, self._shapes, jnp.zeros(schedule.batch_size, int))
 
-        empty = functools.partial(replay.empty, schedule.buffer_size, *sizes, batch_type)
-        rows, spans = jnp.zeros(schedule.batch_size, int), _spans(schedule, learner)
-        minibatch = replay.take(replay.empty(1, *sizes, batch_type), rows, spans)
-        super().__init__(learner, members, minibatch, together, schedule.ramps)
-        self.ramps = ()  # which change with the step, not with the update
-        updates_a_round = math.ceil(self.stride * schedule.updates_per_step)
-        self.most_ahead = max(1, min(self.most_ahead, updates_a_round))
-        self._shapes = jax.eval_shape(empty)
-        for group in self.groups:
-            make = jax.jit(jax.vmap(lambda _: empty()), out_shardings=group.split)
+    def begin(self, population: Population) -> None:
+        for group in population.groups:
+            make = jax.jit(jax.vmap(lambda _: self._empty()), out_shardings=group.split)
             group.members = group.members.replace(buffer=make(jnp.arange(len(group.indices))))
-
-    @property
-    def acted(self) -> int:
-        return self.step - self.handover
 
     def draw(self, member: MemberState, data: PriorData | None, key: PRNGKey, step: Array) -> Minibatch:
         spans = _spans(self.schedule, member.learner)
         return replay.sample_buffer(member.buffer, key, self.schedule.batch_size, data, spans)
 
-    def snapshot(self, progress: Progress) -> Snapshot:
+    def snapshot(self, population: Population, snapshot: Snapshot) -> Snapshot:
         """Returns the snapshot, which also writes the transitions since the last one.
 
         It writes those again of the episodes that were running then, because their returns-to-go may have
         become known. It also removes the files that no checkpoint needs any more.
         """
-        rows, kept, saved, acted = {}, self.schedule.keep_checkpoints, self._saved_at[-1], self.acted
-        for index, member in enumerate(self.members):
-            group, place = self.place_of(index)
+        rows, kept, saved = {}, self.schedule.keep_checkpoints, self._saved_at[-1]
+        acted = population.step - self.handover
+        for index, member in enumerate(population.members):
+            group, place = population.place_of(index)
             first = self._changing.get(member.name, saved)
             rows[member.name] = rows_since(group.members.buffer, first, place)
             self._changing[member.name] = first_unknown(rows[member.name], acted)
@@ -110,32 +97,29 @@ class ActingPopulation(Population):
                 files.append(acted, new, saved)
                 files.prune(oldest - self.schedule.buffer_size)
 
-        return super().snapshot(progress)._replace(write_more=write)
+        return snapshot._replace(write_more=write)
 
-    def resume(self, items: Mapping[str, Mapping[str, State]], progress: Progress) -> None:
-        """Reads the buffers, too, as they were at the checkpoint; Damaged if their files are."""
-        super().resume(items, progress)
-        names = [member.name for member in self.members]
+    def resume(self, population: Population, items: Items, progress: Progress) -> None:
+        """Reads the buffers as they were at the checkpoint; Damaged if their files are."""
+        names, acted = [member.name for member in population.members], population.step - self.handover
         num_environments = self.schedule.num_environments
-        for group in self.groups:
+        for group in population.groups:
             group.members = group.members.replace(buffer=())  # frees the old ones before reading
-            rings = [self._files.of(names[index]).load(self.acted, self._shapes) for index in group.indices]
+            rings = [self._files.of(names[index]).load(acted, self._shapes) for index in group.indices]
             rings = [replay.end_episodes(ring, num_environments) for ring in rings]
             stack = jax.tree.map(lambda *fields: np.stack(fields), *rings)
             group.members = group.members.replace(buffer=copied_to(stack, group.split))
         # Episodes that ran then will never end: their last transitions are marked, and written again.
-        first = max(0, self.acted - num_environments)
-        marked = self.schedule.horizon.steps > 1
-        self._saved_at, self._changing = [self.acted], dict.fromkeys(names, first) if marked else {}
+        first, marked = max(0, acted - num_environments), self.schedule.horizon.steps > 1
+        self._saved_at, self._changing = [acted], dict.fromkeys(names, first) if marked else {}
 
-    def bellman_errors(self) -> np.ndarray:
+    def bellman_errors(self, population: Population) -> np.ndarray:
         """Bellman errors of the members on transitions drawn from their buffers, f32[M, `NUM_ERRORS`]."""
-        schedule, step = self.schedule, np.int32(self.step)
-        places = map(self.place_of, range(len(self.members)))
-        return np.stack([_errors(schedule, *group.members.apart, place, step) for group, place in places])
+        places, step = map(population.place_of, range(len(population.members))), np.int32(population.step)
+        return np.stack([_errors(self.schedule, *of.members.apart, place, step) for of, place in places])
 
 
-def _spans(schedule: ActingSchedule, learner: Learner) -> Spans | None:
+def _spans(schedule: ActingSchedule, learner: Learner | None) -> Spans | None:
     """Returns how the learner's transitions are made of the buffer's; None: they are the same."""
     if schedule.horizon.steps == 1:
         return None

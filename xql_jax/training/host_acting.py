@@ -7,7 +7,7 @@ import concurrent.futures
 import functools
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -20,10 +20,11 @@ from xql_jax.envs.vector import PATIENT, EpisodeSeeds, Local, Patience, VectorEn
 from xql_jax.errors import EnvironmentFailure
 from xql_jax.numerics.jax_settings import settings_of_jax
 from xql_jax.rollout.acting import ActionQueue
-from xql_jax.training.acting_population import ActingPopulation, RunningReturns, with_returns
+from xql_jax.training.acting import ActingKind, RunningReturns, with_returns
 from xql_jax.training.checkpoints import Progress, Snapshot
 from xql_jax.training.members import Member, member_keys
-from xql_jax.training.population import EPISODE_METRICS, Divergence, Population
+from xql_jax.training.population import EPISODE_METRICS, Divergence, Items, Population
+from xql_jax.training.program import Loop, MemberState, run_updates
 from xql_jax.training.replay_files import ReplayFiles
 from xql_jax.training.schedule import ActingSchedule, ramped
 from xql_jax.types import (
@@ -104,7 +105,7 @@ class Collector:
         return np.asarray(_sampled_actions(*spread, learner, params, observations, self._key, np.int32(step)))
 
 
-class HostPopulation(ActingPopulation):
+class HostActing(ActingKind):
     """Each member acts in its own environments on the host, and fills its own replay buffer.
 
     The updates of a round run in a thread while the next round acts. Round j acts by the policy after the
@@ -113,12 +114,11 @@ class HostPopulation(ActingPopulation):
 
     Args:
         make: makes one environment.
-        options: see `ActingPopulation`.
+        options: see `ActingKind`.
     """
 
     def __init__(
         self,
-        learner: Learner,
         members: Sequence[Member],
         make: Callable[[], Environment],
         schedule: ActingSchedule,
@@ -127,8 +127,6 @@ class HostPopulation(ActingPopulation):
         preprocessing: Preprocessing = UNCHANGED,
         **options: Any,
     ):
-        self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="learner")
-        self._learning: concurrent.futures.Future | None = None  # of the round before
         vector_env: Callable[..., VectorEnv] = Local
         if schedule.processes:
             from xql_jax.envs.processes import Processes  # half a second of imports
@@ -140,119 +138,123 @@ class HostPopulation(ActingPopulation):
         ]
         environments = self._collectors[0].environments
         sizes = environments.observation_space.shape[0], environments.action_space.shape[0]
-        super().__init__(learner, members, schedule, files, sizes, **options)
-        self._policy_before: list[Params]  # after the last round but one
-        self._policy_newest: list[Params]  # after the last round
-        self.seconds = dict.fromkeys(("environment", "acting", "waiting for the learner"), 0.0)
-        self._start_acting()
+        super().__init__(schedule, files, sizes, **options)
+        self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="learner")
+        self._learning: concurrent.futures.Future | None = None  # of the round before
+        # Of each member, after the last round but one and after the last; none before the first `advance`.
+        self._policies: list[list[Params]] = []
+        self._record_episodes()
 
-    def take_over(self, other: Population) -> None:
-        self.step, self.diverged = other.step, dict(other.diverged)
-        self.compile_seconds, self.matmul_precision = other.compile_seconds, other.matmul_precision
-        self.set_in_members(state=[other.member(index)[1] for index in range(len(self.members))])
-        self._start_acting()
+    def begin(self, population: Population) -> None:
+        super().begin(population)
+        population.seconds = dict.fromkeys(("environment", "acting", "waiting for the learner"), 0.0)
 
-    def advance(self, stop: int) -> Metrics:
-        self.compile()
-        while self.step < stop:
-            acted = self._act_for_a_round()
-            self._await_learner()
-            self._freeze_bad_actors()
-            self._learning = self._thread.submit(self._learn, self.acted, *zip(*acted, strict=True))
-            self.step += self.stride
+    def train_member(
+        self, member: MemberState, data: State, start: Array, stop: Array, loop: Loop
+    ) -> tuple[MemberState, Metrics]:
+        """Without ramps: they change with the step, and a round's updates have the values of its begin."""
+        return run_updates(member, start, stop, functools.partial(self.draw, member, data), (), loop)
+
+    def advance(self, population: Population, stop: int) -> Metrics | None:
+        if not self._policies:
+            learners = [population.member(index)[0] for index in range(len(self._collectors))]
+            self._learners = jax.device_put(learners, jax.devices("cpu")[0])
+            self._policies = [_policies(population)] * 2
+        while population.step < stop:
+            acted = self._act_for_a_round(population)
+            self._await_learner(population)
+            self._freeze_bad_actors(population)
+            self._learning = self._thread.submit(self._learn, population, population.step, acted)
+            population.step += self.stride
             self._record_episodes()
-        self._await_learner()
-        if not self.schedule.updates_by(self.acted):
-            return {}
+        self._await_learner(population)
+        if not self.schedule.updates_by(population.step - self.handover):
+            return None
         episodes = [collector.episode for collector in self._collectors]
-        of_episodes = {name: jnp.float32([each[name] for each in episodes]) for name in EPISODE_METRICS}
-        return self.gathered(lambda members: members.metrics) | of_episodes
+        return {name: jnp.float32([each[name] for each in episodes]) for name in EPISODE_METRICS}
 
-    def snapshot(self, progress: Progress) -> Snapshot:
-        snapshot = super().snapshot(progress)
-        for index, member in enumerate(self.members):
-            snapshot.progress.members[member.name]["episodes"] = self._episodes[index]
-        return snapshot
+    def snapshot(self, population: Population, snapshot: Snapshot) -> Snapshot:
+        for member, episodes in zip(population.members, self._episodes, strict=True):
+            snapshot.progress.members[member.name]["episodes"] = episodes
+        return super().snapshot(population, snapshot)
 
-    def resume(self, items: Mapping[str, Mapping[str, State]], progress: Progress) -> None:
-        super().resume(items, progress)
-        for member, collector in zip(self.members, self._collectors, strict=True):
+    def resume(self, population: Population, items: Items, progress: Progress) -> None:
+        super().resume(population, items, progress)
+        for member, collector in zip(population.members, self._collectors, strict=True):
             collector.reset(progress.members[member.name]["episodes"])
-        self._start_acting()
+        self._policies = []
+        self._record_episodes()
 
     def close(self) -> None:
         self._thread.shutdown()
         for collector in self._collectors:
             collector.environments.close()
 
-    def _act_for_a_round(self) -> list[Acted]:
-        acted = []
+    def _act_for_a_round(self, population: Population) -> list[Acted]:
+        acted, begun = [], population.step - self.handover
         # After the round before the last: the newest while the last one is still learned.
-        policies = self._policy_newest if self._learning else self._policy_before
+        policies = self._policies[1 if self._learning else 0]
         for member, collector, learner, params in zip(
-            self.members, self._collectors, self._learners, policies, strict=True
+            population.members, self._collectors, self._learners, policies, strict=True
         ):
             try:
-                acted.append(collector.act(learner, params, self.acted, self.seconds))
+                acted.append(collector.act(learner, params, begun, population.seconds))
             except EnvironmentFailure as error:
-                self._await_learner()
-                whose = f"{member}: " if len(self.members) > 1 else ""
+                self._await_learner(population)
+                whose = f"{member}: " if len(population.members) > 1 else ""
                 raise EnvironmentFailure(f"{whose}{error}") from error
         return acted
 
     @settings_of_jax()
-    def _learn(self, begun: int, rows: Sequence[Batch], known: Sequence[list[tuple[int, float]]]) -> None:
-        """Inserts the transitions of the round from `begun` on, and does the due updates; in the thread."""
-        first, ended = self.handover, begun + self.stride
-        for group in self.groups:
-            new = jax.tree.map(lambda *fields: np.stack(fields), *(rows[index] for index in group.indices))
+    def _learn(self, population: Population, step: int, acted: Sequence[Acted]) -> None:
+        """Inserts the transitions of the round from `step` on, and does the due updates; in the thread."""
+        begun = step - self.handover
+        for group in population.groups:
+            batches, known = zip(*(acted[index] for index in group.indices), strict=True)
+            new = jax.tree.map(lambda *fields: np.stack(fields), *batches)
             members = group.members
             buffer = _insert(members.buffer, jax.device_put(new, group.split))
             if any(known):
-                buffer = with_returns(buffer, [known[index] for index in group.indices])
+                buffer = with_returns(buffer, known)
             learner = ramped(members.learner, self.schedule.ramps, begun, len(group.indices))
             group.members = members.replace(buffer=buffer, learner=jax.device_put(learner, group.split))
-        start, stop = (first + self.schedule.updates_by(step) for step in (begun, ended))
-        if start < stop:
-            self.train(start, stop, first + ended)
-        jax.block_until_ready([group.members for group in self.groups])
+        first, stop = (self.handover + self.schedule.updates_by(at) for at in (begun, begun + self.stride))
+        if first < stop:
+            population.train(first, stop, step + self.stride)
+        jax.block_until_ready([group.members for group in population.groups])
 
-    def _await_learner(self) -> None:
+    def _await_learner(self, population: Population) -> None:
         """Waits for the round being learned, if any."""
         if self._learning is None:
             return
         started = time.perf_counter()
         learning, self._learning = self._learning, None
         learning.result()
-        self._policy_before, self._policy_newest = self._policy_newest, self._current_policies()
-        self.seconds["waiting for the learner"] += time.perf_counter() - started
+        self._policies = [self._policies[1], _policies(population)]
+        population.seconds["waiting for the learner"] += time.perf_counter() - started
 
-    def _freeze_bad_actors(self) -> None:
+    def _freeze_bad_actors(self, population: Population) -> None:
         """Freezes members whose actions were not finite; the learner is idle."""
         for index, collector in enumerate(self._collectors):
             if collector.bad_actions_at is not None:
                 found = Divergence(self.handover + collector.bad_actions_at, "actions")
-                self.diverged.setdefault(index, found)
+                population.diverged.setdefault(index, found)
                 collector.bad_actions_at = None
-
-    def _start_acting(self) -> None:
-        cpu = jax.devices("cpu")[0]
-        self._learners = [jax.device_put(self.member(index)[0], cpu) for index in range(len(self.members))]
-        self._policy_before = self._policy_newest = self._current_policies()
-        self._record_episodes()
-
-    def _current_policies(self) -> list[Params]:
-        policies: list[Params] = []
-        for group in self.groups:
-            policies += _acting_params(group.members.learner, group.members.state)
-        policies = policies[: len(self._collectors)]
-        cpu = jax.devices("cpu")[0]
-        there = all(leaf.devices() == {cpu} for leaf in jax.tree.leaves(policies))
-        return policies if there else jax.device_put(policies, cpu)  # 0.2 ms
 
     def _record_episodes(self) -> None:
         """A checkpoint needs the running episodes' numbers if an environment fails later."""
         self._episodes = [list(collector.seeds.episodes) for collector in self._collectors]
+
+
+def _policies(population: Population) -> list[Params]:
+    """Returns what each member's actor needs, on the CPU."""
+    policies: list[Params] = []
+    for group in population.groups:
+        policies += _acting_params(group.members.learner, group.members.state)
+    policies = policies[: len(population.members)]
+    cpu = jax.devices("cpu")[0]
+    there = all(leaf.devices() == {cpu} for leaf in jax.tree.leaves(policies))
+    return policies if there else jax.device_put(policies, cpu)  # 0.2 ms
 
 
 @jax.jit
