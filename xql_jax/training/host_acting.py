@@ -24,7 +24,6 @@ from xql_jax.training.acting import ActingKind, RunningReturns, with_returns
 from xql_jax.training.checkpoints import Progress, Snapshot
 from xql_jax.training.members import Member, member_keys
 from xql_jax.training.population import EPISODE_METRICS, Divergence, Items, Population
-from xql_jax.training.program import Loop, MemberState, run_updates
 from xql_jax.training.replay_files import ReplayFiles
 from xql_jax.training.schedule import ActingSchedule, ramped
 from xql_jax.types import (
@@ -148,12 +147,6 @@ class HostActing(ActingKind):
     def begin(self, population: Population) -> None:
         super().begin(population)
         population.seconds = dict.fromkeys(("environment", "acting", "waiting for the learner"), 0.0)
-
-    def train_member(
-        self, member: MemberState, data: State, start: Array, stop: Array, loop: Loop
-    ) -> tuple[MemberState, Metrics]:
-        """Without ramps: they change with the step, and a round's updates have the values of its begin."""
-        return run_updates(member, start, stop, functools.partial(self.draw, member, data), (), loop)
 
     def advance(self, population: Population, stop: int) -> Metrics | None:
         if not self._policies:

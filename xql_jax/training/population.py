@@ -72,7 +72,7 @@ class Kind:
     minibatch: Minibatch  # shapes of one update's
     data: State = None  # what `draw` gets, on every device
     shares_data = True  # all members of a group share a call's data; else each has its own part [m, ...]
-    ramps: Sequence[Ramp] = ()  # hyperparameters that change with the update
+    ramps: Sequence[Ramp] = ()  # hyperparameters that change with the step
     most_ahead = 50  # updates whose minibatches an accelerator draws at once; a divisor of usual intervals
 
     @property
@@ -87,7 +87,8 @@ class Kind:
         self, member: MemberState, data: State, start: Array, stop: Array, loop: Loop
     ) -> tuple[MemberState, Metrics]:
         """Trains one member from step `start` to `stop`, inside the program; see `run_updates`."""
-        return run_updates(member, start, stop, functools.partial(self.draw, member, data), self.ramps, loop)
+        ramps = self.ramps if self.unit == "update" else ()  # else the host sets the learner's values
+        return run_updates(member, start, stop, functools.partial(self.draw, member, data), ramps, loop)
 
     def calls(self, group: Group, start: int, stop: int) -> Iterator[Call]:
         """Yields at least one call of the program."""
