@@ -224,7 +224,7 @@ def measure_peer(name: str, members: int, data: dict[str, jax.Array]) -> dict[st
 def measure_online(algorithm: str, width: int, batch_size: int, name: str) -> dict[str, Any]:
     if name != "stand-in":
         importlib.import_module("dm_control")  # so that a missing package counts as skipped, not as failed
-    from xql_jax.training.host_acting import HostActing
+    from xql_jax.training.acting import HostActing
     from xql_jax.training.population import Population
     from xql_jax.training.replay_files import ReplayFiles
     from xql_jax.training.schedule import ActingSchedule

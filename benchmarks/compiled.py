@@ -25,8 +25,8 @@ from xql_jax.envs import environment_maker
 from xql_jax.envs.compiled import compiled_environment
 from xql_jax.learners.registry import ONLINE
 from xql_jax.suites.tasks import get_task, name_in_dm_control
+from xql_jax.training.acting import HostActing
 from xql_jax.training.compiled_acting import CompiledActing
-from xql_jax.training.host_acting import HostActing
 from xql_jax.training.members import Member
 from xql_jax.training.population import Kind, Population
 from xql_jax.training.replay_files import ReplayFiles

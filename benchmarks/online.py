@@ -25,7 +25,7 @@ from xql_jax.data import replay
 from xql_jax.envs import environment_maker
 from xql_jax.learners.registry import ONLINE
 from xql_jax.suites.tasks import get_task
-from xql_jax.training.host_acting import HostActing
+from xql_jax.training.acting import HostActing
 from xql_jax.training.members import Member
 from xql_jax.training.population import Population
 from xql_jax.training.replay_files import ReplayFiles

@@ -14,9 +14,9 @@ from jax_point_mass import PointMass
 
 from xql_jax.learners.method import Part
 from xql_jax.settings import POSITIVE, traced
+from xql_jax.training.acting import HostActing
 from xql_jax.training.checkpoints import Progress
 from xql_jax.training.compiled_acting import CompiledActing
-from xql_jax.training.host_acting import HostActing
 from xql_jax.training.members import Member
 from xql_jax.training.population import Population
 from xql_jax.training.replay_files import ReplayFiles

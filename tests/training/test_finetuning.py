@@ -13,8 +13,8 @@ from training_runs import TASK, OneStep, offline_population, train
 
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.data.replay import PriorData
+from xql_jax.training.acting import HostActing
 from xql_jax.training.checkpoints import TrainingFiles
-from xql_jax.training.host_acting import HostActing
 from xql_jax.training.loop import TrainingLoop
 from xql_jax.training.members import Member
 from xql_jax.training.population import Divergence, Population

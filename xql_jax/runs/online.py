@@ -22,8 +22,8 @@ from xql_jax.runs.load import Run
 from xql_jax.runs.machine import prepare_acting
 from xql_jax.runs.run import make_evaluator, run_resources, train_and_summarize
 from xql_jax.runs.run_data import scored
+from xql_jax.training.acting import HostActing
 from xql_jax.training.compiled_acting import CompiledActing
-from xql_jax.training.host_acting import HostActing
 from xql_jax.training.loop import RowCallback
 from xql_jax.training.population import Population
 from xql_jax.training.replay_files import ReplayFiles

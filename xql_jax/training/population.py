@@ -64,7 +64,7 @@ class Kind:
     """What a population's members learn from: what it draws, and for members that act, how they act.
 
     The kinds are data (`data_kinds.py`), and replay buffers that members fill in environments on the host
-    (`host_acting.py`) or in the compiled program (`compiled_acting.py`).
+    (`acting.py`) or in the compiled program (`compiled_acting.py`).
     """
 
     unit = "update"  # the name of one step
