@@ -32,6 +32,7 @@ from absl import app, flags
 from peers import PEERS, Method, Peer, Settings, peer_of
 
 import xql_jax
+from xql_jax import settings
 from xql_jax.data.dataset import drawn_rows
 from xql_jax.data.loading import load_dataset
 from xql_jax.data.views import view_for
@@ -160,7 +161,7 @@ def parsed(text: str) -> tuple[str, Any]:
 
 def values_of(run: Run) -> Settings:
     """Returns our settings and hyperparameters by name, with tuples for lists."""
-    values = {**run.whole_config, **run.identity, "max_steps": FLAGS.max_steps}
+    values = {**settings.values_of(run.learner), **run.identity, "max_steps": FLAGS.max_steps}
     return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from absl import flags
 
 from xql_jax.numerics.jax_settings import check_platforms
-from xql_jax.runs.offline import offline_job
+from xql_jax.runs.resolve import resolved
 from xql_jax.workshop.commands import command_line, messages
 from xql_jax.workshop.tools.compile import GIB, MIB, CompileSettings, compile_run
 
@@ -23,7 +23,7 @@ from xql_jax.workshop.tools.compile import GIB, MIB, CompileSettings, compile_ru
 def main(settings: CompileSettings) -> int:
     check_platforms()
     if flags.FLAGS.print_config:
-        return messages.print_settings(offline_job(settings))
+        return messages.print_settings(resolved(settings))
     report = compile_run(settings)
     if settings.json:
         print(json.dumps(report))

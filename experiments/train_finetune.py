@@ -12,20 +12,8 @@ environment, and there are --max_steps of these. A run writes to SAVE_DIR/TASK/M
 on with a run that was stopped in either phase.
 """
 
-from absl import flags
-
-from xql_jax.runs.finetuning import finetune_job, run_finetuning
 from xql_jax.runs.kinds import Finetune
 from xql_jax.workshop.commands import command_line, messages
 
-
-def main(settings: Finetune) -> int:
-    job = finetune_job(settings)
-    if flags.FLAGS.print_config:
-        return messages.print_settings(job)
-    messages.print_beginning(job)
-    return messages.print_end(run_finetuning(job))
-
-
 if __name__ == "__main__":
-    command_line.run(main, Finetune)
+    command_line.run(messages.train_and_print, Finetune)

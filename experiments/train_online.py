@@ -12,20 +12,8 @@ A run writes to SAVE_DIR/TASK/METHOD/RUN/. `--resume` goes on with a run that wa
 networks, optimisers and replay buffer. Episodes begin anew, except in compiled simulators, where they go on.
 """
 
-from absl import flags
-
 from xql_jax.runs.kinds import Online
-from xql_jax.runs.online import online_job, run_online
 from xql_jax.workshop.commands import command_line, messages
 
-
-def main(settings: Online) -> int:
-    job = online_job(settings)
-    if flags.FLAGS.print_config:
-        return messages.print_settings(job)
-    messages.print_beginning(job)
-    return messages.print_end(run_online(job))
-
-
 if __name__ == "__main__":
-    command_line.run(main, Online)
+    command_line.run(messages.train_and_print, Online)

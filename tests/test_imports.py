@@ -230,20 +230,16 @@ from jax._src import xla_bridge
 from xql_jax.runs.config_files import choose_config
 from xql_jax.runs.kinds import Finetune, Online
 from xql_jax.runs.config_files import settings_from
-from xql_jax.runs.finetuning import finetune_job
-from xql_jax.runs.online import online_job
-for settings, job, task in (
-    (Online, online_job, "cheetah-run"),
-    (Finetune, finetune_job, "pointmaze-umaze-v0"),
-):
+from xql_jax.runs.resolve import resolved
+for settings, task in ((Online, "cheetah-run"), (Finetune, "pointmaze-umaze-v0")):
     values = {"env_name": task, "max_steps": 20_000, "sweep": "tau=0.1,0.2", "num_seeds": 2}
-    job(settings_from(choose_config(settings, env_name=task), values))
+    resolved(settings_from(choose_config(settings, env_name=task), values))
 assert not xla_bridge.backends_are_initialized()
 """
 
 
-def test_a_job_is_made_before_jax_begins():
-    """The mains make it before `prepare_acting`, which has no effect after JAX's start."""
+def test_settings_are_resolved_before_jax_begins():
+    """The mains do it before `prepare_acting`, which has no effect after JAX's start."""
     run = subprocess.run([sys.executable, "-c", MADE], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
 

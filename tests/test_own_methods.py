@@ -13,8 +13,9 @@ import xql_jax
 from xql_jax.errors import UserError
 from xql_jax.learners.registry import make_learner
 from xql_jax.runs.config_files import choose_config, settings_from
+from xql_jax.runs.folder import identity_of
 from xql_jax.runs.kinds import Offline
-from xql_jax.runs.train import job_of
+from xql_jax.runs.resolve import resolved
 from xql_jax.settings import values_of
 from xql_jax.workshop.sweeps.plan import make_plan
 from xql_jax.workshop.sweeps.sweep_settings import Sweep
@@ -111,10 +112,10 @@ def test_own_defaults_come_before_what_a_suite_has_for_all_methods(place):
 
     def trained(method, **given):
         chosen = choose_config(Offline, f"own_methods:{method}", env_name="pointmaze-umaze-v0")
-        job = job_of(settings_from(chosen, given))
-        recorded = {"algorithm": f"own_methods:{method}", **values_of(job.learner)}
-        assert job.identity["config"] == recorded
-        return job.learner
+        made = resolved(settings_from(chosen, given))
+        recorded = {"algorithm": f"own_methods:{method}", **values_of(made.learner)}
+        assert identity_of(made)["config"] == recorded
+        return made.learner
 
     assert trained("sharp").policy.awr_temperature == 7.0
     assert trained("sharp").policy.head.actor_hidden_dims == (8,)

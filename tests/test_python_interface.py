@@ -22,9 +22,10 @@ from xql_jax.errors import UserError
 from xql_jax.files import as_json
 from xql_jax.interface import _settings
 from xql_jax.runs.config_files import choose_config, settings_from
+from xql_jax.runs.folder import identity_of
 from xql_jax.runs.kinds import Offline
 from xql_jax.runs.load import load_run
-from xql_jax.runs.train import job_of
+from xql_jax.runs.resolve import resolved
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -169,7 +170,10 @@ def test_arrays_that_are_given_again_are_cut_at_the_runs_own_limit(tmp_path, mon
     arrays = {name: of for name, of in bandit(700).items() if name not in ("timeouts", "next_observations")}
     wide = {"observations": np.zeros((700, 4)), "actions": np.zeros((700, 2)), "terminals": np.zeros(700)}
     policy = xql_jax.train("pointmaze-umaze-v0", dataset=arrays | wide, max_steps=2, **SMALL, eval_episodes=0)
-    asked = lambda kind, named, settings, *_: xql_jax.interface._settings(kind, named, settings)  # noqa: E731
+
+    def asked(kind, *, settings, save_dir, progress, callbacks, **named):
+        return xql_jax.interface._settings(kind, named, settings)
+
     monkeypatch.setattr(xql_jax.interface, "_trained", asked)
     settings = xql_jax.train_finetune(checkpoint=policy, dataset=arrays | wide, max_steps=3)
     [again] = settings.dataset
@@ -194,8 +198,7 @@ def test_it_is_evaluated_in_an_environment_that_is_given(of_several):
 
 
 def test_fine_tuning_goes_on_with_the_members_that_a_policy_has(of_several, monkeypatch):
-    asked = lambda kind, named, settings, *_: {**named, "settings": settings}  # noqa: E731
-    monkeypatch.setattr(xql_jax.interface, "_trained", asked)
+    monkeypatch.setattr(xql_jax.interface, "_trained", lambda kind, **given: given)
     of_all = xql_jax.train_finetune(checkpoint=of_several, max_steps=3)
     assert of_all["checkpoint"] == of_several.path / "checkpoints" / "100"
     assert of_all["settings"] == {}
@@ -318,9 +321,9 @@ def test_a_number_is_that_of_the_flag_with_its_text(make):
         "ramp": "value_lr=0.001:1e-05", "sweep": "tau=0.70,1e-1 discount=.9,1.0",
     }  # fmt: skip
     named = {"env_name": "pointmaze-umaze-v0", "max_steps": 10}
-    ours = job_of(_settings(Offline, {**named, "dataset": (), "method": None, "config": None}, called))
-    theirs = job_of(settings_from(choose_config(Offline, **named), {**named, **typed}))
-    assert as_json(ours.identity) == as_json(theirs.identity)
+    ours = resolved(_settings(Offline, {**named, "dataset": (), "method": None, "config": None}, called))
+    theirs = resolved(settings_from(choose_config(Offline, **named), {**named, **typed}))
+    assert as_json(identity_of(ours)) == as_json(identity_of(theirs))
     assert [member.name for member in ours.members] == [member.name for member in theirs.members]
 
 

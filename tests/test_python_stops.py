@@ -14,7 +14,7 @@ from python_cases import SMALL, bandit
 
 import xql_jax
 from xql_jax.errors import EnvironmentFailure, UserError
-from xql_jax.runs import offline
+from xql_jax.runs import train
 from xql_jax.training.population import Population
 
 
@@ -117,8 +117,8 @@ def test_an_interrupt_before_the_training_is_not_lost_in_jax(monkeypatch, tmp_pa
         os.kill(os.getpid(), signal.SIGINT)
         return load_data(*given)
 
-    load_data = offline.load_data
-    monkeypatch.setattr(offline, "load_data", load)
+    load_data = train.load_data
+    monkeypatch.setattr(train, "load_data", load)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     with pytest.raises(KeyboardInterrupt, match="after 0"):
         xql_jax.train(dataset=bandit(), max_steps=50, **SMALL)

@@ -39,7 +39,6 @@ from xql_jax.training.signals import StopSignals
 Arrays = Mapping[str, ArrayLike]
 Source = str | Path | Arrays | Dataset
 Config: TypeAlias = str | Path | ConfigDict
-Named: TypeAlias = dict[str, Any]  # arguments of a call
 # Given the step, and numbers by name: floats, or arrays if several members are trained. `Any`, because a type
 # that allows both would make every callback tell them apart.
 Callback = Callable[[int, Mapping[str, Any]], object]
@@ -86,9 +85,7 @@ def train(
         UserError: if a setting or the data cannot be used. Its one line says what, where, and what to do.
         KeyboardInterrupt: on Ctrl-C, once the run is saved; on another one at once.
     """
-    named: Named = {"env_name": env_name, "max_steps": max_steps, "dataset": dataset, "resume": resume}
-    named |= {"method": method, "config": config}
-    return _trained(Offline, named, settings, save_dir, progress, callbacks)
+    return _trained(Offline, **locals())
 
 
 def train_finetune(
@@ -121,9 +118,7 @@ def train_finetune(
         if len(checkpoint.members) < len(checkpoint.run.members):
             settings["member"] = checkpoint.run.members.index(checkpoint.member)
         checkpoint = checkpoint.path / "checkpoints" / str(checkpoint.step)
-    named: Named = {"env_name": env_name, "max_steps": max_steps, "dataset": dataset, "resume": resume}
-    named |= {"method": method, "config": config, "checkpoint": checkpoint}
-    return _trained(Finetune, named, settings, save_dir, progress, callbacks)
+    return _trained(Finetune, **locals())
 
 
 def train_online(
@@ -148,21 +143,20 @@ def train_online(
         method: xsac, sac, xtd3, td3, xtd3_dq or td3_dq. None: the method of `config`, or xsac.
         config, save_dir, resume, progress, callbacks, settings: as for `train`. So are the errors.
     """
-    named: Named = {"env_name": env_name, "max_steps": max_steps, "resume": resume}
-    named |= {"method": method, "config": config}
-    return _trained(Online, named, settings, save_dir, progress, callbacks)
+    return _trained(Online, **locals())
 
 
 @paths_from_here()
 def _trained(
     kind: type[Training],
-    named: Named,
+    *,
     settings: Mapping[str, object],
     save_dir: str | Path | None,
     progress: bool,
     callbacks: Sequence[Callback],
+    **named: Any,
 ) -> Policy:
-    """Trains a run with settings of class `kind`, from the arguments of `train` and the like.
+    """Trains a run with settings of class `kind`, from the arguments of `train` and the like: all its locals.
 
     Without `save_dir` the run's folder is a temporary one. It is deleted with the policy, but stays if a
     signal or a failure ends the run.
@@ -196,7 +190,7 @@ def _trained(
     return policy
 
 
-def _settings(kind: type[Training], named: Named, settings: Mapping[str, object]) -> Any:
+def _settings(kind: type[Training], named: dict[str, Any], settings: Mapping[str, object]) -> Any:
     """Makes settings of class `kind` of those that are arguments, `named`, and of others."""
     for name in ("env_name", "method"):
         if not isinstance(named.get(name), str | None) or named.get(name) == "":

@@ -79,6 +79,7 @@ class Setting:
     functions: Mapping[str, Callable] = dataclasses.field(default_factory=dict)
     by_config: bool = False  # a method or a config file may choose its default
     of_checkpoint: bool = False  # in fine-tuning it is that of --checkpoint's run
+    instead_of: str = ""  # the learner's number that this one is used instead of; 0: it is not
     by_commas: bool = False  # how several texts are typed; else by a flag each
     positional: bool = False  # given without a flag, by its position; it must be given
 
@@ -128,10 +129,6 @@ class Setting:
             return next(name for name, function in self.functions.items() if function is value)
         # float32's shortest decimal: 0.005, not 0.004999999888241291
         return float(str(np.float32(value))) if isinstance(value, np.floating | jax.Array) else value
-
-    def is_recorded(self, value: object) -> bool:
-        """Whether the value is part of a run's identity."""
-        return self.recorded and (self.neutral is None or value != self.neutral)
 
 
 def as_number(value: Any, kind: type[Number] = float) -> Number:  # type: ignore[assignment]

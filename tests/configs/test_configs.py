@@ -17,8 +17,10 @@ from xql_jax.runs.config_files import (
     file_for_suite,
     from_plain,
     settings_from,
+    value_of,
 )
 from xql_jax.runs.kinds import OF_OFFLINE, Offline, Online
+from xql_jax.runs.resolve import resolved
 from xql_jax.settings import settings_of, values_of
 from xql_jax.suites.tasks import SUITES, get_task
 from xql_jax.training.schedule import parse_ramps
@@ -139,9 +141,16 @@ def test_xql_finds_beta_on_own_data_unless_it_is_given(given):
     chosen, data = choose_config(Offline, **given), {**given, "dataset": "mine.npz"}
     nats = [chosen.values["beta_nats"]]
     for more in ({"beta": 0.5}, {"sweep": "beta=1,2"}, {"ramp": "beta=2:1"}, {"beta": 0.5, "beta_nats": 2.0}):
-        nats.append(settings_from(chosen, {**data, **more}).resolved().values["beta_nats"])
+        nats.append(resolved(settings_from(chosen, {**data, **more})).values["beta_nats"])
     assert nats == [1.0, 0.0, 0.0, 0.0, 2.0]
     assert chosen.values["clip_rule"] == "saturate"
+
+
+@pytest.mark.parametrize("method", ["xsac", "xtd3"])
+def test_a_beta_that_is_given_is_kept_online(method):
+    value = value_of(Online, config_of(method, "online", {"all": {"beta_nats": 1.0}}))
+    ways = ({}, {"beta": 2}, {"sweep": "beta=1,2"}, {"beta": 2, "beta_nats": 0.5})
+    assert [resolved(settings_from(value, given)).values["beta_nats"] for given in ways] == [1, 0, 0, 0.5]
 
 
 def test_on_ogbench_xql_has_the_losses_that_lose_least():
@@ -187,7 +196,7 @@ def test_a_runs_value_goes_through_json(method):
     given = {"env_name": task, "max_grad_norm": 2.0}
     value = settings_from(choose_config(kind, method, env_name=task), given)
     again = from_plain(json.loads(json.dumps(as_plain(value))))
-    assert (again.identity, again.given) == (value.identity, value.given)
+    assert again == value
     assert again.by_file.values == value.by_file.values
     assert again.learner == value.learner
 

@@ -19,9 +19,10 @@ from xql_jax.envs import action_bounds
 from xql_jax.errors import UserError
 from xql_jax.policy import load_policy
 from xql_jax.rollout.evaluation import episode_seed
-from xql_jax.runs.finetuning import finetune_job, finetuning_data
 from xql_jax.runs.kinds import Finetune, Offline
 from xql_jax.runs.load import load_run
+from xql_jax.runs.resolve import resolved
+from xql_jax.runs.run_data import load_data
 from xql_jax.runs.train import train_run as run_finetuning
 from xql_jax.runs.train import train_run as run_offline
 from xql_jax.runs.train import train_run as run_online
@@ -220,9 +221,7 @@ def test_a_run_on_data_alone_takes_the_bounds_of_the_task_it_acts_in(made, tmp_p
     assert caplog.text.count("trained on data alone: its actions, within ±1, are scaled") == 1
     place = {"checkpoint": str(alone), "env_name": env_name_of(name)}
     settings = {**SCHEDULE, **place, "save_dir": str(tmp_path)}
-    again = finetuning_data(
-        finetune_job(made_settings(Finetune, config=small("xql"), **settings)), None
-    ).dataset
+    again = load_data(resolved(made_settings(Finetune, config=small("xql"), **settings)), None).dataset
     assert again.fingerprint() == load_run(alone).content["dataset_fingerprint"]
     choose(ChoiceSettings(**place, max_steps=3, hidden_dims="4", tqdm=False))
     assert "not the data" not in caplog.text
@@ -239,8 +238,8 @@ def test_the_data_of_a_run_on_data_alone_are_known_by_their_content(tmp_path, mo
     settings = {**SCHEDULE, **place, "save_dir": str(tmp_path)}
 
     def actions(source):
-        job = finetune_job(made_settings(Finetune, config=small("xql"), dataset=(source,), **settings))
-        return finetuning_data(job, None).dataset.batch.actions
+        made = resolved(made_settings(Finetune, config=small("xql"), dataset=(source,), **settings))
+        return load_data(made, None).dataset.batch.actions
 
     own = np.clip(within["actions"], -1 + 1e-5, 1 - 1e-5)
     for source in ("within.npz", "./within.npz", str(tmp_path / "within.npz"), from_arrays(within, "arrays")):

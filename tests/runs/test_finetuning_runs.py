@@ -21,11 +21,13 @@ from xql_jax.data.dataset import Dataset
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.errors import UserError
 from xql_jax.runs import run_data
+from xql_jax.runs.beginning import request
 from xql_jax.runs.config_files import choose_config, config_in, config_of, find_config, settings_from
-from xql_jax.runs.finetuning import finetune_job, finetuning_data
-from xql_jax.runs.job import request
+from xql_jax.runs.folder import identity_of
 from xql_jax.runs.kinds import Finetune
 from xql_jax.runs.load import load_run
+from xql_jax.runs.resolve import resolved
+from xql_jax.runs.run_data import load_data
 from xql_jax.runs.train import train_run as run_finetuning
 from xql_jax.runs.train import train_run as run_offline
 from xql_jax.types import Batch
@@ -63,9 +65,9 @@ def scores_of(summary, step, seed=None):
 )
 def test_what_changes_at_the_hand_over_is_the_configs_but_for_what_the_user_sets(data, asked, changes):
     config = small("xql", online="beta=5:2 actor_lr=0.001")
-    job = finetune_job(finetune_settings(data, config=config, **asked))
-    assert job.identity["online"] == changes
-    assert {ramp.name for ramp in job.acting.ramps} == {part.split("=")[0] for part in changes.split()}
+    made = resolved(finetune_settings(data, config=config, **asked))
+    assert identity_of(made)["online"] == changes
+    assert {ramp.name for ramp in made.acting.ramps} == {part.split("=")[0] for part in changes.split()}
 
 
 @pytest.mark.parametrize(("beta", "changes"), [(None, "beta=5:2 "), (1.5, ""), (0.5, "")])
@@ -81,11 +83,11 @@ def test_a_value_that_the_checkpoints_run_was_given_stays(data, tmp_path, beta, 
     assert usual.online == "beta=5:2 actor_lr=0.0003:0.00003"
     settings = settings_from(usual, {"checkpoint": str(run.path), "max_steps": 12}, set())
     with caplog.at_level("INFO", "xql_jax"):
-        job = finetune_job(settings)
-    assert job.identity["online"] == f"{changes}actor_lr=0.0003:0.00003"
+        made = resolved(settings)
+    assert identity_of(made)["online"] == f"{changes}actor_lr=0.0003:0.00003"
     assert ("beta stays after the hand-over: --online=beta=5:2 was the config's" in caplog.text) == bool(beta)
-    assert job.identity["config"]["beta"] == (beta or 0.2)
-    where = sources_of(job)
+    assert identity_of(made)["config"]["beta"] == (beta or 0.2)
+    where = sources_of(made)
     assert where["beta"] == where["seed"] == where["dataset"] == "run of --checkpoint"
     assert where["online"] == "config file"
 
@@ -174,11 +176,11 @@ def test_rlpd_needs_no_pretraining(data, tmp_path):
 )
 def test_a_learner_with_noise_of_its_own_gets_no_other(data, method, given, noises):
     changes = {} if given is None else {"exploration_noise": given, "given": frozenset({"exploration_noise"})}
-    job = finetune_job(finetune_settings(data, method, acting_temperature=0.5, **changes))
-    own = getattr(job.learner, "exploration_noise", None)
-    assert (own, job.acting.exploration_noise) == pytest.approx(noises)
+    made = resolved(finetune_settings(data, method, acting_temperature=0.5, **changes))
+    own = getattr(made.learner, "exploration_noise", None)
+    assert (own, made.acting.exploration_noise) == pytest.approx(noises)
     # The temperature scales the policy's spread, not the noise.
-    assert job.acting.acting_temperature == (0.5 if own is None else 1.0)
+    assert made.acting.acting_temperature == (0.5 if own is None else 1.0)
 
 
 @pytest.mark.parametrize(("changes", "noise"), [({}, 0.2), ({"exploration_noise": 0.3}, 0.3)])
@@ -187,19 +189,19 @@ def test_a_checkpoint_keeps_the_noise_that_its_learner_has(data, tmp_path, chang
         offline_settings(data, config=small("td3_bc", exploration_noise=0.2), save_dir=str(tmp_path))
     )
     of_source = {"checkpoint": str(source.path), "dataset": (), "env_name": None, "given": {*changes}}
-    job = finetune_job(finetune_settings(data, "td3_bc", **of_source, **changes))
-    assert (job.learner.exploration_noise, job.acting.exploration_noise) == (pytest.approx(noise), 0.0)
+    made = resolved(finetune_settings(data, "td3_bc", **of_source, **changes))
+    assert (made.learner.exploration_noise, made.acting.exploration_noise) == (pytest.approx(noise), 0.0)
 
 
 def test_a_part_of_the_data_is_drawn_for_all_members_and_kept(data, tmp_path, caplog):
     settings = finetune_settings(data, save_dir=str(tmp_path), init_dataset_size=50)
-    whole = finetuning_data(finetune_job(dataclasses.replace(settings, init_dataset_size=1000)), None)
+    whole = load_data(resolved(dataclasses.replace(settings, init_dataset_size=1000)), None)
     assert whole.dataset.size == 117  # there are no more
     source = run_finetuning(settings)
     handover = source.path / "checkpoints" / str(PRETRAINING)
     for member in (0, 1):
-        job = finetune_job(finetune_settings(data, checkpoint=str(handover), member=member))
-        part = finetuning_data(job, None).dataset
+        made = resolved(finetune_settings(data, checkpoint=str(handover), member=member))
+        part = load_data(made, None).dataset
         assert part.size == 50
         assert part.fingerprint() == load_run(source.path).content["dataset_fingerprint"]
     assert not any("not the data" in line for line in caplog.messages)
@@ -239,7 +241,7 @@ def test_kitchens_online_rewards_are_those_of_its_data(data, monkeypatch, env_na
     rows[:, [22, 30 + 22]] = -0.75
     batch = Batch(rows, rows[:, :9], np.full(5, reward, np.float32), np.ones(5, np.float32), rows)
     monkeypatch.setattr(run_data, "load_dataset", lambda *_: Dataset(batch, np.ones(5, bool), "file"))
-    preprocessing: Preprocessing = finetuning_data(finetune_job(settings), None).preprocessing
+    preprocessing: Preprocessing = load_data(resolved(settings), None).preprocessing
     collected = batch._replace(rewards=np.full(5, 9.0, np.float32))
     assert preprocessing.of_environment(collected).rewards.tolist() == [1.0 if counts else 9.0] * 5
     assert preprocessing.batch(batch).rewards.tolist() == [reward] * 5
@@ -256,15 +258,13 @@ def test_a_task_of_dm_control_is_scored_by_references_in_the_data_alone(data, tm
     source = run_offline(offline_settings(data, config=config, save_dir=str(tmp_path), **changes))
     assert load_run(source.path).references == (0.0, 500.0)
     again = finetune_settings(data, config=config, checkpoint=str(source.path), **changes)
-    task = finetuning_data(finetune_job(again), None).task
+    task = load_data(resolved(again), None).task
     assert (task.min_return, task.max_return) == (0.0, 500.0)
 
 
 def test_updates_and_steps_are_told_apart_wherever_they_are_counted(data, finetuned):
     """The same run: what is asked for, what was done, and what is read again."""
-    assert f"xql: {PRETRAINING} updates + 12 steps, " in request(
-        finetune_job(finetune_settings(data)).settings
-    )
+    assert f"xql: {PRETRAINING} updates + 12 steps, " in request(resolved(finetune_settings(data)))
     assert finetuned.how_far == load_run(finetuned.path).how_far == f"{PRETRAINING} updates + 12 steps"
     assert load_run(finetuned.path / "checkpoints" / str(PRETRAINING)).how_far == f"{PRETRAINING} updates"
 
@@ -273,6 +273,6 @@ def test_a_run_that_has_learned_online_is_no_source(data, finetuned, tmp_path):
     """Its transitions would be lost. Its offline phase is a source like any other."""
     again = finetune_settings(data, save_dir=str(tmp_path), checkpoint=str(finetuned.path))
     with pytest.raises(UserError, match=f"is after its hand-over.* up to step {PRETRAINING}$"):
-        finetune_job(again)
+        resolved(again)
     handover = finetuned.path / "checkpoints" / str(PRETRAINING)
-    finetune_job(dataclasses.replace(again, checkpoint=str(handover)))
+    resolved(dataclasses.replace(again, checkpoint=str(handover)))

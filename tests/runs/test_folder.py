@@ -20,7 +20,6 @@ from xql_jax.runs.folder import RunFolder, run_label
 from xql_jax.runs.kinds import Offline
 from xql_jax.runs.records import defining, read_config
 from xql_jax.suites.tasks import get_task
-from xql_jax.training.members import make_members
 
 IDENTITY = {
     "config": {"algorithm": "xql", "beta": 0.5, "hidden_dims": (8, 8)},
@@ -30,15 +29,13 @@ IDENTITY = {
 
 
 def make_folder(path, seeds=(4,), grid=None, label="", env_name="pen-human-v1", task=None, **identity):
-    members = make_members(seeds, grid or {})
     identity = {"env_name": env_name, **IDENTITY, **identity}
     about = {"sizes": [3, 1], "env_backend": "mujoco", "legacy_inertia": False}
     settings = types.SimpleNamespace(
         save_dir=str(path), method="xql", seeds=seeds, task=task, simulation=OURS,
-        schedule=types.SimpleNamespace(max_steps=10),
+        schedule=types.SimpleNamespace(max_steps=10), grid=grid or {}, kind="offline", unit="step",
     )  # fmt: skip
-    job = types.SimpleNamespace(settings=settings, members=members, fixed_length="")
-    return RunFolder(job, env_name, json.loads(as_json(identity)), label, about)
+    return RunFolder(settings, env_name, json.loads(as_json(identity)), label, about)
 
 
 def begun(path, resume=False, **options):

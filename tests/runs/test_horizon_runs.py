@@ -19,9 +19,8 @@ from tiny_runs import (
 
 import xql_jax
 from xql_jax.errors import UserError
-from xql_jax.runs.finetuning import finetune_job
 from xql_jax.runs.load import load_run
-from xql_jax.runs.offline import offline_job
+from xql_jax.runs.resolve import resolved
 from xql_jax.runs.train import train_run
 from xql_jax.settings import values_of
 from xql_jax.workshop.tools.choose import ChoiceSettings, choose
@@ -226,18 +225,18 @@ def test_a_value_that_no_update_would_see_is_refused(data):
     """In fine-tuning the given value is the offline phase's, if there is one."""
     given = {"config": small("xql", beta=1.0), "given": frozenset({"beta"})}
     with pytest.raises(UserError, match="--beta: --ramp sets beta from the first update on"):
-        offline_job(offline_settings(data, ramp="beta=2:0.5", **given))
+        resolved(offline_settings(data, ramp="beta=2:0.5", **given))
     given["given"] |= {"online", "num_pretraining_steps"}
     with pytest.raises(UserError, match="--beta: --online sets beta from the first update on"):
-        finetune_job(finetune_settings(data, online="beta=5:2", num_pretraining_steps=0, **given))
-    job = finetune_job(finetune_settings(data, online="beta=5:2", **given))
-    assert (job.learner.value.beta, job.ramps[0].values) == (1.0, (5.0, 2.0))
+        resolved(finetune_settings(data, online="beta=5:2", num_pretraining_steps=0, **given))
+    made = resolved(finetune_settings(data, online="beta=5:2", **given))
+    assert (made.learner.value.beta, made.ramps[0].values) == (1.0, (5.0, 2.0))
 
 
 def test_fine_tuning_goes_on_with_the_ramps_last_value(data, ramped_run, tmp_path):
     checkpoint = str(ramped_run.path)
-    job = finetune_job(finetune_settings(data, checkpoint=checkpoint))
-    assert job.learner.value.beta == 0.5
+    made = resolved(finetune_settings(data, checkpoint=checkpoint))
+    assert made.learner.value.beta == 0.5
 
 
 def test_the_part_of_the_data_that_a_fine_tuned_run_had_is_known_again(data, tmp_path, caplog):

@@ -27,7 +27,9 @@ from tiny_runs import (
 from xql_jax.errors import UserError
 from xql_jax.numerics.jax_settings import GOOGLE, SETTINGS, settings_of_jax
 from xql_jax.policy import load_policy
+from xql_jax.runs.folder import identity_of
 from xql_jax.runs.kinds import Offline
+from xql_jax.runs.resolve import resolved
 from xql_jax.runs.train import train_run as run_finetuning
 from xql_jax.runs.train import train_run as run_offline
 from xql_jax.runs.train import train_run as run_online
@@ -151,7 +153,7 @@ def test_a_precision_is_recorded_and_refused_where_there_is_none(data, tmp_path)
     with pytest.raises(UserError, match="--matmul_precision=tf32: not on a CPU: give default or highest"):
         run_offline(settings)
     default, highest = (
-        dataclasses.replace(settings, matmul_precision=name).resolved().identity
+        identity_of(resolved(dataclasses.replace(settings, matmul_precision=name)))
         for name in ("default", "highest")
     )
     assert "matmul_precision" not in default

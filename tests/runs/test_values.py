@@ -120,7 +120,7 @@ def test_rewards_of_several_steps_raise_no_bound(tmp_path, caplog, monkeypatch, 
     write_dataset(tmp_path / "data.npz", rewards=np.ones(120, np.float32))
     row = {"value/v_mean": [11.5]}
     monkeypatch.setattr(
-        "xql_jax.runs.offline.train_and_summarize", lambda *given: [call(1, row) for call in given[-1]]
+        "xql_jax.runs.train.train_and_summarize", lambda *given: [call(1, row) for call in given[2].watches]
     )
     config = small("xql", discount=0.9)
     settings = offline_settings(

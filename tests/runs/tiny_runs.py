@@ -9,7 +9,7 @@ import numpy as np
 from main_runs import contents, write_dataset  # noqa: F401
 
 from xql_jax.runs.config_files import config_of, settings_from, value_of
-from xql_jax.runs.kinds import METHOD_SETTINGS, OF_THE_CHECKPOINT, Finetune, Offline, Online
+from xql_jax.runs.kinds import METHOD_SETTINGS, Finetune, Offline, Online
 from xql_jax.runs.load import load_run
 from xql_jax.training import population
 from xql_jax.training.signals import StopSignals
@@ -43,7 +43,8 @@ def made(kind, config, **values):
     In fine-tuning, what a config file may choose counts as given.
     """
     values = {name: value for name, value in values.items() if value is not None}
-    given = values.pop("given", {name for name in values if name in METHOD_SETTINGS} - OF_THE_CHECKPOINT)
+    own = {name for name, one in METHOD_SETTINGS.items() if name in values and not one.of_checkpoint}
+    given = values.pop("given", own)
     return settings_from(value_of(kind, config), values, given)
 
 

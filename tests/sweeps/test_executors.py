@@ -17,7 +17,7 @@ from fake_slurm import FakeSlurm
 from tiny_sweeps import TINY, rows, states, sweep_settings, train_all
 
 from xql_jax.errors import UserError
-from xql_jax.runs import offline
+from xql_jax.runs import train
 from xql_jax.settings import settings_of
 from xql_jax.training.loop import TrainingLoop
 from xql_jax.training.signals import StopSignals
@@ -37,14 +37,14 @@ SECONDS = 600  # for what is waited for
 
 
 def test_a_signal_at_a_runs_very_end_still_stops_the_sweep(tmp_path, monkeypatch):
-    train = offline.train_and_summarize
+    summarized = train.train_and_summarize
 
     def train_and_stop(*arguments):
-        summary = train(*arguments)
+        summary = summarized(*arguments)
         next(one for one in arguments if isinstance(one, StopSignals)).request()
         return summary
 
-    monkeypatch.setattr(offline, "train_and_summarize", train_and_stop)
+    monkeypatch.setattr(train, "train_and_summarize", train_and_stop)
     settings = sweep_settings(tmp_path)
     [(_, outcome)] = train_all(settings)
     assert (outcome.status, outcome.stopped_by) == ("finished", signal.SIGINT)

@@ -7,6 +7,7 @@ import pytest
 from tiny_sweeps import TINY, states, sweep_settings, train_all
 
 from xql_jax.errors import UserError
+from xql_jax.runs.resolve import resolved
 from xql_jax.workshop.sweeps.plan import make_plan
 
 
@@ -58,7 +59,7 @@ def test_online_methods_have_their_own_configs(tmp_path):
 
 def test_tuned_xql_is_xql_with_table_4s_values(tmp_path):
     settings = sweep_settings(tmp_path, methods=("xql", "xql_t"), datasets=("kitchen-complete-v0",))
-    found = [cell.settings.resolved() for cell in make_plan(settings)]
+    found = [resolved(cell.settings) for cell in make_plan(settings)]
     assert [(one.values["beta"], one.batch_size) for one in found] == [(5.0, 256), (2.0, 1024)]
 
 

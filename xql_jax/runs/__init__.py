@@ -1,1 +1,1 @@
-"""Runs: complete jobs, from a user's settings to a summary. They neither print nor set exit codes."""
+"""Runs: from a user's settings to a summary. Nothing here prints or sets exit codes."""

@@ -225,7 +225,7 @@ def value_of(kind: type[T], config: ConfigDict, path: Path | None = None) -> T:
 def as_plain(value: Training) -> Json:
     """Returns the value of a run as JSON has it, for another process."""
     return {
-        "kind": next(name for name, kind in KINDS.items() if type(value) is kind),
+        "kind": value.kind,
         "method": value.method,
         "settings": values_of(value),
         "learner": values_of(value.learner),

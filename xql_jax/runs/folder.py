@@ -6,20 +6,25 @@ import functools
 import hashlib
 import json
 import logging
+import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
+import jax
+import numpy as np
+
+from xql_jax.data.dataset import name_of
 from xql_jax.errors import Damaged, UserError
 from xql_jax.files import as_json, digest, locked, write_record
 from xql_jax.files.paths import located
 from xql_jax.logs.csv_rows import TIMES
-from xql_jax.runs.job import Job
-from xql_jax.runs.kinds import METHOD_SETTINGS, kind_of
+from xql_jax.runs.kinds import EVALUATION_SEED, METHOD_SETTINGS, Acting, FromData, Training
 from xql_jax.runs.load import Run, load_run
 from xql_jax.runs.machine import differences, other_code, surroundings
 from xql_jax.runs.records import LOCK, defining, read_config
-from xql_jax.settings import as_typed
+from xql_jax.settings import as_typed, settings_of, values_of
 from xql_jax.suites.tasks import Task
 from xql_jax.training.checkpoints import Checkpoints, TrainingFiles
 from xql_jax.training.members import fields_given
@@ -38,7 +43,7 @@ class RunFolder:
     the run again, and a run with other settings never changes it.
     """
 
-    job: Job
+    settings: Training  # resolved
     env_name: str
     identity: Json  # as config.json has it
     label: str  # part of a new folder's name, see `run_label`
@@ -51,22 +56,21 @@ class RunFolder:
 
     @property
     def max_steps(self) -> int:
-        """Part of the identity only if the job's `fixed_length` says why."""
-        return self.job.settings.schedule.max_steps
+        """Part of the identity only if `why_its_length_is_fixed` says why."""
+        return self.settings.schedule.max_steps
 
     @property
     def parent(self) -> Path:
         """The folder that this run and similar ones are in."""
         env_name = re.sub(r'[:*?"<>|\\]', ".", self.env_name)
-        settings = self.job.settings
-        return located(settings.save_dir) / env_name / settings.method.replace(":", ".")
+        return located(self.settings.save_dir) / env_name / self.settings.method.replace(":", ".")
 
     @functools.cached_property
     def path(self) -> Path:
         """The run's existing folder, whatever its label; if there is none, the path of the new folder."""
-        settings, seeds = self.job.settings, self.job.settings.seeds
+        settings, seeds = self.settings, self.settings.seeds
         numbers = f"seed{seeds[0]}" if len(seeds) == 1 else f"seeds{seeds[0]}-{seeds[-1]}"
-        start, short_id = f"{numbers}_{kind_of(settings.method, self.identity)}_", self.run_id[:8]
+        start, short_id = f"{numbers}_{settings.kind}_", self.run_id[:8]
         parent = self.parent
         # Data without a task are named by their file alone, so the run may be under another name.
         others = [] if settings.task else sorted(parent.parents[1].glob(f"*/{parent.name}"))
@@ -86,7 +90,7 @@ class RunFolder:
     @property
     def setting_columns(self) -> list[str]:
         """The columns of its CSV files with the seed and the swept hyperparameters."""
-        return ["seed", *self.job.members[0].hyperparameters]
+        return ["seed", *self.settings.grid]
 
     @property
     def has_begun(self) -> bool:
@@ -107,7 +111,7 @@ class RunFolder:
             UserError: if the run exists and `resume` is false, or if the folder cannot be created or is in
                 another run, where commands do not look for runs.
         """
-        save_dir = self.job.settings.save_dir
+        save_dir = self.settings.save_dir
         here = located(save_dir).resolve()
         for place in () if self.has_begun else (here, *here.parents):
             if (place / LOCK).exists() and (place / "config.json").exists():
@@ -127,7 +131,7 @@ class RunFolder:
             raise UserError(f"this run exists: {self.path}; go on with --resume, or give another --seed")
         if resume and not self.has_begun:
             self._say_that_it_begins()
-        settings = self.job.settings
+        settings = self.settings
         here = surroundings(settings.task, settings.simulation, settings.method)
         if not self.config_file.exists():
             self._write_config(here, [])
@@ -152,7 +156,7 @@ class RunFolder:
                 if {**defining(read_config(file)), "max_steps": self.max_steps} == self.identity:
                     LOG.warning(
                         f"{file.parent} has the same settings but for --max_steps, and cannot go on to "
-                        f"{self.max_steps:,}: {self.job.fixed_length}; so a new run begins"
+                        f"{self.max_steps:,}: {why_its_length_is_fixed(self.settings)}; so a new run begins"
                     )
                     return
         if files:
@@ -191,7 +195,7 @@ class RunFolder:
             raise _to_be_deleted(error) from None
         if summary["status"] != "finished" or summary["step"] < self.max_steps:
             return None
-        if changed := other_code(run.content, self.job.settings.task):
+        if changed := other_code(run.content, self.settings.task):
             LOG.warning(
                 f"{self.path} was trained by other code ({changed}), and is only loaded: to train anew, give "
                 "another --save_dir, or delete it"
@@ -210,19 +214,18 @@ def _to_be_deleted(error: Damaged) -> Damaged:
 
 
 def folder_of(
-    job: Job, name: str, task: Task | None, sizes: Sequence[int], about: Json, **identity: object
+    settings: Training, name: str, task: Task | None, sizes: Sequence[int], about: Json, **of_data: object
 ) -> RunFolder:
-    """Returns the run's folder, whose name is derived from its identity.
+    """Returns the folder of a run of resolved settings, whose name is derived from its identity.
 
     Args:
         name: TASK in SAVE_DIR/TASK/METHOD/RUN.
         task: scored as the run scores it.
         sizes: the lengths of an observation and of an action.
         about: further entries of config.json, on which no number depends.
-        identity: what the numbers depend on besides the job's identity.
+        of_data: digests of the data.
     """
-    settings = job.settings
-    identity = {**identity, **job.identity}
+    identity = {**of_data, **identity_of(settings)}
     if task and settings.task and task != settings.task:  # the user's or the data's references
         identity["references"] = [task.min_return, task.max_return]
     about = {"sizes": list(sizes), **about}
@@ -231,7 +234,49 @@ def folder_of(
     if settings.random_return is not None:
         about["given_references"] = True
     label = run_label({"network": "paper", **settings.by_file.values}, identity)
-    return RunFolder(job, name, json.loads(as_json(identity)), label, about)
+    return RunFolder(settings, name, json.loads(as_json(identity)), label, about)
+
+
+def identity_of(settings: Any) -> Json:
+    """Returns what a run's numbers depend on, of its resolved settings; `folder_of` adds what data say."""
+    values = values_of(settings)
+    recorded = [
+        name
+        for name, one in settings_of(settings).items()
+        if one.recorded and (one.neutral is None or values[name] != one.neutral)
+    ]
+    identity = {
+        **{name: values[name] for name in recorded},
+        "env_name": settings.env_name,
+        # All hyperparameters: with another beta it is another run. Files of runs say "algorithm".
+        "config": {"algorithm": settings.method, **dict(sorted(values_of(settings.learner).items()))},
+        "seeds": [settings.seeds[0], settings.seeds[-1]],
+        "max_steps": settings.schedule.max_steps,
+        "evaluation_seed": EVALUATION_SEED,
+        **settings.simulation._asdict(),
+    }
+    if isinstance(settings, FromData):
+        identity |= {"unit_rewards": True} if settings.unit_rewards else {}
+        identity["dataset"] = [name_of(source) for source in settings.dataset]
+    if settings.source:
+        identity["checkpoint"] = {"run": settings.source.run_id, "step": settings.source.step}
+    if isinstance(settings, Acting):
+        identity["round_steps"] = settings.round_steps
+    if not why_its_length_is_fixed(settings):
+        del identity["max_steps"]
+    return identity
+
+
+def why_its_length_is_fixed(settings: Training) -> str:
+    """Returns why a longer run has other numbers than this one from the start; "" if it has the same."""
+    if settings.unit == "step":
+        return "a run that acts would begin its episodes again there"
+    if any(len(ramp.values) > 1 for ramp in settings.ramps):
+        return "--ramp changes over all updates"
+    learners = settings.learner, settings.learner.scheduled(math.inf)
+    if not all(np.array_equal(a, b) for a, b in zip(*map(jax.tree.leaves, learners), strict=True)):
+        return "its actor's learning rate falls to 0 at the last update (decay_actor_lr; false keeps it)"
+    return ""
 
 
 def run_label(base: Json, identity: Json) -> str:

@@ -1,16 +1,17 @@
-"""The kinds of training, each made of groups of settings that several kinds have, and of its own.
+"""The value of a run, of three kinds: each is made of groups of settings that several have, and of its own.
 
-From the declarations come the flags of the commands, the arguments of `xql_jax.train`, the checks, and what
-`--print_config` prints. `resolved` decides what a user leaves open; `identity` is what config.json records.
+From the declarations come the flags of the commands, the arguments of `xql_jax.train`, the checks, what
+`--print_config` prints, and what config.json records (`identity_of` in folder.py). What follows from the
+settings are properties, once `resolved` (resolve.py) has decided what a user leaves open.
 """
 
 import dataclasses
-import logging
+import functools
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
-from xql_jax.data.dataset import Dataset, name_of
+from xql_jax.data.dataset import Dataset
 from xql_jax.envs import BACKENDS, Simulation
 from xql_jax.errors import UserError
 from xql_jax.learners.registry import OFFLINE, ONLINE
@@ -32,19 +33,16 @@ from xql_jax.settings import (
     setting,
     settings_of,
     values_of,
-    with_values,
     within,
 )
-from xql_jax.suites.tasks import TASKS, Task, get_task
+from xql_jax.suites.tasks import Task, get_task
 from xql_jax.training.checkpoints import KEPT
-from xql_jax.training.members import fields_given, parse_sweep
-from xql_jax.training.schedule import Schedule
+from xql_jax.training.members import Member, fields_given, make_members, parse_sweep
+from xql_jax.training.schedule import ActingSchedule, Ramp, Schedule, parse_ramps
 from xql_jax.types import Horizon, Json, horizon_of
 
-LOG = logging.getLogger(__name__)
 EVALUATION_SEED = 10_000  # of the initial states; the same for every member, evaluation and run
 DEFAULT_ENV_NAME = "pointmaze-umaze-v0"  # if neither a task nor data are given; it needs no download
-HORIZON = ("n_step", "action_chunk")  # the settings of a `Horizon`
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -65,17 +63,20 @@ class Training(Kept):
     `value_of` makes it of a config, and `settings_from` lays over it what a user gives.
     """
 
+    kind: ClassVar[str]  # its name in that of a run's folder
     command: ClassVar[str]
     function: ClassVar[str]  # of `xql_jax`, which does the same
     methods: ClassVar[Collection[str]]
     default_method: ClassVar[str]
     unit: ClassVar[str] = "update"  # the name of one step
+    changing: ClassVar[str] = ""  # the setting with hyperparameters that change with the step
 
     method: str = ""  # METHOD or METHOD+POLICY
     learner: Any = None  # with its hyperparameters
     path: Path | None = None  # of the config file; None: a ConfigDict that was made in Python
-    by_file: Self | None = None  # as the config file has it, before --tuned and what the user gives
+    by_file: Any = None  # as the config file has it, before --tuned and what the user gives
     given: frozenset[str] = frozenset()  # names of settings and hyperparameters that the user gave
+    source: Any = None  # the `Run` of --checkpoint
 
     env_name: str | None = setting(None, TEXT, "")
     random_return: float | None = setting(
@@ -129,7 +130,7 @@ class Training(Kept):
     @property
     def task(self) -> Task | None:
         """The task, without returns of scores 0 and 100 that the user or the data give."""
-        raise NotImplementedError
+        return get_task(self.env_name or "")
 
     @property
     def values(self) -> Json:
@@ -152,35 +153,44 @@ class Training(Kept):
 
     @property
     def schedule(self) -> Schedule:
-        names = [field.name for field in dataclasses.fields(Schedule) if hasattr(self, field.name)]
-        return Schedule(**{name: getattr(self, name) for name in names})
+        return Schedule(**_fields_of(Schedule, self))
 
     @property
     def simulation(self) -> Simulation:
         """Which environments of the task are used."""
         return Simulation()
 
-    def resolved(self) -> Self:
-        """Returns the settings with all decided that they leave open; UserError for contradictions."""
-        return dataclasses.replace(self, env_name=self.task.name if self.task else None)
+    @functools.cached_property
+    def grid(self) -> dict[str, list[float]]:
+        """The values of the swept hyperparameters, by name."""
+        return parse_sweep(self.sweep, settings_of(self.learner))
 
     @property
-    def identity(self) -> Json:
-        """The settings that a run's numbers depend on; `resolved` must have decided what they leave open.
+    def nats(self) -> list[float]:
+        """The members' values of `beta_nats`; [0] if the learner has none."""
+        return self.grid.get("beta_nats", [self.values.get("beta_nats", 0.0)])
 
-        `make_job` and `folder_of` add the data's digest, and leave out what no number depends on.
-        """
-        known, values = settings_of(self), values_of(self)
-        return {
-            **{name: value for name, value in values.items() if known[name].is_recorded(value)},
-            "env_name": self.task.name if self.task else None,
-            # All hyperparameters: with another beta it is another run. Files of runs say "algorithm".
-            "config": {"algorithm": self.method, **dict(sorted(values_of(self.learner).items()))},
-            "seeds": [self.seeds[0], self.seeds[-1]],
-            "max_steps": self.schedule.max_steps,
-            "evaluation_seed": EVALUATION_SEED,
-            **self.simulation._asdict(),
-        }
+    @functools.cached_property
+    def members(self) -> list[Member]:
+        """One per seed and setting of the swept hyperparameters."""
+        return make_members(self.seeds, self.grid)
+
+    @functools.cached_property
+    def ramps(self) -> Sequence[Ramp]:
+        """The hyperparameters that change with the step: in fine-tuning after the hand-over."""
+        text, flag = getattr(self, self.changing, ""), f"--{self.changing}"
+        return parse_ramps(text, settings_of(self.learner), self.max_steps, flag, self.grid)
+
+    @property
+    def chosen(self) -> set[str]:
+        """The names of what the user gave, sweeps or ramps, before a hand-over."""
+        return {*self.given, *dict(fields_given(f"{self.sweep} {getattr(self, 'ramp', '')}"))}
+
+
+def _fields_of(kind: type[Any], settings: Training) -> Json:
+    """Returns the fields of a dataclass that the settings have."""
+    names = [field.name for field in dataclasses.fields(kind)]
+    return {name: getattr(settings, name) for name in names if hasattr(settings, name)}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -257,35 +267,10 @@ class FromData(Simulated, Training):
         """None if only data are given: then rewards are unchanged and nothing is evaluated."""
         return None if self.env_name is None and self.dataset else get_task(self.env_name or DEFAULT_ENV_NAME)
 
-    def resolved(self) -> Self:
-        task = self.task
-        if task is None:
-            for name in ("random_return", "expert_return", "eval_at_start"):
-                if getattr(self, name) not in (None, False):
-                    raise UserError(f"--{name}: nothing is evaluated without a task: give --env_name")
-        elif task.name not in TASKS and not self.dataset:
-            raise UserError(
-                f"--env_name={task.name}: an online task, which has no dataset: xql-train-online "
-                "trains in it; to learn from data of your own give --dataset"
-            )
-        resolved, names = super().resolved(), f"{self.sweep} {getattr(self, 'ramp', '')}"
-        chosen = {*self.given, *dict(fields_given(names))}
-        if "beta" in chosen and "beta_nats" not in chosen and self.values.get("beta_nats"):
-            learner, given = with_values(self.learner, {"beta_nats": 0.0}), self.given | {"beta_nats"}
-            return dataclasses.replace(resolved, learner=learner, given=given)  # a given beta is kept
-        return resolved
-
     @property
     def unit_rewards(self) -> bool:
         """Whether rewards are divided by their root mean square: every member finds its beta."""
-        swept = parse_sweep(self.sweep, settings_of(self.learner))
-        nats: list[float] = swept.get("beta_nats", [self.values.get("beta_nats", 0.0)])
-        return self.scale_rewards and min(nats) > 0
-
-    @property
-    def identity(self) -> Json:
-        unit_rewards = {"unit_rewards": True} if self.unit_rewards else {}
-        return {**super().identity, **unit_rewards, "dataset": [name_of(source) for source in self.dataset]}
+        return self.scale_rewards and min(self.nats) > 0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -293,6 +278,8 @@ class Acting(Training):
     """What every training has that acts in environments."""
 
     unit = "step"
+
+    round_steps: int = 1  # of acting at a time
 
     warmup_steps: int = by_config(
         0,
@@ -311,13 +298,20 @@ class Acting(Training):
         100, within(1, 1_000_000), "Most updates by which the policy that acts may lag behind the learner."
     )
 
+    @property
+    def acting(self) -> ActingSchedule:
+        """How acting and learning alternate."""
+        return ActingSchedule(**_fields_of(ActingSchedule, self))
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Offline(FromData):
     """The settings of `xql-train-offline`."""
 
+    kind = "offline"
     command = "xql-train-offline"
     function = "train"
+    changing = "ramp"
 
     data_on: str = setting(
         "auto",
@@ -343,6 +337,7 @@ class Offline(FromData):
 class Online(Acting):
     """The settings of `xql-train-online`."""
 
+    kind = "online"
     command = "xql-train-online"
     function = "train_online"
     methods = ONLINE
@@ -367,17 +362,15 @@ class Online(Acting):
         5_000, COUNT_OR_NONE, "{Steps} between rows of bellman_errors.csv; 0: none."
     )
 
-    @property
-    def task(self) -> Task:
-        return get_task(self.env_name)
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Finetune(FromData, Acting):
     """The settings of `xql-train-finetune`; `max_steps` counts environment steps."""
 
+    kind = "finetune"
     command = "xql-train-finetune"
     function = "train_finetune"
+    changing = "online"
 
     checkpoint: str | None = setting(
         None,
@@ -428,42 +421,21 @@ class Finetune(FromData, Acting):
         handover = self.num_pretraining_steps
         return dataclasses.replace(super().schedule, max_steps=handover + self.max_steps, handover=handover)
 
-    def resolved(self) -> Self:
-        resolved = super().resolved()
-        if resolved.env_name is None:
-            raise UserError("fine-tuning needs an environment: give --env_name")
-        handover = 0 if self.checkpoint is not None else self.num_pretraining_steps
-        online, chosen = self.online, {*dict(fields_given(self.sweep)), *self.given}
-        if "online" not in self.given:
-            online = online_of_config(online, chosen)
-        return dataclasses.replace(resolved, num_pretraining_steps=handover, online=online)
+    @property
+    def buffer_size(self) -> int:
+        """Transitions in the buffer of each seed."""
+        return min(self.replay_buffer_size, max(self.max_steps, self.batch_size))
 
+    @property
+    def acting(self) -> ActingSchedule:
+        # A learner with noise of its own, as td3_bc, gets no other, and the noise is no spread of its policy.
+        has_noise = hasattr(self.learner, "exploration_noise")
+        own: Json = {"exploration_noise": 0.0, "acting_temperature": 1.0} if has_noise else {}
+        return dataclasses.replace(super().acting, **own)
 
-def online_of_config(online: str, chosen: Collection[str]) -> str:
-    """Returns the config's changes at the hand-over, without those of what the user has chosen."""
-    for name, value in fields_given(online):
-        if name in chosen:
-            LOG.info(f"{name} stays after the hand-over: --online={name}={value} was the config's")
-    return " ".join(f"{name}={value}" for name, value in fields_given(online) if name not in chosen)
-
-
-# Those of --checkpoint's run, as are all hyperparameters; and others that are unless given.
-OF_THE_CHECKPOINT = {name for name, one in settings_of(Finetune).items() if one.of_checkpoint}
-OFTEN_OF_IT = OF_THE_CHECKPOINT | {
-    *("env_name", "dataset", "batch_size", "init_dataset_size", "random_return", "expert_return"),
-}
 
 OF_OFFLINE = {name: one for name, one in settings_of(Finetune).items() if one.by_config}
 OF_ONLINE = {name: one for name, one in settings_of(Online).items() if one.by_config}
 METHOD_SETTINGS = OF_OFFLINE | OF_ONLINE  # those that methods and config files give defaults to
-
-# By the name that a run's folder has; `Run.kind` is one.
-OFFLINE_TRAINING, ONLINE_TRAINING, FINE_TUNING = "offline", "online", "finetune"
-KINDS = {OFFLINE_TRAINING: Offline, ONLINE_TRAINING: Online, FINE_TUNING: Finetune}
-
-
-def kind_of(method: str, identity: Json) -> str:
-    """Returns the kind of a run's training: `OFFLINE_TRAINING`, `ONLINE_TRAINING` or `FINE_TUNING`."""
-    if method in ONLINE:
-        return ONLINE_TRAINING
-    return FINE_TUNING if "num_pretraining_steps" in identity else OFFLINE_TRAINING
+KINDS: dict[str, type[Training]] = {one.kind: one for one in (Offline, Online, Finetune)}
+OFFLINE_TRAINING, ONLINE_TRAINING, FINE_TUNING = KINDS

@@ -20,14 +20,14 @@ from xql_jax.envs import Simulation, action_bounds
 from xql_jax.errors import Damaged, UserError
 from xql_jax.files import is_locked, with_numbers
 from xql_jax.files.paths import as_written, located
-from xql_jax.learners.registry import make_learner
+from xql_jax.learners.registry import ONLINE, make_learner
 from xql_jax.logs.csv_rows import Row, parse_rows
 from xql_jax.numerics.jax_settings import check_platforms, settings_of_jax
 from xql_jax.rollout.acting import Act, deciding, deterministic_policy, finite_policy, open_loop
 from xql_jax.rollout.scores import steps_in_words
-from xql_jax.runs.kinds import HORIZON, KINDS, ONLINE_TRAINING, kind_of
+from xql_jax.runs.kinds import FINE_TUNING, KINDS, OFFLINE_TRAINING, ONLINE_TRAINING
 from xql_jax.runs.records import LOCK, as_text, defining, read_config, read_summary, run_folders
-from xql_jax.settings import settings_of, values_of
+from xql_jax.settings import settings_of
 from xql_jax.suites.tasks import LISTED_TASKS, References, Task, get_task, module_to_run, referenced
 from xql_jax.training.checkpoints import Checkpoints, Progress, TrainingFiles
 from xql_jax.training.members import Member, learners_of, make_members, parse_sweep, stacked
@@ -101,11 +101,12 @@ class Run:
         self.sizes: tuple[int, int] = observation_dim, action_dim
         # Which environments of the task its evaluations used.
         self.simulation = Simulation(content["env_backend"], content["legacy_inertia"])
-        self.kind = kind_of(self.method, self.identity)
-        self.is_online = self.kind == ONLINE_TRAINING  # it learned from its own replay buffer alone
         self.handover: int | None = content.get("num_pretraining_steps")  # updates before the first step
+        self.is_online = self.method in ONLINE  # it learned from its own replay buffer alone
+        of_data = OFFLINE_TRAINING if self.handover is None else FINE_TUNING
+        self.kind = ONLINE_TRAINING if self.is_online else of_data  # one of `KINDS`
         self.max_steps = int(content["max_steps"])
-        self.unit = "step" if self.is_online or self.handover is not None else "update"
+        self.unit = KINDS[self.kind].unit
 
     @functools.cached_property
     def settings(self) -> dict[str, str]:
@@ -206,13 +207,7 @@ class Run:
     @property
     def horizon(self) -> Horizon:
         """What its transitions span."""
-        return horizon_of(*(self.content.get(name, 1) for name in HORIZON))
-
-    @property
-    def whole_config(self) -> Json:
-        """Its hyperparameters, with the defaults of those that later versions have added."""
-        own = {name: value for name, value in with_numbers(self.config).items() if name != "algorithm"}
-        return {**values_of(make_learner(self.method)), **own}
+        return horizon_of(self.content.get("n_step", 1), self.content.get("action_chunk", 1))
 
     @functools.cached_property
     def learner(self) -> Learner:
@@ -228,10 +223,11 @@ class Run:
 
     @functools.cached_property
     def _configured(self) -> Learner:
-        """The learner of its config."""
+        """The learner of its config, with the defaults of what later versions have added."""
         check_platforms()
+        own = {name: value for name, value in with_numbers(self.config).items() if name != "algorithm"}
         try:
-            learner = make_learner(self.method, self.whole_config)
+            learner = make_learner(self.method, own)
             return learner.scheduled(self.content["max_steps"])
         except UserError as error:
             if ":" in self.method:  # a user's own method, which may not be imported

@@ -3,9 +3,7 @@
 import dataclasses
 import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from xql_jax.data.dataset import (
     FILE_SUFFIXES,
@@ -13,19 +11,21 @@ from xql_jax.data.dataset import (
     Dataset,
     check_spaces,
     checked_references,
+    drawn_rows,
     name_of,
 )
 from xql_jax.data.loading import load_dataset, stamps
 from xql_jax.data.preprocessing import Preprocessing, fit_preprocessing, has_data_rewards
+from xql_jax.data.sampling import room_on_device
 from xql_jax.data.suspicions import warn_of_suspicions
 from xql_jax.data.views import view_for
-from xql_jax.envs import action_bounds, own_sizes
+from xql_jax.envs import action_bounds, environment_maker, own_sizes
 from xql_jax.errors import UserError
 from xql_jax.files import digest
 from xql_jax.files.paths import as_written, located
 from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.runs.folder import RunFolder, folder_of
-from xql_jax.runs.job import Job
+from xql_jax.runs.kinds import Acting, Finetune, Online
 from xql_jax.suites.tasks import References, Task, has_own_scores, referenced
 from xql_jax.types import ActionBounds, ChunkBatch, Json
 
@@ -38,25 +38,26 @@ LOG = logging.getLogger(__name__)
 class RunData(NamedTuple):
     """What a run learns from."""
 
-    dataset: Dataset  # in the learner's form, preprocessed
     preprocessing: Preprocessing
     task: Task | None  # with the returns of scores 0 and 100 that the user or the data give
-    rewards: np.ndarray  # f32[N], preprocessed, of single steps, whatever the learner's form
+    sizes: tuple[int, int]  # the lengths of an observation and of an action
     warnings: Sequence[str]  # what was warned of in the data and the environment
-
-    @property
-    def sizes(self) -> tuple[int, int]:
-        """The lengths of an observation and of an action."""
-        return self.dataset.observation_dim, self.dataset.action_dim // self.preprocessing.action_chunk
+    dataset: Any = None  # in the learner's form, preprocessed; None if it learns from no data
+    rewards: Any = None  # f32[N], preprocessed, of single steps, whatever the learner's form
 
 
-def load_data(job: Job, evaluator: Evaluator | None) -> RunData:
+def load_data(settings: Any, evaluator: Evaluator | None) -> RunData:
     """Loads the data in the learner's form, preprocessed; for fine-tuning as in the run of --checkpoint."""
-    settings, task = job.settings, job.settings.task
+    task, source = settings.task, settings.source
+    if isinstance(settings, Online):
+        task = scored(task, (settings.random_return, settings.expert_return))
+        preprocessing = Preprocessing(action_bounds=action_bounds(task), action_chunk=settings.action_chunk)
+        own = environment_maker(task, settings.simulation).sizes(task)
+        return RunData(preprocessing, task, own, evaluator.caveats if evaluator else ())
     sizes = evaluator.sizes if evaluator else own_sizes(task)  # before a download
     bounds = action_bounds(task)
-    if job.source:
-        bounds = bounds_of_data(job.source, task, settings.dataset)
+    if source:
+        bounds = bounds_of_data(source, task, settings.dataset)
     dataset = load_dataset(task, settings.dataset, bounds)
     if task:
         task = scored(task, (settings.random_return, settings.expert_return), dataset.references)
@@ -67,9 +68,9 @@ def load_data(job: Job, evaluator: Evaluator | None) -> RunData:
             LOG.info(f"{dataset.source}: {note}")
     warnings = warn_of_suspicions(dataset, task, settings.unit_rewards)
     warnings += evaluator.caveats if evaluator else ()
-    if job.source:
-        warnings += job.source.content.get("warnings", ())
-        preprocessing = job.source.preprocessing_of(dataset)
+    if source:
+        warnings += source.content.get("warnings", ())
+        preprocessing = source.preprocessing_of(dataset)
     else:
         preprocessing = fit_preprocessing(
             dataset,
@@ -82,14 +83,14 @@ def load_data(job: Job, evaluator: Evaluator | None) -> RunData:
         preprocessing = dataclasses.replace(
             preprocessing, action_bounds=bounds, action_chunk=settings.action_chunk
         )
-    if job.acting and task and task.suite.data_rewards:
+    if isinstance(settings, Acting) and task and task.suite.data_rewards:
         # Anew, because --checkpoint's run may have had other data.
         as_in_data = has_data_rewards(dataset, task)
         whose = "of the state before a step, as in the data" if as_in_data else "the environment's"
         LOG.info(f"online rewards: {whose}")
         preprocessing = dataclasses.replace(preprocessing, rewards_as_in=task.name if as_in_data else "")
     dataset = preprocessing.dataset(dataset)
-    view = view_for(job.learner, dataset, settings.horizon)
+    view = view_for(settings.learner, dataset, settings.horizon)
     if dropped := dataset.size - view.size:
         why = "the data do not tell the next action"
         if settings.action_chunk > 1:
@@ -100,7 +101,42 @@ def load_data(job: Job, evaluator: Evaluator | None) -> RunData:
             f"--action_chunk={settings.action_chunk}: {complete:.0%} of the chunks are complete, terminals "
             "end the others: a smaller one fits these data better"
         )
-    return RunData(view, preprocessing, task, dataset.batch.rewards, warnings)
+    if isinstance(settings, Finetune):
+        view = _prior_data(settings, view)
+    own = view.observation_dim, view.action_dim // settings.action_chunk
+    return RunData(preprocessing, task, own, warnings, view, dataset.batch.rewards)
+
+
+def check_room(settings: Acting, sizes: tuple[int, int]) -> None:
+    """Raises UserError if the members' replay buffers do not fit into memory."""
+    from xql_jax.data.replay import num_bytes  # imports chex
+
+    buffer_size, num_members = settings.acting.buffer_size, len(settings.members)
+    wanted, room = (num_members + 1) * num_bytes(buffer_size, *sizes), room_on_device()
+    if wanted > room:
+        flag = "--buffer_size" if isinstance(settings, Online) else "--replay_buffer_size"
+        raise UserError(
+            f"{flag}={buffer_size}: {num_members} buffer(s) of that size, and one more while a "
+            f"resumed run reads their files, take {wanted / 2**30:.1f} GiB, and there is room for "
+            f"{room / 2**30:.1f}: give a smaller one or fewer members"
+        )
+
+
+def _prior_data(settings: Finetune, dataset: Dataset) -> Dataset:
+    """Returns the data of both phases, of which --init_dataset_size may leave a part."""
+    number, size, source = settings.init_dataset_size, settings.replay_buffer_size, settings.source
+    if number is not None and number < dataset.size:
+        # The first seed of all members, so that --member of a checkpoint keeps the source's rows.
+        seed = source.seeds[0] if source else settings.seed
+        dataset = dataset.part(drawn_rows(dataset.size, number, seed))
+    if source and dataset.fingerprint() != source.content["dataset_fingerprint"]:
+        LOG.warning(f"{dataset.source}: not the data that the checkpoint was trained on")
+    if settings.offline_fraction is None and dataset.size > size:
+        raise UserError(
+            f"--replay_buffer_size={size}: smaller than the data, {dataset.size:,} transitions: give a "
+            "larger one, or --init_dataset_size or --offline_fraction"
+        )
+    return dataset
 
 
 def bounds_of_data(run: "Run", task: Task | None, sources: Sequence[str | Dataset]) -> ActionBounds:
@@ -117,18 +153,21 @@ def bounds_of_data(run: "Run", task: Task | None, sources: Sequence[str | Datase
     return own if learned.fingerprint() == run.content["dataset_fingerprint"] else acting
 
 
-def run_folder(job: Job, data: RunData) -> RunFolder:
-    """Returns the folder of a run that learns from data."""
-    sources, task = job.settings.dataset, data.task
+def run_folder(settings: Any, data: RunData) -> RunFolder:
+    """Returns the folder of a run."""
+    task = data.task
+    if isinstance(settings, Online):
+        return folder_of(settings, settings.env_name, task, data.sizes, {"warnings": data.warnings})
+    sources = settings.dataset
     name = task.name if task else _name_of([name_of(source) for source in sources])
     about: Json = {"data_files": stamps(task, sources), "data_source": as_written(data.dataset.source)}
     about["warnings"] = list(dict.fromkeys(map(as_written, data.warnings)))
-    if job.source:  # what runs of other seeds have, too
-        about["checkpoint_settings"] = digest({**job.source.settings, "sweep": ""})[:16]
+    if settings.source:  # what runs of other seeds have, too
+        about["checkpoint_settings"] = digest({**settings.source.settings, "sweep": ""})[:16]
     digests = {"dataset_fingerprint": data.dataset.fingerprint()}
     if sources:  # else the task's name tells
         digests["dataset_episodes"] = data.dataset.episodes_digest()
-    return folder_of(job, name, task, data.sizes, about, **digests)
+    return folder_of(settings, name, task, data.sizes, about, **digests)
 
 
 def _name_of(sources: Sequence[str]) -> str:

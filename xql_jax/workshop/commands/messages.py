@@ -4,61 +4,67 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+from absl import flags
+
 from xql_jax.files.paths import as_written, located
 from xql_jax.learners.registry import method_named, method_of
 from xql_jax.rollout.run_summary import ranked
 from xql_jax.rollout.scores import shown
+from xql_jax.runs.beginning import request
 from xql_jax.runs.config_files import config_of, value_of
-from xql_jax.runs.job import Job, request
-from xql_jax.runs.kinds import OFTEN_OF_IT, Kept
+from xql_jax.runs.kinds import Kept, Training
 from xql_jax.runs.load import Run
+from xql_jax.runs.resolve import resolved
+from xql_jax.runs.train import train_resolved
 from xql_jax.settings import as_typed, settings_of, values_of
 
 LOG = logging.getLogger(__name__)
 NOT_PRINTED = ("resume", "tqdm")  # they say what the program does, or what it shows
 
 
-def print_settings(job: Job) -> int:
-    """Prints every setting with its source and its meaning, for --print_config; returns the exit code."""
-    settings = job.settings
+def train_and_print(settings: Training) -> int:
+    """Prints the settings for --print_config, else trains and prints how it went; returns the exit code."""
+    made: Any = resolved(settings)
+    if flags.FLAGS.print_config:
+        return print_settings(made)
+    # Before training, so that a full disk is not found out after hours.
+    line = f"{request(made)}; values of {_path(made)}"
+    if made.source:
+        line = f"fine-tuning of {made.checkpoint}: {made.max_steps:,} steps"
+    print(line, flush=True)
+    return print_end(train_resolved(made))
+
+
+def print_settings(settings: Training) -> int:
+    """Prints every setting with its source and its meaning; returns the exit code."""
     print(f"{request(settings)}; nothing is trained: the settings, as --NAME=VALUE (where it is from)")
     is_chosen = {"method", "config"} & settings.given
-    origin = "run of --checkpoint" if job.source else "flag" if is_chosen else "default"
+    origin = "run of --checkpoint" if settings.source else "flag" if is_chosen else "default"
     print(f"--method={settings.method} ({origin}): The method, and after a plus its policy.")
-    if not job.source:
+    if not settings.source:
         origin = "flag" if "config" in settings.given else "chosen by the method and the task"
         print(f"--config={_path(settings)} ({origin}): The file of hyperparameters.")
-    sources = sources_of(job)
-    known = settings_of(settings) | settings_of(job.learner)
-    values = settings.values
+    sources, values = sources_of(settings), settings.values
+    known = settings_of(settings) | settings_of(settings.learner)
     for name in sorted(known, key=lambda name: name in settings_of(Kept)):
         if name not in NOT_PRINTED:
             print(f"--{name}={as_typed(values[name])} ({sources[name]}): {known[name].meaning}")
     return 0
 
 
-def print_beginning(job: Job) -> None:
-    """Prints what is trained, before training, so that a full disk is not found out after hours."""
-    settings = job.settings
-    line = f"{request(settings)}; values of {_path(settings)}"
-    if job.source:
-        line = f"fine-tuning of {settings.checkpoint}: {settings.max_steps:,} steps"
-    print(line, flush=True)
-
-
-def sources_of(job: Job) -> dict[str, str]:
+def sources_of(settings: Any) -> dict[str, str]:
     """Returns where the value of each setting and hyperparameter is from: the last layer that changed it."""
-    settings, method = job.settings, job.settings.method
-    recipe, known = method_named(method_of(method)), settings_of(type(settings))
-    of_learner, by_file, values = values_of(settings.learner), settings.by_file.values, settings.values
-    found = dict.fromkeys([*known, *of_learner], "default")
+    recipe, by_file = method_named(method_of(settings.method)), settings.by_file.values
+    values, of_learner = settings.values, values_of(settings.learner)
+    found = dict.fromkeys(values, "default")
     found |= {name: "method" for name in (*recipe.defaults, *recipe.settings) if name in found}
-    usual = value_of(type(settings), config_of(method)).values
+    usual = value_of(type(settings), config_of(settings.method)).values
     found |= {name: "config file" for name in found if by_file[name] != usual[name]}
     tuned = [name for name in ("batch_size", *of_learner) if values[name] != by_file[name]]
     found |= dict.fromkeys(tuned, "Table 4 (--tuned)")
-    if job.source:
-        changed = [name for name in OFTEN_OF_IT if getattr(settings, name) not in (known[name].default, None)]
+    if settings.source:
+        of_config = settings.by_file.by_file.values
+        changed = [name for name in values if name != "online" and values[name] != of_config[name]]
         found |= dict.fromkeys([*of_learner, *changed], "run of --checkpoint")
     return found | {name: "flag" for name in settings.given if name in found}
 

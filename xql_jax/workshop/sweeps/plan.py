@@ -15,10 +15,12 @@ from xql_jax.files.paths import located
 from xql_jax.learners.registry import OFFLINE, ONLINE, method_of
 from xql_jax.runs.config_files import choose_config, hyperparameters_of, settings_from
 from xql_jax.runs.find import find_runs
-from xql_jax.runs.kinds import METHOD_SETTINGS, Finetune, FromData, Kept, Offline, Online, Training
+from xql_jax.runs.folder import identity_of
+from xql_jax.runs.kinds import Finetune, FromData, Kept, Offline, Online, Training
 from xql_jax.runs.load import Run
 from xql_jax.runs.records import digests_of
-from xql_jax.runs.train import data_run_folder, job_of
+from xql_jax.runs.resolve import resolved
+from xql_jax.runs.run_data import load_data, run_folder
 from xql_jax.settings import Setting, settings_of
 from xql_jax.suites.tasks import References, Task, get_task, references_given
 from xql_jax.training.members import fields_given
@@ -76,14 +78,14 @@ def make_plan(settings: Sweep) -> list[Cell]:
             for first in range(settings.seed, last, step):
                 seeds = range(first, min(first + step, last))
                 wanted = run_settings(dataset, method, grid, seeds, settings)
-                job = job_of(wanted)  # raises UserError for mistakes before anything is trained
+                made = resolved(wanted)  # raises UserError for mistakes before anything is trained
                 cell = Cell(
                     dataset=dataset,
                     method=method,
                     settings=wanted,
-                    members=len(job.members),
-                    steps=job.settings.schedule.max_steps,
-                    identity=json.loads(as_json(job.identity)),
+                    members=len(made.members),
+                    steps=made.schedule.max_steps,
+                    identity=json.loads(as_json(identity_of(made))),
                     references=references.get(dataset.partition("=")[0]),
                 )
                 cells.append(cell)
@@ -176,7 +178,7 @@ def _check_swept(settings: Sweep, datasets: Sequence[str], methods: Sequence[str
 
 def _fields_of(chosen: Training) -> dict[str, Setting]:
     """Returns what METHOD:FIELD=VALUE may set: what a config file may choose."""
-    settings = {name: one for name, one in METHOD_SETTINGS.items() if name in settings_of(chosen)}
+    settings = {name: one for name, one in settings_of(chosen).items() if one.by_config}
     return settings | hyperparameters_of(chosen.learner)
 
 
@@ -218,7 +220,8 @@ def _record_of(cell: Cell, records: Sequence[Run]) -> Run | None:
         return next((record for record in same if record.content.get("dataset") == names), None)
     unchanged = [each for each in same if digests_of(each.content.get("data_files")) == digests_of(now)]
     if same and not unchanged:
-        run_id = data_run_folder(settings).run_id
+        made = resolved(settings)
+        run_id = run_folder(made, load_data(made, None)).run_id
         unchanged = [record for record in same if record.run_id == run_id]
     return unchanged[0] if unchanged else None
 

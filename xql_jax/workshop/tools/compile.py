@@ -23,9 +23,8 @@ from xql_jax.data.views import view_for
 from xql_jax.envs import environment_maker
 from xql_jax.errors import UserError, needing
 from xql_jax.numerics.jax_settings import check_matmul_precision, settings_of_jax
-from xql_jax.runs.job import Job
 from xql_jax.runs.kinds import Offline
-from xql_jax.runs.offline import offline_job
+from xql_jax.runs.resolve import resolved
 from xql_jax.runs.run_data import load_data
 from xql_jax.settings import ANY, EITHER, MOST, setting, within
 from xql_jax.training.accelerator import switched_off
@@ -105,17 +104,16 @@ def compile_run(settings: CompileSettings) -> Json:
     """Compiles the run's program; returns what --json prints. UserError if the members do not fit."""
     if settings.data_on == "host":
         raise UserError("--data_on=host: what is compiled has its data on the device: leave it out")
-    job = offline_job(settings)
-    members = len(job.members)
+    settings = resolved(settings)
+    learner, every, ramps, members = settings.learner, settings.members, settings.ramps, len(settings.members)
     devices = devices_of(settings.topology)
-    view, rows = data_shapes(job, settings)
+    view, rows = data_shapes(settings)
     used = population_mesh(members, devices).devices.tolist()
     per_device = -(-members // len(used))
-    population = offline_population(
-        job.learner, job.members[:1], view.batch, job.settings.batch_size, together=True, ramps=job.ramps
-    )
+    batch, size = view.batch, settings.batch_size
+    population = offline_population(learner, every[:1], batch, size, together=True, ramps=ramps)
     population.matmul_precision = settings.matmul_precision
-    population.is_off = switched_off(job.learner, job.members, job.ramps)
+    population.is_off = switched_off(learner, every, ramps)
     singly = copy.copy(population)
     singly.kind = copy.copy(population.kind)
     singly.kind.most_ahead = 1  # what is drawn for many updates would count as one update's
@@ -140,17 +138,17 @@ def compile_run(settings: CompileSettings) -> Json:
     data = state - state_bytes(counted)
     kernels, costs = kernels_in(text), cost_analysis(counted)
     return {
-        "method": job.settings.method,
-        "env_name": job.settings.env_name,
+        "method": settings.method,
+        "env_name": settings.env_name,
         "topology": settings.topology or "this machine",
         "device_kind": kind,
         "devices": len(devices),
         "devices_used": len(used),
         "members": members,
         "members_per_device": per_device,
-        "batch_size": job.settings.batch_size,
+        "batch_size": settings.batch_size,
         "transitions": rows,
-        "sizes": [view.observation_dim, view.action_dim // job.settings.action_chunk],
+        "sizes": [view.observation_dim, view.action_dim // settings.action_chunk],
         "compile_seconds": round(seconds, 1),
         "collectives": collectives_in(text),
         "kernels": sum(kernels.values()),
@@ -196,13 +194,13 @@ def devices_of(topology: str) -> Sequence[jax.Device]:
         raise UserError(f"--topology={topology}: want one such as {wanted}: {reason}") from None
 
 
-def data_shapes(job: Job, settings: CompileSettings) -> tuple[Dataset, int]:
+def data_shapes(settings: Any) -> tuple[Dataset, int]:
     """Returns data in the learner's form, and how many rows the program is to be compiled for."""
     if settings.dataset:
-        view = load_data(job, None).dataset
+        view = load_data(settings, None).dataset
         return view, view.size
-    task = job.settings.task
-    observation_dim, action_dim = environment_maker(task, job.settings.simulation).sizes(task)
+    task = settings.task
+    observation_dim, action_dim = environment_maker(task, settings.simulation).sizes(task)
     observations = np.zeros((SAMPLE_ROWS, observation_dim), np.float32)
     rows = {
         "observations": observations,
@@ -211,7 +209,9 @@ def data_shapes(job: Job, settings: CompileSettings) -> tuple[Dataset, int]:
         "terminals": np.arange(SAMPLE_ROWS) % 2 == 1,
         "next_observations": observations,
     }
-    return view_for(job.learner, from_transitions(rows, "shapes"), job.settings.horizon), settings.transitions
+    return view_for(
+        settings.learner, from_transitions(rows, "shapes"), settings.horizon
+    ), settings.transitions
 
 
 def compile_population(
