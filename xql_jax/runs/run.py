@@ -177,7 +177,7 @@ def _details_of(settings: Any, population: Population) -> Json:
         return {}
     seconds = {name: round(value, 3) for name, value in population.seconds.items()}
     details: Json = {"seconds_by_work": seconds, "policy_lag": settings.acting.policy_lag}
-    if (failures := getattr(population, "failures", None)) is not None:  # in the compiled program
+    if (failures := getattr(population.kind, "failures", None)) is not None:  # in the compiled program
         details |= {"policy_lag": 0, "failed_episodes": failures}
     return details
 
