@@ -54,7 +54,7 @@ from xql_jax.files import write_atomically  # noqa: E402
 from xql_jax.learners.registry import make_learner  # noqa: E402
 from xql_jax.runs.machine import commit  # noqa: E402
 from xql_jax.suites.tasks import get_task  # noqa: E402
-from xql_jax.training.data_population import offline_population  # noqa: E402
+from xql_jax.training.data_kinds import offline_population  # noqa: E402
 from xql_jax.training.members import make_members  # noqa: E402
 from xql_jax.workshop.tools.compile import kernels_in  # noqa: E402
 
@@ -224,7 +224,8 @@ def measure_peer(name: str, members: int, data: dict[str, jax.Array]) -> dict[st
 def measure_online(algorithm: str, width: int, batch_size: int, name: str) -> dict[str, Any]:
     if name != "stand-in":
         importlib.import_module("dm_control")  # so that a missing package counts as skipped, not as failed
-    from xql_jax.training.host_population import HostPopulation
+    from xql_jax.training.acting import HostActing
+    from xql_jax.training.population import Population
     from xql_jax.training.replay_files import ReplayFiles
     from xql_jax.training.schedule import ActingSchedule
 
@@ -238,7 +239,8 @@ def measure_online(algorithm: str, width: int, batch_size: int, name: str) -> di
     schedule = ActingSchedule(warmup_steps=0, round_steps=50, **sizes)
     with tempfile.TemporaryDirectory() as folder:
         files = ReplayFiles(Path(folder))
-        population = HostPopulation(learner, make_members([0], {}), make, schedule, files)
+        members = make_members([0], {})
+        population = Population(learner, members, HostActing(members, make, schedule, files))
         population.compile()
         set_up = time.perf_counter() - started
         try:
@@ -250,7 +252,7 @@ def measure_online(algorithm: str, width: int, batch_size: int, name: str) -> di
 
             measured = rates(rounds, scale=50)
         finally:
-            population.close()
+            population.kind.close()
     row = {"algorithm": algorithm, "environment": name, "hidden_dims": [width, width], **sizes}
     # Times of the acting thread by activity. The rest of a step's time is the program's overhead.
     parts = {kind: 1e3 * spent / population.step for kind, spent in population.seconds.items()}

@@ -25,9 +25,10 @@ from xql_jax.envs import environment_maker
 from xql_jax.envs.compiled import compiled_environment
 from xql_jax.learners.registry import ONLINE
 from xql_jax.suites.tasks import get_task, name_in_dm_control
-from xql_jax.training.compiled_population import CompiledPopulation
-from xql_jax.training.host_population import HostPopulation
+from xql_jax.training.acting import HostActing
+from xql_jax.training.compiled_acting import CompiledActing
 from xql_jax.training.members import Member
+from xql_jax.training.population import Kind, Population
 from xql_jax.training.replay_files import ReplayFiles
 from xql_jax.training.schedule import ActingSchedule
 
@@ -70,24 +71,23 @@ def measured(learner, task, number: int, updates_per_step: float, folder: Path) 
     rounds = ActingSchedule(**{**vars(schedule), "round_steps": number * max(1, ROUND // number)})
     host_task = get_task(name_in_dm_control(task))
     make, members = functools.partial(environment_maker(host_task).make, host_task), [Member(0, {})]
-    populations = {
-        "compiled": CompiledPopulation(
-            learner, members, compiled_environment(task), schedule, ReplayFiles(folder)
-        ),
+    kinds: dict[str, Kind] = {
+        "compiled": CompiledActing(compiled_environment(task), schedule, ReplayFiles(folder))
     }
     if not host_task.suite.is_compiled:  # an environment of one's own in JAX has no twin on the host
-        populations["host"] = HostPopulation(learner, members, make, rounds, ReplayFiles(folder))
+        kinds["host"] = HostActing(members, make, rounds, ReplayFiles(folder))
+    populations = {name: Population(learner, members, kind) for name, kind in kinds.items()}
     steps = {}
     for name, population in populations.items():
-        population.advance(population.stride * 4)  # compiles
-        took = seconds(population, population.stride * 4)
-        steps[name] = max(1, int(FLAGS.seconds * 4 / took)) * population.stride
+        population.advance(population.kind.stride * 4)  # compiles
+        took = seconds(population, population.kind.stride * 4)
+        steps[name] = max(1, int(FLAGS.seconds * 4 / took)) * population.kind.stride
     speeds: dict[str, list[float]] = {name: [] for name in populations}
     for _ in range(FLAGS.turns):
         for name, population in populations.items():
             speeds[name].append(steps[name] / seconds(population, steps[name]))
     for population in populations.values():
-        population.close()
+        population.kind.close()
     on_host = speeds.get("host", [float("nan")] * FLAGS.turns)
     ratio = float(np.median(np.divide(speeds["compiled"], on_host)))
     compiled, host = float(np.median(speeds["compiled"])), float(np.median(on_host))

@@ -25,7 +25,7 @@ from xql_jax.data import replay
 from xql_jax.envs import environment_maker
 from xql_jax.learners.registry import ONLINE
 from xql_jax.suites.tasks import get_task
-from xql_jax.training.host_population import HostPopulation
+from xql_jax.training.acting import HostActing
 from xql_jax.training.members import Member
 from xql_jax.training.population import Population
 from xql_jax.training.replay_files import ReplayFiles
@@ -56,7 +56,8 @@ def main(_: list[str]) -> None:
         }
         for name, schedule in schedules.items():
             files = ReplayFiles(Path(folder) / name)
-            populations[name] = population = HostPopulation(learner, [Member(0, {})], make, schedule, files)
+            acting = HostActing([Member(0, {})], make, schedule, files)
+            populations[name] = population = Population(learner, [Member(0, {})], acting)
             runs[name] = functools.partial(advance, population)
         runs["updates alone"] = updates_alone(learner, make)
         for run in runs.values():
@@ -78,7 +79,7 @@ def main(_: list[str]) -> None:
             total = FLAGS.steps * FLAGS.turns
             parts = {kind: 1000 * value / total for kind, value in population.seconds.items()}
             print(f"{name}, ms a step: " + ", ".join(f"{kind} {value:.3f}" for kind, value in parts.items()))
-            population.close()
+            population.kind.close()
         print(json.dumps(results))
 
 

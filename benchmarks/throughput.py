@@ -32,7 +32,7 @@ from hopper_size import ACTION_DIM, random_data, update_flops
 from xql_jax.data.sampling import sample
 from xql_jax.data.views import over_horizon
 from xql_jax.learners.registry import make_learner
-from xql_jax.training.data_population import offline_population
+from xql_jax.training.data_kinds import offline_population
 from xql_jax.training.members import make_members
 from xql_jax.training.population import Population
 from xql_jax.types import Batch, Horizon, Learner

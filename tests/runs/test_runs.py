@@ -40,7 +40,7 @@ def test_windows_streamed_from_the_host_are_learned_from_as_on_the_device(
     length, data, tmp_path, monkeypatch
 ):
     """In two blocks, the second of which is not full; bit for bit in every row, and with a dropped layer."""
-    monkeypatch.setattr("xql_jax.training.data_population.BLOCK_BYTES", 8 * 16 * length * 4 * (4 + 2 + 3))
+    monkeypatch.setattr("xql_jax.training.data_kinds.BLOCK_BYTES", 8 * 16 * length * 4 * (4 + 2 + 3))
     sizes = {"embed_dim": 16, "num_layers": 2, "context_length": length, "actor_warmup_steps": 1.0}
     changes = {"config": small("dt", hidden_dims=(), **sizes), "batch_size": 16, "log_interval": 1}
     device, host = (

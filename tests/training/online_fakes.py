@@ -14,10 +14,11 @@ from jax_point_mass import PointMass
 
 from xql_jax.learners.method import Part
 from xql_jax.settings import POSITIVE, traced
+from xql_jax.training.acting import HostActing
 from xql_jax.training.checkpoints import Progress
-from xql_jax.training.compiled_population import CompiledPopulation
-from xql_jax.training.host_population import HostPopulation
+from xql_jax.training.compiled_acting import CompiledActing
 from xql_jax.training.members import Member
+from xql_jax.training.population import Population
 from xql_jax.training.replay_files import ReplayFiles
 from xql_jax.training.schedule import ActingSchedule
 from xql_jax.types import Batch
@@ -104,16 +105,16 @@ ONE = (Member(0, {}),)
 def make_population(tmp_path, members=ONE, environment=Counting, learner=None, together=None, **changes):
     """Members that act on the host, each in one environment unless the schedule has more."""
     schedule = dataclasses.replace(SCHEDULE, **changes)
-    return HostPopulation(
-        learner or Counter(), members, environment, schedule, ReplayFiles(tmp_path), together=together
-    )
+    acting = HostActing(members, environment, schedule, ReplayFiles(tmp_path))
+    return Population(learner or Counter(), members, acting, together)
 
 
 def make_in_program(tmp_path, members=ONE, environment=PointMass, learner=None, together=False, **changes):
     """Members that act in three compiled environments each."""
     three = {"num_environments": 3, "round_steps": 3, "buffer_size": 256}
     schedule, files = dataclasses.replace(SCHEDULE, **{**three, **changes}), ReplayFiles(tmp_path)
-    return CompiledPopulation(learner or Counter(), members, environment(), schedule, files, together)
+    acting = CompiledActing(environment(), schedule, files)
+    return Population(learner or Counter(), members, acting, together)
 
 
 def save(population):
@@ -138,7 +139,7 @@ def transitions(population, index=0):
 
 def acting_updates(population):
     """How many updates the policy of each transition since the warm-up had."""
-    actions = transitions(population).actions[population.schedule.warmup_steps :, 0]
+    actions = transitions(population).actions[population.kind.schedule.warmup_steps :, 0]
     return np.round(1000 * actions).astype(int)
 
 

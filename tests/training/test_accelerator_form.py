@@ -18,7 +18,7 @@ from xql_jax.learners.registry import OFFLINE, make_learner
 from xql_jax.learners.xql import InSample, TemporalDifference
 from xql_jax.settings import internal, values_of, with_values
 from xql_jax.training.accelerator import WITH_BIAS, SideBySide, apart, side_by_side
-from xql_jax.training.data_population import offline_population
+from xql_jax.training.data_kinds import offline_population
 from xql_jax.training.members import make_members
 from xql_jax.types import Batch, Windows
 
@@ -42,7 +42,7 @@ def make_population(name, together, seeds=(3,), grid=None, **changes):
 
 def assert_alike(population, other):
     """After some updates, in calls that do not fit into blocks; relative to each array's largest number."""
-    population.most_ahead = 6
+    population.kind.most_ahead = 6
     for stop in (13, UPDATES):
         metrics, expected = population.advance(stop), other.advance(stop)
     assert jax.tree.structure(population.states) == jax.tree.structure(other.states)

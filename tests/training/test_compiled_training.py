@@ -54,7 +54,7 @@ def test_who_acts_has_learned_all_that_was_due(tmp_path):
     population.advance(30)
     rows = transitions(population)
     acted = np.round(1000 * rows.actions[2:, :, 0]).astype(int)  # after the warm-up
-    due = [[population.schedule.updates_by(step)] * N for step in range(6, 30, N)]
+    due = [[population.kind.schedule.updates_by(step)] * N for step in range(6, 30, N)]
     np.testing.assert_array_equal(acted, due)
     assert float(population.states["updates"][0]) == 24
     random = rows.actions[:2].ravel()
@@ -66,12 +66,12 @@ def test_numbers_beyond_those_of_floats(tmp_path):
     """Updates that are due are counted exactly, where float32 has no odd numbers any more."""
     population = make_in_program(tmp_path)
     start = 2**24 + 3
-    *_, updates = next(population.calls(population.groups[0], start, start + 4 * N))
+    *_, updates = next(population.kind.calls(population.groups[0], start, start + 4 * N))
     np.testing.assert_array_equal(updates[:5], start - 6 + N * np.arange(5))
 
 
 def test_simulations_that_fail_are_counted(tmp_path):
     population = make_in_program(tmp_path, environment=Breaking)
     population.advance(36)
-    assert population.failures == 2 * N
+    assert population.kind.failures == 2 * N
     assert all(np.isfinite(field).all() for field in transitions(population))

@@ -43,7 +43,7 @@ def test_all_members_are_at_the_last_round_that_all_acted(tmp_path):
     assert [member["episodes"] for member in saved[1].members.values()] == [[2], [2]]
     for index in range(2):
         same(transitions(failed, index), transitions(whole, index))
-    failed.close()
+    failed.kind.close()
 
 
 def test_a_run_saves_before_it_raises_and_goes_on(tmp_path):

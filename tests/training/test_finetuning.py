@@ -16,9 +16,9 @@ from training_runs import ARRAYS, offline_population
 import xql_jax
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.data.replay import PriorData
-from xql_jax.training.host_population import HostPopulation
+from xql_jax.training.acting import HostActing
 from xql_jax.training.members import Member
-from xql_jax.training.population import Divergence
+from xql_jax.training.population import Divergence, Population
 from xql_jax.training.replay_files import ReplayFiles
 from xql_jax.training.schedule import Ramp
 from xql_jax.types import Batch, CalibratedBatch
@@ -76,10 +76,11 @@ class Phases:
         schedule = dataclasses.replace(SCHEDULE, **{"warmup_steps": 0, **changes})
 
         def make_online(offline):
-            online = HostPopulation(
-                learner, members, Counting, schedule, ReplayFiles(path), handover=handover,
+            acting = HostActing(
+                members, Counting, schedule, ReplayFiles(path), handover=handover,
                 prior_data=PriorData(data, fraction), preprocessing=preprocessing,
             )  # fmt: skip
+            online = Population(learner, members, acting)
             online.take_over(offline)
             return online
 
@@ -156,7 +157,8 @@ def test_returns_to_go_are_known_when_the_episode_ends(tmp_path):
     def population():
         schedule = dataclasses.replace(SCHEDULE, num_environments=2, round_steps=4)
         files, prior = ReplayFiles(tmp_path), PriorData(data, 0.5)
-        return HostPopulation(Calibrated(), TWO, Counting, schedule, files, prior_data=prior)
+        acting = HostActing(TWO, Counting, schedule, files, prior_data=prior)
+        return Population(Calibrated(), TWO, acting)
 
     def expected(rewards, steps):
         """The returns-to-go of one environment's rewards, oldest first; the first is of step `steps`."""

@@ -19,7 +19,7 @@ def test_the_policy_is_that_of_the_round_before_last(tmp_path):
     np.testing.assert_array_equal(acting_updates(population), [0, 0, *np.repeat(np.arange(0, 12, 2), 2)])
     assert float(population.states["updates"][0]) == 14
     due = np.arange(len(acting_updates(population)))  # one a step
-    assert (due - acting_updates(population)).max() == population.schedule.policy_lag == 3
+    assert (due - acting_updates(population)).max() == population.kind.schedule.policy_lag == 3
 
 
 def test_the_buffer_holds_the_episodes(tmp_path):
@@ -46,7 +46,7 @@ def test_what_follows_bad_actions_does_not_depend_on_calls(tmp_path, learner):
             population.advance(stop)
         assert list(population.diverged) == [0]
         ends.append((population.states, transitions(population), population.diverged))
-        population.close()
+        population.kind.close()
     for states, rows, diverged in ends[1:]:
         same(ends[0][:2], (states, rows))
         assert diverged == ends[0][2]

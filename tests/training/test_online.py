@@ -18,8 +18,8 @@ from online_fakes import (
     transitions,
 )
 
-from xql_jax.training import compiled_population
-from xql_jax.training.acting_population import NUM_ERRORS
+from xql_jax.training import compiled_acting
+from xql_jax.training.acting import NUM_ERRORS
 from xql_jax.training.members import Member
 from xql_jax.training.population import Divergence
 
@@ -48,7 +48,7 @@ def test_results_depend_neither_on_calls_nor_on_time(make, kind, monkeypatch):
     ends = []
     for number, stops in enumerate(((60,), (6, 18, 24, 60), (30, 60))):
         if number == 2:
-            monkeypatch.setattr(compiled_population, "TIMES_PER_CALL", 4)
+            monkeypatch.setattr(compiled_acting, "TIMES_PER_CALL", 4)
             monkeypatch.setattr(Counting, "delay", Slow.delay)
         population, metrics = trained(make(str(number), TWO), *stops)
         ends.append((population.states, buffer_of(population, 0), buffer_of(population, 1), metrics))
@@ -95,7 +95,7 @@ def test_bellman_errors_are_of_what_was_met(make):
     measured, untouched = make("a", TWO), make("b", TWO)
     for stop in (24, 30):
         measured.advance(stop)
-        errors = measured.bellman_errors()
+        errors = measured.kind.bellman_errors(measured)
         assert errors.shape == (2, NUM_ERRORS)
         for index in range(2):
             own = transitions(measured, index).rewards + (stop - 6)  # updates
@@ -137,7 +137,7 @@ def test_actions_that_are_not_finite_are_told_and_replaced(make, kind):
     # 6 steps of warm-up and 12 updates end at step 18; on the host the round from 20 on acts by them.
     at = {"host": 20, "compiled": 18}[kind]
     assert (actions[10:at] != 0.0).all()
-    np.testing.assert_array_equal(actions[at : at + population.stride], 0.0)
+    np.testing.assert_array_equal(actions[at : at + population.kind.stride], 0.0)
     assert population.diverged == {0: Divergence(at, "actions")}
     assert float(population.states["updates"][0]) == at - 6.0
 

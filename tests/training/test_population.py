@@ -23,7 +23,7 @@ from training_runs import (
 
 from xql_jax.data.dataset import Dataset
 from xql_jax.learners.registry import make_learner
-from xql_jax.training import data_population as offline_module
+from xql_jax.training import data_kinds as offline_module
 from xql_jax.training.members import make_members
 from xql_jax.training.schedule import Ramp
 

@@ -21,7 +21,7 @@ from xql_jax.runs.run import Populations
 from xql_jax.runs.run_data import RunData
 from xql_jax.settings import settings_of, values_of
 from xql_jax.suites.tasks import has_own_scores
-from xql_jax.training.data_population import offline_population
+from xql_jax.training.data_kinds import offline_population
 from xql_jax.training.members import fields_given
 from xql_jax.training.population import Population
 from xql_jax.training.signals import StopSignals

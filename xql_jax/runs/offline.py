@@ -1,13 +1,13 @@
 """Offline run: trains a population on a dataset.
 
 The way to the gradient: `Population.advance` (`training/population.py`), which the loop calls again and again
-(`train_and_summarize` in run.py, `training/loop.py`). The population is `Resident` or `Streamed`
-(`training/data_population.py`), which only draw minibatches. `advance` calls `train`, that `run_program`, and
-that the compiled program: `train_member`, which is `run_updates` (`training/program.py`). Its line
-`learner.update(...)` is the method's own: that of XQL, the default method, is `InSample.update` in
-`learners/xql.py`. Its `value.fit` comes to `jax.grad` in `Trained.minimize` of `learners/parts.py`, of the
-mean of `GumbelRegression.loss_of`: by default `gumbel_rescaled_loss` in `losses/gumbel.py`. The fields, such
-as `clip_rule`, have the values of the config file, which override a class's defaults.
+(`train_and_summarize` in run.py, `training/loop.py`). It calls `train`, that `run_program`, and that the
+compiled program: `train_member`, which is `run_updates` (`training/program.py`), on minibatches that
+`Resident` or `Streamed` draws (`training/data_kinds.py`). Its line `learner.update(...)` is the method's own:
+that of XQL, the default method, is `InSample.update` in `learners/xql.py`. Its `value.fit` comes to
+`jax.grad` in `Trained.minimize` of `learners/parts.py`, of the mean of `GumbelRegression.loss_of`: by default
+`gumbel_rescaled_loss` in `losses/gumbel.py`. The fields, such as `clip_rule`, have the values of the config
+file, which override a class's defaults.
 """
 
 from typing import Any
@@ -17,7 +17,7 @@ from xql_jax.runs.beginning import log_beginning
 from xql_jax.runs.folder import RunFolder
 from xql_jax.runs.run import Populations
 from xql_jax.runs.run_data import RunData
-from xql_jax.training.data_population import offline_population
+from xql_jax.training.data_kinds import offline_population
 from xql_jax.training.signals import StopSignals
 from xql_jax.training.values import watch_values
 

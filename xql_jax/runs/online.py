@@ -10,8 +10,9 @@ from xql_jax.envs.vector import Patience
 from xql_jax.runs.folder import RunFolder
 from xql_jax.runs.run import Populations
 from xql_jax.runs.run_data import RunData
-from xql_jax.training.compiled_population import CompiledPopulation
-from xql_jax.training.host_population import HostPopulation
+from xql_jax.training.acting import HostActing
+from xql_jax.training.compiled_acting import CompiledActing
+from xql_jax.training.population import Population
 from xql_jax.training.replay_files import ReplayFiles
 from xql_jax.training.signals import StopSignals
 from xql_jax.types import Learner
@@ -30,20 +31,17 @@ def populate_online(folder: RunFolder, data: RunData, stop: StopSignals) -> Popu
         preprocessing = data.preprocessing
         return Populations(host_population(settings.learner, folder, stop, preprocessing=preprocessing))
     files = ReplayFiles(folder.files.replay, folder.run_id)
-    environment = compiled_environment(settings.task)
-    return Populations(
-        CompiledPopulation(settings.learner, settings.members, environment, settings.acting, files)
-    )
+    acting = CompiledActing(compiled_environment(settings.task), settings.acting, files)
+    return Populations(Population(settings.learner, settings.members, acting))
 
 
-def host_population(learner: Learner, folder: RunFolder, stop: StopSignals, **options: Any) -> HostPopulation:
-    """Returns the population that steps simulators while it learns; for the options see `HostPopulation`."""
+def host_population(learner: Learner, folder: RunFolder, stop: StopSignals, **options: Any) -> Population:
+    """Returns the population that steps simulators while it learns; for the options see `HostActing`."""
     settings: Any = folder.settings
     schedule = settings.acting
     rounds, lag = schedule.round_steps, schedule.policy_lag
     LOG.info(f"  rounds of {rounds} step(s): the policy that acts is at most {lag} updates behind")
-    return HostPopulation(
-        learner,
+    acting = HostActing(
         settings.members,
         functools.partial(environment_maker(settings.task, settings.simulation).make, settings.task),
         schedule,
@@ -51,3 +49,4 @@ def host_population(learner: Learner, folder: RunFolder, stop: StopSignals, **op
         Patience(settings.environment_timeout, lambda: stop.received is not None),
         **options,
     )
+    return Population(learner, settings.members, acting)

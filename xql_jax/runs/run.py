@@ -101,7 +101,7 @@ def train_and_summarize(
     population.matmul_precision = settings.matmul_precision
     callbacks = *callbacks, *watches, watch_divergence(settings.members, settings.batch_size)
     with contextlib.ExitStack() as resources:
-        resources.callback(population.close)
+        resources.callback(population.kind.close)
         loop = TrainingLoop(
             population, evaluator, task, settings.schedule, files, data.preprocessing, make_online,
             _loggers(settings, files.folder), callbacks,
@@ -177,7 +177,7 @@ def _details_of(settings: Any, population: Population) -> Json:
         return {}
     seconds = {name: round(value, 3) for name, value in population.seconds.items()}
     details: Json = {"seconds_by_work": seconds, "policy_lag": settings.acting.policy_lag}
-    if (failures := getattr(population, "failures", None)) is not None:  # in the compiled program
+    if (failures := getattr(population.kind, "failures", None)) is not None:  # in the compiled program
         details |= {"policy_lag": 0, "failed_episodes": failures}
     return details
 

@@ -23,8 +23,8 @@ from jax.sharding import PartitionSpec
 from xql_jax.learners.parts import CriticState, NetworkState
 from xql_jax.networks.mlp import GaussianPolicy, Value
 from xql_jax.numerics.pytrees import Distinct
-from xql_jax.training.members import AXIS, DEVICES, Group, Member, learners_of
-from xql_jax.training.program import Carry, Loop, Prepare, Update, of_lone_member, one_by_one
+from xql_jax.training.members import AXIS, DEVICES, Member, learners_of
+from xql_jax.training.program import Carry, Group, Loop, Prepare, Update, of_lone_member, one_by_one
 from xql_jax.training.schedule import Ramp, ramped
 from xql_jax.types import Array, Learner, Numeric, Params
 
@@ -40,22 +40,22 @@ IS_TRACED = contextvars.ContextVar("IS_TRACED", default=False)  # the update of 
 
 def program(population: Any, group: Group) -> Any:
     """Returns the jitted function that maps the population's `train_member` over the members of a group."""
-    room = AHEAD_BYTES // (group.per_device * population.minibatch_bytes)
-    ahead = max(1, min(population.most_ahead, room))
+    kind = population.kind
+    room = AHEAD_BYTES // (group.per_device * kind.minibatch_bytes)
+    ahead = max(1, min(kind.most_ahead, room))
 
     def one(member, experience, data, start, stop):
         form = side_by_side if is_ours(type(member.learner).update) else lambda carry: carry
         learner = with_constants(member.learner, population.is_off)
-        member = member.replace(learner=learner).joined(experience)
-        trained, finite = population.train_member(member, data, start, stop, in_blocks(ahead, form))
-        return trained.replace(learner=(), key=()), finite
+        member, loop = member.replace(learner=learner), in_blocks(ahead, form)
+        return population.train_member(member, experience, data, start, stop, loop)
 
-    own = None if population.shares_data else 0
+    own = None if kind.shares_data else 0
     split, shared = PartitionSpec(DEVICES), PartitionSpec()
     several = jax.vmap(one, in_axes=(0, 0, own, None, None), axis_name=AXIS)
     mesh: Any = group.split.mesh  # type: ignore[attr-defined]
     mapped = jax.shard_map(
-        several if group.per_device > 1 else of_lone_member(one, population.shares_data),
+        several if group.per_device > 1 else of_lone_member(one, kind.shares_data),
         mesh=mesh,
         in_specs=(split, split, shared if own is None else split, shared, shared),
         out_specs=split,

@@ -60,7 +60,7 @@ class TrainingLoop(contextlib.AbstractContextManager):
         callbacks: Sequence[RowCallback] = (),
     ):
         self.population, self._first_phase, self._make_online = population, population, make_online
-        self.unit = "step" if make_online else population.unit  # the name of one step
+        self.unit = "step" if make_online else population.kind.unit  # the name of one step
         self._task, self._schedule, self._files, self._callbacks = task, schedule, files, callbacks
         self._evaluations = Evaluations(evaluator if task else None, task, preprocessing)
         self._rows_after_it: list[tuple[Path, Progress, dict[str, list[float]], set[int]]] = []
@@ -71,7 +71,7 @@ class TrainingLoop(contextlib.AbstractContextManager):
         try:
             resumed = self._checkpoints.resume_last_good({**shapes, DUE: shapes["states"]}, self._resume)
         except BaseException:
-            self.population.close()  # that of the second phase, if it was made
+            self.population.kind.close()  # that of the second phase, if it was made
             raise
         self._reported = set(self.population.diverged)
         saved: Mapping[str, bytes] = self._rows_of(resumed.step) if resumed else {}
@@ -119,7 +119,7 @@ class TrainingLoop(contextlib.AbstractContextManager):
                     self._compile()
                     if stop.received:
                         break
-                    start, stride = self.progress.step, self.population.stride
+                    start, stride = self.progress.step, self.population.kind.stride
                     end = min(start + max(1, call // stride) * stride, schedule.next_stop(start))
                     metrics, seconds = self._train(end)
                     if steps_per_call is None and metrics:  # short until it learns, which takes longer
@@ -139,14 +139,14 @@ class TrainingLoop(contextlib.AbstractContextManager):
         # Why the training ended matters more than an error while closing files.
         quietly = contextlib.suppress(UserError) if error else contextlib.nullcontext()
         with quietly, contextlib.ExitStack() as stack:  # closes the last first, and the others if one fails
-            stack.callback(self.population.close)
+            stack.callback(self.population.kind.close)
             stack.callback(self._rows.close)
             stack.enter_context(self._checkpoints)
             stack.callback(self._evaluations.close)
 
     def _resume(self, items: dict[str, dict[str, State]], progress: Progress) -> None:
         if self.population is not self._first_phase:  # made for a later checkpoint, which was damaged
-            self.population.close()
+            self.population.kind.close()
             self.population = self._first_phase
         if self._make_online and progress.step > (self._schedule.handover or 0):
             self.population = self._make_online(self._first_phase)
@@ -199,7 +199,8 @@ class TrainingLoop(contextlib.AbstractContextManager):
         if schedule.is_due(step, schedule.log_interval) and metrics:  # there are none before the first update
             self._log(metrics)
         if schedule.is_due(step, schedule.bellman_error_interval) and metrics:
-            errors = {"error": self.population.bellman_errors()}  # type: ignore[attr-defined]  # as it acts
+            kind: Any = self.population.kind  # that acts
+            errors = {"error": kind.bellman_errors(self.population)}
             self._rows.write_each(self._files.bellman_errors, self.progress, errors, diverged)
         if self._is_to_be_evaluated:
             self._evaluate()

@@ -1,29 +1,22 @@
-"""Members of a population: each has a seed, the hyperparameters that a sweep gives it, and a state.
-
-A *group* of them is what one call of the compiled program advances, on one or more devices.
-"""
+"""Members of a population: each has a seed, and the hyperparameters that a sweep gives it."""
 
 import dataclasses
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, Self, TypeVar
+from typing import Any, TypeVar
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
 
 from xql_jax.errors import UserError, advice
 from xql_jax.settings import Setting, with_values
-from xql_jax.types import Array, Json, Learner, Metrics, PRNGKey, State
+from xql_jax.types import Array
 
 OF_RUNS = ("hidden_dims", "batch_size", "n_step", "action_chunk")  # which a sweep of programs varies
-Experience = tuple[State, State]  # a member's buffer and its running episodes
-Tree = TypeVar("Tree")
-AXIS = "members"  # of the members that share a program under `vmap`
+AXIS = "members"  # of those that share a program under `vmap`
 DEVICES = "devices"
-Call = tuple[int, int, State]  # of the program: it trains from one step to another, on data
+Tree = TypeVar("Tree")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,88 +40,6 @@ class Member:
 def member_keys(member: Member) -> Array:
     """Returns a member's keys [4]: for its initial state, its updates, its acting, and its episodes."""
     return jax.random.split(jax.random.key(member.seed), 4)
-
-
-class Sums(NamedTuple):
-    """The sums of metrics over the updates since the last row of the log, added up inside the program."""
-
-    updates: Array  # i32[], their number
-    totals: Metrics
-
-    @classmethod
-    def none(cls, metrics: Metrics) -> Self:
-        return cls(jnp.int32(0), {name: jnp.zeros(of.shape, of.dtype) for name, of in metrics.items()})
-
-    def means(self) -> Metrics:
-        """Returns the means by their names in the logs; NaN if there was no update."""
-        return {f"{name}_mean": total / self.updates for name, total in self.totals.items()}
-
-    @classmethod
-    def restored(cls, saved: Json) -> Self:
-        totals = {name: jnp.float32(float(total)) for name, total in saved["totals"].items()}
-        return cls(jnp.int32(saved["updates"]), totals)
-
-
-class MemberState(flax.struct.PyTreeNode):
-    """Everything of one member; a population stacks its members along a new leading axis of every leaf."""
-
-    learner: Learner  # its traced hyperparameters are the leaves
-    state: State  # of the learner; the last finite one if the member has diverged
-    key: PRNGKey  # update t uses it folded with t
-    sums: Sums  # since the last row of the log
-    metrics: Metrics  # of the last update; NaN before the first
-    buffer: State = ()  # its `ReplayBuffer`, if it acts
-    running: State = ()  # its `Running` episodes, if its environments are in the compiled program
-
-    @property
-    def apart(self) -> tuple[Self, Experience]:
-        """The member without its experience, and that, as the compiled program gets them.
-
-        Experience is donated, so that buffers are written in place. States are kept: `Population.train`
-        goes back to them.
-        """
-        return self.replace(buffer=(), running=()), (self.buffer, self.running)
-
-    def joined(self, experience: Experience) -> Self:
-        return self.replace(buffer=experience[0], running=experience[1])
-
-
-@dataclasses.dataclass
-class Group:
-    """The members that one call of the program advances."""
-
-    indices: list[int]  # of the population's members; the last may repeat, to fill all devices evenly
-    split: Sharding  # of arrays with a leading axis over the group
-    shared: Sharding  # of arrays that all its members share
-    members: MemberState = dataclasses.field(init=False)  # stacked
-
-    @property
-    def per_device(self) -> int:
-        return len(self.indices) // len(self.split.device_set)
-
-
-def copied_to(tree: Tree, sharding: Sharding) -> Tree:
-    """Puts arrays on devices. A copy: `device_put` may share NumPy's memory, which must not be donated."""
-    return jax.tree.map(jnp.copy, jax.device_put(tree, sharding))
-
-
-def population_mesh(num_members: int, devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """Returns a mesh of the fewest devices on which members finish soonest: 5 members use 3 of 4."""
-    devices = devices or jax.local_devices()
-    each = -(-num_members // len(devices))  # members on the fullest device
-    return Mesh(np.array(devices[: -(-num_members // each)]), (DEVICES,))
-
-
-def make_groups(number: int, together: bool, devices: Sequence[jax.Device] | None = None) -> list[Group]:
-    """Returns one group of all members, followed by copies of the last one; or in turn a group for each."""
-    mesh = population_mesh(number, devices)
-    if together:
-        indices = [*range(number), *[number - 1] * (-number % mesh.size)]
-        split, shared = PartitionSpec(DEVICES), PartitionSpec()
-        return [Group(indices, NamedSharding(mesh, split), NamedSharding(mesh, shared))]
-    each = -(-number // mesh.size)
-    shardings = [SingleDeviceSharding(mesh.devices[index // each]) for index in range(number)]
-    return [Group([index], sharding, sharding) for index, sharding in enumerate(shardings)]
 
 
 def fields_given(text: str) -> list[tuple[str, str]]:

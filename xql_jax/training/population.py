@@ -20,25 +20,27 @@ from xql_jax.numerics.jax_settings import settings_of_jax
 from xql_jax.numerics.pytrees import select_leaves
 from xql_jax.rollout.acting import Act, deterministic_policy
 from xql_jax.training.checkpoints import Progress, Snapshot
-from xql_jax.training.members import (
-    Call,
+from xql_jax.training.members import Member, learners_of, member_keys, member_shapes, stacked, unstack
+from xql_jax.training.program import (
+    STATE,
+    Experience,
     Group,
-    Member,
+    Loop,
     MemberState,
     Sums,
+    at_place,
     copied_to,
-    learners_of,
     make_groups,
-    member_keys,
-    member_shapes,
-    stacked,
-    unstack,
+    of_lone_member,
+    one_by_one,
+    run_updates,
 )
-from xql_jax.training.program import STATE, Loop, at_place, of_lone_member, one_by_one, run_updates
 from xql_jax.training.schedule import Ramp
 from xql_jax.types import Array, Json, Learner, Metrics, Minibatch, PRNGKey, State
 
 Tree = TypeVar("Tree")
+Items = Mapping[str, Mapping[str, State]]  # of a checkpoint: NumPy arrays by the member's name
+Call = tuple[int, int, State]  # of the program: it trains from one step to another, on data
 EPISODE_METRICS = ("episode/return", "episode/length")  # of members that act: means over the last episodes
 
 
@@ -58,11 +60,64 @@ def not_finite(finite: Mapping[str, np.ndarray]) -> str:
     return ", ".join([name for name in broken if name != STATE] or broken)
 
 
+class Kind:
+    """What a population's members learn from: what it draws, and for members that act, how they act.
+
+    The kinds are data (`data_kinds.py`), and replay buffers that members fill in environments on the host
+    (`acting.py`) or in the compiled program (`compiled_acting.py`).
+    """
+
+    unit = "update"  # the name of one step
+    stride = 1  # `advance` goes by this number of steps or a multiple of it
+    minibatch: Minibatch  # shapes of one update's
+    data: State = None  # what `draw` gets, on every device
+    shares_data = True  # all members of a group share a call's data; else each has its own part [m, ...]
+    ramps: Sequence[Ramp] = ()  # hyperparameters that change with the step
+    most_ahead = 50  # updates whose minibatches an accelerator draws at once; a divisor of usual intervals
+
+    @property
+    def minibatch_bytes(self) -> int:
+        return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(self.minibatch))
+
+    def draw(self, member: MemberState, data: State, key: PRNGKey, step: Array) -> Minibatch:
+        """Returns the minibatch of a member's update `step`, inside the program."""
+        raise NotImplementedError
+
+    def train_member(
+        self, member: MemberState, data: State, start: Array, stop: Array, loop: Loop
+    ) -> tuple[MemberState, Metrics]:
+        """Trains one member from step `start` to `stop`, inside the program; see `run_updates`."""
+        ramps = self.ramps if self.unit == "update" else ()  # else the host sets the learner's values
+        return run_updates(member, start, stop, functools.partial(self.draw, member, data), ramps, loop)
+
+    def calls(self, group: Group, start: int, stop: int) -> Iterator[Call]:
+        """Yields at least one call of the program."""
+        yield start, stop, group.data
+
+    def begin(self, population: "Population") -> None:
+        """Gives new members what they need besides their states."""
+
+    def advance(self, population: "Population", stop: int) -> Metrics | None:
+        """Trains until step `stop`; returns metrics of episodes, or None before the first update."""
+        population.train(population.step, stop)
+        return {}
+
+    def saved(self, members: MemberState) -> dict[str, State]:
+        """Returns the items of a checkpoint, arrays of some members."""
+        return {"states": members.state}
+
+    def snapshot(self, population: "Population", snapshot: Snapshot) -> Snapshot:
+        return snapshot
+
+    def resume(self, population: "Population", items: Items, progress: Progress) -> None:
+        """Sets what `begin` gave as it was at the checkpoint."""
+
+    def close(self) -> None:
+        """Closes environments and threads, if there are any."""
+
+
 class Population:
     """Several members with their states, and the program that advances them.
-
-    The kinds of populations differ in what members learn from: data (`data_population.py`), environments on
-    the host (`host_population.py`), or environments inside the program (`compiled_population.py`).
 
     The loop calls `advance`, that calls `train`, and that `run_program`. The results do not depend on how the
     steps are split into calls: everything random in update t is drawn from `fold_in(key, t)`, and one program
@@ -74,65 +129,55 @@ class Population:
 
     Args:
         learner: its traced fields are overridden by each member's hyperparameters.
-        minibatch: shapes of one update's minibatch.
+        kind: what members learn from.
         together: run members under `vmap`; None: on accelerators only.
-        ramps: hyperparameters that change with the update.
     """
 
-    unit = "update"  # the name of one step
-    stride = 1  # `advance` goes by this number of steps or a multiple of it
-    data: State = None  # what `draw` gets, on every device
     matmul_precision = "default"  # of the program, see `MATMUL_PRECISIONS`
-    most_ahead = 50  # updates whose minibatches an accelerator draws at once; a divisor of usual intervals
-    shares_data = True  # all members of a group share a call's data; else each has its own part [m, ...]
 
-    def __init__(
-        self,
-        learner: Learner,
-        members: Sequence[Member],
-        minibatch: Minibatch,
-        together: bool | None = None,
-        ramps: Sequence[Ramp] = (),
-    ):
-        self.members, self.ramps = list(members), ramps
+    def __init__(self, learner: Learner, members: Sequence[Member], kind: Kind, together: bool | None = None):
+        self.members, self.kind = list(members), kind
         self.together = jax.default_backend() != "cpu" if together is None else together
         self.step = 0  # steps done so far; if `advance` failed, fewer than it was asked for
         self.compile_seconds = 0.0
         self.seconds: dict[str, float] = {}  # spent so far on each kind of work, if it is measured
         self.diverged: dict[int, Divergence] = {}  # by the member's index; its state is frozen
         self.groups = make_groups(len(members), self.together)
-        self.minibatch_bytes = sum(of.size * of.dtype.itemsize for of in jax.tree.leaves(minibatch))
         self._programs: dict[Sharding, jax.stages.Compiled] = {}  # one for each device or mesh
-        self._placed: dict[Sharding, State] = {}
         # Members are initialised one at a time. In jaxlib 0.10.2 a batch of QR factorisations (orthogonal
         # initialisation) waits for the thread pool that runs it, and two at once on two cores deadlock.
-        fields = minibatch.observations, minibatch.actions
+        fields = kind.minibatch.observations, kind.minibatch.actions
         example = [jnp.zeros((1, *field.shape[1:])) for field in fields]  # only the shapes matter
         init = jax.jit(lambda learner, key: learner.init(key, *example))
         learners, keys = learners_of(learner, members), [member_keys(member) for member in self.members]
-        pairs = zip(learners, keys, strict=True)
         if self.together:
             from xql_jax.training.accelerator import switched_off  # `--help` does without its optax
 
-            self.is_off = switched_off(learner, members, ramps)
+            self.is_off = switched_off(learner, members, kind.ramps)
+        pairs = zip(learners, keys, strict=True)
         states = [jax.block_until_ready(init(own, key[0])) for own, key in pairs]
-        metrics = jax.eval_shape(learners[0].update, states[0], minibatch, keys[0][1])[1]
+        metrics = jax.eval_shape(learners[0].update, states[0], kind.minibatch, keys[0][1])[1]
         nan = {name: jnp.full(of.shape, jnp.nan, of.dtype) for name, of in metrics.items()}
         parts = zip(learners, states, [key[1] for key in keys], strict=True)
         begun = [MemberState(*own, Sums.none(metrics), nan) for own in parts]
+        placed = {shared: jax.device_put(kind.data, shared) for shared in {of.shared for of in self.groups}}
         for group in self.groups:
             group.members = jax.device_put(stacked([begun[index] for index in group.indices]), group.split)
-
-    def draw(self, member: MemberState, data: State, key: PRNGKey, step: Array) -> Minibatch:
-        """Returns the minibatch of a member's update `step`, inside the program."""
-        raise NotImplementedError
+            group.data = placed[group.shared]
+        kind.begin(self)
 
     def train_member(
-        self, member: MemberState, data: State, start: Array, stop: Array, loop: Loop = one_by_one
+        self,
+        member: MemberState,
+        experience: Experience,
+        data: State,
+        start: Array,
+        stop: Array,
+        loop: Loop = one_by_one,
     ) -> tuple[MemberState, Metrics]:
-        """Trains one member from step `start` to `stop`, inside the program; see `run_updates`."""
-        draw = functools.partial(self.draw, member, data)
-        return run_updates(member, start, stop, draw, self.ramps, loop)
+        """What the program does for each member; returns it without what does not change."""
+        trained, finite = self.kind.train_member(member.joined(experience), data, start, stop, loop)
+        return trained.replace(learner=(), key=()), finite
 
     def program(self, group: Group) -> Any:
         """Returns the jitted function that maps `train_member` over the members of a group."""
@@ -140,18 +185,7 @@ class Population:
             from xql_jax.training import accelerator
 
             return accelerator.program(self, group)
-
-        def one(member, experience, data, start, stop):
-            trained, finite = self.train_member(member.joined(experience), data, start, stop)
-            return trained.replace(learner=(), key=()), finite
-
-        return jax.jit(of_lone_member(one, self.shares_data), donate_argnums=1)
-
-    def calls(self, group: Group, start: int, stop: int) -> Iterator[Call]:
-        """Yields at least one call of the program."""
-        if group.shared not in self._placed:
-            self._placed[group.shared] = jax.device_put(self.data, group.shared)
-        yield start, stop, self._placed[group.shared]
+        return jax.jit(of_lone_member(self.train_member, self.kind.shares_data), donate_argnums=1)
 
     def advance(self, stop: int) -> Metrics:
         """Trains until step `stop`; returns the last update's metrics, each f32[M], or {} before the first.
@@ -159,9 +193,9 @@ class Population:
         Raises EnvironmentFailure if an environment fails; `step` is then the last that can be saved.
         """
         self.compile()
-        self.train(self.step, stop)
+        of_episodes = self.kind.advance(self, stop)
         self.step = stop
-        return self.gathered(lambda members: members.metrics)
+        return {} if of_episodes is None else self.gathered(lambda members: members.metrics) | of_episodes
 
     def train(self, start: int, stop: int, reported_at: int | None = None) -> None:
         """Trains all members that have not diverged from update `start` to `stop`.
@@ -189,7 +223,7 @@ class Population:
     def run_program(self, work: Sequence[Group], start: int, stop: int) -> list[dict[str, np.ndarray]]:
         """Runs the program for groups; returns by name whether all was finite meanwhile, bool[m]."""
         outcomes: list[list[Metrics]] = [[] for _ in work]
-        for calls in zip(*(self.calls(group, start, stop) for group in work), strict=True):
+        for calls in zip(*(self.kind.calls(group, start, stop) for group in work), strict=True):
             for group, (first, after, data), finite in zip(work, calls, outcomes, strict=True):
                 members, experience = group.members.apart
                 arguments = members, experience, data, np.int32(first), np.int32(after)
@@ -241,7 +275,7 @@ class Population:
         with settings_of_jax(self.matmul_precision):
             for group in self.groups:
                 if group.split not in self._programs:
-                    *_, data = next(self.calls(group, 0, 1))
+                    *_, data = next(self.kind.calls(group, 0, 1))
                     arguments = *group.members.apart, data, np.int32(0), np.int32(0)
                     self._programs[group.split] = self.program(group).lower(*arguments).compile()
         self.compile_seconds += time.perf_counter() - started
@@ -256,24 +290,26 @@ class Population:
                 "diverged": dataclasses.asdict(found) if found else None,
                 "sums": jax.tree.map(lambda leaf: leaf.item(), sums[member.name]._asdict()),
             }
-        saved = self.gathered(self.saved).items()
+        saved = self.gathered(self.kind.saved).items()
         items = {name: unstack(stack, self.members) for name, stack in saved}
-        held = {"seconds": dict(self.seconds)}
-        return Snapshot(items, dataclasses.replace(progress, members=contents, held=held))
+        progress = dataclasses.replace(progress, members=contents, held={"seconds": dict(self.seconds)})
+        return self.kind.snapshot(self, Snapshot(items, progress))
 
-    def resume(self, items: Mapping[str, Mapping[str, State]], progress: Progress) -> None:
+    def resume(self, items: Items, progress: Progress) -> None:
+        """Sets all as it was at the checkpoint; Damaged if a file is that the checkpoint needs."""
         self.step, self.seconds = progress.step, dict(progress.held["seconds"])
         contents = [progress.members[member.name] for member in self.members]
-        self.diverged = {
-            index: Divergence(**content["diverged"])
-            for index, content in enumerate(contents)
-            if content["diverged"]
-        }
+        found = [content["diverged"] for content in contents]
+        self.diverged = {index: Divergence(**each) for index, each in enumerate(found) if each}
         states = [items["states"][member.name] for member in self.members]
         self.set_in_members(state=states, sums=[Sums.restored(content["sums"]) for content in contents])
+        self.kind.resume(self, items, progress)
 
-    def close(self) -> None:
-        """Closes environments and threads, if there are any."""
+    def take_over(self, other: "Population") -> None:
+        """Goes on with the states of another population's members; before the first `advance`."""
+        self.step, self.diverged = other.step, dict(other.diverged)
+        self.compile_seconds, self.matmul_precision = other.compile_seconds, other.matmul_precision
+        self.set_in_members(state=[other.member(index)[1] for index in range(len(self.members))])
 
     def interval_means(self) -> Metrics:
         """Returns the metrics' means over the updates since `begin_interval`, each f32[M]."""
@@ -319,12 +355,8 @@ class Population:
             new = {name: stacked([of[index] for index in group.indices]) for name, of in fields.items()}
             group.members = group.members.replace(**copied_to(new, group.split))
 
-    def saved(self, members: MemberState) -> dict[str, State]:
-        """Returns the items of a checkpoint, arrays of some members."""
-        return {"states": members.state}
-
     def saved_shapes(self) -> dict[str, dict[str, State]]:
-        shapes = jax.eval_shape(self.saved, member_shapes(self.groups[0].members))
+        shapes = jax.eval_shape(self.kind.saved, member_shapes(self.groups[0].members))
         names = [member.name for member in self.members]
         return {item: dict.fromkeys(names, shape) for item, shape in shapes.items()}
 

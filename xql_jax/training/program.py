@@ -1,17 +1,22 @@
-"""What runs inside the compiled program: a member's updates."""
+"""What the compiled program advances, members' states in groups; and what runs inside it, their updates."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
+import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
 
-from xql_jax.training.members import Experience, MemberState, Sums
+from xql_jax.training.members import DEVICES
 from xql_jax.training.schedule import Ramp, ramped
-from xql_jax.types import Array, Metrics, Minibatch, PRNGKey, State
+from xql_jax.types import Array, Json, Learner, Metrics, Minibatch, PRNGKey, State
 
 Tree = TypeVar("Tree")
 STATE = "state"  # what is checked to be finite, besides each metric
+Experience = tuple[State, State]  # a member's buffer and its running episodes
 # What the loop carries: the state, and of all metrics f32[m] their sums, the last ones and, bool[m],
 # whether each was finite. As vectors they are computed by one kernel.
 Carry = tuple[State, Array, Array, Array]
@@ -19,6 +24,89 @@ Prepared = tuple[Minibatch, PRNGKey]
 Prepare = Callable[[Array], Prepared]  # for an update, by its number
 Update = Callable[[Array, Prepared, Carry], Carry]
 Loop = Callable[[Array, Array, Prepare, Update, Carry], Carry]  # updates start, ..., stop - 1
+
+
+class Sums(NamedTuple):
+    """The sums of metrics over the updates since the last row of the log, added up inside the program."""
+
+    updates: Array  # i32[], their number
+    totals: Metrics
+
+    @classmethod
+    def none(cls, metrics: Metrics) -> Self:
+        return cls(jnp.int32(0), {name: jnp.zeros(of.shape, of.dtype) for name, of in metrics.items()})
+
+    def means(self) -> Metrics:
+        """Returns the means by their names in the logs; NaN if there was no update."""
+        return {f"{name}_mean": total / self.updates for name, total in self.totals.items()}
+
+    @classmethod
+    def restored(cls, saved: Json) -> Self:
+        totals = {name: jnp.float32(float(total)) for name, total in saved["totals"].items()}
+        return cls(jnp.int32(saved["updates"]), totals)
+
+
+class MemberState(flax.struct.PyTreeNode):
+    """Everything of one member; a population stacks its members along a new leading axis of every leaf."""
+
+    learner: Learner  # its traced hyperparameters are the leaves
+    state: State  # of the learner; the last finite one if the member has diverged
+    key: PRNGKey  # update t uses it folded with t
+    sums: Sums  # since the last row of the log
+    metrics: Metrics  # of the last update; NaN before the first
+    buffer: State = ()  # its `ReplayBuffer`, if it acts
+    running: State = ()  # its `Running` episodes, if its environments are in the compiled program
+
+    @property
+    def apart(self) -> tuple[Self, Experience]:
+        """The member without its experience, and that, as the compiled program gets them.
+
+        Experience is donated, so that buffers are written in place. States are kept: `Population.train`
+        goes back to them.
+        """
+        return self.replace(buffer=(), running=()), (self.buffer, self.running)
+
+    def joined(self, experience: Experience) -> Self:
+        return self.replace(buffer=experience[0], running=experience[1])
+
+
+@dataclasses.dataclass
+class Group:
+    """The members that one call of the program advances."""
+
+    indices: list[int]  # of the population's members; the last may repeat, to fill all devices evenly
+    split: Sharding  # of arrays with a leading axis over the group
+    shared: Sharding  # of arrays that all its members share
+    members: MemberState = dataclasses.field(init=False)  # stacked
+    data: State = None  # what its members learn from, if the host does not send it with every call
+
+    @property
+    def per_device(self) -> int:
+        return len(self.indices) // len(self.split.device_set)
+
+
+def copied_to(tree: Tree, sharding: Sharding) -> Tree:
+    """Puts arrays on devices. A copy: `device_put` may share NumPy's memory, which must not be donated."""
+    return jax.tree.map(jnp.copy, jax.device_put(tree, sharding))
+
+
+def population_mesh(num_members: int, devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """Returns a mesh of the fewest devices on which members finish soonest: 5 members use 3 of 4."""
+    devices = devices or jax.local_devices()
+    each = -(-num_members // len(devices))  # members on the fullest device
+    return Mesh(np.array(devices[: -(-num_members // each)]), (DEVICES,))
+
+
+def make_groups(number: int, together: bool, devices: Sequence[jax.Device] | None = None) -> list[Group]:
+    """Returns one group of all members, followed by copies of the last one; or in turn a group for each."""
+    mesh = population_mesh(number, devices)
+    if together:
+        indices = [*range(number), *[number - 1] * (-number % mesh.size)]
+        split, shared = PartitionSpec(DEVICES), PartitionSpec()
+        return [Group(indices, NamedSharding(mesh, split), NamedSharding(mesh, shared))]
+    each = -(-number // mesh.size)
+    shardings = [SingleDeviceSharding(mesh.devices[index // each]) for index in range(number)]
+    return [Group([index], sharding, sharding) for index, sharding in enumerate(shardings)]
 
 
 def update_keys(key: PRNGKey, step: Array) -> tuple[PRNGKey, PRNGKey]:

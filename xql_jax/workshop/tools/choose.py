@@ -41,7 +41,7 @@ from xql_jax.settings import (
     within,
 )
 from xql_jax.suites.tasks import module_to_run
-from xql_jax.training.data_population import offline_population
+from xql_jax.training.data_kinds import offline_population
 from xql_jax.training.members import Member, learners_of
 from xql_jax.training.population import Population
 from xql_jax.training.progress import counted

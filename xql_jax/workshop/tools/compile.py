@@ -28,9 +28,10 @@ from xql_jax.runs.resolve import resolved
 from xql_jax.runs.run_data import load_data
 from xql_jax.settings import ANY, EITHER, MOST, setting, within
 from xql_jax.training.accelerator import switched_off
-from xql_jax.training.data_population import offline_population
-from xql_jax.training.members import make_groups, member_shapes, population_mesh
+from xql_jax.training.data_kinds import offline_population
+from xql_jax.training.members import member_shapes
 from xql_jax.training.population import Population
+from xql_jax.training.program import make_groups, population_mesh
 from xql_jax.types import Array, Json
 
 SAMPLE_ROWS = 1_024  # rows of data in the programs whose operations and bytes are counted
@@ -114,7 +115,8 @@ def compile_run(settings: CompileSettings) -> Json:
     population.matmul_precision = settings.matmul_precision
     population.is_off = switched_off(learner, every, ramps)
     singly = copy.copy(population)
-    singly.most_ahead = 1  # what is drawn for many updates would count as one update's
+    singly.kind = copy.copy(population.kind)
+    singly.kind.most_ahead = 1  # what is drawn for many updates would count as one update's
     kind = devices[0].device_kind
     room = MEMORY_BY_KIND.get(kind)
     what = f"{rows:,} transitions and {members} member(s) do not fit into the memory of {kind}"
@@ -226,7 +228,7 @@ def compile_population(
         return jax.ShapeDtypeStruct(shape, leaf.dtype, sharding=group.shared)
 
     states = jax.tree.map(of_members, member_shapes(population.groups[0].members.apart))
-    data = jax.tree.map(of_data, population.data)
+    data = jax.tree.map(of_data, population.kind.data)
     number = jax.ShapeDtypeStruct((), np.int32)
     platform = devices[0].platform
     check_matmul_precision(population.matmul_precision, platform)

@@ -3,7 +3,7 @@
 import functools
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 
 import flax.struct
 import jax
@@ -13,14 +13,21 @@ import numpy as np
 from xql_jax.data import replay
 from xql_jax.envs import compiled
 from xql_jax.envs.compiled import Ended, Episodes, JaxEnvironment
-from xql_jax.training.acting_population import ActingPopulation
+from xql_jax.training.acting import ActingKind
 from xql_jax.training.checkpoints import Progress
-from xql_jax.training.members import AXIS, Call, Group, Member, MemberState, member_keys, member_shapes
-from xql_jax.training.population import EPISODE_METRICS, Divergence, not_finite
-from xql_jax.training.program import STATE, Loop, one_by_one, run_updates
+from xql_jax.training.members import AXIS, member_keys, member_shapes
+from xql_jax.training.population import (
+    EPISODE_METRICS,
+    Call,
+    Divergence,
+    Items,
+    Population,
+    not_finite,
+)
+from xql_jax.training.program import STATE, Group, Loop, MemberState, run_updates
 from xql_jax.training.replay_files import ReplayFiles
 from xql_jax.training.schedule import ActingSchedule
-from xql_jax.types import Array, Learner, Metrics, PRNGKey, State
+from xql_jax.types import Array, Metrics, PRNGKey, State
 
 LOG = logging.getLogger(__name__)
 TIMES_PER_CALL = 1_024  # most times that all environments act in one call of the program
@@ -39,7 +46,7 @@ class Running(flax.struct.PyTreeNode):
     diverged_at: Array  # i32[], the step at which the member diverged; -1: it has not
 
 
-class CompiledPopulation(ActingPopulation):
+class CompiledActing(ActingKind):
     """Each member acts in its own compiled environments and fills its own buffer.
 
     One program repeats three things: it acts in N environments, inserts N transitions, and does the updates
@@ -51,27 +58,23 @@ class CompiledPopulation(ActingPopulation):
         schedule: `round_steps` must be N. Exploration noise, ramps and processes are not supported.
     """
 
-    def __init__(
-        self,
-        learner: Learner,
-        members: Sequence[Member],
-        environment: JaxEnvironment,
-        schedule: ActingSchedule,
-        files: ReplayFiles,
-        together: bool | None = None,
-    ):
-        sizes = environment.observation_size, environment.action_size
-        super().__init__(learner, members, schedule, files, sizes, together=together)
-        self.seconds = {"acting and learning": 0.0}
-        self.failures = 0  # episodes, over all members, that ended because their simulation failed
-        self._environment, nan = environment, jnp.float32(jnp.nan)
-        first = jnp.zeros(self.stride, jnp.int32)
-        begin = jax.jit(lambda key: compiled.begin(environment, key, first))
+    failures = 0  # episodes, over all members, that ended because their simulation failed
+
+    def __init__(self, environment: JaxEnvironment, schedule: ActingSchedule, files: ReplayFiles):
+        super().__init__(schedule, files, (environment.observation_size, environment.action_size))
+        self._environment = environment
+
+    def begin(self, population: Population) -> None:
+        super().begin(population)
+        population.seconds = {"acting and learning": 0.0}
+        self._together = population.together and population.groups[0].per_device > 1
+        first, nan = jnp.zeros(self.stride, jnp.int32), jnp.float32(jnp.nan)
+        begin = jax.jit(lambda key: compiled.begin(self._environment, key, first))
         running = []
-        for member in self.members:
-            *_, key_acting, key = member_keys(member)
-            running.append(Running(begin(key), key_acting, key, nan, nan, jnp.int32(0), jnp.int32(-1)))
-        self.set_in_members(running=running)
+        for member in population.members:
+            *_, acting, key = member_keys(member)
+            running.append(Running(begin(key), acting, key, nan, nan, jnp.int32(0), jnp.int32(-1)))
+        population.set_in_members(running=running)
 
     def calls(self, group: Group, start: int, stop: int) -> Iterator[Call]:
         """Yields calls with the updates due before each time of acting and after, i32[TIMES_PER_CALL + 1]."""
@@ -83,7 +86,7 @@ class CompiledPopulation(ActingPopulation):
             yield first, after, jax.device_put(updates, group.shared)
 
     def train_member(
-        self, member: MemberState, data: Array, start: Array, stop: Array, loop: Loop = one_by_one
+        self, member: MemberState, data: Array, start: Array, stop: Array, loop: Loop
     ) -> tuple[MemberState, Metrics]:
         """Acts in all N environments, and does the due updates, each time from step `start` to `stop`.
 
@@ -98,7 +101,11 @@ class CompiledPopulation(ActingPopulation):
             actions = self._act(member, step)
             usable = jnp.where(jnp.isfinite(actions), actions, 0.0)
             episodes, transitions, ended = compiled.step(
-                self._environment, running.episodes, usable, running.key_episodes, self._anywhere
+                self._environment,
+                running.episodes,
+                usable,
+                running.key_episodes,
+                self._anywhere,
             )
             member = member.replace(buffer=replay.insert(member.buffer, transitions))
 
@@ -113,60 +120,45 @@ class CompiledPopulation(ActingPopulation):
         finite = dict.fromkeys((*member.metrics, STATE, ACTIONS), jnp.bool_(True))
         return jax.lax.fori_loop(0, (stop - start) // number, act_and_learn, (member, finite))
 
-    def advance(self, stop: int) -> Metrics:
-        self.compile()
+    def advance(self, population: Population, stop: int) -> Metrics | None:
         started = time.perf_counter()
-        self._mark_diverged()
-        finite = self.run_program(self.groups, self.step, stop)
-        self.step = stop
-        for group, was_finite in zip(self.groups, finite, strict=True):
+        finite = population.run_program(population.groups, population.step, stop)
+        for group, was_finite in zip(population.groups, finite, strict=True):
             at = np.asarray(group.members.running.diverged_at)
             for place, index in enumerate(group.indices):
-                if at[place] >= 0 and index not in self.diverged:
+                if at[place] >= 0 and index not in population.diverged:
                     found = {name: of[place] for name, of in was_finite.items()}
-                    self.diverged[index] = Divergence(int(at[place]), not_finite(found))
-        self.seconds["acting and learning"] += time.perf_counter() - started
-        before, self.failures = self.failures, self._count_failures()
+                    population.diverged[index] = Divergence(int(at[place]), not_finite(found))
+        population.seconds["acting and learning"] += time.perf_counter() - started
+        before, self.failures = self.failures, _failures(population)
         if self.failures > before:
             words = "ended because their simulation gave numbers that are not finite"
             LOG.warning(f"{self.failures:,} episode(s) so far {words}")
-        if not self.schedule.updates_by(self.step):
-            return {}
-        metrics, *episodes = self.gathered(
-            lambda of: (of.metrics, of.running.episode_return, of.running.episode_length)
-        )
-        return metrics | dict(zip(EPISODE_METRICS, episodes, strict=True))
+        if not self.schedule.updates_by(stop):
+            return None
+        means = population.gathered(lambda of: (of.running.episode_return, of.running.episode_length))
+        return dict(zip(EPISODE_METRICS, means, strict=True))
 
     def saved(self, members: MemberState) -> dict[str, State]:
-        rest = jax.tree.map(lambda leaf: jax.random.key_data(leaf) if _is_key(leaf) else leaf, _rest(members))
+        rest = {"episodes": members.running, "metrics": members.metrics}
+        rest = jax.tree.map(lambda leaf: jax.random.key_data(leaf) if _is_key(leaf) else leaf, rest)
         return {**super().saved(members), "episodes": rest}  # with keys' numbers: files hold no keys
 
-    def resume(self, items: Mapping[str, Mapping[str, State]], progress: Progress) -> None:
-        super().resume(items, progress)
-        like = member_shapes(_rest(self.groups[0].members))
+    def resume(self, population: Population, items: Items, progress: Progress) -> None:
+        super().resume(population, items, progress)
+        like = member_shapes(population.groups[0].members.running)
 
         def restored(like: Array, numbers: np.ndarray) -> Array:
             return jax.random.wrap_key_data(jnp.array(numbers)) if _is_key(like) else jnp.array(numbers)
 
-        rests = [jax.tree.map(restored, like, items["episodes"][member.name]) for member in self.members]
-        self.set_in_members(
-            running=[rest["episodes"] for rest in rests], metrics=[rest["metrics"] for rest in rests]
-        )
-        self.failures = self._count_failures()
-
-    def _count_failures(self) -> int:
-        return int(self.gathered(lambda members: members.running.failures).sum())
-
-    def _mark_diverged(self) -> None:
-        for group in self.groups:
-            found = [self.diverged.get(index) for index in group.indices]
-            at = np.array([divergence.step if divergence else -1 for divergence in found], np.int32)
-            running = group.members.running.replace(diverged_at=jax.device_put(at, group.split))
-            group.members = group.members.replace(running=running)
+        rests = [items["episodes"][member.name] for member in population.members]
+        running = [jax.tree.map(restored, like, rest["episodes"]) for rest in rests]
+        population.set_in_members(running=running, metrics=[rest["metrics"] for rest in rests])
+        self.failures = _failures(population)
 
     def _anywhere(self, condition: Array) -> Array:
         """Whether it holds for any of the members that share the program's control flow."""
-        if not self.together or self.groups[0].per_device == 1:
+        if not self._together:
             return condition
         return jax.lax.psum(condition.astype(jnp.int32), AXIS) > 0
 
@@ -223,8 +215,8 @@ def _counted(running: Running, ended: Ended) -> Running:
     )
 
 
-def _rest(members: MemberState) -> dict[str, State]:
-    return {"episodes": members.running, "metrics": members.metrics}
+def _failures(population: Population) -> int:
+    return int(population.gathered(lambda members: members.running.failures).sum())
 
 
 def _is_key(leaf: Array) -> bool:

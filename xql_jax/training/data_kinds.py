@@ -1,4 +1,4 @@
-"""Training on data: the minibatches' transitions lie on the device, or are streamed from the host.
+"""Data to learn from: the minibatches' transitions lie on the device, or are streamed from the host.
 
 Both draw update t's minibatch from the same key, so a run learns from the same transitions either way.
 """
@@ -21,32 +21,24 @@ from xql_jax.data.sampling import (
     sample,
     sample_indices,
 )
-from xql_jax.training.members import Call, Group, Member, MemberState
-from xql_jax.training.population import Population
-from xql_jax.training.program import update_keys
-from xql_jax.types import AnyBatch, Array, Learner, Minibatch, PRNGKey, State
+from xql_jax.training.members import Member
+from xql_jax.training.population import Call, Kind, Population
+from xql_jax.training.program import Group, MemberState, update_keys
+from xql_jax.training.schedule import Ramp
+from xql_jax.types import AnyBatch, Array, Learner, Minibatch, PRNGKey
 
 BLOCK_BYTES = 32 * 2**20  # a few hundred updates of one member; large enough to amortise each transfer
 
 
-class Resident(Population):
+class Resident(Kind):
     """All transitions on every device, shared by all members; minibatches are drawn inside the program."""
 
-    def __init__(
-        self,
-        learner: Learner,
-        members: Sequence[Member],
-        data: AnyBatch | Trajectories,
-        batch_size: int,
-        **options: Any,
-    ):
-        self._batch_size = batch_size
-        minibatch = jax.eval_shape(functools.partial(sample, batch_size=batch_size), data, jax.random.key(0))
-        super().__init__(learner, members, minibatch, **options)
-        # Packed only where members share a program: a CPU would gain nothing, and lose 9% with ant's rows.
-        self.data = Packed.of(data) if self.together and not isinstance(data, Trajectories) else data
+    def __init__(self, data: AnyBatch | Trajectories | Packed, batch_size: int):
+        self.data, self._batch_size = data, batch_size
+        draw = functools.partial(sample, batch_size=batch_size)
+        self.minibatch = jax.eval_shape(draw, data, jax.random.key(0))
 
-    def draw(self, member: MemberState, data: State, key: PRNGKey, step: Array) -> Minibatch:
+    def draw(self, member: MemberState, data: Any, key: PRNGKey, step: Array) -> Minibatch:
         return sample(data, key, self._batch_size)
 
 
@@ -57,7 +49,7 @@ class StreamedBlock(NamedTuple):
     minibatches: Minibatch | Packed | Trajectories  # f32[m, K, B, ...], or the rows of all windows in turn
 
 
-class Streamed(Population):
+class Streamed(Kind):
     """Minibatches sent from the host in blocks; a thread gathers and sends the next one meanwhile.
 
     The thread that calls a GPU's program also starts its kernels, one by one, so it has no time to gather.
@@ -65,21 +57,18 @@ class Streamed(Population):
 
     shares_data = False
 
-    def __init__(
-        self, learner: Learner, members: Sequence[Member], data: Dataset, batch_size: int, **options: Any
-    ):
+    def __init__(self, data: Dataset, batch_size: int, packed: bool):
         self._data, self._batch_size = data, batch_size
         self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="data")
-        super().__init__(learner, members, data.take(np.zeros(batch_size, int)), **options)
+        self.minibatch = data.take(np.zeros(batch_size, int))
+        self._packed = packed and isinstance(data.batch, AnyBatch)
         # Five fields gathered one by one, and then joined, take two to three times as long as whole rows.
-        self._packed: Packed | None = None
-        if self.together and isinstance(data.batch, AnyBatch) and fits(data.batch, room_on_host()):
-            self._packed = Packed.of(data.batch)
+        is_whole = self._packed and fits(data.batch, room_on_host())
+        self._whole = Packed.of(data.batch) if is_whole else None
 
     def calls(self, group: Group, start: int, stop: int) -> Iterator[Call]:
         keys = group.members.key
-        bytes_an_update = len(keys) * self.minibatch_bytes
-        length = int(np.clip(BLOCK_BYTES // bytes_an_update, 1, 500))
+        length = int(np.clip(BLOCK_BYTES // (len(keys) * self.minibatch_bytes), 1, 500))
         sizes = {"length": length, "size": self._data.size, "batch_size": self._batch_size}
         firsts = range(start, max(stop, start + 1), length)  # zero updates also make one call
 
@@ -114,11 +103,11 @@ class Streamed(Population):
             rows = self._data.batch.rows_of_windows(indices.reshape(len(indices), -1))
             return jax.device_put(StreamedBlock(firsts, rows), group.split)
         wanted = indices[:, :number].reshape(-1)
-        if self._packed:
-            taken: Any = Packed(self._packed.rows.take(wanted, axis=0), self._packed.fields)
+        if self._whole:
+            taken: Any = Packed(self._whole.rows.take(wanted, axis=0), self._whole.fields)
         else:
             taken = self._data.take(wanted)
-            taken = Packed.of(taken) if self.together else taken  # one transfer, and one slice an update
+            taken = Packed.of(taken) if self._packed else taken  # one transfer, and one slice an update
 
         def shape(field: np.ndarray) -> np.ndarray:
             """Shapes a field to [m, K, B, ...], always K, so that one program serves all calls."""
@@ -145,9 +134,15 @@ def offline_population(
     members: Sequence[Member],
     data: AnyBatch | Trajectories | Dataset,
     batch_size: int,
-    **options: Any,
+    ramps: Sequence[Ramp] = (),
+    together: bool | None = None,
 ) -> Population:
     """Returns the population for data on the device (`Batch`, `Trajectories`) or the host (`Dataset`)."""
-    if isinstance(data, AnyBatch | Trajectories):
-        return Resident(learner, members, data, batch_size, **options)
-    return Streamed(learner, members, data, batch_size, **options)
+    # Packed only where members share a program: a CPU would gain nothing, and lose 9% with ant's rows.
+    packed = jax.default_backend() != "cpu" if together is None else together
+    if isinstance(data, Dataset):
+        kind: Kind = Streamed(data, batch_size, packed)
+    else:
+        kind = Resident(Packed.of(data) if packed and isinstance(data, AnyBatch) else data, batch_size)
+    kind.ramps = ramps
+    return Population(learner, members, kind, together)

@@ -1,0 +1,437 @@
+"""Members that act: each fills a replay buffer of its own, in environments on the host, and learns from it.
+
+They act in rounds, and learn in a thread meanwhile. A *round* is a fixed number of environment steps,
+followed by the updates that these make due.
+"""
+
+import concurrent.futures
+import functools
+import math
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from xql_jax.data import replay
+from xql_jax.data.preprocessing import Preprocessing
+from xql_jax.data.replay import PriorData, ReplayBuffer, Spans
+from xql_jax.data.views import discounted_returns
+from xql_jax.envs.vector import PATIENT, EpisodeSeeds, Local, Patience, VectorEnv
+from xql_jax.errors import EnvironmentFailure
+from xql_jax.numerics.jax_settings import settings_of_jax
+from xql_jax.rollout.acting import ActionQueue
+from xql_jax.training.checkpoints import Progress, Snapshot
+from xql_jax.training.members import Member, member_keys
+from xql_jax.training.population import EPISODE_METRICS, Divergence, Items, Kind, Population
+from xql_jax.training.program import Experience, MemberState, copied_to
+from xql_jax.training.replay_files import ReplayFiles, rows_since
+from xql_jax.training.schedule import ActingSchedule, ramped
+from xql_jax.types import (
+    AnyBatch,
+    Array,
+    Batch,
+    CalibratedBatch,
+    Environment,
+    EpisodeBatch,
+    Learner,
+    Metrics,
+    Minibatch,
+    Params,
+    PRNGKey,
+    State,
+)
+
+NUM_ERRORS = 1_024  # Bellman errors per member and measurement
+UNCHANGED = Preprocessing()
+# A member's transitions of a round, NumPy f32[round_steps, ...], and `RunningReturns.known`.
+Acted = tuple[Batch, list[tuple[int, float]]]
+
+
+class ActingKind(Kind):
+    """Members that act. Their buffers are kept with their states, and have files of their own.
+
+    Args:
+        sizes: the lengths of an observation and of an action.
+        handover: the step before the first that acts: the number of updates of the offline phase.
+        prior_data: learned from besides the buffer.
+    """
+
+    unit = "step"
+
+    def __init__(
+        self,
+        schedule: ActingSchedule,
+        files: ReplayFiles,
+        sizes: tuple[int, int],
+        handover: int = 0,
+        prior_data: PriorData | None = None,
+    ):
+        self.schedule, self.handover, self.data = schedule, handover, prior_data
+        self.stride, self.ramps = schedule.round_steps, schedule.ramps
+        self.most_ahead = max(1, min(self.most_ahead, math.ceil(self.stride * schedule.updates_per_step)))
+        self._files = files
+        self._saved_at = [0]  # acting steps of the last checkpoints
+        self._changing: dict[str, int] = {}  # by member: the first transition that had no return-to-go there
+        kind: type[AnyBatch] = type(prior_data.batch) if prior_data else Batch
+        kind = EpisodeBatch if schedule.horizon.steps > 1 else kind
+        self._empty = functools.partial(replay.empty, schedule.buffer_size, *sizes, kind)
+        self._shapes = jax.eval_shape(self._empty)
+        take = functools.partial(replay.take, spans=_spans(schedule, None))
+        self.minibatch = jax.eval_shape(take, self._shapes, jnp.zeros(schedule.batch_size, int))
+
+    def begin(self, population: Population) -> None:
+        for group in population.groups:
+            make = jax.jit(jax.vmap(lambda _: self._empty()), out_shardings=group.split)
+            group.members = group.members.replace(buffer=make(jnp.arange(len(group.indices))))
+
+    def draw(self, member: MemberState, data: PriorData | None, key: PRNGKey, step: Array) -> Minibatch:
+        spans = _spans(self.schedule, member.learner)
+        return replay.sample_buffer(member.buffer, key, self.schedule.batch_size, data, spans)
+
+    def snapshot(self, population: Population, snapshot: Snapshot) -> Snapshot:
+        """Returns the snapshot, which also writes the transitions since the last one.
+
+        It writes those again of the episodes that were running then, because their returns-to-go may have
+        become known. It also removes the files that no checkpoint needs any more.
+        """
+        rows, kept, saved = {}, self.schedule.keep_checkpoints, self._saved_at[-1]
+        acted = population.step - self.handover
+        for index, member in enumerate(population.members):
+            group, place = population.place_of(index)
+            first = self._changing.get(member.name, saved)
+            rows[member.name] = rows_since(group.members.buffer, first, place)
+            self._changing[member.name] = first_unknown(rows[member.name], acted)
+        # One more than the number to keep, because the newest is written before the oldest is removed.
+        # After a resumption there can be checkpoints that are not known here.
+        self._saved_at = [*self._saved_at, acted][-kept - 1 if kept else 0 :]
+        oldest = self._saved_at[0] if 0 < kept < len(self._saved_at) else 0
+
+        def write(_: Path) -> None:
+            for name, new in rows.items():
+                files = self._files.of(name)
+                files.append(acted, new, saved)
+                files.prune(oldest - self.schedule.buffer_size)
+
+        return snapshot._replace(write_more=write)
+
+    def resume(self, population: Population, items: Items, progress: Progress) -> None:
+        """Reads the buffers as they were at the checkpoint; Damaged if their files are."""
+        names, acted = [member.name for member in population.members], population.step - self.handover
+        num_environments = self.schedule.num_environments
+        for group in population.groups:
+            group.members = group.members.replace(buffer=())  # frees the old ones before reading
+            rings = [self._files.of(names[index]).load(acted, self._shapes) for index in group.indices]
+            rings = [replay.end_episodes(ring, num_environments) for ring in rings]
+            stack = jax.tree.map(lambda *fields: np.stack(fields), *rings)
+            group.members = group.members.replace(buffer=copied_to(stack, group.split))
+        # Episodes that ran then will never end: their last transitions are marked, and written again.
+        first, marked = max(0, acted - num_environments), self.schedule.horizon.steps > 1
+        self._saved_at, self._changing = [acted], dict.fromkeys(names, first) if marked else {}
+
+    def bellman_errors(self, population: Population) -> np.ndarray:
+        """Bellman errors of the members on transitions drawn from their buffers, f32[M, `NUM_ERRORS`]."""
+        places, step = map(population.place_of, range(len(population.members))), np.int32(population.step)
+        return np.stack([_errors(self.schedule, *of.members.apart, place, step) for of, place in places])
+
+
+def _spans(schedule: ActingSchedule, learner: Learner | None) -> Spans | None:
+    """Returns how the learner's transitions are made of the buffer's; None: they are the same."""
+    if schedule.horizon.steps == 1:
+        return None
+    discount = getattr(learner, "discount", 1.0)  # cloning has none
+    return Spans(discount, schedule.horizon, schedule.num_environments)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _errors(
+    schedule: ActingSchedule, members: MemberState, experience: Experience, place: Array, step: Array
+) -> Array:
+    member, buffer = jax.tree.map(lambda leaf: leaf[place], (members, experience[0]))
+    # No update uses the key folded with -step, because updates are numbered from 0 on.
+    key = jax.random.fold_in(member.key, -step)
+    batch = replay.sample_buffer(buffer, key, NUM_ERRORS, spans=_spans(schedule, member.learner))
+    learner: Any = member.learner
+    return learner.bellman_errors(member.state, batch)
+
+
+class RunningReturns:
+    """The rewards of N environments' running episodes; when these end, their returns-to-go are known."""
+
+    def __init__(self, number: int):
+        self._rows: list[list[tuple[int, float, float]]] = [[] for _ in range(number)]
+        self.known: list[tuple[int, float]] = []  # number and return-to-go of episodes' transitions
+
+    def step(self, first: int, batch: AnyBatch, ended: np.ndarray, learner: Any) -> CalibratedBatch:
+        """Returns the transitions `first`, ..., first + N - 1 with an unknown return-to-go, -inf.
+
+        `ended` bool[N] is true where an episode ends, by a terminal or a time-out.
+        """
+        for index, rows in enumerate(self._rows):
+            rows.append((first + index, float(batch.rewards[index]), float(batch.masks[index])))
+            if ended[index]:
+                numbers, rewards, masks = zip(*rows, strict=True)
+                is_last = np.arange(len(rows)) == len(rows) - 1
+                returns = discounted_returns(rewards, masks, is_last, learner.discount, learner.endless)
+                self.known += zip(numbers, returns.tolist(), strict=True)
+                rows.clear()
+        unknown: Any = np.full(len(ended), -np.inf, np.float32)  # NumPy's
+        return CalibratedBatch(**batch._asdict(), returns_to_go=unknown)
+
+
+def with_returns(buffers: ReplayBuffer, known: Sequence[Sequence[tuple[int, float]]]) -> ReplayBuffer:
+    """Returns buffers f32[m, capacity, ...] with each one's `RunningReturns.known`, unless overwritten."""
+    returns = np.array(buffers.data.returns_to_go)
+    for ring, inserted, pairs in zip(returns, np.asarray(buffers.inserted), known, strict=True):
+        for number, value in pairs:
+            if number >= inserted - len(ring):
+                ring[number % len(ring)] = value
+    placed = copied_to(returns, buffers.data.rewards.sharding)
+    return ReplayBuffer(buffers.data._replace(returns_to_go=placed), buffers.inserted)
+
+
+def first_unknown(rows: AnyBatch, stop: int) -> int:
+    """Returns which of transitions stop - n, ..., stop - 1 is the first without a return-to-go, or `stop`."""
+    unknown = np.isneginf(rows.returns_to_go) if isinstance(rows, CalibratedBatch) else np.zeros(0, bool)
+    return stop - len(unknown) + int(np.argmax(unknown)) if unknown.any() else stop
+
+
+class Collector:
+    """One member's environments, and how it acts in them."""
+
+    def __init__(
+        self, member: Member, environments: VectorEnv, schedule: ActingSchedule, preprocessing: Preprocessing
+    ):
+        self.environments, self._schedule, self._preprocessing = environments, schedule, preprocessing
+        self.bad_actions_at: int | None = None  # the first step with actions that were not finite
+        self.episode = dict.fromkeys(EPISODE_METRICS, math.nan)  # means over those that ended last
+        self._seed = member.seed
+        # Acting is on the CPU, so it never waits for an accelerator.
+        self._key = jax.device_put(member_keys(member)[2], jax.devices("cpu")[0])
+        self.reset([0] * schedule.num_environments)
+
+    def reset(self, episodes: Sequence[int]) -> None:
+        self.seeds = EpisodeSeeds(self._seed, episodes)
+        self._observations = self.environments.reset(self.seeds.running(), self.seeds)
+        self._returns = RunningReturns(self._schedule.num_environments)
+        self._queue = ActionQueue(self._schedule.horizon.action_chunk)
+
+    def act(self, learner: Learner, params: Params, step: int, seconds: dict[str, float]) -> Acted:
+        """Acts for a round from `step` on."""
+        schedule, rows = self._schedule, []
+        self._returns.known = []
+        for first in range(step, step + schedule.round_steps, schedule.num_environments):
+            started = time.perf_counter()
+            own = ramped(learner, schedule.ramps, first)  # acting may depend on it, as TD3's noise
+            actions = self._queue.next(functools.partial(self._decided, own, params, first))
+            if not np.isfinite(actions).all():  # finite parameters can be too large
+                actions = np.where(np.isfinite(actions), actions, np.float32(0.0))
+                self.bad_actions_at = first if self.bad_actions_at is None else self.bad_actions_at
+            acted = time.perf_counter()
+            result = self.environments.step(self._preprocessing.action_bounds.to_environment(actions))
+            transitions, self._observations = result.transitions(self._observations), result.observations
+            transitions = transitions._replace(actions=np.clip(actions, -1.0, 1.0))  # as learners see them
+            if (ended := result.ended).any():
+                means = result.returns[ended].mean(), result.lengths[ended].mean()
+                self.episode = dict(zip(EPISODE_METRICS, means, strict=True))
+            batch = self._preprocessing.of_environment(transitions)
+            if schedule.horizon.steps > 1:
+                batch = EpisodeBatch._make((*batch, result.ended.astype(np.float32)))
+            self._queue.begin(result.ended)
+            if learner.batch_type is CalibratedBatch:
+                batch = self._returns.step(first, batch, result.ended, learner)
+            rows.append(batch)
+            seconds["acting"] += acted - started
+            seconds["environment"] += time.perf_counter() - acted
+        return jax.tree.map(lambda *fields: np.concatenate(fields), *rows), self._returns.known
+
+    def _decided(self, learner: Learner, params: Params, step: int) -> np.ndarray:
+        """Returns actions f32[N, h * A] at `step`: by the policy, or random in the warm-up."""
+        if step < self._schedule.warmup_steps:
+            size = self._schedule.horizon.action_chunk * self.environments.action_space.shape[0]
+            shape = self._schedule.num_environments, size
+            return np.random.default_rng((self._seed, step)).uniform(-1.0, 1.0, shape).astype(np.float32)
+        observations = self._preprocessing.observations(self._observations)
+        spread = self._schedule.acting_temperature, self._schedule.exploration_noise
+        return np.asarray(_sampled_actions(*spread, learner, params, observations, self._key, np.int32(step)))
+
+
+class HostActing(ActingKind):
+    """Each member acts in its own environments on the host, and fills its own replay buffer.
+
+    The updates of a round run in a thread while the next round acts. Round j acts by the policy after the
+    updates of round j - 2, even if those of round j - 1 are already done. So the results do not depend on
+    timing. A checkpoint does not hold the episodes in progress: after `resume` new episodes start.
+
+    Args:
+        make: makes one environment.
+        options: see `ActingKind`.
+    """
+
+    def __init__(
+        self,
+        members: Sequence[Member],
+        make: Callable[[], Environment],
+        schedule: ActingSchedule,
+        files: ReplayFiles,
+        patience: Patience = PATIENT,
+        preprocessing: Preprocessing = UNCHANGED,
+        **options: Any,
+    ):
+        vector_env: Callable[..., VectorEnv] = Local
+        if schedule.processes:
+            from xql_jax.envs.processes import Processes  # half a second of imports
+
+            vector_env = functools.partial(Processes, patience=patience)
+        number = schedule.num_environments
+        self._collectors = [
+            Collector(member, vector_env(make, number), schedule, preprocessing) for member in members
+        ]
+        environments = self._collectors[0].environments
+        sizes = environments.observation_space.shape[0], environments.action_space.shape[0]
+        super().__init__(schedule, files, sizes, **options)
+        self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="learner")
+        self._learning: concurrent.futures.Future | None = None  # of the round before
+        # Of each member, after the last round but one and after the last; none before the first `advance`.
+        self._policies: list[list[Params]] = []
+        self._record_episodes()
+
+    def begin(self, population: Population) -> None:
+        super().begin(population)
+        population.seconds = dict.fromkeys(("environment", "acting", "waiting for the learner"), 0.0)
+
+    def advance(self, population: Population, stop: int) -> Metrics | None:
+        if not self._policies:
+            learners = [population.member(index)[0] for index in range(len(self._collectors))]
+            self._learners = jax.device_put(learners, jax.devices("cpu")[0])
+            self._policies = [_policies(population)] * 2
+        while population.step < stop:
+            acted = self._act_for_a_round(population)
+            self._await_learner(population)
+            self._freeze_bad_actors(population)
+            self._learning = self._thread.submit(self._learn, population, population.step, acted)
+            population.step += self.stride
+            self._record_episodes()
+        self._await_learner(population)
+        if not self.schedule.updates_by(population.step - self.handover):
+            return None
+        episodes = [collector.episode for collector in self._collectors]
+        return {name: jnp.float32([each[name] for each in episodes]) for name in EPISODE_METRICS}
+
+    def snapshot(self, population: Population, snapshot: Snapshot) -> Snapshot:
+        for member, episodes in zip(population.members, self._episodes, strict=True):
+            snapshot.progress.members[member.name]["episodes"] = episodes
+        return super().snapshot(population, snapshot)
+
+    def resume(self, population: Population, items: Items, progress: Progress) -> None:
+        super().resume(population, items, progress)
+        for member, collector in zip(population.members, self._collectors, strict=True):
+            collector.reset(progress.members[member.name]["episodes"])
+        self._policies = []
+        self._record_episodes()
+
+    def close(self) -> None:
+        self._thread.shutdown()
+        for collector in self._collectors:
+            collector.environments.close()
+
+    def _act_for_a_round(self, population: Population) -> list[Acted]:
+        acted, begun = [], population.step - self.handover
+        # After the round before the last: the newest while the last one is still learned.
+        policies = self._policies[1 if self._learning else 0]
+        for member, collector, learner, params in zip(
+            population.members, self._collectors, self._learners, policies, strict=True
+        ):
+            try:
+                acted.append(collector.act(learner, params, begun, population.seconds))
+            except EnvironmentFailure as error:
+                self._await_learner(population)
+                whose = f"{member}: " if len(population.members) > 1 else ""
+                raise EnvironmentFailure(f"{whose}{error}") from error
+        return acted
+
+    @settings_of_jax()
+    def _learn(self, population: Population, step: int, acted: Sequence[Acted]) -> None:
+        """Inserts the transitions of the round from `step` on, and does the due updates; in the thread."""
+        begun = step - self.handover
+        for group in population.groups:
+            batches, known = zip(*(acted[index] for index in group.indices), strict=True)
+            new = jax.tree.map(lambda *fields: np.stack(fields), *batches)
+            members = group.members
+            buffer = _insert(members.buffer, jax.device_put(new, group.split))
+            if any(known):
+                buffer = with_returns(buffer, known)
+            learner = ramped(members.learner, self.schedule.ramps, begun, len(group.indices))
+            group.members = members.replace(buffer=buffer, learner=jax.device_put(learner, group.split))
+        first, stop = (self.handover + self.schedule.updates_by(at) for at in (begun, begun + self.stride))
+        if first < stop:
+            population.train(first, stop, step + self.stride)
+        jax.block_until_ready([group.members for group in population.groups])
+
+    def _await_learner(self, population: Population) -> None:
+        """Waits for the round being learned, if any."""
+        if self._learning is None:
+            return
+        started = time.perf_counter()
+        learning, self._learning = self._learning, None
+        learning.result()
+        self._policies = [self._policies[1], _policies(population)]
+        population.seconds["waiting for the learner"] += time.perf_counter() - started
+
+    def _freeze_bad_actors(self, population: Population) -> None:
+        """Freezes members whose actions were not finite; the learner is idle."""
+        for index, collector in enumerate(self._collectors):
+            if collector.bad_actions_at is not None:
+                found = Divergence(self.handover + collector.bad_actions_at, "actions")
+                population.diverged.setdefault(index, found)
+                collector.bad_actions_at = None
+
+    def _record_episodes(self) -> None:
+        """A checkpoint needs the running episodes' numbers if an environment fails later."""
+        self._episodes = [list(collector.seeds.episodes) for collector in self._collectors]
+
+
+def _policies(population: Population) -> list[Params]:
+    """Returns what each member's actor needs, on the CPU."""
+    policies: list[Params] = []
+    for group in population.groups:
+        policies += _acting_params(group.members.learner, group.members.state)
+    policies = policies[: len(population.members)]
+    cpu = jax.devices("cpu")[0]
+    there = all(leaf.devices() == {cpu} for leaf in jax.tree.leaves(policies))
+    return policies if there else jax.device_put(policies, cpu)  # 0.2 ms
+
+
+@jax.jit
+def _acting_params(learners: Learner, states: State) -> list[Params]:
+    params = jax.vmap(lambda learner, state: learner.actor(state))(learners, states)
+    number = len(jax.tree.leaves(params)[0])
+    return [jax.tree.map(lambda leaf, place=place: leaf[place], params) for place in range(number)]
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _sampled_actions(
+    temperature: float,
+    noise: float,
+    learner: Learner,
+    params: Params,
+    observations: Array,
+    key: PRNGKey,
+    step: Array,
+) -> Array:
+    """Samples actions f32[N, A], as far from the policy's centre as the temperature says, with noise."""
+    key = jax.random.fold_in(key, step)
+    key_act, key_noise = jax.random.split(key) if noise else (key, key)
+    actions = learner.act(params, observations, key_act, False)
+    if temperature != 1:
+        centre = learner.act(params, observations, key_act, True)
+        actions = jnp.clip(centre + temperature * (actions - centre), -1.0, 1.0)
+    if noise:
+        actions = jnp.clip(actions + noise * jax.random.normal(key_noise, actions.shape), -1.0, 1.0)
+    return actions
+
+
+_insert = jax.jit(jax.vmap(replay.insert), donate_argnums=0)
