@@ -56,8 +56,7 @@ test: $(VENV)/dev.stamp
 test-slow: $(VENV)/dev.stamp
 	$(PYTEST) -m slow
 
-# Sweeps on a real SLURM and on two Ray nodes of this machine. For root on Debian, where it installs SLURM; elsewhere SLURM's
-# stand-in must do.
+# Sweeps on a real SLURM and on two Ray nodes of this machine. For root on Debian, where it installs SLURM.
 test-cluster: $(VENV)/dev.stamp
 	command -v slurmctld > /dev/null || (apt-get update --quiet && apt-get install --yes --no-install-recommends slurm-wlm munge)
 	$(BIN)/python -m pytest -m slow tests/sweeps/test_real_slurm.py tests/sweeps/test_real_ray.py

@@ -22,9 +22,8 @@ class Workshop:
         self.root, self.folder = Path(root), Path(folder)
 
     def command(self, main, *arguments):
-        arguments = sorted(
-            arguments, key=lambda argument: not argument.startswith("--config=")
-        )  # before its fields
+        latest = {argument.partition("=")[0]: argument for argument in arguments}  # for a flag is given once
+        arguments = sorted(latest.values(), key=lambda argument: not argument.startswith("--config="))
         return [sys.executable, str(self.root / "experiments" / f"{main}.py"), *arguments]
 
     def run(self, main, *arguments, code=0):
