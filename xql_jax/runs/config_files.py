@@ -207,7 +207,8 @@ def choose_config(
 def value_of(kind: type[T], config: ConfigDict, path: Path | None = None) -> T:
     """Returns the training, of class `kind`, that a config describes; UserError if its names do not fit."""
     of_run = {*METHOD_SETTINGS, "method", "suite"}
-    known = settings_of(make_learner(config.method))
+    learner = make_learner(config.method)
+    known = settings_of(learner)
     if missing := known.keys() - {*config}:
         raise UserError(f"config: it has no {min(missing)}, a field of {config.method}")
     if unknown := [name for name in config if name not in known.keys() | of_run]:
@@ -215,7 +216,7 @@ def value_of(kind: type[T], config: ConfigDict, path: Path | None = None) -> T:
     by_config = [name for name, one in settings_of(kind).items() if one.by_config and name in config]
     value: Any = kind(
         method=config.method,
-        learner=make_learner(config.method, {name: config[name] for name in known}),
+        learner=with_values(learner, {name: config[name] for name in known}),
         path=path,
         **{name: config[name] for name in by_config},
     )
