@@ -7,6 +7,10 @@ import pytest
 from tiny_runs import finetune_settings, offline_settings, small, states_of, write_dataset
 
 import xql_jax
+from xql_jax.runs.config_files import choose_config, settings_from
+from xql_jax.runs.folder import identity_of
+from xql_jax.runs.kinds import Offline
+from xql_jax.runs.resolve import resolved
 from xql_jax.runs.train import train_run
 
 
@@ -97,3 +101,37 @@ def test_a_beta_for_the_hand_over_is_kept_or_it_is_told_that_it_is_not(data, cap
     last = metrics_of(run)[-1]
     assert (float(last["value/beta"]) == 0.5) == is_kept
     assert ("beta=0.5 is not used where beta_nats finds beta" in caplog.text) != is_kept
+
+
+@pytest.mark.parametrize(
+    ("task", "given", "is_so"),
+    [
+        ("pen-human-v1", {"beta_nats": 1}, True),
+        ("pen-human-v1", {"sweep": "beta_nats=0.5,1"}, True),
+        ("pen-human-v1", {"sweep": "beta_nats=0,1"}, False),
+        ("pen-human-v1", {"ramp": "beta_nats=1:0.5"}, True),
+        ("pen-human-v1", {"beta_nats": 1, "scale_rewards": False}, False),
+        ("pen-human-v1", {}, False),
+        ("hopper-medium-v2", {"beta_nats": 1}, False),  # scaled by its returns
+        ("antmaze-umaze-v2", {"beta_nats": 1}, False),  # shifted by -1
+        (None, {}, True),
+        (None, {"ramp": "beta=20:5 beta_nats=0"}, False),
+    ],
+)
+def test_whose_rewards_have_a_unit_of_their_own(task, given, is_so):
+    asked = {"env_name": task, **({"dataset": "mine.hdf5"} if task is None else {}), **given}
+    made = resolved(settings_from(choose_config(Offline, **asked), asked))
+    assert made.unit_rewards is is_so
+    assert ("unit_rewards" in identity_of(made)) is is_so
+
+
+def test_a_checkpoints_run_has_decided_whether_its_beta_is_found(data, tmp_path):
+    """A swept beta is where it began, because its user asked for that."""
+    settings = {"config": small("xql", beta_nats=0.5), "save_dir": str(tmp_path), "top_returns": 1.0}
+    source = train_run(
+        offline_settings(
+            data, **settings, sweep="beta=1,2", given=frozenset({"beta_nats"}), max_steps=4, eval_episodes=0
+        )
+    )
+    made = resolved(finetune_settings(data, checkpoint=str(source.path)))
+    assert (made.learner.value.beta_nats, made.unit_rewards) == (0.5, False)

@@ -121,13 +121,12 @@ def fit_preprocessing(
     adds -1 to AntMaze's rewards. Rewards of Gymnasium's MuJoCo tasks are scaled here, too.
 
     Args:
-        unit_rewards: divide rewards by their root mean square, unless the suite scales or shifts them.
         normalize_observations: give each entry mean 0 and deviation 1 over the transitions learned from.
+        unit_rewards: divide rewards by their root mean square over the transitions learned from.
         top_returns: share of the transitions to learn from: whole trajectories, those of the highest returns,
             as many as fit (10%BC; Chen et al. 2021).
     """
     reward_scale, most_rows = 1.0, np.inf
-    reward_shift = task.suite.reward_shift if task else 0.0
     mean, std = np.empty(0), np.empty(0)
     if scale_rewards and task and task.suite.scales_rewards:
         known_successors(dataset, "rewards are scaled by returns (--noscale_rewards leaves them)")
@@ -142,17 +141,17 @@ def fit_preprocessing(
             f"rewards are multiplied by {reward_scale:.4g}, so that trajectories' returns span {SPAN:g} "
             "(--noscale_rewards leaves them)"
         )
-    elif unit_rewards and not reward_shift and np.any(dataset.batch.rewards):
-        reward_scale = 1.0 / float(np.sqrt(np.mean(np.square(dataset.batch.rewards, dtype=np.float64))))
-        LOG.info(
-            f"rewards are multiplied by {reward_scale:.4g}, so that their root mean square is 1 "
-            "(--noscale_rewards leaves them)"
-        )
     learned = dataset
     if top_returns < 1.0:
         known_successors(dataset, "the trajectories of the highest returns are to be chosen")
         most_rows = top_returns * dataset.size
         learned = best_trajectories(dataset, most_rows)
+    if unit_rewards and np.any(learned.batch.rewards):
+        reward_scale = 1.0 / float(np.sqrt(np.mean(np.square(learned.batch.rewards, dtype=np.float64))))
+        LOG.info(
+            f"rewards are multiplied by {reward_scale:.4g}, so that their root mean square is 1 "
+            "(--noscale_rewards leaves them)"
+        )
     if normalize_observations:
         observations = np.asarray(learned.batch.observations, np.float64)
         mean, std = observations.mean(0), np.maximum(observations.std(0), LEAST_STD)
@@ -167,7 +166,7 @@ def fit_preprocessing(
     return Preprocessing(
         action_bound=IQL_ACTION_BOUND,
         reward_scale=reward_scale,
-        reward_shift=reward_shift,
+        reward_shift=task.suite.reward_shift if task else 0.0,
         observation_mean=tuple(mean.tolist()),
         observation_std=tuple(std.tolist()),
         most_rows=most_rows,

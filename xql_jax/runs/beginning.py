@@ -75,7 +75,12 @@ def _warn_of_beta(settings: Training) -> None:
         LOG.warning("awr_temperature is not used where beta_nats finds beta: --policy_sharpness is for that")
     if "beta" in later and "beta_nats" not in later and max(nats) > 0:
         LOG.warning(
-            f"beta={later['beta']} is not used where beta_nats finds beta: beta_nats=0 beside it keeps it"
+            f"beta={later['beta']} is not used where beta_nats finds beta: beta_nats=0 beside it keeps it, "
+            "in units of the rewards as they are learned from"
+        )
+    if max(nats) > 0 == min(nats):
+        LOG.warning(
+            "beta is not always found for every member: so the rewards stay as they are for all"
         )
     if method_of(settings.method) != "xql" or is_found or {"beta", "config"} & chosen:
         return

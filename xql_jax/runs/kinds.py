@@ -166,9 +166,10 @@ class Training(Kept):
         return parse_sweep(self.sweep, settings_of(self.learner))
 
     @property
-    def nats(self) -> list[float]:
-        """The members' values of `beta_nats`; [0] if the learner has none."""
-        return self.grid.get("beta_nats", [self.values.get("beta_nats", 0.0)])
+    def nats(self) -> Sequence[float]:
+        """The values of `beta_nats` that the members have, or run through before a hand-over; 0: none."""
+        ramped = [ramp.values for ramp in self.ramps if ramp.name == "beta_nats" and self.changing == "ramp"]
+        return ramped[0] if ramped else self.grid.get("beta_nats", [self.values.get("beta_nats", 0.0)])
 
     @functools.cached_property
     def members(self) -> list[Member]:
@@ -264,13 +265,18 @@ class FromData(Simulated, Training):
 
     @property
     def task(self) -> Task | None:
-        """None if only data are given: then rewards are unchanged and nothing is evaluated."""
+        """None if only data are given: then nothing is evaluated."""
         return None if self.env_name is None and self.dataset else get_task(self.env_name or DEFAULT_ENV_NAME)
 
     @property
     def unit_rewards(self) -> bool:
-        """Whether rewards are divided by their root mean square: every member finds its beta."""
-        return self.scale_rewards and min(self.nats) > 0
+        """Whether rewards are divided by their root mean square.
+
+        So it is if every member finds its beta, and neither the suite nor --checkpoint's run says their unit.
+        """
+        suite = self.task.suite if self.task else None
+        has_unit = self.source or (suite and (suite.scales_rewards or suite.reward_shift))
+        return self.scale_rewards and not has_unit and min(self.nats) > 0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

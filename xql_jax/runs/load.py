@@ -35,7 +35,8 @@ from xql_jax.training.schedule import parse_ramps, ramped
 from xql_jax.types import ActionBounds, Horizon, Json, Learner, State, horizon_of
 
 LOG = logging.getLogger(__name__)
-NO_SETTINGS = ("env_name", "seeds", "dataset", "dataset_episodes", "config")  # that are none of a method
+# Entries of an identity that are none of a method's settings.
+NO_SETTINGS = ("env_name", "seeds", "dataset", "dataset_episodes", "config", "unit_rewards")
 
 
 def load_run(

@@ -58,6 +58,8 @@ def _check_task(settings: FromData) -> None:
 
 def _with_given(settings: T) -> T:
     """Returns the settings without what is declared `instead_of` something that the user chose."""
+    if settings.source:  # whose run has decided it
+        return settings
     chosen, values = settings.chosen, settings.values
     off = {
         name: 0.0

@@ -213,7 +213,7 @@ def _trained(
 def _statistics(
     saved: Run, population: Population, dataset: Dataset, starts: np.ndarray
 ) -> list[dict[str, float | None]]:
-    """Returns each member's `STATISTICS`; None if its method lacks a statistic or it is not finite."""
+    """Returns each member's `STATISTICS`, in units of the data's rewards; None if unknown or not finite."""
     initial = dataset.take(starts[spread_rows(len(starts))]).observations
     batch = dataset.take(spread_rows(dataset.size))
     found = []
@@ -225,7 +225,8 @@ def _statistics(
             judge = state.replace(critic=state.critic.at_target())
             of_judge = _statistics_of(evaluation, judge, initial, batch)
             numbers |= {"fqe_value": of_judge["initial_q"], "fqe_error": of_judge["td_error"]}
-        finite = {name: float(number) for name, number in numbers.items() if np.isfinite(number)}
+        unit = saved.preprocessing.reward_scale
+        finite = {name: float(number) / unit for name, number in numbers.items() if np.isfinite(number)}
         found.append({name: finite.get(name) for name in STATISTICS})
     return found
 
