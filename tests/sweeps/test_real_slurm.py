@@ -5,13 +5,15 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from test_executors import SECONDS, start_driver
+from driver import write_dataset
+from test_executors import ROOT, SECONDS, start_driver
 from tiny_sweeps import sweep_settings, train_all
 
 from xql_jax.workshop.sweeps.plan import make_plan
@@ -160,3 +162,48 @@ def test_a_cancelled_job_ends_its_cell_and_the_same_command_goes_on(tmp_path, he
     assert front.wait(SECONDS) == 0, front_log(settings)
     assert jobs(settings) == [job, second]
     assert results(settings) == {one["methods"][0]: results(here)[one["methods"][0]]}
+
+
+def test_a_cell_that_fails_does_not_end_the_others(tmp_path):
+    bad, broken = tmp_path / "bad.npz", {"methods": ("bc:hidden_dims=8",), "num_seeds": 1}
+    settings = sweep_settings(tmp_path, **broken)
+    write_dataset(bad)
+    bad.write_bytes(bad.read_bytes()[:100])
+    settings = sweep_settings(tmp_path, **broken, datasets=(*settings.datasets, f"pointmaze-medium-v0={bad}"))
+    assert start_driver(settings, "slurm").wait(SECONDS) == 2
+    assert f"{bad}" in re.search("failed: (.*)", front_log(settings))[1]
+    assert [cell.state for cell in make_plan(settings)] == ["finished", "to do"]
+
+
+def test_a_time_limit_shorter_than_the_interval_of_checkpoints(tmp_path):
+    """Near it SLURM sends USR2, the run is saved, and its job is in the queue again."""
+    limited = {"methods": ("bc:hidden_dims=8",), "max_steps": 10**8, "eval_interval": 10**5}
+    settings = sweep_settings(tmp_path, **{**TASKS, **limited}, slurm_options=("time=2", "signal_delay_s=60"))
+    front = start_driver(settings, "slurm")
+    [job] = until_submitted(settings, 1)
+    until(lambda: "stopped by SIGUSR2" in log(settings, job), "warning")
+    let_it_begin_again(job)
+    until(lambda: "resuming after" in log(settings, job), "second time")
+    assert re.search(r"stopped by SIGUSR2 after step [1-9]", log(settings, job))
+    front.kill()
+    asked("scancel", job)
+
+
+def test_a_warning_stops_and_saves_a_run_in_a_script_of_ones_own(tmp_path):
+    settings = sweep_settings(tmp_path)
+    _, _, data = settings.datasets[0].partition("=")
+    script, output = tmp_path / "job.sh", tmp_path / "job.out"
+    command = f"{sys.executable} {ROOT}/experiments/train_offline.py --dataset={data} --method=bc"
+    script.write_text(f"""#!/bin/bash
+#SBATCH --signal=USR2@60 --open-mode=append --output={output}
+srun {command} --max_steps=100000000 --log_interval=10000 --hidden_dims=8 --save_dir={tmp_path}/runs --resume
+[ $? = 140 ] && scontrol requeue $SLURM_JOB_ID
+""")
+    job = asked("sbatch", "--parsable", str(script)).strip()
+    rows = "runs/*/*/*/metrics.csv"
+    until(lambda: any(file.read_text().count("\n") > 1 for file in tmp_path.glob(rows)), "row of metrics")
+    asked("scancel", "--signal=USR2", job)
+    let_it_begin_again(job)
+    until(lambda: "resuming after" in output.read_text(), "second time")
+    assert "stopped by SIGUSR2; go on with --resume" in output.read_text()
+    asked("scancel", job)
