@@ -79,9 +79,7 @@ def _warn_of_beta(settings: Training) -> None:
             "in units of the rewards as they are learned from"
         )
     if max(nats) > 0 == min(nats):
-        LOG.warning(
-            "beta is not always found for every member: so the rewards stay as they are for all"
-        )
+        LOG.warning("beta is not always found for every member: so the rewards stay as they are for all")
     if method_of(settings.method) != "xql" or is_found or {"beta", "config"} & chosen:
         return
     beta = values["beta"]
