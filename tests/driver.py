@@ -306,7 +306,7 @@ class Driver:
 
     @property
     def steps(self):
-        """Of the checkpoints."""
+        """The steps of the checkpoints."""
         return checkpoint_steps(self.path)
 
     def outcome(self):

@@ -295,7 +295,7 @@ class HostActing(ActingKind):
         super().__init__(schedule, files, sizes, **options)
         self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="learner")
         self._learning: concurrent.futures.Future | None = None  # of the round before
-        # Of each member, after the last round but one and after the last; none before the first `advance`.
+        # Each member's, after the last round but one and after the last; none before the first `advance`.
         self._policies: list[list[Params]] = []
         self._record_episodes()
 
