@@ -51,7 +51,7 @@ def _lines(check: Check, source: Dataset, task: Task | None) -> Iterator[str]:
 
 
 def warn_of_suspicions(dataset: Dataset, task: Task | None = None, unit_rewards: bool = False) -> list[str]:
-    """Warns of all `suspicions`; returns the lines. `unit_rewards`: the size of the rewards does not matter."""
+    """Warns of all `suspicions`; returns the lines. `unit_rewards`: their size does not matter."""
     told = [line for line in suspicions(dataset, task) if not (unit_rewards and OF_THEIR_UNIT in line)]
     for line in (lines := told if dataset.parts else [f"{dataset.source}: {one}" for one in told]):
         LOG.warning(line)
