@@ -6,7 +6,10 @@ import math
 import pytest
 from written_runs import COMMIT, write_run
 
+from xql_jax.errors import UserError
+from xql_jax.files import read_record, write_record
 from xql_jax.runs.kinds import FINE_TUNING, OFFLINE_TRAINING, ONLINE_TRAINING
+from xql_jax.runs.load import load_run
 from xql_jax.workshop.reports.method_scores import method_scores
 from xql_jax.workshop.reports.read_runs import read_runs
 from xql_jax.workshop.reports.report import warnings_of
@@ -121,3 +124,11 @@ def test_states_scores_and_what_differs(listed, tmp_path):
     write_run(tmp_path / "none", "maze", "xql", {0: [None], 1: [None]}, diverged=[1])
     [each] = list_runs([str(tmp_path / "none")])[0].items()
     assert score_text(*each) == "(1 diverged)"
+
+
+def test_a_run_of_another_version_is_told_in_one_line(tmp_path):
+    path = write_run(tmp_path, "maze", "bc", {0: [1.0]})
+    content = read_record(path / "config.json")
+    write_record(path / "config.json", {name: value for name, value in content.items() if name != "sizes"})
+    with pytest.raises(UserError, match=r"config\.json: of another version: KeyError\('sizes'\)"):
+        load_run(path)

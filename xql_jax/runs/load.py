@@ -67,7 +67,7 @@ def load_run(
     try:
         return Run(path, content, step, member, env_name)
     except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path / 'config.json'}: {_made_by(content)}, cannot be read ({error!r})") from error
+        raise UserError(f"{path / 'config.json'}: of another version: {error!r}") from error
 
 
 class Run:
@@ -85,8 +85,6 @@ class Run:
         self.is_temporary = False  # whether its folder is deleted with this object
         self._wanted_step, self._wanted_member = step, member
         self.identity = defining(content)
-        if self.identity.get("on_divergence") == "freeze":  # of earlier versions; now there is nothing else
-            del self.identity["on_divergence"]
         self.run_id: str = content["run"]  # the digest of its identity, which all files of the run contain
         self.files = TrainingFiles(path, self.run_id)
         self.config: Json = content["config"]  # the method and its hyperparameters
@@ -118,7 +116,7 @@ class Run:
         recorded = {**self.identity, "max_steps": self.max_steps}
         values |= {name: value for name, value in recorded.items() if name not in NO_SETTINGS}
         values |= {f"config.{name}": value for name, value in self.config.items()}
-        if "checkpoint_settings" in self.content:  # 1.0 has none; its seeds are no setting
+        if "checkpoint" in values:  # its seeds are no setting
             values["checkpoint"] = {**values["checkpoint"], "run": self.content["checkpoint_settings"]}
         widths = [name for name in values if name.endswith("_hidden_dims")]
         if len(widths) > 1 and len({as_text(values[name]) for name in widths}) == 1:
@@ -224,16 +222,13 @@ class Run:
 
     @functools.cached_property
     def _configured(self) -> Learner:
-        """The learner of its config, with the defaults of what later versions have added."""
+        """The learner of its config."""
         check_platforms()
         own = {name: value for name, value in with_numbers(self.config).items() if name != "algorithm"}
         try:
-            learner = make_learner(self.method, own)
-            return learner.scheduled(self.content["max_steps"])
-        except UserError as error:
-            if ":" in self.method:  # a user's own method, which may not be imported
-                raise
-            raise UserError(f"{self.path / 'config.json'}: {_made_by(self.content)} ({error})") from error
+            return make_learner(self.method, own).scheduled(self.content["max_steps"])
+        except UserError as error:  # a user's own method, or one of another version
+            raise UserError(f"{self.path / 'config.json'}: {error}") from error
 
     @functools.cached_property
     def members(self) -> list[Member]:
@@ -371,8 +366,3 @@ class Run:
         states = stacked([self.states[member.name] for member in members])
         act = deterministic_policy(stacked(learners_of(self.learner, members)), states)
         return deciding(finite_policy(act, report) if report else act, self.preprocessing)
-
-
-def _made_by(content: Json) -> str:
-    """Returns which version made a run, for messages, from its config.json."""
-    return f"made by xql_jax {content.get('versions', {}).get('xql_jax', 'of another version')}"
