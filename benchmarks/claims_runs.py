@@ -22,8 +22,8 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+from xql_jax.runs.find import run_folders
 from xql_jax.runs.load import Run, load_run
-from xql_jax.runs.records import run_folders
 
 MAINS = Path(__file__).resolve().parents[1] / "experiments"
 COMBINATIONS = [(clip, loss) for loss in ("mse", "huber") for clip in ("both", "above")]

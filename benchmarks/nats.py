@@ -18,8 +18,8 @@ from matplotlib.figure import Figure
 
 from xql_jax.pictures.style import LINES, render, styled
 from xql_jax.rollout.scores import mean_and_interval
+from xql_jax.runs.find import run_folders
 from xql_jax.runs.load import Run, load_run
-from xql_jax.runs.records import run_folders
 
 RESULTS = Path(__file__).resolve().parents[1] / "docs" / "results" / "nats.csv"
 LOSSES = ("clip_rule", "critic_loss")

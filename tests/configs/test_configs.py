@@ -83,7 +83,7 @@ def test_a_layer_wins_over_those_before_it():
     assert get_config("pointmaze", "xql@finetune").beta == 0.5
     task = "antmaze-umaze-v0"
     file = choose_config(Offline, env_name=task, tuned=True)
-    assert (file.by_file.values["beta"], file.values["beta"]) == (0.6, 1.0)
+    assert (file.base["beta"], file.values["beta"]) == (0.6, 1.0)
     settings = settings_from(file, {"env_name": task, "beta": 3.5, "batch_size": 8})
     assert (settings.values["beta"], settings.values["v_updates"], settings.batch_size) == (3.5, 4, 8)
 
@@ -197,7 +197,7 @@ def test_a_runs_value_goes_through_json(method):
     value = settings_from(choose_config(kind, method, env_name=task), given)
     again = from_plain(json.loads(json.dumps(as_plain(value))))
     assert again == value
-    assert again.by_file.values == value.by_file.values
+    assert again.base == value.base
     assert again.learner == value.learner
 
 

@@ -81,7 +81,7 @@ def test_a_flag_is_read_by_its_domain(read):
     assert read == {"beta": 0.2, "num_critics": 1, "layer_norm": False, "loss": "plain"}
     assert (settings.values["actor_hidden_dims"], settings.values["value_hidden_dims"]) == ((8,), (8,))
     assert (settings.max_steps, settings.batch_size, settings.scale_rewards) == (1_000, 32, False)
-    assert settings.by_file.values["num_critics"] == 2  # the file's values stay as they are
+    assert settings.base["num_critics"] == 2  # the file's values stay as they are
     assert settings.given >= {"beta", "value_hidden_dims", "max_steps"}
     assert "discount" not in settings.given
 

@@ -8,7 +8,7 @@ import pytest
 from driver import EVALUATE, ROOT, contents, run_folder, succeed, write_dataset
 
 from xql_jax.envs import Simulation, describe_environment
-from xql_jax.runs.run import EVALUATION_SEED
+from xql_jax.runs.kinds import EVALUATION_SEED
 from xql_jax.suites.tasks import get_task
 
 pytestmark = pytest.mark.slow

@@ -4,8 +4,7 @@ import types
 from pathlib import Path
 
 from xql_jax.runs.kinds import OFFLINE_TRAINING
-from xql_jax.runs.load import Run
-from xql_jax.runs.records import as_text
+from xql_jax.runs.load import Run, as_text
 from xql_jax.suites.tasks import References
 from xql_jax.workshop.reports.read_runs import Curve
 

@@ -11,7 +11,6 @@ gives (`settings_from`), and --sweep.
 import dataclasses
 import functools
 import inspect
-import os
 import runpy
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -41,6 +40,7 @@ from xql_jax.runs.kinds import (
     Online,
     Training,
 )
+from xql_jax.runs.load import load_run
 from xql_jax.settings import WIDTHS, Setting, declared, settings_of, values_of, with_values
 from xql_jax.suites.tasks import OWN, SUITES, get_task, name_in_dm_control, own_attribute
 from xql_jax.types import Json
@@ -114,19 +114,18 @@ def shipped(folder: str) -> Path:
 
 
 def find_config(name: str) -> Path:
-    """Returns the file that a user means by its path or its name; UserError if there is none.
+    """Returns the file that a user means: by its path, or by its name among the package's; UserError if none.
 
-    The path itself is tried first. For a bare name, or a name in `configs/`, the folder `configs` in the
-    current folder is tried next, then the package's. `kitchen` is short for `kitchen_config.py`.
+    `kitchen` is short for `kitchen_config.py`.
     """
-    path, folders = Path(name), (located("configs"), shipped("configs"))
+    path, folder = Path(name), shipped("configs")
     is_bare = path.parent in (Path(), Path("configs"))
     names = (path.name, f"{path.stem}.py", f"{path.stem}{ENDING}.py") if is_bare else ()
-    for place in (located(name), *(folder / each for folder in folders for each in names)):
+    for place in (located(name), *(folder / each for each in names)):
         if place.is_file():
             return place
-    known = [file.stem.removesuffix(ENDING) for file in shipped("configs").glob(f"*{ENDING}.py")]
-    raise UserError(f"--config: no file {name!r}; configs/ of the package has: {', '.join(sorted(known))}")
+    known = sorted(file.stem.removesuffix(ENDING) for file in folder.glob(f"*{ENDING}.py"))
+    raise UserError(f"--config: no file {name!r}; configs/ of the package has: {', '.join(known)}")
 
 
 def file_for_suite(suite: str) -> str:
@@ -168,12 +167,9 @@ def choose_config(
         UserError: if there is no such method, task or file, or they contradict each other.
     """
     if issubclass(kind, Finetune) and given.get("checkpoint") and not method:
-        from xql_jax.runs.load import load_run  # which few choices need
-
         of_run = load_run(given["checkpoint"]).method
         method = of_run if of_run in kind.methods else None
-    drive, path = os.path.splitdrive(config or "")  # the drive has a colon, too, on Windows
-    file, _, own = path.partition(":")
+    file, _, own = (config or "").partition(":")
     for name in filter(None, (method, own)):
         check_method(name, kind)
     if method and own and own != method:
@@ -184,7 +180,7 @@ def choose_config(
     is_named = env_name and (is_online or ":" not in env_name)  # else the run imports a user's environment
     task = get_task(env_name) if is_named else None
     usual = file_for_suite("online" if is_online else task.suite.name if task else OWN.name)
-    found = find_config(drive + file) if config is not None else shipped("configs") / usual
+    found = find_config(file) if config is not None else shipped("configs") / usual
     tags = [name_in_dm_control(task) if task else env_name]
     tags += ["finetune"] * issubclass(kind, Finetune) + ["small"] * (given.get("network") == "small")
     chosen = own or method or (None if config is not None else kind.default_method)
@@ -195,13 +191,13 @@ def choose_config(
             f"--config is for {untuned.suite}, and {task.name} is of the suite {task.suite.name}: give "
             f"configs/{usual}, or in a file of your own config_of(text, {task.suite.name!r})"
         )
-    by_file = value_of(kind, untuned, found)
+    value = value_of(kind, untuned, found)
     if not given.get("tuned"):
-        return by_file
+        return value
     if not tags[0]:
         raise UserError("--tuned needs --env_name: its values are those of a task")
     tuned = value_of(kind, config_in(found, chosen, *tags, "tuned"), found)
-    return dataclasses.replace(tuned, by_file=by_file)
+    return dataclasses.replace(tuned, base=value.base)
 
 
 def value_of(kind: type[T], config: ConfigDict, path: Path | None = None) -> T:
@@ -220,7 +216,7 @@ def value_of(kind: type[T], config: ConfigDict, path: Path | None = None) -> T:
         path=path,
         **{name: config[name] for name in by_config},
     )
-    return dataclasses.replace(value, by_file=value)
+    return dataclasses.replace(value, base=value.values)
 
 
 def as_plain(value: Training) -> Json:
@@ -232,7 +228,7 @@ def as_plain(value: Training) -> Json:
         "learner": values_of(value.learner),
         "given": sorted(value.given),
         "path": value.path and str(value.path),
-        "by_file": value.by_file and as_plain(value.by_file),
+        "base": value.base,
     }
 
 
@@ -244,7 +240,7 @@ def from_plain(plain: Json) -> Training:
         learner=make_learner(plain["method"], plain["learner"]),
         given=frozenset(plain["given"]),
         path=plain["path"] and Path(plain["path"]),
-        by_file=plain["by_file"] and from_plain(plain["by_file"]),
+        base={name: tuple(one) if isinstance(one, list) else one for name, one in plain["base"].items()},
         **plain["settings"],
     )
 

@@ -1,14 +1,13 @@
 """All runs below some folders, and which of them cannot be read."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from xql_jax.errors import UserError
 from xql_jax.files.paths import as_written, located
 from xql_jax.runs.load import Run, load_run
-from xql_jax.runs.records import run_folders
 
 
 class LeftOut(NamedTuple):
@@ -16,6 +15,19 @@ class LeftOut(NamedTuple):
 
     run: str
     reason: str
+
+
+def run_folders(root: Path) -> Iterator[Path]:
+    """Yields the folders below `root` that have a config.json, damaged runs included; follows links."""
+    visited = set()
+    for folder, below, files in os.walk(root, followlinks=True):
+        below.sort()
+        place = os.path.realpath(folder)
+        if place in visited or "config.json" in files:  # there are no runs inside a run
+            below.clear()
+        if place not in visited and "config.json" in files:
+            yield Path(folder)
+        visited.add(place)
 
 
 def find_runs(

@@ -21,9 +21,8 @@ from xql_jax.files import as_json, digest, locked, write_record
 from xql_jax.files.paths import located
 from xql_jax.logs.csv_rows import TIMES
 from xql_jax.runs.kinds import EVALUATION_SEED, METHOD_SETTINGS, Acting, FromData, Training
-from xql_jax.runs.load import Run, load_run
+from xql_jax.runs.load import LOCK, Run, defining, load_run, read_config
 from xql_jax.runs.machine import differences, other_code, surroundings
-from xql_jax.runs.records import LOCK, defining, read_config
 from xql_jax.settings import as_typed, settings_of, values_of
 from xql_jax.suites.tasks import Task
 from xql_jax.training.checkpoints import Checkpoints, TrainingFiles
@@ -62,8 +61,8 @@ class RunFolder:
     @property
     def parent(self) -> Path:
         """The folder that this run and similar ones are in."""
-        env_name = re.sub(r'[:*?"<>|\\]', ".", self.env_name)
-        return located(self.settings.save_dir) / env_name / self.settings.method.replace(":", ".")
+        names = self.env_name.replace(":", "."), self.settings.method.replace(":", ".")
+        return located(self.settings.save_dir).joinpath(*names)
 
     @functools.cached_property
     def path(self) -> Path:
@@ -93,60 +92,53 @@ class RunFolder:
         return ["seed", *self.settings.grid]
 
     @property
-    def has_begun(self) -> bool:
-        return self.config_file.exists() or self.files.checkpoints.exists()
-
-    @property
     def steps(self) -> list[int]:
         """The steps of its checkpoints, ascending."""
         with Checkpoints(self.files.checkpoints) as checkpoints:
             return checkpoints.steps
 
     @contextlib.contextmanager
-    def locked(self, resume: bool) -> Iterator[None]:
+    def locked(self) -> Iterator[None]:
         """Creates the folder, locks it against other processes, and writes or updates config.json.
 
         Raises:
             Busy: if another process uses the folder.
-            UserError: if the run exists and `resume` is false, or if the folder cannot be created or is in
+            UserError: if the run exists and is not to be resumed, or if the folder cannot be created or is in
                 another run, where commands do not look for runs.
         """
-        save_dir = self.settings.save_dir
-        here = located(save_dir).resolve()
-        for place in () if self.has_begun else (here, *here.parents):
+        here = located(self.settings.save_dir).resolve()
+        for place in () if self.config_file.exists() else (here, *here.parents):
             if (place / LOCK).exists() and (place / "config.json").exists():
-                raise UserError(f"--save_dir={save_dir} is in a run, whose own is {place.parents[2]}")
+                raise UserError(f"--save_dir={here} is in a run, whose own is {place.parents[2]}")
         with contextlib.ExitStack() as held:
             try:
                 self.path.mkdir(parents=True, exist_ok=True)
                 held.enter_context(locked(self.path / LOCK, f"run: {self.path}"))
             except OSError as error:
                 raise UserError(f"cannot write to --save_dir: {error}") from None
-            self._record_start(resume)
+            self._record_start()
             yield
 
-    def _record_start(self, resume: bool) -> None:
+    def _record_start(self) -> None:
         """Writes config.json or, if the run continues, records that there."""
-        if self.has_begun and not resume:
+        settings, has_begun = self.settings, self.config_file.exists() or self.files.checkpoints.exists()
+        if has_begun and not settings.resume:
             raise UserError(f"this run exists: {self.path}; go on with --resume, or give another --seed")
-        if resume and not self.has_begun:
+        if settings.resume and not has_begun:
             self._say_that_it_begins()
-        settings = self.settings
         here = surroundings(settings.task, settings.simulation, settings.method)
         if not self.config_file.exists():
             self._write_config(here, [])
             return
-        try:
+        with _told_to_delete():
             began = read_config(self.config_file)
-        except Damaged as error:
-            raise _to_be_deleted(error) from None
         step = max(self.steps, default=0)
         if changed := differences(began, here):
             LOG.warning(
                 f"the run began with another setup, so its numbers may differ after step {step:,} (another "
                 f"--save_dir begins anew): {changed}"
             )
-        self._write_config(began, [*began.get("resumed", []), {**here, "after_step": step}])
+        self._write_config(began, [*began["resumed"], {**here, "after_step": step}])
 
     def _say_that_it_begins(self) -> None:
         """Logs that no run has these settings, and why one of another length cannot become this one."""
@@ -188,11 +180,9 @@ class RunFolder:
             )
         if not (self.files.summary.exists() and self.config_file.exists()):
             return None
-        try:
+        with _told_to_delete():
             run = load_run(self.path)
             summary = run.summary
-        except Damaged as error:
-            raise _to_be_deleted(error) from None
         if summary["status"] != "finished" or summary["step"] < self.max_steps:
             return None
         if changed := other_code(run.content, self.settings.task):
@@ -209,8 +199,13 @@ class RunFolder:
         write_record(self.files.summary, {**summary, "logs": digests, "run": self.run_id})
 
 
-def _to_be_deleted(error: Damaged) -> Damaged:
-    return Damaged(f"{error}; delete it: --resume writes it again")
+@contextlib.contextmanager
+def _told_to_delete() -> Iterator[None]:
+    """Context manager around reading what --resume writes again if it is not there."""
+    try:
+        yield
+    except Damaged as error:
+        raise Damaged(f"{error}; delete it: --resume writes it again") from None
 
 
 def folder_of(
@@ -233,7 +228,7 @@ def folder_of(
         about["dataset"] = identity.pop("dataset")
     if settings.random_return is not None:
         about["given_references"] = True
-    label = run_label({"network": "paper", **settings.by_file.values}, identity)
+    label = run_label({"network": "paper", **settings.base}, identity)
     return RunFolder(settings, name, json.loads(as_json(identity)), label, about)
 
 

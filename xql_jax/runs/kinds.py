@@ -16,6 +16,7 @@ from xql_jax.envs import BACKENDS, Simulation
 from xql_jax.errors import UserError
 from xql_jax.learners.registry import OFFLINE, ONLINE
 from xql_jax.numerics.jax_settings import MATMUL_PRECISIONS
+from xql_jax.rollout.scores import steps_in_words
 from xql_jax.settings import (
     ANY,
     AT_LEAST_ONE,
@@ -74,7 +75,7 @@ class Training(Kept):
     method: str = ""  # METHOD or METHOD+POLICY
     learner: Any = None  # with its hyperparameters
     path: Path | None = None  # of the config file; None: a ConfigDict that was made in Python
-    by_file: Any = None  # as the config file has it, before --tuned and what the user gives
+    base: Json = dataclasses.field(default_factory=dict)  # `values` by the config file, without --tuned
     given: frozenset[str] = frozenset()  # names of settings and hyperparameters that the user gave
     source: Any = None  # the `Run` of --checkpoint
 
@@ -154,6 +155,17 @@ class Training(Kept):
     @property
     def schedule(self) -> Schedule:
         return Schedule(**_fields_of(Schedule, self))
+
+    @property
+    def all_steps(self) -> str:
+        """Its steps in words."""
+        return steps_in_words(self.schedule.max_steps, self.unit, self.schedule.handover)
+
+    def __str__(self) -> str:
+        """A line that describes the training that is asked for."""
+        seeds = self.seeds
+        numbers = f"seeds {seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else f"seed {seeds[0]}"
+        return f"{self.method}: {self.all_steps}, {numbers}"
 
     @property
     def simulation(self) -> Simulation:
@@ -284,6 +296,7 @@ class Acting(Training):
     """What every training has that acts in environments."""
 
     unit = "step"
+    buffer_flag: ClassVar[str] = "buffer_size"
 
     round_steps: int = 1  # of acting at a time
 
@@ -377,6 +390,7 @@ class Finetune(FromData, Acting):
     command = "xql-train-finetune"
     function = "train_finetune"
     changing = "online"
+    buffer_flag = "replay_buffer_size"
 
     checkpoint: str | None = setting(
         None,

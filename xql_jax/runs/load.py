@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import hashlib
 import itertools
+import json
 import logging
 import shutil
 import signal
@@ -18,7 +19,7 @@ from xql_jax.data.dataset import SOURCE_PREFIXES, Dataset
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.envs import Simulation, action_bounds
 from xql_jax.errors import Damaged, UserError
-from xql_jax.files import is_locked, with_numbers
+from xql_jax.files import digest, is_locked, read_record, with_numbers
 from xql_jax.files.paths import as_written, located
 from xql_jax.learners.registry import ONLINE, make_learner
 from xql_jax.logs.csv_rows import Row, parse_rows
@@ -26,7 +27,6 @@ from xql_jax.numerics.jax_settings import check_platforms, settings_of_jax
 from xql_jax.rollout.acting import Act, deciding, deterministic_policy, finite_policy, open_loop
 from xql_jax.rollout.scores import steps_in_words
 from xql_jax.runs.kinds import FINE_TUNING, KINDS, OFFLINE_TRAINING, ONLINE_TRAINING
-from xql_jax.runs.records import LOCK, as_text, defining, read_config, read_summary, run_folders
 from xql_jax.settings import settings_of
 from xql_jax.suites.tasks import LISTED_TASKS, References, Task, get_task, module_to_run, referenced
 from xql_jax.training.checkpoints import Checkpoints, Progress, TrainingFiles
@@ -35,8 +35,34 @@ from xql_jax.training.schedule import parse_ramps, ramped
 from xql_jax.types import ActionBounds, Horizon, Json, Learner, State, horizon_of
 
 LOG = logging.getLogger(__name__)
+LOCK = ".lock"  # a file that a run holds as long as it lives
 # Entries of an identity that are none of a method's settings.
 NO_SETTINGS = ("env_name", "seeds", "dataset", "dataset_episodes", "config", "unit_rewards")
+
+
+def defining(content: Json) -> Json:
+    """Returns the entries of config.json that define the run: its numbers depend on no other."""
+    return {name: content[name] for name in content.get("defining", ()) if name in content}
+
+
+def read_config(file: Path) -> Json:
+    """Returns the content of config.json, in which entries that do not define the run may be edited or added.
+
+    Raises the errors of `read_record`.
+    """
+    return read_record(file, lambda content: digest(defining(content))[:16] == content.get("run"))
+
+
+def as_text(value: object) -> str:
+    """Returns a setting as text for showing and comparing; equal numbers give the same text."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return f"{value:.9g}"
+    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+
+
+def digests_of(stamps: Sequence[Sequence[object]] | None) -> list[object]:
+    """Returns the digests of data files, without the files' names."""
+    return [file_digest for *_, file_digest in stamps or ()]
 
 
 def load_run(
@@ -60,7 +86,7 @@ def load_run(
     elif path.name == "checkpoints":
         path = path.parent
     if not (path / "config.json").is_file():
-        near = sorted(map(str, itertools.islice(run_folders(path), 3)))
+        near = sorted(str(file.parent) for file in itertools.islice(path.rglob("config.json"), 3))
         below = f"; runs below it: {', '.join(near)} (xql-runs lists all)" if near else ""
         raise UserError(f"{path}: not the folder of a run: it has no config.json{below}")
     content = read_config(path / "config.json")
@@ -139,8 +165,13 @@ class Run:
 
     @property
     def summary(self) -> Json:
-        """The content of summary.json, {} if there is none; raises Damaged if the file has changed."""
-        return read_summary(self.files.summary, self.run_id) if self.files.summary.exists() else {}
+        """The content of summary.json, {} if there is none; Damaged if it changed, or is another run's."""
+        if not self.files.summary.exists():
+            return {}
+        summary = read_record(self.files.summary)
+        if summary.get("run") != self.run_id:
+            raise Damaged(f"{self.files.summary}: of another run, {summary.get('run')}: not {self.run_id}")
+        return with_numbers(summary)
 
     @property
     def status(self) -> str:

@@ -13,9 +13,7 @@ import jax
 
 import xql_jax
 from xql_jax.envs import OURS, Simulation, describe_environment, own_sources
-from xql_jax.errors import UserError
 from xql_jax.files import sources_digest
-from xql_jax.numerics.jax_settings import check_platforms
 from xql_jax.suites.tasks import Task
 from xql_jax.types import Json
 
@@ -95,20 +93,3 @@ def _processor() -> str:
         if found := re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE):
             return found[1].strip()
     return platform.machine()
-
-
-def prepare_acting() -> None:
-    """Configures JAX for runs that act on the CPU while they learn.
-
-    With asynchronous dispatch the thread that acts would wait for the learner's program. If JAX_PLATFORMS
-    lacks the CPU, adds it; UserError if the other platforms are not there, where JAX would say nothing.
-    """
-    jax.config.update("jax_cpu_enable_async_dispatch", False)
-    platforms: str | None = jax.config.jax_platforms  # type: ignore[attr-defined]
-    if platforms and "cpu" not in platforms.split(","):
-        jax.config.update("jax_platforms", f"{platforms},cpu")
-        try:
-            check_platforms(platforms)
-        except UserError:
-            jax.config.update("jax_platforms", platforms)  # else the next call would train on the CPU
-            raise

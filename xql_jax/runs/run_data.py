@@ -16,7 +16,6 @@ from xql_jax.data.dataset import (
 )
 from xql_jax.data.loading import load_dataset, stamps
 from xql_jax.data.preprocessing import Preprocessing, fit_preprocessing, has_data_rewards
-from xql_jax.data.sampling import room_on_device
 from xql_jax.data.suspicions import warn_of_suspicions
 from xql_jax.data.views import view_for
 from xql_jax.envs import action_bounds, environment_maker, own_sizes
@@ -105,21 +104,6 @@ def load_data(settings: Any, evaluator: Evaluator | None) -> RunData:
         view = _prior_data(settings, view)
     own = view.observation_dim, view.action_dim // settings.action_chunk
     return RunData(preprocessing, task, own, warnings, view, dataset.batch.rewards)
-
-
-def check_room(settings: Acting, sizes: tuple[int, int]) -> None:
-    """Raises UserError if the members' replay buffers do not fit into memory."""
-    from xql_jax.data.replay import num_bytes  # imports chex
-
-    buffer_size, num_members = settings.acting.buffer_size, len(settings.members)
-    wanted, room = (num_members + 1) * num_bytes(buffer_size, *sizes), room_on_device()
-    if wanted > room:
-        flag = "--buffer_size" if isinstance(settings, Online) else "--replay_buffer_size"
-        raise UserError(
-            f"{flag}={buffer_size}: {num_members} buffer(s) of that size, and one more while a "
-            f"resumed run reads their files, take {wanted / 2**30:.1f} GiB, and there is room for "
-            f"{room / 2**30:.1f}: give a smaller one or fewer members"
-        )
 
 
 def _prior_data(settings: Finetune, dataset: Dataset) -> Dataset:

@@ -1,17 +1,64 @@
-"""The way of a run of any kind, from its settings to its summary."""
+"""A run of any kind, from its settings to its summary.
 
-from collections.abc import Sequence
-from typing import Any
+The way to the gradient: the loop (`training/loop.py`) calls `Population.advance` (`training/population.py`).
+That calls `train`, and this the compiled program: `train_member`, which is `run_updates`
+(`training/program.py`), on minibatches that `Resident` or `Streamed` draws (`training/data_kinds.py`). Its
+line `learner.update(...)` is the method's own: that of XQL is `InSample.update` in `learners/xql.py`. Its
+`value.fit` comes to `jax.grad` in `Trained.minimize` of `learners/parts.py`, of the mean of
+`GumbelRegression.loss_of`: by default `gumbel_rescaled_loss` in `losses/gumbel.py`. The fields, such as
+`clip_rule`, have the values of the config file, which override a class's defaults.
+"""
 
-from xql_jax.runs.kinds import Acting, Finetune, Online, Training
-from xql_jax.runs.load import Run
-from xql_jax.runs.machine import prepare_acting
-from xql_jax.runs.offline import populate_offline
+import contextlib
+import dataclasses
+import functools
+import logging
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+
+from xql_jax.data.replay import PriorData, num_bytes
+from xql_jax.data.sampling import Trajectories, fits, room_on_device
+from xql_jax.envs import describe_environment, environment_maker
+from xql_jax.envs.compiled import compiled_environment
+from xql_jax.envs.vector import Patience
+from xql_jax.errors import UserError
+from xql_jax.files import writing
+from xql_jax.learners.registry import FIRST_PHASES, LEADING, method_of
+from xql_jax.logs.csv_rows import parse_rows
+from xql_jax.logs.wandb import WandbLogger
+from xql_jax.numerics.jax_settings import check_matmul_precision, check_platforms, settings_of_jax
+from xql_jax.rollout.evaluation import Evaluator
+from xql_jax.rollout.run_summary import summarize, summarize_finetuning
+from xql_jax.rollout.scores import steps_in_words
+from xql_jax.runs.folder import RunFolder, identity_of
+from xql_jax.runs.kinds import EVALUATION_SEED, Acting, Finetune, Online, Training
+from xql_jax.runs.load import Run, load_run
 from xql_jax.runs.resolve import resolved
-from xql_jax.runs.run import make_evaluator, run_resources, states_of_source, train_and_summarize
-from xql_jax.runs.run_data import check_room, load_data, run_folder
-from xql_jax.training.loop import RowCallback
+from xql_jax.runs.run_data import RunData, load_data, run_folder
+from xql_jax.settings import as_typed, values_of
+from xql_jax.training.acting import HostActing
+from xql_jax.training.compiled_acting import CompiledActing
+from xql_jax.training.data_kinds import offline_population
+from xql_jax.training.loop import RowCallback, TrainingLoop
+from xql_jax.training.members import fields_given
+from xql_jax.training.population import Population
+from xql_jax.training.replay_files import ReplayFiles
 from xql_jax.training.signals import StopSignals
+from xql_jax.training.values import watch_divergence, watch_values
+from xql_jax.types import Json, Learner, State
+
+LOG = logging.getLogger(__name__)
+
+
+class Populations(NamedTuple):
+    """What a run trains."""
+
+    first: Population
+    watches: tuple[RowCallback, ...] = ()  # warn of its values
+    make_online: Callable[[Population], Population] | None = None  # in fine-tuning, see `TrainingLoop`
 
 
 def train_run(
@@ -32,27 +79,305 @@ def train_resolved(
     settings: Any, stop: StopSignals | None = None, callbacks: Sequence[RowCallback] = ()
 ) -> Run:
     """See `train_run`; the settings are `resolved`."""
-    populate: Any = populate_offline
-    if isinstance(settings, Online):
-        from xql_jax.runs.online import populate_online as populate
+    populate = populate_online if isinstance(settings, Online) else populate_offline
     if isinstance(settings, Finetune):
-        from xql_jax.runs.finetuning import populate_both_phases as populate
+        populate = populate_both_phases
     if isinstance(settings, Acting) or settings.background_evaluation:
         prepare_acting()
     stop = stop or StopSignals()
-    with run_resources(settings) as resources:
-        evaluator = make_evaluator(settings, resources)
+    with _lack_of_memory_told(), settings_of_jax(), contextlib.ExitStack() as resources:
+        check_matmul_precision(settings.matmul_precision, jax.default_backend())
+        evaluator = _evaluator(settings, resources)
         data = load_data(settings, evaluator)
         if isinstance(settings, Acting):
-            check_room(settings, data.sizes)
+            _check_room(settings, data.sizes)
         folder = run_folder(settings, data)
         if settings.resume and (finished := folder.finished()):
             return finished
-        states = states_of_source(settings, data.sizes) if settings.source and not folder.steps else None
-
-        resources.enter_context(folder.locked(settings.resume))
+        states = _states_of_source(settings, data.sizes) if settings.source and not folder.steps else None
+        resources.enter_context(folder.locked())
         data.preprocessing.save(folder.files.preprocessing, folder.run_id)
         populations = populate(folder, data, stop)
         if states:
             populations.first.set_in_members(state=states)
         return train_and_summarize(folder, data, populations, evaluator, stop, callbacks)
+
+
+def prepare_acting() -> None:
+    """Configures JAX for runs that act on the CPU while they learn.
+
+    With asynchronous dispatch the thread that acts would wait for the learner's program. If JAX_PLATFORMS
+    lacks the CPU, adds it; UserError if the other platforms are not there, where JAX would say nothing.
+    """
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
+    platforms: str | None = jax.config.jax_platforms  # type: ignore[attr-defined]
+    if platforms and "cpu" not in platforms.split(","):
+        jax.config.update("jax_platforms", f"{platforms},cpu")
+        try:
+            check_platforms(platforms)
+        except UserError:
+            jax.config.update("jax_platforms", platforms)  # else the next call would train on the CPU
+            raise
+
+
+@contextlib.contextmanager
+def _lack_of_memory_told() -> Iterator[None]:
+    """Context manager that reports a lack of memory in one line."""
+    try:
+        yield
+    except (MemoryError, jax.errors.JaxRuntimeError) as error:
+        if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise UserError(
+            "not enough memory: give fewer members, smaller batches or, offline, --data_on=host "
+            f"({str(error)[:200]})"
+        ) from error
+
+
+def _evaluator(settings: Training, resources: contextlib.ExitStack) -> Evaluator | None:
+    """Returns the members' evaluator; None without a task or with --eval_episodes=0."""
+    task = settings.task
+    if task is None or not settings.eval_episodes:
+        LOG.info("no evaluation: " + ("--eval_episodes=0" if task else "no --env_name is given"))
+        return None
+    maker = environment_maker(task, settings.simulation)
+    evaluator = Evaluator(task, len(settings.members), settings.eval_episodes, EVALUATION_SEED, maker=maker)
+    return resources.enter_context(contextlib.closing(evaluator))
+
+
+def _check_room(settings: Acting, sizes: tuple[int, int]) -> None:
+    """Raises UserError if the members' replay buffers do not fit into memory."""
+    buffer_size, num_members = settings.acting.buffer_size, len(settings.members)
+    wanted, room = (num_members + 1) * num_bytes(buffer_size, *sizes), room_on_device()
+    if wanted > room:
+        raise UserError(
+            f"--{settings.buffer_flag}={buffer_size}: {num_members} buffer(s) of that size, and one more "
+            f"while a resumed run reads their files, take {wanted / 2**30:.1f} GiB, and there is room for "
+            f"{room / 2**30:.1f}: give a smaller one or fewer members"
+        )
+
+
+def _states_of_source(settings: Any, sizes: tuple[int, int]) -> list[State]:
+    """Returns the members' states in the run of --checkpoint; UserError if they do not fit the data."""
+    source, members = settings.source, settings.members
+    if source.sizes != sizes:
+        raise UserError(
+            f"--checkpoint={source.path}: its observations and actions have {source.sizes} entries, those "
+            f"of the data {sizes}"
+        )
+    for member in members:
+        if source.progress.members[member.name]["diverged"]:
+            raise UserError(f"--checkpoint={source.path}: {member} has diverged: choose another --member")
+    return [source.states[member.name] for member in members]
+
+
+def populate_offline(folder: RunFolder, data: RunData, stop: StopSignals) -> Populations:
+    """Makes the population that learns from the data, on the device or streamed from the host."""
+    settings: Any = folder.settings
+    batch, learner, members, ramps = data.dataset.batch, settings.learner, settings.members, settings.ramps
+    streamed = settings.data_on == "host"
+    if settings.data_on == "auto":
+        streamed = not fits(batch, room_on_device())
+    _log_beginning(folder, data, "in the host's memory, streamed in blocks" if streamed else "on the device")
+    source = data.dataset if streamed else batch
+    population = offline_population(learner, members, source, settings.batch_size, ramps=ramps)
+    if isinstance(batch, Trajectories):  # what learns from these has no V
+        return Populations(population)
+    return Populations(population, (watch_values(learner, members, data.rewards, ramps),))
+
+
+def populate_online(folder: RunFolder, data: RunData, stop: StopSignals) -> Populations:
+    """Makes the population whose members have their own environments and buffers."""
+    settings: Any = folder.settings
+    _log_beginning(folder, data)
+    if not settings.task.suite.is_compiled:
+        return Populations(_host_population(settings.learner, folder, data, stop))
+    files = ReplayFiles(folder.files.replay, folder.run_id)
+    acting = CompiledActing(compiled_environment(settings.task), settings.acting, files)
+    return Populations(Population(settings.learner, settings.members, acting))
+
+
+def populate_both_phases(folder: RunFolder, data: RunData, stop: StopSignals) -> Populations:
+    """Makes the population that learns from the data, and then the one that learns online.
+
+    Observations and rewards of the environments pass through the preprocessing of the data. The optimisers'
+    states are kept. Learning rates do not decay in the online phase.
+    """
+    settings: Any = folder.settings
+    learner, members, handover = settings.learner, settings.members, settings.num_pretraining_steps
+    _log_beginning(folder, data, "on the device")
+    batch = jax.device_put(data.dataset.batch)
+    population = offline_population(learner, members, batch, settings.batch_size)
+
+    def make_online(first: Population) -> Population:
+        """Returns the population of the second phase, with the states of the first phase's members."""
+        prior = PriorData(batch, settings.offline_fraction, settings.replay_buffer_size)
+        lasting = learner.scheduled(math.inf)
+        online = _host_population(lasting, folder, data, stop, handover=handover, prior_data=prior)
+        online.take_over(first)
+        return online
+
+    # The ramps of --online begin after the hand-over.
+    watch = watch_values(learner, members, data.rewards, until=handover)
+    return Populations(population, (watch,), make_online)
+
+
+def _host_population(
+    learner: Learner, folder: RunFolder, data: RunData, stop: StopSignals, **options: Any
+) -> Population:
+    """Returns the population that steps simulators while it learns; for the options see `HostActing`."""
+    settings: Any = folder.settings
+    schedule = settings.acting
+    rounds, lag = schedule.round_steps, schedule.policy_lag
+    LOG.info(f"  rounds of {rounds} step(s): the policy that acts is at most {lag} updates behind")
+    acting = HostActing(
+        settings.members,
+        functools.partial(environment_maker(settings.task, settings.simulation).make, settings.task),
+        schedule,
+        ReplayFiles(folder.files.replay, folder.run_id),
+        Patience(settings.environment_timeout, lambda: stop.received is not None),
+        preprocessing=data.preprocessing,
+        **options,
+    )
+    return Population(learner, settings.members, acting)
+
+
+def train_and_summarize(
+    folder: RunFolder,
+    data: RunData,
+    populations: Populations,
+    evaluator: Evaluator | None,
+    stop: StopSignals,
+    callbacks: Sequence[RowCallback] = (),
+) -> Run:
+    """Trains to the end, or until a signal, then draws the learning curve and writes the summary."""
+    settings, files, task = folder.settings, folder.files, data.task
+    population, watches, make_online = populations
+    population.matmul_precision = settings.matmul_precision
+    callbacks = *callbacks, *watches, watch_divergence(settings.members, settings.batch_size)
+    loggers: list[WandbLogger] = []
+    if settings.wandb:
+        names, identity = [member.name for member in settings.members], identity_of(settings)
+        of_run = {**identity, **identity["config"]}
+        loggers.append(WandbLogger(files.folder, names, settings.wandb_project, of_run))
+    with contextlib.ExitStack() as resources:
+        resources.callback(population.kind.close)
+        loop = TrainingLoop(
+            population, evaluator, task, settings.schedule, files, data.preprocessing, make_online,
+            loggers, callbacks,
+        )  # fmt: skip
+        resources.enter_context(loop)
+        _log_settings(settings)
+        if step := loop.progress.step:
+            done = steps_in_words(step, settings.unit, settings.schedule.handover)
+            LOG.info(f"resuming after {done} of {settings.all_steps}")
+        files.summary.unlink(missing_ok=True)  # only now, so a run that cannot be resumed keeps it
+        with stop:
+            loop.run(stop, show_progress=settings.tqdm)
+        folder.write_summary(_summary(folder, data, loop), loop.csv_files)  # last: it means that all is there
+        run = load_run(folder.path)
+        run.stopped_by = None if loop.finished else stop.received
+        return run
+
+
+def _summary(folder: RunFolder, data: RunData, loop: TrainingLoop) -> Json:
+    """Returns the content of summary.json, from the rows of evaluations.csv; draws learning_curve.png."""
+    settings, files, task = folder.settings, folder.files, data.task
+    progress, population, unit = loop.progress, loop.population, settings.unit
+    handover, is_evaluated = settings.schedule.handover, settings.eval_episodes > 0
+    rows = parse_rows(files.evaluations.read_bytes(), folder.setting_columns, files.evaluations)
+    if loop.finished and task and rows:  # an interrupted run skips the picture
+        from xql_jax.pictures.run_pictures import plot_learning_curve  # matplotlib takes a second
+
+        picture, title = folder.path / "learning_curve.png", f"{settings.method} on {task.name}"
+        quantity = "normalised score" if task.is_normalised else "return"
+        with writing(picture):
+            plot_learning_curve(rows, title, picture, f"{unit}s", handover, quantity)
+    updates = progress.step * len(settings.members)
+    content: Json = {
+        "env_name": folder.env_name,
+        "status": "finished" if loop.finished else "interrupted",
+        "algorithm": settings.method,
+        "step": progress.step,
+        "results": summarize(rows),
+        "diverged": [
+            {"member": str(settings.members[index]), **dataclasses.asdict(divergence)}
+            for index, divergence in population.diverged.items()
+        ],
+        "environment": describe_environment(task, settings.simulation) if task and is_evaluated else None,
+        "seconds": {
+            "compile": round(population.compile_seconds, 3),
+            "update": round(progress.update_seconds, 3),
+            "evaluation": round(progress.evaluation_seconds, 3),
+        },
+        f"{unit}s_per_second": round(updates / progress.update_seconds, 1) if updates else None,
+        "quantity": task.quantity if task else None,
+    }
+    if isinstance(settings, Acting):
+        content["seconds_by_work"] = {name: round(value, 3) for name, value in population.seconds.items()}
+        content["policy_lag"] = settings.acting.policy_lag
+        if (failures := getattr(population.kind, "failures", None)) is not None:  # in the compiled program
+            content |= {"policy_lag": 0, "failed_episodes": failures}
+    if handover is not None:
+        content["finetuning"] = summarize_finetuning(rows, handover, task is not None and task.is_normalised)
+    return content
+
+
+def _log_settings(settings: Training) -> None:
+    """Logs the hyperparameters that vary, the leading ones, and those that the user gave."""
+    values = settings.values
+    shown = dict(fields_given(f"{settings.sweep} {values.get('ramp', '')}"))
+    if values.get("online"):
+        shown["online"] = repr(values["online"])
+    for name in (*LEADING, *sorted(settings.given & {*values_of(settings.learner)})):
+        if values.get(name) is not None and name not in shown:
+            shown[name] = as_typed(values[name])
+    line = " ".join(f"{name}={value}" for name, value in shown.items())
+    LOG.info(f"settings: {line}; --print_config lists all")
+
+
+def _log_beginning(folder: RunFolder, data: RunData, where: str = "") -> None:
+    """Logs what is trained on which data and where, and warns of settings that seldom are as meant."""
+    settings, dataset = folder.settings, data.dataset
+    if dataset:
+        LOG.info(f"{folder.env_name}: {dataset.size:,} transitions from {dataset.source}, {where}")
+    what = f"{settings.method}: {len(settings.members)} member(s), {settings.all_steps}"
+    LOG.info(f"{folder.env_name}, {what}; files in {folder.path}")
+    if dataset and not settings.source:  # else the phase began in another run
+        _warn_of_first_phases(settings)
+        _warn_of_beta(settings)
+
+
+def _warn_of_first_phases(settings: Training) -> None:
+    """Warns if the run, or its offline phase, ends before a first phase of learning does."""
+    updates = settings.schedule.handover or settings.max_steps
+    base = values_of(settings.learner)
+    for name in [one for one in FIRST_PHASES if one in base]:
+        longest = max(float(member.hyperparameters.get(name, base[name])) for member in settings.members)
+        if longest >= updates:
+            LOG.warning(
+                f"{name}={longest:g}: this first phase of learning takes all {updates:,} updates: shorten it "
+                f"by --{name}=N, or train for longer"
+            )
+
+
+def _warn_of_beta(settings: Training) -> None:
+    """Warns where XQL's `beta` is for the rewards of single steps, and of an unused temperature."""
+    values, chosen, nats = settings.values, settings.chosen, settings.nats
+    later = dict(fields_given(values.get(settings.changing, "")))
+    is_found = min(nats) > 0 or (settings.changing == "ramp" and "beta_nats" in later)
+    if "awr_temperature" in chosen and max(nats) > 0 and not settings.method.endswith("+flow"):
+        LOG.warning("awr_temperature is not used where beta_nats finds beta: --policy_sharpness is for that")
+    if "beta" in later and "beta_nats" not in later and max(nats) > 0:
+        LOG.warning(
+            f"beta={later['beta']} is not used where beta_nats finds beta: beta_nats=0 beside it keeps it, "
+            "in units of the rewards as they are learned from"
+        )
+    if max(nats) > 0 == min(nats):
+        LOG.warning("beta is not always found for every member: so the rewards stay as they are for all")
+    steps, is_usual = settings.horizon.steps, not {"beta", "config"} & chosen
+    if method_of(settings.method) == "xql" and steps > 1 and is_usual and not is_found:
+        LOG.warning(
+            f"beta={values['beta']:g} is for single steps, and rewards of {steps} steps spread more: give "
+            f"about --beta={steps * values['beta']:g}, or --beta_nats=1, which finds it from the data"
+        )

@@ -10,12 +10,10 @@ from xql_jax.files.paths import as_written, located
 from xql_jax.learners.registry import method_named, method_of
 from xql_jax.rollout.run_summary import ranked
 from xql_jax.rollout.scores import shown
-from xql_jax.runs.beginning import request
 from xql_jax.runs.config_files import config_of, value_of
 from xql_jax.runs.kinds import Kept, Training
 from xql_jax.runs.load import Run
 from xql_jax.runs.resolve import resolved
-from xql_jax.runs.train import train_resolved
 from xql_jax.settings import as_typed, settings_of, values_of
 
 LOG = logging.getLogger(__name__)
@@ -28,16 +26,18 @@ def train_and_print(settings: Training) -> int:
     if flags.FLAGS.print_config:
         return print_settings(made)
     # Before training, so that a full disk is not found out after hours.
-    line = f"{request(made)}; values of {_path(made)}"
+    line = f"{made}; values of {_path(made)}"
     if made.source:
         line = f"fine-tuning of {made.checkpoint}: {made.max_steps:,} steps"
     print(line, flush=True)
+    from xql_jax.runs.train import train_resolved  # --help and --print_config need not wait for it
+
     return print_end(train_resolved(made))
 
 
 def print_settings(settings: Training) -> int:
     """Prints every setting with its source and its meaning; returns the exit code."""
-    print(f"{request(settings)}; nothing is trained: the settings, as --NAME=VALUE (where it is from)")
+    print(f"{settings}; nothing is trained: the settings, as --NAME=VALUE (where it is from)")
     is_chosen = {"method", "config"} & settings.given
     origin = "run of --checkpoint" if settings.source else "flag" if is_chosen else "default"
     print(f"--method={settings.method} ({origin}): The method, and after a plus its policy.")
@@ -54,18 +54,17 @@ def print_settings(settings: Training) -> int:
 
 def sources_of(settings: Any) -> dict[str, str]:
     """Returns where the value of each setting and hyperparameter is from: the last layer that changed it."""
-    recipe, by_file = method_named(method_of(settings.method)), settings.by_file.values
+    recipe, base = method_named(method_of(settings.method)), settings.base
     values, of_learner = settings.values, values_of(settings.learner)
     found = dict.fromkeys(values, "default")
     found |= {name: "method" for name in (*recipe.defaults, *recipe.settings) if name in found}
     usual = value_of(type(settings), config_of(settings.method)).values
-    found |= {name: "config file" for name in found if by_file[name] != usual[name]}
-    tuned = [name for name in ("batch_size", *of_learner) if values[name] != by_file[name]]
+    found |= {name: "config file" for name in found if base[name] != usual[name]}
+    tuned = [name for name in ("batch_size", *of_learner) if values[name] != base[name]]
     found |= dict.fromkeys(tuned, "Table 4 (--tuned)")
     if settings.source:
-        of_config = settings.by_file.by_file.values
-        changed = [name for name in values if name != "online" and values[name] != of_config[name]]
-        found |= dict.fromkeys([*of_learner, *changed], "run of --checkpoint")
+        changed = [name for name in values if values[name] != base[name]]
+        found |= dict.fromkeys([*of_learner, "batch_size", *changed], "run of --checkpoint")
     return found | {name: "flag" for name in settings.given if name in found}
 
 

@@ -5,8 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from xql_jax.errors import UserError
 from xql_jax.rollout.run_summary import grouped, varying_names
 from xql_jax.runs.kinds import FINE_TUNING, OFFLINE_TRAINING
-from xql_jax.runs.load import Run
-from xql_jax.runs.records import as_text
+from xql_jax.runs.load import Run, as_text
 from xql_jax.workshop.reports.printed_tables import FINETUNING_TABLE, PAPER_TABLES, read_paper_table
 from xql_jax.workshop.reports.read_runs import Curve
 from xql_jax.workshop.reports.score_table import MethodScore

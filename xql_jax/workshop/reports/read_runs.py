@@ -8,8 +8,7 @@ import numpy as np
 
 from xql_jax.rollout.run_summary import grouped
 from xql_jax.runs.find import LeftOut, find_runs
-from xql_jax.runs.load import Run
-from xql_jax.runs.records import as_text, digests_of
+from xql_jax.runs.load import Run, as_text, digests_of
 
 FOLDERS_HELP = "folders of runs, or folders that contain runs"  # what commands read
 LARGEST_DRAWN = float(np.finfo(np.float32).max)  # larger values, such as infinity, cannot be drawn

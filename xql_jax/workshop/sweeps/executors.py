@@ -19,8 +19,7 @@ from xql_jax.files.paths import located, paths_from_here
 from xql_jax.runs.config_files import as_plain, from_plain
 from xql_jax.runs.kinds import Acting
 from xql_jax.runs.load import Run
-from xql_jax.runs.machine import prepare_acting
-from xql_jax.runs.train import train_run
+from xql_jax.runs.train import prepare_acting, train_run
 from xql_jax.suites.tasks import SUITES
 from xql_jax.training.signals import StopSignals
 from xql_jax.types import Json

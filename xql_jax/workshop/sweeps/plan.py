@@ -17,8 +17,7 @@ from xql_jax.runs.config_files import choose_config, hyperparameters_of, setting
 from xql_jax.runs.find import find_runs
 from xql_jax.runs.folder import identity_of
 from xql_jax.runs.kinds import Finetune, FromData, Kept, Offline, Online, Training
-from xql_jax.runs.load import Run
-from xql_jax.runs.records import digests_of
+from xql_jax.runs.load import Run, digests_of
 from xql_jax.runs.resolve import resolved
 from xql_jax.runs.run_data import load_data, run_folder
 from xql_jax.settings import Setting, settings_of
