@@ -168,14 +168,6 @@ def _with_policy(learner: Any, name: str, method: str) -> Any:
     return learner.replace(policy=policy)
 
 
-# The most important hyperparameters. The line that describes a run shows those that its method has.
-LEADING = (
-    "beta", "beta_nats", "expectile", "alpha", "tradeoff", "order", "errors_share", "least_scale", "clip",
-    "clip_rule", "critic_loss", "awr_temperature", "q_weight", "actor_bc_coef", "critic_bc_coef", "cql_alpha",
-    "brac_alpha", "mmd_threshold", "target_return", "discount", "actor_lr", "num_critics", "network",
-    "batch_size", "warmup_steps", "updates_per_step",
-)  # fmt: skip
-
 # Hyperparameters that count the updates of a first phase, in which a part learns in another way.
 FIRST_PHASES = ("warm_start", "cloning_updates", "actor_warmup_steps")
 

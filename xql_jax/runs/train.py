@@ -26,7 +26,7 @@ from xql_jax.envs.compiled import compiled_environment
 from xql_jax.envs.vector import Patience
 from xql_jax.errors import UserError
 from xql_jax.files import writing
-from xql_jax.learners.registry import FIRST_PHASES, LEADING, method_of
+from xql_jax.learners.registry import FIRST_PHASES, method_of
 from xql_jax.logs.csv_rows import parse_rows
 from xql_jax.logs.wandb import WandbLogger
 from xql_jax.numerics.jax_settings import check_matmul_precision, check_platforms, settings_of_jax
@@ -38,7 +38,7 @@ from xql_jax.runs.kinds import EVALUATION_SEED, Acting, Finetune, Online, Traini
 from xql_jax.runs.load import Run, load_run
 from xql_jax.runs.resolve import resolved
 from xql_jax.runs.run_data import RunData, load_data, run_folder
-from xql_jax.settings import as_typed, values_of
+from xql_jax.settings import values_of
 from xql_jax.training.acting import HostActing
 from xql_jax.training.compiled_acting import CompiledActing
 from xql_jax.training.data_kinds import offline_population
@@ -267,7 +267,6 @@ def train_and_summarize(
             loggers, callbacks,
         )  # fmt: skip
         resources.enter_context(loop)
-        _log_settings(settings)
         if step := loop.progress.step:
             done = steps_in_words(step, settings.unit, settings.schedule.handover)
             LOG.info(f"resuming after {done} of {settings.all_steps}")
@@ -321,19 +320,6 @@ def _summary(folder: RunFolder, data: RunData, loop: TrainingLoop) -> Json:
     if handover is not None:
         content["finetuning"] = summarize_finetuning(rows, handover, task is not None and task.is_normalised)
     return content
-
-
-def _log_settings(settings: Training) -> None:
-    """Logs the hyperparameters that vary, the leading ones, and those that the user gave."""
-    values = settings.values
-    shown = dict(fields_given(f"{settings.sweep} {values.get('ramp', '')}"))
-    if values.get("online"):
-        shown["online"] = repr(values["online"])
-    for name in (*LEADING, *sorted(settings.given & {*values_of(settings.learner)})):
-        if values.get(name) is not None and name not in shown:
-            shown[name] = as_typed(values[name])
-    line = " ".join(f"{name}={value}" for name, value in shown.items())
-    LOG.info(f"settings: {line}; --print_config lists all")
 
 
 def _log_beginning(folder: RunFolder, data: RunData, where: str = "") -> None:
