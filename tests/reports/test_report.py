@@ -29,7 +29,7 @@ def report(tmp_path_factory):
             write_run(root, task, "bc", {seed: [99.0, base / 2 + seed]})
     swept = {(seed, beta): [5.0, 10 * beta + seed] for seed in range(2) for beta in (0.5, 2.0)}
     write_run(root, "kitchen-complete-v0", "xql", swept, swept=["beta"], diverged=[(1, 0.5)], beta=1.0)
-    write_run(root, "Hopper-v5", "sac", {0: [1234.5]}, content={"note": EVIL})
+    write_run(root, "Hopper-v5", "sac", {0: [1234.5]}, content={"warnings": [EVIL]})
     (write_run(root, "pen-human-v0", "xql", {0: [1.0]}) / "summary.json").write_text("{")
     return report_of(root, "results")
 
@@ -79,7 +79,7 @@ def test_the_page_has_every_score_and_run_and_needs_nothing_from_elsewhere(files
     assert "61.0 min" in page
     assert "250 updates per second" in page
     assert "simulator: backend=mujoco mujoco=3.8.1" in page
-    assert "note in config.json: &lt;b&gt;&amp;{{7*7}}" in page
+    assert "&lt;b&gt;&amp;{{7*7}}" in page
     assert "summary.json: damaged: it is not JSON" in page
 
 

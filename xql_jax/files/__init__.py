@@ -8,7 +8,7 @@ import logging
 import math
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -77,16 +77,13 @@ def read_whole(path: Path) -> bytes:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
 
 
-def read_record(path: Path, is_intact: Callable[[Json], bool] = lambda content: False) -> Json:
-    """Returns what `write_record` wrote; raises the errors of `read_whole`, and Damaged if it has changed.
-
-    Changed content is accepted if `is_intact` finds all that matters in it.
-    """
+def read_record(path: Path) -> Json:
+    """Returns what `write_record` wrote; raises the errors of `read_whole`, and Damaged if it has changed."""
     try:
         content = json.loads(read_whole(path))
     except ValueError as error:
         raise Damaged(f"{path}: damaged: it is not JSON") from error
-    if isinstance(content, dict) and (content.pop("digest", None) == digest(content) or is_intact(content)):
+    if isinstance(content, dict) and content.pop("digest", None) == digest(content):
         return content
     raise Damaged(f"{path}: damaged: it is not as it was written")
 

@@ -255,7 +255,7 @@ def check_method(method: str, kind: type[Training]) -> None:
     hint = f"nearest known: {nearest(name, kind.methods)}"
     for other in (Offline, Online):
         if name in other.methods:
-            hint = f"{other.command} trains it, in Python xql_jax.{other.function}"
+            hint = f"xql-train-{other.kind} trains it, in Python xql_jax.train{'_online' * (other is Online)}"
     raise UserError(f"unknown method {name!r} here: {hint}")
 
 

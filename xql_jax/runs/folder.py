@@ -15,16 +15,17 @@ from typing import Any
 import jax
 import numpy as np
 
-from xql_jax.data.dataset import name_of
+from xql_jax.data.dataset import FILE_SUFFIXES, SOURCE_PREFIXES, name_of
+from xql_jax.data.loading import stamps
 from xql_jax.errors import Damaged, UserError
-from xql_jax.files import as_json, digest, locked, write_record
-from xql_jax.files.paths import located
+from xql_jax.files import as_json, digest, locked, read_record, write_record
+from xql_jax.files.paths import as_written, located
 from xql_jax.logs.csv_rows import TIMES
 from xql_jax.runs.kinds import EVALUATION_SEED, METHOD_SETTINGS, Acting, FromData, Training
-from xql_jax.runs.load import LOCK, Run, defining, load_run, read_config
+from xql_jax.runs.load import LOCK, Run, load_run
 from xql_jax.runs.machine import differences, other_code, surroundings
+from xql_jax.runs.run_data import RunData
 from xql_jax.settings import as_typed, settings_of, values_of
-from xql_jax.suites.tasks import Task
 from xql_jax.training.checkpoints import Checkpoints, TrainingFiles
 from xql_jax.training.members import fields_given
 from xql_jax.types import Json
@@ -42,13 +43,29 @@ class RunFolder:
     the run again, and a run with other settings never changes it.
     """
 
-    settings: Training  # resolved
-    env_name: str
-    identity: Json  # as config.json has it
-    label: str  # part of a new folder's name, see `run_label`
-    about: Json  # further entries of config.json
+    settings: Any  # a `Training`, resolved
+    data: RunData
 
-    @property
+    @functools.cached_property
+    def env_name(self) -> str:
+        """TASK in its path: the task's name or, without one, that of the data."""
+        return self.settings.env_name or _name_of([name_of(source) for source in self.settings.dataset])
+
+    @functools.cached_property
+    def identity(self) -> Json:
+        """What the run's numbers depend on, as config.json has it: the settings and the data's digests."""
+        settings, task, dataset = self.settings, self.data.task, self.data.dataset
+        identity = identity_of(settings)
+        if dataset is not None:
+            identity["dataset_fingerprint"] = dataset.fingerprint()
+        if identity.get("dataset"):  # the user's own data: their digests tell, whatever the files are called
+            del identity["dataset"]
+            identity["dataset_episodes"] = dataset.episodes_digest()
+        if task and settings.task and task != settings.task:  # the user's or the data's references
+            identity["references"] = [task.min_return, task.max_return]
+        return json.loads(as_json(identity))
+
+    @functools.cached_property
     def run_id(self) -> str:
         """A digest of the identity; all files of the run contain it."""
         return digest(self.identity)[:16]
@@ -76,7 +93,7 @@ class RunFolder:
         for each in (parent, *others):
             if there := sorted(each.glob(f"{start}*{short_id}")):
                 return there[0]
-        return parent / (start + "_".join(filter(None, (self.label, short_id))))
+        return parent / (start + "_".join(filter(None, (run_label(settings), short_id))))
 
     @property
     def files(self) -> TrainingFiles:
@@ -131,7 +148,7 @@ class RunFolder:
             self._write_config(here, [])
             return
         with _told_to_delete():
-            began = read_config(self.config_file)
+            began = read_record(self.config_file)
         step = max(self.steps, default=0)
         if changed := differences(began, here):
             LOG.warning(
@@ -145,7 +162,7 @@ class RunFolder:
         files = sorted(self.parent.glob("*/config.json"))
         for file in files:
             with contextlib.suppress(UserError):
-                if {**defining(read_config(file)), "max_steps": self.max_steps} == self.identity:
+                if {**load_run(file.parent).identity, "max_steps": self.max_steps} == self.identity:
                     LOG.warning(
                         f"{file.parent} has the same settings but for --max_steps, and cannot go on to "
                         f"{self.max_steps:,}: {why_its_length_is_fixed(self.settings)}; so a new run begins"
@@ -155,10 +172,11 @@ class RunFolder:
             LOG.info(f"a new run begins, as none has these settings: xql-runs {self.parent} --compare")
 
     def _write_config(self, began: Json, resumed: Sequence[Json]) -> None:
+        settings, data = self.settings, self.data
         content = {
-            **self.identity,
             "max_steps": self.max_steps,
-            **self.about,
+            "sizes": list(data.sizes),
+            "warnings": list(dict.fromkeys(map(as_written, data.warnings))),
             **self.identity,
             "name": self.env_name,
             "run": self.run_id,
@@ -166,6 +184,14 @@ class RunFolder:
             "columns": {"times": TIMES, "settings": self.setting_columns},
             "resumed": resumed,
         }
+        if data.dataset is not None:
+            content["data_files"] = stamps(data.task, settings.dataset)
+            content["data_source"] = as_written(data.dataset.source)
+            content["dataset"] = [name_of(source) for source in settings.dataset]
+        if settings.source:  # what runs of other seeds have, too
+            content["checkpoint_settings"] = digest({**settings.source.settings, "sweep": ""})[:16]
+        if settings.random_return is not None:
+            content["given_references"] = True
         write_record(self.config_file, {**began, **content})
 
     def finished(self) -> Run | None:
@@ -208,32 +234,24 @@ def _told_to_delete() -> Iterator[None]:
         raise Damaged(f"{error}; delete it: --resume writes it again") from None
 
 
-def folder_of(
-    settings: Training, name: str, task: Task | None, sizes: Sequence[int], about: Json, **of_data: object
-) -> RunFolder:
-    """Returns the folder of a run of resolved settings, whose name is derived from its identity.
+def _name_of(sources: Sequence[str]) -> str:
+    """Returns a folder's name for data without a task.
 
-    Args:
-        name: TASK in SAVE_DIR/TASK/METHOD/RUN.
-        task: scored as the run scores it.
-        sizes: the lengths of an observation and of an action.
-        about: further entries of config.json, on which no number depends.
-        of_data: digests of the data.
+    For example mine for mine.npz, and door-human-v2 for minari:door/human-v2.
     """
-    identity = {**of_data, **identity_of(settings)}
-    if task and settings.task and task != settings.task:  # the user's or the data's references
-        identity["references"] = [task.min_return, task.max_return]
-    about = {"sizes": list(sizes), **about}
-    if identity.get("dataset"):  # the user's own data: their digests tell, whatever the files are called
-        about["dataset"] = identity.pop("dataset")
-    if settings.random_return is not None:
-        about["given_references"] = True
-    label = run_label({"network": "paper", **settings.base}, identity)
-    return RunFolder(settings, name, json.loads(as_json(identity)), label, about)
+    has_kind = sources[0].startswith(SOURCE_PREFIXES)
+    kind, _, name = sources[0].rpartition(":") if has_kind else ("", "", sources[0])
+    if kind == "minari" and not located(name).exists():
+        stem = name.replace("/", "-")
+    else:
+        path = located(name).resolve()
+        stem = path.stem if path.suffix.lower() in FILE_SUFFIXES else path.name
+    stem = stem.strip(".") or "data"
+    return stem if len(sources) == 1 else f"{stem}-and-{len(sources) - 1}-more"
 
 
 def identity_of(settings: Any) -> Json:
-    """Returns what a run's numbers depend on, of its resolved settings; `folder_of` adds what data say."""
+    """Returns what a run's numbers depend on, of its resolved settings; a `RunFolder` adds what data say."""
     values = values_of(settings)
     recorded = [
         name
@@ -274,20 +292,21 @@ def why_its_length_is_fixed(settings: Training) -> str:
     return ""
 
 
-def run_label(base: Json, identity: Json) -> str:
+def run_label(settings: Training) -> str:
     """Returns the settings that differ from the config file's, such as beta=0.5_tau=0.1.
 
     Swept settings come first, then the others by name, as many as fit into LONGEST_LABEL characters. The
     label depends only on the settings, not on how they were typed. Characters that some file systems do not
-    allow are left out. `base` has the values of the config file, by name.
+    allow are left out.
     """
+    base, identity = {"network": "paper", **settings.base}, identity_of(settings)
     swept = dict(fields_given(identity["sweep"]))
     ours = {name: value for name, value in identity["config"].items() if name in base and value is not None}
-    changed = {name: as_typed(ours[name]) for name in ours if name not in swept and ours[name] != base[name]}
-    changed |= {
-        name: as_typed(identity[name])
-        for name in LABELLED
-        if name in identity and identity[name] != base.get(name)
+    of_run = {name: identity[name] for name in LABELLED if name in identity}
+    changed = {
+        name: as_typed(value)
+        for name, value in {**ours, **of_run}.items()
+        if name not in swept and value != base.get(name)
     }
     widths = [name for name in base if name.endswith("_hidden_dims")]
     if all(name in changed for name in widths) and len({changed[name] for name in widths}) == 1:

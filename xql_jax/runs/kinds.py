@@ -64,9 +64,7 @@ class Training(Kept):
     `value_of` makes it of a config, and `settings_from` lays over it what a user gives.
     """
 
-    kind: ClassVar[str]  # its name in that of a run's folder
-    command: ClassVar[str]
-    function: ClassVar[str]  # of `xql_jax`, which does the same
+    kind: ClassVar[str]  # its name in that of a run's folder, and in its command's, xql-train-KIND
     methods: ClassVar[Collection[str]]
     default_method: ClassVar[str]
     unit: ClassVar[str] = "update"  # the name of one step
@@ -328,8 +326,6 @@ class Offline(FromData):
     """The settings of `xql-train-offline`."""
 
     kind = "offline"
-    command = "xql-train-offline"
-    function = "train"
     changing = "ramp"
 
     data_on: str = setting(
@@ -357,8 +353,6 @@ class Online(Acting):
     """The settings of `xql-train-online`."""
 
     kind = "online"
-    command = "xql-train-online"
-    function = "train_online"
     methods = ONLINE
     default_method = "xsac"
 
@@ -387,8 +381,6 @@ class Finetune(FromData, Acting):
     """The settings of `xql-train-finetune`; `max_steps` counts environment steps."""
 
     kind = "finetune"
-    command = "xql-train-finetune"
-    function = "train_finetune"
     changing = "online"
     buffer_flag = "replay_buffer_size"
 

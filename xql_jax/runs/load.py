@@ -19,7 +19,7 @@ from xql_jax.data.dataset import SOURCE_PREFIXES, Dataset
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.envs import Simulation, action_bounds
 from xql_jax.errors import Damaged, UserError
-from xql_jax.files import digest, is_locked, read_record, with_numbers
+from xql_jax.files import is_locked, read_record, with_numbers
 from xql_jax.files.paths import as_written, located
 from xql_jax.learners.registry import ONLINE, make_learner
 from xql_jax.logs.csv_rows import Row, parse_rows
@@ -38,19 +38,6 @@ LOG = logging.getLogger(__name__)
 LOCK = ".lock"  # a file that a run holds as long as it lives
 # Entries of an identity that are none of a method's settings.
 NO_SETTINGS = ("env_name", "seeds", "dataset", "dataset_episodes", "config", "unit_rewards")
-
-
-def defining(content: Json) -> Json:
-    """Returns the entries of config.json that define the run: its numbers depend on no other."""
-    return {name: content[name] for name in content.get("defining", ()) if name in content}
-
-
-def read_config(file: Path) -> Json:
-    """Returns the content of config.json, in which entries that do not define the run may be edited or added.
-
-    Raises the errors of `read_record`.
-    """
-    return read_record(file, lambda content: digest(defining(content))[:16] == content.get("run"))
 
 
 def as_text(value: object) -> str:
@@ -89,7 +76,7 @@ def load_run(
         near = sorted(str(file.parent) for file in itertools.islice(path.rglob("config.json"), 3))
         below = f"; runs below it: {', '.join(near)} (xql-runs lists all)" if near else ""
         raise UserError(f"{path}: not the folder of a run: it has no config.json{below}")
-    content = read_config(path / "config.json")
+    content = read_record(path / "config.json")
     try:
         return Run(path, content, step, member, env_name)
     except (KeyError, TypeError, ValueError) as error:
@@ -110,7 +97,9 @@ class Run:
         self.stopped_by: signal.Signals | None = None  # the signal that ended that training early
         self.is_temporary = False  # whether its folder is deleted with this object
         self._wanted_step, self._wanted_member = step, member
-        self.identity = defining(content)
+        self.identity = {
+            name: content[name] for name in content["defining"]
+        }  # its numbers depend on no other
         self.run_id: str = content["run"]  # the digest of its identity, which all files of the run contain
         self.files = TrainingFiles(path, self.run_id)
         self.config: Json = content["config"]  # the method and its hyperparameters
@@ -189,9 +178,8 @@ class Run:
     @property
     def written(self) -> float:
         """When its files last changed, in seconds since the epoch."""
-        written = [self.files.summary, self.files.evaluations, self.files.metrics]
-        config = self.path / "config.json"  # which users may edit, so it counts only if it is alone
-        return max(file.stat().st_mtime for file in [each for each in written if each.exists()] or [config])
+        files = self.path / "config.json", self.files.summary, self.files.evaluations, self.files.metrics
+        return max(file.stat().st_mtime for file in files if file.exists())
 
     @functools.cached_property
     def is_normalised(self) -> bool:

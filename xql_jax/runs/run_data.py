@@ -6,27 +6,21 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from xql_jax.data.dataset import (
-    FILE_SUFFIXES,
-    SOURCE_PREFIXES,
     Dataset,
     check_spaces,
     checked_references,
     drawn_rows,
-    name_of,
 )
-from xql_jax.data.loading import load_dataset, stamps
+from xql_jax.data.loading import load_dataset
 from xql_jax.data.preprocessing import Preprocessing, fit_preprocessing, has_data_rewards
 from xql_jax.data.suspicions import warn_of_suspicions
 from xql_jax.data.views import view_for
 from xql_jax.envs import action_bounds, environment_maker, own_sizes
 from xql_jax.errors import UserError
-from xql_jax.files import digest
-from xql_jax.files.paths import as_written, located
 from xql_jax.rollout.evaluation import Evaluator
-from xql_jax.runs.folder import RunFolder, folder_of
 from xql_jax.runs.kinds import Acting, Finetune, Online
 from xql_jax.suites.tasks import References, Task, has_own_scores, referenced
-from xql_jax.types import ActionBounds, ChunkBatch, Json
+from xql_jax.types import ActionBounds, ChunkBatch
 
 if TYPE_CHECKING:  # what reads a run is needed where one goes on from another
     from xql_jax.runs.load import Run
@@ -135,39 +129,6 @@ def bounds_of_data(run: "Run", task: Task | None, sources: Sequence[str | Datase
     check_spaces(dataset, *run.sizes, run.dataset)
     learned = view_for(run.learner, run.preprocessing_of(dataset).dataset(dataset), run.horizon)
     return own if learned.fingerprint() == run.content["dataset_fingerprint"] else acting
-
-
-def run_folder(settings: Any, data: RunData) -> RunFolder:
-    """Returns the folder of a run."""
-    task = data.task
-    if isinstance(settings, Online):
-        return folder_of(settings, settings.env_name, task, data.sizes, {"warnings": data.warnings})
-    sources = settings.dataset
-    name = task.name if task else _name_of([name_of(source) for source in sources])
-    about: Json = {"data_files": stamps(task, sources), "data_source": as_written(data.dataset.source)}
-    about["warnings"] = list(dict.fromkeys(map(as_written, data.warnings)))
-    if settings.source:  # what runs of other seeds have, too
-        about["checkpoint_settings"] = digest({**settings.source.settings, "sweep": ""})[:16]
-    digests = {"dataset_fingerprint": data.dataset.fingerprint()}
-    if sources:  # else the task's name tells
-        digests["dataset_episodes"] = data.dataset.episodes_digest()
-    return folder_of(settings, name, task, data.sizes, about, **digests)
-
-
-def _name_of(sources: Sequence[str]) -> str:
-    """Returns a folder's name for data without a task.
-
-    For example mine for mine.npz, and door-human-v2 for minari:door/human-v2.
-    """
-    has_kind = sources[0].startswith(SOURCE_PREFIXES)
-    kind, _, name = sources[0].rpartition(":") if has_kind else ("", "", sources[0])
-    if kind == "minari" and not located(name).exists():
-        stem = name.replace("/", "-")
-    else:
-        path = located(name).resolve()
-        stem = path.stem if path.suffix.lower() in FILE_SUFFIXES else path.name
-    stem = stem.strip(".") or "data"
-    return stem if len(sources) == 1 else f"{stem}-and-{len(sources) - 1}-more"
 
 
 def scored(task: Task, given: tuple[float | None, float | None], of_data: References | None = None) -> Task:

@@ -37,7 +37,7 @@ from xql_jax.runs.folder import RunFolder, identity_of
 from xql_jax.runs.kinds import EVALUATION_SEED, Acting, Finetune, Online, Training
 from xql_jax.runs.load import Run, load_run
 from xql_jax.runs.resolve import resolved
-from xql_jax.runs.run_data import RunData, load_data, run_folder
+from xql_jax.runs.run_data import RunData, load_data
 from xql_jax.settings import values_of
 from xql_jax.training.acting import HostActing
 from xql_jax.training.compiled_acting import CompiledActing
@@ -91,7 +91,7 @@ def train_resolved(
         data = load_data(settings, evaluator)
         if isinstance(settings, Acting):
             _check_room(settings, data.sizes)
-        folder = run_folder(settings, data)
+        folder = RunFolder(settings, data)
         if settings.resume and (finished := folder.finished()):
             return finished
         states = _states_of_source(settings, data.sizes) if settings.source and not folder.steps else None
@@ -325,11 +325,11 @@ def _summary(folder: RunFolder, data: RunData, loop: TrainingLoop) -> Json:
 def _log_beginning(folder: RunFolder, data: RunData, where: str = "") -> None:
     """Logs what is trained on which data and where, and warns of settings that seldom are as meant."""
     settings, dataset = folder.settings, data.dataset
-    if dataset:
+    if dataset is not None:
         LOG.info(f"{folder.env_name}: {dataset.size:,} transitions from {dataset.source}, {where}")
     what = f"{settings.method}: {len(settings.members)} member(s), {settings.all_steps}"
     LOG.info(f"{folder.env_name}, {what}; files in {folder.path}")
-    if dataset and not settings.source:  # else the phase began in another run
+    if dataset is not None and not settings.source:  # else the phase began in another run
         _warn_of_first_phases(settings)
         _warn_of_beta(settings)
 

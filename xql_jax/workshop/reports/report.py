@@ -103,8 +103,6 @@ def warnings_of(run: Run) -> Iterator[str]:
     for resumed in content["resumed"]:
         if resumed.get("code") != content.get("code"):
             yield f"trained by other code after {run.unit} {resumed['after_step']:,}"
-    if "note" in content:
-        yield f"note in config.json: {content['note']}"
     yield from run.caveats()
 
 

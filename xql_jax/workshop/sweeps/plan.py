@@ -15,11 +15,11 @@ from xql_jax.files.paths import located
 from xql_jax.learners.registry import OFFLINE, ONLINE, method_of
 from xql_jax.runs.config_files import choose_config, hyperparameters_of, settings_from
 from xql_jax.runs.find import find_runs
-from xql_jax.runs.folder import identity_of
+from xql_jax.runs.folder import RunFolder, identity_of
 from xql_jax.runs.kinds import Finetune, FromData, Kept, Offline, Online, Training
 from xql_jax.runs.load import Run, digests_of
 from xql_jax.runs.resolve import resolved
-from xql_jax.runs.run_data import load_data, run_folder
+from xql_jax.runs.run_data import load_data
 from xql_jax.settings import Setting, settings_of
 from xql_jax.suites.tasks import References, Task, get_task, references_given
 from xql_jax.training.members import fields_given
@@ -220,7 +220,7 @@ def _record_of(cell: Cell, records: Sequence[Run]) -> Run | None:
     unchanged = [each for each in same if digests_of(each.content.get("data_files")) == digests_of(now)]
     if same and not unchanged:
         made = resolved(settings)
-        run_id = run_folder(made, load_data(made, None)).run_id
+        run_id = RunFolder(made, load_data(made, None)).run_id
         unchanged = [record for record in same if record.run_id == run_id]
     return unchanged[0] if unchanged else None
 
