@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from xql_jax.errors import UserError
+from xql_jax.errors import UserError, needing
 
 
 class WandbLogger:
@@ -15,7 +15,8 @@ class WandbLogger:
     """
 
     def __init__(self, folder: Path, names: Sequence[str], project: str, config: Mapping[str, object]):
-        import wandb  # takes a second
+        with needing("--wandb", "wandb"):
+            import wandb  # takes a second
 
         self._endings = [f"/{name}" if len(names) > 1 else "" for name in names]
         earlier = sorted(folder.glob("wandb/*run-*-*"))  # run-DATE-ID, offline-run-DATE-ID

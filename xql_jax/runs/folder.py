@@ -100,15 +100,6 @@ class RunFolder:
         return TrainingFiles(self.path, self.run_id)
 
     @property
-    def config_file(self) -> Path:
-        return self.path / "config.json"
-
-    @property
-    def setting_columns(self) -> list[str]:
-        """The columns of its CSV files with the seed and the swept hyperparameters."""
-        return ["seed", *self.settings.grid]
-
-    @property
     def steps(self) -> list[int]:
         """The steps of its checkpoints, ascending."""
         with Checkpoints(self.files.checkpoints) as checkpoints:
@@ -124,7 +115,7 @@ class RunFolder:
                 another run, where commands do not look for runs.
         """
         here = located(self.settings.save_dir).resolve()
-        for place in () if self.config_file.exists() else (here, *here.parents):
+        for place in () if self.files.config.exists() else (here, *here.parents):
             if (place / LOCK).exists() and (place / "config.json").exists():
                 raise UserError(f"--save_dir={here} is in a run, whose own is {place.parents[2]}")
         with contextlib.ExitStack() as held:
@@ -138,17 +129,17 @@ class RunFolder:
 
     def _record_start(self) -> None:
         """Writes config.json or, if the run continues, records that there."""
-        settings, has_begun = self.settings, self.config_file.exists() or self.files.checkpoints.exists()
+        settings, has_begun = self.settings, self.files.config.exists() or self.files.checkpoints.exists()
         if has_begun and not settings.resume:
             raise UserError(f"this run exists: {self.path}; go on with --resume, or give another --seed")
         if settings.resume and not has_begun:
             self._say_that_it_begins()
         here = surroundings(settings.task, settings.simulation, settings.method)
-        if not self.config_file.exists():
+        if not self.files.config.exists():
             self._write_config(here, [])
             return
         with _told_to_delete():
-            began = read_record(self.config_file)
+            began = read_record(self.files.config)
         step = max(self.steps, default=0)
         if changed := differences(began, here):
             LOG.warning(
@@ -181,7 +172,7 @@ class RunFolder:
             "name": self.env_name,
             "run": self.run_id,
             "defining": list(self.identity),
-            "columns": {"times": TIMES, "settings": self.setting_columns},
+            "columns": {"times": TIMES, "settings": ["seed", *settings.grid]},
             "resumed": resumed,
         }
         if data.dataset is not None:
@@ -192,7 +183,7 @@ class RunFolder:
             content["checkpoint_settings"] = digest({**settings.source.settings, "sweep": ""})[:16]
         if settings.random_return is not None:
             content["given_references"] = True
-        write_record(self.config_file, {**began, **content})
+        write_record(self.files.config, {**began, **content})
 
     def finished(self) -> Run | None:
         """Returns the run if it has finished; None if it must go on.
@@ -204,7 +195,7 @@ class RunFolder:
                 f"{self.path} is at update {self.steps[-1]:,} already: give --max_steps={self.steps[-1]} or "
                 "more, or for a shorter run another --save_dir"
             )
-        if not (self.files.summary.exists() and self.config_file.exists()):
+        if not (self.files.summary.exists() and self.files.config.exists()):
             return None
         with _told_to_delete():
             run = load_run(self.path)

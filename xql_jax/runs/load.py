@@ -72,15 +72,16 @@ def load_run(
         path, step = path.parent.parent, int(path.name) if step is None else step
     elif path.name == "checkpoints":
         path = path.parent
-    if not (path / "config.json").is_file():
+    config = path / "config.json"
+    if not config.is_file():
         near = sorted(str(file.parent) for file in itertools.islice(path.rglob("config.json"), 3))
         below = f"; runs below it: {', '.join(near)} (xql-runs lists all)" if near else ""
         raise UserError(f"{path}: not the folder of a run: it has no config.json{below}")
-    content = read_record(path / "config.json")
+    content = read_record(config)
     try:
         return Run(path, content, step, member, env_name)
     except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path / 'config.json'}: of another version: {error!r}") from error
+        raise UserError(f"{config}: of another version: {error!r}") from error
 
 
 class Run:
@@ -178,7 +179,7 @@ class Run:
     @property
     def written(self) -> float:
         """When its files last changed, in seconds since the epoch."""
-        files = self.path / "config.json", self.files.summary, self.files.evaluations, self.files.metrics
+        files = self.files.config, self.files.summary, self.files.evaluations, self.files.metrics
         return max(file.stat().st_mtime for file in files if file.exists())
 
     @functools.cached_property
@@ -247,7 +248,7 @@ class Run:
         try:
             return make_learner(self.method, own).scheduled(self.content["max_steps"])
         except UserError as error:  # a user's own method, or one of another version
-            raise UserError(f"{self.path / 'config.json'}: {error}") from error
+            raise UserError(f"{self.files.config}: {error}") from error
 
     @functools.cached_property
     def members(self) -> list[Member]:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Collection
 from typing import Any, TypeVar
 
-from xql_jax.errors import UserError, needing
+from xql_jax.errors import UserError
 from xql_jax.learners.registry import make_learner
 from xql_jax.runs.config_files import choose_config, settings_from
 from xql_jax.runs.kinds import METHOD_SETTINGS, Acting, Finetune, FromData, Offline, Training
@@ -27,9 +27,6 @@ def resolved(settings: T) -> T:
     if isinstance(made, FromData):
         _check_task(made)
     made = _with_given(dataclasses.replace(made, env_name=task.name if task else None))
-    if made.wandb:  # before the data are loaded
-        with needing("--wandb", "wandb"):
-            import wandb  # noqa: F401
     # After so many updates, learning rates that decay are 0.
     updates = (made.num_pretraining_steps or math.inf) if isinstance(made, Finetune) else made.max_steps
     sweep = " ".join(f"{name}={','.join(f'{x:.9g}' for x in values)}" for name, values in made.grid.items())
@@ -102,10 +99,9 @@ def _check_compiled(settings: Any) -> None:
     if isinstance(settings, Finetune):
         same = name_in_dm_control(task)
         raise UserError(f"--env_name={task.name}: is compiled: fine-tune in {same}, the same task")
-    given = {"processes": settings.processes, "n_step": settings.n_step > 1}
-    given["action_chunk"] = settings.action_chunk > 1
-    if refused := [name for name, is_given in given.items() if is_given]:
-        raise UserError(f"--{refused[0]} is not for {task.name}, which is part of the compiled program")
+    for name in ("processes", "n_step", "action_chunk"):
+        if getattr(settings, name) > settings_of(Acting)[name].default:
+            raise UserError(f"--{name} is not for {task.name}, which is part of the compiled program")
 
 
 def _round_steps(settings: Any) -> int:
@@ -152,15 +148,11 @@ def _with_source(settings: Finetune) -> Finetune:
 def _source(settings: Finetune) -> Run:
     """Opens the run of --checkpoint."""
     source = load_run(settings.checkpoint or "", member=settings.member, env_name=settings.env_name)
-    known = settings_of(make_learner(source.method))  # UserError for a user's own method that is not imported
     changeable = {name for name, one in settings_of(Finetune).items() if not one.of_checkpoint}
     if settings.method == source.method:
         changeable.add("method")
     if unfit := sorted(settings.given - changeable, key=lambda name: (name != "hidden_dims", name)):
-        remedy, swept = "it stays, so leave this out", dict(fields_given(source.content["sweep"]))
-        if unfit[0] in known.keys() - swept and known[unfit[0]].traced:
-            remedy = f"--online={unfit[0]}=VALUE changes it at the hand-over"
-        raise UserError(f"--{unfit[0]}: the run of --checkpoint has its own; {remedy}")
+        raise UserError(f"--{unfit[0]}: the run of --checkpoint has its own, which stays: leave this out")
     if source.is_online:
         raise UserError(f"--checkpoint={source.path}: {source.method} learned online; give an offline run")
     if source.handover is not None and source.step > source.handover:

@@ -3,14 +3,9 @@
 import dataclasses
 import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from xql_jax.data.dataset import (
-    Dataset,
-    check_spaces,
-    checked_references,
-    drawn_rows,
-)
+from xql_jax.data.dataset import Dataset, check_spaces, checked_references, drawn_rows
 from xql_jax.data.loading import load_dataset
 from xql_jax.data.preprocessing import Preprocessing, fit_preprocessing, has_data_rewards
 from xql_jax.data.suspicions import warn_of_suspicions
@@ -19,11 +14,9 @@ from xql_jax.envs import action_bounds, environment_maker, own_sizes
 from xql_jax.errors import UserError
 from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.runs.kinds import Acting, Finetune, Online
+from xql_jax.runs.load import Run
 from xql_jax.suites.tasks import References, Task, has_own_scores, referenced
-from xql_jax.types import ActionBounds, ChunkBatch
-
-if TYPE_CHECKING:  # what reads a run is needed where one goes on from another
-    from xql_jax.runs.load import Run
+from xql_jax.types import ActionBounds
 
 LOG = logging.getLogger(__name__)
 
@@ -89,11 +82,6 @@ def load_data(settings: Any, evaluator: Evaluator | None) -> RunData:
         if settings.action_chunk > 1:
             why = f"no {settings.action_chunk} actions follow before their trajectory's time-out"
         LOG.info(f"left out {dropped:,} of {dataset.size:,} transitions: {why}")
-    if isinstance(view.batch, ChunkBatch) and (complete := view.batch.valid.all(axis=1).mean()) < 0.5:
-        LOG.warning(
-            f"--action_chunk={settings.action_chunk}: {complete:.0%} of the chunks are complete, terminals "
-            "end the others: a smaller one fits these data better"
-        )
     if isinstance(settings, Finetune):
         view = _prior_data(settings, view)
     own = view.observation_dim, view.action_dim // settings.action_chunk
@@ -117,7 +105,7 @@ def _prior_data(settings: Finetune, dataset: Dataset) -> Dataset:
     return dataset
 
 
-def bounds_of_data(run: "Run", task: Task | None, sources: Sequence[str | Dataset]) -> ActionBounds:
+def bounds_of_data(run: Run, task: Task | None, sources: Sequence[str | Dataset]) -> ActionBounds:
     """Returns the bounds of the actions of data that are given for a run: its own data's, or its task's.
 
     Data are its own by the name or, whatever they are called, by the content.

@@ -27,7 +27,7 @@ from xql_jax.envs.vector import Patience
 from xql_jax.errors import UserError
 from xql_jax.files import writing
 from xql_jax.learners.registry import FIRST_PHASES, method_of
-from xql_jax.logs.csv_rows import parse_rows
+from xql_jax.logs.csv_rows import Row
 from xql_jax.logs.wandb import WandbLogger
 from xql_jax.numerics.jax_settings import check_matmul_precision, check_platforms, settings_of_jax
 from xql_jax.rollout.evaluation import Evaluator
@@ -39,6 +39,7 @@ from xql_jax.runs.load import Run, load_run
 from xql_jax.runs.resolve import resolved
 from xql_jax.runs.run_data import RunData, load_data
 from xql_jax.settings import values_of
+from xql_jax.suites.tasks import Task
 from xql_jax.training.acting import HostActing
 from xql_jax.training.compiled_acting import CompiledActing
 from xql_jax.training.data_kinds import offline_population
@@ -273,18 +274,18 @@ def train_and_summarize(
         files.summary.unlink(missing_ok=True)  # only now, so a run that cannot be resumed keeps it
         with stop:
             loop.run(stop, show_progress=settings.tqdm)
-        folder.write_summary(_summary(folder, data, loop), loop.csv_files)  # last: it means that all is there
         run = load_run(folder.path)
+        summary = _summary(folder, loop, task, run.rows(files.evaluations))
+        folder.write_summary(summary, loop.csv_files)  # last: it means that all is there
         run.stopped_by = None if loop.finished else stop.received
         return run
 
 
-def _summary(folder: RunFolder, data: RunData, loop: TrainingLoop) -> Json:
+def _summary(folder: RunFolder, loop: TrainingLoop, task: Task | None, rows: Sequence[Row]) -> Json:
     """Returns the content of summary.json, from the rows of evaluations.csv; draws learning_curve.png."""
-    settings, files, task = folder.settings, folder.files, data.task
+    settings = folder.settings
     progress, population, unit = loop.progress, loop.population, settings.unit
     handover, is_evaluated = settings.schedule.handover, settings.eval_episodes > 0
-    rows = parse_rows(files.evaluations.read_bytes(), folder.setting_columns, files.evaluations)
     if loop.finished and task and rows:  # an interrupted run skips the picture
         from xql_jax.pictures.run_pictures import plot_learning_curve  # matplotlib takes a second
 

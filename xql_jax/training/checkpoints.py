@@ -37,6 +37,7 @@ class TrainingFiles:
     def __init__(self, folder: Path, run_id: str = ""):
         self.folder = folder
         self.run_id = run_id  # the digest of the run's identity; files of other runs are refused by it
+        self.config = folder / "config.json"
         self.checkpoints = folder / "checkpoints"
         self.metrics = folder / "metrics.csv"
         self.evaluations = folder / "evaluations.csv"
