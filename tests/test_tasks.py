@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from xql_jax.errors import UserError
-from xql_jax.runs.run_data import scored
-from xql_jax.suites.tasks import SUITES, TASKS, References, get_task
+from xql_jax.suites.tasks import SUITES, TASKS, References, get_task, referenced
 from xql_jax.workshop.reports.printed_tables import PAPER_TABLES, read_paper_table
 
 D4RL_TASKS = [task for task in TASKS.values() if task.suite.is_in_d4rl]
@@ -92,18 +91,14 @@ def test_score_is_0_at_random_and_100_at_expert():
 
 def test_returns_of_0_and_100_are_references_like_any_other():
     plain = get_task("HalfCheetah-v5")
-    own = scored(plain, (0.0, 100.0))
+    own = referenced(plain, References(0.0, 100.0))
     assert (plain.quantity, own.quantity) == ("return", "score")
     assert own != plain  # so a run with them is another one
     assert own.normalized_score(np.array([-3.0, 650.0])).tolist() == [-3.0, 650.0]
 
 
-def test_a_task_with_scores_of_its_own_takes_no_references_from_a_user():
-    task = get_task("cheetah-run")
-    for given in ((0.0, 100.0), (0.0, 500.0)):
-        with pytest.raises(UserError, match="cheetah-run has references of its own"):
-            scored(task, given)
-    of_data = scored(task, (None, None), References(0.0, 500.0))
+def test_a_task_of_dm_control_takes_the_references_of_its_data():
+    of_data = referenced(get_task("cheetah-run"), References(0.0, 500.0))
     assert of_data.normalized_score(np.array([250.0])).tolist() == [50.0]
 
 

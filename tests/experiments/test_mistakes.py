@@ -64,7 +64,6 @@ finetune-from --checkpoint={run} --member=3 => --member=3 | members 0 to 0
 finetune --member=0 => --member chooses among those of --checkpoint
 finetune --replay_buffer_size=100 --batch_size=8 => --replay_buffer_size=100: smaller than the data
 finetune --config={configs}/pointmaze_config.py:dt => dt cannot be fine-tuned
-finetune --random_return=1 --expert_return=2 => pointmaze-umaze-v0 has references of its own
 # data
 bare --dataset=nowhere/a.hdf5 => nowhere/a.hdf5 | no such file
 train --dataset=good.hdf5 --dataset=nan.hdf5 => nan.hdf5 | row 77

@@ -168,10 +168,6 @@ def _with_policy(learner: Any, name: str, method: str) -> Any:
     return learner.replace(policy=policy)
 
 
-# Hyperparameters that count the updates of a first phase, in which a part learns in another way.
-FIRST_PHASES = ("warm_start", "cloning_updates", "actor_warmup_steps")
-
-
 def unknown_setting(name: str, known: Collection[str], method: str = "") -> UserError:
     """Returns the error for an unknown name: it says what is meant, or nearest. `method` is trained."""
     ours, hint = called(name, known), advice(name, known)

@@ -61,7 +61,7 @@ class RunFolder:
         if identity.get("dataset"):  # the user's own data: their digests tell, whatever the files are called
             del identity["dataset"]
             identity["dataset_episodes"] = dataset.episodes_digest()
-        if task and settings.task and task != settings.task:  # the user's or the data's references
+        if task and settings.task and task != settings.task:  # the data's references
             identity["references"] = [task.min_return, task.max_return]
         return json.loads(as_json(identity))
 
@@ -181,8 +181,6 @@ class RunFolder:
             content["dataset"] = [name_of(source) for source in settings.dataset]
         if settings.source:  # what runs of other seeds have, too
             content["checkpoint_settings"] = digest({**settings.source.settings, "sweep": ""})[:16]
-        if settings.random_return is not None:
-            content["given_references"] = True
         write_record(self.files.config, {**began, **content})
 
     def finished(self) -> Run | None:

@@ -78,10 +78,6 @@ class Training(Kept):
     source: Any = None  # the `Run` of --checkpoint
 
     env_name: str | None = setting(None, TEXT, "")
-    random_return: float | None = setting(
-        None, ANY, "Return of score 0, for a task that has none. Needs --expert_return, too.", kind=float
-    )
-    expert_return: float | None = setting(None, ANY, "Return of score 100, see --random_return.", kind=float)
     seed: int = setting(42, COUNT_OR_NONE, "First random seed.", of_checkpoint=True)
     num_seeds: int = setting(
         1, within(1, 100_000), "Number of seeds in one run: seed, seed + 1, ...", of_checkpoint=True
@@ -128,7 +124,7 @@ class Training(Kept):
 
     @property
     def task(self) -> Task | None:
-        """The task, without returns of scores 0 and 100 that the user or the data give."""
+        """The task, without returns of scores 0 and 100 that the data give."""
         return get_task(self.env_name or "")
 
     @property

@@ -12,7 +12,7 @@ from xql_jax.runs.config_files import choose_config, settings_from
 from xql_jax.runs.kinds import METHOD_SETTINGS, Acting, Finetune, FromData, Offline, Training
 from xql_jax.runs.load import Run, load_run
 from xql_jax.settings import settings_of, values_of, with_values
-from xql_jax.suites.tasks import TASKS, has_own_scores, name_in_dm_control
+from xql_jax.suites.tasks import TASKS, name_in_dm_control
 from xql_jax.training.members import fields_given
 from xql_jax.types import Batch, CalibratedBatch
 
@@ -46,9 +46,8 @@ def _check_task(settings: FromData) -> None:
     if (task := settings.task) is None:
         if isinstance(settings, Finetune):
             raise UserError("fine-tuning needs an environment: give --env_name")
-        for name in ("random_return", "expert_return", "eval_at_start"):
-            if getattr(settings, name) not in (None, False):
-                raise UserError(f"--{name}: nothing is evaluated without a task: give --env_name")
+        if settings.eval_at_start:
+            raise UserError("--eval_at_start: nothing is evaluated without a task: give --env_name")
     elif task.name not in TASKS and not settings.dataset:
         raise UserError(
             f"--env_name={task.name}: an online task, which has no dataset: xql-train-online "
@@ -171,10 +170,6 @@ def _settings_of(source: Run, settings: Finetune) -> Finetune:
         seeds = range(member.seed, member.seed + 1)
         sweep = " ".join(f"{name}={value:.9g}" for name, value in member.hyperparameters.items())
     env_name = settings.env_name or (source.env_name and source.task.name)
-    references = settings.random_return, settings.expert_return
-    is_scored_alike = env_name == source.env_name and not has_own_scores(source.dataset)  # else by its data's
-    if references == (None, None) and source.references and is_scored_alike:
-        references = source.references
     by_file = choose_config(Finetune, source.method, env_name=env_name, dataset=True)
     now = values_of(source.learner)  # type: ignore[arg-type]  # a `Part`; with the last values of its --ramp
     learner, online = make_learner(source.method, now), by_file.online
@@ -203,8 +198,6 @@ def _settings_of(source: Run, settings: Finetune) -> Finetune:
         "num_pretraining_steps": 0,
         "sweep": sweep,
         "init_dataset_size": settings.init_dataset_size or content.get("init_dataset_size"),
-        "random_return": references[0],
-        "expert_return": references[1],
     }
     value = dataclasses.replace(value, base=value.values)
     return settings_from(value, {**given, **decided}, settings.given)

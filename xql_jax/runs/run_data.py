@@ -5,7 +5,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from xql_jax.data.dataset import Dataset, check_spaces, checked_references, drawn_rows
+from xql_jax.data.dataset import Dataset, check_spaces, drawn_rows
 from xql_jax.data.loading import load_dataset
 from xql_jax.data.preprocessing import Preprocessing, fit_preprocessing, has_data_rewards
 from xql_jax.data.suspicions import warn_of_suspicions
@@ -15,7 +15,7 @@ from xql_jax.errors import UserError
 from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.runs.kinds import Acting, Finetune, Online
 from xql_jax.runs.load import Run
-from xql_jax.suites.tasks import References, Task, has_own_scores, referenced
+from xql_jax.suites.tasks import Task, has_own_scores, referenced
 from xql_jax.types import ActionBounds
 
 LOG = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ class RunData(NamedTuple):
     """What a run learns from."""
 
     preprocessing: Preprocessing
-    task: Task | None  # with the returns of scores 0 and 100 that the user or the data give
+    task: Task | None  # with the returns of scores 0 and 100 that the data give
     sizes: tuple[int, int]  # the lengths of an observation and of an action
     warnings: Sequence[str]  # what was warned of in the data and the environment
     dataset: Any = None  # in the learner's form, preprocessed; None if it learns from no data
@@ -36,7 +36,6 @@ def load_data(settings: Any, evaluator: Evaluator | None) -> RunData:
     """Loads the data in the learner's form, preprocessed; for fine-tuning as in the run of --checkpoint."""
     task, source = settings.task, settings.source
     if isinstance(settings, Online):
-        task = scored(task, (settings.random_return, settings.expert_return))
         preprocessing = Preprocessing(action_bounds=action_bounds(task), action_chunk=settings.action_chunk)
         own = environment_maker(task, settings.simulation).sizes(task)
         return RunData(preprocessing, task, own, evaluator.caveats if evaluator else ())
@@ -45,8 +44,12 @@ def load_data(settings: Any, evaluator: Evaluator | None) -> RunData:
     if source:
         bounds = bounds_of_data(source, task, settings.dataset)
     dataset = load_dataset(task, settings.dataset, bounds)
-    if task:
-        task = scored(task, (settings.random_return, settings.expert_return), dataset.references)
+    references = dataset.references
+    if source and source.env_name == settings.env_name and not has_own_scores(source.dataset):
+        references = source.references or references
+    if task and (scored := referenced(task, references)) is not task:
+        LOG.info(f"score 0 is a return of {scored.min_return:g}, 100 of {scored.max_return:g}")
+        task = scored
     if sizes and task:
         check_spaces(dataset, *sizes, task.name)
     for note in dataset.notes:
@@ -117,18 +120,3 @@ def bounds_of_data(run: Run, task: Task | None, sources: Sequence[str | Dataset]
     check_spaces(dataset, *run.sizes, run.dataset)
     learned = view_for(run.learner, run.preprocessing_of(dataset).dataset(dataset), run.horizon)
     return own if learned.fingerprint() == run.content["dataset_fingerprint"] else acting
-
-
-def scored(task: Task, given: tuple[float | None, float | None], of_data: References | None = None) -> Task:
-    """Returns the task with the user's returns of scores 0 and 100, else the data's, if it has none.
-
-    Args:
-        given: `random_return` and `expert_return` of the user's settings.
-    """
-    of_user = checked_references(given, "--random_return and --expert_return")
-    if of_user and has_own_scores(task.name):
-        raise UserError(f"--random_return: {task.name} has references of its own")
-    found = referenced(task, of_user or of_data)
-    if found is not task:
-        LOG.info(f"score 0 is a return of {found.min_return:g}, 100 of {found.max_return:g}")
-    return found

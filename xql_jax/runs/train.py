@@ -26,7 +26,7 @@ from xql_jax.envs.compiled import compiled_environment
 from xql_jax.envs.vector import Patience
 from xql_jax.errors import UserError
 from xql_jax.files import writing
-from xql_jax.learners.registry import FIRST_PHASES, method_of
+from xql_jax.learners.registry import method_of
 from xql_jax.logs.csv_rows import Row
 from xql_jax.logs.wandb import WandbLogger
 from xql_jax.numerics.jax_settings import check_matmul_precision, check_platforms, settings_of_jax
@@ -38,7 +38,6 @@ from xql_jax.runs.kinds import EVALUATION_SEED, Acting, Finetune, Online, Traini
 from xql_jax.runs.load import Run, load_run
 from xql_jax.runs.resolve import resolved
 from xql_jax.runs.run_data import RunData, load_data
-from xql_jax.settings import values_of
 from xql_jax.suites.tasks import Task
 from xql_jax.training.acting import HostActing
 from xql_jax.training.compiled_acting import CompiledActing
@@ -331,21 +330,7 @@ def _log_beginning(folder: RunFolder, data: RunData, where: str = "") -> None:
     what = f"{settings.method}: {len(settings.members)} member(s), {settings.all_steps}"
     LOG.info(f"{folder.env_name}, {what}; files in {folder.path}")
     if dataset is not None and not settings.source:  # else the phase began in another run
-        _warn_of_first_phases(settings)
         _warn_of_beta(settings)
-
-
-def _warn_of_first_phases(settings: Training) -> None:
-    """Warns if the run, or its offline phase, ends before a first phase of learning does."""
-    updates = settings.schedule.handover or settings.max_steps
-    base = values_of(settings.learner)
-    for name in [one for one in FIRST_PHASES if one in base]:
-        longest = max(float(member.hyperparameters.get(name, base[name])) for member in settings.members)
-        if longest >= updates:
-            LOG.warning(
-                f"{name}={longest:g}: this first phase of learning takes all {updates:,} updates: shorten it "
-                f"by --{name}=N, or train for longer"
-            )
 
 
 def _warn_of_beta(settings: Training) -> None:

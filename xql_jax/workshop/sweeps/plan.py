@@ -199,10 +199,7 @@ def _variants(method: str, dataset: str, settings: Sweep) -> Iterator[tuple[str,
 
 
 def _record_of(cell: Cell, records: Sequence[Run]) -> Run | None:
-    """Returns the cell's run; reads data whose files have changed since, to tell whether they are others.
-
-    A run to which the user gave references of its own is no cell's.
-    """
+    """Returns the cell's run; reads data whose files have changed since, to tell whether they are others."""
     same = []
     for record in records:
         ours, theirs = (
@@ -210,7 +207,7 @@ def _record_of(cell: Cell, records: Sequence[Run]) -> Run | None:
             for identity in (cell.identity, record.identity)
         )
         is_own = bool(record.content.get("dataset")) == bool(cell.identity.get("dataset"))
-        if theirs == ours and is_own and not record.content.get("given_references"):
+        if theirs == ours and is_own:
             same.append(record)
     settings = cell.settings
     now = stamps(settings.task, settings.dataset) if isinstance(settings, FromData) else None

@@ -16,7 +16,6 @@ from xql_jax.numerics.jax_settings import settings_of_jax
 from xql_jax.rollout.evaluation import EVALUATION_START_SEED, MOST_EPISODES, Evaluator, episode_seed
 from xql_jax.rollout.scores import describe_episodes
 from xql_jax.rollout.video import VIDEO_SUFFIXES, prepare_to_draw, record_video
-from xql_jax.runs.run_data import scored
 from xql_jax.settings import ANY, COUNT_OR_NONE, EITHER, TEXT, Checked, one_of, setting, within
 from xql_jax.suites.tasks import Task
 from xql_jax.training.progress import counted
@@ -40,10 +39,6 @@ class EvaluationSettings(Checked):
     seed: int = setting(
         EVALUATION_START_SEED, COUNT_OR_NONE, "Seed of the episodes; training's evaluations use another."
     )
-    random_return: float | None = setting(
-        None, ANY, "Return of score 0, for a task that has none.", kind=float
-    )
-    expert_return: float | None = setting(None, ANY, "Return of score 100, see --random_return.", kind=float)
     num_environments: int | None = setting(
         None, within(1, 100_000), "Most environments at once. Default: chosen by the suite.", kind=int
     )
@@ -67,7 +62,7 @@ def evaluate(settings: EvaluationSettings) -> Json:
     if video:
         prepare_to_draw(video)
     run = open_run(settings.checkpoint, settings.method, member=settings.member, env_name=settings.env_name)
-    task = scored(run.task, (settings.random_return, settings.expert_return))
+    task = run.task
     named = {name: getattr(settings, name) for name in Simulation._fields}
     given = {name: value for name, value in named.items() if value is not None}
     simulation = run.simulation._replace(**given)
