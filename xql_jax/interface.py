@@ -11,6 +11,7 @@ import os
 import shutil
 import signal
 import tempfile
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
@@ -186,7 +187,8 @@ def _trained(
         raise
     policy = load_policy(run.path)
     if save_dir is None:
-        policy.run.delete_with_it(place)
+        policy.run.is_temporary = True
+        weakref.finalize(policy.run, shutil.rmtree, place, ignore_errors=True)
     return policy
 
 

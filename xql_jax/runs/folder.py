@@ -133,7 +133,7 @@ class RunFolder:
         if has_begun and not settings.resume:
             raise UserError(f"this run exists: {self.path}; go on with --resume, or give another --seed")
         if settings.resume and not has_begun:
-            self._say_that_it_begins()
+            self._warn_of_shorter_run()
         here = surroundings(settings.task, settings.simulation, settings.method)
         if not self.files.config.exists():
             self._write_config(here, [])
@@ -148,19 +148,15 @@ class RunFolder:
             )
         self._write_config(began, [*began["resumed"], {**here, "after_step": step}])
 
-    def _say_that_it_begins(self) -> None:
-        """Logs that no run has these settings, and why one of another length cannot become this one."""
-        files = sorted(self.parent.glob("*/config.json"))
-        for file in files:
+    def _warn_of_shorter_run(self) -> None:
+        """Warns if there is a run that differs in its length alone, and says why it cannot go on."""
+        for file in sorted(self.parent.glob("*/config.json")):
             with contextlib.suppress(UserError):
                 if {**load_run(file.parent).identity, "max_steps": self.max_steps} == self.identity:
                     LOG.warning(
                         f"{file.parent} has the same settings but for --max_steps, and cannot go on to "
                         f"{self.max_steps:,}: {why_its_length_is_fixed(self.settings)}; so a new run begins"
                     )
-                    return
-        if files:
-            LOG.info(f"a new run begins, as none has these settings: xql-runs {self.parent} --compare")
 
     def _write_config(self, began: Json, resumed: Sequence[Json]) -> None:
         settings, data = self.settings, self.data

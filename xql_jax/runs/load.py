@@ -6,9 +6,7 @@ import hashlib
 import itertools
 import json
 import logging
-import shutil
 import signal
-import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -147,11 +145,6 @@ class Run:
         if sources and stamps is None and not any(source.startswith(SOURCE_PREFIXES) for source in sources):
             raise UserError(f"{self.path}: its data were arrays in memory: give dataset= again, or --dataset")
         return sources
-
-    def delete_with_it(self, place: Path) -> None:
-        """Deletes a temporary folder, in which the run is, when this object is gone."""
-        self.is_temporary = True
-        weakref.finalize(self, shutil.rmtree, place, ignore_errors=True)
 
     @property
     def summary(self) -> Json:

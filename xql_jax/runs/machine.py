@@ -12,7 +12,7 @@ from pathlib import Path
 import jax
 
 import xql_jax
-from xql_jax.envs import OURS, Simulation, describe_environment, own_sources
+from xql_jax.envs import Simulation, describe_environment, own_sources
 from xql_jax.files import sources_digest
 from xql_jax.suites.tasks import Task
 from xql_jax.types import Json
@@ -42,7 +42,7 @@ def commit() -> str | None:
     return None
 
 
-def surroundings(task: Task | None = None, simulation: Simulation = OURS, method: str = "") -> Json:
+def surroundings(task: Task | None, simulation: Simulation, method: str) -> Json:
     """Returns what config.json records of program, environment and machine at each start of a run."""
     machine = {  # what affects XLA's programs
         "device": jax.devices()[0].device_kind,

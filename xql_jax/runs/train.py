@@ -26,7 +26,6 @@ from xql_jax.envs.compiled import compiled_environment
 from xql_jax.envs.vector import Patience
 from xql_jax.errors import UserError
 from xql_jax.files import writing
-from xql_jax.learners.registry import method_of
 from xql_jax.logs.csv_rows import Row
 from xql_jax.logs.wandb import WandbLogger
 from xql_jax.numerics.jax_settings import check_matmul_precision, check_platforms, settings_of_jax
@@ -334,22 +333,13 @@ def _log_beginning(folder: RunFolder, data: RunData, where: str = "") -> None:
 
 
 def _warn_of_beta(settings: Training) -> None:
-    """Warns where XQL's `beta` is for the rewards of single steps, and of an unused temperature."""
-    values, chosen, nats = settings.values, settings.chosen, settings.nats
-    later = dict(fields_given(values.get(settings.changing, "")))
-    is_found = min(nats) > 0 or (settings.changing == "ramp" and "beta_nats" in later)
+    """Warns of a `beta` or a temperature that is not used, because `beta_nats` finds beta."""
+    chosen, nats = settings.chosen, settings.nats
+    later = dict(fields_given(getattr(settings, settings.changing)))
     if "awr_temperature" in chosen and max(nats) > 0 and not settings.method.endswith("+flow"):
         LOG.warning("awr_temperature is not used where beta_nats finds beta: --policy_sharpness is for that")
     if "beta" in later and "beta_nats" not in later and max(nats) > 0:
         LOG.warning(
             f"beta={later['beta']} is not used where beta_nats finds beta: beta_nats=0 beside it keeps it, "
             "in units of the rewards as they are learned from"
-        )
-    if max(nats) > 0 == min(nats):
-        LOG.warning("beta is not always found for every member: so the rewards stay as they are for all")
-    steps, is_usual = settings.horizon.steps, not {"beta", "config"} & chosen
-    if method_of(settings.method) == "xql" and steps > 1 and is_usual and not is_found:
-        LOG.warning(
-            f"beta={values['beta']:g} is for single steps, and rewards of {steps} steps spread more: give "
-            f"about --beta={steps * values['beta']:g}, or --beta_nats=1, which finds it from the data"
         )
