@@ -1,11 +1,11 @@
 """Config files: a suite's values for its methods, as tables of rows; and what a user changes in them.
 
 A file's `get_config(text)` returns the config of `METHOD[+POLICY][@TAG...]`: xql@antmaze-umaze-v0@tuned. Tags
-are the task, and what is done: `finetune`, `tuned` (Table 4), `small` (networks for a laptop). A config is
-flat: `method` and `suite` say what it is for, and all else are hyperparameters and the settings of a run
-that are declared by `by_config`, by name. Its values come in layers, of which later ones win: the fields' own
-defaults, the method's (`Method`), the file's rows, its rows for the tags. After these come what the user
-gives (`settings_from`), and --sweep.
+are the task, its suite, and what is done: `finetune`, `tuned` (Table 4), `small` (networks for a laptop). A
+config is flat: `method` and `suite` say what it is for, and all else are hyperparameters and the settings of
+a run that are declared by `by_config`, by name. Its values come in layers, of which later ones win: the
+fields' own defaults, the method's (`Method`), the file's rows, its rows for the tags. After these come what
+the user gives (`settings_from`), and --sweep.
 """
 
 import dataclasses
@@ -62,7 +62,7 @@ def config_of(
     Args:
         suite: the one whose tasks it is for.
         rows: the values by method; later rows win.
-        when: rows that hold if a tag begins so, such as a task's name.
+        when: rows that hold if a tag begins so, such as the name of a task or a suite.
         tuned: XQL's values by task, for the tag `tuned`.
     Raises:
         UserError: if there is no such method, or no values for --tuned; ValueError: for a row's unknown name.
@@ -181,7 +181,7 @@ def choose_config(
     task = get_task(env_name) if is_named else None
     usual = file_for_suite("online" if is_online else task.suite.name if task else OWN.name)
     found = find_config(file) if config is not None else shipped("configs") / usual
-    tags = [name_in_dm_control(task) if task else env_name]
+    tags = [name_in_dm_control(task), task.suite.name] if task else [env_name]
     tags += ["finetune"] * issubclass(kind, Finetune) + ["small"] * (given.get("network") == "small")
     chosen = own or method or (None if config is not None else kind.default_method)
     untuned = config_in(found, chosen, *tags)
