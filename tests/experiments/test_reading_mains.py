@@ -1,7 +1,6 @@
 """What the figures, the report and the inspector write and print, from a command line."""
 
 import json
-import re
 
 from driver import FIGURES, INSPECT, REPORT, contents, succeed, write_dataset
 from written_runs import write_run
@@ -28,14 +27,12 @@ def test_the_report_is_written_and_the_runs_stay_as_they_are(tmp_path):
     assert "1 runs, 1 scores" in out
     assert f"left out: {broken.relative_to(tmp_path / 'runs')}: evaluations.csv: damaged" in out
     after = contents(tmp_path)
-    names = {f"{folder}/{name}" for folder in "ab" for name in ("index.html", *TABLES)}
+    names = {f"{folder}/{name}" for folder in "ab" for name in TABLES}
     assert after.keys() - before.keys() == {"a", "b", *names}
     assert {name: after[name] for name in before} == before
-    assert b"13.0" in after["a/index.html"]
+    assert "pen-human-v0  13.0 ± 9.5" in out  # t(0.975, 1) * 1.5 / 2
     assert b",13," in after["a/scores.csv"]
     assert [after[f"a/{name}"] for name in TABLES] == [after[f"b/{name}"] for name in TABLES]
-    pages = [re.sub(rb"Made [0-9-]+ [0-9:]+", b"", after[f"{folder}/index.html"]) for folder in "ab"]
-    assert pages[0] == pages[1]
 
 
 def test_the_inspector_prints_and_writes_what_is_in_two_files(tmp_path):

@@ -8,9 +8,8 @@ from tiny_sweeps import TINY, states, sweep_settings, train_all
 
 from xql_jax.runs.train import train_run
 from xql_jax.workshop.reports.printed_tables import read_paper_table
-from xql_jax.workshop.sweeps import tables
 from xql_jax.workshop.sweeps.plan import make_plan
-from xql_jax.workshop.sweeps.tables import of_table
+from xql_jax.workshop.sweeps.tables import of_table, scores_of
 
 BC, IQL = f"bc{TINY}", f"iql{TINY}"
 
@@ -18,14 +17,6 @@ BC, IQL = f"bc{TINY}", f"iql{TINY}"
 def table_settings(folder, **changes):
     settings = sweep_settings(folder, **{"table": "1", **changes})
     return of_table(settings, read_paper_table(settings.table))
-
-
-def table_of(settings, name="1"):
-    return tables.table_of(make_plan(settings), read_paper_table(name))
-
-
-def entries_of(settings):
-    return list(tables.table_of(make_plan(settings)).entries.values())
 
 
 @pytest.mark.slow
@@ -36,7 +27,8 @@ def test_the_table_of_fine_tuning_has_both_phases(tmp_path):
     assert (cell.steps, cell.members) == (30, 2)
     [(_, outcome)] = train_all(settings)
     assert states(settings) == ["finished"]
-    entry = table_of(settings, "2").entries[settings.datasets[0], IQL]
+    entry, *_ = scores_of(make_plan(settings), read_paper_table("2"))
+    assert (entry.dataset, entry.method) == (settings.datasets[0], IQL)
     [phases] = outcome.summary["finetuning"]
     assert entry.before == tuple(phases["offline_score_by_seed"])
     assert entry.last == tuple(phases["online_score_by_seed"])
@@ -56,8 +48,8 @@ def test_returns_are_scores_by_the_users_references_alone(tmp_path):
     train_run(dataclasses.replace(cell.settings, random_return=0.0, expert_return=1.0))
     assert states(settings) == ["to do"]  # that run's scores are on another scale
     train_all(settings)
-    [returns] = entries_of(settings)
+    [returns] = scores_of(make_plan(settings))
     assert returns.cell().endswith(" (return)")
-    [scores] = entries_of(dataclasses.replace(settings, references=("Hopper-v5=200,1200",)))
+    [scores] = scores_of(make_plan(dataclasses.replace(settings, references=("Hopper-v5=200,1200",))))
     assert scores.is_normalised
     assert scores.last == pytest.approx([(value - 200.0) / 10.0 for value in returns.last])

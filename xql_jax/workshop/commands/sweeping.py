@@ -16,12 +16,19 @@ from xql_jax.suites.tasks import get_task
 from xql_jax.training.signals import StopSignals
 from xql_jax.workshop.commands.messages import print_result
 from xql_jax.workshop.reports.printed_tables import read_paper_table
-from xql_jax.workshop.reports.score_table import ScoreTable, latex_table, markdown_table, text_table
+from xql_jax.workshop.reports.score_table import (
+    MethodScore,
+    latex_table,
+    markdown_table,
+    score_csv,
+    score_rows,
+    text_table,
+)
 from xql_jax.workshop.sweeps.executors import Executor, Outcome, in_process, ray_tasks, train_cells
 from xql_jax.workshop.sweeps.plan import ABSENT, BEGUN, FINISHED, NO_DATA, Cell, make_plan, refreshed
 from xql_jax.workshop.sweeps.slurm import Slurm
 from xql_jax.workshop.sweeps.sweep_settings import Sweep
-from xql_jax.workshop.sweeps.tables import of_table, table_of
+from xql_jax.workshop.sweeps.tables import of_table, scores_of
 
 STATE_MEANINGS = {
     ABSENT: "not begun",
@@ -61,7 +68,7 @@ def sweep(settings: Sweep) -> int:
         executor = Slurm(settings)
     _print_plan(plan)
     if settings.dry_run:
-        print(_table_text(table_of(plan, paper).rows()))
+        print(_table_text(score_rows(scores_of(plan, paper))))
         if isinstance(executor, Slurm):
             print(f"sbatch would be given for each run:\n{executor.script()}")
         return 0
@@ -79,7 +86,7 @@ def sweep(settings: Sweep) -> int:
                 failures[str(cell)] = outcome
             plan = refreshed(plan, settings.save_dir)
             print(f"{sum(cell.state in (ABSENT, BEGUN) for cell in plan)} to train", flush=True)
-    _write(table_of(plan, paper), folder, name)
+    _write(scores_of(plan, paper), folder, name)
     if stop.received:
         print(f"stopped by {stop.received.name}; the same command goes on")
         return 128 + stop.received
@@ -143,9 +150,9 @@ def _table_text(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([text, "", *meanings])
 
 
-def _write(table: ScoreTable, folder: Path, name: str) -> None:
-    rows = table.rows()
-    texts = {"txt": _table_text(rows) + "\n", "csv": table.as_csv()}
+def _write(scores: Sequence[MethodScore], folder: Path, name: str) -> None:
+    rows = score_rows(scores)
+    texts = {"txt": _table_text(rows) + "\n", "csv": score_csv(scores)}
     texts |= {"md": markdown_table(rows), "tex": latex_table(rows)}
     for kind, text in texts.items():
         write_output("output", folder / f"{name}.{kind}", text)

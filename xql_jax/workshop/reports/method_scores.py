@@ -1,6 +1,6 @@
 """The scores of each method on each dataset, from the numbers of runs' members."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from xql_jax.errors import UserError
 from xql_jax.rollout.run_summary import grouped, varying_names
@@ -41,21 +41,6 @@ def method_scores(members: Iterable[Curve], but: str = "") -> list[MethodScore]:
                 name = " ".join(filter(None, (plain, setting_text(group[0], names))))
                 scores.append(_score(name, dataset, group))
     return sorted(scores, key=lambda score: (score.dataset, score.method))
-
-
-def comparable(scores: Sequence[MethodScore]) -> Iterator[tuple[str, list[MethodScore]]]:
-    """Yields what sets a group of scores apart, such as `references=[0, 4]` or nothing, and the group.
-
-    Its numbers may share an axis or a search: it has one dataset, kind of run, unit, simulator and the like.
-    """
-    for of_place in grouped(scores, lambda score: (score.dataset, score.run.kind)).values():
-        varying = {*_names([score.members[0] for score in of_place], "")}
-        names = sorted(varying & {*COMMON, FINGERPRINT})
-        texts = {score.method: setting_text(score.members[0], names) for score in of_place}
-        for apart in dict.fromkeys(texts.values()):
-            alike = [score for score in of_place if texts[score.method] == apart]
-            for group in grouped(alike, lambda score: score.run.is_normalised).values():
-                yield apart, group
 
 
 def setting_text(member: Curve, names: Iterable[str]) -> str:

@@ -3,9 +3,8 @@
 import csv
 import dataclasses
 import io
-import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -133,39 +132,31 @@ class MethodScore:
         }
 
 
-@dataclasses.dataclass(frozen=True)
-class ScoreTable:
-    """Entries by dataset and method; a missing one is an empty `MethodScore`."""
+def score_rows(scores: Sequence[MethodScore]) -> list[list[str]]:
+    """Returns the header, one row per dataset, and the means over the datasets that all methods have.
 
-    datasets: Sequence[str]
-    methods: Sequence[str]
-    entries: Mapping[tuple[str, str], MethodScore]
+    Datasets whose scores are returns do not count in the means.
+    """
+    methods = list(dict.fromkeys(score.method for score in scores))
+    by_dataset: dict[str, dict[str, MethodScore]] = {}
+    for score in scores:
+        by_dataset.setdefault(score.dataset, dict.fromkeys(methods, MethodScore()))[score.method] = score
+    rows = [["", *methods]]
+    rows += [[name, *(entry.cell() for entry in found.values())] for name, found in by_dataset.items()]
+    whole = [
+        found.values()
+        for found in by_dataset.values()
+        if all(entry.last and not entry.note and entry.is_normalised for entry in found.values())
+    ]
+    if len(whole) > 1:
+        rows.append([f"mean of {len(whole)}", *map(_mean_cell, zip(*whole, strict=True))])
+    return rows
 
-    def rows(self) -> list[list[str]]:
-        """Returns the header, one row per dataset, and the means over the datasets that all methods have.
 
-        Datasets whose scores are returns do not count in the means.
-        """
-        by_dataset = {
-            name: [self.entries.get((name, method), MethodScore()) for method in self.methods]
-            for name in self.datasets
-        }
-        rows = [["", *self.methods]]
-        rows += [[name, *(entry.cell() for entry in entries)] for name, entries in by_dataset.items()]
-        whole = [
-            entries
-            for entries in by_dataset.values()
-            if all(entry.last and not entry.note and entry.is_normalised for entry in entries)
-        ]
-        if len(whole) > 1:
-            rows.append([f"mean of {len(whole)}", *map(_mean_cell, zip(*whole, strict=True))])
-        return rows
-
-    def as_csv(self) -> str:
-        """Returns one row per entry: scores with six digits, and best scores in a column of their own."""
-        places = itertools.product(self.datasets, self.methods)
-        rows = [[*place, *self.entries[place].record().values()] for place in places if place in self.entries]
-        return csv_table([["dataset", "method", *MethodScore().record()], *rows])
+def score_csv(scores: Sequence[MethodScore]) -> str:
+    """Returns one row per score: with six digits, and best scores in a column of their own."""
+    rows = [[score.dataset, score.method, *score.record().values()] for score in scores]
+    return csv_table([["dataset", "method", *MethodScore().record()], *rows])
 
 
 def text_table(rows: Sequence[Sequence[str]]) -> str:
