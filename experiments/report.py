@@ -11,18 +11,16 @@ Prints the scores by dataset and method, and writes OUTPUT/{scores,statistics}.c
 OUTPUT/scores.tex.
 """
 
-import dataclasses
 from collections.abc import Sequence
 
 from xql_jax.errors import UserError
 from xql_jax.files.outputs import check_output, write_output
-from xql_jax.settings import NAMED, SEVERAL, TEXT, Command, setting, within
-from xql_jax.suites.tasks import references_given
+from xql_jax.settings import SEVERAL, TEXT, Command, setting, within
 from xql_jax.workshop.commands import command_line
 from xql_jax.workshop.reports.method_scores import method_scores
 from xql_jax.workshop.reports.read_runs import FOLDERS_HELP, read_runs
 from xql_jax.workshop.reports.report import report_files
-from xql_jax.workshop.reports.score_table import REFERENCES_HELP, score_rows, text_table
+from xql_jax.workshop.reports.score_table import score_rows, text_table
 from xql_jax.workshop.reports.statistics import compared_scores
 
 
@@ -33,16 +31,13 @@ def main(
     bootstrap_samples: int = setting(
         2_000, within(100, 1_000_000), "Bootstrap samples for the intervals of statistics over datasets."
     ),
-    references: Sequence[str] = setting((), NAMED, REFERENCES_HELP),
     output: str = setting("results/report", TEXT, "Folder for the tables."),
 ) -> int:
     found = read_runs(folders)
     if not found.runs and not found.left_out:
         raise UserError(f"{', '.join(folders)}: no runs there: a run is a folder with a config.json")
     folder = check_output("output", f"{output}/scores.csv").parent
-    given = references_given(references, {run.dataset for run in found.runs})
     scores = method_scores(found.members)
-    scores = [dataclasses.replace(score, given=given.get(score.dataset)) for score in scores]
     statistics, not_compared = compared_scores(scores, bootstrap_samples)
     files = report_files(scores, statistics)
     for name, text in files.items():

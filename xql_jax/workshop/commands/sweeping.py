@@ -38,7 +38,7 @@ STATE_MEANINGS = {
 }
 SIGN_MEANINGS = {
     "–": "no score yet",
-    "(return)": "a return: --references gives the returns of scores 0 and 100",
+    "(return)": "a return",
     "±": "half of the 95% interval of the mean over seeds",
     "[": "in brackets the paper's score",
     "→": "before and after fine-tuning",

@@ -11,10 +11,7 @@ import numpy as np
 from xql_jax.rollout.run_summary import cumulative_regret
 from xql_jax.rollout.scores import mean_and_interval, shown
 from xql_jax.runs.load import Run
-from xql_jax.suites.tasks import References
 from xql_jax.workshop.reports.read_runs import Curve
-
-REFERENCES_HELP = "TASK=RANDOM,EXPERT: returns that are 0 and 100 in the tables, for a task without scores."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +24,6 @@ class MethodScore:
     note: str = ""  # why there is no score, or none for some of the seeds
     paper: float | None = None  # the paper's score, if it has one
     paper_before: float | None = None
-    given: References | None = None  # the user's returns that are 0 and 100, if the runs have none
 
     @property
     def runs(self) -> list[Run]:
@@ -42,28 +38,16 @@ class MethodScore:
     @property
     def is_normalised(self) -> bool:
         """Whether 100 is an expert's score; else scores are returns."""
-        return not self.members or self.given is not None or self.run.is_normalised
-
-    @property
-    def references(self) -> References | None:
-        """The returns that are 0 and 100; None: the task's own."""
-        return self.run.references or self.given if self.members else None
-
-    def _scores(self, numbers: Sequence[float]) -> tuple[float, ...]:
-        """Returns the members' numbers as scores, if the user's references make scores of them."""
-        if self.given is None or self.run.is_normalised:
-            return tuple(numbers)
-        low, high = self.given
-        return tuple(100.0 * (number - low) / (high - low) for number in numbers)
+        return not self.members or self.run.is_normalised
 
     @property
     def last(self) -> tuple[float, ...]:
-        return self._scores([member.values[-1] for member in self.members])
+        return tuple(member.values[-1] for member in self.members)
 
     @property
     def best(self) -> tuple[float, ...]:
         """The best scores in training: they flatter, and are no result; NaN if none was finite."""
-        return self._scores([float(np.fmax.reduce(member.values)) for member in self.members])
+        return tuple(float(np.fmax.reduce(member.values)) for member in self.members)
 
     @property
     def before(self) -> tuple[float, ...]:
@@ -71,7 +55,7 @@ class MethodScore:
         at = [(member, member.run.handover) for member in self.members]
         if not all(step in member.steps for member, step in at):
             return ()
-        return self._scores([member.values[member.steps.index(step)] for member, step in at])
+        return tuple(member.values[member.steps.index(step)] for member, step in at)
 
     @property
     def regret(self) -> float:
@@ -79,8 +63,7 @@ class MethodScore:
         if not self.members or not self.is_normalised or self.run.handover is None:
             return math.nan
         values = [np.array(one.values)[np.array(one.steps) > one.run.handover] for one in self.members]
-        after = self._scores([_mean(of_member) for of_member in values])
-        return float(cumulative_regret(np.array(after)))
+        return float(cumulative_regret(np.array([_mean(of_member) for of_member in values])))
 
     @property
     def diverged(self) -> int:

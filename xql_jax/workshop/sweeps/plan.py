@@ -22,7 +22,7 @@ from xql_jax.runs.records import digests_of
 from xql_jax.runs.resolve import resolved
 from xql_jax.runs.run_data import load_data, run_folder
 from xql_jax.settings import Setting, settings_of
-from xql_jax.suites.tasks import References, Task, get_task, references_given
+from xql_jax.suites.tasks import Task, get_task
 from xql_jax.training.members import fields_given
 from xql_jax.types import Json
 from xql_jax.workshop.sweeps.sweep_settings import Sweep
@@ -48,7 +48,6 @@ class Cell:
     state: str = ABSENT
     run: Run | None = None  # if it was begun
     missing: str = ""  # the data file, if it does not exist
-    references: References | None = None  # of the user, for the table
 
     def __str__(self) -> str:
         seeds = self.settings.seeds
@@ -70,7 +69,6 @@ def make_plan(settings: Sweep) -> list[Cell]:
     datasets = list(dict.fromkeys(settings.datasets))
     methods = list(dict.fromkeys(settings.methods))
     _check_swept(settings, datasets, methods)
-    references = references_given(settings.references, [name.partition("=")[0] for name in datasets])
     last, step = settings.seed + settings.num_seeds, settings.seeds_per_run or settings.num_seeds
     cells = []
     for dataset, typed in itertools.product(datasets, methods):
@@ -86,7 +84,6 @@ def make_plan(settings: Sweep) -> list[Cell]:
                     members=len(made.members),
                     steps=made.schedule.max_steps,
                     identity=json.loads(as_json(identity_of(made))),
-                    references=references.get(dataset.partition("=")[0]),
                 )
                 cells.append(cell)
     cells = refreshed(cells, settings.save_dir)

@@ -42,7 +42,6 @@ def scores_of(cells: Sequence[Cell], paper: PaperTable | None = None) -> list[Me
             note="; ".join(dict.fromkeys(notes)),
             paper=paper.scores.get(place) if paper else None,
             paper_before=paper.before.get(place) if paper else None,
-            given=parts[0][0].references,
         )
         scores.append(score)
     return scores
