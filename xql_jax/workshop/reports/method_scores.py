@@ -1,6 +1,6 @@
 """The scores of each method on each dataset, from the numbers of runs' members."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from xql_jax.errors import UserError
 from xql_jax.rollout.run_summary import grouped, varying_names
@@ -49,21 +49,17 @@ def setting_text(member: Curve, names: Iterable[str]) -> str:
 
 
 def _names(members: Iterable[Curve], but: str) -> list[str]:
-    """Returns the settings that differ among the members; the data's digest only if others do not tell."""
+    """Returns the settings that differ among the members.
+
+    The data's digest is among them only if others do not tell: settings that differ may have another digest
+    only because methods have the same data in several forms.
+    """
     settings = list(map(_of_method, members))
     names = [name for name in varying_names(settings) if name != FINGERPRINT]
-    if data_differ(settings, names):
+    alike = grouped(settings, lambda one: tuple(one.get(name) for name in names)).values()
+    if any(len({one.get(FINGERPRINT) for one in same}) > 1 for same in alike):
         names.append(FINGERPRINT)
     return sorted({*names} - {but, f"config.{but}"})
-
-
-def data_differ(settings: Sequence[Mapping[str, str]], names: Sequence[str]) -> bool:
-    """Whether the data's digest tells apart settings that are equal in `names`.
-
-    Settings that differ may have another digest only because methods have the same data in several forms.
-    """
-    alike = grouped(settings, lambda one: tuple(one.get(name) for name in names)).values()
-    return any(len({one.get(FINGERPRINT) for one in same}) > 1 for same in alike)
 
 
 def _of_method(member: Curve) -> dict[str, str]:
