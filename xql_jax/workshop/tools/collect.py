@@ -71,8 +71,7 @@ class CollectionSettings(Simulated):
     policy: str | None = setting(
         None,
         TEXT,
-        "Policy that acts: a run's folder or one of its checkpoints; `random`; or FILE.npz, a Gaussian MLP "
-        "or an exported policy.",
+        "Policy that acts: a run's folder or one of its checkpoints; `random`; or FILE.npz, a Gaussian MLP.",
     )
     noise: float = setting(
         0.0, NOT_NEGATIVE, "Standard deviation of noise on actions; 1 is half their range."

@@ -3,30 +3,19 @@
 import re
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 
-from xql_jax.data.policy_files import Weights
-from xql_jax.errors import UserError, needing
-
+Weights = dict[str, np.ndarray]  # the arrays of a policy by name, see `weights_of`
 OPSET = 20  # version of ONNX's operators; onnxruntime has it from 1.17 on
 IR_VERSION = 9  # version of ONNX's file format; likewise
 
 
-def import_onnx(weights: Weights) -> ModuleType:
-    """Returns the package onnx; UserError with what to install if it is missing, and for a flow."""
-    if "noise" in weights:
-        raise UserError("--formats: onnx: a flow is exported as jax and npz alone")
-    with needing("--formats: onnx", "export"):
-        import onnx.parser
-        import onnxruntime  # noqa: F401  (which reads it back)
-    return onnx
-
-
 def write_onnx(weights: Weights, path: Path) -> None:
     """Writes a graph from `observations` f32[B, O] to `actions` f32[B, A]; NaN where one is not finite."""
-    onnx, arrays = import_onnx(weights), dict(weights)
+    import onnx.parser
+
+    arrays = dict(weights)
     low, high = weights["low"], weights["high"]
     action_dim = len(low)
     arrays["middle"], arrays["reach"] = (high + low) / 2, (high - low) / 2
