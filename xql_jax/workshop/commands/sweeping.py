@@ -30,21 +30,6 @@ from xql_jax.workshop.sweeps.slurm import Slurm
 from xql_jax.workshop.sweeps.sweep_settings import Sweep
 from xql_jax.workshop.sweeps.tables import of_table, scores_of
 
-STATE_MEANINGS = {
-    ABSENT: "not begun",
-    BEGUN: "goes on from its last checkpoint",
-    FINISHED: "not trained again",
-    NO_DATA: "left out; --download fetches D4RL's data",
-}
-SIGN_MEANINGS = {
-    "–": "no score yet",
-    "(return)": "a return",
-    "±": "half of the 95% interval of the mean over seeds",
-    "[": "in brackets the paper's score",
-    "→": "before and after fine-tuning",
-    " div": "a seed's numbers stopped being finite",
-}
-
 
 def sweep(settings: Sweep) -> int:
     """Prints the plan, trains the missing runs, writes the tables, and returns the exit code.
@@ -68,7 +53,7 @@ def sweep(settings: Sweep) -> int:
         executor = Slurm(settings)
     _print_plan(plan)
     if settings.dry_run:
-        print(_table_text(score_rows(scores_of(plan, paper))))
+        print(text_table(score_rows(scores_of(plan, paper))))
         if isinstance(executor, Slurm):
             print(f"sbatch would be given for each run:\n{executor.script()}")
         return 0
@@ -109,7 +94,7 @@ def downloaded(plan: Sequence[Cell], settings: Sweep) -> list[Cell]:
 
 
 def _print_plan(plan: Sequence[Cell]) -> None:
-    """Prints the cells with their states and what is left of them, missing data, and what the states mean."""
+    """Prints the cells with their states and what is left of them, and missing data."""
     counts = Counter(cell.state for cell in plan)
     print(", ".join(f"{number} {state}" for state, number in counts.items()) + ":")
     for cell in plan:
@@ -125,9 +110,7 @@ def _print_plan(plan: Sequence[Cell]) -> None:
     if others := [cell for cell, run in ended if other_code(run.content, cell.settings.task)]:
         print(f"  trained by other code: {len(others)}, as {others[0]}; delete a run to train it anew")
     for file in dict.fromkeys(as_written(cell.missing) for cell in plan if cell.missing):
-        print(f"  missing: {file}")
-    meanings = [f"{state}: {meaning}" for state, meaning in STATE_MEANINGS.items() if state in counts]
-    print("; ".join(meanings), flush=True)
+        print(f"  missing: {file}; --download fetches D4RL's data", flush=True)
 
 
 def _print_outcome(cell: Cell, outcome: Outcome) -> None:
@@ -143,16 +126,9 @@ def _print_outcome(cell: Cell, outcome: Outcome) -> None:
             print_result(result, outcome.summary.get("quantity") or "score")
 
 
-def _table_text(rows: Sequence[Sequence[str]]) -> str:
-    """Returns the table as text, with the meanings of the signs in it."""
-    text = text_table(rows)
-    meanings = [f"{sign.strip()}  {meaning}" for sign, meaning in SIGN_MEANINGS.items() if sign in text]
-    return "\n".join([text, "", *meanings])
-
-
 def _write(scores: Sequence[MethodScore], folder: Path, name: str) -> None:
     rows = score_rows(scores)
-    texts = {"txt": _table_text(rows) + "\n", "csv": score_csv(scores)}
+    texts = {"txt": text_table(rows) + "\n", "csv": score_csv(scores)}
     texts |= {"md": markdown_table(rows), "tex": latex_table(rows)}
     for kind, text in texts.items():
         write_output("output", folder / f"{name}.{kind}", text)
