@@ -8,7 +8,6 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from xql_jax.rollout.run_summary import cumulative_regret
 from xql_jax.rollout.scores import mean_and_interval, shown
 from xql_jax.runs.load import Run
 from xql_jax.workshop.reports.read_runs import Curve
@@ -58,14 +57,6 @@ class MethodScore:
         return tuple(member.values[member.steps.index(step)] for member, step in at)
 
     @property
-    def regret(self) -> float:
-        """In fine-tuning the cumulative regret after the hand-over, see `summarize_finetuning`; else NaN."""
-        if not self.members or not self.is_normalised or self.run.handover is None:
-            return math.nan
-        values = [np.array(one.values)[np.array(one.steps) > one.run.handover] for one in self.members]
-        return float(cumulative_regret(np.array([_mean(of_member) for of_member in values])))
-
-    @property
     def diverged(self) -> int:
         return sum(any(member.diverged) for member in self.members)
 
@@ -109,7 +100,6 @@ class MethodScore:
             "note": self.note,
             "offline_score": plain_number(_mean(self.before)),
             "offline_score_by_seed": " ".join(map(plain_number, self.before)),
-            "cumulative_regret": plain_number(self.regret),
             "paper_offline_score": self.paper_before,
             "quantity": "score" if self.is_normalised else "return",
         }
