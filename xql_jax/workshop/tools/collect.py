@@ -5,7 +5,6 @@ import dataclasses
 import json
 import logging
 import os
-import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -52,7 +51,6 @@ from xql_jax.workshop.tools.opening import open_run, own_method
 
 LOG = logging.getLogger(__name__)
 HDF5_SUFFIXES = (".hdf5", ".h5")
-OUTPUT_SETTINGS = ("output", "append", "tqdm")  # settings that do not change the rows
 # Metadata of a whole file; all other metadata have an entry for each command that added rows.
 FILE_METADATA = ("env_name", UNITS, "environment", "versions", "random_return", "expert_return")
 NOT_OF_REPLAY = ("policy", "noise", "deterministic", "transitions", "episodes")
@@ -139,7 +137,6 @@ def collect(settings: CollectionSettings) -> Json:
             UNITS: ENVIRONMENT,
             "environment": json.dumps(describe_environment(task, source.simulation), sort_keys=True),
             "versions": json.dumps(versions(), sort_keys=True),
-            "command": _command_of(settings) + (f"  # {stop.received.name}" if stop.received else ""),
             "origin": source.origin,
             **source.metadata,
             **summary,
@@ -245,15 +242,3 @@ def _joined_metadata(before: Json, new: Json) -> Json:
             old = before.get(key, [])
             joined[key] = [*(old if isinstance(old, list) else [old]), new[key]]
     return joined
-
-
-def _command_of(settings: CollectionSettings) -> str:
-    """Returns the command line that makes the same rows; it leaves out where they are written."""
-    words = ["xql-collect"]
-    for field in dataclasses.fields(settings):
-        value = getattr(settings, field.name)
-        if field.name in OUTPUT_SETTINGS or value == field.default:
-            continue
-        for each in value if isinstance(value, list | tuple) else [value]:
-            words.append(f"--{field.name}" if each is True else f"--{field.name}={each}")
-    return shlex.join(words)
