@@ -20,7 +20,6 @@ EXTRAS = {
     # xql-export --formats
     "export": ["flatbuffers>=24,<26", "onnx>=1.18,<2", "onnxruntime>=1.22,<2"],
     "sweep": ["ray>=2.60,<3", "submitit>=1.5,<2"],  # xql-sweep --executor=ray and slurm
-    "report": ["Jinja2>=3.1,<4"],
     "ogbench": ["ogbench>=1.2.2,<1.3"],  # whose success is computed from s, not s', since 1.2.0
     "compiled": ["playground>=0.2,<0.3"],  # DM Control in JAX
 }
@@ -88,7 +87,7 @@ setup(
     package_data={
         "xql_jax": ["py.typed"],
         "xql_jax.pictures": ["style.mplstyle"],
-        "xql_jax.workshop.reports": ["printed/*.csv", "report.html"],
+        "xql_jax.workshop.reports": ["printed/*.csv"],
     },
     # Ranges; the exact versions that were tested are in requirements.txt.
     install_requires=[

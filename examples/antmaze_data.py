@@ -15,7 +15,7 @@ import mujoco
 import numpy as np
 import tqdm
 
-from xql_jax.data.policy_files import FilePolicy, read_policy
+from xql_jax.data.act import load
 from xql_jax.data.rows import Rows, cut_off, joined_rows, write_hdf5
 from xql_jax.envs.ant_maze import START_CELL, AntMaze, cell_middle, draw_goal
 from xql_jax.envs.mazes import GOAL_RADIUS, MAZES, Cell
@@ -34,9 +34,9 @@ PLAY_CELLS: dict[str, tuple[Cell, ...]] = {
 
 
 @functools.cache
-def walker() -> FilePolicy:
+def walker() -> Callable[[np.ndarray], np.ndarray]:
     """Returns the walking policy, which acts on `seen_from_ant`: SAC, 400,000 steps in `ant_field.py`."""
-    return read_policy(WALKER, VIEW_SIZE, 8)
+    return load(WALKER)[0]
 
 
 def generate_antmaze(
@@ -102,7 +102,7 @@ def _walk(
     while not (terminated or truncated or arrived):
         if len(waypoints) > 1 and math.dist(state[:2], waypoints[0]) < NEAR:
             del waypoints[0]
-        mode = walker().act(seen_from_ant(state, waypoints[0])[None])[0]
+        mode = walker()(seen_from_ant(state, waypoints[0])[None])[0]
         action = np.clip(mode + WALKER_NOISE * rng.standard_normal(mode.shape), -1.0, 1.0)
         state, reward, terminated, truncated, _ = environment.step(action.astype(np.float32))
         arrived = math.dist(state[:2], target) <= GOAL_RADIUS

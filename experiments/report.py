@@ -1,27 +1,27 @@
-"""Makes a report of runs: one page that works offline, with the same numbers as CSV, Markdown and LaTeX.
+"""Makes the tables of runs: their scores beside the paper's, and statistics over datasets.
 
 Examples:
   xql-report results
   xql-report results/pointmaze-umaze-v0/xql results/pointmaze-umaze-v0/iql --output=report
 
 The arguments are runs, finished or not, or folders that contain runs. Nothing in them is changed. A damaged
-run is left out, and the report says why.
+run is left out, and the command says why.
 
-Writes OUTPUT/index.html, a page that needs no other file: scores by dataset and method beside the paper's,
-statistics over datasets, learning curves, and the source of each number. Also writes
-OUTPUT/{scores,statistics}.csv, OUTPUT/scores.md and OUTPUT/scores.tex.
+Prints the scores by dataset and method, and writes OUTPUT/{scores,statistics}.csv, OUTPUT/scores.md and
+OUTPUT/scores.tex.
 """
 
-import time
 from collections.abc import Sequence
 
-from xql_jax.errors import UserError, needing
+from xql_jax.errors import UserError
 from xql_jax.files.outputs import check_output, write_output
-from xql_jax.settings import NAMED, SEVERAL, TEXT, Command, setting, within
+from xql_jax.settings import SEVERAL, TEXT, Command, setting, within
 from xql_jax.workshop.commands import command_line
+from xql_jax.workshop.reports.method_scores import method_scores
 from xql_jax.workshop.reports.read_runs import FOLDERS_HELP, read_runs
-from xql_jax.workshop.reports.report import Report
-from xql_jax.workshop.reports.score_table import REFERENCES_HELP
+from xql_jax.workshop.reports.report import report_files
+from xql_jax.workshop.reports.score_table import score_rows, text_table
+from xql_jax.workshop.reports.statistics import compared_scores
 
 
 @Command
@@ -31,22 +31,26 @@ def main(
     bootstrap_samples: int = setting(
         2_000, within(100, 1_000_000), "Bootstrap samples for the intervals of statistics over datasets."
     ),
-    references: Sequence[str] = setting((), NAMED, REFERENCES_HELP),
-    output: str = setting("results/report", TEXT, "Folder for the page and the tables."),
+    output: str = setting("results/report", TEXT, "Folder for the tables."),
 ) -> int:
-    with needing("a report", "report"):
-        import jinja2  # noqa: F401
     found = read_runs(folders)
     if not found.runs and not found.left_out:
         raise UserError(f"{', '.join(folders)}: no runs there: a run is a folder with a config.json")
-    folder = check_output("output", f"{output}/index.html").parent
-    report = Report(found, ", ".join(folders), bootstrap_samples, references)
-    files = report.files(f"Made {time.strftime('%Y-%m-%d %H:%M:%S %Z')}.")
+    folder = check_output("output", f"{output}/scores.csv").parent
+    scores = method_scores(found.members)
+    statistics, not_compared = compared_scores(scores, bootstrap_samples)
+    files = report_files(scores, statistics)
     for name, text in files.items():
         write_output("output", folder / name, text)
-    print(f"{len(report.runs)} runs, {len(report.scores)} scores of a method on a dataset")
-    for left_out in report.left_out:
+    print(text_table(score_rows(scores)))
+    print(f"{len(found.runs)} runs, {len(scores)} scores of a method on a dataset")
+    for run in found.runs:
+        for line in run.caveats():
+            print(f"  {run.name}: {line}")
+    for left_out in found.left_out:
         print(f"  left out: {left_out.run}: {left_out.reason}")
+    for left_out in not_compared:
+        print(f"  not in the statistics: {left_out.run}: {left_out.reason}")
     print("written:", *(f"{output}/{name}" for name in files), sep="\n  ")
     return 0
 

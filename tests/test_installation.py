@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCES = ("setup.py", "pyproject.toml", "README.md", "LICENSE", "xql_jax", "experiments", "configs")
 OF_EXTRAS = (
     *("dm_control", "gymnasium_robotics", "imageio_ffmpeg", "minari", "sklearn", "onnx", "onnxruntime"),
-    *("ray", "submitit", "jinja2", "mujoco_playground", "d4rl", "gym", "wandb", "ogbench"),
+    *("ray", "submitit", "mujoco_playground", "d4rl", "gym", "wandb", "ogbench"),
     *("requests", "tensorboard"),
 )
 # Without it, which would name the clone.

@@ -9,13 +9,6 @@ from xql_jax.errors import UserError
 O, A, H, G = 5, 3, 4, 6
 
 
-# A policy without hidden layers.
-EXPORTED = {
-    "shift": np.zeros(O), "scale": np.ones(O), "num_hidden": 0, "low": -np.ones(A), "high": np.ones(A),
-    "action_kernel": np.ones((O, A)), "action_bias": np.zeros(A),
-}  # fmt: skip
-
-
 def arrays(seed=0, **changes):
     shapes = {
         "w0": (H, O), "b0": (H,), "w1": (G, H), "b1": (G,), "w2": (A, G), "b2": (A,), "in_shift": (O,),
@@ -50,8 +43,8 @@ def test_actions_are_the_formulas(tmp_path):
     normal = generator.standard_normal((7, A))
     for row in range(7):
         mean, sample = formula(arrays(), observations[row], normal[row])
-        np.testing.assert_allclose(policy.act(observations)[row], mean, rtol=1e-10)
-        np.testing.assert_allclose(policy.act(observations, normal)[row], sample, rtol=1e-10)
+        np.testing.assert_allclose(policy(observations)[row], mean, rtol=1e-10)
+        np.testing.assert_allclose(policy(observations, normal)[row], sample, rtol=1e-10)
 
 
 @pytest.mark.parametrize(
@@ -61,10 +54,6 @@ def test_actions_are_the_formulas(tmp_path):
         ({}, (O + 1, A), "do not fit observations of 6 entries"),
         ({}, (O, A + 1), "not by 4 finite numbers"),
         ({"b1": np.full(G, np.nan, np.float32)}, (O, A), "b1 holds NaN"),
-        ({"shift": np.zeros(O), "scale": np.ones(O), "num_hidden": 1}, (O, A), "no array low"),
-        ({**EXPORTED, "action_chunk": np.ones(2)}, (O, A), r"action_chunk is \[1. 1.\], and must be"),
-        ({**EXPORTED, "action_chunk": 0}, (O, A), "action_chunk is 0, and must be a whole number"),
-        ({**EXPORTED, "action_chunk": 2}, (O, A), "acts by 3 numbers, not by 6"),
     ],
 )
 def test_unfit_files_are_told(tmp_path, changes, sizes, words):

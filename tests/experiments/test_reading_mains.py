@@ -28,14 +28,12 @@ def test_the_report_is_written_and_the_runs_stay_as_they_are(tmp_path):
     assert "1 runs, 1 scores" in out
     assert f"left out: {broken.relative_to(tmp_path / 'runs')}: evaluations.csv: damaged" in out
     after = contents(tmp_path)
-    names = {f"{folder}/{name}" for folder in "ab" for name in ("index.html", *TABLES)}
+    names = {f"{folder}/{name}" for folder in "ab" for name in TABLES}
     assert after.keys() - before.keys() == {"a", "b", *names}
     assert {name: after[name] for name in before} == before
-    assert b"13.0" in after["a/index.html"]
+    assert "pen-human-v0  13.0 ± 9.5" in out  # t(0.975, 1) * 1.5 / 2
     assert b",13," in after["a/scores.csv"]
     assert [after[f"a/{name}"] for name in TABLES] == [after[f"b/{name}"] for name in TABLES]
-    pages = [re.sub(rb"Made [0-9-]+ [0-9:]+", b"", after[f"{folder}/index.html"]) for folder in "ab"]
-    assert pages[0] == pages[1]
 
 
 def test_the_inspector_prints_and_writes_what_is_in_two_files(tmp_path):
@@ -44,6 +42,6 @@ def test_the_inspector_prints_and_writes_what_is_in_two_files(tmp_path):
     write_dataset(tmp_path / "b.hdf5", size=81)
     data = ["--env_name=pointmaze-umaze-v0", f"--dataset={first}", "--dataset=b.hdf5"]
     out = succeed([*data, "--json=new/a.json"], tmp_path, INSPECT)
-    assert "transitions   195" in out
+    assert re.search(r"transitions +195\n", out)
     numbers = json.loads((tmp_path / "new" / "a.json").read_text())
     assert (numbers["transitions"], numbers["lengths"]["most"]) == (195, 39)

@@ -1,6 +1,5 @@
 """Whose scores make one number, what the number is, and which of the paper's stands beside it."""
 
-import dataclasses
 import math
 
 import pytest
@@ -9,7 +8,6 @@ from written_runs import write_run
 
 from xql_jax.errors import UserError
 from xql_jax.runs.kinds import FINE_TUNING, ONLINE_TRAINING
-from xql_jax.suites.tasks import References
 from xql_jax.workshop.reports.method_scores import method_scores
 from xql_jax.workshop.reports.read_runs import read_runs
 
@@ -85,17 +83,8 @@ def test_what_was_learned_from_data_and_what_was_fine_tuned_are_apart():
     tuned = {"kind": FINE_TUNING, "handover": 10, "name": "tuned"}
     by_name = by_place([member(0, 1.0), member(0, 4.0, 9.0, run=tuned)])
     entry = by_name["kitchen-complete-v0", "xql fine-tuned"]
-    assert (entry.before, entry.last, entry.regret) == ((4.0,), (9.0,), pytest.approx(0.91))
+    assert (entry.before, entry.last) == ((4.0,), (9.0,))
     assert by_name["kitchen-complete-v0", "xql"].before == ()
-
-
-def test_returns_have_a_regret_as_soon_as_references_make_scores_of_them():
-    """With 100 and 300 as references the returns 200 and 300 after the hand-over are scores of 50 and 100."""
-    tuned = {"kind": FINE_TUNING, "handover": 10, "is_normalised": False}
-    (entry,) = method_scores([member(0, 100.0, 200.0, 300.0, run=tuned)])
-    assert math.isnan(entry.regret)
-    scored = dataclasses.replace(entry, given=References(100.0, 300.0))
-    assert (scored.before, scored.last, scored.regret) == ((0.0,), (100.0,), 0.25)
 
 
 def test_a_seed_that_two_runs_have_is_refused():

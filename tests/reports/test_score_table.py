@@ -7,38 +7,39 @@ from members import member
 from xql_jax.workshop.reports.printed_tables import PAPER_TABLES, read_paper_table
 from xql_jax.workshop.reports.score_table import (
     MethodScore,
-    ScoreTable,
     latex_table,
     markdown_table,
+    score_csv,
+    score_rows,
     text_table,
 )
 
 # Mean 3, deviation 1: the half-width is t(0.975, 2) / sqrt(3) = 4.302653 / 1.7320508 = 2.484138.
-THREE = MethodScore(members=[member(seed, 9.0, 2.0 + seed) for seed in range(3)], paper=2.5)
-ONE = MethodScore(members=[member(0, 1.0, -7.25, diverged=True)])
-NONE = MethodScore(paper=60.0, note="no data: x_y.hdf5")
-TABLE = ScoreTable(
-    ["kitchen", "maze_a", "maze_b"],
-    ["xql", "td3_bc"],
-    {("kitchen", "xql"): THREE, ("kitchen", "td3_bc"): ONE, ("maze_a", "xql"): ONE}
-    | {("maze_a", "td3_bc"): THREE, ("maze_b", "td3_bc"): NONE},
-)
+THREE = {"members": [member(seed, 9.0, 2.0 + seed) for seed in range(3)], "paper": 2.5}
+ONE = {"members": [member(0, 1.0, -7.25, diverged=True)]}
+SCORES = [
+    MethodScore("kitchen", "xql", **THREE),
+    MethodScore("kitchen", "td3_bc", **ONE),
+    MethodScore("maze_a", "xql", **ONE),
+    MethodScore("maze_a", "td3_bc", **THREE),
+    MethodScore("maze_b", "td3_bc", paper=60.0, note="no data: x_y.hdf5"),
+]
+ROWS = score_rows(SCORES)
 
 
 def test_fine_tuning_is_before_and_after():
     run = {"handover": 10}
     seeds = [member(seed, seed, 147.0, 2.0 + seed, run=run, diverged=seed == 0) for seed in range(3)]
-    tuned = MethodScore(members=seeds, paper=2.5, paper_before=1.5)
-    assert tuned.cell() == "1.0 ± 2.5 → 3.0 ± 2.5 div [1.5 → 2.5]"
-    table = ScoreTable(["a", "b"], ["xql"], {("a", "xql"): tuned, ("b", "xql"): tuned})
-    assert table.rows()[-1] == ["mean of 2", "1.0 → 3.0 div"]
-    row = next(csv.DictReader(table.as_csv().splitlines()))
-    names = ("offline_score_by_seed", "offline_score", "cumulative_regret", "paper_offline_score")
-    assert [row[name] for name in names] == ["0 1 2", "1", "0.25", "1.5"]
+    tuned = [MethodScore(task, "xql", seeds, paper=2.5, paper_before=1.5) for task in ("a", "b")]
+    assert tuned[0].cell() == "1.0 ± 2.5 → 3.0 ± 2.5 div [1.5 → 2.5]"
+    assert score_rows(tuned)[-1] == ["mean of 2", "1.0 → 3.0 div"]
+    row = next(csv.DictReader(score_csv(tuned).splitlines()))
+    names = ("offline_score_by_seed", "offline_score", "paper_offline_score")
+    assert [row[name] for name in names] == ["0 1 2", "1", "1.5"]
 
 
 def test_rows_and_the_mean_of_the_datasets_that_are_whole():
-    assert TABLE.rows() == [
+    assert ROWS == [
         ["", "xql", "td3_bc"],
         ["kitchen", "3.0 ± 2.5 [2.5]", "-7.2 div"],
         ["maze_a", "-7.2 div", "3.0 ± 2.5 [2.5]"],
@@ -48,14 +49,14 @@ def test_rows_and_the_mean_of_the_datasets_that_are_whole():
 
 
 def test_text_csv_markdown_and_latex_hold_the_same_numbers():
-    text = text_table(TABLE.rows()).splitlines()
+    text = text_table(ROWS).splitlines()
     assert text[1].split() == ["kitchen", "3.0", "±", "2.5", "[2.5]", "-7.2", "div"]
-    first, *_, missing = csv.DictReader(TABLE.as_csv().splitlines())
+    first, *_, missing = csv.DictReader(score_csv(SCORES).splitlines())
     assert [first[name] for name in ("last_score", "best_score_by_seed", "run")] == ["3", "9 9 9", "there"]
     assert (missing["last_score"], missing["note"]) == ("", "no data: x_y.hdf5")
-    markdown = markdown_table(TABLE.rows()).splitlines()
-    assert [line.strip("| ").split(" | ") for line in markdown[2:]] == TABLE.rows()[1:]
-    latex = latex_table(TABLE.rows())
+    markdown = markdown_table(ROWS).splitlines()
+    assert [line.strip("| ").split(" | ") for line in markdown[2:]] == ROWS[1:]
+    latex = latex_table(ROWS)
     assert " & xql & td3\\_bc \\\\" in latex
     assert "kitchen & 3.0 $\\pm$ 2.5 [2.5] & -7.2 div \\\\" in latex
 

@@ -8,11 +8,9 @@ import pytest
 from slow_cases import slow_but
 from tiny_runs import online_settings, stopped_at
 
-from xql_jax.data.loading import load_dataset
 from xql_jax.data.rows import read_rows
 from xql_jax.envs.registered import Registered
-from xql_jax.errors import Busy, UserError
-from xql_jax.files.outputs import alone_at
+from xql_jax.errors import UserError
 from xql_jax.runs.train import train_run as run_online
 from xql_jax.suites import tasks
 from xql_jax.workshop.tools.collect import CollectionSettings, collect
@@ -140,34 +138,3 @@ def test_only_a_stop_or_the_end_cuts_an_episode_off(tmp_path, n_step):
     means = number[ends] * (number[ends] % 7 + 5.0)
     assert summary["mean_return"] == pytest.approx(means[whole].mean())
     assert (summary["episodes"], summary["whole_episodes"]) == (len(ends), whole.sum())
-
-
-def test_appended_rows_come_behind_and_every_command_is_recorded(known, tmp_path):
-    run, file = str(known[0]), tmp_path / "set.hdf5"
-    common = {"transitions": 60, "random_return": -100.0, "expert_return": 100.0}
-    parts = [
-        {**RANDOM, **common, "policy": f"{run}/checkpoints/20"},
-        {**RANDOM, **common, "seed": 1, "noise": 0.1},
-        {"replay": run, "until": 50},
-    ]
-    alone = []
-    for number, part in enumerate(parts):
-        (tmp_path / str(number)).mkdir()
-        alone.append(collected(tmp_path / str(number), **part)[0])
-        whole, _ = collected(tmp_path, append=True, **part)
-    for key, array in whole.items():
-        np.testing.assert_array_equal(array, np.concatenate([rows[key] for rows in alone]))
-    _, metadata = read_rows(file)
-    assert metadata["transitions"] == [60, 60, 50]
-    assert metadata["policy"] == [parts[0]["policy"], "random"]
-    assert load_dataset(None, [str(file)]).references == (-100.0, 100.0)
-    # What cannot be added leaves the file as it is.
-    before, other = file.read_bytes(), {**parts[1], "append": True, "seed": 2}
-    for part in (parts[1] | {"transitions": 12}, {"replay": run}):
-        with pytest.raises(UserError, match=r"set\.hdf5 has rows of this policy and seed.*--seed"):
-            collected(tmp_path, append=True, **part)
-    with pytest.raises(UserError, match="is no dataset of Hopper-v5"):
-        collected(tmp_path, **other | {"env_name": "Hopper-v5"})
-    with alone_at(file), pytest.raises(Busy, match=r"at this file: .*set\.hdf5"):
-        collected(tmp_path, **other)
-    assert file.read_bytes() == before

@@ -8,7 +8,6 @@ import pytest
 
 import xql_jax
 from xql_jax.runs.load import load_run
-from xql_jax.workshop.reports.report import warnings_of
 from xql_jax.workshop.tools.choose import ChoiceSettings, choose
 from xql_jax.workshop.tools.evaluate import EvaluationSettings, evaluate
 from xql_jax.workshop.tools.export import export_policy
@@ -45,7 +44,7 @@ DOORS = {
         choose(ChoiceSettings(checkpoint=str(path), max_steps=1, hidden_dims=(4,), batch_size=8, tqdm=False))
         and []
     ),
-    "report": lambda path, folder: [*warnings_of(load_run(path))],
+    "report": lambda path, folder: load_run(path).caveats(),
 }
 
 

@@ -78,13 +78,9 @@ def test_exports_give_the_whole_chunk(chunked, tmp_path):
     assert json.loads((tmp_path / "policy.json").read_text())["action_chunk"] == 3
 
 
-@pytest.mark.parametrize("exported", [False, True])
-def test_collected_episodes_carry_out_chunks(chunked, tmp_path, exported):
+def test_collected_episodes_carry_out_chunks(chunked, tmp_path):
     """The deterministic policy's actions within a chunk follow from what it saw at the chunk's start."""
     file, source = tmp_path / "rows.hdf5", {"policy": str(chunked.path), "member": 0, "deterministic": True}
-    if exported:
-        export_policy(checkpoint=str(chunked.path), member=0, formats=("npz",), output=str(tmp_path / "e"))
-        source = {"policy": str(tmp_path / "e" / "policy.npz")}
     collect(CollectionSettings(env_name="pointmaze-umaze-v0", output=str(file), transitions=40, **source))
     policy = xql_jax.load_policy(chunked.path, seed=42)
     with h5py.File(file) as rows:

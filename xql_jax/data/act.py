@@ -25,8 +25,7 @@ def acting(w):
             raise ValueError(f"observations: must be numbers of shape [{size}] or [B, {size}], not {found}")
         with np.errstate(all="ignore"):
             x = (np.atleast_2d(seen).astype(np.float32) - w["shift"]) / w["scale"]
-            actions = best_flow(w, x) if "noise" in w else central(w, x)
-            actions = ((high + low) / 2 + (high - low) / 2 * actions).clip(low, high)
+            actions = ((high + low) / 2 + (high - low) / 2 * central(w, x)).clip(low, high)
         if not (np.isfinite(x).all() and np.isfinite(actions).all()):
             raise ValueError("observations: must be finite numbers, and not far beyond those of the data")
         return actions if seen.ndim == 2 else actions[0]
@@ -43,33 +42,6 @@ def central(w, x):
         return actions
     best = (x @ w["logits_kernel"] + w["logits_bias"]).argmax(-1)
     return actions.reshape(len(x), w["logits_bias"].size, -1)[np.arange(len(x)), best]
-
-
-def best_flow(w, x):
-    """Each noise vector becomes an action, by Euler's steps or by one network; the best by the least Q."""
-    noise, steps = w["noise"], int(w["flow_steps"])
-    x = np.repeat(x[None], len(noise), 0)
-    actions = np.repeat(noise[:, None], x.shape[1], 1)
-    for step in range(steps):
-        t = np.full_like(actions[..., :1], step / steps)
-        actions = actions + network(w, "flow", x, actions, t) / steps
-    actions = (actions if steps else network(w, "flow", x, actions)).clip(-1, 1)
-    q = np.min([network(w, f"q{i}", x, actions)[..., 0] for i in range(int(w["num_critics"]))], 0)
-    return np.take_along_axis(actions, q.argmax(0)[None, :, None], 0)[0]
-
-
-def network(w, name, *inputs):
-    """Layers of a flow (GELU, then layer norm) or of Q (layer norm, then ReLU); a norm if it has a scale."""
-    x = np.concatenate(inputs, -1)
-    for i in range(int(w[name])):
-        x = x @ w[f"{name}_kernel_{i}"] + w[f"{name}_bias_{i}"]
-        if name == "flow":
-            x = x / 2 * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
-        if f"{name}_scale_{i}" in w:
-            x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-6)
-            x = x * w[f"{name}_scale_{i}"] + w[f"{name}_shift_{i}"]
-        x = x if name == "flow" else np.maximum(x, 0.0)
-    return x @ w[f"{name}_kernel_last"] + w[f"{name}_bias_last"]
 
 
 def load(path):

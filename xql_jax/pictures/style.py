@@ -30,7 +30,6 @@ LINES = (BLUE, VERMILION, GREEN, "#CC79A7", ORANGE, "#56B4E9")
 DASHES = ("-", "--", "-.", ":")
 WALL, INK, SOFT = "0.3", "0.15", "0.45"  # walls of mazes; text and axes; background elements
 
-MOST_LINES = 12  # methods or settings in one picture, the best; more lines look alike
 LEAST_FOR_BAND = 3  # fewest seeds for an interval: with two it is too wide to say anything
 MOST_WITH_DOTS = 20  # largest number of points that a line marks
 MOST_WITH_SEEDS = 3  # with more lines in one picture, bands and single seeds are not drawn

@@ -1,12 +1,9 @@
 """The tasks by name, and those that a user names: environments of their own, reference returns."""
 
-import contextlib
 import dataclasses
 import importlib
-import math
 import pkgutil
 import sys
-from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from xql_jax import suites
@@ -36,23 +33,6 @@ class References(NamedTuple):
 def has_own_scores(name: str) -> bool:
     """Whether a task is listed with reference returns, or is scored by success."""
     return name in LISTED_TASKS and LISTED_TASKS[name].is_normalised
-
-
-def references_given(texts: Sequence[str], names: Collection[str]) -> dict[str, References]:
-    """Parses TASK=RANDOM,EXPERT; UserError unless each is one of the names, a task without scores."""
-    found = dict[str, References]()
-    for text in texts:
-        task, _, returns = text.partition("=")
-        with contextlib.suppress(ValueError):
-            low, high = map(float, returns.split(","))
-            if task in names and not has_own_scores(task) and 0 < high - low < math.inf:
-                found[task] = References(low, high)
-        if task not in found:
-            raise UserError(
-                f"--references={text}: must be TASK=RANDOM,EXPERT: a task of these runs, whose scores are "
-                "returns, and two returns, the second the larger one"
-            )
-    return found
 
 
 def referenced(task: Task, references: References | None) -> Task:

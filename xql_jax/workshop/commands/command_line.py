@@ -3,12 +3,6 @@
 Which hyperparameters there are depends on the method and its config file, so absl parses the flags of the run
 first, and then what is left. `--config.NAME` is another form of `--NAME`.
 
-The way of --beta=0.5: `parse` has its flag defined by `GumbelRegression.beta` in `learners/xql.py`, whose
-domain checks it, and calls `settings_from` (`runs/config_files.py`). There `with_values` (`settings.py`) sets
-it, as float32, in the learner of the run's value, in the part with the field. Nothing else changes it, but
---sweep and --ramp, if given; `resolved` (`runs/resolve.py`) sees that it is given, and switches `beta_nats`
-off. `GumbelValue.fit` gives it to `losses/gumbel.py`, which divides by it.
-
 A user's mistake ends the program with exit code 2 and one line on stderr, without a traceback.
 """
 

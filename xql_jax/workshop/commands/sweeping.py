@@ -17,27 +17,19 @@ from xql_jax.suites.tasks import get_task
 from xql_jax.training.signals import StopSignals
 from xql_jax.workshop.commands.messages import print_result
 from xql_jax.workshop.reports.printed_tables import read_paper_table
-from xql_jax.workshop.reports.score_table import ScoreTable, latex_table, markdown_table, text_table
+from xql_jax.workshop.reports.score_table import (
+    MethodScore,
+    latex_table,
+    markdown_table,
+    score_csv,
+    score_rows,
+    text_table,
+)
 from xql_jax.workshop.sweeps.executors import Executor, Outcome, in_process, ray_tasks, train_cells
 from xql_jax.workshop.sweeps.plan import ABSENT, BEGUN, FINISHED, NO_DATA, Cell, make_plan, refreshed
 from xql_jax.workshop.sweeps.slurm import Slurm
 from xql_jax.workshop.sweeps.sweep_settings import Sweep
-from xql_jax.workshop.sweeps.tables import of_table, table_of
-
-STATE_MEANINGS = {
-    ABSENT: "not begun",
-    BEGUN: "goes on from its last checkpoint",
-    FINISHED: "not trained again",
-    NO_DATA: "left out; --download fetches D4RL's data",
-}
-SIGN_MEANINGS = {
-    "–": "no score yet",
-    "(return)": "a return: --references gives the returns of scores 0 and 100",
-    "±": "half of the 95% interval of the mean over seeds",
-    "[": "in brackets the paper's score",
-    "→": "before and after fine-tuning",
-    " div": "a seed's numbers stopped being finite",
-}
+from xql_jax.workshop.sweeps.tables import of_table, scores_of
 
 
 def sweep(settings: Sweep) -> int:
@@ -62,7 +54,7 @@ def sweep(settings: Sweep) -> int:
         executor = Slurm(settings)
     _print_plan(plan)
     if settings.dry_run:
-        print(_table_text(table_of(plan, paper).rows()))
+        print(text_table(score_rows(scores_of(plan, paper))))
         if isinstance(executor, Slurm):
             print(f"sbatch would be given for each run:\n{executor.script()}")
         return 0
@@ -80,7 +72,7 @@ def sweep(settings: Sweep) -> int:
                 failures[str(cell)] = outcome
             plan = refreshed(plan, settings.save_dir)
             print(f"{sum(cell.state in (ABSENT, BEGUN) for cell in plan)} to train", flush=True)
-    _write(table_of(plan, paper), folder, name)
+    _write(scores_of(plan, paper), folder, name)
     if stop.received:
         print(f"stopped by {stop.received.name}; the same command goes on")
         return 128 + stop.received
@@ -103,7 +95,7 @@ def downloaded(plan: Sequence[Cell], settings: Sweep) -> list[Cell]:
 
 
 def _print_plan(plan: Sequence[Cell]) -> None:
-    """Prints the cells with their states and what is left of them, missing data, and what the states mean."""
+    """Prints the cells with their states and what is left of them, and missing data."""
     counts = Counter(cell.state for cell in plan)
     print(", ".join(f"{number} {state}" for state, number in counts.items()) + ":")
     for cell in plan:
@@ -119,9 +111,7 @@ def _print_plan(plan: Sequence[Cell]) -> None:
     if others := [cell for cell, run in ended if other_code(run.content, cell.settings.task)]:
         print(f"  trained by other code: {len(others)}, as {others[0]}; delete a run to train it anew")
     for file in dict.fromkeys(as_written(cell.missing) for cell in plan if cell.missing):
-        print(f"  missing: {file}")
-    meanings = [f"{state}: {meaning}" for state, meaning in STATE_MEANINGS.items() if state in counts]
-    print("; ".join(meanings), flush=True)
+        print(f"  missing: {file}; --download fetches D4RL's data", flush=True)
 
 
 def _print_outcome(cell: Cell, outcome: Outcome) -> None:
@@ -137,16 +127,9 @@ def _print_outcome(cell: Cell, outcome: Outcome) -> None:
             print_result(result, outcome.summary.get("quantity") or "score")
 
 
-def _table_text(rows: Sequence[Sequence[str]]) -> str:
-    """Returns the table as text, with the meanings of the signs in it."""
-    text = text_table(rows)
-    meanings = [f"{sign.strip()}  {meaning}" for sign, meaning in SIGN_MEANINGS.items() if sign in text]
-    return "\n".join([text, "", *meanings])
-
-
-def _write(table: ScoreTable, folder: Path, name: str) -> None:
-    rows = table.rows()
-    texts = {"txt": _table_text(rows) + "\n", "csv": table.as_csv()}
+def _write(scores: Sequence[MethodScore], folder: Path, name: str) -> None:
+    rows = score_rows(scores)
+    texts = {"txt": text_table(rows) + "\n", "csv": score_csv(scores)}
     texts |= {"md": markdown_table(rows), "tex": latex_table(rows)}
     for kind, text in texts.items():
         write_output("output", folder / f"{name}.{kind}", text)

@@ -19,7 +19,7 @@ from xql_jax.pictures import style
 from xql_jax.rollout.run_summary import by_seed_and_step, grouped, has_all_seeds
 from xql_jax.rollout.scores import mean_and_interval
 from xql_jax.runs.kinds import FINE_TUNING
-from xql_jax.workshop.paper.columns import Table, Tables, long_table, unique, where
+from xql_jax.workshop.paper.columns import Tables, long_table, unique, where
 from xql_jax.workshop.reports.method_scores import method_scores
 from xql_jax.workshop.reports.read_runs import read_runs
 from xql_jax.workshop.reports.score_table import MethodScore
@@ -122,40 +122,33 @@ def read_curves(
 
 @style.styled()
 def draw_panels(tables: Tables, *, families: Sequence[Sequence[str]], unit: str, quantity: str) -> Figure:
-    """Draws one column per task and one row per family of methods.
-
-    If a task has too many methods, only the best are drawn. A method looks the same on all tasks.
-    """
+    """Draws one column per task and one row per family of methods. A method looks the same on all tasks."""
     tasks = unique(tables["curves"]["task"])
-    ranked = {task: _best_first(where(tables["curves"], task=task)) for task in tasks}
     rows = []
     for family in families:
-        of_task = {task: [m for m in ranked[task] if method_of(m.split()[0]) in family] for task in tasks}
+        of_task = {}
+        for task in tasks:
+            there = unique(where(tables["curves"], task=task)["method"])
+            of_task[task] = [method for method in there if method_of(method.split()[0]) in family]
         if any(of_task.values()):
-            looks = style.looks_of(m for methods in of_task.values() for m in methods[: style.MOST_LINES])
-            rows.append((of_task, looks))
+            rows.append((of_task, style.looks_of(itertools.chain(*of_task.values()))))
     heights = [PANEL[1] + style.legend_height(looks) for _, looks in rows]
     figure = Figure(figsize=(PANEL[0] * len(tasks), sum(heights)))
     grid = figure.subplots(len(rows), len(tasks), squeeze=False, height_ratios=heights)
     for panels, (of_task, looks) in zip(grid, rows, strict=True):
         for axes, (task, methods) in zip(panels, of_task.items(), strict=True):
             if methods:
-                shown = methods[: style.MOST_LINES]
-                few = f": the best {len(shown)} of {len(methods)}" if len(shown) < len(methods) else ""
-                axes.set(title=f"{task}{few}", xlabel=unit, ylabel=quantity)
-                _draw_panel(axes, tables, task, shown, looks)
+                axes.set(title=task, xlabel=unit, ylabel=quantity)
+                shown = {method: look for method, look in looks.items() if method in methods}
+                _draw_panel(axes, tables, task, shown)
             else:
                 axes.remove()
     return figure
 
 
-def _draw_panel(
-    axes: Axes, tables: Tables, task: str, methods: Sequence[str], looks: Mapping[str, style.Look]
-) -> None:
+def _draw_panel(axes: Axes, tables: Tables, task: str, looks: Mapping[str, style.Look]) -> None:
     curves, marked = {}, {}
     for method, look in looks.items():
-        if method not in methods:
-            continue
         of_method = {name: where(table, task=task, method=method) for name, table in tables.items()}
         columns = (of_method["seeds"][name].tolist() for name in ("seed", "step", "value"))
         curves[method] = by_seed_and_step(zip(*columns, strict=True))
@@ -163,13 +156,6 @@ def _draw_panel(
         mark = f" ({diverged} of {seeds} diverged)" if diverged else ""
         marked[method] = look | {"label": look["label"] + mark}
     style.draw_curves(axes, curves, marked, True)
-
-
-def _best_first(curves: Table) -> list[str]:
-    """Returns the methods in a task's rows of `curves`, the best last mean first."""
-    means = zip(curves["method"].tolist(), curves["mean"].tolist(), strict=True)
-    last = dict(means)  # later steps come later
-    return sorted(last, key=lambda method: -last[method])
 
 
 def read_ablation(root: Path, *, field: str) -> Tables:

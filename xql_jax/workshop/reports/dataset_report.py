@@ -7,7 +7,6 @@ from xql_jax.data.suspicions import duplicates, suspicions
 from xql_jax.suites.tasks import Task
 from xql_jax.types import UNKNOWN, ActionBounds, Json
 
-MOST_ENTRIES = 8  # of actions whose ranges are printed one by one; the .json has all
 AT_BOUND = 0.99  # a tanh policy's action of this size is saturated
 
 
@@ -22,9 +21,7 @@ def describe_dataset(dataset: Dataset, task: Task | None, bounds: ActionBounds =
     lengths, returns = dataset.trajectory_lengths(), dataset.trajectory_returns()
     seen = as_learners_see(dataset, bounds)
     size = np.abs(seen.batch.actions)
-    ranges, action_ranges = (
-        np.stack([each.min(0), each.max(0)], axis=1).astype(float) for each in (observations, actions)
-    )
+    ranges = np.stack([observations.min(0), observations.max(0)], axis=1).astype(float)
     return {
         "source": dataset.source,
         "notes": [str(note) for note in dataset.notes if not note.is_suspicion],
@@ -40,7 +37,6 @@ def describe_dataset(dataset: Dataset, task: Task | None, bounds: ActionBounds =
         "rewards": _summary(rewards),
         "zero_rewards": float((rewards == 0).mean()),  # share of the transitions
         "actions": _summary(actions),  # over all entries
-        "action_ranges": action_ranges.tolist(),  # by entry
         "actions_at_bound": float((size >= AT_BOUND).mean()),  # share of the entries
         "observation_ranges": ranges.tolist(),  # by entry
         "constant_observations": np.flatnonzero(ranges[:, 0] == ranges[:, 1]).tolist(),  # entries
@@ -57,34 +53,17 @@ def _summary(numbers: np.ndarray) -> dict[str, float]:
 
 def report_lines(report: Json) -> list[str]:
     """Returns the report of `describe_dataset` as text, one line per fact, with the warnings last."""
-    spread = {
-        name: "{least:g} to {most:g}, mean {mean:g}, median {median:g}".format(**report[name])
-        for name in ("lengths", "returns", "scores", "rewards", "actions")
-        if report[name]
-    }
-    lows, highs = zip(*report["observation_ranges"], strict=True)
-    at_bound = f"{report['actions_at_bound']:.1%} of the entries at 99% of their bounds"
-    low, high = min(lows), max(highs)
-    by_entry = [f"{least:g} to {most:g}" for least, most in report["action_ranges"]]
-    lines = [
-        report["source"],
-        f"  transitions   {report['transitions']:,}: observations of {report['observation_dim']} entries, "
-        f"actions of {report['action_dim']}",
-        f"  trajectories  {report['trajectories']:,}: {report['terminals']:,} end in a terminal, "
-        f"{report['cut_off']:,} are cut off (time-out, jump, end of data)",
-        f"  length        {spread['lengths']} steps",
-        f"  return        {spread['returns']}",
-    ]
-    if report["scores"]:
-        lines.append(f"  score         {spread['scores']} (D4RL-normalised)")
-    lines += [
-        f"  reward        {spread['rewards']}; {report['zero_rewards']:.1%} are 0",
-        f"  action        {spread['actions']}; {at_bound}",
-        *([f"  by entry      {', '.join(by_entry)}"] if 1 < len(by_entry) <= MOST_ENTRIES else []),
-        f"  observation   {low:g} (entry {lows.index(low)}) to {high:g} (entry {highs.index(high)})",
-        f"  constant      observation entries: {listed(np.array(report['constant_observations']))}",
-        f"  duplicates    {report['duplicates']:,} transitions",
-    ]
-    lines += [f"  read          {note}" for note in report["notes"]]
+
+    def text(value: object) -> str:
+        if isinstance(value, dict):
+            return ", ".join(f"{name} {number:g}" for name, number in value.items())
+        if isinstance(value, list):
+            return listed(np.array(value))
+        return f"{value:.3g}" if isinstance(value, float) else f"{value:,}"
+
+    apart = ("source", "observation_ranges", "notes", "warnings")  # ranges are in the JSON alone
+    facts = {name: value for name, value in report.items() if name not in apart and value is not None}
+    lines = [report["source"], *(f"  {name:<22}{text(value)}" for name, value in facts.items())]
+    lines += [f"  read                  {note}" for note in report["notes"]]
     warnings = [f"  warning: {warning}" for warning in report["warnings"]]
     return lines + (warnings or ["  nothing to warn of"])

@@ -1,6 +1,6 @@
 """The scores of each method on each dataset, from the numbers of runs' members."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from xql_jax.errors import UserError
 from xql_jax.rollout.run_summary import grouped, varying_names
@@ -42,42 +42,23 @@ def method_scores(members: Iterable[Curve], but: str = "") -> list[MethodScore]:
     return sorted(scores, key=lambda score: (score.dataset, score.method))
 
 
-def comparable(scores: Sequence[MethodScore]) -> Iterator[tuple[str, list[MethodScore]]]:
-    """Yields what sets a group of scores apart, such as `references=[0, 4]` or nothing, and the group.
-
-    Its numbers may share an axis or a search: it has one dataset, kind of run, unit, simulator and the like.
-    """
-    for of_place in grouped(scores, lambda score: (score.dataset, score.run.kind)).values():
-        varying = {*_names([score.members[0] for score in of_place], "")}
-        names = sorted(varying & {*COMMON, FINGERPRINT})
-        texts = {score.method: setting_text(score.members[0], names) for score in of_place}
-        for apart in dict.fromkeys(texts.values()):
-            alike = [score for score in of_place if texts[score.method] == apart]
-            for group in grouped(alike, lambda score: score.run.is_normalised).values():
-                yield apart, group
-
-
 def setting_text(member: Curve, names: Iterable[str]) -> str:
     """Returns the member's values of these settings, such as `beta=0.5 tau=0.1`."""
     return " ".join(f"{name.removeprefix('config.')}={member.settings.get(name) or '-'}" for name in names)
 
 
 def _names(members: Iterable[Curve], but: str) -> list[str]:
-    """Returns the settings that differ among the members; the data's digest only if others do not tell."""
+    """Returns the settings that differ among the members.
+
+    The data's digest is among them only if others do not tell: settings that differ may have another digest
+    only because methods have the same data in several forms.
+    """
     settings = list(map(_of_method, members))
     names = [name for name in varying_names(settings) if name != FINGERPRINT]
-    if data_differ(settings, names):
+    alike = grouped(settings, lambda one: tuple(one.get(name) for name in names)).values()
+    if any(len({one.get(FINGERPRINT) for one in same}) > 1 for same in alike):
         names.append(FINGERPRINT)
     return sorted({*names} - {but, f"config.{but}"})
-
-
-def data_differ(settings: Sequence[Mapping[str, str]], names: Sequence[str]) -> bool:
-    """Whether the data's digest tells apart settings that are equal in `names`.
-
-    Settings that differ may have another digest only because methods have the same data in several forms.
-    """
-    alike = grouped(settings, lambda one: tuple(one.get(name) for name in names)).values()
-    return any(len({one.get(FINGERPRINT) for one in same}) > 1 for same in alike)
 
 
 def _of_method(member: Curve) -> dict[str, str]:

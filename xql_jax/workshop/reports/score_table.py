@@ -3,19 +3,14 @@
 import csv
 import dataclasses
 import io
-import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from xql_jax.rollout.run_summary import cumulative_regret
 from xql_jax.rollout.scores import mean_and_interval, shown
 from xql_jax.runs.load import Run
-from xql_jax.suites.tasks import References
 from xql_jax.workshop.reports.read_runs import Curve
-
-REFERENCES_HELP = "TASK=RANDOM,EXPERT: returns that are 0 and 100 in the tables, for a task without scores."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +23,6 @@ class MethodScore:
     note: str = ""  # why there is no score, or none for some of the seeds
     paper: float | None = None  # the paper's score, if it has one
     paper_before: float | None = None
-    given: References | None = None  # the user's returns that are 0 and 100, if the runs have none
 
     @property
     def runs(self) -> list[Run]:
@@ -43,28 +37,16 @@ class MethodScore:
     @property
     def is_normalised(self) -> bool:
         """Whether 100 is an expert's score; else scores are returns."""
-        return not self.members or self.given is not None or self.run.is_normalised
-
-    @property
-    def references(self) -> References | None:
-        """The returns that are 0 and 100; None: the task's own."""
-        return self.run.references or self.given if self.members else None
-
-    def _scores(self, numbers: Sequence[float]) -> tuple[float, ...]:
-        """Returns the members' numbers as scores, if the user's references make scores of them."""
-        if self.given is None or self.run.is_normalised:
-            return tuple(numbers)
-        low, high = self.given
-        return tuple(100.0 * (number - low) / (high - low) for number in numbers)
+        return not self.members or self.run.is_normalised
 
     @property
     def last(self) -> tuple[float, ...]:
-        return self._scores([member.values[-1] for member in self.members])
+        return tuple(member.values[-1] for member in self.members)
 
     @property
     def best(self) -> tuple[float, ...]:
         """The best scores in training: they flatter, and are no result; NaN if none was finite."""
-        return self._scores([float(np.fmax.reduce(member.values)) for member in self.members])
+        return tuple(float(np.fmax.reduce(member.values)) for member in self.members)
 
     @property
     def before(self) -> tuple[float, ...]:
@@ -72,16 +54,7 @@ class MethodScore:
         at = [(member, member.run.handover) for member in self.members]
         if not all(step in member.steps for member, step in at):
             return ()
-        return self._scores([member.values[member.steps.index(step)] for member, step in at])
-
-    @property
-    def regret(self) -> float:
-        """In fine-tuning the cumulative regret after the hand-over, see `summarize_finetuning`; else NaN."""
-        if not self.members or not self.is_normalised or self.run.handover is None:
-            return math.nan
-        values = [np.array(one.values)[np.array(one.steps) > one.run.handover] for one in self.members]
-        after = self._scores([_mean(of_member) for of_member in values])
-        return float(cumulative_regret(np.array(after)))
+        return tuple(member.values[member.steps.index(step)] for member, step in at)
 
     @property
     def diverged(self) -> int:
@@ -127,45 +100,36 @@ class MethodScore:
             "note": self.note,
             "offline_score": plain_number(_mean(self.before)),
             "offline_score_by_seed": " ".join(map(plain_number, self.before)),
-            "cumulative_regret": plain_number(self.regret),
             "paper_offline_score": self.paper_before,
             "quantity": "score" if self.is_normalised else "return",
         }
 
 
-@dataclasses.dataclass(frozen=True)
-class ScoreTable:
-    """Entries by dataset and method; a missing one is an empty `MethodScore`."""
+def score_rows(scores: Sequence[MethodScore]) -> list[list[str]]:
+    """Returns the header, one row per dataset, and the means over the datasets that all methods have.
 
-    datasets: Sequence[str]
-    methods: Sequence[str]
-    entries: Mapping[tuple[str, str], MethodScore]
+    Datasets whose scores are returns do not count in the means.
+    """
+    methods = list(dict.fromkeys(score.method for score in scores))
+    by_dataset: dict[str, dict[str, MethodScore]] = {}
+    for score in scores:
+        by_dataset.setdefault(score.dataset, dict.fromkeys(methods, MethodScore()))[score.method] = score
+    rows = [["", *methods]]
+    rows += [[name, *(entry.cell() for entry in found.values())] for name, found in by_dataset.items()]
+    whole = [
+        found.values()
+        for found in by_dataset.values()
+        if all(entry.last and not entry.note and entry.is_normalised for entry in found.values())
+    ]
+    if len(whole) > 1:
+        rows.append([f"mean of {len(whole)}", *map(_mean_cell, zip(*whole, strict=True))])
+    return rows
 
-    def rows(self) -> list[list[str]]:
-        """Returns the header, one row per dataset, and the means over the datasets that all methods have.
 
-        Datasets whose scores are returns do not count in the means.
-        """
-        by_dataset = {
-            name: [self.entries.get((name, method), MethodScore()) for method in self.methods]
-            for name in self.datasets
-        }
-        rows = [["", *self.methods]]
-        rows += [[name, *(entry.cell() for entry in entries)] for name, entries in by_dataset.items()]
-        whole = [
-            entries
-            for entries in by_dataset.values()
-            if all(entry.last and not entry.note and entry.is_normalised for entry in entries)
-        ]
-        if len(whole) > 1:
-            rows.append([f"mean of {len(whole)}", *map(_mean_cell, zip(*whole, strict=True))])
-        return rows
-
-    def as_csv(self) -> str:
-        """Returns one row per entry: scores with six digits, and best scores in a column of their own."""
-        places = itertools.product(self.datasets, self.methods)
-        rows = [[*place, *self.entries[place].record().values()] for place in places if place in self.entries]
-        return csv_table([["dataset", "method", *MethodScore().record()], *rows])
+def score_csv(scores: Sequence[MethodScore]) -> str:
+    """Returns one row per score: with six digits, and best scores in a column of their own."""
+    rows = [[score.dataset, score.method, *score.record().values()] for score in scores]
+    return csv_table([["dataset", "method", *MethodScore().record()], *rows])
 
 
 def text_table(rows: Sequence[Sequence[str]]) -> str:

@@ -48,9 +48,9 @@ def compared_scores(scores: Sequence[MethodScore], samples: int) -> tuple[Statis
         else:
             fit[place] = score
     for dataset, of_dataset in grouped(fit.values(), lambda score: score.dataset).items():
-        (usual, _), *_ = Counter(score.references for score in of_dataset).most_common()
+        (usual, _), *_ = Counter(score.run.references for score in of_dataset).most_common()
         for score in of_dataset:
-            if score.references != usual:
+            if score.run.references != usual:
                 del fit[dataset, score.method]
                 why = "its reference returns are not those of the methods that count on this dataset"
                 reasons[dataset, score.method] = why

@@ -21,7 +21,7 @@ from xql_jax.runs.load import Run, digests_of
 from xql_jax.runs.resolve import resolved
 from xql_jax.runs.run_data import load_data
 from xql_jax.settings import Setting, settings_of
-from xql_jax.suites.tasks import References, Task, get_task, references_given
+from xql_jax.suites.tasks import Task, get_task
 from xql_jax.training.members import fields_given
 from xql_jax.types import Json
 from xql_jax.workshop.sweeps.sweep_settings import Sweep
@@ -47,7 +47,6 @@ class Cell:
     state: str = ABSENT
     run: Run | None = None  # if it was begun
     missing: str = ""  # the data file, if it does not exist
-    references: References | None = None  # of the user, for the table
 
     def __str__(self) -> str:
         seeds = self.settings.seeds
@@ -68,12 +67,13 @@ def make_plan(settings: Sweep) -> list[Cell]:
     check_methods(settings.methods)
     datasets = list(dict.fromkeys(settings.datasets))
     methods = list(dict.fromkeys(settings.methods))
-    _check_swept(settings, datasets, methods)
-    references = references_given(settings.references, [name.partition("=")[0] for name in datasets])
     last, step = settings.seed + settings.num_seeds, settings.seeds_per_run or settings.num_seeds
     cells = []
+    known: dict[str, Setting] = {}
     for dataset, typed in itertools.product(datasets, methods):
-        for method, grid in _variants(typed, dataset, settings):
+        value = config_for(typed, get_task(dataset.partition("=")[0]), settings.finetune)
+        known |= _fields_of(value)
+        for method, grid in _variants(typed, value, settings.sweep):
             for first in range(settings.seed, last, step):
                 seeds = range(first, min(first + step, last))
                 wanted = run_settings(dataset, method, grid, seeds, settings)
@@ -85,9 +85,14 @@ def make_plan(settings: Sweep) -> list[Cell]:
                     members=len(made.members),
                     steps=made.schedule.max_steps,
                     identity=json.loads(as_json(identity_of(made))),
-                    references=references.get(dataset.partition("=")[0]),
                 )
                 cells.append(cell)
+    for name, values in fields_given(settings.sweep):
+        listed = values.split(",")
+        if len(set(listed)) < len(listed):
+            raise UserError(f"--sweep gives {name} the same value twice: '{name}={values}'")
+        if name not in known:
+            raise UserError(f"--sweep: no method asked for has {name!r}; {advice(name, known)}")
     cells = refreshed(cells, settings.save_dir)
     for cell in cells:
         if cell.state == NO_DATA and "=" in cell.dataset:
@@ -162,35 +167,20 @@ def run_settings(dataset: str, typed: str, grid: str, seeds: range, settings: Sw
         raise UserError(f"--methods: {error}") from None
 
 
-def _check_swept(settings: Sweep, datasets: Sequence[str], methods: Sequence[str]) -> None:
-    task = get_task(datasets[0].partition("=")[0])
-    known: dict[str, Setting] = {}
-    for method in methods:
-        known |= _fields_of(config_for(method, task, settings.finetune))
-    for name, values in fields_given(settings.sweep):
-        listed = values.split(",")
-        if len(set(listed)) < len(listed):
-            raise UserError(f"--sweep gives {name} the same value twice: '{name}={values}'")
-        if name not in known:
-            raise UserError(f"--sweep: no method asked for has {name!r}; {advice(name, known)}")
-
-
 def _fields_of(chosen: Training) -> dict[str, Setting]:
     """Returns what METHOD:FIELD=VALUE may set: what a config file may choose."""
     settings = {name: one for name, one in settings_of(chosen).items() if one.by_config}
     return settings | hyperparameters_of(chosen.learner)
 
 
-def _variants(method: str, dataset: str, settings: Sweep) -> Iterator[tuple[str, str]]:
+def _variants(method: str, value: Training, sweep: str) -> Iterator[tuple[str, str]]:
     """Yields pairs (method with fields, grid), one for each run that the sweep needs of a method.
 
     Each combination of static fields needs a program and a run; traced fields form its grid. Fields that the
     method does not have are left out.
     """
-    value = config_for(method, get_task(dataset.partition("=")[0]), settings.finetune)
-    known = settings_of(value.learner)
-    traced = {name for name, one in known.items() if one.traced}
-    parts = fields_given(settings.sweep)
+    traced = {name for name, one in settings_of(value.learner).items() if one.traced}
+    parts = fields_given(sweep)
     grid = " ".join(f"{name}={values}" for name, values in parts if name in traced)
     static = {*_fields_of(value)} - traced
     own = [[f"{name}={one}" for one in values.split(",")] for name, values in parts if name in static]

@@ -19,7 +19,6 @@ from xql_jax.settings import (
     within,
 )
 from xql_jax.workshop.reports.printed_tables import FINETUNING_TABLE, PAPER_TABLES
-from xql_jax.workshop.reports.score_table import REFERENCES_HELP
 
 USED_BY = {  # the executors that use a setting
     **dict.fromkeys(("task_cpus", "task_gpus", "retries"), ("ray", "slurm")),
@@ -76,7 +75,6 @@ class Sweep(Kept):
     name: str | None = setting(
         None, TEXT, "Name of the tables' files. Default: sweep_ and a digest of its runs."
     )
-    references: Sequence[str] = setting((), NAMED, REFERENCES_HELP)
     dry_run: bool = setting(False, EITHER, "Print the plan and the current table. Train and write nothing.")
     download: bool = setting(False, EITHER, "Download D4RL's datasets that are missing, then train.")
     executor: str = setting(

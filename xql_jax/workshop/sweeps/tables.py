@@ -9,7 +9,7 @@ from xql_jax.rollout.run_summary import grouped
 from xql_jax.training.members import fields_given
 from xql_jax.workshop.reports.printed_tables import FINETUNING_TABLE, PaperTable
 from xql_jax.workshop.reports.read_runs import Curve, curves_of
-from xql_jax.workshop.reports.score_table import MethodScore, ScoreTable
+from xql_jax.workshop.reports.score_table import MethodScore
 from xql_jax.workshop.sweeps.plan import FINISHED, TUNED, Cell, check_methods
 from xql_jax.workshop.sweeps.sweep_settings import Sweep
 
@@ -26,27 +26,25 @@ def of_table(settings: Sweep, paper: PaperTable) -> Sweep:
     )
 
 
-def table_of(cells: Sequence[Cell], paper: PaperTable | None = None) -> ScoreTable:
-    """Returns the scores so far, beside the paper's. Runs that differ only in their seeds share an entry."""
+def scores_of(cells: Sequence[Cell], paper: PaperTable | None = None) -> list[MethodScore]:
+    """Returns the scores so far, beside the paper's. Runs that differ only in their seeds share one."""
     found: dict[tuple[str, str], list[tuple[Cell, list[Curve]]]] = {}
     for cell in cells:
         for setting, curves in _by_setting(cell).items():
             column = " ".join((cell.method, *(f"{name}={value:.9g}" for name, value in setting)))
             found.setdefault((cell.dataset, column), []).append((cell, curves))
-    entries = {}
+    scores = []
     for place, parts in found.items():
         notes = [": ".join(filter(None, (cell.state, cell.missing))) for cell, curves in parts if not curves]
-        entries[place] = MethodScore(
+        score = MethodScore(
             *place,
             members=[curve for _, curves in parts for curve in curves],
             note="; ".join(dict.fromkeys(notes)),
             paper=paper.scores.get(place) if paper else None,
             paper_before=paper.before.get(place) if paper else None,
-            given=parts[0][0].references,
         )
-    datasets = list(dict.fromkeys(dataset for dataset, _ in entries))
-    columns = list(dict.fromkeys(column for _, column in entries))
-    return ScoreTable(datasets, columns, entries)
+        scores.append(score)
+    return scores
 
 
 def _by_setting(cell: Cell) -> dict[tuple[tuple[str, float], ...], list[Curve]]:

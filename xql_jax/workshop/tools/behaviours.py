@@ -4,10 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
-import json
-import logging
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -16,7 +13,7 @@ import numpy as np
 from xql_jax.data.policy_files import read_policy
 from xql_jax.data.rows import Rows, cut_off
 from xql_jax.envs import EnvironmentMaker, action_bounds
-from xql_jax.errors import UserError, others_code
+from xql_jax.errors import UserError
 from xql_jax.files.paths import located
 from xql_jax.rollout import rollout
 from xql_jax.rollout.acting import ActionQueue
@@ -26,7 +23,6 @@ from xql_jax.training.members import learners_of
 from xql_jax.training.signals import StopSignals
 from xql_jax.types import Array, Learner, Params
 
-LOG = logging.getLogger(__name__)
 AT_ONCE = 16  # environments; constant, because a policy may round differently for another batch shape
 RANDOM = "random"
 ROW_NAMES = ("observations", "actions", "rewards", "terminals", "timeouts", "next_observations")
@@ -51,25 +47,13 @@ class Behaviour(NamedTuple):
     action_chunk: int = 1  # h
 
 
-def _told_of(path: Path) -> list[str]:
-    """Warns of what an export's policy.json, beside its file, tells of the policy; returns the lines."""
-    try:
-        lines = list(json.loads(path.with_name("policy.json").read_text())["warnings"])
-    except (OSError, ValueError, TypeError, KeyError):  # a file of another's, or on its own
-        return []
-    for line in lines:
-        LOG.warning(f"{path}: {line}")
-    return lines
-
-
 def open_behaviour(
     name: str, task: Task, maker: EnvironmentMaker, *, member: int | None, deterministic: bool = False
 ) -> Behaviour:
     """Opens a policy by its name; UserError if there is none, or it does not fit the task.
 
     Args:
-        name: `random`, FILE.npz (a Gaussian MLP, or an exported policy, which always acts by its mode), a
-            run's folder or one of its checkpoints.
+        name: `random`, FILE.npz (a Gaussian MLP), a run's folder or one of its checkpoints.
         member: index of the run's member; needed if it has several.
         deterministic: act by the mean or mode instead of a sample; does not affect random actions.
     """
@@ -83,16 +67,11 @@ def open_behaviour(
         )
     if path.suffix.lower() == ".npz":
         policy = read_policy(path, *sizes)
-        is_drawn = not (deterministic or policy.is_deterministic)
-        how = "sampled" if is_drawn else "deterministic"
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        what = "; ".join([f"{policy.what}, {how}, file of sha256 {digest}", *_told_of(path)])
-
-        def act_by_file(seen: np.ndarray, numbers: RandomNumbers) -> np.ndarray:
-            with others_code(f"policy {name}"):  # observations may be so large that it overflows
-                return policy.act(seen, numbers.normal if is_drawn else None)
-
-        return Behaviour(name, what, act_by_file, policy.action_chunk)
+        how = "deterministic" if deterministic else "sampled"
+        what = f"Gaussian MLP, {how}, file of sha256 {hashlib.sha256(path.read_bytes()).hexdigest()}"
+        return Behaviour(
+            name, what, lambda seen, numbers: policy(seen, None if deterministic else numbers.normal)
+        )
     if not path.is_dir():
         raise UserError(
             f"policy {name}: unknown; give {RANDOM}, FILE.npz, a run's folder or one of its checkpoints"

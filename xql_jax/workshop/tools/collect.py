@@ -4,10 +4,7 @@ import contextlib
 import dataclasses
 import json
 import logging
-import os
-import shlex
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -18,15 +15,13 @@ from xql_jax.data.replay import empty
 from xql_jax.data.rows import (
     Rows,
     ends_of,
-    joined_rows,
-    read_rows,
     rows_of_replay,
     whole_returns_of,
     write_hdf5,
 )
 from xql_jax.envs import Simulation, describe_environment, environment_maker
 from xql_jax.errors import UserError
-from xql_jax.files.outputs import alone_at, check_output, writing_output
+from xql_jax.files.outputs import check_output, writing_output
 from xql_jax.numerics.jax_settings import settings_of_jax
 from xql_jax.rollout.evaluation import episode_seed, warn_of_its_seeds
 from xql_jax.runs.kinds import Simulated
@@ -52,9 +47,6 @@ from xql_jax.workshop.tools.opening import open_run, own_method
 
 LOG = logging.getLogger(__name__)
 HDF5_SUFFIXES = (".hdf5", ".h5")
-OUTPUT_SETTINGS = ("output", "append", "tqdm")  # settings that do not change the rows
-# Metadata of a whole file; all other metadata have an entry for each command that added rows.
-FILE_METADATA = ("env_name", UNITS, "environment", "versions", "random_return", "expert_return")
 NOT_OF_REPLAY = ("policy", "noise", "deterministic", "transitions", "episodes")
 
 
@@ -64,15 +56,13 @@ class CollectionSettings(Simulated):
     random_return: float | None = setting(None, ANY, "Return of score 0, written with the data.", kind=float)
     expert_return: float | None = setting(None, ANY, "Return of score 100, see --random_return.", kind=float)
     output: str | None = setting(None, TEXT, "FILE.hdf5; it must not exist yet.")
-    append: bool = setting(False, EITHER, "If --output exists, add the rows to it.")
     env_name: str | None = setting(
         None, TEXT, "Task, as for xql-evaluate. --policy needs it; with --replay, the run's own."
     )
     policy: str | None = setting(
         None,
         TEXT,
-        "Policy that acts: a run's folder or one of its checkpoints; `random`; or FILE.npz, a Gaussian MLP "
-        "or an exported policy.",
+        "Policy that acts: a run's folder or one of its checkpoints; `random`; or FILE.npz, a Gaussian MLP.",
     )
     noise: float = setting(
         0.0, NOT_NEGATIVE, "Standard deviation of noise on actions; 1 is half their range."
@@ -100,58 +90,49 @@ class Source:
     cuts: Sequence[int] = (-1,)  # rows at which an episode may be cut off, see `whole_returns_of`
     headless: Sequence[int] = ()  # rows of episodes whose first steps are lost
 
-    @property
-    def origin(self) -> str:
-        """What the rows depend on, but for their number."""
-        return json.dumps([self.metadata.get(name) for name in ("seed", "policy_is", "noise", "replay_of")])
-
 
 @settings_of_jax()
 def collect(settings: CollectionSettings) -> Json:
-    """Makes a dataset, or adds to it; returns a summary of the new rows. UserError comes before these."""
+    """Makes a dataset; returns a summary of its rows. UserError comes before these."""
     if settings.method:
         own_attribute(settings.method, "--method")  # imports it, before a run names it
     source = _replay_buffer(settings) if settings.replay else _policy(settings)
     if not settings.output:
         raise UserError("give --output: the file to write")
     output = check_output("output", settings.output, HDF5_SUFFIXES)
-    with alone_at(output):
-        earlier = _rows_before(settings, output, source)
-        given = settings.random_return, settings.expert_return
-        references = checked_references(given, "returns of scores 0 and 100")
-        with StopSignals() as stop:  # the episodes that have ended are not lost
-            rows = source.rows(stop)
-        task = referenced(source.task, references)
-        returns = whole_returns_of(rows, task.longest, source.cuts, source.headless)
-        summary = {
-            "transitions": len(rows["rewards"]),
-            "episodes": int(ends_of(rows).sum()),
-            "mean_return": float(returns.mean()),
-        }
-        report = summary | {
-            "output": str(output),
-            "whole_episodes": len(returns),  # those of the mean return
-            "terminals": int(rows["terminals"].sum()),
-            "mean_score": float(task.normalized_score(returns).mean()) if task.scores_returns else None,
-            "stopped_by": stop.received,
-        }
-        metadata: Json = {
-            "env_name": task.name,
-            UNITS: ENVIRONMENT,
-            "environment": json.dumps(describe_environment(task, source.simulation), sort_keys=True),
-            "versions": json.dumps(versions(), sort_keys=True),
-            "command": _command_of(settings) + (f"  # {stop.received.name}" if stop.received else ""),
-            "origin": source.origin,
-            **source.metadata,
-            **summary,
-        }
-        if references:
-            metadata |= references._asdict()
-        if earlier:
-            rows, metadata = joined_rows([earlier[0], rows]), _joined_metadata(earlier[1], metadata)
-        with writing_output("output", output) as unfinished:
-            write_hdf5(unfinished, rows, metadata)
-        return report
+    if output.exists():
+        raise UserError(f"--output={output}: exists already: give another name")
+    given = settings.random_return, settings.expert_return
+    references = checked_references(given, "returns of scores 0 and 100")
+    with StopSignals() as stop:  # the episodes that have ended are not lost
+        rows = source.rows(stop)
+    task = referenced(source.task, references)
+    returns = whole_returns_of(rows, task.longest, source.cuts, source.headless)
+    summary = {
+        "transitions": len(rows["rewards"]),
+        "episodes": int(ends_of(rows).sum()),
+        "mean_return": float(returns.mean()),
+    }
+    report = summary | {
+        "output": str(output),
+        "whole_episodes": len(returns),  # those of the mean return
+        "terminals": int(rows["terminals"].sum()),
+        "mean_score": float(task.normalized_score(returns).mean()) if task.scores_returns else None,
+        "stopped_by": stop.received,
+    }
+    metadata: Json = {
+        "env_name": task.name,
+        UNITS: ENVIRONMENT,
+        "environment": json.dumps(describe_environment(task, source.simulation), sort_keys=True),
+        "versions": json.dumps(versions(), sort_keys=True),
+        **source.metadata,
+        **summary,
+    }
+    if references:
+        metadata |= references._asdict()
+    with writing_output("output", output) as unfinished:
+        write_hdf5(unfinished, rows, metadata)
+    return report
 
 
 def _policy(settings: CollectionSettings) -> Source:
@@ -222,39 +203,3 @@ def _replay_buffer(settings: CollectionSettings) -> Source:
     }
     task, rows = get_task(run.task.name), rows_of_replay(first, transitions, number)
     return Source(task, run.simulation, lambda stop: rows, metadata, cuts, headless)
-
-
-def _rows_before(settings: CollectionSettings, output: Path, source: Source) -> tuple[Rows, Json] | None:
-    """Reads what --append adds to, None if there is nothing; UserError if the rows do not fit it."""
-    if not os.path.lexists(output):
-        return None
-    if not settings.append:
-        raise UserError(f"--output={output}: exists already: add to it by --append, or give another name")
-    (rows, metadata), task = read_rows(output), source.task
-    if metadata.get("env_name") != task.name or metadata.get(UNITS) != ENVIRONMENT:
-        raise UserError(f"--append: {output} is no dataset of {task.name} by this version of xql-collect")
-    if source.origin in [*np.ravel(metadata.get("origin", []))]:
-        raise UserError(f"--append: {output} has rows of this policy and seed: give another --seed")
-    return rows, metadata
-
-
-def _joined_metadata(before: Json, new: Json) -> Json:
-    """Returns the metadata of a file to which rows were added: lists with one entry per command."""
-    joined = {**before, **{key: new[key] for key in FILE_METADATA if key in new}}
-    for key in new:
-        if key not in FILE_METADATA:
-            old = before.get(key, [])
-            joined[key] = [*(old if isinstance(old, list) else [old]), new[key]]
-    return joined
-
-
-def _command_of(settings: CollectionSettings) -> str:
-    """Returns the command line that makes the same rows; it leaves out where they are written."""
-    words = ["xql-collect"]
-    for field in dataclasses.fields(settings):
-        value = getattr(settings, field.name)
-        if field.name in OUTPUT_SETTINGS or value == field.default:
-            continue
-        for each in value if isinstance(value, list | tuple) else [value]:
-            words.append(f"--{field.name}" if each is True else f"--{field.name}={each}")
-    return shlex.join(words)

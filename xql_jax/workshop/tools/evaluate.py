@@ -7,7 +7,7 @@ import logging
 
 import numpy as np
 
-from xql_jax.envs import BACKENDS, EnvironmentMaker, Simulation, describe_environment, environment_maker
+from xql_jax.envs import EnvironmentMaker, describe_environment, environment_maker
 from xql_jax.envs.vector import VectorEnv
 from xql_jax.errors import UserError
 from xql_jax.files import as_json
@@ -16,7 +16,7 @@ from xql_jax.numerics.jax_settings import settings_of_jax
 from xql_jax.rollout.evaluation import EVALUATION_START_SEED, MOST_EPISODES, Evaluator, episode_seed
 from xql_jax.rollout.scores import describe_episodes
 from xql_jax.rollout.video import VIDEO_SUFFIXES, prepare_to_draw, record_video
-from xql_jax.settings import ANY, COUNT_OR_NONE, EITHER, TEXT, Checked, one_of, setting, within
+from xql_jax.settings import ANY, COUNT_OR_NONE, EITHER, TEXT, Checked, setting, within
 from xql_jax.suites.tasks import Task
 from xql_jax.training.progress import counted
 from xql_jax.types import Json
@@ -42,10 +42,6 @@ class EvaluationSettings(Checked):
     num_environments: int | None = setting(
         None, within(1, 100_000), "Most environments at once. Default: chosen by the suite.", kind=int
     )
-    env_backend: str | None = setting(
-        None, one_of(*BACKENDS), "As for training. Default: the run's own.", kind=str
-    )
-    legacy_inertia: bool | None = setting(None, EITHER, "As for training. Default: the run's own.", kind=bool)
     video: str | None = setting(
         None, TEXT, "Record the first member's first episodes as FILE.mp4 or FILE.gif."
     )
@@ -63,10 +59,7 @@ def evaluate(settings: EvaluationSettings) -> Json:
         prepare_to_draw(video)
     run = open_run(settings.checkpoint, settings.method, member=settings.member, env_name=settings.env_name)
     task = run.task
-    named = {name: getattr(settings, name) for name in Simulation._fields}
-    given = {name: value for name, value in named.items() if value is not None}
-    simulation = run.simulation._replace(**given)
-    maker = environment_maker(task, simulation)
+    maker = environment_maker(task, run.simulation)
     run.check_fits(task, *maker.sizes(task))
     non_finite: set[int] = set()  # members whose actions were not finite: see `finite_policy`
     act = run.policy(report=non_finite.add)
@@ -96,7 +89,7 @@ def evaluate(settings: EvaluationSettings) -> Json:
             "policies": run.what,
             "warnings": run.caveats(run.members),
             "seed": settings.seed,
-            "environment": describe_environment(task, simulation),
+            "environment": describe_environment(task, run.simulation),
             "members": entries,
         }
         if output:  # before the video, which may fail: the results must not be lost

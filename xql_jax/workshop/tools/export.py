@@ -5,6 +5,7 @@ The files are layers in a NumPy archive, an ONNX graph and a `jax.export` artifa
 
 import inspect
 import logging
+import re
 import runpy
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,13 +18,12 @@ from numpy.typing import ArrayLike
 
 import xql_jax
 from xql_jax.data import act as act_script
-from xql_jax.data.policy_files import Weights
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.errors import UserError, needing
 from xql_jax.files import as_json
 from xql_jax.files.outputs import write_output, writing_output
 from xql_jax.files.paths import located
-from xql_jax.learners.flow_policies import FlowActor, fixed_noise
+from xql_jax.learners.flow_policies import FlowActor
 from xql_jax.learners.parts import NetworkState
 from xql_jax.networks.mlp import GaussianPolicy
 from xql_jax.networks.policies import DeterministicPolicy, MixturePolicy, TanhGaussianPolicy
@@ -31,8 +31,7 @@ from xql_jax.numerics.jax_settings import settings_of_jax
 from xql_jax.runs.load import Run
 from xql_jax.settings import ANY, COUNT_OR_NONE, TEXT, Command, setting, some_of
 from xql_jax.training.members import learners_of
-from xql_jax.types import Array, Json, Params
-from xql_jax.workshop.tools.onnx_graph import import_onnx, read_onnx, write_onnx
+from xql_jax.types import Array, Json
 from xql_jax.workshop.tools.opening import open_run, own_method
 
 LOG = logging.getLogger(__name__)
@@ -41,9 +40,12 @@ LARGEST_DIFFERENCE = 1e-5  # accepted, of an action's entry, whose bounds count 
 FILES = {name: f"policy.{name}" for name in ("jax", "onnx", "npz")}
 REPORT = "policy.json"
 SCRIPT = "act.py"  # beside the .npz
+OPSET = 20  # version of ONNX's operators; onnxruntime has it from 1.17 on
+IR_VERSION = 9  # version of ONNX's file format; likewise
 PLATFORMS = ("cpu", "cuda", "tpu")  # of an artifact
+Weights = dict[str, np.ndarray]  # the arrays of a policy by name, see `weights_of`
 Policy = Callable[[np.ndarray], np.ndarray]  # observations f32[B, O] to actions f32[B, A]
-Layers = dict[str, ArrayLike]
+STACKS = (GaussianPolicy, MixturePolicy, TanhGaussianPolicy, DeterministicPolicy)  # of layers
 
 
 @Command
@@ -75,10 +77,15 @@ def export_policy(
     chosen = run.one_member()
     [learner] = learners_of(run.learner, [chosen])
     actor = learner.actor(jax.tree.map(jnp.asarray, run.states[chosen.name]))
-    weights = weights_of(actor, run.preprocessing, run.sizes[0])
+    is_flow = isinstance(actor, FlowActor)
+    if not is_flow and not (type(actor) is NetworkState and isinstance(actor.network, STACKS)):
+        raise UserError(
+            "only a policy that is made of layers can be exported: not one with a memory (dt), or one that "
+            "draws its samples (bear)"
+        )
     chunk = run.preprocessing.action_chunk
     bounds = run.preprocessing.chunk_bounds.filled(run.sizes[1] * chunk)
-    folder, names = located(output or run.path / "export"), _formats(formats, weights)
+    folder, names = located(output or run.path / "export"), _formats(formats, is_flow)
     for name in (REPORT, *FILES.values()):  # the report first: it must not describe files of another policy
         (folder / name).unlink(missing_ok=True)
 
@@ -88,14 +95,15 @@ def export_policy(
 
     original = run.deciding_policy()
     # Where two actions of a flow have the same Q but for rounding, either may be chosen.
-    accepted = 0.995 if isinstance(actor, FlowActor) else 1.0
+    accepted = 0.995 if is_flow else 1.0
     observations = _observations(run)
     expected = bounds.to_learner(original(observations[None])[0])
     if not np.isfinite(expected).all():
         raise UserError(f"{run.path}: its actions are not finite: {'; '.join(run.caveats([chosen]))}")
+    weights = {} if is_flow else weights_of(actor, run.preprocessing, run.sizes[0])
     differences: dict[str, float] = {}
     for name in names:
-        found = bounds.to_learner(write_policy(name, folder, weights, act)(observations))
+        found = bounds.to_learner(write_policy(name, folder, weights, act, run.sizes[0])(observations))
         difference = float(np.quantile(np.abs(found - expected).max(-1), accepted))
         if not difference <= LARGEST_DIFFERENCE:
             raise UserError(f"{folder / FILES[name]}: its actions differ from the run's by {difference:.2g}")
@@ -119,16 +127,19 @@ def export_policy(
     return {**report, "folder": str(folder)}
 
 
-def _formats(named: Sequence[str] | None, weights: Weights) -> list[str]:
+def _formats(named: Sequence[str] | None, is_flow: bool) -> list[str]:
     """Returns the formats to write: those that the user named, or all that can be."""
     found = []
     for name in named or FILES:
         try:
-            if name == "onnx":
-                import_onnx(weights)
-            elif name == "jax":
-                with needing("--formats: jax", "export"):
+            if is_flow and name != "jax":
+                raise UserError(f"--formats: {name}: a flow is exported as jax alone")
+            with needing(f"--formats: {name}", "export"):
+                if name == "jax":
                     import flatbuffers  # noqa: F401  (of which jax.export makes files)
+                elif name == "onnx":
+                    import onnx  # noqa: F401
+                    import onnxruntime  # noqa: F401
         except UserError as error:
             if named:
                 raise
@@ -146,12 +157,17 @@ def _observations(run: Run) -> np.ndarray:
     return drawn.astype(np.float32)
 
 
-def write_policy(name: str, folder: Path, weights: Weights, act: Callable[[Array], Array]) -> Policy:
-    """Writes the files of one of the `FILES`' formats; returns the policy read back from them."""
+def write_policy(
+    name: str, folder: Path, weights: Weights, act: Callable[[Array], Array], observation_dim: int
+) -> Policy:
+    """Writes the files of one of the `FILES`' formats; returns the policy read back from them.
+
+    The artifact is of the function `act`, other files have the `weights`.
+    """
     file = folder / FILES[name]
     with writing_output("output", file) as unfinished:
         if name == "jax":
-            _write_artifact(act, len(weights["shift"]), unfinished)
+            _write_artifact(act, observation_dim, unfinished)
         elif name == "onnx":
             write_onnx(weights, unfinished)
         else:
@@ -164,33 +180,16 @@ def write_policy(name: str, folder: Path, weights: Weights, act: Callable[[Array
 
 
 def weights_of(actor: NetworkState, preprocessing: Preprocessing, observation_dim: int) -> Weights:
-    """Returns the weights of an actor (a network and its parameters); UserError if it is more than layers."""
+    """Returns the arrays of an actor (a network and its parameters) that is a stack of layers.
+
+    They are `act.py`'s: f32 shift, scale [O], low, high [A], kernels [N, M], biases [M].
+    """
     shift, scale = preprocessing.observation_mean, preprocessing.observation_std
-    layers = _flow_layers(actor) if isinstance(actor, FlowActor) else _layers(actor)
     low, high = np.array(preprocessing.chunk_bounds.filled(actor.network.action_dim), np.float32)
-    weights: Weights = {
-        "shift": np.asarray(shift or np.zeros(observation_dim), np.float32),
-        "scale": np.asarray(scale or np.ones(observation_dim), np.float32),
-        "low": low,
-        "high": high,
-        **{name: np.asarray(array) for name, array in layers.items()},
-    }
-    if preprocessing.action_chunk > 1:
-        weights["action_chunk"] = np.asarray(preprocessing.action_chunk)
-    return weights
-
-
-def _layers(actor: NetworkState) -> Layers:
-    stacks = GaussianPolicy | MixturePolicy | TanhGaussianPolicy | DeterministicPolicy
-    if type(actor) is not NetworkState or not isinstance(actor.network, stacks):
-        raise UserError(
-            "only a policy that is made of layers can be exported: not one with a memory (dt), or one that "
-            "draws its samples (bear)"
-        )
     network, parameters = actor.network, actor.params["params"]
     hidden = parameters.get("MLP_0", {})  # missing if there are no hidden layers
     number = len(network.hidden_dims)
-    layers: Layers = {"num_hidden": number}
+    layers: dict[str, ArrayLike] = {"num_hidden": number}
     layers |= {f"kernel_{i}": hidden[f"Dense_{i}"]["kernel"] for i in range(number)}
     layers |= {f"bias_{i}": hidden[f"Dense_{i}"]["bias"] for i in range(number)}
     for i, head in enumerate(("logits", "action") if isinstance(network, MixturePolicy) else ("action",)):
@@ -199,37 +198,13 @@ def _layers(actor: NetworkState) -> Layers:
     if isinstance(network, TanhGaussianPolicy):  # the second half is for the deviations
         layers["action_kernel"] = parameters["Dense_0"]["kernel"][:, : network.action_dim]
         layers["action_bias"] = parameters["Dense_0"]["bias"][: network.action_dim]
-    return layers
-
-
-def _flow_layers(actor: FlowActor) -> Layers:
-    """Returns the layers of a flow and of the critics that choose among its actions, its noise and steps."""
-    one_step = isinstance(actor.params, tuple)
-    flow = (actor.params[1] if one_step else actor.params)["params"]
-    number = len(actor.network.hidden_dims)
-    layers: Layers = {
-        "noise": fixed_noise(actor.policy.candidates, actor.network.action_dim),
-        "flow_steps": 0 if one_step else actor.policy.head.flow_steps,
-        "num_critics": len(actor.critic.params),
-        **_stack("flow", flow, flow[f"Dense_{number}"], number),
+    return {
+        "shift": np.asarray(shift or np.zeros(observation_dim), np.float32),
+        "scale": np.asarray(scale or np.ones(observation_dim), np.float32),
+        "low": low,
+        "high": high,
+        **{name: np.asarray(array) for name, array in layers.items()},
     }
-    for i, critic in enumerate(actor.critic.params):
-        params = critic["params"]
-        number = len(actor.critic.network.hidden_dims)
-        layers |= _stack(f"q{i}", params.get("MLP_0", {}), params["Dense_0"], number)
-    return layers
-
-
-def _stack(name: str, hidden: Params, last: Params, number: int) -> Layers:
-    """Returns a network's layers, of which `number` are hidden ones, under the names of `Weights`."""
-    layers = {name: number, f"{name}_kernel_last": last["kernel"], f"{name}_bias_last": last["bias"]}
-    for i in range(number):
-        layers[f"{name}_kernel_{i}"] = hidden[f"Dense_{i}"]["kernel"]
-        layers[f"{name}_bias_{i}"] = hidden[f"Dense_{i}"]["bias"]
-        if norm := hidden.get(f"LayerNorm_{i}"):
-            layers[f"{name}_scale_{i}"] = norm["scale"]
-            layers[f"{name}_shift_{i}"] = norm["bias"]
-    return layers
 
 
 def _write_artifact(act: Callable[[Array], Array], observation_dim: int, path: Path) -> None:
@@ -243,3 +218,60 @@ def _write_artifact(act: Callable[[Array], Array], observation_dim: int, path: P
 def read_artifact(path: Path) -> Policy:
     called = jax.export.deserialize(bytearray(path.read_bytes())).call
     return lambda observations: np.asarray(called(observations))
+
+
+def write_onnx(weights: Weights, path: Path) -> None:
+    """Writes a graph from `observations` f32[B, O] to `actions` f32[B, A]; NaN where one is not finite."""
+    import onnx.parser
+
+    arrays = dict(weights)
+    low, high = weights["low"], weights["high"]
+    action_dim = len(low)
+    arrays["middle"], arrays["reach"] = (high + low) / 2, (high - low) / 2
+    nodes = ["shifted = Sub (observations, shift)", "x_0 = Div (shifted, scale)"]
+    nodes += _nodes(arrays, action_dim)
+    nodes += ["wide = Mul (scaled, reach)", "moved = Add (wide, middle)"]
+    nodes += ["raised = Max (moved, low)", "bounded = Min (raised, high)"]
+    arrays["zeros"] = np.zeros((len(weights["shift"]), 1), np.float32)
+    nodes += ["fault = MatMul (observations, zeros)", "actions = Add (bounded, fault)"]  # 0, or NaN
+    model = onnx.parser.parse_model(
+        f'<ir_version: {IR_VERSION}, opset_import: ["" : {OPSET}], producer_name: "xql_jax"> '
+        f"policy (float[B, {len(weights['shift'])}] observations) => "
+        f"(float[B, {action_dim}] actions) {{ {' '.join(nodes)} }}"
+    )
+    used = {name: x for name, x in arrays.items() if re.search(rf"\b{name}\b", " ".join(nodes))}
+    model.graph.initializer.extend(
+        onnx.numpy_helper.from_array(np.ascontiguousarray(x), name) for name, x in used.items()
+    )
+    onnx.checker.check_model(model)
+    path.write_bytes(model.SerializeToString())
+
+
+def _nodes(arrays: Weights, action_dim: int) -> list[str]:
+    """Returns the graph from x_0 to `scaled` of one stack of layers; it may add constants to the arrays."""
+    number = int(arrays["num_hidden"])
+    nodes, last = [], f"x_{number}"
+    for i in range(number):
+        nodes += [f"h_{i} = Gemm (x_{i}, kernel_{i}, bias_{i})", f"x_{i + 1} = Relu (h_{i})"]
+    nodes.append(f"action = Gemm ({last}, action_kernel, action_bias)")
+    if "logits_bias" not in arrays:
+        return [*nodes, "scaled = Tanh (action)"]
+    arrays["shape"] = np.array([-1, len(arrays["logits_bias"]), action_dim])
+    arrays["axis"] = np.array([1])
+    return [
+        *nodes,
+        f"logits = Gemm ({last}, logits_kernel, logits_bias)",
+        "best = ArgMax <axis = -1, keepdims = 0> (logits)",
+        "chosen = Unsqueeze (best, axis)",
+        "means = Tanh (action)",
+        "split = Reshape (means, shape)",
+        "scaled = GatherND <batch_dims = 1> (split, chosen)",
+    ]
+
+
+def read_onnx(path: Path) -> Policy:
+    """Returns the policy, run by onnxruntime on the CPU."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return lambda observations: session.run(["actions"], {"observations": observations})[0]
