@@ -43,7 +43,6 @@ def test_libraries_files_give_back_the_episodes(folder, name):
     for key, field in dataset.batch._asdict().items():
         np.testing.assert_array_equal(field, rows[key].astype(np.float32), strict=True)
     np.testing.assert_array_equal(dataset.ends, rows["ends"])
-    assert not dataset.is_normalized  # nothing says that the actions are in other units
 
 
 BOX = spaces.Box(-10, 10, (2,), np.float64)
@@ -81,14 +80,6 @@ def test_observations_of_several_parts_are_refused_with_the_way_to_one_vector(tm
         read = lambda: load_dataset(None, [path])  # noqa: E731
     with pytest.raises(UserError, match=r"one array \[N, O\]: .*gymnasium.wrappers.FlattenObservation"):
         read()
-
-
-def test_a_folder_has_actions_in_one_unit(tmp_path):
-    for name, units in (("a", "normalized"), ("b", "environment")):
-        episode = {"observations": np.zeros((3, 1)), "actions": np.ones((2, 1)), "rewards": np.zeros(2)}
-        np.savez(tmp_path / f"{name}.npz", **episode, action_units=units)
-    with pytest.raises(UserError, match=r"a\.npz has normalized actions, and .*b\.npz has not"):
-        load_dataset(None, [str(tmp_path)])
 
 
 def test_minari_datasets_that_are_not_there_or_have_no_vectors_as_actions(folder):
@@ -262,20 +253,6 @@ def test_what_contradicts_itself_or_has_other_names_is_refused(tmp_path, name, c
     if name == "a.npz" and "qpos" not in changes:
         with pytest.raises(UserError, match=f"^arrays: .*{message}"):
             from_arrays({key: np.asarray(x) for key, x in rows_of(**changes).items()}, "arrays")
-
-
-@pytest.mark.parametrize("name", ["a.hdf5", "hopper_medium-v2.hdf5"])
-@pytest.mark.parametrize("where", ["action_units", "metadata/action_units"])
-def test_units_are_read_beside_the_arrays_and_from_the_metadata(tmp_path, name, where):
-    """The metadata are of the file that the arrays were copied from, perhaps: what is beside them counts."""
-    rows = rows_of(next_observations=None)
-    for said in ("normalized", "environment"):
-        others = {"metadata/action_units": "radians"} if where == "action_units" else {}
-        dataset = read(write(tmp_path / name, rows | {where: said} | others))
-        assert dataset.is_normalized == (said == "normalized")
-        assert not any("units" in str(note) for note in dataset.notes)
-    with pytest.raises(UserError, match="action_units is 'radians', must be normalized or environment"):
-        read(write(tmp_path / name, rows | {where: "radians"}))
 
 
 def test_an_hdf5_file_must_hold_its_arrays_itself(tmp_path):

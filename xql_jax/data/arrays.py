@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from xql_jax.data.dataset import Dataset, Note, from_transitions, jumps
 from xql_jax.data.memory import COPIES, check_memory
-from xql_jax.data.names import AMBIGUOUS, PARTS, UNITS, by_meaning, is_known, missing_arrays
+from xql_jax.data.names import AMBIGUOUS, PARTS, by_meaning, is_known, missing_arrays
 from xql_jax.errors import UserError
 
 STEP_ARRAYS = ("observations", "actions", "rewards")
@@ -17,7 +17,6 @@ REQUIRED = (*STEP_ARRAYS, "terminals")
 MATRICES = ("observations", "actions", "next_observations")  # [N, entries]; all other arrays are [N]
 NUMERIC = "biuf"  # kinds of NumPy's types
 FLAGS = ("terminals", "timeouts", "ends", "starts")  # 0 or 1
-NORMALIZED, ENVIRONMENT = "normalized", "environment"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,8 +88,7 @@ def from_arrays(
     if marks is not None and ("ends" in rows or "starts" in rows or numbers_episodes):  # all ends are stated
         rows["goes_on"] = terminals & ~marks
     dataset = _transitions(rows, marks, layout, source, notes)
-    normalized = says_normalized(arrays.get(UNITS), source)
-    return dataclasses.replace(dataset, is_normalized=normalized, notes=tuple(notes))
+    return dataclasses.replace(dataset, notes=tuple(notes))
 
 
 def _ordered(rows: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -338,17 +336,6 @@ def _float32(array: np.ndarray, key: str, name: str, source: str) -> np.ndarray:
     if key in FLAGS and (others := np.flatnonzero((array != 0) & (array != 1))).size:
         raise UserError(f"{source}: {name} holds {array[others[0]]} at row {others[0]}, must be 0 or 1")
     return array
-
-
-def says_normalized(units: object, source: str) -> bool:
-    """Whether a source's actions are within ±1 whatever the environment's bounds, by its `action_units`."""
-    if units is None:
-        return False
-    text = np.asarray(units).tolist()
-    text = text.decode(errors="replace") if isinstance(text, bytes) else text
-    if text not in (NORMALIZED, ENVIRONMENT):
-        raise UserError(f"{source}: {UNITS} is {brief(text)!r}, must be {NORMALIZED} or {ENVIRONMENT}")
-    return text == NORMALIZED
 
 
 def brief(said: object) -> str:

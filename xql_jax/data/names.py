@@ -34,7 +34,6 @@ AMBIGUOUS = {
     **dict.fromkeys(("discount", "discounts"), "give terminals, 1 in the row whose action led to a {0} of 0"),
     "step_type": "give starts, 1 where {0} is 0, and terminals or timeouts in the last row with an action",
 }
-UNITS = "action_units"  # beside the arrays: whether actions are in the environment's units or within ±1
 # Names that may mean a simulator's states.
 STATE_NAMES = {"states": "observations", "next_states": "next_observations"}
 # All other names that sound like the ends of episodes or the next states.
@@ -55,7 +54,7 @@ _LAYOUTS = {"data/demo_": "robomimic's", "traj_": "ManiSkill's", "observations_0
 
 def is_known(name: str) -> bool:
     """Whether an array of that name is read."""
-    return name in OUR_NAMES or name in AMBIGUOUS or name == UNITS
+    return name in OUR_NAMES or name in AMBIGUOUS
 
 
 def by_meaning(names: Collection[str], required: Collection[str], source: str) -> dict[str, list[str]]:

@@ -12,7 +12,6 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from xql_jax.data.arrays import ENVIRONMENT, UNITS
 from xql_jax.data.dataset import checked_references
 from xql_jax.data.replay import empty
 from xql_jax.data.rows import (
@@ -54,7 +53,7 @@ LOG = logging.getLogger(__name__)
 HDF5_SUFFIXES = (".hdf5", ".h5")
 OUTPUT_SETTINGS = ("output", "append", "tqdm")  # settings that do not change the rows
 # Metadata of a whole file; all other metadata have an entry for each command that added rows.
-FILE_METADATA = ("env_name", UNITS, "environment", "versions", "random_return", "expert_return")
+FILE_METADATA = ("env_name", "environment", "versions", "random_return", "expert_return")
 NOT_OF_REPLAY = ("policy", "noise", "deterministic", "transitions", "episodes")
 
 
@@ -137,7 +136,6 @@ def collect(settings: CollectionSettings) -> Json:
         }
         metadata: Json = {
             "env_name": task.name,
-            UNITS: ENVIRONMENT,
             "environment": json.dumps(describe_environment(task, source.simulation), sort_keys=True),
             "versions": json.dumps(versions(), sort_keys=True),
             "command": _command_of(settings) + (f"  # {stop.received.name}" if stop.received else ""),
@@ -231,8 +229,8 @@ def _rows_before(settings: CollectionSettings, output: Path, source: Source) -> 
     if not settings.append:
         raise UserError(f"--output={output}: exists already: add to it by --append, or give another name")
     (rows, metadata), task = read_rows(output), source.task
-    if metadata.get("env_name") != task.name or metadata.get(UNITS) != ENVIRONMENT:
-        raise UserError(f"--append: {output} is no dataset of {task.name} by this version of xql-collect")
+    if metadata.get("env_name") != task.name:
+        raise UserError(f"--append: {output} is no dataset of {task.name} by xql-collect")
     if source.origin in [*np.ravel(metadata.get("origin", []))]:
         raise UserError(f"--append: {output} has rows of this policy and seed: give another --seed")
     return rows, metadata
