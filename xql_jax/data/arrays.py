@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from xql_jax.data.dataset import Dataset, Note, from_transitions, jumps
 from xql_jax.data.memory import COPIES, check_memory
-from xql_jax.data.names import AMBIGUOUS, PARTS, by_meaning, is_known, missing_arrays
+from xql_jax.data.names import AMBIGUOUS, DONES, PARTS, ambiguous, by_meaning, is_known, missing_arrays
 from xql_jax.errors import UserError
 
 STEP_ARRAYS = ("observations", "actions", "rewards")
@@ -67,9 +67,12 @@ def from_arrays(
         given["terminals"] = np.zeros(len(given["actions"]) if given["actions"].ndim else 0, bool)
     if layout.is_episode:
         given = _steps_of_episode(given)
-    if "next_observations" not in given:
-        _refuse_shifted(given, names, source)
-    given |= {name: np.asarray(arrays[name]) for name in AMBIGUOUS.keys() & arrays.keys()}
+    if "next_observations" not in given and "is_terminal" in names:
+        raise UserError(
+            f"{source}: is_terminal without next_observations, as in RLDS: give these, or rename it to "
+            "terminals if its row has the action that led to the end"
+        )
+    given |= {name: np.asarray(arrays[name]) for name in AMBIGUOUS if name in arrays}
     called = {ours: " and ".join(theirs) for ours, theirs in meanings.items()}
     rows = _validated(given, source, called, min_rows=1 if layout.is_episode else 2)
     # As they are given: large numbers are rounded in float32.
@@ -134,22 +137,6 @@ def _steps_of_episode(given: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return rows
 
 
-def _refuse_shifted(given: Mapping[str, np.ndarray], names: Sequence[str], source: str) -> None:
-    """Raises UserError for rows in which an action may stand beside what it led to, as in dm_env's."""
-    actions = given["actions"]
-    is_dm_env = any(name in names for name in ("discount", "discounts", "physics"))
-    if is_dm_env and actions.dtype.kind == "f" and not actions[:1].any() and actions.any():
-        raise UserError(
-            f"{source}: the first action is 0, and there is a discount, as in dm_env's layout: an action may "
-            "stand in the row that it led to: leave out each episode's first action and reward"
-        )
-    if "is_terminal" in names:
-        raise UserError(
-            f"{source}: is_terminal without next_observations, as in RLDS: give these, or rename it to "
-            "terminals if its row has the action that led to the end"
-        )
-
-
 def _terminals(rows: Mapping[str, np.ndarray], source: str) -> np.ndarray:
     """Returns bool[N]; UserError if flags are not 0 or 1, or masks contradict terminals."""
     if "masks" not in rows:
@@ -192,11 +179,11 @@ def _marks(rows: Mapping[str, np.ndarray], called: Mapping[str, str], source: st
 
 def _refuse_ambiguous(rows: Mapping[str, np.ndarray], ends: np.ndarray, source: str) -> None:
     """Raises UserError for an array with an ambiguous name that equals neither the terminals nor the ends."""
-    for name in AMBIGUOUS.keys() & rows.keys():
-        flags = rows[name] != 0 if name in ("done", "dones") else rows[name] == 0
+    for name in (name for name in AMBIGUOUS if name in rows):
+        flags = rows[name] != 0 if name in DONES else rows[name] == 0
         says_it = [rows["terminals"]] if "discount" in name else [rows["terminals"], ends]
         if name == "step_type" or not any(np.array_equal(flags, each) for each in says_it):
-            raise UserError(f"{source}: {AMBIGUOUS[name].format(name)}")
+            raise UserError(f"{source}: {ambiguous(name)}")
 
 
 def _transitions(
@@ -247,11 +234,9 @@ def _transitions(
         is_known = knows_next or (layout.as_d4rl and terminals[-1])
         why = "as by D4RL's loader; .npz files keep them" if is_known else WITHOUT_NEXT
         text = f"{counting(left_out)} are left out, the last of episodes that were cut off{of_file}: {why}"
-        if loses := np.any(rows["rewards"]) and not np.any(dataset.batch.rewards):
-            text += f", with every reward{' of some episodes' if layout.is_episode else ''} that is not 0"
         if is_odd := 2 * left_out > len(terminals) and not layout.is_episode:
             text += ": are the rows in the order in which they were recorded?"
-        notes.append(Note(text, is_odd or bool(loses)))
+        notes.append(Note(text, is_odd))
     return dataset
 
 
