@@ -8,7 +8,7 @@ import logging
 import math
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,6 @@ from xql_jax.types import Json
 LOG = logging.getLogger(__name__)
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-# Errors of file systems that do not support locks, or cannot flush a folder to the disk.
-UNSUPPORTED = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.ENOTTY)
 
 
 @contextlib.contextmanager
@@ -77,16 +75,13 @@ def read_whole(path: Path) -> bytes:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
 
 
-def read_record(path: Path, is_intact: Callable[[Json], bool] = lambda content: False) -> Json:
-    """Returns what `write_record` wrote; raises the errors of `read_whole`, and Damaged if it has changed.
-
-    Changed content is accepted if `is_intact` finds all that matters in it.
-    """
+def read_record(path: Path) -> Json:
+    """Returns what `write_record` wrote; raises the errors of `read_whole`, and Damaged if it has changed."""
     try:
         content = json.loads(read_whole(path))
     except ValueError as error:
         raise Damaged(f"{path}: damaged: it is not JSON") from error
-    if isinstance(content, dict) and (content.pop("digest", None) == digest(content) or is_intact(content)):
+    if isinstance(content, dict) and content.pop("digest", None) == digest(content):
         return content
     raise Damaged(f"{path}: damaged: it is not as it was written")
 
@@ -133,36 +128,23 @@ def with_numbers(value: Any) -> Any:
 
 
 def sync(path: Path) -> None:
-    """Flushes a file's content, or the names in a folder, to the disk before returning.
-
-    File systems that cannot flush folders, as some network ones, are left alone, and so is Windows.
-    """
-    if os.name == "nt":  # it cannot open folders, nor flush what is open for reading
-        return
+    """Flushes a file's content, or the names in a folder, to the disk before returning."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
-    except OSError as error:
-        if error.errno not in UNSUPPORTED:
-            raise
     finally:
         os.close(descriptor)
 
 
 @contextlib.contextmanager
 def locked(path: Path, what: str) -> Iterator[None]:
-    """Context manager that holds the lock file of `what`; Busy if another process does.
-
-    On a file system without locks it warns and goes on.
-    """
+    """Context manager that holds the lock file of `what`; Busy if another process does."""
     lock = filelock.FileLock(path, timeout=1.0, fallback_to_soft=False)  # `is_locked` holds it for a moment
     try:
         lock.acquire()
     except filelock.Timeout:
         raise Busy(f"another process is at this {what}") from None
-    except (OSError, NotImplementedError) as error:
-        if isinstance(error, OSError) and error.errno not in UNSUPPORTED:
-            raise
+    except NotImplementedError:  # as on some clusters
         LOG.warning(f"{path}: this file system has no locks: see that no other process writes there")
     try:
         yield

@@ -36,9 +36,7 @@ def alone_at(path: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            # Later the file may be another process's lock. Windows refuses, and its lock removes the file.
-            with contextlib.suppress(OSError):
-                lock.unlink()
+            lock.unlink(missing_ok=True)  # later the file may be another process's lock
 
 
 @contextlib.contextmanager

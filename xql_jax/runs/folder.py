@@ -17,13 +17,13 @@ import numpy as np
 
 from xql_jax.data.dataset import name_of
 from xql_jax.errors import Damaged, UserError
-from xql_jax.files import as_json, digest, locked, write_record
+from xql_jax.files import as_json, digest, locked, read_record, write_record
 from xql_jax.files.paths import located
 from xql_jax.logs.csv_rows import TIMES
 from xql_jax.runs.kinds import EVALUATION_SEED, METHOD_SETTINGS, Acting, FromData, Training
 from xql_jax.runs.load import Run, load_run
 from xql_jax.runs.machine import differences, other_code, surroundings
-from xql_jax.runs.records import LOCK, defining, read_config
+from xql_jax.runs.records import LOCK, defining
 from xql_jax.settings import as_typed, settings_of, values_of
 from xql_jax.suites.tasks import Task
 from xql_jax.training.checkpoints import Checkpoints, TrainingFiles
@@ -137,7 +137,7 @@ class RunFolder:
             self._write_config(here, [])
             return
         try:
-            began = read_config(self.config_file)
+            began = read_record(self.config_file)
         except Damaged as error:
             raise _to_be_deleted(error) from None
         step = max(self.steps, default=0)
@@ -153,7 +153,7 @@ class RunFolder:
         files = sorted(self.parent.glob("*/config.json"))
         for file in files:
             with contextlib.suppress(UserError):
-                if {**defining(read_config(file)), "max_steps": self.max_steps} == self.identity:
+                if {**defining(read_record(file)), "max_steps": self.max_steps} == self.identity:
                     LOG.warning(
                         f"{file.parent} has the same settings but for --max_steps, and cannot go on to "
                         f"{self.max_steps:,}: {why_its_length_is_fixed(self.settings)}; so a new run begins"

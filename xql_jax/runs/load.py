@@ -18,7 +18,7 @@ from xql_jax.data.dataset import SOURCE_PREFIXES, Dataset
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.envs import Simulation, action_bounds
 from xql_jax.errors import Damaged, UserError
-from xql_jax.files import is_locked, with_numbers
+from xql_jax.files import is_locked, read_record, with_numbers
 from xql_jax.files.paths import as_written, located
 from xql_jax.learners.registry import ONLINE, make_learner
 from xql_jax.logs.csv_rows import Row, parse_rows
@@ -26,7 +26,7 @@ from xql_jax.numerics.jax_settings import check_platforms, settings_of_jax
 from xql_jax.rollout.acting import Act, deciding, deterministic_policy, finite_policy, open_loop
 from xql_jax.rollout.scores import steps_in_words
 from xql_jax.runs.kinds import FINE_TUNING, KINDS, OFFLINE_TRAINING, ONLINE_TRAINING
-from xql_jax.runs.records import LOCK, as_text, defining, read_config, read_summary, run_folders
+from xql_jax.runs.records import LOCK, as_text, defining, read_summary, run_folders
 from xql_jax.settings import settings_of
 from xql_jax.suites.tasks import LISTED_TASKS, References, Task, get_task, module_to_run, referenced
 from xql_jax.training.checkpoints import Checkpoints, Progress, TrainingFiles
@@ -63,7 +63,7 @@ def load_run(
         near = sorted(map(str, itertools.islice(run_folders(path), 3)))
         below = f"; runs below it: {', '.join(near)} (xql-runs lists all)" if near else ""
         raise UserError(f"{path}: not the folder of a run: it has no config.json{below}")
-    content = read_config(path / "config.json")
+    content = read_record(path / "config.json")
     try:
         return Run(path, content, step, member, env_name)
     except (KeyError, TypeError, ValueError) as error:
@@ -161,7 +161,7 @@ class Run:
     def written(self) -> float:
         """When its files last changed, in seconds since the epoch."""
         written = [self.files.summary, self.files.evaluations, self.files.metrics]
-        config = self.path / "config.json"  # which users may edit, so it counts only if it is alone
+        config = self.path / "config.json"  # counts only if it is alone
         return max(file.stat().st_mtime for file in [each for each in written if each.exists()] or [config])
 
     @functools.cached_property

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from xql_jax.errors import Damaged
-from xql_jax.files import digest, read_record, with_numbers
+from xql_jax.files import read_record, with_numbers
 from xql_jax.types import Json
 
 LOCK = ".lock"  # a file that a run holds as long as it lives
@@ -15,14 +15,6 @@ LOCK = ".lock"  # a file that a run holds as long as it lives
 def defining(content: Json) -> Json:
     """Returns the entries of config.json that define the run: its numbers depend on no other."""
     return {name: content[name] for name in content.get("defining", ()) if name in content}
-
-
-def read_config(file: Path) -> Json:
-    """Returns the content of config.json, in which entries that do not define the run may be edited or added.
-
-    Raises the errors of `read_record`.
-    """
-    return read_record(file, lambda content: digest(defining(content))[:16] == content.get("run"))
 
 
 def read_summary(file: Path, run: str) -> Json:
