@@ -250,7 +250,7 @@ def test_a_caller_that_reuses_its_memory_changes_nothing(kind, data_on, tmp_path
         ({"sweep": {"beta": {0.1, 0.2}}}, "beta=.*: must be a number, or a list of numbers"),
         ({"hidden_dims": {8, 16}}, "hidden_dims=.*: give a number, text, or a list"),
         ({"hidden_dims": b"8"}, "hidden_dims=.*: give a number, text, or a list"),
-        ({"env_name": object}, "env_name=.*object.*: must be a name"),
+        ({"env_name": object}, "env_name=.*object.*: must be text, not empty"),
         ({"method": 3}, "method=3: must be a name"),
         ({"dataset": bandit() | {"rewards": [[1.0, 2.0]] * 9 + [[1.0]]}}, "dataset: rewards"),
         ({"dataset": bandit(60) | {"rewards": np.ma.masked_equal(np.arange(60.0), 3.0)}}, "dataset: rewards"),

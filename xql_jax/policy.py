@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import math
-import numbers
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, cast
@@ -212,13 +211,6 @@ class Policy:
         if isinstance(self._act, RecurrentPolicy):
             self._act.remember(_numbers("rewards", rewards, ()).reshape(1, -1))
 
-    def __reduce__(self) -> tuple[object, ...]:
-        """Pickles the run's folder, step and members. Memories begin anew."""
-        if self.run.is_temporary:
-            raise UserError("a policy is pickled by its run's folder, which is temporary: give save_dir")
-        members = [member.name for member in self.members]
-        return _unpickled, (str(self.path), self.run.run_id, self.step, members)
-
     def __repr__(self) -> str:
         said = "; ".join([self._listed(), *self.run.caveats(self.members)])
         return f"<{self.run.method} on {self.run.dataset} after {self.run.how_far}: {said}>"
@@ -253,8 +245,6 @@ class Policy:
         run, member = self.run, self.member
         if hasattr(run.learner, "act_remembering"):
             raise UserError(f"{run.method} acts by what it remembers: leave out key")
-        if not isinstance(key, int | np.integer):
-            key = _key(key)  # of the kind that the caller's settings make
         with settings_of_jax():
             key, [learner] = _key(key), learners_of(run.learner, [member])
             actor = learner.actor(self._states[member.name])
@@ -291,25 +281,14 @@ def _numbers(
     """
     leads = ("...",) if batch is None else batch
     wanted = " or ".join(f"[{', '.join(map(str, (*leads, *shape)))}]" for shape in shapes)
-    if isinstance(given, tuple) and given and isinstance(given[-1], Mapping):
-        raise UserError(
-            f"{name}: must be numbers of shape {wanted}, not a tuple with a dict: reset() returns "
-            "(observation, info), and step() an observation first: give that alone"
-        )
-    parts = given if isinstance(given, list | tuple) else []
     try:
         array = np.asarray(given)
-        if array.dtype == object:
-            is_number = all(isinstance(one, numbers.Real | np.bool_) for one in array.flat)
-        else:
-            is_number = array.dtype.kind in "biuf"
-        if not is_number or any(map(np.ma.is_masked, [given, *parts])):
-            raise TypeError("text, dicts, complex and masked numbers")
-        with np.errstate(all="ignore"):
-            array = array.astype(np.float32)
-    except Exception as error:  # its class may convert it, and fail in any way
-        kind = type(given).__name__
-        raise UserError(f"{name}: must be numbers of shape {wanted}, not this {kind}") from error
+    except Exception:  # its class may convert it, and fail in any way
+        array = np.asarray(None)
+    if array.dtype.kind not in "biuf" or np.ma.is_masked(given):
+        raise UserError(f"{name}: must be numbers of shape {wanted}, not this {type(given).__name__}")
+    with np.errstate(all="ignore"):
+        array = array.astype(np.float32)
     for shape in shapes:
         leading = array.ndim - len(shape)
         if leading >= 0 and array.shape[leading:] == shape and batch in (None, array.shape[:leading]):
@@ -338,14 +317,6 @@ def _key(key: Any) -> jax.Array:
     except Exception:  # it may be anything
         pass
     raise UserError(f"key: must be a whole number of 32 bits or one key of JAX, not a {type(key).__name__}")
-
-
-def _unpickled(folder: str, run_id: str, step: int, names: Sequence[str]) -> Policy:
-    """Returns the policy of these members after so many steps of the run in a folder."""
-    run = load_run(folder, step)
-    if run.run_id != run_id:
-        raise UserError(f"{folder}: another run than that of the policy that was pickled")
-    return Policy(run, [member for member in run.members if member.name in names], run.states)
 
 
 @functools.partial(jax.jit, static_argnums=0)

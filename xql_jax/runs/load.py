@@ -82,7 +82,6 @@ class Run:
         self.name = as_written(str(path))  # for lists
         self.had_ended = False  # before the training that returned it, so that nothing was done
         self.stopped_by: signal.Signals | None = None  # the signal that ended that training early
-        self.is_temporary = False  # whether its folder is deleted with this object
         self._wanted_step, self._wanted_member = step, member
         self.identity = defining(content)
         if self.identity.get("on_divergence") == "freeze":  # of earlier versions; now there is nothing else
@@ -136,7 +135,6 @@ class Run:
 
     def delete_with_it(self, place: Path) -> None:
         """Deletes a temporary folder, in which the run is, when this object is gone."""
-        self.is_temporary = True
         weakref.finalize(self, shutil.rmtree, place, ignore_errors=True)
 
     @property
