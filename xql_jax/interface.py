@@ -4,7 +4,6 @@ Each function makes the same settings as the flags of its command, and the same 
 """
 
 import contextlib
-import dataclasses
 import logging
 import multiprocessing
 import os
@@ -16,7 +15,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Self
 
-import jax
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -36,7 +34,7 @@ from xql_jax.training.progress import print_lines
 from xql_jax.training.signals import StopSignals
 
 Arrays = Mapping[str, ArrayLike]
-Source = str | Path | Arrays | Dataset
+Source = str | Path | Arrays
 # Given the step, and numbers by name: floats, or arrays if several members are trained. `Any`, because a type
 # that allows both would make every callback tell them apart.
 Callback = Callable[[int, Mapping[str, Any]], object]
@@ -198,7 +196,9 @@ def _settings(kind: type[Training], named: dict[str, Any], settings: Mapping[str
     for name, value in settings.items():
         if isinstance(value, bytes | set | frozenset | Iterator):  # numbers, no order, or read once
             raise UserError(f"{name}={value!r}: give a number, text, or a list of these")
-    given = {name: _typed(name, one) if isinstance(one, Mapping) else one for name, one in settings.items()}
+    given: dict[str, Any] = {
+        name: _typed(name, one) if isinstance(one, Mapping) else one for name, one in settings.items()
+    }
     given |= {name: one for name, one in named.items() if name not in ("method", "config", "dataset")}
     of_run = settings_of(kind)
     given |= {name: of_run[name].checked(name, given[name]) for name in given.keys() & of_run}
@@ -281,9 +281,6 @@ def _typed(flag: str, fields: Mapping[str, Any]) -> str:
 def _source(source: Source, episode_limit: int | None) -> str | Dataset:
     if isinstance(source, str | Path):
         return str(source)
-    if isinstance(source, Dataset):
-        arrays = {name: getattr(source, name) for name in ("batch", "ends", "begins", "stated")}
-        return dataclasses.replace(source, **jax.tree.map(np.array, arrays))
     if not isinstance(source, Mapping):
         raise UserError(f"dataset: cannot use a {type(source).__name__}: give arrays by name, or a path")
     arrays = {}

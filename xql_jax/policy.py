@@ -1,6 +1,7 @@
 """A run's policy in Python. It takes the environment's own observations and applies the preprocessing."""
 
 import contextlib
+import dataclasses
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -13,10 +14,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from xql_jax.envs import EnvironmentMaker, environment_maker
-from xql_jax.errors import UserError, others_code
+from xql_jax.errors import UserError
 from xql_jax.files.paths import paths_from_here
 from xql_jax.numerics.jax_settings import settings_of_jax
-from xql_jax.rollout.acting import Act, RecurrentPolicy, with_memory_of
+from xql_jax.rollout.acting import Act, RecurrentPolicy
 from xql_jax.rollout.evaluation import EVALUATION_START_SEED, Evaluator
 from xql_jax.rollout.scores import describe_episodes
 from xql_jax.runs.load import Run, load_run
@@ -175,15 +176,12 @@ class Policy:
                 raise UserError(f"{name}={value!r}: must be a whole number, at least {least}")
         given = None if isinstance(env, str) else env
         run = load_run(self.path, self.step, env_name=env if isinstance(env, str) else None)
-        policy = run.policy([self.member])
-        act = policy
         if given is None:
             task, maker = run.task, environment_maker(run.task, run.simulation)
         else:
             from xql_jax.envs.registered import Registered  # loads a simulator
 
-            with others_code("env"):
-                task = Task(str(given), OWN, None, *RETURN_ITSELF, episode_limit=None)
+            task = Task(str(given), OWN, None, *RETURN_ITSELF, episode_limit=None)
             make = functools.partial(Registered, simulation=given, longest=max_steps)
             maker = EnvironmentMaker(make, max_environments=1)
         with settings_of_jax(), contextlib.ExitStack() as stack:
@@ -194,8 +192,8 @@ class Policy:
             run.check_fits(task, *evaluator.sizes)
             if given is not None and not run.preprocessing.action_bounds.low:  # the policy is within ±1
                 bounds = run.scaled_to(ActionBounds.of(given.action_space))  # type: ignore[arg-type]  # checked
-                act = with_memory_of(policy, lambda seen: bounds.to_environment(policy(seen)))
-            results = evaluator.run(act)
+                run.preprocessing = dataclasses.replace(run.preprocessing, action_bounds=bounds)
+            results = evaluator.run(run.policy([self.member]))
         [statistics] = describe_episodes(results, task)
         statistics["returns"], statistics["lengths"] = results.returns[0], results.lengths[0]
         statistics["successes"] = None if results.successes is None else results.successes[0]

@@ -30,14 +30,8 @@ class Layout:
     as_d4rl: bool = False
     prefers_rows: bool = False  # next observations that say no more than the next rows are not used
 
-    @property
-    def leaves_out_ends(self) -> bool:
-        """Whether the last row is left out, and a row that is terminal and a time-out, even so."""
-        return self.as_d4rl or self.terminals_are_ends
-
 
 ROWS = Layout()
-WITHOUT_NEXT = "without next_observations their next states are not known"
 
 
 def from_arrays(
@@ -197,7 +191,9 @@ def _transitions(
 
     uses_next = knows_next = "next_observations" in rows
     timeouts = rows["timeouts"] != 0 if "timeouts" in rows else None
-    timeouts_win = layout.leaves_out_ends and not uses_next
+    # Whether the last row is left out, and a row that is terminal and a time-out, even so.
+    leaves_out_ends = layout.as_d4rl or layout.terminals_are_ends
+    timeouts_win = leaves_out_ends and not uses_next
     cut = marks if timeouts_win else timeouts
     if cut is not None and (both := int(np.count_nonzero(cut & terminals))):
         counted = "left out as time-outs" if timeouts_win else "count as terminals"
@@ -221,18 +217,19 @@ def _transitions(
     if uses_next:
         return from_transitions({**rows, "timeouts": terminals if marks is None else marks}, source)
     if marks is not None:
-        timeouts = marks if layout.leaves_out_ends else marks & ~terminals
+        timeouts = marks if leaves_out_ends else marks & ~terminals
     elif timeouts is None:
         raise UserError(
             f"{source}: no timeouts, and no task whose episode limit could stand in for them: give "
             "--env_name, or add an array timeouts, 1 at the last step of each episode that was cut off"
         )
-    transitions = qlearning_dataset(rows, timeouts, keeps_last=not layout.leaves_out_ends)
+    transitions = qlearning_dataset(rows, timeouts, keeps_last=not leaves_out_ends)
     dataset = from_transitions(transitions, source, layout.as_d4rl)
     if left_out := len(terminals) - dataset.size:
         of_file = " and of the file" if layout.as_d4rl else ""
         is_known = knows_next or (layout.as_d4rl and terminals[-1])
-        why = "as by D4RL's loader; .npz files keep them" if is_known else WITHOUT_NEXT
+        why = "without next_observations their next states are not known"
+        why = "as by D4RL's loader; .npz files keep them" if is_known else why
         text = f"{counting(left_out)} are left out, the last of episodes that were cut off{of_file}: {why}"
         if is_odd := 2 * left_out > len(terminals) and not layout.is_episode:
             text += ": are the rows in the order in which they were recorded?"

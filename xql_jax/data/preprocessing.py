@@ -98,12 +98,9 @@ class Preprocessing:
         content = with_numbers(read_record(path))
         if content.pop("run", None) != run:
             raise Damaged(f"{path}: of another run; this one is {run}")
-        try:
-            content["action_bounds"] = ActionBounds(*map(tuple, content["action_bounds"]))
-            vectors = {name: tuple(content[name]) for name in ("observation_mean", "observation_std")}
-            return cls(**{**content, **vectors})
-        except (KeyError, TypeError) as error:
-            raise Damaged(f"{path}: of another version: {error}") from error
+        content["action_bounds"] = ActionBounds(*map(tuple, content["action_bounds"]))
+        vectors = {name: tuple(content[name]) for name in ("observation_mean", "observation_std")}
+        return cls(**{**content, **vectors})
 
 
 def fit_preprocessing(

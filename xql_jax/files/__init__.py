@@ -58,11 +58,10 @@ def write_atomically(path: Path, content: str | bytes | memoryview) -> None:
         sync(path.parent)
 
 
-def write_record(path: Path, content: Mapping[str, object]) -> Json:
-    """Writes JSON with a digest of its content; returns the content as `read_record` will return it."""
+def write_record(path: Path, content: Mapping[str, object]) -> None:
+    """Writes JSON with a digest of its content, which `read_record` checks."""
     written: Json = json.loads(as_json(content))
     write_atomically(path, as_json({**written, "digest": digest(written)}) + "\n")
-    return written
 
 
 def read_whole(path: Path) -> bytes:
