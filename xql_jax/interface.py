@@ -20,7 +20,6 @@ from numpy.typing import ArrayLike
 
 from xql_jax.data.arrays import Layout, from_arrays
 from xql_jax.data.dataset import Dataset
-from xql_jax.data.names import PARTS
 from xql_jax.errors import UNGUARDED, UserError
 from xql_jax.files.paths import located, paths_from_here
 from xql_jax.policy import Policy, load_policy
@@ -290,6 +289,5 @@ def _source(source: Source, episode_limit: int | None) -> str | Dataset:
                 raise UserError(f"dataset: {key} has masked entries: leave out their rows")
             arrays[key] = np.array(source[key])  # a copy: the caller may write over its own
         except (ValueError, TypeError) as error:  # rows of different lengths
-            how = f"; {PARTS}" if isinstance(source[key], tuple) else ""
-            raise UserError(f"dataset: {key} is no array of numbers: {error}{how}") from error
+            raise UserError(f"dataset: {key} is no array of numbers: {error}") from error
     return from_arrays(arrays, "arrays", Layout(episode_limit))

@@ -66,8 +66,8 @@ def test_spaces_of_minari_are_flattened_as_gymnasium_does_for_a_policy(folder, s
 
 
 @pytest.mark.parametrize("name", ["parts.hdf5", "parts.npz", "pickled.npz", "arrays"])
-def test_observations_of_several_parts_are_refused_with_the_way_to_one_vector(tmp_path, name):
-    """As `FlattenObservation` and Minari's reader have it: groups, objects and dicts of Python."""
+def test_observations_of_several_parts_are_refused(tmp_path, name):
+    """Groups, objects and dicts of Python."""
     rows = rows_of(next_observations=None)
     parts = {"goal": rows.pop("observations"), "place": np.zeros((len(rows["rewards"]), 2))}
     named = {f"observations/{part}": array for part, array in parts.items()}
@@ -77,7 +77,8 @@ def test_observations_of_several_parts_are_refused_with_the_way_to_one_vector(tm
     else:
         path = str(write(tmp_path / name, rows | given))
         read = lambda: load_dataset(None, [path])  # noqa: E731
-    with pytest.raises(UserError, match=r"one array \[N, O\]: .*gymnasium.wrappers.FlattenObservation"):
+    words = "no array observations; .* observations/goal, " if name.startswith("parts") else "object"
+    with pytest.raises(UserError, match=words):
         read()
 
 

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from xql_jax.data.dataset import Dataset, Note, from_transitions, jumps
 from xql_jax.data.memory import COPIES, check_memory
-from xql_jax.data.names import AMBIGUOUS, DONES, PARTS, ambiguous, by_meaning, is_known, missing_arrays
+from xql_jax.data.names import AMBIGUOUS, DONES, ambiguous, by_meaning, is_known, missing_arrays
 from xql_jax.errors import UserError
 
 STEP_ARRAYS = ("observations", "actions", "rewards")
@@ -297,8 +297,7 @@ def _validated(
 
 def _float32(array: np.ndarray, key: str, name: str, source: str) -> np.ndarray:
     if array.dtype.kind not in NUMERIC:
-        how = f"; {PARTS}" if "observations" in key and array.dtype.kind in "OV" else ""
-        raise UserError(f"{source}: {name} has type {array.dtype}, not a real number{how}")
+        raise UserError(f"{source}: {name} has type {array.dtype}, not a real number")
     if key == "actions" and array.dtype.kind in "biu":
         raise UserError(f"{source}: {name} look discrete, of type {array.dtype}, and must be floats")
     rank = 2 if key in MATRICES else 1

@@ -34,10 +34,6 @@ _CONCERNS_ENDS = re.compile(
     r"|(^|_)(ep|eps|episode|traj|trajectory|path)s?_?(end|start|id|idx|index|indices|len|length|num|number)s?(_|$)",
     re.IGNORECASE,
 )
-PARTS = (
-    "observations of several parts must be one array [N, O]: join them in the order of the environment's "
-    "space, as gymnasium.wrappers.FlattenObservation shows them to a policy (docs/data.md#minari)"
-)
 
 
 def is_known(name: str) -> bool:
@@ -73,8 +69,6 @@ def missing_arrays(missing: Collection[str], names: Collection[str], source: str
     """Returns the error for arrays that are not among the names; it says what to do if that is known."""
     parts = [f"no array {', '.join(missing)}; there are {', '.join(names) or 'none'}"[:300]]
     parts += [ambiguous(name) for name in names if name in AMBIGUOUS]
-    if any(OUR_NAMES.get(name.partition("/")[0]) in missing for name in names if "/" in name):
-        parts.append(PARTS)
     return UserError(f"{source}: {'; '.join(parts)}")
 
 

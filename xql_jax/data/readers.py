@@ -13,7 +13,7 @@ import numpy as np
 from xql_jax.data.arrays import REQUIRED, Layout, brief, from_arrays
 from xql_jax.data.dataset import Dataset, checked_references
 from xql_jax.data.memory import check_memory
-from xql_jax.data.names import OUR_NAMES, PARTS, is_known
+from xql_jax.data.names import OUR_NAMES, is_known
 from xql_jax.errors import UserError
 from xql_jax.suites.tasks import TASKS, References, Task
 
@@ -95,7 +95,7 @@ def read_archive(
         except ValueError as error:
             if "Object arrays" not in str(error):
                 raise
-            raise UserError(f"{path}: an array of Python objects, which are not read; {PARTS}") from error
+            raise UserError(f"{path}: an array of Python objects, which are not read") from error
 
 
 def dataset_names(file: h5py.File) -> list[str]:
