@@ -174,7 +174,7 @@ def main() -> None:
     task = get_task(given.env_name)
     with tqdm.tqdm(total=given.transitions, unit="transition", disable=None) as bar:
         rows = generate_antmaze(task, given.transitions, given.seed, bar.update)
-    about = {"env_name": task.name, "action_units": "environment", "policy": "ant_walker", "seed": given.seed}
+    about = {"env_name": task.name, "policy": "ant_walker", "seed": given.seed}
     with replacing(given.output) as unfinished:
         write_hdf5(unfinished, rows, about)
 

@@ -1,15 +1,10 @@
 """What enters a policy: an action within its bounds comes out, a finite value, or one line."""
 
 import decimal
-import pickle
-import shutil
-import subprocess
-import sys
 
 import jax
 import numpy as np
 import pytest
-from driver import environment_of_processes
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -92,33 +87,9 @@ def test_more_axes_are_a_batch_and_chunks_of_one_action_are_actions(policy):
     flat = seen.reshape(8, 3)
     np.testing.assert_array_equal(policy(seen), policy(flat).reshape(4, 2, 2))
     np.testing.assert_array_equal(policy(seen.tolist()), policy(seen))
-    np.testing.assert_array_equal(policy(flat.astype(object)), policy(flat))
     expected = policy.q(flat, policy(flat))
     np.testing.assert_array_equal(policy.q(flat, policy.chunk(flat)), expected)
     np.testing.assert_array_equal(policy.q(seen, policy.chunk(seen)), expected.reshape(4, 2))
-
-
-def test_a_policy_is_pickled_and_acts_in_another_process(policy, tmp_path):
-    with pytest.raises(UserError, match="temporary: give save_dir"):
-        pickle.dumps(policy)
-    kept = xql_jax.train(dataset=rows(), save_dir=tmp_path / "runs", max_steps=20, num_seeds=2, **SMALL)
-    chosen = kept.select(seed=43)
-    (tmp_path / "policy.pickle").write_bytes(pickle.dumps(chosen))
-    program = (
-        "import pickle, pathlib, sys\n"
-        "policy = pickle.loads(pathlib.Path(sys.argv[1]).read_bytes())\n"
-        "print(policy([.1, .2, .3]).tolist(), policy.members, policy.path)\n"
-    )
-    run = subprocess.run(
-        [sys.executable, "-c", program, tmp_path / "policy.pickle"],
-        cwd=tmp_path, env=environment_of_processes(), capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    assert run.stdout == f"{chosen([0.1, 0.2, 0.3]).tolist()} {chosen.members} {kept.path}\n"
-    other = xql_jax.train(dataset=rows(), save_dir=tmp_path / "other", max_steps=20, discount=0.9, **SMALL)
-    shutil.rmtree(kept.path)
-    shutil.copytree(other.path, kept.path)
-    with pytest.raises(UserError, match="another run than that of the policy"):
-        pickle.loads((tmp_path / "policy.pickle").read_bytes())
 
 
 def test_all_bits_of_a_key_count(policy):

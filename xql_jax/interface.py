@@ -4,7 +4,6 @@ Each function makes the same settings as the flags of its command, and the same 
 """
 
 import contextlib
-import dataclasses
 import logging
 import multiprocessing
 import os
@@ -15,20 +14,17 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any, Self, TypeAlias
+from typing import Any, Self
 
-import jax
 import numpy as np
-from ml_collections import ConfigDict
 from numpy.typing import ArrayLike
 
 from xql_jax.data.arrays import Layout, from_arrays
 from xql_jax.data.dataset import Dataset
-from xql_jax.data.names import PARTS
 from xql_jax.errors import UNGUARDED, UserError
 from xql_jax.files.paths import located, paths_from_here
 from xql_jax.policy import Policy, load_policy
-from xql_jax.runs.config_files import check_method, choose_config, settings_from, value_of
+from xql_jax.runs.config_files import choose_config, settings_from
 from xql_jax.runs.kinds import DEFAULT_ENV_NAME, Finetune, Offline, Online, Training
 from xql_jax.runs.load import load_run
 from xql_jax.runs.train import train_run
@@ -38,8 +34,7 @@ from xql_jax.training.progress import print_lines
 from xql_jax.training.signals import StopSignals
 
 Arrays = Mapping[str, ArrayLike]
-Source = str | Path | Arrays | Dataset
-Config: TypeAlias = str | Path | ConfigDict
+Source = str | Path | Arrays
 # Given the step, and numbers by name: floats, or arrays if several members are trained. `Any`, because a type
 # that allows both would make every callback tell them apart.
 Callback = Callable[[int, Mapping[str, Any]], object]
@@ -51,7 +46,7 @@ def train(
     max_steps: int,
     dataset: Source | Sequence[Source] = (),
     method: str | None = None,
-    config: Config | None = None,
+    config: str | Path | None = None,
     save_dir: str | Path | None = None,
     resume: bool = True,
     progress: bool = True,
@@ -70,8 +65,8 @@ def train(
             `masks` [N], and either `next_observations` [N, O] or, if a time limit ends episodes, `timeouts`
             [N]); or whatever --dataset takes; or a list of these, which are joined.
         method: such as xql, iql or xql+reverse_kl. None: the method of `config`, or xql.
-        config: the file with the hyperparameters, by its path or its name (`kitchen`), or the ConfigDict that
-            its get_config returns. None: the file for the task's suite.
+        config: the file with the hyperparameters, by its path or its name (`kitchen`). None: the file for the
+            task's suite.
         save_dir: the folder under which the run is written, as SAVE_DIR/TASK/METHOD/RUN. None: a temporary
             folder, which is deleted with the policy.
         resume: whether to go on with a run of these settings under `save_dir`. A finished run is only loaded.
@@ -96,7 +91,7 @@ def train_finetune(
     checkpoint: str | Path | Policy | None = None,
     dataset: Source | Sequence[Source] = (),
     method: str | None = None,
-    config: Config | None = None,
+    config: str | Path | None = None,
     save_dir: str | Path | None = None,
     resume: bool = True,
     progress: bool = True,
@@ -127,7 +122,7 @@ def train_online(
     *,
     max_steps: int,
     method: str | None = None,
-    config: Config | None = None,
+    config: str | Path | None = None,
     save_dir: str | Path | None = None,
     resume: bool = True,
     progress: bool = True,
@@ -187,19 +182,28 @@ def _trained(
         raise
     policy = load_policy(run.path)
     if save_dir is None:
-        policy.run.is_temporary = True
         weakref.finalize(policy.run, shutil.rmtree, place, ignore_errors=True)
     return policy
 
 
 def _settings(kind: type[Training], named: dict[str, Any], settings: Mapping[str, object]) -> Any:
     """Makes settings of class `kind` of those that are arguments, `named`, and of others."""
-    for name in ("env_name", "method"):
-        if not isinstance(named.get(name), str | None) or named.get(name) == "":
-            raise UserError(f"{name}={named[name]!r}: must be a name, as text")
-    named = {**named}
+    method, config = named["method"], named["config"]
+    if not isinstance(method, str | None) or method == "":
+        raise UserError(f"method={method!r}: must be a name, as text")
+    if not isinstance(config, str | Path | None):
+        raise UserError(f"config={config!r}: must be a file's path or name")
+    for name, value in settings.items():
+        if isinstance(value, bytes | set | frozenset | Iterator):  # numbers, no order, or read once
+            raise UserError(f"{name}={value!r}: give a number, text, or a list of these")
+    given: dict[str, Any] = {
+        name: _typed(name, one) if isinstance(one, Mapping) else one for name, one in settings.items()
+    }
+    given |= {name: one for name, one in named.items() if name not in ("method", "config", "dataset")}
+    of_run = settings_of(kind)
+    given |= {name: of_run[name].checked(name, given[name]) for name in given.keys() & of_run}
     if "dataset" in named:
-        data, env_name = named["dataset"], named["env_name"]
+        data, env_name = named["dataset"], given["env_name"]
         if isinstance(data, list) and not data:
             raise UserError("dataset: the list is empty: leave it out for the task's own data")
         sources = [*data] if isinstance(data, list | tuple) else [data]
@@ -207,25 +211,10 @@ def _settings(kind: type[Training], named: dict[str, Any], settings: Mapping[str
             env_name = load_run(named["checkpoint"]).env_name or ""
             env_name = "" if ":" in env_name else env_name  # whose module is run only if it is named here
         task = get_task(env_name or DEFAULT_ENV_NAME) if env_name or not sources else None
-        named["dataset"] = [_source(source, task.episode_limit if task else None) for source in sources]
-    for name, value in settings.items():
-        if isinstance(value, bytes | set | frozenset | Iterator):  # numbers, no order, or read once
-            raise UserError(f"{name}={value!r}: give a number, text, or a list of these")
-    of_run = settings_of(kind)
-    plain = {name: _typed(name, one) if isinstance(one, Mapping) else one for name, one in settings.items()}
-    plain |= {name: of_run[name].checked(name, plain[name]) for name in plain.keys() & of_run}
-    method, config = named.pop("method"), named.pop("config")
-    chosen = {name for name, value in (("method", method), ("config", config)) if value}
-    if not isinstance(config, str | Path | ConfigDict | None):
-        raise UserError(f"config={config!r}: must be a file's path or name, or a ConfigDict")
-    if isinstance(config, ConfigDict):
-        if method:
-            raise UserError(f"method={method!r}: the config is one for {config.method}: leave out one")
-        check_method(config.method, kind)
-        value = value_of(kind, config)
-    else:
-        value = choose_config(kind, method, None if config is None else str(config), **{**plain, **named})
-    return settings_from(value, {**plain, **named}, {*settings, *chosen})
+        given["dataset"] = [_source(source, task.episode_limit if task else None) for source in sources]
+    value = choose_config(kind, method, None if config is None else str(config), **given)
+    chosen = {name for name in ("method", "config") if named[name]}
+    return settings_from(value, given, {*settings, *chosen})
 
 
 class _Stop(StopSignals):
@@ -292,9 +281,6 @@ def _typed(flag: str, fields: Mapping[str, Any]) -> str:
 def _source(source: Source, episode_limit: int | None) -> str | Dataset:
     if isinstance(source, str | Path):
         return str(source)
-    if isinstance(source, Dataset):
-        arrays = {name: getattr(source, name) for name in ("batch", "ends", "begins", "stated")}
-        return dataclasses.replace(source, **jax.tree.map(np.array, arrays))
     if not isinstance(source, Mapping):
         raise UserError(f"dataset: cannot use a {type(source).__name__}: give arrays by name, or a path")
     arrays = {}
@@ -304,6 +290,5 @@ def _source(source: Source, episode_limit: int | None) -> str | Dataset:
                 raise UserError(f"dataset: {key} has masked entries: leave out their rows")
             arrays[key] = np.array(source[key])  # a copy: the caller may write over its own
         except (ValueError, TypeError) as error:  # rows of different lengths
-            how = f"; {PARTS}" if isinstance(source[key], tuple) else ""
-            raise UserError(f"dataset: {key} is no array of numbers: {error}{how}") from error
+            raise UserError(f"dataset: {key} is no array of numbers: {error}") from error
     return from_arrays(arrays, "arrays", Layout(episode_limit))

@@ -1,9 +1,9 @@
 """A run's policy in Python. It takes the environment's own observations and applies the preprocessing."""
 
 import contextlib
+import dataclasses
 import functools
 import math
-import numbers
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, cast
@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from xql_jax.envs import EnvironmentMaker, environment_maker
-from xql_jax.errors import UserError, others_code
+from xql_jax.errors import UserError
 from xql_jax.files.paths import paths_from_here
 from xql_jax.numerics.jax_settings import settings_of_jax
-from xql_jax.rollout.acting import Act, RecurrentPolicy, with_memory_of
+from xql_jax.rollout.acting import Act, RecurrentPolicy
 from xql_jax.rollout.evaluation import EVALUATION_START_SEED, Evaluator
 from xql_jax.rollout.scores import describe_episodes
 from xql_jax.runs.load import Run, load_run
@@ -176,15 +176,12 @@ class Policy:
                 raise UserError(f"{name}={value!r}: must be a whole number, at least {least}")
         given = None if isinstance(env, str) else env
         run = load_run(self.path, self.step, env_name=env if isinstance(env, str) else None)
-        policy = run.policy([self.member])
-        act = policy
         if given is None:
             task, maker = run.task, environment_maker(run.task, run.simulation)
         else:
             from xql_jax.envs.registered import Registered  # loads a simulator
 
-            with others_code("env"):
-                task = Task(str(given), OWN, None, *RETURN_ITSELF, episode_limit=None)
+            task = Task(str(given), OWN, None, *RETURN_ITSELF, episode_limit=None)
             make = functools.partial(Registered, simulation=given, longest=max_steps)
             maker = EnvironmentMaker(make, max_environments=1)
         with settings_of_jax(), contextlib.ExitStack() as stack:
@@ -195,8 +192,8 @@ class Policy:
             run.check_fits(task, *evaluator.sizes)
             if given is not None and not run.preprocessing.action_bounds.low:  # the policy is within ±1
                 bounds = run.scaled_to(ActionBounds.of(given.action_space))  # type: ignore[arg-type]  # checked
-                act = with_memory_of(policy, lambda seen: bounds.to_environment(policy(seen)))
-            results = evaluator.run(act)
+                run.preprocessing = dataclasses.replace(run.preprocessing, action_bounds=bounds)
+            results = evaluator.run(run.policy([self.member]))
         [statistics] = describe_episodes(results, task)
         statistics["returns"], statistics["lengths"] = results.returns[0], results.lengths[0]
         statistics["successes"] = None if results.successes is None else results.successes[0]
@@ -211,13 +208,6 @@ class Policy:
         """Tells a policy with a memory the rewards of its last actions, f32[...], the environment's own."""
         if isinstance(self._act, RecurrentPolicy):
             self._act.remember(_numbers("rewards", rewards, ()).reshape(1, -1))
-
-    def __reduce__(self) -> tuple[object, ...]:
-        """Pickles the run's folder, step and members. Memories begin anew."""
-        if self.run.is_temporary:
-            raise UserError("a policy is pickled by its run's folder, which is temporary: give save_dir")
-        members = [member.name for member in self.members]
-        return _unpickled, (str(self.path), self.run.run_id, self.step, members)
 
     def __repr__(self) -> str:
         said = "; ".join([self._listed(), *self.run.caveats(self.members)])
@@ -253,8 +243,6 @@ class Policy:
         run, member = self.run, self.member
         if hasattr(run.learner, "act_remembering"):
             raise UserError(f"{run.method} acts by what it remembers: leave out key")
-        if not isinstance(key, int | np.integer):
-            key = _key(key)  # of the kind that the caller's settings make
         with settings_of_jax():
             key, [learner] = _key(key), learners_of(run.learner, [member])
             actor = learner.actor(self._states[member.name])
@@ -291,25 +279,14 @@ def _numbers(
     """
     leads = ("...",) if batch is None else batch
     wanted = " or ".join(f"[{', '.join(map(str, (*leads, *shape)))}]" for shape in shapes)
-    if isinstance(given, tuple) and given and isinstance(given[-1], Mapping):
-        raise UserError(
-            f"{name}: must be numbers of shape {wanted}, not a tuple with a dict: reset() returns "
-            "(observation, info), and step() an observation first: give that alone"
-        )
-    parts = given if isinstance(given, list | tuple) else []
     try:
         array = np.asarray(given)
-        if array.dtype == object:
-            is_number = all(isinstance(one, numbers.Real | np.bool_) for one in array.flat)
-        else:
-            is_number = array.dtype.kind in "biuf"
-        if not is_number or any(map(np.ma.is_masked, [given, *parts])):
-            raise TypeError("text, dicts, complex and masked numbers")
-        with np.errstate(all="ignore"):
-            array = array.astype(np.float32)
-    except Exception as error:  # its class may convert it, and fail in any way
-        kind = type(given).__name__
-        raise UserError(f"{name}: must be numbers of shape {wanted}, not this {kind}") from error
+    except Exception:  # its class may convert it, and fail in any way
+        array = np.asarray(None)
+    if array.dtype.kind not in "biuf" or np.ma.is_masked(given):
+        raise UserError(f"{name}: must be numbers of shape {wanted}, not this {type(given).__name__}")
+    with np.errstate(all="ignore"):
+        array = array.astype(np.float32)
     for shape in shapes:
         leading = array.ndim - len(shape)
         if leading >= 0 and array.shape[leading:] == shape and batch in (None, array.shape[:leading]):
@@ -338,14 +315,6 @@ def _key(key: Any) -> jax.Array:
     except Exception:  # it may be anything
         pass
     raise UserError(f"key: must be a whole number of 32 bits or one key of JAX, not a {type(key).__name__}")
-
-
-def _unpickled(folder: str, run_id: str, step: int, names: Sequence[str]) -> Policy:
-    """Returns the policy of these members after so many steps of the run in a folder."""
-    run = load_run(folder, step)
-    if run.run_id != run_id:
-        raise UserError(f"{folder}: another run than that of the policy that was pickled")
-    return Policy(run, [member for member in run.members if member.name in names], run.states)
 
 
 @functools.partial(jax.jit, static_argnums=0)

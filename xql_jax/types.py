@@ -193,21 +193,6 @@ class Learner(Protocol):
         """Returns actions f32[B, A] for observations f32[B, O]; `deterministic` is static."""
 
 
-class RememberingLearner(Learner, Protocol):
-    """A learner with a policy that remembers the episode so far."""
-
-    def begin(self, actor: Params, observations: Array) -> PyTree:
-        """Returns the memory, arrays [B, ...], of episodes that begin with observations f32[B, O]."""
-
-    def act_remembering(
-        self, actor: Params, memory: PyTree, observations: Array, rewards: Array
-    ) -> tuple[Array, PyTree]:
-        """Returns the deterministic actions f32[B, A] for a step, and the memory including the step.
-
-        Rewards f32[B] are those of the previous step, in the data's units; 0 at the first step.
-        """
-
-
 class Environment(Protocol):
     """The environment interface that evaluation needs: Gymnasium's, with flat float observations.
 

@@ -22,29 +22,10 @@ def late(flags):
     return np.append(False, flags[:-1])
 
 
-def with_resets(rows):
-    """After each episode a row that only resets: a step of Gymnasium's vector environments."""
-    ends = np.flatnonzero(rows["terminals"] | rows["timeouts"])[:-1]
-    resets = {key: np.zeros_like(array[ends]) for key, array in rows.items()}
-    resets["observations"] = rows["next_observations"][ends]
-    resets["next_observations"] = rows["observations"][ends + 1]
-    return {key: np.insert(array, ends + 1, resets[key], axis=0) for key, array in rows.items()}
-
-
 R = rows_like()
-LAST = R["terminals"] | R["timeouts"]
 SUSPECT = {
     "one row late": rows_like(terminals=late(R["terminals"]), timeouts=late(R["timeouts"])),
-    "as in RLDS": rows_like(
-        actions=R["actions"] * ~LAST[:, None], rewards=R["rewards"] * ~LAST, terminals=LAST, timeouts=0 * LAST
-    ),
-    "reset itself": with_resets(R),
-    "reset itself?": rows_like(
-        next_observations=np.where(
-            R["terminals"][:, None], R["next_observations"], np.roll(R["observations"], -1, 0)
-        )
-    ),
-    "was not full": {key: np.append(array, np.zeros_like(array[:3]), 0) for key, array in R.items()},
+    "there more than once": {key: np.append(array, np.zeros_like(array[:3]), 0) for key, array in R.items()},
     "is one and the same": rows_like(next_observations=R["next_observations"] * ~R["timeouts"][:, None]),
 }
 
@@ -52,7 +33,7 @@ SUSPECT = {
 @pytest.mark.parametrize("suspicion", SUSPECT)
 def test_rows_that_do_not_belong_together_are_told(suspicion):
     told = suspicions(from_arrays(SUSPECT[suspicion], "arrays"))
-    assert [what for what in told if suspicion.rstrip("?") in what], told
+    assert [what for what in told if suspicion in what], told
     assert not suspicions(from_arrays(R, "arrays"))
     assert not suspicions(from_arrays(rows_like(terminals=R["terminals"] | (np.arange(20) == 4)), "arrays"))
 
@@ -69,48 +50,6 @@ def test_rows_of_a_fixed_start_whose_flags_are_late_are_asked_for_their_layout(b
     }
     told = suspicions(from_arrays(rows, "arrays"))
     assert [line.partition(": ")[2].partition(",")[0] for line in told] == [asked] * by
-
-
-def trips(**changes):
-    """Twenty episodes of ten steps from 1 to 2 to the goal 0, in equal steps, with random rewards."""
-    far = np.random.default_rng(0).uniform(1, 2, (20, 1, 1)) * np.linspace(1, 0, 11)[:, None]
-    rows = {
-        "observations": far[:, :-1].reshape(-1, 1),
-        "next_observations": far[:, 1:].reshape(-1, 1),
-        "actions": np.diff(far, axis=1).reshape(-1, 1),
-        "rewards": np.random.default_rng(1).normal(size=200),
-        "terminals": np.zeros(200),
-        "timeouts": np.zeros(200),
-    }
-    return rows | changes
-
-
-AT_LAST = np.arange(200) % 10 == 9
-FILLED = np.where(AT_LAST[:, None], -9.0, trips()["next_observations"])
-CLOCK = np.stack([np.random.default_rng(0).normal(size=201), np.arange(201) % 10], 1)
-BACK = np.sin(np.pi * np.arange(10) / 9.5) * np.random.default_rng(0).uniform(1, 2, (20, 1))
-ROWS_BACK = {"observations": BACK.reshape(-1, 1), "next_observations": np.roll(BACK, -1).reshape(-1, 1)}
-ARE_TIME_OUTS, FILLED_IN = "are these time-outs? Then store them", "is it filled in?"
-
-
-@pytest.mark.parametrize(
-    ("rows", "asked"),
-    [
-        (trips(terminals=AT_LAST), ""),  # these steps alone lead to the goal
-        (trips(timeouts=AT_LAST), ""),  # steps as all others lead to it
-        (trips(terminals=AT_LAST, observations=CLOCK[:-1], next_observations=CLOCK[1:]), ""),
-        (
-            trips(terminals=AT_LAST, observations=CLOCK[:-1, :1], next_observations=CLOCK[1:, :1]),
-            ARE_TIME_OUTS,
-        ),
-        (trips(terminals=AT_LAST, next_observations=FILLED), ARE_TIME_OUTS),
-        (trips(timeouts=AT_LAST, next_observations=FILLED), FILLED_IN),
-        (trips(timeouts=AT_LAST, **ROWS_BACK), FILLED_IN),  # a short step leads to the next episode's start
-    ],
-)
-def test_ends_that_the_state_tells_are_right_and_others_are_asked_about(rows, asked):
-    told = suspicions(from_arrays(rows, "arrays"))
-    assert any(asked in line for line in told) if asked else not told, told
 
 
 def test_rows_that_are_left_out_are_counted():

@@ -1,7 +1,5 @@
 """A table's plan, what it trains, and that what is there is not trained again."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 from tiny_sweeps import TINY, states, sweep_settings, train_all

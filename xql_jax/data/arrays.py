@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from xql_jax.data.dataset import Dataset, Note, from_transitions, jumps
 from xql_jax.data.memory import COPIES, check_memory
-from xql_jax.data.names import AMBIGUOUS, PARTS, UNITS, by_meaning, is_known, missing_arrays
+from xql_jax.data.names import AMBIGUOUS, DONES, ambiguous, by_meaning, is_known, missing_arrays
 from xql_jax.errors import UserError
 
 STEP_ARRAYS = ("observations", "actions", "rewards")
@@ -17,7 +17,6 @@ REQUIRED = (*STEP_ARRAYS, "terminals")
 MATRICES = ("observations", "actions", "next_observations")  # [N, entries]; all other arrays are [N]
 NUMERIC = "biuf"  # kinds of NumPy's types
 FLAGS = ("terminals", "timeouts", "ends", "starts")  # 0 or 1
-NORMALIZED, ENVIRONMENT = "normalized", "environment"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,14 +30,8 @@ class Layout:
     as_d4rl: bool = False
     prefers_rows: bool = False  # next observations that say no more than the next rows are not used
 
-    @property
-    def leaves_out_ends(self) -> bool:
-        """Whether the last row is left out, and a row that is terminal and a time-out, even so."""
-        return self.as_d4rl or self.terminals_are_ends
-
 
 ROWS = Layout()
-WITHOUT_NEXT = "without next_observations their next states are not known"
 
 
 def from_arrays(
@@ -68,9 +61,12 @@ def from_arrays(
         given["terminals"] = np.zeros(len(given["actions"]) if given["actions"].ndim else 0, bool)
     if layout.is_episode:
         given = _steps_of_episode(given)
-    if "next_observations" not in given:
-        _refuse_shifted(given, names, source)
-    given |= {name: np.asarray(arrays[name]) for name in AMBIGUOUS.keys() & arrays.keys()}
+    if "next_observations" not in given and "is_terminal" in names:
+        raise UserError(
+            f"{source}: is_terminal without next_observations, as in RLDS: give these, or rename it to "
+            "terminals if its row has the action that led to the end"
+        )
+    given |= {name: np.asarray(arrays[name]) for name in AMBIGUOUS if name in arrays}
     called = {ours: " and ".join(theirs) for ours, theirs in meanings.items()}
     rows = _validated(given, source, called, min_rows=1 if layout.is_episode else 2)
     # As they are given: large numbers are rounded in float32.
@@ -89,8 +85,7 @@ def from_arrays(
     if marks is not None and ("ends" in rows or "starts" in rows or numbers_episodes):  # all ends are stated
         rows["goes_on"] = terminals & ~marks
     dataset = _transitions(rows, marks, layout, source, notes)
-    normalized = says_normalized(arrays.get(UNITS), source)
-    return dataclasses.replace(dataset, is_normalized=normalized, notes=tuple(notes))
+    return dataclasses.replace(dataset, notes=tuple(notes))
 
 
 def _ordered(rows: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -136,22 +131,6 @@ def _steps_of_episode(given: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return rows
 
 
-def _refuse_shifted(given: Mapping[str, np.ndarray], names: Sequence[str], source: str) -> None:
-    """Raises UserError for rows in which an action may stand beside what it led to, as in dm_env's."""
-    actions = given["actions"]
-    is_dm_env = any(name in names for name in ("discount", "discounts", "physics"))
-    if is_dm_env and actions.dtype.kind == "f" and not actions[:1].any() and actions.any():
-        raise UserError(
-            f"{source}: the first action is 0, and there is a discount, as in dm_env's layout: an action may "
-            "stand in the row that it led to: leave out each episode's first action and reward"
-        )
-    if "is_terminal" in names:
-        raise UserError(
-            f"{source}: is_terminal without next_observations, as in RLDS: give these, or rename it to "
-            "terminals if its row has the action that led to the end"
-        )
-
-
 def _terminals(rows: Mapping[str, np.ndarray], source: str) -> np.ndarray:
     """Returns bool[N]; UserError if flags are not 0 or 1, or masks contradict terminals."""
     if "masks" not in rows:
@@ -194,11 +173,11 @@ def _marks(rows: Mapping[str, np.ndarray], called: Mapping[str, str], source: st
 
 def _refuse_ambiguous(rows: Mapping[str, np.ndarray], ends: np.ndarray, source: str) -> None:
     """Raises UserError for an array with an ambiguous name that equals neither the terminals nor the ends."""
-    for name in AMBIGUOUS.keys() & rows.keys():
-        flags = rows[name] != 0 if name in ("done", "dones") else rows[name] == 0
+    for name in (name for name in AMBIGUOUS if name in rows):
+        flags = rows[name] != 0 if name in DONES else rows[name] == 0
         says_it = [rows["terminals"]] if "discount" in name else [rows["terminals"], ends]
         if name == "step_type" or not any(np.array_equal(flags, each) for each in says_it):
-            raise UserError(f"{source}: {AMBIGUOUS[name].format(name)}")
+            raise UserError(f"{source}: {ambiguous(name)}")
 
 
 def _transitions(
@@ -212,7 +191,9 @@ def _transitions(
 
     uses_next = knows_next = "next_observations" in rows
     timeouts = rows["timeouts"] != 0 if "timeouts" in rows else None
-    timeouts_win = layout.leaves_out_ends and not uses_next
+    # Whether the last row is left out, and a row that is terminal and a time-out, even so.
+    leaves_out_ends = layout.as_d4rl or layout.terminals_are_ends
+    timeouts_win = leaves_out_ends and not uses_next
     cut = marks if timeouts_win else timeouts
     if cut is not None and (both := int(np.count_nonzero(cut & terminals))):
         counted = "left out as time-outs" if timeouts_win else "count as terminals"
@@ -236,24 +217,23 @@ def _transitions(
     if uses_next:
         return from_transitions({**rows, "timeouts": terminals if marks is None else marks}, source)
     if marks is not None:
-        timeouts = marks if layout.leaves_out_ends else marks & ~terminals
+        timeouts = marks if leaves_out_ends else marks & ~terminals
     elif timeouts is None:
         raise UserError(
             f"{source}: no timeouts, and no task whose episode limit could stand in for them: give "
             "--env_name, or add an array timeouts, 1 at the last step of each episode that was cut off"
         )
-    transitions = qlearning_dataset(rows, timeouts, keeps_last=not layout.leaves_out_ends)
+    transitions = qlearning_dataset(rows, timeouts, keeps_last=not leaves_out_ends)
     dataset = from_transitions(transitions, source, layout.as_d4rl)
     if left_out := len(terminals) - dataset.size:
         of_file = " and of the file" if layout.as_d4rl else ""
         is_known = knows_next or (layout.as_d4rl and terminals[-1])
-        why = "as by D4RL's loader; .npz files keep them" if is_known else WITHOUT_NEXT
+        why = "without next_observations their next states are not known"
+        why = "as by D4RL's loader; .npz files keep them" if is_known else why
         text = f"{counting(left_out)} are left out, the last of episodes that were cut off{of_file}: {why}"
-        if loses := np.any(rows["rewards"]) and not np.any(dataset.batch.rewards):
-            text += f", with every reward{' of some episodes' if layout.is_episode else ''} that is not 0"
         if is_odd := 2 * left_out > len(terminals) and not layout.is_episode:
             text += ": are the rows in the order in which they were recorded?"
-        notes.append(Note(text, is_odd or bool(loses)))
+        notes.append(Note(text, is_odd))
     return dataset
 
 
@@ -317,8 +297,7 @@ def _validated(
 
 def _float32(array: np.ndarray, key: str, name: str, source: str) -> np.ndarray:
     if array.dtype.kind not in NUMERIC:
-        how = f"; {PARTS}" if "observations" in key and array.dtype.kind in "OV" else ""
-        raise UserError(f"{source}: {name} has type {array.dtype}, not a real number{how}")
+        raise UserError(f"{source}: {name} has type {array.dtype}, not a real number")
     if key == "actions" and array.dtype.kind in "biu":
         raise UserError(f"{source}: {name} look discrete, of type {array.dtype}, and must be floats")
     rank = 2 if key in MATRICES else 1
@@ -338,17 +317,6 @@ def _float32(array: np.ndarray, key: str, name: str, source: str) -> np.ndarray:
     if key in FLAGS and (others := np.flatnonzero((array != 0) & (array != 1))).size:
         raise UserError(f"{source}: {name} holds {array[others[0]]} at row {others[0]}, must be 0 or 1")
     return array
-
-
-def says_normalized(units: object, source: str) -> bool:
-    """Whether a source's actions are within ±1 whatever the environment's bounds, by its `action_units`."""
-    if units is None:
-        return False
-    text = np.asarray(units).tolist()
-    text = text.decode(errors="replace") if isinstance(text, bytes) else text
-    if text not in (NORMALIZED, ENVIRONMENT):
-        raise UserError(f"{source}: {UNITS} is {brief(text)!r}, must be {NORMALIZED} or {ENVIRONMENT}")
-    return text == NORMALIZED
 
 
 def brief(said: object) -> str:

@@ -25,7 +25,7 @@ ROUNDING = 1e-3  # of actions within ±1, so that bounds in half precision are n
 SMALL_RANGE = 0.01
 JUMP = 1e-6  # in D4RL's own files a next observation farther than this from the next row's is a jump
 SINGLE, HALF = 1e-6, 2.0**-9  # relative size of some roundings in float32, in float16
-ACTION_UNITS_REMEDY = "if the actions are normalised to ±1, say so beside them: action_units = 'normalized'"
+ACTION_UNITS_REMEDY = "if the actions are normalised to ±1, scale them to the bounds"
 
 
 class Note(NamedTuple):
@@ -47,7 +47,6 @@ class Dataset:
     ends: np.ndarray  # bool[N], each trajectory's last transition: a terminal, a time-out, a jump
     source: str  # the file or files, for messages
     references: References | None = None  # if the data contain them
-    is_normalized: bool = False  # whether the actions lie within ±1 whatever the environment's bounds
     notes: tuple[Note, ...] = ()
     # bool[N], each episode's first transition. Unless it is given, where a trajectory begins; but an episode
     # may go on after a terminal, as OGBench's do after success.
@@ -145,7 +144,7 @@ def as_learners_see(dataset: Dataset, bounds: ActionBounds) -> Dataset:
 
     Notes if they lie within ±1 already, although the bounds are wider: their units are not certain.
     """
-    if bounds.are_unit or dataset.is_normalized:
+    if bounds.are_unit:
         return dataset
     given = dataset.batch.actions
     check_spaces(dataset, dataset.observation_dim, len(bounds.low), "the environment")
@@ -163,7 +162,7 @@ def as_learners_see(dataset: Dataset, bounds: ActionBounds) -> Dataset:
         text = f"all actions are within ±1, and the environment takes {low:g} to {high:g} in entry {entry}"
         notes = (*notes, Note(f"{text}: {ACTION_UNITS_REMEDY}", is_suspicion=True))
     batch = dataset.batch._replace(actions=actions)
-    return dataclasses.replace(dataset, batch=batch, is_normalized=True, notes=notes)
+    return dataclasses.replace(dataset, batch=batch, notes=notes)
 
 
 def name_of(source: str | Dataset) -> str:
@@ -277,7 +276,6 @@ def joined(datasets: Sequence[Dataset]) -> Dataset:
         np.concatenate([dataset.ends for dataset in datasets]),
         ", ".join(dataset.source for dataset in datasets),
         references.pop() if len(references) == 1 else None,
-        all(dataset.is_normalized for dataset in datasets),
         tuple(dict.fromkeys(note for dataset in datasets for note in dataset.notes)),
         np.concatenate([dataset.begins for dataset in datasets]),
         np.concatenate([dataset.stated for dataset in datasets]),

@@ -4,7 +4,6 @@ import dataclasses
 import json
 import os
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,9 @@ import numpy as np
 import tqdm
 from gymnasium import spaces
 
-from xql_jax.data.arrays import Layout, from_arrays, says_normalized
-from xql_jax.data.dataset import Dataset, Note, checked_references, joined
+from xql_jax.data.arrays import Layout, from_arrays
+from xql_jax.data.dataset import Dataset, checked_references, joined
 from xql_jax.data.memory import check_memory
-from xql_jax.data.names import UNITS
 from xql_jax.data.readers import read_npz, reading
 from xql_jax.errors import UserError, nearest, needing
 from xql_jax.files.paths import located
@@ -33,10 +31,7 @@ def read_npz_folder(folder: Path) -> Dataset:
     check_memory(sum(path.stat().st_size for path in paths if path.is_file()), str(folder))
     files = tqdm.tqdm(paths, desc=f"reading {folder.name}", unit="episode", disable=None)
     episodes = [read_npz(path, ONE_EPISODE) for path in files]
-    units = {episode.is_normalized: episode.source for episode in episodes}
-    if len(units) > 1:
-        raise UserError(f"{folder}: {units[True]} has normalized actions, and {units[False]} has not")
-    return _of_episodes(episodes, source=str(folder))
+    return dataclasses.replace(joined(episodes), source=str(folder), parts=())
 
 
 def read_minari(name: str) -> Dataset:
@@ -74,25 +69,8 @@ def read_minari(name: str) -> Dataset:
             }
         episodes.append(from_arrays(arrays, what, ONE_EPISODE))
     given = [metadata.get(key) for key in MINARI_REFERENCES]
-    return _of_episodes(
-        episodes,
-        source=source,
-        references=checked_references(given, source),
-        is_normalized=says_normalized(metadata.get(UNITS), source),
-    )
-
-
-def _of_episodes(episodes: Sequence[Dataset], **changes: Any) -> Dataset:
-    """Returns the episodes as one dataset; it is noted if most go on after a terminal."""
-    whole = dataclasses.replace(joined(episodes), parts=(), **changes)
-    going_on = sum(bool((episode.batch.masks[:-1] == 0).any()) for episode in episodes)
-    if 2 * going_on <= len(episodes):
-        return whole
-    text = (
-        f"{going_on:,} of {len(episodes):,} episodes go on after a terminal: mark a terminal in the last "
-        "row, whose step ended the episode"
-    )
-    return dataclasses.replace(whole, notes=(*whole.notes, Note(text, is_suspicion=True)))
+    references = checked_references(given, source)
+    return dataclasses.replace(joined(episodes), source=source, references=references, parts=())
 
 
 def _minari_folder(name: str) -> Path:

@@ -36,8 +36,7 @@ def load_dataset(
     Args:
         task: also gives the episode limit for files without time-outs. It may be None if there are sources.
         sources: see docs/data.md; or datasets that are in memory already.
-        bounds: of the environment's actions, which are scaled to ±1, unless the source says that they are
-            normalised. Unknown bounds leave actions as they are.
+        bounds: of the environment's actions, which are scaled to ±1. Unknown bounds leave them as they are.
     """
     if not sources:
         if task is None:

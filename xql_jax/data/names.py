@@ -22,21 +22,10 @@ NAMES = {
 }
 OUR_NAMES = {name: ours for ours, names in NAMES.items() for name in (ours, *names.split())}
 
-_DONES = (
-    "to terminals if it marks final states alone, to ends, with terminals beside it, if it marks all ends"
-)
-_NOT_DONES = "to masks if it is 0 at final states alone; else give 1 - {0} as ends, or leave out padded rows"
-# Names that mean one thing in one program and another in the next, and what to do about them. Such an array
-# is compared with arrays whose meaning is certain.
-AMBIGUOUS = {
-    **dict.fromkeys(("done", "dones"), f"rename {{0}} {_DONES}"),
-    **dict.fromkeys(("not_done", "not_dones", "nonterminals", "mask"), f"rename {{0}} {_NOT_DONES}"),
-    **dict.fromkeys(("discount", "discounts"), "give terminals, 1 in the row whose action led to a {0} of 0"),
-    "step_type": "give starts, 1 where {0} is 0, and terminals or timeouts in the last row with an action",
-}
-UNITS = "action_units"  # beside the arrays: whether actions are in the environment's units or within ±1
-# Names that may mean a simulator's states.
-STATE_NAMES = {"states": "observations", "next_states": "next_observations"}
+# Names that mean one thing in one program and another in the next. Such an array is compared with arrays
+# whose meaning is certain.
+DONES = ("done", "dones")
+AMBIGUOUS = (*DONES, "not_done", "not_dones", "nonterminals", "mask", "discount", "discounts", "step_type")
 # All other names that sound like the ends of episodes or the next states.
 _CONCERNS_ENDS = re.compile(
     r"done|terminal|terminat|trunc|time_?out|time_?limit|absorb|mask|is_?(first|last)|next_?(obs|state)"
@@ -45,17 +34,11 @@ _CONCERNS_ENDS = re.compile(
     r"|(^|_)(ep|eps|episode|traj|trajectory|path)s?_?(end|start|id|idx|index|indices|len|length|num|number)s?(_|$)",
     re.IGNORECASE,
 )
-PARTS = (
-    "observations of several parts must be one array [N, O]: join them in the order of the environment's "
-    "space, as gymnasium.wrappers.FlattenObservation shows them to a policy (docs/data.md#minari)"
-)
-# Groups and arrays by which layouts of other programs are recognised, and whose they are.
-_LAYOUTS = {"data/demo_": "robomimic's", "traj_": "ManiSkill's", "observations_0": "d3rlpy's"}
 
 
 def is_known(name: str) -> bool:
     """Whether an array of that name is read."""
-    return name in OUR_NAMES or name in AMBIGUOUS or name == UNITS
+    return name in OUR_NAMES or name in AMBIGUOUS
 
 
 def by_meaning(names: Collection[str], required: Collection[str], source: str) -> dict[str, list[str]]:
@@ -71,13 +54,10 @@ def by_meaning(names: Collection[str], required: Collection[str], source: str) -
     missing = [name for name in required if name not in found]
     if "masks" in found and "terminals" in missing:
         missing.remove("terminals")
-    if "next_states" in names and "next_observations" not in found:
-        missing.append("next_observations")
     if missing:
         raise missing_arrays(missing, names, source)
     for name in names:
-        is_certain = name in OUR_NAMES or name in AMBIGUOUS or name in STATE_NAMES
-        if not is_certain and _CONCERNS_ENDS.search(name.rpartition("/")[2]):
+        if not is_known(name) and _CONCERNS_ENDS.search(name.rpartition("/")[2]):
             raise UserError(
                 f"{source}: {name} sounds like ends of episodes or next states, and its name is not known: "
                 f"rename it to one of {', '.join(list(NAMES)[3:])} if it means that, else leave it out"
@@ -88,17 +68,13 @@ def by_meaning(names: Collection[str], required: Collection[str], source: str) -
 def missing_arrays(missing: Collection[str], names: Collection[str], source: str) -> UserError:
     """Returns the error for arrays that are not among the names; it says what to do if that is known."""
     parts = [f"no array {', '.join(missing)}; there are {', '.join(names) or 'none'}"[:300]]
-    parts += [AMBIGUOUS[name].format(name) for name in names if name in AMBIGUOUS]
-    parts += [
-        f"rename {theirs} to {ours} if it is what a policy sees, not the simulator's state"
-        for theirs, ours in STATE_NAMES.items()
-        if theirs in names and ours in missing
-    ]
-    if any(OUR_NAMES.get(name.partition("/")[0]) in missing for name in names if "/" in name):
-        parts.append(PARTS)
-    parts += [
-        f"this is {whose} layout: docs/data.md#layouts-of-other-programs converts it"
-        for known_by, whose in _LAYOUTS.items()
-        if any(name.startswith(known_by) for name in names)
-    ]
+    parts += [ambiguous(name) for name in names if name in AMBIGUOUS]
     return UserError(f"{source}: {'; '.join(parts)}")
+
+
+def ambiguous(name: str) -> str:
+    """Returns what to do about an array with an ambiguous name."""
+    return (
+        f"rename {name} to terminals if it marks final states alone (to masks if it is 0 there), to ends, "
+        "with terminals beside it, if it marks all ends: docs/data.md#what-is-read-under-which-name"
+    )

@@ -98,12 +98,9 @@ class Preprocessing:
         content = with_numbers(read_record(path))
         if content.pop("run", None) != run:
             raise Damaged(f"{path}: of another run; this one is {run}")
-        try:
-            content["action_bounds"] = ActionBounds(*map(tuple, content["action_bounds"]))
-            vectors = {name: tuple(content[name]) for name in ("observation_mean", "observation_std")}
-            return cls(**{**content, **vectors})
-        except (KeyError, TypeError) as error:
-            raise Damaged(f"{path}: of another version: {error}") from error
+        content["action_bounds"] = ActionBounds(*map(tuple, content["action_bounds"]))
+        vectors = {name: tuple(content[name]) for name in ("observation_mean", "observation_std")}
+        return cls(**{**content, **vectors})
 
 
 def fit_preprocessing(
@@ -126,7 +123,7 @@ def fit_preprocessing(
         top_returns: share of the transitions to learn from: whole trajectories, those of the highest returns,
             as many as fit (10%BC; Chen et al. 2021).
     """
-    reward_scale, most_rows = 1.0, np.inf
+    reward_scale, scaled_so_that, most_rows = 1.0, "", np.inf
     mean, std = np.empty(0), np.empty(0)
     if scale_rewards and task and task.suite.scales_rewards:
         known_successors(dataset, "rewards are scaled by returns (--noscale_rewards leaves them)")
@@ -137,10 +134,7 @@ def fit_preprocessing(
                 f"trajectories return {returns.min():g} to {returns.max():g}; --noscale_rewards leaves them"
             )
         reward_scale = SPAN / float(returns.max() - returns.min())
-        LOG.info(
-            f"rewards are multiplied by {reward_scale:.4g}, so that trajectories' returns span {SPAN:g} "
-            "(--noscale_rewards leaves them)"
-        )
+        scaled_so_that = f"trajectories' returns span {SPAN:g}"
     learned = dataset
     if top_returns < 1.0:
         known_successors(dataset, "the trajectories of the highest returns are to be chosen")
@@ -148,9 +142,11 @@ def fit_preprocessing(
         learned = best_trajectories(dataset, most_rows)
     if unit_rewards and np.any(learned.batch.rewards):
         reward_scale = 1.0 / float(np.sqrt(np.mean(np.square(learned.batch.rewards, dtype=np.float64))))
+        scaled_so_that = "their root mean square is 1"
+    if scaled_so_that:
         LOG.info(
-            f"rewards are multiplied by {reward_scale:.4g}, so that their root mean square is 1 "
-            "(--noscale_rewards leaves them)"
+            f"rewards are multiplied by {reward_scale:.4g}, so that {scaled_so_that} (--noscale_rewards "
+            "leaves them)"
         )
     if normalize_observations:
         observations = np.asarray(learned.batch.observations, np.float64)

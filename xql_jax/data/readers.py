@@ -10,14 +10,14 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from xql_jax.data.arrays import REQUIRED, Layout, brief, from_arrays, says_normalized
+from xql_jax.data.arrays import REQUIRED, Layout, brief, from_arrays
 from xql_jax.data.dataset import Dataset, checked_references
 from xql_jax.data.memory import check_memory
-from xql_jax.data.names import OUR_NAMES, PARTS, UNITS, is_known
+from xql_jax.data.names import OUR_NAMES, is_known
 from xql_jax.errors import UserError
 from xql_jax.suites.tasks import TASKS, References, Task
 
-D4RL_KEYS = (*REQUIRED, "timeouts", UNITS)
+D4RL_KEYS = (*REQUIRED, "timeouts")
 MADE_BY = "made_by"  # the command that made a file, as of examples/ogbench_data.py
 SIMULATOR_ARRAYS = ("qpos", "button_states")  # from which OGBench's tasks give rewards
 # The names of the files that are read as D4RL reads its own, the embedded mazes' among them.
@@ -40,13 +40,11 @@ def read_hdf5(path: Path, episode_limit: int | None) -> Dataset:
         read = [name for name in names if (name in D4RL_KEYS if is_d4rls else is_known(name))]
         check_memory(sum(file[name].nbytes for name in read), str(path))
         arrays = {name: file[name][()] for name in read}
-        about = [f"metadata/{name}" for name in (*References._fields, UNITS)]
-        *given, units = (np.asarray(file[name][()]).tolist() if name in file else None for name in about)
+        about = [f"metadata/{name}" for name in References._fields]
+        given = [np.asarray(file[name][()]).tolist() if name in file else None for name in about]
     layout = Layout(episode_limit, as_d4rl=is_d4rls, prefers_rows=True)
     dataset = from_arrays(arrays, str(path), layout, names)
-    references = checked_references(given, str(path))
-    normalized = says_normalized(arrays.get(UNITS, units), str(path))
-    return dataclasses.replace(dataset, references=references, is_normalized=normalized)
+    return dataclasses.replace(dataset, references=checked_references(given, str(path)))
 
 
 def read_npz(path: Path, layout: Layout) -> Dataset:
@@ -97,7 +95,7 @@ def read_archive(
         except ValueError as error:
             if "Object arrays" not in str(error):
                 raise
-            raise UserError(f"{path}: an array of Python objects, which are not read; {PARTS}") from error
+            raise UserError(f"{path}: an array of Python objects, which are not read") from error
 
 
 def dataset_names(file: h5py.File) -> list[str]:

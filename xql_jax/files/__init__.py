@@ -20,8 +20,6 @@ from xql_jax.types import Json
 LOG = logging.getLogger(__name__)
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-# Errors of file systems that do not support locks, or cannot flush a folder to the disk.
-UNSUPPORTED = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.ENOTTY)
 
 
 @contextlib.contextmanager
@@ -60,11 +58,10 @@ def write_atomically(path: Path, content: str | bytes | memoryview) -> None:
         sync(path.parent)
 
 
-def write_record(path: Path, content: Mapping[str, object]) -> Json:
-    """Writes JSON with a digest of its content; returns the content as `read_record` will return it."""
+def write_record(path: Path, content: Mapping[str, object]) -> None:
+    """Writes JSON with a digest of its content, which `read_record` checks."""
     written: Json = json.loads(as_json(content))
     write_atomically(path, as_json({**written, "digest": digest(written)}) + "\n")
-    return written
 
 
 def read_whole(path: Path) -> bytes:
@@ -130,36 +127,23 @@ def with_numbers(value: Any) -> Any:
 
 
 def sync(path: Path) -> None:
-    """Flushes a file's content, or the names in a folder, to the disk before returning.
-
-    File systems that cannot flush folders, as some network ones, are left alone, and so is Windows.
-    """
-    if os.name == "nt":  # it cannot open folders, nor flush what is open for reading
-        return
+    """Flushes a file's content, or the names in a folder, to the disk before returning."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
-    except OSError as error:
-        if error.errno not in UNSUPPORTED:
-            raise
     finally:
         os.close(descriptor)
 
 
 @contextlib.contextmanager
 def locked(path: Path, what: str) -> Iterator[None]:
-    """Context manager that holds the lock file of `what`; Busy if another process does.
-
-    On a file system without locks it warns and goes on.
-    """
+    """Context manager that holds the lock file of `what`; Busy if another process does."""
     lock = filelock.FileLock(path, timeout=1.0, fallback_to_soft=False)  # `is_locked` holds it for a moment
     try:
         lock.acquire()
     except filelock.Timeout:
         raise Busy(f"another process is at this {what}") from None
-    except (OSError, NotImplementedError) as error:
-        if isinstance(error, OSError) and error.errno not in UNSUPPORTED:
-            raise
+    except NotImplementedError:  # as on some clusters
         LOG.warning(f"{path}: this file system has no locks: see that no other process writes there")
     try:
         yield

@@ -117,6 +117,7 @@ class DecisionTransformer(Trained):
         return self.act_remembering(actor, self.begin(actor, observations), observations, no_rewards)[0]
 
     def begin(self, actor: Params, observations: Array) -> Memory:
+        """Returns the memory, arrays [B, ...], of episodes that begin with observations f32[B, O]."""
         network, highest_return = actor
         size, observation_dim = observations.shape
         target = jnp.where(jnp.isinf(self.target_return), highest_return, self.target_return)

@@ -10,7 +10,7 @@ import numpy as np
 
 from xql_jax.errors import UserError
 from xql_jax.numerics.jax_settings import settings_of_jax
-from xql_jax.types import Array, Learner, Params, RememberingLearner, State
+from xql_jax.types import Array, Learner, Params, State
 
 Act = Callable[[np.ndarray], np.ndarray]  # observations f32[M, K, O] to actions f32[M, K, A]
 
@@ -164,11 +164,11 @@ def _act(learners: Learner, actors: Params, observations: Array) -> Array:
 
 @jax.jit
 def _act_remembering(
-    learners: RememberingLearner, actors: Params, memory: State, observations: Array, rewards: Array
+    learners: Any, actors: Params, memory: State, observations: Array, rewards: Array
 ) -> tuple[Array, State]:
     """Returns the actions f32[M, K, A] and the new memory; memory None stands for the start of episodes."""
 
-    def act(learner: RememberingLearner, actor: Params, memory: State, *seen: Array) -> tuple[Array, State]:
+    def act(learner: Any, actor: Params, memory: State, *seen: Array) -> tuple[Array, State]:
         memory = learner.begin(actor, seen[0]) if memory is None else memory
         return learner.act_remembering(actor, memory, *seen)
 

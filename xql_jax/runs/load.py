@@ -94,7 +94,6 @@ class Run:
         self.name = as_written(str(path))  # for lists
         self.had_ended = False  # before the training that returned it, so that nothing was done
         self.stopped_by: signal.Signals | None = None  # the signal that ended that training early
-        self.is_temporary = False  # whether its folder is deleted with this object
         self._wanted_step, self._wanted_member = step, member
         self.identity = {
             name: content[name] for name in content["defining"]

@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 import jax
 import numpy as np
 
-from xql_jax.data.arrays import ENVIRONMENT, UNITS
 from xql_jax.data.dataset import checked_references
 from xql_jax.data.replay import empty
 from xql_jax.data.rows import (
@@ -122,7 +121,6 @@ def collect(settings: CollectionSettings) -> Json:
     }
     metadata: Json = {
         "env_name": task.name,
-        UNITS: ENVIRONMENT,
         "environment": json.dumps(describe_environment(task, source.simulation), sort_keys=True),
         "versions": json.dumps(versions(), sort_keys=True),
         **source.metadata,
