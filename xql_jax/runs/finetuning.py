@@ -25,7 +25,6 @@ from xql_jax.training.data_kinds import offline_population
 from xql_jax.training.members import fields_given
 from xql_jax.training.population import Population
 from xql_jax.training.signals import StopSignals
-from xql_jax.training.values import watch_values
 
 LOG = logging.getLogger(__name__)
 
@@ -55,9 +54,7 @@ def populate_both_phases(folder: RunFolder, data: RunData, stop: StopSignals) ->
         online.take_over(first)
         return online
 
-    # The ramps of --online begin after the hand-over.
-    watch = watch_values(learner, members, data.rewards, until=handover)
-    return Populations(population, (watch,), make_online)
+    return Populations(population, make_online)
 
 
 def with_source(settings: Finetune) -> Finetune:

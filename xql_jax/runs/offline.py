@@ -12,14 +12,13 @@ file, which override a class's defaults.
 
 from typing import Any
 
-from xql_jax.data.sampling import Trajectories, fits, room_on_device
+from xql_jax.data.sampling import fits, room_on_device
 from xql_jax.runs.beginning import log_beginning
 from xql_jax.runs.folder import RunFolder
 from xql_jax.runs.run import Populations
 from xql_jax.runs.run_data import RunData
 from xql_jax.training.data_kinds import offline_population
 from xql_jax.training.signals import StopSignals
-from xql_jax.training.values import watch_values
 
 
 def populate_offline(folder: RunFolder, data: RunData, stop: StopSignals) -> Populations:
@@ -31,7 +30,4 @@ def populate_offline(folder: RunFolder, data: RunData, stop: StopSignals) -> Pop
         streamed = not fits(batch, room_on_device())
     log_beginning(folder, data.dataset, streamed)
     source = data.dataset if streamed else batch
-    population = offline_population(learner, members, source, settings.batch_size, ramps=ramps)
-    if isinstance(batch, Trajectories):  # what learns from these has no V
-        return Populations(population)
-    return Populations(population, (watch_values(learner, members, data.rewards, ramps),))
+    return Populations(offline_population(learner, members, source, settings.batch_size, ramps=ramps))

@@ -37,7 +37,6 @@ class Populations(NamedTuple):
     """What a run trains."""
 
     first: Population
-    watches: tuple[RowCallback, ...] = ()  # warn of its values
     make_online: Callable[[Population], Population] | None = None  # in fine-tuning, see `TrainingLoop`
 
 
@@ -97,9 +96,9 @@ def train_and_summarize(
 ) -> Run:
     """Trains to the end, or until a signal, then draws the learning curve and writes the summary."""
     settings, files, task = folder.settings, folder.files, data.task
-    population, watches, make_online = populations
+    population, make_online = populations
     population.matmul_precision = settings.matmul_precision
-    callbacks = *callbacks, *watches, watch_divergence(settings.members, settings.batch_size)
+    callbacks = *callbacks, watch_divergence(settings.members, settings.batch_size)
     with contextlib.ExitStack() as resources:
         resources.callback(population.kind.close)
         loop = TrainingLoop(
