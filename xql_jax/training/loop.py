@@ -99,14 +99,13 @@ class TrainingLoop(contextlib.AbstractContextManager):
             is_due = schedule.handover == 0 or schedule.eval_at_start
         return self._evaluations.evaluator is not None and is_due and self._evaluated < step
 
-    def run(self, stop: StopSignals, *, show_progress: bool, steps_per_call: int | None = None) -> None:
+    def run(self, stop: StopSignals, *, show_progress: bool) -> None:
         """Trains until max_steps, or until a signal asks it to stop.
 
         If an environment fails, what was trained until then is saved before EnvironmentFailure is raised; if
         a stop was requested as well, the failure is only logged.
-        `steps_per_call` are the most steps in one compiled call; None: about one second's worth.
         """
-        schedule, last, call = self._schedule, self._schedule.max_steps, steps_per_call or 1
+        schedule, last, call = self._schedule, self._schedule.max_steps, 1  # steps of a compiled call
         self._stop, self._saved_at = stop, time.monotonic()
         self._pace = Pace(self.progress.step, last, self.unit)
         with progress_bar(last, self.unit, show_progress, self.progress.step) as self._bar:
@@ -115,14 +114,14 @@ class TrainingLoop(contextlib.AbstractContextManager):
                 while self.progress.step < last and not stop.received:
                     stop.hold()
                     if self._make_online and self.progress.step == schedule.handover:
-                        self.population, call = self._make_online(self._first_phase), steps_per_call or 1
+                        self.population, call = self._make_online(self._first_phase), 1
                     self._compile()
                     if stop.received:
                         break
                     start, stride = self.progress.step, self.population.kind.stride
                     end = min(start + max(1, call // stride) * stride, schedule.next_stop(start))
                     metrics, seconds = self._train(end)
-                    if steps_per_call is None and metrics:  # short until it learns, which takes longer
+                    if metrics:  # short until it learns, which takes longer
                         call = int((end - start) * SECONDS_PER_CALL / seconds)
                     self._bar.update(end - self._bar.n)
                     self._do_what_is_due(end, metrics)
