@@ -30,7 +30,6 @@ LOG = logging.getLogger(__name__)
 KEPT = 3  # checkpoints; the default of every run
 MANIFEST = "checkpoint.json"
 DUE = "due"  # the item with the states of an earlier step, whose evaluation a stop cut short
-LATER = (".held.log_scale", ".held.divergence")  # leaves that states of 1.1 lack; they are 0 in these
 
 
 class TrainingFiles:
@@ -126,9 +125,6 @@ class Checkpoints(contextlib.AbstractContextManager):
         wanted, structure = jax.tree_util.tree_flatten_with_path(next(iter(like.values())))
         specs = {jax.tree_util.keystr(at): f"{leaf.dtype}{list(leaf.shape)}" for at, leaf in wanted}
         found = {name: f"{array.dtype}{list(array.shape[1:])}" for name, array in arrays.items()}
-        for name in (name for name in specs if name not in found and name.endswith(LATER)):
-            arrays[name] = np.zeros(len(manifest["members"]), np.float32)
-            found[name] = specs[name]
         for name in (*specs, *found):
             if found.get(name) != specs.get(name):
                 raise UserError(
