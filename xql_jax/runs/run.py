@@ -174,8 +174,7 @@ def _details_of(settings: Any, population: Population) -> Json:
     """Returns the entries of summary.json that only runs that act have."""
     if not isinstance(settings, Acting):
         return {}
-    seconds = {name: round(value, 3) for name, value in population.seconds.items()}
-    details: Json = {"seconds_by_work": seconds, "policy_lag": settings.acting.policy_lag}
+    details: Json = {"policy_lag": settings.acting.policy_lag}
     if (failures := getattr(population.kind, "failures", None)) is not None:  # in the compiled program
         details |= {"policy_lag": 0, "failed_episodes": failures}
     return details

@@ -7,7 +7,6 @@ followed by the updates that these make due.
 import concurrent.futures
 import functools
 import math
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -219,18 +218,16 @@ class Collector:
         self._returns = RunningReturns(self._schedule.num_environments)
         self._queue = ActionQueue(self._schedule.horizon.action_chunk)
 
-    def act(self, learner: Learner, params: Params, step: int, seconds: dict[str, float]) -> Acted:
+    def act(self, learner: Learner, params: Params, step: int) -> Acted:
         """Acts for a round from `step` on."""
         schedule, rows = self._schedule, []
         self._returns.known = []
         for first in range(step, step + schedule.round_steps, schedule.num_environments):
-            started = time.perf_counter()
             own = ramped(learner, schedule.ramps, first)  # acting may depend on it, as TD3's noise
             actions = self._queue.next(functools.partial(self._decided, own, params, first))
             if not np.isfinite(actions).all():  # finite parameters can be too large
                 actions = np.where(np.isfinite(actions), actions, np.float32(0.0))
                 self.bad_actions_at = first if self.bad_actions_at is None else self.bad_actions_at
-            acted = time.perf_counter()
             result = self.environments.step(self._preprocessing.action_bounds.to_environment(actions))
             transitions, self._observations = result.transitions(self._observations), result.observations
             transitions = transitions._replace(actions=np.clip(actions, -1.0, 1.0))  # as learners see them
@@ -244,8 +241,6 @@ class Collector:
             if learner.batch_type is CalibratedBatch:
                 batch = self._returns.step(first, batch, result.ended, learner)
             rows.append(batch)
-            seconds["acting"] += acted - started
-            seconds["environment"] += time.perf_counter() - acted
         return jax.tree.map(lambda *fields: np.concatenate(fields), *rows), self._returns.known
 
     def _decided(self, learner: Learner, params: Params, step: int) -> np.ndarray:
@@ -299,10 +294,6 @@ class HostActing(ActingKind):
         self._policies: list[list[Params]] = []
         self._record_episodes()
 
-    def begin(self, population: Population) -> None:
-        super().begin(population)
-        population.seconds = dict.fromkeys(("environment", "acting", "waiting for the learner"), 0.0)
-
     def advance(self, population: Population, stop: int) -> Metrics | None:
         if not self._policies:
             learners = [population.member(index)[0] for index in range(len(self._collectors))]
@@ -346,7 +337,7 @@ class HostActing(ActingKind):
             population.members, self._collectors, self._learners, policies, strict=True
         ):
             try:
-                acted.append(collector.act(learner, params, begun, population.seconds))
+                acted.append(collector.act(learner, params, begun))
             except EnvironmentFailure as error:
                 self._await_learner(population)
                 whose = f"{member}: " if len(population.members) > 1 else ""
@@ -375,11 +366,9 @@ class HostActing(ActingKind):
         """Waits for the round being learned, if any."""
         if self._learning is None:
             return
-        started = time.perf_counter()
         learning, self._learning = self._learning, None
         learning.result()
         self._policies = [self._policies[1], _policies(population)]
-        population.seconds["waiting for the learner"] += time.perf_counter() - started
 
     def _freeze_bad_actors(self, population: Population) -> None:
         """Freezes members whose actions were not finite; the learner is idle."""

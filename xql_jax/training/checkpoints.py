@@ -57,7 +57,6 @@ class Progress:
     evaluation_seconds: float = 0.0
     # What each member needs besides its state, such as its divergence; by the member's name.
     members: Mapping[str, Json] = dataclasses.field(default_factory=dict)
-    held: Json = dataclasses.field(default_factory=dict)  # what the population as a whole needs
 
 
 class Snapshot(NamedTuple):
@@ -137,7 +136,8 @@ class Checkpoints(contextlib.AbstractContextManager):
             place = manifest["members"].index(name)
             leaves = [np.asarray(arrays[spec][place]) for spec in specs]
             trees[name] = jax.tree.unflatten(structure, leaves)
-        return trees, Progress(**manifest["progress"])
+        progress = manifest["progress"]
+        return trees, Progress(**{name: progress[name] for name in Progress.__dataclass_fields__})
 
     def logs(self, step: int) -> dict[str, bytes]:
         """Returns the log files in a checkpoint, by file name. Raises the errors of `restore`."""

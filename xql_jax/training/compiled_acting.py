@@ -2,7 +2,6 @@
 
 import functools
 import logging
-import time
 from collections.abc import Iterator
 
 import flax.struct
@@ -66,7 +65,6 @@ class CompiledActing(ActingKind):
 
     def begin(self, population: Population) -> None:
         super().begin(population)
-        population.seconds = {"acting and learning": 0.0}
         self._together = population.together and population.groups[0].per_device > 1
         first, nan = jnp.zeros(self.stride, jnp.int32), jnp.float32(jnp.nan)
         begin = jax.jit(lambda key: compiled.begin(self._environment, key, first))
@@ -121,7 +119,6 @@ class CompiledActing(ActingKind):
         return jax.lax.fori_loop(0, (stop - start) // number, act_and_learn, (member, finite))
 
     def advance(self, population: Population, stop: int) -> Metrics | None:
-        started = time.perf_counter()
         finite = population.run_program(population.groups, population.step, stop)
         for group, was_finite in zip(population.groups, finite, strict=True):
             at = np.asarray(group.members.running.diverged_at)
@@ -129,7 +126,6 @@ class CompiledActing(ActingKind):
                 if at[place] >= 0 and index not in population.diverged:
                     found = {name: of[place] for name, of in was_finite.items()}
                     population.diverged[index] = Divergence(int(at[place]), not_finite(found))
-        population.seconds["acting and learning"] += time.perf_counter() - started
         before, self.failures = self.failures, _failures(population)
         if self.failures > before:
             words = "ended because their simulation gave numbers that are not finite"

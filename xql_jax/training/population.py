@@ -140,7 +140,6 @@ class Population:
         self.together = jax.default_backend() != "cpu" if together is None else together
         self.step = 0  # steps done so far; if `advance` failed, fewer than it was asked for
         self.compile_seconds = 0.0
-        self.seconds: dict[str, float] = {}  # spent so far on each kind of work, if it is measured
         self.diverged: dict[int, Divergence] = {}  # by the member's index; its state is frozen
         self.groups = make_groups(len(members), self.together)
         self._programs: dict[Sharding, jax.stages.Compiled] = {}  # one for each device or mesh
@@ -292,12 +291,11 @@ class Population:
             }
         saved = self.gathered(self.kind.saved).items()
         items = {name: unstack(stack, self.members) for name, stack in saved}
-        progress = dataclasses.replace(progress, members=contents, held={"seconds": dict(self.seconds)})
-        return self.kind.snapshot(self, Snapshot(items, progress))
+        return self.kind.snapshot(self, Snapshot(items, dataclasses.replace(progress, members=contents)))
 
     def resume(self, items: Items, progress: Progress) -> None:
         """Sets all as it was at the checkpoint; Damaged if a file is that the checkpoint needs."""
-        self.step, self.seconds = progress.step, dict(progress.held["seconds"])
+        self.step = progress.step
         contents = [progress.members[member.name] for member in self.members]
         found = [content["diverged"] for content in contents]
         self.diverged = {index: Divergence(**each) for index, each in enumerate(found) if each}
