@@ -23,9 +23,9 @@ from xql_jax.envs.vector import PATIENT, EpisodeSeeds, Local, Patience, VectorEn
 from xql_jax.errors import EnvironmentFailure
 from xql_jax.numerics.jax_settings import settings_of_jax
 from xql_jax.rollout.acting import ActionQueue
-from xql_jax.training.checkpoints import Progress, Snapshot
+from xql_jax.training.checkpoints import Items, Progress, Snapshot
 from xql_jax.training.members import Member, member_keys
-from xql_jax.training.population import EPISODE_METRICS, Divergence, Items, Kind, Population
+from xql_jax.training.population import EPISODE_METRICS, Divergence, Kind, Population
 from xql_jax.training.program import Experience, MemberState, copied_to
 from xql_jax.training.replay_files import ReplayFiles, rows_since
 from xql_jax.training.schedule import ActingSchedule, ramped

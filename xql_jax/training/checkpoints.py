@@ -27,6 +27,7 @@ from xql_jax.files import read_record, read_whole, sync, write_record, writing
 from xql_jax.types import Json, State
 
 LOG = logging.getLogger(__name__)
+Items = Mapping[str, Mapping[str, State]]  # "states" and others: NumPy arrays by the member's name
 KEPT = 3  # checkpoints; the default of every run
 MANIFEST = "checkpoint.json"
 DUE = "due"  # the item with the states of an earlier step, whose evaluation a stop cut short
@@ -62,7 +63,7 @@ class Progress:
 class Snapshot(NamedTuple):
     """What a checkpoint is written from, also at a later step."""
 
-    items: Mapping[str, Mapping[str, State]]  # "states" and others: NumPy arrays by the member's name
+    items: Items
     progress: Progress
     write_more: Callable[[Path], None] = lambda folder: None  # in the thread; its further files
 
@@ -103,95 +104,88 @@ class Checkpoints(contextlib.AbstractContextManager):
         finally:
             self._thread.shutdown()
 
-    def restore(
-        self, like: Mapping[str, State], step: int, item: str = "states"
-    ) -> tuple[dict[str, State], Progress]:
-        """Returns NumPy arrays of an item for the members in `like`, and the checkpoint's progress.
+    def read(self, step: int, like: Items) -> tuple[Items, Progress]:
+        """Returns the items of a checkpoint that are in `like`, without those it has not, and its progress.
 
         Args:
-            like: by the member's name, arrays of the expected shapes and types, or their `jax.eval_shape`.
+            like: arrays of the expected shapes and types, or their `jax.eval_shape`.
         Raises:
-            Damaged: if a file of the item is missing or has changed.
+            Damaged: if a file of the items is missing or has changed.
             UserError: if there is no such checkpoint, or its arrays are not as those in `like`.
         """
         if step not in self.steps:
             there = ", ".join(map(str, self.steps)) or "none"
             raise UserError(f"no checkpoint {step} in {self._folder}; there are: {there}")
-        path = self._folder / str(step)
-        manifest = self._manifest(path)
-        with np.load(io.BytesIO(_read(path, f"{item}.npz", manifest))) as file:
-            arrays = dict(file)
-        wanted, structure = jax.tree_util.tree_flatten_with_path(next(iter(like.values())))
-        specs = {jax.tree_util.keystr(at): f"{leaf.dtype}{list(leaf.shape)}" for at, leaf in wanted}
-        found = {name: f"{array.dtype}{list(array.shape[1:])}" for name, array in arrays.items()}
-        for name in (*specs, *found):
-            if found.get(name) != specs.get(name):
-                raise UserError(
-                    f"checkpoint {path}: written by another version of the program: {name} is "
-                    f"{found.get(name, 'not there')}, not {specs.get(name, 'wanted')}; use that version, or "
-                    "start anew with another --save_dir"
-                )
-        trees = {}
-        for name in like:
-            place = manifest["members"].index(name)
-            leaves = [np.asarray(arrays[spec][place]) for spec in specs]
-            trees[name] = jax.tree.unflatten(structure, leaves)
+        manifest, items = self._manifest(step), {}
+        for item in like.keys() & {Path(name).stem for name in manifest["files"]}:
+            wanted, structure = jax.tree_util.tree_flatten_with_path(next(iter(like[item].values())))
+            specs = {jax.tree_util.keystr(at): f"{leaf.dtype}{list(leaf.shape)}" for at, leaf in wanted}
+            with np.load(io.BytesIO(self._read(step, f"{item}.npz", manifest))) as file:
+                arrays = dict(file)
+            found = {name: f"{array.dtype}{list(array.shape[1:])}" for name, array in arrays.items()}
+            for name in (*specs, *found):
+                if found.get(name) != specs.get(name):
+                    raise UserError(
+                        f"checkpoint {self._folder / str(step)}: written by another version of the program: "
+                        f"{name} is {found.get(name, 'not there')}, not {specs.get(name, 'wanted')}; use "
+                        "that version, or start anew with another --save_dir"
+                    )
+            places = {name: manifest["members"].index(name) for name in like[item]}
+            items[item] = {
+                name: jax.tree.unflatten(structure, [np.asarray(arrays[spec][place]) for spec in specs])
+                for name, place in places.items()
+            }
         progress = manifest["progress"]
-        return trees, Progress(**{name: progress[name] for name in Progress.__dataclass_fields__})
+        return items, Progress(**{name: progress[name] for name in Progress.__dataclass_fields__})
 
     def logs(self, step: int) -> dict[str, bytes]:
-        """Returns the log files in a checkpoint, by file name. Raises the errors of `restore`."""
-        path = self._folder / str(step)
-        manifest = self._manifest(path)
+        """Returns the log files in a checkpoint, by file name. Raises the errors of `read`."""
+        manifest = self._manifest(step)
         names = (name for name in manifest["files"] if name.startswith("logs/"))
-        return {Path(name).name: _read(path, name, manifest) for name in names}
+        return {Path(name).name: self._read(step, name, manifest) for name in names}
 
-    def resume_last_good(
-        self,
-        like: Mapping[str, Mapping[str, State]],
-        resume: Callable[[dict[str, dict[str, State]], Progress], None],
-    ) -> Progress | None:
-        """Passes the last undamaged checkpoint to `resume`, deletes later ones, and returns its progress.
+    def resume_last_good(self, like: Items, resume: Callable[[Items, Progress], None]) -> dict[str, bytes]:
+        """Passes the last undamaged checkpoint to `resume`, deletes later ones, and returns its logs.
 
-        Returns None if there is no checkpoint. Raises UserError, without deleting any, if all are damaged, or
-        the last undamaged one cannot be used. `like` is by item, as for `restore`; a checkpoint need not have
-        the item `DUE`. `resume` raises `Damaged` if files that belong to the checkpoint (the replay buffer's)
-        are damaged.
+        Returns {} if there is no checkpoint. Raises UserError, without deleting any, if all are damaged, or
+        the last undamaged one cannot be used. `like` is as for `read`. `resume` raises `Damaged` if files
+        that belong to the checkpoint (the replay buffer's) are damaged.
         """
         damaged: dict[int, Damaged] = {}
         for step in reversed(self.steps):
             try:
-                there = self._manifest(self._folder / str(step))["files"]
-                read = {
-                    item: self.restore(shapes, step, item)
-                    for item, shapes in like.items()
-                    if item != DUE or f"{item}.npz" in there
-                }
-                self.logs(step)
-                resume({item: arrays for item, (arrays, _) in read.items()}, read["states"][1])
+                logs = self.logs(step)
+                resume(*self.read(step, like))
             except Damaged as error:
                 damaged[step] = error
                 continue
             for later, reason in damaged.items():
                 self._delete(later)
                 LOG.warning(f"{reason}; it is deleted, and the run goes on from {step:,}")
-            return read["states"][1]
+            return logs
         if damaged:
             raise UserError(
                 f"{damaged[max(damaged)]}; no checkpoint is whole, so the run cannot go on: delete "
                 f"{self._folder.parent} or start anew with another --save_dir"
             )
-        return None
+        return {}
 
-    def _manifest(self, path: Path) -> Json:
+    def _manifest(self, step: int) -> Json:
+        path = self._folder / str(step)
         content = read_record(path / MANIFEST)
         if content["run"] != self._run:
             raise Damaged(f"checkpoint {path}: of another run, {content['run']}; this one is {self._run}")
         return content
 
-    def _write(
-        self, items: Mapping[str, Mapping[str, State]], progress: Progress, write_more: Callable[[Path], None]
-    ) -> None:
+    def _read(self, step: int, name: str, manifest: Json) -> bytes:
+        """Returns a file of a checkpoint; Damaged if it is missing or has changed."""
+        path = self._folder / str(step)
+        content = read_whole(path / name)
+        if _digest(content) != manifest["files"][name]:
+            raise Damaged(f"checkpoint {path}: damaged: {name} is not as it was written")
+        return content
+
+    def _write(self, items: Items, progress: Progress, write_more: Callable[[Path], None]) -> None:
         """In the thread; the folder gets its final name after all files are on the disk."""
         path = self._folder / str(progress.step)
         temporary = path.with_name(path.name + ".tmp")
@@ -241,14 +235,6 @@ def as_npz(arrays: Mapping[str, np.ndarray]) -> memoryview:
     file = io.BytesIO()
     np.savez(file, **arrays)  # type: ignore[arg-type]
     return file.getbuffer()
-
-
-def _read(path: Path, name: str, manifest: Json) -> bytes:
-    """Returns a file of a checkpoint; Damaged if it is missing or has changed."""
-    content = read_whole(path / name)
-    if _digest(content) != manifest["files"].get(name):
-        raise Damaged(f"checkpoint {path}: damaged: {name} is not as it was written")
-    return content
 
 
 def _digest(content: bytes) -> str:

@@ -13,13 +13,12 @@ from xql_jax.data import replay
 from xql_jax.envs import compiled
 from xql_jax.envs.compiled import Ended, Episodes, JaxEnvironment
 from xql_jax.training.acting import ActingKind
-from xql_jax.training.checkpoints import Progress
+from xql_jax.training.checkpoints import Items, Progress
 from xql_jax.training.members import AXIS, member_keys, member_shapes
 from xql_jax.training.population import (
     EPISODE_METRICS,
     Call,
     Divergence,
-    Items,
     Population,
     not_finite,
 )

@@ -18,7 +18,7 @@ from xql_jax.logs.tensorboard import TensorBoardLogger
 from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.rollout.scores import shown
 from xql_jax.suites.tasks import Task
-from xql_jax.training.checkpoints import DUE, Checkpoints, Progress, Snapshot, TrainingFiles
+from xql_jax.training.checkpoints import DUE, Checkpoints, Items, Progress, Snapshot, TrainingFiles
 from xql_jax.training.evaluations import Due, Evaluated, Evaluations
 from xql_jax.training.members import stacked, unstack
 from xql_jax.training.population import EPISODE_METRICS, Population
@@ -26,7 +26,7 @@ from xql_jax.training.progress import Pace, progress_bar
 from xql_jax.training.row_writer import MetricsLogger, RowWriter
 from xql_jax.training.schedule import Schedule
 from xql_jax.training.signals import StopSignals, compile_in_thread
-from xql_jax.types import Metrics, State
+from xql_jax.types import Metrics
 
 LOG = logging.getLogger(__name__)
 SECONDS_PER_CALL = 1.0  # of one compiled call; the progress bar and signals wait that long at most
@@ -69,19 +69,26 @@ class TrainingLoop(contextlib.AbstractContextManager):
         )
         self.progress, shapes = Progress(), population.saved_shapes()
         try:
-            resumed = self._checkpoints.resume_last_good({**shapes, DUE: shapes["states"]}, self._resume)
+            saved = self._checkpoints.resume_last_good({**shapes, DUE: shapes["states"]}, self._resume)
         except BaseException:
             self.population.kind.close()  # that of the second phase, if it was made
             raise
         self._reported = set(self.population.diverged)
-        saved: Mapping[str, bytes] = self._rows_of(resumed.step) if resumed else {}
+        self.csv_files = {
+            files.metrics: schedule.log_interval,
+            files.evaluations: schedule.eval_interval,
+            files.episodes: schedule.eval_interval,
+        }
+        if schedule.bellman_error_interval:
+            self.csv_files[files.bellman_errors] = schedule.bellman_error_interval
+        for file, interval in self.csv_files.items():  # a run that was to end earlier has more rows
+            header, *lines = saved.get(file.name, b"").splitlines(keepends=True) or [b""]
+            due = (line for line in lines if schedule.is_due(int(line.split(b",")[0]), interval))
+            saved[file.name] = b"".join((header, *due))
         rows = [*csv.DictReader(saved.get(files.evaluations.name, b"").decode().splitlines())]
         self._evaluated = int(rows[-1]["step"]) if rows else -1  # the last step that was
         if evaluator:
             evaluator.tells_success = any(row.get("success_rate", "nan") != "nan" for row in rows)
-        self.csv_files = [files.metrics, files.evaluations, files.episodes]
-        if schedule.bellman_error_interval:
-            self.csv_files.append(files.bellman_errors)
         names = [member.name for member in population.members]
         tensorboard = TensorBoardLogger(files.events, names, self.progress.step)
         self._rows = RowWriter(population.members, self.csv_files, [tensorboard, *loggers], saved)
@@ -143,7 +150,7 @@ class TrainingLoop(contextlib.AbstractContextManager):
             stack.enter_context(self._checkpoints)
             stack.callback(self._evaluations.close)
 
-    def _resume(self, items: dict[str, dict[str, State]], progress: Progress) -> None:
+    def _resume(self, items: Items, progress: Progress) -> None:
         if self.population is not self._first_phase:  # made for a later checkpoint, which was damaged
             self.population.kind.close()
             self.population = self._first_phase
@@ -154,19 +161,6 @@ class TrainingLoop(contextlib.AbstractContextManager):
         if DUE in items and self._evaluations.evaluator:
             states = stacked([items[DUE][member.name] for member in self.population.members])
             self._evaluations.due = Due(progress.evaluation_due, states)
-
-    def _rows_of(self, step: int) -> dict[str, bytes]:
-        """Returns the rows of a checkpoint, by file name, without those of a run that was to end there."""
-        rows = self._checkpoints.logs(step)
-        for file, interval in (
-            (self._files.metrics, self._schedule.log_interval),
-            (self._files.evaluations, self._schedule.eval_interval),
-            (self._files.episodes, self._schedule.eval_interval),
-        ):
-            if 0 < step < self._schedule.max_steps and not self._schedule.is_multiple(step, interval):
-                lines = rows.get(file.name, b"").splitlines(keepends=True)
-                rows[file.name] = b"".join(line for line in lines if not line.startswith(b"%d," % step))
-        return rows
 
     def _compile(self) -> None:
         if self.population.is_compiled:

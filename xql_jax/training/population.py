@@ -19,7 +19,7 @@ from jax.sharding import Sharding
 from xql_jax.numerics.jax_settings import settings_of_jax
 from xql_jax.numerics.pytrees import select_leaves
 from xql_jax.rollout.acting import Act, deterministic_policy
-from xql_jax.training.checkpoints import Progress, Snapshot
+from xql_jax.training.checkpoints import Items, Progress, Snapshot
 from xql_jax.training.members import Member, learners_of, member_keys, member_shapes, stacked, unstack
 from xql_jax.training.program import (
     STATE,
@@ -39,7 +39,6 @@ from xql_jax.training.schedule import Ramp
 from xql_jax.types import Array, Json, Learner, Metrics, Minibatch, PRNGKey, State
 
 Tree = TypeVar("Tree")
-Items = Mapping[str, Mapping[str, State]]  # of a checkpoint: NumPy arrays by the member's name
 Call = tuple[int, int, State]  # of the program: it trains from one step to another, on data
 EPISODE_METRICS = ("episode/return", "episode/length")  # of members that act: means over the last episodes
 
