@@ -73,7 +73,7 @@ class ActingKind(Kind):
         self.stride, self.ramps = schedule.round_steps, schedule.ramps
         self.most_ahead = max(1, min(self.most_ahead, math.ceil(self.stride * schedule.updates_per_step)))
         self._files = files
-        self._saved_at = [0]  # acting steps of the last checkpoints
+        self._saved = 0  # the acting steps of the last checkpoint
         self._changing: dict[str, int] = {}  # by member: the first transition that had no return-to-go there
         kind: type[AnyBatch] = type(prior_data.batch) if prior_data else Batch
         kind = EpisodeBatch if schedule.horizon.steps > 1 else kind
@@ -97,19 +97,19 @@ class ActingKind(Kind):
         It writes those again of the episodes that were running then, because their returns-to-go may have
         become known. It also removes the files that no checkpoint needs any more.
         """
-        rows, kept, saved = {}, self.schedule.keep_checkpoints, self._saved_at[-1]
-        acted = population.step - self.handover
+        rows, saved, acted = {}, self._saved, population.step - self.handover
         for index, member in enumerate(population.members):
             group, place = population.place_of(index)
             first = self._changing.get(member.name, saved)
             rows[member.name] = rows_since(group.members.buffer, first, place)
             self._changing[member.name] = first_unknown(rows[member.name], acted)
-        # One more than the number to keep, because the newest is written before the oldest is removed.
-        # After a resumption there can be checkpoints that are not known here.
-        self._saved_at = [*self._saved_at, acted][-kept - 1 if kept else 0 :]
-        oldest = self._saved_at[0] if 0 < kept < len(self._saved_at) else 0
+        self._saved = acted
 
-        def write(_: Path) -> None:
+        def write(folder: Path) -> None:
+            steps = (
+                int(path.name) - self.handover for path in folder.parent.iterdir() if path.name.isdigit()
+            )
+            oldest = min((step for step in steps if step > 0), default=acted)
             for name, new in rows.items():
                 files = self._files.of(name)
                 files.append(acted, new, saved)
@@ -129,7 +129,7 @@ class ActingKind(Kind):
             group.members = group.members.replace(buffer=copied_to(stack, group.split))
         # Episodes that ran then will never end: their last transitions are marked, and written again.
         first, marked = max(0, acted - num_environments), self.schedule.horizon.steps > 1
-        self._saved_at, self._changing = [acted], dict.fromkeys(names, first) if marked else {}
+        self._saved, self._changing = acted, dict.fromkeys(names, first) if marked else {}
 
     def bellman_errors(self, population: Population) -> np.ndarray:
         """Bellman errors of the members on transitions drawn from their buffers, f32[M, `NUM_ERRORS`]."""
