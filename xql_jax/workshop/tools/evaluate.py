@@ -51,9 +51,7 @@ class EvaluationSettings(Checked):
         None, one_of(*BACKENDS), "As for training. Default: the run's own.", kind=str
     )
     legacy_inertia: bool | None = setting(None, EITHER, "As for training. Default: the run's own.", kind=bool)
-    video: str | None = setting(
-        None, TEXT, "Record the first member's first episodes as FILE.mp4 or FILE.gif."
-    )
+    video: str | None = setting(None, TEXT, "Record the first member's first episodes as FILE.mp4.")
     video_episodes: int = setting(3, within(1, 1_000), "Episodes of the video.")
     output: str | None = setting(None, TEXT, "Also write the results to this file, as JSON.")
     tqdm: bool = setting(True, EITHER, "Show a progress bar, if stderr is a terminal.")
@@ -65,7 +63,7 @@ def evaluate(settings: EvaluationSettings) -> Json:
     output = check_output("output", settings.output) if settings.output else None
     video = check_output("video", settings.video, VIDEO_SUFFIXES) if settings.video else None
     if video:
-        prepare_to_draw(video)
+        prepare_to_draw()
     run = open_run(settings.checkpoint, settings.method, member=settings.member, env_name=settings.env_name)
     task = scored(run.task, (settings.random_return, settings.expert_return))
     named = {name: getattr(settings, name) for name in Simulation._fields}
