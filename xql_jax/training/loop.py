@@ -25,7 +25,7 @@ from xql_jax.training.population import EPISODE_METRICS, Population
 from xql_jax.training.progress import Pace, progress_bar
 from xql_jax.training.row_writer import MetricsLogger, RowWriter
 from xql_jax.training.schedule import Schedule
-from xql_jax.training.signals import StopSignals, compile_in_thread
+from xql_jax.training.signals import StopSignals
 from xql_jax.types import Metrics
 
 LOG = logging.getLogger(__name__)
@@ -167,7 +167,7 @@ class TrainingLoop(contextlib.AbstractContextManager):
             return
         LOG.info("compiling ...")
         before = self.population.compile_seconds
-        compile_in_thread(self.population.compile, self._stop)
+        self.population.compile()
         LOG.info(f"compiled in {self.population.compile_seconds - before:.1f} s")
         self._pace.begin_at(self.progress.step)
 

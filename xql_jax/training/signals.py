@@ -1,14 +1,10 @@
 """Signals that ask a run to stop after saving a checkpoint."""
 
-import concurrent.futures
-import logging
 import signal
 import threading
-from collections.abc import Callable
 from types import FrameType
 from typing import Any, Self
 
-LOG = logging.getLogger(__name__)
 STOPS = [one for one in signal.Signals if one.name[3:] in ("INT", "TERM", "HUP", "USR1", "USR2")]
 WARNINGS = [one for one in STOPS if "USR" in one.name]  # schedulers', before a time limit or a preemption
 
@@ -59,15 +55,3 @@ class StopSignals:
     def _restore(self, *numbers: int) -> None:
         for number in self._previous.keys() & set(numbers):
             signal.signal(number, self._previous[number])
-
-
-def compile_in_thread(compile_program: Callable[[], None], stop: StopSignals) -> None:
-    """Compiles in a thread, because Python handles no signal while XLA compiles in the main thread."""
-    executor, is_logged = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="compiler"), False
-    compilation = executor.submit(compile_program)
-    executor.shutdown(wait=False)
-    while concurrent.futures.wait([compilation], timeout=0.1).not_done:
-        if stop.received and not is_logged:
-            LOG.info(f"{stop.received.name}: ends after the compilation; a second one ends it at once")
-            is_logged = True
-    compilation.result()
