@@ -22,7 +22,7 @@ from xql_jax.training.checkpoints import DUE, Checkpoints, Items, Progress, Snap
 from xql_jax.training.evaluations import Due, Evaluated, Evaluations
 from xql_jax.training.members import stacked, unstack
 from xql_jax.training.population import EPISODE_METRICS, Population
-from xql_jax.training.progress import Pace, progress_bar
+from xql_jax.training.progress import progress_bar, speed_of
 from xql_jax.training.row_writer import MetricsLogger, RowWriter
 from xql_jax.training.schedule import Schedule
 from xql_jax.training.signals import StopSignals
@@ -114,7 +114,6 @@ class TrainingLoop(contextlib.AbstractContextManager):
         """
         schedule, last, call = self._schedule, self._schedule.max_steps, 1  # steps of a compiled call
         self._stop, self._saved_at = stop, time.monotonic()
-        self._pace = Pace(self.progress.step, last, self.unit)
         with progress_bar(last, self.unit, show_progress, self.progress.step) as self._bar:
             try:
                 self._evaluate_what_is_missing()
@@ -130,6 +129,9 @@ class TrainingLoop(contextlib.AbstractContextManager):
                     metrics, seconds = self._train(end)
                     if metrics:  # short until it learns, which takes longer
                         call = int((end - start) * SECONDS_PER_CALL / seconds)
+                    mean = np.mean(metrics.get("episode/return", np.nan))  # online, once one has ended
+                    if np.isfinite(mean):
+                        self._bar.set_postfix_str(f"episode return {mean:.1f}", refresh=False)
                     self._bar.update(end - self._bar.n)
                     self._do_what_is_due(end, metrics)
             except EnvironmentFailure as error:
@@ -169,7 +171,7 @@ class TrainingLoop(contextlib.AbstractContextManager):
         before = self.population.compile_seconds
         self.population.compile()
         LOG.info(f"compiled in {self.population.compile_seconds - before:.1f} s")
-        self._pace.begin_at(self.progress.step)
+        self._bar.unpause()
 
     def _train(self, end: int) -> tuple[Metrics, float]:
         """Returns the last update's metrics, and the seconds that it took to come to this step."""
@@ -197,10 +199,6 @@ class TrainingLoop(contextlib.AbstractContextManager):
             self._rows.write_each(self._files.bellman_errors, self.progress, errors, diverged)
         if self._is_to_be_evaluated:
             self._evaluate()
-        if self._bar.disable and step < schedule.max_steps and self._pace.has_been_silent():
-            mean = np.mean(metrics.get("episode/return", np.nan))  # online, once one has ended
-            news = f"episode return {mean:.1f}" if np.isfinite(mean) else ""
-            LOG.info(self._pace.line(step, news))
         minutes = (time.monotonic() - self._saved_at) / 60
         is_late = 0 < schedule.checkpoint_minutes <= minutes
         if self._stop.received or is_late or schedule.is_due(step, schedule.checkpoint_interval):
@@ -236,7 +234,7 @@ class TrainingLoop(contextlib.AbstractContextManager):
         if not self._stop.received:  # a checkpoint has the rows of all evaluations before it
             self._finish_evaluation()
         if not self._evaluations.evaluator and self.progress.step == self._schedule.max_steps:
-            LOG.info(self._pace.line(self.progress.step))  # no evaluation logs the last step
+            LOG.info(f"{self.unit} {self.progress.step:,}")  # no evaluation logs the last step
         self._checkpoints.save(self._snapshot())
 
     def _snapshot(self) -> Snapshot:
@@ -319,7 +317,8 @@ class TrainingLoop(contextlib.AbstractContextManager):
         spread = f" ({shown(scores.min())} to {shown(scores.max())})" if len(scores) > 1 else ""
         news = f"{self._task.quantity} {shown(scores.mean())}{spread}"
         self._bar.set_postfix_str(news)
-        LOG.info(self._pace.line(step, news, self.progress.step))
+        speed = f", {speed_of(self._bar)}" if self.progress.step < self._schedule.max_steps else ""
+        LOG.info(f"{self.unit} {step:,}: {news}{speed}")
         for index in sorted(not_finite - diverged.keys()):
             LOG.warning(f"{self.population.members[index]}: actions at {self.unit} {step:,} were not finite")
         return means

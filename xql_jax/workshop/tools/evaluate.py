@@ -19,7 +19,7 @@ from xql_jax.rollout.video import VIDEO_SUFFIXES, prepare_to_draw, record_video
 from xql_jax.runs.run_data import scored
 from xql_jax.settings import ANY, COUNT_OR_NONE, EITHER, TEXT, Checked, one_of, setting, within
 from xql_jax.suites.tasks import Task
-from xql_jax.training.progress import counted
+from xql_jax.training.progress import progress_bar
 from xql_jax.types import Json
 from xql_jax.workshop.tools.opening import open_run, own_method
 
@@ -81,8 +81,8 @@ def evaluate(settings: EvaluationSettings) -> Json:
         limited = dataclasses.replace(maker, max_environments=at_once)
         evaluator = Evaluator(task, len(run.members), settings.episodes, settings.seed, limited)
         stack.enter_context(contextlib.closing(evaluator))
-        with counted(settings.episodes * len(run.members), "episode", settings.tqdm) as count:
-            results = evaluator.run(act, on_step=lambda step: count(int(step.ended.sum())))
+        with progress_bar(settings.episodes * len(run.members), "episode", settings.tqdm) as bar:
+            results = evaluator.run(act, on_step=lambda step: bar.update(int(step.ended.sum())))
         entries = []
         for index, described in enumerate(describe_episodes(results, task)):
             member = run.members[index]
@@ -107,8 +107,8 @@ def evaluate(settings: EvaluationSettings) -> Json:
         if video:
             act = run.policy(run.members[:1], non_finite.add)
             seeds = [episode_seed(settings.seed, episode) for episode in range(settings.video_episodes)]
-            with counted(len(seeds) * task.longest, "step", settings.tqdm, "video") as count:
-                returns = record_video(filmed, act, seeds, video, count)
+            with progress_bar(len(seeds) * task.longest, "step", settings.tqdm, name="video") as bar:
+                returns = record_video(filmed, act, seeds, video, bar.update)
             report["video_returns"] = returns
             if not task.by_success:
                 report["video_scores"] = task.normalized_score(np.array(returns)).tolist()
