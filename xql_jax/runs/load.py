@@ -304,11 +304,15 @@ class Run:
         init, example = self.learner.init, [jnp.zeros((1, size)) for size in sizes]
         shapes = jax.eval_shape(init, jax.random.key(0), *example)
         with Checkpoints(self.files.checkpoints, self.run_id) as checkpoints:
-            like = {"states": dict.fromkeys((member.name for member in self.members), shapes)}
-            items, progress = checkpoints.read(self.step, like)
-        for leaf in jax.tree.leaves(items["states"]):
+            names = [member.name for member in self.members]
+            items, progress = checkpoints.read(self.step, {"states": shapes}, names)
+        for leaf in jax.tree.leaves(items):
             leaf.setflags(write=False)  # whoever asks for the states gets these arrays
-        return items["states"], progress
+        states = {
+            name: jax.tree.map(lambda leaf, place=place: leaf[place, ...], items["states"])
+            for place, name in enumerate(names)
+        }
+        return states, progress
 
     @functools.cached_property
     def states(self) -> Mapping[str, State]:

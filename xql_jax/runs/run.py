@@ -25,6 +25,7 @@ from xql_jax.runs.load import Run, load_run
 from xql_jax.runs.run_data import RunData
 from xql_jax.suites.tasks import Task
 from xql_jax.training.loop import RowCallback, TrainingLoop
+from xql_jax.training.members import stacked
 from xql_jax.training.population import Population
 from xql_jax.training.signals import StopSignals
 from xql_jax.training.values import watch_divergence
@@ -72,8 +73,8 @@ def make_evaluator(settings: Training, resources: contextlib.ExitStack) -> Evalu
     return resources.enter_context(contextlib.closing(evaluator))
 
 
-def states_of_source(settings: Any, sizes: tuple[int, int]) -> list[State]:
-    """Returns the members' states in the run of --checkpoint; UserError if they do not fit the data."""
+def states_of_source(settings: Any, sizes: tuple[int, int]) -> State:
+    """Returns the states of the members in --checkpoint's run, stacked; UserError if they do not fit."""
     source, members = settings.source, settings.members
     if source.sizes != sizes:
         raise UserError(
@@ -83,7 +84,7 @@ def states_of_source(settings: Any, sizes: tuple[int, int]) -> list[State]:
     for member in members:
         if source.progress.members[member.name]["diverged"]:
             raise UserError(f"--checkpoint={source.path}: {member} has diverged: choose another --member")
-    return [source.states[member.name] for member in members]
+    return stacked([source.states[member.name] for member in members])
 
 
 def train_and_summarize(

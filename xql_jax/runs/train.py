@@ -53,6 +53,6 @@ def train_resolved(
         resources.enter_context(folder.locked(settings.resume))
         data.preprocessing.save(folder.files.preprocessing, folder.run_id)
         populations = populate(folder, data, stop)
-        if states:
+        if states is not None:
             populations.first.set_in_members(state=states)
         return train_and_summarize(folder, data, populations, evaluator, stop, callbacks)

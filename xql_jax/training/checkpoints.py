@@ -15,7 +15,7 @@ import io
 import logging
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,7 +27,7 @@ from xql_jax.files import read_record, read_whole, sync, write_record, writing
 from xql_jax.types import Json, State
 
 LOG = logging.getLogger(__name__)
-Items = Mapping[str, Mapping[str, State]]  # "states" and others: NumPy arrays by the member's name
+Items = Mapping[str, State]  # "states" and others: arrays of all members, stacked
 KEPT = 3  # checkpoints; the default of every run
 MANIFEST = "checkpoint.json"
 DUE = "due"  # the item with the states of an earlier step, whose evaluation a stop cut short
@@ -104,11 +104,12 @@ class Checkpoints(contextlib.AbstractContextManager):
         finally:
             self._thread.shutdown()
 
-    def read(self, step: int, like: Items) -> tuple[Items, Progress]:
+    def read(self, step: int, like: Items, names: Sequence[str]) -> tuple[Items, Progress]:
         """Returns the items of a checkpoint that are in `like`, without those it has not, and its progress.
 
         Args:
-            like: arrays of the expected shapes and types, or their `jax.eval_shape`.
+            like: what one member has of each item, or its `jax.eval_shape`.
+            names: of the members whose arrays are stacked, as NumPy's.
         Raises:
             Damaged: if a file of the items is missing or has changed.
             UserError: if there is no such checkpoint, or its arrays are not as those in `like`.
@@ -118,7 +119,7 @@ class Checkpoints(contextlib.AbstractContextManager):
             raise UserError(f"no checkpoint {step} in {self._folder}; there are: {there}")
         manifest, items = self._manifest(step), {}
         for item in like.keys() & {Path(name).stem for name in manifest["files"]}:
-            wanted, structure = jax.tree_util.tree_flatten_with_path(next(iter(like[item].values())))
+            wanted, structure = jax.tree_util.tree_flatten_with_path(like[item])
             specs = {jax.tree_util.keystr(at): f"{leaf.dtype}{list(leaf.shape)}" for at, leaf in wanted}
             with np.load(io.BytesIO(self._read(step, f"{item}.npz", manifest))) as file:
                 arrays = dict(file)
@@ -130,11 +131,8 @@ class Checkpoints(contextlib.AbstractContextManager):
                         f"{name} is {found.get(name, 'not there')}, not {specs.get(name, 'wanted')}; use "
                         "that version, or start anew with another --save_dir"
                     )
-            places = {name: manifest["members"].index(name) for name in like[item]}
-            items[item] = {
-                name: jax.tree.unflatten(structure, [np.asarray(arrays[spec][place]) for spec in specs])
-                for name, place in places.items()
-            }
+            places = [manifest["members"].index(name) for name in names]
+            items[item] = jax.tree.unflatten(structure, [arrays[spec][places] for spec in specs])
         progress = manifest["progress"]
         return items, Progress(**{name: progress[name] for name in Progress.__dataclass_fields__})
 
@@ -144,18 +142,20 @@ class Checkpoints(contextlib.AbstractContextManager):
         names = (name for name in manifest["files"] if name.startswith("logs/"))
         return {Path(name).name: self._read(step, name, manifest) for name in names}
 
-    def resume_last_good(self, like: Items, resume: Callable[[Items, Progress], None]) -> dict[str, bytes]:
+    def resume_last_good(
+        self, like: Items, names: Sequence[str], resume: Callable[[Items, Progress], None]
+    ) -> dict[str, bytes]:
         """Passes the last undamaged checkpoint to `resume`, deletes later ones, and returns its logs.
 
         Returns {} if there is no checkpoint. Raises UserError, without deleting any, if all are damaged, or
-        the last undamaged one cannot be used. `like` is as for `read`. `resume` raises `Damaged` if files
-        that belong to the checkpoint (the replay buffer's) are damaged.
+        the last undamaged one cannot be used. `like` and `names` are as for `read`. `resume` raises `Damaged`
+        if files that belong to the checkpoint (the replay buffer's) are damaged.
         """
         damaged: dict[int, Damaged] = {}
         for step in reversed(self.steps):
             try:
                 logs = self.logs(step)
-                resume(*self.read(step, like))
+                resume(*self.read(step, like, names))
             except Damaged as error:
                 damaged[step] = error
                 continue
@@ -194,8 +194,7 @@ class Checkpoints(contextlib.AbstractContextManager):
                 self._folder.mkdir(exist_ok=True)
                 self._remove_leftovers()
                 temporary.mkdir()
-                for item, trees in items.items():
-                    stack = jax.tree.map(lambda *leaves: np.stack(leaves), *trees.values())
+                for item, stack in jax.device_get(items).items():
                     leaves = jax.tree_util.tree_flatten_with_path(stack)[0]
                     arrays = {jax.tree_util.keystr(at): leaf for at, leaf in leaves}
                     (temporary / f"{item}.npz").write_bytes(as_npz(arrays))
@@ -204,7 +203,7 @@ class Checkpoints(contextlib.AbstractContextManager):
                 content = {
                     "run": self._run,
                     "progress": dataclasses.asdict(progress),
-                    "members": list(items["states"]),
+                    "members": list(progress.members),
                     "files": {
                         file.relative_to(temporary).as_posix(): _digest(file.read_bytes()) for file in files
                     },

@@ -14,7 +14,7 @@ from xql_jax.envs import compiled
 from xql_jax.envs.compiled import Ended, Episodes, JaxEnvironment
 from xql_jax.training.acting import ActingKind
 from xql_jax.training.checkpoints import Items, Progress
-from xql_jax.training.members import AXIS, member_keys, member_shapes
+from xql_jax.training.members import AXIS, member_keys, stacked
 from xql_jax.training.population import (
     EPISODE_METRICS,
     Call,
@@ -71,7 +71,7 @@ class CompiledActing(ActingKind):
         for member in population.members:
             *_, acting, key = member_keys(member)
             running.append(Running(begin(key), acting, key, nan, nan, jnp.int32(0), jnp.int32(-1)))
-        population.set_in_members(running=running)
+        population.set_in_members(running=stacked(running))
 
     def calls(self, group: Group, start: int, stop: int) -> Iterator[Call]:
         """Yields calls with the updates due before each time of acting and after, i32[TIMES_PER_CALL + 1]."""
@@ -141,14 +141,13 @@ class CompiledActing(ActingKind):
 
     def resume(self, population: Population, items: Items, progress: Progress) -> None:
         super().resume(population, items, progress)
-        like = member_shapes(population.groups[0].members.running)
 
         def restored(like: Array, numbers: np.ndarray) -> Array:
             return jax.random.wrap_key_data(jnp.array(numbers)) if _is_key(like) else jnp.array(numbers)
 
-        rests = [items["episodes"][member.name] for member in population.members]
-        running = [jax.tree.map(restored, like, rest["episodes"]) for rest in rests]
-        population.set_in_members(running=running, metrics=[rest["metrics"] for rest in rests])
+        saved = items["episodes"]
+        running = jax.tree.map(restored, population.groups[0].members.running, saved["episodes"])
+        population.set_in_members(running=running, metrics=saved["metrics"])
         self.failures = _failures(population)
 
     def _anywhere(self, condition: Array) -> Array:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -20,7 +21,6 @@ from xql_jax.rollout.scores import shown
 from xql_jax.suites.tasks import Task
 from xql_jax.training.checkpoints import DUE, Checkpoints, Items, Progress, Snapshot, TrainingFiles
 from xql_jax.training.evaluations import Due, Evaluated, Evaluations
-from xql_jax.training.members import stacked, unstack
 from xql_jax.training.population import EPISODE_METRICS, Population
 from xql_jax.training.progress import progress_bar, speed_of
 from xql_jax.training.row_writer import MetricsLogger, RowWriter
@@ -68,8 +68,9 @@ class TrainingLoop(contextlib.AbstractContextManager):
             files.checkpoints, files.run_id, schedule.keep_checkpoints, schedule.handover
         )
         self.progress, shapes = Progress(), population.saved_shapes()
+        names, like = [member.name for member in population.members], {**shapes, DUE: shapes["states"]}
         try:
-            saved = self._checkpoints.resume_last_good({**shapes, DUE: shapes["states"]}, self._resume)
+            saved = self._checkpoints.resume_last_good(like, names, self._resume)
         except BaseException:
             self.population.kind.close()  # that of the second phase, if it was made
             raise
@@ -89,7 +90,6 @@ class TrainingLoop(contextlib.AbstractContextManager):
         self._evaluated = int(rows[-1]["step"]) if rows else -1  # the last step that was
         if evaluator:
             evaluator.tells_success = any(row.get("success_rate", "nan") != "nan" for row in rows)
-        names = [member.name for member in population.members]
         tensorboard = TensorBoardLogger(files.events, names, self.progress.step)
         self._rows = RowWriter(population.members, self.csv_files, [tensorboard, *loggers], saved)
 
@@ -161,8 +161,7 @@ class TrainingLoop(contextlib.AbstractContextManager):
         self.progress = progress
         self.population.resume(items, progress)
         if DUE in items and self._evaluations.evaluator:
-            states = stacked([items[DUE][member.name] for member in self.population.members])
-            self._evaluations.due = Due(progress.evaluation_due, states)
+            self._evaluations.due = Due(progress.evaluation_due, jax.device_put(items[DUE]))
 
     def _compile(self) -> None:
         if self.population.is_compiled:
@@ -238,9 +237,8 @@ class TrainingLoop(contextlib.AbstractContextManager):
         self._checkpoints.save(self._snapshot())
 
     def _snapshot(self) -> Snapshot:
-        due, late = self._evaluations.due, {}
-        if due and due.step < self.progress.step:
-            late = {DUE: unstack(due.states, self.population.members)}
+        due = self._evaluations.due
+        late = {DUE: due.states} if due and due.step < self.progress.step else {}
         self._change(evaluation_due=due.step if due else 0)
         snapshot = self.population.snapshot(self.progress)
         self._write_rows_after_it()

@@ -20,7 +20,7 @@ from xql_jax.numerics.jax_settings import settings_of_jax
 from xql_jax.numerics.pytrees import select_leaves
 from xql_jax.rollout.acting import Act, deterministic_policy
 from xql_jax.training.checkpoints import Items, Progress, Snapshot
-from xql_jax.training.members import Member, learners_of, member_keys, member_shapes, stacked, unstack
+from xql_jax.training.members import Member, learners_of, member_keys, member_shapes, stacked
 from xql_jax.training.program import (
     STATE,
     Experience,
@@ -280,16 +280,15 @@ class Population:
 
     def snapshot(self, progress: Progress) -> Snapshot:
         """Returns what a checkpoint of this step holds: the progress gets what the members need."""
-        sums = unstack(self.gathered(lambda members: members.sums), self.members)
+        sums = jax.device_get(self.gathered(lambda members: members.sums))
         contents: dict[str, Json] = {}
         for index, member in enumerate(self.members):
             found = self.diverged.get(index)
             contents[member.name] = {
                 "diverged": dataclasses.asdict(found) if found else None,
-                "sums": jax.tree.map(lambda leaf: leaf.item(), sums[member.name]._asdict()),
+                "sums": jax.tree.map(lambda leaf, index=index: leaf[index].item(), sums._asdict()),
             }
-        saved = self.gathered(self.kind.saved).items()
-        items = {name: unstack(stack, self.members) for name, stack in saved}
+        items = self.gathered(self.kind.saved)
         return self.kind.snapshot(self, Snapshot(items, dataclasses.replace(progress, members=contents)))
 
     def resume(self, items: Items, progress: Progress) -> None:
@@ -298,15 +297,15 @@ class Population:
         contents = [progress.members[member.name] for member in self.members]
         found = [content["diverged"] for content in contents]
         self.diverged = {index: Divergence(**each) for index, each in enumerate(found) if each}
-        states = [items["states"][member.name] for member in self.members]
-        self.set_in_members(state=states, sums=[Sums.restored(content["sums"]) for content in contents])
+        sums = stacked([Sums.restored(content["sums"]) for content in contents])
+        self.set_in_members(state=items["states"], sums=sums)
         self.kind.resume(self, items, progress)
 
     def take_over(self, other: "Population") -> None:
         """Goes on with the states of another population's members; before the first `advance`."""
         self.step, self.diverged = other.step, dict(other.diverged)
         self.compile_seconds, self.matmul_precision = other.compile_seconds, other.matmul_precision
-        self.set_in_members(state=[other.member(index)[1] for index in range(len(self.members))])
+        self.set_in_members(state=other.states)
 
     def interval_means(self) -> Metrics:
         """Returns the metrics' means over the updates since `begin_interval`, each f32[M]."""
@@ -346,16 +345,16 @@ class Population:
         group, place = self.place_of(index)
         return at_place((group.members.learner, group.members.state), place)
 
-    def set_in_members(self, **fields: Sequence[State]) -> None:
-        """Replaces fields, each given as a list over the members."""
+    def set_in_members(self, **fields: State) -> None:
+        """Replaces fields, each stacked over all members."""
         for group in self.groups:
-            new = {name: stacked([of[index] for index in group.indices]) for name, of in fields.items()}
+            indices = np.array(group.indices)
+            new = jax.tree.map(lambda leaf, indices=indices: leaf[indices], fields)
             group.members = group.members.replace(**copied_to(new, group.split))
 
-    def saved_shapes(self) -> dict[str, dict[str, State]]:
-        shapes = jax.eval_shape(self.kind.saved, member_shapes(self.groups[0].members))
-        names = [member.name for member in self.members]
-        return {item: dict.fromkeys(names, shape) for item, shape in shapes.items()}
+    def saved_shapes(self) -> dict[str, State]:
+        """Returns what one member has of each item of a checkpoint."""
+        return jax.eval_shape(self.kind.saved, member_shapes(self.groups[0].members))
 
 
 _select = jax.jit(select_leaves)

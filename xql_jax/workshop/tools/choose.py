@@ -42,7 +42,7 @@ from xql_jax.settings import (
 )
 from xql_jax.suites.tasks import module_to_run
 from xql_jax.training.data_kinds import offline_population
-from xql_jax.training.members import Member, learners_of
+from xql_jax.training.members import Member, learners_of, stacked
 from xql_jax.training.population import Population
 from xql_jax.training.progress import progress_bar
 from xql_jax.types import Json
@@ -199,7 +199,7 @@ def _trained(
         judge = dataclasses.replace(evaluation, evaluated=learner)  # which may act by what is swept
         judges.append(jax.tree.map(jax.numpy.asarray, judge))
         states.append(state.replace(policy=learner.actor(saved.states[member.name])))
-    population.set_in_members(learner=judges, state=states)
+    population.set_in_members(learner=stacked(judges), state=stacked(states))
     with progress_bar(settings.max_steps, "update", settings.tqdm, name="evaluating") as bar:
         stops = np.unique(np.linspace(1, settings.max_steps, 200).astype(int)).tolist()
         for before, stop in zip([0, *stops], stops, strict=False):
