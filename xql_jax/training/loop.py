@@ -16,11 +16,11 @@ import numpy as np
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.errors import EnvironmentFailure, UserError
 from xql_jax.logs.tensorboard import TensorBoardLogger
-from xql_jax.rollout.evaluation import Evaluator
+from xql_jax.rollout.evaluation import EpisodeResults, Evaluator
 from xql_jax.rollout.scores import shown
 from xql_jax.suites.tasks import Task
 from xql_jax.training.checkpoints import DUE, Checkpoints, Items, Progress, Snapshot, TrainingFiles
-from xql_jax.training.evaluations import Due, Evaluated, Evaluations
+from xql_jax.training.evaluations import Due, Evaluations
 from xql_jax.training.population import EPISODE_METRICS, Population
 from xql_jax.training.progress import progress_bar, speed_of
 from xql_jax.training.row_writer import MetricsLogger, RowWriter
@@ -278,31 +278,31 @@ class TrainingLoop(contextlib.AbstractContextManager):
 
     def _finish_evaluation(self, may_fail: bool = False) -> None:
         """Waits for the evaluation that has begun, if any, and writes its rows."""
-        began = time.perf_counter()
+        began, due = time.perf_counter(), self._evaluations.due
         try:
-            evaluated = self._evaluations.finish()
+            results = self._evaluations.finish()
         except EnvironmentFailure as error:
-            if not may_fail or self._stop.received or not (due := self._evaluations.due):
+            if not may_fail or self._stop.received or not due:
                 raise
             LOG.warning(f"{error}; the evaluation of step {due.step:,} failed twice, left out")
             self._evaluations.due, self._evaluated = None, due.step
             return
-        if evaluated is None:
+        if results is None or due is None:
             return
         seconds = self.progress.evaluation_seconds + time.perf_counter() - began
         self._change(evaluation_seconds=seconds)
-        means = self._write_evaluation(evaluated)
+        means = self._write_evaluation(due.step, results)
         self._write_rows_after_it()
-        self._call_back(evaluated.step, means)
+        self._call_back(due.step, means)
 
     def _write_rows_after_it(self) -> None:
         rows, self._rows_after_it = self._rows_after_it, []
         for row in rows:
             self._rows.write(*row)
 
-    def _write_evaluation(self, evaluated: Evaluated) -> Mapping[str, list[float]]:
+    def _write_evaluation(self, step: int, results: EpisodeResults) -> Mapping[str, list[float]]:
         assert self._task is not None
-        step, results, not_finite = evaluated
+        not_finite = self._evaluations.not_finite
         means, progress = results.means(self._task), dataclasses.replace(self.progress, step=step)
         diverged = {index: found.step for index, found in self.population.diverged.items()}
         steps = dict.fromkeys(not_finite, step) | {at: of for at, of in diverged.items() if of <= step}
@@ -310,7 +310,7 @@ class TrainingLoop(contextlib.AbstractContextManager):
         self._rows.write_each(self._files.episodes, progress, results.columns(self._task))
         rows: dict[str, Sequence[float | str]] = {**means, "diverged_at": diverged_at}
         self._rows.write(self._files.evaluations, progress, rows, prefix="evaluation/")
-        self._evaluated = step
+        self._evaluations.due, self._evaluated = None, step
         scores = np.array(means["score"])
         spread = f" ({shown(scores.min())} to {shown(scores.max())})" if len(scores) > 1 else ""
         news = f"{self._task.quantity} {shown(scores.mean())}{spread}"
