@@ -107,7 +107,6 @@ setup(
         "tqdm>=4.66,<5",
         "PyYAML>=6,<7",
         "matplotlib>=3.9,<4",
-        "pillow>=10.1,<14",
         "imageio>=2.36,<3",  # for MP4 files; Gymnasium's MuJoCo environments import it, too
         "gymnasium>=1.2,<2",
         "mujoco>=3.8,<3.12",  # 3.12 to 4.0 break FrankaKitchen-v1

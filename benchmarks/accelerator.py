@@ -254,9 +254,7 @@ def measure_online(algorithm: str, width: int, batch_size: int, name: str) -> di
         finally:
             population.kind.close()
     row = {"algorithm": algorithm, "environment": name, "hidden_dims": [width, width], **sizes}
-    # Times of the acting thread by activity. The rest of a step's time is the program's overhead.
-    parts = {kind: 1e3 * spent / population.step for kind, spent in population.seconds.items()}
-    return row | {"steps_per_second": measured, "milliseconds_per_step": parts} | costs(population, set_up)
+    return row | {"steps_per_second": measured} | costs(population, set_up)
 
 
 def costs(population: Any, set_up: float) -> dict[str, Any]:

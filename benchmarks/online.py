@@ -62,8 +62,6 @@ def main(_: list[str]) -> None:
         runs["updates alone"] = updates_alone(learner, make)
         for run in runs.values():
             run(200)  # warm
-        for population in populations.values():
-            population.seconds = dict.fromkeys(population.seconds, 0.0)
         speeds = {name: [] for name in runs}
         for _ in range(FLAGS.turns):
             for name, run in runs.items():
@@ -75,10 +73,7 @@ def main(_: list[str]) -> None:
             results[name] = float(np.median(values))
             speed = f"{name:18} {np.median(values):7.0f} steps/s"
             print(f"{speed}  {ratio:.2f} of the first  {bound:.2f} of the bound")
-        for name, population in populations.items():
-            total = FLAGS.steps * FLAGS.turns
-            parts = {kind: 1000 * value / total for kind, value in population.seconds.items()}
-            print(f"{name}, ms a step: " + ", ".join(f"{kind} {value:.3f}" for kind, value in parts.items()))
+        for population in populations.values():
             population.kind.close()
         print(json.dumps(results))
 

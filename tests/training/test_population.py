@@ -138,7 +138,7 @@ for data in (make_data(), OnHost(make_data())):
 assert ends[0] == ends[1]
 assert actions.shape == (7, 4, 2)
 used = sorted({{shard.device.id for leaf in leaves for shard in leaf.addressable_shards}})
-print(json.dumps([used, *ends[0], list(population.snapshot(Progress()).items["states"])]))
+print(json.dumps([used, *ends[0], list(population.snapshot(Progress()).progress.members)]))
 """
     run = subprocess.run(
         [sys.executable, "-c", script],

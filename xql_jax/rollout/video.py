@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from xql_jax.envs.vector import VectorEnv
 from xql_jax.errors import needing
@@ -19,18 +18,15 @@ from xql_jax.files.outputs import writing_output
 from xql_jax.rollout import rollout
 from xql_jax.rollout.acting import Act
 
-VIDEO_SUFFIXES = (".mp4", ".gif")
-MAX_FRAMES_PER_SECOND = {".mp4": 50.0, ".gif": 25.0}
-GIF_WIDTH = 320  # pixels, at most: a GIF stores every frame whole
-Append = Callable[[np.ndarray], None]
+VIDEO_SUFFIXES = (".mp4",)
+MAX_FRAMES_PER_SECOND = 50.0
 LOG = logging.getLogger(__name__)
 
 
-def prepare_to_draw(path: Path) -> None:
+def prepare_to_draw() -> None:
     """Chooses how MuJoCo draws without a screen; call it before MuJoCo is imported, which reads that."""
-    if path.suffix.lower() != ".gif":
-        with needing("an .mp4 file (a .gif does not)", "video"):
-            importlib.import_module("imageio_ffmpeg")
+    with needing("--video", "video"):
+        importlib.import_module("imageio_ffmpeg")
     if sys.platform == "linux" and not os.environ.get("DISPLAY"):  # other systems need no screen to draw
         os.environ.setdefault("MUJOCO_GL", "egl")
 
@@ -47,15 +43,13 @@ def record_video(
     Args:
         env: of one environment. If it is quicker than `MAX_FRAMES_PER_SECOND`, every n-th step is shown.
         policy: from f32[1, 1, O] to [1, 1, A].
-        path: its suffix is one of `VIDEO_SUFFIXES`; an older file is replaced once the new one is complete.
+        path: an MP4 file; an older one is replaced once the new one is complete.
     """
-    suffix = path.suffix.lower()
-    stride = math.ceil(env.steps_per_second / MAX_FRAMES_PER_SECOND[suffix])
-    write = _write_gif if suffix == ".gif" else _write_mp4
+    stride = math.ceil(env.steps_per_second / MAX_FRAMES_PER_SECOND)
     returns: list[float] = []
     with (
         writing_output("video", path) as unfinished,
-        write(unfinished, env.steps_per_second / stride) as append,
+        _write_mp4(unfinished, env.steps_per_second / stride) as append,
     ):
         for number, seed in enumerate(seeds, start=1):
             start = env.reset([seed])
@@ -71,22 +65,7 @@ def record_video(
 
 
 @contextlib.contextmanager
-def _write_gif(path: Path, frames_per_second: float) -> Iterator[Append]:
-    frames: list[Image.Image] = []
-
-    def append(frame: np.ndarray) -> None:
-        picture = Image.fromarray(frame)
-        narrower = min(1.0, GIF_WIDTH / picture.width)
-        frames.append(picture.resize((round(narrower * picture.width), round(narrower * picture.height))))
-
-    yield append
-    ends = np.round(100 / frames_per_second * np.arange(len(frames) + 1))  # a GIF's unit: 0.01 seconds
-    durations = (10 * np.diff(ends)).tolist()  # milliseconds
-    frames[0].save(path, format="gif", save_all=True, append_images=frames[1:], duration=durations, loop=0)
-
-
-@contextlib.contextmanager
-def _write_mp4(path: Path, frames_per_second: float) -> Iterator[Append]:
+def _write_mp4(path: Path, frames_per_second: float) -> Iterator[Callable[[np.ndarray], None]]:
     import imageio.v2 as imageio
 
     with warnings.catch_warnings():

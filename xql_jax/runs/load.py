@@ -302,22 +302,27 @@ class Run:
 
     @functools.cached_property
     @settings_of_jax()  # on which shapes and types depend
-    def _checkpoint(self) -> tuple[dict[str, State], Progress]:
+    def _checkpoint(self) -> tuple[Mapping[str, State], Progress]:
         observation_dim, action_dim = self.sizes
         sizes = observation_dim, action_dim * self.horizon.action_chunk
         init, example = self.learner.init, [jnp.zeros((1, size)) for size in sizes]
         shapes = jax.eval_shape(init, jax.random.key(0), *example)
         with Checkpoints(self.files.checkpoints, self.run_id) as checkpoints:
-            found = checkpoints.restore({member.name: shapes for member in self.members}, self.step)
-        for leaf in jax.tree.leaves(found[0]):
+            names = [member.name for member in self.members]
+            items, progress = checkpoints.read(self.step, {"states": shapes}, names)
+        for leaf in jax.tree.leaves(items):
             leaf.setflags(write=False)  # whoever asks for the states gets these arrays
-        return found
+        states = {
+            name: jax.tree.map(lambda leaf, place=place: leaf[place, ...], items["states"])
+            for place, name in enumerate(names)
+        }
+        return states, progress
 
     @functools.cached_property
     def states(self) -> Mapping[str, State]:
         """The members' states, by name. Who uses a policy needs them, so here its `caveats` are told.
 
-        Raises the errors of `Checkpoints.restore`.
+        Raises the errors of `Checkpoints.read`.
         """
         for line in self.caveats(self.members):
             LOG.warning(f"{self.path}: {line}")

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import jax
 
 from xql_jax.data.replay import PriorData, num_bytes
-from xql_jax.data.sampling import Trajectories, fits, room_on_device
+from xql_jax.data.sampling import fits, room_on_device
 from xql_jax.envs import describe_environment, environment_maker
 from xql_jax.envs.compiled import compiled_environment
 from xql_jax.envs.vector import Patience
@@ -42,11 +42,11 @@ from xql_jax.training.acting import HostActing
 from xql_jax.training.compiled_acting import CompiledActing
 from xql_jax.training.data_kinds import offline_population
 from xql_jax.training.loop import RowCallback, TrainingLoop
-from xql_jax.training.members import fields_given
+from xql_jax.training.members import fields_given, stacked
 from xql_jax.training.population import Population
 from xql_jax.training.replay_files import ReplayFiles
 from xql_jax.training.signals import StopSignals
-from xql_jax.training.values import watch_divergence, watch_values
+from xql_jax.training.values import watch_divergence
 from xql_jax.types import Json, Learner, State
 
 LOG = logging.getLogger(__name__)
@@ -56,7 +56,6 @@ class Populations(NamedTuple):
     """What a run trains."""
 
     first: Population
-    watches: tuple[RowCallback, ...] = ()  # warn of its values
     make_online: Callable[[Population], Population] | None = None  # in fine-tuning, see `TrainingLoop`
 
 
@@ -97,7 +96,7 @@ def train_resolved(
         resources.enter_context(folder.locked())
         data.preprocessing.save(folder.files.preprocessing, folder.run_id)
         populations = populate(folder, data, stop)
-        if states:
+        if states is not None:
             populations.first.set_in_members(state=states)
         return train_and_summarize(folder, data, populations, evaluator, stop, callbacks)
 
@@ -156,8 +155,8 @@ def _check_room(settings: Acting, sizes: tuple[int, int]) -> None:
         )
 
 
-def _states_of_source(settings: Any, sizes: tuple[int, int]) -> list[State]:
-    """Returns the members' states in the run of --checkpoint; UserError if they do not fit the data."""
+def _states_of_source(settings: Any, sizes: tuple[int, int]) -> State:
+    """Returns the states of the members in --checkpoint's run, stacked; UserError if they do not fit."""
     source, members = settings.source, settings.members
     if source.sizes != sizes:
         raise UserError(
@@ -167,7 +166,7 @@ def _states_of_source(settings: Any, sizes: tuple[int, int]) -> list[State]:
     for member in members:
         if source.progress.members[member.name]["diverged"]:
             raise UserError(f"--checkpoint={source.path}: {member} has diverged: choose another --member")
-    return [source.states[member.name] for member in members]
+    return stacked([source.states[member.name] for member in members])
 
 
 def populate_offline(folder: RunFolder, data: RunData, stop: StopSignals) -> Populations:
@@ -179,10 +178,7 @@ def populate_offline(folder: RunFolder, data: RunData, stop: StopSignals) -> Pop
         streamed = not fits(batch, room_on_device())
     _log_beginning(folder, data, "in the host's memory, streamed in blocks" if streamed else "on the device")
     source = data.dataset if streamed else batch
-    population = offline_population(learner, members, source, settings.batch_size, ramps=ramps)
-    if isinstance(batch, Trajectories):  # what learns from these has no V
-        return Populations(population)
-    return Populations(population, (watch_values(learner, members, data.rewards, ramps),))
+    return Populations(offline_population(learner, members, source, settings.batch_size, ramps=ramps))
 
 
 def populate_online(folder: RunFolder, data: RunData, stop: StopSignals) -> Populations:
@@ -216,9 +212,7 @@ def populate_both_phases(folder: RunFolder, data: RunData, stop: StopSignals) ->
         online.take_over(first)
         return online
 
-    # The ramps of --online begin after the hand-over.
-    watch = watch_values(learner, members, data.rewards, until=handover)
-    return Populations(population, (watch,), make_online)
+    return Populations(population, make_online)
 
 
 def _host_population(
@@ -251,9 +245,9 @@ def train_and_summarize(
 ) -> Run:
     """Trains to the end, or until a signal, then draws the learning curve and writes the summary."""
     settings, files, task = folder.settings, folder.files, data.task
-    population, watches, make_online = populations
+    population, make_online = populations
     population.matmul_precision = settings.matmul_precision
-    callbacks = *callbacks, *watches, watch_divergence(settings.members, settings.batch_size)
+    callbacks = *callbacks, watch_divergence(settings.members, settings.batch_size)
     loggers: list[WandbLogger] = []
     if settings.wandb:
         names, identity = [member.name for member in settings.members], identity_of(settings)
@@ -312,7 +306,6 @@ def _summary(folder: RunFolder, loop: TrainingLoop, task: Task | None, rows: Seq
         "quantity": task.quantity if task else None,
     }
     if isinstance(settings, Acting):
-        content["seconds_by_work"] = {name: round(value, 3) for name, value in population.seconds.items()}
         content["policy_lag"] = settings.acting.policy_lag
         if (failures := getattr(population.kind, "failures", None)) is not None:  # in the compiled program
             content |= {"policy_lag": 0, "failed_episodes": failures}

@@ -7,7 +7,6 @@ followed by the updates that these make due.
 import concurrent.futures
 import functools
 import math
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,9 +23,9 @@ from xql_jax.envs.vector import PATIENT, EpisodeSeeds, Local, Patience, VectorEn
 from xql_jax.errors import EnvironmentFailure
 from xql_jax.numerics.jax_settings import settings_of_jax
 from xql_jax.rollout.acting import ActionQueue
-from xql_jax.training.checkpoints import Progress, Snapshot
+from xql_jax.training.checkpoints import Items, Progress, Snapshot
 from xql_jax.training.members import Member, member_keys
-from xql_jax.training.population import EPISODE_METRICS, Divergence, Items, Kind, Population
+from xql_jax.training.population import EPISODE_METRICS, Divergence, Kind, Population
 from xql_jax.training.program import Experience, MemberState, copied_to
 from xql_jax.training.replay_files import ReplayFiles, rows_since
 from xql_jax.training.schedule import ActingSchedule, ramped
@@ -74,7 +73,7 @@ class ActingKind(Kind):
         self.stride, self.ramps = schedule.round_steps, schedule.ramps
         self.most_ahead = max(1, min(self.most_ahead, math.ceil(self.stride * schedule.updates_per_step)))
         self._files = files
-        self._saved_at = [0]  # acting steps of the last checkpoints
+        self._saved = 0  # the acting steps of the last checkpoint
         self._changing: dict[str, int] = {}  # by member: the first transition that had no return-to-go there
         kind: type[AnyBatch] = type(prior_data.batch) if prior_data else Batch
         kind = EpisodeBatch if schedule.horizon.steps > 1 else kind
@@ -98,19 +97,19 @@ class ActingKind(Kind):
         It writes those again of the episodes that were running then, because their returns-to-go may have
         become known. It also removes the files that no checkpoint needs any more.
         """
-        rows, kept, saved = {}, self.schedule.keep_checkpoints, self._saved_at[-1]
-        acted = population.step - self.handover
+        rows, saved, acted = {}, self._saved, population.step - self.handover
         for index, member in enumerate(population.members):
             group, place = population.place_of(index)
             first = self._changing.get(member.name, saved)
             rows[member.name] = rows_since(group.members.buffer, first, place)
             self._changing[member.name] = first_unknown(rows[member.name], acted)
-        # One more than the number to keep, because the newest is written before the oldest is removed.
-        # After a resumption there can be checkpoints that are not known here.
-        self._saved_at = [*self._saved_at, acted][-kept - 1 if kept else 0 :]
-        oldest = self._saved_at[0] if 0 < kept < len(self._saved_at) else 0
+        self._saved = acted
 
-        def write(_: Path) -> None:
+        def write(folder: Path) -> None:
+            steps = (
+                int(path.name) - self.handover for path in folder.parent.iterdir() if path.name.isdigit()
+            )
+            oldest = min((step for step in steps if step > 0), default=acted)
             for name, new in rows.items():
                 files = self._files.of(name)
                 files.append(acted, new, saved)
@@ -130,7 +129,7 @@ class ActingKind(Kind):
             group.members = group.members.replace(buffer=copied_to(stack, group.split))
         # Episodes that ran then will never end: their last transitions are marked, and written again.
         first, marked = max(0, acted - num_environments), self.schedule.horizon.steps > 1
-        self._saved_at, self._changing = [acted], dict.fromkeys(names, first) if marked else {}
+        self._saved, self._changing = acted, dict.fromkeys(names, first) if marked else {}
 
     def bellman_errors(self, population: Population) -> np.ndarray:
         """Bellman errors of the members on transitions drawn from their buffers, f32[M, `NUM_ERRORS`]."""
@@ -219,18 +218,16 @@ class Collector:
         self._returns = RunningReturns(self._schedule.num_environments)
         self._queue = ActionQueue(self._schedule.horizon.action_chunk)
 
-    def act(self, learner: Learner, params: Params, step: int, seconds: dict[str, float]) -> Acted:
+    def act(self, learner: Learner, params: Params, step: int) -> Acted:
         """Acts for a round from `step` on."""
         schedule, rows = self._schedule, []
         self._returns.known = []
         for first in range(step, step + schedule.round_steps, schedule.num_environments):
-            started = time.perf_counter()
             own = ramped(learner, schedule.ramps, first)  # acting may depend on it, as TD3's noise
             actions = self._queue.next(functools.partial(self._decided, own, params, first))
             if not np.isfinite(actions).all():  # finite parameters can be too large
                 actions = np.where(np.isfinite(actions), actions, np.float32(0.0))
                 self.bad_actions_at = first if self.bad_actions_at is None else self.bad_actions_at
-            acted = time.perf_counter()
             result = self.environments.step(self._preprocessing.action_bounds.to_environment(actions))
             transitions, self._observations = result.transitions(self._observations), result.observations
             transitions = transitions._replace(actions=np.clip(actions, -1.0, 1.0))  # as learners see them
@@ -244,8 +241,6 @@ class Collector:
             if learner.batch_type is CalibratedBatch:
                 batch = self._returns.step(first, batch, result.ended, learner)
             rows.append(batch)
-            seconds["acting"] += acted - started
-            seconds["environment"] += time.perf_counter() - acted
         return jax.tree.map(lambda *fields: np.concatenate(fields), *rows), self._returns.known
 
     def _decided(self, learner: Learner, params: Params, step: int) -> np.ndarray:
@@ -299,10 +294,6 @@ class HostActing(ActingKind):
         self._policies: list[list[Params]] = []
         self._record_episodes()
 
-    def begin(self, population: Population) -> None:
-        super().begin(population)
-        population.seconds = dict.fromkeys(("environment", "acting", "waiting for the learner"), 0.0)
-
     def advance(self, population: Population, stop: int) -> Metrics | None:
         if not self._policies:
             learners = [population.member(index)[0] for index in range(len(self._collectors))]
@@ -346,7 +337,7 @@ class HostActing(ActingKind):
             population.members, self._collectors, self._learners, policies, strict=True
         ):
             try:
-                acted.append(collector.act(learner, params, begun, population.seconds))
+                acted.append(collector.act(learner, params, begun))
             except EnvironmentFailure as error:
                 self._await_learner(population)
                 whose = f"{member}: " if len(population.members) > 1 else ""
@@ -375,11 +366,9 @@ class HostActing(ActingKind):
         """Waits for the round being learned, if any."""
         if self._learning is None:
             return
-        started = time.perf_counter()
         learning, self._learning = self._learning, None
         learning.result()
         self._policies = [self._policies[1], _policies(population)]
-        population.seconds["waiting for the learner"] += time.perf_counter() - started
 
     def _freeze_bad_actors(self, population: Population) -> None:
         """Freezes members whose actions were not finite; the learner is idle."""

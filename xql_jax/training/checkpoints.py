@@ -15,7 +15,7 @@ import io
 import logging
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,10 +27,10 @@ from xql_jax.files import read_record, read_whole, sync, write_record, writing
 from xql_jax.types import Json, State
 
 LOG = logging.getLogger(__name__)
+Items = Mapping[str, State]  # "states" and others: arrays of all members, stacked
 KEPT = 3  # checkpoints; the default of every run
 MANIFEST = "checkpoint.json"
 DUE = "due"  # the item with the states of an earlier step, whose evaluation a stop cut short
-LATER = (".held.log_scale", ".held.divergence")  # leaves that states of 1.1 lack; they are 0 in these
 
 
 class TrainingFiles:
@@ -59,13 +59,12 @@ class Progress:
     evaluation_seconds: float = 0.0
     # What each member needs besides its state, such as its divergence; by the member's name.
     members: Mapping[str, Json] = dataclasses.field(default_factory=dict)
-    held: Json = dataclasses.field(default_factory=dict)  # what the population as a whole needs
 
 
 class Snapshot(NamedTuple):
     """What a checkpoint is written from, also at a later step."""
 
-    items: Mapping[str, Mapping[str, State]]  # "states" and others: NumPy arrays by the member's name
+    items: Items
     progress: Progress
     write_more: Callable[[Path], None] = lambda folder: None  # in the thread; its further files
 
@@ -106,97 +105,88 @@ class Checkpoints(contextlib.AbstractContextManager):
         finally:
             self._thread.shutdown()
 
-    def restore(
-        self, like: Mapping[str, State], step: int, item: str = "states"
-    ) -> tuple[dict[str, State], Progress]:
-        """Returns NumPy arrays of an item for the members in `like`, and the checkpoint's progress.
+    def read(self, step: int, like: Items, names: Sequence[str]) -> tuple[Items, Progress]:
+        """Returns the items of a checkpoint that are in `like`, without those it has not, and its progress.
 
         Args:
-            like: by the member's name, arrays of the expected shapes and types, or their `jax.eval_shape`.
+            like: what one member has of each item, or its `jax.eval_shape`.
+            names: of the members whose arrays are stacked, as NumPy's.
         Raises:
-            Damaged: if a file of the item is missing or has changed.
+            Damaged: if a file of the items is missing or has changed.
             UserError: if there is no such checkpoint, or its arrays are not as those in `like`.
         """
         if step not in self.steps:
             there = ", ".join(map(str, self.steps)) or "none"
             raise UserError(f"no checkpoint {step} in {self._folder}; there are: {there}")
-        path = self._folder / str(step)
-        manifest = self._manifest(path)
-        with np.load(io.BytesIO(_read(path, f"{item}.npz", manifest))) as file:
-            arrays = dict(file)
-        wanted, structure = jax.tree_util.tree_flatten_with_path(next(iter(like.values())))
-        specs = {jax.tree_util.keystr(at): f"{leaf.dtype}{list(leaf.shape)}" for at, leaf in wanted}
-        found = {name: f"{array.dtype}{list(array.shape[1:])}" for name, array in arrays.items()}
-        for name in (name for name in specs if name not in found and name.endswith(LATER)):
-            arrays[name] = np.zeros(len(manifest["members"]), np.float32)
-            found[name] = specs[name]
-        for name in (*specs, *found):
-            if found.get(name) != specs.get(name):
-                raise UserError(
-                    f"checkpoint {path}: written by another version of the program: {name} is "
-                    f"{found.get(name, 'not there')}, not {specs.get(name, 'wanted')}; use that version, or "
-                    "start anew with another --save_dir"
-                )
-        trees = {}
-        for name in like:
-            place = manifest["members"].index(name)
-            leaves = [np.asarray(arrays[spec][place]) for spec in specs]
-            trees[name] = jax.tree.unflatten(structure, leaves)
-        return trees, Progress(**manifest["progress"])
+        manifest, items = self._manifest(step), {}
+        for item in like.keys() & {Path(name).stem for name in manifest["files"]}:
+            wanted, structure = jax.tree_util.tree_flatten_with_path(like[item])
+            specs = {jax.tree_util.keystr(at): f"{leaf.dtype}{list(leaf.shape)}" for at, leaf in wanted}
+            with np.load(io.BytesIO(self._read(step, f"{item}.npz", manifest))) as file:
+                arrays = dict(file)
+            found = {name: f"{array.dtype}{list(array.shape[1:])}" for name, array in arrays.items()}
+            for name in (*specs, *found):
+                if found.get(name) != specs.get(name):
+                    raise UserError(
+                        f"checkpoint {self._folder / str(step)}: written by another version of the program: "
+                        f"{name} is {found.get(name, 'not there')}, not {specs.get(name, 'wanted')}; use "
+                        "that version, or start anew with another --save_dir"
+                    )
+            places = [manifest["members"].index(name) for name in names]
+            items[item] = jax.tree.unflatten(structure, [arrays[spec][places] for spec in specs])
+        progress = manifest["progress"]
+        return items, Progress(**{name: progress[name] for name in Progress.__dataclass_fields__})
 
     def logs(self, step: int) -> dict[str, bytes]:
-        """Returns the log files in a checkpoint, by file name. Raises the errors of `restore`."""
-        path = self._folder / str(step)
-        manifest = self._manifest(path)
+        """Returns the log files in a checkpoint, by file name. Raises the errors of `read`."""
+        manifest = self._manifest(step)
         names = (name for name in manifest["files"] if name.startswith("logs/"))
-        return {Path(name).name: _read(path, name, manifest) for name in names}
+        return {Path(name).name: self._read(step, name, manifest) for name in names}
 
     def resume_last_good(
-        self,
-        like: Mapping[str, Mapping[str, State]],
-        resume: Callable[[dict[str, dict[str, State]], Progress], None],
-    ) -> Progress | None:
-        """Passes the last undamaged checkpoint to `resume`, deletes later ones, and returns its progress.
+        self, like: Items, names: Sequence[str], resume: Callable[[Items, Progress], None]
+    ) -> dict[str, bytes]:
+        """Passes the last undamaged checkpoint to `resume`, deletes later ones, and returns its logs.
 
-        Returns None if there is no checkpoint. Raises UserError, without deleting any, if all are damaged, or
-        the last undamaged one cannot be used. `like` is by item, as for `restore`; a checkpoint need not have
-        the item `DUE`. `resume` raises `Damaged` if files that belong to the checkpoint (the replay buffer's)
-        are damaged.
+        Returns {} if there is no checkpoint. Raises UserError, without deleting any, if all are damaged, or
+        the last undamaged one cannot be used. `like` and `names` are as for `read`. `resume` raises `Damaged`
+        if files that belong to the checkpoint (the replay buffer's) are damaged.
         """
         damaged: dict[int, Damaged] = {}
         for step in reversed(self.steps):
             try:
-                there = self._manifest(self._folder / str(step))["files"]
-                read = {
-                    item: self.restore(shapes, step, item)
-                    for item, shapes in like.items()
-                    if item != DUE or f"{item}.npz" in there
-                }
-                self.logs(step)
-                resume({item: arrays for item, (arrays, _) in read.items()}, read["states"][1])
+                logs = self.logs(step)
+                resume(*self.read(step, like, names))
             except Damaged as error:
                 damaged[step] = error
                 continue
             for later, reason in damaged.items():
                 self._delete(later)
                 LOG.warning(f"{reason}; it is deleted, and the run goes on from {step:,}")
-            return read["states"][1]
+            return logs
         if damaged:
             raise UserError(
                 f"{damaged[max(damaged)]}; no checkpoint is whole, so the run cannot go on: delete "
                 f"{self._folder.parent} or start anew with another --save_dir"
             )
-        return None
+        return {}
 
-    def _manifest(self, path: Path) -> Json:
+    def _manifest(self, step: int) -> Json:
+        path = self._folder / str(step)
         content = read_record(path / MANIFEST)
         if content["run"] != self._run:
             raise Damaged(f"checkpoint {path}: of another run, {content['run']}; this one is {self._run}")
         return content
 
-    def _write(
-        self, items: Mapping[str, Mapping[str, State]], progress: Progress, write_more: Callable[[Path], None]
-    ) -> None:
+    def _read(self, step: int, name: str, manifest: Json) -> bytes:
+        """Returns a file of a checkpoint; Damaged if it is missing or has changed."""
+        path = self._folder / str(step)
+        content = read_whole(path / name)
+        if _digest(content) != manifest["files"][name]:
+            raise Damaged(f"checkpoint {path}: damaged: {name} is not as it was written")
+        return content
+
+    def _write(self, items: Items, progress: Progress, write_more: Callable[[Path], None]) -> None:
         """In the thread; the folder gets its final name after all files are on the disk."""
         path = self._folder / str(progress.step)
         temporary = path.with_name(path.name + ".tmp")
@@ -205,8 +195,7 @@ class Checkpoints(contextlib.AbstractContextManager):
                 self._folder.mkdir(exist_ok=True)
                 self._remove_leftovers()
                 temporary.mkdir()
-                for item, trees in items.items():
-                    stack = jax.tree.map(lambda *leaves: np.stack(leaves), *trees.values())
+                for item, stack in jax.device_get(items).items():
                     leaves = jax.tree_util.tree_flatten_with_path(stack)[0]
                     arrays = {jax.tree_util.keystr(at): leaf for at, leaf in leaves}
                     (temporary / f"{item}.npz").write_bytes(as_npz(arrays))
@@ -215,7 +204,7 @@ class Checkpoints(contextlib.AbstractContextManager):
                 content = {
                     "run": self._run,
                     "progress": dataclasses.asdict(progress),
-                    "members": list(items["states"]),
+                    "members": list(progress.members),
                     "files": {
                         file.relative_to(temporary).as_posix(): _digest(file.read_bytes()) for file in files
                     },
@@ -246,14 +235,6 @@ def as_npz(arrays: Mapping[str, np.ndarray]) -> memoryview:
     file = io.BytesIO()
     np.savez(file, **arrays)  # type: ignore[arg-type]
     return file.getbuffer()
-
-
-def _read(path: Path, name: str, manifest: Json) -> bytes:
-    """Returns a file of a checkpoint; Damaged if it is missing or has changed."""
-    content = read_whole(path / name)
-    if _digest(content) != manifest["files"].get(name):
-        raise Damaged(f"checkpoint {path}: damaged: {name} is not as it was written")
-    return content
 
 
 def _digest(content: bytes) -> str:

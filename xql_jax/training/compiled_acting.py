@@ -2,7 +2,6 @@
 
 import functools
 import logging
-import time
 from collections.abc import Iterator
 
 import flax.struct
@@ -14,13 +13,12 @@ from xql_jax.data import replay
 from xql_jax.envs import compiled
 from xql_jax.envs.compiled import Ended, Episodes, JaxEnvironment
 from xql_jax.training.acting import ActingKind
-from xql_jax.training.checkpoints import Progress
-from xql_jax.training.members import AXIS, member_keys, member_shapes
+from xql_jax.training.checkpoints import Items, Progress
+from xql_jax.training.members import AXIS, member_keys, stacked
 from xql_jax.training.population import (
     EPISODE_METRICS,
     Call,
     Divergence,
-    Items,
     Population,
     not_finite,
 )
@@ -66,7 +64,6 @@ class CompiledActing(ActingKind):
 
     def begin(self, population: Population) -> None:
         super().begin(population)
-        population.seconds = {"acting and learning": 0.0}
         self._together = population.together and population.groups[0].per_device > 1
         first, nan = jnp.zeros(self.stride, jnp.int32), jnp.float32(jnp.nan)
         begin = jax.jit(lambda key: compiled.begin(self._environment, key, first))
@@ -74,7 +71,7 @@ class CompiledActing(ActingKind):
         for member in population.members:
             *_, acting, key = member_keys(member)
             running.append(Running(begin(key), acting, key, nan, nan, jnp.int32(0), jnp.int32(-1)))
-        population.set_in_members(running=running)
+        population.set_in_members(running=stacked(running))
 
     def calls(self, group: Group, start: int, stop: int) -> Iterator[Call]:
         """Yields calls with the updates due before each time of acting and after, i32[TIMES_PER_CALL + 1]."""
@@ -121,7 +118,6 @@ class CompiledActing(ActingKind):
         return jax.lax.fori_loop(0, (stop - start) // number, act_and_learn, (member, finite))
 
     def advance(self, population: Population, stop: int) -> Metrics | None:
-        started = time.perf_counter()
         finite = population.run_program(population.groups, population.step, stop)
         for group, was_finite in zip(population.groups, finite, strict=True):
             at = np.asarray(group.members.running.diverged_at)
@@ -129,7 +125,6 @@ class CompiledActing(ActingKind):
                 if at[place] >= 0 and index not in population.diverged:
                     found = {name: of[place] for name, of in was_finite.items()}
                     population.diverged[index] = Divergence(int(at[place]), not_finite(found))
-        population.seconds["acting and learning"] += time.perf_counter() - started
         before, self.failures = self.failures, _failures(population)
         if self.failures > before:
             words = "ended because their simulation gave numbers that are not finite"
@@ -146,14 +141,13 @@ class CompiledActing(ActingKind):
 
     def resume(self, population: Population, items: Items, progress: Progress) -> None:
         super().resume(population, items, progress)
-        like = member_shapes(population.groups[0].members.running)
 
         def restored(like: Array, numbers: np.ndarray) -> Array:
             return jax.random.wrap_key_data(jnp.array(numbers)) if _is_key(like) else jnp.array(numbers)
 
-        rests = [items["episodes"][member.name] for member in population.members]
-        running = [jax.tree.map(restored, like, rest["episodes"]) for rest in rests]
-        population.set_in_members(running=running, metrics=[rest["metrics"] for rest in rests])
+        saved = items["episodes"]
+        running = jax.tree.map(restored, population.groups[0].members.running, saved["episodes"])
+        population.set_in_members(running=running, metrics=saved["metrics"])
         self.failures = _failures(population)
 
     def _anywhere(self, condition: Array) -> Array:

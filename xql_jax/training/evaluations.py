@@ -1,6 +1,7 @@
 """Evaluations during training: they read policies that the loop hands over, and change nothing of a run."""
 
 import concurrent.futures
+import contextlib
 import dataclasses
 from collections.abc import Callable
 from typing import NamedTuple
@@ -26,12 +27,6 @@ class Due(NamedTuple):
     states: State  # of all members, stacked
 
 
-class Evaluated(NamedTuple):
-    step: int
-    results: EpisodeResults
-    not_finite: set[int]  # members with an action that was not finite, for which 0 was taken
-
-
 class Evaluations:
     """Evaluates policies, at once or in a thread while training goes on.
 
@@ -40,6 +35,9 @@ class Evaluations:
 
     def __init__(self, evaluator: Evaluator | None, task: Task | None, preprocessing: Preprocessing | None):
         self.due: Due | None = None
+        self.not_finite: set[int] = (
+            set()
+        )  # members that had an action that was not finite; 0 was taken for it
         self.evaluator, self._task, self._preprocessing = evaluator, task, preprocessing
         self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="evaluation")
         self._results: Callable[[], EpisodeResults] | None = None  # waits for the thread; else acts now
@@ -47,8 +45,8 @@ class Evaluations:
 
     def begin(self, due: Due, policy: Act, stop: StopSignals, in_background: bool) -> None:
         """Begins with the due policies, which `policy` calls: f32[M, K, O] to f32[M, K, A]."""
-        self.due, self._not_finite = due, set[int]()
-        by_policy = finite_policy(policy, self._not_finite.add)
+        self.due, self.not_finite = due, set()
+        by_policy = finite_policy(policy, self.not_finite.add)
         if self._preprocessing:
             by_policy = prepared(by_policy, self._preprocessing)
 
@@ -67,20 +65,15 @@ class Evaluations:
 
         self._results = self._thread.submit(run).result if in_background else run
 
-    def finish(self) -> Evaluated | None:
-        """Returns what the evaluation that has begun has found; None if none has, or a signal ended it.
+    def finish(self) -> EpisodeResults | None:
+        """Returns the results of the evaluation that has begun; None if none has, or a signal ended it.
 
-        Raises EnvironmentFailure. After that, and after a signal, the policies stay due.
+        Raises EnvironmentFailure. The policies stay due until their rows are written.
         """
         results, self._results = self._results, None
-        if results is None or self.due is None:
-            return None
-        try:
-            found = Evaluated(self.due.step, results(), self._not_finite)
-        except EvaluationInterrupted:
-            return None
-        self.due = None
-        return found
+        with contextlib.suppress(EvaluationInterrupted):
+            return results() if results else None
+        return None
 
     def close(self) -> None:
         self._is_closing = True

@@ -9,24 +9,24 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.errors import EnvironmentFailure, UserError
 from xql_jax.logs.tensorboard import TensorBoardLogger
-from xql_jax.rollout.evaluation import Evaluator
+from xql_jax.rollout.evaluation import EpisodeResults, Evaluator
 from xql_jax.rollout.scores import shown
 from xql_jax.suites.tasks import Task
-from xql_jax.training.checkpoints import DUE, Checkpoints, Progress, Snapshot, TrainingFiles
-from xql_jax.training.evaluations import Due, Evaluated, Evaluations
-from xql_jax.training.members import stacked, unstack
+from xql_jax.training.checkpoints import DUE, Checkpoints, Items, Progress, Snapshot, TrainingFiles
+from xql_jax.training.evaluations import Due, Evaluations
 from xql_jax.training.population import EPISODE_METRICS, Population
-from xql_jax.training.progress import Pace, progress_bar
+from xql_jax.training.progress import progress_bar, speed_of
 from xql_jax.training.row_writer import MetricsLogger, RowWriter
 from xql_jax.training.schedule import Schedule
-from xql_jax.training.signals import StopSignals, compile_in_thread
-from xql_jax.types import Metrics, State
+from xql_jax.training.signals import StopSignals
+from xql_jax.types import Metrics
 
 LOG = logging.getLogger(__name__)
 SECONDS_PER_CALL = 1.0  # of one compiled call; the progress bar and signals wait that long at most
@@ -68,21 +68,28 @@ class TrainingLoop(contextlib.AbstractContextManager):
             files.checkpoints, files.run_id, schedule.keep_checkpoints, schedule.handover
         )
         self.progress, shapes = Progress(), population.saved_shapes()
+        names, like = [member.name for member in population.members], {**shapes, DUE: shapes["states"]}
         try:
-            resumed = self._checkpoints.resume_last_good({**shapes, DUE: shapes["states"]}, self._resume)
+            saved = self._checkpoints.resume_last_good(like, names, self._resume)
         except BaseException:
             self.population.kind.close()  # that of the second phase, if it was made
             raise
         self._reported = set(self.population.diverged)
-        saved: Mapping[str, bytes] = self._rows_of(resumed.step) if resumed else {}
+        self.csv_files = {
+            files.metrics: schedule.log_interval,
+            files.evaluations: schedule.eval_interval,
+            files.episodes: schedule.eval_interval,
+        }
+        if schedule.bellman_error_interval:
+            self.csv_files[files.bellman_errors] = schedule.bellman_error_interval
+        for file, interval in self.csv_files.items():  # a run that was to end earlier has more rows
+            header, *lines = saved.get(file.name, b"").splitlines(keepends=True) or [b""]
+            due = (line for line in lines if schedule.is_due(int(line.split(b",")[0]), interval))
+            saved[file.name] = b"".join((header, *due))
         rows = [*csv.DictReader(saved.get(files.evaluations.name, b"").decode().splitlines())]
         self._evaluated = int(rows[-1]["step"]) if rows else -1  # the last step that was
         if evaluator:
             evaluator.tells_success = any(row.get("success_rate", "nan") != "nan" for row in rows)
-        self.csv_files = [files.metrics, files.evaluations, files.episodes]
-        if schedule.bellman_error_interval:
-            self.csv_files.append(files.bellman_errors)
-        names = [member.name for member in population.members]
         tensorboard = TensorBoardLogger(files.events, names, self.progress.step)
         self._rows = RowWriter(population.members, self.csv_files, [tensorboard, *loggers], saved)
 
@@ -99,31 +106,31 @@ class TrainingLoop(contextlib.AbstractContextManager):
             is_due = schedule.handover == 0 or schedule.eval_at_start
         return self._evaluations.evaluator is not None and is_due and self._evaluated < step
 
-    def run(self, stop: StopSignals, *, show_progress: bool, steps_per_call: int | None = None) -> None:
+    def run(self, stop: StopSignals, *, show_progress: bool) -> None:
         """Trains until max_steps, or until a signal asks it to stop.
 
         If an environment fails, what was trained until then is saved before EnvironmentFailure is raised; if
         a stop was requested as well, the failure is only logged.
-        `steps_per_call` are the most steps in one compiled call; None: about one second's worth.
         """
-        schedule, last, call = self._schedule, self._schedule.max_steps, steps_per_call or 1
+        schedule, last, call = self._schedule, self._schedule.max_steps, 1  # steps of a compiled call
         self._stop, self._saved_at = stop, time.monotonic()
-        self._pace = Pace(self.progress.step, last, self.unit)
         with progress_bar(last, self.unit, show_progress, self.progress.step) as self._bar:
             try:
                 self._evaluate_what_is_missing()
                 while self.progress.step < last and not stop.received:
-                    stop.hold()
                     if self._make_online and self.progress.step == schedule.handover:
-                        self.population, call = self._make_online(self._first_phase), steps_per_call or 1
+                        self.population, call = self._make_online(self._first_phase), 1
                     self._compile()
                     if stop.received:
                         break
                     start, stride = self.progress.step, self.population.kind.stride
                     end = min(start + max(1, call // stride) * stride, schedule.next_stop(start))
                     metrics, seconds = self._train(end)
-                    if steps_per_call is None and metrics:  # short until it learns, which takes longer
+                    if metrics:  # short until it learns, which takes longer
                         call = int((end - start) * SECONDS_PER_CALL / seconds)
+                    mean = np.mean(metrics.get("episode/return", np.nan))  # online, once one has ended
+                    if np.isfinite(mean):
+                        self._bar.set_postfix_str(f"episode return {mean:.1f}", refresh=False)
                     self._bar.update(end - self._bar.n)
                     self._do_what_is_due(end, metrics)
             except EnvironmentFailure as error:
@@ -144,7 +151,7 @@ class TrainingLoop(contextlib.AbstractContextManager):
             stack.enter_context(self._checkpoints)
             stack.callback(self._evaluations.close)
 
-    def _resume(self, items: dict[str, dict[str, State]], progress: Progress) -> None:
+    def _resume(self, items: Items, progress: Progress) -> None:
         if self.population is not self._first_phase:  # made for a later checkpoint, which was damaged
             self.population.kind.close()
             self.population = self._first_phase
@@ -153,30 +160,16 @@ class TrainingLoop(contextlib.AbstractContextManager):
         self.progress = progress
         self.population.resume(items, progress)
         if DUE in items and self._evaluations.evaluator:
-            states = stacked([items[DUE][member.name] for member in self.population.members])
-            self._evaluations.due = Due(progress.evaluation_due, states)
-
-    def _rows_of(self, step: int) -> dict[str, bytes]:
-        """Returns the rows of a checkpoint, by file name, without those of a run that was to end there."""
-        rows = self._checkpoints.logs(step)
-        for file, interval in (
-            (self._files.metrics, self._schedule.log_interval),
-            (self._files.evaluations, self._schedule.eval_interval),
-            (self._files.episodes, self._schedule.eval_interval),
-        ):
-            if 0 < step < self._schedule.max_steps and not self._schedule.is_multiple(step, interval):
-                lines = rows.get(file.name, b"").splitlines(keepends=True)
-                rows[file.name] = b"".join(line for line in lines if not line.startswith(b"%d," % step))
-        return rows
+            self._evaluations.due = Due(progress.evaluation_due, jax.device_put(items[DUE]))
 
     def _compile(self) -> None:
         if self.population.is_compiled:
             return
         LOG.info("compiling ...")
         before = self.population.compile_seconds
-        compile_in_thread(self.population.compile, self._stop)
+        self.population.compile()
         LOG.info(f"compiled in {self.population.compile_seconds - before:.1f} s")
-        self._pace.begin_at(self.progress.step)
+        self._bar.unpause()
 
     def _train(self, end: int) -> tuple[Metrics, float]:
         """Returns the last update's metrics, and the seconds that it took to come to this step."""
@@ -204,10 +197,6 @@ class TrainingLoop(contextlib.AbstractContextManager):
             self._rows.write_each(self._files.bellman_errors, self.progress, errors, diverged)
         if self._is_to_be_evaluated:
             self._evaluate()
-        if self._bar.disable and step < schedule.max_steps and self._pace.has_been_silent():
-            mean = np.mean(metrics.get("episode/return", np.nan))  # online, once one has ended
-            news = f"episode return {mean:.1f}" if np.isfinite(mean) else ""
-            LOG.info(self._pace.line(step, news))
         minutes = (time.monotonic() - self._saved_at) / 60
         is_late = 0 < schedule.checkpoint_minutes <= minutes
         if self._stop.received or is_late or schedule.is_due(step, schedule.checkpoint_interval):
@@ -243,13 +232,12 @@ class TrainingLoop(contextlib.AbstractContextManager):
         if not self._stop.received:  # a checkpoint has the rows of all evaluations before it
             self._finish_evaluation()
         if not self._evaluations.evaluator and self.progress.step == self._schedule.max_steps:
-            LOG.info(self._pace.line(self.progress.step))  # no evaluation logs the last step
+            LOG.info(f"{self.unit} {self.progress.step:,}")  # no evaluation logs the last step
         self._checkpoints.save(self._snapshot())
 
     def _snapshot(self) -> Snapshot:
-        due, late = self._evaluations.due, {}
-        if due and due.step < self.progress.step:
-            late = {DUE: unstack(due.states, self.population.members)}
+        due = self._evaluations.due
+        late = {DUE: due.states} if due and due.step < self.progress.step else {}
         self._change(evaluation_due=due.step if due else 0)
         snapshot = self.population.snapshot(self.progress)
         self._write_rows_after_it()
@@ -289,31 +277,31 @@ class TrainingLoop(contextlib.AbstractContextManager):
 
     def _finish_evaluation(self, may_fail: bool = False) -> None:
         """Waits for the evaluation that has begun, if any, and writes its rows."""
-        began = time.perf_counter()
+        began, due = time.perf_counter(), self._evaluations.due
         try:
-            evaluated = self._evaluations.finish()
+            results = self._evaluations.finish()
         except EnvironmentFailure as error:
-            if not may_fail or self._stop.received or not (due := self._evaluations.due):
+            if not may_fail or self._stop.received or not due:
                 raise
             LOG.warning(f"{error}; the evaluation of step {due.step:,} failed twice, left out")
             self._evaluations.due, self._evaluated = None, due.step
             return
-        if evaluated is None:
+        if results is None or due is None:
             return
         seconds = self.progress.evaluation_seconds + time.perf_counter() - began
         self._change(evaluation_seconds=seconds)
-        means = self._write_evaluation(evaluated)
+        means = self._write_evaluation(due.step, results)
         self._write_rows_after_it()
-        self._call_back(evaluated.step, means)
+        self._call_back(due.step, means)
 
     def _write_rows_after_it(self) -> None:
         rows, self._rows_after_it = self._rows_after_it, []
         for row in rows:
             self._rows.write(*row)
 
-    def _write_evaluation(self, evaluated: Evaluated) -> Mapping[str, list[float]]:
+    def _write_evaluation(self, step: int, results: EpisodeResults) -> Mapping[str, list[float]]:
         assert self._task is not None
-        step, results, not_finite = evaluated
+        not_finite = self._evaluations.not_finite
         means, progress = results.means(self._task), dataclasses.replace(self.progress, step=step)
         diverged = {index: found.step for index, found in self.population.diverged.items()}
         steps = dict.fromkeys(not_finite, step) | {at: of for at, of in diverged.items() if of <= step}
@@ -321,12 +309,13 @@ class TrainingLoop(contextlib.AbstractContextManager):
         self._rows.write_each(self._files.episodes, progress, results.columns(self._task))
         rows: dict[str, Sequence[float | str]] = {**means, "diverged_at": diverged_at}
         self._rows.write(self._files.evaluations, progress, rows, prefix="evaluation/")
-        self._evaluated = step
+        self._evaluations.due, self._evaluated = None, step
         scores = np.array(means["score"])
         spread = f" ({shown(scores.min())} to {shown(scores.max())})" if len(scores) > 1 else ""
         news = f"{self._task.quantity} {shown(scores.mean())}{spread}"
         self._bar.set_postfix_str(news)
-        LOG.info(self._pace.line(step, news, self.progress.step))
+        speed = f", {speed_of(self._bar)}" if self.progress.step < self._schedule.max_steps else ""
+        LOG.info(f"{self.unit} {step:,}: {news}{speed}")
         for index in sorted(not_finite - diverged.keys()):
             LOG.warning(f"{self.population.members[index]}: actions at {self.unit} {step:,} were not finite")
         return means

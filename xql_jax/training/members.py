@@ -105,12 +105,3 @@ def stacked(trees: Sequence[Tree]) -> Tree:
 def member_shapes(stack: Tree) -> Tree:
     """Returns the shapes and types of one member's part."""
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), stack)
-
-
-def unstack(tree: Tree, members: Sequence[Member]) -> dict[str, Tree]:
-    """Splits a stacked tree into one tree per member, by name: copies, which another thread may read."""
-    arrays = jax.device_get(tree)
-    return {
-        member.name: jax.tree.map(lambda leaf, index=index: np.array(leaf[index]), arrays)
-        for index, member in enumerate(members)
-    }

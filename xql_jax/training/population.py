@@ -19,8 +19,8 @@ from jax.sharding import Sharding
 from xql_jax.numerics.jax_settings import settings_of_jax
 from xql_jax.numerics.pytrees import select_leaves
 from xql_jax.rollout.acting import Act, deterministic_policy
-from xql_jax.training.checkpoints import Progress, Snapshot
-from xql_jax.training.members import Member, learners_of, member_keys, member_shapes, stacked, unstack
+from xql_jax.training.checkpoints import Items, Progress, Snapshot
+from xql_jax.training.members import Member, learners_of, member_keys, member_shapes, stacked
 from xql_jax.training.program import (
     STATE,
     Experience,
@@ -39,7 +39,6 @@ from xql_jax.training.schedule import Ramp
 from xql_jax.types import Array, Json, Learner, Metrics, Minibatch, PRNGKey, State
 
 Tree = TypeVar("Tree")
-Items = Mapping[str, Mapping[str, State]]  # of a checkpoint: NumPy arrays by the member's name
 Call = tuple[int, int, State]  # of the program: it trains from one step to another, on data
 EPISODE_METRICS = ("episode/return", "episode/length")  # of members that act: means over the last episodes
 
@@ -140,7 +139,6 @@ class Population:
         self.together = jax.default_backend() != "cpu" if together is None else together
         self.step = 0  # steps done so far; if `advance` failed, fewer than it was asked for
         self.compile_seconds = 0.0
-        self.seconds: dict[str, float] = {}  # spent so far on each kind of work, if it is measured
         self.diverged: dict[int, Divergence] = {}  # by the member's index; its state is frozen
         self.groups = make_groups(len(members), self.together)
         self._programs: dict[Sharding, jax.stages.Compiled] = {}  # one for each device or mesh
@@ -282,34 +280,32 @@ class Population:
 
     def snapshot(self, progress: Progress) -> Snapshot:
         """Returns what a checkpoint of this step holds: the progress gets what the members need."""
-        sums = unstack(self.gathered(lambda members: members.sums), self.members)
+        sums = jax.device_get(self.gathered(lambda members: members.sums))
         contents: dict[str, Json] = {}
         for index, member in enumerate(self.members):
             found = self.diverged.get(index)
             contents[member.name] = {
                 "diverged": dataclasses.asdict(found) if found else None,
-                "sums": jax.tree.map(lambda leaf: leaf.item(), sums[member.name]._asdict()),
+                "sums": jax.tree.map(lambda leaf, index=index: leaf[index].item(), sums._asdict()),
             }
-        saved = self.gathered(self.kind.saved).items()
-        items = {name: unstack(stack, self.members) for name, stack in saved}
-        progress = dataclasses.replace(progress, members=contents, held={"seconds": dict(self.seconds)})
-        return self.kind.snapshot(self, Snapshot(items, progress))
+        items = self.gathered(self.kind.saved)
+        return self.kind.snapshot(self, Snapshot(items, dataclasses.replace(progress, members=contents)))
 
     def resume(self, items: Items, progress: Progress) -> None:
         """Sets all as it was at the checkpoint; Damaged if a file is that the checkpoint needs."""
-        self.step, self.seconds = progress.step, dict(progress.held["seconds"])
+        self.step = progress.step
         contents = [progress.members[member.name] for member in self.members]
         found = [content["diverged"] for content in contents]
         self.diverged = {index: Divergence(**each) for index, each in enumerate(found) if each}
-        states = [items["states"][member.name] for member in self.members]
-        self.set_in_members(state=states, sums=[Sums.restored(content["sums"]) for content in contents])
+        sums = stacked([Sums.restored(content["sums"]) for content in contents])
+        self.set_in_members(state=items["states"], sums=sums)
         self.kind.resume(self, items, progress)
 
     def take_over(self, other: "Population") -> None:
         """Goes on with the states of another population's members; before the first `advance`."""
         self.step, self.diverged = other.step, dict(other.diverged)
         self.compile_seconds, self.matmul_precision = other.compile_seconds, other.matmul_precision
-        self.set_in_members(state=[other.member(index)[1] for index in range(len(self.members))])
+        self.set_in_members(state=other.states)
 
     def interval_means(self) -> Metrics:
         """Returns the metrics' means over the updates since `begin_interval`, each f32[M]."""
@@ -349,16 +345,16 @@ class Population:
         group, place = self.place_of(index)
         return at_place((group.members.learner, group.members.state), place)
 
-    def set_in_members(self, **fields: Sequence[State]) -> None:
-        """Replaces fields, each given as a list over the members."""
+    def set_in_members(self, **fields: State) -> None:
+        """Replaces fields, each stacked over all members."""
         for group in self.groups:
-            new = {name: stacked([of[index] for index in group.indices]) for name, of in fields.items()}
+            indices = np.array(group.indices)
+            new = jax.tree.map(lambda leaf, indices=indices: leaf[indices], fields)
             group.members = group.members.replace(**copied_to(new, group.split))
 
-    def saved_shapes(self) -> dict[str, dict[str, State]]:
-        shapes = jax.eval_shape(self.kind.saved, member_shapes(self.groups[0].members))
-        names = [member.name for member in self.members]
-        return {item: dict.fromkeys(names, shape) for item, shape in shapes.items()}
+    def saved_shapes(self) -> dict[str, State]:
+        """Returns what one member has of each item of a checkpoint."""
+        return jax.eval_shape(self.kind.saved, member_shapes(self.groups[0].members))
 
 
 _select = jax.jit(select_leaves)

@@ -1,7 +1,7 @@
 """What a training measures, written as rows of CSV files and to loggers such as TensorBoard's."""
 
 import contextlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,7 @@ class RowWriter:
     def __init__(
         self,
         members: Sequence[Member],
-        paths: Sequence[Path],
+        paths: Iterable[Path],
         loggers: Sequence[MetricsLogger],
         saved: Mapping[str, bytes],
     ):

@@ -119,7 +119,6 @@ class ActingSchedule:
     warmup_steps: int = 1_000  # of random actions, before anything is learned
     updates_per_step: float = 1.0
     round_steps: int = 1  # transitions per round, which are inserted at once; a multiple of N
-    keep_checkpoints: int = KEPT  # the latest ones; 0 keeps all. The buffer's files are kept as long
     acting_temperature: float = 1.0  # scale of the actions' distance from the policy's centre
     exploration_noise: float = 0.0  # standard deviation of Gaussian noise added to actions, in their units
     horizon: Horizon = ONE_STEP  # of the transitions that are learned from

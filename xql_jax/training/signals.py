@@ -1,14 +1,10 @@
 """Signals that ask a run to stop after saving a checkpoint."""
 
-import concurrent.futures
-import logging
 import signal
 import threading
-from collections.abc import Callable
 from types import FrameType
 from typing import Any, Self
 
-LOG = logging.getLogger(__name__)
 STOPS = [one for one in signal.Signals if one.name[3:] in ("INT", "TERM", "HUP", "USR1", "USR2")]
 WARNINGS = [one for one in STOPS if "USR" in one.name]  # schedulers', before a time limit or a preemption
 
@@ -18,7 +14,7 @@ class StopSignals:
 
     After SIGINT, SIGTERM or SIGHUP the previous handlers of the first two are restored, so that a second one
     ends the process. The others do not end it, because terminals and schedulers send them more than once.
-    What is ignored when this object is made, as by `nohup`, is ignored throughout.
+    What is ignored before, as by `nohup`, stays ignored.
     Python handles signals only in the main thread. A run in another thread is stopped by `request`.
     """
 
@@ -26,26 +22,18 @@ class StopSignals:
 
     def __init__(self, outer: "StopSignals | None" = None) -> None:
         self._outer = outer  # had the handlers until `__enter__`; its signal is taken over
-        self._heard = [number for number in STOPS if signal.getsignal(number) is not signal.SIG_IGN]
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
-        self._previous = {}
         if threading.current_thread() is threading.main_thread():
-            for number in self._heard:
-                self._previous[number] = signal.signal(number, self._record)
+            heard = (number for number in STOPS if signal.getsignal(number) is not signal.SIG_IGN)
+            self._previous = {number: signal.signal(number, self._record) for number in heard}
         if self._outer:
             self.received = self.received or self._outer.received
         return self
 
     def __exit__(self, *exception: object) -> None:
         self._restore(*self._previous)
-
-    def hold(self) -> None:
-        """Takes the handlers back from code of others, such as an environment, that has taken them."""
-        for number in self._previous if not self.received else ():
-            if signal.getsignal(number) != self._record:
-                signal.signal(number, self._record)
 
     def request(self) -> None:
         """Asks the run to stop, as SIGINT does."""
@@ -59,15 +47,3 @@ class StopSignals:
     def _restore(self, *numbers: int) -> None:
         for number in self._previous.keys() & set(numbers):
             signal.signal(number, self._previous[number])
-
-
-def compile_in_thread(compile_program: Callable[[], None], stop: StopSignals) -> None:
-    """Compiles in a thread, because Python handles no signal while XLA compiles in the main thread."""
-    executor, is_logged = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="compiler"), False
-    compilation = executor.submit(compile_program)
-    executor.shutdown(wait=False)
-    while concurrent.futures.wait([compilation], timeout=0.1).not_done:
-        if stop.received and not is_logged:
-            LOG.info(f"{stop.received.name}: ends after the compilation; a second one ends it at once")
-            is_logged = True
-    compilation.result()

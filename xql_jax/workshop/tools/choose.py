@@ -42,9 +42,9 @@ from xql_jax.settings import (
 )
 from xql_jax.suites.tasks import module_to_run
 from xql_jax.training.data_kinds import offline_population
-from xql_jax.training.members import Member, learners_of
+from xql_jax.training.members import Member, learners_of, stacked
 from xql_jax.training.population import Population
-from xql_jax.training.progress import counted
+from xql_jax.training.progress import progress_bar
 from xql_jax.types import Json
 from xql_jax.workshop.reports.score_table import csv_table
 from xql_jax.workshop.tools.opening import open_run, own_method
@@ -199,12 +199,12 @@ def _trained(
         judge = dataclasses.replace(evaluation, evaluated=learner)  # which may act by what is swept
         judges.append(jax.tree.map(jax.numpy.asarray, judge))
         states.append(state.replace(policy=learner.actor(saved.states[member.name])))
-    population.set_in_members(learner=judges, state=states)
-    with counted(settings.max_steps, "update", settings.tqdm, "evaluating") as count:
+    population.set_in_members(learner=stacked(judges), state=stacked(states))
+    with progress_bar(settings.max_steps, "update", settings.tqdm, name="evaluating") as bar:
         stops = np.unique(np.linspace(1, settings.max_steps, 200).astype(int)).tolist()
         for before, stop in zip([0, *stops], stops, strict=False):
             population.advance(stop)
-            count(stop - before)
+            bar.update(stop - before)
     for index, divergence in population.diverged.items():
         LOG.warning(f"{saved.members[index]}: its evaluation diverged at update {divergence.step}: no value")
     return population

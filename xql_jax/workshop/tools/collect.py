@@ -37,7 +37,7 @@ from xql_jax.settings import (
     within,
 )
 from xql_jax.suites.tasks import Task, get_task, own_attribute, referenced
-from xql_jax.training.progress import counted
+from xql_jax.training.progress import progress_bar
 from xql_jax.training.replay_files import ReplayFiles
 from xql_jax.training.signals import StopSignals
 from xql_jax.types import Batch, EpisodeBatch, Json
@@ -154,9 +154,9 @@ def _policy(settings: CollectionSettings) -> Source:
         caveats = warn_of_its_seeds(env, task, episode_seed(seed, 0))
 
     def rows(stop: StopSignals) -> Rows:
-        with counted(number, unit, settings.tqdm) as count:
+        with progress_bar(number, unit, settings.tqdm) as bar:
             return episodes_of(
-                behaviour, task, maker, seed, number, unit, noise=noise, count=count, stop=stop
+                behaviour, task, maker, seed, number, unit, noise=noise, count=bar.update, stop=stop
             )
 
     metadata = {"seed": seed, "policy": behaviour.name, "policy_is": behaviour.what, "noise": noise}

@@ -18,7 +18,7 @@ from xql_jax.rollout.scores import describe_episodes
 from xql_jax.rollout.video import VIDEO_SUFFIXES, prepare_to_draw, record_video
 from xql_jax.settings import ANY, COUNT_OR_NONE, EITHER, TEXT, Checked, setting, within
 from xql_jax.suites.tasks import Task
-from xql_jax.training.progress import counted
+from xql_jax.training.progress import progress_bar
 from xql_jax.types import Json
 from xql_jax.workshop.tools.opening import open_run, own_method
 
@@ -42,9 +42,7 @@ class EvaluationSettings(Checked):
     num_environments: int | None = setting(
         None, within(1, 100_000), "Most environments at once. Default: chosen by the suite.", kind=int
     )
-    video: str | None = setting(
-        None, TEXT, "Record the first member's first episodes as FILE.mp4 or FILE.gif."
-    )
+    video: str | None = setting(None, TEXT, "Record the first member's first episodes as FILE.mp4.")
     video_episodes: int = setting(3, within(1, 1_000), "Episodes of the video.")
     output: str | None = setting(None, TEXT, "Also write the results to this file, as JSON.")
     tqdm: bool = setting(True, EITHER, "Show a progress bar, if stderr is a terminal.")
@@ -56,7 +54,7 @@ def evaluate(settings: EvaluationSettings) -> Json:
     output = check_output("output", settings.output) if settings.output else None
     video = check_output("video", settings.video, VIDEO_SUFFIXES) if settings.video else None
     if video:
-        prepare_to_draw(video)
+        prepare_to_draw()
     run = open_run(settings.checkpoint, settings.method, member=settings.member, env_name=settings.env_name)
     task = run.task
     maker = environment_maker(task, run.simulation)
@@ -71,8 +69,8 @@ def evaluate(settings: EvaluationSettings) -> Json:
         limited = dataclasses.replace(maker, max_environments=at_once)
         evaluator = Evaluator(task, len(run.members), settings.episodes, settings.seed, limited)
         stack.enter_context(contextlib.closing(evaluator))
-        with counted(settings.episodes * len(run.members), "episode", settings.tqdm) as count:
-            results = evaluator.run(act, on_step=lambda step: count(int(step.ended.sum())))
+        with progress_bar(settings.episodes * len(run.members), "episode", settings.tqdm) as bar:
+            results = evaluator.run(act, on_step=lambda step: bar.update(int(step.ended.sum())))
         entries = []
         for index, described in enumerate(describe_episodes(results, task)):
             member = run.members[index]
@@ -97,8 +95,8 @@ def evaluate(settings: EvaluationSettings) -> Json:
         if video:
             act = run.policy(run.members[:1], non_finite.add)
             seeds = [episode_seed(settings.seed, episode) for episode in range(settings.video_episodes)]
-            with counted(len(seeds) * task.longest, "step", settings.tqdm, "video") as count:
-                returns = record_video(filmed, act, seeds, video, count)
+            with progress_bar(len(seeds) * task.longest, "step", settings.tqdm, name="video") as bar:
+                returns = record_video(filmed, act, seeds, video, bar.update)
             report["video_returns"] = returns
             if not task.by_success:
                 report["video_scores"] = task.normalized_score(np.array(returns)).tolist()
