@@ -78,7 +78,7 @@ def test_the_page_has_every_score_and_run_and_needs_nothing_from_elsewhere(files
     assert f"commit: {COMMIT}" in page
     assert "61.0 min" in page
     assert "250 updates per second" in page
-    assert "simulator: backend=mujoco mujoco=3.8.1" in page
+    assert "simulator:  mujoco=3.8.1" in page
     assert "note in config.json: &lt;b&gt;&amp;{{7*7}}" in page
     assert "summary.json: damaged: it is not JSON" in page
 

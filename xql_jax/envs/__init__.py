@@ -16,14 +16,11 @@ from xql_jax.suites.tasks import LIBRARIES, SUITES, Task
 from xql_jax.types import ActionBounds, Environment, Json
 
 CORES = os.cpu_count() or 1
-BACKENDS = ("mujoco", "d4rl")
-D4RL_PACKAGES = ("mujoco-py", "d4rl", "gym")  # of --env_backend=d4rl, the simulator first
 
 
 class Simulation(NamedTuple):
     """Which environment of a task is meant."""
 
-    env_backend: str = "mujoco"  # one of `BACKENDS`: this project's environments, or D4RL's own
     legacy_inertia: bool = False  # capsules have the masses of MuJoCo before 2.1.2, as in D4RL's data
 
 
@@ -58,13 +55,6 @@ class EnvironmentMaker:
 def environment_maker(task: Task, simulation: Simulation = OURS) -> EnvironmentMaker:
     """Returns what makes the task's environments in a simulation; UserError if there are none."""
     suite = task.suite
-    if simulation.env_backend == "d4rl":
-        if simulation.legacy_inertia:
-            raise UserError("--legacy_inertia is for --env_backend=mujoco: D4RL's MuJoCo has those masses")
-        from xql_jax.envs.d4rl_backend import D4RLEnvironment, check_d4rl
-
-        check_d4rl(task)
-        return EnvironmentMaker(D4RLEnvironment)
     make: Callable[..., Environment] = make_environment
     if simulation.legacy_inertia:
         if not suite.has_legacy_inertia:
@@ -95,10 +85,8 @@ def describe_environment(task: Task, simulation: Simulation) -> Json:
     `versions` has all packages that determine a step's result, null for one that is not installed, and for
     a user's module a digest of its sources.
     """
-    packages = D4RL_PACKAGES if simulation.env_backend == "d4rl" else task.suite.packages
+    packages = task.suite.packages
     return {
-        "backend": simulation.env_backend,
-        "simulator": next(iter(packages), None),
         "versions": {package: _version(package) for package in packages} | own_sources(task),
         "legacy_inertia": simulation.legacy_inertia,
     }

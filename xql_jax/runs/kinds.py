@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from xql_jax.data.dataset import Dataset
-from xql_jax.envs import BACKENDS, Simulation
+from xql_jax.envs import Simulation
 from xql_jax.errors import UserError
 from xql_jax.learners.registry import OFFLINE, ONLINE
 from xql_jax.numerics.jax_settings import MATMUL_PRECISIONS
@@ -198,12 +198,6 @@ def _fields_of(kind: type[Any], settings: Training) -> Json:
 class Simulated(Checked):
     """What chooses among the environments of a task, see `Simulation`."""
 
-    env_backend: str = setting(
-        "mujoco",
-        one_of(*BACKENDS),
-        "mujoco: the environments of this project; d4rl: those of the d4rl package with gym and mujoco-py.",
-        of_checkpoint=True,
-    )
     legacy_inertia: bool = setting(
         False,
         EITHER,
@@ -213,7 +207,7 @@ class Simulated(Checked):
 
     @property
     def simulation(self) -> Simulation:
-        return Simulation(self.env_backend, self.legacy_inertia)
+        return Simulation(self.legacy_inertia)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -101,7 +101,7 @@ class Run:
         observation_dim, action_dim = content["sizes"]
         self.sizes: tuple[int, int] = observation_dim, action_dim
         # Which environments of the task its evaluations used.
-        self.simulation = Simulation(content["env_backend"], content["legacy_inertia"])
+        self.simulation = Simulation(content["legacy_inertia"])
         self.handover: int | None = content.get("num_pretraining_steps")  # updates before the first step
         self.is_online = self.method in ONLINE  # it learned from its own replay buffer alone
         of_data = OFFLINE_TRAINING if self.handover is None else FINE_TUNING

@@ -13,7 +13,7 @@ from xql_jax.workshop.reports.score_table import MethodScore
 
 FINGERPRINT = "dataset_fingerprint"
 # What scores of different methods must share to be compared: else it is in their names.
-COMMON = ("references", "dataset", "env_backend", "legacy_inertia")
+COMMON = ("references", "dataset", "legacy_inertia")
 # Settings that distinguish no methods.
 NO_METHOD = ("sweep", "log_interval", "eval_interval", "eval_episodes", "eval_at_start")
 

@@ -7,7 +7,7 @@ import logging
 
 import numpy as np
 
-from xql_jax.envs import BACKENDS, EnvironmentMaker, Simulation, describe_environment, environment_maker
+from xql_jax.envs import EnvironmentMaker, Simulation, describe_environment, environment_maker
 from xql_jax.envs.vector import VectorEnv
 from xql_jax.errors import UserError
 from xql_jax.files import as_json
@@ -17,7 +17,7 @@ from xql_jax.rollout.evaluation import EVALUATION_START_SEED, MOST_EPISODES, Eva
 from xql_jax.rollout.scores import describe_episodes
 from xql_jax.rollout.video import VIDEO_SUFFIXES, prepare_to_draw, record_video
 from xql_jax.runs.run_data import scored
-from xql_jax.settings import ANY, COUNT_OR_NONE, EITHER, TEXT, Checked, one_of, setting, within
+from xql_jax.settings import ANY, COUNT_OR_NONE, EITHER, TEXT, Checked, setting, within
 from xql_jax.suites.tasks import Task
 from xql_jax.training.progress import counted
 from xql_jax.types import Json
@@ -46,9 +46,6 @@ class EvaluationSettings(Checked):
     expert_return: float | None = setting(None, ANY, "Return of score 100, see --random_return.", kind=float)
     num_environments: int | None = setting(
         None, within(1, 100_000), "Most environments at once. Default: chosen by the suite.", kind=int
-    )
-    env_backend: str | None = setting(
-        None, one_of(*BACKENDS), "As for training. Default: the run's own.", kind=str
     )
     legacy_inertia: bool | None = setting(None, EITHER, "As for training. Default: the run's own.", kind=bool)
     video: str | None = setting(
