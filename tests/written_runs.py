@@ -50,7 +50,6 @@ def write_run(
         "eval_episodes": 10,
         "dataset": [],
         "batch_size": 256,
-        "legacy_inertia": False,
         **dict(content),
     }
     run = digest(identity)[:16]

@@ -179,7 +179,7 @@ class Policy:
         policy = run.policy([self.member])
         act = policy
         if given is None:
-            task, maker = run.task, environment_maker(run.task, run.simulation)
+            task, maker = run.task, environment_maker(run.task)
         else:
             from xql_jax.envs.registered import Registered  # loads a simulator
 

@@ -132,7 +132,7 @@ class RunFolder:
         if resume and not self.has_begun:
             self._say_that_it_begins()
         settings = self.settings
-        here = surroundings(settings.task, settings.simulation, settings.method)
+        here = surroundings(settings.task, settings.method)
         if not self.config_file.exists():
             self._write_config(here, [])
             return
@@ -253,7 +253,8 @@ def identity_of(settings: Any) -> Json:
         "seeds": [settings.seeds[0], settings.seeds[-1]],
         "max_steps": settings.schedule.max_steps,
         "evaluation_seed": EVALUATION_SEED,
-        **settings.simulation._asdict(),
+        "env_backend": "mujoco",  # constants, which digests of runs contain
+        "legacy_inertia": False,
     }
     if isinstance(settings, FromData):
         identity |= {"unit_rewards": True} if settings.unit_rewards else {}

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from xql_jax.data.dataset import Dataset
-from xql_jax.envs import Simulation
 from xql_jax.errors import UserError
 from xql_jax.learners.registry import OFFLINE, ONLINE
 from xql_jax.numerics.jax_settings import MATMUL_PRECISIONS
@@ -155,11 +154,6 @@ class Training(Kept):
     def schedule(self) -> Schedule:
         return Schedule(**_fields_of(Schedule, self))
 
-    @property
-    def simulation(self) -> Simulation:
-        """Which environments of the task are used."""
-        return Simulation()
-
     @functools.cached_property
     def grid(self) -> dict[str, list[float]]:
         """The values of the swept hyperparameters, by name."""
@@ -195,23 +189,7 @@ def _fields_of(kind: type[Any], settings: Training) -> Json:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Simulated(Checked):
-    """What chooses among the environments of a task, see `Simulation`."""
-
-    legacy_inertia: bool = setting(
-        False,
-        EITHER,
-        "Give Hopper, Walker2d, HalfCheetah and Ant the capsule masses of the MuJoCo that made D4RL's data.",
-        of_checkpoint=True,
-    )
-
-    @property
-    def simulation(self) -> Simulation:
-        return Simulation(self.legacy_inertia)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class FromData(Simulated, Training):
+class FromData(Training):
     """What every training on data has."""
 
     methods = OFFLINE

@@ -43,7 +43,7 @@ def host_population(learner: Learner, folder: RunFolder, stop: StopSignals, **op
     LOG.info(f"  rounds of {rounds} step(s): the policy that acts is at most {lag} updates behind")
     acting = HostActing(
         settings.members,
-        functools.partial(environment_maker(settings.task, settings.simulation).make, settings.task),
+        functools.partial(environment_maker(settings.task).make, settings.task),
         schedule,
         ReplayFiles(folder.files.replay, folder.run_id),
         Patience(settings.environment_timeout, lambda: stop.received is not None),

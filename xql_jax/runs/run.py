@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from xql_jax.envs import describe_environment, environment_maker
+from xql_jax.envs import environment_maker, versions_of
 from xql_jax.errors import UserError
 from xql_jax.files import writing
 from xql_jax.logs.csv_rows import Row, parse_rows
@@ -68,7 +68,7 @@ def make_evaluator(settings: Training, resources: contextlib.ExitStack) -> Evalu
     if task is None or not settings.eval_episodes:
         LOG.info("no evaluation: " + ("--eval_episodes=0" if task else "no --env_name is given"))
         return None
-    maker = environment_maker(task, settings.simulation)
+    maker = environment_maker(task)
     evaluator = Evaluator(task, len(settings.members), settings.eval_episodes, EVALUATION_SEED, maker=maker)
     return resources.enter_context(contextlib.closing(evaluator))
 
@@ -150,7 +150,7 @@ def _results_of(settings: Training, loop: TrainingLoop, rows: Sequence[Row]) -> 
     """Returns what every summary.json has of a training, from the rows of evaluations.csv."""
     progress, environment = loop.progress, None
     if settings.task and settings.eval_episodes:
-        environment = describe_environment(settings.task, settings.simulation)
+        environment = {"versions": versions_of(settings.task)}
     updates = progress.step * len(settings.members)
     return {
         "status": "finished" if loop.finished else "interrupted",

@@ -37,7 +37,6 @@ _LOCOMOTION = Suite(
     packages=("mujoco", "gymnasium"),
     # Ten environments per call: two threads gain a third in hopper and walker2d, and lose 6% in halfcheetah.
     max_threads=2,
-    has_legacy_inertia=True,
     scales_rewards=True,
 )
 
@@ -70,7 +69,6 @@ _ANTMAZE = Suite(
     environment="xql_jax.envs.ant_maze:AntMaze",
     packages=("mujoco", "gymnasium"),
     max_threads=8,  # steps of 0.25 ms, of which a tenth holds the GIL: a second thread gains three quarters
-    has_legacy_inertia=True,
     eval_episodes=100,
     success="the goal was reached, which ends the episode",
     reward_shift=-1.0,

@@ -7,7 +7,7 @@ import logging
 
 import numpy as np
 
-from xql_jax.envs import EnvironmentMaker, Simulation, describe_environment, environment_maker
+from xql_jax.envs import EnvironmentMaker, environment_maker, versions_of
 from xql_jax.envs.vector import VectorEnv
 from xql_jax.errors import UserError
 from xql_jax.files import as_json
@@ -47,7 +47,6 @@ class EvaluationSettings(Checked):
     num_environments: int | None = setting(
         None, within(1, 100_000), "Most environments at once. Default: chosen by the suite.", kind=int
     )
-    legacy_inertia: bool | None = setting(None, EITHER, "As for training. Default: the run's own.", kind=bool)
     video: str | None = setting(
         None, TEXT, "Record the first member's first episodes as FILE.mp4 or FILE.gif."
     )
@@ -65,10 +64,7 @@ def evaluate(settings: EvaluationSettings) -> Json:
         prepare_to_draw(video)
     run = open_run(settings.checkpoint, settings.method, member=settings.member, env_name=settings.env_name)
     task = scored(run.task, (settings.random_return, settings.expert_return))
-    named = {name: getattr(settings, name) for name in Simulation._fields}
-    given = {name: value for name, value in named.items() if value is not None}
-    simulation = run.simulation._replace(**given)
-    maker = environment_maker(task, simulation)
+    maker = environment_maker(task)
     run.check_fits(task, *maker.sizes(task))
     non_finite: set[int] = set()  # members whose actions were not finite: see `finite_policy`
     act = run.policy(report=non_finite.add)
@@ -98,7 +94,7 @@ def evaluate(settings: EvaluationSettings) -> Json:
             "policies": run.what,
             "warnings": run.caveats(run.members),
             "seed": settings.seed,
-            "environment": describe_environment(task, simulation),
+            "environment": {"versions": versions_of(task)},
             "members": entries,
         }
         if output:  # before the video, which may fail: the results must not be lost
