@@ -24,13 +24,12 @@ from xql_jax.suites.tasks import has_own_scores
 from xql_jax.training.data_kinds import offline_population
 from xql_jax.training.members import fields_given
 from xql_jax.training.population import Population
-from xql_jax.training.signals import StopSignals
 from xql_jax.training.values import watch_values
 
 LOG = logging.getLogger(__name__)
 
 
-def populate_both_phases(folder: RunFolder, data: RunData, stop: StopSignals) -> Populations:
+def populate_both_phases(folder: RunFolder, data: RunData) -> Populations:
     """Makes the population that learns from the data, and then the one that learns online.
 
     Observations and rewards of the environments pass through the preprocessing of the data. The optimisers'
@@ -47,7 +46,6 @@ def populate_both_phases(folder: RunFolder, data: RunData, stop: StopSignals) ->
         online = host_population(
             learner.scheduled(math.inf),
             folder,
-            stop,
             handover=handover,
             prior_data=PriorData(batch, settings.offline_fraction, settings.replay_buffer_size),
             preprocessing=data.preprocessing,

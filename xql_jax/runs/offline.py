@@ -18,11 +18,10 @@ from xql_jax.runs.folder import RunFolder
 from xql_jax.runs.run import Populations
 from xql_jax.runs.run_data import RunData
 from xql_jax.training.data_kinds import offline_population
-from xql_jax.training.signals import StopSignals
 from xql_jax.training.values import watch_values
 
 
-def populate_offline(folder: RunFolder, data: RunData, stop: StopSignals) -> Populations:
+def populate_offline(folder: RunFolder, data: RunData) -> Populations:
     """Makes the population that learns from the data, on the device or streamed from the host."""
     settings: Any = folder.settings
     batch, learner, members, ramps = data.dataset.batch, settings.learner, settings.members, settings.ramps

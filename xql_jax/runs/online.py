@@ -6,7 +6,6 @@ from typing import Any
 
 from xql_jax.envs import environment_maker
 from xql_jax.envs.compiled import compiled_environment
-from xql_jax.envs.vector import Patience
 from xql_jax.runs.folder import RunFolder
 from xql_jax.runs.run import Populations
 from xql_jax.runs.run_data import RunData
@@ -14,13 +13,12 @@ from xql_jax.training.acting import HostActing
 from xql_jax.training.compiled_acting import CompiledActing
 from xql_jax.training.population import Population
 from xql_jax.training.replay_files import ReplayFiles
-from xql_jax.training.signals import StopSignals
 from xql_jax.types import Learner
 
 LOG = logging.getLogger(__name__)
 
 
-def populate_online(folder: RunFolder, data: RunData, stop: StopSignals) -> Populations:
+def populate_online(folder: RunFolder, data: RunData) -> Populations:
     """Makes the population whose members have their own environments and buffers."""
     settings: Any = folder.settings
     LOG.info(
@@ -29,13 +27,13 @@ def populate_online(folder: RunFolder, data: RunData, stop: StopSignals) -> Popu
     )
     if not settings.task.suite.is_compiled:
         preprocessing = data.preprocessing
-        return Populations(host_population(settings.learner, folder, stop, preprocessing=preprocessing))
+        return Populations(host_population(settings.learner, folder, preprocessing=preprocessing))
     files = ReplayFiles(folder.files.replay, folder.run_id)
     acting = CompiledActing(compiled_environment(settings.task), settings.acting, files)
     return Populations(Population(settings.learner, settings.members, acting))
 
 
-def host_population(learner: Learner, folder: RunFolder, stop: StopSignals, **options: Any) -> Population:
+def host_population(learner: Learner, folder: RunFolder, **options: Any) -> Population:
     """Returns the population that steps simulators while it learns; for the options see `HostActing`."""
     settings: Any = folder.settings
     schedule = settings.acting
@@ -46,7 +44,6 @@ def host_population(learner: Learner, folder: RunFolder, stop: StopSignals, **op
         functools.partial(environment_maker(settings.task).make, settings.task),
         schedule,
         ReplayFiles(folder.files.replay, folder.run_id),
-        Patience(settings.environment_timeout, lambda: stop.received is not None),
         **options,
     )
     return Population(learner, settings.members, acting)

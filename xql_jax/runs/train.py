@@ -52,7 +52,7 @@ def train_resolved(
 
         resources.enter_context(folder.locked(settings.resume))
         data.preprocessing.save(folder.files.preprocessing, folder.run_id)
-        populations = populate(folder, data, stop)
+        populations = populate(folder, data)
         if states:
             populations.first.set_in_members(state=states)
         return train_and_summarize(folder, data, populations, evaluator, stop, callbacks)
