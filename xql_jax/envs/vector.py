@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
-import functools
-import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -18,7 +16,6 @@ from xql_jax.types import Batch, Environment, Info
 if TYPE_CHECKING:  # takes half a second to import
     from gymnasium import spaces
 
-LOG = logging.getLogger(__name__)
 UNKNOWN_SUCCESS = -1  # the environment does not say whether the episode succeeds
 RESET, STEP = "observation, info", "observation, reward, terminated, truncated, info"
 
@@ -249,16 +246,9 @@ def start_seed(seed: int, environment: int, episode: int) -> int:
 
 
 def close(environment: Environment) -> None:
-    """Closes an environment. Its work is done, so if this fails, a warning says so, once."""
-    try:
+    """Closes an environment. Its work is done, so it does not matter if this fails."""
+    with contextlib.suppress(Exception, SystemExit):
         environment.close()
-    except (Exception, SystemExit) as error:
-        warn_once(f"an environment cannot be closed: {describe(error)}")
-
-
-@functools.cache
-def warn_once(line: str) -> None:
-    LOG.warning(line)
 
 
 @contextlib.contextmanager
