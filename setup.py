@@ -115,7 +115,7 @@ setup(
         "cuda": ["jax[cuda13]>=0.10.2,<0.12"],
         "tpu": ["jax[tpu]>=0.10.2,<0.12"],
         "tpu-compiler": TPU_COMPILER,  # xql-compile --topology; needs no TPU
-        "d4rl": ["d4rl==1.1", "gym==0.24.1"],
+        "d4rl": ["d4rl==1.1", "gym==0.24.1"],  # an oracle of tests
         **EXTRAS,
         "docs": DOCS,
         "all": ALL,

@@ -190,7 +190,7 @@ def our_rows(policy: Policy, method: Method, states: np.ndarray, digest: str) ->
 
 def their_rows(learner: Peer, run: Run, states: np.ndarray, seed: int, digest: str) -> Iterator[Row]:
     """Trains the peer's learner, and yields its evaluations, in the episodes of ours."""
-    maker = environment_maker(run.task, run.simulation)
+    maker = environment_maker(run.task)
     evaluator = Evaluator(run.task, 1, FLAGS.eval_episodes, EVALUATION_SEED, maker=maker, checks_seeds=False)
     policy = prepared(lambda observations: learner.act(observations[0])[None], run.preprocessing)
     seen = run.preprocessing.observations(states)

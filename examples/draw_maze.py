@@ -61,7 +61,7 @@ def position_grid(maze: Maze) -> np.ndarray:
 
 def paths_of(run: Run) -> list[np.ndarray]:
     """The observations f32[T + 1, 4] of each episode of the first member."""
-    maker = environment_maker(run.task, run.simulation)
+    maker = environment_maker(run.task)
     with contextlib.closing(maker.vector_env(run.task, EPISODES)) as env:
         start = env.reset([episode_seed(0, episode) for episode in range(EPISODES)])
         steps = [step for _, step in rollout(env, run.policy(run.members[:1]), start)]

@@ -11,7 +11,6 @@ def test_the_line():
 
 
 def test_what_code_of_others_raises_is_one_line():
-    """Also where it is warned of, as when an environment cannot be closed."""
     assert described(ValueError("no viewer:\n  open it")) == "ValueError: no viewer: open it"
     with pytest.raises(StopIteration) as raised:
         next(iter(()))

@@ -12,7 +12,7 @@ from xql_jax.errors import UserError
 from xql_jax.suites.tasks import SUITES, TASKS, References, get_task, referenced
 from xql_jax.workshop.reports.printed_tables import PAPER_TABLES, read_paper_table
 
-D4RL_TASKS = [task for task in TASKS.values() if task.suite.is_in_d4rl]
+D4RL_TASKS = [task for task in TASKS.values() if task.suite.reads_as_d4rl and task.dataset_url]
 
 
 @pytest.fixture(scope="session")

@@ -50,8 +50,6 @@ def write_run(
         "eval_episodes": 10,
         "dataset": [],
         "batch_size": 256,
-        "env_backend": "mujoco",
-        "legacy_inertia": False,
         **dict(content),
     }
     run = digest(identity)[:16]
@@ -85,7 +83,7 @@ def write_run(
             "diverged": [
                 {"member": f"seed{seed}", "step": 7, "quantity": "critic/loss"} for seed in diverged
             ],
-            "environment": {"backend": "mujoco", "versions": {"mujoco": "3.8.1"}} if environment else None,
+            "environment": {"versions": {"mujoco": "3.8.1"}} if environment else None,
         }
         write_record(folder / "summary.json", {**of_run, "run": run})
     return folder

@@ -177,7 +177,7 @@ class Policy:
         given = None if isinstance(env, str) else env
         run = load_run(self.path, self.step, env_name=env if isinstance(env, str) else None)
         if given is None:
-            task, maker = run.task, environment_maker(run.task, run.simulation)
+            task, maker = run.task, environment_maker(run.task)
         else:
             from xql_jax.envs.registered import Registered  # loads a simulator
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from driver import EVALUATE, ROOT, contents, run_folder, succeed, write_dataset
 
-from xql_jax.envs import Simulation, describe_environment
+from xql_jax.envs import versions_of
 from xql_jax.runs.kinds import EVALUATION_SEED
 from xql_jax.suites.tasks import get_task
 
@@ -42,7 +42,7 @@ def run(tmp_path_factory):
         f"--config={ROOT / 'configs' / 'mujoco_config.py'}", f"--env_name={TASK.name}", f"--dataset={data}",
         f"--save_dir={folder}", "--config.hidden_dims=(8,)", "--num_seeds=2", "--sweep=beta=0.3,0.5",
         "--max_steps=40", "--eval_interval=20", "--checkpoint_interval=20", f"--eval_episodes={EPISODES}",
-        "--legacy_inertia", "--normalize_observations", "--top_returns=0.7", "--notqdm",
+        "--normalize_observations", "--top_returns=0.7", "--notqdm",
     ]  # fmt: skip
     succeed(arguments)
     return run_folder(folder)
@@ -73,5 +73,5 @@ def test_the_same_episodes_give_what_training_wrote(run, tmp_path, path, step, m
         np.testing.assert_allclose(member["score_mean"], float(row["score"]), rtol=1e-6)
         np.testing.assert_allclose(member["length_mean"], float(row["length"]))
     assert len(set(returns(report))) == len(expected)
-    assert report["environment"] == describe_environment(TASK, Simulation(legacy_inertia=True))
+    assert report["environment"] == {"versions": versions_of(TASK)}
     assert contents(run) == before

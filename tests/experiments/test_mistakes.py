@@ -24,7 +24,6 @@ train hopper-medium-v2 => 'hopper-medium-v2' | --name=value
 figures --out=a => --out: unknown setting; nearest known: output
 # environments
 train --env_name=pointmaze-umaz-v0 => 'pointmaze-umaz-v0' | umaze-v0
-train --legacy_inertia => --legacy_inertia | pointmaze | locomotion
 bare --env_name=Hopper-v5 => Hopper-v5 | xql-train-online | --dataset
 # sweeps of hyperparameters
 train --sweep=betta=1,2 => --sweep | 'betta' | beta

@@ -73,7 +73,7 @@ def test_the_settings_that_are_printed_are_those_of_the_run(folder):
             assert float(text) == pytest.approx(value)
         else:
             assert text == as_typed(value), name
-    for name in ("sweep", "max_steps", "batch_size", "eval_episodes", "env_backend", "dataset"):
+    for name in ("sweep", "max_steps", "batch_size", "eval_episodes", "dataset"):
         assert found[name][0] == as_typed(written[name]), name
     origins = {name: origin for name, (_, origin, _) in found.items()}
     assert origins["beta"] == origins["sweep"] == origins["value_hidden_dims"] == "flag"

@@ -68,7 +68,6 @@ def test_data_that_are_told_by_their_digest_alone_make_methods(tmp_path):
     [
         ({"references": [0, 4]}, {"references": [0, 2]}, ["iql references=[0, 2]", "xql references=[0, 4]"]),
         ({"dataset": ["best.npz"]}, {"dataset": []}, ["iql dataset=[]", 'xql dataset=["best.npz"]']),
-        ({"env_backend": "d4rl"}, {"env_backend": "d4rl"}, ["iql", "xql"]),
         ({"beta": 2}, {"expectile": 0.7}, ["iql", "xql"]),
     ],
 )  # fmt: skip

@@ -7,27 +7,13 @@ import os
 import pkgutil
 from collections.abc import Callable
 from importlib import metadata
-from typing import NamedTuple
 
 from xql_jax.envs.vector import Local, VectorEnv
-from xql_jax.errors import UserError
 from xql_jax.files import sources_digest
-from xql_jax.suites.tasks import LIBRARIES, SUITES, Task
-from xql_jax.types import ActionBounds, Environment, Json
+from xql_jax.suites.tasks import LIBRARIES, Task
+from xql_jax.types import ActionBounds, Environment
 
 CORES = os.cpu_count() or 1
-BACKENDS = ("mujoco", "d4rl")
-D4RL_PACKAGES = ("mujoco-py", "d4rl", "gym")  # of --env_backend=d4rl, the simulator first
-
-
-class Simulation(NamedTuple):
-    """Which environment of a task is meant."""
-
-    env_backend: str = "mujoco"  # one of `BACKENDS`: this project's environments, or D4RL's own
-    legacy_inertia: bool = False  # capsules have the masses of MuJoCo before 2.1.2, as in D4RL's data
-
-
-OURS = Simulation()
 
 
 def make_environment(task: Task, **options: object) -> Environment:
@@ -55,23 +41,10 @@ class EnvironmentMaker:
             return env.observation_space.shape[0], env.action_space.shape[0]
 
 
-def environment_maker(task: Task, simulation: Simulation = OURS) -> EnvironmentMaker:
-    """Returns what makes the task's environments in a simulation; UserError if there are none."""
+def environment_maker(task: Task) -> EnvironmentMaker:
+    """Returns what makes the task's environments."""
     suite = task.suite
-    if simulation.env_backend == "d4rl":
-        if simulation.legacy_inertia:
-            raise UserError("--legacy_inertia is for --env_backend=mujoco: D4RL's MuJoCo has those masses")
-        from xql_jax.envs.d4rl_backend import D4RLEnvironment, check_d4rl
-
-        check_d4rl(task)
-        return EnvironmentMaker(D4RLEnvironment)
-    make: Callable[..., Environment] = make_environment
-    if simulation.legacy_inertia:
-        if not suite.has_legacy_inertia:
-            known = ", ".join(name for name, other in SUITES.items() if other.has_legacy_inertia)
-            raise UserError(f"--legacy_inertia changes nothing in the suite {suite.name}; it is for: {known}")
-        make = functools.partial(make_environment, legacy_inertia=True)
-    return EnvironmentMaker(make, min(CORES, suite.max_threads), suite.max_environments)
+    return EnvironmentMaker(make_environment, min(CORES, suite.max_threads), suite.max_environments)
 
 
 def action_bounds(task: Task | None) -> ActionBounds:
@@ -89,19 +62,12 @@ def own_sizes(task: Task | None) -> tuple[int, int] | None:
     return EnvironmentMaker().sizes(task)
 
 
-def describe_environment(task: Task, simulation: Simulation) -> Json:
-    """Returns the environment in which a task's scores were earned, as JSON values, for reports.
+def versions_of(task: Task) -> dict[str, str | None]:
+    """Returns the versions of all packages that determine a step's result, None for one that is not there.
 
-    `versions` has all packages that determine a step's result, null for one that is not installed, and for
-    a user's module a digest of its sources.
+    For a user's module it is a digest of its sources.
     """
-    packages = D4RL_PACKAGES if simulation.env_backend == "d4rl" else task.suite.packages
-    return {
-        "backend": simulation.env_backend,
-        "simulator": next(iter(packages), None),
-        "versions": {package: _version(package) for package in packages} | own_sources(task),
-        "legacy_inertia": simulation.legacy_inertia,
-    }
+    return {package: _version(package) for package in task.suite.packages} | own_sources(task)
 
 
 def own_sources(task: Task) -> dict[str, str | None]:

@@ -8,7 +8,7 @@ import mujoco
 import numpy as np
 
 from xql_jax.envs.mazes import GOAL_RADIUS, MAZES, Cell, Maze
-from xql_jax.envs.simulated import ActResult, SimulatedEnv, View, set_legacy_inertia
+from xql_jax.envs.simulated import ActResult, SimulatedEnv, View
 from xql_jax.suites.tasks import Task
 
 ANT = Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets" / "ant.xml"
@@ -26,11 +26,8 @@ GOAL_SEED = 0
 class Ant(SimulatedEnv):
     """Base class of the ant's tasks in a maze; starts and steps are those of Gymnasium's MujocoEnv."""
 
-    def __init__(self, maze: Maze, *, episode_limit: int, view: View, legacy_inertia: bool = False):
-        spec = ant_maze_spec(maze)
-        self.model = model = spec.compile()
-        if legacy_inertia:
-            set_legacy_inertia(model, spec)
+    def __init__(self, maze: Maze, *, episode_limit: int, view: View):
+        self.model = model = ant_maze_spec(maze).compile()
         self.data = mujoco.MjData(model)
         rate = 1 / (FRAME_SKIP * TIMESTEP)
         super().__init__(
@@ -79,7 +76,7 @@ class AntMaze(Ant):
     goal once per process; here it is the same in every process.
     """
 
-    def __init__(self, task: Task, legacy_inertia: bool = False):
+    def __init__(self, task: Task):
         name = task.name.split("-")[1]
         maze, self.goal_cell = MAZES[name], GOAL_CELLS[name]
         rows, columns = maze.walls.shape
@@ -87,7 +84,6 @@ class AntMaze(Ant):
         super().__init__(
             maze,
             episode_limit=task.longest,
-            legacy_inertia=legacy_inertia,
             view={
                 "lookat": [*(cell_middle((0, 0)) + last) / 2, 0.0],
                 # Half of the outer walls are seen.

@@ -1,12 +1,11 @@
 """D4RL's halfcheetah, hopper and walker2d: robots in a vertical plane that run as fast as they can."""
 
-import mujoco
 import numpy as np
 from gymnasium.envs.mujoco.half_cheetah_v4 import HalfCheetahEnv
 from gymnasium.envs.mujoco.hopper_v4 import HopperEnv
 from gymnasium.envs.mujoco.walker2d_v4 import Walker2dEnv
 
-from xql_jax.envs.simulated import FOLLOWING, ActResult, SimulatedEnv, set_legacy_inertia
+from xql_jax.envs.simulated import FOLLOWING, ActResult, SimulatedEnv
 from xql_jax.suites.tasks import Task
 
 ROBOTS = {"halfcheetah": HalfCheetahEnv, "hopper": HopperEnv, "walker2d": Walker2dEnv}
@@ -24,11 +23,9 @@ class Locomotion(SimulatedEnv):
     no + 1 for the last step, and other friction under one of walker2d's feet.
     """
 
-    def __init__(self, task: Task, legacy_inertia: bool = False):
+    def __init__(self, task: Task):
         self.simulation = simulation = ROBOTS[task.name.split("-")[0]]()
         self.model, self.data = simulation.model, simulation.data
-        if legacy_inertia:
-            set_legacy_inertia(self.model, mujoco.MjSpec.from_file(simulation.fullpath))
         super().__init__(
             episode_limit=task.longest,
             steps_per_second=1 / simulation.dt,

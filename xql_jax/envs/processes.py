@@ -1,176 +1,148 @@
-"""Environments in one process each, by Gymnasium's `AsyncVectorEnv`, with a limit on every wait.
+"""Environments in one process each, with a limit on every wait.
 
-Its own time-outs do not do: they name no environment, `close` waits for one that hangs, and Ctrl-C ends all.
+Gymnasium's `AsyncVectorEnv` names no environment that hangs or has died, and its `close` waits for one that
+hangs.
 """
 
 import contextlib
-import multiprocessing.util
-import select
+import multiprocessing
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
+from multiprocessing.util import Finalize
 from typing import Any
 
-import gymnasium
 import numpy as np
-from gymnasium.vector import AsyncVectorEnv, AutoresetMode
-from gymnasium.vector.async_vector_env import _async_worker
 
-from xql_jax.envs.vector import (
-    PATIENT,
-    UNKNOWN_SUCCESS,
-    GymStep,
-    Info,
-    Patience,
-    Start,
-    VectorEnv,
-    close,
-    describe,
-    failure,
-    naming,
-)
+from xql_jax.envs.vector import UNKNOWN_SUCCESS, VectorEnv, close, describe, failure
 from xql_jax.errors import UNGUARDED, EnvironmentFailure, UserError
 from xql_jax.types import Environment
 
 GRACE = 2.0  # seconds for workers to end
-STOPPING = 5.0  # seconds that a run waits for an answer once it is to stop
-TICK = 0.1  # seconds between checks of whether the run is to stop
-IS_SUPPORTED = hasattr(select, "poll")  # not on Windows
+TICK = 0.1  # seconds; waiting is counted in them, so that a stop of the whole program does not count
 LEFT_TO_PARENT = [one for one in signal.Signals if one.name[3:] in ("INT", "TERM", "HUP", "USR1", "USR2")]
 
 
 class Processes(VectorEnv):
     """Environments in one process each. This pays if a step takes much longer than a message's 0.1 ms.
 
-    The results are those of `Local`, bit for bit. All always have an episode. The processes ignore the
-    signals that stop a run, which this process handles. After a failure all of them have ended.
+    The results are those of `Local`, bit for bit. The processes ignore the signals that stop a run, which
+    this process handles. After a failure, and `timeout` seconds without an answer are one, all have ended.
     """
 
-    def __init__(self, make: Callable[[], Environment], num_envs: int, patience: Patience = PATIENT):
-        if not IS_SUPPORTED:
-            raise UserError("--processes is not for Windows: leave it out")
+    def __init__(self, make: Callable[[], Environment], num_envs: int, timeout: float = 60.0):
         super().__init__(num_envs)
-        self._patience = patience
-        made = [lambda: _Reporting(make())] * num_envs  # type: ignore[arg-type]
-        with _signals_blocked(), naming(0):
-            try:
-                self._envs = AsyncVectorEnv(
-                    made, context="spawn", worker=_work, autoreset_mode=AutoresetMode.DISABLED
-                )
-            except (EOFError, ConnectionError) as error:  # it ended before it had an environment
-                raise UserError(f"--processes: one ended at its start: {UNGUARDED}") from error
-        self.observation_space = self._envs.single_observation_space  # type: ignore[assignment]
-        self.action_space = self._envs.single_action_space  # type: ignore[assignment]
-        self._pollers = [select.poll() for _ in range(num_envs)]  # quicker than a pipe's own `poll`
-        for poller, pipe in zip(self._pollers, self._envs.parent_pipes, strict=True):
-            poller.register(pipe, select.POLLIN)
+        self._timeout = np.inf  # for the imports and for `make`
+        self._pipes: list[Connection] = []
+        self._workers: list[SpawnProcess] = []
         # Ends the processes when this object is gone or the program ends, which would else wait for them.
-        self._stop = multiprocessing.util.Finalize(self, _stop, (self._envs,), exitpriority=10)
+        self._stop = Finalize(self, _stop, (self._pipes, self._workers), exitpriority=10)
+        resource_tracker.ensure_running()  # else starting the first process starts it, which unblocks signals
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, LEFT_TO_PARENT)  # until the workers ignore them
+        try:
+            for _ in range(num_envs):
+                context = multiprocessing.get_context("spawn")
+                ours, theirs = context.Pipe()
+                self._workers.append(context.Process(target=_work, args=(theirs, make), daemon=True))
+                self._workers[-1].start()
+                self._pipes.append(ours)
+                theirs.close()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        made = self._asked(["spaces"] * num_envs, f" at its start: {UNGUARDED}")
+        self.observation_space, self.action_space, self.steps_per_second = made[0]
+        self._timeout = timeout
 
     def _start(self, seeds: Sequence[int | None]) -> np.ndarray:
-        mask = np.array([seed is not None for seed in seeds])
-        observations, _ = self._asked("reset", seed=list(seeds), options={"reset_mask": mask})
+        observations = np.zeros((self.num_envs, *self.observation_space.shape), np.float32)
+        for index, answer in self._asked(seeds).items():
+            observations[index] = answer
         return observations
 
     def _act(self, actions: np.ndarray, running: np.ndarray) -> tuple[np.ndarray, ...]:
-        *outcome, infos = self._asked("step", actions)
-        return *outcome, infos["success"].astype(np.int8)
+        outcome = self.no_outcome()
+        asked = [action if runs else None for action, runs in zip(actions, running, strict=True)]
+        for index, answer in self._asked(asked).items():
+            for column, value in zip(outcome, answer, strict=True):
+                column[index] = value
+        return outcome
 
     def close(self) -> None:
         self._stop()
 
-    def _asked(self, what: str, *arguments: object, **options: object) -> tuple[Any, ...]:
-        """Returns the workers' answers to reset or step. After a failure all of them have ended."""
+    def _asked(self, requests: Sequence[Any], when: str = "") -> dict[int, Any]:
+        """Returns the answers by index to all that are not None. After a failure the workers have ended."""
+        asked = [index for index, request in enumerate(requests) if request is not None]
         try:
-            with contextlib.suppress(BrokenPipeError):  # then one has ended, which is reported below
-                getattr(self._envs, f"{what}_async")(*arguments, **options)
-            self._await_answers()
-            *answers, infos = getattr(self._envs, f"{what}_wait")()
-            if "failure" in infos:
-                index = int(infos["_failure"].argmax())
-                raise failure(index, infos["failure"][index])
+            for index in asked:
+                with contextlib.suppress(BrokenPipeError):  # it has ended, which is reported below
+                    self._pipes[index].send(requests[index])
+            return {index: self._answer(index, when) for index in asked}
         except BaseException:  # interrupts, too: an answer not read would be taken for the next step's
             self.close()
             raise
-        return *answers, infos
 
-    def _await_answers(self) -> None:
-        """Waits until all workers have answered; EnvironmentFailure if one has ended, or takes too long."""
-        waited = stopping = 0.0
-        for index, poller in enumerate(self._pollers):
-            while not (events := poller.poll(1000 * TICK)):
-                waited += TICK
-                stopping += TICK if self._patience.is_stopping() else 0.0
-                if waited >= self._patience.seconds:
-                    raise _silence(index, f"{self._patience.seconds:g} s")
-                if stopping >= STOPPING:
-                    raise _silence(index, f"{STOPPING:g} s after the run was told to stop")
-            if events[0][1] & select.POLLHUP:
-                process = self._envs.processes[index]
-                process.join(GRACE)
-                raise failure(index, f"its process ended with exit code {process.exitcode}")
-
-
-class _Reporting(gymnasium.Wrapper):
-    """Reports failures in `info`: for an exception, Gymnasium would print a traceback without the index."""
-
-    def reset(self, *, seed: int | None = None, options: Info | None = None) -> Start:
-        nothing = np.zeros(self.env.observation_space.shape or (), np.float32)
+    def _answer(self, index: int, when: str) -> Any:
+        pipe, waited = self._pipes[index], 0.0
+        while not pipe.poll(TICK):
+            waited += TICK
+            if waited >= self._timeout:
+                raise EnvironmentFailure(
+                    f"environment {index} has not answered for {self._timeout:g} s: it hangs, or its process "
+                    "is stopped; if it only takes long, give a longer --environment_timeout"
+                )
         try:
-            return self.env.reset(seed=seed)[0], {}
-        except BaseException as error:  # signals are left to the parent: KeyboardInterrupt is its own, too
-            return nothing, {"failure": describe(error)}
-
-    def step(self, action: np.ndarray) -> GymStep:
-        nothing = np.zeros(self.env.observation_space.shape or (), np.float32)
-        try:
-            *outcome, info = self.env.step(action)
-            return *outcome, {"success": int(info.get("success", UNKNOWN_SUCCESS))}
-        except BaseException as error:
-            return nothing, 0.0, False, False, {"success": UNKNOWN_SUCCESS, "failure": describe(error)}
-
-    def close(self) -> None:
-        close(self.env)  # type: ignore[arg-type]
+            answer = pipe.recv()
+        except (EOFError, ConnectionError):
+            worker = self._workers[index]
+            worker.join(GRACE)
+            raise failure(index, f"its process ended with exit code {worker.exitcode}{when}") from None
+        if isinstance(answer, EnvironmentFailure):
+            raise failure(index, str(answer))
+        if isinstance(answer, UserError):
+            raise answer
+        return answer
 
 
-def _silence(index: int, time: str) -> EnvironmentFailure:
-    return EnvironmentFailure(
-        f"environment {index} has not answered for {time}: it hangs, or its process is stopped; if it only "
-        "takes long, give a longer --environment_timeout"
-    )
-
-
-def _work(*arguments: Any) -> None:
-    """A worker's main loop: Gymnasium's, with signals left to the parent, and silent without a parent."""
+def _work(pipe: Connection, make: Callable[[], Environment]) -> None:
+    """A worker's loop, until its parent closes the pipe or has ended."""
     for number in LEFT_TO_PARENT:
         signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, LEFT_TO_PARENT)  # they were blocked during the imports
-    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-        _async_worker(*arguments)
+    environment: Environment | None = None
+    with contextlib.suppress(EOFError, OSError):
+        while True:
+            request = pipe.recv()
+            answer: object
+            try:
+                environment = environment or make()
+                answer = _answer_of(environment, request)
+            except BaseException as error:  # a KeyboardInterrupt is its own: signals are ignored
+                is_users = isinstance(error, UserError) and not isinstance(error, EnvironmentFailure)
+                answer = UserError(str(error)) if is_users else EnvironmentFailure(describe(error))
+            pipe.send(answer)
+    if environment:
+        close(environment)
 
 
-@contextlib.contextmanager
-def _signals_blocked() -> Iterator[None]:
-    """Blocks the signals LEFT_TO_PARENT, also in processes started meanwhile, until these unblock them."""
-    resource_tracker.ensure_running()  # else starting the first process starts it, which unblocks signals
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, LEFT_TO_PARENT)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+def _answer_of(environment: Environment, request: Any) -> Any:
+    """What it is; or a seed's first observation; or the outcome of an action."""
+    if isinstance(request, str):
+        return environment.observation_space, environment.action_space, environment.steps_per_second
+    if isinstance(request, int):
+        return environment.reset(seed=request)[0]
+    *outcome, info = environment.step(request)
+    return *outcome, info.get("success", UNKNOWN_SUCCESS)
 
 
-def _stop(envs: AsyncVectorEnv) -> None:
-    """Tells the workers to close their environments; kills those that have not ended after some seconds."""
-    for pipe in envs.parent_pipes:
-        with contextlib.suppress(OSError):
-            pipe.send(("close", None))
-    deadline = time.monotonic() + GRACE
-    for process in envs.processes:
-        process.join(max(0.0, deadline - time.monotonic()))
-        process.kill()
-        process.join()
-    for pipe in envs.parent_pipes:
+def _stop(pipes: list[Connection], workers: list[SpawnProcess]) -> None:
+    """Closes the pipes, so that workers close their environments; kills those that last for some seconds."""
+    for pipe in pipes:
         pipe.close()
-    envs.closed = True  # else Gymnasium would close them again
+    deadline = time.monotonic() + GRACE
+    for worker in workers:
+        worker.join(max(0.0, deadline - time.monotonic()))
+        worker.kill()
+        worker.join()

@@ -1,4 +1,4 @@
-"""Base class of simulated environments: spaces, time limits, pictures without a screen; and old masses."""
+"""Base class of simulated environments: spaces, time limits and pictures without a screen."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +11,6 @@ from gymnasium import spaces
 from xql_jax.envs.vector import GymStep, Info, Start
 
 WIDTH, HEIGHT = 640, 480
-INERTIAL_FIELDS = ("body_mass", "body_inertia", "body_ipos", "body_iquat")
 
 # What `act` returns: the observation [O], the reward, whether the state is terminal, and `info`.
 ActResult = tuple[np.ndarray, float, bool, Info]
@@ -93,31 +92,3 @@ class SimulatedEnv(gymnasium.Env):
         self._renderer = None
         if self.simulation is not None:
             self.simulation.close()
-
-
-def set_legacy_inertia(model: mujoco.MjModel, spec: mujoco.MjSpec) -> None:
-    """Gives the model's capsules the mass and inertia of a cylinder in their place; changes its `spec`, too.
-
-    They had these before MuJoCo 2.1.2, when D4RL's data was made. That cylinder is longer than the capsule's
-    cylindrical part by half a radius at each end, and lighter than the capsule.
-
-    Source: MuJoCo's changelog, version 2.1.2. The resulting masses are those that others quote for Gym's v2
-    robots; MuJoCo 2.1 itself was not available for comparison.
-    """
-    spec.compile()  # numbers the geoms
-    # Ids are collected first, because they shift as geoms are added.
-    capsules = [(geom, geom.id) for geom in spec.geoms if geom.type == mujoco.mjtGeom.mjGEOM_CAPSULE]
-    for capsule, i in capsules:
-        radius, half_length, _ = model.geom_size[i]
-        capsule.parent.add_geom(
-            type=mujoco.mjtGeom.mjGEOM_CYLINDER,
-            size=[radius, half_length + radius / 2, 0.0],
-            pos=model.geom_pos[i],
-            quat=model.geom_quat[i],
-            density=capsule.density,
-        )
-        capsule.mass = 0.0
-    cylinders = spec.compile()
-    for field in INERTIAL_FIELDS:
-        getattr(model, field)[:] = getattr(cylinders, field)
-    mujoco.mj_setConst(model, mujoco.MjData(model))  # recomputes derived values, such as the solver's weights

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
-import dataclasses
-import functools
-import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -19,7 +16,6 @@ from xql_jax.types import Batch, Environment, Info
 if TYPE_CHECKING:  # takes half a second to import
     from gymnasium import spaces
 
-LOG = logging.getLogger(__name__)
 UNKNOWN_SUCCESS = -1  # the environment does not say whether the episode succeeds
 RESET, STEP = "observation, info", "observation, reward, terminated, truncated, info"
 
@@ -66,7 +62,7 @@ class VectorEnv(ABC):
 
     observation_space: spaces.Box  # of one of them
     action_space: spaces.Box
-    steps_per_second: float  # of simulated time; not known of environments in processes
+    steps_per_second: float  # of simulated time
     running: np.ndarray  # bool[N], which environments have an episode
 
     def __init__(self, num_envs: int):
@@ -82,6 +78,12 @@ class VectorEnv(ABC):
 
         Returns observations, rewards, terminations, truncations, and successes or UNKNOWN_SUCCESS, each [N].
         """
+
+    def no_outcome(self) -> tuple[np.ndarray, ...]:
+        """Returns what `_act` does if no environment is running."""
+        observations = np.zeros((self.num_envs, *self.observation_space.shape), np.float32)
+        successes = np.full(self.num_envs, UNKNOWN_SUCCESS, np.int8)
+        return observations, np.zeros(self.num_envs), *np.zeros((2, self.num_envs), bool), successes
 
     def render(self) -> np.ndarray:
         """Returns a picture of environment 0, u8[height, width, 3]; UserError if it draws none."""
@@ -179,10 +181,8 @@ class Local(VectorEnv):
         return observations
 
     def _act(self, actions: np.ndarray, running: np.ndarray) -> tuple[np.ndarray, ...]:
-        observations = np.zeros((self.num_envs, *self.observation_space.shape), np.float32)
-        rewards = np.zeros(self.num_envs)
-        terminals, truncations = np.zeros((2, self.num_envs), bool)
-        successes = np.full(self.num_envs, UNKNOWN_SUCCESS, np.int8)
+        outcome = self.no_outcome()
+        observations, rewards, terminals, truncations, successes = outcome
 
         def step(indices: list[int]) -> None:
             for i in indices:
@@ -198,7 +198,7 @@ class Local(VectorEnv):
             list(self._threads.map(step, shares))
         else:
             step(indices)
-        return observations, rewards, terminals, truncations, successes
+        return outcome
 
     def render(self) -> np.ndarray:
         return self._environments[0].render()
@@ -225,17 +225,6 @@ def repeats(env: VectorEnv, seed: int, steps: int = 5) -> bool:
     return all(map(np.array_equal, list(episode()), list(episode())))
 
 
-@dataclasses.dataclass(frozen=True)
-class Patience:
-    """How long to wait for environments in other processes; not while the whole program is stopped."""
-
-    seconds: float = 60.0  # for the answers to one step
-    is_stopping: Callable[[], bool] = lambda: False  # a run that is to stop waits only some seconds
-
-
-PATIENT = Patience()
-
-
 class EpisodeSeeds:
     """The seeds of endless episodes, a `NextSeed`; `episodes` are the numbers of the running ones."""
 
@@ -257,16 +246,9 @@ def start_seed(seed: int, environment: int, episode: int) -> int:
 
 
 def close(environment: Environment) -> None:
-    """Closes an environment. Its work is done, so if this fails, a warning says so, once."""
-    try:
+    """Closes an environment. Its work is done, so it does not matter if this fails."""
+    with contextlib.suppress(Exception, SystemExit):
         environment.close()
-    except (Exception, SystemExit) as error:
-        warn_once(f"an environment cannot be closed: {describe(error)}")
-
-
-@functools.cache
-def warn_once(line: str) -> None:
-    LOG.warning(line)
 
 
 @contextlib.contextmanager

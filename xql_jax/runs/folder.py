@@ -134,7 +134,7 @@ class RunFolder:
             raise UserError(f"this run exists: {self.path}; go on with --resume, or give another --seed")
         if settings.resume and not has_begun:
             self._warn_of_shorter_run()
-        here = surroundings(settings.task, settings.simulation, settings.method)
+        here = surroundings(settings.task, settings.method)
         if not self.files.config.exists():
             self._write_config(here, [])
             return
@@ -251,7 +251,8 @@ def identity_of(settings: Any) -> Json:
         "seeds": [settings.seeds[0], settings.seeds[-1]],
         "max_steps": settings.schedule.max_steps,
         "evaluation_seed": EVALUATION_SEED,
-        **settings.simulation._asdict(),
+        "env_backend": "mujoco",  # constants, which digests of runs contain
+        "legacy_inertia": False,
     }
     if isinstance(settings, FromData):
         identity |= {"unit_rewards": True} if settings.unit_rewards else {}

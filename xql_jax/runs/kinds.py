@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from xql_jax.data.dataset import Dataset
-from xql_jax.envs import BACKENDS, Simulation
 from xql_jax.errors import UserError
 from xql_jax.learners.registry import OFFLINE, ONLINE
 from xql_jax.numerics.jax_settings import MATMUL_PRECISIONS
@@ -161,11 +160,6 @@ class Training(Kept):
         numbers = f"seeds {seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else f"seed {seeds[0]}"
         return f"{self.method}: {self.all_steps}, {numbers}"
 
-    @property
-    def simulation(self) -> Simulation:
-        """Which environments of the task are used."""
-        return Simulation()
-
     @functools.cached_property
     def grid(self) -> dict[str, list[float]]:
         """The values of the swept hyperparameters, by name."""
@@ -201,29 +195,7 @@ def _fields_of(kind: type[Any], settings: Training) -> Json:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Simulated(Checked):
-    """What chooses among the environments of a task, see `Simulation`."""
-
-    env_backend: str = setting(
-        "mujoco",
-        one_of(*BACKENDS),
-        "mujoco: the environments of this project; d4rl: those of the d4rl package with gym and mujoco-py.",
-        of_checkpoint=True,
-    )
-    legacy_inertia: bool = setting(
-        False,
-        EITHER,
-        "Give Hopper, Walker2d, HalfCheetah and Ant the capsule masses of the MuJoCo that made D4RL's data.",
-        of_checkpoint=True,
-    )
-
-    @property
-    def simulation(self) -> Simulation:
-        return Simulation(self.env_backend, self.legacy_inertia)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class FromData(Simulated, Training):
+class FromData(Training):
     """What every training on data has."""
 
     methods = OFFLINE

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from xql_jax.data.dataset import SOURCE_PREFIXES, Dataset
 from xql_jax.data.preprocessing import Preprocessing
-from xql_jax.envs import Simulation, action_bounds
+from xql_jax.envs import action_bounds
 from xql_jax.errors import Damaged, UserError
 from xql_jax.files import is_locked, read_record, with_numbers
 from xql_jax.files.paths import as_written, located
@@ -111,8 +111,6 @@ class Run:
         self.seeds = range(first, last + 1)
         observation_dim, action_dim = content["sizes"]
         self.sizes: tuple[int, int] = observation_dim, action_dim
-        # Which environments of the task its evaluations used.
-        self.simulation = Simulation(content["env_backend"], content["legacy_inertia"])
         self.handover: int | None = content.get("num_pretraining_steps")  # updates before the first step
         self.is_online = self.method in ONLINE  # it learned from its own replay buffer alone
         of_data = OFFLINE_TRAINING if self.handover is None else FINE_TUNING

@@ -12,7 +12,7 @@ from pathlib import Path
 import jax
 
 import xql_jax
-from xql_jax.envs import Simulation, describe_environment, own_sources
+from xql_jax.envs import own_sources, versions_of
 from xql_jax.files import sources_digest
 from xql_jax.suites.tasks import Task
 from xql_jax.types import Json
@@ -42,7 +42,7 @@ def commit() -> str | None:
     return None
 
 
-def surroundings(task: Task | None, simulation: Simulation, method: str) -> Json:
+def surroundings(task: Task | None, method: str) -> Json:
     """Returns what config.json records of program, environment and machine at each start of a run."""
     machine = {  # what affects XLA's programs
         "device": jax.devices()[0].device_kind,
@@ -51,7 +51,7 @@ def surroundings(task: Task | None, simulation: Simulation, method: str) -> Json
         "processor": _processor(),
         **{name: os.environ.get(name, "") for name in ("XLA_FLAGS", "NVIDIA_TF32_OVERRIDE")},
     }
-    used = versions() | (describe_environment(task, simulation)["versions"] if task else {})
+    used = versions() | (versions_of(task) if task else {})
     used |= _method_source(method)
     return {"versions": used, "machine": machine, "commit": commit(), "code": code_digest()}
 

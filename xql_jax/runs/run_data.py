@@ -36,7 +36,7 @@ def load_data(settings: Any, evaluator: Evaluator | None) -> RunData:
     task, source = settings.task, settings.source
     if isinstance(settings, Online):
         preprocessing = Preprocessing(action_bounds=action_bounds(task), action_chunk=settings.action_chunk)
-        own = environment_maker(task, settings.simulation).sizes(task)
+        own = environment_maker(task).sizes(task)
         return RunData(preprocessing, task, own, evaluator.caveats if evaluator else ())
     sizes = evaluator.sizes if evaluator else own_sizes(task)  # before a download
     bounds = action_bounds(task)

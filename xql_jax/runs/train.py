@@ -21,9 +21,8 @@ import jax
 
 from xql_jax.data.replay import PriorData, num_bytes
 from xql_jax.data.sampling import fits, room_on_device
-from xql_jax.envs import describe_environment, environment_maker
+from xql_jax.envs import environment_maker, versions_of
 from xql_jax.envs.compiled import compiled_environment
-from xql_jax.envs.vector import Patience
 from xql_jax.errors import UserError
 from xql_jax.files import writing
 from xql_jax.logs.csv_rows import Row
@@ -95,7 +94,7 @@ def train_resolved(
         states = _states_of_source(settings, data.sizes) if settings.source and not folder.steps else None
         resources.enter_context(folder.locked())
         data.preprocessing.save(folder.files.preprocessing, folder.run_id)
-        populations = populate(folder, data, stop)
+        populations = populate(folder, data)
         if states is not None:
             populations.first.set_in_members(state=states)
         return train_and_summarize(folder, data, populations, evaluator, stop, callbacks)
@@ -138,7 +137,7 @@ def _evaluator(settings: Training, resources: contextlib.ExitStack) -> Evaluator
     if task is None or not settings.eval_episodes:
         LOG.info("no evaluation: " + ("--eval_episodes=0" if task else "no --env_name is given"))
         return None
-    maker = environment_maker(task, settings.simulation)
+    maker = environment_maker(task)
     evaluator = Evaluator(task, len(settings.members), settings.eval_episodes, EVALUATION_SEED, maker=maker)
     return resources.enter_context(contextlib.closing(evaluator))
 
@@ -169,7 +168,7 @@ def _states_of_source(settings: Any, sizes: tuple[int, int]) -> State:
     return stacked([source.states[member.name] for member in members])
 
 
-def populate_offline(folder: RunFolder, data: RunData, stop: StopSignals) -> Populations:
+def populate_offline(folder: RunFolder, data: RunData) -> Populations:
     """Makes the population that learns from the data, on the device or streamed from the host."""
     settings: Any = folder.settings
     batch, learner, members, ramps = data.dataset.batch, settings.learner, settings.members, settings.ramps
@@ -181,18 +180,18 @@ def populate_offline(folder: RunFolder, data: RunData, stop: StopSignals) -> Pop
     return Populations(offline_population(learner, members, source, settings.batch_size, ramps=ramps))
 
 
-def populate_online(folder: RunFolder, data: RunData, stop: StopSignals) -> Populations:
+def populate_online(folder: RunFolder, data: RunData) -> Populations:
     """Makes the population whose members have their own environments and buffers."""
     settings: Any = folder.settings
     _log_beginning(folder, data)
     if not settings.task.suite.is_compiled:
-        return Populations(_host_population(settings.learner, folder, data, stop))
+        return Populations(_host_population(settings.learner, folder, data))
     files = ReplayFiles(folder.files.replay, folder.run_id)
     acting = CompiledActing(compiled_environment(settings.task), settings.acting, files)
     return Populations(Population(settings.learner, settings.members, acting))
 
 
-def populate_both_phases(folder: RunFolder, data: RunData, stop: StopSignals) -> Populations:
+def populate_both_phases(folder: RunFolder, data: RunData) -> Populations:
     """Makes the population that learns from the data, and then the one that learns online.
 
     Observations and rewards of the environments pass through the preprocessing of the data. The optimisers'
@@ -208,7 +207,7 @@ def populate_both_phases(folder: RunFolder, data: RunData, stop: StopSignals) ->
         """Returns the population of the second phase, with the states of the first phase's members."""
         prior = PriorData(batch, settings.offline_fraction, settings.replay_buffer_size)
         lasting = learner.scheduled(math.inf)
-        online = _host_population(lasting, folder, data, stop, handover=handover, prior_data=prior)
+        online = _host_population(lasting, folder, data, handover=handover, prior_data=prior)
         online.take_over(first)
         return online
 
@@ -216,7 +215,7 @@ def populate_both_phases(folder: RunFolder, data: RunData, stop: StopSignals) ->
 
 
 def _host_population(
-    learner: Learner, folder: RunFolder, data: RunData, stop: StopSignals, **options: Any
+    learner: Learner, folder: RunFolder, data: RunData, **options: Any
 ) -> Population:
     """Returns the population that steps simulators while it learns; for the options see `HostActing`."""
     settings: Any = folder.settings
@@ -225,10 +224,9 @@ def _host_population(
     LOG.info(f"  rounds of {rounds} step(s): the policy that acts is at most {lag} updates behind")
     acting = HostActing(
         settings.members,
-        functools.partial(environment_maker(settings.task, settings.simulation).make, settings.task),
+        functools.partial(environment_maker(settings.task).make, settings.task),
         schedule,
         ReplayFiles(folder.files.replay, folder.run_id),
-        Patience(settings.environment_timeout, lambda: stop.received is not None),
         preprocessing=data.preprocessing,
         **options,
     )
@@ -296,7 +294,7 @@ def _summary(folder: RunFolder, loop: TrainingLoop, task: Task | None, rows: Seq
             {"member": str(settings.members[index]), **dataclasses.asdict(divergence)}
             for index, divergence in population.diverged.items()
         ],
-        "environment": describe_environment(task, settings.simulation) if task and is_evaluated else None,
+        "environment": {"versions": versions_of(task)} if task and is_evaluated else None,
         "seconds": {
             "compile": round(population.compile_seconds, 3),
             "update": round(progress.update_seconds, 3),

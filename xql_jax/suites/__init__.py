@@ -39,8 +39,6 @@ class Suite:
     packages: tuple[str, ...] = ()  # the simulator, if it is one, then others with models or rules
     max_threads: int = 1  # threads pay for steps of a millisecond, and slow those of microseconds
     max_environments: int = 64  # at once, or one per evaluated policy if that is more: few if they are costly
-    has_legacy_inertia: bool = False  # robots whose masses today's MuJoCo computes differently from D4RL's
-    is_in_d4rl: bool = False  # whether the package d4rl has its tasks, for --env_backend=d4rl
     # Whether they are in Gymnasium's registry: bounds of actions are their own, else ±1, and they draw if
     # `render_mode` asks for it, else `SimulatedEnv` does.
     is_registered: bool = False

@@ -37,8 +37,6 @@ _LOCOMOTION = Suite(
     packages=("mujoco", "gymnasium"),
     # Ten environments per call: two threads gain a third in hopper and walker2d, and lose 6% in halfcheetah.
     max_threads=2,
-    has_legacy_inertia=True,
-    is_in_d4rl=True,
     scales_rewards=True,
 )
 
@@ -71,8 +69,6 @@ _ANTMAZE = Suite(
     environment="xql_jax.envs.ant_maze:AntMaze",
     packages=("mujoco", "gymnasium"),
     max_threads=8,  # steps of 0.25 ms, of which a tenth holds the GIL: a second thread gains three quarters
-    has_legacy_inertia=True,
-    is_in_d4rl=True,
     eval_episodes=100,
     success="the goal was reached, which ends the episode",
     reward_shift=-1.0,
@@ -102,7 +98,6 @@ _KITCHEN = Suite(
     # A sixth of a step holds the GIL, and an environment takes 0.25 s and 56 MB.
     max_threads=8,
     max_environments=16,
-    is_in_d4rl=True,
     success="all four subtasks were done, which ends the episode; the score is the share of them",
     data_rewards="xql_jax.data.d4rl_rewards:kitchen_rewards",
 )
@@ -138,7 +133,6 @@ _ADROIT = Suite(
     environment="xql_jax.envs.robotics:Adroit",
     packages=("mujoco", "gymnasium-robotics"),
     max_threads=4,  # two threads on two cores make 1.5 times as many steps as one
-    is_in_d4rl=True,
     success="the goal was met in more steps than D4RL asks for; the score is of the summed rewards",
 )
 
@@ -172,7 +166,6 @@ _MAZE2D = Suite(
     tasks=_maze2d_tasks,
     environment="xql_jax.envs.point_maze:PointMaze",
     packages=("mujoco",),
-    is_in_d4rl=True,
     success="the goal was reached at least once in the episode; the score counts the steps that are spent "
     "there",
     data_rewards="xql_jax.data.d4rl_rewards:maze_rewards",
@@ -181,7 +174,6 @@ _POINTMAZE = dataclasses.replace(  # its data are generated on this machine
     _MAZE2D,
     name="pointmaze",
     tasks=_pointmaze_tasks,
-    is_in_d4rl=False,
     generates="xql_jax.data.pointmaze:write_generated",
 )
 

@@ -19,7 +19,7 @@ from xql_jax.data import replay
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.data.replay import PriorData, ReplayBuffer, Spans
 from xql_jax.data.views import discounted_returns
-from xql_jax.envs.vector import PATIENT, EpisodeSeeds, Local, Patience, VectorEnv
+from xql_jax.envs.vector import EpisodeSeeds, Local, VectorEnv
 from xql_jax.errors import EnvironmentFailure
 from xql_jax.numerics.jax_settings import settings_of_jax
 from xql_jax.rollout.acting import ActionQueue
@@ -272,7 +272,6 @@ class HostActing(ActingKind):
         make: Callable[[], Environment],
         schedule: ActingSchedule,
         files: ReplayFiles,
-        patience: Patience = PATIENT,
         preprocessing: Preprocessing = UNCHANGED,
         **options: Any,
     ):
@@ -280,7 +279,7 @@ class HostActing(ActingKind):
         if schedule.processes:
             from xql_jax.envs.processes import Processes  # half a second of imports
 
-            vector_env = functools.partial(Processes, patience=patience)
+            vector_env = functools.partial(Processes, timeout=schedule.environment_timeout)
         number = schedule.num_environments
         self._collectors = [
             Collector(member, vector_env(make, number), schedule, preprocessing) for member in members

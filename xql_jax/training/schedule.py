@@ -114,6 +114,7 @@ class ActingSchedule:
 
     num_environments: int = 1  # N, per member
     processes: bool = False  # run each environment in its own process
+    environment_timeout: float = 60.0  # seconds to wait for an answer of such a process
     buffer_size: int = 1_000_000  # transitions per member
     batch_size: int = 256
     warmup_steps: int = 1_000  # of random actions, before anything is learned

@@ -12,7 +12,7 @@ from xql_jax.workshop.reports.score_table import MethodScore
 
 FINGERPRINT = "dataset_fingerprint"
 # What scores of different methods must share to be compared: else it is in their names.
-COMMON = ("references", "dataset", "env_backend", "legacy_inertia")
+COMMON = ("references", "dataset")
 # Settings that distinguish no methods.
 NO_METHOD = ("sweep", "log_interval", "eval_interval", "eval_episodes", "eval_at_start")
 
@@ -21,7 +21,7 @@ def method_scores(members: Iterable[Curve], but: str = "") -> list[MethodScore]:
     """Groups members that differ only in the seed, ordered by dataset and method.
 
     A score's name is its method's, with the settings that differ among its members on this dataset, and the
-    data, references and simulators that differ between methods. The setting `but` is in no name, although
+    data and references that differ between methods. The setting `but` is in no name, although
     members with different values stay apart. UserError if two runs have the same seed of a method.
     """
     scores: list[MethodScore] = []

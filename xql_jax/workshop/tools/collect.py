@@ -18,12 +18,11 @@ from xql_jax.data.rows import (
     whole_returns_of,
     write_hdf5,
 )
-from xql_jax.envs import Simulation, describe_environment, environment_maker
+from xql_jax.envs import environment_maker, versions_of
 from xql_jax.errors import UserError
 from xql_jax.files.outputs import check_output, writing_output
 from xql_jax.numerics.jax_settings import settings_of_jax
 from xql_jax.rollout.evaluation import episode_seed, warn_of_its_seeds
-from xql_jax.runs.kinds import Simulated
 from xql_jax.runs.machine import versions
 from xql_jax.settings import (
     ANY,
@@ -33,6 +32,7 @@ from xql_jax.settings import (
     MOST,
     NOT_NEGATIVE,
     TEXT,
+    Checked,
     setting,
     within,
 )
@@ -50,7 +50,7 @@ NOT_OF_REPLAY = ("policy", "noise", "deterministic", "transitions", "episodes")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CollectionSettings(Simulated):
+class CollectionSettings(Checked):
     method: str | None = own_method()
     random_return: float | None = setting(None, ANY, "Return of score 0, written with the data.", kind=float)
     expert_return: float | None = setting(None, ANY, "Return of score 100, see --random_return.", kind=float)
@@ -83,7 +83,6 @@ class CollectionSettings(Simulated):
 @dataclasses.dataclass(frozen=True)
 class Source:
     task: Task
-    simulation: Simulation
     rows: Callable[[StopSignals], Rows]
     metadata: Json  # of the rows, which the dataset's file will contain
     cuts: Sequence[int] = (-1,)  # rows at which an episode may be cut off, see `whole_returns_of`
@@ -121,7 +120,7 @@ def collect(settings: CollectionSettings) -> Json:
     }
     metadata: Json = {
         "env_name": task.name,
-        "environment": json.dumps(describe_environment(task, source.simulation), sort_keys=True),
+        "environment": json.dumps({"versions": versions_of(task)}, sort_keys=True),
         "versions": json.dumps(versions(), sort_keys=True),
         **source.metadata,
         **summary,
@@ -145,7 +144,7 @@ def _policy(settings: CollectionSettings) -> Source:
     unit = "transition" if settings.transitions else "episode"
     number = settings.transitions or settings.episodes or 0
     task, seed, noise = get_task(settings.env_name), settings.seed, settings.noise
-    maker = environment_maker(task, settings.simulation)
+    maker = environment_maker(task)
     behaviour = open_behaviour(
         settings.policy, task, maker, member=settings.member, deterministic=settings.deterministic
     )
@@ -161,7 +160,7 @@ def _policy(settings: CollectionSettings) -> Source:
 
     metadata = {"seed": seed, "policy": behaviour.name, "policy_is": behaviour.what, "noise": noise}
     metadata |= {"warnings": "; ".join(caveats)}
-    return Source(task, settings.simulation, rows, metadata)
+    return Source(task, rows, metadata)
 
 
 def _replay_buffer(settings: CollectionSettings) -> Source:
@@ -200,4 +199,4 @@ def _replay_buffer(settings: CollectionSettings) -> Source:
         "a row is one where its next observation is not exactly what the next row starts from",
     }
     task, rows = get_task(run.task.name), rows_of_replay(first, transitions, number)
-    return Source(task, run.simulation, lambda stop: rows, metadata, cuts, headless)
+    return Source(task, lambda stop: rows, metadata, cuts, headless)

@@ -199,7 +199,7 @@ def data_shapes(settings: Any) -> tuple[Dataset, int]:
         view = load_data(settings, None).dataset
         return view, view.size
     task = settings.task
-    observation_dim, action_dim = environment_maker(task, settings.simulation).sizes(task)
+    observation_dim, action_dim = environment_maker(task).sizes(task)
     observations = np.zeros((SAMPLE_ROWS, observation_dim), np.float32)
     rows = {
         "observations": observations,

@@ -7,7 +7,7 @@ import logging
 
 import numpy as np
 
-from xql_jax.envs import EnvironmentMaker, describe_environment, environment_maker
+from xql_jax.envs import EnvironmentMaker, environment_maker, versions_of
 from xql_jax.envs.vector import VectorEnv
 from xql_jax.errors import UserError
 from xql_jax.files import as_json
@@ -57,7 +57,7 @@ def evaluate(settings: EvaluationSettings) -> Json:
         prepare_to_draw()
     run = open_run(settings.checkpoint, settings.method, member=settings.member, env_name=settings.env_name)
     task = run.task
-    maker = environment_maker(task, run.simulation)
+    maker = environment_maker(task)
     run.check_fits(task, *maker.sizes(task))
     non_finite: set[int] = set()  # members whose actions were not finite: see `finite_policy`
     act = run.policy(report=non_finite.add)
@@ -87,7 +87,7 @@ def evaluate(settings: EvaluationSettings) -> Json:
             "policies": run.what,
             "warnings": run.caveats(run.members),
             "seed": settings.seed,
-            "environment": describe_environment(task, run.simulation),
+            "environment": {"versions": versions_of(task)},
             "members": entries,
         }
         if output:  # before the video, which may fail: the results must not be lost
