@@ -24,8 +24,9 @@ import numpy as np
 
 from xql_jax.envs.mazes import MAZES
 from xql_jax.theory.conservatism import kl_divergence
+from xql_jax.theory.error_model import optimal_q
 from xql_jax.theory.gridworld import gridworld
-from xql_jax.theory.soft_mdp import optimal_q, value_iteration
+from xql_jax.theory.soft_mdp import value_iteration
 
 MAZE = MAZES["umaze"]
 START = (3, 1)  # row, column

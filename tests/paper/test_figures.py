@@ -2,10 +2,12 @@
 
 import csv
 import functools
+import runpy
 import xml.etree.ElementTree as ElementTree
 
 import numpy as np
 import pytest
+from guides import ROOT
 from PIL import Image
 
 from xql_jax.workshop.paper.columns import unique, where
@@ -38,6 +40,20 @@ def test_figure_4_fits_are_exact_and_a_smaller_beta_is_nearer_to_the_maximum():
     for method in methods[-2:]:
         path = where(paths, method=method)
         assert (path["row"][-1], path["column"][-1]) == (1, 1)  # the goal
+
+
+def test_the_picture_of_gumbel_waves_agrees_with_theory():
+    made = runpy.run_path(str(ROOT / "docs/site/gumbel_waves.py"))["compute_error_waves"](0)
+    wave = made["wave"]
+    np.testing.assert_allclose(wave["simulated_deviation"], wave["exact_deviation"], atol=0.03)
+    for step in range(5):
+        rows = where(wave, step=step)
+        assert rows["state"][rows["exact_deviation"].argmax()] == 1 + step  # it runs to the parents
+    deviations = made["deviations"]
+    np.testing.assert_allclose(deviations["simulated"], deviations["exact"], rtol=0.03)
+    means = made["means"]
+    np.testing.assert_allclose(means["shuffled"], means["eq_26"], atol=0.02)
+    assert means["eq_25"][8] < 0.5 * means["eq_26"][8]  # successors are shared: Eq. 26 does not hold
 
 
 @pytest.mark.slow

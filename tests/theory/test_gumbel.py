@@ -1,4 +1,4 @@
-"""The Gumbel distribution as printed, and maxima."""
+"""The Gumbel distribution as printed, the Gumbel-max trick, and maxima."""
 
 import numpy as np
 import pytest
@@ -6,6 +6,11 @@ from cases import instances
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import integrate, stats
+
+from xql_jax.theory.gumbel import gumbel_max_law
+
+scales = st.integers(-20, 20).map(lambda i: 10 ** (i / 10))  # 0.01 to 100
+vectors = st.lists(st.integers(-20, 20).map(lambda i: i / 10), min_size=1, max_size=6)
 
 
 @pytest.mark.parametrize("beta", [0.25, 1.0, 4.0])
@@ -19,6 +24,39 @@ def test_density_as_printed_lacks_the_scale(beta):
     ends = (3.0 - 6 * beta, 3.0 + 40 * beta)
     np.testing.assert_allclose(integrate.quad(printed, *ends)[0], beta, rtol=1e-9)
     np.testing.assert_allclose(integrate.quad(stats.gumbel_r(3.0, beta).pdf, *ends)[0], 1.0, rtol=1e-9)
+
+
+@instances
+@given(vectors, scales, st.integers(-50, 100))
+def test_gumbel_max_trick_exactly(x, beta, tenths):
+    """Section 2.2, Gumbel-Max trick: prod_i F(t - x_i) is the cdf of G(beta log sum exp(x / beta), beta)."""
+    x = np.array(x)
+    law, probabilities = gumbel_max_law(x, beta)
+    t = max(x) + beta * tenths / 10
+    product = np.prod(stats.gumbel_r.cdf((t - x) / beta))
+    np.testing.assert_allclose(law.cdf(t), product, rtol=0, atol=1e-12)
+    weights = np.exp((x - x.max()) / beta)
+    np.testing.assert_allclose(probabilities, weights / weights.sum(), rtol=1e-12, atol=1e-300)
+
+
+def test_the_gumbel_max_trick_of_several_rows_at_once_and_of_no_number():
+    rows = np.random.default_rng(0).normal(size=(3, 4))
+    law, probabilities = gumbel_max_law(rows, 0.7)
+    alone = [gumbel_max_law(row, 0.7) for row in rows]
+    np.testing.assert_allclose(law.mean(), [each.mean() for each, _ in alone], rtol=1e-14)
+    np.testing.assert_allclose(probabilities, [of_row for _, of_row in alone], rtol=1e-14)
+    for number in (np.nan, np.inf, -np.inf):
+        with pytest.raises(ValueError, match="x must be finite"):
+            gumbel_max_law([0.0, number], 1.0)
+
+
+@pytest.mark.parametrize("beta", [1e-6, 1e-300])
+def test_the_gumbel_max_trick_loses_no_digits_to_a_common_level(beta):
+    x = np.array([1e8, 1e8 - 1e-6])
+    law, probabilities = gumbel_max_law(x, beta)
+    near_0, wanted = gumbel_max_law(x - x[0], beta)
+    np.testing.assert_array_equal(probabilities, wanted)
+    assert law.median() == x[0] + near_0.median()
 
 
 # Theorem 1 says that the maximum of n variables with exponential tails "follows" the Gumbel distribution as n

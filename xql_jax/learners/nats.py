@@ -5,7 +5,7 @@ a divergence in nats, whose size means the same for all rewards; a scale is in r
 two tasks. The scale that holds the divergence is the multiplier of a trust region.
 
 Source: Peters et al. 2010 (REPS) and Abdolmaleki et al. 2018 (MPO) find it by the dual's gradient, whose
-V is the one that XQL fits.
+V is the one that XQL fits: `theory/trust_region.py`.
 Differs: the step is Newton's, of a running mean. So one rate serves all scales and divergences.
 """
 

@@ -13,8 +13,6 @@ from xql_jax.theory import arguments
 from xql_jax.theory.conservatism import soft_policy
 from xql_jax.theory.log_partition import weighted_log_partition
 
-OPTIMUM_TOLERANCE = 1e-12  # of the optimal Q, reward units
-
 
 @dataclasses.dataclass(eq=False)
 class SoftMDP:
@@ -133,16 +131,6 @@ class SoftMDP:
         dynamics = sparse.csc_array((weights.ravel(), pairs), (len(pi), len(pi)))
         system = sparse.eye_array(len(pi), format="csc") - self.discount * dynamics
         return spsolve(system, (pi * self.rewards).sum(-1))
-
-
-def optimal_q(mdp: SoftMDP) -> np.ndarray:
-    """Returns Q of the optimum without regularisation, f64[S, A], within `OPTIMUM_TOLERANCE` and rounding."""
-    q = np.zeros(mdp.rewards.shape)
-    bound = float(np.abs(mdp.rewards).max()) / (1.0 - mdp.discount)
-    while bound > OPTIMUM_TOLERANCE:
-        q = mdp.backup(q.max(-1))
-        bound *= mdp.discount
-    return q
 
 
 class Solution(NamedTuple):

@@ -21,8 +21,9 @@ from xql_jax.learners.parts import ValueFit
 from xql_jax.pictures import style
 from xql_jax.pictures.style import INK, WALL, styled
 from xql_jax.settings import with_values
+from xql_jax.theory.error_model import optimal_q
 from xql_jax.theory.gridworld import FIGURE_4, greedy_path, gridworld
-from xql_jax.theory.soft_mdp import optimal_q, value_iteration
+from xql_jax.theory.soft_mdp import value_iteration
 from xql_jax.types import Array, Batch
 from xql_jax.workshop.paper.columns import Tables, long_table, unique, where
 
