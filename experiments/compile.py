@@ -50,7 +50,8 @@ def print_costs(report: dict[str, Any]) -> None:
     print(
         f"  an update of {each} member(s): {report['operations_per_update'] / 1e9:.2f} GFLOP, "
         f"{report['bytes_per_update'] / 1e6:,.0f} MB read and written, "
-        f"{report['kernels']} kernels: {kernels}"
+        f"{report['kernels']} kernels: {kernels}\n"
+        f"    {report['longest_path']} of these wait for each other"
     )
 
 

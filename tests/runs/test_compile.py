@@ -4,12 +4,15 @@
 """
 
 import json
+import re
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from driver import ROOT, run_main
 
-from xql_jax.workshop.tools.compile import kernels_in
+from xql_jax.workshop.tools.compile import kernels_in, longest_path
 
 MAIN = ROOT / "experiments" / "compile.py"
 HOPPER = ("--env_name=hopper-medium-v2", "--topology=v5e:2x2")
@@ -50,6 +53,7 @@ def test_kernels_of_an_update_of_xql_on_a_gpu(members, most):
     assert outcome.code == 0, outcome.err
     found = json.loads(outcome.out.splitlines()[-1])
     assert sum(found["kernels_by_kind"].values()) == found["kernels"] <= most
+    assert 10 < found["longest_path"] <= 22
     # Two products a layer forwards and backwards cannot be left out; last layers of width 1 are reductions.
     assert found["kernels_by_kind"]["products"] >= 10
 
@@ -82,3 +86,22 @@ ENTRY %main (x: f32[8]) -> f32[8] {
 
 def test_kernels_are_those_of_the_loop_that_has_most_of_them():
     assert kernels_in(PROGRAM) == {"products": 1, "reductions": 1, "arithmetic": 1, "copies": 1}
+
+
+def test_the_longest_path_is_that_of_kernels_that_wait_for_each_other():
+    assert longest_path(PROGRAM) == 4
+    assert longest_path(PROGRAM.replace("fusion(%gemm_fusion)", "fusion(%x)")) == 3
+
+
+def test_two_chains_of_a_loop_are_as_long_as_the_longer_one():
+    """Sorts are kernels that no compiler joins: three need each other, and two run beside them."""
+
+    def body(_, carry):
+        long, short = carry
+        return jnp.sort(-jnp.sort(-jnp.sort(-long))), jnp.sort(-jnp.sort(-short))
+
+    loop = jax.jit(lambda carry: jax.lax.fori_loop(0, 5, body, carry))
+    text = loop.lower((jnp.arange(8.0), jnp.arange(9.0))).compile().as_text()
+    sorts = re.sub(r" (?:fusion|copy|call)\(", " other(", text)  # what else a CPU has
+    assert sum(kernels_in(sorts).values()) == 5
+    assert longest_path(sorts) == 3

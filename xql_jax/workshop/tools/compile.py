@@ -36,7 +36,7 @@ from xql_jax.types import Array, Json
 
 SAMPLE_ROWS = 1_024  # rows of data in the programs whose operations and bytes are counted
 # Patterns in XLA's text of a program: an operation, a computation, what calls others, and what is a kernel.
-LINE = re.compile(r"^\s*(?:ROOT )?%?[\w.-]+ = .*? ([\w-]+)\((.*)$", re.MULTILINE)
+LINE = re.compile(r"^\s*(?:ROOT )?%?([\w.-]+) = .*? ([\w-]+)\((.*)$", re.MULTILINE)
 COMPUTATION = re.compile(r"^(?:ENTRY )?%?([\w.-]+) \(.*\{\n((?:  .*\n)+)\}", re.MULTILINE)
 CALLS = ("call", "conditional", "async-start")
 KERNELS = ("fusion", "fusion-start", "copy", "copy-start", "custom-call", "reduce", "dot", "sort")
@@ -153,6 +153,7 @@ def compile_run(settings: CompileSettings) -> Json:
         "collectives": collectives_in(text),
         "kernels": sum(kernels.values()),
         "kernels_by_kind": kernels,
+        "longest_path": longest_path(text),
         "bytes": {
             "data": data,
             "members": state - data,
@@ -257,7 +258,7 @@ def kernels_in(text: str) -> dict[str, int]:
 
     def count(name: str) -> Counter[str]:
         found: Counter[str] = Counter()
-        for operation, rest in LINE.findall(bodies.get(name, "")):
+        for _, operation, rest in LINE.findall(bodies.get(name, "")):
             if operation in CALLS:
                 for called in set(re.findall(r"[\w.-]+", rest)) & bodies.keys():
                     found += count(called)
@@ -268,6 +269,22 @@ def kernels_in(text: str) -> dict[str, int]:
     loops = re.findall(r" while\(.*body=%?([\w.-]+)", text)
     counts = [dict(count(loop)) for loop in loops]
     return max(counts, key=lambda kinds: sum(kinds.values()), default={})
+
+
+def longest_path(text: str) -> int:
+    """Returns the most kernels of a loop of which each needs the one before, in XLA's text of a program."""
+    bodies = dict(COMPUTATION.findall(text))
+
+    def length(name: str) -> int:
+        until: dict[str, int] = {}  # by the operation, itself included
+        for result, operation, rest in LINE.findall(bodies[name]):
+            words = set(re.findall(r"[\w.-]+", rest.partition(", metadata=")[0]))
+            inner = [length(word) for word in words & bodies.keys()] if operation in CALLS else []
+            own = max(inner, default=int(operation in KERNELS))
+            until[result] = own + max((until[word] for word in words & until.keys()), default=0)
+        return max(until.values(), default=0)
+
+    return max(map(length, re.findall(r" while\(.*body=%?([\w.-]+)", text)), default=0)
 
 
 def kernel_kind(operation: str, rest: str) -> str:
