@@ -214,9 +214,7 @@ def populate_both_phases(folder: RunFolder, data: RunData) -> Populations:
     return Populations(population, make_online)
 
 
-def _host_population(
-    learner: Learner, folder: RunFolder, data: RunData, **options: Any
-) -> Population:
+def _host_population(learner: Learner, folder: RunFolder, data: RunData, **options: Any) -> Population:
     """Returns the population that steps simulators while it learns; for the options see `HostActing`."""
     settings: Any = folder.settings
     schedule = settings.acting

@@ -18,10 +18,14 @@ def kl_divergence(pi: ArrayLike, mu: ArrayLike) -> np.ndarray:
 
 def soft_policy(q: ArrayLike, mu: ArrayLike, beta: float) -> np.ndarray:
     """Returns mu * exp((Q - V) / beta) with V = L^beta_mu(Q), f64[..., A]: the policy of Eq. 2, 12, 13."""
+    advantages, weights = below_largest(q, mu)
+    with np.errstate(divide="ignore", over="ignore"):  # the logarithm of 0 is -inf
+        return softmax(np.log(weights) + advantages / arguments.positive("beta", beta), axis=-1)
+
+
+def below_largest(q: ArrayLike, mu: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Returns Q less its largest value with weight, so that at a small beta nothing cancels, and mu."""
     weights = arguments.probabilities("mu", mu)
     values, weights = np.broadcast_arrays(np.asarray(q, np.float64), weights)
-    # Less the largest value with weight, so that at a small beta nothing cancels.
     largest = values.max(-1, where=weights > 0, initial=-np.inf, keepdims=True)
-    below = np.where(weights > 0, values - largest, 0.0)
-    with np.errstate(divide="ignore", over="ignore"):  # the logarithm of 0 is -inf
-        return softmax(np.log(weights) + below / arguments.positive("beta", beta), axis=-1)
+    return np.where(weights > 0, values - largest, 0.0), weights
