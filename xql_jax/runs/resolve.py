@@ -151,7 +151,11 @@ def _source(settings: Finetune) -> Run:
     if settings.method == source.method:
         changeable.add("method")
     if unfit := sorted(settings.given - changeable, key=lambda name: (name != "hidden_dims", name)):
-        raise UserError(f"--{unfit[0]}: the run of --checkpoint has its own, which stays: leave this out")
+        remedy, known = "it stays, so leave this out", settings_of(make_learner(source.method))
+        is_swept = unfit[0] in dict(fields_given(source.content["sweep"]))
+        if unfit[0] in known and known[unfit[0]].traced and not is_swept:
+            remedy = f"--online={unfit[0]}=VALUE changes it at the hand-over"
+        raise UserError(f"--{unfit[0]}: the run of --checkpoint has its own; {remedy}")
     if source.is_online:
         raise UserError(f"--checkpoint={source.path}: {source.method} learned online; give an offline run")
     if source.handover is not None and source.step > source.handover:
