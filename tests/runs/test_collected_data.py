@@ -12,7 +12,7 @@ from xql_jax.data.loading import load_dataset
 from xql_jax.data.rows import read_rows
 from xql_jax.envs.registered import Registered
 from xql_jax.errors import Busy, UserError
-from xql_jax.files import locked
+from xql_jax.files.outputs import alone_at
 from xql_jax.runs.train import train_run as run_online
 from xql_jax.suites import tasks
 from xql_jax.workshop.tools.collect import CollectionSettings, collect
@@ -168,9 +168,6 @@ def test_appended_rows_come_behind_and_every_command_is_recorded(known, tmp_path
             collected(tmp_path, append=True, **part)
     with pytest.raises(UserError, match="is no dataset of Hopper-v5"):
         collected(tmp_path, **other | {"env_name": "Hopper-v5"})
-    with (
-        locked(file.with_name(".set.hdf5.lock"), "x"),
-        pytest.raises(Busy, match=r"at this file: .*set\.hdf5"),
-    ):
+    with alone_at(file), pytest.raises(Busy, match=r"at this file: .*set\.hdf5"):
         collected(tmp_path, **other)
     assert file.read_bytes() == before

@@ -25,8 +25,7 @@ from xql_jax.data.rows import (
 )
 from xql_jax.envs import Simulation, describe_environment, environment_maker
 from xql_jax.errors import UserError
-from xql_jax.files import locked
-from xql_jax.files.outputs import check_output, writing_output
+from xql_jax.files.outputs import alone_at, check_output, writing_output
 from xql_jax.numerics.jax_settings import settings_of_jax
 from xql_jax.rollout.evaluation import episode_seed, warn_of_its_seeds
 from xql_jax.runs.kinds import Simulated
@@ -115,8 +114,7 @@ def collect(settings: CollectionSettings) -> Json:
     if not settings.output:
         raise UserError("give --output: the file to write")
     output = check_output("output", settings.output, HDF5_SUFFIXES)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with locked(output.with_name(f".{output.name}.lock"), f"file: {output}"):
+    with alone_at(output):
         earlier = _rows_before(settings, output, source)
         given = settings.random_return, settings.expert_return
         references = checked_references(given, "returns of scores 0 and 100")
