@@ -11,7 +11,7 @@ import pytest
 from xql_jax.errors import UserError
 from xql_jax.runs.run_data import scored
 from xql_jax.suites.tasks import SUITES, TASKS, References, get_task
-from xql_jax.workshop.reports.printed_tables import PAPER_TABLES, read_paper_table
+from xql_jax.workshop.reports.scores import PAPER_TABLES, read_paper_table
 
 D4RL_TASKS = [task for task in TASKS.values() if task.suite.is_in_d4rl]
 

@@ -7,7 +7,7 @@ from xql_jax.runs.kinds import OFFLINE_TRAINING
 from xql_jax.runs.load import Run
 from xql_jax.runs.records import as_text
 from xql_jax.suites.tasks import References
-from xql_jax.workshop.reports.read_runs import Curve
+from xql_jax.workshop.reports.scores import Curve
 
 RUN = {
     "path": Path("there"), "name": "there", "dataset": "kitchen-complete-v0", "method": "xql",
