@@ -17,10 +17,8 @@ from xql_jax.errors import UserError
 from xql_jax.files.outputs import check_output, write_output
 from xql_jax.settings import SEVERAL, TEXT, Command, setting, within
 from xql_jax.workshop.commands import command_line
-from xql_jax.workshop.reports.method_scores import method_scores
-from xql_jax.workshop.reports.read_runs import FOLDERS_HELP, read_runs
-from xql_jax.workshop.reports.report import report_files
-from xql_jax.workshop.reports.score_table import score_rows, text_table
+from xql_jax.workshop.reports.score_table import report_files, score_rows, text_table
+from xql_jax.workshop.reports.scores import FOLDERS_HELP, method_scores, read_runs
 from xql_jax.workshop.reports.statistics import compared_scores
 
 

@@ -21,8 +21,8 @@ from xql_jax.errors import UserError
 from xql_jax.runs.load import Run
 from xql_jax.settings import EITHER, SEVERAL, Command, one_of, setting
 from xql_jax.workshop.commands import command_line
-from xql_jax.workshop.reports.read_runs import FOLDERS_HELP
-from xql_jax.workshop.reports.score_table import MethodScore, plain_number, text_table
+from xql_jax.workshop.reports.score_table import text_table
+from xql_jax.workshop.reports.scores import FOLDERS_HELP, MethodScore, plain_number
 from xql_jax.workshop.tools.list_runs import list_runs, score_text
 
 CELLS = ("state", "score", "when")  # titles of `cells`

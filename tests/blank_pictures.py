@@ -9,5 +9,5 @@ from xql_jax.pictures import style
 def blank_pictures():
     """Pictures are files without content, but for those of runs that several modules share."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(style, "render", lambda figure, kind="png", dpi=200: b"")
+        patch.setattr(style, "render", lambda figure, kind="png": b"")
         yield

@@ -11,7 +11,7 @@ from python_cases import SMALL, bandit
 import xql_jax
 from xql_jax.errors import UserError
 from xql_jax.files.paths import located, paths_from_here
-from xql_jax.workshop.reports.read_runs import read_runs
+from xql_jax.workshop.reports.scores import read_runs
 
 MOVING = """
     import os, tempfile

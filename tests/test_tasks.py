@@ -10,7 +10,7 @@ import pytest
 
 from xql_jax.errors import UserError
 from xql_jax.suites.tasks import SUITES, TASKS, References, get_task, referenced
-from xql_jax.workshop.reports.printed_tables import PAPER_TABLES, read_paper_table
+from xql_jax.workshop.reports.scores import PAPER_TABLES, read_paper_table
 
 D4RL_TASKS = [task for task in TASKS.values() if task.suite.reads_as_d4rl and task.dataset_url]
 

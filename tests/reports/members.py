@@ -6,7 +6,7 @@ from pathlib import Path
 from xql_jax.runs.kinds import OFFLINE_TRAINING
 from xql_jax.runs.load import Run, as_text
 from xql_jax.suites.tasks import References
-from xql_jax.workshop.reports.read_runs import Curve
+from xql_jax.workshop.reports.scores import Curve
 
 RUN = {
     "path": Path("there"), "name": "there", "dataset": "kitchen-complete-v0", "method": "xql",

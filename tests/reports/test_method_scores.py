@@ -8,8 +8,7 @@ from written_runs import write_run
 
 from xql_jax.errors import UserError
 from xql_jax.runs.kinds import FINE_TUNING, ONLINE_TRAINING
-from xql_jax.workshop.reports.method_scores import method_scores
-from xql_jax.workshop.reports.read_runs import read_runs
+from xql_jax.workshop.reports.scores import method_scores, read_runs
 
 
 def by_place(members):

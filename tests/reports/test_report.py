@@ -6,9 +6,8 @@ import io
 import pytest
 from written_runs import COMMIT, write_run
 
-from xql_jax.workshop.reports.method_scores import method_scores
-from xql_jax.workshop.reports.read_runs import read_runs
-from xql_jax.workshop.reports.report import report_files
+from xql_jax.workshop.reports.score_table import report_files
+from xql_jax.workshop.reports.scores import method_scores, read_runs
 from xql_jax.workshop.reports.statistics import compared_scores
 
 

@@ -4,15 +4,14 @@ import csv
 
 from members import member
 
-from xql_jax.workshop.reports.printed_tables import PAPER_TABLES, read_paper_table
 from xql_jax.workshop.reports.score_table import (
-    MethodScore,
     latex_table,
     markdown_table,
     score_csv,
     score_rows,
     text_table,
 )
+from xql_jax.workshop.reports.scores import PAPER_TABLES, MethodScore, read_paper_table
 
 # Mean 3, deviation 1: the half-width is t(0.975, 2) / sqrt(3) = 4.302653 / 1.7320508 = 2.484138.
 THREE = {"members": [member(seed, 9.0, 2.0 + seed) for seed in range(3)], "paper": 2.5}

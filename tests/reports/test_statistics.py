@@ -7,7 +7,7 @@ import pytest
 from members import member
 from scipy import stats
 
-from xql_jax.workshop.reports.method_scores import method_scores
+from xql_jax.workshop.reports.scores import method_scores
 from xql_jax.workshop.reports.statistics import compared_scores, statistics_of
 
 SAMPLES = 300

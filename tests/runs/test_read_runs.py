@@ -9,8 +9,7 @@ from xql_jax.errors import UserError
 from xql_jax.files import read_record, write_record
 from xql_jax.runs.kinds import FINE_TUNING, OFFLINE_TRAINING, ONLINE_TRAINING
 from xql_jax.runs.load import load_run
-from xql_jax.workshop.reports.method_scores import method_scores
-from xql_jax.workshop.reports.read_runs import read_runs
+from xql_jax.workshop.reports.scores import method_scores, read_runs
 from xql_jax.workshop.tools.list_runs import list_runs, score_text
 
 

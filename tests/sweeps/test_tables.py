@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from tiny_sweeps import TINY, states, sweep_settings, train_all
 
-from xql_jax.workshop.reports.printed_tables import read_paper_table
+from xql_jax.workshop.reports.scores import read_paper_table
 from xql_jax.workshop.sweeps.plan import make_plan
 from xql_jax.workshop.sweeps.tables import of_table, scores_of
 

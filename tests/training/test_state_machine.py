@@ -158,7 +158,7 @@ def _programs_are_compiled_once(tmp_path_factory):
 def _quick_files(monkeypatch):
     """No loss of power is tried here, and no picture is looked at."""
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
-    monkeypatch.setattr(style, "render", lambda figure, kind="png", dpi=200: b"")
+    monkeypatch.setattr(style, "render", lambda figure, kind="png": b"")
 
 
 @pytest.mark.parametrize(

@@ -146,9 +146,9 @@ def draw_curve(axes: Axes, steps: Sequence[int], values: np.ndarray, look: Look,
     axes.plot(of_mean, means, marker=marker, zorder=3, **look)
 
 
-def render(figure: Figure, kind: str = "png", dpi: int = 200) -> bytes:
+def render(figure: Figure, kind: str = "png") -> bytes:
     """Returns the picture as the bytes of a file of that kind, one of `FORMATS`."""
     picture = io.BytesIO()
     with styled():
-        figure.savefig(picture, format=kind, dpi=dpi, metadata=METADATA[kind])
+        figure.savefig(picture, format=kind, dpi=200, metadata=METADATA[kind])
     return picture.getvalue()

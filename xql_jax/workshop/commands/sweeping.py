@@ -16,15 +16,14 @@ from xql_jax.runs.train import prepare_acting
 from xql_jax.suites.tasks import get_task
 from xql_jax.training.signals import StopSignals
 from xql_jax.workshop.commands.messages import print_result
-from xql_jax.workshop.reports.printed_tables import read_paper_table
 from xql_jax.workshop.reports.score_table import (
-    MethodScore,
     latex_table,
     markdown_table,
     score_csv,
     score_rows,
     text_table,
 )
+from xql_jax.workshop.reports.scores import MethodScore, read_paper_table
 from xql_jax.workshop.sweeps.executors import Executor, Outcome, in_process, ray_tasks, train_cells
 from xql_jax.workshop.sweeps.plan import ABSENT, BEGUN, FINISHED, NO_DATA, Cell, make_plan, refreshed
 from xql_jax.workshop.sweeps.slurm import Slurm

@@ -20,9 +20,7 @@ from xql_jax.rollout.run_summary import by_seed_and_step, grouped, has_all_seeds
 from xql_jax.rollout.scores import mean_and_interval
 from xql_jax.runs.kinds import FINE_TUNING
 from xql_jax.workshop.paper.columns import Tables, long_table, unique, where
-from xql_jax.workshop.reports.method_scores import method_scores
-from xql_jax.workshop.reports.read_runs import read_runs
-from xql_jax.workshop.reports.score_table import MethodScore
+from xql_jax.workshop.reports.scores import MethodScore, method_scores, read_runs
 
 LOG = logging.getLogger(__name__)
 PANEL = (3.5, 2.9)  # inches, without the legend

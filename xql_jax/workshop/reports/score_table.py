@@ -1,108 +1,13 @@
-"""A table of scores by dataset and method, as text, Markdown or LaTeX, and with all details as CSV."""
+"""Tables of scores by dataset and method, and a report's files: as text, Markdown, LaTeX and CSV."""
 
 import csv
-import dataclasses
 import io
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from xql_jax.rollout.scores import mean_and_interval, shown
-from xql_jax.runs.load import Run
-from xql_jax.workshop.reports.read_runs import Curve
-
-
-@dataclasses.dataclass(frozen=True)
-class MethodScore:
-    """The score of one method on one dataset, and those of its seeds, in the order of the members."""
-
-    dataset: str = ""
-    method: str = ""
-    members: Sequence[Curve] = ()  # they differ only in the seed; none if no run has finished
-    note: str = ""  # why there is no score, or none for some of the seeds
-    paper: float | None = None  # the paper's score, if it has one
-    paper_before: float | None = None
-
-    @property
-    def runs(self) -> list[Run]:
-        """The runs that the score comes from, each once."""
-        return list({member.run.name: member.run for member in self.members}.values())
-
-    @property
-    def run(self) -> Run:
-        """One of the runs, for what all have in common."""
-        return self.members[0].run
-
-    @property
-    def is_normalised(self) -> bool:
-        """Whether 100 is an expert's score; else scores are returns."""
-        return not self.members or self.run.is_normalised
-
-    @property
-    def last(self) -> tuple[float, ...]:
-        return tuple(member.values[-1] for member in self.members)
-
-    @property
-    def best(self) -> tuple[float, ...]:
-        """The best scores in training: they flatter, and are no result; NaN if none was finite."""
-        return tuple(float(np.fmax.reduce(member.values)) for member in self.members)
-
-    @property
-    def before(self) -> tuple[float, ...]:
-        """In fine-tuning the scores at the hand-over; else empty."""
-        at = [(member, member.run.handover) for member in self.members]
-        if not all(step in member.steps for member, step in at):
-            return ()
-        return tuple(member.values[member.steps.index(step)] for member, step in at)
-
-    @property
-    def diverged(self) -> int:
-        return sum(any(member.diverged) for member in self.members)
-
-    @property
-    def mean(self) -> float:
-        return _mean(self.last)
-
-    @property
-    def interval(self) -> float:
-        """Half-width of the 95% interval of the mean over seeds; NaN for fewer than two."""
-        return float(mean_and_interval(np.array(self.last))[1]) if self.last else math.nan
-
-    def cell(self) -> str:
-        """Returns the last score, its interval over seeds, and the paper's in brackets: `71.3 ± 2.0 [72.5]`.
-
-        With fine-tuning, the scores before and after: `71.3 ± 2.0 → 95.0 ± 1.1 [76 → 97]`. If seeds are
-        missing, the cell says how many there are.
-        """
-        text = " → ".join(with_interval(scores) for scores in (self.before, self.last) if scores) or "–"
-        if self.diverged:
-            text += " div"
-        if self.last and not self.is_normalised:
-            text += " (return)"
-        if self.last and self.note:
-            text += f" ({len(self.last)} seed(s) so far)"
-        papers = [f"{score:g}" for score in (self.paper_before, self.paper) if score is not None]
-        return f"{text} [{' → '.join(papers)}]" if papers else text
-
-    def record(self) -> dict[str, object]:
-        """Returns the entry's columns in the CSV, scores with six digits; some are of fine-tuning alone."""
-        return {
-            "last_score": plain_number(self.mean),
-            "interval_95": plain_number(self.interval),
-            "last_score_by_seed": " ".join(map(plain_number, self.last)),
-            "best_score_by_seed": " ".join(map(plain_number, self.best)),
-            "diverged_seeds": self.diverged,
-            "step": max((member.steps[-1] for member in self.members), default=""),
-            "paper_score": self.paper,
-            "run": "; ".join(run.name for run in self.runs),
-            "commit": " ".join(sorted({str(run.content.get("commit") or "unknown") for run in self.runs})),
-            "note": self.note,
-            "offline_score": plain_number(_mean(self.before)),
-            "offline_score_by_seed": " ".join(map(plain_number, self.before)),
-            "paper_offline_score": self.paper_before,
-            "quantity": "score" if self.is_normalised else "return",
-        }
+from xql_jax.workshop.reports.scores import MethodScore, mean_of, plain_number
+from xql_jax.workshop.reports.statistics import AGGREGATES, Statistics
 
 
 def score_rows(scores: Sequence[MethodScore]) -> list[list[str]]:
@@ -162,25 +67,45 @@ def csv_table(rows: Iterable[Iterable[object]]) -> str:
     return text.getvalue()
 
 
-def _mean(scores: Sequence[float] | np.ndarray) -> float:
-    return float(np.mean(scores)) if len(scores) else math.nan
-
-
-def with_interval(scores: Sequence[float]) -> str:
-    """Returns the mean and, of two or more scores, half the width of its 95% interval."""
-    mean, half_width = map(float, mean_and_interval(np.array(scores)))
-    return shown(mean) + ("" if math.isnan(half_width) else f" ± {shown(half_width)}")
-
-
 def _mean_cell(entries: Sequence[MethodScore]) -> str:
-    phases = [[_mean(entry.before) for entry in entries if entry.before], [entry.mean for entry in entries]]
-    text = " → ".join(f"{_mean(means):.1f}" for means in phases if means)
+    phases = [[mean_of(entry.before) for entry in entries if entry.before], [entry.mean for entry in entries]]
+    text = " → ".join(f"{mean_of(means):.1f}" for means in phases if means)
     return text + (" div" if any(entry.diverged for entry in entries) else "")
 
 
-def plain_number(value: float) -> str:
-    """Returns the number for a CSV file; NaN is an empty cell."""
-    return "" if math.isnan(value) else f"{value:.6g}"
+def report_files(scores: Sequence[MethodScore], statistics: Statistics | None) -> dict[str, str]:
+    """Returns the report's files: text by file name."""
+    rows = score_rows(scores)
+    markdown, latex = markdown_table(rows), latex_table(rows)
+    if statistics:
+        aggregates = [["", *(name.replace("_", " ") for name in AGGREGATES)]]
+        for method, intervals in statistics.aggregates.items():
+            aggregates.append([method, *map(_with_ends, intervals.T)])
+        on = f"over {', '.join(statistics.datasets)}; 95% intervals by stratified bootstrap"
+        markdown += f"\n{on}\n\n{markdown_table(aggregates)}"
+        latex += f"\n% {on}\n{latex_table(aggregates)}"
+    return {
+        "scores.csv": score_csv(scores),
+        "statistics.csv": csv_table(_statistics_rows(statistics)),
+        "scores.md": markdown,
+        "scores.tex": latex,
+    }
+
+
+def _statistics_rows(statistics: Statistics | None) -> Iterator[Sequence[object]]:
+    """Yields the header, then the aggregates and the probabilities of improvement, one row per number."""
+    yield "statistic", "method", "other", "value", "low_95", "high_95", "seeds"
+    if statistics:
+        for method, intervals in statistics.aggregates.items():
+            for name, with_ends in zip(AGGREGATES, intervals.T, strict=True):
+                yield name, method, "", *map(plain_number, with_ends), statistics.seeds[method]
+        for pair, probability in statistics.improvements.items():
+            yield "probability_of_improvement", *pair, *map(plain_number, probability), ""
+
+
+def _with_ends(with_ends: np.ndarray) -> str:
+    value, low, high = (f"{number:.1f}" for number in with_ends)
+    return value if low == "nan" else f"{value} [{low}, {high}]"
 
 
 LATEX = str.maketrans(

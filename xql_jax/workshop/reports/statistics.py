@@ -10,7 +10,7 @@ import numpy as np
 
 from xql_jax.rollout.run_summary import grouped
 from xql_jax.runs.find import LeftOut
-from xql_jax.workshop.reports.score_table import MethodScore
+from xql_jax.workshop.reports.scores import MethodScore
 
 BOOTSTRAP_SEED = 0  # of the bootstrap: the same scores have the same intervals
 TAIL = (1 - 0.95) / 2  # the share of samples below and above a 95% interval

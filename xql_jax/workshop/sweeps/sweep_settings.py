@@ -18,7 +18,7 @@ from xql_jax.settings import (
     setting,
     within,
 )
-from xql_jax.workshop.reports.printed_tables import FINETUNING_TABLE, PAPER_TABLES
+from xql_jax.workshop.reports.scores import FINETUNING_TABLE, PAPER_TABLES
 
 USED_BY = {  # the executors that use a setting
     **dict.fromkeys(("task_cpus", "task_gpus", "retries"), ("ray", "slurm")),

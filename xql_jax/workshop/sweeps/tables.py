@@ -7,9 +7,7 @@ from collections.abc import Sequence
 from xql_jax.learners.registry import OFFLINE
 from xql_jax.rollout.run_summary import grouped
 from xql_jax.training.members import fields_given
-from xql_jax.workshop.reports.printed_tables import FINETUNING_TABLE, PaperTable
-from xql_jax.workshop.reports.read_runs import Curve, curves_of
-from xql_jax.workshop.reports.score_table import MethodScore
+from xql_jax.workshop.reports.scores import FINETUNING_TABLE, Curve, MethodScore, PaperTable, curves_of
 from xql_jax.workshop.sweeps.plan import FINISHED, TUNED, Cell, check_methods
 from xql_jax.workshop.sweeps.sweep_settings import Sweep
 

@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from xql_jax.rollout.run_summary import grouped
 from xql_jax.runs.find import LeftOut
 from xql_jax.runs.load import Run
-from xql_jax.workshop.reports.method_scores import method_scores
-from xql_jax.workshop.reports.read_runs import read_runs
-from xql_jax.workshop.reports.score_table import MethodScore, with_interval
+from xql_jax.workshop.reports.scores import MethodScore, method_scores, read_runs, with_interval
 
 
 def list_runs(folders: Sequence[str]) -> tuple[dict[Run, MethodScore | None], Sequence[LeftOut]]:

@@ -1,0 +1,301 @@
+"""Scores of methods on datasets: runs with their members' numbers, and the tables that the paper prints."""
+
+import csv
+import dataclasses
+import functools
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import resources
+from typing import NamedTuple
+
+import numpy as np
+
+from xql_jax.errors import UserError
+from xql_jax.rollout.run_summary import grouped, varying_names
+from xql_jax.rollout.scores import mean_and_interval, shown
+from xql_jax.runs.find import LeftOut, find_runs
+from xql_jax.runs.kinds import FINE_TUNING, OFFLINE_TRAINING
+from xql_jax.runs.load import Run, as_text, digests_of
+
+FOLDERS_HELP = "folders of runs, or folders that contain runs"  # what commands read
+LARGEST_DRAWN = float(np.finfo(np.float32).max)  # larger values, such as infinity, cannot be drawn
+FINGERPRINT = "dataset_fingerprint"
+# What scores of different methods must share to be compared: else it is in their names.
+COMMON = ("references", "dataset")
+# Settings that distinguish no methods.
+NO_METHOD = ("sweep", "log_interval", "eval_interval", "eval_episodes", "eval_at_start")
+PAPER_TABLES = ("1", "2", "3")
+FINETUNING_TABLE = "2"  # the table with the scores before and after fine-tuning
+BEFORE_FINETUNING = "_offline"  # ends the name of a column with the scores before
+
+
+class PaperTable(NamedTuple):
+    """Normalised scores by dataset and method, without the cells that the paper leaves blank.
+
+    Methods have this project's names; xql_t is XQL with Table 4's values for each dataset.
+
+    Source: Garg et al. 2023, Table 1 (Gym, AntMaze, Kitchen), Table 2 (AntMaze, fine-tuned) and Table 3
+    (Adroit).
+    """
+
+    datasets: tuple[str, ...]
+    methods: tuple[str, ...]
+    scores: Mapping[tuple[str, str], float]  # by dataset and method
+    before: Mapping[tuple[str, str], float]  # scores before fine-tuning; empty except for Table 2
+
+
+@functools.cache
+def read_paper_table(name: str) -> PaperTable:
+    """Returns the paper's table with that number, one of `PAPER_TABLES`."""
+    text = (resources.files("xql_jax.workshop.reports") / "printed" / f"table_{name}.csv").read_text()
+    (_, *columns), *rows = csv.reader(text.splitlines())
+    scores: dict[tuple[str, str], float] = {}
+    before: dict[tuple[str, str], float] = {}
+    for dataset, *cells in rows:
+        for column, cell in zip(columns, cells, strict=True):
+            if cell != "-":
+                of_phase = before if column.endswith(BEFORE_FINETUNING) else scores
+                of_phase[dataset, column.removesuffix(BEFORE_FINETUNING)] = float(cell)
+    methods = tuple(column for column in columns if not column.endswith(BEFORE_FINETUNING))
+    return PaperTable(tuple(dataset for dataset, *_ in rows), methods, scores, before)
+
+
+class Curve(NamedTuple):
+    """The numbers of one member, a seed with one setting, from a column of one of its run's CSV files."""
+
+    run: Run
+    settings: dict[str, str]  # as text, swept values included
+    swept: Mapping[str, float]  # the sweep's values
+    seed: int
+    steps: Sequence[int]  # ascending, at least one; several numbers may be of one step
+    values: Sequence[float]  # NaN if not finite
+    diverged: Sequence[bool]  # whether it had diverged by then
+    is_finished: bool  # whether it was trained to the end
+
+
+class FoundRuns(NamedTuple):
+    runs: Sequence[Run]
+    members: Sequence[Curve]
+    left_out: Sequence[LeftOut]
+
+
+def read_runs(folders: Sequence[str], file_name: str = "evaluations.csv", column: str = "score") -> FoundRuns:
+    """Reads all runs below some folders, see `find_runs`, with the numbers in a column of a CSV file."""
+    members: list[Curve] = []
+    spellings: dict[str, str] = {}  # all runs on the same files have the names of data that the first one has
+
+    def read(run: Run) -> None:
+        if "dataset" in run.content:
+            names, digests = run.content["dataset"], digests_of(run.content.get("data_files"))
+            run.settings["dataset"] = spellings.setdefault(as_text(digests or names), as_text(names))
+        members.extend(curves_of(run, file_name, column))
+
+    runs, left_out = find_runs(folders, read)
+    return FoundRuns(runs, members, left_out)
+
+
+def curves_of(run: Run, file_name: str = "evaluations.csv", column: str = "score") -> list[Curve]:
+    """Returns the numbers of each of its members; see `read_runs`."""
+    rows, is_finished = run.rows(run.path / file_name), run.status == "finished"
+    last = max((row.step for row in rows), default=0)
+    curves = []
+    for (swept, seed), of_member in grouped(rows, lambda row: (row.setting, row.seed)).items():
+        of_member.sort(key=lambda row: row.step)
+        values, settings = [row.results[column] for row in of_member], dict(run.settings)
+        for name, value in swept:
+            settings[f"config.{name}" if f"config.{name}" in settings else name] = as_text(value)
+        curve = Curve(
+            run=run,
+            settings=settings,
+            swept=dict(swept),
+            seed=seed,
+            steps=[row.step for row in of_member],
+            values=[value if abs(value) <= LARGEST_DRAWN else math.nan for value in values],
+            diverged=[not math.isnan(row.results.get("diverged_at", math.nan)) for row in of_member],
+            is_finished=is_finished and of_member[-1].step == last,
+        )
+        curves.append(curve)
+    return curves
+
+
+@dataclasses.dataclass(frozen=True)
+class MethodScore:
+    """The score of one method on one dataset, and those of its seeds, in the order of the members."""
+
+    dataset: str = ""
+    method: str = ""
+    members: Sequence[Curve] = ()  # they differ only in the seed; none if no run has finished
+    note: str = ""  # why there is no score, or none for some of the seeds
+    paper: float | None = None  # the paper's score, if it has one
+    paper_before: float | None = None
+
+    @property
+    def runs(self) -> list[Run]:
+        """The runs that the score comes from, each once."""
+        return list({member.run.name: member.run for member in self.members}.values())
+
+    @property
+    def run(self) -> Run:
+        """One of the runs, for what all have in common."""
+        return self.members[0].run
+
+    @property
+    def is_normalised(self) -> bool:
+        """Whether 100 is an expert's score; else scores are returns."""
+        return not self.members or self.run.is_normalised
+
+    @property
+    def last(self) -> tuple[float, ...]:
+        return tuple(member.values[-1] for member in self.members)
+
+    @property
+    def best(self) -> tuple[float, ...]:
+        """The best scores in training: they flatter, and are no result; NaN if none was finite."""
+        return tuple(float(np.fmax.reduce(member.values)) for member in self.members)
+
+    @property
+    def before(self) -> tuple[float, ...]:
+        """In fine-tuning the scores at the hand-over; else empty."""
+        at = [(member, member.run.handover) for member in self.members]
+        if not all(step in member.steps for member, step in at):
+            return ()
+        return tuple(member.values[member.steps.index(step)] for member, step in at)
+
+    @property
+    def diverged(self) -> int:
+        return sum(any(member.diverged) for member in self.members)
+
+    @property
+    def mean(self) -> float:
+        return mean_of(self.last)
+
+    @property
+    def interval(self) -> float:
+        """Half-width of the 95% interval of the mean over seeds; NaN for fewer than two."""
+        return float(mean_and_interval(np.array(self.last))[1]) if self.last else math.nan
+
+    def cell(self) -> str:
+        """Returns the last score, its interval over seeds, and the paper's in brackets: `71.3 ± 2.0 [72.5]`.
+
+        With fine-tuning, the scores before and after: `71.3 ± 2.0 → 95.0 ± 1.1 [76 → 97]`. If seeds are
+        missing, the cell says how many there are.
+        """
+        text = " → ".join(with_interval(scores) for scores in (self.before, self.last) if scores) or "–"
+        if self.diverged:
+            text += " div"
+        if self.last and not self.is_normalised:
+            text += " (return)"
+        if self.last and self.note:
+            text += f" ({len(self.last)} seed(s) so far)"
+        papers = [f"{score:g}" for score in (self.paper_before, self.paper) if score is not None]
+        return f"{text} [{' → '.join(papers)}]" if papers else text
+
+    def record(self) -> dict[str, object]:
+        """Returns the entry's columns in the CSV, scores with six digits; some are of fine-tuning alone."""
+        return {
+            "last_score": plain_number(self.mean),
+            "interval_95": plain_number(self.interval),
+            "last_score_by_seed": " ".join(map(plain_number, self.last)),
+            "best_score_by_seed": " ".join(map(plain_number, self.best)),
+            "diverged_seeds": self.diverged,
+            "step": max((member.steps[-1] for member in self.members), default=""),
+            "paper_score": self.paper,
+            "run": "; ".join(run.name for run in self.runs),
+            "commit": " ".join(sorted({str(run.content.get("commit") or "unknown") for run in self.runs})),
+            "note": self.note,
+            "offline_score": plain_number(mean_of(self.before)),
+            "offline_score_by_seed": " ".join(map(plain_number, self.before)),
+            "paper_offline_score": self.paper_before,
+            "quantity": "score" if self.is_normalised else "return",
+        }
+
+
+def method_scores(members: Iterable[Curve], but: str = "") -> list[MethodScore]:
+    """Groups members that differ only in the seed, ordered by dataset and method.
+
+    A score's name is its method's, with the settings that differ among its members on this dataset, and the
+    data and references that differ between methods. The setting `but` is in no name, although
+    members with different values stay apart. UserError if two runs have the same seed of a method.
+    """
+    scores: list[MethodScore] = []
+    members = list(members)
+    common = {
+        dataset: {name for name in varying_names([one.settings for one in of_dataset]) if name in COMMON}
+        for dataset, of_dataset in grouped(members, lambda member: member.run.dataset).items()
+    }
+    kinds = grouped(members, lambda member: (member.run.method, member.run.kind))
+    for (method, kind), of_kind in kinds.items():
+        plain = f"{method} fine-tuned" if kind == FINE_TUNING else method
+        for dataset, of_dataset in grouped(of_kind, lambda member: member.run.dataset).items():
+            given = {name for member in of_dataset for name in member.settings}
+            names = sorted({*_names(of_dataset, but), *(common[dataset] & given)})
+            for group in grouped(of_dataset, lambda member: as_text(_of_method(member))).values():
+                name = " ".join(filter(None, (plain, setting_text(group[0], names))))
+                scores.append(_score(name, dataset, group))
+    return sorted(scores, key=lambda score: (score.dataset, score.method))
+
+
+def setting_text(member: Curve, names: Iterable[str]) -> str:
+    """Returns the member's values of these settings, such as `beta=0.5 tau=0.1`."""
+    return " ".join(f"{name.removeprefix('config.')}={member.settings.get(name) or '-'}" for name in names)
+
+
+def _names(members: Iterable[Curve], but: str) -> list[str]:
+    """Returns the settings that differ among the members.
+
+    The data's digest is among them only if others do not tell: settings that differ may have another digest
+    only because methods have the same data in several forms.
+    """
+    settings = list(map(_of_method, members))
+    names = [name for name in varying_names(settings) if name != FINGERPRINT]
+    alike = grouped(settings, lambda one: tuple(one.get(name) for name in names)).values()
+    if any(len({one.get(FINGERPRINT) for one in same}) > 1 for same in alike):
+        names.append(FINGERPRINT)
+    return sorted({*names} - {but, f"config.{but}"})
+
+
+def _of_method(member: Curve) -> dict[str, str]:
+    return {name: value for name, value in member.settings.items() if name not in NO_METHOD}
+
+
+def _score(method: str, dataset: str, members: Sequence[Curve]) -> MethodScore:
+    """Returns the score of members that differ only in their seeds, with the paper's beside it."""
+    for seed, of_seed in grouped(members, lambda member: member.seed).items():
+        if len(of_seed) > 1:
+            names = " and ".join(member.run.name for member in of_seed)
+            raise UserError(f"{method} on {dataset} has seed {seed} twice: in {names}: move one elsewhere")
+    members = sorted(members, key=lambda member: member.seed)
+    run, note = members[0].run, ""
+    finished = [member for member in members if member.is_finished]
+    if not finished:
+        how = "stopped early" if run.status == "finished" else run.status
+        step = min(member.steps[-1] for member in members)
+        note = f"{how} after {run.in_words(step)} of {run.in_words(run.max_steps)}"
+    paper_before, paper = _of_paper(run)
+    return MethodScore(dataset, method, finished or members, note, paper, paper_before)
+
+
+def _of_paper(run: Run) -> tuple[float | None, float | None]:
+    """Returns the paper's scores before and after fine-tuning; None if it has none on these data."""
+    for name in PAPER_TABLES:
+        table = read_paper_table(name)
+        place = (run.dataset, "xql_t" if (run.method, name) == ("xql", FINETUNING_TABLE) else run.method)
+        kind = FINE_TUNING if name == FINETUNING_TABLE else OFFLINE_TRAINING
+        if run.kind == kind and place in table.scores and not run.content.get("dataset"):
+            return table.before.get(place), table.scores[place]
+    return None, None
+
+
+def mean_of(scores: Sequence[float] | np.ndarray) -> float:
+    return float(np.mean(scores)) if len(scores) else math.nan
+
+
+def with_interval(scores: Sequence[float]) -> str:
+    """Returns the mean and, of two or more scores, half the width of its 95% interval."""
+    mean, half_width = map(float, mean_and_interval(np.array(scores)))
+    return shown(mean) + ("" if math.isnan(half_width) else f" ± {shown(half_width)}")
+
+
+def plain_number(value: float) -> str:
+    """Returns the number for a CSV file; NaN is an empty cell."""
+    return "" if math.isnan(value) else f"{value:.6g}"
