@@ -46,8 +46,9 @@ from xql_jax.types import (
 
 NUM_ERRORS = 1_024  # Bellman errors per member and measurement
 UNCHANGED = Preprocessing()
-# A member's transitions of a round, NumPy f32[round_steps, ...], and `RunningReturns.known`.
-Acted = tuple[Batch, list[tuple[int, float]]]
+# A member's transitions of a round, NumPy f32[round_steps, ...], `RunningReturns.known`, and the first step
+# with actions that were not finite, if any.
+Acted = tuple[Batch, list[tuple[int, float]], int | None]
 
 
 class ActingKind(Kind):
@@ -205,7 +206,6 @@ class Collector:
         self, member: Member, environments: VectorEnv, schedule: ActingSchedule, preprocessing: Preprocessing
     ):
         self.environments, self._schedule, self._preprocessing = environments, schedule, preprocessing
-        self.bad_actions_at: int | None = None  # the first step with actions that were not finite
         self.episode = dict.fromkeys(EPISODE_METRICS, math.nan)  # means over those that ended last
         self._seed = member.seed
         # Acting is on the CPU, so it never waits for an accelerator.
@@ -220,14 +220,14 @@ class Collector:
 
     def act(self, learner: Learner, params: Params, step: int) -> Acted:
         """Acts for a round from `step` on."""
-        schedule, rows = self._schedule, []
+        schedule, rows, bad_at = self._schedule, [], None
         self._returns.known = []
         for first in range(step, step + schedule.round_steps, schedule.num_environments):
             own = ramped(learner, schedule.ramps, first)  # acting may depend on it, as TD3's noise
             actions = self._queue.next(functools.partial(self._decided, own, params, first))
             if not np.isfinite(actions).all():  # finite parameters can be too large
                 actions = np.where(np.isfinite(actions), actions, np.float32(0.0))
-                self.bad_actions_at = first if self.bad_actions_at is None else self.bad_actions_at
+                bad_at = first if bad_at is None else bad_at
             result = self.environments.step(self._preprocessing.action_bounds.to_environment(actions))
             transitions, self._observations = result.transitions(self._observations), result.observations
             transitions = transitions._replace(actions=np.clip(actions, -1.0, 1.0))  # as learners see them
@@ -241,7 +241,8 @@ class Collector:
             if learner.batch_type is CalibratedBatch:
                 batch = self._returns.step(first, batch, result.ended, learner)
             rows.append(batch)
-        return jax.tree.map(lambda *fields: np.concatenate(fields), *rows), self._returns.known
+        batch = jax.tree.map(lambda *fields: np.concatenate(fields), *rows)
+        return batch, self._returns.known, bad_at
 
     def _decided(self, learner: Learner, params: Params, step: int) -> np.ndarray:
         """Returns actions f32[N, h * A] at `step`: by the policy, or random in the warm-up."""
@@ -301,7 +302,10 @@ class HostActing(ActingKind):
         while population.step < stop:
             acted = self._act_for_a_round(population)
             self._await_learner(population)
-            self._freeze_bad_actors(population)
+            for index, (*_, bad_at) in enumerate(acted):  # only now, because the learner is idle
+                if bad_at is not None:
+                    found = Divergence(self.handover + bad_at, "actions")
+                    population.diverged.setdefault(index, found)
             self._learning = self._thread.submit(self._learn, population, population.step, acted)
             population.step += self.stride
             self._record_episodes()
@@ -348,7 +352,7 @@ class HostActing(ActingKind):
         """Inserts the transitions of the round from `step` on, and does the due updates; in the thread."""
         begun = step - self.handover
         for group in population.groups:
-            batches, known = zip(*(acted[index] for index in group.indices), strict=True)
+            batches, known, _ = zip(*(acted[index] for index in group.indices), strict=True)
             new = jax.tree.map(lambda *fields: np.stack(fields), *batches)
             members = group.members
             buffer = _insert(members.buffer, jax.device_put(new, group.split))
@@ -368,14 +372,6 @@ class HostActing(ActingKind):
         learning, self._learning = self._learning, None
         learning.result()
         self._policies = [self._policies[1], _policies(population)]
-
-    def _freeze_bad_actors(self, population: Population) -> None:
-        """Freezes members whose actions were not finite; the learner is idle."""
-        for index, collector in enumerate(self._collectors):
-            if collector.bad_actions_at is not None:
-                found = Divergence(self.handover + collector.bad_actions_at, "actions")
-                population.diverged.setdefault(index, found)
-                collector.bad_actions_at = None
 
     def _record_episodes(self) -> None:
         """A checkpoint needs the running episodes' numbers if an environment fails later."""

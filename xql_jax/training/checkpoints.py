@@ -119,7 +119,7 @@ class Checkpoints(contextlib.AbstractContextManager):
             there = ", ".join(map(str, self.steps)) or "none"
             raise UserError(f"no checkpoint {step} in {self._folder}; there are: {there}")
         manifest, items = self._manifest(step), {}
-        for item in like.keys() & {Path(name).stem for name in manifest["files"]}:
+        for item in (one for one in like if f"{one}.npz" in manifest["files"]):
             wanted, structure = jax.tree_util.tree_flatten_with_path(like[item])
             specs = {jax.tree_util.keystr(at): f"{leaf.dtype}{list(leaf.shape)}" for at, leaf in wanted}
             with np.load(io.BytesIO(self._read(step, f"{item}.npz", manifest))) as file:
