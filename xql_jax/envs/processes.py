@@ -46,8 +46,9 @@ class Processes(VectorEnv):
             for _ in range(num_envs):
                 context = multiprocessing.get_context("spawn")
                 ours, theirs = context.Pipe()
-                self._workers.append(context.Process(target=_work, args=(theirs, make), daemon=True))
-                self._workers[-1].start()
+                worker = context.Process(target=_work, args=(theirs, make), daemon=True)
+                worker.start()
+                self._workers.append(worker)
                 self._pipes.append(ours)
                 theirs.close()
         finally:
@@ -78,7 +79,7 @@ class Processes(VectorEnv):
         asked = [index for index, request in enumerate(requests) if request is not None]
         try:
             for index in asked:
-                with contextlib.suppress(BrokenPipeError):  # it has ended, which is reported below
+                with contextlib.suppress(ConnectionError):  # it has ended, which is reported below
                     self._pipes[index].send(requests[index])
             return {index: self._answer(index, when) for index in asked}
         except BaseException:  # interrupts, too: an answer not read would be taken for the next step's
