@@ -206,8 +206,8 @@ def _settings(kind: type[Training], named: dict[str, Any], settings: Mapping[str
         if isinstance(data, list) and not data:
             raise UserError("dataset: the list is empty: leave it out for the task's own data")
         sources = [*data] if isinstance(data, list | tuple) else [data]
-        if given.get("checkpoint") and not env_name:
-            env_name = load_run(given["checkpoint"]).env_name or ""
+        if named.get("checkpoint") and not env_name:
+            env_name = load_run(named["checkpoint"]).env_name or ""
             env_name = "" if ":" in env_name else env_name  # whose module is run only if it is named here
         task = get_task(env_name or DEFAULT_ENV_NAME) if env_name or not sources else None
         given["dataset"] = [_source(source, task.episode_limit if task else None) for source in sources]
