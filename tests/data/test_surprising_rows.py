@@ -52,6 +52,15 @@ def test_rows_of_a_fixed_start_whose_flags_are_late_are_asked_for_their_layout(b
     assert [line.partition(": ")[2].partition(",")[0] for line in told] == [asked] * by
 
 
+def test_an_action_beside_what_it_led_to_is_refused(tmp_path):
+    """An episode of dm_env's: as many actions as observations, of which the first is 0."""
+    episode = {"observation": np.ones((5, 3)), "action": np.ones((5, 2)), "reward": np.ones(5)}
+    episode["action"][0] = 0
+    np.savez(tmp_path / "0.npz", **episode, discount=np.ones(5), physics=np.ones((5, 6)))
+    with pytest.raises(UserError, match=r"0\.npz: the first action is 0, .* as in dm_env's layout"):
+        load_dataset(None, [str(tmp_path)])
+
+
 def test_rows_that_are_left_out_are_counted():
     rows = rows_like()
     assert not from_arrays(rows, "arrays").notes

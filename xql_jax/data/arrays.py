@@ -61,11 +61,8 @@ def from_arrays(
         given["terminals"] = np.zeros(len(given["actions"]) if given["actions"].ndim else 0, bool)
     if layout.is_episode:
         given = _steps_of_episode(given)
-    if "next_observations" not in given and "is_terminal" in names:
-        raise UserError(
-            f"{source}: is_terminal without next_observations, as in RLDS: give these, or rename it to "
-            "terminals if its row has the action that led to the end"
-        )
+    if "next_observations" not in given:
+        _refuse_shifted(given["actions"], names, source)
     given |= {name: np.asarray(arrays[name]) for name in AMBIGUOUS if name in arrays}
     called = {ours: " and ".join(theirs) for ours, theirs in meanings.items()}
     rows = _validated(given, source, called, min_rows=1 if layout.is_episode else 2)
@@ -129,6 +126,21 @@ def _steps_of_episode(given: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     if ends.dtype.kind in NUMERIC and ends.shape == last.shape:
         rows["ends"] = np.where(last, 1, ends)
     return rows
+
+
+def _refuse_shifted(actions: np.ndarray, names: Sequence[str], source: str) -> None:
+    """Raises UserError for rows in which an action may stand beside what it led to, as in dm_env's."""
+    is_dm_env = any(name in names for name in ("discount", "discounts", "physics"))
+    if is_dm_env and actions.dtype.kind == "f" and not actions[:1].any() and actions.any():
+        raise UserError(
+            f"{source}: the first action is 0, and there is a discount, as in dm_env's layout: an action may "
+            "stand in the row that it led to: leave out each episode's first action and reward"
+        )
+    if "is_terminal" in names:
+        raise UserError(
+            f"{source}: is_terminal without next_observations, as in RLDS: give these, or rename it to "
+            "terminals if its row has the action that led to the end"
+        )
 
 
 def _terminals(rows: Mapping[str, np.ndarray], source: str) -> np.ndarray:
