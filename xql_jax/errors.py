@@ -115,12 +115,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return ", ".join(as_known[one] for one in close)
 
 
-def called(name: str, known: Iterable[str]) -> list[str]:
-    """Returns those of the known settings that other programs call `name`."""
-    return [ours for ours in known if name in SYNONYMS.get(ours, "").split()]
-
-
 def advice(name: str, known: Iterable[str]) -> str:
     """Returns which of the known settings to give: those that other programs call so, or the nearest."""
-    ours = called(name, known)
+    ours = [one for one in known if name in SYNONYMS.get(one, "").split()]
     return f"give {' or '.join(ours)}" if ours else f"nearest known: {nearest(name, known)}"

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from xql_jax.errors import UserError, advice, called, nearest
+from xql_jax.errors import UserError, advice, nearest
 from xql_jax.learners.method import Method, Part
 from xql_jax.settings import as_typed, declared, values_of, with_values
 
@@ -181,19 +181,12 @@ FIRST_PHASES = ("warm_start", "cloning_updates", "actor_warmup_steps")
 
 
 def unknown_setting(name: str, known: Collection[str], method: str = "") -> UserError:
-    """Returns the error for an unknown name: it says what is meant, or nearest. `method` is trained."""
-    ours, hint = called(name, known), advice(name, known)
+    """Returns the error for an unknown name: it says who has it, and what to give. `method` is trained."""
     methods = (*OFFLINE, *ONLINE) if method or "methods" in known else ()
-    by_method = {one: values_of(make_learner(one)) for one in methods}
-    theirs = [] if ours else [each for of in by_method.values() for each in called(name, of)]
-    meant = next((one for one in (name, *theirs) if any(one in of for of in by_method.values())), "")
-    having = [one for one, of in by_method.items() if meant in of]
+    having = [one for one in methods if name in values_of(make_learner(one))]
     if having and not method:
         return UserError(
-            f"{name}: a hyperparameter: give --sweep={meant}=VALUES or --methods=METHOD:{meant}=VALUE"
+            f"{name}: a hyperparameter: give --sweep={name}=VALUES or --methods=METHOD:{name}=VALUE"
         )
-    if not having:
-        return UserError(f"{name}: unknown setting; {hint}")
-    other_name = f", as {meant}" if meant != name else ""
-    what = f"no hyperparameter of {method}, but of {', '.join(having)}{other_name}"
-    return UserError(f"{name}: {what}; {hint}" if ours else f"{name}: {what}")
+    what = f"no hyperparameter of {method}, but of {', '.join(having)}" if having else "unknown setting"
+    return UserError(f"{name}: {what}; {advice(name, known)}")
