@@ -21,6 +21,7 @@ from xql_jax.training.accelerator import (
     WITH_BIAS,
     SideBySide,
     apart,
+    min_q,
     packed,
     side_by_side,
     switched_off,
@@ -210,3 +211,14 @@ def test_a_number_is_a_constant_if_it_switches_something_off_in_all_members_and_
     known = values_of(with_constants(learner, [-1.0 if value is None else value for value in constants]))
     found = {name: float(known[name]) for name in ("beta", "beta_nats", "max_grad_norm")}
     assert {name: value for name, value in found.items() if value != -1.0} == expected
+
+
+def test_the_least_of_critics_has_the_value_and_gradient_of_the_minimum_and_keeps_nan(monkeypatch):
+    q = jnp.array([[3.0, 1.0, jnp.nan, 4.0], [2.0, 5.0, 0.0, jnp.nan], [7.0, 6.0, 1.0, 2.0]])
+    monkeypatch.setattr(CriticState, "each", lambda critic, params, observations, actions: [*params])
+
+    def least(q):
+        return min_q(CriticState(None, q), None, None)
+
+    np.testing.assert_array_equal(least(q), q.min(0))
+    np.testing.assert_array_equal(jax.grad(lambda q: least(q)[:2].sum())(q)[:, :2], [[0, 1], [1, 0], [0, 0]])

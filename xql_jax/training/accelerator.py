@@ -23,6 +23,7 @@ from jax.sharding import PartitionSpec
 
 from xql_jax.learners.parts import CriticState, NetworkState
 from xql_jax.networks.mlp import GaussianPolicy, Value
+from xql_jax.numerics.late_sums import with_late_sums
 from xql_jax.numerics.pytrees import Distinct
 from xql_jax.training.members import AXIS, DEVICES, Member, learners_of
 from xql_jax.training.program import Carry, Group, Loop, Prepare, Update, of_lone_member, one_by_one
@@ -73,7 +74,8 @@ def switched_off(learner: Learner, members: Sequence[Member], ramps: Sequence[Ra
     The compiler leaves out what such a constant switches off, as the gradient's norm if nobody clips.
     """
     steps = {0.0}.union(*(ramp.steps for ramp in ramps))  # ramps are linear between these
-    learners = [own for step in steps for own in learners_of(ramped(learner, ramps, step), members)]
+    stages = [ramped(learner, ramps, jnp.float32(step)) for step in steps]
+    learners = [own for stage in stages for own in learners_of(stage, members)]
     leaves = zip(*map(jax.tree.leaves, jax.device_get(learners)), strict=True)
     found = [{*np.ravel(each).tolist()} if each[0].dtype == np.float32 else set() for each in leaves]
     return [values.pop() if values in ({0.0}, {np.inf}) else None for values in found]
@@ -99,7 +101,7 @@ def in_blocks(ahead: int, form: Callable[[Carry], Carry]) -> Loop:
             # A copy that XLA does not see as one. Else the next vector would wait for all who read this one.
             small = jax.lax.optimization_barrier(carry[0] + (step < 0))
             try:
-                return packed(form(update(step, prepared, undone((small, carry[1])))))[0]
+                return packed(form(with_late_sums(update)(step, prepared, undone((small, carry[1])))))[0]
             finally:
                 IS_TRACED.reset(token)
 
@@ -242,6 +244,13 @@ def each(critic: CriticState, params: Params, observations: Array, actions: Arra
     # Inputs for each, else XLA makes one product of their first layers, and kernels for the biases.
     inputs = [jnp.broadcast_to(one, (len(params), *one.shape)) for one in (observations, actions)]
     return jax.vmap(critic.apply)(params.joined, *inputs)
+
+
+@instead_of(CriticState.min_q, CriticState)
+def min_q(critic: CriticState, observations: Array, actions: Array) -> Array:
+    """Its gradient does not look for the least among values: one that is computed twice may differ."""
+    each = critic.each(critic.params, observations, actions)
+    return functools.reduce(lambda a, b: jnp.where((a > b) | jnp.isnan(b), b, a), each)
 
 
 def of_ones(call: Callable, given: Sequence[Array], options: Any, context: Any) -> Any:
