@@ -33,8 +33,7 @@ from xql_jax.types import Array, Learner, Numeric, Params
 Tree = TypeVar("Tree")
 AHEAD_BYTES = 32 * 2**20  # most bytes of the minibatches that are drawn at once, on a device
 BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8  # optax's, which `parts.ADAM` has
-# By the platform. A GPU's compiler would make one product of those that share an input, and more kernels for
-# what follows each.
+# A GPU's compiler would make one product of those that share an input, and kernels for what follows each.
 COMPILER_OPTIONS = {"gpu": {"xla_gpu_dot_merger_threshold_mb": 0}}
 SMALL = 64  # most numbers of an array that is carried in one vector with others
 WITH_BIAS = "kernel_and_bias"  # the array of a layer that has one
@@ -73,9 +72,8 @@ def switched_off(learner: Learner, members: Sequence[Member], ramps: Sequence[Ra
 
     The compiler leaves out what such a constant switches off, as the gradient's norm if nobody clips.
     """
-    steps = {0.0}.union(*(ramp.steps for ramp in ramps))  # ramps are linear between these
-    stages = [ramped(learner, ramps, jnp.float32(step)) for step in steps]
-    learners = [own for stage in stages for own in learners_of(stage, members)]
+    steps = map(jnp.float32, {0.0}.union(*(ramp.steps for ramp in ramps)))  # ramps are linear between
+    learners = [own for step in steps for own in learners_of(ramped(learner, ramps, step), members)]
     leaves = zip(*map(jax.tree.leaves, jax.device_get(learners)), strict=True)
     found = [{*np.ravel(each).tolist()} if each[0].dtype == np.float32 else set() for each in leaves]
     return [values.pop() if values in ({0.0}, {np.inf}) else None for values in found]
@@ -83,8 +81,7 @@ def switched_off(learner: Learner, members: Sequence[Member], ramps: Sequence[Ra
 
 def with_constants(learner: Learner, constants: Sequence[float | None]) -> Learner:
     leaves, structure = jax.tree.flatten(learner)
-    pairs = zip(leaves, constants, strict=True)
-    new = [leaf if value is None else jnp.full_like(leaf, value) for leaf, value in pairs]
+    new = [leaf if c is None else jnp.full_like(leaf, c) for leaf, c in zip(leaves, constants, strict=True)]
     return jax.tree.unflatten(structure, new)
 
 
@@ -144,8 +141,7 @@ def rows_of(tree: Tree) -> Callable[[Array], Tree]:
 def packed(tree: Tree) -> tuple[Any, Callable[[Any], Tree]]:
     """Returns a tree whose small arrays are bits of one vector, which one kernel writes; and the way back."""
     leaves, structure = jax.tree.flatten(tree)
-    is_small = [leaf.size <= SMALL and leaf.dtype in (np.float32, np.int32, bool) for leaf in leaves]
-    pairs = [*zip(leaves, is_small, strict=True)]
+    pairs = [(leaf, leaf.size <= SMALL and leaf.dtype in (np.float32, np.int32, bool)) for leaf in leaves]
     vector, parted = ravel_pytree([as_type(leaf, np.int32) for leaf, small in pairs if small])
 
     def undone(given: Any) -> Tree:
