@@ -16,10 +16,20 @@ from xql_jax.learners.method import Method, Part
 from xql_jax.learners.parts import ADAM, CriticState
 from xql_jax.learners.registry import OFFLINE, make_learner
 from xql_jax.learners.xql import InSample, TemporalDifference
-from xql_jax.settings import internal, values_of, with_values
-from xql_jax.training.accelerator import WITH_BIAS, SideBySide, apart, side_by_side
+from xql_jax.settings import internal, settings_of, values_of, with_values
+from xql_jax.training.accelerator import (
+    WITH_BIAS,
+    SideBySide,
+    apart,
+    min_q,
+    packed,
+    side_by_side,
+    switched_off,
+    with_constants,
+)
 from xql_jax.training.data_kinds import offline_population
 from xql_jax.training.members import make_members
+from xql_jax.training.schedule import parse_ramps
 from xql_jax.types import Batch, Windows
 
 UPDATES = 20
@@ -165,3 +175,50 @@ def test_states_and_optimisers_of_ones_own_train_as_on_a_cpu(name, seeds):
         for together in (True, False)
     )
     assert_alike(ours, expected)
+
+
+def test_small_arrays_in_one_vector_and_back_are_the_same_bits():
+    odd = np.array([np.nan, -0.0, np.inf, 1e-45, -3.5], np.float32)
+    odd.view(np.int32)[0] += 5  # a NaN with a payload
+    tree = {"odd": odd, "number": np.int32(-7), "flags": np.arange(12) % 5 == 1}
+    tree |= {"one": np.ones((2, 1, 3), np.float32), "large": np.ones(65, np.float32)}
+    tree |= {"key": np.arange(2, dtype=np.uint32)}
+    tree = jax.tree.map(jnp.asarray, tree)
+    (vector, others), undone = packed(tree)
+    assert vector.shape == (5 + 1 + 12 + 6,)
+    assert {leaf.shape for leaf in others} == {(2,), (65,)}
+    back = undone(jax.jit(lambda given: given)((vector, others)))
+    for name, leaf in tree.items():
+        assert (back[name].shape, back[name].dtype) == (leaf.shape, leaf.dtype)
+        assert back[name].tobytes() == leaf.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("grid", "ramps", "expected"),
+    [
+        ({}, "", {"beta_nats": 0.0, "max_grad_norm": np.inf}),
+        ({"beta_nats": [0.0, 0.2]}, "", {"max_grad_norm": np.inf}),
+        ({}, "beta_nats=0:0.2@0.5:0", {"max_grad_norm": np.inf}),
+        ({"max_grad_norm": [1.0, np.inf]}, "beta=2:1", {"beta_nats": 0.0}),
+    ],
+)
+def test_a_number_is_a_constant_if_it_switches_something_off_in_all_members_and_updates(
+    grid, ramps, expected
+):
+    learner = make_learner("xql")
+    ramps = parse_ramps(ramps, settings_of(learner), 1_000, "--ramp")
+    constants = switched_off(learner, make_members([3], grid), ramps)
+    known = values_of(with_constants(learner, [-1.0 if value is None else value for value in constants]))
+    found = {name: float(known[name]) for name in ("beta", "beta_nats", "max_grad_norm")}
+    assert {name: value for name, value in found.items() if value != -1.0} == expected
+
+
+def test_the_least_of_critics_has_the_value_and_gradient_of_the_minimum_and_keeps_nan(monkeypatch):
+    q = jnp.array([[3.0, 1.0, jnp.nan, 4.0], [2.0, 5.0, 0.0, jnp.nan], [7.0, 6.0, 1.0, 2.0]])
+    monkeypatch.setattr(CriticState, "each", lambda critic, params, observations, actions: [*params])
+
+    def least(q):
+        return min_q(CriticState(None, q), None, None)
+
+    np.testing.assert_array_equal(least(q), q.min(0))
+    np.testing.assert_array_equal(jax.grad(lambda q: least(q)[:2].sum())(q)[:, :2], [[0, 1], [1, 0], [0, 0]])

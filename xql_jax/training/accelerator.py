@@ -2,9 +2,9 @@
 
 A small update takes as long there as its kernels take to start. So minibatches are drawn for many updates at
 once, a lone member has no axis of members, what is off for all members is a constant, the networks of a
-critic are one array, as are a first layer's kernel and bias, and Adam's step has fewer operations. Learners
-do not know of it, and only what is the package's own is changed: states and optimisers of one's own are
-trained as they are.
+critic are one array, as are a first layer's kernel and bias and all small arrays, and Adam's step has fewer
+operations. Learners do not know of it, and only what is the package's own is changed: states and optimisers
+of one's own are trained as they are.
 """
 
 import contextvars
@@ -18,10 +18,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.flatten_util import ravel_pytree
 from jax.sharding import PartitionSpec
 
 from xql_jax.learners.parts import CriticState, NetworkState
 from xql_jax.networks.mlp import GaussianPolicy, Value
+from xql_jax.numerics.late_sums import with_late_sums
 from xql_jax.numerics.pytrees import Distinct
 from xql_jax.training.members import AXIS, DEVICES, Member, learners_of
 from xql_jax.training.program import Carry, Group, Loop, Prepare, Update, of_lone_member, one_by_one
@@ -31,9 +33,9 @@ from xql_jax.types import Array, Learner, Numeric, Params
 Tree = TypeVar("Tree")
 AHEAD_BYTES = 32 * 2**20  # most bytes of the minibatches that are drawn at once, on a device
 BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8  # optax's, which `parts.ADAM` has
-# By the platform. A GPU's compiler would make one product of those that share an input, and more kernels for
-# what follows each.
+# A GPU's compiler would make one product of those that share an input, and kernels for what follows each.
 COMPILER_OPTIONS = {"gpu": {"xla_gpu_dot_merger_threshold_mb": 0}}
+SMALL = 64  # most numbers of an array that is carried in one vector with others
 WITH_BIAS = "kernel_and_bias"  # the array of a layer that has one
 IS_TRACED = contextvars.ContextVar("IS_TRACED", default=False)  # the update of such a program
 
@@ -46,7 +48,7 @@ def program(population: Any, group: Group) -> Any:
 
     def one(member, experience, data, start, stop):
         form = side_by_side if is_ours(type(member.learner).update) else lambda carry: carry
-        learner = with_constants(member.learner, population.is_off)
+        learner = with_constants(member.learner, population.constants)
         member, loop = member.replace(learner=learner), in_blocks(ahead, form)
         return population.train_member(member, experience, data, start, stop, loop)
 
@@ -65,20 +67,21 @@ def program(population: Any, group: Group) -> Any:
     return jax.jit(mapped, donate_argnums=1, compiler_options=options)
 
 
-def switched_off(learner: Learner, members: Sequence[Member], ramps: Sequence[Ramp]) -> list[bool]:
-    """Returns for each number of the learner whether it is infinite for all members in every update.
+def switched_off(learner: Learner, members: Sequence[Member], ramps: Sequence[Ramp]) -> list[float | None]:
+    """Returns for each number of the learner 0 or inf, if all members have it in every update, else None.
 
     The compiler leaves out what such a constant switches off, as the gradient's norm if nobody clips.
     """
-    learners = learners_of(ramped(learner, ramps, 0), members)  # a ramp is finite, or one value
+    steps = map(jnp.float32, {0.0}.union(*(ramp.steps for ramp in ramps)))  # ramps are linear between
+    learners = [own for step in steps for own in learners_of(ramped(learner, ramps, step), members)]
     leaves = zip(*map(jax.tree.leaves, jax.device_get(learners)), strict=True)
-    return [each[0].dtype == np.float32 and bool(np.all(np.isposinf(each))) for each in leaves]
+    found = [{*np.ravel(each).tolist()} if each[0].dtype == np.float32 else set() for each in leaves]
+    return [values.pop() if values in ({0.0}, {np.inf}) else None for values in found]
 
 
-def with_constants(learner: Learner, is_off: Sequence[bool]) -> Learner:
+def with_constants(learner: Learner, constants: Sequence[float | None]) -> Learner:
     leaves, structure = jax.tree.flatten(learner)
-    pairs = zip(leaves, is_off, strict=True)
-    new = [jnp.full_like(leaf, jnp.inf) if off else leaf for leaf, off in pairs]
+    new = [leaf if c is None else jnp.full_like(leaf, c) for leaf, c in zip(leaves, constants, strict=True)]
     return jax.tree.unflatten(structure, new)
 
 
@@ -90,10 +93,12 @@ def in_blocks(ahead: int, form: Callable[[Carry], Carry]) -> Loop:
     """Returns a loop that draws `ahead` minibatches at once, and carries what `form` makes of states."""
 
     def loop(start: Array, stop: Array, prepare: Prepare, update: Update, carry: Carry) -> Carry:
-        def rewritten(step: Array, prepared: Any, carry: Carry) -> Carry:
+        def rewritten(step: Array, prepared: Any, carry: Any) -> Any:
             token = IS_TRACED.set(True)
+            # A copy that XLA does not see as one. Else the next vector would wait for all who read this one.
+            small = jax.lax.optimization_barrier(carry[0] + (step < 0))
             try:
-                return form(update(step, prepared, carry))
+                return packed(form(with_late_sums(update)(step, prepared, undone((small, carry[1])))))[0]
             finally:
                 IS_TRACED.reset(token)
 
@@ -106,13 +111,13 @@ def in_blocks(ahead: int, form: Callable[[Carry], Carry]) -> Loop:
 
             return jax.lax.fori_loop(0, number, at, carry)
 
-        carry = form(carry)
+        carry, undone = packed(form(carry))
         if ahead == 1:
-            return apart(one_by_one(start, stop, prepare, rewritten, carry))
+            return apart(undone(one_by_one(start, stop, prepare, rewritten, carry)))
         whole = jnp.maximum(stop - start, 0) // ahead
         carry = jax.lax.fori_loop(0, whole, lambda n, carry: several(start + n * ahead, ahead, carry), carry)
         rest = start + whole * ahead
-        return apart(several(rest, stop - rest, carry))
+        return apart(undone(several(rest, stop - rest, carry)))
 
     return loop
 
@@ -131,6 +136,24 @@ def rows_of(tree: Tree) -> Callable[[Array], Tree]:
         return jax.tree.unflatten(structure, [next(rows[kind]) for kind in kinds])
 
     return at
+
+
+def packed(tree: Tree) -> tuple[Any, Callable[[Any], Tree]]:
+    """Returns a tree whose small arrays are bits of one vector, which one kernel writes; and the way back."""
+    leaves, structure = jax.tree.flatten(tree)
+    pairs = [(leaf, leaf.size <= SMALL and leaf.dtype in (np.float32, np.int32, bool)) for leaf in leaves]
+    vector, parted = ravel_pytree([as_type(leaf, np.int32) for leaf, small in pairs if small])
+
+    def undone(given: Any) -> Tree:
+        parts, large = iter(parted(given[0])), iter(given[1])
+        new = [as_type(next(parts), leaf.dtype) if small else next(large) for leaf, small in pairs]
+        return jax.tree.unflatten(structure, new)
+
+    return (vector, [leaf for leaf, small in pairs if not small]), undone
+
+
+def as_type(bits: Array, kind: Any) -> Array:
+    return bits.astype(kind) if bool in (bits.dtype, kind) else bits.view(kind)
 
 
 class SideBySide(Distinct, flax.struct.PyTreeNode):
@@ -217,6 +240,13 @@ def each(critic: CriticState, params: Params, observations: Array, actions: Arra
     # Inputs for each, else XLA makes one product of their first layers, and kernels for the biases.
     inputs = [jnp.broadcast_to(one, (len(params), *one.shape)) for one in (observations, actions)]
     return jax.vmap(critic.apply)(params.joined, *inputs)
+
+
+@instead_of(CriticState.min_q, CriticState)
+def min_q(critic: CriticState, observations: Array, actions: Array) -> Array:
+    """Its gradient does not look for the least among values: one that is computed twice may differ."""
+    each = critic.each(critic.params, observations, actions)
+    return functools.reduce(lambda a, b: jnp.where((a > b) | jnp.isnan(b), b, a), each)
 
 
 def of_ones(call: Callable, given: Sequence[Array], options: Any, context: Any) -> Any:

@@ -113,7 +113,7 @@ def compile_run(settings: CompileSettings) -> Json:
     batch, size = view.batch, settings.batch_size
     population = offline_population(learner, every[:1], batch, size, together=True, ramps=ramps)
     population.matmul_precision = settings.matmul_precision
-    population.is_off = switched_off(learner, every, ramps)
+    population.constants = switched_off(learner, every, ramps)
     singly = copy.copy(population)
     singly.kind = copy.copy(population.kind)
     singly.kind.most_ahead = 1  # what is drawn for many updates would count as one update's
