@@ -59,6 +59,17 @@ def test_a_schedulers_warning_stops_it_however_often_it_comes(heard, number):
         assert heard == [signal.SIGTERM]
 
 
+def test_what_an_environment_does_with_signals_stops_no_run(heard):
+    """It is made before the run begins, or steps while the run goes on."""
+    signals = StopSignals()
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    with signals:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signals.hold()
+        os.kill(os.getpid(), signal.SIGINT)
+        assert signals.received is signal.SIGINT
+
+
 def test_handlers_are_put_back(heard):
     with StopSignals():
         pass

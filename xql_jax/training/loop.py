@@ -118,6 +118,7 @@ class TrainingLoop(contextlib.AbstractContextManager):
             try:
                 self._evaluate_what_is_missing()
                 while self.progress.step < last and not stop.received:
+                    stop.hold()
                     if self._make_online and self.progress.step == schedule.handover:
                         self.population, call = self._make_online(self._first_phase), 1
                     self._compile()

@@ -14,7 +14,7 @@ class StopSignals:
 
     After SIGINT, SIGTERM or SIGHUP the previous handlers of the first two are restored, so that a second one
     ends the process. The others do not end it, because terminals and schedulers send them more than once.
-    What is ignored before, as by `nohup`, stays ignored.
+    What is ignored when this object is made, as by `nohup`, is ignored throughout.
     Python handles signals only in the main thread. A run in another thread is stopped by `request`.
     """
 
@@ -22,18 +22,26 @@ class StopSignals:
 
     def __init__(self, outer: "StopSignals | None" = None) -> None:
         self._outer = outer  # had the handlers until `__enter__`; its signal is taken over
+        self._heard = [number for number in STOPS if signal.getsignal(number) is not signal.SIG_IGN]
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
+        self._previous = {}
         if threading.current_thread() is threading.main_thread():
-            heard = (number for number in STOPS if signal.getsignal(number) is not signal.SIG_IGN)
-            self._previous = {number: signal.signal(number, self._record) for number in heard}
+            for number in self._heard:
+                self._previous[number] = signal.signal(number, self._record)
         if self._outer:
             self.received = self.received or self._outer.received
         return self
 
     def __exit__(self, *exception: object) -> None:
         self._restore(*self._previous)
+
+    def hold(self) -> None:
+        """Takes the handlers back from code of others, such as an environment, that has taken them."""
+        for number in self._previous if not self.received else ():
+            if signal.getsignal(number) != self._record:
+                signal.signal(number, self._record)
 
     def request(self) -> None:
         """Asks the run to stop, as SIGINT does."""
