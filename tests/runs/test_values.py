@@ -1,19 +1,41 @@
-"""A warning where V follows single rows of the data."""
+"""A warning where V is above every return that the rewards allow."""
 
 import logging
 
 import numpy as np
 import pytest
-from tiny_runs import offline_settings, small, write_dataset
+from tiny_runs import finetune_settings, offline_settings, small, write_dataset
 
+from xql_jax.learners.registry import make_learner
 from xql_jax.runs.train import train_run
 from xql_jax.training.members import make_members
-from xql_jax.training.values import watch_divergence
+from xql_jax.training.schedule import Ramp
+from xql_jax.training.values import watch_divergence, watch_values
 
 
-def warnings_of(caplog):
+def warnings_of(caplog, words="V is"):
     warned = (record.getMessage() for record in caplog.records if record.levelno == logging.WARNING)
-    return [line for line in warned if "V follows" in line]
+    return [line for line in warned if words in line]
+
+
+def watched(rewards, rows, caplog, sweep=None):
+    """The warnings after rows of value/v_mean."""
+    caplog.clear()
+    members = make_members([0] if sweep else range(len(rows[0])), sweep or {})
+    watch = watch_values(make_learner("xql", {}), members, np.float32(rewards))
+    for step, row in enumerate(rows):
+        watch(step, {"value/v_mean": row, "value/v": [np.inf] * len(row)})
+    return warnings_of(caplog)
+
+
+def test_the_best_return_is_no_reason_and_more_is(caplog):
+    """At a discount of 0.99: 1 a step for ever is 100, -1 a step in episodes that end at most 0."""
+    assert watched([0, 1], [[100, 109.9]], caplog) == []
+    assert watched([-1, -1], [[0, 9.9]], caplog) == []
+    (warning,) = watched([0, 1], [[100, 110.1]], caplog)
+    assert warning.startswith("seed 1: V is 110.1 on average, but the rewards allow no return above 100: ")
+    (warning,) = watched([-1, -1], [[-50, 147.0]], caplog)
+    assert "no return above 0:" in warning
 
 
 def test_weights_of_few_rows_are_told_without_knowing_rewards(caplog):
@@ -21,10 +43,37 @@ def test_weights_of_few_rows_are_told_without_knowing_rewards(caplog):
     watch = watch_divergence(make_members([0, 1], {}), 256)
     for step, row in enumerate([[0.2, 4.9], [0.3, 5.2], [np.nan, 5.5]]):
         watch(step, {"value/divergence_mean": row})
-    (warning,) = warnings_of(caplog)
+    (warning,) = warnings_of(caplog, "V follows")
     assert warning.startswith("seed 1: V follows single rows: their weights are 5.2 nats from the data")
     watch(3, {"value/v_mean": [1.0, 1.0]})  # a method without a soft maximum
-    assert len(warnings_of(caplog)) == 1
+    assert len(warnings_of(caplog, "V follows")) == 1
+
+
+def test_less_than_the_least_return_is_a_reason(caplog):
+    """-1 a step for ever is -100 at a discount of 0.99; no return is below 0 if rewards are positive."""
+    assert watched([-1, 0], [[-109.9]], caplog) == []
+    (warning,) = watched([-1, 0], [[-110.1]], caplog)
+    assert "V is -110.1 on average, but the rewards allow no return below -100" in warning
+    (warning,) = watched([0, 1], [[-11]], caplog)
+    assert "no return below 0" in warning
+
+
+def test_the_bound_is_that_of_the_ramps_discount_so_far(caplog):
+    """From 0.9 up to 0.99 at step 2, then down: returns of up to 10, then 100, which V keeps for a while."""
+    members, ramp = make_members([0], {}), Ramp("discount", (0.9, 0.99, 0.9), (0.0, 2.0, 4.0))
+
+    def told(*rows):
+        caplog.clear()
+        watch = watch_values(make_learner("iql", {"discount": 0.5}), members, np.float32([0, 1]), [ramp])
+        for step, value in rows:
+            watch(step, {"value/v_mean": [value]})
+        return warnings_of(caplog)
+
+    assert told((0, 10.9), (2, 109.0), (4, 109.0)) == []
+    (warning,) = told((0, 11.1))
+    assert "no return above 10: V has run away" in warning
+    assert "beta" not in warning  # IQL has none
+    assert "needs a larger beta" in watched([0, 1], [[111]], caplog)[0]
 
 
 @pytest.mark.parametrize(("beta", "is_warned_of"), [(1e-3, True), (1.0, False)])
@@ -33,4 +82,34 @@ def test_a_run_whose_v_runs_away_says_so(tmp_path, caplog, beta, is_warned_of):
     write_dataset(tmp_path / "data.npz", rewards=-np.ones(120, np.float32))
     config = small("xql", beta=beta, value_lr=0.3, critic_lr=0.3, tau=0.5, layer_norm=False)
     train_run(offline_settings(tmp_path, config=config, max_steps=60, top_returns=1.0, eval_episodes=0))
+    assert bool(warnings_of(caplog)) == is_warned_of
+
+
+@pytest.mark.parametrize("horizon", [{}, {"n_step": 5}, {"action_chunk": 5}], ids=str)
+def test_rewards_of_several_steps_raise_no_bound(tmp_path, caplog, monkeypatch, horizon):
+    """1 a step is at most 10 at a discount of 0.9, however many steps a transition spans."""
+    write_dataset(tmp_path / "data.npz", rewards=np.ones(120, np.float32))
+    row = {"value/v_mean": [11.5]}
+    monkeypatch.setattr(
+        "xql_jax.runs.train.train_and_summarize", lambda *given: [call(1, row) for call in given[2].watches]
+    )
+    config = small("xql", discount=0.9)
+    settings = offline_settings(
+        tmp_path, config=config, top_returns=1.0, eval_episodes=0, num_seeds=1, **horizon
+    )
+    train_run(settings)
+    (warning,) = [line for line in warnings_of(caplog) if "V is" in line]
+    assert "no return above 10:" in warning
+
+
+@pytest.mark.parametrize(("updates", "is_warned_of"), [(60, True), (6, False)])
+def test_fine_tuning_watches_what_learns_from_the_data_alone(tmp_path, caplog, updates, is_warned_of):
+    """After the hand-over the environment may give more than the data did."""
+    write_dataset(tmp_path / "data.npz", rewards=-np.ones(120, np.float32))
+    config = small("xql", beta=1e-3, value_lr=0.3, critic_lr=0.3, tau=0.5, layer_norm=False)
+    train_run(
+        finetune_settings(
+            tmp_path, config=config, num_pretraining_steps=updates, max_steps=60, num_seeds=1, eval_episodes=0
+        )
+    )
     assert bool(warnings_of(caplog)) == is_warned_of

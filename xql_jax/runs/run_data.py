@@ -29,6 +29,7 @@ class RunData(NamedTuple):
     sizes: tuple[int, int]  # the lengths of an observation and of an action
     warnings: Sequence[str]  # what was warned of in the data and the environment
     dataset: Any = None  # in the learner's form, preprocessed; None if it learns from no data
+    rewards: Any = None  # f32[N], preprocessed, of single steps, whatever the learner's form
 
 
 def load_data(settings: Any, evaluator: Evaluator | None) -> RunData:
@@ -87,7 +88,7 @@ def load_data(settings: Any, evaluator: Evaluator | None) -> RunData:
     if isinstance(settings, Finetune):
         view = _prior_data(settings, view)
     own = view.observation_dim, view.action_dim // settings.action_chunk
-    return RunData(preprocessing, task, own, warnings, view)
+    return RunData(preprocessing, task, own, warnings, view, dataset.batch.rewards)
 
 
 def _prior_data(settings: Finetune, dataset: Dataset) -> Dataset:

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import jax
 
 from xql_jax.data.replay import PriorData, num_bytes
-from xql_jax.data.sampling import fits, room_on_device
+from xql_jax.data.sampling import Trajectories, fits, room_on_device
 from xql_jax.envs import environment_maker, versions_of
 from xql_jax.envs.compiled import compiled_environment
 from xql_jax.errors import UserError
@@ -45,7 +45,7 @@ from xql_jax.training.members import fields_given, stacked
 from xql_jax.training.population import Population
 from xql_jax.training.replay_files import ReplayFiles
 from xql_jax.training.signals import StopSignals
-from xql_jax.training.values import watch_divergence
+from xql_jax.training.values import watch_divergence, watch_values
 from xql_jax.types import Json, Learner, State
 
 LOG = logging.getLogger(__name__)
@@ -55,6 +55,7 @@ class Populations(NamedTuple):
     """What a run trains."""
 
     first: Population
+    watches: tuple[RowCallback, ...] = ()  # warn of its values
     make_online: Callable[[Population], Population] | None = None  # in fine-tuning, see `TrainingLoop`
 
 
@@ -177,7 +178,10 @@ def populate_offline(folder: RunFolder, data: RunData) -> Populations:
         streamed = not fits(batch, room_on_device())
     _log_beginning(folder, data, "in the host's memory, streamed in blocks" if streamed else "on the device")
     source = data.dataset if streamed else batch
-    return Populations(offline_population(learner, members, source, settings.batch_size, ramps=ramps))
+    population = offline_population(learner, members, source, settings.batch_size, ramps=ramps)
+    if isinstance(batch, Trajectories):  # what learns from these has no V
+        return Populations(population)
+    return Populations(population, (watch_values(learner, members, data.rewards, ramps),))
 
 
 def populate_online(folder: RunFolder, data: RunData) -> Populations:
@@ -211,7 +215,9 @@ def populate_both_phases(folder: RunFolder, data: RunData) -> Populations:
         online.take_over(first)
         return online
 
-    return Populations(population, make_online)
+    # The ramps of --online begin after the hand-over.
+    watch = watch_values(learner, members, data.rewards, until=handover)
+    return Populations(population, (watch,), make_online)
 
 
 def _host_population(learner: Learner, folder: RunFolder, data: RunData, **options: Any) -> Population:
@@ -241,9 +247,9 @@ def train_and_summarize(
 ) -> Run:
     """Trains to the end, or until a signal, then draws the learning curve and writes the summary."""
     settings, files, task = folder.settings, folder.files, data.task
-    population, make_online = populations
+    population, watches, make_online = populations
     population.matmul_precision = settings.matmul_precision
-    callbacks = *callbacks, watch_divergence(settings.members, settings.batch_size)
+    callbacks = *callbacks, *watches, watch_divergence(settings.members, settings.batch_size)
     loggers: list[WandbLogger] = []
     if settings.wandb:
         names, identity = [member.name for member in settings.members], identity_of(settings)

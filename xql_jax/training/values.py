@@ -1,14 +1,71 @@
-"""Warns of a V that follows single rows of the data, as one that runs away does."""
+"""Warns of a V that has run away: from the returns that the rewards allow, or from the data."""
 
 import logging
 import math
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
+from xql_jax.learners.method import Part
+from xql_jax.settings import values_of
 from xql_jax.training.loop import RowCallback
-from xql_jax.training.members import Member
+from xql_jax.training.members import Member, learners_of
+from xql_jax.training.schedule import Ramp
 
 LOG = logging.getLogger(__name__)
+NEEDED = "it needs a larger beta, which --beta_nats=0.1 finds"
 FEW = 0.9  # of the most nats; then a handful of rows has all of the weight
+
+
+def watch_values(
+    learner: Part,
+    members: Sequence[Member],
+    rewards: np.ndarray,
+    ramps: Sequence[Ramp] = (),
+    until: float = math.inf,
+) -> RowCallback:
+    """Returns a callback that warns once of each member whose V is beyond every return that rewards allow.
+
+    Returns lie between the least and the largest reward at every step, and 0, as episodes may end. With XQL a
+    beta that is too small lets V run away without being infinite. V may be beyond them by 1, near which
+    networks start, or by a tenth of the largest size of a return.
+
+    Args:
+        rewards: f32[N] of single steps of the data that are learned from.
+        ramps: hyperparameters that change with the step.
+        until: the last step at which nothing but these is learned from.
+    """
+    least, most = min(0.0, float(rewards.min())), max(0.0, float(rewards.max()))
+    discounts = [float(getattr(own, "discount", 1.0)) for own in learners_of(learner, members)]
+    own = values_of(learner)
+    hint = NEEDED if "beta" in own else "try lower learning rates"
+    if own.get("clip_rule") == "both":  # beyond which V has no gradient that leads back
+        hint = f"try clip_rule=above first; if that does not help, {hint}"
+    warned: set[str] = set()
+
+    def watch(step: int, columns: Mapping[str, Sequence[float]]) -> None:
+        # The largest so far, because V follows a falling discount slowly.
+        ramped = [
+            float(ramp.at(int(min(place, step))))
+            for ramp in ramps
+            if ramp.name == "discount"
+            for place in (*ramp.steps, step)
+        ]
+        values = columns.get("value/v_mean", [math.nan] * len(members))
+        for member, discount, value in zip(members, discounts, values, strict=True):
+            steps = 1.0 / max(1.0 - max(ramped, default=discount), 1e-12)
+            low, high = least * steps, most * steps
+            margin = max(1.0, 0.1 * max(high, -low))
+            is_beyond = math.isfinite(value) and not low - margin <= value <= high + margin
+            if is_beyond and step <= until and member.name not in warned:
+                warned.add(member.name)
+                bound = f"above {high:.4g}" if value > high else f"below {low:.4g}"
+                LOG.warning(
+                    f"{member}: V is {value:.4g} on average, but the rewards allow no return {bound}: V has "
+                    f"run away: {hint}"
+                )
+
+    return watch
 
 
 def watch_divergence(members: Sequence[Member], batch_size: int) -> RowCallback:
@@ -25,7 +82,7 @@ def watch_divergence(members: Sequence[Member], batch_size: int) -> RowCallback:
                 warned.add(member.name)
                 LOG.warning(
                     f"{member}: V follows single rows: their weights are {divergence:.3g} nats from the "
-                    f"data, of at most {most:.3g}: it needs a larger beta, which --beta_nats=0.1 finds"
+                    f"data, of at most {most:.3g}: {NEEDED}"
                 )
 
     return watch
