@@ -89,10 +89,14 @@ def said(path, output):
     if policy.run.method.startswith(("xql", "iql")):
         found["v"] = policy.value(SEEN)
     if not policy.run.method.startswith(("dt", "bear")):
-        export_policy(checkpoint=str(path), output=str(output), formats=("jax", "npz"))
+        has_weights = "flow" not in policy.run.method and policy.run.method != "fql"
+        formats = ("jax", "npz") if has_weights else ("jax",)
+        export_policy(checkpoint=str(path), output=str(output), formats=formats)
         with jax.transfer_guard("allow"):  # an artifact is called by the user
             exported = read_artifact(output / "policy.jax")(SEEN)
-        found |= {**np.load(output / "policy.npz"), "exported": exported}
+        found["exported"] = exported
+        if has_weights:
+            found |= np.load(output / "policy.npz")
     return found
 
 

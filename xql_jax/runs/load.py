@@ -175,7 +175,10 @@ class Run:
     @functools.cached_property
     def is_normalised(self) -> bool:
         """Whether 100 is an expert's score; else a score is the return itself."""
-        return bool(self.references) or has_own_scores(self.dataset)
+        if self.references or has_own_scores(self.dataset):
+            return True
+        results = (row.results for row in self.rows(self.files.evaluations))  # a user's own is not imported
+        return any(of_row["score"] != of_row["return"] for of_row in results)
 
     def rows(self, file: Path) -> list[Row]:
         """Returns the rows of a CSV file; Damaged if they changed after the run's end."""
