@@ -65,6 +65,8 @@ def _with_given(settings: T) -> T:
         for name, one in settings_of(settings.learner).items()
         if one.instead_of in chosen and name not in chosen and values[name]
     }
+    if not off:
+        return settings
     learner = with_values(settings.learner, off)
     return dataclasses.replace(settings, learner=learner, given=settings.given | {*off})
 

@@ -1,13 +1,4 @@
-"""A run of any kind, from its settings to its summary.
-
-The way to the gradient: the loop (`training/loop.py`) calls `Population.advance` (`training/population.py`).
-That calls `train`, and this the compiled program: `train_member`, which is `run_updates`
-(`training/program.py`), on minibatches that `Resident` or `Streamed` draws (`training/data_kinds.py`). Its
-line `learner.update(...)` is the method's own: that of XQL is `InSample.update` in `learners/xql.py`. Its
-`value.fit` comes to `jax.grad` in `Trained.minimize` of `learners/parts.py`, of the mean of
-`GumbelRegression.loss_of`: by default `gumbel_rescaled_loss` in `losses/gumbel.py`. The fields, such as
-`clip_rule`, have the values of the config file, which override a class's defaults.
-"""
+"""A run of any kind, from its settings to its summary; docs/architecture.md, walk 1, goes on to the gradient."""
 
 import contextlib
 import dataclasses

@@ -9,7 +9,7 @@ import numpy as np
 from xql_jax.learners.method import Part
 from xql_jax.settings import values_of
 from xql_jax.training.loop import RowCallback
-from xql_jax.training.members import Member, learners_of
+from xql_jax.training.members import Member
 from xql_jax.training.schedule import Ramp
 
 LOG = logging.getLogger(__name__)
@@ -36,8 +36,8 @@ def watch_values(
         until: the last step at which nothing but these is learned from.
     """
     least, most = min(0.0, float(rewards.min())), max(0.0, float(rewards.max()))
-    discounts = [float(getattr(own, "discount", 1.0)) for own in learners_of(learner, members)]
     own = values_of(learner)
+    discounts = [member.hyperparameters.get("discount", own.get("discount", 1.0)) for member in members]
     hint = NEEDED if "beta" in own else "try lower learning rates"
     if own.get("clip_rule") == "both":  # beyond which V has no gradient that leads back
         hint = f"try clip_rule=above first; if that does not help, {hint}"
