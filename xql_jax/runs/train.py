@@ -1,4 +1,4 @@
-"""A run of any kind, from its settings to its summary; docs/architecture.md, walk 1, goes on to the gradient."""
+"""A run of any kind, from settings to summary; docs/architecture.md, walk 1, goes on to the gradient."""
 
 import contextlib
 import dataclasses
