@@ -26,7 +26,7 @@ from xql_jax.rollout.acting import Act, deciding, deterministic_policy, finite_p
 from xql_jax.rollout.scores import steps_in_words
 from xql_jax.runs.kinds import FINE_TUNING, KINDS, OFFLINE_TRAINING, ONLINE_TRAINING
 from xql_jax.settings import settings_of
-from xql_jax.suites.tasks import References, Task, get_task, has_own_scores, module_to_run, referenced
+from xql_jax.suites.tasks import LISTED_TASKS, References, Task, get_task, module_to_run, referenced
 from xql_jax.training.checkpoints import Checkpoints, Progress, TrainingFiles
 from xql_jax.training.members import Member, learners_of, make_members, parse_sweep, stacked
 from xql_jax.training.schedule import parse_ramps, ramped
@@ -175,8 +175,8 @@ class Run:
     @functools.cached_property
     def is_normalised(self) -> bool:
         """Whether 100 is an expert's score; else a score is the return itself."""
-        if self.references or has_own_scores(self.dataset):
-            return True
+        if self.references or self.dataset in LISTED_TASKS:
+            return bool(self.references) or LISTED_TASKS[self.dataset].is_normalised
         results = (row.results for row in self.rows(self.files.evaluations))  # a user's own is not imported
         return any(of_row["score"] != of_row["return"] for of_row in results)
 
