@@ -294,7 +294,7 @@ class HostActing(ActingKind):
         self._policies: list[list[Params]] = []
         self._record_episodes()
 
-    def advance(self, population: Population, stop: int) -> Metrics | None:
+    def act_and_train(self, population: Population, stop: int) -> Metrics | None:
         if not self._policies:
             learners = [population.member(index)[0] for index in range(len(self._collectors))]
             self._learners = jax.device_put(learners, jax.devices("cpu")[0])

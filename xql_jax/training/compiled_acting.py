@@ -82,7 +82,7 @@ class CompiledActing(ActingKind):
             updates = np.array([self.schedule.updates_by(int(step)) for step in times], np.int32)
             yield first, after, jax.device_put(updates, group.shared)
 
-    def train_member(
+    def updates(
         self, member: MemberState, data: Array, start: Array, stop: Array, loop: Loop
     ) -> tuple[MemberState, Metrics]:
         """Acts in all N environments, and does the due updates, each time from step `start` to `stop`.
@@ -117,7 +117,7 @@ class CompiledActing(ActingKind):
         finite = dict.fromkeys((*member.metrics, STATE, ACTIONS), jnp.bool_(True))
         return jax.lax.fori_loop(0, (stop - start) // number, act_and_learn, (member, finite))
 
-    def advance(self, population: Population, stop: int) -> Metrics | None:
+    def act_and_train(self, population: Population, stop: int) -> Metrics | None:
         finite = population.run_program(population.groups, population.step, stop)
         for group, was_finite in zip(population.groups, finite, strict=True):
             at = np.asarray(group.members.running.diverged_at)

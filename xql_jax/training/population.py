@@ -82,7 +82,7 @@ class Kind:
         """Returns the minibatch of a member's update `step`, inside the program."""
         raise NotImplementedError
 
-    def train_member(
+    def updates(
         self, member: MemberState, data: State, start: Array, stop: Array, loop: Loop
     ) -> tuple[MemberState, Metrics]:
         """Trains one member from step `start` to `stop`, inside the program; see `run_updates`."""
@@ -96,7 +96,7 @@ class Kind:
     def begin(self, population: "Population") -> None:
         """Gives new members what they need besides their states."""
 
-    def advance(self, population: "Population", stop: int) -> Metrics | None:
+    def act_and_train(self, population: "Population", stop: int) -> Metrics | None:
         """Trains until step `stop`; returns metrics of episodes, or None before the first update."""
         population.train(population.step, stop)
         return {}
@@ -118,9 +118,9 @@ class Kind:
 class Population:
     """Several members with their states, and the program that advances them.
 
-    The loop calls `advance`, that calls `train`, and that `run_program`. The results do not depend on how the
-    steps are split into calls: everything random in update t is drawn from `fold_in(key, t)`, and one program
-    serves every start and stop.
+    The loop calls `advance`, that the kind's `act_and_train`, that `train`, and that `run_program`. The
+    results do not depend on how the steps are split into calls: everything random in update t is drawn from
+    `fold_in(key, t)`, and one program serves every start and stop.
 
     On an accelerator the members of all devices run in one program under `vmap`, see `accelerator.py`. On a
     CPU they run one after the other on each device, because batched matrix products are slower there. The two
@@ -174,7 +174,7 @@ class Population:
         loop: Loop = one_by_one,
     ) -> tuple[MemberState, Metrics]:
         """What the program does for each member; returns it without what does not change."""
-        trained, finite = self.kind.train_member(member.joined(experience), data, start, stop, loop)
+        trained, finite = self.kind.updates(member.joined(experience), data, start, stop, loop)
         return trained.replace(learner=(), key=()), finite
 
     def program(self, group: Group) -> Any:
@@ -191,7 +191,7 @@ class Population:
         Raises EnvironmentFailure if an environment fails; `step` is then the last that can be saved.
         """
         self.compile()
-        of_episodes = self.kind.advance(self, stop)
+        of_episodes = self.kind.act_and_train(self, stop)
         self.step = stop
         return {} if of_episodes is None else self.gathered(lambda members: members.metrics) | of_episodes
 
