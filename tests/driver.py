@@ -280,7 +280,8 @@ class Driver:
                 signal.signal(one, handler)
 
     def kill(self, at, late=False, **changes):
-        """As `resume`, but at that moment the run is killed. A row of each file is cut short.
+        """As `resume`, but at that moment the run is killed. A row of each file is cut short, but of a run that
+        had written its summary, and so its last row.
 
         late: checkpoints are written by their thread when the training has gone on.
         """
@@ -296,8 +297,9 @@ class Driver:
         with watched(watch), contextlib.suppress(Killed):
             self.resume(**changes)
         for path in self.place.glob("*/*/*/*.csv") if is_dead.is_set() else ():
-            with path.open("a") as file:
-                file.write("31,3,4,1.2")
+            if not path.with_name("summary.json").exists():
+                with path.open("a") as file:
+                    file.write("31,3,4,1.2")
 
     @property
     def path(self):
