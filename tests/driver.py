@@ -280,8 +280,9 @@ class Driver:
                 signal.signal(one, handler)
 
     def kill(self, at, late=False, **changes):
-        """As `resume`, but at that moment the run is killed. A row of each file is cut short, but of a run that
-        had written its summary, and so its last row.
+        """As `resume`, but at that moment the run is killed. A row of each file is cut short.
+
+        Not if the run had written its summary, which comes after its last row.
 
         late: checkpoints are written by their thread when the training has gone on.
         """
