@@ -14,6 +14,7 @@ from tiny_runs import (
     offline_settings,
     small,
     states_of,
+    stopped_at,
     write_dataset,
 )
 
@@ -51,6 +52,16 @@ def source(data, tmp_path_factory):
 def scores_of(summary, step, seed=None):
     rows = evaluations_of(summary)
     return [row.results["score"] for row in rows if row.step == step and seed in (None, row.seed)]
+
+
+def test_the_row_of_the_start_is_kept_though_no_interval_ends_there(data, tmp_path):
+    """Intervals count from the hand-over, here after five updates."""
+    intervals = {"num_pretraining_steps": 5, "eval_interval": 3, "eval_at_start": True, "warmup_steps": 0}
+    settings = finetune_settings(data, "bc", resume=True, save_dir=str(tmp_path), **intervals)
+    with stopped_at("step 2: ") as stop:
+        assert run_finetuning(settings, stop).summary["step"] == 2
+    rows = evaluations_of(run_finetuning(settings))
+    assert [row.step for row in rows if row.seed == 3] == [0, 2, 5, 8, 11, 14, 17]
 
 
 @pytest.mark.parametrize(("beta", "changes"), [(None, "beta=5:2 "), (1.5, ""), (0.5, "")])

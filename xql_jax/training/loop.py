@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import dataclasses
+import itertools
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -82,10 +83,12 @@ class TrainingLoop(contextlib.AbstractContextManager):
         }
         if schedule.bellman_error_interval:
             self.csv_files[files.bellman_errors] = schedule.bellman_error_interval
-        for file, interval in self.csv_files.items():  # a run that was to end earlier has more rows
+        # A run that was to end earlier has more rows than are due; those of step 0 are --eval_at_start's.
+        for file, interval in self.csv_files.items():
             header, *lines = saved.get(file.name, b"").splitlines(keepends=True) or [b""]
-            due = (line for line in lines if schedule.is_due(int(line.split(b",")[0]), interval))
-            saved[file.name] = b"".join((header, *due))
+            steps = (int(line.split(b",")[0]) for line in lines)
+            kept = [step == 0 or schedule.is_due(step, interval) for step in steps]
+            saved[file.name] = b"".join((header, *itertools.compress(lines, kept)))
         rows = [*csv.DictReader(saved.get(files.evaluations.name, b"").decode().splitlines())]
         self._evaluated = int(rows[-1]["step"]) if rows else -1  # the last step that was
         if evaluator:
