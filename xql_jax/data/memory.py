@@ -16,13 +16,14 @@ def free_memory(root: Path = Path("/sys/fs/cgroup")) -> int:
     """Returns the bytes that are free on the host, within SLURM's limit and the container's, in `root`."""
     free = [psutil.virtual_memory().available]
     given = ("MEM_PER_NODE", "MEM_PER_CPU", "CPUS_ON_NODE")  # in MiB; 0: all of the node's
-    node, cpu, cpus = (int(os.environ.get(f"SLURM_{name}") or 0) for name in given)
+    values = [os.environ.get(f"SLURM_{name}", "") for name in given]
+    node, cpu, cpus = (int(value) if value.isdigit() else 0 for value in values)
     if job := (node or cpu * cpus) * 2**20:
         free.append(job - psutil.Process().memory_info().rss)
     for folder, *names in GROUPS:
         with contextlib.suppress(OSError, ValueError):  # no limit: "max", or no file
             limit, used, stat = ((root / f"{folder}memory.{name}").read_text() for name in (*names, "stat"))
-            cache = dict(line.split() for line in stat.splitlines())["inactive_file"]
+            cache = dict(line.split() for line in stat.splitlines()).get("inactive_file", 0)
             free.append(int(limit) - int(used) + int(cache))
     return max(0, min(free))
 
