@@ -201,7 +201,7 @@ class Checked:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):  # type: ignore[arg-type]  # subclasses are dataclasses
             one, value = field.metadata.get("setting"), getattr(self, field.name)
-            # Of a copy the numbers are float32, which were checked before; JAX puts arrays and tracers there.
+            # A copy's numbers are float32, which were checked before; JAX puts arrays and tracers there.
             is_made = type(value) is np.float32 or not isinstance(value, GIVEN)
             if one and not (one.traced and is_made):
                 made = one.checked(field.name, value)

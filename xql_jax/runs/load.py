@@ -95,9 +95,7 @@ class Run:
         self.had_ended = False  # before the training that returned it, so that nothing was done
         self.stopped_by: signal.Signals | None = None  # the signal that ended that training early
         self._wanted_step, self._wanted_member = step, member
-        self.identity = {
-            name: content[name] for name in content["defining"]
-        }  # its numbers depend on no other
+        self.identity = {name: content[name] for name in content["defining"]}  # what its numbers depend on
         self.run_id: str = content["run"]  # the digest of its identity, which all files of the run contain
         self.files = TrainingFiles(path, self.run_id)
         self.config: Json = content["config"]  # the method and its hyperparameters

@@ -35,9 +35,7 @@ class Evaluations:
 
     def __init__(self, evaluator: Evaluator | None, task: Task | None, preprocessing: Preprocessing | None):
         self.due: Due | None = None
-        self.not_finite: set[int] = (
-            set()
-        )  # members that had an action that was not finite; 0 was taken for it
+        self.not_finite: set[int] = set()  # members with actions that were not finite: see `finite_policy`
         self.evaluator, self._task, self._preprocessing = evaluator, task, preprocessing
         self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="evaluation")
         self._results: Callable[[], EpisodeResults] | None = None  # waits for the thread; else acts now
