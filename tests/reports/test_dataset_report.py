@@ -68,6 +68,9 @@ def test_duplicates_are_counted_bit_for_bit():
 
 
 AT_LIMIT = {"rewards": np.arange(1000), "terminals": (999,), "ends": (999,)}
+# Three trajectories of four steps; one of four steps among shorter ones.
+ALIKE = {"rewards": np.arange(12), "terminals": (3, 7, 11), "ends": (3, 7, 11)}
+UNLIKE = {"rewards": np.arange(12), "terminals": (1, 4, 8, 11), "ends": (1, 4, 8, 11)}
 WITH_TIMEOUTS = {"rewards": np.arange(3000), "terminals": (1999,), "ends": (999, 1999, 2999)}
 DISCRETE = {"rewards": np.arange(60), "actions": np.arange(60)[:, None] % 3 / 2, "ends": (59,)}
 
@@ -79,6 +82,7 @@ DISCRETE = {"rewards": np.arange(60), "actions": np.arange(60)[:, None] % 3 / 2,
         ({"rewards": [1, 2, 1, 2, 9e3]}, HOPPER, "scores reach 277, and an expert's is 100"),
         ({"rewards": [1, 2, 3e6, 4, 0]}, None, r"the largest reward is 3e\+06"),
         ({"rewards": [1, 1, 4, 4, 0], "terminals": (1, 3)}, None, "at all 2 terminals the reward is that"),
+        (ALIKE, None, "no time-out is marked, and 3 of 3 trajectories end after 4 steps"),
         (AT_LIMIT, HOPPER, "1 terminals are at the episode limit, 1000 steps"),
         ({"terminals": (), "ends": (4,)}, None, "one trajectory without a terminal"),
         ({"actions": [[0], [0.5], [-2.5], [0], [0]]}, None, "20% of the actions' entries are .*up to 2.5"),
@@ -111,9 +115,12 @@ def test_training_warns_of_terminals_at_the_limit_as_well(caplog):
         {"rewards": [1, 2, 1, 2, 3], "terminals": range(5), "ends": range(5), "following": np.zeros((5, 3))},
         {"terminals": (2, 3, 4), "ends": (2, 3, 4)},  # episodes of one step: no next observation is a row's
         WITH_TIMEOUTS,  # a goal in the last step
+        UNLIKE,
     ],
 )
 def test_no_warning_on_data_that_deserve_none(change):
-    known = "observation itself|longer than|at the episode limit"
-    warnings = describe_dataset(dataset(**change), HOPPER)["warnings"]
+    known = "observation itself|longer than|at the episode limit|no time-out is marked"
+    warnings = [
+        one for task in (HOPPER, None) for one in describe_dataset(dataset(**change), task)["warnings"]
+    ]
     assert not [warning for warning in warnings if re.search(known, warning)]

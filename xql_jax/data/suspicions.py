@@ -85,9 +85,17 @@ def _ends(dataset: Dataset, task: Task | None) -> Iterator[str]:
             "next row's observation: are the flags inverted? Unless episodes have one step, terminals must "
             "be 0 where an episode goes on"
         )
+    ended = terminals[dataset.ends]
     if not task or task.episode_limit is None:
+        alike = np.count_nonzero(lengths == lengths.max())
+        marks_timeouts = np.count_nonzero(~ended) > 1  # one may be the end of the data
+        if lengths.max() > 1 and 2 * alike > len(lengths) > 2 and not marks_timeouts:
+            yield (
+                f"no time-out is marked, and {alike:,} of {len(lengths):,} trajectories end after "
+                f"{lengths.max():,} steps, the most of all: are these time-outs? Then store them as timeouts"
+            )
         return
-    limit, ended = task.episode_limit, terminals[dataset.ends]
+    limit = task.episode_limit
     if (at_limit := np.count_nonzero(ended & (lengths == limit))) > np.count_nonzero(~ended):
         yield (
             f"{at_limit:,} terminals are at the episode limit, {limit} steps: are these time-outs? Then "
