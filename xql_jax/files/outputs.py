@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from xql_jax.errors import UserError
-from xql_jax.files import locked, replacing
+from xql_jax.files import replacing
 from xql_jax.files.paths import located
 
 
@@ -25,18 +25,6 @@ def check_output(flag: str, name: str, suffixes: Collection[str] = ()) -> Path:
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
         raise UserError(f"{where}: cannot be written: {folder} is not a directory that you may write to")
     return path
-
-
-@contextlib.contextmanager
-def alone_at(path: Path) -> Iterator[None]:
-    """Context manager that holds a lock beside an output file; Busy if another process does."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = path.with_name(f".{path.name}.lock")
-    with locked(lock, f"file: {path}"):
-        try:
-            yield
-        finally:
-            lock.unlink(missing_ok=True)  # later the file may be another process's lock
 
 
 @contextlib.contextmanager
