@@ -60,7 +60,7 @@ class Kept(Checked):
 class Training(Kept):
     """What every training has; the value of a run.
 
-    `value_of` makes it of a config, and `settings_from` lays over it what a user gives.
+    `settings_from` makes it of a config and of what a user gives.
     """
 
     kind: ClassVar[str]  # its name in that of a run's folder, and in its command's, xql-train-KIND
@@ -72,7 +72,7 @@ class Training(Kept):
     method: str = ""  # METHOD or METHOD+POLICY
     learner: Any = None  # with its hyperparameters
     path: Path | None = None  # of the config file; None: a ConfigDict that was made in Python
-    base: Json = dataclasses.field(default_factory=dict)  # `values` by the config file, without --tuned
+    base: Json = dataclasses.field(default_factory=dict)  # `values` by the config file alone, without --tuned
     given: frozenset[str] = frozenset()  # names of settings and hyperparameters that the user gave
     source: Any = None  # the `Run` of --checkpoint
 

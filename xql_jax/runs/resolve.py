@@ -6,6 +6,8 @@ import math
 from collections.abc import Collection
 from typing import Any, TypeVar
 
+from ml_collections import ConfigDict
+
 from xql_jax.errors import UserError
 from xql_jax.learners.registry import make_learner
 from xql_jax.runs.config_files import choose_config, settings_from
@@ -176,18 +178,15 @@ def _settings_of(source: Run, settings: Finetune) -> Finetune:
         seeds = range(member.seed, member.seed + 1)
         sweep = " ".join(f"{name}={value:.9g}" for name, value in member.hyperparameters.items())
     env_name = settings.env_name or (source.env_name and source.task.name)
-    by_file = choose_config(Finetune, source.method, env_name=env_name, dataset=True)
-    now = values_of(source.learner)  # type: ignore[arg-type]  # a `Part`; with the last values of its --ramp
-    learner, online = make_learner(source.method, now), by_file.online
+    config = choose_config(Finetune, source.method, env_name=env_name, dataset=True)
+    now = {**values_of(source.learner), "batch_size": content["batch_size"]}  # with the last of its --ramp
+    online = config.values["online"]
     if "online" not in settings.given:
         kind = Offline if source.handover is None else Finetune
         usual = choose_config(kind, source.method, env_name=source.env_name, dataset=True).values
-        here = {**by_file.base, **now, "batch_size": content["batch_size"]}
+        here = {**config.base, **now}
         names = {*now, *METHOD_SETTINGS} & usual.keys()
         online = _online_of_config(online, {name for name in names if here.get(name) != usual[name]})
-    value = dataclasses.replace(
-        by_file, learner=learner, batch_size=content["batch_size"], online=online, source=source
-    )
     known = settings_of(Finetune)
     given = {
         name: getattr(settings, name)
@@ -205,8 +204,9 @@ def _settings_of(source: Run, settings: Finetune) -> Finetune:
         "sweep": sweep,
         "init_dataset_size": settings.init_dataset_size or content.get("init_dataset_size"),
     }
-    value = dataclasses.replace(value, base=value.values)
-    return settings_from(value, {**given, **decided}, settings.given)
+    file = ConfigDict({**config.file, **now, "online": online})
+    value = settings_from(dataclasses.replace(config, file=file), {**given, **decided}, settings.given)
+    return dataclasses.replace(value, source=source)
 
 
 def _online_of_config(online: str, chosen: Collection[str]) -> str:

@@ -20,7 +20,7 @@ import xql_jax
 from xql_jax.errors import UserError
 from xql_jax.files.paths import as_written, paths_from_here
 from xql_jax.learners.registry import unknown_setting
-from xql_jax.runs.config_files import choose_config, hyperparameters_of, settings_from
+from xql_jax.runs.config_files import choose_config, settings_from
 from xql_jax.runs.kinds import Training
 from xql_jax.settings import ANY, EITHER, Command, Setting, settings_of
 from xql_jax.training.progress import print_lines
@@ -94,7 +94,7 @@ def parse(argv: Sequence[str], kind: type[S]) -> S:
         if issubclass(kind, Training):
             chosen = choose_config(kind, **FLAGS.flag_values_dict())
             method = chosen.method
-            known |= hyperparameters_of(chosen.learner)
+            known |= chosen.may_be_given
             define_flags(known)
         _, *arguments = FLAGS(typed)
     except SystemExit:  # absl ends with 1 after --help
