@@ -156,7 +156,7 @@ def _source(settings: Finetune) -> Run:
         changeable.add("method")
     if unfit := sorted(settings.given - changeable, key=lambda name: (name != "hidden_dims", name)):
         remedy, known = "it stays, so leave this out", settings_of(make_learner(source.method))
-        is_swept = unfit[0] in dict(fields_given(source.content["sweep"]))
+        is_swept = unfit[0] in source.value.grid
         if unfit[0] in known and known[unfit[0]].traced and not is_swept:
             remedy = f"--online={unfit[0]}=VALUE changes it at the hand-over"
         raise UserError(f"--{unfit[0]}: the run of --checkpoint has its own; {remedy}")
@@ -172,14 +172,14 @@ def _source(settings: Finetune) -> Run:
 
 def _settings_of(source: Run, settings: Finetune) -> Finetune:
     """Returns the settings of a run that goes on from `source`."""
-    content, seeds, sweep = source.content, source.seeds, source.content["sweep"]
+    value, seeds, sweep = source.value, source.seeds, source.value.sweep
     if settings.member is not None:
         [member] = source.members
         seeds = range(member.seed, member.seed + 1)
         sweep = " ".join(f"{name}={value:.9g}" for name, value in member.hyperparameters.items())
     env_name = settings.env_name or (source.env_name and source.task.name)
     config = choose_config(Finetune, source.method, env_name=env_name, dataset=True)
-    now = {**values_of(source.learner), "batch_size": content["batch_size"]}  # with the last of its --ramp
+    now = {**values_of(source.learner), "batch_size": value.batch_size}  # with the last of its --ramp
     online = config.values["online"]
     if "online" not in settings.given:
         kind = Offline if source.handover is None else Finetune
@@ -193,20 +193,21 @@ def _settings_of(source: Run, settings: Finetune) -> Finetune:
         for name, one in known.items()
         if name in settings.given or not (one.by_config or name in now)
     }
-    stored = {name: content.get(name, one.neutral) for name, one in known.items() if one.of_checkpoint}
     decided = {
-        **{name: value for name, value in stored.items() if value is not None},
+        **{
+            name: one for name, one in values_of(value).items() if name in known and known[name].of_checkpoint
+        },
         "env_name": env_name,
         "dataset": settings.dataset or source.sources,
         "seed": seeds[0],
         "num_seeds": len(seeds),
         "num_pretraining_steps": 0,
         "sweep": sweep,
-        "init_dataset_size": settings.init_dataset_size or content.get("init_dataset_size"),
+        "init_dataset_size": settings.init_dataset_size or source.content.get("init_dataset_size"),
     }
     file = ConfigDict({**config.file, **now, "online": online})
-    value = settings_from(dataclasses.replace(config, file=file), {**given, **decided}, settings.given)
-    return dataclasses.replace(value, source=source)
+    made = settings_from(dataclasses.replace(config, file=file), {**given, **decided}, settings.given)
+    return dataclasses.replace(made, source=source)
 
 
 def _online_of_config(online: str, chosen: Collection[str]) -> str:

@@ -142,7 +142,9 @@ def run_settings(dataset: str, typed: str, grid: str, seeds: range, settings: Sw
         raise UserError(f"--methods={typed}: gives a field twice: give it once")
     network = given.pop("network", "paper") if method in ONLINE else "paper"
     chosen = config_for(typed, task, settings.finetune, network)
-    shared: Json = {one: getattr(settings, one) for one in ("max_steps", *settings_of(Kept))}
+    shared: Json = {
+        one: getattr(settings, one) for one in ("max_steps", "checkpoint_interval", *settings_of(Kept))
+    }
     shared |= {"sweep": grid, "env_name": name, "resume": True}
     shared |= {
         "seed": seeds[0],
