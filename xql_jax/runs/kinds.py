@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from xql_jax.data.dataset import Dataset
+from xql_jax.data.preprocessing import PreprocessingSettings
 from xql_jax.errors import UserError
 from xql_jax.learners.registry import OFFLINE, ONLINE
 from xql_jax.numerics.jax_settings import MATMUL_PRECISIONS
@@ -179,7 +180,7 @@ def _fields_of(kind: type[Any], settings: Training) -> Json:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class FromData(Training):
+class FromData(Training, PreprocessingSettings):
     """What every training on data has."""
 
     methods = OFFLINE
@@ -198,25 +199,6 @@ class FromData(Training):
         "Data to use instead of the task's own: FILE.hdf5 in D4RL's layout, FILE.npz, a folder of .npz "
         "episodes, minari:ID, minari:FOLDER or ogbench:FILE.npz. Several --dataset flags are joined. A file "
         "has observations, actions, rewards, terminals, and next_observations or timeouts (docs/data.md).",
-    )
-    normalize_observations: bool = by_config(
-        False,
-        EITHER,
-        "Observations of mean 0 and standard deviation 1 (divided by 0.001 at least).",
-        of_checkpoint=True,
-    )
-    scale_rewards: bool = by_config(
-        True,
-        EITHER,
-        "Scale the rewards where IQL does, on locomotion; elsewhere, if beta_nats finds beta, to a root mean "
-        "square of 1.",
-        of_checkpoint=True,
-    )
-    top_returns: float = by_config(
-        1.0,
-        within(1e-6, 1),
-        "Share of the transitions that is learned from, of the highest returns.",
-        of_checkpoint=True,
     )
     tuned: bool = setting(
         False,
