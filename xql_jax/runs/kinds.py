@@ -245,11 +245,6 @@ class Offline(FromData):
     kind = "offline"
     changing = "ramp"
 
-    data_on: str = setting(
-        "auto",
-        one_of("auto", "device", "host"),
-        "device: the data are in its memory; host: streamed from the host's; auto: device if there is room.",
-    )
     ramp: str = recorded(
         "",
         ANY,
