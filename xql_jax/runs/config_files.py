@@ -17,7 +17,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from ml_collections import ConfigDict
 
 from xql_jax.errors import UserError, nearest, others_code
@@ -43,7 +42,7 @@ from xql_jax.runs.kinds import (
     Training,
 )
 from xql_jax.runs.load import load_run
-from xql_jax.settings import WIDTHS, Setting, declared, settings_of, values_of
+from xql_jax.settings import WIDTHS, Setting, declared, settings_of, values_of, with_values
 from xql_jax.suites.tasks import OWN, SUITES, get_task, name_in_dm_control, own_attribute
 from xql_jax.types import Json
 
@@ -158,61 +157,54 @@ class Config:
     """What a config file gives for a method, a task and a kind of training; see `settings_from`."""
 
     kind: type[Training]
-    file: ConfigDict
-    path: Path | None = None  # None: the config was made in Python
-    untuned: ConfigDict | None = None  # without --tuned; None: the same
-
-    @property
-    def method(self) -> str:
-        return self.file.method
-
-    @functools.cached_property
-    def hyperparameters(self) -> dict[str, Setting]:
-        """The method's hyperparameters by name; UserError if the config's names do not fit."""
-        known = settings_of(make_learner(self.method))
-        if missing := known.keys() - {*self.file}:
-            raise UserError(f"config: it has no {min(missing)}, a field of {self.method}")
-        if unknown := [
-            name for name in self.file if name not in {*known, *METHOD_SETTINGS, "method", "suite"}
-        ]:
-            raise unknown_setting(unknown[0], known, self.method)
-        return known
+    method: str
+    learner: Any
+    settings: Json  # the run's, as far as the file has them
+    path: Path | None = None  # None: it was made in Python
+    untuned: "Config | None" = None  # without --tuned; None: the same
 
     @property
     def may_be_given(self) -> dict[str, Setting]:
         """What a user may give: the run's settings, the hyperparameters, and the widths of all networks."""
-        has_widths = any(name.endswith("_hidden_dims") for name in self.hyperparameters)
-        return (
-            settings_of(self.kind)
-            | self.hyperparameters
-            | ({"hidden_dims": EVERY_WIDTH} if has_widths else {})
-        )
+        known = settings_of(self.kind) | settings_of(self.learner)
+        has_widths = any(name.endswith("_hidden_dims") for name in known)
+        return known | ({"hidden_dims": EVERY_WIDTH} if has_widths else {})
 
     @property
-    def by_config(self) -> dict[str, Setting]:
+    def may_be_in_files(self) -> dict[str, Setting]:
         """What a config file may choose."""
-        return {
-            name: one
-            for name, one in self.may_be_given.items()
-            if one.by_config or name not in settings_of(self.kind)
-        }
+        of_learner, known = settings_of(self.learner), self.may_be_given.items()
+        return {name: one for name, one in known if one.by_config or name in (*of_learner, "hidden_dims")}
 
-    @functools.cached_property
+    @property
     def values(self) -> Json:
-        """All settings and hyperparameters by name, where the user gives none, as config.json has them."""
-        return self._values(self.file)
+        """All settings and hyperparameters by name, where the user gives none."""
+        return values_of(self.kind(**self.settings)) | values_of(self.learner)
 
-    @functools.cached_property
+    @property
     def base(self) -> Json:
         """The same without --tuned."""
-        return self._values(self.untuned or self.file)
+        return (self.untuned or self).values
 
-    def _values(self, file: ConfigDict) -> Json:
-        found = {}
-        for name, one in (settings_of(self.kind) | self.hyperparameters).items():
-            value = one.checked(name, file.get(name, one.default))
-            found[name] = one.as_plain(np.float32(value) if one.traced else value)
-        return found
+
+def config_from(
+    kind: type[Training], file: ConfigDict, path: Path | None = None, untuned: Config | None = None
+) -> Config:
+    """Returns what a file's config says for this kind of training; UserError if its names do not fit."""
+    learner, of_kind = make_learner(file.method), settings_of(kind)
+    known = settings_of(learner)
+    if missing := known.keys() - {*file}:
+        raise UserError(f"config: it has no {min(missing)}, a field of {file.method}")
+    if unknown := [name for name in file if name not in {*known, *METHOD_SETTINGS, "method", "suite"}]:
+        raise unknown_setting(unknown[0], known, file.method)
+    return Config(
+        kind,
+        file.method,
+        with_values(learner, {name: file[name] for name in known}),
+        {name: file[name] for name, one in of_kind.items() if one.by_config and name in file},
+        path,
+        untuned,
+    )
 
 
 def choose_config(
@@ -254,11 +246,12 @@ def choose_config(
             f"--config is for {untuned.suite}, and {task.name} is of the suite {task.suite.name}: give "
             f"configs/{usual}, or in a file of your own config_of(text, {task.suite.name!r})"
         )
+    made = config_from(kind, untuned, found)
     if not given.get("tuned"):
-        return Config(kind, untuned, found)
+        return made
     if not tags[0]:
         raise UserError("--tuned needs --env_name: its values are those of a task")
-    return Config(kind, config_in(found, chosen, *tags, "tuned"), found, untuned)
+    return config_from(kind, config_in(found, chosen, *tags, "tuned"), found, made)
 
 
 def settings_from(config: Config, values: Mapping[str, object], given: Iterable[str] | None = None) -> Any:
@@ -269,20 +262,19 @@ def settings_from(config: Config, values: Mapping[str, object], given: Iterable[
         values: what is laid over it: settings and hyperparameters by name, which may be text.
         given: the names of what the user gave; None: those of the values.
     """
-    known, of_run = config.may_be_given, settings_of(config.kind)
+    known, of_run, of_learner = config.may_be_given, settings_of(config.kind), settings_of(config.learner)
     for name in values:
         if name not in known:
             raise unknown_setting(name, [*known, "method"], config.method)
     names = [*(values if given is None else given)]
-    of_file = {name: one for name, one in config.file.items() if name in known}
-    chosen = of_file | with_every_width(values, config.hyperparameters)
+    chosen = with_every_width(values, of_learner)
     return config.kind(
         method=config.method,
-        learner=make_learner(config.method, {name: chosen[name] for name in config.hyperparameters}),
+        learner=with_values(config.learner, {name: chosen[name] for name in chosen if name in of_learner}),
         path=config.path,
         base=config.base,
-        given=frozenset({*names, *with_every_width(dict.fromkeys(names), config.hyperparameters)}),
-        **{name: chosen[name] for name in chosen.keys() & of_run if name in values or of_run[name].by_config},
+        given=frozenset({*names, *with_every_width(dict.fromkeys(names), of_learner)}),
+        **config.settings | {name: one for name, one in chosen.items() if name in of_run},
     )
 
 

@@ -6,8 +6,6 @@ import math
 from collections.abc import Collection
 from typing import Any, TypeVar
 
-from ml_collections import ConfigDict
-
 from xql_jax.errors import UserError
 from xql_jax.learners.registry import make_learner
 from xql_jax.runs.config_files import choose_config, settings_from
@@ -113,8 +111,7 @@ def _round_steps(settings: Any) -> int:
     Rounds are as long as --max_policy_lag allows, and every interval of the settings is a multiple of them.
     """
     number = settings.num_environments
-    names = ("max_steps", "log_interval", "eval_interval", "checkpoint_interval", "bellman_error_interval")
-    intervals = {name: getattr(settings, name, 0) for name in names}  # 0 is a multiple of everything
+    intervals = {"max_steps": settings.max_steps} | settings.intervals  # 0 is a multiple of everything
     if unfit := [f"--{name}={interval}" for name, interval in intervals.items() if interval % number]:
         raise UserError(f"{', '.join(unfit)}: must be a multiple of --num_environments={number}")
     shortest = dataclasses.replace(settings.acting, round_steps=number)
@@ -179,7 +176,9 @@ def _settings_of(source: Run, settings: Finetune) -> Finetune:
         sweep = " ".join(f"{name}={value:.9g}" for name, value in member.hyperparameters.items())
     env_name = settings.env_name or (source.env_name and source.task.name)
     config = choose_config(Finetune, source.method, env_name=env_name, dataset=True)
-    now = {**values_of(source.learner), "batch_size": value.batch_size}  # with the last of its --ramp
+    # Of a --ramp it has the last values.
+    learner = make_learner(source.method, values_of(source.learner))  # type: ignore[arg-type]  # a `Part`
+    now = {**values_of(learner), "batch_size": value.batch_size}
     online = config.values["online"]
     if "online" not in settings.given:
         kind = Offline if source.handover is None else Finetune
@@ -205,8 +204,9 @@ def _settings_of(source: Run, settings: Finetune) -> Finetune:
         "sweep": sweep,
         "init_dataset_size": settings.init_dataset_size or source.content.get("init_dataset_size"),
     }
-    file = ConfigDict({**config.file, **now, "online": online})
-    made = settings_from(dataclasses.replace(config, file=file), {**given, **decided}, settings.given)
+    settings_now = {**config.settings, "batch_size": value.batch_size, "online": online}
+    config = dataclasses.replace(config, learner=learner, settings=settings_now)
+    made = settings_from(config, {**given, **decided}, settings.given)
     return dataclasses.replace(made, source=source)
 
 

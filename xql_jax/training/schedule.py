@@ -110,6 +110,12 @@ class Intervals(Checked):
     )
     eval_at_start: bool = recorded(False, EITHER, "Also evaluate before the first step: a row for step 0.")
 
+    @property
+    def intervals(self) -> dict[str, int]:
+        """All intervals, by the names of their settings; 0: never."""
+        names = [field.name for field in dataclasses.fields(self) if field.name.endswith("_interval")]
+        return {name: getattr(self, name) for name in names}
+
 
 @dataclasses.dataclass(frozen=True)
 class Schedule(Intervals):
@@ -130,9 +136,8 @@ class Schedule(Intervals):
 
     def next_stop(self, step: int) -> int:
         """Returns the next step at which something is due."""
-        intervals = self.log_interval, self.eval_interval, self.checkpoint_interval
         since = step - (self.handover or 0)
-        stops = (step + each - since % each for each in (*intervals, self.bellman_error_interval) if each)
+        stops = (step + each - since % each for each in self.intervals.values() if each)
         return min(self.max_steps, *stops)
 
 

@@ -72,7 +72,7 @@ def make_plan(settings: Sweep) -> list[Cell]:
     known: dict[str, Setting] = {}
     for dataset, typed in itertools.product(datasets, methods):
         config = config_for(typed, get_task(dataset.partition("=")[0]), settings.finetune)
-        known |= config.by_config
+        known |= config.may_be_in_files
         for method, grid in _variants(typed, config, settings.sweep):
             for first in range(settings.seed, last, step):
                 seeds = range(first, min(first + step, last))
@@ -161,7 +161,7 @@ def run_settings(dataset: str, typed: str, grid: str, seeds: range, settings: Sw
         shared |= {"dataset": (file,) if file else (), "tuned": method == TUNED}
     if issubclass(chosen.kind, Finetune) and settings.num_pretraining_steps is not None:
         shared |= {"num_pretraining_steps": settings.num_pretraining_steps}
-    if own := sorted(given.keys() & {*shared, "method", "config"} - chosen.by_config.keys()):
+    if own := sorted(given.keys() & {*shared, "method", "config"} - chosen.may_be_in_files.keys()):
         raise UserError(f"--methods={typed}: {own[0]} is the sweep's own, for all methods: leave it out")
     try:
         return settings_from(chosen, {**shared, **given}, given)
@@ -175,10 +175,10 @@ def _variants(method: str, config: Config, sweep: str) -> Iterator[tuple[str, st
     Each combination of static fields needs a program and a run; traced fields form its grid. Fields that the
     method does not have are left out.
     """
-    traced = {name for name, one in config.hyperparameters.items() if one.traced}
+    traced = {name for name, one in settings_of(config.learner).items() if one.traced}
     parts = fields_given(sweep)
     grid = " ".join(f"{name}={values}" for name, values in parts if name in traced)
-    static = {*config.by_config} - traced
+    static = {*config.may_be_in_files} - traced
     own = [[f"{name}={one}" for one in values.split(",")] for name, values in parts if name in static]
     for chosen in itertools.product(*own):
         yield ":".join((method, *chosen)), grid
