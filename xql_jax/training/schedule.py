@@ -143,7 +143,10 @@ class Schedule(Intervals):
 
 @dataclasses.dataclass(frozen=True)
 class ActingSettings(Checked):
-    """What every training has that acts. A step of any environment counts as one step."""
+    """What every training has that acts, on the host or in the program: `acting.py` and `compiled_acting.py`.
+
+    A step of any environment counts as one step.
+    """
 
     warmup_steps: int = by_config(
         0,
