@@ -259,14 +259,17 @@ def values_of(tree: Any) -> dict[str, Any]:
 
 def with_values(tree: T, values: Mapping[str, object]) -> T:
     """Replaces settings, whichever part holds them; UserError if one is unknown or impossible."""
-    known = settings_of(tree)
-    for name in values:
+    known, made = settings_of(tree), {}
+    for name, value in values.items():
         if name not in known:
             raise UserError(f"{name}: unknown setting; {advice(name, known)}")
-    return _with(tree, values)
+        one = known[name].checked(name, value)
+        made[name] = np.float32(one) if known[name].traced else one
+    return replaced(tree, made)
 
 
-def _with(tree: Any, values: Mapping[str, object]) -> Any:
-    changes = {f.name: values[f.name] for f in dataclasses.fields(tree) if f.name in values}
-    inner = {name: _with(one, values) for name, one in parts_of(tree)}
-    return dataclasses.replace(tree, **changes, **inner)
+def replaced(tree: T, values: Mapping[str, object]) -> T:
+    """The same for numbers that were checked, or that the program computes of such."""
+    changes = {f.name: values[f.name] for f in dataclasses.fields(tree) if f.name in values}  # type: ignore[arg-type]
+    inner = {name: replaced(one, values) for name, one in parts_of(tree)}
+    return dataclasses.replace(tree, **changes, **inner)  # type: ignore[type-var]

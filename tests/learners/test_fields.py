@@ -3,6 +3,7 @@
 import dataclasses
 import re
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from learner_runs import METHODS, REPLACED, same
@@ -92,6 +93,12 @@ REFUSED = [
     ("bc", "actor_hidden_dims", (256, 0), "actor_hidden_dims=256,0: must be positive whole numbers"),
     ("xql", "clip_rule", "below", "clip_rule=below: must be one of both, above, saturate"),
 ]
+
+
+@pytest.mark.parametrize("make", [np.float32, np.array, jnp.float32])
+def test_an_impossible_number_of_numpy_or_jax(make):
+    with pytest.raises(UserError, match=r"beta=-1.*: must be a finite number, positive"):
+        METHODS["xql"](beta=make(-1.0))
 
 
 @pytest.mark.parametrize(("name", "field", "value", "message"), REFUSED)

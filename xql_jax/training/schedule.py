@@ -23,8 +23,8 @@ from xql_jax.settings import (
     Setting,
     by_config,
     recorded,
+    replaced,
     setting,
-    with_values,
     within,
 )
 from xql_jax.training.checkpoints import KEPT
@@ -89,7 +89,7 @@ def ramped(learner: Learner, ramps: Sequence[Ramp], step: int | Array, count: in
     values: dict[str, Numeric] = {ramp.name: ramp.at(step) for ramp in ramps}
     if count:
         values = {name: jnp.full(count, value, jnp.float32) for name, value in values.items()}
-    return with_values(learner, values)  # type: ignore[type-var]
+    return replaced(learner, values)
 
 
 @dataclasses.dataclass(frozen=True)
