@@ -48,7 +48,8 @@ def main(
     if task and (sizes := own_sizes(task)):
         check_spaces(data, *sizes, task.name)
     task = referenced(task, data.references) if task else None
-    report = describe_dataset(data, task, load_dataset(task, parts, action_bounds(task)))
+    bounds = action_bounds(task)
+    report = describe_dataset(data, task, None if bounds.are_unit else load_dataset(task, parts, bounds))
     print("\n".join(report_lines(report)), flush=True)
     if numbers:
         write_output("json", numbers, dumps(report, indent=2) + "\n")
