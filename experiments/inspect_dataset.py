@@ -42,11 +42,14 @@ def main(
 ) -> int:
     task = get_task(env_name) if env_name else None
     numbers = check_output("json", json, [".json"]) if json else None
-    data = load_dataset(task, dataset)
+    # By sources, as in training: what is wrong with one is told of that one.
+    parts = [load_dataset(task, one) for one in [[each] for each in dataset] or [[]]]
+    data = load_dataset(task, parts)
     if task and (sizes := own_sizes(task)):
         check_spaces(data, *sizes, task.name)
     task = referenced(task, data.references) if task else None
-    report = describe_dataset(data, task, action_bounds(task))
+    bounds = action_bounds(task)
+    report = describe_dataset(data, task, None if bounds.are_unit else load_dataset(task, parts, bounds))
     print("\n".join(report_lines(report)), flush=True)
     if numbers:
         write_output("json", numbers, dumps(report, indent=2) + "\n")

@@ -82,7 +82,7 @@ def test_observations_of_several_parts_are_refused(tmp_path, name):
         read()
 
 
-def test_minari_datasets_that_are_not_there_or_have_no_vectors_as_actions(folder):
+def test_minari_datasets_that_are_not_there_are_empty_or_have_no_vectors_as_actions(folder):
     with pytest.raises(UserError, match=r"no such dataset in .*there is none yet.*`minari download a/b-v0`"):
         read("a/b-v0", "minari")
     path = write_minari(folder, EPISODES)
@@ -90,6 +90,9 @@ def test_minari_datasets_that_are_not_there_or_have_no_vectors_as_actions(folder
         read("mode-v0", "minari")
     with pytest.raises(UserError, match=r"minari:.*the action space is Discrete\(2\); only vectors"):
         read(write_minari(folder, EPISODES, action_space=spaces.Discrete(2), name="discrete-v0"), "minari")
+    write_minari(folder, [], name="empty-v0")
+    with pytest.raises(UserError, match="minari:empty-v0: it has no episode"):
+        read("empty-v0", "minari")
     (path / "data" / "metadata.json").write_text("{")
     with pytest.raises(UserError, match=r"metadata\.json: not a readable Minari dataset"):
         read("made-v0", "minari")

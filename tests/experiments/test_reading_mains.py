@@ -3,6 +3,7 @@
 import json
 import re
 
+import numpy as np
 from driver import FIGURES, INSPECT, REPORT, contents, succeed, write_dataset
 from written_runs import write_run
 
@@ -45,3 +46,16 @@ def test_the_inspector_prints_and_writes_what_is_in_two_files(tmp_path):
     assert re.search(r"transitions +195\n", out)
     numbers = json.loads((tmp_path / "new" / "a.json").read_text())
     assert (numbers["transitions"], numbers["lengths"]["most"]) == (195, 39)
+
+
+def test_the_inspector_tells_of_each_source_and_each_action_by_itself(tmp_path):
+    for name, bound in {"full.npz": 2, "unit.npz": 1}.items():  # of Pendulum's torque, which is within ±2
+        arrays = {"observations": np.eye(120, 3), "actions": np.linspace(-bound, bound, 120)[:, None]}
+        write_dataset(tmp_path / name, **arrays)
+    data = ["--env_name=Pendulum-v1", "--dataset=full.npz", "--dataset=unit.npz"]
+    out = succeed([*data, "--json=a.json"], tmp_path, INSPECT)
+    told = [line for line in out.splitlines() if "within ±1" in line]
+    assert len(told) == 1
+    assert "/unit.npz: all actions are within ±1, and the environment takes -2 to 2" in told[0]
+    numbers = json.loads((tmp_path / "a.json").read_text())
+    assert np.allclose(numbers["action_ranges"], [[-2, 2]], atol=0.05)  # the last row is left out

@@ -55,6 +55,8 @@ def read_minari(name: str) -> Dataset:
         raise UserError(f"{source}: the action space is {actions}; only vectors can be trained on")
     if not observed.is_np_flattenable:
         raise UserError(f"{source}: the observation space is {observed}, which cannot be one vector")
+    if not len(stored.episode_indices):
+        raise UserError(f"{source}: it has no episode")
     episodes = []
     for index in tqdm.tqdm(stored.episode_indices, desc=f"reading {name}", unit="episode", disable=None):
         what = f"{source}, episode {index}"

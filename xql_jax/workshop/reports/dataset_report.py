@@ -2,26 +2,28 @@
 
 import numpy as np
 
-from xql_jax.data.dataset import Dataset, as_learners_see, listed
+from xql_jax.data.dataset import Dataset, listed
 from xql_jax.data.suspicions import duplicates, suspicions
 from xql_jax.suites.tasks import Task
-from xql_jax.types import UNKNOWN, ActionBounds, Json
+from xql_jax.types import Json
 
 AT_BOUND = 0.99  # a tanh policy's action of this size is saturated
 
 
-def describe_dataset(dataset: Dataset, task: Task | None, bounds: ActionBounds = UNKNOWN) -> Json:
+def describe_dataset(dataset: Dataset, task: Task | None, seen: Dataset | None = None) -> Json:
     """Returns the statistics of a dataset before any preprocessing, and warnings.
 
     Args:
         task: gives the episode limit and the scores; None if it is not known.
-        bounds: of the task's actions; UserError if they are not ±1 and actions are beyond them.
+        seen: the dataset with actions as learners see them, if its own are in other units.
     """
     observations, actions, rewards, masks, _ = (np.asarray(field) for field in dataset.batch)
     lengths, returns = dataset.trajectory_lengths(), dataset.trajectory_returns()
-    seen = as_learners_see(dataset, bounds)
+    seen = seen or dataset
     size = np.abs(seen.batch.actions)
-    ranges = np.stack([observations.min(0), observations.max(0)], axis=1).astype(float)
+    ranges, action_ranges = (
+        np.stack([each.min(0), each.max(0)], axis=1).astype(float) for each in (observations, actions)
+    )
     return {
         "source": dataset.source,
         "notes": [str(note) for note in dataset.notes if not note.is_suspicion],
@@ -37,6 +39,7 @@ def describe_dataset(dataset: Dataset, task: Task | None, bounds: ActionBounds =
         "rewards": _summary(rewards),
         "zero_rewards": float((rewards == 0).mean()),  # share of the transitions
         "actions": _summary(actions),  # over all entries
+        "action_ranges": action_ranges.tolist(),  # by entry
         "actions_at_bound": float((size >= AT_BOUND).mean()),  # share of the entries
         "observation_ranges": ranges.tolist(),  # by entry
         "constant_observations": np.flatnonzero(ranges[:, 0] == ranges[:, 1]).tolist(),  # entries
@@ -61,7 +64,8 @@ def report_lines(report: Json) -> list[str]:
             return listed(np.array(value))
         return f"{value:.3g}" if isinstance(value, float) else f"{value:,}"
 
-    apart = ("source", "observation_ranges", "notes", "warnings")  # ranges are in the JSON alone
+    ranges = "observation_ranges", "action_ranges"  # in the JSON alone
+    apart = ("source", *ranges, "notes", "warnings")
     facts = {name: value for name, value in report.items() if name not in apart and value is not None}
     lines = [report["source"], *(f"  {name:<22}{text(value)}" for name, value in facts.items())]
     lines += [f"  read                  {note}" for note in report["notes"]]
