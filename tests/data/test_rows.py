@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
-from collected_files import read_rows
 from data_formats import Episode, joined
 
 from xql_jax.data.loading import load_dataset
 from xql_jax.data.rows import (
     cut_off,
     joined_rows,
+    read_rows,
     returns_of,
     rows_of_replay,
     whole_returns_of,

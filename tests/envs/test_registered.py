@@ -5,11 +5,11 @@ import contextlib
 import gymnasium
 import numpy as np
 import pytest
-from collected_files import read_rows
 from gymnasium import spaces
 from gymnasium.wrappers import NormalizeObservation, NormalizeReward
 from own_maze import Line
 
+from xql_jax.data.rows import read_rows
 from xql_jax.envs import EnvironmentMaker, action_bounds
 from xql_jax.envs.registered import Registered
 from xql_jax.errors import UserError

@@ -4,11 +4,10 @@ import re
 
 import h5py
 import pytest
-from collected_files import read_rows
 from driver import COLLECT, EVALUATE, MAIN, ROOT, run_folder, succeed
 
 from xql_jax.data.loading import load_dataset
-from xql_jax.data.rows import returns_of
+from xql_jax.data.rows import read_rows, returns_of
 from xql_jax.suites.tasks import get_task
 
 MUJOCO = f"--config={ROOT / 'configs' / 'mujoco_config.py'}"

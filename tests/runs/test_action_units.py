@@ -6,7 +6,6 @@ import runpy
 import gymnasium
 import numpy as np
 import pytest
-from collected_files import read_rows
 from gymnasium import spaces
 from slow_cases import slow_but
 from tiny_runs import SCHEDULE, online_settings, small
@@ -14,7 +13,7 @@ from tiny_runs import made as made_settings
 
 from xql_jax.data.arrays import from_arrays
 from xql_jax.data.loading import load_dataset
-from xql_jax.data.rows import write_hdf5
+from xql_jax.data.rows import read_rows, write_hdf5
 from xql_jax.data.suspicions import suspicions
 from xql_jax.envs import action_bounds
 from xql_jax.errors import UserError

@@ -5,10 +5,10 @@ import dataclasses
 import gymnasium
 import numpy as np
 import pytest
-from collected_files import read_rows
 from slow_cases import slow_but
 from tiny_runs import online_settings, stopped_at
 
+from xql_jax.data.rows import read_rows
 from xql_jax.envs.registered import Registered
 from xql_jax.errors import UserError
 from xql_jax.runs.train import train_run as run_online

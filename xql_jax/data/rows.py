@@ -7,6 +7,7 @@ import h5py
 import numpy as np
 
 from xql_jax.data.dataset import summed
+from xql_jax.data.readers import dataset_names, reading
 from xql_jax.types import Batch, EpisodeBatch, Json
 
 # By key, [N, ...]: observations, actions, rewards and next_observations in float32; terminals and timeouts as
@@ -91,3 +92,18 @@ def write_hdf5(path: Path, rows: Rows, metadata: Json) -> None:
             is_text = isinstance(value, list) and value and isinstance(value[0], str)
             kind = h5py.string_dtype() if is_text else None
             file.create_dataset(f"metadata/{key}", data=value, dtype=kind, track_times=False)
+
+
+def read_rows(path: Path) -> tuple[Rows, Json]:
+    """Returns what `write_hdf5` wrote; UserError if the file cannot be read."""
+    rows: Rows = {}
+    metadata: Json = {}
+    with reading(path, "HDF5 file"), h5py.File(path, "r") as file:
+        for name in dataset_names(file):
+            is_text = h5py.check_string_dtype(file[name].dtype)
+            array = np.asarray((file[name].asstr() if is_text else file[name])[()])
+            if name.startswith("metadata/"):
+                metadata[name.removeprefix("metadata/")] = array.tolist()
+            else:
+                rows[name] = array
+    return rows, metadata
