@@ -232,6 +232,7 @@ def test_a_caller_that_reuses_its_memory_changes_nothing(tmp_path):
     [  # other bounds: tests/experiments/test_command_line.py; other arrays: tests/data
         ({"betta": 1.0}, "betta: unknown setting; nearest known: beta"),
         ({"checkpoint": "x"}, "checkpoint: unknown setting"),
+        ({"replay": {"rewards": [0.5]}}, "replay: unknown setting"),
         ({"config": ""}, "--config: no file ''; configs/ of the package has"),
         ({"max_steps": None}, "max_steps=None: must be a whole number"),
         ({"max_step": 20}, "max_step: unknown setting; nearest known: max_steps"),

@@ -34,6 +34,7 @@ from xql_jax.training.progress import print_lines
 from xql_jax.training.signals import StopSignals
 
 Arrays = Mapping[str, ArrayLike]
+VARIED = ("sweep", "ramp", "online")  # settings that may be a dict of numbers by hyperparameter
 Source = str | Path | Arrays
 # Given the step, and numbers by name: floats, or arrays if several members are trained. `Any`, because a type
 # that allows both would make every callback tell them apart.
@@ -197,7 +198,8 @@ def _settings(kind: type[Training], named: dict[str, Any], settings: Mapping[str
         if isinstance(value, bytes | set | frozenset | Iterator):  # numbers, no order, or read once
             raise UserError(f"{name}={value!r}: give a number, text, or a list of these")
     given: dict[str, Any] = {
-        name: _typed(name, one) if isinstance(one, Mapping) else one for name, one in settings.items()
+        name: _typed(name, one) if isinstance(one, Mapping) and name in VARIED else one
+        for name, one in settings.items()
     }
     given |= {name: one for name, one in named.items() if name not in ("method", "config", "dataset")}
     of_run = settings_of(kind)
