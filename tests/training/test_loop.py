@@ -24,10 +24,12 @@ def start():
     return Start(make_growth(seeds=[3], grid={"growth": [1.0, 4.0]}))
 
 
-def test_rows_of_a_run(start, tmp_path):
+def test_rows_of_a_run(start, tmp_path, caplog):
     training, files = make_training(tmp_path, start.again(), SCHEDULE)
-    with training:
+    with training, caplog.at_level("INFO"):
         train(training)
+    told = [line.split(":")[0] for line in caplog.messages if "score" in line]  # once each, without a bar
+    assert told == [f"update {step}" for step in (10, 20, 30, 40, 42)]
     header, *rows = untimed(files.metrics)
     assert header == "step,seed,growth,walk/square,walk/x,walk/z,walk/square_mean,walk/x_mean,walk/z_mean"
     steps = [int(row.split(",")[0]) for row in rows]

@@ -317,7 +317,7 @@ class TrainingLoop(contextlib.AbstractContextManager):
         scores = np.array(means["score"])
         spread = f" ({shown(scores.min())} to {shown(scores.max())})" if len(scores) > 1 else ""
         news = f"{self._task.quantity} {shown(scores.mean())}{spread}"
-        self._bar.set_postfix_str(news)
+        self._bar.set_postfix_str(news, refresh=False)
         speed = f", {speed_of(self._bar)}" if self.progress.step < self._schedule.max_steps else ""
         LOG.info(f"{self.unit} {step:,}: {news}{speed}")
         for index in sorted(not_finite - diverged.keys()):
