@@ -49,7 +49,7 @@ def test_numbers_by_hand():
         "trajectories": 3, "terminals": 1, "cut_off": 2, "lengths": summary(1, 5 / 3, 2, 2),
         "returns": summary(0, 7 / 3, 3, 4), "rewards": summary(0, 1.4, 1, 4), "zero_rewards": 0.4,
         "actions": summary(-0.5, 0, 0, 0.5), "actions_at_bound": 0,
-        "observation_ranges": [[0, 4], [7, 7], [-2, 0]],
+        "action_ranges": [[-0.5, 0.5]], "observation_ranges": [[0, 4], [7, 7], [-2, 0]],
         "constant_observations": [1], "duplicates": 0, "warnings": [],
     }  # fmt: skip
     assert describe_dataset(dataset(), None)["scores"] is None

@@ -21,7 +21,7 @@ def describe_dataset(dataset: Dataset, task: Task | None, bounds: ActionBounds =
     lengths, returns = dataset.trajectory_lengths(), dataset.trajectory_returns()
     seen = as_learners_see(dataset, bounds)
     size = np.abs(seen.batch.actions)
-    ranges = np.stack([observations.min(0), observations.max(0)], axis=1).astype(float)
+    ranges, of_actions = (np.array([each.min(0), each.max(0)], float).T for each in (observations, actions))
     return {
         "source": dataset.source,
         "notes": [str(note) for note in dataset.notes if not note.is_suspicion],
@@ -37,6 +37,7 @@ def describe_dataset(dataset: Dataset, task: Task | None, bounds: ActionBounds =
         "rewards": _summary(rewards),
         "zero_rewards": float((rewards == 0).mean()),  # share of the transitions
         "actions": _summary(actions),  # over all entries
+        "action_ranges": of_actions.tolist(),  # by entry
         "actions_at_bound": float((size >= AT_BOUND).mean()),  # share of the entries
         "observation_ranges": ranges.tolist(),  # by entry
         "constant_observations": np.flatnonzero(ranges[:, 0] == ranges[:, 1]).tolist(),  # entries
@@ -61,7 +62,7 @@ def report_lines(report: Json) -> list[str]:
             return listed(np.array(value))
         return f"{value:.3g}" if isinstance(value, float) else f"{value:,}"
 
-    apart = ("source", "observation_ranges", "notes", "warnings")  # ranges are in the JSON alone
+    apart = ("source", "action_ranges", "observation_ranges", "notes", "warnings")  # ranges: in the JSON
     facts = {name: value for name, value in report.items() if name not in apart and value is not None}
     lines = [report["source"], *(f"  {name:<22}{text(value)}" for name, value in facts.items())]
     lines += [f"  read                  {note}" for note in report["notes"]]
