@@ -318,7 +318,8 @@ class TrainingLoop(contextlib.AbstractContextManager):
         spread = f" ({shown(scores.min())} to {shown(scores.max())})" if len(scores) > 1 else ""
         news = f"{self._task.quantity} {shown(scores.mean())}{spread}"
         self._bar.set_postfix_str(news, refresh=False)
-        speed = f", {speed_of(self._bar)}" if self.progress.step < self._schedule.max_steps else ""
+        is_under_way = self._bar.initial < self.progress.step < self._schedule.max_steps
+        speed = f", {speed_of(self._bar)}" if is_under_way else ""
         LOG.info(f"{self.unit} {step:,}: {news}{speed}")
         for index in sorted(not_finite - diverged.keys()):
             LOG.warning(f"{self.population.members[index]}: actions at {self.unit} {step:,} were not finite")
