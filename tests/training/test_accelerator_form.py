@@ -13,7 +13,7 @@ from training_runs import make_data, snapshot
 from xql_jax.data.dataset import Dataset
 from xql_jax.data.views import view_for
 from xql_jax.learners.method import Method, Part
-from xql_jax.learners.parts import ADAM, CriticState
+from xql_jax.learners.parts import ADAM, CriticState, ValueFit
 from xql_jax.learners.registry import OFFLINE, make_learner
 from xql_jax.learners.xql import InSample, TemporalDifference
 from xql_jax.settings import internal, settings_of, values_of, with_values
@@ -118,6 +118,16 @@ class OwnCritic(TemporalDifference):
         return critic.replace(averages=averages), info
 
 
+class OwnFit(ValueFit):
+    """Calls the network itself."""
+
+    def fit(self, value, observations, targets, loss=None):
+        def objective(params):
+            return ((value.network.apply(params, observations) - targets) ** 2).mean(), {}
+
+        return self.minimize(value, objective, self.value_lr)
+
+
 class OwnLearner(Part):
     """Optimisers of one's own in states of several kinds, beside the package's critics."""
 
@@ -162,7 +172,7 @@ CRITIC = TemporalDifference(critic_hidden_dims=(8, 8))
 OWN = {
     "adam": OwnLearner(tx=optax.adam(1e-2)),
     "chain": OwnLearner(tx=optax.chain(optax.clip(0.1), optax.adamw(1e-2))),
-    "part": Method(InSample, critic=OwnCritic)(
+    "part": Method(InSample, critic=OwnCritic, value=OwnFit)(
         actor_hidden_dims=(8, 8), value_hidden_dims=(8, 8), critic_hidden_dims=(8, 8)
     ),
 }

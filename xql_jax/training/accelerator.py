@@ -98,7 +98,8 @@ def in_blocks(ahead: int, form: Callable[[Carry], Carry]) -> Loop:
             # A copy that XLA does not see as one. Else the next vector would wait for all who read this one.
             small = jax.lax.optimization_barrier(carry[0] + (step < 0))
             try:
-                return packed(form(with_late_sums(update)(step, prepared, undone((small, carry[1])))))[0]
+                with nn.intercept_methods(of_ones):
+                    return packed(form(with_late_sums(update)(step, prepared, undone((small, carry[1])))))[0]
             finally:
                 IS_TRACED.reset(token)
 
@@ -255,15 +256,6 @@ def of_ones(call: Callable, given: Sequence[Array], options: Any, context: Any) 
         return call(*given, **options)
     inputs = jnp.concatenate([*given, jnp.ones_like(given[0][..., :1])], axis=-1)
     return inputs @ context.module.get_variable("params", WITH_BIAS)
-
-
-def apply(usual: Callable, *given: Any) -> Any:
-    with nn.intercept_methods(of_ones):
-        return usual(*given)
-
-
-for usual in (NetworkState.apply, NetworkState.in_training):
-    instead_of(usual, NetworkState)(functools.partial(apply, usual))
 
 
 @instead_of(NetworkState.stepped, NetworkState)
