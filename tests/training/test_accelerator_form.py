@@ -34,7 +34,7 @@ from xql_jax.types import Batch, Windows
 
 UPDATES = 20
 METHODS = [name for name in OFFLINE if make_learner(name).batch_type is not Windows]
-METHODS += ["xql+reverse_kl", "xql+flow", "bc+mixture", "xsac", "xtd3", "rlpd"]
+METHODS += ["xql+reverse_kl", "xql+trust_region", "xql+flow", "bc+mixture", "xsac", "xtd3", "rlpd"]
 
 
 def make_population(name, together, seeds=(3,), grid=None, **changes):
@@ -42,7 +42,9 @@ def make_population(name, together, seeds=(3,), grid=None, **changes):
     known = values_of(learner)
     small = {field: (16, 16) for field in known if field.endswith("_hidden_dims")}
     small |= {
-        field: value for field, value in {"warm_start": 5.0, "num_critics": 3}.items() if field in known
+        field: value
+        for field, value in {"warm_start": 5.0, "cloning_updates": 5.0, "num_critics": 3}.items()
+        if field in known
     }
     learner = with_values(learner, small | changes)
     batch = make_data(size=200)
@@ -61,7 +63,7 @@ def assert_alike(population, other):
         np.testing.assert_allclose(leaf, wanted, rtol=1e-4, atol=2e-4 * max(np.abs(wanted).max(), 0.1))
 
 
-@pytest.mark.parametrize("name", slow_but(METHODS, "xql", "cql", "td3_bc", "xsac"))
+@pytest.mark.parametrize("name", slow_but(METHODS, "xql", "cql", "td3_bc", "xsac", "xql+trust_region"))
 def test_a_lone_member_has_the_numbers_of_a_cpu(name):
     assert_alike(make_population(name, True), make_population(name, False))
 

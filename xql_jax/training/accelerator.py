@@ -195,9 +195,15 @@ def side_by_side(tree: Tree) -> Tree:
         if type(part.network) in (Value, GaussianPolicy):
             trees = jax.tree.map(with_bias, trees, is_leaf=is_layer)
         params, target, mu, nu = trees
+        # A network that it has beside it, such as a slow copy, has the same form.
+        part = part.replace(params=None, target=None, optimizer_state=None)
+        part = jax.tree.map(of_network, part, is_leaf=lambda one: one is not part and is_network(one))
         return part.replace(params=params, target=target, optimizer_state=adam._replace(mu=mu, nu=nu))
 
-    return jax.tree.map(of_network, tree, is_leaf=lambda part: isinstance(part, NetworkState))
+    def is_network(part: Any) -> bool:
+        return isinstance(part, NetworkState)
+
+    return jax.tree.map(of_network, tree, is_leaf=is_network)
 
 
 def apart(tree: Tree) -> Tree:
