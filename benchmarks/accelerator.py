@@ -4,8 +4,7 @@ It measures, the most important first:
 
   products  float32 matrix products in the default precision; the best result counts as the device's peak
   training  updates/s of a `Population` (members, which are seeds and settings trained in one program), summed
-            over members, on random data of hopper's size. Resident: the data is on the device. Streamed:
-            minibatches are gathered on the host.
+            over members, on random data of hopper's size
   peers     updates/s of other projects' compiled loops (--unifloral, --jaxcorl: files you fetch), and the
             ratio of ours to each with as many members
   online    steps/s of X-SAC and X-TD3 on cheetah-run, and on a stand-in of its size that needs no simulator
@@ -54,8 +53,8 @@ from xql_jax.files import write_atomically  # noqa: E402
 from xql_jax.learners.registry import make_learner  # noqa: E402
 from xql_jax.runs.machine import commit  # noqa: E402
 from xql_jax.suites.tasks import get_task  # noqa: E402
-from xql_jax.training.data_kinds import offline_population  # noqa: E402
 from xql_jax.training.members import make_members  # noqa: E402
+from xql_jax.training.population import offline_population  # noqa: E402
 from xql_jax.workshop.tools.compile import kernels_in  # noqa: E402
 
 OFFLINE, ONLINE = ("xql", "iql", "bc"), ("xsac", "xtd3")
@@ -70,7 +69,6 @@ flags.DEFINE_float("minutes", 8.0, "No measurement is begun after these.", lower
 flags.DEFINE_list("algorithms", [*OFFLINE], "Offline learners.")
 flags.DEFINE_list("members", ["1", "8", "64", "256"], "Sizes of populations.")
 flags.DEFINE_list("batch_sizes", ["256", "1024"], "Transitions per update.")
-flags.DEFINE_list("feeds", ["resident", "streamed"], "Where the data are.")
 flags.DEFINE_list("online", [*ONLINE], "Online learners.")
 flags.DEFINE_string("unifloral", None, "unifloral's algorithms/iql.py.")
 flags.DEFINE_string("jaxcorl", None, "JAX-CORL's algos/xql.py.")
@@ -115,7 +113,6 @@ def main(_: Sequence[str]) -> int:
 def prepare_jax() -> None:
     """Configures JAX as experiments/train_online.py does, but without a cache of compiled programs."""
     jax.config.update("jax_enable_compilation_cache", False)
-    # On a CPU, streaming then does not gather data during updates; throughput.py measures it with overlap.
     jax.config.update("jax_cpu_enable_async_dispatch", False)
     platforms = jax.config.jax_platforms
     if platforms and "cpu" not in platforms.split(","):  # JAX_PLATFORMS=cuda; online learners act on the CPU
@@ -126,7 +123,7 @@ def make_plan() -> Iterator[tuple[int, str, str, str, Callable[[], dict[str, Any
     """Yields all measurements: rank, section of the JSON, name, group and function.
 
     Measurements of a group take about equally long. The lowest rank is measured first; the rank says how far
-    the measurement is from XQL with batch 256 and resident data.
+    the measurement is from XQL with batch 256.
     """
     on_cpu = jax.default_backend() == "cpu"
     for size in (1024, 2048) if on_cpu else (1024, 2048, 4096, 8192):
@@ -137,17 +134,14 @@ def make_plan() -> Iterator[tuple[int, str, str, str, Callable[[], dict[str, Any
         for rank, name in ((1, "stand-in"), (2, "cheetah-run")):
             run = functools.partial(measure_online, algorithm, *sizes, name)
             yield rank, "online", f"{algorithm}, {name}", "online", run
-    on_host = random_data(FLAGS.transitions)
-    feeds = {"resident": jax.device_put(on_host.batch), "streamed": on_host}
-    yield from peers_plan(feeds["resident"])
+    data = jax.device_put(random_data(FLAGS.transitions).batch)
+    yield from peers_plan(data)
     for rank_a, algorithm in enumerate(FLAGS.algorithms):
         for rank_b, batch_size in enumerate(map(int, FLAGS.batch_sizes)):
-            for rank_d, (where, data) in enumerate((where, feeds[where]) for where in FLAGS.feeds):
-                for members in map(int, FLAGS.members):
-                    like = f"{members} members"
-                    run = functools.partial(measure_training, algorithm, members, batch_size, where, data)
-                    what = f"{algorithm}, {like}, batch {batch_size}, {where}"
-                    yield rank_a + rank_b + rank_d, "training", what, like, run
+            for members in map(int, FLAGS.members):
+                like = f"{members} members"
+                run = functools.partial(measure_training, algorithm, members, batch_size, data)
+                yield rank_a + rank_b, "training", f"{algorithm}, {like}, batch {batch_size}", like, run
 
 
 def peers_plan(data: Any) -> Iterator[tuple[int, str, str, str, Callable[[], dict[str, Any]]]]:
@@ -197,7 +191,7 @@ def measure_products(size: int, chain: int) -> dict[str, Any]:
     return {"size": size, "gflops": rates(run, scale=chain * 2 * size**3 / 1e9)}
 
 
-def measure_training(algorithm: str, members: int, batch_size: int, where: str, data: Any) -> dict[str, Any]:
+def measure_training(algorithm: str, members: int, batch_size: int, data: Any) -> dict[str, Any]:
     started = time.perf_counter()
     population = offline_population(
         make_learner(algorithm, {}), make_members(range(members), {}), data, batch_size
@@ -209,7 +203,7 @@ def measure_training(algorithm: str, members: int, batch_size: int, where: str, 
         population.advance(population.step + updates)
 
     measured = {"updates_per_second": rates(run, scale=members)}
-    row = {"algorithm": algorithm, "members": members, "batch_size": batch_size, "data": where}
+    row = {"algorithm": algorithm, "members": members, "batch_size": batch_size}
     row |= measured | {"hidden_dims": [WIDTH, WIDTH], "flops_per_update": update_flops(algorithm, batch_size)}
     [program, *_] = population._programs.values()
     row["kernels_per_update"] = sum(kernels_in(program.as_text()).values())
@@ -306,14 +300,14 @@ def save(results: dict[str, Any]) -> dict[str, Any]:
         row["share_of_peak"] = peak and row["flops_per_update"] * speed / (1e9 * peak * row["devices"])
         if row["algorithm"] == "xql":
             hours = TASKS * SEEDS * UPDATES / speed / 3600
-            entry = {name: row[name] for name in ("batch_size", "members", "data")} | {"hours": hours}
+            entry = {name: row[name] for name in ("batch_size", "members")} | {"hours": hours}
             if hours <= fastest.setdefault(row["batch_size"], entry)["hours"]:
                 fastest[row["batch_size"]] = entry
     for row in results["peers"]:
         row["ours"] = {
             ours["algorithm"]: ours["updates_per_second"]["median"] / row["updates_per_second"]["median"]
             for ours in results["training"]
-            if (ours["members"], ours["batch_size"], ours["data"]) == (row["members"], 256, "resident")
+            if (ours["members"], ours["batch_size"]) == (row["members"], 256)
         }
     formula = f"{TASKS} tasks * {SEEDS} seeds * {UPDATES} updates / fastest population's updates/s / 3600"
     table_1 = {"hours": list(fastest.values()), "formula": f"{formula}; no evaluations, no compilation"}
@@ -349,9 +343,9 @@ def show(results: dict[str, Any]) -> None:
     table_1 = results["table_1"]
     hours = [f"{row['hours']:,.1f} h (x {row['members']}, {row['batch_size']})" for row in table_1["hours"]]
     print(f"Table 1 of XQL: {'; '.join(hours) or '?'} = {table_1['formula']}")
-    brief = [line for line in lines if not ("streamed" in line[0] or ", 1024, " in line[0])]
+    brief = [line for line in lines if ", batch 1024" not in line[0]]
     medians = [f"{name.split(',')[0]}: {spread['median']:,.0f}" for name, spread, _ in brief]
-    print("| device | GFLOP/s, updates/s (batch 256, resident), steps/s | Table 1 of XQL |\n|---|---|---|")
+    print("| device | GFLOP/s, updates/s (batch 256), steps/s | Table 1 of XQL |\n|---|---|---|")
     print(f"| {results['device']['kind']} | {'; '.join(medians)} | {'; '.join(hours)} |")
 
 

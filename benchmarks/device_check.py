@@ -82,7 +82,7 @@ def measured(options: argparse.Namespace, folder: Path, *more: str, xla: str = "
     found.unlink(missing_ok=True)
     given = [f"--{name}={path}" for name, path in peers.items() if path]
     command = [sys.executable, str(ROOT / "benchmarks/accelerator.py"), f"--output={found}", *given, *more]
-    command += ["--online=", "--batch_sizes=256", "--feeds=resident", "--repeats=3", "--seconds=0.4"]
+    command += ["--online=", "--batch_sizes=256", "--repeats=3", "--seconds=0.4"]
     flags = f"{os.environ.get('XLA_FLAGS', '')} {xla}".strip()
     subprocess.run(command, check=not xla, stdout=sys.stderr, env={**os.environ, "XLA_FLAGS": flags})
     return json.loads(found.read_text()) if found.exists() else {"training": [], "peers": []}
@@ -122,7 +122,7 @@ def xla_options(options: argparse.Namespace, folder: Path) -> tuple[bool, str]:
                 told.append(f"{name} x {row['members']} {rates['median']:,.0f}")
                 who = [found["device"]["kind"], found["versions"]["jax"], name, "", row["members"], 256]
                 speeds = [round(rates[of]) for of in ("median", "min", "max")]
-                table.writerow([*who, "updates/s, resident", *speeds, xla])
+                table.writerow([*who, "updates/s", *speeds, xla])
                 file.flush()
             lines.append(f"{xla or 'none'}: {', '.join(told) or 'failed'}")
             print(lines[-1], flush=True)

@@ -20,8 +20,8 @@ from xql_jax.envs import environment_maker
 from xql_jax.learners.registry import make_learner
 from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.suites.tasks import SUITES, TASKS, Task, get_task
-from xql_jax.training.data_kinds import offline_population
 from xql_jax.training.members import make_members
+from xql_jax.training.population import offline_population
 from xql_jax.types import Batch
 
 DEFAULT_TASKS = [

@@ -8,9 +8,8 @@ from xql_jax.data.dataset import Dataset
 from xql_jax.data.views import view_for
 from xql_jax.learners.registry import make_learner
 from xql_jax.settings import values_of, with_values
-from xql_jax.training.data_kinds import offline_population
 from xql_jax.training.members import make_members
-from xql_jax.training.population import Population
+from xql_jax.training.population import Population, offline_population
 from xql_jax.types import Batch
 
 OBSERVATION_DIM, ACTION_DIM, WIDTH = 11, 3, 256  # WIDTH: of each of the two hidden layers

@@ -34,8 +34,6 @@ def offline_cases():
     )  # fmt: skip
     cases = {name: {"method": name} for name in methods}
     cases["xql sweep"] = {"method": "xql", "arguments": ["--sweep=beta=0.2,1 tau=0.005,0.1"]}
-    cases["xql host"] = {"method": "xql", "arguments": ["--data_on=host"]}
-    cases["dt host"] = {"method": "dt", "arguments": ["--data_on=host"]}
     cases["xql normalized"] = {
         "method": "xql",
         "arguments": ["--normalize_observations", "--top_returns=0.5", "--eval_at_start"],

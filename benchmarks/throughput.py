@@ -6,8 +6,7 @@ speed affects them equally:
 
   loop        one jitted update per Python step, with batches drawn by NumPy, as in the authors' code
   unrolled    eight updates unrolled in one jitted call, with batches drawn on the device, as in JAX-CORL
-  M resident  a `Population` of M members (seeds), with the data on the device; updates summed over members
-  M streamed  the same with minibatches gathered on the host, as for data that does not fit on the device
+  M members   a `Population` of M members (seeds), with the data on the device; updates summed over members
   peak        matrix products of 1024 x 1024 x 1024 in float32
 
 With --action_chunk=h the data are seen in chunks of h actions, whose updates have more arithmetic.
@@ -32,9 +31,8 @@ from hopper_size import ACTION_DIM, random_data, update_flops
 from xql_jax.data.sampling import sample
 from xql_jax.data.views import over_horizon
 from xql_jax.learners.registry import make_learner
-from xql_jax.training.data_kinds import offline_population
 from xql_jax.training.members import make_members
-from xql_jax.training.population import Population
+from xql_jax.training.population import Population, offline_population
 from xql_jax.types import Batch, Horizon, Learner
 
 flags.DEFINE_enum("algorithm", "xql", ("xql", "iql", "bc"), "The learner.")
@@ -63,11 +61,10 @@ def main() -> int:
     }
     compile_seconds = {}
     for size in sizes:
-        for where, data in (("resident", on_device), ("streamed", on_host)):
-            population = offline_population(learner, make_members(range(size), {}), data, BATCH_SIZE)
-            population.compile()
-            compile_seconds[f"{size} {where}"] = population.compile_seconds
-            runs[f"{size} {where}"] = advance(population)
+        population = offline_population(learner, make_members(range(size), {}), on_device, BATCH_SIZE)
+        population.compile()
+        compile_seconds[f"{size} members"] = population.compile_seconds
+        runs[f"{size} members"] = advance(population)
     peak = matrix_products()
 
     turns = []
@@ -77,27 +74,24 @@ def main() -> int:
     measured = {name: np.array([turn[name] for turn in turns[1:]]) for name in turns[0]}
 
     print(f"{jax.devices()[0].device_kind}, {os.cpu_count()} cores, jax {jax.__version__}; {FLAGS.algorithm}")
-    print(f"{'':22}{'updates/s':>10}{'min':>8}{'max':>8}{'/ loop':>8}{'/ unrolled':>11}{'/ resident':>11}")
+    print(f"{'':22}{'updates/s':>10}{'min':>8}{'max':>8}{'/ loop':>8}{'/ unrolled':>11}")
     results = {}
     for name in runs:
-        resident = measured[name.replace("streamed", "resident")]
         ratios = {
             "loop": np.median(measured[name] / measured["loop"]),
             "unrolled": np.median(measured[name] / measured["unrolled"]),
-            "resident": np.median(measured[name] / resident),
         }
         results[name] = {"updates_per_second": float(np.median(measured[name]))}
         results[name] |= {f"over_{other}": float(ratio) for other, ratio in ratios.items()}
         low, middle, high = measured[name].min(), np.median(measured[name]), measured[name].max()
         print(
             f"{name:22}{middle:>10.0f}{low:>8.0f}{high:>8.0f}{ratios['loop']:>8.2f}{ratios['unrolled']:>11.2f}"
-            + (f"{ratios['resident']:>11.2f}" if "streamed" in name else "")
         )
     flops = update_flops(FLAGS.algorithm, BATCH_SIZE, FLAGS.action_chunk * ACTION_DIM)
-    share = np.median(measured[f"{sizes[0]} resident"] * flops / measured["peak"])
+    share = np.median(measured[f"{sizes[0]} members"] * flops / measured["peak"])
     print(
         f"matrix products: {np.median(measured['peak']) / 1e9:.0f} GFLOP/s; an update: {flops / 1e6:.0f} "
-        f"MFLOP; {sizes[0]} resident is at {share:.2f} of that peak"
+        f"MFLOP; {sizes[0]} members is at {share:.2f} of that peak"
     )
     print("compiled in " + ", ".join(f"{value:.1f} s ({name})" for name, value in compile_seconds.items()))
     held, size = bytes_on_device(on_host.size), sum(array.nbytes for array in on_device)

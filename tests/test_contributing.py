@@ -12,7 +12,7 @@ from python_cases import bandit
 import xql_jax.learners
 from xql_jax.errors import UserError
 from xql_jax.learners import registry
-from xql_jax.runs.config_files import settings_from, value_of
+from xql_jax.runs.config_files import config_from, settings_from
 from xql_jax.runs.kinds import Offline
 from xql_jax.runs.load import load_run
 from xql_jax.runs.train import train_run as run_offline
@@ -58,7 +58,7 @@ def run(tmp_path, algorithm, sweep="", **fields):
         "batch_size": 8,
         "sweep": sweep,
     }
-    trained = load_run(run_offline(settings_from(value_of(Offline, config), settings)).path)
+    trained = load_run(run_offline(settings_from(config_from(Offline, config), settings)).path)
     return trained.summary, trained.rows(trained.files.evaluations)
 
 

@@ -203,8 +203,7 @@ def test_callbacks_hear_and_end_a_run(tmp_path):
     assert xql_jax.train(**settings).step == 200
 
 
-@pytest.mark.parametrize("data_on", ["device", "host"])
-def test_a_caller_that_reuses_its_memory_changes_nothing(data_on, tmp_path):
+def test_a_caller_that_reuses_its_memory_changes_nothing(tmp_path):
     """A callback writes over the data, over the numbers that it hears, and over what a policy gave."""
 
     def given():
@@ -216,7 +215,7 @@ def test_a_caller_that_reuses_its_memory_changes_nothing(data_on, tmp_path):
             array[:] = 0
         numbers["critic/loss"][:] = np.nan
 
-    settings = {"max_steps": 100, "num_seeds": 2, "data_on": data_on, **SMALL}
+    settings = {"max_steps": 100, "num_seeds": 2, **SMALL}
     memory, data = given()
     policy = xql_jax.train(dataset=data, callbacks=[reuse], save_dir=tmp_path / "a", **settings)
     expected = xql_jax.train(dataset=given()[1], save_dir=tmp_path / "b", **settings)

@@ -13,11 +13,11 @@ from xql_jax.learners.registry import OFFLINE, ONLINE, make_learner
 from xql_jax.runs.config_files import (
     as_plain,
     choose_config,
+    config_from,
     config_of,
     file_for_suite,
     from_plain,
     settings_from,
-    value_of,
 )
 from xql_jax.runs.kinds import OF_OFFLINE, Offline, Online
 from xql_jax.runs.resolve import resolved
@@ -148,7 +148,7 @@ def test_xql_finds_beta_on_own_data_unless_it_is_given(given):
 
 @pytest.mark.parametrize("method", ["xsac", "xtd3"])
 def test_a_beta_that_is_given_is_kept_online(method):
-    value = value_of(Online, config_of(method, "online", {"all": {"beta_nats": 1.0}}))
+    value = config_from(Online, config_of(method, "online", {"all": {"beta_nats": 1.0}}))
     ways = ({}, {"beta": 2}, {"sweep": "beta=1,2"}, {"beta": 2, "beta_nats": 0.5})
     assert [resolved(settings_from(value, given)).values["beta_nats"] for given in ways] == [1, 0, 0, 0.5]
 

@@ -9,7 +9,7 @@ import pytest
 from xql_jax.data.arrays import from_arrays
 from xql_jax.data.dataset import joined
 from xql_jax.data.loading import load_dataset
-from xql_jax.data.preprocessing import fit_preprocessing
+from xql_jax.data.preprocessing import PreprocessingSettings, fit_preprocessing
 from xql_jax.data.views import in_windows, over_horizon
 from xql_jax.types import Horizon
 
@@ -70,10 +70,10 @@ def test_time_outs_alone_do_not_say_that_an_episode_goes_on(more):
 def test_the_best_episodes_are_whole_and_a_row_at_the_goal_is_none(tmp_path):
     """The first returns -3, as two of its five rows are at the goal; the second, of five, -4."""
     dataset = ogbench(tmp_path)
-    best = fit_preprocessing(dataset, None, top_returns=0.5).dataset(dataset)
+    best = fit_preprocessing(dataset, None, PreprocessingSettings(top_returns=0.5)).dataset(dataset)
     np.testing.assert_array_equal(best.batch.observations[:, 0], [0, 1, 2, 3, 4])
     worse_first = joined([dataset.part(np.arange(5, 10)), dataset.part(np.arange(5))])
-    best = fit_preprocessing(worse_first, None, top_returns=0.5).dataset(worse_first)
+    best = fit_preprocessing(worse_first, None, PreprocessingSettings(top_returns=0.5)).dataset(worse_first)
     np.testing.assert_array_equal(best.batch.observations[:, 0], [0, 1, 2, 3, 4])
 
 

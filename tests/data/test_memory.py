@@ -4,7 +4,7 @@ import psutil
 import pytest
 
 from xql_jax.data.memory import free_memory
-from xql_jax.data.sampling import SHARE_OF_MEMORY, room_on_host
+from xql_jax.data.sampling import SHARE_OF_MEMORY, room_on_device
 
 
 @pytest.mark.parametrize("is_limited", [True, False])
@@ -31,4 +31,4 @@ def test_slurm_gives_mebibytes_of_a_node_or_of_each_cpu(monkeypatch):
     monkeypatch.delenv("SLURM_MEM_PER_NODE")
     monkeypatch.setenv("SLURM_MEM_PER_CPU", str(mebibytes // 2))
     monkeypatch.setenv("SLURM_CPUS_ON_NODE", "2")
-    assert room_on_host() == pytest.approx(SHARE_OF_MEMORY * 1000 * 2**20, abs=50 * 2**20)
+    assert room_on_device() == pytest.approx(SHARE_OF_MEMORY * 1000 * 2**20, abs=50 * 2**20)

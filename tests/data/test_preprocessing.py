@@ -6,7 +6,12 @@ import pytest
 
 from xql_jax.data.d4rl_rewards import POSITIONS, kitchen_rewards
 from xql_jax.data.dataset import Dataset, summed
-from xql_jax.data.preprocessing import Preprocessing, fit_preprocessing, has_data_rewards
+from xql_jax.data.preprocessing import (
+    Preprocessing,
+    PreprocessingSettings,
+    fit_preprocessing,
+    has_data_rewards,
+)
 from xql_jax.errors import Damaged, UserError
 from xql_jax.suites.tasks import get_task
 from xql_jax.types import Batch
@@ -31,7 +36,7 @@ def dataset(rewards=(1.0, 2.0, 4.0, -1.0, 0.5), ends=(0, 1, 0, 0, 1), actions=AC
 
 
 def fitted(data, task=None, **options):
-    return fit_preprocessing(data, task, **options).dataset(data)
+    return fit_preprocessing(data, task, PreprocessingSettings(**options)).dataset(data)
 
 
 def iqls(data, suite):
@@ -63,14 +68,14 @@ def test_what_iql_does_to_a_task(name):
         np.testing.assert_array_equal(after.batch.observations[:, 0], ACTIONS)
         np.testing.assert_array_equal(before.batch.actions[:, 0], ACTIONS)  # untouched
         # A method whose settings are for rewards as they are keeps them.
-        assert fit_preprocessing(before, task, scale_rewards=False).reward_scale == 1.0
+        assert fit_preprocessing(before, task, PreprocessingSettings(scale_rewards=False)).reward_scale == 1.0
 
 
 def test_unit_rewards_have_a_root_mean_square_of_one():
     """The squares of these five rewards sum to 125; of the first two, whose return is larger, to 109."""
     data = dataset((10.0, 3.0, 0.0, 0.0, 4.0))
     assert fit_preprocessing(data, None, unit_rewards=True).reward_scale == pytest.approx(0.2)
-    best = fit_preprocessing(data, None, unit_rewards=True, top_returns=0.4)
+    best = fit_preprocessing(data, None, PreprocessingSettings(top_returns=0.4), unit_rewards=True)
     assert best.reward_scale == pytest.approx((2 / 109) ** 0.5)
     assert fit_preprocessing(dataset((0.0,) * 5), None, unit_rewards=True).reward_scale == 1.0
 
@@ -104,7 +109,7 @@ def test_observations_that_hardly_vary_are_told_if_they_are_divided_by_their_spr
     data = Dataset(Batch(observations, observations, numbers, numbers, observations), numbers > 0, "file")
     fit_preprocessing(data, None)
     assert not caplog.text
-    fit_preprocessing(data, None, normalize_observations=True)
+    fit_preprocessing(data, None, PreprocessingSettings(normalize_observations=True))
     assert "file: observation entries 1, 3 vary by less than 1% of their size" in caplog.text
     assert "--nonormalize_observations" in caplog.text
 
@@ -134,7 +139,8 @@ def test_observations_have_mean_0_and_std_1():
     assert seen.dtype == np.float32
     np.testing.assert_allclose(seen.mean(0, np.float64), 0.0, atol=2e-3)  # 100 has float32s 8e-6 apart
     np.testing.assert_allclose(seen.std(0, dtype=np.float64), [1.0, 1.0, 0.0], atol=1e-3)
-    assert fit_preprocessing(data, None, normalize_observations=True).observation_std[2] == 1e-3
+    normalized = PreprocessingSettings(normalize_observations=True)
+    assert fit_preprocessing(data, None, normalized).observation_std[2] == 1e-3
 
 
 def test_every_number_has_its_place():
@@ -249,8 +255,8 @@ def test_returns_that_are_not_known_scale_and_choose_nothing():
         ({"scale_rewards": False, "top_returns": 0.5}, "highest"),
     ):
         with pytest.raises(UserError, match=f"6 of 6 transitions do not lead to .*{words}.* shuffled"):
-            fit_preprocessing(shuffled, HOPPER, **options)
-    assert fit_preprocessing(shuffled, HOPPER, scale_rewards=False).reward_scale == 1.0
+            fit_preprocessing(shuffled, HOPPER, PreprocessingSettings(**options))
+    assert fit_preprocessing(shuffled, HOPPER, PreprocessingSettings(scale_rewards=False)).reward_scale == 1.0
 
 
 @pytest.mark.parametrize("reward", [1.0, 0.0])

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from driver import contents, write_dataset  # noqa: F401
 
-from xql_jax.runs.config_files import config_of, settings_from, value_of
+from xql_jax.runs.config_files import config_from, config_of, settings_from
 from xql_jax.runs.kinds import METHOD_SETTINGS, Finetune, Offline, Online
 from xql_jax.runs.load import load_run
 from xql_jax.training import population
@@ -45,7 +45,7 @@ def made(kind, config, **values):
     values = {name: value for name, value in values.items() if value is not None}
     own = {name for name, one in METHOD_SETTINGS.items() if name in values and not one.of_checkpoint}
     given = values.pop("given", own)
-    return settings_from(value_of(kind, config), values, given)
+    return settings_from(config_from(kind, config), values, given)
 
 
 def offline_settings(folder, **changes):

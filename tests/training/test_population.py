@@ -21,9 +21,7 @@ from training_runs import (
     widths,
 )
 
-from xql_jax.data.dataset import Dataset
 from xql_jax.learners.registry import make_learner
-from xql_jax.training import data_kinds as offline_module
 from xql_jax.training.members import make_members
 from xql_jax.training.schedule import Ramp
 
@@ -31,9 +29,9 @@ FIELDS = {**widths(8, 8), "beta": 2.0, "layer_norm": True, "dropout_rate": 0.1}
 GRID = {"beta": [0.7, 3.0]}
 
 
-def make_xql(seeds, grid, data=None, together=None, **fields):
+def make_xql(seeds, grid, together=None, **fields):
     learner, members = make_learner("xql", {**FIELDS, **fields}), make_members(seeds, grid)
-    return offline_population(learner, members, data or make_data(), 8, together=together)
+    return offline_population(learner, members, make_data(), 8, together=together)
 
 
 @pytest.mark.slow
@@ -70,52 +68,14 @@ def test_no_call_traces_anew():
     assert TRACES == []
 
 
-@pytest.mark.parametrize("on_device", [True, False])
-def test_data_is_held_once_or_streamed(on_device):
+def test_data_is_held_once():
     # 41 rows: no other array in the process has that length.
     data = make_data(size=41)
-    source = data if on_device else OnHost(data)
-    population = offline_population(Growth(), make_members(range(6), {}), source, 4)
+    population = offline_population(Growth(), make_members(range(6), {}), data, 4)
     population.advance(3)
     population.policy()(np.zeros((6, 1, 3), np.float32))
     held = [array for array in jax.live_arrays() if 41 in array.shape]
-    assert sum(array.nbytes for array in held) == on_device * sum(array.nbytes for array in data)
-
-
-class OnHost(Dataset):
-    """Transitions on the host that remember which of them were taken."""
-
-    def __init__(self, data):
-        super().__init__(data, np.arange(len(data.rewards)) == len(data.rewards) - 1, "random")
-        object.__setattr__(self, "taken", [])
-
-    def take(self, indices):
-        self.taken.append(indices)
-        return super().take(indices)
-
-
-@pytest.mark.parametrize(("together", "has_room"), [(False, True), (True, False), (True, True)])
-def test_streamed_equals_resident_bit_for_bit(monkeypatch, together, has_room, compiled_fully):
-    """Five updates a block of one member, or of four together: 10 floats a transition, 8 a minibatch.
-
-    For members together the fields are packed beforehand, if the host has room for the copy.
-    """
-    monkeypatch.setattr(offline_module, "BLOCK_BYTES", 5 * (4 if together else 1) * 8 * 10 * 4)
-    monkeypatch.setattr(offline_module, "room_on_host", lambda: 1e9 if has_room else 1)
-    host = OnHost(make_data())
-    streamed, resident = (make_xql([5, 6], GRID, data, together) for data in (host, None))
-    expected = resident.advance(23)
-    streamed.compile()
-    host.taken.clear()
-    for stop in (12, 13, 23):
-        metrics = streamed.advance(stop)
-        if stop == 12 and not (together and has_room):
-            sizes = [len(indices) for indices in host.taken]
-            assert sum(sizes) == 12 * 4 * 8  # of these updates, and no others
-            assert sizes[:-1] == [max(sizes)] * (len(sizes) - 1) or not together
-    assert bool(host.taken) is not (together and has_room)
-    assert_same_bits(streamed.states, resident.states)
-    assert_same_bits(metrics, expected)
+    assert sum(array.nbytes for array in held) == sum(array.nbytes for array in data)
 
 
 @pytest.mark.slow
@@ -125,20 +85,17 @@ def test_seven_members_on_four_devices_are_as_on_one(together):
     script = f"""
 import json, sys, jax
 sys.path.insert(0, {str(Path(__file__).parent)!r})
-from test_population import OnHost, make_xql
+from test_population import make_xql
 from training_runs import advance, make_data, snapshot
 from xql_jax.training.checkpoints import Progress
-ends = []
-for data in (make_data(), OnHost(make_data())):
-    population = make_xql(range(7), {{}}, data, together={together})
-    leaves = [jax.tree.leaves(group.members.state)[0] for group in population.groups]
-    metrics = advance(population, 10, 10)
-    actions = population.policy()(make_data().observations[None, :4].repeat(7, 0))
-    ends.append([metrics["value/loss"].tolist(), [leaf.tolist() for leaf in snapshot(population.states)]])
-assert ends[0] == ends[1]
+population = make_xql(range(7), {{}}, together={together})
+leaves = [jax.tree.leaves(group.members.state)[0] for group in population.groups]
+metrics = advance(population, 10, 10)
+actions = population.policy()(make_data().observations[None, :4].repeat(7, 0))
+end = metrics["value/loss"].tolist(), [leaf.tolist() for leaf in snapshot(population.states)]
 assert actions.shape == (7, 4, 2)
 used = sorted({{shard.device.id for leaf in leaves for shard in leaf.addressable_shards}})
-print(json.dumps([used, *ends[0], list(population.snapshot(Progress()).progress.members)]))
+print(json.dumps([used, *end, list(population.snapshot(Progress()).progress.members)]))
 """
     run = subprocess.run(
         [sys.executable, "-c", script],

@@ -12,9 +12,9 @@ from xql_jax.rollout.evaluation import EpisodeResults
 from xql_jax.settings import EITHER, POSITIVE, static, traced
 from xql_jax.suites.tasks import get_task
 from xql_jax.training.checkpoints import TrainingFiles
-from xql_jax.training.data_kinds import offline_population
 from xql_jax.training.loop import TrainingLoop
 from xql_jax.training.members import make_members
+from xql_jax.training.population import offline_population
 from xql_jax.training.schedule import Schedule
 from xql_jax.training.signals import StopSignals
 from xql_jax.types import Batch

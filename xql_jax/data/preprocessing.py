@@ -11,6 +11,7 @@ import numpy as np
 from xql_jax.data.dataset import Dataset, alike, known_successors, listed, spread_rows
 from xql_jax.errors import Damaged, UserError
 from xql_jax.files import read_record, with_numbers, write_record
+from xql_jax.settings import EITHER, Checked, by_config, within
 from xql_jax.suites.tasks import Task, get_task
 from xql_jax.types import UNKNOWN, ActionBounds, AnyBatch, Array
 
@@ -21,6 +22,31 @@ IQL_ACTION_BOUND = 1 - 1e-5  # keeps a tanh policy's log-density finite
 SPAN = 1000.0  # range of the returns after scaling
 LEAST_STD = 1e-3  # an observation's entry is never divided by less than this
 SHARE_OF_ROWS = 0.95  # if so many of the data have D4RL's reward, it is that of all
+
+
+@dataclasses.dataclass(frozen=True)
+class PreprocessingSettings(Checked):
+    """What a user says of it; the kinds of training in runs/kinds.py inherit these."""
+
+    normalize_observations: bool = by_config(
+        False,
+        EITHER,
+        "Observations of mean 0 and standard deviation 1 (divided by 0.001 at least).",
+        of_checkpoint=True,
+    )
+    scale_rewards: bool = by_config(
+        True,
+        EITHER,
+        "Scale the rewards where IQL does, on locomotion; elsewhere, if beta_nats finds beta, to a root mean "
+        "square of 1.",
+        of_checkpoint=True,
+    )
+    top_returns: float = by_config(
+        1.0,
+        within(1e-6, 1),
+        "Share of the transitions that is learned from, of the highest returns.",
+        of_checkpoint=True,
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,11 +132,8 @@ class Preprocessing:
 def fit_preprocessing(
     dataset: Dataset,
     task: Task | None,
-    *,
-    normalize_observations: bool = False,
-    scale_rewards: bool = True,
+    settings: PreprocessingSettings = PreprocessingSettings(),
     unit_rewards: bool = False,
-    top_returns: float = 1.0,
 ) -> Preprocessing:
     """Fits IQL's preprocessing for a task, and whatever else is asked for.
 
@@ -118,14 +141,13 @@ def fit_preprocessing(
     adds -1 to AntMaze's rewards. Rewards of Gymnasium's MuJoCo tasks are scaled here, too.
 
     Args:
-        normalize_observations: give each entry mean 0 and deviation 1 over the transitions learned from.
+        settings: statistics of observations are those of the transitions learned from. Of the trajectories
+            with the highest returns, whole ones are learned from, as many as fit (10%BC; Chen et al. 2021).
         unit_rewards: divide rewards by their root mean square over the transitions learned from.
-        top_returns: share of the transitions to learn from: whole trajectories, those of the highest returns,
-            as many as fit (10%BC; Chen et al. 2021).
     """
     reward_scale, scaled_so_that, most_rows = 1.0, "", np.inf
     mean, std = np.empty(0), np.empty(0)
-    if scale_rewards and task and task.suite.scales_rewards:
+    if settings.scale_rewards and task and task.suite.scales_rewards:
         known_successors(dataset, "rewards are scaled by returns (--noscale_rewards leaves them)")
         returns = dataset.trajectory_returns()
         if alike(returns.min(), returns.max()):
@@ -136,9 +158,9 @@ def fit_preprocessing(
         reward_scale = SPAN / float(returns.max() - returns.min())
         scaled_so_that = f"trajectories' returns span {SPAN:g}"
     learned = dataset
-    if top_returns < 1.0:
+    if settings.top_returns < 1.0:
         known_successors(dataset, "the trajectories of the highest returns are to be chosen")
-        most_rows = top_returns * dataset.size
+        most_rows = settings.top_returns * dataset.size
         learned = best_trajectories(dataset, most_rows)
     if unit_rewards and np.any(learned.batch.rewards):
         reward_scale = 1.0 / float(np.sqrt(np.mean(np.square(learned.batch.rewards, dtype=np.float64))))
@@ -148,7 +170,7 @@ def fit_preprocessing(
             f"rewards are multiplied by {reward_scale:.4g}, so that {scaled_so_that} (--noscale_rewards "
             "leaves them)"
         )
-    if normalize_observations:
+    if settings.normalize_observations:
         observations = np.asarray(learned.batch.observations, np.float64)
         mean, std = observations.mean(0), np.maximum(observations.std(0), LEAST_STD)
         ranges = zip(observations.min(0).tolist(), observations.max(0).tolist(), strict=True)

@@ -1,4 +1,4 @@
-"""Draws minibatches of transitions or of windows, on the device or on the host; and what the device holds."""
+"""Draws minibatches of transitions or of windows; and what the device holds."""
 
 from typing import Any, TypeVar
 
@@ -23,7 +23,7 @@ class Trajectories(Distinct):
     Drawing rows uniformly draws trajectories in proportion to their length, and uniform starts within them.
     """
 
-    observations: Array | np.ndarray  # f32[N, O], NumPy's on the host
+    observations: Array | np.ndarray  # f32[N, O]
     actions: Array | np.ndarray  # f32[N, A]
     returns_to_go: Array | np.ndarray  # f32[N], reward units
     timesteps: Array | np.ndarray  # i32[N], rows of the trajectory before this one
@@ -54,11 +54,6 @@ class Trajectories(Distinct):
             self.highest_return.repeat(len(starts)),
         )
         return Windows._make(fields)
-
-    def rows_of_windows(self, starts: np.ndarray) -> "Trajectories":
-        """Returns the rows of windows that start at `starts` i32[M, N], as NumPy [M, N * `length`, ...]."""
-        rows = (starts[..., None] + np.arange(self.length)).reshape(len(starts), -1)
-        return jax.tree.map(lambda x: x.take(rows, 0, mode="clip") if x.ndim else np.full(len(rows), x), self)
 
 
 @flax.struct.dataclass
@@ -130,19 +125,9 @@ def _upper_word(x: Array, y: int | Array) -> Array:
     return x_high * y_high + (middle >> 16) + ((x_low * y_high + (middle & 0xFFFF)) >> 16)
 
 
-def fits(data: object, room: int) -> bool:
-    """Returns whether the arrays take less than so many bytes."""
-    return sum(field.nbytes for field in jax.tree.leaves(data)) < room
-
-
 def room_on_device() -> int:
     """Returns the bytes that data may take on each device that JAX uses."""
     statistics = jax.local_devices()[0].memory_stats()
     if statistics is None or "bytes_limit" not in statistics:  # a CPU, which has no memory of its own
-        return room_on_host()
+        return int(SHARE_OF_MEMORY * free_memory())
     return int(SHARE_OF_MEMORY * (statistics["bytes_limit"] - statistics["bytes_in_use"]))
-
-
-def room_on_host() -> int:
-    """Returns the bytes that data, or one more copy of them, may take in the host's memory, or its job's."""
-    return int(SHARE_OF_MEMORY * free_memory())

@@ -81,5 +81,8 @@ class Method(Generic[P]):
 
     def __call__(self, **hyperparameters: object) -> P:
         """Makes the learner; raises UserError if a hyperparameter is unknown or its value is impossible."""
-        learner = self.learner(**{name: make() for name, make in self.parts.items()})
-        return with_values(learner, {**self.defaults, **hyperparameters})
+        return with_values(self.assembled(), {**self.defaults, **hyperparameters})
+
+    def assembled(self) -> P:
+        """Returns the learner of these parts, with the hyperparameters of their classes."""
+        return self.learner(**{name: make() for name, make in self.parts.items()})

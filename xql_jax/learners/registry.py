@@ -125,7 +125,7 @@ def make_learner(name: str, config: Mapping[str, Any] | None = None) -> Any:
     """
     method, *replaced = str(name).split("+")  # a config may hold anything
     made = method_named(method)
-    learner = made()
+    learner = made.assembled()
     if len(replaced) > 1 and {*FLOWS} & {*replaced}:
         raise UserError(f"{name}: a flow has a network of its own, and takes no head: leave it out")
     for policy in replaced:

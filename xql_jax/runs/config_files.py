@@ -4,8 +4,9 @@ A file's `get_config(text)` returns the config of `METHOD[+POLICY][@TAG...]`: xq
 are the task, its suite, and what is done: `finetune`, `tuned` (Table 4), `small` (networks for a laptop). A
 config is flat: `method` and `suite` say what it is for, and all else are hyperparameters and the settings of
 a run that are declared by `by_config`, by name. Its values come in layers, of which later ones win: the
-fields' own defaults, the method's (`Method`), the file's rows, its rows for the tags. After these come what
-the user gives (`settings_from`), and --sweep.
+fields' own defaults, the method's (`Method`), the file's rows, its rows for the tags. Over these
+`settings_from` lays what the user gives, and makes the run's value of all: there each is checked. --sweep
+varies it by member.
 """
 
 import dataclasses
@@ -14,7 +15,7 @@ import inspect
 import runpy
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -45,7 +46,6 @@ from xql_jax.settings import WIDTHS, Setting, declared, settings_of, values_of, 
 from xql_jax.suites.tasks import OWN, SUITES, get_task, name_in_dm_control, own_attribute
 from xql_jax.types import Json
 
-T = TypeVar("T", bound=Training)
 EVERY_WIDTH = Setting(None, WIDTHS, "Widths of the hidden layers of all networks.", tuple)
 # Values by who has them: "all" methods, the "in_sample" ones and users' own, or names of methods by spaces. A
 # method's row is also for methods that are `like` it.
@@ -152,10 +152,65 @@ def config_in(file: Path, method: str | None, *tags: str) -> ConfigDict:
         return config
 
 
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """What a config file gives for a method, a task and a kind of training; see `settings_from`."""
+
+    kind: type[Training]
+    method: str
+    learner: Any
+    settings: Json  # the run's, as far as the file has them
+    path: Path | None = None  # None: it was made in Python
+    untuned: "Config | None" = None  # without --tuned; None: the same
+
+    @property
+    def may_be_given(self) -> dict[str, Setting]:
+        """What a user may give: the run's settings, the hyperparameters, and the widths of all networks."""
+        known = settings_of(self.kind) | settings_of(self.learner)
+        has_widths = any(name.endswith("_hidden_dims") for name in known)
+        return known | ({"hidden_dims": EVERY_WIDTH} if has_widths else {})
+
+    @property
+    def may_be_in_files(self) -> dict[str, Setting]:
+        """What a config file may choose."""
+        of_learner, known = settings_of(self.learner), self.may_be_given.items()
+        return {name: one for name, one in known if one.by_config or name in (*of_learner, "hidden_dims")}
+
+    @property
+    def values(self) -> Json:
+        """All settings and hyperparameters by name, where the user gives none."""
+        return values_of(self.kind(**self.settings)) | values_of(self.learner)
+
+    @property
+    def base(self) -> Json:
+        """The same without --tuned."""
+        return (self.untuned or self).values
+
+
+def config_from(
+    kind: type[Training], file: ConfigDict, path: Path | None = None, untuned: Config | None = None
+) -> Config:
+    """Returns what a file's config says for this kind of training; UserError if its names do not fit."""
+    learner, of_kind = make_learner(file.method), settings_of(kind)
+    known = settings_of(learner)
+    if missing := known.keys() - {*file}:
+        raise UserError(f"config: it has no {min(missing)}, a field of {file.method}")
+    if unknown := [name for name in file if name not in {*known, *METHOD_SETTINGS, "method", "suite"}]:
+        raise unknown_setting(unknown[0], known, file.method)
+    return Config(
+        kind,
+        file.method,
+        with_values(learner, {name: file[name] for name in known}),
+        {name: file[name] for name, one in of_kind.items() if one.by_config and name in file},
+        path,
+        untuned,
+    )
+
+
 def choose_config(
     kind: type[Training], /, method: str | None = None, config: str | None = None, **given: Any
-) -> Any:
-    """Returns the training, of class `kind`, that the file which a user means gives for method and task.
+) -> Config:
+    """Returns the config that the file which a user means gives for method and task.
 
     Args:
         kind: of training.
@@ -191,32 +246,44 @@ def choose_config(
             f"--config is for {untuned.suite}, and {task.name} is of the suite {task.suite.name}: give "
             f"configs/{usual}, or in a file of your own config_of(text, {task.suite.name!r})"
         )
-    value = value_of(kind, untuned, found)
+    made = config_from(kind, untuned, found)
     if not given.get("tuned"):
-        return value
+        return made
     if not tags[0]:
         raise UserError("--tuned needs --env_name: its values are those of a task")
-    tuned = value_of(kind, config_in(found, chosen, *tags, "tuned"), found)
-    return dataclasses.replace(tuned, base=value.base)
+    return config_from(kind, config_in(found, chosen, *tags, "tuned"), found, made)
 
 
-def value_of(kind: type[T], config: ConfigDict, path: Path | None = None) -> T:
-    """Returns the training, of class `kind`, that a config describes; UserError if its names do not fit."""
-    of_run = {*METHOD_SETTINGS, "method", "suite"}
-    learner = make_learner(config.method)
-    known = settings_of(learner)
-    if missing := known.keys() - {*config}:
-        raise UserError(f"config: it has no {min(missing)}, a field of {config.method}")
-    if unknown := [name for name in config if name not in known.keys() | of_run]:
-        raise unknown_setting(unknown[0], known, config.method)
-    by_config = [name for name, one in settings_of(kind).items() if one.by_config and name in config]
-    value: Any = kind(
+def settings_from(config: Config, values: Mapping[str, object], given: Iterable[str] | None = None) -> Any:
+    """Returns the value of a run; UserError for a name or a value that cannot be.
+
+    Args:
+        config: what a config file has.
+        values: what is laid over it: settings and hyperparameters by name, which may be text.
+        given: the names of what the user gave; None: those of the values.
+    """
+    known, of_run, of_learner = config.may_be_given, settings_of(config.kind), settings_of(config.learner)
+    for name in values:
+        if name not in known:
+            raise unknown_setting(name, [*known, "method"], config.method)
+    names = [*(values if given is None else given)]
+    chosen = with_every_width(values, of_learner)
+    return config.kind(
         method=config.method,
-        learner=with_values(learner, {name: config[name] for name in known}),
-        path=path,
-        **{name: config[name] for name in by_config},
+        learner=with_values(config.learner, {name: chosen[name] for name in chosen if name in of_learner}),
+        path=config.path,
+        base=config.base,
+        given=frozenset({*names, *with_every_width(dict.fromkeys(names), of_learner)}),
+        **config.settings | {name: one for name, one in chosen.items() if name in of_run},
     )
-    return dataclasses.replace(value, base=value.values)
+
+
+def with_every_width(values: Mapping[str, Any], known: Iterable[str]) -> dict[str, Any]:
+    """Returns the values with `hidden_dims`, if given, replaced by the widths of every network."""
+    others = {name: value for name, value in values.items() if name != "hidden_dims"}
+    if "hidden_dims" not in values:
+        return others
+    return {name: values["hidden_dims"] for name in known if name.endswith("_hidden_dims")} | others
 
 
 def as_plain(value: Training) -> Json:
@@ -257,41 +324,3 @@ def check_method(method: str, kind: type[Training]) -> None:
         if name in other.methods:
             hint = f"xql-train-{other.kind} trains it, in Python xql_jax.train{'_online' * (other is Online)}"
     raise UserError(f"unknown method {name!r} here: {hint}")
-
-
-def hyperparameters_of(learner: Any) -> dict[str, Setting]:
-    """Returns what a user may give for a learner: its hyperparameters, and the widths of all networks."""
-    known = settings_of(learner)
-    has_widths = any(name.endswith("_hidden_dims") for name in known)
-    return known | ({"hidden_dims": EVERY_WIDTH} if has_widths else {})
-
-
-def with_every_width(values: Mapping[str, Any], known: Iterable[str]) -> dict[str, Any]:
-    """Returns the values with `hidden_dims`, if given, replaced by the widths of every network."""
-    others = {name: value for name, value in values.items() if name != "hidden_dims"}
-    if "hidden_dims" not in values:
-        return others
-    return {name: values["hidden_dims"] for name in known if name.endswith("_hidden_dims")} | others
-
-
-def settings_from(value: T, values: Mapping[str, object], given: Iterable[str] | None = None) -> T:
-    """Returns the training with what a user gives; UserError for a name or a value that cannot be.
-
-    Args:
-        value: the training as a config file has it.
-        values: settings and hyperparameters by name, which may be text.
-        given: the names of what the user gave; None: those of the values.
-    """
-    of_run, of_learner = settings_of(type(value)), hyperparameters_of(value.learner)
-    known = of_run | of_learner
-    for name in values:
-        if name not in known:
-            raise unknown_setting(name, [*known, "method"], value.method)
-    checked = {name: known[name].checked(name, one) for name, one in values.items()}
-    changed, names = with_every_width(checked, of_learner), [*(values if given is None else given)]
-    return dataclasses.replace(
-        value,
-        learner=with_values(value.learner, {name: changed[name] for name in changed if name in of_learner}),
-        given=frozenset({*names, *with_every_width(dict.fromkeys(names), of_learner)}),
-        **{name: one for name, one in changed.items() if name in of_run},
-    )

@@ -12,17 +12,16 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from xql_jax.data.dataset import Dataset
+from xql_jax.data.preprocessing import PreprocessingSettings
 from xql_jax.errors import UserError
 from xql_jax.learners.registry import OFFLINE, ONLINE
 from xql_jax.numerics.jax_settings import MATMUL_PRECISIONS
 from xql_jax.rollout.scores import steps_in_words
 from xql_jax.settings import (
     ANY,
-    AT_LEAST_ONE,
     COUNT,
     COUNT_OR_NONE,
     EITHER,
-    NOT_NEGATIVE,
     SEVERAL,
     TEXT,
     UNIT_INTERVAL,
@@ -36,9 +35,8 @@ from xql_jax.settings import (
     within,
 )
 from xql_jax.suites.tasks import Task, get_task
-from xql_jax.training.checkpoints import KEPT
 from xql_jax.training.members import Member, fields_given, make_members, parse_sweep
-from xql_jax.training.schedule import ActingSchedule, Ramp, Schedule, parse_ramps
+from xql_jax.training.schedule import ActingSchedule, ActingSettings, Intervals, Ramp, Schedule, parse_ramps
 from xql_jax.types import Horizon, Json, horizon_of
 
 EVALUATION_SEED = 10_000  # of the initial states; the same for every member, evaluation and run
@@ -49,7 +47,6 @@ DEFAULT_ENV_NAME = "pointmaze-umaze-v0"  # if neither a task nor data are given;
 class Kept(Checked):
     """What is kept of runs, and shown while they train."""
 
-    checkpoint_interval: int = setting(5_000, COUNT, "{Steps} between checkpoints.")
     save_dir: str = setting("results", TEXT, "Folder under which runs are written.")
     tqdm: bool = setting(True, EITHER, "Show a progress bar, if stderr is a terminal.")
     wandb: bool = setting(False, EITHER, "Also log to Weights & Biases; WANDB_MODE=offline needs no network.")
@@ -57,10 +54,10 @@ class Kept(Checked):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Training(Kept):
+class Training(Intervals, Kept):
     """What every training has; the value of a run.
 
-    `value_of` makes it of a config, and `settings_from` lays over it what a user gives.
+    `settings_from` makes it of a config and of what a user gives.
     """
 
     kind: ClassVar[str]  # its name in that of a run's folder, and in its command's, xql-train-KIND
@@ -72,7 +69,7 @@ class Training(Kept):
     method: str = ""  # METHOD or METHOD+POLICY
     learner: Any = None  # with its hyperparameters
     path: Path | None = None  # of the config file; None: a ConfigDict that was made in Python
-    base: Json = dataclasses.field(default_factory=dict)  # `values` by the config file, without --tuned
+    base: Json = dataclasses.field(default_factory=dict)  # `values` by the config file alone, without --tuned
     given: frozenset[str] = frozenset()  # names of settings and hyperparameters that the user gave
     source: Any = None  # the `Run` of --checkpoint
 
@@ -106,19 +103,7 @@ class Training(Kept):
         neutral=1,
         of_checkpoint=True,
     )
-    max_steps: int = setting(1_000_000, COUNT, "Number of {steps}.")
-    log_interval: int = recorded(1_000, COUNT, "{Steps} between rows of metrics.csv.")
     eval_episodes: int = recorded(10, within(0, 1_000_000), "Episodes of each evaluation, per seed; 0: none.")
-    eval_interval: int = recorded(
-        5_000, COUNT, "{Steps} between evaluations; checkpoints are saved by --checkpoint_interval."
-    )
-    eval_at_start: bool = recorded(False, EITHER, "Also evaluate before the first step: a row for step 0.")
-    checkpoint_minutes: float = setting(
-        10.0, NOT_NEGATIVE, "Also save when the last checkpoint is so old; 0: never."
-    )
-    keep_checkpoints: int = setting(
-        KEPT, COUNT_OR_NONE, "Checkpoints to keep, the last and a hand-over's; 0: all."
-    )
     resume: bool = setting(False, EITHER, "Go on from the run's last checkpoint, or start if there is none.")
 
     @property
@@ -195,7 +180,7 @@ def _fields_of(kind: type[Any], settings: Training) -> Json:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class FromData(Training):
+class FromData(Training, PreprocessingSettings):
     """What every training on data has."""
 
     methods = OFFLINE
@@ -214,25 +199,6 @@ class FromData(Training):
         "Data to use instead of the task's own: FILE.hdf5 in D4RL's layout, FILE.npz, a folder of .npz "
         "episodes, minari:ID, minari:FOLDER or ogbench:FILE.npz. Several --dataset flags are joined. A file "
         "has observations, actions, rewards, terminals, and next_observations or timeouts (docs/data.md).",
-    )
-    normalize_observations: bool = by_config(
-        False,
-        EITHER,
-        "Observations of mean 0 and standard deviation 1 (divided by 0.001 at least).",
-        of_checkpoint=True,
-    )
-    scale_rewards: bool = by_config(
-        True,
-        EITHER,
-        "Scale the rewards where IQL does, on locomotion; elsewhere, if beta_nats finds beta, to a root mean "
-        "square of 1.",
-        of_checkpoint=True,
-    )
-    top_returns: float = by_config(
-        1.0,
-        within(1e-6, 1),
-        "Share of the transitions that is learned from, of the highest returns.",
-        of_checkpoint=True,
     )
     tuned: bool = setting(
         False,
@@ -258,30 +224,13 @@ class FromData(Training):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Acting(Training):
+class Acting(Training, ActingSettings):
     """What every training has that acts in environments."""
 
     unit = "step"
     buffer_flag: ClassVar[str] = "buffer_size"
 
     round_steps: int = 1  # of acting at a time
-
-    warmup_steps: int = by_config(
-        0,
-        COUNT_OR_NONE,
-        "Steps of random actions without updates: at the start, in fine-tuning after the hand-over.",
-    )
-    updates_per_step: float = by_config(1.0, within(1e-6, 1_000), "Updates per step of the environment.")
-    num_environments: int = recorded(1, within(1, 10_000), "Environments per member, stepped together.")
-    processes: bool = setting(False, EITHER, "Run each environment in a process of its own.")
-    environment_timeout: float = setting(
-        60.0,
-        AT_LEAST_ONE,
-        "With --processes, seconds to wait for an environment before the run is saved and ends.",
-    )
-    max_policy_lag: int = setting(
-        100, within(1, 1_000_000), "Most updates by which the policy that acts may lag behind the learner."
-    )
 
     @property
     def acting(self) -> ActingSchedule:
@@ -296,11 +245,6 @@ class Offline(FromData):
     kind = "offline"
     changing = "ramp"
 
-    data_on: str = setting(
-        "auto",
-        one_of("auto", "device", "host"),
-        "device: the data are in its memory; host: streamed from the host's; auto: device if there is room.",
-    )
     ramp: str = recorded(
         "",
         ANY,

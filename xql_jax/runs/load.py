@@ -24,13 +24,13 @@ from xql_jax.logs.csv_rows import Row, parse_rows
 from xql_jax.numerics.jax_settings import check_platforms, settings_of_jax
 from xql_jax.rollout.acting import Act, deciding, deterministic_policy, finite_policy, open_loop
 from xql_jax.rollout.scores import steps_in_words
-from xql_jax.runs.kinds import FINE_TUNING, KINDS, OFFLINE_TRAINING, ONLINE_TRAINING
+from xql_jax.runs.kinds import FINE_TUNING, KINDS, OFFLINE_TRAINING, ONLINE_TRAINING, Training
 from xql_jax.settings import settings_of
 from xql_jax.suites.tasks import LISTED_TASKS, References, Task, get_task, module_to_run, referenced
 from xql_jax.training.checkpoints import Checkpoints, Progress, TrainingFiles
-from xql_jax.training.members import Member, learners_of, make_members, parse_sweep, stacked
-from xql_jax.training.schedule import parse_ramps, ramped
-from xql_jax.types import ActionBounds, Horizon, Json, Learner, State, horizon_of
+from xql_jax.training.members import Member, learners_of, stacked
+from xql_jax.training.schedule import ramped
+from xql_jax.types import ActionBounds, Horizon, Json, Learner, State
 
 LOG = logging.getLogger(__name__)
 LOCK = ".lock"  # a file that a run holds as long as it lives
@@ -211,38 +211,42 @@ class Run:
                 f"of the run {self.sizes[0]} and {self.sizes[1]}"
             )
 
+    @functools.cached_property
+    def value(self) -> Training:
+        """The value that was trained, without what its numbers do not depend on."""
+        check_platforms()
+        kind, content = KINDS[self.kind], with_numbers(self.content)
+        recorded = [name for name, one in settings_of(kind).items() if one.recorded and name in content]
+        own = {name: one for name, one in with_numbers(self.config).items() if name != "algorithm"}
+        try:
+            return kind(
+                method=self.method,
+                learner=make_learner(self.method, own),
+                env_name=self.env_name,
+                seed=self.seeds[0],
+                num_seeds=len(self.seeds),
+                max_steps=self.max_steps - (self.handover or 0),
+                **{name: content[name] for name in recorded},
+            )
+        except UserError as error:  # a user's own method, or one of another version
+            raise UserError(f"{self.files.config}: {error}") from error
+
     @property
     def horizon(self) -> Horizon:
         """What its transitions span."""
-        return horizon_of(self.content.get("n_step", 1), self.content.get("action_chunk", 1))
+        return self.value.horizon
 
     @functools.cached_property
     def learner(self) -> Learner:
-        """The learner of its config, with the values of its --ramp or --online at the step that is read."""
-        learner, flag, first = self._configured, "ramp", 0
-        if self.handover is not None and self.step > self.handover:
-            flag, first = "online", self.handover
-        if not (text := self.content.get(flag)):
-            return learner
-        steps = self.content["max_steps"] - first
-        ramps = parse_ramps(text, settings_of(learner), steps, f"--{flag}")
-        return ramped(learner, ramps, self.step - first)
-
-    @functools.cached_property
-    def _configured(self) -> Learner:
-        """The learner of its config."""
-        check_platforms()
-        own = {name: value for name, value in with_numbers(self.config).items() if name != "algorithm"}
-        try:
-            return make_learner(self.method, own).scheduled(self.content["max_steps"])
-        except UserError as error:  # a user's own method, or one of another version
-            raise UserError(f"{self.files.config}: {error}") from error
+        """The learner with the values of its --ramp or --online at the step that is read."""
+        learner, since = self.value.learner.scheduled(self.max_steps), self.step - (self.handover or 0)
+        is_before = self.handover is not None and since <= 0
+        return learner if is_before else ramped(learner, self.value.ramps, since)
 
     @functools.cached_property
     def members(self) -> list[Member]:
         """The members, or the wanted one alone."""
-        grid = parse_sweep(self.content["sweep"], settings_of(self._configured))
-        every, index = make_members(self.seeds, grid), self._wanted_member
+        every, index = self.value.members, self._wanted_member
         if index is None:
             return every
         if not 0 <= index < len(every):

@@ -111,8 +111,7 @@ def _round_steps(settings: Any) -> int:
     Rounds are as long as --max_policy_lag allows, and every interval of the settings is a multiple of them.
     """
     number = settings.num_environments
-    names = ("max_steps", "log_interval", "eval_interval", "checkpoint_interval", "bellman_error_interval")
-    intervals = {name: getattr(settings, name, 0) for name in names}  # 0 is a multiple of everything
+    intervals = {"max_steps": settings.max_steps} | settings.intervals  # 0 is a multiple of everything
     if unfit := [f"--{name}={interval}" for name, interval in intervals.items() if interval % number]:
         raise UserError(f"{', '.join(unfit)}: must be a multiple of --num_environments={number}")
     shortest = dataclasses.replace(settings.acting, round_steps=number)
@@ -154,7 +153,7 @@ def _source(settings: Finetune) -> Run:
         changeable.add("method")
     if unfit := sorted(settings.given - changeable, key=lambda name: (name != "hidden_dims", name)):
         remedy, known = "it stays, so leave this out", settings_of(make_learner(source.method))
-        is_swept = unfit[0] in dict(fields_given(source.content["sweep"]))
+        is_swept = unfit[0] in source.value.grid
         if unfit[0] in known and known[unfit[0]].traced and not is_swept:
             remedy = f"--online={unfit[0]}=VALUE changes it at the hand-over"
         raise UserError(f"--{unfit[0]}: the run of --checkpoint has its own; {remedy}")
@@ -170,43 +169,45 @@ def _source(settings: Finetune) -> Run:
 
 def _settings_of(source: Run, settings: Finetune) -> Finetune:
     """Returns the settings of a run that goes on from `source`."""
-    content, seeds, sweep = source.content, source.seeds, source.content["sweep"]
+    value, seeds, sweep = source.value, source.seeds, source.value.sweep
     if settings.member is not None:
         [member] = source.members
         seeds = range(member.seed, member.seed + 1)
         sweep = " ".join(f"{name}={value:.9g}" for name, value in member.hyperparameters.items())
     env_name = settings.env_name or (source.env_name and source.task.name)
-    by_file = choose_config(Finetune, source.method, env_name=env_name, dataset=True)
-    now = values_of(source.learner)  # type: ignore[arg-type]  # a `Part`; with the last values of its --ramp
-    learner, online = make_learner(source.method, now), by_file.online
+    config = choose_config(Finetune, source.method, env_name=env_name, dataset=True)
+    # Of a --ramp it has the last values.
+    learner = make_learner(source.method, values_of(source.learner))  # type: ignore[arg-type]  # a `Part`
+    now = {**values_of(learner), "batch_size": value.batch_size}
+    online = config.values["online"]
     if "online" not in settings.given:
         kind = Offline if source.handover is None else Finetune
         usual = choose_config(kind, source.method, env_name=source.env_name, dataset=True).values
-        here = {**by_file.base, **now, "batch_size": content["batch_size"]}
+        here = {**config.base, **now}
         names = {*now, *METHOD_SETTINGS} & usual.keys()
         online = _online_of_config(online, {name for name in names if here.get(name) != usual[name]})
-    value = dataclasses.replace(
-        by_file, learner=learner, batch_size=content["batch_size"], online=online, source=source
-    )
     known = settings_of(Finetune)
     given = {
         name: getattr(settings, name)
         for name, one in known.items()
         if name in settings.given or not (one.by_config or name in now)
     }
-    stored = {name: content.get(name, one.neutral) for name, one in known.items() if one.of_checkpoint}
     decided = {
-        **{name: value for name, value in stored.items() if value is not None},
+        **{
+            name: one for name, one in values_of(value).items() if name in known and known[name].of_checkpoint
+        },
         "env_name": env_name,
         "dataset": settings.dataset or source.sources,
         "seed": seeds[0],
         "num_seeds": len(seeds),
         "num_pretraining_steps": 0,
         "sweep": sweep,
-        "init_dataset_size": settings.init_dataset_size or content.get("init_dataset_size"),
+        "init_dataset_size": settings.init_dataset_size or source.content.get("init_dataset_size"),
     }
-    value = dataclasses.replace(value, base=value.values)
-    return settings_from(value, {**given, **decided}, settings.given)
+    settings_now = {**config.settings, "batch_size": value.batch_size, "online": online}
+    config = dataclasses.replace(config, learner=learner, settings=settings_now)
+    made = settings_from(config, {**given, **decided}, settings.given)
+    return dataclasses.replace(made, source=source)
 
 
 def _online_of_config(online: str, chosen: Collection[str]) -> str:

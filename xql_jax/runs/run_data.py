@@ -61,14 +61,7 @@ def load_data(settings: Any, evaluator: Evaluator | None) -> RunData:
         warnings += source.content.get("warnings", ())
         preprocessing = source.preprocessing_of(dataset)
     else:
-        preprocessing = fit_preprocessing(
-            dataset,
-            task,
-            normalize_observations=settings.normalize_observations,
-            scale_rewards=settings.scale_rewards,
-            unit_rewards=settings.unit_rewards,
-            top_returns=settings.top_returns,
-        )
+        preprocessing = fit_preprocessing(dataset, task, settings, settings.unit_rewards)
         preprocessing = dataclasses.replace(
             preprocessing, action_bounds=bounds, action_chunk=settings.action_chunk
         )

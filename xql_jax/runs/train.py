@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 
 from xql_jax.data.replay import PriorData, num_bytes
-from xql_jax.data.sampling import Trajectories, fits, room_on_device
+from xql_jax.data.sampling import Trajectories, room_on_device
 from xql_jax.envs import environment_maker, versions_of
 from xql_jax.envs.compiled import compiled_environment
 from xql_jax.errors import UserError
@@ -30,10 +30,9 @@ from xql_jax.runs.run_data import RunData, load_data
 from xql_jax.suites.tasks import Task
 from xql_jax.training.acting import HostActing
 from xql_jax.training.compiled_acting import CompiledActing
-from xql_jax.training.data_kinds import offline_population
 from xql_jax.training.loop import RowCallback, TrainingLoop
 from xql_jax.training.members import fields_given, stacked
-from xql_jax.training.population import Population
+from xql_jax.training.population import Population, offline_population
 from xql_jax.training.replay_files import ReplayFiles
 from xql_jax.training.signals import StopSignals
 from xql_jax.training.values import watch_divergence, watch_values
@@ -118,8 +117,7 @@ def _lack_of_memory_told() -> Iterator[None]:
         if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
             raise
         raise UserError(
-            "not enough memory: give fewer members, smaller batches or, offline, --data_on=host "
-            f"({str(error)[:200]})"
+            f"not enough memory: give fewer members, smaller batches or fewer data ({str(error)[:200]})"
         ) from error
 
 
@@ -161,15 +159,11 @@ def _states_of_source(settings: Any, sizes: tuple[int, int]) -> State:
 
 
 def populate_offline(folder: RunFolder, data: RunData) -> Populations:
-    """Makes the population that learns from the data, on the device or streamed from the host."""
+    """Makes the population that learns from the data."""
     settings: Any = folder.settings
     batch, learner, members, ramps = data.dataset.batch, settings.learner, settings.members, settings.ramps
-    streamed = settings.data_on == "host"
-    if settings.data_on == "auto":
-        streamed = not fits(batch, room_on_device())
-    _log_beginning(folder, data, "in the host's memory, streamed in blocks" if streamed else "on the device")
-    source = data.dataset if streamed else batch
-    population = offline_population(learner, members, source, settings.batch_size, ramps=ramps)
+    _log_beginning(folder, data)
+    population = offline_population(learner, members, batch, settings.batch_size, ramps=ramps)
     if isinstance(batch, Trajectories):  # what learns from these has no V
         return Populations(population)
     return Populations(population, (watch_values(learner, members, data.rewards, ramps),))
@@ -194,7 +188,7 @@ def populate_both_phases(folder: RunFolder, data: RunData) -> Populations:
     """
     settings: Any = folder.settings
     learner, members, handover = settings.learner, settings.members, settings.num_pretraining_steps
-    _log_beginning(folder, data, "on the device")
+    _log_beginning(folder, data)
     batch = jax.device_put(data.dataset.batch)
     population = offline_population(learner, members, batch, settings.batch_size)
 
@@ -307,11 +301,11 @@ def _summary(folder: RunFolder, loop: TrainingLoop, task: Task | None, rows: Seq
     return content
 
 
-def _log_beginning(folder: RunFolder, data: RunData, where: str = "") -> None:
-    """Logs what is trained on which data and where, and warns of settings that seldom are as meant."""
+def _log_beginning(folder: RunFolder, data: RunData) -> None:
+    """Logs what is trained on which data, and warns of settings that seldom are as meant."""
     settings, dataset = folder.settings, data.dataset
     if dataset is not None:
-        LOG.info(f"{folder.env_name}: {dataset.size:,} transitions from {dataset.source}, {where}")
+        LOG.info(f"{folder.env_name}: {dataset.size:,} transitions from {dataset.source}")
     what = f"{settings.method}: {len(settings.members)} member(s), {settings.all_steps}"
     LOG.info(f"{folder.env_name}, {what}; files in {folder.path}")
     if dataset is not None and not settings.source:  # else the phase began in another run

@@ -52,14 +52,13 @@ def program(population: Any, group: Group) -> Any:
         member, loop = member.replace(learner=learner), in_blocks(ahead, form)
         return population.train_member(member, experience, data, start, stop, loop)
 
-    own = None if kind.shares_data else 0
     split, shared = PartitionSpec(DEVICES), PartitionSpec()
-    several = jax.vmap(one, in_axes=(0, 0, own, None, None), axis_name=AXIS)
+    several = jax.vmap(one, in_axes=(0, 0, None, None, None), axis_name=AXIS)
     mesh: Any = group.split.mesh  # type: ignore[attr-defined]
     mapped = jax.shard_map(
-        several if group.per_device > 1 else of_lone_member(one, kind.shares_data),
+        several if group.per_device > 1 else of_lone_member(one),
         mesh=mesh,
-        in_specs=(split, split, shared if own is None else split, shared, shared),
+        in_specs=(split, split, shared, shared, shared),
         out_specs=split,
         check_vma=False,  # members never exchange anything
     )

@@ -157,12 +157,12 @@ def one_by_one(start: Array, stop: Array, prepare: Prepare, update: Update, carr
     return jax.lax.fori_loop(start, stop, lambda step, carry: update(step, prepare(step), carry), carry)
 
 
-def of_lone_member(train: Callable, shares_data: bool) -> Callable:
+def of_lone_member(train: Callable) -> Callable:
     """Returns `train` of one member mapped over the members of a group with only one: no axis is added."""
 
     def mapped(members: MemberState, experience: Experience, data: State, start: Array, stop: Array) -> Any:
         member, experience = at_place((members, experience), 0)
-        trained = train(member, experience, data if shares_data else at_place(data, 0), start, stop)
+        trained = train(member, experience, data, start, stop)
         return jax.tree.map(lambda leaf: leaf[None], trained)
 
     return mapped

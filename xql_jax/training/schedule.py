@@ -1,4 +1,7 @@
-"""When a training logs, evaluates, saves and ends; how acting and learning alternate; what changes then."""
+"""When a training logs, evaluates, saves and ends; how acting and learning alternate; what changes then.
+
+The settings of these are declared here. The kinds of training in runs/kinds.py inherit them.
+"""
 
 import dataclasses
 import itertools
@@ -10,7 +13,20 @@ import jax.numpy as jnp
 import numpy as np
 
 from xql_jax.errors import UserError
-from xql_jax.settings import Setting, with_values
+from xql_jax.settings import (
+    AT_LEAST_ONE,
+    COUNT,
+    COUNT_OR_NONE,
+    EITHER,
+    NOT_NEGATIVE,
+    Checked,
+    Setting,
+    by_config,
+    recorded,
+    setting,
+    with_values,
+    within,
+)
 from xql_jax.training.checkpoints import KEPT
 from xql_jax.training.members import fields_given, numbers_given
 from xql_jax.types import ONE_STEP, Array, Horizon, Learner, Numeric
@@ -77,19 +93,37 @@ def ramped(learner: Learner, ramps: Sequence[Ramp], step: int | Array, count: in
 
 
 @dataclasses.dataclass(frozen=True)
-class Schedule:
-    """Intervals of the training loop, in steps. The last step is always logged, evaluated and saved.
+class Intervals(Checked):
+    """What every training does at intervals. The last step is always logged, evaluated and saved."""
+
+    max_steps: int = setting(1_000_000, COUNT, "Number of {steps}.")
+    log_interval: int = recorded(1_000, COUNT, "{Steps} between rows of metrics.csv.")
+    eval_interval: int = recorded(
+        5_000, COUNT, "{Steps} between evaluations; checkpoints are saved by --checkpoint_interval."
+    )
+    checkpoint_interval: int = setting(5_000, COUNT, "{Steps} between checkpoints.")
+    checkpoint_minutes: float = setting(
+        10.0, NOT_NEGATIVE, "Also save when the last checkpoint is so old; 0: never."
+    )
+    keep_checkpoints: int = setting(
+        KEPT, COUNT_OR_NONE, "Checkpoints to keep, the last and a hand-over's; 0: all."
+    )
+    eval_at_start: bool = recorded(False, EITHER, "Also evaluate before the first step: a row for step 0.")
+
+    @property
+    def intervals(self) -> dict[str, int]:
+        """All intervals, by the names of their settings; 0: never."""
+        names = [field.name for field in dataclasses.fields(self) if field.name.endswith("_interval")]
+        return {name: getattr(self, name) for name in names}
+
+
+@dataclasses.dataclass(frozen=True)
+class Schedule(Intervals):
+    """The intervals as the training loop has them.
 
     In fine-tuning, steps are updates until the hand-over and environment steps after it.
     """
 
-    max_steps: int
-    log_interval: int
-    eval_interval: int
-    checkpoint_interval: int
-    checkpoint_minutes: float = 10.0  # age of the last one at which another is due, too; 0: no age
-    keep_checkpoints: int = KEPT  # number to keep, the latest ones and the hand-over's; 0 keeps all
-    eval_at_start: bool = False  # evaluate before the first step, too
     handover: int | None = None  # the step from which intervals are counted; None: there is no hand-over
     bellman_error_interval: int = 0  # of members that act; 0: none are recorded
     background_evaluation: bool = False  # while training goes on
@@ -102,24 +136,43 @@ class Schedule:
 
     def next_stop(self, step: int) -> int:
         """Returns the next step at which something is due."""
-        intervals = self.log_interval, self.eval_interval, self.checkpoint_interval
         since = step - (self.handover or 0)
-        stops = (step + each - since % each for each in (*intervals, self.bellman_error_interval) if each)
+        stops = (step + each - since % each for each in self.intervals.values() if each)
         return min(self.max_steps, *stops)
 
 
 @dataclasses.dataclass(frozen=True)
-class ActingSchedule:
-    """How acting and learning alternate. A step of any of the N environments counts as one step."""
+class ActingSettings(Checked):
+    """What every training has that acts, on the host or in the program: `acting.py` and `compiled_acting.py`.
 
-    num_environments: int = 1  # N, per member
-    processes: bool = False  # run each environment in its own process
-    environment_timeout: float = 60.0  # seconds to wait for an answer of such a process
+    A step of any environment counts as one step.
+    """
+
+    warmup_steps: int = by_config(
+        0,
+        COUNT_OR_NONE,
+        "Steps of random actions without updates: at the start, in fine-tuning after the hand-over.",
+    )
+    updates_per_step: float = by_config(1.0, within(1e-6, 1_000), "Updates per step of the environment.")
+    num_environments: int = recorded(1, within(1, 10_000), "Environments per member, stepped together.")
+    processes: bool = setting(False, EITHER, "Run each environment in a process of its own.")
+    environment_timeout: float = setting(
+        60.0,
+        AT_LEAST_ONE,
+        "With --processes, seconds to wait for an environment before the run is saved and ends.",
+    )
+    max_policy_lag: int = setting(
+        100, within(1, 1_000_000), "Most updates by which the policy that acts may lag behind the learner."
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class ActingSchedule(ActingSettings):
+    """How acting and learning alternate."""
+
     buffer_size: int = 1_000_000  # transitions per member
     batch_size: int = 256
-    warmup_steps: int = 1_000  # of random actions, before anything is learned
-    updates_per_step: float = 1.0
-    round_steps: int = 1  # transitions per round, which are inserted at once; a multiple of N
+    round_steps: int = 1  # transitions per round, which are inserted at once; a multiple of num_environments
     acting_temperature: float = 1.0  # scale of the actions' distance from the policy's centre
     exploration_noise: float = 0.0  # standard deviation of Gaussian noise added to actions, in their units
     horizon: Horizon = ONE_STEP  # of the transitions that are learned from

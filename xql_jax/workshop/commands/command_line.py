@@ -20,7 +20,7 @@ import xql_jax
 from xql_jax.errors import UserError
 from xql_jax.files.paths import as_written, paths_from_here
 from xql_jax.learners.registry import unknown_setting
-from xql_jax.runs.config_files import choose_config, hyperparameters_of, settings_from
+from xql_jax.runs.config_files import choose_config, settings_from
 from xql_jax.runs.kinds import Training
 from xql_jax.settings import ANY, EITHER, Command, Setting, settings_of
 from xql_jax.training.progress import print_lines
@@ -29,14 +29,11 @@ S = TypeVar("S")
 FLAGS = flags.FLAGS
 
 
-class DomainParser(flags.ArgumentParser):
-    """absl's parser of a setting's flag: its domain checks the value."""
+class TextParser(flags.ArgumentParser):
+    """absl's parser of a setting's flag: the text, which the settings check when they are made of it."""
 
-    def __init__(self, name: str, one: Setting):
-        self.name, self.one, self.syntactic_help = name, one, one.valid
-
-    def parse(self, argument: Any) -> Any:
-        return self.one.checked(f"--{self.name}", argument)
+    def __init__(self, one: Setting):
+        self.syntactic_help = one.valid
 
 
 def define_flags(known: Mapping[str, Setting]) -> None:
@@ -51,7 +48,7 @@ def define_flags(known: Mapping[str, Setting]) -> None:
         else:
             default = "the method's own" if one.by_config else one.as_plain(one.default)
             note = "" if default is None else f"\n(default: {default})"
-            flags.DEFINE(DomainParser(name, one), name, None, one.meaning + note, FLAGS)
+            flags.DEFINE(TextParser(one), name, None, one.meaning + note, FLAGS)
         FLAGS[name].allow_overwrite = False  # several texts are joined, anything else is given once
 
 
@@ -94,7 +91,7 @@ def parse(argv: Sequence[str], kind: type[S]) -> S:
         if issubclass(kind, Training):
             chosen = choose_config(kind, **FLAGS.flag_values_dict())
             method = chosen.method
-            known |= hyperparameters_of(chosen.learner)
+            known |= chosen.may_be_given
             define_flags(known)
         _, *arguments = FLAGS(typed)
     except SystemExit:  # absl ends with 1 after --help

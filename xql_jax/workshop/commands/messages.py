@@ -10,7 +10,7 @@ from xql_jax.files.paths import as_written, located
 from xql_jax.learners.registry import method_named, method_of
 from xql_jax.rollout.run_summary import ranked
 from xql_jax.rollout.scores import shown
-from xql_jax.runs.config_files import config_of, value_of
+from xql_jax.runs.config_files import config_from, config_of
 from xql_jax.runs.kinds import Kept, Training
 from xql_jax.runs.load import Run
 from xql_jax.runs.resolve import resolved
@@ -58,7 +58,7 @@ def sources_of(settings: Any) -> dict[str, str]:
     values, of_learner = settings.values, values_of(settings.learner)
     found = dict.fromkeys(values, "default")
     found |= {name: "method" for name in (*recipe.defaults, *recipe.settings) if name in found}
-    usual = value_of(type(settings), config_of(settings.method)).values
+    usual = config_from(type(settings), config_of(settings.method)).values
     found |= {name: "config file" for name in found if base[name] != usual[name]}
     tuned = [name for name in ("batch_size", *of_learner) if values[name] != base[name]]
     found |= dict.fromkeys(tuned, "Table 4 (--tuned)")

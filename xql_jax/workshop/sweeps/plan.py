@@ -13,7 +13,7 @@ from xql_jax.errors import UserError, advice, nearest
 from xql_jax.files import as_json
 from xql_jax.files.paths import located
 from xql_jax.learners.registry import OFFLINE, ONLINE, method_of
-from xql_jax.runs.config_files import choose_config, hyperparameters_of, settings_from
+from xql_jax.runs.config_files import Config, choose_config, settings_from
 from xql_jax.runs.find import find_runs
 from xql_jax.runs.folder import RunFolder, identity_of
 from xql_jax.runs.kinds import Finetune, FromData, Kept, Offline, Online, Training
@@ -71,9 +71,9 @@ def make_plan(settings: Sweep) -> list[Cell]:
     cells = []
     known: dict[str, Setting] = {}
     for dataset, typed in itertools.product(datasets, methods):
-        value = config_for(typed, get_task(dataset.partition("=")[0]), settings.finetune)
-        known |= _fields_of(value)
-        for method, grid in _variants(typed, value, settings.sweep):
+        config = config_for(typed, get_task(dataset.partition("=")[0]), settings.finetune)
+        known |= config.may_be_in_files
+        for method, grid in _variants(typed, config, settings.sweep):
             for first in range(settings.seed, last, step):
                 seeds = range(first, min(first + step, last))
                 wanted = run_settings(dataset, method, grid, seeds, settings)
@@ -127,7 +127,7 @@ def check_methods(methods: Sequence[str], known: Collection[str] = (*OFFLINE, *O
             raise UserError(f"--methods: unknown method {name!r}; nearest known: {nearest(name, known)}")
 
 
-def config_for(typed: str, task: Task, finetune: bool, network: str = "paper") -> Training:
+def config_for(typed: str, task: Task, finetune: bool, network: str = "paper") -> Config:
     name = re.split(FIELD_SEPARATOR, typed)[0]
     method, tuned = ("xql", True) if name == TUNED else (name, False)
     kind = Online if method_of(method) in ONLINE else Finetune if finetune else Offline
@@ -142,7 +142,9 @@ def run_settings(dataset: str, typed: str, grid: str, seeds: range, settings: Sw
         raise UserError(f"--methods={typed}: gives a field twice: give it once")
     network = given.pop("network", "paper") if method in ONLINE else "paper"
     chosen = config_for(typed, task, settings.finetune, network)
-    shared: Json = {one: getattr(settings, one) for one in ("max_steps", *settings_of(Kept))}
+    shared: Json = {
+        one: getattr(settings, one) for one in ("max_steps", "checkpoint_interval", *settings_of(Kept))
+    }
     shared |= {"sweep": grid, "env_name": name, "resume": True}
     shared |= {
         "seed": seeds[0],
@@ -151,15 +153,15 @@ def run_settings(dataset: str, typed: str, grid: str, seeds: range, settings: Sw
         "eval_interval": settings.eval_interval or max(1, settings.max_steps // 10),
         "eval_episodes": settings.eval_episodes or task.suite.eval_episodes,
     }
-    if isinstance(chosen, Online):
+    if issubclass(chosen.kind, Online):
         if file:
             raise UserError(f"--datasets={dataset}: {method} learns online, from no file")
         shared |= {"network": network}
     else:
         shared |= {"dataset": (file,) if file else (), "tuned": method == TUNED}
-    if isinstance(chosen, Finetune) and settings.num_pretraining_steps is not None:
+    if issubclass(chosen.kind, Finetune) and settings.num_pretraining_steps is not None:
         shared |= {"num_pretraining_steps": settings.num_pretraining_steps}
-    if own := sorted(given.keys() & {*shared, "method", "config"} - _fields_of(chosen).keys()):
+    if own := sorted(given.keys() & {*shared, "method", "config"} - chosen.may_be_in_files.keys()):
         raise UserError(f"--methods={typed}: {own[0]} is the sweep's own, for all methods: leave it out")
     try:
         return settings_from(chosen, {**shared, **given}, given)
@@ -167,22 +169,16 @@ def run_settings(dataset: str, typed: str, grid: str, seeds: range, settings: Sw
         raise UserError(f"--methods: {error}") from None
 
 
-def _fields_of(chosen: Training) -> dict[str, Setting]:
-    """Returns what METHOD:FIELD=VALUE may set: what a config file may choose."""
-    settings = {name: one for name, one in settings_of(chosen).items() if one.by_config}
-    return settings | hyperparameters_of(chosen.learner)
-
-
-def _variants(method: str, value: Training, sweep: str) -> Iterator[tuple[str, str]]:
+def _variants(method: str, config: Config, sweep: str) -> Iterator[tuple[str, str]]:
     """Yields pairs (method with fields, grid), one for each run that the sweep needs of a method.
 
     Each combination of static fields needs a program and a run; traced fields form its grid. Fields that the
     method does not have are left out.
     """
-    traced = {name for name, one in settings_of(value.learner).items() if one.traced}
+    traced = {name for name, one in settings_of(config.learner).items() if one.traced}
     parts = fields_given(sweep)
     grid = " ".join(f"{name}={values}" for name, values in parts if name in traced)
-    static = {*_fields_of(value)} - traced
+    static = {*config.may_be_in_files} - traced
     own = [[f"{name}={one}" for one in values.split(",")] for name, values in parts if name in static]
     for chosen in itertools.product(*own):
         yield ":".join((method, *chosen)), grid

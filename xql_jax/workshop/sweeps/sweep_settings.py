@@ -64,6 +64,7 @@ class Sweep(Kept):
         kind=int,
     )
     max_steps: int = setting(1_000_000, COUNT, "Updates; online and in fine-tuning, environment steps.")
+    checkpoint_interval: int = setting(5_000, COUNT, "Steps between checkpoints.")
     eval_interval: int | None = setting(None, COUNT, "Steps between evaluations. Default: --max_steps / 10.")
     eval_episodes: int | None = setting(
         None,

@@ -14,7 +14,6 @@ import numpy as np
 
 from xql_jax.data.dataset import Dataset, drawn_rows, known_successors, spread_rows
 from xql_jax.data.loading import load_dataset
-from xql_jax.data.sampling import fits, room_on_device
 from xql_jax.data.views import view_for
 from xql_jax.errors import UserError
 from xql_jax.files.outputs import check_output, write_output
@@ -41,9 +40,8 @@ from xql_jax.settings import (
     within,
 )
 from xql_jax.suites.tasks import module_to_run
-from xql_jax.training.data_kinds import offline_population
 from xql_jax.training.members import Member, learners_of, stacked
-from xql_jax.training.population import Population
+from xql_jax.training.population import Population, offline_population
 from xql_jax.training.progress import progress_bar
 from xql_jax.types import Json
 from xql_jax.workshop.reports.score_table import csv_table
@@ -189,9 +187,8 @@ def _trained(
     settings: ChoiceSettings, saved: Run, evaluation: FittedQEvaluation, dataset: Dataset
 ) -> Population:
     """Returns the trained evaluations of the members' policies: of the same networks and minibatches."""
-    data = dataset.batch if fits(dataset.batch, room_on_device()) else dataset
     members = [Member(settings.seed, {}) for _ in saved.members]
-    population = offline_population(evaluation, members, data, settings.batch_size)
+    population = offline_population(evaluation, members, dataset.batch, settings.batch_size)
     judges, states = [], []
     learners = learners_of(saved.learner, saved.members)
     for index, (learner, member) in enumerate(zip(learners, saved.members, strict=True)):

@@ -28,9 +28,8 @@ from xql_jax.runs.resolve import resolved
 from xql_jax.runs.run_data import load_data
 from xql_jax.settings import ANY, EITHER, MOST, setting, within
 from xql_jax.training.accelerator import switched_off
-from xql_jax.training.data_kinds import offline_population
 from xql_jax.training.members import member_shapes
-from xql_jax.training.population import Population
+from xql_jax.training.population import Population, offline_population
 from xql_jax.training.program import make_groups, population_mesh
 from xql_jax.types import Array, Json
 
@@ -102,8 +101,6 @@ class CompileSettings(Offline):
 @settings_of_jax()
 def compile_run(settings: CompileSettings) -> Json:
     """Compiles the run's program; returns what --json prints. UserError if the members do not fit."""
-    if settings.data_on == "host":
-        raise UserError("--data_on=host: what is compiled has its data on the device: leave it out")
     settings = resolved(settings)
     learner, every, ramps, members = settings.learner, settings.members, settings.ramps, len(settings.members)
     devices = devices_of(settings.topology)
