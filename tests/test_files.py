@@ -1,14 +1,17 @@
 """Files whole or not at all, on the disk before they take their name, and the line where they cannot be."""
 
+import contextlib
 import errno
+import fcntl
 import json
+import logging
 import os
 from unittest import mock
 
 import pytest
 
 from xql_jax.errors import UserError
-from xql_jax.files import as_json, with_numbers, write_atomically
+from xql_jax.files import as_json, is_locked, locked, with_numbers, write_atomically
 
 
 def test_readers_see_the_old_file_or_the_new_one(tmp_path, monkeypatch):
@@ -57,3 +60,15 @@ def test_json_has_no_infinity(tmp_path):
     restored = with_numbers(content)
     assert restored["a"] == [float("inf"), 1.5]
     assert restored["b"]["c"] != restored["b"]["c"]  # a float that is NaN
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EIO])
+def test_a_file_system_without_locks_is_warned_of_and_another_error_is_one(
+    tmp_path, monkeypatch, caplog, number
+):
+    monkeypatch.setattr(fcntl, "flock", mock.Mock(side_effect=OSError(number, os.strerror(number))))
+    begun = []
+    with caplog.at_level(logging.WARNING), contextlib.suppress(OSError), locked(tmp_path / "lock", "run"):
+        begun.append(is_locked(tmp_path / "lock"))
+    assert begun == ([] if number == errno.EIO else [False])
+    assert ("has no locks" in caplog.text) == (number != errno.EIO)

@@ -77,6 +77,11 @@ def test_what_makes_scores_of_two_algorithms_incomparable_is_in_their_names(tmp_
     assert [score.method for score in scores] == names
 
 
+def test_a_run_that_learned_online_is_beside_one_from_the_tasks_own_data():
+    members = member(0, 10.0, dataset=[]), member(0, 20.0, run={"method": "xsac"})
+    assert [score.method for score in method_scores(members)] == ["xql", "xsac"]
+
+
 def test_what_was_learned_from_data_and_what_was_fine_tuned_are_apart():
     tuned = {"kind": FINE_TUNING, "handover": 10, "name": "tuned"}
     by_name = by_place([member(0, 1.0), member(0, 4.0, 9.0, run=tuned)])

@@ -13,7 +13,7 @@ from training_runs import make_data, snapshot
 from xql_jax.data.dataset import Dataset
 from xql_jax.data.views import view_for
 from xql_jax.learners.method import Method, Part
-from xql_jax.learners.parts import ADAM, CriticState
+from xql_jax.learners.parts import ADAM, CriticState, ValueFit
 from xql_jax.learners.registry import OFFLINE, make_learner
 from xql_jax.learners.xql import InSample, TemporalDifference
 from xql_jax.settings import internal, settings_of, values_of, with_values
@@ -34,7 +34,7 @@ from xql_jax.types import Batch, Windows
 
 UPDATES = 20
 METHODS = [name for name in OFFLINE if make_learner(name).batch_type is not Windows]
-METHODS += ["xql+reverse_kl", "xql+flow", "bc+mixture", "xsac", "xtd3", "rlpd"]
+METHODS += ["xql+reverse_kl", "xql+trust_region", "xql+flow", "bc+mixture", "xsac", "xtd3", "rlpd"]
 
 
 def make_population(name, together, seeds=(3,), grid=None, **changes):
@@ -42,7 +42,9 @@ def make_population(name, together, seeds=(3,), grid=None, **changes):
     known = values_of(learner)
     small = {field: (16, 16) for field in known if field.endswith("_hidden_dims")}
     small |= {
-        field: value for field, value in {"warm_start": 5.0, "num_critics": 3}.items() if field in known
+        field: value
+        for field, value in {"warm_start": 5.0, "cloning_updates": 5.0, "num_critics": 3}.items()
+        if field in known
     }
     learner = with_values(learner, small | changes)
     batch = make_data(size=200)
@@ -61,7 +63,7 @@ def assert_alike(population, other):
         np.testing.assert_allclose(leaf, wanted, rtol=1e-4, atol=2e-4 * max(np.abs(wanted).max(), 0.1))
 
 
-@pytest.mark.parametrize("name", slow_but(METHODS, "xql", "cql", "td3_bc", "xsac"))
+@pytest.mark.parametrize("name", slow_but(METHODS, "xql", "cql", "td3_bc", "xsac", "xql+trust_region"))
 def test_a_lone_member_has_the_numbers_of_a_cpu(name):
     assert_alike(make_population(name, True), make_population(name, False))
 
@@ -118,6 +120,16 @@ class OwnCritic(TemporalDifference):
         return critic.replace(averages=averages), info
 
 
+class OwnFit(ValueFit):
+    """Calls the network itself."""
+
+    def fit(self, value, observations, targets, loss=None):
+        def objective(params):
+            return ((value.network.apply(params, observations) - targets) ** 2).mean(), {}
+
+        return self.minimize(value, objective, self.value_lr)
+
+
 class OwnLearner(Part):
     """Optimisers of one's own in states of several kinds, beside the package's critics."""
 
@@ -162,7 +174,7 @@ CRITIC = TemporalDifference(critic_hidden_dims=(8, 8))
 OWN = {
     "adam": OwnLearner(tx=optax.adam(1e-2)),
     "chain": OwnLearner(tx=optax.chain(optax.clip(0.1), optax.adamw(1e-2))),
-    "part": Method(InSample, critic=OwnCritic)(
+    "part": Method(InSample, critic=OwnCritic, value=OwnFit)(
         actor_hidden_dims=(8, 8), value_hidden_dims=(8, 8), critic_hidden_dims=(8, 8)
     ),
 }

@@ -24,17 +24,20 @@ def start():
     return Start(make_growth(seeds=[3], grid={"growth": [1.0, 4.0]}))
 
 
-def test_rows_of_a_run(start, tmp_path):
-    training, files = make_training(tmp_path, start.again(), SCHEDULE)
-    with training:
+def test_rows_of_a_run(start, tmp_path, caplog):
+    training, files = make_training(tmp_path, start.again(), (*SCHEDULE, 10.0, 3, True))  # also at the start
+    with training, caplog.at_level("INFO"):
         train(training)
+    told = [line.split(":")[0] for line in caplog.messages if "score" in line]  # once each, without a bar
+    assert told == [f"update {step}" for step in (0, 10, 20, 30, 40, 42)]
+    assert "?" not in caplog.text  # no speed, before there is one
     header, *rows = untimed(files.metrics)
     assert header == "step,seed,growth,walk/square,walk/x,walk/z,walk/square_mean,walk/x_mean,walk/z_mean"
     steps = [int(row.split(",")[0]) for row in rows]
     assert steps == [4, 4, 8, 8, 12, 12, 16, 16, 20, 20, 24, 24, 28, 28, 32, 36, 40, 42]  # one row from 32 on
     header, *rows = untimed(files.evaluations)
     assert header == "step,seed,growth,return,score,length,diverged_at"
-    assert [int(row.split(",")[0]) for row in rows] == [10, 10, 20, 20, 30, 30, 40, 40, 42, 42]
+    assert [int(row.split(",")[0]) for row in rows] == [0, 0, 10, 10, 20, 20, 30, 30, 40, 40, 42, 42]
 
 
 def test_rows_have_the_means_of_their_intervals(tmp_path):

@@ -20,6 +20,7 @@ from xql_jax.types import Json
 LOG = logging.getLogger(__name__)
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)  # as on clusters' file systems
 
 
 @contextlib.contextmanager
@@ -143,7 +144,9 @@ def locked(path: Path, what: str) -> Iterator[None]:
         lock.acquire()
     except filelock.Timeout:
         raise Busy(f"another process is at this {what}") from None
-    except NotImplementedError:  # as on some clusters
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
         LOG.warning(f"{path}: this file system has no locks: see that no other process writes there")
     try:
         yield
@@ -160,5 +163,5 @@ def is_locked(path: Path) -> bool:
             return False
     except filelock.Timeout:
         return True
-    except (OSError, NotImplementedError):  # a file system without locks, or a file that is not ours
+    except OSError:  # a file system without locks, or a file that is not ours
         return False

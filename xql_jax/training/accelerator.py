@@ -97,7 +97,8 @@ def in_blocks(ahead: int, form: Callable[[Carry], Carry]) -> Loop:
             # A copy that XLA does not see as one. Else the next vector would wait for all who read this one.
             small = jax.lax.optimization_barrier(carry[0] + (step < 0))
             try:
-                return packed(form(with_late_sums(update)(step, prepared, undone((small, carry[1])))))[0]
+                with nn.intercept_methods(of_ones):
+                    return packed(form(with_late_sums(update)(step, prepared, undone((small, carry[1])))))[0]
             finally:
                 IS_TRACED.reset(token)
 
@@ -193,9 +194,15 @@ def side_by_side(tree: Tree) -> Tree:
         if type(part.network) in (Value, GaussianPolicy):
             trees = jax.tree.map(with_bias, trees, is_leaf=is_layer)
         params, target, mu, nu = trees
+        # A network that it has beside it, such as a slow copy, has the same form.
+        part = part.replace(params=None, target=None, optimizer_state=None)
+        part = jax.tree.map(of_network, part, is_leaf=lambda one: one is not part and is_network(one))
         return part.replace(params=params, target=target, optimizer_state=adam._replace(mu=mu, nu=nu))
 
-    return jax.tree.map(of_network, tree, is_leaf=lambda part: isinstance(part, NetworkState))
+    def is_network(part: Any) -> bool:
+        return isinstance(part, NetworkState)
+
+    return jax.tree.map(of_network, tree, is_leaf=is_network)
 
 
 def apart(tree: Tree) -> Tree:
@@ -254,15 +261,6 @@ def of_ones(call: Callable, given: Sequence[Array], options: Any, context: Any) 
         return call(*given, **options)
     inputs = jnp.concatenate([*given, jnp.ones_like(given[0][..., :1])], axis=-1)
     return inputs @ context.module.get_variable("params", WITH_BIAS)
-
-
-def apply(usual: Callable, *given: Any) -> Any:
-    with nn.intercept_methods(of_ones):
-        return usual(*given)
-
-
-for usual in (NetworkState.apply, NetworkState.in_training):
-    instead_of(usual, NetworkState)(functools.partial(apply, usual))
 
 
 @instead_of(NetworkState.stepped, NetworkState)

@@ -116,7 +116,7 @@ class TrainingLoop(contextlib.AbstractContextManager):
         a stop was requested as well, the failure is only logged.
         """
         schedule, last, call = self._schedule, self._schedule.max_steps, 1  # steps of a compiled call
-        self._stop, self._saved_at = stop, time.monotonic()
+        self._stop, self._saved_at, self._began_at = stop, time.monotonic(), self.progress.step
         with progress_bar(last, self.unit, show_progress, self.progress.step) as self._bar:
             try:
                 self._evaluate_what_is_missing()
@@ -317,8 +317,9 @@ class TrainingLoop(contextlib.AbstractContextManager):
         scores = np.array(means["score"])
         spread = f" ({shown(scores.min())} to {shown(scores.max())})" if len(scores) > 1 else ""
         news = f"{self._task.quantity} {shown(scores.mean())}{spread}"
-        self._bar.set_postfix_str(news)
-        speed = f", {speed_of(self._bar)}" if self.progress.step < self._schedule.max_steps else ""
+        self._bar.set_postfix_str(news, refresh=False)
+        is_under_way = self._began_at < self.progress.step < self._schedule.max_steps
+        speed = f", {speed_of(self._bar)}" if is_under_way else ""
         LOG.info(f"{self.unit} {step:,}: {news}{speed}")
         for index in sorted(not_finite - diverged.keys()):
             LOG.warning(f"{self.population.members[index]}: actions at {self.unit} {step:,} were not finite")

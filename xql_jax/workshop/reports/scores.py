@@ -219,8 +219,9 @@ def method_scores(members: Iterable[Curve], but: str = "") -> list[MethodScore]:
     """
     scores: list[MethodScore] = []
     members = list(members)
+    no_data = {"dataset": as_text([])}  # as runs have it that learn online, or from the task's own
     common = {
-        dataset: {name for name in varying_names([one.settings for one in of_dataset]) if name in COMMON}
+        dataset: {*varying_names([no_data | one.settings for one in of_dataset])}.intersection(COMMON)
         for dataset, of_dataset in grouped(members, lambda member: member.run.dataset).items()
     }
     kinds = grouped(members, lambda member: (member.run.method, member.run.kind))
