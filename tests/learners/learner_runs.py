@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from xql_jax.learners.registry import FLOWS, HEADS, IN_SAMPLE, OFFLINE, ONLINE, POLICIES, make_learner
-from xql_jax.settings import values_of, with_values
+from xql_jax.settings import replaced, values_of, with_values
 from xql_jax.types import CalibratedBatch, SarsaBatch, Windows
 
 # The tests spend their time in the compiler, so it is told not to optimise.
@@ -25,14 +25,17 @@ DECAYING = [name for name in METHODS if values_of(make_learner(name)).get("decay
 SMALL = {
     "dt": {"embed_dim": 8, "num_layers": 1, "context_length": 4, "max_timesteps": 8, "actor_warmup_steps": 1}
 }
-FROZEN = jnp.float32(0.0)  # a learning rate that no user may give: what JAX made goes unchecked
+FROZEN = jnp.float32(0.0)  # a learning rate that no user may give
 
 
 def make(name, hidden_dims=(8,), **changes):
     """The named method's learner; all its networks have these hidden layers."""
     learner = make_learner(name)
     widths = [field for field in values_of(learner) if field.endswith("_hidden_dims")]
-    return with_values(learner, dict.fromkeys(widths, hidden_dims) | SMALL.get(name, {}) | changes)
+    values = dict.fromkeys(widths, hidden_dims) | SMALL.get(name, {}) | changes
+    frozen = {field: rate for field, rate in values.items() if rate is FROZEN}
+    checked = {field: value for field, value in values.items() if field not in frozen}
+    return replaced(with_values(learner, checked), frozen)
 
 
 def make_batch(seed=0, size=16):

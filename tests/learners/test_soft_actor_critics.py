@@ -10,7 +10,7 @@ import pytest
 from learner_runs import FROZEN, fitting, flat, init, make, make_batch, update
 from linear_runs import SLOPES, STATE_TERMS, gradient, mean_of, prepared, slopes_of
 
-from xql_jax.settings import values_of, with_values
+from xql_jax.settings import replaced, values_of
 
 COEFFICIENT = 0.4
 WITHOUT_V = {"uses_value_network": False}
@@ -101,7 +101,7 @@ def test_v_and_the_policy_learn_from_the_new_q(name):
     state = init(learner, batch)
     after, _ = update(learner, state, batch, key)
     moved = state.replace(critic=after.critic)
-    expected, _ = update(with_values(learner, {"critic_lr": FROZEN}), moved, batch, key)
+    expected, _ = update(replaced(learner, {"critic_lr": FROZEN}), moved, batch, key)
     for part in ("value", "policy") if name == "sac" else ("policy",):  # with the coefficient
         learnt, wanted = (flat(getattr(state, part)) for state in (after, expected))
         np.testing.assert_allclose(learnt, wanted, rtol=1e-5, atol=1e-7)
