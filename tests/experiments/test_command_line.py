@@ -86,6 +86,12 @@ def test_a_flag_is_read_by_its_domain(read):
     assert "discount" not in settings.given
 
 
+@pytest.mark.parametrize("typed", ["--beta=-1", "--hidden_dims=0", "--batch_size=0", "--sweep=beta=0"])
+def test_an_impossible_value_is_told_as_it_was_typed(read, typed):
+    with pytest.raises(UserError, match=f"^{re.escape(typed)}: must be |--sweep: beta=0: must be"):
+        read(typed).grid  # noqa: B018
+
+
 @pytest.mark.parametrize(
     "typed",
     [

@@ -283,7 +283,8 @@ def with_every_width(values: Mapping[str, Any], known: Iterable[str]) -> dict[st
     others = {name: value for name, value in values.items() if name != "hidden_dims"}
     if "hidden_dims" not in values:
         return others
-    return {name: values["hidden_dims"] for name in known if name.endswith("_hidden_dims")} | others
+    widths = EVERY_WIDTH.checked("hidden_dims", values["hidden_dims"])
+    return {name: widths for name in known if name.endswith("_hidden_dims")} | others
 
 
 def as_plain(value: Training) -> Json:
