@@ -87,6 +87,5 @@ def config_of(kind, method, task):
     return {
         name: one
         for name, one in value.values.items()
-        if name in METHOD_SETTINGS
-        or name in (values_of(value.learner) if hasattr(value, "learner") else value.hyperparameters)
+        if name in METHOD_SETTINGS or name in values_of(value.learner)
     }

@@ -259,17 +259,23 @@ def values_of(tree: Any) -> dict[str, Any]:
 
 def with_values(tree: T, values: Mapping[str, object]) -> T:
     """Replaces settings, whichever part holds them; UserError if one is unknown or impossible."""
-    known, made = settings_of(tree), {}
-    for name, value in values.items():
+    known = settings_of(tree)
+    for name in values:
         if name not in known:
             raise UserError(f"{name}: unknown setting; {advice(name, known)}")
-        one = known[name].checked(name, value)
-        made[name] = np.float32(one) if known[name].traced else one
-    return replaced(tree, made)
+    return replaced(tree, {name: _as_given(one) for name, one in values.items()})
 
 
 def replaced(tree: T, values: Mapping[str, object]) -> T:
-    """The same for numbers that were checked, or that the program computes of such."""
+    """Returns the tree with values that need no check. Names that no part has are ignored."""
     changes = {f.name: values[f.name] for f in dataclasses.fields(tree) if f.name in values}  # type: ignore[arg-type]
     inner = {name: replaced(one, values) for name, one in parts_of(tree)}
     return dataclasses.replace(tree, **changes, **inner)  # type: ignore[type-var]
+
+
+def _as_given(value: Any) -> Any:
+    """Returns a number of NumPy or JAX as Python's, which is checked; others as they are."""
+    if isinstance(value, jax.core.Tracer) or not isinstance(value, np.generic | np.ndarray | jax.Array):
+        return value
+    is_number = not value.ndim and value.dtype.kind in "iuf"
+    return float(str(np.asarray(value)[()])) if is_number else value

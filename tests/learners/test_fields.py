@@ -3,6 +3,7 @@
 import dataclasses
 import re
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from xql_jax.learners.method import Part
 from xql_jax.learners.rebrac import ReBRAC
 from xql_jax.learners.registry import make_learner
 from xql_jax.learners.rlpd import RLPD
-from xql_jax.settings import settings_of, values_of, with_values
+from xql_jax.settings import POSITIVE, UNIT_INTERVAL, part, settings_of, traced, values_of, with_values
 
 INF = float("inf")
 
@@ -99,6 +100,23 @@ REFUSED = [
 def test_an_impossible_number_of_numpy_or_jax(make):
     with pytest.raises(UserError, match=r"beta=-1.*: must be a finite number, positive"):
         METHODS["xql"](beta=make(-1.0))
+
+
+def test_a_number_of_the_program_goes_unchecked_and_each_part_checks_for_itself():
+    betas = jnp.array([0.5, 1.0])
+    made = jax.vmap(lambda beta: METHODS["xql"](beta=beta).value.beta)(betas)
+    np.testing.assert_array_equal(made, betas)
+
+    class Share(Part):
+        x: float = traced(0.5, UNIT_INTERVAL, "x")
+
+    class Both(Part):
+        share: Share = part(Share)
+        x: float = traced(0.5, POSITIVE, "x")
+
+    assert with_values(Both(), {"x": 0.7}).share.x == np.float32(0.7)
+    with pytest.raises(UserError, match="x=3: must be a finite number, within"):
+        with_values(Both(), {"x": 3.0})
 
 
 @pytest.mark.parametrize(("name", "field", "value", "message"), REFUSED)

@@ -26,7 +26,7 @@ SHARE_OF_ROWS = 0.95  # if so many of the data have D4RL's reward, it is that of
 
 @dataclasses.dataclass(frozen=True)
 class PreprocessingSettings(Checked):
-    """What a user says of it; the kinds of training in runs/kinds.py inherit these."""
+    """The settings of preprocessing; the kinds of training in runs/kinds.py inherit these."""
 
     normalize_observations: bool = by_config(
         False,
@@ -141,8 +141,9 @@ def fit_preprocessing(
     adds -1 to AntMaze's rewards. Rewards of Gymnasium's MuJoCo tasks are scaled here, too.
 
     Args:
-        settings: statistics of observations are those of the transitions learned from. Of the trajectories
-            with the highest returns, whole ones are learned from, as many as fit (10%BC; Chen et al. 2021).
+        settings: what to fit. Observations get mean 0 and deviation 1 over the transitions learned from. With
+            `top_returns`, these are whole trajectories of the highest returns, as many as fit (10%BC; Chen et
+            al. 2021).
         unit_rewards: divide rewards by their root mean square over the transitions learned from.
     """
     reward_scale, scaled_so_that, most_rows = 1.0, "", np.inf

@@ -4,9 +4,8 @@ A file's `get_config(text)` returns the config of `METHOD[+POLICY][@TAG...]`: xq
 are the task, its suite, and what is done: `finetune`, `tuned` (Table 4), `small` (networks for a laptop). A
 config is flat: `method` and `suite` say what it is for, and all else are hyperparameters and the settings of
 a run that are declared by `by_config`, by name. Its values come in layers, of which later ones win: the
-fields' own defaults, the method's (`Method`), the file's rows, its rows for the tags. Over these
-`settings_from` lays what the user gives, and makes the run's value of all: there each is checked. --sweep
-varies it by member.
+fields' own defaults, the method's (`Method`), the file's rows, its rows for the tags; `config_from` checks
+them. Over these `settings_from` lays what the user gives, and makes the run's value of all.
 """
 
 import dataclasses
@@ -197,14 +196,10 @@ def config_from(
         raise UserError(f"config: it has no {min(missing)}, a field of {file.method}")
     if unknown := [name for name in file if name not in {*known, *METHOD_SETTINGS, "method", "suite"}]:
         raise unknown_setting(unknown[0], known, file.method)
-    return Config(
-        kind,
-        file.method,
-        with_values(learner, {name: file[name] for name in known}),
-        {name: file[name] for name, one in of_kind.items() if one.by_config and name in file},
-        path,
-        untuned,
-    )
+    of_run = {name: file[name] for name, one in of_kind.items() if one.by_config and name in file}
+    kind(**of_run)  # checks them
+    learner = with_values(learner, {name: file[name] for name in known})
+    return Config(kind, file.method, learner, of_run, path, untuned)
 
 
 def choose_config(

@@ -213,10 +213,11 @@ class Run:
 
     @functools.cached_property
     def value(self) -> Training:
-        """The value that was trained, without what its numbers do not depend on."""
+        """The value that was trained. Settings on which no number depends have their defaults."""
         check_platforms()
         kind, content = KINDS[self.kind], with_numbers(self.content)
-        recorded = [name for name, one in settings_of(kind).items() if one.recorded and name in content]
+        known = settings_of(kind)
+        recorded = [name for name, one in known.items() if one.recorded or name == "dataset"]
         own = {name: one for name, one in with_numbers(self.config).items() if name != "algorithm"}
         try:
             return kind(
@@ -226,7 +227,7 @@ class Run:
                 seed=self.seeds[0],
                 num_seeds=len(self.seeds),
                 max_steps=self.max_steps - (self.handover or 0),
-                **{name: content[name] for name in recorded},
+                **{name: content[name] for name in recorded if name in content},
             )
         except UserError as error:  # a user's own method, or one of another version
             raise UserError(f"{self.files.config}: {error}") from error

@@ -125,8 +125,10 @@ def _round_steps(settings: Any) -> int:
         )
     strides = math.gcd(*intervals.values()) // number
     for length in range(min(strides, shortest.buffer_size // number), 0, -1):
+        if strides % length:
+            continue
         chosen = dataclasses.replace(shortest, round_steps=number * length)
-        if strides % length == 0 and chosen.policy_lag <= settings.max_policy_lag:
+        if chosen.policy_lag <= settings.max_policy_lag:
             return number if settings.task.suite.is_compiled else chosen.round_steps
     raise UserError(
         f"--max_policy_lag={settings.max_policy_lag}: too small for --num_environments={number}, with which "
@@ -169,7 +171,7 @@ def _source(settings: Finetune) -> Run:
 
 def _settings_of(source: Run, settings: Finetune) -> Finetune:
     """Returns the settings of a run that goes on from `source`."""
-    value, seeds, sweep = source.value, source.seeds, source.value.sweep
+    trained, seeds, sweep = source.value, source.seeds, source.value.sweep
     if settings.member is not None:
         [member] = source.members
         seeds = range(member.seed, member.seed + 1)
@@ -178,7 +180,7 @@ def _settings_of(source: Run, settings: Finetune) -> Finetune:
     config = choose_config(Finetune, source.method, env_name=env_name, dataset=True)
     # Of a --ramp it has the last values.
     learner = make_learner(source.method, values_of(source.learner))  # type: ignore[arg-type]  # a `Part`
-    now = {**values_of(learner), "batch_size": value.batch_size}
+    now = {**values_of(learner), "batch_size": trained.batch_size}
     online = config.values["online"]
     if "online" not in settings.given:
         kind = Offline if source.handover is None else Finetune
@@ -192,10 +194,9 @@ def _settings_of(source: Run, settings: Finetune) -> Finetune:
         for name, one in known.items()
         if name in settings.given or not (one.by_config or name in now)
     }
+    of_source = values_of(trained)
     decided = {
-        **{
-            name: one for name, one in values_of(value).items() if name in known and known[name].of_checkpoint
-        },
+        **{name: of_source[name] for name in known.keys() & of_source if known[name].of_checkpoint},
         "env_name": env_name,
         "dataset": settings.dataset or source.sources,
         "seed": seeds[0],
@@ -204,7 +205,7 @@ def _settings_of(source: Run, settings: Finetune) -> Finetune:
         "sweep": sweep,
         "init_dataset_size": settings.init_dataset_size or source.content.get("init_dataset_size"),
     }
-    settings_now = {**config.settings, "batch_size": value.batch_size, "online": online}
+    settings_now = {**config.settings, "batch_size": trained.batch_size, "online": online}
     config = dataclasses.replace(config, learner=learner, settings=settings_now)
     made = settings_from(config, {**given, **decided}, settings.given)
     return dataclasses.replace(made, source=source)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from xql_jax.errors import UserError, advice
-from xql_jax.settings import Setting, replaced
+from xql_jax.settings import Setting, with_values
 from xql_jax.types import Array
 
 OF_RUNS = ("hidden_dims", "batch_size", "n_step", "action_chunk")  # which a sweep of programs varies
@@ -94,7 +94,7 @@ def make_members(seeds: Sequence[int], grid: Mapping[str, Sequence[float]]) -> l
 
 def learners_of(learner: Any, members: Sequence[Member]) -> list[Any]:
     """Returns one learner per member, with its hyperparameters; leaves are arrays f32[]."""
-    learners = (replaced(learner, member.hyperparameters) for member in members)
+    learners = (with_values(learner, member.hyperparameters) for member in members)
     return [jax.tree.map(jnp.asarray, member) for member in learners]
 
 

@@ -23,8 +23,8 @@ from xql_jax.settings import (
     Setting,
     by_config,
     recorded,
-    replaced,
     setting,
+    with_values,
     within,
 )
 from xql_jax.training.checkpoints import KEPT
@@ -89,7 +89,7 @@ def ramped(learner: Learner, ramps: Sequence[Ramp], step: int | Array, count: in
     values: dict[str, Numeric] = {ramp.name: ramp.at(step) for ramp in ramps}
     if count:
         values = {name: jnp.full(count, value, jnp.float32) for name, value in values.items()}
-    return replaced(learner, values)
+    return with_values(learner, values)  # type: ignore[type-var]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,7 +143,7 @@ class Schedule(Intervals):
 
 @dataclasses.dataclass(frozen=True)
 class ActingSettings(Checked):
-    """What every training has that acts, on the host or in the program: `acting.py` and `compiled_acting.py`.
+    """Settings of every training that acts. `acting.py` and `compiled_acting.py` read them.
 
     A step of any environment counts as one step.
     """
