@@ -66,7 +66,7 @@ def measured(learner, task, number: int, updates_per_step: float, folder: Path) 
         buffer_size=CAPACITY,
         batch_size=BATCH_SIZE,
         warmup_steps=0,
-        updates_per_step=updates_per_step,
+        updates_per_step=max(1e-6, updates_per_step),  # 0 is no setting
     )
     rounds = ActingSchedule(**{**vars(schedule), "round_steps": number * max(1, ROUND // number)})
     host_task = get_task(name_in_dm_control(task))

@@ -51,8 +51,8 @@ def main(_: list[str]) -> None:
         populations = {}
         schedules = {
             "overlapped": ActingSchedule(warmup_steps=0, round_steps=ROUND),
-            "no updates": ActingSchedule(warmup_steps=0, updates_per_step=0),
-            "no updates, rounds": ActingSchedule(warmup_steps=0, updates_per_step=0, round_steps=ROUND),
+            "no updates": ActingSchedule(warmup_steps=0, updates_per_step=1e-6),
+            "no updates, rounds": ActingSchedule(warmup_steps=0, updates_per_step=1e-6, round_steps=ROUND),
         }
         for name, schedule in schedules.items():
             files = ReplayFiles(Path(folder) / name)

@@ -34,7 +34,9 @@ class Domain(NamedTuple):
 
 
 def within(least: float, most: float) -> Domain:
-    return Domain(f"at least {least:,}, at most {most:,}", lambda x: least <= x <= most)
+    # A number is tested as float32, so 1e-6 is not below itself.
+    low, high = (float(np.float32(bound)) if isinstance(bound, float) else bound for bound in (least, most))
+    return Domain(f"at least {least:,}, at most {most:,}", lambda x: low <= x <= high)
 
 
 def one_of(*names: str) -> Domain:

@@ -86,6 +86,10 @@ def test_a_flag_is_read_by_its_domain(read):
     assert "discount" not in settings.given
 
 
+def test_the_ends_of_a_domain_are_in_it(read):
+    assert read("--top_returns=1e-6").top_returns == 1e-6
+
+
 @pytest.mark.parametrize("typed", ["--beta=-1", "--hidden_dims=0", "--batch_size=0", "--sweep=beta=0"])
 def test_an_impossible_value_is_told_as_it_was_typed(read, typed):
     with pytest.raises(UserError, match=f"^{re.escape(typed)}: must be |--sweep: beta=0: must be"):

@@ -74,7 +74,7 @@ def test_a_value_that_the_checkpoints_run_was_given_stays(data, tmp_path, beta, 
     given = {"save_dir": str(tmp_path), "normalize_observations": False, "max_steps": 2, "seed": 7}
     run = run_offline(dataclasses.replace(changed, **given))
     usual = choose_config(Finetune, "xql", env_name=MAZE, dataset=True)
-    assert usual.online == "beta=5:2 actor_lr=0.0003:0.00003"
+    assert usual.values["online"] == "beta=5:2 actor_lr=0.0003:0.00003"
     settings = settings_from(usual, {"checkpoint": str(run.path), "max_steps": 12}, set())
     with caplog.at_level("INFO", "xql_jax"):
         made = resolved(settings)
