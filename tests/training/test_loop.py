@@ -13,6 +13,7 @@ from xql_jax.rollout.evaluation import EpisodeResults
 from xql_jax.suites.tasks import OWN
 from xql_jax.training.checkpoints import TrainingFiles
 from xql_jax.training.loop import TrainingLoop
+from xql_jax.training.progress import progress_bar, speed_of
 from xql_jax.training.schedule import Schedule
 
 # Updates, and those between logs, evaluations and checkpoints. Member 1 (growth 4) diverges at update 32.
@@ -138,3 +139,13 @@ def test_rows_are_on_the_disk_before_their_checkpoint(start, tmp_path, monkeypat
     with training:
         train(training)
     assert checked == [6, 12, 18, 24, 30, 36, 42]
+
+
+def test_the_speed_is_of_all_that_was_done():
+    """Not of what the bar showed last, which in a log is up to half a minute ago."""
+    bar = progress_bar(100, "update", False)
+    bar.start_t -= 10.0
+    bar.update(20)
+    assert speed_of(bar).startswith("2.00 updates/s, 00:4")  # 80 are left
+    bar.update(20)
+    assert speed_of(bar).startswith("4.00 updates/s, 00:1")

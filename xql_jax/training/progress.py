@@ -58,5 +58,6 @@ def progress_bar(total: int, unit: str, show: bool, done: int = 0, name: str | N
 
 
 def speed_of(bar: tqdm) -> str:
-    """Returns the speed and the time left, in words."""
-    return bar.format_meter(**{**bar.format_dict, "bar_format": SPEED})
+    """Returns the mean speed since the bar began, and the time left, in words."""
+    # Without `rate`, which is that of the bar's last picture: a log has one in half a minute.
+    return bar.format_meter(**{**bar.format_dict, "rate": None, "bar_format": SPEED}).strip()
