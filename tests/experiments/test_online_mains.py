@@ -15,7 +15,7 @@ from driver import (
 )
 from mistakes import ONLINE_ARGUMENTS, TD3
 
-from xql_jax.training.acting import NUM_ERRORS
+from xql_jax.training.replaying import NUM_ERRORS
 
 pytestmark = pytest.mark.slow
 ON_HOST = (TD3, *ONLINE_ARGUMENTS, "--save_dir=runs")

@@ -19,9 +19,9 @@ from online_fakes import (
 )
 
 from xql_jax.training import compiled_acting
-from xql_jax.training.acting import NUM_ERRORS
 from xql_jax.training.members import Member
 from xql_jax.training.population import Divergence
+from xql_jax.training.replaying import NUM_ERRORS
 
 KINDS = {"host": make_population, "compiled": make_in_program}
 TWO = (Member(3, {"rate": 1.0}), Member(4, {"rate": 5.0}))

@@ -178,7 +178,7 @@ def _settings_of(source: Run, settings: Finetune) -> Finetune:
         sweep = " ".join(f"{name}={value:.9g}" for name, value in member.hyperparameters.items())
     env_name = settings.env_name or (source.env_name and source.task.name)
     config = choose_config(Finetune, source.method, env_name=env_name, dataset=True)
-    # Of a --ramp it has the last values.
+    # A --ramp has ended at its last values.
     learner = make_learner(source.method, values_of(source.learner))  # type: ignore[arg-type]  # a `Part`
     now = {**values_of(learner), "batch_size": trained.batch_size}
     online = config.values["online"]

@@ -12,7 +12,6 @@ import numpy as np
 from xql_jax.data import replay
 from xql_jax.envs import compiled
 from xql_jax.envs.compiled import Ended, Episodes, JaxEnvironment
-from xql_jax.training.acting import ActingKind
 from xql_jax.training.checkpoints import Items, Progress
 from xql_jax.training.members import AXIS, member_keys, stacked
 from xql_jax.training.population import (
@@ -24,6 +23,7 @@ from xql_jax.training.population import (
 )
 from xql_jax.training.program import STATE, Group, Loop, MemberState, run_updates
 from xql_jax.training.replay_files import ReplayFiles
+from xql_jax.training.replaying import ActingKind
 from xql_jax.training.schedule import ActingSchedule
 from xql_jax.types import Array, Metrics, PRNGKey, State
 
