@@ -27,13 +27,14 @@ BLANK = "\n\n"  # ends the first paragraph of a docstring
 INTRODUCTION = """\
 # Hyperparameters
 
-- `--method=METHOD` selects a method with the values of the task's file below, `--config=FILE:METHOD` with
-  another file's. `--NAME=VALUE` changes one, and `--hidden_dims='(256, 256)'` the widths of all networks.
-- The defaults come in three layers, of which later ones win: the field's own, the method's, the config file's
-  (its rows by method; with `--tuned` Table 4's). Then comes what you give. `--print_config` names the source
-  of each value.
+- `--method=METHOD` selects a method with the values of the task's suite, `--config=FILE:METHOD` with those of
+  a file below, or of your own. `--NAME=VALUE` changes one, and `--hidden_dims='(256, 256)'` the widths of all
+  networks.
+- The defaults come in three layers, of which later ones win: the field's own, the method's, the suite's (its
+  rows by method; with `--tuned` Table 4's). Then comes what you give. `--print_config` names the source of
+  each value.
 - In the tables of the methods, an empty cell means the default. Sources, and differences from the authors'
-  code, are in the config files ([below](#config-files)) and at the head of each method's file.
+  code, are beside the suites' values and at the head of each method's file.
 """
 
 
@@ -105,13 +106,13 @@ def tuned() -> Iterator[str]:
     yield "## Values by dataset and by task\n"
     yield "With `--tuned`, XQL has these values of the paper's Table 4, in parentheses there.\n"
     rows = {}
-    for space in files().values():
-        rows |= space.get("TUNED", {})
+    for suite in SUITES.values():
+        rows |= suite.values.tuned
     names = [f"`{name}`" for name in next(iter(rows.values()))]
     yield from table(
         ("dataset", *names), [(f"`{task}`", *map(shown, row.values())) for task, row in rows.items()]
     )
-    yield "`configs/ogbench_config.py` changes these values where a task's name begins so.\n"
+    yield "OGBench's suite changes these values where a task's name begins so.\n"
     starts = {name.partition("-singletask")[0].rpartition("-")[0] for name in TASKS if "-singletask" in name}
     yield from table(("task", "value", "methods"), changed_by_task("ogbench", [*OFFLINE], sorted(starts)))
     yield "Online, a config's values are changed for these tasks.\n"
@@ -182,8 +183,9 @@ def methods() -> Iterator[str]:
 
 def offline_table(name: str) -> list[str]:
     configs = {file: get_config(name) for file, get_config in offline_files().items()}
+    changing = {suite.config for suite in SUITES.values() if "finetune" in suite.values.when}
     for file, get_config in offline_files().items():
-        if "finetune" in files()[file].get("WHEN", {}):
+        if file in changing:
             configs[f"{file}, fine-tuning"] = get_config(f"{name}@finetune")
     rows = []
     for field in describe_fields(name):

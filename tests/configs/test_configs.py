@@ -13,15 +13,16 @@ from xql_jax.learners.registry import OFFLINE, ONLINE, make_learner
 from xql_jax.runs.config_files import (
     as_plain,
     choose_config,
-    config_from,
-    config_of,
+    config_by,
     file_for_suite,
     from_plain,
+    layered,
     settings_from,
 )
-from xql_jax.runs.kinds import OF_OFFLINE, Offline, Online
+from xql_jax.runs.kinds import OF_OFFLINE, Finetune, Offline, Online
 from xql_jax.runs.resolve import resolved
 from xql_jax.settings import settings_of, values_of
+from xql_jax.suites import METHODS_OWN, Values
 from xql_jax.suites.tasks import SUITES, get_task
 from xql_jax.training.schedule import parse_ramps
 
@@ -48,10 +49,12 @@ def widths_of(values):
     return {field: value for field, value in values.items() if field.endswith("_hidden_dims")}
 
 
-def test_there_is_a_file_for_every_suite():
-    for suite in (*SUITES, "own"):
-        config = get_config(file_for_suite(suite).removesuffix("_config.py"))
+def test_a_suite_s_file_gives_the_values_that_the_suite_has():
+    for suite, record in SUITES.items():
+        config = get_config(record.config, f"xql@{suite}")
         assert file_for_suite(config.suite) == file_for_suite(suite)
+        values = config_by(Finetune, "xql", [suite], record.values).values | {"method": "xql"}
+        assert {name: one for name, one in config.items() if name != "suite"}.items() <= values.items()
 
 
 @pytest.mark.parametrize("method", sorted(OFFLINE))
@@ -74,8 +77,8 @@ def test_every_file_gives_every_method(name, tag, method):
 
 def test_a_layer_wins_over_those_before_it():
     """The field's own default, the method's, the file's, in it a tag's, Table 4's, the user's."""
-    assert config_of("xql").awr_temperature == make_learner("xql").policy.awr_temperature
-    assert config_of("awac").awr_temperature == 0.5
+    for method, temperature in (("xql", make_learner("xql").policy.awr_temperature), ("awac", 0.5)):
+        assert config_by(Offline, method, (), METHODS_OWN).values["awr_temperature"] == temperature
     kitchen = get_config("kitchen", "awac")
     assert (kitchen.awr_temperature, kitchen.batch_size) == (10, 1024)
     assert get_config("pointmaze", "cql").actor_lr == 3e-4
@@ -98,23 +101,24 @@ def test_a_row_is_for_whom_it_names():
     when = {"cube": {"xql": {"beta": 7.0}}}
 
     def found(text, *names):
-        config = config_of(text, "suite", rows, when)
+        name, *tags = text.split("@")
+        config = config_by(Offline, name, tags, Values(rows, when)).values
         return [config[name] for name in names]
 
-    usual = config_of("xql")
+    usual = make_learner("xql").policy
     assert found("xql", "discount", "awr_temperature", "actor_lr") == [0.5, 5.0, usual.actor_lr]
     assert found("xql+reverse_kl@cub", "beta", "value_hidden_dims") == [4.0, (3,)]
-    assert found("xql@cube-single@small", "beta", "suite") == [7.0, "suite"]
+    assert found("xql@cube-single@small", "beta") == [7.0]
     assert found("iql", "actor_lr", "awr_temperature") == [0.5, 5.0]
     assert found("bc", "actor_lr", "actor_hidden_dims") == [0.5, (3,)]  # without the fields that it lacks
     assert found("q_iteration@cube", "beta") == [7.0]  # it is like XQL
     # A method's own default stays against a row for methods like XQL.
     assert found("eql", "awr_temperature") == [OFFLINE["eql"].defaults["awr_temperature"]]
     for wrong in ({"all": {"betta": 1.0}}, {"in_sample": {"betta": 1.0}}, {"xql bc": {"betta": 1.0}}):
-        with pytest.raises(ValueError, match="no method has 'betta'; nearest known: beta"):
-            config_of("xql", "suite", wrong)
-    with pytest.raises((AttributeError, KeyError), match="expectile"):  # another method's
-        config_of("xql", "suite", {"xql": {"expectile": 0.5}})
+        with pytest.raises(ValueError, match="has no 'betta'; nearest known: beta"):
+            layered("xql", (), Values(wrong))
+    with pytest.raises(ValueError, match="xql has no 'expectile'"):  # another method's
+        layered("xql", (), Values({"xql": {"expectile": 0.5}}))
 
 
 @pytest.mark.parametrize("row", table(4), ids=lambda row: row["dataset"])
@@ -148,7 +152,7 @@ def test_xql_finds_beta_on_own_data_unless_it_is_given(given):
 
 @pytest.mark.parametrize("method", ["xsac", "xtd3"])
 def test_a_beta_that_is_given_is_kept_online(method):
-    value = config_from(Online, config_of(method, "online", {"all": {"beta_nats": 1.0}}))
+    value = config_by(Online, method, (), Values({"all": {"beta_nats": 1.0}}))
     ways = ({}, {"beta": 2}, {"sweep": "beta=1,2"}, {"beta": 2, "beta_nats": 0.5})
     assert [resolved(settings_from(value, given)).values["beta_nats"] for given in ways] == [1, 0, 0, 0.5]
 
@@ -203,9 +207,8 @@ def test_a_runs_value_goes_through_json(method):
 
 CONFIG = """
 from xql_jax.runs.config_files import config_of
-def get_config(text="xql@mine"):
-    rows, mine = {"xql": {"beta": 0.2}}, {"mine": {"xql": {"beta": 9.0}}}
-    config = config_of(text, "pointmaze", rows, when=mine).unlock()
+def get_config(text="xql@finetune"):
+    config = config_of(text, "pointmaze").unlock()
     EDIT
     return config
 """
@@ -217,7 +220,9 @@ def value_in(tmp_path, edit):
 
 
 def test_tags_of_a_files_own_method_hold(tmp_path):
-    assert settings_from(value_in(tmp_path, "pass"), {}).values["beta"] == 9.0
+    """0.2 offline, 0.5 in fine-tuning."""
+    assert settings_from(value_in(tmp_path, "pass"), {}).values["beta"] == 0.5
+    assert settings_from(value_in(tmp_path, "config.beta = 9.0"), {}).values["beta"] == 9.0
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,11 @@ from driver import ROOT, contents, run_process, write_dataset
 from mistakes import assert_told, mistakes
 
 SOURCE = (ROOT / "configs" / "pointmaze_config.py").read_text()
+EDITED = SOURCE.replace("return config_of", "config = config_of")
 CONFIGS = {  # by name of the file, what is in it
     "syntax": SOURCE.replace("def get_config(", "def get_config(("),
     "dictionary": "def get_config():\n    return {'beta': 1.0}\n",
-    "betta": SOURCE.replace('    "xql": {', '    "xql": {"betta": 0.5},\n    "in_sample": {', 1),
-    "for_all": SOURCE.replace('"tau": 0.02', '"betta": 0.02'),
-    "in_sample": SOURCE.replace('"num_critics": 1', '"betta": 1'),
+    "betta": EDITED + "    config.betta = 0.5\n    return config\n",
     "of_iql": SOURCE.replace("(text,", '("iql",'),
 }
 MISTAKES = """
@@ -40,8 +39,6 @@ train --config=syntax_config.py => syntax_config.py | SyntaxError | line
 train --config=dictionary_config.py => no config | configs/
 online --config={configs}/pointmaze_config.py => xql-train-offline trains it
 train --config=betta_config.py => betta_config.py | Did you mean "beta"
-train --config=for_all_config.py => for_all_config.py | no method has 'betta' | beta
-train --config=in_sample_config.py => no method has 'betta' | beta
 train --config=of_iql_config.py --method=bc => of_iql_config.py | a config of iql | leave out bc
 train --method=sac => 'sac' | xql-train-online trains it
 train --config={configs}/pointmaze_config.py:iql --method=bc => --method=bc | leave out one

@@ -63,7 +63,7 @@ class Method(Generic[P]):
     Args:
         defaults: the hyperparameters with another default than in the parts' classes.
         settings: the settings of a run with another default than a run's own. A suite's values for the
-            method are rows of the files in configs/.
+            method are rows of its file in suites/.
         like: a method whose rows there are for this one, too, as far as it has their hyperparameters.
     """
 

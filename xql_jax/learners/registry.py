@@ -62,7 +62,7 @@ class Methods(Modules):
         return method
 
 
-# Methods whose learner is `InSample`, and value iteration; they share the values `in_sample` in configs/.
+# Methods whose learner is `InSample`, and value iteration; they share the rows `in_sample` in suites/.
 IN_SAMPLE = {
     "dvl_chi2": "f_dvl",
     "dvl_tv": "f_dvl",

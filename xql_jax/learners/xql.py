@@ -1,7 +1,7 @@
 """Extreme Q-learning (Garg et al. 2023): Algorithm 1, with V fitted to Q by Gumbel regression.
 
 `InSample.update` is the algorithm, and `value=GumbelFit` makes it XQL. With other parts it is other methods.
-Hyperparameters: the paper's Table 4, in configs/. Where the authors' code differs: docs/differences.md.
+Hyperparameters: the paper's Table 4, in suites/d4rl.py. Where the authors' code differs: docs/differences.md.
 """
 
 from collections.abc import Callable

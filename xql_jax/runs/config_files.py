@@ -1,25 +1,24 @@
-"""Config files: a suite's values for its methods, as tables of rows; and what a user changes in them.
+"""Where a run's hyperparameters come from, in layers: here the value of a run is made.
 
-A file's `get_config(text)` returns the config of `METHOD[+POLICY][@TAG...]`: xql@antmaze-umaze-v0@tuned. Tags
-are the task, its suite, and what is done: `finetune`, `tuned` (Table 4), `small` (networks for a laptop). A
-config is flat: `method` and `suite` say what it is for, and all else are hyperparameters and the settings of
-a run that are declared by `by_config`, by name. Its values come in layers, of which later ones win: the
-fields' own defaults, the method's (`Method`), the file's rows, its rows for the tags; `config_from` checks
-them. Over these `settings_from` lays what the user gives, and makes the run's value of all.
+Later layers win: the fields' own defaults; the method's (`Method`); the suite's rows, which stand beside its
+tasks in suites/ (`layered`); what a user gives (`settings_from`). In place of the suite's rows a user may
+name a file, `--config=FILE`. Its `get_config(text)` returns the config of `METHOD[+POLICY][@TAG...]`, such as
+xql@antmaze-umaze-v0@tuned. A config is flat: `method` and `suite` say what it is for, and all else are
+hyperparameters and the settings of a run that are declared by `by_config`, by name.
 """
 
 import dataclasses
 import functools
 import inspect
 import runpy
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from xql_jax.errors import UserError, nearest, others_code
-from xql_jax.files.paths import located
+from xql_jax.files.paths import as_written, located
 from xql_jax.learners.registry import (
     IN_SAMPLE,
     ONLINE,
@@ -42,60 +41,69 @@ from xql_jax.runs.kinds import (
 )
 from xql_jax.runs.load import load_run
 from xql_jax.settings import WIDTHS, Setting, declared, settings_of, values_of, with_values
-from xql_jax.suites.tasks import OWN, SUITES, get_task, name_in_dm_control, own_attribute
+from xql_jax.suites import Values
+from xql_jax.suites.online import ONLINE_VALUES, OWN
+from xql_jax.suites.tasks import SUITES, get_task, name_in_dm_control, own_attribute
 from xql_jax.types import Json
 
 EVERY_WIDTH = Setting(None, WIDTHS, "Widths of the hidden layers of all networks.", tuple)
-# Values by who has them: "all" methods, the "in_sample" ones and users' own, or names of methods by spaces. A
-# method's row is also for methods that are `like` it.
-Rows = Mapping[str, Mapping[str, Any]]
-NONE: Rows = {}
 ENDING = "_config"
 
 
-def config_of(
-    text: str, suite: str = "", rows: Rows = NONE, when: Mapping[str, Rows] | None = None, tuned: Rows = NONE
-) -> ConfigDict:
-    """Returns the locked config of `METHOD[+POLICY][@TAG...]`.
+def layered(name: str, tags: Sequence[str], values: Values) -> tuple[Any, Json]:
+    """Returns METHOD[+POLICY] with a suite's values, and the settings of a run that these choose.
 
     Args:
-        suite: the one whose tasks it is for.
-        rows: the values by method; later rows win.
-        when: rows that hold if a tag begins so, such as the name of a task or a suite.
-        tuned: XQL's values by task, for the tag `tuned`.
+        tags: the task, its suite, and what is done: `finetune`, `tuned` (Table 4), `small` networks.
     Raises:
         UserError: if there is no such method, or no values for --tuned; ValueError: for a row's unknown name.
     """
-    name, *tags = text.split("@")
     method = method_of(name)
     if ":" in method:
         own_attribute(method, "--method")  # imports it: a user named it, not a file of a run
-    recipe, of_runs = method_named(method), OF_ONLINE if method in ONLINE else OF_OFFLINE
-    learner, of_run = make_learner(name), {one: setting.default for one, setting in of_runs.items()}
-    config = ConfigDict({"method": name, "suite": suite, **of_run, **values_of(learner)}).lock()
-    config.update(recipe.settings)
+    recipe, learner = method_named(method), make_learner(name)
+    of_run = OF_ONLINE if method in ONLINE else OF_OFFLINE
+    known = settings_of(learner) | of_run
     own = {*recipe.defaults, *(one for owner, one, _ in declared(learner) if _redeclared(owner, one))}
-    given = [one for start, one in (when or {}).items() if any(tag.startswith(start) for tag in tags)]
-    for who, row in [pair for table in (rows, *given) for pair in table.items()]:
+    given = [one for start, one in values.when.items() if any(tag.startswith(start) for tag in tags)]
+    chosen = {**recipe.settings}
+    for who, row in [pair for table in (values.rows, *given) for pair in table.items()]:
         is_in_sample = who == "in_sample" and (method in IN_SAMPLE or ":" in method)
         if not (is_in_sample or who in ("all", name) or {method, recipe.like} & {*who.split()}):
             continue
         is_for_others = who == "in_sample" or (":" in method and not {method, name} & {*who.split()})
-        for field, value in with_every_width(row, config).items():
-            if is_for_others and field in own:
-                continue
-            if field in config or who == name:
-                config[field] = value
-            elif field not in (known := all_hyperparameters().keys() | METHOD_SETTINGS.keys()):
-                raise ValueError(f"no method has {field!r}; nearest known: {nearest(field, known)}")
+        for field, value in with_every_width(row, known).items():
+            if field not in known and (who == name or field not in _fields_of_all()):
+                raise ValueError(f"{who} has no {field!r}; nearest known: {nearest(field, _fields_of_all())}")
+            if field in known and not (is_for_others and field in own):
+                chosen[field] = value
     if "tuned" in tags:
         task = tags[0]
-        alike = [one for one in tuned if method == "xql" and one.split("-")[0] == task.split("-")[0]]
+        alike = [one for one in values.tuned if method == "xql" and one.split("-")[0] == task.split("-")[0]]
         if task not in alike:
             has = nearest(task, alike) if alike else "none for this task or method"
             raise UserError(f"--tuned has no values for {task} with {name}; it has: {has}")
-        config.update(tuned[task])
-    return config
+        chosen |= values.tuned[task]
+    settings = {one: chosen.get(one, setting.default) for one, setting in of_run.items()}
+    of_learner = {one: value for one, value in chosen.items() if one not in of_run}
+    return with_values(learner, of_learner), settings
+
+
+@functools.cache
+def _fields_of_all() -> Set[str]:
+    """Returns the names of what a row may have, whichever method it is for."""
+    return all_hyperparameters().keys() | METHOD_SETTINGS.keys()
+
+
+def config_of(text: str, suite: str) -> ConfigDict:
+    """Returns a suite's config of `METHOD[+POLICY][@TAG...]`, locked: for files that `--config` names.
+
+    Args:
+        suite: a key of `SUITES`, of which `own` has every method's own defaults; or `online`.
+    """
+    name, *tags = text.split("@")
+    learner, settings = layered(name, tags, ONLINE_VALUES if suite == "online" else SUITES[suite].values)
+    return ConfigDict({"method": name, "suite": suite, **settings, **values_of(learner)}).lock()
 
 
 def _redeclared(owner: Any, name: str) -> bool:
@@ -153,13 +161,13 @@ def config_in(file: Path, method: str | None, *tags: str) -> ConfigDict:
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """What a config file gives for a method, a task and a kind of training; see `settings_from`."""
+    """What a method has for a task and a kind of training, before a user's settings; see `settings_from`."""
 
     kind: type[Training]
     method: str
     learner: Any
-    settings: Json  # the run's, as far as the file has them
-    path: Path | None = None  # None: it was made in Python
+    settings: Json  # those of the run that a suite or a file chooses
+    origin: str = ""  # in words, for messages: the file, or the suite
     untuned: "Config | None" = None  # without --tuned; None: the same
 
     @property
@@ -186,31 +194,42 @@ class Config:
         return (self.untuned or self).values
 
 
-def config_from(
-    kind: type[Training], file: ConfigDict, path: Path | None = None, untuned: Config | None = None
+def config_by(
+    kind: type[Training], name: str, tags: Sequence[str], values: Values, origin: str = ""
 ) -> Config:
+    """Returns what a suite's values say for this kind of training; see `layered`."""
+    learner, settings = layered(name, tags, values)
+    return Config(kind, name, learner, _of_kind(kind, settings), origin)
+
+
+def config_from(kind: type[Training], file: ConfigDict, origin: str = "") -> Config:
     """Returns what a file's config says for this kind of training; UserError if its names do not fit."""
-    learner, of_kind = make_learner(file.method), settings_of(kind)
+    learner = make_learner(file.method)
     known = settings_of(learner)
     if missing := known.keys() - {*file}:
         raise UserError(f"config: it has no {min(missing)}, a field of {file.method}")
     if unknown := [name for name in file if name not in {*known, *METHOD_SETTINGS, "method", "suite"}]:
         raise unknown_setting(unknown[0], known, file.method)
-    of_run = {name: file[name] for name, one in of_kind.items() if one.by_config and name in file}
-    kind(**of_run)  # checks them
     learner = with_values(learner, {name: file[name] for name in known})
-    return Config(kind, file.method, learner, of_run, path, untuned)
+    return Config(kind, file.method, learner, _of_kind(kind, file), origin)
+
+
+def _of_kind(kind: type[Training], settings: Mapping[str, Any]) -> Json:
+    """Returns those that this kind of training takes from a config, checked."""
+    names = [name for name, one in settings_of(kind).items() if one.by_config and name in settings]
+    made = kind(**{name: settings[name] for name in names})
+    return {name: getattr(made, name) for name in names}
 
 
 def choose_config(
     kind: type[Training], /, method: str | None = None, config: str | None = None, **given: Any
 ) -> Config:
-    """Returns the config that the file which a user means gives for method and task.
+    """Returns the config for a method and a task: that of the suite, or of the file that a user means.
 
     Args:
         kind: of training.
         method: METHOD or METHOD+POLICY. None: that of `config`, or the kind's default.
-        config: FILE or FILE:METHOD, see `find_config`. None: the file for the method and the task's suite.
+        config: FILE or FILE:METHOD, see `find_config`. None: the values of the task's suite.
         given: settings that the user gives, of which `env_name`, `dataset`, `network`, `tuned` and
             `checkpoint`, whose run's method is meant unless one is named, decide.
     Raises:
@@ -229,24 +248,34 @@ def choose_config(
         env_name = kind().env_name or DEFAULT_ENV_NAME
     is_named = env_name and (is_online or ":" not in env_name)  # else the run imports a user's environment
     task = get_task(env_name) if is_named else None
-    usual = file_for_suite("online" if is_online else task.suite.name if task else OWN.name)
-    found = find_config(file) if config is not None else shipped("configs") / usual
     tags = [name_in_dm_control(task), task.suite.name] if task else [env_name]
     tags += ["finetune"] * issubclass(kind, Finetune) + ["small"] * (given.get("network") == "small")
-    chosen = own or method or (None if config is not None else kind.default_method)
-    untuned = config_in(found, chosen, *tags)
-    check_method(untuned.method, kind)
-    if task and not (is_online or task.suite.takes_any_config) and usual != file_for_suite(untuned.suite):
-        raise UserError(
-            f"--config is for {untuned.suite}, and {task.name} is of the suite {task.suite.name}: give "
-            f"configs/{usual}, or in a file of your own config_of(text, {task.suite.name!r})"
-        )
-    made = config_from(kind, untuned, found)
+    suite = task.suite if task else OWN
+    of_suite = ONLINE_VALUES if is_online else suite.values
+    origin = "the online methods" if is_online else f"the suite {suite.name}"
+
+    def with_tags(*tags: str) -> Config:
+        if config is None:
+            name = method or kind.default_method
+            return config_by(kind, name, tags, of_suite, origin)
+        path = find_config(file)
+        found = config_in(path, own or method, *tags)
+        check_method(found.method, kind)
+        is_fixed = task and not (is_online or suite.takes_any_config)
+        if is_fixed and file_for_suite(suite.name) != file_for_suite(found.suite):
+            raise UserError(
+                f"--config is for {found.suite}, and {env_name} is of the suite {suite.name}: give "
+                f"configs/{file_for_suite(suite.name)}, or in a file of your own "
+                f"config_of(text, {suite.name!r})"
+            )
+        return config_from(kind, found, as_written(str(path)).removeprefix(f"{located('.')}/"))
+
+    untuned = with_tags(*tags)
     if not given.get("tuned"):
-        return made
+        return untuned
     if not tags[0]:
         raise UserError("--tuned needs --env_name: its values are those of a task")
-    return config_from(kind, config_in(found, chosen, *tags, "tuned"), found, made)
+    return dataclasses.replace(with_tags(*tags, "tuned"), untuned=untuned)
 
 
 def settings_from(config: Config, values: Mapping[str, object], given: Iterable[str] | None = None) -> Any:
@@ -266,7 +295,7 @@ def settings_from(config: Config, values: Mapping[str, object], given: Iterable[
     return config.kind(
         method=config.method,
         learner=with_values(config.learner, {name: chosen[name] for name in chosen if name in of_learner}),
-        path=config.path,
+        origin=config.origin,
         base=config.base,
         given=frozenset({*names, *with_every_width(dict.fromkeys(names), of_learner)}),
         **config.settings | {name: one for name, one in chosen.items() if name in of_run},
@@ -290,7 +319,7 @@ def as_plain(value: Training) -> Json:
         "settings": values_of(value),
         "learner": values_of(value.learner),
         "given": sorted(value.given),
-        "path": value.path and str(value.path),
+        "origin": value.origin,
         "base": value.base,
     }
 
@@ -302,7 +331,7 @@ def from_plain(plain: Json) -> Training:
         method=plain["method"],
         learner=make_learner(plain["method"], plain["learner"]),
         given=frozenset(plain["given"]),
-        path=plain["path"] and Path(plain["path"]),
+        origin=plain["origin"],
         base={name: tuple(one) if isinstance(one, list) else one for name, one in plain["base"].items()},
         **plain["settings"],
     )

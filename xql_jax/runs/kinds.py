@@ -8,7 +8,6 @@ settings are properties, once `resolved` (resolve.py) has decided what a user le
 import dataclasses
 import functools
 from collections.abc import Collection, Sequence
-from pathlib import Path
 from typing import Any, ClassVar
 
 from xql_jax.data.dataset import Dataset
@@ -68,8 +67,8 @@ class Training(Intervals, Kept):
 
     method: str = ""  # METHOD or METHOD+POLICY
     learner: Any = None  # with its hyperparameters
-    path: Path | None = None  # of the config file; None: a ConfigDict that was made in Python
-    base: Json = dataclasses.field(default_factory=dict)  # `values` by the config file alone, without --tuned
+    origin: str = ""  # of the values, in words: the config file, or the suite
+    base: Json = dataclasses.field(default_factory=dict)  # `values` by that alone, without --tuned
     given: frozenset[str] = frozenset()  # names of settings and hyperparameters that the user gave
     source: Any = None  # the `Run` of --checkpoint
 

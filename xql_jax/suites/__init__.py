@@ -1,12 +1,12 @@
 """What a task is, and what all tasks of a suite share: its record.
 
-Every file beside this one that has a tuple `RECORDS` is found by itself. A new suite needs its record, an
-environment and configs/CONFIG_config.py; test_a_suite_is_its_record_and_its_environment makes one.
+Every file beside this one that has a tuple `RECORDS` is found by itself. A new suite needs its record and an
+environment; test_a_suite_is_its_record_and_its_environment makes one.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,6 +21,24 @@ class DataFolder(NamedTuple):
     default: str
 
 
+# Values by who has them: "all" methods, the "in_sample" ones and users' own, or names of methods by spaces. A
+# method's row is also for methods that are `like` it. Later rows win.
+Rows = Mapping[str, Mapping[str, Any]]
+NONE: Mapping[str, Any] = {}
+
+
+class Values(NamedTuple):
+    """A suite's values for its methods, which `layered` (runs/config_files.py) lays over the methods' own."""
+
+    rows: Rows = NONE
+    # Rows by the beginning of a tag: a task, its suite, or what is done (`finetune`, `small` networks).
+    when: Mapping[str, Rows] = NONE
+    tuned: Rows = NONE  # XQL's by task, for --tuned
+
+
+METHODS_OWN = Values()
+
+
 D4RL_FOLDER = DataFolder("D4RL_DATASET_DIR", "~/.d4rl/datasets")
 
 
@@ -29,9 +47,12 @@ class Suite:
     """All that the tasks of a suite share. Code is named "module:name", and imported at its first use."""
 
     name: str
-    config: str  # its hyperparameters offline and in fine-tuning are in configs/CONFIG_config.py
+    config: str  # the file configs/CONFIG_config.py gives its values, too
     environment: str  # the class, as a rule a `SimulatedEnv` of envs/simulated.py; takes a `Task`
     takes_any_config: bool = False  # those of other suites, too
+    values: Values = dataclasses.field(
+        default=METHODS_OWN, compare=False, repr=False
+    )  # offline, in fine-tuning
     tasks: Callable[[], Iterable["Task"]] = tuple  # those that can be listed
 
     jax_environment: str = ""  # if `environment` is `CompiledEnv`: a `JaxEnvironment`, which takes a `Task`

@@ -1,10 +1,40 @@
-"""The suites without data: Gymnasium's, DM Control's, users' own, and those in JAX."""
+"""The suites without data (Gymnasium's, DM Control's, users' own, in JAX); values of the online methods."""
 
 import dataclasses
 import re
 from collections.abc import Iterator
 
-from xql_jax.suites import RETURN_ITSELF, Suite, Task
+from xql_jax.suites import RETURN_ITSELF, Suite, Task, Values
+from xql_jax.suites.d4rl import LOCOMOTION_VALUES
+
+# Online methods, on every task: Table 5's values, and beta by task (Table 6); other tasks get the middle of
+# those swept. Table 5's rates, widths, periods, buffer and updates per step are the methods' defaults. Values
+# that it does not print are from the authors' code. SAC has the value network of the paper's baseline;
+# `--nouses_value_network` removes it. `small` is for a laptop's CPU; TD3's networks are small already.
+ONLINE_VALUES = Values(
+    rows={
+        "sac xsac": {"batch_size": 1024, "warmup_steps": 5_000},
+        "td3 td3_dq xtd3 xtd3_dq": {"warmup_steps": 25_000},
+        "xsac xtd3": {"beta": 2.0},
+        "xtd3_dq": {"beta": 4.0},
+    },
+    when={
+        "small": {
+            "sac xsac": {"hidden_dims": (256, 256), "actor_lr": 1e-3, "critic_lr": 1e-3, "value_lr": 1e-3}
+            | {"entropy_coef_lr": 1e-3, "batch_size": 256},
+            "all": {"warmup_steps": 1_000},
+        },
+        "cheetah-run": {"xsac": {"beta": 2.0}, "xtd3": {"beta": 5.0}, "xtd3_dq": {"beta": 4.0}},
+        "walker-run": {"xsac": {"beta": 1.0}, "xtd3": {"beta": 2.0}, "xtd3_dq": {"beta": 4.0}},
+        "hopper-hop": {
+            "xsac": {"beta": 2.0},
+            "xtd3": {"beta": 2.0},
+            "xtd3_dq": {"beta": 3.0},
+            "td3 td3_dq xtd3 xtd3_dq": {"exploration_noise": 0.05},
+        },
+        "quadruped-run": {"xsac": {"beta": 5.0}, "xtd3": {"beta": 5.0}, "xtd3_dq": {"beta": 20.0}},
+    },
+)
 
 _GYMNASIUMS = """
 Ant HalfCheetah Hopper Humanoid HumanoidStandup InvertedDoublePendulum InvertedPendulum Pusher Reacher Swimmer
@@ -21,6 +51,7 @@ def _gymnasium_tasks() -> Iterator[Task]:
 _GYMNASIUM = Suite(
     "gymnasium",
     config="mujoco",
+    values=LOCOMOTION_VALUES,
     tasks=_gymnasium_tasks,
     environment="xql_jax.envs.registered:Registered",
     packages=("mujoco", "gymnasium"),
@@ -28,9 +59,14 @@ _GYMNASIUM = Suite(
     scales_rewards=True,
 )
 
+# The scale of your rewards is unknown, and with it XQL's `beta` and the policy's temperature. So XQL finds
+# both: its soft maximum is one nat from the data (`beta_nats`). A --beta that is given is kept. Of other
+# methods tune `awr_temperature` first: docs/choosing-beta.md, docs/evaluate.md.
+_OWN_VALUES = Values({"xql": {"beta_nats": 1.0, "clip_rule": "saturate"}})
 OWN = Suite(  # users' own environments, and those of other packages, which Gymnasium makes
     "own",
     config="own",
+    values=_OWN_VALUES,
     takes_any_config=True,
     environment="xql_jax.envs.registered:Registered",
     packages=("gymnasium",),
@@ -73,6 +109,7 @@ def _dm_control_tasks() -> Iterator[Task]:
 _DM_CONTROL = Suite(
     "dm_control",
     config="own",
+    values=_OWN_VALUES,
     tasks=_dm_control_tasks,
     environment="xql_jax.envs.dm_control:DMControl",
     packages=("mujoco", "dm_control"),
@@ -105,6 +142,7 @@ def _playground_tasks() -> Iterator[Task]:
 COMPILED = Suite(  # environments in JAX: users' own, and Playground's
     "compiled",
     config="own",
+    values=_OWN_VALUES,
     tasks=_playground_tasks,
     environment="xql_jax.envs.compiled:CompiledEnv",
     is_compiled=True,

@@ -6,15 +6,15 @@ from typing import Any
 
 from absl import flags
 
-from xql_jax.files.paths import as_written, located
 from xql_jax.learners.registry import method_named, method_of
 from xql_jax.rollout.run_summary import ranked
 from xql_jax.rollout.scores import shown
-from xql_jax.runs.config_files import config_from, config_of
+from xql_jax.runs.config_files import config_by
 from xql_jax.runs.kinds import Kept, Training
 from xql_jax.runs.load import Run
 from xql_jax.runs.resolve import resolved
 from xql_jax.settings import as_typed, settings_of, values_of
+from xql_jax.suites import METHODS_OWN
 
 LOG = logging.getLogger(__name__)
 NOT_PRINTED = ("resume", "tqdm")  # they say what the program does, or what it shows
@@ -26,7 +26,7 @@ def train_and_print(settings: Training) -> int:
     if flags.FLAGS.print_config:
         return print_settings(made)
     # Before training, so that a full disk is not found out after hours.
-    line = f"{made}; values of {_path(made)}"
+    line = f"{made}; values of {made.origin}"
     if made.source:
         line = f"fine-tuning of {made.checkpoint}: {made.max_steps:,} steps"
     print(line, flush=True)
@@ -37,13 +37,11 @@ def train_and_print(settings: Training) -> int:
 
 def print_settings(settings: Training) -> int:
     """Prints every setting with its source and its meaning; returns the exit code."""
-    print(f"{settings}; nothing is trained: the settings, as --NAME=VALUE (where it is from)")
+    print(f"{settings}; values of {settings.origin}; nothing is trained.")
+    print("The settings, as --NAME=VALUE (where it is from):")
     is_chosen = {"method", "config"} & settings.given
     origin = "run of --checkpoint" if settings.source else "flag" if is_chosen else "default"
     print(f"--method={settings.method} ({origin}): The method, and after a plus its policy.")
-    if not settings.source:
-        origin = "flag" if "config" in settings.given else "chosen by the method and the task"
-        print(f"--config={_path(settings)} ({origin}): The file of hyperparameters.")
     sources, values = sources_of(settings), settings.values
     known = settings_of(settings) | settings_of(settings.learner)
     for name in sorted(known, key=lambda name: name in settings_of(Kept)):
@@ -58,19 +56,15 @@ def sources_of(settings: Any) -> dict[str, str]:
     values, of_learner = settings.values, values_of(settings.learner)
     found = dict.fromkeys(values, "default")
     found |= {name: "method" for name in (*recipe.defaults, *recipe.settings) if name in found}
-    usual = config_from(type(settings), config_of(settings.method)).values
-    found |= {name: "config file" for name in found if base[name] != usual[name]}
+    usual = config_by(type(settings), settings.method, (), METHODS_OWN).values
+    layer = "config file" if "config" in settings.given else "suite"
+    found |= {name: layer for name in found if base[name] != usual[name]}
     tuned = [name for name in ("batch_size", *of_learner) if values[name] != base[name]]
     found |= dict.fromkeys(tuned, "Table 4 (--tuned)")
     if settings.source:
         changed = [name for name in values if values[name] != base[name]]
         found |= dict.fromkeys([*of_learner, "batch_size", *changed], "run of --checkpoint")
     return found | {name: "flag" for name in settings.given if name in found}
-
-
-def _path(settings: Any) -> str:
-    """Returns the path of the file of hyperparameters, from the current folder if it is below it."""
-    return as_written(str(settings.path)).removeprefix(f"{located('.')}/")
 
 
 def print_end(run: Run) -> int:
