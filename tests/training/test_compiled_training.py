@@ -65,9 +65,10 @@ def test_who_acts_has_learned_all_that_was_due(tmp_path):
 def test_numbers_beyond_those_of_floats(tmp_path):
     """Updates that are due are counted exactly, where float32 has no odd numbers any more."""
     population = make_in_program(tmp_path)
-    start = 2**24 + 3
-    *_, updates = next(population.kind.calls(population.groups[0], start, start + 4 * N))
-    np.testing.assert_array_equal(updates[:5], start - 6 + N * np.arange(5))
+    population.step = start = 2**24 + 3
+    population.advance(start + 4 * N)
+    np.testing.assert_array_equal(population.groups[0].data[:5], start - 6 + N * np.arange(5))
+    assert population.states["updates"].tolist() == [4 * N]
 
 
 def test_simulations_that_fail_are_counted(tmp_path):

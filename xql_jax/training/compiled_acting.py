@@ -2,7 +2,7 @@
 
 import functools
 import logging
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
 
 import flax.struct
 import jax
@@ -14,14 +14,8 @@ from xql_jax.envs import compiled
 from xql_jax.envs.compiled import Ended, Episodes, JaxEnvironment
 from xql_jax.training.checkpoints import Items, Progress
 from xql_jax.training.members import AXIS, member_keys, stacked
-from xql_jax.training.population import (
-    EPISODE_METRICS,
-    Call,
-    Divergence,
-    Population,
-    not_finite,
-)
-from xql_jax.training.program import STATE, Group, Loop, MemberState, run_updates
+from xql_jax.training.population import EPISODE_METRICS, Divergence, Population, not_finite
+from xql_jax.training.program import STATE, Loop, MemberState, run_updates
 from xql_jax.training.replay_files import ReplayFiles
 from xql_jax.training.replaying import ActingKind
 from xql_jax.training.schedule import ActingSchedule
@@ -60,6 +54,7 @@ class CompiledActing(ActingKind):
 
     def __init__(self, environment: JaxEnvironment, schedule: ActingSchedule, files: ReplayFiles):
         super().__init__(schedule, files, (environment.observation_size, environment.action_size))
+        self.data = np.zeros(TIMES_PER_CALL + 1, np.int32)
         self._environment = environment
 
     def begin(self, population: Population) -> None:
@@ -73,22 +68,13 @@ class CompiledActing(ActingKind):
             running.append(Running(begin(key), acting, key, nan, nan, jnp.int32(0), jnp.int32(-1)))
         population.set_in_members(running=stacked(running))
 
-    def calls(self, group: Group, start: int, stop: int) -> Iterator[Call]:
-        """Yields calls with the updates due before each time of acting and after, i32[TIMES_PER_CALL + 1]."""
-        for first in range(start, max(stop, start + 1), TIMES_PER_CALL * self.stride):
-            after = min(first + TIMES_PER_CALL * self.stride, stop)
-            # Counted on the host, in 64 bits; the program, with 32-bit floats, would miscount from 2^24 on.
-            times = np.minimum(first + self.stride * np.arange(TIMES_PER_CALL + 1), max(after, first))
-            updates = np.array([self.schedule.updates_by(int(step)) for step in times], np.int32)
-            yield first, after, jax.device_put(updates, group.shared)
-
     def updates(
         self, member: MemberState, data: Array, start: Array, stop: Array, loop: Loop
     ) -> tuple[MemberState, Metrics]:
         """Acts in all N environments, and does the due updates, each time from step `start` to `stop`.
 
         A member that diverges keeps its last finite state, acts by it, and continues to fill its buffer.
-        `data` are those of `calls`.
+        `data` are the updates that are due by each time of acting, i32[TIMES_PER_CALL + 1].
         """
         number, due = self.stride, data
 
@@ -118,13 +104,14 @@ class CompiledActing(ActingKind):
         return jax.lax.fori_loop(0, (stop - start) // number, act_and_learn, (member, finite))
 
     def act_and_train(self, population: Population, stop: int) -> Metrics | None:
-        finite = population.run_program(population.groups, population.step, stop)
-        for group, was_finite in zip(population.groups, finite, strict=True):
-            at = np.asarray(group.members.running.diverged_at)
-            for place, index in enumerate(group.indices):
-                if at[place] >= 0 and index not in population.diverged:
-                    found = {name: of[place] for name, of in was_finite.items()}
-                    population.diverged[index] = Divergence(int(at[place]), not_finite(found))
+        for first in range(population.step, stop, TIMES_PER_CALL * self.stride):
+            after = min(first + TIMES_PER_CALL * self.stride, stop)
+            # Counted on the host, in 64 bits; the program, with 32-bit floats, would miscount from 2^24 on.
+            times = np.minimum(first + self.stride * np.arange(TIMES_PER_CALL + 1), after)
+            due = np.array([self.schedule.updates_by(int(step)) for step in times], np.int32)
+            for group in population.groups:
+                group.data = jax.device_put(due, group.shared)
+            self._note_divergences(population, population.run_program(population.groups, first, after))
         before, self.failures = self.failures, _failures(population)
         if self.failures > before:
             words = "ended because their simulation gave numbers that are not finite"
@@ -133,6 +120,14 @@ class CompiledActing(ActingKind):
             return None
         means = population.gathered(lambda of: (of.running.episode_return, of.running.episode_length))
         return dict(zip(EPISODE_METRICS, means, strict=True))
+
+    def _note_divergences(self, population: Population, finite: Sequence[Mapping[str, np.ndarray]]) -> None:
+        for group, was_finite in zip(population.groups, finite, strict=True):
+            at = np.asarray(group.members.running.diverged_at)
+            for place, index in enumerate(group.indices):
+                if at[place] >= 0 and index not in population.diverged:
+                    found = {name: of[place] for name, of in was_finite.items()}
+                    population.diverged[index] = Divergence(int(at[place]), not_finite(found))
 
     def saved(self, members: MemberState) -> dict[str, State]:
         rest = {"episodes": members.running, "metrics": members.metrics}

@@ -8,7 +8,7 @@ import bisect
 import dataclasses
 import functools
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import jax
@@ -40,7 +40,6 @@ from xql_jax.training.schedule import Ramp
 from xql_jax.types import AnyBatch, Array, Json, Learner, Metrics, Minibatch, PRNGKey, State
 
 Tree = TypeVar("Tree")
-Call = tuple[int, int, State]  # of the program: it trains from one step to another, on data
 EPISODE_METRICS = ("episode/return", "episode/length")  # of members that act: means over the last episodes
 
 
@@ -88,10 +87,6 @@ class Kind:
         """Trains one member from step `start` to `stop`, inside the program; see `run_updates`."""
         ramps = self.ramps if self.unit == "update" else ()  # else the host sets the learner's values
         return run_updates(member, start, stop, functools.partial(self.draw, member, data), ramps, loop)
-
-    def calls(self, group: Group, start: int, stop: int) -> Iterator[Call]:
-        """Yields at least one call of the program."""
-        yield start, stop, group.data
 
     def begin(self, population: "Population") -> None:
         """Gives new members what they need besides their states."""
@@ -232,19 +227,14 @@ class Population:
 
     def run_program(self, work: Sequence[Group], start: int, stop: int) -> list[dict[str, np.ndarray]]:
         """Runs the program for groups; returns by name whether all was finite meanwhile, bool[m]."""
-        outcomes: list[list[Metrics]] = [[] for _ in work]
-        for calls in zip(*(self.kind.calls(group, start, stop) for group in work), strict=True):
-            for group, (first, after, data), finite in zip(work, calls, outcomes, strict=True):
-                members, experience = group.members.apart
-                arguments = members, experience, data, np.int32(first), np.int32(after)
-                trained, ok = self._programs[group.split](*arguments)
-                group.members = trained.replace(learner=members.learner, key=members.key)
-                finite.append(ok)
-            jax.block_until_ready([of[-2:-1] for of in outcomes])  # prepare at most one call's data ahead
-        return [
-            {name: np.all([each[name] for each in finite], axis=0) for name in finite[0]}
-            for finite in jax.device_get(outcomes)
-        ]
+        outcomes = []
+        for group in work:
+            members, experience = group.members.apart
+            arguments = members, experience, group.data, np.int32(start), np.int32(stop)
+            trained, finite = self._programs[group.split](*arguments)
+            group.members = trained.replace(learner=members.learner, key=members.key)
+            outcomes.append(finite)
+        return jax.device_get(outcomes)
 
     def _find_divergence(
         self, group: Group, before: MemberState, place: int, start: int, stop: int
@@ -285,8 +275,7 @@ class Population:
         with settings_of_jax(self.matmul_precision):
             for group in self.groups:
                 if group.split not in self._programs:
-                    *_, data = next(self.kind.calls(group, 0, 1))
-                    arguments = *group.members.apart, data, np.int32(0), np.int32(0)
+                    arguments = *group.members.apart, group.data, np.int32(0), np.int32(0)
                     self._programs[group.split] = self.program(group).lower(*arguments).compile()
         self.compile_seconds += time.perf_counter() - started
 

@@ -78,7 +78,7 @@ class Group:
     split: Sharding  # of arrays with a leading axis over the group
     shared: Sharding  # of arrays that all its members share
     members: MemberState = dataclasses.field(init=False)  # stacked
-    data: State = None  # what its members learn from, if the host does not send it with every call
+    data: State = None  # what its members learn from
 
     @property
     def per_device(self) -> int:
