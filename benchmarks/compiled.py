@@ -28,7 +28,8 @@ from xql_jax.suites.tasks import get_task, name_in_dm_control
 from xql_jax.training.acting import HostActing
 from xql_jax.training.compiled_acting import CompiledActing
 from xql_jax.training.members import Member
-from xql_jax.training.population import Kind, Population
+from xql_jax.training.population import Population
+from xql_jax.training.program import Kind
 from xql_jax.training.replay_files import ReplayFiles
 from xql_jax.training.schedule import ActingSchedule
 

@@ -261,6 +261,8 @@ def values_of(tree: Any) -> dict[str, Any]:
 
 def with_values(tree: T, values: Mapping[str, object]) -> T:
     """Replaces settings, whichever part holds them; UserError if one is unknown or impossible."""
+    if not values:
+        return tree
     known = settings_of(tree)
     for name in values:
         if name not in known:
@@ -269,7 +271,7 @@ def with_values(tree: T, values: Mapping[str, object]) -> T:
 
 
 def replaced(tree: T, values: Mapping[str, object]) -> T:
-    """Returns the tree with values that need no check. Names that no part has are ignored."""
+    """Returns the tree with these values, which a `Checked` part checks. Names that none has are ignored."""
     changes = {f.name: values[f.name] for f in dataclasses.fields(tree) if f.name in values}  # type: ignore[arg-type]
     inner = {name: replaced(one, values) for name, one in parts_of(tree)}
     return dataclasses.replace(tree, **changes, **inner)  # type: ignore[type-var]

@@ -24,7 +24,7 @@ from xql_jax.runs.resolve import resolved
 from xql_jax.settings import settings_of, values_of
 from xql_jax.suites import METHODS_OWN, Values
 from xql_jax.suites.tasks import SUITES, get_task
-from xql_jax.training.schedule import parse_ramps
+from xql_jax.training.members import parse_ramps
 
 ROOT = Path(__file__).resolve().parents[2]
 PAPER = Path(__file__).parent / "paper"  # the tables as printed; blank: the paper leaves it out

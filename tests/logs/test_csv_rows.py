@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from xql_jax.errors import UserError
-from xql_jax.logs.csv_rows import CSVLogger, Row, parse_rows
+from xql_jax.logs.csv_rows import Row, parse_rows
+from xql_jax.training.row_writer import CSVLogger
 
 SETTINGS = ("seed", "beta")
 HEADER = b"step,seed,beta,return,diverged_at,seconds\n"

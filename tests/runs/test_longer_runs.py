@@ -52,6 +52,22 @@ def test_a_shorter_run_whose_last_evaluation_was_interrupted_goes_on(make):
     assert outcome(run.resume(**LONG)) == expected
 
 
+def test_a_longer_run_that_failed_can_be_left_at_the_shorter_one(make):
+    """The file has a row of the longer run, 12, where the checkpoint has 10, at which the shorter ended."""
+    run, expected, shorter = make(), unbroken(make), make("shorter")
+    shorter.resume(**SHORT)
+
+    def failing(step, numbers):
+        assert step < 12
+
+    run.resume(**SHORT)
+    with pytest.raises(AssertionError):
+        run.resume(failing, **LONG)
+    run.resume(**SHORT)
+    assert run.outcome() == shorter.outcome()
+    assert outcome(run.resume(**LONG)) == expected
+
+
 @pytest.mark.parametrize("damaged", [(18,), (12, 18), (10, 12, 18)])
 def test_a_longer_run_whose_end_is_damaged_goes_on_as_the_long_one(make, damaged):
     """From step 12, from 10, where the shorter run ended, and from 6."""

@@ -27,9 +27,8 @@ from xql_jax.training.accelerator import (
     switched_off,
     with_constants,
 )
-from xql_jax.training.members import make_members
+from xql_jax.training.members import make_members, parse_ramps
 from xql_jax.training.population import offline_population
-from xql_jax.training.schedule import parse_ramps
 from xql_jax.types import Batch, Windows
 
 UPDATES = 20

@@ -17,10 +17,9 @@ import xql_jax
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.data.replay import PriorData
 from xql_jax.training.acting import HostActing
-from xql_jax.training.members import Member
+from xql_jax.training.members import Member, Ramp
 from xql_jax.training.population import Divergence, Population
 from xql_jax.training.replay_files import ReplayFiles
-from xql_jax.training.schedule import Ramp
 from xql_jax.types import Batch, CalibratedBatch
 
 HANDOVER = 8

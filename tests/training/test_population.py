@@ -22,8 +22,7 @@ from training_runs import (
 )
 
 from xql_jax.learners.registry import make_learner
-from xql_jax.training.members import make_members
-from xql_jax.training.schedule import Ramp
+from xql_jax.training.members import Ramp, make_members
 
 FIELDS = {**widths(8, 8), "beta": 2.0, "layer_norm": True, "dropout_rate": 0.1}
 GRID = {"beta": [0.7, 3.0]}

@@ -34,8 +34,8 @@ from xql_jax.settings import (
     within,
 )
 from xql_jax.suites.tasks import Task, get_task
-from xql_jax.training.members import Member, fields_given, make_members, parse_sweep
-from xql_jax.training.schedule import ActingSchedule, ActingSettings, Intervals, Ramp, Schedule, parse_ramps
+from xql_jax.training.members import Member, Ramp, fields_given, make_members, parse_ramps, parse_sweep
+from xql_jax.training.schedule import ActingSchedule, ActingSettings, Intervals, Schedule
 from xql_jax.types import Horizon, Json, horizon_of
 
 EVALUATION_SEED = 10_000  # of the initial states; the same for every member, evaluation and run

@@ -28,8 +28,7 @@ from xql_jax.runs.kinds import FINE_TUNING, KINDS, OFFLINE_TRAINING, ONLINE_TRAI
 from xql_jax.settings import settings_of
 from xql_jax.suites.tasks import LISTED_TASKS, References, Task, get_task, module_to_run, referenced
 from xql_jax.training.checkpoints import Checkpoints, Progress, TrainingFiles
-from xql_jax.training.members import Member, learners_of, stacked
-from xql_jax.training.schedule import ramped
+from xql_jax.training.members import Member, learners_of, ramped, stacked
 from xql_jax.types import ActionBounds, Horizon, Json, Learner, State
 
 LOG = logging.getLogger(__name__)

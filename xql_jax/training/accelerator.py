@@ -25,9 +25,8 @@ from xql_jax.learners.parts import CriticState, NetworkState
 from xql_jax.networks.mlp import GaussianPolicy, Value
 from xql_jax.numerics.late_sums import with_late_sums
 from xql_jax.numerics.pytrees import Distinct
-from xql_jax.training.members import AXIS, DEVICES, Member, learners_of
-from xql_jax.training.program import Carry, Group, Loop, Prepare, Update, of_lone_member, one_by_one
-from xql_jax.training.schedule import Ramp, ramped
+from xql_jax.training.members import AXIS, DEVICES, Member, Ramp, learners_of, ramped
+from xql_jax.training.program import Carry, Group, Kind, Loop, Prepare, Update, of_lone_member, one_by_one
 from xql_jax.types import Array, Learner, Numeric, Params
 
 Tree = TypeVar("Tree")
@@ -40,17 +39,19 @@ WITH_BIAS = "kernel_and_bias"  # the array of a layer that has one
 IS_TRACED = contextvars.ContextVar("IS_TRACED", default=False)  # the update of such a program
 
 
-def program(population: Any, group: Group) -> Any:
-    """Returns the jitted function that maps the population's `train_member` over the members of a group."""
-    kind = population.kind
+def program(kind: Kind, group: Group, constants: Sequence[float | None]) -> Any:
+    """Returns the jitted function that maps `Kind.train_member` over the members of a group.
+
+    `constants` are those of `switched_off`.
+    """
     room = AHEAD_BYTES // (group.per_device * kind.minibatch_bytes)
     ahead = max(1, min(kind.most_ahead, room))
 
     def one(member, experience, data, start, stop):
         form = side_by_side if is_ours(type(member.learner).update) else lambda carry: carry
-        learner = with_constants(member.learner, population.constants)
+        learner = with_constants(member.learner, constants)
         member, loop = member.replace(learner=learner), in_blocks(ahead, form)
-        return population.train_member(member, experience, data, start, stop, loop)
+        return kind.train_member(member, experience, data, start, stop, loop)
 
     split, shared = PartitionSpec(DEVICES), PartitionSpec()
     several = jax.vmap(one, in_axes=(0, 0, None, None, None), axis_name=AXIS)

@@ -23,12 +23,12 @@ from xql_jax.errors import EnvironmentFailure
 from xql_jax.numerics.jax_settings import settings_of_jax
 from xql_jax.rollout.acting import ActionQueue
 from xql_jax.training.checkpoints import Items, Progress, Snapshot
-from xql_jax.training.members import Member, member_keys
+from xql_jax.training.members import Member, ramped
 from xql_jax.training.population import EPISODE_METRICS, Divergence, Population
-from xql_jax.training.program import copied_to
+from xql_jax.training.program import copied_to, member_keys
 from xql_jax.training.replay_files import ReplayFiles
 from xql_jax.training.replaying import ActingKind
-from xql_jax.training.schedule import ActingSchedule, ramped
+from xql_jax.training.schedule import ActingSchedule
 from xql_jax.types import (
     AnyBatch,
     Array,
@@ -94,7 +94,7 @@ class Collector:
         self.episode = dict.fromkeys(EPISODE_METRICS, math.nan)  # means over those that ended last
         self._seed = member.seed
         # Acting is on the CPU, so it never waits for an accelerator.
-        self._key = jax.device_put(member_keys(member)[2], jax.devices("cpu")[0])
+        self._key = jax.device_put(member_keys(member).acting, jax.devices("cpu")[0])
         self.reset([0] * schedule.num_environments)
 
     def reset(self, episodes: Sequence[int]) -> None:

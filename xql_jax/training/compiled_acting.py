@@ -1,6 +1,5 @@
 """Online training in environments that are part of the compiled program."""
 
-import functools
 import logging
 from collections.abc import Mapping, Sequence
 
@@ -13,9 +12,9 @@ from xql_jax.data import replay
 from xql_jax.envs import compiled
 from xql_jax.envs.compiled import Ended, Episodes, JaxEnvironment
 from xql_jax.training.checkpoints import Items, Progress
-from xql_jax.training.members import AXIS, member_keys, stacked
+from xql_jax.training.members import AXIS, stacked
 from xql_jax.training.population import EPISODE_METRICS, Divergence, Population, not_finite
-from xql_jax.training.program import STATE, Loop, MemberState, run_updates
+from xql_jax.training.program import STATE, Loop, MemberState, member_keys
 from xql_jax.training.replay_files import ReplayFiles
 from xql_jax.training.replaying import ActingKind
 from xql_jax.training.schedule import ActingSchedule
@@ -64,8 +63,12 @@ class CompiledActing(ActingKind):
         begin = jax.jit(lambda key: compiled.begin(self._environment, key, first))
         running = []
         for member in population.members:
-            *_, acting, key = member_keys(member)
-            running.append(Running(begin(key), acting, key, nan, nan, jnp.int32(0), jnp.int32(-1)))
+            keys = member_keys(member)
+            running.append(
+                Running(
+                    begin(keys.episodes), keys.acting, keys.episodes, nan, nan, jnp.int32(0), jnp.int32(-1)
+                )
+            )
         population.set_in_members(running=stacked(running))
 
     def updates(
@@ -76,7 +79,7 @@ class CompiledActing(ActingKind):
         A member that diverges keeps its last finite state, acts by it, and continues to fill its buffer.
         `data` are the updates that are due by each time of acting, i32[TIMES_PER_CALL + 1].
         """
-        number, due = self.stride, data
+        number, due, learn = self.stride, data, super().updates
 
         def act_and_learn(turn: Array, carry: tuple[MemberState, Metrics]) -> tuple[MemberState, Metrics]:
             member, finite = carry
@@ -92,8 +95,7 @@ class CompiledActing(ActingKind):
             )
             member = member.replace(buffer=replay.insert(member.buffer, transitions))
 
-            draw = functools.partial(self.draw, member, None)
-            updated, was_finite = run_updates(member, due[turn], due[turn + 1], draw, (), loop)
+            updated, was_finite = learn(member, None, due[turn], due[turn + 1], loop)
             was_finite = {**was_finite, ACTIONS: jnp.isfinite(actions).all()}
             # Actions diverge at the step that they are for, everything else at the end of that step.
             at = jnp.where(was_finite[ACTIONS], step + number, step)

@@ -1,9 +1,7 @@
 """The training loop: it advances a population, and logs, evaluates and saves checkpoints in between."""
 
 import contextlib
-import csv
 import dataclasses
-import itertools
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -83,18 +81,13 @@ class TrainingLoop(contextlib.AbstractContextManager):
         }
         if schedule.bellman_error_interval:
             self.csv_files[files.bellman_errors] = schedule.bellman_error_interval
-        # A run that was to end earlier has more rows than are due; those of step 0 are --eval_at_start's.
-        for file, interval in self.csv_files.items():
-            header, *lines = saved.get(file.name, b"").splitlines(keepends=True) or [b""]
-            steps = (int(line.split(b",")[0]) for line in lines)
-            kept = [step == 0 or schedule.is_due(step, interval) for step in steps]
-            saved[file.name] = b"".join((header, *itertools.compress(lines, kept)))
-        rows = [*csv.DictReader(saved.get(files.evaluations.name, b"").decode().splitlines())]
-        self._evaluated = int(rows[-1]["step"]) if rows else -1  # the last step that was
+        loggers = [TensorBoardLogger(files.events, names, self.progress.step), *loggers]
+        self._rows = RowWriter(population.members, self.csv_files, schedule, loggers, saved)
+        rows = self._rows.rows_of(files.evaluations)
+        self._evaluated = rows[-1].step if rows else -1  # the last step that was
         if evaluator:
-            evaluator.tells_success = any(row.get("success_rate", "nan") != "nan" for row in rows)
-        tensorboard = TensorBoardLogger(files.events, names, self.progress.step)
-        self._rows = RowWriter(population.members, self.csv_files, [tensorboard, *loggers], saved)
+            rates = [row.results.get("success_rate", np.nan) for row in rows]
+            evaluator.tells_success = not np.isnan(rates).all()
 
     @property
     def finished(self) -> bool:
@@ -267,7 +260,8 @@ class TrainingLoop(contextlib.AbstractContextManager):
         is_last = self.progress.step == self._schedule.max_steps
         in_background = self._schedule.background_evaluation and not again and not is_last
         due = due or Due(self.progress.step, self.population.states)
-        policy = self.population.policy(due.states, in_background)
+        # Always where the thread acts, or an evaluation that is repeated would round differently.
+        policy = self.population.policy(due.states, on_host=self._schedule.background_evaluation)
         self._evaluations.begin(due, policy, self._stop, in_background)
         if not in_background:
             self._finish_evaluation(may_fail=again and not is_last)

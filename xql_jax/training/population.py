@@ -6,7 +6,6 @@ anything, so each can be on any device, and its numbers do not depend on the oth
 
 import bisect
 import dataclasses
-import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -16,28 +15,26 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Sharding
 
-from xql_jax.data.sampling import Packed, Trajectories, sample
+from xql_jax.data.sampling import Packed, Trajectories
 from xql_jax.numerics.jax_settings import settings_of_jax
 from xql_jax.numerics.pytrees import select_leaves
 from xql_jax.rollout.acting import Act, deterministic_policy
 from xql_jax.training.checkpoints import Items, Progress, Snapshot
-from xql_jax.training.members import Member, learners_of, member_keys, member_shapes, stacked
+from xql_jax.training.members import Member, Ramp, learners_of, member_shapes, stacked
 from xql_jax.training.program import (
     STATE,
-    Experience,
     Group,
-    Loop,
+    Kind,
     MemberState,
+    Resident,
     Sums,
     at_place,
     copied_to,
     make_groups,
+    member_keys,
     of_lone_member,
-    one_by_one,
-    run_updates,
 )
-from xql_jax.training.schedule import Ramp
-from xql_jax.types import AnyBatch, Array, Json, Learner, Metrics, Minibatch, PRNGKey, State
+from xql_jax.types import AnyBatch, Json, Learner, Metrics, State
 
 Tree = TypeVar("Tree")
 EPISODE_METRICS = ("episode/return", "episode/length")  # of members that act: means over the last episodes
@@ -59,75 +56,13 @@ def not_finite(finite: Mapping[str, np.ndarray]) -> str:
     return ", ".join([name for name in broken if name != STATE] or broken)
 
 
-class Kind:
-    """What a population's members learn from: what it draws, and for members that act, how they act.
-
-    The kinds are `Resident` data, and replay buffers that members fill in environments on the host
-    (`acting.py`) or in the compiled program (`compiled_acting.py`).
-    """
-
-    unit = "update"  # the name of one step
-    stride = 1  # `advance` goes by this number of steps or a multiple of it
-    minibatch: Minibatch  # shapes of one update's
-    data: State = None  # what `draw` gets, on every device
-    ramps: Sequence[Ramp] = ()  # hyperparameters that change with the step
-    most_ahead = 50  # updates whose minibatches an accelerator draws at once; a divisor of usual intervals
-
-    @property
-    def minibatch_bytes(self) -> int:
-        return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(self.minibatch))
-
-    def draw(self, member: MemberState, data: State, key: PRNGKey, step: Array) -> Minibatch:
-        """Returns the minibatch of a member's update `step`, inside the program."""
-        raise NotImplementedError
-
-    def updates(
-        self, member: MemberState, data: State, start: Array, stop: Array, loop: Loop
-    ) -> tuple[MemberState, Metrics]:
-        """Trains one member from step `start` to `stop`, inside the program; see `run_updates`."""
-        ramps = self.ramps if self.unit == "update" else ()  # else the host sets the learner's values
-        return run_updates(member, start, stop, functools.partial(self.draw, member, data), ramps, loop)
-
-    def begin(self, population: "Population") -> None:
-        """Gives new members what they need besides their states."""
-
-    def act_and_train(self, population: "Population", stop: int) -> Metrics | None:
-        """Trains until step `stop`; returns metrics of episodes, or None before the first update."""
-        population.train(population.step, stop)
-        return {}
-
-    def saved(self, members: MemberState) -> dict[str, State]:
-        """Returns the items of a checkpoint, arrays of some members."""
-        return {"states": members.state}
-
-    def snapshot(self, population: "Population", snapshot: Snapshot) -> Snapshot:
-        return snapshot
-
-    def resume(self, population: "Population", items: Items, progress: Progress) -> None:
-        """Sets what `begin` gave as it was at the checkpoint."""
-
-    def close(self) -> None:
-        """Closes environments and threads, if there are any."""
-
-
-class Resident(Kind):
-    """Transitions on every device, shared by all members; minibatches are drawn inside the program."""
-
-    def __init__(self, data: AnyBatch | Trajectories | Packed, batch_size: int):
-        self.data, self._batch_size = data, batch_size
-        draw = functools.partial(sample, batch_size=batch_size)
-        self.minibatch = jax.eval_shape(draw, data, jax.random.key(0))
-
-    def draw(self, member: MemberState, data: Any, key: PRNGKey, step: Array) -> Minibatch:
-        return sample(data, key, self._batch_size)
-
-
 class Population:
     """Several members with their states, and the program that advances them.
 
-    The loop calls `advance`, that the kind's `act_and_train`, that `train`, and that `run_program`. The
-    results do not depend on how the steps are split into calls: everything random in update t is drawn from
-    `fold_in(key, t)`, and one program serves every start and stop.
+    The loop calls `advance`, that the kind's `act_and_train`, that `train`, and that `run_program`, which
+    runs what `compile` made of `Kind.train_member`. The results do not depend on how the steps are split into
+    calls: everything random in update t is drawn from `fold_in(key, t)`, and one program serves every start
+    and stop.
 
     On an accelerator the members of all devices run in one program under `vmap`, see `accelerator.py`. On a
     CPU they run one after the other on each device, because batched matrix products are slower there. The two
@@ -160,10 +95,10 @@ class Population:
 
             self.constants = switched_off(learner, members, kind.ramps)
         pairs = zip(learners, keys, strict=True)
-        states = [jax.block_until_ready(init(own, key[0])) for own, key in pairs]
-        metrics = jax.eval_shape(learners[0].update, states[0], kind.minibatch, keys[0][1])[1]
+        states = [jax.block_until_ready(init(own, key.initial)) for own, key in pairs]
+        metrics = jax.eval_shape(learners[0].update, states[0], kind.minibatch, keys[0].updates)[1]
         nan = {name: jnp.full(of.shape, jnp.nan, of.dtype) for name, of in metrics.items()}
-        parts = zip(learners, states, [key[1] for key in keys], strict=True)
+        parts = zip(learners, states, [key.updates for key in keys], strict=True)
         begun = [MemberState(*own, Sums.none(metrics), nan) for own in parts]
         placed = {shared: jax.device_put(kind.data, shared) for shared in {of.shared for of in self.groups}}
         for group in self.groups:
@@ -171,26 +106,13 @@ class Population:
             group.data = placed[group.shared]
         kind.begin(self)
 
-    def train_member(
-        self,
-        member: MemberState,
-        experience: Experience,
-        data: State,
-        start: Array,
-        stop: Array,
-        loop: Loop = one_by_one,
-    ) -> tuple[MemberState, Metrics]:
-        """What the program does for each member; returns it without what does not change."""
-        trained, finite = self.kind.updates(member.joined(experience), data, start, stop, loop)
-        return trained.replace(learner=(), key=()), finite
-
     def program(self, group: Group) -> Any:
-        """Returns the jitted function that maps `train_member` over the members of a group."""
+        """Returns the jitted function that maps `Kind.train_member` over the members of a group."""
         if self.together:
             from xql_jax.training import accelerator
 
-            return accelerator.program(self, group)
-        return jax.jit(of_lone_member(self.train_member), donate_argnums=1)
+            return accelerator.program(self.kind, group, self.constants)
+        return jax.jit(of_lone_member(self.kind.train_member), donate_argnums=1)
 
     def advance(self, stop: int) -> Metrics:
         """Trains until step `stop`; returns the last update's metrics, each f32[M], or {} before the first.

@@ -1,6 +1,10 @@
-"""What the compiled program advances, members' states in groups; and what runs inside it, their updates."""
+"""What the compiled program advances, members' states in groups; and what runs inside it, their updates.
+
+`Kind.train_member` is the program for one member. The host's side is `Population` (population.py).
+"""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Self, TypeVar
 
@@ -10,9 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
 
-from xql_jax.training.members import DEVICES
-from xql_jax.training.schedule import Ramp, ramped
-from xql_jax.types import Array, Json, Learner, Metrics, Minibatch, PRNGKey, State
+from xql_jax.data.sampling import Packed, Trajectories, sample
+from xql_jax.training.checkpoints import Items, Progress, Snapshot
+from xql_jax.training.members import DEVICES, Member, Ramp, ramped
+from xql_jax.types import AnyBatch, Array, Json, Learner, Metrics, Minibatch, PRNGKey, State
 
 Tree = TypeVar("Tree")
 STATE = "state"  # what is checked to be finite, besides each metric
@@ -109,52 +114,137 @@ def make_groups(number: int, together: bool, devices: Sequence[jax.Device] | Non
     return [Group([index], sharding, sharding) for index, sharding in enumerate(shardings)]
 
 
+class Keys(NamedTuple):
+    """A member's keys, one for each of its streams of random numbers."""
+
+    initial: PRNGKey  # for its initial state
+    updates: PRNGKey
+    acting: PRNGKey
+    episodes: PRNGKey
+
+
+def member_keys(member: Member) -> Keys:
+    return Keys(*jax.random.split(jax.random.key(member.seed), 4))
+
+
 def update_keys(key: PRNGKey, step: Array) -> tuple[PRNGKey, PRNGKey]:
     """Returns the two keys of an update: one draws the minibatch, the other is passed to the learner."""
     key_batch, key_update = jax.random.split(jax.random.fold_in(key, step))
     return key_batch, key_update
 
 
-def run_updates(
-    member: MemberState,
-    start: Array,
-    stop: Array,
-    draw: Callable[[PRNGKey, Array], Minibatch],
-    ramps: Sequence[Ramp],
-    loop: Loop,
-) -> tuple[MemberState, Metrics]:
-    """Runs updates start, ..., stop - 1 of one member, each on the minibatch `draw(key, step)`.
-
-    In update t the learner has the ramps' values at t. The loop is `one_by_one`, or an accelerator's.
-    Returns the member; and bool[] by name: whether the metric was finite in all of these updates, and whether
-    the last state is.
-    """
-    names = list(member.metrics)
-
-    def prepare(step: Array) -> Prepared:
-        key_batch, key_update = update_keys(member.key, step)
-        return draw(key_batch, step), key_update
-
-    def update(step: Array, prepared: Prepared, carry: Carry) -> Carry:
-        state, totals, _, finite = carry
-        learner = ramped(member.learner, ramps, step)
-        # The method's own: which class that is, `learners/registry.py` says; XQL's is in learners/xql.py.
-        state, metrics = learner.update(state, *prepared)
-        last = jnp.stack([metrics[name] for name in names])
-        return state, totals + last, last, finite & jnp.isfinite(last)
-
-    totals, last = (jnp.stack([of[name] for name in names]) for of in (member.sums.totals, member.metrics))
-    begun = member.state, totals, last, jnp.ones(len(names), bool)
-    state, totals, last, finite = loop(start, stop, prepare, update, begun)
-    sums = Sums(member.sums.updates + jnp.maximum(stop - start, 0), dict(zip(names, totals, strict=True)))
-    metrics = dict(zip(names, last, strict=True))
-    leaves = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(state)]
-    was_finite = dict(zip(names, finite, strict=True)) | {STATE: jnp.stack(leaves).all()}
-    return member.replace(state=state, sums=sums, metrics=metrics), was_finite
-
-
 def one_by_one(start: Array, stop: Array, prepare: Prepare, update: Update, carry: Carry) -> Carry:
     return jax.lax.fori_loop(start, stop, lambda step, carry: update(step, prepare(step), carry), carry)
+
+
+class Kind:
+    """What a population's members learn from: what it draws, and for members that act, how they act.
+
+    The kinds are `Resident` data, and replay buffers that members fill in environments on the host
+    (`acting.py`) or in the compiled program (`compiled_acting.py`).
+    """
+
+    unit = "update"  # the name of one step
+    stride = 1  # `advance` goes by this number of steps or a multiple of it
+    minibatch: Minibatch  # shapes of one update's
+    data: State = None  # what `draw` gets, on every device
+    ramps: Sequence[Ramp] = ()  # hyperparameters that change with the step
+    most_ahead = 50  # updates whose minibatches an accelerator draws at once; a divisor of usual intervals
+
+    @property
+    def minibatch_bytes(self) -> int:
+        return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(self.minibatch))
+
+    def draw(self, member: MemberState, data: State, key: PRNGKey, step: Array) -> Minibatch:
+        """Returns the minibatch of a member's update `step`, inside the program."""
+        raise NotImplementedError
+
+    def train_member(
+        self,
+        member: MemberState,
+        experience: Experience,
+        data: State,
+        start: Array,
+        stop: Array,
+        loop: Loop = one_by_one,
+    ) -> tuple[MemberState, Metrics]:
+        """What the program does for each member: trains it, and returns it without what does not change."""
+        trained, finite = self.updates(member.joined(experience), data, start, stop, loop)
+        return trained.replace(learner=(), key=()), finite
+
+    def updates(
+        self, member: MemberState, data: State, start: Array, stop: Array, loop: Loop
+    ) -> tuple[MemberState, Metrics]:
+        """Runs updates `start`, ..., `stop` - 1 of one member.
+
+        Update t draws its minibatch and learns by `fold_in(key, t)`, with the ramps' values at t. The loop is
+        `one_by_one`, or an accelerator's. Returns the member; and bool[] by name: whether the metric was
+        finite in all of these updates, and whether the last state is.
+        """
+        names = list(member.metrics)
+        ramps = self.ramps if self.unit == "update" else ()  # else the host sets the learner's values
+
+        def prepare(step: Array) -> Prepared:
+            key_batch, key_update = update_keys(member.key, step)
+            return self.draw(member, data, key_batch, step), key_update
+
+        def update(step: Array, prepared: Prepared, carry: Carry) -> Carry:
+            state, totals, _, finite = carry
+            learner = ramped(member.learner, ramps, step)
+            # The method's own: which class that is, `learners/registry.py` says; XQL's is in learners/xql.py.
+            state, metrics = learner.update(state, *prepared)
+            last = jnp.stack([metrics[name] for name in names])
+            return state, totals + last, last, finite & jnp.isfinite(last)
+
+        totals, last = (
+            jnp.stack([of[name] for name in names]) for of in (member.sums.totals, member.metrics)
+        )
+        begun = member.state, totals, last, jnp.ones(len(names), bool)
+        state, totals, last, finite = loop(start, stop, prepare, update, begun)
+        number = member.sums.updates + jnp.maximum(stop - start, 0)
+        sums = Sums(number, dict(zip(names, totals, strict=True)))
+        metrics = dict(zip(names, last, strict=True))
+        leaves = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(state)]
+        was_finite = dict(zip(names, finite, strict=True)) | {STATE: jnp.stack(leaves).all()}
+        return member.replace(state=state, sums=sums, metrics=metrics), was_finite
+
+    # On the host:
+
+    def begin(self, population: Any) -> None:
+        """Gives new members what they need besides their states."""
+
+    def act_and_train(self, population: Any, stop: int) -> Metrics | None:
+        """Trains until step `stop`; returns metrics of episodes, or None before the first update."""
+        raise NotImplementedError
+
+    def saved(self, members: MemberState) -> dict[str, State]:
+        """Returns the items of a checkpoint, arrays of some members."""
+        return {"states": members.state}
+
+    def snapshot(self, population: Any, snapshot: Snapshot) -> Snapshot:
+        return snapshot
+
+    def resume(self, population: Any, items: Items, progress: Progress) -> None:
+        """Sets what `begin` gave as it was at the checkpoint."""
+
+    def close(self) -> None:
+        """Closes environments and threads, if there are any."""
+
+
+class Resident(Kind):
+    """Transitions on every device, shared by all members; minibatches are drawn inside the program."""
+
+    def __init__(self, data: AnyBatch | Trajectories | Packed, batch_size: int):
+        self.data, self._batch_size = data, batch_size
+        draw = functools.partial(sample, batch_size=batch_size)
+        self.minibatch = jax.eval_shape(draw, data, jax.random.key(0))
+
+    def draw(self, member: MemberState, data: Any, key: PRNGKey, step: Array) -> Minibatch:
+        return sample(data, key, self._batch_size)
+
+    def act_and_train(self, population: Any, stop: int) -> Metrics | None:
+        population.train(population.step, stop)
+        return {}
 
 
 def of_lone_member(train: Callable) -> Callable:

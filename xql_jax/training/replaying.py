@@ -12,8 +12,8 @@ import numpy as np
 from xql_jax.data import replay
 from xql_jax.data.replay import PriorData, Spans
 from xql_jax.training.checkpoints import Items, Progress, Snapshot
-from xql_jax.training.population import Kind, Population
-from xql_jax.training.program import Experience, MemberState, copied_to
+from xql_jax.training.population import Population
+from xql_jax.training.program import Experience, Kind, MemberState, copied_to
 from xql_jax.training.replay_files import ReplayFiles, rows_since
 from xql_jax.training.schedule import ActingSchedule
 from xql_jax.types import (

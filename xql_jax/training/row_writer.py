@@ -1,43 +1,115 @@
 """What a training measures, written as rows of CSV files and to loggers such as TensorBoard's."""
 
 import contextlib
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
-from xql_jax.logs.csv_rows import CSVLogger, parse_rows
+from xql_jax.errors import UserError
+from xql_jax.files import write_atomically, writing
+from xql_jax.logs.csv_rows import Row, parse_rows
 from xql_jax.logs.tensorboard import TensorBoardLogger
 from xql_jax.logs.wandb import WandbLogger
 from xql_jax.training.checkpoints import Progress
 from xql_jax.training.members import Member
+from xql_jax.training.schedule import Schedule
 from xql_jax.types import Json
 
 MetricsLogger = TensorBoardLogger | WandbLogger  # which show numbers as curves
 
 
+class CSVLogger:
+    """Appends rows to a CSV file. A row is in the file when `write` returns, even if the process is killed.
+
+    A resumed run begins with the rows of its checkpoint, header first. It drops the file's rows of later
+    steps, because it writes them again. UserError if the earlier ones are not the checkpoint's.
+    """
+
+    def __init__(self, path: Path, rows: bytes = b""):
+        self.path = path
+        lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+        last = _step_of(rows.splitlines()[-1]) if rows else 0
+        there = b"".join(line for line in lines if _step_of(line) <= last)
+        known = min(len(there), len(rows))
+        if there[:known] != rows[:known]:
+            raise UserError(
+                f"{path}: not as the run wrote it. Put it back as it was, or delete it: the rows of the last "
+                "checkpoint take its place"
+            )
+        self._columns = rows.split(b"\n", 1)[0].decode().split(",") if rows else None
+        write_atomically(path, rows)
+        with writing(path):
+            self._file: IO[bytes] = path.open("ab")
+
+    def write(self, row: Mapping[str, object]) -> None:
+        """Appends a row, and before the first one a header; UserError if a later row has other columns."""
+        text = ""
+        if self._columns is None:
+            self._columns = list(row)
+            text = ",".join(self._columns) + "\n"
+        if row.keys() != set(self._columns):
+            raise UserError(f"{self.path}: made by another version, with the columns {self._columns}")
+        values = [row[column] for column in self._columns]
+        # 9 digits give a float32 back exactly.
+        text += ",".join(f"{one:.9g}" if isinstance(one, float) else str(one) for one in values) + "\n"
+        with writing(self.path):
+            self._file.write(text.encode())
+            self._file.flush()
+
+    @property
+    def size(self) -> int:
+        """The length of all rows so far, in bytes: the file's first bytes never change."""
+        return self._file.tell()
+
+    def close(self) -> None:
+        with writing(self.path):
+            self._file.close()
+
+
+def _step_of(line: bytes) -> int:
+    """Returns the step of a line of a CSV file, 0 for the header."""
+    step = line.partition(b",")[0]
+    return int(step) if step.isdigit() else 0
+
+
 class RowWriter:
     """Writes the rows of members to CSV files, and their numbers to loggers.
 
-    `saved` are the rows that a checkpoint holds, by file name.
+    Args:
+        intervals: of each file's rows, in steps.
+        saved: the rows that a checkpoint holds, by the file's name. Of these a run that was to end earlier
+            has more than are due: they are left out, but for those of step 0, which are --eval_at_start's.
     """
 
     def __init__(
         self,
         members: Sequence[Member],
-        paths: Iterable[Path],
+        intervals: Mapping[Path, int],
+        schedule: Schedule,
         loggers: Sequence[MetricsLogger],
         saved: Mapping[str, bytes],
     ):
-        self._members, self._loggers = members, loggers
-        self._logs = {path: CSVLogger(path, saved.get(path.name, b"")) for path in paths}
+        self._members, self._loggers, self._logs = members, loggers, {}
+        for path, interval in intervals.items():
+            lines = saved.get(path.name, b"").splitlines(keepends=True)
+            steps = map(_step_of, lines)  # the header's is 0
+            kept = [step == 0 or schedule.is_due(step, interval) for step in steps]
+            self._logs[path] = CSVLogger(path, b"".join(itertools.compress(lines, kept)))
         for logger in (one for one in loggers if isinstance(one, WandbLogger)):  # a kill may have lost rows
-            self._send_again(logger, saved)
+            self._send_again(logger)
 
-    def _send_again(self, logger: WandbLogger, saved: Mapping[str, bytes]) -> None:
-        rows, columns = [], ["seed", *self._members[0].hyperparameters]
-        for name, prefix in (("metrics.csv", ""), ("evaluations.csv", "evaluation/")):
-            rows += [(prefix, row) for row in parse_rows(saved.get(name, b""), columns, Path(name))]
+    def rows_of(self, path: Path) -> list[Row]:
+        """Returns the rows that are in a file."""
+        return parse_rows(path.read_bytes(), ["seed", *self._members[0].hyperparameters], path)
+
+    def _send_again(self, logger: WandbLogger) -> None:
+        rows: list[tuple[str, Row]] = []
+        for path in self._logs:
+            if (prefix := {"metrics.csv": "", "evaluations.csv": "evaluation/"}.get(path.name)) is not None:
+                rows += [(prefix, row) for row in self.rows_of(path)]
         names = [member.name for member in self._members]
         for prefix, row in sorted(rows, key=lambda one: one[1].step):
             numbers = {prefix + name: cell for name, cell in row.results.items() if name != "diverged_at"}

@@ -4,15 +4,9 @@ The settings of these are declared here. The kinds of training in runs/kinds.py 
 """
 
 import dataclasses
-import itertools
 import math
-import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 
-import jax.numpy as jnp
-import numpy as np
-
-from xql_jax.errors import UserError
 from xql_jax.settings import (
     AT_LEAST_ONE,
     COUNT,
@@ -20,76 +14,14 @@ from xql_jax.settings import (
     EITHER,
     NOT_NEGATIVE,
     Checked,
-    Setting,
     by_config,
     recorded,
     setting,
-    with_values,
     within,
 )
 from xql_jax.training.checkpoints import KEPT
-from xql_jax.training.members import fields_given, numbers_given
-from xql_jax.types import ONE_STEP, Array, Horizon, Learner, Numeric
-
-
-@dataclasses.dataclass(frozen=True)
-class Ramp:
-    """A hyperparameter that changes linearly from each value to the next, and then stays constant."""
-
-    name: str
-    values: tuple[float, ...]
-    steps: tuple[float, ...]  # at which they are reached, ascending from 0
-
-    def at(self, step: int | Array) -> Numeric:
-        value: Numeric = self.values[0]
-        for place, (begin, end) in enumerate(itertools.pairwise(self.steps)):
-            change = self.values[place + 1] - self.values[place]
-            share = (step - begin) / (end - begin)
-            value += change * (min(max(share, 0.0), 1.0) if isinstance(step, int) else jnp.clip(share, 0, 1))
-        return value
-
-
-def parse_ramps(
-    text: str, known: Mapping[str, Setting], steps: int, flag: str, taken: Collection[str] = ()
-) -> tuple[Ramp, ...]:
-    """Parses text such as 'beta=1:0.2 awr_temperature=3'.
-
-    In the example beta goes from 1 to 0.2 in `steps` steps, and awr_temperature is 3 from the first step on.
-    With 'beta=2:0.5@0.3:2' it goes to 0.5 in the first 0.3 of the steps, and then back. `taken` are the
-    fields that a sweep varies, which a ramp cannot change.
-    """
-    ramps, places = [], dict(fields_given(text))
-    plain = " ".join(f"{name}={re.sub('@[^:]*', '', values)}" for name, values in fields_given(text))
-    for name, numbers, _ in numbers_given(plain, known, flag, "change", ":"):
-        given = f"{name}={places[name]}"
-        if name in taken:
-            raise UserError(f"{flag}={given}: --sweep varies {name}, whose members would become alike")
-        if len(numbers) > 1 and not np.isfinite(numbers).all():
-            raise UserError(f"{flag}={given}: nothing goes linearly to or from inf")
-        shares = [place.partition("@")[2] for place in places[name].split(":")]
-        if len(shares) > 1:
-            shares[-1] = shares[-1] or "1"
-        try:
-            reached = [0.0, *(float(share) for share in shares[1:])]
-        except ValueError:
-            reached = []
-        if shares[0] or not reached or not all(a < b <= 1 for a, b in itertools.pairwise(reached)):
-            raise UserError(
-                f"{flag} wants FIELD=NUMBER, FIELD=NUMBER:NUMBER or FIELD=NUMBER:NUMBER@SHARE:NUMBER with "
-                f"ascending shares of the steps between 0 and 1, not {given!r}"
-            )
-        ramps.append(Ramp(name, tuple(numbers), tuple(share * steps for share in reached)))
-    return tuple(ramps)
-
-
-def ramped(learner: Learner, ramps: Sequence[Ramp], step: int | Array, count: int | None = None) -> Learner:
-    """Returns the learner, or `count` stacked learners, with the ramps' values at `step`."""
-    if not ramps:
-        return learner
-    values: dict[str, Numeric] = {ramp.name: ramp.at(step) for ramp in ramps}
-    if count:
-        values = {name: jnp.full(count, value, jnp.float32) for name, value in values.items()}
-    return with_values(learner, values)  # type: ignore[type-var]
+from xql_jax.training.members import Ramp
+from xql_jax.types import ONE_STEP, Horizon
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,8 +9,7 @@ import numpy as np
 from xql_jax.learners.method import Part
 from xql_jax.settings import values_of
 from xql_jax.training.loop import RowCallback
-from xql_jax.training.members import Member
-from xql_jax.training.schedule import Ramp
+from xql_jax.training.members import Member, Ramp
 
 LOG = logging.getLogger(__name__)
 NEEDED = "it needs a larger beta, which --beta_nats=0.1 finds"
