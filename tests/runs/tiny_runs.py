@@ -8,9 +8,10 @@ import jax
 import numpy as np
 from driver import contents, write_dataset  # noqa: F401
 
-from xql_jax.runs.config_files import config_from, config_of, settings_from
+from xql_jax.runs.config_files import config_by, config_from, settings_from
 from xql_jax.runs.kinds import METHOD_SETTINGS, Finetune, Offline, Online
 from xql_jax.runs.load import load_run
+from xql_jax.suites import Values
 from xql_jax.training import population
 from xql_jax.training.signals import StopSignals
 
@@ -20,8 +21,8 @@ SIX = {"seed": 3, "num_seeds": 6}
 
 
 def small(method, **values):
-    """A config for the point mazes with networks of eight units."""
-    return config_of(method, "pointmaze", {"all": {"hidden_dims": (8,), **values}})
+    """A method with networks of eight units, and these values where its own were."""
+    return method, (), Values({"all": {"hidden_dims": (8,), **values}})
 
 
 def of_data(folder):
@@ -45,7 +46,8 @@ def made(kind, config, **values):
     values = {name: value for name, value in values.items() if value is not None}
     own = {name for name, one in METHOD_SETTINGS.items() if name in values and not one.of_checkpoint}
     given = values.pop("given", own)
-    return settings_from(config_from(kind, config), values, given)
+    chosen = config_by(kind, *config) if isinstance(config, tuple) else config_from(kind, config)
+    return settings_from(chosen, values, given)
 
 
 def offline_settings(folder, **changes):
