@@ -14,7 +14,7 @@ from xql_jax.errors import UserError
 from xql_jax.learners.registry import make_learner
 from xql_jax.runs.config_files import choose_config, settings_from
 from xql_jax.runs.folder import identity_of
-from xql_jax.runs.kinds import Offline
+from xql_jax.runs.kinds import Finetune, Offline
 from xql_jax.runs.resolve import resolved
 from xql_jax.settings import values_of
 from xql_jax.workshop.tools.list_runs import list_runs
@@ -44,6 +44,8 @@ clipped = Method(InSample, value=Clipped)
 sharp = Method(InSample, value=Expectile, policy=Sharp)
 agreed = Method(InSample, {"max_grad_norm": 0.5, "awr_temperature": 7.0}, value=Clipped)
 differing = InSample(value=Clipped(max_grad_norm=1.0))
+own_run = Method(InSample, settings={"offline_fraction": 0.5, "online": "actor_lr=1e-4"}, like="xql")
+like_iql = Method(InSample, value=ValueFit, like="iql")
 soft = InSample(policy=ForwardKL(awr_temperature=7.0))
 
 Path("imported").touch()
@@ -122,6 +124,15 @@ def test_own_defaults_come_before_what_a_suite_has_for_all_methods(place):
     agreed = trained("agreed")
     assert agreed.policy.max_grad_norm == agreed.value.max_grad_norm == 0.5
     assert agreed.policy.awr_temperature == trained("soft").policy.awr_temperature == 7.0
+
+
+def test_own_settings_of_a_run_stay_and_others_changes_are_taken_as_far_as_they_fit(place):
+    """IQL's `online` in the mazes changes its expectile, which the method has not."""
+    kitchen = choose_config(Finetune, "own_methods:own_run", env_name="kitchen-complete-v0").values
+    assert (kitchen["offline_fraction"], kitchen["online"]) == (0.5, "actor_lr=1e-4")
+    assert kitchen["acting_temperature"] == 0.0  # XQL's there
+    maze = choose_config(Finetune, "own_methods:like_iql", env_name="pointmaze-umaze-v0").values
+    assert maze["online"] == "actor_lr=0.0003:0.00003"
 
 
 NO_METHODS = {

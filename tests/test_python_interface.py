@@ -180,6 +180,8 @@ def test_fine_tuning_goes_on_with_the_member_that_a_policy_has(of_several, tmp_p
         "save_dir": tmp_path,
         "progress": False,
     }
+    with pytest.raises(UserError, match=r"member=0: the policy is of one: seed 43, beta=0\.5"):
+        xql_jax.train_finetune(checkpoint=chosen, member=0, **settings)
     tuned = xql_jax.train_finetune(checkpoint=chosen, **settings)
     assert [str(member) for member in tuned.members] == ["seed 43, beta=0.5"]
     assert tuned.run.content["checkpoint"]["step"] == 100

@@ -109,6 +109,12 @@ def test_a_row_is_for_whom_it_names():
     assert found("xql", "discount", "awr_temperature", "actor_lr") == [0.5, 5.0, usual.actor_lr]
     assert found("xql+reverse_kl@cub", "beta", "value_hidden_dims") == [4.0, (3,)]
     assert found("xql@cube-single@small", "beta") == [7.0]
+    # What is done is no beginning of a name, as that of a user's module.
+    for tag, beta in (("small", 9.0), ("smallworld:Car-v0", 4.0)):
+        changed = config_by(
+            Online, "xtd3", [tag], Values({"xtd3": {"beta": 4}}, {"small": {"xtd3": {"beta": 9}}})
+        )
+        assert changed.values["beta"] == beta
     assert found("iql", "actor_lr", "awr_temperature") == [0.5, 5.0]
     assert found("bc", "actor_lr", "actor_hidden_dims") == [0.5, (3,)]  # without the fields that it lacks
     assert found("q_iteration@cube", "beta") == [7.0]  # it is like XQL
@@ -217,6 +223,39 @@ def get_config(text="xql@finetune"):
 def value_in(tmp_path, edit):
     (tmp_path / "mine.py").write_text(CONFIG.replace("EDIT", edit))
     return choose_config(Offline, config=str(tmp_path / "mine.py"), env_name="pointmaze-umaze-v0")
+
+
+def chosen_by(place, kind, suite, edit, **given):
+    """The value of a run with a config file of one's own."""
+    text = CONFIG.replace('"pointmaze"', repr(suite)).replace("EDIT", edit)
+    (place / "mine.py").write_text(text)
+    return choose_config(kind, "xql", config=str(place / "mine.py"), **given)
+
+
+def test_what_a_file_changes_counts_as_chosen(tmp_path):
+    """As if it were given by flags: on own data XQL finds beta, and in the maze it rises at the hand-over."""
+    own, maze = {"dataset": "mine.npz"}, {"env_name": "pointmaze-umaze-v0"}
+    seven = "config.beta = 7.0"
+    value = resolved(settings_from(chosen_by(tmp_path, Offline, "own", seven, **own), own))
+    assert (value.values["beta"], value.values["beta_nats"]) == (7.0, 0.0)
+    assert (
+        from_plain(json.loads(json.dumps(as_plain(value)))).chosen
+        == value.chosen
+        == {"beta", "dataset", "beta_nats"}
+    )
+    value = resolved(settings_from(chosen_by(tmp_path, Offline, "own", "pass", **own), own))
+    assert value.values["beta_nats"] == 1.0
+    for edit, online in ((seven, ""), ("pass", "beta=5:2 ")):
+        file = chosen_by(tmp_path, Finetune, "pointmaze", edit, **maze)
+        value = resolved(settings_from(file, {**maze, "max_steps": 5}))
+        assert value.online == online + "actor_lr=0.0003:0.00003"
+
+
+def test_a_file_that_drops_the_tags_cannot_be_tuned(tmp_path):
+    task = {"env_name": "kitchen-mixed-v0", "tuned": True}
+    assert chosen_by(tmp_path, Offline, "kitchen", "pass", **task).values["beta"] == 8.0
+    with pytest.raises(UserError, match="drops the text's tags"):
+        chosen_by(tmp_path, Offline, "kitchen", "return config_of('xql', 'kitchen')", **task)
 
 
 def test_tags_of_a_files_own_method_hold(tmp_path):

@@ -107,6 +107,7 @@ def test_unfinished_runs_count_only_where_nothing_has_finished():
     assert (score.last, score.note) == ((5.0,), "")
     (score,) = method_scores([unfinished])
     assert (score.last, score.note) == ((50.0,), "unfinished after 10 updates of 3,000 updates")
+    assert score.cell().startswith("50.0 (unfinished after 10 updates of 3,000 updates)")
 
 
 @pytest.mark.parametrize(

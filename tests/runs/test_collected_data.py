@@ -82,6 +82,11 @@ def test_a_replay_buffer_becomes_the_episodes_that_were_met(known, tmp_path, unt
     assert met["timeouts"][: count - 1].any()
     np.testing.assert_array_equal(rows["timeouts"][:-1], met["timeouts"][: count - 1])
     assert rows["timeouts"][-1] != rows["terminals"][-1]
+    step = int(min((path / "checkpoints").iterdir(), key=lambda one: int(one.name)).name)
+    assert step < STEPS
+    (tmp_path / "part").mkdir()
+    _, part = collected(tmp_path / "part", replay=str(path / "checkpoints" / str(step)), until=until)
+    assert part["transitions"] == (until or step)
     with pytest.raises(UserError, match=r"has transitions 0 to 120 of the run, not those up to 121"):
         collected(tmp_path / "more", replay=str(path), until=STEPS + 1)
 

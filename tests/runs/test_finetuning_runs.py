@@ -32,6 +32,7 @@ from xql_jax.runs.train import train_run as run_finetuning
 from xql_jax.runs.train import train_run as run_offline
 from xql_jax.types import Batch
 from xql_jax.workshop.commands.messages import sources_of
+from xql_jax.workshop.tools.choose import ChoiceSettings, choose
 
 pytestmark = pytest.mark.slow
 MAZE = "pointmaze-umaze-v0"
@@ -198,6 +199,8 @@ def test_a_part_of_the_data_is_drawn_for_all_members_and_kept(data, tmp_path, ca
         part = load_data(made, None).dataset
         assert part.size == 50
         assert part.fingerprint() == load_run(source.path).content["dataset_fingerprint"]
+    last = run_finetuning(dataclasses.replace(made, save_dir=str(tmp_path / "last"), max_steps=2))
+    choose(ChoiceSettings(checkpoint=str(last.path), max_steps=1))  # by the same rows
     assert not any("not the data" in line for line in caplog.messages)
 
 

@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import inspect
 import runpy
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -44,10 +44,12 @@ from xql_jax.settings import WIDTHS, Setting, declared, settings_of, values_of, 
 from xql_jax.suites import Values
 from xql_jax.suites.online import ONLINE_VALUES, OWN
 from xql_jax.suites.tasks import SUITES, get_task, name_in_dm_control, own_attribute
+from xql_jax.training.members import fields_given
 from xql_jax.types import Json
 
 EVERY_WIDTH = Setting(None, WIDTHS, "Widths of the hidden layers of all networks.", tuple)
 ENDING = "_config"
+DONE = ("finetune", "small")  # tags of what is done
 
 
 def layered(name: str, tags: Sequence[str], values: Values) -> tuple[Any, Json]:
@@ -64,8 +66,9 @@ def layered(name: str, tags: Sequence[str], values: Values) -> tuple[Any, Json]:
     recipe, learner = method_named(method), make_learner(name)
     of_run = OF_ONLINE if method in ONLINE else OF_OFFLINE
     known = settings_of(learner) | of_run
-    own = {*recipe.defaults, *(one for owner, one, _ in declared(learner) if _redeclared(owner, one))}
-    given = [one for start, one in values.when.items() if any(tag.startswith(start) for tag in tags)]
+    own = {*recipe.defaults, *recipe.settings}
+    own |= {one for owner, one, _ in declared(learner) if _redeclared(owner, one)}
+    given = [one for start, one in values.when.items() if _is_met(start, tags)]
     chosen = {**recipe.settings}
     for who, row in [pair for table in (values.rows, *given) for pair in table.items()]:
         is_in_sample = who == "in_sample" and (method in IN_SAMPLE or ":" in method)
@@ -76,7 +79,7 @@ def layered(name: str, tags: Sequence[str], values: Values) -> tuple[Any, Json]:
             if field not in known and (who == name or field not in _fields_of_all()):
                 raise ValueError(f"{who} has no {field!r}; nearest known: {nearest(field, _fields_of_all())}")
             if field in known and not (is_for_others and field in own):
-                chosen[field] = value
+                chosen[field] = _of_fields(value, known) if field == "online" else value
     if "tuned" in tags:
         task = tags[0]
         alike = [one for one in values.tuned if method == "xql" and one.split("-")[0] == task.split("-")[0]]
@@ -87,6 +90,16 @@ def layered(name: str, tags: Sequence[str], values: Values) -> tuple[Any, Json]:
     settings = {one: chosen.get(one, setting.default) for one, setting in of_run.items()}
     of_learner = {one: value for one, value in chosen.items() if one not in of_run}
     return with_values(learner, of_learner), settings
+
+
+def _is_met(start: str, tags: Sequence[str]) -> bool:
+    """Whether a tag is what is done, `start`, or has a name that begins so."""
+    return start in tags or (start not in DONE and any(tag.startswith(start) for tag in tags))
+
+
+def _of_fields(online: str, known: Collection[str]) -> str:
+    """Returns the changes at the hand-over of hyperparameters that the method has; others are for others."""
+    return " ".join(f"{name}={values}" for name, values in fields_given(online) if name in known)
 
 
 @functools.cache
@@ -102,8 +115,12 @@ def config_of(text: str, suite: str) -> ConfigDict:
         suite: a key of `SUITES`, of which `own` has every method's own defaults; or `online`.
     """
     name, *tags = text.split("@")
-    learner, settings = layered(name, tags, ONLINE_VALUES if suite == "online" else SUITES[suite].values)
+    learner, settings = layered(name, tags, _values_of_suite(suite))
     return ConfigDict({"method": name, "suite": suite, **settings, **values_of(learner)}).lock()
+
+
+def _values_of_suite(name: str) -> Values:
+    return ONLINE_VALUES if name == "online" else SUITES[name].values
 
 
 def _redeclared(owner: Any, name: str) -> bool:
@@ -169,6 +186,7 @@ class Config:
     settings: Json  # those of the run that a suite or a file chooses
     origin: str = ""  # in words, for messages: the file, or the suite
     untuned: "Config | None" = None  # without --tuned; None: the same
+    by_file: frozenset[str] = frozenset()  # what a config file has otherwise than its suite
 
     @property
     def may_be_given(self) -> dict[str, Setting]:
@@ -268,14 +286,20 @@ def choose_config(
                 f"configs/{file_for_suite(suite.name)}, or in a file of your own "
                 f"config_of(text, {suite.name!r})"
             )
-        return config_from(kind, found, as_written(str(path)).removeprefix(f"{located('.')}/"))
+        made = config_from(kind, found, as_written(str(path)).removeprefix(f"{located('.')}/"))
+        usual = config_by(kind, found.method, tags, _values_of_suite(found.suite)).values
+        changed = (name for name, value in made.values.items() if value != usual[name])
+        return dataclasses.replace(made, by_file=frozenset(changed))
 
     untuned = with_tags(*tags)
     if not given.get("tuned"):
         return untuned
     if not tags[0]:
         raise UserError("--tuned needs --env_name: its values are those of a task")
-    return dataclasses.replace(with_tags(*tags, "tuned"), untuned=untuned)
+    tuned = with_tags(*tags, "tuned")
+    if tuned.values == untuned.values and tuned.by_file != untuned.by_file:
+        raise UserError(f"--tuned: {tuned.origin} gives the same values without: it drops the text's tags")
+    return dataclasses.replace(tuned, untuned=untuned)
 
 
 def settings_from(config: Config, values: Mapping[str, object], given: Iterable[str] | None = None) -> Any:
@@ -296,6 +320,7 @@ def settings_from(config: Config, values: Mapping[str, object], given: Iterable[
         method=config.method,
         learner=with_values(config.learner, {name: chosen[name] for name in chosen if name in of_learner}),
         origin=config.origin,
+        by_file=config.by_file,
         base=config.base,
         given=frozenset({*names, *with_every_width(dict.fromkeys(names), of_learner)}),
         **config.settings | {name: one for name, one in chosen.items() if name in of_run},
@@ -320,6 +345,7 @@ def as_plain(value: Training) -> Json:
         "learner": values_of(value.learner),
         "given": sorted(value.given),
         "origin": value.origin,
+        "by_file": sorted(value.by_file),
         "base": value.base,
     }
 
@@ -332,6 +358,7 @@ def from_plain(plain: Json) -> Training:
         learner=make_learner(plain["method"], plain["learner"]),
         given=frozenset(plain["given"]),
         origin=plain["origin"],
+        by_file=frozenset(plain["by_file"]),
         base={name: tuple(one) if isinstance(one, list) else one for name, one in plain["base"].items()},
         **plain["settings"],
     )

@@ -21,7 +21,7 @@ from xql_jax.errors import Damaged, UserError
 from xql_jax.files import as_json, digest, locked, read_record, write_record
 from xql_jax.files.paths import as_written, located
 from xql_jax.logs.csv_rows import TIMES
-from xql_jax.runs.kinds import EVALUATION_SEED, METHOD_SETTINGS, Acting, FromData, Training
+from xql_jax.runs.kinds import EVALUATION_SEED, METHOD_SETTINGS, Acting, Finetune, FromData, Training
 from xql_jax.runs.load import LOCK, Run, load_run
 from xql_jax.runs.machine import differences, other_code, surroundings
 from xql_jax.runs.run_data import RunData
@@ -175,6 +175,8 @@ class RunFolder:
             content["data_files"] = stamps(data.task, settings.dataset)
             content["data_source"] = as_written(data.dataset.source)
             content["dataset"] = [name_of(source) for source in settings.dataset]
+        if isinstance(settings, Finetune):
+            content["data_seed"] = settings.data_seed
         if settings.source:  # what runs of other seeds have, too
             content["checkpoint_settings"] = digest({**settings.source.settings, "sweep": ""})[:16]
         write_record(self.files.config, {**began, **content})

@@ -70,6 +70,7 @@ class Training(Intervals, Kept):
     origin: str = ""  # of the values, in words: the config file, or the suite
     base: Json = dataclasses.field(default_factory=dict)  # `values` by that alone, without --tuned
     given: frozenset[str] = frozenset()  # names of settings and hyperparameters that the user gave
+    by_file: frozenset[str] = frozenset()  # those that a config file has otherwise than its suite
     source: Any = None  # the `Run` of --checkpoint
 
     env_name: str | None = setting(None, TEXT, "")
@@ -168,8 +169,8 @@ class Training(Intervals, Kept):
 
     @property
     def chosen(self) -> set[str]:
-        """The names of what the user gave, sweeps or ramps, before a hand-over."""
-        return {*self.given, *dict(fields_given(f"{self.sweep} {getattr(self, 'ramp', '')}"))}
+        """The names of what the user gave, has in a file, sweeps or ramps, before a hand-over."""
+        return {*self.given, *self.by_file, *dict(fields_given(f"{self.sweep} {getattr(self, 'ramp', '')}"))}
 
 
 def _fields_of(kind: type[Any], settings: Training) -> Json:
@@ -343,6 +344,11 @@ class Finetune(FromData, Acting):
         """The schedule of both phases."""
         handover = self.num_pretraining_steps
         return dataclasses.replace(super().schedule, max_steps=handover + self.max_steps, handover=handover)
+
+    @property
+    def data_seed(self) -> int:
+        """By which --init_dataset_size draws: the source's first, so that --member keeps the rows of all."""
+        return self.source.content.get("data_seed", self.source.seeds[0]) if self.source else self.seed
 
     @property
     def buffer_size(self) -> int:

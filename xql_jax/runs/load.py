@@ -93,7 +93,7 @@ class Run:
         self.name = as_written(str(path))  # for lists
         self.had_ended = False  # before the training that returned it, so that nothing was done
         self.stopped_by: signal.Signals | None = None  # the signal that ended that training early
-        self._wanted_step, self._wanted_member = step, member
+        self.wanted_step, self._wanted_member = step, member  # None: the last step, all members
         self.identity = {name: content[name] for name in content["defining"]}  # what its numbers depend on
         self.run_id: str = content["run"]  # the digest of its identity, which all files of the run contain
         self.files = TrainingFiles(path, self.run_id)
@@ -297,8 +297,8 @@ class Run:
     @functools.cached_property
     def step(self) -> int:
         """The step of the checkpoint that is read: the wanted one, else the last."""
-        if self._wanted_step is not None:
-            return self._wanted_step
+        if self.wanted_step is not None:
+            return self.wanted_step
         if not (steps := self.steps):
             raise UserError(f"{self.path}: the run has no checkpoint yet")
         return steps[-1]

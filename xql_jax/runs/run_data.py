@@ -88,9 +88,7 @@ def _prior_data(settings: Finetune, dataset: Dataset) -> Dataset:
     """Returns the data of both phases, of which --init_dataset_size may leave a part."""
     number, size, source = settings.init_dataset_size, settings.replay_buffer_size, settings.source
     if number is not None and number < dataset.size:
-        # The first seed of all members, so that --member of a checkpoint keeps the source's rows.
-        seed = source.seeds[0] if source else settings.seed
-        dataset = dataset.part(drawn_rows(dataset.size, number, seed))
+        dataset = dataset.part(drawn_rows(dataset.size, number, settings.data_seed))
     if source and dataset.fingerprint() != source.content["dataset_fingerprint"]:
         LOG.warning(f"{dataset.source}: not the data that the checkpoint was trained on")
     if settings.offline_fraction is None and dataset.size > size:

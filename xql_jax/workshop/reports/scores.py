@@ -178,7 +178,7 @@ class MethodScore:
         """Returns the last score, its interval over seeds, and the paper's in brackets: `71.3 ± 2.0 [72.5]`.
 
         With fine-tuning, the scores before and after: `71.3 ± 2.0 → 95.0 ± 1.1 [76 → 97]`. If seeds are
-        missing, the cell says how many there are.
+        missing, the cell says how many there are; if no run is finished, how far they are.
         """
         text = " → ".join(with_interval(scores) for scores in (self.before, self.last) if scores) or "–"
         if self.diverged:
@@ -186,7 +186,8 @@ class MethodScore:
         if self.last and not self.is_normalised:
             text += " (return)"
         if self.last and self.note:
-            text += f" ({len(self.last)} seed(s) so far)"
+            is_finished = self.members[0].is_finished
+            text += f" ({len(self.last)} seed(s) so far)" if is_finished else f" ({self.note})"
         papers = [f"{score:g}" for score in (self.paper_before, self.paper) if score is not None]
         return f"{text} [{' → '.join(papers)}]" if papers else text
 

@@ -171,7 +171,7 @@ def _dataset(settings: ChoiceSettings, saved: Run) -> Dataset:
     learned = view_for(saved.learner, kept, saved.horizon)
     number = saved.content.get("init_dataset_size") or kept.size
     if number < kept.size and not settings.dataset:
-        rows = drawn_rows(kept.size, number, saved.seeds[0])
+        rows = drawn_rows(kept.size, number, saved.content.get("data_seed", saved.seeds[0]))
         judged, learned = kept.part(rows), learned.part(rows)
     else:  # where top_returns kept the best trajectories, it is judged on the others, too
         judged = dataclasses.replace(preprocessing, most_rows=math.inf).dataset(dataset)

@@ -72,7 +72,10 @@ class CollectionSettings(Checked):
     seed: int = setting(0, COUNT_OR_NONE, "Random seed. Episode e depends on (seed, e) alone.")
     replay: str | None = setting(None, TEXT, "Folder of an online run whose replay buffer is written.")
     until: int | None = setting(
-        None, within(2, MOST), "With --replay, the buffer after N transitions. Default: all.", kind=int
+        None,
+        within(2, MOST),
+        "With --replay, the buffer after N transitions. Default: all, or those of RUN/checkpoints/STEP.",
+        kind=int,
     )
     member: int | None = setting(
         None, COUNT_OR_NONE, "Member, counted from 0. Needed if the run has several."
@@ -177,7 +180,7 @@ def _replay_buffer(settings: CollectionSettings) -> Source:
         LOG.warning(f"{run.path}: {line}")
     files = ReplayFiles(run.files.replay / member.name, f"{run.run_id} {member.name}")
     stored = empty(1, *run.sizes, EpisodeBatch if run.horizon.steps > 1 else Batch)
-    begin, found = files.read(settings.until, stored.data)
+    begin, found = files.read(settings.until or run.wanted_step, stored.data)
     stop = begin + len(found.rewards)
     first = max(begin, stop - int(run.content["buffer_size"]))  # older ones were overwritten
     found = found._replace(actions=run.preprocessing.action_bounds.to_environment(found.actions))
