@@ -25,6 +25,7 @@ from xql_jax.settings import settings_of, values_of
 from xql_jax.suites import METHODS_OWN, Values
 from xql_jax.suites.tasks import SUITES, get_task
 from xql_jax.training.members import parse_ramps
+from xql_jax.workshop.commands.messages import sources_of
 
 ROOT = Path(__file__).resolve().parents[2]
 PAPER = Path(__file__).parent / "paper"  # the tables as printed; blank: the paper leaves it out
@@ -243,8 +244,9 @@ def test_what_a_file_changes_counts_as_chosen(tmp_path):
         == value.chosen
         == {"beta", "dataset", "beta_nats"}
     )
+    assert (sources_of(value)["beta"], sources_of(value)["clip_rule"]) == ("config file", "suite")
     value = resolved(settings_from(chosen_by(tmp_path, Offline, "own", "pass", **own), own))
-    assert value.values["beta_nats"] == 1.0
+    assert (value.values["beta_nats"], sources_of(value)["beta"]) == (1.0, "default")
     for edit, online in ((seven, ""), ("pass", "beta=5:2 ")):
         file = chosen_by(tmp_path, Finetune, "pointmaze", edit, **maze)
         value = resolved(settings_from(file, {**maze, "max_steps": 5}))

@@ -84,7 +84,7 @@ def test_a_value_that_the_checkpoints_run_was_given_stays(data, tmp_path, beta, 
     assert identity_of(made)["config"]["beta"] == (beta or 0.2)
     where = sources_of(made)
     assert where["beta"] == where["seed"] == where["dataset"] == "run of --checkpoint"
-    assert where["online"] == "config file"
+    assert where["online"] == "suite"
 
 
 def test_one_run_from_offline_to_online(finetuned):
@@ -171,11 +171,27 @@ def test_rlpd_needs_no_pretraining(data, tmp_path):
 )
 def test_a_learner_with_noise_of_its_own_gets_no_other(data, method, given, noises):
     changes = {} if given is None else {"exploration_noise": given, "given": frozenset({"exploration_noise"})}
+    changes.setdefault("given", frozenset())  # the temperature is the suite's
     made = resolved(finetune_settings(data, method, acting_temperature=0.5, **changes))
     own = getattr(made.learner, "exploration_noise", None)
     assert (own, made.acting.exploration_noise) == pytest.approx(noises)
     # The temperature scales the policy's spread, not the noise.
     assert made.acting.acting_temperature == (0.5 if own is None else 1.0)
+    if own is not None:
+        with pytest.raises(UserError, match="--acting_temperature: td3_bc has no spread of its own"):
+            resolved(dataclasses.replace(made, given=frozenset({"acting_temperature"})))
+
+
+@pytest.mark.parametrize(
+    ("fraction", "told"), [(0.99, "that is 8"), (0.01, "that is 0"), (0.9, ""), (1.0, "")]
+)
+def test_a_share_of_the_data_that_rounds_to_none_or_all_is_refused(data, fraction, told):
+    settings = finetune_settings(data, offline_fraction=fraction, batch_size=8)
+    if not told:
+        assert resolved(settings).offline_fraction == fraction
+        return
+    with pytest.raises(UserError, match=f"--offline_fraction={fraction}: of --batch_size=8 {told}"):
+        resolved(settings)
 
 
 @pytest.mark.parametrize(("changes", "noise"), [({}, 0.2), ({"exploration_noise": 0.3}, 0.3)])

@@ -3,6 +3,7 @@
 import logging
 import re
 
+import numpy as np
 import pytest
 from driver import Driver, contents, outcome, rows
 from training_runs import ARRAYS
@@ -111,6 +112,21 @@ def test_an_online_run_says_that_a_longer_one_begins_anew(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         assert run.resume(max_steps=8) != shorter
     assert f"{shorter} has the same settings but for --max_steps" in caplog.text
+
+
+def test_a_resumed_run_knows_the_metrics_of_the_last_update(tmp_path):
+    """There is an update every 20 steps, and a row every 4: those of steps 24 to 36 show the one at 20."""
+    settings = {
+        "env_name": "driver:Drift-v0", "method": "td3", "hidden_dims": (4,), "batch_size": 4, "max_steps": 48,
+        "warmup_steps": 0, "updates_per_step": 0.05, "log_interval": 4, "eval_interval": 48,
+        "bellman_error_interval": 0, "eval_episodes": 0,
+    }  # fmt: skip
+    run = Driver(xql_jax.train_online, tmp_path, settings)
+    run.resume(lambda step, numbers: step == 28)
+    run.resume()
+    losses = {int(row["step"]): row["critic/loss"] for row in rows(run.path / "metrics.csv")}
+    assert losses[20] == losses[24] == losses[28] == losses[32] == losses[36] != losses[40]
+    assert all(np.isfinite(float(loss)) for loss in losses.values())
 
 
 def test_without_resume_a_longer_run_is_refused(make):

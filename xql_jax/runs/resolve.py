@@ -32,8 +32,8 @@ def resolved(settings: T) -> T:
     sweep = " ".join(f"{name}={','.join(f'{x:.9g}' for x in values)}" for name, values in made.grid.items())
     made = dataclasses.replace(made, sweep=sweep, learner=made.learner.scheduled(updates))
     _check_varied(made)
-    if isinstance(made, Finetune) and made.learner.batch_type not in (Batch, CalibratedBatch):
-        raise UserError(f"{made.method} cannot be fine-tuned: it does not learn from single transitions")
+    if isinstance(made, Finetune):
+        _check_finetuning(made)
     if task and task.suite.is_compiled:
         _check_compiled(made)
     if isinstance(made, Acting):
@@ -91,6 +91,22 @@ def _check_varied(settings: Training) -> None:
         raise UserError(
             f"discount: {flag} sums the data's rewards by one value: a run for each is trained by xql-sweep "
             f"--methods={method}:discount=VALUE,{method}:discount=VALUE"
+        )
+
+
+def _check_finetuning(settings: Finetune) -> None:
+    """Raises UserError for a method that cannot be fine-tuned so, and for what would have no effect."""
+    learner, fraction, size = settings.learner, settings.offline_fraction, settings.batch_size
+    if learner.batch_type not in (Batch, CalibratedBatch):
+        raise UserError(f"{settings.method} cannot be fine-tuned: it does not learn from single transitions")
+    if "acting_temperature" in settings.given and hasattr(learner, "exploration_noise"):
+        raise UserError(
+            f"--acting_temperature: {settings.method} has no spread of its own: give --exploration_noise"
+        )
+    if fraction is not None and 0 < fraction < 1 and round(fraction * size) in (0, size):
+        raise UserError(
+            f"--offline_fraction={fraction:g}: of --batch_size={size} that is {round(fraction * size)}: give "
+            "0, 1, or larger batches"
         )
 
 

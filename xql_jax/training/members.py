@@ -112,7 +112,9 @@ def parse_ramps(
     for name, numbers, _ in numbers_given(plain, known, flag, "change", ":"):
         given = f"{name}={places[name]}"
         if name in taken:
-            raise UserError(f"{flag}={given}: --sweep varies {name}, whose members would become alike")
+            raise UserError(
+                f"{flag}={given}: --sweep, if only of --checkpoint's run, gives members their {name}"
+            )
         if len(numbers) > 1 and not np.isfinite(numbers).all():
             raise UserError(f"{flag}={given}: nothing goes linearly to or from inf")
         shares = [place.partition("@")[2] for place in places[name].split(":")]

@@ -203,13 +203,14 @@ class Population:
 
     def snapshot(self, progress: Progress) -> Snapshot:
         """Returns what a checkpoint of this step holds: the progress gets what the members need."""
-        sums = jax.device_get(self.gathered(lambda members: members.sums))
+        sums, metrics = jax.device_get(self.gathered(lambda members: (members.sums, members.metrics)))
         contents: dict[str, Json] = {}
         for index, member in enumerate(self.members):
             found = self.diverged.get(index)
             contents[member.name] = {
                 "diverged": dataclasses.asdict(found) if found else None,
                 "sums": jax.tree.map(lambda leaf, index=index: leaf[index].item(), sums._asdict()),
+                "metrics": {name: values[index].item() for name, values in metrics.items()},
             }
         items = self.gathered(self.kind.saved)
         return self.kind.snapshot(self, Snapshot(items, dataclasses.replace(progress, members=contents)))
@@ -222,6 +223,9 @@ class Population:
         self.diverged = {index: Divergence(**each) for index, each in enumerate(found) if each}
         sums = stacked([Sums.restored(content["sums"]) for content in contents])
         self.set_in_members(state=items["states"], sums=sums)
+        if all("metrics" in content for content in contents):  # else of an earlier version
+            metrics = [jax.tree.map(lambda one: jnp.float32(float(one)), of["metrics"]) for of in contents]
+            self.set_in_members(metrics=stacked(metrics))
         self.kind.resume(self, items, progress)
 
     def take_over(self, other: "Population") -> None:

@@ -57,8 +57,8 @@ def sources_of(settings: Any) -> dict[str, str]:
     found = dict.fromkeys(values, "default")
     found |= {name: "method" for name in (*recipe.defaults, *recipe.settings) if name in found}
     usual = config_by(type(settings), settings.method, (), METHODS_OWN).values
-    layer = "config file" if "config" in settings.given else "suite"
-    found |= {name: layer for name in found if base[name] != usual[name]}
+    found |= {name: "suite" for name in found if base[name] != usual[name]}
+    found |= dict.fromkeys(settings.by_file, "config file")
     tuned = [name for name in ("batch_size", *of_learner) if values[name] != base[name]]
     found |= dict.fromkeys(tuned, "Table 4 (--tuned)")
     if settings.source:
