@@ -66,8 +66,8 @@ def train(
             `masks` [N], and either `next_observations` [N, O] or, if a time limit ends episodes, `timeouts`
             [N]); or whatever --dataset takes; or a list of these, which are joined.
         method: such as xql, iql or xql+reverse_kl. None: the method of `config`, or xql.
-        config: the file with the hyperparameters, by its path or its name (`kitchen`). None: the file for the
-            task's suite.
+        config: the file with the hyperparameters, by its path or its name (`kitchen`). None: they are those
+            of the task's suite.
         save_dir: the folder under which the run is written, as SAVE_DIR/TASK/METHOD/RUN. None: a temporary
             folder, which is deleted with the policy.
         resume: whether to go on with a run of these settings under `save_dir`. A finished run is only loaded.
