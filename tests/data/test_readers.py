@@ -198,8 +198,23 @@ def test_an_episode_without_a_last_observation_keeps_its_last_step_only_if_it_is
     np.testing.assert_array_equal(dataset.batch.rewards, rewards.astype(np.float32))
     np.testing.assert_array_equal(dataset.batch.masks, [1, 1, 1, 0, 1, 1, 1])
     np.testing.assert_array_equal(dataset.ends, [0, 1, 0, 1, 0, 0, 1])
+    np.testing.assert_array_equal(dataset.begins, [1, 0, 1, 0, 1, 0, 0])  # also with one of no transition
+    assert any("episodes of one row are left out" in str(note) for note in dataset.notes)
     with pytest.raises(UserError, match=r"episodes: no transition is left"):
         read(write(tmp_path / "episodes", arrays[3:]))
+
+
+def test_a_last_observation_that_the_next_observations_contradict_is_refused(tmp_path):
+    """Unless it is a rounding, or a mask hides it."""
+    for kind, change in (("timeout", 1e-4), ("terminal", 9.0), ("timeout", 9.0)):
+        episode = Episode(0, 5, kind)
+        arrays = episode.arrays() | {"observations": episode.observations.copy()}
+        arrays["next_observations"][-1] += change
+        path = write(tmp_path / "episodes", [{key: arrays[key] for key in ALL}])
+        if (kind, change) != ("timeout", 9.0):
+            assert (read(path).batch.next_observations == arrays["next_observations"]).all()
+    with pytest.raises(UserError, match=r"next_observations and .* differ: leave out one"):
+        read(path)
 
 
 @pytest.mark.parametrize("has_masks", [True, False])

@@ -143,6 +143,7 @@ def test_rows_without_next_observations_that_environments_filled_in_turn_are_put
         "actions": np.zeros((600, 1), np.float32),
         "rewards": np.ones(600, np.float32),
         "terminals": step % 10 == 9,
+        "timeouts": np.zeros(600),
     }
     dataset = from_arrays({**rows, "env_id": environment}, "arrays")
     assert dataset.trajectory_lengths().tolist() == [10] * 60
@@ -152,6 +153,55 @@ def test_rows_without_next_observations_that_environments_filled_in_turn_are_put
     assert not [told for told in suspicions(dataset) if "order" in told]
     odd = from_arrays({**rows, "timeouts": step % 10 < 6}, "arrays")
     assert "360 of 600 rows are left out" in suspicions(odd)[0]
+
+
+def test_an_environments_number_alone_marks_no_ends():
+    """In each of two environments episodes of four steps follow each other."""
+    rows = {key: R[key][:16] for key in ("observations", "actions", "rewards")} | {"terminals": np.zeros(16)}
+    for number in (np.zeros(16), np.arange(16) // 8):
+        with pytest.raises(UserError, match="no timeouts, and no task"):
+            from_arrays({**rows, "env_id": number}, "arrays")
+    for limit, lengths in ((4, [3] * 4), (5, [4, 2] * 2)):  # the limit is counted in each
+        dataset = from_arrays({**rows, "env_id": number}, "arrays", Layout(episode_limit=limit))
+        assert dataset.trajectory_lengths().tolist() == lengths
+        assert f"episodes are cut every {limit} steps" in suspicions(dataset)[0]
+
+
+def test_an_environments_number_that_comes_again_is_refused_but_where_an_end_is_marked():
+    """Two environments are recorded in turn for a few steps each; time-outs are every four steps."""
+    for length in (12, 4, 3):
+        order = np.arange(24).reshape(2, -1, length).swapaxes(0, 1).ravel()
+        rows = joined([Episode(i, 4, "timeout").arrays() for i in range(6)]) | {
+            "env_ids": np.arange(24) // 12
+        }
+        keys = ("observations", "actions", "rewards", "terminals", "timeouts", "env_ids")
+        rows = {key: rows[key][order] for key in keys}
+        if length > 3:
+            assert from_arrays(rows, "arrays").trajectory_lengths().tolist() == [3] * 6
+    with pytest.raises(UserError, match="env_ids changes after row 2 and comes again"):
+        from_arrays(rows, "arrays")
+
+
+ORDERED, IN_TURN = np.arange(120), np.arange(120).reshape(6, 20).T.ravel()
+
+
+@pytest.mark.parametrize("order", [ORDERED, ORDERED[7:], IN_TURN, np.random.default_rng(0).permutation(120)])
+def test_steps_do_not_hide_that_rows_are_in_no_order(order):
+    rows = joined([Episode(i, 20, KINDS[i % 2]).arrays(i) for i in range(6)])
+    keys = ("observations", "actions", "rewards", "next_observations", "terminals", "steps")
+    dataset = from_arrays({key: rows[key][order] for key in keys}, "arrays")
+    if (np.diff(order) == 1).all():
+        np.testing.assert_array_equal(np.flatnonzero(dataset.ends), np.flatnonzero(rows["ends"][order]))
+        assert not suspicions(dataset)
+    else:
+        assert datasets.out_of_order(dataset)
+
+
+@pytest.mark.parametrize("limit", [3, 9])
+def test_a_cut_of_rows_with_next_observations_at_the_limit_is_told(limit):
+    rows = {key: Episode(0, 6, "unmarked").arrays()[key] for key in R if key != "timeouts"}
+    told = suspicions(from_arrays(rows, "arrays", Layout(limit, prefers_rows=True)))
+    assert any("episodes are cut every" in line for line in told) == (limit < 6)
 
 
 def test_an_episode_number_that_comes_again_is_another_episode():
