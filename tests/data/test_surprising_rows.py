@@ -156,12 +156,13 @@ def test_rows_without_next_observations_that_environments_filled_in_turn_are_put
 
 
 def test_an_environments_number_alone_marks_no_ends():
-    """In each of two environments episodes of four steps follow each other."""
-    rows = {key: R[key][:16] for key in ("observations", "actions", "rewards")} | {"terminals": np.zeros(16)}
+    """In each of two environments episodes of four steps follow each other; one ends in a terminal."""
+    rows = {key: R[key][:16] for key in ("observations", "actions", "rewards")}
+    rows["terminals"] = np.arange(16) == 7
     for number in (np.zeros(16), np.arange(16) // 8):
         with pytest.raises(UserError, match="no timeouts, and no task"):
             from_arrays({**rows, "env_id": number}, "arrays")
-    for limit, lengths in ((4, [3] * 4), (5, [4, 2] * 2)):  # the limit is counted in each
+    for limit, lengths in ((4, [3, 4, 3, 3]), (5, [4, 3, 4, 2])):  # the limit is counted in each
         dataset = from_arrays({**rows, "env_id": number}, "arrays", Layout(episode_limit=limit))
         assert dataset.trajectory_lengths().tolist() == lengths
         assert f"episodes are cut every {limit} steps" in suspicions(dataset)[0]

@@ -234,7 +234,7 @@ def _transitions(
         counted = "left out as time-outs" if timeouts_win else "count as terminals"
         notes.append(Note(f"{counting(both)} are terminal and time-outs, and {counted}"))
     if not tells_ends and limit is not None:
-        timeouts = counted_timeouts(terminals | marks, limit, as_d4rl=layout.as_d4rl) | marks
+        timeouts = counted_timeouts(terminals | marks, limit, as_d4rl=layout.as_d4rl) | (marks & ~terminals)
     if uses_next and layout.prefers_rows and timeouts is not None:
         stated = terminals | timeouts
         jumping = jumps(rows["next_observations"], rows["observations"], stated.any()) & ~stated[:-1]
