@@ -205,14 +205,13 @@ def test_an_episode_without_a_last_observation_keeps_its_last_step_only_if_it_is
 
 
 def test_a_last_observation_that_the_next_observations_contradict_is_refused(tmp_path):
-    """Unless it is a rounding, or a mask hides it."""
-    for kind, change in (("timeout", 1e-4), ("terminal", 9.0), ("timeout", 9.0)):
-        episode = Episode(0, 5, kind)
-        arrays = episode.arrays() | {"observations": episode.observations.copy()}
-        arrays["next_observations"][-1] += change
-        path = write(tmp_path / "episodes", [{key: arrays[key] for key in ALL}])
-        if (kind, change) != ("timeout", 9.0):
-            assert (read(path).batch.next_observations == arrays["next_observations"]).all()
+    """Unless a mask hides it; other rows are rounded."""
+    for kind in ("terminal", "timeout"):
+        (arrays,) = arrays_of("episodes", [Episode(0, 5, kind)])
+        arrays["next_observations"] = arrays["observations"][1:] * 1.0001 * (np.arange(5) < 4)[:, None]
+        path = write(tmp_path / "episodes", [arrays])
+        if kind == "terminal":
+            assert not read(path).batch.next_observations[-1].any()
     with pytest.raises(UserError, match=r"next_observations and .* differ: leave out one"):
         read(path)
 
