@@ -117,16 +117,24 @@ def check(layout, episodes, folder):
     return True
 
 
+def is_open(layout):
+    """Whether a terminal's row is not certain, or only an environment's number marks ends."""
+    names, marks = layout["names"], layout["marks"]
+    if layout["next"] or (layout["container"] == "episodes" and layout["all observations"]):
+        return False
+    is_rlds = names["terminals"] == "is_terminal" and "terminals" in layout["terminals"]
+    numbers_environments = marks == {"episodes"} and names["episodes"].startswith("env")
+    return is_rlds or (numbers_environments and layout["container"] != "episodes")
+
+
 def may_refuse(layout, episodes):
     """Whether the layout leaves something open, so that a line is right."""
-    names = layout["names"]
-    tells_next = layout["next"] or (layout["container"] == "episodes" and layout["all observations"])
     few = sum(episode.length for episode in episodes) < 2 or all(e.length == 1 for e in episodes)
     return (
         bool(layout["dones"])
         or few
         or (layout["marks"] == {"steps"} and len(episodes) == 1)  # a count of all steps looks the same
-        or (names["terminals"] == "is_terminal" and "terminals" in layout["terminals"] and not tells_next)
+        or is_open(layout)
     )
 
 
@@ -163,13 +171,11 @@ def every_layout():
 
 
 def test_every_name_in_every_layout_is_read(tmp_path):
-    """None is refused but RLDS's is_terminal, where it is not certain which row it stands in."""
+    """Refused are RLDS's is_terminal, where its row is not certain, and an environment's number alone."""
     layouts = [*every_layout()]
     assert len(layouts) > 2000
     for layout in layouts:
-        tells_next = layout["next"] or (layout["container"] == "episodes" and layout["all observations"])
-        is_open = "is_terminal" in layout["names"].values() and not tells_next
-        assert check(layout, FIXED, tmp_path) != is_open, layout
+        assert check(layout, FIXED, tmp_path) != is_open(layout), layout
 
 
 @pytest.mark.parametrize("container", ["rows.hdf5", "rows.npz", "episodes"])
@@ -198,7 +204,10 @@ def test_an_ambiguous_name_is_read_beside_what_settles_it_alone(name, says):
     )
     if settled:
         plain = from_arrays(wanted, "arrays").fingerprint()
-        assert from_arrays({**wanted, name: flags}, "arrays").fingerprint() == plain
+        for constant in (flags, 0.99 * flags):
+            assert from_arrays({**wanted, name: constant}, "arrays").fingerprint() == plain
+        with pytest.raises(UserError, match=name):
+            from_arrays({**wanted, name: flags * np.arange(1, 9)}, "arrays")
     else:
         with pytest.raises(UserError, match=name):
             from_arrays({**wanted, name: flags}, "arrays")

@@ -198,8 +198,22 @@ def test_an_episode_without_a_last_observation_keeps_its_last_step_only_if_it_is
     np.testing.assert_array_equal(dataset.batch.rewards, rewards.astype(np.float32))
     np.testing.assert_array_equal(dataset.batch.masks, [1, 1, 1, 0, 1, 1, 1])
     np.testing.assert_array_equal(dataset.ends, [0, 1, 0, 1, 0, 0, 1])
+    np.testing.assert_array_equal(dataset.begins, [1, 0, 1, 0, 1, 0, 0])  # also with one of no transition
+    assert any("episodes of one row are left out" in str(note) for note in dataset.notes)
     with pytest.raises(UserError, match=r"episodes: no transition is left"):
         read(write(tmp_path / "episodes", arrays[3:]))
+
+
+def test_a_last_observation_that_the_next_observations_contradict_is_refused(tmp_path):
+    """Unless a mask hides it; other rows are rounded."""
+    for kind in ("terminal", "timeout"):
+        (arrays,) = arrays_of("episodes", [Episode(0, 5, kind)])
+        arrays["next_observations"] = arrays["observations"][1:] * 1.0001 * (np.arange(5) < 4)[:, None]
+        path = write(tmp_path / "episodes", [arrays])
+        if kind == "terminal":
+            assert not read(path).batch.next_observations[-1].any()
+    with pytest.raises(UserError, match=r"next_observations and .* differ: leave out one"):
+        read(path)
 
 
 @pytest.mark.parametrize("has_masks", [True, False])

@@ -8,6 +8,8 @@ from test_seams import Walk
 from xql_jax.data.arrays import from_arrays
 from xql_jax.data.dataset import joined
 from xql_jax.data.suspicions import suspicions, warn_of_suspicions
+from xql_jax.data.views import with_next_actions
+from xql_jax.errors import UserError
 from xql_jax.suites.tasks import get_task
 
 NAMES = ("observations", "actions", "rewards", "terminals", "timeouts", "next_observations")
@@ -46,6 +48,20 @@ def test_a_sound_source_hides_nothing_beside_it(fault, order, caplog):
     warn_of_suspicions(joined(pair))
     assert [line for line in caplog.messages if line.startswith("bad.npz: ") and fault in line]
     assert not suspicions(from_arrays(joined_arrays(sound), "sound"))
+
+
+def test_a_source_in_no_order_is_refused_beside_others():
+    order = np.random.default_rng(0).permutation(len(LAST))
+    shuffled = from_arrays({name: array[order] for name, array in D.items()}, "shuffled.npz")
+    sound = from_arrays(joined_arrays([walks(first) for first in (100, 200, 300)]), "sound.npz")
+    with pytest.raises(UserError, match=r"^shuffled\.npz: .* do not lead to the next row"):
+        with_next_actions(joined([sound, shuffled]))
+
+
+def test_only_d4rls_own_files_may_go_beyond_the_limit():
+    pair = [from_arrays(walks(0, 1001, 2), name) for name in ("own.npz", "hopper_medium-v2.hdf5")]
+    told = suspicions(joined(pair), get_task("hopper-medium-v2"))
+    assert [line.partition(":")[0] for line in told if "longer" in line] == ["own.npz"]
 
 
 def test_the_first_trajectory_beyond_the_limit_is_told():

@@ -143,6 +143,7 @@ def test_rows_without_next_observations_that_environments_filled_in_turn_are_put
         "actions": np.zeros((600, 1), np.float32),
         "rewards": np.ones(600, np.float32),
         "terminals": step % 10 == 9,
+        "timeouts": np.zeros(600),
     }
     dataset = from_arrays({**rows, "env_id": environment}, "arrays")
     assert dataset.trajectory_lengths().tolist() == [10] * 60
@@ -152,6 +153,48 @@ def test_rows_without_next_observations_that_environments_filled_in_turn_are_put
     assert not [told for told in suspicions(dataset) if "order" in told]
     odd = from_arrays({**rows, "timeouts": step % 10 < 6}, "arrays")
     assert "360 of 600 rows are left out" in suspicions(odd)[0]
+
+
+def test_an_environments_number_alone_marks_no_ends():
+    """In each of two environments episodes of four steps follow each other; one ends in a terminal."""
+    rows = {key: R[key][:16] for key in list(R)[:3]} | {"terminals": np.arange(16) == 7}
+    for number in (np.zeros(16), np.arange(16) // 8):
+        with pytest.raises(UserError, match="no timeouts, and no task"):
+            from_arrays({**rows, "env_id": number}, "arrays")
+    for limit, lengths in ((4, [3, 4, 3, 3]), (5, [4, 3, 4, 2])):  # the limit is counted in each
+        dataset = from_arrays({**rows, "env_id": number}, "arrays", Layout(episode_limit=limit))
+        assert dataset.trajectory_lengths().tolist() == lengths
+        assert f"episodes are cut every {limit} steps" in suspicions(dataset)[0]
+
+
+def test_an_environments_number_that_comes_again_is_refused_but_where_an_end_is_marked():
+    """Two environments are recorded in turn for a few steps each; time-outs are every four steps."""
+    whole = joined([Episode(i, 4, "timeout").arrays() for i in range(6)]) | {"env_ids": np.arange(24) // 12}
+    for length in (12, 4, 3):
+        order = np.arange(24).reshape(2, -1, length).swapaxes(0, 1).ravel()
+        rows = {key: whole[key][order] for key in (*R, "env_ids") if key != "next_observations"}
+        if length > 3:
+            assert from_arrays(rows, "arrays").trajectory_lengths().tolist() == [3] * 6
+    with pytest.raises(UserError, match="env_ids changes after row 2 and comes again"):
+        from_arrays(rows, "arrays")
+
+
+def test_steps_do_not_hide_that_rows_are_in_no_order():
+    rows, number = joined([Episode(i, 20, KINDS[i % 2]).arrays(i) for i in range(6)]), np.arange(120)
+    for order in (number, number[7:], number.reshape(6, 20).T.ravel(), np.argsort(rows["rewards"])):
+        dataset = from_arrays({key: rows[key][order] for key in (*R, "steps") if key != "timeouts"}, "arrays")
+        if order[1] == order[0] + 1:
+            assert (dataset.ends == rows["ends"][order]).all()
+            assert not suspicions(dataset)
+        else:
+            assert datasets.out_of_order(dataset)
+
+
+@pytest.mark.parametrize("limit", [3, 9])
+def test_a_cut_of_rows_with_next_observations_at_the_limit_is_told(limit):
+    rows = {key: Episode(0, 6, "unmarked").arrays()[key] for key in R if key != "timeouts"}
+    told = suspicions(from_arrays(rows, "arrays", Layout(limit, prefers_rows=True)))
+    assert any("episodes are cut every" in line for line in told) == (limit < 6)
 
 
 def test_an_episode_number_that_comes_again_is_another_episode():

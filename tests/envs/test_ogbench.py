@@ -13,6 +13,7 @@ from ogbench_data import EPISODE_ROWS, generate_oracle  # noqa: E402
 
 from xql_jax.data.loading import load_dataset  # noqa: E402
 from xql_jax.envs.ogbench import OGBench, environment_of, rewarded  # noqa: E402
+from xql_jax.errors import UserError  # noqa: E402
 from xql_jax.suites.tasks import SUITES, get_task  # noqa: E402
 
 OURS = list(SUITES["ogbench"].tasks())
@@ -69,6 +70,14 @@ def test_data_by_oracles_are_read_as_the_package_reads_them(name, tmp_path):
     for ours in ("observations", "actions", "rewards", "masks", "next_observations"):
         np.testing.assert_array_equal(getattr(batch, ours), theirs[ours], err_msg=ours)
     assert (batch.rewards < 0).all() or (batch.masks == 0).any()
+
+
+@pytest.mark.parametrize("name", ["puzzle-3x3-play-singletask-v0", CUBE])
+def test_states_of_another_environment_are_refused(name, tmp_path):
+    rows = {"observations": np.ones((9, 3)), "actions": np.ones((9, 2)), "terminals": np.arange(9) == 8}
+    np.savez(tmp_path / "maze.npz", **rows, qpos=np.ones((9, 2)), button_states=np.ones((9, 5)))
+    with pytest.raises(UserError, match=rf"maze\.npz: .* states that fit {name}"):
+        load_dataset(get_task(name), [f"ogbench:{tmp_path / 'maze.npz'}"])
 
 
 def test_oracles_reach_the_tasks_goals():

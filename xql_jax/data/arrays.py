@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from xql_jax.data.dataset import Dataset, Note, from_transitions, jumps
+from xql_jax.data.dataset import HALF, Dataset, Note, differ, from_transitions, jumps
 from xql_jax.data.memory import COPIES, check_memory
 from xql_jax.data.names import AMBIGUOUS, DONES, ambiguous, by_meaning, is_known, missing_arrays
 from xql_jax.errors import UserError
 
 STEP_ARRAYS = ("observations", "actions", "rewards")
 REQUIRED = (*STEP_ARRAYS, "terminals")
-MATRICES = ("observations", "actions", "next_observations")  # [N, entries]; all other arrays are [N]
+MATRICES = ("observations", "actions", "next_observations", "following")  # [N, entries]; others are [N]
 NUMERIC = "biuf"  # kinds of NumPy's types
 FLAGS = ("terminals", "timeouts", "ends", "starts")  # 0 or 1
 
@@ -69,19 +69,25 @@ def from_arrays(
     # As they are given: large numbers are rounded in float32.
     rows |= {key: np.ravel(given[key]) for key in ("episodes", "steps") if key in given}
     rows["terminals"] = _terminals(rows, source)
+    if "following" in rows:
+        is_other = differ(rows["next_observations"], rows.pop("following"), HALF)
+        if (is_other & ~rows["terminals"]).any():
+            raise UserError(
+                f"{source}: {called['next_observations']} and the last rows of {called['observations']} mean "
+                "the same and differ: leave out one"
+            )
     rows = _ordered(rows)
-    terminals, marks = rows["terminals"], _marks(rows, called, source)
-    ends = terminals
-    if marks is not None and ("terminals" in meanings or "masks" in meanings):  # not terminals by default
-        ends = terminals | marks
-    _refuse_ambiguous(rows, ends, source)
+    numbers_episodes = not all(name.startswith("env") for name in meanings.get("episodes", ()))
+    marks, tells_ends = _marks(rows, called, source, numbers_episodes)
+    terminals = rows["terminals"]
+    has_terminals = "terminals" in meanings or "masks" in meanings  # not by default
+    _refuse_ambiguous(rows, terminals | marks if has_terminals else terminals, source)
     notes = [Note(f"{theirs} is read as {ours}") for ours, theirs in called.items() if theirs != ours]
     if unused := [name for name in names if name not in arrays or not is_known(name)]:
         notes.append(Note(f"not used: {brief(', '.join(unused))}"))
-    numbers_episodes = "episodes" in rows and not meanings["episodes"][0].startswith("env")
-    if marks is not None and ("ends" in rows or "starts" in rows or numbers_episodes):  # all ends are stated
+    if "ends" in rows or "starts" in rows or numbers_episodes:  # all ends are stated
         rows["goes_on"] = terminals & ~marks
-    dataset = _transitions(rows, marks, layout, source, notes)
+    dataset = _transitions(rows, (marks, tells_ends), layout, source, notes)
     return dataclasses.replace(dataset, notes=tuple(notes))
 
 
@@ -121,7 +127,8 @@ def _steps_of_episode(given: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         rows[key] = np.where(last, array.reshape(()), 0) if is_single else array
     observations = rows["observations"]
     if observations.ndim and len(observations) == steps + 1:
-        rows = {"next_observations": observations[1:], **rows, "observations": observations[:-1]}
+        key = "following" if "next_observations" in rows else "next_observations"
+        rows |= {key: observations[1:], "observations": observations[:-1]}
     ends = rows.setdefault("ends", last)
     if ends.dtype.kind in NUMERIC and ends.shape == last.shape:
         rows["ends"] = np.where(last, 1, ends)
@@ -158,14 +165,16 @@ def _terminals(rows: Mapping[str, np.ndarray], source: str) -> np.ndarray:
     return terminals
 
 
-def _marks(rows: Mapping[str, np.ndarray], called: Mapping[str, str], source: str) -> np.ndarray | None:
-    """Returns bool[N], where anything but terminals marks the end of an episode; None if nothing is given."""
+def _marks(
+    rows: Mapping[str, np.ndarray], called: Mapping[str, str], source: str, numbers_episodes: bool
+) -> tuple[np.ndarray, bool]:
+    """Returns bool[N], where anything but terminals marks the end of an episode, and whether all are marked.
+
+    Not all are if there is nothing but the number of the environment, which runs one episode after another.
+    """
     marks = [rows[key] != 0 for key in ("timeouts", "ends") if key in rows]
     if "starts" in rows:
         marks.append(np.append(rows["starts"][1:] != 0, False))
-    if "episodes" in rows:
-        number = rows["episodes"]
-        marks.append(np.append(number[1:] != number[:-1], False))
     if "steps" in rows:
         number = rows["steps"].astype(np.float64)
         breaks = np.diff(number) != 1
@@ -178,9 +187,22 @@ def _marks(rows: Mapping[str, np.ndarray], called: Mapping[str, str], source: st
                 f"{number[row + 1]:g}: steps grow by 1, from 0 or 1 in each episode; rename it if it is "
                 "something else, or give next_observations"
             )
-        if breaks.any():
-            marks.append(np.append(breaks, False))
-    return np.logical_or.reduce(marks) if marks else None
+        if breaks.any():  # other breaks end an episode if the next observation is not the next row's
+            marks.append(np.append(breaks & (number[1:] == number.min()), False))
+    tells_ends = bool(marks) or numbers_episodes or {"episodes", "next_observations"} <= rows.keys()
+    if "episodes" in rows:
+        number = rows["episodes"]
+        change = np.append(number[1:] != number[:-1], False)
+        if not numbers_episodes and "next_observations" not in rows:
+            comes_again = change & ~np.logical_or.reduce([rows["terminals"], *marks])
+            comes_again[-1 - np.unique(number[::-1], return_index=True)[1]] = False  # each number's last row
+            if comes_again.any():
+                raise UserError(
+                    f"{source}: {called['episodes']} changes after row {comes_again.argmax()} and comes "
+                    "again, and no end is marked there: sort the rows by it, or add timeouts if that is one"
+                )
+        marks.append(change)
+    return np.logical_or.reduce([np.zeros(len(rows["terminals"]), bool), *marks]), tells_ends
 
 
 def _refuse_ambiguous(rows: Mapping[str, np.ndarray], ends: np.ndarray, source: str) -> None:
@@ -188,15 +210,16 @@ def _refuse_ambiguous(rows: Mapping[str, np.ndarray], ends: np.ndarray, source: 
     for name in (name for name in AMBIGUOUS if name in rows):
         flags = rows[name] != 0 if name in DONES else rows[name] == 0
         says_it = [rows["terminals"]] if "discount" in name else [rows["terminals"], ends]
-        if name == "step_type" or not any(np.array_equal(flags, each) for each in says_it):
+        is_flag = name != "step_type" and len(np.unique(rows[name][rows[name] != 0])) <= 1
+        if not is_flag or not any(np.array_equal(flags, each) for each in says_it):
             raise UserError(f"{source}: {ambiguous(name)}")
 
 
 def _transitions(
-    rows: dict[str, np.ndarray], marks: np.ndarray | None, layout: Layout, source: str, notes: list[Note]
+    rows: dict[str, np.ndarray], ends: tuple[np.ndarray, bool], layout: Layout, source: str, notes: list[Note]
 ) -> Dataset:
     """Builds a dataset from rows and the result of `_marks`, and adds to the notes what may surprise."""
-    terminals, limit = rows["terminals"], layout.episode_limit
+    (marks, tells_ends), terminals, limit = ends, rows["terminals"], layout.episode_limit
 
     def counting(number: int) -> str:  # alike in all episodes of a folder, which has one line for all
         return "rows" if layout.is_episode else f"{number:,} of {len(terminals):,} rows"
@@ -210,14 +233,8 @@ def _transitions(
     if cut is not None and (both := int(np.count_nonzero(cut & terminals))):
         counted = "left out as time-outs" if timeouts_win else "count as terminals"
         notes.append(Note(f"{counting(both)} are terminal and time-outs, and {counted}"))
-    if marks is None and limit is not None:
-        timeouts = counted_timeouts(terminals, limit, as_d4rl=layout.as_d4rl)
-        if not uses_next:
-            text = (
-                f"no timeouts: episodes are cut every {limit:,} steps, the task's limit; if they ended "
-                "elsewhere, add an array timeouts, 1 at the last step of each"
-            )
-            notes.append(Note(text, is_suspicion=not layout.as_d4rl))
+    if not tells_ends and limit is not None:
+        timeouts = counted_timeouts(terminals | marks, limit, as_d4rl=layout.as_d4rl) | (marks & ~terminals)
     if uses_next and layout.prefers_rows and timeouts is not None:
         stated = terminals | timeouts
         jumping = jumps(rows["next_observations"], rows["observations"], stated.any()) & ~stated[:-1]
@@ -227,14 +244,20 @@ def _transitions(
                 Note(f"next_observations are used: inside episodes, {number:,} are not the next row's")
             )
     if uses_next:
-        return from_transitions({**rows, "timeouts": terminals if marks is None else marks}, source)
-    if marks is not None:
+        return from_transitions({**rows, "timeouts": marks}, source)
+    if tells_ends:
         timeouts = marks if leaves_out_ends else marks & ~terminals
     elif timeouts is None:
         raise UserError(
             f"{source}: no timeouts, and no task whose episode limit could stand in for them: give "
             "--env_name, or add an array timeouts, 1 at the last step of each episode that was cut off"
         )
+    elif timeouts.any() or not knows_next:
+        text = (
+            f"no timeouts: episodes are cut every {limit:,} steps, the task's limit; if they ended "
+            "elsewhere, add an array timeouts, 1 at the last step of each"
+        )
+        notes.append(Note(text, is_suspicion=not layout.as_d4rl))
     transitions = qlearning_dataset(rows, timeouts, keeps_last=not leaves_out_ends)
     dataset = from_transitions(transitions, source, layout.as_d4rl)
     if left_out := len(terminals) - dataset.size:
@@ -243,6 +266,8 @@ def _transitions(
         why = "without next_observations their next states are not known"
         why = "as by D4RL's loader; .npz files keep them" if is_known else why
         text = f"{counting(left_out)} are left out, the last of episodes that were cut off{of_file}: {why}"
+        if layout.is_episode and not dataset.size:
+            text = f"episodes of one row are left out: {why}"
         if is_odd := 2 * left_out > len(terminals) and not layout.is_episode:
             text += ": are the rows in the order in which they were recorded?"
         notes.append(Note(text, is_odd))

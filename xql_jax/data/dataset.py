@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -57,7 +57,7 @@ class Dataset:
 
     def __post_init__(self) -> None:
         if self.begins is None:
-            object.__setattr__(self, "begins", np.append(True, self.ends[:-1]))
+            object.__setattr__(self, "begins", np.append(True, self.ends)[:-1])
         if self.stated is None:
             object.__setattr__(self, "stated", np.zeros(self.size, bool))
 
@@ -91,6 +91,13 @@ class Dataset:
         """Returns the dataset of these rows i64[K] only, in that order."""
         flags = {name: getattr(self, name)[rows] for name in ("ends", "begins", "stated")}
         return dataclasses.replace(self, batch=self.take(rows), parts=(), **flags)
+
+    def sources(self) -> "Iterator[Dataset]":
+        """Yields the rows of each source that was joined, under its name."""
+        start = 0
+        for name, size in self.parts or [(self.source, self.size)]:
+            yield dataclasses.replace(self.part(slice(start, start + size)), source=name)
+            start += size
 
     def trajectory_lengths(self) -> np.ndarray:
         """Returns i64[T], the number of transitions of each trajectory, in file order."""
@@ -190,16 +197,17 @@ def from_transitions(arrays: Mapping[str, np.ndarray], source: str, as_iql: bool
     stops = ends & (breaks | (arrays["goes_on"] == 0)) if "goes_on" in arrays else ends
     masks = 1.0 - terminals.astype(np.float32)
     fields = observations, arrays["actions"], arrays["rewards"], masks, next_observations
-    return Dataset(Batch._make(fields), ends, source, begins=np.append(True, stops[:-1]), stated=stated)
+    return Dataset(Batch._make(fields), ends, source, begins=np.append(True, stops)[:-1], stated=stated)
 
 
 def known_successors(dataset: Dataset, why: str) -> np.ndarray:
     """Returns bool[N]: the next row goes on, or a terminal ends. UserError if the rows are in no order."""
-    if told := out_of_order(dataset):
-        raise UserError(
-            f"{dataset.source}: {told}, but {why}: are the rows shuffled, or a part of the data? Give all in "
-            "the order in which they were recorded"
-        )
+    for source in dataset.sources():
+        if told := out_of_order(source):
+            raise UserError(
+                f"{source.source}: {told}, but {why}: are the rows shuffled, or a part of the data? Give all "
+                "in the order in which they were recorded"
+            )
     return ~dataset.ends | dataset.terminals
 
 

@@ -71,7 +71,8 @@ def read_ogbench(path: Path, task: Task | None = None) -> Dataset:
     made_by = arrays.pop(MADE_BY, None)
     source = str(path) if made_by is None else f"{path} (made by {made_by})"
     if "rewards" not in arrays and "qpos" in arrays and task and task.suite.labels:
-        arrays = pkgutil.resolve_name(task.suite.labels)(task, arrays)
+        with reading(path, f"file of states that fit {task.name}"):
+            arrays = pkgutil.resolve_name(task.suite.labels)(task, arrays)
         names = [*names, "rewards", "masks"]
     if "rewards" not in arrays:
         raise UserError(

@@ -21,11 +21,10 @@ def suspicions(dataset: Dataset, task: Task | None = None) -> list[str]:
         dataset: before any preprocessing, with actions as learners see them.
         task: gives the episode limit, the scores and whether rewards are scaled; None if it is not known.
     """
-    told, start = [str(note) for note in dataset.notes if note.is_suspicion], 0
-    for name, size in dataset.parts or [("", dataset.size)]:
-        source, start = dataset.part(slice(start, start + size)), start + size
+    told = [str(note) for note in dataset.notes if note.is_suspicion]
+    for source in dataset.sources():
         for check in (_rewards, _ends, _entries, _seams):
-            told += [f"{name}: {line}" if name else line for line in check(source, task)]
+            told += [f"{source.source}: {line}" if dataset.parts else line for line in check(source, task)]
     return told
 
 
