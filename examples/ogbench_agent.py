@@ -7,7 +7,7 @@ Copy this file to agents/xql.py of the fork, and register it in agents/__init__.
 
 Run:    python main.py --env_name=cube-single-play-singletask-v0 --agent=agents/xql.py
 Flags:  --agent.method=iql, or xql+flow, ...: any method of ours that learns from single transitions.
-        --agent.env_name=TASK: the values that configs/ogbench_config.py of the library has for the task.
+        --agent.env_name=TASK: the values that the library's suite ogbench has for the task.
         --agent.beta=0.5: a hyperparameter of the method, or --agent.hidden_dims=256,256 for every network.
 
 From the same seed and batches the parameters are those of `xql_jax.train`.

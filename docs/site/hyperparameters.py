@@ -1,4 +1,4 @@
-"""The site's page of hyperparameters: every one by method and config file, its default and its source.
+"""The site's page of hyperparameters: every one by method and suite, its default and its source.
 
   python docs/site/hyperparameters.py
 
@@ -115,7 +115,7 @@ def tuned() -> Iterator[str]:
     yield "OGBench's suite changes these values where a task's name begins so.\n"
     starts = {name.partition("-singletask")[0].rpartition("-")[0] for name in TASKS if "-singletask" in name}
     yield from table(("task", "value", "methods"), changed_by_task("ogbench", [*OFFLINE], sorted(starts)))
-    yield "Online, a config's values are changed for these tasks.\n"
+    yield "Online, values are changed for these tasks.\n"
     tasks = [task.name for task in SUITES["dm_control"].tasks()]
     yield from table(("task", "value", "methods"), changed_by_task("online", [*ONLINE], tasks))
 

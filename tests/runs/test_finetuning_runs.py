@@ -80,7 +80,7 @@ def test_a_value_that_the_checkpoints_run_was_given_stays(data, tmp_path, beta, 
     with caplog.at_level("INFO", "xql_jax"):
         made = resolved(settings)
     assert identity_of(made)["online"] == f"{changes}actor_lr=0.0003:0.00003"
-    assert ("beta stays after the hand-over: --online=beta=5:2 was the config's" in caplog.text) == bool(beta)
+    assert ("beta stays after the hand-over: --online=beta=5:2 was the suite's" in caplog.text) == bool(beta)
     assert identity_of(made)["config"]["beta"] == (beta or 0.2)
     where = sources_of(made)
     assert where["beta"] == where["seed"] == where["dataset"] == "run of --checkpoint"

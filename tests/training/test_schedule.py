@@ -60,7 +60,7 @@ def test_a_ramp_there_and_back():
         ("beta=1:2@0.5:3@0.2", "ascending shares"),
         ("beta=1:2@x", "not 'beta=1:2@x'"),
         ("clip=inf:7", "to or from inf"),
-        ("tau=0.1", "--sweep varies tau"),
+        ("tau=0.1", "gives members their tau"),
     ],
 )
 def test_mistakes_in_ramps(text, told):

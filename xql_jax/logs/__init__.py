@@ -1,1 +1,1 @@
-"""Loggers: CSV files that stay complete if the process is killed, and TensorBoard."""
+"""Rows of a run's CSV files, as they are read; loggers for TensorBoard and Weights & Biases."""

@@ -112,7 +112,7 @@ def config_of(text: str, suite: str) -> ConfigDict:
     """Returns a suite's config of `METHOD[+POLICY][@TAG...]`, locked: for files that `--config` names.
 
     Args:
-        suite: a key of `SUITES`, of which `own` has every method's own defaults; or `online`.
+        suite: a key of `SUITES` (`own`: data and environments of one's own), or `online`.
     """
     name, *tags = text.split("@")
     learner, settings = layered(name, tags, _values_of_suite(suite))
@@ -306,7 +306,7 @@ def settings_from(config: Config, values: Mapping[str, object], given: Iterable[
     """Returns the value of a run; UserError for a name or a value that cannot be.
 
     Args:
-        config: what a config file has.
+        config: what the method has for the task, see `choose_config`.
         values: what is laid over it: settings and hyperparameters by name, which may be text.
         given: the names of what the user gave; None: those of the values.
     """

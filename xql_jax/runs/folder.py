@@ -281,7 +281,7 @@ def why_its_length_is_fixed(settings: Training) -> str:
 
 
 def run_label(settings: Training) -> str:
-    """Returns the settings that differ from the config file's, such as beta=0.5_tau=0.1.
+    """Returns the settings that differ from the suite's or the named file's, such as beta=0.5_tau=0.1.
 
     Swept settings come first, then the others by name, as many as fit into LONGEST_LABEL characters. The
     label depends only on the settings, not on how they were typed. Characters that some file systems do not

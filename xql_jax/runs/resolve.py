@@ -228,8 +228,8 @@ def _settings_of(source: Run, settings: Finetune) -> Finetune:
 
 
 def _online_of_config(online: str, chosen: Collection[str]) -> str:
-    """Returns the config's changes at the hand-over, without those of what the user has chosen."""
+    """Returns the suite's changes at the hand-over, without those of what the user has chosen."""
     for name, value in fields_given(online):
         if name in chosen:
-            LOG.info(f"{name} stays after the hand-over: --online={name}={value} was the config's")
+            LOG.info(f"{name} stays after the hand-over: --online={name}={value} was the suite's")
     return " ".join(f"{name}={value}" for name, value in fields_given(online) if name not in chosen)

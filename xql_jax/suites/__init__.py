@@ -47,7 +47,7 @@ class Suite:
     """All that the tasks of a suite share. Code is named "module:name", and imported at its first use."""
 
     name: str
-    config: str  # the file configs/CONFIG_config.py gives its values, too
+    config: str  # configs/CONFIG_config.py returns its values, for --config; a test compares
     environment: str  # the class, as a rule a `SimulatedEnv` of envs/simulated.py; takes a `Task`
     takes_any_config: bool = False  # those of other suites, too
     values: Values = dataclasses.field(

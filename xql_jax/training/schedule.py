@@ -1,4 +1,4 @@
-"""When a training logs, evaluates, saves and ends; how acting and learning alternate; what changes then.
+"""When a training logs, evaluates, saves and ends; how acting and learning alternate.
 
 The settings of these are declared here. The kinds of training in runs/kinds.py inherit them.
 """

@@ -64,7 +64,10 @@ def sources_of(settings: Any) -> dict[str, str]:
     if settings.source:
         changed = [name for name in values if values[name] != base[name]]
         found |= dict.fromkeys([*of_learner, "batch_size", *changed], "run of --checkpoint")
-    return found | {name: "flag" for name in settings.given if name in found}
+    found |= {name: "flag" for name in settings.given if name in found}
+    instead = {name: one.instead_of for name, one in settings_of(settings.learner).items()}
+    off = {name for name, other in instead.items() if other in settings.chosen and not values[name]}
+    return found | {name: f"off: {instead[name]} is chosen" for name in off & settings.given}
 
 
 def print_end(run: Run) -> int:

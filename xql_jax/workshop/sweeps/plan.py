@@ -123,7 +123,7 @@ def check_methods(methods: Sequence[str], known: Collection[str] = (*OFFLINE, *O
     """Raises UserError if one is not among the known."""
     for method in methods:
         name = method_of(re.split(FIELD_SEPARATOR, method)[0])
-        if name not in known and ":" not in name:  # `config_of` looks at users' own
+        if name not in known and ":" not in name:  # `choose_config` looks at users' own
             raise UserError(f"--methods: unknown method {name!r}; nearest known: {nearest(name, known)}")
 
 
