@@ -16,13 +16,13 @@ from xql_jax.runs.config_files import (
     config_by,
     file_for_suite,
     from_plain,
-    layered,
     settings_from,
 )
-from xql_jax.runs.kinds import OF_OFFLINE, Finetune, Offline, Online
+from xql_jax.runs.kinds import METHOD_SETTINGS, OF_OFFLINE, Finetune, Offline, Online
 from xql_jax.runs.resolve import resolved
 from xql_jax.settings import settings_of, values_of
 from xql_jax.suites import METHODS_OWN, Values
+from xql_jax.suites.online import ONLINE_VALUES
 from xql_jax.suites.tasks import SUITES, get_task
 from xql_jax.training.members import parse_ramps
 from xql_jax.workshop.commands.messages import sources_of
@@ -121,11 +121,18 @@ def test_a_row_is_for_whom_it_names():
     assert found("q_iteration@cube", "beta") == [7.0]  # it is like XQL
     # A method's own default stays against a row for methods like XQL.
     assert found("eql", "awr_temperature") == [OFFLINE["eql"].defaults["awr_temperature"]]
-    for wrong in ({"all": {"betta": 1.0}}, {"in_sample": {"betta": 1.0}}, {"xql bc": {"betta": 1.0}}):
-        with pytest.raises(ValueError, match="has no 'betta'; nearest known: beta"):
-            layered("xql", (), Values(wrong))
-    with pytest.raises(ValueError, match="xql has no 'expectile'"):  # another method's
-        layered("xql", (), Values({"xql": {"expectile": 0.5}}))
+
+
+def test_each_value_of_a_suite_is_one_of_a_method_that_it_is_for():
+    methods = {name: {*values_of(make_learner(name))} for name in (*OFFLINE, *ONLINE)}
+    for values in (ONLINE_VALUES, *(suite.values for suite in SUITES.values())):
+        for table in (values.rows, *values.when.values()):
+            for who, row in table.items():
+                named = [*methods] if who in ("all", "in_sample") else who.split()
+                known = {"hidden_dims", *METHOD_SETTINGS}.union(*(methods[name] for name in named))
+                assert row.keys() <= known, (who, row)
+        for row in values.tuned.values():
+            assert row.keys() <= {*METHOD_SETTINGS, *methods["xql"]}
 
 
 @pytest.mark.parametrize("row", table(4), ids=lambda row: row["dataset"])

@@ -3,7 +3,6 @@
 A name's module is imported when the name is used.
 """
 
-import functools
 import importlib
 import sys
 from collections.abc import Collection, Iterator, Mapping
@@ -142,14 +141,6 @@ def make_learner(name: str, config: Mapping[str, Any] | None = None) -> Any:
                 f"but is one setting: Method(..., defaults={{{field!r}: VALUE}}) gives all one, or rename it"
             )
     return learner
-
-
-@functools.cache
-def all_hyperparameters() -> Mapping[str, type]:
-    """Returns the types of the hyperparameters of all methods, policy objectives and heads, by name."""
-    parts = [make_learner(name) for name in (*OFFLINE, *ONLINE)]
-    parts += [part() for part in (*POLICIES.values(), *HEADS.values())]
-    return {name: type(value) for part in parts for name, value in values_of(part).items()}
 
 
 def _with_policy(learner: Any, name: str, method: str) -> Any:

@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import inspect
 import runpy
-from collections.abc import Collection, Iterable, Mapping, Sequence, Set
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,6 @@ from xql_jax.files.paths import as_written, located
 from xql_jax.learners.registry import (
     IN_SAMPLE,
     ONLINE,
-    all_hyperparameters,
     make_learner,
     method_named,
     method_of,
@@ -58,7 +57,7 @@ def layered(name: str, tags: Sequence[str], values: Values) -> tuple[Any, Json]:
     Args:
         tags: the task, its suite, and what is done: `finetune`, `tuned` (Table 4), `small` networks.
     Raises:
-        UserError: if there is no such method, or no values for --tuned; ValueError: for a row's unknown name.
+        UserError: if there is no such method, or no values for --tuned.
     """
     method = method_of(name)
     if ":" in method:
@@ -76,8 +75,6 @@ def layered(name: str, tags: Sequence[str], values: Values) -> tuple[Any, Json]:
             continue
         is_for_others = who == "in_sample" or (":" in method and not {method, name} & {*who.split()})
         for field, value in with_every_width(row, known).items():
-            if field not in known and (who == name or field not in _fields_of_all()):
-                raise ValueError(f"{who} has no {field!r}; nearest known: {nearest(field, _fields_of_all())}")
             if field in known and not (is_for_others and field in own):
                 chosen[field] = _of_fields(value, known) if field == "online" else value
     if "tuned" in tags:
@@ -100,12 +97,6 @@ def _is_met(start: str, tags: Sequence[str]) -> bool:
 def _of_fields(online: str, known: Collection[str]) -> str:
     """Returns the changes at the hand-over of hyperparameters that the method has; others are for others."""
     return " ".join(f"{name}={values}" for name, values in fields_given(online) if name in known)
-
-
-@functools.cache
-def _fields_of_all() -> Set[str]:
-    """Returns the names of what a row may have, whichever method it is for."""
-    return all_hyperparameters().keys() | METHOD_SETTINGS.keys()
 
 
 def config_of(text: str, suite: str) -> ConfigDict:
