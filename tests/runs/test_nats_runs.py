@@ -88,6 +88,9 @@ def test_a_temperature_that_is_not_used_is_told(data, caplog):
     caplog.clear()
     train_run(offline_settings(data, **given, sweep="beta_nats=0.1,0.5", n_step=3))
     assert "awr_temperature" not in caplog.text
+    caplog.clear()
+    train_run(offline_settings(data, **given, sweep="policy_sharpness=1,2", n_step=2))
+    assert "policy_sharpness is not used where beta is given" in caplog.text
 
 
 @pytest.mark.parametrize(("online", "is_kept"), [("beta=0.5", False), ("beta=0.5 beta_nats=0", True)])

@@ -72,7 +72,10 @@ def test_the_bound_is_that_of_the_ramps_discount_so_far(caplog):
     (warning,) = told((0, 11.1))
     assert "no return above 10: V has run away" in warning
     assert "beta" not in warning  # IQL has none
-    assert "needs a larger beta" in watched([0, 1], [[111]], caplog)[0]
+    assert "needs a larger beta, which --beta_nats=0.1 finds" in watched([0, 1], [[111]], caplog)[0]
+    caplog.clear()
+    watch_values(make_learner("mxql"), members, np.float32([0, 1]))(9, {"value/v_mean": [1e4]})
+    assert warnings_of(caplog)[0].endswith("it needs a larger beta")  # it has no beta_nats
 
 
 @pytest.mark.parametrize(("beta", "is_warned_of"), [(1e-3, True), (1.0, False)])

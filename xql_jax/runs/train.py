@@ -313,11 +313,13 @@ def _log_beginning(folder: RunFolder, data: RunData) -> None:
 
 
 def _warn_of_beta(settings: Training) -> None:
-    """Warns of a `beta` or a temperature that is not used, because `beta_nats` finds beta."""
+    """Warns of a `beta` or a policy's temperature that is not used, as `beta_nats` finds beta or does not."""
     chosen, nats = settings.chosen, settings.nats
     later = dict(fields_given(getattr(settings, settings.changing)))
     if "awr_temperature" in chosen and max(nats) > 0 and not settings.method.endswith("+flow"):
         LOG.warning("awr_temperature is not used where beta_nats finds beta: --policy_sharpness is for that")
+    if "policy_sharpness" in chosen and max(nats) == 0:
+        LOG.warning("policy_sharpness is not used where beta is given: awr_temperature is for that")
     if "beta" in later and "beta_nats" not in later and max(nats) > 0:
         LOG.warning(
             f"beta={later['beta']} is not used where beta_nats finds beta: beta_nats=0 beside it keeps it, "

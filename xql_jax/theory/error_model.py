@@ -21,7 +21,8 @@ def evolve(mdp: SoftMDP, location: ArrayLike, scale: float) -> tuple[np.ndarray,
 
     The variables are Z(s, a) ~ G(location(s, a), scale). One step turns them into r + discount * max_a' Z(s',
     a'), which is Gumbel with the location r + discount * scale * log sum exp(location(s', .) / scale) and the
-    scale discount * scale. As the scale shrinks, the process ends at `optimal_q`, not at a soft optimum.
+    scale discount * scale; so the discount must be above 0. As the scale shrinks, the process ends at
+    `optimal_q`, not at a soft optimum.
 
     Source: Garg et al. 2023, Eq. 26, with its bracket corrected. The sum over actions is not a mean.
     """

@@ -37,7 +37,8 @@ def watch_values(
     least, most = min(0.0, float(rewards.min())), max(0.0, float(rewards.max()))
     own = values_of(learner)
     discounts = [member.hyperparameters.get("discount", own.get("discount", 1.0)) for member in members]
-    hint = NEEDED if "beta" in own else "try lower learning rates"
+    hint = "it needs a larger beta" if "beta" in own else "try lower learning rates"
+    hint = NEEDED if "beta_nats" in own else hint
     if own.get("clip_rule") == "both":  # beyond which V has no gradient that leads back
         hint = f"try clip_rule=above first; if that does not help, {hint}"
     warned: set[str] = set()
