@@ -150,8 +150,8 @@ def sampled_actions(distribution: Distribution, key: PRNGKey, count: int) -> Arr
 def repeated_draws(distribution: Distribution, key: PRNGKey, count: int) -> Draws:
     """Joins `count` draws of K actions each into one of count * K actions."""
     repeated = jax.vmap(functools.partial(draws, distribution))(jax.random.split(key, count))
-    actions, log_probs, weights = (array.reshape(-1, *array.shape[2:]) for array in repeated)
-    return Draws(actions, log_probs, weights / count)
+    joined = jax.tree.map(lambda array: array.reshape(-1, *array.shape[2:]), repeated)
+    return joined._replace(weights=joined.weights / count)
 
 
 def kl_to_clone(distribution: Distribution, behavior: Distribution, key: PRNGKey, count: int) -> Array:

@@ -82,7 +82,7 @@ class ReverseKL(parts.PolicyObjective):
         def loss(params):
             policy = actor.in_training(params, batch.observations, key_dropout)
             drawn = policies.draws(policy, key_draw)
-            kl = sampled_kl(drawn.log_probs, mu.log_prob(drawn.actions), drawn.weights).mean()
+            kl = sampled_kl(drawn.log_probs, drawn.log_probs_of(mu), drawn.weights).mean()
             q = (expected_q(drawn, estimates.q_of, batch.observations) / estimates.scale).mean()
             actor_loss = kl - temperature * q
             return actor_loss, {"actor/loss": actor_loss, "actor/kl": kl}

@@ -98,6 +98,13 @@ class Draws(NamedTuple):
     actions: Array  # f32[K, ..., A]
     log_probs: Array  # f32[K, ...], of the whole distribution
     weights: Array  # f32[K, ...], sum 1 over K
+    before_tanh: Array | None = None  # f32[K, ..., A], of a `TanhGaussian`
+
+    def log_probs_of(self, other: Distribution) -> Array:
+        """The actions' log density f32[K, ...] by another distribution of the kind, at the bounds, too."""
+        if isinstance(other, TanhGaussian) and self.before_tanh is not None:
+            return other.log_prob_at(self.before_tanh)
+        return other.log_prob(self.actions)
 
 
 def draws(distribution: Distribution, key: PRNGKey) -> Draws:
@@ -107,10 +114,11 @@ def draws(distribution: Distribution, key: PRNGKey) -> Draws:
         actions = jnp.moveaxis(mean + std * jax.random.normal(key, mean.shape), -2, 0)
         return Draws(actions, distribution.log_prob(actions), jnp.moveaxis(jax.nn.softmax(logits), -1, 0))
     if isinstance(distribution, TanhGaussian):
-        actions, log_probs = distribution.sample_and_log_prob(key)
-    else:
-        actions = distribution.sample(key)
-        log_probs = distribution.log_prob(actions)
+        u = distribution.gaussian.sample(key)
+        log_probs = distribution.log_prob_at(u)
+        return Draws(jnp.tanh(u)[None], log_probs[None], jnp.ones_like(log_probs)[None], u[None])
+    actions = distribution.sample(key)
+    log_probs = distribution.log_prob(actions)
     return Draws(actions[None], log_probs[None], jnp.ones_like(log_probs)[None])
 
 
