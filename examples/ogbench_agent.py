@@ -22,7 +22,7 @@ from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
 from xql_jax import UserError
-from xql_jax.learners.registry import all_hyperparameters
+from xql_jax.learners.registry import HEADS, OFFLINE, POLICIES
 from xql_jax.runs.config_files import choose_config, settings_from
 from xql_jax.runs.kinds import Offline
 from xql_jax.settings import values_of
@@ -36,8 +36,9 @@ def get_config() -> ConfigDict:
     """Returns the config of `--agent`: a hyperparameter that is None has the method's value for OGBench."""
     config = ConfigDict(PROGRAM)
     config.hidden_dims = placeholder(tuple)  # of every network
-    for name, kind in all_hyperparameters().items():
-        config[name] = placeholder(kind)
+    for make in (*OFFLINE.values(), *POLICIES.values(), *HEADS.values()):
+        for name, value in values_of(make()).items():
+            config[name] = placeholder(type(value))
     return config
 
 
