@@ -113,7 +113,7 @@ def train_finetune(
     """
     if isinstance(checkpoint, Policy):
         if len(checkpoint.members) < len(checkpoint.run.members):
-            if "member" in settings:
+            if settings.get("member") is not None:
                 raise UserError(f"member={settings['member']}: the policy is of one: {checkpoint.member}")
             settings["member"] = checkpoint.run.members.index(checkpoint.member)
         checkpoint = checkpoint.path / "checkpoints" / str(checkpoint.step)

@@ -260,11 +260,31 @@ def test_what_a_file_changes_counts_as_chosen(tmp_path):
         assert value.online == online + "actor_lr=0.0003:0.00003"
 
 
+def test_a_users_flag_decides_over_a_file_and_a_files_own_changes_stay(tmp_path):
+    own, maze = {"dataset": "mine.npz"}, {"env_name": "pointmaze-umaze-v0", "max_steps": 5}
+    for given in ({"beta": 3.0}, {"sweep": "beta=1,2"}, {"ramp": "beta=1:3"}):
+        file = chosen_by(tmp_path, Offline, "own", "config.beta_nats = 0.5", **own)
+        assert [*resolved(settings_from(file, {**own, "max_steps": 5, **given})).nats] == [0.0], given
+    online = "beta=4:1"
+    edit = f"config.beta, config.online = 3.0, {online!r}"
+    file = chosen_by(tmp_path, Finetune, "pointmaze", edit, **maze)
+    assert resolved(settings_from(file, maze)).online == online
+    assert resolved(settings_from(file, {**maze, "beta": 2.0})).online == ""
+
+
+def test_the_suite_of_a_file_must_be_one(tmp_path):
+    with pytest.raises(UserError, match="unknown suite 'mujoco'; nearest known: adroit, antmaze"):
+        chosen_by(tmp_path, Offline, "mujoco", "pass", dataset="mine.npz")
+
+
 def test_a_file_that_drops_the_tags_cannot_be_tuned(tmp_path):
     task = {"env_name": "kitchen-mixed-v0", "tuned": True}
     assert chosen_by(tmp_path, Offline, "kitchen", "pass", **task).values["beta"] == 8.0
-    with pytest.raises(UserError, match="drops the text's tags"):
-        chosen_by(tmp_path, Offline, "kitchen", "return config_of('xql', 'kitchen')", **task)
+    hopper = {"env_name": "hopper-medium-v2", "tuned": True}  # Table 4 changes beta alone
+    dropping, keeping = "return config_of('xql', 'kitchen')", "config.beta = 2.0"
+    for edit, suite, given in ((dropping, "kitchen", task), (keeping, "locomotion", hopper)):
+        with pytest.raises(UserError, match="the same values with and without"):
+            chosen_by(tmp_path, Offline, suite, edit, **given)
 
 
 def test_tags_of_a_files_own_method_hold(tmp_path):

@@ -65,7 +65,8 @@ def from_arrays(
         _refuse_shifted(given["actions"], names, source)
     given |= {name: np.asarray(arrays[name]) for name in AMBIGUOUS if name in arrays}
     called = {ours: " and ".join(theirs) for ours, theirs in meanings.items()}
-    rows = _validated(given, source, called, min_rows=1 if layout.is_episode else 2)
+    names_told = called | {"following": f"the next row of {called.get('observations')}"}
+    rows = _validated(given, source, names_told, min_rows=1 if layout.is_episode else 2)
     # As they are given: large numbers are rounded in float32.
     rows |= {key: np.ravel(given[key]) for key in ("episodes", "steps") if key in given}
     rows["terminals"] = _terminals(rows, source)

@@ -92,7 +92,7 @@ Distribution = DiagonalGaussian | GaussianMixture | TanhGaussian
 class Draws(NamedTuple):
     """Actions that stand for a distribution: sum_k weights[k] * f(actions[k]) estimates E f(a) without bias.
 
-    Gradients flow through all three fields, so that the estimate can be maximised.
+    Gradients flow through all fields, so that the estimate can be maximised.
     """
 
     actions: Array  # f32[K, ..., A]

@@ -68,7 +68,7 @@ def layered(name: str, tags: Sequence[str], values: Values) -> tuple[Any, Json]:
     own = {*recipe.defaults, *recipe.settings}
     own |= {one for owner, one, _ in declared(learner) if _redeclared(owner, one)}
     given = [one for start, one in values.when.items() if _is_met(start, tags)]
-    chosen = {**recipe.settings}
+    chosen = dict(recipe.settings)
     for who, row in [pair for table in (values.rows, *given) for pair in table.items()]:
         is_in_sample = who == "in_sample" and (method in IN_SAMPLE or ":" in method)
         if not (is_in_sample or who in ("all", name) or {method, recipe.like} & {*who.split()}):
@@ -91,7 +91,7 @@ def layered(name: str, tags: Sequence[str], values: Values) -> tuple[Any, Json]:
 
 def _is_met(start: str, tags: Sequence[str]) -> bool:
     """Whether a tag is what is done, `start`, or has a name that begins so."""
-    return start in tags or (start not in DONE and any(tag.startswith(start) for tag in tags))
+    return start in tags if start in DONE else any(tag.startswith(start) for tag in tags)
 
 
 def _of_fields(online: str, known: Collection[str]) -> str:
@@ -111,6 +111,10 @@ def config_of(text: str, suite: str) -> ConfigDict:
 
 
 def _values_of_suite(name: str) -> Values:
+    if name not in (*SUITES, "online"):
+        raise UserError(
+            f"config: unknown suite {name!r}; nearest known: {nearest(name, [*SUITES, 'online'])}"
+        )
     return ONLINE_VALUES if name == "online" else SUITES[name].values
 
 
@@ -145,7 +149,7 @@ def find_config(name: str) -> Path:
 
 def file_for_suite(suite: str) -> str:
     """Returns the name of the offline config for the tasks of a suite."""
-    return f"{SUITES[suite].config if suite in SUITES else suite}{ENDING}.py"
+    return f"{suite if suite == 'online' else SUITES[suite].config}{ENDING}.py"
 
 
 def config_in(file: Path, method: str | None, *tags: str) -> ConfigDict:
@@ -177,7 +181,7 @@ class Config:
     settings: Json  # those of the run that a suite or a file chooses
     origin: str = ""  # in words, for messages: the file, or the suite
     untuned: "Config | None" = None  # without --tuned; None: the same
-    by_file: frozenset[str] = frozenset()  # what a config file has otherwise than its suite
+    usual: Json | None = None  # the values of the suite that a config file is for; None: there is no file
 
     @property
     def may_be_given(self) -> dict[str, Setting]:
@@ -196,6 +200,12 @@ class Config:
     def values(self) -> Json:
         """All settings and hyperparameters by name, where the user gives none."""
         return values_of(self.kind(**self.settings)) | values_of(self.learner)
+
+    @property
+    def by_file(self) -> frozenset[str]:
+        """The names of what a config file has otherwise than its suite."""
+        usual = self.usual or self.values
+        return frozenset(name for name, value in self.values.items() if value != usual[name])
 
     @property
     def base(self) -> Json:
@@ -263,12 +273,11 @@ def choose_config(
     of_suite = ONLINE_VALUES if is_online else suite.values
     origin = "the online methods" if is_online else f"the suite {suite.name}"
 
-    def with_tags(*tags: str) -> Config:
+    def with_tags(*every: str) -> Config:
         if config is None:
-            name = method or kind.default_method
-            return config_by(kind, name, tags, of_suite, origin)
+            return config_by(kind, method or kind.default_method, every, of_suite, origin)
         path = find_config(file)
-        found = config_in(path, own or method, *tags)
+        found = config_in(path, own or method, *every)
         check_method(found.method, kind)
         is_fixed = task and not (is_online or suite.takes_any_config)
         if is_fixed and file_for_suite(suite.name) != file_for_suite(found.suite):
@@ -278,9 +287,8 @@ def choose_config(
                 f"config_of(text, {suite.name!r})"
             )
         made = config_from(kind, found, as_written(str(path)).removeprefix(f"{located('.')}/"))
-        usual = config_by(kind, found.method, tags, _values_of_suite(found.suite)).values
-        changed = (name for name, value in made.values.items() if value != usual[name])
-        return dataclasses.replace(made, by_file=frozenset(changed))
+        usual = config_by(kind, found.method, every, _values_of_suite(found.suite)).values
+        return dataclasses.replace(made, usual=usual)
 
     untuned = with_tags(*tags)
     if not given.get("tuned"):
@@ -288,8 +296,11 @@ def choose_config(
     if not tags[0]:
         raise UserError("--tuned needs --env_name: its values are those of a task")
     tuned = with_tags(*tags, "tuned")
-    if tuned.values == untuned.values and tuned.by_file != untuned.by_file:
-        raise UserError(f"--tuned: {tuned.origin} gives the same values without: it drops the text's tags")
+    if tuned.values == untuned.values and tuned.usual != untuned.usual:
+        raise UserError(
+            f"--tuned: {tuned.origin} gives the same values with and without: pass the text's tags on and "
+            "keep Table 4's values, or leave --tuned out"
+        )
     return dataclasses.replace(tuned, untuned=untuned)
 
 

@@ -169,8 +169,13 @@ class Training(Intervals, Kept):
 
     @property
     def chosen(self) -> set[str]:
-        """The names of what the user gave, has in a file, sweeps or ramps, before a hand-over."""
-        return {*self.given, *self.by_file, *dict(fields_given(f"{self.sweep} {getattr(self, 'ramp', '')}"))}
+        """The names of what the user gives, or has in a file, before a hand-over."""
+        return self.by_user | self.by_file
+
+    @property
+    def by_user(self) -> set[str]:
+        """The names of what the user gave, sweeps or ramps, before a hand-over."""
+        return {*self.given, *dict(fields_given(f"{self.sweep} {getattr(self, 'ramp', '')}"))}
 
 
 def _fields_of(kind: type[Any], settings: Training) -> Json:

@@ -56,14 +56,18 @@ def _check_task(settings: FromData) -> None:
 
 
 def _with_given(settings: T) -> T:
-    """Returns the settings without what is declared `instead_of` something that the user chose."""
+    """Returns the settings without what is declared `instead_of` something that the user chose.
+
+    Unless that is chosen, too; of what a file has, a user's flags decide.
+    """
     if settings.source:  # whose run has decided it
         return settings
-    chosen, values = settings.chosen, settings.values
+    by_user, chosen, values = settings.by_user, settings.chosen, settings.values
     off = {
         name: 0.0
         for name, one in settings_of(settings.learner).items()
-        if one.instead_of in chosen and name not in chosen and values[name]
+        if one.instead_of in chosen and values[name]
+        if name not in (by_user if one.instead_of in by_user else chosen)
     }
     if not off:
         return settings
@@ -160,7 +164,8 @@ def _with_source(settings: Finetune) -> Finetune:
         raise UserError("--member chooses among those of --checkpoint, which is not given")
     if "online" in settings.given:
         return settings
-    return dataclasses.replace(settings, online=_online_of_config(settings.online, settings.chosen))
+    chosen = settings.by_user if "online" in settings.by_file else settings.chosen
+    return dataclasses.replace(settings, online=_online_of_config(settings.online, chosen))
 
 
 def _source(settings: Finetune) -> Run:

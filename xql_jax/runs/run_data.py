@@ -87,10 +87,12 @@ def load_data(settings: Any, evaluator: Evaluator | None) -> RunData:
 def _prior_data(settings: Finetune, dataset: Dataset) -> Dataset:
     """Returns the data of both phases, of which --init_dataset_size may leave a part."""
     number, size, source = settings.init_dataset_size, settings.replay_buffer_size, settings.source
-    known = {dataset.fingerprint()} if source else set()
+    expected = source.content["dataset_fingerprint"] if source else None
+    is_same = not source or dataset.fingerprint() == expected
     if number is not None and number < dataset.size:
         dataset = dataset.part(drawn_rows(dataset.size, number, settings.data_seed))
-    if source and source.content["dataset_fingerprint"] not in known | {dataset.fingerprint()}:
+        is_same = is_same or dataset.fingerprint() == expected
+    if not is_same:
         LOG.warning(f"{dataset.source}: not the data that the checkpoint was trained on")
     if settings.offline_fraction is None and dataset.size > size:
         raise UserError(

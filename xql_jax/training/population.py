@@ -224,7 +224,7 @@ class Population:
         sums = stacked([Sums.restored(content["sums"]) for content in contents])
         self.set_in_members(state=items["states"], sums=sums)
         if all("metrics" in content for content in contents):  # else of an earlier version
-            metrics = [jax.tree.map(lambda one: jnp.float32(float(one)), of["metrics"]) for of in contents]
+            metrics = [{name: jnp.float32(one) for name, one in of["metrics"].items()} for of in contents]
             self.set_in_members(metrics=stacked(metrics))
         self.kind.resume(self, items, progress)
 
