@@ -204,8 +204,8 @@ class Config:
     @property
     def by_file(self) -> frozenset[str]:
         """The names of what a config file has otherwise than its suite."""
-        usual = self.usual or self.values
-        return frozenset(name for name, value in self.values.items() if value != usual[name])
+        values, usual = self.values, self.usual or {}
+        return frozenset(name for name, value in usual.items() if value != values[name])
 
     @property
     def base(self) -> Json:

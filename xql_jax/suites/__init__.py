@@ -50,9 +50,8 @@ class Suite:
     config: str  # configs/CONFIG_config.py returns its values, for --config; a test compares
     environment: str  # the class, as a rule a `SimulatedEnv` of envs/simulated.py; takes a `Task`
     takes_any_config: bool = False  # those of other suites, too
-    values: Values = dataclasses.field(
-        default=METHODS_OWN, compare=False, repr=False
-    )  # offline, in fine-tuning
+    # For offline methods, in fine-tuning, too. Not compared, so that a suite and its tasks have a hash.
+    values: Values = dataclasses.field(default=METHODS_OWN, compare=False, repr=False)
     tasks: Callable[[], Iterable["Task"]] = tuple  # those that can be listed
 
     jax_environment: str = ""  # if `environment` is `CompiledEnv`: a `JaxEnvironment`, which takes a `Task`

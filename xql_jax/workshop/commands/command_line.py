@@ -1,7 +1,7 @@
 """The command line: a flag for each setting of a command and, in training, for each hyperparameter.
 
-Which hyperparameters there are depends on the method, so absl parses the flags of the run
-first, and then what is left. `--config.NAME` is another form of `--NAME`.
+Which hyperparameters there are depends on the method, so absl parses the flags of the run first, and then
+what is left. `--config.NAME` is another form of `--NAME`.
 
 A user's mistake ends the program with exit code 2 and one line on stderr, without a traceback.
 """
