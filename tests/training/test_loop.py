@@ -7,12 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from training_runs import TASK, OneStep, Start, make_growth, make_training, train, untimed
+from training_runs import TASK, Growth, OneStep, Start, make_data, make_growth, make_training, train, untimed
 
 from xql_jax.rollout.evaluation import EpisodeResults
 from xql_jax.suites.tasks import OWN
 from xql_jax.training.checkpoints import TrainingFiles
 from xql_jax.training.loop import TrainingLoop
+from xql_jax.training.members import make_members
+from xql_jax.training.population import Population
+from xql_jax.training.program import Resident
 from xql_jax.training.progress import progress_bar, speed_of
 from xql_jax.training.schedule import Schedule
 
@@ -51,6 +54,25 @@ def test_rows_have_the_means_of_their_intervals(tmp_path):
     assert [float(row["walk/x"]) for row in rows] == [16, 256, 1024]
     assert [float(row["walk/x_mean"]) for row in rows] == [30 / 4, 480 / 4, 768]
     assert [float(row["walk/square_mean"]) for row in rows] == [85, 21760, (2**18 + 2**20) / 2]
+
+
+def test_what_a_kind_measures_has_rows_at_its_interval(tmp_path):
+    """By the name of its method alone. x is 2^t after update t, and again what a resumed run measures."""
+
+    class Measuring(Resident):
+        def positions(self, population):
+            return {"x": np.asarray(population.states["x"])[:, None] * [1, 10]}
+
+    def training_until(last):
+        population = Population(Growth(growth=2.0), make_members([0], {}), Measuring(make_data(), 4))
+        schedule = Schedule(last, 100, 100, 100, measured={"positions": 3})
+        return TrainingLoop(population, None, None, schedule, TrainingFiles(tmp_path))
+
+    for last in (5, 8):
+        with training_until(last) as training:
+            train(training)
+    rows = (tmp_path / "positions.csv").read_text().splitlines()
+    assert rows == ["step,seed,x", "3,0,8", "3,0,80", "6,0,64", "6,0,640", "8,0,256", "8,0,2560"]
 
 
 def test_every_episode_has_a_row_whose_means_are_the_evaluation(start, tmp_path):

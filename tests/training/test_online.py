@@ -95,7 +95,7 @@ def test_bellman_errors_are_of_what_was_met(make):
     measured, untouched = make("a", TWO), make("b", TWO)
     for stop in (24, 30):
         measured.advance(stop)
-        errors = measured.kind.bellman_errors(measured)
+        errors = measured.kind.bellman_errors(measured)["error"]
         assert errors.shape == (2, NUM_ERRORS)
         for index in range(2):
             own = transitions(measured, index).rewards + (stop - 6)  # updates

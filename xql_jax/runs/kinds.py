@@ -35,7 +35,7 @@ from xql_jax.settings import (
 )
 from xql_jax.suites.tasks import Task, get_task
 from xql_jax.training.members import Member, Ramp, fields_given, make_members, parse_ramps, parse_sweep
-from xql_jax.training.schedule import ActingSchedule, ActingSettings, Intervals, Schedule
+from xql_jax.training.schedule import ActingSchedule, ActingSettings, Exploration, Intervals, Schedule
 from xql_jax.types import Horizon, Json, horizon_of
 
 EVALUATION_SEED = 10_000  # of the initial states; the same for every member, evaluation and run
@@ -132,7 +132,9 @@ class Training(Intervals, Kept):
 
     @property
     def schedule(self) -> Schedule:
-        return Schedule(**_fields_of(Schedule, self))
+        further = {name: every for name, every in self.intervals.items() if not hasattr(Intervals, name)}
+        measured = {f"{name.removesuffix('_interval')}s": every for name, every in further.items() if every}
+        return Schedule(**_fields_of(Schedule, self), measured=measured)
 
     @property
     def all_steps(self) -> str:
@@ -294,7 +296,7 @@ class Online(Acting):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Finetune(FromData, Acting):
+class Finetune(FromData, Acting, Exploration):
     """The settings of `xql-train-finetune`; `max_steps` counts environment steps."""
 
     kind = "finetune"
@@ -323,11 +325,6 @@ class Finetune(FromData, Acting):
         "transitions are drawn with equal probability, as in IQL.",
         kind=float,
     )
-    acting_temperature: float = by_config(
-        1.0,
-        within(0, 10),
-        "Scale of the policy's own spread while it collects; 0: its centre, by which it is evaluated.",
-    )
     online: str = by_config(
         "",
         ANY,
@@ -340,9 +337,6 @@ class Finetune(FromData, Acting):
         "Transitions in the replay buffer, the data included unless there is an --offline_fraction.",
     )
     init_dataset_size: int | None = recorded(None, COUNT, "Transitions drawn from the data. Default: all.")
-    exploration_noise: float = recorded(
-        0.0, within(0, 10), "Standard deviation of Gaussian noise that is added to the policy's actions."
-    )
 
     @property
     def schedule(self) -> Schedule:

@@ -42,11 +42,14 @@ class TrainingFiles:
         self.metrics = folder / "metrics.csv"
         self.evaluations = folder / "evaluations.csv"
         self.episodes = folder / "episodes.csv"  # of the evaluations
-        self.bellman_errors = folder / "bellman_errors.csv"
         self.summary = folder / "summary.json"
         self.preprocessing = folder / "preprocessing.json"
         self.replay = folder / "replay"  # files of the replay buffers, one folder per member
         self.events = folder / "tb"  # TensorBoard's event files
+
+    def of(self, quantity: str) -> Path:
+        """Returns the file of what a `Kind` measures."""
+        return self.folder / f"{quantity}.csv"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -78,9 +78,8 @@ class TrainingLoop(contextlib.AbstractContextManager):
             files.metrics: schedule.log_interval,
             files.evaluations: schedule.eval_interval,
             files.episodes: schedule.eval_interval,
+            **{files.of(name): interval for name, interval in schedule.measured.items()},
         }
-        if schedule.bellman_error_interval:
-            self.csv_files[files.bellman_errors] = schedule.bellman_error_interval
         loggers = [TensorBoardLogger(files.events, names, self.progress.step), *loggers]
         self._rows = RowWriter(population.members, self.csv_files, schedule, loggers, saved)
         rows = self._rows.rows_of(files.evaluations)
@@ -188,10 +187,10 @@ class TrainingLoop(contextlib.AbstractContextManager):
         self._report_divergences()
         if schedule.is_due(step, schedule.log_interval) and metrics:  # there are none before the first update
             self._log(metrics)
-        if schedule.is_due(step, schedule.bellman_error_interval) and metrics:
-            kind: Any = self.population.kind  # that acts
-            errors = {"error": kind.bellman_errors(self.population)}
-            self._rows.write_each(self._files.bellman_errors, self.progress, errors, diverged)
+        for name, interval in schedule.measured.items():
+            if schedule.is_due(step, interval) and metrics:
+                columns = getattr(self.population.kind, name)(self.population)
+                self._rows.write_each(self._files.of(name), self.progress, columns, diverged)
         if self._is_to_be_evaluated:
             self._evaluate()
         minutes = (time.monotonic() - self._saved_at) / 60

@@ -111,10 +111,11 @@ class ActingKind(Kind):
         first, marked = max(0, acted - num_environments), self.schedule.horizon.steps > 1
         self._saved, self._changing = acted, dict.fromkeys(names, first) if marked else {}
 
-    def bellman_errors(self, population: Population) -> np.ndarray:
+    def bellman_errors(self, population: Population) -> dict[str, np.ndarray]:
         """Bellman errors of the members on transitions drawn from their buffers, f32[M, `NUM_ERRORS`]."""
         places, step = map(population.place_of, range(len(population.members))), np.int32(population.step)
-        return np.stack([_errors(self.schedule, *of.members.apart, place, step) for of, place in places])
+        errors = [_errors(self.schedule, *of.members.apart, place, step) for of, place in places]
+        return {"error": np.stack(errors)}
 
 
 def _spans(schedule: ActingSchedule, learner: Learner | None) -> Spans | None:

@@ -5,7 +5,7 @@ The settings of these are declared here. The kinds of training in runs/kinds.py 
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from xql_jax.settings import (
     AT_LEAST_ONE,
@@ -57,7 +57,8 @@ class Schedule(Intervals):
     """
 
     handover: int | None = None  # the step from which intervals are counted; None: there is no hand-over
-    bellman_error_interval: int = 0  # of members that act; 0: none are recorded
+    # What the members' `Kind` measures besides, by the name of its method: --NAME_interval is of `NAMEs`.
+    measured: Mapping[str, int] = dataclasses.field(default_factory=dict)
     background_evaluation: bool = False  # while training goes on
 
     def is_due(self, step: int, interval: int) -> bool:
@@ -69,7 +70,8 @@ class Schedule(Intervals):
     def next_stop(self, step: int) -> int:
         """Returns the next step at which something is due."""
         since = step - (self.handover or 0)
-        stops = (step + each - since % each for each in self.intervals.values() if each)
+        intervals = *self.intervals.values(), *self.measured.values()
+        stops = (step + each - since % each for each in intervals)
         return min(self.max_steps, *stops)
 
 
@@ -99,14 +101,26 @@ class ActingSettings(Checked):
 
 
 @dataclasses.dataclass(frozen=True)
-class ActingSchedule(ActingSettings):
+class Exploration(Checked):
+    """How a policy that was learned from data acts, to collect more."""
+
+    acting_temperature: float = by_config(
+        1.0,
+        within(0, 10),
+        "Scale of the policy's own spread while it collects; 0: its centre, by which it is evaluated.",
+    )
+    exploration_noise: float = recorded(
+        0.0, within(0, 10), "Standard deviation of Gaussian noise that is added to the policy's actions."
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class ActingSchedule(ActingSettings, Exploration):
     """How acting and learning alternate."""
 
     buffer_size: int = 1_000_000  # transitions per member
     batch_size: int = 256
     round_steps: int = 1  # transitions per round, which are inserted at once; a multiple of num_environments
-    acting_temperature: float = 1.0  # scale of the actions' distance from the policy's centre
-    exploration_noise: float = 0.0  # standard deviation of Gaussian noise added to actions, in their units
     horizon: Horizon = ONE_STEP  # of the transitions that are learned from
     ramps: Sequence[Ramp] = ()  # hyperparameters that change with the step
 
