@@ -16,4 +16,5 @@ from xql_jax.runs.kinds import Finetune
 from xql_jax.workshop.commands import command_line, messages
 
 if __name__ == "__main__":
+    # `populate_both_phases` (xql_jax/runs/train.py) makes what is trained in the two phases.
     command_line.run(messages.train_and_print, Finetune)

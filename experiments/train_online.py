@@ -16,4 +16,5 @@ from xql_jax.runs.kinds import Online
 from xql_jax.workshop.commands import command_line, messages
 
 if __name__ == "__main__":
+    # Trained by `train_resolved` (xql_jax/runs/train.py); xsac is in xql_jax/learners/sac.py.
     command_line.run(messages.train_and_print, Online)

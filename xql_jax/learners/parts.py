@@ -63,7 +63,7 @@ class NetworkState(Distinct, flax.struct.PyTreeNode):
         return self.network.apply(params, inputs, training=True, rngs={"dropout": key})
 
     def stepped(self, gradients: Params, rate: Numeric) -> Self:
-        """After one step of Adam."""
+        """After one step of Adam; training/accelerator.py has another form of it, for accelerators."""
         directions, optimizer_state = ADAM.update(gradients, self.optimizer_state)
         params = jax.tree.map(lambda param, step: param - rate * step, self.params, directions)
         return self.replace(params=params, optimizer_state=optimizer_state)

@@ -47,6 +47,7 @@ class GumbelRegression(Part):
     )
 
     def loss_of(self, values: Array, targets: Array) -> Array:
+        # `self.loss` is --loss, by default `gumbel_rescaled_loss`.
         return self.loss(values, targets, beta=self.beta, clip=self.clip, clip_rule=self.clip_rule)
 
     def beta_of(self, held: HeldScale) -> Array:

@@ -190,7 +190,7 @@ class Kind:
 
         def update(step: Array, prepared: Prepared, carry: Carry) -> Carry:
             state, totals, _, finite = carry
-            learner = ramped(member.learner, ramps, step)
+            learner = ramped(member.learner, ramps, step)  # itself, without --ramp
             # The method's own: which class that is, `learners/registry.py` says; XQL's is in learners/xql.py.
             state, metrics = learner.update(state, *prepared)
             last = jnp.stack([metrics[name] for name in names])

@@ -22,7 +22,7 @@ NOT_PRINTED = ("resume", "tqdm")  # they say what the program does, or what it s
 
 def train_and_print(settings: Training) -> int:
     """Prints the settings for --print_config, else trains and prints how it went; returns the exit code."""
-    made: Any = resolved(settings)
+    made: Any = resolved(settings)  # all that the user leaves open is decided; the method stays
     if flags.FLAGS.print_config:
         return print_settings(made)
     # Before training, so that a full disk is not found out after hours.
