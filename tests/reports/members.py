@@ -27,7 +27,8 @@ def member(seed, *scores, run=None, diverged=False, finished=True, **settings):
     if "references" in settings:
         run.references = References(*settings["references"])
     steps = [10 * (number + 1) for number in range(len(scores))]
-    names = ("log_interval", "eval_episodes", "eval_at_start", "references", "dataset", "dataset_fingerprint")
+    names = ["eval_episodes", "eval_at_start", "references", "dataset", "dataset_fingerprint"]
+    names += [name for name in settings if name.endswith("_interval")]
     prefixes = dict.fromkeys(names, "")
     named = {prefixes.get(name, "config.") + name: as_text(value) for name, value in settings.items()}
     return Curve(run, named, {}, seed, steps, scores, [diverged] * len(scores), finished)

@@ -36,8 +36,8 @@ def test_runs_that_differ_in_the_seed_are_one_method_wherever_they_lie():
 def test_a_name_has_what_was_varied_on_its_dataset_and_no_more():
     other = {"dataset": "pen-human-v0"}
     members = [
-        member(0, 1.0, beta=1, tau=0.1, log_interval=1),
-        member(0, 2.0, beta=2, tau=0.1, run={"name": "b"}),
+        member(0, 1.0, beta=1, tau=0.1, log_interval=1, bellman_error_interval=9),
+        member(0, 2.0, beta=2, tau=0.1, log_interval=2, bellman_error_interval=0, run={"name": "b"}),
         member(0, 3.0, beta=2, tau=0.2, run={"name": "c", **other}),
         member(0, 4.0, beta=7, run={"name": "d", "method": "bc"}),
         member(0, 5.0, beta=8, run={"name": "e", "method": "bc", **other}),

@@ -22,8 +22,8 @@ LARGEST_DRAWN = float(np.finfo(np.float32).max)  # larger values, such as infini
 FINGERPRINT = "dataset_fingerprint"
 # What scores of different methods must share to be compared: else it is in their names.
 COMMON = ("references", "dataset")
-# Settings that distinguish no methods.
-NO_METHOD = ("sweep", "log_interval", "eval_interval", "eval_episodes", "eval_at_start")
+# Settings that distinguish no methods, as no interval does.
+NO_METHOD = ("sweep", "eval_episodes", "eval_at_start")
 PAPER_TABLES = ("1", "2", "3")
 FINETUNING_TABLE = "2"  # the table with the scores before and after fine-tuning
 BEFORE_FINETUNING = "_offline"  # ends the name of a column with the scores before
@@ -257,7 +257,8 @@ def _names(members: Iterable[Curve], but: str) -> list[str]:
 
 
 def _of_method(member: Curve) -> dict[str, str]:
-    return {name: value for name, value in member.settings.items() if name not in NO_METHOD}
+    names = [name for name in member.settings if not (name in NO_METHOD or name.endswith("_interval"))]
+    return {name: member.settings[name] for name in names}
 
 
 def _score(method: str, dataset: str, members: Sequence[Curve]) -> MethodScore:
