@@ -39,8 +39,8 @@ class Episode:
     def __repr__(self):
         return f"{self.kind} after {self.length}"
 
-    def arrays(self, number=0):
-        """The arrays of its steps, by our names, as the episode with that number."""
+    def arrays(self):
+        """The arrays of its steps, by our names."""
         last = np.arange(self.length) == self.length - 1
         return {
             "observations": self.observations[:-1],
@@ -51,9 +51,6 @@ class Episode:
             "masks": ~(last & self.is_terminal),
             "timeouts": last & (self.kind in ("timeout", "both")),
             "ends": last & (self.kind != "unmarked"),
-            "starts": np.arange(self.length) == 0,
-            "episodes": np.full(self.length, 2**24 + number),  # neighbours, if they were float32
-            "steps": np.arange(self.length),
         }
 
 
@@ -66,7 +63,7 @@ def joined(parts):
 
 def arrays_of(name, episodes):
     """The arrays of a file in this format; for a folder, those of each episode."""
-    parts = [episode.arrays(number) for number, episode in enumerate(episodes)]
+    parts = [episode.arrays() for episode in episodes]
     if name == "episodes":
         for part, episode in zip(parts, episodes, strict=True):
             part["observations"] = episode.observations

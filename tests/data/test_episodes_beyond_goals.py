@@ -13,7 +13,7 @@ from xql_jax.data.preprocessing import PreprocessingSettings, fit_preprocessing
 from xql_jax.data.views import in_windows, over_horizon
 from xql_jax.types import Horizon
 
-ROWS, GOALS, EPISODE = 12, (2, 3, 10), np.repeat([0, 1], 6)
+ROWS, GOALS = 12, (2, 3, 10)
 
 
 def rows(**more):
@@ -45,25 +45,14 @@ def test_ogbenchs_episodes_begin_where_the_file_says(tmp_path):
     np.testing.assert_array_equal(np.flatnonzero(dataset.ends), [2, 3, 4, 9])
 
 
-@pytest.mark.parametrize(
-    "said",
-    [
-        {"episode_id": EPISODE},
-        {"is_first": np.arange(ROWS) % 6 == 0},
-        {"ends": np.arange(ROWS) % 6 == 5},
-    ],
-    ids=lambda said: next(iter(said)),
-)
-def test_own_arrays_that_say_where_every_episode_ends(said):
-    assert starts(from_arrays(transitions(**said), "mine")) == [0, 6]
-    without_next = from_arrays(rows(**said), "mine")
-    assert starts(without_next) == [0, 6]
+@pytest.mark.parametrize("make", [rows, transitions])
+def test_own_arrays_that_say_where_every_episode_ends(make):
+    assert starts(from_arrays(make(ends=np.arange(ROWS) % 6 == 5), "mine")) == [0, 6]
 
 
-@pytest.mark.parametrize("more", [{}, {"env_id": EPISODE}, {"steps": np.arange(ROWS)}], ids=str)
-def test_time_outs_alone_do_not_say_that_an_episode_goes_on(more):
-    """A terminal ends it then, whatever counts environments or all steps."""
-    cut = from_arrays(transitions(timeouts=np.arange(ROWS) % 6 == 5, **more), "mine")
+def test_time_outs_alone_do_not_say_that_an_episode_goes_on():
+    """A terminal ends it then."""
+    cut = from_arrays(transitions(timeouts=np.arange(ROWS) % 6 == 5), "mine")
     assert starts(cut) == [0, 3, 4, 6, 11]
 
 

@@ -13,7 +13,7 @@ from xql_jax.errors import UserError
 
 def rows_like(**changes):
     """Five episodes of four steps, cut off or with a terminal, as transitions, and changes to them."""
-    whole = joined([Episode(i, 4, KINDS[i % 2]).arrays(i) for i in range(5)])
+    whole = joined([Episode(i, 4, KINDS[i % 2]).arrays() for i in range(5)])
     keys = ("observations", "actions", "rewards", "next_observations", "terminals", "timeouts")
     return {key: whole[key] for key in keys} | changes
 
@@ -50,15 +50,6 @@ def test_rows_of_a_fixed_start_whose_flags_are_late_are_asked_for_their_layout(b
     }
     told = suspicions(from_arrays(rows, "arrays"))
     assert [line.partition(": ")[2].partition(",")[0] for line in told] == [asked] * by
-
-
-def test_an_action_beside_what_it_led_to_is_refused(tmp_path):
-    """An episode of dm_env's: as many actions as observations, of which the first is 0."""
-    episode = {"observation": np.ones((5, 3)), "action": np.ones((5, 2)), "reward": np.ones(5)}
-    episode["action"][0] = 0
-    np.savez(tmp_path / "0.npz", **episode, discount=np.ones(5), physics=np.ones((5, 6)))
-    with pytest.raises(UserError, match=r"0\.npz: the first action is 0, .* as in dm_env's layout"):
-        load_dataset(None, [str(tmp_path)])
 
 
 def test_rows_that_are_left_out_are_counted():
@@ -114,7 +105,7 @@ def test_no_row_leads_into_another_episode_by_a_counted_limit(as_d4rl, crossing)
         Episode(2, 5, "timeout"),
         Episode(3, 2, "terminal"),
     ]
-    rows = joined([episode.arrays(number) for number, episode in enumerate(episodes)])
+    rows = joined([episode.arrays() for episode in episodes])
     steps = {
         tuple(pair) for pair in np.concatenate([rows["observations"], rows["next_observations"]], axis=1)
     }
@@ -135,76 +126,11 @@ def test_terminals_that_are_time_outs_too_are_told():
     ]
 
 
-def test_rows_without_next_observations_that_environments_filled_in_turn_are_put_together():
-    """Row k is of environment k % 2, whose observations say which and count: 30 episodes of ten steps."""
-    environment, step = np.tile([0, 1], 300), np.repeat(np.arange(300), 2)
-    rows = {
-        "observations": np.stack([environment, step], 1).astype(np.float32),
-        "actions": np.zeros((600, 1), np.float32),
-        "rewards": np.ones(600, np.float32),
-        "terminals": step % 10 == 9,
-        "timeouts": np.zeros(600),
-    }
-    dataset = from_arrays({**rows, "env_id": environment}, "arrays")
-    assert dataset.trajectory_lengths().tolist() == [10] * 60
-    going_on = dataset.batch.masks == 1
-    moved = dataset.batch.next_observations[going_on] - dataset.batch.observations[going_on]
-    assert (moved == [0, 1]).all()
-    assert not [told for told in suspicions(dataset) if "order" in told]
-    odd = from_arrays({**rows, "timeouts": step % 10 < 6}, "arrays")
-    assert "360 of 600 rows are left out" in suspicions(odd)[0]
-
-
-def test_an_environments_number_alone_marks_no_ends():
-    """In each of two environments episodes of four steps follow each other; one ends in a terminal."""
-    rows = {key: R[key][:16] for key in list(R)[:3]} | {"terminals": np.arange(16) == 7}
-    for number in (np.zeros(16), np.arange(16) // 8):
-        with pytest.raises(UserError, match="no timeouts, and no task"):
-            from_arrays({**rows, "env_id": number}, "arrays")
-    for limit, lengths in ((4, [3, 4, 3, 3]), (5, [4, 3, 4, 2])):  # the limit is counted in each
-        dataset = from_arrays({**rows, "env_id": number}, "arrays", Layout(episode_limit=limit))
-        assert dataset.trajectory_lengths().tolist() == lengths
-        assert f"episodes are cut every {limit} steps" in suspicions(dataset)[0]
-
-
-def test_an_environments_number_that_comes_again_is_refused_but_where_an_end_is_marked():
-    """Two environments are recorded in turn for a few steps each; time-outs are every four steps."""
-    whole = joined([Episode(i, 4, "timeout").arrays() for i in range(6)]) | {"env_ids": np.arange(24) // 12}
-    for length in (12, 4, 3):
-        order = np.arange(24).reshape(2, -1, length).swapaxes(0, 1).ravel()
-        rows = {key: whole[key][order] for key in (*R, "env_ids") if key != "next_observations"}
-        if length > 3:
-            assert from_arrays(rows, "arrays").trajectory_lengths().tolist() == [3] * 6
-    with pytest.raises(UserError, match="env_ids changes after row 2 and comes again"):
-        from_arrays(rows, "arrays")
-
-
-def test_steps_do_not_hide_that_rows_are_in_no_order():
-    rows, number = joined([Episode(i, 20, KINDS[i % 2]).arrays(i) for i in range(6)]), np.arange(120)
-    for order in (number, number[7:], number.reshape(6, 20).T.ravel(), np.argsort(rows["rewards"])):
-        dataset = from_arrays({key: rows[key][order] for key in (*R, "steps") if key != "timeouts"}, "arrays")
-        if order[1] == order[0] + 1:
-            assert (dataset.ends == rows["ends"][order]).all()
-            assert not suspicions(dataset)
-        else:
-            assert datasets.out_of_order(dataset)
-
-
 @pytest.mark.parametrize("limit", [3, 9])
 def test_a_cut_of_rows_with_next_observations_at_the_limit_is_told(limit):
     rows = {key: Episode(0, 6, "unmarked").arrays()[key] for key in R if key != "timeouts"}
     told = suspicions(from_arrays(rows, "arrays", Layout(limit, prefers_rows=True)))
     assert any("episodes are cut every" in line for line in told) == (limit < 6)
-
-
-def test_an_episode_number_that_comes_again_is_another_episode():
-    """As in files that were joined."""
-    rows = rows_like() | {"terminals": np.zeros(20), "timeouts": np.zeros(20)}
-    del rows["next_observations"]
-    dataset = from_arrays({**rows, "episodes": np.arange(20) // 5 % 2}, "arrays")
-    assert dataset.trajectory_lengths().tolist() == [4] * 4
-    np.testing.assert_array_equal(dataset.batch.observations[:4], rows["observations"][:4])
-    np.testing.assert_array_equal(dataset.batch.observations[8:12], rows["observations"][10:14])
 
 
 def test_what_several_sources_have_in_common_is_told_once():
@@ -227,15 +153,3 @@ def test_a_text_file_is_no_archive(tmp_path):
     (tmp_path / "x.npz").write_bytes((tmp_path / "x.npz").read_bytes()[:2_000])
     with pytest.raises(UserError, match=r"x\.npz: not a readable \.npz archive"):
         load_dataset(None, [str(tmp_path / "x.npz")])
-
-
-@pytest.mark.parametrize(
-    "steps",
-    [np.full(20, 0.02), 20 - np.arange(20) % 4, np.arange(20) * 2, np.arange(20) // 3, np.full(20, 7)],
-)
-def test_steps_that_do_not_count_rows_are_refused_where_rows_follow_each_other(steps):
-    rows = rows_like(steps=steps)
-    assert from_arrays(rows, "arrays").size == 20  # the next observations are told
-    del rows["next_observations"]
-    with pytest.raises(UserError, match=r"steps is .* at row .*: steps grow by 1"):
-        from_arrays(rows, "arrays")

@@ -9,14 +9,14 @@ from numpy.typing import ArrayLike
 
 from xql_jax.data.dataset import HALF, Dataset, Note, differ, from_transitions, jumps
 from xql_jax.data.memory import COPIES, check_memory
-from xql_jax.data.names import AMBIGUOUS, DONES, ambiguous, by_meaning, is_known, missing_arrays
+from xql_jax.data.names import OUR_NAMES, by_meaning, missing_arrays
 from xql_jax.errors import UserError
 
 STEP_ARRAYS = ("observations", "actions", "rewards")
 REQUIRED = (*STEP_ARRAYS, "terminals")
 MATRICES = ("observations", "actions", "next_observations", "following")  # [N, entries]; others are [N]
 NUMERIC = "biuf"  # kinds of NumPy's types
-FLAGS = ("terminals", "timeouts", "ends", "starts")  # 0 or 1
+FLAGS = ("terminals", "timeouts", "ends")  # 0 or 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,8 +50,6 @@ def from_arrays(
     names = names or list(arrays)
     read = list(arrays) if layout.as_d4rl else names  # D4RL's other arrays concern nothing
     meanings = by_meaning(read, STEP_ARRAYS if layout.is_episode else REQUIRED, source)
-    if "episodes" in meanings and not np.ndim(arrays[meanings["episodes"][0]]):
-        del meanings["episodes"]  # the name of the environment, not a number in each row
     if layout.terminals_are_ends:
         if "terminals" not in meanings:
             raise missing_arrays(["terminals"], names, source)
@@ -61,14 +59,9 @@ def from_arrays(
         given["terminals"] = np.zeros(len(given["actions"]) if given["actions"].ndim else 0, bool)
     if layout.is_episode:
         given = _steps_of_episode(given)
-    if "next_observations" not in given:
-        _refuse_shifted(given["actions"], names, source)
-    given |= {name: np.asarray(arrays[name]) for name in AMBIGUOUS if name in arrays}
     called = {ours: " and ".join(theirs) for ours, theirs in meanings.items()}
     names_told = called | {"following": f"the next row of {called.get('observations')}"}
     rows = _validated(given, source, names_told, min_rows=1 if layout.is_episode else 2)
-    # As they are given: large numbers are rounded in float32.
-    rows |= {key: np.ravel(given[key]) for key in ("episodes", "steps") if key in given}
     rows["terminals"] = _terminals(rows, source)
     if "following" in rows:
         is_other = differ(rows["next_observations"], rows.pop("following"), HALF)
@@ -77,33 +70,11 @@ def from_arrays(
                 f"{source}: {called['next_observations']} and the last rows of {called['observations']} mean "
                 "the same and differ: leave out one"
             )
-    rows = _ordered(rows)
-    numbers_episodes = not all(name.startswith("env") for name in meanings.get("episodes", ()))
-    marks, tells_ends = _marks(rows, called, source, numbers_episodes)
-    terminals = rows["terminals"]
-    has_terminals = "terminals" in meanings or "masks" in meanings  # not by default
-    _refuse_ambiguous(rows, terminals | marks if has_terminals else terminals, source)
     notes = [Note(f"{theirs} is read as {ours}") for ours, theirs in called.items() if theirs != ours]
-    if unused := [name for name in names if name not in arrays or not is_known(name)]:
+    if unused := [name for name in names if name not in arrays or name not in OUR_NAMES]:
         notes.append(Note(f"not used: {brief(', '.join(unused))}"))
-    if "ends" in rows or "starts" in rows or numbers_episodes:  # all ends are stated
-        rows["goes_on"] = terminals & ~marks
-    dataset = _transitions(rows, (marks, tells_ends), layout, source, notes)
+    dataset = _transitions(rows, layout, source, notes)
     return dataclasses.replace(dataset, notes=tuple(notes))
-
-
-def _ordered(rows: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Returns the rows with each episode's or environment's together, if they were in turn.
-
-    Without next observations they are if the number changes in every row: one that comes again later may also
-    be another file's episode.
-    """
-    number = rows.get("episodes", np.zeros(0))
-    changes = np.count_nonzero(number[1:] != number[:-1])
-    if changes < (len(np.unique(number)) if "next_observations" in rows else len(number) - 1) or not changes:
-        return rows
-    order = np.argsort(number, kind="stable")
-    return {name: array[order] for name, array in rows.items()}
 
 
 def _agreed(names: Sequence[str], arrays: Mapping[str, ArrayLike], source: str) -> np.ndarray:
@@ -136,21 +107,6 @@ def _steps_of_episode(given: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return rows
 
 
-def _refuse_shifted(actions: np.ndarray, names: Sequence[str], source: str) -> None:
-    """Raises UserError for rows in which an action may stand beside what it led to, as in dm_env's."""
-    is_dm_env = any(name in names for name in ("discount", "discounts", "physics"))
-    if is_dm_env and actions.dtype.kind == "f" and not actions[:1].any() and actions.any():
-        raise UserError(
-            f"{source}: the first action is 0, and there is a discount, as in dm_env's layout: an action may "
-            "stand in the row that it led to: leave out each episode's first action and reward"
-        )
-    if "is_terminal" in names:
-        raise UserError(
-            f"{source}: is_terminal without next_observations, as in RLDS: give these, or rename it to "
-            "terminals if its row has the action that led to the end"
-        )
-
-
 def _terminals(rows: Mapping[str, np.ndarray], source: str) -> np.ndarray:
     """Returns bool[N]; UserError if flags are not 0 or 1, or masks contradict terminals."""
     if "masks" not in rows:
@@ -166,61 +122,13 @@ def _terminals(rows: Mapping[str, np.ndarray], source: str) -> np.ndarray:
     return terminals
 
 
-def _marks(
-    rows: Mapping[str, np.ndarray], called: Mapping[str, str], source: str, numbers_episodes: bool
-) -> tuple[np.ndarray, bool]:
-    """Returns bool[N], where anything but terminals marks the end of an episode, and whether all are marked.
-
-    Not all are if there is nothing but the number of the environment, which runs one episode after another.
-    """
-    marks = [rows[key] != 0 for key in ("timeouts", "ends") if key in rows]
-    if "starts" in rows:
-        marks.append(np.append(rows["starts"][1:] != 0, False))
-    if "steps" in rows:
-        number = rows["steps"].astype(np.float64)
-        breaks = np.diff(number) != 1
-        # Rows are missing, or it counts something else: what follows a row is not certain.
-        others = breaks & ((number[1:] != number[0]) | (number[0] not in (0, 1)))
-        if "next_observations" not in rows and others.any():
-            row = int(others.argmax())
-            raise UserError(
-                f"{source}: {called['steps']} is {number[row]:g} at row {row}, then "
-                f"{number[row + 1]:g}: steps grow by 1, from 0 or 1 in each episode; rename it if it is "
-                "something else, or give next_observations"
-            )
-        if breaks.any():  # other breaks end an episode if the next observation is not the next row's
-            marks.append(np.append(breaks & (number[1:] == number.min()), False))
-    tells_ends = bool(marks) or numbers_episodes or {"episodes", "next_observations"} <= rows.keys()
-    if "episodes" in rows:
-        number = rows["episodes"]
-        change = np.append(number[1:] != number[:-1], False)
-        if not numbers_episodes and "next_observations" not in rows:
-            comes_again = change & ~np.logical_or.reduce([rows["terminals"], *marks])
-            comes_again[-1 - np.unique(number[::-1], return_index=True)[1]] = False  # each number's last row
-            if comes_again.any():
-                raise UserError(
-                    f"{source}: {called['episodes']} changes after row {comes_again.argmax()} and comes "
-                    "again, and no end is marked there: sort the rows by it, or add timeouts if that is one"
-                )
-        marks.append(change)
-    return np.logical_or.reduce([np.zeros(len(rows["terminals"]), bool), *marks]), tells_ends
-
-
-def _refuse_ambiguous(rows: Mapping[str, np.ndarray], ends: np.ndarray, source: str) -> None:
-    """Raises UserError for an array with an ambiguous name that equals neither the terminals nor the ends."""
-    for name in (name for name in AMBIGUOUS if name in rows):
-        flags = rows[name] != 0 if name in DONES else rows[name] == 0
-        says_it = [rows["terminals"]] if "discount" in name else [rows["terminals"], ends]
-        is_flag = name != "step_type" and len(np.unique(rows[name][rows[name] != 0])) <= 1
-        if not is_flag or not any(np.array_equal(flags, each) for each in says_it):
-            raise UserError(f"{source}: {ambiguous(name)}")
-
-
-def _transitions(
-    rows: dict[str, np.ndarray], ends: tuple[np.ndarray, bool], layout: Layout, source: str, notes: list[Note]
-) -> Dataset:
-    """Builds a dataset from rows and the result of `_marks`, and adds to the notes what may surprise."""
-    (marks, tells_ends), terminals, limit = ends, rows["terminals"], layout.episode_limit
+def _transitions(rows: dict[str, np.ndarray], layout: Layout, source: str, notes: list[Note]) -> Dataset:
+    """Builds a dataset from checked rows, and adds to the notes what may surprise."""
+    terminals, limit = rows["terminals"], layout.episode_limit
+    stated = [rows[key] != 0 for key in ("timeouts", "ends") if key in rows]
+    marks, tells_ends = np.logical_or.reduce([np.zeros_like(terminals), *stated]), bool(stated)
+    if "ends" in rows:  # all ends are stated
+        rows["goes_on"] = terminals & ~marks
 
     def counting(number: int) -> str:  # alike in all episodes of a folder, which has one line for all
         return "rows" if layout.is_episode else f"{number:,} of {len(terminals):,} rows"
@@ -235,10 +143,10 @@ def _transitions(
         counted = "left out as time-outs" if timeouts_win else "count as terminals"
         notes.append(Note(f"{counting(both)} are terminal and time-outs, and {counted}"))
     if not tells_ends and limit is not None:
-        timeouts = counted_timeouts(terminals | marks, limit, as_d4rl=layout.as_d4rl) | (marks & ~terminals)
+        timeouts = counted_timeouts(terminals, limit, as_d4rl=layout.as_d4rl)
     if uses_next and layout.prefers_rows and timeouts is not None:
-        stated = terminals | timeouts
-        jumping = jumps(rows["next_observations"], rows["observations"], stated.any()) & ~stated[:-1]
+        ends = terminals | timeouts
+        jumping = jumps(rows["next_observations"], rows["observations"], ends.any()) & ~ends[:-1]
         if uses_next := bool(jumping.any()):
             number = np.count_nonzero(jumping)
             notes.append(

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import pkgutil
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import h5py
@@ -13,7 +13,7 @@ import numpy as np
 from xql_jax.data.arrays import REQUIRED, Layout, brief, from_arrays
 from xql_jax.data.dataset import Dataset, checked_references
 from xql_jax.data.memory import check_memory
-from xql_jax.data.names import OUR_NAMES, is_known
+from xql_jax.data.names import OUR_NAMES
 from xql_jax.errors import UserError
 from xql_jax.suites.tasks import TASKS, References, Task
 
@@ -37,7 +37,7 @@ def read_hdf5(path: Path, episode_limit: int | None) -> Dataset:
     is_d4rls = path.name in D4RL_FILES
     with reading(path, "HDF5 file"), h5py.File(path, "r") as file:
         names = [name for name in dataset_names(file) if not name.startswith("metadata/")]
-        read = [name for name in names if (name in D4RL_KEYS if is_d4rls else is_known(name))]
+        read = [name for name in names if name in (D4RL_KEYS if is_d4rls else OUR_NAMES)]
         check_memory(sum(file[name].nbytes for name in read), str(path))
         arrays = {name: file[name][()] for name in read}
         about = [f"metadata/{name}" for name in References._fields]
@@ -49,7 +49,7 @@ def read_hdf5(path: Path, episode_limit: int | None) -> Dataset:
 
 def read_npz(path: Path, layout: Layout) -> Dataset:
     """Reads a `.npz` of transitions, of rows, or of an episode if the layout says so."""
-    arrays, names = read_archive(path, is_known)
+    arrays, names = read_archive(path, OUR_NAMES)
     tells_ends = {"next_observations", "timeouts", "ends"} & {OUR_NAMES.get(name) for name in names}
     if "qpos" in names and not layout.is_episode and not tells_ends:
         raise UserError(
@@ -67,7 +67,7 @@ def read_ogbench(path: Path, task: Task | None = None) -> Dataset:
 
     OGBench's own files have no rewards: a single-task task gives them, from the states in `qpos`.
     """
-    arrays, names = read_archive(path, lambda name: is_known(name) or name in (*SIMULATOR_ARRAYS, MADE_BY))
+    arrays, names = read_archive(path, (*OUR_NAMES, *SIMULATOR_ARRAYS, MADE_BY))
     made_by = arrays.pop(MADE_BY, None)
     source = str(path) if made_by is None else f"{path} (made by {made_by})"
     if "rewards" not in arrays and "qpos" in arrays and task and task.suite.labels:
@@ -83,16 +83,16 @@ def read_ogbench(path: Path, task: Task | None = None) -> Dataset:
 
 
 def read_archive(
-    path: Path, wants: Callable[[str], bool] = lambda name: True
+    path: Path, wanted: Collection[str] | None = None
 ) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Returns the arrays in a `.npz` whose names are wanted, and all arrays' names."""
+    """Returns the arrays in a `.npz` whose names are wanted (None: all), and all arrays' names."""
     with reading(path, ".npz archive"):
         zipfile.ZipFile(path).close()  # of another file NumPy would speak of pickles
     with reading(path, ".npz archive"), np.load(path, allow_pickle=False) as archive:
-        wanted = [key for key in archive.files if wants(key)]
-        check_memory(sum(archive.zip.getinfo(f"{key}.npy").file_size for key in wanted), str(path))
+        keys = [key for key in archive.files if wanted is None or key in wanted]
+        check_memory(sum(archive.zip.getinfo(f"{key}.npy").file_size for key in keys), str(path))
         try:
-            return {key: np.asarray(archive[key]) for key in wanted}, list(archive.files)
+            return {key: np.asarray(archive[key]) for key in keys}, list(archive.files)
         except ValueError as error:
             if "Object arrays" not in str(error):
                 raise
