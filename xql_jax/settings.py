@@ -133,6 +133,23 @@ class Setting:
         return float(str(np.float32(value))) if isinstance(value, np.floating | jax.Array) else value
 
 
+class Checked:
+    """Base class of settings and of learners' parts, frozen dataclasses: checks its settings when it is made.
+
+    Traced numbers become float32 once, because Python floats would be weakly typed leaves and cause a second
+    trace.
+    """
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):  # type: ignore[arg-type]  # subclasses are dataclasses
+            one, value = field.metadata.get("setting"), getattr(self, field.name)
+            # A copy's numbers are float32, which were checked before; JAX puts arrays and tracers there.
+            is_made = type(value) is np.float32 or not isinstance(value, GIVEN)
+            if one and not (one.traced and is_made):
+                made = one.checked(field.name, value)
+                object.__setattr__(self, field.name, np.float32(made) if one.traced else made)
+
+
 def as_number(value: Any, kind: type[Number] = float) -> Number:  # type: ignore[assignment]
     """Returns the number that a text or one of Python, NumPy or JAX says; ValueError if it says none."""
     is_printed = isinstance(value, str) or hasattr(value, "dtype")  # so that a float32 of 0.7 is 0.7
@@ -191,23 +208,6 @@ def part(make: Callable[[], T]) -> T:
 def internal(default: T, *, leaf: bool = False) -> T:
     """Declares a field that a method or a run sets and users do not: it is no setting."""
     return dataclasses.field(default=default, metadata={"internal": True, "pytree_node": leaf})
-
-
-class Checked:
-    """Base class of settings and of learners' parts, frozen dataclasses: checks its settings when it is made.
-
-    Traced numbers become float32 once, because Python floats would be weakly typed leaves and cause a second
-    trace.
-    """
-
-    def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):  # type: ignore[arg-type]  # subclasses are dataclasses
-            one, value = field.metadata.get("setting"), getattr(self, field.name)
-            # A copy's numbers are float32, which were checked before; JAX puts arrays and tracers there.
-            is_made = type(value) is np.float32 or not isinstance(value, GIVEN)
-            if one and not (one.traced and is_made):
-                made = one.checked(field.name, value)
-                object.__setattr__(self, field.name, np.float32(made) if one.traced else made)
 
 
 class Command:

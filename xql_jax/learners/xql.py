@@ -51,7 +51,7 @@ class GumbelRegression(Part):
         return self.loss(values, targets, beta=self.beta, clip=self.clip, clip_rule=self.clip_rule)
 
     def beta_of(self, held: HeldScale) -> Array:
-        """The beta of the next update: the one found, or the given one."""
+        """The beta of the next update: the one found, or `self.beta` itself where `beta_nats` is 0."""
         return held.scale(self.beta_nats, self.beta)
 
     def followed(self, held: HeldScale, values: Array, targets: Array) -> tuple[HeldScale, Metrics]:

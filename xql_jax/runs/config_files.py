@@ -308,7 +308,8 @@ def settings_from(config: Config, values: Mapping[str, object], given: Iterable[
     """Returns the value of a run; UserError for a name or a value that cannot be.
 
     Args:
-        config: what the method has for the task, see `choose_config`.
+        config: what the method has for the task, see `choose_config`: its learner was made by `layered`,
+            before any value of a user.
         values: what is laid over it: settings and hyperparameters by name, which may be text.
         given: the names of what the user gave; None: those of the values.
     """

@@ -274,7 +274,7 @@ def why_its_length_is_fixed(settings: Training) -> str:
         return "a run that acts would begin its episodes again there"
     if any(len(ramp.values) > 1 for ramp in settings.ramps):
         return "--ramp changes over all updates"
-    learners = settings.learner, settings.learner.scheduled(math.inf)
+    learners = settings.learner, settings.learner.scheduled(math.inf)  # to compare, not to train
     if not all(np.array_equal(a, b) for a, b in zip(*map(jax.tree.leaves, learners), strict=True)):
         return "its actor's learning rate falls to 0 at the last update (decay_actor_lr; false keeps it)"
     return ""

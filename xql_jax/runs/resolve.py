@@ -27,7 +27,7 @@ def resolved(settings: T) -> T:
     if isinstance(made, FromData):
         _check_task(made)
     made = _with_given(dataclasses.replace(made, env_name=task.name if task else None))
-    # After so many updates, learning rates that decay are 0.
+    # After so many updates, learning rates that decay are 0; `scheduled` changes nothing else.
     updates = (made.num_pretraining_steps or math.inf) if isinstance(made, Finetune) else made.max_steps
     sweep = " ".join(f"{name}={','.join(f'{x:.9g}' for x in values)}" for name, values in made.grid.items())
     made = dataclasses.replace(made, sweep=sweep, learner=made.learner.scheduled(updates))
@@ -56,9 +56,10 @@ def _check_task(settings: FromData) -> None:
 
 
 def _with_given(settings: T) -> T:
-    """Returns the settings without what is declared `instead_of` something that the user chose.
+    """Returns the settings without what is declared `instead_of` something that a user chose.
 
-    Unless that is chosen, too; of what a file has, a user's flags decide.
+    A user chooses by a flag, a sweep, a ramp or a file; the flags decide over the file. What is chosen itself
+    stays.
     """
     if settings.source:  # whose run has decided it
         return settings

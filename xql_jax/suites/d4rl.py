@@ -336,7 +336,7 @@ _MAZE2D = Suite(
     "there",
     data_rewards="xql_jax.data.d4rl_rewards:maze_rewards",
 )
-_POINTMAZE = dataclasses.replace(  # its data are generated on this machine
+_POINTMAZE = dataclasses.replace(  # its values are maze2d's; its data are generated on this machine
     _MAZE2D,
     name="pointmaze",
     tasks=_pointmaze_tasks,

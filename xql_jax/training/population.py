@@ -93,7 +93,7 @@ class Population:
         if self.together:
             from xql_jax.training.accelerator import switched_off  # `--help` does without its optax
 
-            self.constants = switched_off(learner, members, kind.ramps)
+            self.constants = switched_off(learner, members, kind.ramps)  # numbers that are 0 or inf
         pairs = zip(learners, keys, strict=True)
         states = [jax.block_until_ready(init(own, key.initial)) for own, key in pairs]
         metrics = jax.eval_shape(learners[0].update, states[0], kind.minibatch, keys[0].updates)[1]

@@ -168,7 +168,7 @@ class Kind:
         stop: Array,
         loop: Loop = one_by_one,
     ) -> tuple[MemberState, Metrics]:
-        """What the program does for each member: trains it, and returns it without what does not change."""
+        """What the program does for each member: trains it. `run_program` puts back what does not change."""
         trained, finite = self.updates(member.joined(experience), data, start, stop, loop)
         return trained.replace(learner=(), key=()), finite
 
