@@ -57,5 +57,5 @@ def by_meaning(names: Collection[str], required: Collection[str], source: str) -
 
 def missing_arrays(missing: Collection[str], names: Collection[str], source: str) -> UserError:
     """Returns the error for arrays that are not among the names."""
-    text = f"{source}: no array {', '.join(missing)}; there are {', '.join(names) or 'none'}"
-    return UserError(text[:300])
+    text = f"no array {', '.join(missing)}; there are {', '.join(names) or 'none'}"
+    return UserError(f"{source}: {text[:300]}")
