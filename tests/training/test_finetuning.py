@@ -51,6 +51,17 @@ class ActingByRate(Counter):
 
 
 @flax.struct.dataclass
+class ActingByItself(Counter):
+    """The actor has the hyperparameter, as a flow's has those of the policy that is learned."""
+
+    def actor(self, state):
+        return 0.0 * state["updates"] + self.rate
+
+    def act(self, actor, observations, key, deterministic):
+        return jnp.full((len(observations), 1), actor / 10.0)
+
+
+@flax.struct.dataclass
 class Spread(Counter):
     """Its action is 0.2, or drawn around it with a standard deviation of 0.1."""
 
@@ -273,6 +284,26 @@ def test_acting_and_learning_follow_the_ramps(tmp_path, monkeypatch):
     assert rates == [1.0, 2.0, 3.0, 3.0]
     expected = [0.1, 0.15, 0.2, 0.25, 0.3, 0.3, 0.3, 0.3]
     np.testing.assert_allclose(ring(population).actions[:, 0], expected, rtol=1e-6)
+
+
+def test_policies_follow_the_ramps(tmp_path):
+    """Those that are evaluated have the values of their step, and one that samples, of the hand-over on."""
+    ramps, states = (Ramp("rate", (1.0, 3.0), (0, 4)),), np.zeros((2, 1, 2), np.float32)
+    population = offline_population(ActingByRate(), TWO[:1] * 2, make_data(), 4, ramps=ramps)
+    population.advance(3)
+    for step, rate in ((None, 2.5), (3, 2.5), (1, 1.5), (9, 3.0)):
+        actions = population.policy(population.states, step)(states)
+        np.testing.assert_allclose(actions, rate / 10.0, rtol=1e-6)
+    phases = Phases(tmp_path, TWO, ActingByItself(), ramps=(Ramp("rate", (2.0,), (0,)),))
+    phases.offline.advance(HANDOVER)
+    np.testing.assert_allclose(phases.offline.policy()(states)[:, 0, 0], [0.1, 0.5], rtol=1e-6)
+    population = phases.begin_online()
+    population.advance(HANDOVER + 8)
+    for index in range(2):
+        np.testing.assert_allclose(ring(population, index).actions[:, 0], 0.2, rtol=1e-6)
+    resumed = Phases(tmp_path, TWO, ActingByItself(), ramps=(Ramp("rate", (2.0,), (0,)),)).begin_online()
+    resumed.resume(*save(population))
+    np.testing.assert_allclose(resumed.policy()(states), 0.2, rtol=1e-6)
 
 
 def test_the_acting_temperature_scales_the_distance_from_the_policys_centre(tmp_path):

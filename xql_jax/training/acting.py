@@ -181,6 +181,7 @@ class HostActing(ActingKind):
 
     def act_and_train(self, population: Population, stop: int) -> Metrics | None:
         if not self._policies:
+            self._ramp(population, population.step)
             learners = [population.member(index)[0] for index in range(len(self._collectors))]
             self._learners = jax.device_put(learners, jax.devices("cpu")[0])
             self._policies = [_policies(population)] * 2
@@ -235,7 +236,7 @@ class HostActing(ActingKind):
     @settings_of_jax()
     def _learn(self, population: Population, step: int, acted: Sequence[Acted]) -> None:
         """Inserts the transitions of the round from `step` on, and does the due updates; in the thread."""
-        begun = step - self.handover
+        self._ramp(population, step)
         for group in population.groups:
             batches, known, _ = zip(*(acted[index] for index in group.indices), strict=True)
             new = jax.tree.map(lambda *fields: np.stack(fields), *batches)
@@ -243,12 +244,18 @@ class HostActing(ActingKind):
             buffer = _insert(members.buffer, jax.device_put(new, group.split))
             if any(known):
                 buffer = with_returns(buffer, known)
-            learner = ramped(members.learner, self.schedule.ramps, begun, len(group.indices))
-            group.members = members.replace(buffer=buffer, learner=jax.device_put(learner, group.split))
+            group.members = members.replace(buffer=buffer)
+        begun = step - self.handover
         first, stop = (self.handover + self.schedule.updates_by(at) for at in (begun, begun + self.stride))
         if first < stop:
             population.train(first, stop, step + self.stride)
         jax.block_until_ready([group.members for group in population.groups])
+
+    def _ramp(self, population: Population, step: int) -> None:
+        """Gives the members' learners the values of their ramps at `step`."""
+        for group in population.groups:
+            learner = ramped(group.members.learner, self.ramps, step - self.handover, len(group.indices))
+            group.members = group.members.replace(learner=jax.device_put(learner, group.split))
 
     def _await_learner(self, population: Population) -> None:
         """Waits for the round being learned, if any."""

@@ -260,7 +260,8 @@ class TrainingLoop(contextlib.AbstractContextManager):
         in_background = self._schedule.background_evaluation and not again and not is_last
         due = due or Due(self.progress.step, self.population.states)
         # Always where the thread acts, or an evaluation that is repeated would round differently.
-        policy = self.population.policy(due.states, on_host=self._schedule.background_evaluation)
+        on_host = self._schedule.background_evaluation
+        policy = self.population.policy(due.states, due.step, on_host)
         self._evaluations.begin(due, policy, self._stop, in_background)
         if not in_background:
             self._finish_evaluation(may_fail=again and not is_last)

@@ -20,7 +20,7 @@ from xql_jax.numerics.jax_settings import settings_of_jax
 from xql_jax.numerics.pytrees import select_leaves
 from xql_jax.rollout.acting import Act, deterministic_policy
 from xql_jax.training.checkpoints import Items, Progress, Snapshot
-from xql_jax.training.members import Member, Ramp, learners_of, member_shapes, stacked
+from xql_jax.training.members import Member, Ramp, learners_of, member_shapes, ramped, stacked
 from xql_jax.training.program import (
     STATE,
     Group,
@@ -243,15 +243,18 @@ class Population:
             none = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), group.members.sums)
             group.members = group.members.replace(sums=jax.device_put(none, group.split))
 
-    def policy(self, states: State = None, on_host: bool = False) -> Act:
+    def policy(self, states: State = None, step: int | None = None, on_host: bool = False) -> Act:
         """Returns the members' deterministic policies: f32[M, K, O] to f32[M, K, A].
 
         Args:
             states: stacked; None: as they are now.
+            step: of the states; a policy has the values that its ramps have then. None: the last one.
             on_host: act on the CPU, where no program that trains is in the way.
         """
         device = jax.local_devices(backend="cpu" if on_host else None)[0]
+        since = (self.step if step is None else step) - self.kind.handover
         learners = self.gathered(lambda members: members.learner)
+        learners = ramped(learners, self.kind.ramps, since, len(self.members))
         return deterministic_policy(learners, self.states if states is None else states, device)
 
     @property

@@ -148,6 +148,7 @@ class Kind:
     stride = 1  # `advance` goes by this number of steps or a multiple of it
     minibatch: Minibatch  # shapes of one update's
     data: State = None  # what `draw` gets, on every device
+    handover = 0  # the step from which ramps are counted
     ramps: Sequence[Ramp] = ()  # hyperparameters that change with the step
     most_ahead = 50  # updates whose minibatches an accelerator draws at once; a divisor of usual intervals
 
