@@ -82,6 +82,7 @@ class Setting:
     by_config: bool = False  # a method or a config file may choose its default
     of_checkpoint: bool = False  # in fine-tuning it is that of --checkpoint's run
     instead_of: str = ""  # the learner's number that this one is used instead of; 0: it is not
+    of_start: bool = False  # whether it is a learner's number that only the first state depends on
     by_commas: bool = False  # how several texts are typed; else by a flag each
     positional: bool = False  # given without a flag, by its position; it must be given
 

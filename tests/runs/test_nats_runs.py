@@ -1,12 +1,14 @@
 """Runs whose beta is found: swept, ramped, through a hand-over, and told in the logs."""
 
 import csv
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
 from tiny_runs import finetune_settings, offline_settings, small, states_of, write_dataset
 
 import xql_jax
+from xql_jax.errors import UserError
 from xql_jax.runs.config_files import choose_config, settings_from
 from xql_jax.runs.folder import identity_of
 from xql_jax.runs.kinds import Offline
@@ -37,6 +39,24 @@ def test_nats_sweep_and_ramp_like_other_settings(data):
     assert 90.0 < found[1] < found[0] < 100.0  # steps of 1% at most
     ramped = train_run(offline_settings(data, **given, ramp="beta_nats=0:0@0.5:0.5"))
     assert [float(row["value/beta"]) == 100.0 for row in metrics_of(ramped)] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"beta_nats": 1.4, "batch_size": 4}, r"^beta_nats=1.4: minibatches of 4 rows .* log\(4\) = 1.39 nats"),
+        ({"sweep": "beta_nats=0,0.7", "batch_size": 2}, "^beta_nats=0.7: "),
+        ({"ramp": "beta_nats=0:0.1", "batch_size": 1}, "^beta_nats=0.1: "),
+        ({"beta_nats": 1.3, "batch_size": 4}, None),
+        ({"batch_size": 1, "beta": 1.0}, None),
+    ],
+)
+def test_nats_that_no_minibatch_shows_are_refused(given, told):
+    """They would let beta fall for ever: p of B rows has at most log B nats."""
+    asked = {"dataset": "mine.hdf5", **given}
+    settings = settings_from(choose_config(Offline, **asked), asked)
+    with pytest.raises(UserError, match=told) if told else nullcontext():
+        resolved(settings)
 
 
 def test_a_found_beta_goes_on_from_where_the_data_left_it(data):

@@ -43,7 +43,7 @@ class MaximumEntropy(parts.PolicyPart):
     actor_hidden_dims: tuple[int, ...] = parts.policy_widths(1024, 1024)
     entropy_coef_lr: Numeric = traced(1e-4, POSITIVE, "Learning rate of the entropy coefficient.")
     initial_entropy_coef: Numeric = traced(
-        0.1, POSITIVE, "Entropy coefficient at the start, reward units per nat."
+        0.1, POSITIVE, "Entropy coefficient at the start, reward units per nat.", of_start=True
     )
 
     def init(self, key: PRNGKey, observations: Array, actions: Array) -> EntropyState:

@@ -44,7 +44,9 @@ class BellmanScale(parts.ValueFit):
         1.0, POSITIVE, "Beta as a multiple of the Gumbel scale of the Bellman errors."
     )
     beta_rate: Numeric = traced(0.003, ABOVE_ZERO, "Polyak rate of log beta, per update.")
-    initial_beta: Numeric = traced(1.0, POSITIVE, "Beta before the first update, reward units.")
+    initial_beta: Numeric = traced(
+        1.0, POSITIVE, "Beta before the first update, reward units.", of_start=True
+    )
     least_beta: Numeric = traced(0.001, POSITIVE, "Beta is never below this, in reward units.")
 
     def init(self, key: PRNGKey, observations: Array) -> ScaledState:

@@ -77,12 +77,19 @@ def _with_given(settings: T) -> T:
 
 
 def _check_varied(settings: Training) -> None:
-    """Raises UserError if a hyperparameter is given twice, or the method cannot learn over the horizon."""
+    """Raises UserError for a hyperparameter given twice, and for nats or a horizon that cannot be."""
     if twice := [name for name in settings.grid if name in settings.given]:
         raise UserError(f"--{twice[0]}: --sweep varies {twice[0]}, too: leave out one of them")
     ramped, flag = [ramp.name for ramp in settings.ramps], f"--{settings.changing}"
     if not settings.schedule.handover and (lost := [name for name in ramped if name in settings.given]):
         raise UserError(f"--{lost[0]}: {flag} sets {lost[0]} from the first update on: leave out one of them")
+    later = [nats for ramp in settings.ramps if ramp.name == "beta_nats" for nats in ramp.values]
+    most, size = max(*settings.nats, *later, 0.0), settings.batch_size
+    if most and math.log(size) <= most:
+        raise UserError(
+            f"beta_nats={most:g}: minibatches of {size} rows can show less than log({size}) = "
+            f"{math.log(size):.3g} nats: give fewer nats, a larger --batch_size, or --beta"
+        )
     if (horizon := settings.horizon).steps == 1:
         return
     flag = "--action_chunk" if horizon.is_chunk else "--n_step"
@@ -177,8 +184,8 @@ def _source(settings: Finetune) -> Run:
         changeable.add("method")
     if unfit := sorted(settings.given - changeable, key=lambda name: (name != "hidden_dims", name)):
         remedy, known = "it stays, so leave this out", settings_of(make_learner(source.method))
-        is_swept = unfit[0] in source.value.grid
-        if unfit[0] in known and known[unfit[0]].traced and not is_swept:
+        is_fixed = unfit[0] in source.value.grid or unfit[0] in known and known[unfit[0]].of_start
+        if unfit[0] in known and known[unfit[0]].traced and not is_fixed:
             remedy = f"--online={unfit[0]}=VALUE changes it at the hand-over"
         raise UserError(f"--{unfit[0]}: the run of --checkpoint has its own; {remedy}")
     if source.is_online:

@@ -111,6 +111,8 @@ def parse_ramps(
     plain = " ".join(f"{name}={re.sub('@[^:]*', '', values)}" for name, values in fields_given(text))
     for name, numbers, _ in numbers_given(plain, known, flag, "change", ":"):
         given = f"{name}={places[name]}"
+        if known[name].of_start:
+            raise UserError(f"{flag}={given}: {name} is of the first state alone: give --{name} or --sweep")
         if name in taken:
             raise UserError(
                 f"{flag}={given}: --sweep, if only of --checkpoint's run, gives members their {name}"
