@@ -26,6 +26,11 @@ def test_beta_follows_the_bellman_errors_themselves(loss):
     assert float(metrics["value/beta"]) == 1.0
 
 
+def test_beta_is_never_below_the_least():
+    learner, batch = make("xql_bellman", initial_beta=0.5, least_beta=2.0), make_batch()
+    assert float(update(learner, init(learner, batch), batch, jax.random.key(0))[1]["value/beta"]) == 2.0
+
+
 ONE = jnp.ones((1, 1))
 BATCH = Batch(ONE, 0.5 * ONE, jnp.zeros(1), jnp.ones(1), ONE)
 

@@ -57,7 +57,7 @@ class BellmanScale(parts.ValueFit):
     def fit(
         self, value: ScaledState, observations: Array, targets: Array, loss: parts.Loss | None = None
     ) -> tuple[ScaledState, Metrics]:
-        beta = jnp.exp(value.log_beta)
+        beta = jnp.maximum(jnp.exp(value.log_beta), self.least_beta)
         loss = functools.partial(gumbel_rescaled_loss, beta=beta, clip=CLIP, clip_rule=saturate)
         value, info = super().fit(value, observations, targets, loss)
         return value, {**info, "value/beta": beta}
