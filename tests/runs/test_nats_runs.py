@@ -111,6 +111,19 @@ def test_a_temperature_that_is_not_used_is_told(data, caplog):
     caplog.clear()
     train_run(offline_settings(data, **given, sweep="policy_sharpness=1,2", n_step=2))
     assert "policy_sharpness is not used where beta is given" in caplog.text
+    flow = {**given, "config": small("xql+flow", beta_nats=0.5)}
+    train_run(offline_settings(data, **flow, sweep="policy_sharpness=1,2 awr_temperature=1,2"))
+    assert "policy_sharpness is not used: the policy of xql+flow does not follow beta" in caplog.text
+    assert "awr_temperature is not used" not in caplog.text
+
+
+def test_it_is_told_in_another_runs_fine_tuning_too(data, tmp_path, caplog):
+    settings = {"config": small("xql", beta_nats=0.5), "save_dir": str(tmp_path), "top_returns": 1.0}
+    source = train_run(offline_settings(data, **settings, max_steps=4, eval_episodes=0))
+    online = "beta=0.5 awr_temperature=2"
+    train_run(finetune_settings(data, checkpoint=str(source.path), online=online))
+    assert "beta=0.5 is not used where beta_nats finds beta" in caplog.text
+    assert "awr_temperature is not used where beta_nats finds beta" in caplog.text
 
 
 @pytest.mark.parametrize(("online", "is_kept"), [("beta=0.5", False), ("beta=0.5 beta_nats=0", True)])

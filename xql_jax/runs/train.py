@@ -308,19 +308,24 @@ def _log_beginning(folder: RunFolder, data: RunData) -> None:
         LOG.info(f"{folder.env_name}: {dataset.size:,} transitions from {dataset.source}")
     what = f"{settings.method}: {len(settings.members)} member(s), {settings.all_steps}"
     LOG.info(f"{folder.env_name}, {what}; files in {folder.path}")
-    if dataset is not None and not settings.source:  # else the phase began in another run
+    if dataset is not None:
         _warn_of_beta(settings)
 
 
 def _warn_of_beta(settings: Training) -> None:
     """Warns of a `beta` or a policy's temperature that is not used, as `beta_nats` finds beta or does not."""
-    chosen, nats = settings.chosen, settings.nats
     later = dict(fields_given(getattr(settings, settings.changing)))
-    if "awr_temperature" in chosen and max(nats) > 0 and not settings.method.endswith("+flow"):
+    first: set[str] = set() if settings.source else settings.chosen  # else that phase was of another run
+    is_found = max(settings.nats) > 0
+    chosen = first if "beta_nats" in later else first | later.keys()
+    has_temperature = "awr_temperature" in settings.values and not settings.method.endswith("+flow")
+    if "awr_temperature" in chosen and is_found and has_temperature:
         LOG.warning("awr_temperature is not used where beta_nats finds beta: --policy_sharpness is for that")
-    if "policy_sharpness" in chosen and max(nats) == 0:
+    if "policy_sharpness" in chosen and not has_temperature:
+        LOG.warning(f"policy_sharpness is not used: the policy of {settings.method} does not follow beta")
+    elif "policy_sharpness" in chosen and not is_found:
         LOG.warning("policy_sharpness is not used where beta is given: awr_temperature is for that")
-    if "beta" in later and "beta_nats" not in later and max(nats) > 0:
+    if "beta" in later and "beta_nats" not in later and is_found:
         LOG.warning(
             f"beta={later['beta']} is not used where beta_nats finds beta: beta_nats=0 beside it keeps it, "
             "in units of the rewards as they are learned from"
