@@ -46,6 +46,8 @@ def test_weights_of_few_rows_are_told_without_knowing_rewards(caplog):
     assert warning.startswith("seed 1: V follows single rows: their weights are 5.2 nats from the data")
     watch(3, {"value/v_mean": [1.0, 1.0]})  # a method without a soft maximum
     assert len(warnings_of(caplog, "V follows")) == 1
+    watch(4, {"critic/divergence_mean": [5.2, 5.2]})  # X-TD3
+    assert [one[:26] for one in warnings_of(caplog, "Q follows")] == ["seed 0: Q follows single r"]
 
 
 def test_less_than_the_least_return_is_a_reason(caplog):

@@ -69,19 +69,20 @@ def watch_values(
 
 
 def watch_divergence(members: Sequence[Member], batch_size: int) -> RowCallback:
-    """Returns a callback that warns once of each member whose V follows single rows; it needs no rewards.
+    """Returns a callback that warns once of each member whose V, or X-TD3's Q, follows single rows.
 
     The divergence of the weights exp((Q - V) / beta) is at most log(batch_size), where one row has all of it.
     """
     most, warned = math.log(batch_size), set[str]()
 
     def watch(step: int, columns: Mapping[str, Sequence[float]]) -> None:
-        divergences = columns.get("value/divergence_mean", [math.nan] * len(members))
+        fit, name = ("Q", "critic") if "critic/divergence_mean" in columns else ("V", "value")
+        divergences = columns.get(f"{name}/divergence_mean", [math.nan] * len(members))
         for member, divergence in zip(members, divergences, strict=True):
             if divergence > FEW * most and member.name not in warned:
                 warned.add(member.name)
                 LOG.warning(
-                    f"{member}: V follows single rows: their weights are {divergence:.3g} nats from the "
+                    f"{member}: {fit} follows single rows: their weights are {divergence:.3g} nats from the "
                     f"data, of at most {most:.3g}: {NEEDED}"
                 )
 
