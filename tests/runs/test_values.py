@@ -117,3 +117,18 @@ def test_fine_tuning_watches_what_learns_from_the_data_alone(tmp_path, caplog, u
         )
     )
     assert bool(warnings_of(caplog)) == is_warned_of
+
+
+@pytest.mark.parametrize(
+    ("method", "given", "told"),
+    [
+        ("bear", {}, "warm_start=40000: the policy only clones in all 3 updates"),
+        ("brac_p", {"sweep": "warm_start=2,3"}, "warm_start=3: the policy only clones"),
+        ("brac_p", {"sweep": "warm_start=1,2"}, ""),
+        ("xql+trust_region", {}, "cloning_updates=5000: the policy only clones"),
+    ],
+)
+def test_a_policy_that_only_clones_is_told(tmp_path, caplog, method, given, told):
+    write_dataset(tmp_path / "data.npz")
+    train_run(offline_settings(tmp_path, config=small(method), eval_episodes=0, max_steps=3, **given))
+    assert [told in one for one in warnings_of(caplog, "the policy only clones")] == [True] * bool(told)

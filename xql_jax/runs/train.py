@@ -23,7 +23,7 @@ from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.rollout.run_summary import summarize, summarize_finetuning
 from xql_jax.rollout.scores import steps_in_words
 from xql_jax.runs.folder import RunFolder, identity_of
-from xql_jax.runs.kinds import EVALUATION_SEED, Acting, Finetune, Online, Training
+from xql_jax.runs.kinds import EVALUATION_SEED, Acting, Finetune, Offline, Online, Training
 from xql_jax.runs.load import Run, load_run
 from xql_jax.runs.resolve import resolved
 from xql_jax.runs.run_data import RunData, load_data
@@ -310,6 +310,8 @@ def _log_beginning(folder: RunFolder, data: RunData) -> None:
     LOG.info(f"{folder.env_name}, {what}; files in {folder.path}")
     if dataset is not None:
         _warn_of_beta(settings)
+    if isinstance(settings, Offline):
+        _warn_of_cloning(settings)
 
 
 def _warn_of_beta(settings: Training) -> None:
@@ -330,3 +332,14 @@ def _warn_of_beta(settings: Training) -> None:
             f"beta={later['beta']} is not used where beta_nats finds beta: beta_nats=0 beside it keeps it, "
             "in units of the rewards as they are learned from"
         )
+
+
+def _warn_of_cloning(settings: Offline) -> None:
+    """Warns of a policy that follows a clone until the run ends, so that Q has no part in it."""
+    for name in ("warm_start", "cloning_updates"):  # BRAC-p's and BEAR's, the trust region's
+        longest = max(settings.grid.get(name, [settings.values.get(name, 0.0)]))
+        if longest >= settings.max_steps:
+            LOG.warning(
+                f"{name}={longest:g}: the policy only clones in all {settings.max_steps:,} updates, whatever "
+                "Q is: give a smaller one"
+            )
