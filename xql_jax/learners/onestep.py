@@ -42,7 +42,7 @@ class OneStep(ActorCritic):
 
     policy: parts.PolicyObjective = part(functools.partial(parts.ForwardKL, head=NarrowGaussian()))
     value_actions: int = static(
-        1, AT_LEAST_ONE, "Actions of the policy over which Q is averaged to give V(s)."
+        1, AT_LEAST_ONE, "Actions of the clone over which Q is averaged to give V(s)."
     )
 
     batch_type: ClassVar[type] = SarsaBatch
