@@ -58,7 +58,9 @@ class Memory(NamedTuple):
 class DecisionTransformer(Trained):
     """A causal transformer that predicts the data's action from the previous steps and the return-to-go."""
 
-    target_return: Numeric = traced(jnp.inf, A_RETURN, "Return asked for; inf: the data's highest.")
+    target_return: Numeric = traced(
+        jnp.inf, A_RETURN, "Return asked for, of rewards as they are learned from; inf: the data's highest."
+    )
     return_scale: Numeric = traced(1000.0, POSITIVE, "Returns-to-go are divided by this.")
     actor_lr: Numeric = rate_setting(1e-4, "the policy")
     actor_warmup_steps: Numeric = traced(
