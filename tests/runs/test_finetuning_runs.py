@@ -253,6 +253,19 @@ def test_a_task_of_dm_control_is_scored_by_references_in_the_data_alone(data, tm
     assert (task.min_return, task.max_return) == (0.0, 500.0)
 
 
+@pytest.mark.parametrize(
+    ("env_name", "instead"),
+    [
+        ("playground:CartpoleSwingup", "cartpole-swingup, the same task"),
+        ("jax_point_mass:PointMass", "one of Gymnasium's registry"),
+    ],
+)
+def test_a_compiled_environment_is_refused_with_one_that_is_not(data, env_name, instead):
+    settings = finetune_settings(data, config=config_of("xql", "own"), env_name=env_name)
+    with pytest.raises(UserError, match=f"^--env_name={env_name}: is compiled: fine-tune in {instead}$"):
+        resolved(settings)
+
+
 def test_a_run_that_has_learned_online_is_no_source(data, finetuned, tmp_path):
     """Its transitions would be lost. Its offline phase is a source like any other."""
     again = finetune_settings(data, save_dir=str(tmp_path), checkpoint=str(finetuned.path))

@@ -12,7 +12,8 @@ from xql_jax.runs.config_files import choose_config, settings_from
 from xql_jax.runs.kinds import METHOD_SETTINGS, Acting, Finetune, FromData, Offline, Training
 from xql_jax.runs.load import Run, load_run
 from xql_jax.settings import settings_of, values_of, with_values
-from xql_jax.suites.tasks import TASKS, name_in_dm_control
+from xql_jax.suites.online import DM_CONTROL_NAMES
+from xql_jax.suites.tasks import TASKS
 from xql_jax.training.members import fields_given
 from xql_jax.types import Batch, CalibratedBatch
 
@@ -126,8 +127,9 @@ def _check_compiled(settings: Any) -> None:
     """Raises UserError for what is not possible in an environment that is part of the compiled program."""
     task: Any = settings.task
     if isinstance(settings, Finetune):
-        same = name_in_dm_control(task)
-        raise UserError(f"--env_name={task.name}: is compiled: fine-tune in {same}, the same task")
+        same = DM_CONTROL_NAMES.get(task.name)
+        instead = f"fine-tune in {same}, the same task" if same else "fine-tune in one of Gymnasium's registry"
+        raise UserError(f"--env_name={task.name}: is compiled: {instead}")
     for name in ("processes", "n_step", "action_chunk"):
         if getattr(settings, name) > settings_of(Acting)[name].default:
             raise UserError(f"--{name} is not for {task.name}, which is part of the compiled program")
