@@ -53,6 +53,7 @@ online --env_name=cheetah-runs => 'cheetah-runs' | cheetah-run
 online --config.buffer_size=4 => buffer_size=4 | batch_size=8
 online --num_environments=3 => --max_steps=200 | multiple of --num_environments=3
 online --num_environments=50 --max_policy_lag=1 => --max_policy_lag=1 | --num_environments=50
+online --environment_timeout=5 => --environment_timeout | --processes
 # fine-tuning
 finetune-from --checkpoint={run} --config.beta=1 => the run of --checkpoint has its own | --online=beta=VALUE
 finetune-from --checkpoint={run} --hidden_dims=4 => --hidden_dims: the run of --checkpoint | leave this out

@@ -38,6 +38,8 @@ def resolved(settings: T) -> T:
     if task and task.suite.is_compiled:
         _check_compiled(made)
     if isinstance(made, Acting):
+        if "environment_timeout" in made.given and not made.processes:
+            raise UserError("--environment_timeout: has no effect without --processes")
         made = dataclasses.replace(made, round_steps=_round_steps(made))
     return made
 
