@@ -17,18 +17,22 @@ from xql_jax.runs.folder import identity_of
 from xql_jax.runs.kinds import Finetune, Offline
 from xql_jax.runs.resolve import resolved
 from xql_jax.settings import values_of
+from xql_jax.workshop.tools.choose import ChoiceSettings, choose
 from xql_jax.workshop.tools.list_runs import list_runs
 
 # XQL's own loss by another name, so that its numbers are known; and what is no method.
 MODULE = """
 from pathlib import Path
+from typing import Any, NamedTuple
+import jax
 from xql_jax.learners import bc
-from xql_jax.learners.method import Method
+from xql_jax.learners.method import Method, Part
 from xql_jax.learners.iql import Expectile
 from xql_jax.learners.td3_bc import TD3_BC
 from xql_jax.learners.xql import GumbelFit, InSample
-from xql_jax.learners.parts import ForwardKL, Gaussian, ValueFit
+from xql_jax.learners.parts import ForwardKL, Gaussian, NetworkState, ValueFit
 from xql_jax.settings import ANY, POSITIVE_OR_OFF, WIDTHS, part, static, traced
+from xql_jax.types import Batch
 
 class Clipped(ValueFit):
     max_grad_norm: float = traced(0.25, POSITIVE_OR_OFF)
@@ -57,6 +61,29 @@ class Shifted(bc.METHODS["bc"].learner):
     shift: float = traced(0.0, ANY, "Added to the policy's action.")
     def act(self, actor, observations, key, deterministic):
         return super().act(actor, observations, key, deterministic) + self.shift
+
+class Least(NetworkState):
+    def __call__(self, observations):
+        return jax.numpy.minimum(*(self.network.apply(each, observations) for each in self.params))
+class TwoValues(ValueFit):
+    def init(self, key, observations):
+        one, other = (ValueFit.init(self, each, observations) for each in jax.random.split(key))
+        return Least.create(one.network, (one.params, other.params))
+    def fit(self, value, observations, targets):
+        return value, {}
+two_values = Method(InSample, value=TwoValues)
+class OwnState(NamedTuple):
+    weights: Any
+class Still(Part):
+    batch_type = Batch
+    def init(self, key, observations, actions):
+        return OwnState(jax.numpy.ones((observations.shape[-1], actions.shape[-1])))
+    def update(self, state, batch, key):
+        return state, {"actor/loss": batch.rewards.mean()}
+    def actor(self, state):
+        return state.weights
+    def act(self, actor, observations, key, deterministic):
+        return jax.numpy.tanh(observations @ actor)
 """
 
 
@@ -91,6 +118,27 @@ def test_an_instance_a_class_and_another_policy(place):
     assert train("own_methods:instance", expectile=0.6).run.config["expectile"] == 0.6
     assert make_learner("own_methods:instance+reverse_kl").value.expectile == np.float32(0.8)
     assert train("own_methods:TD3_BC", q_weight=0.5).run.config["q_weight"] == 0.5
+
+
+def test_v_is_what_its_state_returns(place):
+    policy, seen = train("own_methods:two_values"), np.array([[0.3], [-0.8]], np.float32)
+    state = policy.run.states["seed42"].value
+    both = [state.network.apply(params, seen) for params in state.params]
+    np.testing.assert_allclose(policy.value(seen), np.minimum(*both), rtol=1e-6)
+    assert (both[0] != both[1]).all()
+
+
+def test_a_state_of_ones_own_needs_neither_v_nor_q(place):
+    file = write_dataset(place / "data.npz")
+    run = xql_jax.train(
+        dataset=file, max_steps=2, method="own_methods:Still", save_dir="runs", progress=False
+    )
+    for ask in (lambda: run.value(np.zeros(4)), lambda: run.q(np.zeros(4), np.zeros(2))):
+        with pytest.raises(UserError, match="learns no"):
+            ask()
+    [chosen] = choose(ChoiceSettings(checkpoint=str(run.path), max_steps=2, tqdm=False))["members"]
+    assert chosen["fqe_value"] is not None
+    assert chosen["initial_v"] is chosen["initial_q"] is None
 
 
 @pytest.mark.parametrize("method", ["clipped", "differing", "clipped+reverse_kl"])

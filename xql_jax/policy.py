@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, cast
 
@@ -151,7 +151,7 @@ class Policy:
         seen = _numbers("observations", observations, (self.observation_dim,))
         chunk, batch = (self.action_chunk, self.action_dim), seen.shape[:-1]
         taken = _numbers("actions", actions, (math.prod(chunk),), chunk, batch=batch)
-        taken = taken.reshape(*batch, math.prod(chunk))
+        taken = self.run.preprocessing.chunk_bounds.to_learner(taken.reshape(*batch, math.prod(chunk)))
         return self._estimates("Q(s, a)", "critic", seen, taken)
 
     @paths_from_here()
@@ -229,14 +229,11 @@ class Policy:
         return actions.reshape(*seen.shape[:-1], *sizes)
 
     @settings_of_jax()
-    def _estimates(self, what: str, part: str, observations: np.ndarray, *actions: np.ndarray) -> np.ndarray:
-        run, networks = self.run, getattr(self._states[self.member.name], part)
-        if networks is None:
+    def _estimates(self, what: str, part: str, seen: np.ndarray, *taken: np.ndarray) -> np.ndarray:
+        run, state = self.run, getattr(self._states[self.member.name], part, None)
+        if state is None:
             raise UserError(f"{run.method} learns no {what}")
-        params = networks.params if actions else (networks.params,)
-        to_learner = run.preprocessing.chunk_bounds.to_learner
-        seen = run.preprocessing.observations(observations)
-        found = np.asarray(_least(networks.network.apply, params, seen, *map(to_learner, actions)))
+        found = np.asarray(_estimate(state, run.preprocessing.observations(seen), *taken))
         return _finite(what, np.asarray(found / np.float32(run.preprocessing.reward_scale)))
 
     def _drawn(self, batch: np.ndarray, key: int | jax.Array) -> np.ndarray:
@@ -317,9 +314,11 @@ def _key(key: Any) -> jax.Array:
     raise UserError(f"key: must be a whole number of 32 bits or one key of JAX, not a {type(key).__name__}")
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _least(apply: Callable[..., jax.Array], params: Sequence[Params], *inputs: jax.Array) -> jax.Array:
-    return jnp.stack([apply(each, *inputs) for each in params]).min(axis=0)
+@jax.jit
+def _estimate(state: State, *inputs: jax.Array) -> jax.Array:
+    """V(s) by the state of a value fit, or the least Q(s, a) by that of critics."""
+    found: jax.Array = state(*inputs) if len(inputs) == 1 else state.min_q(*inputs)
+    return found
 
 
 @jax.jit

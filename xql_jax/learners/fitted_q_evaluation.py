@@ -54,7 +54,7 @@ class FittedQEvaluation(Part):
         return self.evaluated.act(actor, observations, key, deterministic)
 
 
-def value_statistics(learner: Any, state: LearnerState, initial: Array, batch: Batch) -> dict[str, Array]:
+def value_statistics(learner: Any, state: Any, initial: Array, batch: Batch) -> dict[str, Array]:
     """Mean values over initial states f32[K, O] and over the transitions of a batch, reward units.
 
     `initial_v`: V(s0). `initial_q`: Q(s0, pi(s0)) with the deterministic policy. `advantage`: Q(s, a) - V(s)
@@ -63,7 +63,7 @@ def value_statistics(learner: Any, state: LearnerState, initial: Array, batch: B
     minimum of the critics. V and Q's targets are the method's own (`ValueFit.v_and_q_targets`).
     """
     found: dict[str, Array] = {}
-    value, critic = state.value, state.critic
+    value, critic = (getattr(state, part, None) for part in ("value", "critic"))
     act = functools.partial(learner.act, learner.actor(state), key=jax.random.key(0), deterministic=True)
     if value is not None:
         found["initial_v"] = value(initial).mean()
