@@ -110,6 +110,18 @@ def test_unfinished_runs_count_only_where_nothing_has_finished():
     assert score.cell().startswith("50.0 (unfinished after 10 updates of 3,000 updates)")
 
 
+def test_scores_of_unfinished_seeds_are_of_the_step_that_the_note_names():
+    """One has been evaluated at steps 10 to 30, one at 10 alone: the mean is that of step 10."""
+    ahead, behind = (
+        member(seed, *values, run={"name": str(seed), "status": "interrupted"}, finished=False)
+        for seed, values in enumerate([(1.0, 20.0, 90.0), (3.0,)])
+    )
+    (score,) = method_scores([ahead, behind])
+    assert (score.last, score.best) == ((1.0, 3.0), (1.0, 3.0))
+    assert score.note == "interrupted after 10 updates of 30 updates"
+    assert score.record()["step"] == 10
+
+
 @pytest.mark.parametrize(
     ("run", "paper", "before"),
     [

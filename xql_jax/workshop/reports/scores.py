@@ -1,5 +1,6 @@
 """Scores of methods on datasets: runs with their members' numbers, and the tables that the paper prints."""
 
+import bisect
 import csv
 import dataclasses
 import functools
@@ -269,13 +270,21 @@ def _score(method: str, dataset: str, members: Sequence[Curve]) -> MethodScore:
             raise UserError(f"{method} on {dataset} has seed {seed} twice: in {names}: move one elsewhere")
     members = sorted(members, key=lambda member: member.seed)
     run, note = members[0].run, ""
-    finished = [member for member in members if member.is_finished]
-    if not finished:
+    counted = [member for member in members if member.is_finished]
+    if not counted:
         how = "stopped early" if run.status == "finished" else run.status
         step = min(member.steps[-1] for member in members)
         note = f"{how} after {run.in_words(step)} of {run.in_words(run.max_steps)}"
+        counted = [_until(step, member) for member in members if member.steps[0] <= step]
     paper_before, paper = _of_paper(run)
-    return MethodScore(dataset, method, finished or members, note, paper, paper_before)
+    return MethodScore(dataset, method, counted, note, paper, paper_before)
+
+
+def _until(step: int, member: Curve) -> Curve:
+    """Returns the member's numbers up to a step, which is not before its first."""
+    number = bisect.bisect(member.steps, step)
+    names = ("steps", "values", "diverged")
+    return member._replace(**{name: getattr(member, name)[:number] for name in names})
 
 
 def _of_paper(run: Run) -> tuple[float | None, float | None]:
