@@ -74,6 +74,23 @@ def test_figures_8_and_9_have_means_intervals_and_shares_of_the_last_scores(tmp_
     np.testing.assert_array_equal(np.unique(found["last"]["value"]), [256, 1024])
 
 
+def test_an_axis_says_of_each_task_whether_it_shows_returns(tmp_path):
+    swept = {(0, 1.0): [1.0], (0, 2.0): [2.0]}
+    write_run(tmp_path, "Hopper-v5", "xql", swept, scale=1.0, swept=["beta"])
+    write_run(tmp_path, "pen-human-v1", "xql", swept, swept=["beta"])
+    returns, scores = FIGURES_OF_RUNS["7"].draw(tables("7", tmp_path)).axes
+    assert returns.get_title() == "Hopper-v5 (return)"
+    assert (returns.get_ylabel(), scores.get_ylabel()) == (
+        "return (reward units)",
+        "normalised score (percent)",
+    )
+    returns, scores, *_ = FIGURES_OF_RUNS["8"].draw(tables("8", tmp_path)).axes
+    assert (returns.get_ylabel(), scores.get_ylabel()) == (
+        "last return (reward units)",
+        "last score (percent)",
+    )
+
+
 def test_figure_1_finds_the_law_that_the_errors_have(tmp_path):
     generator = np.random.default_rng(0)
     errors = [(step, 0, error) for step in (5_000, 10_000) for error in generator.gumbel(1.0, 2.0, 4_000)]

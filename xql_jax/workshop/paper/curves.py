@@ -24,6 +24,7 @@ from xql_jax.workshop.reports.scores import MethodScore, method_scores, read_run
 
 LOG = logging.getLogger(__name__)
 PANEL = (3.5, 2.9)  # inches, without the legend
+OF_RETURNS = " (return)"  # ends the name of a dataset whose scores are returns
 
 
 class Point(NamedTuple):
@@ -75,7 +76,7 @@ def scores_in(
 
 
 def _named_return(score: MethodScore) -> MethodScore:
-    return dataclasses.replace(score, dataset=f"{score.dataset} (return)")
+    return dataclasses.replace(score, dataset=f"{score.dataset}{OF_RETURNS}")
 
 
 def points_of(scores: Sequence[MethodScore], what: str) -> list[Point]:
@@ -136,7 +137,8 @@ def draw_panels(tables: Tables, *, families: Sequence[Sequence[str]], unit: str,
     for panels, (of_task, looks) in zip(grid, rows, strict=True):
         for axes, (task, methods) in zip(panels, of_task.items(), strict=True):
             if methods:
-                axes.set(title=task, xlabel=unit, ylabel=quantity)
+                shows = "return (reward units)" if task.endswith(OF_RETURNS) else quantity
+                axes.set(title=task, xlabel=unit, ylabel=shows)
                 shown = {method: look for method, look in looks.items() if method in methods}
                 _draw_panel(axes, tables, task, shown)
             else:
@@ -204,7 +206,8 @@ def draw_ablation(tables: Tables, *, field: str) -> Figure:
             bars = {"capsize": 2, "elinewidth": 0.8, "marker": "o", **look}
             scores.errorbar(beside, rows["score"], interval, **bars)
             shares.plot(beside, rows["share_diverged"], marker="o", **look)
-        scores.set(title=task, ylabel="last score (percent)")
+        shows = "last return (reward units)" if task.endswith(OF_RETURNS) else "last score (percent)"
+        scores.set(title=task, ylabel=shows)
         shares.set(xlabel=field, ylabel="share diverged", ylim=(-0.1, 1.1), yticks=(0, 1))
         for axes in (scores, shares):
             axes.set(xscale="log", xticks=values)
