@@ -61,6 +61,8 @@ def test_a_relative_path_begins_where_the_outermost_call_began(tmp_path, monkeyp
     assert Path.cwd() == tmp_path
     os.chdir("deep")
     assert located("a") == tmp_path / "deep" / "a"
+    with pytest.raises(UserError, match="^~nobody-here/a: there is no home folder ~nobody-here$"):
+        located("~nobody-here/a")
 
 
 def test_a_training_in_python_keeps_its_paths_and_the_current_folder(place, capsys):

@@ -36,7 +36,10 @@ def located(typed: str | Path) -> Path:
     """Returns the absolute path of a file or folder that a user names; `as_written` undoes it in messages."""
     if not isinstance(typed, str | os.PathLike):
         raise UserError(f"a {type(typed).__name__} is no path of a file or folder")
-    path = Path(typed).expanduser()
+    try:
+        path = Path(typed).expanduser()
+    except RuntimeError as error:  # no such user, or one without a home
+        raise UserError(f"{typed}: there is no home folder {Path(typed).parts[0]}") from error
     if path.is_absolute():
         return path
     found = (_began_in or Path.cwd()) / path
