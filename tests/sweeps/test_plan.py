@@ -2,12 +2,15 @@
 
 import dataclasses
 import re
+import shutil
 
 import pytest
+from tiny_runs import stopped_at
 from tiny_sweeps import TINY, states, sweep_settings, train_all
 
 from xql_jax.errors import UserError
 from xql_jax.runs.resolve import resolved
+from xql_jax.runs.train import train_run
 from xql_jax.workshop.sweeps.plan import make_plan
 
 
@@ -94,3 +97,15 @@ def test_a_finished_run_does_not_need_its_data_file(tmp_path):
     assert states(settings) == ["finished"]
     with pytest.raises(UserError, match=r"data\.npz: no such file$"):
         make_plan(dataclasses.replace(settings, seed=7))
+
+
+def test_of_a_run_and_its_copy_the_furthest_counts(tmp_path):
+    """Somebody copies a run that was stopped, and then the sweep goes on."""
+    settings = sweep_settings(tmp_path, methods=(f"bc{TINY}",), checkpoint_interval=5)
+    [cell] = make_plan(settings)
+    with stopped_at("update 10:") as stop:
+        train_run(cell.settings, stop)
+    assert states(settings) == ["begun"]
+    shutil.copytree(tmp_path / "runs", tmp_path / "runs" / "a copy")
+    assert len(train_all(settings)) == 1
+    assert states(settings) == ["finished"]

@@ -185,7 +185,10 @@ def _variants(method: str, config: Config, sweep: str) -> Iterator[tuple[str, st
 
 
 def _record_of(cell: Cell, records: Sequence[Run]) -> Run | None:
-    """Returns the cell's run; reads data whose files have changed since, to tell whether they are others."""
+    """Returns the cell's run; reads data whose files have changed since, to tell whether they are others.
+
+    Of several, as there are where somebody has copied a run, it is the furthest.
+    """
     same = []
     for record in records:
         ours, theirs = (
@@ -199,13 +202,14 @@ def _record_of(cell: Cell, records: Sequence[Run]) -> Run | None:
     now = stamps(settings.task, settings.dataset) if isinstance(settings, FromData) else None
     if now is None:
         names = cell.identity.get("dataset")
-        return next((record for record in same if record.content.get("dataset") == names), None)
-    unchanged = [each for each in same if digests_of(each.content.get("data_files")) == digests_of(now)]
-    if same and not unchanged:
-        made = resolved(settings)
-        run_id = RunFolder(made, load_data(made, None)).run_id
-        unchanged = [record for record in same if record.run_id == run_id]
-    return unchanged[0] if unchanged else None
+        own = [record for record in same if record.content.get("dataset") == names]
+    else:
+        own = [record for record in same if digests_of(record.content.get("data_files")) == digests_of(now)]
+        if same and not own:
+            made = resolved(settings)
+            run_id = RunFolder(made, load_data(made, None)).run_id
+            own = [record for record in same if record.run_id == run_id]
+    return max(own, key=lambda run: (run.steps[-1:], run.status == "finished"), default=None)
 
 
 def _missing(settings: Training) -> str:
