@@ -69,6 +69,23 @@ def test_a_longer_run_that_failed_can_be_left_at_the_shorter_one(make):
     assert outcome(run.resume(**LONG)) == expected
 
 
+def test_a_longer_run_can_end_where_it_was_stopped(make):
+    """Its checkpoint of step 10 has no row of that step: no interval of the longer run ends there."""
+    run, expected, shorter = make(checkpoint_interval=5), unbroken(make), make("shorter")
+    shorter.resume(**SHORT)
+
+    def failing(step, numbers):
+        assert step < 12
+
+    with pytest.raises(AssertionError):
+        run.resume(failing, **LONG)
+    for _ in range(2):
+        run.resume(**SHORT)
+        assert run.outcome() == shorter.outcome()
+        (run.path / "summary.json").unlink()
+    assert outcome(run.resume(**LONG)) == expected
+
+
 @pytest.mark.parametrize("damaged", [(18,), (12, 18), (10, 12, 18)])
 def test_a_longer_run_whose_end_is_damaged_goes_on_as_the_long_one(make, damaged):
     """From step 12, from 10, where the shorter run ended, and from 6."""

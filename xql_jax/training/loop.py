@@ -111,7 +111,7 @@ class TrainingLoop(contextlib.AbstractContextManager):
         self._stop, self._saved_at, self._began_at = stop, time.monotonic(), self.progress.step
         with progress_bar(last, self.unit, show_progress, self.progress.step) as self._bar:
             try:
-                self._evaluate_what_is_missing()
+                self._do_what_is_missing()
                 while self.progress.step < last and not stop.received:
                     stop.hold()
                     if self._make_online and self.progress.step == schedule.handover:
@@ -266,10 +266,17 @@ class TrainingLoop(contextlib.AbstractContextManager):
         if not in_background:
             self._finish_evaluation(may_fail=again and not is_last)
 
-    def _evaluate_what_is_missing(self) -> None:
-        """Evaluates what a resumed run has not, of an earlier step and of this one; and before the first."""
+    def _do_what_is_missing(self) -> None:
+        """Evaluates what a resumed run has not, of an earlier step and of this one; and before the first.
+
+        If it was to be longer, and ends where it was stopped, it logs the last step.
+        """
         if due := self._evaluations.due:
             self._evaluate(due, again=True)
+        if self.progress.step == self._schedule.max_steps:
+            rows = self._rows.rows_of(self._files.metrics)
+            if not rows or rows[-1].step < self.progress.step:
+                self._log(self.population.gathered(lambda members: members.metrics))
         if self._is_to_be_evaluated and not self._stop.received:
             self._evaluate(again=self.progress.step > 0)
 
