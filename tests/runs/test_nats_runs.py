@@ -44,7 +44,10 @@ def test_nats_sweep_and_ramp_like_other_settings(data):
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ({"beta_nats": 1.4, "batch_size": 4}, r"^beta_nats=1.4: minibatches of 4 rows .* log\(4\) = 1.39 nats"),
+        (
+            {"beta_nats": 1.4, "batch_size": 4},
+            r"^beta_nats=1.4: minibatches of 4 rows .* log\(4\) = 1.39 nats",
+        ),
         ({"sweep": "beta_nats=0,0.7", "batch_size": 2}, "^beta_nats=0.7: "),
         ({"ramp": "beta_nats=0:0.1", "batch_size": 1}, "^beta_nats=0.1: "),
         ({"beta_nats": 1.3, "batch_size": 4}, None),

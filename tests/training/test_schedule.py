@@ -68,7 +68,9 @@ def test_mistakes_in_ramps(text, told):
         parse_ramps(text, KNOWN, 100, "--ramp", taken=("tau",))
 
 
-@pytest.mark.parametrize(("method", "name"), [("xql_bellman", "initial_beta"), ("xsac", "initial_entropy_coef")])
+@pytest.mark.parametrize(
+    ("method", "name"), [("xql_bellman", "initial_beta"), ("xsac", "initial_entropy_coef")]
+)
 def test_what_a_state_begins_with_cannot_change(method, name):
     with pytest.raises(UserError, match=f"^--online={name}=0.5: {name} is of the first state alone"):
         parse_ramps(f"{name}=0.5", settings_of(make_learner(method)), 100, "--online")
