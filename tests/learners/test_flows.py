@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
+from learner_runs import init, make, make_batch
 from slow_cases import slow_but
 
 from xql_jax.learners.flow_policies import Flow, FlowHead, OneStepFlow, WeightedFlow, fixed_noise
@@ -124,3 +125,12 @@ def test_a_one_step_policy_is_the_flow_moved_up_the_slope_of_q():
     flow = integrate(actor.replace(params=actor.params[0]), jnp.zeros_like(noise), noise, 10)
     moved = policy.carry(actor, jnp.zeros_like(noise), noise)
     np.testing.assert_allclose(moved, jnp.clip(flow + slope / (2 * weight), -1, 1), atol=0.04)
+
+
+@pytest.mark.parametrize("name", ["xql+flow", "xql+weighted_flow", "fql"])
+def test_what_is_off_in_updates_leaves_an_actor_finite(name):
+    """Else a fitted-Q evaluation, whose state it is part of, would count as diverged."""
+    off = {"max_grad_norm": np.inf} | ({"max_weight": np.inf} if "weighted" in name else {})
+    learner, batch = make(name, **off), make_batch()
+    actor = learner.actor(init(learner, batch))
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(actor))

@@ -99,10 +99,7 @@ class FlowPolicy(parts.PolicyObjective):
     def actor(self, state: LearnerState) -> FlowActor:
         critic = CriticState(state.critic.network, state.critic.params)
         # What updates alone read is infinite if off, and a state with this actor would count as diverged.
-        finite = self.replace(
-            max_grad_norm=jnp.ones_like(self.max_grad_norm),
-            actor_decay_steps=jnp.ones_like(self.actor_decay_steps),
-        )
+        finite = jax.tree.map(lambda leaf: jnp.where(jnp.isinf(leaf), 1.0, leaf), self)
         return FlowActor(state.policy.network, state.policy.params, critic=critic, policy=finite)
 
     def carry(self, actor: NetworkState, observations: Array, noise: Array) -> Array:
