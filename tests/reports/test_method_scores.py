@@ -10,6 +10,14 @@ from xql_jax.errors import UserError
 from xql_jax.runs.kinds import FINE_TUNING, ONLINE_TRAINING
 from xql_jax.workshop.reports.scores import method_scores, read_runs
 
+MINE = 'dataset=["mine.npz"]'
+
+
+def mine(digest, rows):
+    """What a run has that learned from these rows of a file."""
+    files = [["mine.npz", 1, digest]]
+    return {"dataset": ["mine.npz"], "data_files": files, "dataset_fingerprint": rows}
+
 
 def by_place(members):
     return {(score.dataset, score.method): score for score in method_scores(members)}
@@ -67,6 +75,8 @@ def test_data_that_are_told_by_their_digest_alone_make_methods(tmp_path):
     [
         ({"references": [0, 4]}, {"references": [0, 2]}, ["iql references=[0, 2]", "xql references=[0, 4]"]),
         ({"dataset": ["best.npz"]}, {"dataset": []}, ["iql dataset=[]", 'xql dataset=["best.npz"]']),
+        (mine("a" * 64, rows="x"), mine("b" * 64, rows="y"), [f"iql {MINE}", f"xql {MINE} aaaaaaaa"]),
+        (mine("a" * 64, rows="x"), mine("b" * 64, rows="x"), ["iql", "xql"]),  # the same rows in another file
         ({"beta": 2}, {"expectile": 0.7}, ["iql", "xql"]),
     ],
 )  # fmt: skip

@@ -83,12 +83,19 @@ class FoundRuns(NamedTuple):
 def read_runs(folders: Sequence[str], file_name: str = "evaluations.csv", column: str = "score") -> FoundRuns:
     """Reads all runs below some folders, see `find_runs`, with the numbers in a column of a CSV file."""
     members: list[Curve] = []
-    spellings: dict[str, str] = {}  # all runs on the same files have the names of data that the first one has
+    # All runs on the same files have the names of data that the first one has. A user's files of the same
+    # names, with which not even the same method learned from the same rows, have their digests, too.
+    spellings: dict[object, str] = {}
 
     def read(run: Run) -> None:
         if "dataset" in run.content:
-            names, digests = run.content["dataset"], digests_of(run.content.get("data_files"))
-            run.settings["dataset"] = spellings.setdefault(as_text(digests or names), as_text(names))
+            names, digests = as_text(run.content["dataset"]), digests_of(run.content.get("data_files"))
+            same = as_text(digests) if digests else names, (names, run.identity.get(FINGERPRINT))
+            spelling = next((spellings[key] for key in same if key in spellings), names)
+            if run.content["dataset"] and not spellings.keys() & {*same} and names in spellings.values():
+                spelling = " ".join([names, *(str(one)[:8] for one in digests)])
+            spellings.update(dict.fromkeys(same, spelling))
+            run.settings["dataset"] = spelling
         members.extend(curves_of(run, file_name, column))
 
     runs, left_out = find_runs(folders, read)
