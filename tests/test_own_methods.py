@@ -18,12 +18,14 @@ from xql_jax.runs.kinds import Finetune, Offline
 from xql_jax.runs.resolve import resolved
 from xql_jax.settings import values_of
 from xql_jax.workshop.tools.choose import ChoiceSettings, choose
+from xql_jax.workshop.tools.export import export_policy, read_artifact
 from xql_jax.workshop.tools.list_runs import list_runs
 
 # XQL's own loss by another name, so that its numbers are known; and what is no method.
 MODULE = """
 from pathlib import Path
 from typing import Any, NamedTuple
+import flax.linen as nn
 import jax
 from xql_jax.learners import bc
 from xql_jax.learners.method import Method, Part
@@ -31,6 +33,7 @@ from xql_jax.learners.iql import Expectile
 from xql_jax.learners.td3_bc import TD3_BC
 from xql_jax.learners.xql import GumbelFit, InSample
 from xql_jax.learners.parts import ForwardKL, Gaussian, NetworkState, ValueFit
+from xql_jax.networks.mlp import DiagonalGaussian, GaussianPolicy
 from xql_jax.settings import ANY, POSITIVE_OR_OFF, WIDTHS, part, static, traced
 from xql_jax.types import Batch
 
@@ -51,6 +54,18 @@ differing = InSample(value=Clipped(max_grad_norm=1.0))
 own_run = Method(InSample, settings={"offline_fraction": 0.5, "online": "actor_lr=1e-4"}, like="xql")
 like_iql = Method(InSample, value=ValueFit, like="iql")
 soft = InSample(policy=ForwardKL(awr_temperature=7.0))
+
+class Normalised(GaussianPolicy):
+    @nn.compact
+    def __call__(self, observations, training=False):
+        x = nn.relu(nn.LayerNorm()(nn.Dense(8)(observations)))
+        return DiagonalGaussian(jax.numpy.tanh(nn.Dense(self.action_dim)(x)), jax.numpy.exp(self.log_std(x)))
+class OwnHead(Gaussian):
+    def network(self, action_dim):
+        return Normalised(action_dim, self.actor_hidden_dims)
+class Clone(ForwardKL):
+    head: Gaussian = part(OwnHead)
+own_head = Method(InSample, value=Expectile, policy=Clone)
 
 Path("imported").touch()
 gumbel = Method(InSample, value=GumbelFit)
@@ -139,6 +154,18 @@ def test_a_state_of_ones_own_needs_neither_v_nor_q(place):
     [chosen] = choose(ChoiceSettings(checkpoint=str(run.path), max_steps=2, tqdm=False))["members"]
     assert chosen["fqe_value"] is not None
     assert chosen["initial_v"] is chosen["initial_q"] is None
+
+
+def test_a_network_of_ones_own_is_exported_as_jax_and_no_file_that_acts_otherwise_stays(place):
+    policy = train("own_methods:own_head")
+    assert export_policy(checkpoint=str(policy.path))["largest_difference"].keys() == {"jax"}
+    seen = np.array([[0.3], [-0.8]], np.float32)
+    exported = read_artifact(policy.path / "export" / "policy.jax")(seen)
+    np.testing.assert_allclose(exported, policy(seen), atol=1e-6)
+    shifted = train("own_methods:Shifted", shift=0.5).path
+    with pytest.raises(UserError, match=r"policy.npz: its actions differ from the run's by 0\.5"):
+        export_policy(checkpoint=str(shifted), formats=["npz"])
+    assert not (shifted / "export" / "policy.npz").exists()
 
 
 @pytest.mark.parametrize("method", ["clipped", "differing", "clipped+reverse_kl"])

@@ -153,7 +153,9 @@ def test_a_flow_is_exported_as_jax_alone(data, tmp_path):
     run = run_offline(offline_settings(data, config=small("fql"), save_dir=str(tmp_path / "runs")))
     place = {"checkpoint": str(run.path), "output": str(tmp_path / "export"), "member": 0}
     assert export_policy(**place)["largest_difference"].keys() == {"jax"}
-    with pytest.raises(UserError, match=r"^--formats: npz: a flow is exported as jax alone"):
+    with pytest.raises(
+        UserError, match=r"^--formats: npz: what is no stack of layers is exported as jax alone"
+    ):
         export_policy(**place, formats=["npz"])
 
 

@@ -23,10 +23,17 @@ from xql_jax.errors import UserError, needing
 from xql_jax.files import as_json
 from xql_jax.files.outputs import write_output, writing_output
 from xql_jax.files.paths import located
+from xql_jax.learners.bear import Chooser
 from xql_jax.learners.flow_policies import FlowActor
 from xql_jax.learners.parts import NetworkState
 from xql_jax.networks.mlp import GaussianPolicy
-from xql_jax.networks.policies import DeterministicPolicy, MixturePolicy, TanhGaussianPolicy
+from xql_jax.networks.policies import (
+    DeterministicPolicy,
+    MixturePolicy,
+    NarrowGaussianPolicy,
+    StateGaussianPolicy,
+    TanhGaussianPolicy,
+)
 from xql_jax.numerics.jax_settings import settings_of_jax
 from xql_jax.runs.load import Run
 from xql_jax.settings import ANY, COUNT_OR_NONE, TEXT, Command, setting, some_of
@@ -45,7 +52,8 @@ IR_VERSION = 9  # version of ONNX's file format; likewise
 PLATFORMS = ("cpu", "cuda", "tpu")  # of an artifact
 Weights = dict[str, np.ndarray]  # the arrays of a policy by name, see `weights_of`
 Policy = Callable[[np.ndarray], np.ndarray]  # observations f32[B, O] to actions f32[B, A]
-STACKS = (GaussianPolicy, MixturePolicy, TanhGaussianPolicy, DeterministicPolicy)  # of layers
+GAUSSIANS = (GaussianPolicy, StateGaussianPolicy, NarrowGaussianPolicy)
+STACKS = (*GAUSSIANS, MixturePolicy, TanhGaussianPolicy, DeterministicPolicy)  # of layers
 
 
 @Command
@@ -77,15 +85,15 @@ def export_policy(
     chosen = run.one_member()
     [learner] = learners_of(run.learner, [chosen])
     actor = learner.actor(jax.tree.map(jnp.asarray, run.states[chosen.name]))
-    is_flow = isinstance(actor, FlowActor)
-    if not is_flow and not (type(actor) is NetworkState and isinstance(actor.network, STACKS)):
+    if hasattr(learner, "act_remembering") or isinstance(actor, Chooser):
         raise UserError(
-            "only a policy that is made of layers can be exported: not one with a memory (dt), or one that "
-            "draws its samples (bear)"
+            "a policy with a memory (dt), or one that draws its samples (bear), cannot be exported"
         )
+    # A user's own network may be a subclass with other layers.
+    is_stack = type(actor) is NetworkState and type(actor.network) in STACKS
     chunk = run.preprocessing.action_chunk
     bounds = run.preprocessing.chunk_bounds.filled(run.sizes[1] * chunk)
-    folder, names = located(output or run.path / "export"), _formats(formats, is_flow)
+    folder, names = located(output or run.path / "export"), _formats(formats, is_stack)
     for name in (REPORT, *FILES.values()):  # the report first: it must not describe files of another policy
         (folder / name).unlink(missing_ok=True)
 
@@ -95,17 +103,18 @@ def export_policy(
 
     original = run.deciding_policy()
     # Where two actions of a flow have the same Q but for rounding, either may be chosen.
-    accepted = 0.995 if is_flow else 1.0
+    accepted = 0.995 if isinstance(actor, FlowActor) else 1.0
     observations = _observations(run)
     expected = bounds.to_learner(original(observations[None])[0])
     if not np.isfinite(expected).all():
         raise UserError(f"{run.path}: its actions are not finite: {'; '.join(run.caveats([chosen]))}")
-    weights = {} if is_flow else weights_of(actor, run.preprocessing, run.sizes[0])
+    weights = weights_of(actor, run.preprocessing, run.sizes[0]) if is_stack else {}
     differences: dict[str, float] = {}
     for name in names:
         found = bounds.to_learner(write_policy(name, folder, weights, act, run.sizes[0])(observations))
         difference = float(np.quantile(np.abs(found - expected).max(-1), accepted))
         if not difference <= LARGEST_DIFFERENCE:
+            (folder / FILES[name]).unlink()
             raise UserError(f"{folder / FILES[name]}: its actions differ from the run's by {difference:.2g}")
         LOG.info(f"{folder / FILES[name]}: differs by at most {difference:.1e} of half an action's range")
         differences[name] = difference
@@ -127,13 +136,13 @@ def export_policy(
     return {**report, "folder": str(folder)}
 
 
-def _formats(named: Sequence[str] | None, is_flow: bool) -> list[str]:
+def _formats(named: Sequence[str] | None, is_stack: bool) -> list[str]:
     """Returns the formats to write: those that the user named, or all that can be."""
     found = []
     for name in named or FILES:
         try:
-            if is_flow and name != "jax":
-                raise UserError(f"--formats: {name}: a flow is exported as jax alone")
+            if not is_stack and name != "jax":
+                raise UserError(f"--formats: {name}: what is no stack of layers is exported as jax alone")
             with needing(f"--formats: {name}", "export"):
                 if name == "jax":
                     import flatbuffers  # noqa: F401  (of which jax.export makes files)
