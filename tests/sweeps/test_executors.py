@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -12,6 +13,8 @@ from tiny_sweeps import TINY, sweep_settings, train_all
 
 from xql_jax.errors import UserError
 from xql_jax.settings import settings_of
+from xql_jax.training.signals import StopSignals
+from xql_jax.workshop.sweeps import executors
 from xql_jax.workshop.sweeps.plan import make_plan
 from xql_jax.workshop.sweeps.slurm import Slurm
 from xql_jax.workshop.sweeps.sweep_settings import Sweep
@@ -51,6 +54,20 @@ def checkpoints(settings):
     ended = {file.parent for file in Path(settings.save_dir).glob("*/*/*/summary.json")
              if json.loads(file.read_text())["status"] == "finished"}  # fmt: skip
     return {path for path in there if path.parents[1] not in ended}
+
+
+def test_a_stop_of_a_run_that_fails_meanwhile_ends_the_sweep(tmp_path, monkeypatch):
+    """The disk is full when the run is to be saved; the next run does not begin."""
+
+    def failing(settings, stop):
+        with stop:
+            os.kill(os.getpid(), signal.SIGINT)
+            raise UserError("no space left")
+
+    monkeypatch.setattr(executors, "train_run", failing)
+    with StopSignals() as stop:
+        [(_, outcome)] = train_all(sweep_settings(tmp_path), stop=stop)
+    assert (outcome, stop.received) == ("no space left", signal.SIGINT)
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,17 @@ def test_first_is_noted_and_second_goes_through(heard, first, second):
         assert signals.received is first
 
 
+def test_a_sweep_hears_the_signals_of_its_runs(heard):
+    with StopSignals() as outer:
+        with StopSignals(outer) as inner:
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert (inner.received, outer.received, heard) == (signal.SIGTERM, signal.SIGTERM, [])
+            os.kill(os.getpid(), signal.SIGINT)
+            assert heard == [signal.SIGINT]
+        with StopSignals(outer) as inner:  # begins stopped
+            assert inner.received is signal.SIGTERM
+
+
 def test_a_terminal_that_closes_stops_it_once(heard):
     """The kernel and the shell each send SIGHUP; under nohup both are ignored."""
     previous = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which would end the tests

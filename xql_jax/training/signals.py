@@ -21,7 +21,7 @@ class StopSignals:
     received: signal.Signals | None = None
 
     def __init__(self, outer: "StopSignals | None" = None) -> None:
-        self._outer = outer  # had the handlers until `__enter__`; its signal is taken over
+        self._outer = outer  # has the handlers before and after this one; hears the same signals
         self._heard = [number for number in STOPS if signal.getsignal(number) is not signal.SIG_IGN]
         self._previous: dict[int, Any] = {}
 
@@ -51,6 +51,8 @@ class StopSignals:
         self.received = self.received or signal.Signals(number)
         if number not in WARNINGS:  # SIGTERM may follow these, before the run is saved
             self._restore(signal.SIGINT, signal.SIGTERM)
+        if self._outer:
+            self._outer._record(number, frame)
 
     def _restore(self, *numbers: int) -> None:
         for number in self._previous.keys() & set(numbers):

@@ -80,11 +80,8 @@ def work(plain: Json, folder: str = ".", stop: StopSignals | None = None) -> Out
             if isinstance(settings, Acting):
                 prepare_acting()
             while not (stop and stop.received):
-                own = StopSignals(stop)
                 try:
-                    run = train_run(settings, own)
-                    run.stopped_by = own.received  # it may have finished nevertheless
-                    return run
+                    return train_run(settings, StopSignals(stop))
                 except Busy as error:
                     if not is_told:
                         LOG.info(f"{error}; waiting for it")
@@ -103,10 +100,7 @@ def in_process(cells: Sequence[Cell], stop: StopSignals) -> Iterator[tuple[Cell,
     for cell in cells:
         if stop.received:
             return
-        outcome = work(as_plain(cell.settings), stop=stop)
-        if isinstance(outcome, Run):
-            stop.received = stop.received or outcome.stopped_by
-        yield cell, outcome
+        yield cell, work(as_plain(cell.settings), stop=stop)
 
 
 def ray_tasks(settings: Sweep) -> Executor:

@@ -15,7 +15,6 @@ from xql_jax.errors import UserError, nearest, needing
 from xql_jax.files import digest, write_atomically
 from xql_jax.files.paths import located
 from xql_jax.runs.config_files import as_plain
-from xql_jax.runs.load import Run
 from xql_jax.training.progress import print_lines
 from xql_jax.training.signals import WARNINGS, StopSignals
 from xql_jax.types import Json
@@ -43,8 +42,7 @@ def train_in_job(plain: Json, folder: str, retries: int) -> Outcome:
     """
     print_lines()
     with StopSignals() as stop:
-        outcome = work(plain, folder, stop)
-        number = outcome.stopped_by if isinstance(outcome, Run) else stop.received
+        outcome, number = work(plain, folder, stop), stop.received
         if isinstance(outcome, str):
             LOG.warning(outcome)
         elif number and not (outcome and outcome.status == "finished"):
