@@ -61,7 +61,7 @@ def test_a_relative_path_begins_where_the_outermost_call_began(tmp_path, monkeyp
     assert Path.cwd() == tmp_path
     os.chdir("deep")
     assert located("a") == tmp_path / "deep" / "a"
-    with pytest.raises(UserError, match="^~nobody-here/a: there is no home folder ~nobody-here$"):
+    with pytest.raises(UserError, match=r"^~nobody-here/a: there is no home folder ~nobody-here$"):
         located("~nobody-here/a")
 
 

@@ -131,3 +131,41 @@ def test_unknown_options_and_a_machine_without_slurm_are_refused(tmp_path, monke
     settings = sweep_settings(tmp_path)
     with pytest.raises(UserError, match=r"^--executor=slurm: no sbatch here"):
         train_all(settings, Slurm(settings))
+    with pytest.raises(UserError, match=r"--save_dir=.*/10%: SLURM replaces %"):
+        Slurm(sweep_settings(tmp_path, save_dir=str(tmp_path / "10%")))
+
+
+@pytest.fixture
+def sbatch(tmp_path, monkeypatch):
+    """Makes a SLURM whose sbatch does this, and which forgets its jobs at once."""
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+
+    def make(script):
+        for name, text in {"sbatch": script, "srun": "", "squeue": ""}.items():
+            (tmp_path / name).write_text(f"#!/bin/bash\n{text}\n")
+            (tmp_path / name).chmod(0o755)
+
+    return make
+
+
+def test_jobs_of_a_sweep_that_is_in_a_job_inherit_nothing_of_it(tmp_path, monkeypatch, sbatch):
+    sbatch(f"env | grep ^SLURM > {tmp_path}/env; echo Submitted batch job 7")
+    of_cluster = {"SLURM_CONF": "there", "SLURM_JWT": "secret"}
+    of_job = {"SLURM_JOB_ID": "3", "SLURM_ARRAY_TASK_ID": "1", "SLURM_RESTART_COUNT": "9"}
+    for name, value in (of_cluster | of_job).items():
+        monkeypatch.setenv(name, value)
+    settings = sweep_settings(tmp_path, methods=CLONING)
+    [(_, outcome)] = Slurm(settings)(make_plan(settings), StopSignals())
+    assert outcome is None  # no job 7
+    assert {*(tmp_path / "env").read_text().split()} == {f"{one}={of}" for one, of in of_cluster.items()}
+    assert of_job.items() <= os.environ.items()
+
+
+def test_an_sbatch_that_dies_is_told_unless_the_sweep_was_stopped(tmp_path, sbatch):
+    settings = sweep_settings(tmp_path)
+    sbatch("kill -9 $$")
+    told = [outcome for _, outcome in Slurm(settings)(make_plan(settings), StopSignals())]
+    assert [one.partition(".sh")[2] for one in told] == ["']' died with <Signals.SIGKILL: 9>."] * 2
+    sbatch("kill -INT $PPID; kill -9 $$")  # as Ctrl-C does
+    with StopSignals() as stop:
+        assert list(Slurm(settings)(make_plan(settings), stop)) == []

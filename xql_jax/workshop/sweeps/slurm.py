@@ -32,6 +32,8 @@ SECONDS_PER_TRY = 60.0  # between two submissions while SLURM admits no more job
 LIMITS = "SubmitJob", "temporarily"  # in what sbatch says when the user has, or all have, as many as may be
 # SLURM's words for jobs that will not run again; each other word is that of one that runs, or will.
 ENDED = "BOOT_FAIL CANCELLED COMPLETED DEADLINE FAILED NODE_FAIL OUT_OF_MEMORY PREEMPTED REVOKED TIMEOUT"
+# Beginnings of SLURM's variables that are the cluster's, not those of the job that has them.
+OF_CLUSTER = "SLURM_CLUSTERS", "SLURM_CONF", "SLURM_JWT"
 
 
 def train_in_job(plain: Json, folder: str, retries: int) -> Outcome:
@@ -66,6 +68,8 @@ class Slurm:
             import submitit
         self._submitit, self._settings = submitit, settings
         self.folder = located(settings.save_dir) / "slurm"
+        if "%" in str(self.folder):
+            raise UserError(f"--save_dir={self.folder.parent}: SLURM replaces % in the names of files")
         if settings.task_gpus % 1:
             raise UserError(f"--task_gpus={settings.task_gpus:g}: with SLURM it must be a whole number")
         self._parameters: Json = {
@@ -105,6 +109,8 @@ class Slurm:
         while (jobs or waiting) and not stop.received:
             if waiting and time.monotonic() >= try_at:
                 job = self._submitted(waiting[0])
+                if stop.received:  # Ctrl-C in a terminal ends sbatch, too
+                    return
                 if isinstance(job, str) and any(sign in job for sign in LIMITS):
                     if not try_at:
                         LOG.info(f"SLURM admits no more jobs: {len(waiting)} wait until one ends: {job}")
@@ -128,11 +134,12 @@ class Slurm:
             executor = self._submitit.SlurmExecutor(self.folder)
             executor.update_parameters(**self._parameters)
             call = train_in_job, as_plain(cell.settings), str(located(".")), self._settings.retries
-            job: submitit.Job[Outcome] = executor.submit(*call)
+            with _as_outside_of_jobs():
+                job: submitit.Job[Outcome] = executor.submit(*call)
             write_atomically(self.job_file(cell), job.job_id)
             return job
         except (RuntimeError, OSError) as error:
-            return str(error).strip()
+            return str(error).strip() or str(error.__cause__)  # sbatch may have died without a word
 
     def followed(self, cell: Cell, states: Mapping[str, str] | None) -> "submitit.Job[Outcome] | None":
         """Returns the job that runs the cell already, or will; None if there is none."""
@@ -159,6 +166,23 @@ class Slurm:
         last = " ".join((job.stdout() or "").splitlines()[-1:])
         LOG.warning(f"job {job.job_id} has no result ({state}): {last}; its log: {job.paths.stdout}")
         return None
+
+
+@contextlib.contextmanager
+def _as_outside_of_jobs() -> Iterator[None]:
+    """Context manager without the variables of a job that the sweep runs in, as sbatch hands all on.
+
+    There, a task of an array would be taken for one, and cores would be bound that another job has.
+    """
+    hidden = {
+        name: os.environ.pop(name)
+        for name in (os.environ.copy() if "SLURM_JOB_ID" in os.environ else ())
+        if name.startswith("SLURM_") and not name.startswith(OF_CLUSTER)
+    }
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
 
 
 def known_states() -> dict[str, str] | None:
