@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from guides import blocks
 from tiny_sweeps import TINY, sweep_settings, train_all
 
 from xql_jax.errors import UserError
@@ -133,6 +134,14 @@ def test_unknown_options_and_a_machine_without_slurm_are_refused(tmp_path, monke
         train_all(settings, Slurm(settings))
     with pytest.raises(UserError, match=r"--save_dir=.*/10%: SLURM replaces %"):
         Slurm(sweep_settings(tmp_path, save_dir=str(tmp_path / "10%")))
+
+
+@pytest.mark.parametrize(("code", "is_queued_again"), [(0, False), (2, False), (140, True)])
+def test_the_documented_script_ends_as_its_run(tmp_path, code, is_queued_again):
+    [script] = [block.code for block in blocks("docs/sweeps.md", "sh") if "#SBATCH" in block.code]
+    does = f"srun() {{ return {code}; }}; scontrol() {{ touch {tmp_path}/again; }}\n"
+    assert subprocess.run(["bash", "-c", does + script]).returncode == code  # a code of 0 is COMPLETED
+    assert (tmp_path / "again").exists() is is_queued_again
 
 
 @pytest.fixture
