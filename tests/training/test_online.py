@@ -20,7 +20,7 @@ from online_fakes import (
 
 from xql_jax.training import compiled_acting
 from xql_jax.training.members import Member
-from xql_jax.training.population import Divergence
+from xql_jax.training.population import EPISODE_METRICS, Divergence
 from xql_jax.training.replaying import NUM_ERRORS
 
 KINDS = {"host": make_population, "compiled": make_in_program}
@@ -76,6 +76,10 @@ def test_the_last_episodes_are_among_the_metrics(make, kind):
     rewards = transitions(population).rewards[: environments * length].reshape(length, environments)
     np.testing.assert_allclose(metrics["episode/return"], rewards.sum(0).mean(), rtol=1e-5)
     np.testing.assert_array_equal(metrics["episode/length"], length)
+    resumed = make(num_environments=environments, round_steps=environments)
+    resumed.resume(*save(population))
+    after = resumed.advance(population.step + environments)  # in which none ends
+    same([after[name] for name in EPISODE_METRICS], [metrics[name] for name in EPISODE_METRICS])
 
 
 def test_means_over_an_interval_are_those_of_its_updates(make, kind):

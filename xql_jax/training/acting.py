@@ -203,13 +203,16 @@ class HostActing(ActingKind):
 
     def snapshot(self, population: Population, snapshot: Snapshot) -> Snapshot:
         for member, episodes in zip(population.members, self._episodes, strict=True):
-            snapshot.progress.members[member.name]["episodes"] = episodes
+            snapshot.progress.members[member.name].update(episodes)
         return super().snapshot(population, snapshot)
 
     def resume(self, population: Population, items: Items, progress: Progress) -> None:
         super().resume(population, items, progress)
         for member, collector in zip(population.members, self._collectors, strict=True):
-            collector.reset(progress.members[member.name]["episodes"])
+            content = progress.members[member.name]
+            collector.reset(content["episodes"])
+            means = content.get("last_episodes", collector.episode)  # else of an earlier version
+            collector.episode = {name: float(mean) for name, mean in means.items()}
         self._policies = []
         self._record_episodes()
 
@@ -266,8 +269,11 @@ class HostActing(ActingKind):
         self._policies = [self._policies[1], _policies(population)]
 
     def _record_episodes(self) -> None:
-        """A checkpoint needs the running episodes' numbers if an environment fails later."""
-        self._episodes = [list(collector.seeds.episodes) for collector in self._collectors]
+        """A checkpoint needs those of this step if an environment fails later."""
+        self._episodes = [
+            {"episodes": list(collector.seeds.episodes), "last_episodes": collector.episode}
+            for collector in self._collectors
+        ]
 
 
 def _policies(population: Population) -> list[Params]:
