@@ -63,11 +63,11 @@ class ActingByItself(Counter):
 
 @flax.struct.dataclass
 class Spread(Counter):
-    """Its action is 0.2, or drawn around it with a standard deviation of 0.1."""
+    """Its action is near 0.2, by the key, as BEAR's; or drawn with a standard deviation of 0.1."""
 
     def act(self, actor, observations, key, deterministic):
-        drawn = 0.0 if deterministic else 0.1 * jax.random.normal(key, (len(observations), 1))
-        return 0.2 + drawn * jnp.ones((len(observations), 1))
+        drawn = jax.random.normal(key, (len(observations), 1))
+        return 0.2 + (0.001 if deterministic else 0.1) * drawn
 
 
 def make_data(size=20):
@@ -310,7 +310,8 @@ def test_the_acting_temperature_scales_the_distance_from_the_policys_centre(tmp_
     def distances(temperature):
         population = online(tmp_path / str(temperature), learner=Spread(), acting_temperature=temperature)
         population.advance(40)
-        return ring(population).actions[:40, 0] - 0.2
+        centre = population.policy()(np.zeros((1, 1, 2), np.float32))  # the evaluated action
+        return ring(population).actions[:40, 0] - centre.item()
 
     drawn = distances(1.0)
     assert drawn.std() == pytest.approx(0.1, rel=0.4)

@@ -309,7 +309,7 @@ def _sampled_actions(
     key_act, key_noise = jax.random.split(key) if noise else (key, key)
     actions = learner.act(params, observations, key_act, False)
     if temperature != 1:
-        centre = learner.act(params, observations, key_act, True)
+        centre = learner.act(params, observations, jax.random.key(0), True)  # as in evaluations
         actions = jnp.clip(centre + temperature * (actions - centre), -1.0, 1.0)
     if noise:
         actions = jnp.clip(actions + noise * jax.random.normal(key_noise, actions.shape), -1.0, 1.0)
