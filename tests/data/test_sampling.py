@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from xql_jax.data.arrays import from_arrays
 from xql_jax.data.dataset import Dataset
-from xql_jax.data.preprocessing import Preprocessing
+from xql_jax.data.preprocessing import Preprocessing, best_trajectories
 from xql_jax.data.sampling import Packed, sample, sample_indices
 from xql_jax.data.views import in_windows, view_for, with_next_actions, with_returns_to_go
 from xql_jax.errors import UserError
@@ -185,5 +186,16 @@ def test_data_without_trajectories_are_refused():
     one = dataclasses.replace(dataset, ends=np.arange(6) == 5)
     with pytest.raises(UserError, match=r"six\.hdf5.*does not end \(no terminals, no timeouts\)"):
         in_windows(one, 2)
+    timed_out = dataclasses.replace(one, stated=np.arange(6) == 5)
+    np.testing.assert_array_equal(in_windows(timed_out, 2).batch.left, [6, 5, 4, 3, 2, 1])
+    ones = np.ones((6, 1))
+    rows = {"observations": ones, "actions": ones, "rewards": ones[:, 0], "terminals": 0 * ones[:, 0]}
+    marked = from_arrays({**rows, "timeouts": np.arange(6) == 5}, "six.npz")
+    assert in_windows(marked, 2).batch.left.tolist() == [5, 4, 3, 2, 1]
+    with pytest.raises(UserError, match=r"six\.npz.*does not end"):
+        in_windows(from_arrays({**rows, "timeouts": np.zeros(6)}, "six.npz"), 2)
+    best = best_trajectories(trajectories((9, 9, 9, 1, 1, 1)), 3.0)  # of several
+    np.testing.assert_array_equal(best.ends, [False, False, True])
+    assert len(with_returns_to_go(best, 0.5, False).batch.returns_to_go) == best.size
     ended = dataset.batch._replace(masks=np.array([1, 1, 1, 1, 1, 0], np.float32))
     assert in_windows(dataclasses.replace(one, batch=ended), 2).batch.highest_return == 51.0

@@ -191,7 +191,7 @@ def qlearning_dataset(
     Row i becomes (o_i, a_i, r_i, terminal_i, o_{i+1}). A row with a time-out, bool[N], is left out, because
     the next row belongs to another episode. So is the last row, unless it is terminal and `keeps_last`. A
     terminal row stays: its mask hides the next observation. `timeouts`, which D4RL's has not, are 1 where the
-    next row was left out.
+    next row was left out as one.
 
     Source: `d4rl.qlearning_dataset`, D4RL 1.1, here without its loop over rows. Differs: `keeps_last`.
     """
@@ -201,7 +201,7 @@ def qlearning_dataset(
     kept = np.flatnonzero(~left_out)
     transitions = {key: rows[key][kept] for key in (*REQUIRED, "goes_on") if key in rows}
     transitions["next_observations"] = rows["observations"][np.minimum(kept + 1, len(terminals) - 1)]
-    transitions["timeouts"] = np.append(left_out[1:], True)[kept]
+    transitions["timeouts"] = np.append(timeouts[1:], False)[kept]
     return transitions
 
 

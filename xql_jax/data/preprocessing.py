@@ -201,7 +201,9 @@ def best_trajectories(dataset: Dataset, most_rows: float) -> Dataset:
     fits = np.cumsum(lengths[best_first]) <= most_rows
     number = max(1, np.argmin([*fits, False]))  # of episodes before the first that does not fit
     is_kept = np.isin(np.arange(len(lengths)), best_first[:number])
-    return dataset.part(np.flatnonzero(np.repeat(is_kept, lengths)))
+    part = dataset.part(np.flatnonzero(np.repeat(is_kept, lengths)))
+    part.stated[-1] |= not is_kept.all()  # others are there, so it did not merely stop with the data
+    return part
 
 
 def has_data_rewards(dataset: Dataset, task: Task | None) -> bool:

@@ -129,7 +129,7 @@ def _trajectories(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
     """Returns the last rows of the trajectories and their lengths; UserError if they are not known."""
     known_successors(dataset, SEQUENCES)
     last, lengths = np.flatnonzero(dataset.ends), dataset.trajectory_lengths()
-    if len(last) == 1 and not dataset.terminals[-1]:
+    if len(last) == 1 and not (dataset.terminals[-1] or dataset.stated[-1]):
         raise UserError(
             f"{dataset.source}: all rows are one trajectory that does not end (no terminals, no timeouts), "
             "and the method learns from returns"
