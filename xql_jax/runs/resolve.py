@@ -190,7 +190,7 @@ def _source(settings: Finetune) -> Run:
         changeable.add("method")
     if unfit := sorted(settings.given - changeable, key=lambda name: (name != "hidden_dims", name)):
         remedy, known = "it stays, so leave this out", settings_of(make_learner(source.method))
-        is_fixed = unfit[0] in source.value.grid or unfit[0] in known and known[unfit[0]].of_start
+        is_fixed = unfit[0] in source.value.grid or (unfit[0] in known and known[unfit[0]].of_start)
         if unfit[0] in known and known[unfit[0]].traced and not is_fixed:
             remedy = f"--online={unfit[0]}=VALUE changes it at the hand-over"
         raise UserError(f"--{unfit[0]}: the run of --checkpoint has its own; {remedy}")
