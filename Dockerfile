@@ -7,5 +7,5 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY . .
-RUN pip install --no-cache-dir --constraint requirements.txt '.[simulators,video,theory]'
+RUN pip install --no-cache-dir --constraint requirements.txt '.[simulators,video]'
 WORKDIR /app

@@ -26,9 +26,9 @@ help:
 	@echo "make dist           builds a wheel and an sdist in dist, and checks them; test-wheel installs the wheel and runs it"
 	@echo "make clean          deletes .venv, results and what was built"
 
-# What the mazes do without: the other simulators, videos, Minari's data, the regressor for scikit-learn.
+# What the mazes do without: the other simulators, videos, Minari's data.
 install: $(VENV)/run.stamp
-	$(BIN)/pip install --quiet --constraint requirements.txt --editable '.[simulators,ogbench,video,minari,theory]'
+	$(BIN)/pip install --quiet --constraint requirements.txt --editable '.[simulators,ogbench,video,minari]'
 
 demo: $(VENV)/run.stamp
 	$(TRAIN) --method=bc --max_steps=10000 --eval_interval=5000

@@ -16,7 +16,6 @@ EXTRAS = {
     ],
     "video": ["imageio-ffmpeg>=0.6,<1"],  # brings its own ffmpeg
     "minari": ["minari>=0.5.3,<0.6"],
-    "theory": ["scikit-learn>=1.6,<2"],  # whose interface the regressor of xql_jax/theory has
     # xql-export --formats
     "export": ["flatbuffers>=24,<26", "onnx>=1.18,<2", "onnxruntime>=1.22,<2"],
     "sweep": ["ray>=2.60,<3", "submitit>=1.5,<2"],  # xql-sweep --executor=ray and slurm
@@ -26,7 +25,11 @@ EXTRAS = {
 # `make docs`, and docs/tutorial.ipynb; ruff breaks the lines of long signatures.
 DOCS = [
     *["mkdocs>=1.6,<2", "mkdocs-material>=9.6,<10", "mkdocstrings-python>=2,<3", "ruff"],
-    *["nbconvert>=7.16,<8", "nbclient>=0.10,<1", "ipykernel>=6.29,<8", *EXTRAS["theory"]],
+    *[
+        "nbconvert>=7.16,<8",
+        "nbclient>=0.10,<1",
+        "ipykernel>=6.29,<8",
+    ],
 ]
 TPU_COMPILER = ["libtpu>=0.0.40,<0.1; platform_machine == 'x86_64'"]
 ALL = [requirement for requirements in EXTRAS.values() for requirement in requirements]

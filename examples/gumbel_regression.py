@@ -1,6 +1,6 @@
 """Gumbel regression: a loss with a minimiser that moves from the mean of Y to its maximum as beta falls.
 
-Y given x is exponential, with mean 1 at x = 0 and mean 2 at x = 1. `GumbelRegressor` minimises the loss of
+Y given x is exponential, with mean 1 at x = 0 and mean 2 at x = 1. `gumbel_regression` minimises the loss of
 Eq. 7, exp(z) - z - 1 with z = (Y - f(x)) / beta, by stochastic gradient descent.
 The minimiser is L^beta(Y|x) = beta * log E[exp(Y / beta) | x] (Lemma 3.2). It is near the mean of Y for a
 large beta, and near its maximum for a small one (Lemma 3.1).
@@ -15,7 +15,7 @@ Source: Garg et al. 2023 (Extreme Q-Learning), Section 3.2.
 import numpy as np
 
 from xql_jax.theory.log_partition import log_partition
-from xql_jax.theory.regression import GumbelRegressor
+from xql_jax.theory.regression import gumbel_regression
 
 NUM_SAMPLES = 10_000  # per x
 MEANS = (1.0, 2.0)  # of Y at x = 0 and at x = 1, reward units
@@ -40,7 +40,7 @@ both = [[0.0], [1.0]]  # inputs of the predictions
 rows = [("mean", (np.nan, np.nan), [np.mean(group) for group in samples], MEANS)]  # needs no fit
 
 for beta in BETAS:
-    fitted = GumbelRegressor(beta, random_state=0).fit(X, y).predict(both)
+    fitted = gumbel_regression(X, y, beta)(both)
     exact = [log_partition(group, beta) for group in samples]
     law = [exponential_log_partition(mean, beta) for mean in MEANS]
     rows.append((f"Gumbel, beta {beta:g}", fitted, exact, law))

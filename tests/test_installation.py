@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = ("setup.py", "pyproject.toml", "README.md", "LICENSE", "xql_jax", "experiments", "configs")
 OF_EXTRAS = (
-    *("dm_control", "gymnasium_robotics", "imageio_ffmpeg", "minari", "sklearn", "onnx", "onnxruntime"),
+    *("dm_control", "gymnasium_robotics", "imageio_ffmpeg", "minari", "onnx", "onnxruntime"),
     *("ray", "submitit", "mujoco_playground", "d4rl", "gym", "wandb", "ogbench"),
     *("requests", "tensorboard"),
 )
@@ -98,7 +98,6 @@ def test_the_mazes_need_no_extra(typed):
             "simulators",
         ),
         ("xql-evaluate RUN --video=a.mp4", "imageio_ffmpeg", "video"),
-        ("xql-figures --figure=2", "sklearn", "theory"),
         ("xql-train-offline --wandb", "wandb", "wandb"),
     ],
 )

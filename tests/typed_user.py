@@ -18,7 +18,7 @@ import xql_jax
 from xql_jax.losses.gumbel import gumbel_loss, gumbel_rescaled_loss
 from xql_jax.losses.regression import expectile_loss, mse_loss
 from xql_jax.policy import Evaluation
-from xql_jax.theory.regression import GumbelRegressor
+from xql_jax.theory.regression import gumbel_regression
 
 
 def enough(step: int, numbers: Mapping[str, float]) -> bool:
@@ -72,10 +72,8 @@ def learn_values() -> None:
         assert_type(loss(np.zeros(50), targets, beta=jnp.float32(0.5)), jax.Array)
     assert_type(expectile_loss(np.zeros(50), targets, expectile=0.7), jax.Array)
     assert_type(mse_loss(values, jnp.asarray(targets)), jax.Array)
-    regressor = GumbelRegressor(beta=2.0, random_state=0).fit(targets[:, None], targets)
-    assert_type(regressor, GumbelRegressor)
-    assert_type(regressor.predict(targets[:, None]), NDArray[np.float64])
-    assert_type(regressor.score(targets[:, None], targets), float)
+    fitted = gumbel_regression(targets[:, None], targets, beta=2.0, num_updates=10_000)
+    assert_type(fitted(targets[:, None]), NDArray[np.float64])
 
 
 def mistakes(policy: xql_jax.Policy, values: jax.Array) -> None:
@@ -89,7 +87,7 @@ def mistakes(policy: xql_jax.Policy, values: jax.Array) -> None:
     gumbel_loss(values, values)  # type: ignore[call-arg]
     gumbel_loss(values, values, beta=1.0, clip_rule="both")  # type: ignore[arg-type]
     expectile_loss(values, values, tau=0.7)  # type: ignore[call-arg]
-    GumbelRegressor(num_updates="many")  # type: ignore[arg-type]
+    gumbel_regression(values, values, 1.0, num_updates="many")  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":

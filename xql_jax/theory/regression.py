@@ -1,13 +1,8 @@
-"""Gumbel regression as a scikit-learn estimator: L^beta(Y|x) (Garg et al. 2023, Eq. 7 and Section 3.2).
+"""Gumbel regression of y on x, by stochastic gradients: L^beta(Y|x) (Garg et al. 2023, Eq. 7, Sec. 3.2)."""
 
-Only this module needs scikit-learn.
-"""
-
-import dataclasses
 import functools
 import warnings
-from collections.abc import Sequence
-from typing import Self
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -15,19 +10,11 @@ import numpy as np
 import optax
 from numpy.typing import ArrayLike, NDArray
 
-from xql_jax.errors import needing
 from xql_jax.losses.gumbel import gumbel_loss
 from xql_jax.networks.mlp import Value, iql_init
 from xql_jax.theory import arguments
 from xql_jax.theory.log_partition import log_partition
 from xql_jax.types import Array, Numeric, Params, PRNGKey
-
-with needing("xql_jax.theory.regression", "theory"):
-    from sklearn.base import BaseEstimator, RegressorMixin
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.preprocessing import StandardScaler
-    from sklearn.utils import check_random_state
-    from sklearn.utils.validation import check_is_fitted, validate_data
 
 # Range of beta, in standard deviations of y, with errors below 1% of that deviation; measured without inputs.
 # Above, z is so small that float32 loses exp(z) - 1: the error is 0.5% at 3e6 and up to 5% at 1e7.
@@ -102,96 +89,86 @@ def descend(
     return fitted
 
 
-@dataclasses.dataclass(eq=False, repr=False)
-class GumbelRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
-    """Gumbel regression: fits L^beta(Y|x) = beta * log E[exp(Y / beta) | x] without computing it.
+def gumbel_regression(
+    inputs: ArrayLike,
+    y: ArrayLike,
+    beta: float,
+    *,
+    hidden_dims: Sequence[int] = (),
+    learning_rate: float = 0.02,
+    batch_size: int = 256,
+    num_updates: int = 10_000,
+    seed: int = 0,
+) -> Callable[[ArrayLike], NDArray[np.float64]]:
+    """Fits f(x) = L^beta(Y|x) = beta * log E[exp(Y / beta) | x] to samples, without computing it.
 
     It minimises exp(z) - z - 1 with z = (y - f(x)) / beta by stochastic gradients over a linear model or an
     MLP. The result is the mean of Y for a large beta and its largest value for a small one (Lemma 3.1).
-    The plain loss is used, because minibatches do not change its minimiser (Lemma 3.2). `fit` scales X and y
-    to mean 0 and variance 1, and beta with them, so a Pipeline needs no scaler. It refuses a beta beyond
-    `BETA_RANGE`, and warns if too few updates leave a constant error above 1%.
+    The plain loss is used, because minibatches do not change its minimiser (Lemma 3.2). Inputs and y are
+    scaled to mean 0 and variance 1, and beta with them.
 
     Source: Garg et al. 2023, Eq. 7, Section 3.2 and Lemma 3.2.
     Args:
+        inputs: [N, D].
+        y: [N].
         beta: Gumbel scale, positive, in the units of y.
         hidden_dims: widths of the hidden layers, with ReLU; () is the linear model.
         learning_rate: Adam's at the start, in standardised units; it falls to 0 along a cosine.
         batch_size: upper bound; all data if there are fewer.
         num_updates: gradient steps, rounded up to whole epochs.
-        random_state: int, RandomState or None; it seeds the initialisation and the order of the samples.
-    Attributes:
-        params_: the network's parameters in standardised units, f32.
-        n_iter_: epochs done.
+        seed: of the initial parameters and of the order of the samples.
+    Returns:
+        f, from inputs [M, D] to f64[M]. A warning if too few updates leave a constant error above 1%.
+    Raises:
+        ValueError: if an argument is invalid, or beta beyond `BETA_RANGE`.
     """
-
-    beta: float = 1.0
-    _: dataclasses.KW_ONLY
-    hidden_dims: Sequence[int] = ()
-    learning_rate: float = 0.02
-    batch_size: int = 256
-    num_updates: int = 10_000
-    random_state: int | np.random.RandomState | None = None
-
-    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
-        inputs, targets = validate_data(self, X, y, dtype=np.float64, y_numeric=True)
-        self.input_scaler_ = StandardScaler().fit(inputs)
-        self.target_scaler_ = StandardScaler().fit(targets[:, None])
-        for name in ("beta", "learning_rate", "batch_size", "num_updates"):
-            arguments.positive(name, getattr(self, name))
-        scale, (lowest, highest) = float(self.target_scaler_.scale_[0]), BETA_RANGE
-        if not lowest <= self.beta / scale <= highest:
-            raise ValueError(
-                f"beta must be within {lowest:g} and {highest:g} times the standard deviation of y "
-                f"({scale:g}) for float32, not {self.beta}"
-            )
-        # As few minibatches as the size allows, all of one size. An epoch leaves out samples that remain.
-        num_batches = -(-len(targets) // self.batch_size)
-        self.n_iter_ = -(-self.num_updates // num_batches)
-        network = Value(tuple(self.hidden_dims), kernel_init=iql_init)
-        seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
-        key_init, key_epochs = jax.random.split(jax.random.key(seed))
-        scaled = np.asarray(self.input_scaler_.transform(inputs), np.float32)
-        params = descend(
-            network,
-            network.init(key_init, scaled[:1]),
-            scaled,
-            np.asarray(self.target_scaler_.transform(targets[:, None])[:, 0], np.float32),
-            self.beta / scale,
-            float(self.learning_rate),
-            key_epochs,
-            num_batches=num_batches,
-            num_epochs=self.n_iter_,
+    x, targets = arguments.samples("inputs", inputs), arguments.samples("y", y)
+    if x.ndim != 2 or targets.shape != x.shape[:1]:
+        raise ValueError(f"inputs must be [N, D] and y [N], not of shapes {x.shape} and {targets.shape}")
+    arguments.positive("beta", beta)
+    for name, number in (("batch_size", batch_size), ("num_updates", num_updates)):
+        arguments.positive(name, number)
+    (centre, spread), (mean, scale) = _mean_and_deviation(x), _mean_and_deviation(targets)
+    lowest, highest = BETA_RANGE
+    if not lowest <= beta / scale <= highest:
+        raise ValueError(
+            f"beta must be within {lowest:g} and {highest:g} times the standard deviation of y ({scale:g}) "
+            f"for float32, not {beta}"
         )
-        self.params_ = jax.tree.map(np.asarray, params)
-        miss = float(log_partition(targets - self.predict(inputs), self.beta)) / scale
-        if not abs(miss) <= INTERCEPT_TOLERANCE:  # NaN has not converged either
-            warnings.warn(
-                f"GumbelRegressor has not converged: its intercept lacks {miss:.3g} deviations of y. "
-                "More num_updates, a larger batch_size or another learning_rate may help",
-                ConvergenceWarning,
-                stacklevel=2,
-            )
-        return self
+    # As few minibatches as the size allows, all of one size. An epoch leaves out samples that remain.
+    num_batches = -(-len(targets) // batch_size)
+    network = Value(tuple(hidden_dims), kernel_init=iql_init)
+    key_init, key_epochs = jax.random.split(jax.random.key(seed))
+    scaled = np.asarray((x - centre) / spread, np.float32)
+    params = descend(
+        network,
+        network.init(key_init, scaled[:1]),
+        scaled,
+        np.asarray((targets - mean) / scale, np.float32),
+        beta / scale,
+        float(arguments.positive("learning_rate", learning_rate)),
+        key_epochs,
+        num_batches=num_batches,
+        num_epochs=-(-num_updates // num_batches),
+    )
+    wide = jax.tree.map(np.float64, params)
 
-    def predict(self, X: ArrayLike) -> NDArray[np.float64]:
-        """Returns f64[N]."""
-        check_is_fitted(self)
-        inputs = self.input_scaler_.transform(validate_data(self, X, dtype=np.float64, reset=False))
-        with jax.enable_x64(True):  # so that a prediction does not depend on the number of rows
-            params = jax.tree.map(np.float64, self.params_)
-            values = np.asarray(Value(tuple(self.hidden_dims)).apply(params, inputs))
-        return np.asarray(self.target_scaler_.mean_[0] + self.target_scaler_.scale_[0] * values)
+    def fitted(inputs: ArrayLike) -> NDArray[np.float64]:
+        with jax.enable_x64(True):  # so that a value does not depend on the number of rows
+            values = network.apply(wide, (np.asarray(inputs, np.float64) - centre) / spread)
+        return np.asarray(mean + scale * np.asarray(values))
 
-    def score(self, X: ArrayLike, y: ArrayLike) -> float:
-        """Returns D^2 = 1 - mean loss of the predictions / mean loss of the best constant, L^beta of this y.
+    miss = float(log_partition(targets - fitted(x), beta)) / scale
+    if not abs(miss) <= INTERCEPT_TOLERANCE:  # NaN has not converged either
+        warnings.warn(
+            f"the Gumbel regression has not converged: its intercept lacks {miss:.3g} deviations of y. "
+            "More num_updates, a larger batch_size or another learning_rate may help",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    return fitted
 
-        It is at most 1, and not defined if y is constant.
-        """
-        targets = arguments.samples("y", y).ravel()
 
-        def mean_loss(values: ArrayLike) -> float:
-            z = (targets - values) / self.beta
-            return float((np.expm1(z) - z).mean())
-
-        return 1.0 - mean_loss(self.predict(X)) / mean_loss(log_partition(targets, self.beta))
+def _mean_and_deviation(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Over the first axis; 1 for what is constant."""
+    return values.mean(axis=0), np.where(np.ptp(values, axis=0) > 0, values.std(axis=0), 1.0)

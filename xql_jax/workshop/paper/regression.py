@@ -7,9 +7,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy.stats import gumbel_r
 
-from xql_jax.errors import needing
 from xql_jax.pictures import style
 from xql_jax.theory.log_partition import log_partition
+from xql_jax.theory.regression import gumbel_regression
 from xql_jax.workshop.paper.columns import Table, Tables, where
 
 DENSITY_BETAS = (0.5, 1.0, 2.0, 4.0)  # beta of the density and the loss, reward units
@@ -29,16 +29,13 @@ def by_beta(betas: Sequence[float], name: str, points: np.ndarray, **columns: Se
 
 
 def compute_2(seed: int) -> Tables:
-    with needing("Figure 2", "theory"):
-        from xql_jax.theory.regression import GumbelRegressor
-
     x, error, line = np.linspace(-6.0, 12.0, 400), np.linspace(-4.0, 4.0, 400), np.linspace(-2.0, 2.0, 200)
     generator = np.random.default_rng(seed)
     inputs = generator.uniform(-2.0, 2.0, NUM_SAMPLES)
     y = np.sin(2.0 * inputs) + spread_around(inputs) * generator.uniform(-1.0, 1.0, NUM_SAMPLES)
-    how: Any = {"hidden_dims": (64, 64), "learning_rate": 3e-3, "num_updates": 20_000, "random_state": seed}
-    models = [GumbelRegressor(beta, **how).fit(inputs[:, None], y) for beta in REGRESSION_BETAS]
-    fitted = [model.predict(line[:, None]) for model in models]
+    how: Any = {"hidden_dims": (64, 64), "learning_rate": 3e-3, "num_updates": 20_000, "seed": seed}
+    models = [gumbel_regression(inputs[:, None], y, beta, **how) for beta in REGRESSION_BETAS]
+    fitted = [model(line[:, None]) for model in models]
     # L^beta(Y | x), integrated numerically over the quantiles of the uniform distribution.
     quantiles = (np.arange(2_000) + 0.5) / 1_000 - 1.0
     values = np.sin(2.0 * line)[:, None] + spread_around(line)[:, None] * quantiles
