@@ -120,40 +120,30 @@ def test_any_layout_gives_the_truth_or_one_line(tmp_path, layout, episodes):
 FIXED = [Episode(i, length, kind) for i, (length, kind) in enumerate(zip((3, 2, 1, 2), KINDS, strict=True))]
 
 
+SOUND_LIKE_ENDS = """
+    done_flags Terminal truncs episode_lengths traj_end_idx next_state dones done not_done mask discount index
+    step_type is_first is_last is_terminal episode_starts episodes episode_ids traj_id eps_id env_id steps end
+    timestep frame_index new_observations final_obs s_next next-observations next.obs t alive reset is_end
+    continue end_of_episode episode_over episode_step step_index rollout_id seq_lens segment_ids timestamp"""
+HARMLESS = """
+    infos/qpos infos/goal infos/obs_mean infos/step_reward infos/end_effector environment_seed is_continuous
+    episode_return success next_actions version first_joint reward_run"""
+
+
 @pytest.mark.parametrize("container", ["rows.hdf5", "rows.npz", "episodes"])
-@pytest.mark.parametrize(
-    "name",
-    [
-        *("done_flags", "Terminal", "truncs", "episode_lengths", "traj_end_idx", "next_state"),
-        *(
-            "dones",
-            "done",
-            "not_done",
-            "nonterminals",
-            "mask",
-            "discount",
-            "step_type",
-            "is_first",
-            "is_last",
-        ),
-        *(
-            "is_terminal",
-            "episode_starts",
-            "episodes",
-            "episode_ids",
-            "traj_id",
-            "eps_id",
-            "env_id",
-            "env_ids",
-        ),
-        *("steps", "step", "timestep", "timesteps", "frame_index", "episode_index"),
-    ],
-)
+@pytest.mark.parametrize("name", SOUND_LIKE_ENDS.split())
 def test_a_name_that_sounds_like_ends_or_next_states_is_never_ignored(tmp_path, container, name):
     parts = [each.arrays() for each in FIXED]
     for part in parts:
         del part["next_observations"]
-        part[name] = part["ends"]
+        part |= dict.fromkeys([*HARMLESS.split(), name], part["ends"])
     given = parts if container == "episodes" else joined(parts)
     with pytest.raises(UserError, match=f"{name} sounds like ends"):
         load_dataset(None, [str(write(tmp_path / container, given))])
+
+
+def test_of_another_layout_it_is_told_which_arrays_are_missing():
+    """d3rlpy's files of version 2, robomimic's."""
+    for name in ("observations_2", "terminated_0", "data/demo_0/dones"):
+        with pytest.raises(UserError, match=f"no array observations, actions.*; there are {name}"):
+            from_arrays({name: np.zeros(2)}, "arrays")

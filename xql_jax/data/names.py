@@ -20,12 +20,16 @@ OUR_NAMES = {name: ours for ours, names in NAMES.items() for name in (ours, *nam
 
 # All other names that may tell where episodes end, which rows belong together, or what the next state is. Of
 # most of them one program means one thing and the next another, so none is read.
-_CONCERNS_ENDS = re.compile(
-    r"done|terminal|terminat|trunc|time_?out|time_?limit|absorb|mask|is_?(first|last)|next_?(obs|state)"
-    r"|(obs\w*|states?)_?(next|tp1|2|prime)$|game_?over|is_?final|new_?ep|^valids?$|^discounts?$|^step_?type$"
-    r"|^(time)?_?steps?$|^frame_?(index|id)$|^env_?(ids?|index|num)$"
-    r"|^(ends?|starts?|resets?|ep|episodes?|traj(ectory|ectories)?|demo_?ids?|first|last|lengths?|size|ptr)$"
-    r"|(^|_)(ep|eps|episode|traj|trajectory|path)s?_?(end|start|id|idx|index|indices|len|length|num|number)s?(_|$)",
+_SERIES = "ep|eps|episode|traj|trajector(y|ie)|path|demo|rollout|run|seq|sequence|segment|unroll|env|worker"
+_UNSURE = re.compile(
+    r"done|termina|trunc|timed?_?out|time_?limit|absorb|mask|game_?over|new_?ep|boundar|bootstrap|continu(e|ing)"
+    r"|(next|new|final)_?(obs|state)|^(next|new)_?[so]?$|(^[so]|obs\w*|states?)(_?(next|tp1|2|prime)|_[np])$"
+    r"|(^|_)(is_?(first|last|final|start|begin|end|reset)|end_of_\w+|end_?flags?|resets?)(_|$)"
+    r"|^((env|first|last|num|elapsed)_)?(time_?)?steps?(_?(type|id|idx|index|num|number|in_\w+))?$"
+    r"|^(is_)?(alive|dead|death|fail(ed|ure)?|complete[sd]?|finish(ed)?|valid|discount|gamma|cont|over)s?$"
+    r"|^([dt]|(time_?)?stamps?|frame_?(index|id)|index|len|lengths?|sizes?|ptr)$"
+    rf"|^(end|ended|start|begin|first|last|final|{_SERIES})s?$|(^|_)({_SERIES}|agent|actor|environment)s?_?"
+    r"(end|start|begin|id|idx|index|indices|len|length|num|number|t|time|step|ptr|over|finish\w*)s?(_|$)",
     re.IGNORECASE,
 )
 
@@ -33,25 +37,19 @@ _CONCERNS_ENDS = re.compile(
 def by_meaning(names: Collection[str], required: Collection[str], source: str) -> dict[str, list[str]]:
     """Returns by our name all names that mean it.
 
-    Raises UserError if a required one is missing, or for a name that is not known and concerns the ends of
-    episodes or the next states.
+    UserError if a required one is missing, or an unknown one may concern ends, the order or next states.
     """
-    found: dict[str, list[str]] = {}
-    for name in names:
-        if name in OUR_NAMES:
-            found.setdefault(OUR_NAMES[name], []).append(name)
-        elif _CONCERNS_ENDS.search(name.rpartition("/")[2]):
-            raise UserError(
-                f"{source}: {name} sounds like ends of episodes, the order of rows or next states, which no "
-                "array of that name tells here: give them as terminals (1 where the state after the step is "
-                "final), masks (0 there), timeouts (1 where the recording stopped), ends (1 at every last "
-                "step) or next_observations, and leave it out"
-            )
-    missing = [name for name in required if name not in found]
-    if "masks" in found and "terminals" in missing:
-        missing.remove("terminals")
+    found = {ours: theirs for ours in NAMES if (theirs := [n for n in names if OUR_NAMES.get(n) == ours])}
+    missing = {*required} - found.keys() - ({"terminals"} if "masks" in found else set())
+    unsure = [n for n in names if n not in OUR_NAMES and _UNSURE.search(re.sub(r"\W", "_", n.split("/")[-1]))]
+    if unsure and missing <= {"terminals"}:  # else the layout is another
+        raise UserError(
+            f"{source}: {unsure[0]} sounds like ends of episodes, the order of rows or next states: leave it "
+            "out, and give what it says as terminals (1 where the state after the step is final), masks "
+            "(0 there), timeouts (1 where the recording stopped), ends (1 at last steps) or next_observations"
+        )
     if missing:
-        raise missing_arrays(missing, names, source)
+        raise missing_arrays([name for name in required if name in missing], names, source)
     return found
 
 
