@@ -5,7 +5,7 @@ import pytest
 from data_formats import KINDS, Episode, joined
 
 from xql_jax.data import dataset as datasets
-from xql_jax.data.arrays import ROWS, Layout, from_arrays
+from xql_jax.data.arrays import Layout, from_arrays
 from xql_jax.data.loading import load_dataset
 from xql_jax.data.suspicions import suspicions
 from xql_jax.errors import UserError
@@ -57,7 +57,7 @@ def test_rows_that_are_left_out_are_counted():
     assert str(by_rows.notes[-1]).endswith("as by D4RL's loader; .npz files keep them")
 
 
-@pytest.mark.parametrize("layout", [ROWS, Layout(prefers_rows=True), Layout(terminals_are_ends=True)])
+@pytest.mark.parametrize("layout", [Layout(), Layout(prefers_rows=True), Layout(terminals_are_ends=True)])
 def test_an_episode_that_ends_where_the_next_begins_ends(layout):
     """Each of three episodes goes from 0 to 2 and back. In D4RL's files, ends are terminals and jumps."""
     ends = np.arange(15) % 5 == 4
@@ -71,7 +71,7 @@ def test_an_episode_that_ends_where_the_next_begins_ends(layout):
         rows["timeouts"] = ends
     dataset = from_arrays(rows, "arrays", layout)
     assert dataset.trajectory_lengths().tolist() == [4, 4, 4]
-    if layout is ROWS:
+    if layout == Layout():
         as_d4rl = from_arrays(rows, "arrays", Layout(as_d4rl=True))
         assert as_d4rl.trajectory_lengths().tolist() == [12]
 

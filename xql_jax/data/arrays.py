@@ -31,11 +31,8 @@ class Layout:
     prefers_rows: bool = False  # next observations that say no more than the next rows are not used
 
 
-ROWS = Layout()
-
-
 def from_arrays(
-    arrays: Mapping[str, ArrayLike], source: str, layout: Layout = ROWS, names: Sequence[str] = ()
+    arrays: Mapping[str, ArrayLike], source: str, layout: Layout = Layout(), names: Sequence[str] = ()
 ) -> Dataset:
     """Builds a dataset from arrays under any of the names in `names.NAMES`.
 
@@ -54,6 +51,12 @@ def from_arrays(
         if "terminals" not in meanings:
             raise missing_arrays(["terminals"], names, source)
         meanings["ends"] = [*meanings.get("ends", ()), *meanings.pop("terminals")]
+    tells_ends = layout.is_episode or {"next_observations", "timeouts", "ends"} & meanings.keys()
+    if "qpos" in names and not tells_ends:
+        raise UserError(
+            f"{source}: rows without timeouts beside qpos: if they are OGBench's, whose terminals mark "
+            "time-outs, give ogbench:FILE; if not, add timeouts"
+        )
     given = {ours: _agreed(theirs, arrays, source) for ours, theirs in meanings.items()}
     if "terminals" not in given and "masks" not in given:
         given["terminals"] = np.zeros(len(given["actions"]) if given["actions"].ndim else 0, bool)
@@ -94,8 +97,7 @@ def _steps_of_episode(given: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     last = np.arange(steps) == steps - 1
     rows = {}
     for key, array in given.items():
-        is_single = key in ("terminals", "timeouts", "ends") and array.size == 1
-        is_single &= array.dtype.kind in NUMERIC  # others are refused as they are
+        is_single = key in FLAGS and array.size == 1 and array.dtype.kind in NUMERIC  # else refused as it is
         rows[key] = np.where(last, array.reshape(()), 0) if is_single else array
     observations = rows["observations"]
     if observations.ndim and len(observations) == steps + 1:

@@ -17,7 +17,6 @@ from xql_jax.data.names import OUR_NAMES
 from xql_jax.errors import UserError
 from xql_jax.suites.tasks import TASKS, References, Task
 
-D4RL_KEYS = (*REQUIRED, "timeouts")
 MADE_BY = "made_by"  # the command that made a file, as of examples/ogbench_data.py
 SIMULATOR_ARRAYS = ("qpos", "button_states")  # from which OGBench's tasks give rewards
 # The names of the files that are read as D4RL reads its own, the embedded mazes' among them.
@@ -37,7 +36,7 @@ def read_hdf5(path: Path, episode_limit: int | None) -> Dataset:
     is_d4rls = path.name in D4RL_FILES
     with reading(path, "HDF5 file"), h5py.File(path, "r") as file:
         names = [name for name in dataset_names(file) if not name.startswith("metadata/")]
-        read = [name for name in names if name in (D4RL_KEYS if is_d4rls else OUR_NAMES)]
+        read = [name for name in names if name in ((*REQUIRED, "timeouts") if is_d4rls else OUR_NAMES)]
         check_memory(sum(file[name].nbytes for name in read), str(path))
         arrays = {name: file[name][()] for name in read}
         about = [f"metadata/{name}" for name in References._fields]
@@ -50,12 +49,6 @@ def read_hdf5(path: Path, episode_limit: int | None) -> Dataset:
 def read_npz(path: Path, layout: Layout) -> Dataset:
     """Reads a `.npz` of transitions, of rows, or of an episode if the layout says so."""
     arrays, names = read_archive(path, OUR_NAMES)
-    tells_ends = {"next_observations", "timeouts", "ends"} & {OUR_NAMES.get(name) for name in names}
-    if "qpos" in names and not layout.is_episode and not tells_ends:
-        raise UserError(
-            f"{path}: rows without timeouts beside qpos: if they are OGBench's, whose terminals mark "
-            f"time-outs, give ogbench:{path}; if not, add timeouts"
-        )
     return from_arrays(arrays, str(path), layout, names)
 
 
