@@ -55,6 +55,10 @@ def test_rows_that_are_left_out_are_counted():
     by_rows = from_arrays(rows_like(), "arrays", Layout(prefers_rows=True))
     assert by_rows.size == dataset.size
     assert str(by_rows.notes[-1]).endswith("as by D4RL's loader; .npz files keep them")
+    stopped = rows_like(
+        timeouts=np.zeros(20), ends=np.arange(20) % 4 == 3
+    )  # so nothing jumps inside episodes
+    assert from_arrays(stopped, "arrays", Layout(prefers_rows=True)).notes == by_rows.notes
 
 
 @pytest.mark.parametrize("layout", [Layout(), Layout(prefers_rows=True), Layout(terminals_are_ends=True)])

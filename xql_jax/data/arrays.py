@@ -147,7 +147,7 @@ def _transitions(rows: dict[str, np.ndarray], layout: Layout, source: str, notes
     if not tells_ends and limit is not None:
         timeouts = counted_timeouts(terminals, limit, as_d4rl=layout.as_d4rl)
     if uses_next and layout.prefers_rows and timeouts is not None:
-        ends = terminals | timeouts
+        ends = terminals | timeouts | marks
         jumping = jumps(rows["next_observations"], rows["observations"], ends.any()) & ~ends[:-1]
         if uses_next := bool(jumping.any()):
             number = np.count_nonzero(jumping)
