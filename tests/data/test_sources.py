@@ -56,6 +56,9 @@ def test_a_source_in_no_order_is_refused_beside_others():
     sound = from_arrays(joined_arrays([walks(first) for first in (100, 200, 300)]), "sound.npz")
     with pytest.raises(UserError, match=r"^shuffled\.npz: .* do not lead to the next row"):
         with_next_actions(joined([sound, shuffled]))
+    single = shuffled.part(slice(1))
+    assert not [line for line in suspicions(single) if "shuffled" in line]
+    assert with_next_actions(joined([sound, single])).size == with_next_actions(sound).size
 
 
 def test_only_d4rls_own_files_may_go_beyond_the_limit():

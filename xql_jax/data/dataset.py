@@ -213,7 +213,7 @@ def known_successors(dataset: Dataset, why: str) -> np.ndarray:
 
 def out_of_order(dataset: Dataset) -> str:
     """Returns how many rows do not lead to the next one, and by how much they miss it, if these are most."""
-    if 2 * (count := np.count_nonzero(jumping_rows(dataset))) <= dataset.size:
+    if 2 * (count := np.count_nonzero(jumping_rows(dataset))) <= max(2, dataset.size):
         return ""
     observations, following = dataset.batch.observations, dataset.batch.next_observations
     size = np.median(np.abs(following[:-1] - observations[1:]).max(axis=1))
