@@ -253,6 +253,7 @@ def test_a_caller_that_reuses_its_memory_changes_nothing(tmp_path):
         ({"env_name": object}, "env_name=.*object.*: must be text, not empty"),
         ({"method": 3}, "method=3: must be a name"),
         ({"dataset": bandit() | {"rewards": [[1.0, 2.0]] * 9 + [[1.0]]}}, "dataset: rewards"),
+        ({"dataset": bandit() | {1: [], "infos": {"dones": [0]}}}, "arrays: infos/dones sounds like ends"),
         ({"dataset": bandit(60) | {"rewards": np.ma.masked_equal(np.arange(60.0), 3.0)}}, "dataset: rewards"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",

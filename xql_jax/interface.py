@@ -287,12 +287,20 @@ def _source(source: Source, episode_limit: int | None) -> str | Dataset:
         return str(source)
     if not isinstance(source, Mapping):
         raise UserError(f"dataset: cannot use a {type(source).__name__}: give arrays by name, or a path")
-    arrays = {}
+    return from_arrays(_arrays(source), "arrays", Layout(episode_limit))
+
+
+def _arrays(source: Mapping[Any, Any], group: str = "") -> dict[str, np.ndarray]:
+    """Returns copies of arrays; those in a mapping within the mapping are called GROUP/NAME, as in HDF5."""
+    arrays: dict[str, np.ndarray] = {}
     for key in source:
         try:
-            if np.ma.is_masked(source[key]):
-                raise UserError(f"dataset: {key} has masked entries: leave out their rows")
-            arrays[key] = np.array(source[key])  # a copy: the caller may write over its own
+            if isinstance(each := source[key], Mapping):
+                arrays |= _arrays(each, f"{group}{key}/")
+            elif np.ma.is_masked(each):
+                raise UserError(f"dataset: {group}{key} has masked entries: leave out their rows")
+            else:
+                arrays[f"{group}{key}"] = np.array(each)  # a copy: the caller may write over its own
         except (ValueError, TypeError) as error:  # rows of different lengths
-            raise UserError(f"dataset: {key} is no array of numbers: {error}") from error
-    return from_arrays(arrays, "arrays", Layout(episode_limit))
+            raise UserError(f"dataset: {group}{key} is no array of numbers: {error}") from error
+    return arrays

@@ -70,8 +70,7 @@ def read_minari(name: str) -> Dataset:
                 "timeouts": read.truncations,
             }
         episodes.append(from_arrays(arrays, what, ONE_EPISODE))
-    given = [metadata.get(key) for key in MINARI_REFERENCES]
-    references = checked_references(given, source)
+    references = checked_references([metadata.get(key) for key in MINARI_REFERENCES], source)
     return dataclasses.replace(joined(episodes), source=source, references=references, parts=())
 
 
