@@ -63,8 +63,8 @@ def train(
             If neither is given, the task is pointmaze-umaze-v0.
         max_steps: the number of updates: 30_000 is a first try, the paper has 1_000_000.
         dataset: arrays by name (`observations` [N, O], `actions` [N, A], `rewards` [N], `terminals` or
-            `masks` [N], and either `next_observations` [N, O] or, if a time limit ends episodes, `timeouts`
-            [N]); or whatever --dataset takes; or a list of these, which are joined.
+            `masks` [N], and `next_observations` [N, O], `timeouts` [N] or `ends` [N], or several of them);
+            or whatever --dataset takes; or a list of these, which are joined.
         method: such as xql, iql or xql+reverse_kl. None: the method of `config`, or xql.
         config: the file with the hyperparameters, by its path or its name (`kitchen`). None: they are those
             of the task's suite.

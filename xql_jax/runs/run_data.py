@@ -54,7 +54,7 @@ def load_data(settings: Any, evaluator: Evaluator | None) -> RunData:
         check_spaces(dataset, *sizes, task.name)
     for note in dataset.notes:
         if not note.is_suspicion:
-            LOG.info(f"{dataset.source}: {note}")
+            LOG.info(str(note) if dataset.parts else f"{dataset.source}: {note}")
     warnings = warn_of_suspicions(dataset, task, settings.unit_rewards)
     warnings += evaluator.caveats if evaluator else ()
     if source:
