@@ -127,7 +127,7 @@ SOUND_LIKE_ENDS = """
     continue end_of_episode episode_over episode_step step_index rollout_id seq_lens segment_ids timestamp"""
 HARMLESS = """
     infos/qpos infos/goal infos/obs_mean infos/step_reward infos/end_effector environment_seed is_continuous
-    episode_return success next_actions version first_joint reward_run"""
+    episode_return success next_actions version first_joint metadata/episodes"""
 
 
 @pytest.mark.parametrize("container", ["rows.hdf5", "rows.npz", "episodes"])

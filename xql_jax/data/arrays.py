@@ -44,7 +44,7 @@ def from_arrays(
     """
     if not layout.is_episode:  # episodes are checked when they are joined
         check_memory(sum(getattr(array, "nbytes", 0) for array in arrays.values()), source, COPIES - 1)
-    names = names or list(arrays)
+    names = [name for name in names or arrays if not name.startswith("metadata/")]
     read = list(arrays) if layout.as_d4rl else names  # D4RL's other arrays concern nothing
     meanings = by_meaning(read, STEP_ARRAYS if layout.is_episode else REQUIRED, source)
     if layout.terminals_are_ends:

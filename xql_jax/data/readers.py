@@ -35,7 +35,7 @@ def read_hdf5(path: Path, episode_limit: int | None) -> Dataset:
     """
     is_d4rls = path.name in D4RL_FILES
     with reading(path, "HDF5 file"), h5py.File(path, "r") as file:
-        names = [name for name in dataset_names(file) if not name.startswith("metadata/")]
+        names = dataset_names(file)
         read = [name for name in names if name in ((*REQUIRED, "timeouts") if is_d4rls else OUR_NAMES)]
         check_memory(sum(file[name].nbytes for name in read), str(path))
         arrays = {name: file[name][()] for name in read}
