@@ -85,6 +85,7 @@ def train_resolved(
         states = _states_of_source(settings, data.sizes) if settings.source and not folder.steps else None
         resources.enter_context(folder.locked())
         data.preprocessing.save(folder.files.preprocessing, folder.run_id)
+        _log_beginning(folder, data)
         populations = populate(folder, data)
         if states is not None:
             populations.first.set_in_members(state=states)
@@ -162,7 +163,6 @@ def populate_offline(folder: RunFolder, data: RunData) -> Populations:
     """Makes the population that learns from the data."""
     settings: Any = folder.settings
     batch, learner, members, ramps = data.dataset.batch, settings.learner, settings.members, settings.ramps
-    _log_beginning(folder, data)
     population = offline_population(learner, members, batch, settings.batch_size, ramps=ramps)
     if isinstance(batch, Trajectories):  # what learns from these has no V
         return Populations(population)
@@ -172,7 +172,6 @@ def populate_offline(folder: RunFolder, data: RunData) -> Populations:
 def populate_online(folder: RunFolder, data: RunData) -> Populations:
     """Makes the population whose members have their own environments and buffers."""
     settings: Any = folder.settings
-    _log_beginning(folder, data)
     if not settings.task.suite.is_compiled:
         return Populations(_host_population(settings.learner, folder, data))
     files = ReplayFiles(folder.files.replay, folder.run_id)
@@ -188,7 +187,6 @@ def populate_both_phases(folder: RunFolder, data: RunData) -> Populations:
     """
     settings: Any = folder.settings
     learner, members, handover = settings.learner, settings.members, settings.num_pretraining_steps
-    _log_beginning(folder, data)
     batch = jax.device_put(data.dataset.batch)
     population = offline_population(learner, members, batch, settings.batch_size)
 
