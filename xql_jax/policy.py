@@ -211,7 +211,7 @@ class Policy:
 
     def __repr__(self) -> str:
         said = "; ".join([self._listed(), *self.run.caveats(self.members)])
-        return f"<{self.run.method} on {self.run.dataset} after {self.run.how_far}: {said}>"
+        return f"<{self.run.method} on {self.run.dataset} after {self.run.in_words(self.step)}: {said}>"
 
     def _actions(
         self, observations: ArrayLike, key: int | jax.Array | None, act: Act, *sizes: int

@@ -353,12 +353,7 @@ class Run:
     @property
     def what(self) -> str:
         """A description of the policies, for messages."""
-        return f"{self.method}, {self.how_far}, {as_written(str(self.path))}"
-
-    @property
-    def how_far(self) -> str:
-        """The steps that are done, in words."""
-        return self.in_words(self.step)
+        return f"{self.method}, {self.in_words(self.step)}, {as_written(str(self.path))}"
 
     def in_words(self, step: int) -> str:
         """Returns a number of its steps in words, such as "200 updates + 600 steps"."""

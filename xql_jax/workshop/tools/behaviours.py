@@ -58,6 +58,7 @@ def open_behaviour(
         deterministic: act by the mean or mode instead of a sample; does not affect random actions.
     """
     path, sizes = located(name), maker.sizes(task)
+    how = "deterministic" if deterministic else "sampled"
     if name == RANDOM:
         bounds = action_bounds(task)
         return Behaviour(
@@ -67,7 +68,6 @@ def open_behaviour(
         )
     if path.suffix.lower() == ".npz":
         policy = read_policy(path, *sizes)
-        how = "deterministic" if deterministic else "sampled"
         what = f"Gaussian MLP, {how}, file of sha256 {hashlib.sha256(path.read_bytes()).hexdigest()}"
         return Behaviour(
             name, what, lambda seen, numbers: policy(seen, None if deterministic else numbers.normal)
@@ -90,9 +90,8 @@ def open_behaviour(
         actions = np.asarray(_act(*on_device, seen, numbers.keys, deterministic))
         return transform.chunk_bounds.to_environment(actions)
 
-    how = "deterministic" if deterministic else "sampled"
-    what = "; ".join([f"{run.method}, {one}, {run.how_far}, {how}, run {run.run_id}", *run.caveats([one])])
-    return Behaviour(name, what, act, transform.action_chunk)
+    what = f"{run.method}, {one}, {run.in_words(run.step)}, {how}, run {run.run_id}"
+    return Behaviour(name, "; ".join([what, *run.caveats([one])]), act, transform.action_chunk)
 
 
 @functools.partial(jax.jit, static_argnames="deterministic")
