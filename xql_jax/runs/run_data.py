@@ -15,7 +15,7 @@ from xql_jax.errors import UserError
 from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.runs.kinds import Acting, Finetune, Online
 from xql_jax.runs.load import Run
-from xql_jax.suites.tasks import Task, has_own_scores, referenced
+from xql_jax.suites.tasks import Task, referenced
 from xql_jax.types import ActionBounds
 
 LOG = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ def load_data(settings: Any, evaluator: Evaluator | None) -> RunData:
         bounds = bounds_of_data(source, task, settings.dataset)
     dataset = load_dataset(task, settings.dataset, bounds)
     references = dataset.references
-    if source and source.env_name == settings.env_name and not has_own_scores(source.dataset):
+    if source and source.env_name == settings.env_name and not task.is_normalised:
         references = source.references or references
     if task and (scored := referenced(task, references)) is not task:
         LOG.info(f"score 0 is a return of {scored.min_return:g}, 100 of {scored.max_return:g}")

@@ -30,11 +30,6 @@ class References(NamedTuple):
     expert_return: float  # an expert's: score 100
 
 
-def has_own_scores(name: str) -> bool:
-    """Whether a task is listed with reference returns, or is scored by success."""
-    return name in LISTED_TASKS and LISTED_TASKS[name].is_normalised
-
-
 def referenced(task: Task, references: References | None) -> Task:
     """Returns the task with the reference returns from its data, unless the data are D4RL's or OGBench's."""
     if references is None or task.has_data:
