@@ -240,14 +240,10 @@ def method_scores(members: Iterable[Curve], but: str = "") -> list[MethodScore]:
             given = {name for member in of_dataset for name in member.settings}
             names = sorted({*_names(of_dataset, but), *(common[dataset] & given)})
             for group in grouped(of_dataset, lambda member: as_text(_of_method(member))).values():
-                name = " ".join(filter(None, (plain, setting_text(group[0], names))))
-                scores.append(_score(name, dataset, group))
+                values = {name: group[0].settings.get(name) or "-" for name in names}
+                settings = [f"{name.removeprefix('config.')}={value}" for name, value in values.items()]
+                scores.append(_score(" ".join([plain, *settings]), dataset, group))
     return sorted(scores, key=lambda score: (score.dataset, score.method))
-
-
-def setting_text(member: Curve, names: Iterable[str]) -> str:
-    """Returns the member's values of these settings, such as `beta=0.5 tau=0.1`."""
-    return " ".join(f"{name.removeprefix('config.')}={member.settings.get(name) or '-'}" for name in names)
 
 
 def _names(members: Iterable[Curve], but: str) -> list[str]:
