@@ -44,7 +44,8 @@ def program(kind: Kind, group: Group, constants: Sequence[float | None]) -> Any:
 
     `constants` are those of `switched_off`.
     """
-    room = AHEAD_BYTES // (group.per_device * kind.minibatch_bytes)
+    minibatch_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(kind.minibatch))
+    room = AHEAD_BYTES // (group.per_device * minibatch_bytes)
     ahead = max(1, min(kind.most_ahead, room))
 
     def one(member, experience, data, start, stop):

@@ -152,10 +152,6 @@ class Kind:
     ramps: Sequence[Ramp] = ()  # hyperparameters that change with the step
     most_ahead = 50  # updates whose minibatches an accelerator draws at once; a divisor of usual intervals
 
-    @property
-    def minibatch_bytes(self) -> int:
-        return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(self.minibatch))
-
     def draw(self, member: MemberState, data: State, key: PRNGKey, step: Array) -> Minibatch:
         """Returns the minibatch of a member's update `step`, inside the program."""
         raise NotImplementedError
