@@ -38,9 +38,6 @@ class _Log:
         if line := text.strip():
             LOG.info(line)
 
-    def flush(self) -> None:
-        """Does nothing: each line is a message."""
-
 
 def progress_bar(total: int, unit: str, show: bool, done: int = 0, name: str | None = None) -> tqdm:
     """Returns a bar for a terminal or a notebook; where none can be seen it writes lines to the log instead.
