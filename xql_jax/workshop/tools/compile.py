@@ -147,7 +147,7 @@ def compile_run(settings: CompileSettings) -> Json:
         "transitions": rows,
         "sizes": [view.observation_dim, view.action_dim // settings.action_chunk],
         "compile_seconds": round(seconds, 1),
-        "collectives": collectives_in(text),
+        "collectives": [name for name in COLLECTIVES if f" {name}(" in text or f" {name}-start(" in text],
         "kernels": sum(kernels.values()),
         "kernels_by_kind": kernels,
         "longest_path": longest_path(text),
@@ -291,7 +291,3 @@ def kernel_kind(operation: str, rest: str) -> str:
     kinds = {"kind=kInput": "reductions", "kind=kLoop": "arithmetic"}
     other = "copies" if operation == "copy" else "others"
     return next((kind for word, kind in kinds.items() if word in rest), other)
-
-
-def collectives_in(text: str) -> list[str]:
-    return [name for name in COLLECTIVES if f" {name}(" in text or f" {name}-start(" in text]
