@@ -33,6 +33,13 @@ def _locomotion_tasks() -> Iterator[Task]:
                 yield Task(name, _LOCOMOTION, f"{_SERVER}/{file}.hdf5", *returns, episode_limit=1000)
 
 
+# After a hand-over these collect by the centre of their policy, and learn slowly and mostly from the data. At
+# the full rate, and the more of their own actions they imitate, the sooner they forget what the data show:
+# docs/online.md has the measurements.
+_AFTER_HANDOVER = {
+    "xql xql_bellman mxql iql bc": {"online": "actor_lr=1e-5", "acting_temperature": 0.0}
+    | {"offline_fraction": 0.9}
+}
 LOCOMOTION_VALUES = Values(
     rows={
         "in_sample": {"awr_temperature": 3.0},
@@ -45,11 +52,7 @@ LOCOMOTION_VALUES = Values(
         "awac": {"awr_temperature": 3.0},
         "rebrac": {"actor_bc_coef": 0.01, "critic_bc_coef": 0.01},
         "dt": {"return_scale": 250.0},
-        # After a hand-over these collect by the centre of their policy, and learn slowly and mostly from the
-        # data. At the full rate, and the more of their own actions they imitate, the sooner they forget what
-        # the data show: docs/online.md has the measurements.
-        "xql xql_bellman mxql iql bc": {"online": "actor_lr=1e-5", "acting_temperature": 0.0}
-        | {"offline_fraction": 0.9},
+        **_AFTER_HANDOVER,
     },
     # With your own data XQL finds beta, as on every task that has no data of its own.
     when={"gymnasium": {"xql": {"beta_nats": 1.0, "clip_rule": "saturate"}}},
@@ -178,11 +181,7 @@ _KITCHEN_VALUES = Values(
         "cal_ql": {"actor_hidden_dims": (512,) * 3, "critic_hidden_dims": (512,) * 3, "endless": True}
         | {"num_pretraining_steps": 500_000, "offline_fraction": 0.25},
         "dt": {"return_scale": 100.0},
-        # After a hand-over these collect by the centre of their policy, and learn slowly and mostly from the
-        # data. At the full rate, and the more of their own actions they imitate, the sooner they forget what
-        # the data show: docs/online.md has the measurements.
-        "xql xql_bellman mxql iql bc": {"online": "actor_lr=1e-5", "acting_temperature": 0.0}
-        | {"offline_fraction": 0.9},
+        **_AFTER_HANDOVER,
     },
     tuned={
         "kitchen-complete-v0": {"beta": 2.0, "clip": 7.0, "batch_size": 1024, "v_updates": 1},
