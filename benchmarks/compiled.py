@@ -24,7 +24,7 @@ from hopper_size import learner_of
 from xql_jax.envs import environment_maker
 from xql_jax.envs.compiled import compiled_environment
 from xql_jax.learners.registry import ONLINE
-from xql_jax.suites.tasks import get_task, name_in_dm_control
+from xql_jax.suites.tasks import DM_CONTROL_NAMES, get_task
 from xql_jax.training.acting import HostActing
 from xql_jax.training.compiled_acting import CompiledActing
 from xql_jax.training.members import Member
@@ -70,7 +70,7 @@ def measured(learner, task, number: int, updates_per_step: float, folder: Path) 
         updates_per_step=max(1e-6, updates_per_step),  # 0 is no setting
     )
     rounds = ActingSchedule(**{**vars(schedule), "round_steps": number * max(1, ROUND // number)})
-    host_task = get_task(name_in_dm_control(task))
+    host_task = get_task(DM_CONTROL_NAMES.get(task.name, task.name))
     make, members = functools.partial(environment_maker(host_task).make, host_task), [Member(0, {})]
     kinds: dict[str, Kind] = {
         "compiled": CompiledActing(compiled_environment(task), schedule, ReplayFiles(folder))

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from xql_jax.envs.compiled import compiled_environment
-from xql_jax.suites.tasks import get_task, name_in_dm_control
+from xql_jax.suites.tasks import DM_CONTROL_NAMES, get_task
 
 pytest.importorskip("mujoco_playground", reason="the extra `compiled` is not installed")
 
@@ -20,7 +20,7 @@ def seen_and_earned(name):
 
     task = get_task(f"playground:{name}")
     playground = compiled_environment(task)._environment
-    domain, _, theirs = name_in_dm_control(task).partition("-")
+    domain, _, theirs = DM_CONTROL_NAMES[task.name].partition("-")
     environment = suite.load(domain, theirs, task_kwargs={"random": 0})
     physics, model, random = environment.physics, playground.mj_model, np.random.default_rng(3)
     reward = getattr(playground, "_get_reward", None) or playground._reward_fn

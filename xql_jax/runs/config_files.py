@@ -8,7 +8,6 @@ hyperparameters and the settings of a run that are declared by `by_config`, by n
 """
 
 import dataclasses
-import functools
 import inspect
 import runpy
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -41,8 +40,8 @@ from xql_jax.runs.kinds import (
 from xql_jax.runs.load import load_run
 from xql_jax.settings import WIDTHS, Setting, declared, settings_of, values_of, with_values
 from xql_jax.suites import Values
-from xql_jax.suites.online import ONLINE_VALUES, OWN
-from xql_jax.suites.tasks import SUITES, get_task, name_in_dm_control, own_attribute
+from xql_jax.suites.online import DM_CONTROL_NAMES, ONLINE_VALUES, OWN
+from xql_jax.suites.tasks import SUITES, get_task, own_attribute
 from xql_jax.training.members import fields_given
 from xql_jax.types import Json
 
@@ -124,7 +123,6 @@ def _redeclared(owner: Any, name: str) -> bool:
     return bool(getattr(ours, name, value := getattr(owner, name)) != value)
 
 
-@functools.cache
 def shipped(folder: str) -> Path:
     """Returns the path of `configs` or `experiments`: in the installed package, or next to it in a clone."""
     package = Path(__file__).resolve().parents[1]
@@ -267,7 +265,7 @@ def choose_config(
         env_name = kind().env_name or DEFAULT_ENV_NAME
     is_named = env_name and (is_online or ":" not in env_name)  # else the run imports a user's environment
     task = get_task(env_name) if is_named else None
-    tags = [name_in_dm_control(task), task.suite.name] if task else [env_name]
+    tags = [DM_CONTROL_NAMES.get(task.name, task.name), task.suite.name] if task else [env_name]
     tags += ["finetune"] * issubclass(kind, Finetune) + ["small"] * (given.get("network") == "small")
     suite = task.suite if task else OWN
     of_suite = ONLINE_VALUES if is_online else suite.values

@@ -59,11 +59,6 @@ def get_task(name: str) -> Task:
     raise UserError(f"{what}{name!r}; nearest known: {near}; {how}")
 
 
-def name_in_dm_control(task: Task) -> str:
-    """Returns DM Control's name for a Playground task; for other tasks, their own name."""
-    return DM_CONTROL_NAMES.get(task.name, task.name)
-
-
 def module_to_run(name: str) -> str:
     """Returns the user's module whose code `get_task` would run for MODULE:NAME; "" if it would run none."""
     module, colon, _ = name.partition(":")
