@@ -160,8 +160,3 @@ def learners_of(learner: Any, members: Sequence[Member]) -> list[Any]:
 
 def stacked(trees: Sequence[Tree]) -> Tree:
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
-
-
-def member_shapes(stack: Tree) -> Tree:
-    """Returns the shapes and types of one member's part."""
-    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), stack)

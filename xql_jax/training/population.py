@@ -20,7 +20,7 @@ from xql_jax.numerics.jax_settings import settings_of_jax
 from xql_jax.numerics.pytrees import select_leaves
 from xql_jax.rollout.acting import Act, deterministic_policy
 from xql_jax.training.checkpoints import Items, Progress, Snapshot
-from xql_jax.training.members import Member, Ramp, learners_of, member_shapes, ramped, stacked
+from xql_jax.training.members import Member, Ramp, learners_of, ramped, stacked
 from xql_jax.training.program import (
     STATE,
     Group,
@@ -284,7 +284,7 @@ class Population:
 
     def saved_shapes(self) -> dict[str, State]:
         """Returns what one member has of each item of a checkpoint."""
-        return jax.eval_shape(self.kind.saved, member_shapes(self.groups[0].members))
+        return jax.eval_shape(self.kind.saved, jax.eval_shape(at_place, self.groups[0].members, 0))
 
 
 _select = jax.jit(select_leaves)

@@ -28,9 +28,8 @@ from xql_jax.runs.resolve import resolved
 from xql_jax.runs.run_data import load_data
 from xql_jax.settings import ANY, EITHER, MOST, setting, within
 from xql_jax.training.accelerator import switched_off
-from xql_jax.training.members import member_shapes
 from xql_jax.training.population import Population, offline_population
-from xql_jax.training.program import make_groups, population_mesh
+from xql_jax.training.program import at_place, make_groups, population_mesh
 from xql_jax.types import Array, Json
 
 SAMPLE_ROWS = 1_024  # rows of data in the programs whose operations and bytes are counted
@@ -224,7 +223,7 @@ def compile_population(
         shape = (rows, *leaf.shape[1:]) if leaf.shape[:1] == (size,) else leaf.shape
         return jax.ShapeDtypeStruct(shape, leaf.dtype, sharding=group.shared)
 
-    states = jax.tree.map(of_members, member_shapes(population.groups[0].members.apart))
+    states = jax.tree.map(of_members, jax.eval_shape(at_place, population.groups[0].members.apart, 0))
     data = jax.tree.map(of_data, population.kind.data)
     number = jax.ShapeDtypeStruct((), np.int32)
     platform = devices[0].platform
