@@ -140,25 +140,21 @@ class Checkpoints(contextlib.AbstractContextManager):
         progress = manifest["progress"]
         return items, Progress(**{name: progress[name] for name in Progress.__dataclass_fields__})
 
-    def logs(self, step: int) -> dict[str, bytes]:
-        """Returns the log files in a checkpoint, by file name. Raises the errors of `read`."""
-        manifest = self._manifest(step)
-        names = (name for name in manifest["files"] if name.startswith("logs/"))
-        return {Path(name).name: self._read(step, name, manifest) for name in names}
-
     def resume_last_good(
         self, like: Items, names: Sequence[str], resume: Callable[[Items, Progress], None]
     ) -> dict[str, bytes]:
         """Passes the last undamaged checkpoint to `resume`, deletes later ones, and returns its logs.
 
-        Returns {} if there is no checkpoint. Raises UserError, without deleting any, if all are damaged, or
-        the last undamaged one cannot be used. `like` and `names` are as for `read`. `resume` raises `Damaged`
-        if files that belong to the checkpoint (the replay buffer's) are damaged.
+        These are by file name, {} if there is no checkpoint. Raises UserError, without deleting any, if all
+        are damaged, or the last undamaged one cannot be used. `like` and `names` are as for `read`. `resume`
+        raises `Damaged` if files that belong to the checkpoint (the replay buffer's) are damaged.
         """
         damaged: dict[int, Damaged] = {}
         for step in reversed(self.steps):
             try:
-                logs = self.logs(step)
+                manifest = self._manifest(step)
+                of_logs = [name for name in manifest["files"] if name.startswith("logs/")]
+                logs = {Path(name).name: self._read(step, name, manifest) for name in of_logs}
                 resume(*self.read(step, like, names))
             except Damaged as error:
                 damaged[step] = error
