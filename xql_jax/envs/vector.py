@@ -187,9 +187,8 @@ class Local(VectorEnv):
         def step(indices: list[int]) -> None:
             for i in indices:
                 with naming(i):
-                    observations[i], rewards[i], terminals[i], truncations[i], info = self._environments[
-                        i
-                    ].step(actions[i].copy())
+                    result = self._environments[i].step(actions[i].copy())
+                    observations[i], rewards[i], terminals[i], truncations[i], info = result
                     successes[i] = info.get("success", UNKNOWN_SUCCESS)
 
         indices = running.nonzero()[0].tolist()

@@ -205,9 +205,8 @@ def data_shapes(settings: Any) -> tuple[Dataset, int]:
         "terminals": np.arange(SAMPLE_ROWS) % 2 == 1,
         "next_observations": observations,
     }
-    return view_for(
-        settings.learner, from_transitions(rows, "shapes"), settings.horizon
-    ), settings.transitions
+    view = view_for(settings.learner, from_transitions(rows, "shapes"), settings.horizon)
+    return view, settings.transitions
 
 
 def compile_population(
