@@ -182,9 +182,12 @@ class TrainingLoop(contextlib.AbstractContextManager):
         self.progress = dataclasses.replace(self.progress, **changes)
 
     def _do_what_is_due(self, step: int, metrics: Metrics) -> None:
-        """Logs, evaluates and saves, whatever is due after a call that ended at this step."""
+        """Tells of divergences; logs, evaluates and saves, whatever is due after a call that ended here."""
         schedule, diverged = self._schedule, self.population.diverged
-        self._report_divergences()
+        for index in sorted(diverged.keys() - self._reported):
+            member, found = self.population.members[index], diverged[index]
+            LOG.info(f"{member} diverged at {self.unit} {found.step} ({found.quantity} not finite)")
+        self._reported |= diverged.keys()
         if schedule.is_due(step, schedule.log_interval) and metrics:  # there are none before the first update
             self._log(metrics)
         for name, interval in schedule.measured.items():
@@ -197,12 +200,6 @@ class TrainingLoop(contextlib.AbstractContextManager):
         is_late = 0 < schedule.checkpoint_minutes <= minutes
         if self._stop.received or is_late or schedule.is_due(step, schedule.checkpoint_interval):
             self._save()
-
-    def _report_divergences(self) -> None:
-        for index in sorted(self.population.diverged.keys() - self._reported):
-            member, found = self.population.members[index], self.population.diverged[index]
-            LOG.info(f"{member} diverged at {self.unit} {found.step} ({found.quantity} not finite)")
-        self._reported |= self.population.diverged.keys()
 
     def _log(self, metrics: Metrics) -> None:
         if self._make_online:  # both phases have the same columns
