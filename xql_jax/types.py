@@ -58,11 +58,6 @@ class Horizon(NamedTuple):
 ONE_STEP = Horizon()
 
 
-def horizon_of(n_step: int, action_chunk: int) -> Horizon:
-    """Returns the horizon of the two settings, of which at most one is not 1."""
-    return Horizon(max(n_step, action_chunk), action_chunk > 1)
-
-
 class ActionBounds(NamedTuple):
     """The lowest and the highest action that an environment takes, A entries each; (): not known, or ±1.
 

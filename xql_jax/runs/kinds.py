@@ -36,7 +36,7 @@ from xql_jax.settings import (
 from xql_jax.suites.tasks import Task, get_task
 from xql_jax.training.members import Member, Ramp, fields_given, make_members, parse_ramps, parse_sweep
 from xql_jax.training.schedule import ActingSchedule, ActingSettings, Exploration, Intervals, Schedule
-from xql_jax.types import Horizon, Json, horizon_of
+from xql_jax.types import Horizon, Json
 
 EVALUATION_SEED = 10_000  # of the initial states; the same for every member, evaluation and run
 DEFAULT_ENV_NAME = "pointmaze-umaze-v0"  # if neither a task nor data are given; it needs no download
@@ -128,7 +128,7 @@ class Training(Intervals, Kept):
                 f"--n_step={self.n_step}: --action_chunk={self.action_chunk} learns from the rewards of as "
                 "many steps: leave out --n_step"
             )
-        return horizon_of(self.n_step, self.action_chunk)
+        return Horizon(max(self.n_step, self.action_chunk), self.action_chunk > 1)
 
     @property
     def schedule(self) -> Schedule:
