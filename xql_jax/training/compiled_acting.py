@@ -60,15 +60,13 @@ class CompiledActing(ActingKind):
         super().begin(population)
         self._together = population.together and population.groups[0].per_device > 1
         first, nan = jnp.zeros(self.stride, jnp.int32), jnp.float32(jnp.nan)
+        failures, diverged_at = jnp.int32(0), jnp.int32(-1)
         begin = jax.jit(lambda key: compiled.begin(self._environment, key, first))
         running = []
         for member in population.members:
             keys = member_keys(member)
-            running.append(
-                Running(
-                    begin(keys.episodes), keys.acting, keys.episodes, nan, nan, jnp.int32(0), jnp.int32(-1)
-                )
-            )
+            episodes = begin(keys.episodes)
+            running.append(Running(episodes, keys.acting, keys.episodes, nan, nan, failures, diverged_at))
         population.set_in_members(running=stacked(running))
 
     def updates(
