@@ -110,11 +110,10 @@ def config_of(text: str, suite: str) -> ConfigDict:
 
 
 def _values_of_suite(name: str) -> Values:
-    if name not in (*SUITES, "online"):
-        raise UserError(
-            f"config: unknown suite {name!r}; nearest known: {nearest(name, [*SUITES, 'online'])}"
-        )
-    return ONLINE_VALUES if name == "online" else SUITES[name].values
+    known = {one: suite.values for one, suite in SUITES.items()} | {"online": ONLINE_VALUES}
+    if name not in known:
+        raise UserError(f"config: unknown suite {name!r}; nearest known: {nearest(name, known)}")
+    return known[name]
 
 
 def _redeclared(owner: Any, name: str) -> bool:
