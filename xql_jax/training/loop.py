@@ -208,10 +208,9 @@ class TrainingLoop(contextlib.AbstractContextManager):
         metrics = metrics | self.population.interval_means()
         columns = {name: np.asarray(metric, np.float64).tolist() for name, metric in metrics.items()}
         row = self._files.metrics, self.progress, columns, set(self.population.diverged)
-        if self._evaluations.due:  # whose rows come first
-            self._rows_after_it.append(row)
-        else:
-            self._rows.write(*row)
+        self._rows_after_it.append(row)
+        if not self._evaluations.due:  # whose rows come first
+            self._write_rows_after_it()
         self._call_back(self.progress.step, columns)
         if self._schedule.is_multiple(self.progress.step, self._schedule.log_interval):
             self.population.begin_interval()
