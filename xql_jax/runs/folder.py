@@ -240,13 +240,12 @@ def _name_of(sources: Sequence[str]) -> str:
 def identity_of(settings: Any) -> Json:
     """Returns what a run's numbers depend on, of its resolved settings; a `RunFolder` adds what data say."""
     values = values_of(settings)
-    recorded = [
-        name
+    identity: Json = {
+        name: values[name]
         for name, one in settings_of(settings).items()
         if one.recorded and (one.neutral is None or values[name] != one.neutral)
-    ]
-    identity = {
-        **{name: values[name] for name in recorded},
+    }
+    identity |= {
         "env_name": settings.env_name,
         # All hyperparameters: with another beta it is another run. Files of runs say "algorithm".
         "config": {"algorithm": settings.method, **dict(sorted(values_of(settings.learner).items()))},

@@ -215,8 +215,7 @@ class Run:
         """The value that was trained. Settings on which no number depends have their defaults."""
         check_platforms()
         kind, content = KINDS[self.kind], with_numbers(self.content)
-        known = settings_of(kind)
-        recorded = [name for name, one in known.items() if one.recorded or name == "dataset"]
+        recorded = [name for name, one in settings_of(kind).items() if one.recorded or name == "dataset"]
         own = {name: one for name, one in with_numbers(self.config).items() if name != "algorithm"}
         try:
             return kind(

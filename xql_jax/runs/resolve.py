@@ -130,10 +130,8 @@ def _check_compiled(settings: Any) -> None:
     task: Any = settings.task
     if isinstance(settings, Finetune):
         same = DM_CONTROL_NAMES.get(task.name)
-        instead = (
-            f"fine-tune in {same}, the same task" if same else "fine-tune in one of Gymnasium's registry"
-        )
-        raise UserError(f"--env_name={task.name}: is compiled: {instead}")
+        instead = f"{same}, the same task" if same else "one of Gymnasium's registry"
+        raise UserError(f"--env_name={task.name}: is compiled: fine-tune in {instead}")
     for name in ("processes", "n_step", "action_chunk"):
         if getattr(settings, name) > settings_of(Acting)[name].default:
             raise UserError(f"--{name} is not for {task.name}, which is part of the compiled program")
