@@ -86,10 +86,8 @@ class ActingKind(Kind):
         self._saved = acted
 
         def write(folder: Path) -> None:
-            steps = (
-                int(path.name) - self.handover for path in folder.parent.iterdir() if path.name.isdigit()
-            )
-            oldest = min((step for step in steps if step > 0), default=acted)
+            steps = [int(path.name) for path in folder.parent.iterdir() if path.name.isdigit()]
+            oldest = min((step - self.handover for step in steps if step > self.handover), default=acted)
             for name, new in rows.items():
                 files = self._files.of(name)
                 files.append(acted, new, saved)

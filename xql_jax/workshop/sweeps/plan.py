@@ -189,15 +189,13 @@ def _record_of(cell: Cell, records: Sequence[Run]) -> Run | None:
 
     Of several, as there are where somebody has copied a run, it is the furthest.
     """
-    same = []
-    for record in records:
-        ours, theirs = (
-            {name: value for name, value in identity.items() if name not in OF_DATA}
-            for identity in (cell.identity, record.identity)
-        )
-        is_own = bool(record.content.get("dataset")) == bool(cell.identity.get("dataset"))
-        if theirs == ours and is_own:
-            same.append(record)
+    any_data = dict.fromkeys(OF_DATA)
+    same = [
+        record
+        for record in records
+        if {**record.identity, **any_data} == {**cell.identity, **any_data}
+        and bool(record.content.get("dataset")) == bool(cell.identity.get("dataset"))
+    ]
     settings = cell.settings
     now = stamps(settings.task, settings.dataset) if isinstance(settings, FromData) else None
     if now is None:
