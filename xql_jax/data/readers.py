@@ -79,7 +79,7 @@ def read_archive(
     path: Path, wanted: Collection[str] | None = None
 ) -> tuple[dict[str, np.ndarray], list[str]]:
     """Returns the arrays in a `.npz` whose names are wanted (None: all), and all arrays' names."""
-    # Of a file that is no ZIP, NumPy would speak of pickles.
+    # ZipFile first, because NumPy speaks of pickles where a file is no ZIP.
     with reading(path, ".npz archive"), zipfile.ZipFile(path), np.load(path, allow_pickle=False) as archive:
         keys = [key for key in archive.files if wanted is None or key in wanted]
         check_memory(sum(archive.zip.getinfo(f"{key}.npy").file_size for key in keys), str(path))

@@ -126,8 +126,9 @@ def gumbel_regression(
     if x.ndim != 2 or targets.shape != x.shape[:1]:
         raise ValueError(f"inputs must be [N, D] and y [N], not of shapes {x.shape} and {targets.shape}")
     arguments.positive("beta", beta)
-    for name, number in (("batch_size", batch_size), ("num_updates", num_updates)):
-        arguments.positive(name, number)
+    arguments.positive("learning_rate", learning_rate)
+    arguments.positive("batch_size", batch_size)
+    arguments.positive("num_updates", num_updates)
     (centre, spread), (mean, scale) = _mean_and_deviation(x), _mean_and_deviation(targets)
     lowest, highest = BETA_RANGE
     if not lowest <= beta / scale <= highest:
@@ -146,7 +147,7 @@ def gumbel_regression(
         scaled,
         np.asarray((targets - mean) / scale, np.float32),
         beta / scale,
-        float(arguments.positive("learning_rate", learning_rate)),
+        float(learning_rate),
         key_epochs,
         num_batches=num_batches,
         num_epochs=-(-num_updates // num_batches),
