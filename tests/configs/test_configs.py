@@ -254,10 +254,10 @@ def test_what_a_file_changes_counts_as_chosen(tmp_path):
     assert (sources_of(value)["beta"], sources_of(value)["clip_rule"]) == ("config file", "suite")
     value = resolved(settings_from(chosen_by(tmp_path, Offline, "own", "pass", **own), own))
     assert (value.values["beta_nats"], sources_of(value)["beta"]) == (1.0, "default")
-    for edit, online in ((seven, ""), ("pass", "beta=5:2 ")):
+    for edit, online in ((seven, ""), ("pass", " beta=5:2")):
         file = chosen_by(tmp_path, Finetune, "pointmaze", edit, **maze)
         value = resolved(settings_from(file, {**maze, "max_steps": 5}))
-        assert value.online == online + "actor_lr=0.0003:0.00003"
+        assert value.online == "actor_lr=0.0003:3e-05" + online
 
 
 def test_a_users_flag_decides_over_a_file_and_a_files_own_changes_stay(tmp_path):

@@ -23,7 +23,7 @@ from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.errors import UserError
 from xql_jax.runs import run_data
 from xql_jax.runs.config_files import choose_config, config_in, config_of, find_config, settings_from
-from xql_jax.runs.folder import identity_of
+from xql_jax.runs.folder import identity_of, run_label
 from xql_jax.runs.kinds import Finetune
 from xql_jax.runs.load import load_run
 from xql_jax.runs.resolve import resolved
@@ -65,7 +65,7 @@ def test_the_row_of_the_start_is_kept_though_no_interval_ends_there(data, tmp_pa
     assert [row.step for row in rows if row.seed == 3] == [0, 2, 5, 8, 11, 14, 17]
 
 
-@pytest.mark.parametrize(("beta", "changes"), [(None, "beta=5:2 "), (1.5, ""), (0.5, "")])
+@pytest.mark.parametrize(("beta", "changes"), [(None, " beta=5:2"), (1.5, ""), (0.5, "")])
 def test_a_value_that_the_checkpoints_run_was_given_stays(data, tmp_path, beta, changes, caplog):
     """Its usual value changes as the config of the task says; 0.5 is fine-tuning's own first phase's."""
     config = config_in(find_config("pointmaze"), "xql", MAZE)
@@ -79,7 +79,8 @@ def test_a_value_that_the_checkpoints_run_was_given_stays(data, tmp_path, beta, 
     settings = settings_from(usual, {"checkpoint": str(run.path), "max_steps": 12}, set())
     with caplog.at_level("INFO", "xql_jax"):
         made = resolved(settings)
-    assert identity_of(made)["online"] == f"{changes}actor_lr=0.0003:0.00003"
+    assert identity_of(made)["online"] == f"actor_lr=0.0003:3e-05{changes}"
+    assert "online" not in run_label(made)  # it is the suite's
     assert ("beta stays after the hand-over: --online=beta=5:2 was the suite's" in caplog.text) == bool(beta)
     assert identity_of(made)["config"]["beta"] == (beta or 0.2)
     where = sources_of(made)

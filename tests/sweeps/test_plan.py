@@ -4,13 +4,16 @@ import dataclasses
 import re
 import shutil
 
+import numpy as np
 import pytest
+from driver import write_dataset
 from tiny_runs import stopped_at
 from tiny_sweeps import TINY, states, sweep_settings, train_all
 
 from xql_jax.errors import UserError
 from xql_jax.runs.resolve import resolved
 from xql_jax.runs.train import train_run
+from xql_jax.workshop.reports.scores import method_scores, read_runs
 from xql_jax.workshop.sweeps.plan import make_plan
 
 
@@ -109,3 +112,19 @@ def test_of_a_run_and_its_copy_the_furthest_counts(tmp_path):
     shutil.copytree(tmp_path / "runs", tmp_path / "runs" / "a copy")
     assert len(train_all(settings)) == 1
     assert states(settings) == ["finished"]
+
+
+def test_a_sweep_and_a_report_tell_files_apart_that_look_alike_to_a_learner(tmp_path):
+    random = np.random.default_rng(1)
+    seen = random.integers(1, 7, (120, 4)).astype(np.float32) / 2
+    for folder, factor in (("a", 1), ("b", 4)):
+        (tmp_path / folder).mkdir()
+        write_dataset(tmp_path / folder / "data.npz", observations=seen * np.float32(factor))
+    files = [f"pointmaze-umaze-v0={tmp_path / folder / 'data.npz'}" for folder in "ab"]
+    method = (f"bc{TINY}:normalize_observations=true",)
+    first, second = (sweep_settings(tmp_path, methods=method, datasets=(file,)) for file in files)
+    train_all(first)
+    [cell] = make_plan(second)
+    assert (cell.state, cell.run) == ("to do", None)
+    train_all(second)
+    assert len(method_scores(read_runs([str(tmp_path / "runs")]).members)) == 2

@@ -10,7 +10,7 @@ import numpy as np
 
 from xql_jax.data.dataset import Dataset, alike, known_successors, listed, spread_rows
 from xql_jax.errors import Damaged, UserError
-from xql_jax.files import read_record, with_numbers, write_record
+from xql_jax.files import digest, read_record, with_numbers, write_record
 from xql_jax.settings import EITHER, Checked, by_config, within
 from xql_jax.suites.tasks import Task, get_task
 from xql_jax.types import UNKNOWN, ActionBounds, AnyBatch, Array
@@ -113,6 +113,16 @@ class Preprocessing:
         if self.rewards_as_in:
             rewards = data_rewards(get_task(self.rewards_as_in), observations)
         return self.rewards(rewards)
+
+    def numbers_digest(self) -> str:
+        """Returns a digest of the numbers that neither the settings nor the transformed data tell.
+
+        Rewards times 1,000, divided by a root mean square that is 1,000 times as large, are the same data to
+        a learner; but values in reward units are others. Numbers are float32, as they are used.
+        """
+        bounds = UNKNOWN if self.action_bounds.are_unit else self.action_bounds
+        vectors = (self.reward_scale,), self.observation_mean, self.observation_std, *bounds
+        return digest([np.asarray(vector, np.float32).tolist() for vector in vectors])[:16]
 
     def save(self, path: Path, run: str) -> None:
         """Writes it as a record of the run."""

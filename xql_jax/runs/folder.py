@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
+import itertools
 import json
 import logging
 import math
@@ -17,12 +18,13 @@ import numpy as np
 
 from xql_jax.data.dataset import FILE_SUFFIXES, SOURCE_PREFIXES, name_of
 from xql_jax.data.loading import stamps
+from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.errors import Damaged, UserError
 from xql_jax.files import as_json, digest, locked, read_record, write_record
 from xql_jax.files.paths import as_written, located
 from xql_jax.logs.csv_rows import TIMES
 from xql_jax.runs.kinds import EVALUATION_SEED, METHOD_SETTINGS, Acting, Finetune, FromData, Training
-from xql_jax.runs.load import LOCK, Run, load_run
+from xql_jax.runs.load import FINGERPRINT, LOCK, OF_DATA, PREPROCESSING, Run, load_run
 from xql_jax.runs.machine import differences, other_code, surroundings
 from xql_jax.runs.run_data import RunData
 from xql_jax.settings import as_typed, settings_of, values_of
@@ -53,17 +55,43 @@ class RunFolder:
 
     @functools.cached_property
     def identity(self) -> Json:
-        """What the run's numbers depend on, as config.json has it: the settings and the data's digests."""
+        """What the run's numbers depend on, as config.json has it: the settings and the data's digests.
+
+        Two runs have one identity exactly if their learners get the same data, and what was fitted to these
+        is the same. If a run of an earlier version is this one, it is that one's.
+        """
         settings, task, dataset = self.settings, self.data.task, self.data.dataset
         identity = identity_of(settings)
         if dataset is not None:
-            identity["dataset_fingerprint"] = dataset.fingerprint()
+            identity[FINGERPRINT] = dataset.fingerprint()
+            numbers = self.data.preprocessing.numbers_digest()
+            if settings.unit_rewards or numbers != Preprocessing().numbers_digest():
+                identity[PREPROCESSING] = numbers
         if identity.get("dataset"):  # the user's own data: their digests tell, whatever the files are called
             del identity["dataset"]
             identity["dataset_episodes"] = dataset.episodes_digest()
         if task and settings.task and task != settings.task:  # the data's references
             identity["references"] = [task.min_return, task.max_return]
-        return json.loads(as_json(identity))
+        identity = json.loads(as_json(identity))
+        earlier = None if self._folders(digest(identity)[:8]) else self._of_earlier_version(identity)
+        return earlier.identity if earlier else identity
+
+    def _of_earlier_version(self, identity: Json) -> Run | None:
+        """Returns the run whose identity this is, although an earlier version wrote it in another form."""
+        for folder in self._folders():
+            with contextlib.suppress(UserError):
+                run = load_run(folder)
+                if {**run.identity_now, PREPROCESSING: None} != {**identity, PREPROCESSING: None}:
+                    continue
+                try:
+                    if run.numbers_digest == self.data.preprocessing.numbers_digest():
+                        return run
+                except Damaged:
+                    LOG.warning(
+                        f"{folder}: whether it had the same data is not known without its "
+                        "preprocessing.json, so a new run begins"
+                    )
+        return None
 
     @functools.cached_property
     def run_id(self) -> str:
@@ -84,16 +112,24 @@ class RunFolder:
     @functools.cached_property
     def path(self) -> Path:
         """The run's existing folder, whatever its label; if there is none, the path of the new folder."""
-        settings, seeds = self.settings, self.settings.seeds
+        short_id = self.run_id[:8]
+        if there := self._folders(short_id):
+            return there[0]
+        return self.parent / (self._start + "_".join(filter(None, (run_label(self.settings), short_id))))
+
+    @property
+    def _start(self) -> str:
+        """The beginning of its folder's name."""
+        seeds = self.settings.seeds
         numbers = f"seed{seeds[0]}" if len(seeds) == 1 else f"seeds{seeds[0]}-{seeds[-1]}"
-        start, short_id = f"{numbers}_{settings.kind}_", self.run_id[:8]
-        parent = self.parent
+        return f"{numbers}_{self.settings.kind}_"
+
+    def _folders(self, ending: str = "") -> list[Path]:
+        """Returns the folders of runs of its task, method, seeds and kind, with this ending."""
         # Data without a task are named by their file alone, so the run may be under another name.
-        others = [] if settings.task else sorted(parent.parents[1].glob(f"*/{parent.name}"))
-        for each in (parent, *others):
-            if there := sorted(each.glob(f"{start}*{short_id}")):
-                return there[0]
-        return parent / (start + "_".join(filter(None, (run_label(settings), short_id))))
+        others = [] if self.settings.task else sorted(self.parent.parents[1].glob(f"*/{self.parent.name}"))
+        found = (sorted(each.glob(f"{self._start}*{ending}")) for each in (self.parent, *others))
+        return list(dict.fromkeys(itertools.chain.from_iterable(found)))
 
     @property
     def files(self) -> TrainingFiles:
@@ -118,6 +154,8 @@ class RunFolder:
         for place in () if self.files.config.exists() else (here, *here.parents):
             if (place / LOCK).exists() and (place / "config.json").exists():
                 raise UserError(f"--save_dir={here} is in a run, whose own is {place.parents[2]}")
+        if self.settings.resume and not self._has_begun:
+            self._check_unfinished()
         with contextlib.ExitStack() as held:
             try:
                 self.path.mkdir(parents=True, exist_ok=True)
@@ -127,9 +165,30 @@ class RunFolder:
             self._record_start()
             yield
 
+    @property
+    def _has_begun(self) -> bool:
+        return self.files.config.exists() or self.files.checkpoints.exists()
+
+    def _check_unfinished(self) -> None:
+        """Raises UserError if fine-tuning was to go on, but the data of that name have other numbers now."""
+        if not isinstance(self.settings, Finetune):
+            return
+        names, any_data = [name_of(source) for source in self.settings.dataset], dict.fromkeys(OF_DATA)
+        for folder in self._folders():
+            is_this = False
+            with contextlib.suppress(UserError):
+                run = load_run(folder)
+                is_alike = {**run.identity_now, **any_data} == {**self.identity, **any_data}
+                is_this = is_alike and run.content["dataset"] == names and run.status == "interrupted"
+            if is_this:
+                raise UserError(
+                    f"{folder} cannot go on: its data, {self.data.dataset.source}, have other numbers than "
+                    "before: give those, or begin another run without --resume"
+                )
+
     def _record_start(self) -> None:
         """Writes config.json or, if the run continues, records that there."""
-        settings, has_begun = self.settings, self.files.config.exists() or self.files.checkpoints.exists()
+        settings, has_begun = self.settings, self._has_begun
         if has_begun and not settings.resume:
             raise UserError(f"this run exists: {self.path}; go on with --resume, or give another --seed")
         if settings.resume and not has_begun:
@@ -152,7 +211,7 @@ class RunFolder:
         """Warns if there is a run that differs in its length alone, and says why it cannot go on."""
         for file in sorted(self.parent.glob("*/config.json")):
             with contextlib.suppress(UserError):
-                if {**load_run(file.parent).identity, "max_steps": self.max_steps} == self.identity:
+                if {**load_run(file.parent).identity_now, "max_steps": self.max_steps} == self.identity:
                     LOG.warning(
                         f"{file.parent} has the same settings but for --max_steps, and cannot go on to "
                         f"{self.max_steps:,}: {why_its_length_is_fixed(self.settings)}; so a new run begins"

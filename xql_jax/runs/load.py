@@ -1,5 +1,6 @@
 """`Run`: what is in a run's folder, finished or not. Nothing here changes a file."""
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -28,13 +29,16 @@ from xql_jax.runs.kinds import FINE_TUNING, KINDS, OFFLINE_TRAINING, ONLINE_TRAI
 from xql_jax.settings import settings_of
 from xql_jax.suites.tasks import LISTED_TASKS, References, Task, get_task, module_to_run, referenced
 from xql_jax.training.checkpoints import Checkpoints, Progress, TrainingFiles
-from xql_jax.training.members import Member, learners_of, ramped, stacked
+from xql_jax.training.members import Member, as_recorded, learners_of, ramped, stacked
 from xql_jax.types import ActionBounds, Horizon, Json, Learner, State
 
 LOG = logging.getLogger(__name__)
 LOCK = ".lock"  # a file that a run holds as long as it lives
+FINGERPRINT, PREPROCESSING = "dataset_fingerprint", "preprocessing"  # the digests of data in an identity
+# Entries of an identity that the data give.
+OF_DATA = (FINGERPRINT, PREPROCESSING, "dataset_episodes", "references", "dataset")
 # Entries of an identity that are none of a method's settings.
-NO_SETTINGS = ("env_name", "seeds", "dataset", "dataset_episodes", "config", "unit_rewards")
+NO_SETTINGS = ("env_name", "seeds", "dataset", "dataset_episodes", PREPROCESSING, "config", "unit_rewards")
 
 
 def as_text(value: object) -> str:
@@ -116,12 +120,26 @@ class Run:
         self.unit = KINDS[self.kind].unit
 
     @functools.cached_property
+    def identity_now(self) -> Json:
+        """Its identity with changing hyperparameters in this version's form; earlier ones: as typed."""
+        changing = KINDS[self.kind].changing
+        with contextlib.suppress(UserError):  # the value of a user's own method may not be known here
+            if self.identity.get(changing):
+                return self.identity | {changing: as_recorded(self.value.ramps)}
+        return self.identity
+
+    @functools.cached_property
+    def numbers_digest(self) -> str:
+        """That of its preprocessing. Damaged if it is not known, as earlier versions did not record it."""
+        return self.identity.get(PREPROCESSING) or self.fitted.numbers_digest()
+
+    @functools.cached_property
     def settings(self) -> dict[str, str]:
         """All settings that its numbers depend on, as text, by their names on the command line."""
         declared = settings_of(KINDS[self.kind])
         # A neutral value is not recorded.
         values = {name: one.neutral for name, one in declared.items() if one.neutral is not None}
-        recorded = {**self.identity, "max_steps": self.max_steps}
+        recorded = {**self.identity_now, "max_steps": self.max_steps}
         values |= {name: value for name, value in recorded.items() if name not in NO_SETTINGS}
         values |= {f"config.{name}": value for name, value in self.config.items()}
         if "checkpoint" in values:  # its seeds are no setting
@@ -268,7 +286,12 @@ class Run:
     @functools.cached_property
     def fitted(self) -> Preprocessing:
         """Its transforms as saved. Without bounds of actions, it learned from data alone, within ±1."""
-        return Preprocessing.load(self.files.preprocessing, self.run_id)
+        file = self.files.preprocessing
+        try:
+            return Preprocessing.load(file, self.run_id)
+        except Damaged as error:
+            first = "delete it: " if file.exists() else ""
+            raise Damaged(f"{error}; {first}--resume writes it again") from None
 
     def scaled_to(self, bounds: ActionBounds) -> ActionBounds:
         """Returns an environment's bounds; warns that actions of unknown bounds are scaled to them."""

@@ -14,7 +14,7 @@ from xql_jax.runs.load import Run, load_run
 from xql_jax.settings import settings_of, values_of, with_values
 from xql_jax.suites.online import DM_CONTROL_NAMES
 from xql_jax.suites.tasks import TASKS
-from xql_jax.training.members import fields_given
+from xql_jax.training.members import as_recorded, fields_given, parse_ramps
 from xql_jax.types import Batch, CalibratedBatch
 
 LOG = logging.getLogger(__name__)
@@ -32,6 +32,10 @@ def resolved(settings: T) -> T:
     updates = (made.num_pretraining_steps or math.inf) if isinstance(made, Finetune) else made.max_steps
     sweep = " ".join(f"{name}={','.join(f'{x:.9g}' for x in values)}" for name, values in made.grid.items())
     made = dataclasses.replace(made, sweep=sweep, learner=made.learner.scheduled(updates))
+    if made.changing:
+        known, usual = settings_of(made.learner), made.base.get(made.changing, "")
+        base = {**made.base, made.changing: as_recorded(parse_ramps(usual, known, 1, ""))}
+        made = dataclasses.replace(made, base=base, **{made.changing: as_recorded(made.ramps)})
     _check_varied(made)
     if isinstance(made, Finetune):
         _check_finetuning(made)

@@ -81,6 +81,8 @@ def train_resolved(
             _check_room(settings, data.sizes)
         folder = RunFolder(settings, data)
         if settings.resume and (finished := folder.finished()):
+            if not folder.files.preprocessing.exists():
+                data.preprocessing.save(folder.files.preprocessing, folder.run_id)
             return finished
         states = _states_of_source(settings, data.sizes) if settings.source and not folder.steps else None
         resources.enter_context(folder.locked())

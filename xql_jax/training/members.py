@@ -88,6 +88,7 @@ class Ramp:
     name: str
     values: tuple[float, ...]
     steps: tuple[float, ...]  # at which they are reached, ascending from 0
+    text: str = dataclasses.field(default="", compare=False)  # one for all ways to type it
 
     def at(self, step: int | Array) -> Numeric:
         value: Numeric = self.values[0]
@@ -105,7 +106,8 @@ def parse_ramps(
 
     In the example beta goes from 1 to 0.2 in `steps` steps, and awr_temperature is 3 from the first step on.
     With 'beta=2:0.5@0.3:2' it goes to 0.5 in the first 0.3 of the steps, and then back. `taken` are the
-    fields that a sweep varies, which a ramp cannot change.
+    fields that a sweep varies, which a ramp cannot change. Values are float32, as a learner's. Last values
+    that change nothing are left out.
     """
     ramps, places = [], dict(fields_given(text))
     plain = " ".join(f"{name}={re.sub('@[^:]*', '', values)}" for name, values in fields_given(text))
@@ -123,7 +125,7 @@ def parse_ramps(
         if len(shares) > 1:
             shares[-1] = shares[-1] or "1"
         try:
-            reached = [0.0, *(float(share) for share in shares[1:])]
+            reached = [0.0, *(float(f"{float(share):.9g}") for share in shares[1:])]
         except ValueError:
             reached = []
         if shares[0] or not reached or not all(a < b <= 1 for a, b in itertools.pairwise(reached)):
@@ -131,8 +133,25 @@ def parse_ramps(
                 f"{flag} wants FIELD=NUMBER, FIELD=NUMBER:NUMBER or FIELD=NUMBER:NUMBER@SHARE:NUMBER with "
                 f"ascending shares of the steps between 0 and 1, not {given!r}"
             )
-        ramps.append(Ramp(name, tuple(numbers), tuple(share * steps for share in reached)))
+        values = [float(str(np.float32(number))) for number in numbers]
+        while len(values) > 1 and values[-1] == values[-2]:
+            del values[-1], reached[-1]
+        ramps.append(
+            Ramp(name, tuple(values), tuple(x * steps for x in reached), _typed(name, values, reached))
+        )
     return tuple(ramps)
+
+
+def _typed(name: str, values: Sequence[float], shares: Sequence[float]) -> str:
+    """Returns a ramp as it is shortest to type, such as beta=2:0.5@0.3:2."""
+    shown = [f"@{share:.9g}" if 0 < share < 1 else "" for share in shares]
+    places = (f"{value:.9g}{share}" for value, share in zip(values, shown, strict=True))
+    return f"{name}={':'.join(places)}"
+
+
+def as_recorded(ramps: Sequence[Ramp]) -> str:
+    """Returns the text of ramps in the form in which runs record it, one for the same numbers."""
+    return " ".join(sorted(ramp.text for ramp in ramps))
 
 
 def ramped(learner: Learner, ramps: Sequence[Ramp], step: int | Array, count: int | None = None) -> Learner:

@@ -1,6 +1,7 @@
 """Scores of methods on datasets: runs with their members' numbers, and the tables that the paper prints."""
 
 import bisect
+import contextlib
 import csv
 import dataclasses
 import functools
@@ -11,16 +12,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from xql_jax.errors import UserError
+from xql_jax.errors import Damaged, UserError
 from xql_jax.rollout.run_summary import grouped, varying_names
 from xql_jax.rollout.scores import mean_and_interval, shown
 from xql_jax.runs.find import LeftOut, find_runs
 from xql_jax.runs.kinds import FINE_TUNING, OFFLINE_TRAINING
-from xql_jax.runs.load import Run, as_text, digests_of
+from xql_jax.runs.load import FINGERPRINT, Run, as_text, digests_of
 
 FOLDERS_HELP = "folders of runs, or folders that contain runs"  # what commands read
 LARGEST_DRAWN = float(np.finfo(np.float32).max)  # larger values, such as infinity, cannot be drawn
-FINGERPRINT = "dataset_fingerprint"
 # What scores of different methods must share to be compared: else it is in their names.
 COMMON = ("references", "dataset")
 # Settings that distinguish no methods, as no interval does.
@@ -90,7 +90,10 @@ def read_runs(folders: Sequence[str], file_name: str = "evaluations.csv", column
     def read(run: Run) -> None:
         if "dataset" in run.content:
             names, digests = as_text(run.content["dataset"]), digests_of(run.content.get("data_files"))
-            same = as_text(digests) if digests else names, (names, run.identity.get(FINGERPRINT))
+            with contextlib.suppress(Damaged):
+                rows = " ".join(filter(None, (run.settings.get(FINGERPRINT), run.numbers_digest)))
+                run.settings |= {FINGERPRINT: rows} if rows else {}
+            same = as_text(digests) if digests else names, (names, run.settings.get(FINGERPRINT))
             spelling = next((spellings[key] for key in same if key in spellings), names)
             if run.content["dataset"] and not spellings.keys() & {*same} and names in spellings.values():
                 spelling = " ".join([names, *(str(one)[:8] for one in digests)])

@@ -17,7 +17,7 @@ from xql_jax.runs.config_files import Config, choose_config, settings_from
 from xql_jax.runs.find import find_runs
 from xql_jax.runs.folder import RunFolder, identity_of
 from xql_jax.runs.kinds import Finetune, FromData, Kept, Offline, Online, Training
-from xql_jax.runs.load import Run, digests_of
+from xql_jax.runs.load import OF_DATA, Run, digests_of
 from xql_jax.runs.resolve import resolved
 from xql_jax.runs.run_data import load_data
 from xql_jax.settings import Setting, settings_of
@@ -30,8 +30,6 @@ LOG = logging.getLogger(__name__)
 TUNED = "xql_t"  # XQL with the values of Table 4 for each dataset
 FINISHED, BEGUN, ABSENT, NO_DATA = "finished", "begun", "to do", "no data"
 FIELD_SEPARATOR = ":(?=[^:]*=)"  # what METHOD:FIELD=VALUE is split at; the colon in MODULE:NAME is no such
-# Entries of an identity that the data's content gives, and the names of data.
-OF_DATA = ("dataset_fingerprint", "dataset_episodes", "references", "dataset")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,7 +191,7 @@ def _record_of(cell: Cell, records: Sequence[Run]) -> Run | None:
     same = [
         record
         for record in records
-        if {**record.identity, **any_data} == {**cell.identity, **any_data}
+        if {**record.identity_now, **any_data} == {**cell.identity, **any_data}
         and bool(record.content.get("dataset")) == bool(cell.identity.get("dataset"))
     ]
     settings = cell.settings
