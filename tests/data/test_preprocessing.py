@@ -266,3 +266,23 @@ def test_the_data_tell_whose_reward_they_have(reward):
     batch = Batch(rows, rows[:, :9], np.full(5, reward, np.float32), np.ones(5, np.float32), rows)
     data = Dataset(batch, np.ones(5, bool), "file")
     assert has_data_rewards(data, KITCHEN) is (reward == 1.0)
+
+
+@pytest.mark.parametrize(
+    ("task", "factor", "is_fit"),
+    [
+        *((None, 1e-36, True), (None, 1e-40, False), (None, 1e30, True), (None, 5e37, False)),
+        *((HOPPER, 1e-30, True), (HOPPER, 1e-36, False), (HOPPER, 5e37, True)),
+    ],
+)
+def test_rewards_that_float32_cannot_scale_are_refused(task, factor, is_fit):
+    """Their root mean square is 2.11 times the factor; 1 by it is no float32, or has lost its digits."""
+    rewards, is_unit = np.array([1.0, 2.0, 4.0, -1.0, 0.5]), task is None
+    data = dataset(rewards * factor)
+    if not is_fit:
+        with pytest.raises(UserError, match=r"^file: rewards have a root mean square of .*: give them in an"):
+            fit_preprocessing(data, task, unit_rewards=is_unit)
+        return
+    scaled = fit_preprocessing(data, task, unit_rewards=is_unit).dataset(data).batch.rewards
+    size = 1 / np.sqrt(np.mean(np.square(rewards))) if is_unit else 1000 / 0.5
+    np.testing.assert_allclose(scaled, size * rewards, rtol=1e-4)

@@ -7,6 +7,7 @@ from xql_jax.data.arrays import Layout, from_arrays
 from xql_jax.data.preprocessing import best_trajectories, fit_preprocessing
 from xql_jax.data.suspicions import suspicions
 from xql_jax.data.views import in_windows, over_horizon
+from xql_jax.errors import UserError
 from xql_jax.suites.tasks import get_task
 from xql_jax.types import Horizon
 
@@ -129,3 +130,29 @@ def test_gaps_as_small_as_roundings_are_told_where_terminals_alone_are_marked():
     assert any(
         f"{split} trajectories are split where no end is marked" in line for line in suspicions(dataset)
     )
+
+
+@pytest.mark.parametrize("is_episode", [False, True])
+@pytest.mark.parametrize(("size", "offset", "left"), [(1, 2**24, 5), (1e-9, 0.5, 0), (1, 300, 0)])
+def test_values_that_float32_does_not_tell_apart_are_counted(size, offset, left, is_episode):
+    """Beyond 2^24 it has every other whole number; what rests at 0.5 moves by roundings alone."""
+    seen = np.zeros((80, 2))
+    seen[:, 1] = offset + size * np.linspace(0, 8, 80)
+    rows = {"observations": seen, "actions": np.zeros((80, 1)), "rewards": np.ones(80)}
+    rows |= {"terminals": np.arange(80) == 79, "timeouts": np.zeros(80)}
+    told = [note.text for note in from_arrays(rows, "arrays", Layout(is_episode=is_episode)).notes]
+    told = [text for text in told if "float32" in text]
+    counted = "few of its" if is_episode else f"{left} of 80"
+    start = f"entry 1 of the observations: float32 leaves {counted} different values"
+    assert [text[: len(start)] for text in told] == ([start] if left else [])
+
+
+def test_rewards_that_are_zero_in_float32_are_refused():
+    rows = walks()
+    for rewards, is_fit in ((1e-60, False), (0.0, True)):
+        rows["rewards"] = np.full(E * T, rewards)
+        if is_fit:
+            from_arrays(rows, "arrays")
+            continue
+        with pytest.raises(UserError, match=r"^arrays: rewards of up to 1e-60 are 0 in float32"):
+            from_arrays(rows, "arrays")

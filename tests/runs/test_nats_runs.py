@@ -11,9 +11,9 @@ import xql_jax
 from xql_jax.errors import UserError
 from xql_jax.runs.config_files import choose_config, settings_from
 from xql_jax.runs.folder import identity_of
-from xql_jax.runs.kinds import Offline
+from xql_jax.runs.kinds import Finetune, Offline
 from xql_jax.runs.resolve import resolved
-from xql_jax.runs.train import train_run
+from xql_jax.runs.train import _warn_of_beta, train_run
 
 
 def metrics_of(run):
@@ -118,6 +118,16 @@ def test_a_temperature_that_is_not_used_is_told(data, caplog):
     train_run(offline_settings(data, **flow, sweep="policy_sharpness=1,2 awr_temperature=1,2"))
     assert "policy_sharpness is not used: the policy of xql+flow does not follow beta" in caplog.text
     assert "awr_temperature is not used" not in caplog.text
+
+
+@pytest.mark.parametrize(("online", "is_told"), [({}, False), ({"online": "beta=5:2"}, True)])
+def test_a_beta_of_the_suites_own_is_not_called_unused(caplog, online, is_told):
+    """The maze's is in units of raw rewards, and a user who has beta found has not asked for it."""
+    asked = {"env_name": "pointmaze-umaze-v0", "beta_nats": 0.5, "max_steps": 5, **online}
+    made = resolved(settings_from(choose_config(Finetune, "xql", **asked), asked))
+    assert "beta=5:2" in made.online
+    _warn_of_beta(made)
+    assert ("beta=5:2 is not used" in caplog.text) is is_told
 
 
 def test_it_is_told_in_another_runs_fine_tuning_too(data, tmp_path, caplog):

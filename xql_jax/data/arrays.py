@@ -2,12 +2,12 @@
 
 import dataclasses
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from xql_jax.data.dataset import HALF, Dataset, Note, differ, from_transitions, jumps
+from xql_jax.data.dataset import HALF, Dataset, Note, differ, from_transitions, jumps, spread_rows
 from xql_jax.data.memory import COPIES, check_memory
 from xql_jax.data.names import OUR_NAMES, by_meaning, missing_arrays
 from xql_jax.errors import UserError
@@ -17,6 +17,8 @@ REQUIRED = (*STEP_ARRAYS, "terminals")
 MATRICES = ("observations", "actions", "next_observations", "following")  # [N, entries]; others are [N]
 NUMERIC = "biuf"  # kinds of NumPy's types
 FLAGS = ("terminals", "timeouts", "ends")  # 0 or 1
+LARGE_OFFSET = 100.0  # smaller ones are of things at rest, which a simulator moves by roundings
+FEW_LEFT = 1_000  # different values, too few for what was measured
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +68,11 @@ def from_arrays(
     names_told = called | {"following": f"the next row of {called.get('observations')}"}
     rows = _validated(given, source, names_told, min_rows=1 if layout.is_episode else 2)
     rows["terminals"] = _terminals(rows, source)
+    if not layout.is_episode and given["rewards"].any() and not rows["rewards"].any():
+        raise UserError(
+            f"{source}: {called['rewards']} of up to {np.abs(given['rewards']).max():.3g} are 0 in float32: "
+            "give them in another unit"
+        )
     if "following" in rows:
         is_other = differ(rows["next_observations"], rows.pop("following"), HALF)
         if (is_other & ~rows["terminals"]).any():
@@ -77,7 +84,25 @@ def from_arrays(
     if unused := [name for name in names if name not in arrays or name not in OUR_NAMES]:
         notes.append(Note(f"not used: {brief(', '.join(unused))}"))
     dataset = _transitions(rows, layout, source, notes)
+    notes += _lost_values(given["observations"], rows["observations"], layout.is_episode)
     return dataclasses.replace(dataset, notes=tuple(notes))
+
+
+def _lost_values(given: np.ndarray, kept: np.ndarray, is_episode: bool) -> Iterator[Note]:
+    """Yields a note if entries of observations [N, O] that lie around a large offset are alike in float32."""
+    if np.can_cast(given.dtype, kept.dtype):  # exactly
+        return
+    rows = spread_rows(len(kept))
+    offsets = given.mean(axis=0, dtype=np.float64)
+    for entry in np.flatnonzero(np.abs(offsets) >= LARGE_OFFSET).tolist():
+        before, left = (len(np.unique(array[rows, entry])) for array in (given, kept))
+        if 2 * left < before and left < FEW_LEFT:
+            counted = "few of its" if is_episode else f"{left:,} of {before:,}"
+            yield Note(
+                f"entry {entry} of the observations: float32 leaves {counted} different values, because they "
+                "lie around a large offset: subtract that, in the environment, too",
+                is_suspicion=True,
+            )
 
 
 def _agreed(names: Sequence[str], arrays: Mapping[str, ArrayLike], source: str) -> np.ndarray:

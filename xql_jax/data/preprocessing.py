@@ -173,9 +173,16 @@ def fit_preprocessing(
         known_successors(dataset, "the trajectories of the highest returns are to be chosen")
         most_rows = settings.top_returns * dataset.size
         learned = best_trajectories(dataset, most_rows)
-    if unit_rewards and np.any(learned.batch.rewards):
-        reward_scale = 1.0 / float(np.sqrt(np.mean(np.square(learned.batch.rewards, dtype=np.float64))))
+    size = float(np.sqrt(np.mean(np.square(learned.batch.rewards, dtype=np.float64))))
+    if unit_rewards and size:
+        reward_scale = 1.0 / size
         scaled_so_that = "their root mean square is 1"
+    least, most = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
+    if 0 < size < least or not least <= reward_scale <= most:
+        raise UserError(
+            f"{dataset.source}: rewards have a root mean square of {size:.3g}, too "
+            f"{'small' if size < 1 else 'large'} for float32: give them in another unit"
+        )
     if scaled_so_that:
         LOG.info(
             f"rewards are multiplied by {reward_scale:.4g}, so that {scaled_so_that} (--noscale_rewards "

@@ -315,8 +315,12 @@ def _log_beginning(folder: RunFolder, data: RunData) -> None:
 
 
 def _warn_of_beta(settings: Training) -> None:
-    """Warns of a `beta` or a policy's temperature that is not used, as `beta_nats` finds beta or does not."""
-    later = dict(fields_given(getattr(settings, settings.changing)))
+    """Warns of a `beta` or a policy's temperature that a user chose and that is not used.
+
+    It depends on whether `beta_nats` finds beta.
+    """
+    is_chosen = settings.changing in settings.given | settings.by_file
+    later = dict(fields_given(getattr(settings, settings.changing))) if is_chosen else {}
     first: set[str] = set() if settings.source else settings.chosen  # else that phase was of another run
     is_found = max(settings.nats) > 0
     chosen = first if "beta_nats" in later else first | later.keys()
