@@ -142,31 +142,31 @@ def solve_within(
 ) -> WithinNats:
     """Solves Q = r + discount * E[v(s')] with the best policy within `nats` in every state; ignores mdp.beta.
 
-    v is E_pi[Q], which without a clip is V + beta * nats: the maximum over the same policies at any Q, so the
+    Here v is E_pi[Q], without a clip V + beta * nats: the maximum over the same policies at any Q, so the
     sweeps contract by the discount to one fixed point, the return of the best of these policies. With `soft`,
     v is the minimiser's V, the return of its policy less the discounted sum of beta * nats. It can fall
     where the best action's Q rises, so several fixed points are possible: `start`, f64[S], decides.
 
     Args:
-        tolerance: largest change of v in the last sweep, reward units.
+        tolerance: largest change of v in the last sweep, of the largest |v|; below 1.
 
     Raises:
         ValueError: with `soft`, if the sweeps do not settle.
     """
     v = np.broadcast_to(np.asarray(start, np.float64), mdp.behavior.shape[:-1])
-    largest = float(np.abs(mdp.rewards).max()) + 2.0 * float(np.abs(v).max())
-    # The contraction needs so many; where the discount is amplified, a soft fixed point may need more.
+    # The contraction needs so many; where V amplifies a difference, a soft fixed point needs more.
     sweeps = math.ceil(
-        math.log(min(tolerance / max(largest, tolerance), 0.5)) / math.log(max(mdp.discount, 0.5))
+        math.log(arguments.positive("tolerance", tolerance)) / math.log(max(mdp.discount, 0.5))
     )
     for _ in range(20 * sweeps):
         q, last = mdp.backup(v), v
         found = state_scale(q, mdp.behavior, nats, clip)
         policy = mdp.behavior * weights(q, mdp.behavior, found.beta, clip)
         v = found.v if soft else (policy * q).sum(-1)
-        if np.abs(v - last).max() <= tolerance:
+        change = np.abs(v - last).max()
+        if change <= tolerance * np.abs(v).max():
             return WithinNats(v, q, found.beta, policy)
-    raise ValueError(f"the sweeps have not settled: v still changes by {np.abs(v - last).max():.3g}")
+    raise ValueError(f"the sweeps have not settled: v still changes by {change:.3g}")
 
 
 def _ends(excess: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -194,9 +194,8 @@ def _tilt(x: np.ndarray, mu: np.ndarray, clip: float) -> tuple[np.ndarray, np.nd
     while True:
         rest = np.where(capped, 0.0, mu)
         share = rest.sum(-1)
-        # The mass of mu * w there. By rounding it may be 0 where the clipped weights take all.
-        excess_mass = (np.where(capped, math.expm1(min(clip, 700.0)), 0.0) * mu).sum(-1)
-        mass = np.maximum(share - excess_mass, 1e-300)
+        taken = (np.where(capped, math.expm1(min(clip, 700.0)), 0.0) * mu).sum(-1)
+        mass = np.maximum(share - taken, 1e-300)  # of mu * w in the rest; by rounding it could be 0
         top = np.where(rest > 0, x, -np.inf).max(-1)
         from_top = np.minimum(x - top[..., None], 0.0)
         rise = weighted_log_partition(from_top, rest / share[..., None], 1.0) - np.log(mass / share)
