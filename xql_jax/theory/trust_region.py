@@ -2,6 +2,7 @@
 
 max E_s E_pi[Q] subject to E_s KL(pi || mu) <= eps is solved by pi_beta = mu * exp((Q - V) / beta), Eq. 2,
 with the V of Gumbel regression and the beta that minimises `dual`. Rewards times c give c times this beta.
+`state_scale` has the same with a bound in each state.
 
 Source: Peters et al. 2010 (REPS), Abdolmaleki et al. 2018 (MPO).
 q (reward units) and behavior, mu(a|s), are f64[S, A]; state_weights f64[S] is the data's share of each state.
@@ -17,18 +18,14 @@ from scipy.optimize import brentq
 
 from xql_jax.theory import arguments
 from xql_jax.theory.conservatism import below_largest
-from xql_jax.theory.log_partition import log_partition, weighted_log_partition
+from xql_jax.theory.log_partition import log_partition
 from xql_jax.theory.soft_mdp import SoftMDP, Solution, value_iteration
+from xql_jax.theory.state_scale import state_divergence
 
 
 def divergence(q: ArrayLike, behavior: ArrayLike, beta: float, state_weights: ArrayLike) -> float:
     """Returns E_s KL(pi_beta || mu) in nats; it falls with beta, from E_s[-log mu(best actions)] to 0."""
-    excess, mu = below_largest(arguments.samples("q", q), behavior)
-    with np.errstate(over="ignore"):
-        v = weighted_log_partition(excess, mu, arguments.positive("beta", beta))
-        log_w = np.maximum((excess - v[..., None]) / beta, -800.0)  # exp is 0 there, and 0 * inf is NaN
-    # E_mu[w log w] with w = pi / mu. E_mu[w - 1] is 0; subtracted, it keeps the digits of a w close to 1.
-    by_state = (mu * (np.exp(log_w) * log_w - np.expm1(log_w))).sum(-1)
+    by_state = state_divergence(q, behavior, arguments.positive("beta", beta))
     return float(arguments.probabilities("state_weights", state_weights) @ by_state)
 
 
