@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 
 from xql_jax.learners.nats import HeldScale
-from xql_jax.learners.parts import Estimates, ForwardKL
 from xql_jax.learners.registry import make_learner
 from xql_jax.learners.xql import GumbelFit
-from xql_jax.losses.divergence import batch_divergence
+from xql_jax.losses.divergence import batch_divergence, held_weights
 from xql_jax.losses.gumbel import clip_above
 from xql_jax.settings import values_of
 from xql_jax.types import Batch
@@ -82,23 +81,57 @@ def test_without_nats_beta_is_the_given_one_and_nats_begin_there():
     np.testing.assert_allclose(metrics["value/beta"], 0.3, rtol=1e-6)
 
 
-def test_the_policy_is_sharper_than_v_by_a_factor_of_no_unit():
-    """With beta = 4 and A = +-2, weights are exp(+-6 * 2 / 4); without nats awr_temperature decides."""
-    rows = jnp.zeros((B, 2))
-    batch = Batch(rows, rows, rows[:, 0], rows[:, 0], rows)
-    policy = ForwardKL(awr_temperature=0.5)
-    actor = policy.init(jax.random.key(0), rows, rows)
-    advantages = jnp.where(jnp.arange(B) % 2 == 0, 2.0, -2.0)
-    for nats, temperature in ((0.25, 1.5), (0.0, 0.5)):
-        fit = GumbelFit(beta=4.0, beta_nats=nats, value_hidden_dims=())
-        found = fit.temperature(fit.init(jax.random.key(0), rows))
-        estimates = Estimates(advantages, 0 * advantages, found=found)
-        _, metrics = policy.update(actor, estimates, batch, jax.random.key(0))
-        np.testing.assert_allclose(metrics["actor/awr_temperature"], temperature, rtol=1e-5)
-        np.testing.assert_allclose(metrics["actor/weight"], np.cosh(2 * temperature), rtol=1e-5)
-        p = 1 / (1 + np.exp(-4 * temperature))  # the share of the better half
-        nats_of_weights = np.log(2) + p * np.log(p) + (1 - p) * np.log(1 - p)
-        np.testing.assert_allclose(metrics["actor/divergence"], nats_of_weights, rtol=1e-3)
+def advantages_of(kind):
+    draw = np.random.default_rng(0)
+    return {
+        "normal": draw.normal(size=B),
+        "exponential": draw.exponential(size=B),
+        "heavy": draw.standard_t(2, size=B),
+        "sparse": 1.0 * (np.arange(B) < 8),
+    }[kind]
+
+
+@pytest.mark.parametrize("kind", ["normal", "exponential", "heavy", "sparse"])
+@pytest.mark.parametrize("unit", [1e-20, 1.0, 1e6])
+def test_weights_hold_the_nats_that_are_asked_for(kind, unit):
+    """The divergence is that of p = w / sum w by its definition; the weights do not depend on the unit."""
+    advantages = advantages_of(kind)
+    for nats in (0.02, 0.3, 1.0):
+        weights, temperature = held_weights(jnp.float32(unit * advantages), nats=nats, most=np.inf)
+        p = np.float64(weights) / np.float64(weights).sum()
+        np.testing.assert_allclose((p * np.log(p * B)).sum(), nats, rtol=0.05)
+        exact = np.exp(float(temperature) * unit * advantages)
+        np.testing.assert_allclose(weights, exact / exact.mean(), rtol=1e-3)
+        same, _ = held_weights(jnp.float32(advantages + 5.0), nats=nats, most=np.inf)
+        np.testing.assert_allclose(weights, same, rtol=2e-3)  # a constant that is added changes nothing
+
+
+def test_the_better_half_alone_is_a_divergence_of_log_two():
+    """With two values of advantages the weights can go no further: then all of them is on the better one."""
+    better = jnp.arange(B) % 2 == 0
+    weights, _ = held_weights(jnp.where(better, 3.0, 1.0), nats=2.0, most=100.0)
+    np.testing.assert_allclose(weights, jnp.where(better, 2.0, 0.0), atol=1e-6)
+    equal, temperature = held_weights(jnp.full(B, 7.0), nats=0.3, most=100.0)
+    assert np.all(equal == 1.0)
+    assert temperature == 0.0
+    capped, _ = held_weights(jnp.arange(B) * 1.0, nats=1.0, most=1.5)
+    assert capped.max() == 1.5
+
+
+@pytest.mark.parametrize("method", ["xql", "iql", "sql", "eql", "mxql", "qql", "dvl_tv", "iql+weighted_flow"])
+def test_every_policy_that_clones_by_weights_holds_its_nats(method):
+    """Whatever fits V, and whatever the rewards' unit."""
+    known = values_of(make_learner(method))
+    small = {f"{of}_hidden_dims": (16,) for of in ("actor", "critic", "value")}
+    draw = np.random.default_rng(0).normal
+    for unit in (0.01, 100.0):
+        learner = make_learner(method, {**small, "policy_nats": 0.3})
+        rows = [jnp.asarray(draw(size=(B, size)), jnp.float32) for size in (3, 2, 1, 1, 3)]
+        data = Batch(rows[0], jnp.clip(rows[1], -1, 1), unit * rows[2][:, 0], 0 * rows[3][:, 0], rows[4])
+        state = learner.init(jax.random.key(0), data.observations, data.actions)
+        _, metrics = jax.jit(learner.update)(state, data, jax.random.key(1))
+        np.testing.assert_allclose(metrics["actor/divergence"], 0.3, rtol=0.03)
+    assert known["policy_nats"] == 0.0  # else the weights are the method's own
 
 
 @pytest.mark.parametrize(("method", "network"), [("xql", "value"), ("xsac", "value"), ("xtd3", "critic")])

@@ -100,24 +100,19 @@ def test_the_unit_of_the_rewards_does_not_matter_where_beta_is_found(tmp_path, c
     for factor in (0.01, 1000.0):
         np.testing.assert_allclose(last(factor), unit, rtol=1e-3)
     assert "defaults" not in caplog.text
-    for others in ({"scale_rewards": False}, {"beta": 1.0}, {"sweep": "beta_nats=1,0"}):
+    for others in ({"beta": 1.0}, {"awr_temperature": 1.0}, {"sweep": "beta_nats=1,0"}):
+        np.testing.assert_allclose(last(100.0, **others), last(1.0, **others), rtol=1e-3)
+    for others in ({"scale_rewards": False}, {"scale_rewards": False, "beta": 1.0}):
         assert not np.allclose(last(100.0, **others), last(1.0, **others), rtol=0.1)
 
 
 def test_a_temperature_that_is_not_used_is_told(data, caplog):
     given = {"config": small("xql"), "eval_episodes": 0, "max_steps": 4, "top_returns": 1.0}
-    train_run(offline_settings(data, **given, sweep="beta_nats=0.1,0.5 awr_temperature=1,2"))
-    assert "awr_temperature is not used where beta_nats finds beta" in caplog.text
+    train_run(offline_settings(data, **given, sweep="policy_nats=0.1,0.5 awr_temperature=1,2"))
+    assert "awr_temperature is not used beside policy_nats" in caplog.text
     caplog.clear()
-    train_run(offline_settings(data, **given, sweep="beta_nats=0.1,0.5", n_step=3))
+    train_run(offline_settings(data, **given, sweep="beta_nats=0.1,0.5 awr_temperature=1,2", n_step=3))
     assert "awr_temperature" not in caplog.text
-    caplog.clear()
-    train_run(offline_settings(data, **given, sweep="policy_sharpness=1,2", n_step=2))
-    assert "policy_sharpness is not used where beta is given" in caplog.text
-    flow = {**given, "config": small("xql+flow", beta_nats=0.5)}
-    train_run(offline_settings(data, **flow, sweep="policy_sharpness=1,2 awr_temperature=1,2"))
-    assert "policy_sharpness is not used: the policy of xql+flow does not follow beta" in caplog.text
-    assert "awr_temperature is not used" not in caplog.text
 
 
 @pytest.mark.parametrize(("online", "is_told"), [({}, False), ({"online": "beta=5:2"}, True)])
@@ -133,10 +128,10 @@ def test_a_beta_of_the_suites_own_is_not_called_unused(caplog, online, is_told):
 def test_it_is_told_in_another_runs_fine_tuning_too(data, tmp_path, caplog):
     settings = {"config": small("xql", beta_nats=0.5), "save_dir": str(tmp_path), "top_returns": 1.0}
     source = train_run(offline_settings(data, **settings, max_steps=4, eval_episodes=0))
-    online = "beta=0.5 awr_temperature=2"
+    online = "beta=0.5 policy_nats=0.1 awr_temperature=2"
     train_run(finetune_settings(data, checkpoint=str(source.path), online=online))
     assert "beta=0.5 is not used where beta_nats finds beta" in caplog.text
-    assert "awr_temperature is not used where beta_nats finds beta" in caplog.text
+    assert "awr_temperature is not used beside policy_nats" in caplog.text
 
 
 @pytest.mark.parametrize(("online", "is_kept"), [("beta=0.5", False), ("beta=0.5 beta_nats=0", True)])
@@ -160,12 +155,16 @@ def test_a_beta_for_the_hand_over_is_kept_or_it_is_told_that_it_is_not(data, cap
         ("hopper-medium-v2", {"beta_nats": 1}, False),  # scaled by its returns
         ("antmaze-umaze-v2", {"beta_nats": 1}, False),  # shifted by -1
         (None, {}, True),
-        (None, {"ramp": "beta=20:5 beta_nats=0"}, False),
+        (None, {"ramp": "beta=20:5 beta_nats=0"}, True),  # whatever the method and its values
+        (None, {"method": "iql"}, True),
+        (None, {"method": "td3_bc"}, True),
+        (None, {"method": "bc"}, False),  # which learns from no rewards
     ],
 )
 def test_whose_rewards_have_a_unit_of_their_own(task, given, is_so):
     asked = {"env_name": task, **({"dataset": "mine.hdf5"} if task is None else {}), **given}
-    made = resolved(settings_from(choose_config(Offline, **asked), asked))
+    given = {name: value for name, value in asked.items() if name != "method"}
+    made = resolved(settings_from(choose_config(Offline, **asked), given))
     assert made.unit_rewards is is_so
     assert ("unit_rewards" in identity_of(made)) is is_so
 

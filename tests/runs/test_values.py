@@ -1,6 +1,7 @@
 """A warning where V is above every return that the rewards allow."""
 
 import logging
+import math
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from tiny_runs import finetune_settings, offline_settings, small, write_dataset
 from xql_jax.learners.registry import make_learner
 from xql_jax.runs.train import train_run
 from xql_jax.training.members import Ramp, make_members
-from xql_jax.training.values import watch_divergence, watch_values
+from xql_jax.training.values import watch_divergence, watch_policy, watch_values, watch_weights
 
 
 def warnings_of(caplog, words="V is"):
@@ -132,3 +133,36 @@ def test_a_policy_that_only_clones_is_told(tmp_path, caplog, method, given, told
     write_dataset(tmp_path / "data.npz")
     train_run(offline_settings(tmp_path, config=small(method), eval_episodes=0, max_steps=3, **given))
     assert [told in one for one in warnings_of(caplog, "the policy only clones")] == [True] * bool(told)
+
+
+@pytest.mark.parametrize(
+    ("nats", "told"),
+    [
+        ((0.0, 0.004, 0.005), "this is cloning"),
+        ((0.0, 0.004, 0.03), ""),  # it goes further before it is judged
+        ((3.5, 4.0, 3.6), "few rows have all the weight"),
+        ((1.0, 4.0, 3.6), ""),
+        ((math.nan, math.nan, math.nan), ""),  # of steps without an update
+    ],
+)
+def test_a_policy_that_clones_or_follows_few_rows_is_told(caplog, nats, told):
+    """Judged after a fifth of 1,000 updates, by all rows until then; and once."""
+    watch = watch_policy(make_members([0], {}), 1_000)
+    for step, one in zip((50, 100, 200), nats, strict=True):
+        watch(step, {"actor/divergence_mean": [one]})
+        assert not warnings_of(caplog) or step == 200
+    watch(300, {"actor/divergence_mean": [nats[-1]]})
+    assert len(warnings_of(caplog)) == bool(told)
+    assert told in caplog.text
+
+
+@pytest.mark.parametrize(("weight", "told"), [(0.4, "too high"), (1.9, ""), (2.1, "too low")])
+def test_a_v_that_is_no_soft_maximum_is_told(caplog, weight, told):
+    """The mean of exp((Q - V) / beta) is 1 at the minimum of the loss, whatever beta is."""
+    watch = watch_weights(make_members([0], {}), 1_000)
+    watch(100, {"value/weight_mean": [weight]})  # too early
+    assert not warnings_of(caplog)
+    for step in (200, 300):
+        watch(step, {"value/weight_mean": [weight]})
+    assert len(warnings_of(caplog)) == bool(told)
+    assert told in caplog.text

@@ -44,7 +44,7 @@ class ValueIteration(parts.PolicyLearner):
         q = td_target(batch.rewards, batch.masks, next_v, discount=self.discount)  # Eq. 36
         value, value_info = self.value.fit(state.value, batch.observations, q)  # Eq. 37
         v = value(batch.observations)
-        estimates = parts.Estimates(q, v, found=self.value.temperature(value))
+        estimates = parts.Estimates(q, v)
         value, scale_info = self.value.follow(value, q, v)
         policy, policy_info = self.policy.update(state.policy, estimates, batch, key)
         state = LearnerState(state.step + 1, policy, value.polyak_update(self.tau))

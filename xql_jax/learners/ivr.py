@@ -6,18 +6,16 @@ Differs: that code adds up the squared errors of the two Q; here they are averag
 alpha of its own (SQL 3, EQL 5). It sets a dropout for V on AntMaze, but never switches it on.
 """
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
 from xql_jax.learners import parts
 from xql_jax.learners.method import Method
-from xql_jax.learners.parts import Estimates, NetworkState
+from xql_jax.learners.parts import NetworkState
 from xql_jax.learners.xql import InSample
 from xql_jax.losses.regression import difference
-from xql_jax.settings import POSITIVE, POSITIVE_OR_OFF, traced
-from xql_jax.types import AnyBatch, Array, Metrics, Numeric, PRNGKey
+from xql_jax.settings import POSITIVE, traced
+from xql_jax.types import AnyBatch, Array, Numeric
 
 LARGEST_EXPONENT = 5.0  # of EQL's y / alpha; beyond it the exponential continues as its tangent
 
@@ -39,22 +37,15 @@ class Sparse(parts.ValueFit):
         return weight**2 + values / self.alpha
 
 
-class PositiveAdvantage(parts.PolicyObjective):
+class PositiveAdvantage(parts.WeightedCloning):
     """Regression weighted by max(Q - V, 0): actions worse than V are not imitated.
 
     Differs: this weight is that of the authors' code (actor.py, line 17); the paper's is max(1 + (Q - V) / (2
     alpha), 0).
     """
 
-    max_weight: Numeric = traced(
-        100.0, POSITIVE_OR_OFF, "Largest weight of an action in the policy's loss; inf: no bound."
-    )
-
-    def update(self, actor: Any, estimates: Estimates, batch: AnyBatch, key: PRNGKey) -> tuple[Any, Metrics]:
-        advantages = (estimates.q - estimates.v) / estimates.scale
-        weights = jax.lax.stop_gradient(jnp.clip(advantages, 0.0, self.max_weight))
-        actor, info = self.regress(actor, weights, batch, key)
-        return actor, {**info, "actor/advantage": advantages.mean(), "actor/weight": weights.mean()}
+    def own_weights(self, advantages: Array) -> tuple[Array, Numeric]:
+        return jnp.clip(advantages, 0.0, self.max_weight), 0.0
 
 
 class Exponential(parts.ValueFit):

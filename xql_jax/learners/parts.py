@@ -11,7 +11,7 @@ import numpy as np
 import optax
 
 from xql_jax.learners.method import Part, rate_setting, temperature_setting
-from xql_jax.losses.divergence import batch_divergence
+from xql_jax.losses.divergence import held_weights, weights_divergence
 from xql_jax.losses.regression import advantage_weight, mse_loss, td_target
 from xql_jax.networks.mlp import GaussianPolicy, Initializer, Value, iql_init
 from xql_jax.numerics.pytrees import Distinct
@@ -19,6 +19,7 @@ from xql_jax.settings import (
     AT_LEAST_ONE,
     BELOW_ONE,
     EITHER,
+    NOT_NEGATIVE,
     POSITIVE_OR_OFF,
     WIDTHS,
     internal,
@@ -159,10 +160,6 @@ class ValueFit(Trained):
         v, next_v = jnp.split(value(jnp.concatenate([batch.observations, batch.next_observations])), 2)
         return v, td_target(batch.rewards, batch.masks, next_v, discount=discount), 1.0
 
-    def temperature(self, value: Any) -> Numeric:
-        """An inverse temperature for the policy that is found with V; 0: none."""
-        return 0.0
-
 
 class Critic(Trained):
     """Q networks and their gradient steps."""
@@ -229,11 +226,6 @@ class Estimates(NamedTuple):
     v: Array  # f32[B], V(s)
     scale: Numeric = 1.0  # divides advantages, f32[] or f32[B]: 1, or a method's own, in reward units
     q_of: QFunction = None  # type: ignore[assignment]  # None: there is no Q
-    found: Numeric = 0.0  # an inverse temperature that was found with V, f32[]; 0: none
-
-    def temperature(self, given: Numeric) -> Array:
-        """The inverse temperature of the policy: the one that was found, else the given one."""
-        return jnp.where(self.found > 0.0, self.found, given)
 
 
 def carried_out(batch: AnyBatch) -> Array | None:
@@ -290,25 +282,52 @@ class PolicyObjective(PolicyPart):
         return self.actor_lr * 0.5 * (1.0 + jnp.cos(jnp.pi * progress))
 
 
-class ForwardKL(PolicyObjective):
-    """Advantage-weighted regression (Eq. 12): the policy nearest in forward KL to mu * weight, normalised.
+class WeightedCloning(PolicyObjective):
+    """Base of the objectives that clone the data's actions, weighted by their advantages (Q - V) / scale."""
 
-    The weight is min(exp(awr_temperature * (Q - V) / scale), max_weight).
-    """
-
-    max_weight: Numeric = traced(
-        100.0, POSITIVE_OR_OFF, "Largest weight of an action in the policy's loss; inf: no bound."
+    policy_nats: Numeric = traced(
+        0.0,
+        NOT_NEGATIVE,
+        "Weights the actions that are cloned by exp((Q - V) * T), where T holds the divergence of a "
+        "minibatch's weights from the data, in nats; 0: by the method's own weights.",
+        instead_of="awr_temperature",
     )
-    awr_temperature: Numeric = temperature_setting()
+    max_weight: Numeric = traced(
+        100.0,
+        POSITIVE_OR_OFF,
+        "Largest weight of an action in the policy's loss, with policy_nats in units of the mean; inf: no "
+        "bound.",
+    )
+
+    def own_weights(self, advantages: Array) -> tuple[Array, Numeric]:
+        """The method's own weights f32[B] of advantages f32[B], and the temperature in them, 0 without."""
+        raise NotImplementedError
 
     def update(self, actor: Any, estimates: Estimates, batch: AnyBatch, key: PRNGKey) -> tuple[Any, Metrics]:
-        advantages = (estimates.q - estimates.v) / estimates.scale
-        temperature = estimates.temperature(self.awr_temperature)
-        weights = advantage_weight(advantages, awr_temperature=temperature, max_weight=self.max_weight)
-        divergence = batch_divergence(jnp.minimum(temperature * advantages, jnp.log(self.max_weight)))
+        advantages = jax.lax.stop_gradient((estimates.q - estimates.v) / estimates.scale)
+        is_held = self.policy_nats > 0.0
+        own, held = (
+            self.own_weights(advantages),
+            held_weights(advantages, nats=self.policy_nats, most=self.max_weight),
+        )
+        weights, temperature = (jnp.where(is_held, *pair) for pair in zip(held, own, strict=True))
         actor, info = self.regress(actor, weights, batch, key)
         info |= {"actor/advantage": advantages.mean(), "actor/weight": weights.mean()}
+        divergence = weights_divergence(weights)
         return actor, {**info, "actor/awr_temperature": temperature, "actor/divergence": divergence}
+
+
+class ForwardKL(WeightedCloning):
+    """Advantage-weighted regression (Eq. 12): the policy nearest in forward KL to mu * weight, normalised.
+
+    The weight is min(exp(awr_temperature * (Q - V) / scale), max_weight), or that of `policy_nats`.
+    """
+
+    awr_temperature: Numeric = temperature_setting()
+
+    def own_weights(self, advantages: Array) -> tuple[Array, Numeric]:
+        temperature, most = self.awr_temperature, self.max_weight
+        return advantage_weight(advantages, awr_temperature=temperature, max_weight=most), temperature
 
 
 class PolicyLearner(Part):

@@ -77,14 +77,13 @@ class ReverseKL(parts.PolicyObjective):
         """One step of the policy on the objective; mu does not change."""
         key_dropout, key_draw = jax.random.split(key)
         mu = actor.anchor(batch.observations)
-        temperature = estimates.temperature(self.awr_temperature)
 
         def loss(params):
             policy = actor.in_training(params, batch.observations, key_dropout)
             drawn = policies.draws(policy, key_draw)
             kl = sampled_kl(drawn.log_probs, drawn.log_probs_of(mu), drawn.weights).mean()
             q = (expected_q(drawn, estimates.q_of, batch.observations) / estimates.scale).mean()
-            actor_loss = kl - temperature * q
+            actor_loss = kl - self.awr_temperature * q
             return actor_loss, {"actor/loss": actor_loss, "actor/kl": kl}
 
         return self.minimize(actor, loss, self.rate(actor))

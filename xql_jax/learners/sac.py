@@ -14,7 +14,7 @@ from xql_jax.learners import parts
 from xql_jax.learners.actor_critic import Delayed, every, fit_multiplier
 from xql_jax.learners.method import Method, rate_setting
 from xql_jax.learners.parts import LearnerState, NetworkState, QFunction
-from xql_jax.learners.xql import GumbelValue
+from xql_jax.learners.xql import GumbelFit
 from xql_jax.networks.policies import TanhGaussianPolicy, sac_init
 from xql_jax.settings import EITHER, POSITIVE, part, static, traced
 from xql_jax.types import Array, Batch, Metrics, Numeric, PRNGKey
@@ -156,7 +156,7 @@ class SAC(WithValue):
 class XSAC(WithValue):
     """SAC with V fitted to beta * log E[exp(min Q / beta)] over the policy's actions (Eq. 11); no log pi."""
 
-    value: parts.ValueFit = part(functools.partial(GumbelValue, value_init=sac_init))
+    value: parts.ValueFit = part(functools.partial(GumbelFit, value_init=sac_init))
 
     def value_targets(self, q: Array, cost: Array) -> Array:
         return q

@@ -59,7 +59,10 @@ class GumbelRegression(Part):
         beta = self.beta_of(held)
         z = jax.lax.stop_gradient((targets - values) / beta)
         held, divergence = held.follow(z, self.beta_nats, self.beta)
-        return held, {f"{self.of}/beta": beta, f"{self.of}/divergence": divergence}
+        # Its mean over the actions in a state is 1 where the fit is right.
+        weight = jnp.exp(jnp.minimum(z, self.clip)).mean()
+        found = {"beta": beta, "divergence": divergence, "weight": weight}
+        return held, {f"{self.of}/{name}": number for name, number in found.items()}
 
 
 class GumbelState(parts.NetworkState, kw_only=True):
@@ -68,7 +71,7 @@ class GumbelState(parts.NetworkState, kw_only=True):
     held: HeldScale
 
 
-class GumbelValue(GumbelRegression, parts.ValueFit):
+class GumbelFit(GumbelRegression, parts.ValueFit):
     """Fits V to beta * log E[exp(Q / beta)], the soft maximum of Q (Eq. 11).
 
     `ValueFit.fit` (parts.py) takes gradient steps on `loss_of`, by `Trained.minimize`.
@@ -88,17 +91,6 @@ class GumbelValue(GumbelRegression, parts.ValueFit):
     def follow(self, value: Any, q: Array, v: Array) -> tuple[Any, Metrics]:
         held, metrics = self.followed(value.held, v, q)
         return value.replace(held=held), metrics
-
-
-class GumbelFit(GumbelValue):
-    """XQL's V. Where beta is found, the policy's temperature is a multiple of it."""
-
-    policy_sharpness: Numeric = traced(
-        6.0, POSITIVE, "Where beta_nats finds beta, the policy's awr_temperature is this / beta."
-    )
-
-    def temperature(self, value: Any) -> Numeric:
-        return jnp.where(self.beta_nats > 0.0, self.policy_sharpness / self.beta_of(value.held), 0.0)
 
 
 class TemporalDifference(parts.Critic):
@@ -153,7 +145,7 @@ class InSample(parts.PolicyLearner):
 
         # pi imitates the data's actions, weighted by Q - V (Eq. 12); Q goes to r + discount * V(s') (Eq. 14).
         v, q_targets, scale = self.value.v_and_q_targets(value, batch, self.discount)
-        estimates = parts.Estimates(q, v, scale, target_q, self.value.temperature(value))
+        estimates = parts.Estimates(q, v, scale, target_q)
         value, scale_info = self.value.follow(value, q, v)
         policy, policy_info = self.policy.update(state.policy, estimates, batch, key_policy)
         critic, critic_info = self.critic.fit(state.critic, batch, q_targets)

@@ -1,4 +1,4 @@
-"""Divergences between policies, estimated from sampled actions."""
+"""Divergences between policies, estimated from sampled actions; and weights that hold a divergence."""
 
 from collections.abc import Callable
 
@@ -71,3 +71,51 @@ def batch_divergence(log_weights: Array) -> Array:
     log_p = jax.nn.log_softmax(log_weights)
     divergence: Array = (jnp.exp(log_p) * log_p).sum(-1) + np.log(log_weights.shape[-1])
     return divergence
+
+
+def weights_divergence(weights: Array) -> Array:
+    """`batch_divergence` of weights f32[..., B], themselves, which are not negative; 0 if all are 0."""
+    total = weights.sum(-1, keepdims=True)
+    p = weights / jnp.where(total > 0.0, total, 1.0)
+    divergence: Array = jax.scipy.special.xlogy(p, p).sum(-1) + np.log(weights.shape[-1])
+    return jnp.where(total[..., 0] > 0.0, divergence, 0.0)
+
+
+# Inverse temperatures that `held_weights` tries, in units of the advantages' deviation: a third apart.
+TRIED = np.logspace(-3.0, 4.0, 57, dtype=np.float32)
+LEAST_NATS = 1e-12
+
+
+def held_weights(advantages: Array, *, nats: Numeric, most: Numeric) -> tuple[Array, Array]:
+    """Weights of a batch's actions at a given divergence from the batch, and their inverse temperature.
+
+    The weights are min(exp(T * A) / mean exp(T * A), most). T is found in each batch, so the divergence is
+    held whatever the unit of the advantages, and however a method fits V. It is the temperature of a trust
+    region on the batch's states together: states in which actions matter more may go further.
+
+    Source: the weights are those of Garg et al. 2023, Eq. 12; T is the multiplier of a bound on the
+    divergence, as in Peters et al. 2010 (REPS), whose dual is solved here by a grid and interpolation.
+
+    Args:
+        advantages: f32[B], any unit.
+        nats: the divergence, below log B.
+        most: largest weight, in units of the mean of exp(T * A).
+    Returns:
+        f32[B], constant for gradients; they are 1 if all advantages are equal. And T, f32[], in 1 / the
+        advantages' unit, 0 if all are equal.
+    """
+    centred = jax.lax.stop_gradient(advantages - advantages.mean())
+    size = jnp.abs(centred).max()  # divided by first, so that no square underflows or overflows
+    size = jnp.where(size > 0.0, size, 1.0)
+    spread = (centred / size).std()
+    unit = centred / size / jnp.where(spread > 0.0, spread, 1.0)
+
+    def weights_at(temperatures: Array) -> Array:  # f32[..., 1] to f32[..., B]
+        weights = jnp.exp(temperatures * (unit - unit.max()))
+        return jnp.minimum(weights / weights.mean(-1, keepdims=True), most)
+
+    tried = jnp.log(jnp.maximum(weights_divergence(weights_at(TRIED[:, None])), LEAST_NATS))
+    wanted = jnp.log(jnp.maximum(nats, LEAST_NATS))
+    temperature = jnp.exp(jnp.interp(wanted, tried, np.log(TRIED)))
+    inverse = jnp.where(spread > 0.0, temperature / jnp.where(spread > 0.0, spread, 1.0) / size, 0.0)
+    return weights_at(temperature[None]), inverse

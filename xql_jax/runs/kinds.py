@@ -223,11 +223,14 @@ class FromData(Training, PreprocessingSettings):
     def unit_rewards(self) -> bool:
         """Whether rewards are divided by their root mean square.
 
-        So it is if every member finds its beta, and neither the suite nor --checkpoint's run says their unit.
+        So it is for every method that learns from rewards, unless the suite or --checkpoint's run says their
+        unit. A suite with values of its own says it, but not to members that all find their beta.
         """
         suite = self.task.suite if self.task else None
         has_unit = self.source or (suite and (suite.scales_rewards or suite.reward_shift))
-        return self.scale_rewards and not has_unit and min(self.nats) > 0
+        learns = hasattr(self.learner, "critic") or hasattr(self.learner, "value")
+        is_own = suite is None or suite.config == "own"
+        return self.scale_rewards and learns and not has_unit and (is_own or min(self.nats) > 0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -35,7 +35,7 @@ from xql_jax.training.members import fields_given, stacked
 from xql_jax.training.population import Population, offline_population
 from xql_jax.training.replay_files import ReplayFiles
 from xql_jax.training.signals import StopSignals
-from xql_jax.training.values import watch_divergence, watch_values
+from xql_jax.training.values import watch_divergence, watch_policy, watch_values, watch_weights
 from xql_jax.types import Json, Learner, State
 
 LOG = logging.getLogger(__name__)
@@ -234,7 +234,10 @@ def train_and_summarize(
     settings, files, task = folder.settings, folder.files, data.task
     population, watches, make_online = populations
     population.matmul_precision = settings.matmul_precision
-    callbacks = *callbacks, *watches, watch_divergence(settings.members, settings.batch_size)
+    members, steps = settings.members, settings.schedule.max_steps
+    callbacks = [*callbacks, *watches, watch_divergence(members, settings.batch_size)]
+    callbacks += [watch_policy(members, steps)]
+    callbacks += [watch_weights(members, steps)] if min(settings.nats) > 0 else []
     loggers: list[WandbLogger] = []
     if settings.wandb:
         names, identity = [member.name for member in settings.members], identity_of(settings)
@@ -315,23 +318,14 @@ def _log_beginning(folder: RunFolder, data: RunData) -> None:
 
 
 def _warn_of_beta(settings: Training) -> None:
-    """Warns of a `beta` or a policy's temperature that a user chose and that is not used.
-
-    It depends on whether `beta_nats` finds beta.
-    """
+    """Warns of a `beta` or a policy's temperature that a user chose, and that nats find instead."""
     is_chosen = settings.changing in settings.given | settings.by_file
     later = dict(fields_given(getattr(settings, settings.changing))) if is_chosen else {}
     first: set[str] = set() if settings.source else settings.chosen  # else that phase was of another run
-    is_found = max(settings.nats) > 0
-    chosen = first if "beta_nats" in later else first | later.keys()
-    has_temperature = "awr_temperature" in settings.values and not settings.method.endswith("+flow")
-    if "awr_temperature" in chosen and is_found and has_temperature:
-        LOG.warning("awr_temperature is not used where beta_nats finds beta: --policy_sharpness is for that")
-    if "policy_sharpness" in chosen and not has_temperature:
-        LOG.warning(f"policy_sharpness is not used: the policy of {settings.method} does not follow beta")
-    elif "policy_sharpness" in chosen and not is_found:
-        LOG.warning("policy_sharpness is not used where beta is given: awr_temperature is for that")
-    if "beta" in later and "beta_nats" not in later and is_found:
+    has_nats = settings.values.get("policy_nats", 0.0) > 0 or "policy_nats" in settings.by_user
+    if "awr_temperature" in first | later.keys() and (has_nats or "policy_nats" in later):
+        LOG.warning("awr_temperature is not used beside policy_nats, which finds it")
+    if "beta" in later and "beta_nats" not in later and max(settings.nats) > 0:
         LOG.warning(
             f"beta={later['beta']} is not used where beta_nats finds beta: beta_nats=0 beside it keeps it, "
             "in units of the rewards as they are learned from"

@@ -40,6 +40,13 @@ _AFTER_HANDOVER = {
     "xql xql_bellman mxql iql bc": {"online": "actor_lr=1e-5", "acting_temperature": 0.0}
     | {"offline_fraction": 0.9}
 }
+# With your own data: how far V's weights and the policy's are from the data.
+_POLICY = {"policy_nats": 0.3}
+IN_NATS = {
+    "in_sample": _POLICY,
+    "awac onestep": _POLICY,
+    "xql": {"beta_nats": 1.0, "clip_rule": "saturate"},
+}
 LOCOMOTION_VALUES = Values(
     rows={
         "in_sample": {"awr_temperature": 3.0},
@@ -54,8 +61,7 @@ LOCOMOTION_VALUES = Values(
         "dt": {"return_scale": 250.0},
         **_AFTER_HANDOVER,
     },
-    # With your own data XQL finds beta, as on every task that has no data of its own.
-    when={"gymnasium": {"xql": {"beta_nats": 1.0, "clip_rule": "saturate"}}},
+    when={"gymnasium": IN_NATS},  # tasks without data of their own
     tuned={
         "halfcheetah-medium-v2": {"beta": 1.0, "clip": 7.0, "batch_size": 256, "v_updates": 1},
         "hopper-medium-v2": {"beta": 5.0, "clip": 7.0, "batch_size": 256, "v_updates": 1},

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 
 from xql_jax.suites import RETURN_ITSELF, Suite, Task, Values
-from xql_jax.suites.d4rl import LOCOMOTION_VALUES
+from xql_jax.suites.d4rl import IN_NATS, LOCOMOTION_VALUES
 
 # Online methods, on every task: Table 5's values, and beta by task (Table 6); other tasks get the middle of
 # those swept. Table 5's rates, widths, periods, buffer and updates per step are the methods' defaults. Values
@@ -59,10 +59,10 @@ _GYMNASIUM = Suite(
     scales_rewards=True,
 )
 
-# The scale of your rewards is unknown, and with it XQL's `beta` and the policy's temperature. So XQL finds
-# both: its soft maximum is one nat from the data (`beta_nats`). A --beta that is given is kept. Of other
-# methods tune `awr_temperature` first: docs/choosing-beta.md, docs/evaluate.md.
-_OWN_VALUES = Values({"xql": {"beta_nats": 1.0, "clip_rule": "saturate"}})
+# The unit of your rewards is unknown. So rewards have a root mean square of 1 for every method, XQL finds its
+# `beta` by a divergence of V's weights, and every policy that clones by weights has the same divergence from
+# the data. A --beta or --awr_temperature that is given is kept: docs/choosing-beta.md.
+_OWN_VALUES = Values({"all": {"scale_rewards": True}, **IN_NATS})
 OWN = Suite(  # users' own environments, and those of other packages, which Gymnasium makes
     "own",
     config="own",

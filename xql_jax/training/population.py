@@ -221,10 +221,12 @@ class Population:
         contents = [progress.members[member.name] for member in self.members]
         found = [content["diverged"] for content in contents]
         self.diverged = {index: Divergence(**each) for index, each in enumerate(found) if each}
-        sums = stacked([Sums.restored(content["sums"]) for content in contents])
+        names = list(self.groups[0].members.metrics)
+        sums = stacked([Sums.restored(content["sums"], names) for content in contents])
         self.set_in_members(state=items["states"], sums=sums)
         if all("metrics" in content for content in contents):  # else of an earlier version
-            metrics = [{name: jnp.float32(one) for name, one in of["metrics"].items()} for of in contents]
+            saved = [content["metrics"] for content in contents]  # without those of later versions
+            metrics = [{name: jnp.float32(of.get(name, np.nan)) for name in names} for of in saved]
             self.set_in_members(metrics=stacked(metrics))
         self.kind.resume(self, items, progress)
 

@@ -5,7 +5,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple, Self, TypeVar
 
 import flax.struct
@@ -46,8 +46,9 @@ class Sums(NamedTuple):
         return {f"{name}_mean": total / self.updates for name, total in self.totals.items()}
 
     @classmethod
-    def restored(cls, saved: Json) -> Self:
-        totals = {name: jnp.float32(float(total)) for name, total in saved["totals"].items()}
+    def restored(cls, saved: Json, names: Collection[str]) -> Self:
+        """Returns the sums that were saved; a metric that an earlier version did not have begins at 0."""
+        totals = {name: jnp.float32(float(saved["totals"].get(name, 0.0))) for name in names}
         return cls(jnp.int32(saved["updates"]), totals)
 
 

@@ -45,13 +45,17 @@ class CSVLogger:
             self._file: IO[bytes] = path.open("ab")
 
     def write(self, row: Mapping[str, object]) -> None:
-        """Appends a row, and before the first one a header; UserError if a later row has other columns."""
+        """Appends a row, and before the first one a header.
+
+        A run that began with an earlier version keeps its columns: what was not measured then is left out.
+        UserError if a column is no longer measured.
+        """
         text = ""
         if self._columns is None:
             self._columns = list(row)
             text = ",".join(self._columns) + "\n"
-        if row.keys() != set(self._columns):
-            raise UserError(f"{self.path}: made by another version, with the columns {self._columns}")
+        if missing := set(self._columns) - row.keys():
+            raise UserError(f"{self.path}: made by another version, with the column {min(missing)}")
         values = [row[column] for column in self._columns]
         # 9 digits give a float32 back exactly.
         text += ",".join(f"{one:.9g}" if isinstance(one, float) else str(one) for one in values) + "\n"

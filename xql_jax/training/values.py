@@ -14,6 +14,9 @@ from xql_jax.training.members import Member, Ramp
 LOG = logging.getLogger(__name__)
 NEEDED = "it needs a larger beta, which --beta_nats=0.1 finds"
 FEW = 0.9  # of the most nats; then a handful of rows has all of the weight
+RIGHT_WEIGHT = (0.5, 2.0)  # of the mean of exp((Q - V) / beta), which is 1 where V is the soft maximum of Q
+CLONING, SINGLE_ROWS = 0.02, 3.0  # nats of a policy's weights: below, above
+SETTLED = 0.2  # the share of a training after which a policy's weights are judged
 
 
 def watch_values(
@@ -63,6 +66,58 @@ def watch_values(
                 LOG.warning(
                     f"{member}: V is {value:.4g} on average, but the rewards allow no return {bound}: V has "
                     f"run away: {hint}"
+                )
+
+    return watch
+
+
+def watch_policy(members: Sequence[Member], max_steps: int) -> RowCallback:
+    """Returns a callback that warns once of each member whose policy clones, or follows few rows.
+
+    The policy's weights are judged if they have been so in every row until a fifth of `max_steps` and after:
+    at the start Q and V are alike.
+    """
+    ranges = {member.name: (math.inf, -math.inf) for member in members}
+    warned: set[str] = set()
+
+    def watch(step: int, columns: Mapping[str, Sequence[float]]) -> None:
+        divergences = columns.get("actor/divergence_mean", [math.nan] * len(members))
+        for member, nats in zip(members, divergences, strict=True):
+            if math.isnan(nats) or member.name in warned:
+                continue
+            least, most = ranges[member.name]
+            ranges[member.name] = least, most = min(least, nats), max(most, nats)
+            if step < SETTLED * max_steps or (most >= CLONING and least <= SINGLE_ROWS):
+                continue
+            warned.add(member.name)
+            what = "so this is cloning: Q has next to no part in it"
+            if least > SINGLE_ROWS:
+                what = "so few rows have all the weight"
+            LOG.warning(
+                f"{member}: the policy's weights are {nats:.2g} nats from the data, {what}; --policy_nats=0.3 "
+                "holds another distance, in any unit of rewards"
+            )
+
+    return watch
+
+
+def watch_weights(members: Sequence[Member], max_steps: int) -> RowCallback:
+    """Returns a callback that warns once of each member whose V is no soft maximum of Q.
+
+    It is for runs in which every member finds its beta: V may lag behind Q, or follow few rows.
+    """
+    warned: set[str] = set()
+
+    def watch(step: int, columns: Mapping[str, Sequence[float]]) -> None:
+        weights = columns.get("value/weight_mean", [math.nan] * len(members))
+        least, most = RIGHT_WEIGHT
+        for member, weight in zip(members, weights, strict=True):
+            is_wrong = math.isfinite(weight) and not least <= weight <= most
+            if is_wrong and step >= SETTLED * max_steps and member.name not in warned:
+                warned.add(member.name)
+                where = "too low: it lags behind Q" if weight > most else "too high: few rows pull it up"
+                LOG.warning(
+                    f"{member}: the mean of exp((Q - V) / beta) is {weight:.2g} instead of 1, so V is {where}"
                 )
 
     return watch
