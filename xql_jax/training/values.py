@@ -94,8 +94,8 @@ def watch_policy(members: Sequence[Member], max_steps: int) -> RowCallback:
             if least > SINGLE_ROWS:
                 what = "so few rows have all the weight"
             LOG.warning(
-                f"{member}: the policy's weights are {nats:.2g} nats from the data, {what}; --policy_nats=0.3 "
-                "holds another distance, in any unit of rewards"
+                f"{member}: the policy's weights are {nats:.2g} nats from the data, {what}; "
+                "--policy_nats=0.3 holds another distance, in any unit of rewards"
             )
 
     return watch
