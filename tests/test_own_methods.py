@@ -16,7 +16,7 @@ from xql_jax.runs.config_files import choose_config, settings_from
 from xql_jax.runs.folder import identity_of
 from xql_jax.runs.kinds import Finetune, Offline
 from xql_jax.runs.resolve import resolved
-from xql_jax.settings import values_of
+from xql_jax.settings import recorded_values
 from xql_jax.workshop.tools.choose import ChoiceSettings, choose
 from xql_jax.workshop.tools.export import export_policy, read_artifact
 from xql_jax.workshop.tools.list_runs import list_runs
@@ -187,7 +187,7 @@ def test_own_defaults_come_before_what_a_suite_has_for_all_methods(place):
     def trained(method, **given):
         chosen = choose_config(Offline, f"own_methods:{method}", env_name="pointmaze-umaze-v0")
         made = resolved(settings_from(chosen, given))
-        recorded = {"algorithm": f"own_methods:{method}", **values_of(made.learner)}
+        recorded = {"algorithm": f"own_methods:{method}", **recorded_values(made.learner)}
         assert identity_of(made)["config"] == recorded
         return made.learner
 

@@ -77,7 +77,7 @@ class Setting:
     kind: type  # int, float, bool, str; tuple: widths; list: several texts; object: a function by its name
     traced: bool = False  # a learner's number that sweeps within one program
     recorded: bool = False  # of a run's: part of its identity, as all of a learner's are
-    neutral: Any = None  # the value with which a run is as without the setting, and which is not recorded
+    neutral: Any = None  # with this value numbers are as without the setting, and runs do not record it
     functions: Mapping[str, Callable] = dataclasses.field(default_factory=dict)
     by_config: bool = False  # a method or a config file may choose its default
     of_checkpoint: bool = False  # in fine-tuning it is that of --checkpoint's run
@@ -258,6 +258,21 @@ def settings_of(tree: Any) -> dict[str, Setting]:
 def values_of(tree: Any) -> dict[str, Any]:
     """Returns all values by their flat names, as a config has them."""
     return {name: one.as_plain(getattr(owner, name)) for owner, name, one in declared(tree)}
+
+
+def recorded_values(tree: Any) -> dict[str, Any]:
+    """Returns the values of `values_of` that are not neutral."""
+    known = settings_of(tree)
+    return {
+        name: value
+        for name, value in values_of(tree).items()
+        if known[name].neutral is None or value != known[name].neutral
+    }
+
+
+def neutral_values(tree: Any) -> dict[str, Any]:
+    """Returns the values that are not recorded, by their names."""
+    return {name: one.neutral for name, one in settings_of(tree).items() if one.neutral is not None}
 
 
 def with_values(tree: T, values: Mapping[str, object]) -> T:

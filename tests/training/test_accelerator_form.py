@@ -13,17 +13,23 @@ from training_runs import make_data, snapshot
 from xql_jax.data.dataset import Dataset
 from xql_jax.data.views import view_for
 from xql_jax.learners.method import Method, Part
-from xql_jax.learners.parts import ADAM, CriticState, ValueFit
+from xql_jax.learners.parts import (
+    ADAM,
+    CriticState,
+    MomentsTogether,
+    SideBySide,
+    ValueFit,
+    adam,
+    adam_in_few_kernels,
+)
 from xql_jax.learners.registry import OFFLINE, make_learner
 from xql_jax.learners.xql import InSample, TemporalDifference
+from xql_jax.networks.mlp import WITH_BIAS
 from xql_jax.settings import internal, settings_of, values_of, with_values
 from xql_jax.training.accelerator import (
-    WITH_BIAS,
-    SideBySide,
-    apart,
-    min_q,
+    in_few_kernels,
+    in_usual_form,
     packed,
-    side_by_side,
     switched_off,
     with_constants,
 )
@@ -72,21 +78,23 @@ def test_members_together_have_the_numbers_of_a_cpu(name):
     assert_alike(make_population(name, True, (3, 4)), make_population(name, False, (3, 4)))
 
 
-@pytest.mark.parametrize("limits", [[0.05], [0.05, np.inf]])
-def test_gradients_are_clipped_if_any_member_asks_for_it(limits):
-    grid = {"max_grad_norm": limits}
+@pytest.mark.parametrize(
+    "grid",
+    [{"max_grad_norm": [0.05]}, {"max_grad_norm": [0.05, np.inf]}, {"critic_weight_decay": [0.0, 0.5]}],
+)
+def test_what_one_member_asks_for_is_not_left_out(grid):
     assert_alike(make_population("xql", True, grid=grid), make_population("xql", False, grid=grid))
 
 
 def test_critics_and_first_layers_joined_and_back_are_the_same_bits():
     state = make_population("cql", False).member(0)[1]
-    joined = side_by_side(state)
+    joined = in_few_kernels(state)
     for trees in (joined.critic.params, joined.critic.target, joined.critic.optimizer_state.mu):
         assert isinstance(trees, SideBySide)
         assert trees[0]["params"]["MLP_0"]["Dense_0"].keys() == {WITH_BIAS}
-    again = side_by_side(joined)
+    again = in_few_kernels(joined)
     assert jax.tree.structure(again) == jax.tree.structure(joined)
-    back = apart(joined)
+    back = in_usual_form(joined)
     assert jax.tree.structure(back) == jax.tree.structure(state)
     for leaf, expected in zip(snapshot(back), snapshot(state), strict=True):
         np.testing.assert_array_equal(leaf, expected)
@@ -224,12 +232,44 @@ def test_a_number_is_a_constant_if_it_switches_something_off_in_all_members_and_
     assert {name: value for name, value in found.items() if value != -1.0} == expected
 
 
-def test_the_least_of_critics_has_the_value_and_gradient_of_the_minimum_and_keeps_nan(monkeypatch):
+def test_the_least_of_critics_side_by_side_has_the_value_and_gradient_of_the_minimum_and_keeps_nan(
+    monkeypatch,
+):
     q = jnp.array([[3.0, 1.0, jnp.nan, 4.0], [2.0, 5.0, 0.0, jnp.nan], [7.0, 6.0, 1.0, 2.0]])
     monkeypatch.setattr(CriticState, "each", lambda critic, params, observations, actions: [*params])
 
     def least(q):
-        return min_q(CriticState(None, q), None, None)
+        return CriticState(None, SideBySide(q)).min_q(None, None)
 
     np.testing.assert_array_equal(least(q), q.min(0))
     np.testing.assert_array_equal(jax.grad(lambda q: least(q)[:2].sum())(q)[:, :2], [[0, 1], [1, 0], [0, 0]])
+
+
+def test_both_forms_of_adam_are_adam_of_kingma_and_ba():
+    """Their Algorithm 1 in float64, for five steps of gradients that differ by orders of magnitude."""
+    draws = np.random.default_rng(0)
+    gradients = draws.normal(size=(5, 3)) * [1e-3, 1.0, 1e3]
+    expected, m, v = np.ones(3), 0.0, 0.0
+    for t, g in enumerate(gradients, 1):
+        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
+        expected = expected - 0.01 * (m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8)
+    for step, moments in ((adam, ADAM.init(jnp.ones(3))), (adam_in_few_kernels, ADAM.init(jnp.ones(3)))):
+        moments = MomentsTogether(*moments) if step is adam_in_few_kernels else moments
+        params = jnp.ones(3)
+        for g in jnp.float32(gradients):
+            params, moments = step(params, g, moments, 0.01)
+        np.testing.assert_allclose(params, expected, rtol=1e-6)
+        assert (type(moments) is MomentsTogether) == (step is adam_in_few_kernels)
+
+
+def test_a_member_that_diverges_is_frozen_in_both_forms_and_the_other_goes_on():
+    rates = [1e30, 3e-4]  # with the first Q overflows in the second update
+    ours, expected = (make_population("xql", form, grid={"critic_lr": rates}) for form in (True, False))
+    for population in (ours, expected):
+        population.advance(UPDATES)
+    assert ours.diverged == expected.diverged
+    assert [*ours.diverged] == [0]
+    assert all(np.isfinite(leaf).all() for leaf in snapshot(ours.member(0)[1]))
+    leaves = zip(*(snapshot(population.member(1)[1]) for population in (ours, expected)), strict=True)
+    for leaf, wanted in leaves:
+        np.testing.assert_allclose(leaf, wanted, rtol=1e-4, atol=2e-4 * max(np.abs(wanted).max(), 0.1))

@@ -1,5 +1,6 @@
 """The parts that learners are made of: networks with Adam's state, V, Q, and policies fitted to the data."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, NamedTuple, Self, TypeVar
 
@@ -13,7 +14,7 @@ import optax
 from xql_jax.learners.method import Part, rate_setting, temperature_setting
 from xql_jax.losses.divergence import held_weights, weights_divergence
 from xql_jax.losses.regression import advantage_weight, mse_loss, td_target
-from xql_jax.networks.mlp import GaussianPolicy, Initializer, Value, iql_init
+from xql_jax.networks.mlp import WITH_BIAS, GaussianPolicy, Initializer, Value, iql_init
 from xql_jax.numerics.pytrees import Distinct
 from xql_jax.settings import (
     AT_LEAST_ONE,
@@ -29,15 +30,48 @@ from xql_jax.settings import (
 )
 from xql_jax.types import AnyBatch, Array, Batch, ChunkBatch, Metrics, Numeric, Params, PRNGKey, Windows
 
-ADAM = optax.scale_by_adam()  # the rate stays outside, so that it can be traced
+BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8
+ADAM = optax.scale_by_adam(BETA_1, BETA_2, EPSILON)  # the rate stays outside, so that it can be traced
 Loss = Callable[[Array, Array], Array]  # of values and targets, f32[B] each; one number an example
 QFunction = Callable[[Array, Array], Array]  # Q f32[..., B] of f32[..., B, O] and f32[..., B, A]
 
 S = TypeVar("S", bound="NetworkState")
+Moments = TypeVar("Moments", bound=optax.ScaleByAdamState)
+
+
+def adam(
+    params: Params, gradients: Params, state: optax.ScaleByAdamState, rate: Numeric
+) -> tuple[Params, optax.ScaleByAdamState]:
+    """optax's step: the parameters after it, and the moments."""
+    directions, state = ADAM.update(gradients, state)
+    return jax.tree.map(lambda param, step: param - rate * step, params, directions), state
+
+
+def adam_in_few_kernels(
+    params: Params, gradients: Params, state: Moments, rate: Numeric
+) -> tuple[Params, Moments]:
+    """The same with fewer operations: one kernel for each array, and one for each network's scalars."""
+    count = optax.safe_increment(state.count)
+    mu = jax.tree.map(lambda m, g: m + (1.0 - BETA_1) * (g - m), state.mu, gradients)
+    nu = jax.tree.map(lambda n, g: n + (1.0 - BETA_2) * (g * g - n), state.nu, gradients)
+    scale = jnp.sqrt(1.0 - BETA_2**count)
+    size, least = rate * scale / (1.0 - BETA_1**count), EPSILON * scale
+    params = jax.tree.map(lambda p, m, n: p - size * (m / (jnp.sqrt(n) + least)), params, mu, nu)
+    return params, state._replace(count=count, mu=mu, nu=nu)
+
+
+class MomentsTogether(optax.ScaleByAdamState):
+    """Adam's moments in an accelerator's program, for `adam_in_few_kernels`."""
 
 
 class NetworkState(Distinct, flax.struct.PyTreeNode):
-    """A network with its parameters; while it learns also Adam's moments, and its target's parameters."""
+    """A network with its parameters; while it learns also Adam's moments, and its target's parameters.
+
+    Arithmetic takes a CPU's time, and the start of kernels an accelerator's. So three computations have two
+    forms here, which differ in rounding: Adam's step, the critics' values and the least of these. The type of
+    the moments and of the parameters chooses: `MomentsTogether` and `SideBySide` are an accelerator's form.
+    `in_few_kernels` (training/accelerator.py) makes them, so methods need not know of them.
+    """
 
     network: Any = flax.struct.field(pytree_node=False)  # a flax module; None for a number that is learned
     params: Params
@@ -64,9 +98,9 @@ class NetworkState(Distinct, flax.struct.PyTreeNode):
         return self.network.apply(params, inputs, training=True, rngs={"dropout": key})
 
     def stepped(self, gradients: Params, rate: Numeric) -> Self:
-        """After one step of Adam; training/accelerator.py has another form of it, for accelerators."""
-        directions, optimizer_state = ADAM.update(gradients, self.optimizer_state)
-        params = jax.tree.map(lambda param, step: param - rate * step, self.params, directions)
+        """After one step of Adam, in the form that its moments have."""
+        step = adam_in_few_kernels if isinstance(self.optimizer_state, MomentsTogether) else adam
+        params, optimizer_state = step(self.params, gradients, self.optimizer_state, rate)
         return self.replace(params=params, optimizer_state=optimizer_state)
 
     def polyak_update(self, tau: Numeric) -> Self:
@@ -76,22 +110,49 @@ class NetworkState(Distinct, flax.struct.PyTreeNode):
         return self.replace(params=self.target)
 
 
+class SideBySide(Distinct, flax.struct.PyTreeNode):
+    """Several networks' parameters, of equal shapes, as one array each; read as a tuple of each network's."""
+
+    stacked: Params  # with a leading axis over the networks
+
+    def __len__(self) -> int:
+        return len(jax.tree.leaves(self.stacked)[0])
+
+    def __getitem__(self, place: int) -> Params:
+        if place >= len(self):
+            raise IndexError(place)
+        return jax.tree.map(lambda leaf: leaf[place], self.stacked)
+
+
 class CriticState(NetworkState):
     """Networks Q; their parameters, and their targets', are a tuple with those of each network."""
 
     def each(self, params: Params, observations: Array, actions: Array) -> Sequence[Array]:
-        """Every network's Q(s, a), f32[..., B], under other parameters."""
-        return [self.apply(own, observations, actions) for own in params]
+        """Every network's Q(s, a), f32[..., B], under other parameters: in turn, or in one pass."""
+        if not isinstance(params, SideBySide):
+            return [self.apply(own, observations, actions) for own in params]
+        # Inputs for each, else XLA makes one product of their first layers, and kernels for the biases.
+        inputs = [jnp.broadcast_to(x, (len(params), *x.shape)) for x in (observations, actions)]
+        return jax.vmap(self.apply)(params.stacked, *inputs)
 
     def all_q(self, observations: Array, actions: Array) -> Array:
         """f32[N, ..., B]."""
         return jnp.stack(self.each(self.params, observations, actions))
 
     def min_q(self, observations: Array, actions: Array) -> Array:
-        return self.all_q(observations, actions).min(axis=0)
+        """The least Q(s, a), f32[..., B]."""
+        if not isinstance(self.params, SideBySide):
+            return self.all_q(observations, actions).min(axis=0)
+        # The minimum's gradient looks for the least among the values, which may differ if computed twice.
+        return functools.reduce(lesser, self.each(self.params, observations, actions))
 
     def mean_q(self, observations: Array, actions: Array) -> Array:
         return self.all_q(observations, actions).mean(axis=0)
+
+
+def lesser(a: Array, b: Array) -> Array:
+    """The smaller of each pair, NaN where one is NaN; all of a gradient goes to the one that is taken."""
+    return jnp.where((a > b) | jnp.isnan(b), b, a)
 
 
 class LearnerState(Distinct, flax.struct.PyTreeNode):
@@ -168,6 +229,12 @@ class Critic(Trained):
     critic_hidden_dims: tuple[int, ...] = static((256, 256), WIDTHS, "Widths of the hidden layers of Q.")
     num_critics: int = static(2, AT_LEAST_ONE, "Number of critics. Their minimum is used.")
     critic_layer_norm: bool = static(False, EITHER, "Normalise the hidden layers of Q.")
+    critic_weight_decay: Numeric = traced(
+        0.0,
+        NOT_NEGATIVE,
+        "Decoupled weight decay (AdamW's) of Q's kernels: a step shrinks them by this share of critic_lr.",
+        neutral=0.0,
+    )
     critic_init: Initializer = internal(iql_init)
 
     def loss_of(self, values: Array, targets: Array) -> Array:
@@ -180,6 +247,14 @@ class Critic(Trained):
         params = tuple(network.init(key, observations, actions) for key in keys)
         return CriticState.create(network, params).with_target()
 
+    def minimize(self, state: S, objective: Callable, learning_rate: Numeric) -> tuple[S, Metrics]:
+        """`Trained.minimize` with weight decay, which no moment of Adam sees (Loshchilov & Hutter 2019)."""
+        stepped, metrics = super().minimize(state, objective, learning_rate)
+        share = learning_rate * self.critic_weight_decay
+        shrink = functools.partial(less_of_kernel, share=share)
+        params = jax.tree_util.tree_map_with_path(shrink, stepped.params, state.params)
+        return stepped.replace(params=params), metrics
+
     def fit(
         self, critic: CriticState, batch: AnyBatch, targets: Array, loss: Loss | None = None
     ) -> tuple[CriticState, Metrics]:
@@ -187,10 +262,19 @@ class Critic(Trained):
 
         def summed_loss(params):
             qs = critic.each(params, batch.observations, batch.actions)
-            critic_loss = sum((loss or self.loss_of)(q, targets).mean() for q in qs)
+            losses = jnp.stack([(loss or self.loss_of)(q, targets) for q in qs])
+            critic_loss = losses.mean(axis=1).sum()
             return critic_loss, {"critic/loss": critic_loss, "critic/q": qs[0].mean()}
 
         return self.minimize(critic, summed_loss, self.critic_lr)
+
+
+def less_of_kernel(path: tuple, new: Array, old: Array, share: Numeric) -> Array:
+    """The new array at this path less a share of the old; if it is no kernel, such as a bias, the new one."""
+    name = getattr(path[-1], "key", "") if path else ""
+    if name == WITH_BIAS:  # an accelerator's form: the last row is the bias
+        share = jnp.where(jnp.arange(old.shape[-2])[:, None] < old.shape[-2] - 1, share, 0.0)
+    return new - share * old if name in ("kernel", WITH_BIAS) else new
 
 
 def policy_widths(*default: int) -> tuple[int, ...]:
@@ -291,6 +375,7 @@ class WeightedCloning(PolicyObjective):
         "Weights the actions that are cloned by exp((Q - V) * T), where T holds the divergence of a "
         "minibatch's weights from the data, in nats; 0: by the method's own weights.",
         instead_of="awr_temperature",
+        neutral=0.0,
     )
     max_weight: Numeric = traced(
         100.0,

@@ -12,7 +12,21 @@ from xql_jax.types import Array, PRNGKey
 
 Initializer = Callable[..., Array]  # of all kernels, including the last layer's; biases begin at 0
 LOG_STD_RANGE = (-5.0, 2.0)
+WITH_BIAS = "kernel_and_bias"  # the one array of a layer whose bias is the last row of its kernel
 iql_init: Initializer = nn.initializers.orthogonal(math.sqrt(2.0))  # of IQL and XQL
+
+
+class Dense(nn.Dense):
+    """Flax's layer; or in one product, where an accelerator's program has made its two arrays one.
+
+    The product takes a column of ones beside its inputs; see `in_few_kernels` of training/accelerator.py.
+    """
+
+    def __call__(self, inputs: Array) -> Array:
+        if not self.has_variable("params", WITH_BIAS):
+            return super().__call__(inputs)
+        ones = jnp.ones_like(inputs[..., :1])
+        return jnp.concatenate([inputs, ones], axis=-1) @ self.get_variable("params", WITH_BIAS)
 
 
 class MLP(nn.Module):
@@ -26,7 +40,7 @@ class MLP(nn.Module):
     @nn.compact
     def __call__(self, x: Array, training: bool = False) -> Array:
         for width in self.hidden_dims:
-            x = nn.Dense(width, kernel_init=self.kernel_init)(x)
+            x = Dense(width, kernel_init=self.kernel_init)(x)
             if self.layer_norm:
                 x = nn.LayerNorm()(x)
             x = nn.Dropout(self.dropout_rate)(nn.relu(x), deterministic=not training)
@@ -47,7 +61,7 @@ class Value(nn.Module):
     def __call__(self, *inputs: Array) -> Array:
         x = jnp.concatenate(inputs, axis=-1)
         x = MLP(self.hidden_dims, self.layer_norm, kernel_init=self.kernel_init)(x)
-        return nn.Dense(1, kernel_init=self.kernel_init)(x).squeeze(-1)
+        return Dense(1, kernel_init=self.kernel_init)(x).squeeze(-1)
 
 
 def sum_of_known(densities: Array, known: Array | None) -> Array:
@@ -85,7 +99,7 @@ class GaussianPolicy(nn.Module):
     @nn.compact
     def __call__(self, observations: Array, training: bool = False) -> DiagonalGaussian:
         x = MLP(self.hidden_dims, dropout_rate=self.dropout_rate)(observations, training)
-        mean = jnp.tanh(nn.Dense(self.action_dim, kernel_init=iql_init)(x))
+        mean = jnp.tanh(Dense(self.action_dim, kernel_init=iql_init)(x))
         return DiagonalGaussian(mean, jnp.exp(self.log_std(x)))
 
     def log_std(self, x: Array) -> Array:

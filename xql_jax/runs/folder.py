@@ -27,7 +27,7 @@ from xql_jax.runs.kinds import EVALUATION_SEED, METHOD_SETTINGS, Acting, Finetun
 from xql_jax.runs.load import FINGERPRINT, LOCK, OF_DATA, PREPROCESSING, Run, load_run
 from xql_jax.runs.machine import differences, other_code, surroundings
 from xql_jax.runs.run_data import RunData
-from xql_jax.settings import as_typed, settings_of, values_of
+from xql_jax.settings import as_typed, recorded_values, settings_of
 from xql_jax.training.checkpoints import Checkpoints, TrainingFiles
 from xql_jax.training.members import fields_given
 from xql_jax.types import Json
@@ -298,16 +298,12 @@ def _name_of(sources: Sequence[str]) -> str:
 
 def identity_of(settings: Any) -> Json:
     """Returns what a run's numbers depend on, of its resolved settings; a `RunFolder` adds what data say."""
-    values = values_of(settings)
-    identity: Json = {
-        name: values[name]
-        for name, one in settings_of(settings).items()
-        if one.recorded and (one.neutral is None or values[name] != one.neutral)
-    }
+    own, values = settings_of(settings), recorded_values(settings)
+    identity: Json = {name: value for name, value in values.items() if own[name].recorded}
     identity |= {
         "env_name": settings.env_name,
         # All hyperparameters: with another beta it is another run. Files of runs say "algorithm".
-        "config": {"algorithm": settings.method, **dict(sorted(values_of(settings.learner).items()))},
+        "config": {"algorithm": settings.method, **dict(sorted(recorded_values(settings.learner).items()))},
         "seeds": [settings.seeds[0], settings.seeds[-1]],
         "max_steps": settings.schedule.max_steps,
         "evaluation_seed": EVALUATION_SEED,

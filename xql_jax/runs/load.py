@@ -26,13 +26,14 @@ from xql_jax.numerics.jax_settings import check_platforms, settings_of_jax
 from xql_jax.rollout.acting import Act, deciding, deterministic_policy, finite_policy, open_loop
 from xql_jax.rollout.scores import steps_in_words
 from xql_jax.runs.kinds import FINE_TUNING, KINDS, OFFLINE_TRAINING, ONLINE_TRAINING, Training
-from xql_jax.settings import settings_of
+from xql_jax.settings import neutral_values, settings_of
 from xql_jax.suites.tasks import LISTED_TASKS, References, Task, get_task, module_to_run, referenced
 from xql_jax.training.checkpoints import Checkpoints, Progress, TrainingFiles
 from xql_jax.training.members import Member, as_recorded, learners_of, ramped, stacked
 from xql_jax.types import ActionBounds, Horizon, Json, Learner, State
 
 LOG = logging.getLogger(__name__)
+LEFT = ("policy_sharpness",)  # hyperparameters that runs of earlier versions have
 LOCK = ".lock"  # a file that a run holds as long as it lives
 FINGERPRINT, PREPROCESSING = "dataset_fingerprint", "preprocessing"  # the digests of data in an identity
 # Entries of an identity that the data give.
@@ -85,6 +86,14 @@ def load_run(
         raise UserError(f"{config}: of another version: {error!r}") from error
 
 
+def _neutral_of_method(method: str) -> Json:
+    """Returns its neutral hyperparameters, which runs do not record; none of a method that is not here."""
+    try:
+        return neutral_values(make_learner(method))
+    except UserError:  # a user's own, which is not imported, or one of another version
+        return {}
+
+
 class Run:
     """A run in its folder; see `load_run`. What is not in config.json is read when it is first asked for.
 
@@ -101,8 +110,7 @@ class Run:
         self.identity = {name: content[name] for name in content["defining"]}  # what its numbers depend on
         self.run_id: str = content["run"]  # the digest of its identity, which all files of the run contain
         self.files = TrainingFiles(path, self.run_id)
-        self.config: Json = content["config"]  # the method and its hyperparameters
-        self.method: str = self.config["algorithm"]
+        self.method: str = content["config"]["algorithm"]
         self.env_name: str | None = content["env_name"]  # None for a run on data without a task
         self.dataset: str = content["name"]  # the task's name or, without one, the data's
         self._acts_in: str | None = env_name or self.env_name
@@ -120,13 +128,24 @@ class Run:
         self.unit = KINDS[self.kind].unit
 
     @functools.cached_property
+    def config(self) -> Json:
+        """The method and its hyperparameters, without what left after the run's version."""
+        recorded = {**_neutral_of_method(self.method), **self.content["config"]}
+        return {name: value for name, value in recorded.items() if name not in LEFT}
+
+    @functools.cached_property
     def identity_now(self) -> Json:
-        """Its identity with changing hyperparameters in this version's form; earlier ones: as typed."""
-        changing = KINDS[self.kind].changing
+        """Its identity with changing hyperparameters in this version's form; earlier ones: as typed.
+
+        A hyperparameter that left is not in it, if it had no effect.
+        """
+        changing, config = KINDS[self.kind].changing, self.identity["config"]
+        if not config.get("beta_nats"):  # with it a policy followed beta
+            config = {name: value for name, value in config.items() if name not in LEFT}
         with contextlib.suppress(UserError):  # the value of a user's own method may not be known here
             if self.identity.get(changing):
-                return self.identity | {changing: as_recorded(self.value.ramps)}
-        return self.identity
+                return self.identity | {"config": config, changing: as_recorded(self.value.ramps)}
+        return self.identity | {"config": config}
 
     @functools.cached_property
     def numbers_digest(self) -> str:
@@ -136,9 +155,7 @@ class Run:
     @functools.cached_property
     def settings(self) -> dict[str, str]:
         """All settings that its numbers depend on, as text, by their names on the command line."""
-        declared = settings_of(KINDS[self.kind])
-        # A neutral value is not recorded.
-        values = {name: one.neutral for name, one in declared.items() if one.neutral is not None}
+        values = neutral_values(KINDS[self.kind])
         recorded = {**self.identity_now, "max_steps": self.max_steps}
         values |= {name: value for name, value in recorded.items() if name not in NO_SETTINGS}
         values |= {f"config.{name}": value for name, value in self.config.items()}

@@ -1,19 +1,16 @@
 """The program as an accelerator runs it: the same updates, up to rounding, in fewer kernels.
 
 A small update takes as long there as its kernels take to start. So minibatches are drawn for many updates at
-once, a lone member has no axis of members, what is off for all members is a constant, the networks of a
-critic are one array, as are a first layer's kernel and bias and all small arrays, and Adam's step has fewer
-operations. Learners do not know of it, and only what is the package's own is changed: states and optimisers
-of one's own are trained as they are.
+once, a lone member has no axis of members, what is off for all members is a constant, and all small arrays
+are one vector. The loop also carries states `in_few_kernels`: the networks of a critic are one array, as are
+a first layer's kernel and bias, and Adam's step has fewer operations. What computes with these is written
+beside the form of a CPU, in learners/parts.py and networks/mlp.py. States and optimisers of one's own are
+trained as they are.
 """
 
-import contextvars
-import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
-import flax.linen as nn
-import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,22 +18,17 @@ import optax
 from jax.flatten_util import ravel_pytree
 from jax.sharding import PartitionSpec
 
-from xql_jax.learners.parts import CriticState, NetworkState
-from xql_jax.networks.mlp import GaussianPolicy, Value
-from xql_jax.numerics.late_sums import with_late_sums
-from xql_jax.numerics.pytrees import Distinct
+from xql_jax.learners.parts import CriticState, MomentsTogether, NetworkState, SideBySide
+from xql_jax.networks.mlp import WITH_BIAS, GaussianPolicy, Value
 from xql_jax.training.members import AXIS, DEVICES, Member, Ramp, learners_of, ramped
 from xql_jax.training.program import Carry, Group, Kind, Loop, Prepare, Update, of_lone_member, one_by_one
-from xql_jax.types import Array, Learner, Numeric, Params
+from xql_jax.types import Array, Learner
 
 Tree = TypeVar("Tree")
 AHEAD_BYTES = 32 * 2**20  # most bytes of the minibatches that are drawn at once, on a device
-BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8  # optax's, which `parts.ADAM` has
 # A GPU's compiler would make one product of those that share an input, and kernels for what follows each.
 COMPILER_OPTIONS = {"gpu": {"xla_gpu_dot_merger_threshold_mb": 0}}
 SMALL = 64  # most numbers of an array that is carried in one vector with others
-WITH_BIAS = "kernel_and_bias"  # the array of a layer that has one
-IS_TRACED = contextvars.ContextVar("IS_TRACED", default=False)  # the update of such a program
 
 
 def program(kind: Kind, group: Group, constants: Sequence[float | None]) -> Any:
@@ -49,7 +41,7 @@ def program(kind: Kind, group: Group, constants: Sequence[float | None]) -> Any:
     ahead = max(1, min(kind.most_ahead, room))
 
     def one(member, experience, data, start, stop):
-        form = side_by_side if is_ours(type(member.learner).update) else lambda carry: carry
+        form = in_few_kernels if is_ours(type(member.learner).update) else lambda carry: carry
         learner = with_constants(member.learner, constants)
         member, loop = member.replace(learner=learner), in_blocks(ahead, form)
         return kind.train_member(member, experience, data, start, stop, loop)
@@ -94,32 +86,27 @@ def in_blocks(ahead: int, form: Callable[[Carry], Carry]) -> Loop:
     """Returns a loop that draws `ahead` minibatches at once, and carries what `form` makes of states."""
 
     def loop(start: Array, stop: Array, prepare: Prepare, update: Update, carry: Carry) -> Carry:
-        def rewritten(step: Array, prepared: Any, carry: Any) -> Any:
-            token = IS_TRACED.set(True)
+        def in_form(step: Array, prepared: Any, carry: Any) -> Any:
             # A copy that XLA does not see as one. Else the next vector would wait for all who read this one.
             small = jax.lax.optimization_barrier(carry[0] + (step < 0))
-            try:
-                with nn.intercept_methods(of_ones):
-                    return packed(form(with_late_sums(update)(step, prepared, undone((small, carry[1])))))[0]
-            finally:
-                IS_TRACED.reset(token)
+            return packed(form(update(step, prepared, undone((small, carry[1])))))[0]
 
         def several(first: Array, number: int | Array, carry: Carry) -> Carry:
             """Runs `number` updates, at most `ahead`; a GPU need not wait for a number that is an int."""
             prepared = rows_of(jax.vmap(prepare)(first + jnp.arange(ahead)))
 
             def at(place: Array, carry: Carry) -> Carry:
-                return rewritten(first + place, prepared(place), carry)
+                return in_form(first + place, prepared(place), carry)
 
             return jax.lax.fori_loop(0, number, at, carry)
 
         carry, undone = packed(form(carry))
         if ahead == 1:
-            return apart(undone(one_by_one(start, stop, prepare, rewritten, carry)))
+            return in_usual_form(undone(one_by_one(start, stop, prepare, in_form, carry)))
         whole = jnp.maximum(stop - start, 0) // ahead
         carry = jax.lax.fori_loop(0, whole, lambda n, carry: several(start + n * ahead, ahead, carry), carry)
         rest = start + whole * ahead
-        return apart(undone(several(rest, stop - rest, carry)))
+        return in_usual_form(undone(several(rest, stop - rest, carry)))
 
     return loop
 
@@ -158,22 +145,11 @@ def as_type(bits: Array, kind: Any) -> Array:
     return bits.astype(kind) if bool in (bits.dtype, kind) else bits.view(kind)
 
 
-class SideBySide(Distinct, flax.struct.PyTreeNode):
-    """Trees of equal shapes along a new leading axis of each leaf; it is read as a tuple of these trees."""
+def in_few_kernels(tree: Tree) -> Tree:
+    """Returns the tree with critics `SideBySide`, first layers' biases in kernels, and `MomentsTogether`.
 
-    joined: Params
-
-    def __len__(self) -> int:
-        return len(jax.tree.leaves(self.joined)[0])
-
-    def __getitem__(self, place: int) -> Params:
-        if place >= len(self):
-            raise IndexError(place)
-        return jax.tree.map(lambda leaf: leaf[place], self.joined)
-
-
-def side_by_side(tree: Tree) -> Tree:
-    """Returns the tree with critics' networks `SideBySide`, and first layers' biases in kernels."""
+    States that have this form already keep it.
+    """
 
     def joined(trees: Any) -> Any:
         shapes = {str(jax.tree.map(jax.typeof, tree)) for tree in trees} if type(trees) is tuple else ()
@@ -188,7 +164,7 @@ def side_by_side(tree: Tree) -> Tree:
 
     def of_network(part: Any) -> Any:
         adam: Any = part.optimizer_state if isinstance(part, NetworkState) and is_ours(type(part)) else None
-        if type(adam) is not optax.ScaleByAdamState:
+        if not isinstance(adam, optax.ScaleByAdamState):
             return part
         trees = part.params, part.target, adam.mu, adam.nu
         if isinstance(part, CriticState):
@@ -199,7 +175,7 @@ def side_by_side(tree: Tree) -> Tree:
         # A network that it has beside it, such as a slow copy, has the same form.
         part = part.replace(params=None, target=None, optimizer_state=None)
         part = jax.tree.map(of_network, part, is_leaf=lambda one: one is not part and is_network(one))
-        return part.replace(params=params, target=target, optimizer_state=adam._replace(mu=mu, nu=nu))
+        return part.replace(params=params, target=target, optimizer_state=MomentsTogether(adam.count, mu, nu))
 
     def is_network(part: Any) -> bool:
         return isinstance(part, NetworkState)
@@ -207,71 +183,24 @@ def side_by_side(tree: Tree) -> Tree:
     return jax.tree.map(of_network, tree, is_leaf=is_network)
 
 
-def apart(tree: Tree) -> Tree:
-    """Undoes `side_by_side`."""
+def in_usual_form(tree: Tree) -> Tree:
+    """Undoes `in_few_kernels`."""
 
-    def is_joined(part: Any) -> bool:
-        return isinstance(part, SideBySide) or (isinstance(part, dict) and WITH_BIAS in part)
+    def has_form(part: Any) -> bool:
+        return isinstance(part, SideBySide | MomentsTogether) or (
+            isinstance(part, dict) and WITH_BIAS in part
+        )
 
     def undone(part: Any) -> Any:
         if isinstance(part, SideBySide):
-            return apart(tuple(part[place] for place in range(len(part))))
-        rows = part[WITH_BIAS] if is_joined(part) else None
+            return in_usual_form(tuple(part))
+        if isinstance(part, MomentsTogether):
+            return optax.ScaleByAdamState(*map(in_usual_form, part))
+        rows = part[WITH_BIAS] if has_form(part) else None
         return part if rows is None else {"kernel": rows[..., :-1, :], "bias": rows[..., -1, :]}
 
-    return jax.tree.map(undone, tree, is_leaf=is_joined)
+    return jax.tree.map(undone, tree, is_leaf=has_form)
 
 
 def is_layer(part: Any) -> bool:
     return isinstance(part, dict) and not part.keys().isdisjoint(("kernel", WITH_BIAS))
-
-
-def instead_of(usual: Callable, kind: type) -> Callable[[Callable], Callable]:
-    """Returns a decorator: its function takes the place of a state's method while `IS_TRACED`."""
-
-    def decorate(ours: Callable) -> Callable:
-        @functools.wraps(usual)
-        def method(*given: Any) -> Any:
-            return (ours if IS_TRACED.get() else usual)(*given)
-
-        setattr(kind, usual.__name__, method)
-        return ours
-
-    return decorate
-
-
-@instead_of(CriticState.each, CriticState)
-def each(critic: CriticState, params: Params, observations: Array, actions: Array) -> Sequence[Array]:
-    """One kernel serves all networks."""
-    if not isinstance(params, SideBySide):
-        return [critic.apply(own, observations, actions) for own in params]
-    # Inputs for each, else XLA makes one product of their first layers, and kernels for the biases.
-    inputs = [jnp.broadcast_to(one, (len(params), *one.shape)) for one in (observations, actions)]
-    return jax.vmap(critic.apply)(params.joined, *inputs)
-
-
-@instead_of(CriticState.min_q, CriticState)
-def min_q(critic: CriticState, observations: Array, actions: Array) -> Array:
-    """Its gradient does not look for the least among values: one that is computed twice may differ."""
-    each = critic.each(critic.params, observations, actions)
-    return functools.reduce(lambda a, b: jnp.where((a > b) | jnp.isnan(b), b, a), each)
-
-
-def of_ones(call: Callable, given: Sequence[Array], options: Any, context: Any) -> Any:
-    """A layer's output, where its bias is a row of its kernel: its inputs get a column of ones."""
-    if not context.module.has_variable("params", WITH_BIAS):
-        return call(*given, **options)
-    inputs = jnp.concatenate([*given, jnp.ones_like(given[0][..., :1])], axis=-1)
-    return inputs @ context.module.get_variable("params", WITH_BIAS)
-
-
-@instead_of(NetworkState.stepped, NetworkState)
-def stepped(network: NetworkState, gradients: Params, rate: Numeric) -> NetworkState:
-    """Adam in fewer operations: one kernel for each array and for each network's scalars."""
-    count = optax.safe_increment(network.optimizer_state.count)
-    mu, nu, scale = network.optimizer_state.mu, network.optimizer_state.nu, jnp.sqrt(1.0 - BETA_2**count)
-    mu = jax.tree.map(lambda m, g: m + (1.0 - BETA_1) * (g - m), mu, gradients)
-    nu = jax.tree.map(lambda n, g: n + (1.0 - BETA_2) * (g * g - n), nu, gradients)
-    size, least = rate * scale / (1.0 - BETA_1**count), EPSILON * scale
-    params = jax.tree.map(lambda p, m, n: p - size * (m / (jnp.sqrt(n) + least)), network.params, mu, nu)
-    return network.replace(params=params, optimizer_state=optax.ScaleByAdamState(count, mu, nu))
