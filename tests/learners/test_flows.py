@@ -10,8 +10,10 @@ import scipy.stats
 from learner_runs import init, make, make_batch
 from slow_cases import slow_but
 
+from xql_jax.errors import UserError
 from xql_jax.learners.flow_policies import Flow, FlowHead, OneStepFlow, WeightedFlow, fixed_noise
 from xql_jax.learners.parts import CriticState, Estimates, LearnerState
+from xql_jax.learners.registry import make_learner
 from xql_jax.networks.flow import integrate
 from xql_jax.types import Batch
 
@@ -89,6 +91,29 @@ def test_actions_of_a_flow_are_drawn_from_pi_star(count):
     np.testing.assert_allclose(shares(actions)[1], expected, atol=0.03)
     if count == 32:  # enough candidates for pi*
         np.testing.assert_allclose(shares(actions), SOFT_OPTIMAL, atol=0.03)
+
+
+def test_a_clone_by_a_flow_has_the_data_s_modes_and_their_shares():
+    """`bc+flow` has no Q that could choose: a Gaussian would act between the modes, at -0.2."""
+    learner, states = make_learner("bc+flow", {"actor_hidden_dims": (64, 64)}), jnp.zeros((4_000, 1))
+    state = learner.init(jax.random.key(0), states[:1], states[:1])
+    state = state.replace(policy=flow_of_modes())
+    drawn = learner.act(learner.actor(state), states, jax.random.key(7), False)
+    np.testing.assert_allclose(shares(drawn), SHARES, atol=0.03)
+    central = learner.act(learner.actor(state), states, jax.random.key(7), True)
+    expected = integrate(flow_of_modes(), states, jnp.zeros((4_000, 1)), 10)
+    np.testing.assert_allclose(central, expected, atol=1e-6)
+    with pytest.raises(UserError, match="candidates"):
+        make_learner("bc+flow", {"candidates": 8})
+
+
+def test_the_clone_s_update_is_a_step_of_flow_matching():
+    learner, batch = make("bc+flow", (8,)), make_batch()
+    before = init(learner, batch)
+    after, info = learner.update(before, batch, jax.random.key(3))
+    cloned, expected = learner.policy.clone(before.policy, batch, jax.random.key(3))
+    assert info["actor/loss"] == pytest.approx(float(expected["actor/loss"]), rel=1e-6)
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-6), after.policy.params, cloned.params)
 
 
 def test_a_weighted_flow_is_pi_star():

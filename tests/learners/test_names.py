@@ -29,6 +29,8 @@ def test_every_method_trains_with_every_policy(name):
         ("xqll+forward_kl", "unknown method 'xqll'; known: "),
         ("xql+zzzz", "xql has no policy 'zzzz'; known: "),
         ("value_iteration+max_q", "value_iteration has no policy 'max_q'"),  # it has no Q
+        ("bc+max_q", "bc has no policy 'max_q'; known: "),  # it has neither; but a flow clones
+        ("bc+weighted_flow", "bc has no policy 'weighted_flow'; known: flow"),
         ("sac+forward_kl", "sac has a policy of its own, and takes no other: leave out .forward_kl"),
         ("xql+mixture+flow", "xql.mixture.flow: a flow has a network of its own, and takes no head"),
     ],

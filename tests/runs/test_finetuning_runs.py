@@ -65,6 +65,13 @@ def test_the_row_of_the_start_is_kept_though_no_interval_ends_there(data, tmp_pa
     assert [row.step for row in rows if row.seed == 3] == [0, 2, 5, 8, 11, 14, 17]
 
 
+@pytest.mark.parametrize(("method", "told"), [("bc", True), ("bc+mixture", True), ("iql", False)])
+def test_it_is_said_of_a_clone_that_rewards_do_nothing(data, tmp_path, method, told, caplog):
+    run_finetuning(finetune_settings(data, method, save_dir=str(tmp_path), max_steps=2))
+    said = [one.getMessage() for one in caplog.records if "rewards do nothing" in one.getMessage()]
+    assert [one.startswith(f"{method} clones") for one in said] == [True] * told
+
+
 @pytest.mark.parametrize(("beta", "changes"), [(None, " beta=5:2"), (1.5, ""), (0.5, "")])
 def test_a_value_that_the_checkpoints_run_was_given_stays(data, tmp_path, beta, changes, caplog):
     """Its usual value changes as the config of the task says; 0.5 is fine-tuning's own first phase's."""

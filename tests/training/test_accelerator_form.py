@@ -33,7 +33,7 @@ from xql_jax.training.accelerator import (
     switched_off,
     with_constants,
 )
-from xql_jax.training.members import make_members, parse_ramps
+from xql_jax.training.members import learners_of, make_members, parse_ramps, stacked
 from xql_jax.training.population import offline_population
 from xql_jax.types import Batch, Windows
 
@@ -84,6 +84,17 @@ def test_members_together_have_the_numbers_of_a_cpu(name):
 )
 def test_what_one_member_asks_for_is_not_left_out(grid):
     assert_alike(make_population("xql", True, grid=grid), make_population("xql", False, grid=grid))
+
+
+def test_members_that_get_other_numbers_later_have_these_in_their_program():
+    """The population's own learner has 0 for both, which would be constants of its program."""
+    populations = [make_population("xql", which, (3, 4), awr_temperature=0.0) for which in (True, False)]
+    for population in populations:
+        assert population.advance(1)["actor/awr_temperature"].tolist() == [0.0, 0.0]
+        own = [with_values(population.learner, {"awr_temperature": one}) for one in (0.5, 8.0)]
+        population.set_in_members(learner=stacked([jax.tree.map(jnp.asarray, one) for one in own]))
+    assert_alike(*populations)
+    assert populations[0].advance(UPDATES + 1)["actor/awr_temperature"].tolist() == [0.5, 8.0]
 
 
 def test_critics_and_first_layers_joined_and_back_are_the_same_bits():
@@ -226,7 +237,7 @@ def test_a_number_is_a_constant_if_it_switches_something_off_in_all_members_and_
 ):
     learner = make_learner("xql")
     ramps = parse_ramps(ramps, settings_of(learner), 1_000, "--ramp")
-    constants = switched_off(learner, make_members([3], grid), ramps)
+    constants = switched_off(stacked(learners_of(learner, make_members([3], grid))), ramps)
     known = values_of(with_constants(learner, [-1.0 if value is None else value for value in constants]))
     found = {name: float(known[name]) for name in ("beta", "beta_nats", "max_grad_norm")}
     assert {name: value for name, value in found.items() if value != -1.0} == expected

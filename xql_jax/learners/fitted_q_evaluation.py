@@ -3,20 +3,34 @@
 Source: Le et al. 2019, "Batch Policy Learning under Constraints", Algorithm 3 (FQE). Paine et al. 2020,
 "Hyperparameter Selection for Offline Reinforcement Learning", rank policies by this Q at initial states.
 Differs: Le et al. solve a whole regression for each target; here each update is a step of Adam on a minibatch
-towards a target network that follows at the rate tau. If there is a fixed point, it is the same.
+towards a target network that follows at the rate tau. And Q has an offset, which follows the mean Bellman
+residual: a constant error is the slowest, for in each iteration only 1 - discount of it goes (Bertsekas 1995,
+"Generic Rank-One Corrections for Value Iteration"). If there is a fixed point, it is the same.
 """
 
 import functools
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 
 from xql_jax.learners.method import Part, discount_setting, tau_setting
-from xql_jax.learners.parts import Critic, LearnerState
+from xql_jax.learners.parts import Critic, CriticState, LearnerState
 from xql_jax.losses.regression import td_target
 from xql_jax.settings import internal, part
 from xql_jax.types import Array, Batch, Metrics, Numeric, Params, PRNGKey
+
+OFFSET_STEPS = 3.0  # its steps are 1, and after this / (1 - discount) updates they fall with their number
+
+
+class OffsetCriticState(CriticState, kw_only=True):
+    """Networks Q, to which a number is added."""
+
+    offset: Array  # f32[]
+
+    def each(self, params: Params, observations: Array, actions: Array) -> Sequence[Array]:
+        return [q + self.offset for q in super().each(params, observations, actions)]
 
 
 class FittedQEvaluation(Part):
@@ -27,6 +41,7 @@ class FittedQEvaluation(Part):
     """
 
     evaluated: Any = internal(None, leaf=True)  # the learner whose policy it is
+    rows: Any = internal(None, leaf=True)  # i32[2], the first and the number of the rows that it learns from
     critic: Critic = part(functools.partial(Critic, num_critics=1))
     discount: Numeric = discount_setting()
     tau: Numeric = tau_setting()
@@ -34,18 +49,26 @@ class FittedQEvaluation(Part):
 
     def init(self, key: PRNGKey, observations: Array, actions: Array) -> LearnerState:
         key_policy, *keys_critic = jax.random.split(key, 1 + self.critic.num_critics)
+        critic = self.critic.init(keys_critic, observations, actions)
         return LearnerState(
             step=jnp.zeros((), jnp.int32),
             policy=self.evaluated.actor(self.evaluated.init(key_policy, observations, actions)),
-            critic=self.critic.init(keys_critic, observations, actions),
+            critic=OffsetCriticState(
+                critic.network, critic.params, critic.optimizer_state, critic.target, offset=jnp.zeros(())
+            ),
         )
 
     def update(self, state: LearnerState, batch: Batch, key: PRNGKey) -> tuple[LearnerState, Metrics]:
         next_actions = self.act(self.actor(state), batch.next_observations, jax.random.key(0), True)
-        next_q = state.critic.at_target().min_q(batch.next_observations, next_actions)
+        pairs = (batch.observations, batch.next_observations), (batch.actions, next_actions)
+        q, next_q = jnp.split(state.critic.at_target().min_q(*map(jnp.concatenate, pairs)), 2)
         targets = td_target(batch.rewards, batch.masks, next_q, discount=self.discount)
         critic, info = self.critic.fit(state.critic, batch, targets)
-        return state.replace(step=state.step + 1, critic=critic.polyak_update(self.tau)), info
+        # By this share of itself a constant error is less in the next iteration: the rest is added up.
+        share, step = (1.0 - self.discount * batch.masks).mean(), state.step + 1
+        rate = jnp.minimum(1.0, OFFSET_STEPS / (share * step))
+        critic = critic.replace(offset=critic.offset + rate * (targets - q).mean())
+        return state.replace(step=step, critic=critic.polyak_update(self.tau)), info
 
     def actor(self, state: LearnerState) -> Params:
         return state.policy

@@ -26,7 +26,7 @@ from xql_jax.learners.method import Part, temperature_setting
 from xql_jax.learners.parts import CriticState, Estimates, LearnerState, NetworkState, S
 from xql_jax.learners.td3_bc import normalized_mean
 from xql_jax.networks.flow import Velocity, integrate
-from xql_jax.settings import AT_LEAST_ONE, EITHER, NOT_NEGATIVE, part, static, traced
+from xql_jax.settings import AT_LEAST_ONE, EITHER, NOT_NEGATIVE, internal, part, static, traced
 from xql_jax.types import AnyBatch, Array, Metrics, Numeric, Params, PRNGKey
 
 
@@ -47,7 +47,7 @@ class FlowActor(NetworkState, kw_only=True):
     Called with observations f32[B, O], it is a `Distribution` in these states, but without a density.
     """
 
-    critic: CriticState
+    critic: CriticState | None  # None: there is one candidate
     policy: "FlowPolicy"
     observations: Array = None  # type: ignore[assignment]  # before it is called
 
@@ -74,8 +74,9 @@ class FlowActor(NetworkState, kw_only=True):
 
     def judged(self, noise: Array) -> tuple[Array, Array]:
         """The actions of noise f32[N, B, A], and the minimum of their Q, f32[N, B]."""
-        actions = self.carried(noise)
-        return actions, self.critic.min_q(at_each(self.observations, actions), actions)
+        actions, critic = self.carried(noise), self.critic
+        assert critic is not None
+        return actions, critic.min_q(at_each(self.observations, actions), actions)
 
     def noise(self, key: PRNGKey, *count: int) -> Array:
         return jax.random.normal(key, (*count, self.observations.shape[0], self.network.action_dim))
@@ -97,7 +98,7 @@ class FlowPolicy(parts.PolicyObjective):
         return NetworkState.create(network, network.init(key, observations, actions, actions[..., :1]))
 
     def actor(self, state: LearnerState) -> FlowActor:
-        critic = CriticState(state.critic.network, state.critic.params)
+        critic = None if state.critic is None else CriticState(state.critic.network, state.critic.params)
         # What updates alone read is infinite if off, and a state with this actor would count as diverged.
         finite = jax.tree.map(lambda leaf: jnp.where(jnp.isinf(leaf), 1.0, leaf), self)
         return FlowActor(state.policy.network, state.policy.params, critic=critic, policy=finite)
@@ -113,6 +114,7 @@ class FlowPolicy(parts.PolicyObjective):
 
     def regress(self, actor: S, weights: Array, batch: AnyBatch, key: PRNGKey) -> tuple[S, Metrics]:
         """One step of flow matching, the batch's actions weighted by f32[B]."""
+        parts.check_each(weights, batch.rewards, f"the weights of {parts.named(type(self))}")
 
         def loss(params):
             actor_loss = matching_loss(actor, params, weights, batch, key)
@@ -135,6 +137,12 @@ def matching_loss(flow: NetworkState, params: Params, weights: Array, batch: Any
 def fixed_noise(count: int, action_dim: int) -> Array:
     """Noise vectors f32[N, A] that never change: 0, then draws of a standard normal distribution."""
     return jax.random.normal(jax.random.key(0), (count, action_dim)).at[0].set(0.0)
+
+
+class CloningFlow(FlowPolicy):
+    """The flow of `bc+flow`: without Q nothing chooses among its actions."""
+
+    candidates: int = internal(1)
 
 
 class Flow(FlowPolicy):

@@ -1,7 +1,7 @@
 """Methods: how a name's learner is made; the base class of learners and parts; settings that many have."""
 
 from collections.abc import Callable, Mapping
-from typing import Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 import flax.struct
 
@@ -27,6 +27,11 @@ class Part(Checked, Distinct, flax.struct.PyTreeNode):
         """Returns a copy in which the learning rates that decay fall to 0 over this many updates."""
         changes = {name: inner.scheduled(steps) for name, inner in parts_of(self)}
         return self.replace(**changes)
+
+
+def is_ours(thing: Any) -> bool:
+    """Whether a class or a function is the package's own, and not a user's."""
+    return thing.__module__.startswith("xql_jax.")
 
 
 def discount_setting() -> float:

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from xql_jax.learners.method import Part, rate_setting, temperature_setting
+from xql_jax.errors import UserError
+from xql_jax.learners.method import Part, is_ours, rate_setting, temperature_setting
 from xql_jax.losses.divergence import held_weights, weights_divergence
 from xql_jax.losses.regression import advantage_weight, mse_loss, td_target
 from xql_jax.networks.mlp import WITH_BIAS, GaussianPolicy, Initializer, Value, iql_init
@@ -204,7 +205,7 @@ class ValueFit(Trained):
 
         def mean_loss(params):
             v = value.apply(params, observations)
-            value_loss = (loss or self.loss_of)(v, targets).mean()
+            value_loss = checked(loss or self.loss_of, v, targets).mean()
             return value_loss, {"value/loss": value_loss, "value/v": v.mean()}
 
         for _ in range(self.v_updates):
@@ -262,7 +263,7 @@ class Critic(Trained):
 
         def summed_loss(params):
             qs = critic.each(params, batch.observations, batch.actions)
-            losses = jnp.stack([(loss or self.loss_of)(q, targets) for q in qs])
+            losses = jnp.stack([checked(loss or self.loss_of, q, targets) for q in qs])
             critic_loss = losses.mean(axis=1).sum()
             return critic_loss, {"critic/loss": critic_loss, "critic/q": qs[0].mean()}
 
@@ -275,6 +276,32 @@ def less_of_kernel(path: tuple, new: Array, old: Array, share: Numeric) -> Array
     if name == WITH_BIAS:  # an accelerator's form: the last row is the bias
         share = jnp.where(jnp.arange(old.shape[-2])[:, None] < old.shape[-2] - 1, share, 0.0)
     return new - share * old if name in ("kernel", WITH_BIAS) else new
+
+
+def checked(loss: Loss, values: Array, targets: Array) -> Array:
+    """The loss of values f32[B]; a loss of one's own must be one number an example, f32[B], too."""
+    losses = loss(values, targets)
+    if not is_ours(loss):
+        check_each(
+            losses, targets, f"{named(loss)} of values {[*values.shape]} and targets {[*targets.shape]}"
+        )
+    return losses
+
+
+def check_each(numbers: Any, examples: Array, what: str) -> None:
+    """Raises UserError, while tracing, unless there is one number for each of the examples f32[B].
+
+    With others a mean is a number, too, but of pairs that do not belong together, or of nothing.
+    """
+    if jnp.shape(numbers) != examples.shape:
+        raise UserError(
+            f"{what}: not one number an example, {[*examples.shape]}, but {[*jnp.shape(numbers)]}"
+        )
+
+
+def named(thing: Any) -> str:
+    """MODULE.NAME of a class or a function."""
+    return f"{thing.__module__}.{thing.__qualname__}"
 
 
 def policy_widths(*default: int) -> tuple[int, ...]:
@@ -343,10 +370,12 @@ class PolicyObjective(PolicyPart):
 
     def regress(self, actor: S, weights: Array, batch: AnyBatch, key: PRNGKey) -> tuple[S, Metrics]:
         """One step on -weight * log pi(a|s), averaged over the batch; weights f32[B]."""
+        check_each(weights, batch.rewards, f"the weights of {named(type(self))}")
 
         def loss(params):
             policy = actor.in_training(params, batch.observations, key)
             log_probs = policy.log_prob(batch.actions, carried_out(batch))
+            check_each(log_probs, batch.rewards, f"{named(type(policy))}.log_prob")
             actor_loss = -(weights * log_probs).mean()
             return actor_loss, {"actor/loss": actor_loss, "actor/log_prob": log_probs.mean()}
 

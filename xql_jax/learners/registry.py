@@ -93,6 +93,7 @@ POLICIES = Modules(
         "one_step_flow": "flow_policies:OneStepFlow",
     }
 )
+CLONING = Modules({"flow": "flow_policies:CloningFlow"})  # of methods with neither V nor Q
 HEADS = Modules(
     {
         "gaussian": "parts:Gaussian",
@@ -144,18 +145,23 @@ def make_learner(name: str, config: Mapping[str, Any] | None = None) -> Any:
 
 
 def _with_policy(learner: Any, name: str, method: str) -> Any:
-    """The learner with that head or policy objective. All need a head; objectives need V, most of them Q."""
+    """The learner with that head or policy objective. All need a head; objectives need V, most of them Q.
+
+    Without V and Q a flow clones.
+    """
     head = getattr(getattr(learner, "policy", None), "head", None)
     if not isinstance(head, HEADS["gaussian"]):
         raise UserError(f"{method} has a policy of its own, and takes no other: leave out +{name}")
-    objectives = POLICIES if hasattr(learner, "critic") else ["forward_kl"]
-    known = [*(objectives if hasattr(learner, "value") else ()), *HEADS]
+    has_v, has_q = hasattr(learner, "value"), hasattr(learner, "critic")
+    made = POLICIES if has_v else CLONING
+    objectives = {(True, True): made, (True, False): ["forward_kl"], (False, False): made}
+    known = [*objectives.get((has_v, has_q), ()), *HEADS]
     if name not in known:
         raise UserError(f"{method} has no policy {name!r}; known: {nearest(name, known)}")
     if name in HEADS:
         policy = learner.policy.replace(head=HEADS[name]())
     else:
-        policy = POLICIES[name]() if name in FLOWS else POLICIES[name](head=head)
+        policy = made[name]() if name in FLOWS else made[name](head=head)
     return learner.replace(policy=policy)
 
 

@@ -16,6 +16,7 @@ from xql_jax.envs import environment_maker, versions_of
 from xql_jax.envs.compiled import compiled_environment
 from xql_jax.errors import UserError
 from xql_jax.files import writing
+from xql_jax.learners.bc import BC
 from xql_jax.logs.csv_rows import Row
 from xql_jax.logs.wandb import WandbLogger
 from xql_jax.numerics.jax_settings import check_matmul_precision, check_platforms, settings_of_jax
@@ -315,6 +316,11 @@ def _log_beginning(folder: RunFolder, data: RunData) -> None:
         _warn_of_beta(settings)
     if isinstance(settings, Offline):
         _warn_of_cloning(settings)
+    if isinstance(settings, Finetune) and isinstance(settings.learner, BC):
+        LOG.warning(
+            f"{settings.method} clones the actions that it stores, and rewards do nothing: acting cannot "
+            "improve it. Fine-tune a method that learns from rewards, such as xql or iql"
+        )
 
 
 def _warn_of_beta(settings: Training) -> None:

@@ -18,9 +18,10 @@ import optax
 from jax.flatten_util import ravel_pytree
 from jax.sharding import PartitionSpec
 
+from xql_jax.learners.method import is_ours
 from xql_jax.learners.parts import CriticState, MomentsTogether, NetworkState, SideBySide
 from xql_jax.networks.mlp import WITH_BIAS, GaussianPolicy, Value
-from xql_jax.training.members import AXIS, DEVICES, Member, Ramp, learners_of, ramped
+from xql_jax.training.members import AXIS, DEVICES, Ramp, ramped
 from xql_jax.training.program import Carry, Group, Kind, Loop, Prepare, Update, of_lone_member, one_by_one
 from xql_jax.types import Array, Learner
 
@@ -60,14 +61,15 @@ def program(kind: Kind, group: Group, constants: Sequence[float | None]) -> Any:
     return jax.jit(mapped, donate_argnums=1, compiler_options=options)
 
 
-def switched_off(learner: Learner, members: Sequence[Member], ramps: Sequence[Ramp]) -> list[float | None]:
-    """Returns for each number of the learner 0 or inf, if all members have it in every update, else None.
+def switched_off(learners: Learner, ramps: Sequence[Ramp]) -> list[float | None]:
+    """Returns for each number of the stacked learners 0 or inf, if all have it in every update, else None.
 
     The compiler leaves out what such a constant switches off, as the gradient's norm if nobody clips.
     """
     steps = map(jnp.float32, {0.0}.union(*(ramp.steps for ramp in ramps)))  # ramps are linear between
-    learners = [own for step in steps for own in learners_of(ramped(learner, ramps, step), members)]
-    leaves = zip(*map(jax.tree.leaves, jax.device_get(learners)), strict=True)
+    count = next((len(leaf) for leaf in jax.tree.leaves(learners)), 0)
+    every = [jax.tree.leaves(ramped(learners, ramps, step, count)) for step in steps]
+    leaves = zip(*jax.device_get(every), strict=True)
     found = [{*np.ravel(each).tolist()} if each[0].dtype == np.float32 else set() for each in leaves]
     return [values.pop() if values in ({0.0}, {np.inf}) else None for values in found]
 
@@ -76,10 +78,6 @@ def with_constants(learner: Learner, constants: Sequence[float | None]) -> Learn
     leaves, structure = jax.tree.flatten(learner)
     new = [leaf if c is None else jnp.full_like(leaf, c) for leaf, c in zip(leaves, constants, strict=True)]
     return jax.tree.unflatten(structure, new)
-
-
-def is_ours(thing: Any) -> bool:
-    return thing.__module__.startswith("xql_jax.")
 
 
 def in_blocks(ahead: int, form: Callable[[Carry], Carry]) -> Loop:

@@ -34,6 +34,7 @@ from xql_jax.training.program import (
     member_keys,
     of_lone_member,
 )
+from xql_jax.training.trial import own_code, tried
 from xql_jax.types import AnyBatch, Json, Learner, Metrics, State
 
 Tree = TypeVar("Tree")
@@ -77,7 +78,7 @@ class Population:
     matmul_precision = "default"  # of the program, see `MATMUL_PRECISIONS`
 
     def __init__(self, learner: Learner, members: Sequence[Member], kind: Kind, together: bool | None = None):
-        self.members, self.kind = list(members), kind
+        self.learner, self.members, self.kind = learner, list(members), kind
         self.together = jax.default_backend() != "cpu" if together is None else together
         self.step = 0  # steps done so far; if `advance` failed, fewer than it was asked for
         self.compile_seconds = 0.0
@@ -90,13 +91,10 @@ class Population:
         example = [jnp.zeros((1, *field.shape[1:])) for field in fields]  # only the shapes matter
         init = jax.jit(lambda learner, key: learner.init(key, *example))
         learners, keys = learners_of(learner, members), [member_keys(member) for member in self.members]
-        if self.together:
-            from xql_jax.training.accelerator import switched_off  # `--help` does without its optax
-
-            self.constants = switched_off(learner, members, kind.ramps)  # numbers that are 0 or inf
         pairs = zip(learners, keys, strict=True)
-        states = [jax.block_until_ready(init(own, key.initial)) for own, key in pairs]
-        metrics = jax.eval_shape(learners[0].update, states[0], kind.minibatch, keys[0].updates)[1]
+        with own_code(learner, "init"):
+            states = [jax.block_until_ready(init(own, key.initial)) for own, key in pairs]
+        metrics = tried(learners[0], states[0], kind.minibatch, keys[0].updates)
         nan = {name: jnp.full(of.shape, jnp.nan, of.dtype) for name, of in metrics.items()}
         parts = zip(learners, states, [key.updates for key in keys], strict=True)
         begun = [MemberState(*own, Sums.none(metrics), nan) for own in parts]
@@ -106,12 +104,16 @@ class Population:
             group.data = placed[group.shared]
         kind.begin(self)
 
-    def program(self, group: Group) -> Any:
-        """Returns the jitted function that maps `Kind.train_member` over the members of a group."""
-        if self.together:
-            from xql_jax.training import accelerator
+    def program(self, group: Group, learners: Learner | None = None) -> Any:
+        """Returns the jitted function that maps `Kind.train_member` over the members of a group.
 
-            return accelerator.program(self.kind, group, self.constants)
+        `learners` are stacked, those that the program is to serve; None: the members'.
+        """
+        if self.together:
+            from xql_jax.training import accelerator  # `--help` does without its optax
+
+            learners = self.gathered(lambda members: members.learner) if learners is None else learners
+            return accelerator.program(self.kind, group, accelerator.switched_off(learners, self.kind.ramps))
         return jax.jit(of_lone_member(self.kind.train_member), donate_argnums=1)
 
     def advance(self, stop: int) -> Metrics:
@@ -194,7 +196,7 @@ class Population:
         if self.is_compiled:
             return
         started = time.perf_counter()
-        with settings_of_jax(self.matmul_precision):
+        with settings_of_jax(self.matmul_precision), own_code(self.learner, "update"):
             for group in self.groups:
                 if group.split not in self._programs:
                     arguments = *group.members.apart, group.data, np.int32(0), np.int32(0)
@@ -279,6 +281,8 @@ class Population:
 
     def set_in_members(self, **fields: State) -> None:
         """Replaces fields, each stacked over all members."""
+        if "learner" in fields:
+            self._programs.clear()  # they may have the earlier ones' numbers as constants
         for group in self.groups:
             indices = np.array(group.indices)
             new = jax.tree.map(lambda leaf, indices=indices: leaf[indices], fields)

@@ -40,12 +40,11 @@ from xql_jax.settings import (
     within,
 )
 from xql_jax.suites.tasks import module_to_run
-from xql_jax.training.members import Member, learners_of, stacked
-from xql_jax.training.population import Population, offline_population
-from xql_jax.training.progress import progress_bar
+from xql_jax.training.members import Member, learners_of
 from xql_jax.types import Json
 from xql_jax.workshop.reports.score_table import csv_table
 from xql_jax.workshop.tools.opening import open_run, own_method
+from xql_jax.workshop.tools.policy_values import ALL, Evaluated, evaluated, moving, steps_needed, told_apart
 
 LOG = logging.getLogger(__name__)
 USUAL_DISCOUNT = 0.99  # for methods without a discount
@@ -62,18 +61,22 @@ class ChoiceSettings(Checked):
     dataset: Sequence[str] = setting(
         (), SEVERAL, "Data to use instead of the run's own, such as held-out data; as for xql-train-offline."
     )
-    max_steps: int = setting(
-        5_000,
+    max_steps: int | None = setting(
+        None,
         COUNT,
-        "Updates of each evaluation. Values need about 1 / (tau * (1 - discount)) of them to converge.",
+        "Updates of each evaluation. Default: 5 / (tau * (1 - discount)), which bring a value within 1% of "
+        "its limit; at least 5,000, at most 100,000.",
+        kind=int,
     )
-    batch_size: int = setting(256, within(1, 10_000_000), "Transitions per update.")
+    batch_size: int = setting(128, within(1, 10_000_000), "Transitions per update.")
     hidden_dims: tuple[int, ...] = setting(
         (128, 128), WIDTHS, "Widths of the hidden layers of the Q that evaluates."
     )
     critic_layer_norm: bool = setting(True, EITHER, "Use layer norm in each hidden layer.")
-    critic_lr: float = setting(1e-3, POSITIVE, "Learning rate of this Q.")
-    tau: float = setting(0.02, ABOVE_ZERO, "Polyak rate of the target network, per update.")
+    critic_lr: float = setting(
+        1e-3, POSITIVE, "Learning rate of this Q. In the second half of the updates it falls to a tenth."
+    )
+    tau: float = setting(0.1, ABOVE_ZERO, "Polyak rate of the target network, per update.")
     discount: float | None = setting(
         None, UNIT_INTERVAL, "Discount of the values. Default: the run's own.", kind=float
     )
@@ -85,6 +88,7 @@ class ChoiceSettings(Checked):
 # Titles of the numbers that rank policies without an environment. The largest is best, of errors the least.
 STATISTICS = {
     "fqe_value": "FQE value",
+    "fqe_uncertainty": "±",
     "initial_v": "own V",
     "initial_q": "own Q",
     "advantage": "Q - V",
@@ -99,7 +103,8 @@ def choose(settings: ChoiceSettings) -> Json:
 
     Returns:
         The `members`, best by FQE first, and their means by `settings` of a sweep, see `by_setting`. Entries
-        have their `STATISTICS` and `score`, None if unknown.
+        have their `STATISTICS` and `score`, None if unknown. `told_apart` says whether FQE's value is below
+        the first entry's by more than the error of that difference.
     """
     output = check_output("output", settings.output, (".csv",)) if settings.output else None
     saved = open_run(settings.checkpoint, settings.method, env_name=settings.env_name)
@@ -112,25 +117,39 @@ def choose(settings: ChoiceSettings) -> Json:
     evaluation = _evaluation(settings, saved)
     dataset = _dataset(settings, saved)
     starts = np.flatnonzero(dataset.begins)
+    steps = settings.max_steps or steps_needed(settings.tau, float(evaluation.discount))
     now = [row for row in saved.rows(saved.files.evaluations) if row.step == saved.step]
     scores = {Member(row.seed, dict(row.setting)).name: row.results["score"] for row in now}
     LOG.info(f"{len(saved.members)} member(s) of {saved.what}")
     LOG.info(
         f"{dataset.size:,} transitions and {len(starts):,} initial states from {dataset.source}; "
-        f"{settings.max_steps:,} updates, discount {float(evaluation.discount):g}"
+        f"{steps:,} updates, discount {float(evaluation.discount):g}"
     )
-    population = _trained(settings, saved, evaluation, dataset)
-    statistics = _statistics(saved, population, dataset, starts)
+    policies = [
+        (learner, learner.actor(saved.states[member.name]))
+        for learner, member in zip(learners_of(saved.learner, saved.members), saved.members, strict=True)
+    ]
+    found = evaluated(evaluation, policies, dataset, steps, settings.batch_size, settings.seed, settings.tqdm)
+    _warn_of_values(saved, found)
+    values = found.values * found.scale / saved.preprocessing.reward_scale
+    statistics = _statistics(saved, found, dataset, starts)
     entries: list[Json] = []
     for index, member in enumerate(saved.members):
         entry = {"index": index, "member": str(member), "seed": member.seed, **member.hyperparameters}
         has_diverged = bool(saved.progress.members[member.name]["diverged"])
         entry |= {**statistics[index], "score": scores.get(member.name), "diverged": has_diverged}
         entries.append(entry)
-    members = best_first(entries)
+    names = [*saved.members[0].hyperparameters]
+    settings_of_sweep = by_setting(entries, names)
+    members = told_apart(best_first(entries), values, lambda entry: [entry["index"]])
+    settings_of_sweep = told_apart(
+        settings_of_sweep,
+        values,
+        lambda entry: [one["index"] for one in entries if all(one[name] == entry[name] for name in names)],
+    )
     if output:
         write_output("output", output, csv_table([members[0], *(entry.values() for entry in members)]))
-    return {"members": members, "settings": by_setting(members, [*saved.members[0].hyperparameters])}
+    return {"members": members, "settings": settings_of_sweep}
 
 
 def _evaluation(settings: ChoiceSettings, saved: Run) -> FittedQEvaluation:
@@ -150,7 +169,7 @@ def _evaluation(settings: ChoiceSettings, saved: Run) -> FittedQEvaluation:
         "tau": settings.tau,
     }
     needed = 1.0 / (settings.tau * (1.0 - discount)) if discount < 1.0 else math.inf
-    if settings.max_steps < needed:
+    if settings.max_steps is not None and settings.max_steps < needed:
         LOG.warning(
             f"--max_steps={settings.max_steps}: fewer than 1 / (tau * (1 - discount)) = {needed:,.0f}: "
             "rewards that are far away will not be known yet"
@@ -183,45 +202,36 @@ def _dataset(settings: ChoiceSettings, saved: Run) -> Dataset:
     return judged
 
 
-def _trained(
-    settings: ChoiceSettings, saved: Run, evaluation: FittedQEvaluation, dataset: Dataset
-) -> Population:
-    """Returns the trained evaluations of the members' policies: of the same networks and minibatches."""
-    members = [Member(settings.seed, {}) for _ in saved.members]
-    population = offline_population(evaluation, members, dataset.batch, settings.batch_size)
-    judges, states = [], []
-    learners = learners_of(saved.learner, saved.members)
-    for index, (learner, member) in enumerate(zip(learners, saved.members, strict=True)):
-        state = population.member(index)[1]
-        judge = dataclasses.replace(evaluation, evaluated=learner)  # which may act by what is swept
-        judges.append(jax.tree.map(jax.numpy.asarray, judge))
-        states.append(state.replace(policy=learner.actor(saved.states[member.name])))
-    population.set_in_members(learner=stacked(judges), state=stacked(states))
-    with progress_bar(settings.max_steps, "update", settings.tqdm, name="evaluating") as bar:
-        stops = np.unique(np.linspace(1, settings.max_steps, 200).astype(int)).tolist()
-        for before, stop in zip([0, *stops], stops, strict=False):
-            population.advance(stop)
-            bar.update(stop - before)
-    for index, divergence in population.diverged.items():
-        LOG.warning(f"{saved.members[index]}: its evaluation diverged at update {divergence.step}: no value")
-    return population
+def _warn_of_values(saved: Run, found: Evaluated) -> None:
+    """Warns of values that are not known, or not yet."""
+    for member, critic in zip(saved.members, found.critics, strict=True):
+        if critic is None:
+            LOG.warning(f"{member}: its evaluation diverged: no value")
+    if (which := np.flatnonzero(moving(found.values))).size:
+        before, now = found.values[:, which[0], ALL] * found.scale / saved.preprocessing.reward_scale
+        LOG.warning(
+            f"{which.size} of {len(saved.members)} values still move, that of {saved.members[which[0]]} from "
+            f"{before:.4g} to {now:.4g} in the last fifth of the updates: give more --max_steps"
+        )
 
 
 def _statistics(
-    saved: Run, population: Population, dataset: Dataset, starts: np.ndarray
+    saved: Run, evaluated: Evaluated, dataset: Dataset, starts: np.ndarray
 ) -> list[dict[str, float | None]]:
     """Returns each member's `STATISTICS`, in units of the data's rewards; None if unknown or not finite."""
     initial = dataset.take(starts[spread_rows(len(starts))]).observations
     batch = dataset.take(spread_rows(dataset.size))
+    scaled = batch._replace(rewards=batch.rewards / np.float32(evaluated.scale))
     found = []
     for index, learner in enumerate(learners_of(saved.learner, saved.members)):
         numbers = _statistics_of(learner, saved.states[saved.members[index].name], initial, batch)
-        if index not in population.diverged:
-            evaluation, state = population.member(index)
+        if (critic := evaluated.critics[index]) is not None:
+            evaluation, state = critic
             # Its target averages about the last 1 / tau updates, so it is steadier than the last one alone.
             judge = state.replace(critic=state.critic.at_target())
-            of_judge = _statistics_of(evaluation, judge, initial, batch)
-            numbers |= {"fqe_value": of_judge["initial_q"], "fqe_error": of_judge["td_error"]}
+            of_judge = _statistics_of(evaluation, judge, initial, scaled)
+            for name, theirs in {"fqe_value": "initial_q", "fqe_error": "td_error"}.items():
+                numbers[name] = of_judge[theirs] * evaluated.scale
         unit = saved.preprocessing.reward_scale
         finite = {name: float(number) / unit for name, number in numbers.items() if np.isfinite(number)}
         found.append({name: finite.get(name) for name in STATISTICS})

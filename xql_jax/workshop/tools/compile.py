@@ -27,10 +27,10 @@ from xql_jax.runs.kinds import Offline
 from xql_jax.runs.resolve import resolved
 from xql_jax.runs.run_data import load_data
 from xql_jax.settings import ANY, EITHER, MOST, setting, within
-from xql_jax.training.accelerator import switched_off
+from xql_jax.training.members import learners_of, stacked
 from xql_jax.training.population import Population, offline_population
 from xql_jax.training.program import at_place, make_groups, population_mesh
-from xql_jax.types import Array, Json
+from xql_jax.types import Array, Json, Learner
 
 SAMPLE_ROWS = 1_024  # rows of data in the programs whose operations and bytes are counted
 # Patterns in XLA's text of a program: an operation, a computation, what calls others, and what is a kernel.
@@ -109,7 +109,7 @@ def compile_run(settings: CompileSettings) -> Json:
     batch, size = view.batch, settings.batch_size
     population = offline_population(learner, every[:1], batch, size, together=True, ramps=ramps)
     population.matmul_precision = settings.matmul_precision
-    population.constants = switched_off(learner, every, ramps)
+    learners = stacked(learners_of(learner, every))
     singly = copy.copy(population)
     singly.kind = copy.copy(population.kind)
     singly.kind.most_ahead = 1  # what is drawn for many updates would count as one update's
@@ -118,9 +118,9 @@ def compile_run(settings: CompileSettings) -> Json:
     what = f"{rows:,} transitions and {members} member(s) do not fit into the memory of {kind}"
     try:
         started = time.perf_counter()
-        whole = compile_population(population, view.size, used, per_device, rows)
+        whole = compile_population(population, learners, view.size, used, per_device, rows)
         seconds = time.perf_counter() - started
-        counted = compile_population(singly, view.size, used, per_device, SAMPLE_ROWS)
+        counted = compile_population(singly, learners, view.size, used, per_device, SAMPLE_ROWS)
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
@@ -210,9 +210,17 @@ def data_shapes(settings: Any) -> tuple[Dataset, int]:
 
 
 def compile_population(
-    population: Population, size: int, devices: Sequence[jax.Device], members: int, rows: int
+    population: Population,
+    learners: Learner,
+    size: int,
+    devices: Sequence[jax.Device],
+    members: int,
+    rows: int,
 ) -> jax.stages.Compiled:
-    """Compiles the program for `members` a device and data of `rows`, from a population with `size` rows."""
+    """Compiles the program for `members` a device and data of `rows`, from a population with `size` rows.
+
+    `learners` are those of all members, stacked.
+    """
     [group] = make_groups(members * len(devices), True, devices)
 
     def of_members(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
@@ -228,7 +236,7 @@ def compile_population(
     platform = devices[0].platform
     check_matmul_precision(population.matmul_precision, platform)
     with settings_of_jax(population.matmul_precision):
-        traced = population.program(group).trace(*states, data, number, number)
+        traced = population.program(group, learners).trace(*states, data, number, number)
         lowered = traced.lower(lowering_platforms=(platform.replace("gpu", "cuda"),))
         return lowered.compile()
 
