@@ -49,6 +49,8 @@ def main(
         print(f"  left out: {left_out.run}: {left_out.reason}")
     for left_out in not_compared:
         print(f"  not in the statistics: {left_out.run}: {left_out.reason}")
+    for note in statistics.notes() if statistics else []:
+        print(f"  {note}")
     print("written:", *(f"{output}/{name}" for name in files), sep="\n  ")
     return 0
 

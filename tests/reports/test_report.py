@@ -65,7 +65,7 @@ def test_statistics_are_over_what_can_be_compared(scores):
     statistics, left_out = compared_scores(scores, 200)
     assert list(statistics.datasets) == ["kitchen-complete-v0", "pen-human-v0"]
     assert list(statistics.aggregates) == ["iql", "bc"]
-    assert statistics.aggregates["iql"][0, 1] == 51.0  # the mean of 61 and 41
+    assert statistics.aggregates["iql"][0, 0] == 51.0  # the mean of 61 and 41
     assert statistics.improvements["iql", "bc"][0] == 1.0
     assert dict(left_out) == {
         "sac on Hopper-v5": "a return, which is in its task's own unit",

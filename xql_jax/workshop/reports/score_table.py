@@ -82,6 +82,7 @@ def report_files(scores: Sequence[MethodScore], statistics: Statistics | None) -
         for method, intervals in statistics.aggregates.items():
             aggregates.append([method, *map(_with_ends, intervals.T)])
         on = f"over {', '.join(statistics.datasets)}; 95% intervals by stratified bootstrap"
+        on = "; ".join([on, *statistics.notes()])
         markdown += f"\n{on}\n\n{markdown_table(aggregates)}"
         latex += f"\n% {on}\n{latex_table(aggregates)}"
     return {
@@ -98,9 +99,20 @@ def _statistics_rows(statistics: Statistics | None) -> Iterator[Sequence[object]
     if statistics:
         for method, intervals in statistics.aggregates.items():
             for name, with_ends in zip(AGGREGATES, intervals.T, strict=True):
-                yield name, method, "", *map(plain_number, with_ends), statistics.seeds[method]
+                yield (
+                    name,
+                    method,
+                    "",
+                    *map(plain_number, with_ends),
+                    _seeds_in_words(statistics.seeds[method]),
+                )
         for pair, probability in statistics.improvements.items():
             yield "probability_of_improvement", *pair, *map(plain_number, probability), ""
+
+
+def _seeds_in_words(seeds: Sequence[int]) -> str:
+    """Returns the number of seeds, or the number on each dataset where datasets differ: `6 6 1`."""
+    return str(seeds[0]) if len(set(seeds)) == 1 else " ".join(map(str, seeds))
 
 
 def _with_ends(with_ends: np.ndarray) -> str:
