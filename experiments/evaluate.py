@@ -13,13 +13,11 @@ from typing import Any
 import numpy as np
 
 from xql_jax.errors import UserError
-from xql_jax.rollout.scores import mean_and_interval, shown
+from xql_jax.rollout.scores import mean_and_interval, shown, success_in_words, wilson_interval
 from xql_jax.settings import settings_of
 from xql_jax.suites.tasks import get_task
 from xql_jax.workshop.commands import command_line
 from xql_jax.workshop.tools.evaluate import EvaluationSettings, evaluate
-
-_SUCCESS_RATE = "success {:.1%} [{:.1%}, {:.1%}], "  # with its interval
 
 
 def main(settings: EvaluationSettings) -> int:
@@ -54,7 +52,7 @@ def print_members(members: list[dict[str, Any]], quantity: str) -> None:
             f"  {entry['member']}: {quantity} {shown(entry['score_mean'])}"
             + (f" ± {shown(interval)} (95% interval over episodes)" if interval is not None else "")
             + f", median {shown(entry['score_median'])}, "
-            + ("" if rate is None else _SUCCESS_RATE.format(rate, *entry["success_interval_95"]))
+            + ("" if rate is None else f"success {success_in_words(rate, entry['success_interval_95'])}, ")
             + (f"return {entry['return_mean']:.4g}, " if quantity == "score" else "")
             + f"length {entry['length_mean']:.1f}{note}"
         )
@@ -63,9 +61,16 @@ def print_members(members: list[dict[str, Any]], quantity: str) -> None:
         if len(of_setting) > 1:
             _, _, setting = of_setting[0]["member"].partition(", ")
             mean, half_width = mean_and_interval(np.array([entry["score_mean"] for entry in of_setting]))
+            successes = [one for entry in of_setting for one in entry["successes"] or ()]
+            of_all = (
+                success_in_words(np.mean(successes), wilson_interval(sum(successes), len(successes)))
+                if successes
+                else ""
+            )
             print(
                 f"  {f'{setting}: ' if setting else ''}mean of {len(of_setting)} seeds: {shown(mean)} ± "
                 f"{shown(half_width)} (95% interval over seeds)"
+                + (f"; success {of_all} (over all episodes)" if of_all else "")
             )
 
 

@@ -13,12 +13,12 @@ OUTPUT/scores.tex.
 
 from collections.abc import Sequence
 
-from xql_jax.errors import UserError
+from xql_jax.errors import UserError, nearest
 from xql_jax.files.outputs import check_output, write_output
-from xql_jax.settings import SEVERAL, TEXT, Command, setting, within
+from xql_jax.settings import NAMED, SEVERAL, TEXT, Command, setting, within
 from xql_jax.workshop.commands import command_line
-from xql_jax.workshop.reports.score_table import report_files, score_rows, text_table
-from xql_jax.workshop.reports.scores import FOLDERS_HELP, method_scores, read_runs
+from xql_jax.workshop.reports.score_table import report_files, score_tables, text_table
+from xql_jax.workshop.reports.scores import FOLDERS_HELP, method_scores, read_runs, references_given
 from xql_jax.workshop.reports.statistics import compared_scores
 
 
@@ -29,18 +29,30 @@ def main(
     bootstrap_samples: int = setting(
         2_000, within(100, 1_000_000), "Bootstrap samples for the intervals of statistics over datasets."
     ),
+    references: Sequence[str] = setting(
+        (),
+        NAMED,
+        "TASK=RANDOM,EXPERT: the returns of scores 0 and 100 of a task or a file of your own, by its name in "
+        "the table. Repeatable.",
+    ),
     output: str = setting("results/report", TEXT, "Folder for the tables."),
 ) -> int:
-    found = read_runs(folders)
+    given = references_given(references)
+    found = read_runs(folders, references=given)
     if not found.runs and not found.left_out:
         raise UserError(f"{', '.join(folders)}: no runs there: a run is a folder with a config.json")
+    names = {run.dataset for run in found.runs}
+    if unknown := [name for name in given if name not in names]:
+        raise UserError(
+            f"--references: no run of {unknown[0]!r} there; nearest: {nearest(unknown[0], names)}"
+        )
     folder = check_output("output", f"{output}/scores.csv").parent
     scores = method_scores(found.members)
     statistics, not_compared = compared_scores(scores, bootstrap_samples)
     files = report_files(scores, statistics)
     for name, text in files.items():
         write_output("output", folder / name, text)
-    print(text_table(score_rows(scores)))
+    print("\n\n".join(map(text_table, score_tables(scores))))
     print(f"{len(found.runs)} runs, {len(scores)} scores of a method on a dataset")
     for run in found.runs:
         for line in run.caveats():
@@ -49,6 +61,8 @@ def main(
         print(f"  left out: {left_out.run}: {left_out.reason}")
     for left_out in not_compared:
         print(f"  not in the statistics: {left_out.run}: {left_out.reason}")
+    for note in statistics.notes() if statistics else []:
+        print(f"  {note}")
     print("written:", *(f"{output}/{name}" for name in files), sep="\n  ")
     return 0
 

@@ -1,6 +1,7 @@
 """Methods of a user's own module, MODULE:NAME: what they train, and that no run imports their module."""
 
 import functools
+import pickle
 import re
 import sys
 
@@ -376,3 +377,10 @@ def test_a_run_does_not_import_its_method_and_the_user_does(place):
         outcome = run_main([*words, "--method=own_methods:gumbel"], place, EXPERIMENTS / f"{main}.py")
         assert outcome.code == 0, outcome
     np.testing.assert_array_equal(xql_jax.load_policy(path)(np.zeros((3, 4))), actions)
+
+
+def test_a_pickled_policy_imports_its_method(place):
+    policy = train("own_methods:gumbel")
+    pickled, expected = pickle.dumps(policy), policy(np.array([0.5]))
+    del sys.modules["own_methods"]
+    np.testing.assert_array_equal(pickle.loads(pickled)(np.array([0.5])), expected)

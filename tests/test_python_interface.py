@@ -2,6 +2,7 @@
 
 import dataclasses
 import multiprocessing
+import pickle
 import re
 from pathlib import Path
 
@@ -319,3 +320,17 @@ def test_a_method_without_q_says_so():
     for ask in (lambda: policy.value([0.0]), lambda: policy.q([0.0], [0.0])):
         with pytest.raises(UserError, match="bc learns no"):
             ask()
+
+
+def test_a_policy_is_pickled_by_its_runs_path(of_several, tmp_path, monkeypatch):
+    """Another process, in another folder, has the chosen members; their numbers stay in the run's files."""
+    monkeypatch.chdir(tmp_path)
+    chosen = of_several.select(beta=0.5)
+    pickled = pickle.dumps(chosen)
+    assert len(pickled) < 1_000
+    assert pickle.loads(pickled).members == chosen.members
+    observations = np.linspace(-1, 1, 5, dtype=np.float32)[:, None]
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        found = pool.map(chosen.select(seed=43), [observations])
+    np.testing.assert_array_equal(found[0], chosen.select(seed=43)(observations))
+    assert pickle.loads(pickle.dumps(xql_jax.load_policy(chosen.path / "checkpoints" / "100"))).step == 100

@@ -22,6 +22,7 @@ def write_run(
     status="finished",
     environment=True,
     content=(),
+    success=None,
     **config,
 ):
     """Writes config.json, evaluations.csv and, unless the status is None, summary.json; returns the folder.
@@ -35,6 +36,7 @@ def write_run(
         scale: a return by its score.
         diverged: keys of `scores`, from the first evaluation on.
         content: further entries of config.json.
+        success: by seed, the rates of success; None for a task that tells none.
     """
     members = {key if isinstance(key, tuple) else (key,): of_member for key, of_member in scores.items()}
     seeds = [key[0] for key in members]
@@ -59,7 +61,8 @@ def write_run(
     derived = {"name": env_name, "run": run, "defining": list(identity), "columns": columns, "sizes": [3, 1]}
     here = {"versions": VERSIONS, "machine": MACHINE, "commit": COMMIT, "resumed": []}
     write_record(folder / "config.json", {**identity, **derived, **here})
-    lines = [",".join(["step", "seed", *swept, "return", "score", "length", "diverged_at", "seconds"])]
+    results = ["return", "score", "length", *([] if success is None else ["success_rate"])]
+    lines = [",".join(["step", "seed", *swept, *results, "diverged_at", "seconds"])]
     episodes = [",".join(["step", "seed", *swept, "episode", "return", "score", "length"])]
     for number in range(evaluations):
         for (seed, *values), of_member in members.items():
@@ -67,7 +70,8 @@ def write_run(
                 score = of_member[number]
                 at = 7 if (seed, *values) in diverged or seed in diverged else ""
                 whose = [(number + 1) * step, seed, *values]
-                lines.append(",".join(map(str, [*whose, scale * score, score, 50, at, 1.5])))
+                numbers = [scale * score, score, 50, *([] if success is None else [success[seed]])]
+                lines.append(",".join(map(str, [*whose, *numbers, at, 1.5])))
                 for episode, of_it in enumerate((score - 1.0, score + 1.0)):
                     episodes.append(",".join(map(str, [*whose, episode, scale * of_it, of_it, 50])))
     text = "\n".join([*lines, ""]).encode()

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, cast
 
@@ -16,12 +16,13 @@ from numpy.typing import ArrayLike, NDArray
 from xql_jax.envs import EnvironmentMaker, environment_maker
 from xql_jax.errors import UserError
 from xql_jax.files.paths import paths_from_here
+from xql_jax.learners.registry import method_of
 from xql_jax.numerics.jax_settings import settings_of_jax
 from xql_jax.rollout.acting import Act, RecurrentPolicy
 from xql_jax.rollout.evaluation import EVALUATION_START_SEED, Evaluator
 from xql_jax.rollout.scores import describe_episodes
 from xql_jax.runs.load import Run, load_run
-from xql_jax.suites.tasks import OWN, RETURN_ITSELF, Task
+from xql_jax.suites.tasks import OWN, RETURN_ITSELF, Task, own_attribute
 from xql_jax.training.members import Member, learners_of
 from xql_jax.types import ActionBounds, Json, Learner, Params, State
 
@@ -41,6 +42,14 @@ def load_policy(run: str | Path, *, seed: int | None = None, **hyperparameters: 
     """
     saved = load_run(run)
     return Policy(saved, saved.members, saved.states).select(seed=seed, **hyperparameters)
+
+
+def _reopened(path: str, step: int, members: list[str], method: str) -> "Policy":
+    """Returns the policy of these members at a step, as it was pickled; a method of one's own is imported."""
+    if ":" in method:
+        own_attribute(method, "method")
+    saved = load_run(path, step)
+    return Policy(saved, [one for one in saved.members if one.name in members], saved.states)
 
 
 class Evaluation(TypedDict):
@@ -63,7 +72,9 @@ class Evaluation(TypedDict):
 class Policy:
     """The policies of a run's members, each trained with one seed and one setting of the hyperparameters.
 
-    With a single member, it acts: call it with the environment's own observations.
+    With a single member, it acts: call it with the environment's own observations. It is pickled by its run's
+    path and its step, not with its numbers: where it is unpickled, as in a process of `multiprocessing`, the
+    folder must still be there. It then begins without a memory.
 
     Attributes:
         run, path: the saved run, and its folder.
@@ -208,6 +219,10 @@ class Policy:
         """Tells a policy with a memory the rewards of its last actions, f32[...], the environment's own."""
         if isinstance(self._act, RecurrentPolicy):
             self._act.remember(_numbers("rewards", rewards, ()).reshape(1, -1))
+
+    def __reduce__(self) -> tuple[Callable[..., "Policy"], tuple[object, ...]]:
+        names = [member.name for member in self.members]
+        return _reopened, (str(self.path), self.step, names, method_of(self.run.method))
 
     def __repr__(self) -> str:
         said = "; ".join([self._listed(), *self.run.caveats(self.members)])

@@ -166,14 +166,10 @@ def by_losses(task: str, clip_rule: str, critic_loss: str) -> np.ndarray:
 
 @functools.cache
 def statistics(group: str) -> Statistics:
-    """The statistics of a group's methods over its tasks, of as many seeds as each task has."""
+    """The statistics of a group's methods over its tasks."""
     tasks, methods = GROUPS[group]
-    matrices = {}
-    for method in methods:
-        by_task = [scores(f"{method}@{task}") for task in tasks]
-        seeds = min(map(len, by_task))
-        matrices[method] = np.array([of_task[:seeds] for of_task in by_task]).T
-    return statistics_of(tasks, matrices, SAMPLES)
+    by_method = {method: [scores(f"{method}@{task}") for task in tasks] for method in methods}
+    return statistics_of(tasks, by_method, SAMPLES)
 
 
 def filled(text: str) -> str:

@@ -1,11 +1,16 @@
 """What command lines take: numbers as people write them, names by commas, configs by their names."""
 
+import os
 import re
+import signal
+import subprocess
+import sys
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from absl import flags
+from driver import MAIN, environment_of_processes
 
 from xql_jax.errors import UserError
 from xql_jax.runs.kinds import Finetune, Offline, Online
@@ -114,3 +119,42 @@ def test_what_has_one_value_is_given_once(read, typed):
     with pytest.raises(UserError, match=f"^--{name} is given twice"):
         read("--dataset=a.npz", *typed)
     assert read("--dataset=a.npz", "--dataset=b.npz").dataset == ("a.npz", "b.npz")
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(("arguments", "code"), [(["--help"], 0), (["--print_config"], 128 + signal.SIGPIPE)])
+def test_an_output_that_is_not_read_to_its_end_is_no_error(arguments, code, unbuffered):
+    """As with `head`, which leaves; the code of an output that is cut is a shell's for that."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    run = subprocess.run(
+        [sys.executable, str(MAIN), *arguments],
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        env=environment_of_processes(PYTHONUNBUFFERED=unbuffered),
+    )
+    os.close(writer)
+    assert (run.stderr.decode(), run.returncode) in [("", code), ("", 0)]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "printed"), [("ascii", b"3.0 +- 1.0 -> \\u0416"), ("latin-1", b"3.0 \xb1 1.0 -> \\u0416")]
+)
+def test_what_an_encoding_lacks_is_spelled(encoding, printed):
+    """In the library's lines, and in a command's own."""
+    text = "3.0 ± 1.0 → Ж"
+    program = f"""
+import logging
+from xql_jax.settings import Command
+from xql_jax.training.progress import print_lines
+from xql_jax.workshop.commands import command_line
+print_lines()
+logging.getLogger("xql_jax").info({text!r})
+command_line.run(Command(lambda: print({text!r})))
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        env=environment_of_processes(PYTHONIOENCODING=encoding),
+    )
+    assert (run.stdout.splitlines(), run.stderr, run.returncode) == ([printed, printed], b"", 0)

@@ -56,3 +56,33 @@ def test_offline_files_have_every_row_and_a_resumed_run_its_id(tmp_path, monkeyp
     ]
     assert config["algorithm"] == "xql"
     assert len(ids) == 1
+
+
+def test_a_programs_own_run_stays_its_own_and_open(tmp_path, monkeypatch):
+    wandb = pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    for folder in ("own", "first", "second"):
+        (tmp_path / folder).mkdir()
+    silent = wandb.Settings(console="off", silent=True)
+    own = wandb.init(project="thesis", dir=tmp_path / "own", settings=silent)
+    try:
+        for folder in ("first", "second"):
+            logger = WandbLogger(tmp_path / folder, ["seed_0"], "project", {})
+            logger.write(0, 1, {"value/loss": 2.0})
+            wandb.log({"own/loss": 3.0})  # as between two trainings, or in a callback
+            logger.close()
+            assert wandb.run is own
+    finally:
+        own.finish()
+    wanted = {"own": [3.0, 3.0], "first": [2.0], "second": [2.0]}
+    found, deadline = {}, time.monotonic() + 60.0
+    while [*found] != [
+        *wanted
+    ] and time.monotonic() < deadline:  # its files are whole a moment after `finish`
+        found = {folder: written(tmp_path / folder) for folder in wanted}
+        found = {folder: rest for folder, rest in found.items() if rest[0]}
+        time.sleep(0.1)
+    for folder, (rows, _, _) in found.items():
+        values = [value for row in rows for name, value in row.items() if name != "_step"]
+        assert values == wanted[folder]
+    assert len({run for _, _, ids in found.values() for run in ids}) == 3

@@ -3,6 +3,7 @@
 import math
 
 import pytest
+from scipy import stats
 
 from xql_jax.logs.csv_rows import parse_rows
 from xql_jax.rollout.run_summary import (
@@ -26,7 +27,7 @@ def read(tmp_path, text, *swept):
 
 
 def test_last_is_the_result_and_best_is_beside_it(tmp_path):
-    (result,) = summarize(read(tmp_path, CSV))
+    (result,) = summarize(read(tmp_path, CSV), 10)
     # 20 and 30: mean 25, standard deviation 50^0.5, standard error 5; Student's t with 1 degree of freedom.
     assert result.pop("last_score_interval_95") == pytest.approx(12.7062 * 5.0, rel=1e-5)
     assert result == {
@@ -44,11 +45,28 @@ def test_last_is_the_result_and_best_is_beside_it(tmp_path):
 def test_groups_by_the_settings_of_a_sweep_whatever_the_order(tmp_path):
     text = "step,seed,beta,score,diverged_at\n5,1,0.5,3,\n5,0,0.5,1,\n5,0,2,10,\n5,1,2,30,\n"
     rows = read(tmp_path, text, "beta")
-    results = summarize(rows)
+    results = summarize(rows, 10)
     assert [result["hyperparameters"] for result in results] == [{"beta": 0.5}, {"beta": 2.0}]
     assert [result["last_score"] for result in results] == [2.0, 20.0]
     steps, seeds, scores = scores_by_setting(rows)[("beta", 0.5),]
     assert (steps, seeds, scores.tolist()) == ([5], [0, 1], [[1.0], [3.0]])
+
+
+@pytest.mark.parametrize(
+    ("rates", "successes"),
+    [((0.1, 0.7), 8), ((0.1, math.nan), 1), ((math.nan, math.nan), None), (("", 0.1), 1), ((0.0, 0.0), 0)],
+)
+def test_successes_are_those_of_all_seeds_at_the_last_evaluation(tmp_path, rates, successes):
+    """Of 20 episodes. Once one has told, the episodes without a word have failed; else nothing is known."""
+    text = "step,seed,score,success_rate,diverged_at\n5,0,3,1,\n5,1,3,1,\n"
+    text += "".join(f"10,{seed},1,{rate},\n" for seed, rate in enumerate(rates))
+    (result,) = summarize(read(tmp_path, text), 10)
+    if successes is None:
+        assert not any("success" in name for name in result)
+    else:
+        assert result["last_success_rate"] == successes / 20
+        ends = stats.binomtest(successes, 20).proportion_ci(method="wilson")
+        assert result["last_success_interval_95"] == [*ends]
 
 
 def test_the_steps_at_which_all_seeds_that_go_on_have_a_value():

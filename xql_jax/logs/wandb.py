@@ -1,6 +1,7 @@
 """A run on Weights & Biases, for `--wandb`."""
 
 import math
+import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,7 +12,8 @@ class WandbLogger:
     """Writes the numbers of all members (seeds and settings) to one run on Weights & Biases.
 
     With several members each name ends with the member's, as in `critic/loss/seed3_beta=0.5`. A resumed
-    training keeps the id of its run and sends all rows again: W&B ignores the steps that it has.
+    training keeps the id of its run and sends all rows again: W&B ignores the steps that it has. A run that
+    the program has of its own stays as it is: open, and the one that `wandb.log` writes to.
     """
 
     def __init__(self, folder: Path, names: Sequence[str], project: str, config: Mapping[str, object]):
@@ -20,14 +22,17 @@ class WandbLogger:
 
         self._endings = [f"/{name}" if len(names) > 1 else "" for name in names]
         earlier = sorted(folder.glob("wandb/*run-*-*"))  # run-DATE-ID, offline-run-DATE-ID
+        run_id = earlier[-1].name.rpartition("-")[2] if earlier else None
+        if run_id is None and wandb.run:  # the environment's WANDB_RUN_ID is then the id of the program's run
+            run_id = secrets.token_hex(4)
         try:
             self._run = wandb.init(
                 project=project,
-                id=earlier[-1].name.rpartition("-")[2] if earlier else None,
+                id=run_id,
                 resume="allow",
                 dir=folder,
                 config=dict(config),
-                settings=wandb.Settings(console="off", silent=True),
+                settings=wandb.Settings(console="off", silent=True, reinit="create_new"),
             )
         except wandb.Error as error:
             raise UserError(f"--wandb: {error}; WANDB_MODE=offline needs no account") from error

@@ -7,7 +7,7 @@ from typing import TypeVar
 import numpy as np
 
 from xql_jax.logs.csv_rows import Row
-from xql_jax.rollout.scores import mean_and_interval
+from xql_jax.rollout.scores import mean_and_interval, wilson_interval
 from xql_jax.types import Json
 
 T = TypeVar("T")
@@ -56,10 +56,25 @@ def has_all_seeds(values: np.ndarray) -> np.ndarray:
     return (known == goes_on).all(axis=0)
 
 
-def summarize(rows: Sequence[Row]) -> list[Json]:
+def success_of(rates: Sequence[float | None], episodes: Sequence[int]) -> tuple[float, float, float] | None:
+    """Returns the rate of success over the episodes of several evaluations, and Wilson's 95% interval.
+
+    None if one of the rates is None: the task tells no success. NaN is an evaluation in which nothing was
+    told: if another one tells, it has failed, as such an episode has in an evaluation that tells.
+    """
+    told = [rate for rate in rates if rate is not None]
+    if len(told) < len(rates) or np.isnan(told).all() or not all(episodes):
+        return None
+    successes = sum(round(one) for one in np.nan_to_num(told) * episodes)
+    return successes / sum(episodes), *wilson_interval(successes, sum(episodes))
+
+
+def summarize(rows: Sequence[Row], episodes: int) -> list[Json]:
     """Returns one entry per setting: the last scores, which are the result, and the best scores in training.
 
-    A best score is selected by the evaluation itself, so it is biased upwards and no result.
+    A best score is selected by the evaluation itself, so it is biased upwards and no result. Where the task
+    tells success, the last rate is there with Wilson's interval, over the episodes of all seeds. `episodes`
+    is their number in an evaluation.
     """
     diverged = [row for row in rows if not math.isnan(row.results["diverged_at"])]
     results = []
@@ -74,6 +89,10 @@ def summarize(rows: Sequence[Row]) -> list[Json]:
             "best_step_by_seed": [steps[i] for i in scores.argmax(axis=1)],
             "diverged_seeds": sorted(at_end),
         }
+        at_last = [row.results for row in rows if (row.setting, row.step) == (setting, steps[-1])]
+        rates = [of_row.get("success_rate") for of_row in at_last]
+        if found := success_of(rates, [episodes] * len(rates)):
+            result["last_success_rate"], *result["last_success_interval_95"] = found
         results.append(result)
     return results
 

@@ -1,5 +1,7 @@
 """Statistics of a few scores, and scores and steps in words."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from xql_jax.rollout.evaluation import EpisodeResults
@@ -20,6 +22,20 @@ def mean_and_interval(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mean, quantile * scores.std(-1, ddof=1) / np.sqrt(n)
 
 
+def wilson_interval(successes: int, episodes: int) -> tuple[float, float]:
+    """Returns both ends of Wilson's 95% interval of a success rate, over episodes, within [0, 1]."""
+    from scipy import stats  # takes half a second
+
+    low, high = stats.binomtest(successes, episodes).proportion_ci(method="wilson")
+    return float(low), float(high)
+
+
+def success_in_words(rate: float, interval: Sequence[float]) -> str:
+    """Returns a rate of success and its interval as text: `80.0% [49.0%, 94.3%]`."""
+    low, high = interval
+    return f"{rate:.1%} [{low:.1%}, {high:.1%}]"
+
+
 def shown(score: float) -> str:
     """Returns a score or a return as text: with one decimal, or with three digits if it is below 1."""
     text = f"{score:.1f}" if abs(score) >= 1 else f"{score:.3g}"
@@ -32,8 +48,6 @@ def describe_episodes(results: EpisodeResults, task: Task) -> list[Json]:
     `score_interval_95` is the half-width of the mean's interval, None for one episode. `success_interval_95`
     has both ends of Wilson's binomial interval; all of successes is None if the task does not define them.
     """
-    from scipy import stats  # takes half a second
-
     scores = task.normalized_score(results.returns, results.successes)
     means, half_widths = mean_and_interval(scores)
     described = []
@@ -55,9 +69,7 @@ def describe_episodes(results: EpisodeResults, task: Task) -> list[Json]:
         if results.successes is not None:
             successes = results.successes[member]
             entry["success_rate"], entry["successes"] = float(successes.mean()), successes.tolist()
-            test = stats.binomtest(int(successes.sum()), len(successes))
-            low, high = test.proportion_ci(method="wilson")
-            entry["success_interval_95"] = [float(low), float(high)]
+            entry["success_interval_95"] = [*wilson_interval(int(successes.sum()), len(successes))]
         described.append(entry)
     return described
 

@@ -282,7 +282,7 @@ def _summary(folder: RunFolder, loop: TrainingLoop, task: Task | None, rows: Seq
         "status": "finished" if loop.finished else "interrupted",
         "algorithm": settings.method,
         "step": progress.step,
-        "results": summarize(rows),
+        "results": summarize(rows, settings.eval_episodes),
         "diverged": [
             {"member": str(settings.members[index]), **dataclasses.asdict(divergence)}
             for index, divergence in population.diverged.items()

@@ -29,6 +29,10 @@ class References(NamedTuple):
     random_return: float  # a random policy's: score 0
     expert_return: float  # an expert's: score 100
 
+    def score(self, undiscounted: float) -> float:
+        """Returns D4RL's score of a return."""
+        return 100.0 * (undiscounted - self.random_return) / (self.expert_return - self.random_return)
+
 
 def referenced(task: Task, references: References | None) -> Task:
     """Returns the task with the reference returns from its data, unless the data are D4RL's or OGBench's."""

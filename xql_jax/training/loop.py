@@ -314,6 +314,8 @@ class TrainingLoop(contextlib.AbstractContextManager):
         scores = np.array(means["score"])
         spread = f" ({shown(scores.min())} to {shown(scores.max())})" if len(scores) > 1 else ""
         news = f"{self._task.quantity} {shown(scores.mean())}{spread}"
+        rate = np.mean(means.get("success_rate", np.nan))  # NaN, too, until an environment of one's own tells
+        news += "" if np.isnan(rate) else f", success {rate:.1%}"
         self._bar.set_postfix_str(news, refresh=False)
         is_under_way = self._began_at < self.progress.step < self._schedule.max_steps
         speed = f", {speed_of(self._bar)}" if is_under_way else ""

@@ -1,5 +1,6 @@
 """Progress of a training or other long work: its speed, the time left, and how they are shown."""
 
+import codecs
 import contextlib
 import logging
 import sys
@@ -14,13 +15,32 @@ SECONDS_PER_LINE = 30.0  # between log lines that report nothing but progress
 SPEED = "{rate_fmt}, {remaining} left"
 
 
+# How signs are spelled where the output's encoding lacks them, such as ASCII.
+SPELLED = {"±": "+-", "→": "->", "–": "-", "−": "-", "×": "x", "≈": "~", "β": "beta", "γ": "gamma"}
+AS_SPELLED = "xql_jax.spelled"  # the name of `spelled` among Python's handlers of encoding errors
+
+
+def spelled(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Returns in place of a sign that an encoding lacks its spelling, and where to go on."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    sign = error.object[error.start]
+    if "\udc80" <= sign <= "\udcff":  # a byte of a path that is no text
+        return bytes([ord(sign) - 0xDC00]), error.start + 1
+    return SPELLED.get(sign) or sign.encode("ascii", "backslashreplace").decode(), error.start + 1
+
+
+codecs.register_error(AS_SPELLED, spelled)
+
+
 class Printer(logging.Handler):
     """Prints the library's log messages without breaking a progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
         prefix = "warning: " if record.levelno >= logging.WARNING else ""
+        text, encoding = prefix + as_written(record.getMessage()), sys.stdout.encoding or "utf-8"
         with contextlib.suppress(OSError):  # the terminal may close, and the run is still to be saved
-            tqdm.write(prefix + as_written(record.getMessage()))
+            tqdm.write(text.encode(encoding, AS_SPELLED).decode(encoding, "surrogateescape"))
             sys.stdout.flush()
 
 

@@ -6,11 +6,14 @@ what is left. `--config.NAME` is another form of `--NAME`.
 A user's mistake ends the program with exit code 2 and one line on stderr, without a traceback.
 """
 
+import contextlib
+import io
 import os
 import re
+import select
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from absl import app, flags
@@ -23,7 +26,7 @@ from xql_jax.learners.registry import unknown_setting
 from xql_jax.runs.config_files import choose_config, settings_from
 from xql_jax.runs.kinds import Training
 from xql_jax.settings import ANY, EITHER, Command, Setting, settings_of
-from xql_jax.training.progress import print_lines
+from xql_jax.training.progress import AS_SPELLED, print_lines
 
 S = TypeVar("S")
 FLAGS = flags.FLAGS
@@ -98,6 +101,8 @@ def parse(argv: Sequence[str], kind: type[S]) -> S:
         sys.exit(0)
     except flags.UnrecognizedFlagError as error:
         raise UserError(f"--{unknown_setting(error.flagname, [*known, 'method'], method)}") from None
+    except BrokenPipeError:
+        sys.exit(0)  # in the midst of --help, after which nothing is done
     except flags.IllegalFlagValueError as error:
         flag, is_second = str(error).split()[1].rstrip(":"), ": already defined as " in str(error)
         twice = f"{flag.partition('=')[0]} is given twice: give it once, with all of it"
@@ -145,8 +150,11 @@ def run(
     wanted: Any = main.settings if isinstance(main, Command) else kind
     absl_logging.set_verbosity(absl_logging.WARNING)  # otherwise JAX logs every step
     print_lines()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=AS_SPELLED)
     try:
-        with paths_from_here():
+        with paths_from_here(), _output_may_end_early():
             app.run(call, flags_parser=lambda argv: parse(expanded(argv), wanted))
     except (UserError, flags.Error, MemoryError, OSError) as error:  # also what the system refuses
         sys.exit(fail(error))
@@ -154,6 +162,36 @@ def run(
         print("interrupted", file=sys.stderr, flush=True)
         sys.stdout.flush()
         os._exit(128 + signal.SIGINT)  # if XLA was compiling, the interpreter's clean-up would crash
+
+
+@contextlib.contextmanager
+def _output_may_end_early() -> Iterator[None]:
+    """Ends the program quietly if nobody reads its output any more, as `head` does after some lines.
+
+    A program that could not print all then ends by a shell's code for SIGPIPE.
+    """
+    try:
+        yield
+    except BaseException as ended:  # also the end by `sys.exit`
+        broken = isinstance(ended, BrokenPipeError)
+        try:
+            sys.stdout.flush()
+        except BrokenPipeError:
+            broken = True
+        if broken and _nobody_reads():
+            os.dup2(
+                os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+            )  # for what Python writes at its end
+            if isinstance(ended, BrokenPipeError):
+                sys.exit(128 + signal.SIGPIPE)
+        raise
+
+
+def _nobody_reads() -> bool:
+    """Returns whether the output is a pipe without a reader; else it was another pipe that broke."""
+    output = select.poll()
+    output.register(sys.stdout, 0)
+    return bool(output.poll(0))
 
 
 def fail(error: Exception) -> int:

@@ -8,7 +8,7 @@ from absl import flags
 
 from xql_jax.learners.registry import method_named, method_of
 from xql_jax.rollout.run_summary import ranked
-from xql_jax.rollout.scores import shown
+from xql_jax.rollout.scores import shown, success_in_words
 from xql_jax.runs.config_files import config_by
 from xql_jax.runs.kinds import Kept, Training
 from xql_jax.runs.load import Run
@@ -95,7 +95,10 @@ def print_end(run: Run) -> int:
 
 
 def print_result(result: Mapping[str, Any], quantity: str = "score") -> None:
-    """Prints a setting's last score or return: averaged over seeds with its interval, and each seed's."""
+    """Prints a setting's last score or return: averaged over seeds with its interval, and each seed's.
+
+    Also the rate of success with Wilson's interval, if it is told.
+    """
     interval, seeds = result["last_score_interval_95"], result["seeds"]
     words = f"(95% interval of the mean over {len(seeds)} seeds)"
     spread = f" ± {shown(interval)} {words}" if interval is not None else ""  # 0.0 if all seeds agree
@@ -103,9 +106,13 @@ def print_result(result: Mapping[str, Any], quantity: str = "score") -> None:
         shown(score) + (" (diverged)" if seed in result["diverged_seeds"] else "")
         for seed, score in zip(seeds, result["last_score_by_seed"], strict=True)
     )
-    LOG.info(
-        f"  {_values_of(result)}last {quantity} {shown(result['last_score'])}{spread}; by seed: {by_seed}"
-    )
+    success = ""
+    if (rate := result.get("last_success_rate")) is not None:
+        success = (
+            f"; success {success_in_words(rate, result['last_success_interval_95'])} (over all episodes)"
+        )
+    score = shown(result["last_score"])
+    LOG.info(f"  {_values_of(result)}last {quantity} {score}{spread}; by seed: {by_seed}{success}")
 
 
 def _values_of(result: Mapping[str, Any]) -> str:

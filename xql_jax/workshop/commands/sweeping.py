@@ -20,7 +20,7 @@ from xql_jax.workshop.reports.score_table import (
     latex_table,
     markdown_table,
     score_csv,
-    score_rows,
+    score_tables,
     text_table,
 )
 from xql_jax.workshop.reports.scores import MethodScore, read_paper_table
@@ -53,7 +53,7 @@ def sweep(settings: Sweep) -> int:
         executor = Slurm(settings)
     _print_plan(plan)
     if settings.dry_run:
-        print(text_table(score_rows(scores_of(plan, paper))))
+        print("\n\n".join(map(text_table, score_tables(scores_of(plan, paper)))))
         if isinstance(executor, Slurm):
             print(f"sbatch would be given for each run:\n{executor.script()}")
         return 0
@@ -127,9 +127,9 @@ def _print_outcome(cell: Cell, outcome: Outcome) -> None:
 
 
 def _write(scores: Sequence[MethodScore], folder: Path, name: str) -> None:
-    rows = score_rows(scores)
-    texts = {"txt": text_table(rows) + "\n", "csv": score_csv(scores)}
-    texts |= {"md": markdown_table(rows), "tex": latex_table(rows)}
+    tables = score_tables(scores)
+    texts = {"txt": "\n\n".join(map(text_table, tables)) + "\n", "csv": score_csv(scores)}
+    texts |= {"md": "\n".join(map(markdown_table, tables)), "tex": "\n".join(map(latex_table, tables))}
     for kind, text in texts.items():
         write_output("output", folder / f"{name}.{kind}", text)
     print(texts["txt"] + f"written to {as_written(str(folder))}/{name}.{{{','.join(texts)}}}")

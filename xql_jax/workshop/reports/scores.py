@@ -12,12 +12,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from xql_jax.data.dataset import checked_references
 from xql_jax.errors import Damaged, UserError
-from xql_jax.rollout.run_summary import grouped, varying_names
+from xql_jax.rollout.run_summary import grouped, success_of, varying_names
 from xql_jax.rollout.scores import mean_and_interval, shown
 from xql_jax.runs.find import LeftOut, find_runs
 from xql_jax.runs.kinds import FINE_TUNING, OFFLINE_TRAINING
 from xql_jax.runs.load import FINGERPRINT, Run, as_text, digests_of
+from xql_jax.suites.tasks import LISTED_TASKS, References
 
 FOLDERS_HELP = "folders of runs, or folders that contain runs"  # what commands read
 LARGEST_DRAWN = float(np.finfo(np.float32).max)  # larger values, such as infinity, cannot be drawn
@@ -61,6 +63,24 @@ def read_paper_table(name: str) -> PaperTable:
     return PaperTable(tuple(dataset for dataset, *_ in rows), methods, scores, before)
 
 
+def references_given(texts: Sequence[str]) -> dict[str, References]:
+    """Parses TASK=RANDOM,EXPERT, the returns of scores 0 and 100; UserError if the task has its own."""
+    found: dict[str, References] = {}
+    for text in texts:
+        task, _, returns = text.rpartition("=")
+        try:
+            low, high = map(float, returns.split(","))
+        except ValueError:
+            raise UserError(
+                f"--references={text}: must be TASK=RANDOM,EXPERT: two returns, as in mine=0,50"
+            ) from None
+        if task in LISTED_TASKS and LISTED_TASKS[task].is_normalised:
+            raise UserError(f"--references={text}: {task} has scores of its own")
+        if known := checked_references((low, high), f"--references={text}"):
+            found[task] = known
+    return found
+
+
 class Curve(NamedTuple):
     """The numbers of one member, a seed with one setting, from a column of one of its run's CSV files."""
 
@@ -72,6 +92,7 @@ class Curve(NamedTuple):
     values: Sequence[float]  # NaN if not finite
     diverged: Sequence[bool]  # whether it had diverged by then
     is_finished: bool  # whether it was trained to the end
+    success_rates: Sequence[float | None] = ()  # at the steps; NaN if nothing was told, None: there is none
 
 
 class FoundRuns(NamedTuple):
@@ -80,8 +101,16 @@ class FoundRuns(NamedTuple):
     left_out: Sequence[LeftOut]
 
 
-def read_runs(folders: Sequence[str], file_name: str = "evaluations.csv", column: str = "score") -> FoundRuns:
-    """Reads all runs below some folders, see `find_runs`, with the numbers in a column of a CSV file."""
+def read_runs(
+    folders: Sequence[str],
+    file_name: str = "evaluations.csv",
+    column: str = "score",
+    references: Mapping[str, References] | None = None,
+) -> FoundRuns:
+    """Reads all runs below some folders, see `find_runs`, with the numbers in a column of a CSV file.
+
+    The scores of datasets with `references`, by their names, are those of the returns between these.
+    """
     members: list[Curve] = []
     # All runs on the same files have the names of data that the first one has. A user's files of the same
     # names, with which not even the same method learned from the same rows, have their digests, too.
@@ -99,7 +128,12 @@ def read_runs(folders: Sequence[str], file_name: str = "evaluations.csv", column
                 spelling = " ".join([names, *(str(one)[:8] for one in digests)])
             spellings.update(dict.fromkeys(same, spelling))
             run.settings["dataset"] = spelling
-        members.extend(curves_of(run, file_name, column))
+        if given := (references or {}).get(run.dataset):
+            run.references, run.settings["references"] = given, as_text(given)
+            curves = curves_of(run, file_name, "return")
+            members.extend(one._replace(values=[*map(given.score, one.values)]) for one in curves)
+        else:
+            members.extend(curves_of(run, file_name, column))
 
     runs, left_out = find_runs(folders, read)
     return FoundRuns(runs, members, left_out)
@@ -124,6 +158,7 @@ def curves_of(run: Run, file_name: str = "evaluations.csv", column: str = "score
             values=[value if abs(value) <= LARGEST_DRAWN else math.nan for value in values],
             diverged=[not math.isnan(row.results.get("diverged_at", math.nan)) for row in of_member],
             is_finished=is_finished and of_member[-1].step == last,
+            success_rates=[row.results.get("success_rate") for row in of_member],
         )
         curves.append(curve)
     return curves
@@ -134,11 +169,26 @@ class MethodScore:
     """The score of one method on one dataset, and those of its seeds, in the order of the members."""
 
     dataset: str = ""
-    method: str = ""
+    name: str = ""  # of the method, without settings
     members: Sequence[Curve] = ()  # they differ only in the seed; none if no run has finished
     note: str = ""  # why there is no score, or none for some of the seeds
     paper: float | None = None  # the paper's score, if it has one
     paper_before: float | None = None
+    settings: Mapping[str, str] = dataclasses.field(default_factory=dict)  # which tell it from others
+
+    @property
+    def method(self) -> str:
+        """The method's name with these settings."""
+        return " ".join([self.name, *(f"{name}={value}" for name, value in self.settings.items())])
+
+    @property
+    def success(self) -> tuple[float, float, float] | None:
+        """The rate of success at the last evaluation, over the episodes of all seeds, with Wilson's interval.
+
+        None if the task does not tell it.
+        """
+        rates = [member.success_rates[-1] if member.success_rates else None for member in self.members]
+        return success_of(rates, [member.run.content.get("eval_episodes", 0) for member in self.members])
 
     @property
     def runs(self) -> list[Run]:
@@ -204,6 +254,7 @@ class MethodScore:
 
     def record(self) -> dict[str, object]:
         """Returns the entry's columns in the CSV, scores with six digits; some are of fine-tuning alone."""
+        success = map(plain_number, self.success or [math.nan] * 3)
         return {
             "last_score": plain_number(self.mean),
             "interval_95": plain_number(self.interval),
@@ -219,6 +270,7 @@ class MethodScore:
             "offline_score_by_seed": " ".join(map(plain_number, self.before)),
             "paper_offline_score": self.paper_before,
             "quantity": "score" if self.is_normalised else "return",
+            **dict(zip(("success_rate", "success_low_95", "success_high_95"), success, strict=True)),
         }
 
 
@@ -243,10 +295,18 @@ def method_scores(members: Iterable[Curve], but: str = "") -> list[MethodScore]:
             given = {name for member in of_dataset for name in member.settings}
             names = sorted({*_names(of_dataset, but), *(common[dataset] & given)})
             for group in grouped(of_dataset, lambda member: as_text(_of_method(member))).values():
-                values = {name: group[0].settings.get(name) or "-" for name in names}
-                settings = [f"{name.removeprefix('config.')}={value}" for name, value in values.items()]
-                scores.append(_score(" ".join([plain, *settings]), dataset, group))
-    return sorted(scores, key=lambda score: (score.dataset, score.method))
+                values = {name.removeprefix("config."): group[0].settings.get(name) or "-" for name in names}
+                scores.append(_score(MethodScore(dataset, plain, settings=values), group))
+    return sorted(scores, key=lambda score: (score.dataset, score.name, *map(_order, score.settings.items())))
+
+
+def _order(setting: tuple[str, str]) -> tuple[str, float, str]:
+    """Returns what orders settings: numbers by size, and before text."""
+    name, value = setting
+    try:
+        return name, float(value), ""
+    except ValueError:
+        return name, math.inf, value
 
 
 def _names(members: Iterable[Curve], but: str) -> list[str]:
@@ -268,12 +328,14 @@ def _of_method(member: Curve) -> dict[str, str]:
     return {name: member.settings[name] for name in names}
 
 
-def _score(method: str, dataset: str, members: Sequence[Curve]) -> MethodScore:
-    """Returns the score of members that differ only in their seeds, with the paper's beside it."""
+def _score(empty: MethodScore, members: Sequence[Curve]) -> MethodScore:
+    """Returns the score with its members, which differ only in their seeds, and the paper's beside it."""
     for seed, of_seed in grouped(members, lambda member: member.seed).items():
         if len(of_seed) > 1:
             names = " and ".join(member.run.name for member in of_seed)
-            raise UserError(f"{method} on {dataset} has seed {seed} twice: in {names}: move one elsewhere")
+            raise UserError(
+                f"{empty.method} on {empty.dataset} has seed {seed} twice: in {names}: move one elsewhere"
+            )
     members = sorted(members, key=lambda member: member.seed)
     run, note = members[0].run, ""
     counted = [member for member in members if member.is_finished]
@@ -283,13 +345,13 @@ def _score(method: str, dataset: str, members: Sequence[Curve]) -> MethodScore:
         note = f"{how} after {run.in_words(step)} of {run.in_words(run.max_steps)}"
         counted = [_until(step, member) for member in members if member.steps[0] <= step]
     paper_before, paper = _of_paper(run)
-    return MethodScore(dataset, method, counted, note, paper, paper_before)
+    return dataclasses.replace(empty, members=counted, note=note, paper=paper, paper_before=paper_before)
 
 
 def _until(step: int, member: Curve) -> Curve:
     """Returns the member's numbers up to a step, which is not before its first."""
     number = bisect.bisect(member.steps, step)
-    names = ("steps", "values", "diverged")
+    names = ("steps", "values", "diverged", "success_rates")
     return member._replace(**{name: getattr(member, name)[:number] for name in names})
 
 

@@ -15,22 +15,36 @@ from xql_jax.workshop.reports.scores import MethodScore
 BOOTSTRAP_SEED = 0  # of the bootstrap: the same scores have the same intervals
 TAIL = (1 - 0.95) / 2  # the share of samples below and above a 95% interval
 MOST_COMPARED = 8  # methods that are compared in pairs, which makes 28 pairs
-AGGREGATES = ("interquartile_mean", "mean")
+AGGREGATES = ("mean", "interquartile_mean", "median")
 
 
 class Statistics(NamedTuple):
     """Statistics of the methods that have scores on all of these datasets.
 
     Along an array's first axis are a value and the two ends of its 95% bootstrap interval, which are NaN if
-    each dataset has only one seed.
+    no dataset has two seeds. A dataset with a single seed has no spread to resample: see `notes`.
     """
 
     datasets: Sequence[str]
-    seeds: Mapping[str, int]  # per dataset, by method
-    aggregates: Mapping[str, np.ndarray]  # f64[3, 2], `AGGREGATES`; the best interquartile mean first
+    seeds: Mapping[str, Sequence[int]]  # by method, on each dataset
+    aggregates: Mapping[str, np.ndarray]  # f64[3, 3], `AGGREGATES`; the best interquartile mean first
     # The probability that a run of one method scores above one of the other, averaged over datasets: f64[3],
     # of each pair of the first `MOST_COMPARED` methods once, the better one first.
     improvements: Mapping[tuple[str, str], np.ndarray]
+
+    def notes(self) -> list[str]:
+        """Returns which intervals are too narrow, and why: they hold a dataset's only score fixed."""
+        alone = {
+            method: [name for name, of_one in zip(self.datasets, seeds, strict=True) if of_one == 1]
+            for method, seeds in self.seeds.items()
+            if max(seeds) > 1
+        }
+        return [
+            f"{method} has one seed on {', '.join(names)}: its intervals hold that score fixed, and are too "
+            "narrow"
+            for method, names in alone.items()
+            if names
+        ]
 
 
 def compared_scores(scores: Sequence[MethodScore], samples: int) -> tuple[Statistics | None, list[LeftOut]]:
@@ -63,46 +77,64 @@ def compared_scores(scores: Sequence[MethodScore], samples: int) -> tuple[Statis
     left_out = [LeftOut(f"{method} on {dataset}", reason) for (dataset, method), reason in reasons.items()]
     if not methods:
         return None, left_out
-    matrices = {}
-    for method in methods:
-        scores_of = [fit[dataset, method].last for dataset in datasets]
-        seeds = min(map(len, scores_of))  # as many as the dataset with the fewest has
-        matrices[method] = np.array([of_one[:seeds] for of_one in scores_of], np.float64).T
-    return statistics_of(datasets, matrices, samples), left_out
+    by_method = {method: [np.array(fit[name, method].last) for name in datasets] for method in methods}
+    return statistics_of(datasets, by_method, samples), left_out
 
 
-def statistics_of(datasets: Sequence[str], matrices: Mapping[str, np.ndarray], samples: int) -> Statistics:
+class Scores(NamedTuple):
+    """The scores of a method: column d has those on dataset d, NaN below its last seed. See `both_means`."""
+
+    values: np.ndarray  # f64[seeds, datasets], as many seeds as the dataset with the most has
+    counts: np.ndarray  # i64[datasets], of seeds
+
+    @classmethod
+    def of(cls, by_dataset: Sequence[np.ndarray]) -> "Scores":
+        counts = np.array([len(of_one) for of_one in by_dataset])
+        values = np.full((counts.max(), len(counts)), math.nan)
+        for column, of_one in enumerate(by_dataset):
+            values[: len(of_one), column] = of_one
+        return cls(values, counts)
+
+    def resampled(self, generator: np.random.RandomState) -> "Scores":
+        """Returns as many scores of each dataset, drawn from its own with replacement."""
+        drawn = generator.randint(self.counts, size=self.values.shape)
+        values = np.take_along_axis(self.values, drawn, axis=0)
+        return Scores(np.where(np.isnan(self.values), math.nan, values), self.counts)
+
+
+def statistics_of(
+    datasets: Sequence[str], by_method: Mapping[str, Sequence[np.ndarray]], samples: int
+) -> Statistics:
     """Computes the aggregates and probabilities of improvement, with so many samples of the bootstrap.
 
+    Every seed counts, and every dataset counts alike, however many seeds it has.
+
     Args:
-        matrices: by method f64[seeds, datasets], normalised scores in percent, all finite. Methods may differ
-            in seeds.
+        by_method: of each dataset f64[seeds], normalised scores in percent, all finite. Datasets and methods
+            may differ in seeds.
     """
+    scores = {method: Scores.of(by_dataset) for method, by_dataset in by_method.items()}
 
     def interval(function: Callable[..., np.ndarray], *methods: str) -> np.ndarray:
         """Returns the function's value, and the two ends of its 95% interval by the stratified bootstrap.
 
         Each sample draws as many seeds as there are, with replacement, anew for each method and dataset. With
-        the same seed, rliable 1.2 has the same intervals.
+        the same seed and as many seeds on each dataset, rliable 1.2 has the same intervals.
         """
-        scores = [matrices[method] for method in methods]
-        value = function(*scores)
-        if any(len(of_method) < 2 for of_method in scores):  # nothing to resample
+        given = [scores[method] for method in methods]
+        value = function(*given)
+        if any(of_method.counts.max() < 2 for of_method in given):  # nothing to resample
             return np.stack([value, *np.full((2, *value.shape), math.nan)])
         generator = np.random.RandomState(BOOTSTRAP_SEED)  # NumPy never changes its stream
-
-        def resampled(of_method: np.ndarray) -> np.ndarray:
-            drawn = generator.randint(len(of_method), size=of_method.shape)
-            return of_method[drawn, np.arange(of_method.shape[1])]
-
-        estimates = [function(*map(resampled, scores)) for _ in range(samples)]
+        estimates = [function(*(one.resampled(generator) for one in given)) for _ in range(samples)]
         return np.stack([value, *np.quantile(estimates, [TAIL, 1 - TAIL], axis=0)])
 
-    aggregates = {method: interval(both_means, method) for method in matrices}
-    order = sorted(matrices, key=lambda method: (-aggregates[method][0, 0], method))
+    aggregates = {method: interval(aggregates_of, method) for method in scores}
+    middle = AGGREGATES.index("interquartile_mean")
+    order = sorted(scores, key=lambda method: (-aggregates[method][0, middle], method))
     return Statistics(
         datasets,
-        {method: len(matrix) for method, matrix in matrices.items()},
+        {method: scores[method].counts.tolist() for method in order},
         {method: aggregates[method] for method in order},
         {
             pair: interval(probability_of_improvement, *pair)[:, 0]
@@ -111,13 +143,26 @@ def statistics_of(datasets: Sequence[str], matrices: Mapping[str, np.ndarray], s
     )
 
 
-def both_means(scores: np.ndarray) -> np.ndarray:
-    """Returns the `AGGREGATES` of scores f64[seeds, datasets]: the mean of their middle half, and of all."""
-    ordered = np.sort(scores, axis=None)
-    cut = ordered.size // 4  # as in SciPy's trimmed mean: a whole number of scores, at either end
-    return np.array([ordered[cut : ordered.size - cut].mean(), scores.mean(0).mean()])
+def aggregates_of(scores: Scores) -> np.ndarray:
+    """Returns the `AGGREGATES`: mean and median are those of the datasets' means.
+
+    The interquartile mean is the mean of the middle half of all scores. There each score has the weight of
+    its dataset's 1/n, as if the seeds were repeated until all datasets have equally many. So with equal
+    numbers it is SciPy's trimmed mean, which rliable takes: it cuts a whole number of scores at either end.
+    """
+    means = np.nanmean(scores.values, axis=0)
+    known = ~np.isnan(scores.values)
+    repeated = math.lcm(*scores.counts.tolist())  # seeds on each dataset, if they are repeated
+    copies = np.where(known, repeated / scores.counts, 0.0)[known]
+    values = scores.values[known]
+    order = np.argsort(values, kind="stable")
+    ends = np.cumsum(copies[order])
+    cut = repeated * len(means) // 4
+    kept = np.diff(np.clip(ends, cut, repeated * len(means) - cut), prepend=cut)
+    return np.array([means.mean(), kept @ values[order] / kept.sum(), np.median(means)])
 
 
-def probability_of_improvement(scores: np.ndarray, others: np.ndarray) -> np.ndarray:
+def probability_of_improvement(scores: Scores, others: Scores) -> np.ndarray:
     """Returns f64[1], P(score > other) + P(score = other) / 2 over pairs of seeds, averaged over datasets."""
-    return np.array([0.5 + 0.5 * np.sign(scores[:, None] - others[None]).mean()])
+    signs = np.sign(scores.values[:, None] - others.values[None])  # NaN where either has no such seed
+    return np.array([0.5 + 0.5 * np.nanmean(signs, axis=(0, 1)).mean()])

@@ -11,6 +11,8 @@ from xql_jax.workshop.reports.scores import FINETUNING_TABLE, Curve, MethodScore
 from xql_jax.workshop.sweeps.plan import FINISHED, TUNED, Cell, check_methods
 from xql_jax.workshop.sweeps.sweep_settings import Sweep
 
+Setting = tuple[tuple[str, float], ...]  # values of what was swept, by their names
+
 
 def of_table(settings: Sweep, paper: PaperTable) -> Sweep:
     """Returns the sweep that makes the paper's table; UserError if a method is no offline method."""
@@ -26,26 +28,27 @@ def of_table(settings: Sweep, paper: PaperTable) -> Sweep:
 
 def scores_of(cells: Sequence[Cell], paper: PaperTable | None = None) -> list[MethodScore]:
     """Returns the scores so far, beside the paper's. Runs that differ only in their seeds share one."""
-    found: dict[tuple[str, str], list[tuple[Cell, list[Curve]]]] = {}
+    found: dict[tuple[str, str, Setting], list[tuple[Cell, list[Curve]]]] = {}
     for cell in cells:
         for setting, curves in _by_setting(cell).items():
-            column = " ".join((cell.method, *(f"{name}={value:.9g}" for name, value in setting)))
-            found.setdefault((cell.dataset, column), []).append((cell, curves))
+            found.setdefault((cell.dataset, cell.method, setting), []).append((cell, curves))
     scores = []
-    for place, parts in found.items():
+    for (dataset, method, setting), parts in found.items():
         notes = [": ".join(filter(None, (cell.state, cell.missing))) for cell, curves in parts if not curves]
         score = MethodScore(
-            *place,
+            dataset,
+            method,
+            settings={name: f"{value:.9g}" for name, value in setting},
             members=[curve for _, curves in parts for curve in curves],
             note="; ".join(dict.fromkeys(notes)),
-            paper=paper.scores.get(place) if paper else None,
-            paper_before=paper.before.get(place) if paper else None,
+            paper=paper.scores.get((dataset, method)) if paper and not setting else None,
+            paper_before=paper.before.get((dataset, method)) if paper and not setting else None,
         )
         scores.append(score)
     return scores
 
 
-def _by_setting(cell: Cell) -> dict[tuple[tuple[str, float], ...], list[Curve]]:
+def _by_setting(cell: Cell) -> dict[Setting, list[Curve]]:
     """Returns the numbers of the seeds for each setting of the cell's sweep; none while it is unfinished."""
     if cell.state == FINISHED and cell.run:
         return grouped(curves_of(cell.run), lambda curve: tuple(curve.swept.items()))
