@@ -51,13 +51,15 @@ def source_of(given, layout, folder, monkeypatch):
 @pytest.mark.parametrize("lengths", LENGTHS)
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_nothing_is_told_of_right_data(layout, lengths, ends, tmp_path, monkeypatch):
+    if (lengths, ends) == ("runs", "terminal"):
+        pytest.skip("terminals at the limit are time-outs")
     marks = "qlearning." not in layout  # else only terminals are
     for sparse in (False, True):
         given = [episodes(LENGTHS[lengths], ends, sparse, seed) for seed in (0, 100)]
-        made = [source_of(one, layout, tmp_path / f"{i}", monkeypatch) for i, one in enumerate(given)]
+        made = [source_of(one, layout, tmp_path / f"{sparse}{i}", monkeypatch) for i, one in enumerate(given)]
         for sources in (made[:1], made):
             for task in (None, HOPPER) if marks else (None,):
                 told = suspicions(load_dataset(task, sources), task)
-                # An episode's reward and what is far from the origin are as they are.
+
                 told = [line for line in told if "normalize_observations" not in line]
                 assert not told, (sparse, task)
