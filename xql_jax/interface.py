@@ -211,11 +211,14 @@ def _settings(kind: type[Training], named: dict[str, Any], settings: Mapping[str
         if isinstance(data, list) and not data:
             raise UserError("dataset: the list is empty: leave it out for the task's own data")
         sources = [*data] if isinstance(data, list | tuple) else [data]
-        if named.get("checkpoint") and not env_name:
-            env_name = load_run(named["checkpoint"]).env_name or ""
-            env_name = "" if ":" in env_name else env_name  # whose module is run only if it is named here
+        unused = given.get("unused_arrays", ())
+        if named.get("checkpoint"):
+            run = load_run(named["checkpoint"])
+            unused, env_name = unused or run.unused_arrays, env_name or run.env_name or ""
+            if ":" in env_name and not given["env_name"]:  # whose module is run only if it is named here
+                env_name = ""
         task = get_task(env_name or DEFAULT_ENV_NAME) if env_name or not sources else None
-        layout = Layout(task.episode_limit if task else None, unused=given.get("unused_arrays", ()))
+        layout = Layout(task.episode_limit if task else None, unused=unused)
         given["dataset"] = [_source(source, layout) for source in sources]
     value = choose_config(kind, method, None if config is None else str(config), **given)
     chosen = {name for name in ("method", "config") if named[name]}

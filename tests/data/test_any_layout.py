@@ -1,5 +1,8 @@
 """Anyone's arrays: whatever the layout and the names, the true transitions come back, or one line is said."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 from data_formats import KINDS, Episode, joined, write
@@ -8,7 +11,7 @@ from hypothesis import strategies as st
 
 from xql_jax.data.arrays import from_arrays
 from xql_jax.data.loading import load_dataset
-from xql_jax.data.names import NAMES
+from xql_jax.data.names import NAMES, tells_rows
 from xql_jax.errors import UserError
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:minari")
@@ -139,6 +142,18 @@ def test_a_name_that_sounds_like_ends_or_next_states_is_never_ignored(tmp_path, 
     given = parts if container == "episodes" else joined(parts)
     with pytest.raises(UserError, match=f"{name} sounds like ends"):
         load_dataset(None, [str(write(tmp_path / container, given))])
+
+
+def test_the_guides_rule_is_the_one_that_holds():
+    rule = (
+        Path("docs/data.md")
+        .read_text()
+        .partition("These names are refused:")[2]
+        .partition("- **Ends that")[0]
+    )
+    said = [name for name in re.findall("`(.+?)`", rule) if name != "end_effector"]
+    assert len(said) > 35
+    assert [name for name in said if not tells_rows(f"infos/{name}") and not tells_rows(name)] == []
 
 
 @pytest.mark.parametrize("container", ["rows.hdf5", "rows.npz", "episodes"])
