@@ -101,7 +101,7 @@ def main() -> int:
     if any(row.settings != digest for row in known):
         raise UserError(f"--output={path}: its rows are of other settings: name another file")
 
-    dataset = load_dataset(run.task, run.sources, bounds=run.fitted.action_bounds)
+    dataset = load_dataset(run.task, run.sources, run.fitted.action_bounds, run.unused_arrays)
     states = dataset.batch.observations[drawn_rows(dataset.size, STATES, seed=0)]
     learned = view_for(run.learner, run.preprocessing_of(dataset).dataset(dataset), run.horizon)
     if FLAGS.time_outs_end:

@@ -11,6 +11,7 @@ from json import dumps
 
 from xql_jax.data.dataset import check_spaces
 from xql_jax.data.loading import load_dataset
+from xql_jax.data.names import unused_arrays
 from xql_jax.envs import action_bounds, own_sizes
 from xql_jax.files.outputs import check_output, write_output
 from xql_jax.settings import (
@@ -38,12 +39,15 @@ def main(
         "Data: a file (.hdf5, .npz), a folder of .npz episodes, ogbench:FILE.npz or minari:ID. Several are "
         "joined.",
     ),
+    unused_arrays: Sequence[str] = unused_arrays(),
     json: str | None = setting(None, TEXT, "Write the numbers to this .json file."),
 ) -> int:
     task = get_task(env_name) if env_name else None
     numbers = check_output("json", json, [".json"]) if json else None
     # By sources, as in training: what is wrong with one is told of that one.
-    parts = [load_dataset(task, one) for one in [[each] for each in dataset] or [[]]]
+    parts = [
+        load_dataset(task, one, unused_arrays=unused_arrays) for one in [[each] for each in dataset] or [[]]
+    ]
     data = load_dataset(task, parts)
     if task and (sizes := own_sizes(task)):
         check_spaces(data, *sizes, task.name)

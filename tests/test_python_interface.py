@@ -156,6 +156,27 @@ def test_arrays_that_are_given_again_are_cut_at_the_runs_own_limit():
     assert [run.content["dataset_fingerprint"] for run in (policy.run, again.run)] == [expected] * 2
 
 
+def test_arrays_that_are_not_to_be_read_are_read_past_and_recorded(tmp_path):
+    """The same data by the digest, and in fine-tuning the checkpoint's choice."""
+    wide = {"observations": np.zeros((700, 4)), "actions": np.zeros((700, 2)), "terminals": np.zeros(700)}
+    arrays = bandit(700) | wide | {"next_observations": np.ones((700, 4))}
+    more = arrays | {"n_env": np.arange(700) % 4, "masks": np.full(700, 0.5)}
+    unused = {"unused_arrays": ["n_env", "masks"]}
+    given = {"env_name": "pointmaze-umaze-v0", "max_steps": 2, **SMALL, "eval_episodes": 0}
+    with pytest.raises(UserError, match="n_env sounds like"):
+        xql_jax.train(dataset=more, **given)
+    plain = xql_jax.train(dataset=arrays, **given)
+    policy = xql_jax.train(dataset=more, **unused, **given)
+    again = xql_jax.train_finetune(checkpoint=policy, dataset=more, max_steps=3, eval_episodes=0)
+    digests = [one.run.content["dataset_fingerprint"] for one in (plain, policy, again)]
+    assert len({*digests}) == 1
+    assert [one.run.unused_arrays for one in (plain, policy, again)] == [
+        (),
+        ["n_env", "masks"],
+        ["n_env", "masks"],
+    ]
+
+
 def test_it_is_evaluated_in_an_environment_that_is_given(of_several):
     policy, env = of_several.select(seed=43, beta=0.5), Echo()
     results = policy.evaluate(env, episodes=3, seed=1)

@@ -211,11 +211,15 @@ def _settings(kind: type[Training], named: dict[str, Any], settings: Mapping[str
         if isinstance(data, list) and not data:
             raise UserError("dataset: the list is empty: leave it out for the task's own data")
         sources = [*data] if isinstance(data, list | tuple) else [data]
-        if named.get("checkpoint") and not env_name:
-            env_name = load_run(named["checkpoint"]).env_name or ""
-            env_name = "" if ":" in env_name else env_name  # whose module is run only if it is named here
+        unused = given.get("unused_arrays", ())
+        if named.get("checkpoint"):
+            run = load_run(named["checkpoint"])
+            unused, env_name = unused or run.unused_arrays, env_name or run.env_name or ""
+            if ":" in env_name and not given["env_name"]:  # whose module is run only if it is named here
+                env_name = ""
         task = get_task(env_name or DEFAULT_ENV_NAME) if env_name or not sources else None
-        given["dataset"] = [_source(source, task.episode_limit if task else None) for source in sources]
+        layout = Layout(task.episode_limit if task else None, unused=unused)
+        given["dataset"] = [_source(source, layout) for source in sources]
     value = choose_config(kind, method, None if config is None else str(config), **given)
     chosen = {name for name in ("method", "config") if named[name]}
     return settings_from(value, given, {*settings, *chosen})
@@ -282,12 +286,12 @@ def _typed(flag: str, fields: Mapping[str, Any]) -> str:
     return " ".join(parts)
 
 
-def _source(source: Source, episode_limit: int | None) -> str | Dataset:
+def _source(source: Source, layout: Layout) -> str | Dataset:
     if isinstance(source, str | Path):
         return str(source)
     if not isinstance(source, Mapping):
         raise UserError(f"dataset: cannot use a {type(source).__name__}: give arrays by name, or a path")
-    return from_arrays(_arrays(source), "arrays", Layout(episode_limit))
+    return from_arrays(_arrays(source), "arrays", layout)
 
 
 def _arrays(source: Mapping[Any, Any], group: str = "") -> dict[str, np.ndarray]:

@@ -135,13 +135,13 @@ def test_transitions_are_those_of_d4rl(d4rl_package, tmp_path, rows, limit):
     """A file of D4RL's may have next observations and more: they are not read."""
     more = {"next_observations": np.zeros((len(rows["rewards"]), 3)), "infos/goal": np.zeros((7, 2))}
     path = write(tmp_path / "hopper_medium-v2.hdf5", {**rows, **more})
-    assert_theirs(d4rl_package, read_hdf5(path, limit), rows, limit)
+    assert_theirs(d4rl_package, read_hdf5(path, Layout(limit)), rows, limit)
 
 
 def test_the_kitchen_file_gives_the_transitions_of_d4rl(d4rl_package, kitchen_file):
     with h5py.File(kitchen_file) as file:
         rows = {key: file[key][()] for key in ALL[:5]}
-    dataset = read_hdf5(kitchen_file, episode_limit=280)
+    dataset = read_hdf5(kitchen_file, Layout(280))
     assert_theirs(d4rl_package, dataset, rows, 280)
     # 3,680 rows without a time-out, the last of them unused; 19 demonstrations, of which 18 end in their
     # terminal row and the last at the end of the data.
@@ -262,6 +262,7 @@ GUIDE = "docs/data.md"
 WRITTEN = {  # by source: transitions, trajectories, terminals
     "mine.hdf5": (995, 10, 5),  # five time-outs, the last of which is the last row
     "mine.npz": (1000, 10, 5),
+    "vector.npz": (3984, 20, 0),  # each of four environments resets four times in 1,000 steps
     "episodes": (1000, 10, 5),
     "minari:mine/walk-v0": (100, 1, 1),
     "ogbench:goal.npz": (995, 10, 5),  # a goal and a time-out in each of five trajectories
@@ -275,4 +276,5 @@ def test_the_guides_examples_write_what_can_be_read(folder, monkeypatch):
         exec(compile(example, GUIDE, "exec"), {})
         dataset = load_dataset(None, [source])
         assert (dataset.size, dataset.ends.sum(), (dataset.batch.masks == 0).sum()) == counts
-        assert (dataset.observation_dim, dataset.action_dim) == (4, 2)
+        sizes = (3, 1) if source == "vector.npz" else (4, 2)
+        assert (dataset.observation_dim, dataset.action_dim) == sizes

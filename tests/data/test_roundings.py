@@ -51,13 +51,12 @@ def normalized_in_half(x):
 ROUNDED = (some_by_a_bit, normalized_and_back, half, normalized_in_half)
 
 
-@pytest.mark.parametrize("layout", [Layout(), Layout(prefers_rows=True)])
 @pytest.mark.parametrize("rounded", ROUNDED)
 @pytest.mark.parametrize(("size", "offset"), [(1.0, 0.0), (1e3, 7e3), (1e-3, 0.1)])
-def test_marked_ends_decide(rounded, size, offset, layout):
+def test_marked_ends_decide(rounded, size, offset):
     rows = walks(size, offset)
     exact, found = (
-        from_arrays(rows | {"next_observations": change(rows["next_observations"])}, "arrays", layout)
+        from_arrays(rows | {"next_observations": change(rows["next_observations"])}, "arrays")
         for change in (lambda x: x, rounded)
     )
     np.testing.assert_array_equal(found.ends, exact.ends)

@@ -61,12 +61,6 @@ def test_a_source_in_no_order_is_refused_beside_others():
     assert with_next_actions(joined([sound, single])).size == with_next_actions(sound).size
 
 
-def test_only_d4rls_own_files_may_go_beyond_the_limit():
-    pair = [from_arrays(walks(0, 1001, 2), name) for name in ("own.npz", "hopper_medium-v2.hdf5")]
-    told = suspicions(joined(pair), get_task("hopper-medium-v2"))
-    assert [line.partition(":")[0] for line in told if "longer" in line] == ["own.npz"]
-
-
 def test_the_first_trajectory_beyond_the_limit_is_told():
     """Among episodes of Hopper's 1,000 steps two are not parted."""
     rows = walks(0, length=1000, number=6)

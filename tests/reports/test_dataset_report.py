@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from xql_jax.data.dataset import Dataset
+from xql_jax.data.preprocessing import best_trajectories
 from xql_jax.data.suspicions import warn_of_suspicions
 from xql_jax.suites.tasks import get_task
 from xql_jax.types import Batch
@@ -50,9 +51,40 @@ def test_numbers_by_hand():
         "returns": summary(0, 7 / 3, 3, 4), "rewards": summary(0, 1.4, 1, 4), "zero_rewards": 0.4,
         "actions": summary(-0.5, 0, 0, 0.5), "action_ranges": [[-0.5, 0.5]], "actions_at_bound": 0,
         "observation_ranges": [[0, 4], [7, 7], [-2, 0]],
-        "constant_observations": [1], "duplicates": 0, "warnings": [],
+        "constant_observations": [1], "duplicates": 0, "advice": [], "warnings": [],
     }  # fmt: skip
     assert describe_dataset(dataset(), None)["scores"] is None
+
+
+def episodes_of(returns, length=10):
+    """Episodes of equal length whose last reward is all."""
+    rewards = np.zeros((len(returns), length))
+    rewards[:, -1] = returns
+    last = np.arange(rewards.size) % length == length - 1
+    return dataset(rewards.ravel(), np.flatnonzero(last), np.flatnonzero(last))
+
+
+def test_cloning_of_the_successes_is_named_where_most_episodes_failed():
+    """60 of 260 succeed: the named share keeps these 60 and no other."""
+    generator = np.random.default_rng(0)
+    for noise in (0.0, 0.1):
+        returns = generator.permutation(np.repeat([1.0, 0.0], [60, 200])) + noise * generator.normal(size=260)
+        data = episodes_of(returns)
+        (line,) = describe_dataset(data, None)["advice"]
+        share = float(re.search(r"--top_returns=(\S+) ", line)[1])
+        kept = best_trajectories(data, share * data.size).trajectory_returns()
+        assert len(kept) == 60
+        assert kept.min() > 0.5
+
+
+def test_returns_of_one_heap_or_mostly_successes_have_no_advice():
+    generator = np.random.default_rng(0)
+    ones = np.ones(260)
+    for returns in (
+        generator.normal(size=260), generator.random(260), generator.exponential(size=260), ones,
+        np.where(np.arange(260) % 4, 1.0, 0.0), np.where(np.arange(260) == 7, 90.0, generator.random(260)),
+    ):  # fmt: skip
+        assert describe_dataset(episodes_of(returns), None)["advice"] == []
 
 
 def test_duplicates_are_counted_bit_for_bit():

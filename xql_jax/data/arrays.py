@@ -2,14 +2,25 @@
 
 import dataclasses
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from xql_jax.data.dataset import HALF, Dataset, Note, differ, from_transitions, jumps, spread_rows
+from xql_jax.data.dataset import (
+    HALF,
+    ROWS_OF_SAMPLE,
+    Dataset,
+    Note,
+    are_larger,
+    differ,
+    exceeds,
+    from_transitions,
+    spread_rows,
+    step_sizes,
+)
 from xql_jax.data.memory import COPIES, check_memory
-from xql_jax.data.names import OUR_NAMES, by_meaning, missing_arrays
+from xql_jax.data.names import OUR_NAMES, by_meaning, missing_arrays, shown
 from xql_jax.errors import UserError
 
 STEP_ARRAYS = ("observations", "actions", "rewards")
@@ -19,6 +30,12 @@ NUMERIC = "biuf"  # kinds of NumPy's types
 FLAGS = ("terminals", "timeouts", "ends")  # 0 or 1
 LARGE_OFFSET = 100.0  # smaller ones are of things at rest, which a simulator moves by roundings
 FEW_LEFT = 1_000  # different values, too few for what was measured
+MOST_ENVIRONMENTS = 4_096  # that take turns
+MORE_OFTEN = 0.6  # share of pairs in which one step is larger than another, see `exceeds`
+ONLY_RESETS = (
+    "each follows an end, has reward 0 and leads into the next episode, so an environment only resets there, "
+    "and its action did nothing (autoreset of Gymnasium's vector environments)"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,11 +47,19 @@ class Layout:
     terminals_are_ends: bool = False  # only masks mark final states, as in OGBench's files
     # As D4RL's and IQL's loaders read D4RL's files: trajectories end at terminals and jumps alone.
     as_d4rl: bool = False
-    prefers_rows: bool = False  # next observations that say no more than the next rows are not used
+    unused: Collection[str] = ()  # names of arrays that are as if they were not there
+
+    @property
+    def leaves_out_ends(self) -> bool:
+        """Whether rows at an end, and the last row, are left out even if they are terminal."""
+        return self.as_d4rl or self.terminals_are_ends
+
+
+ROWS = Layout()
 
 
 def from_arrays(
-    arrays: Mapping[str, ArrayLike], source: str, layout: Layout = Layout(), names: Sequence[str] = ()
+    arrays: Mapping[str, ArrayLike], source: str, layout: Layout = ROWS, names: Sequence[str] = ()
 ) -> Dataset:
     """Builds a dataset from arrays under any of the names in `names.NAMES`.
 
@@ -47,7 +72,9 @@ def from_arrays(
     if not layout.is_episode:  # episodes are checked when they are joined
         check_memory(sum(getattr(array, "nbytes", 0) for array in arrays.values()), source, COPIES - 1)
     names = [name for name in names or arrays if not name.startswith("metadata/")]
-    read = list(arrays) if layout.as_d4rl else names  # D4RL's other arrays concern nothing
+    arrays = {name: array for name, array in arrays.items() if name not in layout.unused}
+    # D4RL's other arrays concern nothing.
+    read = [name for name in (arrays if layout.as_d4rl else names) if name not in layout.unused]
     meanings = by_meaning(read, STEP_ARRAYS if layout.is_episode else REQUIRED, source)
     if layout.terminals_are_ends:
         if "terminals" not in meanings:
@@ -82,7 +109,7 @@ def from_arrays(
             )
     notes = [Note(f"{theirs} is read as {ours}") for ours, theirs in called.items() if theirs != ours]
     if unused := [name for name in names if name not in arrays or name not in OUR_NAMES]:
-        notes.append(Note(f"not used: {brief(', '.join(unused))}"))
+        notes.append(Note(f"not used: {shown(unused)}"))
     dataset = _transitions(rows, layout, source, notes)
     notes += _lost_values(given["observations"], rows["observations"], layout.is_episode)
     return dataclasses.replace(dataset, notes=tuple(notes))
@@ -151,63 +178,136 @@ def _terminals(rows: Mapping[str, np.ndarray], source: str) -> np.ndarray:
 
 def _transitions(rows: dict[str, np.ndarray], layout: Layout, source: str, notes: list[Note]) -> Dataset:
     """Builds a dataset from checked rows, and adds to the notes what may surprise."""
-    terminals, limit = rows["terminals"], layout.episode_limit
-    stated = [rows[key] != 0 for key in ("timeouts", "ends") if key in rows]
-    marks, tells_ends = np.logical_or.reduce([np.zeros_like(terminals), *stated]), bool(stated)
+    is_stated = not {"timeouts", "ends"}.isdisjoint(rows)
     if "ends" in rows:  # all ends are stated
-        rows["goes_on"] = terminals & ~marks
+        rows = rows | {"goes_on": rows["terminals"] & ~_marks(rows)}
+    if (is_stated or "next_observations" in rows) and not (layout.is_episode or layout.leaves_out_ends):
+        rows = _without_resets(rows, notes)
+    marks = _marks(rows)
+    _note_both(rows, marks, layout, notes)
+    if "next_observations" in rows:
+        return from_transitions(rows | {"timeouts": marks}, source)
+    if not is_stated:
+        marks = _counted(rows, layout, source, notes)
+    timeouts = marks if layout.leaves_out_ends else marks & ~rows["terminals"]
+    kept = qlearning_dataset(rows, timeouts, keeps_last=not layout.leaves_out_ends)
+    dataset = from_transitions(kept, source, layout.as_d4rl)
+    _note_left_out(rows, dataset, layout, notes)
+    return dataset
 
-    def counting(number: int) -> str:  # alike in all episodes of a folder, which has one line for all
-        return "rows" if layout.is_episode else f"{number:,} of {len(terminals):,} rows"
 
-    uses_next = knows_next = "next_observations" in rows
-    timeouts = rows["timeouts"] != 0 if "timeouts" in rows else None
-    # Whether the last row is left out, and a row that is terminal and a time-out, even so.
-    leaves_out_ends = layout.as_d4rl or layout.terminals_are_ends
-    timeouts_win = leaves_out_ends and not uses_next
-    cut = marks if timeouts_win else timeouts
-    if cut is not None and (both := int(np.count_nonzero(cut & terminals))):
-        counted = "left out as time-outs" if timeouts_win else "count as terminals"
-        notes.append(Note(f"{counting(both)} are terminal and time-outs, and {counted}"))
-    if not tells_ends and limit is not None:
-        timeouts = counted_timeouts(terminals, limit, as_d4rl=layout.as_d4rl)
-    if uses_next and layout.prefers_rows and timeouts is not None:
-        ends = terminals | timeouts | marks
-        jumping = jumps(rows["next_observations"], rows["observations"], ends.any()) & ~ends[:-1]
-        if uses_next := bool(jumping.any()):
-            number = np.count_nonzero(jumping)
-            notes.append(
-                Note(f"next_observations are used: inside episodes, {number:,} are not the next row's")
-            )
-    if uses_next:
-        return from_transitions({**rows, "timeouts": marks}, source)
-    if tells_ends:
-        timeouts = marks if leaves_out_ends else marks & ~terminals
-    elif timeouts is None:
+def _marks(rows: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Returns bool[N], where the rows state that a recording stopped or that an episode ended."""
+    stated = [rows[key] != 0 for key in ("timeouts", "ends") if key in rows]
+    return np.logical_or.reduce([np.zeros_like(rows["terminals"]), *stated])
+
+
+def rows_of_resets(rows: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Returns bool[N], the rows in which a vector environment only resets.
+
+    Gymnasium's vector environments reset in the step after an end. The row of such a step begins where the
+    episode ended, its action is ignored and its reward is 0, and it leads into the next episode. It comes
+    right after the end or, where environments take turns, a round later.
+    """
+    ends, rewards, observations = rows["terminals"] | _marks(rows), rows["rewards"], rows["observations"]
+    knows_next = "next_observations" in rows
+    following = rows["next_observations"] if knows_next else _next_rows(observations)
+    stride = _stride(observations, following) if knows_next else 1
+    last = np.flatnonzero(ends[:-stride])
+    after = last + stride
+    goes_on = ~differ(following[last], observations[after])
+    after = after[goes_on & (rewards[after] == 0) & ~ends[after]]
+    resets = np.zeros_like(ends)
+    # A few ends may be the last of an environment.
+    if len(after) < 2 or len(after) < 0.75 * len(last):
+        return resets
+    others = np.setdiff1d(spread_rows(len(ends)), [*after, *(after - stride)])
+    steps, into_next, to_end = step_sizes(observations, following, others, after, after - stride)
+    is_dense = len(after) > 5 and (rewards[others] == 0).mean() < 0.1  # elsewhere rewards are hardly ever 0
+    # Without next observations: if it is the end that jumps, the row after it is an episode's first.
+    is_first = (to_end > np.quantile(steps, 0.99)) & (to_end > into_next) & (not knows_next)
+    is_seam = knows_next or exceeds(into_next, to_end) > MORE_OFTEN
+    resets[after] = ~is_first & is_seam & (is_dense or are_larger(into_next, steps))
+    return resets
+
+
+def _stride(observations: np.ndarray, following: np.ndarray) -> int:
+    """Returns after how many rows an environment's next row comes; 1 if the rows do not tell."""
+    rows = spread_rows(len(observations))[:: max(1, min(len(observations), ROWS_OF_SAMPLE) // 64)]
+    found: list[int] = []
+    for row in rows:
+        near = observations[row + 1 : row + 1 + MOST_ENVIRONMENTS]
+        found += (np.flatnonzero((near == following[row]).all(axis=1))[:1] + 1).tolist()
+    return int(np.bincount(found).argmax()) if 2 * len(found) > len(rows) else 1
+
+
+def _without_resets(rows: dict[str, np.ndarray], notes: list[Note]) -> dict[str, np.ndarray]:
+    """Returns the rows without `rows_of_resets`; if there are any, all others have next observations."""
+    resets = rows_of_resets(rows)
+    if not resets.any():
+        return rows
+    notes.append(Note(f"{np.count_nonzero(resets):,} of {len(resets):,} rows are left out: {ONLY_RESETS}"))
+    kept = ~resets
+    if "next_observations" not in rows:  # a row that is left out tells the last observation of its episode
+        rows = rows | {"next_observations": _next_rows(rows["observations"])}
+        kept &= rows["terminals"] | ~_marks(rows) | np.append(resets[1:], False)
+        kept[-1] &= rows["terminals"][-1]
+    return {key: array[kept] for key, array in rows.items()}
+
+
+def _next_rows(array: np.ndarray) -> np.ndarray:
+    """Returns each row's next row; the last one's is itself."""
+    return np.append(array[1:], array[-1:], axis=0)
+
+
+def _counted(rows: Mapping[str, np.ndarray], layout: Layout, source: str, notes: list[Note]) -> np.ndarray:
+    """Returns bool[N], the time-outs by the episode limit, as nothing states where episodes end."""
+    limit = layout.episode_limit
+    if limit is None:
         raise UserError(
             f"{source}: no timeouts, and no task whose episode limit could stand in for them: give "
             "--env_name, or add an array timeouts, 1 at the last step of each episode that was cut off"
         )
-    elif timeouts.any() or not knows_next:
-        text = (
-            f"no timeouts: episodes are cut every {limit:,} steps, the task's limit; if they ended "
-            "elsewhere, add an array timeouts, 1 at the last step of each"
-        )
-        notes.append(Note(text, is_suspicion=not layout.as_d4rl))
-    transitions = qlearning_dataset(rows, timeouts, keeps_last=not leaves_out_ends)
-    dataset = from_transitions(transitions, source, layout.as_d4rl)
-    if left_out := len(terminals) - dataset.size:
-        of_file = " and of the file" if layout.as_d4rl else ""
-        is_known = knows_next or (layout.as_d4rl and terminals[-1])
-        why = "without next_observations their next states are not known"
-        why = "as by D4RL's loader; .npz files keep them" if is_known else why
-        text = f"{counting(left_out)} are left out, the last of episodes that were cut off{of_file}: {why}"
-        if layout.is_episode and not dataset.size:
-            text = f"episodes of one row are left out: {why}"
-        if is_odd := 2 * left_out > len(terminals) and not layout.is_episode:
-            text += ": are the rows in the order in which they were recorded?"
-        notes.append(Note(text, is_odd))
-    return dataset
+    text = (
+        f"no timeouts: episodes are cut every {limit:,} steps, the task's limit; if they ended "
+        "elsewhere, add an array timeouts, 1 at the last step of each"
+    )
+    notes.append(Note(text, is_suspicion=not layout.as_d4rl))
+    return counted_timeouts(rows["terminals"], limit, as_d4rl=layout.as_d4rl)
+
+
+def _share(count: int, rows: Mapping[str, np.ndarray], layout: Layout) -> str:
+    """Returns a count in words, alike in all episodes of a folder, which has one line for all."""
+    return "rows" if layout.is_episode else f"{count:,} of {len(rows['terminals']):,} rows"
+
+
+def _note_both(rows: Mapping[str, np.ndarray], marks: np.ndarray, layout: Layout, notes: list[Note]) -> None:
+    """Notes rows that are terminal and time-outs; `ends` may mark terminals, too."""
+    is_left_out = layout.leaves_out_ends and "next_observations" not in rows
+    cut = marks if is_left_out else rows.get("timeouts", np.zeros(1)) != 0
+    if both := int(np.count_nonzero(cut & rows["terminals"])):
+        counted = "left out as time-outs" if is_left_out else "count as terminals"
+        notes.append(Note(f"{_share(both, rows, layout)} are terminal and time-outs, and {counted}"))
+
+
+def _note_left_out(
+    rows: Mapping[str, np.ndarray], dataset: Dataset, layout: Layout, notes: list[Note]
+) -> None:
+    """Notes how many rows have no next observation, and so are no transitions."""
+    number = len(rows["terminals"])
+    if not (left_out := number - dataset.size):
+        return
+    of_file = " and of the file" if layout.as_d4rl else ""
+    why = "without next_observations their next states are not known"
+    if layout.as_d4rl and rows["terminals"][-1]:
+        why = "as by D4RL's loader; .npz files keep them"
+    counted = _share(left_out, rows, layout)
+    text = f"{counted} are left out, the last of episodes that were cut off{of_file}: {why}"
+    if layout.is_episode and not dataset.size:
+        text = f"episodes of one row are left out: {why}"
+    if is_odd := 2 * left_out > number and not layout.is_episode:
+        text += ": are the rows in the order in which they were recorded?"
+    notes.append(Note(text, is_odd))
 
 
 def qlearning_dataset(

@@ -23,6 +23,7 @@ LOG = logging.getLogger(__name__)
 ROWS_OF_SAMPLE = 16_384
 ROUNDING = 1e-3  # of actions within ±1, so that bounds in half precision are no mistake
 SMALL_RANGE = 0.01
+CLEARLY = 0.9  # share of pairs in which one kind of step is larger than another, see `exceeds`
 JUMP = 1e-6  # in D4RL's own files a next observation farther than this from the next row's is a jump
 SINGLE, HALF = 1e-6, 2.0**-9  # relative size of some roundings in float32, in float16
 ACTION_UNITS_REMEDY = "if the actions are normalised to ±1, scale them to the bounds"
@@ -252,6 +253,28 @@ def differ(vectors: np.ndarray, others: np.ndarray, rounding: float = SINGLE) ->
     mean = np.abs(others).sum(axis=0, dtype=np.float64) / max(1, len(others))
     with np.errstate(over="ignore"):  # a difference that overflows is one
         return (np.abs(vectors - others) > rounding * (np.abs(others) + np.float32(mean))).any(axis=1)
+
+
+def step_sizes(observations: np.ndarray, following: np.ndarray, *rows: np.ndarray) -> "Iterator[np.ndarray]":
+    """Yields for each i64[K], row numbers, f64[K], how far their steps are from f32[N, O] to f32[N, O].
+
+    That is the largest over the entries, each in units of its own mean step in the first rows.
+    """
+    moved = [np.abs(following[each] - observations[each], dtype=np.float64) for each in rows]
+    size = moved[0].mean(axis=0) + np.finfo(np.float32).tiny
+    yield from ((each / size).max(axis=1) for each in moved)
+
+
+def exceeds(numbers: np.ndarray, others: np.ndarray) -> float:
+    """Returns the share of pairs in which one of the numbers is above one of the others; a tie is a half."""
+    ranked = np.sort(others)
+    below = np.searchsorted(ranked, numbers, "left") + np.searchsorted(ranked, numbers, "right")
+    return float(below.mean() / (2 * len(others))) if len(numbers) and len(others) else 0.5
+
+
+def are_larger(numbers: np.ndarray, others: np.ndarray) -> bool:
+    """Whether the numbers are larger than nearly all others; one or two must be larger than all."""
+    return exceeds(numbers, others) > (CLEARLY if len(numbers) > 2 else 1 - 1e-3)
 
 
 def check_spaces(dataset: Dataset, observation_dim: int, action_dim: int, name: str) -> None:

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,26 +13,69 @@ import tqdm
 from gymnasium import spaces
 
 from xql_jax.data.arrays import Layout, from_arrays
-from xql_jax.data.dataset import Dataset, checked_references, joined
+from xql_jax.data.dataset import Dataset, Note, checked_references, joined
 from xql_jax.data.memory import check_memory
+from xql_jax.data.names import RECIPES, shown
 from xql_jax.data.readers import read_npz, reading
 from xql_jax.errors import UserError, nearest, needing
 from xql_jax.files.paths import located
 from xql_jax.types import Json
 
 ONE_EPISODE = Layout(is_episode=True)
+DATA_SUFFIXES = (
+    "npz",
+    "npy",
+    "hdf5",
+    "h5",
+    "pkl",
+    "pickle",
+    "parquet",
+    "csv",
+    "zarr",
+    "tfrecord",
+    "pt",
+    "mat",
+)
 MINARI_REFERENCES = ("ref_min_score", "ref_max_score")  # returns of a random policy and of an expert
 
 
-def read_npz_folder(folder: Path) -> Dataset:
-    """Reads every `.npz` in the folder, sorted by name, as an episode."""
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() == ".npz")
+def read_npz_folder(folder: Path, layout: Layout) -> Dataset:
+    """Reads every `.npz` in the folder, sorted by name, as an episode; a note names what else is there."""
+    found = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    paths = [path for path in found if path.suffix.lower() == ".npz"]
+    others = [path for path in found if path not in paths]
     if not paths:
-        raise UserError(f"{folder}: no .npz file in this directory; if it is Minari's, give minari:{folder}")
+        raise UserError(f"{folder}: no .npz file in this directory; {_what_else(folder, others)}")
     check_memory(sum(path.stat().st_size for path in paths if path.is_file()), str(folder))
     files = tqdm.tqdm(paths, desc=f"reading {folder.name}", unit="episode", disable=None)
-    episodes = [read_npz(path, ONE_EPISODE) for path in files]
-    return dataclasses.replace(joined(episodes), source=str(folder), parts=())
+    episodes = [read_npz(path, dataclasses.replace(layout, is_episode=True)) for path in files]
+    dataset = dataclasses.replace(joined(episodes), source=str(folder), parts=())
+    if others:
+        text = f"only the .npz files in this folder are episodes; not read: {_listed(others)}"
+        note = Note(text, is_suspicion=any(map(_may_be_episodes, others)))
+        dataset = dataclasses.replace(dataset, notes=(*dataset.notes, note))
+    return dataset
+
+
+def _what_else(folder: Path, others: Sequence[Path]) -> str:
+    """Returns what a folder without episodes may be."""
+    if (folder / "meta" / "info.json").exists() or any(folder.rglob("*.parquet")):
+        return f"if it is LeRobot's, {RECIPES!r} has lines that make such files of it"
+    if inner := [path for path in others if path.is_dir() and any(path.rglob("*.npz"))]:
+        return f"there are some in {_listed(inner)}: give each of these folders as a source of its own"
+    if any(folder.rglob("metadata.json")):
+        return f"if it is Minari's, give minari:{folder}"
+    return f"there are {_listed(others) or 'none'}; {RECIPES!r} has lines that make such files of others"
+
+
+def _may_be_episodes(path: Path) -> bool:
+    if path.is_dir():
+        return any(map(_may_be_episodes, path.iterdir()))
+    return path.name.partition(".")[2].lower().startswith(DATA_SUFFIXES)
+
+
+def _listed(paths: Sequence[Path]) -> str:
+    return shown([path.name + "/" * path.is_dir() for path in paths])
 
 
 def read_minari(name: str) -> Dataset:

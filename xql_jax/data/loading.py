@@ -8,7 +8,7 @@ import pkgutil
 import shutil
 import urllib.request
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import h5py
@@ -16,6 +16,7 @@ import tqdm
 
 from xql_jax.data.arrays import Layout, brief
 from xql_jax.data.dataset import FILE_SUFFIXES, SOURCE_PREFIXES, Dataset, as_learners_see, joined
+from xql_jax.data.names import RECIPES
 from xql_jax.data.readers import read_hdf5, read_npz, read_ogbench
 from xql_jax.errors import UserError
 from xql_jax.files import replacing
@@ -30,6 +31,7 @@ def load_dataset(
     task: Task | None,
     sources: Sequence[str | Dataset],
     bounds: ActionBounds = UNKNOWN,
+    unused_arrays: Collection[str] = (),
 ) -> Dataset:
     """Loads the given sources, or the task's own dataset if there are none; does no preprocessing.
 
@@ -37,14 +39,15 @@ def load_dataset(
         task: also gives the episode limit for files without time-outs. It may be None if there are sources.
         sources: see docs/data.md; or datasets that are in memory already.
         bounds: of the environment's actions, which are scaled to ±1. Unknown bounds leave them as they are.
+        unused_arrays: names of arrays that are as if the sources had them not.
     """
     if not sources:
         if task is None:
             raise UserError("no data: name a D4RL task or give a dataset file")
         path, reader = task_file(task), task.suite.reader
         sources = [pkgutil.resolve_name(reader)(path, task) if reader else str(path)]
-    limit = task.episode_limit if task else None
-    parts = [source if isinstance(source, Dataset) else _read(source, limit, task) for source in sources]
+    layout = Layout(task.episode_limit if task else None, unused=unused_arrays)
+    parts = [source if isinstance(source, Dataset) else _read(source, layout, task) for source in sources]
     if empty := [part.source for part in parts if not part.size]:
         raise UserError(
             f"{empty[0]}: no transition is left: each row is the last of an episode that was cut off"
@@ -56,24 +59,25 @@ def load_dataset(
     return joined(parts)
 
 
-def _read(source: str, episode_limit: int | None, task: Task | None) -> Dataset:
+def _read(source: str, layout: Layout, task: Task | None) -> Dataset:
     """Reads one source of `load_dataset` into memory."""
     kind, _, place = source.partition(":")
     if kind == "ogbench":
-        return read_ogbench(located(place), task)
+        return read_ogbench(located(place), task, layout)
     path = located(source)
     if kind == "minari" or path.is_dir():
         from xql_jax.data.episodes import read_minari, read_npz_folder  # which few runs need
 
-        return read_minari(place) if kind == "minari" else read_npz_folder(path)
+        return read_minari(place) if kind == "minari" else read_npz_folder(path, layout)
     if path.suffix.lower() not in FILE_SUFFIXES:
         raise UserError(
             f"{path}: unknown suffix {path.suffix!r} of a dataset file; known: {', '.join(FILE_SUFFIXES)}, "
-            "a directory of .npz episodes, ogbench:FILE.npz, minari:ID"
+            "a directory of .npz episodes, ogbench:FILE.npz, minari:ID; lines that convert others are in "
+            f"{RECIPES!r}"
         )
     if path.suffix.lower() == ".npz":
-        return read_npz(path, Layout(episode_limit))
-    return read_hdf5(path, episode_limit)
+        return read_npz(path, layout)
+    return read_hdf5(path, layout)
 
 
 def stamps(task: Task | None, sources: Sequence[str | Dataset]) -> list[list[str | int]] | None:

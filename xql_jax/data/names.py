@@ -2,8 +2,10 @@
 
 import re
 from collections.abc import Collection
+from typing import Any
 
 from xql_jax.errors import UserError
+from xql_jax.settings import SEVERAL, recorded
 
 # Our name of each array, and the names that other programs give it. docs/data.md has the same table.
 NAMES = {
@@ -18,20 +20,48 @@ NAMES = {
 }
 OUR_NAMES = {name: ours for ours, names in NAMES.items() for name in (ours, *names.split())}
 
-# All other names that may tell where episodes end, which rows belong together, or what the next state is. Of
-# most of them one program means one thing and the next another, so none is read.
-_SERIES = "ep|eps|episode|traj|trajector(y|ie)|path|demo|rollout|run|seq|sequence|segment|unroll|env|worker"
-_UNSURE = re.compile(
-    r"done|termina|trunc|timed?_?out|time_?limit|absorb|mask|game_?over|new_?ep|boundar|bootstrap|continu(e|ing)"
-    r"|(next|new|final)_?(obs|state)|^(next|new)_?[so]?$|(^[so]|obs\w*|states?)(_?(next|tp1|2|prime)|_[np])$"
-    r"|(^|_)(is_?(first|last|final|start|begin|end|reset)|end_of_\w+|end_?flags?|resets?)(_|$)"
-    r"|^((env|first|last|num|elapsed)_)?(time_?)?steps?(_?(type|id|idx|index|num|number|in_\w+))?$"
-    r"|^(is_)?(alive|dead|death|fail(ed|ure)?|complete[sd]?|finish(ed)?|valid|discount|gamma|cont|over)s?$"
-    r"|^([dt]|(time_?)?stamps?|frame_?(index|id)|index|len|lengths?|sizes?|ptr)$"
-    rf"|^(end|ended|start|begin|first|last|final|{_SERIES})s?$|(^|_)({_SERIES}|agent|actor|environment)s?_?"
-    r"(end|start|begin|id|idx|index|indices|len|length|num|number|t|time|step|ptr|over|finish\w*)s?(_|$)",
-    re.IGNORECASE,
+# Of most other names for ends, order and next states one program means one thing and the next another, so
+# none is read. The rule is that of docs/data.md: a stem is in the name, or a word of it is one of `_WORD`; or
+# all its words are of rows; or it is an observation with a sign for the next one.
+_STEM = re.compile("done|termina|trunc|time_?out|reset|padd|mask|absorb|bootstrap|boundar|discount|successor")
+_WORD = re.compile(
+    "next|nxt|nobs|succ|new|last|final|end(s|ed|ing)?|over|eos|dw|pads?|terms?|dead|death|alive|cont(inu(e|es|ing))?"
+    "|len(s|gths?)?|ids?|idxs?|index|indices|nums?|numbers?|counts?|counter|ptr"
 )
+_OF_ROWS = re.compile(
+    "(ep|episode|traj|trajector(y|ie)|path|demo|rollout|run|seq|sequence|segment|unroll|chunk|window|env"
+    "|environment|worker|agent|actor|game|row|step|timestep|timestamp|stamp|frame|time|timed|[tdn]|is|in|of|out|max"
+    "|type|flag|first|start(ed)?|begin|beginning|limit|elapsed|size|(in)?valid|fail(ed|ure)?|finish(ed)?"
+    "|completed?|gamma)s?"
+)
+_FOLLOWING = re.compile(r"(^[so]|(^|_)(obs|observation|state)s?)(_?(tp1|t_plus_1|2|prime|plus)|_[np]?)$")
+_IN_WORDS = "ends of episodes, the order of rows or next states"
+RECIPES = "docs/data.md, Layouts of other programs"
+SHOWN = 10  # of names, in a message
+
+
+def unused_arrays() -> Any:
+    """Declares the setting of every command that reads data."""
+    return recorded(
+        (),
+        SEVERAL,
+        "Arrays of the data that are not read, by their names: NAME,NAME. So a name is read past that sounds "
+        f"like {_IN_WORDS}.",
+        neutral=(),
+        by_commas=True,
+    )
+
+
+def tells_rows(name: str) -> bool:
+    """Whether a name that is not in the table may tell ends, the order of rows or next states."""
+    if name.startswith("metadata/"):
+        return False
+    spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|\W", "_", name).lower().replace("end_effector", "effector")
+    words = re.findall("[a-z]+", spaced)
+    own = re.sub(r"\W", "_", name.rpartition("/")[2]).lower()
+    of_rows = [*map(_OF_ROWS.fullmatch, re.findall("[a-z]+", own))]
+    is_said = _STEM.search(spaced) or any(map(_WORD.fullmatch, words))
+    return bool(is_said or (of_rows and all(of_rows)) or _FOLLOWING.search(own))
 
 
 def by_meaning(names: Collection[str], required: Collection[str], source: str) -> dict[str, list[str]]:
@@ -41,12 +71,12 @@ def by_meaning(names: Collection[str], required: Collection[str], source: str) -
     """
     found = {ours: theirs for ours in NAMES if (theirs := [n for n in names if OUR_NAMES.get(n) == ours])}
     missing = {*required} - found.keys() - ({"terminals"} if "masks" in found else set())
-    unsure = [n for n in names if n not in OUR_NAMES and _UNSURE.search(re.sub(r"\W", "_", n.split("/")[-1]))]
+    unsure = [name for name in names if name not in OUR_NAMES and tells_rows(name)]
     if unsure and missing <= {"terminals"}:  # else the layout is another
         raise UserError(
-            f"{source}: {unsure[0]} sounds like ends of episodes, the order of rows or next states: leave it "
-            "out, and give what it says as terminals (1 where the state after the step is final), masks "
-            "(0 there), timeouts (1 where the recording stopped), ends (1 at last steps) or next_observations"
+            f"{source}: {unsure[0]} sounds like {_IN_WORDS}: give what it says as terminals (1 where the "
+            "state after the step is final), masks (0 there), timeouts (1 where the recording stopped), ends "
+            f"(1 at last steps) or next_observations; --unused_arrays={','.join(unsure)} reads past it"
         )
     if missing:
         raise missing_arrays([name for name in required if name in missing], names, source)
@@ -54,6 +84,32 @@ def by_meaning(names: Collection[str], required: Collection[str], source: str) -
 
 
 def missing_arrays(missing: Collection[str], names: Collection[str], source: str) -> UserError:
-    """Returns the error for arrays that are not among the names."""
-    text = f"no array {', '.join(missing)}; there are {', '.join(names) or 'none'}"
-    return UserError(f"{source}: {text[:300]}")
+    """Returns the error for arrays that are not among the names, with what the names say of the layout."""
+    groups = [
+        name.rpartition("/")[0] for name in names if OUR_NAMES.get(name.rpartition("/")[2]) == "actions"
+    ]
+    parts = [name for name in names if OUR_NAMES.get(re.split("[/.]", name)[0]) == "observations"]
+    text = f"{source}: no array {', '.join(missing)}"
+    if any(groups):
+        of_minari = any(name.endswith("/terminations") for name in names)
+        return UserError(
+            f"{text}: each episode is a group of its own ({shown(groups)}), as robomimic writes them: the "
+            f"lines in {RECIPES!r} make a folder of episodes of such a file"
+            + ("; if it is Minari's, give minari:FOLDER" if of_minari else "")
+        )
+    if any(name.startswith("next.") for name in names):
+        return UserError(
+            f"{text}: these are LeRobot's names ({shown(names)}): {RECIPES!r} has lines that read them"
+        )
+    if "observations" in missing and parts:
+        return UserError(
+            f"{text}; there are {shown(parts)}, parts of it: join them as one array observations [N, O], in "
+            f"the order in which a policy will see them, as in {RECIPES!r}"
+        )
+    return UserError(f"{text}; there are {shown(names) or 'none'}")
+
+
+def shown(names: Collection[str]) -> str:
+    """Returns the first names, whole, and how many more there are."""
+    more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
+    return ", ".join([*names][:SHOWN]) + more

@@ -10,7 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from xql_jax.data.arrays import REQUIRED, Layout, brief, from_arrays
+from xql_jax.data.arrays import REQUIRED, ROWS, Layout, brief, from_arrays
 from xql_jax.data.dataset import Dataset, checked_references
 from xql_jax.data.memory import check_memory
 from xql_jax.data.names import OUR_NAMES
@@ -27,12 +27,8 @@ D4RL_FILES = {
 }
 
 
-def read_hdf5(path: Path, episode_limit: int | None) -> Dataset:
-    """Reads a file of rows; those of D4RL's tasks exactly as D4RL does.
-
-    In other files `next_observations` are used if, inside an episode, they are not the next rows'
-    observations, or if nothing says where episodes end. Then `episode_limit` steps are cut off.
-    """
+def read_hdf5(path: Path, layout: Layout) -> Dataset:
+    """Reads a file of transitions, or of rows; those of D4RL's tasks exactly as D4RL does."""
     is_d4rls = path.name in D4RL_FILES
     with reading(path, "HDF5 file"), h5py.File(path, "r") as file:
         names = dataset_names(file)
@@ -41,7 +37,7 @@ def read_hdf5(path: Path, episode_limit: int | None) -> Dataset:
         arrays = {name: file[name][()] for name in read}
         about = [f"metadata/{name}" for name in References._fields]
         given = [np.asarray(file[name][()]).tolist() if name in file else None for name in about]
-    layout = Layout(episode_limit, as_d4rl=is_d4rls, prefers_rows=True)
+    layout = dataclasses.replace(layout, as_d4rl=is_d4rls)
     dataset = from_arrays(arrays, str(path), layout, names)
     return dataclasses.replace(dataset, references=checked_references(given, str(path)))
 
@@ -52,7 +48,7 @@ def read_npz(path: Path, layout: Layout) -> Dataset:
     return from_arrays(arrays, str(path), layout, names)
 
 
-def read_ogbench(path: Path, task: Task | None = None) -> Dataset:
+def read_ogbench(path: Path, task: Task | None = None, layout: Layout = ROWS) -> Dataset:
     """Reads a `.npz` in OGBench's layout: `terminals` mark the last row of each trajectory, a time-out.
 
     Terminal states, if there are any, are those with masks = 0. Without `next_observations`, rows are steps
@@ -72,7 +68,7 @@ def read_ogbench(path: Path, task: Task | None = None) -> Dataset:
             f"{path}: no array rewards; OGBench's own files have none: give --env_name of a singletask task"
         )
     names = [name for name in names if name not in (*SIMULATOR_ARRAYS, MADE_BY)]
-    return from_arrays(arrays, source, Layout(terminals_are_ends=True), names)
+    return from_arrays(arrays, source, dataclasses.replace(layout, terminals_are_ends=True), names)
 
 
 def read_archive(

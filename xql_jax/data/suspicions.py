@@ -5,12 +5,23 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from xql_jax.data.dataset import Dataset, differ, jumping_rows, listed, out_of_order, spread_rows
+from xql_jax.data.conventions import MARGIN, differences
+from xql_jax.data.dataset import (
+    Dataset,
+    are_larger,
+    differ,
+    jumping_rows,
+    listed,
+    out_of_order,
+    spread_rows,
+    step_sizes,
+)
 from xql_jax.data.readers import D4RL_FILES
 from xql_jax.suites.tasks import Task
 
 LOG = logging.getLogger(__name__)
 FEW_VALUES = 10
+SOME_ROWS = 5  # that are alike by no chance
 OF_THEIR_UNIT = "but the defaults, such as beta's, are for about 1"
 
 
@@ -22,10 +33,13 @@ def suspicions(dataset: Dataset, task: Task | None = None) -> list[str]:
         task: gives the episode limit, the scores and whether rewards are scaled; None if it is not known.
     """
     told = [str(note) for note in dataset.notes if note.is_suspicion]
-    for source in dataset.sources():
-        for check in (_rewards, _ends, _entries, _seams):
+    whole = f"{dataset.source}: " if dataset.parts else ""
+    told += [whole + line for line in _equal_rewards(dataset)]  # a source may have failures alone
+    sources = list(dataset.sources())
+    for source in sources:
+        for check in (_rewards, _ends, _limits, _entries, _filling, _seams, _cuts):
             told += [f"{source.source}: {line}" if dataset.parts else line for line in check(source, task)]
-    return told
+    return told + differences(sources)
 
 
 def warn_of_suspicions(dataset: Dataset, task: Task | None = None, unit_rewards: bool = False) -> list[str]:
@@ -47,22 +61,32 @@ def duplicates(dataset: Dataset) -> int:
     return len(rows) - len({row.tobytes() for row in columns})
 
 
-def _rewards(dataset: Dataset, task: Task | None) -> Iterator[str]:
-    rewards, terminals = dataset.batch.rewards, dataset.terminals
-    least, most = float(rewards.min()), float(rewards.max())
-    largest = max(-least, most)
-    if largest == 0:
+def _equal_rewards(dataset: Dataset) -> Iterator[str]:
+    least, most = float(dataset.batch.rewards.min()), float(dataset.batch.rewards.max())
+    if least == most == 0:
         yield "every reward is 0: there is nothing to learn but the data's own behaviour"
     elif least == most:
         yield f"every reward is {least:g}: only the length of trajectories can be learned from"
-    elif not 1e-3 <= largest <= 1e3:
+
+
+def _rewards(dataset: Dataset, task: Task | None) -> Iterator[str]:
+    rewards, terminals = dataset.batch.rewards, dataset.terminals
+    largest = float(np.abs(rewards).max())
+    if rewards.min() < rewards.max() and not 1e-3 <= largest <= 1e3:
         yield f"the largest reward is {largest:g}, {OF_THEIR_UNIT}"
-    returns = dataset.trajectory_returns()
-    if task and task.scores_returns and (score := task.normalized_score(returns).max()) > 200:
-        yield (
-            f"scores reach {score:,.0f}, and an expert's is 100: the data's rewards are not those of the "
-            "evaluation (as in D4RL's kitchen), or trajectories are not separated"
-        )
+    if task and task.scores_returns:
+        scores = task.normalized_score(dataset.trajectory_returns())
+        if (score := scores.max()) > 200:
+            yield (
+                f"scores reach {score:,.0f}, and an expert's is 100: the data's rewards are not those of the "
+                "evaluation (as in D4RL's kitchen), or trajectories are not separated"
+            )
+        if scores.min() < -200 or np.median(scores) < -25:
+            yield (
+                f"scores are {scores.min():,.0f} at least and {np.median(scores):,.0f} in the median, and a "
+                "random policy's is 0: the data's rewards are not those of the evaluation: are they -1 and 0 "
+                "instead of 0 and 1, or in another unit?"
+            )
     last = np.flatnonzero(dataset.ends)
     last = last[terminals[last] & (dataset.trajectory_lengths() > 1)]
     if len(last) > 1 and (rewards[last] == rewards[last - 1]).all():
@@ -74,7 +98,7 @@ def _rewards(dataset: Dataset, task: Task | None) -> Iterator[str]:
 
 def _ends(dataset: Dataset, task: Task | None) -> Iterator[str]:
     terminals, lengths = dataset.terminals, dataset.trajectory_lengths()
-    if len(lengths) == 1 and not terminals.any():
+    if len(lengths) == 1 and not terminals.any() and not dataset.stated.any():
         yield "one trajectory without a terminal: do the data say where episodes end?"
     final = np.flatnonzero(terminals[:-1])
     goes_on = ~differ(dataset.batch.next_observations[final], dataset.batch.observations[final + 1])
@@ -84,7 +108,11 @@ def _ends(dataset: Dataset, task: Task | None) -> Iterator[str]:
             "next row's observation: are the flags inverted? Unless episodes have one step, terminals must "
             "be 0 where an episode goes on"
         )
-    ended = terminals[dataset.ends]
+
+
+def _limits(dataset: Dataset, task: Task | None) -> Iterator[str]:
+    """Episodes that end at a limit as terminals, or go on beyond it."""
+    lengths, ended = dataset.trajectory_lengths(), dataset.terminals[dataset.ends]
     if not task or task.episode_limit is None:
         alike = np.count_nonzero(lengths == lengths.max())
         marks_timeouts = np.count_nonzero(~ended) > 1  # one may be the end of the data
@@ -100,9 +128,29 @@ def _ends(dataset: Dataset, task: Task | None) -> Iterator[str]:
             f"{at_limit:,} terminals are at the episode limit, {limit} steps: are these time-outs? Then "
             "store them as timeouts"
         )
-    is_d4rls = dataset.source.rpartition("/")[2] in D4RL_FILES  # people's demonstrations take longer
-    if not is_d4rls and (too_long := np.count_nonzero(lengths > limit)):
-        yield f"{too_long:,} trajectories are longer than an episode, {limit} steps: are time-outs missing?"
+    beyond = lengths > limit
+    if not beyond.any() or dataset.source.rpartition("/")[2] in D4RL_FILES:
+        return
+    # People's demonstrations and play may be longer, if their ends are marked and nothing happens at the
+    # limit. Rows without next observations have lost the step at a time-out.
+    most_at_limit = 2 * np.count_nonzero((lengths == limit) | (lengths == limit - 1)) > len(lengths)
+    unmarked = 2 * np.count_nonzero(~dataset.stated[dataset.ends] & beyond) > np.count_nonzero(beyond)
+    if most_at_limit or unmarked or _jumps_at(dataset, limit):
+        yield (
+            f"{np.count_nonzero(beyond):,} trajectories are longer than an episode, {limit} steps: are "
+            "time-outs missing?"
+        )
+
+
+def _jumps_at(dataset: Dataset, limit: int) -> bool:
+    """Whether longer trajectories move farther than elsewhere in the step at the limit, as in a reset."""
+    stops = np.flatnonzero(dataset.ends) + 1
+    lengths = dataset.trajectory_lengths()
+    at_limit = (stops - lengths + limit - 1)[lengths > limit]
+    others = np.setdiff1d(spread_rows(dataset.size), at_limit)
+    batch = dataset.batch
+    steps, moved = step_sizes(batch.observations, batch.next_observations, others, at_limit)
+    return are_larger(moved, steps)
 
 
 def _entries(dataset: Dataset, task: Task | None) -> Iterator[str]:
@@ -120,8 +168,35 @@ def _entries(dataset: Dataset, task: Task | None) -> Iterator[str]:
     if large.any():
         where = listed(np.flatnonzero(large))
         yield f"observation entries beyond ±1,000, for which --normalize_observations is: {where}"
-    if (count := duplicates(dataset)) > 0.01 * dataset.size:
-        yield f"{count:,} transitions ({count / dataset.size:.0%}) are there more than once"
+
+
+def _filling(dataset: Dataset, task: Task | None) -> Iterator[str]:
+    """Rows that were not recorded: the rest of a buffer or of a file of a fixed size, and padding."""
+    observations, actions, rewards, masks, following = dataset.batch[:5]
+    again = duplicates(dataset)
+    is_zero = ~(observations.any(axis=1) | actions.any(axis=1) | following.any(axis=1)) & (rewards == 0)
+    # Behind the last row that was recorded; there next observations may be those of no row.
+    same = (observations == observations[-1]).all(axis=1) & (actions == actions[-1]).all(axis=1)
+    tail = dataset.size - 1 - int(np.append(-1, np.flatnonzero(~same)).max())
+    if (count := np.count_nonzero(is_zero)) and count < dataset.size:
+        yield (
+            f"{count:,} rows are all 0, the first is {is_zero.argmax():,}: are they padding, or the rest "
+            "of a buffer that was not filled? Leave them out"
+        )
+    elif SOME_ROWS <= tail < dataset.size and again <= tail:
+        yield (
+            f"the last {tail:,} rows are one and the same: are they padding, or the rest of a buffer that "
+            "was not filled? Leave them out"
+        )
+    elif again > 0.01 * dataset.size:
+        yield f"{again:,} transitions ({again / dataset.size:.0%}) are there more than once"
+    final = np.flatnonzero((masks[1:] == 0) & (masks[:-1] == 0)) + 1  # terminals after terminals
+    repeated = (observations[final] == observations[final - 1]).all(axis=1)
+    if len(final) and 2 * np.count_nonzero(repeated) > len(final):
+        yield (
+            f"{np.count_nonzero(repeated):,} terminals repeat the observation of the terminal before: is "
+            "masks 0 where rows are padding? Here masks are 1 - terminals: leave the padding out"
+        )
 
 
 def _seams(dataset: Dataset, task: Task | None) -> Iterator[str]:
@@ -148,10 +223,37 @@ def _seams(dataset: Dataset, task: Task | None) -> Iterator[str]:
             f"in {unchanged:,} of {going_on.sum():,} transitions the next observation is the observation "
             "itself: were the observations stored as next_observations?"
         )
+
+
+def _cuts(dataset: Dataset, task: Task | None) -> Iterator[str]:
+    """Next observations of time-outs that are no last observation of an episode."""
+    observations, following = dataset.batch.observations, dataset.batch.next_observations
+    cuts = np.flatnonzero(dataset.ends & ~dataset.terminals)
+    at_cuts = following[cuts]
+    if len(cuts) < 2:
         return
-    at_cuts = following[dataset.ends & going_on]
-    if len(at_cuts) > 1 and 2 * np.unique(at_cuts, axis=0, return_counts=True)[1].max() > len(at_cuts):
+    if 2 * np.unique(at_cuts, axis=0, return_counts=True)[1].max() > len(cuts):
         yield (
             "the next observation of most time-outs is one and the same: are the flags one row late, so that "
             "a new episode starts there? Or is it filled in? Then store the episode's last"
         )
+    # A robot that rests at the end does so in the step before, too.
+    still, before = (
+        np.count_nonzero(~differ(observations[rows], following[rows])) for rows in (cuts, cuts[cuts > 0] - 1)
+    )
+    if still > max(1, MARGIN * len(cuts), 2 * before):
+        yield (
+            f"the next observation of {still:,} of {len(cuts):,} time-outs is the observation itself: store "
+            "the one that the last action led to"
+        )
+    inner = cuts[cuts < dataset.size - 1]
+    to_next = inner[dataset.stated[inner] & ~differ(following[inner], observations[inner + 1])]
+    others = np.setdiff1d(spread_rows(dataset.size), cuts)
+    if 2 * len(to_next) > len(cuts) and len(others):
+        steps, moved = step_sizes(observations, following, others, to_next)
+        if are_larger(moved, steps):
+            yield (
+                f"the next observation of {len(to_next):,} of {len(cuts):,} time-outs is where the next "
+                "episode begins, far from the observation: store the episode's last (final_obs, where an "
+                "environment resets in the same step)"
+            )

@@ -11,6 +11,7 @@ from collections.abc import Collection, Sequence
 from typing import Any, ClassVar
 
 from xql_jax.data.dataset import Dataset
+from xql_jax.data.names import unused_arrays
 from xql_jax.data.preprocessing import PreprocessingSettings
 from xql_jax.errors import UserError
 from xql_jax.learners.registry import OFFLINE, ONLINE
@@ -207,6 +208,7 @@ class FromData(Training, PreprocessingSettings):
         "episodes, minari:ID, minari:FOLDER or ogbench:FILE.npz. Several --dataset flags are joined. A file "
         "has observations, actions, rewards, terminals, and next_observations or timeouts (docs/data.md).",
     )
+    unused_arrays: Sequence[str] = unused_arrays()
     tuned: bool = setting(
         False,
         EITHER,

@@ -176,6 +176,11 @@ class Run:
         return sources
 
     @property
+    def unused_arrays(self) -> Sequence[str]:
+        """The names of arrays that were not read of its data."""
+        return self.content.get("unused_arrays", ())
+
+    @property
     def summary(self) -> Json:
         """The content of summary.json, {} if there is none; Damaged if it changed, or is another run's."""
         if not self.files.summary.exists():

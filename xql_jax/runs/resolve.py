@@ -236,6 +236,7 @@ def _settings_of(source: Run, settings: Finetune) -> Finetune:
         **{name: of_source[name] for name in known.keys() & of_source if known[name].of_checkpoint},
         "env_name": env_name,
         "dataset": settings.dataset or source.sources,
+        "unused_arrays": settings.unused_arrays or source.unused_arrays,
         "seed": seeds[0],
         "num_seeds": len(seeds),
         "num_pretraining_steps": 0,

@@ -42,8 +42,8 @@ def load_data(settings: Any, evaluator: Evaluator | None) -> RunData:
     sizes = evaluator.sizes if evaluator else own_sizes(task)  # before a download
     bounds = action_bounds(task)
     if source:
-        bounds = bounds_of_data(source, task, settings.dataset)
-    dataset = load_dataset(task, settings.dataset, bounds)
+        bounds = bounds_of_data(source, task, settings.dataset, settings.unused_arrays)
+    dataset = load_dataset(task, settings.dataset, bounds, settings.unused_arrays)
     references = dataset.references
     if source and source.env_name == settings.env_name and not task.is_normalised:
         references = source.references or references
@@ -102,7 +102,9 @@ def _prior_data(settings: Finetune, dataset: Dataset) -> Dataset:
     return dataset
 
 
-def bounds_of_data(run: Run, task: Task | None, sources: Sequence[str | Dataset]) -> ActionBounds:
+def bounds_of_data(
+    run: Run, task: Task | None, sources: Sequence[str | Dataset], unused_arrays: Sequence[str] = ()
+) -> ActionBounds:
     """Returns the bounds of the actions of data that are given for a run: its own data's, or its task's.
 
     Data are its own by the name or, whatever they are called, by the content.
@@ -110,7 +112,7 @@ def bounds_of_data(run: Run, task: Task | None, sources: Sequence[str | Dataset]
     own, acting = run.fitted.action_bounds, run.preprocessing.action_bounds
     if own == acting or [*sources] == run.content.get("dataset", []):
         return own
-    dataset = load_dataset(task, sources, bounds=own)
+    dataset = load_dataset(task, sources, own, unused_arrays)
     check_spaces(dataset, *run.sizes, run.dataset)
     learned = view_for(run.learner, run.preprocessing_of(dataset).dataset(dataset), run.horizon)
     return own if learned.fingerprint() == run.content["dataset_fingerprint"] else acting

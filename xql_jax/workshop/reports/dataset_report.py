@@ -1,5 +1,7 @@
 """A report on a dataset: its statistics, and warnings about what is likely to spoil a training."""
 
+import dataclasses
+
 import numpy as np
 
 from xql_jax.data.dataset import Dataset, listed
@@ -7,6 +9,8 @@ from xql_jax.data.suspicions import duplicates, suspicions
 from xql_jax.suites.tasks import Task
 from xql_jax.types import Json
 
+FEW_EPISODES = 20  # returns of fewer have no shape
+TWO_HEAPS = 0.9  # share of the returns' variance that two heaps explain
 AT_BOUND = 0.99  # a tanh policy's action of this size is saturated
 
 
@@ -44,8 +48,34 @@ def describe_dataset(dataset: Dataset, task: Task | None, seen: Dataset | None =
         "observation_ranges": ranges.tolist(),  # by entry
         "constant_observations": np.flatnonzero(ranges[:, 0] == ranges[:, 1]).tolist(),  # entries
         "duplicates": duplicates(dataset),
+        "advice": _advice(dataset),
         "warnings": suspicions(seen, task),
     }
+
+
+def _advice(dataset: Dataset) -> list[str]:
+    """Names cloning of the successes if returns have two heaps, of which the upper is the smaller one.
+
+    The best split into two heaps explains 64% of the variance of normal numbers, and 75% of uniform ones.
+    """
+    episodes = dataclasses.replace(dataset, ends=np.append(dataset.begins[1:], True))
+    returns, lengths = episodes.trajectory_returns(), episodes.trajectory_lengths()
+    order = np.argsort(-returns, kind="stable")
+    ranked = returns[order] - returns.mean()
+    upper = np.arange(1, len(ranked))
+    # The sum of squares between the heaps, for each number of episodes in the upper one.
+    between = np.cumsum(ranked)[:-1] ** 2 * (1 / upper + 1 / upper[::-1])
+    if len(ranked) < FEW_EPISODES or between.max() < TWO_HEAPS * np.square(ranked).sum():
+        return []
+    number = int(upper[between.argmax()])
+    if not FEW_EPISODES // 4 <= number < len(ranked) / 2 or ranked[0] == ranked[-1]:
+        return []
+    share = np.ceil(1_000 * lengths[order[:number]].sum() / dataset.size) / 1_000
+    means = returns[order[:number]].mean(), returns[order[number:]].mean()
+    return [
+        f"{number:,} of {len(ranked):,} episodes have returns of about {means[0]:.4g}, the others of about "
+        f"{means[1]:.4g}: --method=bc --top_returns={share:g} clones the {number:,} alone, a score to beat"
+    ]
 
 
 def _summary(numbers: np.ndarray) -> dict[str, float]:
@@ -65,9 +95,10 @@ def report_lines(report: Json) -> list[str]:
         return f"{value:.3g}" if isinstance(value, float) else f"{value:,}"
 
     ranges = "observation_ranges", "action_ranges"  # in the JSON alone
-    apart = ("source", *ranges, "notes", "warnings")
+    apart = ("source", *ranges, "notes", "advice", "warnings")
     facts = {name: value for name, value in report.items() if name not in apart and value is not None}
     lines = [report["source"], *(f"  {name:<22}{text(value)}" for name, value in facts.items())]
     lines += [f"  read                  {note}" for note in report["notes"]]
+    lines += [f"  try                   {one}" for one in report["advice"]]
     warnings = [f"  warning: {warning}" for warning in report["warnings"]]
     return lines + (warnings or ["  nothing to warn of"])

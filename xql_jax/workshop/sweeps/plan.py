@@ -157,6 +157,7 @@ def run_settings(dataset: str, typed: str, grid: str, seeds: range, settings: Sw
         shared |= {"network": network}
     else:
         shared |= {"dataset": (file,) if file else (), "tuned": method == TUNED}
+        shared |= {"unused_arrays": settings.unused_arrays}
     if issubclass(chosen.kind, Finetune) and settings.num_pretraining_steps is not None:
         shared |= {"num_pretraining_steps": settings.num_pretraining_steps}
     if own := sorted(given.keys() & {*shared, "method", "config"} - chosen.may_be_in_files.keys()):

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 
+from xql_jax.data.names import unused_arrays
 from xql_jax.errors import UserError
 from xql_jax.runs.kinds import Kept
 from xql_jax.settings import (
@@ -46,6 +47,7 @@ class Sweep(Kept):
         by_commas=True,
     )
     datasets: Sequence[str] = setting((), SEVERAL, "Any task; TASK=FILE for your own data.", by_commas=True)
+    unused_arrays: Sequence[str] = unused_arrays()
     sweep: str = setting(
         "", ANY, "Values of fields, for the methods that have them: 'beta=0.1,0.5,2 loss=plain,rescaled'."
     )

@@ -14,6 +14,7 @@ import numpy as np
 
 from xql_jax.data.dataset import Dataset, drawn_rows, known_successors, spread_rows
 from xql_jax.data.loading import load_dataset
+from xql_jax.data.names import unused_arrays
 from xql_jax.data.views import view_for
 from xql_jax.errors import UserError
 from xql_jax.files.outputs import check_output, write_output
@@ -61,6 +62,7 @@ class ChoiceSettings(Checked):
     dataset: Sequence[str] = setting(
         (), SEVERAL, "Data to use instead of the run's own, such as held-out data; as for xql-train-offline."
     )
+    unused_arrays: Sequence[str] = unused_arrays()
     max_steps: int | None = setting(
         None,
         COUNT,
@@ -182,7 +184,8 @@ def _dataset(settings: ChoiceSettings, saved: Run) -> Dataset:
     runs_code = saved.env_name and not settings.env_name and module_to_run(saved.env_name)
     task = None if runs_code or not saved.env_name else saved.task  # data that need its limit say so
     sources = settings.dataset or saved.sources
-    dataset = load_dataset(task, sources, bounds=bounds_of_data(saved, task, sources))
+    unused = settings.unused_arrays or saved.unused_arrays
+    dataset = load_dataset(task, sources, bounds_of_data(saved, task, sources, unused), unused)
     if (sizes := (dataset.observation_dim, dataset.action_dim)) != saved.sizes:
         raise UserError(f"{dataset.source}: observations and actions have {sizes} entries, not {saved.sizes}")
     preprocessing = saved.preprocessing_of(dataset)

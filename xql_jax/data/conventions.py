@@ -1,0 +1,144 @@
+"""Whether several sources of data follow one convention: the same units, signs and order of entries."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from xql_jax.data.dataset import Dataset, listed, spread_rows
+
+FEW_VALUES = 10  # distinct rewards
+FACTOR = 5.0  # ratio of the sizes of numbers that are in different units
+FEW_EPISODES = 8  # of fewer, the first observations say nothing
+TWICE = 0.1  # share of the transitions that another source has, too
+MARGIN = 0.1  # of a range: by so much disjoint ranges are apart
+
+
+def differences(sources: Sequence[Dataset]) -> list[str]:
+    """Returns what suggests that sources have another convention than the first, or the same transitions."""
+    told = []
+    for index, source in enumerate(sources):
+        again = [(shared_rows(source, other), other.source) for other in sources[:index]]
+        share, other = max(again, default=(0.0, ""))
+        if share > TWICE:
+            told.append(
+                f"{source.source}: {share:.0%} of the transitions are in {other}, too: leave them out"
+            )
+        elif index:
+            for check in (_rewards, _observations, _actions):
+                told += [f"{source.source}: {line}" for line in check(source, sources[0])]
+    return told
+
+
+def shared_rows(one: Dataset, other: Dataset) -> float:
+    """Returns the share of the smaller one's observations with actions that the other has, bit for bit."""
+    small, large = sorted((one, other), key=lambda each: each.size)
+    some = small.part(spread_rows(small.size))
+    sums = [np.add(*(field.sum(1, dtype=np.float64) for field in each.batch[:2])) for each in (some, large)]
+    near = large.part(np.flatnonzero(np.isin(sums[1], sums[0])))
+    rows = [np.column_stack(each.batch[:2]) for each in (some, near)]
+    known = {row.tobytes() for row in rows[1]}
+    return sum(row.tobytes() in known for row in rows[0]) / len(rows[0])
+
+
+def _rewards(ours: Dataset, theirs: Dataset) -> Iterator[str]:
+    """Rewards of opposite signs, in ranges apart, or of other sizes.
+
+    The policies may differ, so larger rewards alone say nothing: the first ones of episodes are larger, too,
+    or the few values that there are have none in common.
+    """
+    rewards = [each.batch.rewards for each in (ours, theirs)]
+    (low, high), (their_low, their_high) = ((each.min(), each.max()) for each in rewards)
+    is_opposite = low >= 0 >= their_high and high > 0 > their_low
+    is_opposite |= their_low >= 0 >= high and their_high > 0 > low
+    is_apart = (low > their_high or their_low > high) and (low < high or their_low < their_high)
+    sizes = [np.abs(each[each != 0]) for each in rewards]
+    is_scaled = all(map(len, sizes)) and _is_scaled(ours, theirs, *sizes)
+    if is_opposite or is_apart or is_scaled:
+        yield (
+            f"rewards are {low:g} to {high:g}, and {their_low:g} to {their_high:g} in {theirs.source}: are "
+            "they of one convention (unit, sign, offset)?"
+        )
+
+
+def _is_scaled(ours: Dataset, theirs: Dataset, sizes: np.ndarray, their_sizes: np.ndarray) -> bool:
+    """Whether one source's nonzero rewards, of these sizes, are those of the other times a factor."""
+    values = np.unique(sizes), np.unique(their_sizes)
+    if max(map(len, values)) <= FEW_VALUES:
+        apart = not np.isin(*values).any()
+        return apart and _far(values[0][-1], values[1][-1]) != 0
+    first = (np.median(np.abs(each.batch.rewards[each.begins])) for each in (ours, theirs))
+    starts = _far(*first)
+    of_all = {_far(*(np.quantile(each, q) for each in (sizes, their_sizes))) for q in (0.1, 0.5, 0.9)}
+    of_middle = _far(float(np.median(sizes)), float(np.median(their_sizes)))
+    return (starts != 0 and of_middle == starts) or of_all in ({1}, {-1})
+
+
+def _far(size: float, other: float) -> int:
+    """Returns 1 or -1 if the first size is far above or below the other; 0 if not, or if one is 0."""
+    if min(size, other) <= 0:
+        return 0
+    return int(size >= FACTOR * other) - int(other >= FACTOR * size)
+
+
+class _Ranges(NamedTuple):
+    """Where most numbers of each entry lie, f64[O]."""
+
+    low: np.ndarray
+    high: np.ndarray
+
+    @classmethod
+    def of(cls, rows: np.ndarray) -> "_Ranges":
+        return cls(*np.quantile(rows[spread_rows(len(rows))], (0.01, 0.99), axis=0))
+
+    @property
+    def spread(self) -> np.ndarray:
+        return self.high - self.low
+
+    def varies(self) -> np.ndarray:
+        """bool[O]: by more than roundings."""
+        return np.asarray(self.spread > 1e-5 * np.maximum(np.abs(self.low), np.abs(self.high)))
+
+
+def _unlike(ours: _Ranges, theirs: _Ranges, scale: np.ndarray, factor: float = FACTOR) -> np.ndarray:
+    """Returns bool[O], the entries with a spread that is far larger or smaller, or in ranges apart."""
+    both = ours.varies() & theirs.varies()
+    least, most = (pick(ours.spread, theirs.spread) for pick in (np.minimum, np.maximum))
+    gap = np.maximum(ours.low - theirs.high, theirs.low - ours.high)
+    return (both & (most >= factor * least)) | (gap > MARGIN * scale)
+
+
+def _observations(ours: Dataset, theirs: Dataset) -> Iterator[str]:
+    """Entries in other units or another order.
+
+    What differs in all observations may be the policy's doing; the first ones of episodes are not.
+    """
+    both = ours, theirs
+    seen, their_seen = (_Ranges.of(each.batch.observations) for each in both)
+    vary, scale = seen.varies() & their_seen.varies(), np.maximum(seen.spread, their_seen.spread)
+    has_starts = min(np.count_nonzero(each.begins) for each in both) >= FEW_EPISODES
+    # A few episodes may be in a part of the space.
+    unlike = vary & _unlike(seen, their_seen, scale, FACTOR if has_starts else 2 * FACTOR)
+    # First observations that are all alike, such as speeds of 0, tell no units.
+    if 2 * np.count_nonzero(unlike) <= np.count_nonzero(vary):
+        starts = (_Ranges.of(each.batch.observations[each.begins]) for each in both)
+        unlike &= _unlike(*starts, scale) & has_starts
+    if unlike.any():
+        at = unlike.argmax()
+        yield (
+            f"observation entries {listed(np.flatnonzero(unlike))} are others than in {theirs.source}, such "
+            f"as entry {at}: {seen.low[at]:.3g} to {seen.high[at]:.3g}, there {their_seen.low[at]:.3g} to "
+            f"{their_seen.high[at]:.3g}: are they in other units or another order, or normalised?"
+        )
+
+
+def _actions(ours: Dataset, theirs: Dataset) -> Iterator[str]:
+    size, their_size = (
+        float(np.quantile(np.abs(each.batch.actions[spread_rows(each.size)]), 0.999, axis=0).max())
+        for each in (ours, theirs)
+    )
+    if _far(size, their_size):
+        yield (
+            f"actions reach {size:.3g}, and {their_size:.3g} in {theirs.source}: are they in one unit? Scale "
+            "all to the units that the environment takes"
+        )
