@@ -158,7 +158,8 @@ def _difference(data: Ranges, met: Met) -> tuple[np.ndarray, str] | None:
     )
     below, above = data.rows[0] - first, first - data.rows[-1]  # beyond every row
     is_far = varies & ((below[3] > whole) | (above[3] > whole))
-    if 2 * is_far.sum() >= varies.sum() > 1:
+    share = 0.5 if data.episodes >= FEW else MOST  # a few episodes know a part of all places
+    if is_far.sum() >= max(1, share * varies.sum()):
         return clearest(is_far), scaled
     tells = has_spread & (data.start_std < 0.5 * data.std)  # else rows may begin anywhere
     for found, factor in ((tells, ratios), _factors(own, first)):
