@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from xql_jax.data.comparison import Met, observations_told, warned
 from xql_jax.envs import EnvironmentMaker, environment_maker
 from xql_jax.errors import UserError
 from xql_jax.files.paths import paths_from_here
@@ -119,8 +120,9 @@ class Policy:
     def __call__(self, observations: ArrayLike, key: int | jax.Array | None = None) -> NDArray[np.float32]:
         """Returns the actions for one observation or a batch, in the units that `env.step` takes.
 
-        They are within the environment's bounds. If the run learned from data alone, they are within [-1, 1],
-        and `evaluate` scales them to an environment's bounds.
+        They are within the environment's bounds. If the run learned from data alone, they are in the data's
+        units and within the data's range, entry by entry; `evaluate` scales them from [-1, 1] to an
+        environment's bounds.
 
         Args:
             observations: f32[..., O], one or a batch: the run's preprocessing is applied. Those of an
@@ -173,6 +175,7 @@ class Policy:
         episodes: int = 10,
         seed: int = EVALUATION_START_SEED,
         max_steps: int = 10_000,
+        allow_other_bounds: bool = False,
     ) -> Evaluation:
         """Runs episodes with the policy's likeliest actions, the same episodes as `xql-evaluate`.
 
@@ -181,12 +184,15 @@ class Policy:
                 Actions that were learned from data alone are scaled to its bounds.
             seed: episode e depends on (seed, e) alone.
             max_steps: of an episode of an environment that is given; UserError if one is longer.
+            allow_other_bounds: act in the run's units where an environment takes other actions than the run
+                learned; else that is a UserError.
         """
         for name, value, least in (("episodes", episodes, 1), ("seed", seed, 0), ("max_steps", max_steps, 1)):
             if type(value) is bool or not isinstance(value, int | np.integer) or value < least:
                 raise UserError(f"{name}={value!r}: must be a whole number, at least {least}")
         given = None if isinstance(env, str) else env
-        run = load_run(self.path, self.step, env_name=env if isinstance(env, str) else None)
+        name = env if isinstance(env, str) else None
+        run = load_run(self.path, self.step, env_name=name, allow_other_bounds=allow_other_bounds)
         if given is None:
             task, maker = run.task, environment_maker(run.task)
         else:
@@ -201,10 +207,16 @@ class Policy:
             if given is None:
                 stack.callback(evaluator.close)
             run.check_fits(task, *evaluator.sizes)
-            if given is not None and not run.preprocessing.action_bounds.low:  # the policy is within ±1
-                bounds = run.scaled_to(ActionBounds.of(given.action_space))  # type: ignore[arg-type]  # checked
-                run.preprocessing = dataclasses.replace(run.preprocessing, action_bounds=bounds)
+            if given is None:
+                run.compared_with(task, evaluator.env)
+            else:
+                bounds = run.bounds_in(task.name, ActionBounds.of(evaluator.env.action_space))
+                run.preprocessing = dataclasses.replace(run.fitted, action_bounds=bounds)
             results = evaluator.run(run.policy([self.member]))
+            if given is not None and run.ranges:
+                space = evaluator.env.observation_space
+                met = Met(space.low, space.high, evaluator.starts, lambda: evaluator.starts)
+                warned(observations_told(run.ranges, met, task.name))
         [statistics] = describe_episodes(results, task)
         statistics["returns"], statistics["lengths"] = results.returns[0], results.lengths[0]
         statistics["successes"] = None if results.successes is None else results.successes[0]
@@ -259,7 +271,7 @@ class Policy:
             key, [learner] = _key(key), learners_of(run.learner, [member])
             actor = learner.actor(self._states[member.name])
             drawn = np.asarray(_draw(learner, actor, run.preprocessing.observations(batch), key))
-        return np.asarray(run.preprocessing.chunk_bounds.to_environment(drawn))
+        return np.asarray(run.preprocessing.acted(drawn))
 
     @functools.cached_property
     def _act(self) -> Act:

@@ -1,5 +1,6 @@
 """Own environments whose actions are not within ±1: whatever a user touches is in their units."""
 
+import dataclasses
 import json
 import runpy
 
@@ -27,6 +28,7 @@ from xql_jax.runs.train import train_run as run_finetuning
 from xql_jax.runs.train import train_run as run_offline
 from xql_jax.runs.train import train_run as run_online
 from xql_jax.suites.tasks import get_task
+from xql_jax.types import UNKNOWN
 from xql_jax.workshop.tools.choose import ChoiceSettings, choose
 from xql_jax.workshop.tools.collect import CollectionSettings, collect
 from xql_jax.workshop.tools.evaluate import EvaluationSettings, evaluate
@@ -61,7 +63,7 @@ class Drift(gymnasium.Env):
         return np.append(self._x, 1.0).astype(np.float32)
 
 
-for _name, (_low, _high) in BOUNDS.items():
+for _name, (_low, _high) in (BOUNDS | {"Five": ((-5.0,), (5.0,))}).items():
     gymnasium.register(
         f"{_name}-v0", entry_point=Drift, max_episode_steps=12, kwargs={"low": _low, "high": _high}
     )
@@ -196,6 +198,96 @@ def test_a_run_on_data_alone_takes_the_bounds_of_the_task_it_acts_in(made, tmp_p
     assert again.fingerprint() == load_run(alone).content["dataset_fingerprint"]
     choose(ChoiceSettings(**place, max_steps=3, hidden_dims="4", tqdm=False))
     assert "not the data" not in caplog.text
+
+
+def test_an_environment_with_other_bounds_than_the_runs_is_refused_unless_allowed(tmp_path):
+    """With the flag its actions are in the run's units: those that the policy returns."""
+    collected(tmp_path / "set.hdf5", "Two", policy="random", transitions=120)
+    path = trained(tmp_path / "runs", "Two", tmp_path / "set.hdf5")
+    five, policy, allowed = env_name_of("Five"), load_policy(path), {"allow_other_bounds": True}
+    env, options = gymnasium.make("Five-v0"), {"policy": str(path), "episodes": 2}
+    tuning = {**SCHEDULE, "checkpoint": str(path), "env_name": five, "config": small("xql")}
+
+    def fine_tuned(**changes):
+        return load_data(resolved(made_settings(Finetune, **tuning, save_dir=str(tmp_path), **changes)), None)
+
+    acting = [
+        lambda **allowed: evaluated(path, env_name=five, **allowed),
+        lambda **allowed: policy.evaluate(five, episodes=EPISODES, seed=0, **allowed)["return_mean"],
+        lambda **allowed: policy.evaluate(env, episodes=EPISODES, seed=0, **allowed)["return_mean"],
+        lambda **allowed: collected(tmp_path / "five.hdf5", "Five", deterministic=True, **options, **allowed),
+        fine_tuned,
+        lambda **allowed: export_policy(checkpoint=str(path), env_name=five, **allowed),
+    ]
+    for act in acting:
+        with pytest.raises(
+            UserError, match=r"-2 to 2 in entry 0, and .*Five-v0.* takes -5 to 5.*allow_other"
+        ):
+            act()
+    for act in acting[:3]:
+        assert act(**allowed) == same(score_by_hand("Five", policy))
+    there, _ = acting[3](**allowed)
+    np.testing.assert_allclose(there["actions"], policy(there["observations"]), rtol=1e-5)
+    assert fine_tuned(**allowed).preprocessing.action_bounds.high == (2.0,)
+
+
+def test_a_policy_of_data_alone_stays_within_their_range(tmp_path, caplog):
+    """By each entry, in Python and exported; one of a run that did not record the range acts as it did."""
+    rows, _ = collected(tmp_path / "set.hdf5", "Small", policy="random", transitions=120)
+    actions = rows["actions"] * np.float32([0.1, 1.0]) + np.float32([0.02, 0.5])  # ±0.04, and ±0.4 about 0.5
+    write_hdf5(tmp_path / "alone.hdf5", {**rows, "actions": actions}, {})
+    path = trained(tmp_path / "runs", "Small", tmp_path / "alone.hdf5", env_name=None)
+    assert "actions are in small units: entries 0-1, entry 0 of -0.0195 to 0.0593" in caplog.text
+    assert "small units" in load_run(path).content["warnings"][-1]
+    low, high = actions.min(0), actions.max(0)
+    far = 100 * np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
+    policy = load_policy(path)
+    drawn = policy(far[:1].repeat(300, 0), key=0)
+    assert ((low <= drawn) & (drawn <= high)).all()
+    export_policy(checkpoint=str(path))
+    files = path / "export"
+    within = policy(far)
+    for act in (
+        read_artifact(files / "policy.jax"),
+        read_onnx(files / "policy.onnx"),
+        runpy.run_path(str(files / "act.py"))["load"](files / "policy.npz")[0],
+    ):
+        np.testing.assert_allclose(act(far), within, atol=1e-6)
+    written = json.loads((files / "policy.json").read_text())
+    np.testing.assert_array_equal(np.float32([written["low"], written["high"]]), [low, high])
+    with pytest.raises(UserError, match=r"-0.019\d* to 0.059\d* in entry 0; .*Small-v0 takes -0.4 to 0.4"):
+        evaluated(path, env_name=env_name_of("Small"))
+    run = load_run(path)
+    dataclasses.replace(run.fitted, action_range=UNKNOWN).save(run.files.preprocessing, run.run_id)
+    before = load_policy(path)(far)
+    assert (before > high).any()
+    np.testing.assert_array_equal(within, before.clip(low, high))
+
+
+def test_data_that_cannot_be_of_the_environment_are_warned_of(tmp_path, caplog):
+    """Normalised observations; in fine-tuning also rewards of another unit."""
+    rows, _ = collected(tmp_path / "set.hdf5", "Small", policy="random", transitions=240)
+    seen, scaled = rows["observations"], {**rows, "rewards": rows["rewards"] / 100}
+    mean, std = seen.mean(0), np.maximum(seen.std(0), 1e-3)
+    both = {name: (rows[name] - mean) / std for name in ("observations", "next_observations")}
+    write_hdf5(tmp_path / "normalised.hdf5", {**rows, **both}, {})
+    write_hdf5(tmp_path / "scaled.hdf5", scaled, {})
+    settings = {**SCHEDULE, "env_name": env_name_of("Small"), "eval_episodes": EPISODES, "batch_size": 8}
+    settings |= {"save_dir": str(tmp_path), "config": small("xql"), "num_pretraining_steps": 0}
+    right = run_finetuning(made_settings(Finetune, dataset=(str(tmp_path / "set.hdf5"),), **settings))
+    assert not [one for one in caplog.records if one.levelname == "WARNING"]
+    run_finetuning(made_settings(Finetune, dataset=(str(tmp_path / "scaled.hdf5"),), **settings))
+    [line] = [one.message for one in caplog.records if one.levelname == "WARNING" and "online" in one.message]
+    assert "another unit" in line
+    caplog.clear()
+    other = trained(tmp_path, "Small", tmp_path / "normalised.hdf5")
+    assert "VecNormalize" in load_run(other).content["warnings"][-1]
+    assert caplog.text.count("VecNormalize") == 1
+    alone = trained(tmp_path, "Small", tmp_path / "normalised.hdf5", env_name=None)
+    caplog.clear()
+    evaluated(alone, env_name=env_name_of("Small"), allow_other_bounds=True)  # its own was compared before
+    assert caplog.text.count("VecNormalize") == 1
+    assert right.content["warnings"] == []
 
 
 def arrays_of(rows, actions, **others):

@@ -6,7 +6,7 @@ import numpy as np
 
 
 def acting(w):
-    """Returns the function of observations f32[O] or f32[B, O] to actions f32[A] or f32[B, A], low to high.
+    """Returns the function of observations f32[O] or f32[B, O] to actions f32[A] or f32[B, A], least to most.
 
     ValueError for another shape, and for what is not finite or so large that the networks overflow.
     """
@@ -25,7 +25,7 @@ def acting(w):
             raise ValueError(f"observations: must be numbers of shape [{size}] or [B, {size}], not {found}")
         with np.errstate(all="ignore"):
             x = (np.atleast_2d(seen).astype(np.float32) - w["shift"]) / w["scale"]
-            actions = ((high + low) / 2 + (high - low) / 2 * central(w, x)).clip(low, high)
+            actions = ((high + low) / 2 + (high - low) / 2 * central(w, x)).clip(w["least"], w["most"])
         if not (np.isfinite(x).all() and np.isfinite(actions).all()):
             raise ValueError("observations: must be finite numbers, and not far beyond those of the data")
         return actions if seen.ndim == 2 else actions[0]

@@ -62,11 +62,26 @@ class Preprocessing:
     rewards_as_in: str = ""  # the task whose data's rewards replace an environment's, see `of_environment`
     action_bounds: ActionBounds = UNKNOWN  # of the environment: learners see -1 and 1
     action_chunk: int = 1  # actions that a learner's action holds
+    action_range: ActionBounds = UNKNOWN  # of data without an environment: learned policies stay within it
 
     @property
     def chunk_bounds(self) -> ActionBounds:
         """The bounds of a learner's action, which may be a chunk of the environment's."""
         return self.action_bounds.repeated(self.action_chunk)
+
+    @property
+    def limits(self) -> ActionBounds:
+        """The lowest and highest action, or chunk of actions, that is carried out, as `acted` returns it."""
+        bounds, within = self.chunk_bounds, self.action_range.repeated(self.action_chunk)
+        if not within.low:
+            return bounds
+        low, high = (bounds.to_environment(np.array(each, np.float32)).tolist() for each in within)
+        return ActionBounds(tuple(low), tuple(high))
+
+    def acted(self, actions: Numbers) -> Numbers:
+        """Returns a learner's actions f32[..., h * A] as they are carried out, in environment units."""
+        scaled = self.chunk_bounds.to_environment(actions)
+        return scaled.clip(*np.array(self.limits, np.float32)) if self.action_range.low else scaled
 
     def dataset(self, dataset: Dataset) -> Dataset:
         """Returns the dataset with its trajectories filtered and its rows transformed."""
@@ -108,6 +123,10 @@ class Preprocessing:
         scaled = rewards if self.reward_scale == 1.0 else rewards * np.float32(self.reward_scale)
         return scaled if self.reward_shift == 0.0 else scaled + np.float32(self.reward_shift)
 
+    def rewards_given(self, rewards: np.ndarray) -> np.ndarray:
+        """Returns rewards f32[...] that a learner sees as they were given."""
+        return (rewards - np.float32(self.reward_shift)) / np.float32(self.reward_scale)
+
     def rewards_met(self, observations: np.ndarray, rewards: np.ndarray) -> np.ndarray:
         """Returns an environment's rewards f32[...] of steps from observations f32[..., O] likewise."""
         if self.rewards_as_in:
@@ -134,7 +153,8 @@ class Preprocessing:
         content = with_numbers(read_record(path))
         if content.pop("run", None) != run:
             raise Damaged(f"{path}: of another run; this one is {run}")
-        content["action_bounds"] = ActionBounds(*map(tuple, content["action_bounds"]))
+        for name in {"action_bounds", "action_range"} & content.keys():  # older runs have no range
+            content[name] = ActionBounds(*map(tuple, content[name]))
         vectors = {name: tuple(content[name]) for name in ("observation_mean", "observation_std")}
         return cls(**{**content, **vectors})
 

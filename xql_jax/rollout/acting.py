@@ -87,7 +87,7 @@ def deciding(policy: Act, preprocessing: Any) -> Act:
         if isinstance(policy, RecurrentPolicy):
             latest = np.array(observations)  # a copy: the caller may overwrite them
         actions = policy(preprocessing.observations(observations))
-        return preprocessing.chunk_bounds.to_environment(actions)
+        return preprocessing.acted(actions)
 
     if not isinstance(policy, RecurrentPolicy):
         return act

@@ -75,7 +75,10 @@ class Evaluator:
         affordable = max(1, maker.max_environments // num_members)
         # K, the episodes of a batch: the fewest for that many batches.
         self._batch_size = math.ceil(num_episodes / math.ceil(num_episodes / affordable))
-        self._env = env = maker.vector_env(task, num_members * self._batch_size)
+        self.env = env = maker.vector_env(task, num_members * self._batch_size)
+        self.starts = np.empty(
+            (0, *env.observation_space.shape)
+        )  # f32[K, O], of the last run's first episodes
         self.sizes = env.observation_space.shape[0], env.action_space.shape[0]
         try:  # what the run is to tell
             self.caveats = warn_of_its_seeds(env, task, self._seeds[0]) if checks_seeds else []
@@ -96,8 +99,9 @@ class Evaluator:
         successes = np.full(shape, UNKNOWN_SUCCESS)
         for first in range(0, count, places):
             batch = slice(first, first + places)
-            starts = self._env.reset(seeds[batch] * members)
-            for _, step in rollout(self._env, policy, starts, members):
+            starts = self.env.reset(seeds[batch] * members)
+            self.starts = self.starts if first else starts[:places][: len(self._seeds)]
+            for _, step in rollout(self.env, policy, starts, members):
                 ended = step.ended.reshape(members, places)
                 if ended.any():
                     returns[:, batch][ended] = step.returns[step.ended]
@@ -110,7 +114,7 @@ class Evaluator:
         return EpisodeResults(returns[:, :count], lengths[:, :count], known)
 
     def close(self) -> None:
-        self._env.close()
+        self.env.close()
 
 
 def warn_of_its_seeds(env: VectorEnv, task: Task, seed: int) -> list[str]:

@@ -232,6 +232,7 @@ class RunFolder:
         }
         if data.dataset is not None:
             content["data_files"] = stamps(data.task, settings.dataset)
+            content["observations"] = data.ranges.as_json() if data.ranges else None
             content["data_source"] = as_written(data.dataset.source)
             content["dataset"] = [name_of(source) for source in settings.dataset]
         if isinstance(settings, Finetune):

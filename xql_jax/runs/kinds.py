@@ -43,6 +43,15 @@ EVALUATION_SEED = 10_000  # of the initial states; the same for every member, ev
 DEFAULT_ENV_NAME = "pointmaze-umaze-v0"  # if neither a task nor data are given; it needs no download
 
 
+def other_bounds() -> Any:
+    """Declares the setting of whatever lets a run's policy act in an environment that a user names."""
+    return setting(
+        False,
+        EITHER,
+        "Act in the run's units although the environment takes other actions than the run learned.",
+    )
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Kept(Checked):
     """What is kept of runs, and shown while they train."""
@@ -317,6 +326,7 @@ class Finetune(FromData, Acting, Exploration):
     member: int | None = setting(
         None, COUNT_OR_NONE, "With --checkpoint, its member, counted from 0. Default: all."
     )
+    allow_other_bounds: bool = other_bounds()
     num_pretraining_steps: int = by_config(
         1_000_000,
         within(0, 2**30),

@@ -14,9 +14,19 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
+from xql_jax.data.comparison import (
+    RESETS,
+    Met,
+    Ranges,
+    check_bounds,
+    check_units,
+    observations_told,
+    warned,
+)
 from xql_jax.data.dataset import SOURCE_PREFIXES, Dataset
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.envs import action_bounds
+from xql_jax.envs.vector import VectorEnv
 from xql_jax.errors import Damaged, UserError
 from xql_jax.files import is_locked, read_record, with_numbers
 from xql_jax.files.paths import as_written, located
@@ -24,8 +34,16 @@ from xql_jax.learners.registry import ONLINE, make_learner
 from xql_jax.logs.csv_rows import Row, parse_rows
 from xql_jax.numerics.jax_settings import check_platforms, settings_of_jax
 from xql_jax.rollout.acting import Act, deciding, deterministic_policy, finite_policy, open_loop
+from xql_jax.rollout.evaluation import episode_seed
 from xql_jax.rollout.scores import steps_in_words
-from xql_jax.runs.kinds import FINE_TUNING, KINDS, OFFLINE_TRAINING, ONLINE_TRAINING, Training
+from xql_jax.runs.kinds import (
+    EVALUATION_SEED,
+    FINE_TUNING,
+    KINDS,
+    OFFLINE_TRAINING,
+    ONLINE_TRAINING,
+    Training,
+)
 from xql_jax.settings import neutral_values, settings_of
 from xql_jax.suites.tasks import LISTED_TASKS, References, Task, get_task, module_to_run, referenced
 from xql_jax.training.checkpoints import Checkpoints, Progress, TrainingFiles
@@ -55,7 +73,11 @@ def digests_of(stamps: Sequence[Sequence[object]] | None) -> list[object]:
 
 
 def load_run(
-    path: str | Path, step: int | None = None, member: int | None = None, env_name: str | None = None
+    path: str | Path,
+    step: int | None = None,
+    member: int | None = None,
+    env_name: str | None = None,
+    allow_other_bounds: bool = False,
 ) -> "Run":
     """Opens a run, for reading.
 
@@ -65,6 +87,8 @@ def load_run(
         member: index of the only member (one seed and setting of the sweep) to read; None: all.
         env_name: the task that its policies are to act in; None: the run's own, for which no code of a user's
             module is run.
+        allow_other_bounds: act in the run's units if that task takes other actions than the run learned;
+            else its `preprocessing` is a UserError then.
     Raises:
         UserError: if it is not a run's folder, or its config.json cannot be read. Other files are read when
             they are first used.
@@ -81,9 +105,11 @@ def load_run(
         raise UserError(f"{path}: not the folder of a run: it has no config.json{below}")
     content = read_record(config)
     try:
-        return Run(path, content, step, member, env_name)
+        run = Run(path, content, step, member, env_name)
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{config}: of another version: {error!r}") from error
+    run.allows_other_bounds = allow_other_bounds
+    return run
 
 
 def _neutral_of_method(method: str) -> Json:
@@ -105,6 +131,7 @@ class Run:
         self.path, self.content = path, content  # of config.json
         self.name = as_written(str(path))  # for lists
         self.had_ended = False  # before the training that returned it, so that nothing was done
+        self.allows_other_bounds = False
         self.stopped_by: signal.Signals | None = None  # the signal that ended that training early
         self.wanted_step, self._wanted_member = step, member  # None: the last step, all members
         self.identity = {name: content[name] for name in content["defining"]}  # what its numbers depend on
@@ -300,10 +327,14 @@ class Run:
 
     @functools.cached_property
     def preprocessing(self) -> Preprocessing:
-        """Its transforms. Bounds of actions that are not known are those of the task that a user names."""
-        if self.fitted.action_bounds.low or not self._is_named:
+        """Its transforms. Bounds of actions that are not known are those of the task that a user names.
+
+        UserError if that task takes other actions than the run learned.
+        """
+        if not self._is_named:
             return self.fitted
-        return dataclasses.replace(self.fitted, action_bounds=self.scaled_to(action_bounds(self.task)))
+        bounds = self.bounds_in(self.task.name, action_bounds(self.task))
+        return dataclasses.replace(self.fitted, action_bounds=bounds)
 
     @functools.cached_property
     def fitted(self) -> Preprocessing:
@@ -315,15 +346,38 @@ class Run:
             first = "delete it: " if file.exists() else ""
             raise Damaged(f"{error}; {first}--resume writes it again") from None
 
-    def scaled_to(self, bounds: ActionBounds) -> ActionBounds:
-        """Returns an environment's bounds; warns that actions of unknown bounds are scaled to them."""
+    def bounds_in(self, environment: str, bounds: ActionBounds) -> ActionBounds:
+        """Returns the bounds of its actions in an environment with these; UserError if that has others.
+
+        Actions of unknown bounds are scaled to the environment's. Bounds of other suites than Gymnasium's
+        registry are ±1. With `allows_other_bounds` its own remain in any case.
+        """
+        own, is_known = self.fitted.action_bounds, self.fitted.action_bounds.low or self.env_name
+        if self.allows_other_bounds:
+            return own
+        if is_known:
+            check_bounds(own, bounds, str(self.path), environment)
+            return own
+        check_units(self.fitted.action_range, bounds, str(self.path), environment)
         if not bounds.are_unit:
             LOG.warning(
-                f"{self.path}: trained on {self.env_name or 'data alone'}: its actions, within ±1, are "
-                "scaled to the bounds of the environment. If those of the data are in its units, train with "
-                "--env_name"
+                f"{self.path}: trained on data alone: its actions, within ±1, are scaled to the bounds of "
+                "the environment. If those of the data are in its units, train with --env_name"
             )
         return bounds
+
+    @property
+    def ranges(self) -> Ranges | None:
+        """Its data's observations, by entry; None if an older run did not record them."""
+        content = self.content.get("observations")
+        return Ranges.of_json(content) if content else None
+
+    def compared_with(self, task: Task, env: VectorEnv) -> list[str]:
+        """Warns if its data's observations cannot be another task's; returns the line, if any."""
+        if not self.ranges or task.name == self.env_name:  # which was compared when it began
+            return []
+        seeds = [episode_seed(EVALUATION_SEED, episode) for episode in range(RESETS)]
+        return warned(observations_told(self.ranges, Met.of(env, seeds), task.name))
 
     def preprocessing_of(self, dataset: Dataset) -> Preprocessing:
         """Returns the run's preprocessing for data that may be others: `top_returns` is a share of these."""

@@ -186,7 +186,12 @@ def _with_source(settings: Finetune) -> Finetune:
 
 def _source(settings: Finetune) -> Run:
     """Opens the run of --checkpoint."""
-    source = load_run(settings.checkpoint or "", member=settings.member, env_name=settings.env_name)
+    source = load_run(
+        settings.checkpoint or "",
+        member=settings.member,
+        env_name=settings.env_name,
+        allow_other_bounds=settings.allow_other_bounds,
+    )
     changeable = {name for name, one in settings_of(Finetune).items() if not one.of_checkpoint}
     if settings.method == source.method:
         changeable.add("method")

@@ -1,10 +1,20 @@
 """What a run learns from: its data in the learner's form, the preprocessing, and the task as it is scored."""
 
+import contextlib
 import dataclasses
 import logging
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from xql_jax.data.comparison import (
+    RESETS,
+    Met,
+    Ranges,
+    action_range,
+    observations_told,
+    small_units_told,
+    warned,
+)
 from xql_jax.data.dataset import Dataset, check_spaces, drawn_rows
 from xql_jax.data.loading import load_dataset
 from xql_jax.data.preprocessing import Preprocessing, fit_preprocessing, has_data_rewards
@@ -12,11 +22,11 @@ from xql_jax.data.suspicions import warn_of_suspicions
 from xql_jax.data.views import view_for
 from xql_jax.envs import action_bounds, environment_maker, own_sizes
 from xql_jax.errors import UserError
-from xql_jax.rollout.evaluation import Evaluator
-from xql_jax.runs.kinds import Acting, Finetune, Online
+from xql_jax.rollout.evaluation import Evaluator, episode_seed
+from xql_jax.runs.kinds import EVALUATION_SEED, Acting, Finetune, Online
 from xql_jax.runs.load import Run
 from xql_jax.suites.tasks import Task, referenced
-from xql_jax.types import ActionBounds
+from xql_jax.types import UNKNOWN, ActionBounds
 
 LOG = logging.getLogger(__name__)
 
@@ -30,6 +40,7 @@ class RunData(NamedTuple):
     warnings: Sequence[str]  # what was warned of in the data and the environment
     dataset: Any = None  # in the learner's form, preprocessed; None if it learns from no data
     rewards: Any = None  # f32[N], preprocessed, of single steps, whatever the learner's form
+    ranges: Ranges | None = None  # of the observations, before any preprocessing
 
 
 def load_data(settings: Any, evaluator: Evaluator | None) -> RunData:
@@ -57,9 +68,12 @@ def load_data(settings: Any, evaluator: Evaluator | None) -> RunData:
             LOG.info(str(note) if dataset.parts else f"{dataset.source}: {note}")
     warnings = warn_of_suspicions(dataset, task, settings.unit_rewards)
     warnings += evaluator.caveats if evaluator else ()
+    ranges = Ranges.of(dataset)
+    warnings += _compared(settings, task, evaluator, ranges) if task else warned(small_units_told(dataset))
     if source:
         warnings += source.content.get("warnings", ())
-        preprocessing = source.preprocessing_of(dataset)
+        # Who acts in an environment may leave the data's range of actions.
+        preprocessing = dataclasses.replace(source.preprocessing_of(dataset), action_range=UNKNOWN)
     else:
         preprocessing = fit_preprocessing(dataset, task, settings, settings.unit_rewards)
         preprocessing = dataclasses.replace(
@@ -72,6 +86,13 @@ def load_data(settings: Any, evaluator: Evaluator | None) -> RunData:
         LOG.info(f"online rewards: {whose}")
         preprocessing = dataclasses.replace(preprocessing, rewards_as_in=task.name if as_in_data else "")
     dataset = preprocessing.dataset(dataset)
+    if task is None:
+        within = action_range(dataset.batch.actions)
+        preprocessing = dataclasses.replace(preprocessing, action_range=within)
+        LOG.info(
+            "no environment tells the bounds of actions: the policy stays within the data's range, entry by "
+            f"entry, in all {min(within.low):.4g} to {max(within.high):.4g}"
+        )
     view = view_for(settings.learner, dataset, settings.horizon)
     if dropped := dataset.size - view.size:
         why = "the data do not tell the next action"
@@ -81,7 +102,20 @@ def load_data(settings: Any, evaluator: Evaluator | None) -> RunData:
     if isinstance(settings, Finetune):
         view = _prior_data(settings, view)
     own = view.observation_dim, view.action_dim // settings.action_chunk
-    return RunData(preprocessing, task, own, warnings, view, dataset.batch.rewards)
+    return RunData(preprocessing, task, own, warnings, view, dataset.batch.rewards, ranges)
+
+
+def _compared(settings: Any, task: Task, evaluator: Evaluator | None, ranges: Ranges) -> list[str]:
+    """Warns if the data's observations cannot be those of the run's environment; returns the line, if any."""
+    with contextlib.ExitStack() as stack:
+        if evaluator:
+            env = evaluator.env
+        elif isinstance(settings, Acting):
+            env = stack.enter_context(contextlib.closing(environment_maker(task).vector_env(task, 1)))
+        else:
+            return []
+        seeds = [episode_seed(EVALUATION_SEED, episode) for episode in range(RESETS)]
+        return warned(observations_told(ranges, Met.of(env, seeds), task.name))
 
 
 def _prior_data(settings: Finetune, dataset: Dataset) -> Dataset:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from xql_jax.data.comparison import REWARDS, FirstRewards
 from xql_jax.data.replay import PriorData, num_bytes
 from xql_jax.data.sampling import Trajectories, room_on_device
 from xql_jax.envs import environment_maker, versions_of
@@ -197,7 +198,10 @@ def populate_both_phases(folder: RunFolder, data: RunData) -> Populations:
         """Returns the population of the second phase, with the states of the first phase's members."""
         prior = PriorData(batch, settings.offline_fraction, settings.replay_buffer_size)
         lasting = learner.scheduled(math.inf)
-        online = _host_population(lasting, folder, data, handover=handover, prior_data=prior)
+        steps, given = min(REWARDS, settings.max_steps), data.preprocessing.rewards_given
+        watch = FirstRewards(data.rewards, given, steps)
+        options = {"handover": handover, "prior_data": prior, "on_rewards": watch}
+        online = _host_population(lasting, folder, data, **options)
         online.take_over(first)
         return online
 

@@ -149,6 +149,8 @@ class HostActing(ActingKind):
 
     Args:
         make: makes one environment.
+        on_rewards: called with the first step of each round, counted from the hand-over, and the members'
+            rewards f32[M, round_steps] as learners see them.
         options: see `ActingKind`.
     """
 
@@ -159,8 +161,10 @@ class HostActing(ActingKind):
         schedule: ActingSchedule,
         files: ReplayFiles,
         preprocessing: Preprocessing = UNCHANGED,
+        on_rewards: Callable[[int, np.ndarray], object] = lambda step, rewards: None,
         **options: Any,
     ):
+        self._on_rewards = on_rewards
         vector_env: Callable[..., VectorEnv] = Local
         if schedule.processes:
             from xql_jax.envs.processes import Processes  # half a second of imports
@@ -187,6 +191,8 @@ class HostActing(ActingKind):
             self._policies = [_policies(population)] * 2
         while population.step < stop:
             acted = self._act_for_a_round(population)
+            rewards = np.stack([batch.rewards for batch, *_ in acted])
+            self._on_rewards(population.step - self.handover, rewards)
             self._await_learner(population)
             for index, (*_, bad_at) in enumerate(acted):  # only now, because the learner is idle
                 if bad_at is not None:

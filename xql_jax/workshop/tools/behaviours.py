@@ -48,7 +48,13 @@ class Behaviour(NamedTuple):
 
 
 def open_behaviour(
-    name: str, task: Task, maker: EnvironmentMaker, *, member: int | None, deterministic: bool = False
+    name: str,
+    task: Task,
+    maker: EnvironmentMaker,
+    *,
+    member: int | None,
+    deterministic: bool = False,
+    allow_other_bounds: bool = False,
 ) -> Behaviour:
     """Opens a policy by its name; UserError if there is none, or it does not fit the task.
 
@@ -56,6 +62,7 @@ def open_behaviour(
         name: `random`, FILE.npz (a Gaussian MLP), a run's folder or one of its checkpoints.
         member: index of the run's member; needed if it has several.
         deterministic: act by the mean or mode instead of a sample; does not affect random actions.
+        allow_other_bounds: see `load_run`.
     """
     path, sizes = located(name), maker.sizes(task)
     how = "deterministic" if deterministic else "sampled"
@@ -76,11 +83,13 @@ def open_behaviour(
         raise UserError(
             f"policy {name}: unknown; give {RANDOM}, FILE.npz, a run's folder or one of its checkpoints"
         )
-    run = load_run(name, member=member, env_name=task.name)
+    run = load_run(name, member=member, env_name=task.name, allow_other_bounds=allow_other_bounds)
     one = run.one_member()
     if hasattr(run.learner, "act_remembering"):
         raise UserError(f"policy {name}: {run.method} acts by what it remembers, and cannot collect")
     run.check_fits(task, *sizes)
+    with contextlib.closing(maker.vector_env(task, 1)) as env:
+        told = run.compared_with(task, env)
     [learner] = learners_of(run.learner, [one])
     on_device = jax.device_put((learner, learner.actor(run.states[one.name])), jax.devices()[0])
     transform = run.preprocessing
@@ -88,10 +97,10 @@ def open_behaviour(
     def act(observations: np.ndarray, numbers: RandomNumbers) -> np.ndarray:
         seen = transform.observations(observations)
         actions = np.asarray(_act(*on_device, seen, numbers.keys, deterministic))
-        return transform.chunk_bounds.to_environment(actions)
+        return transform.acted(actions)
 
     what = f"{run.method}, {one}, {run.in_words(run.step)}, {how}, run {run.run_id}"
-    return Behaviour(name, "; ".join([what, *run.caveats([one])]), act, transform.action_chunk)
+    return Behaviour(name, "; ".join([what, *run.caveats([one]), *told]), act, transform.action_chunk)
 
 
 @functools.partial(jax.jit, static_argnames="deterministic")

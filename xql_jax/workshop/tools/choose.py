@@ -21,6 +21,7 @@ from xql_jax.files.outputs import check_output, write_output
 from xql_jax.learners.fitted_q_evaluation import FittedQEvaluation, value_statistics
 from xql_jax.numerics.jax_settings import settings_of_jax
 from xql_jax.rollout.run_summary import grouped
+from xql_jax.runs.kinds import other_bounds
 from xql_jax.runs.load import Run
 from xql_jax.runs.run_data import bounds_of_data
 from xql_jax.settings import (
@@ -59,6 +60,7 @@ class ChoiceSettings(Checked):
     env_name: str | None = setting(
         None, TEXT, "The run's task, whose module is run only if it is named here."
     )
+    allow_other_bounds: bool = other_bounds()
     dataset: Sequence[str] = setting(
         (), SEVERAL, "Data to use instead of the run's own, such as held-out data; as for xql-train-offline."
     )
@@ -109,7 +111,10 @@ def choose(settings: ChoiceSettings) -> Json:
         the first entry's by more than the error of that difference.
     """
     output = check_output("output", settings.output, (".csv",)) if settings.output else None
-    saved = open_run(settings.checkpoint, settings.method, env_name=settings.env_name)
+    allowed = settings.allow_other_bounds
+    saved = open_run(
+        settings.checkpoint, settings.method, env_name=settings.env_name, allow_other_bounds=allowed
+    )
     if saved.is_online:
         raise UserError(f"{saved.path}: {saved.method} learned online: no dataset to judge by")
     if hasattr(saved.learner, "act_remembering"):

@@ -23,6 +23,7 @@ from xql_jax.errors import UserError
 from xql_jax.files.outputs import check_output, writing_output
 from xql_jax.numerics.jax_settings import settings_of_jax
 from xql_jax.rollout.evaluation import episode_seed, warn_of_its_seeds
+from xql_jax.runs.kinds import other_bounds
 from xql_jax.runs.machine import versions
 from xql_jax.settings import (
     ANY,
@@ -63,6 +64,7 @@ class CollectionSettings(Checked):
         TEXT,
         "Policy that acts: a run's folder or one of its checkpoints; `random`; or FILE.npz, a Gaussian MLP.",
     )
+    allow_other_bounds: bool = other_bounds()
     noise: float = setting(
         0.0, NOT_NEGATIVE, "Standard deviation of noise on actions; 1 is half their range."
     )
@@ -149,7 +151,12 @@ def _policy(settings: CollectionSettings) -> Source:
     task, seed, noise = get_task(settings.env_name), settings.seed, settings.noise
     maker = environment_maker(task)
     behaviour = open_behaviour(
-        settings.policy, task, maker, member=settings.member, deterministic=settings.deterministic
+        settings.policy,
+        task,
+        maker,
+        member=settings.member,
+        deterministic=settings.deterministic,
+        allow_other_bounds=settings.allow_other_bounds,
     )
 
     with contextlib.closing(maker.vector_env(task, 1)) as env:

@@ -16,6 +16,7 @@ from xql_jax.numerics.jax_settings import settings_of_jax
 from xql_jax.rollout.evaluation import EVALUATION_START_SEED, MOST_EPISODES, Evaluator, episode_seed
 from xql_jax.rollout.scores import describe_episodes
 from xql_jax.rollout.video import VIDEO_SUFFIXES, prepare_to_draw, record_video
+from xql_jax.runs.kinds import other_bounds
 from xql_jax.settings import ANY, COUNT_OR_NONE, EITHER, TEXT, Checked, setting, within
 from xql_jax.suites.tasks import Task
 from xql_jax.training.progress import progress_bar
@@ -35,6 +36,7 @@ class EvaluationSettings(Checked):
         "Task, also MODULE:ID. Default: the run's own, unless that is a MODULE:ID: then it must be named.",
     )
     episodes: int = setting(100, within(1, MOST_EPISODES), "Episodes per member.")
+    allow_other_bounds: bool = other_bounds()
     member: int | None = setting(None, COUNT_OR_NONE, "Member to evaluate, counted from 0. Default: all.")
     seed: int = setting(
         EVALUATION_START_SEED, COUNT_OR_NONE, "Seed of the episodes; training's evaluations use another."
@@ -55,7 +57,13 @@ def evaluate(settings: EvaluationSettings) -> Json:
     video = check_output("video", settings.video, VIDEO_SUFFIXES) if settings.video else None
     if video:
         prepare_to_draw()
-    run = open_run(settings.checkpoint, settings.method, member=settings.member, env_name=settings.env_name)
+    run = open_run(
+        settings.checkpoint,
+        settings.method,
+        member=settings.member,
+        env_name=settings.env_name,
+        allow_other_bounds=settings.allow_other_bounds,
+    )
     task = run.task
     maker = environment_maker(task)
     run.check_fits(task, *maker.sizes(task))
@@ -69,6 +77,7 @@ def evaluate(settings: EvaluationSettings) -> Json:
         limited = dataclasses.replace(maker, max_environments=at_once)
         evaluator = Evaluator(task, len(run.members), settings.episodes, settings.seed, limited)
         stack.enter_context(contextlib.closing(evaluator))
+        told = run.compared_with(task, evaluator.env)
         with progress_bar(settings.episodes * len(run.members), "episode", settings.tqdm) as bar:
             results = evaluator.run(act, on_step=lambda step: bar.update(int(step.ended.sum())))
         entries = []
@@ -85,7 +94,7 @@ def evaluate(settings: EvaluationSettings) -> Json:
             "env_name": task.name,
             "quantity": task.quantity,
             "policies": run.what,
-            "warnings": run.caveats(run.members),
+            "warnings": [*run.caveats(run.members), *told],
             "seed": settings.seed,
             "environment": {"versions": versions_of(task)},
             "members": entries,

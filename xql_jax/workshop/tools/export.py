@@ -35,6 +35,7 @@ from xql_jax.networks.policies import (
     TanhGaussianPolicy,
 )
 from xql_jax.numerics.jax_settings import settings_of_jax
+from xql_jax.runs.kinds import other_bounds
 from xql_jax.runs.load import Run
 from xql_jax.settings import ANY, COUNT_OR_NONE, TEXT, Command, setting, some_of
 from xql_jax.training.members import learners_of
@@ -65,6 +66,7 @@ def export_policy(
     env_name: str | None = setting(
         None, TEXT, "Task whose bounds the actions have, for a run on data alone."
     ),
+    allow_other_bounds: bool = other_bounds(),
     member: int | None = setting(
         None, COUNT_OR_NONE, "Member, counted from 0. Must be given if the run has several, such as seeds."
     ),
@@ -81,7 +83,9 @@ def export_policy(
 
     UserError if the policy cannot be exported, or a file, read back, has other actions.
     """
-    run = open_run(checkpoint, method, member=member, env_name=env_name)
+    run = open_run(
+        checkpoint, method, member=member, env_name=env_name, allow_other_bounds=allow_other_bounds
+    )
     chosen = run.one_member()
     [learner] = learners_of(run.learner, [chosen])
     actor = learner.actor(jax.tree.map(jnp.asarray, run.states[chosen.name]))
@@ -99,7 +103,7 @@ def export_policy(
 
     def act(observations: Array) -> Array:
         seen = run.preprocessing.observations(observations)
-        return bounds.to_environment(learner.act(actor, seen, jax.random.key(0), deterministic=True))
+        return run.preprocessing.acted(learner.act(actor, seen, jax.random.key(0), deterministic=True))
 
     original = run.deciding_policy()
     # Where two actions of a flow have the same Q but for rounding, either may be chosen.
@@ -127,9 +131,12 @@ def export_policy(
         "observations": f"float32[B, {run.sizes[0]}], as the environment gives them",
         "not_finite": "observations with NaN or infinity: act.py raises ValueError, the others return NaN",
         "actions": f"float32[B, {run.sizes[1] * chunk}], from low to high, as the environment takes them"
-        + (f": {chunk} actions to carry out one after the other, each {run.sizes[1]}" if chunk > 1 else ""),
+        + (f": {chunk} actions to carry out one after the other, each {run.sizes[1]}" if chunk > 1 else "")
+        + (
+            "; low and high are the range of the data's actions" if run.preprocessing.action_range.low else ""
+        ),
         "action_chunk": chunk,
-        **bounds._asdict(),
+        **run.preprocessing.limits.filled(run.sizes[1] * chunk)._asdict(),
         "largest_difference": differences,  # of an action's entry from the run's policy; bounds are ±1
     }
     write_output("output", folder / REPORT, as_json(report) + "\n")
@@ -191,10 +198,12 @@ def write_policy(
 def weights_of(actor: NetworkState, preprocessing: Preprocessing, observation_dim: int) -> Weights:
     """Returns the arrays of an actor (a network and its parameters) that is a stack of layers.
 
-    They are `act.py`'s: f32 shift, scale [O], low, high [A], kernels [N, M], biases [M].
+    They are `act.py`'s: f32 shift, scale [O], low, high, least, most [A], kernels [N, M], biases [M]. ±1 are
+    low and high, and no action is beyond least and most.
     """
     shift, scale = preprocessing.observation_mean, preprocessing.observation_std
     low, high = np.array(preprocessing.chunk_bounds.filled(actor.network.action_dim), np.float32)
+    least, most = np.array(preprocessing.limits.filled(actor.network.action_dim), np.float32)
     network, parameters = actor.network, actor.params["params"]
     hidden = parameters.get("MLP_0", {})  # missing if there are no hidden layers
     number = len(network.hidden_dims)
@@ -212,6 +221,8 @@ def weights_of(actor: NetworkState, preprocessing: Preprocessing, observation_di
         "scale": np.asarray(scale or np.ones(observation_dim), np.float32),
         "low": low,
         "high": high,
+        "least": least,
+        "most": most,
         **{name: np.asarray(array) for name, array in layers.items()},
     }
 
@@ -240,7 +251,7 @@ def write_onnx(weights: Weights, path: Path) -> None:
     nodes = ["shifted = Sub (observations, shift)", "x_0 = Div (shifted, scale)"]
     nodes += _nodes(arrays, action_dim)
     nodes += ["wide = Mul (scaled, reach)", "moved = Add (wide, middle)"]
-    nodes += ["raised = Max (moved, low)", "bounded = Min (raised, high)"]
+    nodes += ["raised = Max (moved, least)", "bounded = Min (raised, most)"]
     arrays["zeros"] = np.zeros((len(weights["shift"]), 1), np.float32)
     nodes += ["fault = MatMul (observations, zeros)", "actions = Add (bounded, fault)"]  # 0, or NaN
     model = onnx.parser.parse_model(

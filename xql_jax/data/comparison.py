@@ -1,0 +1,350 @@
+"""Compares data, runs and environments wherever they meet: observations, bounds of actions, rewards.
+
+Training, fine-tuning, evaluation and collection all use these functions. What differs by design must pass:
+data of other starts and goals, of one start, or of rows in no order; rewards not reached yet.
+"""
+
+import dataclasses
+import logging
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from xql_jax.data.dataset import Dataset, listed, spread_rows
+from xql_jax.errors import UserError
+from xql_jax.types import ActionBounds, Json
+
+if TYPE_CHECKING:
+    from xql_jax.envs.vector import VectorEnv
+
+LOG = logging.getLogger(__name__)
+QUANTILES = np.array([0.0, 0.01, 0.25, 0.5, 0.75, 0.99, 1.0])
+MOST_ENTRIES = 1_000  # of an observation whose ranges a run records
+RESETS = 32
+STEPS = 200  # of random actions, to see whether an environment keeps to its own Box
+FEW = 5  # starts whose spread says nothing
+FACTOR = 3.0  # between spreads of first observations
+MOST = 0.75  # of the entries of an observation
+SMALL, TINY = 0.5, 0.1  # half the range of an action's entry: that of most, that of any
+REWARDS = 1_000  # online, that are compared with those of the data
+SHARE = 0.2  # of these rewards
+TIMES = 20.0  # by which all of these are smaller than those of the data
+ALLOWED = "--allow_other_bounds (in Python allow_other_bounds=True)"
+NORMALISED = (
+    "the data look normalised (VecNormalize, NormalizeObservation): store raw observations, and let "
+    "--normalize_observations do it, or give the environment the same wrapper with the data's numbers"
+)
+
+
+class Ranges(NamedTuple):
+    """The observations of data, by entry."""
+
+    rows: np.ndarray  # f64[7, O], `QUANTILES` over the rows
+    starts: np.ndarray  # f64[7, O], those over the first rows of episodes
+    mean: np.ndarray  # f64[O], over the rows
+    std: np.ndarray  # f64[O]
+    start_std: np.ndarray  # f64[O], over the first rows of episodes
+    episodes: int
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> "Ranges":
+        """Returns the ranges of data before any preprocessing, by 16,384 rows and starts at most."""
+        observations, starts = dataset.batch.observations, np.flatnonzero(dataset.begins)
+        rows = np.asarray(observations[spread_rows(dataset.size)], np.float64)
+        first = np.asarray(observations[starts[spread_rows(len(starts))]], np.float64)
+        spreads = rows.std(0), first.std(0)
+        return cls(_quantiles(rows), _quantiles(first), rows.mean(0), *spreads, len(starts))
+
+    @classmethod
+    def of_json(cls, content: Json) -> "Ranges":
+        """Returns what `as_json` made."""
+        arrays = {name: np.array(value, np.float64) for name, value in content.items() if name != "episodes"}
+        return cls(**arrays, episodes=int(content["episodes"]))
+
+    def as_json(self) -> Json | None:
+        """Returns them as lists of numbers, for config.json; None if an observation has too many entries."""
+        if len(self.mean) > MOST_ENTRIES:
+            return None
+        return {
+            name: value.tolist() if name != "episodes" else value for name, value in self._asdict().items()
+        }
+
+
+class Met(NamedTuple):
+    """The observations of an environment."""
+
+    low: np.ndarray  # f32[O], of its Box
+    high: np.ndarray  # f32[O]
+    first: np.ndarray  # f32[K, O], at resets
+    explored: Callable[
+        [], np.ndarray
+    ]  # returns f32[N, O] of random actions, called if data are beyond its Box
+
+    @classmethod
+    def of(cls, env: "VectorEnv", seeds: Sequence[int]) -> "Met":
+        """Resets an environment with each of the seeds."""
+        space, places = env.observation_space, env.num_envs
+        padded: list[int | None] = [*seeds, *[None] * (-len(seeds) % places)]
+        first = [env.reset(padded[i : i + places]) for i in range(0, len(padded), places)]
+
+        def explored() -> np.ndarray:
+            random, found = np.random.default_rng(seeds[0]), []
+            env.reset([seeds[0], *[None] * (places - 1)])
+            shape = places, *env.action_space.shape
+            while env.running.any() and len(found) < STEPS:
+                actions = random.uniform(env.action_space.low, env.action_space.high, shape)
+                found.append(env.step(actions.astype(np.float32)).final_observations[0])
+            return np.stack(found)
+
+        return cls(space.low, space.high, np.concatenate(first)[: len(seeds)], explored)
+
+
+def warned(lines: list[str]) -> list[str]:
+    """Returns the lines, of which it warns."""
+    for line in lines:
+        LOG.warning(line)
+    return lines
+
+
+def observations_told(data: Ranges, met: Met, name: str) -> list[str]:
+    """Returns a line if the data's observations cannot be those of the environment `name`, else none."""
+    told = _difference(data, met)
+    if not told:
+        return []
+    entries, why = told
+    entry = int(entries[0])
+    bounds = met.low[entry], met.high[entry]
+    ranges = [
+        f"{np.min(each):.3g} to {np.max(each):.3g}"
+        for each in (data.rows[:, entry], data.starts[:, entry], met.first[:, entry], bounds)
+    ]
+    line = (
+        f"{name}: the data's observations are not the environment's in {len(entries)} of {len(data.mean)} "
+        f"entries ({listed(np.sort(entries))}): entry {entry} is {ranges[0]} in the data, {ranges[1]} where "
+        f"episodes begin; in the environment they begin at {ranges[2]}, in a Box of {ranges[3]}: {why}"
+    )
+    return [line]
+
+
+def _difference(data: Ranges, met: Met) -> tuple[np.ndarray, str] | None:
+    """Returns the entries that differ, the clearest first, and the usual cause; None if data may be right.
+
+    What begins elsewhere is no fault yet: starts of data may be others, wider, or a single one.
+    """
+    seen = np.asarray(met.first, np.float64)
+    first, own, varies = _quantiles(seen), data.starts, data.std > 0
+    gaps = _gap(own, first) / _width(own, first, data.std)
+    moved = gaps > 1  # both begin in ranges that are farther apart than either is wide
+    spreads, counts = seen.std(0), (len(seen), data.episodes)
+    has_spread = (spreads > 0) & (data.start_std > 0) & (min(counts) >= FEW)
+    ratios = np.zeros(len(varies))
+    ratios[has_spread] = np.log(data.start_std[has_spread] / spreads[has_spread])
+    by_clarity = np.argsort(-gaps - np.abs(ratios), kind="stable")
+
+    def clearest(entries: np.ndarray) -> np.ndarray:
+        return by_clarity[entries[by_clarity]]
+
+    # A spread of n numbers is known to about 0.7 / sqrt(n) of its size.
+    is_off = moved | (np.abs(ratios) > 0.2 + 3 * np.sqrt(sum(1 / count for count in counts)))
+    is_unit = (np.abs(data.mean) < 0.2) & (data.std > 0.7) & (data.std < 1.4)
+    if varies.sum() > 1 and is_unit[varies].mean() >= MOST and is_off.any():
+        return clearest(is_off), NORMALISED
+    if order := _other_order(own, first, data.std, moved):
+        return clearest(moved), f"are they in another order? {order}"
+    whole, scaled = (
+        data.rows[-1] - data.rows[0],
+        "are they scaled, as 0 to 255 and 0 to 1, or in another unit?",
+    )
+    below, above = data.rows[0] - first, first - data.rows[-1]  # beyond every row
+    is_far = varies & ((below[3] > whole) | (above[3] > whole))
+    share = 0.5 if data.episodes >= FEW else MOST  # a few episodes know a part of all places
+    if is_far.sum() >= max(1, share * varies.sum()):
+        return clearest(is_far), scaled
+    tells = has_spread & (data.start_std < 0.5 * data.std)  # else rows may begin anywhere
+    for found, factor in ((tells, ratios), _factors(own, first)):
+        common = float(np.median(factor[found])) if found.sum() > 1 else 0.0
+        is_common = np.abs(factor[found] - common).max(initial=0.0) < np.log(FACTOR) / 2
+        scaled_too = np.abs(own[3] - np.exp(common) * first[3]) <= own[-1] - own[0] + 0.1 * np.abs(own[3])
+        if is_common and abs(common) > np.log(FACTOR) and scaled_too[found].all():
+            return clearest(found), f"the data's are {np.exp(common):.3g} times as large: {scaled}"
+    is_wide = (own[-1] - own[0] > 0.3 * whole) & (data.episodes >= 4 * FEW)
+    is_out = varies & is_wide & (np.maximum(below.min(axis=0), above.min(axis=0)) > 0.01 * whole)
+    if 2 * is_out.sum() >= varies.sum() > 1:
+        return clearest(is_out), f"{scaled} Or in another order?"
+    if moved[varies].sum() > MOST * varies.sum():
+        return clearest(moved), "are they normalised, scaled or shifted?"
+    beyond = _beyond_box(data, met)
+    return (clearest(beyond), "are they normalised, scaled, or in another order?") if beyond.any() else None
+
+
+def _factors(own: np.ndarray, first: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns which entries begin in narrow ranges away from 0, bool[O], and the logs of their ratios."""
+    narrow = [np.abs(each[3]) > 5 * (each[-1] - each[0]) for each in (own, first)]
+    found = narrow[0] & narrow[1] & (own[3] * first[3] > 0)
+    return found, np.log(np.divide(own[3], first[3], out=np.ones_like(own[3]), where=found))
+
+
+def _beyond_box(data: Ranges, met: Met) -> np.ndarray:
+    """Returns bool[O], where 1% of the data or more are beyond the Box, to which the environment keeps."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        low, high = met.low.astype(np.float64), met.high.astype(np.float64)
+        slack = np.where(
+            np.isfinite(high - low), 0.01 * (high - low), 0.01 * np.maximum(1.0, np.abs(data.mean))
+        )
+
+    def outside(seen: np.ndarray) -> np.ndarray:
+        return ((seen < low - slack) | (seen > high + slack)).any(axis=0)
+
+    beyond = outside(data.rows[[1, -2]]) & ~outside(met.first)
+    return beyond & ~outside(met.explored()) if beyond.any() else beyond
+
+
+def _other_order(own: np.ndarray, first: np.ndarray, std: np.ndarray, moved: np.ndarray) -> str:
+    """Returns the order in which the environment's entries begin like the data's, in words; "" if in none."""
+    count = len(std)
+    if not 2 <= moved.sum() <= count <= MOST_ENTRIES // 2:
+        return ""
+    from scipy.optimize import linear_sum_assignment  # takes a while to import
+
+    costs = np.abs(own[:, None, :] - first[:, :, None]).sum(axis=0)  # [environment's, data's]
+    places, sources = linear_sum_assignment(costs)
+    ordered, spread = own[:, sources], std[sources]
+    is_like = ~(_gap(ordered, first) / _width(ordered, first, spread) > 1)
+    if not is_like.all() or costs[places, sources].sum() > SHARE * np.trace(costs):
+        return ""
+    changed = [(place, source) for place, source in enumerate(sources) if place != source and moved[place]]
+    pairs = ", ".join(f"{place} like {source}" for place, source in changed[:5])
+    return f"The environment's entries begin as others of the data: {pairs}"
+
+
+def _gap(own: np.ndarray, first: np.ndarray) -> np.ndarray:
+    return np.maximum(0.0, np.maximum(own[0] - first[-1], first[0] - own[-1]))
+
+
+def _width(own: np.ndarray, first: np.ndarray, std: np.ndarray) -> np.ndarray:
+    widths = np.maximum(own[-1] - own[0], first[-1] - first[0])
+    return widths + 0.1 * std + 1e-3 * np.maximum(1e-3, np.abs(own).max(axis=0))
+
+
+def _quantiles(rows: np.ndarray) -> np.ndarray:
+    return np.quantile(rows, QUANTILES, axis=0)
+
+
+def check_bounds(own: ActionBounds, others: ActionBounds, run: str, environment: str) -> None:
+    """Raises UserError if an environment takes other actions than the run's; unknown bounds are ±1."""
+    size = max(len(own.low), len(others.low))
+    ours, theirs = (np.array(bounds.filled(size)) for bounds in (own, others))
+    if ours.shape != theirs.shape:
+        return  # `check_fits` tells of sizes
+    differs = ~np.isclose(ours, theirs, rtol=1e-5, atol=1e-9).all(axis=0)
+    if differs.any():
+        entry = int(differs.argmax())
+        raise UserError(
+            f"{run}: its actions are {ours[0, entry]:g} to {ours[1, entry]:g} in entry {entry}, and "
+            f"{environment} takes {theirs[0, entry]:g} to {theirs[1, entry]:g}: did the run learn for "
+            f"another environment? {ALLOWED} acts in the run's units all the same"
+        )
+
+
+def check_units(range_: ActionBounds, others: ActionBounds, run: str, environment: str) -> None:
+    """Raises UserError if the actions of data, of unknown bounds, are too small to be scaled from ±1."""
+    if not range_.low or others.are_unit or not (small := small_entries(np.array(range_))).size:
+        return
+    entry = int(small[0])
+    raise UserError(
+        f"{run}: trained on data alone, whose actions are {range_.low[entry]:g} to {range_.high[entry]:g} in "
+        f"entry {entry}; {environment} takes {others.low[entry]:g} to {others.high[entry]:g}, so they are no "
+        f"share of its bounds: train with --env_name, which scales them by the bounds; {ALLOWED} leaves them "
+        "in the data's units"
+    )
+
+
+def action_range(actions: np.ndarray) -> ActionBounds:
+    """Returns the range of actions f32[N, A] by entry."""
+    return ActionBounds(*(tuple(map(float, each)) for each in (actions.min(axis=0), actions.max(axis=0))))
+
+
+def small_entries(actions: np.ndarray) -> np.ndarray:
+    """Returns the entries of actions f32[N, A] in so small a unit that ±1 cannot be their bounds.
+
+    Most entries have less than half of that range, or one has less than a tenth; constant ones do not count.
+    """
+    reach = (actions.max(axis=0) - actions.min(axis=0)) / 2
+    moving = reach > 0
+    if moving.any() and np.median(reach[moving]) < SMALL:
+        return np.flatnonzero(moving & (reach < SMALL))
+    return np.flatnonzero(moving & (reach < TINY))
+
+
+def small_units_told(dataset: Dataset) -> list[str]:
+    """Returns a line for each source of data without a task whose actions are in small units."""
+    lines = []
+    for source in dataset.sources():
+        actions = source.batch.actions
+        if (small := small_entries(actions)).size:
+            entry, least, most = int(small[0]), actions.min(axis=0), actions.max(axis=0)
+            lines.append(
+                f"{source.source}: actions are in small units: entries {listed(small)}, entry {entry} "
+                f"of {least[entry]:.3g} to {most[entry]:.3g}. Without a task the bounds are taken to be ±1, "
+                "so Q hardly sees such actions: divide them by their bounds, and multiply the policy's by "
+                "these; or give an --env_name, whose bounds do both"
+            )
+    return lines
+
+
+@dataclasses.dataclass
+class FirstRewards:
+    """Compares the first online rewards of fine-tuning with the data's, and warns once.
+
+    Args:
+        rewards: f32[N] of the data, as learners see them.
+        to_environment: turns rewards into the environment's units, for the line.
+        steps: of each member to compare.
+    """
+
+    rewards: np.ndarray
+    to_environment: Callable[[np.ndarray], np.ndarray]
+    steps: int = REWARDS
+    _seen: list[np.ndarray] = dataclasses.field(default_factory=list)
+
+    def __call__(self, step: int, rewards: np.ndarray) -> None:
+        """Takes the members' rewards f32[M, n] of the online steps from `step` on."""
+        if step >= self.steps:
+            return
+        self._seen.append(rewards.ravel())
+        if step + rewards.shape[1] < self.steps:
+            return
+        online = np.concatenate(self._seen)
+        if why := difference_of_rewards(self.rewards, online):
+            ours, theirs = map(self.to_environment, (self.rewards, online))
+            LOG.warning(
+                f"the first {online.size:,} online rewards are {theirs.min():.4g} to {theirs.max():.4g}, the "
+                f"data's {ours.min():.4g} to {ours.max():.4g}: {why}? One Q learns from both: give the data "
+                "the environment's rewards"
+            )
+
+
+def difference_of_rewards(rewards: np.ndarray, online: np.ndarray) -> str:
+    """Returns how online rewards contradict the data's, f32[N] each, in words; "" if they may agree.
+
+    A new policy may do worse than the data, and sparse rewards may all be 0. But few of its rewards are
+    beyond all of the data's, not all are better than most of these, and some are nearly as large.
+    """
+    rewards, online = (np.asarray(each, np.float64) for each in (rewards, online))
+    least, most = rewards.min(), rewards.max()
+    size = max(abs(least), abs(most))
+    rounding = 1e-3 * size
+    margin = max((most - least) / 2, 0.1 * size)
+    if least >= 0 < most and online.max() <= 0 and (online < -rounding).mean() > SHARE:
+        return "another sign, or costs in place of rewards"
+    if most <= 0 > least and online.min() >= 0 and (online > rounding).mean() > SHARE:
+        return "another sign, or rewards in place of costs"
+    if ((online < least - margin) | (online > most + margin)).mean() > SHARE:
+        return "another unit or offset"
+    if online.min() > np.quantile(rewards, 0.75) + rounding:
+        return "another unit or offset, as 0 and 1 beside -1 and 0"
+    given, met = (np.abs(each[each != 0]) for each in (rewards, online))
+    if given.size and met.size and met.max() * TIMES < np.quantile(given, 0.95):
+        return "another unit"
+    return ""
