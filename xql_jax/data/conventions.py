@@ -121,8 +121,8 @@ def _observations(ours: Dataset, theirs: Dataset) -> Iterator[str]:
     unlike = vary & _unlike(seen, their_seen, scale, FACTOR if has_starts else 2 * FACTOR)
     # First observations that are all alike, such as speeds of 0, tell no units.
     if 2 * np.count_nonzero(unlike) <= np.count_nonzero(vary):
-        starts = (_Ranges.of(each.batch.observations[each.begins]) for each in both)
-        unlike &= _unlike(*starts, scale) & has_starts
+        first, their_first = (_Ranges.of(each.batch.observations[each.begins]) for each in both)
+        unlike &= _unlike(first, their_first, scale) & has_starts
     if unlike.any():
         at = unlike.argmax()
         yield (

@@ -241,7 +241,7 @@ def _cuts(dataset: Dataset, task: Task | None) -> Iterator[str]:
     still, before = (
         np.count_nonzero(~differ(observations[rows], following[rows])) for rows in (cuts, cuts[cuts > 0] - 1)
     )
-    if still > max(1, MARGIN * len(cuts), 2 * before):
+    if still > max(1.0, MARGIN * len(cuts), 2.0 * float(before)):
         yield (
             f"the next observation of {still:,} of {len(cuts):,} time-outs is the observation itself: store "
             "the one that the last action led to"

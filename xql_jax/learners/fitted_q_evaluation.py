@@ -63,6 +63,7 @@ class FittedQEvaluation(Part):
         pairs = (batch.observations, batch.next_observations), (batch.actions, next_actions)
         q, next_q = jnp.split(state.critic.at_target().min_q(*map(jnp.concatenate, pairs)), 2)
         targets = td_target(batch.rewards, batch.masks, next_q, discount=self.discount)
+        critic: Any
         critic, info = self.critic.fit(state.critic, batch, targets)
         # By this share of itself a constant error is less in the next iteration: the rest is added up.
         share, step = (1.0 - self.discount * batch.masks).mean(), state.step + 1

@@ -114,7 +114,7 @@ def held_weights(advantages: Array, *, nats: Numeric, most: Numeric) -> tuple[Ar
         weights = jnp.exp(temperatures * (unit - unit.max()))
         return jnp.minimum(weights / weights.mean(-1, keepdims=True), most)
 
-    tried = jnp.log(jnp.maximum(weights_divergence(weights_at(TRIED[:, None])), LEAST_NATS))
+    tried = jnp.log(jnp.maximum(weights_divergence(weights_at(jnp.asarray(TRIED)[:, None])), LEAST_NATS))
     wanted = jnp.log(jnp.maximum(nats, LEAST_NATS))
     temperature = jnp.exp(jnp.interp(wanted, tried, np.log(TRIED)))
     inverse = jnp.where(spread > 0.0, temperature / jnp.where(spread > 0.0, spread, 1.0) / size, 0.0)

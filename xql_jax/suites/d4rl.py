@@ -8,7 +8,7 @@ authors' scripts and configuration.
 import dataclasses
 from collections.abc import Iterator
 
-from xql_jax.suites import Suite, Task, Values
+from xql_jax.suites import Rows, Suite, Task, Values
 
 _SERVER = "http://rail.eecs.berkeley.edu/datasets/offline_rl"
 _QUALITIES = ("random", "medium", "expert", "medium-replay", "medium-expert")  # of the data
@@ -42,7 +42,7 @@ _AFTER_HANDOVER = {
 }
 # With your own data: how far V's weights and the policy's are from the data.
 _POLICY = {"policy_nats": 0.3}
-IN_NATS = {
+IN_NATS: Rows = {
     "in_sample": _POLICY,
     "awac onestep": _POLICY,
     "xql": {"beta_nats": 1.0, "clip_rule": "saturate"},

@@ -79,13 +79,14 @@ def tried(learner: Learner, state: State, minibatch: Minibatch, key: PRNGKey) ->
 
 def _changes(before: State, after: State) -> str:
     """Returns what of a state changes, or "" if nothing does."""
-    if (old := jax.tree.structure(before)) != (new := jax.tree.structure(after)):
+    old, new = (str(jax.tree.structure(state)) for state in (before, after))
+    if old != new:
         return f"its parts are {old}, then {new}"
     pairs = zip(jax.tree.leaves_with_path(before), jax.tree.leaves(after), strict=True)
     found = (
-        f"{jax.tree_util.keystr(path).lstrip('.') or 'it'} is {_typed(old)}, then {_typed(new)}"
-        for (path, old), new in pairs
-        if (old.shape, old.dtype) != (new.shape, new.dtype)
+        f"{jax.tree_util.keystr(path).lstrip('.') or 'it'} is {_typed(first)}, then {_typed(then)}"
+        for (path, first), then in pairs
+        if (first.shape, first.dtype) != (then.shape, then.dtype)
     )
     return next(found, "")
 

@@ -58,7 +58,8 @@ class Halves(Resident):
     def draw(self, member: MemberState, data: Any, key: PRNGKey, step: Array) -> Batch:
         first, size = member.learner.rows  # type: ignore[attr-defined]
         rows = first + sample_indices(key, size, self._batch_size)
-        return data.take(rows) if isinstance(data, Packed) else gather(data, rows)
+        batch: Any = data.take(rows) if isinstance(data, Packed) else gather(data, rows)
+        return batch
 
 
 def halved(dataset: Dataset, seed: int) -> tuple[Dataset, int]:
