@@ -7,12 +7,14 @@ Examples:
 """
 
 from collections.abc import Sequence
+from contextlib import closing
 from json import dumps
 
+from xql_jax.data.comparison import RESETS, Met, Ranges, observations_told
 from xql_jax.data.dataset import check_spaces
 from xql_jax.data.loading import load_dataset
 from xql_jax.data.names import unused_arrays
-from xql_jax.envs import action_bounds, own_sizes
+from xql_jax.envs import action_bounds, environment_maker, own_sizes
 from xql_jax.files.outputs import check_output, write_output
 from xql_jax.settings import (
     SEVERAL,
@@ -54,6 +56,9 @@ def main(
     task = referenced(task, data.references) if task else None
     bounds = action_bounds(task)
     report = describe_dataset(data, task, None if bounds.are_unit else load_dataset(task, parts, bounds))
+    if task and task.suite.is_registered:
+        with closing(environment_maker(task).vector_env(task, 1)) as env:
+            report["warnings"] += observations_told(Ranges.of(data), Met.of(env, range(RESETS)), task.name)
     print("\n".join(report_lines(report)), flush=True)
     if numbers:
         write_output("json", numbers, dumps(report, indent=2) + "\n")
