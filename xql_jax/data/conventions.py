@@ -48,7 +48,7 @@ def _rewards(ours: Dataset, theirs: Dataset) -> Iterator[str]:
     or the few values that there are have none in common.
     """
     rewards = [each.batch.rewards for each in (ours, theirs)]
-    (low, high), (their_low, their_high) = ((each.min(), each.max()) for each in rewards)
+    (low, high), (their_low, their_high) = ((each.min() + 0.0, each.max() + 0.0) for each in rewards)  # no -0
     is_opposite = low >= 0 >= their_high and high > 0 > their_low
     is_opposite |= their_low >= 0 >= high and their_high > 0 > low
     is_apart = (low > their_high or their_low > high) and (low < high or their_low < their_high)
@@ -121,8 +121,8 @@ def _observations(ours: Dataset, theirs: Dataset) -> Iterator[str]:
     unlike = vary & _unlike(seen, their_seen, scale, FACTOR if has_starts else 2 * FACTOR)
     # First observations that are all alike, such as speeds of 0, tell no units.
     if 2 * np.count_nonzero(unlike) <= np.count_nonzero(vary):
-        starts = (_Ranges.of(each.batch.observations[each.begins]) for each in both)
-        unlike &= _unlike(*starts, scale) & has_starts
+        first, their_first = (_Ranges.of(each.batch.observations[each.begins]) for each in both)
+        unlike &= _unlike(first, their_first, scale) & has_starts
     if unlike.any():
         at = unlike.argmax()
         yield (
