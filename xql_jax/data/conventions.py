@@ -48,7 +48,7 @@ def _rewards(ours: Dataset, theirs: Dataset) -> Iterator[str]:
     or the few values that there are have none in common.
     """
     rewards = [each.batch.rewards for each in (ours, theirs)]
-    (low, high), (their_low, their_high) = ((each.min(), each.max()) for each in rewards)
+    (low, high), (their_low, their_high) = ((each.min() + 0.0, each.max() + 0.0) for each in rewards)  # no -0
     is_opposite = low >= 0 >= their_high and high > 0 > their_low
     is_opposite |= their_low >= 0 >= high and their_high > 0 > low
     is_apart = (low > their_high or their_low > high) and (low < high or their_low < their_high)

@@ -239,7 +239,8 @@ def _cuts(dataset: Dataset, task: Task | None) -> Iterator[str]:
         )
     # A robot that rests at the end does so in the step before, too.
     still, before = (
-        np.count_nonzero(~differ(observations[rows], following[rows])) for rows in (cuts, cuts[cuts > 0] - 1)
+        int(np.count_nonzero(~differ(observations[rows], following[rows])))
+        for rows in (cuts, cuts[cuts > 0] - 1)
     )
     if still > max(1.0, MARGIN * len(cuts), 2.0 * float(before)):
         yield (
