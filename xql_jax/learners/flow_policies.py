@@ -22,7 +22,7 @@ import jax.numpy as jnp
 
 from xql_jax.learners import parts
 from xql_jax.learners.actor_critic import at_each, chosen
-from xql_jax.learners.method import Part, temperature_setting
+from xql_jax.learners.method import Part, named, temperature_setting
 from xql_jax.learners.parts import CriticState, Estimates, LearnerState, NetworkState, S
 from xql_jax.learners.td3_bc import normalized_mean
 from xql_jax.networks.flow import Velocity, integrate
@@ -114,7 +114,7 @@ class FlowPolicy(parts.PolicyObjective):
 
     def regress(self, actor: S, weights: Array, batch: AnyBatch, key: PRNGKey) -> tuple[S, Metrics]:
         """One step of flow matching, the batch's actions weighted by f32[B]."""
-        parts.check_each(weights, batch.rewards, f"the weights of {parts.named(type(self))}")
+        parts.check_each(weights, batch.rewards, f"the weights of {named(type(self))}")
 
         def loss(params):
             actor_loss = matching_loss(actor, params, weights, batch, key)

@@ -30,8 +30,14 @@ class Part(Checked, Distinct, flax.struct.PyTreeNode):
 
 
 def is_ours(thing: Any) -> bool:
-    """Whether a class or a function is the package's own, and not a user's."""
-    return thing.__module__.startswith("xql_jax.")
+    """Whether a class or a function, partly applied or not, is the package's own, and not a user's."""
+    return getattr(thing, "func", thing).__module__.startswith("xql_jax.")
+
+
+def named(thing: Any) -> str:
+    """Returns MODULE.NAME of a class or a function."""
+    thing = getattr(thing, "func", thing)
+    return f"{thing.__module__}.{getattr(thing, '__qualname__', type(thing).__qualname__)}"
 
 
 def discount_setting() -> float:

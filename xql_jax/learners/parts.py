@@ -12,7 +12,7 @@ import numpy as np
 import optax
 
 from xql_jax.errors import UserError
-from xql_jax.learners.method import Part, is_ours, rate_setting, temperature_setting
+from xql_jax.learners.method import Part, is_ours, named, rate_setting, temperature_setting
 from xql_jax.losses.divergence import held_weights, weights_divergence
 from xql_jax.losses.regression import advantage_weight, mse_loss, td_target
 from xql_jax.networks.mlp import WITH_BIAS, GaussianPolicy, Initializer, Value, iql_init
@@ -297,11 +297,6 @@ def check_each(numbers: Any, examples: Array, what: str) -> None:
         raise UserError(
             f"{what}: not one number an example, {[*examples.shape]}, but {[*jnp.shape(numbers)]}"
         )
-
-
-def named(thing: Any) -> str:
-    """MODULE.NAME of a class or a function."""
-    return f"{thing.__module__}.{thing.__qualname__}"
 
 
 def policy_widths(*default: int) -> tuple[int, ...]:

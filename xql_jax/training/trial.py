@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from xql_jax.errors import UserError, described, place_of
-from xql_jax.learners.method import is_ours
+from xql_jax.learners.method import is_ours, named
 from xql_jax.settings import parts_of
 from xql_jax.types import Learner, Metrics, Minibatch, PRNGKey, State
 
@@ -21,7 +21,7 @@ MOST_TEXT = 300  # characters of somebody else's message
 
 def own_classes(learner: Learner) -> list[str]:
     """Returns the names MODULE.CLASS of the learner and of its parts whose classes are a user's own."""
-    own = [] if is_ours(type(learner)) else [f"{type(learner).__module__}.{type(learner).__name__}"]
+    own = [] if is_ours(type(learner)) else [named(type(learner))]
     return own + [name for _, part in parts_of(learner) for name in own_classes(part)]
 
 
