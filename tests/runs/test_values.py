@@ -150,9 +150,9 @@ def test_a_policy_that_clones_or_follows_few_rows_is_told(caplog, nats, told):
     watch = watch_policy(make_members([0], {}), 1_000)
     for step, one in zip((50, 100, 200), nats, strict=True):
         watch(step, {"actor/divergence_mean": [one]})
-        assert not warnings_of(caplog) or step == 200
+        assert not warnings_of(caplog, "") or step == 200
     watch(300, {"actor/divergence_mean": [nats[-1]]})
-    assert len(warnings_of(caplog)) == bool(told)
+    assert len(warnings_of(caplog, "")) == bool(told)
     assert told in caplog.text
 
 
@@ -161,8 +161,8 @@ def test_a_v_that_is_no_soft_maximum_is_told(caplog, weight, told):
     """The mean of exp((Q - V) / beta) is 1 at the minimum of the loss, whatever beta is."""
     watch = watch_weights(make_members([0], {}), 1_000)
     watch(100, {"value/weight_mean": [weight]})  # too early
-    assert not warnings_of(caplog)
+    assert not warnings_of(caplog, "")
     for step in (200, 300):
         watch(step, {"value/weight_mean": [weight]})
-    assert len(warnings_of(caplog)) == bool(told)
+    assert len(warnings_of(caplog, "")) == bool(told)
     assert told in caplog.text

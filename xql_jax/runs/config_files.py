@@ -176,6 +176,7 @@ class Config:
     method: str
     learner: Any
     settings: Json  # those of the run that a suite or a file chooses
+    suite: str = ""  # whose values they are; a file says it, too
     origin: str = ""  # in words, for messages: the file, or the suite
     untuned: "Config | None" = None  # without --tuned; None: the same
     usual: Json | None = None  # the values of the suite that a config file is for; None: there is no file
@@ -211,11 +212,16 @@ class Config:
 
 
 def config_by(
-    kind: type[Training], name: str, tags: Sequence[str], values: Values, origin: str = ""
+    kind: type[Training],
+    name: str,
+    tags: Sequence[str],
+    values: Values,
+    suite: str = "",
+    origin: str = "",
 ) -> Config:
     """Returns what a suite's values say for this kind of training; see `layered`."""
     learner, settings = layered(name, tags, values)
-    return Config(kind, name, learner, _of_kind(kind, settings), origin)
+    return Config(kind, name, learner, _of_kind(kind, settings), suite, origin)
 
 
 def config_from(kind: type[Training], file: ConfigDict, origin: str = "") -> Config:
@@ -227,7 +233,7 @@ def config_from(kind: type[Training], file: ConfigDict, origin: str = "") -> Con
     if unknown := [name for name in file if name not in {*known, *METHOD_SETTINGS, "method", "suite"}]:
         raise unknown_setting(unknown[0], known, file.method)
     learner = with_values(learner, {name: file[name] for name in known})
-    return Config(kind, file.method, learner, _of_kind(kind, file), origin)
+    return Config(kind, file.method, learner, _of_kind(kind, file), file.suite, origin)
 
 
 def _of_kind(kind: type[Training], settings: Mapping[str, Any]) -> Json:
@@ -272,7 +278,7 @@ def choose_config(
 
     def with_tags(*every: str) -> Config:
         if config is None:
-            return config_by(kind, method or kind.default_method, every, of_suite, origin)
+            return config_by(kind, method or kind.default_method, every, of_suite, suite.name, origin)
         path = find_config(file)
         found = config_in(path, own or method, *every)
         check_method(found.method, kind)
@@ -319,6 +325,7 @@ def settings_from(config: Config, values: Mapping[str, object], given: Iterable[
     return config.kind(
         method=config.method,
         learner=with_values(config.learner, {name: chosen[name] for name in chosen if name in of_learner}),
+        suite=config.suite,
         origin=config.origin,
         by_file=config.by_file,
         base=config.base,
@@ -344,6 +351,7 @@ def as_plain(value: Training) -> Json:
         "settings": values_of(value),
         "learner": values_of(value.learner),
         "given": sorted(value.given),
+        "suite": value.suite,
         "origin": value.origin,
         "by_file": sorted(value.by_file),
         "base": value.base,
@@ -357,6 +365,7 @@ def from_plain(plain: Json) -> Training:
         method=plain["method"],
         learner=make_learner(plain["method"], plain["learner"]),
         given=frozenset(plain["given"]),
+        suite=plain["suite"],
         origin=plain["origin"],
         by_file=frozenset(plain["by_file"]),
         base={name: tuple(one) if isinstance(one, list) else one for name, one in plain["base"].items()},

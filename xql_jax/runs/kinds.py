@@ -34,7 +34,7 @@ from xql_jax.settings import (
     values_of,
     within,
 )
-from xql_jax.suites.tasks import Task, get_task
+from xql_jax.suites.tasks import SUITES, Task, get_task
 from xql_jax.training.members import Member, Ramp, fields_given, make_members, parse_ramps, parse_sweep
 from xql_jax.training.schedule import ActingSchedule, ActingSettings, Exploration, Intervals, Schedule
 from xql_jax.types import Horizon, Json
@@ -77,6 +77,7 @@ class Training(Intervals, Kept):
 
     method: str = ""  # METHOD or METHOD+POLICY
     learner: Any = None  # with its hyperparameters
+    suite: str = ""  # whose values the learner has, where a user gives none
     origin: str = ""  # of the values, in words: the config file, or the suite
     base: Json = dataclasses.field(default_factory=dict)  # `values` by that alone, without --tuned
     given: frozenset[str] = frozenset()  # names of settings and hyperparameters that the user gave
@@ -234,13 +235,13 @@ class FromData(Training, PreprocessingSettings):
     def unit_rewards(self) -> bool:
         """Whether rewards are divided by their root mean square.
 
-        So it is for every method that learns from rewards, unless the suite or --checkpoint's run says their
-        unit. A suite with values of its own says it, but not to members that all find their beta.
+        So it is for every method that learns from rewards, unless the task's suite or --checkpoint's run says
+        their unit, or the values are of a suite in whose rewards they are, and not all members find beta.
         """
         suite = self.task.suite if self.task else None
         has_unit = self.source or (suite and (suite.scales_rewards or suite.reward_shift))
         learns = hasattr(self.learner, "critic") or hasattr(self.learner, "value")
-        is_own = suite is None or suite.config == "own"
+        is_own = self.suite in SUITES and SUITES[self.suite].config == "own"
         return self.scale_rewards and learns and not has_unit and (is_own or min(self.nats) > 0)
 
 
