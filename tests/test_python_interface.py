@@ -81,10 +81,11 @@ def test_each_member_acts_as_its_own_weights_say(of_several):
     observations = np.array([[0.3], [-0.8]], np.float32)
     rows = bandit()["observations"].astype(np.float32).astype(np.float64)
     seen = ((observations - rows.mean()) / rows.std()).astype(np.float32)
-    expected = run.learner.act(actor, seen, jax.random.key(0), deterministic=True)
+    within = bandit()["actions"].min(), bandit()["actions"].max()  # where its policy stays
+    expected = run.learner.act(actor, seen, jax.random.key(0), deterministic=True).clip(*within)
     np.testing.assert_allclose(policy(observations), expected, atol=1e-6)
     assert not np.allclose(of_several.select(seed=42, beta=0.5)(observations), expected, atol=1e-3)
-    drawn = run.learner.act(actor, seen, jax.random.key(7), deterministic=False)
+    drawn = run.learner.act(actor, seen, jax.random.key(7), deterministic=False).clip(*within)
     np.testing.assert_allclose(policy(observations, key=7), drawn, atol=1e-6)
     np.testing.assert_array_equal(policy(observations, key=jax.random.key(7)), policy(observations, key=7))
     assert (policy(observations, key=8) != policy(observations, key=7)).all()
@@ -93,14 +94,15 @@ def test_each_member_acts_as_its_own_weights_say(of_several):
 
 
 def test_v_and_q_are_the_networks_own(of_several, monkeypatch):
-    """V by its network on the normalised observation, Q the least of its two."""
+    """V by its network on the normalised observation, Q the least of its two; in the data's unit."""
     policy = of_several.select(seed=43, beta=0.5)
     state = policy.run.states["seed43_beta=0.5"]
     observations, actions = np.array([[0.3], [-0.8]], np.float32), np.array([[0.1], [0.9]], np.float32)
     seen = policy.run.preprocessing.observations(observations)
-    np.testing.assert_allclose(policy.value(observations), state.value(seen), rtol=1e-5)
+    unit = np.sqrt(np.mean(np.square(bandit()["rewards"])))
+    np.testing.assert_allclose(policy.value(observations), unit * state.value(seen), rtol=1e-5)
     both = [state.critic.network.apply(params, seen, actions) for params in state.critic.params]
-    np.testing.assert_allclose(policy.q(observations, actions), np.minimum(*both), rtol=1e-5)
+    np.testing.assert_allclose(policy.q(observations, actions), unit * np.minimum(*both), rtol=1e-5)
     assert policy.q(observations[0], actions[0]).shape == policy.value(observations[0]).shape == ()
     before = policy.value(observations), policy.q(observations, actions)
     scaled = dataclasses.replace(policy.run.preprocessing, reward_scale=4.0)

@@ -11,6 +11,7 @@ def acting(w):
     ValueError for another shape, and for what is not finite or so large that the networks overflow.
     """
     size, low, high = len(w["shift"]), w["low"], w["high"]
+    least, most = w.get("least", low), w.get("most", high)  # earlier versions' files have only the bounds
 
     def act(observations):
         parts = observations if isinstance(observations, (list, tuple)) else []
@@ -25,7 +26,7 @@ def acting(w):
             raise ValueError(f"observations: must be numbers of shape [{size}] or [B, {size}], not {found}")
         with np.errstate(all="ignore"):
             x = (np.atleast_2d(seen).astype(np.float32) - w["shift"]) / w["scale"]
-            actions = ((high + low) / 2 + (high - low) / 2 * central(w, x)).clip(w["least"], w["most"])
+            actions = ((high + low) / 2 + (high - low) / 2 * central(w, x)).clip(least, most)
         if not (np.isfinite(x).all() and np.isfinite(actions).all()):
             raise ValueError("observations: must be finite numbers, and not far beyond those of the data")
         return actions if seen.ndim == 2 else actions[0]
