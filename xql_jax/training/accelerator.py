@@ -193,7 +193,7 @@ def in_usual_form(tree: Tree) -> Tree:
 
     def undone(part: Any) -> Any:
         if isinstance(part, SideBySide):
-            return in_usual_form(tuple(part))
+            return in_usual_form(tuple(part[place] for place in range(len(part))))
         if isinstance(part, MomentsTogether):
             return optax.ScaleByAdamState(*map(in_usual_form, part))
         rows = part[WITH_BIAS] if has_form(part) else None
