@@ -107,6 +107,7 @@ def test_v_and_q_are_the_networks_own(of_several, monkeypatch):
     before = policy.value(observations), policy.q(observations, actions)
     scaled = dataclasses.replace(policy.run.preprocessing, reward_scale=4.0)
     monkeypatch.setitem(policy.run.__dict__, "preprocessing", scaled)
+    before = tuple(estimate / unit for estimate in before)  # in the unit that is learned from
     after = policy.value(observations), policy.q(observations, actions)  # in the environment's units
     np.testing.assert_allclose(np.multiply(4.0, after), before, rtol=1e-6)
     with pytest.raises(UserError, match=r"actions: must be of shape \[2, 1\] or \[2, 1, 1\], not \[1\]"):
