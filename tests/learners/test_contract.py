@@ -38,15 +38,16 @@ def test_one_trace_serves_every_float_and_each_has_its_effect(case):
         "actor_lr": 1e-2, "value_lr": 1e-2, "critic_lr": 1e-2, "max_grad_norm": 1e-9, "discount": 0.5,
         "tau": 0.5, "awr_temperature": 1.5, "max_weight": 0.1, "beta": 0.6, "clip": 0.1, "expectile": 0.9,
         "entropy_coef_lr": 1e-2, "initial_entropy_coef": 0.5, "target_noise": 0.6, "target_noise_clip": 0.05,
-        "beta_nats": 0.5, "policy_nats": 0.5, "critic_weight_decay": 10.0, "least_beta": 5.0, "actor_bc_coef": 1.0, "critic_bc_coef": 1.0,
+        "beta_nats": 0.5, "policy_nats": 0.5, "critic_weight_decay": 10.0, "least_beta": 5.0,
+        "actor_bc_coef": 1.0, "critic_bc_coef": 1.0,
         "cql_alpha": 1, "cql_threshold": 2, "behavior_lr": 1e-2, "warm_start": 0, "min_share": 0.5,
         "brac_alpha": 3, "mmd_sigma": 3, "mmd_threshold": 2, "multiplier_lr": 1e-2,
         "target_entropy_share": 20.0, "return_scale": 1.0, "weight_decay": 10.0, "actor_warmup_steps": 100.0,
     }  # fmt: skip
     learner = make(name, **statics)
     config = values_of(learner)
-    # Those of acting alone, and where beta is found (test_nats.py).
-    elsewhere = {"exploration_noise", "target_return", "policy_sharpness"}
+    # Those of acting alone.
+    elsewhere = {"exploration_noise", "target_return"}
     fields = {one for one, known in settings_of(learner).items() if known.traced} - elsewhere
     if case == "sac without V":
         fields.remove("value_lr")
