@@ -180,8 +180,8 @@ class Policy:
             if type(value) is bool or not isinstance(value, int | np.integer) or value < least:
                 raise UserError(f"{name}={value!r}: must be a whole number, at least {least}")
         given = None if isinstance(env, str) else env
-        name = env if isinstance(env, str) else None
-        run = load_run(self.path, self.step, env_name=name, allow_other_bounds=allow_other_bounds)
+        named = env if isinstance(env, str) else None
+        run = load_run(self.path, self.step, env_name=named, allow_other_bounds=allow_other_bounds)
         if given is None:
             task, maker = run.task, environment_maker(run.task)
         else:

@@ -102,7 +102,7 @@ def test_a_strangers_run_acts_and_is_exported_without_running_the_code_that_it_n
     write_record(files.preprocessing, {**transforms, "action_bounds": [[], []]})  # as of environments in JAX
     load_policy(path)([0.0, 1.0])
     assert not Path("was_run").exists()
-    load_policy(path).evaluate("strangers:Other-v0", episodes=1)
+    load_policy(path).evaluate("strangers:Other-v0", episodes=1, allow_other_bounds=True)
     assert Path("was_run").exists()
 
 

@@ -89,7 +89,8 @@ class Met(NamedTuple):
         first = [env.reset(padded[i : i + places]) for i in range(0, len(padded), places)]
 
         def explored() -> np.ndarray:
-            random, found = np.random.default_rng(seeds[0]), []
+            random = np.random.default_rng(seeds[0])
+            found: list[np.ndarray] = []
             env.reset([seeds[0], *[None] * (places - 1)])
             shape = places, *env.action_space.shape
             while env.running.any() and len(found) < STEPS:
@@ -194,7 +195,7 @@ def _beyond_box(data: Ranges, met: Met) -> np.ndarray:
         )
 
     def outside(seen: np.ndarray) -> np.ndarray:
-        return ((seen < low - slack) | (seen > high + slack)).any(axis=0)
+        return np.any((seen < low - slack) | (seen > high + slack), axis=0)
 
     beyond = outside(data.rows[[1, -2]]) & ~outside(met.first)
     return beyond & ~outside(met.explored()) if beyond.any() else beyond

@@ -51,8 +51,8 @@ class Registered(SimulatedEnv):
             steps_per_second=rate,
         )
         with np.errstate(over="ignore"):  # what is no float32 is no bound
-            within = (np.ravel(bound).astype(np.float32) for bound in (observed.low, observed.high))
-            self.observation_space = spaces.Box(*within, dtype=np.float32)
+            least, most = (np.ravel(bound).astype(np.float32) for bound in (observed.low, observed.high))
+        self.observation_space = spaces.Box(least, most, dtype=np.float32)
         low, high = np.array(ActionBounds.of(acted), np.float32)
         self.action_space = spaces.Box(low, high, dtype=np.float32)
 
