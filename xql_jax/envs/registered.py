@@ -52,7 +52,7 @@ class Registered(SimulatedEnv):
         )
         with np.errstate(over="ignore"):  # what is no float32 is no bound
             least, most = (np.ravel(bound).astype(np.float32) for bound in (observed.low, observed.high))
-            self.observation_space = spaces.Box(least, most, dtype=np.float32)
+        self.observation_space = spaces.Box(least, most, dtype=np.float32)
         low, high = np.array(ActionBounds.of(acted), np.float32)
         self.action_space = spaces.Box(low, high, dtype=np.float32)
 

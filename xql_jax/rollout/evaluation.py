@@ -76,9 +76,8 @@ class Evaluator:
         # K, the episodes of a batch: the fewest for that many batches.
         self._batch_size = math.ceil(num_episodes / math.ceil(num_episodes / affordable))
         self.env = env = maker.vector_env(task, num_members * self._batch_size)
-        self.starts = np.empty(
-            (0, *env.observation_space.shape)
-        )  # f32[K, O], of the last run's first episodes
+        # f32[E, O], the first observations of the last run's episodes.
+        self.starts = np.empty((0, *env.observation_space.shape), np.float32)
         self.sizes = env.observation_space.shape[0], env.action_space.shape[0]
         try:  # what the run is to tell
             self.caveats = warn_of_its_seeds(env, task, self._seeds[0]) if checks_seeds else []
@@ -100,7 +99,7 @@ class Evaluator:
         for first in range(0, count, places):
             batch = slice(first, first + places)
             starts = self.env.reset(seeds[batch] * members)
-            self.starts = self.starts if first else starts[:places][: len(self._seeds)]
+            self.starts = np.concatenate([self.starts[:first], starts[: min(places, count - first)]])
             for _, step in rollout(self.env, policy, starts, members):
                 ended = step.ended.reshape(members, places)
                 if ended.any():
