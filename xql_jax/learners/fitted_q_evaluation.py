@@ -18,10 +18,19 @@ import jax.numpy as jnp
 from xql_jax.learners.method import Part, discount_setting, tau_setting
 from xql_jax.learners.parts import Critic, CriticState, LearnerState
 from xql_jax.losses.regression import td_target
+from xql_jax.networks.mlp import iql_init
 from xql_jax.settings import internal, part
 from xql_jax.types import Array, Batch, Metrics, Numeric, Params, PRNGKey
 
 OFFSET_STEPS = 3.0  # its steps are 1, and after this / (1 - discount) updates they fall with their number
+
+
+def flat_init(key: PRNGKey, shape: Sequence[int], *dtype: Any) -> Array:
+    """IQL's kernels, but the last layer's is 0, so that Q begins as a constant.
+
+    Else what of the first function is left at the end, a thousandth of a value, is counted at every step.
+    """
+    return jnp.zeros(shape, *dtype) if shape[-1] == 1 else iql_init(key, shape, *dtype)
 
 
 class OffsetCriticState(CriticState, kw_only=True):
@@ -42,7 +51,7 @@ class FittedQEvaluation(Part):
 
     evaluated: Any = internal(None, leaf=True)  # the learner whose policy it is
     rows: Any = internal(None, leaf=True)  # i32[2], the first and the number of the rows that it learns from
-    critic: Critic = part(functools.partial(Critic, num_critics=1))
+    critic: Critic = part(functools.partial(Critic, num_critics=1, critic_init=flat_init))
     discount: Numeric = discount_setting()
     tau: Numeric = tau_setting()
     batch_type: ClassVar[type] = Batch
