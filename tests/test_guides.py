@@ -21,6 +21,7 @@ RUN_BY = {
     "docs/data.md": "tests/data/test_readers.py",
     "docs/evaluate.md": "tests/runs/test_export.py",
     "docs/python.md": "tests/test_python_interface.py",
+    "docs/robot.md": "tests/test_robot_page.py",
     "docs/theory.md": "tests/theory/test_theory_guide.py",
 }
 RUN_HERE = [page for page in PAGES if page not in RUN_BY and blocks(page, "python")]
