@@ -40,7 +40,7 @@ def typed(line):
 def test_the_day_as_it_stands(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    environment, *programs = blocks(PAGE, "python")
+    environment, *_ = blocks(PAGE, "python")
     Path("reach.py").write_text(environment.code)
     printed = []
     space = {}
