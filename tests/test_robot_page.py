@@ -18,12 +18,12 @@ FEW = {"train_offline": 20, "train_finetune": 20, "choose": 20}  # updates
 
 
 def with_run(text):
-    """RUN of a path in the text becomes the newest run there."""
+    """RUN becomes the method's first run; to choose, its last, which is the sweep."""
     path = re.search(r"results/\S+?/RUN", text)
     if path is None:
         return text
-    runs = sorted(Path(path[0]).parent.iterdir(), key=os.path.getmtime)
-    return text.replace(path[0], str(runs[-1]))
+    runs = sorted(Path(path[0]).parent.iterdir(), key=lambda run: os.path.getmtime(run / "config.json"))
+    return text.replace(path[0], str(runs[-1 if text.startswith("xql-choose") else 0]))
 
 
 def typed(line):
@@ -40,7 +40,7 @@ def typed(line):
 def test_the_day_as_it_stands(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    environment, *programs = blocks(PAGE, "python")
+    environment, *_ = blocks(PAGE, "python")
     Path("reach.py").write_text(environment.code)
     printed = []
     space = {}
