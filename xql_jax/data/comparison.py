@@ -110,6 +110,8 @@ def warned(lines: list[str]) -> list[str]:
 
 def observations_told(data: Ranges, met: Met, name: str) -> list[str]:
     """Returns a line if the data's observations cannot be those of the environment `name`, else none."""
+    if len(met.low) != data.rows.shape[1]:  # `check_spaces` refuses that where the environment is used
+        return []
     told = _difference(data, met)
     if not told:
         return []

@@ -48,7 +48,8 @@ def unit_of_values(dataset: Dataset, discount: float) -> float:
     So are a network's first outputs, and Adam's steps do not grow with the values that they have to reach.
     """
     batch, discount = dataset.batch, min(discount, 1.0 - 1e-6)
-    returns = discounted_returns(batch.rewards, batch.masks, dataset.ends, discount, endless=False)
+    ends = np.append(dataset.ends[:-1], True)  # of drawn rows the last may be none
+    returns = discounted_returns(batch.rewards, batch.masks, ends, discount, endless=False)
     return float(np.sqrt(np.mean(np.square(returns, dtype=np.float64)))) or 1.0
 
 
