@@ -11,15 +11,17 @@ from xql_jax.learners.fitted_q_evaluation import FittedQEvaluation
 from xql_jax.learners.method import Part
 from xql_jax.settings import with_values
 from xql_jax.types import Batch
+from xql_jax.workshop.tools import policy_values
 from xql_jax.workshop.tools.choose import ChoiceSettings
 from xql_jax.workshop.tools.policy_values import (
     ALL,
     CRITICS,
-    HALF,
-    OTHER,
-    error_of,
+    FAR,
+    NEAR,
+    Evaluated,
+    errors_of,
     evaluated,
-    halved,
+    is_near,
     moving,
     steps_needed,
     told_apart,
@@ -115,7 +117,7 @@ def test_values_are_the_exact_ones_within_2_percent_by_default(make):
     value = found.values[1, 0, ALL] * found.scale
     assert value == pytest.approx(v[states].mean(), rel=0.02)
     assert not moving(found.values).any()
-    error = error_of(found.values[:, 0]) * found.scale
+    error = errors_of(found.values)[0] * found.scale
     assert abs(value - v[states].mean()) < 3 * error + 0.02 * value
 
 
@@ -135,7 +137,7 @@ def ranked(found):
         for index, value in enumerate(found.values[1, :, ALL].tolist())
     ]
     ordered = sorted(entries, key=lambda one: -one["fqe_value"])
-    return told_apart(ordered, found.values, lambda one: [one["index"]])
+    return told_apart(ordered, found, lambda one: [one["index"]])
 
 
 def test_a_better_policy_is_told_and_noise_is_not():
@@ -148,57 +150,74 @@ def test_a_better_policy_is_told_and_noise_is_not():
     assert verdict(equal, "member").startswith("fitted-Q evaluation cannot tell which is best")
 
 
+def of_critics(near, far, now, earlier=None):
+    """Numbers f64[2, 1, CRITICS] of one policy."""
+    values = np.zeros((2, 1, CRITICS))
+    values[0, 0, ALL] = now if earlier is None else earlier
+    values[1, 0, [ALL, NEAR, FAR]] = now, near, far
+    return values
+
+
 def test_the_error_of_a_mean_is_its_standard_error():
-    """Of n numbers of variance 4 it is 2 / sqrt(n), whether two or all of the draws are compared."""
+    """Of n numbers of variance 4 it is 2 / sqrt(n)."""
     draws = 2.0 * np.random.default_rng(0).normal(size=(4_000, 50))
-    errors = []
-    for row in draws:
-        values = np.zeros((2, CRITICS))
-        values[:, [ALL, HALF, OTHER]] = row.mean(), row[:25].mean(), row[25:].mean()
-        errors.append(error_of(values))
+    errors = [errors_of(of_critics(row[:25].mean(), row[25:].mean(), row.mean()))[0] for row in draws]
     assert np.mean(np.square(errors)) == pytest.approx(4.0 / 50, rel=0.05)
 
 
-def test_an_error_by_hand():
+def test_errors_by_hand():
     """The square of a mean: 4, of halves 1 and 9. The sample's part is 4, its bias 1, and it moved by 2."""
-    assert error_of(np.array([[2.0, 0.0, 0.0], [4.0, 1.0, 9.0]])) == pytest.approx(np.sqrt(16 + 1 + 4))
-    assert error_of(np.array([[2.0, 0.0, 0.0], [4.0, 1.0, np.nan]])) == np.inf
+    first = of_critics(1.0, 9.0, 4.0, earlier=2.0)
+    assert errors_of(first) == pytest.approx(np.sqrt(16 + 1 + 4))
+    agreeing, diverged = of_critics(3.0, 3.0, 3.0), of_critics(3.0, np.nan, 3.0)
+    found = errors_of(np.concatenate([first, agreeing, diverged], 1))
+    np.testing.assert_allclose(found, [np.sqrt(21), np.sqrt(21 / 2), np.inf])  # not 0: the mean of 21 and 0
 
 
 def test_what_the_first_is_told_from_by_hand():
-    """Errors of the differences from 10: 1, 1 and 0, which counts as their mean, 0.816; seeds have more."""
-    values = np.zeros((2, 6, CRITICS))
-    for index, (value, sample) in enumerate(
-        [(10.0, 0.0), (8.5, 1.0), (7.5, 1.0), (8.4, 0.0), (1, 0), (9, 0)]
-    ):
-        values[:, index] = value, value + sample, value - sample
+    """Each policy has an error of 1, a difference one of sqrt 2; seeds and initial states add theirs."""
+    now = np.array([10.0, 7.5, 7.0, 1.0, 9.0])
+    values = np.concatenate([of_critics(value - 1, value + 1, value) for value in now], 1)
 
-    def told(*groups):
+    def told(*groups, spread=0.0):
         entries = [{"index": group, "member": str(group), "fqe_value": 0.0} for group in groups]
-        return [one["told_apart"] for one in told_apart(entries, values, lambda one: one["index"])]
+        found = Evaluated([], values, now[:, None] + np.zeros((5, 2)) + spread, 1.0)
+        marked = told_apart(entries, found, lambda one: one["index"], unit=5.0)
+        return [one["told_apart"] for one in marked], marked[0]["fqe_uncertainty"]
 
-    assert told([0], [1], [2]) == [False, False, True]  # 1.5 and 2.5, of an error of 1
-    assert told([0], [1], [2], [3]) == [False, False, True, False]  # 1.6, of twice 0.816
-    assert told([0], [3]) == [False, True]
-    assert told([0], [4, 5]) == [False, False]  # 5; the mean of 1 and 9 has an error of 4
+    assert told([0], [1], [2]) == ([False, False, True], 5.0)  # 2.5 and 3, of twice 1.41; an error of 1 in 5
+    assert told([0], [3, 4])[0] == [False, False]  # 5; the mean of 1 and 9 has an error of 4
+    common = np.tile([-3.0, 3.0], (5, 1))  # initial states that differ alike for all
+    of_means = np.sqrt(1 + 18 / 2)  # the variance of -3 and 3 is 18
+    assert told([0], [2], spread=common) == ([False, True], pytest.approx(5 * of_means))
+    own = common * np.array([[1.0], [1.0], [-1.0], [1.0], [1.0]])
+    assert told([0], [2], spread=own)[0] == [False, False]
 
 
-def test_halves_are_of_whole_episodes_and_each_row_is_in_one():
-    lengths, size = [3, 50, 7, 30, 10], 100
-    starts = np.cumsum([0, *lengths[:-1]])
-    begins = np.isin(np.arange(size), starts)
-    numbers = np.arange(size, dtype=np.float32)
-    batch = Batch(numbers[:, None], numbers[:, None], numbers, numbers, numbers[:, None])
-    dataset = Dataset(batch, np.append(begins[1:], True), "numbered", begins=begins)
-    for seed in range(5):
-        rows, half = halved(dataset, seed)
-        assert sorted(rows.batch.rewards) == numbers.tolist()
-        assert rows.begins[0]
-        assert rows.begins[half]
-        stops = np.flatnonzero(rows.begins)[1:]
-        assert abs(half - 50) == np.abs(stops - 50).min()
-    rows, half = halved(dataset.part(slice(3, 53)), 0)  # one episode
-    assert half == 25
+def test_half_of_the_rows_are_near_to_the_policy_s_action():
+    actions = np.float32([[-0.9], [0.1], [0.4], [0.6], [0.9], [-0.2]])
+    rows = np.ones((6, 1), np.float32)
+    dataset = Dataset(Batch(rows, actions, rows[:, 0], rows[:, 0], rows), np.ones(6, bool), "six rows")
+    near = is_near(Table(), jnp.float32([[0.5]]), dataset)  # distances 1.4, 0.4, 0.1, 0.1, 0.4, 0.7
+    assert near[[2, 3]].all()
+    assert not near[[0, 5]].any()
+
+
+def test_each_critic_learns_from_its_own_rows():
+    """The reward is 1 where actions are near to the policy's, else -1; so are the halves' values."""
+    generator = np.random.default_rng(0)
+    actions = generator.uniform(-1, 1, (1_000, 1)).astype(np.float32)
+    ones = np.ones((1_000, 1), np.float32)
+    near = np.abs(actions[:, 0] - 0.2) < np.median(np.abs(actions[:, 0] - 0.2))
+    batch = Batch(
+        ones, np.zeros_like(actions), np.where(near, 1.0, -1.0).astype(np.float32), 0 * ones[:, 0], ones
+    )
+    dataset = Dataset(batch, np.ones(1_000, bool), "halves")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(policy_values, "is_near", lambda *given: near)  # Q itself does not see the actions
+        found = values_of(dataset, [[[0.0]]], 0.9, steps=1_000)
+    values = found.values[1, 0] * found.scale
+    np.testing.assert_allclose(values[[ALL, NEAR, FAR]], [near.mean() * 2 - 1, 1.0, -1.0], atol=0.05)
 
 
 def test_the_unit_of_values_by_hand():

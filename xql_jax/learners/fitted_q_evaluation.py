@@ -50,7 +50,7 @@ class FittedQEvaluation(Part):
     """
 
     evaluated: Any = internal(None, leaf=True)  # the learner whose policy it is
-    rows: Any = internal(None, leaf=True)  # i32[2], the first and the number of the rows that it learns from
+    rows: Any = internal(None, leaf=True)  # bool[N], those of the data that it learns from
     critic: Critic = part(functools.partial(Critic, num_critics=1, critic_init=flat_init))
     discount: Numeric = discount_setting()
     tau: Numeric = tau_setting()

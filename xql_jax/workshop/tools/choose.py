@@ -138,7 +138,6 @@ def choose(settings: ChoiceSettings) -> Json:
     ]
     found = evaluated(evaluation, policies, dataset, steps, settings.batch_size, settings.seed, settings.tqdm)
     _warn_of_values(saved, found)
-    values = found.values * found.scale / saved.preprocessing.reward_scale
     statistics = _statistics(saved, found, dataset, starts)
     entries: list[Json] = []
     for index, member in enumerate(saved.members):
@@ -147,16 +146,16 @@ def choose(settings: ChoiceSettings) -> Json:
         entry |= {**statistics[index], "score": scores.get(member.name), "diverged": has_diverged}
         entries.append(entry)
     names = [*saved.members[0].hyperparameters]
-    settings_of_sweep = by_setting(entries, names)
-    members = told_apart(best_first(entries), values, lambda entry: [entry["index"]])
-    settings_of_sweep = told_apart(
-        settings_of_sweep,
-        values,
-        lambda entry: [one["index"] for one in entries if all(one[name] == entry[name] for name in names)],
-    )
+    unit = found.scale / saved.preprocessing.reward_scale
+
+    def indices_of(setting: Json) -> list[int]:
+        return [one["index"] for one in entries if all(one[name] == setting[name] for name in names)]
+
+    members = told_apart(best_first(entries), found, lambda entry: [entry["index"]], unit)
+    of_sweep = told_apart(by_setting(entries, names), found, indices_of, unit)
     if output:
         write_output("output", output, csv_table([members[0], *(entry.values() for entry in members)]))
-    return {"members": members, "settings": settings_of_sweep}
+    return {"members": members, "settings": of_sweep}
 
 
 def _evaluation(settings: ChoiceSettings, saved: Run) -> FittedQEvaluation:

@@ -1,10 +1,12 @@
 """Values of policies by fitted-Q evaluation (FQE), with their errors.
 
 A value counts for as much as its error allows. So each policy has three critics, which begin as the same
-networks for all policies: one learns from all episodes, two from a half each. Their differences tell the
-error of a sample of this size, and of actions that few data are near to, where each half extrapolates alone.
+networks for all policies. One learns from all rows. The others learn from a half each: from the rows whose
+actions are nearest to the policy's, and from the rest. Q of an action does not depend on which other actions
+are in the data, so where these cover what the policy does, the halves agree up to the error of a sample of
+this size. Where they do not, a critic extrapolates, and each half in its own way.
 Source: the halves are a delete-half jackknife (Efron 1982, "The Jackknife, the Bootstrap and Other
-Resampling Plans").
+Resampling Plans"). That they are chosen by the distance is this project's own.
 """
 
 import dataclasses
@@ -17,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from xql_jax.data.dataset import Dataset, spread_rows
+from xql_jax.data.dataset import ROWS_OF_SAMPLE, Dataset, spread_rows
 from xql_jax.data.sampling import Packed, gather, sample_indices
 from xql_jax.data.views import discounted_returns
 from xql_jax.learners.fitted_q_evaluation import FittedQEvaluation
@@ -30,8 +32,9 @@ from xql_jax.types import Array, Batch, Json, PRNGKey
 LOG = logging.getLogger(__name__)
 LEAST_STEPS, MOST_STEPS = 5_000, 100_000
 TIME_CONSTANTS = 5  # of the target's way to its limit, 1 / (tau * (1 - discount)) updates each
-ALL, HALF, OTHER = range(3)  # a policy's critics, by the episodes that they learn from
+ALL, NEAR, FAR = range(3)  # a policy's critics, by the rows that they learn from
 CRITICS = 3
+CANDIDATES = 8  # rows that are drawn for one of a half: all are of the other in 1 of 256 cases
 STILL_MOVING = 0.02  # of a value; if it changes by more in the last fifth of the updates, it is said
 SIGMAS = 2.0  # a difference that is smaller, in units of its error, tells nothing
 
@@ -57,32 +60,39 @@ class Halves(Resident):
     """Data of which each critic learns from its own `FittedQEvaluation.rows`."""
 
     def draw(self, member: MemberState, data: Any, key: PRNGKey, step: Array) -> Batch:
-        first, size = member.learner.rows  # type: ignore[attr-defined]
-        rows = first + sample_indices(key, size, self._batch_size)
+        is_own = member.learner.rows  # type: ignore[attr-defined]
+        drawn = sample_indices(key, len(is_own), CANDIDATES * self._batch_size)
+        drawn = drawn.reshape(CANDIDATES, self._batch_size)
+        rows = chosen(drawn, is_own[drawn].argmax(0))
         batch: Any = data.take(rows) if isinstance(data, Packed) else gather(data, rows)
         return batch
 
 
-def halved(dataset: Dataset, seed: int) -> tuple[Dataset, int]:
-    """Returns the rows with their episodes in a random order, and the number of rows of the first half.
+def chosen(drawn: Array, place: Array) -> Array:
+    """Returns i32[B], of i32[K, B] in each column the one at this place."""
+    return jnp.take_along_axis(drawn, place[None], axis=0)[0]
 
-    It ends where an episode does, unless there is but one.
-    """
-    episodes = np.split(np.arange(dataset.size), np.flatnonzero(dataset.begins[1:]) + 1)
-    shuffled = [episodes[place] for place in np.random.default_rng(seed).permutation(len(episodes))]
-    stops = np.cumsum([len(rows) for rows in shuffled])[:-1]
-    middle = dataset.size / 2
-    half = stops[np.abs(stops - middle).argmin()] if len(stops) else middle
-    return dataset.part(np.concatenate(shuffled)), max(1, int(half))
+
+_act = jax.jit(lambda learner, actor, seen: learner.act(actor, seen, jax.random.key(0), True))
+
+
+def is_near(learner: Any, actor: Any, dataset: Dataset) -> np.ndarray:
+    """Returns bool[N]: the action is nearer to the policy's than in half of the rows."""
+    distances = np.empty(dataset.size, np.float32)
+    for start in range(0, dataset.size, ROWS_OF_SAMPLE):
+        part = slice(start, start + ROWS_OF_SAMPLE)
+        rows = dataset.take(part)
+        actions = np.asarray(_act(learner, actor, rows.observations))
+        distances[part] = np.square(actions - rows.actions).sum(-1)
+    return distances < np.median(distances)
 
 
 class Evaluated(NamedTuple):
-    """M policies with their critics."""
+    """M policies with their critics, in units of `scale`; numbers of critics that diverged are NaN."""
 
-    critics: list[tuple[Any, Any] | None]  # of all episodes: evaluation and state; None: it diverged
-    # f64[2, M, CRITICS], in units of `scale`: each critic's mean of Q(s0, pi(s0)) over the initial states of
-    # its episodes, after four fifths of the updates and after all; NaN if it diverged.
-    values: np.ndarray
+    critics: list[tuple[Any, Any] | None]  # of all rows: evaluation and state; None: it diverged
+    values: np.ndarray  # f64[2, M, CRITICS], means of Q(s0, pi(s0)), after four fifths of the updates and all
+    of_starts: np.ndarray  # f64[M, S], Q(s0, pi(s0)) by the critic of all rows
     scale: float  # in reward units
 
 
@@ -97,13 +107,10 @@ def evaluated(
 ) -> Evaluated:
     """Trains the critics of policies, which are pairs of a learner and what its `actor` returned.
 
-    The learning rate is constant in the first half of the updates and then falls to a tenth. In the same
-    update the critics of the same kind have the same minibatch, whatever the policy.
+    The learning rate is constant in the first half of the updates and then falls to a tenth.
     """
-    rows, half = halved(dataset, seed)
-    parts = [(0, rows.size), (0, half), (half, max(1, rows.size - half))]
     scale = unit_of_values(dataset, float(evaluation.discount))
-    batch = rows.batch._replace(rewards=rows.batch.rewards / np.float32(scale))
+    batch = dataset.batch._replace(rewards=dataset.batch.rewards / np.float32(scale))
     packed = jax.default_backend() != "cpu"
     kind = Halves(Packed.of(batch) if packed else batch, batch_size)
     rate = float(evaluation.critic.critic_lr)
@@ -111,13 +118,15 @@ def evaluated(
     members = [Member(seed + critic, {}) for _ in policies for critic in range(CRITICS)]
     population = Population(evaluation, members, kind)
     judges, states = [], []
-    for index in range(len(members)):
-        (learner, actor), critic = policies[index // CRITICS], index % CRITICS
-        judge = dataclasses.replace(evaluation, evaluated=learner, rows=np.array(parts[critic], np.int32))
-        judges.append(jax.tree.map(jnp.asarray, judge))
-        states.append(population.member(index)[1].replace(policy=actor))
+    for learner, actor in policies:
+        near = is_near(learner, actor, dataset)
+        for rows in (np.ones_like(near), near, ~near):  # by `ALL`, `NEAR`, `FAR`
+            judge = dataclasses.replace(evaluation, evaluated=learner, rows=rows)
+            states.append(population.member(len(judges))[1].replace(policy=actor))
+            judges.append(jax.tree.map(jnp.asarray, judge))
     population.set_in_members(learner=stacked(judges), state=stacked(states))
-    values = np.full((2, len(members)), np.nan)
+    starts = np.flatnonzero(dataset.begins)
+    initial = dataset.take(starts[spread_rows(len(starts))]).observations
     stops = np.unique(np.linspace(1, steps, 200).astype(int)).tolist()
     late = next(stop for stop in stops if stop >= 0.8 * steps)
     with progress_bar(steps, "update", tqdm, name="evaluating") as bar:
@@ -125,26 +134,20 @@ def evaluated(
             population.advance(stop)
             bar.update(stop - before)
             if stop == late:
-                values[0] = _values(population, rows, parts)
-    values[1] = _values(population, rows, parts)
+                earlier = _values(population, initial)
+    now = _values(population, initial)
     critics: list[tuple[Any, Any] | None] = []
     for index in range(ALL, len(members), CRITICS):
         critics.append(None if index in population.diverged else population.member(index))
-    return Evaluated(critics, values.reshape(2, -1, CRITICS), scale)
+    return Evaluated(critics, np.stack([earlier, now]).mean(-1), now[:, ALL], scale)
 
 
-def _values(population: Population, rows: Dataset, parts: Sequence[tuple[int, int]]) -> np.ndarray:
-    """Returns f64[M * CRITICS], see `Evaluated`."""
-    starts = np.flatnonzero(rows.begins)
-    starts = starts[spread_rows(len(starts))]
-    initial, values = rows.take(starts).observations, np.full(len(population.members), np.nan)
+def _values(population: Population, initial: np.ndarray) -> np.ndarray:
+    """Returns f64[M, CRITICS, S], each critic's Q(s, pi(s)) of states f32[S, O]."""
+    values = np.full((len(population.members), len(initial)), np.nan)
     for index in {*range(len(values))} - population.diverged.keys():
-        evaluation, state = population.member(index)
-        first, size = parts[index % CRITICS]
-        is_own = (starts >= first) & (starts < first + size)
-        q = np.asarray(_initial_q(evaluation, state, initial), np.float64)
-        values[index] = q[is_own].mean() if is_own.any() else q.mean()
-    return values
+        values[index] = _initial_q(*population.member(index), initial)
+    return values.reshape(-1, CRITICS, len(initial))
 
 
 @jax.jit
@@ -161,51 +164,61 @@ def moving(values: np.ndarray) -> np.ndarray:
     return np.abs(now - before) > STILL_MOVING * size
 
 
-def error_of(values: np.ndarray) -> float:
-    """Returns the error of a value f64[2, CRITICS] of `Evaluated`, or of a difference of two.
+def errors_of(values: np.ndarray) -> np.ndarray:
+    """Returns f64[M], the errors of the values f64[2, M, CRITICS] of `Evaluated` but for the initial states'.
 
-    It has three parts. The value by all episodes varies half as much as the difference of the halves' values.
-    Its bias, which falls with the sample's size, is their mean less it. And it may still move. inf if a
+    An error has three parts. The value by all rows varies half as much as the difference of the halves'
+    values. Its bias, which falls with the sample's size, is their mean less it. And it may still move. The
+    halves of one policy may agree by chance, so no error is below the root mean square of all. inf if a
     critic diverged.
     """
-    before, now = values
-    sample = (now[HALF] - now[OTHER]) / 2
-    bias = (now[HALF] + now[OTHER]) / 2 - now[ALL]
-    error = math.sqrt(sample**2 + bias**2 + (now[ALL] - before[ALL]) ** 2)
-    return error if math.isfinite(error) else math.inf
+    earlier, now = values
+    half = (now[:, NEAR] - now[:, FAR]) / 2
+    bias = (now[:, NEAR] + now[:, FAR]) / 2 - now[:, ALL]
+    squares = half**2 + bias**2 + (now[:, ALL] - earlier[:, ALL]) ** 2
+    known = squares[np.isfinite(squares)]
+    usual = known.mean() if known.size else np.inf
+    return np.sqrt(np.where(np.isfinite(squares), np.maximum(squares, usual), np.inf))
 
 
 def told_apart(
-    entries: Sequence[Json], values: np.ndarray, indices_of: Callable[[Json], Sequence[int]]
+    entries: Sequence[Json], found: Evaluated, indices_of: Callable[[Json], Sequence[int]], unit: float = 1.0
 ) -> list[Json]:
     """Returns the entries, best first, with `fqe_uncertainty`, and if `told_apart` from the first.
 
-    An entry's value is the mean over its policies that have one. A difference has an error of its own, as the
-    same episodes and networks judge both; added are the variances of means over seeds. The halves of one
-    sample may agree by chance, so no difference has a smaller error than differences have on average.
+    An entry's value is the mean over its policies that have one, and its error the mean of their errors,
+    which a bias that they share does not let fall. Added are the variances of means: over initial states,
+    which all policies have in common, and over seeds, if there are several.
 
     Args:
-        values: f64[2, M, CRITICS], see `Evaluated`.
         indices_of: returns an entry's policies.
+        unit: of the errors that are returned, by `Evaluated.scale`.
     """
-    means, seeds = [], []
+    errors, means, seeds = errors_of(found.values), [], []
+    entry_errors = []
     for entry in entries:
-        own = values[:, [index for index in indices_of(entry) if np.isfinite(values[1, index, ALL])]]
-        means.append(own.mean(1) if own.size else np.full((2, CRITICS), np.nan))
-        seeds.append(own[1, :, ALL].var(ddof=1) / own.shape[1] if own.shape[1] > 1 else 0.0)
-    errors = [error_of(means[0] - mean) for mean in means]
-    known = [error for error in errors[1:] if math.isfinite(error)]
-    usual = math.sqrt(np.mean(np.square(known))) if known else 0.0
-    found = []
+        own = [index for index in indices_of(entry) if np.isfinite(found.values[1, index, ALL])]
+        values = found.of_starts[own]
+        means.append(values.mean(0) if own else np.full(found.of_starts.shape[1], np.nan))
+        seeds.append(variance_of_mean(values.mean(1)))
+        entry_errors.append(errors[own].mean() if own else np.inf)
+    marked = []
     for place, entry in enumerate(entries):
-        difference, own_error = means[0][1, ALL] - means[place][1, ALL], error_of(means[place])
-        error = math.sqrt(max(errors[place], usual) ** 2 + seeds[0] + seeds[place])
+        own_error = math.sqrt(entry_errors[place] ** 2 + variance_of_mean(means[place]))
+        difference = means[0] - means[place]
+        squares = entry_errors[0] ** 2, entry_errors[place] ** 2, seeds[0], seeds[place]
+        error = math.sqrt(sum(squares) + variance_of_mean(difference))
         of_it = {
-            "fqe_uncertainty": own_error if math.isfinite(own_error) else None,
-            "told_apart": bool(place > 0 and difference > SIGMAS * error),
+            "fqe_uncertainty": own_error * unit if math.isfinite(own_error) else None,
+            "told_apart": bool(place > 0 and difference.mean() > SIGMAS * error),
         }
-        found.append(entry | of_it)
-    return found
+        marked.append(entry | of_it)
+    return marked
+
+
+def variance_of_mean(numbers: np.ndarray) -> float:
+    """Returns the variance of the mean of independent numbers f64[n]; 0 if there is but one."""
+    return float(numbers.var(ddof=1) / len(numbers)) if len(numbers) > 1 else 0.0
 
 
 def verdict(entries: Sequence[Json], title: str) -> str:
