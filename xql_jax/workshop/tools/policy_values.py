@@ -117,7 +117,8 @@ def evaluated(
     kind.ramps = (Ramp("critic_lr", (rate, rate, 0.1 * rate), (0.0, steps / 2, float(steps))),)
     members = [Member(seed + critic, {}) for _ in policies for critic in range(CRITICS)]
     population = Population(evaluation, members, kind)
-    judges, states = [], []
+    judges: list[Any] = []
+    states: list[Any] = []
     for learner, actor in policies:
         near = is_near(learner, actor, dataset)
         for rows in (np.ones_like(near), near, ~near):  # by `ALL`, `NEAR`, `FAR`
