@@ -3,7 +3,6 @@
   for NATS in ...; do xql-train-offline --env_name=TASK --beta_nats=... --clip_rule=above ...; done
   python benchmarks/nats.py --runs=results     # adds these runs to docs/results/nats.csv
   python benchmarks/nats.py --table            # the scores, with 95% intervals over seeds, as Markdown
-  python benchmarks/nats.py --picture=docs/images/nats.png
 
 A row is a seed of a finished run: its last score, and beta and the divergence as they were at the end.
 """
@@ -14,9 +13,6 @@ import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
-from matplotlib.figure import Figure
-
-from xql_jax.pictures.style import LINES, render, styled
 from xql_jax.rollout.scores import mean_and_interval
 from xql_jax.runs.find import run_folders
 from xql_jax.runs.load import Run, load_run
@@ -26,8 +22,6 @@ LOSSES = ("clip_rule", "critic_loss")
 OWN = ("beta_nats", "policy_sharpness", "given_beta", "reward_scale")
 SETTINGS = ("task", "updates", "method", *LOSSES, *OWN)
 COLUMNS = (*SETTINGS, "seed", "score", "beta", "divergence")
-
-DRAWN = {"pointmaze-umaze-v0": "maze", "pen-human-v1": "pen", "kitchen-complete-v0": "kitchen"}
 Row = dict[str, str]
 
 
@@ -84,50 +78,15 @@ def table() -> str:
     return "\n".join(lines)
 
 
-def picture(path: Path) -> None:
-    """Draws the same runs of three tasks twice: scores by beta, and by the divergence of V's weights.
-
-    Where beta is found the clip saturates, and the policy is soft in the kitchen alone, as the page advises.
-    """
-    figure = Figure(figsize=(8.0, 3.2), layout="constrained")
-    rows = [row for row in read() if row["task"] in DRAWN and row["method"] == "xql"]
-    rows = [
-        row | {"beta": str(float(row["beta"]) / float(row["reward_scale"]))}
-        for row in rows
-        if row["beta_nats"] == "0.0"
-        or (row["clip_rule"], float(row["policy_sharpness"]))
-        == ("saturate", 0.25 if row["task"].startswith("kitchen") else 6.0)
-    ]
-    panels = zip(figure.subplots(1, 2, sharey=True), ("beta", "divergence"), strict=True)
-    for (axes, name), label in zip(panels, ("β, in units of the rewards", "divergence, nats"), strict=True):
-        for task, color in zip(DRAWN, LINES, strict=False):
-            own = [row for row in rows if row["task"] == task]
-            for is_found, marker, face in ((True, "o", color), (False, "s", "none")):
-                shown = [row for row in own if (float(row["beta_nats"]) > 0) == is_found]
-                axes.scatter(
-                    [float(row[name]) for row in shown], [float(row["score"]) for row in shown],
-                    marker=marker, edgecolors=color, facecolors=face, s=22,
-                    label=f"{DRAWN[task]}, β {'found' if is_found else 'given'}",
-                )  # fmt: skip
-        axes.set(xscale="log", xlabel=label)
-    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
-    figure.axes[0].set_ylabel("last score")
-    path.write_bytes(render(figure))
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=Path, help="add the runs below this folder")
     parser.add_argument("--table", action="store_true", help="print the scores")
-    parser.add_argument("--picture", type=Path, help="draw scores by beta and by the divergence")
     options = parser.parse_args()
     if options.runs:
         add_runs(options.runs)
     if options.table:
         print(table())
-    if options.picture:
-        with styled():
-            picture(options.picture)
 
 
 if __name__ == "__main__":

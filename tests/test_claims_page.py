@@ -8,6 +8,35 @@ from guides import ROOT
 
 PROGRAM = "docs/site/claims.py"
 claims = runpy.run_path(str(ROOT / PROGRAM))
+ELSEWHERE = {  # files that the program does not read, by the page or program that does
+    "docs/choosing-beta.md": {
+        "nats",
+        "stability/kitchen-complete-v0/xql_bellman",
+        "stability/kitchen-complete-v0/xql_rescaled",
+        "stability/pen-mixed/xql_bellman_huber",
+        "stability/pointmaze-umaze-v0/mxql",  # figure_8.png
+        "stability/pointmaze-umaze-v0/xql_bellman",
+        "stability/pointmaze-umaze-v0/xql_plain",
+        "stability/pointmaze-umaze-v0/xql_rescaled_saturate",
+    },
+    "docs/site/claims.template": {  # its prose
+        "antmaze-large-diverse/values_200k",
+        "antmaze-medium-diverse/values_appendix_d",
+        "antmaze-medium-diverse/xql_beta_1",
+        "antmaze-medium-diverse/xql_beta_5",
+        "halfcheetah-medium-replay/xql",
+        "halfcheetah-medium-replay/xql_awr_temperature_0.3",
+        "published",
+    },
+    "docs/online.md": {
+        "finetune/kitchen-causes/actor_lr_3e-5",
+        "finetune/kitchen-causes/as-before",
+        "finetune/kitchen-causes/temperature_0",
+        "finetune/kitchen-causes/temperature_0_actor_lr_3e-5",
+    },
+    "docs/speed.md": {"accelerator"},
+    "benchmarks/losses.py": {"losses/values"},
+}
 
 
 def test_the_page_is_up_to_date():
@@ -15,13 +44,34 @@ def test_the_page_is_up_to_date():
     assert claims["page"]() == page, f"run `python {PROGRAM}`"
 
 
+def test_a_number_that_changes_changes_the_page_and_every_file_has_a_reader(monkeypatch):
+    functions, read_files = claims["page"].__globals__, set()
+    page, read = claims["page"](), functions["read"]
+
+    def changed(name):
+        read_files.add(name)
+        rows = read(name)
+        return (
+            [row | {"score": str(float(row["score"]) + 1)} for row in rows]
+            if name == "hopper-medium-replay/dt"
+            else rows
+        )
+
+    monkeypatch.setitem(functions, "read", changed)
+    before, after = page.splitlines(), claims["page"]().splitlines()
+    (line,) = (one for one, other in zip(before, after, strict=True) if one != other)
+    assert line.startswith("| `dt` ")
+    present = {str(path.relative_to(claims["RESULTS"]))[:-4] for path in claims["RESULTS"].rglob("*.csv")}
+    assert present == read_files.union(*ELSEWHERE.values())
+
+
 def test_seeds_of_several_files_count_once():
     scores = claims["scores"]
-    assert len(scores("xql@maze")) == 8
+    assert len(scores("xql", "maze")) == 8
     by_seed = [62.32073, 68.8131266, 67.3940018, 65.2766201, 66.0777188]
-    assert scores("printed@walker2d") == pytest.approx(by_seed)
-    assert len(scores("default@walker2d")) == 3
-    assert len(scores("xql_rescaled@betas:0.2")) == 3
+    assert scores("printed", "walker2d") == pytest.approx(by_seed)
+    assert len(scores("default", "walker2d")) == 3
+    assert len(scores("xql_rescaled:0.2", "betas")) == 3
 
 
 def test_differences_have_the_interval_of_welch():
@@ -32,26 +82,27 @@ def test_differences_have_the_interval_of_welch():
 
 def test_holms_correction_stops_at_the_first_that_fails():
     """0.005 and 0.01 are below 0.05 / 4 and 0.05 / 3, 0.03 is not below 0.05 / 2, so 0.04 fails, too."""
-    np.testing.assert_array_equal(claims["holm"](np.array([0.01, 0.04, 0.03, 0.005])), [1, 0, 0, 1])
-    assert not claims["holm"](np.array([0.026, 0.03])).any()
+    together = claims["significant_together"]
+    np.testing.assert_array_equal(together(np.array([0.01, 0.04, 0.03, 0.005])), [1, 0, 0, 1])
+    assert not together(np.array([0.026, 0.03])).any()
 
 
 def test_what_holds_is_above_and_not_only_different(monkeypatch):
     """One task is certainly above, one certainly below, and one above but not after the correction."""
     low, high = [0.0, 0.1, 0.2], [10.0, 10.1, 10.2]
     cells = {
-        "xql@up": high,
-        "iql@up": low,
-        "xql@down": low,
-        "iql@down": high,
-        "xql@near": low,
-        "iql@near": [-0.25, -0.15, -0.05],  # p = 0.04
+        ("xql", "up"): high,
+        ("iql", "up"): low,
+        ("xql", "down"): low,
+        ("iql", "down"): high,
+        ("xql", "near"): low,
+        ("iql", "near"): [-0.25, -0.15, -0.05],  # p = 0.04
     }
-    functions = claims["figure"].__globals__
+    functions = claims["cell"].__globals__
     monkeypatch.setitem(functions, "GROUPS", {"three": (("up", "down", "near"), ())})
-    monkeypatch.setitem(functions, "scores", lambda cell: np.array(cells[cell]))
-    assert claims["figure"]("three holds xql - iql") == "2"
-    assert claims["figure"]("three Holm xql - iql") == "2"
-    cells["iql@down"] = [0.0, 0.1, 0.3]  # p = 0.8: the third is then compared with 0.05 / 2
-    assert claims["figure"]("three holds xql - iql") == "2"
-    assert claims["figure"]("three Holm xql - iql") == "1"
+    monkeypatch.setitem(functions, "scores", lambda method, task: np.array(cells[method, task]))
+    assert claims["cell"]("holds three xql iql") == "2"
+    assert claims["cell"]("holm three xql iql") == "2"
+    cells["iql", "down"] = [0.0, 0.1, 0.3]  # p = 0.8: the third is then compared with 0.05 / 2
+    assert claims["cell"]("holds three xql iql") == "2"
+    assert claims["cell"]("holm three xql iql") == "1"

@@ -18,11 +18,13 @@ ENVIRONMENT = {name: value for name, value in os.environ.items() if name not in 
 in_a_release = [pytest.mark.release, pytest.mark.timeout(1_800)]
 
 
-def test_the_citation_and_the_changelog_name_this_version():
+def test_the_citation_and_the_changelog_name_this_version_and_its_date():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
-    assert citation["version"] == xql_jax.__version__
-    headings = re.findall(r"^## (\d\S*)", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
-    assert headings[0] == xql_jax.__version__
+    headings = re.findall(r"^## (.*)$", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
+    assert headings[0] == f"{xql_jax.__version__} ({citation['date-released']})"
+    assert all(re.fullmatch(r"\d+\.\d+\.\d+ \((\d{4}-\d\d-\d\d|not released)\)", one) for one in headings)
+    wheels = re.findall(r"xql_jax-(\S+?)-py3", (ROOT / "docs/troubleshooting.md").read_text("utf-8"))
+    assert {*wheels, citation["version"]} == {xql_jax.__version__}
 
 
 @pytest.mark.parametrize(

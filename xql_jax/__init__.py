@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from xql_jax.interface import train, train_finetune, train_online
     from xql_jax.policy import Policy, load_policy
 
-__version__ = "1.0.0"
+__version__ = "2.0.0"
 __all__ = ["Policy", "UserError", "load_policy", "train", "train_finetune", "train_online"]
 _HOMES = {
     "Policy": "policy",

@@ -13,6 +13,7 @@ from xql_jax.data.preprocessing import (
     has_data_rewards,
 )
 from xql_jax.errors import Damaged, UserError
+from xql_jax.files import write_record
 from xql_jax.suites.tasks import get_task
 from xql_jax.types import Batch
 
@@ -188,6 +189,13 @@ def test_what_is_saved_is_what_is_loaded(tmp_path, record):
     assert Preprocessing.load(file, "run") == record
     with pytest.raises(Damaged, match="of another run; this one is other"):
         Preprocessing.load(file, "other")
+
+
+def test_what_another_version_fitted_besides_is_refused(tmp_path):
+    """As runs of 1.0.0 have it."""
+    write_record(tmp_path / "preprocessing.json", {"counts_kitchen_tasks": False, "run": "run"})
+    with pytest.raises(UserError, match="another version of the program: counts_kitchen_tasks is not known"):
+        Preprocessing.load(tmp_path / "preprocessing.json", "run")
 
 
 # The reward of D4RL's kitchen data from observations: against the real file and the simulator.

@@ -149,10 +149,20 @@ class Preprocessing:
 
     @classmethod
     def load(cls, path: Path, run: str) -> "Preprocessing":
-        """Reads what `save` wrote; Damaged if the file is missing, changed, or another run's."""
+        """Reads what `save` wrote.
+
+        Raises:
+            Damaged: if the file is missing, changed, or another run's.
+            UserError: if another version wrote it, with what this one does not know.
+        """
         content = with_numbers(read_record(path))
         if content.pop("run", None) != run:
             raise Damaged(f"{path}: of another run; this one is {run}")
+        if unknown := content.keys() - {field.name for field in dataclasses.fields(cls)}:
+            names = ", ".join(sorted(unknown))
+            raise UserError(
+                f"{path}: of another version of the program: {names} is not known; use that version"
+            )
         for name in {"action_bounds", "action_range"} & content.keys():  # older runs have no range
             content[name] = ActionBounds(*map(tuple, content[name]))
         vectors = {name: tuple(content[name]) for name in ("observation_mean", "observation_std")}
