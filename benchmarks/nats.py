@@ -16,8 +16,8 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from xql_jax.numerics.statistics import mean_and_interval
 from xql_jax.pictures.style import LINES, render, styled
-from xql_jax.rollout.scores import mean_and_interval
 from xql_jax.runs.find import run_folders
 from xql_jax.runs.load import Run, load_run
 

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from xql_jax.errors import UserError
-from xql_jax.rollout.scores import mean_and_interval, shown, success_in_words, wilson_interval
+from xql_jax.numerics.statistics import mean_and_interval, wilson_interval
+from xql_jax.rollout.scores import shown, success_in_words
 from xql_jax.settings import settings_of
 from xql_jax.suites.tasks import get_task
 from xql_jax.workshop.commands import command_line

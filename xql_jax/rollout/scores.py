@@ -1,33 +1,13 @@
-"""Statistics of a few scores, and scores and steps in words."""
+"""The results of evaluated policies as entries of a report; scores and steps in words."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
+from xql_jax.numerics.statistics import mean_and_interval, wilson_interval
 from xql_jax.rollout.evaluation import EpisodeResults
 from xql_jax.suites.tasks import Task
 from xql_jax.types import Json
-
-
-def mean_and_interval(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the mean of f64[..., N], and the half-width of Student's 95% interval: NaN if N is 1."""
-    scores = np.asarray(scores, dtype=np.float64)
-    n = scores.shape[-1]
-    mean = scores.mean(-1)
-    if n == 1:
-        return mean, np.full_like(mean, np.nan)
-    from scipy import special  # scipy.stats, which has the same quantile, takes half a second
-
-    quantile = special.stdtrit(n - 1, 0.975)
-    return mean, quantile * scores.std(-1, ddof=1) / np.sqrt(n)
-
-
-def wilson_interval(successes: int, episodes: int) -> tuple[float, float]:
-    """Returns both ends of Wilson's 95% interval of a success rate, over episodes, within [0, 1]."""
-    from scipy import stats  # takes half a second
-
-    low, high = stats.binomtest(successes, episodes).proportion_ci(method="wilson")
-    return float(low), float(high)
 
 
 def success_in_words(rate: float, interval: Sequence[float]) -> str:

@@ -7,12 +7,12 @@ from typing import Any
 from absl import flags
 
 from xql_jax.learners.registry import method_named, method_of
-from xql_jax.rollout.run_summary import ranked
 from xql_jax.rollout.scores import shown, success_in_words
 from xql_jax.runs.config_files import config_by
 from xql_jax.runs.kinds import Kept, Training
 from xql_jax.runs.load import Run
 from xql_jax.runs.resolve import resolved
+from xql_jax.runs.summary import ranked
 from xql_jax.settings import as_typed, settings_of, values_of
 from xql_jax.suites import METHODS_OWN
 

@@ -14,8 +14,8 @@ import numpy as np
 
 from xql_jax.data.dataset import checked_references
 from xql_jax.errors import Damaged, UserError
-from xql_jax.rollout.run_summary import grouped, success_of, varying_names
-from xql_jax.rollout.scores import mean_and_interval, shown
+from xql_jax.numerics.statistics import grouped, mean_and_interval, success_of
+from xql_jax.rollout.scores import shown
 from xql_jax.runs.find import LeftOut, find_runs
 from xql_jax.runs.kinds import FINE_TUNING, OFFLINE_TRAINING
 from xql_jax.runs.load import FINGERPRINT, Run, as_text, digests_of
@@ -285,7 +285,7 @@ def method_scores(members: Iterable[Curve], but: str = "") -> list[MethodScore]:
     members = list(members)
     no_data = {"dataset": as_text([])}  # as runs have it that learn online, or from the task's own
     common = {
-        dataset: {*varying_names([no_data | one.settings for one in of_dataset])}.intersection(COMMON)
+        dataset: {*_varying_names([no_data | one.settings for one in of_dataset])}.intersection(COMMON)
         for dataset, of_dataset in grouped(members, lambda member: member.run.dataset).items()
     }
     kinds = grouped(members, lambda member: (member.run.method, member.run.kind))
@@ -298,6 +298,12 @@ def method_scores(members: Iterable[Curve], but: str = "") -> list[MethodScore]:
                 values = {name.removeprefix("config."): group[0].settings.get(name) or "-" for name in names}
                 scores.append(_score(MethodScore(dataset, plain, settings=values), group))
     return sorted(scores, key=lambda score: (score.dataset, score.name, *map(_order, score.settings.items())))
+
+
+def _varying_names(settings: Sequence[Mapping[str, object]]) -> list[str]:
+    """Returns the names whose values differ among these settings, in the order of first appearance."""
+    names = dict.fromkeys(name for values in settings for name in values)
+    return [name for name in names if len({values.get(name) for values in settings}) > 1]
 
 
 def _order(setting: tuple[str, str]) -> tuple[str, float, str]:
@@ -316,7 +322,7 @@ def _names(members: Iterable[Curve], but: str) -> list[str]:
     only because methods have the same data in several forms.
     """
     settings = list(map(_of_method, members))
-    names = [name for name in varying_names(settings) if name != FINGERPRINT]
+    names = [name for name in _varying_names(settings) if name != FINGERPRINT]
     alike = grouped(settings, lambda one: tuple(one.get(name) for name in names)).values()
     if any(len({one.get(FINGERPRINT) for one in same}) > 1 for same in alike):
         names.append(FINGERPRINT)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from xql_jax.rollout.run_summary import grouped
+from xql_jax.numerics.statistics import grouped
 from xql_jax.runs.find import LeftOut
 from xql_jax.workshop.reports.scores import MethodScore
 

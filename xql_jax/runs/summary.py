@@ -1,72 +1,13 @@
 """The summary of a run: last and best scores by setting, from its evaluations."""
 
 import math
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Sequence
 
 import numpy as np
 
-from xql_jax.logs.csv_rows import Row
-from xql_jax.rollout.scores import mean_and_interval, wilson_interval
+from xql_jax.logs.csv_rows import Row, scores_by_setting
+from xql_jax.numerics.statistics import mean_and_interval, success_of
 from xql_jax.types import Json
-
-T = TypeVar("T")
-K = TypeVar("K", bound=Hashable)
-BySeed = tuple[list[int], list[int], np.ndarray]  # steps, seeds, and values f64[seeds, steps]
-
-
-def grouped(items: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
-    """Returns the items by key, in the order of their first appearance."""
-    groups: dict[K, list[T]] = {}
-    for item in items:
-        groups.setdefault(key(item), []).append(item)
-    return groups
-
-
-def varying_names(settings: Sequence[Mapping[str, object]]) -> list[str]:
-    """Returns the names whose values differ among these settings, in the order of first appearance."""
-    names = dict.fromkeys(name for values in settings for name in values)
-    return [name for name in names if len({values.get(name) for values in settings}) > 1]
-
-
-def scores_by_setting(rows: Sequence[Row]) -> dict[tuple[tuple[str, float], ...], BySeed]:
-    """Returns the scores by the swept values; without a sweep, the only key is empty."""
-    return {
-        setting: by_seed_and_step((row.seed, row.step, row.results["score"]) for row in of_setting)
-        for setting, of_setting in grouped(rows, lambda row: row.setting).items()
-    }
-
-
-def by_seed_and_step(points: Iterable[tuple[int, int, float]]) -> BySeed:
-    """Arranges triples of a seed, a step and a value; the value is NaN where a seed has none."""
-    value_at = {(seed, step): value for seed, step, value in points}
-    seeds, steps = (sorted(set(names)) for names in zip(*value_at, strict=True))
-    values = [[value_at.get((seed, step), math.nan) for step in steps] for seed in seeds]
-    return steps, seeds, np.array(values, np.float64)
-
-
-def has_all_seeds(values: np.ndarray) -> np.ndarray:
-    """Returns bool[steps], whether every seed has a finite value there that has one there or later.
-
-    A line through the means at all steps would jump where seeds were evaluated at different steps. A seed
-    that has ended lacks nothing. The values are f64[seeds, steps].
-    """
-    known = np.isfinite(values)
-    goes_on = np.logical_or.accumulate(known[:, ::-1], axis=1)[:, ::-1]
-    return (known == goes_on).all(axis=0)
-
-
-def success_of(rates: Sequence[float | None], episodes: Sequence[int]) -> tuple[float, float, float] | None:
-    """Returns the rate of success over the episodes of several evaluations, and Wilson's 95% interval.
-
-    None if one of the rates is None: the task tells no success. NaN is an evaluation in which nothing was
-    told: if another one tells, it has failed, as such an episode has in an evaluation that tells.
-    """
-    told = [rate for rate in rates if rate is not None]
-    if len(told) < len(rates) or np.isnan(told).all() or not all(episodes):
-        return None
-    successes = sum(round(one) for one in np.nan_to_num(told) * episodes)
-    return successes / sum(episodes), *wilson_interval(successes, sum(episodes))
 
 
 def summarize(rows: Sequence[Row], episodes: int) -> list[Json]:
