@@ -6,16 +6,16 @@ from collections.abc import Sequence
 import numpy as np
 
 from xql_jax.logs.csv_rows import Row, scores_by_setting
-from xql_jax.numerics.statistics import mean_and_interval, success_of
+from xql_jax.rollout.quantities import QUANTITIES, mean_over_seeds
 from xql_jax.types import Json
 
 
 def summarize(rows: Sequence[Row], episodes: int) -> list[Json]:
     """Returns one entry per setting: the last scores, which are the result, and the best scores in training.
 
-    A best score is selected by the evaluation itself, so it is biased upwards and no result. Where the task
-    tells success, the last rate is there with Wilson's interval, over the episodes of all seeds. `episodes`
-    is their number in an evaluation.
+    A best score is selected by the evaluation itself, so it is biased upwards and no result. Of the further
+    `QUANTITIES` that the task tells, such as the rate of success, the last means are there. `episodes` is
+    their number in an evaluation.
     """
     diverged = [row for row in rows if not math.isnan(row.results["diverged_at"])]
     results = []
@@ -25,15 +25,17 @@ def summarize(rows: Sequence[Row], episodes: int) -> list[Json]:
             "hyperparameters": dict(setting),
             "seeds": seeds,
             "last_step": steps[-1],
-            **_over_seeds("last_score", scores[:, -1]),
+            **mean_over_seeds("last_score", scores[:, -1]),
             "best_score_by_seed": scores.max(axis=1).tolist(),
             "best_step_by_seed": [steps[i] for i in scores.argmax(axis=1)],
             "diverged_seeds": sorted(at_end),
         }
-        at_last = [row.results for row in rows if (row.setting, row.step) == (setting, steps[-1])]
-        rates = [of_row.get("success_rate") for of_row in at_last]
-        if found := success_of(rates, [episodes] * len(rates)):
-            result["last_success_rate"], *result["last_success_interval_95"] = found
+        of_setting = sorted((row for row in rows if row.setting == setting), key=lambda row: row.seed)
+        at_last = [row.results for row in of_setting if row.step == steps[-1]]
+        for name, quantity in QUANTITIES.items():
+            means = [of_row.get(name, math.nan) for of_row in at_last]
+            if quantity.over_seeds and not np.isnan(means).all():
+                result |= quantity.over_seeds(f"last_{quantity.column}", means, episodes)
         results.append(result)
     return results
 
@@ -47,12 +49,12 @@ def summarize_finetuning(rows: Sequence[Row], handover: int, is_normalised: bool
         result = {
             "hyperparameters": dict(setting),
             "seeds": seeds,
-            **_over_seeds("offline_score", scores[:, steps.index(handover)]),
-            **_over_seeds("online_score", scores[:, -1]),
+            **mean_over_seeds("offline_score", scores[:, steps.index(handover)]),
+            **mean_over_seeds("online_score", scores[:, -1]),
         }
         if is_normalised:
             regrets = cumulative_regret(scores[:, np.array(steps) > handover])
-            result |= _over_seeds("cumulative_regret", regrets)
+            result |= mean_over_seeds("cumulative_regret", regrets)
         results.append(result)
     return results
 
@@ -60,12 +62,6 @@ def summarize_finetuning(rows: Sequence[Row], handover: int, is_normalised: bool
 def cumulative_regret(scores: np.ndarray) -> np.ndarray:
     """Returns the mean of 1 - score / 100 over f64[..., E] evaluations; Nakamoto et al. 2023, "Cal-QL"."""
     return 1.0 - scores.mean(axis=-1) / 100.0
-
-
-def _over_seeds(name: str, values: np.ndarray) -> Json:
-    mean, half_width = map(float, mean_and_interval(values))
-    interval = None if math.isnan(half_width) else half_width
-    return {name: mean, f"{name}_interval_95": interval, f"{name}_by_seed": values.tolist()}
 
 
 def ranked(results: Sequence[Json]) -> list[Json]:
